@@ -23,14 +23,25 @@ project = "rsft"
 author = copyright = "the rsft maintainers"
 version = release = __version__
 
-extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+]
 exclude_patterns = ["_build", "results/quality"]
 nitpicky = False  # types of other packages have no pages here
-suppress_warnings = ["myst.header"]  # generated command pages begin sections at different depths
+suppress_warnings = [
+    "myst.header"
+]  # generated command pages begin sections at different depths
 
-myst_heading_anchors = 4  # links such as data.md#groups work here and on the repository's host
+myst_heading_anchors = (
+    4  # links such as data.md#groups work here and on the repository's host
+)
 myst_enable_extensions = ["dollarmath", "colon_fence"]
-nb_execution_mode = os.environ.get("RSFT_DOCS_NOTEBOOKS", "cache")  # "off" builds without running notebooks
+nb_execution_mode = os.environ.get(
+    "RSFT_DOCS_NOTEBOOKS", "cache"
+)  # "off" builds without running notebooks
 nb_execution_timeout = 900
 nb_execution_raise_on_error = True
 nb_execution_in_temp = True

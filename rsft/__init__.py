@@ -1,6 +1,7 @@
 """rsft: parameter-efficient fine-tuning for remote sensing.
 
-The public names are imported when they are first used, so that `import rsft` stays fast.
+The public names are imported when they are first used, so that `import rsft` stays
+fast.
 """
 
 from __future__ import annotations
@@ -20,7 +21,15 @@ if TYPE_CHECKING:
     from rsft.recipe.schema import Recipe
     from rsft.training.runs.writer import Run
 
-__all__ = ["Recipe", "__version__", "attach", "evaluate", "finetune", "load_bundle", "load_recipe"]
+__all__ = [
+    "Recipe",
+    "__version__",
+    "attach",
+    "evaluate",
+    "finetune",
+    "load_bundle",
+    "load_recipe",
+]
 
 _MODULES = {
     "Recipe": "rsft.recipe.schema",
@@ -30,7 +39,12 @@ _MODULES = {
 }
 
 
-def load_bundle(path: Path | str, device: str = "auto", engine: str = "torch", precision: str = "fp32") -> Predictor:
+def load_bundle(
+    path: Path | str,
+    device: str = "auto",
+    engine: str = "torch",
+    precision: str = "fp32",
+) -> Predictor:
     """Open the bundle of a run for classification.
 
     Args:
@@ -44,7 +58,8 @@ def load_bundle(path: Path | str, device: str = "auto", engine: str = "torch", p
 
     Raises:
         RequestError: the path holds no bundle, or this machine has no such engine.
-        WeightsError: the bundle cannot be used, or this machine has another backbone of the same name.
+        WeightsError: the bundle cannot be used, or this machine has another backbone of
+            the same name.
 
     Example:
         >>> table = load_bundle("runs/ships").predict("new_chips")
@@ -57,27 +72,38 @@ def load_bundle(path: Path | str, device: str = "auto", engine: str = "torch", p
 
 
 @overload
-def finetune(recipe: Path | str, runs: Path | str = ..., **options: Any) -> FinishedRun: ...
+def finetune(
+    recipe: Path | str, runs: Path | str = ..., **options: Any
+) -> FinishedRun: ...
 @overload
-def finetune(recipe: Recipe | None = None, runs: Path = ..., *arguments: Any, **options: Any) -> Run: ...
-def finetune(recipe: Any = None, runs: Path | str = Path("runs"), *arguments: Any, **options: Any) -> Any:
+def finetune(
+    recipe: Recipe | None = None, runs: Path = ..., *arguments: Any, **options: Any
+) -> Run: ...
+def finetune(
+    recipe: Any = None, runs: Path | str = Path("runs"), *arguments: Any, **options: Any
+) -> Any:
     """Do what `rsft finetune` does: from chips, scenes or a recipe to a trained bundle and its report.
 
-    Chips and scenes are prepared and audited, and a method is chosen for them. The steps and their commands are
-    printed. The same call again continues what was stopped, and returns a finished run of the same chips and recipe.
+    Chips and scenes are prepared and audited, and a method is chosen for them. The
+    steps and their commands are printed. The same call again continues what was
+    stopped, and returns a finished run of the same chips and recipe.
 
     Args:
-        recipe: class folders, a .csv of path,class, a chip store, scenes, or a recipe by path or name. With a `Recipe`,
-            or None and `start`, the call is `rsft.training.finetune.finetune`, which trains without an evaluation and
+        recipe: class folders, a .csv of path,class, a chip store, scenes, or a recipe
+            by path or name. With a `Recipe`, or None and `start`, the call is
+            `rsft.training.finetune.finetune`, which trains without an evaluation and
             returns a `Run`.
         runs: folder of all runs.
-        *arguments: further arguments of `rsft.training.finetune.finetune`, for a `Recipe`.
-        **options: the options of the command: `overrides` (a list of "section.key=value"), `data`, `labels`, `ais`,
-            `root`, `prepare`, `budget`, `measure` (--for), `start` (--from), `no_report`, `quiet`.
+        *arguments: further arguments of `rsft.training.finetune.finetune`, for a
+            `Recipe`.
+        **options: the options of the command: `overrides` (a list of
+            "section.key=value"), `data`, `labels`, `ais`, `root`, `prepare`, `budget`,
+            `measure` (--for), `start` (--from), `no_report`, `quiet`.
 
     Returns:
-        The run with `report` and `bundle` (paths), `accuracy` (a table), and `predict(chips)`, which returns the table
-        of `rsft.load_bundle`. A notebook shows its accuracy and its maps.
+        The run with `report` and `bundle` (paths), `accuracy` (a table), and
+        `predict(chips)`, which returns the table of `rsft.load_bundle`. A notebook
+        shows its accuracy and its maps.
 
     Raises:
         RequestError: the name is neither a recipe nor chips, or scenes have no labels.
@@ -103,12 +129,18 @@ def finetune(recipe: Any = None, runs: Path | str = Path("runs"), *arguments: An
     from rsft.cli.start import FinetuneRequest
     from rsft.training.runs.reader import read_run_metadata
 
-    paths = {name: Path(options[name]) for name in ("data", "labels", "ais", "root", "start") if options.get(name)}
+    paths = {
+        name: Path(options[name])
+        for name in ("data", "labels", "ais", "root", "start")
+        if options.get(name)
+    }
     request = FinetuneRequest(str(recipe), runs=Path(runs), **(options | paths))
     with quiet_console(request.quiet):
         folder, files, steps = run_finetune(request)
     commands = tuple(map(shlex.join, steps.commands.values() if steps else ()))
-    return FinishedRun(folder, read_run_metadata(folder) if files else {}, commands=commands)
+    return FinishedRun(
+        folder, read_run_metadata(folder) if files else {}, commands=commands
+    )
 
 
 def __getattr__(name: str) -> Any:

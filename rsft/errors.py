@@ -25,17 +25,23 @@ class RsftError(Exception):
 
     def __init__(self, message: str, location: object = "", hint: str = "") -> None:
         super().__init__(message)
-        self.message, self.location, self.hint = message, str(location), hint
+        self.message = message
+        self.location = str(location)
+        self.hint = hint
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Return how to make a copy in another process: subclasses have other arguments than `args`."""
         return _restore, (type(self), self.args, self.__dict__)
 
     def __str__(self) -> str:
-        return " | ".join(part for part in (self.message, self.location, self.hint) if part)
+        return " | ".join(
+            part for part in (self.message, self.location, self.hint) if part
+        )
 
 
-def _restore(kind: type[RsftError], args: tuple[Any, ...], fields: dict[str, Any]) -> RsftError:
+def _restore(
+    kind: type[RsftError], args: tuple[Any, ...], fields: dict[str, Any]
+) -> RsftError:
     error = kind.__new__(kind)
     error.args = args
     error.__dict__.update(fields)
@@ -57,7 +63,10 @@ class WeightsError(RsftError):
 
 
 class NetworkError(RsftError):
-    """A server cannot be reached, or does not send a file. The job stops and can be resumed."""
+    """A server cannot be reached, or does not send a file.
+
+    The job stops and can be resumed.
+    """
 
 
 class Interrupted(RsftError):
@@ -69,8 +78,12 @@ class Interrupted(RsftError):
         hint: how to continue.
     """
 
-    def __init__(self, signal_number: int, location: object = "", hint: str = "") -> None:
-        super().__init__(f"stopped by {signal.Signals(signal_number).name}", location, hint)
+    def __init__(
+        self, signal_number: int, location: object = "", hint: str = ""
+    ) -> None:
+        super().__init__(
+            f"stopped by {signal.Signals(signal_number).name}", location, hint
+        )
         self.exit_code = 128 + signal_number
 
 
@@ -93,12 +106,21 @@ class Fault:
     allowed: str
 
     def __str__(self) -> str:
-        location = f"{self.file}:{self.line}" if self.line else self.file
+        if self.line:
+            location = f"{self.file}:{self.line}"
+        else:
+            location = self.file
         return f"{location}: {self.key}: found {self.value}; {self.allowed}"
 
     def as_json(self) -> dict[str, str | int]:
         """Return the fields under their keys in the JSON error event."""
-        return {"file": self.file, "line": self.line, "key": self.key, "found": self.value, "allowed": self.allowed}
+        return {
+            "file": self.file,
+            "line": self.line,
+            "key": self.key,
+            "found": self.value,
+            "allowed": self.allowed,
+        }
 
 
 class RecipeError(RequestError):
@@ -110,7 +132,10 @@ class RecipeError(RequestError):
     """
 
     def __init__(self, faults: list[Fault], subject: str = "recipe") -> None:
-        super().__init__(f"{len(faults)} fault{'s' * (len(faults) != 1)} in the {subject}", faults[0].file)
+        super().__init__(
+            f"{len(faults)} fault{'s' * (len(faults) != 1)} in the {subject}",
+            faults[0].file,
+        )
         self.faults = faults
 
     def __str__(self) -> str:

@@ -28,7 +28,8 @@ Reals = NDArray[np.floating]
 """Numbers of any floating-point type."""
 
 Progress = Callable[[int, int, str], None]
-"""Called with the amount done, the total (0 if it is unknown), and the name of the task."""
+"""Called with the amount done, the total (0 if it is unknown), and the name of the
+task."""
 
 Rejection = tuple[str, int, str]
 """A rejected entry: file, line (0 for the whole file), and reason."""

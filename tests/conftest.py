@@ -21,19 +21,28 @@ Command = Callable[..., tuple[int, str]]
 
 def pytest_addoption(parser):
     """Add `--first-cases`."""
-    parser.addoption("--first-cases", action="store_true", help="run the first case of every parametrized test only")
+    parser.addoption(
+        "--first-cases",
+        action="store_true",
+        help="run the first case of every parametrized test only",
+    )
 
 
 @pytest.hookimpl(tryfirst=True)  # before the selection by marks
 def pytest_collection_modifyitems(config, items):
-    """Mark further cases, and begin with the files that contain long tests, so that no process is idle at the end.
+    """Mark further cases, and begin with the files that contain long tests, so that no
+    process is idle at the end.
 
-    Further cases of a test with the marker `slow` are exhaustive, but not those of a module with this marker.
+    Further cases of a test with the marker `slow` are exhaustive, but not those of a
+    module with this marker.
     """
     begun = set()
     for item in items:
         name = item.nodeid.partition("[")[0]
-        if name in begun and (config.option.first_cases or "slow" in {mark.name for mark in item.own_markers}):
+        if name in begun and (
+            config.option.first_cases
+            or "slow" in {mark.name for mark in item.own_markers}
+        ):
             item.add_marker(pytest.mark.exhaustive)
         begun.add(name)
     slow = {item.path for item in items if item.get_closest_marker("slow")}
@@ -47,7 +56,8 @@ def pytest_collection_finish():
 
 @pytest.fixture(scope="session", autouse=True)
 def stores_of_session(tmp_path_factory):
-    """Return a folder for the lists of chip stores: no test reads or writes the list of the user."""
+    """Return a folder for the lists of chip stores: no test reads or writes the list of
+    the user."""
     folder = tmp_path_factory.mktemp("stores")
     os.environ["RSFT_STORES"] = str(folder / "session.json")
     return folder
@@ -63,7 +73,8 @@ def stores_of_test(stores_of_session, monkeypatch, request):
 
 @pytest.fixture(scope="session")
 def shared():
-    """Return the folder of a real data set by name; skip the test if the folder is missing."""
+    """Return the folder of a real data set by name; skip the test if the folder is
+    missing."""
     base = Path(os.environ.get("RSFT_SHARED", ROOT.parent / "shared")) / "data"
 
     def find(name):
@@ -76,15 +87,20 @@ def shared():
 
 @pytest.fixture
 def rsft(monkeypatch, capsys, tmp_path):
-    """Run a command in an empty folder; return its exit code and everything that it printed."""
+    """Run a command in an empty folder; return its exit code and everything that it
+    printed."""
     from rsft.cli import main
     from rsft.cli.display import waiting
     from rsft.cli.display.console import console
 
-    monkeypatch.setattr(waiting, "FIRST_LINE_SECONDS", math.inf)  # the output does not depend on the load
+    monkeypatch.setattr(
+        waiting, "FIRST_LINE_SECONDS", math.inf
+    )  # the output does not depend on the load
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setattr(console, "_width", None)  # Rich keeps the COLUMNS of the test that imports the console first
+    monkeypatch.setattr(
+        console, "_width", None
+    )  # Rich keeps the COLUMNS of the test that imports the console first
 
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["rsft", *map(str, arguments)])
@@ -98,7 +114,8 @@ def rsft(monkeypatch, capsys, tmp_path):
 
 @pytest.fixture(scope="session")
 def class_folders(tmp_path_factory):
-    """Class folders in train/ and val/: speckled bars of three directions, with 24, 12 and 4 training chips."""
+    """Class folders in train/ and val/: speckled bars of three directions, with 24, 12
+    and 4 training chips."""
     source = tmp_path_factory.mktemp("source")
     rng = np.random.default_rng(0)
     ends = {"flat": (28, 16), "steep": (16, 28), "slanted": (26, 26)}
@@ -110,7 +127,10 @@ def class_folders(tmp_path_factory):
                 image = rng.gamma(2, 15, (32, 32))
                 start = (32 - end[0], 32 - end[1])
                 cv2.line(image, start, end, 255, 3)
-                cv2.imwrite(str(folder / f"{index}.png"), np.clip(image, 0, 255).astype(np.uint8))
+                cv2.imwrite(
+                    str(folder / f"{index}.png"),
+                    np.clip(image, 0, 255).astype(np.uint8),
+                )
     return source
 
 

@@ -1,4 +1,5 @@
-"""From published archives to a map of ships: the four commands of the paper's SAR data, typed in an empty folder."""
+"""From published archives to a map of ships: the four commands of the paper's SAR data,
+typed in an empty folder."""
 
 from __future__ import annotations
 
@@ -36,7 +37,8 @@ if sys.argv[1] == "finetune":
     small_network.STEPS = 10
 run()
 """
-"""The command `rsft` with an encoder of 13 blocks of width 64, and with few steps for the network beside the run."""
+"""The command `rsft` with an encoder of 13 blocks of width 64, and with few steps for
+the network beside the run."""
 
 COUNTS = {"Cargo": 9, "Fishing": 6, "Tanker": 6, "Dredger": 6, "Tug": 3}
 SHIPS = ["Cell-Container", "Fishing", "ore-oil", "Dredger"]
@@ -45,15 +47,25 @@ SHIPS = ["Cell-Container", "Fishing", "ore-oil", "Dredger"]
 def write_archives(folder: Path, is_zipped: bool) -> None:
     """Write FUSAR-Ship and SRSDD as published, unpacked or zipped."""
     write_fusar(folder / "FUSAR_Ship1.0", make_names(COUNTS))
-    write_srsdd(folder / "SRSDD-V1.0/train", {number: SHIPS for number in range(1, 4)}, header=HEADER)
-    write_srsdd(folder / "SRSDD-V1.0/test", {number: SHIPS for number in range(4, 6)}, header=HEADER, seed=1)
+    write_srsdd(
+        folder / "SRSDD-V1.0/train",
+        {number: SHIPS for number in range(1, 4)},
+        header=HEADER,
+    )
+    write_srsdd(
+        folder / "SRSDD-V1.0/test",
+        {number: SHIPS for number in range(4, 6)},
+        header=HEADER,
+        seed=1,
+    )
     for name in ("FUSAR_Ship1.0", "SRSDD-V1.0") if is_zipped else ():
         shutil.make_archive(str(folder / name), "zip", folder, name)
         shutil.rmtree(folder / name)
 
 
 def write_scene(path: Path) -> int:
-    """Write a scene of dark water with bright ships, in the pixels of FUSAR-Ship; return the number of ships."""
+    """Write a scene of dark water with bright ships, in the pixels of FUSAR-Ship;
+    return the number of ships."""
     pixels = np.random.default_rng(0).gamma(4, 4, (900, 900))
     corners = [(x, y) for x in range(100, 900, 200) for y in range(100, 850, 250)]
     for x, y in corners:
@@ -69,8 +81,10 @@ def write_scene(path: Path) -> int:
 
 @pytest.fixture
 def rsft_in(tmp_path, monkeypatch):
-    """Return a function that runs `rsft` as a program in an empty folder, by a user with an empty home."""
-    home, folder = tmp_path / "home", tmp_path / "empty"
+    """Return a function that runs `rsft` as a program in an empty folder, by a user
+    with an empty home."""
+    home = tmp_path / "home"
+    folder = tmp_path / "empty"
     home.mkdir()
     folder.mkdir()
     for name in [name for name in os.environ if name.startswith(("RSFT_", "XDG_"))]:
@@ -83,16 +97,21 @@ def rsft_in(tmp_path, monkeypatch):
 
     def run(program: list[str], *arguments: object) -> str:
         command = [sys.executable, *program, *map(str, arguments)]
-        result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        result = subprocess.run(
+            command, cwd=folder, capture_output=True, text=True, check=False
+        )
         assert result.returncode == 0, result.stdout + result.stderr
         return result.stdout
 
     return run
 
 
-def check_four_commands(run: Callable[..., str], program: list[str], top: Path, is_zipped: bool) -> None:
+def check_four_commands(
+    run: Callable[..., str], program: list[str], top: Path, is_zipped: bool
+) -> None:
     """Run the four commands, and check what each of them writes."""
-    root, folder = top / "data", top / "empty"
+    root = top / "data"
+    folder = top / "empty"
     write_archives(root, is_zipped)
     printed = run(program, "prepare", "fusrs", "--root", root)
     store = ChipStore.open(root / "fusrs")
@@ -112,14 +131,19 @@ def check_four_commands(run: Callable[..., str], program: list[str], top: Path, 
     scene_options = ("--detect", "-o", "map.gpkg", "--picture", "map.png")
     run(program, "predict", f"runs/{RECIPE}", "scene.tif", *scene_options)
     layer = pyogrio.read_dataframe(folder / "map.gpkg", layer="predictions")
-    assert len(layer) == ships and layer.crs == "EPSG:4326" and set(layer["class"]) <= {*store.classes}
+    assert (
+        len(layer) == ships
+        and layer.crs == "EPSG:4326"
+        and set(layer["class"]) <= {*store.classes}
+    )
     assert Image.open(folder / "map.png").size > (100, 100)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("is_zipped", [True, False])
 def test_archives_become_a_map(rsft_in, tmp_path, is_zipped):
-    """The names and the format of the checkpoint are those of SatMAE; its width and depth are smaller."""
+    """The names and the format of the checkpoint are those of SatMAE; its width and
+    depth are smaller."""
     path = weights_path(CARDS_SATMAE[0])
     path.parent.mkdir(parents=True)
     tiny_backbones.write(tiny_backbones.CARDS[0], path.parent)
@@ -132,5 +156,9 @@ def test_archives_become_a_map_at_full_size(rsft_in, tmp_path):
     """The checkpoint has 1.2 GB of random values."""
     path = weights_path(CARDS_SATMAE[0])
     path.parent.mkdir(parents=True)
-    satmae_data.write(path, CARDS_SATMAE[0].build(224).state_dict() | satmae_data.decoder(14), optimizer=False)
+    satmae_data.write(
+        path,
+        CARDS_SATMAE[0].build(224).state_dict() | satmae_data.decoder(14),
+        optimizer=False,
+    )
     check_four_commands(rsft_in, ["-m", "rsft"], tmp_path, is_zipped=True)

@@ -16,7 +16,11 @@ from rsft.cli import main
 def test_all_faults_of_a_recipe_are_listed(rsft):
     code, printed = rsft("finetune", "quickstart", "peft.rnk=8", "train.epochs=-1")
     assert code == 2
-    assert "2 faults" in printed and "peft.rank" in printed and "a whole number >= 1" in printed
+    assert (
+        "2 faults" in printed
+        and "peft.rank" in printed
+        and "a whole number >= 1" in printed
+    )
     assert printed.count("quickstart.yaml:") == 2
 
 
@@ -41,7 +45,9 @@ def test_wrong_request_exits_with_2_without_traceback(rsft, arguments, message):
 def test_debug_shows_the_traceback(monkeypatch, tmp_path):
     from rsft.errors import RequestError
 
-    monkeypatch.setattr(sys, "argv", ["rsft", "evaluate", str(tmp_path), "x", "--debug"])
+    monkeypatch.setattr(
+        sys, "argv", ["rsft", "evaluate", str(tmp_path), "x", "--debug"]
+    )
     with pytest.raises(RequestError):
         main()
 
@@ -68,21 +74,35 @@ def test_prepare_finetune_evaluate_predict(rsft, class_folders, recipe_file, tmp
     assert code == 0 and "MetaLoRA" in printed and "class-balanced k-NN" in printed
     run = tmp_path / "runs/bars/001"
     assert (run / "report.html").stat().st_size > 10_000
-    assert "MetaLoRA" in json.loads((run / "evaluation/metrics.json").read_text())["methods"]
+    assert (
+        "MetaLoRA"
+        in json.loads((run / "evaluation/metrics.json").read_text())["methods"]
+    )
 
-    code, printed = rsft("evaluate", "runs/bars", "data", "--split", "train", "-o", "again")
+    code, printed = rsft(
+        "evaluate", "runs/bars", "data", "--split", "train", "-o", "again"
+    )
     assert code == 0 and "split train" in printed
     assert len(pd.read_parquet(tmp_path / "again/predictions.parquet")) == 40
-    code, printed = rsft("evaluate", "runs/bars", "data", "-o", "beside", "--compare", "runs/bars")
+    code, printed = rsft(
+        "evaluate", "runs/bars", "data", "-o", "beside", "--compare", "runs/bars"
+    )
     assert code == 0 and "McNemar" in printed and "90 % class sets" in printed
-    assert json.loads((tmp_path / "beside/comparison.json").read_text())["paired"]["mcnemar"]["all"]["p"] == 1
+    assert (
+        json.loads((tmp_path / "beside/comparison.json").read_text())["paired"][
+            "mcnemar"
+        ]["all"]["p"]
+        == 1
+    )
 
     for name in ("out.gpkg", "out.csv", "out.geojson"):
         assert rsft("predict", "runs/bars", "data/chips/val", "-o", name)[0] == 0
     table = pyogrio.read_dataframe(tmp_path / "out.gpkg", layer="predictions")
     assert len(table) == 18 and set(table["class"]) <= {"flat", "steep", "slanted"}
     csv = pd.read_csv(tmp_path / "out.csv")
-    assert csv[["p_flat", "p_slanted", "p_steep"]].sum(axis=1).to_numpy() == pytest.approx(1, abs=1e-5)
+    assert csv[["p_flat", "p_slanted", "p_steep"]].sum(
+        axis=1
+    ).to_numpy() == pytest.approx(1, abs=1e-5)
 
 
 @pytest.mark.slow
@@ -100,13 +120,26 @@ def test_rejected_chips_are_listed_with_reasons(rsft, run, tmp_path):
     assert code == 0
     assert "1 chip classified" in printed and "5 rejected" in printed
     rejected = pd.read_csv("out.rejected.csv")
-    reasons = {name.rpartition("/")[2]: reason for name, reason in rejected[["file", "reason"]].to_numpy()}
-    assert set(reasons) == {"black.png", "deep.png", "color.png", "cut.png", "words.png"}
-    assert "every pixel is 0" in reasons["black.png"] and "uint16" in reasons["deep.png"]
+    reasons = {
+        name.rpartition("/")[2]: reason
+        for name, reason in rejected[["file", "reason"]].to_numpy()
+    }
+    assert set(reasons) == {
+        "black.png",
+        "deep.png",
+        "color.png",
+        "cut.png",
+        "words.png",
+    }
+    assert (
+        "every pixel is 0" in reasons["black.png"] and "uint16" in reasons["deep.png"]
+    )
     assert "3 bands" in reasons["color.png"] and "truncated" in reasons["cut.png"]
     code, printed = rsft("predict", run, folder, "-o", "out.csv")
     assert code == 2 and "--overwrite" in printed
-    assert rsft("predict", run, folder, "-o", "out.csv", "--overwrite", "--strict")[0] == 1
+    assert (
+        rsft("predict", run, folder, "-o", "out.csv", "--overwrite", "--strict")[0] == 1
+    )
 
 
 def test_unwritable_runs_folder(rsft, recipe_file, tmp_path):
@@ -143,9 +176,18 @@ cli.main()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("saves", "sentence"), [(False, "stopped"), (True, "error: stopped by SIGINT")])
+@pytest.mark.parametrize(
+    ("saves", "sentence"), [(False, "stopped"), (True, "error: stopped by SIGINT")]
+)
 def test_a_second_interrupt_ends_the_process_without_traceback(saves, sentence):
     done = subprocess.run(
-        [sys.executable, "-c", TWO_INTERRUPTS.format(saves=saves)], capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", TWO_INTERRUPTS.format(saves=saves)],
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
-    assert done.returncode == 130 and done.stderr.startswith(sentence) and "Traceback" not in done.stderr
+    assert (
+        done.returncode == 130
+        and done.stderr.startswith(sentence)
+        and "Traceback" not in done.stderr
+    )

@@ -1,4 +1,5 @@
-"""The loop of correction: predict, correct labels, add them to the store, train on, predict again."""
+"""The loop of correction: predict, correct labels, add them to the store, train on,
+predict again."""
 
 import csv
 import json
@@ -13,8 +14,15 @@ from rsft.data.chips.store import ChipStore
 from tests.helpers.scenes import UTM, write_geotiff
 
 SIDE = 32
-ENDS = {"flat": [(12, 0)], "steep": [(0, 12)], "slanted": [(10, 10)], "cross": [(12, 0), (0, 12)]}
-CENTERS = [(row, col) for row in (8, 72, 152) for col in (8, 72, 136, 184)]  # row, col; eleven chips at the edge
+ENDS = {
+    "flat": [(12, 0)],
+    "steep": [(0, 12)],
+    "slanted": [(10, 10)],
+    "cross": [(12, 0), (0, 12)],
+}
+CENTERS = [
+    (row, col) for row in (8, 72, 152) for col in (8, 72, 136, 184)
+]  # row, col; eleven chips at the edge
 CLASSES = [list(ENDS)[number % 4] for number in (0, 3, 1, 2, 3, 2, 3, 1, 0, 1, 3, 2)]
 
 
@@ -32,7 +40,8 @@ def sea(tmp_path):
 
 
 def classify(rsft, bundle, out):
-    """Predict the bars of the scene, and return the table in the order of the positions."""
+    """Predict the bars of the scene, and return the table in the order of the
+    positions."""
     options = ("--at", "bars.csv", "--side", SIDE, "--chips", "cut", "--overwrite")
     code, printed = rsft("predict", bundle, "scene.tif", *options, "-o", out)
     assert code == 0, printed
@@ -41,7 +50,12 @@ def classify(rsft, bundle, out):
 
 def save_labels(path, table):
     """Write the true classes as the review page does."""
-    columns = {"path": table["path"], "class": CLASSES, "verdict": "class", "predicted": table["class"]}
+    columns = {
+        "path": table["path"],
+        "class": CLASSES,
+        "verdict": "class",
+        "predicted": table["class"],
+    }
     table = pd.DataFrame(columns | {"scene": table["scene"], "at": table["at"]})
     table.to_csv(path, index=False, quoting=csv.QUOTE_ALL)
 
@@ -51,12 +65,19 @@ def test_the_loop(rsft, run, root, sea, tmp_path):
     shutil.copytree(root, tmp_path / "store")
     before = classify(rsft, run, "before.csv")
     save_labels(tmp_path / "corrected.csv", before)
-    code, printed = rsft("data", "add", "store", "corrected.csv", "--new-class", "cross", "--json")
+    code, printed = rsft(
+        "data", "add", "store", "corrected.csv", "--new-class", "cross", "--json"
+    )
     event = json.loads(printed.splitlines()[-1])
     assert code == 0 and (event["added"], event["rejected"]) == (12, 0), printed
     assert event["scenes"] == {"scene": {"split": "train", "known": False}}
     added = ChipStore.open(tmp_path / "store").table.dropna(subset=["added_from"])
-    assert added["class"].value_counts().to_dict() == {"cross": 4, "slanted": 3, "steep": 3, "flat": 2}
+    assert added["class"].value_counts().to_dict() == {
+        "cross": 4,
+        "slanted": 3,
+        "steep": 3,
+        "flat": 2,
+    }
     keys = ("data.root=store", "train.epochs=12", "train.lr=0.02")
     code, printed = rsft("finetune", "--from", run, *keys, "--no-report")
     assert code == 0, printed

@@ -1,4 +1,5 @@
-"""The examples in docstrings run, in a folder with a chip store, a run and new chips."""
+"""The examples in docstrings run, in a folder with a chip store, a run and new
+chips."""
 
 import doctest
 import importlib
@@ -27,19 +28,29 @@ def workspace(tmp_path, monkeypatch):
     shutil.copytree(ARTIFACTS / "store/chips/val", tmp_path / "new_chips")
     shutil.copytree(ARTIFACTS / "run", tmp_path / "runs/ships/001")
     shutil.copyfile(ARTIFACTS / "run_predictions.csv", tmp_path / "predictions.csv")
-    table = pd.read_parquet(tmp_path / "data/ships/manifest.parquet")[["path", "class"]].head(2)
-    table.assign(path="data/ships/" + table["path"]).to_csv(tmp_path / "corrected.csv", index=False)
-    monkeypatch.setattr("rsft.training.small_network.STEPS", 1)  # the baseline of a few chips takes many epochs
+    table = pd.read_parquet(tmp_path / "data/ships/manifest.parquet")[
+        ["path", "class"]
+    ].head(2)
+    table.assign(path="data/ships/" + table["path"]).to_csv(
+        tmp_path / "corrected.csv", index=False
+    )
+    monkeypatch.setattr(
+        "rsft.training.small_network.STEPS", 1
+    )  # the baseline of a few chips takes many epochs
     monkeypatch.chdir(tmp_path)
 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_examples(name, workspace):
-    result = doctest.testmod(importlib.import_module(name), optionflags=doctest.ELLIPSIS)
+    result = doctest.testmod(
+        importlib.import_module(name), optionflags=doctest.ELLIPSIS
+    )
     assert result.attempted > 0 and result.failed == 0
 
 
-@pytest.mark.parametrize("module", [rsft, rsft.peft], ids=lambda module: module.__name__)
+@pytest.mark.parametrize(
+    "module", [rsft, rsft.peft], ids=lambda module: module.__name__
+)
 def test_public_names_are_explained(module):
     for name in module.__all__:
         public = getattr(module, name)
@@ -47,13 +58,23 @@ def test_public_names_are_explained(module):
         if not inspect.isclass(public) and not inspect.isfunction(public):
             continue  # constants and registries, which their modules explain
         if public is rsft.Recipe:
-            continue  # its docstring is part of the published schema; docs/recipes.md explains its keys
+            # its docstring is part of the published schema; docs/recipes.md explains
+            # its keys
+            continue
         assert "Example:" in text, name
-        has_parameters = inspect.isfunction(public) and inspect.signature(public).parameters
+        has_parameters = (
+            inspect.isfunction(public) and inspect.signature(public).parameters
+        )
         assert not has_parameters or "Args:" in text, name
-        returns = inspect.isfunction(public) and inspect.signature(public).return_annotation not in (None, "None")
+        returns = inspect.isfunction(public) and inspect.signature(
+            public
+        ).return_annotation not in (None, "None")
         assert not returns or "Returns:" in text or "Yields:" in text, name
 
 
 def test_no_example_is_skipped():
-    assert not [file for file in files_of(ROOT / "rsft") if "doctest: +SKIP" in file.read_text("utf-8")]
+    assert not [
+        file
+        for file in files_of(ROOT / "rsft")
+        if "doctest: +SKIP" in file.read_text("utf-8")
+    ]

@@ -1,4 +1,5 @@
-"""A component of another installed package is found by its name and used like one of rsft's."""
+"""A component of another installed package is found by its name and used like one of
+rsft's."""
 
 import json
 import os
@@ -21,7 +22,8 @@ Install = Callable[[str, str, str], Path]
 
 @pytest.fixture
 def install(tmp_path_factory, monkeypatch):
-    """Install a package with one module, for copies of `registries`; return its folder."""
+    """Install a package with one module, for copies of `registries`; return its
+    folder."""
 
     def install(module, source, entry_points, *registries):
         for registry in registries:
@@ -31,7 +33,9 @@ def install(tmp_path_factory, monkeypatch):
         (site / f"{module}.py").write_text(source)
         metadata = site / f"{module}-1.0.dist-info"
         metadata.mkdir()
-        (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 1.0\n")
+        (metadata / "METADATA").write_text(
+            f"Metadata-Version: 2.1\nName: {module}\nVersion: 1.0\n"
+        )
         (metadata / "entry_points.txt").write_text(entry_points)
         monkeypatch.syspath_prepend(site)
         return site
@@ -52,11 +56,14 @@ for sys.argv in json.loads(sys.argv[1]):
 
 
 def run_in_new_process(site, *commands):
-    """Run commands in a process that finds the package in `site`; return what it prints in one line."""
+    """Run commands in a process that finds the package in `site`; return what it prints
+    in one line."""
     environment = os.environ | {"PYTHONPATH": str(site), "COLUMNS": "200"}
     words = json.dumps([["rsft", *command.split()] for command in commands])
     command = [sys.executable, "-c", PROGRAM, words]
-    printed = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    printed = subprocess.run(
+        command, env=environment, capture_output=True, text=True, check=True
+    ).stdout
     return " ".join(printed.split())
 
 
@@ -86,7 +93,10 @@ class ToyEngine(GraphEngine):
 def test_an_engine_and_format(rsft, run, root, tmp_path, monkeypatch, install):
     from rsft.inference.engines.base import ENGINES, FORMATS
 
-    entry_points = "[rsft.engines]\ntoy = toy_engine:ToyEngine\n[rsft.export_formats]\ntoy = toy_engine:ToyEngine\n"
+    entry_points = (
+        "[rsft.engines]\ntoy = toy_engine:ToyEngine\n[rsft.export_formats]\ntoy ="
+        " toy_engine:ToyEngine\n"
+    )
     site = install("toy_engine", ENGINE, entry_points, ENGINES, FORMATS)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     chips = root / "chips/val"
@@ -95,28 +105,53 @@ def test_an_engine_and_format(rsft, run, root, tmp_path, monkeypatch, install):
     assert rsft("predict", run, chips, "-o", "torch.csv", "--engine", "torch")[0] == 0
     expected = pd.read_csv("torch.csv")
     columns = [name for name in expected if name.startswith("p_")]
-    pd.testing.assert_frame_equal(pd.read_csv("toy.csv")[columns], expected[columns], atol=1e-4)
+    pd.testing.assert_frame_equal(
+        pd.read_csv("toy.csv")[columns], expected[columns], atol=1e-4
+    )
     code, printed = rsft("export", run, "--format", "toy", "-o", "exported")
     assert code == 0 and Path("exported/toy.pt2").is_file()
-    assert rsft("predict", run, chips, "-o", "by_path.csv", "--engine", "exported")[0] == 0
-    code, printed = rsft("predict", run, chips, "-o", "x.csv", "--engine", "toy", "--precision", "int8")
+    assert (
+        rsft("predict", run, chips, "-o", "by_path.csv", "--engine", "exported")[0] == 0
+    )
+    code, printed = rsft(
+        "predict", run, chips, "-o", "x.csv", "--engine", "toy", "--precision", "int8"
+    )
     assert code == 2 and "no int8 for toy: toy supports fp32" in printed
     help_text = run_in_new_process(site, "predict --help", "export --help")
-    assert "openvino, torch, toy, or an export" in help_text and "timm, peft, toy." in help_text
+    assert (
+        "openvino, torch, toy, or an export" in help_text
+        and "timm, peft, toy." in help_text
+    )
 
 
 def test_a_package_that_cannot_be_imported_is_named(rsft, recipe_file, install):
     from rsft.errors import RequestError
     from rsft.inference.engines.base import ENGINES, all_engines, find_engine
 
-    install("broken_engine", "import no_such_thing\n", "[rsft.engines]\nbroken = broken_engine:Engine\n")
-    with pytest.raises(RequestError, match=mentions("engine broken", "'no_such_thing'")):
+    install(
+        "broken_engine",
+        "import no_such_thing\n",
+        "[rsft.engines]\nbroken = broken_engine:Engine\n",
+    )
+    with pytest.raises(
+        RequestError, match=mentions("engine broken", "'no_such_thing'")
+    ):
         find_engine("broken")
     with pytest.warns(UserWarning, match="the engine broken cannot be imported"):
-        assert [engine.name for engine in all_engines()] == [name for name in ENGINES if name != "broken"]
-    install("broken_loss", "import no_such_thing\n", "[rsft.losses]\nbroken = broken_loss:Loss\n")
+        assert [engine.name for engine in all_engines()] == [
+            name for name in ENGINES if name != "broken"
+        ]
+    install(
+        "broken_loss",
+        "import no_such_thing\n",
+        "[rsft.losses]\nbroken = broken_loss:Loss\n",
+    )
     code, printed = rsft("recipes", "validate", recipe_file, "loss.name=broken")
-    assert code == 2 and "this loss cannot be imported" in printed and "'no_such_thing'" in printed
+    assert (
+        code == 2
+        and "this loss cannot be imported" in printed
+        and "'no_such_thing'" in printed
+    )
 
 
 TOYS = """
@@ -174,8 +209,16 @@ class ToyRecord:
         self.file.close()
 """
 
-TOY_KINDS = {"peft_methods": "Method", "losses": "Loss", "samplers": "Sampler", "trackers": "Tracker"}
-TOY_POINTS = "".join(f"[rsft.{group}]\ntoy-{kind.lower()} = toys:Toy{kind}\n" for group, kind in TOY_KINDS.items())
+TOY_KINDS = {
+    "peft_methods": "Method",
+    "losses": "Loss",
+    "samplers": "Sampler",
+    "trackers": "Tracker",
+}
+TOY_POINTS = "".join(
+    f"[rsft.{group}]\ntoy-{kind.lower()} = toys:Toy{kind}\n"
+    for group, kind in TOY_KINDS.items()
+)
 
 
 @pytest.fixture
@@ -189,32 +232,77 @@ def toys(install, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_recipe_names_a_method_a_loss_a_sampler_and_a_tracker(rsft, root, run, recipe_file, toys):
-    names = ["peft.method=toy-method", "peft.kind=weight", "loss.name=toy-loss", "train.sampler=toy-sampler"]
+def test_a_recipe_names_a_method_a_loss_a_sampler_and_a_tracker(
+    rsft, root, run, recipe_file, toys
+):
+    names = [
+        "peft.method=toy-method",
+        "peft.kind=weight",
+        "loss.name=toy-loss",
+        "train.sampler=toy-sampler",
+    ]
     names += ["track.to=[toy-tracker]", "track.project=toys", "track.every=1"]
-    code, printed = rsft("finetune", recipe_file, "meta=null", *names, "loss.smoothing=0.2", "train.epochs=1")
+    code, printed = rsft(
+        "finetune",
+        recipe_file,
+        "meta=null",
+        *names,
+        "loss.smoothing=0.2",
+        "train.epochs=1",
+    )
     assert code == 0, printed
     (folder,) = Path("runs/bars").glob("0*")
-    assert all(words in (folder / "recipe.yaml").read_text() for words in ("toy-method", "smoothing: 0.2"))
+    assert all(
+        words in (folder / "recipe.yaml").read_text()
+        for words in ("toy-method", "smoothing: 0.2")
+    )
     page = next(folder.glob("**/*.html")).read_text()
-    expected = ("Toy tuning of kind weight", "Smoothed cross entropy (smoothing 0.2)", "in the order of the manifest")
+    expected = (
+        "Toy tuning of kind weight",
+        "Smoothed cross entropy (smoothing 0.2)",
+        "in the order of the manifest",
+    )
     assert all(words in page for words in expected)
-    assert json.loads((folder / "run.json").read_text())["tracking"] == {"toy-tracker": "toys"}
+    assert json.loads((folder / "run.json").read_text())["tracking"] == {
+        "toy-tracker": "toys"
+    }
     lines = (folder / "toy.txt").read_text().splitlines()
-    assert "train/loss" in lines[0] and "epoch/val_macro" in lines[-2] and lines[-1] == "finished"
-    assert rsft("predict", folder, root / "chips/val", "-o", "toy.csv")[0] == 0  # the bundle rebuilds the method
+    assert (
+        "train/loss" in lines[0]
+        and "epoch/val_macro" in lines[-2]
+        and lines[-1] == "finished"
+    )
+    assert (
+        rsft("predict", folder, root / "chips/val", "-o", "toy.csv")[0] == 0
+    )  # the bundle rebuilds the method
     code, printed = rsft("runs", "compare", folder, run)
     assert code == 0 and "peft.kind" in printed and "loss.smoothing" in printed
 
 
 def test_faults_of_a_component_of_another_package(rsft, recipe_file, toys):
-    code, printed = rsft("recipes", "validate", recipe_file, "loss.name=toy-loss", "loss.smoothing=1", "loss.tau=1")
+    code, printed = rsft(
+        "recipes",
+        "validate",
+        recipe_file,
+        "loss.name=toy-loss",
+        "loss.smoothing=1",
+        "loss.tau=1",
+    )
     printed = " ".join(printed.split())
     assert code == 2
     assert "loss.smoothing found 1 (command line) a number >= 0 and < 1" in printed
-    assert "loss.tau found 1 (command line) nothing: the loss toy-loss takes smoothing" in printed
-    code, printed = rsft("recipes", "validate", recipe_file, "peft.method=toymethod", "peft.kind=norm")
-    assert "lora+adaptformer" in printed and "| toy-method" in printed and "bias | weight" in printed
+    assert (
+        "loss.tau found 1 (command line) nothing: the loss toy-loss takes smoothing"
+        in printed
+    )
+    code, printed = rsft(
+        "recipes", "validate", recipe_file, "peft.method=toymethod", "peft.kind=norm"
+    )
+    assert (
+        "lora+adaptformer" in printed
+        and "| toy-method" in printed
+        and "bias | weight" in printed
+    )
 
 
 DATA_SET = """
@@ -258,14 +346,31 @@ def prepare_toy_ships(
 
 @pytest.mark.slow
 def test_a_data_set_is_a_command(tmp_path, install):
-    site = install("toy_ships", DATA_SET, "[rsft.datasets]\ntoy-ships = toy_ships:prepare_toy_ships\nbad = absent:x\n")
+    site = install(
+        "toy_ships",
+        DATA_SET,
+        "[rsft.datasets]\ntoy-ships = toy_ships:prepare_toy_ships\nbad = absent:x\n",
+    )
     for name in ("ferry_1", "tug_1", "tug_2", "tug_3"):
-        cv2.imwrite(str(tmp_path / f"{name}.png"), np.arange(64, dtype=np.uint8).reshape(8, 8) + len(name))
-    prepare = f"prepare toy-ships {tmp_path} --root {tmp_path}/store --bands HH --val 0.25"
-    printed = run_in_new_process(site, "prepare --help", "prepare toy-ships --help", prepare)
+        cv2.imwrite(
+            str(tmp_path / f"{name}.png"),
+            np.arange(64, dtype=np.uint8).reshape(8, 8) + len(name),
+        )
+    prepare = (
+        f"prepare toy-ships {tmp_path} --root {tmp_path}/store --bands HH --val 0.25"
+    )
+    printed = run_in_new_process(
+        site, "prepare --help", "prepare toy-ships --help", prepare
+    )
     assert "toy-ships Build a chip store of the toy data set." in printed
-    assert "Folder of the images." in printed and "Bands to store, such as VV." in printed
-    assert "[default: 0.5]" in printed and "--overwrite" in printed and "--progress" not in printed
+    assert (
+        "Folder of the images." in printed and "Bands to store, such as VV." in printed
+    )
+    assert (
+        "[default: 0.5]" in printed
+        and "--overwrite" in printed
+        and "--progress" not in printed
+    )
     assert "4 chips in" in printed and "no chip in val: ferry" in printed
     assert "--bands HH --val 0.25" in (tmp_path / "store/README.md").read_text("utf-8")
 
@@ -319,13 +424,16 @@ class ToyProduct(SensorProduct):
 
 
 def test_a_product_of_a_sensor(tmp_path, install, monkeypatch):
-    """A folder, or a raster with a header beside it, is read with the calibration and geometry of its product."""
+    """A folder, or a raster with a header beside it, is read with the calibration and
+    geometry of its product."""
     from rsft.data.imagery.products.options import ProductOptions
     from rsft.data.imagery.products.product import PRODUCTS
     from rsft.errors import RequestError
     from rsft.inference.scenes.raster import PixelWindow, SceneReader, open_scene
 
-    install("toy_sat", PRODUCT, "[rsft.products]\ntoy-sat = toy_sat:ToyProduct\n", PRODUCTS)
+    install(
+        "toy_sat", PRODUCT, "[rsft.products]\ntoy-sat = toy_sat:ToyProduct\n", PRODUCTS
+    )
     header = "toy = 1\ngain = 2\ntime = 2030-05-06T07:08:09Z\npass = ascending\n"
     pixels = np.arange(1, 601, dtype=np.uint16).reshape(20, 30)
     (tmp_path / "scene").mkdir()
@@ -335,20 +443,42 @@ def test_a_product_of_a_sensor(tmp_path, install, monkeypatch):
     shutil.copy(tmp_path / "file.tif", tmp_path / "scene/image.tif")
     for name in ("scene", "file.tif"):
         scene = open_scene(tmp_path / name)
-        assert (scene.unit, scene.dtype, scene.bands) == ("amplitude", "uint16", ("HH",)) and scene.path.name == name
-        assert (scene.product.kind, scene.product.pass_direction) == ("Toy satellite", "ascending")
-        assert scene.product.acquired == "2030-05-06T07:08:09Z" and scene.georeference is not None
-        assert scene.product.incidence(np.array([10.0]), np.array([0.0])).tolist() == [31.0]
+        assert (scene.unit, scene.dtype, scene.bands) == (
+            "amplitude",
+            "uint16",
+            ("HH",),
+        ) and scene.path.name == name
+        assert (scene.product.kind, scene.product.pass_direction) == (
+            "Toy satellite",
+            "ascending",
+        )
+        assert (
+            scene.product.acquired == "2030-05-06T07:08:09Z"
+            and scene.georeference is not None
+        )
+        assert scene.product.incidence(np.array([10.0]), np.array([0.0])).tolist() == [
+            31.0
+        ]
         calibrated = SceneReader(scene.in_unit("gamma0"))
         values = calibrated(PixelWindow(5, 6, 7, 8))[:, :, 0]
         calibrated.close()
         assert values.dtype == np.float32
-        assert values.tolist() == (pixels[5:7, 6:8] * 2.0 + np.array([[5], [6]])).tolist()
-    with pytest.raises(RequestError, match=mentions("--calibrate", "gain in its header")):
+        assert (
+            values.tolist() == (pixels[5:7, 6:8] * 2.0 + np.array([[5], [6]])).tolist()
+        )
+    with pytest.raises(
+        RequestError, match=mentions("--calibrate", "gain in its header")
+    ):
         open_scene(tmp_path / "scene", ProductOptions(factor=2.0))
     (tmp_path / "file.txt").unlink()
-    install("broken_sat", "import no_such_thing\n", "[rsft.products]\nbroken = broken_sat:Product\n")
-    with pytest.warns(UserWarning, match=mentions("broken", "no_such_thing")):  # all kinds of products are asked
+    install(
+        "broken_sat",
+        "import no_such_thing\n",
+        "[rsft.products]\nbroken = broken_sat:Product\n",
+    )
+    with pytest.warns(
+        UserWarning, match=mentions("broken", "no_such_thing")
+    ):  # all kinds of products are asked
         assert open_scene(tmp_path / "file.tif").product.kind == "raster"
 
 
@@ -371,18 +501,25 @@ class Points(AnnotationFormat):
 
 
 def test_an_annotation_format(tmp_path, monkeypatch, install):
-    """A format of another package is asked first, and one that cannot be imported is left out with a warning."""
+    """A format of another package is asked first, and one that cannot be imported is
+    left out with a warning."""
     from rsft.data.annotations.base import ANNOTATIONS
     from rsft.inference.scenes.locations import read_positions
     from rsft.inference.scenes.raster import open_scene
 
-    entry_points = "[rsft.annotations]\npoints = points_format:Points\nbroken = no_such_module:Format\n"
+    entry_points = (
+        "[rsft.annotations]\npoints = points_format:Points\nbroken ="
+        " no_such_module:Format\n"
+    )
     install("points_format", POINTS, entry_points, ANNOTATIONS)
     scene = open_scene(write_geotiff(tmp_path / "s.tif", np.zeros((30, 40), np.uint8)))
     (tmp_path / "ships.csv").write_text("#points\n12.5,7,tanker\n3,4,tug\n")
     with pytest.warns(UserWarning, match="broken cannot be imported"):
         positions = read_positions(tmp_path / "ships.csv", scene)
-    assert [(x.row, x.col, x.name) for x in positions.locations] == [(7, 12.5, "s_000000"), (4, 3, "s_000001")]
+    assert [(x.row, x.col, x.name) for x in positions.locations] == [
+        (7, 12.5, "s_000000"),
+        (4, 3, "s_000001"),
+    ]
     assert positions.attributes["class"].tolist() == ["tanker", "tug"]
     (tmp_path / "own.csv").write_text("row,col\n1,2\n")
     with pytest.warns(UserWarning, match="broken cannot be imported"):

@@ -1,4 +1,5 @@
-"""CITATION.cff, the workflows and the hooks have the form that their readers expect, and name what exists."""
+"""CITATION.cff, the workflows and the hooks have the form that their readers expect,
+and name what exists."""
 
 import importlib.resources
 import json
@@ -22,7 +23,10 @@ def read_yaml(path):
 
 def validate(value, name):
     """Check a document against a schema that check-jsonschema contains."""
-    file = importlib.resources.files("check_jsonschema") / f"builtin_schemas/vendor/{name}.json"
+    file = (
+        importlib.resources.files("check_jsonschema")
+        / f"builtin_schemas/vendor/{name}.json"
+    )
     jsonschema.validate(value, json.loads(file.read_text("utf-8")))
 
 
@@ -37,7 +41,11 @@ def test_the_citation_is_valid_and_names_software_and_paper():
     validate(citation, "citation-file-format")
     assert citation["type"] == "software" and citation["license"] == "Apache-2.0"
     (paper,) = citation["references"]
-    assert [author["family-names"] for author in paper["authors"]] == ["Tian", "Liu", "Sun"] and paper["year"] == 2025
+    assert [author["family-names"] for author in paper["authors"]] == [
+        "Tian",
+        "Liu",
+        "Sun",
+    ] and paper["year"] == 2025
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
@@ -47,11 +55,17 @@ def test_a_workflow_is_valid_and_has_few_rights_pinned_actions_and_known_targets
     validate(workflow, "github-workflows")
     rights = read_yaml(path)["permissions"]
     assert rights in ({}, {"contents": "read"})
-    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+    targets = set(
+        re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+    )
     for name, job in jobs_of(path).items():
         commands = " ".join(step.get("run", "") for step in job["steps"])
         assert set(re.findall(r"make ([\w-]+)", commands)) <= targets
-        writes = {right for right, level in job.get("permissions", {}).items() if level == "write"}
+        writes = {
+            right
+            for right, level in job.get("permissions", {}).items()
+            if level == "write"
+        }
         assert writes <= ({"id-token"} if name == "publish" else set())
         assert "timeout-minutes" in job
         for step in job["steps"]:
@@ -62,18 +76,33 @@ def test_a_workflow_is_valid_and_has_few_rights_pinned_actions_and_known_targets
 
 def test_what_the_release_publishes_was_tested_and_can_only_be_published():
     jobs = jobs_of(ROOT / ".github/workflows/release.yml")
-    assert "make test-wheel" in str(jobs["build"]["steps"]) and jobs["publish"]["needs"] == "build"
+    assert (
+        "make test-wheel" in str(jobs["build"]["steps"])
+        and jobs["publish"]["needs"] == "build"
+    )
     assert not any("run" in step for step in jobs["publish"]["steps"])
 
 
 def test_the_release_compares_the_tag_with_the_line_of_the_version():
     steps = jobs_of(ROOT / ".github/workflows/release.yml")["build"]["steps"]
-    (check,) = [step["run"] for step in steps if "GITHUB_REF_NAME" in step.get("run", "")]
-    assert check.startswith('grep -qxF "__version__ = ') and check.endswith("rsft/version.py")
-    assert re.search(r'^__version__ = "[\d.]+"$', (ROOT / "rsft/version.py").read_text("utf-8"), re.MULTILINE)
+    (check,) = [
+        step["run"] for step in steps if "GITHUB_REF_NAME" in step.get("run", "")
+    ]
+    assert check.startswith('grep -qxF "__version__ = ') and check.endswith(
+        "rsft/version.py"
+    )
+    assert re.search(
+        r'^__version__ = "[\d.]+"$',
+        (ROOT / "rsft/version.py").read_text("utf-8"),
+        re.MULTILINE,
+    )
 
 
 def test_the_hooks_run_the_tools_of_make_lint():
     (local,) = read_yaml(ROOT / ".pre-commit-config.yaml")["repos"]
     programs = [hook["entry"].split()[0] for hook in local["hooks"]]
-    assert local["repo"] == "local" and programs == [".venv/bin/ruff", ".venv/bin/ruff", ".venv/bin/mypy"]
+    assert local["repo"] == "local" and programs == [
+        ".venv/bin/ruff",
+        ".venv/bin/ruff",
+        ".venv/bin/mypy",
+    ]

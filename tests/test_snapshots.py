@@ -1,6 +1,8 @@
-"""Compare the help of every command, the schemas of recipes and sweeps, and public names with tests/snapshots/.
+"""Compare the help of every command, the schemas of recipes and sweeps, and public
+names with tests/snapshots/.
 
-RSFT_UPDATE_SNAPSHOTS=1 pytest tests/test_snapshots.py updates the snapshots; review the change in git.
+RSFT_UPDATE_SNAPSHOTS=1 pytest tests/test_snapshots.py updates the snapshots; review the
+change in git.
 """
 
 import difflib
@@ -24,7 +26,10 @@ FOLDER = Path(__file__).parent / "snapshots"
 UPDATE = "RSFT_UPDATE_SNAPSHOTS"
 WIDTH = 100
 VERSIONS_FILE = FOLDER / "help" / "made_with.txt"
-VERSIONS = "".join(f"{name} {'.'.join(metadata.version(name).split('.')[:2])}\n" for name in ("typer", "rich"))
+VERSIONS = "".join(
+    f"{name} {'.'.join(metadata.version(name).split('.')[:2])}\n"
+    for name in ("typer", "rich")
+)
 
 
 def compare_with_snapshot(name, text):
@@ -35,9 +40,18 @@ def compare_with_snapshot(name, text):
         path.write_text(text, encoding="utf-8")
         return
     snapshot = path.read_text("utf-8") if path.is_file() else ""
-    lines = difflib.unified_diff(snapshot.splitlines(), text.splitlines(), f"snapshots/{name}", "now", lineterm="")
+    lines = difflib.unified_diff(
+        snapshot.splitlines(),
+        text.splitlines(),
+        f"snapshots/{name}",
+        "now",
+        lineterm="",
+    )
     if snapshot != text:
-        hint = f"if the change is intended, update the snapshots: {UPDATE}=1 pytest tests/test_snapshots.py"
+        hint = (
+            f"if the change is intended, update the snapshots: {UPDATE}=1 pytest"
+            " tests/test_snapshots.py"
+        )
         pytest.fail("\n".join([*lines, "", hint]), pytrace=False)
 
 
@@ -65,13 +79,29 @@ def render_help(monkeypatch):
     monkeypatch.setattr(rich_utils, "MAX_WIDTH", WIDTH)
     monkeypatch.setattr(rich_utils, "FORCE_TERMINAL", None)
     monkeypatch.setattr(rich_utils, "COLOR_SYSTEM", None)
-    environment = {"COLUMNS": str(WIDTH), "TERMINAL_WIDTH": None, "NO_COLOR": "1", "TERM": "dumb", "FORCE_COLOR": None}
+    environment = {
+        "COLUMNS": str(WIDTH),
+        "TERMINAL_WIDTH": None,
+        "NO_COLOR": "1",
+        "TERM": "dumb",
+        "FORCE_COLOR": None,
+    }
 
     def render(names):
-        result = CliRunner().invoke(APP, [*names, "--help"], prog_name="rsft", env=environment, terminal_width=WIDTH)
+        result = CliRunner().invoke(
+            APP,
+            [*names, "--help"],
+            prog_name="rsft",
+            env=environment,
+            terminal_width=WIDTH,
+        )
         assert result.exit_code == 0, result.output
-        plain = result.output.replace(str(Path.home()), "~").replace(str(Path.cwd()), ".")
-        return "\n".join(line.rstrip() for line in plain.splitlines()).strip("\n") + "\n"
+        plain = result.output.replace(str(Path.home()), "~").replace(
+            str(Path.cwd()), "."
+        )
+        return (
+            "\n".join(line.rstrip() for line in plain.splitlines()).strip("\n") + "\n"
+        )
 
     return render
 
@@ -79,11 +109,16 @@ def render_help(monkeypatch):
 def test_the_first_screen_has_the_commands_without_their_options():
     outline: Any = typer.main.get_command(build_app("--help"))
     screens = [
-        [(name, x.help, x.hidden, x.rich_help_panel) for name, x in group.commands.items()]
+        [
+            (name, x.help, x.hidden, x.rich_help_panel)
+            for name, x in group.commands.items()
+        ]
         for group in (outline, COMMAND)
     ]
     assert screens[0] == screens[1] and len(screens[0]) == 17
-    assert outline.help == COMMAND.help and [x.name for x in outline.params] == [x.name for x in COMMAND.params]
+    assert outline.help == COMMAND.help and [x.name for x in outline.params] == [
+        x.name for x in COMMAND.params
+    ]
     assert not outline.commands["predict"].params
 
 
@@ -92,7 +127,10 @@ def test_help(render_help, names):
     if os.environ.get(UPDATE):
         compare_with_snapshot("help/made_with.txt", VERSIONS)
     elif VERSIONS_FILE.is_file() and VERSIONS_FILE.read_text("utf-8") != VERSIONS:
-        pytest.skip(f"other versions of typer and rich print other help; installed: {VERSIONS.split()}")
+        pytest.skip(
+            "other versions of typer and rich print other help; installed:"
+            f" {VERSIONS.split()}"
+        )
     compare_with_snapshot(snapshot_name(names), render_help(names))
 
 
@@ -104,12 +142,17 @@ def test_no_command_was_removed():
             (FOLDER / name).unlink()
         return
     removed = snapshots - expected
-    assert not removed, f"snapshots without a command: {removed}; {UPDATE}=1 deletes them"
+    assert not removed, (
+        f"snapshots without a command: {removed}; {UPDATE}=1 deletes them"
+    )
 
 
 @pytest.mark.parametrize(("name", "model"), [("recipe", Recipe), ("sweep", Sweep)])
 def test_schema(name, model):
-    compare_with_snapshot(f"{name}.schema.json", json.dumps(model.model_json_schema(), indent=1, sort_keys=True) + "\n")
+    compare_with_snapshot(
+        f"{name}.schema.json",
+        json.dumps(model.model_json_schema(), indent=1, sort_keys=True) + "\n",
+    )
 
 
 @pytest.mark.parametrize("name", ["rsft", "rsft.peft"])

@@ -1,4 +1,5 @@
-"""The PEFT task in TorchGeo's and Lightning's programs, and a bundle of its checkpoint."""
+"""The PEFT task in TorchGeo's and Lightning's programs, and a bundle of its
+checkpoint."""
 
 import os
 import sys
@@ -31,7 +32,11 @@ from rsft.errors import RequestError, WeightsError
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.classifier import load_classifier
 from rsft.peft import METHODS, LoRA, attach
-from rsft.torchgeo import ChipStoreDataModule, PEFTClassificationTask, bundle_from_checkpoint
+from rsft.torchgeo import (
+    ChipStoreDataModule,
+    PEFTClassificationTask,
+    bundle_from_checkpoint,
+)
 from rsft.training.optim.losses import DeferredReweighting
 from tests.helpers.messages import mentions
 from tests.helpers.style import ROOT
@@ -41,8 +46,18 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWa
 SIZE = 160
 PIXELS = np.random.default_rng(0).integers(0, 255, (12, 12, 2), np.uint8)
 LORA = {"method": "lora", "rank": 2, "positions": "qv"}
-QUIET = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
-SHORT = {"max_epochs": 1, "limit_train_batches": 2, "limit_val_batches": 1, "num_sanity_val_steps": 0}
+QUIET = {
+    "logger": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    "accelerator": "cpu",
+}
+SHORT = {
+    "max_epochs": 1,
+    "limit_train_batches": 2,
+    "limit_val_batches": 1,
+    "num_sanity_val_steps": 0,
+}
 
 
 @pytest.fixture(scope="module")
@@ -51,13 +66,19 @@ def weights(tmp_path_factory):
     torch.manual_seed(1)
     network = timm.create_model("test_vit", in_chans=1, num_classes=2)
     path = tmp_path_factory.mktemp("weights") / "encoder.ckpt"
-    state = {f"model.{name}": tensor for name, tensor in network.state_dict().items() if not name.startswith("head.")}
+    state = {
+        f"model.{name}": tensor
+        for name, tensor in network.state_dict().items()
+        if not name.startswith("head.")
+    }
     torch.save({"hyper_parameters": {"model": "test_vit"}, "state_dict": state}, path)
     return str(path)
 
 
 def make_task(weights, **options):
-    return PEFTClassificationTask("test_vit", weights, 1, num_classes=3, **{"peft": LORA, "lr": 0.01} | options)
+    return PEFTClassificationTask(
+        "test_vit", weights, 1, num_classes=3, **{"peft": LORA, "lr": 0.01} | options
+    )
 
 
 def fit(task, datamodule, folder, **options):
@@ -74,7 +95,9 @@ def chips(root, **options):
 def trained(weights, root, tmp_path_factory):
     """A trained task with learned scales, and its checkpoint."""
     torch.manual_seed(0)
-    task = make_task(weights, learn_scales=True, loss={"name": "logit_adjustment", "tau": 0.5})
+    task = make_task(
+        weights, learn_scales=True, loss={"name": "logit_adjustment", "tau": 0.5}
+    )
     _, path = fit(task, chips(root), tmp_path_factory.mktemp("run"))
     return task.eval(), path
 
@@ -84,7 +107,8 @@ def test_head_and_modules_move_and_the_rest_stays(weights, root, tmp_path):
     task = make_task(weights)
     before = {name: tensor.clone() for name, tensor in task.model.state_dict().items()}
     fit(task, chips(root), tmp_path)
-    after, learned = task.model.state_dict(), {name.removeprefix("model.") for name in task.learned_names()}
+    after = task.model.state_dict()
+    learned = {name.removeprefix("model.") for name in task.learned_names()}
     assert not torch.equal(after["vit.head.weight"], before["vit.head.weight"])
     assert not torch.equal(after["vit.head.bias"], before["vit.head.bias"])
     moved = {name for name in after if not torch.equal(after[name], before[name])}
@@ -95,12 +119,18 @@ def test_head_and_modules_move_and_the_rest_stays(weights, root, tmp_path):
 @pytest.mark.filterwarnings("default")
 def test_the_head_of_any_task_moves_if_it_is_named(root, tmp_path):
     task = PEFTClassificationTask.__base__("test_vit", in_channels=1, num_classes=3)  # type: ignore[misc]
-    with pytest.warns(UserWarning, match=mentions("head", "frozen", "train_also=('head',)")):
+    with pytest.warns(
+        UserWarning, match=mentions("head", "frozen", "train_also=('head',)")
+    ):
         attach(task.model, LoRA(rank=2)).detach()
     task.model = attach(task.model, LoRA(rank=2), train_also=("head",))
     before = {name: tensor.clone() for name, tensor in task.model.state_dict().items()}
     fit(task, chips(root), tmp_path)
-    moved = {name for name, tensor in task.model.state_dict().items() if not torch.equal(tensor, before[name])}
+    moved = {
+        name
+        for name, tensor in task.model.state_dict().items()
+        if not torch.equal(tensor, before[name])
+    }
     assert {"vit.head.weight", "vit.head.bias"} <= moved
     assert all(name.startswith(("vit.head.", "additive.")) for name in moved)
 
@@ -109,7 +139,10 @@ def test_a_checkpoint_holds_the_learned_tensors_and_loads_back(trained, weights)
     task, path = trained
     checkpoint = torch.load(path, weights_only=True)
     assert checkpoint["state_dict"].keys() == task.learned_names()
-    assert checkpoint["hyper_parameters"]["peft"] == LORA and checkpoint["hyper_parameters"]["weights"] == weights
+    assert (
+        checkpoint["hyper_parameters"]["peft"] == LORA
+        and checkpoint["hyper_parameters"]["weights"] == weights
+    )
     assert checkpoint["hyper_parameters"]["class_counts"] == [24, 4, 12]
     assert sum(x.numel() for x in checkpoint["state_dict"].values()) < 0.1 * sum(
         x.numel() for x in task.model.parameters()
@@ -122,28 +155,39 @@ def test_a_checkpoint_holds_the_learned_tensors_and_loads_back(trained, weights)
 
 @pytest.mark.slow
 def test_training_resumes(trained, weights, root, tmp_path):
-    task = make_task(weights, learn_scales=True, loss={"name": "logit_adjustment", "tau": 0.5})
+    task = make_task(
+        weights, learn_scales=True, loss={"name": "logit_adjustment", "tau": 0.5}
+    )
     trainer = Trainer(default_root_dir=tmp_path, **QUIET, **SHORT | {"max_epochs": 2})
     trainer.fit(task, datamodule=chips(root), ckpt_path=trained[1])
     assert trainer.current_epoch == 2 and trainer.global_step == 4
 
 
-def test_other_frozen_weights_and_missing_tensors_are_refused(trained, weights, tmp_path):
+def test_other_frozen_weights_and_missing_tensors_are_refused(
+    trained, weights, tmp_path
+):
     checkpoint = torch.load(trained[1], weights_only=True)
     other = torch.load(weights, weights_only=True)
     other["state_dict"]["model.norm.weight"] += 1
     torch.save(other, tmp_path / "other.ckpt")
     with pytest.raises(WeightsError, match=mentions("test_vit differ", "other.ckpt")):
-        PEFTClassificationTask.load_from_checkpoint(trained[1], weights=str(tmp_path / "other.ckpt"))
+        PEFTClassificationTask.load_from_checkpoint(
+            trained[1], weights=str(tmp_path / "other.ckpt")
+        )
     del checkpoint["state_dict"]["model.vit.head.bias"]
     torch.save(checkpoint, tmp_path / "cut.ckpt")
-    with pytest.raises(WeightsError, match=mentions("1 learned tensors are missing", "head.bias")):
+    with pytest.raises(
+        WeightsError, match=mentions("1 learned tensors are missing", "head.bias")
+    ):
         PEFTClassificationTask.load_from_checkpoint(tmp_path / "cut.ckpt")
 
 
 @pytest.mark.slow
 def test_random_weights_are_a_warning_and_stay_in_the_checkpoint(root, tmp_path):
-    with pytest.warns(UserWarning, match=mentions("random weights of test_vit stay frozen", "weights=")):
+    with pytest.warns(
+        UserWarning,
+        match=mentions("random weights of test_vit stay frozen", "weights="),
+    ):
         task = make_task(None)
     _, path = fit(task, chips(root), tmp_path)
     images = torch.randn(1, 1, SIZE, SIZE)
@@ -195,12 +239,19 @@ class Labels(torch.utils.data.Dataset):
 
 def test_losses_of_rsft_and_torchgeo(weights):
     ce = make_task(weights, loss="ce", class_weights=torch.tensor([1.0, 2, 3]))
-    assert isinstance(ce.criterion, nn.CrossEntropyLoss) and ce.hparams["class_weights"] == [1, 2, 3]
+    assert isinstance(ce.criterion, nn.CrossEntropyLoss) and ce.hparams[
+        "class_weights"
+    ] == [1, 2, 3]
     task = make_task(weights, loss="balanced_softmax", class_counts=[10, 5, 1])
-    logits, labels = torch.randn(4, 3), torch.tensor([0, 1, 2, 0])
-    expected = nn.functional.cross_entropy(logits + torch.tensor([10.0, 5, 1]).log(), labels)
+    logits = torch.randn(4, 3)
+    labels = torch.tensor([0, 1, 2, 0])
+    expected = nn.functional.cross_entropy(
+        logits + torch.tensor([10.0, 5, 1]).log(), labels
+    )
     torch.testing.assert_close(task.criterion(logits, labels), expected)
-    deferred = make_task(weights, loss={"name": "ldam", "drw_start": 0.5}, class_counts=[10, 5, 1])
+    deferred = make_task(
+        weights, loss={"name": "ldam", "drw_start": 0.5}, class_counts=[10, 5, 1]
+    )
     assert isinstance(deferred.criterion, DeferredReweighting)
     deferred._trainer = SimpleNamespace(global_step=6, estimated_stepping_batches=10)
     deferred.on_train_batch_start(None, 0)
@@ -225,20 +276,36 @@ def config(root, weights, folder):
         "model": {
             "class_path": "rsft.torchgeo.PEFTClassificationTask",
             "init_args": {
-                **{"model": "test_vit", "weights": weights, "in_channels": 1, "num_classes": 3, "lr": 0.02},
+                **{
+                    "model": "test_vit",
+                    "weights": weights,
+                    "in_channels": 1,
+                    "num_classes": 3,
+                    "lr": 0.02,
+                },
                 **{"peft": LORA, "learn_scales": True, "loss": "logit_adjustment"},
             },
         },
         "data": {
             "class_path": "rsft.torchgeo.ChipStoreDataModule",
-            "init_args": {"root": str(root), "batch_size": 8, "size": SIZE, "mean": [10.0], "std": 200.0},
+            "init_args": {
+                "root": str(root),
+                "batch_size": 8,
+                "size": SIZE,
+                "mean": [10.0],
+                "std": 200.0,
+            },
         },
     }
 
 
 def fit_with_lightning_cli(arguments):
     LightningCLI(
-        PEFTClassificationTask, BaseDataModule, subclass_mode_model=True, subclass_mode_data=True, args=arguments
+        PEFTClassificationTask,
+        BaseDataModule,
+        subclass_mode_model=True,
+        subclass_mode_data=True,
+        args=arguments,
     )
 
 
@@ -247,13 +314,27 @@ def fit_with_lightning_cli(arguments):
 def test_command_lines_train_and_give_a_bundle(program, root, weights, tmp_path):
     (tmp_path / "fit.yaml").write_text(yaml.safe_dump(config(root, weights, tmp_path)))
     with patch.dict(os.environ):  # TorchGeo's program sets options of GDAL
-        program(["fit", "--config", str(tmp_path / "fit.yaml"), "--model.init_args.lr", "0.03"])
+        program(
+            [
+                "fit",
+                "--config",
+                str(tmp_path / "fit.yaml"),
+                "--model.init_args.lr",
+                "0.03",
+            ]
+        )
     (path,) = tmp_path.rglob("*.ckpt")
     task = PEFTClassificationTask.load_from_checkpoint(path)
-    assert task.hparams["lr"] == 0.03 and task.hparams["peft"] == LORA and task.model.modulator is not None
+    assert (
+        task.hparams["lr"] == 0.03
+        and task.hparams["peft"] == LORA
+        and task.model.modulator is not None
+    )
     bundle_from_checkpoint(path, tmp_path / "bundle", weights=Path(weights))
     bundle = Bundle.load(tmp_path / "bundle")
-    assert bundle.contract.mean == pytest.approx([10 / 255]) and bundle.contract.std == pytest.approx([200 / 255])
+    assert bundle.contract.mean == pytest.approx(
+        [10 / 255]
+    ) and bundle.contract.std == pytest.approx([200 / 255])
 
 
 @pytest.mark.slow
@@ -261,13 +342,21 @@ def test_a_bundle_gives_the_logits_of_the_task(trained, weights, root, tmp_path,
     task, path = trained
     code, text = rsft("bundle", "from", path, "--out", tmp_path / "bundle")
     assert code and "--weights" in text and weights in text
-    code, text = rsft("bundle", "from", path, "--out", tmp_path / "bundle", "--weights", weights)
+    code, text = rsft(
+        "bundle", "from", path, "--out", tmp_path / "bundle", "--weights", weights
+    )
     assert code == 0 and "bundle-encoder.safetensors" in text
     bundle = Bundle.load(tmp_path / "bundle")
-    assert bundle.classes == ("flat", "slanted", "steep") and bundle.train_counts == (24, 4, 12)
+    assert bundle.classes == ("flat", "slanted", "steep") and bundle.train_counts == (
+        24,
+        4,
+        12,
+    )
     assert bundle.recipe.loss.build().tau == 0.5 and bundle.recipe.meta is not None
     paths = [root / path for path in ChipStore.open(root).split("val")["path"]]
-    images = torch.from_numpy(np.stack([bundle.contract.to_input(read_chip(path)) for path in paths]))
+    images = torch.from_numpy(
+        np.stack([bundle.contract.to_input(read_chip(path)) for path in paths])
+    )
     data = chips(root)
     data.setup("validate")
     (batch,) = [data.aug(batch) for batch in DataLoader(data.val_dataset, 18)]  # type: ignore[arg-type]
@@ -279,47 +368,88 @@ def test_a_bundle_gives_the_logits_of_the_task(trained, weights, root, tmp_path,
     assert code == 0 and "timm:test_vit" in text and "joint" not in text
     code, text = rsft("bundle", "from", path, "--out", tmp_path / "bundle")
     assert code and "exists already" in text
-    assert rsft("bundle", "from", path, "--out", tmp_path / "bundle", "--weights", weights, "--overwrite")[0] == 0
+    assert (
+        rsft(
+            "bundle",
+            "from",
+            path,
+            "--out",
+            tmp_path / "bundle",
+            "--weights",
+            weights,
+            "--overwrite",
+        )[0]
+        == 0
+    )
     assert rsft("bundle", "verify", tmp_path / "bundle")[0] == 0
 
 
 def test_names_and_arguments_of_later_versions(monkeypatch):
-    """TorchGeo 0.9 has the task as `torchgeo.tasks.Classification`, with further arguments."""
+    """TorchGeo 0.9 has the task as `torchgeo.tasks.Classification`, with further
+    arguments."""
 
     class Classification(PEFTClassificationTask.__base__):  # type: ignore[misc,name-defined]
-        def __init__(self, model="resnet50", weights=None, labels=None, ignore_index=None, **options):
+        def __init__(
+            self,
+            model="resnet50",
+            weights=None,
+            labels=None,
+            ignore_index=None,
+            **options,
+        ):
             super().__init__(model, weights, **options)
 
-    monkeypatch.setitem(sys.modules, "torchgeo.tasks", SimpleNamespace(Classification=Classification))
+    monkeypatch.setitem(
+        sys.modules, "torchgeo.tasks", SimpleNamespace(Classification=Classification)
+    )
     spec = spec_from_file_location("later_torchgeo", ROOT / "rsft/torchgeo.py")
     assert spec is not None and spec.loader is not None
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
-    task = module.PEFTClassificationTask("test_vit", num_classes=2, labels=["a", "b"], lr=0.5)
-    assert isinstance(task, Classification) and task.hparams["labels"] == ["a", "b"] and task.hparams["lr"] == 0.5
+    task = module.PEFTClassificationTask(
+        "test_vit", num_classes=2, labels=["a", "b"], lr=0.5
+    )
+    assert (
+        isinstance(task, Classification)
+        and task.hparams["labels"] == ["a", "b"]
+        and task.hparams["lr"] == 0.5
+    )
     assert task.hparams["ignore_index"] is None and task.hparams["peft"] == "lora"
 
 
 @pytest.mark.slow
 def test_weights_of_torchgeo_are_found_by_their_name(root, tmp_path, monkeypatch):
     member = ViTSmall16_Weights.SENTINEL1_GRD_MAE
-    state = timm.create_model("vit_small_patch16_224", in_chans=2, num_classes=0).state_dict()
-    monkeypatch.setattr(WeightsEnum, "get_state_dict", lambda self, **options: dict(state))
+    state = timm.create_model(
+        "vit_small_patch16_224", in_chans=2, num_classes=0
+    ).state_dict()
+    monkeypatch.setattr(
+        WeightsEnum, "get_state_dict", lambda self, **options: dict(state)
+    )
     monkeypatch.setenv("RSFT_WEIGHTS", str(tmp_path))
     torch.save(state, tmp_path / find_card(str(member)).weights.file)  # type: ignore[union-attr]
-    task = PEFTClassificationTask("vit_small_patch16_224", member, 2, num_classes=3, peft=LORA)
+    task = PEFTClassificationTask(
+        "vit_small_patch16_224", member, 2, num_classes=3, peft=LORA
+    )
     assert task.hparams["weights"] == "ViTSmall16_Weights.SENTINEL1_GRD_MAE"
     records = [
-        ChipRecord(*(f"{split}{label}", split, label, root), lambda: PIXELS, bands=("VV", "VH"))
+        ChipRecord(
+            f"{split}{label}", split, label, root, lambda: PIXELS, bands=("VV", "VH")
+        )
         for split in ("train", "val")
         for label in ("a", "b", "c")
     ]
-    store = build_store(tmp_path / "store", records, StoreDescription("noise", ("a", "b", "c"), "none"))
+    store = build_store(
+        tmp_path / "store", records, StoreDescription("noise", ("a", "b", "c"), "none")
+    )
     data = ChipStoreDataModule(store.root, batch_size=3, mean=100.0, std=50.0)
     _, path = fit(task, data, tmp_path / "run", limit_train_batches=1)
     assert bundle_from_checkpoint(path, tmp_path / "bundle") == []
     bundle = Bundle.load(tmp_path / "bundle")
-    assert bundle.recipe.backbone.name == str(member) and bundle.recipe.backbone.weights is None
+    assert (
+        bundle.recipe.backbone.name == str(member)
+        and bundle.recipe.backbone.weights is None
+    )
     images = torch.from_numpy(bundle.contract.to_input(PIXELS))[None]
     with torch.inference_mode():
         logits = load_classifier(bundle, "cpu").predict(images).logits
@@ -337,7 +467,8 @@ class OtherData(NonGeoDataModule):
 
     def setup(self, stage):
         self.chips.setup(stage)
-        self.train_dataset, self.val_dataset = self.chips.train_dataset, self.chips.val_dataset
+        self.train_dataset = self.chips.train_dataset
+        self.val_dataset = self.chips.val_dataset
 
 
 @pytest.mark.slow
@@ -347,15 +478,24 @@ def test_what_a_checkpoint_lacks_is_asked_for(root, weights, tmp_path):
     with pytest.raises(RequestError, match=mentions("OtherData")) as caught:
         bundle_from_checkpoint(path, tmp_path / "bundle")
     assert "--data" in caught.value.hint
-    notes = bundle_from_checkpoint(path, tmp_path / "bundle", root, weights=Path(weights))
+    notes = bundle_from_checkpoint(
+        path, tmp_path / "bundle", root, weights=Path(weights)
+    )
     assert any("160 pixels" in note and "OtherData" in note for note in notes)
     bundle = Bundle.load(tmp_path / "bundle")
-    assert bundle.contract.mean == pytest.approx([40 / 255]) and bundle.contract.std == pytest.approx([80 / 255])
+    assert bundle.contract.mean == pytest.approx(
+        [40 / 255]
+    ) and bundle.contract.std == pytest.approx([80 / 255])
     checkpoint = torch.load(path, weights_only=True)
-    for data, words in (({}, ""), (checkpoint["rsft"]["data"] | {"mean": [1.0, 2], "std": [1.0, 2]}, "2 bands")):
+    for data, words in (
+        ({}, ""),
+        (checkpoint["rsft"]["data"] | {"mean": [1.0, 2], "std": [1.0, 2]}, "2 bands"),
+    ):
         checkpoint["rsft"]["data"] = data
         torch.save(checkpoint, tmp_path / "other.ckpt")
-        with pytest.raises(RequestError, match=words if data else "not trained with a data module"):
+        with pytest.raises(
+            RequestError, match=words if data else "not trained with a data module"
+        ):
             bundle_from_checkpoint(tmp_path / "other.ckpt", tmp_path / "b", root)
 
 
@@ -381,14 +521,24 @@ def test_foreign_and_damaged_checkpoints_are_refused(tmp_path, weights, trained)
         torch.save(checkpoint, tmp_path / "edited.ckpt")
         with pytest.raises((RequestError, WeightsError)):
             bundle_from_checkpoint(tmp_path / "edited.ckpt", tmp_path / "bundle")
-    for key, value in {"contract": {}, "classes": 3, "groups": None, "bands": ["gray", "VV"], "root": 1}.items():
+    for key, value in {
+        "contract": {},
+        "classes": 3,
+        "groups": None,
+        "bands": ["gray", "VV"],
+        "root": 1,
+    }.items():
         checkpoint = torch.load(trained[1], weights_only=True)
         checkpoint["rsft"]["data"][key] = value
         torch.save(checkpoint, tmp_path / "edited.ckpt")
         with pytest.raises((RequestError, WeightsError)):
-            bundle_from_checkpoint(tmp_path / "edited.ckpt", tmp_path / "bundle", weights=Path(weights))
+            bundle_from_checkpoint(
+                tmp_path / "edited.ckpt", tmp_path / "bundle", weights=Path(weights)
+            )
     for file in (tmp_path / "none", trained[1]):
-        with pytest.raises(WeightsError, match=mentions("tensors of test_vit are missing", file)):
+        with pytest.raises(
+            WeightsError, match=mentions("tensors of test_vit are missing", file)
+        ):
             bundle_from_checkpoint(trained[1], tmp_path / "bundle", weights=file)
     assert not (tmp_path / "bundle").exists()
 
@@ -398,22 +548,36 @@ def test_a_bundle_of_a_convolutional_network(root, tmp_path):
     model = "test_resnet"
     network = timm.create_model(model, in_chans=1, num_classes=0)
     state = {f"model.{name}": tensor for name, tensor in network.state_dict().items()}
-    torch.save({"hyper_parameters": {"model": model}, "state_dict": state}, tmp_path / "encoder.ckpt")
+    torch.save(
+        {"hyper_parameters": {"model": model}, "state_dict": state},
+        tmp_path / "encoder.ckpt",
+    )
     task = PEFTClassificationTask(
-        model, str(tmp_path / "encoder.ckpt"), 1, num_classes=3, peft={"method": "lora", "positions": "all"}
+        model,
+        str(tmp_path / "encoder.ckpt"),
+        1,
+        num_classes=3,
+        peft={"method": "lora", "positions": "all"},
     )
     with torch.no_grad():
         for parameter in task.model.theta:
             parameter.add_(0.1 * torch.randn_like(parameter))
     task._trainer = SimpleNamespace(datamodule=OtherData(root))
-    checkpoint = {"state_dict": task.state_dict(), "hyper_parameters": dict(task.hparams)}
+    checkpoint = {
+        "state_dict": task.state_dict(),
+        "hyper_parameters": dict(task.hparams),
+    }
     task.on_save_checkpoint(checkpoint)
     torch.save(checkpoint, tmp_path / "task.ckpt")
     weights = tmp_path / "encoder.ckpt"
     with pytest.raises(RequestError, match="any size") as caught:
-        bundle_from_checkpoint(tmp_path / "task.ckpt", tmp_path / "bundle", root, weights=weights)
+        bundle_from_checkpoint(
+            tmp_path / "task.ckpt", tmp_path / "bundle", root, weights=weights
+        )
     assert "--size" in caught.value.hint
-    bundle_from_checkpoint(tmp_path / "task.ckpt", tmp_path / "bundle", root, 64, weights)
+    bundle_from_checkpoint(
+        tmp_path / "task.ckpt", tmp_path / "bundle", root, 64, weights
+    )
     classifier = load_classifier(Bundle.load(tmp_path / "bundle"), "cpu")
     images = torch.randn(2, 1, 64, 64)
     with torch.inference_mode():
@@ -421,5 +585,9 @@ def test_a_bundle_of_a_convolutional_network(root, tmp_path):
         torch.testing.assert_close(logits, task.eval()(images), atol=1e-4, rtol=1e-4)
     checkpoint["hyper_parameters"]["in_channels"] = 2
     torch.save(checkpoint, tmp_path / "other.ckpt")
-    with pytest.raises(RequestError, match=mentions("2 channels and 3 classes", "1 and 3")):
-        bundle_from_checkpoint(tmp_path / "other.ckpt", tmp_path / "bundle", root, 64, weights)
+    with pytest.raises(
+        RequestError, match=mentions("2 channels and 3 classes", "1 and 3")
+    ):
+        bundle_from_checkpoint(
+            tmp_path / "other.ckpt", tmp_path / "bundle", root, 64, weights
+        )

@@ -1,4 +1,7 @@
-"""Plug-in for QGIS that classifies chips and scenes with rsft. It starts the command `rsft` and never imports it."""
+"""Plug-in for QGIS that classifies chips and scenes with rsft.
+
+It starts the command `rsft` and never imports it.
+"""
 
 from __future__ import annotations
 

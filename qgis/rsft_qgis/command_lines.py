@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 Options = Mapping[str, object]
-"""Option -> value. None and False leave the option out; True gives it without a value."""
+"""Option -> value. None and False leave the option out; True gives it without a
+value."""
 
 UNITS = ("amplitude", "intensity", "sigma0", "db", "gamma0", "gamma0_db", "beta0")
 """Units that --unit takes."""
@@ -88,7 +89,9 @@ class PixelOptions:
         return {f"--{name.replace('_', '-')}": value for name, value in values.items()}
 
 
-def position_options(path: str, layer: str, side: int | None, margin: int | None) -> dict[str, object]:
+def position_options(
+    path: str, layer: str, side: int | None, margin: int | None
+) -> dict[str, object]:
     """Return the options that classify chips at given positions.
 
     Args:
@@ -121,8 +124,17 @@ def detection_options(side: int | None, pfa: float, land: str) -> dict[str, obje
     return {"--detect": True, "--side": side, "--pfa": pfa, "--land": land}
 
 
-def predict_command(executable: str, bundle: str, scene: str, out: str, options: Options, extra: str = "") -> list[str]:
-    """Return the command that classifies a scene and prints JSON lines. It replaces an existing table.
+def predict_command(
+    executable: str,
+    bundle: str,
+    scene: str,
+    out: str,
+    options: Options,
+    extra: str = "",
+) -> list[str]:
+    """Return the command that classifies a scene and prints JSON lines.
+
+    It replaces an existing table.
 
     Args:
         executable: path of rsft.
@@ -139,11 +151,22 @@ def predict_command(executable: str, bundle: str, scene: str, out: str, options:
         >>> predict_command("rsft", "bundle", "a.tif", "a.gpkg", tile_options(32, None))[-4:]
         ['--overwrite', '--json', '--grid', '32']
     """
-    command = [executable, "predict", bundle, scene, "--out", out, "--overwrite", "--json"]
+    command = [
+        executable,
+        "predict",
+        bundle,
+        scene,
+        "--out",
+        out,
+        "--overwrite",
+        "--json",
+    ]
     return command + command_words(options, extra)
 
 
-def cut_command(executable: str, scenes: str, store: str, options: Options, extra: str = "") -> list[str]:
+def cut_command(
+    executable: str, scenes: str, store: str, options: Options, extra: str = ""
+) -> list[str]:
     """Return the command that cuts training chips from scenes and prints JSON lines.
 
     Args:
@@ -189,7 +212,8 @@ class LabelOptions:
         new_classes: classes that the store does not have yet, separated by commas.
         unit: unit of the chip files.
         bands: names of their bands, separated by commas.
-        source: folder of the chip files; empty if they are beside the layer, or cut from a scene.
+        source: folder of the chip files; empty if they are beside the layer, or cut
+            from a scene.
     """
 
     field: str = "corrected"
@@ -201,16 +225,26 @@ class LabelOptions:
 
     def options(self) -> list[str]:
         """Return the options of `rsft data add`."""
-        values = {"--field": self.field, "--not-a-target": self.not_a_target, "--bands": self.bands}
+        values = {
+            "--field": self.field,
+            "--not-a-target": self.not_a_target,
+            "--bands": self.bands,
+        }
         values["--unit"] = "" if self.unit == AS_DECLARED else self.unit
         values["--source"] = self.source
-        words = [word for name, value in values.items() if value for word in (name, value)]
-        for name in filter(None, (name.strip() for name in self.new_classes.split(","))):
+        words = [
+            word for name, value in values.items() if value for word in (name, value)
+        ]
+        for name in filter(
+            None, (name.strip() for name in self.new_classes.split(","))
+        ):
             words += ["--new-class", name]
         return words
 
 
-def add_command(executable: str, store: str, table: str, labels: LabelOptions) -> list[str]:
+def add_command(
+    executable: str, store: str, table: str, labels: LabelOptions
+) -> list[str]:
     """Return the command that joins the labels of a table to a chip store and prints one JSON line.
 
     Args:
@@ -222,7 +256,9 @@ def add_command(executable: str, store: str, table: str, labels: LabelOptions) -
     return [executable, "data", "add", store, table, "--json", *labels.options()]
 
 
-def finetune_command(executable: str, bundle: str, store: str, runs: str, extra: str = "") -> list[str]:
+def finetune_command(
+    executable: str, bundle: str, store: str, runs: str, extra: str = ""
+) -> list[str]:
     """Return the command that starts a short run at a bundle and prints JSON lines, one for every step.
 
     Args:
@@ -235,7 +271,17 @@ def finetune_command(executable: str, bundle: str, store: str, runs: str, extra:
     Raises:
         ValueError: a quote in `extra` is not closed.
     """
-    command = [executable, "finetune", "--from", bundle, "--runs", runs, "--json", "--log-every", "1"]
+    command = [
+        executable,
+        "finetune",
+        "--from",
+        bundle,
+        "--runs",
+        runs,
+        "--json",
+        "--log-every",
+        "1",
+    ]
     return [*command, f"data.root={store}", *shlex.split(extra)]
 
 
@@ -250,7 +296,9 @@ def bundle_command(executable: str, bundle: str) -> list[str]:
 
 
 def name_parameters(text: str) -> str:
-    """Replace options in an error of rsft by the names of the parameters. Other options remain.
+    """Replace options in an error of rsft by the names of the parameters.
+
+    Other options remain.
 
     Args:
         text: the error.
@@ -261,7 +309,12 @@ def name_parameters(text: str) -> str:
     """
     text = text.replace("give --overwrite to replace it, or another", "choose another")
     return _OPTION.sub(
-        lambda found: f'"{PARAMETER_NAMES[found[0]]}"' if found[0] in PARAMETER_NAMES else found[0], text
+        lambda found: (
+            f'"{PARAMETER_NAMES[found[0]]}"'
+            if found[0] in PARAMETER_NAMES
+            else found[0]
+        ),
+        text,
     )
 
 
@@ -285,7 +338,10 @@ def table_path(source: str) -> str:
     """
     path = source.split("|", 1)[0]
     if not path.lower().endswith(TABLE_SUFFIXES):
-        raise ValueError(f"the layer is not in a file {', '.join(TABLE_SUFFIXES)} that rsft wrote: {path}")
+        raise ValueError(
+            f"the layer is not in a file {', '.join(TABLE_SUFFIXES)} that rsft wrote:"
+            f" {path}"
+        )
     return path
 
 

@@ -1,4 +1,7 @@
-"""Describe what became of corrected labels, and what a correction changed. This module does not import QGIS."""
+"""Describe what became of corrected labels, and what a correction changed.
+
+This module does not import QGIS.
+"""
 
 from __future__ import annotations
 
@@ -27,10 +30,22 @@ def addition_lines(result: Result) -> list[str]:
         result: the last line of `rsft data add`.
     """
     rows = [row for row in result.fields.get("classes") or [] if isinstance(row, dict)]
-    lines = [f"added: {row.get('chips')} {row.get('class')} to {row.get('split')}" for row in rows]
-    changes = [row for row in result.fields.get("changes") or [] if isinstance(row, dict)]
-    lines += [f"relabeled: {row.get('chips')}, {row.get('from')} is now {row.get('to')}" for row in changes]
-    lines += [f"{text}: {result.count(key)}" for key, text in _LEFT_OUT.items() if result.count(key)]
+    lines = [
+        f"added: {row.get('chips')} {row.get('class')} to {row.get('split')}"
+        for row in rows
+    ]
+    changes = [
+        row for row in result.fields.get("changes") or [] if isinstance(row, dict)
+    ]
+    lines += [
+        f"relabeled: {row.get('chips')}, {row.get('from')} is now {row.get('to')}"
+        for row in changes
+    ]
+    lines += [
+        f"{text}: {result.count(key)}"
+        for key, text in _LEFT_OUT.items()
+        if result.count(key)
+    ]
     return [*lines, *result.notes] or ["the layer has no rows"]
 
 
@@ -41,8 +56,12 @@ def rejection_lines(result: Result, most: int = 10) -> list[str]:
         result: the last line of `rsft data add`.
         most: number of reasons to return; the others are counted.
     """
-    reasons = [row for row in result.fields.get("reasons") or [] if isinstance(row, dict)]
-    lines = [f"row {row.get('line')} rejected: {row.get('reason')}" for row in reasons[:most]]
+    reasons = [
+        row for row in result.fields.get("reasons") or [] if isinstance(row, dict)
+    ]
+    lines = [
+        f"row {row.get('line')} rejected: {row.get('reason')}" for row in reasons[:most]
+    ]
     return lines + ([f"and {len(reasons) - most} more"] if len(reasons) > most else [])
 
 
@@ -54,10 +73,15 @@ def read_replay(result: Result) -> dict[str, Any]:
     """
     path = result.fields.get("replay")
     try:
-        content = json.loads(Path(str(path)).read_text(encoding="utf-8")) if path else {}
+        if path:
+            content = json.loads(Path(str(path)).read_text(encoding="utf-8"))
+        else:
+            content = {}
     except (OSError, ValueError):
         return {}
-    return content if isinstance(content, dict) else {}
+    if isinstance(content, dict):
+        return content
+    return {}
 
 
 def start_bundle(result: Result) -> str:
@@ -67,7 +91,11 @@ def start_bundle(result: Result) -> str:
         result: the last line of `rsft finetune`.
     """
     try:
-        run = json.loads((Path(str(result.fields.get("run"))) / "run.json").read_text(encoding="utf-8"))
+        run = json.loads(
+            (Path(str(result.fields.get("run"))) / "run.json").read_text(
+                encoding="utf-8"
+            )
+        )
         return str(run["start"]["bundle"])
     except (OSError, ValueError, KeyError, TypeError):
         return ""
@@ -97,22 +125,44 @@ def replay_page(replay: Mapping[str, Any], bundle: str, old: str = "") -> str:
     body = [f"<h1>New bundle</h1><p>{escape(bundle)}</p>"]
     body += [f"<p>The old bundle, to keep using it: {escape(old)}</p>"] if old else []
     terms = replay.get("terms") or {}
-    meanings = "".join(f"<dt><b>{escape(term)}</b></dt><dd>{escape(text)}</dd>" for term, text in terms.items())
+    meanings = "".join(
+        f"<dt><b>{escape(term)}</b></dt><dd>{escape(text)}</dd>"
+        for term, text in terms.items()
+    )
     body += [f"<dl>{meanings}</dl>"] if meanings else []
     for part in replay.get("parts") or []:
         head = "".join(f"<th>{escape(name)}</th>" for name in _HEADER)
-        rows = ("".join(f"<td>{escape(cell)}</td>" for cell in _cells(item)) for item in part["classes"])
+        rows = (
+            "".join(f"<td>{escape(cell)}</td>" for cell in _cells(item))
+            for item in part["classes"]
+        )
         table = "".join(f"<tr>{row}</tr>" for row in (head, *rows))
-        body.append(f"<h2>Replay check: {escape(str(part['name']))}</h2><table>{table}</table>")
-    body += [f"<p>{escape(str(text))}</p>" for text in replay.get("sentences") or ["The run has no replay check."]]
+        body.append(
+            f"<h2>Replay check: {escape(str(part['name']))}</h2><table>{table}</table>"
+        )
+    body += [
+        f"<p>{escape(str(text))}</p>"
+        for text in replay.get("sentences") or ["The run has no replay check."]
+    ]
     return (
         '<!DOCTYPE html>\n<html><head><meta charset="utf-8"><title>New bundle</title>'
-        "<style>body{font:14px sans-serif;margin:1em}td,th{text-align:left;padding:.2em 1em .2em 0}</style></head>"
+        "<style>body{font:14px sans-serif;margin:1em}td,th{text-align:left;padding:.2em"
+        " 1em .2em 0}</style></head>"
         f"<body>{''.join(body)}</body></html>\n"
     )
 
 
 def _cells(item: Mapping[str, Any]) -> list[str]:
-    before = "new class" if item.get("before") is None else f"{100 * item['before']:.1f} %"
+    if item.get("before") is None:
+        before = "new class"
+    else:
+        before = f"{100 * item['before']:.1f} %"
     counts = (str(item.get(key)) for key in ("gained", "lost"))
-    return [str(item["name"]), str(item["chips"]), before, f"{100 * item['after']:.1f} %", *counts, f"{item['p']:.2g}"]
+    return [
+        str(item["name"]),
+        str(item["chips"]),
+        before,
+        f"{100 * item['after']:.1f} %",
+        *counts,
+        f"{item['p']:.2g}",
+    ]

@@ -24,7 +24,9 @@ class Progress:
     @property
     def percent(self) -> float:
         """Progress in percent."""
-        return 100.0 * self.done / self.total if self.total > 0 else 0.0
+        if self.total > 0:
+            return 100.0 * self.done / self.total
+        return 0.0
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,8 @@ class Epoch:
     Attributes:
         number: number of the epoch, from 1.
         loss: mean loss of the training chips, if it is finite.
-        val_macro: mean of the recalls of the classes on validation chips, from 0 to 1; None if it was not measured.
+        val_macro: mean of the recalls of the classes on validation chips, from 0 to 1;
+            None if it was not measured.
     """
 
     number: int
@@ -59,8 +62,15 @@ class Epoch:
             epochs: number of epochs of the run; 0 if unknown.
         """
         parts = [] if self.loss is None else [f"loss {self.loss:.2f}"]
-        parts += [] if self.val_macro is None else [f"val macro {100 * self.val_macro:.0f} %"]
-        return f"epoch {self.number}{f' of {epochs}' * (epochs > 0)}: {', '.join(parts) or 'done'}"
+        parts += (
+            []
+            if self.val_macro is None
+            else [f"val macro {100 * self.val_macro:.0f} %"]
+        )
+        return (
+            f"epoch {self.number}{f' of {epochs}' * (epochs > 0)}:"
+            f" {', '.join(parts) or 'done'}"
+        )
 
 
 @dataclass(frozen=True)
@@ -84,7 +94,11 @@ class Failure:
 
     def __str__(self) -> str:
         """Return message, location and hint in lines."""
-        lines = [self.message, self.location and f"where: {self.location}", self.hint and f"hint: {self.hint}"]
+        lines = [
+            self.message,
+            self.location and f"where: {self.location}",
+            self.hint and f"hint: {self.hint}",
+        ]
         return "\n".join(line for line in lines if line)
 
 
@@ -93,7 +107,8 @@ class Result:
     """The result of a job.
 
     Attributes:
-        fields: table, number of chips, counts by class, notes and other keys of the last line.
+        fields: table, number of chips, counts by class, notes and other keys of the
+            last line.
     """
 
     fields: dict[str, Any] = field(default_factory=dict)
@@ -101,7 +116,9 @@ class Result:
     def count(self, key: str) -> int:
         """Return a number of chips, such as "rejected"; 0 if the line does not contain it."""
         value = self.fields.get(key, 0)
-        return value if isinstance(value, int) else 0
+        if isinstance(value, int):
+            return value
+        return 0
 
     @property
     def notes(self) -> list[str]:
@@ -117,10 +134,15 @@ class Result:
     def is_foreign(self) -> bool:
         """Whether a scene differs from the training data: its class sets are withheld, or a test failed."""
         checks = self.fields.get("checks") or []
-        return any(check.get("class_sets") == "withheld" or check.get("shifted") for check in checks)
+        return any(
+            check.get("class_sets") == "withheld" or check.get("shifted")
+            for check in checks
+        )
 
 
-Event = Union[Progress, Start, Epoch, OtherEvent, Failure, Result]  # Python 3.9 evaluates this line
+Event = Union[
+    Progress, Start, Epoch, OtherEvent, Failure, Result
+]  # Python 3.9 evaluates this line
 
 
 def parse_line(line: str) -> Event | None:
@@ -137,24 +159,41 @@ def parse_line(line: str) -> Event | None:
         return None
     event = fields.pop("event")
     if event == "progress":
-        return Progress(str(fields.get("task", "")), _integer(fields.get("done")), _integer(fields.get("total")))
+        return Progress(
+            str(fields.get("task", "")),
+            _integer(fields.get("done")),
+            _integer(fields.get("total")),
+        )
     if event == "step":
-        return Progress("training", _integer(fields.get("done")), _integer(fields.get("total")))
+        return Progress(
+            "training", _integer(fields.get("done")), _integer(fields.get("total"))
+        )
     if event == "started":
         return Start(_epochs(fields))
     if event == "epoch":
         return Epoch(
-            _integer(fields.get("epoch")) + 1, _decimal(fields.get("train_loss")), _decimal(fields.get("val_macro"))
+            _integer(fields.get("epoch")) + 1,
+            _decimal(fields.get("train_loss")),
+            _decimal(fields.get("val_macro")),
         )
     if event == "error":
         return _failure(fields)
-    return Result(fields) if event == "done" else OtherEvent()
+    if event == "done":
+        return Result(fields)
+    return OtherEvent()
 
 
 def _failure(fields: dict[str, Any]) -> Failure:
-    what, where, fix = (str(fields.get(key) or "") for key in ("message", "location", "hint"))
-    faults = [fault for fault in fields.get("faults") or [] if isinstance(fault, dict)]  # of a recipe
-    lines = [f"{fault.get('key')}: found {fault.get('found')}; {fault.get('allowed')}" for fault in faults]
+    what = str(fields.get("message") or "")
+    where = str(fields.get("location") or "")
+    fix = str(fields.get("hint") or "")
+    faults = [
+        fault for fault in fields.get("faults") or [] if isinstance(fault, dict)
+    ]  # of a recipe
+    lines = [
+        f"{fault.get('key')}: found {fault.get('found')}; {fault.get('allowed')}"
+        for fault in faults
+    ]
     return Failure("\n".join([what or "rsft stopped", *lines]), where, fix)
 
 
@@ -166,8 +205,12 @@ def _epochs(fields: dict[str, Any]) -> int:
 
 
 def _decimal(value: object) -> float | None:
-    return float(value) if isinstance(value, (int, float)) else None
+    if isinstance(value, (int, float)):
+        return float(value)
+    return None
 
 
 def _integer(value: object) -> int:
-    return int(value) if isinstance(value, (int, float)) else 0
+    if isinstance(value, (int, float)):
+        return int(value)
+    return 0

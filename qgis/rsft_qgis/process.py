@@ -1,4 +1,7 @@
-"""Run rsft, report its progress and stop it on request. This module does not import QGIS."""
+"""Run rsft, report its progress and stop it on request.
+
+This module does not import QGIS.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +47,9 @@ class RsftCanceledError(Exception):
     """The user stopped the job."""
 
 
-def run_job(command: list[str], feedback: Feedback, canceled: str = _CANCELED) -> Result:
+def run_job(
+    command: list[str], feedback: Feedback, canceled: str = _CANCELED
+) -> Result:
     """Run a command that prints JSON lines.
 
     Args:
@@ -59,7 +64,10 @@ def run_job(command: list[str], feedback: Feedback, canceled: str = _CANCELED) -
         RsftFailedError: the command failed.
         RsftCanceledError: the user stopped it.
     """
-    result, failure, task, epochs = None, None, "", 0
+    result = None
+    failure = None
+    task = ""
+    epochs = 0
     printed: deque[str] = deque(maxlen=_LINES_OF_AN_ERROR)
     process = _start(command)
     for line in _lines_until_end(process, feedback, canceled):
@@ -77,12 +85,16 @@ def run_job(command: list[str], feedback: Feedback, canceled: str = _CANCELED) -
             failure = event
         elif isinstance(event, Result):
             result = event
-        elif event is None and line.strip() and failure is None:  # after the event, rsft prints the error as text
+        elif (
+            event is None and line.strip() and failure is None
+        ):  # after the event, rsft prints the error as text
             printed.append(line)
             feedback.pushConsoleInfo(line)
     if process.returncode or result is None:
         raise RsftFailedError(
-            str(failure) if failure else describe_failure(process.returncode, "\n".join(printed), True)
+            str(failure)
+            if failure
+            else describe_failure(process.returncode, "\n".join(printed), True)
         )
     return result
 
@@ -106,7 +118,8 @@ def run_program(command: list[str], feedback: Feedback, canceled: str) -> Printe
         RsftFailedError: the program cannot be started.
         RsftCanceledError: the user stopped it.
     """
-    process, lines = _start(command), []
+    process = _start(command)
+    lines = []
     for line in _lines_until_end(process, feedback, canceled):
         lines.append(line)
         feedback.pushConsoleInfo(line)
@@ -149,9 +162,15 @@ def describe_failure(code: int, printed: str, is_shown: bool = False) -> str:
         is_shown: whether the log has them already.
     """
     text = printed.strip() or "it printed nothing"
-    text = "the last lines of the log say why" if is_shown and printed.strip() else text
+    if is_shown and printed.strip():
+        text = "the last lines of the log say why"
+    else:
+        text = text
     if "No such option" in printed or "No such command" in printed:
-        text += "\nhint: this rsft is too old for the plug-in, or an additional option is wrong; update rsft"
+        text += (
+            "\nhint: this rsft is too old for the plug-in, or an additional option is"
+            " wrong; update rsft"
+        )
     return f"rsft stopped with exit code {code}:\n{text}"
 
 
@@ -169,11 +188,18 @@ def _start(command: list[str]) -> subprocess.Popen[str]:
             creationflags=flags,
         )
     except OSError as error:
-        raise RsftFailedError(f"{command[0]} cannot be started: {error.strerror or error}") from error
+        raise RsftFailedError(
+            f"{command[0]} cannot be started: {error.strerror or error}"
+        ) from error
 
 
-def _lines_until_end(process: subprocess.Popen[str], feedback: Feedback, canceled: str = _CANCELED) -> Iterator[str]:
-    """Iterate over lines until the process ends. A thread reads them, so that cancelling needs no further line."""
+def _lines_until_end(
+    process: subprocess.Popen[str], feedback: Feedback, canceled: str = _CANCELED
+) -> Iterator[str]:
+    """Iterate over lines until the process ends.
+
+    A thread reads them, so that cancelling needs no further line.
+    """
     lines: queue.Queue[str | None] = queue.Queue()
     threading.Thread(target=_read, args=(process, lines), daemon=True).start()
     try:

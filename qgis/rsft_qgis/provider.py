@@ -26,7 +26,9 @@ class RsftProvider(QgsProcessingProvider):
         """Add the setting to Options, Processing, Providers, and load the algorithms."""
         ProcessingConfig.settingIcons[PROVIDER_NAME] = self.icon()
         description = "Path of the rsft executable or its environment (empty: search)"
-        ProcessingConfig.addSetting(Setting(PROVIDER_NAME, SETTING, description, "", valuetype=Setting.STRING))
+        ProcessingConfig.addSetting(
+            Setting(PROVIDER_NAME, SETTING, description, "", valuetype=Setting.STRING)
+        )
         ProcessingConfig.readSettings()
         self.refreshAlgorithms()
         return True
@@ -37,8 +39,16 @@ class RsftProvider(QgsProcessingProvider):
 
     def loadAlgorithms(self) -> None:
         """Add the algorithms."""
-        positions, corrections = (ClassifyPoints, ClassifyTiles, DetectClassify), (AddLabels, FineTune)
-        for algorithm in (*positions, BundleInfo, *corrections, CutTrainingChips, MatchAis, InstallRsft):
+        positions = (ClassifyPoints, ClassifyTiles, DetectClassify)
+        corrections = (AddLabels, FineTune)
+        for algorithm in (
+            *positions,
+            BundleInfo,
+            *corrections,
+            CutTrainingChips,
+            MatchAis,
+            InstallRsft,
+        ):
             self.addAlgorithm(algorithm())
 
     def id(self) -> str:

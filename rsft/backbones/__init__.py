@@ -1,6 +1,7 @@
 """Frozen encoders, which are found by name and loaded completely or not at all.
 
-The public names are imported when they are first used, so that the list of encoders is read without torch.
+The public names are imported when they are first used, so that the list of encoders is
+read without torch.
 """
 
 from __future__ import annotations
@@ -14,7 +15,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Backbone", "fit_inputs", "load_backbone", "names"]
 
-_MODULE_OF = {"fit_inputs": "input_layer", "Backbone": "loading", "load_backbone": "loading", "names": "loading"}
+_MODULE_OF = {
+    "fit_inputs": "input_layer",
+    "Backbone": "loading",
+    "load_backbone": "loading",
+    "names": "loading",
+}
 
 
 def __getattr__(name: str) -> Any:

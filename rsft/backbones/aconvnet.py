@@ -1,8 +1,11 @@
-"""A small convolutional network without pre-training: A-ConvNet (Chen et al. 2016) with batch norm.
+"""A small convolutional network without pre-training: A-ConvNet (Chen et al.
 
-Source: https://doi.org/10.1109/TGRS.2016.2551720, Figure 7. As there, all convolutions but the last are unpadded. Batch
-norm follows each of them, and the mean of the last feature map replaces the last convolution, so that the side of the
-input is free. A recipe trains all weights from a random start (`peft.method: full`).
+2016) with batch norm.
+
+Source: https://doi.org/10.1109/TGRS.2016.2551720, Figure 7. As there, all convolutions
+but the last are unpadded. Batch norm follows each of them, and the mean of the last
+feature map replaces the last convolution, so that the side of the input is free. A
+recipe trains all weights from a random start (`peft.method: full`).
 """
 
 from collections.abc import Callable
@@ -19,8 +22,10 @@ from rsft.errors import RequestError
 NAME = "aconvnet"
 PADDED_NAME = "aconvnet_padded"
 WIDTHS = (16, 32, 64, 128)
-MIN_SIZE, MAX_SIZE = 32, 128
-_PADDED_BELOW = 48  # pixels; without padding, the last feature map of smaller inputs has one pixel, or none
+MIN_SIZE = 32
+MAX_SIZE = 128
+# pixels; without padding, the last feature map of smaller inputs has one pixel, or none
+_PADDED_BELOW = 48
 
 
 class UncountedBatchNorm(nn.BatchNorm2d):
@@ -30,17 +35,31 @@ class UncountedBatchNorm(nn.BatchNorm2d):
         super().__init__(width)
         self.num_batches_tracked = None
 
-    def _load_from_state_dict(self, state: State, prefix: str, metadata: dict[str, Any], *args: Any) -> None:
+    def _load_from_state_dict(
+        self, state: State, prefix: str, metadata: dict[str, Any], *args: Any
+    ) -> None:
         # without a version, as in a plain dictionary, torch adds the number
-        super()._load_from_state_dict(state, prefix, metadata | {"version": self._version}, *args)
+        super()._load_from_state_dict(
+            state, prefix, metadata | {"version": self._version}, *args
+        )
 
 
 class ConvBlock(nn.Sequential):
     """An unbiased convolution, batch norm, ReLU and, with `pools`, a maximum over 2 x 2 pixels."""
 
-    def __init__(self, width_in: int, width: int, kernel: int, padding: int = 0, *, pools: bool = True) -> None:
+    def __init__(
+        self,
+        width_in: int,
+        width: int,
+        kernel: int,
+        padding: int = 0,
+        *,
+        pools: bool = True,
+    ) -> None:
         super().__init__()
-        self.add_module("conv1", nn.Conv2d(width_in, width, kernel, padding=padding, bias=False))
+        self.add_module(
+            "conv1", nn.Conv2d(width_in, width, kernel, padding=padding, bias=False)
+        )
         self.add_module("norm1", UncountedBatchNorm(width))
         self.add_module("relu1", nn.ReLU(inplace=True))
         if pools:
@@ -52,11 +71,13 @@ class AConvNet(nn.Module):
 
     Args:
         size: side of the input in pixels, 32 to 128.
-        is_padded: whether to pad all convolutions, and to add a fifth one. Then what is at the border of a chip counts
-            as much as what is in its center: better for scenes.
+        is_padded: whether to pad all convolutions, and to add a fifth one. Then what is
+            at the border of a chip counts as much as what is in its center: better for
+            scenes.
 
     Attributes:
-        trains_batch_norm: whether training normalizes by the statistics of each batch, and learns running statistics.
+        trains_batch_norm: whether training normalizes by the statistics of each batch,
+            and learns running statistics.
         num_features: number of channels of the features.
     """
 
@@ -66,7 +87,9 @@ class AConvNet(nn.Module):
     def __init__(self, size: int, *, is_padded: bool = False) -> None:
         super().__init__()
         first, second, third, fourth = WIDTHS
-        outer, kernel, padding = (2, 3, 1) if is_padded else (0, 6, 2 if size < _PADDED_BELOW else 0)
+        outer, kernel, padding = (
+            (2, 3, 1) if is_padded else (0, 6, 2 if size < _PADDED_BELOW else 0)
+        )
         last = [ConvBlock(third, fourth, 3, 1, pools=False)]
         last += [ConvBlock(fourth, fourth, 3, 1, pools=False)] if is_padded else []
         self.layer1 = nn.Sequential(ConvBlock(3, first, 5, outer))
@@ -76,7 +99,9 @@ class AConvNet(nn.Module):
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Return the last feature map (B, 128, h, w) of images (B, P, S, S)."""
-        x = x.contiguous(memory_format=torch.channels_last)  # a step takes three quarters of the time
+        x = x.contiguous(
+            memory_format=torch.channels_last
+        )  # a step takes three quarters of the time
         for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
             x = layer(x)
         return x
@@ -98,8 +123,11 @@ def build_aconvnet(size: int = 64, *, is_padded: bool = False) -> VisionTransfor
     """
     if not MIN_SIZE <= size <= MAX_SIZE:
         name = PADDED_NAME if is_padded else NAME
-        hint = "shrink the chips with data.size, or cut their center with data.crop"
-        raise RequestError(f"{name} takes inputs of {MIN_SIZE} to {MAX_SIZE} pixels, not {size}", "data.size", hint)
+        raise RequestError(
+            f"{name} takes inputs of {MIN_SIZE} to {MAX_SIZE} pixels, not {size}",
+            "data.size",
+            "shrink the chips with data.size, or cut their center with data.crop",
+        )
     return cast(VisionTransformer, AConvNet(size, is_padded=is_padded))
 
 
@@ -122,5 +150,9 @@ def _card(name: str, about: str, build: Callable[[int], VisionTransformer]) -> C
 
 CARDS = (
     _card(NAME, "162 k parameters", build_aconvnet),
-    _card(PADDED_NAME, "padded, with a fifth layer, 254 k parameters", partial(build_aconvnet, is_padded=True)),
+    _card(
+        PADDED_NAME,
+        "padded, with a fifth layer, 254 k parameters",
+        partial(build_aconvnet, is_padded=True),
+    ),
 )

@@ -37,7 +37,8 @@ class Remote:
         file: its name in the weights folder.
         url: download address; None if the file must be fetched by hand.
         bytes: published size; None if unknown.
-        sha256: published SHA-256, or the leading digits that the publisher gives; None if unknown.
+        sha256: published SHA-256, or the leading digits that the publisher gives; None
+            if unknown.
         page: web page about the file.
         md5: published MD5, where the publisher (Zenodo) gives no SHA-256.
     """
@@ -57,11 +58,14 @@ class EncoderInfo:
     Attributes:
         about: one line with architecture and training data.
         size: side of the native input, in pixels.
-        patch: side of a patch, in pixels; in a network without patches, of the region of one feature vector.
+        patch: side of a patch, in pixels; in a network without patches, of the region
+            of one feature vector.
         bands: names of the input planes, in order.
-        unit: unit of `mean` and `std`: "uint8" for bytes scaled to 0-1, else a unit of `rsft.data.imagery`.
+        unit: unit of `mean` and `std`: "uint8" for bytes scaled to 0-1, else a unit of
+            `rsft.data.imagery`.
         mean: mean of each input plane in pre-training; `std` likewise.
-        license: SPDX identifier of the weights' license, or free text; `restrictions` are derived from it.
+        license: SPDX identifier of the weights' license, or free text; `restrictions`
+            are derived from it.
         sensor: source of the images in pre-training.
     """
 
@@ -87,12 +91,16 @@ class Card(EncoderInfo):
     """The description of an encoder that `load_backbone` can load.
 
     Attributes:
-        weights: a file in this package, or a published one; None for a network that starts at random weights.
-        build: maps an input size to the architecture with random weights and without a head. It raises RequestError if
-            the size is not a multiple of the patch side. Networks of timm take further arguments of timm.
-        convert: maps the tensors of a checkpoint to those of `build(size)`. It drops the tensors that the encoder is
-            known not to use. The loader refuses a checkpoint with any other surplus tensor. Tensors are not copied.
-        antialias: whether to resample the position embedding with antialiasing. timm does, many publishers do not.
+        weights: a file in this package, or a published one; None for a network that
+            starts at random weights.
+        build: maps an input size to the architecture with random weights and without a
+            head. It raises RequestError if the size is not a multiple of the patch
+            side. Networks of timm take further arguments of timm.
+        convert: maps the tensors of a checkpoint to those of `build(size)`. It drops
+            the tensors that the encoder is known not to use. The loader refuses a
+            checkpoint with any other surplus tensor. Tensors are not copied.
+        antialias: whether to resample the position embedding with antialiasing. timm
+            does, many publishers do not.
     """
 
     weights: Path | Remote | None
@@ -107,8 +115,10 @@ class ListedEncoder(EncoderInfo):
 
     Attributes:
         parameters: number of parameters at the native input size.
-        file: name of the weights file in rsft; None if the weights are published elsewhere, or random.
-        remote: the published weights file; None if rsft contains the weights, or they are random.
+        file: name of the weights file in rsft; None if the weights are published
+            elsewhere, or random.
+        remote: the published weights file; None if rsft contains the weights, or they
+            are random.
     """
 
     parameters: int
@@ -123,14 +133,22 @@ class ListedEncoder(EncoderInfo):
     @property
     def path(self) -> Path | None:
         """The weights file, which need not exist; None for random weights."""
-        return None if self.weights is None else weights_path(self)
+        if self.weights is None:
+            return None
+        return weights_path(self)
 
     @property
     def state(self) -> str:
         """Where the weights are: "random" for those of no file, "in rsft", "here", "to get" or "by hand"."""
         if self.remote is None:
-            return "in rsft" if self.file else "random"
-        return "here" if weights_path(self).is_file() else "to get" if self.remote.url else "by hand"
+            if self.file:
+                return "in rsft"
+            return "random"
+        if weights_path(self).is_file():
+            return "here"
+        if self.remote.url:
+            return "to get"
+        return "by hand"
 
 
 PublishedEncoder: TypeAlias = Card | ListedEncoder
@@ -144,8 +162,11 @@ def check_input_size(name: str, patch: int, size: int) -> None:
         RequestError: the encoder `name` cannot take inputs of this size.
     """
     if size < patch or size % patch:
-        message = f"{name} takes input sides that are multiples of {patch}, not {size}"
-        raise RequestError(message, "size", f"try {max(patch, round(size / patch) * patch)}")
+        raise RequestError(
+            f"{name} takes input sides that are multiples of {patch}, not {size}",
+            "size",
+            f"try {max(patch, round(size / patch) * patch)}",
+        )
 
 
 def drop_tensors(state: State, *names: str) -> dict[str, Tensor]:
@@ -155,7 +176,11 @@ def drop_tensors(state: State, *names: str) -> dict[str, Tensor]:
         Name -> tensor for the remaining tensors, without copies.
     """
     modules = tuple(f"{name}." for name in names)
-    return {key: value for key, value in state.items() if key not in names and not key.startswith(modules)}
+    return {
+        key: value
+        for key, value in state.items()
+        if key not in names and not key.startswith(modules)
+    }
 
 
 @dataclass(frozen=True)
@@ -166,8 +191,9 @@ class WeightsStatus:
         path: the file.
         bytes: its size.
         sha256: its hash.
-        state: "verified" if the file matches a published checksum, "unchanged" if it matches the digest recorded
-            earlier, "first seen" if its digest was recorded just now.
+        state: "verified" if the file matches a published checksum, "unchanged" if it
+            matches the digest recorded earlier, "first seen" if its digest was recorded
+            just now.
         evidence: the reason for `state`, in one sentence.
     """
 
@@ -185,23 +211,34 @@ def weights_path(card: PublishedEncoder) -> Path:
         WeightsError: the encoder has no weights.
     """
     if card.weights is None:
-        raise WeightsError("this network has no weights: it starts at random", card.name, "train it from a recipe")
-    return weights_dir() / card.weights.file if isinstance(card.weights, Remote) else card.weights
+        raise WeightsError(
+            "this network has no weights: it starts at random",
+            card.name,
+            "train it from a recipe",
+        )
+    if isinstance(card.weights, Remote):
+        return weights_dir() / card.weights.file
+    return card.weights
 
 
 def find_weights(card: PublishedEncoder) -> Path:
     """Return the path of an encoder's weights file, which exists.
 
     Raises:
-        WeightsError: the file is missing; the message states what to fetch and where to put it.
+        WeightsError: the file is missing; the message states what to fetch and where to
+            put it.
     """
     path = weights_path(card)
     if not path.is_file():
-        raise WeightsError(f"the weights of {card.name} are missing", path, _hint_fetch(card))
+        raise WeightsError(
+            f"the weights of {card.name} are missing", path, _hint_fetch(card)
+        )
     return path
 
 
-def fetch_weights(card: PublishedEncoder, progress: Progress | None = None) -> WeightsStatus:
+def fetch_weights(
+    card: PublishedEncoder, progress: Progress | None = None
+) -> WeightsStatus:
     """Download the weights of an encoder unless they exist, and verify them; progress is in bytes.
 
     Returns:
@@ -209,16 +246,26 @@ def fetch_weights(card: PublishedEncoder, progress: Progress | None = None) -> W
 
     Raises:
         WeightsError: the file can only be fetched by hand, or is not the published one.
-        DataError: the server cannot be reached or sends another file; the message states what to fetch by hand.
+        DataError: the server cannot be reached or sends another file; the message
+            states what to fetch by hand.
     """
-    remote, path = card.weights, weights_path(card)
+    remote = card.weights
+    path = weights_path(card)
     if isinstance(remote, Remote) and remote.url and not path.exists():
-        published, host = _published_checksum(card), urlsplit(remote.url).hostname
-        server_sha256 = None if _is_complete(published) else fetch_server_sha256(remote.url)
+        published = _published_checksum(card)
+        host = urlsplit(remote.url).hostname
+        if _is_complete(published):
+            server_sha256 = None
+        else:
+            server_sha256 = fetch_server_sha256(remote.url)
         download(remote.url, path, server_sha256 or published, progress=progress)
         if server_sha256:
             _write_record(path, server_sha256)
-            return replace(verify_weights(card), state="verified", evidence=f"SHA-256 as {host} states it")
+            return replace(
+                verify_weights(card),
+                state="verified",
+                evidence=f"SHA-256 as {host} states it",
+            )
     return verify_weights(card)
 
 
@@ -231,39 +278,69 @@ def verify_weights(card: PublishedEncoder) -> WeightsStatus:
     Raises:
         WeightsError: the file is missing, has another size, or was changed.
     """
-    path, published = find_weights(card), _published_checksum(card)
+    path = find_weights(card)
+    published = _published_checksum(card)
     refetch = f"move the file away, then {_hint_fetch(card)}"
-    words = _record_path(path).read_text(errors="replace").split() if _record_path(path).is_file() else []
+    if _record_path(path).is_file():
+        words = _record_path(path).read_text(errors="replace").split()
+    else:
+        words = []
     recorded = words[0] if words else None
-    size, expected = path.stat().st_size, card.weights.bytes if isinstance(card.weights, Remote) else None
+    size = path.stat().st_size
+    if isinstance(card.weights, Remote):
+        expected = card.weights.bytes
+    else:
+        expected = None
     if expected is not None and size != expected:
-        raise WeightsError(f"the file has {size:,} bytes, the published one {expected:,}", path, refetch)
+        raise WeightsError(
+            f"the file has {size:,} bytes, the published one {expected:,}",
+            path,
+            refetch,
+        )
     digest = actual = sha256(path)
     if published and published.startswith("md5:"):
         with path.open("rb") as file:
             actual = f"md5:{hashlib.file_digest(file, 'md5').hexdigest()}"
     if published and not actual.startswith(published):
-        raise WeightsError(f"this is not the published file: its SHA-256 is {digest}", path, refetch)
+        raise WeightsError(
+            f"this is not the published file: its SHA-256 is {digest}", path, refetch
+        )
     if recorded and recorded != digest:
-        message = f"the file has changed since it was first verified: its SHA-256 is {digest}, not {recorded}"
-        raise WeightsError(message, path, refetch)
+        raise WeightsError(
+            (
+                "the file has changed since it was first verified: its SHA-256 is"
+                f" {digest}, not {recorded}"
+            ),
+            path,
+            refetch,
+        )
     if not recorded and not _is_complete(published):
         _write_record(path, digest)
-    note = "the digest is the recorded one" if recorded else f"the digest is recorded in {_record_path(path).name}"
+    if recorded:
+        note = "the digest is the recorded one"
+    else:
+        note = f"the digest is recorded in {_record_path(path).name}"
     if published:
-        evidence = f"{describe_checksum(card)} as published" + ("" if _is_complete(published) else f"; {note}")
+        evidence = f"{describe_checksum(card)} as published" + (
+            "" if _is_complete(published) else f"; {note}"
+        )
         return WeightsStatus(path, size, digest, "verified", evidence)
-    state: Literal["unchanged", "first seen"] = "unchanged" if recorded else "first seen"
+    state: Literal["unchanged", "first seen"] = (
+        "unchanged" if recorded else "first seen"
+    )
     return WeightsStatus(path, size, digest, state, f"no checksum is published; {note}")
 
 
 def describe_checksum(card: PublishedEncoder) -> str:
     """Return the kind of checksum that is published for an encoder: "SHA-256", "8 digits", "MD5" or "none"."""
-    if (published := _published_checksum(card)) is None:
+    published = _published_checksum(card)
+    if published is None:
         return "none"
     if published.startswith("md5:"):
         return "MD5"
-    return "SHA-256" if _is_complete(published) else f"{len(published)} digits"
+    if _is_complete(published):
+        return "SHA-256"
+    return f"{len(published)} digits"
 
 
 def _published_checksum(card: PublishedEncoder) -> str | None:
@@ -271,25 +348,39 @@ def _published_checksum(card: PublishedEncoder) -> str | None:
     if card.weights is None:
         return None
     if isinstance(card.weights, Remote):
-        return card.weights.sha256 or (f"md5:{card.weights.md5}" if card.weights.md5 else None)
+        return card.weights.sha256 or (
+            f"md5:{card.weights.md5}" if card.weights.md5 else None
+        )
     model_card = card.weights.with_suffix(".json")
-    return str(json.loads(model_card.read_text("utf-8"))["sha256"]) if model_card.is_file() else None
+    if model_card.is_file():
+        return str(json.loads(model_card.read_text("utf-8"))["sha256"])
+    return None
 
 
 def _is_complete(published: str | None) -> bool:
-    """Return whether all digits of a SHA-256 are published. For other checksums, rsft records the digest itself."""
+    """Return whether all digits of a SHA-256 are published.
+
+    For other checksums, rsft records the digest itself.
+    """
     return published is not None and len(published) == 64
 
 
 def _hint_fetch(card: PublishedEncoder) -> str:
     """Return a hint how to get missing weights."""
-    remote, path = card.weights, weights_path(card)
+    remote = card.weights
+    path = weights_path(card)
     if not isinstance(remote, Remote):
         return "reinstall rsft"
     size = f" ({remote.bytes / 1e6:,.0f} MB)" if remote.bytes else ""
     if remote.url is None:
-        return f"create or download {remote.file}{size} by hand ({card.about}; {remote.page}) and put it at {path}"
-    return f"run `rsft weights get {card.name}`, or download {remote.url}{size} by hand to {path}"
+        return (
+            f"create or download {remote.file}{size} by hand ({card.about};"
+            f" {remote.page}) and put it at {path}"
+        )
+    return (
+        f"run `rsft weights get {card.name}`, or download {remote.url}{size} by hand to"
+        f" {path}"
+    )
 
 
 def _record_path(path: Path) -> Path:

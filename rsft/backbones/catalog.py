@@ -1,9 +1,10 @@
 """The encoders that `rsft backbones ls` shows.
 
-A card contains functions of torch and timm, and the size of an encoder is that of a network of timm. encoders.json
-contains the rest of all cards, with the number of parameters. It holds for the versions of timm and TorchGeo that it
-names. With other versions, the cards are made again, and only the networks that it lacks are built; an encoder that
-these versions cannot fine-tune is left out.
+A card contains functions of torch and timm, and the size of an encoder is that of a
+network of timm. encoders.json contains the rest of all cards, with the number of
+parameters. It holds for the versions of timm and TorchGeo that it names. With other
+versions, the cards are made again, and only the networks that it lacks are built; an
+encoder that these versions cannot fine-tune is left out.
 
 `python -m tools.maintenance.reference_docs` writes the file.
 """
@@ -16,7 +17,13 @@ from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
-from rsft.backbones.card import Card, EncoderInfo, ListedEncoder, PublishedEncoder, Remote
+from rsft.backbones.card import (
+    Card,
+    EncoderInfo,
+    ListedEncoder,
+    PublishedEncoder,
+    Remote,
+)
 from rsft.errors import RequestError
 
 _log = logging.getLogger(__name__)
@@ -28,18 +35,29 @@ LISTING = Path(__file__).parent / "encoders.json"
 def search_listing(word: str, *, may_be_empty: bool = False) -> list[ListedEncoder]:
     """Return the listed encoders with a word, in any case, in their name, description, sensor, unit, bands or license.
 
-    If there is none, the word is the name of another encoder, unless the result may be empty.
+    If there is none, the word is the name of another encoder, unless the result may be
+    empty.
 
     Returns:
         At least one encoder, unless `may_be_empty`.
 
     Raises:
-        RequestError: no encoder contains the word, or it is the name of an encoder that cannot be fine-tuned.
+        RequestError: no encoder contains the word, or it is the name of an encoder that
+            cannot be fine-tuned.
     """
     matches = []
     for encoder in listed_encoders():
-        words = (encoder.name, encoder.about, encoder.sensor, encoder.unit, encoder.license)
-        if word.lower() in " ".join([*words, *encoder.bands, *encoder.restrictions]).lower():
+        words = (
+            encoder.name,
+            encoder.about,
+            encoder.sensor,
+            encoder.unit,
+            encoder.license,
+        )
+        if (
+            word.lower()
+            in " ".join([*words, *encoder.bands, *encoder.restrictions]).lower()
+        ):
             matches.append(encoder)
     if matches or may_be_empty:
         return matches
@@ -54,7 +72,9 @@ def find_encoder(name: str) -> PublishedEncoder:
     Raises:
         RequestError: the encoder is unknown, or has no tokens that could be fine-tuned.
     """
-    listed = next((encoder for encoder in listed_encoders() if encoder.name == name), None)
+    listed = next(
+        (encoder for encoder in listed_encoders() if encoder.name == name), None
+    )
     if listed is not None:
         return listed
     from rsft.backbones.loading import find_card
@@ -69,11 +89,19 @@ def listed_encoders() -> tuple[ListedEncoder, ...]:
     shipped = []
     for entry in document["encoders"]:
         tuples = {name: tuple(entry[name]) for name in ("bands", "mean", "std")}
-        shipped.append(ListedEncoder(**entry | tuples | {"remote": entry["remote"] and Remote(**entry["remote"])}))
+        shipped.append(
+            ListedEncoder(
+                **entry
+                | tuples
+                | {"remote": entry["remote"] and Remote(**entry["remote"])}
+            )
+        )
     if document["versions"] == listing_versions():
         return tuple(shipped)
     counts = {(encoder.name, encoder.size): encoder.parameters for encoder in shipped}
-    return tuple(list_card(card, counts.get((card.name, card.size))) for card in _usable_cards())
+    return tuple(
+        list_card(card, counts.get((card.name, card.size))) for card in _usable_cards()
+    )
 
 
 def _usable_cards() -> Iterator[Card]:
@@ -90,7 +118,9 @@ def _usable_cards() -> Iterator[Card]:
 def is_listed(name: str) -> bool:
     """Return whether the shipped list contains an encoder and holds for the installed versions."""
     document = json.loads(LISTING.read_text("utf-8"))
-    return document["versions"] == listing_versions() and any(entry["name"] == name for entry in document["encoders"])
+    return document["versions"] == listing_versions() and any(
+        entry["name"] == name for entry in document["encoders"]
+    )
 
 
 def list_card(card: Card, parameters: int | None = None) -> ListedEncoder:
@@ -103,7 +133,9 @@ def list_card(card: Card, parameters: int | None = None) -> ListedEncoder:
         import torch
 
         with torch.device("meta"):
-            parameters = sum(parameter.numel() for parameter in card.build(card.size).parameters())
+            parameters = sum(
+                parameter.numel() for parameter in card.build(card.size).parameters()
+            )
     return ListedEncoder(
         **{field.name: getattr(card, field.name) for field in fields(EncoderInfo)},
         parameters=parameters,

@@ -32,8 +32,9 @@ class ConvertedWeights:
 def convert_weights(card: Card, source: Path, target: Path) -> ConvertedWeights:
     """Write only the encoder's tensors of a checkpoint to a safetensors file.
 
-    The dtypes of the tensors stay. The metadata of the new file contains the encoder's name, the SHA-256 of `source`
-    and the names of the tensors that were left out. Only one of the two files is mapped at a time.
+    The dtypes of the tensors stay. The metadata of the new file contains the encoder's
+    name, the SHA-256 of `source` and the names of the tensors that were left out. Only
+    one of the two files is mapped at a time.
 
     Args:
         card: the card of the encoder in `source`.
@@ -49,16 +50,29 @@ def convert_weights(card: Card, source: Path, target: Path) -> ConvertedWeights:
     """
     if target.suffix != ".safetensors":
         other = target.suffix or "a file without a suffix"
-        raise RequestError(f"weights are written as .safetensors, not as {other}", target)
+        raise RequestError(
+            f"weights are written as .safetensors, not as {other}", target
+        )
     backbone = load_encoder_weights(card, card.size, source)
-    digest, left_out = backbone.sha256, backbone.left_out
+    digest = backbone.sha256
+    left_out = backbone.left_out
     del backbone  # unmaps the source
     metadata = {"format": "pt", "backbone": card.name, "encoder_sha256": digest}
-    metadata |= {"source": source.name, "source_sha256": sha256(source), "left_out": json.dumps(left_out)}
+    metadata |= {
+        "source": source.name,
+        "source_sha256": sha256(source),
+        "left_out": json.dumps(left_out),
+    }
     with atomic_file(target) as temporary:
-        count = stream_tensors(temporary, card.convert(read_checkpoint(source)), metadata)
+        count = stream_tensors(
+            temporary, card.convert(read_checkpoint(source)), metadata
+        )
         if load_encoder_weights(card, card.size, temporary).sha256 != digest:
-            raise WeightsError("the converted weights differ from their source", source, "report this file")
+            raise WeightsError(
+                "the converted weights differ from their source",
+                source,
+                "report this file",
+            )
     return ConvertedWeights(digest, count, left_out)
 
 
@@ -82,17 +96,23 @@ SAFETENSORS_DTYPES = {
 def stream_tensors(path: Path, tensors: State, metadata: Mapping[str, str]) -> int:
     """Write tensors to a safetensors file one after another, and return their number.
 
-    `save_file` of some versions of safetensors copies all tensors first. The layout of the file is described at
-    https://github.com/huggingface/safetensors#format.
+    `save_file` of some versions of safetensors copies all tensors first. The layout of
+    the file is described at https://github.com/huggingface/safetensors#format.
     """
-    names = sorted(tensors, key=lambda name: (-tensors[name].itemsize, name))  # keeps every tensor aligned
+    names = sorted(
+        tensors, key=lambda name: (-tensors[name].itemsize, name)
+    )  # keeps every tensor aligned
     header: dict[str, Any] = {"__metadata__": metadata}
     end = 0
     for name in names:
         tensor = tensors[name]
         start, end = end, end + tensor.nbytes
         dtype = SAFETENSORS_DTYPES[tensor.dtype]
-        header[name] = {"dtype": dtype, "shape": list(tensor.shape), "data_offsets": [start, end]}
+        header[name] = {
+            "dtype": dtype,
+            "shape": list(tensor.shape),
+            "data_offsets": [start, end],
+        }
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     with path.open("wb") as file:

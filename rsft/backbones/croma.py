@@ -1,13 +1,16 @@
 """CROMA's encoder of Sentinel-1: Fuller et al. 2023, https://arxiv.org/abs/2311.00566.
 
-It is the radar part of https://github.com/antofuller/CROMA, `s1_encoder` and `s1_GAP_FFN` of use_croma.py. The files
-also hold an encoder of Sentinel-2 and one of both, which are left out. It is a vision transformer without class token
-and position embedding. Instead, attention scores fall with the distance of two patches. `vit.fc_norm` is `s1_GAP_FFN`,
-so that the mean of the tokens becomes the authors' `SAR_GAP`.
+It is the radar part of https://github.com/antofuller/CROMA, `s1_encoder` and
+`s1_GAP_FFN` of use_croma.py. The files also hold an encoder of Sentinel-2 and one of
+both, which are left out. It is a vision transformer without class token and position
+embedding. Instead, attention scores fall with the distance of two patches.
+`vit.fc_norm` is `s1_GAP_FFN`, so that the mean of the tokens becomes the authors'
+`SAR_GAP`.
 
-In pre-training on SSL4EO-S12, the mean of a band in decibels minus two standard deviations became 0, the mean plus two
-became 1, and other values were clipped (README.md of the authors). `mean` and `std` of a card do the same with the
-statistics of SSL4EO-S12 without clipping.
+In pre-training on SSL4EO-S12, the mean of a band in decibels minus two standard
+deviations became 0, the mean plus two became 1, and other values were clipped
+(README.md of the authors). `mean` and `std` of a card do the same with the statistics
+of SSL4EO-S12 without clipping.
 """
 
 import math
@@ -23,9 +26,12 @@ from torch.nn import functional as F
 
 from rsft.backbones.card import Card, Remote, State, check_input_size, drop_tensors
 
-PATCH, SIZE, BANDS = 8, 120, ("VV", "VH")
+PATCH = 8
+SIZE = 120
+BANDS = ("VV", "VH")
 LIMITS = ((-23.11, -2.07), (-32.08, -8.44))
-"""Decibels of each band that became 0 and 1: mean -12.59 and -20.26, standard deviation 5.26 and 5.91."""
+"""Decibels of each band that became 0 and 1: mean -12.59 and -20.26, standard deviation
+5.26 and 5.91."""
 
 _RENAMES = (
     (r"^s1_encoder\.transformer\.layers\.(\d+)\.0\.input_norm\.", r"blocks.\1.norm1."),
@@ -43,7 +49,8 @@ _RENAMES = (
 class DistanceBiasAttention(Attention):
     """Attention whose score of two patches falls with their distance: `get_2dalibi` of use_croma.py.
 
-    Head h of H subtracts 2^(-8 (h + 1) / H) per patch of distance. This is no learned weight.
+    Head h of H subtracts 2^(-8 (h + 1) / H) per patch of distance. This is no learned
+    weight.
 
     Attributes:
         distances: distance of each two patches, (N, N).
@@ -53,23 +60,33 @@ class DistanceBiasAttention(Attention):
 
     def set_grid(self, side: int) -> None:
         """Compute the distances in a grid of `side` x `side` patches."""
-        self.register_buffer("distances", torch.empty(side**2, side**2), persistent=False)
+        self.register_buffer(
+            "distances", torch.empty(side**2, side**2), persistent=False
+        )
         self.init_non_persistent_buffers()
 
     def init_non_persistent_buffers(self) -> None:
         """Compute the distances, as timm's networks compute the buffers that no checkpoint contains."""
-        axis = torch.arange(math.isqrt(len(self.distances)), device=self.distances.device)
+        axis = torch.arange(
+            math.isqrt(len(self.distances)), device=self.distances.device
+        )
         points = torch.cartesian_prod(axis, axis).float()
         self.distances.copy_((points[:, None] - points).square().sum(-1).sqrt())
 
-    def forward(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
+    def forward(
+        self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False
+    ) -> Tensor:
         """Return the attention output (B, N, D) of tokens (B, N, D); timm's other arguments keep their defaults."""
         assert attn_mask is None and not is_causal
-        prompts = x.shape[1] - len(self.distances)  # they come before the patches, and have no position
+        prompts = x.shape[1] - len(
+            self.distances
+        )  # they come before the patches, and have no position
         distances = F.pad(self.distances, (prompts, 0, prompts, 0))
         heads = torch.arange(1, self.num_heads + 1, device=x.device)
         slopes = 2.0 ** (-8 * heads / self.num_heads)
-        return super().forward(x, attn_mask=(-slopes[:, None, None] * distances).to(x.dtype))
+        return super().forward(
+            x, attn_mask=(-slopes[:, None, None] * distances).to(x.dtype)
+        )
 
 
 def build_croma_vit(name: str, size: int, **architecture: Any) -> VisionTransformer:
@@ -88,13 +105,28 @@ def build_croma_vit(name: str, size: int, **architecture: Any) -> VisionTransfor
     """
     check_input_size(name, PATCH, size)
     norm = partial(nn.LayerNorm, eps=1e-5)
-    options: dict[str, Any] = {"class_token": False, "pos_embed": "none", "global_pool": "avg", "fc_norm": False}
-    options |= {"patch_size": PATCH, "in_chans": len(BANDS), "qkv_bias": False, "num_classes": 0, "norm_layer": norm}
-    vit = VisionTransformer(img_size=size, attn_layer=DistanceBiasAttention, **options, **architecture)
+    options: dict[str, Any] = {
+        "class_token": False,
+        "pos_embed": "none",
+        "global_pool": "avg",
+        "fc_norm": False,
+    }
+    options |= {
+        "patch_size": PATCH,
+        "in_chans": len(BANDS),
+        "qkv_bias": False,
+        "num_classes": 0,
+        "norm_layer": norm,
+    }
+    vit = VisionTransformer(
+        img_size=size, attn_layer=DistanceBiasAttention, **options, **architecture
+    )
     for block in vit.blocks:
         cast(DistanceBiasAttention, block.attn).set_grid(size // PATCH)
     width = vit.embed_dim
-    vit.fc_norm = nn.Sequential(norm(width), nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+    vit.fc_norm = nn.Sequential(
+        norm(width), nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
+    )
     return vit
 
 
@@ -102,23 +134,34 @@ def convert_croma(state: State) -> dict[str, Tensor]:
     """Return the tensors of the encoder of Sentinel-1 with timm's names.
 
     Returns:
-        Name -> tensor, without copies. Unknown tensors keep their names, so that the loader refuses them.
+        Name -> tensor, without copies. Unknown tensors keep their names, so that the
+        loader refuses them.
     """
     converted: dict[str, Tensor] = {}
-    for name, tensor in drop_tensors(state, "s2_encoder", "s2_GAP_FFN", "joint_encoder").items():
+    for name, tensor in drop_tensors(
+        state, "s2_encoder", "s2_GAP_FFN", "joint_encoder"
+    ).items():
         for pattern, text in _RENAMES:
             name = re.sub(pattern, text, name)
-        is_projection = name == "patch_embed.proj.weight" and tensor.ndim == 2  # of flat patches, band by band
-        converted[name] = tensor.reshape(-1, len(BANDS), PATCH, PATCH) if is_projection else tensor
+        is_projection = (
+            name == "patch_embed.proj.weight" and tensor.ndim == 2
+        )  # of flat patches, band by band
+        converted[name] = (
+            tensor.reshape(-1, len(BANDS), PATCH, PATCH) if is_projection else tensor
+        )
     return converted
 
 
 def _card(kind: str, commit: str, digits: str, architecture: dict[str, int]) -> Card:
-    name, page = f"croma_vit_{kind}_patch8_120.sentinel1", "https://huggingface.co/torchgeo/croma"
+    name = f"croma_vit_{kind}_patch8_120.sentinel1"
+    page = "https://huggingface.co/torchgeo/croma"
     file = f"CROMA_{kind}-{digits}.pt"
     return Card(
         name=name,
-        about=f"CROMA ViT-{kind[0].upper()}/8 of Sentinel-1, pre-trained on SSL4EO-S12 with pairs of Sentinel-2",
+        about=(
+            f"CROMA ViT-{kind[0].upper()}/8 of Sentinel-1, pre-trained on SSL4EO-S12"
+            " with pairs of Sentinel-2"
+        ),
         size=SIZE,
         patch=PATCH,
         bands=BANDS,
@@ -126,18 +169,29 @@ def _card(kind: str, commit: str, digits: str, architecture: dict[str, int]) -> 
         mean=tuple(low for low, _ in LIMITS),
         std=tuple(high - low for low, high in LIMITS),
         license="CC-BY-4.0",  # docs/api/weights/agnostic.csv of TorchGeo
-        weights=Remote(file, f"{page}/resolve/{commit}/{file}", bytes=None, sha256=digits, page=page),
+        weights=Remote(
+            file,
+            f"{page}/resolve/{commit}/{file}",
+            bytes=None,
+            sha256=digits,
+            page=page,
+        ),
         build=partial(build_croma_vit, name, **architecture),
         convert=convert_croma,
         sensor="Sentinel-1",
     )
 
 
-_BASE = {"embed_dim": 768, "depth": 6, "num_heads": 16}  # half of the blocks of the encoder of Sentinel-2
+_BASE = {
+    "embed_dim": 768,
+    "depth": 6,
+    "num_heads": 16,
+}  # half of the blocks of the encoder of Sentinel-2
 _LARGE = {"embed_dim": 1024, "depth": 12, "num_heads": 16}
 
 CARDS = (
     _card("base", "387883f08af79d777167519c57cd826eda89a16f", "0238d814", _BASE),
     _card("large", "92cb1a0f4e34c6c01558baf070197c01255382f6", "921e69ad", _LARGE),
 )
-"""Both encoders, with the addresses of TorchGeo's enums. The names of the files have 8 digits of their SHA-256."""
+"""Both encoders, with the addresses of TorchGeo's enums. The names of the files have 8
+digits of their SHA-256."""

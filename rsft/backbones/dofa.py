@@ -1,17 +1,24 @@
-"""DOFA for the bands of Sentinel-1 and of Sentinel-2: Xiong et al. 2024, https://arxiv.org/abs/2403.15356.
+"""DOFA for the bands of Sentinel-1 and of Sentinel-2: Xiong et al.
 
-A small network computes the filters of the patch embedding from the wavelengths of the bands. For given bands the
-filters are constant, so `convert_dofa` computes them once, and the encoder is a plain vision transformer. Its
-convolution pads the image by one pixel. The published files have no last norm: as in the code of the authors and of
-TorchGeo, it starts as a norm without scale and shift, after the mean of the patch tokens (`vit.fc_norm`).
+2024, https://arxiv.org/abs/2403.15356.
 
-The files are those of TorchGeo, which it calls version 1. Their convention for Sentinel-1 is a wavelength of 3.75 for
-both bands (https://github.com/torchgeo/torchgeo/pull/3942), which is no physical one. So both bands have the same
-filters, and the encoder only sees the sum of the normalized bands. Version 2 has another convention, 5.405.
+A small network computes the filters of the patch embedding from the wavelengths of the
+bands. For given bands the filters are constant, so `convert_dofa` computes them once,
+and the encoder is a plain vision transformer. Its convolution pads the image by one
+pixel. The published files have no last norm: as in the code of the authors and of
+TorchGeo, it starts as a norm without scale and shift, after the mean of the patch
+tokens (`vit.fc_norm`).
 
-Pre-training used SatlasPretrain: digital numbers of Sentinel-1 GRD, clipped to 255; bytes of the true-color image of
-Sentinel-2, and digital numbers of its other bands divided by 32. Mean and standard deviation of these bytes are in the
-README.md of https://github.com/zhu-xlab/DOFA, in the order VV, VH, as its example reads the files.
+The files are those of TorchGeo, which it calls version 1. Their convention for
+Sentinel-1 is a wavelength of 3.75 for both bands
+(https://github.com/torchgeo/torchgeo/pull/3942), which is no physical one. So both
+bands have the same filters, and the encoder only sees the sum of the normalized bands.
+Version 2 has another convention, 5.405.
+
+Pre-training used SatlasPretrain: digital numbers of Sentinel-1 GRD, clipped to 255;
+bytes of the true-color image of Sentinel-2, and digital numbers of its other bands
+divided by 32. Mean and standard deviation of these bytes are in the README.md of
+https://github.com/zhu-xlab/DOFA, in the order VV, VH, as its example reads the files.
 """
 
 from collections.abc import Sequence
@@ -25,7 +32,9 @@ from torch import Tensor, nn
 from rsft.backbones.card import Card, Remote, State, drop_tensors
 from rsft.backbones.mae import BASE, LARGE, build_mae_vit
 
-PATCH, WAVE_WIDTH, SCALE = 16, 128, 0.01  # side of a patch, width of the wave features, factor of the filters
+PATCH = 16
+WAVE_WIDTH = 128
+SCALE = 0.01  # side of a patch, width of the wave features, factor of the filters
 _GENERATOR = ("patch_embed.weight_generator", "patch_embed.fclayer")
 
 _BYTE = 32  # digital numbers of the bands of Sentinel-2 that are no bytes
@@ -47,7 +56,9 @@ SENTINEL2 = {
 """Wavelength in micrometers, mean and standard deviation of each band."""
 
 
-def build_dofa_vit(name: str, architecture: dict[str, Any], bands: int, size: int) -> VisionTransformer:
+def build_dofa_vit(
+    name: str, architecture: dict[str, Any], bands: int, size: int
+) -> VisionTransformer:
     """Build an encoder with random weights: images (B, bands, size, size) -> tokens (B, 1 + (size / 16)^2, D).
 
     Args:
@@ -63,7 +74,9 @@ def build_dofa_vit(name: str, architecture: dict[str, Any], bands: int, size: in
         RequestError: `size` is not a positive multiple of the patch side.
     """
     vit = build_mae_vit(name, architecture, True, size, PATCH, in_chans=bands)
-    vit.patch_embed.proj = nn.Conv2d(bands, vit.embed_dim, PATCH, stride=PATCH, padding=1)
+    vit.patch_embed.proj = nn.Conv2d(
+        bands, vit.embed_dim, PATCH, stride=PATCH, padding=1
+    )
     return vit
 
 
@@ -71,31 +84,44 @@ def convert_dofa(state: State, wavelengths: Sequence[float]) -> dict[str, Tensor
     """Return the tensors of an encoder with the filters of its bands, which are new tensors.
 
     Args:
-        state: a checkpoint of TorchGeo or of the authors, or one that this function has converted.
+        state: a checkpoint of TorchGeo or of the authors, or one that this function has
+            converted.
         wavelengths: wavelength of each band, in micrometers.
 
     Returns:
-        Name -> tensor. Unknown tensors keep their names, so that the loader refuses them.
+        Name -> tensor. Unknown tensors keep their names, so that the loader refuses
+        them.
     """
     tensors = drop_tensors(state, "mask_token", "projector", "norm", "head")
     if "cls_token" in tensors and "fc_norm.weight" not in tensors:
         width = tensors["cls_token"].shape[-1]
-        tensors |= {"fc_norm.weight": torch.ones(width), "fc_norm.bias": torch.zeros(width)}
-    if filters := _generate_filters(tensors, wavelengths):
+        tensors |= {
+            "fc_norm.weight": torch.ones(width),
+            "fc_norm.bias": torch.zeros(width),
+        }
+    filters = _generate_filters(tensors, wavelengths)
+    if filters:
         tensors = drop_tensors(tensors, *_GENERATOR) | filters
     return tensors
 
 
 @torch.no_grad()
-def _generate_filters(tensors: State, wavelengths: Sequence[float]) -> dict[str, Tensor]:
+def _generate_filters(
+    tensors: State, wavelengths: Sequence[float]
+) -> dict[str, Tensor]:
     """Return weight and bias of the patch embedding; nothing if the tensors that compute them are missing or damaged.
 
-    The result hardly depends on the processor, which the hash of the encoder needs: it is computed in float64. Only the
-    angles are rounded to float32, as in the authors' code, because their rounding changes the features of large ones.
+    The result hardly depends on the processor, which the hash of the encoder needs: it
+    is computed in float64. Only the angles are rounded to float32, as in the authors'
+    code, because their rounding changes the features of large ones.
     """
     from torchgeo.models.dofa import DOFAEmbedding  # imports all of torchgeo.models
 
-    generator = {x.removeprefix("patch_embed."): value for x, value in tensors.items() if x.startswith(_GENERATOR)}
+    generator = {
+        x.removeprefix("patch_embed."): value
+        for x, value in tensors.items()
+        if x.startswith(_GENERATOR)
+    }
     if "cls_token" not in tensors or not generator:
         return {}
     width = tensors["cls_token"].shape[-1]
@@ -106,25 +132,38 @@ def _generate_filters(tensors: State, wavelengths: Sequence[float]) -> dict[str,
     except RuntimeError:  # the loader names the tensors, because they stay
         return {}
     half = WAVE_WIDTH // 2
-    frequencies = 1 / (10_000 ** (torch.arange(half, dtype=torch.float64) / half)).float()
+    frequencies = (
+        1 / (10_000 ** (torch.arange(half, dtype=torch.float64) / half)).float()
+    )
     angles = (torch.tensor(wavelengths)[:, None] * 1000 * frequencies).double()
     embedding.double()
     waves = embedding.fclayer(torch.cat([angles.sin(), angles.cos()], dim=1))
     weight, bias = embedding.weight_generator(waves)
     weight = weight.view(len(wavelengths), PATCH, PATCH, width).permute(3, 0, 1, 2)
     names = ("patch_embed.proj.weight", "patch_embed.proj.bias")
-    return {name: (SCALE * value).float().contiguous() for name, value in zip(names, (weight, bias), strict=True)}
+    return {
+        name: (SCALE * value).float().contiguous()
+        for name, value in zip(names, (weight, bias), strict=True)
+    }
 
 
 def _card(kind: str, digits: str, architecture: dict[str, Any], sensor: str) -> Card:
-    name, page = f"dofa_vit_{kind}_patch16_224.{sensor}", "https://huggingface.co/torchgeo/dofa"
-    file, commit = f"dofa_{kind}_patch16_224-{digits}.pth", "b8db318b64a90b9e085ec04ba8851233c5893666"
+    name = f"dofa_vit_{kind}_patch16_224.{sensor}"
+    page = "https://huggingface.co/torchgeo/dofa"
+    file = f"dofa_{kind}_patch16_224-{digits}.pth"
+    commit = "b8db318b64a90b9e085ec04ba8851233c5893666"
     bands = SENTINEL1 if sensor == "sentinel1" else SENTINEL2
     wavelengths, mean, std = zip(*bands.values(), strict=True)
-    filters = "the same filters for VV and VH" if sensor == "sentinel1" else "filters of nine bands of Sentinel-2"
+    if sensor == "sentinel1":
+        filters = "the same filters for VV and VH"
+    else:
+        filters = "filters of nine bands of Sentinel-2"
     return Card(
         name=name,
-        about=f"DOFA ViT-{kind[0].upper()}/16 with {filters}, pre-trained on SatlasPretrain and others",
+        about=(
+            f"DOFA ViT-{kind[0].upper()}/16 with {filters}, pre-trained on"
+            " SatlasPretrain and others"
+        ),
         size=224,
         patch=PATCH,
         bands=tuple(bands),
@@ -132,7 +171,13 @@ def _card(kind: str, digits: str, architecture: dict[str, Any], sensor: str) -> 
         mean=mean,
         std=std,
         license="CC-BY-4.0",  # docs/api/weights/agnostic.csv of TorchGeo
-        weights=Remote(file, f"{page}/resolve/{commit}/{file}", bytes=None, sha256=digits, page=page),
+        weights=Remote(
+            file,
+            f"{page}/resolve/{commit}/{file}",
+            bytes=None,
+            sha256=digits,
+            page=page,
+        ),
         build=partial(build_dofa_vit, name, architecture, len(bands)),
         convert=partial(convert_dofa, wavelengths=wavelengths),
         antialias=False,  # as in util/pos_embed.py of the authors' code
@@ -142,7 +187,11 @@ def _card(kind: str, digits: str, architecture: dict[str, Any], sensor: str) -> 
 
 CARDS = tuple(
     _card(kind, digits, architecture, sensor)
-    for kind, digits, architecture in (("base", "a0275954", BASE), ("large", "0ff904d3", LARGE))
+    for kind, digits, architecture in (
+        ("base", "a0275954", BASE),
+        ("large", "0ff904d3", LARGE),
+    )
     for sensor in ("sentinel1", "sentinel2")
 )
-"""The encoders, with the addresses of TorchGeo's enums. The names of the files have 8 digits of their SHA-256."""
+"""The encoders, with the addresses of TorchGeo's enums. The names of the files have 8
+digits of their SHA-256."""

@@ -1,10 +1,11 @@
 """Prithvi-EO-2.0 for one date: Szwarcman et al. 2024, https://arxiv.org/abs/2412.02732.
 
-It was pre-trained on series of four dates of Harmonized Landsat Sentinel-2 with pixels of 30 m. For one date, its patch
-embedding of cubes (time, rows, columns) = (1, p, p) is a convolution, its position embedding that of the first date,
-and the encoder a plain vision transformer. Names are those of TerraTorch, whose models/backbones/prithvi_mae.py is the
-authors' code. Encoders with `_tl` were also trained with date and place, which were left out at random; rsft leaves
-them out.
+It was pre-trained on series of four dates of Harmonized Landsat Sentinel-2 with pixels
+of 30 m. For one date, its patch embedding of cubes (time, rows, columns) = (1, p, p) is
+a convolution, its position embedding that of the first date, and the encoder a plain
+vision transformer. Names are those of TerraTorch, whose models/backbones/prithvi_mae.py
+is the authors' code. Encoders with `_tl` were also trained with date and place, which
+were left out at random; rsft leaves them out.
 """
 
 from functools import partial
@@ -28,7 +29,9 @@ STATISTICS = {  # of reflectance times 10,000, from prithvi_vit.py of TerraTorch
 }
 
 
-def build_prithvi_vit(name: str, architecture: dict[str, Any], patch: int, size: int) -> VisionTransformer:
+def build_prithvi_vit(
+    name: str, architecture: dict[str, Any], patch: int, size: int
+) -> VisionTransformer:
     """Build an encoder with random weights: images (B, 6, size, size) -> tokens (B, 1 + (size / patch)^2, D).
 
     Args:
@@ -45,38 +48,59 @@ def build_prithvi_vit(name: str, architecture: dict[str, Any], patch: int, size:
     """
     check_input_size(name, patch, size)
     norm = partial(nn.LayerNorm, eps=1e-5)
-    options: dict[str, Any] = {"in_chans": len(STATISTICS), "num_classes": 0, "global_pool": "token"}
-    return VisionTransformer(img_size=size, patch_size=patch, norm_layer=norm, **options, **architecture)
+    options: dict[str, Any] = {
+        "in_chans": len(STATISTICS),
+        "num_classes": 0,
+        "global_pool": "token",
+    }
+    return VisionTransformer(
+        img_size=size, patch_size=patch, norm_layer=norm, **options, **architecture
+    )
 
 
 def convert_prithvi(state: State, patch: int) -> dict[str, Tensor]:
     """Return the tensors of the encoder for one date, without copies.
 
     Args:
-        state: a checkpoint of the masked autoencoder, of its encoder, or one that this function has converted.
+        state: a checkpoint of the masked autoencoder, of its encoder, or one that this
+            function has converted.
         patch: side of a patch, in pixels.
 
     Returns:
-        Name -> tensor. Unknown tensors keep their names, so that the loader refuses them.
+        Name -> tensor. Unknown tensors keep their names, so that the loader refuses
+        them.
     """
-    tensors = {name.removeprefix("encoder."): tensor for name, tensor in drop_tensors(state, "decoder").items()}
+    tensors = {
+        name.removeprefix("encoder."): tensor
+        for name, tensor in drop_tensors(state, "decoder").items()
+    }
     tensors = drop_tensors(tensors, "temporal_embed_enc", "location_embed_enc")
-    weight, positions = tensors.get("patch_embed.proj.weight"), tensors.get("pos_embed")
+    weight = tensors.get("patch_embed.proj.weight")
+    positions = tensors.get("pos_embed")
     if weight is not None and weight.ndim == 5 and weight.shape[2] == 1:
         tensors["patch_embed.proj.weight"] = weight[:, :, 0]
-    if positions is not None and positions.ndim == 3:  # the class token, then the patches date by date
+    if (
+        positions is not None and positions.ndim == 3
+    ):  # the class token, then the patches date by date
         tensors["pos_embed"] = positions[:, : 1 + (SIZE // patch) ** 2]
     return tensors
 
 
-def _card(kind: str, architecture: dict[str, Any], patch: int, commit: str = "main") -> Card:
-    name, page = f"prithvi_eo_v2_{kind}", "https://huggingface.co/ibm-nasa-geospatial/Prithvi-EO-2.0-"
+def _card(
+    kind: str, architecture: dict[str, Any], patch: int, commit: str = "main"
+) -> Card:
+    name = f"prithvi_eo_v2_{kind}"
+    page = "https://huggingface.co/ibm-nasa-geospatial/Prithvi-EO-2.0-"
     model = kind.upper().replace("00", "00M").replace("_", "-")  # 300M-TL for 300_tl
-    file, page = f"Prithvi_EO_V2_{model.replace('-', '_')}.pt", f"{page}{model}"
+    file = f"Prithvi_EO_V2_{model.replace('-', '_')}.pt"
+    page = f"{page}{model}"
     means, deviations = zip(*STATISTICS.values(), strict=True)
     return Card(
         name=name,
-        about=f"Prithvi-EO-2.0-{model} for one date, pre-trained on Harmonized Landsat Sentinel-2, 30 m",
+        about=(
+            f"Prithvi-EO-2.0-{model} for one date, pre-trained on Harmonized Landsat"
+            " Sentinel-2, 30 m"
+        ),
         size=SIZE,
         patch=patch,
         bands=tuple(STATISTICS),
@@ -84,7 +108,9 @@ def _card(kind: str, architecture: dict[str, Any], patch: int, commit: str = "ma
         mean=means,
         std=deviations,
         license="Apache-2.0",  # of the repositories on Hugging Face
-        weights=Remote(file, f"{page}/resolve/{commit}/{file}", bytes=None, sha256=None, page=page),
+        weights=Remote(
+            file, f"{page}/resolve/{commit}/{file}", bytes=None, sha256=None, page=page
+        ),
         build=partial(build_prithvi_vit, name, architecture, patch),
         convert=partial(convert_prithvi, patch=patch),
         antialias=False,
@@ -98,4 +124,5 @@ CARDS = (
     _card("600", HUGE, 14),
     _card("600_tl", HUGE, 14),
 )
-"""All encoders of this module. No checksum is published; Hugging Face states that of each file at the download."""
+"""All encoders of this module. No checksum is published; Hugging Face states that of
+each file at the download."""

@@ -13,7 +13,9 @@ from torch import nn
 from rsft.backbones.card import Card, check_input_size
 
 NAME = "vit_tiny_patch8_64.simship"
-WEIGHTS = Path(__file__).parent / "pretrained" / "vit_tiny_patch8_64_simship.safetensors"
+WEIGHTS = (
+    Path(__file__).parent / "pretrained" / "vit_tiny_patch8_64_simship.safetensors"
+)
 CARD = WEIGHTS.with_suffix(".json")
 
 PATCH = 8
@@ -27,8 +29,12 @@ ARCHITECTURE: dict[str, Any] = {
     "global_pool": "token",
     "num_classes": 0,
 }
-STEM, STEM_GROUPS = (24, 48, 96), 4  # channels of the stem's layers, each of which halves the side; GroupNorm groups
-MEAN, STD = (0.4, 0.4, 0.4), (0.22, 0.22, 0.22)
+STEM = (24, 48, 96)
+STEM_GROUPS = (
+    4  # channels of the stem's layers, each of which halves the side; GroupNorm groups
+)
+MEAN = (0.4, 0.4, 0.4)
+STD = (0.22, 0.22, 0.22)
 
 
 def build_simship_vit(size: int = SIZE) -> VisionTransformer:
@@ -41,24 +47,38 @@ def build_simship_vit(size: int = SIZE) -> VisionTransformer:
         RequestError: `size` is not a positive multiple of the patch side.
     """
     check_input_size(NAME, PATCH, size)
-    is_meta = torch.get_default_device().type == "meta"  # initialization would take most of the time
-    vit = VisionTransformer(img_size=size, weight_init="skip" if is_meta else "", **ARCHITECTURE)
+    is_meta = (
+        torch.get_default_device().type == "meta"
+    )  # initialization would take most of the time
+    vit = VisionTransformer(
+        img_size=size, weight_init="skip" if is_meta else "", **ARCHITECTURE
+    )
     vit.patch_embed.proj = _stem(vit.embed_dim)
     return vit
 
 
 def _stem(width: int) -> nn.Sequential:
-    """Return convolutions that replace the patch projection (Xiao et al. 2021, https://arxiv.org/abs/2106.14881)."""
+    """Return convolutions that replace the patch projection (Xiao et al.
+
+    2021, https://arxiv.org/abs/2106.14881).
+    """
     layers: list[nn.Module] = []
     for before, after in zip((3, *STEM), STEM, strict=False):
-        layers += [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.GroupNorm(STEM_GROUPS, after), nn.GELU()]
+        layers += [
+            nn.Conv2d(before, after, 3, stride=2, padding=1),
+            nn.GroupNorm(STEM_GROUPS, after),
+            nn.GELU(),
+        ]
     return nn.Sequential(*layers, nn.Conv2d(STEM[-1], width, 1))
 
 
 CARDS = (
     Card(
         name=NAME,
-        about="ViT-Ti/8 of 6 blocks, pre-trained on simulated optical ships; ships with rsft",
+        about=(
+            "ViT-Ti/8 of 6 blocks, pre-trained on simulated optical ships; ships with"
+            " rsft"
+        ),
         size=SIZE,
         patch=PATCH,
         bands=("R", "G", "B"),

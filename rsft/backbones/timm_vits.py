@@ -1,8 +1,9 @@
 """Cards of timm's vision transformers, and of its convolutional and hierarchical networks.
 
-All vision transformers for which `structure_fault` returns None have a card, and all ResNets, ConvNeXts, Swins and
-Swin V2s. The features of the latter are a map with one vector per 32 x 32 pixels. They have no class token, so a recipe
-takes the mean of the map (`backbone.pool: avg`).
+All vision transformers for which `structure_fault` returns None have a card, and all
+ResNets, ConvNeXts, Swins and Swin V2s. The features of the latter are a map with one
+vector per 32 x 32 pixels. They have no class token, so a recipe takes the mean of the
+map (`backbone.pool: avg`).
 """
 
 import math
@@ -23,16 +24,26 @@ from rsft.backbones.card import Card, Remote, State, check_input_size, drop_tens
 from rsft.errors import RequestError
 
 _UNUSED = ("mask_token", "pre_logits", "lm_head")
-"""Tensors of pre-training and of old heads. timm's `checkpoint_filter_fn` drops them."""
+"""Tensors of pre-training and of old heads. timm's `checkpoint_filter_fn` drops
+them."""
 
-_RECOMPUTED = re.compile(r"^rope\.|(relative_position_index|relative_coords_table|\.attn_mask|\.attn\.k_bias)$")
-"""Tensors that follow from the shape of the network: rotary embeddings, position indices and masks."""
+_RECOMPUTED = re.compile(
+    r"^rope\.|(relative_position_index|relative_coords_table|\.attn_mask|\.attn\.k_bias)$"
+)
+"""Tensors that follow from the shape of the network: rotary embeddings, position
+indices and masks."""
 
-_META_RENAMES = {"storage_tokens": "reg_token", ".ls1.gamma": ".gamma_1", ".ls2.gamma": ".gamma_2"}
+_META_RENAMES = {
+    "storage_tokens": "reg_token",
+    ".ls1.gamma": ".gamma_1",
+    ".ls2.gamma": ".gamma_2",
+}
 _META_UNUSED = re.compile(r".*(\.bias_mask|\.periods)$|local_cls_norm\.")
 
 
-def convert_timm_checkpoint(state: State, expected: Collection[str], heads: Collection[str]) -> dict[str, Tensor]:
+def convert_timm_checkpoint(
+    state: State, expected: Collection[str], heads: Collection[str]
+) -> dict[str, Tensor]:
     """Return the tensors of an encoder of timm.
 
     Args:
@@ -41,24 +52,36 @@ def convert_timm_checkpoint(state: State, expected: Collection[str], heads: Coll
         heads: names of the classifier's modules, which the encoder lacks.
 
     Returns:
-        Name -> tensor, without copies. Tensors that the encoder is not known to leave out are kept, so that the loader
-        refuses them.
+        Name -> tensor, without copies. Tensors that the encoder is not known to leave
+        out are kept, so that the loader refuses them.
     """
     if "storage_tokens" in state:
         state = _rename_meta_tensors(state, expected)
     state = drop_tensors(state, *_UNUSED, *heads)
-    state = {name: tensor for name, tensor in state.items() if name in expected or not _RECOMPUTED.search(name)}
-    if "fc_norm.weight" in expected and "norm.weight" not in expected and "fc_norm.weight" not in state:
+    state = {
+        name: tensor
+        for name, tensor in state.items()
+        if name in expected or not _RECOMPUTED.search(name)
+    }
+    if (
+        "fc_norm.weight" in expected
+        and "norm.weight" not in expected
+        and "fc_norm.weight" not in state
+    ):
         # as in timm, the final norm of masked pre-training is used after pooling
-        state = {re.sub(r"^norm\.", "fc_norm.", name): tensor for name, tensor in state.items()}
+        state = {
+            re.sub(r"^norm\.", "fc_norm.", name): tensor
+            for name, tensor in state.items()
+        }
     return state
 
 
 def _rename_meta_tensors(state: State, expected: Collection[str]) -> dict[str, Tensor]:
     """Rename the tensors of a DINOv3 checkpoint of Meta.
 
-    Its fused qkv bias is zero at the keys. timm has one bias for queries and one for values, or none in networks whose
-    bias is zero everywhere. A bias that the encoder cannot represent is kept, so that the loader refuses it.
+    Its fused qkv bias is zero at the keys. timm has one bias for queries and one for
+    values, or none in networks whose bias is zero everywhere. A bias that the encoder
+    cannot represent is kept, so that the loader refuses it.
     """
     renamed: dict[str, Tensor] = {}
     for name, tensor in state.items():
@@ -80,10 +103,14 @@ def _rename_meta_tensors(state: State, expected: Collection[str]) -> dict[str, T
 
 HIERARCHICAL_NAMES = (
     "resnet50.a1_in1k",
-    *("convnext_tiny.fb_in22k", "convnext_base.fb_in22k", "convnextv2_tiny.fcmae_ft_in22k_in1k"),
-    *("swin_base_patch4_window7_224.ms_in22k", "swinv2_base_window12_192.ms_in22k"),
+    "convnext_tiny.fb_in22k",
+    "convnext_base.fb_in22k",
+    "convnextv2_tiny.fcmae_ft_in22k_in1k",
+    "swin_base_patch4_window7_224.ms_in22k",
+    "swinv2_base_window12_192.ms_in22k",
 )
-"""The models that `rsft backbones ls` lists. All other models of `_MODULES` have a card, too."""
+"""The models that `rsft backbones ls` lists. All other models of `_MODULES` have a
+card, too."""
 
 STRIDE = 32
 """Side of the image region of one feature vector, in pixels."""
@@ -96,11 +123,13 @@ def is_hierarchical_model(name: str) -> bool:
     return is_model_in_modules(name.split(".")[0], _MODULES)
 
 
-def build_hierarchical(architecture: str, size: int, **options: Any) -> VisionTransformer:
+def build_hierarchical(
+    architecture: str, size: int, **options: Any
+) -> VisionTransformer:
     """Build a hierarchical model of timm without a head.
 
-    The windows of a Swin shrink with its feature maps. Swin V2 then keeps the scale of its relative coordinates, which
-    is that of the windows in pre-training.
+    The windows of a Swin shrink with its feature maps. Swin V2 then keeps the scale of
+    its relative coordinates, which is that of the windows in pre-training.
 
     Args:
         architecture: timm's name, with or without tag.
@@ -108,7 +137,8 @@ def build_hierarchical(architecture: str, size: int, **options: Any) -> VisionTr
         **options: further arguments of `timm.create_model`.
 
     Returns:
-        A network that maps (B, bands, size, size) to a feature map; `forward_head(map, pre_logits=True)` pools it.
+        A network that maps (B, bands, size, size) to a feature map; `forward_head(map,
+        pre_logits=True)` pools it.
 
     Raises:
         RequestError: `size` is not a multiple of 32, and the network is no ResNet.
@@ -119,10 +149,16 @@ def build_hierarchical(architecture: str, size: int, **options: Any) -> VisionTr
         options["img_size"] = size
     if is_model_in_modules(architecture.split(".")[0], ["swin_transformer_v2"]):
         network = cast(SwinTransformerV2, _on_meta_device(architecture))
-        attentions: list[Any] = [cast(Any, stage).blocks[0].attn for stage in network.layers]
-        windows = tuple(attn.pretrained_window_size[0] or attn.window_size[0] for attn in attentions)
+        attentions: list[Any] = [
+            cast(Any, stage).blocks[0].attn for stage in network.layers
+        ]
+        windows = tuple(
+            attn.pretrained_window_size[0] or attn.window_size[0] for attn in attentions
+        )
         options["pretrained_window_sizes"] = windows
-    return cast(VisionTransformer, timm.create_model(architecture, num_classes=0, **options))
+    return cast(
+        VisionTransformer, timm.create_model(architecture, num_classes=0, **options)
+    )
 
 
 @cache
@@ -135,28 +171,48 @@ def _on_meta_device(name: str) -> nn.Module:
 def _skip_options(name: str) -> dict[str, Any]:
     """Return the options that skip the initialization on the meta device, which would take most of the time."""
     is_plain = is_model_in_modules(name.split(".")[0], _SKIPS_INITIALIZATION)
-    return {"weight_init": "skip"} if is_plain and torch.get_default_device().type == "meta" else {}
+    if is_plain and torch.get_default_device().type == "meta":
+        return {"weight_init": "skip"}
+    return {}
 
 
 NAMES = (
-    *("vit_tiny_patch16_224.augreg_in21k", "vit_small_patch16_224.augreg_in21k"),
-    *("vit_base_patch16_224.augreg_in21k", "vit_large_patch16_224.augreg_in21k"),
-    *("vit_small_patch16_224.dino", "vit_base_patch16_224.dino"),
-    *("vit_base_patch16_224.mae", "vit_large_patch16_224.mae"),
-    *("vit_small_patch14_dinov2.lvd142m", "vit_base_patch14_dinov2.lvd142m", "vit_large_patch14_dinov2.lvd142m"),
+    "vit_tiny_patch16_224.augreg_in21k",
+    "vit_small_patch16_224.augreg_in21k",
+    "vit_base_patch16_224.augreg_in21k",
+    "vit_large_patch16_224.augreg_in21k",
+    "vit_small_patch16_224.dino",
+    "vit_base_patch16_224.dino",
+    "vit_base_patch16_224.mae",
+    "vit_large_patch16_224.mae",
+    "vit_small_patch14_dinov2.lvd142m",
+    "vit_base_patch14_dinov2.lvd142m",
+    "vit_large_patch14_dinov2.lvd142m",
     "vit_base_patch16_clip_224.openai",
-    *("vit_small_patch16_dinov3.lvd1689m", "vit_base_patch16_dinov3.lvd1689m", "vit_large_patch16_dinov3.lvd1689m"),
+    "vit_small_patch16_dinov3.lvd1689m",
+    "vit_base_patch16_dinov3.lvd1689m",
+    "vit_large_patch16_dinov3.lvd1689m",
     "vit_large_patch16_dinov3.sat493m",
-    *("eva02_base_patch14_224.mim_in22k", "cait_s24_224.fb_dist_in1k"),
+    "eva02_base_patch14_224.mim_in22k",
+    "cait_s24_224.fb_dist_in1k",
 )
-"""The models that `rsft backbones ls` lists. `timm_card` accepts all other vision transformers, too."""
+"""The models that `rsft backbones ls` lists. `timm_card` accepts all other vision
+transformers, too."""
 
 PREFIX = "timm:"
-"""Prefix of a model name: the weights come from the file `backbone.weights`, not from the hub."""
+"""Prefix of a model name: the weights come from the file `backbone.weights`, not from
+the hub."""
 
-_REQUIRED_ATTRIBUTES = ("blocks", "patch_embed.patch_size", "patch_embed.grid_size", "embed_dim", "num_prefix_tokens")
+_REQUIRED_ATTRIBUTES = (
+    "blocks",
+    "patch_embed.patch_size",
+    "patch_embed.grid_size",
+    "embed_dim",
+    "num_prefix_tokens",
+)
 _REQUIRED_LAYERS = (("attn.qkv", "attn.q_proj"), ("attn.proj",), ("mlp.fc2",))
-"""Linear layers of a block that PEFT methods adapt, as alternatives. mlp.fc1 may be missing (SwiGLU)."""
+"""Linear layers of a block that PEFT methods adapt, as alternatives. mlp.fc1 may be
+missing (SwiGLU)."""
 
 _SKIPS_INITIALIZATION = ("vision_transformer", "vision_transformer_hybrid", "deit")
 """Modules of timm whose models have the argument `weight_init`."""
@@ -165,13 +221,15 @@ _SKIPS_INITIALIZATION = ("vision_transformer", "vision_transformer_hybrid", "dei
 def timm_card(name: str) -> Card | None:
     """Return the card of a model in timm's registry, by architecture and tag; without a tag, it has timm's default tag.
 
-    `timm:MODEL` takes weights from a local file, so the model needs no weights on the hub.
+    `timm:MODEL` takes weights from a local file, so the model needs no weights on the
+    hub.
 
     Returns:
         The card; None if timm has no such model.
 
     Raises:
-        RequestError: the model lacks a part that fine-tuning needs, or its weights are not on the hub.
+        RequestError: the model lacks a part that fine-tuning needs, or its weights are
+            not on the hub.
     """
     is_local = name.startswith(PREFIX)
     name = name.removeprefix(PREFIX)
@@ -179,43 +237,79 @@ def timm_card(name: str) -> Card | None:
         return None
     try:
         config = get_pretrained_cfg(name)
-    except RuntimeError as error:  # an unknown tag; the message names architecture and tag
+    except (
+        RuntimeError
+    ) as error:  # an unknown tag; the message names architecture and tag
         models = timm.list_models(f"{name.split('.')[0]}.*", pretrained=True)
         tags = ", ".join(model.partition(".")[2] for model in models)
         hint = f"tags: {tags}" if tags else "it has no weights in timm"
         raise RequestError(str(error), "backbone.name", hint) from error
     if config is None or not (config.hf_hub_id or is_local):
-        hint = f"choose another model, or name your own file: backbone.name=timm:{name} backbone.weights=FILE"
-        raise RequestError(f"timm has no weights of {name} on the hub", "backbone.name", hint)
+        hint = (
+            f"choose another model, or name your own file: backbone.name=timm:{name}"
+            " backbone.weights=FILE"
+        )
+        raise RequestError(
+            f"timm has no weights of {name} on the hub", "backbone.name", hint
+        )
     full_name = ".".join(filter(None, (config.architecture, config.tag)))
-    page, file = f"https://huggingface.co/{config.hf_hub_id}", config.hf_hub_filename or "model.safetensors"
+    page = f"https://huggingface.co/{config.hf_hub_id}"
+    file = config.hf_hub_filename or "model.safetensors"
     if is_local:
-        remote = Remote(f"{name}.safetensors", None, None, None, "name the file in backbone.weights")
+        remote = Remote(
+            f"{name}.safetensors", None, None, None, "name the file in backbone.weights"
+        )
     else:
-        remote = Remote(f"{full_name}{Path(file).suffix}", f"{page}/resolve/main/{file}", None, None, page)
+        remote = Remote(
+            f"{full_name}{Path(file).suffix}",
+            f"{page}/resolve/main/{file}",
+            None,
+            None,
+            page,
+        )
     fields: dict[str, Any] = {
         "name": f"{PREFIX}{name}" if is_local else full_name,
-        "about": f"timm {config.architecture}, weights {'of a local file' if is_local else config.tag}",
+        "about": (
+            f"timm {config.architecture}, weights"
+            f" {'of a local file' if is_local else config.tag}"
+        ),
         "bands": ("R", "G", "B"),
         "unit": "uint8",
         "mean": tuple(config.mean),
         "std": tuple(config.std),
         "license": (None if is_local else config.license) or "unknown",
         "weights": remote,
-        "sensor": "satellite images" if (config.tag or "").startswith("sat") else "photographs",
+        "sensor": (
+            "satellite images"
+            if (config.tag or "").startswith("sat")
+            else "photographs"
+        ),
     }
-    heads = (config.classifier,) if isinstance(config.classifier, str) else tuple(config.classifier or ())
+    heads = (
+        (config.classifier,)
+        if isinstance(config.classifier, str)
+        else tuple(config.classifier or ())
+    )
     if is_hierarchical_model(full_name):
-        size, patch, tensor_names = config.input_size[-1], STRIDE, frozenset(_on_meta_device(full_name).state_dict())
+        size = config.input_size[-1]
+        patch = STRIDE
+        tensor_names = frozenset(_on_meta_device(full_name).state_dict())
         build = partial(build_hierarchical, full_name)
     else:
         size, patch, tensor_names = _checked_structure(full_name)
         build = partial(build_timm_vit, full_name, patch)
-    convert = partial(convert_timm_checkpoint, expected=tensor_names, heads=heads)
-    return Card(size=size, patch=patch, build=build, convert=convert, **fields)
+    return Card(
+        size=size,
+        patch=patch,
+        build=build,
+        convert=partial(convert_timm_checkpoint, expected=tensor_names, heads=heads),
+        **fields,
+    )
 
 
-def build_timm_vit(architecture: str, patch: int, size: int, **options: Any) -> VisionTransformer:
+def build_timm_vit(
+    architecture: str, patch: int, size: int, **options: Any
+) -> VisionTransformer:
     """Build a timm ViT without a head: images (B, bands, size, size) -> tokens (B, N, D). On meta, it has no weights.
 
     Args:
@@ -225,13 +319,20 @@ def build_timm_vit(architecture: str, patch: int, size: int, **options: Any) -> 
         **options: further arguments of `timm.create_model`.
 
     Returns:
-        A network that maps (B, bands, size, size) to tokens (B, N, D), with the attributes of a VisionTransformer.
+        A network that maps (B, bands, size, size) to tokens (B, N, D), with the
+        attributes of a VisionTransformer.
 
     Raises:
         RequestError: `size` is not a multiple of `patch`.
     """
     check_input_size(architecture, patch, size)
-    vit = timm.create_model(architecture, num_classes=0, img_size=size, **_skip_options(architecture), **options)
+    vit = timm.create_model(
+        architecture,
+        num_classes=0,
+        img_size=size,
+        **_skip_options(architecture),
+        **options,
+    )
     if not hasattr(vit, "fc_norm"):  # CaiT normalizes before the pooling
         vit.fc_norm = nn.Identity()
     return cast(VisionTransformer, vit)
@@ -241,26 +342,43 @@ def structure_fault(network: nn.Module) -> str | None:
     """Return why a network cannot be fine-tuned as a vision transformer, or None if it can.
 
     Returns:
-        The first missing attribute or layer, or the shape of the features if they are not tokens, as a sentence.
+        The first missing attribute or layer, or the shape of the features if they are
+        not tokens, as a sentence.
     """
     for attribute in _REQUIRED_ATTRIBUTES:
-        if reduce(lambda module, name: getattr(module, name, None), attribute.split("."), cast(Any, network)) is None:
+        if (
+            reduce(
+                lambda module, name: getattr(module, name, None),
+                attribute.split("."),
+                cast(Any, network),
+            )
+            is None
+        ):
             return f"it has no {attribute}"
     vit = cast(VisionTransformer, network)
     if not isinstance(vit.embed_dim, int):
         return f"its embed_dim is {vit.embed_dim}, not one width"
     for index, block in enumerate(vit.blocks):
-        layers = {name for name, module in block.named_modules() if type(module) is nn.Linear}
+        layers = {
+            name for name, module in block.named_modules() if type(module) is nn.Linear
+        }
         for alternatives in _REQUIRED_LAYERS:
             if not layers.intersection(alternatives):
                 return f"blocks.{index} has no linear layer {' or '.join(alternatives)}"
     image = torch.empty(1, 3, *vit.patch_embed.img_size, device="meta")
-    expected = (1, vit.num_prefix_tokens + math.prod(vit.patch_embed.grid_size), vit.embed_dim)
+    expected = (
+        1,
+        vit.num_prefix_tokens + math.prod(vit.patch_embed.grid_size),
+        vit.embed_dim,
+    )
     with torch.device("meta"), torch.no_grad():
         features = vit.eval().forward_features(image)
     if isinstance(features, Tensor) and features.shape == expected:
         return None
-    shape = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
+    if isinstance(features, Tensor):
+        shape = tuple(features.shape)
+    else:
+        shape = type(features).__name__
     return f"its forward_features returns {shape}, not tokens {expected}"
 
 
@@ -268,10 +386,18 @@ def structure_fault(network: nn.Module) -> str | None:
 def _checked_structure(name: str) -> tuple[int, int, frozenset[str]]:
     """Return side of the input and of a patch in pixels, and names of the tensors of a model without a fault."""
     network = _on_meta_device(name)
-    if fault := structure_fault(network):
-        message = f"{name} cannot be fine-tuned as a vision transformer: {fault}"
-        raise RequestError(message, "backbone.name", "choose one that `rsft backbones ls` shows")
+    fault = structure_fault(network)
+    if fault:
+        raise RequestError(
+            f"{name} cannot be fine-tuned as a vision transformer: {fault}",
+            "backbone.name",
+            "choose one that `rsft backbones ls` shows",
+        )
     vit = cast(VisionTransformer, network)
     grid = vit.patch_embed.grid_size[0]
     patch = vit.patch_embed.img_size[0] // grid
-    return grid * patch, patch, frozenset(vit.state_dict())  # an image that whole patches do not cover is cropped
+    return (
+        grid * patch,
+        patch,
+        frozenset(vit.state_dict()),
+    )  # an image that whole patches do not cover is cropped

@@ -1,11 +1,13 @@
 """Cards of TorchGeo's vision transformers, ResNets and Swins for Sentinel-1, Sentinel-2, Landsat, NAIP and fMoW.
 
-Names, addresses, bands and normalization come from TorchGeo's enums. TorchGeo does not state the unit of the input, the
-license of the weights, and which tensors of a file do not belong to the encoder. The unit is inferred from the numbers
-of the normalization; the rest is a table by repository.
+Names, addresses, bands and normalization come from TorchGeo's enums. TorchGeo does not
+state the unit of the input, the license of the weights, and which tensors of a file do
+not belong to the encoder. The unit is inferred from the numbers of the normalization;
+the rest is a table by repository.
 
-`import torchgeo.models` takes about a second. The enums are read once for each version of TorchGeo and then kept in the
-cache folder of the user, so that `rsft backbones ls` does not import TorchGeo.
+`import torchgeo.models` takes about a second. The enums are read once for each version
+of TorchGeo and then kept in the cache folder of the user, so that `rsft backbones ls`
+does not import TorchGeo.
 """
 
 import difflib
@@ -24,7 +26,12 @@ from torch import Tensor
 
 from rsft.backbones.card import Card, Remote, State, drop_tensors
 from rsft.backbones.mae import DECODER
-from rsft.backbones.timm_vits import STRIDE, build_hierarchical, build_timm_vit, is_hierarchical_model
+from rsft.backbones.timm_vits import (
+    STRIDE,
+    build_hierarchical,
+    build_timm_vit,
+    is_hierarchical_model,
+)
 from rsft.errors import RequestError
 from rsft.utils.atomic_files import write_text
 
@@ -67,7 +74,11 @@ _INDEX = TypeAdapter(list[PublishedWeights])
 @cache
 def published_weights() -> dict[str, PublishedWeights]:
     """Return all weights that the installed TorchGeo publishes, by name in the order of its `list_models`."""
-    path = user_cache_path("rsft") / "torchgeo" / f"weights-{_FORMAT}-{version('torchgeo')}.json"
+    path = (
+        user_cache_path("rsft")
+        / "torchgeo"
+        / f"weights-{_FORMAT}-{version('torchgeo')}.json"
+    )
     try:
         index = _INDEX.validate_json(path.read_bytes())
     except (OSError, ValueError):  # missing, or damaged by hand
@@ -118,24 +129,33 @@ TIMM_NAMES = {
 """timm's name of each network of torchvision."""
 
 _RENAMES = (
-    *((r"^features\.0\.0\.", "patch_embed.proj."), (r"^features\.0\.2\.", "patch_embed.norm.")),
-    *((r"\.mlp\.0\.", ".mlp.fc1."), (r"\.mlp\.3\.", ".mlp.fc2.")),
+    (r"^features\.0\.0\.", "patch_embed.proj."),
+    (r"^features\.0\.2\.", "patch_embed.norm."),
+    (r"\.mlp\.0\.", ".mlp.fc1."),
+    (r"\.mlp\.3\.", ".mlp.fc2."),
 )
-_COMPUTED = (".relative_position_index", ".relative_coords_table")  # they follow from the size of the windows
+_COMPUTED = (
+    ".relative_position_index",
+    ".relative_coords_table",
+)  # they follow from the size of the windows
 
 
 def convert_torchvision_swin(state: State) -> dict[str, Tensor]:
     """Return the tensors of a Swin or Swin V2 of torchvision under timm's names, without its head.
 
-    timm's networks compute the same. torchvision's blocks pass the weights of qkv and proj to a function instead of
-    calling the layers, so PEFT modules have no effect in them. torchvision has one bias for queries, keys and values of
-    a Swin V2 and sets that of the keys to zero in each pass; timm has no bias for keys.
+    timm's networks compute the same. torchvision's blocks pass the weights of qkv and
+    proj to a function instead of calling the layers, so PEFT modules have no effect in
+    them. torchvision has one bias for queries, keys and values of a Swin V2 and sets
+    that of the keys to zero in each pass; timm has no bias for keys.
 
     Returns:
-        Name -> tensor, without copies. Unknown tensors keep their names, so that the loader refuses them.
+        Name -> tensor, without copies. Unknown tensors keep their names, so that the
+        loader refuses them.
     """
 
-    def stage(match: re.Match[str]) -> str:  # of timm: features 0 is the embedding, even ones merge patches
+    def stage(
+        match: re.Match[str],
+    ) -> str:  # of timm: features 0 is the embedding, even ones merge patches
         return f"layers.{int(match[1]) // 2}.{'blocks' if int(match[1]) % 2 else 'downsample'}."
 
     is_v2 = any(name.endswith(".logit_scale") for name in state)
@@ -158,8 +178,12 @@ def convert_torchvision_swin(state: State) -> dict[str, Tensor]:
 PREFIX = "torchgeo:"
 _HUB = "https://huggingface.co/"
 _SIZE = 224  # of inputs whose size TorchGeo does not state
-_SATLAS_SIZE = 256  # the crop in TorchGeo's transforms for Satlas, and the size of torchvision's Swin V2
-_MAE_UNUSED = ("head", *DECODER)  # the authors publish checkpoints of whole masked autoencoders
+# the crop in TorchGeo's transforms for Satlas, and the size of torchvision's Swin V2
+_SATLAS_SIZE = 256
+_MAE_UNUSED = (
+    "head",
+    *DECODER,
+)  # the authors publish checkpoints of whole masked autoencoders
 _SCALE_MAE = "scalemae_large_patch16"
 
 
@@ -185,30 +209,48 @@ _LICENSES = {
     "wangyi111/SSL4EO-S12": "CC-BY-4.0",
     "wangyi111/softcon": "CC-BY-4.0",
 }
-"""License of the weights by repository, from the tables in TorchGeo's documentation; it states none for GASSL."""
+"""License of the weights by repository, from the tables in TorchGeo's documentation; it
+states none for GASSL."""
 
 _UNUSED = {
     "wangyi111/FGMAE": (*_MAE_UNUSED, "hog"),
     "wangyi111/SSL4EO-S12": _MAE_UNUSED,
     "wangyi111/softcon": ("head", "mask_token"),
 }
-"""Modules and tensors of the files of a repository that do not belong to the encoder; elsewhere only the head."""
+"""Modules and tensors of the files of a repository that do not belong to the encoder;
+elsewhere only the head."""
 
 _TRUE_COLOR = {"B04": "TCI_R", "B03": "TCI_G", "B02": "TCI_B"}
-"""Bands of the true-color image (bytes), which Satlas stacks with digital numbers of other bands in a 16-bit file.
+"""Bands of the true-color image (bytes), which Satlas stacks with digital numbers of
+other bands in a 16-bit file.
 
-Source: https://github.com/allenai/satlas/blob/main/Normalization.md. TorchGeo calls them B04, B03 and B02."""
+Source: https://github.com/allenai/satlas/blob/main/Normalization.md. TorchGeo calls
+them B04, B03 and B02."""
 
-_SCALE_MAE_FILE = (1_213_304_038, "386989c9cf349a5045c2ac76f7d0225ae3a54b2a2c158fa87e5df5103e5d9ed9")
+_SCALE_MAE_FILE = (
+    1_213_304_038,
+    "386989c9cf349a5045c2ac76f7d0225ae3a54b2a2c158fa87e5df5103e5d9ed9",
+)
 _CHECKSUMS: dict[str | None, tuple[int, str]] = {
-    "4e8f6102": (88_283_541, "4e8f61023fdb7f3aff2eb91efe4aab4f50bdf05f59b3a07afddf40d1195d6940"),  # Landsat OLI, SimCLR
-    "36bcc127": (90_644_269, "36bcc1273227252faf98e1d9f32c35166d3612d30dc0c15812c29bed6da9a7d5"),  # Sentinel-2, DINO
-    "67c9032d": (90_668_909, "67c9032df0449ae37f93c51696bcae0c6dc3485103deb44b4669e9897b90409c"),  # Sentinel-2, MoCo
-    "98ed9821": _SCALE_MAE_FILE,  # the digits in the name of the file are not those of its hash
+    "4e8f6102": (
+        88_283_541,
+        "4e8f61023fdb7f3aff2eb91efe4aab4f50bdf05f59b3a07afddf40d1195d6940",
+    ),  # Landsat OLI, SimCLR
+    "36bcc127": (
+        90_644_269,
+        "36bcc1273227252faf98e1d9f32c35166d3612d30dc0c15812c29bed6da9a7d5",
+    ),  # Sentinel-2, DINO
+    "67c9032d": (
+        90_668_909,
+        "67c9032df0449ae37f93c51696bcae0c6dc3485103deb44b4669e9897b90409c",
+    ),  # Sentinel-2, MoCo
+    "98ed9821": (
+        _SCALE_MAE_FILE
+    ),  # the digits in the name of the file are not those of its hash
     "386989c9": _SCALE_MAE_FILE,  # in its name in TorchGeo 0.10
 }
-"""Size in bytes and SHA-256, from the hub's commits, by the digits in the name of a file. Of other files only these
-digits are known, if any."""
+"""Size in bytes and SHA-256, from the hub's commits, by the digits in the name of a
+file. Of other files only these digits are known, if any."""
 
 _SENSORS = {
     "LANDSAT_TM": "Landsat 4, 5",
@@ -224,8 +266,13 @@ _SENSORS = {
 """Sensor by the first letters of the member of a weights enum."""
 
 _REFUSED = {
-    "Unet": "its last layers enlarge the image again, and it has no features of the whole image",
-    "Aurora": "it predicts the weather from fields of several levels, not from an image",
+    "Unet": (
+        "its last layers enlarge the image again, and it has no features of the whole"
+        " image"
+    ),
+    "Aurora": (
+        "it predicts the weather from fields of several levels, not from an image"
+    ),
     "DEO": "it merges its tokens from stage to stage in a way that rsft does not know",
     "": "its network is not a timm model",
 }
@@ -233,14 +280,21 @@ _REFUSED = {
 
 _BY_SENSOR = {
     "CROMA(Base|Large)": "croma_vit_{}_patch8_120.sentinel1",
-    "DOFA(Base|Large)16": "dofa_vit_{0}_patch16_224.sentinel1 or dofa_vit_{0}_patch16_224.sentinel2",
+    "DOFA(Base|Large)16": (
+        "dofa_vit_{0}_patch16_224.sentinel1 or dofa_vit_{0}_patch16_224.sentinel2"
+    ),
 }
-"""Names in rsft of encoders that are one file for several sensors, by the begin of TorchGeo's name."""
+"""Names in rsft of encoders that are one file for several sensors, by the begin of
+TorchGeo's name."""
 
 
 def torchgeo_names() -> list[str]:
     """Return the names of TorchGeo's weights that have a card."""
-    return [weights.name for weights in published_weights().values() if _architecture(weights) and _scale(weights)]
+    return [
+        weights.name
+        for weights in published_weights().values()
+        if _architecture(weights) and _scale(weights)
+    ]
 
 
 def torchgeo_card(name: str) -> Card | None:
@@ -250,47 +304,80 @@ def torchgeo_card(name: str) -> Card | None:
         The card; None if the name is not that of TorchGeo weights.
 
     Raises:
-        RequestError: TorchGeo has no such weights, or their network cannot be fine-tuned.
+        RequestError: TorchGeo has no such weights, or their network cannot be
+            fine-tuned.
     """
     weights_name = name.removeprefix(PREFIX)
     if weights_name == name and "_Weights" not in name:
         return None
-    if (weights := published_weights().get(weights_name)) is None:
+    weights = published_weights().get(weights_name)
+    if weights is None:
         raise _refusal_error(weights_name, "TorchGeo has no weights called {}")
     for pattern, names in _BY_SENSOR.items():
-        if match := re.match(pattern, weights_name):
-            message = f"{weights_name} of TorchGeo holds encoders of several sensors"
-            raise RequestError(message, "backbone.name", f"use {names.format(match[1].lower())}")
-    architecture, scale = _architecture(weights), _scale(weights)
+        match = re.match(pattern, weights_name)
+        if match:
+            raise RequestError(
+                f"{weights_name} of TorchGeo holds encoders of several sensors",
+                "backbone.name",
+                f"use {names.format(match[1].lower())}",
+            )
+    architecture = _architecture(weights)
+    scale = _scale(weights)
     if architecture is None:
-        reason = next(reason for pattern, reason in _REFUSED.items() if re.match(pattern, weights_name))
-        raise _refusal_error(weights_name, f"{{}} of TorchGeo cannot be fine-tuned: {reason}")
+        reason = next(
+            reason
+            for pattern, reason in _REFUSED.items()
+            if re.match(pattern, weights_name)
+        )
+        raise _refusal_error(
+            weights_name, f"{{}} of TorchGeo cannot be fine-tuned: {reason}"
+        )
     if scale is None:
         reason = "TorchGeo declares neither unit nor normalization of its input"
         if weights.normalizations:
-            reason = "the unit of its input does not follow from the normalizations that TorchGeo declares"
-        raise _refusal_error(weights_name, f"{{}} of TorchGeo cannot be fine-tuned: {reason}")
+            reason = (
+                "the unit of its input does not follow from the normalizations that"
+                " TorchGeo declares"
+            )
+        raise _refusal_error(
+            weights_name, f"{{}} of TorchGeo cannot be fine-tuned: {reason}"
+        )
     return _card(weights, architecture, *scale)
 
 
-def _card(weights: PublishedWeights, network: str, unit: str, mean: tuple[float, ...], std: tuple[float, ...]) -> Card:
+def _card(
+    weights: PublishedWeights,
+    network: str,
+    unit: str,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+) -> Card:
     url = weights.url.replace("https://hf.co/", _HUB)
-    hub_name, file = "/".join(url.removeprefix(_HUB).split("/")[:2]), url.rpartition("/")[2]
+    hub_name = "/".join(url.removeprefix(_HUB).split("/")[:2])
+    file = url.rpartition("/")[2]
     match = re.search(r"-([0-9a-f]{8})\.pth$", file)
     digits = match and match[1]
     bytes_, digest = _CHECKSUMS.get(digits, (None, digits))
     is_hierarchical = is_hierarchical_model(network)
-    patch = STRIDE if is_hierarchical else int(network.split("_patch")[1].split("_")[0])
+    if is_hierarchical:
+        patch = STRIDE
+    else:
+        patch = int(network.split("_patch")[1].split("_")[0])
     member = weights.name.partition(".")[2]
     build = partial(build_timm_vit, network, patch, in_chans=len(mean))
     if is_hierarchical:
         build = partial(build_hierarchical, network, in_chans=len(mean))
-    unused = ("fc",) if weights.model.startswith("resnet") else _UNUSED.get(hub_name, ("head",))
+    unused = (
+        ("fc",)
+        if weights.model.startswith("resnet")
+        else _UNUSED.get(hub_name, ("head",))
+    )
     training = " by ".join(filter(None, (weights.dataset, weights.method)))
     return Card(
         name=weights.name,
         about=f"TorchGeo {weights.model}, trained on {training}",
-        size=weights.size or (_SATLAS_SIZE if weights.model.startswith("swin_v2") else _SIZE),
+        size=weights.size
+        or (_SATLAS_SIZE if weights.model.startswith("swin_v2") else _SIZE),
         patch=patch,
         bands=_band_names(weights),
         unit=unit,
@@ -299,8 +386,13 @@ def _card(weights: PublishedWeights, network: str, unit: str, mean: tuple[float,
         license=_LICENSES.get(hub_name, "unknown"),
         weights=Remote(file, url, bytes_, digest, f"{_HUB}{hub_name}"),
         build=build,
-        convert=_CONVERTERS.get(weights.model, lambda state: drop_tensors(state, *unused)),
-        sensor=next((text for begin, text in _SENSORS.items() if member.startswith(begin)), "several sensors"),
+        convert=_CONVERTERS.get(
+            weights.model, lambda state: drop_tensors(state, *unused)
+        ),
+        sensor=next(
+            (text for begin, text in _SENSORS.items() if member.startswith(begin)),
+            "several sensors",
+        ),
     )
 
 
@@ -308,7 +400,9 @@ def _architecture(weights: PublishedWeights) -> str | None:
     """Return timm's name of the network; None if it is none of the networks that rsft adapts."""
     if weights.model == _SCALE_MAE:
         return "vit_large_patch16_224"
-    return weights.model if weights.model.startswith(("vit_", "resnet")) else TIMM_NAMES.get(weights.model)
+    if weights.model.startswith(("vit_", "resnet")):
+        return weights.model
+    return TIMM_NAMES.get(weights.model)
 
 
 def _band_names(weights: PublishedWeights) -> tuple[str, ...]:
@@ -317,17 +411,23 @@ def _band_names(weights: PublishedWeights) -> tuple[str, ...]:
     if "SENTINEL2" in weights.name:
         # B01 for TorchGeo's B1, B8A for B8a; NDVI stays
         is_band = re.compile(r"B\d+a?", re.IGNORECASE).fullmatch
-        return tuple(f"B{band[1:].zfill(2)}".upper() if is_band(band) else band for band in weights.bands)
+        return tuple(
+            f"B{band[1:].zfill(2)}".upper() if is_band(band) else band
+            for band in weights.bands
+        )
     return weights.bands or ("R", "G", "B")
 
 
-def _scale(weights: PublishedWeights) -> tuple[str, tuple[float, ...], tuple[float, ...]] | None:
+def _scale(
+    weights: PublishedWeights,
+) -> tuple[str, tuple[float, ...], tuple[float, ...]] | None:
     """Infer unit, mean and standard deviation from the normalization; None if they do not follow from it."""
     if not weights.normalizations:
         return None
     (mean, std), *others = weights.normalizations
     if (mean, std) == ((0.0,), (255.0,)):
-        unit, (mean, std) = "uint8", others[0] if others else ((0.0,), (1.0,))
+        unit = "uint8"
+        mean, std = others[0] if others else ((0.0,), (1.0,))
     elif others:
         return None
     elif max(std) < 1:  # statistics of bytes that are already scaled to 0-1
@@ -340,25 +440,41 @@ def _scale(weights: PublishedWeights) -> tuple[str, tuple[float, ...], tuple[flo
 
 def _refusal_error(name: str, message: str) -> RequestError:
     closest = difflib.get_close_matches(name, torchgeo_names(), n=1)
-    hint = f"did you mean {closest[0]}?" if closest else "`rsft backbones ls torchgeo` lists the weights that work"
+    if closest:
+        hint = f"did you mean {closest[0]}?"
+    else:
+        hint = "`rsft backbones ls torchgeo` lists the weights that work"
     return RequestError(message.format(name), "backbone.name", hint)
 
 
 def _convert_scale_mae(state: State) -> dict[str, Tensor]:
     """Drop the head of a Scale-MAE checkpoint and compute its position embedding for pixels of 1 m, TorchGeo's default.
 
-    Source: Reed et al. 2023, equation 1, https://arxiv.org/abs/2212.14532. For a larger input the embedding is
-    resampled, as if its pixels were smaller.
+    Source: Reed et al. 2023, equation 1, https://arxiv.org/abs/2212.14532. For a larger
+    input the embedding is resampled, as if its pixels were smaller.
     """
     tensors = drop_tensors(state, "head")
     if "cls_token" in tensors:
-        width, side = tensors["cls_token"].shape[-1], _SIZE // 16
+        width = tensors["cls_token"].shape[-1]
+        side = _SIZE // 16
         steps = torch.arange(width // 4) / (width / 4)
-        rows, columns = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
-        angles = [coordinate.reshape(-1, 1) * 10_000.0**-steps for coordinate in (columns, rows)]
-        waves = torch.cat([wave for angle in angles for wave in (angle.sin(), angle.cos())], dim=1)
-        tensors["pos_embed"] = torch.cat([torch.zeros(1, width), waves])[None]  # zeros for the class token
+        rows, columns = torch.meshgrid(
+            torch.arange(side), torch.arange(side), indexing="ij"
+        )
+        angles = [
+            coordinate.reshape(-1, 1) * 10_000.0**-steps
+            for coordinate in (columns, rows)
+        ]
+        waves = torch.cat(
+            [wave for angle in angles for wave in (angle.sin(), angle.cos())], dim=1
+        )
+        tensors["pos_embed"] = torch.cat([torch.zeros(1, width), waves])[
+            None
+        ]  # zeros for the class token
     return tensors
 
 
-_CONVERTERS = {_SCALE_MAE: _convert_scale_mae, **dict.fromkeys(TIMM_NAMES, convert_torchvision_swin)}
+_CONVERTERS = {
+    _SCALE_MAE: _convert_scale_mae,
+    **dict.fromkeys(TIMM_NAMES, convert_torchvision_swin),
+}

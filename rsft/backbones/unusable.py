@@ -47,7 +47,9 @@ class UnusableEncoder:
 @cache
 def unusable_encoders() -> tuple[UnusableEncoder, ...]:
     """Return the encoders that rsft knows by name and does not load."""
-    return tuple(UnusableEncoder(**entry) for entry in json.loads(_TABLE.read_text("utf-8")))
+    return tuple(
+        UnusableEncoder(**entry) for entry in json.loads(_TABLE.read_text("utf-8"))
+    )
 
 
 def search_unusable(word: str) -> list[UnusableEncoder]:
@@ -56,7 +58,10 @@ def search_unusable(word: str) -> list[UnusableEncoder]:
         encoder
         for encoder in unusable_encoders()
         if re.search(encoder.pattern, word.lower())
-        or word.lower() in " ".join([encoder.name, encoder.about, encoder.sensor, encoder.license]).lower()
+        or word.lower()
+        in " ".join(
+            [encoder.name, encoder.about, encoder.sensor, encoder.license]
+        ).lower()
         or word in encoder.restrictions
     ]
 
@@ -69,5 +74,8 @@ def check_usable(name: str) -> None:
     """
     for encoder in unusable_encoders():
         if re.search(encoder.pattern, name.lower()):
-            message = f"rsft knows {encoder.name} but cannot use it: {encoder.reason}"
-            raise RequestError(message, "backbone.name", f"use {encoder.instead} instead")
+            raise RequestError(
+                f"rsft knows {encoder.name} but cannot use it: {encoder.reason}",
+                "backbone.name",
+                f"use {encoder.instead} instead",
+            )

@@ -1,4 +1,7 @@
-"""Define the command line. Only the module of the command that runs is imported; heavy imports are in the commands."""
+"""Define the command line.
+
+Only the module of the command that runs is imported; heavy imports are in the commands.
+"""
 
 import logging
 import os
@@ -13,7 +16,14 @@ from typing import Annotated
 
 import typer
 
-from rsft.cli.display.console import PlainFormatter, PlainGroup, console, error_console, format_warning, show_failure
+from rsft.cli.display.console import (
+    PlainFormatter,
+    PlainGroup,
+    console,
+    error_console,
+    format_warning,
+    show_failure,
+)
 from rsft.utils.dependencies import disable_telemetry
 from rsft.utils.remote_files import refuse_servers
 from rsft.utils.untrusted.gdal_drivers import LIMIT
@@ -37,7 +47,8 @@ _APPS = {
     "backbones": "backbones.app",
     "weights": "backbones.weights_app",
 }
-"""Name of a command or group -> module and app with it, in the order of `rsft --help`."""
+"""Name of a command or group -> module and app with it, in the order of `rsft
+--help`."""
 
 _HELP = ("-h", "--help")
 
@@ -49,31 +60,45 @@ def _version(show: bool) -> None:
 
 
 def _options(
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error.")
+    ] = False,
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+        bool,
+        typer.Option(
+            "--version", callback=_version, is_eager=True, help="Show the version."
+        ),
     ] = False,
 ) -> None:
-    """Define the options of every command. `main` handles --debug, wherever it is given."""
+    """Define the options of every command.
+
+    `main` handles --debug, wherever it is given.
+    """
 
 
 def build_app(command: str = "") -> typer.Typer:
-    """Return the command line. It has only the app of `command`, if there is one, and imports no other.
+    """Return the command line.
+
+    It has only the app of `command`, if there is one, and imports no other.
 
     For `--help`, which shows all commands, it has them without their options.
     """
     app = typer.Typer(
         cls=PlainGroup,
-        help="Fine-tune a frozen vision transformer on remote-sensing chips: few labels, rare classes, "
-        "one learned scale per site of the network."
-        "\n\nFirst steps:  rsft prepare demo --root data/demo  then  rsft finetune quickstart"
-        "\n\nYour own chips, one folder per class:  rsft finetune CHIPS",
+        help=(
+            "Fine-tune a frozen vision transformer on remote-sensing chips: few labels,"
+            " rare classes, one learned scale per site of the network.\n\nFirst steps: "
+            " rsft prepare demo --root data/demo  then  rsft finetune"
+            " quickstart\n\nYour own chips, one folder per class:  rsft finetune CHIPS"
+        ),
         no_args_is_help=True,
         rich_markup_mode="rich",
         context_settings={"help_option_names": [*_HELP]},
     )
     app.callback()(_options)
-    for location in dict.fromkeys([_APPS[command]] if command in _APPS else _APPS.values()):
+    for location in dict.fromkeys(
+        [_APPS[command]] if command in _APPS else _APPS.values()
+    ):
         module, name = location.split(".")
         commands = getattr(import_module(f"rsft.cli.{module}"), name)
         app.add_typer(_outline(commands) if command in _HELP else commands)
@@ -85,7 +110,9 @@ def _outline(app: typer.Typer) -> typer.Typer:
     outline = typer.Typer(name=app.info.name, help=app.info.help)
     for command in app.registered_commands:
         name = command.name or getattr(command.callback, "__name__", None)
-        outline.command(name, help=command.help or getdoc(command.callback))(lambda: None)
+        outline.command(name, help=command.help or getdoc(command.callback))(
+            lambda: None
+        )
     return outline
 
 
@@ -100,30 +127,46 @@ def run() -> None:
 
 
 def main(*, fenced: bool = False) -> None:
-    """Run the command line. Print every error as a sentence with its location and a hint.
+    """Run the command line.
 
-    An exception that rsft does not expect ends with the path of a crash file and exit code 70. With --debug, every
-    exception is raised.
+    Print every error as a sentence with its location and a hint.
+
+    An exception that rsft does not expect ends with the path of a crash file and exit
+    code 70. With --debug, every exception is raised.
 
     Args:
-        fenced: whether commands may limit this process for the rest of its life, see `rsft.cli.fence`.
+        fenced: whether commands may limit this process for the rest of its life, see
+            `rsft.cli.fence`.
     """
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # file names need not be UTF-8
+            stream.reconfigure(
+                errors="backslashreplace"
+            )  # file names need not be UTF-8
     debug = len(arguments) < len(sys.argv) - 1
     disable_telemetry()
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # OpenMP's threads sleep while they wait; read by torch
-    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")  # mimalloc, pyarrow's own, keeps much freed memory
-    os.environ["MPLBACKEND"] = "agg"  # that of a notebook's kernel may be missing here, and commands open no windows
+    os.environ.setdefault(
+        "OMP_WAIT_POLICY", "passive"
+    )  # OpenMP's threads sleep while they wait; read by torch
+    os.environ.setdefault(
+        "ARROW_DEFAULT_MEMORY_POOL", "system"
+    )  # mimalloc, pyarrow's own, keeps much freed memory
+    os.environ[
+        "MPLBACKEND"
+    ] = (  # that of a notebook's kernel may be missing here, and commands open no windows
+        "agg"
+    )
     warnings.formatwarning = format_warning
     if logging.lastResort is not None:  # prints warnings
         logging.lastResort.setFormatter(PlainFormatter())
     try:
         set_user_folders()
         build_app(*arguments[:1])(args=arguments, obj=fenced)
-    except (KeyboardInterrupt, SystemExit) as error:  # typer turns the first one into the second one
+    except (
+        KeyboardInterrupt,
+        SystemExit,
+    ) as error:  # typer turns the first one into the second one
         code = getattr(error, "code", INTERRUPTED)
         if code == INTERRUPTED:
             _end_at_next_interrupt()

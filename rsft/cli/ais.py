@@ -9,14 +9,30 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rsft.cli.display.console import console, counts_table, emit_json_event, make_table, show_paths
-from rsft.cli.options import FencedCommand, OverwriteOption, band_names, documented, unit_name
+from rsft.cli.display.console import (
+    console,
+    counts_table,
+    emit_json_event,
+    make_table,
+    show_paths,
+)
+from rsft.cli.options import (
+    FencedCommand,
+    OverwriteOption,
+    band_names,
+    documented,
+    unit_name,
+)
 from rsft.inference.options import CfarOptions, Declaration, parse_land
 
 if TYPE_CHECKING:
     from rsft.inference.ais.job import AisMatch
 
-app = typer.Typer(name="ais", help="Match the AIS messages of ships to radar scenes.", no_args_is_help=True)
+app = typer.Typer(
+    name="ais",
+    help="Match the AIS messages of ships to radar scenes.",
+    no_args_is_help=True,
+)
 
 
 @app.callback()
@@ -44,24 +60,33 @@ def ais_match(
 ) -> None:
     """Find the ships in a radar scene, and name each one by the AIS messages around the time of its line.
 
-    Tracks are interpolated to the time at which the radar saw each ship. Moving ships are shifted to where the radar
-    shows them, and assigned to objects one to one. Pairs that are not sure are set aside with the reason.
+    Tracks are interpolated to the time at which the radar saw each ship. Moving ships
+    are shifted to where the radar shows them, and assigned to objects one to one. Pairs
+    that are not sure are set aside with the reason.
 
-    rsft ais match S1A_IW_GRDH_1SDV_20210119T031653.SAFE --ais AIS_2021_01_19.zip -o matches.gpkg
+    rsft ais match S1A_IW_GRDH_1SDV_20210119T031653.SAFE --ais AIS_2021_01_19.zip -o
+    matches.gpkg
 
     Args:
         scene: Raster, .SAFE folder or .zip file of Sentinel-1, with a georeference.
-        ais: Messages, as CSV (also .gz, .zst, .zip) or Parquet; repeatable. Columns are found by name: MMSI, time,
-            latitude, longitude, and if there are any: SOG, COG, heading, length, width, A to D, ship type, name, IMO,
-            call sign. Times without a zone are UTC.
-        out: GeoPackage to write, with the layers matched, no_ais, ais_without_detection, ambiguous and shift.
-        at: Positions of objects, as for `rsft predict --at` (default: detect bright objects).
-        at_crs: Coordinate system of --at, if the file does not declare it, such as EPSG:32633 or pixel.
-        time: Time of the acquisition in UTC, such as 2021-01-19T03:16:53Z (default: that of the product).
+        ais: Messages, as CSV (also .gz, .zst, .zip) or Parquet; repeatable. Columns are
+            found by name: MMSI, time, latitude, longitude, and if there are any: SOG,
+            COG, heading, length, width, A to D, ship type, name, IMO, call sign. Times
+            without a zone are UTC.
+        out: GeoPackage to write, with the layers matched, no_ais,
+            ais_without_detection, ambiguous and shift.
+        at: Positions of objects, as for `rsft predict --at` (default: detect bright
+            objects).
+        at_crs: Coordinate system of --at, if the file does not declare it, such as
+            EPSG:32633 or pixel.
+        time: Time of the acquisition in UTC, such as 2021-01-19T03:16:53Z (default:
+            that of the product).
         min_confidence: Pairs with a smaller confidence, 0.5 to 1, are ambiguous.
-        position_error: Standard deviation of the places of objects, by the georeference and the center of an object.
+        position_error: Standard deviation of the places of objects, by the georeference
+            and the center of an object.
         html: HTML page to write, on which you choose the ships of ambiguous objects.
-        review: Your choices: the file that the page saves. Give the other options as before.
+        review: Your choices: the file that the page saves. Give the other options as
+            before.
         as_json: Print progress and result as JSON, one object per line.
     """
     from rsft.cli.display.results import report_progress
@@ -75,18 +100,43 @@ def ais_match(
         check_output_file(html, (".html", ".htm"), overwrite)
     with report_progress(as_json) as report:
         match = match_scene(
-            scene, ais, options, at=at, at_crs=at_crs, detector=detector, declaration=declaration, progress=report
+            scene,
+            ais,
+            options,
+            at=at,
+            at_crs=at_crs,
+            detector=detector,
+            declaration=declaration,
+            progress=report,
         )
-        words = ["rsft", "ais", "match", scene, *(f"--ais={path}" for path in ais), "-o", str(out), "--overwrite"]
-        if html is not None and not write_choice_page(match, html, shlex.join([*words, "--review", "corrected.csv"])):
+        words = [
+            "rsft",
+            "ais",
+            "match",
+            scene,
+            *(f"--ais={path}" for path in ais),
+            "-o",
+            str(out),
+            "--overwrite",
+        ]
+        if html is not None and not write_choice_page(
+            match, html, shlex.join([*words, "--review", "corrected.csv"])
+        ):
             match.notes.append(f"no object is ambiguous, so {html} was not written")
             html = None
-        metadata = {"scene": scene, "ais": [str(path) for path in ais], "min_confidence": str(min_confidence)}
+        metadata = {
+            "scene": scene,
+            "ais": [str(path) for path in ais],
+            "min_confidence": str(min_confidence),
+        }
         write_match(match, out, metadata, overwrite=overwrite)
     paths = {"matches": out} | ({"page": html} if html else {})
     if as_json:
         texts = {name: str(path) for name, path in paths.items()}
-        emit_json_event("done", {**texts, **match.counts, "left_out": match.left_out, "notes": match.notes})
+        emit_json_event(
+            "done",
+            {**texts, **match.counts, "left_out": match.left_out, "notes": match.notes},
+        )
     else:
         show_match(match)
         show_paths(paths)
@@ -96,9 +146,17 @@ def show_match(match: AisMatch) -> None:
     """Print the counts by outcome, the matched ships by class, what was left out, and the notes."""
     rows = [(name, f"{count:,}") for name, count in match.counts.items()]
     console.print(make_table("", ("objects and ships", "count"), rows))
-    classes = match.objects.loc[match.objects["status"] == "matched", "ais_class"].value_counts()
+    classes = match.objects.loc[
+        match.objects["status"] == "matched", "ais_class"
+    ].value_counts()
     if len(classes):
-        console.print(counts_table("", {str(name): {"ships": int(n)} for name, n in classes.items()}, "AIS class"))
+        console.print(
+            counts_table(
+                "",
+                {str(name): {"ships": int(n)} for name, n in classes.items()},
+                "AIS class",
+            )
+        )
     for name, count in match.left_out.items():
         if count:
             console.print(f"left out     {count:,}  {name}", soft_wrap=True)

@@ -11,8 +11,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from rsft.cli.display.console import console, make_table, progress, show_error, show_paths, show_waiting, two_lines
-from rsft.cli.options import JsonOption, OverwriteOption, WordArgument, check_new_file, documented
+from rsft.cli.display.console import (
+    console,
+    make_table,
+    progress,
+    show_error,
+    show_paths,
+    show_waiting,
+    two_lines,
+)
+from rsft.cli.options import (
+    JsonOption,
+    OverwriteOption,
+    WordArgument,
+    check_new_file,
+    documented,
+)
 
 if TYPE_CHECKING:
     from rsft.backbones.card import ListedEncoder, PublishedEncoder, WeightsStatus
@@ -20,7 +34,9 @@ if TYPE_CHECKING:
 
 
 app = typer.Typer(
-    name="backbones", help="List the frozen encoders that a recipe can name, and check one.", no_args_is_help=True
+    name="backbones",
+    help="List the frozen encoders that a recipe can name, and check one.",
+    no_args_is_help=True,
 )
 
 
@@ -28,8 +44,8 @@ app = typer.Typer(
 def backbones_ls(word: WordArgument = "", as_json: JsonOption = False) -> None:
     """List encoders with size, input, license and the uses that the license does not allow.
 
-    Any other vision transformer of timm works too, by its timm name, or as timm:MODEL with a local file. Encoders that
-    rsft knows and cannot use follow, with the reason.
+    Any other vision transformer of timm works too, by its timm name, or as timm:MODEL
+    with a local file. Encoders that rsft knows and cannot use follow, with the reason.
     """
     from rsft.backbones.unusable import search_unusable
     from rsft.utils.licenses import describe_license
@@ -38,15 +54,27 @@ def backbones_ls(word: WordArgument = "", as_json: JsonOption = False) -> None:
         license_text = describe_license(row["license"], row["restrictions"])
         bands = f"{_summarize_names(row['bands'])} in {row['unit']}"
         line = f"{bands}, {row['size']} / {row['patch']}, {license_text}"
-        return line, f"{row['parameters'] / 1e6:.1f} M", f"{row['bytes'] / 1e6:,.0f}", row["weights"]
+        return (
+            line,
+            f"{row['parameters'] / 1e6:.1f} M",
+            f"{row['bytes'] / 1e6:,.0f}",
+            row["weights"],
+        )
 
-    headings = ("ready; bands in unit, side / patch in pixels, license", "params", "MB", "weights")
+    headings = (
+        "ready; bands in unit, side / patch in pixels, license",
+        "params",
+        "MB",
+        "weights",
+    )
     _show_list(word, as_json, _row, headings, cells, search_unusable(word))
 
 
 @app.command("check")
 @documented
-def backbones_check(name: str, size: int | None = None, weights: Path | None = None) -> None:
+def backbones_check(
+    name: str, size: int | None = None, weights: Path | None = None
+) -> None:
     """Load all tensors of an encoder, and show its features on fixed noise images and its speed.
 
     Args:
@@ -55,7 +83,12 @@ def backbones_check(name: str, size: int | None = None, weights: Path | None = N
         weights: Weights file (default: the file that `rsft weights ls` lists).
     """
     from rsft.backbones.card import weights_path
-    from rsft.backbones.loading import BATCH_SIZE, check_encoder, find_card, load_backbone
+    from rsft.backbones.loading import (
+        BATCH_SIZE,
+        check_encoder,
+        find_card,
+        load_backbone,
+    )
     from rsft.utils.licenses import describe_license, license_restrictions
 
     card = find_card(name)
@@ -63,33 +96,57 @@ def backbones_check(name: str, size: int | None = None, weights: Path | None = N
     with show_waiting(f"loading and running {card.name}"):
         backbone = load_backbone(card.name, side, weights)
         result = check_encoder(backbone, side)
-    left_out = f", left out of the file: {_summarize_names(backbone.left_out)}" if backbone.left_out else ""
-    tensors, parameters = len(backbone.vit.state_dict()), sum(x.numel() for x in backbone.vit.parameters())
+    if backbone.left_out:
+        left_out = f", left out of the file: {_summarize_names(backbone.left_out)}"
+    else:
+        left_out = ""
+    tensors = len(backbone.vit.state_dict())
+    parameters = sum(x.numel() for x in backbone.vit.parameters())
     lines = {
         "backbone": f"{card.name}: {card.about}",
-        "weights": weights or ("random" if card.weights is None else weights_path(card)),
-        "license": describe_license(backbone.license, license_restrictions(backbone.license)),
+        "weights": (
+            weights or ("random" if card.weights is None else weights_path(card))
+        ),
+        "license": describe_license(
+            backbone.license, license_restrictions(backbone.license)
+        ),
         "encoder": f"SHA-256 {backbone.sha256}",
-        "tensors": f"{tensors} of {tensors} loaded, {parameters:,} parameters{left_out}",
+        "tensors": (
+            f"{tensors} of {tensors} loaded, {parameters:,} parameters{left_out}"
+        ),
         "input": f"{_summarize_names(card.bands)} in {card.unit}, {side} x {side}",
         "output": f"{result.tokens} tokens x {backbone.width}",
-        "speed": f"{result.speed:,.1f} images/s in batches of {BATCH_SIZE} ({result.device})",
+        "speed": (
+            f"{result.speed:,.1f} images/s in batches of {BATCH_SIZE} ({result.device})"
+        ),
     }
     for key, value in lines.items():
         console.print(f"{key:<9} {value}", soft_wrap=True)
-    rows = [(name, f"{x[0]:.5f}", f"{x[1]:.5f}", f"{x[2]:.4f}") for name, x in result.features.items()]
-    console.print(make_table("", (f"features of {BATCH_SIZE} noise images", "mean", "std", "norm"), rows))
+    rows = [
+        (name, f"{x[0]:.5f}", f"{x[1]:.5f}", f"{x[2]:.4f}")
+        for name, x in result.features.items()
+    ]
+    console.print(
+        make_table(
+            "", (f"features of {BATCH_SIZE} noise images", "mean", "std", "norm"), rows
+        )
+    )
 
 
 def _row(encoder: ListedEncoder) -> dict[str, Any]:
-    names = "name about parameters size patch bands unit mean std sensor license restrictions"
+    names = (
+        "name about parameters size patch bands unit mean std sensor license"
+        " restrictions"
+    )
     row = {name: getattr(encoder, name) for name in names.split(" ")}
     row |= {"state": "ready", "weights": encoder.state, "path": str(encoder.path or "")}
     return row | {"bytes": 4 * encoder.parameters}  # in float32
 
 
 def _summarize_names(names: tuple[str, ...]) -> str:
-    return " ".join(names) if len(names) < 5 else f"{names[0]} to {names[-1]} ({len(names)})"
+    if len(names) < 5:
+        return " ".join(names)
+    return f"{names[0]} to {names[-1]} ({len(names)})"
 
 
 def _show_list(
@@ -102,7 +159,8 @@ def _show_list(
 ) -> None:
     """Print the listed encoders that contain a word: below the name of each its first cell, then the other cells.
 
-    The `unusable` encoders follow. If there are any, the word may match no other encoder.
+    The `unusable` encoders follow. If there are any, the word may match no other
+    encoder.
     """
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
@@ -111,22 +169,34 @@ def _show_list(
     from rsft.utils.download import weights_dir
     from rsft.utils.licenses import describe_license
 
-    rows = [make_row(encoder) for encoder in search_listing(word, may_be_empty=bool(unusable))]
+    rows = [
+        make_row(encoder)
+        for encoder in search_listing(word, may_be_empty=bool(unusable))
+    ]
     if as_json:
-        rows += [asdict(x) | {"state": "known, not usable", "restrictions": x.restrictions} for x in unusable]
+        rows += [
+            asdict(x) | {"state": "known, not usable", "restrictions": x.restrictions}
+            for x in unusable
+        ]
         typer.echo(json.dumps(rows, indent=2))
         return
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column(two_lines("backbone", headings[0]), overflow="fold")
     for heading in headings[1:]:
-        table.add_column(heading, justify="right" if heading in ("params", "MB") else "left", no_wrap=True)
+        table.add_column(
+            heading,
+            justify="right" if heading in ("params", "MB") else "left",
+            no_wrap=True,
+        )
     for row in rows:
         first, *others = cells(row)
         table.add_row(two_lines(row["name"], first), *others)
     if rows:
         console.print(table)
     if unusable:
-        names = [f"{x.name}, {describe_license(x.license, x.restrictions)}" for x in unusable]
+        names = [
+            f"{x.name}, {describe_license(x.license, x.restrictions)}" for x in unusable
+        ]
         reasons = [f"{x.reason}; use {x.instead}" for x in unusable]
         rows_of_unusable = zip(map(two_lines, names, reasons), strict=True)
         console.print(make_table("", ["known, not usable; license"], rows_of_unusable))
@@ -134,10 +204,15 @@ def _show_list(
 
 
 weights_app = typer.Typer(
-    name="weights", help="Download, verify and convert the weights of encoders.", no_args_is_help=True
+    name="weights",
+    help="Download, verify and convert the weights of encoders.",
+    no_args_is_help=True,
 )
 
-NamesArgument = Annotated[list[str], typer.Argument(help="Names of encoders, from `rsft backbones ls` or timm.")]
+NamesArgument = Annotated[
+    list[str],
+    typer.Argument(help="Names of encoders, from `rsft backbones ls` or timm."),
+]
 
 
 @weights_app.command("ls")
@@ -146,9 +221,16 @@ def weights_ls(word: WordArgument = "", as_json: JsonOption = False) -> None:
 
     def cells(row: dict[str, Any]) -> tuple[str, ...]:
         size = f"{row['bytes'] / 1e6:,.1f}" if row["bytes"] else "?"
-        return row["file"] or "random", size, row["checksum"], "yes" if row["here"] else "-"
+        return (
+            row["file"] or "random",
+            size,
+            row["checksum"],
+            "yes" if row["here"] else "-",
+        )
 
-    _show_list(word, as_json, _weights_row, ("file", "MB", "checksum", "present"), cells)
+    _show_list(
+        word, as_json, _weights_row, ("file", "MB", "checksum", "present"), cells
+    )
 
 
 @weights_app.command("get")
@@ -157,20 +239,28 @@ def weights_get(names: NamesArgument) -> None:
     from rsft.backbones.card import fetch_weights
     from rsft.backbones.catalog import find_encoder
 
-    for encoder in [find_encoder(name) for name in names]:  # an unknown name fails before the first download
+    for encoder in [
+        find_encoder(name) for name in names
+    ]:  # an unknown name fails before the first download
         with progress() as report:
             status = fetch_weights(encoder, report)
         _show(encoder, status)
 
 
 @weights_app.command("verify")
-def weights_verify(names: NamesArgument = []) -> None:  # noqa: B006  # typer takes no None for a list of arguments
+def weights_verify(
+    names: NamesArgument = [],  # noqa: B006
+) -> None:  # typer takes no None for a list of arguments
     """Verify weights against the published checksum or the recorded digest (default: all present files)."""
     from rsft.backbones.card import verify_weights
     from rsft.backbones.catalog import find_encoder, listed_encoders
     from rsft.errors import RsftError
 
-    present = (encoder for encoder in listed_encoders() if encoder.path and encoder.path.is_file())
+    present = (
+        encoder
+        for encoder in listed_encoders()
+        if encoder.path and encoder.path.is_file()
+    )
     chosen = [find_encoder(name) for name in names] or present
     faults = 0
     for encoder in chosen:
@@ -186,7 +276,10 @@ def weights_verify(names: NamesArgument = []) -> None:  # noqa: B006  # typer ta
 @weights_app.command("convert")
 @documented
 def weights_convert(
-    source: Path, target: Path, name: Annotated[str, typer.Option("--as")], overwrite: OverwriteOption = False
+    source: Path,
+    target: Path,
+    name: Annotated[str, typer.Option("--as")],
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Write the encoder in a checkpoint as plain tensors, without decoder, head and optimizer.
 
@@ -203,21 +296,31 @@ def weights_convert(
         converted = convert_weights(find_card(name), source, target)
     line = f"{target}: {converted.count} tensors of {name}"
     if converted.left_out:
-        line += f"; left out: {_summarize_names(converted.left_out)}, all listed in the metadata of the file"
+        line += (
+            f"; left out: {_summarize_names(converted.left_out)}, all listed in the"
+            " metadata of the file"
+        )
     console.print(line, soft_wrap=True)
 
 
 def _weights_row(encoder: ListedEncoder) -> dict[str, Any]:
     from rsft.backbones.card import describe_checksum
 
-    path, remote = encoder.path, encoder.remote
+    path = encoder.path
+    remote = encoder.remote
     is_present = path is not None and path.is_file()
     return {
         "name": encoder.name,
         "file": path and path.name,
         "path": path and str(path),
         "here": is_present,
-        "bytes": path.stat().st_size if path and is_present else remote.bytes if remote else None,
+        "bytes": (
+            path.stat().st_size
+            if path and is_present
+            else remote.bytes
+            if remote
+            else None
+        ),
         "checksum": describe_checksum(encoder),
         "url": remote.url if remote else None,
         "page": remote.page if remote else None,
@@ -229,6 +332,9 @@ def _weights_row(encoder: ListedEncoder) -> dict[str, Any]:
 def _show(encoder: PublishedEncoder, status: WeightsStatus) -> None:
     style = "yellow" if status.state == "first seen" else "green"
     size = f"{status.bytes / 1e6:,.1f} MB"
-    console.print(Text.assemble((status.state, style), "  ", (encoder.name, "bold"), f"  {size}"), soft_wrap=True)
+    console.print(
+        Text.assemble((status.state, style), "  ", (encoder.name, "bold"), f"  {size}"),
+        soft_wrap=True,
+    )
     for line in (status.path, f"SHA-256 {status.sha256}", status.evidence):
         console.print(f"  {line}", soft_wrap=True)

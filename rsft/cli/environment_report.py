@@ -15,7 +15,16 @@ from rsft.utils.operating_system import available_cores
 
 Status = Literal["ok", "warn", "fail"]
 
-PACKAGES = ("rsft", "torch", "torchvision", "torchgeo", "timm", "rasterio", "albumentations", "lightning")
+PACKAGES = (
+    "rsft",
+    "torch",
+    "torchvision",
+    "torchgeo",
+    "timm",
+    "rasterio",
+    "albumentations",
+    "lightning",
+)
 WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 MIN_FREE_BYTES = 2e9
 """Free bytes of disk and memory below which a job is likely to fail."""
@@ -32,71 +41,157 @@ class EnvironmentCheck(NamedTuple):
 
 def environment_report() -> list[EnvironmentCheck]:
     """Check this machine, one row per check. Takes a few seconds."""
-    rows = [EnvironmentCheck("Python", platform.python_version()), *map(_version, PACKAGES)]
+    rows = [
+        EnvironmentCheck("Python", platform.python_version()),
+        *map(_version, PACKAGES),
+    ]
     try:
         import rasterio
 
         rows.append(EnvironmentCheck("GDAL", rasterio.__gdal_version__))
     except ImportError as error:
-        rows.append(EnvironmentCheck("GDAL", "rasterio cannot be imported", "fail", str(error)))
+        rows.append(
+            EnvironmentCheck("GDAL", "rasterio cannot be imported", "fail", str(error))
+        )
     if not any(row.name == "torch" and row.status == "fail" for row in rows):
         rows += _processor()
-    fence, hint = describe_fence(), "off: RSFT_FENCE=off is set, or no Landlock (Linux only); see security.md"
-    rows.append(EnvironmentCheck("fence", fence or "none", "ok" if fence else "warn", "" if fence else hint))
-    rows.append(_free_space("memory", psutil.virtual_memory().available))  # including reclaimable file cache
-    for name, folder in (("disk, working directory", Path.cwd()), ("disk, weights", weights_dir())):
-        existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    fence = describe_fence()
+    hint = "off: RSFT_FENCE=off is set, or no Landlock (Linux only); see security.md"
+    rows.append(
+        EnvironmentCheck(
+            "fence", fence or "none", "ok" if fence else "warn", "" if fence else hint
+        )
+    )
+    rows.append(
+        _free_space("memory", psutil.virtual_memory().available)
+    )  # including reclaimable file cache
+    for name, folder in (
+        ("disk, working directory", Path.cwd()),
+        ("disk, weights", weights_dir()),
+    ):
+        existing = next(
+            parent for parent in (folder, *folder.parents) if parent.exists()
+        )
         rows.append(_free_space(name, shutil.disk_usage(existing).free))
     shipped = _list_files(Path(__file__).parents[1] / "backbones" / "pretrained")
     status: Status = "ok" if shipped else "fail"
-    rows.append(EnvironmentCheck("weights, shipped", shipped or "none", status, "" if shipped else "reinstall rsft"))
+    rows.append(
+        EnvironmentCheck(
+            "weights, shipped",
+            shipped or "none",
+            status,
+            "" if shipped else "reinstall rsft",
+        )
+    )
     others = f"{weights_dir()}: {_list_files(weights_dir()) or 'none'}"
-    return [*rows, EnvironmentCheck("weights, others", others, hint="set RSFT_WEIGHTS to use another folder")]
+    return [
+        *rows,
+        EnvironmentCheck(
+            "weights, others", others, hint="set RSFT_WEIGHTS to use another folder"
+        ),
+    ]
 
 
 def _version(package: str) -> EnvironmentCheck:
     try:
         return EnvironmentCheck(package, metadata.version(package))
     except metadata.PackageNotFoundError:
-        return EnvironmentCheck(package, "not installed", "fail", f"pip install {package}")
+        return EnvironmentCheck(
+            package, "not installed", "fail", f"pip install {package}"
+        )
 
 
 def _processor() -> list[EnvironmentCheck]:
     """Check device, threads and load, and compare float32 with bfloat16 (a matrix product, a training step)."""
     import torch
 
-    from rsft.utils.precision_benchmark import MIN_SPEEDUP, matmul_speedup, training_step_speedup
+    from rsft.utils.precision_benchmark import (
+        MIN_SPEEDUP,
+        matmul_speedup,
+        training_step_speedup,
+    )
 
-    used, load = torch.get_num_threads(), psutil.getloadavg()[0]
+    used = torch.get_num_threads()
+    load = psutil.getloadavg()[0]
     cores = len(available_cores())
-    names = ", ".join(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))
+    names = ", ".join(
+        torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())
+    )
     rows = [EnvironmentCheck("device", f"cuda ({names})")]
     if not torch.cuda.is_available():
-        rows = [EnvironmentCheck("device", f"cpu ({platform.machine()})", hint="torch sees no GPU")]
-    hint = f"more threads than cores are slow: set OMP_NUM_THREADS={cores}" if used > cores else ""
+        rows = [
+            EnvironmentCheck(
+                "device", f"cpu ({platform.machine()})", hint="torch sees no GPU"
+            )
+        ]
+    if used > cores:
+        hint = f"more threads than cores are slow: set OMP_NUM_THREADS={cores}"
+    else:
+        hint = ""
     hint = "OMP_NUM_THREADS limits them" if used < cores else hint
-    rows.append(EnvironmentCheck("threads", f"{used} on {cores} cores", "warn" if used > cores else "ok", hint))
+    rows.append(
+        EnvironmentCheck(
+            "threads",
+            f"{used} on {cores} cores",
+            "warn" if used > cores else "ok",
+            hint,
+        )
+    )
     policy = os.environ.get("OMP_WAIT_POLICY", "active").lower()
-    hint = "" if policy == "passive" else "OMP_WAIT_POLICY=passive keeps the speed beside other busy processes"
-    rows.append(EnvironmentCheck("waiting threads", "spin" if hint else "sleep", "warn" if hint else "ok", hint))
+    if policy == "passive":
+        hint = ""
+    else:
+        hint = "OMP_WAIT_POLICY=passive keeps the speed beside other busy processes"
+    rows.append(
+        EnvironmentCheck(
+            "waiting threads",
+            "spin" if hint else "sleep",
+            "warn" if hint else "ok",
+            hint,
+        )
+    )
     busy = load > cores + 0.5
-    hint = "the machine is busy: measured speeds are unreliable" if busy else ""
+    if busy:
+        hint = "the machine is busy: measured speeds are unreliable"
+    else:
+        hint = ""
     rows.append(EnvironmentCheck("load", f"{load:.1f}", "warn" if busy else "ok", hint))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    product, training = (measure(device, torch.bfloat16) for measure in (matmul_speedup, training_step_speedup))
-    value = f"speedup over float32: matrix product {product:.2g}, training step {training:.2g}"
+    product = matmul_speedup(device, torch.bfloat16)
+    training = training_step_speedup(device, torch.bfloat16)
+    value = (
+        f"speedup over float32: matrix product {product:.2g}, training step"
+        f" {training:.2g}"
+    )
     hint = "use train.precision=bf16, or auto"
     if training <= MIN_SPEEDUP:
-        hint = "keep train.precision=fp32" + ", bf16 is slower on this machine" * (training < 0.8)
-    return [*rows, EnvironmentCheck("bfloat16", value, "warn" if training < 0.8 else "ok", hint)]
+        hint = "keep train.precision=fp32" + ", bf16 is slower on this machine" * (
+            training < 0.8
+        )
+    return [
+        *rows,
+        EnvironmentCheck("bfloat16", value, "warn" if training < 0.8 else "ok", hint),
+    ]
 
 
 def _free_space(name: str, free: float) -> EnvironmentCheck:
     is_low = free < MIN_FREE_BYTES
-    hint = f"a job may need {MIN_FREE_BYTES / 1e9:g} GB" if is_low else ""
-    return EnvironmentCheck(name, f"{free / 1e9:.1f} GB free", "warn" if is_low else "ok", hint)
+    if is_low:
+        hint = f"a job may need {MIN_FREE_BYTES / 1e9:g} GB"
+    else:
+        hint = ""
+    return EnvironmentCheck(
+        name, f"{free / 1e9:.1f} GB free", "warn" if is_low else "ok", hint
+    )
 
 
 def _list_files(folder: Path) -> str:
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix in WEIGHT_SUFFIXES)
-    return ", ".join(f"{path.relative_to(folder)} ({path.stat().st_size / 1e6:.1f} MB)" for path in files)
+    files = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.is_file() and path.suffix in WEIGHT_SUFFIXES
+    )
+    return ", ".join(
+        f"{path.relative_to(folder)} ({path.stat().st_size / 1e6:.1f} MB)"
+        for path in files
+    )

@@ -49,7 +49,9 @@ class FinishedRun(Run):
         """Accuracy in %, one row for the run and for each baseline; a group without chips has no column."""
         rows = {
             method: {
-                name: 100 * interval.value for key, name in MEASURES.items() if (interval := getattr(summary, key))
+                name: 100 * interval.value
+                for key, name in MEASURES.items()
+                if (interval := getattr(summary, key))
             }
             for method, summary in self.evaluation.methods.items()
         }
@@ -69,13 +71,24 @@ class FinishedRun(Run):
         evaluation = self.evaluation
         parts = []
         for scene, picture in read_scene_maps(self.folder):
-            legend = (f'<span style="color: {color}">■</span> {escape(name)}' for name, color in scene.legend.items())
+            legend = (
+                f'<span style="color: {color}">■</span> {escape(name)}'
+                for name, color in scene.legend.items()
+            )
             caption = "<br>".join((" ".join(legend), escape(scene.caption)))
             parts.append(f'<figure><img src="{picture}" style="max-width:100%">')
             parts.append(f"<figcaption>{caption}</figcaption></figure>")
-        chips = f"{evaluation.count:,} chips of {evaluation.data}, split {evaluation.split}"
-        parts.append(f"<p>{escape(str(self.folder))}: accuracy in % on {escape(chips)}</p>")
-        parts.append(self.accuracy.to_html(float_format=f"{{:.1f}}{evaluation.mark}".format, na_rep="-", border=0))
+        chips = (
+            f"{evaluation.count:,} chips of {evaluation.data}, split {evaluation.split}"
+        )
+        parts.append(
+            f"<p>{escape(str(self.folder))}: accuracy in % on {escape(chips)}</p>"
+        )
+        parts.append(
+            self.accuracy.to_html(
+                float_format=f"{{:.1f}}{evaluation.mark}".format, na_rep="-", border=0
+            )
+        )
         parts += [f"<p>{escape(note)}</p>" for note in evaluation.notes]
         if self.report.is_file():
             parts.append(f"<p>report: <code>{escape(str(self.report))}</code></p>")

@@ -59,32 +59,43 @@ def finetune(
 ) -> None:
     """Fine-tune with a recipe, or with the method that suits your chips; evaluate it, and write a report.
 
-    rsft finetune CHIPS, with one folder per class, prepares and audits the chips, chooses a method by cross-validation
-    on the training chips (recipes/auto.yaml), trains and evaluates it. It prints the command of each step. The same
-    command again continues what was stopped or killed. rsft finetune SCENES --labels FILE begins with scenes.
+    rsft finetune CHIPS, with one folder per class, prepares and audits the chips,
+    chooses a method by cross-validation on the training chips (recipes/auto.yaml),
+    trains and evaluates it. It prints the command of each step. The same command again
+    continues what was stopped or killed. rsft finetune SCENES --labels FILE begins with
+    scenes.
 
-    Writes RUNS/<recipe or chips>/<number>/ with bundle/, report.html, metrics.csv and the resolved recipe. A stopped or
-    killed run of a recipe can be continued with --resume, and gives the same result.
+    Writes RUNS/<recipe or chips>/<number>/ with bundle/, report.html, metrics.csv and
+    the resolved recipe. A stopped or killed run of a recipe can be continued with
+    --resume, and gives the same result.
 
     Args:
-        recipe: Recipe file, name of a shipped recipe, class folders, .csv of path,class, chip store, scenes, or with
+        recipe: Recipe file, name of a shipped recipe, class folders, .csv of
+            path,class, chip store, scenes, or with
             --resume a run folder. With --from it may be left out.
-        data: Chip store of a recipe, the same as data.root=DIR (default: that of the recipe; where it does not exist,
-            the only store of its name that `rsft prepare` noted on this machine).
-        resume: Continue a run: the given one, or the newest unfinished run of the recipe.
-        start: Start at the modules, scales and head of a bundle (bundle, run folder, or runs/<recipe>). Without RECIPE:
-            a short run with the recipe of the bundle, which trains the last blocks and the head.
+        data: Chip store of a recipe, the same as data.root=DIR (default: that of the
+            recipe; where it does not exist, the only store of its name that `rsft
+            prepare` noted on this machine).
+        resume: Continue a run: the given one, or the newest unfinished run of the
+            recipe.
+        start: Start at the modules, scales and head of a bundle (bundle, run folder, or
+            runs/<recipe>). Without RECIPE: a short run with the recipe of the bundle,
+            which trains the last blocks and the head.
         quiet: Only print the run folder.
         as_json: Print events as JSON, one object per line.
         log_every: Steps between two lines, in a log or with --json.
         no_report: Only measure accuracy: no baselines, no t-SNE map, no report.
-        budget: CPU time of the choice of a recipe, such as 90s, 10min or 2h (default: that of the file, 10min).
+        budget: CPU time of the choice of a recipe, such as 90s, 10min or 2h (default:
+            that of the file, 10min).
         measure: Measure of the choice: macro, or tail for the rare classes.
         labels: Labels of the objects in scenes, as for `rsft prepare scenes`.
         ais: AIS messages in place of labels, as for `rsft prepare scenes`.
-        root: Folder of the chip store that is prepared (default: data/<name of the chips or scenes>).
-        prepare: Further options of `rsft prepare folder` or `rsft prepare scenes`, as one text: "--unit db --val 0.3".
-        dry_run: Only say what the run of a recipe needs and what is missing: data, weights, disk, memory, hours.
+        root: Folder of the chip store that is prepared (default: data/<name of the
+            chips or scenes>).
+        prepare: Further options of `rsft prepare folder` or `rsft prepare scenes`, as
+            one text: "--unit db --val 0.3".
+        dry_run: Only say what the run of a recipe needs and what is missing: data,
+            weights, disk, memory, hours.
     """
     arguments = locals() | {"overrides": overrides or []}
     del arguments["dry_run"]
@@ -96,24 +107,36 @@ def finetune(
     if not paths:
         return
     if as_json:
-        display.emit_json_event("done", {"run": str(folder), **{name: str(path) for name, path in paths.items()}})
+        display.emit_json_event(
+            "done",
+            {"run": str(folder), **{name: str(path) for name, path in paths.items()}},
+        )
     elif quiet:
         typer.echo(display.escape_controls(str(folder)))
 
 
-def run_finetune(request: FinetuneRequest) -> tuple[Path, dict[str, Path], Steps | None]:
+def run_finetune(
+    request: FinetuneRequest,
+) -> tuple[Path, dict[str, Path], Steps | None]:
     """Do what `rsft finetune` does.
 
     Returns:
-        The run folder; the files in it by name, none in all but the first of several processes; and the steps, if the
-        request names chips or scenes.
+        The run folder; the files in it by name, none in all but the first of several
+        processes; and the steps, if the request names chips or scenes.
     """
     request = _find_shipped_recipe(request)
     steps = find_steps(request)
     if steps is not None:
         steps.make_store()
-    auto_file = _find_auto_file(request) if steps is None else find_recipe(AUTO)
-    resolved, options = _resolve_request(request) if auto_file is None else _choose_recipe(auto_file, request, steps)
+    if steps is None:
+        auto_file = _find_auto_file(request)
+    else:
+        auto_file = find_recipe(AUTO)
+    resolved, options = (
+        _resolve_request(request)
+        if auto_file is None
+        else _choose_recipe(auto_file, request, steps)
+    )
 
     check_store(Path(resolved.data.root))
 
@@ -125,15 +148,21 @@ def run_finetune(request: FinetuneRequest) -> tuple[Path, dict[str, Path], Steps
 
     folder = options.pop("done", None)
     if folder is None:
-        quiet, as_json = request.quiet, request.as_json
-        with choose_display(resolved, console, quiet=quiet, as_json=as_json, every=request.log_every) as listener:
-            run = train(resolved, request.runs, listener, evaluation_follows=True, **options)
+        quiet = request.quiet
+        as_json = request.as_json
+        with choose_display(
+            resolved, console, quiet=quiet, as_json=as_json, every=request.log_every
+        ) as listener:
+            run = train(
+                resolved, request.runs, listener, evaluation_follows=True, **options
+            )
         if not run.is_writer:  # only the first of several processes evaluates
             return run.folder, {}, steps
         folder = run.folder
     if steps is not None:
         steps.begin("report")
-        if paths := _show_kept_run(folder, request):
+        paths = _show_kept_run(folder, request)
+        if paths:
             return folder, paths, steps
     lock = lock_run(folder)
     try:
@@ -146,7 +175,10 @@ def run_finetune(request: FinetuneRequest) -> tuple[Path, dict[str, Path], Steps
 
 def _find_shipped_recipe(request: FinetuneRequest) -> FinetuneRequest:
     """Return a request whose recipe is the file that recipes/NAME.yaml stands for, if it names no file itself."""
-    if Path(request.recipe).parts[:1] == (SHIPPED,) and not Path(request.recipe).exists():
+    if (
+        Path(request.recipe).parts[:1] == (SHIPPED,)
+        and not Path(request.recipe).exists()
+    ):
         return replace(request, recipe=str(find_named_recipe(request.recipe)))
     return request
 
@@ -157,9 +189,19 @@ def _show_needs(request: FinetuneRequest) -> None:
     from rsft.recipe.load import load_recipe
 
     request = _find_shipped_recipe(request)
-    if request.resume or not request.recipe or find_steps(request) or _find_auto_file(request):
-        raise RequestError("a dry run takes a recipe", "--dry-run", "name a recipe, or leave the option out")
-    recipe, fault = load_recipe(find_recipe(request.recipe), request.recipe_keys), None
+    if (
+        request.resume
+        or not request.recipe
+        or find_steps(request)
+        or _find_auto_file(request)
+    ):
+        raise RequestError(
+            "a dry run takes a recipe",
+            "--dry-run",
+            "name a recipe, or leave the option out",
+        )
+    recipe = load_recipe(find_recipe(request.recipe), request.recipe_keys)
+    fault = None
     try:
         recipe, _ = _resolve_request(request)
     except RequestError as error:
@@ -173,46 +215,83 @@ def _find_auto_file(request: FinetuneRequest) -> Path | None:
     """Return the file that lets rsft choose the recipe; None for a recipe or run."""
     from rsft.sweep.auto import read_auto_name
 
-    recipe, folder, path = request.recipe, Path(request.recipe), None
-    if recipe and not ("=" in recipe and not folder.exists()) and not (request.resume and folder.is_dir()):
+    recipe = request.recipe
+    folder = Path(request.recipe)
+    path = None
+    if (
+        recipe
+        and not ("=" in recipe and not folder.exists())
+        and not (request.resume and folder.is_dir())
+    ):
         path = find_recipe(recipe)
     if path is None or read_auto_name(path) is None:
         if request.budget is not None or request.measure is not None:
-            message = f"--{'for' if request.budget is None else 'budget'} only works where rsft chooses the recipe"
-            raise RequestError(message, recipe, "give chips, a chip store, or recipes/auto.yaml")
+            raise RequestError(
+                (
+                    f"--{'for' if request.budget is None else 'budget'} only works where"
+                    " rsft chooses the recipe"
+                ),
+                recipe,
+                "give chips, a chip store, or recipes/auto.yaml",
+            )
         return None
     if request.start is not None:
-        raise RequestError("a run that starts at a bundle takes its recipe", "--from", "leave out --from, or the store")
+        raise RequestError(
+            "a run that starts at a bundle takes its recipe",
+            "--from",
+            "leave out --from, or the store",
+        )
     return path
 
 
-def _choose_recipe(path: Path, request: FinetuneRequest, steps: Steps | None) -> tuple[Recipe, dict[str, Any]]:
+def _choose_recipe(
+    path: Path, request: FinetuneRequest, steps: Steps | None
+) -> tuple[Recipe, dict[str, Any]]:
     """Return the recipe that rsft chooses, and keyword arguments for training; or those of the run to resume."""
     from rsft.sweep.auto import read_auto, read_auto_name
     from rsft.sweep.auto_search import AutoSearch
     from rsft.training.runs.reader import TRAINED, find_runs, find_runs_folder
 
-    runs, folder = request.runs, find_runs_folder(request.runs, str(read_auto_name(path)))
-    if request.resume and any(run.status not in ("done", "broken") for run in find_runs(folder)):
+    runs = request.runs
+    folder = find_runs_folder(request.runs, str(read_auto_name(path)))
+    if request.resume and any(
+        run.status not in ("done", "broken") for run in find_runs(folder)
+    ):
         return _resolve_request(replace(request, recipe=str(folder), overrides=()))
     plan = read_auto(path, request.auto_keys if steps is None else steps.keys)
     if steps is not None:
-        limit = f"at most {plan.settings.budget} of CPU time, which --budget sets; the training comes after it"
+        limit = (
+            f"at most {plan.settings.budget} of CPU time, which --budget sets; the"
+            " training comes after it"
+        )
         steps.begin("choose", f" among {len(plan.candidates)}: {limit}")
     with display.show_waiting(IMPORTS):
         from rsft.cli.display.choice import choose_search_display
 
-    with choose_search_display(plan, console, quiet=request.quiet, as_json=request.as_json) as listener:
-        choice = AutoSearch(plan, find_runs_folder(runs / "sweeps", plan.settings.name), listener).run()
+    with choose_search_display(
+        plan, console, quiet=request.quiet, as_json=request.as_json
+    ) as listener:
+        choice = AutoSearch(
+            plan, find_runs_folder(runs / "sweeps", plan.settings.name), listener
+        ).run()
     console.print(choice.sentence, soft_wrap=True)
     if request.as_json:
         display.emit_json_event("choice", choice.metadata)
     if steps is not None:
         steps.begin("train")
-        if (same := find_same_run(choice.recipe, runs)) is not None and same.recipe is not None:
-            console.print(f"kept {same.folder}, {same.status}: the same recipe and chips", soft_wrap=True)
-            return same.recipe, {"done" if same.status in TRAINED else "resume": same.folder}
-    return choice.recipe, {"source": choice.source, "entries": {"choice": choice.metadata}}
+        same = find_same_run(choice.recipe, runs)
+        if same is not None and same.recipe is not None:
+            console.print(
+                f"kept {same.folder}, {same.status}: the same recipe and chips",
+                soft_wrap=True,
+            )
+            return same.recipe, {
+                "done" if same.status in TRAINED else "resume": same.folder
+            }
+    return choice.recipe, {
+        "source": choice.source,
+        "entries": {"choice": choice.metadata},
+    }
 
 
 def _show_kept_run(folder: Path, request: FinetuneRequest) -> dict[str, Path]:
@@ -223,20 +302,28 @@ def _show_kept_run(folder: Path, request: FinetuneRequest) -> dict[str, Path]:
 
     paths = {"bundle": folder / "bundle", "metrics": folder / OUTPUTS["evaluation"]}
     paths |= {} if request.no_report else {"report": folder / OUTPUTS["report"]}
-    if read_run_info(folder).status != "done" or not all(path.exists() for path in paths.values()):
+    if read_run_info(folder).status != "done" or not all(
+        path.exists() for path in paths.values()
+    ):
         return {}
     display.show_evaluation(read_json(paths["metrics"], Evaluation), folder)
-    console.print(f"kept; to train once more: rsft finetune {folder / 'recipe.yaml'}", soft_wrap=True)
+    console.print(
+        f"kept; to train once more: rsft finetune {folder / 'recipe.yaml'}",
+        soft_wrap=True,
+    )
     show_paths(paths)
     return paths
 
 
-def _evaluate_run(folder: Path, recipe: Recipe, *, with_report: bool) -> dict[str, Path]:
+def _evaluate_run(
+    folder: Path, recipe: Recipe, *, with_report: bool
+) -> dict[str, Path]:
     """Evaluate the bundle of a finished run, show the result, and return what was written."""
     from rsft.utils.process_pool import return_freed_memory
 
     return_freed_memory()  # of the training
-    bundle, out = folder / "bundle", folder / "evaluation"
+    bundle = folder / "bundle"
+    out = folder / "evaluation"
     with progress() as report:
         report(0, 0, "preparing the evaluation")
         from rsft.evaluation.evaluate import evaluate as evaluate_bundle
@@ -253,7 +340,10 @@ def _evaluate_run(folder: Path, recipe: Recipe, *, with_report: bool) -> dict[st
             progress=report,
         )
         paths = {"bundle": bundle, "metrics": out / "metrics.json"}
-        check = replay(folder, recipe.train.device, report) if recipe.train.start_bundle is not None else None
+        if recipe.train.start_bundle is not None:
+            check = replay(folder, recipe.train.device, report)
+        else:
+            check = None
         if with_report:
             report(0, 0, "writing the report")
             from rsft.evaluation.report.pages import write_report
@@ -279,12 +369,22 @@ def _resolve_request(request: FinetuneRequest) -> tuple[Recipe, dict[str, Any]]:
     from rsft.recipe.text import to_yaml
     from rsft.training.runs.reader import TRAINED, resolve_resume
 
-    recipe, overrides, start = request.recipe, request.recipe_keys, request.start
-    if (request.resume or start is not None) and "=" in recipe and not Path(recipe).exists():
+    recipe = request.recipe
+    overrides = request.recipe_keys
+    start = request.start
+    if (
+        (request.resume or start is not None)
+        and "=" in recipe
+        and not Path(recipe).exists()
+    ):
         recipe, overrides = "", [recipe, *overrides]
     if request.resume:
         if start is not None:
-            raise RequestError("a resumed run starts at its checkpoint", "--from", "leave out --from or --resume")
+            raise RequestError(
+                "a resumed run starts at its checkpoint",
+                "--from",
+                "leave out --from or --resume",
+            )
         run, resolved = resolve_resume(recipe or None, request.runs, overrides)
         return resolved, {"done" if run.status in TRAINED else "resume": run.folder}
     if not recipe:
@@ -294,15 +394,23 @@ def _resolve_request(request: FinetuneRequest) -> tuple[Recipe, dict[str, Any]]:
             from rsft.training.replay import correction_recipe  # imports PyTorch
 
             return correction_recipe(start, overrides), {}
-        raise RequestError("Missing argument RECIPE", hint="list the shipped recipes with `rsft recipes ls`")
+        raise RequestError(
+            "Missing argument RECIPE",
+            hint="list the shipped recipes with `rsft recipes ls`",
+        )
     source = find_recipe(recipe)
     if start is not None:
-        overrides = [f"train.start_bundle={to_yaml(str(find_bundle(start)))}", *overrides]
+        overrides = [
+            f"train.start_bundle={to_yaml(str(find_bundle(start)))}",
+            *overrides,
+        ]
     keys, options = _find_store(source, overrides, request)
     return load_recipe(source, [*overrides, *keys]), {"source": source, **options}
 
 
-def _find_store(source: Path, overrides: Sequence[str], request: FinetuneRequest) -> tuple[list[str], dict[str, Any]]:
+def _find_store(
+    source: Path, overrides: Sequence[str], request: FinetuneRequest
+) -> tuple[list[str], dict[str, Any]]:
     """Return the key that names another chip store than the recipe, and what run.json records of it; often nothing.
 
     A store is only looked for if the overrides do not name one.
@@ -338,9 +446,11 @@ def evaluate(
     Args:
         data: Chip store with the classes of the bundle; with --all also class folders.
         split: Split: train, val or test (default: evaluate.split of the recipe).
-        all_chips: Every chip is a test chip, whatever its split: for chips of another source.
+        all_chips: Every chip is a test chip, whatever its split: for chips of another
+            source.
         out: Folder for metrics.json and predictions.parquet.
-        compare: Run, runs/<recipe>, or output of `rsft evaluate`, for a paired comparison.
+        compare: Run, runs/<recipe>, or output of `rsft evaluate`, for a paired
+            comparison.
     """
     import json
     from dataclasses import asdict
@@ -350,22 +460,39 @@ def evaluate(
     from rsft.utils.atomic_files import write_text
 
     if all_chips and split is not None:
-        raise RequestError("--all takes the chips of all splits", "--split", "leave out --split or --all")
+        raise RequestError(
+            "--all takes the chips of all splits",
+            "--split",
+            "leave out --split or --all",
+        )
     split = ALL_CHIPS if all_chips else split
     if split != ALL_CHIPS:
         check_store(data)
     elif not data.exists():  # before PyTorch is imported
-        raise RequestError("the folder does not exist", data, "name a chip store, or class folders")
+        raise RequestError(
+            "the folder does not exist", data, "name a chip store, or class folders"
+        )
 
     with progress() as report:
         report(0, 0, IMPORTS)
         from rsft.evaluation.evaluate import evaluate as evaluate_bundle
         from rsft.evaluation.files import compare_runs
 
-        evaluation = evaluate_bundle(bundle, data, out, split=split, device=device, progress=report)
+        evaluation = evaluate_bundle(
+            bundle, data, out, split=split, device=device, progress=report
+        )
     display.show_evaluation(evaluation, bundle)
-    chips = {} if split != ALL_CHIPS or (data / MANIFEST).is_file() else {"chips": out / CHIPS_DIR}
-    show_paths({"metrics": out / "metrics.json", "predictions": out / "predictions.parquet", **chips})
+    if split != ALL_CHIPS or (data / MANIFEST).is_file():
+        chips = {}
+    else:
+        chips = {"chips": out / CHIPS_DIR}
+    show_paths(
+        {
+            "metrics": out / "metrics.json",
+            "predictions": out / "predictions.parquet",
+            **chips,
+        }
+    )
     if compare is not None:
         comparison = compare_runs(out, compare)
         write_text(out / "comparison.json", json.dumps(asdict(comparison), indent=1))
@@ -390,7 +517,9 @@ def _show_checks(rows: Sequence[EnvironmentCheck]) -> None:
     styles = {"ok": "green", "warn": "yellow", "fail": "red"}
     table = Table("", "check", "value", "hint", box=None, pad_edge=False)
     for row in rows:
-        table.add_row(Text(row.status, styles[row.status]), row.name, row.value, row.hint)
+        table.add_row(
+            Text(row.status, styles[row.status]), row.name, row.value, row.hint
+        )
     console.print(table)
     if any(row.status == "fail" for row in rows):
         raise typer.Exit(1)
@@ -410,9 +539,12 @@ def sweep(
     address: str | None = None,
     jobs: Annotated[int | None, typer.Option(min=1)] = None,
 ) -> None:
-    """Run a recipe with many settings on Ray Tune. The same command resumes a stopped sweep.
+    """Run a recipe with many settings on Ray Tune.
 
-    Writes RUNS/sweeps/<name>/ with one folder per trial, results.parquet, results.md and heat maps.
+    The same command resumes a stopped sweep.
+
+    Writes RUNS/sweeps/<name>/ with one folder per trial, results.parquet, results.md
+    and heat maps.
 
     Args:
         file: Sweep file, or name of a shipped sweep (default: list the shipped sweeps).
@@ -435,7 +567,8 @@ def sweep(
         return
     from rsft.sweep.schema import list_trials, read_sweep
 
-    path, exit_code = find_named_recipe(file, "sweep"), 0
+    path = find_named_recipe(file, "sweep")
+    exit_code = 0
     settings, document = read_sweep(path, overrides or [])
     settings = _find_sweep_stores(settings, is_needed=not report)
     trials = list_trials(settings, document)
@@ -448,17 +581,27 @@ def sweep(
     folder = SweepFolder(find_runs_folder(runs / "sweeps", path.stem), settings, trials)
     if not report:
         try:
-            with SweepDisplay(settings, folder.planned, folder.finished(retry), console) as board:
+            with SweepDisplay(
+                settings, folder.planned, folder.finished(retry), console
+            ) as board:
                 run_sweep(folder, board, address=address, jobs=jobs, retry=retry)
         except Interrupted as error:
             exit_code = error.exit_code
     results = folder.report()
-    lines = [f"failed  {describe_keys(outcome.keys)}  {outcome.reason}" for outcome in results.failed]
+    lines = [
+        f"failed  {describe_keys(outcome.keys)}  {outcome.reason}"
+        for outcome in results.failed
+    ]
     if results.best is not None:
         value = format_measure(settings.metric, results.best.metrics[settings.metric])
-        lines.append(f"best  {describe_keys(results.best.keys)}  {settings.metric} {value}")
+        lines.append(
+            f"best  {describe_keys(results.best.keys)}  {settings.metric} {value}"
+        )
     if results.remaining:
-        lines.append(f"{results.remaining} of {folder.planned} trials remain: run the same command to continue")
+        lines.append(
+            f"{results.remaining} of {folder.planned} trials remain: run the same"
+            " command to continue"
+        )
     for line in lines:
         console.print(line, soft_wrap=True)
     show_paths(results.paths)

@@ -46,7 +46,10 @@ def find_named_recipe(name: str, kind: str = "recipe") -> Path:
     """Return the file of a recipe or sweep, see `find_recipe`; say so if a path stands for what comes with rsft."""
     path = find_recipe(name, kind)
     if len(Path(name).parts) > 1 and path != Path(name):
-        text = f"{name} is no file here; this is the {kind} {path.stem} that comes with rsft"
+        text = (
+            f"{name} is no file here; this is the {kind} {path.stem} that comes with"
+            " rsft"
+        )
         error_console.print(text, soft_wrap=True)
     return path
 
@@ -58,33 +61,73 @@ def check_store(root: Path) -> None:
     ChipStore.open(root)
 
 
-RootOption = Annotated[Path, typer.Option("--root", help="Folder of the chip store to create: data.root of a recipe.")]
+RootOption = Annotated[
+    Path,
+    typer.Option(
+        "--root", help="Folder of the chip store to create: data.root of a recipe."
+    ),
+]
 SeedOption = Annotated[int, typer.Option("--seed", help="Seed of all random choices.")]
-JobsOption = Annotated[int, typer.Option("--jobs", min=1, help="Number of parallel processes.")]
-OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace existing output.")]
-RunsOption = Annotated[Path, typer.Option("--runs", help="Folder of all runs; a run folder is RUNS/<recipe>/<number>.")]
-DeviceOption = Annotated[str, typer.Option("--device", help="Device: auto, cpu or cuda.")]
-RecipeArgument = Annotated[str, typer.Argument(help="Recipe file, or name of a shipped recipe.")]
+JobsOption = Annotated[
+    int, typer.Option("--jobs", min=1, help="Number of parallel processes.")
+]
+OverwriteOption = Annotated[
+    bool, typer.Option("--overwrite", help="Replace existing output.")
+]
+RunsOption = Annotated[
+    Path,
+    typer.Option(
+        "--runs", help="Folder of all runs; a run folder is RUNS/<recipe>/<number>."
+    ),
+]
+DeviceOption = Annotated[
+    str, typer.Option("--device", help="Device: auto, cpu or cuda.")
+]
+RecipeArgument = Annotated[
+    str, typer.Argument(help="Recipe file, or name of a shipped recipe.")
+]
 BundleArgument = Annotated[
-    Path, typer.Argument(help="Bundle folder, run folder, or runs/<recipe> for its newest run."), check_bundle
+    Path,
+    typer.Argument(
+        help="Bundle folder, run folder, or runs/<recipe> for its newest run."
+    ),
+    check_bundle,
 ]
 OverridesArgument = Annotated[
     list[str] | None,
-    typer.Argument(help="Recipe keys to override, as section.key=value: peft.rank=8 train.epochs=3 meta=null"),
+    typer.Argument(
+        help=(
+            "Recipe keys to override, as section.key=value: peft.rank=8 train.epochs=3"
+            " meta=null"
+        )
+    ),
 ]
 WordArgument = Annotated[
-    str, typer.Argument(metavar="[WORD]", help="Only list entries whose name or description contains WORD.")
+    str,
+    typer.Argument(
+        metavar="[WORD]",
+        help="Only list entries whose name or description contains WORD.",
+    ),
 ]
 NotATargetOption = Annotated[
     str | None,
-    typer.Option(help="Class of the rows whose verdict is `not a target`, such as clutter (default: left out)."),
+    typer.Option(
+        help=(
+            "Class of the rows whose verdict is `not a target`, such as clutter"
+            " (default: left out)."
+        )
+    ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print JSON instead of a table.")
+]
 
 
 def band_names(text: str | None) -> tuple[str, ...] | None:
     """Return the band names in a comma-separated text such as "VV, VH"; None for None."""
-    return tuple(name.strip() for name in text.split(",")) if text else None
+    if text:
+        return tuple(name.strip() for name in text.split(","))
+    return None
 
 
 def unit_name(text: str | None) -> str | None:
@@ -96,9 +139,13 @@ def unit_name(text: str | None) -> str | None:
     from rsft.data.imagery.units import parse_unit
 
     try:
-        return parse_unit(text) if text else None
+        if text:
+            return parse_unit(text)
+        return None
     except DataError as error:
-        raise RequestError(error.message, "--unit", "correct the name of the unit") from error
+        raise RequestError(
+            error.message, "--unit", "correct the name of the unit"
+        ) from error
 
 
 def argument_texts(function: Callable[..., Any]) -> dict[str, str]:
@@ -108,42 +155,61 @@ def argument_texts(function: Callable[..., Any]) -> dict[str, str]:
     return {name: " ".join(text.split()) for name, text in entries}
 
 
-def describe_parameter(parameter: Parameter, hint: Any, texts: Mapping[str, str]) -> Parameter:
+def describe_parameter(
+    parameter: Parameter, hint: Any, texts: Mapping[str, str]
+) -> Parameter:
     """Return a parameter of a command with its help: an argument without a default, otherwise an option.
 
     An argument whose type has None may be left out.
 
     Args:
         parameter: parameter of the function.
-        hint: its type, in `Annotated` with typer's settings where a flag, a short name or a limit need them.
+        hint: its type, in `Annotated` with typer's settings where a flag, a short name
+            or a limit need them.
         texts: help by name of the parameter, if the settings have none.
     """
     base, *given = get_args(hint) if hasattr(hint, "__metadata__") else (hint,)
     is_argument = parameter.default is parameter.empty
-    info = given[0] if given else typer.Argument() if is_argument else typer.Option()
+    if given:
+        info = given[0]
+    else:
+        info = typer.Argument() if is_argument else typer.Option()
     if info.help is None:
         info.help = texts.get(parameter.name)
-    if isinstance(info, OptionInfo) and info.default is ... and not info.param_decls:  # that is the first flag
+    if (
+        isinstance(info, OptionInfo) and info.default is ... and not info.param_decls
+    ):  # that is the first flag
         info.param_decls = (f"--{parameter.name.replace('_', '-')}",)
-    default = None if is_argument and NoneType in get_args(base) else parameter.default
-    return parameter.replace(annotation=Annotated[base, info], default=default, kind=Parameter.KEYWORD_ONLY)
+    if is_argument and NoneType in get_args(base):
+        default = None
+    else:
+        default = parameter.default
+    return parameter.replace(
+        annotation=Annotated[base, info], default=default, kind=Parameter.KEYWORD_ONLY
+    )
 
 
 class CommandFunction:
-    """A command whose help comes from its docstring. A dataclass among its parameters becomes options.
+    """A command whose help comes from its docstring.
 
-    The parameters are read when the options are first needed: `rsft --help` shows commands without options. A function
-    in the `Annotated` type of a parameter checks its value before the command runs and imports PyTorch, which takes
-    seconds.
+    A dataclass among its parameters becomes options.
+
+    The parameters are read when the options are first needed: `rsft --help` shows
+    commands without options. A function in the `Annotated` type of a parameter checks
+    its value before the command runs and imports PyTorch, which takes seconds.
 
     Args:
         command: the function of the command.
-        parsers: functions by name of a field of a dataclass, which make its value of a text.
+        parsers: functions by name of a field of a dataclass, which make its value of a
+            text.
     """
 
-    def __init__(self, command: Callable[..., None], parsers: Mapping[str, Callable[[str], Any]]) -> None:
+    def __init__(
+        self, command: Callable[..., None], parsers: Mapping[str, Callable[[str], Any]]
+    ) -> None:
         update_wrapper(self, command, ("__module__", "__name__", "__qualname__"))
-        self.command, self.parsers = command, parsers
+        self.command = command
+        self.parsers = parsers
         self.__doc__ = (getdoc(command) or "").partition("\n\nArgs:\n")[0]
         self.__annotations__: dict[str, Any] = {}  # typer takes those of the signature
 
@@ -155,12 +221,15 @@ class CommandFunction:
     @cached_property
     def __signature__(self) -> Signature:
         """The parameters of the command line."""
-        texts, parameters = argument_texts(self.command), list[Parameter]()
+        texts = argument_texts(self.command)
+        parameters = list[Parameter]()
         for name, parameter in signature(self.command).parameters.items():
             if is_dataclass(self.hints[name]):
                 parameters += _parameters(self.hints[name], self.parsers)
             else:
-                parameters.append(describe_parameter(parameter, self.hints[name], texts))
+                parameters.append(
+                    describe_parameter(parameter, self.hints[name], texts)
+                )
         return Signature(parameters)
 
     def __call__(self, **values: Any) -> None:
@@ -168,18 +237,26 @@ class CommandFunction:
         for name, hint in self.hints.items():
             for check in filter(callable, getattr(hint, "__metadata__", ())):
                 check(values[name])
-        requests: dict[str, Any] = {name: hint for name, hint in self.hints.items() if is_dataclass(hint)}
-        made = {name: _make_request(request, values, self.parsers) for name, request in requests.items()}
+        requests: dict[str, Any] = {
+            name: hint for name, hint in self.hints.items() if is_dataclass(hint)
+        }
+        made = {
+            name: _make_request(request, values, self.parsers)
+            for name, request in requests.items()
+        }
         self.command(**made, **values)
 
 
-def documented(command: Callable[..., None], **parsers: Callable[[str], Any]) -> CommandFunction:
+def documented(
+    command: Callable[..., None], **parsers: Callable[[str], Any]
+) -> CommandFunction:
     """Take the help of a command's arguments and options from its docstring, and options from its dataclasses.
 
-    Use it below `command` as a decorator, as `partial(documented, unit=unit_name)` if the texts of a field, such as
-    `unit`, must be parsed. Every field with an `Option` of a parameter that is a dataclass becomes an option. A field
-    that is a dataclass itself adds the options of its fields. If it has an `Option`, this is a flag, and the field is
-    None without it.
+    Use it below `command` as a decorator, as `partial(documented, unit=unit_name)` if
+    the texts of a field, such as `unit`, must be parsed. Every field with an `Option`
+    of a parameter that is a dataclass becomes an option. A field that is a dataclass
+    itself adds the options of its fields. If it has an `Option`, this is a flag, and
+    the field is None without it.
     """
     return CommandFunction(command, parsers)
 
@@ -187,14 +264,16 @@ def documented(command: Callable[..., None], **parsers: Callable[[str], Any]) ->
 def check_new_file(path: Path, overwrite: bool) -> None:
     """Raise a RequestError if a file that a command writes exists, unless it may be overwritten."""
     if path.exists() and not overwrite:
-        raise RequestError("the file exists already", path, "choose another name, or add --overwrite")
+        raise RequestError(
+            "the file exists already", path, "choose another name, or add --overwrite"
+        )
 
 
 class _FieldOption(NamedTuple):
     """A field of a dataclass that is an option of a command.
 
-    `nested` is the dataclass of the field, if it is one; the flag then says whether it is made. `option` is None for a
-    dataclass that only adds the options of its fields.
+    `nested` is the dataclass of the field, if it is one; the flag then says whether it
+    is made. `option` is None for a dataclass that only adds the options of its fields.
     """
 
     field: str
@@ -214,46 +293,85 @@ def _field_options(request: type[Any]) -> Iterator[_FieldOption]:
     hints = get_type_hints(request, include_extras=True)
     for field in fields(request):
         hint = hints[field.name]
-        option = next((x for x in getattr(hint, "__metadata__", ()) if isinstance(x, Option)), None)
+        option = next(
+            (x for x in getattr(hint, "__metadata__", ()) if isinstance(x, Option)),
+            None,
+        )
         hint = hint if option is None else hint.__origin__
-        nested = next((x for x in (hint, *get_args(hint)) if isinstance(x, type) and is_dataclass(x)), None)
+        nested = next(
+            (
+                x
+                for x in (hint, *get_args(hint))
+                if isinstance(x, type) and is_dataclass(x)
+            ),
+            None,
+        )
         flag = (option.name if option else "") or "--" + field.name.replace("_", "-")
         if option or nested:
             yield _FieldOption(field.name, flag, hint, field.default, option, nested)
 
 
-def _parameters(request: type[Any], parsers: Mapping[str, Callable[[str], Any]]) -> Iterator[Parameter]:
+def _parameters(
+    request: type[Any], parsers: Mapping[str, Callable[[str], Any]]
+) -> Iterator[Parameter]:
     for item in _field_options(request):
-        hint, default, option = item.hint, item.default, item.option
+        hint = item.hint
+        default = item.default
+        option = item.option
         if item.nested is not None:
-            hint, default = bool, False
+            hint = bool
+            default = False
         elif item.field in parsers:
             hint = str | None if default is None else str
         if option is not None:
             panel = None if option.panel == "Options" else option.panel
-            text, metavar = option.help, option.metavar
-            info = typer.Option(item.flag, help=text, rich_help_panel=panel, metavar=metavar, min=option.min)
-            yield Parameter(item.parameter, Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[hint, info])
+            text = option.help
+            metavar = option.metavar
+            info = typer.Option(
+                item.flag,
+                help=text,
+                rich_help_panel=panel,
+                metavar=metavar,
+                min=option.min,
+            )
+            yield Parameter(
+                item.parameter,
+                Parameter.KEYWORD_ONLY,
+                default=default,
+                annotation=Annotated[hint, info],
+            )
         if item.nested is not None:
             yield from _parameters(item.nested, parsers)
 
 
-def _make_request(request: type[Any], values: dict[str, Any], parsers: Mapping[str, Callable[[str], Any]]) -> Any:
+def _make_request(
+    request: type[Any],
+    values: dict[str, Any],
+    parsers: Mapping[str, Callable[[str], Any]],
+) -> Any:
     """Return an instance of a dataclass, and remove the values of its options from `values`.
 
     Raises:
-        RequestError: an option only works with the flag of its dataclass, such as --land with --detect.
+        RequestError: an option only works with the flag of its dataclass, such as
+            --land with --detect.
     """
     arguments: dict[str, Any] = {}
     for item in _field_options(request):
         given: Any = values.pop(item.parameter) if item.option else True
         if item.nested is None:
-            arguments[item.field] = parsers[item.field](given) if given is not None and item.field in parsers else given
+            arguments[item.field] = (
+                parsers[item.field](given)
+                if given is not None and item.field in parsers
+                else given
+            )
             continue
         nested = _make_request(item.nested, values, parsers)
         for inner in () if given else _field_options(item.nested):
             if getattr(nested, inner.field) != inner.default:
-                message = f"{inner.flag} only works with {item.flag}"
-                raise RequestError(message, inner.flag, f"give {item.flag} as well")
+                raise RequestError(
+                    f"{inner.flag} only works with {item.flag}",
+                    inner.flag,
+                    f"give {item.flag} as well",
+                )
         arguments[item.field] = nested if given else None
     return request(**arguments)

@@ -11,7 +11,13 @@ from typing import Annotated
 import typer
 
 from rsft.cli.display.console import show_bundles, show_paths, warn_about_licenses
-from rsft.cli.options import BundleArgument, FencedCommand, band_names, documented, unit_name
+from rsft.cli.options import (
+    BundleArgument,
+    FencedCommand,
+    band_names,
+    documented,
+    unit_name,
+)
 from rsft.errors import RequestError
 from rsft.inference.engines.base import ENGINES
 from rsft.inference.options import PredictionRequest, parse_land
@@ -26,13 +32,19 @@ def predict(
     inputs: Annotated[list[str], typer.Argument(metavar="INPUT...")],
     out: Annotated[Path, typer.Option("--out", "-o")],
     request: PredictionRequest,
-    also: Annotated[list[Path] | None, typer.Option(metavar="BUNDLE", rich_help_panel="Outputs")] = None,
+    also: Annotated[
+        list[Path] | None, typer.Option(metavar="BUNDLE", rich_help_panel="Outputs")
+    ] = None,
     strict: bool = False,
     verify_key: Annotated[Path | None, typer.Option(metavar="FILE")] = None,
-    not_before: Annotated[datetime | None, typer.Option(metavar="DATE", formats=["%Y-%m-%d"])] = None,
+    not_before: Annotated[
+        datetime | None, typer.Option(metavar="DATE", formats=["%Y-%m-%d"])
+    ] = None,
     ray: Annotated[bool, typer.Option(rich_help_panel="Many scenes")] = False,
     address: Annotated[str | None, typer.Option(rich_help_panel="Many scenes")] = None,
-    jobs: Annotated[int | None, typer.Option(min=1, rich_help_panel="Many scenes")] = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, rich_help_panel="Many scenes")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
     """Classify chips or scenes; reject and list chips that cannot be read or do not fulfill the bundle's contract.
@@ -40,14 +52,17 @@ def predict(
     Run the same command again to resume an interrupted job.
 
     Args:
-        inputs: Chips: files, folders, globs, @list. With --at, --grid or --detect, scenes: rasters, .SAFE folders, .zip
-            files, https:// and s3:// addresses, /vsi names, subdatasets (NETCDF:file:variable), STAC items.
-        out: Output table: .gpkg, .geojson, .parquet, .csv or .xlsx; .coco.json or .labelstudio.json for labeling tools.
-            With --ray: a folder.
+        inputs: Chips: files, folders, globs, @list. With --at, --grid or --detect,
+            scenes: rasters, .SAFE folders, .zip files, https:// and s3:// addresses,
+            /vsi names, subdatasets (NETCDF:file:variable), STAC items.
+        out: Output table: .gpkg, .geojson, .parquet, .csv or .xlsx; .coco.json or
+            .labelstudio.json for labeling tools. With --ray: a folder.
         also: Classify with this bundle too (same backbone). Written to OUT.RECIPE.gpkg.
         strict: Exit with status 1 if anything was rejected.
-        verify_key: Public key: stop unless its owner signed the bundle and the export of --engine (`rsft bundle sign`).
-        not_before: With --verify-key: stop if something was signed before this day (UTC), such as 2026-11-01.
+        verify_key: Public key: stop unless its owner signed the bundle and the export
+            of --engine (`rsft bundle sign`).
+        not_before: With --verify-key: stop if something was signed before this day
+            (UTC), such as 2026-11-01.
         ray: Classify scenes in parallel by Ray Data, with one .gpkg per scene.
         address: Address of a Ray cluster, such as auto (default: this machine).
         jobs: Maximum number of parallel scenes.
@@ -55,18 +70,33 @@ def predict(
     """
     bundles = [bundle, *(also or [])]
     if ray and also:
-        raise RequestError("--ray takes one bundle", "--also", "run the command once per bundle")
+        raise RequestError(
+            "--ray takes one bundle", "--also", "run the command once per bundle"
+        )
     if not ray and (address is not None or jobs is not None):
-        raise RequestError("--address and --jobs only work with --ray", "--address, --jobs", "give --ray as well")
+        raise RequestError(
+            "--address and --jobs only work with --ray",
+            "--address, --jobs",
+            "give --ray as well",
+        )
     if not_before is not None and verify_key is None:
-        raise RequestError("--not-before only works with --verify-key", "--not-before", "give --verify-key as well")
+        raise RequestError(
+            "--not-before only works with --verify-key",
+            "--not-before",
+            "give --verify-key as well",
+        )
     if verify_key is not None:
         from rsft.models.bundle.signature import check_signature
 
         engine = Path(request.engine)
-        exports = [engine if engine.is_dir() else engine.parent] if request.engine not in ("auto", *ENGINES) else []
+        if request.engine not in ("auto", *ENGINES):
+            exports = [engine if engine.is_dir() else engine.parent]
+        else:
+            exports = []
         day = not_before and not_before.replace(tzinfo=UTC)
-        verified = tuple(check_signature(folder, verify_key, day) for folder in (*bundles, *exports))
+        verified = tuple(
+            check_signature(folder, verify_key, day) for folder in (*bundles, *exports)
+        )
         request = replace(request, signatures=verified)
     if ray:
         from rsft.cli.display.results import report_progress, show_archive
@@ -78,18 +108,34 @@ def predict(
         with report_progress(as_json) as report:
             show_bundles(bundles)
             warn_about_licenses(bundles)
-            archive = predict_archive(bundle, inputs, out, request, ray_executor(address, jobs), report)
+            archive = predict_archive(
+                bundle, inputs, out, request, ray_executor(address, jobs), report
+            )
         show_archive(archive, as_json)
-        has_rejected = any(scene.status == "failed" or scene.rejected for scene in archive.scenes)
+        has_rejected = any(
+            scene.status == "failed" or scene.rejected for scene in archive.scenes
+        )
     else:
         has_rejected = _predict(bundles, inputs, out, request, as_json=as_json)
     if strict and has_rejected:
         raise typer.Exit(1)
 
 
-def _predict(bundles: list[Path], inputs: list[str], out: Path, request: PredictionRequest, *, as_json: bool) -> bool:
+def _predict(
+    bundles: list[Path],
+    inputs: list[str],
+    out: Path,
+    request: PredictionRequest,
+    *,
+    as_json: bool,
+) -> bool:
     """Write one table per bundle, and return whether anything was rejected."""
-    from rsft.cli.display.results import emit_predictions, report_progress, show_checks, show_predictions
+    from rsft.cli.display.results import (
+        emit_predictions,
+        report_progress,
+        show_checks,
+        show_predictions,
+    )
 
     with report_progress(as_json) as report:
         report(0, 0, "loading the bundle")
@@ -104,7 +150,11 @@ def _predict(bundles: list[Path], inputs: list[str], out: Path, request: Predict
             results = predict_bundles(bundles, inputs, out, request, report)
         else:
             results = [predict_table(bundles[0], inputs, out, request, report)]
-    outputs = {"chips": request.chips_dir, "page": request.html_path, "map": request.picture_path}
+    outputs = {
+        "chips": request.chips_dir,
+        "page": request.html_path,
+        "map": request.picture_path,
+    }
     paths = {name: path for name, path in outputs.items() if path is not None}
     for result in results:
         emit_predictions(result, paths) if as_json else show_predictions(result)

@@ -16,7 +16,9 @@ from rsft.recipe.schema import Recipe
 _UNKNOWN = "unknown without the chips"
 
 
-def list_needs(recipe: Recipe, runs: Path, fault: RequestError | None) -> Iterator[EnvironmentCheck]:
+def list_needs(
+    recipe: Recipe, runs: Path, fault: RequestError | None
+) -> Iterator[EnvironmentCheck]:
     """Yield one row each for data, weights, precision, disk, memory and time of a run.
 
     Args:
@@ -29,11 +31,17 @@ def list_needs(recipe: Recipe, runs: Path, fault: RequestError | None) -> Iterat
     """
     from rsft.data.chips.store import SPLITS, ChipStore
     from rsft.models.classifier import choose_device
-    from rsft.training.cost import count_disk, count_memory, count_network, count_operations
+    from rsft.training.cost import (
+        count_disk,
+        count_memory,
+        count_network,
+        count_operations,
+    )
     from rsft.training.processes import resolve_precision
     from rsft.utils.precision_benchmark import operations_per_second
 
-    store, root = None, Path(recipe.data.root)
+    store = None
+    root = Path(recipe.data.root)
     try:
         if fault is not None:
             raise fault
@@ -47,7 +55,9 @@ def list_needs(recipe: Recipe, runs: Path, fault: RequestError | None) -> Iterat
     try:
         device = choose_device(recipe.train.device)
         recipe, _ = resolve_precision(recipe, device)
-        yield EnvironmentCheck("precision", f"{recipe.train.precision} on {device.type}")
+        yield EnvironmentCheck(
+            "precision", f"{recipe.train.precision} on {device.type}"
+        )
     except RequestError as error:
         yield _failure("precision", error)
         return
@@ -55,7 +65,9 @@ def list_needs(recipe: Recipe, runs: Path, fault: RequestError | None) -> Iterat
     if store is None:
         yield EnvironmentCheck("disk", _UNKNOWN, "warn")
     else:
-        inputs, run = count_disk(recipe, network, chips, len(recipe.data.bands or store.bands))
+        inputs, run = count_disk(
+            recipe, network, chips, len(recipe.data.bands or store.bands)
+        )
         yield _check_space("disk, chip store", inputs, _free_disk(root))
         yield _check_space("disk, run", run, _free_disk(runs))
     memory = count_memory(recipe, network) + psutil.Process().memory_info().rss
@@ -63,14 +75,22 @@ def list_needs(recipe: Recipe, runs: Path, fault: RequestError | None) -> Iterat
     if store is None:
         yield EnvironmentCheck("time", _UNKNOWN, "warn")
         return
-    operations, rate = count_operations(recipe, network, chips), operations_per_second(device, recipe.train.precision)
+    operations = count_operations(recipe, network, chips)
+    rate = operations_per_second(device, recipe.train.precision)
     hours = timedelta(seconds=round(operations / rate))
-    text = f"{hours} (h:mm:ss): {operations / 1e12:,.3g} Tflop at {rate / 1e9:,.3g} Gflop/s"
-    yield EnvironmentCheck("time", text, hint="without baselines, report and the reading of chips")
+    text = (
+        f"{hours} (h:mm:ss): {operations / 1e12:,.3g} Tflop at {rate / 1e9:,.3g}"
+        " Gflop/s"
+    )
+    yield EnvironmentCheck(
+        "time", text, hint="without baselines, report and the reading of chips"
+    )
 
 
 def _failure(name: str, error: RsftError) -> EnvironmentCheck:
-    return EnvironmentCheck(name, f"{error.message}: {error.location}", "fail", error.hint)
+    return EnvironmentCheck(
+        name, f"{error.message}: {error.location}", "fail", error.hint
+    )
 
 
 def _check_weights(recipe: Recipe) -> EnvironmentCheck:
@@ -84,26 +104,48 @@ def _check_weights(recipe: Recipe) -> EnvironmentCheck:
         else:
             encoder = find_encoder(recipe.backbone.name)
             if encoder.weights is None:
-                return EnvironmentCheck("weights", f"{encoder.name} starts at random weights")
+                return EnvironmentCheck(
+                    "weights", f"{encoder.name} starts at random weights"
+                )
             path = find_weights(encoder)
-        return EnvironmentCheck("weights", f"{path} ({path.stat().st_size / 1e6:,.1f} MB)")
+        return EnvironmentCheck(
+            "weights", f"{path} ({path.stat().st_size / 1e6:,.1f} MB)"
+        )
     except RsftError as error:
         return _failure("weights", error)
     except OSError as error:
-        return EnvironmentCheck("weights", f"{error.strerror}: {error.filename}", "fail", "correct backbone.weights")
+        return EnvironmentCheck(
+            "weights",
+            f"{error.strerror}: {error.filename}",
+            "fail",
+            "correct backbone.weights",
+        )
 
 
-def _check_space(name: str, needed: float, free: float, otherwise: Status = "fail") -> EnvironmentCheck:
+def _check_space(
+    name: str, needed: float, free: float, otherwise: Status = "fail"
+) -> EnvironmentCheck:
     """Compare two numbers of bytes; `otherwise` is the status if `free` is less than `needed`."""
     text = f"{needed / 1e9:,.2g} GB of {free / 1e9:,.1f} GB free"
     if needed <= free:
         return EnvironmentCheck(name, text)
-    hint = "free some of it, or take fewer chips, a smaller train.batch_size or another machine"
-    return EnvironmentCheck(name, text, otherwise, hint)
+    return EnvironmentCheck(
+        name,
+        text,
+        otherwise,
+        (
+            "free some of it, or take fewer chips, a smaller train.batch_size or another"
+            " machine"
+        ),
+    )
 
 
 def _free_disk(folder: Path) -> float:
-    existing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
+    existing = next(
+        parent
+        for parent in (folder.absolute(), *folder.absolute().parents)
+        if parent.exists()
+    )
     return float(shutil.disk_usage(existing).free)
 
 

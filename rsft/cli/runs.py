@@ -25,15 +25,36 @@ from rsft.errors import RequestError
 if TYPE_CHECKING:
     from rsft.training.runs.reader import RunInfo
 
-app = typer.Typer(name="runs", help="List, show, compare and remove runs.", no_args_is_help=True)
+app = typer.Typer(
+    name="runs", help="List, show, compare and remove runs.", no_args_is_help=True
+)
 
-RunsFolderArgument = Annotated[Path, typer.Argument(help="Folder with runs: runs, or runs/<recipe>.")]
-RunArgument = Annotated[Path, typer.Argument(help="Run folder, or runs/<recipe> for its newest run.")]
-RunsArgument = Annotated[list[Path], typer.Argument(help="Run folders, or runs/<recipe> for its newest run.")]
-ExactRunsArgument = Annotated[list[Path], typer.Argument(help="Run folders: runs/<recipe>/<number>.")]
+RunsFolderArgument = Annotated[
+    Path, typer.Argument(help="Folder with runs: runs, or runs/<recipe>.")
+]
+RunArgument = Annotated[
+    Path, typer.Argument(help="Run folder, or runs/<recipe> for its newest run.")
+]
+RunsArgument = Annotated[
+    list[Path], typer.Argument(help="Run folders, or runs/<recipe> for its newest run.")
+]
+ExactRunsArgument = Annotated[
+    list[Path], typer.Argument(help="Run folders: runs/<recipe>/<number>.")
+]
 
-STYLES = {"done": "green", "running": "cyan", "interrupted": "yellow", "trained": "yellow"}
-_MEASURES = {"macro": "macro", "micro": "overall", "head": "head", "medium": "medium", "tail": "tail"}
+STYLES = {
+    "done": "green",
+    "running": "cyan",
+    "interrupted": "yellow",
+    "trained": "yellow",
+}
+_MEASURES = {
+    "macro": "macro",
+    "micro": "overall",
+    "head": "head",
+    "medium": "medium",
+    "tail": "tail",
+}
 
 
 @app.command("ls")
@@ -45,27 +66,46 @@ def runs_ls(folder: RunsFolderArgument = Path("runs")) -> None:
 
     runs = find_runs(folder)
     table = Table("run", "status", box=None, pad_edge=False)
-    listed = {key: _MEASURES[key] for key in ("macro", "micro", "tail")}  # fits into 80 columns; `show` has all
+    listed = {
+        key: _MEASURES[key] for key in ("macro", "micro", "tail")
+    }  # fits into 80 columns; `show` has all
     for name in (*listed.values(), "epochs", "time", "started"):
         table.add_column(name, justify="right", no_wrap=True)
     for run in runs:
         status = run.status
         scores = (_percent(run, key) for key in listed)
-        started = str(run.metadata.get("started", ""))[5:16].replace("T", " ")  # no year, to fit into 80 columns
+        started = str(run.metadata.get("started", ""))[5:16].replace(
+            "T", " "
+        )  # no year, to fit into 80 columns
         styled = Text(escape_controls(status), STYLES.get(status, "red"))
-        total = run.recipe.train.epochs if run.recipe is not None else None
-        done = total if run.status in TRAINED else run.metadata.get("position", (0, 0))[0]
+        if run.recipe is not None:
+            total = run.recipe.train.epochs
+        else:
+            total = None
+        if run.status in TRAINED:
+            done = total
+        else:
+            done = run.metadata.get("position", (0, 0))[0]
         epochs = "-" if total is None else f"{done}/{total}"
-        table.add_row(str(run.folder), styled, *scores, epochs, _time(run.seconds), started)
+        table.add_row(
+            str(run.folder), styled, *scores, epochs, _time(run.seconds), started
+        )
     console.print(table if runs else f"no runs in {folder}")
     _show_leaks(runs)
     for run in runs:
         _show_faults(f"  {run.folder}: {fault}" for fault in run.faults)
         if run.status == "trained":
-            lacking = [f"no {name}" for name, file in OUTPUTS.items() if not (run.folder / file).is_file()]
+            lacking = [
+                f"no {name}"
+                for name, file in OUTPUTS.items()
+                if not (run.folder / file).is_file()
+            ]
             missing = " and ".join(lacking) or "not complete"
             hint = f"rsft finetune --resume {run.folder}"
-            console.print(f"trained  {run.folder}: {missing}; complete it with `{hint}`", soft_wrap=True)
+            console.print(
+                f"trained  {run.folder}: {missing}; complete it with `{hint}`",
+                soft_wrap=True,
+            )
 
 
 @app.command("show")
@@ -75,10 +115,26 @@ def runs_show(run: RunArgument) -> None:
 
     run = find_newest_run(run)
     info = read_run_info(run)
-    metadata = {key: value for key, value in info.metadata.items() if key not in ("recipe", "status", "seconds")}
-    measured = {name: _percent(info, key) for key, name in _MEASURES.items() if key in info.accuracy}
-    files = ", ".join(sorted(path.name for path in run.iterdir() if not path.name.startswith(".")))
-    rows = {"status": info.status, "time": _time(info.seconds), **measured, **_flatten(metadata), "files": files}
+    metadata = {
+        key: value
+        for key, value in info.metadata.items()
+        if key not in ("recipe", "status", "seconds")
+    }
+    measured = {
+        name: _percent(info, key)
+        for key, name in _MEASURES.items()
+        if key in info.accuracy
+    }
+    files = ", ".join(
+        sorted(path.name for path in run.iterdir() if not path.name.startswith("."))
+    )
+    rows = {
+        "status": info.status,
+        "time": _time(info.seconds),
+        **measured,
+        **_flatten(metadata),
+        "files": files,
+    }
     for name, value in rows.items():
         console.print(f"{name:<24} {value}", soft_wrap=True)
     _show_leaks([info])
@@ -93,7 +149,11 @@ def runs_compare(runs: RunsArgument) -> None:
     from rich.table import Table
 
     from rsft.recipe.text import to_yaml
-    from rsft.training.runs.reader import find_newest_run, read_run_info, recipe_differences
+    from rsft.training.runs.reader import (
+        find_newest_run,
+        read_run_info,
+        recipe_differences,
+    )
 
     infos = [read_run_info(find_newest_run(folder)) for folder in runs]
     table = Table("", *(str(run.folder) for run in infos), box=None, pad_edge=False)
@@ -110,7 +170,9 @@ def runs_compare(runs: RunsArgument) -> None:
 
 @app.command("rm")
 @documented
-def runs_rm(runs: ExactRunsArgument, yes: Annotated[bool, typer.Option("--yes", "-y")] = False) -> None:
+def runs_rm(
+    runs: ExactRunsArgument, yes: Annotated[bool, typer.Option("--yes", "-y")] = False
+) -> None:
     """Remove run folders with everything in them.
 
     Args:
@@ -119,43 +181,62 @@ def runs_rm(runs: ExactRunsArgument, yes: Annotated[bool, typer.Option("--yes", 
     from rsft.training.runs.reader import find_newest_run, read_run_info, remove_run
 
     for folder in runs:
-        if (newest := find_newest_run(folder)) != folder:
-            hint = f"name the runs to remove: {newest}"
-            raise RequestError("the folder contains runs and is not a run", folder, hint)
+        newest = find_newest_run(folder)
+        if newest != folder:
+            raise RequestError(
+                "the folder contains runs and is not a run",
+                folder,
+                f"name the runs to remove: {newest}",
+            )
     infos = [read_run_info(folder) for folder in runs]
     for run in infos:
-        if yes or typer.confirm(escape_controls(f"remove {run.folder} ({run.status})?")):
+        if yes or typer.confirm(
+            escape_controls(f"remove {run.folder} ({run.status})?")
+        ):
             remove_run(run)
             console.print(f"removed {run.folder}", soft_wrap=True)
 
 
 def _show_faults(faults: Iterable[str]) -> None:
     for fault in faults:
-        console.print(Text.assemble(("broken", "red"), escape_controls(fault)), soft_wrap=True)
+        console.print(
+            Text.assemble(("broken", "red"), escape_controls(fault)), soft_wrap=True
+        )
 
 
 def _percent(run: RunInfo, measure: str) -> str:
     """Return an accuracy in percent, marked with * if evaluated chips leak."""
     value = run.accuracy.get(measure)
-    return "-" if value is None or value != value else f"{100 * value:.1f}{'*' * bool(run.leaks)}"
+    if value is None or value != value:
+        return "-"
+    return f"{100 * value:.1f}{'*' * bool(run.leaks)}"
 
 
 def _show_leaks(runs: Iterable[RunInfo]) -> None:
     for run in runs:
         if run.leaks:
-            message = f"* {run.folder}: {run.leaks:,} evaluated chips leak from training: the accuracy is too high"
+            message = (
+                f"* {run.folder}: {run.leaks:,} evaluated chips leak from training: the"
+                " accuracy is too high"
+            )
             console.print(message, soft_wrap=True)
 
 
 def _time(seconds: float | None) -> str:
-    return "-" if seconds is None else str(timedelta(seconds=round(seconds)))
+    if seconds is None:
+        return "-"
+    return str(timedelta(seconds=round(seconds)))
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return nested values by dotted name."""
     rows: dict[str, Any] = {}
     for key, value in values.items():
-        rows |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+        rows |= (
+            _flatten(value, f"{prefix}{key}.")
+            if isinstance(value, dict)
+            else {f"{prefix}{key}": value}
+        )
     return rows
 
 
@@ -164,13 +245,18 @@ class _RunByDefault(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         names = {*self.commands, *ctx.help_option_names}
-        return super().parse_args(ctx, args if not args or args[0] in names else ["run", *args])
+        return super().parse_args(
+            ctx, args if not args or args[0] in names else ["run", *args]
+        )
 
 
 report_app = typer.Typer(
     name="report",
     cls=_RunByDefault,
-    help="Write the HTML report of a run again (rsft report RUN), or compare runs on one page.",
+    help=(
+        "Write the HTML report of a run again (rsft report RUN), or compare runs on one"
+        " page."
+    ),
 )
 
 
@@ -180,15 +266,20 @@ def report_run(
     run: Path,
     data: Path | None = None,
     no_pictures: bool = False,
-    scene_map: Annotated[Path | None, typer.Option("--map", metavar="PREDICTIONS")] = None,
+    scene_map: Annotated[
+        Path | None, typer.Option("--map", metavar="PREDICTIONS")
+    ] = None,
 ) -> None:
-    """Write RUN/report.html again from the files of the run. `rsft report RUN` does the same.
+    """Write RUN/report.html again from the files of the run.
+
+    `rsft report RUN` does the same.
 
     Args:
         run: Run folder, or RUNS/<recipe> for its newest run.
         data: Folder of the chip store (default: its folder during the run).
         no_pictures: Write the page without images of chips and scenes, for sharing.
-        scene_map: Table of `rsft predict`: show its scene with the classes. RUN keeps the map for later reports.
+        scene_map: Table of `rsft predict`: show its scene with the classes. RUN keeps
+            the map for later reports.
     """
     from rsft.evaluation.report.pages import write_report
     from rsft.training.runs.reader import find_newest_run
@@ -203,7 +294,10 @@ def report_run(
         save_scene_maps(folder, [(SceneMap(*x[:5]), x[5]) for x in drawn])
     with progress() as report:
         path = write_report(folder, data, pictures=not no_pictures, progress=report)
-    show_paths(({"map": folder / "maps/1.png"} if scene_map is not None else {}) | {"report": path})
+    show_paths(
+        ({"map": folder / "maps/1.png"} if scene_map is not None else {})
+        | {"report": path}
+    )
 
 
 @report_app.command("compare")
@@ -216,7 +310,8 @@ def report_compare(
     """Compare runs on one page: accuracy, paired differences, features, modulators, cost, and the recipes.
 
     Args:
-        runs: Run folders, or RUNS/<recipe> for its newest run; the first is the reference.
+        runs: Run folders, or RUNS/<recipe> for its newest run; the first is the
+            reference.
         out: HTML page to write.
         overwrite: Replace an existing page.
     """
@@ -224,10 +319,14 @@ def report_compare(
     from rsft.training.runs.reader import find_newest_run
 
     check_new_file(out, overwrite)
-    show_paths({"comparison": write_comparison([find_newest_run(run) for run in runs], out)})
+    show_paths(
+        {"comparison": write_comparison([find_newest_run(run) for run in runs], out)}
+    )
 
 
-recipes_app = typer.Typer(name="recipes", help="List, show, copy and check recipes.", no_args_is_help=True)
+recipes_app = typer.Typer(
+    name="recipes", help="List, show, copy and check recipes.", no_args_is_help=True
+)
 
 
 @recipes_app.command("ls")
@@ -246,9 +345,14 @@ def recipes_ls(word: WordArgument = "", paper: bool = False) -> None:
     from rsft.recipe.library import list_entries
 
     kind, other = ("paper", "recipe") if paper else ("recipe", "paper")
-    entries, others = ([x for x in list_entries(name) if x.matches(word)] for name in (kind, other))
+    entries = [x for x in list_entries(kind) if x.matches(word)]
+    others = [x for x in list_entries(other) if x.matches(word)]
     if not entries and not others:
-        raise RequestError("no recipe contains this word", word, "leave the word out to list all recipes")
+        raise RequestError(
+            "no recipe contains this word",
+            word,
+            "leave the word out to list all recipes",
+        )
     width = max((len(entry.name) for entry in entries), default=0)
     for group, members in groupby(entries, key=lambda entry: entry.group):
         console.print(group)
@@ -258,11 +362,22 @@ def recipes_ls(word: WordArgument = "", paper: bool = False) -> None:
             table.add_row(entry.name, entry.title.rpartition(": ")[2])
         console.print(Padding(table, (0, 0, 1, 2), expand=False))
     if entries:
-        console.print(f"{len(entries)} recipes; `rsft recipes show NAME` prints one with its commands", style="dim")
+        console.print(
+            f"{len(entries)} recipes; `rsft recipes show NAME` prints one with its"
+            " commands",
+            style="dim",
+        )
     if not paper and not word:
-        console.print("`rsft finetune STORE` chooses among further ones: `rsft recipes show auto`", style="dim")
+        console.print(
+            "`rsft finetune STORE` chooses among further ones: `rsft recipes show"
+            " auto`",
+            style="dim",
+        )
     if others and not paper:
-        console.print(f"{len(others)} more reproduce the paper: `rsft recipes ls --paper`", style="dim")
+        console.print(
+            f"{len(others)} more reproduce the paper: `rsft recipes ls --paper`",
+            style="dim",
+        )
 
 
 @recipes_app.command("show")
@@ -290,7 +405,9 @@ def recipes_cp(recipe: RecipeArgument, target: Path) -> None:
 
 
 @recipes_app.command("validate")
-def recipes_validate(recipe: RecipeArgument, overrides: OverridesArgument = None) -> None:
+def recipes_validate(
+    recipe: RecipeArgument, overrides: OverridesArgument = None
+) -> None:
     """Check a recipe, report all faults at once, and print it with all defaults."""
     from rsft.recipe.load import dump_recipe, load_recipe
 

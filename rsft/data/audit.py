@@ -11,7 +11,13 @@ import pandas as pd
 from pandas.api.types import union_categoricals
 from pandas.util import hash_pandas_object
 
-from rsft.data.chips.store import MANIFEST, SPLITS, ChipStore, missing_classes, read_manifest_parts
+from rsft.data.chips.store import (
+    MANIFEST,
+    SPLITS,
+    ChipStore,
+    missing_classes,
+    read_manifest_parts,
+)
 from rsft.data.datasets._label_files import LabeledFiles
 from rsft.data.datasets._srsdd_files import REPEATED_ROW_FLAG
 from rsft.data.imagery.reader import read_chip
@@ -32,7 +38,8 @@ from rsft.utils.untrusted.documents import load_json
 AUDIT_FILE = "audit.json"
 """File name of the audit in a chip store."""
 SATURATION_SHARE = 0.25
-"""A chip is saturated if at least this share of its pixels has the largest value of the data type."""
+"""A chip is saturated if at least this share of its pixels has the largest value of the
+data type."""
 
 _LEAKS = (
     "scenes or vessels in two splits",
@@ -40,13 +47,32 @@ _LEAKS = (
     "contents in two splits (also turned or mirrored)",
 )
 _EXAMPLES = 5
-_COLUMNS = ("name", "path", "split", "class", "source", "group_key", "mmsi", "flags", "sha256")
-_REPEATING = ("split", "class", "source", "group_key", "mmsi", "flags")  # columns with few values
+_COLUMNS = (
+    "name",
+    "path",
+    "split",
+    "class",
+    "source",
+    "group_key",
+    "mmsi",
+    "flags",
+    "sha256",
+)
+_REPEATING = (
+    "split",
+    "class",
+    "source",
+    "group_key",
+    "mmsi",
+    "flags",
+)  # columns with few values
 
 
 @dataclass(frozen=True)
 class AuditFinding:
-    """One kind of fault. Pydantic reads it from audit.json, where two fields have other names.
+    """One kind of fault.
+
+    Pydantic reads it from audit.json, where two fields have other names.
 
     Attributes:
         description: the fault, in words.
@@ -63,7 +89,9 @@ class AuditFinding:
 
 @dataclass(frozen=True)
 class AuditResult:
-    """Checked items, faults and class counts of an audit. Pydantic reads it from audit.json, where `totals` is "facts".
+    """Checked items, faults and class counts of an audit.
+
+    Pydantic reads it from audit.json, where `totals` is "facts".
 
     Attributes:
         subject: what was checked.
@@ -92,7 +120,9 @@ class AuditResult:
         return not any(finding.count for finding in self.findings)
 
 
-def count_finding(description: str, occurrences: Iterable[object], total: int | None = None) -> AuditFinding:
+def count_finding(
+    description: str, occurrences: Iterable[object], total: int | None = None
+) -> AuditFinding:
     """Count the occurrences of a fault among `total` checked items; the texts of the first few become examples."""
     texts = tuple(map(str, occurrences))
     return AuditFinding(description, len(texts), total, texts[:_EXAMPLES])
@@ -113,7 +143,9 @@ def read_audits(path: Path) -> list[AuditResult]:
     try:
         return TypeAdapter(list[AuditResult]).validate_python(load_json(path))
     except (OSError, ValueError) as error:
-        raise DataError(f"{path.name} is damaged ({error})", path, "run `rsft audit` again") from error
+        raise DataError(
+            f"{path.name} is damaged ({error})", path, "run `rsft audit` again"
+        ) from error
 
 
 def write_audits(path: Path, audits: Sequence[AuditResult]) -> None:
@@ -121,22 +153,34 @@ def write_audits(path: Path, audits: Sequence[AuditResult]) -> None:
     content = []
     for audit in audits:
         names = ("what", "count", "of", "examples")
-        findings = [dict(zip(names, astuple(finding), strict=True)) for finding in audit.findings]
-        header = {"clean": audit.is_clean, "subject": audit.subject, "facts": audit.totals}
+        findings = [
+            dict(zip(names, astuple(finding), strict=True))
+            for finding in audit.findings
+        ]
+        header = {
+            "clean": audit.is_clean,
+            "subject": audit.subject,
+            "facts": audit.totals,
+        }
         content.append(header | {"findings": findings, "classes": audit.classes})
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
-def audit_store(store: ChipStore, *, jobs: int = 1, progress: Progress | None = None) -> AuditResult:
+def audit_store(
+    store: ChipStore, *, jobs: int = 1, progress: Progress | None = None
+) -> AuditResult:
     """Audit the manifest of a chip store and every chip in it, with `jobs` processes."""
     import pyarrow.parquet as pq
 
-    total, parts = pq.read_metadata(store.root / MANIFEST).num_rows, read_manifest_parts(store.root, _COLUMNS)
+    total = pq.read_metadata(store.root / MANIFEST).num_rows
+    parts = read_manifest_parts(store.root, _COLUMNS)
     table, faults = _read_chips(store.root, parts, total, jobs, progress)
     return _audit_table(table, faults, store.root, str(store.root), has_digests=True)
 
 
-def audit_folder(folder: Path, *, jobs: int = 1, progress: Progress | None = None) -> AuditResult:
+def audit_folder(
+    folder: Path, *, jobs: int = 1, progress: Progress | None = None
+) -> AuditResult:
     """Audit class folders or list files, as `ImageFolderLT` reads them; a chip is called class/file stem.
 
     Returns:
@@ -146,74 +190,125 @@ def audit_folder(folder: Path, *, jobs: int = 1, progress: Progress | None = Non
         RequestError: the folder contains no labeled image.
     """
     files = LabeledFiles(folder).files
-    rows = [(f"{file.label}/{file.path.stem}", str(file.path), file.split, file.label) for file in files]
+    rows = [
+        (f"{file.label}/{file.path.stem}", str(file.path), file.split, file.label)
+        for file in files
+    ]
     table = pd.DataFrame(rows, columns=list(_COLUMNS[:4]))
     table, faults = _read_chips(Path(), [table], len(table), jobs, progress)
     return _audit_table(table, faults, Path(), str(folder), has_digests=False)
 
 
 def _read_chips(
-    root: Path, parts: Iterable[pd.DataFrame], total: int, jobs: int, progress: Progress | None
+    root: Path,
+    parts: Iterable[pd.DataFrame],
+    total: int,
+    jobs: int,
+    progress: Progress | None,
 ) -> tuple[pd.DataFrame, "pd.Series[str]"]:
     """Read the chips of a manifest of `total` rows, which is given in parts.
 
     Returns:
-        The manifest without digests, with the columns name_hash, content, hash, is_saturated and is_altered; and, by
-        row, why a chip is unusable.
+        The manifest without digests, with the columns name_hash, content, hash,
+        is_saturated and is_altered; and, by row, why a chip is unusable.
     """
-    faults, kept = dict[int, str](), list[pd.DataFrame]()
-    contents, hashes = np.zeros(total, np.uint64), np.zeros(total, np.uint64)  # few bytes per chip, no objects
-    is_saturated, is_altered = np.zeros(total, bool), np.zeros(total, bool)
+    faults = dict[int, str]()
+    kept = list[pd.DataFrame]()
+    contents = np.zeros(total, np.uint64)
+    hashes = np.zeros(total, np.uint64)  # few bytes per chip, no objects
+    is_saturated = np.zeros(total, bool)
+    is_altered = np.zeros(total, bool)
 
-    def iter_tasks() -> Iterator[tuple[int, Path, object]]:  # paths and digests of few chips are in memory
+    def iter_tasks() -> Iterator[
+        tuple[int, Path, object]
+    ]:  # paths and digests of few chips are in memory
         for part in parts:
             part = part.reindex(columns=list(_COLUMNS))
-            part = part.astype(dict.fromkeys(_REPEATING, "string")).astype(dict.fromkeys(_REPEATING, "category"))
-            part["name_hash"] = hash_pandas_object(part["name"], index=False, categorize=False).astype(np.uint32)
+            part = part.astype(dict.fromkeys(_REPEATING, "string")).astype(
+                dict.fromkeys(_REPEATING, "category")
+            )
+            part["name_hash"] = hash_pandas_object(
+                part["name"], index=False, categorize=False
+            ).astype(np.uint32)
             part["path"] = part["path"].astype("string")
             kept.append(part.drop(columns="sha256"))
-            yield from ((row, root / path, sha) for row, path, sha in part[["path", "sha256"]].itertuples(name=None))
+            yield from (
+                (row, root / path, sha)
+                for row, path, sha in part[["path", "sha256"]].itertuples(name=None)
+            )
 
-    for done, (row, content) in enumerate(imap_unordered(_read_content, iter_tasks(), jobs), 1):
+    for done, (row, content) in enumerate(
+        imap_unordered(_read_content, iter_tasks(), jobs), 1
+    ):
         contents[row], hashes[row], is_saturated[row], is_altered[row], fault = content
         if fault:
             faults[row] = fault
         if progress is not None:
             progress(done, total, "auditing chips")
-    columns: dict[str, Any] = {name: pd.concat([part[name] for part in kept]) for name in ("name", "name_hash", "path")}
+    columns: dict[str, Any] = {
+        name: pd.concat([part[name] for part in kept])
+        for name in ("name", "name_hash", "path")
+    }
     for name in _REPEATING:
-        columns[name] = union_categoricals([part[name] for part in kept], sort_categories=True)
-    columns |= {"content": contents, "hash": hashes, "is_saturated": is_saturated, "is_altered": is_altered}
-    return pd.DataFrame(columns, copy=False), pd.Series(faults, dtype=object).sort_index()
+        columns[name] = union_categoricals(
+            [part[name] for part in kept], sort_categories=True
+        )
+    columns |= {
+        "content": contents,
+        "hash": hashes,
+        "is_saturated": is_saturated,
+        "is_altered": is_altered,
+    }
+    return (
+        pd.DataFrame(columns, copy=False),
+        pd.Series(faults, dtype=object).sort_index(),
+    )
 
 
 def _audit_table(
-    table: pd.DataFrame, faults: "pd.Series[str]", root: Path, subject: str, has_digests: bool
+    table: pd.DataFrame,
+    faults: "pd.Series[str]",
+    root: Path,
+    subject: str,
+    has_digests: bool,
 ) -> AuditResult:
     for name, default in {"flags": "", "source": "all"}.items():
         values = table[name].cat.categories.union([default])
         table[name] = table[name].cat.set_categories(values).fillna(default)
     splits = [split for split in SPLITS if (table["split"] == split).any()]
-    totals: dict[str, int | str] = {f"{split} rows": int((table["split"] == split).sum()) for split in splits}
+    totals: dict[str, int | str] = {
+        f"{split} rows": int((table["split"] == split).sum()) for split in splits
+    }
     totals["distinct contents"] = len(sort_distinct(table["content"].to_numpy()))
     totals["groups (scenes, vessels)"] = table["group_key"].nunique()
     findings = list(_find_faults(table, faults, root))
     if has_digests:
         altered = table["name"][table["is_altered"]]
-        findings.append(count_finding("chips whose file differs from the manifest", altered, len(table)))
+        findings.append(
+            count_finding(
+                "chips whose file differs from the manifest", altered, len(table)
+            )
+        )
     classes: dict[str, dict[str, dict[str, int]]] = {}
-    counts = table.groupby(["class", "source", "split"], observed=True).size().reset_index()
+    counts = (
+        table.groupby(["class", "source", "split"], observed=True).size().reset_index()
+    )
     for label, source, split, count in counts.itertuples(index=False, name=None):
-        classes.setdefault(label, {}).setdefault(source, dict.fromkeys(splits, 0))[split] = int(count)
+        classes.setdefault(label, {}).setdefault(source, dict.fromkeys(splits, 0))[
+            split
+        ] = int(count)
     return AuditResult(subject, totals, findings, classes)
 
 
-def _read_content(task: tuple[int, Path, object]) -> tuple[int, tuple[int, int, bool, bool, str]]:
+def _read_content(
+    task: tuple[int, Path, object],
+) -> tuple[int, tuple[int, int, bool, bool, str]]:
     """Read one chip, which is given by its row, its path and the SHA-256 in the manifest.
 
     Returns:
-        The row; 64 bits of `symmetric_digest`, `hash_similarity`, whether the chip is saturated and whether its
-        file differs from the manifest, and "". For a constant, damaged or missing file, the last one is the reason.
+        The row; 64 bits of `symmetric_digest`, `hash_similarity`, whether the chip is
+        saturated and whether its file differs from the manifest, and "". For a
+        constant, damaged or missing file, the last one is the reason.
     """
     row, path, expected = task
     try:
@@ -224,32 +319,49 @@ def _read_content(task: tuple[int, Path, object]) -> tuple[int, tuple[int, int, 
     except DataError as error:
         return row, (int(digest[:16], 16), 0, False, digest != expected, error.message)
     is_integer = np.issubdtype(pixels.dtype, np.integer)
-    is_saturated = is_integer and bool((pixels == np.iinfo(pixels.dtype).max).mean() >= SATURATION_SHARE)
-    content, similarity = int(symmetric_digest(pixels)[:16], 16), hash_similarity(pixels)
+    is_saturated = is_integer and bool(
+        (pixels == np.iinfo(pixels.dtype).max).mean() >= SATURATION_SHARE
+    )
+    content = int(symmetric_digest(pixels)[:16], 16)
+    similarity = hash_similarity(pixels)
     return row, (content, similarity, is_saturated, digest != expected, "")
 
 
-def _find_faults(table: pd.DataFrame, faults: "pd.Series[str]", root: Path) -> Iterator[AuditFinding]:
+def _find_faults(
+    table: pd.DataFrame, faults: "pd.Series[str]", root: Path
+) -> Iterator[AuditFinding]:
     """Yield one finding per kind of fault, those of the manifest first; `faults` has the rows that cannot be used."""
-    flags, names, total = table["flags"], table["name"], len(table)
+    flags = table["flags"]
+    names = table["name"]
+    total = len(table)
     flags = flags[flags != ""].str.split(",").explode()
     flagged = {flag: flags.index[flags == flag] for flag in sorted(set(flags) - {""})}
-    firsts = table[["name", "name_hash", "split"]].drop(flagged.get(REPEATED_ROW_FLAG, []))  # these have new names
-    firsts = firsts[_is_repeated(firsts["name_hash"])]  # to compare all texts needs 100 bytes per chip
+    firsts = table[["name", "name_hash", "split"]].drop(
+        flagged.get(REPEATED_ROW_FLAG, [])
+    )  # these have new names
+    firsts = firsts[
+        _is_repeated(firsts["name_hash"])
+    ]  # to compare all texts needs 100 bytes per chip
     leaking = _keys_in_several(table, "group_key", "split")
     test = table[table["split"] == "test"]
     leaked = test["name"][test["group_key"].isin(leaking)]
-    yield count_finding("names in two splits", _keys_in_several(firsts, "name", "split"))
+    yield count_finding(
+        "names in two splits", _keys_in_several(firsts, "name", "split")
+    )
     del firsts
     yield count_finding(_LEAKS[0], leaking)
     yield count_finding(_LEAKS[1], _keys_in_several(table, "mmsi", "split"))
-    yield count_finding("test chips of a scene or vessel of another split", leaked, len(test))
+    yield count_finding(
+        "test chips of a scene or vessel of another split", leaked, len(test)
+    )
     for flag, rows in flagged.items():
         yield count_finding(f"chips with the flag {flag}", names[rows], total)
     usable = table[["split", "class", "content", "hash", "path"]].drop(faults.index)
     repeated = usable[_is_repeated(usable["content"])]
     repeats = repeated.index[repeated.duplicated(["content", "split"])]
-    yield count_finding("chips that repeat the content of another in their split", names[repeats], total)
+    yield count_finding(
+        "chips that repeat the content of another in their split", names[repeats], total
+    )
     contents = repeated["content"].drop_duplicates().sort_values()
     for key, description in (
         ("split", _LEAKS[2]),
@@ -257,14 +369,26 @@ def _find_faults(table: pd.DataFrame, faults: "pd.Series[str]", root: Path) -> I
     ):
         in_several = contents.isin(_keys_in_several(repeated, "content", key))
         yield count_finding(description, names[contents.index[in_several]])
-    near = _near_duplicates_across_splits(usable[["split", "content", "hash", "path"]].drop(repeats), names, root)
+    near = _near_duplicates_across_splits(
+        usable[["split", "content", "hash", "path"]].drop(repeats), names, root
+    )
     del usable
-    yield count_finding("pairs of near-duplicates across splits (also turned or mirrored)", near)
-    yield count_finding("chips that are constant or cannot be read", names[faults.index] + ": " + faults, total)
+    yield count_finding(
+        "pairs of near-duplicates across splits (also turned or mirrored)", near
+    )
+    yield count_finding(
+        "chips that are constant or cannot be read",
+        names[faults.index] + ": " + faults,
+        total,
+    )
     saturated = names[table["is_saturated"]]
-    yield count_finding(f"chips with {SATURATION_SHARE:.0%} of the pixels saturated", saturated, total)
+    yield count_finding(
+        f"chips with {SATURATION_SHARE:.0%} of the pixels saturated", saturated, total
+    )
     labels = table.groupby(["split", "class"], observed=True).size()
-    missing = missing_classes({split: labels[split].to_dict() for split in labels.index.unique("split")})
+    missing = missing_classes(
+        {split: labels[split].to_dict() for split in labels.index.unique("split")}
+    )
     absent = [f"{name} ({split})" for split in missing for name in missing[split]]
     yield count_finding("classes without a chip in a split", absent)
 
@@ -281,14 +405,20 @@ def _is_repeated(column: "pd.Series[int]") -> "pd.Series[bool]":
     return column.isin(values[1:][values[1:] == values[:-1]])
 
 
-def _near_duplicates_across_splits(table: pd.DataFrame, names: "pd.Series[str]", root: Path) -> Iterator[str]:
+def _near_duplicates_across_splits(
+    table: pd.DataFrame, names: "pd.Series[str]", root: Path
+) -> Iterator[str]:
     """Yield `name (split) ~ name (split)` for similar but not identical chips in different splits."""
 
     def read(row: int) -> Thumbnail:
         return make_thumbnail(read_chip(root / table["path"].iloc[row]))
 
-    splits, contents = table["split"], table["content"].to_numpy()
+    splits = table["split"]
+    contents = table["content"].to_numpy()
     for row, other in sorted(find_similar(table["hash"], splits.cat.codes, read)):
         if contents[row] != contents[other]:
-            texts = [f"{names[table.index[position]]} ({splits.iloc[position]})" for position in (row, other)]
+            texts = [
+                f"{names[table.index[position]]} ({splits.iloc[position]})"
+                for position in (row, other)
+            ]
             yield " ~ ".join(texts)

@@ -1,7 +1,8 @@
 """Copies of a chip: equal pixels, and pixels that show the same, as they are, turned by 90 degrees, or mirrored.
 
-A near-duplicate passes two tests: 63 bits of the low frequencies of both chips, as in pHash (Zauner 2010), and the
-correlation of both chips at 64 x 64 pixels. Each alone also accepts different views of similar objects.
+A near-duplicate passes two tests: 63 bits of the low frequencies of both chips, as in
+pHash (Zauner 2010), and the correlation of both chips at 64 x 64 pixels. Each alone
+also accepts different views of similar objects.
 """
 
 import hashlib
@@ -19,14 +20,18 @@ from rsft.types import Pixels
 MAX_HASH_DISTANCE = 3
 """Near-duplicates have hashes that differ in at most this number of bits."""
 MIN_CORRELATION = 0.95
-"""Near-duplicates correlate at least so much. Copies as JPEG do; different views of one vehicle on MSTAR have 0.92."""
+"""Near-duplicates correlate at least so much. Copies as JPEG do; different views of one
+vehicle on MSTAR have 0.92."""
 
 Thumbnail = NDArray[np.float32]
 """(64, 64): mean band of a chip without its extreme values, with mean 0 and norm 1."""
 
-_SIDE, _FREQUENCIES = 64, 8
+_SIDE = 64
+_FREQUENCIES = 8
 _PERCENTILES = (1, 99.5)  # few bright scatterers would hide all else
-_BIT_OFFSETS = range(0, 64, 16)  # hashes that differ in at most 3 bits agree in at least one of 4 runs of 16 bits
+_BIT_OFFSETS = range(
+    0, 64, 16
+)  # hashes that differ in at most 3 bits agree in at least one of 4 runs of 16 bits
 _BITS = np.array([value.bit_count() for value in range(2**16)], np.uint8)
 
 _Hashes = NDArray[np.uint64]
@@ -57,12 +62,16 @@ def make_thumbnail(pixels: Pixels) -> Thumbnail:
     gray = pixels.astype(np.float32).mean(axis=2, keepdims=True)
     if np.isnan(gray).any():
         gray = np.nan_to_num(gray, nan=float(np.nanmean(gray)))
-    if pixels.dtype.kind == "f" and gray.min() >= 0:  # power: the brightest pixels would outweigh all others
+    if (
+        pixels.dtype.kind == "f" and gray.min() >= 0
+    ):  # power: the brightest pixels would outweigh all others
         gray = np.sqrt(gray)
     small = resize_image(gray, (_SIDE, _SIDE), by_area=True)[:, :, 0]
     small = np.clip(small, *np.percentile(small, _PERCENTILES))
     centered = small - small.mean()
-    return np.asarray(centered / max(float(np.linalg.norm(centered)), 1e-12), np.float32)
+    return np.asarray(
+        centered / max(float(np.linalg.norm(centered)), 1e-12), np.float32
+    )
 
 
 def hash_similarity(pixels: Pixels) -> int:
@@ -74,7 +83,9 @@ def hash_similarity(pixels: Pixels) -> int:
 
 def _orient_hashes(hashes: _Hashes) -> Iterator[_Hashes]:
     """Yield the hashes (N,) of the eight views of the chips: a mirror changes the sign of the odd frequencies."""
-    bits = np.unpackbits(hashes.astype(">u8").view(np.uint8)).reshape(-1, _FREQUENCIES, _FREQUENCIES)
+    bits = np.unpackbits(hashes.astype(">u8").view(np.uint8)).reshape(
+        -1, _FREQUENCIES, _FREQUENCIES
+    )
     is_odd = np.arange(_FREQUENCIES, dtype=np.uint8) % 2
     unchanged = np.zeros_like(is_odd)
     for view in (bits, bits.transpose(0, 2, 1)):
@@ -88,8 +99,8 @@ def _orient_hashes(hashes: _Hashes) -> Iterator[_Hashes]:
 def find_near_hashes(hashes: ArrayLike) -> set[tuple[int, int]]:
     """Find pairs of distinct hashes of which one differs from a view of the other in at most MAX_HASH_DISTANCE bits.
 
-    By the pigeonhole principle, such a pair agrees in at least one run of 16 bits. Only hashes that share a run are
-    compared.
+    By the pigeonhole principle, such a pair agrees in at least one run of 16 bits. Only
+    hashes that share a run are compared.
 
     Args:
         hashes: numbers of `hash_similarity`.
@@ -97,45 +108,63 @@ def find_near_hashes(hashes: ArrayLike) -> set[tuple[int, int]]:
     Returns:
         Each pair once, the smaller hash first.
     """
-    values, pairs = sort_distinct(np.asarray(hashes, np.uint64)), set[tuple[int, int]]()
+    values = sort_distinct(np.asarray(hashes, np.uint64))
+    pairs = set[tuple[int, int]]()
     for views in _orient_hashes(values):
         for offset in _BIT_OFFSETS:
-            runs, view_runs = _run_at(values, offset), _run_at(views, offset)
+            runs = _run_at(values, offset)
+            view_runs = _run_at(views, offset)
             order = np.argsort(view_runs, kind="stable")
-            first, end = (np.searchsorted(view_runs[order], runs, side) for side in ("left", "right"))
+            first = np.searchsorted(view_runs[order], runs, "left")
+            end = np.searchsorted(view_runs[order], runs, "right")
             index = np.arange(len(values))
-            for step in range(len(values)):  # compare each hash with the view `step` places behind the first of its run
+            for step in range(
+                len(values)
+            ):  # compare each hash with the view `step` places behind the first of its run
                 index = index[first[index] + step < end[index]]
                 if not len(index):
                     break
                 others = order[first[index] + step]
-                is_near = _count_bits(values[index] ^ views[others]) <= MAX_HASH_DISTANCE
+                is_near = (
+                    _count_bits(values[index] ^ views[others]) <= MAX_HASH_DISTANCE
+                )
                 is_near &= index != others
-                pair = np.stack([values[index[is_near]], values[others[is_near]]], axis=1)
+                pair = np.stack(
+                    [values[index[is_near]], values[others[is_near]]], axis=1
+                )
                 pairs.update(map(tuple, np.sort(pair).tolist()))
     return pairs
 
 
-def find_similar(hashes: ArrayLike, groups: ArrayLike, read: Callable[[int], Thumbnail]) -> Iterator[tuple[int, int]]:
+def find_similar(
+    hashes: ArrayLike, groups: ArrayLike, read: Callable[[int], Thumbnail]
+) -> Iterator[tuple[int, int]]:
     """Yield the near-duplicates among chips.
 
     Args:
         hashes: hash of each chip (N,), see `hash_similarity`.
-        groups: a number for each chip (N,). Only chips with different numbers are compared.
-        read: returns the thumbnail of a chip by its position. The last 4,096 thumbnails are cached (64 MiB).
+        groups: a number for each chip (N,). Only chips with different numbers are
+            compared.
+        read: returns the thumbnail of a chip by its position. The last 4,096 thumbnails
+            are cached (64 MiB).
 
     Yields:
         Positions of two chips, the smaller one first.
     """
-    values, numbers = np.asarray(hashes, np.uint64), np.asarray(groups)
-    near, repeated = find_near_hashes(values), _find_repeated(values)
-    is_candidate = np.isin(values, [*repeated, *(value for pair in near for value in pair)])
+    values = np.asarray(hashes, np.uint64)
+    numbers = np.asarray(groups)
+    near = find_near_hashes(values)
+    repeated = _find_repeated(values)
+    is_candidate = np.isin(
+        values, [*repeated, *(value for pair in near for value in pair)]
+    )
     rows_of = defaultdict[int, list[int]](list)
     for row in np.flatnonzero(is_candidate).tolist():
         rows_of[int(values[row])].append(row)
     cached_read = lru_cache(maxsize=4096)(read)
     for value, other in sorted({*near, *((value, value) for value in repeated)}):
-        rows, others = rows_of[value], np.array(rows_of[other])
+        rows = rows_of[value]
+        others = np.array(rows_of[other])
         if len({*numbers[rows], *numbers[others]}) == 1:
             continue
         images = np.stack([cached_read(row).ravel() for row in others.tolist()])
@@ -158,7 +187,9 @@ def sort_distinct(values: _Hashes) -> _Hashes:
 
 def _find_repeated(values: _Hashes) -> list[int]:
     ordered = np.sort(values)
-    repeated: list[int] = sort_distinct(ordered[1:][ordered[1:] == ordered[:-1]]).tolist()
+    repeated: list[int] = sort_distinct(
+        ordered[1:][ordered[1:] == ordered[:-1]]
+    ).tolist()
     return repeated
 
 
@@ -167,5 +198,7 @@ def _run_at(values: _Hashes, offset: int) -> NDArray[np.uint16]:
 
 
 def _count_bits(values: _Hashes) -> NDArray[np.uint8]:
-    counts: NDArray[np.uint8] = _BITS[values.view(np.uint16).reshape(-1, 4)].sum(axis=1, dtype=np.uint8)
+    counts: NDArray[np.uint8] = _BITS[values.view(np.uint16).reshape(-1, 4)].sum(
+        axis=1, dtype=np.uint8
+    )
     return counts

@@ -15,14 +15,16 @@ from rsft.data.imagery.contract import resize_image
 from rsft.types import Bytes
 
 NEIGHBORS = 5
-"""Number of neighbors: scikit-learn's default, which was fixed before the first result and is not tuned.
+"""Number of neighbors: scikit-learn's default, which was fixed before the first result
+and is not tuned.
 
-With five votes, a tail class with two training chips only wins if their distances are small. Class-balanced votes
-correct this in part.
+With five votes, a tail class with two training chips only wins if their distances are
+small. Class-balanced votes correct this in part.
 """
 
 PROBE_C = 100.0
-"""Inverse of the L2 penalty of the linear probe, as of the head initialization `linear-probe`; it is not tuned."""
+"""Inverse of the L2 penalty of the linear probe, as of the head initialization
+`linear-probe`; it is not tuned."""
 
 IMAGE_SIZE = 16
 """Height and width in pixels of the images that `flatten_small_images` makes."""
@@ -38,10 +40,12 @@ def knn_predict(
 ) -> NDArray[np.float64]:
     """Compute class probabilities from the votes of the nearest training samples.
 
-    A vote has the weight 1 / distance. With equal weights, ties would always go to the lower class index.
+    A vote has the weight 1 / distance. With equal weights, ties would always go to the
+    lower class index.
 
     Args:
-        train_x: (N, D) features or pixels. Use the cosine distance for features and the Euclidean one for pixels.
+        train_x: (N, D) features or pixels. Use the cosine distance for features and the
+            Euclidean one for pixels.
         train_y: (N,) class indices. A class without training chips gets probability 0.
         test_x: (M, D) features or pixels.
         n_classes: number of columns of the result.
@@ -52,9 +56,15 @@ def knn_predict(
         Probabilities (M, n_classes): the shares of the votes.
     """
     distance: str = metric
-    if metric == "cosine":  # half the squared distance of unit vectors, which scikit-learn searches without a matrix
-        train_x, test_x, distance = _unit_rows(train_x), _unit_rows(test_x), "sqeuclidean"
-    model = KNeighborsClassifier(min(k, len(train_x)), weights="distance", metric=distance, algorithm="brute")
+    if (
+        metric == "cosine"
+    ):  # half the squared distance of unit vectors, which scikit-learn searches without a matrix
+        train_x = _unit_rows(train_x)
+        test_x = _unit_rows(test_x)
+        distance = "sqeuclidean"
+    model = KNeighborsClassifier(
+        min(k, len(train_x)), weights="distance", metric=distance, algorithm="brute"
+    )
     model.fit(train_x, train_y)
     probabilities: NDArray[np.float64] = np.zeros((len(test_x), n_classes))
     probabilities[:, model.classes_] = model.predict_proba(test_x)
@@ -63,15 +73,20 @@ def knn_predict(
 
 def _unit_rows(rows: NDArray[Any]) -> NDArray[Any]:
     """Return rows divided by their lengths; the same array if they have length 1 already, for less memory."""
-    has_length_one = np.allclose(np.einsum("nd,nd->n", rows, rows), 1, rtol=0, atol=1e-5)
+    has_length_one = np.allclose(
+        np.einsum("nd,nd->n", rows, rows), 1, rtol=0, atol=1e-5
+    )
     return rows if has_length_one else normalize(rows)
 
 
-def balance_votes(votes: NDArray[np.float64], train_y: NDArray[np.integer]) -> NDArray[np.float64]:
+def balance_votes(
+    votes: NDArray[np.float64], train_y: NDArray[np.integer]
+) -> NDArray[np.float64]:
     """Divide the votes of each class by its number of training samples, and normalize them.
 
     Args:
-        votes: (M, C), from `knn_predict`; those of a class without training samples are 0.
+        votes: (M, C), from `knn_predict`; those of a class without training samples are
+            0.
         train_y: (N,) class indices of the training samples.
 
     Returns:
@@ -83,12 +98,15 @@ def balance_votes(votes: NDArray[np.float64], train_y: NDArray[np.integer]) -> N
 
 
 def linear_probe_predict(
-    train_x: NDArray[Any], train_y: NDArray[np.integer], test_x: NDArray[Any], n_classes: int
+    train_x: NDArray[Any],
+    train_y: NDArray[np.integer],
+    test_x: NDArray[Any],
+    n_classes: int,
 ) -> NDArray[np.float64]:
     """Compute class probabilities by logistic regression on normalized features, with logit adjustment.
 
-    The log of the class prior is subtracted from the logits (post-hoc logit adjustment, Menon et al. 2021,
-    https://arxiv.org/abs/2007.07314).
+    The log of the class prior is subtracted from the logits (post-hoc logit adjustment,
+    Menon et al. 2021, https://arxiv.org/abs/2007.07314).
 
     Args:
         train_x: (N, D) features.
@@ -106,7 +124,9 @@ def linear_probe_predict(
     else:
         probe = LogisticRegression(C=PROBE_C, max_iter=1000)
         probe.fit(_unit_rows(train_x), train_y)
-        decision = probe.decision_function(_unit_rows(test_x)).reshape(len(test_x), -1)  # of two classes: of the second
+        decision = probe.decision_function(_unit_rows(test_x)).reshape(
+            len(test_x), -1
+        )  # of two classes: of the second
         logits[:, classes] = -np.log(counts)
         logits[:, classes[-decision.shape[1] :]] += decision
     probabilities: NDArray[np.float64] = softmax(logits, axis=1)
@@ -121,12 +141,21 @@ def flatten_small_images(images: Iterable[Bytes], count: int) -> NDArray[np.floa
         count: N.
 
     Returns:
-        (N, 256) gray values in 0-255 for three planes, which are taken as RGB; (N, 256 P) otherwise.
+        (N, 256) gray values in 0-255 for three planes, which are taken as RGB; (N, 256
+        P) otherwise.
     """
     rows = np.empty((count, 0), np.float32)
     for index, image in enumerate(images):
-        planes = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[:, :, None] if image.shape[2] == 3 else image
-        row = resize_image(planes.astype(np.float32), (IMAGE_SIZE, IMAGE_SIZE), by_area=True).ravel()
-        rows = rows if index else np.empty((count, row.size), np.float32)
+        if image.shape[2] == 3:
+            planes = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[:, :, None]
+        else:
+            planes = image
+        row = resize_image(
+            planes.astype(np.float32), (IMAGE_SIZE, IMAGE_SIZE), by_area=True
+        ).ravel()
+        if index:
+            rows = rows
+        else:
+            rows = np.empty((count, row.size), np.float32)
         rows[index] = row
     return rows

@@ -21,8 +21,10 @@ from rsft.utils.atomic_files import atomic_file
 from rsft.utils.tables import read_parquet
 from rsft.utils.untrusted.documents import load_json
 
-EVALUATION_FILE, PREDICTIONS_FILE = "metrics.json", "predictions.parquet"
-EMBEDDING_FILE, CONTRIBUTIONS_FILE = "embedding.parquet", "contributions.csv"
+EVALUATION_FILE = "metrics.json"
+PREDICTIONS_FILE = "predictions.parquet"
+EMBEDDING_FILE = "embedding.parquet"
+CONTRIBUTIONS_FILE = "contributions.csv"
 
 
 def write_predictions(
@@ -34,18 +36,22 @@ def write_predictions(
 ) -> None:
     """Write predictions.parquet.
 
-    It has one row per chip: name, path, class, predicted and p_<class>. With an estimate it also has `class_set`, the
-    names of the possible classes, and `ood`, which is above 1 for a chip unlike the training chips.
+    It has one row per chip: name, path, class, predicted and p_<class>. With an
+    estimate it also has `class_set`, the names of the possible classes, and `ood`,
+    which is above 1 for a chip unlike the training chips.
 
     Args:
         folder: folder of the evaluation.
         chips: the N rows of the manifest.
         classes: class names by index.
         probabilities: (N, C).
-        estimate: class sets and out-of-distribution scores of the N chips; None without calibration.
+        estimate: class sets and out-of-distribution scores of the N chips; None without
+            calibration.
     """
     names = np.array(classes)
-    table = pd.DataFrame({key: chips[key].to_numpy() for key in ("name", "path", "class")})
+    table = pd.DataFrame(
+        {key: chips[key].to_numpy() for key in ("name", "path", "class")}
+    )
     table["predicted"] = names[probabilities.argmax(1)]
     if estimate is not None:
         table["class_set"] = [names[members].tolist() for members in estimate.sets]
@@ -54,8 +60,12 @@ def write_predictions(
     _write_parquet(folder / PREDICTIONS_FILE, table)
 
 
-def write_representation(folder: Path, table: pd.DataFrame, contributions: Mapping[Site, float]) -> None:
-    """Write embedding.parquet and contributions.csv. Without sites, delete contributions.csv of an earlier evaluation.
+def write_representation(
+    folder: Path, table: pd.DataFrame, contributions: Mapping[Site, float]
+) -> None:
+    """Write embedding.parquet and contributions.csv.
+
+    Without sites, delete contributions.csv of an earlier evaluation.
 
     Args:
         folder: folder of the evaluation.
@@ -67,7 +77,10 @@ def write_representation(folder: Path, table: pd.DataFrame, contributions: Mappi
     if not contributions:
         path.unlink(missing_ok=True)
         return
-    rows = [{"block": site.block, "position": site.position, "share": share} for site, share in contributions.items()]
+    rows = [
+        {"block": site.block, "position": site.position, "share": share}
+        for site, share in contributions.items()
+    ]
     with atomic_file(path) as temporary:
         pd.DataFrame(rows).to_csv(temporary, index=False, float_format="%.6g")
 
@@ -85,7 +98,8 @@ class Comparison:
         first, second: folders of the evaluations.
         methods: names of their methods.
         count: number of evaluated chips.
-        paired: paired differences, the first minus the second, for the groups of the first.
+        paired: paired differences, the first minus the second, for the groups of the
+            first.
     """
 
     first: str
@@ -99,7 +113,8 @@ def compare_runs(first: Path, second: Path) -> Comparison:
     """Compare two runs that were evaluated on the same chips: the first minus the second.
 
     Args:
-        first: a run folder, runs/<recipe> for its newest run, or a folder that `rsft evaluate` wrote.
+        first: a run folder, runs/<recipe> for its newest run, or a folder that `rsft
+            evaluate` wrote.
         second: such a folder of the reference.
 
     Raises:
@@ -109,35 +124,61 @@ def compare_runs(first: Path, second: Path) -> Comparison:
     folders, metrics, tables = zip(*map(_read_evaluation, (first, second)), strict=True)
     classes = metrics[0]["classes"]
     if metrics[1]["classes"] != classes:
-        raise RequestError("the two evaluations have different classes", folders[1], "compare runs on the same classes")
+        raise RequestError(
+            "the two evaluations have different classes",
+            folders[1],
+            "compare runs on the same classes",
+        )
     chips, others = tables
     if not chips["class"].equals(others["class"]):
         shared = len(chips.index.intersection(others.index))
-        message = f"the evaluated chips differ: {len(chips):,} and {len(others):,} chips, {shared:,} in both"
-        hint = "evaluate both runs on the same split of the same data"
-        raise RequestError(message, f"{folders[0]} and {folders[1]}", hint)
+        raise RequestError(
+            (
+                f"the evaluated chips differ: {len(chips):,} and {len(others):,} chips,"
+                f" {shared:,} in both"
+            ),
+            f"{folders[0]} and {folders[1]}",
+            "evaluate both runs on the same split of the same data",
+        )
     index = {name: number for number, name in enumerate(classes)}
     columns = (chips["predicted"], others["predicted"], chips["class"])
-    predicted, reference, labels = (column.map(index).to_numpy(np.int64) for column in columns)
+    predicted, reference, labels = (
+        column.map(index).to_numpy(np.int64) for column in columns
+    )
     paired = compare_predictions(predicted, reference, labels, metrics[0]["groups"])
     method, other = (next(iter(values["methods"])) for values in metrics)
-    return Comparison(str(folders[0]), str(folders[1]), (method, other), len(chips), paired)
+    return Comparison(
+        str(folders[0]), str(folders[1]), (method, other), len(chips), paired
+    )
 
 
 def _read_evaluation(folder: Path) -> tuple[Path, dict[str, Any], pd.DataFrame]:
     """Find an evaluation; read classes, methods and groups, and true and predicted class by path of the chip."""
     run = find_newest_run(folder)
     names = (EVALUATION_FILE, PREDICTIONS_FILE)
-    folders = [x for x in (folder, run / "evaluation") if all((x / name).is_file() for name in names)]
+    folders = [
+        x
+        for x in (folder, run / "evaluation")
+        if all((x / name).is_file() for name in names)
+    ]
     if not folders:
-        message = f"{EVALUATION_FILE} or {PREDICTIONS_FILE} is missing"
-        raise RequestError(message, run, "evaluate the run first: rsft evaluate")
+        raise RequestError(
+            f"{EVALUATION_FILE} or {PREDICTIONS_FILE} is missing",
+            run,
+            "evaluate the run first: rsft evaluate",
+        )
     path = folders[0] / EVALUATION_FILE
     try:
         metrics = load_json(path)
         metrics = {key: metrics[key] for key in ("classes", "methods", "groups")}
         path = folders[0] / PREDICTIONS_FILE
         table = read_parquet(path, ["path", "class", "predicted"]).to_pandas()
-    except (ValueError, KeyError, TypeError, OSError, pa.ArrowException) as error:  # of damaged metadata, too
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        OSError,
+        pa.ArrowException,
+    ) as error:  # of damaged metadata, too
         raise DataError("the file is damaged", path, "evaluate again") from error
     return folders[0], metrics, table.set_index("path").sort_index()

@@ -7,8 +7,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from rsft.metrics import AccuracySummary, Interval, SetCoverage
 from rsft.recipe.library import SMALL_NETWORK_RECIPE
 
-ALL_CHIPS, CHIPS_DIR = "all", "chips"
-"""Split that stands for all chips; subfolder of an evaluation with the chip store that is made of class folders."""
+ALL_CHIPS = "all"
+CHIPS_DIR = "chips"
+"""Split that stands for all chips; subfolder of an evaluation with the chip store that
+is made of class folders."""
 
 Count = Annotated[int, Field(ge=0, le=10**15)]
 """A number of chips; NumPy cannot compute with much larger ones."""
@@ -20,18 +22,39 @@ PLAIN_KNN = "plain k-NN"
 PIXEL_KNN = "plain k-NN on pixels"
 
 MEANINGS = {
-    SMALL_NETWORK: "A small convolutional network, trained on the same chips from random weights: what the chips give "
-    "without an encoder. An encoder that is not better is not worth its cost.",
-    LINEAR_PROBE: "A linear classifier on the frozen features, corrected for the class sizes: what a head and a loss "
-    "like those of this run give without trained modules.",
-    BALANCED_KNN: "As plain k-NN, with votes divided by the number of training chips of their class.",
-    PLAIN_KNN: "The training chips with the most similar frozen features vote. Common classes have more votes.",
-    PIXEL_KNN: "The training chips with the most similar 16 x 16 pixels vote, without a network.",
+    SMALL_NETWORK: (
+        "A small convolutional network, trained on the same chips from random weights:"
+        " what the chips give without an encoder. An encoder that is not better is not"
+        " worth its cost."
+    ),
+    LINEAR_PROBE: (
+        "A linear classifier on the frozen features, corrected for the class sizes:"
+        " what a head and a loss like those of this run give without trained modules."
+    ),
+    BALANCED_KNN: (
+        "As plain k-NN, with votes divided by the number of training chips of their"
+        " class."
+    ),
+    PLAIN_KNN: (
+        "The training chips with the most similar frozen features vote. Common classes"
+        " have more votes."
+    ),
+    PIXEL_KNN: (
+        "The training chips with the most similar 16 x 16 pixels vote, without a"
+        " network."
+    ),
 }
 """What each baseline shows, by its name."""
 
-MEASURES = {"micro": "overall", "macro": "macro", "head": "head", "medium": "medium", "tail": "tail"}
-"""Names of the columns of a table of accuracies, by the attribute of `rsft.metrics.AccuracySummary`."""
+MEASURES = {
+    "micro": "overall",
+    "macro": "macro",
+    "head": "head",
+    "medium": "medium",
+    "tail": "tail",
+}
+"""Names of the columns of a table of accuracies, by the attribute of
+`rsft.metrics.AccuracySummary`."""
 
 _FROZEN = ConfigDict(frozen=True)
 
@@ -41,10 +64,11 @@ class CoverageLevel(BaseModel):
 
     Attributes:
         target: share of the chips of each class whose set should contain this class.
-        groups: measured coverage of all chips ("all") and of head, medium and tail; None for a group without chips.
+        groups: measured coverage of all chips ("all") and of head, medium and tail;
+            None for a group without chips.
         by_class: measured coverage of each class; None for a class without chips.
-        classes_without_coverage: classes with too few validation chips for this target, so that every set contains
-            them.
+        classes_without_coverage: classes with too few validation chips for this target,
+            so that every set contains them.
     """
 
     model_config = _FROZEN
@@ -64,7 +88,8 @@ class SceneCoverage(BaseModel):
         confidence: mean probability of the predicted class.
         coverage: coverage of the class sets for the target 90 %.
         ood_share: share of chips that are unlike the training chips.
-        shifted: names of the differences from the validation chips that are significant and large, such as "distance".
+        shifted: names of the differences from the validation chips that are significant
+            and large, such as "distance".
         widened: whether the sets were widened for these chips.
     """
 
@@ -85,13 +110,17 @@ class CalibrationReport(BaseModel):
     Attributes:
         temperature: the number by which logits are divided.
         ece_uncalibrated: expected calibration error without the temperature.
-        fitted_on_these_chips: whether the calibration was fitted on the evaluated chips. It then looks too good.
+        fitted_on_these_chips: whether the calibration was fitted on the evaluated
+            chips. It then looks too good.
         coverage: one entry per target coverage.
-        ood_false_positive_rate: expected share of flagged chips among chips like the validation chips.
-        ood_share: share of flagged chips among all evaluated chips ("all") and by group; None without chips.
-        scenes: reliability by group of the chip store, such as scene, the largest group first; empty if the chips have
-            no groups.
-        validation_chips: number of validation chips on which the calibration was fitted; None if it is unknown.
+        ood_false_positive_rate: expected share of flagged chips among chips like the
+            validation chips.
+        ood_share: share of flagged chips among all evaluated chips ("all") and by
+            group; None without chips.
+        scenes: reliability by group of the chip store, such as scene, the largest group
+            first; empty if the chips have no groups.
+        validation_chips: number of validation chips on which the calibration was
+            fitted; None if it is unknown.
     """
 
     model_config = _FROZEN
@@ -109,8 +138,8 @@ class CalibrationReport(BaseModel):
 class Leaks(BaseModel):
     """Numbers of evaluated chips that are not independent of the chips with which the model was made.
 
-    Test chips are compared with the training and validation chips of the store, validation chips with its training
-    chips.
+    Test chips are compared with the training and validation chips of the store,
+    validation chips with its training chips.
 
     Attributes:
         chips: chips with at least one of the following.
@@ -132,8 +161,8 @@ class SmallNetwork(BaseModel):
 
     Attributes:
         epochs: epochs in which the small network was trained.
-        macro_difference: macro accuracy of the run minus that of the small network, in 0-1, with the interval of a
-            paired bootstrap.
+        macro_difference: macro accuracy of the run minus that of the small network, in
+            0-1, with the interval of a paired bootstrap.
     """
 
     model_config = _FROZEN
@@ -147,16 +176,30 @@ class SmallNetwork(BaseModel):
         An interval that touches 0 in its first decimal separates nothing.
         """
         difference = self.macro_difference
-        value, low, high = (round(100 * x, 1) + 0.0 for x in (difference.value, difference.low, difference.high))
+        value = round(100 * difference.value, 1) + 0.0
+        low = round(100 * difference.low, 1) + 0.0
+        high = round(100 * difference.high, 1) + 0.0
         interval = f"95 % interval {low:+.1f} to {high:+.1f}; {self.epochs:,} epochs"
         if low <= 0 <= high:
             points = f"macro accuracy {value:+.1f} points"
-            return f"{method} is not distinguishable from a {SMALL_NETWORK} ({points}, {interval})"
+            return (
+                f"{method} is not distinguishable from a {SMALL_NETWORK} ({points},"
+                f" {interval})"
+            )
         if low > 0:
-            return f"{method} is {value:.1f} points above a {SMALL_NETWORK} in macro accuracy ({interval})"
-        position = f"{method} is {-value:.1f} points below a {SMALL_NETWORK} in macro accuracy ({interval})"
+            return (
+                f"{method} is {value:.1f} points above a {SMALL_NETWORK} in macro"
+                f" accuracy ({interval})"
+            )
+        position = (
+            f"{method} is {-value:.1f} points below a {SMALL_NETWORK} in macro accuracy"
+            f" ({interval})"
+        )
         name = SMALL_NETWORK_RECIPE
-        return f"{position}: consider the recipe {name} with these chips (rsft recipes show {name})"
+        return (
+            f"{position}: consider the recipe {name} with these chips (rsft recipes"
+            f" show {name})"
+        )
 
 
 class Evaluation(BaseModel):
@@ -168,17 +211,23 @@ class Evaluation(BaseModel):
         classes: class names by index.
         groups: class indices of head, medium and tail.
         methods: accuracy by method: first the method of the run, then the baselines.
-        confusion: (C, C) numbers of chips for the method of the run; rows are the true classes.
+        confusion: (C, C) numbers of chips for the method of the run; rows are the true
+            classes.
         train_counts: (C,) numbers of training chips.
         count: number of evaluated chips.
-        confidence: reliability of the confidence; None for a bundle without calibration.
-        distances: inter-class cosine distance by stage ("frozen", "adapted"), then by group. It does not tell whether
-            fine-tuning separates the classes better, so no page shows it (`rsft.metrics`).
+        confidence: reliability of the confidence; None for a bundle without
+            calibration.
+        distances: inter-class cosine distance by stage ("frozen", "adapted"), then by
+            group. It does not tell whether fine-tuning separates the classes better, so
+            no page shows it (`rsft.metrics`).
         notes: remarks for the reader.
-        leaks: chips that make the accuracy too high; None in a file of rsft 0.2.0 or earlier.
-        small_network: comparison with the small network without pre-training; None if it was not trained.
-        differences: accuracy of the run minus that of each baseline, by baseline and measure, with the interval of a
-            paired bootstrap; empty in a file of rsft 0.2.0 or earlier.
+        leaks: chips that make the accuracy too high; None in a file of rsft 0.2.0 or
+            earlier.
+        small_network: comparison with the small network without pre-training; None if
+            it was not trained.
+        differences: accuracy of the run minus that of each baseline, by baseline and
+            measure, with the interval of a paired bootstrap; empty in a file of rsft
+            0.2.0 or earlier.
     """
 
     model_config = _FROZEN
@@ -200,12 +249,26 @@ class Evaluation(BaseModel):
 
     @model_validator(mode="after")
     def _check_lengths(self) -> Self:
-        lengths = {len(self.train_counts), len(self.confusion), *map(len, self.confusion)}
-        lengths |= {len(values) for summary in self.methods.values() for values in (summary.recall, summary.precision)}
-        lengths |= {len(level.by_class) for level in (self.confidence.coverage if self.confidence else ())}
+        lengths = {
+            len(self.train_counts),
+            len(self.confusion),
+            *map(len, self.confusion),
+        }
+        lengths |= {
+            len(values)
+            for summary in self.methods.values()
+            for values in (summary.recall, summary.precision)
+        }
+        lengths |= {
+            len(level.by_class)
+            for level in (self.confidence.coverage if self.confidence else ())
+        }
         if lengths != {len(self.classes)}:
             raise ValueError("a list does not have one entry per class")
-        if any(len(summary.absent) == len(self.classes) for summary in self.methods.values()):
+        if any(
+            len(summary.absent) == len(self.classes)
+            for summary in self.methods.values()
+        ):
             raise ValueError("no class has a recall")
         return self
 
@@ -222,14 +285,23 @@ class Evaluation(BaseModel):
     @property
     def mark(self) -> str:
         """Sign that follows every accuracy if chips leak; a note explains it."""
-        return "*" if self.leaks is not None and self.leaks.chips else ""
+        if self.leaks is not None and self.leaks.chips:
+            return "*"
+        return ""
 
     @property
     def baselines(self) -> dict[str, AccuracySummary]:
         """Accuracy of each baseline."""
-        return {name: summary for name, summary in self.methods.items() if name != self.method}
+        return {
+            name: summary
+            for name, summary in self.methods.items()
+            if name != self.method
+        }
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object of metrics.json."""
-        methods = {name: summary.to_dict(self.classes) for name, summary in self.methods.items()}
+        methods = {
+            name: summary.to_dict(self.classes)
+            for name, summary in self.methods.items()
+        }
         return {**self.model_dump(), "methods": methods}

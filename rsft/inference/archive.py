@@ -1,8 +1,9 @@
 """Classify many scenes in processes of Ray Data, on this machine or on a cluster, with one GeoPackage per scene.
 
-Finished scenes are skipped; a failure does not stop others. Each scene is a separate block, so Ray repeats only this
-scene if its process or machine is lost. Ray may also run a block twice. The output is still complete: it is written to
-a temporary file and renamed, and only one process at a time can lock the journal that it is made from.
+Finished scenes are skipped; a failure does not stop others. Each scene is a separate
+block, so Ray repeats only this scene if its process or machine is lost. Ray may also
+run a block twice. The output is still complete: it is written to a temporary file and
+renamed, and only one process at a time can lock the journal that it is made from.
 """
 
 import logging
@@ -36,14 +37,15 @@ from rsft.utils.tables import write_csv_table
 SCENES_FILE = "scenes.csv"
 
 ATTEMPTS = 3
-"""Number of attempts at a scene if its job fails for a reason outside rsft, such as a slow disk or a lack of memory."""
+"""Number of attempts at a scene if its job fails for a reason outside rsft, such as a
+slow disk or a lack of memory."""
 
 _PAUSE = 1.0  # seconds before the second attempt; doubled before each later one
 
 _KILLED = f"its process was killed {ATTEMPTS} times, perhaps for lack of memory"
 _OTHER_OUTPUT = (
-    "the existing output was made from another bundle, request, rsft version or state of the scene: "
-    "give --overwrite, or another folder"
+    "the existing output was made from another bundle, request, rsft version or state"
+    " of the scene: give --overwrite, or another folder"
 )
 
 
@@ -56,10 +58,13 @@ class SceneResult:
         chips: number of classified chips.
         rejected: number of rejected chips.
         ood: number of classified chips that are unlike the training chips.
-        class_sets: "withheld" if the scene has no class sets, because most of its chips are unlike the training chips.
+        class_sets: "withheld" if the scene has no class sets, because most of its chips
+            are unlike the training chips.
         resumed: whether the job continued an interrupted one.
-        job: hash of everything that determines the output; it is also in the metadata of the GeoPackage.
-        address: name under which the scene is opened: `scene`, with the signature of a signed address.
+        job: hash of everything that determines the output; it is also in the metadata
+            of the GeoPackage.
+        address: name under which the scene is opened: `scene`, with the signature of a
+            signed address.
     """
 
     scene: str
@@ -76,11 +81,14 @@ class SceneResult:
     address: str = ""
 
 
-SceneExecutor = Callable[[Sequence[SceneResult], Path, PredictionRequest], Iterator[SceneResult]]
-"""Distributes scenes to processes that call `classify_scene`, and yields the results in any order.
+SceneExecutor = Callable[
+    [Sequence[SceneResult], Path, PredictionRequest], Iterator[SceneResult]
+]
+"""Distributes scenes to processes that call `classify_scene`, and yields the results in
+any order.
 
-Its arguments are the scenes with the status pending, the bundle's folder and the request. If a scene has no result, its
-process was killed."""
+Its arguments are the scenes with the status pending, the bundle's folder and the
+request. If a scene has no result, its process was killed."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +114,8 @@ def predict_archive(
 ) -> ArchiveResult:
     """Classify scenes into `output_dir`/<scene>.gpkg, and write scenes.csv there even if interrupted.
 
-    A scene is skipped if its output was made by this version of rsft from the same scene, bundle and request.
+    A scene is skipped if its output was made by this version of rsft from the same
+    scene, bundle and request.
 
     Args:
         bundle_dir: folder of the bundle.
@@ -120,42 +129,71 @@ def predict_archive(
         The results of all scenes.
 
     Raises:
-        RequestError: no bundle, two scenes with the same name, or options that archives do not support.
+        RequestError: no bundle, two scenes with the same name, or options that archives
+            do not support.
         WeightsError: the bundle cannot be used on this machine.
     """
     if not request.query.reads_scenes:
-        hint = "say where to cut chips: give --at, --grid or --detect"
-        raise RequestError("an archive consists of scenes", hint=hint)
-    reject_scene_outputs(request, "review page, map and truth are for one job, not for an archive")
-    bundle, query, chips_dir = Bundle.load(bundle_dir), request.query, request.chips_dir
-    query = replace(query, at=query.at and query.at.absolute(), ais=query.ais and query.ais.absolute())
+        raise RequestError(
+            "an archive consists of scenes",
+            hint="say where to cut chips: give --at, --grid or --detect",
+        )
+    reject_scene_outputs(
+        request, "review page, map and truth are for one job, not for an archive"
+    )
+    bundle = Bundle.load(bundle_dir)
+    query = request.query
+    chips_dir = request.chips_dir
+    query = replace(
+        query,
+        at=query.at and query.at.absolute(),
+        ais=query.ais and query.ais.absolute(),
+    )
     if query.detect is not None and isinstance(query.detect.land, Path):
-        query = replace(query, detect=replace(query.detect, land=query.detect.land.absolute()))
-    request = replace(request, query=query, chips_dir=chips_dir and chips_dir.absolute())
-    check_output_path(output_dir / "any.gpkg", table_columns(bundle.classes), overwrite=True)
+        query = replace(
+            query, detect=replace(query.detect, land=query.detect.land.absolute())
+        )
+    request = replace(
+        request, query=query, chips_dir=chips_dir and chips_dir.absolute()
+    )
+    check_output_path(
+        output_dir / "any.gpkg", table_columns(bundle.classes), overwrite=True
+    )
     scenes = dict.fromkeys(scene.absolute() for scene in find_scenes(inputs))
     results = _plan(list(scenes), output_dir.absolute(), bundle, request)
     remaining = [result for result in results.values() if result.status == "pending"]
     archive = ArchiveResult([], output_dir / SCENES_FILE)
     try:
         if remaining:
-            load_engine(bundle, REFERENCE, "cpu")  # raises an error that would make every scene fail
+            load_engine(
+                bundle, REFERENCE, "cpu"
+            )  # raises an error that would make every scene fail
             for result in executor(remaining, bundle_dir, request):
                 results[result.scene] = result
                 if progress:
-                    progress(sum(x.status != "pending" for x in results.values()), len(results), "scenes")
+                    progress(
+                        sum(x.status != "pending" for x in results.values()),
+                        len(results),
+                        "scenes",
+                    )
             for planned in remaining:
                 if results[planned.scene].status == "pending":
-                    results[planned.scene] = replace(planned, status="failed", reason=_KILLED)
+                    results[planned.scene] = replace(
+                        planned, status="failed", reason=_KILLED
+                    )
     finally:
         archive.scenes.extend(results.values())
         names = [field.name for field in fields(SceneResult)]
-        table = pd.DataFrame([asdict(result) for result in archive.scenes], columns=names).drop(columns="address")
+        table = pd.DataFrame(
+            [asdict(result) for result in archive.scenes], columns=names
+        ).drop(columns="address")
         write_csv_table(table, archive.summary_path)
     return archive
 
 
-def classify_scene(planned: SceneResult, bundle_dir: Path, request: PredictionRequest) -> SceneResult:
+def classify_scene(
+    planned: SceneResult, bundle_dir: Path, request: PredictionRequest
+) -> SceneResult:
     """Classify one scene in any process, and return a result that is done or failed, with the error.
 
     Args:
@@ -163,23 +201,33 @@ def classify_scene(planned: SceneResult, bundle_dir: Path, request: PredictionRe
         bundle_dir: folder of the bundle.
         request: options of the job.
     """
-    start, out = time.monotonic(), Path(planned.output)
-    if (finished := _read_output(planned, "done")) is not None:  # an earlier process was killed right after its work
+    start = time.monotonic()
+    out = Path(planned.output)
+    finished = _read_output(planned, "done")
+    if finished is not None:  # an earlier process was killed right after its work
         return finished
-    resumed, scene, reason = journal_path(out).exists(), planned.address or planned.scene, ""
+    resumed = journal_path(out).exists()
+    scene = planned.address or planned.scene
+    reason = ""
     for attempt in range(ATTEMPTS):
         try:
-            predict(bundle_dir, [scene], out, request, may_be_outside=True)  # positions may lie in other scenes
+            predict(
+                bundle_dir, [scene], out, request, may_be_outside=True
+            )  # positions may lie in other scenes
             reason = ""
             break
         except RsftError as error:  # another attempt would end in the same way
             reason = str(error)
             break
-        except Exception as error:  # from a library or the system; other scenes are not affected
+        except (
+            Exception
+        ) as error:  # from a library or the system; other scenes are not affected
             reason = f"{type(error).__name__}: {error}"
             time.sleep(_PAUSE * 2**attempt if attempt + 1 < ATTEMPTS else 0)
     result = None if reason else _read_output(planned, "done")
-    reason = " ".join(reason.split()) or "the scene or another input changed during the job"
+    reason = (
+        " ".join(reason.split()) or "the scene or another input changed during the job"
+    )
     result = result or replace(planned, status="failed", reason=reason)
     return replace(result, seconds=round(time.monotonic() - start, 1), resumed=resumed)
 
@@ -190,26 +238,49 @@ def _read_output(planned: SceneResult, status: str) -> SceneResult | None:
     metadata = read_geopackage_metadata(out)
     if metadata.get("job") != planned.job:
         return None
-    journal_path(out).unlink(missing_ok=True)  # left behind if the process was killed just before it removed this file
-    chips, rejected, ood, withheld = (int(metadata[key]) for key in ("chips", "rejected", "ood", "withheld"))
-    class_sets = "withheld" if withheld else ""
-    return replace(planned, status=status, chips=chips, rejected=rejected, ood=ood, class_sets=class_sets)
+    journal_path(out).unlink(
+        missing_ok=True
+    )  # left behind if the process was killed just before it removed this file
+    chips = int(metadata["chips"])
+    rejected = int(metadata["rejected"])
+    ood = int(metadata["ood"])
+    withheld = int(metadata["withheld"])
+    return replace(
+        planned,
+        status=status,
+        chips=chips,
+        rejected=rejected,
+        ood=ood,
+        class_sets="withheld" if withheld else "",
+    )
 
 
-def _plan(scenes: list[SceneUri], folder: Path, bundle: Bundle, request: PredictionRequest) -> dict[str, SceneResult]:
+def _plan(
+    scenes: list[SceneUri], folder: Path, bundle: Bundle, request: PredictionRequest
+) -> dict[str, SceneResult]:
     """Return the status of every scene before the call: pending, skipped, or failed because of another output."""
     counts = Counter(scene.stem for scene in scenes)
-    if repeated := sorted(name for name, count in counts.items() if count > 1):
-        hint = "outputs are named after scenes: rename the scenes, or write them into several folders"
-        raise RequestError(f"{len(repeated)} names belong to several scenes, such as {repeated[0]}", hint=hint)
+    repeated = sorted(name for name, count in counts.items() if count > 1)
+    if repeated:
+        raise RequestError(
+            f"{len(repeated)} names belong to several scenes, such as {repeated[0]}",
+            hint=(
+                "outputs are named after scenes: rename the scenes, or write them into"
+                " several folders"
+            ),
+        )
     results = {}
     for scene in scenes:
         out = folder / f"{scene.stem}.gpkg"
-        planned = SceneResult(path_to_text(scene), "pending", output=path_to_text(out), address=scene.text)
+        planned = SceneResult(
+            path_to_text(scene), "pending", output=path_to_text(out), address=scene.text
+        )
         try:
             planned = replace(planned, job=job_key(bundle, [scene], {}, request))
         except NetworkError as error:
-            results[planned.scene] = replace(planned, status="failed", reason=str(error))
+            results[planned.scene] = replace(
+                planned, status="failed", reason=str(error)
+            )
             continue
         result = _read_output(planned, "skipped") or planned
         if result is planned and out.exists() and not request.overwrite:
@@ -221,34 +292,50 @@ def _plan(scenes: list[SceneUri], folder: Path, bundle: Bundle, request: Predict
 def ray_executor(address: str | None = None, jobs: int | None = None) -> SceneExecutor:
     """Return an executor that distributes scenes over a cluster or over this machine.
 
-    All machines must see the working directory, bundle, scenes and outputs under the same paths.
+    All machines must see the working directory, bundle, scenes and outputs under the
+    same paths.
 
     Args:
         address: address of the cluster; None for this machine.
-        jobs: number of scenes at the same time (default: the number of cores, or of GPUs if the request uses them).
+        jobs: number of scenes at the same time (default: the number of cores, or of
+            GPUs if the request uses them).
 
     Returns:
         The executor, which starts Ray when it is called and stops it at the end.
     """
 
-    def execute(scenes: Sequence[SceneResult], bundle_dir: Path, request: PredictionRequest) -> Iterator[SceneResult]:
+    def execute(
+        scenes: Sequence[SceneResult], bundle_dir: Path, request: PredictionRequest
+    ) -> Iterator[SceneResult]:
         working_dir = Path.cwd()
 
         def classify(row: dict[str, Any]) -> dict[str, Any]:
-            os.chdir(working_dir)  # so that relative paths mean the same as in the parent process
+            os.chdir(
+                working_dir
+            )  # so that relative paths mean the same as in the parent process
             return asdict(classify_scene(SceneResult(**row), bundle_dir, request))
 
-        os.environ["RAY_TASK_MAX_RETRIES"] = str(ATTEMPTS - 1)  # of a task whose process is killed
+        os.environ["RAY_TASK_MAX_RETRIES"] = str(
+            ATTEMPTS - 1
+        )  # of a task whose process is killed
         logging.getLogger("ray.data").setLevel(logging.CRITICAL)
         with ray_session(address):
             context: Any = ray.data.DataContext.get_current()
             context.enable_progress_bars = context.print_on_execution_start = False
-            context.max_errored_blocks = -1  # continue with other scenes if Ray gives up on one
+            context.max_errored_blocks = (
+                -1
+            )  # continue with other scenes if Ray gives up on one
             resources: Any = ray.cluster_resources  # not typed
-            uses_gpu = request.device == "cuda" or (request.device == "auto" and "GPU" in resources())
-            rows = ray.data.from_items([asdict(scene) for scene in scenes], override_num_blocks=len(scenes))
+            uses_gpu = request.device == "cuda" or (
+                request.device == "auto" and "GPU" in resources()
+            )
+            rows = ray.data.from_items(
+                [asdict(scene) for scene in scenes], override_num_blocks=len(scenes)
+            )
             function: Any = classify
-            for row in rows.map(function, num_cpus=1, num_gpus=int(uses_gpu), concurrency=jobs).iter_rows():
+            for row in rows.map(
+                function, num_cpus=1, num_gpus=int(uses_gpu), concurrency=jobs
+            ).iter_rows():
                 yield SceneResult(**row)
 
     return execute

@@ -1,13 +1,18 @@
-"""Detect bright objects on dark water, window by window. This is a convenience, not a ship detector.
+"""Detect bright objects on dark water, window by window.
 
-The scene is read twice. The first pass measures the water and finds land. The second one finds objects by a
-cell-averaging constant false alarm rate (CA-CFAR): pixels that are brighter than their surroundings. With L looks, the
-intensity of homogeneous water is gamma distributed, and its ratio to the mean of N other pixels follows F(2L, 2LN)
+This is a convenience, not a ship detector.
+
+The scene is read twice. The first pass measures the water and finds land. The second
+one finds objects by a cell-averaging constant false alarm rate (CA-CFAR): pixels that
+are brighter than their surroundings. With L looks, the intensity of homogeneous water
+is gamma distributed, and its ratio to the mean of N other pixels follows F(2L, 2LN)
 (Oliver and Quegan 2004, section 10.3). For L = 1 the threshold is N (p^(-1/N) - 1).
 
-The number of looks of a cell of 16 x 16 pixels is mean^2 / variance of its intensity. Wind, waves and ice make water
-rougher than speckle alone, and lower this number. So it is measured in every block of 256 x 256 pixels, as the median
-over the cells of the block and of its eight neighbors. Ships are in few cells, so they do not change the median.
+The number of looks of a cell of 16 x 16 pixels is mean^2 / variance of its intensity.
+Wind, waves and ice make water rougher than speckle alone, and lower this number. So it
+is measured in every block of 256 x 256 pixels, as the median over the cells of the
+block and of its eight neighbors. Ships are in few cells, so they do not change the
+median.
 """
 
 from __future__ import annotations
@@ -37,7 +42,12 @@ from rsft.data.imagery.vectors import READ_ERRORS
 from rsft.errors import DataError, RequestError
 from rsft.inference.options import LAND_KEYWORDS, CfarOptions, Declaration, LandSource
 from rsft.inference.scenes.georeference import rectangle_corners
-from rsft.inference.scenes.locations import ChipWindow, Location, SceneLocations, check_scene_bands
+from rsft.inference.scenes.locations import (
+    ChipWindow,
+    Location,
+    SceneLocations,
+    check_scene_bands,
+)
 from rsft.inference.scenes.raster import PixelWindow, RasterScene, SceneReader
 from rsft.types import LONLAT, Floats, Pixels, Progress
 
@@ -47,13 +57,19 @@ CELL = 16
 BLOCK = 256
 """Side in pixels of the blocks that have one number of looks each."""
 
-_MIN_CELLS = 32  # a block with fewer usable cells takes the number of looks of the scene
+_MIN_CELLS = (
+    32  # a block with fewer usable cells takes the number of looks of the scene
+)
 _LOOKS_RANGE = (1.0, 100.0)
 _MIN_VALID_FRACTION = 0.25  # smallest share of the surroundings that must be valid
 _MIN_OBJECT_PIXELS = 3
 _GAP_DIVISOR = 10  # pixels of an object may be apart by the chip's side divided by this
-_MAX_SIDES = 1.5  # longest object, as a multiple of the chip's side: a chip with most of a ship is classified
-_MIN_AREA_SHARE = 1 / 800  # smallest share of a chip's area that an object covers; chosen on 7 images of SSDD
+# longest object, as a multiple of the chip's side: a chip with most of a ship is
+# classified
+_MAX_SIDES = 1.5
+_MIN_AREA_SHARE = (
+    1 / 800
+)  # smallest share of a chip's area that an object covers; chosen on 7 images of SSDD
 
 _MIN_CONTRAST_DB = 3.0  # between land and water; a smaller contrast may be wind
 _MARGIN_DEGREES = 0.1  # polygons of land are used up to this distance from the scene
@@ -75,8 +91,9 @@ def detect_bright_objects(
 ) -> SceneLocations:
     """Detect objects that are brighter than the water around them and not longer than one and a half chips.
 
-    The surroundings of a pixel lie between two squares around it, with sides of one and two chips, so that an object of
-    the size of a chip does not reach the surroundings of its middle.
+    The surroundings of a pixel lie between two squares around it, with sides of one and
+    two chips, so that an object of the size of a chip does not reach the surroundings
+    of its middle.
 
     Args:
         scene: the scene.
@@ -85,8 +102,8 @@ def detect_bright_objects(
         declaration: bands and unit of the scene.
         contract: bands and units of the model.
         progress: called with numbers of windows.
-        land_side: a large bright region is land if its area is at least that of a square with this side, in pixels;
-            None takes four chips.
+        land_side: a large bright region is land if its area is at least that of a
+            square with this side, in pixels; None takes four chips.
 
     Returns:
         The objects, in order from the top left.
@@ -96,42 +113,73 @@ def detect_bright_objects(
         DataError: the scene cannot be read, or its values cannot be in its unit.
     """
     if not set(contract.used_bands) <= {*POLARIZATIONS, "gray"}:
-        message = f"bright objects are only detected in SAR, but the model takes {', '.join(contract.used_bands)}"
-        raise RequestError(message, "--detect", "give --at or --grid")
+        raise RequestError(
+            (
+                "bright objects are only detected in SAR, but the model takes"
+                f" {', '.join(contract.used_bands)}"
+            ),
+            "--detect",
+            "give --at or --grid",
+        )
     assert chip_window.side is not None
     start = time.perf_counter()
     side = max(4, round(chip_window.side * sum(chip_window.scale) / 2))
-    detector = _Detector(scene, options, side, contract, declaration, land_side or 4 * side)
+    detector = _Detector(
+        scene, options, side, contract, declaration, land_side or 4 * side
+    )
     try:
-        looks = detector.measure_water(_report_windows(scene, progress, "measuring the water"))
+        looks = detector.measure_water(
+            _report_windows(scene, progress, "measuring the water")
+        )
         for window in _report_windows(scene, progress, "detecting"):
             detector.detect(window)
     finally:
         detector.reader.close()
     ordered = sorted(detector.objects, key=lambda bright: (bright.row, bright.col))
     locations = [
-        Location(x.row, x.col, tuple(x.corners.ravel().tolist()), f"{scene.name}_d{i:06d}", score=round(x.contrast, 2))
+        Location(
+            x.row,
+            x.col,
+            tuple(x.corners.ravel().tolist()),
+            f"{scene.name}_d{i:06d}",
+            score=round(x.contrast, 2),
+        )
         for i, x in enumerate(ordered, 1)
     ]
-    seconds, megapixels = time.perf_counter() - start, scene.height * scene.width / 1e6
+    seconds = time.perf_counter() - start
+    megapixels = scene.height * scene.width / 1e6
     level = 10 * np.log10(np.median(detector.thresholds))
     notes = [
-        f"{len(locations):,} bright objects in {seconds:.1f} s ({len(locations) / seconds:.3g} per second, "
-        f"{megapixels / seconds:.3g} million pixels per second)",
-        f"CA-CFAR threshold: {level:.1f} dB above the surroundings (false alarm rate {options.pfa:g}, "
-        f"{np.median(looks):.1f} looks). Detected objects are not always ships.",
+        (
+            f"{len(locations):,} bright objects in {seconds:.1f} s"
+            f" ({len(locations) / seconds:.3g} per second, {megapixels / seconds:.3g}"
+            " million pixels per second)"
+        ),
+        (
+            f"CA-CFAR threshold: {level:.1f} dB above the surroundings (false alarm"
+            f" rate {options.pfa:g}, {np.median(looks):.1f} looks). Detected objects"
+            " are not always ships."
+        ),
         "land was searched too (--land none)",
     ]
-    if (land := detector.land) is not None:
+    land = detector.land
+    if land is not None:
         share = 100 * detector.land_pixels / (scene.height * scene.width)
         ignored = f"{detector.land_objects:,} bright objects on it were ignored"
         notes[2] = f"{share:.1f} % of the scene is land ({land.description}); {ignored}"
     if detector.oversized:
-        notes.append(f"left out as longer than {_MAX_SIDES:g} chips: {detector.oversized:,} bright objects")
-    return SceneLocations(locations, notes=[f"{scene.path.name}: {note}" for note in notes])
+        notes.append(
+            f"left out as longer than {_MAX_SIDES:g} chips: {detector.oversized:,}"
+            " bright objects"
+        )
+    return SceneLocations(
+        locations, notes=[f"{scene.path.name}: {note}" for note in notes]
+    )
 
 
-def _report_windows(scene: RasterScene, progress: Progress | None, label: str) -> Iterator[PixelWindow]:
+def _report_windows(
+    scene: RasterScene, progress: Progress | None, label: str
+) -> Iterator[PixelWindow]:
     windows = list(scene.windows())
     for number, window in enumerate(windows, 1):
         yield window
@@ -145,11 +193,13 @@ class _Detector:
     Attributes:
         land: the mask of land; None searches everywhere.
         window: the surroundings of a pixel.
-        thresholds: smallest ratio of a bright pixel to its surroundings in each block (B, r, c).
+        thresholds: smallest ratio of a bright pixel to its surroundings in each block
+            (B, r, c).
         objects: the objects, in pixels of the scene.
         oversized: number of objects longer than `_MAX_SIDES` chips, which are left out.
         land_pixels: number of pixels of land.
-        land_objects: number of bright objects with their center on land, which are left out.
+        land_objects: number of bright objects with their center on land, which are left
+            out.
     """
 
     thresholds: Floats
@@ -163,11 +213,18 @@ class _Detector:
         declaration: Declaration,
         land_side: int,
     ) -> None:
-        self.scene, self.options, self.window = scene, options, CfarWindow(side // 2, side)
+        self.scene = scene
+        self.options = options
+        self.window = CfarWindow(side // 2, side)
         self.land_side = land_side
-        self.land: PolygonLandMask | BrightLandMask | None = open_land_polygons(options.land, scene)
-        indices, bands = check_scene_bands(scene, contract, declaration), len(contract.used_bands)
-        unit, _ = contract.check_header(scene.dtype, bands, declaration.unit or scene.unit)
+        self.land: PolygonLandMask | BrightLandMask | None = open_land_polygons(
+            options.land, scene
+        )
+        indices = check_scene_bands(scene, contract, declaration)
+        bands = len(contract.used_bands)
+        unit, _ = contract.check_header(
+            scene.dtype, bands, declaration.unit or scene.unit
+        )
         self.unit = "amplitude" if unit in DIGITAL_UNITS else unit
         self.reader = SceneReader(scene, indices[:bands])
         self.objects: list[BrightObject] = []
@@ -184,24 +241,36 @@ class _Detector:
         Raises:
             DataError: the values cannot be in the unit of the scene.
         """
-        land, size = self.land, (self.scene.height, self.scene.width)
+        land = self.land
+        size = (self.scene.height, self.scene.width)
         medians: list[float] = []  # of the windows
 
         def read_water(window: PixelWindow) -> Pixels:
             pixels = self.reader(window)
             sample = pixels[::8, ::8]
-            if (sample := sample[np.isfinite(sample) & (sample != 0)]).size:
+            sample = sample[np.isfinite(sample) & (sample != 0)]
+            if sample.size:
                 medians.append(float(np.median(sample)))
             intensity = self.to_intensity(pixels)
-            return intensity if land is None else np.where(land(window)[:, :, None], 0, intensity)
+            if land is None:
+                return intensity
+            return np.where(land(window)[:, :, None], 0, intensity)
 
-        mean, cell_looks = measure_cells(size, len(self.reader.indices), windows, read_water)
+        mean, cell_looks = measure_cells(
+            size, len(self.reader.indices), windows, read_water
+        )
         try:  # single pixels may be below 0 after the noise was subtracted
             if medians:
                 check_unit(np.array([np.median(medians)], np.float32), self.unit)
         except DataError as error:
-            raise DataError(f"the median of the pixels has {error.message}", self.scene.path, error.hint) from error
-        if land is None and self.options.land != "none":  # polygons were left out before
+            raise DataError(
+                f"the median of the pixels has {error.message}",
+                self.scene.path,
+                error.hint,
+            ) from error
+        if (
+            land is None and self.options.land != "none"
+        ):  # polygons were left out before
             self.land = BrightLandMask(mean[0], self.land_side)
             cell_looks = np.where(self.land.mask, np.nan, cell_looks)
         looks = np.stack([looks_by_block(plane) for plane in cell_looks])
@@ -210,20 +279,39 @@ class _Detector:
 
     def detect(self, window: PixelWindow) -> None:
         """Add the objects with their center in the window."""
-        side, margin = 2 * self.window.guard, self.window.outer + self.window.guard
-        top, left = window.top - margin, window.left - margin
+        side = 2 * self.window.guard
+        margin = self.window.outer + self.window.guard
+        top = window.top - margin
+        left = window.left - margin
         padded = PixelWindow(top, left, window.bottom + margin, window.right + margin)
         planes = np.moveaxis(self.to_intensity(self.reader(padded)), 2, 0)
-        thresholds = [expand_blocks(blocks, padded, BLOCK).astype(np.float32) for blocks in self.thresholds]
-        is_land = np.zeros(planes.shape[1:], bool) if self.land is None else self.land(padded)
+        thresholds = [
+            expand_blocks(blocks, padded, BLOCK).astype(np.float32)
+            for blocks in self.thresholds
+        ]
+        if self.land is None:
+            is_land = np.zeros(planes.shape[1:], bool)
+        else:
+            is_land = self.land(padded)
 
         def find(searched: _Mask) -> list[BrightObject]:
             """Return the objects with their center in the window that are bright in any band."""
-            ratios = [cfar_contrast(plane, (plane > 0) & searched, self.window) for plane in planes]
-            mask = np.any([ratio > threshold for ratio, threshold in zip(ratios, thresholds, strict=True)], axis=0)
+            ratios = [
+                cfar_contrast(plane, (plane > 0) & searched, self.window)
+                for plane in planes
+            ]
+            mask = np.any(
+                [
+                    ratio > threshold
+                    for ratio, threshold in zip(ratios, thresholds, strict=True)
+                ],
+                axis=0,
+            )
             return [
                 x
-                for x in find_bright_objects(np.max(ratios, axis=0), mask, max(1, side // _GAP_DIVISOR))
+                for x in find_bright_objects(
+                    np.max(ratios, axis=0), mask, max(1, side // _GAP_DIVISOR)
+                )
                 if x.sides.prod() >= _MIN_AREA_SHARE * side**2
                 and window.top <= x.row + top < window.bottom
                 and window.left <= x.col + left < window.right
@@ -233,10 +321,16 @@ class _Detector:
         small = [x for x in objects if x.sides.max() <= _MAX_SIDES * side]
         self.oversized += len(objects) - len(small)
         origin = np.array([top, left])
-        self.objects += [BrightObject(x.row + top, x.col + left, x.corners + origin, x.contrast) for x in small]
+        self.objects += [
+            BrightObject(x.row + top, x.col + left, x.corners + origin, x.contrast)
+            for x in small
+        ]
         if is_land.any():
             self.land_pixels += int(is_land[margin:-margin, margin:-margin].sum())
-            self.land_objects += sum(bool(is_land[int(x.row), int(x.col)]) for x in find(np.ones_like(is_land)))
+            self.land_objects += sum(
+                bool(is_land[int(x.row), int(x.col)])
+                for x in find(np.ones_like(is_land))
+            )
 
 
 class CfarWindow(NamedTuple):
@@ -291,11 +385,13 @@ def cfar_contrast(intensity: _Plane32, valid: _Mask, window: CfarWindow) -> _Pla
         window: the surroundings.
 
     Returns:
-        The ratio (H, W); 0 where the pixel is not valid or too few pixels of its surroundings are.
+        The ratio (H, W); 0 where the pixel is not valid or too few pixels of its
+        surroundings are.
     """
     values = np.where(valid, intensity, 0).astype(np.float32)
     weights = valid.astype(np.float32)
-    total, count = (_box_sum(x, window.outer) - _box_sum(x, window.guard) for x in (values, weights))
+    total = _box_sum(values, window.outer) - _box_sum(values, window.guard)
+    count = _box_sum(weights, window.outer) - _box_sum(weights, window.guard)
     usable = valid & (count >= _MIN_VALID_FRACTION * window.cells) & (total > 0)
     ratio = np.zeros(values.shape, np.float32)
     np.divide(values * count, total, out=ratio, where=usable, casting="same_kind")
@@ -304,7 +400,13 @@ def cfar_contrast(intensity: _Plane32, valid: _Mask, window: CfarWindow) -> _Pla
 
 def _box_sum(values: _Plane32, half_side: int) -> Floats:
     side = 2 * half_side + 1
-    sums = cv2.boxFilter(values, cv2.CV_64F, (side, side), normalize=False, borderType=cv2.BORDER_CONSTANT)
+    sums = cv2.boxFilter(
+        values,
+        cv2.CV_64F,
+        (side, side),
+        normalize=False,
+        borderType=cv2.BORDER_CONSTANT,
+    )
     return np.asarray(sums, np.float64)
 
 
@@ -329,15 +431,25 @@ def find_bright_objects(ratio: _Plane32, mask: _Mask, gap: int) -> list[BrightOb
         if len(group) >= _MIN_OBJECT_PIXELS:
             rows, cols = all_rows[group], all_cols[group]
             weights = ratio[rows, cols].astype(np.float64)
-            row, col = (float(np.average(x, weights=weights) + 0.5) for x in (rows, cols))
-            pixel_corners = np.concatenate([np.stack([cols + dx, rows + dy], 1) for dy in (0, 1) for dx in (0, 1)])
-            box = cv2.boxPoints(cv2.minAreaRect(pixel_corners.astype(np.float32)))[:, ::-1].astype(np.float64)
-            objects.append(BrightObject(row, col, box, 10 * float(np.log10(weights.max()))))
+            row = float(np.average(rows, weights=weights) + 0.5)
+            col = float(np.average(cols, weights=weights) + 0.5)
+            pixel_corners = np.concatenate(
+                [np.stack([cols + dx, rows + dy], 1) for dy in (0, 1) for dx in (0, 1)]
+            )
+            box = cv2.boxPoints(cv2.minAreaRect(pixel_corners.astype(np.float32)))[
+                :, ::-1
+            ].astype(np.float64)
+            objects.append(
+                BrightObject(row, col, box, 10 * float(np.log10(weights.max())))
+            )
     return objects
 
 
 def measure_cells(
-    size: tuple[int, int], bands: int, windows: Iterable[PixelWindow], read: Callable[[PixelWindow], Pixels]
+    size: tuple[int, int],
+    bands: int,
+    windows: Iterable[PixelWindow],
+    read: Callable[[PixelWindow], Pixels],
 ) -> tuple[Floats, Floats]:
     """Measure all cells of a scene.
 
@@ -348,23 +460,37 @@ def measure_cells(
         read: returns the intensity (H, W, B) of a window, 0 without data.
 
     Returns:
-        Mean intensity (B, R, C), NaN without data; and equivalent number of looks (B, R, C), NaN where less than half
-        of the cell has data, or it is constant.
+        Mean intensity (B, R, C), NaN without data; and equivalent number of looks (B,
+        R, C), NaN where less than half of the cell has data, or it is constant.
     """
     shape = (bands, -(-size[0] // CELL), -(-size[1] // CELL))
-    total, squares, count = np.zeros(shape), np.zeros(shape), np.zeros(shape)
+    total = np.zeros(shape)
+    squares = np.zeros(shape)
+    count = np.zeros(shape)
     for window in windows:
-        rows, cols = np.arange(window.top, window.bottom) // CELL, np.arange(window.left, window.right) // CELL
+        rows = np.arange(window.top, window.bottom) // CELL
+        cols = np.arange(window.left, window.right) // CELL
         cells = np.s_[rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1]
-        first_row, first_col = (np.flatnonzero(np.diff(numbers, prepend=-1)) for numbers in (rows, cols))
-        for band, plane in enumerate(np.moveaxis(read(window), 2, 0).astype(np.float64)):
-            for sums, values in ((total, plane), (squares, plane**2), (count, (plane > 0).astype(np.float64))):
-                sums[band][cells] += np.add.reduceat(np.add.reduceat(values, first_row, axis=0), first_col, axis=1)
+        first_row = np.flatnonzero(np.diff(rows, prepend=-1))
+        first_col = np.flatnonzero(np.diff(cols, prepend=-1))
+        for band, plane in enumerate(
+            np.moveaxis(read(window), 2, 0).astype(np.float64)
+        ):
+            for sums, values in (
+                (total, plane),
+                (squares, plane**2),
+                (count, (plane > 0).astype(np.float64)),
+            ):
+                sums[band][cells] += np.add.reduceat(
+                    np.add.reduceat(values, first_row, axis=0), first_col, axis=1
+                )
     with np.errstate(divide="ignore", invalid="ignore"):
         mean = total / count
         variance = squares / count - mean**2
         looks = mean**2 / variance
-    usable = (count >= CELL**2 / 2) & (variance > 1e-9 * mean**2)  # a constant cell has no speckle
+    usable = (count >= CELL**2 / 2) & (
+        variance > 1e-9 * mean**2
+    )  # a constant cell has no speckle
     return mean, np.where(usable, looks, np.nan)
 
 
@@ -375,15 +501,22 @@ def looks_by_block(looks: Floats) -> Floats:
         looks: numbers of looks of the cells (R, C); NaN for cells that do not count.
 
     Returns:
-        Median over the cells of each block and its neighbors (r, c), limited to 1-100. Blocks with few cells have the
-        median of the scene; without any cell it is 1, which gives the highest threshold.
+        Median over the cells of each block and its neighbors (r, c), limited to 1-100.
+        Blocks with few cells have the median of the scene; without any cell it is 1,
+        which gives the highest threshold.
     """
     side = BLOCK // CELL
     rows, cols = (-(-length // side) for length in looks.shape)
-    scene = float(np.nanmedian(looks)) if np.isfinite(looks).any() else 1.0
+    if np.isfinite(looks).any():
+        scene = float(np.nanmedian(looks))
+    else:
+        scene = 1.0
     blocks = np.full((rows, cols), scene)
     for row, col in np.ndindex(rows, cols):
-        cells = looks[max(0, row - 1) * side : (row + 2) * side, max(0, col - 1) * side : (col + 2) * side]
+        cells = looks[
+            max(0, row - 1) * side : (row + 2) * side,
+            max(0, col - 1) * side : (col + 2) * side,
+        ]
         cells = cells[np.isfinite(cells)]
         if len(cells) >= _MIN_CELLS:
             blocks[row, col] = np.median(cells)
@@ -416,18 +549,37 @@ class PolygonLandMask:
         margin_m: land is enlarged by this distance, in meters.
     """
 
-    def __init__(self, polygons: Any, scene: RasterScene, description: str, margin_m: float = 0.0) -> None:
+    def __init__(
+        self, polygons: Any, scene: RasterScene, description: str, margin_m: float = 0.0
+    ) -> None:
         self.description = description
-        georeference, spacing = scene.georeference, scene.spacing
+        georeference = scene.georeference
+        spacing = scene.spacing
         assert georeference is not None and spacing is not None
-        outline = georeference.pixels_to_lonlat(*rectangle_corners(0, 0, scene.height, scene.width).T)
-        clipped = [x for rectangle in _surroundings(outline) for x in shapely.clip_by_rect(polygons, *rectangle)]
-        nearby = [shape for shape in clipped if shape is not None and not shape.is_empty and shape.area]
+        outline = georeference.pixels_to_lonlat(
+            *rectangle_corners(0, 0, scene.height, scene.width).T
+        )
+        clipped = [
+            x
+            for rectangle in _surroundings(outline)
+            for x in shapely.clip_by_rect(polygons, *rectangle)
+        ]
+        nearby = [
+            shape
+            for shape in clipped
+            if shape is not None and not shape.is_empty and shape.area
+        ]
         shapes = [
-            shapely.transform(shape, lambda xy: georeference.lonlat_to_pixels(*xy.T)[:, ::-1]) for shape in nearby
+            shapely.transform(
+                shape, lambda xy: georeference.lonlat_to_pixels(*xy.T)[:, ::-1]
+            )
+            for shape in nearby
         ]
         pixels = margin_m / max(spacing)
-        self.shapes = [shapely.make_valid(shape).buffer(pixels) for shape in shapes] if pixels else shapes
+        if pixels:
+            self.shapes = [shapely.make_valid(shape).buffer(pixels) for shape in shapes]
+        else:
+            self.shapes = shapes
 
     def __call__(self, window: PixelWindow) -> _Mask:
         """Return which pixels of a window of the scene are land (H, W)."""
@@ -435,10 +587,17 @@ class PolygonLandMask:
         if not self.shapes:
             return np.zeros(size, bool)
         origin = Affine.translation(window.left, window.top)
-        return np.asarray(rasterize(self.shapes, size, transform=origin, all_touched=True, dtype="uint8"), bool)
+        return np.asarray(
+            rasterize(
+                self.shapes, size, transform=origin, all_touched=True, dtype="uint8"
+            ),
+            bool,
+        )
 
 
-def open_land_polygons(source: LandSource, scene: RasterScene) -> PolygonLandMask | None:
+def open_land_polygons(
+    source: LandSource, scene: RasterScene
+) -> PolygonLandMask | None:
     """Open the polygons of land for a scene.
 
     Args:
@@ -446,59 +605,86 @@ def open_land_polygons(source: LandSource, scene: RasterScene) -> PolygonLandMas
         scene: the scene.
 
     Returns:
-        The mask; None for "brightness" and "none", and for "auto" without the package or without a georeference.
+        The mask; None for "brightness" and "none", and for "auto" without the package
+        or without a georeference.
 
     Raises:
-        RequestError: the file cannot be read, or the scene or the file has no coordinate system.
+        RequestError: the file cannot be read, or the scene or the file has no
+            coordinate system.
     """
     if isinstance(source, Path):
         if scene.georeference is None:
-            message = "the scene has no georeference, so polygons of land cannot be used"
-            raise RequestError(message, source, "leave out --land")
+            raise RequestError(
+                "the scene has no georeference, so polygons of land cannot be used",
+                source,
+                "leave out --land",
+            )
         hint = f"give .gpkg, .geojson or another layer, or {', '.join(LAND_KEYWORDS)}"
         try:
             land = read_annotations(source)
         except RequestError as error:
             raise RequestError(error.message, source, hint) from error
         if land.crs in (None, PIXEL, FRACTION):
-            raise RequestError("the polygons have no coordinate system", source, "export them with one")
+            raise RequestError(
+                "the polygons have no coordinate system", source, "export them with one"
+            )
         try:
-            polygons = shapely.make_valid(land.table.geometry.set_crs(land.crs).to_crs(LONLAT).to_numpy())
+            polygons = shapely.make_valid(
+                land.table.geometry.set_crs(land.crs).to_crs(LONLAT).to_numpy()
+            )
         except READ_ERRORS as error:
-            raise RequestError(f"the polygons cannot be read: {error}", source, hint) from error
+            raise RequestError(
+                f"the polygons cannot be read: {error}", source, hint
+            ) from error
         return PolygonLandMask(polygons, scene, str(source))
     if source != "auto" or scene.georeference is None or find_spec(_PACKAGE) is None:
         return None
-    description = f"shorelines of OpenStreetMap (roaring-landmask {version(_PACKAGE)}) and {_SHORE_METERS:g} m of sea"
+    description = (
+        f"shorelines of OpenStreetMap (roaring-landmask {version(_PACKAGE)}) and"
+        f" {_SHORE_METERS:g} m of sea"
+    )
     return PolygonLandMask([_read_shorelines()], scene, description, _SHORE_METERS)
 
 
 @lru_cache(maxsize=1)
 def _read_shorelines() -> Any:
-    """Return all land of the world. Reading it takes several seconds, so it is kept (100 MB) for the next scene."""
+    """Return all land of the world.
+
+    Reading it takes several seconds, so it is kept (100 MB) for the next scene.
+    """
     package = importlib.import_module(_PACKAGE)
     return shapely.from_wkb(bytes(package.Shapes.wkb(package.LandmaskProvider.Osm)))
 
 
 def _surroundings(outline: Floats) -> list[tuple[float, float, float, float]]:
     """Return west, south, east and north around corners in degrees (N, 2); two rectangles across the date line."""
-    (west, south), (east, north) = outline.min(0) - _MARGIN_DEGREES, outline.max(0) + _MARGIN_DEGREES
+    (west, south), (east, north) = (
+        outline.min(0) - _MARGIN_DEGREES,
+        outline.max(0) + _MARGIN_DEGREES,
+    )
     if east - west < 180:
         return [(west, south, east, north)]
     lon = outline[:, 0]
-    east_of_line, west_of_line = lon[lon < 0].max() + _MARGIN_DEGREES, lon[lon > 0].min() - _MARGIN_DEGREES
+    east_of_line = lon[lon < 0].max() + _MARGIN_DEGREES
+    west_of_line = lon[lon > 0].min() - _MARGIN_DEGREES
     return [(-180, south, east_of_line, north), (west_of_line, south, 180, north)]
 
 
 class BrightLandMask:
-    """A land mask from brightness. The large bright regions may also be ice or wind, so polygons of land are better.
+    """A land mask from brightness.
+
+    The large bright regions may also be ice or wind, so polygons of land are better.
 
     Args:
         means: mean intensity of the cells of the scene (R, C), NaN without data.
-        side: side of a square with the area of the smallest land, in pixels; an eighth of it around land is land, too.
+        side: side of a square with the area of the smallest land, in pixels; an eighth
+            of it around land is land, too.
     """
 
-    description = "brightness, which may be ice or wind; polygons are better: --land FILE, or pip install 'rsft[land]'"
+    description = (
+        "brightness, which may be ice or wind; polygons are better: --land FILE, or pip"
+        " install 'rsft[land]'"
+    )
 
     def __init__(self, means: Floats, side: int) -> None:
         self.mask: _Mask = np.zeros(means.shape, bool)
@@ -507,12 +693,18 @@ class BrightLandMask:
             return
         level = 10 * np.log10(np.where(has_data, means, np.nan))
         bright = has_data & (level > _otsu_threshold(level[has_data]))
-        if bright.any() and np.nanmean(level[bright]) - np.nanmean(level[has_data & ~bright]) > _MIN_CONTRAST_DB:
+        if (
+            bright.any()
+            and np.nanmean(level[bright]) - np.nanmean(level[has_data & ~bright])
+            > _MIN_CONTRAST_DB
+        ):
             labels = np.asarray(ndimage.label(bright, np.ones((3, 3)))[0])
             is_large = np.bincount(labels.ravel()) >= (side / CELL) ** 2
             is_large[0] = False
             shore = max(1, round(side / 8 / CELL))
-            self.mask = ndimage.binary_dilation(ndimage.binary_fill_holes(is_large[labels]), iterations=shore)
+            self.mask = ndimage.binary_dilation(
+                ndimage.binary_fill_holes(is_large[labels]), iterations=shore
+            )
 
     def __call__(self, window: PixelWindow) -> _Mask:
         """Return which pixels of a window of the scene are land (H, W)."""

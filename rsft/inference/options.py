@@ -1,4 +1,6 @@
-"""The options of a prediction job. Each field with an `Option` is an option of `rsft predict`, and says what it does.
+"""The options of a prediction job.
+
+Each field with an `Option` is an option of `rsft predict`, and says what it does.
 
 The command line imports this module for its help, so it imports nothing heavy.
 """
@@ -39,72 +41,118 @@ def parse_land(text: str) -> LandSource:
 class CfarOptions:
     """Options of the detector of bright objects.
 
-    With land "auto", the shorelines of roaring-landmask are used if it is installed and the scene has a georeference,
-    else "brightness", which treats large bright regions as land. "none" searches everywhere.
+    With land "auto", the shorelines of roaring-landmask are used if it is installed and
+    the scene has a georeference, else "brightness", which treats large bright regions
+    as land. "none" searches everywhere.
     """
 
-    pfa: Annotated[float, _detection("Probability of a false alarm per pixel of water, in the detection.")] = 1e-6
+    pfa: Annotated[
+        float,
+        _detection(
+            "Probability of a false alarm per pixel of water, in the detection."
+        ),
+    ] = 1e-6
     land: Annotated[
         LandSource,
         _detection(
-            "Land, where nothing is detected: a file of polygons, brightness (large bright regions), none, or "
-            "auto (shorelines of OpenStreetMap if rsft\\[land] is installed, else brightness).",
+            "Land, where nothing is detected: a file of polygons, brightness (large"
+            " bright regions), none, or auto (shorelines of OpenStreetMap if"
+            " rsft\\[land] is installed, else brightness).",
             metavar="FILE",
         ),
     ] = "auto"
 
     def __post_init__(self) -> None:
         if not 0 < self.pfa < 0.1:
-            message = f"the false alarm rate of {self.pfa:g} is not between 0 and 0.1"
-            raise RequestError(message, "--pfa", "give a rate such as 1e-6")
+            raise RequestError(
+                f"the false alarm rate of {self.pfa:g} is not between 0 and 0.1",
+                "--pfa",
+                "give a rate such as 1e-6",
+            )
 
 
 @dataclass(frozen=True)
 class SceneQuery:
-    """Where chips are cut in scenes. Without `at`, `grid` and `detect` the inputs are chips."""
+    """Where chips are cut in scenes.
+
+    Without `at`, `grid` and `detect` the inputs are chips.
+    """
 
     at: Annotated[
         Path | None,
         _scene(
-            "Positions of objects: a layer, a table, or labels (DOTA, YOLO, COCO, Pascal VOC, CVAT, LabelMe, Label "
-            "Studio, xView3); or a folder with one file per scene."
+            "Positions of objects: a layer, a table, or labels (DOTA, YOLO, COCO,"
+            " Pascal VOC, CVAT, LabelMe, Label Studio, xView3); or a folder with one"
+            " file per scene."
         ),
     ] = None
     crs: Annotated[
         str | None,
-        _scene("Coordinate system of --at, if the file does not declare it: EPSG:32633, or pixel.", "--at-crs"),
+        _scene(
+            "Coordinate system of --at, if the file does not declare it: EPSG:32633, or"
+            " pixel.",
+            "--at-crs",
+        ),
     ] = None
-    grid: Annotated[int | None, _scene("Tile the scene; size of a tile in chip pixels.", min=1)] = None
+    grid: Annotated[
+        int | None, _scene("Tile the scene; size of a tile in chip pixels.", min=1)
+    ] = None
     stride: Annotated[
-        int | None, _scene("Step between tiles in chip pixels (default: the tile size, no overlap).", min=1)
+        int | None,
+        _scene(
+            "Step between tiles in chip pixels (default: the tile size, no overlap).",
+            min=1,
+        ),
     ] = None
     detect: Annotated[
-        CfarOptions | None, _detection("Detect bright objects on dark water with CA-CFAR; not all are ships.")
+        CfarOptions | None,
+        _detection(
+            "Detect bright objects on dark water with CA-CFAR; not all are ships."
+        ),
     ] = None
-    layer: Annotated[str | None, _scene("Layer of --at, if the file has several.")] = None
+    layer: Annotated[str | None, _scene("Layer of --at, if the file has several.")] = (
+        None
+    )
     ais: Annotated[
         Path | None,
         _scene(
-            "AIS messages: a file, or a folder of .csv and .parquet files. Adds MMSI, AIS class, and whether the image "
-            "agrees, for --at and --detect."
+            "AIS messages: a file, or a folder of .csv and .parquet files. Adds MMSI,"
+            " AIS class, and whether the image agrees, for --at and --detect."
         ),
     ] = None
     columns: Annotated[
-        str | None, _scene("Columns of --at by their role, if their names do not tell it: lon=X,lat=Y.")
+        str | None,
+        _scene(
+            "Columns of --at by their role, if their names do not tell it: lon=X,lat=Y."
+        ),
     ] = None
 
     def __post_init__(self) -> None:
-        options = [name for name in ("at", "grid", "detect") if getattr(self, name) is not None]
+        options = [
+            name for name in ("at", "grid", "detect") if getattr(self, name) is not None
+        ]
         if len(options) > 1:
-            message = f"--{' and --'.join(options)} cannot be used together"
-            raise RequestError(message, hint="choose one of --at, --grid and --detect")
+            raise RequestError(
+                f"--{' and --'.join(options)} cannot be used together",
+                hint="choose one of --at, --grid and --detect",
+            )
         if self.ais is not None and self.at is None and self.detect is None:
-            raise RequestError("--ais needs objects", "--ais", "give --at or --detect as well")
+            raise RequestError(
+                "--ais needs objects", "--ais", "give --at or --detect as well"
+            )
         if self.stride is not None and self.grid is None:
-            raise RequestError("--stride needs --grid", "--stride", "give --grid as well")
-        for option, value in {"--at-crs": self.crs, "--layer": self.layer, "--columns": self.columns}.items():
+            raise RequestError(
+                "--stride needs --grid", "--stride", "give --grid as well"
+            )
+        for option, value in {
+            "--at-crs": self.crs,
+            "--layer": self.layer,
+            "--columns": self.columns,
+        }.items():
             if value is not None and self.at is None:
-                raise RequestError(f"{option} needs positions", option, "give --at as well")
+                raise RequestError(
+                    f"{option} needs positions", option, "give --at as well"
+                )
 
     @property
     def reads_scenes(self) -> bool:
@@ -125,11 +173,17 @@ class Declaration:
 
     unit: Annotated[
         str | None,
-        _pix("Unit, if the files do not declare it: amplitude, intensity, sigma0, db, gamma0, gamma0_db or beta0."),
+        _pix(
+            "Unit, if the files do not declare it: amplitude, intensity, sigma0, db,"
+            " gamma0, gamma0_db or beta0."
+        ),
     ] = None
     bands: Annotated[
         tuple[str, ...] | None,
-        _pix("Bands in the order of the file, such as VH,VV (default: as the file or the bundle names them)."),
+        _pix(
+            "Bands in the order of the file, such as VH,VV (default: as the file or the"
+            " bundle names them)."
+        ),
     ] = None
     spacing_m: float | None = None
     is_chip: bool = False
@@ -150,15 +204,26 @@ UNDECLARED = Declaration()
 
 @dataclass(frozen=True)
 class ChipOptions:
-    """Size of chips and of their pixels. None takes a value from the contract or the file.
+    """Size of chips and of their pixels.
+
+    None takes a value from the contract or the file.
 
     With a margin, each chip is as large as its box and this margin.
     """
 
-    side: Annotated[int | None, _pix("Chip size in pixels (default: the bundle's).", min=1)] = None
-    margin: Annotated[int | None, _pix("Cut chips along boxes, with this margin in pixels.", min=0)] = None
-    resample_to: Annotated[float | None, _pix("Resample chips to this pixel spacing in meters.", min=0.001)] = None
-    spacing: Annotated[float | None, _pix("Pixel spacing in meters, if a file has no georeference.", min=0.001)] = None
+    side: Annotated[
+        int | None, _pix("Chip size in pixels (default: the bundle's).", min=1)
+    ] = None
+    margin: Annotated[
+        int | None, _pix("Cut chips along boxes, with this margin in pixels.", min=0)
+    ] = None
+    resample_to: Annotated[
+        float | None, _pix("Resample chips to this pixel spacing in meters.", min=0.001)
+    ] = None
+    spacing: Annotated[
+        float | None,
+        _pix("Pixel spacing in meters, if a file has no georeference.", min=0.001),
+    ] = None
 
 
 @dataclass(frozen=True)
@@ -167,12 +232,13 @@ class PredictionRequest:
 
     Attributes:
         query: where to cut chips in scenes; by default the inputs are chips.
-        declaration: unit, bands and pixel spacing of all inputs. Missing values come from the manifest of a chip store
-            or from the files.
+        declaration: unit, bands and pixel spacing of all inputs. Missing values come
+            from the manifest of a chip store or from the files.
         chip_options: size of chips and of their pixels.
         product_options: how the values of scenes are read.
         precision: None leaves the choice to the engine.
-        signatures: what `rsft.models.bundle.signature.check_signature` has verified, for the metadata of the table.
+        signatures: what `rsft.models.bundle.signature.check_signature` has verified,
+            for the metadata of the table.
     """
 
     query: SceneQuery = field(default_factory=SceneQuery)
@@ -180,25 +246,33 @@ class PredictionRequest:
     chip_options: ChipOptions = field(default_factory=ChipOptions)
     product_options: ProductOptions = DEFAULT_OPTIONS
     chips_dir: Annotated[
-        Path | None, _out("Folder in which chips cut from scenes are saved as GeoTIFF.", "--chips")
+        Path | None,
+        _out("Folder in which chips cut from scenes are saved as GeoTIFF.", "--chips"),
     ] = None
-    html_path: Annotated[Path | None, _out("HTML page to write, for reviewing and correcting labels.", "--html")] = None
+    html_path: Annotated[
+        Path | None,
+        _out("HTML page to write, for reviewing and correcting labels.", "--html"),
+    ] = None
     picture_path: Annotated[
         Path | None,
         _out(
-            "PNG to write: a map of the scene with the classified objects, legend, scale and north arrow.", "--picture"
+            "PNG to write: a map of the scene with the classified objects, legend,"
+            " scale and north arrow.",
+            "--picture",
         ),
     ] = None
     truth_path: Annotated[
         Path | None,
         _detection(
-            "Positions and classes (column class) of the true objects, as for --at. Prints how many --detect found.",
+            "Positions and classes (column class) of the true objects, as for --at."
+            " Prints how many --detect found.",
             "--truth",
         ),
     ] = None
     overwrite: Annotated[bool, Option("Replace existing output.")] = False
     discard_corrections: Annotated[
-        bool, _out("With --overwrite: replace even a table that contains corrected classes.")
+        bool,
+        _out("With --overwrite: replace even a table that contains corrected classes."),
     ] = False
     batch_size: Annotated[int, _speed("Number of chips in a batch.", min=1)] = 32
     readers: Annotated[int, _speed("Number of threads that read chips.", min=1)] = 1
@@ -206,13 +280,17 @@ class PredictionRequest:
     engine: Annotated[
         str,
         _speed(
-            f"auto (the fastest that is exact), {', '.join(ENGINES)}, or an export of this bundle (`rsft export`).",
+            f"auto (the fastest that is exact), {', '.join(ENGINES)}, or an export of"
+            " this bundle (`rsft export`).",
             metavar="ENGINE",
         ),
     ] = "auto"
     precision: Annotated[
         str | None,
-        _speed("fp32, bf16 or int8 (default: fp32; with auto, any exact one). Not every engine supports all."),
+        _speed(
+            "fp32, bf16 or int8 (default: fp32; with auto, any exact one). Not every"
+            " engine supports all."
+        ),
     ] = None
     signatures: tuple[dict[str, str], ...] = ()
 

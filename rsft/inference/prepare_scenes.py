@@ -1,7 +1,7 @@
 """Build a chip store from labeled objects in scenes: `rsft prepare scenes`.
 
-Chips are cut by the function with which `rsft predict` cuts them. Each scene is read by one worker process, and a
-stopped build continues.
+Chips are cut by the function with which `rsft predict` cuts them. Each scene is read by
+one worker process, and a stopped build continues.
 """
 
 from __future__ import annotations
@@ -64,44 +64,68 @@ def prepare_scenes(
     Products with a calibration are read as sigma0, unless `unit` says otherwise.
 
     Args:
-        source: Scenes, folders of scenes, patterns, or @LIST: a text file with one scene per line.
-        labels: Labels: a file for all scenes, or a folder with one file per scene, as for `rsft predict --at`.
-        ais: AIS messages in place of labels: a file, or a folder of .csv and .parquet files, as for `rsft ais match`.
-            Ships are detected, and each one that is matched gets the class of its ship type, and its MMSI.
-        min_confidence: Matches with AIS of a smaller confidence, 0.5 to 1, are left out.
-        land: Land, where --ais detects no ships: a file of polygons, brightness, none, or auto, as for `rsft predict`.
-        field: Field of the labels with the class (default: class, category, label, type ...).
-        types: YAML file that maps types of the labels to classes: `cargo: [Cargo, "70"]`. Other types are left out.
+        source: Scenes, folders of scenes, patterns, or @LIST: a text file with one
+            scene per line.
+        labels: Labels: a file for all scenes, or a folder with one file per scene, as
+            for `rsft predict --at`.
+        ais: AIS messages in place of labels: a file, or a folder of .csv and .parquet
+            files, as for `rsft ais match`. Ships are detected, and each one that is
+            matched gets the class of its ship type, and its MMSI.
+        min_confidence: Matches with AIS of a smaller confidence, 0.5 to 1, are left
+            out.
+        land: Land, where --ais detects no ships: a file of polygons, brightness, none,
+            or auto, as for `rsft predict`.
+        field: Field of the labels with the class (default: class, category, label, type
+            ...).
+        types: YAML file that maps types of the labels to classes: `cargo: [Cargo,
+            "70"]`. Other types are left out.
         layer: Layer of the labels, if the file has several.
-        crs: Coordinate system of the labels, if their file does not declare it: EPSG:32633, or pixel.
-        columns: Columns of a table of labels by their role, if their names do not tell it: lon=X,lat=Y,class=kind.
-        chip_size: Side of the chips in pixels (64) or meters (640m). By default it fits the boxes.
-        margin: Cut chips along the boxes, with this margin in pixels, in place of a fixed size.
+        crs: Coordinate system of the labels, if their file does not declare it:
+            EPSG:32633, or pixel.
+        columns: Columns of a table of labels by their role, if their names do not tell
+            it: lon=X,lat=Y,class=kind.
+        chip_size: Side of the chips in pixels (64) or meters (640m). By default it fits
+            the boxes.
+        margin: Cut chips along the boxes, with this margin in pixels, in place of a
+            fixed size.
         min_side: Minimum side of a box in pixels; smaller objects are rejected.
-        background: Number of chips per scene away from all objects, of the class background.
-        split: What is divided between train, val and test: scenes, vessels (field mmsi), or single objects. With given,
-            the field split of the labels gives it, or else the folder of the scene.
+        background: Number of chips per scene away from all objects, of the class
+            background.
+        split: What is divided between train, val and test: scenes, vessels (field
+            mmsi), or single objects. With given, the field split of the labels gives
+            it, or else the folder of the scene.
         val: Share of each class for validation.
         test: Share of each class for the test split.
-        unit: Unit of the pixels, if the files do not declare it: amplitude, intensity, sigma0, db, gamma0 or beta0.
-        bands: Bands to store, such as VV; for files that do not name their bands, the names of all bands.
+        unit: Unit of the pixels, if the files do not declare it: amplitude, intensity,
+            sigma0, db, gamma0 or beta0.
+        bands: Bands to store, such as VV; for files that do not name their bands, the
+            names of all bands.
         spacing: Pixel spacing in meters, if a file has no georeference.
         license: License of the images: an SPDX identifier, or a text with restrictions.
 
     Raises:
-        RequestError: no scene or no usable label is found, or an argument is out of range.
+        RequestError: no scene or no usable label is found, or an argument is out of
+            range.
         DataError: a scene cannot be read.
     """
-    sources = [source] if isinstance(source, str | Path) else list(source)
+    if isinstance(source, str | Path):
+        sources = [source]
+    else:
+        sources = list(source)
     arguments = dict(locals())
     from rsft.data.chips.builder import find_finished_store
     from rsft.inference.predict.resume_journal import journal_path
     from rsft.inference.preparation.job import build_scene_store
 
     not_options = ("source", "sources", "root", "jobs", "overwrite", "progress")
-    options = {name: value for name, value in arguments.items() if name not in not_options}
+    options = {
+        name: value for name, value in arguments.items() if name not in not_options
+    }
     command = format_prepare_command("scenes", *sources, root=root, **options)
-    if finished := find_finished_store(root, command, overwrite):
-        journal_path(root).unlink(missing_ok=True)  # left behind if a build was killed in its last step
+    finished = find_finished_store(root, command, overwrite)
+    if finished:
+        journal_path(root).unlink(
+            missing_ok=True
+        )  # left behind if a build was killed in its last step
         return finished
     return build_scene_store(SimpleNamespace(**arguments), command)

@@ -1,11 +1,13 @@
 """Measure predictions on long-tailed data: accuracy, calibration, sets of classes, and distances between classes.
 
-Intervals are percentile bootstraps. Two classifiers are compared on the same chips, with McNemar's test.
+Intervals are percentile bootstraps. Two classifiers are compared on the same chips,
+with McNemar's test.
 
-The distances compare methods as Table 5 of MetaPEFT does. They do not tell whether fine-tuning separates the classes
-better, because they ignore the spread within the classes. In the quick start, accuracy rises while the distance falls
-from 0.140 to 0.110: the spread (mean cosine distance of a chip from the mean of its class) falls more, from 0.231 to
-0.147.
+The distances compare methods as Table 5 of MetaPEFT does. They do not tell whether
+fine-tuning separates the classes better, because they ignore the spread within the
+classes. In the quick start, accuracy rises while the distance falls from 0.140 to
+0.110: the spread (mean cosine distance of a chip from the mean of its class) falls
+more, from 0.231 to 0.147.
 """
 
 import math
@@ -29,7 +31,8 @@ CONFIDENCE_LEVEL = 0.95
 """Confidence level of all intervals."""
 
 NORMAL_APPROXIMATION_MIN = 1000
-"""Means of more values than this are drawn from a normal approximation, which takes a hundredth of the time."""
+"""Means of more values than this are drawn from a normal approximation, which takes a
+hundredth of the time."""
 
 
 @dataclass(frozen=True)
@@ -43,15 +46,20 @@ class Interval:
 
 def percentile_interval(value: float, resampled: Floats) -> Interval:
     """Return a value with its percentile interval, given the values of the resamples (R,)."""
-    low, high = np.quantile(resampled, [(1 - CONFIDENCE_LEVEL) / 2, (1 + CONFIDENCE_LEVEL) / 2])
+    low, high = np.quantile(
+        resampled, [(1 - CONFIDENCE_LEVEL) / 2, (1 + CONFIDENCE_LEVEL) / 2]
+    )
     return Interval(float(value), float(low), float(high))
 
 
-def resample_confusion(confusion: _Counts, resamples: int, rng: np.random.Generator) -> tuple[_Counts, _Counts]:
+def resample_confusion(
+    confusion: _Counts, resamples: int, rng: np.random.Generator
+) -> tuple[_Counts, _Counts]:
     """Draw bootstrap test sets from a confusion matrix, stratified by class.
 
-    To draw the n chips of a class with replacement is to draw its row from a multinomial distribution. Every class
-    keeps its number of chips, so no resample loses a tail class.
+    To draw the n chips of a class with replacement is to draw its row from a
+    multinomial distribution. Every class keeps its number of chips, so no resample
+    loses a tail class.
 
     Args:
         confusion: (C, C), rows are the true classes.
@@ -98,8 +106,10 @@ class PairedDifferences:
     """Accuracy of the first classifier minus that of the second, in 0-1.
 
     Attributes:
-        differences: name -> difference: micro and macro accuracy, each group with chips, and `avg`, the groups' mean.
-        mcnemar: name -> test, for all chips ("all") and for the chips of each group with chips.
+        differences: name -> difference: micro and macro accuracy, each group with
+            chips, and `avg`, the groups' mean.
+        mcnemar: name -> test, for all chips ("all") and for the chips of each group
+            with chips.
     """
 
     differences: dict[str, Interval]
@@ -107,12 +117,18 @@ class PairedDifferences:
 
 
 def compare_predictions(
-    first: Labels, second: Labels, labels: Labels, groups: Groups, seed: int = 0, resamples: int = 1000
+    first: Labels,
+    second: Labels,
+    labels: Labels,
+    groups: Groups,
+    seed: int = 0,
+    resamples: int = 1000,
 ) -> PairedDifferences:
     """Compare the predictions of two classifiers by a paired bootstrap, stratified by class.
 
-    Each resample draws the same chips for both, so chips that are hard for both do not widen the interval. A class for
-    which the classifiers agree on all chips does not vary between resamples (see `summarize_accuracy`).
+    Each resample draws the same chips for both, so chips that are hard for both do not
+    widen the interval. A class for which the classifiers agree on all chips does not
+    vary between resamples (see `summarize_accuracy`).
 
     Args:
         first: (N,) predicted class indices.
@@ -129,37 +145,67 @@ def compare_predictions(
         ValueError: no chips, or arrays of different lengths.
     """
     if not len(labels) or not len(first) == len(second) == len(labels):
-        raise ValueError("first, second and labels must belong to the same chips, at least one")
+        raise ValueError(
+            "first, second and labels must belong to the same chips, at least one"
+        )
     present = np.unique(labels)
-    first_hits, second_hits = first == labels, second == labels
+    first_hits = first == labels
+    second_hits = second == labels
     gains = first_hits.astype(int) - second_hits
     class_gains = [gains[labels == index] for index in present]
     counts = np.array([len(values) for values in class_gains])
-    cells = np.array([[(values == gain).sum() for gain in (1, 0, -1)] for values in class_gains])
+    cells = np.array(
+        [[(values == gain).sum() for gain in (1, 0, -1)] for values in class_gains]
+    )
     rng = np.random.default_rng(seed)
-    drawn = np.stack([rng.multinomial(row.sum(), row / row.sum(), resamples) for row in cells], axis=1)
+    drawn = np.stack(
+        [rng.multinomial(row.sum(), row / row.sum(), resamples) for row in cells],
+        axis=1,
+    )
 
-    members = {name: np.flatnonzero(np.isin(present, groups.get(name, ()))) for name in GROUPS}
+    members = {
+        name: np.flatnonzero(np.isin(present, groups.get(name, ()))) for name in GROUPS
+    }
     members = {name: positions for name, positions in members.items() if len(positions)}
     differences = _means((cells[:, 0] - cells[:, 2]) / counts, counts, members)
     resampled = _means((drawn[..., 0] - drawn[..., 2]) / counts, counts, members)
     masks = {"all": np.ones(len(labels), bool)}
-    masks |= {name: np.isin(labels, present[positions]) for name, positions in members.items()}
+    masks |= {
+        name: np.isin(labels, present[positions]) for name, positions in members.items()
+    }
     return PairedDifferences(
-        differences={name: percentile_interval(float(value), resampled[name]) for name, value in differences.items()},
-        mcnemar={name: exact_mcnemar(first_hits[mask], second_hits[mask]) for name, mask in masks.items()},
+        differences={
+            name: percentile_interval(float(value), resampled[name])
+            for name, value in differences.items()
+        },
+        mcnemar={
+            name: exact_mcnemar(first_hits[mask], second_hits[mask])
+            for name, mask in masks.items()
+        },
     )
 
 
-def _means(gains: Floats, counts: _Counts, members: Mapping[str, Indices]) -> dict[str, Floats]:
+def _means(
+    gains: Floats, counts: _Counts, members: Mapping[str, Indices]
+) -> dict[str, Floats]:
     """Return means over classes, () or (R,), of gains (K,) or (R, K)."""
     means = {"micro": gains @ counts / counts.sum(), "macro": gains.mean(axis=-1)}
-    return _add_groups(means, {name: gains[..., positions].mean(axis=-1) for name, positions in members.items()})
+    return _add_groups(
+        means,
+        {
+            name: gains[..., positions].mean(axis=-1)
+            for name, positions in members.items()
+        },
+    )
 
 
 def _add_groups(means: dict[str, Any], by_group: dict[str, Any]) -> dict[str, Any]:
     """Add the means of groups, and their mean "avg", to the means over all classes."""
-    return means | ({"avg": np.mean(list(by_group.values()), axis=0)} if by_group else {}) | by_group
+    return (
+        means
+        | ({"avg": np.mean(list(by_group.values()), axis=0)} if by_group else {})
+        | by_group
+    )
 
 
 def exact_mcnemar(first: Hits, second: Hits) -> McNemarTest:
@@ -170,9 +216,14 @@ def exact_mcnemar(first: Hits, second: Hits) -> McNemarTest:
     """
     from scipy.stats import binomtest
 
-    only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
+    only_first = int((first & ~second).sum())
+    only_second = int((second & ~first).sum())
     count = only_first + only_second
-    return McNemarTest(only_first, only_second, float(binomtest(only_first, count).pvalue) if count else 1.0)
+    return McNemarTest(
+        only_first,
+        only_second,
+        float(binomtest(only_first, count).pvalue) if count else 1.0,
+    )
 
 
 def holm_adjust(p_values: Sequence[float]) -> list[float]:
@@ -201,16 +252,22 @@ def _top2_and_log_loss(
 ) -> tuple[Interval, Interval]:
     """Return the share of chips with the true class among the two most probable, and the mean -log p over the classes.
 
-    Ties go to the lower index. p is the probability of the true class, -log p its mean over the chips of a class, in
-    nats.
+    Ties go to the lower index. p is the probability of the true class, -log p its mean
+    over the chips of a class, in nats.
     """
     true_probability = probabilities[np.arange(len(labels)), labels][:, None]
     is_lower_index = np.arange(probabilities.shape[1]) < labels[:, None]
-    is_ranked_before = (probabilities > true_probability) | ((probabilities == true_probability) & is_lower_index)
+    is_ranked_before = (probabilities > true_probability) | (
+        (probabilities == true_probability) & is_lower_index
+    )
     hits = (is_ranked_before.sum(axis=1) < 2).astype(np.float64)
     means, resampled, counts = _class_means(hits, labels, rng, resamples)
-    top2 = percentile_interval(float(means @ counts / counts.sum()), resampled @ counts / counts.sum())
-    losses = -np.log(np.maximum(true_probability[:, 0].astype(np.float64), MIN_PROBABILITY))
+    top2 = percentile_interval(
+        float(means @ counts / counts.sum()), resampled @ counts / counts.sum()
+    )
+    losses = -np.log(
+        np.maximum(true_probability[:, 0].astype(np.float64), MIN_PROBABILITY)
+    )
     means, resampled, _ = _class_means(losses, labels, rng, resamples)
     return top2, percentile_interval(float(means.mean()), resampled.mean(axis=1))
 
@@ -220,8 +277,15 @@ def _class_means(
 ) -> tuple[Floats, Floats, _Counts]:
     """Return class means (K,), those of the resamples (R, K) and chip counts (K,) of the K classes with chips."""
     by_class = [values[labels == index] for index in np.unique(labels)]
-    resampled = np.stack([resampled_means(class_values, resamples, rng) for class_values in by_class], axis=1)
-    return np.array(list(map(np.mean, by_class))), resampled, np.array(list(map(len, by_class)))
+    resampled = np.stack(
+        [resampled_means(class_values, resamples, rng) for class_values in by_class],
+        axis=1,
+    )
+    return (
+        np.array(list(map(np.mean, by_class))),
+        resampled,
+        np.array(list(map(len, by_class))),
+    )
 
 
 _ECE_BINS = 15
@@ -230,12 +294,14 @@ _ECE_BINS = 15
 def expected_calibration_error(probabilities: Reals, labels: Labels) -> float:
     """Return the mean gap between confidence and accuracy, weighted by bin size (Guo et al. 2017, eq. 3).
 
-    The 15 bins over the confidence of the predicted class have equal width and are closed at the upper end. The rows of
-    the probabilities (N, C) sum to 1.
+    The 15 bins over the confidence of the predicted class have equal width and are
+    closed at the upper end. The rows of the probabilities (N, C) sum to 1.
     """
     confidence = probabilities.max(axis=1).astype(np.float64)
     hit = probabilities.argmax(axis=1) == labels
-    bin_index = np.clip(np.ceil(confidence * _ECE_BINS).astype(int) - 1, 0, _ECE_BINS - 1)
+    bin_index = np.clip(
+        np.ceil(confidence * _ECE_BINS).astype(int) - 1, 0, _ECE_BINS - 1
+    )
     gaps = np.bincount(bin_index, weights=hit - confidence, minlength=_ECE_BINS)
     return float(np.abs(gaps).sum() / len(labels))
 
@@ -246,16 +312,21 @@ class AccuracySummary:
 
     Attributes:
         micro: share of correctly classified chips.
-        macro: mean recall of the classes that have test chips; the same of head, medium and tail, None without chips.
-        macro_f1: mean F1 of the classes in labels or predictions (scikit-learn's convention).
-        avg: mean of head, medium and tail, as far as they have test chips; None if none has.
-        harmonic: harmonic mean of per-class recall; 0 if one class is never predicted correctly.
+        macro: mean recall of the classes that have test chips; the same of head, medium
+            and tail, None without chips.
+        macro_f1: mean F1 of the classes in labels or predictions (scikit-learn's
+            convention).
+        avg: mean of head, medium and tail, as far as they have test chips; None if none
+            has.
+        harmonic: harmonic mean of per-class recall; 0 if one class is never predicted
+            correctly.
         ece: expected calibration error, 15 bins; None without probabilities.
         recall: recall by class; None for a class without test chips.
         precision: precision by class; None for a class that was never predicted.
-        top2: share of chips for which the true class is one of the two most probable; None without probabilities.
-        log_loss: mean over the classes with test chips of the class's mean -log p, in nats, where p is that of the true
-            class; None without probabilities.
+        top2: share of chips for which the true class is one of the two most probable;
+            None without probabilities.
+        log_loss: mean over the classes with test chips of the class's mean -log p, in
+            nats, where p is that of the true class; None without probabilities.
     """
 
     micro: Interval
@@ -275,7 +346,14 @@ class AccuracySummary:
     @property
     def worst(self) -> tuple[int, float]:
         """The class with the lowest recall, and its recall."""
-        return min(((index, value) for index, value in enumerate(self.recall) if value is not None), key=itemgetter(1))
+        return min(
+            (
+                (index, value)
+                for index, value in enumerate(self.recall)
+                if value is not None
+            ),
+            key=itemgetter(1),
+        )
 
     @property
     def absent(self) -> list[int]:
@@ -285,23 +363,36 @@ class AccuracySummary:
     @property
     def only_answer(self) -> int | None:
         """The class that the method predicts for every chip of several classes; None if it predicts several."""
-        predicted = [index for index, value in enumerate(self.precision) if value is not None]
+        predicted = [
+            index for index, value in enumerate(self.precision) if value is not None
+        ]
         has_classes = len(self.recall) - len(self.absent) > 1
-        return predicted[0] if has_classes and len(predicted) == 1 else None
+        if has_classes and len(predicted) == 1:
+            return predicted[0]
+        return None
 
     def to_dict(self, classes: Sequence[str]) -> dict[str, Any]:
         """Return the metrics as data for metrics.json, with names of classes."""
         worst = {"class": classes[self.worst[0]], "value": self.worst[1]}
-        return {**asdict(self), "worst": worst, "absent": [classes[index] for index in self.absent]}
+        return {
+            **asdict(self),
+            "worst": worst,
+            "absent": [classes[index] for index in self.absent],
+        }
 
 
 def summarize_accuracy(
-    outputs: NDArray[Any], labels: Labels, n_classes: int, groups: Groups, seed: int = 0, resamples: int = 1000
+    outputs: NDArray[Any],
+    labels: Labels,
+    n_classes: int,
+    groups: Groups,
+    seed: int = 0,
+    resamples: int = 1000,
 ) -> AccuracySummary:
     """Compute all metrics of one method on a test set, with 95 % bootstrap intervals stratified by class.
 
-    The recall of a class does not vary between resamples if all its chips are correct, or all are wrong. Intervals of
-    groups with few chips are therefore rather narrow.
+    The recall of a class does not vary between resamples if all its chips are correct,
+    or all are wrong. Intervals of groups with few chips are therefore rather narrow.
 
     Args:
         outputs: probabilities (N, C) or predicted class indices (N,).
@@ -315,21 +406,37 @@ def summarize_accuracy(
         The metrics.
 
     Raises:
-        ValueError: no chips, a wrong shape, a class index out of range, or probabilities that do not sum to 1.
+        ValueError: no chips, a wrong shape, a class index out of range, or
+            probabilities that do not sum to 1.
     """
     _validate(outputs, labels, n_classes, groups)
-    predictions = outputs.argmax(axis=1) if outputs.ndim == 2 else outputs
+    if outputs.ndim == 2:
+        predictions = outputs.argmax(axis=1)
+    else:
+        predictions = outputs
     confusion = confusion_matrix(labels, predictions, n_classes)
-    truth, predicted, hits = confusion.sum(axis=1), confusion.sum(axis=0), confusion.diagonal()
+    truth = confusion.sum(axis=1)
+    predicted = confusion.sum(axis=0)
+    hits = confusion.diagonal()
 
     values = _accuracies(hits, predicted, truth, groups)
     rng = np.random.default_rng(seed)
-    resampled = _accuracies(*resample_confusion(confusion, resamples, rng), truth, groups)
-    intervals = {name: percentile_interval(float(value), resampled[name]) for name, value in values.items()}
+    resampled = _accuracies(
+        *resample_confusion(confusion, resamples, rng), truth, groups
+    )
+    intervals = {
+        name: percentile_interval(float(value), resampled[name])
+        for name, value in values.items()
+    }
 
-    recall, precision = _ratio(hits, truth), _ratio(hits, predicted)
+    recall = _ratio(hits, truth)
+    precision = _ratio(hits, predicted)
     is_probability = outputs.ndim == 2
-    top2, log_loss = _top2_and_log_loss(outputs, labels, rng, resamples) if is_probability else (None, None)
+    top2, log_loss = (
+        _top2_and_log_loss(outputs, labels, rng, resamples)
+        if is_probability
+        else (None, None)
+    )
     return AccuracySummary(
         micro=intervals["micro"],
         macro=intervals["macro"],
@@ -350,7 +457,9 @@ def confusion_matrix(labels: Labels, predictions: Labels, n_classes: int) -> _Co
     return np.bincount(cells, minlength=n_classes**2).reshape(n_classes, n_classes)
 
 
-def _accuracies(hits: _Counts, predicted: _Counts, truth: _Counts, groups: Groups) -> dict[str, Floats]:
+def _accuracies(
+    hits: _Counts, predicted: _Counts, truth: _Counts, groups: Groups
+) -> dict[str, Floats]:
     """Return means over classes, () or (R,), from hits and predicted (C,) or (R, C) and truth (C,)."""
     recall = _ratio(hits, truth)
     means = {
@@ -358,31 +467,52 @@ def _accuracies(hits: _Counts, predicted: _Counts, truth: _Counts, groups: Group
         "macro": np.nanmean(recall, axis=-1),
         "macro_f1": np.nanmean(_ratio(2 * hits, truth + predicted), axis=-1),
     }
-    # members are class indices, not positions among the present classes: an absent class must not shift other groups
-    members = {name: [index for index in groups.get(name, ()) if truth[index]] for name in GROUPS}
-    return _add_groups(means, {name: recall[..., x].mean(axis=-1) for name, x in members.items() if x})
+    # members are class indices, not positions among the present classes: an absent
+    # class must not shift other groups
+    members = {
+        name: [index for index in groups.get(name, ()) if truth[index]]
+        for name in GROUPS
+    }
+    return _add_groups(
+        means, {name: recall[..., x].mean(axis=-1) for name, x in members.items() if x}
+    )
 
 
 def _ratio(numerator: _Counts, denominator: _Counts) -> Floats:
     """Return numerator / denominator, NaN where the denominator is 0."""
     numerator, denominator = np.broadcast_arrays(numerator, denominator)
-    return np.asarray(np.divide(numerator, denominator, np.full(numerator.shape, np.nan), where=denominator > 0))
+    return np.asarray(
+        np.divide(
+            numerator,
+            denominator,
+            np.full(numerator.shape, np.nan),
+            where=denominator > 0,
+        )
+    )
 
 
 def _without_nan(values: Floats) -> list[float | None]:
     return [None if math.isnan(value) else value for value in values.tolist()]
 
 
-def _validate(outputs: NDArray[Any], labels: NDArray[Any], n_classes: int, groups: Groups) -> None:
+def _validate(
+    outputs: NDArray[Any], labels: NDArray[Any], n_classes: int, groups: Groups
+) -> None:
     if labels.ndim != 1 or not len(labels):
         raise ValueError(f"labels must be (N,) with N > 0, not {labels.shape}")
     if outputs.shape not in {labels.shape, (len(labels), n_classes)}:
-        raise ValueError(f"outputs of shape {outputs.shape} for {len(labels)} labels and {n_classes} classes")
+        raise ValueError(
+            f"outputs of shape {outputs.shape} for {len(labels)} labels and {n_classes}"
+            " classes"
+        )
     if outputs.ndim == 2 and not np.allclose(outputs.sum(axis=1), 1, atol=1e-2):
         raise ValueError("probabilities must be numbers whose rows sum to 1")
-    if unknown := set(groups) - set(GROUPS):
+    unknown = set(groups) - set(GROUPS)
+    if unknown:
         raise ValueError(f"unknown groups {sorted(unknown)}; use {', '.join(GROUPS)}")
-    indices = np.concatenate([labels, outputs if outputs.ndim == 1 else [], *groups.values()])
+    indices = np.concatenate(
+        [labels, outputs if outputs.ndim == 1 else [], *groups.values()]
+    )
     if indices.min() < 0 or indices.max() >= n_classes:
         raise ValueError(f"class indices must lie in 0-{n_classes - 1}")
     if sum(map(len, groups.values())) != len(set().union(*groups.values())):
@@ -394,8 +524,8 @@ class SetCoverage:
     """Coverage and size of the sets of some chips.
 
     Attributes:
-        value: share of chips with a set that contains the true class; from `low` to `high` is its exact 95 % interval
-            (Clopper and Pearson 1934).
+        value: share of chips with a set that contains the true class; from `low` to
+            `high` is its exact 95 % interval (Clopper and Pearson 1934).
         size: mean number of classes in a set.
         single: share of sets with exactly one class.
     """
@@ -408,7 +538,9 @@ class SetCoverage:
     chips: int
 
 
-def coverage_by_group(sets: NDArray[np.bool_], labels: Labels, groups: Groups) -> dict[str, SetCoverage | None]:
+def coverage_by_group(
+    sets: NDArray[np.bool_], labels: Labels, groups: Groups
+) -> dict[str, SetCoverage | None]:
     """Return the coverage of all chips and of the chips of each group.
 
     Args:
@@ -419,13 +551,21 @@ def coverage_by_group(sets: NDArray[np.bool_], labels: Labels, groups: Groups) -
     Returns:
         "all", "head", "medium" and "tail" -> coverage; None for a group without chips.
     """
-    masks = {name: np.isin(labels, indices) for name, indices in _members(sets.shape[1], groups).items()}
-    return {name: measure_coverage(sets[x], labels[x]) if x.any() else None for name, x in masks.items()}
+    masks = {
+        name: np.isin(labels, indices)
+        for name, indices in _members(sets.shape[1], groups).items()
+    }
+    return {
+        name: measure_coverage(sets[x], labels[x]) if x.any() else None
+        for name, x in masks.items()
+    }
 
 
 def _members(n_classes: int, groups: Groups) -> dict[str, Indices]:
     """Return the class indices of "all", "head", "medium" and "tail"."""
-    return {"all": np.arange(n_classes)} | {name: np.array(groups.get(name, ()), int) for name in GROUPS}
+    return {"all": np.arange(n_classes)} | {
+        name: np.array(groups.get(name, ()), int) for name in GROUPS
+    }
 
 
 def coverage_by_class(sets: NDArray[np.bool_], labels: Labels) -> list[float | None]:
@@ -438,17 +578,24 @@ def measure_coverage(sets: NDArray[np.bool_], labels: Labels) -> SetCoverage:
     """Return the coverage of N > 0 chips, given sets (N, C) of the classes that each may have."""
     from scipy.stats import binomtest
 
-    covered, sizes = sets[np.arange(len(labels)), labels], sets.sum(axis=1)
-    interval = binomtest(int(covered.sum()), len(covered)).proportion_ci(CONFIDENCE_LEVEL)
-    value, size, single = (float(numbers.mean()) for numbers in (covered, sizes, sizes == 1))
-    return SetCoverage(value, float(interval.low), float(interval.high), size, single, len(covered))
+    covered = sets[np.arange(len(labels)), labels]
+    sizes = sets.sum(axis=1)
+    interval = binomtest(int(covered.sum()), len(covered)).proportion_ci(
+        CONFIDENCE_LEVEL
+    )
+    value = float(covered.mean())
+    size = float(sizes.mean())
+    single = float((sizes == 1).mean())
+    return SetCoverage(
+        value, float(interval.low), float(interval.high), size, single, len(covered)
+    )
 
 
 def class_mean_distances(features: Reals, labels: Labels, n_classes: int) -> Floats:
     """Return the mean cosine distance of every class to the other classes, 0-2.
 
-    The direction of a class is the mean of its features, each scaled to length 1. The distance of two classes is the
-    cosine distance of their directions.
+    The direction of a class is the mean of its features, each scaled to length 1. The
+    distance of two classes is the cosine distance of their directions.
 
     Args:
         features: (N, D).
@@ -463,7 +610,9 @@ def class_mean_distances(features: Reals, labels: Labels, n_classes: int) -> Flo
     if len(present) < 2:
         return distances
     directions = _unit(features.astype(np.float64))
-    means = _unit(np.stack([directions[labels == index].mean(axis=0) for index in present]))
+    means = _unit(
+        np.stack([directions[labels == index].mean(axis=0) for index in present])
+    )
     pairwise = 1 - means @ means.T
     np.fill_diagonal(pairwise, 0)
     distances[present] = pairwise.sum(axis=1) / (len(present) - 1)
@@ -476,9 +625,15 @@ def distance_by_group(distances: Floats, groups: Groups) -> dict[str, float | No
     Returns:
         Means under "all", "head", "medium" and "tail"; None if no class has a distance.
     """
-    members = {name: distances[indices] for name, indices in _members(len(distances), groups).items()}
+    members = {
+        name: distances[indices]
+        for name, indices in _members(len(distances), groups).items()
+    }
     finite = {name: values[~np.isnan(values)] for name, values in members.items()}
-    return {name: float(values.mean()) if len(values) else None for name, values in finite.items()}
+    return {
+        name: float(values.mean()) if len(values) else None
+        for name, values in finite.items()
+    }
 
 
 def _unit(rows: Floats) -> Floats:

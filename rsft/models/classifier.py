@@ -1,7 +1,7 @@
 """The classifier (frozen backbone, PEFT modules and head as one module), its averages, and its stored outputs.
 
-Calibration, evaluation and the replay check of a run need the outputs of the same bundle on the same chips, so these
-are kept beside the cache of images of a chip store.
+Calibration, evaluation and the replay check of a run need the outputs of the same
+bundle on the same chips, so these are kept beside the cache of images of a chip store.
 """
 
 import hashlib
@@ -25,7 +25,13 @@ from rsft.data.imagery.contract import Contract
 from rsft.data.imagery.units import DIGITAL_UNITS
 from rsft.errors import RequestError, WeightsError
 from rsft.models.bundle.bundle import Bundle
-from rsft.models.outputs import VIEWS, ClassifierOutputs, TakeViews, average_outputs, tta_contract
+from rsft.models.outputs import (
+    VIEWS,
+    ClassifierOutputs,
+    TakeViews,
+    average_outputs,
+    tta_contract,
+)
 from rsft.peft import AdaptedModel, attach
 from rsft.peft.modules.adapter_module import transformer_blocks
 from rsft.recipe.schema import EvaluateSection, HeadSection, Recipe
@@ -39,7 +45,8 @@ def extract_features(vit: VisionTransformer, x: Tensor, pool: str) -> Tensor:
     Args:
         vit: a timm vision transformer.
         x: images (B, P, S, S).
-        pool: "token" for the class token, "avg" for the mean of the patch tokens or of the feature map.
+        pool: "token" for the class token, "avg" for the mean of the patch tokens or of
+            the feature map.
 
     Returns:
         Features (B, D).
@@ -50,12 +57,19 @@ def extract_features(vit: VisionTransformer, x: Tensor, pool: str) -> Tensor:
 def _pool(vit: VisionTransformer, tokens: Tensor, pool: str) -> Tensor:
     if tokens.ndim == 4:  # the feature map of a hierarchical network
         return vit.forward_head(tokens, pre_logits=True)
-    pooled = tokens[:, 0] if pool == "token" else tokens[:, vit.num_prefix_tokens :].mean(dim=1)
-    return cast(Tensor, vit.fc_norm(pooled))  # identity if the network normalizes before pooling
+    if pool == "token":
+        pooled = tokens[:, 0]
+    else:
+        pooled = tokens[:, vit.num_prefix_tokens :].mean(dim=1)
+    return cast(
+        Tensor, vit.fc_norm(pooled)
+    )  # identity if the network normalizes before pooling
 
 
 class CosineHead(nn.Module):
-    """Cosine head: logit = scale * cos(feature, class weight), without bias. The norm of a weight has no effect.
+    """Cosine head: logit = scale * cos(feature, class weight), without bias.
+
+    The norm of a weight has no effect.
 
     Args:
         width: D, the width of the features.
@@ -71,13 +85,16 @@ class CosineHead(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the logits (B, C) of features (B, D)."""
-        return self.scale * F.linear(F.normalize(features, dim=-1), F.normalize(self.weight, dim=-1))
+        return self.scale * F.linear(
+            F.normalize(features, dim=-1), F.normalize(self.weight, dim=-1)
+        )
 
 
 class HeadAverage(nn.Module):
     """Mean of the logits of several heads: one on the final features, and one on the features of each earlier block.
 
-    Features of earlier blocks are more general, which helps classes with few chips (compare SciLT, arXiv 2604.03687).
+    Features of earlier blocks are more general, which helps classes with few chips
+    (compare SciLT, arXiv 2604.03687).
 
     Args:
         final: the head on the final features.
@@ -87,7 +104,9 @@ class HeadAverage(nn.Module):
     def __init__(self, final: nn.Module, blocks: Mapping[int, nn.Module]) -> None:
         super().__init__()
         self.final = final
-        self.blocks = nn.ModuleDict({str(block): blocks[block] for block in sorted(blocks)})
+        self.blocks = nn.ModuleDict(
+            {str(block): blocks[block] for block in sorted(blocks)}
+        )
 
     @property
     def heads(self) -> list[nn.Module]:
@@ -98,11 +117,14 @@ class HeadAverage(nn.Module):
         """Return the mean logits (B, C).
 
         Args:
-            inputs: the features of all heads side by side, (B, heads * D); see `Classifier.head_inputs`.
+            inputs: the features of all heads side by side, (B, heads * D); see
+                `Classifier.head_inputs`.
         """
         heads = self.heads
         parts = inputs.chunk(len(heads), dim=-1)
-        return torch.stack([head(part) for head, part in zip(heads, parts, strict=True)]).mean(dim=0)
+        return torch.stack(
+            [head(part) for head, part in zip(heads, parts, strict=True)]
+        ).mean(dim=0)
 
 
 class Prediction(NamedTuple):
@@ -124,8 +146,10 @@ class Classifier(nn.Module):
 
     Args:
         adapted: the transformer with its PEFT modules.
-        head: a module that maps pooled features to logits; a `HeadAverage` also reads features of earlier blocks.
-        pool: "token" for the class token, "avg" for the mean of the patch tokens or of the feature map.
+        head: a module that maps pooled features to logits; a `HeadAverage` also reads
+            features of earlier blocks.
+        pool: "token" for the class token, "avg" for the mean of the patch tokens or of
+            the feature map.
 
     Raises:
         ValueError: the head reads a block that the transformer lacks, or the last one.
@@ -136,15 +160,22 @@ class Classifier(nn.Module):
 
     def __init__(self, adapted: AdaptedModel, head: nn.Module, pool: str) -> None:
         super().__init__()
-        self.adapted, self.head, self.pool = adapted, head, pool
-        adapted.output_blocks = tuple(map(int, head.blocks)) if isinstance(head, HeadAverage) else ()
+        self.adapted = adapted
+        self.head = head
+        self.pool = pool
+        if isinstance(head, HeadAverage):
+            adapted.output_blocks = tuple(map(int, head.blocks))
+        else:
+            adapted.output_blocks = ()
 
     def features(self, x: Tensor, stage: int | None = None) -> Tensor:
         """Return pooled features (B, D).
 
         Args:
-            x: images (B, P, S, S), or the output of `adapted.run_frozen_prefix` (B, N, D).
-            stage: the stage that was passed to `run_frozen_prefix` (default: the first adapted stage).
+            x: images (B, P, S, S), or the output of `adapted.run_frozen_prefix` (B, N,
+                D).
+            stage: the stage that was passed to `run_frozen_prefix` (default: the first
+                adapted stage).
         """
         return self.final_features(self.head_inputs(x, stage))
 
@@ -154,9 +185,16 @@ class Classifier(nn.Module):
         Returns:
             Features side by side, (B, D) or (B, heads * D).
         """
-        x = self.adapted.run_frozen_prefix(x, stage) if x.ndim == 4 else x
-        x, *block_tokens = self.adapted.run_suffix_with_blocks(x, class_token_only=self.pool == "token", stage=stage)
-        return self.join_features(_pool(cast(VisionTransformer, self.adapted.vit), x, self.pool), block_tokens)
+        if x.ndim == 4:
+            x = self.adapted.run_frozen_prefix(x, stage)
+        else:
+            x = x
+        x, *block_tokens = self.adapted.run_suffix_with_blocks(
+            x, class_token_only=self.pool == "token", stage=stage
+        )
+        return self.join_features(
+            _pool(cast(VisionTransformer, self.adapted.vit), x, self.pool), block_tokens
+        )
 
     def join_features(self, features: Tensor, block_tokens: Sequence[Tensor]) -> Tensor:
         """Append the mean patch tokens of earlier blocks to the pooled features.
@@ -170,8 +208,12 @@ class Classifier(nn.Module):
         """
         if not block_tokens:
             return features
-        means = [self.adapted.patch_tokens(tokens).mean(dim=1) for tokens in block_tokens]
-        return torch.cat([features, *(mean.to(features.dtype) for mean in means)], dim=1)
+        means = [
+            self.adapted.patch_tokens(tokens).mean(dim=1) for tokens in block_tokens
+        ]
+        return torch.cat(
+            [features, *(mean.to(features.dtype) for mean in means)], dim=1
+        )
 
     def final_features(self, head_inputs: Tensor) -> Tensor:
         """Return the pooled features (B, D) in the input of the head, which is from `head_inputs`."""
@@ -202,19 +244,29 @@ class Classifier(nn.Module):
         Raises:
             WeightsError: keys or shapes do not fit.
         """
-        head = {key.removeprefix("head."): value for key, value in state.items() if key.startswith("head.")}
+        head = {
+            key.removeprefix("head."): value
+            for key, value in state.items()
+            if key.startswith("head.")
+        }
         try:
-            self.adapted.load_adapter_state({k: v for k, v in state.items() if not k.startswith("head.")})
+            self.adapted.load_adapter_state(
+                {k: v for k, v in state.items() if not k.startswith("head.")}
+            )
             self.head.load_state_dict(head)
         except (ValueError, RuntimeError) as error:
-            raise WeightsError(str(error), "adapter or head", "use weights of the same recipe") from error
+            raise WeightsError(
+                str(error), "adapter or head", "use weights of the same recipe"
+            ) from error
 
 
 _Network = TypeVar("_Network", bound=nn.Module)
 
 
 def copy_to_device(tensor: Tensor, device: torch.device | str) -> Tensor:
-    """Return a tensor on a device. A copy to a GPU starts from pinned memory, so that the program does not wait for it.
+    """Return a tensor on a device.
+
+    A copy to a GPU starts from pinned memory, so that the program does not wait for it.
 
     The tensor itself is returned if it is on the device already.
     """
@@ -224,9 +276,12 @@ def copy_to_device(tensor: Tensor, device: torch.device | str) -> Tensor:
 
 
 def move_network(network: _Network, device: torch.device | str) -> _Network:
-    """Move a network to a device. On a GPU, the weights of frozen convolutions are stored with the channels last.
+    """Move a network to a device.
 
-    cuDNN computes such convolutions on tensor cores without converting the weights and the images at every call.
+    On a GPU, the weights of frozen convolutions are stored with the channels last.
+
+    cuDNN computes such convolutions on tensor cores without converting the weights and
+    the images at every call.
 
     The network is changed in place, and returned.
     """
@@ -234,7 +289,9 @@ def move_network(network: _Network, device: torch.device | str) -> _Network:
     if torch.device(device).type == "cuda":
         for module in network.modules():
             if isinstance(module, nn.Conv2d) and not module.weight.requires_grad:
-                module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)
+                module.weight.data = module.weight.data.contiguous(
+                    memory_format=torch.channels_last
+                )
     return network
 
 
@@ -246,7 +303,8 @@ def average_predictions(predictions: Iterable[Prediction]) -> Prediction:
     """Return the mean of several predictions of the same B images.
 
     Returns:
-        The logarithm of the mean probabilities (B, C) as logits, and the mean features (B, D).
+        The logarithm of the mean probabilities (B, C) as logits, and the mean features
+        (B, D).
     """
     logits, features = zip(*predictions, strict=True)
     return Prediction(*average_outputs([member.float() for member in logits], features))
@@ -269,18 +327,26 @@ class PredictionAverage(nn.Module, ABC):
 
 
 class Ensemble(PredictionAverage):
-    """Ensemble of independent runs on one frozen backbone. Each prediction loads the state of every run in turn.
+    """Ensemble of independent runs on one frozen backbone.
+
+    Each prediction loads the state of every run in turn.
 
     Args:
-        classifier: the classifier of the runs' common recipe, with its PEFT modules attached.
+        classifier: the classifier of the runs' common recipe, with its PEFT modules
+            attached.
         states: the learned state of each run, from `Classifier.learned_state`.
     """
 
-    def __init__(self, classifier: Classifier, states: Sequence[Mapping[str, Tensor]]) -> None:
+    def __init__(
+        self, classifier: Classifier, states: Sequence[Mapping[str, Tensor]]
+    ) -> None:
         super().__init__()
         self.classifier = classifier
         expected = classifier.learned_state()
-        self.states = [{key: state.get(key, torch.zeros_like(x)) for key, x in expected.items()} for state in states]
+        self.states = [
+            {key: state.get(key, torch.zeros_like(x)) for key, x in expected.items()}
+            for state in states
+        ]
 
     def member_predictions(self, x: Tensor) -> Iterable[Prediction]:
         """Predict images with every run; all runs share one pass through the frozen prefix."""
@@ -301,16 +367,25 @@ class TestTimeAugmentation(PredictionAverage):
 
     __test__ = False  # pytest: the name begins with Test
 
-    def __init__(self, model: SupportsPredict, size: int, take_views: TakeViews) -> None:
+    def __init__(
+        self, model: SupportsPredict, size: int, take_views: TakeViews
+    ) -> None:
         super().__init__()
-        self.model, self.size, self.take_views = model, size, take_views
+        self.model = model
+        self.size = size
+        self.take_views = take_views
 
     def member_predictions(self, x: Tensor) -> Iterable[Prediction]:
         """Predict every view of images with a margin m, which is 0 without crops, (B, P, S + m, S + m)."""
-        return (self.model.predict(view.contiguous()) for view in self.take_views(x, self.size))
+        return (
+            self.model.predict(view.contiguous())
+            for view in self.take_views(x, self.size)
+        )
 
 
-def with_tta(model: M, contract: Contract, evaluate: EvaluateSection) -> tuple[M | TestTimeAugmentation, Contract]:
+def with_tta(
+    model: M, contract: Contract, evaluate: EvaluateSection
+) -> tuple[M | TestTimeAugmentation, Contract]:
     """Return a model with the test-time augmentation of `evaluate.tta`, and the contract of its input.
 
     Args:
@@ -323,7 +398,9 @@ def with_tta(model: M, contract: Contract, evaluate: EvaluateSection) -> tuple[M
     """
     if evaluate.tta == "none":
         return model, contract
-    return TestTimeAugmentation(model, contract.size, VIEWS[evaluate.tta]), tta_contract(contract, evaluate)
+    return TestTimeAugmentation(
+        model, contract.size, VIEWS[evaluate.tta]
+    ), tta_contract(contract, evaluate)
 
 
 def tta_warning(recipe: Recipe, units: Iterable[str]) -> str:
@@ -333,12 +410,16 @@ def tta_warning(recipe: Recipe, units: Iterable[str]) -> str:
         recipe: the recipe of the run.
         units: units of the chips, or of the contract.
     """
-    data, is_calibrated = recipe.data, not set(units) <= set(DIGITAL_UNITS)
-    if recipe.evaluate.tta != "turns" or not (data.augment == "sar" or data.declare is not None or is_calibrated):
+    data = recipe.data
+    is_calibrated = not set(units) <= set(DIGITAL_UNITS)
+    if recipe.evaluate.tta != "turns" or not (
+        data.augment == "sar" or data.declare is not None or is_calibrated
+    ):
         return ""
     return (
-        "evaluate.tta is turns, and the chips are radar images: where the radar looks in the same direction in all "
-        "chips, turns can lower the accuracy (measured on MSTAR, docs/results.md); use evaluate.tta=mirror"
+        "evaluate.tta is turns, and the chips are radar images: where the radar looks"
+        " in the same direction in all chips, turns can lower the accuracy (measured on"
+        " MSTAR, docs/results.md); use evaluate.tta=mirror"
     )
 
 
@@ -366,14 +447,26 @@ def collect_outputs(
     Returns:
         Logits and features of all chips.
     """
-    parameter = next(classifier.parameters(), None) if isinstance(classifier, nn.Module) else None
-    device = torch.device("cpu") if parameter is None else parameter.device  # only PyTorch has parameters
+    if isinstance(classifier, nn.Module):
+        parameter = next(classifier.parameters(), None)
+    else:
+        parameter = None
+    # only PyTorch has parameters
+    if parameter is None:
+        device = torch.device("cpu")
+    else:
+        device = parameter.device
 
     def predict(inputs: Tensor) -> list[Tensor]:
         with torch.inference_mode():
-            return [output.float().cpu() for output in classifier.predict(copy_to_device(inputs, device))]
+            return [
+                output.float().cpu()
+                for output in classifier.predict(copy_to_device(inputs, device))
+            ]
 
-    return ClassifierOutputs(*(rows.numpy() for rows in join_rows(predict, batches, on_progress)))
+    return ClassifierOutputs(
+        *(rows.numpy() for rows in join_rows(predict, batches, on_progress))
+    )
 
 
 def join_rows(
@@ -386,14 +479,18 @@ def join_rows(
     Args:
         compute: returns tensors (B, ...) of inputs (B, P, S, S).
         batches: batches of N chips.
-        on_progress: called with the number of chips so far, before the first batch and after each one.
+        on_progress: called with the number of chips so far, before the first batch and
+            after each one.
     """
-    rows, done = list[Tensor](), 0
+    rows = list[Tensor]()
+    done = 0
     if on_progress is not None:
         on_progress(done)
     for inputs, _ in batches:
         tensors = compute(inputs)
-        rows = rows or [tensor.new_empty(batches.count, *tensor.shape[1:]) for tensor in tensors]
+        rows = rows or [
+            tensor.new_empty(batches.count, *tensor.shape[1:]) for tensor in tensors
+        ]
         for joined, tensor in zip(rows, tensors, strict=True):
             joined[done : done + len(inputs)] = tensor
         done += len(inputs)
@@ -423,7 +520,8 @@ def load_or_collect_outputs(
         bundle: the bundle; its calibrator does not count.
         classifier: its classifier, with the test-time views of its recipe.
         batches: all chips in order: inputs (B, P, S, S) and labels, which are ignored.
-        images: the cache file of the chips (`ChipImages.images`), which is named after chips and contract.
+        images: the cache file of the chips (`ChipImages.images`), which is named after
+            chips and contract.
         contract: the contract of the chips.
         device: the device of the classifier, "cpu" or "cuda".
         on_progress: called after each batch with the number of chips so far.
@@ -433,7 +531,9 @@ def load_or_collect_outputs(
     """
     path = images.with_name(f"{_digest(bundle, images, contract, device)}{_SUFFIX}")
     arrays = load_or_compute(
-        path, ClassifierOutputs._fields, lambda: collect_outputs(classifier, batches, on_progress)._asdict()
+        path,
+        ClassifierOutputs._fields,
+        lambda: collect_outputs(classifier, batches, on_progress)._asdict(),
     )
     return ClassifierOutputs(**arrays)
 
@@ -444,18 +544,24 @@ def load_or_compute(
     """Return arrays from an .npz file, or compute them and write the file.
 
     Args:
-        path: the file; of the files in its folder with the same suffixes, the last `MAX_FILES` stay.
+        path: the file; of the files in its folder with the same suffixes, the last
+            `MAX_FILES` stay.
         names: names of the arrays.
         compute: returns the arrays by name.
     """
-    with suppress(OSError, ValueError, KeyError, BadZipFile), np.load(path) as stored:  # else computed again
+    with (
+        suppress(OSError, ValueError, KeyError, BadZipFile),
+        np.load(path) as stored,
+    ):  # else computed again
         return {name: stored[name] for name in names}
     arrays: dict[str, Any] = dict(compute())
     with suppress(OSError):  # a full disk: only a cache
         with atomic_file(path) as temporary, temporary.open("wb") as file:
             np.savez(file, **arrays)
         same_kind = path.parent.glob(f"*{''.join(path.suffixes)}")
-        newest_first = sorted(same_kind, key=lambda file: file.stat().st_mtime, reverse=True)
+        newest_first = sorted(
+            same_kind, key=lambda file: file.stat().st_mtime, reverse=True
+        )
         for old in newest_first[MAX_FILES:]:
             old.unlink(missing_ok=True)
     return arrays
@@ -463,12 +569,23 @@ def load_or_compute(
 
 def _digest(bundle: Bundle, images: Path, contract: Contract, device: str) -> str:
     sections = {"backbone", "peft", "meta", "head", "evaluate"}
-    chips = images.stem.partition("-")[2]  # without the hash of the manifest: other chips of the store do not count
-    content = [__version__, device, chips, contract.model_dump(mode="json"), bundle.backbone_sha256]
+    chips = images.stem.partition("-")[
+        2
+    ]  # without the hash of the manifest: other chips of the store do not count
+    content = [
+        __version__,
+        device,
+        chips,
+        contract.model_dump(mode="json"),
+        bundle.backbone_sha256,
+    ]
     content.append(bundle.recipe.model_dump(mode="json", include=sections))
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
     for name in sorted(bundle.tensors):
-        digest.update(name.encode() + bundle.tensors[name].detach().cpu().contiguous().numpy().tobytes())
+        digest.update(
+            name.encode()
+            + bundle.tensors[name].detach().cpu().contiguous().numpy().tobytes()
+        )
     return digest.hexdigest()[:24]
 
 
@@ -476,12 +593,16 @@ def load_encoder(recipe: Recipe, bands: Sequence[str]) -> Backbone:
     """Load the frozen backbone of a recipe and fit its input layer to the bands of the chips.
 
     Raises:
-        RequestError: the backbone is unknown, or does not support the planes or the input size.
+        RequestError: the backbone is unknown, or does not support the planes or the
+            input size.
         WeightsError: the weights of the backbone cannot be used.
     """
-    section, data = recipe.backbone, recipe.data
+    section = recipe.backbone
+    data = recipe.data
     weights = Path(section.weights) if section.weights else None
-    encoder = load_backbone(section.name, data.size, weights, section.blocks, recipe.seed)
+    encoder = load_backbone(
+        section.name, data.size, weights, section.blocks, recipe.seed
+    )
     return fit_inputs(encoder, bands, data.bands, data.remap)
 
 
@@ -494,25 +615,53 @@ def build_classifier(encoder: Backbone, classes: int, recipe: Recipe) -> Classif
         recipe: the recipe; it has constant scales without a section `meta`.
 
     Raises:
-        RequestError: the backbone lacks a site, a block or the class token, or has random weights that stay.
+        RequestError: the backbone lacks a site, a block or the class token, or has
+            random weights that stay.
     """
-    meta, pool = recipe.meta, recipe.backbone.pool
+    meta = recipe.meta
+    pool = recipe.backbone.pool
     if pool == "token" and getattr(encoder.vit, "cls_token", None) is None:
-        raise RequestError(f"{encoder.name} has no class token", "backbone.pool", "set backbone.pool=avg")
+        raise RequestError(
+            f"{encoder.name} has no class token",
+            "backbone.pool",
+            "set backbone.pool=avg",
+        )
     try:
         init_scale = meta.init_scale if meta else 1.0
-        adapted = attach(encoder.vit, recipe.peft.build(), learn_scales=meta is not None, init_scale=init_scale)
+        adapted = attach(
+            encoder.vit,
+            recipe.peft.build(),
+            learn_scales=meta is not None,
+            init_scale=init_scale,
+        )
     except ValueError as error:
         hint = "set peft.method=full" if encoder.is_random else ""
-        raise RequestError(str(error), f"section peft, backbone {encoder.name}", hint) from error
-    if encoder.is_random and not all(parameter.requires_grad for parameter in encoder.vit.parameters()):
-        message = f"{encoder.name} starts at random weights, and {recipe.peft.title} does not train all of them"
-        raise RequestError(message, "peft.method", "set peft.method=full")
+        raise RequestError(
+            str(error), f"section peft, backbone {encoder.name}", hint
+        ) from error
+    if encoder.is_random and not all(
+        parameter.requires_grad for parameter in encoder.vit.parameters()
+    ):
+        raise RequestError(
+            (
+                f"{encoder.name} starts at random weights, and {recipe.peft.title} does not"
+                " train all of them"
+            ),
+            "peft.method",
+            "set peft.method=full",
+        )
     try:
-        return Classifier(adapted, build_head(encoder.width, classes, recipe.head), pool)
+        return Classifier(
+            adapted, build_head(encoder.width, classes, recipe.head), pool
+        )
     except ValueError as error:
-        hint = f"name blocks from 0 to {len(transformer_blocks(encoder.vit)) - 2} of a plain vision transformer"
-        raise RequestError(str(error), f"head.earlier_blocks, backbone {encoder.name}", hint) from error
+        hint = (
+            f"name blocks from 0 to {len(transformer_blocks(encoder.vit)) - 2} of a"
+            " plain vision transformer"
+        )
+        raise RequestError(
+            str(error), f"head.earlier_blocks, backbone {encoder.name}", hint
+        ) from error
 
 
 def build_head(width: int, classes: int, section: HeadSection) -> nn.Module:
@@ -520,10 +669,14 @@ def build_head(width: int, classes: int, section: HeadSection) -> nn.Module:
 
     def build() -> nn.Module:
         is_cosine = section.kind == "cosine"
-        return CosineHead(width, classes, section.logit_scale) if is_cosine else nn.Linear(width, classes)
+        if is_cosine:
+            return CosineHead(width, classes, section.logit_scale)
+        return nn.Linear(width, classes)
 
     final = build()
-    return HeadAverage(final, {x: build() for x in section.earlier_blocks}) if section.earlier_blocks else final
+    if section.earlier_blocks:
+        return HeadAverage(final, {x: build() for x in section.earlier_blocks})
+    return final
 
 
 def load_classifier(bundle: Bundle, device: str = "auto") -> Classifier | Ensemble:
@@ -542,7 +695,10 @@ def load_classifier(bundle: Bundle, device: str = "auto") -> Classifier | Ensemb
     target = choose_device(device)
     if len(bundle.members) > 1:
         classifier = move_network(_build_untrained(bundle), target).eval()
-        states = [{key: value.to(target) for key, value in state.items()} for state in bundle.members]
+        states = [
+            {key: value.to(target) for key, value in state.items()}
+            for state in bundle.members
+        ]
         return Ensemble(classifier, states)
     return move_network(load_merged_classifier(bundle), target).eval()
 
@@ -562,7 +718,9 @@ def load_merged_classifier(bundle: Bundle, run: int = 0) -> Classifier:
     return classifier
 
 
-def load_unmerged_classifier(bundle: Bundle, device: str = "auto", run: int = 0) -> Classifier:
+def load_unmerged_classifier(
+    bundle: Bundle, device: str = "auto", run: int = 0
+) -> Classifier:
     """Load the classifier of one run of a bundle in evaluation mode, with its PEFT modules attached.
 
     Args:
@@ -582,9 +740,17 @@ def _build_untrained(bundle: Bundle) -> Classifier:
     """Build the classifier of a bundle before training."""
     encoder = load_encoder(bundle.recipe, bundle.contract.bands)
     if encoder.sha256 != bundle.backbone_sha256:
-        message = f"the weights of backbone {encoder.name} ({encoder.sha256[:12]}) differ from those of the training"
-        hint = f"install rsft {bundle.rsft_version}, which wrote the bundle, or train again"
-        raise WeightsError(message, f"bundle with backbone {bundle.backbone_sha256[:12]}", hint)
+        raise WeightsError(
+            (
+                f"the weights of backbone {encoder.name} ({encoder.sha256[:12]}) differ"
+                " from those of the training"
+            ),
+            f"bundle with backbone {bundle.backbone_sha256[:12]}",
+            (
+                f"install rsft {bundle.rsft_version}, which wrote the bundle, or train"
+                " again"
+            ),
+        )
     return build_classifier(encoder, len(bundle.classes), bundle.recipe)
 
 
@@ -595,5 +761,11 @@ def choose_device(name: str) -> torch.device:
         RequestError: "cuda" on a machine without a GPU.
     """
     if name == "cuda" and not torch.cuda.is_available():
-        raise RequestError("this machine has no CUDA device", "--device or train.device", "use auto or cpu")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+        raise RequestError(
+            "this machine has no CUDA device",
+            "--device or train.device",
+            "use auto or cpu",
+        )
+    return torch.device(
+        "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"
+    )

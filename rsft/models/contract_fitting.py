@@ -7,7 +7,13 @@ from typing import Any
 import numpy as np
 
 from rsft.backbones import Backbone
-from rsft.data.imagery.contract import CHIP_STANDARD, SPACING_TOLERANCE, Contract, Stretch, fit_stretches
+from rsft.data.imagery.contract import (
+    CHIP_STANDARD,
+    SPACING_TOLERANCE,
+    Contract,
+    Stretch,
+    fit_stretches,
+)
 from rsft.data.imagery.units import DIGITAL_UNITS
 from rsft.errors import RequestError
 from rsft.recipe.schema import DataSection
@@ -45,17 +51,31 @@ def fit_contract(
         DataError: a chip cannot be read, or its unit cannot be converted.
     """
     planes = encoder.bands
-    meanings = {unit: data.declare if data.declare and unit in DIGITAL_UNITS else unit for unit in units}
+    meanings = {
+        unit: data.declare if data.declare and unit in DIGITAL_UNITS else unit
+        for unit in units
+    }
     network_unit = data.unit or (encoder.unit if encoder.unit != "uint8" else None)
-    target_units = {unit: (meaning, network_unit or meaning) for unit, meaning in meanings.items()}
+    target_units = {
+        unit: (meaning, network_unit or meaning) for unit, meaning in meanings.items()
+    }
     option: Any = data.stretch
     if not isinstance(option, str):
         option = tuple(map(tuple, [option] if isinstance(option[0], float) else option))
     is_physical = encoder.unit != "uint8"
-    if (is_standard := option == CHIP_STANDARD) and is_physical:
-        message = f"{encoder.name} was trained on {encoder.unit}, not on chips that are normalized one by one"
-        raise RequestError(message, "data.stretch", "leave the key out")
-    stretches, statistics = fit_stretches(option, planes, bands, target_units, chips, is_physical)
+    is_standard = option == CHIP_STANDARD
+    if is_standard and is_physical:
+        raise RequestError(
+            (
+                f"{encoder.name} was trained on {encoder.unit}, not on chips that are"
+                " normalized one by one"
+            ),
+            "data.stretch",
+            "leave the key out",
+        )
+    stretches, statistics = fit_stretches(
+        option, planes, bands, target_units, chips, is_physical
+    )
     mean, std = _byte_moments(encoder, stretches)
     if is_standard:
         mean, std = (0.0,) * len(planes), (1.0,) * len(planes)
@@ -84,13 +104,16 @@ def common_side(sides: Sequence[int]) -> int | None:
     if not sides:
         return None
     side, count = Counter(sides).most_common(1)[0]
-    return side if 2 * count >= len(sides) else None
+    if 2 * count >= len(sides):
+        return side
+    return None
 
 
 def common_spacing(spacings: Sequence[float]) -> float | None:
     """Return the median spacing if most spacings are known and all of these are within the tolerance of prediction.
 
-    Chips of an unknown spacing may be a minority, such as the SLC chips of OpenSARShip beside its GRD chips.
+    Chips of an unknown spacing may be a minority, such as the SLC chips of OpenSARShip
+    beside its GRD chips.
 
     Args:
         spacings: meters per pixel of each chip; NaN if unknown.
@@ -100,7 +123,9 @@ def common_spacing(spacings: Sequence[float]) -> float | None:
     if 2 * len(finite) <= len(spacings):
         return None
     median = float(np.median(finite))
-    return median if np.abs(finite / median - 1).max() <= SPACING_TOLERANCE else None
+    if np.abs(finite / median - 1).max() <= SPACING_TOLERANCE:
+        return median
+    return None
 
 
 def _byte_moments(
@@ -110,12 +135,21 @@ def _byte_moments(
     if encoder.unit == "uint8":
         return encoder.mean, encoder.std
     if list(stretches) != [encoder.unit]:
-        raise RequestError(f"{encoder.name} was trained on {encoder.unit}", "data.unit", "remove data.unit")
+        raise RequestError(
+            f"{encoder.name} was trained on {encoder.unit}",
+            "data.unit",
+            "remove data.unit",
+        )
     mean, std = [], []
-    for stretch, m, s in zip(stretches[encoder.unit], encoder.mean, encoder.std, strict=True):
+    for stretch, m, s in zip(
+        stretches[encoder.unit], encoder.mean, encoder.std, strict=True
+    ):
         if stretch.high is None or stretch.curve != "linear":
-            hint = "use percentile, or a pair of limits"
-            raise RequestError(f"{encoder.name} needs a linear stretch between fixed limits", "data.stretch", hint)
+            raise RequestError(
+                f"{encoder.name} needs a linear stretch between fixed limits",
+                "data.stretch",
+                "use percentile, or a pair of limits",
+            )
         mean.append((m - stretch.low) / (stretch.high - stretch.low))
         std.append(s / (stretch.high - stretch.low))
     return tuple(mean), tuple(std)

@@ -23,7 +23,8 @@ class ClassifierOutputs(NamedTuple):
 
 
 TakeViews = Callable[[Any, int], list[Any]]
-"""Returns views (B, P, size, size) of images (B, P, H, W), given the images and `size`."""
+"""Returns views (B, P, size, size) of images (B, P, H, W), given the images and
+`size`."""
 
 
 def take_crops(images: Any, size: int) -> list[Any]:
@@ -32,8 +33,15 @@ def take_crops(images: Any, size: int) -> list[Any]:
     Returns:
         Five crops (B, P, size, size) of images (B, P, H, W).
     """
-    bottom, right = images.shape[2] - size, images.shape[3] - size
-    offsets = [(0, 0), (0, right), (bottom, 0), (bottom, right), (bottom // 2, right // 2)]
+    bottom = images.shape[2] - size
+    right = images.shape[3] - size
+    offsets = [
+        (0, 0),
+        (0, right),
+        (bottom, 0),
+        (bottom, right),
+        (bottom // 2, right // 2),
+    ]
     return [images[:, :, top : top + size, left : left + size] for top, left in offsets]
 
 
@@ -47,7 +55,9 @@ VIEWS: dict[str, TakeViews] = {
     "ten-crop": lambda images, size: add_mirror_images(take_crops(images, size)),
     "mirror": lambda images, size: add_mirror_images([images]),
     "turns": lambda images, size: [
-        array_namespace(view).rot90(view, turns, (2, 3)) for view in add_mirror_images([images]) for turns in range(4)
+        array_namespace(view).rot90(view, turns, (2, 3))
+        for view in add_mirror_images([images])
+        for turns in range(4)
     ],
 }
 """The views of a chip by the value of `evaluate.tta`."""
@@ -74,8 +84,11 @@ def average_outputs(logits: Sequence[Any], features: Sequence[Any]) -> tuple[Any
         features: features (B, D) of each prediction.
 
     Returns:
-        The logarithm of the mean probabilities (B, C), which serves as logits, and the mean features (B, D).
+        The logarithm of the mean probabilities (B, C), which serves as logits, and the
+        mean features (B, D).
     """
     namespace = array_namespace(logits[0])
     logs = namespace.stack([member - log_sum_exp(member, 1) for member in logits])
-    return log_sum_exp(logs, 0)[0] - math.log(len(logs)), namespace.stack(list(features)).mean(0)
+    return log_sum_exp(logs, 0)[0] - math.log(len(logs)), namespace.stack(
+        list(features)
+    ).mean(0)

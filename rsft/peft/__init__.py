@@ -2,12 +2,13 @@
 
 The package works with any timm ViT, and with timm's ResNet, ConvNeXt and Swin:
 
-    adapted = rsft.peft.attach(vit, LoRA(rank=4, positions="qkvo12", blocks="all"), learn_scales=True)
-    tokens = adapted.forward_features(images)  # train adapted.theta, and adapted.gamma in an outer loop
-    adapted.save("adapter.safetensors")
-    vit = adapted.merge()
+    adapted = rsft.peft.attach(vit, LoRA(rank=4, positions="qkvo12", blocks="all"),
+    learn_scales=True) tokens = adapted.forward_features(images)  # train adapted.theta,
+    and adapted.gamma in an outer loop adapted.save("adapter.safetensors") vit =
+    adapted.merge()
 
-Names that need torch are imported when they are first used, so that the check of a recipe does not import it.
+Names that need torch are imported when they are first used, so that the check of a
+recipe does not import it.
 """
 
 from importlib import import_module
@@ -38,10 +39,42 @@ if TYPE_CHECKING:
     from rsft.peft.model.site_outputs import observe_additions
     from rsft.peft.modulator import Modulator, gamma_to_scale
 
-__all__ = ["METHODS", "POSITIONS", "SSF", "AdaptFormer", "AdaptedModel", "Adapter", "BitFit", "CompositeMethod"]
-__all__ += ["FullTuning", "LayerNormTuning", "LinearProbe", "LoRA", "LoRAWithAdaptFormer", "LoTR", "Method"]
-__all__ += ["Modulator", "Site", "VPTDeep", "VPTShallow", "attach", "class_token_features", "export_peft"]
-__all__ += ["gamma_to_scale", "import_peft", "load", "observe_additions", "register", "select_blocks"]
+__all__ = [
+    "METHODS",
+    "POSITIONS",
+    "SSF",
+    "AdaptFormer",
+    "AdaptedModel",
+    "Adapter",
+    "BitFit",
+    "CompositeMethod",
+]
+__all__ += [
+    "FullTuning",
+    "LayerNormTuning",
+    "LinearProbe",
+    "LoRA",
+    "LoRAWithAdaptFormer",
+    "LoTR",
+    "Method",
+]
+__all__ += [
+    "Modulator",
+    "Site",
+    "VPTDeep",
+    "VPTShallow",
+    "attach",
+    "class_token_features",
+    "export_peft",
+]
+__all__ += [
+    "gamma_to_scale",
+    "import_peft",
+    "load",
+    "observe_additions",
+    "register",
+    "select_blocks",
+]
 __all__ += ["select_positions"]
 
 _MODULE_OF = {  # of the names that need torch

@@ -37,18 +37,22 @@ def scale_to_gamma(scale: float) -> float:
     """
     if not 0 <= scale < math.inf:
         raise ValueError(f"scale {scale}: use a number of 0 or more")
-    return scale + math.log(-math.expm1(-scale)) if scale else -math.inf
+    if scale:
+        return scale + math.log(-math.expm1(-scale))
+    return -math.inf
 
 
 class Modulator(nn.Module):
     """Learned factors m = softplus(gamma), shared by training, evaluation and merging.
 
-    A site has one factor, its scale, or one factor for every output feature; then its scale is the mean of its factors.
-    A gamma of -inf is a factor of 0. If all factors of a site are 0, the site is off.
+    A site has one factor, its scale, or one factor for every output feature; then its
+    scale is the mean of its factors. A gamma of -inf is a factor of 0. If all factors
+    of a site are 0, the site is off.
 
     Args:
         sites: the adapted sites, in forward order.
-        init_scale: initial value of every factor; with 1, MetaPEFT starts as plain PEFT.
+        init_scale: initial value of every factor; with 1, MetaPEFT starts as plain
+            PEFT.
         widths: number of factors of every site; None gives every site one.
 
     Raises:
@@ -63,17 +67,33 @@ class Modulator(nn.Module):
 
     gamma: nn.Parameter  # (factors,) float32, site after site
 
-    def __init__(self, sites: Sequence[Site], init_scale: float = 1.0, widths: Sequence[int] | None = None) -> None:
+    def __init__(
+        self,
+        sites: Sequence[Site],
+        init_scale: float = 1.0,
+        widths: Sequence[int] | None = None,
+    ) -> None:
         super().__init__()
         if init_scale <= 0:
-            raise ValueError(f"init_scale {init_scale}: use a number above 0; softplus never reaches 0")
+            raise ValueError(
+                f"init_scale {init_scale}: use a number above 0; softplus never"
+                " reaches 0"
+            )
         self.sites = tuple(sites)
         self.widths = tuple(widths or [1] * len(self.sites))
         self.init_gamma = scale_to_gamma(init_scale)
         self.gamma = nn.Parameter(torch.full((sum(self.widths),), self.init_gamma))
-        starts = [end - width for end, width in zip(accumulate(self.widths), self.widths, strict=True)]
-        self._factors = [x if n == 1 else slice(x, x + n) for x, n in zip(starts, self.widths, strict=True)]
-        self._frozen_gamma: dict[int, Tensor] = {}  # site index -> gamma, unaffected by optimizer steps
+        starts = [
+            end - width
+            for end, width in zip(accumulate(self.widths), self.widths, strict=True)
+        ]
+        self._factors = [
+            x if n == 1 else slice(x, x + n)
+            for x, n in zip(starts, self.widths, strict=True)
+        ]
+        self._frozen_gamma: dict[
+            int, Tensor
+        ] = {}  # site index -> gamma, unaffected by optimizer steps
         self._other_factors: Tensor | None = None  # (factors,), see `use_factors`
 
     def scale(self, index: int) -> Tensor | float:
@@ -83,14 +103,17 @@ class Modulator(nn.Module):
             index: the index of the site in `sites`.
 
         Returns:
-            A scalar tensor, or a number if the site is frozen; with several factors always a tensor (factors,).
+            A scalar tensor, or a number if the site is frozen; with several factors
+            always a tensor (factors,).
         """
         if self._other_factors is not None:
             return self._other_factors[self._factors[index]]
         if index not in self._frozen_gamma:
             return gamma_to_scale(self.gamma[self._factors[index]])
         frozen = gamma_to_scale(self._frozen_gamma[index])
-        return frozen.to(self.gamma.device) if frozen.ndim else float(frozen)
+        if frozen.ndim:
+            return frozen.to(self.gamma.device)
+        return float(frozen)
 
     @contextmanager
     def use_factors(self, factors: Tensor) -> Iterator[None]:
@@ -128,7 +151,10 @@ class Modulator(nn.Module):
         Returns:
             Site -> values (factors of the site,), in forward order.
         """
-        return {site: values[factors].reshape(-1) for site, factors in zip(self.sites, self._factors, strict=True)}
+        return {
+            site: values[factors].reshape(-1)
+            for site, factors in zip(self.sites, self._factors, strict=True)
+        }
 
     def factors(self) -> dict[Site, Tensor]:
         """Return the factors of every site, in forward order."""
@@ -173,8 +199,9 @@ class Modulator(nn.Module):
         """Set scales by hand.
 
         Args:
-            scales: site or pattern -> scale, the value of all factors of a site, such as {"blocks.11.*": 0.5,
-                Site(0, "q"): 0}. Later entries win; 0 turns a site off.
+            scales: site or pattern -> scale, the value of all factors of a site, such
+                as {"blocks.11.*": 0.5, Site(0, "q"): 0}. Later entries win; 0 turns a
+                site off.
 
         Raises:
             ValueError: a scale is negative, or a pattern matches no site.
@@ -206,12 +233,15 @@ class Modulator(nn.Module):
         """Load the values of gamma (factors,), also at frozen sites."""
         with torch.no_grad():
             self.gamma.copy_(gamma)
-        self._frozen_gamma = {index: gamma[self._factors[index]].clone() for index in self._frozen_gamma}
+        self._frozen_gamma = {
+            index: gamma[self._factors[index]].clone() for index in self._frozen_gamma
+        }
 
     def add_decay_toward_init(self, weight_decay: float) -> None:
         """Add the gradient of an L2 penalty on gamma's distance from its initial value to gamma's gradient.
 
-        Decay toward a gamma of 0 would mean decay toward a scale of 0.69. Sites that are frozen or off stay unchanged.
+        Decay toward a gamma of 0 would mean decay toward a scale of 0.69. Sites that
+        are frozen or off stay unchanged.
         """
         if self.gamma.grad is not None:
             gamma = self.gamma.detach()
@@ -221,7 +251,14 @@ class Modulator(nn.Module):
             self.gamma.grad.add_(distance, alpha=weight_decay)
 
     def _indices(self, pattern: str) -> list[int]:
-        indices = [index for index, site in enumerate(self.sites) if fnmatchcase(str(site), pattern)]
+        indices = [
+            index
+            for index, site in enumerate(self.sites)
+            if fnmatchcase(str(site), pattern)
+        ]
         if not indices:
-            raise ValueError(f"{pattern!r} matches no site of the modulator; names of sites look like {self.sites[0]}")
+            raise ValueError(
+                f"{pattern!r} matches no site of the modulator; names of sites look"
+                f" like {self.sites[0]}"
+            )
         return indices

@@ -1,13 +1,17 @@
 """Sections of a recipe, the kinds of values that their keys have, and the words for what a key accepts.
 
-The keys of a `ComponentSection` are the fields of the component that it names. A component is a frozen dataclass in a
-`rsft.utils.registry.Registry`. Each of its fields is a key of the recipe:
+The keys of a `ComponentSection` are the fields of the component that it names. A
+component is a frozen dataclass in a `rsft.utils.registry.Registry`. Each of its fields
+is a key of the recipe:
 
-    tau: float = field(default=1.0, metadata={"description": "weight of the prior", "minimum": 0})
+    tau: float = field(default=1.0, metadata={"description": "weight of the prior",
+        "minimum": 0})
 
-The metadata may hold `description`, the limits `minimum`, `exclusive_minimum`, `maximum` and `exclusive_maximum` of
-numbers, the regular expression `pattern` of text, and `words`: the allowed text (or the whole value where the field
-takes none) as the documentation and error messages put it. Reports print a field with a `symbol` as "symbol = value".
+The metadata may hold `description`, the limits `minimum`, `exclusive_minimum`,
+`maximum` and `exclusive_maximum` of numbers, the regular expression `pattern` of text,
+and `words`: the allowed text (or the whole value where the field takes none) as the
+documentation and error messages put it. Reports print a field with a `symbol` as
+"symbol = value".
 """
 
 import dataclasses
@@ -15,7 +19,16 @@ import functools
 import types
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
+from typing import (
+    Annotated,
+    Any,
+    ClassVar,
+    Literal,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from pydantic import (
     AfterValidator,
@@ -37,16 +50,30 @@ from rsft.utils.registry import Registry
 
 def as_text(value: object) -> object:
     """Return a whole number as text, and any other value unchanged: YAML reads an unquoted 12 as a number."""
-    return str(value) if type(value) is int else value
+    if type(value) is int:
+        return str(value)
+    return value
 
 
 def as_lower_case(value: object) -> object:
     """Return a text in lower case, and any other value unchanged."""
-    return value.lower() if isinstance(value, str) else value
+    if isinstance(value, str):
+        return value.lower()
+    return value
 
 
 Unit = Annotated[
-    Literal["uint8", "uint16", "amplitude", "intensity", "sigma0", "db", "gamma0", "gamma0_db", "beta0"],
+    Literal[
+        "uint8",
+        "uint16",
+        "amplitude",
+        "intensity",
+        "sigma0",
+        "db",
+        "gamma0",
+        "gamma0_db",
+        "beta0",
+    ],
     BeforeValidator(as_lower_case),
 ]
 """The units of `rsft.data.imagery.units`."""
@@ -69,14 +96,23 @@ Text = Annotated[str, _text(r"^[^\x00]+$", "text that is not empty")]
 FolderName = Annotated[
     str,
     BeforeValidator(as_text),
-    _text(r"^[^/\\.\x00-\x1f][^/\\\x00-\x1f]*$", "the name of a folder, without slash or leading dot"),
+    _text(
+        r"^[^/\\.\x00-\x1f][^/\\\x00-\x1f]*$",
+        "the name of a folder, without slash or leading dot",
+    ),
 ]
-Expression = Annotated[str, BeforeValidator(as_text), _text(r"^[\w .+*/()-]+$", "expressions over bands")]
+Expression = Annotated[
+    str, BeforeValidator(as_text), _text(r"^[\w .+*/()-]+$", "expressions over bands")
+]
 
 
 Pair = Annotated[
     list[float],
-    Field(min_length=2, max_length=2, json_schema_extra={"words": "a pair of rising limits"}),
+    Field(
+        min_length=2,
+        max_length=2,
+        json_schema_extra={"words": "a pair of rising limits"},
+    ),
     _must(lambda pair: pair[0] < pair[1], "the first limit must be below the second"),
 ]
 
@@ -84,7 +120,10 @@ Pair = Annotated[
 Fold = Annotated[
     str,
     _text(r"^[1-9][0-9]?/[1-9][0-9]?$", "a fold and the number of folds, such as 1/3"),
-    _must(lambda fold: int(fold.split("/")[0]) <= int(fold.split("/")[1]) > 1, "the fold must be one of several"),
+    _must(
+        lambda fold: int(fold.split("/")[0]) <= int(fold.split("/")[1]) > 1,
+        "the fold must be one of several",
+    ),
 ]
 
 BlockIndices = Annotated[
@@ -92,7 +131,9 @@ BlockIndices = Annotated[
     Field(json_schema_extra={"words": "a list of distinct whole numbers >= 0"}),
     _must(lambda indices: len(set(indices)) == len(indices), "name each block once"),
 ]
-Pairs = Annotated[list[Pair], Field(min_length=1, json_schema_extra={"words": "a list of such pairs"})]
+Pairs = Annotated[
+    list[Pair], Field(min_length=1, json_schema_extra={"words": "a list of such pairs"})
+]
 
 
 class Section(BaseModel):
@@ -102,7 +143,11 @@ class Section(BaseModel):
     """
 
     model_config = ConfigDict(
-        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+        extra="forbid",
+        strict=True,
+        frozen=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
     )
 
     @classmethod
@@ -126,8 +171,18 @@ class Section(BaseModel):
         return dict(cls.model_fields)
 
 
-_NOUNS = {"integer": "a whole number", "number": "a number", "boolean": "true or false", "null": "null"}
-_SIGNS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
+_NOUNS = {
+    "integer": "a whole number",
+    "number": "a number",
+    "boolean": "true or false",
+    "null": "null",
+}
+_SIGNS = {
+    "minimum": ">=",
+    "exclusiveMinimum": ">",
+    "maximum": "<=",
+    "exclusiveMaximum": "<",
+}
 
 
 def allowed_values(schema: dict[str, Any]) -> str:
@@ -139,18 +194,29 @@ def allowed_values(schema: dict[str, Any]) -> str:
     if "const" in schema or "enum" in schema:
         return " | ".join(map(str, schema.get("enum") or [schema["const"]]))
     if schema["type"] == "array":
-        return f"a list of {allowed_values(schema['items']).removeprefix('a ').replace('number', 'numbers')}"
+        return (
+            "a list of"
+            f" {allowed_values(schema['items']).removeprefix('a ').replace('number', 'numbers')}"
+        )
     limits = {sign: schema[bound] for bound, sign in _SIGNS.items() if bound in schema}
     # pydantic before 2.10 writes the bound 0 of a float as 0.0
-    bounds = " and ".join(f"{sign} {str(limit).removesuffix('.0')}" for sign, limit in limits.items())
+    bounds = " and ".join(
+        f"{sign} {str(limit).removesuffix('.0')}" for sign, limit in limits.items()
+    )
     return f"{_NOUNS[schema['type']]} {bounds}".rstrip()
 
 
-_LIMITS = {"minimum": "ge", "exclusive_minimum": "gt", "maximum": "le", "exclusive_maximum": "lt"}
+_LIMITS = {
+    "minimum": "ge",
+    "exclusive_minimum": "gt",
+    "maximum": "le",
+    "exclusive_maximum": "lt",
+}
 _METADATA = {"description", "pattern", "words", "symbol", *_LIMITS}
 
 WORDS = "allowed"
-"""Type of the errors whose context has what is allowed in `words`, and in `missing` whether the key is left out."""
+"""Type of the errors whose context has what is allowed in `words`, and in `missing`
+whether the key is left out."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,16 +225,23 @@ class RegisteredName:
 
     registry: Registry[Any]
 
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
         """Add the check to the schema of the text."""
-        return core_schema.no_info_after_validator_function(self._check, handler(source))
+        return core_schema.no_info_after_validator_function(
+            self._check, handler(source)
+        )
 
-    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
         """Add the known names as the words for what is allowed."""
         return {**handler(schema), "words": " | ".join(self.registry.names())}
 
     def _check(self, name: str) -> str:
-        if words := _lookup_error(self.registry, name):
+        words = _lookup_error(self.registry, name)
+        if words:
             raise PydanticCustomError(WORDS, "{words}", {"words": words})
         return name
 
@@ -178,7 +251,8 @@ class ComponentSection(Section):
 
     Attributes:
         registry: where its components are.
-        selector: the key that names one of them. It is a field of the subclass, with a default.
+        selector: the key that names one of them. It is a field of the subclass, with a
+            default.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -213,14 +287,21 @@ class ComponentSection(Section):
     @property
     def key_infos(self) -> dict[str, FieldInfo]:
         """The field of every key, the selector first."""
-        return {self.selector: type(self).model_fields[self.selector], **settings_model(self.component).model_fields}
+        return {
+            self.selector: type(self).model_fields[self.selector],
+            **settings_model(self.component).model_fields,
+        }
 
     @classmethod
     def all_key_infos(cls) -> dict[str, FieldInfo]:
         """Return the field of every key that any component takes; of a key of several components, the first one."""
         infos = {cls.selector: cls.model_fields[cls.selector]}
         for component in cls.components():
-            infos |= {key: info for key, info in settings_model(component).model_fields.items() if key not in infos}
+            infos |= {
+                key: info
+                for key, info in settings_model(component).model_fields.items()
+                if key not in infos
+            }
         return infos
 
     @classmethod
@@ -228,7 +309,9 @@ class ComponentSection(Section):
         """Return the dataclasses of the registry, without those of packages that cannot be imported."""
         components: list[Any] = []
         for name in cls.registry.names():
-            with suppress(Exception):  # a broken package of somebody else must not hide the faults of a recipe
+            with suppress(
+                Exception
+            ):  # a broken package of somebody else must not hide the faults of a recipe
                 components.append(cls.registry[name])
         return components
 
@@ -237,38 +320,70 @@ class ComponentSection(Section):
     def _fill_settings(cls, values: Any, handler: Any) -> Any:
         """Check the settings against the dataclass and add its defaults; the error names all faults at once.
 
-        If no component has the name, each setting is checked against the first component that takes it.
+        If no component has the name, each setting is checked against the first
+        component that takes it.
         """
         if not isinstance(values, Mapping):
             return handler(values)
         name = values.get(cls.selector, cls.model_fields[cls.selector].default)
         given = {key: value for key, value in values.items() if key != cls.selector}
-        registry, words = cls.registry, _lookup_error(cls.registry, name)
+        registry = cls.registry
+        words = _lookup_error(cls.registry, name)
         errors = [_error(cls.selector, name, words)] if words else []
-        models = [settings_model(component) for component in (cls.components() if words else [registry[name]])]
-        owners = {key: next((model for model in models if key in model.model_fields), None) for key in given}
+        models = [
+            settings_model(component)
+            for component in (cls.components() if words else [registry[name]])
+        ]
+        owners = {
+            key: next((model for model in models if key in model.model_fields), None)
+            for key in given
+        }
         settings: dict[str, Any] = {}
         for key in (key for key, owner in owners.items() if owner is None):
             if not words and key in cls.all_key_infos():
-                takes = f"nothing: the {registry.kind} {name} takes {', '.join(models[0].model_fields) or 'no keys'}"
+                takes = (
+                    f"nothing: the {registry.kind} {name} takes"
+                    f" {', '.join(models[0].model_fields) or 'no keys'}"
+                )
                 errors.append(_error(key, given[key], takes))
             else:
-                errors.append(InitErrorDetails(type="extra_forbidden", loc=(key,), input=given[key]))
+                errors.append(
+                    InitErrorDetails(
+                        type="extra_forbidden", loc=(key,), input=given[key]
+                    )
+                )
         for model in models:
             try:
-                settings |= dict(model.model_validate({key: given[key] for key in given if owners[key] is model}))
+                settings |= dict(
+                    model.model_validate(
+                        {key: given[key] for key in given if owners[key] is model}
+                    )
+                )
             except ValidationError as error:  # a union reports all its branches
                 schema = model.model_json_schema()["properties"]
-                for key in dict.fromkeys(str(item["loc"][0]) for item in error.errors(include_url=False)):
+                for key in dict.fromkeys(
+                    str(item["loc"][0]) for item in error.errors(include_url=False)
+                ):
                     if key in given or not words:
-                        words_of_key, missing = allowed_values(schema[key]), key not in given
-                        errors.append(_error(key, given.get(key), words_of_key, missing=missing))
+                        words_of_key = allowed_values(schema[key])
+                        missing = key not in given
+                        errors.append(
+                            _error(key, given.get(key), words_of_key, missing=missing)
+                        )
         if errors:
             order = [cls.selector, *given]  # of the file; missing keys are last
-            errors.sort(key=lambda error: order.index(error["loc"][0]) if error["loc"][0] in order else len(order))
+            errors.sort(
+                key=lambda error: (
+                    order.index(error["loc"][0])
+                    if error["loc"][0] in order
+                    else len(order)
+                )
+            )
             raise ValidationError.from_exception_data(cls.__name__, errors)
         section = handler({cls.selector: name, **settings})
-        object.__setattr__(section, "__pydantic_fields_set__", set(values))  # the defaults do not count as set
+        object.__setattr__(
+            section, "__pydantic_fields_set__", set(values)
+        )  # the defaults do not count as set
         return section
 
 
@@ -278,8 +393,12 @@ def _lookup_error(registry: Registry[Any], name: object) -> str:
         return " | ".join(registry.names())
     try:
         registry[name]
-    except Exception as error:  # a package of somebody else may raise anything at import
-        return f"this {registry.kind} cannot be imported: {type(error).__name__}: {error}"
+    except (
+        Exception
+    ) as error:  # a package of somebody else may raise anything at import
+        return (
+            f"this {registry.kind} cannot be imported: {type(error).__name__}: {error}"
+        )
     return ""
 
 
@@ -288,11 +407,18 @@ def summarize(component: Any) -> str:
     if hasattr(component, "summary"):
         return str(component.summary)
     values = {
-        f"{info.metadata['symbol']} =" if "symbol" in info.metadata else info.name: getattr(component, info.name)
+        (
+            f"{info.metadata['symbol']} =" if "symbol" in info.metadata else info.name
+        ): getattr(component, info.name)
         for info in dataclasses.fields(component)
     }
-    settings = [f"{name} {x:g}" if isinstance(x, float) else f"{name} {x}" for name, x in values.items()]
-    return f"{component.title} ({', '.join(settings)})" if settings else str(component.title)
+    settings = [
+        f"{name} {x:g}" if isinstance(x, float) else f"{name} {x}"
+        for name, x in values.items()
+    ]
+    if settings:
+        return f"{component.title} ({', '.join(settings)})"
+    return str(component.title)
 
 
 @functools.cache
@@ -305,44 +431,92 @@ def settings_model(component: type[Any]) -> type[Section]:
     hints = get_type_hints(component)
     definitions: dict[str, Any] = {}
     for info in dataclasses.fields(component):
-        if unknown := set(info.metadata) - _METADATA:
-            raise TypeError(f"{component.__qualname__}.{info.name}: unknown metadata {', '.join(sorted(unknown))}")
+        unknown = set(info.metadata) - _METADATA
+        if unknown:
+            raise TypeError(
+                f"{component.__qualname__}.{info.name}: unknown metadata"
+                f" {', '.join(sorted(unknown))}"
+            )
         default: dict[str, Any] = {"default_factory": info.default_factory}
         if info.default_factory is dataclasses.MISSING:
-            default = {"default": ... if info.default is dataclasses.MISSING else info.default}
+            default = {
+                "default": ... if info.default is dataclasses.MISSING else info.default
+            }
         described = Field(**default, description=info.metadata.get("description", ""))
-        definitions[info.name] = (_annotation(hints[info.name], info.metadata), described)
+        definitions[info.name] = (
+            _annotation(hints[info.name], info.metadata),
+            described,
+        )
     return create_model(component.__name__, __base__=Section, **definitions)
 
 
-def _annotation(hint: Any, metadata: Mapping[str, Any], *, numeric: bool = False) -> Any:
+def _annotation(
+    hint: Any, metadata: Mapping[str, Any], *, numeric: bool = False
+) -> Any:
     """Return the pydantic annotation of a field's type, with the limits of its metadata on every branch.
 
-    An unquoted 12 is read as text, unless the type is a branch of a `numeric` union, which has numbers.
+    An unquoted 12 is read as text, unless the type is a branch of a `numeric` union,
+    which has numbers.
     """
-    origin, arguments = get_origin(hint), get_args(hint)
+    origin = get_origin(hint)
+    arguments = get_args(hint)
     if origin in (Union, types.UnionType):
         numeric = bool({int, float} & set(arguments))
-        return Union[tuple(_annotation(branch, metadata, numeric=numeric) for branch in arguments)]  # noqa: UP007
+        return Union[  # noqa: UP007
+            tuple(
+                _annotation(branch, metadata, numeric=numeric) for branch in arguments
+            )
+        ]
     if hint in (int, float):
-        return Annotated[hint, Field(**{_LIMITS[key]: value for key, value in metadata.items() if key in _LIMITS})]
+        return Annotated[
+            hint,
+            Field(
+                **{
+                    _LIMITS[key]: value
+                    for key, value in metadata.items()
+                    if key in _LIMITS
+                }
+            ),
+        ]
     if hint is str:
         words = {"words": metadata.get("words", "text")}
-        text = Annotated[str, Field(pattern=metadata.get("pattern"), json_schema_extra=words)]
-        return text if numeric else Annotated[text, BeforeValidator(as_text)]
+        text = Annotated[
+            str, Field(pattern=metadata.get("pattern"), json_schema_extra=words)
+        ]
+        if numeric:
+            return text
+        return Annotated[text, BeforeValidator(as_text)]
     if isinstance(origin, type) and issubclass(origin, Mapping):
-        words = {"words": "numbers by pattern of sites" + ", such as {blocks.*.q: 8, '*': 4}" * (arguments[1] is int)}
+        words = {
+            "words": (
+                "numbers by pattern of sites"
+                + ", such as {blocks.*.q: 8, '*': 4}" * (arguments[1] is int)
+            )
+        }
         # in values by pattern of sites, 0 leaves a site out
-        limits = {"minimum": 0} if {"minimum", "exclusive_minimum"} & set(metadata) else {}
-        limits |= {key: value for key, value in metadata.items() if key not in ("minimum", "exclusive_minimum")}
+        if {"minimum", "exclusive_minimum"} & set(metadata):
+            limits = {"minimum": 0}
+        else:
+            limits = {}
+        limits |= {
+            key: value
+            for key, value in metadata.items()
+            if key not in ("minimum", "exclusive_minimum")
+        }
         item = _annotation(arguments[1], limits, numeric=True)
         return Annotated[dict[str, item], Field(min_length=1, json_schema_extra=words)]  # type: ignore[valid-type]
     if isinstance(origin, type) and issubclass(origin, Sequence):
-        item = _annotation(arguments[0], {key: metadata[key] for key in _LIMITS if key in metadata})
+        item = _annotation(
+            arguments[0], {key: metadata[key] for key in _LIMITS if key in metadata}
+        )
         return Annotated[list[item], Field(min_length=1)]  # type: ignore[valid-type]
     return hint
 
 
-def _error(key: str, value: Any, words: str, *, missing: bool = False) -> InitErrorDetails:
+def _error(
+    key: str, value: Any, words: str, *, missing: bool = False
+) -> InitErrorDetails:
     context = {"words": words, "missing": missing}
-    return InitErrorDetails(type=PydanticCustomError(WORDS, "{words}", context), loc=(key,), input=value)
+    return InitErrorDetails(
+        type=PydanticCustomError(WORDS, "{words}", context), loc=(key,), input=value
+    )

@@ -1,4 +1,7 @@
-"""The recipes and sweeps that come with rsft. Each file begins with a comment: title, commands, and remarks."""
+"""The recipes and sweeps that come with rsft.
+
+Each file begins with a comment: title, commands, and remarks.
+"""
 
 import difflib
 from dataclasses import dataclass
@@ -14,7 +17,8 @@ SHIPPED = "recipes"
 """Folder of the recipes in a clone."""
 
 AUTO = "auto"
-"""Name of the file that lets rsft choose among recipes, and its value of the key `method`."""
+"""Name of the file that lets rsft choose among recipes, and its value of the key
+`method`."""
 
 
 _TRAINING = ("rsft finetune", "rsft sweep")
@@ -24,8 +28,8 @@ _TRAINING = ("rsft finetune", "rsft sweep")
 class LibraryEntry:
     """A recipe or sweep that comes with rsft, as its header describes it.
 
-    `title` is the first line of the header, "" without one; `command` are the commands that run it, one line each, and
-    `about` the other lines of the header as one line.
+    `title` is the first line of the header, "" without one; `command` are the commands
+    that run it, one line each, and `about` the other lines of the header as one line.
     """
 
     name: str
@@ -42,27 +46,38 @@ class LibraryEntry:
     @property
     def first_commands(self) -> list[str]:
         """The commands that come before `rsft finetune` or `rsft sweep`: they get weights and build the chip store."""
-        return list(takewhile(lambda line: not line.startswith(_TRAINING), self.command.splitlines()))
+        return list(
+            takewhile(
+                lambda line: not line.startswith(_TRAINING), self.command.splitlines()
+            )
+        )
 
     def matches(self, word: str) -> bool:
         """Return whether name or header contain `word`, in upper or lower case."""
-        return word.lower() in "\n".join((self.name, self.title, self.command, self.about)).lower()
+        return (
+            word.lower()
+            in "\n".join((self.name, self.title, self.command, self.about)).lower()
+        )
 
 
 def library_folder() -> Path:
     """Return the folder of the recipes: inside the installed package, or beside it in a checkout."""
     package = Path(__file__).parents[1]
     inside = package / "recipes"
-    return inside if inside.is_dir() else package.parent / "recipes"
+    if inside.is_dir():
+        return inside
+    return package.parent / "recipes"
 
 
 def find_recipe(name_or_path: str | Path, kind: str = "recipe") -> Path:
     """Return the file of a recipe or sweep, by its path or its name in rsft, with or without `.yaml`.
 
-    `recipes/NAME.yaml` is the path of a recipe in a clone. Where no such file is, it stands for the recipe NAME.
+    `recipes/NAME.yaml` is the path of a recipe in a clone. Where no such file is, it
+    stands for the recipe NAME.
 
     Raises:
-        RequestError: no file and no recipe of rsft has this name, or it is of the other kind.
+        RequestError: no file and no recipe of rsft has this name, or it is of the other
+            kind.
 
     Example:
         >>> find_recipe("quickstart").name
@@ -74,38 +89,60 @@ def find_recipe(name_or_path: str | Path, kind: str = "recipe") -> Path:
     names = {"recipe": ("recipe", "paper", "candidate", "auto"), "sweep": ("sweep",)}
     stem = path.name.removesuffix(".yaml")
     other = "sweep" if kind == "recipe" else "recipe"
-    files, others = ({file.stem: file for x in names[key] for file in _files(x)} for key in (kind, other))
+    files = {file.stem: file for x in names[kind] for file in _files(x)}
+    others = {file.stem: file for x in names[other] for file in _files(x)}
     is_name = len(path.parts) == 1
     if stem in files and (is_name or path.parts[0] == SHIPPED):
         return files[stem]
     if stem in others:
         use = "rsft sweep" if other == "sweep" else "rsft finetune"
-        raise RequestError(f"{stem} is a {other}, not a {kind}", path, f"to run it: {use} {stem}")
+        raise RequestError(
+            f"{stem} is a {other}, not a {kind}", path, f"to run it: {use} {stem}"
+        )
     matches = difflib.get_close_matches(stem, files, 1)
     question = f"did you mean {matches[0]}? " if matches else ""
-    list_command = "`rsft recipes ls`" if kind == "recipe" else "`rsft sweep`"
-    raise RequestError(f"no such {kind}", path, f"{question}{list_command} lists those that come with rsft")
+    if kind == "recipe":
+        list_command = "`rsft recipes ls`"
+    else:
+        list_command = "`rsft sweep`"
+    raise RequestError(
+        f"no such {kind}",
+        path,
+        f"{question}{list_command} lists those that come with rsft",
+    )
 
 
 def list_entries(*kinds: str) -> list[LibraryEntry]:
     """Return what comes with rsft of some kinds, sorted by kind and name.
 
     Args:
-        kinds: "recipe", "paper", "sweep", "candidate" (a recipe without data) and "auto" (the choice among candidates).
+        kinds: "recipe", "paper", "sweep", "candidate" (a recipe without data) and
+            "auto" (the choice among candidates).
     """
     return [read_header(path) for kind in kinds for path in _files(kind)]
 
 
 def _files(kind: str) -> list[Path]:
-    folder = {"recipe": "", "auto": "", "paper": "paper", "sweep": "sweeps", "candidate": "auto"}[kind]
+    folder = {
+        "recipe": "",
+        "auto": "",
+        "paper": "paper",
+        "sweep": "sweeps",
+        "candidate": "auto",
+    }[kind]
     files = sorted((library_folder() / folder).glob("*.yaml"))
-    return files if folder else [path for path in files if (path.stem == AUTO) == (kind == AUTO)]
+    if folder:
+        return files
+    return [path for path in files if (path.stem == AUTO) == (kind == AUTO)]
 
 
 def read_header(path: Path) -> LibraryEntry:
     """Read the comment with which a recipe or sweep file begins, whether rsft ships it or not."""
     lines = path.read_text(encoding="utf-8").splitlines()
-    header = [line.lstrip("# ").rstrip() for line in takewhile(lambda line: line.startswith("#"), lines)]
+    header = [
+        line.lstrip("# ").rstrip()
+        for line in takewhile(lambda line: line.startswith("#"), lines)
+    ]
     title, *others = header or [""]
     commands = [line for line in others if line.startswith(("rsft ", "python -m "))]
     about = " ".join(line for line in others if line and line not in commands)

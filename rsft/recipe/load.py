@@ -9,7 +9,13 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from rsft.errors import RecipeError, RequestError
-from rsft.recipe.components import WORDS, ComponentSection, Section, allowed_values, settings_model
+from rsft.recipe.components import (
+    WORDS,
+    ComponentSection,
+    Section,
+    allowed_values,
+    settings_model,
+)
 from rsft.recipe.library import AUTO
 from rsft.recipe.schema import SECTIONS, Recipe
 from rsft.recipe.text import Document, parse_overrides, read_document, to_yaml
@@ -35,18 +41,30 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         0.02
     """
     if not path.is_file():
-        raise RequestError("no such recipe", path, "`rsft recipes ls` lists those that come with rsft")
+        raise RequestError(
+            "no such recipe", path, "`rsft recipes ls` lists those that come with rsft"
+        )
     document = read_document(path)
     if document.values.get("method") == AUTO:
-        hint = f"train it: rsft finetune {path} data.root=STORE"
-        raise RequestError("this file lets rsft choose among recipes, and is no recipe itself", path, hint)
-    values, is_readable = document.values, document.is_readable
+        raise RequestError(
+            "this file lets rsft choose among recipes, and is no recipe itself",
+            path,
+            f"train it: rsft finetune {path} data.root=STORE",
+        )
+    values = document.values
+    is_readable = document.is_readable
     values.setdefault("name", path.stem)
     overridden = set()
     for key, value in parse_overrides(document, overrides):
         section, _, leaf = key.rpartition(".")
         if key not in SECTIONS and key not in recipe_keys():
-            document.add_fault(key, to_yaml(value), explain_unknown(key), near=nearest_key(key), overridden=True)
+            document.add_fault(
+                key,
+                to_yaml(value),
+                explain_unknown(key),
+                near=nearest_key(key),
+                overridden=True,
+            )
             continue
         overridden.add(key)
         if section and values.get(section) is None:
@@ -64,24 +82,39 @@ def _validate(document: Document, overridden: set[str]) -> Recipe | None:
     """Return the recipe; add a fault for each key that is not valid, or without an effect in its section."""
     for name in SECTIONS:
         if Recipe.model_fields[name].is_required():
-            document.values.setdefault(name, {})  # so that each missing key of the section is a fault
+            document.values.setdefault(
+                name, {}
+            )  # so that each missing key of the section is a fault
     try:
         recipe = Recipe.model_validate(document.values)
     except ValidationError as error:
         for key, item in first_errors(error, SECTIONS).items():
-            context = item.get("ctx", {}) if item["type"] == WORDS else {}
+            if item["type"] == WORDS:
+                context = item.get("ctx", {})
+            else:
+                context = {}
             missing = item["type"] == "missing" or context.get("missing", False)
-            unknown = explain_unknown(key) if item["type"] == "extra_forbidden" else ""
+            if item["type"] == "extra_forbidden":
+                unknown = explain_unknown(key)
+            else:
+                unknown = ""
             value = "nothing" if missing else to_yaml(item["input"])
             is_overridden = bool({key, key.partition(".")[0]} & overridden)
             words = context.get("words") or unknown or allowed_words(key)
-            document.add_fault(key, value, words, near=nearest_key(key), overridden=is_overridden)
+            document.add_fault(
+                key, value, words, near=nearest_key(key), overridden=is_overridden
+            )
         return None
     for name, section in recipe.sections():
         for key, words in section.unneeded.items() if section else ():
             if section and key in section.model_fields_set:
                 dotted = f"{name}.{key}"
-                document.add_fault(dotted, to_yaml(getattr(section, key)), words, overridden=dotted in overridden)
+                document.add_fault(
+                    dotted,
+                    to_yaml(getattr(section, key)),
+                    words,
+                    overridden=dotted in overridden,
+                )
     return recipe
 
 
@@ -97,13 +130,25 @@ def first_errors(error: ValidationError, sections: Collection[str]) -> dict[str,
 def dump_recipe(recipe: Recipe) -> str:
     """Return a recipe as YAML with a comment on every key, without keys that have no effect; it loads back equal."""
     infos = Recipe.model_fields
-    lines = [_dump_key(key, value, infos[key].description) for key, value in recipe if key not in SECTIONS]
+    lines = [
+        _dump_key(key, value, infos[key].description)
+        for key, value in recipe
+        if key not in SECTIONS
+    ]
     for name, section in recipe.sections():
-        lines += ["", f"# {SECTIONS[name].__doc__}", f"{name}:" if section else f"{name}: null"]
+        lines += [
+            "",
+            f"# {SECTIONS[name].__doc__}",
+            f"{name}:" if section else f"{name}: null",
+        ]
         if section is not None:
-            infos, unneeded = section.key_infos, section.unneeded
+            infos = section.key_infos
+            unneeded = section.unneeded
             values = [(key, value) for key, value in section if key not in unneeded]
-            lines += [_dump_key(f"  {key}", value, infos[key].description) for key, value in values]
+            lines += [
+                _dump_key(f"  {key}", value, infos[key].description)
+                for key, value in values
+            ]
     return "\n".join(lines) + "\n"
 
 
@@ -116,7 +161,9 @@ def recipe_keys() -> dict[str, FieldInfo]:
 
     The sections `peft` and `loss` have the keys of all installed components.
     """
-    keys = {key: info for key, info in Recipe.model_fields.items() if key not in SECTIONS}
+    keys = {
+        key: info for key, info in Recipe.model_fields.items() if key not in SECTIONS
+    }
     for name, section in SECTIONS.items():
         keys |= {f"{name}.{key}": info for key, info in section.all_key_infos().items()}
     return keys
@@ -129,7 +176,11 @@ def allowed_words(key: str) -> str:
     section, _, leaf = key.rpartition(".")
     model: type[Section] = SECTIONS.get(section, Recipe)
     if issubclass(model, ComponentSection) and leaf != model.selector:
-        model = next(taker for taker in map(settings_model, model.components()) if leaf in taker.model_fields)
+        model = next(
+            taker
+            for taker in map(settings_model, model.components())
+            if leaf in taker.model_fields
+        )
     return allowed_values(model.model_json_schema()["properties"][leaf])
 
 
@@ -139,7 +190,9 @@ def explain_unknown(key: str) -> str:
         section, _, leaf = key.partition(".")
         return f"no such key; write {leaf} in the section {section}"
     nearest = nearest_key(key)
-    return f"no such key; did you mean {nearest}?" if nearest else "no such key; `rsft recipes show` explains them all"
+    if nearest:
+        return f"no such key; did you mean {nearest}?"
+    return "no such key; `rsft recipes show` explains them all"
 
 
 def nearest_key(key: str) -> str:
@@ -147,10 +200,17 @@ def nearest_key(key: str) -> str:
     keys = recipe_keys()
     section, _, leaf = key.rpartition(".")
     if section in SECTIONS:
-        candidates = [name.partition(".")[2] for name in keys if name.startswith(f"{section}.")]
-        if matches := difflib.get_close_matches(leaf, candidates, 1):
+        candidates = [
+            name.partition(".")[2] for name in keys if name.startswith(f"{section}.")
+        ]
+        matches = difflib.get_close_matches(leaf, candidates, 1)
+        if matches:
             return f"{section}.{matches[0]}"
     namesakes = [name for name in keys if name.rpartition(".")[2] == leaf]
     matches = difflib.get_close_matches(key, namesakes, 1, cutoff=0)
-    matches = matches or difflib.get_close_matches(key, keys if section else [*SECTIONS, *keys], 1)
-    return matches[0] if matches else ""
+    matches = matches or difflib.get_close_matches(
+        key, keys if section else [*SECTIONS, *keys], 1
+    )
+    if matches:
+        return matches[0]
+    return ""

@@ -1,7 +1,8 @@
 """The components that a recipe names, by kind: what each kind must offer, and where they are found.
 
-rsft's own components register themselves in the module named last. A component of another package is found through
-the entry-point group named second. PEFT methods have their registry in `rsft.peft.methods.registry`.
+rsft's own components register themselves in the module named last. A component of
+another package is found through the entry-point group named second. PEFT methods have
+their registry in `rsft.peft.methods.registry`.
 """
 
 from __future__ import annotations
@@ -27,19 +28,24 @@ class LossConfig(Protocol):
     Attributes:
         name: the loss in recipes.
         title: the loss in print.
-        uses_prior: optional; whether `drawn_counts` has an effect. Reports then print the class prior of the draws.
+        uses_prior: optional; whether `drawn_counts` has an effect. Reports then print
+            the class prior of the draws.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
 
     def make(self, class_counts: Tensor, drawn_counts: Tensor) -> LossFunction:
-        """Make the loss function. A loss that does not use the class prior may leave out `drawn_counts`.
+        """Make the loss function.
+
+        A loss that does not use the class prior may leave out `drawn_counts`.
 
         Args:
-            class_counts: different training chips of each class (C,), float, at least 1.
-            drawn_counts: chips of each class that the sampler is expected to draw in an epoch (C,), float, above 0.
-                They are proportional to the class prior of the batches.
+            class_counts: different training chips of each class (C,), float, at least
+                1.
+            drawn_counts: chips of each class that the sampler is expected to draw in an
+                epoch (C,), float, above 0. They are proportional to the class prior of
+                the batches.
 
         Returns:
             A function of logits (B, C) and labels (B,).
@@ -52,14 +58,17 @@ class Sampler(Protocol):
     Attributes:
         name: the sampler in recipes.
         title: the sampler in print, such as "drawn with equal class probabilities".
-        exponent: optional; the q of a sampler that draws a class of n chips with a probability proportional to n^q.
-            Without it, q is 1: classes are drawn as often as they occur.
+        exponent: optional; the q of a sampler that draws a class of n chips with a
+            probability proportional to n^q. Without it, q is 1: classes are drawn as
+            often as they occur.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
 
-    def draw(self, labels: Indices, members: Indices, size: int, rng: np.random.Generator) -> Indices:
+    def draw(
+        self, labels: Indices, members: Indices, size: int, rng: np.random.Generator
+    ) -> Indices:
         """Return the chips of an epoch or batch, in order.
 
         Args:
@@ -85,10 +94,14 @@ class Component(Protocol):
     title: ClassVar[str]
 
 
-LOSSES: Registry[type[LossConfig]] = Registry("loss", "rsft.losses", "rsft.training.optim.losses")
+LOSSES: Registry[type[LossConfig]] = Registry(
+    "loss", "rsft.losses", "rsft.training.optim.losses"
+)
 """All losses by name."""
 
-SAMPLERS: Registry[type[Sampler]] = Registry("sampler", "rsft.samplers", "rsft.data.loading.samplers")
+SAMPLERS: Registry[type[Sampler]] = Registry(
+    "sampler", "rsft.samplers", "rsft.data.loading.samplers"
+)
 """All samplers by name."""
 
 
@@ -97,5 +110,8 @@ def sampling_exponent(sampler: str) -> float:
     return float(getattr(SAMPLERS[sampler], "exponent", 1.0))
 
 
-TRACKERS: Registry[type[Component]] = Registry("tracker", "rsft.trackers", "rsft.training.trackers")
-"""All trackers by name. `rsft.training.trackers.Tracker` says what a tracker must offer."""
+TRACKERS: Registry[type[Component]] = Registry(
+    "tracker", "rsft.trackers", "rsft.training.trackers"
+)
+"""All trackers by name. `rsft.training.trackers.Tracker` says what a tracker must
+offer."""

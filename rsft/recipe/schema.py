@@ -36,24 +36,33 @@ class DataSection(Section):
     bands: Annotated[list[Expression], Field(min_length=1)] | None = None
     """planes for the network, such as [VV, VH, VV - VH]; null takes the chips' bands"""
     remap: Literal["replicate", "fold", "expand"] = "replicate"
-    """how planes meet the filters: repeat a single plane, sum the filters of equal planes (the same result for less
-    work), or spread the filters over the planes"""
+    """how planes meet the filters: repeat a single plane, sum the filters of equal
+    planes (the same result for less work), or spread the filters over the planes"""
     unit: Unit | None = None
     """unit in which planes are computed; null takes the chips' or the backbone's own"""
-    declare: Annotated[Literal["amplitude", "intensity"], BeforeValidator(as_lower_case)] | None = None
+    declare: (
+        Annotated[Literal["amplitude", "intensity"], BeforeValidator(as_lower_case)]
+        | None
+    ) = None
     """physical quantity of uint8 and uint16 pixels"""
-    stretch: Literal["auto", "percentile", "log1p", "chip-max", "chip-standard"] | Pair | Pairs = "auto"
-    """values that become black and white: measured on the training chips, the maximum of each chip, or a pair of
-    limits; auto leaves bytes as they are and measures all other types; chip-standard is auto, with each chip normalized
-    by its own mean and standard deviation"""
+    stretch: (
+        Literal["auto", "percentile", "log1p", "chip-max", "chip-standard"]
+        | Pair
+        | Pairs
+    ) = "auto"
+    """values that become black and white: measured on the training chips, the maximum
+    of each chip, or a pair of limits; auto leaves bytes as they are and measures all
+    other types; chip-standard is auto, with each chip normalized by its own mean and
+    standard deviation"""
     fold: Fold | None = None
-    """fold of the training chips, such as 1/3, that takes the place of val and test in the run, and that it is not
-    trained on; null takes the splits of the data"""
+    """fold of the training chips, such as 1/3, that takes the place of val and test in
+    the run, and that it is not trained on; null takes the splits of the data"""
     unlabeled: Text | None = None
-    """further chips without labels, for the section semi: folder, chip store or glob pattern; null takes none"""
+    """further chips without labels, for the section semi: folder, chip store or glob
+    pattern; null takes none"""
     augment: Literal["none", "natural", "sar", "optical"] = "none"
-    """random changes of training chips: crops and mirror images of natural images, or what suits images of this sensor
-    from above"""
+    """random changes of training chips: crops and mirror images of natural images, or
+    what suits images of this sensor from above"""
     workers: int = Field(default=0, ge=0)
     """processes that load chips; 0 loads them in the main process"""
 
@@ -68,11 +77,15 @@ class BackboneSection(Section):
     blocks: int | None = Field(default=None, ge=1)
     """number of first transformer blocks that are used; null uses all"""
     pool: Literal["token", "avg"] = "token"
-    """feature: the class token, or the mean of the patch tokens or of the feature map"""
+    """feature: the class token, or the mean of the patch tokens or of the feature
+    map"""
 
 
 class PeftSection(ComponentSection):
-    """What is trained in or beside the frozen network (paper, Section 3.1). A method takes some of the keys."""
+    """What is trained in or beside the frozen network (paper, Section 3.1).
+
+    A method takes some of the keys.
+    """
 
     registry: ClassVar[Registry[Any]] = METHODS
     selector: ClassVar[str] = "method"
@@ -85,12 +98,14 @@ class MetaSection(Section):
     """The modulator (learned scales; peft.modulator) and its outer loop (paper, Section 3.3); null is plain PEFT."""
 
     schedule: Literal["alternating", "joint", "metalora"] = "alternating"
-    """inner and outer steps take turns, one pass gives both gradients, or one outer step per epoch as in the authors'
-    code"""
+    """inner and outer steps take turns, one pass gives both gradients, or one outer
+    step per epoch as in the authors' code"""
     order: Literal[1, 2] = 1
-    """1: gradient at fixed theta; 2: gradient through one unrolled inner step (alternating)"""
+    """1: gradient at fixed theta; 2: gradient through one unrolled inner step
+    (alternating)"""
     lr: float = Field(default=1e-2, gt=0)
-    """learning rate of the outer loop (Adam; with metalora SGD); depends on the data (Section 4.2)"""
+    """learning rate of the outer loop (Adam; with metalora SGD); depends on the data
+    (Section 4.2)"""
     decay: Literal["constant", "cosine"] = "constant"
     """schedule of meta.lr: constant, or cosine decay to 0"""
     weight_decay: float = Field(default=5e-4, ge=0)
@@ -98,14 +113,16 @@ class MetaSection(Section):
     init_scale: float = Field(default=1.0, gt=0)
     """scale of every site at the start; 1 starts as plain PEFT"""
     scale_invariant_steps: bool = False
-    """take inner steps in function space, so that the speed of a module does not depend on its scale"""
+    """take inner steps in function space, so that the speed of a module does not depend
+    on its scale"""
     outer_every: int = Field(default=3, ge=1)
-    """inner steps before an outer step, the paper's K (metalora: 3 on DOTA, 2 on FUSRS and CIFAR100); with the
-    schedule metalora, trial steps within an outer step"""
+    """inner steps before an outer step, the paper's K (metalora: 3 on DOTA, 2 on FUSRS
+    and CIFAR100); with the schedule metalora, trial steps within an outer step"""
     ratio: float = Field(default=0.2, gt=0, lt=1)
     """share of the training chips in the meta subset (paper, Table 6)"""
     sampling: Annotated[str, RegisteredName(SAMPLERS)] = "random"
-    """sampler that draws the chips of an outer step (paper, Section B.1); the class prior of its loss follows"""
+    """sampler that draws the chips of an outer step (paper, Section B.1); the class
+    prior of its loss follows"""
     holdout: bool = True
     """hide the current meta subset from the inner loop"""
     prune_below: float | None = Field(default=None, gt=0)
@@ -115,35 +132,52 @@ class MetaSection(Section):
     warmup: float = Field(default=1.0, ge=0)
     """epochs before the first outer step"""
     batch_size: int | None = Field(default=None, ge=1)
-    """chips in an outer step; null takes train.batch_size, or with joint the subset's share of an epoch"""
+    """chips in an outer step; null takes train.batch_size, or with joint the subset's
+    share of an epoch"""
 
     @property
     def unneeded(self) -> dict[str, str]:
         """The keys of an outer loop that the schedule metalora does not have."""
-        keys = ("order", "decay", "scale_invariant_steps", "sampling", "holdout", "prune_below", "resplit_every")
+        keys = (
+            "order",
+            "decay",
+            "scale_invariant_steps",
+            "sampling",
+            "holdout",
+            "prune_below",
+            "resplit_every",
+        )
         hint = "nothing: the authors' code has no such setting"
-        return dict.fromkeys(keys, hint) if self.schedule == "metalora" else {}
+        if self.schedule == "metalora":
+            return dict.fromkeys(keys, hint)
+        return {}
 
 
 class SemiSection(Section):
-    """Training on the chips of data.unlabeled by FixMatch (Sohn et al. 2020), beside the labeled chips."""
+    """Training on the chips of data.unlabeled by FixMatch (Sohn et al.
+
+    2020), beside the labeled chips.
+    """
 
     start: float = Field(default=0.3, ge=0, lt=1)
     """share of training after which unlabeled chips are used"""
     ratio: int = Field(default=1, ge=1)
-    """unlabeled chips for each labeled chip of a batch; the training chips are among them"""
+    """unlabeled chips for each labeled chip of a batch; the training chips are among
+    them"""
     threshold: float = Field(default=0.8, ge=0, lt=1)
-    """probability of the most likely class from which a chip gets it as its pseudo-label"""
+    """probability of the most likely class from which a chip gets it as its
+    pseudo-label"""
     weight: float = Field(default=1.0, ge=0)
     """weight of the loss of unlabeled chips"""
     align: Literal["uniform", "labels", "none"] = "uniform"
-    """shares of the classes to which probabilities are aligned before the threshold (Berthelot et al. 2020): equal, or
-    those of the training chips"""
+    """shares of the classes to which probabilities are aligned before the threshold
+    (Berthelot et al. 2020): equal, or those of the training chips"""
     teacher: Literal["ema", "student"] = "ema"
-    """network that gives the pseudo-labels: the mean of weights of train.ema, or the one in training"""
+    """network that gives the pseudo-labels: the mean of weights of train.ema, or the
+    one in training"""
     foreign: float = Field(default=0.05, ge=0, lt=1)
-    """share of chips like the validation chips that are farther from all classes than any chip with a pseudo-label; 0
-    accepts all chips"""
+    """share of chips like the validation chips that are farther from all classes than
+    any chip with a pseudo-label; 0 accepts all chips"""
 
 
 class HeadSection(Section):
@@ -154,23 +188,33 @@ class HeadSection(Section):
     logit_scale: float = Field(default=25.0, gt=0)
     """factor from cosine to logit (the authors' 25); a linear head has none"""
     init: Literal["class-mean", "k-shot", "linear-probe", "random"] = "class-mean"
-    """initial weights: mean frozen feature of each class, the same over head.shots chips, logistic regression on frozen
-    features, or random"""
+    """initial weights: mean frozen feature of each class, the same over head.shots
+    chips, logistic regression on frozen features, or random"""
     shots: int = Field(default=10, ge=1)
     """chips of each class in the mean of a k-shot initialization"""
     earlier_blocks: BlockIndices = Field(default=[])
-    """blocks, counted from 0, whose mean patch token has a head of its own; the logits of all heads are averaged"""
+    """blocks, counted from 0, whose mean patch token has a head of its own; the logits
+    of all heads are averaged"""
 
     @property
     def unneeded(self) -> dict[str, str]:
         """The scale of a linear head, and shots where no initialization counts them."""
-        scale = {} if self.kind == "cosine" else {"logit_scale": "nothing: a linear head has no scale"}
-        shots = {} if self.init == "k-shot" else {"shots": f"nothing: the initialization {self.init} uses no shots"}
+        if self.kind == "cosine":
+            scale = {}
+        else:
+            scale = {"logit_scale": "nothing: a linear head has no scale"}
+        if self.init == "k-shot":
+            shots = {}
+        else:
+            shots = {"shots": f"nothing: the initialization {self.init} uses no shots"}
         return scale | shots
 
 
 class LossSection(ComponentSection):
-    """The training loss, the same in both loops (paper, Section 4.2). A loss takes some of the keys."""
+    """The training loss, the same in both loops (paper, Section 4.2).
+
+    A loss takes some of the keys.
+    """
 
     registry: ClassVar[Registry[Any]] = LOSSES
     selector: ClassVar[str] = "name"
@@ -183,62 +227,73 @@ class TrainSection(Section):
     """The inner loop on PEFT modules and head."""
 
     start_bundle: Text | None = None
-    """bundle at whose PEFT modules, scales and head the run starts (rsft finetune --from); null starts anew"""
+    """bundle at whose PEFT modules, scales and head the run starts (rsft finetune
+    --from); null starts anew"""
     last_blocks: int | None = Field(default=None, ge=0)
-    """train the head and the modules and scales of this many last blocks; the others stay as in train.start_bundle, and
-    without data.augment their outputs are computed once; null trains all"""
+    """train the head and the modules and scales of this many last blocks; the others
+    stay as in train.start_bundle, and without data.augment their outputs are computed
+    once; null trains all"""
     repeat_added: Literal["auto"] | Annotated[int, Field(ge=1, le=1000)] = 1
-    """how often an epoch draws each training chip that `rsft data add` brought; auto makes them a quarter of the draws;
-    the class prior of the loss follows"""
+    """how often an epoch draws each training chip that `rsft data add` brought; auto
+    makes them a quarter of the draws; the class prior of the loss follows"""
     until_added_right: bool = False
-    """stop after the first epoch in which all these chips are right, at train.epochs at the latest, and keep the
-    shortest part of the way from train.start_bundle with which they are"""
+    """stop after the first epoch in which all these chips are right, at train.epochs at
+    the latest, and keep the shortest part of the way from train.start_bundle with which
+    they are"""
     epochs: int = Field(ge=1)
     """passes over the training chips"""
     batch_size: int = Field(default=128, ge=1)
     """chips in a batch, over all processes"""
     lr: float = Field(default=1e-2, gt=0)
-    """learning rate at batch 128, scaled by sqrt(batch_size / 128); paper, Section 4.2"""
+    """learning rate at batch 128, scaled by sqrt(batch_size / 128); paper, Section
+    4.2"""
     head_lr: float | None = Field(default=None, gt=0)
     """learning rate of the head, scaled in the same way; null takes train.lr"""
     optimizer: Literal["sgd", "adamw"] = "sgd"
-    """optimizer of the inner loop; SGD is the paper's, AdamW takes a much lower rate (0.006 in the recipes for own
-    data)"""
+    """optimizer of the inner loop; SGD is the paper's, AdamW takes a much lower rate
+    (0.006 in the recipes for own data)"""
     momentum: float = Field(default=0.9, ge=0, lt=1)
     """momentum of SGD"""
     weight_decay: float = Field(default=5e-4, ge=0)
     """weight decay, decoupled from the rate with AdamW"""
     decay_all: bool = True
-    """decay biases, norms, prompts and scales too, as the authors do; false spares them"""
+    """decay biases, norms, prompts and scales too, as the authors do; false spares
+    them"""
     schedule: Literal["cosine", "constant"] = "cosine"
     """course of the learning rate after the warm-up, step by step"""
     warmup_epochs: float = Field(default=0.0, ge=0)
     """epochs in which the learning rate rises to its full value"""
     sampler: Annotated[str, RegisteredName(SAMPLERS)] = "natural"
-    """natural: every chip once per epoch; class-balanced: as many chips, drawn with classes alike; square-root: drawn
-    by the root of class frequency; the class prior of the loss follows"""
+    """natural: every chip once per epoch; class-balanced: as many chips, drawn with
+    classes alike; square-root: drawn by the root of class frequency; the class prior of
+    the loss follows"""
     accumulate_grad_batches: int = Field(default=1, ge=1)
     """batches whose gradients make one step"""
     checkpointing: bool = False
-    """keep only the input of each block and recompute the rest: less memory, more time"""
+    """keep only the input of each block and recompute the rest: less memory, more
+    time"""
     compile: bool = False
-    """compile the blocks for the sizes of the batches (torch.compile); the first steps take longer"""
+    """compile the blocks for the sizes of the batches (torch.compile); the first steps
+    take longer"""
     patience: int | None = Field(default=None, ge=1)
-    """stop after this many validations without a better macro accuracy; null trains all epochs"""
+    """stop after this many validations without a better macro accuracy; null trains all
+    epochs"""
     min_delta: float = Field(default=0.0, ge=0)
     """smallest improvement that counts, as accuracy 0-1"""
     mixup: float | None = Field(default=None, gt=0)
-    """alpha of the Beta distribution by which half of the batches mix pairs of chips (Zhang et al. 2018); null mixes
-    none"""
+    """alpha of the Beta distribution by which half of the batches mix pairs of chips
+    (Zhang et al. 2018); null mixes none"""
     ema: float | None = Field(default=None, ge=0, lt=1)
-    """decay of a mean of the weights over the steps, which is validated and stored; null stores the last weights,
-    except with data.unlabeled and semi.teacher ema, which take 0.99"""
+    """decay of a mean of the weights over the steps, which is validated and stored;
+    null stores the last weights, except with data.unlabeled and semi.teacher ema, which
+    take 0.99"""
     max_grad_norm: float | None = Field(default=None, gt=0)
     """clip the norm of the gradient to this; null does not clip"""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "fp32"
     """precision of the arithmetic; auto takes the fastest here, fp16 needs a GPU"""
     allow_slow_precision: bool = False
-    """train also in a precision that is more than 4 times slower than fp32 on this device"""
+    """train also in a precision that is more than 4 times slower than fp32 on this
+    device"""
     ensemble_size: int = Field(default=1, ge=1, le=100)
     """independent runs whose probabilities are averaged (the paper's 3)"""
     devices: int = Field(default=1, ge=1)
@@ -246,7 +301,8 @@ class TrainSection(Section):
     nodes: int = Field(default=1, ge=1)
     """machines; torchrun or SLURM starts the processes there"""
     strategy: Literal["auto", "ddp", "fsdp"] = "auto"
-    """what each of several processes holds: ddp the model, fsdp a share of its blocks; auto is ddp"""
+    """what each of several processes holds: ddp the model, fsdp a share of its blocks;
+    auto is ddp"""
     checkpoint_steps: int | None = Field(default=None, ge=1)
     """steps between checkpoints; null counts only the minutes"""
     checkpoint_minutes: float | None = Field(default=10.0, gt=0)
@@ -257,10 +313,15 @@ class TrainSection(Section):
     @property
     def unneeded(self) -> dict[str, str]:
         """The momentum of SGD with another optimizer, and blocks to keep without a bundle that has learned them."""
-        momentum = {} if self.optimizer == "sgd" else {"momentum": "nothing: AdamW has its own averages"}
+        if self.optimizer == "sgd":
+            momentum = {}
+        else:
+            momentum = {"momentum": "nothing: AdamW has its own averages"}
         nothing = "nothing without train.start_bundle"
         hints = {
-            "last_blocks": f"{nothing}: peft.blocks chooses the blocks that have modules",
+            "last_blocks": (
+                f"{nothing}: peft.blocks chooses the blocks that have modules"
+            ),
             "until_added_right": nothing,
         }
         return momentum | ({} if self.start_bundle else hints)
@@ -278,24 +339,30 @@ class EvaluateSection(Section):
     knn: int = Field(default=5, ge=1)
     """neighbors of the k-NN baselines"""
     baselines: float = Field(default=600.0, ge=0)
-    """CPU seconds after which the training of a small network without pre-training, one of the baselines, is cut off
-    and gives no result; 0 trains none"""
+    """CPU seconds after which the training of a small network without pre-training, one
+    of the baselines, is cut off and gives no result; 0 trains none"""
     tta: Literal["none", "five-crop", "ten-crop", "mirror", "turns"] = "none"
-    """views of a chip whose probabilities are averaged: crops of a larger image (ten-crop adds mirrored crops), mirror
-    (also flipped left to right, which is along azimuth where range is vertical; cost x 2), or turns (the eight turns
-    and mirror images; cost x 8; not for SAR)"""
+    """views of a chip whose probabilities are averaged: crops of a larger image
+    (ten-crop adds mirrored crops), mirror (also flipped left to right, which is along
+    azimuth where range is vertical; cost x 2), or turns (the eight turns and mirror
+    images; cost x 8; not for SAR)"""
     margin: int = Field(default=24, ge=1, le=1024)
-    """pixels by which the image of the crops is larger than data.size (24 in LIFT and metalora)"""
+    """pixels by which the image of the crops is larger than data.size (24 in LIFT and
+    metalora)"""
 
     @property
     def crop_margin(self) -> int:
         """Pixels by which the network's input is enlarged for test-time crops; 0 without crops."""
-        return self.margin if self.tta in ("five-crop", "ten-crop") else 0
+        if self.tta in ("five-crop", "ten-crop"):
+            return self.margin
+        return 0
 
     @property
     def unneeded(self) -> dict[str, str]:
         """The margin where no crops are made."""
-        return {} if self.crop_margin else {"margin": "nothing: without crops (evaluate.tta) there is no margin"}
+        if self.crop_margin:
+            return {}
+        return {"margin": "nothing: without crops (evaluate.tta) there is no margin"}
 
 
 class TrackSection(Section):
@@ -308,13 +375,20 @@ class TrackSection(Section):
     project: Text = "rsft"
     """experiment of MLflow, project of Weights & Biases"""
     uri: Text | None = None
-    """MLflow's server or database; null takes MLFLOW_TRACKING_URI, else the SQLite file mlflow.db here"""
+    """MLflow's server or database; null takes MLFLOW_TRACKING_URI, else the SQLite file
+    mlflow.db here"""
 
     @property
     def unneeded(self) -> dict[str, str]:
         """The keys of trackers that are not used."""
-        uri = {} if "mlflow" in self.to else {"uri": "nothing: track.to has no mlflow"}
-        project = {} if set(self.to) - {"tensorboard"} else {"project": "nothing: track.to has no mlflow or wandb"}
+        if "mlflow" in self.to:
+            uri = {}
+        else:
+            uri = {"uri": "nothing: track.to has no mlflow"}
+        if set(self.to) - {"tensorboard"}:
+            project = {}
+        else:
+            project = {"project": "nothing: track.to has no mlflow or wandb"}
         return uri | project
 
 
@@ -341,7 +415,10 @@ class Recipe(Section):
         return ((name, getattr(self, name)) for name in SECTIONS)
 
     def flatten(self) -> dict[str, Any]:
-        """Return every value of the recipe by dotted key. A section that is left out has no keys."""
+        """Return every value of the recipe by dotted key.
+
+        A section that is left out has no keys.
+        """
         flat = {key: value for key, value in self if key not in SECTIONS}
         for name, section in self.sections():
             flat |= {f"{name}.{key}": value for key, value in section or ()}

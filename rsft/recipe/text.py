@@ -13,7 +13,8 @@ from rsft.errors import Fault
 from rsft.utils.untrusted.documents import MAX_DEPTH, MAX_JSON_BYTES, read_regular
 
 MAX_YAML_LENGTH = 2**16
-"""Largest number of letters of a recipe or sweep file; the largest one of rsft has 3,000. Reading takes up to 2 s."""
+"""Largest number of letters of a recipe or sweep file; the largest one of rsft has
+3,000. Reading takes up to 2 s."""
 MAX_INTEGER_DIGITS = 18
 """Largest number of digits of an integer, which then fits into 64 bits."""
 
@@ -21,8 +22,10 @@ COMMAND_LINE = "command line"
 """Name of the command line in faults, in place of a file."""
 
 _BEGINNINGS = (
-    *(yaml.BlockSequenceStartToken, yaml.BlockMappingStartToken),
-    *(yaml.FlowSequenceStartToken, yaml.FlowMappingStartToken),
+    yaml.BlockSequenceStartToken,
+    yaml.BlockMappingStartToken,
+    yaml.FlowSequenceStartToken,
+    yaml.FlowMappingStartToken,
 )
 _ENDS = (yaml.BlockEndToken, yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken)
 _CONSTANTS = {"": None, "~": None, "null": None, "true": True, "false": False}
@@ -53,7 +56,14 @@ class Document:
         return bool(self.values) or not self.faults
 
     def add_fault(
-        self, key: str, value: str, allowed: str, *, line: int | None = None, near: str = "", overridden: bool = False
+        self,
+        key: str,
+        value: str,
+        allowed: str,
+        *,
+        line: int | None = None,
+        near: str = "",
+        overridden: bool = False,
     ) -> None:
         """Add a fault.
 
@@ -61,14 +71,30 @@ class Document:
             key: dotted key.
             value: the value, as text.
             allowed: what the key accepts.
-            line: number of the line, from 1; None for that of the key, of `near`, or of the section.
+            line: number of the line, from 1; None for that of the key, of `near`, or of
+                the section.
             near: the key that was probably meant.
             overridden: the value is from the command line.
         """
         if line is None:
-            line = next((self.lines[x] for x in (key, near, key.partition(".")[0]) if x in self.lines), 0)
+            line = next(
+                (
+                    self.lines[x]
+                    for x in (key, near, key.partition(".")[0])
+                    if x in self.lines
+                ),
+                0,
+            )
         file = COMMAND_LINE if overridden and not line else self.file
-        self.faults.append(Fault(file, line, key, f"{value} (command line)" if overridden else value, allowed))
+        self.faults.append(
+            Fault(
+                file,
+                line,
+                key,
+                f"{value} (command line)" if overridden else value,
+                allowed,
+            )
+        )
 
 
 def read_document(path: Path) -> Document:
@@ -83,21 +109,38 @@ def read_document(path: Path) -> Document:
         root = _compose(text)
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
-        document.add_fault("encoding", f"byte {error.object[error.start]:#04x}", "UTF-8 text", line=line)
+        document.add_fault(
+            "encoding",
+            f"byte {error.object[error.start]:#04x}",
+            "UTF-8 text",
+            line=line,
+        )
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        document.add_fault("character", f"U+{int(error.character):04X}", "printable text", line=line)
+        document.add_fault(
+            "character", f"U+{int(error.character):04X}", "printable text", line=line
+        )
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line if error.problem_mark else 0
         line_text = repr([*text.splitlines(), "the end of the file"][line])
-        line_text = line_text if len(line_text) <= 120 else f"{line_text[:117]}..."
-        document.add_fault("syntax", line_text, f"valid YAML ({error.problem})", line=line + 1)
+        if len(line_text) <= 120:
+            line_text = line_text
+        else:
+            line_text = f"{line_text[:117]}..."
+        document.add_fault(
+            "syntax", line_text, f"valid YAML ({error.problem})", line=line + 1
+        )
     else:
         if isinstance(root, yaml.MappingNode):
             _walk(document, root, "", document.values)
         elif root is not None:
             line = root.start_mark.line + 1
-            document.add_fault("recipe", to_yaml(_value(root)), "sections, each with its keys", line=line)
+            document.add_fault(
+                "recipe",
+                to_yaml(_value(root)),
+                "sections, each with its keys",
+                line=line,
+            )
     return document
 
 
@@ -115,15 +158,21 @@ def parse_value(text: str) -> Any:
         ([9, 10], 0.001, 'no')
     """
     root = _compose(text)
-    return None if root is None else _value(root)
+    if root is None:
+        return None
+    return _value(root)
 
 
-def parse_overrides(document: Document, overrides: Sequence[str]) -> Iterator[tuple[str, Any]]:
+def parse_overrides(
+    document: Document, overrides: Sequence[str]
+) -> Iterator[tuple[str, Any]]:
     """Iterate over keys and values of `section.key=value`; those that cannot be read become faults of a document."""
     for text in overrides:
         key, equals, raw = map(str.strip, text.partition("="))
         if not equals:
-            document.faults.append(Fault(COMMAND_LINE, 0, text, "no value", "write section.key=value"))
+            document.faults.append(
+                Fault(COMMAND_LINE, 0, text, "no value", "write section.key=value")
+            )
             continue
         try:
             yield key, parse_value(raw)
@@ -146,18 +195,28 @@ def to_yaml(value: Any) -> str:
         return f"[{', '.join(map(to_yaml, value))}]"
     if isinstance(value, dict):
         return f"{{{', '.join(f'{to_yaml(key)}: {to_yaml(item)}' for key, item in value.items())}}}"
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return repr(value)
 
 
 @lru_cache(maxsize=32)  # a command reads the same recipe several times, in 20 ms each
 def _compose(text: str) -> yaml.Node | None:
     """Return the node tree of a text within the limits and without anchors, aliases and tags; else raise YAMLError."""
     if len(text) > MAX_YAML_LENGTH:
-        raise yaml.MarkedYAMLError(problem=f"it has {len(text):,} letters; the limit is {MAX_YAML_LENGTH:,}")
+        raise yaml.MarkedYAMLError(
+            problem=f"it has {len(text):,} letters; the limit is {MAX_YAML_LENGTH:,}"
+        )
     depth = 0
     for token in yaml.scan(text, yaml.BaseLoader):
         depth += isinstance(token, _BEGINNINGS) - isinstance(token, _ENDS)
-        plain, problem = token.value if isinstance(token, yaml.ScalarToken) and token.plain else "", ""
+        if isinstance(token, yaml.ScalarToken) and token.plain:
+            plain = token.value
+        else:
+            plain = ""
+        problem = ""
         if depth > MAX_DEPTH:
             problem = f"it is nested more than {MAX_DEPTH} levels deep"
         elif len(plain) > MAX_INTEGER_DIGITS and _INTEGER.fullmatch(plain):
@@ -170,14 +229,19 @@ def _compose(text: str) -> yaml.Node | None:
     return node
 
 
-def _walk(document: Document, mapping: yaml.MappingNode, prefix: str, values: dict[str, Any]) -> None:
+def _walk(
+    document: Document, mapping: yaml.MappingNode, prefix: str, values: dict[str, Any]
+) -> None:
     """Fill `values` from a mapping, one level of sections deep, and record lines and repeated keys."""
     for key_node, node in mapping.value:
-        key, line = _name(key_node), key_node.start_mark.line + 1
+        key = _name(key_node)
+        line = key_node.start_mark.line + 1
         dotted = prefix + key
         if dotted in document.lines:
             first = document.lines[dotted]
-            document.add_fault(dotted, f"again (first on line {first})", "each key once", line=line)
+            document.add_fault(
+                dotted, f"again (first on line {first})", "each key once", line=line
+            )
             continue
         document.lines[dotted] = line
         if isinstance(node, yaml.MappingNode) and not prefix:
@@ -188,7 +252,9 @@ def _walk(document: Document, mapping: yaml.MappingNode, prefix: str, values: di
 
 
 def _name(node: yaml.Node) -> str:
-    return str(node.value) if isinstance(node, yaml.ScalarNode) else to_yaml(_value(node))
+    if isinstance(node, yaml.ScalarNode):
+        return str(node.value)
+    return to_yaml(_value(node))
 
 
 def _value(node: yaml.Node) -> Any:
@@ -196,7 +262,9 @@ def _value(node: yaml.Node) -> Any:
         return {_name(key): _value(value) for key, value in node.value}
     if isinstance(node, yaml.SequenceNode):
         return [_value(item) for item in node.value]
-    return node.value if isinstance(node, yaml.ScalarNode) and node.style is not None else _scalar(node.value)
+    if isinstance(node, yaml.ScalarNode) and node.style is not None:
+        return node.value
+    return _scalar(node.value)
 
 
 def _scalar(text: str) -> Any:
@@ -205,4 +273,6 @@ def _scalar(text: str) -> Any:
         return _CONSTANTS[text]
     if _INTEGER.fullmatch(text):
         return int(text)
-    return float(text) if _NUMBER.fullmatch(text) else text
+    if _NUMBER.fullmatch(text):
+        return float(text)
+    return text

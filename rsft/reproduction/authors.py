@@ -23,7 +23,13 @@ from torch import Tensor
 
 from rsft.errors import RequestError, RsftError
 from rsft.recipe.load import load_recipe
-from rsft.training.finetune import TrainingSetup, initialize_weights, make_learner, seed_generators, set_up
+from rsft.training.finetune import (
+    TrainingSetup,
+    initialize_weights,
+    make_learner,
+    seed_generators,
+    set_up,
+)
 from rsft.training.learner import Learner
 
 COMMITS = {
@@ -44,10 +50,13 @@ class AuthorsTask:
         recipe: path of the recipe file of rsft.
         overrides: `section.key=value` for the recipe.
         config: the authors' settings, beside their defaults.
-        tensors: trained tensors of a block in rsft -> parameters of the authors, where * is the block.
+        tensors: trained tensors of a block in rsft -> parameters of the authors, where
+            * is the block.
         dtype: "float64" or "float32".
-        every_step: whether the trace has the tensors after every step; else those after the last one.
-        takes_rates: whether modules and head have the learning rates of the recipe, in place of `config`.
+        every_step: whether the trace has the tensors after every step; else those after
+            the last one.
+        takes_rates: whether modules and head have the learning rates of the recipe, in
+            place of `config`.
     """
 
     recipe: str
@@ -70,15 +79,18 @@ class AuthorsTask:
         setup.classifier.to(device)
         initialize_weights(setup, recipe)
         dtype = getattr(torch, self.dtype)
-        classifier = setup.classifier.to(dtype)
-        patch_embed = classifier.adapted.vit.get_submodule("patch_embed")
+        patch_embed = setup.classifier.to(dtype).adapted.vit.get_submodule(
+            "patch_embed"
+        )
         patch_embed.register_forward_pre_hook(lambda module, args: (args[0].to(dtype),))
         return setup, make_learner(recipe, setup)
 
     def authors_name(self, name: str) -> str:
         """Return the authors' name of a tensor of rsft; a tensor that they do not have keeps its name."""
         match = re.fullmatch(r"blocks\.(\d+)\.(.+)", name)
-        return self.tensors[match[2]].replace("*", match[1]) if match and match[2] in self.tensors else name
+        if match and match[2] in self.tensors:
+            return self.tensors[match[2]].replace("*", match[1])
+        return name
 
 
 @dataclass(frozen=True)
@@ -100,13 +112,17 @@ class Trace:
 
 def swap_axes(name: str, tensor: Tensor) -> Tensor:
     """Swap the axes of a factor of LoRA: those of the authors are (in, r) and (r, out)."""
-    return tensor.T if name.endswith((".a", ".b")) else tensor
+    if name.endswith((".a", ".b")):
+        return tensor.T
+    return tensor
 
 
 def learned_tensors(learner: Learner) -> dict[str, Tensor]:
     """Return the tensors that a learner trains, with alpha, or the factors of the features, in place of gamma."""
     state = learner.classifier.learned_state()
-    tensors = {name: tensor.clone() for name, tensor in state.items() if name != "gamma"}
+    tensors = {
+        name: tensor.clone() for name, tensor in state.items() if name != "gamma"
+    }
     for site, factors in learner.loops.factors().items():
         rank = len(state[f"{site}.a"]) if f"{site}.a" in state else 1
         tensors[f"{site}.alpha"] = rank * factors
@@ -117,8 +133,11 @@ def require_checkout(name: str, folder: Path) -> None:
     """Raise RequestError if a folder is no checkout of the commit of a repository of `COMMITS`."""
     command = ["git", "-C", str(folder), "diff", "--quiet", COMMITS[name], "--", "*.py"]
     if subprocess.run(command, capture_output=True, check=False).returncode:
-        hint = f"git clone the repository of {name}, and git checkout {COMMITS[name]}"
-        raise RequestError(f"the Python files are not those of {name} at {COMMITS[name][:7]}", folder, hint)
+        raise RequestError(
+            f"the Python files are not those of {name} at {COMMITS[name][:7]}",
+            folder,
+            f"git clone the repository of {name}, and git checkout {COMMITS[name]}",
+        )
 
 
 class AuthorsProcess:
@@ -130,14 +149,19 @@ class AuthorsProcess:
     """
 
     def __init__(self, checkout: Path, device: str = "cpu") -> None:
-        self.checkout, self.device = checkout.resolve(), device
+        self.checkout = checkout.resolve()
+        self.device = device
 
     def __enter__(self) -> Self:
         self._folder = tempfile.TemporaryDirectory()
         self._messages: IO[bytes] = tempfile.TemporaryFile()
         module = "rsft.reproduction.authors_trainer"
         command = [sys.executable, "-m", module, str(self.checkout), self.device]
-        hidden = {"CUDA_VISIBLE_DEVICES": ""} if self.device == "cpu" else {}  # LIFT takes a GPU if there is one
+        # LIFT takes a GPU if there is one
+        if self.device == "cpu":
+            hidden = {"CUDA_VISIBLE_DEVICES": ""}
+        else:
+            hidden = {}
         self._process = subprocess.Popen(
             command,
             cwd=self._folder.name,
@@ -149,7 +173,12 @@ class AuthorsProcess:
         )
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
         self._process.kill()
         self._process.communicate()
         self._messages.close()
@@ -170,7 +199,10 @@ class AuthorsProcess:
         if not self._process.stdout.readline():
             self._process.wait()
             self._messages.seek(0)
-            text = self._messages.read().decode(errors="replace")
-            raise RsftError("the code of the authors failed", self.checkout, text[-2000:])
+            raise RsftError(
+                "the code of the authors failed",
+                self.checkout,
+                self._messages.read().decode(errors="replace")[-2000:],
+            )
         result = torch.load(Path(self._folder.name, "result.pt"), weights_only=True)
         return Trace(**result)

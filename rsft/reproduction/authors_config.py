@@ -31,7 +31,11 @@ BIASES = {f"{layer}.bias": f"image_encoder.blocks.*.{layer}.bias" for layer in L
 
 def low_rank_tensors(modules: str, *positions: str) -> dict[str, str]:
     """Return the tensors of LoRA at some positions, given the authors' list of modules."""
-    return {f"{p}.{name}": f"tuner.{modules}.*.{p}.lora_{name.upper()}" for p in positions for name in "ab"}
+    return {
+        f"{p}.{name}": f"tuner.{modules}.*.{p}.lora_{name.upper()}"
+        for p in positions
+        for name in "ab"
+    }
 
 
 def bottleneck_tensors(modules: str, scale: str = "") -> dict[str, str]:
@@ -42,17 +46,26 @@ def bottleneck_tensors(modules: str, scale: str = "") -> dict[str, str]:
         scale: the authors' name of a trained scale; "" for none.
     """
     layers = {"norm": "ln", "down": "down_proj", "up": "up_proj"}
-    names = {f"{ours}.{x}": f"{theirs}.{x}" for ours, theirs in layers.items() for x in ("weight", "bias")}
+    names = {
+        f"{ours}.{x}": f"{theirs}.{x}"
+        for ours, theirs in layers.items()
+        for x in ("weight", "bias")
+    }
     names |= {"scale": scale} if scale else {}
-    return {f"mlp.{ours}": f"tuner.{modules}.*.{theirs}" for ours, theirs in names.items()}
+    return {
+        f"mlp.{ours}": f"tuner.{modules}.*.{theirs}" for ours, theirs in names.items()
+    }
 
 
 def adapt_recipe(recipe: Recipe) -> Recipe:
     """Return a recipe with what the authors' code always has: float32, a trained scale in AdaptFormer, three planes."""
     settings = recipe.peft.model_dump()
-    if recipe.peft.method == "adaptformer" and (recipe.meta is None or settings["modulator"] == "feature"):
+    if recipe.peft.method == "adaptformer" and (
+        recipe.meta is None or settings["modulator"] == "feature"
+    ):
         settings["scale"] = "learnable"
-    data, train = recipe.data, recipe.train.model_copy(update={"precision": "fp32"})
+    data = recipe.data
+    train = recipe.train.model_copy(update={"precision": "fp32"})
     if recipe.backbone.name == SATMAE:
         data = data.model_copy(update={"remap": "replicate"})
     peft = type(recipe.peft).model_validate(settings)
@@ -74,67 +87,143 @@ def authors_task(recipe: Recipe, depth: int, path: Path) -> AuthorsTask | None:
     if method is None or _has_other_settings(recipe):
         return None
     config, tensors = method
-    train, meta = recipe.train, recipe.meta
-    config |= {"num_epochs": train.epochs, "lr": base_lr(train), "momentum": train.momentum}
-    config |= {"weight_decay": train.weight_decay, "scale": recipe.head.logit_scale, "loss_type": "LA"}
-    config["scheduler"] = {"cosine": "CosineAnnealingLR", "constant": "ConstantLR"}[train.schedule]
+    train = recipe.train
+    meta = recipe.meta
+    config |= {
+        "num_epochs": train.epochs,
+        "lr": base_lr(train),
+        "momentum": train.momentum,
+    }
+    config |= {
+        "weight_decay": train.weight_decay,
+        "scale": recipe.head.logit_scale,
+        "loss_type": "LA",
+    }
+    config["scheduler"] = {"cosine": "CosineAnnealingLR", "constant": "ConstantLR"}[
+        train.schedule
+    ]
     if meta is not None:  # the code trains num_epochs / (1 - ratio), rounded up
         config |= {"use_meta": True, "meta_lr": meta.lr, "meta_data_ratio": meta.ratio}
-        config |= {"meta_inner_steps": meta.outer_every, "num_epochs": math.floor(train.epochs * (1 - meta.ratio))}
+        config |= {
+            "meta_inner_steps": meta.outer_every,
+            "num_epochs": math.floor(train.epochs * (1 - meta.ratio)),
+        }
     write_text(path, dump_recipe(recipe))
     return AuthorsTask(str(path), (), config, tensors, takes_rates=True)
 
 
 def _has_other_settings(recipe: Recipe) -> bool:
     """Return whether a recipe has settings outside of the method that metalora does not have."""
-    train, head = recipe.train, recipe.head
-    is_plain = train.sampler == "natural" and train.accumulate_grad_batches == 1 and train.warmup_epochs == 0
-    is_plain &= train.optimizer == "sgd" and train.max_grad_norm is None and train.mixup is None and train.ema is None
-    is_plain &= (head.kind, head.init, head.earlier_blocks) == ("cosine", "class-mean", [])
-    is_plain &= recipe.loss.name == "logit_adjustment" and recipe.backbone.pool == "token" and train.decay_all
-    is_plain &= recipe.data.augment != "none"  # else the batches are outputs of frozen blocks
-    return not is_plain or (recipe.meta is not None and recipe.meta.schedule != "metalora")
+    train = recipe.train
+    head = recipe.head
+    is_plain = (
+        train.sampler == "natural"
+        and train.accumulate_grad_batches == 1
+        and train.warmup_epochs == 0
+    )
+    is_plain &= (
+        train.optimizer == "sgd"
+        and train.max_grad_norm is None
+        and train.mixup is None
+        and train.ema is None
+    )
+    is_plain &= (head.kind, head.init, head.earlier_blocks) == (
+        "cosine",
+        "class-mean",
+        [],
+    )
+    is_plain &= (
+        recipe.loss.name == "logit_adjustment"
+        and recipe.backbone.pool == "token"
+        and train.decay_all
+    )
+    is_plain &= (
+        recipe.data.augment != "none"
+    )  # else the batches are outputs of frozen blocks
+    return not is_plain or (
+        recipe.meta is not None and recipe.meta.schedule != "metalora"
+    )
 
 
-def _method_config(recipe: Recipe, depth: int) -> tuple[dict[str, Any], Mapping[str, str]] | None:
+def _method_config(
+    recipe: Recipe, depth: int
+) -> tuple[dict[str, Any], Mapping[str, str]] | None:
     """Return the authors' settings and tensors of the section peft; None if they have no such method."""
-    settings, method, is_meta = recipe.peft.settings, recipe.peft.method, recipe.meta is not None
+    settings = recipe.peft.settings
+    method = recipe.peft.method
+    is_meta = recipe.meta is not None
     if method == "bitfit":
-        return ({"bias_tuning": True}, BIASES) if settings["blocks"] == "every:1" else None
+        if settings["blocks"] == "every:1":
+            return ({"bias_tuning": True}, BIASES)
+        return None
     if method == "vpt-shallow":
         return {"vpt_shallow": True, "vpt_len": settings["prompts"]}, VPT
-    if method not in ("lora", "adapter", "adaptformer", "vpt-deep") or settings["dropout"]:
+    if (
+        method not in ("lora", "adapter", "adaptformer", "vpt-deep")
+        or settings["dropout"]
+    ):
         return None
     blocks = select_blocks(settings["blocks"], depth)
     partial = [blocks[0], blocks[-1] + 1]
     if list(blocks) != list(range(*partial)):
         return None
     if method == "vpt-deep":
-        return {"vpt_deep": True, "vpt_len": settings["prompts"], "partial": partial}, VPT
+        return {
+            "vpt_deep": True,
+            "vpt_len": settings["prompts"],
+            "partial": partial,
+        }, VPT
     if method == "lora":
         return _lora_config(recipe, blocks)
-    if recipe.meta is not None and (settings["modulator"], recipe.meta.init_scale) != ("feature", 1):
+    if recipe.meta is not None and (settings["modulator"], recipe.meta.init_scale) != (
+        "feature",
+        1,
+    ):
         return None
-    modules, scale = f"{method}_list", "scaling" if method == "adaptformer" else ""
-    tensors = bottleneck_tensors(modules, scale)
+    modules = f"{method}_list"
+    tensors = bottleneck_tensors(modules, "scaling" if method == "adaptformer" else "")
     tensors |= {"mlp.alpha": f"tuner.{modules}.*.meta_scale"} if is_meta else {}
-    width = {"adapter_dim": settings["dim"], "scale_alpha": settings["dim"]}  # a scale of 1
+    width = {
+        "adapter_dim": settings["dim"],
+        "scale_alpha": settings["dim"],
+    }  # a scale of 1
     return {method: True, "partial": partial} | width, tensors
 
 
-def _lora_config(recipe: Recipe, blocks: tuple[int, ...]) -> tuple[dict[str, Any], Mapping[str, str]] | None:
-    settings, is_meta = recipe.peft.settings, recipe.meta is not None
-    positions, rank = select_positions(settings["positions"]), settings["rank"]
-    alpha = recipe.meta.init_scale * rank if recipe.meta else settings["alpha"] or settings["scale"] * rank
+def _lora_config(
+    recipe: Recipe, blocks: tuple[int, ...]
+) -> tuple[dict[str, Any], Mapping[str, str]] | None:
+    settings = recipe.peft.settings
+    is_meta = recipe.meta is not None
+    positions = select_positions(settings["positions"])
+    rank = settings["rank"]
+    if recipe.meta:
+        alpha = recipe.meta.init_scale * rank
+    else:
+        alpha = settings["alpha"] or settings["scale"] * rank
     if settings["init"] != "rank" or settings["modulator"] != "site":
         return None
     if set(positions) == {"q", "v"}:
         tensors = low_rank_tensors("lora_list", "q", "v")
-        tensors |= {f"{p}.alpha": f"tuner.lora_list.*.{p}.meta_alpha" for p in "qv"} if is_meta else {}
+        tensors |= (
+            {f"{p}.alpha": f"tuner.lora_list.*.{p}.meta_alpha" for p in "qv"}
+            if is_meta
+            else {}
+        )
         partial = [blocks[0], blocks[-1] + 1]
-        return {"lora": True, "adapter_dim": rank, "scale_alpha": float(alpha), "partial": partial}, tensors
+        return {
+            "lora": True,
+            "adapter_dim": rank,
+            "scale_alpha": float(alpha),
+            "partial": partial,
+        }, tensors
     if is_meta or ("out" in positions and settings["out_insertion"] != "sequential"):
         return None
-    arch = {"alpha": alpha, "rank": rank, "layers": list(blocks), "modules": list(positions)}
+    arch = {
+        "alpha": alpha,
+        "rank": rank,
+        "layers": list(blocks),
+        "modules": list(positions),
+    }
     config = {"use_flora": True, "adapter_dim": rank, "flora": {"arch": arch}}
     return config, low_rank_tensors("flora_list", *positions)

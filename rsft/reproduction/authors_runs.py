@@ -47,12 +47,19 @@ class AuthorsRuns:
     """
 
     def __init__(self, checkout: Path, device: str) -> None:
-        self._process, self._stack, self._is_open = AuthorsProcess(checkout, device), ExitStack(), False
+        self._process = AuthorsProcess(checkout, device)
+        self._stack = ExitStack()
+        self._is_open = False
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
         self._stack.close()
 
     def run(self, trial: Trial, folder: Path) -> bool:
@@ -81,25 +88,49 @@ class AuthorsRuns:
             task = authors_task(member, depth, folder / f"{member.name}.yaml")
             if task is None:
                 return False
-            setup.classifier.load_learned_state(self._learned_state(task, setup, folder / f"{member.name}.safetensors"))
+            setup.classifier.load_learned_state(
+                self._learned_state(task, setup, folder / f"{member.name}.safetensors")
+            )
             bundles.append(make_bundle(member, setup))
-        bundle = combine_bundles(recipe, bundles) if len(bundles) > 1 else bundles[0]
-        calibrate_bundle(bundle, setup.train, setup.val, recipe.train.device).save(folder / "bundle")
+        if len(bundles) > 1:
+            bundle = combine_bundles(recipe, bundles)
+        else:
+            bundle = bundles[0]
+        calibrate_bundle(bundle, setup.train, setup.val, recipe.train.device).save(
+            folder / "bundle"
+        )
         root = Path(recipe.data.root)
-        evaluate(folder / "bundle", root, folder / "evaluation", baselines=False, representation=False)
+        evaluate(
+            folder / "bundle",
+            root,
+            folder / "evaluation",
+            baselines=False,
+            representation=False,
+        )
         write_text(folder / DATA_FILE, hash_data(recipe.data))
         return True
 
-    def _learned_state(self, task: AuthorsTask, setup: TrainingSetup, path: Path) -> dict[str, Tensor]:
+    def _learned_state(
+        self, task: AuthorsTask, setup: TrainingSetup, path: Path
+    ) -> dict[str, Tensor]:
         """Return the learned tensors of a member by the names of rsft; train it if their file is missing."""
         if not path.is_file():
             if not self._is_open:
                 self._stack.enter_context(self._process)
                 self._is_open = True
             state = self._process.train(task).states[-1]
-            write_tensors(path, {name: tensor.contiguous() for name, tensor in state.items()}, {})
+            write_tensors(
+                path, {name: tensor.contiguous() for name, tensor in state.items()}, {}
+            )
         state, _ = read_tensors(path)
-        # alpha acts in outer steps only; all other passes, and so the test, have the constant scales of the start
+        # alpha acts in outer steps only; all other passes, and so the test, have the
+        # constant scales of the start
         ours = setup.classifier.learned_state()
-        learned = {name: x.reshape(ours[name].shape) for name, x in state.items() if not name.endswith(".alpha")}
-        return learned | {name: tensor for name, tensor in ours.items() if name == "gamma"}
+        learned = {
+            name: x.reshape(ours[name].shape)
+            for name, x in state.items()
+            if not name.endswith(".alpha")
+        }
+        return learned | {
+            name: tensor for name, tensor in ours.items() if name == "gamma"
+        }

@@ -2,10 +2,12 @@
 
     python -m rsft.reproduction.authors_trainer CHECKOUT DEVICE
 
-`rsft.reproduction.authors` starts it, writes one task per line, and reads result.pt after each answer. Model, loss,
-loops, optimizers, schedules and the start of the head are the authors', and so is the loading of SatMAE. Stand-ins
-replace the data sets, the tokenizer of CLIP (ftfy, regex), the reader of configurations (yacs, OmegaConf), loggers and
-DDP. Chips, other frozen weights, the start of the modules and the batches are those of rsft.
+`rsft.reproduction.authors` starts it, writes one task per line, and reads result.pt
+after each answer. Model, loss, loops, optimizers, schedules and the start of the head
+are the authors', and so is the loading of SatMAE. Stand-ins replace the data sets, the
+tokenizer of CLIP (ftfy, regex), the reader of configurations (yacs, OmegaConf), loggers
+and DDP. Chips, other frozen weights, the start of the modules and the batches are those
+of rsft.
 """
 
 from __future__ import annotations
@@ -59,7 +61,9 @@ class Config(dict[str, Any]):
     @classmethod
     def create(cls, values: Any) -> Any:
         """Return nested dictionaries as configurations."""
-        return cls({key: cls.create(x) for key, x in values.items()}) if isinstance(values, dict) else values
+        if isinstance(values, dict):
+            return cls({key: cls.create(x) for key, x in values.items()})
+        return values
 
     def merge(self, values: dict[str, Any]) -> None:
         """Replace values, also in nested sections."""
@@ -91,8 +95,12 @@ class Batches:
         steps: number of batches of an epoch.
     """
 
-    def __init__(self, load: Callable[[int], Iterable[tuple[Tensor, Tensor]]], steps: int) -> None:
-        self.load, self.steps, self.passes = load, steps, 0
+    def __init__(
+        self, load: Callable[[int], Iterable[tuple[Tensor, Tensor]]], steps: int
+    ) -> None:
+        self.load = load
+        self.steps = steps
+        self.passes = 0
 
     def __len__(self) -> int:
         return self.steps
@@ -106,18 +114,21 @@ class OuterBatches:
     """The batches of the outer steps, one outer step after each epoch, as `MetaTrainer` draws them.
 
     Args:
-        learner: the learner of rsft. If its schedule takes no outer step at the end of an epoch, the batches are those
-            of its first outer step in the epoch.
+        learner: the learner of rsft. If its schedule takes no outer step at the end of
+            an epoch, the batches are those of its first outer step in the epoch.
         trials: number of trial steps before an outer step.
     """
 
     def __init__(self, learner: Learner, trials: int) -> None:
-        self.learner, self.trials = learner, trials
+        self.learner = learner
+        self.trials = trials
 
     def load_trial(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Iterate over the one batch of a trial step."""
         outer = self._outer(number // self.trials)
-        batches = [batch for batch, _ in getattr(self.learner.loops, "trial_batches", [])] or [outer]
+        batches = [
+            batch for batch, _ in getattr(self.learner.loops, "trial_batches", [])
+        ] or [outer]
         return iter([batches[number % self.trials % len(batches)]])
 
     def load_outer(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -126,7 +137,10 @@ class OuterBatches:
 
     def _outer(self, number: int) -> tuple[Tensor, Tensor]:
         steps = self.learner.batches.steps(number)
-        batches = (self.learner.prepare_step(number, index) for index in (steps - 1, *range(steps - 1)))
+        batches = (
+            self.learner.prepare_step(number, index)
+            for index in (steps - 1, *range(steps - 1))
+        )
         return next(batch for batch in batches if batch is not None)
 
 
@@ -141,7 +155,8 @@ def use_frozen_network(authors: Any, task: AuthorsTask, setup: TrainingSetup) ->
     Returns:
         Their name of the backbone.
     """
-    recipe, dtype = load_recipe(Path(task.recipe), task.overrides), getattr(torch, task.dtype)
+    recipe = load_recipe(Path(task.recipe), task.overrides)
+    dtype = getattr(torch, task.dtype)
 
     def load_vit(name: str, precision: str) -> nn.Module:
         return load_encoder(recipe, setup.store.bands).vit.to(dtype).eval()
@@ -150,14 +165,21 @@ def use_frozen_network(authors: Any, task: AuthorsTask, setup: TrainingSetup) ->
     if recipe.backbone.name != SATMAE:
         authors.load_vit_to_cpu = load_vit
         return "IN21K-ViT-B/16"
-    authors.load_vit_to_cpu = lambda name, precision: authors.load_published(name, precision).to(dtype)
+    authors.load_vit_to_cpu = lambda name, precision: authors.load_published(
+        name, precision
+    ).to(dtype)
     depth = len(list(setup.encoder.vit.get_submodule("blocks").children()))
     options = LARGE | {"depth": depth, "img_size": recipe.data.size, "norm_layer": NORM}
-    authors.mae_vit_large_patch16 = partial(sys.modules["models.satmae_vit"].MaskedAutoencoderViT, **options)
+    authors.mae_vit_large_patch16 = partial(
+        sys.modules["models.satmae_vit"].MaskedAutoencoderViT, **options
+    )
     weights = Path("data/fmow_pretrain.pth")  # the path in their code
     weights.parent.mkdir(exist_ok=True)
     weights.unlink(missing_ok=True)
-    source = Path(recipe.backbone.weights) if recipe.backbone.weights else find_weights(find_card(SATMAE))
+    if recipe.backbone.weights:
+        source = Path(recipe.backbone.weights)
+    else:
+        source = find_weights(find_card(SATMAE))
     if source.suffix == ".safetensors":
         torch.save({"model": read_tensors(source)[0]}, weights)
     else:
@@ -165,7 +187,9 @@ def use_frozen_network(authors: Any, task: AuthorsTask, setup: TrainingSetup) ->
     return "SatMAE-ViT-L/16"
 
 
-def make_trainer_class(authors: Any, config: Config, setup: TrainingSetup, learner: Learner) -> Any:
+def make_trainer_class(
+    authors: Any, config: Config, setup: TrainingSetup, learner: Learner
+) -> Any:
     """Return the class of the authors' trainer with the batches of rsft.
 
     Args:
@@ -174,20 +198,29 @@ def make_trainer_class(authors: Any, config: Config, setup: TrainingSetup, learn
         setup: the chips of rsft.
         learner: the batches of rsft.
     """
-    base: Any = authors.MetaTrainer if config.get("use_meta", False) else authors.Trainer
+    base: Any = (
+        authors.MetaTrainer if config.get("use_meta", False) else authors.Trainer
+    )
 
     def load_epoch(epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         for inputs, labels in learner.batches.training_loader(epoch):
-            yield copy_to_device(inputs, learner.device), copy_to_device(labels, learner.device)
+            yield (
+                copy_to_device(inputs, learner.device),
+                copy_to_device(labels, learner.device),
+            )
 
     class TrainerOnBatches(base):  # type: ignore[misc]
         def build_data_loader(self) -> None:
             self.cls_num_list = setup.store.class_counts("train").tolist()
             self.num_classes = len(self.cls_num_list)
             self.classnames = [f"class {label}" for label in range(self.num_classes)]
-            self.many_idxs = self.med_idxs = self.few_idxs = list(range(self.num_classes))
+            self.many_idxs = self.med_idxs = self.few_idxs = list(
+                range(self.num_classes)
+            )
             self.train_loader = Batches(load_epoch, learner.batches.steps(0))
-            self.train_init_loader = Batches(lambda epoch: setup.train.batches(64), -(-len(setup.train) // 64))
+            self.train_init_loader = Batches(
+                lambda epoch: setup.train.batches(64), -(-len(setup.train) // 64)
+            )
             self.accum_step = 1
 
         def _build_meta_loaders(self) -> None:
@@ -212,12 +245,16 @@ def train(trainer: Any, start: dict[str, Tensor], every_step: bool) -> dict[str,
     Args:
         trainer: the authors' trainer.
         start: tensors by the names of the authors' parameters.
-        every_step: whether the parameters after every step are returned; else those after the last one.
+        every_step: whether the parameters after every step are returned; else those
+            after the last one.
 
     Returns:
-        The start that the authors' code draws, the loss and the rates of every step, and the parameters after it.
+        The start that the authors' code draws, the loss and the rates of every step,
+        and the parameters after it.
     """
-    parameters = {name: x for name, x in trainer.model.named_parameters() if x.requires_grad}
+    parameters = {
+        name: x for name, x in trainer.model.named_parameters() if x.requires_grad
+    }
     losses: list[float] = []
     rates: list[list[float]] = []
     states: list[dict[str, Tensor]] = []
@@ -238,11 +275,14 @@ def train(trainer: Any, start: dict[str, Tensor], every_step: bool) -> dict[str,
         nonlocal is_outer
         is_outer = True
         yield
-        is_outer, states[-1] = False, copy_state()
+        is_outer = False
+        states[-1] = copy_state()
 
     def record_step(*unused: object) -> None:
         if not is_outer:
-            rates.append([group["lr"] for group in trainer.optim.param_groups][-2:])  # of modules and head
+            rates.append(
+                [group["lr"] for group in trainer.optim.param_groups][-2:]
+            )  # of modules and head
             if not every_step:
                 states.clear()
             states.append(copy_state())
@@ -258,16 +298,28 @@ def train(trainer: Any, start: dict[str, Tensor], every_step: bool) -> dict[str,
     return {"start": own_start, "losses": losses, "rates": rates, "states": states}
 
 
-def train_task(authors: Any, config: Config, task: AuthorsTask, number: int) -> dict[str, Any]:
+def train_task(
+    authors: Any, config: Config, task: AuthorsTask, number: int
+) -> dict[str, Any]:
     """Return the trace of a task as a dictionary, with the names and the axes of rsft."""
     setup, learner = task.prepare(sys.argv[2])
     tensors = learned_tensors(learner)
     names = {task.authors_name(name): name for name in tensors}
-    start = {theirs: swap_axes(ours, tensors[ours]).contiguous() for theirs, ours in names.items()}
+    start = {
+        theirs: swap_axes(ours, tensors[ours]).contiguous()
+        for theirs, ours in names.items()
+    }
     torch.manual_seed(number)
     config["head_init_folder"] = f"heads/{number}"
     backbone = use_frozen_network(authors, task, setup)
-    config.merge({"backbone": backbone, "prec": "fp32", "init_head": "class_mean", "output_dir": "output"})
+    config.merge(
+        {
+            "backbone": backbone,
+            "prec": "fp32",
+            "init_head": "class_mean",
+            "output_dir": "output",
+        }
+    )
     config.merge(dict(task.config))
     trainer_class = make_trainer_class(authors, config, setup, learner)
     if hasattr(trainer_class, "initialize"):  # metalora
@@ -284,10 +336,15 @@ def train_task(authors: Any, config: Config, task: AuthorsTask, number: int) -> 
     result = train(trainer, start, task.every_step)
 
     def rename(state: dict[str, Tensor]) -> dict[str, Tensor]:
-        renamed = {names.get(name, name): tensor.cpu() for name, tensor in state.items()}
+        renamed = {
+            names.get(name, name): tensor.cpu() for name, tensor in state.items()
+        }
         return {name: swap_axes(name, tensor) for name, tensor in renamed.items()}
 
-    return result | {"start": rename(result["start"]), "states": [rename(state) for state in result["states"]]}
+    return result | {
+        "start": rename(result["start"]),
+        "states": [rename(state) for state in result["states"]],
+    }
 
 
 def run_trainer() -> None:
@@ -308,7 +365,9 @@ def run_trainer() -> None:
     for number, line in enumerate(sys.stdin):
         with contextlib.redirect_stdout(sys.stderr):
             task = AuthorsTask(**json.loads(line))
-            torch.save(train_task(authors, copy.deepcopy(config), task, number), "result.pt")
+            torch.save(
+                train_task(authors, copy.deepcopy(config), task, number), "result.pt"
+            )
         print("done", flush=True)
 
 

@@ -24,7 +24,8 @@ from rsft.utils.atomic_files import write_text
 
 TABLES_FILE = Path(__file__).with_name("tables.yaml")
 METHOD_KEYS = ("positions", "out_insertion", "blocks", "prompts", "dim")
-"""Keys of the section peft that the method brings to another base recipe; rank and scale belong to the network."""
+"""Keys of the section peft that the method brings to another base recipe; rank and
+scale belong to the network."""
 
 Measure = Literal[
     "head", "medium", "tail", "avg", "distance head", "distance tail", "parameters", "head parameters"
@@ -54,8 +55,8 @@ class TableRow(Section):
 class PaperTable(Section):
     """A table or figure of the paper.
 
-    `means` are its last columns. Each averages the measure of that name, or all measures, over all sets. `chart` is the
-    figure that is drawn beside the table.
+    `means` are its last columns. Each averages the measure of that name, or all
+    measures, over all sets. `chart` is the figure that is drawn beside the table.
     """
 
     title: str
@@ -71,13 +72,21 @@ class PaperTable(Section):
     @property
     def columns(self) -> list[tuple[str, str]]:
         """Set and measure of every column; a mean over sets has an empty set."""
-        measured = [(name, measure) for name, columns in self.sets.items() for measure in columns.measures]
+        measured = [
+            (name, measure)
+            for name, columns in self.sets.items()
+            for measure in columns.measures
+        ]
         return measured + [("", name) for name in self.means]
 
     @property
     def only_counts_parameters(self) -> bool:
         """True if the recipes alone determine its numbers, without a run."""
-        return all(measure.endswith("parameters") for columns in self.sets.values() for measure in columns.measures)
+        return all(
+            measure.endswith("parameters")
+            for columns in self.sets.values()
+            for measure in columns.measures
+        )
 
     def paper_values(self, row: str) -> dict[tuple[str, str], float | None]:
         """Return the paper's numbers of a row.
@@ -98,7 +107,8 @@ class PaperTable(Section):
         """Return the table with the columns of one data set, and without means over sets.
 
         Args:
-            column: name of a set; "" for DOTA, or else the first set, with all sets of the same recipe.
+            column: name of a set; "" for DOTA, or else the first set, with all sets of
+                the same recipe.
 
         Returns:
             A smaller table with the paper's numbers of these columns.
@@ -108,14 +118,30 @@ class PaperTable(Section):
         """
         names = {name.lower(): name for name in self.sets}
         if column and column.lower() not in names:
-            raise RequestError(f"the table has no column {column}", "--column", f"choose from {', '.join(self.sets)}")
-        recipe = self.sets["DOTA" if "DOTA" in self.sets else next(iter(self.sets))].recipe
-        sets = {name: columns for name, columns in self.sets.items() if columns.recipe == recipe}
+            raise RequestError(
+                f"the table has no column {column}",
+                "--column",
+                f"choose from {', '.join(self.sets)}",
+            )
+        recipe = self.sets[
+            "DOTA" if "DOTA" in self.sets else next(iter(self.sets))
+        ].recipe
+        sets = {
+            name: columns
+            for name, columns in self.sets.items()
+            if columns.recipe == recipe
+        }
         if column:
             sets = {names[column.lower()]: self.sets[names[column.lower()]]}
         small = self.model_copy(update={"sets": sets, "means": {}})
         rows = {
-            name: row.model_copy(update={"paper": [self.paper_values(name)[column] for column in small.columns]})
+            name: row.model_copy(
+                update={
+                    "paper": [
+                        self.paper_values(name)[column] for column in small.columns
+                    ]
+                }
+            )
             for name, row in self.rows.items()
         }
         return small.model_copy(update={"rows": rows})
@@ -135,11 +161,13 @@ class TableSettings:
     """How the runs of a table differ from the paper's.
 
     Attributes:
-        base_recipe: name of a recipe that provides data, network and training; "" for those of the paper.
+        base_recipe: name of a recipe that provides data, network and training; "" for
+            those of the paper.
         overrides: KEY=VALUE for every recipe.
         seeds: one run per cell and seed; empty for the recipe's seed.
         column: name of the one set of the table that is run; "" for all.
-        root: folder of the data, see `rsft.reproduction.stores`; "" for the folders in the recipes.
+        root: folder of the data, see `rsft.reproduction.stores`; "" for the folders in
+            the recipes.
     """
 
     base_recipe: str = ""
@@ -179,7 +207,10 @@ def read_tables(path: Path = TABLES_FILE) -> dict[str, PaperTable]:
         Tables by number, such as "2", "S3" or "Figure-1c".
     """
     tables = yaml.safe_load(path.read_text("utf-8"))
-    return {str(number): PaperTable.model_validate(values) for number, values in tables.items()}
+    return {
+        str(number): PaperTable.model_validate(values)
+        for number, values in tables.items()
+    }
 
 
 def table_cells(table: PaperTable, root: Path | None = None) -> Iterator[Cell]:
@@ -197,7 +228,11 @@ def table_cells(table: PaperTable, root: Path | None = None) -> Iterator[Cell]:
             recipe = columns.recipe.format(row.part or table.part)
             keys = table.overrides | row.keys | columns.keys
             if root is not None:
-                name = Path(load_recipe(find_recipe(columns.recipe.format(table.part))).data.root).name
+                name = Path(
+                    load_recipe(
+                        find_recipe(columns.recipe.format(table.part))
+                    ).data.root
+                ).name
                 keys |= {"data.root": str(store_path(name, root))}
             yield Cell(row_name, set_name, recipe, keys)
 
@@ -209,7 +244,9 @@ def store_path(name: str, root: Path) -> Path:
         name: name of the folder, such as "fusrs".
         root: folder that the user names.
     """
-    return root if (root / DATASET).is_file() else root / name
+    if (root / DATASET).is_file():
+        return root
+    return root / name
 
 
 def cell_trials(cell: Cell, settings: TableSettings) -> list[Trial]:
@@ -223,16 +260,22 @@ def cell_trials(cell: Cell, settings: TableSettings) -> list[Trial]:
         One trial per seed; none if rsft has no recipe of the cell's name.
 
     Raises:
-        RequestError: the base recipe does not exist, or it cannot hold the cell's method.
+        RequestError: the base recipe does not exist, or it cannot hold the cell's
+            method.
         RecipeError: an override is invalid.
     """
     try:
         find_recipe(cell.recipe)
     except RequestError:
         return []
-    seeds: Sequence[dict[str, int]] = [{"seed": seed} for seed in settings.seeds] or [{}]
+    seeds: Sequence[dict[str, int]] = [{"seed": seed} for seed in settings.seeds] or [
+        {}
+    ]
     keys_by_trial = [cell.keys | seed for seed in seeds]
-    return [Trial({"recipe": cell.recipe} | keys, build_recipe(cell.recipe, settings, keys)) for keys in keys_by_trial]
+    return [
+        Trial({"recipe": cell.recipe} | keys, build_recipe(cell.recipe, settings, keys))
+        for keys in keys_by_trial
+    ]
 
 
 def build_recipe(name: str, settings: TableSettings, keys: Mapping[str, Any]) -> Recipe:
@@ -247,9 +290,14 @@ def build_recipe(name: str, settings: TableSettings, keys: Mapping[str, Any]) ->
         The shipped recipe, or its method on the base recipe.
     """
     if not settings.base_recipe:
-        changes = [*settings.overrides, *(f"{key}={to_yaml(value)}" for key, value in keys.items())]
+        changes = [
+            *settings.overrides,
+            *(f"{key}={to_yaml(value)}" for key, value in keys.items()),
+        ]
         return load_recipe(find_recipe(name), changes)
-    values = _move_method(name, settings.base_recipe, settings.overrides).model_dump(exclude_unset=True)
+    values = _move_method(name, settings.base_recipe, settings.overrides).model_dump(
+        exclude_unset=True
+    )
     for key, value in keys.items():
         section, _, leaf = key.rpartition(".")
         (values[section] if section else values)[leaf] = value
@@ -261,15 +309,26 @@ def _move_method(name: str, base_name: str, overrides: tuple[str, ...]) -> Recip
     """Return the base recipe with the method of the recipe `name`.
 
     Raises:
-        RequestError: the method has a modulator, and the base recipe has no section meta.
+        RequestError: the method has a modulator, and the base recipe has no section
+            meta.
     """
-    paper, base = load_recipe(find_recipe(name)), load_recipe(find_recipe(base_name), overrides)
+    paper = load_recipe(find_recipe(name))
+    base = load_recipe(find_recipe(base_name), overrides)
     if paper.meta is not None and base.meta is None:
-        fix = "add the section, or name another recipe"
-        raise RequestError("the table needs a recipe with the section meta", base_name, fix)
+        raise RequestError(
+            "the table needs a recipe with the section meta",
+            base_name,
+            "add the section, or name another recipe",
+        )
     paper_keys = [key for key in METHOD_KEYS if key in paper.peft.settings]
     paper_keys += ["scale"] if paper.peft.settings.get("scale") == "learnable" else []
-    settings = {key: value for key, value in base.peft.settings.items() if key in paper.peft.settings}
+    settings = {
+        key: value
+        for key, value in base.peft.settings.items()
+        if key in paper.peft.settings
+    }
     settings |= {key: paper.peft.settings[key] for key in paper_keys}
     method = PeftSection.model_validate({"method": paper.peft.method} | settings)
-    return base.model_copy(update={"name": name, "peft": method, "meta": base.meta if paper.meta else None})
+    return base.model_copy(
+        update={"name": name, "peft": method, "meta": base.meta if paper.meta else None}
+    )

@@ -18,8 +18,10 @@ from rsft.utils.atomic_files import atomic_file
 COLORS = {"additive": "#0072b2", "with modulator": "#d55e00", "not additive": "#777777"}
 """Color by kind of method; the paper compares additive methods with the others."""
 
-LARGEST_AREA, SMALLEST_AREA = 900.0, 24.0
-"""Areas of the bubble with the largest variance, and of a method without or with almost no variance, in points^2."""
+LARGEST_AREA = 900.0
+SMALLEST_AREA = 24.0
+"""Areas of the bubble with the largest variance, and of a method without or with almost
+no variance, in points^2."""
 
 LABEL_DISTANCE = 0.045
 """Smallest distance between two names, as a share of the height of the axes."""
@@ -34,7 +36,8 @@ class Bubble:
         kind: a key of COLORS.
         overall: mean accuracy of the groups in %, over all runs.
         tail: mean tail accuracy in %, over all runs.
-        variance: variance of the overall accuracy over seeds, in points^2; None with one run.
+        variance: variance of the overall accuracy over seeds, in points^2; None with
+            one run.
         runs: number of runs.
     """
 
@@ -48,7 +51,9 @@ class Bubble:
     @property
     def label(self) -> str:
         """Name and, with two or more runs, the standard deviation of the overall accuracy."""
-        return self.name if self.variance is None else f"{self.name} ± {self.variance**0.5:.1f}"
+        if self.variance is None:
+            return self.name
+        return f"{self.name} ± {self.variance**0.5:.1f}"
 
 
 def list_bubbles(runs: TableRuns) -> list[Bubble]:
@@ -60,9 +65,13 @@ def list_bubbles(runs: TableRuns) -> list[Bubble]:
     (set_name,) = runs.table.sets
     bubbles = []
     for cell, trials in runs.cells:
-        overall, tail = (runs.measured_values(cell.row, set_name, measure) for measure in ("avg", "tail"))
+        overall = runs.measured_values(cell.row, set_name, "avg")
+        tail = runs.measured_values(cell.row, set_name, "tail")
         if overall and tail:
-            variance = statistics.variance(overall) if len(overall) > 1 else None
+            if len(overall) > 1:
+                variance = statistics.variance(overall)
+            else:
+                variance = None
             kind = _kind(trials[0].recipe)
             means = statistics.mean(overall), statistics.mean(tail)
             bubbles.append(Bubble(cell.row, kind, *means, variance, len(overall)))
@@ -104,13 +113,30 @@ def draw_bubbles(bubbles: Sequence[Bubble], title: str) -> Figure:
     figure = Figure(figsize=(6.8, 5.2), layout="constrained")
     axes = figure.add_subplot()
     largest = max((bubble.variance or 0.0 for bubble in bubbles), default=0.0)
-    for bubble in sorted(bubbles, key=lambda bubble: bubble.variance or 0.0, reverse=True):  # small ones in front
+    for bubble in sorted(
+        bubbles, key=lambda bubble: bubble.variance or 0.0, reverse=True
+    ):  # small ones in front
         area = bubble_area(bubble.variance, largest)
-        face = "none" if bubble.variance is None else COLORS[bubble.kind]
+        if bubble.variance is None:
+            face = "none"
+        else:
+            face = COLORS[bubble.kind]
         edge = COLORS[bubble.kind]
-        axes.scatter(bubble.overall, bubble.tail, s=area, facecolor=face, edgecolor=edge, alpha=0.6, linewidth=1.2)
+        axes.scatter(
+            bubble.overall,
+            bubble.tail,
+            s=area,
+            facecolor=face,
+            edgecolor=edge,
+            alpha=0.6,
+            linewidth=1.2,
+        )
     axes.margins(0.15)
-    axes.set(xlabel="overall accuracy, mean of the groups (%)", ylabel="tail accuracy (%)", title=title)
+    axes.set(
+        xlabel="overall accuracy, mean of the groups (%)",
+        ylabel="tail accuracy (%)",
+        title=title,
+    )
     axes.grid(alpha=0.25)
     _add_labels(axes, bubbles)
     _add_legend(axes, bubbles, largest)
@@ -131,7 +157,12 @@ def _add_labels(axes: Axes, bubbles: Sequence[Bubble]) -> None:
             va="center",
             fontsize=8,
             color=COLORS[bubble.kind],
-            arrowprops={"arrowstyle": "-", "color": COLORS[bubble.kind], "alpha": 0.5, "linewidth": 0.7},
+            arrowprops={
+                "arrowstyle": "-",
+                "color": COLORS[bubble.kind],
+                "alpha": 0.5,
+                "linewidth": 0.7,
+            },
         )
 
 
@@ -142,26 +173,49 @@ def bubble_area(variance: float | None, largest: float) -> float:
         variance: variance of the method; None with one run.
         largest: largest variance of all methods.
     """
-    return max(SMALLEST_AREA, LARGEST_AREA * variance / largest) if variance and largest else SMALLEST_AREA
+    if variance and largest:
+        return max(SMALLEST_AREA, LARGEST_AREA * variance / largest)
+    return SMALLEST_AREA
 
 
 def _add_legend(axes: Axes, bubbles: Sequence[Bubble], largest: float) -> None:
     def circle(label: str, area: float, color: str, face: str) -> Line2D:
         size = 2 * (area / 3.14) ** 0.5
-        return Line2D([], [], marker="o", ls="", ms=size, mec=color, mfc=face, alpha=0.6, label=label)
+        return Line2D(
+            [],
+            [],
+            marker="o",
+            ls="",
+            ms=size,
+            mec=color,
+            mfc=face,
+            alpha=0.6,
+            label=label,
+        )
 
     kinds = [kind for kind in COLORS if any(bubble.kind == kind for bubble in bubbles)]
     handles = [circle(kind, 60, COLORS[kind], COLORS[kind]) for kind in kinds]
     if largest:
         for share in (0.25, 1.0):
             area = bubble_area(share * largest, largest)
-            handles.append(circle(f"variance {share * largest:.2g}", area, "black", "none"))
+            handles.append(
+                circle(f"variance {share * largest:.2g}", area, "black", "none")
+            )
     if any(bubble.variance is None for bubble in bubbles):
         handles.append(circle("one run", SMALLEST_AREA, "black", "none"))
-    axes.legend(handles=handles, fontsize=8, labelspacing=1.6, borderpad=1, handletextpad=2.0, loc="best")
+    axes.legend(
+        handles=handles,
+        fontsize=8,
+        labelspacing=1.6,
+        borderpad=1,
+        handletextpad=2.0,
+        loc="best",
+    )
 
 
 def _kind(recipe: Recipe) -> str:
     if recipe.meta is not None:
         return "with modulator"
-    return "additive" if "scale" in recipe.peft.settings else "not additive"
+    if "scale" in recipe.peft.settings:
+        return "additive"
+    return "not additive"

@@ -14,9 +14,19 @@ from rsft.reproduction.authors import require_checkout
 from rsft.reproduction.authors_runs import AuthorsRuns, authors_folder
 from rsft.reproduction.cells import TableSettings, read_tables
 from rsft.reproduction.figure import save_bubble_chart
-from rsft.reproduction.pages import comparison_markdown, data_names, table_markdown, table_name
+from rsft.reproduction.pages import (
+    comparison_markdown,
+    data_names,
+    table_markdown,
+    table_name,
+)
 from rsft.reproduction.runs import TableRuns
-from rsft.reproduction.stores import list_missing_weights, prepare_stores, require_nothing_missing, write_chip_hashes
+from rsft.reproduction.stores import (
+    list_missing_weights,
+    prepare_stores,
+    require_nothing_missing,
+    write_chip_hashes,
+)
 from rsft.types import Progress
 
 Say = Callable[[str], None]
@@ -32,7 +42,8 @@ class ReproductionRequest:
 
     Attributes:
         number: number of a table, such as "4", "S3" or "Figure-1c"; see `find_table`.
-        settings: how the runs differ from the paper's; with `only_print`, None takes those of the last run.
+        settings: how the runs differ from the paper's; with `only_print`, None takes
+            those of the last run.
         results: folder of the runs.
         lists: folder of the authors' lists.
         metalora: checkout of the authors' code; None runs rsft alone.
@@ -60,11 +71,17 @@ def find_table(text: str) -> str:
     numbers = {number.lower().replace("-", ""): number for number in read_tables()}
     name = text.lower().replace("-", "").removeprefix("table").strip()
     if name not in numbers:
-        raise RequestError(f"the paper has no table {text}", "", f"choose from {', '.join(numbers.values())}")
+        raise RequestError(
+            f"the paper has no table {text}",
+            "",
+            f"choose from {', '.join(numbers.values())}",
+        )
     return numbers[name]
 
 
-def reproduce_table(request: ReproductionRequest, say: Say, bars: Bars = lambda: nullcontext(None)) -> str:
+def reproduce_table(
+    request: ReproductionRequest, say: Say, bars: Bars = lambda: nullcontext(None)
+) -> str:
     """Do the missing runs of a table, and return it in Markdown.
 
     Finished runs are not repeated, and stopped ones are resumed.
@@ -75,10 +92,12 @@ def reproduce_table(request: ReproductionRequest, say: Say, bars: Bars = lambda:
         bars: shows the progress while chips are stored and hashed.
 
     Raises:
-        RequestError: chips, weights or a recipe are missing, or the checkout has another commit.
+        RequestError: chips, weights or a recipe are missing, or the checkout has
+            another commit.
         TrialStopped: a signal stopped a run.
     """
-    table, settings_file = read_tables()[request.number], request.results / f"table_{request.number}.json"
+    table = read_tables()[request.number]
+    settings_file = request.results / f"table_{request.number}.json"
     if request.only_print and request.settings == TableSettings():
         request = replace(request, settings=TableSettings.read(settings_file))
     runs = TableRuns(table, request.settings, request.results)
@@ -87,7 +106,9 @@ def reproduce_table(request: ReproductionRequest, say: Say, bars: Bars = lambda:
             require_checkout("metalora", request.metalora)
         with bars() as progress:
             _prepare_inputs(request, runs, say, progress)
-        runs = TableRuns(table, request.settings, request.results)  # with the hashes of the chips
+        runs = TableRuns(
+            table, request.settings, request.results
+        )  # with the hashes of the chips
         request.settings.save(settings_file)
         runs.run(request.retry, request.threads, say)
         if request.metalora is not None:
@@ -96,29 +117,45 @@ def reproduce_table(request: ReproductionRequest, say: Say, bars: Bars = lambda:
     if request.settings.column:
         lines = [comparison_markdown(request.number, runs)]
     if table.chart:
-        data, name = data_names(runs), table_name(request.number)
-        title = f"{data}: not the paper's data or network" if runs.settings.base_recipe else f"{name}, {data}"
+        data = data_names(runs)
+        name = table_name(request.number)
+        if runs.settings.base_recipe:
+            title = f"{data}: not the paper's data or network"
+        else:
+            title = f"{name}, {data}"
         path = request.results / request.number.lower().replace("-", "_")
         lines += map(str, save_bubble_chart(runs, title, path))
     return "\n".join(lines)
 
 
-def _prepare_inputs(request: ReproductionRequest, runs: TableRuns, say: Say, progress: Progress | None) -> None:
+def _prepare_inputs(
+    request: ReproductionRequest, runs: TableRuns, say: Say, progress: Progress | None
+) -> None:
     """Prepare the chip stores, name all that is missing at once, and hash the chips."""
     base = request.settings.base_recipe
-    recipes = {base or cell.recipe: trial.recipe for cell, trials in runs.cells for trial in trials}
+    recipes = {
+        base or cell.recipe: trial.recipe
+        for cell, trials in runs.cells
+        for trial in trials
+    }
     missing = prepare_stores(recipes, request.lists, progress)
     require_nothing_missing(missing + list_missing_weights(recipes.values()))
-    for store_root in dict.fromkeys(Path(recipe.data.root) for recipe in recipes.values()):
+    for store_root in dict.fromkeys(
+        Path(recipe.data.root) for recipe in recipes.values()
+    ):
         store = ChipStore.open(store_root)
         path = request.results / f"chips_{store_root.name}.csv"
         sha256 = write_chip_hashes(store, path, progress)
-        say(f"{len(store.table):,} chips of {store.name}: {path}, SHA-256 {sha256[:16]}")
+        say(
+            f"{len(store.table):,} chips of {store.name}: {path}, SHA-256 {sha256[:16]}"
+        )
 
 
 def _run_authors(runs: TableRuns, checkout: Path, say: Say) -> None:
     """Run the authors' code for each trial that it can do."""
-    trials = {trial.id: (cell, trial) for cell, trials in runs.cells for trial in trials}
+    trials = {
+        trial.id: (cell, trial) for cell, trials in runs.cells for trial in trials
+    }
     device = choose_device(next(iter(trials.values()))[1].recipe.train.device).type
     with AuthorsRuns(checkout, device) as authors:
         for cell, trial in trials.values():

@@ -11,7 +11,8 @@ from rsft.recipe.load import load_recipe
 from rsft.reproduction.cells import PaperTable, TableSettings, table_cells
 from rsft.reproduction.runs import TableRuns
 
-NOT_RUN, MISSING = "-", "?"
+NOT_RUN = "-"
+MISSING = "?"
 Column = tuple[str, str]
 
 
@@ -24,10 +25,16 @@ def table_markdown(number: str, runs: TableRuns) -> str:
     """
     table = runs.table
     lines = [f"### {table_name(number)}: {table.title}", "", *_introduction(runs), ""]
-    lines += [_line(["", *column_headings(table), "runs"]), _line(["---", *["---:"] * (len(table.columns) + 1)])]
+    lines += [
+        _line(["", *column_headings(table), "runs"]),
+        _line(["---", *["---:"] * (len(table.columns) + 1)]),
+    ]
     for row in table.rows:
         paper = table.paper_values(row)
-        cells = [f"{cell_text(runs, row, column)} ({_number(paper[column], column)})" for column in table.columns]
+        cells = [
+            f"{cell_text(runs, row, column)} ({_number(paper[column], column)})"
+            for column in table.columns
+        ]
         lines.append(_line([row, *cells, _run_count(runs, row)]))
     return "\n".join([*lines, *_missing_results(runs)]) + "\n"
 
@@ -42,16 +49,28 @@ def comparison_markdown(number: str, runs: TableRuns) -> str:
     (set_name,) = runs.table.sets
     heading = f"### {table_name(number)}, {set_name}: {runs.table.title}"
     legend = (
-        "Accuracy in %, with the 95 % interval over the test chips, or ± the deviation of seeds. The authors' code has "
-        "the chips, frozen weights, start, rates and batches of rsft, in float32; rsft evaluates both"
+        "Accuracy in %, with the 95 % interval over the test chips, or ± the deviation"
+        " of seeds. The authors' code has the chips, frozen weights, start, rates and"
+        " batches of rsft, in float32; rsft evaluates both"
     )
-    lines = [heading, "", *_introduction(runs, legend), "", _line(["", "", "paper", "authors' code", "rsft"])]
+    lines = [
+        heading,
+        "",
+        *_introduction(runs, legend),
+        "",
+        _line(["", "", "paper", "authors' code", "rsft"]),
+    ]
     lines.append(_line(["---", "---", "---:", "---:", "---:"]))
     for row in runs.table.rows:
         paper = runs.table.paper_values(row)
         for column in (column for column in runs.table.columns if column[0]):
-            printed = [MISSING if paper[column] is None else _number(paper[column], column)]
-            printed += [_interval_text(runs.intervals(row, *column, authors=authors)) for authors in (True, False)]
+            printed = [
+                MISSING if paper[column] is None else _number(paper[column], column)
+            ]
+            printed += [
+                _interval_text(runs.intervals(row, *column, authors=authors))
+                for authors in (True, False)
+            ]
             lines.append(_line([row, column[1], *printed]))
     return "\n".join([*lines, *_missing_results(runs)]) + "\n"
 
@@ -74,11 +93,26 @@ def overview_markdown(tables: Mapping[str, PaperTable], results: Path) -> str:
         tables: tables by number.
         results: folder of the runs.
     """
-    lines = [_line(["", "title", "varies", "data", "runs", "done"]), _line(["---"] * 4 + ["---:"] * 2)]
+    lines = [
+        _line(["", "title", "varies", "data", "runs", "done"]),
+        _line(["---"] * 4 + ["---:"] * 2),
+    ]
     for number, table in tables.items():
-        runs = TableRuns(table, TableSettings.read(results / f"table_{number}.json"), results)
-        done = "counted" if table.only_counts_parameters else str(runs.finished_count or NOT_RUN)
-        cells = [table_name(number), table.title, table.varies, data_names(runs), str(runs.planned_count), done]
+        runs = TableRuns(
+            table, TableSettings.read(results / f"table_{number}.json"), results
+        )
+        if table.only_counts_parameters:
+            done = "counted"
+        else:
+            done = str(runs.finished_count or NOT_RUN)
+        cells = [
+            table_name(number),
+            table.title,
+            table.varies,
+            data_names(runs),
+            str(runs.planned_count),
+            done,
+        ]
         lines.append(_line(cells))
     return "\n".join(lines) + "\n"
 
@@ -89,7 +123,9 @@ def table_name(number: str) -> str:
     Args:
         number: number of the table, such as "2" or "Figure-1d".
     """
-    return number.replace("-", " ") if number.startswith("Figure") else f"Table {number}"
+    if number.startswith("Figure"):
+        return number.replace("-", " ")
+    return f"Table {number}"
 
 
 def column_headings(table: PaperTable) -> list[str]:
@@ -101,10 +137,21 @@ def column_headings(table: PaperTable) -> list[str]:
     Returns:
         Headings in the order of the columns.
     """
-    sets, measures = (set(names) for names in zip(*(column for column in table.columns if column[0]), strict=True))
+    sets, measures = (
+        set(names)
+        for names in zip(
+            *(column for column in table.columns if column[0]), strict=True
+        )
+    )
     differs = (len(sets) > 1, len(measures) > 1 or len(sets) == 1)
     return [
-        " ".join(name for name, is_shown in zip(column, differs, strict=True) if is_shown) if column[0] else column[1]
+        (
+            " ".join(
+                name for name, is_shown in zip(column, differs, strict=True) if is_shown
+            )
+            if column[0]
+            else column[1]
+        )
         for column in table.columns
     ]
 
@@ -132,10 +179,19 @@ def cell_text(runs: TableRuns, row: str, column: Column) -> str:
     set_name, measure = column
     if set_name:
         values = runs.measured_values(row, set_name, measure)
-        spread = f" ± {_number(statistics.stdev(values), column)}" if len(values) > 1 else ""
-        return f"{_number(statistics.mean(values), column)}{spread}" if values else NOT_RUN
+        if len(values) > 1:
+            spread = f" ± {_number(statistics.stdev(values), column)}"
+        else:
+            spread = ""
+        if values:
+            return f"{_number(statistics.mean(values), column)}{spread}"
+        return NOT_RUN
     kind = runs.table.means[measure]
-    members = [member for member in runs.table.columns if member[0] and kind in ("all", member[1])]
+    members = [
+        member
+        for member in runs.table.columns
+        if member[0] and kind in ("all", member[1])
+    ]
     values_by_member = [runs.measured_values(row, *member) for member in members]
     if not all(values_by_member):
         return NOT_RUN
@@ -146,28 +202,43 @@ def _run_count(runs: TableRuns, row: str) -> str:
     """Return the number of runs per set, as "fewest-most" if it differs."""
     if runs.table.only_counts_parameters:
         return NOT_RUN
-    counts = sorted({len(runs.measured_values(row, name, "avg")) for name in runs.table.sets})
+    counts = sorted(
+        {len(runs.measured_values(row, name, "avg")) for name in runs.table.sets}
+    )
     return "-".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
 
 
 def _introduction(runs: TableRuns, text: str = "") -> Iterator[str]:
     """Iterate over the paragraphs above a table; `text` replaces the explanation of its cells."""
-    settings, table = runs.settings, runs.table
+    settings = runs.settings
+    table = runs.table
     if not table.only_counts_parameters and settings.base_recipe:
         recipe = next(trial.recipe for _, trials in runs.cells for trial in trials)
-        data, train = recipe.data, recipe.train
+        data = recipe.data
+        train = recipe.train
         yield (
-            f"**Another network on other data: not a reproduction of the paper.** Ours: {recipe.backbone.name} on "
-            f"{data_names(runs)} at {data.size} px, {train.epochs} epochs of batch {train.batch_size}; the paper's: "
-            f"{', '.join(paper_data_names(table))}.\n"
+            "**Another network on other data: not a reproduction of the paper.** Ours:"
+            f" {recipe.backbone.name} on {data_names(runs)} at {data.size} px,"
+            f" {train.epochs} epochs of batch {train.batch_size}; the paper's:"
+            f" {', '.join(paper_data_names(table))}.\n"
         )
     if not table.only_counts_parameters and settings.overrides:
-        base = f"`{settings.base_recipe}` with its method" if settings.base_recipe else "used as shipped"
-        yield f"Every recipe is {base}, except for {' '.join(f'`{key}`' for key in settings.overrides)}.\n"
-    unit = (
-        "millions" if table.only_counts_parameters else "accuracy in %, cosine distances; ± is the deviation of seeds"
+        if settings.base_recipe:
+            base = f"`{settings.base_recipe}` with its method"
+        else:
+            base = "used as shipped"
+        yield (
+            f"Every recipe is {base}, except for"
+            f" {' '.join(f'`{key}`' for key in settings.overrides)}.\n"
+        )
+    if table.only_counts_parameters:
+        unit = "millions"
+    else:
+        unit = "accuracy in %, cosine distances; ± is the deviation of seeds"
+    legend = (
+        f"{NOT_RUN}: not run. {MISSING}: not printed in the paper, or missing from our"
+        " copy of its text."
     )
-    legend = f"{NOT_RUN}: not run. {MISSING}: not printed in the paper, or missing from our copy of its text."
     cells = text or f"Ours (the paper's); {unit}"
     yield f"{cells}. {legend} {table.note}".rstrip()
 
@@ -199,7 +270,13 @@ def _number(value: float | None, column: Column) -> str:
     if value is None:
         return MISSING
     set_name, measure = column
-    digits = 3 if measure.endswith("parameters") else 2 if measure.startswith("distance") or not set_name else 1
+    if measure.endswith("parameters"):
+        digits = 3
+    else:
+        if measure.startswith("distance") or not set_name:
+            digits = 2
+        else:
+            digits = 1
     return f"{value:.{digits}f}"
 
 

@@ -10,7 +10,13 @@ from pathlib import Path
 from rsft.recipe.load import dump_recipe
 from rsft.recipe.schema import Recipe
 from rsft.reproduction.authors_runs import authors_folder, is_finished
-from rsft.reproduction.cells import Cell, PaperTable, TableSettings, cell_trials, table_cells
+from rsft.reproduction.cells import (
+    Cell,
+    PaperTable,
+    TableSettings,
+    cell_trials,
+    table_cells,
+)
 from rsft.sweep.job import SweepFolder
 from rsft.sweep.process import run_trial
 from rsft.sweep.results import OUTCOME, RECIPE, TRIALS, TrialOutcome
@@ -26,7 +32,8 @@ class TableRuns:
 
     Args:
         table: a table of the paper.
-        settings: how the runs differ from the paper's; a table of parameter counts ignores them.
+        settings: how the runs differ from the paper's; a table of parameter counts
+            ignores them.
         results: folder of the runs.
 
     Attributes:
@@ -35,16 +42,32 @@ class TableRuns:
         outcomes: outcomes by trial id.
     """
 
-    def __init__(self, table: PaperTable, settings: TableSettings, results: Path) -> None:
-        self.settings = TableSettings() if table.only_counts_parameters else settings
+    def __init__(
+        self, table: PaperTable, settings: TableSettings, results: Path
+    ) -> None:
+        if table.only_counts_parameters:
+            self.settings = TableSettings()
+        else:
+            self.settings = settings
         self.results = results
         is_small = bool(self.settings.base_recipe or self.settings.column)
-        self.table = table.for_one_dataset(self.settings.column) if is_small else table
+        if is_small:
+            self.table = table.for_one_dataset(self.settings.column)
+        else:
+            self.table = table
         root = Path(self.settings.root) if self.settings.root else None
-        self.cells = [(cell, cell_trials(cell, self.settings)) for cell in table_cells(self.table, root)]
+        self.cells = [
+            (cell, cell_trials(cell, self.settings))
+            for cell in table_cells(self.table, root)
+        ]
         all_trials = [trial for _, trials in self.cells for trial in trials]
-        self.folder = SweepFolder(results, Sweep(recipe=[cell.recipe for cell, _ in self.cells]), all_trials)
-        self.outcomes = {} if table.only_counts_parameters else self.folder.outcomes()
+        self.folder = SweepFolder(
+            results, Sweep(recipe=[cell.recipe for cell, _ in self.cells]), all_trials
+        )
+        if table.only_counts_parameters:
+            self.outcomes = {}
+        else:
+            self.outcomes = self.folder.outcomes()
 
     @property
     def finished_count(self) -> int:
@@ -54,7 +77,9 @@ class TableRuns:
     @property
     def planned_count(self) -> int:
         """Total number of trials; cells of the same experiment share one."""
-        return 0 if self.table.only_counts_parameters else self.folder.planned
+        if self.table.only_counts_parameters:
+            return 0
+        return self.folder.planned
 
     def run(self, retry: bool, threads: int, say: Callable[[str], None]) -> None:
         """Run the missing trials, the first seed of every cell first.
@@ -66,20 +91,32 @@ class TableRuns:
         """
         finished = self.folder.finished(retry)
         rows = [[(cell, trial) for trial in trials] for cell, trials in self.cells]
-        trials = {trial.id: (cell, trial) for seed in zip_longest(*rows) for cell, trial in filter(None, seed)}
+        trials = {
+            trial.id: (cell, trial)
+            for seed in zip_longest(*rows)
+            for cell, trial in filter(None, seed)
+        }
         for number, (id, (cell, trial)) in enumerate(trials.items(), 1):
             if id not in finished:
                 outcome = self._run(trial, threads)
-                result = f"avg {100 * outcome.metrics['avg']:.1f}" if outcome.status == "done" else outcome.reason
+                if outcome.status == "done":
+                    result = f"avg {100 * outcome.metrics['avg']:.1f}"
+                else:
+                    result = outcome.reason
                 name = f"{cell.row}, {cell.set}, seed {trial.recipe.seed}"
-                say(f"{number} of {len(trials)}: {name}: {result} ({outcome.seconds:.0f} s)")
+                say(
+                    f"{number} of {len(trials)}: {name}: {result}"
+                    f" ({outcome.seconds:.0f} s)"
+                )
         self.outcomes = self.folder.outcomes()
 
     def _run(self, trial: Trial, threads: int) -> TrialOutcome:
         folder = (self.folder.path / TRIALS / trial.id).resolve()
         (folder / OUTCOME).unlink(missing_ok=True)
         write_text(folder / RECIPE, dump_recipe(trial.recipe))
-        return run_trial(folder, trial.keys, lambda row: None, metric="avg", threads=threads)
+        return run_trial(
+            folder, trial.keys, lambda row: None, metric="avg", threads=threads
+        )
 
     def failures(self) -> list[str]:
         """Return the failed trials.
@@ -88,10 +125,19 @@ class TableRuns:
             One line per trial: its cell and the reason.
         """
         cells = {trial.id: cell for cell, trials in self.cells for trial in trials}
-        failed = {id: outcome for id, outcome in self.outcomes.items() if outcome.status == "failed"}
-        return [f"{cells[id].row}, {cells[id].set}: {outcome.reason}" for id, outcome in failed.items()]
+        failed = {
+            id: outcome
+            for id, outcome in self.outcomes.items()
+            if outcome.status == "failed"
+        }
+        return [
+            f"{cells[id].row}, {cells[id].set}: {outcome.reason}"
+            for id, outcome in failed.items()
+        ]
 
-    def intervals(self, row: str, set_name: str, measure: str, authors: bool = False) -> list[tuple[float, ...]]:
+    def intervals(
+        self, row: str, set_name: str, measure: str, authors: bool = False
+    ) -> list[tuple[float, ...]]:
         """Return an accuracy of the finished runs of a cell, with its interval over the test chips.
 
         Args:
@@ -103,18 +149,31 @@ class TableRuns:
         Returns:
             Value, lower and upper bound of the 95 % interval in % for each seed.
         """
-        _, trials = next((cell, trials) for cell, trials in self.cells if cell[:2] == (row, set_name))
+        _, trials = next(
+            (cell, trials) for cell, trials in self.cells if cell[:2] == (row, set_name)
+        )
         if authors:
             folders = [authors_folder(self.results, trial) for trial in trials]
-            folders = [x for x, trial in zip(folders, trials, strict=True) if is_finished(x, trial.recipe)]
+            folders = [
+                x
+                for x, trial in zip(folders, trials, strict=True)
+                if is_finished(x, trial.recipe)
+            ]
         else:
-            outcomes = [self.outcomes[trial.id] for trial in trials if trial.id in self.outcomes]
-            folders = [Path(outcome.run) for outcome in outcomes if outcome.status == "done"]
+            outcomes = [
+                self.outcomes[trial.id] for trial in trials if trial.id in self.outcomes
+            ]
+            folders = [
+                Path(outcome.run) for outcome in outcomes if outcome.status == "done"
+            ]
         intervals = []
         for folder in folders:
             methods = load_json(folder / "evaluation/metrics.json")["methods"]
-            if interval := next(iter(methods.values())).get(measure):
-                intervals.append(tuple(100 * interval[key] for key in ("value", "low", "high")))
+            interval = next(iter(methods.values())).get(measure)
+            if interval:
+                intervals.append(
+                    tuple(100 * interval[key] for key in ("value", "low", "high"))
+                )
         return intervals
 
     def measured_values(self, row: str, set_name: str, measure: str) -> list[float]:
@@ -128,20 +187,32 @@ class TableRuns:
         Returns:
             One value per seed: accuracy in %, a distance, or parameters in millions.
         """
-        cell, trials = next((cell, trials) for cell, trials in self.cells if cell[:2] == (row, set_name))
+        cell, trials = next(
+            (cell, trials) for cell, trials in self.cells if cell[:2] == (row, set_name)
+        )
         if measure.endswith("parameters"):
             counts = count_parameters(cell, trials, self.table.rows[row].classes)
             return [counts[measure.startswith("head")] / 1e6]
-        outcomes = [self.outcomes[trial.id] for trial in trials if trial.id in self.outcomes]
+        outcomes = [
+            self.outcomes[trial.id] for trial in trials if trial.id in self.outcomes
+        ]
         outcomes = [outcome for outcome in outcomes if outcome.status == "done"]
         if measure.startswith("distance"):
             group = measure.removeprefix("distance ")
-            values = [class_distances(Path(outcome.run)).get(group) for outcome in outcomes]
+            values = [
+                class_distances(Path(outcome.run)).get(group) for outcome in outcomes
+            ]
             return [value for value in values if value is not None]
-        return [100 * outcome.metrics[measure] for outcome in outcomes if measure in outcome.metrics]
+        return [
+            100 * outcome.metrics[measure]
+            for outcome in outcomes
+            if measure in outcome.metrics
+        ]
 
 
-def count_parameters(cell: Cell, trials: Sequence[Trial], classes: int) -> tuple[int, int]:
+def count_parameters(
+    cell: Cell, trials: Sequence[Trial], classes: int
+) -> tuple[int, int]:
     """Count trained parameters, on a network without weights.
 
     Args:
@@ -162,7 +233,10 @@ def count_parameters(cell: Cell, trials: Sequence[Trial], classes: int) -> tuple
     with torch.device("meta"):
         vit = find_card(recipe.backbone.name).build(recipe.data.size)
     adapted = attach(vit, recipe.peft.build())
-    return sum(parameter.numel() for parameter in adapted.theta), classes * vit.num_features
+    return (
+        sum(parameter.numel() for parameter in adapted.theta),
+        classes * vit.num_features,
+    )
 
 
 def class_distances(run: Path) -> dict[str, float | None]:
@@ -183,10 +257,14 @@ def class_distances(run: Path) -> dict[str, float | None]:
     from rsft.models.classifier import collect_outputs, load_classifier
 
     bundle = Bundle.load(run / "bundle")
-    split = json.loads((run / "evaluation" / "metrics.json").read_text("utf-8"))["split"]
+    split = json.loads((run / "evaluation" / "metrics.json").read_text("utf-8"))[
+        "split"
+    ]
     store = ChipStore.open(Path(bundle.recipe.data.root))
     chips = ChipImages(store.root, store.split(split), store.classes, bundle.contract)
-    features = collect_outputs(load_classifier(bundle), chips.batches(bundle.recipe.evaluate.batch_size)).features
+    features = collect_outputs(
+        load_classifier(bundle), chips.batches(bundle.recipe.evaluate.batch_size)
+    ).features
     distances = class_mean_distances(features, chips.labels, len(store.classes))
     by_group = distance_by_group(distances, bundle.group_indices)
     write_text(run / DISTANCES, json.dumps(by_group))

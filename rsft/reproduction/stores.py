@@ -22,19 +22,24 @@ from rsft.types import Progress
 from rsft.utils.atomic_files import atomic_file
 
 VAL_SHARE = 0.1
-"""Share of the training chips of FUSRS for validation, as in the recipes; the authors have none."""
+"""Share of the training chips of FUSRS for validation, as in the recipes; the authors
+have none."""
 
 
-def prepare_stores(recipes: dict[str, Recipe], lists: Path | None, progress: Progress | None) -> list[str]:
+def prepare_stores(
+    recipes: dict[str, Recipe], lists: Path | None, progress: Progress | None
+) -> list[str]:
     """Build the chip stores of recipes that do not exist, from archives beside them.
 
     Args:
         recipes: recipe by the name of its file; `data.root` is the store.
-        lists: folder of the authors' lists; None downloads those of FUSRS, and splits DOTA by its folders.
+        lists: folder of the authors' lists; None downloads those of FUSRS, and splits
+            DOTA by its folders.
         progress: called while chips are stored.
 
     Returns:
-        What is missing, as sentences: a store that cannot be built, with the commands that build it.
+        What is missing, as sentences: a store that cannot be built, with the commands
+            that build it.
     """
     missing = []
     for store in dict.fromkeys(Path(recipe.data.root) for recipe in recipes.values()):
@@ -44,14 +49,22 @@ def prepare_stores(recipes: dict[str, Recipe], lists: Path | None, progress: Pro
             built = store
             if store.name == "fusrs":
                 options: dict[str, Any] = {"protocol": "published", "val": VAL_SHARE}
-                built = prepare_fusrs(store, lists=lists, progress=progress, **options).root
+                built = prepare_fusrs(
+                    store, lists=lists, progress=progress, **options
+                ).root
             elif store.name == "dota":
                 built = prepare_dota(None, store, lists=lists, progress=progress).root
             else:
-                name = next(name for name, recipe in recipes.items() if Path(recipe.data.root) == store)
+                name = next(
+                    name
+                    for name, recipe in recipes.items()
+                    if Path(recipe.data.root) == store
+                )
                 missing.append(f"the chips {store}: {_prepare_command(name, store)}")
             if built.resolve() != store.resolve():
-                missing.append(f"the chips {store}: they are in {built}; name it with --root")
+                missing.append(
+                    f"the chips {store}: they are in {built}; name it with --root"
+                )
         except RsftError as error:
             parts = filter(None, (error.message, error.location, error.hint))
             missing.append(f"the chips {store}: {'; '.join(parts)}")
@@ -61,7 +74,10 @@ def prepare_stores(recipes: dict[str, Recipe], lists: Path | None, progress: Pro
 def _prepare_command(name: str, store: Path) -> str:
     """Return the command in the header of a recipe that builds its chip store, with another folder of the store."""
     lines = find_recipe(name).read_text("utf-8").splitlines()
-    command = next((line[2:] for line in lines if line.startswith("# rsft prepare")), "rsft prepare")
+    command = next(
+        (line[2:] for line in lines if line.startswith("# rsft prepare")),
+        "rsft prepare",
+    )
     words = command.split()
     if "--root" in words:
         words[words.index("--root") + 1] = str(store)
@@ -71,7 +87,9 @@ def _prepare_command(name: str, store: Path) -> str:
 def list_missing_weights(recipes: Iterable[Recipe]) -> list[str]:
     """Return the weights that recipes need and that are not on this machine, as sentences with a command."""
     missing = []
-    for name in dict.fromkeys(recipe.backbone.name for recipe in recipes if recipe.backbone.weights is None):
+    for name in dict.fromkeys(
+        recipe.backbone.name for recipe in recipes if recipe.backbone.weights is None
+    ):
         card = find_card(name)
         if card.weights is None:
             continue
@@ -82,7 +100,9 @@ def list_missing_weights(recipes: Iterable[Recipe]) -> list[str]:
     return missing
 
 
-def write_chip_hashes(store: ChipStore, path: Path, progress: Progress | None = None) -> str:
+def write_chip_hashes(
+    store: ChipStore, path: Path, progress: Progress | None = None
+) -> str:
     """Write path, class, split and the SHA-256 of the pixels of every chip to a CSV file.
 
     Args:
@@ -115,4 +135,6 @@ def write_chip_hashes(store: ChipStore, path: Path, progress: Progress | None = 
 def require_nothing_missing(missing: list[str]) -> None:
     """Raise RequestError that names everything that is missing."""
     if missing:
-        raise RequestError(f"{len(missing)} inputs of the table are missing", "", "; ".join(missing))
+        raise RequestError(
+            f"{len(missing)} inputs of the table are missing", "", "; ".join(missing)
+        )

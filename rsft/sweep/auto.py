@@ -21,7 +21,13 @@ from rsft.recipe.components import FolderName, Section, Text, allowed_values
 from rsft.recipe.library import AUTO, find_recipe
 from rsft.recipe.load import first_errors, load_recipe
 from rsft.recipe.schema import Recipe, TrackSection
-from rsft.recipe.text import COMMAND_LINE, Document, parse_overrides, read_document, to_yaml
+from rsft.recipe.text import (
+    COMMAND_LINE,
+    Document,
+    parse_overrides,
+    read_document,
+    to_yaml,
+)
 from rsft.sweep.schema import Trial
 from rsft.training.store_lookup import find_chip_store
 
@@ -29,7 +35,11 @@ _SECONDS = {"s": 1, "min": 60, "h": 3600}
 _BUDGET = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?(s|min|h)")
 
 Budget = Annotated[
-    str, Field(pattern=f"^{_BUDGET.pattern}$", json_schema_extra={"words": "a time such as 90s, 10min or 2h"})
+    str,
+    Field(
+        pattern=f"^{_BUDGET.pattern}$",
+        json_schema_extra={"words": "a time such as 90s, 10min or 2h"},
+    ),
 ]
 
 
@@ -40,22 +50,33 @@ class AutoFile(Section):
     """says that the file is a choice and no recipe"""
     name: FolderName
     """name of the run's folder; by default that of the file"""
-    data: dict[str, Any] = Field(default={}, json_schema_extra={"words": "keys of the section data of a recipe"})
-    """what all candidates take from the data: root, and what the chips need; data.augment is sar for radar chips with a
-    unit, declare or polarization, and optical otherwise"""
+    data: dict[str, Any] = Field(
+        default={}, json_schema_extra={"words": "keys of the section data of a recipe"}
+    )
+    """what all candidates take from the data: root, and what the chips need;
+    data.augment is sar for radar chips with a unit, declare or polarization, and
+    optical otherwise"""
     measure: Literal["macro", "tail"] = Field(default="macro", alias="for")
     """measure of the choice: mean recall of all classes, or of the rare ones"""
     budget: Budget = "10min"
-    """CPU time of the comparisons, over all threads; the chosen recipe is trained after it"""
+    """CPU time of the comparisons, over all threads; the chosen recipe is trained after
+    it"""
     folds: int = Field(default=3, ge=2, le=10)
     """parts of the training chips; each is held out once"""
     seed: int = Field(default=0, ge=0, le=2**32 - 1)
     """seed of all candidates"""
     candidates: Annotated[list[Text], Field(min_length=1)] = Field(
-        default=["small_network", "small_network_padded", "lora", "linear_probe", "small_network_unlabeled"],
+        default=[
+            "small_network",
+            "small_network_padded",
+            "lora",
+            "linear_probe",
+            "small_network_unlabeled",
+        ],
         json_schema_extra={"words": "a list of recipes"},
     )
-    """names or paths of recipes; one with a section semi only takes part if data.unlabeled is set"""
+    """names or paths of recipes; one with a section semi only takes part if
+    data.unlabeled is set"""
 
     @property
     def budget_seconds(self) -> float:
@@ -87,7 +108,9 @@ class Candidate:
         data = self.recipe.data.model_copy(update={"fold": changes["data.fold"]})
         train = self.recipe.train.model_copy(update={"epochs": changes["train.epochs"]})
         update = {"data": data, "train": train, "track": TrackSection(to=[])}
-        return Trial({"candidate": self.name, **changes}, self.recipe.model_copy(update=update))
+        return Trial(
+            {"candidate": self.name, **changes}, self.recipe.model_copy(update=update)
+        )
 
 
 @dataclass(frozen=True)
@@ -102,7 +125,9 @@ class AutoPlan:
 def read_auto_name(path: Path) -> str | None:
     """Return the name of the runs of a file that lets rsft choose among recipes; None for any other file."""
     values = read_document(path).values
-    return str(values.get("name", path.stem)) if values.get("method") == AUTO else None
+    if values.get("method") == AUTO:
+        return str(values.get("name", path.stem))
+    return None
 
 
 def read_auto(path: Path, overrides: Sequence[str] = ()) -> AutoPlan:
@@ -110,11 +135,14 @@ def read_auto(path: Path, overrides: Sequence[str] = ()) -> AutoPlan:
 
     Args:
         path: path of the file.
-        overrides: `key=value` for keys of the file, and `section.key=value` for keys of all candidates.
+        overrides: `key=value` for keys of the file, and `section.key=value` for keys of
+            all candidates.
 
     Raises:
-        RecipeError: all faults of the file, of the overrides and of the candidates at once.
-        RequestError: the data is not a chip store, or has too few training chips for the folds.
+        RecipeError: all faults of the file, of the overrides and of the candidates at
+            once.
+        RequestError: the data is not a chip store, or has too few training chips for
+            the folds.
         DataError: the chip store is damaged.
     """
     document, settings, given, commanded = _read_keys(path, overrides)
@@ -122,12 +150,17 @@ def read_auto(path: Path, overrides: Sequence[str] = ()) -> AutoPlan:
     if "data.root" not in commanded:
         given["data.root"], sentence = find_chip_store(str(given["data.root"]), path)
     store = ChipStore.open(Path(str(given["data.root"])))
-    augment = "sar" if given.get("data.declare") is not None or store.is_radar else "optical"
+    if given.get("data.declare") is not None or store.is_radar:
+        augment = "sar"
+    else:
+        augment = "optical"
     candidates = _load_candidates(document, settings, given, augment, commanded)
     notes = [*filter(None, [sentence]), *_check_folds(store, settings)]
     if augment == "optical" and "data.augment" not in given:
         notes.insert(
-            0, "training chips are turned and mirrored as optical images; set data.augment=sar for radar images"
+            0,
+            "training chips are turned and mirrored as optical images; set"
+            " data.augment=sar for radar images",
         )
     return AutoPlan(settings, candidates, tuple(notes))
 
@@ -136,15 +169,19 @@ def check_auto(path: Path, overrides: Sequence[str] = ()) -> None:
     """Check a file with `method: auto`, the overrides and the candidates before their chip store exists.
 
     Raises:
-        RecipeError: all faults of the file, of the overrides and of the candidates at once.
+        RecipeError: all faults of the file, of the overrides and of the candidates at
+            once.
     """
     document, settings, given, commanded = _read_keys(path, overrides)
     _load_candidates(document, settings, given, "optical", commanded)
 
 
-def _read_keys(path: Path, overrides: Sequence[str]) -> tuple[Document, AutoFile, dict[str, Any], set[str]]:
+def _read_keys(
+    path: Path, overrides: Sequence[str]
+) -> tuple[Document, AutoFile, dict[str, Any], set[str]]:
     """Return the file, its settings, the keys of all candidates by name, and which of them are overrides."""
-    document, keys = read_document(path), {info.alias or key for key, info in AutoFile.model_fields.items()}
+    document = read_document(path)
+    keys = {info.alias or key for key, info in AutoFile.model_fields.items()}
     document.values.setdefault("name", path.stem)
     if document.values.get("data") is None:
         document.values["data"] = {}
@@ -154,9 +191,17 @@ def _read_keys(path: Path, overrides: Sequence[str]) -> tuple[Document, AutoFile
     settings = _validate(document)
     given = {f"data.{key}": value for key, value in settings.data.items()} | changes
     if "data.root" not in given:
-        document.add_fault("data.root", "nothing", "the folder that `rsft prepare` made: data.root=STORE")
+        document.add_fault(
+            "data.root",
+            "nothing",
+            "the folder that `rsft prepare` made: data.root=STORE",
+        )
     if "data.fold" in given:
-        document.add_fault("data.fold", to_yaml(given["data.fold"]), "nothing: the folds are those of the choice")
+        document.add_fault(
+            "data.fold",
+            to_yaml(given["data.fold"]),
+            "nothing: the folds are those of the choice",
+        )
     _raise_faults(document)
     return document, settings, given | {"seed": settings.seed}, set(changes)
 
@@ -168,7 +213,10 @@ def _validate(document: Document) -> AutoFile:
         schema = AutoFile.model_json_schema()["properties"]
         for key in first_errors(error, ()):
             unknown = f"no such key; a file with method: auto has {', '.join(schema)}"
-            allowed = allowed_values(schema[key]) if key in schema else unknown
+            if key in schema:
+                allowed = allowed_values(schema[key])
+            else:
+                allowed = unknown
             document.add_fault(key, to_yaml(document.values.get(key)), allowed)
     _raise_faults(document)
     raise AssertionError("a file that is not valid has a fault")
@@ -176,11 +224,17 @@ def _validate(document: Document) -> AutoFile:
 
 def _raise_faults(document: Document) -> None:
     if document.faults:
-        raise RecipeError(sorted(dict.fromkeys(document.faults), key=lambda fault: fault.line))
+        raise RecipeError(
+            sorted(dict.fromkeys(document.faults), key=lambda fault: fault.line)
+        )
 
 
 def _load_candidates(
-    document: Document, settings: AutoFile, given: Mapping[str, Any], augment: str, commanded: set[str]
+    document: Document,
+    settings: AutoFile,
+    given: Mapping[str, Any],
+    augment: str,
+    commanded: set[str],
 ) -> tuple[Candidate, ...]:
     """Return the candidates that take part, with the keys `given`, of which those in `commanded` are overrides."""
     candidates: list[Candidate] = []
@@ -191,25 +245,47 @@ def _load_candidates(
             uses_pool = values.get("semi") is not None
             if uses_pool and given.get("data.unlabeled") is None:
                 continue
-            changes = {key: x for key, x in given.items() if uses_pool or not re.match(r"data\.unlabeled$|semi\b", key)}
+            changes = {
+                key: x
+                for key, x in given.items()
+                if uses_pool or not re.match(r"data\.unlabeled$|semi\b", key)
+            }
             own = values.get("data")
             if not (isinstance(own, dict) and "augment" in own):
                 changes = {"data.augment": augment, **changes}
-            recipe = load_recipe(path, [f"{key}={to_yaml(value)}" for key, value in changes.items()])
+            recipe = load_recipe(
+                path, [f"{key}={to_yaml(value)}" for key, value in changes.items()]
+            )
             candidates.append(Candidate(recipe, path))
         except RecipeError as error:
-            document.faults += [_locate_fault(document, fault, commanded) for fault in error.faults]
+            document.faults += [
+                _locate_fault(document, fault, commanded) for fault in error.faults
+            ]
         except RequestError as error:
-            document.add_fault("candidates", name, f"a recipe: {error.message}; {error.hint}")
+            document.add_fault(
+                "candidates", name, f"a recipe: {error.message}; {error.hint}"
+            )
     names = [candidate.name for candidate in candidates]
     for name in {name for name in names if names.count(name) > 1}:
-        document.add_fault("candidates", name, "recipes of different names: change the key `name` of one of them")
+        document.add_fault(
+            "candidates",
+            name,
+            "recipes of different names: change the key `name` of one of them",
+        )
     for candidate in candidates:
         if candidate.recipe.train.devices * candidate.recipe.train.nodes > 1:
-            document.add_fault("candidates", candidate.name, "recipes with train.devices and train.nodes 1")
+            document.add_fault(
+                "candidates",
+                candidate.name,
+                "recipes with train.devices and train.nodes 1",
+            )
     if not names and not document.faults:
         value = to_yaml(settings.candidates)
-        document.add_fault("candidates", value, "a recipe without a section semi, unless data.unlabeled is set")
+        document.add_fault(
+            "candidates",
+            value,
+            "a recipe without a section semi, unless data.unlabeled is set",
+        )
     _raise_faults(document)
     return tuple(candidates)
 
@@ -221,7 +297,9 @@ def _locate_fault(document: Document, fault: Fault, commanded: set[str]) -> Faul
         return fault
     if fault.key in commanded:
         return Fault(COMMAND_LINE, 0, fault.key, fault.value, fault.allowed)
-    return Fault(document.file, document.lines.get(fault.key, 0), fault.key, value, fault.allowed)
+    return Fault(
+        document.file, document.lines.get(fault.key, 0), fault.key, value, fault.allowed
+    )
 
 
 def _check_folds(store: ChipStore, settings: AutoFile) -> list[str]:
@@ -234,17 +312,38 @@ def _check_folds(store: ChipStore, settings: AutoFile) -> list[str]:
     folds, keys = assign_folds(train, settings.folds)
     missing = settings.folds - len(set(folds.tolist()) - {0})
     if missing:
-        message = f"{len(train):,} training chips are too few for {settings.folds} folds"
-        raise RequestError(message, store.root, "take fewer folds, or name a recipe in place of a choice")
+        message = (
+            f"{len(train):,} training chips are too few for {settings.folds} folds"
+        )
+        raise RequestError(
+            message,
+            store.root,
+            "take fewer folds, or name a recipe in place of a choice",
+        )
     held_out = set(train["class"][folds > 0])
     if settings.measure == "tail" and not held_out & set(store.groups.get("tail", ())):
         message = "no chip of a tail class can be held out"
-        raise RequestError(message, store.root, "choose for macro, or label more chips of the rare classes")
+        raise RequestError(
+            message,
+            store.root,
+            "choose for macro, or label more chips of the rare classes",
+        )
     notes = []
-    if never := sorted(set(train["class"]) - held_out):
-        notes.append(f"always trained on, and not measured, because of too few chips: {list_first_names(never)}")
+    never = sorted(set(train["class"]) - held_out)
+    if never:
+        notes.append(
+            "always trained on, and not measured, because of too few chips:"
+            f" {list_first_names(never)}"
+        )
     names = {"group_key": "scene", "mmsi": "vessel"}
-    shared = [name for key, name in names.items() if key not in keys and train[key].fillna("").ne("").any()]
+    shared = [
+        name
+        for key, name in names.items()
+        if key not in keys and train[key].fillna("").ne("").any()
+    ]
     if shared:
-        notes.append(f"chips of one {' or '.join(shared)} are in several folds, so that accuracies may be too high")
+        notes.append(
+            f"chips of one {' or '.join(shared)} are in several folds, so that"
+            " accuracies may be too high"
+        )
     return notes

@@ -41,58 +41,83 @@ class SweepFolder:
     """
 
     def __init__(self, path: Path, sweep: Sweep, trials: list[Trial]) -> None:
-        self.path, self.sweep, self.trials = path, sweep, trials
+        self.path = path
+        self.sweep = sweep
+        self.trials = trials
 
     @property
     def planned(self) -> int:
         """Total number of trials."""
-        return len(self.trials) if self.sweep.method == "random" else self.sweep.trials or 0
+        if self.sweep.method == "random":
+            return len(self.trials)
+        return self.sweep.trials or 0
 
     def known_trials(self) -> list[Trial]:
         """Return the trials that are known in advance, or those that TPE proposed, in the order in which they ended."""
         if self.sweep.method == "random":
             return self.trials
         trials = []
-        for file in sorted((self.path / TRIALS).glob(f"*/{OUTCOME}"), key=lambda path: path.stat().st_mtime_ns):
+        for file in sorted(
+            (self.path / TRIALS).glob(f"*/{OUTCOME}"),
+            key=lambda path: path.stat().st_mtime_ns,
+        ):
             outcome = read_outcome(file.parent)
             if outcome is not None and is_in_search_space(self.sweep, outcome.keys):
                 trial = make_trial(self.sweep, outcome.keys)
-                trials += [trial] if trial.id == file.parent.name else []  # of the present recipe
+                trials += (
+                    [trial] if trial.id == file.parent.name else []
+                )  # of the present recipe
         return trials
 
     def outcomes(self) -> dict[str, TrialOutcome]:
         """Return the outcomes of this sweep by trial id, without those of other data than the present data."""
         trials = self.known_trials()
-        chips = {(trial.recipe.data.root, trial.recipe.data.unlabeled): trial.recipe.data for trial in trials}
+        chips = {
+            (trial.recipe.data.root, trial.recipe.data.unlabeled): trial.recipe.data
+            for trial in trials
+        }
         hashes = {key: hash_data(data) for key, data in chips.items()}
         outcomes = {}
         for trial in trials:
             outcome = read_outcome(self.path / TRIALS / trial.id)
             data = hashes[trial.recipe.data.root, trial.recipe.data.unlabeled]
-            if outcome is not None and (outcome.data == data or not outcome.data or not data):
+            if outcome is not None and (
+                outcome.data == data or not outcome.data or not data
+            ):
                 outcomes[trial.id] = outcome
         return outcomes
 
     def finished(self, retry: bool = False) -> dict[str, TrialOutcome]:
         """Return the outcomes of the trials that are not run again, by trial id.
 
-        These are finished trials and, unless `retry`, trials that failed during training. A trial that failed before
-        training is always run again.
+        These are finished trials and, unless `retry`, trials that failed during
+        training. A trial that failed before training is always run again.
         """
         outcomes = self.outcomes().items()
-        return {id: x for id, x in outcomes if x.status != "failed" or (x.data and not retry)}
+        return {
+            id: x
+            for id, x in outcomes
+            if x.status != "failed" or (x.data and not retry)
+        }
 
     def report(self) -> SweepResults:
         """Write table and figures from the current outcomes, and return the results."""
-        sweep, outcomes = self.sweep, self.outcomes()
+        sweep = self.sweep
+        outcomes = self.outcomes()
         table = results.results_table(sweep, outcomes)
-        measures = [measure for measure in sweep.measures or [sweep.metric] if measure in table]
+        measures = [
+            measure for measure in sweep.measures or [sweep.metric] if measure in table
+        ]
         paths = results.write_results(self.path, sweep, table, measures)
         paths |= results.draw_figures(self.path, sweep, table, measures)
         done = [outcome for outcome in outcomes.values() if outcome.status == "done"]
         choose = max if sweep.mode == "max" else min
-        best = choose(done, key=lambda outcome: outcome.metrics[sweep.metric], default=None)
-        failed = [outcome for outcome in outcomes.values() if outcome.status == "failed"]
+        best = choose(
+            done, key=lambda outcome: outcome.metrics[sweep.metric], default=None
+        )
+        failed = [
+            outcome for outcome in outcomes.values() if outcome.status == "failed"
+        ]
         return SweepResults(best, failed, self.planned - len(outcomes), paths)
 
 
@@ -118,7 +143,9 @@ def run_sweep(
         Interrupted: SIGINT or SIGTERM; the trials have saved their state.
     """
     sweep = folder.sweep
-    check_installed("sweep", *(("ray", "optuna") if sweep.method == "tpe" else ("ray",)))
+    check_installed(
+        "sweep", *(("ray", "optuna") if sweep.method == "tpe" else ("ray",))
+    )
 
     finished = folder.finished(retry)
     unfinished = [trial for trial in folder.known_trials() if trial.id not in finished]
@@ -128,7 +155,9 @@ def run_sweep(
     from rsft.sweep.process import trial_server
 
     address = address or sweep.address
-    for root in {trial.recipe.data.root for trial in unfinished or [make_trial(sweep, {})]}:
+    for root in {
+        trial.recipe.data.root for trial in unfinished or [make_trial(sweep, {})]
+    }:
         ChipStore.open(Path(root))
     for trial in unfinished:
         (folder.path / TRIALS / trial.id / OUTCOME).unlink(missing_ok=True)
@@ -138,14 +167,38 @@ def run_sweep(
             from rsft.utils.ray_cluster.session import ray_session
 
             with ray_session(address):
-                continues, trials = True, folder.path / TRIALS
+                continues = True
+                trials = folder.path / TRIALS
                 while continues and len(finished) < folder.planned:
-                    continues = tune_trials(sweep, trials, unfinished, list(finished.values()), watcher, jobs, server)
+                    continues = tune_trials(
+                        sweep,
+                        trials,
+                        unfinished,
+                        list(finished.values()),
+                        watcher,
+                        jobs,
+                        server,
+                    )
                     finished = folder.outcomes()
-                    unfinished = [trial for trial in unfinished if trial.id not in finished]
-    except (KeyboardInterrupt, SystemExit) as error:  # Ray turns SIGTERM into SystemExit
-        for lock in folder.path.glob(f"{TRIALS}/*/{LOCK}"):  # the process of a trial holds it until its state is saved
-            with suppress(Timeout, NotImplementedError), FileLock(lock, timeout=SAVE_TIMEOUT_S):
+                    unfinished = [
+                        trial for trial in unfinished if trial.id not in finished
+                    ]
+    except (
+        KeyboardInterrupt,
+        SystemExit,
+    ) as error:  # Ray turns SIGTERM into SystemExit
+        for lock in folder.path.glob(
+            f"{TRIALS}/*/{LOCK}"
+        ):  # the process of a trial holds it until its state is saved
+            with (
+                suppress(Timeout, NotImplementedError),
+                FileLock(lock, timeout=SAVE_TIMEOUT_S),
+            ):
                 pass
-        number = signal.SIGINT if isinstance(error, KeyboardInterrupt) else signal.SIGTERM
-        raise Interrupted(number, folder.path, "run the same command to continue") from error
+        if isinstance(error, KeyboardInterrupt):
+            number = signal.SIGINT
+        else:
+            number = signal.SIGTERM
+        raise Interrupted(
+            number, folder.path, "run the same command to continue"
+        ) from error

@@ -20,14 +20,21 @@ from rsft.recipe.components import Section, Text, allowed_values
 from rsft.recipe.library import find_recipe
 from rsft.recipe.load import first_errors, load_recipe
 from rsft.recipe.schema import SECTIONS, Recipe
-from rsft.recipe.text import COMMAND_LINE, Document, parse_overrides, read_document, to_yaml
+from rsft.recipe.text import (
+    COMMAND_LINE,
+    Document,
+    parse_overrides,
+    read_document,
+    to_yaml,
+)
 from rsft.training.store_lookup import find_chip_store
 
 Metric = Literal[
     "val_loss", "val_micro", "val_macro", "val_head", "val_medium", "val_tail", "avg", "macro", "micro", "macro_f1",
     "head", "medium", "tail",
 ]  # fmt: skip
-"""With val_: a column of metrics.csv (last epoch). Without: an accuracy on the evaluated split."""
+"""With val_: a column of metrics.csv (last epoch). Without: an accuracy on the
+evaluated split."""
 
 
 def _check_space(space: dict[str, list[Any]]) -> dict[str, list[Any]]:
@@ -36,7 +43,9 @@ def _check_space(space: dict[str, list[Any]]) -> dict[str, list[Any]]:
     if kind == "choice":
         return space
     number = int if kind == "integer" else (int, float)
-    numbers = len(values) == 2 and all(isinstance(value, number) and not isinstance(value, bool) for value in values)
+    numbers = len(values) == 2 and all(
+        isinstance(value, number) and not isinstance(value, bool) for value in values
+    )
     if not numbers or values[0] >= values[1] or (kind == "log" and values[0] <= 0):
         raise ValueError("two ascending limits")
     return space
@@ -48,7 +57,10 @@ Space = Annotated[
     Field(min_length=1, max_length=1),
     AfterValidator(_check_space),
 ]
-Choices = "{uniform: [low, high]}, {log: [low, high]}, {integer: [low, high]} or {choice: [...]}, by key"
+Choices = (
+    "{uniform: [low, high]}, {log: [low, high]}, {integer: [low, high]} or {choice:"
+    " [...]}, by key"
+)
 
 
 class Sweep(Section):
@@ -56,27 +68,38 @@ class Sweep(Section):
 
     recipe: Text | Annotated[list[Text], Field(min_length=1)]
     """name or path of a recipe, or a list of them"""
-    roots: dict[str, Text] = Field(default={}, json_schema_extra={"words": "folders by name of a recipe"})
+    roots: dict[str, Text] = Field(
+        default={}, json_schema_extra={"words": "folders by name of a recipe"}
+    )
     """chip stores of recipes that are not in their data.root"""
-    overrides: dict[str, Any] = Field(default={}, json_schema_extra={"words": "values by key"})
+    overrides: dict[str, Any] = Field(
+        default={}, json_schema_extra={"words": "values by key"}
+    )
     """recipe keys that all runs change"""
-    cases: list[dict[str, Any]] = Field(default=[], json_schema_extra={"words": "a list of values by key"})
+    cases: list[dict[str, Any]] = Field(
+        default=[], json_schema_extra={"words": "a list of values by key"}
+    )
     """keys that change together; each case is combined with the grid"""
-    grid: dict[str, Values] = Field(default={}, json_schema_extra={"words": "lists of values by key"})
+    grid: dict[str, Values] = Field(
+        default={}, json_schema_extra={"words": "lists of values by key"}
+    )
     """every combination is run"""
     search: dict[str, Space] = Field(default={}, json_schema_extra={"words": Choices})
     """ranges or choices of the search"""
     method: Literal["random", "tpe"] = "random"
     """random: independent draws; tpe: Optuna's tree-structured Parzen estimator"""
     scheduler: Literal["asha"] | None = None
-    """asha: stop trials early whose metric falls behind (asynchronous successive halving); null: none"""
+    """asha: stop trials early whose metric falls behind (asynchronous successive
+    halving); null: none"""
     grace_period: int = Field(default=1, ge=1)
     """epochs before the scheduler may stop a trial"""
     trials: int | None = Field(default=None, ge=1)
     """number of trials of the search"""
     seed: int = Field(default=0, ge=0)
     """seed of the search"""
-    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] | None = None
+    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] | None = (
+        None
+    )
     """each combination is run with each of these seeds; null: the seed of the recipe"""
     metric: Metric = "val_macro"
     """metric by which runs are ranked"""
@@ -92,13 +115,17 @@ class Sweep(Section):
     """key of the horizontal axis of the heat map; null: the last key that varies"""
     y: Text | None = None
     """key of the vertical axis of the heat map; null: the key before it"""
-    measures: list[Metric] | None = Field(default=None, json_schema_extra={"words": "a list of measures"})
+    measures: list[Metric] | None = Field(
+        default=None, json_schema_extra={"words": "a list of measures"}
+    )
     """measures of the figures, one panel each; null: the metric"""
 
     @property
     def recipes(self) -> list[str]:
         """Names or paths of the recipes."""
-        return [self.recipe] if isinstance(self.recipe, str) else self.recipe
+        if isinstance(self.recipe, str):
+            return [self.recipe]
+        return self.recipe
 
     @property
     def keys(self) -> list[str]:
@@ -114,7 +141,8 @@ def read_sweep(path: Path, overrides: Sequence[str] = ()) -> tuple[Sweep, Docume
 
     Args:
         path: path of the file.
-        overrides: recipe keys that all runs change, in addition to those of the file, such as "train.epochs=3".
+        overrides: recipe keys that all runs change, in addition to those of the file,
+            such as "train.epochs=3".
 
     Returns:
         The sweep, and the document, which knows the line of each key.
@@ -125,32 +153,57 @@ def read_sweep(path: Path, overrides: Sequence[str] = ()) -> tuple[Sweep, Docume
     """
     document = read_document(path)
     if "recipe" not in document.values and document.values.keys() & set(SECTIONS):
-        hint = f"train it: rsft finetune {path}; a sweep names its recipe in the key `recipe`"
-        raise RequestError("this is a recipe, not a sweep", path, hint)
+        raise RequestError(
+            "this is a recipe, not a sweep",
+            path,
+            (
+                f"train it: rsft finetune {path}; a sweep names its recipe in the key"
+                " `recipe`"
+            ),
+        )
     is_readable = document.is_readable
     changes = document.values.setdefault("overrides", {})
     for key, value in parse_overrides(document, overrides):
-        if isinstance(changes, dict):  # any other value is a fault of the section itself
+        if isinstance(
+            changes, dict
+        ):  # any other value is a fault of the section itself
             changes[key] = value
     sweep = None
     try:
-        sweep = Sweep.model_validate(document.values) if is_readable else None
+        if is_readable:
+            sweep = Sweep.model_validate(document.values)
+        else:
+            sweep = None
     except ValidationError as error:
         schema = Sweep.model_json_schema()["properties"]
         for key, item in first_errors(error, ("grid", "search")).items():
             section, _, recipe_key = key.partition(".")
             value = document.values.get(section)
-            value = value.get(recipe_key) if recipe_key and isinstance(value, dict) else value
+            if recipe_key and isinstance(value, dict):
+                value = value.get(recipe_key)
+            else:
+                value = value
             unknown = f"no such key; a sweep has {', '.join(schema)}"
-            allowed = allowed_values(schema[section]) if section in schema else unknown
-            document.add_fault(key, "nothing" if item["type"] == "missing" else to_yaml(value), allowed)
+            if section in schema:
+                allowed = allowed_values(schema[section])
+            else:
+                allowed = unknown
+            document.add_fault(
+                key, "nothing" if item["type"] == "missing" else to_yaml(value), allowed
+            )
     if sweep is not None:
         for name in sweep.roots.keys() - set(sweep.recipes):
-            document.add_fault(f"roots.{name}", sweep.roots[name], f"a recipe of the sweep: {', '.join(sweep.recipes)}")
+            document.add_fault(
+                f"roots.{name}",
+                sweep.roots[name],
+                f"a recipe of the sweep: {', '.join(sweep.recipes)}",
+            )
     for key, value, allowed in _contradictions(sweep) if sweep else ():
         document.add_fault(key, to_yaml(value), allowed)
     if sweep is None or document.faults:
-        raise RecipeError(sorted(document.faults, key=lambda fault: fault.line), subject="sweep")
+        raise RecipeError(
+            sorted(document.faults, key=lambda fault: fault.line), subject="sweep"
+        )
     return sweep, document
 
 
@@ -159,23 +212,48 @@ def _contradictions(sweep: Sweep) -> Iterator[tuple[str, Any, str]]:
     if sweep.search and sweep.trials is None:
         yield "trials", None, "a whole number >= 1, because the sweep has a search"
     if not sweep.search and sweep.trials is not None:
-        yield "trials", sweep.trials, "nothing: without a search, the grid gives the number of runs"
-    if sweep.method == "tpe" and (sweep.grid or sweep.cases or len(sweep.recipes) > 1 or sweep.seeds is not None):
-        allowed = "random, because the sweep has a grid, cases, seeds or several recipes beside the search"
+        yield (
+            "trials",
+            sweep.trials,
+            "nothing: without a search, the grid gives the number of runs",
+        )
+    if sweep.method == "tpe" and (
+        sweep.grid or sweep.cases or len(sweep.recipes) > 1 or sweep.seeds is not None
+    ):
+        allowed = (
+            "random, because the sweep has a grid, cases, seeds or several recipes"
+            " beside the search"
+        )
         yield "method", sweep.method, allowed
     if sweep.scheduler is not None and not sweep.metric.startswith("val_"):
-        yield "scheduler", sweep.scheduler, "null, because the metric is only measured at the end of a run"
+        yield (
+            "scheduler",
+            sweep.scheduler,
+            "null, because the metric is only measured at the end of a run",
+        )
     if not sweep.keys:
-        yield "grid", None, "something that varies: grid, cases, search, seeds or several recipes"
+        yield (
+            "grid",
+            None,
+            "something that varies: grid, cases, search, seeds or several recipes",
+        )
     for axis in ("x", "y"):
         if getattr(sweep, axis) not in (None, *sweep.keys):
             allowed = f"one of the keys that vary: {', '.join(sweep.keys) or 'none'}"
             yield axis, getattr(sweep, axis), allowed
     for key in dict.fromkeys(key for key in sweep.keys if sweep.keys.count(key) > 1):
         section = "search" if key in sweep.search else "grid"
-        yield f"{section}.{key}", key, "each key in one section only: cases, grid or search"
+        yield (
+            f"{section}.{key}",
+            key,
+            "each key in one section only: cases, grid or search",
+        )
     for key in sweep.overrides.keys() & set(sweep.keys):
-        yield f"overrides.{key}", sweep.overrides[key], "a key that the sweep does not vary"
+        yield (
+            f"overrides.{key}",
+            sweep.overrides[key],
+            "a key that the sweep does not vary",
+        )
 
 
 KeyValues = dict[str, Any]
@@ -207,15 +285,22 @@ class Trial:
 def changed_values(recipe: Recipe) -> KeyValues:
     """Return the values of a recipe that differ from their defaults, by section and key.
 
-    Name and trackers are left out, as they do not change the numbers of a run. A section without such values is left
-    out, unless it is None by default.
+    Name and trackers are left out, as they do not change the numbers of a run. A
+    section without such values is left out, unless it is None by default.
     """
     content: KeyValues = {"seed": recipe.seed} if recipe.seed else {}
     for name, section in recipe.sections():
         if section is not None and name != "track":
-            defaults = {key: info.get_default(call_default_factory=True) for key, info in section.key_infos.items()}
+            defaults = {
+                key: info.get_default(call_default_factory=True)
+                for key, info in section.key_infos.items()
+            }
             values = {key: value for key, value in section if value != defaults[key]}
-            content |= {name: values} if values or Recipe.model_fields[name].default is None else {}
+            content |= (
+                {name: values}
+                if values or Recipe.model_fields[name].default is None
+                else {}
+            )
     return content
 
 
@@ -227,8 +312,15 @@ def make_trial(sweep: Sweep, keys: Mapping[str, Any]) -> Trial:
         RecipeError: a key or value is not valid.
     """
     name = str(keys.get("recipe", sweep.recipes[0]))
-    root = {"data.root": sweep.roots[name]} if name in sweep.roots else {}
-    values = root | sweep.overrides | {key: value for key, value in keys.items() if key != "recipe"}
+    if name in sweep.roots:
+        root = {"data.root": sweep.roots[name]}
+    else:
+        root = {}
+    values = (
+        root
+        | sweep.overrides
+        | {key: value for key, value in keys.items() if key != "recipe"}
+    )
     overrides = [f"{key}={to_yaml(value)}" for key, value in values.items()]
     return Trial(dict(keys), load_recipe(find_recipe(name), overrides))
 
@@ -243,7 +335,8 @@ def find_stores(sweep: Sweep) -> tuple[Sweep, list[str]]:
         RequestError: no store or several stores have the name of the missing one.
         RecipeError: a recipe is not valid.
     """
-    roots, sentences = dict(sweep.roots), []
+    roots = dict(sweep.roots)
+    sentences = []
     for name in () if "data.root" in (*sweep.overrides, *sweep.keys) else sweep.recipes:
         path = find_recipe(name)
         recipe = load_recipe(path)
@@ -266,12 +359,23 @@ def list_trials(sweep: Sweep, document: Document) -> list[Trial]:
     """
     combinations = list(itertools.islice(_combinations(sweep), MAX_TRIALS + 1))
     if len(combinations) > MAX_TRIALS:
-        line, value = document.lines.get("grid", 0), f"more than {MAX_TRIALS:,} runs"
-        raise RecipeError([Fault(document.file, line, "grid", value, "fewer values, or a search")], subject="sweep")
-    limits: list[KeyValues] = []  # limits and choices of the search, to check them before any run starts
+        line = document.lines.get("grid", 0)
+        value = f"more than {MAX_TRIALS:,} runs"
+        raise RecipeError(
+            [Fault(document.file, line, "grid", value, "fewer values, or a search")],
+            subject="sweep",
+        )
+    limits: list[
+        KeyValues
+    ] = []  # limits and choices of the search, to check them before any run starts
     if sweep.search:
-        lowest, highest = (_sample(sweep.search, itertools.repeat(share)) for share in (0.0, 1 - 1e-12))
-        choices = [(key, value) for key, space in sweep.search.items() for value in space.get("choice", ())]
+        lowest = _sample(sweep.search, itertools.repeat(0.0))
+        highest = _sample(sweep.search, itertools.repeat(1 - 1e-12))
+        choices = [
+            (key, value)
+            for key, space in sweep.search.items()
+            for value in space.get("choice", ())
+        ]
         limits = [lowest, highest, *(lowest | {key: value} for key, value in choices)]
     trials: dict[str, Trial] = {}
     faults: list[Fault] = []
@@ -284,7 +388,9 @@ def list_trials(sweep: Sweep, document: Document) -> list[Trial]:
         if number >= len(limits):
             trials.setdefault(trial.id, trial)
     if faults:
-        raise RecipeError(sorted(dict.fromkeys(faults), key=lambda fault: fault.line), subject="sweep")
+        raise RecipeError(
+            sorted(dict.fromkeys(faults), key=lambda fault: fault.line), subject="sweep"
+        )
     return list(trials.values())
 
 
@@ -313,32 +419,62 @@ def _sample(spaces: Mapping[str, Space], shares: Iterable[float]) -> KeyValues:
             keys[key] = values[0] + int(share * (values[1] - values[0] + 1))
         else:
             low, high = values
-            value = low * math.exp(share * math.log(high / low)) if kind == "log" else low + share * (high - low)
+            if kind == "log":
+                value = low * math.exp(share * math.log(high / low))
+            else:
+                value = low + share * (high - low)
             keys[key] = round_to_four_digits(value, low, high)
     return keys
 
 
 def _locate_fault(document: Document, fault: Fault) -> Fault:
     """Return a fault of a recipe with the line of its value in the sweep file; unchanged if the recipe file has it."""
-    value, is_override, _ = fault.value.rpartition(" (command line)")  # the sweep sets values as overrides
+    value, is_override, _ = fault.value.rpartition(
+        " (command line)"
+    )  # the sweep sets values as overrides
     if not is_override:
         return fault
     keys = [f"{section}.{fault.key}" for section in ("grid", "search", "overrides")]
     if any(fault.key in case for case in document.values.get("cases", ())):
         keys.append("cases")
     line = next((document.lines[key] for key in keys if key in document.lines), 0)
-    return Fault(document.file if line else COMMAND_LINE, line, fault.key, value, fault.allowed)
+    return Fault(
+        document.file if line else COMMAND_LINE, line, fault.key, value, fault.allowed
+    )
 
 
 def _combinations(sweep: Sweep) -> Iterator[KeyValues]:
     """Iterate over the keys of all trials that are known in advance."""
-    recipes = [{"recipe": name} for name in sweep.recipes] if len(sweep.recipes) > 1 else [{}]
-    grid = [dict(zip(sweep.grid, values, strict=True)) for values in itertools.product(*sweep.grid.values())]
-    seeds = [{"seed": seed} for seed in sweep.seeds] if sweep.seeds is not None else [{}]
+    if len(sweep.recipes) > 1:
+        recipes = [{"recipe": name} for name in sweep.recipes]
+    else:
+        recipes = [{}]
+    grid = [
+        dict(zip(sweep.grid, values, strict=True))
+        for values in itertools.product(*sweep.grid.values())
+    ]
+    if sweep.seeds is not None:
+        seeds = [{"seed": seed} for seed in sweep.seeds]
+    else:
+        seeds = [{}]
     draws: list[KeyValues] = [] if sweep.method == "tpe" else [{}]
-    if sweep.search and sweep.method == "random":  # draw n depends on (seed, n), so more trials keep the first ones
-        generators = (np.random.default_rng((sweep.seed, number)) for number in range(sweep.trials or 0))
-        draws = [_sample(sweep.search, generator.random(len(sweep.search)).tolist()) for generator in generators]
-    factors: Sequence[list[KeyValues]] = (recipes, sweep.cases or [{}], grid, draws, seeds)
+    if (
+        sweep.search and sweep.method == "random"
+    ):  # draw n depends on (seed, n), so more trials keep the first ones
+        generators = (
+            np.random.default_rng((sweep.seed, number))
+            for number in range(sweep.trials or 0)
+        )
+        draws = [
+            _sample(sweep.search, generator.random(len(sweep.search)).tolist())
+            for generator in generators
+        ]
+    factors: Sequence[list[KeyValues]] = (
+        recipes,
+        sweep.cases or [{}],
+        grid,
+        draws,
+        seeds,
+    )
     for combination in itertools.product(*factors):
         yield {key: value for values in combination for key, value in values.items()}

@@ -1,7 +1,8 @@
 """Run trials with Ray Tune, which proposes, schedules and distributes them to cores, GPUs and machines.
 
-The outcomes in the folders of the trials decide which trials have ended. The state of Tune only makes a resumed search
-continue with its proposals. It is a pickle, so it is in the user's cache folder and not in the folder of the sweep.
+The outcomes in the folders of the trials decide which trials have ended. The state of
+Tune only makes a resumed search continue with its proposals. It is a pickle, so it is
+in the user's cache folder and not in the folder of the sweep.
 """
 
 import hashlib
@@ -23,9 +24,22 @@ from ray.tune.schedulers import ASHAScheduler
 from rsft.errors import RsftError
 from rsft.recipe.load import dump_recipe
 from rsft.recipe.text import parse_value, to_yaml
-from rsft.sweep.process import ServerAddress, TrialStopped, read_run_outcome, request_trial, run_trial
+from rsft.sweep.process import (
+    ServerAddress,
+    TrialStopped,
+    read_run_outcome,
+    request_trial,
+    run_trial,
+)
 from rsft.sweep.results import RECIPE, TrialOutcome, read_outcome
-from rsft.sweep.schema import KeyValues, Space, Sweep, Trial, make_trial, round_to_four_digits
+from rsft.sweep.schema import (
+    KeyValues,
+    Space,
+    Sweep,
+    Trial,
+    make_trial,
+    round_to_four_digits,
+)
 from rsft.utils.atomic_files import write_text
 
 _log = logging.getLogger(__name__)
@@ -53,7 +67,9 @@ def tune_trials(
     jobs: int | None = None,
     server: ServerAddress | None = None,
 ) -> bool:
-    """Run trials with Ray Tune, within a session of Ray. Each trial writes its outcome to its folder.
+    """Run trials with Ray Tune, within a session of Ray.
+
+    Each trial writes its outcome to its folder.
 
     Args:
         sweep: the sweep.
@@ -61,31 +77,54 @@ def tune_trials(
         trials: the trials to run; TPE proposes its trials itself.
         finished: outcomes of trials that count among the trials of TPE.
         watcher: called when trials start, finish an epoch and end.
-        jobs: maximum number of parallel trials; None for as many as cores and GPUs allow.
+        jobs: maximum number of parallel trials; None for as many as cores and GPUs
+            allow.
         server: trains the trials; None trains them on the machines of the workers.
 
     Returns:
-        Whether Tune continued from its state, which may lack trials that have to be run again.
+        Whether Tune continued from its state, which may lack trials that have to be run
+        again.
     """
     folder = folder.resolve()
     trainable = tune.with_resources(
-        tune.with_parameters(run_in_worker, sweep=sweep, folder=folder, working_dir=Path.cwd(), server=server),
+        tune.with_parameters(
+            run_in_worker,
+            sweep=sweep,
+            folder=folder,
+            working_dir=Path.cwd(),
+            server=server,
+        ),
         {"cpu": sweep.cpus, "gpu": sweep.gpus},
     )
     versions = [metadata.version(package) for package in ("ray", "rsft")]
-    content = json.dumps([sweep.model_dump(exclude={"x", "y", "measures"}), jobs, versions])
-    names = (hashlib.sha256(text.encode()).hexdigest()[:16] for text in (str(folder), content))
+    content = json.dumps(
+        [sweep.model_dump(exclude={"x", "y", "measures"}), jobs, versions]
+    )
+    names = (
+        hashlib.sha256(text.encode()).hexdigest()[:16]
+        for text in (str(folder), content)
+    )
     state = user_cache_path("rsft").joinpath("sweeps", *names)
     _Events.watcher = watcher
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the watcher shows failed trials
-    if (restored := _restore(state, trainable)) is not None:
+    logging.getLogger("ray.tune").setLevel(
+        logging.CRITICAL
+    )  # the watcher shows failed trials
+    restored = _restore(state, trainable)
+    if restored is not None:
         restored.fit()
     else:
-        is_tpe, scheduler = sweep.method == "tpe", None
+        is_tpe = sweep.method == "tpe"
+        scheduler = None
         if sweep.scheduler:
-            epochs = max(trial.recipe.train.epochs for trial in [*trials, make_trial(sweep, {})])
-            period = min(sweep.grace_period, epochs)
-            scheduler = ASHAScheduler(time_attr="epoch", max_t=epochs, grace_period=period, stop_last_trials=False)
+            epochs = max(
+                trial.recipe.train.epochs for trial in [*trials, make_trial(sweep, {})]
+            )
+            scheduler = ASHAScheduler(
+                time_attr="epoch",
+                max_t=epochs,
+                grace_period=min(sweep.grace_period, epochs),
+                stop_last_trials=False,
+            )
         tune_config = tune.TuneConfig(
             metric=sweep.metric,
             mode=sweep.mode,
@@ -96,12 +135,17 @@ def tune_trials(
             reuse_actors=True,
             trial_dirname_creator=str,
         )
-        callback, storage = _Events(sweep, folder), str(state.parent)
-        run_config = tune.RunConfig(state.name, storage, callbacks=[callback], verbose=0, log_to_file=False)
+        callback = _Events(sweep, folder)
+        storage = str(state.parent)
+        run_config = tune.RunConfig(
+            state.name, storage, callbacks=[callback], verbose=0, log_to_file=False
+        )
         space = {key: _domain(values) for key, values in sweep.search.items()}
         if not is_tpe:
             space = {"keys": tune.grid_search([trial.keys for trial in trials])}
-        tune.Tuner(trainable, param_space=space, tune_config=tune_config, run_config=run_config).fit()
+        tune.Tuner(
+            trainable, param_space=space, tune_config=tune_config, run_config=run_config
+        ).fit()
     shutil.rmtree(state.parent, ignore_errors=True)
     return restored is not None
 
@@ -113,10 +157,16 @@ def _restore(state: Path, trainable: Any) -> tune.Tuner | None:
             tuner = tune.Tuner.restore(str(state), trainable, resume_unfinished=True)
             tuner.get_results()
             return tuner
-        except Exception as error:  # Tune raises what its parts raise if a kill left one of them incomplete
-            _log.warning("the state of Ray Tune is incomplete and is discarded: %s", error)
+        # Tune raises what its parts raise if a kill left one of them incomplete
+        except Exception as error:
+            _log.warning(
+                "the state of Ray Tune is incomplete and is discarded: %s", error
+            )
     elif state.parent.exists():
-        _log.warning("the sweep has changed, so the state of Ray Tune is discarded; finished trials are kept")
+        _log.warning(
+            "the sweep has changed, so the state of Ray Tune is discarded; finished"
+            " trials are kept"
+        )
     shutil.rmtree(state.parent, ignore_errors=True)
     return None
 
@@ -124,10 +174,14 @@ def _restore(state: Path, trainable: Any) -> tune.Tuner | None:
 def _domain(space: Space) -> Any:
     (kind, values), *_ = space.items()
     if kind == "choice":
-        return tune.choice([to_yaml(value) for value in values])  # Optuna keeps simple values only
+        return tune.choice(
+            [to_yaml(value) for value in values]
+        )  # Optuna keeps simple values only
     if kind == "integer":
         return tune.randint(values[0], values[1] + 1)
-    return tune.loguniform(*values) if kind == "log" else tune.uniform(*values)
+    if kind == "log":
+        return tune.loguniform(*values)
+    return tune.uniform(*values)
 
 
 def _keys_of(sweep: Sweep, config: Mapping[str, Any]) -> KeyValues:
@@ -137,13 +191,23 @@ def _keys_of(sweep: Sweep, config: Mapping[str, Any]) -> KeyValues:
     keys: KeyValues = {}
     for key, space in sweep.search.items():
         (kind, values), *_ = space.items()
-        value = parse_value(config[key]) if kind == "choice" else config[key]
-        keys[key] = round_to_four_digits(value, *values) if kind in ("log", "uniform") else value
+        if kind == "choice":
+            value = parse_value(config[key])
+        else:
+            value = config[key]
+        keys[key] = (
+            round_to_four_digits(value, *values)
+            if kind in ("log", "uniform")
+            else value
+        )
     return keys
 
 
 def _tpe_search(sweep: Sweep, finished: Sequence[TrialOutcome]) -> Any:
-    """Return Optuna's tree-structured Parzen estimator (Bergstra et al. 2011), which knows the finished trials."""
+    """Return Optuna's tree-structured Parzen estimator (Bergstra et al.
+
+    2011), which knows the finished trials.
+    """
     import optuna
     from ray.tune.search.optuna import OptunaSearch
 
@@ -151,14 +215,23 @@ def _tpe_search(sweep: Sweep, finished: Sequence[TrialOutcome]) -> Any:
     done = [outcome for outcome in finished if outcome.status == "done"]
     choices = [key for key, space in sweep.search.items() if "choice" in space]
     return OptunaSearch(
-        points_to_evaluate=[outcome.keys | {key: to_yaml(outcome.keys[key]) for key in choices} for outcome in done],
+        points_to_evaluate=[
+            outcome.keys | {key: to_yaml(outcome.keys[key]) for key in choices}
+            for outcome in done
+        ],
         evaluated_rewards=[outcome.metrics[sweep.metric] for outcome in done],
-        sampler=optuna.samplers.TPESampler(seed=sweep.seed + len(finished), constant_liar=True),
+        sampler=optuna.samplers.TPESampler(
+            seed=sweep.seed + len(finished), constant_liar=True
+        ),
     )
 
 
 def run_in_worker(
-    config: dict[str, Any], sweep: Sweep, folder: Path, working_dir: Path, server: ServerAddress | None = None
+    config: dict[str, Any],
+    sweep: Sweep,
+    folder: Path,
+    working_dir: Path,
+    server: ServerAddress | None = None,
 ) -> None:
     """Run one trial in a worker of Tune, or return its outcome if it has ended already.
 
@@ -174,19 +247,32 @@ def run_in_worker(
         TrialStopped: a signal stopped the trial.
     """
     os.chdir(working_dir)
-    os.environ["TUNE_FUNCTION_THREAD_TIMEOUT_S"] = "600"  # a stopped trial saves its state before the next one starts
+    os.environ["TUNE_FUNCTION_THREAD_TIMEOUT_S"] = (
+        "600"  # a stopped trial saves its state before the next one starts
+    )
     trial = make_trial(sweep, _keys_of(sweep, config))
     trial_folder = folder / trial.id
 
     def report(row: Mapping[str, float]) -> None:
         value = row.get(sweep.metric, math.nan)
-        epoch = {} if math.isnan(value) else {"epoch": int(row["epoch"]) + 1}  # ASHA ignores epochs without a metric
+        # ASHA ignores epochs without a metric
+        if math.isnan(value):
+            epoch = {}
+        else:
+            epoch = {"epoch": int(row["epoch"]) + 1}
         tune.report({"row": dict(row), sweep.metric: value, **epoch})
 
-    if (outcome := read_outcome(trial_folder)) is None:
+    outcome = read_outcome(trial_folder)
+    if outcome is None:
         write_text(trial_folder / RECIPE, dump_recipe(trial.recipe))
         run = partial(request_trial, server) if server else run_trial
-        outcome = run(folder=trial_folder, keys=trial.keys, report=report, metric=sweep.metric, threads=sweep.cpus)
+        outcome = run(
+            folder=trial_folder,
+            keys=trial.keys,
+            report=report,
+            metric=sweep.metric,
+            threads=sweep.cpus,
+        )
     if outcome.status == "failed":
         raise RsftError(outcome.reason, trial_folder)
     tune.report({sweep.metric: outcome.metrics[sweep.metric]})
@@ -196,31 +282,45 @@ class _Events(tune.Callback):
     """Calls the watcher of this process, and saves outcomes of trials that Ray lost or the scheduler stopped."""
 
     watcher: ClassVar[SweepWatcher]
-    """Tune saves no class attribute with its state, so that a restored callback calls the present watcher."""
+    """Tune saves no class attribute with its state, so that a restored callback calls
+    the present watcher."""
 
     def __init__(self, sweep: Sweep, folder: Path) -> None:
-        self.sweep, self.folder = sweep, folder
+        self.sweep = sweep
+        self.folder = folder
         self.running: set[str] = set()
 
-    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+    def on_trial_start(
+        self, iteration: int, trials: list[Any], trial: Any, **_: Any
+    ) -> None:
         keys, folder = self._locate(trial)
-        if read_outcome(folder) is None:  # a restored session also starts trials that ended after Tune saved its state
+        if (
+            read_outcome(folder) is None
+        ):  # a restored session also starts trials that ended after Tune saved its state
             self.running.add(trial.trial_id)
             self.watcher.on_start(trial.trial_id, keys)
 
-    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: Any, **_: Any) -> None:
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: Any, **_: Any
+    ) -> None:
         if "row" in result:
             self.watcher.on_epoch(trial.trial_id, result["row"])
 
-    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+    def on_trial_complete(
+        self, iteration: int, trials: list[Any], trial: Any, **_: Any
+    ) -> None:
         self._end(trial, "stopped", f"stopped early by {self.sweep.scheduler}")
 
-    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+    def on_trial_error(
+        self, iteration: int, trials: list[Any], trial: Any, **_: Any
+    ) -> None:
         error = trial.get_error()
         reason = f"Ray lost the trial: {str(error).strip().splitlines()[-1]}"
         self._end(trial, None if isinstance(error, TrialStopped) else "failed", reason)
 
-    def _end(self, trial: Any, status: Literal["failed", "stopped"] | None, reason: str) -> None:
+    def _end(
+        self, trial: Any, status: Literal["failed", "stopped"] | None, reason: str
+    ) -> None:
         keys, folder = self._locate(trial)
         if read_outcome(folder) is None and status is not None:
             read_run_outcome(folder, keys, status, reason).save(folder)

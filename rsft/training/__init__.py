@@ -1,6 +1,7 @@
 """Fine-tuning: train the model of a recipe, and write a run folder with a bundle.
 
-The public names are imported when they are first used, so that the check of a recipe does not import torch.
+The public names are imported when they are first used, so that the check of a recipe
+does not import torch.
 """
 
 from __future__ import annotations

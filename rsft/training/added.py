@@ -16,7 +16,9 @@ from rsft.types import Indices
 Autocast = Callable[[], AbstractContextManager[None]]
 """Returns the context of a forward pass."""
 
-_ADDED_COLUMN = "added_on"  # of the manifest; missing or empty for chips of the original store
+_ADDED_COLUMN = (  # of the manifest; missing or empty for chips of the original store
+    "added_on"
+)
 
 
 def find_added_chips(table: pd.DataFrame) -> Indices:
@@ -40,10 +42,14 @@ def count_repeats(repeat_added: int | str, added: int, chips: int) -> int:
     """
     if isinstance(repeat_added, int):
         return repeat_added
-    return max(1, round((chips - added) / (3 * added))) if added else 1
+    if added:
+        return max(1, round((chips - added) / (3 * added)))
+    return 1
 
 
-def repeat_added_chips(members: Callable[[int], Indices], added: Indices, repeats: int) -> Callable[[int], Indices]:
+def repeat_added_chips(
+    members: Callable[[int], Indices], added: Indices, repeats: int
+) -> Callable[[int], Indices]:
     """Return a function that lists the chips of an epoch, with added chips several times.
 
     Args:
@@ -59,7 +65,9 @@ def repeat_added_chips(members: Callable[[int], Indices], added: Indices, repeat
         chips = members(epoch)
         return np.concatenate([chips, *[added[np.isin(added, chips)]] * (repeats - 1)])
 
-    return members if repeats == 1 or not len(added) else with_repeats
+    if repeats == 1 or not len(added):
+        return members
+    return with_repeats
 
 
 _SHARES = [tenths / 10 for tenths in range(1, 10)]  # of the way to the learned weights
@@ -84,9 +92,15 @@ class AddedChips:
         classes: tuple[str, ...],
         evaluate: EvaluateSection,
     ) -> None:
-        self.classifier, self.batch_size = classifier, evaluate.batch_size
+        self.classifier = classifier
+        self.batch_size = evaluate.batch_size
         self.model, contract = with_tta(classifier, chips.contract, evaluate)
-        self.chips = ChipImages(chips.root, chips.table.iloc[added].reset_index(drop=True), classes, contract)
+        self.chips = ChipImages(
+            chips.root,
+            chips.table.iloc[added].reset_index(drop=True),
+            classes,
+            contract,
+        )
 
     @torch.inference_mode()
     def are_right(self, autocast: Autocast) -> bool:
@@ -95,7 +109,9 @@ class AddedChips:
         device = self.classifier.theta[0].device
         for inputs, labels in self.chips.batches(self.batch_size):
             with autocast():
-                predicted = self.model.predict(copy_to_device(inputs, device))[0].argmax(1)
+                predicted = self.model.predict(copy_to_device(inputs, device))[
+                    0
+                ].argmax(1)
             if (predicted.cpu() != labels).any():
                 return False
         return True
@@ -103,22 +119,27 @@ class AddedChips:
     def shorten_step(self, load_start: Callable[[], None], autocast: Autocast) -> float:
         """Give the classifier the weights nearest to those of its start with which all added chips are right.
 
-        Tried are tenths of the way from the start to the learned weights (Ilharco et al. 2022,
-        https://arxiv.org/abs/2208.05592): fewer of the other chips change there than after fewer steps of training.
+        Tried are tenths of the way from the start to the learned weights (Ilharco et
+        al. 2022, https://arxiv.org/abs/2208.05592): fewer of the other chips change
+        there than after fewer steps of training.
 
         Args:
             load_start: gives the classifier the weights of its start.
             autocast: returns the context of a forward pass.
 
         Returns:
-            The share of the way; 1 leaves the weights as they are, also if they do not suffice.
+            The share of the way; 1 leaves the weights as they are, also if they do not
+            suffice.
         """
         end = self._copy_state()
         if self.are_right(autocast):
             load_start()
             start = self._copy_state()
             for share in _SHARES:
-                state = {name: torch.where(x.isinf(), x, start[name].lerp(x, share)) for name, x in end.items()}
+                state = {
+                    name: torch.where(x.isinf(), x, start[name].lerp(x, share))
+                    for name, x in end.items()
+                }
                 self.classifier.load_learned_state(state)
                 if self.are_right(autocast):
                     return share
@@ -126,4 +147,7 @@ class AddedChips:
         return 1.0
 
     def _copy_state(self) -> dict[str, Tensor]:
-        return {name: tensor.detach().clone() for name, tensor in self.classifier.learned_state().items()}
+        return {
+            name: tensor.detach().clone()
+            for name, tensor in self.classifier.learned_state().items()
+        }

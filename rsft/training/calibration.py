@@ -10,28 +10,40 @@ from numpy.typing import NDArray
 from rsft.data.loading.batches import ChipImages, UnaugmentedLoader
 from rsft.metrics import summarize_accuracy
 from rsft.models.bundle.bundle import Bundle
-from rsft.models.classifier import choose_device, collect_outputs, load_classifier, load_or_collect_outputs, with_tta
+from rsft.models.classifier import (
+    choose_device,
+    collect_outputs,
+    load_classifier,
+    load_or_collect_outputs,
+    with_tta,
+)
 from rsft.models.outputs import ClassifierOutputs
 from rsft.models.uncertainty.calibrator import COVERAGE, Calibrator, ValidationChips
 from rsft.models.uncertainty.statistics import log_softmax, min_calibration_chips
 from rsft.types import GROUPS, Indices, Progress
 
 MAX_CHIPS_PER_CLASS = 100
-"""Training chips of a class that feature statistics are computed from; more chips hardly change the statistics."""
+"""Training chips of a class that feature statistics are computed from; more chips
+hardly change the statistics."""
 
 _MEASURES = ("micro", "macro", "avg", *GROUPS)
 
 
 def calibrate_bundle(
-    bundle: Bundle, train: ChipImages, val: ChipImages, device: str = "auto", progress: Progress | None = None
+    bundle: Bundle,
+    train: ChipImages,
+    val: ChipImages,
+    device: str = "auto",
+    progress: Progress | None = None,
 ) -> Bundle:
     """Add calibrator and metrics to a bundle, from its outputs on validation and training chips.
 
-    The classifier is loaded anew from the bundle and receives chips as in prediction, with test-time augmentation if
-    the recipe has it.
+    The classifier is loaded anew from the bundle and receives chips as in prediction,
+    with test-time augmentation if the recipe has it.
 
-    If the chip store has groups, such as scenes, the calibrator is fitted on the validation chips of groups without
-    training chips (`select_calibration_chips`), because new chips are from other groups as well.
+    If the chip store has groups, such as scenes, the calibrator is fitted on the
+    validation chips of groups without training chips (`select_calibration_chips`),
+    because new chips are from other groups as well.
 
     Args:
         bundle: a bundle without a calibrator.
@@ -44,12 +56,16 @@ def calibrate_bundle(
         A new bundle with `calibrator` and `metrics`.
     """
     recipe = bundle.recipe
-    model, contract = with_tta(load_classifier(bundle, device), bundle.contract, recipe.evaluate)
+    model, contract = with_tta(
+        load_classifier(bundle, device), bundle.contract, recipe.evaluate
+    )
     train_indices = sample_evenly_per_class(train.labels, MAX_CHIPS_PER_CLASS)
 
     def compute_outputs(chips: ChipImages, indices: Indices) -> ClassifierOutputs:
         if contract != bundle.contract:  # test-time crops are cut from larger images
-            chips = ChipImages(Path(recipe.data.root), chips.table, bundle.classes, contract, progress)
+            chips = ChipImages(
+                Path(recipe.data.root), chips.table, bundle.classes, contract, progress
+            )
 
         def report(done: int) -> None:
             if progress is not None:
@@ -59,14 +75,20 @@ def calibrate_bundle(
         if len(indices) < len(chips):
             return collect_outputs(model, batches, report)
         target = choose_device(device).type
-        return load_or_collect_outputs(bundle, model, batches, chips.cache_file, contract, target, report)
+        return load_or_collect_outputs(
+            bundle, model, batches, chips.cache_file, contract, target, report
+        )
 
-    val_outputs, train_outputs = compute_outputs(val, np.arange(len(val))), compute_outputs(train, train_indices)
+    val_outputs = compute_outputs(val, np.arange(len(val)))
+    train_outputs = compute_outputs(train, train_indices)
     val_groups = val.table["group_key"].fillna("").to_numpy(str)
     train_groups = np.asarray(train.table["group_key"].fillna("").unique(), str)
     selected = select_calibration_chips(val.labels, val_groups, train_groups)
     # indices copy the features, so all chips are taken as they are
-    fitted = val_outputs if len(selected) == len(val) else ClassifierOutputs(*(x[selected] for x in val_outputs))
+    if len(selected) == len(val):
+        fitted = val_outputs
+    else:
+        fitted = ClassifierOutputs(*(x[selected] for x in val_outputs))
     calibrator = Calibrator.fit(
         fitted.logits,
         val.labels[selected],
@@ -80,42 +102,57 @@ def calibrate_bundle(
         groups=val_groups[selected],
         trained_groups=train_groups,
     )
-    predicted, groups = val_outputs.logits.argmax(axis=1), bundle.group_indices
-    summary = summarize_accuracy(predicted, val.labels, len(bundle.classes), groups, recipe.seed)
+    predicted = val_outputs.logits.argmax(axis=1)
+    groups = bundle.group_indices
+    summary = summarize_accuracy(
+        predicted, val.labels, len(bundle.classes), groups, recipe.seed
+    )
     metrics: dict[str, Any] = {"split": "val", "chips": len(val.labels)}
     metrics |= {name: asdict(x) for name in _MEASURES if (x := getattr(summary, name))}
-    return replace(bundle, calibrator=replace(calibrator, validation=validation), metrics=metrics)
+    return replace(
+        bundle, calibrator=replace(calibrator, validation=validation), metrics=metrics
+    )
 
 
-def select_calibration_chips(labels: Indices, groups: NDArray[np.str_], trained_groups: NDArray[np.str_]) -> Indices:
+def select_calibration_chips(
+    labels: Indices, groups: NDArray[np.str_], trained_groups: NDArray[np.str_]
+) -> Indices:
     """Select the validation chips of groups without training chips.
 
-    All validation chips are selected if otherwise a class would have too few chips for its coverage, although it has
-    enough among all of them.
+    All validation chips are selected if otherwise a class would have too few chips for
+    its coverage, although it has enough among all of them.
 
     Args:
         labels: class index of every validation chip (N,).
-        groups: group of every validation chip (N,), such as its scene; "" for a chip without a group.
+        groups: group of every validation chip (N,), such as its scene; "" for a chip
+            without a group.
         trained_groups: groups of the training chips.
 
     Returns:
         Sorted indices (M,).
     """
     is_new = ~np.isin(groups, trained_groups) | (groups == "")
-    counts, new_counts = (np.bincount(x, minlength=labels.max() + 1) for x in (labels, labels[is_new]))
+    counts = np.bincount(labels, minlength=labels.max() + 1)
+    new_counts = np.bincount(labels[is_new], minlength=labels.max() + 1)
     needed = min_calibration_chips(COVERAGE)
     is_enough = is_new.any() and not ((counts >= needed) & (new_counts < needed)).any()
-    return np.flatnonzero(is_new) if is_enough else np.arange(len(labels))
+    if is_enough:
+        return np.flatnonzero(is_new)
+    return np.arange(len(labels))
 
 
 def sample_evenly_per_class(labels: Indices, max_per_class: int) -> Indices:
     """Return a sample of chips with at most `max_per_class` of every class, evenly spaced over the chips of the class.
 
-    `labels` are the class indices of all chips (N,). A class with fewer chips is sampled whole.
+    `labels` are the class indices of all chips (N,). A class with fewer chips is
+    sampled whole.
 
     Returns:
         Sorted indices (M,).
     """
     members = [np.flatnonzero(labels == label) for label in np.unique(labels)]
-    sampled = [x[np.linspace(0, len(x) - 1, min(max_per_class, len(x))).astype(int)] for x in members]
+    sampled = [
+        x[np.linspace(0, len(x) - 1, min(max_per_class, len(x))).astype(int)]
+        for x in members
+    ]
     return np.sort(np.concatenate(sampled))

@@ -37,7 +37,8 @@ class TrainingPosition(NamedTuple):
     """A moment between two steps.
 
     Attributes:
-        epoch: the current epoch, from 0; the number of epochs after the end of training.
+        epoch: the current epoch, from 0; the number of epochs after the end of
+            training.
         batch: finished batches of this epoch.
     """
 
@@ -45,7 +46,9 @@ class TrainingPosition(NamedTuple):
     batch: int = 0
 
     def __str__(self) -> str:
-        return f"epoch {self.epoch + 1}, batch {self.batch}" if self.batch else f"the start of epoch {self.epoch + 1}"
+        if self.batch:
+            return f"epoch {self.epoch + 1}, batch {self.batch}"
+        return f"the start of epoch {self.epoch + 1}"
 
 
 class Checkpoint(NamedTuple):
@@ -62,7 +65,9 @@ class Checkpoint(NamedTuple):
     path: Path | None = None
 
 
-def save_checkpoint(folder: Path, position: TrainingPosition, state: Mapping[str, Any]) -> Path:
+def save_checkpoint(
+    folder: Path, position: TrainingPosition, state: Mapping[str, Any]
+) -> Path:
     """Write a checkpoint, and delete all but the last two.
 
     Args:
@@ -74,21 +79,33 @@ def save_checkpoint(folder: Path, position: TrainingPosition, state: Mapping[str
         The path of the file.
 
     Raises:
-        RsftError: the file cannot be written, for example because the disk is full; earlier checkpoints stay.
+        RsftError: the file cannot be written, for example because the disk is full;
+            earlier checkpoints stay.
     """
     path = folder / f"{position.epoch:05d}-{position.batch:07d}.ckpt"
     try:
         with atomic_file(path) as temporary:
-            torch.save({"format": CHECKPOINT_FORMAT, "position": tuple(position), "state": dict(state)}, temporary)
+            torch.save(
+                {
+                    "format": CHECKPOINT_FORMAT,
+                    "position": tuple(position),
+                    "state": dict(state),
+                },
+                temporary,
+            )
     except OSError as error:
-        raise explain_os_error(error, path, "resume; the previous checkpoint is complete") from error
+        raise explain_os_error(
+            error, path, "resume; the previous checkpoint is complete"
+        ) from error
     for old_path in sorted(folder.glob("*.ckpt"))[:-MAX_CHECKPOINTS]:
         old_path.unlink(missing_ok=True)
     return path
 
 
 def load_newest_checkpoint(folder: Path) -> Checkpoint | None:
-    """Return the newest readable checkpoint. Files are read with `weights_only`, so that no code in them runs.
+    """Return the newest readable checkpoint.
+
+    Files are read with `weights_only`, so that no code in them runs.
 
     Args:
         folder: the folder of the checkpoints.
@@ -105,22 +122,33 @@ def load_newest_checkpoint(folder: Path) -> Checkpoint | None:
             check_torch_file(path)
             content = torch.load(path, map_location="cpu", weights_only=True)
             if content["format"] == CHECKPOINT_FORMAT:
-                return Checkpoint(TrainingPosition(*content["position"]), content["state"], path)
-            _log.warning("%s: format %s; this version of rsft reads %d", path, content["format"], CHECKPOINT_FORMAT)
+                return Checkpoint(
+                    TrainingPosition(*content["position"]), content["state"], path
+                )
+            _log.warning(
+                "%s: format %s; this version of rsft reads %d",
+                path,
+                content["format"],
+                CHECKPOINT_FORMAT,
+            )
         except ValueError as error:
             _log.warning("%s cannot be read: %s", path, error)
         except Exception as error:  # the type depends on where the file is damaged
             _log.warning("%s cannot be read (%s)", path, type(error).__name__)
     if files:
-        raise RsftError("no checkpoint can be read", folder, "start the run again from its recipe.yaml")
+        raise RsftError(
+            "no checkpoint can be read",
+            folder,
+            "start the run again from its recipe.yaml",
+        )
     return None
 
 
 class StopSignals:
     """Handler of SIGINT and SIGTERM within a `with` block, so that training saves its state before it ends.
 
-    A second SIGINT ends the process at once. Outside of the main thread Python delivers no signals, so the handler
-    receives none.
+    A second SIGINT ends the process at once. Outside of the main thread Python delivers
+    no signals, so the handler receives none.
 
     Attributes:
         received: number of the signal; 0 before one arrives.
@@ -128,7 +156,10 @@ class StopSignals:
 
     def __init__(self) -> None:
         self.received = 0
-        self._handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        self._handlers = {
+            number: signal.getsignal(number)
+            for number in (signal.SIGINT, signal.SIGTERM)
+        }
 
     def __enter__(self) -> Self:
         for number in self._handlers:
@@ -159,12 +190,21 @@ class Checkpointer:
     """
 
     def __init__(
-        self, run: Run, train: TrainSection, learner: Learner, early_stopping: EarlyStopping, signals: StopSignals
+        self,
+        run: Run,
+        train: TrainSection,
+        learner: Learner,
+        early_stopping: EarlyStopping,
+        signals: StopSignals,
     ) -> None:
-        self.run, self.train, self.learner = run, train, learner
-        self.early_stopping, self.signals = early_stopping, signals
+        self.run = run
+        self.train = train
+        self.learner = learner
+        self.early_stopping = early_stopping
+        self.signals = signals
         self._position = TrainingPosition()
-        self._last_saved_at, self._steps_since_save = time.monotonic(), 0
+        self._last_saved_at = time.monotonic()
+        self._steps_since_save = 0
 
     def restore(self, checkpoint: Checkpoint | None) -> TrainingPosition:
         """Restore a checkpoint; all processes restore the checkpoint of rank zero.
@@ -175,8 +215,12 @@ class Checkpointer:
         Returns:
             The position from which training continues.
         """
-        if self.learner.batches.shard[1] > 1:  # all processes start from the same weights
-            checkpoint = broadcast_object(checkpoint or Checkpoint(TrainingPosition(), self._state()))
+        if (
+            self.learner.batches.shard[1] > 1
+        ):  # all processes start from the same weights
+            checkpoint = broadcast_object(
+                checkpoint or Checkpoint(TrainingPosition(), self._state())
+            )
         if checkpoint is not None:
             self._position = checkpoint.position
             self.learner.load_state_dict(checkpoint.state)
@@ -191,15 +235,23 @@ class Checkpointer:
             Interrupted: a process received a signal; a checkpoint is saved.
         """
         self._position = position
-        self._steps_since_save += self.learner.loops.batches_seen % self.train.accumulate_grad_batches == 0
+        self._steps_since_save += (
+            self.learner.loops.batches_seen % self.train.accumulate_grad_batches == 0
+        )
         self._stop_if_signaled()
-        steps, minutes = self.train.checkpoint_steps, self.train.checkpoint_minutes
+        steps = self.train.checkpoint_steps
+        minutes = self.train.checkpoint_minutes
         is_due = steps is not None and self._steps_since_save >= steps
-        if is_due or (minutes is not None and time.monotonic() - self._last_saved_at >= 60 * minutes):
+        if is_due or (
+            minutes is not None
+            and time.monotonic() - self._last_saved_at >= 60 * minutes
+        ):
             self._save()
 
     def after_validation_batch(self) -> None:
-        """Stop within a validation, which a resumed run repeats. Several processes first finish the validation.
+        """Stop within a validation, which a resumed run repeats.
+
+        Several processes first finish the validation.
 
         Raises:
             Interrupted: the process received a signal; a checkpoint is saved.
@@ -219,7 +271,8 @@ class Checkpointer:
 
     def _stop_if_signaled(self) -> None:
         """Save and raise `Interrupted` in all processes if one of them received a signal."""
-        if received := all_reduce_max(self.signals.received, self.learner.device):
+        received = all_reduce_max(self.signals.received, self.learner.device)
+        if received:
             self._save()
             raise Interrupted(received, f"saved at {self._position}")
 
@@ -227,7 +280,10 @@ class Checkpointer:
         if self.run.is_writer:
             save_checkpoint(self.run.checkpoints_dir, self._position, self._state())
             self.run.update(position=tuple(self._position), seconds=self.run.seconds)
-        self._last_saved_at, self._steps_since_save = time.monotonic(), 0
+        self._last_saved_at = time.monotonic()
+        self._steps_since_save = 0
 
     def _state(self) -> dict[str, Any]:
-        return self.learner.state_dict() | {"early_stopping": self.early_stopping.state_dict()}
+        return self.learner.state_dict() | {
+            "early_stopping": self.early_stopping.state_dict()
+        }

@@ -55,14 +55,20 @@ def count_network(recipe: Recipe, classes: int) -> NetworkCost:
     side = recipe.data.size
     with torch.device("meta"):
         network = card.build(side).requires_grad_(False).eval()
-        encoder = Backbone(card.name, "", network, card.mean, card.std, card.bands, card.unit)
+        encoder = Backbone(
+            card.name, "", network, card.mean, card.std, card.bands, card.unit
+        )
         classifier = build_classifier(encoder, classes, recipe).train()
         chip = torch.empty(1, len(card.bands), side, side)
         with FlopCounterMode(display=False) as forward, torch.no_grad():
             classifier(chip)
         with FlopCounterMode(display=False) as step:
             saved_bytes = _train_and_count(classifier, chip)
-    learned = sum(parameter.numel() for parameter in classifier.parameters() if parameter.requires_grad)
+    learned = sum(
+        parameter.numel()
+        for parameter in classifier.parameters()
+        if parameter.requires_grad
+    )
     parameters = sum(parameter.numel() for parameter in classifier.parameters())
     operations = float(forward.get_total_flops()), float(step.get_total_flops())
     return NetworkCost(parameters, learned, *operations, saved_bytes)
@@ -70,8 +76,12 @@ def count_network(recipe: Recipe, classes: int) -> NetworkCost:
 
 def _train_and_count(classifier: Classifier, chip: Tensor) -> int:
     """Run a forward and a backward pass, and return the bytes that are kept between them, without the weights."""
-    weights = {parameter.untyped_storage()._cdata for parameter in classifier.parameters()}
-    kept: dict[int, Tensor] = {}  # the tensors stay alive, so that no number of a storage is used twice
+    weights = {
+        parameter.untyped_storage()._cdata for parameter in classifier.parameters()
+    }
+    kept: dict[
+        int, Tensor
+    ] = {}  # the tensors stay alive, so that no number of a storage is used twice
 
     def keep(tensor: Tensor) -> Tensor:
         kept[tensor.untyped_storage()._cdata] = tensor
@@ -79,40 +89,59 @@ def _train_and_count(classifier: Classifier, chip: Tensor) -> int:
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         classifier(chip).square().mean().backward()
-    return sum(tensor.untyped_storage().nbytes() for key, tensor in kept.items() if key not in weights)
+    return sum(
+        tensor.untyped_storage().nbytes()
+        for key, tensor in kept.items()
+        if key not in weights
+    )
 
 
-def count_operations(recipe: Recipe, network: NetworkCost, chips: Mapping[str, int]) -> float:
+def count_operations(
+    recipe: Recipe, network: NetworkCost, chips: Mapping[str, int]
+) -> float:
     """Return the floating-point operations of a run without its baselines: training, validation and evaluation.
 
-    The cache of frozen blocks is not considered, with which a run without augmentation needs fewer operations.
+    The cache of frozen blocks is not considered, with which a run without augmentation
+    needs fewer operations.
 
     Args:
         recipe: the recipe.
         network: from `count_network`.
         chips: number of chips by split.
     """
-    train, meta, epochs = recipe.train, recipe.meta, recipe.train.epochs
+    train = recipe.train
+    meta = recipe.meta
+    epochs = recipe.train.epochs
     trained = float(chips["train"] * epochs)
     if meta is not None:
-        steps = math.ceil(chips["train"] / train.batch_size) * max(0.0, epochs - meta.warmup)
+        steps = math.ceil(chips["train"] / train.batch_size) * max(
+            0.0, epochs - meta.warmup
+        )
         passes = _SECOND_ORDER_PASSES if meta.order == 2 else 1
         outer_steps = steps / train.accumulate_grad_batches / meta.outer_every
         trained += passes * outer_steps * outer_batch_size(meta, train)
-    classified = chips["val"] * math.ceil(epochs / recipe.evaluate.every) + sum(chips.values())
+    classified = chips["val"] * math.ceil(epochs / recipe.evaluate.every) + sum(
+        chips.values()
+    )
     return train.ensemble_size * (trained * network.step + classified * network.forward)
 
 
 def count_memory(recipe: Recipe, network: NetworkCost) -> float:
     """Return the bytes of the weights, the optimizer and one training step of a process; at most for its kernels."""
     half = recipe.train.precision in ("bf16", "fp16")
-    weights = network.parameters * _FLOAT_BYTES + half * network.parameters * _FLOAT_BYTES / 2
+    weights = (
+        network.parameters * _FLOAT_BYTES + half * network.parameters * _FLOAT_BYTES / 2
+    )
     learned = network.learned * _FLOAT_BYTES * _OPTIMIZER_COPIES
-    batch = math.ceil(recipe.train.batch_size / (recipe.train.devices * recipe.train.nodes))
+    batch = math.ceil(
+        recipe.train.batch_size / (recipe.train.devices * recipe.train.nodes)
+    )
     return weights + learned + batch * network.saved_bytes * (0.5 if half else 1)
 
 
-def count_disk(recipe: Recipe, network: NetworkCost, chips: Mapping[str, int], planes: int) -> tuple[float, float]:
+def count_disk(
+    recipe: Recipe, network: NetworkCost, chips: Mapping[str, int], planes: int
+) -> tuple[float, float]:
     """Return the bytes that a run writes: the inputs of the network beside the chips, and the run folder.
 
     Args:
@@ -123,4 +152,6 @@ def count_disk(recipe: Recipe, network: NetworkCost, chips: Mapping[str, int], p
     """
     inputs = sum(chips.values()) * recipe.data.size**2 * planes
     learned = network.learned * _FLOAT_BYTES
-    return float(inputs), float(recipe.train.ensemble_size * learned * (_CHECKPOINTS * _OPTIMIZER_COPIES + 2))
+    return float(inputs), float(
+        recipe.train.ensemble_size * learned * (_CHECKPOINTS * _OPTIMIZER_COPIES + 2)
+    )

@@ -1,6 +1,7 @@
 """Fine-tuning from top to bottom: open the data, build the model, train, write the bundle.
 
-An ensemble is several independent runs of one recipe with different seeds, and the bundle that averages them.
+An ensemble is several independent runs of one recipe with different seeds, and the
+bundle that averages them.
 """
 
 import logging
@@ -23,13 +24,30 @@ from rsft.data.imagery.contract import AUTO_OF_0_2, Contract
 from rsft.data.loading.batches import BatchSource, ChipImages, EpochBatches
 from rsft.data.loading.samplers import SINGLE_PROCESS, ProcessShard
 from rsft.errors import RequestError
-from rsft.models.bundle.bundle import Bundle, combine_bundles, find_bundle, source_license
-from rsft.models.classifier import Classifier, build_classifier, choose_device, load_encoder, move_network, tta_warning
+from rsft.models.bundle.bundle import (
+    Bundle,
+    combine_bundles,
+    find_bundle,
+    source_license,
+)
+from rsft.models.classifier import (
+    Classifier,
+    build_classifier,
+    choose_device,
+    load_encoder,
+    move_network,
+    tta_warning,
+)
 from rsft.models.contract_fitting import fit_contract
 from rsft.peft.modules.adapter_module import stage_depths, transformer_blocks
 from rsft.recipe.registries import sampling_exponent
 from rsft.recipe.schema import DataSection, Recipe
-from rsft.training.added import AddedChips, count_repeats, find_added_chips, repeat_added_chips
+from rsft.training.added import (
+    AddedChips,
+    count_repeats,
+    find_added_chips,
+    repeat_added_chips,
+)
 from rsft.training.calibration import calibrate_bundle
 from rsft.training.checkpointing import load_newest_checkpoint
 from rsft.training.fit import fit
@@ -56,7 +74,12 @@ from rsft.training.processes import (
 )
 from rsft.training.replay import correction_recipe, replay
 from rsft.training.runs.reader import METRICS_FILE, TRAINED, read_run_info
-from rsft.training.runs.writer import MODULATOR_FILE, Run, mark_done, require_unchanged_inputs
+from rsft.training.runs.writer import (
+    MODULATOR_FILE,
+    Run,
+    mark_done,
+    require_unchanged_inputs,
+)
 from rsft.training.semi import check_semi, make_labeler
 from rsft.training.trackers import RunListener, TrackerListener
 from rsft.types import Progress
@@ -72,10 +95,17 @@ _log = logging.getLogger(__name__)
 
 @cache
 def worker_count(requested: int) -> int:
-    """Return the number of processes that read chips: not more than processor cores. A run does not depend on it."""
+    """Return the number of processes that read chips: not more than processor cores.
+
+    A run does not depend on it.
+    """
     cores = len(available_cores())
     if requested > cores and is_rank_zero():
-        _log.warning("data.workers: %d processes read chips instead of %d, one for each core", cores, requested)
+        _log.warning(
+            "data.workers: %d processes read chips instead of %d, one for each core",
+            cores,
+            requested,
+        )
     return min(requested, cores)
 
 
@@ -95,12 +125,13 @@ def train_single_run(
         recipe: the recipe of the run.
         runs: folder in which the run folder is created.
         listener: called with the progress; None for no listener.
-        source: the recipe's file; run.json records the Git state of the repository around it.
-        resume: folder of an unfinished run to continue; its recipe must equal `recipe` except for
-            `CHANGEABLE_KEYS`.
+        source: the recipe's file; run.json records the Git state of the repository
+            around it.
+        resume: folder of an unfinished run to continue; its recipe must equal `recipe`
+            except for `CHANGEABLE_KEYS`.
         entries: further entries of run.json.
-        member: index of the run in an ensemble, and size of the ensemble; it starts at the same run of
-            `train.start_bundle`.
+        member: index of the run in an ensemble, and size of the ensemble; it starts at
+            the same run of `train.start_bundle`.
 
     Returns:
         The finished run; in a process other than rank zero, a run that writes nothing.
@@ -118,35 +149,54 @@ def train_single_run(
     recipe, precision_metadata = resolve_precision(recipe, device, progress)
     seed_generators(recipe.seed)
 
-    origin = resume if member[1] == 1 else runs.parent  # the folder of a run that began earlier
+    origin = (
+        resume if member[1] == 1 else runs.parent
+    )  # the folder of a run that began earlier
     start = StartBundle.open(recipe, *member, run=origin)
     setup = set_up(recipe, start, progress, origin)
     earlier = None if resume is None else read_run_info(resume)
     if earlier is not None:
         pool_sha256 = setup.pool.sha256 if setup.pool else ""
-        require_unchanged_inputs(earlier, setup.store.root, setup.encoder.sha256, device.type, pool_sha256)
+        require_unchanged_inputs(
+            earlier, setup.store.root, setup.encoder.sha256, device.type, pool_sha256
+        )
 
-    run = Run.create(recipe, runs, source, entries) if earlier is None else Run.resume(earlier)
+    if earlier is None:
+        run = Run.create(recipe, runs, source, entries)
+    else:
+        run = Run.resume(earlier)
     with run.track_status():
         run.update(**precision_metadata, device=device.type)
         if start is not None:
             if member[1] == 1:  # an ensemble has one copy
                 start.copy_into(run.folder)
-            run.update(start=start.metadata(setup.store, setup.classifier.adapted.kept_blocks))
+            run.update(
+                start=start.metadata(setup.store, setup.classifier.adapted.kept_blocks)
+            )
         checkpoint = load_newest_checkpoint(run.checkpoints_dir)
         processes = launch_processes(recipe.train, device)
-        recipe = broadcast_object(recipe)  # with the precision that the first process has measured
+        recipe = broadcast_object(
+            recipe
+        )  # with the precision that the first process has measured
         move_network(setup.classifier, processes.device)
         if checkpoint is None:
             initialize_weights(setup, recipe, progress)
         else:
-            setup.classifier.load_learned_state(checkpoint.state["learned"])  # the cache of a prefix depends on it
-        learner = make_learner(recipe, setup, (processes.rank, processes.world_size), progress)
+            setup.classifier.load_learned_state(
+                checkpoint.state["learned"]
+            )  # the cache of a prefix depends on it
+        learner = make_learner(
+            recipe, setup, (processes.rank, processes.world_size), progress
+        )
         run.update(
             pool=setup.pool and setup.pool.metadata(),
             trained_parameters=sum(map(torch.Tensor.numel, setup.classifier.theta)),
-            modulator_parameters=sum(map(torch.Tensor.numel, setup.classifier.adapted.gamma)),
-            total_parameters=sum(map(torch.Tensor.numel, setup.classifier.parameters())),
+            modulator_parameters=sum(
+                map(torch.Tensor.numel, setup.classifier.adapted.gamma)
+            ),
+            total_parameters=sum(
+                map(torch.Tensor.numel, setup.classifier.parameters())
+            ),
             train_chips=len(setup.train),
             val_chips=len(setup.val),
             backbone_sha256=setup.encoder.sha256,
@@ -154,12 +204,31 @@ def train_single_run(
             blocks_kept=_kept_blocks(learner),
         )
         run.drop_epochs_from(checkpoint.position.epoch if checkpoint else 0)
-        listeners = [x for x in (listener, trackers) if x is not None] if run.is_writer else []
-        fit(processes, learner, setup.store.group_indices, recipe.evaluate, run, listeners, checkpoint)
-        learner.keep_average()
-        _shorten_step(learner, partial(initialize_weights, setup, recipe), processes, run)
         if run.is_writer:
-            finish((earlier and earlier.recipe) or recipe, run, setup, recipe.train.device, progress)
+            listeners = [x for x in (listener, trackers) if x is not None]
+        else:
+            listeners = []
+        fit(
+            processes,
+            learner,
+            setup.store.group_indices,
+            recipe.evaluate,
+            run,
+            listeners,
+            checkpoint,
+        )
+        learner.keep_average()
+        _shorten_step(
+            learner, partial(initialize_weights, setup, recipe), processes, run
+        )
+        if run.is_writer:
+            finish(
+                (earlier and earlier.recipe) or recipe,
+                run,
+                setup,
+                recipe.train.device,
+                progress,
+            )
     return run
 
 
@@ -170,15 +239,21 @@ def _check_settings(recipe: Recipe) -> None:
     outer_loop(recipe.meta).check_recipe(recipe)
 
 
-def _shorten_step(learner: Learner, load_start: Callable[[], None], processes: Processes, run: Run) -> None:
+def _shorten_step(
+    learner: Learner, load_start: Callable[[], None], processes: Processes, run: Run
+) -> None:
     if learner.added is not None:
-        run.update(step_share=learner.added.shorten_step(load_start, processes.autocast))
+        run.update(
+            step_share=learner.added.shorten_step(load_start, processes.autocast)
+        )
 
 
 def _kept_blocks(learner: Learner) -> int:
     """Return the number of first blocks whose outputs are cached."""
     is_cached = isinstance(learner.batches.train, CachedPrefixTokens)
-    return max(0, learner.classifier.adapted.prefix_end) if is_cached else 0
+    if is_cached:
+        return max(0, learner.classifier.adapted.prefix_end)
+    return 0
 
 
 def seed_generators(seed: int) -> None:
@@ -213,38 +288,57 @@ def open_data(section: DataSection, start: StartBundle | None = None) -> ChipSto
     """Open the chips of a run, with the classes of the bundle at which it starts after those of the store.
 
     Raises:
-        RequestError: the folder is not a chip store, a split has no chips, or all training chips have one class.
+        RequestError: the folder is not a chip store, a split has no chips, or all
+            training chips have one class.
     """
     store = open_store(Path(section.root), section.fold)
     for split in ("train", "val"):
         if store.split(split).empty:
-            hint = "prepare the data with a train and a val split"
-            raise RequestError(f"the split {split} has no chips", store.root, hint)
-    if (classes := store.split("train")["class"].unique()).size < 2:
-        message = f"all training chips have the class {classes[0]}, so that a classifier has nothing to distinguish"
-        raise RequestError(message, store.root, "prepare training chips of at least two classes")
+            raise RequestError(
+                f"the split {split} has no chips",
+                store.root,
+                "prepare the data with a train and a val split",
+            )
+    classes = store.split("train")["class"].unique()
+    if classes.size < 2:
+        raise RequestError(
+            (
+                f"all training chips have the class {classes[0]}, so that a classifier has"
+                " nothing to distinguish"
+            ),
+            store.root,
+            "prepare training chips of at least two classes",
+        )
     if is_rank_zero() and section.fold is None:
         for split, names in missing_classes(store.counts).items():
             _log.warning("no chip in %s: %s", split, list_first_names(names))
-    return store if start is None else start.extend_classes(store)
+    if start is None:
+        return store
+    return start.extend_classes(store)
 
 
 def set_up(
-    recipe: Recipe, start: StartBundle | None = None, progress: Progress | None = None, origin: Path | None = None
+    recipe: Recipe,
+    start: StartBundle | None = None,
+    progress: Progress | None = None,
+    origin: Path | None = None,
 ) -> TrainingSetup:
     """Open the chips, fit the backbone and the contract to them, attach PEFT modules and a head, and read the chips.
 
     Args:
         recipe: the recipe of the run.
-        start: the bundle at which the run starts; its contract is used in place of a new one.
+        start: the bundle at which the run starts; its contract is used in place of a
+            new one.
         progress: called while chips are read.
         origin: folder of the run that is resumed, or of the ensemble.
 
     Returns:
-        The setup. The network is on the CPU, in evaluation mode, without the tensors of `start`.
+        The setup. The network is on the CPU, in evaluation mode, without the tensors of
+        `start`.
 
     Raises:
-        RequestError: the backbone is unknown, lacks a site of the recipe, or does not suit the chips.
+        RequestError: the backbone is unknown, lacks a site of the recipe, or does not
+            suit the chips.
         WeightsError: the weights of the backbone cannot be used.
         DataError: a chip cannot be read.
     """
@@ -256,26 +350,47 @@ def set_up(
         contract = start.adopt_contract(store, encoder)
     else:
         table = store.split("train")
-        units, spacings = sorted(table["unit"].unique()), table["spacing_m"].tolist()
-        data, metadata = recipe.data, {} if origin is None else read_run_info(origin).metadata
-        if data.stretch == "auto" and metadata and "auto_stretch" not in metadata:  # rsft 0.2 began the run
+        units = sorted(table["unit"].unique())
+        spacings = table["spacing_m"].tolist()
+        data = recipe.data
+        if origin is None:
+            metadata = {}
+        else:
+            metadata = read_run_info(origin).metadata
+        if (
+            data.stretch == "auto" and metadata and "auto_stretch" not in metadata
+        ):  # rsft 0.2 began the run
             data = data.model_copy(update={"stretch": AUTO_OF_0_2})
         sides = store.sample_sides("train") if data.crop is None else []
         chips = partial(store.iter_pixels, "train")
-        contract = fit_contract(data, encoder, store.bands, units, chips, spacings, sides)
+        contract = fit_contract(
+            data, encoder, store.bands, units, chips, spacings, sides
+        )
         if contract.clipping_note and is_rank_zero():
             _log.warning("%s", contract.clipping_note)
-    if (last_blocks := recipe.train.last_blocks) is not None:  # the modules and scales of the others stay as they are
+    last_blocks = recipe.train.last_blocks
+    if last_blocks is not None:  # the modules and scales of the others stay as they are
         if encoder.is_random and start is None:
             message = (
-                f"{encoder.name} starts at random weights, which train.last_blocks would leave in the first blocks"
+                f"{encoder.name} starts at random weights, which train.last_blocks"
+                " would leave in the first blocks"
             )
-            raise RequestError(message, "train.last_blocks", "leave the key out, or name a train.start_bundle")
+            raise RequestError(
+                message,
+                "train.last_blocks",
+                "leave the key out, or name a train.start_bundle",
+            )
         depth = len(transformer_blocks(classifier.adapted.vit))
         if last_blocks > depth:
             message = f"the network has {depth} blocks, fewer than {last_blocks}"
-            raise RequestError(message, "train.last_blocks", f"set train.last_blocks to {depth} or less")
-        classifier.adapted.keep_before(depth - last_blocks if last_blocks else depth + 1)
+            raise RequestError(
+                message,
+                "train.last_blocks",
+                f"set train.last_blocks to {depth} or less",
+            )
+        classifier.adapted.keep_before(
+            depth - last_blocks if last_blocks else depth + 1
+        )
     splits = _read_splits(store, contract, progress)
     pool = None
     if recipe.data.unlabeled is not None:
@@ -287,13 +402,20 @@ def set_up(
     return TrainingSetup(store, *splits, encoder, classifier, contract, start, pool)
 
 
-def _read_splits(store: ChipStore, contract: Contract, progress: Progress | None) -> tuple[ChipImages, ChipImages]:
+def _read_splits(
+    store: ChipStore, contract: Contract, progress: Progress | None
+) -> tuple[ChipImages, ChipImages]:
     tables = store.split("train"), store.split("val")
-    train, val = (ChipImages(store.root, table, store.classes, contract, progress) for table in tables)
+    train, val = (
+        ChipImages(store.root, table, store.classes, contract, progress)
+        for table in tables
+    )
     return train, val
 
 
-def initialize_weights(setup: TrainingSetup, recipe: Recipe, progress: Progress | None = None) -> None:
+def initialize_weights(
+    setup: TrainingSetup, recipe: Recipe, progress: Progress | None = None
+) -> None:
     """Load the tensors of the start bundle; without one, initialize the head by `head.init`.
 
     Raises:
@@ -301,29 +423,40 @@ def initialize_weights(setup: TrainingSetup, recipe: Recipe, progress: Progress 
         WeightsError: a tensor of the start bundle does not fit.
     """
     if setup.start is not None:
-        setup.start.load_into(setup.classifier, setup.train, setup.store.classes, recipe)
+        setup.start.load_into(
+            setup.classifier, setup.train, setup.store.classes, recipe
+        )
     elif recipe.head.init != "random":
-        batch_size, sha256 = recipe.evaluate.batch_size, setup.encoder.sha256
+        batch_size = recipe.evaluate.batch_size
+        sha256 = setup.encoder.sha256
         if setup.encoder.is_random:  # the hash does not depend on the weights
             sha256 += f" of seed {recipe.seed}"
-        features = compute_initial_features(setup.classifier, setup.train, sha256, batch_size, progress)
+        features = compute_initial_features(
+            setup.classifier, setup.train, sha256, batch_size, progress
+        )
         labels = torch.from_numpy(setup.train.labels).to(features.device)
         init_head(setup.classifier.head, recipe.head, features, labels, recipe.seed)
 
 
 def make_learner(
-    recipe: Recipe, setup: TrainingSetup, shard: ProcessShard = SINGLE_PROCESS, progress: Progress | None = None
+    recipe: Recipe,
+    setup: TrainingSetup,
+    shard: ProcessShard = SINGLE_PROCESS,
+    progress: Progress | None = None,
 ) -> Learner:
     """Combine network, chips, loss and the settings of a recipe for training; `fit` trains the learner.
 
-    Without augmentation and with room on the disk, batches have the outputs of the frozen prefix in place of images.
+    Without augmentation and with room on the disk, batches have the outputs of the
+    frozen prefix in place of images.
 
     Args:
         setup: data and network, on its device.
         shard: rank of this process, and the number of processes.
         progress: called while outputs of frozen blocks are cached.
     """
-    adapted, section, precision = setup.classifier.adapted, recipe.train, recipe.train.precision
+    adapted = setup.classifier.adapted
+    section = recipe.train
+    precision = recipe.train.precision
     adapted.checkpointing = section.checkpointing
     if section.compile:
         adapted.compile_blocks()
@@ -331,20 +464,34 @@ def make_learner(
         adapted.cast_frozen_weights(HALF_DTYPES[precision])
     train: BatchSource = setup.train
     val: BatchSource = setup.val
-    planes, size = len(setup.contract.planes), setup.contract.size
-    device, batch_size = next(setup.classifier.parameters()).device, recipe.evaluate.batch_size
-    with torch.autocast(device.type, HALF_DTYPES.get(precision), enabled=precision in HALF_DTYPES):
-        if recipe.data.augment == "none" and all(can_cache_prefix(x, adapted) for x in (setup.train, setup.val)):
+    planes = len(setup.contract.planes)
+    size = setup.contract.size
+    device = next(setup.classifier.parameters()).device
+    batch_size = recipe.evaluate.batch_size
+    with torch.autocast(
+        device.type, HALF_DTYPES.get(precision), enabled=precision in HALF_DTYPES
+    ):
+        if recipe.data.augment == "none" and all(
+            can_cache_prefix(x, adapted) for x in (setup.train, setup.val)
+        ):
             key = f"{setup.encoder.sha256} {precision}"
-            train, val = (CachedPrefixTokens(x, adapted, key, batch_size, progress) for x in (setup.train, setup.val))
+            train = CachedPrefixTokens(setup.train, adapted, key, batch_size, progress)
+            val = CachedPrefixTokens(setup.val, adapted, key, batch_size, progress)
     if section.strategy == "fsdp":
         shard_frozen_blocks(setup.classifier)
-    meta, seed = recipe.meta if adapted.gamma else None, recipe.seed
+    meta = recipe.meta if adapted.gamma else None
+    seed = recipe.seed
     outer_batch = outer_batch_size(meta, section) if meta else 0
-    splitter = outer_loop(meta).splitter(train.labels, meta, outer_batch, seed) if meta else None
+    if meta:
+        splitter = outer_loop(meta).splitter(train.labels, meta, outer_batch, seed)
+    else:
+        splitter = None
     added = find_added_chips(setup.train.table)
     repeats = count_repeats(section.repeat_added, len(added), len(train))
-    members = splitter.inner_subset if splitter else lambda epoch: np.arange(len(train))
+    if splitter:
+        members = splitter.inner_subset
+    else:
+        members = lambda epoch: np.arange(len(train))  # noqa: E731
     batches = EpochBatches(
         train,
         val,
@@ -358,24 +505,47 @@ def make_learner(
         shard=shard,
     )
     added_counts = np.bincount(train.labels[added], minlength=len(setup.store.classes))
-    counts = torch.from_numpy(setup.store.class_counts("train") + (repeats - 1) * added_counts)
+    counts = torch.from_numpy(
+        setup.store.class_counts("train") + (repeats - 1) * added_counts
+    )
     samplers = section.sampler, meta.sampling if meta else section.sampler
     loss = make_losses(recipe.loss.build(), counts, *map(sampling_exponent, samplers))
     pool = None if setup.pool is None else setup.pool.chips
     average, labeler = make_labeler(recipe, setup.classifier, pool, batches, counts)
     learned = None
     if section.until_added_right and setup.start is not None and len(added):
-        learned = AddedChips(setup.classifier, setup.train, added, setup.store.classes, recipe.evaluate)
-    learner = Learner(setup.classifier, loss, batches, splitter, section, meta, seed, average, labeler, learned)
-    if meta and not learner.has_outer_steps() and is_rank_zero():
-        message = (
-            "the scales stay as they are: the run ends before the first outer step (meta.outer_every, meta.warmup)"
+        learned = AddedChips(
+            setup.classifier, setup.train, added, setup.store.classes, recipe.evaluate
         )
-        _log.warning(message)
+    learner = Learner(
+        setup.classifier,
+        loss,
+        batches,
+        splitter,
+        section,
+        meta,
+        seed,
+        average,
+        labeler,
+        learned,
+    )
+    if meta and not learner.has_outer_steps() and is_rank_zero():
+        _log.warning(
+            (  # noqa: UP034
+                "the scales stay as they are: the run ends before the first outer step"
+                " (meta.outer_every, meta.warmup)"
+            )
+        )
     return learner
 
 
-def finish(recipe: Recipe, run: Run, setup: TrainingSetup, device: str, progress: Progress | None = None) -> None:
+def finish(
+    recipe: Recipe,
+    run: Run,
+    setup: TrainingSetup,
+    device: str,
+    progress: Progress | None = None,
+) -> None:
     """Prune weak sites, calibrate the classifier, write the bundle, and close the run.
 
     Args:
@@ -385,16 +555,24 @@ def finish(recipe: Recipe, run: Run, setup: TrainingSetup, device: str, progress
         device: the device for the calibration: auto, cpu or cuda.
     """
     if recipe.meta is not None and recipe.meta.prune_below is not None:
-        run.update(pruned_sites=[str(site) for site in setup.classifier.adapted.prune(recipe.meta.prune_below)])
+        run.update(
+            pruned_sites=[
+                str(site)
+                for site in setup.classifier.adapted.prune(recipe.meta.prune_below)
+            ]
+        )
     announce(progress, "calibration")
-    bundle = calibrate_bundle(make_bundle(recipe, setup), setup.train, setup.val, device, progress)
+    bundle = calibrate_bundle(
+        make_bundle(recipe, setup), setup.train, setup.val, device, progress
+    )
     run.update(bundle_sha256=bundle.save(run.bundle_dir))
     run.finish()
 
 
 def make_bundle(recipe: Recipe, setup: TrainingSetup) -> Bundle:
     """Return the bundle of a trained network, without calibrator."""
-    classifier, store = setup.classifier, setup.store
+    classifier = setup.classifier
+    store = setup.store
     return Bundle(
         recipe=recipe,
         classes=store.classes,
@@ -414,8 +592,17 @@ MEMBERS_DIR = "members"
 """Subfolder of a run folder that contains the run folders of the members."""
 
 SHARED_METADATA = (
-    *("device", "backbone_sha256", "trained_parameters", "modulator_parameters", "total_parameters"),
-    *("train_chips", "val_chips", "stage_depths", "blocks_kept", "start", "pool"),
+    "device",
+    "backbone_sha256",
+    "trained_parameters",
+    "modulator_parameters",
+    "total_parameters",
+    "train_chips",
+    "val_chips",
+    "stage_depths",
+    "blocks_kept",
+    "start",
+    "pool",
 )
 """Entries of run.json that all members have in common."""
 
@@ -433,26 +620,33 @@ def finetune(
 ) -> Run:
     """Train the classifier of a recipe and write its bundle; with `train.ensemble_size` > 1, train an ensemble.
 
-    A run that starts at a bundle is compared with it on the same chips (`rsft.training.replay`).
+    A run that starts at a bundle is compared with it on the same chips
+    (`rsft.training.replay`).
 
     Args:
-        recipe: the recipe of the run; None with `start` for a short correction run with the recipe of the bundle
-            (`rsft.training.replay.correction_recipe`).
-        runs: folder in which the run folder is created, as `runs`/<recipe name>/<number>.
+        recipe: the recipe of the run; None with `start` for a short correction run with
+            the recipe of the bundle (`rsft.training.replay.correction_recipe`).
+        runs: folder in which the run folder is created, as `runs`/<recipe
+            name>/<number>.
         listener: called with the progress; None for no listener.
-        start: bundle, run folder, or runs/<recipe>, at whose PEFT modules, scales and head the run starts; the same as
-            the key `train.start_bundle`.
-        source: the recipe's file; run.json records the Git state of the repository around it.
-        resume: folder of an unfinished run to continue; `resolve_resume` returns its recipe.
-        entries: further entries of run.json, such as the choice of `rsft.sweep.auto_search`.
-        evaluation_follows: the status stays "trained" until the caller has evaluated the run and calls `mark_done`.
+        start: bundle, run folder, or runs/<recipe>, at whose PEFT modules, scales and
+            head the run starts; the same as the key `train.start_bundle`.
+        source: the recipe's file; run.json records the Git state of the repository
+            around it.
+        resume: folder of an unfinished run to continue; `resolve_resume` returns its
+            recipe.
+        entries: further entries of run.json, such as the choice of
+            `rsft.sweep.auto_search`.
+        evaluation_follows: the status stays "trained" until the caller has evaluated
+            the run and calls `mark_done`.
 
     Returns:
         The finished run; in a process other than rank zero, a run that writes nothing.
 
     Raises:
         Interrupted: SIGINT or SIGTERM; the run can be resumed.
-        RequestError: data or a backbone is missing, a split has no chips, or neither recipe nor bundle is given.
+        RequestError: data or a backbone is missing, a split has no chips, or neither
+            recipe nor bundle is given.
         RecipeError: the recipe does not agree with the bundle at which the run starts.
         DataError: a chip cannot be read.
         RsftError: a loss is not finite.
@@ -465,20 +659,31 @@ def finetune(
         PosixPath('runs/quickstart/001/bundle')
     """
     if recipe is None and start is None:
-        raise RequestError("neither a recipe nor a bundle to start at", hint="pass recipe or start")
+        raise RequestError(
+            "neither a recipe nor a bundle to start at", hint="pass recipe or start"
+        )
     if recipe is None:
         recipe = correction_recipe(Path(str(start)))
     elif start is not None:
-        train_section = recipe.train.model_copy(update={"start_bundle": str(find_bundle(Path(start)))})
+        train_section = recipe.train.model_copy(
+            update={"start_bundle": str(find_bundle(Path(start)))}
+        )
         recipe = recipe.model_copy(update={"train": train_section})
-    are_chips_turned = recipe.evaluate.tta == "turns"  # else the manifest need not be read here
-    warning = tta_warning(recipe, ChipStore.open(Path(recipe.data.root)).units) if are_chips_turned else ""
+    are_chips_turned = (
+        recipe.evaluate.tta == "turns"
+    )  # else the manifest need not be read here
+    if are_chips_turned:
+        warning = tta_warning(recipe, ChipStore.open(Path(recipe.data.root)).units)
+    else:
+        warning = ""
     if warning and is_rank_zero():
         _log.warning("%s: %s", recipe.name, warning)
     train = train_single_run if recipe.train.ensemble_size == 1 else train_ensemble
     run = train(recipe, runs, listener, source=source, resume=resume, entries=entries)
     if recipe.train.start_bundle is not None and run.is_writer:
-        replay(run.folder, recipe.train.device, listener.on_progress if listener else None)
+        replay(
+            run.folder, recipe.train.device, listener.on_progress if listener else None
+        )
     if not evaluation_follows:
         run.metadata["status"] = "done"
         if run.is_writer:
@@ -497,13 +702,15 @@ def train_ensemble(
 ) -> Run:
     """Train `train.ensemble_size` members one after another, and write the bundle that averages them.
 
-    The tables of the run hold the means over its members. A resumed run continues with its unfinished member.
+    The tables of the run hold the means over its members. A resumed run continues with
+    its unfinished member.
 
     Args:
         recipe: the recipe of the run.
         runs: folder in which the run folder is created.
         listener: called with the progress of each member.
-        source: the recipe's file; run.json records the Git state of the repository around it.
+        source: the recipe's file; run.json records the Git state of the repository
+            around it.
         resume: folder of an unfinished run to continue.
         entries: further entries of run.json.
 
@@ -516,22 +723,42 @@ def train_ensemble(
         DataError: a chip cannot be read.
         RsftError: a loss is not finite.
     """
-    ChipStore.open(Path(recipe.data.root))  # without data, fail before a run folder exists
+    ChipStore.open(
+        Path(recipe.data.root)
+    )  # without data, fail before a run folder exists
     start = StartBundle.open(recipe, members=recipe.train.ensemble_size, run=resume)
     progress = listener.on_progress if listener else None
-    recipe, precision_metadata = resolve_precision(recipe, choose_device(recipe.train.device), progress)
-    run = Run.create(recipe, runs, source, entries) if resume is None else Run.resume(read_run_info(resume))
+    recipe, precision_metadata = resolve_precision(
+        recipe, choose_device(recipe.train.device), progress
+    )
+    if resume is None:
+        run = Run.create(recipe, runs, source, entries)
+    else:
+        run = Run.resume(read_run_info(resume))
     with run.track_status():
         run.update(**precision_metadata)
         if start is not None:
             start.copy_into(run.folder)
-        folder, size = run.folder / MEMBERS_DIR, recipe.train.ensemble_size
-        members = [_train_member(recipe, index, folder, listener) for index in range(size)]
+        folder = run.folder / MEMBERS_DIR
+        size = recipe.train.ensemble_size
+        members = [
+            _train_member(recipe, index, folder, listener) for index in range(size)
+        ]
         if run.is_writer:
-            run.update(**{key: value for key, value in members[0].metadata.items() if key in SHARED_METADATA})
+            run.update(
+                **{
+                    key: value
+                    for key, value in members[0].metadata.items()
+                    if key in SHARED_METADATA
+                }
+            )
             _write_mean_table(run, members, METRICS_FILE, ["epoch"])
-            _write_mean_table(run, members, MODULATOR_FILE, ["epoch", "block", "position"])
-            bundle = combine_bundles(recipe, [Bundle.load(member.bundle_dir) for member in members])
+            _write_mean_table(
+                run, members, MODULATOR_FILE, ["epoch", "block", "position"]
+            )
+            bundle = combine_bundles(
+                recipe, [Bundle.load(member.bundle_dir) for member in members]
+            )
             store = open_store(Path(recipe.data.root), recipe.data.fold)
             train, val = _read_splits(store, bundle.contract, progress)
             bundle = calibrate_bundle(bundle, train, val, recipe.train.device, progress)
@@ -540,7 +767,9 @@ def train_ensemble(
     return run
 
 
-def _train_member(recipe: Recipe, index: int, folder: Path, listener: RunListener | None) -> Run:
+def _train_member(
+    recipe: Recipe, index: int, folder: Path, listener: RunListener | None
+) -> Run:
     """Return a finished member: read it if it exists, else continue or start its training."""
     member = member_recipe(recipe, index)
     position = index, recipe.train.ensemble_size
@@ -550,15 +779,22 @@ def _train_member(recipe: Recipe, index: int, folder: Path, listener: RunListene
     info = read_run_info(run_folders[-1])
     if info.status in TRAINED:
         return Run(info.folder, info.metadata)
-    return train_single_run(member, folder, listener, resume=info.folder, member=position)
+    return train_single_run(
+        member, folder, listener, resume=info.folder, member=position
+    )
 
 
 def member_recipe(recipe: Recipe, index: int) -> Recipe:
     """Return the recipe of one member of an ensemble, counted from 0, with its own name and seed."""
     train = recipe.train.model_copy(update={"ensemble_size": 1})
     # the first member has the recipe's seed, so it equals a single run of the recipe
-    seed = int(np.random.SeedSequence((recipe.seed, index)).generate_state(1)[0]) if index else recipe.seed
-    return recipe.model_copy(update={"name": f"run-{index + 1}", "seed": seed, "train": train})
+    if index:
+        seed = int(np.random.SeedSequence((recipe.seed, index)).generate_state(1)[0])
+    else:
+        seed = recipe.seed
+    return recipe.model_copy(
+        update={"name": f"run-{index + 1}", "seed": seed, "train": train}
+    )
 
 
 def _write_mean_table(run: Run, members: list[Run], name: str, keys: list[str]) -> None:
@@ -567,4 +803,6 @@ def _write_mean_table(run: Run, members: list[Run], name: str, keys: list[str]) 
     if all(path.is_file() for path in paths):
         rows = pd.concat([pd.read_csv(path) for path in paths])
         with atomic_file(run.folder / name) as temporary:
-            rows.groupby(keys, sort=False).mean().reset_index().to_csv(temporary, index=False, float_format="%.6g")
+            rows.groupby(keys, sort=False).mean().reset_index().to_csv(
+                temporary, index=False, float_format="%.6g"
+            )

@@ -10,7 +10,12 @@ from rsft.data.loading.batches import Batch
 from rsft.errors import Interrupted
 from rsft.metrics import summarize_accuracy
 from rsft.recipe.schema import EvaluateSection
-from rsft.training.checkpointing import Checkpoint, Checkpointer, StopSignals, TrainingPosition
+from rsft.training.checkpointing import (
+    Checkpoint,
+    Checkpointer,
+    StopSignals,
+    TrainingPosition,
+)
 from rsft.training.learner import Learner
 from rsft.training.meta.bilevel import BiLevelLoop, NonFiniteLossError
 from rsft.training.processes import Processes, all_gather_object
@@ -41,21 +46,30 @@ def fit(
         evaluate: the section `evaluate` of the recipe.
         run: the run that receives tables, metadata and checkpoints.
         listeners: called with the progress.
-        checkpoint: the state from which training continues; None starts at the first step.
+        checkpoint: the state from which training continues; None starts at the first
+            step.
 
     Raises:
         Interrupted: SIGINT or SIGTERM; a checkpoint is saved.
         RsftError: a loss is not finite, or a file cannot be written.
     """
-    batches, train = learner.batches, learner.train
+    batches = learner.batches
+    train = learner.train
     early_stopping = EarlyStopping(train.patience, train.min_delta)
-    with Recorder(run, learner.timer, train.epochs, listeners) as recorder, StopSignals() as signals:
+    with (
+        Recorder(run, learner.timer, train.epochs, listeners) as recorder,
+        StopSignals() as signals,
+    ):
         checkpointer = Checkpointer(run, train, learner, early_stopping, signals)
         start = checkpointer.restore(checkpoint)
         for epoch in range(start.epoch, train.epochs):
             first = start.batch if epoch == start.epoch else 0
-            is_after_epoch = epoch > 0 and first == 0  # not where a run resumes within an epoch
-            if early_stopping.is_due or (is_after_epoch and has_learned_added(processes, learner)):
+            is_after_epoch = (
+                epoch > 0 and first == 0
+            )  # not where a run resumes within an epoch
+            if early_stopping.is_due or (
+                is_after_epoch and has_learned_added(processes, learner)
+            ):
                 break
             recorder.start_epoch(epoch, batches.steps(epoch))
             for index, loss, chips in train_epoch(processes, learner, epoch, first):
@@ -63,12 +77,20 @@ def fit(
                 checkpointer.after_step(TrainingPosition(epoch, index + 1))
 
             recorder.stop_clock()
-            measures = dict.fromkeys(("val_loss", *(f"val_{name}" for name in VALIDATION_MEASURES)), math.nan)
+            measures = dict.fromkeys(
+                ("val_loss", *(f"val_{name}" for name in VALIDATION_MEASURES)), math.nan
+            )
             if (epoch + 1) % evaluate.every == 0 or epoch + 1 == train.epochs:
                 with learner.use_average():
-                    measures = validate(processes, learner, groups, checkpointer.after_validation_batch)
+                    measures = validate(
+                        processes, learner, groups, checkpointer.after_validation_batch
+                    )
                 early_stopping.update(measures["val_macro"])
-            recorder.end_epoch(learner.epoch_row(epoch) | measures, learner.loops.scales(), learner.loops.spreads())
+            recorder.end_epoch(
+                learner.epoch_row(epoch) | measures,
+                learner.loops.scales(),
+                learner.loops.spreads(),
+            )
             run.add_pseudo_labels(epoch, learner.take_pseudo_counts())
             checkpointer.after_epoch(TrainingPosition(epoch + 1))
     if signals.received:  # after the last step
@@ -87,7 +109,8 @@ def train_epoch(
         first: number of the batch with which to begin.
 
     Yields:
-        After each step: the number of its batch from 0, the inner loss, a scalar, and the chips of this process.
+        After each step: the number of its batch from 0, the inner loss, a scalar, and
+            the chips of this process.
 
     Raises:
         NonFiniteLossError: a loss is NaN or infinite.
@@ -104,7 +127,8 @@ def train_on_batch(learner: Learner, batch: Batch, epoch: int, index: int) -> Te
 
     Args:
         learner: the classifier in training.
-        batch: network inputs (B, ...) and labels (B,) of this process, on the device of the classifier.
+        batch: network inputs (B, ...) and labels (B,) of this process, on the device of
+            the classifier.
         epoch: number of the epoch from 0.
         index: number of the batch in its epoch from 0.
 
@@ -123,23 +147,30 @@ def train_on_batch(learner: Learner, batch: Batch, epoch: int, index: int) -> Te
     return loss
 
 
-def take_steps(loops: BiLevelLoop, batch: Batch, outer_batch: Batch | None = None) -> tuple[Tensor, Tensor | None]:
+def take_steps(
+    loops: BiLevelLoop, batch: Batch, outer_batch: Batch | None = None
+) -> tuple[Tensor, Tensor | None]:
     """Update theta on a batch, and gamma on a batch of the meta subset, by the schedule of the recipe.
 
-    Every process passes its own chips; gradients and losses are means over the processes.
+    Every process passes its own chips; gradients and losses are means over the
+    processes.
 
     Args:
         loops: the two loops.
         batch: a batch of the inner loop.
-        outer_batch: a batch of the outer loop, drawn from the meta subset; None if no outer step is due.
+        outer_batch: a batch of the outer loop, drawn from the meta subset; None if no
+            outer step is due.
 
     Returns:
-        The inner and the outer loss, scalars; the outer loss is None without `outer_batch`.
+        The inner and the outer loss, scalars; the outer loss is None without
+        `outer_batch`.
 
     Raises:
         NonFiniteLossError: a loss is not finite; its step is not taken.
     """
-    if outer_batch is not None and loops.is_joint:  # both gradients in one pass, at the same weights
+    if (
+        outer_batch is not None and loops.is_joint
+    ):  # both gradients in one pass, at the same weights
         with loops.timer(inner=len(batch[1]), outer=len(outer_batch[1])):
             return loops.joint_step(batch, outer_batch)
     with loops.timer(inner=1):
@@ -152,7 +183,10 @@ def take_steps(loops: BiLevelLoop, batch: Batch, outer_batch: Batch | None = Non
 
 @torch.inference_mode()
 def validate(
-    processes: Processes, learner: Learner, groups: dict[str, list[int]], after_batch: Callable[[], None]
+    processes: Processes,
+    learner: Learner,
+    groups: dict[str, list[int]],
+    after_batch: Callable[[], None],
 ) -> dict[str, float]:
     """Return loss and accuracy on the validation split.
 
@@ -191,11 +225,14 @@ def has_learned_added(processes: Processes, learner: Learner) -> bool:
 
 
 def measure_outputs(
-    learner: Learner, outputs: Sequence[tuple[Tensor, Tensor]], groups: dict[str, list[int]]
+    learner: Learner,
+    outputs: Sequence[tuple[Tensor, Tensor]],
+    groups: dict[str, list[int]],
 ) -> dict[str, float]:
     """Compute loss and accuracy of the validation split over all processes.
 
-    The loss has the class prior of the training split, so it can be compared between samplers.
+    The loss has the class prior of the training split, so it can be compared between
+    samplers.
 
     Args:
         learner: has the loss.
@@ -206,9 +243,15 @@ def measure_outputs(
         The columns val_* of metrics.csv.
     """
     local = [torch.cat(tensors).cpu() for tensors in zip(*outputs, strict=True)]
-    logits, labels = (torch.cat(tensors) for tensors in zip(*all_gather_object(local), strict=True))
-    predicted, truth = logits.argmax(1).cpu().numpy(), labels.cpu().numpy()
+    logits, labels = (
+        torch.cat(tensors) for tensors in zip(*all_gather_object(local), strict=True)
+    )
+    predicted = logits.argmax(1).cpu().numpy()
+    truth = labels.cpu().numpy()
     summary = summarize_accuracy(predicted, truth, logits.shape[1], groups, resamples=1)
     intervals = {name: getattr(summary, name) for name in VALIDATION_MEASURES}
-    accuracies = {f"val_{name}": interval.value if interval else math.nan for name, interval in intervals.items()}
+    accuracies = {
+        f"val_{name}": interval.value if interval else math.nan
+        for name, interval in intervals.items()
+    }
     return {"val_loss": float(learner.loss.validation(logits, labels)), **accuracies}

@@ -17,8 +17,9 @@ from rsft.training.learner import Learner
 class FineTuningModule(LightningModule):
     """Lightning module that takes the same steps as `rsft finetune`, with its own data loaders.
 
-    The trainer needs `reload_dataloaders_every_n_epochs=1`, because order and augmentation change in every epoch, and
-    a single device. Early stopping, checkpoints and trackers of the recipe are not used: the trainer has its own.
+    The trainer needs `reload_dataloaders_every_n_epochs=1`, because order and
+    augmentation change in every epoch, and a single device. Early stopping, checkpoints
+    and trackers of the recipe are not used: the trainer has its own.
 
     Args:
         learner: the classifier in training.
@@ -37,7 +38,9 @@ class FineTuningModule(LightningModule):
     def __init__(self, learner: Learner, groups: dict[str, list[int]]) -> None:
         super().__init__()
         self.automatic_optimization = False
-        self.classifier, self.learner, self.groups = learner.classifier, learner, groups
+        self.classifier = learner.classifier
+        self.learner = learner
+        self.groups = groups
         self._outputs: list[Batch] = []
         for name, parameter in learner.loops.own_parameters.items():
             self.register_parameter(name, parameter)
@@ -46,19 +49,29 @@ class FineTuningModule(LightningModule):
     def from_recipe(cls, recipe: Recipe) -> Self:
         """Open the data, build the model and initialize its head, from the seed of the recipe.
 
-        The precision of the recipe must be fp32, because the trainer has its own precision.
+        The precision of the recipe must be fp32, because the trainer has its own
+        precision.
 
         Returns:
             The module on the CPU.
 
         Raises:
-            RequestError: data or a backbone is missing, a split has no chips, or the recipe has `train.ema` or
-                `data.unlabeled`.
+            RequestError: data or a backbone is missing, a split has no chips, or the
+                recipe has `train.ema` or `data.unlabeled`.
         """
         if recipe.train.ema is not None or recipe.data.unlabeled is not None:
-            key = "data.unlabeled" if recipe.train.ema is None else "train.ema"
-            message = "a Lightning module validates and stores the last weights, not their mean"
-            raise RequestError(message, key, "leave the key out, or train with `rsft finetune`")
+            if recipe.train.ema is None:
+                key = "data.unlabeled"
+            else:
+                key = "train.ema"
+            raise RequestError(
+                (
+                    "a Lightning module validates and stores the last weights, not their"
+                    " mean"
+                ),
+                key,
+                "leave the key out, or train with `rsft finetune`",
+            )
         seed_everything(recipe.seed, verbose=False)
         setup = set_up(recipe, StartBundle.open(recipe))
         initialize_weights(setup, recipe)
@@ -74,12 +87,15 @@ class FineTuningModule(LightningModule):
 
     def on_fit_start(self) -> None:
         """Let the loops step through the trainer's optimizers, which count its steps."""
-        loops, optimizers = self.learner.loops, cast(Any, self.optimizers(use_pl_optimizer=True))
+        loops = self.learner.loops
+        optimizers = cast(Any, self.optimizers(use_pl_optimizer=True))
         inner, *outer = optimizers if isinstance(optimizers, list) else [optimizers]
-        loops.inner_optimizer, loops.outer_optimizer = inner, outer[0] if outer else None
+        loops.inner_optimizer = inner
+        loops.outer_optimizer = outer[0] if outer else None
         loops.backward = self.manual_backward
         for part in (self.classifier, self.classifier.adapted.vit):
-            part.train()  # until the first epoch: the trainer warns of modules in evaluation mode
+            # until the first epoch: the trainer warns of modules in evaluation mode
+            part.train()
 
     def on_train_epoch_start(self) -> None:
         """Enable dropout of the PEFT modules, and set the frozen backbone to evaluation mode."""

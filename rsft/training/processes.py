@@ -32,7 +32,8 @@ HALF_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 MAX_SLOWDOWN = 4.0
-"""Largest factor by which a precision may be slower than float32 without `train.allow_slow_precision`."""
+"""Largest factor by which a precision may be slower than float32 without
+`train.allow_slow_precision`."""
 
 _NOTICED_SLOWDOWN = 1.1
 
@@ -42,17 +43,21 @@ def resolve_precision(
 ) -> tuple[Recipe, dict[str, Any]]:
     """Replace the precision "auto" of a recipe by the fastest one, and reject a precision that is slow here.
 
-    Of several processes, the first one measures; `launch_processes` gives its precision to the others.
+    Of several processes, the first one measures; `launch_processes` gives its precision
+    to the others.
 
     Returns:
-        The recipe with its precision, and entries of run.json: "precision", and the measured "precision_speeds".
+        The recipe with its precision, and entries of run.json: "precision", and the
+            measured "precision_speeds".
 
     Raises:
-        RequestError: float16 without a GPU or with a second-order outer step, bfloat16 with both a second-order outer
-            step and sharded weights, or a precision that is more than `MAX_SLOWDOWN` times slower than float32.
+        RequestError: float16 without a GPU or with a second-order outer step, bfloat16
+            with both a second-order outer step and sharded weights, or a precision that
+            is more than `MAX_SLOWDOWN` times slower than float32.
     """
     precision = recipe.train.precision
-    if (error := _precision_fault(recipe, device, precision)) is not None:
+    error = _precision_fault(recipe, device, precision)
+    if error is not None:
         raise error
     if precision == "fp32" or not is_rank_zero():
         return recipe, {"precision": precision}
@@ -61,24 +66,45 @@ def resolve_precision(
         speedups = measure_speedups(device, [precision])
         _check_speed(recipe.train, device, speedups[precision])
         return recipe, {"precision": precision, "precision_speeds": speedups}
-    usable = [name for name in HALF_DTYPES if _precision_fault(recipe, device, name) is None]
+    usable = [
+        name for name in HALF_DTYPES if _precision_fault(recipe, device, name) is None
+    ]
     speedups = measure_speedups(device, usable)
     fastest = fastest_precision(speedups)
     train = recipe.train.model_copy(update={"precision": fastest})
-    return recipe.model_copy(update={"train": train}), {"precision": fastest, "precision_speeds": speedups}
+    return recipe.model_copy(update={"train": train}), {
+        "precision": fastest,
+        "precision_speeds": speedups,
+    }
 
 
-def _precision_fault(recipe: Recipe, device: torch.device, precision: str) -> RequestError | None:
+def _precision_fault(
+    recipe: Recipe, device: torch.device, precision: str
+) -> RequestError | None:
     """Return why a run cannot use a precision; None if it can."""
     is_second_order = recipe.meta is not None and recipe.meta.order == 2
     if precision == "fp16" and device.type != "cuda":
-        return RequestError("fp16 needs a GPU", "train.precision", "use train.precision=auto, or bf16 or fp32")
+        return RequestError(
+            "fp16 needs a GPU",
+            "train.precision",
+            "use train.precision=auto, or bf16 or fp32",
+        )
     if precision == "fp16" and is_second_order:
-        message = "float16 needs a scaled loss, and the unrolled step of a second-order gradient has none"
+        message = (
+            "float16 needs a scaled loss, and the unrolled step of a second-order"
+            " gradient has none"
+        )
         return RequestError(message, "train.precision", "use bf16 or fp32")
     if precision == "bf16" and is_second_order and recipe.train.strategy == "fsdp":
-        message = "a second-order step needs float32, and sharded weights stay in half precision"
-        return RequestError(message, "train.precision", "use train.precision=fp32, or train.strategy=ddp")
+        message = (
+            "a second-order step needs float32, and sharded weights stay in half"
+            " precision"
+        )
+        return RequestError(
+            message,
+            "train.precision",
+            "use train.precision=fp32, or train.strategy=ddp",
+        )
     return None
 
 
@@ -86,13 +112,15 @@ def _check_speed(train: TrainSection, device: torch.device, speedup: float) -> N
     """Warn of a precision that is slower than float32, and reject one that is much slower.
 
     Raises:
-        RequestError: it is more than `MAX_SLOWDOWN` times slower, and the recipe does not allow it.
+        RequestError: it is more than `MAX_SLOWDOWN` times slower, and the recipe does
+            not allow it.
     """
     factor = 1 / speedup
     if factor <= _NOTICED_SLOWDOWN:
         return
     message = (
-        f"a training step in {train.precision} takes {factor:.3g} times as long as in float32 on this {device.type}"
+        f"a training step in {train.precision} takes {factor:.3g} times as long as in"
+        f" float32 on this {device.type}"
     )
     hint = "train.precision=auto takes the fastest precision"
     if factor > MAX_SLOWDOWN and not train.allow_slow_precision:
@@ -116,7 +144,9 @@ class Processes:
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Return a context in which the network computes in the precision of the run."""
-        return nullcontext() if self.dtype is None else torch.autocast(self.device.type, self.dtype)
+        if self.dtype is None:
+            return nullcontext()
+        return torch.autocast(self.device.type, self.dtype)
 
     def to_device(self, batch: Batch) -> Batch:
         """Return network inputs (B, ...) and labels (B,) on the device of this process."""
@@ -125,24 +155,35 @@ class Processes:
 
 
 def launch_processes(train: TrainSection, device: torch.device) -> Processes:
-    """Start the processes of a run, or join those that torchrun or SLURM started. All take the precision of the first.
+    """Start the processes of a run, or join those that torchrun or SLURM started.
 
-    Lightning Fabric sets up devices and communication of several processes. It does not wrap the model:
-    `DistributedDataParallel` would average gradients in the backward pass and wait for every parameter, although each
-    loop updates only its own parameters, and it would miss gradients from `torch.autograd.grad`, such as those of
-    gamma. The loops average gradients themselves (`average_gradients`). A run of one process does not import Lightning,
-    which takes more than a second.
+    All take the precision of the first.
+
+    Lightning Fabric sets up devices and communication of several processes. It does not
+    wrap the model: `DistributedDataParallel` would average gradients in the backward
+    pass and wait for every parameter, although each loop updates only its own
+    parameters, and it would miss gradients from `torch.autograd.grad`, such as those of
+    gamma. The loops average gradients themselves (`average_gradients`). A run of one
+    process does not import Lightning, which takes more than a second.
 
     Returns:
         The launched processes.
     """
     _keep_freed_memory()
     if train.devices * train.nodes == 1:
-        device = torch.device(device.type, 0) if device.type == "cuda" else device
+        if device.type == "cuda":
+            device = torch.device(device.type, 0)
+        else:
+            device = device
         return Processes(device, HALF_DTYPES.get(train.precision))
     from lightning.fabric import Fabric
 
-    fabric = Fabric(accelerator=device.type, devices=train.devices, num_nodes=train.nodes, strategy="ddp")
+    fabric = Fabric(
+        accelerator=device.type,
+        devices=train.devices,
+        num_nodes=train.nodes,
+        strategy="ddp",
+    )
     fabric.launch()
     dtype = HALF_DTYPES.get(broadcast_object(train.precision))
     return Processes(fabric.device, dtype, fabric.global_rank, fabric.world_size)
@@ -155,14 +196,17 @@ def _keep_freed_memory() -> None:
     """
     if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "mallopt"):
         library.mallopt(-1, 1 << 30)  # M_TRIM_THRESHOLD: free bytes that are kept
-        library.mallopt(-3, 1 << 25)  # M_MMAP_THRESHOLD: larger blocks are given back; this is the largest value
+        library.mallopt(
+            -3, 1 << 25
+        )  # M_MMAP_THRESHOLD: larger blocks are given back; this is the largest value
 
 
 def require_consistent_processes(train: TrainSection) -> None:
     """Raise an error if the keys of a recipe on processes contradict each other or the started processes.
 
     Raises:
-        RequestError: they contradict each other, or the number of processes that torchrun or SLURM started.
+        RequestError: they contradict each other, or the number of processes that
+            torchrun or SLURM started.
     """
     world_size = started = train.devices * train.nodes
     if torch.distributed.is_torchelastic_launched():
@@ -170,17 +214,38 @@ def require_consistent_processes(train: TrainSection) -> None:
     elif "SLURM_NTASKS" in os.environ:
         from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
-        started = int(os.environ["SLURM_NTASKS"]) if SLURMEnvironment.detect() else started  # no interactive shell
+        # no interactive shell
+        if SLURMEnvironment.detect():
+            started = int(os.environ["SLURM_NTASKS"])
+        else:
+            started = started
     if started != world_size:
-        message = f"{started} processes were started, but the recipe asks for {world_size}"
-        hint = "set train.devices to the number on one machine and train.nodes to the number of machines"
-        raise RequestError(message, "train.devices, train.nodes", hint)
+        message = (
+            f"{started} processes were started, but the recipe asks for {world_size}"
+        )
+        raise RequestError(
+            message,
+            "train.devices, train.nodes",
+            (
+                "set train.devices to the number on one machine and train.nodes to the"
+                " number of machines"
+            ),
+        )
     if train.batch_size % world_size:
-        message = f"a batch of {train.batch_size} chips cannot be shared by {world_size} processes"
-        raise RequestError(message, "train.batch_size", f"choose a multiple of {world_size}")
+        message = (
+            f"a batch of {train.batch_size} chips cannot be shared by {world_size}"
+            " processes"
+        )
+        raise RequestError(
+            message, "train.batch_size", f"choose a multiple of {world_size}"
+        )
     if world_size == 1 and train.strategy == "fsdp":
         message = "sharding needs more than one process"
-        raise RequestError(message, "train.strategy", "increase train.devices, or use train.strategy=auto")
+        raise RequestError(
+            message,
+            "train.strategy",
+            "increase train.devices, or use train.strategy=auto",
+        )
 
 
 def shard_frozen_blocks(classifier: Classifier) -> None:
@@ -190,7 +255,11 @@ def shard_frozen_blocks(classifier: Classifier) -> None:
     """
     from torch.distributed.fsdp import fully_shard
 
-    learned = {*classifier.adapted.additive.parameters(), *classifier.head.parameters(), *classifier.adapted.gamma}
+    learned = {
+        *classifier.adapted.additive.parameters(),
+        *classifier.head.parameters(),
+        *classifier.adapted.gamma,
+    }
     for block in transformer_blocks(classifier.adapted.vit):
         fully_shard(block, ignored_params=learned)
 
@@ -205,8 +274,14 @@ def is_rank_zero() -> bool:
     """Return whether this process writes files and prints, also before the processes have connected."""
     if _is_distributed():
         return distributed.get_rank() == 0
-    has_slurm_ranks = int(os.environ.get("SLURM_NTASKS", "1")) > 1  # SLURM sets its variables also for a single task
-    names = [name for name in _RANK_VARIABLES if has_slurm_ranks or not name.startswith("SLURM")]
+    has_slurm_ranks = (
+        int(os.environ.get("SLURM_NTASKS", "1")) > 1
+    )  # SLURM sets its variables also for a single task
+    names = [
+        name
+        for name in _RANK_VARIABLES
+        if has_slurm_ranks or not name.startswith("SLURM")
+    ]
     return all(os.environ.get(name, "0") == "0" for name in names)
 
 
@@ -231,9 +306,13 @@ def all_reduce_max(value: int, device: torch.device) -> int:
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     """Replace every gradient by its mean over the processes, with one message; parameters without one are ignored."""
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    gradients = [
+        parameter.grad for parameter in parameters if parameter.grad is not None
+    ]
     if _is_distributed() and gradients:
-        means = all_reduce_mean(torch.cat([gradient.flatten() for gradient in gradients]))
+        means = all_reduce_mean(
+            torch.cat([gradient.flatten() for gradient in gradients])
+        )
         sizes = [gradient.numel() for gradient in gradients]
         for gradient, values in zip(gradients, torch.split(means, sizes), strict=True):
             gradient.copy_(values.view_as(gradient))
@@ -243,7 +322,10 @@ def average_statistics(network: nn.Module) -> None:
     """Replace the running statistics of the batch norms that are in training by their means over the processes."""
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d) and module.training:
-            for statistic in (module.get_buffer("running_mean"), module.get_buffer("running_var")):
+            for statistic in (
+                module.get_buffer("running_mean"),
+                module.get_buffer("running_var"),
+            ):
                 statistic.copy_(all_reduce_mean(statistic))
 
 
@@ -283,4 +365,8 @@ def without_others() -> Iterator[None]:
 
 
 def _is_distributed() -> bool:
-    return not _IS_ALONE.get() and distributed.is_available() and distributed.is_initialized()
+    return (
+        not _IS_ALONE.get()
+        and distributed.is_available()
+        and distributed.is_initialized()
+    )

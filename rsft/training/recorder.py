@@ -17,7 +17,9 @@ from rsft.utils.operating_system import peak_memory_bytes
 
 
 class StepTimer:
-    """Timer of the phases of training. On a GPU it uses CUDA events, so that no measurement waits for the GPU.
+    """Timer of the phases of training.
+
+    On a GPU it uses CUDA events, so that no measurement waits for the GPU.
 
     Args:
         cuda: whether to use CUDA events.
@@ -40,7 +42,8 @@ class StepTimer:
         """Measure the block.
 
         Args:
-            **weights: share of each phase in the time: `inner=1`, or by number of rows as in `inner=32, outer=8`.
+            **weights: share of each phase in the time: `inner=1`, or by number of rows
+                as in `inner=32, outer=8`.
 
         Yields:
             Nothing.
@@ -58,7 +61,10 @@ class StepTimer:
         """Return the seconds of a phase since the last reset; blocks that the GPU has not finished do not count."""
         while self._pending and (not self.cuda or self._pending[0][1].query()):
             start, end, weights = self._pending.popleft()
-            elapsed = start.elapsed_time(end) / 1000 if self.cuda else end - start
+            if self.cuda:
+                elapsed = start.elapsed_time(end) / 1000
+            else:
+                elapsed = end - start
             for name, weight in weights.items():
                 self._seconds[name] += elapsed * weight / sum(weights.values())
         return self._seconds[phase]
@@ -81,8 +87,17 @@ class Recorder:
         listeners: the listeners to call.
     """
 
-    def __init__(self, run: Run, timer: StepTimer, epochs: int, listeners: Sequence[RunListener] = ()) -> None:
-        self.run, self.timer, self.epochs, self.listeners = run, timer, epochs, listeners
+    def __init__(
+        self,
+        run: Run,
+        timer: StepTimer,
+        epochs: int,
+        listeners: Sequence[RunListener] = (),
+    ) -> None:
+        self.run = run
+        self.timer = timer
+        self.epochs = epochs
+        self.listeners = listeners
         self._epoch = self._steps = 0  # number of the epoch, and its steps
         self._epoch_images = self._epoch_steps = 0  # of this session
         self._session_steps = 0  # since the start or resume
@@ -101,8 +116,11 @@ class Recorder:
 
     def start_epoch(self, epoch: int, steps: int) -> None:
         """Start the clock of an epoch with a number of steps."""
-        self._epoch, self._steps = epoch, steps
-        self._epoch_began, self._epoch_images, self._epoch_steps = time.monotonic(), 0, 0
+        self._epoch = epoch
+        self._steps = steps
+        self._epoch_began = time.monotonic()
+        self._epoch_images = 0
+        self._epoch_steps = 0
         self.timer.reset()
 
     def add_step(self, index: int, loss: Tensor, images: int) -> None:
@@ -114,9 +132,12 @@ class Recorder:
             images: images of the step, over all processes.
         """
         self._epoch_images += images
-        self._epoch_steps, self._session_steps = self._epoch_steps + 1, self._session_steps + 1
+        self._epoch_steps = self._epoch_steps + 1
+        self._session_steps = self._session_steps + 1
         if self.listeners:
-            pace, done, total = self._pace(), self._epoch * self._steps + index + 1, self.epochs * self._steps
+            pace = self._pace()
+            done = self._epoch * self._steps + index + 1
+            total = self.epochs * self._steps
             step = StepReport(
                 epoch=self._epoch,
                 step=index + 1,
@@ -125,9 +146,14 @@ class Recorder:
                 total=total,
                 loss=float(loss),
                 images_per_s=pace["images_per_s"],
-                **{phase: pace[phase] / self._epoch_steps for phase in ("data_s", "inner_s", "outer_s")},
+                **{
+                    phase: pace[phase] / self._epoch_steps
+                    for phase in ("data_s", "inner_s", "outer_s")
+                },
                 **peak_memory(),
-                left_s=(time.monotonic() - self._session_began) / self._session_steps * (total - done),
+                left_s=(time.monotonic() - self._session_began)
+                / self._session_steps
+                * (total - done),
             )
             for listener in self.listeners:
                 listener.on_step(step)
@@ -136,7 +162,12 @@ class Recorder:
         """Stop the clock of the epoch, before the validation."""
         self._epoch_pace = self._pace()
 
-    def end_epoch(self, measures: dict[str, float], scales: dict[Site, float], spreads: dict[Site, float]) -> None:
+    def end_epoch(
+        self,
+        measures: dict[str, float],
+        scales: dict[Site, float],
+        spreads: dict[Site, float],
+    ) -> None:
         """Write the row of the epoch and the learned scales.
 
         Args:
@@ -152,7 +183,8 @@ class Recorder:
     def _pace(self) -> dict[str, float]:
         """Return images per second, and the seconds of the epoch so far, in total and by phase."""
         seconds = time.monotonic() - self._epoch_began
-        inner, outer = (self.timer.seconds(phase) for phase in ("inner", "outer"))
+        inner = self.timer.seconds("inner")
+        outer = self.timer.seconds("outer")
         return {
             "seconds": seconds,
             "images_per_s": self._epoch_images / seconds if seconds else math.nan,
@@ -168,7 +200,10 @@ def peak_memory() -> dict[str, float]:
     Returns:
         "memory_mb", resident; "gpu_mb", allocated on its GPU, NaN without one.
     """
-    allocated = torch.cuda.max_memory_allocated() / 1e6 if torch.cuda.is_available() else 0.0
+    if torch.cuda.is_available():
+        allocated = torch.cuda.max_memory_allocated() / 1e6
+    else:
+        allocated = 0.0
     return {"memory_mb": peak_memory_bytes() / 1e6, "gpu_mb": allocated or math.nan}
 
 
@@ -181,8 +216,10 @@ class EarlyStopping:
     """
 
     def __init__(self, patience: int | None, min_delta: float) -> None:
-        self.patience, self.min_delta = patience, min_delta
-        self.best_score, self.wait_count = -math.inf, 0
+        self.patience = patience
+        self.min_delta = min_delta
+        self.best_score = -math.inf
+        self.wait_count = 0
 
     @property
     def is_due(self) -> bool:
@@ -192,7 +229,9 @@ class EarlyStopping:
     def update(self, score: float) -> None:
         """Compare the macro accuracy of a validation (0-1) with the best one so far."""
         is_better = score - self.min_delta > self.best_score
-        self.best_score, self.wait_count = (score, 0) if is_better else (self.best_score, self.wait_count + 1)
+        self.best_score, self.wait_count = (
+            (score, 0) if is_better else (self.best_score, self.wait_count + 1)
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state for a checkpoint."""
@@ -200,4 +239,5 @@ class EarlyStopping:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the state of a checkpoint."""
-        self.best_score, self.wait_count = state["best"], state["waited"]
+        self.best_score = state["best"]
+        self.wait_count = state["waited"]

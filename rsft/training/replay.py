@@ -17,13 +17,26 @@ from rsft.errors import RequestError
 from rsft.metrics import exact_mcnemar, holm_adjust
 from rsft.models.bundle.bundle import RECIPE_FILE, Bundle, open_intact_index
 from rsft.models.bundle.foreign_keys import default_value, find_foreign_keys
-from rsft.models.classifier import choose_device, load_classifier, load_or_collect_outputs, with_tta
+from rsft.models.classifier import (
+    choose_device,
+    load_classifier,
+    load_or_collect_outputs,
+    with_tta,
+)
 from rsft.recipe.load import load_recipe
 from rsft.recipe.schema import Recipe
 from rsft.recipe.text import to_yaml
 from rsft.training.added import find_added_chips
 from rsft.training.init import START_DIR
-from rsft.training.runs.reader import ADDED, REPLAY_FILE, VALIDATION, ClassReplay, PartReplay, Replay, read_replay
+from rsft.training.runs.reader import (
+    ADDED,
+    REPLAY_FILE,
+    VALIDATION,
+    ClassReplay,
+    PartReplay,
+    Replay,
+    read_replay,
+)
 from rsft.types import Progress
 from rsft.utils.atomic_files import write_text
 
@@ -50,43 +63,80 @@ def replay(run: Path, device: str = "auto", progress: Progress | None = None) ->
         DataError: a chip cannot be read, or replay.json is damaged.
         WeightsError: a bundle is damaged.
     """
-    old, new = Bundle.load(run / START_DIR), Bundle.load(run / "bundle")
+    old = Bundle.load(run / START_DIR)
+    new = Bundle.load(run / "bundle")
     stored = read_replay(run / REPLAY_FILE)
-    if stored and (stored.start_sha256, stored.bundle_sha256) == (old.sha256, new.sha256):
+    if stored and (stored.start_sha256, stored.bundle_sha256) == (
+        old.sha256,
+        new.sha256,
+    ):
         return stored
     store = open_store(Path(new.recipe.data.root), new.recipe.data.fold)
     tables = {VALIDATION: store.split("val")}
     train = store.split("train")
-    if len(added := find_added_chips(train)):
+    added = find_added_chips(train)
+    if len(added):
         tables[ADDED] = train.iloc[added].reset_index(drop=True)
     parts = []
     for name, table in tables.items():
-        before, after = (_predict(bundle, store, table, device, progress) for bundle in (old, new))
-        parts.append(compare_by_class(name, table["class"].to_numpy(str), before, after, new.classes, old.classes))
+        before = _predict(old, store, table, device, progress)
+        after = _predict(new, store, table, device, progress)
+        parts.append(
+            compare_by_class(
+                name,
+                table["class"].to_numpy(str),
+                before,
+                after,
+                new.classes,
+                old.classes,
+            )
+        )
     result = Replay(old.sha256, new.sha256, tuple(parts))
     write_text(run / REPLAY_FILE, json.dumps(result.to_dict(), indent=1))
     return result
 
 
-def _predict(bundle: Bundle, store: ChipStore, table: pd.DataFrame, device: str, progress: Progress | None) -> _Names:
+def _predict(
+    bundle: Bundle,
+    store: ChipStore,
+    table: pd.DataFrame,
+    device: str,
+    progress: Progress | None,
+) -> _Names:
     """Return the class that a bundle predicts for each chip of a table, with the test-time views of its recipe."""
     recipe = bundle.recipe
-    model, contract = with_tta(load_classifier(bundle, device), bundle.contract, recipe.evaluate)
+    model, contract = with_tta(
+        load_classifier(bundle, device), bundle.contract, recipe.evaluate
+    )
     contract = contract.model_copy(update={"bands": store.bands})
-    chips = ChipImages(store.root, table, tuple(dict.fromkeys([*bundle.classes, *table["class"]])), contract, progress)
+    chips = ChipImages(
+        store.root,
+        table,
+        tuple(dict.fromkeys([*bundle.classes, *table["class"]])),
+        contract,
+        progress,
+    )
 
     def report(done: int) -> None:
         if progress is not None:
             progress(done, len(chips), "replay check")
 
-    batches, target = chips.batches(recipe.evaluate.batch_size), choose_device(device).type
-    logits = load_or_collect_outputs(bundle, model, batches, chips.cache_file, contract, target, report).logits
+    batches = chips.batches(recipe.evaluate.batch_size)
+    target = choose_device(device).type
+    logits = load_or_collect_outputs(
+        bundle, model, batches, chips.cache_file, contract, target, report
+    ).logits
     predicted: _Names = np.array(bundle.classes)[logits.argmax(axis=1)]
     return predicted
 
 
 def compare_by_class(
-    name: str, labels: _Names, before: _Names, after: _Names, classes: Sequence[str], old_classes: Sequence[str]
+    name: str,
+    labels: _Names,
+    before: _Names,
+    after: _Names,
+    classes: Sequence[str],
+    old_classes: Sequence[str],
 ) -> PartReplay:
     """Compare two sets of predictions class by class.
 
@@ -101,15 +151,21 @@ def compare_by_class(
     Returns:
         The classes that have chips, in the order of `classes`.
     """
-    old_hits, new_hits = before == labels, after == labels
+    old_hits = before == labels
+    new_hits = after == labels
     masks = {label: labels == label for label in classes if (labels == label).any()}
-    tests = {label: exact_mcnemar(new_hits[mask], old_hits[mask]) for label, mask in masks.items()}
+    tests = {
+        label: exact_mcnemar(new_hits[mask], old_hits[mask])
+        for label, mask in masks.items()
+    }
     adjusted = holm_adjust([test.p for test in tests.values()])
     rows = tuple(
         ClassReplay(
             name=label,
             chips=int(masks[label].sum()),
-            before=float(old_hits[masks[label]].mean()) if label in old_classes else None,
+            before=(
+                float(old_hits[masks[label]].mean()) if label in old_classes else None
+            ),
             after=float(new_hits[masks[label]].mean()),
             gained=test.first,
             lost=test.second,
@@ -121,7 +177,11 @@ def compare_by_class(
     return PartReplay(
         name=name,
         classes=rows,
-        macro_before=float(np.mean([cast(float, row.before) for row in shared])) if shared else None,
+        macro_before=(
+            float(np.mean([cast(float, row.before) for row in shared]))
+            if shared
+            else None
+        ),
         macro_after=float(np.mean([row.after for row in shared])) if shared else None,
         p=exact_mcnemar(new_hits, old_hits).p,
     )
@@ -151,16 +211,17 @@ EPOCHS_WITHOUT_ADDED = 5
 def correction_recipe(bundle: Path, overrides: Sequence[str] = ()) -> Recipe:
     """Return the recipe of a short run that starts at a bundle: the bundle's recipe with `CORRECTION_KEYS`.
 
-    A bundle that is itself the result of such a run keeps its recipe. `bundle` is a folder as in `find_bundle`, and
-    `overrides` are `section.key=value`, which win over the defaults of a correction. Keys of the bundle that name
-    places or devices do not act, see `find_foreign_keys`, and a warning lists them.
+    A bundle that is itself the result of such a run keeps its recipe. `bundle` is a
+    folder as in `find_bundle`, and `overrides` are `section.key=value`, which win over
+    the defaults of a correction. Keys of the bundle that name places or devices do not
+    act, see `find_foreign_keys`, and a warning lists them.
 
     Returns:
         The recipe, with `train.start_bundle`.
 
     Raises:
-        RequestError: `bundle` contains no bundle, the chip store is missing, or neither the overrides nor the folder of
-            a run name it.
+        RequestError: `bundle` contains no bundle, the chip store is missing, or neither
+            the overrides nor the folder of a run name it.
         WeightsError: the bundle is damaged.
         RecipeError: faults of the overrides.
     """
@@ -171,28 +232,56 @@ def correction_recipe(bundle: Path, overrides: Sequence[str] = ()) -> Recipe:
     foreign = find_foreign_keys(recipe, folder)
     given = {override.partition("=")[0] for override in overrides}
     if "data.root" in foreign.keys() - given:
-        hint = f"name it: data.root=STORE (the bundle was trained on {foreign['data.root']})"
-        raise RequestError("the recipe of a bundle outside of its run does not choose the chip store", folder, hint)
-    if ignored := {key: value for key, value in foreign.items() if key not in given}:
+        raise RequestError(
+            "the recipe of a bundle outside of its run does not choose the chip store",
+            folder,
+            (
+                "name it: data.root=STORE (the bundle was trained on"
+                f" {foreign['data.root']})"
+            ),
+        )
+    ignored = {key: value for key, value in foreign.items() if key not in given}
+    if ignored:
         listed = " ".join(f"{key}={to_yaml(value)}" for key, value in ignored.items())
-        _log.warning("%s: its recipe does not decide %s; to take these values, add them to the command", folder, listed)
-    values["track"] = {}  # a key alone may be a fault: without a tracker it has no effect
-    values |= {key: default_value(key) for key in foreign if key != "data.root" and not key.startswith("track.")}
+        _log.warning(
+            "%s: its recipe does not decide %s; to take these values, add them to the"
+            " command",
+            folder,
+            listed,
+        )
+    values[
+        "track"
+    ] = {}  # a key alone may be a fault: without a tracker it has no effect
+    values |= {
+        key: default_value(key)
+        for key in foreign
+        if key != "data.root" and not key.startswith("track.")
+    }
     if "data.unlabeled" in foreign:
         values["semi"] = None
     if not recipe.train.start_bundle:
         rates = {"train.lr": recipe.train.lr, "train.head_lr": recipe.train.head_lr}
-        values |= {key: rate * CORRECTION_LR for key, rate in rates.items() if rate is not None}
+        values |= {
+            key: rate * CORRECTION_LR for key, rate in rates.items() if rate is not None
+        }
         values |= CORRECTION_KEYS
     if recipe.train.precision != "fp32":
-        values |= {"train.precision": "auto"}  # the machine of the correction may be another one
+        values |= {
+            "train.precision": "auto"
+        }  # the machine of the correction may be another one
 
     def load() -> Recipe:
-        return load_recipe(path, [*(f"{key}={to_yaml(value)}" for key, value in values.items()), *overrides])
+        return load_recipe(
+            path,
+            [*(f"{key}={to_yaml(value)}" for key, value in values.items()), *overrides],
+        )
 
     recipe = load()
     table = open_store(Path(recipe.data.root), recipe.data.fold).split("train")
     if recipe.train.until_added_right and not len(find_added_chips(table)):
-        values |= {"train.epochs": EPOCHS_WITHOUT_ADDED, "train.until_added_right": False}
+        values |= {
+            "train.epochs": EPOCHS_WITHOUT_ADDED,
+            "train.until_added_right": False,
+        }
         recipe = load()
     return recipe

@@ -1,9 +1,11 @@
 """Pseudo-labels of unlabeled chips (FixMatch), and the mean of the weights that gives them.
 
-Sources: Sohn et al. 2020, https://arxiv.org/abs/2001.07685; the alignment of probabilities is that of Berthelot et al.
-2020, section 3.1, https://arxiv.org/abs/1911.09785. If the recipe's loss adjusts logits to the prior of the labeled
-chips, that of unlabeled chips adjusts them to the shares of the pseudo-labels, which have a long tail, too: plain cross
-entropy would learn it. Chips that are far from all classes get no pseudo-label, because an archive also contains what
+Sources: Sohn et al. 2020, https://arxiv.org/abs/2001.07685; the alignment of
+probabilities is that of Berthelot et al. 2020, section 3.1,
+https://arxiv.org/abs/1911.09785. If the recipe's loss adjusts logits to the prior of
+the labeled chips, that of unlabeled chips adjusts them to the shares of the
+pseudo-labels, which have a long tail, too: plain cross entropy would learn it. Chips
+that are far from all classes get no pseudo-label, because an archive also contains what
 no class is.
 """
 
@@ -21,7 +23,12 @@ from rsft.data.loading.batches import ChipImages, EpochBatches
 from rsft.data.loading.samplers import shard_batches, shard_loss_weight
 from rsft.errors import RequestError
 from rsft.models.classifier import Classifier, copy_to_device
-from rsft.models.uncertainty.statistics import fit_distance, nearest_distance, ood_limit, white_class_means
+from rsft.models.uncertainty.statistics import (
+    fit_distance,
+    nearest_distance,
+    ood_limit,
+    white_class_means,
+)
 from rsft.recipe.registries import LossConfig, LossFunction
 from rsft.recipe.schema import Recipe, SemiSection
 from rsft.training.init import compute_features
@@ -35,15 +42,20 @@ class WeightAverage:
 
     Args:
         classifier: the classifier in training.
-        decay: weight of the earlier mean in a step. In the first steps it is (1 + t) / (10 + t) at most.
+        decay: weight of the earlier mean in a step. In the first steps it is (1 + t) /
+            (10 + t) at most.
 
     Attributes:
         state: the mean of each learned tensor, by name.
     """
 
     def __init__(self, classifier: Classifier, decay: float) -> None:
-        self.classifier, self.decay = classifier, decay
-        self.state = {name: tensor.detach().clone() for name, tensor in classifier.learned_state().items()}
+        self.classifier = classifier
+        self.decay = decay
+        self.state = {
+            name: tensor.detach().clone()
+            for name, tensor in classifier.learned_state().items()
+        }
         self._current: dict[str, Tensor] | None = None
 
     @torch.no_grad()
@@ -52,12 +64,17 @@ class WeightAverage:
         decay = min(self.decay, (1 + step) / (10 + step))
         for name, tensor in self.classifier.learned_state().items():
             mean = self.state[name].lerp(tensor, 1 - decay)
-            self.state[name] = torch.where(tensor.isinf(), tensor, mean)  # gamma of a pruned site
+            self.state[name] = torch.where(
+                tensor.isinf(), tensor, mean
+            )  # gamma of a pruned site
 
     @contextmanager
     def in_classifier(self) -> Iterator[None]:
         """Give the classifier the mean tensors until the block ends."""
-        self._current = {name: tensor.detach().clone() for name, tensor in self.classifier.learned_state().items()}
+        self._current = {
+            name: tensor.detach().clone()
+            for name, tensor in self.classifier.learned_state().items()
+        }
         self.classifier.load_learned_state(self.state)
         try:
             yield
@@ -87,11 +104,14 @@ class PseudoBatch(NamedTuple):
 
     def loss(self, logits: Tensor) -> Tensor:
         """Return the weighted loss of logits (K, C), a scalar."""
-        return self.factor * len(self.labels) * self.mean_loss(logits.float(), self.labels)
+        return (
+            self.factor * len(self.labels) * self.mean_loss(logits.float(), self.labels)
+        )
 
 
 TEACHER_DECAY = 0.99
-"""Decay of the mean of the weights that gives pseudo-labels, if the recipe has no train.ema."""
+"""Decay of the mean of the weights that gives pseudo-labels, if the recipe has no
+train.ema."""
 
 _MOMENTUM = 0.98
 """Of the mean probabilities of unlabeled chips, to which probabilities are aligned."""
@@ -115,15 +135,16 @@ class PseudoLabeler:
         pool: chips without labels.
         batches: the training chips, their augmentation, and the shard of this process.
         strong: the augmentation of chips with a pseudo-label.
-        average: the mean of the weights, which gives the pseudo-labels; None lets the classifier itself give them.
+        average: the mean of the weights, which gives the pseudo-labels; None lets the
+            classifier itself give them.
         epochs: number of epochs of the run.
         class_counts: training chips of each class (C,).
         loss: the loss of the recipe.
 
     Attributes:
         shares: mean share of each class among the pseudo-labels (C,).
-        counts: chips of this epoch so far, over all processes: with a pseudo-label of each class (C,), foreign, and
-            all.
+        counts: chips of this epoch so far, over all processes: with a pseudo-label of
+            each class (C,), foreign, and all.
     """
 
     def __init__(
@@ -138,19 +159,34 @@ class PseudoLabeler:
         class_counts: Tensor,
         loss: LossConfig,
     ) -> None:
-        assert isinstance(batches.train, ChipImages) and isinstance(batches.val, ChipImages)
-        self.classifier, self.section, self.average, self.epochs = classifier, section, average, epochs
-        self.pool, self.train, self.val = pool, batches.train, batches.val
+        assert isinstance(batches.train, ChipImages) and isinstance(
+            batches.val, ChipImages
+        )
+        self.classifier = classifier
+        self.section = section
+        self.average = average
+        self.epochs = epochs
+        self.pool = pool
+        self.train = batches.train
+        self.val = batches.val
         self.augmentations = batches.augmentation, strong
-        self.size, self.eval_batch_size = batches.batch_size * section.ratio, batches.eval_batch_size
-        self.seed, self.shard = batches.seed, batches.shard
+        self.size = batches.batch_size * section.ratio
+        self.eval_batch_size = batches.eval_batch_size
+        self.seed = batches.seed
+        self.shard = batches.shard
         self.device = classifier.theta[0].device
-        shares = class_counts.float() if section.align == "labels" else torch.ones(len(class_counts))
+        if section.align == "labels":
+            shares = class_counts.float()
+        else:
+            shares = torch.ones(len(class_counts))
         self.target = (shares / shares.sum()).to(self.device)
         self.mean_probabilities = self.target.clone()
-        self.loss, self.class_counts = loss, class_counts
+        self.loss = loss
+        self.class_counts = class_counts
         self.shares = class_counts.float() / class_counts.sum()
-        self.distance: tuple[Tensor, Tensor, float] | None = None  # white means, whitening, limit
+        self.distance: tuple[Tensor, Tensor, float] | None = (
+            None  # white means, whitening, limit
+        )
         self.counts = torch.zeros(len(class_counts) + 2, dtype=torch.int64)
 
     def batch(self, epoch: int, index: int, progress: float) -> PseudoBatch | None:
@@ -175,9 +211,13 @@ class PseudoLabeler:
                 logits, features = teacher.predict(inputs)
             probabilities = logits.float().softmax(1)
             if self.section.align != "none":
-                share = shard_loss_weight(self.size, self.shard)  # of the chips of this process
+                share = shard_loss_weight(
+                    self.size, self.shard
+                )  # of the chips of this process
                 mean = all_reduce_mean(probabilities.mean(0) * share)
-                self.mean_probabilities = _MOMENTUM * self.mean_probabilities + (1 - _MOMENTUM) * mean
+                self.mean_probabilities = (
+                    _MOMENTUM * self.mean_probabilities + (1 - _MOMENTUM) * mean
+                )
                 probabilities = probabilities * (self.target / self.mean_probabilities)
                 probabilities = probabilities / probabilities.sum(1, keepdim=True)
             confidence, labels = probabilities.max(1)
@@ -186,8 +226,14 @@ class PseudoLabeler:
         self._count(labels[is_used], is_foreign)
         if not is_used.any():
             return None
-        inputs = self._load(drawn, positions[is_used.cpu().numpy()], epoch, index, strong=True)
-        factor = self.section.weight * shard_loss_weight(self.size, self.shard) / len(positions)
+        inputs = self._load(
+            drawn, positions[is_used.cpu().numpy()], epoch, index, strong=True
+        )
+        factor = (
+            self.section.weight
+            * shard_loss_weight(self.size, self.shard)
+            / len(positions)
+        )
         return PseudoBatch(inputs, labels[is_used], factor, self._mean_loss())
 
     def _mean_loss(self) -> LossFunction:
@@ -198,20 +244,41 @@ class PseudoLabeler:
     def _count(self, used: Tensor, is_foreign: Tensor) -> None:
         """Count the chips of a step over all processes, given the pseudo-labels (K,) of this one; update shares."""
         classes = len(self.counts) - 2
-        counts = [*torch.bincount(used, minlength=classes).tolist(), int(is_foreign.sum()), len(is_foreign)]
-        is_counted = shard_loss_weight(self.size, self.shard) > 0  # else this process repeats a chip of another
-        mean = all_reduce_mean(is_counted * torch.tensor(counts, dtype=torch.float64, device=self.device))
+        counts = [
+            *torch.bincount(used, minlength=classes).tolist(),
+            int(is_foreign.sum()),
+            len(is_foreign),
+        ]
+        is_counted = (
+            shard_loss_weight(self.size, self.shard) > 0
+        )  # else this process repeats a chip of another
+        mean = all_reduce_mean(
+            is_counted * torch.tensor(counts, dtype=torch.float64, device=self.device)
+        )
         counted = (mean * self.shard[1]).round().long().cpu()
         self.counts += counted
-        if (sum_used := counted[:classes].sum()) > 0:
-            self.shares = _MOMENTUM * self.shares + (1 - _MOMENTUM) * counted[:classes] / sum_used
+        sum_used = counted[:classes].sum()
+        if sum_used > 0:
+            self.shares = (
+                _MOMENTUM * self.shares + (1 - _MOMENTUM) * counted[:classes] / sum_used
+            )
 
-    def _load(self, drawn: Indices, positions: Indices, epoch: int, index: int, *, strong: bool) -> Tensor:
+    def _load(
+        self,
+        drawn: Indices,
+        positions: Indices,
+        epoch: int,
+        index: int,
+        *,
+        strong: bool,
+    ) -> Tensor:
         """Return network inputs of some chips of a batch.
 
         Args:
-            drawn: the chips of all processes: numbers of the pool, then those of the training chips after them.
-            positions: positions of the requested chips in `drawn` (K,); they decide about the augmentation.
+            drawn: the chips of all processes: numbers of the pool, then those of the
+                training chips after them.
+            positions: positions of the requested chips in `drawn` (K,); they decide
+                about the augmentation.
             epoch: number of the epoch from 0.
             index: number of the batch in its epoch from 0.
             strong: whether to use the augmentation of chips with a pseudo-label.
@@ -220,11 +287,24 @@ class PseudoLabeler:
         images = []
         for position in positions.tolist():  # a chip may be drawn twice
             chip = int(drawn[position])
-            source, number = (self.pool, chip) if chip < len(self.pool) else (self.train, chip - len(self.pool))
-            image = source.full_size_image(number) if augmentation.resizes else source.image(number)
+            source, number = (
+                (self.pool, chip)
+                if chip < len(self.pool)
+                else (self.train, chip - len(self.pool))
+            )
+            if augmentation.resizes:
+                image = source.full_size_image(number)
+            else:
+                image = source.image(number)
             entropy = (self.seed, epoch, index, 5 + strong, position)
-            images.append(augmentation(image, int(np.random.SeedSequence(entropy).generate_state(1)[0])))
-        return copy_to_device(torch.from_numpy(self.pool.contract.normalize(images)), self.device)
+            images.append(
+                augmentation(
+                    image, int(np.random.SeedSequence(entropy).generate_state(1)[0])
+                )
+            )
+        return copy_to_device(
+            torch.from_numpy(self.pool.contract.normalize(images)), self.device
+        )
 
     @contextmanager
     def _teacher(self) -> Iterator[Classifier]:
@@ -238,38 +318,64 @@ class PseudoLabeler:
     def _fit_distance(self) -> None:
         """Fit the distance from the classes to training chips, and its limit to validation chips, without their labels.
 
-        Training chips are closer to their classes than new chips, so they cannot give the limit.
+        Training chips are closer to their classes than new chips, so they cannot give
+        the limit.
         """
         labels = self.train.labels
-        per_class = [np.flatnonzero(labels == label)[:_MAX_CHIPS] for label in np.unique(labels)]
+        per_class = [
+            np.flatnonzero(labels == label)[:_MAX_CHIPS] for label in np.unique(labels)
+        ]
         chips = np.concatenate(per_class)
-        others = np.linspace(0, len(self.val) - 1, min(_MAX_CHIPS * len(per_class), len(self.val))).astype(int)
+        others = np.linspace(
+            0, len(self.val) - 1, min(_MAX_CHIPS * len(per_class), len(self.val))
+        ).astype(int)
         with self._teacher() as teacher:
             known, new = (
-                teacher.final_features(compute_features(teacher, images, indices, self.eval_batch_size))
+                teacher.final_features(
+                    compute_features(teacher, images, indices, self.eval_batch_size)
+                )
                 for images, indices in ((self.train, chips), (self.val, others))
             )
-        means, whitening = fit_distance(known.cpu().numpy(), labels[chips], len(self.target))
-        white_means = torch.from_numpy(white_class_means(means, whitening)).float().to(self.device)
+        means, whitening = fit_distance(
+            known.cpu().numpy(), labels[chips], len(self.target)
+        )
+        white_means = (
+            torch.from_numpy(white_class_means(means, whitening))
+            .float()
+            .to(self.device)
+        )
         matrix = torch.from_numpy(whitening).float().to(self.device)
         distances = nearest_distance(new.float() @ matrix, white_means)
-        self.distance = white_means, matrix, ood_limit(distances.cpu().numpy(), self.section.foreign)
+        self.distance = (
+            white_means,
+            matrix,
+            ood_limit(distances.cpu().numpy(), self.section.foreign),
+        )
 
     def _is_foreign(self, features: Tensor) -> Tensor:
         if self.distance is None:
             return torch.zeros(len(features), dtype=torch.bool, device=features.device)
         white_means, whitening, limit = self.distance
-        return torch.as_tensor(nearest_distance(features.float() @ whitening, white_means) > limit)
+        return torch.as_tensor(
+            nearest_distance(features.float() @ whitening, white_means) > limit
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state for a checkpoint."""
-        mean, shares = self.mean_probabilities, self.shares
-        return {"mean": mean, "shares": shares, "distance": self.distance, "counts": self.counts}
+        mean = self.mean_probabilities
+        shares = self.shares
+        return {
+            "mean": mean,
+            "shares": shares,
+            "distance": self.distance,
+            "counts": self.counts,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the state of a checkpoint."""
         self.mean_probabilities = state["mean"].to(self.device)
-        self.shares, self.counts = state["shares"], state["counts"]
+        self.shares = state["shares"]
+        self.counts = state["counts"]
         if state["distance"] is not None:
             means, whitening, limit = state["distance"]
             self.distance = means.to(self.device), whitening.to(self.device), limit
@@ -282,14 +388,25 @@ def check_semi(recipe: Recipe) -> None:
         RequestError: a section `semi` without chips, or chips without augmentation.
     """
     if recipe.semi is not None and recipe.data.unlabeled is None:
-        raise RequestError("the section semi needs unlabeled chips", "data.unlabeled", "name a folder of chips")
+        raise RequestError(
+            "the section semi needs unlabeled chips",
+            "data.unlabeled",
+            "name a folder of chips",
+        )
     if recipe.data.unlabeled is not None and recipe.data.augment == "none":
-        message = "pseudo-labels are learned from changed images"
-        raise RequestError(message, "data.augment", "set data.augment=sar or data.augment=optical")
+        raise RequestError(
+            "pseudo-labels are learned from changed images",
+            "data.augment",
+            "set data.augment=sar or data.augment=optical",
+        )
 
 
 def make_labeler(
-    recipe: Recipe, classifier: Classifier, pool: ChipImages | None, batches: EpochBatches, class_counts: Tensor
+    recipe: Recipe,
+    classifier: Classifier,
+    pool: ChipImages | None,
+    batches: EpochBatches,
+    class_counts: Tensor,
 ) -> tuple[WeightAverage | None, PseudoLabeler | None]:
     """Return the mean of the weights of a run, and what gives the chips of a pool pseudo-labels.
 
@@ -300,13 +417,22 @@ def make_labeler(
         batches: the training chips.
         class_counts: training chips of each class (C,).
     """
-    semi, decay = recipe.semi or SemiSection(), recipe.train.ema
+    semi = recipe.semi or SemiSection()
+    decay = recipe.train.ema
     if pool is not None and decay is None and semi.teacher == "ema":
         decay = TEACHER_DECAY
-    average = None if decay is None else WeightAverage(classifier, decay)
+    if decay is None:
+        average = None
+    else:
+        average = WeightAverage(classifier, decay)
     if pool is None:
         return average, None
-    strong = Augmentation(recipe.data.augment, len(pool.contract.planes), pool.contract.size, strong=True)
+    strong = Augmentation(
+        recipe.data.augment, len(pool.contract.planes), pool.contract.size, strong=True
+    )
     teacher = average if semi.teacher == "ema" else None
-    loss, epochs = recipe.loss.build(), recipe.train.epochs
-    return average, PseudoLabeler(classifier, semi, pool, batches, strong, teacher, epochs, class_counts, loss)
+    loss = recipe.loss.build()
+    epochs = recipe.train.epochs
+    return average, PseudoLabeler(
+        classifier, semi, pool, batches, strong, teacher, epochs, class_counts, loss
+    )

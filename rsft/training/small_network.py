@@ -1,7 +1,8 @@
 """A small network without pre-training, trained on the chips of a recipe: the bar that a fine-tuned encoder must clear.
 
-The settings are those of recipes/mstar_lt_small.yaml. The number of epochs follows from the number of chips alone, so
-that the result does not depend on the machine. A limit of time ends a training without a result.
+The settings are those of recipes/mstar_lt_small.yaml. The number of epochs follows from
+the number of chips alone, so that the result does not depend on the machine. A limit of
+time ends a training without a result.
 """
 
 import hashlib
@@ -21,12 +22,24 @@ from rsft.backbones.loading import find_card
 from rsft.data.chips.store import ChipStore
 from rsft.data.loading.batches import ChipImages
 from rsft.errors import RsftError
-from rsft.models.classifier import choose_device, collect_outputs, load_or_compute, move_network, with_tta
+from rsft.models.classifier import (
+    choose_device,
+    collect_outputs,
+    load_or_compute,
+    move_network,
+    with_tta,
+)
 from rsft.models.uncertainty.statistics import log_softmax
 from rsft.recipe.library import SMALL_NETWORK_RECIPE, find_recipe
 from rsft.recipe.load import load_recipe
 from rsft.recipe.schema import BackboneSection, Recipe
-from rsft.training.finetune import TrainingSetup, initialize_weights, make_learner, seed_generators, set_up
+from rsft.training.finetune import (
+    TrainingSetup,
+    initialize_weights,
+    make_learner,
+    seed_generators,
+    set_up,
+)
 from rsft.training.fit import train_epoch
 from rsft.training.processes import launch_processes, without_others
 from rsft.training.runs.reader import hash_manifest
@@ -34,7 +47,8 @@ from rsft.types import Progress
 from rsft.version import __version__
 
 STEPS = 1000
-"""Steps of the training, rounded up to whole epochs. With fewer steps the network does not learn."""
+"""Steps of the training, rounded up to whole epochs. With fewer steps the network does
+not learn."""
 
 WARMUP_SHARE = 1 / 50
 """Share of the steps in which the learning rate rises, as in the recipe."""
@@ -51,19 +65,23 @@ def small_network_recipe(recipe: Recipe, store: ChipStore) -> Recipe:
     """Return the recipe of the small network for the chips of a store.
 
     Args:
-        recipe: a recipe for the same chips; crop, bands, unit, declared quantity, augmentation, seed and device are
-            taken from it.
+        recipe: a recipe for the same chips; crop, bands, unit, declared quantity,
+            augmentation, seed and device are taken from it.
         store: the chips.
 
     Returns:
         A recipe for `rsft.finetune`.
     """
-    data, side = recipe.data, recipe.data.crop or recipe.data.size
+    data = recipe.data
+    side = recipe.data.crop or recipe.data.size
     steps = math.ceil(len(store.split("train")) / BATCH_SIZE)
     epochs = math.ceil(STEPS / max(1, steps))
     augment = data.augment
     if augment == "none":
-        augment = "sar" if data.declare is not None or store.is_radar else "optical"
+        if data.declare is not None or store.is_radar:
+            augment = "sar"
+        else:
+            augment = "optical"
     shipped = load_recipe(find_recipe(SMALL_NETWORK_RECIPE))
     size = next((size for size in SIZES if side <= size), SIZES[-1])
     chips = {"root": str(store.root), "size": size, "augment": augment}
@@ -71,9 +89,13 @@ def small_network_recipe(recipe: Recipe, store: ChipStore) -> Recipe:
     length = {"epochs": epochs, "warmup_epochs": epochs * WARMUP_SHARE}
     sections: dict[str, Any] = {
         "data": shipped.data.model_copy(update=chips),
-        "train": shipped.train.model_copy(update=length | {"device": recipe.train.device}),
+        "train": shipped.train.model_copy(
+            update=length | {"device": recipe.train.device}
+        ),
     }
-    return shipped.model_copy(update={"name": "small-network", "seed": recipe.seed, **sections})
+    return shipped.model_copy(
+        update={"name": "small-network", "seed": recipe.seed, **sections}
+    )
 
 
 def starts_at_random(backbone: BackboneSection) -> bool:
@@ -82,7 +104,11 @@ def starts_at_random(backbone: BackboneSection) -> bool:
 
 
 def predict_with_small_network(
-    recipe: Recipe, split: str, cpu_seconds: float, cache_folder: Path, progress: Progress | None = None
+    recipe: Recipe,
+    split: str,
+    cpu_seconds: float,
+    cache_folder: Path,
+    progress: Progress | None = None,
 ) -> NDArray[np.float64]:
     """Return the predictions of the small network, from disk if it was trained on the same chips before.
 
@@ -94,26 +120,40 @@ def predict_with_small_network(
         progress: called while chips are read, and after each epoch.
 
     Returns:
-        Probabilities (N, C) of the chips of the split, in the order of the classes of the store.
+        Probabilities (N, C) of the chips of the split, in the order of the classes of
+        the store.
 
     Raises:
-        RequestError: the splits train and val need chips, and the training chips at least two classes.
+        RequestError: the splits train and val need chips, and the training chips at
+            least two classes.
         DataError: a chip cannot be read.
-        RsftError: the limit of time is reached, a loss is not finite, or the disk has no room for the images.
+        RsftError: the limit of time is reached, a loss is not finite, or the disk has
+            no room for the images.
     """
-    root, device = Path(recipe.data.root), choose_device(recipe.train.device).type
-    settings = recipe.model_dump(mode="json", exclude={"data": {"root"}, "train": {"device"}})
+    root = Path(recipe.data.root)
+    device = choose_device(recipe.train.device).type
+    settings = recipe.model_dump(
+        mode="json", exclude={"data": {"root"}, "train": {"device"}}
+    )
     classes = ChipStore.open(root).classes
     content = [__version__, device, hash_manifest(root), classes, split, settings]
-    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:24]
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[
+        :24
+    ]
 
     def compute() -> dict[str, NDArray[Any]]:
         with _single_thread(), without_others():
             setup = train_small_network(recipe, cpu_seconds, progress)
             store = setup.store
-            model, contract = with_tta(setup.classifier.eval(), setup.contract, recipe.evaluate)
-            chips = ChipImages(store.root, store.split(split), store.classes, contract, progress)
-            logits = collect_outputs(model, chips.batches(recipe.evaluate.batch_size)).logits
+            model, contract = with_tta(
+                setup.classifier.eval(), setup.contract, recipe.evaluate
+            )
+            chips = ChipImages(
+                store.root, store.split(split), store.classes, contract, progress
+            )
+            logits = collect_outputs(
+                model, chips.batches(recipe.evaluate.batch_size)
+            ).logits
         return {"probabilities": np.exp(log_softmax(logits))}
 
     path = cache_folder / f"{digest}{_SUFFIX}"
@@ -127,16 +167,19 @@ def train_small_network(
 
     Args:
         recipe: its recipe, from `small_network_recipe`.
-        cpu_seconds: CPU time after which training ends without a result; reading the chips is not counted.
+        cpu_seconds: CPU time after which training ends without a result; reading the
+            chips is not counted.
         progress: called while chips are read, and after each epoch.
 
     Returns:
         Data and trained network.
 
     Raises:
-        RequestError: the splits train and val need chips, and the training chips at least two classes.
+        RequestError: the splits train and val need chips, and the training chips at
+            least two classes.
         DataError: a chip cannot be read.
-        RsftError: the limit of time is reached, a loss is not finite, or the disk has no room for the images.
+        RsftError: the limit of time is reached, a loss is not finite, or the disk has
+            no room for the images.
     """
     seed_generators(recipe.seed)
     setup = set_up(recipe, progress=progress)
@@ -149,8 +192,14 @@ def train_small_network(
     for epoch in range(epochs):
         for _ in train_epoch(processes, learner, epoch):
             if time.process_time() > end:
-                message = f"cut off in epoch {epoch + 1:,} of {epochs:,} after {cpu_seconds:g} CPU seconds"
-                raise RsftError(message, "evaluate.baselines", "give it more CPU seconds, or 0 to train none")
+                raise RsftError(
+                    (
+                        f"cut off in epoch {epoch + 1:,} of {epochs:,} after"
+                        f" {cpu_seconds:g} CPU seconds"
+                    ),
+                    "evaluate.baselines",
+                    "give it more CPU seconds, or 0 to train none",
+                )
         if progress is not None:
             progress(epoch + 1, epochs, "small network, epoch")
     learner.keep_average()

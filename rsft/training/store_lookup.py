@@ -17,7 +17,8 @@ _PREPARE = re.compile(r"^rsft prepare (\S+)", re.MULTILINE)
 def find_chip_store(root: str, source: Path) -> tuple[str, str]:
     """Return the chip store of a recipe: its `data.root`, or the only noted store of the same name that is intact.
 
-    The name is that of the folder `data.root`, or of the data set in the `rsft prepare` command of the recipe's header.
+    The name is that of the folder `data.root`, or of the data set in the `rsft prepare`
+    command of the recipe's header.
 
     Args:
         root: `data.root` as the file of the recipe has it.
@@ -40,15 +41,31 @@ def find_chip_store(root: str, source: Path) -> tuple[str, str]:
     intact = [note for note in notes if note.path not in faults]
     unused = "".join(f"; not {path}: {fault}" for path, fault in faults.items())
     if len(intact) == 1:
-        sentence = f"{root} is not a chip store, so this recipe reads {_describe([*intact])}{unused}"
+        sentence = (
+            f"{root} is not a chip store, so this recipe reads"
+            f" {_describe([*intact])}{unused}"
+        )
         return intact[0].path, sentence
     if intact:
-        message = f"{root} is not a chip store, and {len(intact)} stores of this name are noted: {_describe(intact)}"
-        raise RequestError(f"{message}{unused}", "data.root", f"name one of them: data.root={intact[0].path}")
+        message = (
+            f"{root} is not a chip store, and {len(intact)} stores of this name are"
+            f" noted: {_describe(intact)}"
+        )
+        raise RequestError(
+            f"{message}{unused}",
+            "data.root",
+            f"name one of them: data.root={intact[0].path}",
+        )
     first = " && ".join(header.first_commands)
     hint = f"run {first}" if first else "build it with `rsft prepare`"
-    raise RequestError(f"the chip store does not exist{unused}", root, f"{hint}, or name another store: data.root=ROOT")
+    raise RequestError(
+        f"the chip store does not exist{unused}",
+        root,
+        f"{hint}, or name another store: data.root=ROOT",
+    )
 
 
 def _describe(notes: Iterable[StoreNote]) -> str:
-    return ", ".join(f"{note.path} ({note.command}, noted on {note.noted} UTC)" for note in notes)
+    return ", ".join(
+        f"{note.path} ({note.command}, noted on {note.noted} UTC)" for note in notes
+    )

@@ -42,8 +42,10 @@ class StepReport:
         total: steps of the run.
         loss: the loss of the inner loop.
         images_per_s: images per second of the inner loop.
-        data_s: mean seconds per step outside of both loops, mostly spent waiting for data.
-        inner_s: mean seconds per step in the inner loop. The time of a joint pass is divided between the loops by rows.
+        data_s: mean seconds per step outside of both loops, mostly spent waiting for
+            data.
+        inner_s: mean seconds per step in the inner loop. The time of a joint pass is
+            divided between the loops by rows.
         outer_s: mean seconds per step in the outer loop.
         memory_mb: peak resident memory of this process.
         gpu_mb: peak memory allocated on its GPU; NaN without one.
@@ -66,7 +68,10 @@ class StepReport:
 
 
 class RunListener:
-    """Base class of listeners to a training run. Subclasses override the methods that they need."""
+    """Base class of listeners to a training run.
+
+    Subclasses override the methods that they need.
+    """
 
     def on_progress(self, done: int, total: int, item: str) -> None:
         """Handle progress before or after training; `item` names the work, such as reading chips."""
@@ -90,7 +95,10 @@ class RunListener:
 
 
 class Record(Protocol):
-    """The open record of one run in a tracker. `id` identifies it, so that a resumed run can continue it."""
+    """The open record of one run in a tracker.
+
+    `id` identifies it, so that a resumed run can continue it.
+    """
 
     id: str
 
@@ -115,7 +123,8 @@ class Tracker(Protocol):
             record_id: id of the record to continue; None begins a new one.
 
         Returns:
-            The open record. rsft's trackers return themselves: one object serves one run.
+            The open record. rsft's trackers return themselves: one object serves one
+            run.
         """
 
 
@@ -128,19 +137,28 @@ class TensorBoard:
     packages: ClassVar[tuple[str, ...]] = ("tensorboard",)
 
     def open(self, recipe: Recipe, folder: Path, record_id: str | None) -> Record:
-        """Choose the folder, which a resumed run shares. The first numbers create a file."""
-        self.id, self.folder = self.name, folder / self.name
+        """Choose the folder, which a resumed run shares.
+
+        The first numbers create a file.
+        """
+        self.id = self.name
+        self.folder = folder / self.name
         self.writer: SummaryWriter | None = None
         return self
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """Write the numbers of a step to the disk. A new file hides this step and later ones in older files."""
+        """Write the numbers of a step to the disk.
+
+        A new file hides this step and later ones in older files.
+        """
         from torch.utils.tensorboard import SummaryWriter
 
-        writer, self.writer = self.writer or SummaryWriter(str(self.folder), purge_step=step), None
+        writer = self.writer or SummaryWriter(str(self.folder), purge_step=step)
+        self.writer = None
         for name, value in values.items():
             writer.add_scalar(name, value, step)
-        writer.flush()  # a killed run loses nothing, and an error of the writing thread is raised here
+        # a killed run loses nothing, and an error of the writing thread is raised here
+        writer.flush()
         self.writer = writer  # only without an error, which ends the writing thread
 
     def close(self, failed: bool) -> None:
@@ -161,20 +179,36 @@ class MLflow:
         """Begin a run of MLflow with the recipe's keys as parameters, or continue the run `record_id`."""
         disable_telemetry("mlflow")
         for library in ("mlflow", "alembic"):
-            logging.getLogger(library).setLevel(logging.WARNING)  # they log every step of creating a SQLite file
+            logging.getLogger(library).setLevel(
+                logging.WARNING
+            )  # they log every step of creating a SQLite file
         from mlflow import MlflowClient
         from mlflow.entities import Param
 
-        self.client = MlflowClient(recipe.track.uri or os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db"))
+        self.client = MlflowClient(
+            recipe.track.uri
+            or os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
+        )
         if record_id is not None:
             self.id = record_id
             self.client.update_run(record_id, status="RUNNING")
             return self
-        project, name = recipe.track.project, f"{recipe.name}/{folder.name}"
+        project = recipe.track.project
+        name = f"{recipe.name}/{folder.name}"
         experiment = self.client.get_experiment_by_name(project)
-        parent_id = experiment.experiment_id if experiment else self.client.create_experiment(project)
-        self.id = self.client.create_run(parent_id, run_name=name, tags={"folder": str(folder.resolve())}).info.run_id
-        self.client.log_batch(self.id, params=[Param(key, to_yaml(value)) for key, value in recipe.flatten().items()])
+        if experiment:
+            parent_id = experiment.experiment_id
+        else:
+            parent_id = self.client.create_experiment(project)
+        self.id = self.client.create_run(
+            parent_id, run_name=name, tags={"folder": str(folder.resolve())}
+        ).info.run_id
+        self.client.log_batch(
+            self.id,
+            params=[
+                Param(key, to_yaml(value)) for key, value in recipe.flatten().items()
+            ],
+        )
         return self
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
@@ -182,7 +216,9 @@ class MLflow:
         from mlflow.entities import Metric
 
         now = int(1000 * time.time())
-        self.client.log_batch(self.id, [Metric(name, value, now, step) for name, value in values.items()])
+        self.client.log_batch(
+            self.id, [Metric(name, value, now, step) for name, value in values.items()]
+        )
 
     def close(self, failed: bool) -> None:
         """Mark the run as finished or failed."""
@@ -191,7 +227,10 @@ class MLflow:
 
 @TRACKERS.register
 class WandB:
-    """Weights & Biases: one run in the project `track.project`. With WANDB_MODE=offline it stays in the run folder."""
+    """Weights & Biases: one run in the project `track.project`.
+
+    With WANDB_MODE=offline it stays in the run folder.
+    """
 
     name: ClassVar[str] = "wandb"
     title: ClassVar[str] = "Weights & Biases"
@@ -224,7 +263,8 @@ class WandB:
 
 
 MAX_CONSECUTIVE_ERRORS = 3
-"""Number of errors in a row after which a tracker is no longer used: each may have waited minutes for a server."""
+"""Number of errors in a row after which a tracker is no longer used: each may have
+waited minutes for a server."""
 
 _TAGS = {
     "loss": "train/loss",
@@ -249,33 +289,53 @@ class TrackerListener(RunListener):
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
-        self.trackers = {name: cast("type[Tracker]", TRACKERS[name])() for name in recipe.track.to}
+        self.trackers = {
+            name: cast("type[Tracker]", TRACKERS[name])() for name in recipe.track.to
+        }
         for name, tracker in self.trackers.items():
-            if missing := [package for package in tracker.packages if find_spec(package) is None]:
-                hint = f"pip install 'rsft[track]', or leave {name} out of track.to"
-                raise RequestError(f"the tracker {name} needs {', '.join(missing)}", "track.to", hint)
+            missing = [
+                package for package in tracker.packages if find_spec(package) is None
+            ]
+            if missing:
+                raise RequestError(
+                    f"the tracker {name} needs {', '.join(missing)}",
+                    "track.to",
+                    f"pip install 'rsft[track]', or leave {name} out of track.to",
+                )
         self.records: dict[str, Record] = {}
         self.errors: Counter[str] = Counter()
         self.consecutive_errors: Counter[str] = Counter()
 
     def on_start(self, run: Run, metadata: dict[str, Any]) -> None:
         """Open the trackers; a resumed run continues its records and its numbers of errors."""
-        self.run, record_ids = run, metadata.get("tracking", {})
+        self.run = run
+        record_ids = metadata.get("tracking", {})
         self.errors = Counter(metadata.get("tracking_lost", {}))
         for name in self.trackers:
             self._attempt(name, partial(self._open, name, record_ids.get(name)))
         ids = {name: record.id for name, record in self.records.items()}
-        run.update(tracking=record_ids | ids)  # also the id of a record that cannot be opened now
+        run.update(
+            tracking=record_ids | ids
+        )  # also the id of a record that cannot be opened now
 
     def on_step(self, step: StepReport) -> None:
         """Record the step if its number is a multiple of `track.every`."""
         if step.done % self.recipe.track.every == 0:
-            self._log_values(step.done, {tag: getattr(step, field) for field, tag in _TAGS.items()})
+            self._log_values(
+                step.done, {tag: getattr(step, field) for field, tag in _TAGS.items()}
+            )
 
     def on_epoch_end(self, row: dict[str, float], scales: dict[Site, float]) -> None:
         """Record the row of metrics.csv and the learned scales."""
-        values = {f"epoch/{name}": value for name, value in row.items() if name not in ("epoch", "step")}
-        self._log_values(int(row["step"]), values | {f"modulator/{site}": scale for site, scale in scales.items()})
+        values = {
+            f"epoch/{name}": value
+            for name, value in row.items()
+            if name not in ("epoch", "step")
+        }
+        self._log_values(
+            int(row["step"]),
+            values | {f"modulator/{site}": scale for site, scale in scales.items()},
+        )
 
     def on_end(self, failed: bool) -> None:
         """Close the trackers."""
@@ -283,7 +343,9 @@ class TrackerListener(RunListener):
             self._attempt(name, partial(record.close, failed))
 
     def _open(self, name: str, record_id: str | None) -> None:
-        self.records[name] = self.trackers[name].open(self.recipe, self.run.folder, record_id)
+        self.records[name] = self.trackers[name].open(
+            self.recipe, self.run.folder, record_id
+        )
 
     def _log_values(self, step: int, values: Mapping[str, float]) -> None:
         finite = {name: value for name, value in values.items() if math.isfinite(value)}
@@ -295,11 +357,17 @@ class TrackerListener(RunListener):
             call()
             self.consecutive_errors[name] = 0
             return
-        except Exception as error:  # a server is down, a disk is full, or a library has changed
+        except (
+            Exception
+        ) as error:  # a server is down, a disk is full, or a library has changed
             _log.warning("track.to %s: %s: %s", name, type(error).__name__, error)
         self.errors[name] += 1
         self.consecutive_errors[name] += 1
         self.run.update(tracking_lost=dict(self.errors))
         if self.consecutive_errors[name] == MAX_CONSECUTIVE_ERRORS:
-            _log.warning("track.to %s: no longer used after %d errors in a row", name, MAX_CONSECUTIVE_ERRORS)
+            _log.warning(
+                "track.to %s: no longer used after %d errors in a row",
+                name,
+                MAX_CONSECUTIVE_ERRORS,
+            )
             self.records.pop(name, None)

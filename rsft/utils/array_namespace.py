@@ -10,8 +10,9 @@ def array_namespace(array: Any) -> Any:
     """Return the package whose functions take an array.
 
     Returns:
-        The module numpy or torch. Both have exp, log, log10, log1p, sqrt, where, isfinite, amax, stack, flip and rot90
-        with the same first arguments. PyTorch also accepts `axis` and `keepdims`.
+        The module numpy or torch. Both have exp, log, log10, log1p, sqrt, where,
+        isfinite, amax, stack, flip and rot90 with the same first arguments. PyTorch
+        also accepts `axis` and `keepdims`.
     """
     return sys.modules[type(array).__module__.partition(".")[0]]
 
@@ -20,11 +21,15 @@ def to_float(array: Any, bits: int = 32) -> Any:
     """Convert an array, scalar or tensor to floating-point numbers of 32 or 64 bits."""
     if hasattr(array, "astype"):
         return array.astype(f"float{bits}")
-    return array.float() if bits == 32 else array.double()
+    if bits == 32:
+        return array.float()
+    return array.double()
 
 
 def clip_array(array: Any, low: float, high: float | None) -> Any:
-    """Return values between two limits. An array of NumPy is overwritten, which saves memory.
+    """Return values between two limits.
+
+    An array of NumPy is overwritten, which saves memory.
 
     Args:
         array: an array, a scalar or a tensor.
@@ -37,12 +42,19 @@ def clip_array(array: Any, low: float, high: float | None) -> Any:
     if not isinstance(array, np.ndarray):
         return array.clip(low, high)
     np.maximum(array, low, out=array)
-    return array if high is None else np.minimum(array, high, out=array)
+    if high is None:
+        return array
+    return np.minimum(array, high, out=array)
 
 
 def round_array(array: Any) -> Any:
-    """Round values to whole numbers, and halves to even ones. An array of NumPy is overwritten."""
-    return np.rint(array, out=array) if isinstance(array, np.ndarray) else array.round()
+    """Round values to whole numbers, and halves to even ones.
+
+    An array of NumPy is overwritten.
+    """
+    if isinstance(array, np.ndarray):
+        return np.rint(array, out=array)
+    return array.round()
 
 
 def fill_missing(array: Any, value: float) -> Any:
@@ -63,4 +75,6 @@ def log_sum_exp(values: Any, axis: int) -> Any:
     """
     namespace = array_namespace(values)
     largest = namespace.amax(values, axis=axis, keepdims=True)
-    return largest + namespace.log(namespace.exp(values - largest).sum(axis=axis, keepdims=True))
+    return largest + namespace.log(
+        namespace.exp(values - largest).sum(axis=axis, keepdims=True)
+    )

@@ -1,8 +1,9 @@
 """Write files and folders whole or not at all: temporary name, fsync, rename.
 
-Temporary files lie in a hidden folder beside their target. The process that writes them holds the lock file in this
-folder. The next writer beside it removes every folder whose lock is free, because its process was killed. On file
-systems without locks, these folders stay.
+Temporary files lie in a hidden folder beside their target. The process that writes them
+holds the lock file in this folder. The next writer beside it removes every folder whose
+lock is free, because its process was killed. On file systems without locks, these
+folders stay.
 """
 
 import hashlib
@@ -24,7 +25,11 @@ from rsft.utils.operating_system import replace_path, sync_path
 from rsft.utils.write_errors import TEMPORARY_PREFIX, explain_os_error, writing
 
 _LOCK = "lock"
-_NO_LOCK = (OSError, Timeout, NotImplementedError)  # the last one: filelock before 4, on file systems without locks
+_NO_LOCK = (
+    OSError,
+    Timeout,
+    NotImplementedError,
+)  # the last one: filelock before 4, on file systems without locks
 _log = logging.getLogger(__name__)
 
 
@@ -36,14 +41,17 @@ def atomic_file(path: Path) -> Iterator[Path]:
         Path of an empty file with the same name, in a hidden folder beside `path`.
 
     Raises:
-        OSError: the file cannot be written; libraries report this with many exceptions. Its `filename` is `path`.
+        OSError: the file cannot be written; libraries report this with many exceptions.
+            Its `filename` is `path`.
     """
     with writing(path), _temporary_folder(path.parent) as folder:
         temporary = folder / "new" / path.name
         temporary.touch()
         mode = stat.S_IMODE(temporary.stat().st_mode)
         yield temporary
-        temporary.chmod(mode)  # some libraries write 0600, which others cannot read in a shared folder
+        temporary.chmod(
+            mode
+        )  # some libraries write 0600, which others cannot read in a shared folder
         sync_path(temporary)
         replace_path(temporary, path)
         sync_path(path.parent)
@@ -53,18 +61,21 @@ def atomic_file(path: Path) -> Iterator[Path]:
 def atomic_folder(path: Path, replace: bool = True) -> Iterator[Path]:
     """Yield a temporary folder that replaces `path` if the block ends without an exception.
 
-    An existing folder is first moved out of the way. If the process is killed before the second rename, `path` does not
-    exist until the next write beside it restores the old folder.
+    An existing folder is first moved out of the way. If the process is killed before
+    the second rename, `path` does not exist until the next write beside it restores the
+    old folder.
 
     Args:
         path: the target; its parent folder is made if it is missing.
-        replace: False raises an error if `path` has content, also that of a process which wrote it in the meantime.
+        replace: False raises an error if `path` has content, also that of a process
+            which wrote it in the meantime.
 
     Yields:
         Path of an empty folder with the same name, in a hidden folder beside `path`.
 
     Raises:
-        OSError: a file cannot be written, see `atomic_file`, or `path` has content that must stay.
+        OSError: a file cannot be written, see `atomic_file`, or `path` has content that
+            must stay.
     """
     with writing(path), _temporary_folder(path.parent) as folder:
         temporary = folder / "new" / path.name
@@ -110,9 +121,13 @@ def _temporary_folder(parent: Path) -> Iterator[Path]:
     while True:
         folder = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=parent))
         lock = FileLock(folder / _LOCK)
-        with suppress(*_NO_LOCK):  # without locks, no other process removes the folder either
+        with suppress(
+            *_NO_LOCK
+        ):  # without locks, no other process removes the folder either
             lock.acquire(timeout=0.2)
-        with suppress(FileNotFoundError):  # another process removed the folder before it was locked
+        with suppress(
+            FileNotFoundError
+        ):  # another process removed the folder before it was locked
             for name in ("new", "old"):
                 (folder / name).mkdir()
             break
@@ -129,16 +144,23 @@ def _remove(folder: Path, lock: FileLock) -> None:
             path = folder.parent / old.name
             if not path.exists():
                 old.replace(path)
-                _log.warning("%s: restored; a process was stopped while it replaced this folder", path)
+                _log.warning(
+                    "%s: restored; a process was stopped while it replaced this folder",
+                    path,
+                )
         shutil.rmtree(folder, ignore_errors=True)
     finally:
         lock.release()
-        with suppress(OSError):  # it exists on Windows, which cannot remove the file of a lock that is held
+        with suppress(
+            OSError
+        ):  # it exists on Windows, which cannot remove the file of a lock that is held
             folder.rmdir()
 
 
 @contextmanager
-def process_lock(lock_file: Path, conflict: Callable[[], RequestError]) -> Iterator[None]:
+def process_lock(
+    lock_file: Path, conflict: Callable[[], RequestError]
+) -> Iterator[None]:
     """Hold a lock file while the block runs; the file is removed at the end.
 
     Yields:
@@ -160,7 +182,9 @@ def process_lock(lock_file: Path, conflict: Callable[[], RequestError]) -> Itera
         yield
     finally:
         with suppress(PermissionError):  # Windows: the release removes the file
-            lock_file.unlink(missing_ok=True)  # before the release, so that a waiting process notices the removal
+            lock_file.unlink(
+                missing_ok=True
+            )  # before the release, so that a waiting process notices the removal
         lock.release()
 
 
@@ -168,7 +192,8 @@ def process_lock(lock_file: Path, conflict: Callable[[], RequestError]) -> Itera
 def work_folder(folder: Path, fingerprint: str) -> Iterator[Path]:
     """Yield `folder`/<fingerprint>, and remove `folder` at the end of the block.
 
-    After an interruption the folder stays, and the next block with the same fingerprint continues with its content.
+    After an interruption the folder stays, and the next block with the same fingerprint
+    continues with its content.
 
     Yields:
         The existing folder.
@@ -180,7 +205,10 @@ def work_folder(folder: Path, fingerprint: str) -> Iterator[Path]:
     build = folder / fingerprint
     with process_lock(_lock_file(folder), lambda: _busy(folder)):
         if folder.exists() and not build.exists():
-            _log.warning("%s: removing the files of an unfinished job with other arguments", folder)
+            _log.warning(
+                "%s: removing the files of an unfinished job with other arguments",
+                folder,
+            )
             shutil.rmtree(folder)
         build.mkdir(parents=True, exist_ok=True)
         try:
@@ -207,11 +235,20 @@ def _lock_file(folder: Path) -> Path:
 
 
 def _busy(folder: Path) -> RequestError:
-    return RequestError("another process works in this folder", folder, "wait until it is done, or stop it")
+    return RequestError(
+        "another process works in this folder",
+        folder,
+        "wait until it is done, or stop it",
+    )
 
 
 _IN_USE = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL)
-_NO_ACCESS = (sqlite3.SQLITE_PERM, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN)
+_NO_ACCESS = (
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_CANTOPEN,
+)
 _NO_VALUE = b"\xff" * 8  # in place of the length of a value
 
 
@@ -219,14 +256,27 @@ def compute_checksum(*parts: bytes | str | int | None) -> int:
     """Return the CRC-32 of values, each with its length; a text has the checksum of its bytes in UTF-8."""
     crc = 0
     for part in parts:
-        data = b"" if part is None else part if isinstance(part, bytes) else str(part).encode()
-        crc = zlib.crc32(data, zlib.crc32(_NO_VALUE if part is None else len(data).to_bytes(8, "little"), crc))
+        if part is None:
+            data = b""
+        else:
+            if isinstance(part, bytes):
+                data = part
+            else:
+                data = str(part).encode()
+        crc = zlib.crc32(
+            data,
+            zlib.crc32(
+                _NO_VALUE if part is None else len(data).to_bytes(8, "little"), crc
+            ),
+        )
     return crc
 
 
 def is_intact(stored_checksum: object, *parts: object) -> bool:
     """Return whether values of a database have types that `compute_checksum` takes, and their checksum."""
-    values = [part for part in parts if part is None or isinstance(part, bytes | str | int)]
+    values = [
+        part for part in parts if part is None or isinstance(part, bytes | str | int)
+    ]
     return len(values) == len(parts) and stored_checksum == compute_checksum(*values)
 
 
@@ -237,7 +287,9 @@ def is_in_use(error: sqlite3.Error) -> bool:
 
 def is_damage(error: sqlite3.Error, path: Path) -> bool:
     """Return whether a database is damaged, rather than in use, on a full disk or without permission."""
-    return _code(error) not in (*_IN_USE, *_NO_ACCESS) and os.access(path, os.R_OK | os.W_OK)
+    return _code(error) not in (*_IN_USE, *_NO_ACCESS) and os.access(
+        path, os.R_OK | os.W_OK
+    )
 
 
 def remove_database(path: Path) -> None:

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Option:
-    """An option of a command, in `Annotated[type, Option(...)]`. `rsft.cli.options.documented` makes it.
+    """An option of a command, in `Annotated[type, Option(...)]`.
+
+    `rsft.cli.options.documented` makes it.
 
     Attributes:
         help: what the option does.

@@ -12,15 +12,23 @@ from typing import Any
 from rsft.errors import RequestError
 
 _VARIABLES = {
-    "albumentations": ("NO_ALBUMENTATIONS_UPDATE", "1"),  # its import asks PyPI for the newest version
+    "albumentations": (
+        "NO_ALBUMENTATIONS_UPDATE",
+        "1",
+    ),  # its import asks PyPI for the newest version
     "huggingface_hub": ("HF_HUB_DISABLE_TELEMETRY", "1"),
     "mlflow": ("MLFLOW_DISABLE_TELEMETRY", "true"),
-    "onnxruntime": ("ORT_DISABLE_TELEMETRY", "1"),  # its first session sends events to Microsoft
+    "onnxruntime": (
+        "ORT_DISABLE_TELEMETRY",
+        "1",
+    ),  # its first session sends events to Microsoft
     "ray": ("RAY_USAGE_STATS_ENABLED", "0"),
     "wandb": ("WANDB_ERROR_REPORTING", "false"),
 }
 _OPENVINO_PACKAGES = {"nncf", "openvino"}
-_OPENVINO_TELEMETRY = "openvino_telemetry"  # sends events of OpenVINO and NNCF to Google Analytics
+_OPENVINO_TELEMETRY = (  # sends events of OpenVINO and NNCF to Google Analytics
+    "openvino_telemetry"
+)
 
 PACKAGES = frozenset({*_VARIABLES, *_OPENVINO_PACKAGES})
 """Packages with telemetry."""
@@ -29,19 +37,28 @@ PACKAGES = frozenset({*_VARIABLES, *_OPENVINO_PACKAGES})
 def disable_telemetry(*packages: str) -> None:
     """Switch off the telemetry of packages in this process and in processes that it starts later.
 
-    The command line calls this for all packages. Other code calls it for a package that it is about to import, so that
-    a program that uses rsft keeps its environment otherwise. Packages outside of `PACKAGES` are ignored.
+    The command line calls this for all packages. Other code calls it for a package that
+    it is about to import, so that a program that uses rsft keeps its environment
+    otherwise. Packages outside of `PACKAGES` are ignored.
     """
     for package in packages or PACKAGES:
         if package in _VARIABLES:
             name, value = _VARIABLES[package]
             os.environ[name] = value
-        if package == "onnxruntime" and package in sys.modules:  # the program imported it before rsft
+        if (
+            package == "onnxruntime" and package in sys.modules
+        ):  # the program imported it before rsft
             sys.modules[package].disable_telemetry_events()
-        if package == "huggingface_hub" and (constants := sys.modules.get("huggingface_hub.constants")):
+        if package == "huggingface_hub" and (
+            constants := sys.modules.get("huggingface_hub.constants")
+        ):
             vars(constants).update(HF_HUB_DISABLE_TELEMETRY=True)
-        if package in _OPENVINO_PACKAGES and sys.modules.get(_OPENVINO_TELEMETRY) is None:
-            # no variable switches it off: they use their stubs if its import raises ImportError
+        if (
+            package in _OPENVINO_PACKAGES
+            and sys.modules.get(_OPENVINO_TELEMETRY) is None
+        ):
+            # no variable switches it off: they use their stubs if its import raises
+            # ImportError
             sys.modules[_OPENVINO_TELEMETRY] = None  # type: ignore[assignment]
         elif package in _OPENVINO_PACKAGES:
             from openvino_telemetry.utils.sender import TelemetrySender
@@ -60,7 +77,9 @@ def require(module: str, extra: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise RequestError(f"{package} cannot be imported: {error}", "", _install_hint(package, extra)) from error
+        raise RequestError(
+            f"{package} cannot be imported: {error}", "", _install_hint(package, extra)
+        ) from error
 
 
 def check_installed(extra: str, *packages: str) -> None:
@@ -69,9 +88,15 @@ def check_installed(extra: str, *packages: str) -> None:
     Raises:
         RequestError: a package is not installed; the hint says how to install it.
     """
-    if missing := [name for name in packages if find_spec(name) is None]:
-        raise RequestError(f"not installed: {', '.join(missing)}", hint=_install_hint(missing[0], extra))
+    missing = [name for name in packages if find_spec(name) is None]
+    if missing:
+        raise RequestError(
+            f"not installed: {', '.join(missing)}",
+            hint=_install_hint(missing[0], extra),
+        )
 
 
 def _install_hint(package: str, extra: str) -> str:
-    return f"pip install 'rsft[{extra}]'" if extra else f"pip install {package}"
+    if extra:
+        return f"pip install 'rsft[{extra}]'"
+    return f"pip install {package}"

@@ -5,7 +5,9 @@ import re
 RESTRICTIONS: dict[str, str] = {
     "non-commercial": "no commercial use",
     "research-only": "use in research only",
-    "no-derivatives": "no distribution of changed versions, which include fine-tuned weights",
+    "no-derivatives": (
+        "no distribution of changed versions, which include fine-tuned weights"
+    ),
     "share-alike": "distribution of changed versions only under the same license",
     "no-military": "no military use",
     "no-weapons": "no development or use of weapons",
@@ -28,7 +30,10 @@ _PROHIBITIONS: dict[str, tuple[str, ...]] = {
     r"olmoearth": ("no-military", "no-surveillance", "no-policing", "no-extraction"),
     r"sapiens2": ("no-surveillance", "no-biometrics", "listed-uses"),
     r"openrail": ("listed-uses",),
-    r"apple-amlr|fair[- ]noncommercial[- ]research": ("non-commercial", "research-only"),
+    r"apple-amlr|fair[- ]noncommercial[- ]research": (
+        "non-commercial",
+        "research-only",
+    ),
     r"\bcc-by(-nc)?-sa\b|\bodbl|gpl\b": ("share-alike",),
     r"\bcc-by(-nc)?-nd\b": ("no-derivatives",),
     r"\bcc-by-nc\b|non-?commercial": ("non-commercial",),
@@ -38,7 +43,8 @@ _PROHIBITIONS: dict[str, tuple[str, ...]] = {
 """Restrictions by a pattern of the license's name, in lower case."""
 
 _PERMISSIVE = (
-    r"\b(mit|apache-2\.0|bsd(-\w+)*|isc|cc0(-1\.0)?|cc-by(-\d\.\d)?(?!-)|odc-by(-1\.0)?|pddl|public[- ]domain)\b"
+    r"\b(mit|apache-2\.0|bsd(-\w+)*|isc|cc0(-1\.0)?|cc-by(-\d\.\d)?(?!-)|odc-by(-1\.0)?|pddl|public[-"
+    r" ]domain)\b"
 )
 
 
@@ -46,12 +52,14 @@ def license_restrictions(text: str) -> tuple[str, ...]:
     """Return the restrictions of a license.
 
     Args:
-        text: an SPDX identifier or a statement. Statements about several things are separated by semicolons. A name of
-            `RESTRICTIONS` in a statement is a restriction.
+        text: an SPDX identifier or a statement. Statements about several things are
+            separated by semicolons. A name of `RESTRICTIONS` in a statement is a
+            restriction.
 
     Returns:
-        Names in the order of `RESTRICTIONS`; empty for a license that restricts no use. "unknown" stands for a
-        statement that names no license of which rsft knows the terms.
+        Names in the order of `RESTRICTIONS`; empty for a license that restricts no use.
+        "unknown" stands for a statement that names no license of which rsft knows the
+        terms.
 
     Example:
         >>> license_restrictions("CC-BY-NC-4.0")
@@ -62,12 +70,21 @@ def license_restrictions(text: str) -> tuple[str, ...]:
     restrictions: set[str] = set()
     for statement in text.lower().split(";"):
         named = {name for name in RESTRICTIONS if re.search(rf"\b{name}\b", statement)}
-        named |= {name for pattern, names in _PROHIBITIONS.items() if re.search(pattern, statement) for name in names}
-        restrictions |= named or (set() if re.search(_PERMISSIVE, statement) else {UNKNOWN})
+        named |= {
+            name
+            for pattern, names in _PROHIBITIONS.items()
+            if re.search(pattern, statement)
+            for name in names
+        }
+        restrictions |= named or (
+            set() if re.search(_PERMISSIVE, statement) else {UNKNOWN}
+        )
     return tuple(name for name in RESTRICTIONS if name in restrictions)
 
 
 def describe_license(text: str, restrictions: tuple[str, ...]) -> str:
     """Return a license with its restrictions in parentheses, such as "CC-BY-NC-4.0 (non-commercial)"."""
     shown = [name for name in restrictions if name not in text.lower()]
-    return f"{text} ({', '.join(shown)})" if shown else text
+    if shown:
+        return f"{text} ({', '.join(shown)})"
+    return text

@@ -1,6 +1,7 @@
 """What differs between Windows, macOS and Linux: names of files, open files, processors, memory and limits of memory.
 
-All branches on the platform are here, in `rsft.utils.fence` (Landlock) and in the allocators of `rsft.peft`.
+All branches on the platform are here, in `rsft.utils.fence` (Landlock) and in the
+allocators of `rsft.peft`.
 """
 
 import os
@@ -17,16 +18,24 @@ from subprocess import Popen
 from rsft.errors import RequestError
 from rsft.utils.fence import explain_fence
 
-_NOT_ON_WINDOWS = re.compile(  # names that Windows changes, refuses or opens as a device
-    r'[<>:"|?*\x00-\x1f]|[ .]$|^(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[\d¹²³]) *(\.|$)', re.IGNORECASE
+_NOT_ON_WINDOWS = (
+    re.compile(  # names that Windows changes, refuses or opens as a device
+        r'[<>:"|?*\x00-\x1f]|[ .]$|^(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[\d¹²³])'
+        r" *(\.|$)",
+        re.IGNORECASE,
+    )
 )
 _LONGEST_PATH = 259  # characters on Windows, unless long paths are enabled
-_PATIENCE_S = 2.0  # virus scanners and the search index of Windows open a new file for a moment
+_PATIENCE_S = (
+    2.0  # virus scanners and the search index of Windows open a new file for a moment
+)
 
 
 def describe_name_fault(name: str) -> str:
     """Return why this system cannot hold a file or folder of a name; "" if it can."""
-    return f"Windows cannot hold the name {name!r}" if is_windows() and _NOT_ON_WINDOWS.search(name) else ""
+    if is_windows() and _NOT_ON_WINDOWS.search(name):
+        return f"Windows cannot hold the name {name!r}"
+    return ""
 
 
 def describe_path_fault(path: str) -> tuple[str, str] | None:
@@ -34,15 +43,24 @@ def describe_path_fault(path: str) -> tuple[str, str] | None:
     if not is_windows():
         return None
     if len(str(Path(path).absolute())) > _LONGEST_PATH:
-        hint = "choose a shorter folder, such as C:\\data, or enable long paths in Windows"
-        return f"the path is longer than the {_LONGEST_PATH} characters that Windows accepts", hint
-    names = (fault for part in Path(path).parts[1:] if (fault := describe_name_fault(part)))
+        return (
+            (
+                f"the path is longer than the {_LONGEST_PATH} characters that Windows"
+                " accepts"
+            ),
+            "choose a shorter folder, such as C:\\data, or enable long paths in Windows",
+        )
+    names = (
+        fault for part in Path(path).parts[1:] if (fault := describe_name_fault(part))
+    )
     return next(((fault, "choose another name") for fault in names), None)
 
 
 def unique_name(name: str) -> str:
     """Return a text that is the same for all names of one file: Windows and macOS ignore case and composition."""
-    return fold_name(name) if sys.platform in ("win32", "darwin") else name
+    if sys.platform in ("win32", "darwin"):
+        return fold_name(name)
+    return name
 
 
 def fold_name(name: str) -> str:
@@ -90,7 +108,9 @@ def sync_path(path: Path) -> None:
     """Write a file, or the names in a folder, to the disk."""
     if is_windows() and path.is_dir():
         return  # Windows cannot open folders
-    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)  # Windows only syncs files open for writing
+    handle = os.open(
+        path, os.O_RDONLY if path.is_dir() else os.O_RDWR
+    )  # Windows only syncs files open for writing
     try:
         os.fsync(handle)
     finally:
@@ -114,7 +134,11 @@ def processor_name() -> str:
     """Return the name of the processor."""
     with suppress(OSError, StopIteration):
         lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
-        return next(line for line in lines if line.startswith("model name")).partition(":")[2].strip()
+        return (
+            next(line for line in lines if line.startswith("model name"))
+            .partition(":")[2]
+            .strip()
+        )
     return platform.processor() or platform.machine()
 
 
@@ -126,7 +150,10 @@ def peak_memory_bytes() -> float:
         return float(psutil.Process().memory_info().peak_wset)
     import resource
 
-    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024))
+    return float(
+        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        * (1 if sys.platform == "darwin" else 1024)
+    )
 
 
 def limit_address_space(size: int) -> bool:
@@ -150,8 +177,16 @@ def watch_memory(process: Popen[bytes], size: int) -> None:
 
     with suppress(psutil.Error):
         watched = psutil.Process(process.pid)
-        while process.poll() is None:  # on Windows, the Python of an environment starts another process
-            if sum(x.memory_info().rss for x in (watched, *watched.children(recursive=True))) > size:
+        while (
+            process.poll() is None
+        ):  # on Windows, the Python of an environment starts another process
+            if (
+                sum(
+                    x.memory_info().rss
+                    for x in (watched, *watched.children(recursive=True))
+                )
+                > size
+            ):
                 process.kill()
             time.sleep(0.02)
 
@@ -174,21 +209,29 @@ def refuse_folder(error: OSError) -> None:
     if Path(error.filename).name == "lost+found":
         return
     hint = "change its permissions, or give the folders below that can be read"
-    raise explain_fence(error) or RequestError(f"the folder cannot be read: {error.strerror}", error.filename, hint)
+    raise explain_fence(error) or RequestError(
+        f"the folder cannot be read: {error.strerror}", error.filename, hint
+    )
 
 
 def walk_files(folder: Path) -> Iterator[str]:
     """Yield the paths of the files in a folder and its subfolders: texts, because `Path.rglob` keeps all its paths.
 
-    Linked folders are followed. A link is left out if it leads above `folder`, where the walk would not end, or to a
-    folder whose files come anyway.
+    Linked folders are followed. A link is left out if it leads above `folder`, where
+    the walk would not end, or to a folder whose files come anyway.
 
     Raises:
         RequestError: a folder cannot be read.
     """
     visited = [Path(os.path.realpath(folder))]
-    for parent, folders, names in os.walk(folder, onerror=refuse_folder, followlinks=True):
-        folders[:] = [name for name in sorted(folders) if _is_new_folder(Path(parent, name), visited)]
+    for parent, folders, names in os.walk(
+        folder, onerror=refuse_folder, followlinks=True
+    ):
+        folders[:] = [
+            name
+            for name in sorted(folders)
+            if _is_new_folder(Path(parent, name), visited)
+        ]
         yield from (str(Path(parent, name)) for name in names)
 
 
@@ -197,7 +240,9 @@ def _is_new_folder(path: Path, visited: list[Path]) -> bool:
     if not path.is_symlink():
         return True
     target = Path(os.path.realpath(path))
-    is_new = not visited[0].is_relative_to(target) and not any(map(target.is_relative_to, visited))
+    is_new = not visited[0].is_relative_to(target) and not any(
+        map(target.is_relative_to, visited)
+    )
     if is_new:
         visited.append(target)
     return is_new

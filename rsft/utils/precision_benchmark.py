@@ -18,30 +18,38 @@ Work = Callable[[], object]
 
 
 PROBE_ROWS = 32
-"""Rows of the first measurement. An emulated precision can make a measurement with all rows take a minute."""
+"""Rows of the first measurement. An emulated precision can make a measurement with all
+rows take a minute."""
 
 EMULATED_SPEEDUP = 0.1
 """Speedup below which the first measurement is the result."""
 
 
-def measure_speedups(device: torch.device, precisions: Iterable[str]) -> dict[str, float]:
+def measure_speedups(
+    device: torch.device, precisions: Iterable[str]
+) -> dict[str, float]:
     """Return the speedup of a training step over float32 for each of some precisions: bf16, fp16."""
     import torch
 
     dtypes = {"bf16": torch.bfloat16, "fp16": torch.float16}
-    return {name: float(f"{training_step_speedup(device, dtypes[name]):.3g}") for name in precisions}
+    return {
+        name: float(f"{training_step_speedup(device, dtypes[name]):.3g}")
+        for name in precisions
+    }
 
 
 def fastest_precision(speedups: Mapping[str, float]) -> str:
     """Return the precision that "auto" selects: fp32, or one of those whose speedup over it was measured.
 
-    A later precision must be clearly faster than an earlier one: bfloat16 is preferred to float16, which needs a
-    scaled loss.
+    A later precision must be clearly faster than an earlier one: bfloat16 is preferred
+    to float16, which needs a scaled loss.
     """
-    best, best_speedup = "fp32", 1.0
+    best = "fp32"
+    best_speedup = 1.0
     for name, speedup in speedups.items():
         if speedup > MIN_SPEEDUP * best_speedup:
-            best, best_speedup = name, speedup
+            best = name
+            best_speedup = speedup
     return best
 
 
@@ -54,7 +62,11 @@ def training_step_speedup(device: torch.device, dtype: torch.dtype) -> float:
 
     def make_steps(tokens: torch.Tensor, matrix: torch.Tensor) -> tuple[Work, Work]:
         width = len(matrix)
-        layers = torch.nn.Linear(width, 4 * width), torch.nn.GELU(), torch.nn.Linear(4 * width, width)
+        layers = (
+            torch.nn.Linear(width, 4 * width),
+            torch.nn.GELU(),
+            torch.nn.Linear(4 * width, width),
+        )
         mlp = torch.nn.Sequential(*layers).to(device).requires_grad_(False)
         tokens = tokens.requires_grad_()
 
@@ -72,24 +84,34 @@ def matmul_speedup(device: torch.device, dtype: torch.dtype) -> float:
     """Return the speedup of a matrix product over float32."""
 
     def make_products(tokens: torch.Tensor, matrix: torch.Tensor) -> tuple[Work, Work]:
-        cast_tokens, cast_matrix = tokens.to(dtype), matrix.to(dtype)
+        cast_tokens = tokens.to(dtype)
+        cast_matrix = matrix.to(dtype)
         return lambda: tokens @ matrix, lambda: cast_tokens @ cast_matrix
 
     return _measure_growing(device, make_products)
 
 
-def _measure_growing(device: torch.device, make_pair: Callable[..., tuple[Work, Work]]) -> float:
+def _measure_growing(
+    device: torch.device, make_pair: Callable[..., tuple[Work, Work]]
+) -> float:
     """Return the speedup of the second function of a pair over the first, for many tokens unless it is very slow.
 
     Args:
-        make_pair: takes tokens (N, D) and a matrix (D, 4 D), and returns the two functions.
+        make_pair: takes tokens (N, D) and a matrix (D, 4 D), and returns the two
+            functions.
     """
     tokens, matrix = _matrices(device)
-    speedup = measure_speedup(*make_pair(tokens[:PROBE_ROWS].clone(), matrix), repeats=3)
-    return speedup if speedup < EMULATED_SPEEDUP else measure_speedup(*make_pair(tokens, matrix))
+    speedup = measure_speedup(
+        *make_pair(tokens[:PROBE_ROWS].clone(), matrix), repeats=3
+    )
+    if speedup < EMULATED_SPEEDUP:
+        return speedup
+    return measure_speedup(*make_pair(tokens, matrix))
 
 
-def measure_speedup(baseline: Work, candidate: Work, repeats: int = 9, limit: float = 2.0) -> float:
+def measure_speedup(
+    baseline: Work, candidate: Work, repeats: int = 9, limit: float = 2.0
+) -> float:
     """Return the median duration of `baseline` divided by that of `candidate`; the two are called alternately.
 
     Args:
@@ -102,7 +124,9 @@ def measure_speedup(baseline: Work, candidate: Work, repeats: int = 9, limit: fl
     durations: list[tuple[float, float]] = []
     while len(durations) < repeats and sum(map(sum, durations)) < limit:
         durations.append((_measure_seconds(baseline), _measure_seconds(candidate)))
-    first, second = (statistics.median(column) for column in zip(*durations, strict=True))
+    first, second = (
+        statistics.median(column) for column in zip(*durations, strict=True)
+    )
     return float(first / second)
 
 
@@ -119,7 +143,9 @@ def _matrices(device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
 def _measure_seconds(work: Work) -> float:
     import torch
 
-    synchronize: Work = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
+    synchronize: Work = (
+        torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
+    )
     synchronize()
     start = time.perf_counter()
     work()
@@ -127,7 +153,9 @@ def _measure_seconds(work: Work) -> float:
     return time.perf_counter() - start
 
 
-def operations_per_second(device: torch.device, precision: str, repeats: int = 5) -> float:
+def operations_per_second(
+    device: torch.device, precision: str, repeats: int = 5
+) -> float:
     """Return the floating-point operations per second of a matrix product.
 
     Args:
@@ -137,8 +165,12 @@ def operations_per_second(device: torch.device, precision: str, repeats: int = 5
     """
     import torch
 
-    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(
+        precision, torch.float32
+    )
     tokens, matrix = (values.to(dtype) for values in _matrices(device))
     _measure_seconds(lambda: tokens @ matrix)  # the first call is slower
-    seconds = statistics.median(_measure_seconds(lambda: tokens @ matrix) for _ in range(repeats))
+    seconds = statistics.median(
+        _measure_seconds(lambda: tokens @ matrix) for _ in range(repeats)
+    )
     return 2 * tokens.numel() * matrix.shape[1] / seconds

@@ -21,11 +21,13 @@ Result = TypeVar("Result")
 _QUEUED = 3  # waiting or running tasks per process
 
 
-def imap_unordered(work: Callable[[Task], Result], tasks: Iterable[Task], jobs: int) -> Iterator[Result]:
+def imap_unordered(
+    work: Callable[[Task], Result], tasks: Iterable[Task], jobs: int
+) -> Iterator[Result]:
     """Call `work` on each task in parallel, like `multiprocessing.Pool.imap_unordered`.
 
-    Exceptions of `work` are raised in this process. Tasks are taken from the iterable only when a process will soon be
-    free, so their number is not limited.
+    Exceptions of `work` are raised in this process. Tasks are taken from the iterable
+    only when a process will soon be free, so their number is not limited.
 
     Args:
         work: the function; it must be picklable.
@@ -53,36 +55,49 @@ def imap_unordered(work: Callable[[Task], Result], tasks: Iterable[Task], jobs: 
             done, pending = wait(pending, return_when=FIRST_COMPLETED)
             yield from (future.result() for future in done)
     except BrokenProcessPool as error:
-        raise RsftError("a worker process was killed", "", "if memory was short, use fewer --jobs") from error
+        raise RsftError(
+            "a worker process was killed", "", "if memory was short, use fewer --jobs"
+        ) from error
     finally:
         pool.shutdown(cancel_futures=True)
 
 
 def _start_worker() -> None:
-    cv2.setNumThreads(0)  # OpenCV's threads do not survive a fork, and the processes use all cores already
+    cv2.setNumThreads(
+        0
+    )  # OpenCV's threads do not survive a fork, and the processes use all cores already
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     parent = parent_process()
     assert parent is not None
 
-    def end_with_parent() -> None:  # a killed parent cannot stop its workers, which would wait forever
+    def end_with_parent() -> (
+        None
+    ):  # a killed parent cannot stop its workers, which would wait forever
         connection.wait([parent.sentinel])
         os._exit(1)
 
     threading.Thread(target=end_with_parent, daemon=True).start()
 
 
-_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # options of <malloc.h>
+_TRIM_THRESHOLD = -1
+_MMAP_THRESHOLD = -3
+_ARENA_MAX = -8  # options of <malloc.h>
 _RETAINED = 2**29  # free bytes at the top of the heap
-_LARGEST_BLOCKS = (2**25, 2**27)  # bytes of a block from the heap; an older glibc only accepts the first value
+_LARGEST_BLOCKS = (
+    2**25,
+    2**27,
+)  # bytes of a block from the heap; an older glibc only accepts the first value
 
 
 def retain_freed_memory() -> bool:
     """Let this process retain up to 512 MiB of freed memory; return whether the C library supports it.
 
-    PyTorch allocates activations with malloc. glibc returns blocks of tens of MB to the system at once, and each layer
-    then faults its pages in again: about 5 % of the time of a ViT-B/16 on two cores. All threads share one heap after
-    the call, because glibc always returns the memory of per-thread heaps, and a job computes in a thread. The setting
-    changes the whole process, so only commands call this function, not library functions.
+    PyTorch allocates activations with malloc. glibc returns blocks of tens of MB to the
+    system at once, and each layer then faults its pages in again: about 5 % of the time
+    of a ViT-B/16 on two cores. All threads share one heap after the call, because glibc
+    always returns the memory of per-thread heaps, and a job computes in a thread. The
+    setting changes the whole process, so only commands call this function, not library
+    functions.
     """
     if sys.platform != "linux":
         return False
@@ -97,5 +112,8 @@ def retain_freed_memory() -> bool:
 
 def return_freed_memory() -> None:
     """Return freed memory of this process to the system, where the C library can."""
-    if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
+    if (
+        sys.platform == "linux"
+        and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None
+    ):
         trim(0)

@@ -1,6 +1,7 @@
 """Ask a web server about a file before it is read in parts, and report in words what is wrong.
 
-Only the functions that ask a server import requests, because a job without remote files should start fast.
+Only the functions that ask a server import requests, because a job without remote files
+should start fast.
 """
 
 import os
@@ -16,17 +17,26 @@ HEAD_BYTES = 1024
 """Number of first bytes of a file that `probe_url` reads."""
 
 NO_SERVERS = "CPL_VSIL_CURL_ALLOWED_FILENAME"
-"""Environment variable of GDAL. Its value "-" allows no address, here and in GDAL, because no address is so short."""
+"""Environment variable of GDAL. Its value "-" allows no address, here and in GDAL,
+because no address is so short."""
 
 _MAX_REDIRECTS = 5
 _TIMEOUT = (10, 30)  # seconds to connect, seconds between two blocks
 _ATTEMPTS = 2
 _PAUSE = 1.0  # seconds between the attempts
 _AGAIN = "run the same command again to continue"
-_SIGNATURES = frozenset({"sig", "signature", "token", "access_token", "x-amz-signature", "x-goog-signature"})
+_SIGNATURES = frozenset(
+    {"sig", "signature", "token", "access_token", "x-amz-signature", "x-goog-signature"}
+)
 _HINTS = {
-    401: "the server wants a login: sign the address, or set GDAL_HTTP_USERPWD or GDAL_HTTP_HEADERS",
-    403: "the address may need a signature, or its signature has expired: ask the provider for a new one",
+    401: (
+        "the server wants a login: sign the address, or set GDAL_HTTP_USERPWD or"
+        " GDAL_HTTP_HEADERS"
+    ),
+    403: (
+        "the address may need a signature, or its signature has expired: ask the"
+        " provider for a new one"
+    ),
     404: "check the address",
     410: "check the address",
 }
@@ -37,7 +47,8 @@ class RemoteFile(NamedTuple):
 
     Attributes:
         size: size in bytes; None if the server does not say.
-        version: its ETag or date, which changes with the content; empty if the server does not say.
+        version: its ETag or date, which changes with the content; empty if the server
+            does not say.
         head: the first bytes of the file.
         sends_ranges: whether the server sends parts of the file.
     """
@@ -49,7 +60,10 @@ class RemoteFile(NamedTuple):
 
 
 def refuse_servers() -> None:
-    """Let GDAL and rsft ask no server in this process and those that it starts. The setting of a user stays."""
+    """Let GDAL and rsft ask no server in this process and those that it starts.
+
+    The setting of a user stays.
+    """
     os.environ.setdefault(NO_SERVERS, "-")
 
 
@@ -60,16 +74,23 @@ def allow_servers() -> None:
 
 
 def probe_url(url: str) -> RemoteFile | None:
-    """Read the first bytes of a file on a web server. A server that does not answer is asked a second time.
+    """Read the first bytes of a file on a web server.
+
+    A server that does not answer is asked a second time.
 
     Returns:
-        What the server says; None if it wants a login and the environment has one for GDAL (GDAL_HTTP_...).
+        What the server says; None if it wants a login and the environment has one for
+        GDAL (GDAL_HTTP_...).
 
     Raises:
         NetworkError: the server cannot be reached, or does not send the file.
     """
-    status, reason, remote = _ask(url, {"Range": f"bytes=0-{HEAD_BYTES - 1}"}, HEAD_BYTES)
-    if status in (401, 403) and any(name.startswith("GDAL_HTTP_") for name in os.environ):
+    status, reason, remote = _ask(
+        url, {"Range": f"bytes=0-{HEAD_BYTES - 1}"}, HEAD_BYTES
+    )
+    if status in (401, 403) and any(
+        name.startswith("GDAL_HTTP_") for name in os.environ
+    ):
         return None
     if status == 416:  # an empty file has no first byte
         return RemoteFile(0, remote.version, b"", True)
@@ -92,7 +113,11 @@ def read_url(url: str, limit: int) -> bytes:
     if status != 200:
         raise _status_error(url, status, reason)
     if len(remote.head) > limit:
-        raise DataError(f"the file is larger than {limit:,} bytes", public_url(url), "check the address")
+        raise DataError(
+            f"the file is larger than {limit:,} bytes",
+            public_url(url),
+            "check the address",
+        )
     return remote.head
 
 
@@ -104,18 +129,28 @@ def check_host(url: str, named: str) -> None:
         named: the address that the user named, "" if none; its host is accepted.
 
     Raises:
-        NetworkError: the host is another one, and has an address that is not public (loopback, link-local, private).
+        NetworkError: the host is another one, and has an address that is not public
+            (loopback, link-local, private).
     """
     host = urlsplit(url).hostname or ""
     if host in ("", urlsplit(named).hostname):
         return
     try:
-        addresses = [str(entry[4][0]).partition("%")[0] for entry in socket.getaddrinfo(host, None)]
+        addresses = [
+            str(entry[4][0]).partition("%")[0]
+            for entry in socket.getaddrinfo(host, None)
+        ]
     except (OSError, UnicodeError):  # the request reports it
         return
     if not all(ip_address(address).is_global for address in addresses):
-        message = f"{urlsplit(named).hostname or 'the file'} leads to {host}, which is not in the public Internet"
-        raise NetworkError(message, public_url(url), "give this address itself, if you trust it")
+        raise NetworkError(
+            (
+                f"{urlsplit(named).hostname or 'the file'} leads to {host}, which is not in"
+                " the public Internet"
+            ),
+            public_url(url),
+            "give this address itself, if you trust it",
+        )
 
 
 def public_url(url: str) -> str:
@@ -126,9 +161,14 @@ def public_url(url: str) -> str:
         'https://example.com/a.tif'
     """
     address = urlsplit(url)
-    is_signed = any(key.lower() in _SIGNATURES for key, _ in parse_qsl(address.query, keep_blank_values=True))
+    is_signed = any(
+        key.lower() in _SIGNATURES
+        for key, _ in parse_qsl(address.query, keep_blank_values=True)
+    )
     query = "" if is_signed else address.query
-    return urlunsplit(address._replace(netloc=address.netloc.rpartition("@")[2], query=query))
+    return urlunsplit(
+        address._replace(netloc=address.netloc.rpartition("@")[2], query=query)
+    )
 
 
 def quote_url(url: str) -> str:
@@ -146,16 +186,29 @@ def _ask(url: str, headers: dict[str, str], limit: int) -> tuple[int, str, Remot
 
     if os.environ.get(NO_SERVERS) == "-":
         message = "a file leads to a server, but no argument of the command names one"
-        raise NetworkError(message, public_url(url), "name the file or the server itself, not by a pattern")
+        raise NetworkError(
+            message,
+            public_url(url),
+            "name the file or the server itself, not by a pattern",
+        )
     for attempt in range(1, _ATTEMPTS + 1):
         try:
             answer = _get(url, {"Accept-Encoding": "identity", **headers}, limit)
             if answer[0] < 500 or attempt == _ATTEMPTS:
                 break
         except (requests.RequestException, ValueError) as error:
-            if attempt == _ATTEMPTS or not isinstance(error, requests.ConnectionError | requests.Timeout):
-                message = f"{urlsplit(url).hostname or url} cannot be reached: {root_cause(error)}"
-                raise NetworkError(message, public_url(url), f"check the address and the network; {_AGAIN}") from error
+            if attempt == _ATTEMPTS or not isinstance(
+                error, requests.ConnectionError | requests.Timeout
+            ):
+                message = (
+                    f"{urlsplit(url).hostname or url} cannot be reached:"
+                    f" {root_cause(error)}"
+                )
+                raise NetworkError(
+                    message,
+                    public_url(url),
+                    f"check the address and the network; {_AGAIN}",
+                ) from error
         time.sleep(_PAUSE)
     return answer
 
@@ -165,7 +218,13 @@ def _get(url: str, headers: dict[str, str], limit: int) -> tuple[int, str, Remot
 
     target = url
     for _ in range(_MAX_REDIRECTS):
-        with requests.get(target, headers=headers, stream=True, timeout=_TIMEOUT, allow_redirects=False) as response:
+        with requests.get(
+            target,
+            headers=headers,
+            stream=True,
+            timeout=_TIMEOUT,
+            allow_redirects=False,
+        ) as response:
             fields = response.headers
             if response.is_redirect:
                 target = urljoin(target, fields["Location"])
@@ -176,14 +235,20 @@ def _get(url: str, headers: dict[str, str], limit: int) -> tuple[int, str, Remot
                 head += block
                 if len(head) >= limit:
                     break
-            total = fields.get("Content-Range", "").rpartition("/")[2] or fields.get("Content-Length", "")
+            total = fields.get("Content-Range", "").rpartition("/")[2] or fields.get(
+                "Content-Length", ""
+            )
             size = int(total) if total.isdecimal() else None
             version = fields.get("ETag") or fields.get("Last-Modified") or ""
-            remote = RemoteFile(size, version, head[:limit], response.status_code == 206)
+            remote = RemoteFile(
+                size, version, head[:limit], response.status_code == 206
+            )
             return response.status_code, response.reason or "", remote
     raise requests.TooManyRedirects(f"more than {_MAX_REDIRECTS} redirects")
 
 
 def _status_error(url: str, status: int, reason: str) -> NetworkError:
     message = f"{urlsplit(url).hostname} answered {status} {reason}".rstrip()
-    return NetworkError(message, public_url(url), _HINTS.get(status, f"try later; {_AGAIN}"))
+    return NetworkError(
+        message, public_url(url), _HINTS.get(status, f"try later; {_AGAIN}")
+    )

@@ -1,8 +1,9 @@
 """Tables from untrusted sources: check their columns, and keep spreadsheets from executing texts of CSV cells.
 
-Excel and LibreOffice execute a cell that begins with =, +, -, @, a tab or a carriage return. rsft writes an apostrophe
-before such a text, which spreadsheets show as text, and removes it when it reads a table. Numbers stay as they are.
-A terminal that shows the file would execute control characters, so they become texts.
+Excel and LibreOffice execute a cell that begins with =, +, -, @, a tab or a carriage
+return. rsft writes an apostrophe before such a text, which spreadsheets show as text,
+and removes it when it reads a table. Numbers stay as they are. A terminal that shows
+the file would execute control characters, so they become texts.
 """
 
 from __future__ import annotations
@@ -43,7 +44,9 @@ def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
     return table
 
 
-def read_parquet_parts(path: Path, columns: list[str] | None = None) -> Iterator[pd.DataFrame]:
+def read_parquet_parts(
+    path: Path, columns: list[str] | None = None
+) -> Iterator[pd.DataFrame]:
     """Yield the row groups of a Parquet file, whose index counts all rows; at least one. See `read_parquet`."""
     import pyarrow.parquet as pq
 
@@ -69,17 +72,24 @@ def escape_cell(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     text = replace_controls(value)
-    return f"'{text}" if _FORMULA.match(text) and not is_number(text) else text
+    if _FORMULA.match(text) and not is_number(text):
+        return f"'{text}"
+    return text
 
 
 def replace_controls(text: str) -> str:
-    """Return a text with control characters as hexadecimal numbers. Tabs and ends of lines stay."""
+    """Return a text with control characters as hexadecimal numbers.
+
+    Tabs and ends of lines stay.
+    """
     return _CONTROLS.sub(lambda match: ascii(match[0])[1:-1], text)
 
 
 def unescape_cell(value: Any) -> Any:
     """Return the text to which `escape_cell` added an apostrophe; any other value as it is."""
-    return value[1:] if isinstance(value, str) and _ESCAPED.match(value) else value
+    if isinstance(value, str) and _ESCAPED.match(value):
+        return value[1:]
+    return value
 
 
 def escape_table(table: pd.DataFrame) -> pd.DataFrame:
@@ -110,15 +120,22 @@ def read_text_table(path: Path) -> pd.DataFrame:
     """
     text = read_regular(path).decode("utf-8-sig")
     separator = max(",;\t", key=text.partition("\n")[0].count)
-    return unescape_table(pd.read_csv(io.StringIO(text), sep=separator, dtype=str, keep_default_na=False))
+    return unescape_table(
+        pd.read_csv(io.StringIO(text), sep=separator, dtype=str, keep_default_na=False)
+    )
 
 
 def _map(table: pd.DataFrame, change: Callable[[Any], Any]) -> pd.DataFrame:
     def is_text(column: pd.Series[Any]) -> bool:
         return column.dtype == object or pd.api.types.is_string_dtype(column.dtype)
 
-    columns = [table.iloc[:, index] for index in range(table.shape[1])]  # names may occur twice
-    changed = [column.map(change, na_action="ignore") if is_text(column) else column for column in columns]
+    columns = [
+        table.iloc[:, index] for index in range(table.shape[1])
+    ]  # names may occur twice
+    changed = [
+        column.map(change, na_action="ignore") if is_text(column) else column
+        for column in columns
+    ]
     mapped = pd.concat(changed, axis=1) if changed else table
     return mapped.set_axis([change(name) for name in table.columns], axis=1)
 
@@ -142,7 +159,8 @@ class Column:
 
     Attributes:
         name: name of the column.
-        kind: "text", "number" for integers and floats, "finite number" of at most 1e30, or "list of names".
+        kind: "text", "number" for integers and floats, "finite number" of at most 1e30,
+            or "list of names".
         optional: whether cells may be empty.
         required: whether the table must have the column.
         unique: whether two rows may not have the same cell.
@@ -161,7 +179,8 @@ def check_columns(table: pd.DataFrame, columns: Iterable[Column]) -> None:
     """Check the cells of a table.
 
     Raises:
-        ValueError: a column is missing, or a cell is wrong. The text names the row (its index + 1) and the column.
+        ValueError: a column is missing, or a cell is wrong. The text names the row (its
+            index + 1) and the column.
 
     Example:
         >>> check_columns(pd.DataFrame({"share": [0.5, "x"]}), [Column("share", "number")])
@@ -169,7 +188,12 @@ def check_columns(table: pd.DataFrame, columns: Iterable[Column]) -> None:
         ValueError: row 2, column share: found 'x', expected a number
     """
     columns = list(columns)
-    if missing := [column.name for column in columns if column.required and column.name not in table]:
+    missing = [
+        column.name
+        for column in columns
+        if column.required and column.name not in table
+    ]
+    if missing:
         raise ValueError(f"no column {', '.join(missing)}")
     for column in columns:
         if column.name in table:
@@ -178,40 +202,70 @@ def check_columns(table: pd.DataFrame, columns: Iterable[Column]) -> None:
 
 def _check_column(cells: pd.Series, column: Column) -> None:
     empty = cells.isna()
-    if "number" in column.kind and pd.api.types.is_numeric_dtype(cells) and cells.dtype != bool:
+    if (
+        "number" in column.kind
+        and pd.api.types.is_numeric_dtype(cells)
+        and cells.dtype != bool
+    ):
         wrong = empty & (not column.optional)
         if column.kind == "finite number":
             wrong |= cells.abs() > _LARGEST
-    elif column.kind == "text" and pd.api.types.infer_dtype(cells, skipna=True) in ("string", "empty"):
+    elif column.kind == "text" and pd.api.types.infer_dtype(cells, skipna=True) in (
+        "string",
+        "empty",
+    ):
         wrong = empty & (not column.optional)
         if column.choices:
             wrong |= ~empty & ~cells.isin([*column.choices])
     else:
-        wrong = pd.Series([not _is_valid(cell, column) for cell in cells], cells.index, bool)
-    expected = f"one of {', '.join(column.choices)}" if column.choices else f"a {column.kind}"
+        wrong = pd.Series(
+            [not _is_valid(cell, column) for cell in cells], cells.index, bool
+        )
+    if column.choices:
+        expected = f"one of {', '.join(column.choices)}"
+    else:
+        expected = f"a {column.kind}"
     if column.unique and not wrong.any():
-        wrong, expected = cells.duplicated(), f"{expected} that no row above has"
+        wrong = cells.duplicated()
+        expected = f"{expected} that no row above has"
     if not wrong.any():
         return
     position = int(wrong.to_numpy(bool).argmax())
-    row, cell = cells.index[position], cells.iloc[position]
-    content = "an empty cell" if _is_empty(cell) else (repr(cell) if isinstance(cell, str) else str(cell))[:_SHOWN]
-    raise ValueError(f"row {row + 1:,}, column {column.name}: found {content}, expected {expected}")
+    row = cells.index[position]
+    cell = cells.iloc[position]
+    if _is_empty(cell):
+        content = "an empty cell"
+    else:
+        content = (repr(cell) if isinstance(cell, str) else str(cell))[:_SHOWN]
+    raise ValueError(
+        f"row {row + 1:,}, column {column.name}: found {content}, expected {expected}"
+    )
 
 
 def _is_valid(cell: object, column: Column) -> bool:
     if _is_empty(cell):
         return column.optional
     if column.kind == "list of names":
-        return isinstance(cell, list | np.ndarray) and all(isinstance(name, str) for name in cell)
+        return isinstance(cell, list | np.ndarray) and all(
+            isinstance(name, str) for name in cell
+        )
     if "number" in column.kind:
-        if isinstance(cell, str) and not cell and column.optional:  # of a table that was read and written as text
+        if (
+            isinstance(cell, str) and not cell and column.optional
+        ):  # of a table that was read and written as text
             return True
         if not isinstance(cell, int | float) or isinstance(cell, bool):
             return False
-        return abs(cell) <= _LARGEST or (column.kind == "number" and isinstance(cell, float))
+        return abs(cell) <= _LARGEST or (
+            column.kind == "number" and isinstance(cell, float)
+        )
     return isinstance(cell, str) and (not column.choices or cell in column.choices)
 
 
 def _is_empty(cell: object) -> bool:
-    return cell is None or cell is pd.NA or cell is pd.NaT or (isinstance(cell, float) and math.isnan(cell))
+    return (
+        cell is None
+        or cell is pd.NA
+        or cell is pd.NaT
+        or (isinstance(cell, float) and math.isnan(cell))
+    )

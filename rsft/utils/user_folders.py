@@ -1,7 +1,8 @@
 """Name folders that libraries can write, before they are imported: on some machines the home of the user is missing.
 
-Otherwise Matplotlib, Fontconfig and others print lines of their own, or fail: if the home is read-only, if the fence
-of `rsft.cli.fence` hides it, or if a container has a user without a name and a home.
+Otherwise Matplotlib, Fontconfig and others print lines of their own, or fail: if the
+home is read-only, if the fence of `rsft.cli.fence` hides it, or if a container has a
+user without a name and a home.
 """
 
 import logging
@@ -21,8 +22,9 @@ _WRITE = os.W_OK | os.X_OK
 def set_user_folders() -> None:
     """Set the environment variables of the home, of the caches and of Matplotlib's folder, as far as it is necessary.
 
-    A folder for temporary files takes the place of a home that is unknown, and of caches that cannot be written, with a
-    warning. Matplotlib gets a folder in rsft's cache, unless the user has one. No folder is made but the temporary one.
+    A folder for temporary files takes the place of a home that is unknown, and of
+    caches that cannot be written, with a warning. Matplotlib gets a folder in rsft's
+    cache, unless the user has one. No folder is made but the temporary one.
 
     Raises:
         OSError: no folder for temporary files can be written.
@@ -32,19 +34,31 @@ def set_user_folders() -> None:
     except RuntimeError:  # the system does not know the user
         home = str(_temporary_folder())
         os.environ.update(HOME=home, USERPROFILE=home)  # Windows reads the second one
-        _log.warning("HOME is not set, and this user has no home: %s takes its place", home)
+        _log.warning(
+            "HOME is not set, and this user has no home: %s takes its place", home
+        )
     cache = user_cache_path("rsft")
     if not _is_writable(cache):
         os.environ["XDG_CACHE_HOME"] = str(_temporary_folder() / "cache")
-        _log.warning("%s cannot be written: caches are in %s", cache, os.environ["XDG_CACHE_HOME"])
+        _log.warning(
+            "%s cannot be written: caches are in %s",
+            cache,
+            os.environ["XDG_CACHE_HOME"],
+        )
     if not os.access(user_config_path("matplotlib"), _WRITE):
-        os.environ.setdefault("MPLCONFIGDIR", str(user_cache_path("rsft") / "matplotlib"))
-    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # it reports that it lists the fonts
+        os.environ.setdefault(
+            "MPLCONFIGDIR", str(user_cache_path("rsft") / "matplotlib")
+        )
+    logging.getLogger("matplotlib.font_manager").setLevel(
+        logging.ERROR
+    )  # it reports that it lists the fonts
 
 
 def _is_writable(folder: Path) -> bool:
     """Return whether this user can write in a folder, or make it."""
-    existing = next(parent for parent in (folder, *folder.parents) if os.access(parent, os.F_OK))
+    existing = next(
+        parent for parent in (folder, *folder.parents) if os.access(parent, os.F_OK)
+    )
     return os.access(existing, _WRITE) and existing.is_dir()
 
 
@@ -59,5 +73,11 @@ def _temporary_folder() -> Path:
     with suppress(FileExistsError):
         folder.mkdir(0o700)
     status = folder.lstat()
-    is_private = stat.S_ISDIR(status.st_mode) and status.st_uid == user and not status.st_mode & 0o077
-    return folder if is_private else Path(tempfile.mkdtemp(prefix="rsft-"))
+    is_private = (
+        stat.S_ISDIR(status.st_mode)
+        and status.st_uid == user
+        and not status.st_mode & 0o077
+    )
+    if is_private:
+        return folder
+    return Path(tempfile.mkdtemp(prefix="rsft-"))

@@ -1,4 +1,5 @@
-"""Checkpoints of other projects in every supported layout, and damaged or hostile files."""
+"""Checkpoints of other projects in every supported layout, and damaged or hostile
+files."""
 
 import argparse
 import os
@@ -16,7 +17,10 @@ from rsft.backbones.loading import read_checkpoint
 from rsft.errors import WeightsError
 from tests.helpers.messages import mentions
 
-STATE = {"a.weight": torch.arange(6.0).reshape(2, 3), "b": torch.ones(4, dtype=torch.float16)}
+STATE = {
+    "a.weight": torch.arange(6.0).reshape(2, 3),
+    "b": torch.ones(4, dtype=torch.float16),
+}
 
 
 def saved(folder, content, **options):
@@ -36,7 +40,12 @@ def refusal(path, message):
     "content",
     [
         STATE,
-        {"model": STATE, "optimizer": {"state": {0: torch.ones(2)}}, "args": argparse.Namespace(lr=1e-3), "epoch": 3},
+        {
+            "model": STATE,
+            "optimizer": {"state": {0: torch.ones(2)}},
+            "args": argparse.Namespace(lr=1e-3),
+            "epoch": 3,
+        },
         {"state_dict": STATE, "epoch": 3},
         {"student": {"other": torch.ones(1)}, "teacher": STATE},
         {"model": {"state_dict": STATE}},
@@ -47,13 +56,18 @@ def refusal(path, message):
 def test_supported_layouts(content, tmp_path):
     state = read_checkpoint(saved(tmp_path, content))
     assert state.keys() == STATE.keys()
-    assert all(torch.equal(state[name], STATE[name]) and state[name].dtype == STATE[name].dtype for name in STATE)
+    assert all(
+        torch.equal(state[name], STATE[name]) and state[name].dtype == STATE[name].dtype
+        for name in STATE
+    )
 
 
 def test_safetensors(tmp_path):
     safetensors.torch.save_file(STATE, tmp_path / "net.safetensors")
     state = read_checkpoint(tmp_path / "net.safetensors")
-    assert state.keys() == STATE.keys() and torch.equal(state["a.weight"], STATE["a.weight"])
+    assert state.keys() == STATE.keys() and torch.equal(
+        state["a.weight"], STATE["a.weight"]
+    )
 
 
 def test_parts_in_mappings_of_their_own(tmp_path):
@@ -61,8 +75,14 @@ def test_parts_in_mappings_of_their_own(tmp_path):
     state = read_checkpoint(saved(tmp_path, {"model": parts}))
     assert list(state) == ["first.a.weight", "first.b", "second.a.weight"]
     assert torch.equal(state["first.b"], STATE["b"])
-    refusal(saved(tmp_path, {"first": {"a": 3}, "second": STATE}), "'first.a' is not a plain tensor but int")
-    refusal(saved(tmp_path, {"first": STATE, "epoch": 3}), "'first' is not a plain tensor but dict")
+    refusal(
+        saved(tmp_path, {"first": {"a": 3}, "second": STATE}),
+        "'first.a' is not a plain tensor but int",
+    )
+    refusal(
+        saved(tmp_path, {"first": STATE, "epoch": 3}),
+        "'first' is not a plain tensor but dict",
+    )
 
 
 class Hostile:
@@ -95,14 +115,17 @@ def test_only_argparse_namespaces_are_allowed(tmp_path):
     with serialization.safe_globals([Trusted]):
         before = serialization.get_safe_globals()
         refusal(path, mentions("Trusted", "not allowed"))
-        assert sorted(map(str, serialization.get_safe_globals())) == sorted(map(str, before))
+        assert sorted(map(str, serialization.get_safe_globals())) == sorted(
+            map(str, before)
+        )
     assert argparse.Namespace not in serialization.get_safe_globals()
 
 
 @pytest.mark.parametrize("suffix", ["pth", "safetensors"])
 @pytest.mark.parametrize("share", [0.02, 0.5, 0.999])
 def test_truncated_file(suffix, share, tmp_path):
-    file, state = tmp_path / f"net.{suffix}", {"a": torch.ones(10_000)}
+    file = tmp_path / f"net.{suffix}"
+    state = {"a": torch.ones(10_000)}
     if suffix == "pth":
         torch.save({"model": state}, file)
     else:
@@ -123,7 +146,11 @@ def test_damaged_pickle(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "fault"),
-    [(b"", "is empty"), (b"<!DOCTYPE html><html>", "begins with b'<!DOCTYPE"), (b"version https://git-lfs", "git-lfs")],
+    [
+        (b"", "is empty"),
+        (b"<!DOCTYPE html><html>", "begins with b'<!DOCTYPE"),
+        (b"version https://git-lfs", "git-lfs"),
+    ],
 )
 def test_files_without_weights(content, fault, tmp_path):
     (tmp_path / "net.pth").write_bytes(content)
@@ -138,13 +165,18 @@ def test_legacy_pickle(tmp_path):
 @pytest.mark.exhaustive
 def test_the_hint_for_a_legacy_pickle_is_a_command_that_works(tmp_path):
     torch.save(STATE, tmp_path / "OLD", _use_new_zipfile_serialization=False)
-    command = shlex.split(refusal(tmp_path / "OLD", "").hint.partition("rewrite it: ")[2])
+    command = shlex.split(
+        refusal(tmp_path / "OLD", "").hint.partition("rewrite it: ")[2]
+    )
     subprocess.run([sys.executable, *command[1:]], cwd=tmp_path, check=True)
     assert torch.equal(read_checkpoint(tmp_path / "NEW")["a.weight"], STATE["a.weight"])
 
 
 def test_a_view_that_repeats_a_number(tmp_path):
-    refusal(saved(tmp_path, {"a": torch.ones(1).expand(10**9)}), mentions("'a'", "larger than the file"))
+    refusal(
+        saved(tmp_path, {"a": torch.ones(1).expand(10**9)}),
+        mentions("'a'", "larger than the file"),
+    )
 
 
 @pytest.mark.parametrize("path", ["absent.pth", "."])
@@ -188,13 +220,18 @@ def test_memory_that_the_file_does_not_fill(tmp_path):
 
 
 def test_compressed_members(tmp_path):
-    with zipfile.ZipFile(saved(tmp_path, STATE)) as source, zipfile.ZipFile(tmp_path / "packed.pth", "w", 8) as target:
+    with (
+        zipfile.ZipFile(saved(tmp_path, STATE)) as source,
+        zipfile.ZipFile(tmp_path / "packed.pth", "w", 8) as target,
+    ):
         for name in source.namelist():
             target.writestr(name, source.read(name))
     refusal(tmp_path / "packed.pth", "is compressed")
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes in folders")
+@pytest.mark.skipif(
+    not hasattr(os, "mkfifo"), reason="this system has no pipes in folders"
+)
 def test_pipes_are_refused(tmp_path):
     os.mkfifo(tmp_path / "net.pth")
     refusal(tmp_path / "net.pth", mentions("pipe", "device"))

@@ -29,17 +29,22 @@ TINY = "test_vit.r160_in1k"
 def source(tmp_path):
     torch.manual_seed(0)
     state = timm.create_model(TINY).half().state_dict()
-    torch.save({"state_dict": state, "args": argparse.Namespace()}, tmp_path / "old.pth")
+    torch.save(
+        {"state_dict": state, "args": argparse.Namespace()}, tmp_path / "old.pth"
+    )
     return tmp_path / "old.pth"
 
 
 @pytest.mark.slow
 def test_only_the_encoder_is_written_with_its_source(source, tmp_path):
-    card, target = find_card(TINY), tmp_path / "new.safetensors"
+    card = find_card(TINY)
+    target = tmp_path / "new.safetensors"
     converted = convert_weights(card, source, target)
     assert converted.left_out == ("head.bias", "head.weight")
     with safe_open(target, "pt") as file:
-        metadata, names, dtype = file.metadata(), set(file.keys()), file.get_tensor("cls_token").dtype
+        metadata = file.metadata()
+        names = set(file.keys())
+        dtype = file.get_tensor("cls_token").dtype
     assert metadata == {
         "format": "pt",
         "backbone": TINY,
@@ -50,18 +55,28 @@ def test_only_the_encoder_is_written_with_its_source(source, tmp_path):
     }
     again = load_encoder_weights(card, 160, target)
     assert again.sha256 == converted.sha256 and again.left_out == ()
-    assert names == set(again.vit.state_dict()) and dtype == torch.float16 and converted.count == len(names)
+    assert (
+        names == set(again.vit.state_dict())
+        and dtype == torch.float16
+        and converted.count == len(names)
+    )
 
 
 def peak_memory():
-    """Return the largest resident memory of this process in bytes, mapped files included, since the last reset."""
-    return 1024 * int(re.search("VmHWM:(.+)kB", Path("/proc/self/status").read_text())[1])
+    """Return the largest resident memory of this process in bytes, mapped files
+    included, since the last reset."""
+    return 1024 * int(
+        re.search("VmHWM:(.+)kB", Path("/proc/self/status").read_text())[1]
+    )
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs /proc of Linux")
+@pytest.mark.skipif(
+    not Path("/proc/self/clear_refs").exists(), reason="needs /proc of Linux"
+)
 def test_one_of_the_two_files_is_in_memory(tmp_path):
-    name, source = "vit_small_patch16_224.augreg_in21k", tmp_path / "large.pth"
+    name = "vit_small_patch16_224.augreg_in21k"
+    source = tmp_path / "large.pth"
     torch.save(timm.create_model(name.partition(".")[0]).state_dict(), source)
     Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     before = peak_memory()
@@ -88,7 +103,9 @@ def test_tensors_of_any_type_are_written(tmp_path):
 
 def test_other_network_writes_nothing(source, tmp_path):
     with pytest.raises(WeightsError, match="tensors of test_vit2"):
-        convert_weights(find_card("test_vit2.r160_in1k"), source, tmp_path / "new.safetensors")
+        convert_weights(
+            find_card("test_vit2.r160_in1k"), source, tmp_path / "new.safetensors"
+        )
     assert list(tmp_path.iterdir()) == [source]
 
 
@@ -99,13 +116,19 @@ def test_pickle_output_is_refused(source, tmp_path):
 
 def test_the_same_noise_gives_the_same_features():
     backbone = load_backbone("vit_tiny_patch8_64.simship", 64)
-    first, second = check_encoder(backbone, 64, 0), check_encoder(backbone, 64, 0)
-    assert first.features == second.features and list(first.features) == ["class token", "patch mean"]
+    first = check_encoder(backbone, 64, 0)
+    second = check_encoder(backbone, 64, 0)
+    assert first.features == second.features and list(first.features) == [
+        "class token",
+        "patch mean",
+    ]
     assert first.tokens == 65
     noise = torch.randn(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     feature = backbone.vit.forward_features(noise)[:, 0]
     assert abs(first.features["class token"][1] - feature.std().item()) < 1e-5
-    assert abs(first.features["class token"][2] - feature.norm(dim=1).mean().item()) < 1e-4
+    assert (
+        abs(first.features["class token"][2] - feature.norm(dim=1).mean().item()) < 1e-4
+    )
 
 
 def test_encoder_without_a_class_token():

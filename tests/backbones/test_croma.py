@@ -1,4 +1,5 @@
-"""CROMA's encoder of Sentinel-1, with fewer and narrower blocks in place of the real ones."""
+"""CROMA's encoder of Sentinel-1, with fewer and narrower blocks in place of the real
+ones."""
 
 import importlib
 import os
@@ -28,13 +29,22 @@ SMALL = replace(BASE, build=partial(croma.build_croma_vit, BASE.name, **SIZES))
 
 def torchgeo_network(size=24, modalities=("sar", "optical")):
     torch.manual_seed(0)
-    return CROMA(modalities, encoder_dim=64, encoder_depth=4, num_heads=16, image_size=size).eval()
+    return CROMA(
+        modalities, encoder_dim=64, encoder_depth=4, num_heads=16, image_size=size
+    ).eval()
 
 
 def write(path, network):
     """Write a file in the published layout: one mapping per part of the network."""
     parts = ("s1_encoder", "s1_GAP_FFN", "s2_encoder", "s2_GAP_FFN", "joint_encoder")
-    torch.save({part: getattr(network, part).state_dict() for part in parts if hasattr(network, part)}, path)
+    torch.save(
+        {
+            part: getattr(network, part).state_dict()
+            for part in parts
+            if hasattr(network, part)
+        },
+        path,
+    )
     return path
 
 
@@ -52,7 +62,8 @@ def test_features_match_torchgeo(path, size):
     vit = load_encoder_weights(SMALL, size, path).vit
     network = torchgeo_network(size)
     with torch.inference_mode():
-        tokens, expected = vit.forward_features(images(size)), network(images(size), torch.zeros(2, 12, size, size))
+        tokens = vit.forward_features(images(size))
+        expected = network(images(size), torch.zeros(2, 12, size, size))
         assert (tokens - expected["sar_encodings"]).abs().max() <= 1e-5
         assert (vit.fc_norm(tokens.mean(1)) - expected["sar_GAP"]).abs().max() <= 1e-5
         assert (vit(images(size)) - expected["sar_GAP"]).abs().max() <= 1e-5
@@ -61,42 +72,63 @@ def test_features_match_torchgeo(path, size):
 @pytest.mark.authors
 def test_features_match_the_authors_code(path, monkeypatch):
     if not (checkout := os.environ.get("RSFT_CROMA")):
-        pytest.skip("no checkout of https://github.com/antofuller/CROMA: set RSFT_CROMA")
+        pytest.skip(
+            "no checkout of https://github.com/antofuller/CROMA: set RSFT_CROMA"
+        )
     monkeypatch.syspath_prepend(checkout)
     code = importlib.import_module("use_croma")
     encoder = code.ViT(dim=64, depth=2, in_channels=2).eval()
     encoder.load_state_dict(torchgeo_network().s1_encoder.state_dict())
     vit = load_encoder_weights(SMALL, 24, path).vit
     with torch.inference_mode():
-        expected = encoder(imgs=images(), attn_bias=code.get_2dalibi(num_heads=16, num_patches=9))
+        expected = encoder(
+            imgs=images(), attn_bias=code.get_2dalibi(num_heads=16, num_patches=9)
+        )
         assert (vit.forward_features(images()) - expected).abs().max() <= 1e-5
 
 
 def test_the_bias_depends_on_the_distance(path):
-    network, attention = torchgeo_network(40), load_encoder_weights(SMALL, 40, path).vit.blocks[0].attn
+    network = torchgeo_network(40)
+    attention = load_encoder_weights(SMALL, 40, path).vit.blocks[0].attn
     slopes = 2.0 ** (-torch.arange(1, 17) / 2)
-    torch.testing.assert_close(-slopes[:, None, None] * attention.distances, network.attn_bias[0])
+    torch.testing.assert_close(
+        -slopes[:, None, None] * attention.distances, network.attn_bias[0]
+    )
 
 
 def test_every_tensor_is_loaded_or_left_out(path):
     backbone = load_encoder_weights(SMALL, 24, path)
     stored = torch.load(path)
-    assert len(backbone.vit.state_dict()) == sum(len(stored[part]) for part in ("s1_encoder", "s1_GAP_FFN"))
-    assert {name.partition(".")[0] for name in backbone.left_out} == {"s2_encoder", "s2_GAP_FFN", "joint_encoder"}
-    assert backbone.license == "CC-BY-4.0" and (backbone.bands, backbone.unit) == (("VV", "VH"), "db")
+    assert len(backbone.vit.state_dict()) == sum(
+        len(stored[part]) for part in ("s1_encoder", "s1_GAP_FFN")
+    )
+    assert {name.partition(".")[0] for name in backbone.left_out} == {
+        "s2_encoder",
+        "s2_GAP_FFN",
+        "joint_encoder",
+    }
+    assert backbone.license == "CC-BY-4.0" and (backbone.bands, backbone.unit) == (
+        ("VV", "VH"),
+        "db",
+    )
 
 
 def test_converted_weights_are_the_same_encoder(path, tmp_path):
     small = replace(SMALL, size=24)
     backbone = convert_weights(small, path, tmp_path / "s1.safetensors")
-    assert load_encoder_weights(small, 24, tmp_path / "s1.safetensors").sha256 == backbone.sha256
+    assert (
+        load_encoder_weights(small, 24, tmp_path / "s1.safetensors").sha256
+        == backbone.sha256
+    )
 
 
 def test_other_files_are_refused(path, tmp_path):
     stored = torch.load(path)
     del stored["s1_GAP_FFN"]
     torch.save(stored, tmp_path / "incomplete.pt")
-    with pytest.raises(WeightsError, match=mentions("26 of the 32", "missing: fc_norm.0.weight")):
+    with pytest.raises(
+        WeightsError, match=mentions("26 of the 32", "missing: fc_norm.0.weight")
+    ):
         load_encoder_weights(SMALL, 24, tmp_path / "incomplete.pt")
     torch.save({"s1_encoder": {"x": torch.ones(1)}}, tmp_path / "other.pt")
     with pytest.raises(WeightsError, match=mentions("not expected: s1_encoder.x")):
@@ -106,14 +138,33 @@ def test_other_files_are_refused(path, tmp_path):
 
 
 def test_sites_merge_and_gradients(path):
-    adapted = attach(load_encoder_weights(SMALL, 24, path).vit, LoRA(rank=2, positions="qkvo12"), learn_scales=True)
-    assert [site.position for site in adapted.sites] == ["q", "k", "v", "out", "mlp1", "mlp2"] * 2
+    adapted = attach(
+        load_encoder_weights(SMALL, 24, path).vit,
+        LoRA(rank=2, positions="qkvo12"),
+        learn_scales=True,
+    )
+    assert [site.position for site in adapted.sites] == [
+        "q",
+        "k",
+        "v",
+        "out",
+        "mlp1",
+        "mlp2",
+    ] * 2
     with torch.no_grad():
         for parameter in adapted.theta:
             parameter.normal_(std=0.1)
-    plain = attach(load_encoder_weights(SMALL, 24, path).vit, adapted.method, learn_scales=True, kernels=False)
+    plain = attach(
+        load_encoder_weights(SMALL, 24, path).vit,
+        adapted.method,
+        learn_scales=True,
+        kernels=False,
+    )
     plain.load_adapter_state(adapted.adapter_state())
-    gradients = [torch.autograd.grad(x.forward_features(images()).square().mean(), x.theta) for x in (adapted, plain)]
+    gradients = [
+        torch.autograd.grad(x.forward_features(images()).square().mean(), x.theta)
+        for x in (adapted, plain)
+    ]
     for own, expected in zip(*gradients, strict=True):
         torch.testing.assert_close(own, expected, atol=1e-6, rtol=1e-4)
     with torch.no_grad():
@@ -127,7 +178,11 @@ def test_every_method_trains_and_merges(name, path):
     adapted = attach(load_encoder_weights(SMALL, 24, path).vit, METHODS[name]())
     if adapted.theta:
         adapted.train().forward_features(images()).square().mean().backward()
-        assert any(bool(parameter.grad.any()) for parameter in adapted.theta if parameter.grad is not None)
+        assert any(
+            bool(parameter.grad.any())
+            for parameter in adapted.theta
+            if parameter.grad is not None
+        )
     adapted.eval()
     with torch.no_grad():
         for parameter in adapted.theta:
@@ -141,19 +196,27 @@ def test_every_method_trains_and_merges(name, path):
 def test_a_recipe_must_pool_the_patches(path, tmp_path):
     recipe = tmp_path / "croma.yaml"
     recipe.write_text(
-        f"data: {{root: x, size: 24}}\nbackbone: {{name: {BASE.name}}}\npeft: {{method: lora}}\ntrain: {{epochs: 1}}\n"
+        f"data: {{root: x, size: 24}}\nbackbone: {{name: {BASE.name}}}\npeft: {{method:"
+        " lora}\ntrain: {epochs: 1}\n"
     )
     with pytest.raises(RequestError, match="no class token") as caught:
         build_classifier(load_encoder_weights(SMALL, 24, path), 3, load_recipe(recipe))
     assert caught.value.hint == "set backbone.pool=avg"
-    classifier = build_classifier(load_encoder_weights(SMALL, 24, path), 3, load_recipe(recipe, ["backbone.pool=avg"]))
+    classifier = build_classifier(
+        load_encoder_weights(SMALL, 24, path),
+        3,
+        load_recipe(recipe, ["backbone.pool=avg"]),
+    )
     with torch.no_grad():
         expected = torchgeo_network(24, ["sar"])(images())["sar_GAP"]
-        torch.testing.assert_close(classifier.features(images()), expected, atol=1e-5, rtol=0)
+        torch.testing.assert_close(
+            classifier.features(images()), expected, atol=1e-5, rtol=0
+        )
 
 
 def test_the_block_kernel_refuses_the_bias(path):
-    """It has no argument for a bias, so blocks run by autograd, and only their layers by hand-written gradients."""
+    """It has no argument for a bias, so blocks run by autograd, and only their layers
+    by hand-written gradients."""
     vit = load_encoder_weights(SMALL, 24, path).vit
     assert "DistanceBiasAttention" in unsupported_reason(vit.blocks[0])
     adapted = attach(vit, LoRA(rank=2, positions="qv"))
@@ -177,10 +240,14 @@ def test_the_trace_equals_the_network(path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("card", "weights"), [(BASE, CROMABase_Weights), (LARGE, CROMALarge_Weights)])
+@pytest.mark.parametrize(
+    ("card", "weights"), [(BASE, CROMABase_Weights), (LARGE, CROMALarge_Weights)]
+)
 def test_cards(card, weights):
     assert find_card(card.name) is card and card.restrictions == ()
-    published = weights.CROMA_VIT.url.replace("https://hf.co/", "https://huggingface.co/")
+    published = weights.CROMA_VIT.url.replace(
+        "https://hf.co/", "https://huggingface.co/"
+    )
     assert card.weights.url == published and card.weights.sha256 in published
     assert card.mean == pytest.approx([-12.59 - 2 * 5.26, -20.26 - 2 * 5.91])
     assert card.std == pytest.approx([4 * 5.26, 4 * 5.91])
@@ -188,6 +255,12 @@ def test_cards(card, weights):
         vit = card.build(120)
         width = vit.embed_dim
         expected = ViT(dim=width, depth=len(vit.blocks), in_channels=2)
-    assert vit.forward_features(torch.empty(1, 2, 120, 120, device="meta")).shape == (1, 225, width)
+    assert vit.forward_features(torch.empty(1, 2, 120, 120, device="meta")).shape == (
+        1,
+        225,
+        width,
+    )
     head = 2 * width + 8 * width**2 + 5 * width  # of s1_GAP_FFN
-    assert sum(x.numel() for x in vit.parameters()) == head + sum(x.numel() for x in expected.parameters())
+    assert sum(x.numel() for x in vit.parameters()) == head + sum(
+        x.numel() for x in expected.parameters()
+    )

@@ -8,20 +8,25 @@ from torch import nn
 from rsft.backbones import Backbone, fit_inputs
 from rsft.errors import RequestError
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
 
 
 def encoder(bands=("R", "G", "B"), mean=MEAN, std=STD, unit="uint8", bias=True):
     torch.manual_seed(0)
-    vit = VisionTransformer(img_size=16, patch_size=8, embed_dim=24, depth=2, num_heads=2, num_classes=0)
+    vit = VisionTransformer(
+        img_size=16, patch_size=8, embed_dim=24, depth=2, num_heads=2, num_classes=0
+    )
     vit.patch_embed.proj = nn.Conv2d(len(bands), 24, 8, 8, bias=bias)
     return Backbone("toy", "0", vit.eval(), mean, std, bands, unit)
 
 
 def features(backbone, planes):
-    """Return features of planes (B, P, 16, 16) in 0-1, normalized with the backbone's mean and standard deviation."""
+    """Return features of planes (B, P, 16, 16) in 0-1, normalized with the backbone's
+    mean and standard deviation."""
     shape = (1, -1, 1, 1)
-    mean, std = torch.tensor(backbone.mean).view(shape), torch.tensor(backbone.std).view(shape)
+    mean = torch.tensor(backbone.mean).view(shape)
+    std = torch.tensor(backbone.std).view(shape)
     with torch.no_grad():
         return backbone.vit.forward_features((planes - mean) / std)
 
@@ -35,7 +40,9 @@ def test_folding_one_band_equals_repeating_it(bias):
     folded = fit_inputs(encoder(bias=bias), ["HH"], None, "fold")
     assert (repeated.bands, folded.bands) == (("HH",) * 3, ("HH",))
     assert folded.vit.patch_embed.proj.weight.shape[1] == 1
-    assert torch.allclose(features(repeated, ONE.repeat(1, 3, 1, 1)), features(folded, ONE), atol=1e-5)
+    assert torch.allclose(
+        features(repeated, ONE.repeat(1, 3, 1, 1)), features(folded, ONE), atol=1e-5
+    )
 
 
 def test_folding_two_bands_in_three_planes():
@@ -43,13 +50,15 @@ def test_folding_two_bands_in_three_planes():
     repeated = fit_inputs(encoder(), ["VV", "VH"], planes, "replicate")
     folded = fit_inputs(encoder(), ["VV", "VH"], planes, "fold")
     assert folded.bands == ("VV", "VH") and folded.mean == MEAN[:2]
-    wide, narrow = torch.cat([ONE, TWO, ONE], 1), torch.cat([ONE, TWO], 1)
+    wide = torch.cat([ONE, TWO, ONE], 1)
+    narrow = torch.cat([ONE, TWO], 1)
     assert torch.allclose(features(repeated, wide), features(folded, narrow), atol=1e-5)
 
 
 def test_folding_a_padded_first_layer_needs_equal_means():
     stem = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.Conv2d(8, 24, 4, 4))
-    same_mean, different = encoder(mean=(0.4,) * 3, std=(0.2,) * 3), encoder()
+    same_mean = encoder(mean=(0.4,) * 3, std=(0.2,) * 3)
+    different = encoder()
     for backbone in (same_mean, different):
         backbone.vit.patch_embed.proj = stem
     expected = features(same_mean, ONE.repeat(1, 3, 1, 1))
@@ -68,7 +77,12 @@ def test_expanding_keeps_the_sum():
 
 
 def test_bands_are_selected_by_name():
-    sar = fit_inputs(encoder(("VV", "VH"), (-12.6, -20.3), (5.3, 5.9), "db"), ["VH", "VV"], None, "replicate")
+    sar = fit_inputs(
+        encoder(("VV", "VH"), (-12.6, -20.3), (5.3, 5.9), "db"),
+        ["VH", "VV"],
+        None,
+        "replicate",
+    )
     assert sar.bands == ("VV", "VH")
     optical = fit_inputs(encoder(), ["B08", "R", "G", "B"], None, "replicate")
     assert optical.bands == ("R", "G", "B")
@@ -78,7 +92,11 @@ def test_bands_are_selected_by_name():
     ("bands", "planes", "message"),
     [
         (["VV", "VH"], None, "takes 3 inputs .R, G, B., not VV, VH"),
-        (["VV", "VH", "HH"], None, "not VV, VH, HH"),  # the assignment of bands is not guessed
+        (
+            ["VV", "VH", "HH"],
+            None,
+            "not VV, VH, HH",
+        ),  # the assignment of bands is not guessed
         (["VV", "VH"], ["VV", "VH"], "not VV, VH"),
         (["VV", "VH"], ["VV", "VH", "HH"], "no band HH"),
     ],
@@ -89,4 +107,6 @@ def test_bands_that_cannot_be_fitted(bands, planes, message):
 
 
 def test_composite_planes():
-    assert fit_inputs(encoder(), ["VV", "VH"], ["VV", "VH", "VV - VH"], "replicate").bands == ("VV", "VH", "VV - VH")
+    assert fit_inputs(
+        encoder(), ["VV", "VH"], ["VV", "VH", "VV - VH"], "replicate"
+    ).bands == ("VV", "VH", "VV - VH")

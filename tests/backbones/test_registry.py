@@ -38,7 +38,12 @@ def test_licenses_of_every_source():
         "vit_base_patch16_224.mae": ("non-commercial",),
         "ViTSmall16_Weights.SENTINEL1_GRD_MAE": (),
         "ViTSmall16_Weights.SENTINEL2_ALL_CLOSP": ("listed-uses",),
-        "vit_large_patch16_dinov3.sat493m": ("no-military", "no-weapons", "no-nuclear", "no-espionage"),
+        "vit_large_patch16_dinov3.sat493m": (
+            "no-military",
+            "no-weapons",
+            "no-nuclear",
+            "no-espionage",
+        ),
         "ScaleMAELarge16_Weights.FMOW_RGB": ("non-commercial",),
     }
     assert {name: find_card(name).restrictions for name in expected} == expected
@@ -47,9 +52,13 @@ def test_licenses_of_every_source():
 def test_search():
     sarmae = [f"sarmae_vit_{kind}_patch16_224.sar1m" for kind in ("base", "large")]
     assert [card.name for card in search_listing("SAR-1M")] == sarmae
-    assert {card.license for card in search_listing("listed-uses")} == {"CreativeML-OpenRAIL-M"}
+    assert {card.license for card in search_listing("listed-uses")} == {
+        "CreativeML-OpenRAIL-M"
+    }
     listed = [card.name for card in search_listing("")]
-    assert listed == [name for name in names() if name in listed]  # other versions may lack some
+    assert listed == [
+        name for name in names() if name in listed
+    ]  # other versions may lack some
     unlisted = "vit_base_patch8_224.augreg_in21k"  # of timm
     assert [card.name for card in search_listing(unlisted)] == [unlisted]
 
@@ -59,11 +68,23 @@ def test_search():
     [
         ("sentinl1", r"no encoder matches 'sentinl1' \| the nearest are SENTINEL1"),
         ("simshp", "the nearest are simship"),
-        ("regnety_16", r"timm has regnety_160\.[^,]+, [^,]+, [^,]+ and \d+ more: `rsft backbones check NAME`"),
+        (
+            "regnety_16",
+            (
+                r"timm has regnety_160\.[^,]+, [^,]+, [^,]+ and \d+ more: `rsft"
+                r" backbones check NAME`"
+            ),
+        ),
         ("?", "no encoder matches '\\?' \\| `rsft backbones ls` lists all encoders"),
         ("mobilenetv3_small_100", "cannot be fine-tuned"),
-        ("CROMALarge_Weights.CROMA_VIT", r"several sensors.* use croma_vit_large_patch8_120\.sentinel1$"),
-        ("DOFABase16_Weights.DOFA_MAE", r"dofa_vit_base_patch16_224\.sentinel1 or .*\.sentinel2$"),
+        (
+            "CROMALarge_Weights.CROMA_VIT",
+            r"several sensors.* use croma_vit_large_patch8_120\.sentinel1$",
+        ),
+        (
+            "DOFABase16_Weights.DOFA_MAE",
+            r"dofa_vit_base_patch16_224\.sentinel1 or .*\.sentinel2$",
+        ),
         ("EarthLoc_Weights.SENTINEL2_RESNET50", "its network is not a timm model"),
     ],
 )
@@ -75,7 +96,10 @@ def test_search_without_a_match(word, message):
 def test_names_that_are_not_listed():
     assert "vit_base_patch8_224.augreg_in21k" not in names()
     assert find_card("vit_base_patch8_224.augreg_in21k").patch == 8
-    assert find_card("torchgeo:ViTSmall16_Weights.SENTINEL1_GRD_MAE").bands == ("VV", "VH")
+    assert find_card("torchgeo:ViTSmall16_Weights.SENTINEL1_GRD_MAE").bands == (
+        "VV",
+        "VH",
+    )
 
 
 @pytest.mark.parametrize(
@@ -93,25 +117,42 @@ def test_unknown_name(name, hint):
 
 @pytest.mark.slow
 def test_any_plain_timm_vit_with_a_local_file(tmp_path, monkeypatch):
-    card = find_card("timm:vit_huge_patch14_gap_224.in1k_ijepa")  # without weights on the hub
-    assert card.name.startswith("timm:") and card.patch == 14 and card.license == "unknown"
+    card = find_card(
+        "timm:vit_huge_patch14_gap_224.in1k_ijepa"
+    )  # without weights on the hub
+    assert (
+        card.name.startswith("timm:") and card.patch == 14 and card.license == "unknown"
+    )
     with pytest.raises(WeightsError, match=mentions("backbone.weights")):
         load_backbone("timm:test_vit", 160)
     torch.manual_seed(0)
     complete = timm.create_model("test_vit")
-    safetensors.torch.save_file(complete.state_dict(), tmp_path / "complete.safetensors")
+    safetensors.torch.save_file(
+        complete.state_dict(), tmp_path / "complete.safetensors"
+    )
     monkeypatch.setenv("RSFT_WEIGHTS", str(tmp_path))
-    loaded = load_backbone("timm:test_vit", 160, Path("complete.safetensors"))  # a path relative to the weights folder
-    assert loaded.name == "timm:test_vit" and loaded.left_out == ("head.bias", "head.weight")
+    loaded = load_backbone(
+        "timm:test_vit", 160, Path("complete.safetensors")
+    )  # a path relative to the weights folder
+    assert loaded.name == "timm:test_vit" and loaded.left_out == (
+        "head.bias",
+        "head.weight",
+    )
     image = torch.randn(1, 3, 160, 160)
-    torch.testing.assert_close(loaded.vit.forward_features(image), complete.eval().forward_features(image))
+    torch.testing.assert_close(
+        loaded.vit.forward_features(image), complete.eval().forward_features(image)
+    )
 
 
 def test_only_the_first_blocks(tmp_path):
     torch.manual_seed(0)
     complete = timm.create_model("test_vit").eval()  # of 6 blocks
-    safetensors.torch.save_file(complete.state_dict(), tmp_path / "complete.safetensors")
-    first = load_backbone("timm:test_vit", 160, tmp_path / "complete.safetensors", blocks=2)
+    safetensors.torch.save_file(
+        complete.state_dict(), tmp_path / "complete.safetensors"
+    )
+    first = load_backbone(
+        "timm:test_vit", 160, tmp_path / "complete.safetensors", blocks=2
+    )
     assert len(first.vit.blocks) == 2 and "blocks.5.mlp.fc1.bias" in first.left_out
     image = torch.randn(1, 3, 160, 160)
     options = {"norm": True, "intermediates_only": True, "output_fmt": "NLC"}
@@ -131,7 +172,11 @@ def test_license_belongs_to_the_published_file(tmp_path):
     safetensors.torch.save_file(state, tmp_path / "mine.safetensors")
     backbone = load_backbone(SHIPPED, 64, tmp_path / "mine.safetensors")
     assert backbone.license == "unknown; the weights are those of mine.safetensors"
-    convert_weights(find_card(SHIPPED), tmp_path / "mine.safetensors", tmp_path / "named.safetensors")
+    convert_weights(
+        find_card(SHIPPED),
+        tmp_path / "mine.safetensors",
+        tmp_path / "named.safetensors",
+    )
     assert load_backbone(SHIPPED, 64, tmp_path / "named.safetensors").license == "MIT"
     safetensors.torch.save_file(state, tmp_path / simship.WEIGHTS.name)
     assert load_backbone(SHIPPED, 64, tmp_path / simship.WEIGHTS.name).license == "MIT"
@@ -149,7 +194,9 @@ def test_missing_weights_name_the_download(tmp_path, monkeypatch):
      ("satmae_vit_base_patch8_96.fmow_sentinel", 8, 100), ("test_vit.r160_in1k", 16, 100)],
 )  # fmt: skip
 def test_size_must_be_a_multiple_of_the_patch(name, patch, size):
-    with pytest.raises(RequestError, match=mentions(f"multiples of {patch}", f"not {size}")):
+    with pytest.raises(
+        RequestError, match=mentions(f"multiples of {patch}", f"not {size}")
+    ):
         find_card(name).build(size)
 
 
@@ -168,6 +215,11 @@ def test_real_architectures(name, tensors, parameters, positions):
     card = find_card(name)
     with torch.device("meta"):
         vit = card.build(card.size)
-    assert len(vit.state_dict()) == tensors and sum(value.numel() for value in vit.parameters()) == parameters
+    assert (
+        len(vit.state_dict()) == tensors
+        and sum(value.numel() for value in vit.parameters()) == parameters
+    )
     assert vit.pos_embed.shape == positions
-    assert {module.eps for module in vit.modules() if isinstance(module, torch.nn.LayerNorm)} == {1e-6}
+    assert {
+        module.eps for module in vit.modules() if isinstance(module, torch.nn.LayerNorm)
+    } == {1e-6}

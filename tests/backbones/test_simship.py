@@ -20,7 +20,9 @@ def copied(tmp_path, monkeypatch):
     """Copy of the weights and their model card that a test may change."""
     shutil.copy(simship.CARD, tmp_path)
     weights = Path(shutil.copy(simship.WEIGHTS, tmp_path))
-    monkeypatch.setitem(loading._RSFT_CARDS, simship.NAME, replace(simship.CARDS[0], weights=weights))
+    monkeypatch.setitem(
+        loading._RSFT_CARDS, simship.NAME, replace(simship.CARDS[0], weights=weights)
+    )
     return weights
 
 
@@ -28,7 +30,9 @@ def copied(tmp_path, monkeypatch):
 def test_features(size):
     vit = load_backbone(simship.NAME, size).vit
     with torch.no_grad():
-        tokens = vit.forward_features(torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0)))
+        tokens = vit.forward_features(
+            torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+        )
     assert tokens.shape == (2, 1 + (size // 8) ** 2, 192)
     assert tokens.dtype == torch.float32
     assert tokens.isfinite().all()
@@ -42,10 +46,14 @@ def test_every_tensor_is_loaded():
 
 
 def test_model_card_matches_the_weights_and_the_card():
-    card, model_card = simship.CARDS[0], json.loads(simship.CARD.read_text())
+    card = simship.CARDS[0]
+    model_card = json.loads(simship.CARD.read_text())
     assert model_card["sha256"] == sha256(simship.WEIGHTS)
     assert model_card["architecture"] == {"img_size": 64, **simship.ARCHITECTURE}
-    assert (tuple(model_card["mean"]), tuple(model_card["std"])) == (card.mean, card.std)
+    assert (tuple(model_card["mean"]), tuple(model_card["std"])) == (
+        card.mean,
+        card.std,
+    )
     assert model_card["held_out_accuracy"]["grey"] > 0.5
     assert model_card["licence"].startswith(card.license)
 

@@ -1,4 +1,5 @@
-"""Cards of timm, checkpoints in the form of its hub, and families beside the plain ViT: equal features at any size."""
+"""Cards of timm, checkpoints in the form of its hub, and families beside the plain ViT:
+equal features at any size."""
 
 from dataclasses import replace
 from functools import partial
@@ -19,7 +20,8 @@ from tests.helpers.messages import mentions
 from tests.helpers.versions import needs
 
 TINY = "test_vit.r160_in1k"
-"""A test network of timm. test_vit2 has mean pooling before its last norm, and test_vit3 attention pooling."""
+"""A test network of timm. test_vit2 has mean pooling before its last norm, and
+test_vit3 attention pooling."""
 
 
 def card_of(name):
@@ -30,11 +32,18 @@ def card_of(name):
 
 def test_card_of_a_listed_name():
     card = card_of("vit_base_patch16_224.augreg_in21k")
-    assert (card.size, card.patch, card.bands, card.unit) == (224, 16, ("R", "G", "B"), "uint8")
+    assert (card.size, card.patch, card.bands, card.unit) == (
+        224,
+        16,
+        ("R", "G", "B"),
+        "uint8",
+    )
     assert (card.mean, card.std, card.license) == ((0.5,) * 3, (0.5,) * 3, "apache-2.0")
     page = "https://huggingface.co/timm/vit_base_patch16_224.augreg_in21k"
     url = f"{page}/resolve/main/model.safetensors"
-    assert card.weights == Remote("vit_base_patch16_224.augreg_in21k.safetensors", url, None, None, page)
+    assert card.weights == Remote(
+        "vit_base_patch16_224.augreg_in21k.safetensors", url, None, None, page
+    )
 
 
 @pytest.mark.slow
@@ -42,7 +51,13 @@ def test_card_of_a_listed_name():
 def test_every_listed_name_has_a_card_with_a_unique_file():
     cards = [timm_vits.timm_card(name) for name in timm_vits.NAMES]
     assert [card and card.name for card in cards] == list(timm_vits.NAMES)
-    assert len({card.weights.file for card in cards if card and isinstance(card.weights, Remote)}) == len(cards)
+    assert len(
+        {
+            card.weights.file
+            for card in cards
+            if card and isinstance(card.weights, Remote)
+        }
+    ) == len(cards)
 
 
 def test_name_without_a_tag_gets_the_default_tag():
@@ -65,40 +80,62 @@ def test_hub_file_loads_without_its_classifier(tmp_path, name, size):
     assert len(backbone.vit.state_dict()) == len(model.state_dict()) - 2
     if size == 160:
         image = torch.randn(1, 3, size, size)
-        torch.testing.assert_close(backbone.vit.forward_features(image), model.forward_features(image))
+        torch.testing.assert_close(
+            backbone.vit.forward_features(image), model.forward_features(image)
+        )
     else:
-        assert backbone.vit.forward_features(torch.zeros(1, 3, size, size)).shape == (1, 37, backbone.width)
+        assert backbone.vit.forward_features(torch.zeros(1, 3, size, size)).shape == (
+            1,
+            37,
+            backbone.width,
+        )
 
 
 @pytest.mark.parametrize(
-    ("name", "blocks", "channels"), [("test_vit", None, 2), ("test_vit", 3, 5), ("test_resnet", None, 4)]
+    ("name", "blocks", "channels"),
+    [("test_vit", None, 2), ("test_vit", 3, 5), ("test_resnet", None, 4)],
 )
 def test_a_local_file_states_its_number_of_channels(tmp_path, name, blocks, channels):
     torch.manual_seed(0)
     model = timm.create_model(name, in_chans=channels, num_classes=0).eval()
     save_file(model.state_dict(), tmp_path / "own.safetensors")
-    backbone = load_encoder_weights(find_card(f"timm:{name}", blocks), 64, tmp_path / "own.safetensors")
+    backbone = load_encoder_weights(
+        find_card(f"timm:{name}", blocks), 64, tmp_path / "own.safetensors"
+    )
     assert len(backbone.bands) == len(backbone.mean) == len(backbone.std) == channels
     images = torch.randn(2, channels, 64, 64)
     with torch.inference_mode():
         features = backbone.vit.forward_features(images)
         if name == "test_resnet":
             torch.testing.assert_close(features, model.forward_features(images))
-    with pytest.raises(WeightsError, match=f"64x{channels}x16x16, not" if name == "test_vit" else "not"):
-        load_encoder_weights(replace(card_of(name), name="published"), 64, tmp_path / "own.safetensors")
+    with pytest.raises(
+        WeightsError, match=f"64x{channels}x16x16, not" if name == "test_vit" else "not"
+    ):
+        load_encoder_weights(
+            replace(card_of(name), name="published"), 64, tmp_path / "own.safetensors"
+        )
 
 
 def test_both_heads_of_a_distilled_model_are_expected():
     card = card_of("deit_tiny_distilled_patch16_224.fb_in1k")
     names = ("head.weight", "head_dist.bias", "dist_token", "head_other", "mask_token")
-    assert list(card.convert({name: torch.zeros(1) for name in names})) == ["dist_token", "head_other"]
+    assert list(card.convert({name: torch.zeros(1) for name in names})) == [
+        "dist_token",
+        "head_other",
+    ]
 
 
 def test_other_layout_is_refused_with_counts(tmp_path):
     card = card_of(TINY)
-    state = {f"visual.trunk.{name}": value for name, value in timm.create_model(TINY).state_dict().items()}
+    state = {
+        f"visual.trunk.{name}": value
+        for name, value in timm.create_model(TINY).state_dict().items()
+    }
     state["cls_token"] = torch.zeros(1, 1, 64)
-    with pytest.raises(WeightsError, match=mentions("1 of the 78", "and 74 more", "not expected: visual")):
+    with pytest.raises(
+        WeightsError,
+        match=mentions("1 of the 78", "and 74 more", "not expected: visual"),
+    ):
         load(tmp_path, card, 160, state)
 
 
@@ -108,10 +145,22 @@ def test_other_layout_is_refused_with_counts(tmp_path):
         ("dm_nfnet_f0.dm_in1k", "it has no blocks"),
         ("hiera_tiny_224.mae", "it has no patch_embed.patch_size"),
         ("samvit_base_patch16.sa1b", "it has no num_prefix_tokens"),
-        ("timm:vit_base_patch16_xp_224", "blocks.0 has no linear layer attn.qkv or attn.q_proj"),
+        (
+            "timm:vit_base_patch16_xp_224",
+            "blocks.0 has no linear layer attn.qkv or attn.q_proj",
+        ),
         ("timm:vitamin_base_224", "blocks.0 has no linear layer mlp.fc2"),
-        ("timm:deepseek_vit_412m_enc", "its forward_features returns (1, 39, 39, 1024), not tokens (1, 1521, 1024)"),
-        ("vit_huge_patch14_gap_224.in1k_ijepa", "no weights of vit_huge_patch14_gap_224.in1k_ijepa on the hub"),
+        (
+            "timm:deepseek_vit_412m_enc",
+            (
+                "its forward_features returns (1, 39, 39, 1024), not tokens (1, 1521,"
+                " 1024)"
+            ),
+        ),
+        (
+            "vit_huge_patch14_gap_224.in1k_ijepa",
+            "no weights of vit_huge_patch14_gap_224.in1k_ijepa on the hub",
+        ),
         ("vit_base_patch16_224.nope", "augreg_in21k"),
     ],
 )
@@ -138,7 +187,9 @@ FAMILIES = {
     "vit_large_patch16_dinov3.sat493m": "eva",
     "vit_small_patch16_dinov3_qkvb.lvd1689m": "eva",
     "eva02_small_patch14_224.mim_in22k": "eva",
-    "eva02_base_patch14_448.mim_in22k_ft_in1k": "eva",  # SwiGLU with a norm; q, k and v apart
+    "eva02_base_patch14_448.mim_in22k_ft_in1k": (
+        "eva"
+    ),  # SwiGLU with a norm; q, k and v apart
     "eva02_base_patch16_clip_224.merged2b": "eva",
     "eva_giant_patch14_224.clip_ft_in1k": "eva",
     "vit_small_patch16_rope_mixed_ape_224.naver_in1k": "eva",
@@ -185,7 +236,9 @@ def test_features_equal_those_of_timm(tmp_path, name, factor):
     expected = random_model(name, size, classes=0)
     convert = import_module(f"timm.models.{FAMILIES[name]}").checkpoint_filter_fn
     state = {key: value for key, value in stored.items() if not key.startswith("head.")}
-    if FAMILIES[name] != "cait":  # timm does not resample the position embedding of CaiT
+    if (
+        FAMILIES[name] != "cait"
+    ):  # timm does not resample the position embedding of CaiT
         expected.load_state_dict(convert(dict(state), expected))
     elif factor == 4:
         expected.load_state_dict(state)
@@ -201,58 +254,94 @@ def test_features_equal_those_of_timm(tmp_path, name, factor):
 def test_a_missing_or_unknown_tensor_is_refused(tmp_path, name):
     card = small_card(name)
     state = random_model(name, 4 * card.patch).state_dict()
-    incomplete = {key: value for key, value in state.items() if key != "blocks.1.attn.proj.weight"}
+    incomplete = {
+        key: value for key, value in state.items() if key != "blocks.1.attn.proj.weight"
+    }
     with pytest.raises(WeightsError, match=r"missing: blocks\.1\.attn\.proj\.weight"):
         load(tmp_path, card, 4 * card.patch, incomplete)
     with pytest.raises(WeightsError, match=r"not expected: blocks\.1\.gamma_3"):
-        load(tmp_path, card, 4 * card.patch, state | {"blocks.1.gamma_3": torch.zeros(32)})
+        load(
+            tmp_path,
+            card,
+            4 * card.patch,
+            state | {"blocks.1.gamma_3": torch.zeros(32)},
+        )
 
 
 def meta_layout(state, bias):
     """Return a DINOv3 state of timm under the names of Meta's repository."""
-    renames = {"reg_token": "storage_tokens", ".gamma_1": ".ls1.gamma", ".gamma_2": ".ls2.gamma"}
+    renames = {
+        "reg_token": "storage_tokens",
+        ".gamma_1": ".ls1.gamma",
+        ".gamma_2": ".ls2.gamma",
+    }
     renamed = {}
     for key, value in state.items():
         for new, old in renames.items():
             key = key.replace(new, old)
         renamed[key] = value
-    renamed = {key: value for key, value in renamed.items() if not key.endswith(("q_bias", "v_bias"))}
+    renamed = {
+        key: value
+        for key, value in renamed.items()
+        if not key.endswith(("q_bias", "v_bias"))
+    }
     for block in range(2):
         renamed[f"blocks.{block}.attn.qkv.bias"] = bias.clone()
         renamed[f"blocks.{block}.attn.qkv.bias_mask"] = torch.ones(96)
-    return renamed | {"mask_token": torch.zeros(1, 32), "rope_embed.periods": torch.ones(4)}
+    return renamed | {
+        "mask_token": torch.zeros(1, 32),
+        "rope_embed.periods": torch.ones(4),
+    }
 
 
 def test_a_file_of_meta_loads_as_dinov3(tmp_path):
     name = "vit_large_patch16_dinov3.sat493m"
-    card, model = small_card(name), random_model(name, 64, classes=0)
+    card = small_card(name)
+    model = random_model(name, 64, classes=0)
     torch.save(meta_layout(model.state_dict(), torch.zeros(96)), tmp_path / "x.pth")
     backbone = load_encoder_weights(card, 64, tmp_path / "x.pth")
     image = torch.randn(1, 3, 64, 64)
-    torch.testing.assert_close(backbone.vit.forward_features(image), model.forward_features(image))
-    assert "rope_embed.periods" in backbone.left_out and "blocks.0.attn.qkv.bias" in backbone.left_out
+    torch.testing.assert_close(
+        backbone.vit.forward_features(image), model.forward_features(image)
+    )
+    assert (
+        "rope_embed.periods" in backbone.left_out
+        and "blocks.0.attn.qkv.bias" in backbone.left_out
+    )
 
 
 def test_a_bias_of_queries_and_values_needs_the_network_that_has_it(tmp_path):
     bias = torch.cat([torch.ones(32), torch.zeros(32), 2 * torch.ones(32)])
     model = random_model("vit_small_patch16_dinov3_qkvb.lvd1689m", 64, classes=0)
     torch.save(meta_layout(model.state_dict(), bias), tmp_path / "x.pth")
-    loaded = load_encoder_weights(small_card("vit_small_patch16_dinov3_qkvb.lvd1689m"), 64, tmp_path / "x.pth")
+    loaded = load_encoder_weights(
+        small_card("vit_small_patch16_dinov3_qkvb.lvd1689m"), 64, tmp_path / "x.pth"
+    )
     attention = loaded.vit.blocks[1].attn
     assert attention.q_bias.equal(bias[:32]) and attention.v_bias.equal(bias[64:])
     assert "blocks.0.attn.qkv.bias" not in loaded.left_out
     with pytest.raises(WeightsError, match=r"not expected: blocks\.0\.attn\.qkv\.bias"):
-        load_encoder_weights(small_card("vit_small_patch16_dinov3.lvd1689m"), 64, tmp_path / "x.pth")
+        load_encoder_weights(
+            small_card("vit_small_patch16_dinov3.lvd1689m"), 64, tmp_path / "x.pth"
+        )
     torch.save(meta_layout(model.state_dict(), torch.ones(96)), tmp_path / "x.pth")
-    with pytest.raises(WeightsError, match=r"not expected: blocks\.0\.attn\.qkv\.bias"):  # timm has no bias of keys
-        load_encoder_weights(small_card("vit_small_patch16_dinov3_qkvb.lvd1689m"), 64, tmp_path / "x.pth")
+    with pytest.raises(
+        WeightsError, match=r"not expected: blocks\.0\.attn\.qkv\.bias"
+    ):  # timm has no bias of keys
+        load_encoder_weights(
+            small_card("vit_small_patch16_dinov3_qkvb.lvd1689m"), 64, tmp_path / "x.pth"
+        )
 
 
 def test_masked_pre_training_of_eva02_loads(tmp_path):
     """The file has a norm before the pooling, a mask token and a language head."""
     name = "eva02_small_patch14_224.mim_in22k"
-    card, model = small_card(name), random_model(name, 56, classes=0)
-    state = {key.replace("fc_norm.", "norm."): value for key, value in model.state_dict().items()}
+    card = small_card(name)
+    model = random_model(name, 56, classes=0)
+    state = {
+        key.replace("fc_norm.", "norm."): value
+        for key, value in model.state_dict().items()
+    }
     state |= {"mask_token": torch.zeros(1, 1, 32), "lm_head.weight": torch.zeros(8, 32)}
     backbone = load(tmp_path, card, 56, state | {"rope.freqs_cos": torch.ones(2)})
     assert backbone.left_out == ("lm_head.weight", "mask_token", "rope.freqs_cos")
@@ -263,8 +352,16 @@ def test_masked_pre_training_of_eva02_loads(tmp_path):
 def test_cards_state_what_timm_states():
     card = timm_card("vit_large_patch16_dinov3.sat493m")
     assert card is not None
-    assert (card.size, card.patch, card.bands, card.unit) == (256, 16, ("R", "G", "B"), "uint8")
+    assert (card.size, card.patch, card.bands, card.unit) == (
+        256,
+        16,
+        ("R", "G", "B"),
+        "uint8",
+    )
     assert (card.mean, card.std) == ((0.430, 0.411, 0.296), (0.213, 0.156, 0.143))
     assert card.license.startswith("dinov3-license")
     hybrid = timm_card("vit_small_r26_s32_224.augreg_in21k")
-    assert hybrid is not None and (hybrid.size, hybrid.patch) == (224, 32)  # the side of a patch behind its stem
+    assert hybrid is not None and (hybrid.size, hybrid.patch) == (
+        224,
+        32,
+    )  # the side of a patch behind its stem

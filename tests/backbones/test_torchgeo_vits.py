@@ -1,4 +1,5 @@
-"""Compare our cards and the index with the installed TorchGeo, and load checkpoints that its constructors write."""
+"""Compare our cards and the index with the installed TorchGeo, and load checkpoints
+that its constructors write."""
 
 import sys
 from argparse import Namespace
@@ -23,9 +24,28 @@ from rsft.errors import RequestError, WeightsError
 from tests.helpers.messages import mentions
 from tests.helpers.versions import needs
 
-FAMILIES = ("ViTSmall16", "ViTBase16", "ViTLarge16", "ViTHuge14", "ViTSmall14_DINOv2", "ViTBase14_DINOv2")
-HIERARCHICAL = ("ResNet18", "ResNet50", "ResNet152", "Swin_T", "Swin_S", "Swin_B", "Swin_V2_T", "Swin_V2_B")
-ENUMS = [getattr(published, f"{family}_Weights") for family in (*FAMILIES, *HIERARCHICAL, "ScaleMAELarge16")]
+FAMILIES = (
+    "ViTSmall16",
+    "ViTBase16",
+    "ViTLarge16",
+    "ViTHuge14",
+    "ViTSmall14_DINOv2",
+    "ViTBase14_DINOv2",
+)
+HIERARCHICAL = (
+    "ResNet18",
+    "ResNet50",
+    "ResNet152",
+    "Swin_T",
+    "Swin_S",
+    "Swin_B",
+    "Swin_V2_T",
+    "Swin_V2_B",
+)
+ENUMS = [
+    getattr(published, f"{family}_Weights")
+    for family in (*FAMILIES, *HIERARCHICAL, "ScaleMAELarge16")
+]
 CLOSP = ("ViTSmall16", "ViTLarge16", "ResNet50")
 SECO = {f"ResNet{depth}_Weights.SENTINEL2_RGB_SECO" for depth in (18, 50)}
 UNITLESS = {f"{family}_Weights.SENTINEL1_GRD_CLOSP" for family in CLOSP} | SECO
@@ -46,42 +66,72 @@ def load(folder, our_card, content, size=224):
 
 
 def test_every_vision_transformer_resnet_and_swin_of_torchgeo_has_a_card():
-    assert {str(member) for enum in ENUMS for member in enum} == set(torchgeo_vits.torchgeo_names()) | UNITLESS
+    assert {str(member) for enum in ENUMS for member in enum} == set(
+        torchgeo_vits.torchgeo_names()
+    ) | UNITLESS
 
 
 def test_most_weights_load():
-    names, everything = set(torchgeo_vits.torchgeo_names()), set(published_weights())
+    names = set(torchgeo_vits.torchgeo_names())
+    everything = set(published_weights())
     radar = {name for name in everything if "SENTINEL1" in name}
     assert len(names & everything) >= 95 and len(names & radar) == 15
-    assert radar - names - UNITLESS <= {"Tessera_Weights.TESSERA_SENTINEL1_ENCODER"}  # in TorchGeo 0.10
+    assert radar - names - UNITLESS <= {
+        "Tessera_Weights.TESSERA_SENTINEL1_ENCODER"
+    }  # in TorchGeo 0.10
 
 
 def our_band_name(band):
     """Return our name of a Sentinel-2 band: B01 for B1, B8A for B8a."""
-    return "B8A" if band in ("B8a", "B8A") else band if band == "NDVI" else f"B{band[1:].zfill(2)}"
+    return (
+        "B8A"
+        if band in ("B8a", "B8A")
+        else band
+        if band == "NDVI"
+        else f"B{band[1:].zfill(2)}"
+    )
 
 
-@pytest.mark.parametrize("member", [m for enum in ENUMS for m in enum if str(m) not in UNITLESS], ids=str)
+@pytest.mark.parametrize(
+    "member", [m for enum in ENUMS for m in enum if str(m) not in UNITLESS], ids=str
+)
 def test_cards_match_torchgeo(member):
     assert published.get_weight(str(member)) is member
-    our_card, meta = card(str(member)), member.meta
+    our_card = card(str(member))
+    meta = member.meta
     assert isinstance(our_card.weights, Remote)
-    assert our_card.weights.url == member.url.replace("https://hf.co/", "https://huggingface.co/")
+    assert our_card.weights.url == member.url.replace(
+        "https://hf.co/", "https://huggingface.co/"
+    )
     bands = meta.get("bands") or ["R", "G", "B"]
     if str(member).endswith("MS_SATLAS"):
         bands = ["TCI_R", "TCI_G", "TCI_B", *bands[3:]]
         assert our_card.bands == tuple(bands) and our_card.unit == "uint16"
     else:
-        assert our_card.bands == tuple(map(our_band_name, bands) if "SENTINEL2" in str(member) else bands)
+        assert our_card.bands == tuple(
+            map(our_band_name, bands) if "SENTINEL2" in str(member) else bands
+        )
     assert (member.meta["dataset"] or "") in our_card.about
-    assert our_card.size == meta.get("img_size", 256 if "Swin_V2" in str(member) else 224)
+    assert our_card.size == meta.get(
+        "img_size", 256 if "Swin_V2" in str(member) else 224
+    )
     ours = torch.full((meta["in_chans"], 1, 1), 100.0)
     theirs = ours.clone()
     for step in member.transforms.modules():
         theirs = step(theirs) if isinstance(step, Normalize) else theirs
-    is_scaled = max(next(step for step in member.transforms.modules() if isinstance(step, Normalize)).std) < 1
+    is_scaled = (
+        max(
+            next(
+                step
+                for step in member.transforms.modules()
+                if isinstance(step, Normalize)
+            ).std
+        )
+        < 1
+    )
     ours = ours / 255 if our_card.unit == "uint8" and not is_scaled else ours
-    mean, std = (torch.tensor(values)[:, None, None] for values in (our_card.mean, our_card.std))
+    mean = torch.tensor(our_card.mean)[:, None, None]
+    std = torch.tensor(our_card.std)[:, None, None]
     torch.testing.assert_close((ours - mean) / std, theirs)
 
 
@@ -92,29 +142,54 @@ def test_bands_and_units():
     assert (sentinel2.bands, sentinel2.unit) == (SENTINEL2, "uint16")
     assert (sentinel2.mean, sentinel2.std) == ((0.0,) * 13, (10_000.0,) * 13)
     softcon = card("ViTSmall14_DINOv2_Weights.SENTINEL2_ALL_SOFTCON")
-    assert softcon.unit == "uint16" and (softcon.mean[0], softcon.std[-1]) == (1612.9, 1142.9)
+    assert softcon.unit == "uint16" and (softcon.mean[0], softcon.std[-1]) == (
+        1612.9,
+        1142.9,
+    )
     landsat = card("ViTSmall16_Weights.LANDSAT_TM_TOA_MOCO")
-    assert (landsat.unit, landsat.mean, landsat.std) == ("uint8", (0.0,) * 7, (1.0,) * 7)
+    assert (landsat.unit, landsat.mean, landsat.std) == (
+        "uint8",
+        (0.0,) * 7,
+        (1.0,) * 7,
+    )
     fmow = card("ScaleMAELarge16_Weights.FMOW_RGB")
-    assert (fmow.bands, fmow.unit, fmow.mean) == (("R", "G", "B"), "uint8", (0.485, 0.456, 0.406))
+    assert (fmow.bands, fmow.unit, fmow.mean) == (
+        ("R", "G", "B"),
+        "uint8",
+        (0.485, 0.456, 0.406),
+    )
 
 
 def test_files_of_an_unknown_repository_have_no_known_license(monkeypatch):
-    weights = replace(published_weights()[S1], url="https://hf.co/someone/new/resolve/1f/x-00112233.pth")
+    weights = replace(
+        published_weights()[S1],
+        url="https://hf.co/someone/new/resolve/1f/x-00112233.pth",
+    )
     monkeypatch.setattr(torchgeo_vits, "published_weights", lambda: {S1: weights})
     new = card(S1)
     assert new.license == "unknown" and isinstance(new.weights, Remote)
-    assert (new.weights.page, new.weights.sha256) == ("https://huggingface.co/someone/new", "00112233")
+    assert (new.weights.page, new.weights.sha256) == (
+        "https://huggingface.co/someone/new",
+        "00112233",
+    )
 
 
 def test_checksums_come_from_file_names_or_the_hub():
-    checksums = {name: card(name).weights.sha256 for name in torchgeo_vits.torchgeo_names()}
+    checksums = {
+        name: card(name).weights.sha256 for name in torchgeo_vits.torchgeo_names()
+    }
     assert checksums[S1] is None
     assert checksums["ViTSmall16_Weights.LANDSAT_TM_TOA_MOCO"] == "a1c967d8"
-    whole = {name: digest for name, digest in checksums.items() if digest and len(digest) == 64}
+    whole = {
+        name: digest
+        for name, digest in checksums.items()
+        if digest and len(digest) == 64
+    }
     assert len(whole) == 4
     for name, digest in whole.items():
-        assert f"-{digest[:8]}.pth" in card(name).weights.file.replace("scalemae-98ed9821", "scalemae-386989c9")
+        assert f"-{digest[:8]}.pth" in card(name).weights.file.replace(
+            "scalemae-98ed9821", "scalemae-386989c9"
+        )
 
 
 def test_licenses_are_those_of_the_documentation_of_torchgeo():
@@ -140,10 +215,19 @@ def test_prefix_is_optional():
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("ViTSmall16_Weights.SENTINEL1_GRD_DINO", "did you mean ViTSmall16_Weights.SENTINEL1_GRD"),
+        (
+            "ViTSmall16_Weights.SENTINEL1_GRD_DINO",
+            "did you mean ViTSmall16_Weights.SENTINEL1_GRD",
+        ),
         ("ViTSmall16_Weights.SENTINEL1_GRD_CLOSP", "neither unit nor normalization"),
-        ("torchgeo:ResNet50_Weights.SENTINEL1_GRD_CLOSP", "neither unit nor normalization"),
-        ("ResNet50_Weights.SENTINEL2_RGB_SECO", "unit of its input does not follow from the normalizations"),
+        (
+            "torchgeo:ResNet50_Weights.SENTINEL1_GRD_CLOSP",
+            "neither unit nor normalization",
+        ),
+        (
+            "ResNet50_Weights.SENTINEL2_RGB_SECO",
+            "unit of its input does not follow from the normalizations",
+        ),
         ("Unet_Weights.SENTINEL2_2CLASS_FTW", "no features of the whole image"),
         ("DOFABase16_Weights.DOFA_MAE", "dofa_vit_base_patch16_224.sentinel1"),
         ("CROMABase_Weights.CROMA_VIT", "croma_vit_base_patch8_120.sentinel1"),
@@ -162,17 +246,25 @@ def test_names_of_other_sources_have_no_torchgeo_card():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [S1, "ViTSmall14_DINOv2_Weights.SENTINEL1_GRD_SOFTCON"])
+@pytest.mark.parametrize(
+    "name", [S1, "ViTSmall14_DINOv2_Weights.SENTINEL1_GRD_SOFTCON"]
+)
 def test_torchgeo_file_loads_completely_with_equal_features(tmp_path, name):
     small14 = "DINOv2" in name
     torch.manual_seed(0)
-    model = published.vit_small_patch14_dinov2(in_chans=2, img_size=224) if small14 else None
+    model = (
+        published.vit_small_patch14_dinov2(in_chans=2, img_size=224)
+        if small14
+        else None
+    )
     model = model or published.vit_small_patch16_224(in_chans=2)
     backbone = load(tmp_path, card(name), model.state_dict())
     assert backbone.left_out == (() if small14 else ("head.bias", "head.weight"))
     image = torch.randn(1, 2, 224, 224)
     with torch.inference_mode():
-        torch.testing.assert_close(backbone.vit.forward_features(image), model.eval().forward_features(image))
+        torch.testing.assert_close(
+            backbone.vit.forward_features(image), model.eval().forward_features(image)
+        )
 
 
 SWINS = {
@@ -187,13 +279,20 @@ SWINS = {
 @pytest.mark.parametrize("name", SWINS)
 def test_swin_of_torchvision_loads_completely_with_equal_features(tmp_path, name):
     torch.manual_seed(0)
-    our_card, model = card(name), SWINS[name]()
+    our_card = card(name)
+    model = SWINS[name]()
     bands = len(our_card.bands)
-    model.features[0][0] = nn.Conv2d(bands, model.features[0][0].out_channels, 4, 4)  # as TorchGeo replaces it
+    model.features[0][0] = nn.Conv2d(
+        bands, model.features[0][0].out_channels, 4, 4
+    )  # as TorchGeo replaces it
     for parameter in model.parameters():
         parameter.data.add_(torch.randn_like(parameter), alpha=0.02)
     backbone = load(tmp_path, our_card, model.state_dict(), our_card.size)
-    computed = {name.rpartition(".")[2] for name in backbone.left_out if not name.startswith("head.")}
+    computed = {
+        name.rpartition(".")[2]
+        for name in backbone.left_out
+        if not name.startswith("head.")
+    }
     assert computed <= {"relative_position_index", "relative_coords_table"}
     assert {"head.weight", "head.bias"} <= set(backbone.left_out)
     image = torch.randn(1, bands, our_card.size, our_card.size)
@@ -204,12 +303,19 @@ def test_swin_of_torchvision_loads_completely_with_equal_features(tmp_path, name
 
 @pytest.mark.slow
 def test_swin_with_a_missing_or_another_tensor_is_refused(tmp_path):
-    our_card, state = card("Swin_T_Weights.CITYSCAPES_SEMSEG"), published.swin_t().state_dict()
+    our_card = card("Swin_T_Weights.CITYSCAPES_SEMSEG")
+    state = published.swin_t().state_dict()
     weight = state.pop("features.1.1.mlp.0.weight")
-    with pytest.raises(WeightsError, match=r"missing: layers\.0\.blocks\.1\.mlp\.fc1\.weight"):
+    with pytest.raises(
+        WeightsError, match=r"missing: layers\.0\.blocks\.1\.mlp\.fc1\.weight"
+    ):
         load(tmp_path, our_card, state)
     with pytest.raises(WeightsError, match=r"not expected: decoder\.weight"):
-        load(tmp_path, our_card, state | {"features.1.1.mlp.0.weight": weight, "decoder.weight": weight})
+        load(
+            tmp_path,
+            our_card,
+            state | {"features.1.1.mlp.0.weight": weight, "decoder.weight": weight},
+        )
 
 
 @pytest.mark.slow
@@ -217,22 +323,29 @@ def test_swin_with_a_missing_or_another_tensor_is_refused(tmp_path):
 def test_resnet_of_torchgeo_loads_completely_with_equal_features(tmp_path, size):
     torch.manual_seed(0)
     model = published.resnet50(in_chans=2)
-    backbone = load(tmp_path, card("ResNet50_Weights.SENTINEL1_ALL_MOCO"), model.state_dict(), size)
+    backbone = load(
+        tmp_path, card("ResNet50_Weights.SENTINEL1_ALL_MOCO"), model.state_dict(), size
+    )
     assert backbone.left_out == ("fc.bias", "fc.weight") and backbone.width == 2048
     image = torch.randn(1, 2, size, size)
     with torch.inference_mode():
-        torch.testing.assert_close(backbone.vit.forward_features(image), model.eval().forward_features(image))
+        torch.testing.assert_close(
+            backbone.vit.forward_features(image), model.eval().forward_features(image)
+        )
 
 
 @pytest.mark.slow
 def test_channels_of_a_resnet_are_adapted(tmp_path):
-    our_card, state = card("ResNet50_Weights.SENTINEL1_ALL_MOCO"), published.resnet50(in_chans=2).state_dict()
+    our_card = card("ResNet50_Weights.SENTINEL1_ALL_MOCO")
+    state = published.resnet50(in_chans=2).state_dict()
     backbone = load(tmp_path, our_card, state, 64)
     filters = backbone.vit.conv1.weight.clone()
     fitted = fit_inputs(backbone, ("HH",), None, "expand")
     assert fitted.bands == ("HH",) and fitted.mean == (-12.59,)
     torch.testing.assert_close(fitted.vit.conv1.weight, filters.sum(1, keepdim=True))
-    assert fitted.vit.conv1.padding == (3, 3) and fitted.vit(torch.randn(1, 1, 64, 64)).shape == (1, 2048)
+    assert fitted.vit.conv1.padding == (3, 3) and fitted.vit(
+        torch.randn(1, 1, 64, 64)
+    ).shape == (1, 2048)
     with pytest.raises(RequestError, match="takes 2 inputs"):
         fit_inputs(load(tmp_path, our_card, state, 64), ("HH",), None, "replicate")
 
@@ -240,8 +353,13 @@ def test_channels_of_a_resnet_are_adapted(tmp_path):
 @pytest.mark.slow
 def test_training_checkpoint_loads_without_its_decoder(tmp_path):
     encoder = card(S1).build(224).state_dict()
-    decoder = {"mask_token": torch.zeros(1, 1, 8), "decoder_pos_embed": torch.zeros(1, 197, 8)}
-    decoder |= nn.ModuleDict({"decoder_blocks": nn.Linear(8, 8), "decoder_pred": nn.Linear(8, 8)}).state_dict()
+    decoder = {
+        "mask_token": torch.zeros(1, 1, 8),
+        "decoder_pos_embed": torch.zeros(1, 197, 8),
+    }
+    decoder |= nn.ModuleDict(
+        {"decoder_blocks": nn.Linear(8, 8), "decoder_pred": nn.Linear(8, 8)}
+    ).state_dict()
     content = {"model": encoder | decoder, "args": Namespace(lr=1.0), "epoch": 99}
     assert load(tmp_path, card(S1), content).left_out == tuple(sorted(decoder))
 
@@ -250,14 +368,20 @@ def test_training_checkpoint_loads_without_its_decoder(tmp_path):
 def test_unexpected_tensors_are_refused(tmp_path):
     name = "ViTSmall16_Weights.SENTINEL2_ALL_DINO"
     state = card(name).build(224).state_dict() | {"mask_token": torch.zeros(1, 1, 8)}
-    with pytest.raises(WeightsError, match=mentions("150 of the 150", "not expected: mask_token")):
+    with pytest.raises(
+        WeightsError, match=mentions("150 of the 150", "not expected: mask_token")
+    ):
         load(tmp_path, card(name), state)
 
 
 def test_scale_mae_positions_are_those_of_one_meter_pixels():
-    theirs = get_2d_sincos_pos_embed_with_resolution(32, 14, torch.ones(1), cls_token=True)
+    theirs = get_2d_sincos_pos_embed_with_resolution(
+        32, 14, torch.ones(1), cls_token=True
+    )
     shapes = {"cls_token": (1, 1, 32), "pos_embed": (1, 197, 32), "head.weight": (1,)}
-    tensors = card("ScaleMAELarge16_Weights.FMOW_RGB").convert({key: torch.zeros(x) for key, x in shapes.items()})
+    tensors = card("ScaleMAELarge16_Weights.FMOW_RGB").convert(
+        {key: torch.zeros(x) for key, x in shapes.items()}
+    )
     assert list(tensors) == ["cls_token", "pos_embed"]
     torch.testing.assert_close(tensors["pos_embed"], theirs)
 
@@ -265,10 +389,20 @@ def test_scale_mae_positions_are_those_of_one_meter_pixels():
 @pytest.mark.slow
 def test_scale_mae_becomes_a_plain_vision_transformer():
     our_card = card("ScaleMAELarge16_Weights.FMOW_RGB")
-    shape = {"patch_size": 16, "embed_dim": 1024, "depth": 24, "num_heads": 16, "qkv_bias": True, "num_classes": 0}
+    shape = {
+        "patch_size": 16,
+        "embed_dim": 1024,
+        "depth": 24,
+        "num_heads": 16,
+        "qkv_bias": True,
+        "num_classes": 0,
+    }
     with torch.device("meta"):
-        ours, theirs = our_card.build(224), published.ScaleMAE(**shape)
-    assert {k: v.shape for k, v in ours.state_dict().items()} == {k: v.shape for k, v in theirs.state_dict().items()}
+        ours = our_card.build(224)
+        theirs = published.ScaleMAE(**shape)
+    assert {k: v.shape for k, v in ours.state_dict().items()} == {
+        k: v.shape for k, v in theirs.state_dict().items()
+    }
     assert ours.norm.eps == 1e-6
 
 
@@ -285,7 +419,9 @@ def test_index_equals_the_enums_before_and_after_it_is_cached(cache_folder):
     assert published_weights() == expected and len(expected) > 100
     published_weights.cache_clear()
     assert [file.suffix for file in cache_folder.iterdir()] == [".json"]
-    assert published_weights() == expected and list(published_weights()) == list(expected)
+    assert published_weights() == expected and list(published_weights()) == list(
+        expected
+    )
 
 
 def test_an_entry_has_the_values_of_its_enum():
@@ -321,7 +457,10 @@ def test_index_needs_no_writable_cache(cache_folder):
 
 def test_cards_are_listed_without_importing_torchgeo(monkeypatch):
     published_weights()  # writes the cache
-    for name in ["torchgeo", *(name for name in sys.modules if name.startswith("torchgeo."))]:
+    for name in [
+        "torchgeo",
+        *(name for name in sys.modules if name.startswith("torchgeo.")),
+    ]:
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ImportError):
         list(read_enums())

@@ -26,7 +26,8 @@ def running():
 
 @pytest.fixture
 def server(running):
-    running.tag, running.requested_ranges = None, []
+    running.tag = None
+    running.requested_ranges = []
     return running
 
 
@@ -34,21 +35,31 @@ SHIPPED = simship.CARDS[0]
 
 
 def card(url=None, size=None, sha256=None, md5=None):
-    return replace(SHIPPED, name="x.y", weights=Remote("x.pth", url, size, sha256, "https://page", md5))
+    return replace(
+        SHIPPED,
+        name="x.y",
+        weights=Remote("x.pth", url, size, sha256, "https://page", md5),
+    )
 
 
 def test_the_error_for_missing_weights_says_what_to_download(folder):
     with pytest.raises(WeightsError, match="are missing") as caught:
         find_weights(card("https://host/y.pth", 343_000_000))
     assert caught.value.location == str(folder / "x.pth")
-    hint = "run `rsft weights get x.y`, or download https://host/y.pth (343 MB) by hand to "
+    hint = (
+        "run `rsft weights get x.y`, or download https://host/y.pth (343 MB) by"
+        " hand to "
+    )
     assert caught.value.hint == hint + str(folder / "x.pth")
 
 
 def test_weights_without_a_url_are_fetched_by_hand(folder):
     with pytest.raises(WeightsError) as caught:
         fetch_weights(card())
-    assert caught.value.hint.startswith("create or download x.pth by hand (") and "https://page" in caught.value.hint
+    assert (
+        caught.value.hint.startswith("create or download x.pth by hand (")
+        and "https://page" in caught.value.hint
+    )
     (folder / "x.pth").write_bytes(BODY)
     assert fetch_weights(card()).state == "first seen"
     assert find_weights(card()) == folder / "x.pth"
@@ -56,11 +67,22 @@ def test_weights_without_a_url_are_fetched_by_hand(folder):
 
 def test_published_weights_are_fetched_once_and_verified(server, folder):
     seen: list[tuple[int, int, str]] = []
-    status = fetch_weights(card(server.url, len(BODY), SHA), lambda *step: seen.append(step))
-    assert (status.sha256, status.bytes, status.evidence) == (SHA, len(BODY), "SHA-256 as published")
-    assert status.state == "verified" and [path.name for path in folder.iterdir()] == ["x.pth"]
+    status = fetch_weights(
+        card(server.url, len(BODY), SHA), lambda *step: seen.append(step)
+    )
+    assert (status.sha256, status.bytes, status.evidence) == (
+        SHA,
+        len(BODY),
+        "SHA-256 as published",
+    )
+    assert status.state == "verified" and [path.name for path in folder.iterdir()] == [
+        "x.pth"
+    ]
     assert seen[-1] == (len(BODY), len(BODY), "x.pth")
-    assert fetch_weights(card(server.url, len(BODY), SHA)) == status and len(server.requested_ranges) == 1
+    assert (
+        fetch_weights(card(server.url, len(BODY), SHA)) == status
+        and len(server.requested_ranges) == 1
+    )
 
 
 def test_without_a_published_checksum_the_digest_is_recorded(server, folder):
@@ -69,7 +91,10 @@ def test_without_a_published_checksum_the_digest_is_recorded(server, folder):
     assert (status.state, status.evidence) == ("first seen", evidence)
     assert (folder / "x.pth.sha256").read_text() == f"{SHA}  x.pth\n"
     again = verify_weights(card(server.url))
-    assert (again.state, again.evidence) == ("unchanged", "no checksum is published; the digest is the recorded one")
+    assert (again.state, again.evidence) == (
+        "unchanged",
+        "no checksum is published; the digest is the recorded one",
+    )
     (folder / "x.pth").write_bytes(BODY[:-1] + b"?")
     with pytest.raises(WeightsError, match=mentions("changed", "verified")):
         verify_weights(card(server.url))
@@ -82,24 +107,36 @@ def test_the_digest_from_the_server_is_checked(server, folder):
     assert list(folder.iterdir()) == []
     server.tag = SHA
     status = fetch_weights(card(server.url))
-    assert (status.state, status.evidence) == ("verified", "SHA-256 as 127.0.0.1 states it")
+    assert (status.state, status.evidence) == (
+        "verified",
+        "SHA-256 as 127.0.0.1 states it",
+    )
     assert (folder / "x.pth.sha256").read_text().startswith(SHA)
 
 
-@pytest.mark.parametrize("published", [{"sha256": SHA[:8]}, {"md5": hashlib.md5(BODY).hexdigest()}])
+@pytest.mark.parametrize(
+    "published", [{"sha256": SHA[:8]}, {"md5": hashlib.md5(BODY).hexdigest()}]
+)
 def test_short_checksums_are_completed_by_a_record(server, folder, published):
     status = fetch_weights(card(server.url, **published))
     words = "8 digits" if "sha256" in published else "MD5"
-    assert status.evidence == f"{words} as published; the digest is recorded in x.pth.sha256"
+    assert (
+        status.evidence
+        == f"{words} as published; the digest is recorded in x.pth.sha256"
+    )
     assert (folder / "x.pth.sha256").exists()
 
 
-@pytest.mark.parametrize("published", [{"sha256": "0" * 8}, {"sha256": "0" * 64}, {"md5": "0" * 32}])
+@pytest.mark.parametrize(
+    "published", [{"sha256": "0" * 8}, {"sha256": "0" * 64}, {"md5": "0" * 32}]
+)
 def test_other_file_is_an_error(folder, published):
     (folder / "x.pth").write_bytes(BODY)
     with pytest.raises(WeightsError, match="not the published file") as caught:
         verify_weights(card("https://host/y.pth", **published))
-    assert caught.value.hint.startswith("move the file away, then run `rsft weights get x.y`")
+    assert caught.value.hint.startswith(
+        "move the file away, then run `rsft weights get x.y`"
+    )
 
 
 def test_the_size_is_checked_before_the_hash(folder):

@@ -10,29 +10,64 @@ pytestmark = pytest.mark.slow
 
 
 def test_match(rsft, traffic):
-    command = ("ais", "match", str(traffic.scene), "--ais", str(traffic.ais), "-o", "m.gpkg", "--land", "none")
+    command = (
+        "ais",
+        "match",
+        str(traffic.scene),
+        "--ais",
+        str(traffic.ais),
+        "-o",
+        "m.gpkg",
+        "--land",
+        "none",
+    )
     code, text = rsft(*command)
     assert code == 0, text
     lines = [" ".join(line.split()) for line in text.splitlines()]
-    assert {"matched 3", "ambiguous 0", "no AIS 1", "AIS without detection 1", "cargo 1"} <= set(lines)
+    assert {
+        "matched 3",
+        "ambiguous 0",
+        "no AIS 1",
+        "AIS without detection 1",
+        "cargo 1",
+    } <= set(lines)
     assert any(line.startswith("matches") and "m.gpkg" in line for line in lines)
     code, text = rsft(*command)
     assert code == 2 and "exists already" in text
     code, text = rsft(*command, "--overwrite", "--json")
     event = json.loads(text.splitlines()[-1])
-    assert (code, event["event"], event["matched"], event["no AIS"]) == (0, "done", 3, 1)
+    assert (code, event["event"], event["matched"], event["no AIS"]) == (
+        0,
+        "done",
+        3,
+        1,
+    )
 
 
 def test_faults_are_sentences(rsft, traffic, tmp_path):
     bad = tmp_path / "bad.csv"
     bad.write_text("ship,when\n1,2\n")
-    code, text = rsft("ais", "match", str(traffic.scene), "--ais", str(bad), "-o", "m.gpkg", "--land", "none")
+    code, text = rsft(
+        "ais",
+        "match",
+        str(traffic.scene),
+        "--ais",
+        str(bad),
+        "-o",
+        "m.gpkg",
+        "--land",
+        "none",
+    )
     assert code == 2 and "no column for mmsi" in text and "Traceback" not in text
     assert not (tmp_path / "m.gpkg").exists()
-    code, text = rsft("ais", "match", str(traffic.scene), "--ais", str(traffic.ais), "-o", "m.csv")
+    code, text = rsft(
+        "ais", "match", str(traffic.scene), "--ais", str(traffic.ais), "-o", "m.csv"
+    )
     assert code == 2 and ".gpkg" in text
 
 
 def test_help(rsft):
     code, text = rsft("ais", "match", "--help")
-    assert code == 0 and all(name in text for name in ("--ais", "--time", "--min-confidence", "--at", "MMSI"))
+    assert code == 0 and all(
+        name in text for name in ("--ais", "--time", "--min-confidence", "--at", "MMSI")
+    )

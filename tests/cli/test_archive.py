@@ -20,13 +20,29 @@ NAMES = ("a", "b")
 
 @pytest.fixture
 def archive(run, tmp_path):
-    """Write two scenes of 441 tiles and a text file; return the folder and the command that classifies them."""
+    """Write two scenes of 441 tiles and a text file; return the folder and the command
+    that classifies them."""
     (tmp_path / "in").mkdir()
     for seed, name in enumerate(NAMES):
         pixels = np.random.default_rng(seed).integers(1, 255, (192, 192), np.uint8)
-        write_geotiff(tmp_path / f"in/{name}.tif", pixels, crs="EPSG:32633", transform=UTM)
+        write_geotiff(
+            tmp_path / f"in/{name}.tif", pixels, crs="EPSG:32633", transform=UTM
+        )
     (tmp_path / "in/d.tif").write_text("no image")
-    command = ["predict", run, "in/*.tif", "-o", "out", "--ray", "--grid", "32", "--stride", "8", "--batch-size", "4"]
+    command = [
+        "predict",
+        run,
+        "in/*.tif",
+        "-o",
+        "out",
+        "--ray",
+        "--grid",
+        "32",
+        "--stride",
+        "8",
+        "--batch-size",
+        "4",
+    ]
     return tmp_path, [sys.executable, "-m", "rsft", *map(str, command)]
 
 
@@ -58,33 +74,63 @@ def test_killed_worker(archive):
     pytest.importorskip("ray.data")
     folder, command = archive
     journals = {name: folder / f"out/.{name}.gpkg.journal" for name in NAMES}
-    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as driver:
+    with subprocess.Popen(
+        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as driver:
         victim = None
         while driver.poll() is None and victim is None:
-            advanced = [name for name, journal in journals.items() if count_batches(journal) > 20]
-            victim = next(((name, pid) for name in advanced if (pid := process_that_holds(journals[name]))), None)
+            advanced = [
+                name
+                for name, journal in journals.items()
+                if count_batches(journal) > 20
+            ]
+            victim = next(
+                (
+                    (name, pid)
+                    for name in advanced
+                    if (pid := process_that_holds(journals[name]))
+                ),
+                None,
+            )
             time.sleep(0.02)
         assert victim is not None, driver.communicate()[0]
         os.kill(victim[1], signal.SIGKILL)
         printed, _ = driver.communicate()
     assert driver.returncode == 0, printed
-    assert "2 done, 1 failed; 882 chips classified" in printed and "GDAL cannot read the scene" in printed
+    assert (
+        "2 done, 1 failed; 882 chips classified" in printed
+        and "GDAL cannot read the scene" in printed
+    )
     rows = summary(folder)
-    assert {name: rows[name]["status"] for name in rows} == {**dict.fromkeys(NAMES, "done"), "d": "failed"}
+    assert {name: rows[name]["status"] for name in rows} == {
+        **dict.fromkeys(NAMES, "done"),
+        "d": "failed",
+    }
     assert [name for name in NAMES if rows[name]["resumed"] == "True"] == [victim[0]]
-    assert sorted(path.name for path in (folder / "out").iterdir()) == ["a.gpkg", "b.gpkg", "scenes.csv"]
+    assert sorted(path.name for path in (folder / "out").iterdir()) == [
+        "a.gpkg",
+        "b.gpkg",
+        "scenes.csv",
+    ]
     for name in NAMES:
         frame = pyogrio.read_dataframe(folder / f"out/{name}.gpkg", layer="predictions")
         assert len(frame) == 441 and not frame.duplicated(["row", "col"]).any()
     (folder / "in/d.tif").unlink()
-    again = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
-    assert "scenes: 2 skipped;" in again.stdout and "2 were skipped: the folder already contains" in again.stdout
+    again = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, check=True
+    )
+    assert (
+        "scenes: 2 skipped;" in again.stdout
+        and "2 were skipped: the folder already contains" in again.stdout
+    )
 
 
 @pytest.mark.slow
 def test_options_that_need_ray(rsft, run, tmp_path):
     (tmp_path / "x.tif").touch()
-    code, printed = rsft("predict", run, "x.tif", "-o", "x.csv", "--grid", "32", "--jobs", "2")
+    code, printed = rsft(
+        "predict", run, "x.tif", "-o", "x.csv", "--grid", "32", "--jobs", "2"
+    )
     assert code == 2 and "give --ray as well" in printed
     code, printed = rsft("predict", run, "x.tif", "-o", "out", "--ray")
     assert code == 2 and "say where to cut chips" in printed
@@ -98,4 +144,9 @@ def test_finished_archive_does_not_start_ray(rsft, run, tmp_path, monkeypatch):
     (tmp_path / "x.tif").touch()
     code, printed = rsft("predict", run, "x.tif", "-o", "out", "--ray", "--grid", "32")
     assert code == 0 and "scenes: 1 failed" in printed and "--overwrite" in printed
-    assert rsft("predict", run, "x.tif", "-o", "out", "--ray", "--grid", "32", "--strict")[0] == 1
+    assert (
+        rsft("predict", run, "x.tif", "-o", "out", "--ray", "--grid", "32", "--strict")[
+            0
+        ]
+        == 1
+    )

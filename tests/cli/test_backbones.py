@@ -38,8 +38,14 @@ def test_word_selects_encoders(rsft):
 def test_known_encoders_that_are_not_usable_follow(rsft):
     code, printed = rsft("backbones", "ls", "terramind")
     text = " ".join(printed.split())
-    assert code == 0 and "known, not usable; license" in text and "TerraMind, Apache-2.0" in text
-    assert "not those of timm; use ViTBase14_DINOv2_Weights.SENTINEL1_GRD_SOFTCON" in text
+    assert (
+        code == 0
+        and "known, not usable; license" in text
+        and "TerraMind, Apache-2.0" in text
+    )
+    assert (
+        "not those of timm; use ViTBase14_DINOv2_Weights.SENTINEL1_GRD_SOFTCON" in text
+    )
     rows = json.loads(rsft("backbones", "ls", "several sensors", "--json")[1])
     states = {row["name"]: (row["state"], row["license"]) for row in rows}
     assert states["SARATR-X"] == ("known, not usable", "CC-BY-NC-4.0")
@@ -58,11 +64,22 @@ def test_word_without_a_match(rsft):
 
 def test_license_and_restrictions_are_listed(rsft):
     code, printed = rsft("backbones", "ls", "non-commercial")
-    assert code == 0 and "R G B in uint8, 224 / 16, cc-by-nc-4.0 (non-commercial)" in " ".join(printed.split())
+    assert (
+        code == 0
+        and "R G B in uint8, 224 / 16, cc-by-nc-4.0 (non-commercial)"
+        in " ".join(printed.split())
+    )
     assert "SENTINEL1" not in printed
     _, printed = rsft("backbones", "ls", "sarmae", "--json")
-    assert [(row["license"], row["restrictions"], row["sensor"]) for row in json.loads(printed)] == [
-        ("no license published; the README states CC-BY-NC-4.0", ["non-commercial", "unknown"], "SAR, several sensors")
+    assert [
+        (row["license"], row["restrictions"], row["sensor"])
+        for row in json.loads(printed)
+    ] == [
+        (
+            "no license published; the README states CC-BY-NC-4.0",
+            ["non-commercial", "unknown"],
+            "SAR, several sensors",
+        )
     ] * 2
 
 
@@ -70,16 +87,29 @@ def test_list_as_json(rsft, tmp_path):
     _, printed = rsft("backbones", "ls", "augreg", "--json")
     rows = {row["name"]: row for row in json.loads(printed)}
     row = rows["vit_base_patch16_224.augreg_in21k"]
-    assert (row["parameters"], row["bytes"], row["size"], row["patch"]) == (85_798_656, 343_194_624, 224, 16)
-    assert (row["bands"], row["unit"], row["weights"]) == (["R", "G", "B"], "uint8", "to get")
-    assert row["path"] == str(tmp_path / "weights/vit_base_patch16_224.augreg_in21k.safetensors")
+    assert (row["parameters"], row["bytes"], row["size"], row["patch"]) == (
+        85_798_656,
+        343_194_624,
+        224,
+        16,
+    )
+    assert (row["bands"], row["unit"], row["weights"]) == (
+        ["R", "G", "B"],
+        "uint8",
+        "to get",
+    )
+    assert row["path"] == str(
+        tmp_path / "weights/vit_base_patch16_224.augreg_in21k.safetensors"
+    )
     _, printed = rsft("backbones", "ls", "simship", "--json")
     assert [row["weights"] for row in json.loads(printed)] == ["in rsft"]
 
 
 @pytest.mark.slow
 def test_check_of_the_shipped_encoder(rsft):
-    code, printed = rsft("backbones", "check", "vit_tiny_patch8_64.simship", "--size", "32")
+    code, printed = rsft(
+        "backbones", "check", "vit_tiny_patch8_64.simship", "--size", "32"
+    )
     assert code == 0 and "90 of 90 loaded" in printed
     assert "uint8, 32 x 32" in printed and "17 tokens x 192" in printed
     assert "images/s" in printed and "class token" in printed
@@ -89,9 +119,14 @@ def test_check_of_the_shipped_encoder(rsft):
 @pytest.mark.slow
 def test_check_of_a_file(rsft, tmp_path):
     save_file(timm.create_model(TINY).state_dict(), tmp_path / "mine.safetensors")
-    code, printed = rsft("backbones", "check", TINY, "--weights", tmp_path / "mine.safetensors")
+    code, printed = rsft(
+        "backbones", "check", TINY, "--weights", tmp_path / "mine.safetensors"
+    )
     assert code == 0
-    assert "left out of the file: head.bias head.weight" in printed and str(tmp_path / "mine.safetensors") in printed
+    assert (
+        "left out of the file: head.bias head.weight" in printed
+        and str(tmp_path / "mine.safetensors") in printed
+    )
 
 
 def test_a_network_without_weights(rsft):
@@ -117,11 +152,18 @@ def test_a_network_without_weights(rsft):
 )
 def test_errors_have_a_hint(rsft, arguments, code, message):
     exit_code, printed = rsft("backbones", "check", *arguments)
-    assert (exit_code, message in printed, "Traceback" in printed) == (code, True, False)
+    assert (exit_code, message in printed, "Traceback" in printed) == (
+        code,
+        True,
+        False,
+    )
 
 
 def test_every_command_is_in_the_docs():
     page = (Path(__file__).parents[2] / "docs/backbones.md").read_text("utf-8")
-    for group, app in (("backbones", backbones.app), ("weights", backbones.weights_app)):
+    for group, app in (
+        ("backbones", backbones.app),
+        ("weights", backbones.weights_app),
+    ):
         for command in app.registered_commands:
             assert f"$ rsft {group} {command.name} " in page

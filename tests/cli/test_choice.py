@@ -27,17 +27,32 @@ def auto_file(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_chosen_recipe_is_trained_and_its_run_tells_the_choice(rsft, auto_file, root):
-    code, printed = rsft("finetune", auto_file, f"data.root={root}", "--no-report", "--budget", "10min")
+def test_the_chosen_recipe_is_trained_and_its_run_tells_the_choice(
+    rsft, auto_file, root
+):
+    code, printed = rsft(
+        "finetune", auto_file, f"data.root={root}", "--no-report", "--budget", "10min"
+    )
     assert code == 0, printed
-    assert "comparing random, means for macro in 2 folds, at most 10min of CPU time" in printed
-    assert "candidate means  folds 2  epochs 1  macro" in printed and "chosen: means, macro" in printed
+    assert (
+        "comparing random, means for macro in 2 folds, at most 10min of CPU time"
+        in printed
+    )
+    assert (
+        "candidate means  folds 2  epochs 1  macro" in printed
+        and "chosen: means, macro" in printed
+    )
     metadata = json.loads(Path("runs/probes/001/run.json").read_text())
     choice = metadata["choice"]
-    assert metadata["status"] == "done" and metadata["recipe_file"].endswith("means.yaml")
+    assert metadata["status"] == "done" and metadata["recipe_file"].endswith(
+        "means.yaml"
+    )
     assert metadata["recipe"]["data"]["fold"] is None and metadata["train_chips"] == 40
-    assert [(row["candidate"], row["folds"], row["chosen"]) for row in choice["candidates"]] == [
-        *(("random", 2, False), ("means", 2, True)),
+    assert [
+        (row["candidate"], row["folds"], row["chosen"]) for row in choice["candidates"]
+    ] == [
+        ("random", 2, False),
+        ("means", 2, True),
     ]
     assert choice["sentence"] in printed and choice["complete"]
 
@@ -46,22 +61,45 @@ def test_the_chosen_recipe_is_trained_and_its_run_tells_the_choice(rsft, auto_fi
     Path("runs/probes/001/evaluation/metrics.json").unlink()
     code, printed = rsft("finetune", "--resume", auto_file, "--no-report")
     assert code == 0 and "comparing" not in printed, printed
-    assert json.loads(Path("runs/probes/001/run.json").read_text()) == metadata | {"status": "done"}
+    assert json.loads(Path("runs/probes/001/run.json").read_text()) == metadata | {
+        "status": "done"
+    }
 
-    code, printed = rsft("finetune", auto_file, f"data.root={root}", "--no-report", "--json")
+    code, printed = rsft(
+        "finetune", auto_file, f"data.root={root}", "--no-report", "--json"
+    )
     events = [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
-    assert code == 0 and [event["event"] for event in events][:5] == ["candidate"] * 4 + ["choice"]
+    assert code == 0 and [event["event"] for event in events][:5] == [
+        "candidate"
+    ] * 4 + ["choice"]
     assert events[4]["chosen"] == "means" and events[-1]["run"] == "runs/probes/002"
 
 
 @pytest.mark.slow
 def test_a_chip_store_takes_the_shipped_candidates(rsft, root, tmp_path):
     store = shutil.copytree(root, tmp_path / "ships")
-    code, printed = rsft("finetune", store, "train.epochs=1", "--budget", "0s", "--for", "tail", "--no-report")
+    code, printed = rsft(
+        "finetune",
+        store,
+        "train.epochs=1",
+        "--budget",
+        "0s",
+        "--for",
+        "tail",
+        "--no-report",
+    )
     assert code == 0, printed
-    assert "comparing small network, padded small network, LoRA, linear probe for tail in 3 folds" in printed
-    assert "chosen: small network, the first candidate: the budget of 0s ended" in printed
-    assert Path("runs/ships/001/bundle/bundle.json").is_file() and (store / "audit.json").is_file()
+    assert (
+        "comparing small network, padded small network, LoRA, linear probe for tail in"
+        " 3 folds" in printed
+    )
+    assert (
+        "chosen: small network, the first candidate: the budget of 0s ended" in printed
+    )
+    assert (
+        Path("runs/ships/001/bundle/bundle.json").is_file()
+        and (store / "audit.json").is_file()
+    )
 
 
 def test_options_of_the_choice_need_one(rsft, recipe_file, root, run):

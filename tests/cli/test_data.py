@@ -24,15 +24,41 @@ def read_ramp(low, dtype, side):
 @pytest.fixture
 def root(tmp_path):
     labels = tmp_path / "1.txt"
-    extra_columns = {"source": "SRSDD", "spacing_m": 1.5, "mmsi": "9", "box": [1.0, 2.5] * 4}
+    extra_columns = {
+        "source": "SRSDD",
+        "spacing_m": 1.5,
+        "mmsi": "9",
+        "box": [1.0, 2.5] * 4,
+    }
     records = [
-        ChipRecord("L1_1", "train", "渔船", labels, partial(read_ramp, 0, "uint8", 10), extra_columns=extra_columns),
         ChipRecord(
-            "L1_2", "train", "b", labels, partial(read_ramp, 100, "uint16", 12), extra_columns={"source": "[b]"}
+            "L1_1",
+            "train",
+            "渔船",
+            labels,
+            partial(read_ramp, 0, "uint8", 10),
+            extra_columns=extra_columns,
         ),
-        ChipRecord("L1_3", "test", "b", labels, partial(read_ramp, -9, "float32", 8), extra_columns={"unit": "db"}),
+        ChipRecord(
+            "L1_2",
+            "train",
+            "b",
+            labels,
+            partial(read_ramp, 100, "uint16", 12),
+            extra_columns={"source": "[b]"},
+        ),
+        ChipRecord(
+            "L1_3",
+            "test",
+            "b",
+            labels,
+            partial(read_ramp, -9, "float32", 8),
+            extra_columns={"unit": "db"},
+        ),
     ]
-    return build_store(tmp_path / "my data", records, StoreDescription("x", ("b", "渔船"), "x")).root
+    return build_store(
+        tmp_path / "my data", records, StoreDescription("x", ("b", "渔船"), "x")
+    ).root
 
 
 @pytest.fixture
@@ -45,7 +71,9 @@ def test_show(data, root):
     code, printed = data("show", root)
     assert code == 0 and "3 chips" in printed and "渔船" in printed
     code, printed = data("show", root, "L1_1")
-    words = dict(line.split(maxsplit=1) for line in printed.splitlines() if line.strip())
+    words = dict(
+        line.split(maxsplit=1) for line in printed.splitlines() if line.strip()
+    )
     assert code == 0 and words["class"] == "渔船" and words["spacing_m"] == "1.5"
     assert words["box"] == "1 2.5 1 2.5 1 2.5 1 2.5" and "incidence_deg" not in words
     assert data("show", root, "chips/test/b/L1_3.tif")[0] == 0
@@ -55,12 +83,19 @@ def test_show(data, root):
 
 def test_stats(data, root):
     code, printed = data("stats", root)
-    rows = {line.split("  ")[0].strip(): line.split() for line in printed.splitlines() if line.strip()}
+    rows = {
+        line.split("  ")[0].strip(): line.split()
+        for line in printed.splitlines()
+        if line.strip()
+    }
     assert code == 0
     assert rows["uint8"][1:6] == ["1", "10-10", "px", "0", "99"]
     assert rows["uint16"][4:7] == ["100", "243", "171.5"]
     assert rows["db float32"][2:7] == ["1", "8-8", "px", "-9", "54"]
-    assert "SRSDD 1, [b] 1" in printed and "tail         train 2, test 1 (b, 渔船)" in printed
+    assert (
+        "SRSDD 1, [b] 1" in printed
+        and "tail         train 2, test 1 (b, 渔船)" in printed
+    )
 
 
 def test_contact_sheet(data, root, tmp_path):
@@ -69,7 +104,9 @@ def test_contact_sheet(data, root, tmp_path):
     assert code == 0 and "2 of 2 chips" in printed
     assert cv2.imread(str(out)).shape == (104, 204, 3)
     assert data("contact-sheet", root, "-o", out)[0] == 2
-    code, printed = data("contact-sheet", root, "-o", out, "--overwrite", "--split", "test")
+    code, printed = data(
+        "contact-sheet", root, "-o", out, "--overwrite", "--split", "test"
+    )
     assert code == 0 and cv2.imread(str(out)).shape == (104, 104, 3)
 
 
@@ -88,16 +125,32 @@ def test_contact_sheet_without_chips_is_refused(data, root, tmp_path, options, m
 
 @pytest.mark.slow
 def test_croissant(data, root):
-    code, printed = data("croissant", root, "--creator", "Example Lab", "--published", "2026-11-27")
+    code, printed = data(
+        "croissant", root, "--creator", "Example Lab", "--published", "2026-11-27"
+    )
     assert code == 0 and printed.split()[:1] == ["croissant"]
     assert "unknown      url, which Croissant requires" in printed
     written = json.loads((root / "croissant.json").read_text("utf-8"))
-    assert written["datePublished"] == "2026-11-27" and written["creator"]["name"] == "Example Lab"
+    assert (
+        written["datePublished"] == "2026-11-27"
+        and written["creator"]["name"] == "Example Lab"
+    )
     code, printed = data("croissant", root)
     assert code == 2 and "the file exists already" in printed
     code, printed = data("croissant", root, "--published", "27.11.2026", "--overwrite")
-    assert code == 2 and json.loads((root / "croissant.json").read_text("utf-8")) == written
-    options = ("--url", "https://example.com", "--creator", "x", "--published", "2026-11-27", "--overwrite")
+    assert (
+        code == 2
+        and json.loads((root / "croissant.json").read_text("utf-8")) == written
+    )
+    options = (
+        "--url",
+        "https://example.com",
+        "--creator",
+        "x",
+        "--published",
+        "2026-11-27",
+        "--overwrite",
+    )
     code, printed = data("croissant", root, *options)
     assert code == 0 and "unknown" not in printed
 
@@ -107,16 +160,25 @@ COMPAT = Path(__file__).parents[1] / "compat/0.2"
 
 @pytest.mark.slow
 def test_suggest_from_a_table_of_an_earlier_version(data, tmp_path):
-    table, out = COMPAT / "run_predictions.csv", tmp_path / "suggested.csv"
+    table = COMPAT / "run_predictions.csv"
+    out = tmp_path / "suggested.csv"
     code, printed = data("suggest", table, "--count", "3", "-o", out)
-    assert code == 0 and "3 of 12 chips" in printed and "fill in class or verdict" in printed
+    assert (
+        code == 0
+        and "3 of 12 chips" in printed
+        and "fill in class or verdict" in printed
+    )
     assert "possible classes" in printed and "give --bundle BUNDLE" in printed
     rows = pd.read_csv(out, keep_default_na=False)
     assert rows.columns.tolist() == list(COLUMNS)
-    assert len(rows) == 3 and set(rows["class"]) == set(rows["verdict"]) == set(rows["table"]) == {""}
+    assert len(rows) == 3 and set(rows["class"]) == set(rows["verdict"]) == set(
+        rows["table"]
+    ) == {""}
     code, printed = data("suggest", table, "-o", out)
     assert code == 2 and "the file exists already" in printed
-    code, printed = data("suggest", table, "--count", "99", "--json", "--bundle", COMPAT / "run")
+    code, printed = data(
+        "suggest", table, "--count", "99", "--json", "--bundle", COMPAT / "run"
+    )
     content = json.loads(printed)
     assert code == 0 and len(content["chips"]) == content["candidates"] == 12
     assert content["table"] is content["page"] is None
@@ -125,7 +187,11 @@ def test_suggest_from_a_table_of_an_earlier_version(data, tmp_path):
 
 def test_suggest_is_refused(data, root, tmp_path):
     code, printed = data("suggest", root)
-    assert code == 2 and "a chip store needs a bundle" in printed and "--bundle BUNDLE" in printed
+    assert (
+        code == 2
+        and "a chip store needs a bundle" in printed
+        and "--bundle BUNDLE" in printed
+    )
     code, printed = data("suggest", COMPAT / "run_predictions.csv", "--split", "val")
     assert code == 2 and "--split only works with a chip store" in printed
     code, printed = data("suggest", tmp_path / "none.csv")
@@ -136,7 +202,19 @@ def test_suggest_is_refused(data, root, tmp_path):
 @pytest.mark.slow
 def test_suggest_labels_to_check(data, tmp_path):
     page = tmp_path / "page.html"
-    options = ["--bundle", COMPAT / "run", "--count", "2", "--split", "val", "--page", page]
+    options = [
+        "--bundle",
+        COMPAT / "run",
+        "--count",
+        "2",
+        "--split",
+        "val",
+        "--page",
+        page,
+    ]
     code, printed = data("suggest", COMPAT / "store", *options)
     assert code == 0 and "labeled cargo 13 %, predicted fishing 48 %" in printed
-    assert "labels that are contradicted" in printed and "labeled cargo 13 %" in page.read_text("utf-8")
+    assert (
+        "labels that are contradicted" in printed
+        and "labeled cargo 13 %" in page.read_text("utf-8")
+    )

@@ -37,15 +37,24 @@ def test_missing_package_and_full_disk(monkeypatch):
     assert rows["disk, working directory"].status == "warn"
 
 
-@pytest.mark.parametrize(("free", "value"), [(1e9, "1.0 GB free"), (3.21e9, "3.2 GB free")])
+@pytest.mark.parametrize(
+    ("free", "value"), [(1e9, "1.0 GB free"), (3.21e9, "3.2 GB free")]
+)
 def test_free_space(free, value):
     assert environment_report._free_space("memory", free).value == value
 
 
-@pytest.mark.parametrize(("policy", "value", "status"), [("passive", "sleep", "ok"), ("ACTIVE", "spin", "warn")])
+@pytest.mark.parametrize(
+    ("policy", "value", "status"),
+    [("passive", "sleep", "ok"), ("ACTIVE", "spin", "warn")],
+)
 def test_waiting_threads(monkeypatch, policy, value, status):
     monkeypatch.setenv("OMP_WAIT_POLICY", policy)
     for name in ("matmul_speedup", "training_step_speedup"):
         monkeypatch.setattr(f"rsft.utils.precision_benchmark.{name}", lambda *_: 1.0)
-    row = next(row for row in environment_report.environment_report() if row.name == "waiting threads")
+    row = next(
+        row
+        for row in environment_report.environment_report()
+        if row.name == "waiting threads"
+    )
     assert (row.value, row.status) == (value, status)

@@ -1,4 +1,5 @@
-"""Commands cannot read, write or contact what their arguments do not name, whatever code runs in them."""
+"""Commands cannot read, write or contact what their arguments do not name, whatever
+code runs in them."""
 
 import multiprocessing
 import os
@@ -22,22 +23,30 @@ from rsft.utils.fence import describe_fence, enter_fence, explain_fence, fence_v
 from tests.helpers.messages import mentions
 from tests.helpers.scenes import write_geotiff
 
-pytestmark = pytest.mark.skipif(not fence_version(), reason="the kernel has no Landlock")
+pytestmark = pytest.mark.skipif(
+    not fence_version(), reason="the kernel has no Landlock"
+)
 
 
 def perform(action, target):
-    """Try an action on a file, folder, database or port; return its result or the name of its error."""
+    """Try an action on a file, folder, database or port; return its result or the name
+    of its error."""
     try:
         if action == "read":
             return Path(target).read_text()
         if action == "child":
-            return subprocess.run(["cat", target], capture_output=True, text=True).stdout
+            return subprocess.run(
+                ["cat", target], capture_output=True, text=True
+            ).stdout
         if action == "list":
             return " ".join(sorted(path.name for path in Path(target).iterdir()))
         if action == "write":
             return str(Path(target).write_text("new"))
         if action == "sort":  # more rows than SQLite keeps in memory
-            numbers = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < 50000)"
+            numbers = (
+                "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x"
+                " < 50000)"
+            )
             query = f"{numbers} SELECT hex(randomblob(50)) AS y FROM n ORDER BY y"
             return str(len(sqlite3.connect(target).execute(query).fetchall()))
         if action == "make":  # as Matplotlib does
@@ -59,15 +68,19 @@ def perform_behind_fence(command, parameters, attempts, environment):
 
 
 def attempt(command, parameters, *attempts, **environment):
-    """Close the fence in a process of one thread, and return what each of the attempts gives there."""
+    """Close the fence in a process of one thread, and return what each of the attempts
+    gives there."""
     environment = {"TMPDIR": os.environ["FENCE_TMP"]} | environment
     with multiprocessing.get_context("fork").Pool(1) as pool:
-        return pool.apply(perform_behind_fence, (command, parameters, attempts, environment))
+        return pool.apply(
+            perform_behind_fence, (command, parameters, attempts, environment)
+        )
 
 
 @pytest.fixture(autouse=True)
 def folders(tmp_path, monkeypatch):
-    """Give the commands a folder for temporary files and a cache that do not contain the test's own files."""
+    """Give the commands a folder for temporary files and a cache that do not contain
+    the test's own files."""
     for name in ("temporary", "cache", "inputs", "elsewhere", "outputs"):
         (tmp_path / name).mkdir()
     monkeypatch.setenv("FENCE_TMP", str(tmp_path / "temporary"))
@@ -95,7 +108,10 @@ def port():
 
 def test_a_prediction_reads_and_writes_only_what_it_names(tmp_path, port):
     secret = tmp_path / "elsewhere/secret.txt"
-    parameters = {"inputs": [tmp_path / "inputs/a.tif"], "out": tmp_path / "outputs/o.csv"}
+    parameters = {
+        "inputs": [tmp_path / "inputs/a.tif"],
+        "out": tmp_path / "outputs/o.csv",
+    }
     assert attempt(
         "predict",
         parameters,
@@ -111,32 +127,59 @@ def test_a_prediction_reads_and_writes_only_what_it_names(tmp_path, port):
         ("write", f"{tmp_path}/inputs/a.tif"),
         ("rename", f"{tmp_path}/inputs/a.tif"),
         ("connect", port),
-    ) == ["image", "statistics", "3", "3", "3", *["PermissionError"], "", *["PermissionError"] * 5]
+    ) == [
+        "image",
+        "statistics",
+        "3",
+        "3",
+        "3",
+        "PermissionError",
+        "",
+        *["PermissionError"] * 5,
+    ]
     assert (tmp_path / "inputs/a.tif").read_text() == "image"
 
 
 def test_a_table_of_many_rows_can_be_sorted(tmp_path):
     parameters = {"source": tmp_path / "inputs", "root": tmp_path / "outputs/store"}
-    assert attempt("folder", parameters, ("sort", f"{tmp_path}/outputs/a.sqlite"), TMPDIR="") == ["50000"]
+    assert attempt(
+        "folder", parameters, ("sort", f"{tmp_path}/outputs/a.sqlite"), TMPDIR=""
+    ) == ["50000"]
 
 
 @pytest.mark.parametrize("folder", ["cache/rsft/matplotlib", "chosen/by/user"])
 def test_matplotlib_can_write_its_folder(tmp_path, folder):
     parameters = {"source": tmp_path / "inputs", "root": tmp_path / "outputs/store"}
-    attempts = ("make", f"{tmp_path}/{folder}"), ("make", f"{tmp_path}/elsewhere/matplotlib")
-    results = attempt("folder", parameters, *attempts, MPLCONFIGDIR=str(tmp_path / folder))
+    attempts = (
+        ("make", f"{tmp_path}/{folder}"),
+        ("make", f"{tmp_path}/elsewhere/matplotlib"),
+    )
+    results = attempt(
+        "folder", parameters, *attempts, MPLCONFIGDIR=str(tmp_path / folder)
+    )
     assert results == ["2", "PermissionError"]
 
 
 @pytest.mark.parametrize(
     "name",
-    ["https://example.com/a.tif", "/vsicurl/https://example.com/a.tif", "s3://bucket/a.tif", "@list.txt", "i.json"],
+    [
+        "https://example.com/a.tif",
+        "/vsicurl/https://example.com/a.tif",
+        "s3://bucket/a.tif",
+        "@list.txt",
+        "i.json",
+    ],
 )
 def test_a_named_server_can_be_contacted(tmp_path, port, name, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("list.txt").write_text("a.tif\n\nhttps://example.com/a.tif\n")
-    Path("i.json").write_text('{"stac_version": "1.0.0", "assets": {"a": {"href": "https://example.com/a.tif"}}}')
-    assert attempt("predict", {"inputs": [name], "out": "o.csv"}, ("connect", port)) == ["connected"]
+    Path("i.json").write_text(
+        '{"stac_version": "1.0.0", "assets": {"a": {"href":'
+        ' "https://example.com/a.tif"}}}'
+    )
+    assert attempt(
+        "predict", {"inputs": [name], "out": "o.csv"}, ("connect", port)
+    ) == ["connected"]
 
 
 @pytest.mark.parametrize(
@@ -146,8 +189,16 @@ def test_a_named_server_can_be_contacted(tmp_path, port, name, monkeypatch):
         ("push", {"bundle": "inputs", "to": "outputs/hub"}, "PermissionError"),
         ("fusrs", {"root": "outputs/s", "lists": None}, "connected"),
         ("fusrs", {"root": "outputs/s", "lists": "inputs"}, "PermissionError"),
-        ("torchgeo", {"root": "outputs/s", "data": "inputs", "download": True}, "connected"),
-        ("torchgeo", {"root": "outputs/s", "data": "inputs", "download": False}, "PermissionError"),
+        (
+            "torchgeo",
+            {"root": "outputs/s", "data": "inputs", "download": True},
+            "connected",
+        ),
+        (
+            "torchgeo",
+            {"root": "outputs/s", "data": "inputs", "download": False},
+            "PermissionError",
+        ),
         ("show", {"bundle": "inputs"}, "PermissionError"),
         ("predict", {"inputs": ["inputs"], "out": "o", "ray": True}, "connected"),
     ],
@@ -161,34 +212,56 @@ def test_a_glob_or_a_list_names_its_files(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("list.txt").write_text("elsewhere/secret.txt\n@list.txt\n")
     reads = [("read", "inputs/a.tif"), ("read", "elsewhere/secret.txt")]
-    assert attempt("predict", {"inputs": ["inputs/*.tif"], "out": "outputs/o"}, *reads) == ["image", "PermissionError"]
-    assert attempt("predict", {"inputs": [], "also": ["inputs"], "out": "outputs/o"}, *reads)[0] == "image"
+    assert attempt(
+        "predict", {"inputs": ["inputs/*.tif"], "out": "outputs/o"}, *reads
+    ) == ["image", "PermissionError"]
+    assert (
+        attempt(
+            "predict", {"inputs": [], "also": ["inputs"], "out": "outputs/o"}, *reads
+        )[0]
+        == "image"
+    )
     Path("lists").mkdir()
     Path("list.txt").rename("lists/l.txt")
-    assert attempt("predict", {"inputs": ["@lists/l.txt"], "out": "outputs/o"}, *reads) == ["PermissionError", "secret"]
+    assert attempt(
+        "predict", {"inputs": ["@lists/l.txt"], "out": "outputs/o"}, *reads
+    ) == ["PermissionError", "secret"]
 
 
-@pytest.mark.parametrize("image", ["p/IMAGEDATA/a.tif", "p/imagery/a.tif", "p/measurement/a.tiff"])
+@pytest.mark.parametrize(
+    "image", ["p/IMAGEDATA/a.tif", "p/imagery/a.tif", "p/measurement/a.tiff"]
+)
 def test_an_image_of_a_product_needs_the_header_above(tmp_path, monkeypatch, image):
     monkeypatch.chdir(tmp_path)
     for path in (Path(image), Path("p/metadata/product.xml")):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("text")
     reads = [("read", image), ("read", "p/metadata/product.xml")]
-    assert attempt("predict", {"inputs": [image], "out": "outputs/o"}, *reads) == ["text", "text"]
+    assert attempt("predict", {"inputs": [image], "out": "outputs/o"}, *reads) == [
+        "text",
+        "text",
+    ]
 
 
 def test_links_in_a_folder_lead_nowhere_else(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("inputs/b.txt").symlink_to(tmp_path / "elsewhere/secret.txt")
-    for number in range(4):  # wherever the circle of links comes in the list of the folder
+    for number in range(
+        4
+    ):  # wherever the circle of links comes in the list of the folder
         Path(f"inputs/circle{number}.png").symlink_to(f"circle{number}.png")
     parameters = {"inputs": ["inputs"], "out": "outputs/o"}
-    assert attempt("predict", parameters, ("read", "inputs/b.txt")) == ["PermissionError"]
+    assert attempt("predict", parameters, ("read", "inputs/b.txt")) == [
+        "PermissionError"
+    ]
     Path("inputs/deep").mkdir()
     for name in ("b.png", "deep/folder"):
-        Path("inputs", name).symlink_to(tmp_path / ("elsewhere/secret.txt" if "." in name else "elsewhere"))
-        with pytest.raises(RequestError, match=mentions(f"inputs/{name}", "RSFT_FENCE")):
+        Path("inputs", name).symlink_to(
+            tmp_path / ("elsewhere/secret.txt" if "." in name else "elsewhere")
+        )
+        with pytest.raises(
+            RequestError, match=mentions(f"inputs/{name}", "RSFT_FENCE")
+        ):
             attempt("predict", parameters)
         both = parameters | {"labels": "elsewhere"}
         assert attempt("predict", both, ("read", "elsewhere/secret.txt")) == ["secret"]
@@ -204,7 +277,9 @@ def test_a_named_link_and_the_links_of_a_list(tmp_path, monkeypatch, name):
     with pytest.raises(RequestError, match="link"):
         attempt("predict", {"inputs": [name], "out": "outputs/o"})
     read = ("read", "inputs/link.png")
-    assert attempt("predict", {"inputs": ["inputs/link.png"], "out": "outputs/o"}, read) == ["secret"]
+    assert attempt(
+        "predict", {"inputs": ["inputs/link.png"], "out": "outputs/o"}, read
+    ) == ["secret"]
 
 
 def test_folders_that_libraries_need_are_made(tmp_path, monkeypatch):
@@ -214,9 +289,15 @@ def test_folders_that_libraries_need_are_made(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     (tmp_path / "home/.local/share/proj").mkdir(parents=True)
     (tmp_path / "home/.local/share/proj/grid.tif").write_text("shifts")
-    home, parameters = tmp_path / "home", {"inputs": ["inputs"], "out": tmp_path / "outputs/o", "ray": True}
-    attempts = [("write", f"{home}/{name}/x") for name in (".ray", ".cache/rsft", "own")]
-    attempts += [("read", f"{home}/.local/share/proj/grid.tif"), ("write", f"{home}/.cache/matplotlib/x")]
+    home = tmp_path / "home"
+    parameters = {"inputs": ["inputs"], "out": tmp_path / "outputs/o", "ray": True}
+    attempts = [
+        ("write", f"{home}/{name}/x") for name in (".ray", ".cache/rsft", "own")
+    ]
+    attempts += [
+        ("read", f"{home}/.local/share/proj/grid.tif"),
+        ("write", f"{home}/.cache/matplotlib/x"),
+    ]
     results = attempt("predict", parameters, *attempts, MPLCONFIGDIR=f"{home}/own")
     assert results == ["3", "3", "3", "shifts", "FileNotFoundError"]
     assert attempt("predict", parameters, attempts[-1], MPLCONFIGDIR="") == ["3"]
@@ -229,11 +310,19 @@ def test_the_weights_that_a_bundle_names(tmp_path, monkeypatch, folder):
     Path(folder).mkdir(parents=True)
     Path("elsewhere/vit.pth").write_text("weights")
     Path("elsewhere/vit.pth.sha256").write_text("digest")
-    text = f"backbone:\n  name: a\n  weights: {tmp_path}/elsewhere/vit.pth  # file of its weights\n"
+    text = (
+        f"backbone:\n  name: a\n  weights: {tmp_path}/elsewhere/vit.pth  # file of its"
+        " weights\n"
+    )
     Path(folder, "recipe.yaml").write_text(text)
-    reads = [("read", f"elsewhere/{name}") for name in ("vit.pth", "vit.pth.sha256", "secret.txt")]
+    reads = [
+        ("read", f"elsewhere/{name}")
+        for name in ("vit.pth", "vit.pth.sha256", "secret.txt")
+    ]
     bundle = folder.removesuffix("/001/bundle")
-    result = attempt("predict", {"bundle": bundle, "inputs": ["inputs"], "out": "outputs/o"}, *reads)
+    result = attempt(
+        "predict", {"bundle": bundle, "inputs": ["inputs"], "out": "outputs/o"}, *reads
+    )
     assert result == ["weights", "digest", "PermissionError"]
 
 
@@ -246,17 +335,32 @@ def test_the_names_of_classes_above_labels(tmp_path, monkeypatch, at):
     Path("d/labels/data.yaml").symlink_to(tmp_path / "elsewhere/secret.txt")
     Path("d/other.yaml").write_text("other")
     Path("data.yaml").write_text("too far")
-    reads = [("read", name) for name in ("d/data.yaml", "d/labels/data.yaml", "d/other.yaml", "data.yaml")]
-    result = attempt("predict", {"inputs": ["inputs"], "at": at, "out": "outputs/o"}, *reads)
+    reads = [
+        ("read", name)
+        for name in ("d/data.yaml", "d/labels/data.yaml", "d/other.yaml", "data.yaml")
+    ]
+    result = attempt(
+        "predict", {"inputs": ["inputs"], "at": at, "out": "outputs/o"}, *reads
+    )
     assert result == ["names", *["PermissionError"] * 3]
 
 
 def test_files_in_the_home_of_a_user(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path / "inputs"))
     (tmp_path / "inputs/.netrc").write_text("password")
-    parameters = {"inputs": [f"{tmp_path}/inputs/a.tif"], "out": f"{tmp_path}/outputs/o"}
-    reads = [("read", f"{tmp_path}/inputs/{name}") for name in ("a.tif", "a.tif.aux.xml", ".netrc")]
-    assert attempt("predict", parameters, *reads) == ["image", "statistics", "PermissionError"]
+    parameters = {
+        "inputs": [f"{tmp_path}/inputs/a.tif"],
+        "out": f"{tmp_path}/outputs/o",
+    }
+    reads = [
+        ("read", f"{tmp_path}/inputs/{name}")
+        for name in ("a.tif", "a.tif.aux.xml", ".netrc")
+    ]
+    assert attempt("predict", parameters, *reads) == [
+        "image",
+        "statistics",
+        "PermissionError",
+    ]
 
 
 def test_signing_audits_and_cards_write_beside_their_input(tmp_path, monkeypatch):
@@ -265,20 +369,30 @@ def test_signing_audits_and_cards_write_beside_their_input(tmp_path, monkeypatch
     assert attempt("sign", {"bundle": "inputs", "key": "k"}, write) == ["3"]
     assert attempt("audit", {"source": "inputs", "json": None}, write) == ["3"]
     assert attempt("card", {"bundle": "inputs/bundle", "out": None}, write) == ["3"]
-    assert attempt("card", {"bundle": "inputs", "out": "outputs/c"}, write) == ["PermissionError"]
+    assert attempt("card", {"bundle": "inputs", "out": "outputs/c"}, write) == [
+        "PermissionError"
+    ]
     assert attempt("show", {"bundle": "inputs"}, write) == ["PermissionError"]
-    assert attempt("torchgeo", {"data": "inputs", "root": "outputs/s"}, write) == ["3"]  # extracted archives
+    assert attempt("torchgeo", {"data": "inputs", "root": "outputs/s"}, write) == [
+        "3"
+    ]  # extracted archives
     assert attempt("from", {"checkpoint": "inputs/a.ckpt", "out": None}, write) == ["3"]
 
 
-@pytest.mark.parametrize(("setting", "fences"), [("on", True), ("off", False), ("elsewhere", False)])
+@pytest.mark.parametrize(
+    ("setting", "fences"), [("on", True), ("off", False), ("elsewhere", False)]
+)
 def test_the_command_is_behind_the_fence(tmp_path, setting, fences):
-    """A folder of chips is read through a link that points elsewhere, with and without the fence."""
+    """A folder of chips is read through a link that points elsewhere, with and without
+    the fence."""
     (tmp_path / "inputs/deep/a").mkdir(parents=True)
     (tmp_path / "inputs/deep/a/x.png").symlink_to(tmp_path / "elsewhere/secret.txt")
     command = [sys.executable, "-m", "rsft", "audit", str(tmp_path / "inputs/deep")]
     setting = str(tmp_path / setting) if setting == "elsewhere" else setting
-    environment = os.environ | {"RSFT_FENCE": setting, "TMPDIR": str(tmp_path / "temporary")}
+    environment = os.environ | {
+        "RSFT_FENCE": setting,
+        "TMPDIR": str(tmp_path / "temporary"),
+    }
     process = subprocess.run(command, capture_output=True, text=True, env=environment)
     printed = process.stdout + process.stderr
     assert ("which no argument names" in printed) is fences, printed
@@ -288,12 +402,28 @@ def test_the_command_is_behind_the_fence(tmp_path, setting, fences):
 @pytest.mark.slow
 def test_a_whole_prediction_behind_the_fence(tmp_path, run):
     """Its child processes, such as the one that reads the layer, are inside as well."""
-    scene = write_geotiff(tmp_path / "inputs/s.tif", np.random.default_rng(0).integers(1, 255, (90, 90), np.uint8))
+    scene = write_geotiff(
+        tmp_path / "inputs/s.tif",
+        np.random.default_rng(0).integers(1, 255, (90, 90), np.uint8),
+    )
     points = geopandas.GeoDataFrame({"a": [1]}, geometry=shapely.points([[45.0, 45.0]]))
     points.to_file(tmp_path / "inputs/p.gpkg")
     out = tmp_path / "outputs/o.gpkg"
-    options = f"--at {tmp_path}/inputs/p.gpkg --at-crs pixel -o {out} --html {out.with_suffix('.html')} --engine torch"
-    command = [sys.executable, "-m", "rsft", "predict", str(run), str(scene), "--side", "32", *options.split()]
+    options = (
+        f"--at {tmp_path}/inputs/p.gpkg --at-crs pixel -o {out} --html"
+        f" {out.with_suffix('.html')} --engine torch"
+    )
+    command = [
+        sys.executable,
+        "-m",
+        "rsft",
+        "predict",
+        str(run),
+        str(scene),
+        "--side",
+        "32",
+        *options.split(),
+    ]
     environment = os.environ | {"TMPDIR": str(tmp_path / "temporary")}
     process = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert process.returncode == 0, process.stdout + process.stderr
@@ -301,7 +431,9 @@ def test_a_whole_prediction_behind_the_fence(tmp_path, run):
 
 
 def test_a_hidden_file_is_explained(tmp_path, monkeypatch):
-    error = PermissionError(13, "Permission denied", str(tmp_path / "elsewhere/secret.txt"))
+    error = PermissionError(
+        13, "Permission denied", str(tmp_path / "elsewhere/secret.txt")
+    )
     explained = explain_fence(error)
     assert explained is not None and "RSFT_FENCE=off" in explained.hint
     assert explain_fence(PermissionError(13, "", str(tmp_path / "missing"))) is None

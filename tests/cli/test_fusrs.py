@@ -16,7 +16,8 @@ COMMAND = ("prepare", "fusrs", "--root", "out", "--jobs", "1")
 
 @pytest.fixture
 def raw(tmp_path):
-    """Three chips whose folder contradicts their name, one chip without a row, and SRSDD."""
+    """Three chips whose folder contradicts their name, one chip without a row, and
+    SRSDD."""
     root = write_fusar(tmp_path / "FUSAR", make_names({"Cargo": 3}))
     (root / "Cargo").rename(root / "Tanker")
     write_chip(root / "Dredger/Sub01/Ship_C03S01N0001.tiff", size=16)
@@ -27,7 +28,10 @@ def raw(tmp_path):
 def test_contradictions_are_refused_with_a_way_on(raw, rsft):
     code, printed = rsft(*COMMAND)
     assert code == 1 and not (raw / "out").exists()
-    assert "3 of 4 file names contradict their folder" in printed and "Add --allow-partial" in printed
+    assert (
+        "3 of 4 file names contradict their folder" in printed
+        and "Add --allow-partial" in printed
+    )
     assert "Ship_C01S01N0000.tiff is in the folder of Tanker" in printed
 
 
@@ -42,7 +46,11 @@ def test_flags_and_rows_without_a_chip_are_shown(raw, rsft):
 def test_an_archive_without_a_chip_is_refused_with_its_folder(raw, rsft):
     write_fusar(raw / "more/FUSAR", make_names({"Tug": 2}))
     code, printed = rsft(*COMMAND, "--fusar", raw / "more/FUSAR")
-    assert code == 1 and "FUSAR-Ship gives no chip" in printed and str(raw / "more/FUSAR") in printed
+    assert (
+        code == 1
+        and "FUSAR-Ship gives no chip" in printed
+        and str(raw / "more/FUSAR") in printed
+    )
     assert "it has 2 FUSAR-Ship Tug: not among the classes" in printed
 
 
@@ -53,8 +61,31 @@ def test_a_root_beside_special_files_behind_the_fence():
         top = Path(name)
         write_clutter(top)
         write_fusar(top / "x/ships", make_names({"Cargo": 30}))
-        write_srsdd(top / "x/images", {image: ["Fishing", "ore-oil", "Dredger"] for image in range(10)})
-        command = [sys.executable, "-m", "rsft", "prepare", "fusrs", "--root", str(top / "data"), "--jobs", "1"]
-        result = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=top / "x", check=False)
+        write_srsdd(
+            top / "x/images",
+            {image: ["Fishing", "ore-oil", "Dredger"] for image in range(10)},
+        )
+        command = [
+            sys.executable,
+            "-m",
+            "rsft",
+            "prepare",
+            "fusrs",
+            "--root",
+            str(top / "data"),
+            "--jobs",
+            "1",
+        ]
+        result = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            cwd=top / "x",
+            check=False,
+        )
         assert result.returncode == 0, result.stderr
-        assert f"FUSAR-Ship: {top}/x/ships\n" in result.stderr and f"60 chips in {top}/data" in result.stdout
+        assert (
+            f"FUSAR-Ship: {top}/x/ships\n" in result.stderr
+            and f"60 chips in {top}/data" in result.stdout
+        )

@@ -1,6 +1,7 @@
 """Commands import only the heavy packages that they use.
 
-Commands run in new processes, first those that may import the least: what a command finds imported was allowed before.
+Commands run in new processes, first those that may import the least: what a command
+finds imported was allowed before.
 """
 
 import json
@@ -55,22 +56,53 @@ demo.DEMO_COUNTS, demo.DEMO_SCENES = {"train": train, "val": few, "test": few}, 
 
 
 def run_commands(folder, commands, setup=""):
-    """Run commands in a new process; return the packages that are imported after those of each name."""
-    words = {name: [[str(word) for word in command] for command in some] for name, some in commands.items()}
+    """Run commands in a new process; return the packages that are imported after those
+    of each name."""
+    words = {
+        name: [[str(word) for word in command] for command in some]
+        for name, some in commands.items()
+    }
     command = [sys.executable, "-c", setup + PROGRAM, json.dumps(words)]
     environment = os.environ | {"RSFT_WEIGHTS": str(folder)}
-    environment["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"  # of a notebook
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    environment["MPLBACKEND"] = (
+        "module://matplotlib_inline.backend_inline"  # of a notebook
+    )
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
-    return {path.stem: set(json.loads(path.read_text())) for path in folder.glob("*.json")}
+    return {
+        path.stem: set(json.loads(path.read_text())) for path in folder.glob("*.json")
+    }
 
 
 HELP = ["", "prepare", "prepare folder", "finetune", "predict", "backbones ls"]
-LISTS = ["backbones ls", "weights ls", "weights verify", "recipes ls", "runs ls", "recipes validate quickstart"]
+LISTS = [
+    "backbones ls",
+    "weights ls",
+    "weights verify",
+    "recipes ls",
+    "runs ls",
+    "recipes validate quickstart",
+]
 REFUSED = [
-    *("finetune quickstart data.root=none", "finetune auto data.root=none", "finetune --from none"),
-    *("finetune quickstart --from none", "evaluate none none", "predict none none -o a.csv", "sweep none"),
-    *("bundle show none", "data add none none", "bundle verify none", "export none --format onnx", "runs show none"),
+    "finetune quickstart data.root=none",
+    "finetune auto data.root=none",
+    "finetune --from none",
+    "finetune quickstart --from none",
+    "evaluate none none",
+    "predict none none -o a.csv",
+    "sweep none",
+    "bundle show none",
+    "data add none none",
+    "bundle verify none",
+    "export none --format onnx",
+    "runs show none",
 ]
 """Commands with a chip store, bundle, sweep or run that does not exist."""
 
@@ -90,13 +122,18 @@ def without_networks(class_folders, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def with_networks(run, root, tmp_path_factory):
-    """Packages that are imported after commands with a bundle, and at the first step of a training."""
+    """Packages that are imported after commands with a bundle, and at the first step of
+    a training."""
     folder = tmp_path_factory.mktemp("with")
     (folder / "bars.yaml").write_text(BARS_RECIPE.replace("ROOT", str(root)))
     commands = {
         "show": [["bundle", "show", run]],
-        "predict": [["predict", run, root / "chips/val", "-o", "chips.csv", "--engine", "torch"]],
-        "finetune": [["finetune", "bars.yaml", "--json", "--log-every", "1", "train.epochs=1"]],
+        "predict": [
+            ["predict", run, root / "chips/val", "-o", "chips.csv", "--engine", "torch"]
+        ],
+        "finetune": [
+            ["finetune", "bars.yaml", "--json", "--log-every", "1", "train.epochs=1"]
+        ],
     }
     return run_commands(folder, commands)
 
@@ -111,14 +148,34 @@ def test_lists_import_nothing_heavy(without_networks):
 
 
 def test_the_packages_of_rsft_import_nothing_heavy():
-    names = ("data", "data.datasets", "data.prepare", "data.loading", "models", "training", "inference", "evaluation")
-    code = f"import sys, {', '.join(f'rsft.{name}' for name in names)}\nprint('numpy' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    names = (
+        "data",
+        "data.datasets",
+        "data.prepare",
+        "data.loading",
+        "models",
+        "training",
+        "inference",
+        "evaluation",
+    )
+    code = (
+        f"import sys, {', '.join(f'rsft.{name}' for name in names)}\nprint('numpy' in"
+        " sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == "False"
 
 
 def test_prepare_folder_imports_no_networks(without_networks):
-    expected = {"cv2", "matplotlib", "pandas", "pyarrow", "rasterio"}  # matplotlib draws a figure
+    expected = {
+        "cv2",
+        "matplotlib",
+        "pandas",
+        "pyarrow",
+        "rasterio",
+    }  # matplotlib draws a figure
     assert without_networks["folder"] & HEAVY == expected
 
 
@@ -135,11 +192,20 @@ def test_prediction_with_pytorch_imports_no_statistics(with_networks):
     assert "torch" in packages and not packages & {*TORCHGEO, *STATISTICS, "lightning"}
 
 
-def test_a_training_imports_statistics_after_its_first_step_and_never_torchgeo_and_lightning(with_networks):
+def test_a_training_imports_statistics_after_its_first_step_and_never_torchgeo_and_lightning(
+    with_networks,
+):
     assert not with_networks["finetune"] & {*TORCHGEO, "lightning", "torchmetrics"}
     packages = with_networks["step"]
     assert "torch" in packages
-    assert not packages & {*TORCHGEO, "lightning", "matplotlib", "sklearn", "torchmetrics", "geopandas"}
+    assert not packages & {
+        *TORCHGEO,
+        "lightning",
+        "matplotlib",
+        "sklearn",
+        "torchmetrics",
+        "geopandas",
+    }
 
 
 def test_missing_inputs_are_refused_before_networks_are_imported(without_networks):

@@ -16,7 +16,8 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def rsft(monkeypatch, capsys, tmp_path):
-    """Run a command in an empty folder; return its exit code, standard output and standard error."""
+    """Run a command in an empty folder; return its exit code, standard output and
+    standard error."""
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments):
@@ -30,41 +31,72 @@ def rsft(monkeypatch, capsys, tmp_path):
 
 
 def test_json_events_of_a_run(rsft, recipe_file):
-    code, out, _ = rsft("finetune", recipe_file, "train.epochs=2", "--json", "--log-every", "3", "--no-report")
+    code, out, _ = rsft(
+        "finetune",
+        recipe_file,
+        "train.epochs=2",
+        "--json",
+        "--log-every",
+        "3",
+        "--no-report",
+    )
     events = list(map(json.loads, out.splitlines()))
     tasks = [event["task"] for event in events if event["event"] == "progress"]
-    assert events[0]["event"] == "progress" and {"weights of vit_tiny_patch8_64.simship", "calibration"} <= set(tasks)
+    assert events[0]["event"] == "progress" and {
+        "weights of vit_tiny_patch8_64.simship",
+        "calibration",
+    } <= set(tasks)
     events = [event for event in events if event["event"] != "progress"]
     names = [event["event"] for event in events]
-    assert code == 0 and names[0] == "started" and names[-1] == "done" and names.count("epoch") == 2
+    assert (
+        code == 0
+        and names[0] == "started"
+        and names[-1] == "done"
+        and names.count("epoch") == 2
+    )
     steps = [event for event in events if event["event"] == "step"]
     assert [step["done"] for step in steps] == list(range(3, steps[-1]["total"] + 1, 3))
-    assert all(step["inner_s"] > 0 and step["memory_mb"] > 100 and step["gpu_mb"] is None for step in steps)
-    assert steps[-1]["outer_s"] > 0 and steps[0]["outer_s"] == 0  # the first epoch is the warm-up
+    assert all(
+        step["inner_s"] > 0 and step["memory_mb"] > 100 and step["gpu_mb"] is None
+        for step in steps
+    )
+    assert (
+        steps[-1]["outer_s"] > 0 and steps[0]["outer_s"] == 0
+    )  # the first epoch is the warm-up
     run = Path(events[-1]["run"])
     row = pd.read_csv(run / "metrics.csv").iloc[-1]
-    assert row[["data_s", "inner_s", "outer_s"]].sum() == pytest.approx(row["seconds"], rel=1e-3)
+    assert row[["data_s", "inner_s", "outer_s"]].sum() == pytest.approx(
+        row["seconds"], rel=1e-3
+    )
     assert row["memory_mb"] > 100 and not (run / "report.html").exists()
     assert list(run.glob("tensorboard/events.out.tfevents.*"))
     metadata = json.loads((run / "run.json").read_text())
-    assert metadata["tracking"] == {"tensorboard": "tensorboard"} and metadata["recipe_file"] == str(recipe_file)
+    assert metadata["tracking"] == {"tensorboard": "tensorboard"} and metadata[
+        "recipe_file"
+    ] == str(recipe_file)
 
 
 def test_json_event_of_an_error(rsft):
     code, out, err = rsft("finetune", "quickstart", "peft.rnk=3", "--json")
     event = json.loads(out)
     assert code == 2 and "peft.rank" in err
-    assert event["event"] == "error" and [fault["key"] for fault in event["faults"]] == ["peft.rnk"]
+    assert event["event"] == "error" and [
+        fault["key"] for fault in event["faults"]
+    ] == ["peft.rnk"]
     code, out, _ = rsft("finetune", "quickstart", "data.root=nowhere", "--json")
     assert code == 2 and json.loads(out)["location"] == "nowhere"
 
 
 def test_quiet(rsft, recipe_file):
-    code, out, _ = rsft("finetune", recipe_file, "train.epochs=1", "meta=null", "--quiet", "--no-report")
+    code, out, _ = rsft(
+        "finetune", recipe_file, "train.epochs=1", "meta=null", "--quiet", "--no-report"
+    )
     assert code == 0 and out == "runs/bars/001\n"
 
 
-def test_a_run_that_is_killed_in_its_evaluation_gets_evaluation_and_report(rsft, recipe_file):
+def test_a_run_that_is_killed_in_its_evaluation_gets_evaluation_and_report(
+    rsft, recipe_file
+):
     arguments = ["finetune", recipe_file, "train.epochs=1", "meta=null"]
 
     def train_and_die():
@@ -77,7 +109,10 @@ def test_a_run_that_is_killed_in_its_evaluation_gets_evaluation_and_report(rsft,
     assert json.loads((folder / "run.json").read_text())["status"] == "trained"
     bundle = (folder / "bundle/bundle.json").read_bytes()
     _, out, _ = rsft("runs", "ls")
-    assert "runs/bars/001: no evaluation and no report; complete it with `rsft finetune --resume runs/bars/001`" in out
+    assert (
+        "runs/bars/001: no evaluation and no report; complete it with `rsft finetune"
+        " --resume runs/bars/001`" in out
+    )
     code, _, err = rsft("finetune", "--resume")
     assert code == 0, err
     assert json.loads((folder / "run.json").read_text())["status"] == "done"
@@ -95,7 +130,10 @@ def test_a_run_that_starts_at_a_bundle(rsft, run, root):
     assert code == 0, err
     assert f"starts at {run / 'bundle'}" in out and "the first 1 of 3 blocks" in out
     metadata = json.loads(Path("runs/bars/001/run.json").read_text())
-    assert metadata["start"]["bundle"] == str(run / "bundle") and metadata["recipe"]["train"]["epochs"] == 1
+    assert (
+        metadata["start"]["bundle"] == str(run / "bundle")
+        and metadata["recipe"]["train"]["epochs"] == 1
+    )
     assert sorted((path, path.stat().st_mtime_ns) for path in run.rglob("*")) == before
     code, out, _ = rsft("runs", "show", "runs/bars")
     assert code == 0 and f"start.bundle             {run / 'bundle'}" in out
@@ -103,7 +141,11 @@ def test_a_run_that_starts_at_a_bundle(rsft, run, root):
 
 def test_a_recipe_that_does_not_agree_with_the_bundle(rsft, run, recipe_file):
     code, _, err = rsft("finetune", recipe_file, "--from", run, "peft.rank=2")
-    assert code == 2 and "peft.rank  found 2" in err and "the bundle has 4: set peft.rank=4, or train without" in err
+    assert (
+        code == 2
+        and "peft.rank  found 2" in err
+        and "the bundle has 4: set peft.rank=4, or train without" in err
+    )
     code, _, err = rsft("finetune", "--from", run, "--resume")
     assert code == 2 and "leave out --from or --resume" in err
     code, _, err = rsft("finetune", "--from", "nowhere", "train.epochs=1")

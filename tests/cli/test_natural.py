@@ -11,7 +11,9 @@ from tests.helpers.cifar_data import write_folders
 @pytest.fixture(autouse=True)
 def few_classes(monkeypatch):
     for name in ("PLACES_LT", "INATURALIST_2018"):
-        monkeypatch.setattr(_label_files, name, replace(getattr(_label_files, name), classes=2))
+        monkeypatch.setattr(
+            _label_files, name, replace(getattr(_label_files, name), classes=2)
+        )
 
 
 @pytest.mark.parametrize(
@@ -23,9 +25,15 @@ def few_classes(monkeypatch):
     ],
 )
 def test_command_builds_a_chip_store(rsft, tmp_path, command, train, message):
-    src = write_folders(tmp_path / "src", {"train/apple": 2, "train/bee": 2, "test/apple": 1})
+    src = write_folders(
+        tmp_path / "src", {"train/apple": 2, "train/bee": 2, "test/apple": 1}
+    )
     if train:
-        rows = [f"train/{name}/{index}.png {label}" for label, name in enumerate(("apple", "bee")) for index in (0, 1)]
+        rows = [
+            f"train/{name}/{index}.png {label}"
+            for label, name in enumerate(("apple", "bee"))
+            for index in (0, 1)
+        ]
         (src / train).write_text("\n".join(rows))
     options = ["--ratio", "2", "--val", "0"] if command == "cifar100-lt" else []
     code, printed = rsft("prepare", command, src, "--root", "out", *options)

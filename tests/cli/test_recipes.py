@@ -18,14 +18,20 @@ def test_recipes_are_grouped_by_transfer(list_recipes):
     code, printed = list_recipes()
     names = re.findall(r"^  (\w+)  +\S", printed, re.MULTILINE)
     assert code == 0 and len(names) == 13 and f"{len(names)} recipes" in printed
-    transfer, below = printed.index("Optical -> SAR, SatMAE ViT-L/16 on FUSRS v2"), printed.index("satmae_sar_lora ")
+    transfer = printed.index("Optical -> SAR, SatMAE ViT-L/16 on FUSRS v2")
+    below = printed.index("satmae_sar_lora ")
     assert transfer < below and printed.count("SatMAE ViT-L/16 on FUSRS v2") == 1
 
 
 def test_recipes_of_the_paper_are_listed_apart(list_recipes):
     assert "41 more reproduce the paper: `rsft recipes ls --paper`" in list_recipes()[1]
     code, printed = list_recipes("--paper")
-    assert code == 0 and "in21k_places_lift" in printed and "quickstart" not in printed and "41 recipes" in printed
+    assert (
+        code == 0
+        and "in21k_places_lift" in printed
+        and "quickstart" not in printed
+        and "41 recipes" in printed
+    )
     code, printed = list_recipes("places")
     assert code == 0 and "0 recipes" not in printed and "more reproduce" in printed
 
@@ -34,7 +40,11 @@ def test_word_selects_recipes(list_recipes):
     code, printed = list_recipes("FUSRS")
     assert code == 0 and "satmae_sar_metalora" in printed and "in21k" not in printed
     code, printed = list_recipes("aubergine")
-    assert code == 2 and "no recipe contains this word" in printed and "aubergine" in printed
+    assert (
+        code == 2
+        and "no recipe contains this word" in printed
+        and "aubergine" in printed
+    )
 
 
 def test_list_has_no_padding(list_recipes):
@@ -45,6 +55,11 @@ def test_list_has_no_padding(list_recipes):
 def test_recipes_are_printed_as_they_are_without_a_terminal(rsft, monkeypatch):
     monkeypatch.delenv("COLUMNS")
     for entry in list_entries("recipe", "paper"):
-        assert rsft("recipes", "show", entry.name) == (0, entry.path.read_text(encoding="utf-8"))
-    path = next(entry.path for entry in list_entries("recipe") if entry.name == "quickstart")
+        assert rsft("recipes", "show", entry.name) == (
+            0,
+            entry.path.read_text(encoding="utf-8"),
+        )
+    path = next(
+        entry.path for entry in list_entries("recipe") if entry.name == "quickstart"
+    )
     assert rsft("recipes", "validate", str(path)) == (0, dump_recipe(load_recipe(path)))

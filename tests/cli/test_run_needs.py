@@ -21,9 +21,18 @@ def test_nothing_is_missing(rsft, recipe_file, root):
     rows = read_rows(printed)
     assert code == 0 and {status for status, _ in rows.values()} == {"ok"}, printed
     assert list(rows) == [
-        *("data", "weights", "precision", "disk, chip store", "disk, run", "memory, at most", "time"),
+        "data",
+        "weights",
+        "precision",
+        "disk, chip store",
+        "disk, run",
+        "memory, at most",
+        "time",
     ]
-    assert "40 train, 18 val, 0 test chips" in rows["data"][1] and str(root) in rows["data"][1]
+    assert (
+        "40 train, 18 val, 0 test chips" in rows["data"][1]
+        and str(root) in rows["data"][1]
+    )
     assert "fp32 on " in rows["precision"][1] and "Gflop/s" in rows["time"][1]
     assert not Path("runs").exists()
 
@@ -31,12 +40,22 @@ def test_nothing_is_missing(rsft, recipe_file, root):
 def test_what_is_missing(rsft, monkeypatch, tmp_path):
     monkeypatch.setenv("RSFT_WEIGHTS", str(tmp_path))
     monkeypatch.setenv("COLUMNS", "900")
-    code, printed = rsft("finetune", "satmae_sar_metalora", "train.precision=fp32", "--dry-run")
+    code, printed = rsft(
+        "finetune", "satmae_sar_metalora", "train.precision=fp32", "--dry-run"
+    )
     rows = read_rows(printed)
-    assert code == 1 and [name for name, (status, _) in rows.items() if status == "fail"] == ["data", "weights"]
-    assert "does not exist: data/fusrs" in rows["data"][1] and "rsft prepare fusrs --root data/fusrs" in printed
+    assert code == 1 and [
+        name for name, (status, _) in rows.items() if status == "fail"
+    ] == ["data", "weights"]
+    assert (
+        "does not exist: data/fusrs" in rows["data"][1]
+        and "rsft prepare fusrs --root data/fusrs" in printed
+    )
     assert printed.count("rsft weights get satmae_vit_large_patch16_224.fmow_rgb") == 2
-    assert rows["time"] == ("warn", "unknown without the chips") and rows["disk"][0] == "warn"
+    assert (
+        rows["time"] == ("warn", "unknown without the chips")
+        and rows["disk"][0] == "warn"
+    )
 
 
 def test_no_room_and_a_store_that_is_named_wrongly(rsft, recipe_file, monkeypatch):
@@ -46,7 +65,14 @@ def test_no_room_and_a_store_that_is_named_wrongly(rsft, recipe_file, monkeypatc
     rows = read_rows(printed)
     assert code == 1 and rows["disk, run"][0] == rows["disk, chip store"][0] == "fail"
     assert rows["memory, at most"][0] == "warn"
-    code, printed = rsft("finetune", recipe_file, "--dry-run", "--data", "nowhere", "train.precision=fp32")
+    code, printed = rsft(
+        "finetune",
+        recipe_file,
+        "--dry-run",
+        "--data",
+        "nowhere",
+        "train.precision=fp32",
+    )
     assert code == 1 and "nowhere" in read_rows(printed)["data"][1]
 
 
@@ -56,5 +82,7 @@ def test_what_a_dry_run_does_not_take(rsft, root, recipe_file):
         assert code == 2 and "a dry run takes a recipe" in printed
     code, printed = rsft("finetune", recipe_file, "--dry-run", "peft.rnk=3")
     assert code == 2 and "peft.rank" in printed
-    code, printed = rsft("finetune", recipe_file, "--dry-run", "train.precision=fp16", "train.device=cpu")
+    code, printed = rsft(
+        "finetune", recipe_file, "--dry-run", "train.precision=fp16", "train.device=cpu"
+    )
     assert code == 1 and read_rows(printed)["precision"][0] == "fail"

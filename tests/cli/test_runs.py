@@ -15,7 +15,9 @@ def runs(run, tmp_path):
         shutil.copytree(run, tmp_path / "runs/bars" / number)
     folder = tmp_path / "runs/bars/002"
     metadata = json.loads((folder / "run.json").read_text())
-    (folder / "run.json").write_text(json.dumps(metadata | {"status": "interrupted", "position": [1, 2]}))
+    (folder / "run.json").write_text(
+        json.dumps(metadata | {"status": "interrupted", "position": [1, 2]})
+    )
     text = (folder / "recipe.yaml").read_text()
     assert "lr: 0.02 " in text
     (folder / "recipe.yaml").write_text(text.replace("lr: 0.02 ", "lr: 0.04 "))
@@ -37,10 +39,19 @@ def test_accuracy_of_leaking_chips_is_marked(rsft, runs):
     path = Path("runs/bars/001/evaluation/metrics.json")
     leaks = {"chips": 4, "identical": 4, "group": 0, "vessel": 0}
     path.parent.mkdir()
-    path.write_text(json.dumps({"methods": {"LoRA": {"micro": {"value": 1.0}}}, "leaks": leaks}))
-    for command in (("ls",), ("show", "runs/bars/001"), ("compare", "runs/bars/001", "runs/bars/002")):
+    path.write_text(
+        json.dumps({"methods": {"LoRA": {"micro": {"value": 1.0}}}, "leaks": leaks})
+    )
+    for command in (
+        ("ls",),
+        ("show", "runs/bars/001"),
+        ("compare", "runs/bars/001", "runs/bars/002"),
+    ):
         printed = " ".join(rsft("runs", *command)[1].split())
-        assert re.search(r" \d+\.\d\* ", printed) and "* runs/bars/001: 4 evaluated chips leak" in printed
+        assert (
+            re.search(r" \d+\.\d\* ", printed)
+            and "* runs/bars/001: 4 evaluated chips leak" in printed
+        )
 
 
 def test_show(rsft, runs):
@@ -53,8 +64,16 @@ def test_show(rsft, runs):
 
 def test_compare(rsft, runs):
     code, printed = rsft("runs", "compare", "runs/bars/001", "runs/bars/002")
-    lines = {line.split()[0]: line.split()[1:] for line in printed.splitlines() if line.strip()}
-    assert code == 0 and lines["train.lr"] == ["0.02", "0.04"] and lines["status"] == ["done", "interrupted"]
+    lines = {
+        line.split()[0]: line.split()[1:]
+        for line in printed.splitlines()
+        if line.strip()
+    }
+    assert (
+        code == 0
+        and lines["train.lr"] == ["0.02", "0.04"]
+        and lines["status"] == ["done", "interrupted"]
+    )
     assert "train.epochs" not in lines
 
 
@@ -63,22 +82,39 @@ def test_folder_of_runs_stands_for_its_newest_run(rsft, runs, tmp_path):
     shutil.rmtree(tmp_path / "runs/bars/003")
     shutil.copytree(tmp_path / "runs/bars/001", tmp_path / "runs/other/9")
     code, printed = rsft("runs", "compare", "runs/bars", "runs/other")
-    assert code == 0 and "broken" not in printed and "runs/bars/002" in printed and "runs/other/9" in printed
-    assert "rsft finetune --resume runs/bars/002" in rsft("runs", "show", "runs/bars")[1]
+    assert (
+        code == 0
+        and "broken" not in printed
+        and "runs/bars/002" in printed
+        and "runs/other/9" in printed
+    )
+    assert (
+        "rsft finetune --resume runs/bars/002" in rsft("runs", "show", "runs/bars")[1]
+    )
     code, printed = rsft("report", "runs/other", "--no-pictures")
     assert code == 0 and "runs/other/9/report.html" in printed
-    assert rsft("report", "compare", "runs/bars", "runs/other")[0] == 0 and Path("comparison.html").is_file()
+    assert (
+        rsft("report", "compare", "runs/bars", "runs/other")[0] == 0
+        and Path("comparison.html").is_file()
+    )
 
 
 def test_rm_takes_no_folder_of_runs(rsft, runs, tmp_path):
     code, printed = rsft("runs", "rm", "runs/bars", "--yes")
-    assert code == 2 and "contains runs and is not a run" in printed and "runs/bars/003" in printed
+    assert (
+        code == 2
+        and "contains runs and is not a run" in printed
+        and "runs/bars/003" in printed
+    )
     assert (tmp_path / "runs/bars/001").is_dir()
 
 
 def test_rm(rsft, runs, tmp_path, monkeypatch):
     monkeypatch.setattr("typer.confirm", lambda text: False)
-    assert rsft("runs", "rm", "runs/bars/001")[0] == 0 and (tmp_path / "runs/bars/001").exists()
+    assert (
+        rsft("runs", "rm", "runs/bars/001")[0] == 0
+        and (tmp_path / "runs/bars/001").exists()
+    )
     assert rsft("runs", "rm", "runs/bars/001", "runs/bars/003", "--yes")[0] == 0
     assert sorted(path.name for path in (tmp_path / "runs/bars").iterdir()) == ["002"]
 
@@ -106,8 +142,14 @@ def test_resume(rsft, recipe_file, monkeypatch, tmp_path):
     assert code == 143 and "rsft finetune --resume runs/bars/001" in printed
     code, printed = rsft("finetune", "--resume", recipe_file, "train.epochs=9")
     assert code == 2 and "train.epochs cannot change" in printed
-    assert rsft("finetune", "--resume", "data.workers=0", "--quiet") == (0, "runs/bars/001\n")
+    assert rsft("finetune", "--resume", "data.workers=0", "--quiet") == (
+        0,
+        "runs/bars/001\n",
+    )
     assert (tmp_path / "runs/bars/001/report.html").exists()
     code, printed = rsft("finetune", "--resume")
     assert code == 2 and "no unfinished run" in printed
-    assert rsft("finetune", "--resume", "runs/bars/001", "--quiet") == (0, "runs/bars/001\n")
+    assert rsft("finetune", "--resume", "runs/bars/001", "--quiet") == (
+        0,
+        "runs/bars/001\n",
+    )

@@ -9,13 +9,18 @@ from tests.data.datasets.opensarship.data import GRD, SLC, write_scene
 
 @pytest.mark.slow
 def test_dota(rsft, tmp_path):
-    write_pair(tmp_path / "src/train", row(10, 10, 30, 20) + row(40, 10, 43, 20) + row(40, 10, 60, 20, "helipad"))
+    write_pair(
+        tmp_path / "src/train",
+        row(10, 10, 30, 20) + row(40, 10, 43, 20) + row(40, 10, 60, 20, "helipad"),
+    )
     words = ("--version", "1.0", "--margin", "2", "--min-side", "5", "--jobs", "1")
     code, printed = rsft("prepare", "dota", "src", "--root", "out", *words)
     assert code == 0 and "1 chip in" in printed and "1 rejected" in printed
     assert "helipad: not among the 15 classes" in printed
     assert ChipStore.open(tmp_path / "out").table["name"].tolist() == ["P1_8_8_32_22"]
-    code, printed = rsft("prepare", "dota", "src", "--root", "out", "--classes", "16", "--overwrite")
+    code, printed = rsft(
+        "prepare", "dota", "src", "--root", "out", "--classes", "16", "--overwrite"
+    )
     assert code == 2 and "choose 15 or 18" in printed
 
 
@@ -25,9 +30,16 @@ def test_opensarship(rsft, tmp_path):
         write_scene(tmp_path / "src", scene, {"Cargo_x3_y4": 70, "Tug_x5_y6": 52})
     words = ("--product", "cal", "--classes", "typed", "--val", "0.5", "--test", "0")
     code, printed = rsft("prepare", "opensarship", "src", "--root", "out", *words)
-    assert code == 0 and "4 chips in" in printed and "labels: MarineTraffic for 0 of 4 chips" in printed
+    assert (
+        code == 0
+        and "4 chips in" in printed
+        and "labels: MarineTraffic for 0 of 4 chips" in printed
+    )
     store = ChipStore.open(tmp_path / "out")
-    assert store.classes == ("Cargo", "Tug") and sorted(store.table["split"]) == ["train"] * 2 + ["val"] * 2
+    assert (
+        store.classes == ("Cargo", "Tug")
+        and sorted(store.table["split"]) == ["train"] * 2 + ["val"] * 2
+    )
 
 
 @pytest.mark.slow
@@ -36,4 +48,8 @@ def test_class_that_is_missing_in_a_split(rsft, tmp_path):
     write_scene(tmp_path / "src", SLC, {"Cargo_x3_y4": 70})
     words = ("--classes", "typed", "--val", "0.4", "--test", "0")
     code, printed = rsft("prepare", "opensarship", "src", "--root", "out", *words)
-    assert code == 0 and "warning: no chip in val: Tug; validation and calibration do not see" in printed
+    assert (
+        code == 0
+        and "warning: no chip in val: Tug; validation and calibration do not see"
+        in printed
+    )

@@ -1,4 +1,5 @@
-"""`rsft finetune` and `rsft.finetune` with chips or scenes: all steps, their commands, and what a second call keeps."""
+"""`rsft finetune` and `rsft.finetune` with chips or scenes: all steps, their commands,
+and what a second call keeps."""
 
 import json
 import shlex
@@ -27,7 +28,10 @@ SHORT = ("train.epochs=1", "--budget", "0s", "--no-report")
 
 def learned(run):
     """Return the tensors of a run as bytes, by name."""
-    return {name: tensor.numpy().tobytes() for name, tensor in Bundle.load(Path(run)).tensors.items()}
+    return {
+        name: tensor.numpy().tobytes()
+        for name, tensor in Bundle.load(Path(run)).tensors.items()
+    }
 
 
 @pytest.fixture
@@ -47,29 +51,51 @@ def stopped(monkeypatch):
 
 
 @pytest.mark.exhaustive
-def test_all_steps_are_the_printed_commands_and_continue(rsft, chips, tmp_path, monkeypatch):
+def test_all_steps_are_the_printed_commands_and_continue(
+    rsft, chips, tmp_path, monkeypatch
+):
     code, printed = rsft("finetune", chips, *SHORT)
     assert code == 0, printed
     lines = printed.splitlines()
-    assert lines[0].startswith("chip store data/my-bars (--root), runs in runs/my-bars (--runs")
+    assert lines[0].startswith(
+        "chip store data/my-bars (--root), runs in runs/my-bars (--runs"
+    )
     titles = [line.partition(":")[0] for line in lines if line.startswith("step ")]
     names = ("prepare", "audit", "choose", "train", "report")
-    assert titles == [f"step {number} of 5, {name}" for number, name in enumerate(names, 1)]
+    assert titles == [
+        f"step {number} of 5, {name}" for number, name in enumerate(names, 1)
+    ]
     assert "at most 0s of CPU time" in printed
     commands = [shlex.split(line)[1:] for line in lines if line.startswith("  rsft ")]
-    assert commands[:2] == [["prepare", "folder", "my bars", "--root", "data/my-bars"], ["audit", "data/my-bars"]]
+    assert commands[:2] == [
+        ["prepare", "folder", "my bars", "--root", "data/my-bars"],
+        ["audit", "data/my-bars"],
+    ]
 
-    run, before = Path("runs/my-bars/001"), learned("runs/my-bars/001")
+    run = Path("runs/my-bars/001")
+    before = learned("runs/my-bars/001")
     code, printed = rsft("finetune", chips, *SHORT)
-    assert code == 0 and "kept data/my-bars/audit.json" in printed and "kept runs/my-bars/001, done" in printed, printed
-    assert f"rsft finetune {run}/recipe.yaml" in printed and not Path("runs/my-bars/002").exists()
+    assert (
+        code == 0
+        and "kept data/my-bars/audit.json" in printed
+        and "kept runs/my-bars/001, done" in printed
+    ), printed
+    assert (
+        f"rsft finetune {run}/recipe.yaml" in printed
+        and not Path("runs/my-bars/002").exists()
+    )
 
     metadata = json.loads((run / "run.json").read_text())
-    (run / "run.json").write_text(json.dumps(metadata | {"status": "running"}))  # as if it was killed
+    (run / "run.json").write_text(
+        json.dumps(metadata | {"status": "running"})
+    )  # as if it was killed
     shutil.rmtree(run / "bundle")
     code, printed = rsft("finetune", chips, *SHORT)
     assert code == 0 and "kept runs/my-bars/001, killed" in printed, printed
-    assert learned(run) == before and json.loads((run / "run.json").read_text())["status"] == "done"
+    assert (
+        learned(run) == before
+        and json.loads((run / "run.json").read_text())["status"] == "done"
+    )
 
     (tmp_path / "apart").mkdir()
     shutil.copytree(chips, tmp_path / "apart" / chips)
@@ -79,17 +105,34 @@ def test_all_steps_are_the_printed_commands_and_continue(rsft, chips, tmp_path, 
         assert code == 0, printed
     assert learned(run) == before
     for file in ("audit.json", "chips/val/flat/0.png"):
-        assert Path("data/my-bars", file).read_bytes() == (tmp_path / "data/my-bars" / file).read_bytes()
+        assert (
+            Path("data/my-bars", file).read_bytes()
+            == (tmp_path / "data/my-bars" / file).read_bytes()
+        )
 
 
 @pytest.mark.slow
 def test_python(rsft, chips, root, run, monkeypatch):
-    options = {"overrides": ["train.epochs=1"], "budget": "0s", "no_report": True, "quiet": True}
+    options = {
+        "overrides": ["train.epochs=1"],
+        "budget": "0s",
+        "no_report": True,
+        "quiet": True,
+    }
     result = package.finetune(chips, **options)
-    assert result.bundle == Path("runs/my-bars/001/bundle") and result.report == Path("runs/my-bars/001/report.html")
-    assert result.commands[0] == "rsft prepare folder 'my bars' --root data/my-bars" and len(result.commands) == 3
-    measured = json.loads(Path("runs/my-bars/001/evaluation/metrics.json").read_text())["methods"]
-    assert list(result.accuracy.index) == list(measured) and list(result.accuracy)[:2] == ["overall", "macro"]
+    assert result.bundle == Path("runs/my-bars/001/bundle") and result.report == Path(
+        "runs/my-bars/001/report.html"
+    )
+    assert (
+        result.commands[0] == "rsft prepare folder 'my bars' --root data/my-bars"
+        and len(result.commands) == 3
+    )
+    measured = json.loads(Path("runs/my-bars/001/evaluation/metrics.json").read_text())[
+        "methods"
+    ]
+    assert list(result.accuracy.index) == list(measured) and list(result.accuracy)[
+        :2
+    ] == ["overall", "macro"]
     macro = next(iter(measured.values()))["macro"]["value"]
     assert result.accuracy["macro"].iloc[0] == pytest.approx(100 * macro)
     table = result.predict(chips / "val/flat")
@@ -98,55 +141,111 @@ def test_python(rsft, chips, root, run, monkeypatch):
     picture = next(chips.rglob("*.png")).read_bytes()
     save_scene_maps(result.folder, [(SceneMap("<b>", 3, None, []), picture)])
     page = result._repr_html_()
-    assert f"{100 * macro:.1f}" in page and "<th>macro</th>" in page and "report.html" not in page
+    assert (
+        f"{100 * macro:.1f}" in page
+        and "<th>macro</th>" in page
+        and "report.html" not in page
+    )
     assert '<img src="data:image' in page and "&lt;b&gt;: 3 classified objects" in page
-    assert page.index("<img") < page.index("<table") and repr(result) == "FinishedRun('runs/my-bars/001')"
-    assert package.finetune(chips, **options).folder == result.folder  # the second call trains nothing
+    assert (
+        page.index("<img") < page.index("<table")
+        and repr(result) == "FinishedRun('runs/my-bars/001')"
+    )
+    assert (
+        package.finetune(chips, **options).folder == result.folder
+    )  # the second call trains nothing
 
     recipe = load_recipe(run / "recipe.yaml")
-    monkeypatch.setattr("rsft.training.finetune.finetune", lambda *arguments, **options: (arguments, options))
-    assert package.finetune(recipe, Path("x"), start="y") == ((recipe, Path("x")), {"start": "y"})
+    monkeypatch.setattr(
+        "rsft.training.finetune.finetune",
+        lambda *arguments, **options: (arguments, options),
+    )
+    assert package.finetune(recipe, Path("x"), start="y") == (
+        (recipe, Path("x")),
+        {"start": "y"},
+    )
 
 
 def test_a_scene_with_labels(rsft, tmp_path, stopped, monkeypatch):
     pixels = simulate_sea(128, 128)
-    pixels[20:30, 20:50] = pixels[20:30, 80:90] = pixels[90:94, 20:50] = pixels[90:94, 80:90] = 3
-    options = {"crs": "EPSG:32633", "transform": UTM, "names": ("VV",), "units": ("sigma0",)}
+    pixels[20:30, 20:50] = pixels[20:30, 80:90] = pixels[90:94, 20:50] = pixels[
+        90:94, 80:90
+    ] = 3
+    options = {
+        "crs": "EPSG:32633",
+        "transform": UTM,
+        "names": ("VV",),
+        "units": ("sigma0",),
+    }
     write_geotiff(tmp_path / "scene.tif", pixels**2, **options)
     places = [(35, 25), (85, 25), (35, 92), (85, 92)]
-    rows = {"type": ["cargo", "tug"] * 2, "geometry": [shapely.Point(UTM @ place).buffer(200) for place in places]}
+    rows = {
+        "type": ["cargo", "tug"] * 2,
+        "geometry": [shapely.Point(UTM @ place).buffer(200) for place in places],
+    }
     geopandas.GeoDataFrame(rows, crs="EPSG:32633").to_file(tmp_path / "ships.gpkg")
     words = ("--labels", "ships.gpkg", "--prepare", "--chip-size 32 --val 0.5 --jobs 1")
     processes = []
 
     def run(command, stdout, check):
-        processes.append(subprocess.run(command, capture_output=True, text=True, check=check))
+        processes.append(
+            subprocess.run(command, capture_output=True, text=True, check=check)
+        )
         return processes[-1]
 
-    monkeypatch.setenv(LIMIT, "limited")  # as in the program: preparation and audit are processes behind a fence
+    monkeypatch.setenv(
+        LIMIT, "limited"
+    )  # as in the program: preparation and audit are processes behind a fence
     monkeypatch.setattr(start, "subprocess", SimpleNamespace(run=run))
-    code, printed = rsft("finetune", "scene.tif", *words, "--root", "store", "name=first")
-    assert code == 2 and "stopped by the test" in printed and "runs in runs/first" in printed, (printed, processes)
+    code, printed = rsft(
+        "finetune", "scene.tif", *words, "--root", "store", "name=first"
+    )
+    assert (
+        code == 2
+        and "stopped by the test" in printed
+        and "runs in runs/first" in printed
+    ), (printed, processes)
     assert "4 chips in store" in processes[0].stdout and len(processes) == 2
-    command = "rsft prepare scenes scene.tif --root store --labels ships.gpkg --split object"
+    command = (
+        "rsft prepare scenes scene.tif --root store --labels ships.gpkg --split object"
+    )
     assert f"{command} --chip-size 32 --val 0.5 --jobs 1" in printed
-    assert len(ChipStore.open(Path("store")).table) == 4 and Path("store/audit.json").is_file()
-    assert read_dataset(Path("store"))["command"].startswith("rsft prepare scenes scene.tif --root store")
+    assert (
+        len(ChipStore.open(Path("store")).table) == 4
+        and Path("store/audit.json").is_file()
+    )
+    assert read_dataset(Path("store"))["command"].startswith(
+        "rsft prepare scenes scene.tif --root store"
+    )
 
-    code, printed = rsft("finetune", "scene.tif", *words[:2], "--prepare=--bogus", "--root", "other")
+    code, printed = rsft(
+        "finetune", "scene.tif", *words[:2], "--prepare=--bogus", "--root", "other"
+    )
     assert code == 2 and "a step failed" in printed and "--prepare" in printed
-    assert "No such option: --bogus" in processes[2].stderr and "rsft prepare scenes" in processes[2].stderr
+    assert (
+        "No such option: --bogus" in processes[2].stderr
+        and "rsft prepare scenes" in processes[2].stderr
+    )
     steps = find_steps(FinetuneRequest("scenes", ais=Path("ais.csv")))
-    assert steps.commands["prepare"] == shlex.split("rsft prepare scenes scenes --root data/scenes --ais ais.csv")
+    assert steps.commands["prepare"] == shlex.split(
+        "rsft prepare scenes scenes --root data/scenes --ais ais.csv"
+    )
 
 
 def test_json_and_quiet(rsft, chips, stopped):
     code, printed = rsft("finetune", chips, "--json")
     events = [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
     assert code == 2 and [(event["event"], event.get("name")) for event in events] == [
-        *(("begin", "prepare"), ("begin", "audit"), ("error", None)),
+        ("begin", "prepare"),
+        ("begin", "audit"),
+        ("error", None),
     ]
-    assert events[1] == {**events[1], "number": 2, "of": 5, "command": "rsft audit data/my-bars"}
+    assert events[1] == {
+        **events[1],
+        "number": 2,
+        "of": 5,
+        "command": "rsft audit data/my-bars",
+    }
     code, printed = rsft("finetune", chips, "--quiet")
     assert code == 2 and "step" not in printed and "stopped by the test" in printed
 
@@ -154,7 +253,11 @@ def test_json_and_quiet(rsft, chips, stopped):
 def test_a_store_that_was_built_otherwise(rsft, chips, stopped):
     assert "stopped by the test" in rsft("finetune", chips, "--prepare", "--val 0.4")[1]
     code, printed = rsft("finetune", chips)
-    assert code == 2 and "a chip store already exists" in printed and "a finished chip store is given" in printed
+    assert (
+        code == 2
+        and "a chip store already exists" in printed
+        and "a finished chip store is given" in printed
+    )
 
 
 def test_what_is_neither(rsft, chips, recipe_file, root):
@@ -172,7 +275,9 @@ def test_what_is_neither(rsft, chips, recipe_file, root):
     code, printed = rsft("finetune", root, "--prepare", "--val 0.3")
     assert code == 2 and "prepared already" in printed
     code, printed = rsft("finetune", chips, "train.epoch=3", "--for", "best")
-    assert code == 2 and "macro | tail" in printed and not Path("data").exists()  # before the chips are prepared
+    assert (
+        code == 2 and "macro | tail" in printed and not Path("data").exists()
+    )  # before the chips are prepared
     code, printed = rsft("finetune", chips, "train.epoch=3")
     assert code == 2 and "train.epochs" in printed and not Path("data").exists()
     code, printed = rsft("finetune", chips, "--from", "x")
@@ -182,8 +287,12 @@ def test_what_is_neither(rsft, chips, recipe_file, root):
 @pytest.mark.parametrize(
     ("source", "root"),
     [
-        *(("chips", "data/chips"), ("a/My ships.tif", "data/My-ships"), ("*.tif", "data/chips")),
-        *(("data/ships", "data/ships-chips"), ("data", "data-chips"), (".hidden", "data/hidden")),
+        ("chips", "data/chips"),
+        ("a/My ships.tif", "data/My-ships"),
+        ("*.tif", "data/chips"),
+        ("data/ships", "data/ships-chips"),
+        ("data", "data-chips"),
+        (".hidden", "data/hidden"),
     ],
 )
 def test_the_store_never_lies_in_its_source(tmp_path, monkeypatch, source, root):
@@ -197,31 +306,71 @@ def test_the_store_never_lies_in_its_source(tmp_path, monkeypatch, source, root)
 
 
 def test_overrides_and_options_are_in_the_command(root):
-    request = FinetuneRequest(str(root), ["name=a b"], runs=Path("r"), budget="1min", measure="tail", no_report=True)
+    request = FinetuneRequest(
+        str(root),
+        ["name=a b"],
+        runs=Path("r"),
+        budget="1min",
+        measure="tail",
+        no_report=True,
+    )
     steps = Steps(request, "")
-    keys = [f"data.root={root}", f"name={root.name}", "budget=1min", "for=tail", "name=a b"]
-    assert steps.commands["choose"] == ["rsft", "finetune", "auto", *keys, "--no-report", "--runs", "r"]
+    keys = [
+        f"data.root={root}",
+        f"name={root.name}",
+        "budget=1min",
+        "for=tail",
+        "name=a b",
+    ]
+    assert steps.commands["choose"] == [
+        "rsft",
+        "finetune",
+        "auto",
+        *keys,
+        "--no-report",
+        "--runs",
+        "r",
+    ]
     assert list(steps.commands) == ["audit", "choose"]
 
 
 @pytest.mark.slow
 def test_a_notebook_shows_progress_and_the_result(chips, tmp_path):
-    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    nbformat = pytest.importorskip("nbformat")
+    nbclient = pytest.importorskip("nbclient")
     pytest.importorskip("ipykernel")
-    call = f"rsft.finetune({str(chips)!r}, overrides=['train.epochs=1'], budget='0s', no_report=True)"
-    cells = [f"import rsft; result = {call}", "result", "len(result.predict('my bars/val/flat'))"]
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    call = (
+        f"rsft.finetune({str(chips)!r}, overrides=['train.epochs=1'], budget='0s',"
+        " no_report=True)"
+    )
+    cells = [
+        f"import rsft; result = {call}",
+        "result",
+        "len(result.predict('my bars/val/flat'))",
+    ]
+    notebook = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell(cell) for cell in cells]
+    )
     messages = []
 
     class Client(nbclient.NotebookClient):
         def process_message(self, message, cell, number):
-            messages.append((message["msg_type"], message["content"].get("data", {}).get("text/html", "")))
+            messages.append(
+                (
+                    message["msg_type"],
+                    message["content"].get("data", {}).get("text/html", ""),
+                )
+            )
             return super().process_message(message, cell, number)
 
     resources = {"metadata": {"path": str(tmp_path)}}
     Client(notebook, timeout=900, kernel_name="python3", resources=resources).execute()
     texts = [html for kind, html in messages if kind == "display_data"]
-    assert [number for number in range(1, 6) if any(f"step {number} of 5" in text for text in texts)] == [1, 2, 3, 4, 5]
+    assert [
+        number
+        for number in range(1, 6)
+        if any(f"step {number} of 5" in text for text in texts)
+    ] == [1, 2, 3, 4, 5]
     updates = [html for kind, html in messages if kind == "update_display_data"]
     assert any("writing chips" in html and "/58" in html for html in updates)
     assert any("epoch 1/1" in html for html in updates)

@@ -45,7 +45,11 @@ def test_unknown_name_has_a_suggestion(rsft):
 
 def test_faults_are_reported_before_any_run(rsft, sweep_file):
     code, printed = rsft("sweep", sweep_file, "peft.rnak=3", "train.lr=1")
-    assert code == 2 and "in the sweep" in printed and not (sweep_file.parent / "runs").exists()
+    assert (
+        code == 2
+        and "in the sweep" in printed
+        and not (sweep_file.parent / "runs").exists()
+    )
 
 
 @pytest.mark.slow
@@ -53,7 +57,12 @@ def test_report_of_an_unfinished_sweep(rsft, sweep_file):
     sweep, document = read_sweep(sweep_file)
     first, second, *_ = list_trials(sweep, document)
     for trial, outcome in (
-        (first, TrialOutcome(first.keys, "done", "", {"val_macro": 0.75, "val_tail": 0.5}, 2.0)),
+        (
+            first,
+            TrialOutcome(
+                first.keys, "done", "", {"val_macro": 0.75, "val_tail": 0.5}, 2.0
+            ),
+        ),
         (second, TrialOutcome(second.keys, "failed", "the loss is nan")),
     ):
         folder = sweep_file.parent / "runs/sweeps/some/trials" / trial.id
@@ -68,21 +77,31 @@ def test_report_of_an_unfinished_sweep(rsft, sweep_file):
 
 def start_sweep(sweep_file, *arguments):
     command = [sys.executable, "-m", "rsft", "sweep", str(sweep_file), *arguments]
-    environment = os.environ | {"XDG_CACHE_HOME": str(sweep_file.parent / "cache"), "RSFT_TEST": str(sweep_file)}
+    environment = os.environ | {
+        "XDG_CACHE_HOME": str(sweep_file.parent / "cache"),
+        "RSFT_TEST": str(sweep_file),
+    }
 
     def restore_sigint():  # a job in the background of a shell ignores it
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
-    options = {"cwd": sweep_file.parent, "env": environment, "preexec_fn": restore_sigint}
+    options = {
+        "cwd": sweep_file.parent,
+        "env": environment,
+        "preexec_fn": restore_sigint,
+    }
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, **options)
 
 
 def trial_processes(sweep_file):
-    """Return the numbers of all processes that a sweep started, except helpers of Ray."""
+    """Return the numbers of all processes that a sweep started, except helpers of
+    Ray."""
     found = []
     for path in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            is_ours = f"RSFT_TEST={sweep_file}".encode() in (path / "environ").read_bytes()
+            is_ours = (
+                f"RSFT_TEST={sweep_file}".encode() in (path / "environ").read_bytes()
+            )
             if is_ours and b"Agent" not in (path / "cmdline").read_bytes():
                 found.append(int(path.name))
     return found
@@ -100,16 +119,24 @@ def wait_for(condition, process=None, seconds=240):
 @pytest.mark.exhaustive
 def test_killed_and_resumed_on_ray(sweep_file, recipe_file):
     pytest.importorskip("ray")
-    sweep_file.write_text(sweep_file.read_text().replace("train.epochs: 2", "train.epochs: 8"))
+    sweep_file.write_text(
+        sweep_file.read_text().replace("train.epochs: 2", "train.epochs: 8")
+    )
     folder = sweep_file.parent / "runs/sweeps/some"
 
     def outcome_times():
-        return {path: path.stat().st_mtime_ns for path in folder.glob("trials/*/trial.json")}
+        return {
+            path: path.stat().st_mtime_ns for path in folder.glob("trials/*/trial.json")
+        }
 
     def is_between():
         """Return True if one trial has ended, and another one has finished an epoch."""
         ended = {path.parent for path in outcome_times()}
-        return ended and {path.parents[2] for path in folder.glob("trials/*/*/*/metrics.csv")} - ended
+        return (
+            ended
+            and {path.parents[2] for path in folder.glob("trials/*/*/*/metrics.csv")}
+            - ended
+        )
 
     with start_sweep(sweep_file, "--jobs", "1") as driver:
         wait_for(is_between, driver)
@@ -121,13 +148,26 @@ def test_killed_and_resumed_on_ray(sweep_file, recipe_file):
     after = outcome_times()
     assert second.returncode == 0 and 1 <= len(before) < 4 and len(after) == 4
     assert all(after[path] == time for path, time in before.items())
-    runs = [json.loads(path.read_text()) for path in folder.glob("trials/*/*/*/run.json")]
-    assert len(runs) == 4 and sum("resumed" in run for run in runs) == 1  # the stopped trial did not start again
-    table = pd.read_parquet(folder / "results.parquet").set_index(["peft.rank", "train.lr"])
-    assert table["status"].to_dict() == {(1, 0.02): "done", (1, 1e30): "failed", (2, 0.02): "done", (2, 1e30): "failed"}
+    runs = [
+        json.loads(path.read_text()) for path in folder.glob("trials/*/*/*/run.json")
+    ]
+    assert (
+        len(runs) == 4 and sum("resumed" in run for run in runs) == 1
+    )  # the stopped trial did not start again
+    table = pd.read_parquet(folder / "results.parquet").set_index(
+        ["peft.rank", "train.lr"]
+    )
+    assert table["status"].to_dict() == {
+        (1, 0.02): "done",
+        (1, 1e30): "failed",
+        (2, 0.02): "done",
+        (2, 1e30): "failed",
+    }
     assert table["reason"][(1, 1e30)].startswith("the loss of the inner loop is")
     assert "best  peft.rank" in printed and printed.count("4/4") == 1
-    run = json.loads((folder / "trials" / table["id"].iloc[0] / "trial.json").read_text())
+    run = json.loads(
+        (folder / "trials" / table["id"].iloc[0] / "trial.json").read_text()
+    )
     assert run["metrics"]["val_macro"] == table["val_macro"].iloc[0] > 0.3
     assert not list((sweep_file.parent / "cache/rsft/sweeps").glob("*"))
 
@@ -137,13 +177,20 @@ def test_killed_and_resumed_on_ray(sweep_file, recipe_file):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_stopped_by_a_signal(sweep_file, number):
     pytest.importorskip("ray")
-    sweep_file.write_text(sweep_file.read_text().replace("train.epochs: 2", "train.epochs: 500"))
+    sweep_file.write_text(
+        sweep_file.read_text().replace("train.epochs: 2", "train.epochs: 500")
+    )
     folder = sweep_file.parent / "runs/sweeps/some"
     with start_sweep(sweep_file, "--jobs", "1") as driver:
         wait_for(lambda: list(folder.glob("trials/*/*/*/metrics.csv")), driver)
         driver.send_signal(number)
         printed, _ = driver.communicate()
     assert driver.returncode == 128 + number
-    assert "trials remain: run the same command to continue" in printed and not trial_processes(sweep_file)
-    (run,) = [json.loads(path.read_text()) for path in folder.glob("trials/*/*/*/run.json")]
+    assert (
+        "trials remain: run the same command to continue" in printed
+        and not trial_processes(sweep_file)
+    )
+    (run,) = [
+        json.loads(path.read_text()) for path in folder.glob("trials/*/*/*/run.json")
+    ]
     assert run["status"] == "interrupted" and run["position"][0] >= 1

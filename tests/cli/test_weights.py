@@ -27,14 +27,20 @@ def test_ls_shows_published_and_local_files(rsft, tmp_path):
     (tmp_path / "weights").mkdir()
     (tmp_path / "weights/B2_vits16_mae_ep99_enc.pth").write_bytes(b"0" * 1_500_000)
     code, printed = rsft("weights", "ls", "ViTSmall16")
-    lines = {line.split()[0]: line.split()[1:] for line in printed.splitlines() if line.strip()}
+    lines = {
+        line.split()[0]: line.split()[1:]
+        for line in printed.splitlines()
+        if line.strip()
+    }
     assert code == 0
     assert lines["ViTSmall16_Weights.SENTINEL1_GRD_MAE"] == ["1.5", "none", "yes"]
     assert lines["ViTSmall16_Weights.SENTINEL2_ALL_DINO"] == ["90.6", "SHA-256", "-"]
     assert lines["ViTSmall16_Weights.SENTINEL2_ALL_CLOSP"] == ["?", "8", "digits", "-"]
     assert lines["weights"] == [str(tmp_path / "weights")]
     _, printed = rsft("weights", "ls", "SENTINEL1_GRD_MAE", "--json")
-    assert {row["name"]: row["here"] for row in json.loads(printed)}["ViTSmall16_Weights.SENTINEL1_GRD_MAE"] is True
+    assert {row["name"]: row["here"] for row in json.loads(printed)}[
+        "ViTSmall16_Weights.SENTINEL1_GRD_MAE"
+    ] is True
 
 
 def test_get_verify_and_a_changed_file(rsft, tmp_path, monkeypatch):
@@ -42,29 +48,51 @@ def test_get_verify_and_a_changed_file(rsft, tmp_path, monkeypatch):
         card = local_card(server.url)
         monkeypatch.setattr(catalog, "listed_encoders", lambda: [list_card(card, 0)])
         code, printed = rsft("weights", "get", "x.y")
-        assert code == 0 and printed.startswith("first seen  x.y  3.0 MB") and SHA in printed
-        assert rsft("weights", "get", "x.y")[1].startswith("unchanged") and len(server.requested_ranges) == 1
+        assert (
+            code == 0
+            and printed.startswith("first seen  x.y  3.0 MB")
+            and SHA in printed
+        )
+        assert (
+            rsft("weights", "get", "x.y")[1].startswith("unchanged")
+            and len(server.requested_ranges) == 1
+        )
     code, printed = rsft("weights", "verify")
     assert code == 0 and "the digest is the recorded one" in printed
     (tmp_path / "weights/x.pth").write_bytes(BODY[1:])
     code, printed = rsft("weights", "verify", "x.y")
-    assert code == 1 and "has changed since it was first verified" in printed and "move the file away" in printed
+    assert (
+        code == 1
+        and "has changed since it was first verified" in printed
+        and "move the file away" in printed
+    )
 
 
 def local_card(url):
-    return replace(loading.find_card(TINY), name="x.y", weights=Remote("x.pth", url, None, None, "https://page"))
+    return replace(
+        loading.find_card(TINY),
+        name="x.y",
+        weights=Remote("x.pth", url, None, None, "https://page"),
+    )
 
 
 def test_verify_continues_after_an_error(rsft):
-    code, printed = rsft("weights", "verify", "vit_base_patch16_224.mae", "vit_tiny_patch8_64.simship")
+    code, printed = rsft(
+        "weights", "verify", "vit_base_patch16_224.mae", "vit_tiny_patch8_64.simship"
+    )
     assert code == 1
     assert "the weights of vit_base_patch16_224.mae are missing" in printed
     assert "verified  vit_tiny_patch8_64.simship" in printed
 
 
 def test_get_checks_all_names_before_a_download(rsft, monkeypatch):
-    monkeypatch.setattr("rsft.backbones.card.fetch_weights", lambda *_: pytest.fail("a download started"))
-    code, printed = rsft("weights", "get", "vit_tiny_patch8_64.simship", "vit_tiny_patch8_64.simshop")
+    monkeypatch.setattr(
+        "rsft.backbones.card.fetch_weights",
+        lambda *_: pytest.fail("a download started"),
+    )
+    code, printed = rsft(
+        "weights", "get", "vit_tiny_patch8_64.simship", "vit_tiny_patch8_64.simshop"
+    )
     assert code == 2 and "did you mean" in printed
 
 
@@ -77,7 +105,13 @@ def test_a_network_without_weights_has_none_to_get(rsft, command):
 
 def test_ls_of_a_network_without_weights(rsft):
     row, _ = json.loads(rsft("weights", "ls", "aconvnet", "--json")[1])
-    assert (row["file"], row["path"], row["here"], row["bytes"], row["checksum"]) == (None, None, False, None, "none")
+    assert (row["file"], row["path"], row["here"], row["bytes"], row["checksum"]) == (
+        None,
+        None,
+        False,
+        None,
+        "none",
+    )
     code, printed = rsft("weights", "ls", "aconvnet")
     assert code == 0 and "random" in printed
     code, printed = rsft("weights", "verify")  # all files that are present
@@ -86,7 +120,8 @@ def test_ls_of_a_network_without_weights(rsft):
 
 @pytest.mark.slow
 def test_convert(rsft, tmp_path):
-    source, target = tmp_path / "old.pth", tmp_path / "new.safetensors"
+    source = tmp_path / "old.pth"
+    target = tmp_path / "new.safetensors"
     torch.save(timm.create_model(TINY).state_dict(), source)
     code, printed = rsft("weights", "convert", source, target, "--as", TINY)
     assert code == 0
@@ -94,5 +129,7 @@ def test_convert(rsft, tmp_path):
     assert printed == f"{target}: 78 tensors of {TINY}; {left_out}\n"
     code, printed = rsft("weights", "convert", source, target, "--as", TINY)
     assert code == 2 and "add --overwrite" in printed
-    assert rsft("weights", "convert", target, target, "--as", TINY, "--overwrite")[0] == 0
+    assert (
+        rsft("weights", "convert", target, target, "--as", TINY, "--overwrite")[0] == 0
+    )
     assert rsft("backbones", "check", TINY, "--weights", target)[0] == 0

@@ -1,4 +1,5 @@
-"""Copies of chips: turned, mirrored and encoded again. Different chips are not joined, on real data either."""
+"""Copies of chips: turned, mirrored and encoded again. Different chips are not joined,
+on real data either."""
 
 import cv2
 import numpy as np
@@ -36,7 +37,11 @@ def test_the_digest_ignores_the_symmetries_of_the_square():
     assert len({symmetric_digest(view) for view in views}) == 1
     changed = chip(0)
     changed[3, 5] ^= 1
-    assert symmetric_digest(changed) != symmetric_digest(chip(0)) != symmetric_digest(chip(0).astype(np.uint16))
+    assert (
+        symmetric_digest(changed)
+        != symmetric_digest(chip(0))
+        != symmetric_digest(chip(0).astype(np.uint16))
+    )
     real = chip(0).astype(np.float32) - 7
     assert len({symmetric_digest(view) for view in orientations(real)}) == 1
 
@@ -59,9 +64,12 @@ def test_turned_copies_survive_jpeg(quality):
 
 
 def test_constant_chips_and_missing_values():
-    flat, holes = np.full((20, 20, 1), 7, np.uint8), chip(2).astype(np.float32)
+    flat = np.full((20, 20, 1), 7, np.uint8)
+    holes = chip(2).astype(np.float32)
     holes[:9, :9] = np.nan
-    assert hash_similarity(flat) == 0 and similar_pairs([flat, flat.copy(), chip(2)]) == []
+    assert (
+        hash_similarity(flat) == 0 and similar_pairs([flat, flat.copy(), chip(2)]) == []
+    )
     assert np.isfinite(make_thumbnail(holes)).all()
     assert similar_pairs([holes, np.rot90(holes, 3)]) == [(0, 1)]
 
@@ -69,18 +77,31 @@ def test_constant_chips_and_missing_values():
 def test_near_hashes_equal_brute_force():
     rng = np.random.default_rng(0)
     hashes = [hash_similarity(chip(seed)) for seed in range(20)]
-    views = [hash_similarity(np.ascontiguousarray(view)) for seed in range(20) for view in orientations(chip(seed))]
+    views = [
+        hash_similarity(np.ascontiguousarray(view))
+        for seed in range(20)
+        for view in orientations(chip(seed))
+    ]
     for value in views[::3]:  # neighbors at distance 1 to 5
         flips = rng.choice(63, rng.integers(1, 6), replace=False)
         hashes.append(value ^ sum(1 << int(bit) for bit in flips))
     orbits = {value: list(map(int, iter_views(value))) for value in hashes}
-    brute = {(a, b) for a in orbits for b in orbits if a < b and min((a ^ view).bit_count() for view in orbits[b]) <= 3}
+    brute = {
+        (a, b)
+        for a in orbits
+        for b in orbits
+        if a < b and min((a ^ view).bit_count() for view in orbits[b]) <= 3
+    }
     assert find_near_hashes(hashes) == brute and len(brute) > 20
 
 
 def iter_views(value):
     """The hashes of the views of a chip, bit by bit."""
-    bits = {(row, column): value >> (63 - 8 * row - column) & 1 for row in range(8) for column in range(8)}
+    bits = {
+        (row, column): value >> (63 - 8 * row - column) & 1
+        for row in range(8)
+        for column in range(8)
+    }
     for is_transposed in (False, True):
         for rows in (0, 1):
             for columns in (0, 1):
@@ -105,7 +126,11 @@ def read_real_chips(shared, name, pattern):
     if name != "hrsid_scenes":
         return chips
     offsets = [(top, left) for top in range(0, 800, 100) for left in range(0, 800, 100)]
-    return [scene[top : top + 100, left : left + 100] for scene in chips for top, left in offsets]
+    return [
+        scene[top : top + 100, left : left + 100]
+        for scene in chips
+        for top, left in offsets
+    ]
 
 
 @pytest.mark.slow
@@ -121,8 +146,11 @@ def read_real_chips(shared, name, pattern):
         ("opensarship", "Patch/*.tif", 187, 0),
     ],
 )
-def test_real_chips_are_not_joined_and_their_copies_are(shared, name, pattern, count, copies):
-    """The copies are turned or mirrored, and JPEG of quality 75; chips that are mostly speckle are left out."""
+def test_real_chips_are_not_joined_and_their_copies_are(
+    shared, name, pattern, count, copies
+):
+    """The copies are turned or mirrored, and JPEG of quality 75; chips that are mostly
+    speckle are left out."""
     chips = read_real_chips(shared, name, pattern)
     assert len(chips) == count and similar_pairs(chips) == []
     if copies:
@@ -134,4 +162,6 @@ def test_real_chips_are_not_joined_and_their_copies_are(shared, name, pattern, c
             data = cv2.imencode(".jpg", view, [cv2.IMWRITE_JPEG_QUALITY, 75])[1]
             encoded.append(np.atleast_3d(cv2.imdecode(data, cv2.IMREAD_UNCHANGED)))
         pairs = similar_pairs([*originals, *encoded])
-        assert all(other == row + 300 for row, other in pairs) and len(pairs) >= copies - 3
+        assert (
+            all(other == row + 300 for row, other in pairs) and len(pairs) >= copies - 3
+        )

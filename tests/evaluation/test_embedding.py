@@ -7,8 +7,11 @@ from rsft.evaluation.evaluate import tsne
 def test_clusters_stay_together_and_a_map_is_reproducible():
     rng = np.random.default_rng(0)
     labels = np.repeat([0, 1, 2], 20)
-    features = (5 * np.eye(3, 16)[labels] + rng.normal(0, 0.3, (60, 16))).astype(np.float32)
-    first, second = tsne(features), tsne(features)
+    features = (5 * np.eye(3, 16)[labels] + rng.normal(0, 0.3, (60, 16))).astype(
+        np.float32
+    )
+    first = tsne(features)
+    second = tsne(features)
     np.testing.assert_array_equal(first, second)
     nearest = np.linalg.norm(first[:, None] - first[None], axis=2) + 1e9 * np.eye(60)
     assert (labels[nearest.argmin(1)] == labels).all()

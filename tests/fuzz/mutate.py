@@ -1,4 +1,5 @@
-"""Mutate files of a known structure. A mutation depends on the random generator and on the file only."""
+"""Mutate files of a known structure. A mutation depends on the random generator and on
+the file only."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ import pyarrow.parquet as pq
 Mutator = Callable[[Random, bytes], bytes]
 
 PORT = b"58739"
-"""Port in the addresses below. The sandbox replaces it by the port on which it waits for requests."""
+"""Port in the addresses below. The sandbox replaces it by the port on which it waits
+for requests."""
 
 _LISTS = json.loads((Path(__file__).parent / "values.json").read_text(encoding="utf-8"))
 _NUMBERS: list[str] = [*_LISTS["numbers"], "9" * 4999]
@@ -48,17 +50,25 @@ def mutate_bytes(rng: Random, data: bytes) -> bytes:
 
 
 def _change_bytes(rng: Random, content: bytearray) -> None:
-    size, change = len(content), rng.randrange(11)
-    start, length = rng.randint(0, size), rng.choice((1, 4, 64, 512, 1000))
+    size = len(content)
+    change = rng.randrange(11)
+    start = rng.randint(0, size)
+    length = rng.choice((1, 4, 64, 512, 1000))
     if change < 3 and size:
         content[rng.randrange(size)] ^= 1 << rng.randrange(8)
     elif change < 5 and size:
-        content[rng.randrange(min(size, 200))] = rng.choice((0, 1, 127, 128, 255, rng.randrange(256)))
+        content[rng.randrange(min(size, 200))] = rng.choice(
+            (0, 1, 127, 128, 255, rng.randrange(256))
+        )
     elif change < 7 and size > 8:
         width = rng.choice((2, 4, 8))
-        value = rng.choice((0, 1, -1, 2**15 - 1, 2**31 - 1, 2**63 - 1, -(2**31), 60_000)) & (2 ** (8 * width) - 1)
+        value = rng.choice(
+            (0, 1, -1, 2**15 - 1, 2**31 - 1, 2**63 - 1, -(2**31), 60_000)
+        ) & (2 ** (8 * width) - 1)
         start = rng.randrange(size - width)
-        content[start : start + width] = value.to_bytes(width, rng.choice(("little", "big")))
+        content[start : start + width] = value.to_bytes(
+            width, rng.choice(("little", "big"))
+        )
     elif change == 7:
         del content[start:]
     elif change == 8:
@@ -82,7 +92,8 @@ def mutate_json(rng: Random, data: bytes) -> bytes:
 
 
 def change_value(rng: Random, content: Any) -> Any:
-    """Replace, remove, rename, repeat or nest one value anywhere in nested containers."""
+    """Replace, remove, rename, repeat or nest one value anywhere in nested
+    containers."""
     places = list(_places(content))
     if not places or rng.random() < 0.03:
         return deepcopy(rng.choice(_VALUES))
@@ -96,14 +107,17 @@ def change_value(rng: Random, content: Any) -> Any:
         old = container[key]
         container[key] = rng.choice(([old], [old, deepcopy(old)], {"a": old}, str(old)))
     elif isinstance(container, dict):
-        container[rng.choice(("", "x", "name", "type", "[/w]", "é", "x" * 300))] = container.pop(key)
+        container[rng.choice(("", "x", "name", "type", "[/w]", "é", "x" * 300))] = (
+            container.pop(key)
+        )
     else:
         container.insert(key, deepcopy(container[rng.randrange(len(container))]))
     return content
 
 
 def mutate_zip(members: Mutator) -> Mutator:
-    """Return a mutator of archives .zip that mutates one member, or the bytes of the archive."""
+    """Return a mutator of archives .zip that mutates one member, or the bytes of the
+    archive."""
 
     def mutate(rng: Random, data: bytes) -> bytes:
         if rng.random() < 0.3:
@@ -116,10 +130,16 @@ def mutate_zip(members: Mutator) -> Mutator:
             for number, (info, content) in enumerate(contents):
                 if number == chosen and rng.random() < 0.1:
                     continue
-                name = rng.choice(_NAMES) if number == chosen and rng.random() < 0.3 else info.filename
+                name = (
+                    rng.choice(_NAMES)
+                    if number == chosen and rng.random() < 0.3
+                    else info.filename
+                )
                 copy = zipfile.ZipInfo(name, info.date_time)
                 copy.external_attr = info.external_attr
-                archive.writestr(copy, members(rng, content) if number == chosen else content)
+                archive.writestr(
+                    copy, members(rng, content) if number == chosen else content
+                )
         return target.getvalue()
 
     return mutate
@@ -146,7 +166,9 @@ def mutate_parquet(rng: Random, data: bytes) -> bytes:
     if change == 0:
         table = table.drop([names[column]])
     elif change == 1:
-        table = table.rename_columns(["x" if number == column else name for number, name in enumerate(names)])
+        table = table.rename_columns(
+            ["x" if number == column else name for number, name in enumerate(names)]
+        )
     elif change == 2:
         text = rng.choice((b"\xff", b"[", b"[]", b"{}", b"1", b"[" * 5000))
         table = table.replace_schema_metadata({rng.choice((b"rsft", b"pandas")): text})
@@ -163,7 +185,9 @@ def mutate_parquet(rng: Random, data: bytes) -> bytes:
         try:
             array = pa.array(values)
         except (pa.ArrowException, TypeError, ValueError, OverflowError):
-            array = pa.array(pd.Series(values, dtype=object).map(lambda x: repr(x).encode()))
+            array = pa.array(
+                pd.Series(values, dtype=object).map(lambda x: repr(x).encode())
+            )
         table = table.set_column(column, names[column], array)
     target = io.BytesIO()
     try:
@@ -189,19 +213,26 @@ def mutate_sqlite(rng: Random, data: bytes) -> bytes:
 
 
 def _change_tables(rng: Random, database: sqlite3.Connection) -> None:
-    rows = database.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+    rows = database.execute(
+        "SELECT name FROM sqlite_master WHERE type = 'table'"
+    ).fetchall()
     tables = [name for (name,) in rows if not name.startswith(("sqlite_", "rtree_"))]
     database.execute("PRAGMA writable_schema = ON")
-    for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+    for (name,) in database.execute(
+        "SELECT name FROM sqlite_master WHERE type = 'trigger'"
+    ).fetchall():
         database.execute(f'DROP TRIGGER "{name}"')
     for _ in range(rng.choice((1, 1, 2, 3))):
         table = rng.choice(tables)
         columns = [row[1] for row in database.execute(f'PRAGMA table_info("{table}")')]
         if not columns:
             continue  # the table has another name now
-        column, change = rng.choice(columns), rng.randrange(8)
+        column = rng.choice(columns)
+        change = rng.randrange(8)
         blobs = [b"", b"\xff\0", b"GP", rng.randbytes(30)]
-        value = rng.choice([*_TEXTS[:40], None, -1, 0, 10**12, 1e308, float("inf"), *blobs])
+        value = rng.choice(
+            [*_TEXTS[:40], None, -1, 0, 10**12, 1e308, float("inf"), *blobs]
+        )
         if change < 5:
             database.execute(f'UPDATE OR IGNORE "{table}" SET "{column}" = ?', (value,))
         elif change == 5:
@@ -226,11 +257,13 @@ def _places(content: Any) -> Any:
 
 
 def _replace_word(rng: Random, text: str) -> str:
-    words, numbers = list(_WORD.finditer(text)), list(re.finditer(r"-?\d+(\.\d+)?", text))
+    words = list(_WORD.finditer(text))
+    numbers = list(re.finditer(r"-?\d+(\.\d+)?", text))
     if not words:
         return rng.choice(_TEXTS)
     if numbers and rng.random() < 0.5:
-        words, lists = numbers, (_NUMBERS,)
+        words = numbers
+        lists = (_NUMBERS,)
     else:
         lists = (_NUMBERS, _TEXTS)
     word = rng.choice(words)
@@ -244,7 +277,9 @@ def _insert(rng: Random, text: str) -> str:
 
 def _change_lines(rng: Random, text: str) -> str:
     lines = text.splitlines(keepends=True) or [""]
-    first, second, change = rng.randrange(len(lines)), rng.randrange(len(lines)), rng.randrange(6)
+    first = rng.randrange(len(lines))
+    second = rng.randrange(len(lines))
+    change = rng.randrange(6)
     if change == 0:
         del lines[first]
     elif change == 1:
@@ -256,17 +291,27 @@ def _change_lines(rng: Random, text: str) -> str:
     elif change == 4:
         lines[first] = rng.choice((" " * 1200, "\t", "\n\n")) + lines[first]
     else:
-        lines[first] = lines[first].rstrip("\n") + rng.choice((",", ";", "\t", " ", ",,,,", " 1", '"')) + "\n"
+        lines[first] = (
+            lines[first].rstrip("\n")
+            + rng.choice((",", ";", "\t", " ", ",,,,", " 1", '"'))
+            + "\n"
+        )
     return "".join(lines)
 
 
 def _cut(rng: Random, text: str) -> str:
     start = rng.randint(0, len(text))
-    return text[:start] if rng.random() < 0.5 else text[:start] + text[start + rng.choice((1, 2, 8, 40)) :]
+    return (
+        text[:start]
+        if rng.random() < 0.5
+        else text[:start] + text[start + rng.choice((1, 2, 8, 40)) :]
+    )
 
 
 def _change_separator(rng: Random, text: str) -> str:
-    return text.replace(rng.choice(', ;\t"<:\n'), rng.choice([*",;\t|\n", "", "\r\n", '"']))
+    return text.replace(
+        rng.choice(', ;\t"<:\n'), rng.choice([*",;\t|\n", "", "\r\n", '"'])
+    )
 
 
 _TEXT_CHANGES = [*[_replace_word] * 4, _insert, _change_lines, _cut, _change_separator]
@@ -281,5 +326,9 @@ def _encode(rng: Random, text: str) -> bytes:
     data = text.encode("utf-8", "surrogateescape")
     if chosen < 0.08:
         place = rng.randint(0, len(data))
-        return data[:place] + rng.choice((b"\xff", b"\0", b"\xc3", b"\xed\xa0\x80", b"\x1a")) + data[place:]
+        return (
+            data[:place]
+            + rng.choice((b"\xff", b"\0", b"\xc3", b"\xed\xa0\x80", b"\x1a"))
+            + data[place:]
+        )
     return b"" if chosen < 0.083 else data

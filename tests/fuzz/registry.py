@@ -12,7 +12,16 @@ from tests.fuzz.target import Target
 
 RECIPE = Path(__file__).parents[1] / "compat/0.2/run/recipe.yaml"
 
-GROUPS = ("labels", "recipes", "positions", "ais", "scenes", "stores", "models", "exports")
+GROUPS = (
+    "labels",
+    "recipes",
+    "positions",
+    "ais",
+    "scenes",
+    "stores",
+    "models",
+    "exports",
+)
 
 
 def load_targets(name: str) -> list[Target]:
@@ -21,9 +30,22 @@ def load_targets(name: str) -> list[Target]:
     Args:
         name: a class, a group, or "" for all classes.
     """
-    modules = [import_module(f"tests.fuzz.classes.{group}") for group in ([name] if name in GROUPS else GROUPS)]
+    modules = [
+        import_module(f"tests.fuzz.classes.{group}")
+        for group in ([name] if name in GROUPS else GROUPS)
+    ]
     for registry in (ANNOTATIONS, PRODUCTS):
-        registry.names()  # the processes share what this imports, and the settings of a recipe
+        # the processes share what this imports, and the settings of a recipe
+        registry.names()
     load_recipe(RECIPE)
-    modules = [module for module in modules if name in ("", *GROUPS, *(target.name for target in module.TARGETS))]
-    return [target for module in modules for target in module.TARGETS if name in ("", *GROUPS, target.name)]
+    modules = [
+        module
+        for module in modules
+        if name in ("", *GROUPS, *(target.name for target in module.TARGETS))
+    ]
+    return [
+        target
+        for module in modules
+        for target in module.TARGETS
+        if name in ("", *GROUPS, target.name)
+    ]

@@ -1,4 +1,5 @@
-"""Read inputs in a child process, and observe it from outside: crashes, hangs, memory, files and requests."""
+"""Read inputs in a child process, and observe it from outside: crashes, hangs, memory,
+files and requests."""
 
 from __future__ import annotations
 
@@ -36,13 +37,17 @@ from tests.fuzz.target import Target
 from tests.helpers.vector_layers import read_layer_here
 
 CPU_SECONDS = 10
-"""An input takes no longer, in seconds of the processor, so that other jobs on the machine do not matter."""
+"""An input takes no longer, in seconds of the processor, so that other jobs on the
+machine do not matter."""
 WALL_SECONDS = 60
-"""An input takes no longer by the clock: a reader may also wait for something that never comes."""
+"""An input takes no longer by the clock: a reader may also wait for something that
+never comes."""
 MEMORY_FACTOR = 2
-"""The peak of the process with any input is at most this factor times its peak with the valid input."""
+"""The peak of the process with any input is at most this factor times its peak with the
+valid input."""
 MORE_ADDRESSES = 3 * 2**30
-"""Bytes of addresses that a reader may ask for beyond those that the process has after the valid input."""
+"""Bytes of addresses that a reader may ask for beyond those that the process has after
+the valid input."""
 
 PASSED = ("accepted", "told")
 _connections: list[str] = []
@@ -58,8 +63,9 @@ class Outcome:
 
     Attributes:
         index: number of the input.
-        kind: "accepted", "told" (an error of rsft that names the file), or a fault: "traceback", "unnamed" (an error of
-            rsft that does not), "lost" (a valid file beside it was rejected), "hang", "crash", "memory", "leftover",
+        kind: "accepted", "told" (an error of rsft that names the file), or a fault:
+            "traceback", "unnamed" (an error of rsft that does not), "lost" (a valid
+            file beside it was rejected), "hang", "crash", "memory", "leftover",
             "network".
         name: exception and place of a fault, or the error in words.
         detail: traceback of a fault.
@@ -74,14 +80,18 @@ class Outcome:
 
 
 def run(
-    target: Target, count: int, inputs: Callable[[int, dict[str, bytes]], tuple[str, bytes]], workplace: Path
+    target: Target,
+    count: int,
+    inputs: Callable[[int, dict[str, bytes]], tuple[str, bytes]],
+    workplace: Path,
 ) -> Iterator[Outcome]:
     """Read inputs one after the other. A process that a fault ended is replaced.
 
     Args:
         target: the class of input.
         count: number of inputs.
-        inputs: returns the changed file of an input by its number, from the valid files.
+        inputs: returns the changed file of an input by its number, from the valid
+            files.
         workplace: an empty folder.
 
     Yields:
@@ -90,22 +100,35 @@ def run(
     index = 0
     with socket.create_server(("127.0.0.1", 0)) as listener:
         while index < count:
-            for outcome in _run_process(target, range(index, count), inputs, workplace, listener):
+            for outcome in _run_process(
+                target, range(index, count), inputs, workplace, listener
+            ):
                 yield outcome
                 index = outcome.index + 1
 
 
 def _run_process(
-    target: Target, indices: range, inputs: Callable[..., tuple[str, bytes]], workplace: Path, listener: socket.socket
+    target: Target,
+    indices: range,
+    inputs: Callable[..., tuple[str, bytes]],
+    workplace: Path,
+    listener: socket.socket,
 ) -> Iterator[Outcome]:
     """Start a process, and receive its outcomes until it ends or is ended."""
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
-    gc.freeze()  # otherwise a collection in the copy looks at the objects of all imported modules, half a second
-    process = context.Process(target=_work, args=(target, indices, inputs, workplace, sender, listener), daemon=True)
+    # otherwise a collection in the copy looks at the objects of all imported modules,
+    # half a second
+    gc.freeze()
+    process = context.Process(
+        target=_work,
+        args=(target, indices, inputs, workplace, sender, listener),
+        daemon=True,
+    )
     process.start()
     sender.close()
-    current, requested = -1, False  # -1: the valid input
+    current = -1
+    requested = False  # -1: the valid input
     try:
         while True:
             ready = wait([receiver, listener], WALL_SECONDS)
@@ -131,7 +154,11 @@ def _run_process(
                 current = message
                 continue
             outcome = _outcome_of(target, message)
-            yield Outcome(outcome.index, "network", "request_to_a_server") if requested else outcome
+            yield (
+                Outcome(outcome.index, "network", "request_to_a_server")
+                if requested
+                else outcome
+            )
             if message.kind in ("memory", "hang"):
                 return  # the next process begins without the memory of this one
             requested = False
@@ -143,7 +170,10 @@ def _run_process(
 
 def _outcome_of(target: Target, outcome: Outcome) -> Outcome:
     if outcome.index < 0:
-        raise RuntimeError(f"the valid input of {target.name} has a fault: {outcome.name}\n{outcome.detail}")
+        raise RuntimeError(
+            f"the valid input of {target.name} has a fault:"
+            f" {outcome.name}\n{outcome.detail}"
+        )
     return outcome
 
 
@@ -155,7 +185,8 @@ def _work(
     sender: Connection,
     listener: socket.socket,
 ) -> None:
-    """Read the inputs, and send the number of each input before, and its outcome after it."""
+    """Read the inputs, and send the number of each input before, and its outcome after
+    it."""
     _isolate(workplace)
     folder = workplace / "input"
     try:
@@ -165,7 +196,8 @@ def _work(
         return
     os.environ[LIMIT] = "limited"  # as in the process that reads layers
     limit_drivers(pyogrio._io.__file__, vectors._DRIVERS)
-    vectors.run_limited, rasters.run_limited = read_layer_here, _try_arrays_in_fork
+    vectors.run_limited = read_layer_here
+    rasters.run_limited = _try_arrays_in_fork
     expected = _list_files(folder)
     port = b"%05d" % listener.getsockname()[1]
     sender.send(-1)
@@ -183,13 +215,24 @@ def _work(
         try:
             file, content = inputs(index, originals)
         except Exception as error:
-            sender.send(Outcome(-1, "traceback", f"the mutator raises {type(error).__name__}", _format(error)))
+            sender.send(
+                Outcome(
+                    -1,
+                    "traceback",
+                    f"the mutator raises {type(error).__name__}",
+                    _format(error),
+                )
+            )
             return
         (folder / file).write_bytes(content.replace(PORT, port))
         sender.send(index)
         outcome = _read(target, index, file, folder, workplace, expected)
         if outcome.kind in PASSED and _status("VmHWM") > MEMORY_FACTOR * peak:
-            outcome = Outcome(index, "memory", f"memory_{_status('VmHWM') >> 20}_MiB_instead_of_{peak >> 20}")
+            outcome = Outcome(
+                index,
+                "memory",
+                f"memory_{_status('VmHWM') >> 20}_MiB_instead_of_{peak >> 20}",
+            )
         sender.send(outcome)
         _clean(folder, expected)
         _clean(workplace / "temporary", set())
@@ -198,7 +241,8 @@ def _work(
 
 
 def write_originals(target: Target, folder: Path) -> dict[str, bytes]:
-    """Write the valid input anew, because a process that a fault ended leaves anything, and return its files."""
+    """Write the valid input anew, because a process that a fault ended leaves anything,
+    and return its files."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     target.build(folder)
@@ -209,9 +253,14 @@ def _isolate(workplace: Path) -> None:
     """Give the process its own folders and no output, and let it see its requests."""
     for name in ("temporary", "cache", "home"):
         (workplace / name).mkdir(exist_ok=True)
-    os.environ |= {"TMPDIR": str(workplace / "temporary"), "XDG_CACHE_HOME": str(workplace / "cache")}
+    os.environ |= {
+        "TMPDIR": str(workplace / "temporary"),
+        "XDG_CACHE_HOME": str(workplace / "cache"),
+    }
     os.environ |= {"HOME": str(workplace / "home"), "NO_COLOR": "1"}
-    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(workplace / "cache")  # PyTorch makes it when it is imported
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(
+        workplace / "cache"
+    )  # PyTorch makes it when it is imported
     tempfile.tempdir = str(workplace / "temporary")
     os.chdir(workplace / "home")
     null = os.open(os.devnull, os.O_RDWR)
@@ -226,8 +275,8 @@ def _isolate(workplace: Path) -> None:
 
 
 def _try_arrays_in_fork(program: str, data: bytes) -> bytes:
-    """Open HDF5 in a copy of this process, because one for each input takes half a second; its crash is what
-    `run_limited` tells, too."""
+    """Open HDF5 in a copy of this process, because one for each input takes half a
+    second; its crash is what `run_limited` tells, too."""
     if pid := os.fork():
         code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         if code:
@@ -235,7 +284,10 @@ def _try_arrays_in_fork(program: str, data: bytes) -> bytes:
         return b""
     resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
     code = 1
-    with contextlib.suppress(BaseException), mock.patch.object(sys, "stdin", io.StringIO(data.decode())):
+    with (
+        contextlib.suppress(BaseException),
+        mock.patch.object(sys, "stdin", io.StringIO(data.decode())),
+    ):
         with mock.patch.object(rasters, "enter_limits"):
             rasters._open_arrays()
         code = 0
@@ -244,7 +296,8 @@ def _try_arrays_in_fork(program: str, data: bytes) -> bytes:
 
 def _notice_requests(event: str, arguments: tuple[Any, ...]) -> None:
     is_request = event in ("socket.getaddrinfo", "socket.sendto") or (
-        event == "socket.connect" and getattr(arguments[0], "family", None) != socket.AF_UNIX
+        event == "socket.connect"
+        and getattr(arguments[0], "family", None) != socket.AF_UNIX
     )
     if is_request:
         _connections.append(event)
@@ -255,7 +308,14 @@ def _end(number: int, frame: Any) -> None:
     raise _Hang
 
 
-def _read(target: Target, index: int, file: str, folder: Path, workplace: Path, expected: set[str]) -> Outcome:
+def _read(
+    target: Target,
+    index: int,
+    file: str,
+    folder: Path,
+    workplace: Path,
+    expected: set[str],
+) -> Outcome:
     """Read one input, of which `file` was changed, and describe what it did."""
     _connections.clear()
     started = time.process_time()
@@ -264,36 +324,66 @@ def _read(target: Target, index: int, file: str, folder: Path, workplace: Path, 
         with contextlib.redirect_stdout(None), contextlib.redirect_stderr(None):
             rejected = target.read(folder) or ()
         lost = [name for name in rejected if Path(name).name != Path(file).name]
-        outcome = Outcome(index, "lost", f"lost_{_as_name(Path(lost[0]).name)}") if lost else Outcome(index, "accepted")
+        outcome = (
+            Outcome(index, "lost", f"lost_{_as_name(Path(lost[0]).name)}")
+            if lost
+            else Outcome(index, "accepted")
+        )
     except _Hang as error:
         outcome = Outcome(index, "hang", f"hang_{_place(error)}", _format(error))
     except BaseException as error:
-        kind = "told" if isinstance(error, RsftError) else "memory" if isinstance(error, MemoryError) else "traceback"
-        names = {"file": Path(file).parts, "folder": (str(folder),), "": ("",)}[target.named_by]
+        kind = (
+            "told"
+            if isinstance(error, RsftError)
+            else "memory"
+            if isinstance(error, MemoryError)
+            else "traceback"
+        )
+        names = {"file": Path(file).parts, "folder": (str(folder),), "": ("",)}[
+            target.named_by
+        ]
         if kind == "told" and not any(name in str(error) for name in names):
             kind = "unnamed"
         name = f"{type(error).__name__}_{_place(error)}"
-        outcome = Outcome(index, kind, name, str(error) if kind == "told" else _format(error))
+        outcome = Outcome(
+            index, kind, name, str(error) if kind == "told" else _format(error)
+        )
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
     seconds = time.process_time() - started
     if index % 50 == 0:
         gc.collect()
     if _connections:
-        return Outcome(index, "network", f"network_{_connections[0]}", outcome.detail, seconds)
+        return Outcome(
+            index, "network", f"network_{_connections[0]}", outcome.detail, seconds
+        )
     if outcome.kind in PASSED:
         allowed = target.outputs if outcome.kind == "accepted" else ()
-        files = {name for name in _list_files(folder) - expected if not name.startswith(allowed or ("\0",))}
+        files = {
+            name
+            for name in _list_files(folder) - expected
+            if not name.startswith(allowed or ("\0",))
+        }
         files |= {f"temporary/{name}" for name in _list_files(workplace / "temporary")}
         if files:
-            return Outcome(index, "leftover", f"leftover_{_as_name(min(files))}", "\n".join(sorted(files)), seconds)
+            return Outcome(
+                index,
+                "leftover",
+                f"leftover_{_as_name(min(files))}",
+                "\n".join(sorted(files)),
+                seconds,
+            )
     return Outcome(outcome.index, outcome.kind, outcome.name, outcome.detail, seconds)
 
 
 def _place(error: BaseException) -> str:
     """Return the innermost line of rsft, or else of any file, as in "store.py_93"."""
     frames = traceback.extract_tb(error.__traceback__)
-    ours = [frame for frame in frames if "/rsft/" in frame.filename and "site-packages" not in frame.filename]
+    ours = [
+        frame
+        for frame in frames
+        if "/rsft/" in frame.filename and "site-packages" not in frame.filename
+    ]
     frame = (ours or frames)[-1]
     path = Path(frame.filename)
     return _as_name(f"{path.parent.name}_{path.name}_{frame.lineno}")
@@ -311,12 +401,17 @@ def _format(error: BaseException) -> str:
 def _list_files(folder: Path) -> set[str]:
     paths = set()
     for parent, folders, files in os.walk(folder):
-        paths |= {os.path.relpath(os.path.join(parent, name), folder) for name in (*folders, *files)}  # noqa: PTH118
+        paths |= {
+            os.path.relpath(os.path.join(parent, name), folder)  # noqa: PTH118
+            for name in (*folders, *files)
+        }
     return paths
 
 
 def _clean(folder: Path, expected: set[str]) -> None:
-    for name in sorted(_list_files(folder) - expected, reverse=True):  # content before its folder
+    for name in sorted(
+        _list_files(folder) - expected, reverse=True
+    ):  # content before its folder
         path = folder / name
         if path.is_dir() and not path.is_symlink():
             path.rmdir()

@@ -1,4 +1,5 @@
-"""Classes of input: a small valid input made by code, a mutator, and the reader that the commands call."""
+"""Classes of input: a small valid input made by code, a mutator, and the reader that
+the commands call."""
 
 from __future__ import annotations
 
@@ -17,14 +18,19 @@ class Target:
 
     Attributes:
         name: name of the class, also of its folder in the corpus.
-        build: writes a valid input into an empty folder, with everything that the reader needs beside it.
-        mutators: how the files of the input are mutated, by path in the folder. Each mutation changes one file.
-        read: reads the input in the folder, and writes only to `outputs` there. It returns the files of the input that
-            were rejected by name; None for an input that is accepted or refused as a whole.
+        build: writes a valid input into an empty folder, with everything that the
+            reader needs beside it.
+        mutators: how the files of the input are mutated, by path in the folder. Each
+            mutation changes one file.
+        read: reads the input in the folder, and writes only to `outputs` there. It
+            returns the files of the input that were rejected by name; None for an input
+            that is accepted or refused as a whole.
         outputs: paths that may exist after success.
-        share: share of the number of inputs that is tried. Expensive readers have less than 1.
-        named_by: what an error must name: the changed "file" or a folder of the input around it; the "folder" with the
-            whole input; or nothing (""), because the content comes from the command line.
+        share: share of the number of inputs that is tried. Expensive readers have less
+            than 1.
+        named_by: what an error must name: the changed "file" or a folder of the input
+            around it; the "folder" with the whole input; or nothing (""), because the
+            content comes from the command line.
     """
 
     name: str
@@ -35,8 +41,11 @@ class Target:
     share: float = 1.0
     named_by: str = "file"
 
-    def mutate(self, seed: int, index: int, originals: Mapping[str, bytes]) -> tuple[str, bytes]:
-        """Return the path and the content of the file that input number `index` changes.
+    def mutate(
+        self, seed: int, index: int, originals: Mapping[str, bytes]
+    ) -> tuple[str, bytes]:
+        """Return the path and the content of the file that input number `index`
+        changes.
 
         Args:
             seed: seed of the round.
@@ -65,7 +74,8 @@ def read_by_name(readers: Mapping[str, Callable[[], object]]) -> list[str]:
 
 
 def read_with_each(*readers: Callable[[], object]) -> None:
-    """Call every reader, also after one of them has refused the input; raise the last refusal."""
+    """Call every reader, also after one of them has refused the input; raise the last
+    refusal."""
     refusal = None
     for read in readers:
         try:

@@ -1,4 +1,5 @@
-"""Mutated inputs end with a result or an error of rsft that names the file, and files beside them are read."""
+"""Mutated inputs end with a result or an error of rsft that names the file, and files
+beside them are read."""
 
 import os
 import subprocess
@@ -29,7 +30,9 @@ def test_mutated_inputs_and_those_that_once_had_a_fault(tmp_path, count):
     done = fuzz("--count", count, out=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     classes = [line.split()[0] for line in done.stdout.splitlines()[1:-1]]
-    assert len(classes) > 70 and {path.name for path in (ROOT / "tests/fuzz/corpus").iterdir()} <= set(classes)
+    assert len(classes) > 70 and {
+        path.name for path in (ROOT / "tests/fuzz/corpus").iterdir()
+    } <= set(classes)
 
 
 def read_toy(folder):
@@ -40,7 +43,12 @@ def read_toy(folder):
 
     text = (folder / "a.txt").read_text()
     path = folder / "a.txt"
-    errors = {"t": KeyError(text), "p": ArrowInvalid(str(path)), "T": DataError("fault", path), "u": DataError("fault")}
+    errors = {
+        "t": KeyError(text),
+        "p": ArrowInvalid(str(path)),
+        "T": DataError("fault", path),
+        "u": DataError("fault"),
+    }
     if text[0] in errors:
         raise errors[text[0]]
     if text.startswith("c"):
@@ -49,7 +57,9 @@ def read_toy(folder):
         while True:
             pass
     if text.startswith("m"):
-        ctypes.memset(ctypes.create_string_buffer(2**29), 1, 2**29)  # more takes longer than a "hang" in a slow hour
+        ctypes.memset(
+            ctypes.create_string_buffer(2**29), 1, 2**29
+        )  # more takes longer than a "hang" in a slow hour
     if text.startswith("M"):
         bytearray(2**50)
     if text.startswith("l"):
@@ -59,7 +69,12 @@ def read_toy(folder):
     return {"o": ["other.txt"], "r": ["a.txt"]}.get(text[0])
 
 
-TOY = Target("toy", lambda folder: (folder / "a.txt").write_text("a"), {"a.txt": mutate_text}, read_toy)
+TOY = Target(
+    "toy",
+    lambda folder: (folder / "a.txt").write_text("a"),
+    {"a.txt": mutate_text},
+    read_toy,
+)
 
 
 PRINT_KINDS = """
@@ -73,20 +88,49 @@ with tempfile.TemporaryDirectory() as folder:
 
 
 def outcomes(texts, folder):
-    return list(run(TOY, len(texts), lambda index, originals: ("a.txt", texts[index].encode()), folder))
+    return list(
+        run(
+            TOY,
+            len(texts),
+            lambda index, originals: ("a.txt", texts[index].encode()),
+            folder,
+        )
+    )
 
 
 @pytest.mark.slow
 def test_the_sandbox_sees_each_kind_of_fault(tmp_path):
-    """In a process of its own, since the limit of memory depends on what the process has at the beginning."""
+    """In a process of its own, since the limit of memory depends on what the process
+    has at the beginning."""
     expected = {
-        **{"t": "traceback", "c": "crash", "a1": "accepted", "h": "hang", "m": "memory", "a2": "accepted"},
-        **{"M": "memory", "l": "leftover", "a3": "accepted", "n": "network", "a4": "accepted"},
+        **{
+            "t": "traceback",
+            "c": "crash",
+            "a1": "accepted",
+            "h": "hang",
+            "m": "memory",
+            "a2": "accepted",
+        },
+        **{
+            "M": "memory",
+            "l": "leftover",
+            "a3": "accepted",
+            "n": "network",
+            "a4": "accepted",
+        },
         **{"p": "traceback", "T": "told", "u": "unnamed", "o": "lost", "r": "accepted"},
     }
     command = [sys.executable, "-c", PRINT_KINDS, *expected]
-    done = subprocess.run(command, cwd=ROOT, env=os.environ | {"TMPDIR": str(tmp_path)}, capture_output=True, text=True)
-    assert dict(zip(expected, done.stdout.split(), strict=True)) == expected, done.stderr
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=os.environ | {"TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert dict(zip(expected, done.stdout.split(), strict=True)) == expected, (
+        done.stderr
+    )
 
 
 @pytest.mark.slow

@@ -13,7 +13,9 @@ Files = dict[str, bytes] | list[tuple[str, bytes]]
 """Content by name; a list can hold a name twice."""
 
 
-def make_tar(path: Path, files: Files, mode: str = "w", special: tarfile.TarInfo | None = None) -> Path:
+def make_tar(
+    path: Path, files: Files, mode: str = "w", special: tarfile.TarInfo | None = None
+) -> Path:
     """Write a .tar archive of files, and of one `special` member at its end."""
     with tarfile.open(path, mode) as tar:  # type: ignore[call-overload]
         for name, data in _pairs(files):
@@ -26,12 +28,15 @@ def make_tar(path: Path, files: Files, mode: str = "w", special: tarfile.TarInfo
 
 
 def make_zip(path: Path, files: Files, mode: int = stat.S_IFREG) -> Path:
-    """Write a .zip archive; `mode` is the kind of file that its last member claims to be."""
+    """Write a .zip archive; `mode` is the kind of file that its last member claims to
+    be."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
         for name, data in _pairs(files):
             info = zipfile.ZipInfo(name)
             info.compress_type = zipfile.ZIP_DEFLATED
-            info.external_attr = (mode | 0o644) << 16 if name == _pairs(files)[-1][0] else 0
+            info.external_attr = (
+                (mode | 0o644) << 16 if name == _pairs(files)[-1][0] else 0
+            )
             file.writestr(info, data)
     return path
 
@@ -53,13 +58,16 @@ def make_rar(
         files: content by name; a name that ends with / is a folder.
         is_compressed: whether the content claims to be compressed.
         sizes: sizes that the headers state, instead of those of the content.
-        link: kind of link that the last member claims to be; 1: symbolic link, 4: hard link, 5: copy.
+        link: kind of link that the last member claims to be; 1: symbolic link, 4: hard
+            link, 5: copy.
         is_encrypted: whether the last member claims to be encrypted.
         is_solid: whether the archive claims to be solid.
     """
     blocks = [_rar_block(1, b"", _number(4 if is_solid else 0))]
     for name, data in _pairs(files):
-        extra, is_last, encoded = b"", name == _pairs(files)[-1][0], name.rstrip("/").encode()
+        extra = b""
+        is_last = name == _pairs(files)[-1][0]
+        encoded = name.rstrip("/").encode()
         if link and is_last:
             extra += _rar_record(5, _number(link) + _number(0) + _number(4) + b"good")
         if is_encrypted and is_last:
@@ -83,7 +91,9 @@ def _pairs(files: Files) -> list[tuple[str, bytes]]:
 def _rar_block(kind: int, extra: bytes, body: bytes, data: bytes = b"") -> bytes:
     flags = (1 if extra else 0) | (2 if kind == 2 else 0)
     header = _number(kind) + _number(flags)
-    header += (_number(len(extra)) if extra else b"") + (_number(len(data)) if kind == 2 else b"")
+    header += (_number(len(extra)) if extra else b"") + (
+        _number(len(data)) if kind == 2 else b""
+    )
     header += body + extra
     sized = _number(len(header)) + header
     return zlib.crc32(sized).to_bytes(4, "little") + sized + data
@@ -98,5 +108,6 @@ def _number(value: int) -> bytes:
     """Return a number of variable length: seven bits per byte, lowest first."""
     encoded = b""
     while value > 127:
-        encoded, value = encoded + bytes([value & 127 | 128]), value >> 7
+        encoded = encoded + bytes([value & 127 | 128])
+        value = value >> 7
     return encoded + bytes([value])

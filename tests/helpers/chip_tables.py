@@ -11,13 +11,26 @@ import pandas as pd
 from rsft.data.chips.store import DATASET, MANIFEST, REJECTED, SCHEMA, ChipStore
 
 
-def write_manifest_store(root: Path, classes: Sequence[str], tail: Sequence[str] = (), **columns: object) -> ChipStore:
-    """Write the store that the columns of its manifest describe; columns that are not named contain empty texts."""
+def write_manifest_store(
+    root: Path, classes: Sequence[str], tail: Sequence[str] = (), **columns: object
+) -> ChipStore:
+    """Write the store that the columns of its manifest describe; columns that are not
+    named contain empty texts."""
     (root / "chips").mkdir(parents=True)
     empty = dict.fromkeys(SCHEMA.names, "")
     pd.DataFrame(empty | columns).to_parquet(root / MANIFEST)  # type: ignore[arg-type]
-    groups = {"head": [name for name in classes if name not in tail], "medium": [], "tail": list(tail)}
-    description = {"name": "x", "classes": list(classes), "bands": ["VV"], "groups": groups, "skipped": {}}
+    groups = {
+        "head": [name for name in classes if name not in tail],
+        "medium": [],
+        "tail": list(tail),
+    }
+    description = {
+        "name": "x",
+        "classes": list(classes),
+        "bands": ["VV"],
+        "groups": groups,
+        "skipped": {},
+    }
     (root / DATASET).write_text(json.dumps(description))
     (root / REJECTED).write_text("file,line,reason\n")
     return ChipStore.open(root)

@@ -1,4 +1,5 @@
-"""A local web server of a folder that sends parts of files, as servers of cloud-optimized GeoTIFF do."""
+"""A local web server of a folder that sends parts of files, as servers of
+cloud-optimized GeoTIFF do."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ from tests.helpers.http_server import running
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Serve the files of the server's folder with the faults that its attributes request."""
+    """Serve the files of the server's folder with the faults that its attributes
+    request."""
 
     server: FileServer
     protocol_version = "HTTP/1.1"
@@ -32,20 +34,31 @@ class Handler(BaseHTTPRequestHandler):
             return
         path = self.server.folder / name
         status = self.server.statuses.get(name) or (200 if path.is_file() else 404)
-        if status != 200 or (self.server.query is not None and address.query != self.server.query):
+        if status != 200 or (
+            self.server.query is not None and address.query != self.server.query
+        ):
             self._send(status if status != 200 else 403, b"no", {}, with_body)
             return
         data = path.read_bytes()
         headers = {"ETag": f'"{hash(data) & 0xFFFFFF:x}"', "Accept-Ranges": "bytes"}
-        match = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", "")) if self.server.ranges else None
+        match = (
+            re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+            if self.server.ranges
+            else None
+        )
         if match is None:
             self._send(200, data, headers, with_body)
             return
-        start, stop = int(match[1]), min(int(match[2] or len(data) - 1) + 1, len(data))
+        start = int(match[1])
+        stop = min(int(match[2] or len(data) - 1) + 1, len(data))
         headers["Content-Range"] = f"bytes {start}-{stop - 1}/{len(data)}"
-        self._send(206 if start < len(data) else 416, data[start:stop], headers, with_body)
+        self._send(
+            206 if start < len(data) else 416, data[start:stop], headers, with_body
+        )
 
-    def _send(self, status: int, data: bytes, headers: dict[str, str], with_body: bool) -> None:
+    def _send(
+        self, status: int, data: bytes, headers: dict[str, str], with_body: bool
+    ) -> None:
         self.send_response(status)
         for key, value in {**headers, "Content-Length": str(len(data))}.items():
             self.send_header(key, value)
@@ -62,7 +75,8 @@ class FileServer(ThreadingHTTPServer):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
-        self.folder, self.ranges = folder, True
+        self.folder = folder
+        self.ranges = True
         self.query: str | None = None  # every address needs this query, as a signature
         self.statuses: dict[str, int] = {}  # of files that are not sent
         self.redirects: dict[str, str] = {}  # of files that are elsewhere

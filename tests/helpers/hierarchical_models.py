@@ -21,27 +21,51 @@ from rsft.backbones.timm_vits import PREFIX, timm_card
 SIZE = 32
 """Side of the input, in pixels."""
 
-_SWIN = {"img_size": SIZE, "embed_dim": 16, "depths": (1, 2), "num_heads": (2, 4), "window_size": 4, "num_classes": 0}
-_CONVNEXT = {"depths": (1, 2, 1, 1), "dims": (8, 12, 16, 20), "num_classes": 0, "ls_init_value": 0.5}
-_RESNET = {"layers": (1, 2, 1, 1), "channels": (4, 6, 8, 10), "num_classes": 0, "zero_init_last": False}
+_SWIN = {
+    "img_size": SIZE,
+    "embed_dim": 16,
+    "depths": (1, 2),
+    "num_heads": (2, 4),
+    "window_size": 4,
+    "num_classes": 0,
+}
+_CONVNEXT = {
+    "depths": (1, 2, 1, 1),
+    "dims": (8, 12, 16, 20),
+    "num_classes": 0,
+    "ls_init_value": 0.5,
+}
+_RESNET = {
+    "layers": (1, 2, 1, 1),
+    "channels": (4, 6, 8, 10),
+    "num_classes": 0,
+    "zero_init_last": False,
+}
 
 
 def _randomize(network: nn.Module) -> nn.Module:
-    """Give all weights and statistics visible effects, also those that timm initializes at zero or one."""
+    """Give all weights and statistics visible effects, also those that timm initializes
+    at zero or one."""
     for name, tensor in network.state_dict().items():
         if tensor.is_floating_point() and tensor.numel() > 1 and tensor.std() < 0.05:
-            nn.init.normal_(tensor, float(tensor.mean().round()), 0.1 if name.endswith("var") else 0.2)
+            nn.init.normal_(
+                tensor,
+                float(tensor.mean().round()),
+                0.1 if name.endswith("var") else 0.2,
+            )
     return network.eval()
 
 
 def tiny_swin(**kwargs: object) -> nn.Module:
-    """Return a Swin transformer of three blocks in two stages, the same at every call."""
+    """Return a Swin transformer of three blocks in two stages, the same at every
+    call."""
     torch.manual_seed(0)
     return _randomize(SwinTransformer(**(_SWIN | kwargs)))
 
 
 def tiny_swin_v2(**kwargs: object) -> nn.Module:
-    """Return a Swin transformer V2 of three blocks in two stages, the same at every call."""
+    """Return a Swin transformer V2 of three blocks in two stages, the same at every
+    call."""
     torch.manual_seed(0)
     return _randomize(SwinTransformerV2(**(_SWIN | kwargs)))
 
@@ -72,29 +96,48 @@ HIERARCHICAL: dict[str, Callable[[], nn.Module]] = {
 
 _SMALL: dict[str, dict[str, object]] = {
     "resnet50": {"layers": (1, 2, 1, 1), "channels": (8, 8, 12, 16)},
-    "convnext_tiny": {"depths": (1, 2, 1, 1), "dims": (8, 12, 16, 24), "ls_init_value": 0.5},
-    "swinv2_tiny_window8_256": {"embed_dim": 16, "depths": (1, 2, 1), "num_heads": (2, 2, 4), "window_size": 8},
+    "convnext_tiny": {
+        "depths": (1, 2, 1, 1),
+        "dims": (8, 12, 16, 24),
+        "ls_init_value": 0.5,
+    },
+    "swinv2_tiny_window8_256": {
+        "embed_dim": 16,
+        "depths": (1, 2, 1),
+        "num_heads": (2, 2, 4),
+        "window_size": 8,
+    },
 }
 
 
 def small_card(architecture: str) -> Card:
-    """Return the card of a small network of the kind of a timm architecture, under the name of the whole one."""
+    """Return the card of a small network of the kind of a timm architecture, under the
+    name of the whole one."""
     card = timm_card(f"{PREFIX}{architecture}")
     assert card is not None
-    windows = {"pretrained_window_sizes": (8, 8, 8)} if architecture.startswith("swinv2") else {}
+    windows = (
+        {"pretrained_window_sizes": (8, 8, 8)}
+        if architecture.startswith("swinv2")
+        else {}
+    )
 
     def build(size: int) -> nn.Module:
         sides = {"img_size": size} if architecture.startswith("swin") else {}
-        return timm.create_model(architecture, num_classes=0, **_SMALL[architecture], **windows, **sides)
+        return timm.create_model(
+            architecture, num_classes=0, **_SMALL[architecture], **windows, **sides
+        )
 
     return replace(card, build=build)
 
 
 def write_small_weights(architecture: str, folder: Path) -> Path:
-    """Write random weights of the network of `small_card` with a classifier of ten classes, as timm stores them."""
+    """Write random weights of the network of `small_card` with a classifier of ten
+    classes, as timm stores them."""
     torch.manual_seed(0)
     sides = {"img_size": 64} if architecture.startswith("swin") else {}
-    network = _randomize(timm.create_model(architecture, num_classes=10, **_SMALL[architecture], **sides))
+    network = _randomize(
+        timm.create_model(architecture, num_classes=10, **_SMALL[architecture], **sides)
+    )
     path = folder / f"{architecture}.safetensors"
     save_file(network.state_dict(), path)
     return path

@@ -30,14 +30,21 @@ class Handler(BaseHTTPRequestHandler):
         if status != 200:
             self.send_error(status)
             return
-        match = re.fullmatch(r"bytes=(\d+)-", requested_range or "") if self.server.ranges else None
+        match = (
+            re.fullmatch(r"bytes=(\d+)-", requested_range or "")
+            if self.server.ranges
+            else None
+        )
         start = int(match[1]) if match else 0
         if start >= len(BODY):
             self.send_error(416)
             return
         self.send_response(206 if match else 200)
         if match:
-            self.send_header("Content-Range", f"bytes {start + self.server.shift}-{len(BODY) - 1}/{len(BODY)}")
+            self.send_header(
+                "Content-Range",
+                f"bytes {start + self.server.shift}-{len(BODY) - 1}/{len(BODY)}",
+            )
         self.send_header("Content-Length", str(len(BODY) - start))
         self.end_headers()
         stop = self.server.breaks.pop(0) if self.server.breaks else len(BODY)
@@ -59,7 +66,8 @@ class Handler(BaseHTTPRequestHandler):
 class Server(HTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
-        self.ranges, self.shift = True, 0
+        self.ranges = True
+        self.shift = 0
         self.breaks: list[int] = []  # byte at which each response stops, in order
         self.statuses: list[int] = []
         self.requested_ranges: list[str | None] = []
@@ -77,7 +85,9 @@ def running(server: AnyServer) -> Iterator[AnyServer]:
     Args:
         server: the server.
     """
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread = threading.Thread(
+        target=server.serve_forever, kwargs={"poll_interval": 0.01}
+    )
     thread.start()
     try:
         yield server

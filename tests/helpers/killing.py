@@ -1,4 +1,5 @@
-"""Processes that kill themselves at a chosen moment, for tests of what a crash leaves behind."""
+"""Processes that kill themselves at a chosen moment, for tests of what a crash leaves
+behind."""
 
 from __future__ import annotations
 
@@ -9,11 +10,14 @@ from collections.abc import Callable
 
 
 def kill_this_process(*_: object, **__: object) -> None:
-    """Send SIGKILL to this process; the arguments are ignored, so that it can replace any function."""
+    """Send SIGKILL to this process; the arguments are ignored, so that it can replace
+    any function."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def run_until_killed(target: Callable[..., object], *arguments: object, timeout_s: float = 120) -> None:
+def run_until_killed(
+    target: Callable[..., object], *arguments: object, timeout_s: float = 120
+) -> None:
     """Run a function in a process, and assert that SIGKILL ended it."""
     process = multiprocessing.get_context("fork").Process(target=target, args=arguments)
     process.start()
@@ -22,8 +26,10 @@ def run_until_killed(target: Callable[..., object], *arguments: object, timeout_
 
 
 def kill_at_call(owner: object, name: str, call: int = 1, after: bool = False) -> None:
-    """Replace `owner.name` so that its `call`-th call kills this process, before the call or `after` it."""
-    original, calls = getattr(owner, name), 0
+    """Replace `owner.name` so that its `call`-th call kills this process, before the
+    call or `after` it."""
+    original = getattr(owner, name)
+    calls = 0
 
     def counted(*arguments: object, **options: object) -> object:
         nonlocal calls

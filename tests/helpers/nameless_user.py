@@ -1,4 +1,5 @@
-"""Run programs as a user without a name and a home, as containers with `--user NUMBER` do."""
+"""Run programs as a user without a name and a home, as containers with `--user NUMBER`
+do."""
 
 import os
 import shutil
@@ -10,20 +11,27 @@ from pathlib import Path
 NUMBER = 54321
 
 _AS_ROOT = (
-    *("setpriv", f"--reuid={NUMBER}", f"--regid={NUMBER}", "--clear-groups"),
+    "setpriv",
+    f"--reuid={NUMBER}",
+    f"--regid={NUMBER}",
+    "--clear-groups",
     # root's interpreter stays readable, but only files of the user can be written
-    *("--inh-caps=-all,+dac_read_search", "--ambient-caps=-all,+dac_read_search"),
+    "--inh-caps=-all,+dac_read_search",
+    "--ambient-caps=-all,+dac_read_search",
     "--bounding-set=-all,+dac_read_search",
 )
 _AS_USER = ("unshare", "--user", f"--map-user={NUMBER}", f"--map-group={NUMBER}")
 
 
 def find_prefix() -> Sequence[str]:
-    """Return the words before a command that run it as such a user; none if this system does not allow it."""
+    """Return the words before a command that run it as such a user; none if this system
+    does not allow it."""
     prefix = _AS_USER if os.geteuid() else _AS_ROOT
     if shutil.which(prefix[0]) is None:
         return ()
-    done = subprocess.run([*prefix, sys.executable, "-c", "pass"], capture_output=True, check=False)
+    done = subprocess.run(
+        [*prefix, sys.executable, "-c", "pass"], capture_output=True, check=False
+    )
     return () if done.returncode else prefix
 
 

@@ -1,4 +1,5 @@
-"""Write small products of other sensors, in the layout and with the elements of their specifications."""
+"""Write small products of other sensors, in the layout and with the elements of their
+specifications."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ DN[:3, :4] = 0
 
 
 def elements(tree: Mapping[str, object]) -> str:
-    """Return XML: a key is a tag with attributes, a value is text, the elements below, or a list of such values."""
+    """Return XML: a key is a tag with attributes, a value is text, the elements below,
+    or a list of such values."""
     texts = []
     for tag, value in tree.items():
         for item in value if isinstance(value, list) else [value]:
@@ -31,17 +33,27 @@ def elements(tree: Mapping[str, object]) -> str:
 def write_xml(path: Path, tree: Mapping[str, object]) -> None:
     """Write an XML file with the elements of `elements`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f'<?xml version="1.0" encoding="UTF-8" standalone="yes"?>\n{elements(tree)}', encoding="utf-8")
+    path.write_text(
+        f'<?xml version="1.0" encoding="UTF-8" standalone="yes"?>\n{elements(tree)}',
+        encoding="utf-8",
+    )
 
 
 def write_image(path: Path, pixels: np.ndarray = DN, gcps: bool | None = True) -> Path:
-    """Write a GeoTIFF with ground control points, with a geotransform, or with neither if `gcps` is None."""
+    """Write a GeoTIFF with ground control points, with a geotransform, or with neither
+    if `gcps` is None."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if gcps is None:
         return write_geotiff(path, pixels)
     points = ground_control_points(UTM, *pixels.shape[-2:], "EPSG:32633")
     return write_geotiff(
-        path, pixels, **({"crs": "EPSG:4326", "gcps": points} if gcps else {"crs": "EPSG:32633", "transform": UTM})
+        path,
+        pixels,
+        **(
+            {"crs": "EPSG:4326", "gcps": points}
+            if gcps
+            else {"crs": "EPSG:32633", "transform": UTM}
+        ),
     )
 
 
@@ -49,14 +61,27 @@ def tie_points() -> list[tuple[float, float, float, float]]:
     """Return row, column, longitude and latitude of the centers of pixels in a grid."""
     rows, cols = (np.linspace(0, size - 1, 5) for size in SHAPE)
     to_lonlat = Transformer.from_crs("EPSG:32633", "EPSG:4326", always_xy=True)
-    return [(r, c, *to_lonlat.transform(*(UTM @ (c + 0.5, r + 0.5)))) for r in rows for c in cols]
+    return [
+        (r, c, *to_lonlat.transform(*(UTM @ (c + 0.5, r + 0.5))))
+        for r in rows
+        for c in cols
+    ]
 
 
 def check_tie_points(scene: RasterScene) -> None:
     """Check that a scene lies where `tie_points` are, to a tenth of a pixel."""
-    assert scene.georeference is not None and "25 ground control points" in scene.georeference.description
+    assert (
+        scene.georeference is not None
+        and "25 ground control points" in scene.georeference.description
+    )
     for row, col, lon, lat in tie_points():
-        assert np.abs(scene.georeference.lonlat_to_pixels(lon, lat)[0] - (row + 0.5, col + 0.5)).max() < 0.1
+        assert (
+            np.abs(
+                scene.georeference.lonlat_to_pixels(lon, lat)[0]
+                - (row + 0.5, col + 0.5)
+            ).max()
+            < 0.1
+        )
 
 
 def write_json(path: Path, content: object) -> Path:
@@ -66,7 +91,9 @@ def write_json(path: Path, content: object) -> Path:
     return path
 
 
-def state_vectors(names: Sequence[str], velocity: tuple[float, float, float]) -> list[dict[str, object]]:
+def state_vectors(
+    names: Sequence[str], velocity: tuple[float, float, float]
+) -> list[dict[str, object]]:
     """Return two state vectors of one velocity, whose elements have the given names."""
     return [dict(zip(names, velocity, strict=True))] * 2
 
@@ -80,6 +107,7 @@ def read_band(scene: RasterScene, unit: str, band: int = 0) -> np.ndarray:
 
 
 def check_band(actual: np.ndarray, expected: np.ndarray, dn: np.ndarray = DN) -> None:
-    """Check values to 1e-5 where there are data, and NaN where the digital number is 0."""
+    """Check values to 1e-5 where there are data, and NaN where the digital number is
+    0."""
     assert np.isnan(actual[dn == 0]).all()
     np.testing.assert_allclose(actual[dn != 0], expected[dn != 0], rtol=1e-5)

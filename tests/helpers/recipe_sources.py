@@ -1,4 +1,5 @@
-"""Write small archives of noise for every source that the header of a shipped recipe names."""
+"""Write small archives of noise for every source that the header of a shipped recipe
+names."""
 
 from __future__ import annotations
 
@@ -19,10 +20,19 @@ from tests.data.datasets.opensarship.data import GRD, write_scene
 from tests.data.datasets.srsdd.data import write_srsdd
 from tests.helpers.cifar_data import write_folders
 
-EXTRA_OPTIONS = {"fusrs": ("--lists", "LISTS", "--jobs", "1"), "dota": ("--jobs", "1"), "demo": ("--jobs", "1")}
+EXTRA_OPTIONS = {
+    "fusrs": ("--lists", "LISTS", "--jobs", "1"),
+    "dota": ("--jobs", "1"),
+    "demo": ("--jobs", "1"),
+}
 """Options added to the `rsft prepare` commands: no network, one process."""
 
-SHIPS = {"cargo": ("C07S11", 9), "fishing": ("C04S01", 7), "tanker": ("C12S01", 5), "dredger": ("C03S01", 4)}
+SHIPS = {
+    "cargo": ("C07S11", 9),
+    "fishing": ("C04S01", 7),
+    "tanker": ("C12S01", 5),
+    "dredger": ("C03S01", 4),
+}
 """Number of training chips by FUSAR-Ship category index."""
 
 NATURAL = {"apple": 12, "bee": 6, "bus": 3}
@@ -32,17 +42,23 @@ def write_all(folder: Path) -> None:
     """Write every source folder that a header names in capitals."""
     _write_class_folders(folder / "MSTAR_FOLDER/train", planes=1)
     _write_class_folders(folder / "MSTAR_FOLDER/val", planes=1)
-    _write_class_folders(folder / "data/mstar_pool", planes=1, first=12)  # of a script, which is no command
+    _write_class_folders(
+        folder / "data/mstar_pool", planes=1, first=12
+    )  # of a script, which is no command
     _write_class_folders(folder / "RSSCN7_FOLDER", planes=3)
     _write_fusrs(folder)
     for split, images in {"train": 3, "val": 1}.items():
-        places = [(10 * (n % 5), 15 * (n // 5), name) for n, name in enumerate(CLASSES[:15])]
+        places = [
+            (10 * (n % 5), 15 * (n // 5), name) for n, name in enumerate(CLASSES[:15])
+        ]
         rows = "".join(row(x, y, x + 10, y + 12, name) for x, y, name in places)
         for number in range(images):
             write_pair(folder / "DOTA" / split, rows, f"P{split}{number}", seed=number)
     for year in range(2013, 2019):
         ships = {"Cargo_x3_y4": 70, "Tanker_x1_y2": 80, "Law Enforcement_x5_y6": 55}
-        write_scene(folder / "OPENSARSHIP", GRD.replace("2015", str(year)), ships, seed=year)
+        write_scene(
+            folder / "OPENSARSHIP", GRD.replace("2015", str(year)), ships, seed=year
+        )
     _write_natural(folder / "CIFAR100", ("train", "test"))
     _write_lists(folder / "PLACES365", "Places_LT", ("train", "val", "test"))
     _write_lists(folder / "INAT2018", "iNaturalist18", ("train", "val"))
@@ -51,7 +67,11 @@ def write_all(folder: Path) -> None:
 def make_small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reduce the published number of classes and the size of the demonstration data."""
     for name in ("PLACES_LT", "INATURALIST_2018"):
-        monkeypatch.setattr(_label_files, name, replace(getattr(_label_files, name), classes=len(NATURAL)))
+        monkeypatch.setattr(
+            _label_files,
+            name,
+            replace(getattr(_label_files, name), classes=len(NATURAL)),
+        )
     monkeypatch.setattr(cifar100, "CLASSES", tuple(NATURAL))
     counts = {"train": dict(zip(demo.DEMO_CLASSES, (6, 4, 3, 2), strict=True))}
     counts |= {split: dict.fromkeys(demo.DEMO_CLASSES, 1) for split in ("val", "test")}
@@ -63,24 +83,47 @@ def _write_class_folders(folder: Path, planes: int, first: int = 0) -> None:
     for label in "abc":
         (folder / label).mkdir(parents=True)
         for number in range(first, first + 12):
-            pixels = np.random.default_rng(number).integers(0, 256, (32, 32, planes), dtype=np.uint8)
+            pixels = np.random.default_rng(number).integers(
+                0, 256, (32, 32, planes), dtype=np.uint8
+            )
             cv2.imwrite(str(folder / label / f"{number}.png"), pixels)
 
 
 def _write_fusrs(folder: Path) -> None:
-    names = {label: [f"Ship_{prefix}N{n:04}" for n in range(count + 2)] for label, (prefix, count) in SHIPS.items()}
+    names = {
+        label: [f"Ship_{prefix}N{n:04}" for n in range(count + 2)]
+        for label, (prefix, count) in SHIPS.items()
+    }
     write_fusar(folder / "FUSAR", chain(*names.values()), vessels=1)
     write_srsdd(folder / "SRSDD", {1: ["Container", "Fishing"]})
     (folder / "LISTS").mkdir()
     for split, rows_of_split in {"train": slice(2, None), "test": slice(2)}.items():
-        rows = [f"{name}.png {label}" for label, ships in enumerate(names.values()) for name in ships[rows_of_split]]
-        rows += ["L1_1.png 0", "L1_2.png 1"] if split == "train" else []  # a list without SRSDD is refused
+        rows = [
+            f"{name}.png {label}"
+            for label, ships in enumerate(names.values())
+            for name in ships[rows_of_split]
+        ]
+        rows += (
+            ["L1_1.png 0", "L1_2.png 1"] if split == "train" else []
+        )  # a list without SRSDD is refused
         (folder / f"LISTS/v25_{split}.txt").write_text("\n".join(rows))
 
 
 def _write_natural(folder: Path, splits: tuple[str, ...]) -> None:
-    counts = {split: {name: count if split == "train" else 2 for name, count in NATURAL.items()} for split in splits}
-    write_folders(folder, {f"{split}/{name}": count for split in splits for name, count in counts[split].items()})
+    counts = {
+        split: {
+            name: count if split == "train" else 2 for name, count in NATURAL.items()
+        }
+        for split in splits
+    }
+    write_folders(
+        folder,
+        {
+            f"{split}/{name}": count
+            for split in splits
+            for name, count in counts[split].items()
+        },
+    )
 
 
 def _write_lists(folder: Path, title: str, splits: tuple[str, ...]) -> None:

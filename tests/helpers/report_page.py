@@ -22,7 +22,10 @@ class Page(HTMLParser):
     def __init__(self, html):
         super().__init__()
         self.html = html
-        self.tags, self.open, self.tables, self.sections = [], [], [], {}
+        self.tags = []
+        self.open = []
+        self.tables = []
+        self.sections = {}
         self.feed(html)
         assert not self.open, "an element is not closed"
 
@@ -44,7 +47,10 @@ class Page(HTMLParser):
         names = [tag for tag, _ in self.open]
         if "script" in names or "style" in names:
             return
-        section = next((attrs["aria-labelledby"] for tag, attrs in self.open if tag == "section"), "header")
+        section = next(
+            (attrs["aria-labelledby"] for tag, attrs in self.open if tag == "section"),
+            "header",
+        )
         self.sections[section] = self.sections.get(section, "") + data
         if ("td" in names or "th" in names) and "small" not in names:
             self.tables[-1][-1][-1] += data

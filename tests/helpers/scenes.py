@@ -1,4 +1,5 @@
-"""Small scenes, and a toy bundle with a toy engine that classify chips by brightness."""
+"""Small scenes, and a toy bundle with a toy engine that classify chips by
+brightness."""
 
 from __future__ import annotations
 
@@ -26,15 +27,22 @@ CLASSES = ("dark", "bright")
 
 
 def read_footprint(path: Path) -> BaseGeometry | None:
-    """Return the outline of an image in longitude and latitude; None without georeference."""
+    """Return the outline of an image in longitude and latitude; None without
+    georeference."""
     scene = open_scene(path)
     corners = rectangle_corners(0, 0, scene.height, scene.width)
     return scene.georeference and scene.georeference.outline_polygons(corners[None])[0]
 
 
 def toy_contract(**fields) -> Contract:
-    """Return a contract for uint8 chips of one band HH, which are resized to inputs of 8 x 8 pixels."""
-    defaults = {"units": {"uint8": (IDENTITY_STRETCH,) * 3}, "bands": ("HH",), "planes": ("HH",) * 3, "crop": None}
+    """Return a contract for uint8 chips of one band HH, which are resized to inputs of
+    8 x 8 pixels."""
+    defaults = {
+        "units": {"uint8": (IDENTITY_STRETCH,) * 3},
+        "bands": ("HH",),
+        "planes": ("HH",) * 3,
+        "crop": None,
+    }
     defaults |= {"size": 8, "mean": (0.5,) * 3, "std": (0.25,) * 3}
     return Contract(**(defaults | fields))
 
@@ -46,17 +54,26 @@ def brightness_logits(inputs: np.ndarray) -> ClassifierOutputs:
 
 
 def brightness_calibrator() -> Calibrator:
-    """Return a calibrator of `brightness_logits`, for which chips of medium brightness are unlike the training."""
+    """Return a calibrator of `brightness_logits`, for which chips of medium brightness
+    are unlike the training."""
     rng = np.random.default_rng(0)
-    labels, train_labels = np.array([0, 1] * 20), np.array([0, 1] * 10)
+    labels = np.array([0, 1] * 20)
+    train_labels = np.array([0, 1] * 10)
 
     def outputs(classes):
-        mean = np.where(classes, 1.8, -1.8)[:, None] + rng.normal(0, 0.05, (len(classes), 1))
+        mean = np.where(classes, 1.8, -1.8)[:, None] + rng.normal(
+            0, 0.05, (len(classes), 1)
+        )
         return ClassifierOutputs(np.concatenate([-mean, mean], 1), mean)
 
-    validation, train = outputs(labels), outputs(train_labels)
+    validation = outputs(labels)
+    train = outputs(train_labels)
     return Calibrator.fit(
-        validation.logits, labels, validation.features, train_features=train.features, train_labels=train_labels
+        validation.logits,
+        labels,
+        validation.features,
+        train_features=train.features,
+        train_labels=train_labels,
     )
 
 
@@ -70,7 +87,9 @@ def toy_engine(infer, bundle) -> LoadedEngine:
     return LoadedEngine(infer, bundle.contract, REFERENCE)
 
 
-def use_toy_model(patch, bundle=None, infer=brightness_logits, concurrency: int = 1) -> None:
+def use_toy_model(
+    patch, bundle=None, infer=brightness_logits, concurrency: int = 1
+) -> None:
     """Let prediction jobs load a toy bundle and run a toy engine.
 
     Args:
@@ -82,15 +101,28 @@ def use_toy_model(patch, bundle=None, infer=brightness_logits, concurrency: int 
     from rsft.inference.predict import job
 
     patch.setattr(job.Bundle, "load", lambda folder: bundle or toy_bundle())
-    patch.setattr(job, "select_engine", lambda bundle, *_: toy_engine(infer, bundle)._replace(concurrency=concurrency))
+    patch.setattr(
+        job,
+        "select_engine",
+        lambda bundle, *_: toy_engine(infer, bundle)._replace(concurrency=concurrency),
+    )
 
 
 def toy_bundle(**fields) -> SimpleNamespace:
     """Return an object with those fields of a bundle that a prediction job uses."""
     data = SimpleNamespace(root="data/ships")
-    recipe = SimpleNamespace(name="ships", backbone=SimpleNamespace(name="toy"), data=data)
-    defaults = {"classes": CLASSES, "train_counts": (30, 3), "contract": toy_contract(), "sha256": "0" * 64}
-    return SimpleNamespace(**(defaults | {"recipe": recipe, "calibrator": None} | fields))
+    recipe = SimpleNamespace(
+        name="ships", backbone=SimpleNamespace(name="toy"), data=data
+    )
+    defaults = {
+        "classes": CLASSES,
+        "train_counts": (30, 3),
+        "contract": toy_contract(),
+        "sha256": "0" * 64,
+    }
+    return SimpleNamespace(
+        **(defaults | {"recipe": recipe, "calibrator": None} | fields)
+    )
 
 
 def write_geotiff(path: Path, pixels: np.ndarray, **profile) -> Path:
@@ -99,13 +131,26 @@ def write_geotiff(path: Path, pixels: np.ndarray, **profile) -> Path:
     Args:
         path: path of the file.
         pixels: (B, H, W) or (H, W).
-        profile: options of rasterio; `names`, `units`, `scales` and `offsets` of the bands, and `tags` of the file.
+        profile: options of rasterio; `names`, `units`, `scales` and `offsets` of the
+            bands, and `tags` of the file.
     """
     bands = pixels[None] if pixels.ndim == 2 else pixels
-    names, tags = profile.pop("names", ()), profile.pop("tags", {})
-    described = {key: profile.pop(key) for key in ("units", "scales", "offsets") if key in profile}
-    shape = {"driver": "GTiff", "count": len(bands), "height": bands.shape[1], "width": bands.shape[2]}
-    with rasterio.open(path, "w", **shape, **({"dtype": bands.dtype} | profile)) as file:
+    names = profile.pop("names", ())
+    tags = profile.pop("tags", {})
+    described = {
+        key: profile.pop(key)
+        for key in ("units", "scales", "offsets")
+        if key in profile
+    }
+    shape = {
+        "driver": "GTiff",
+        "count": len(bands),
+        "height": bands.shape[1],
+        "width": bands.shape[2],
+    }
+    with rasterio.open(
+        path, "w", **shape, **({"dtype": bands.dtype} | profile)
+    ) as file:
         file.write(bands)
         file.update_tags(**tags)
         for key, values in described.items():
@@ -128,13 +173,19 @@ def write_hdf5(path: Path, pixels: np.ndarray) -> Path:
         path: path of the file, with any suffix.
         pixels: (H, W).
     """
-    source, target = (path.with_name(f"{path.stem}-source{suffix}") for suffix in (".tif", ".nc"))
-    rasterio.shutil.copy(write_geotiff(source, pixels), target, driver="netCDF", FORMAT="NC4")
+    source, target = (
+        path.with_name(f"{path.stem}-source{suffix}") for suffix in (".tif", ".nc")
+    )
+    rasterio.shutil.copy(
+        write_geotiff(source, pixels), target, driver="netCDF", FORMAT="NC4"
+    )
     source.unlink()
     return target.rename(path)
 
 
-def simulate_sea(height: int, width: int, seed: int = 0, looks: float = 4) -> np.ndarray:
+def simulate_sea(
+    height: int, width: int, seed: int = 0, looks: float = 4
+) -> np.ndarray:
     """Return speckled amplitude (H, W) with a mean intensity of 1, float32."""
     intensity = np.random.default_rng(seed).gamma(looks, 1 / looks, (height, width))
     return np.sqrt(intensity).astype(np.float32)
@@ -153,5 +204,12 @@ def ground_control_points(
         steps: number of points along each side.
     """
     to_lonlat = Transformer.from_crs(crs, "EPSG:4326", always_xy=True)
-    pixels = [(row, col) for row in np.linspace(0, height, steps) for col in np.linspace(0, width, steps)]
-    return [GroundControlPoint(row, col, *to_lonlat.transform(*(transform @ (col, row)))) for row, col in pixels]
+    pixels = [
+        (row, col)
+        for row in np.linspace(0, height, steps)
+        for col in np.linspace(0, width, steps)
+    ]
+    return [
+        GroundControlPoint(row, col, *to_lonlat.transform(*(transform @ (col, row))))
+        for row, col in pixels
+    ]

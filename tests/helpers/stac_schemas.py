@@ -1,4 +1,5 @@
-"""Validate STAC items with the published schemas, without network: core from pystac, extensions from the tests."""
+"""Validate STAC items with the published schemas, without network: core from pystac,
+extensions from the tests."""
 
 from __future__ import annotations
 
@@ -15,8 +16,12 @@ CORE = "https://schemas.stacspec.org/v1.1.0/item-spec/json-schema/item.json"
 
 @cache
 def _registry() -> Any:
-    validator = pytest.importorskip("pystac.validation.local_validator", reason="pystac-core is not installed")
-    referencing = pytest.importorskip("referencing.jsonschema", reason="jsonschema is not installed")
+    validator = pytest.importorskip(
+        "pystac.validation.local_validator", reason="pystac-core is not installed"
+    )
+    referencing = pytest.importorskip(
+        "referencing.jsonschema", reason="jsonschema is not installed"
+    )
     from referencing import Registry
 
     schemas = dict(validator.get_local_schema_cache())
@@ -25,7 +30,9 @@ def _registry() -> Any:
         uri = f"https://stac-extensions.github.io/{name}/{version}/schema.json"
         schemas[uri] = json.loads(path.read_text("utf-8"))
     create = referencing.DRAFT7.create_resource
-    return Registry().with_resources((uri, create(schema)) for uri, schema in schemas.items())
+    return Registry().with_resources(
+        (uri, create(schema)) for uri, schema in schemas.items()
+    )
 
 
 def item_faults(item: dict[str, Any]) -> list[str]:

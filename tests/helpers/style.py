@@ -11,10 +11,31 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
 
-EMPTY_WORDS = {"found", "place", "facts", "told", "own", "known", "wanted", "each", "asked"}
-"""Words that say nothing about a value, so they are no names of variables or arguments."""
+EMPTY_WORDS = {
+    "found",
+    "place",
+    "facts",
+    "told",
+    "own",
+    "known",
+    "wanted",
+    "each",
+    "asked",
+}
+"""Words that say nothing about a value, so they are no names of variables or
+arguments."""
 
-PLAIN_RETURNS = {"None", "bool", "str", "int", "float", "Path", "Self", "NoReturn", "bytes"}
+PLAIN_RETURNS = {
+    "None",
+    "bool",
+    "str",
+    "int",
+    "float",
+    "Path",
+    "Self",
+    "NoReturn",
+    "bytes",
+}
 """Return types that the first line of a docstring explains."""
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -33,18 +54,26 @@ class PublicFunction(NamedTuple):
 
     @property
     def needs_args(self) -> bool:
-        """True if the function takes three arguments and is no command, whose docstring is its help text."""
+        """True if the function takes three arguments and is no command, whose docstring
+        is its help text."""
         return len(self.arguments) >= 3 and not _is_command(self.node)
 
     @property
     def needs_returns(self) -> bool:
         """True if the first line alone cannot explain what comes back."""
-        return self.node.returns is not None and ast.unparse(self.node.returns) not in PLAIN_RETURNS
+        return (
+            self.node.returns is not None
+            and ast.unparse(self.node.returns) not in PLAIN_RETURNS
+        )
 
 
 def files_of(*paths: Path) -> list[Path]:
     """Return the Python files at or below `paths`."""
-    return sorted(file for path in paths for file in ([path] if path.is_file() else path.rglob("*.py")))
+    return sorted(
+        file
+        for path in paths
+        for file in ([path] if path.is_file() else path.rglob("*.py"))
+    )
 
 
 @cache
@@ -54,37 +83,61 @@ def nodes_of(file: Path) -> tuple[ast.AST, ...]:
 
 
 def public_functions(files: list[Path]) -> Iterator[PublicFunction]:
-    """Iterate over public functions of modules and public methods of public classes, without properties."""
+    """Iterate over public functions of modules and public methods of public classes,
+    without properties."""
     for file in files:
         tree = nodes_of(file)[0]
-        classes = [node for node in tree.body if isinstance(node, ast.ClassDef) and _is_public(node.name)]
+        classes = [
+            node
+            for node in tree.body
+            if isinstance(node, ast.ClassDef) and _is_public(node.name)
+        ]
         for owner in (tree, *classes):
             for node in owner.body:
-                if isinstance(node, Function) and _is_public(node.name) and not _is_accessor(node):
-                    arguments = node.args.posonlyargs + node.args.args + node.args.kwonlyargs
-                    names = tuple(x.arg for x in arguments if x.arg not in ("self", "cls"))
+                if (
+                    isinstance(node, Function)
+                    and _is_public(node.name)
+                    and not _is_accessor(node)
+                ):
+                    arguments = (
+                        node.args.posonlyargs + node.args.args + node.args.kwonlyargs
+                    )
+                    names = tuple(
+                        x.arg for x in arguments if x.arg not in ("self", "cls")
+                    )
                     yield PublicFunction(node, names)
 
 
 def empty_names(files: list[Path]) -> list[str]:
-    """Return "file:line: function: name" for every function that binds one of `EMPTY_WORDS`, once per name."""
+    """Return "file:line: function: name" for every function that binds one of
+    `EMPTY_WORDS`, once per name."""
     rows = []
     for file in files:
         for function in nodes_of(file):
             if isinstance(function, Function):
-                stored = {x.id for x in ast.walk(function) if isinstance(x, ast.Name) and isinstance(x.ctx, ast.Store)}
-                names = EMPTY_WORDS & (stored | {x.arg for x in function.args.args + function.args.kwonlyargs})
+                stored = {
+                    x.id
+                    for x in ast.walk(function)
+                    if isinstance(x, ast.Name) and isinstance(x.ctx, ast.Store)
+                }
+                names = EMPTY_WORDS & (
+                    stored
+                    | {x.arg for x in function.args.args + function.args.kwonlyargs}
+                )
                 where = f"{file.relative_to(ROOT)}:{function.lineno}: {function.name}"
                 rows += [f"{where}: {name}" for name in sorted(names)]
     return rows
 
 
 def repeated_names(files: list[Path]) -> dict[str, list[str]]:
-    """Return public names of functions and classes that several modules define, each with those modules."""
+    """Return public names of functions and classes that several modules define, each
+    with those modules."""
     modules: dict[str, list[str]] = defaultdict(list)
     for file in files:
         for node in nodes_of(file)[0].body:
-            if not isinstance(node, Function | ast.ClassDef) or (isinstance(node, Function) and _is_command(node)):
+            if not isinstance(node, Function | ast.ClassDef) or (
+                isinstance(node, Function) and _is_command(node)
+            ):
                 continue
             if _is_public(node.name):
                 modules[node.name].append(str(file.relative_to(ROOT)))
@@ -100,8 +153,12 @@ def _decorators(node: Function) -> list[str]:
 
 
 def _is_accessor(node: Function) -> bool:
-    return any(x.endswith(("property", ".setter", "overload")) for x in _decorators(node))
+    return any(
+        x.endswith(("property", ".setter", "overload")) for x in _decorators(node)
+    )
 
 
 def _is_command(node: Function) -> bool:
-    return any(x.split("(")[0].endswith((".command", ".callback")) for x in _decorators(node))
+    return any(
+        x.split("(")[0].endswith((".command", ".callback")) for x in _decorators(node)
+    )

@@ -1,4 +1,5 @@
-"""A chip store of ten chips with 16 x 16 pixels, and a contract that makes 8 x 8 pixels of them."""
+"""A chip store of ten chips with 16 x 16 pixels, and a contract that makes 8 x 8 pixels
+of them."""
 
 import numpy as np
 
@@ -9,7 +10,15 @@ from rsft.data.loading.batches import ChipImages
 
 UNITS = {"uint8": (IDENTITY_STRETCH,) * 3, "uint16": (IDENTITY_STRETCH,) * 3}
 HALF = (0.5,) * 3
-CONTRACT = Contract(units=UNITS, bands=("gray",), planes=("gray",) * 3, crop=12, size=8, mean=HALF, std=HALF)
+CONTRACT = Contract(
+    units=UNITS,
+    bands=("gray",),
+    planes=("gray",) * 3,
+    crop=12,
+    size=8,
+    mean=HALF,
+    std=HALF,
+)
 
 
 def make(root, count=10):
@@ -18,10 +27,21 @@ def make(root, count=10):
         return np.random.default_rng(seed).integers(0, 256, (16, 16, 1)).astype(dtype)
 
     records = [
-        ChipRecord(str(index), "train", "ab"[index % 2], root.parent / "1.txt", lambda seed=index: cut(seed))
+        ChipRecord(
+            str(index),
+            "train",
+            "ab"[index % 2],
+            root.parent / "1.txt",
+            lambda seed=index: cut(seed),
+        )
         for index in range(count)
     ]
-    return build_store(root, records, StoreDescription("tiny", ("a", "b"), "tiny"), overwrite=root.exists())
+    return build_store(
+        root,
+        records,
+        StoreDescription("tiny", ("a", "b"), "tiny"),
+        overwrite=root.exists(),
+    )
 
 
 def read(store, contract=CONTRACT):

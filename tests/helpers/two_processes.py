@@ -1,4 +1,5 @@
-"""One of several processes that train together on gloo; it writes the losses of every step as JSON."""
+"""One of several processes that train together on gloo; it writes the losses of every
+step as JSON."""
 
 from __future__ import annotations
 
@@ -25,7 +26,13 @@ class LossRecorder(RunListener):
 
 
 def train_trials(
-    rank: int, world_size: int, port: str, recipe: Path, runs: Path, out: Path, trials: Sequence[str]
+    rank: int,
+    world_size: int,
+    port: str,
+    recipe: Path,
+    runs: Path,
+    out: Path,
+    trials: Sequence[str],
 ) -> None:
     """Train as a process that torchrun started.
 
@@ -34,17 +41,26 @@ def train_trials(
     """
     from torch.distributed.tensor import DTensor
 
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "GROUP_RANK": "0", "TORCHELASTIC_RUN_ID": "none"}
+    os.environ |= {
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "GROUP_RANK": "0",
+        "TORCHELASTIC_RUN_ID": "none",
+    }
     os.environ |= {"WORLD_SIZE": str(world_size), "LOCAL_WORLD_SIZE": str(world_size)}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     shard_counts: list[int] = []
     digests: list[str] = []
     dtypes: list[str] = []
-    processes_module.measure_speedups = lambda device, names: dict.fromkeys(names, 1.5)  # auto selects bf16
+    processes_module.measure_speedups = lambda device, names: dict.fromkeys(
+        names, 1.5
+    )  # auto selects bf16
     fit = finetune_module.fit
 
     def count_shards_and_fit(processes, learner, *arguments) -> None:
-        shard_counts.append(sum(isinstance(x, DTensor) for x in learner.classifier.parameters()))
+        shard_counts.append(
+            sum(isinstance(x, DTensor) for x in learner.classifier.parameters())
+        )
         dtypes.append(str(processes.dtype))
         fit(processes, learner, *arguments)
         learner.keep_average()
@@ -54,9 +70,15 @@ def train_trials(
     results = {}
     for overrides in trials:
         recorder = LossRecorder()
-        loaded = load_recipe(recipe, [*overrides.split(), f"train.devices={world_size}"])
+        loaded = load_recipe(
+            recipe, [*overrides.split(), f"train.devices={world_size}"]
+        )
         run = finetune_module.finetune(loaded, runs, recorder)
         results[overrides] = {"losses": recorder.losses, "folder": str(run.folder)}
-        results[overrides] |= {"is_writer": run.is_writer, "shards": shard_counts[-1], "digest": digests[-1]}
+        results[overrides] |= {
+            "is_writer": run.is_writer,
+            "shards": shard_counts[-1],
+            "digest": digests[-1],
+        }
         results[overrides]["dtype"] = dtypes[-1]
     Path(f"{out}.{rank}").write_text(json.dumps(results))

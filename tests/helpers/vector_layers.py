@@ -1,4 +1,5 @@
-"""Read vector layers without a process: one takes half a second, and tests/data/imagery/test_vectors.py tests it."""
+"""Read vector layers without a process: one takes half a second, and
+tests/data/imagery/test_vectors.py tests it."""
 
 import io
 import sys
@@ -9,8 +10,13 @@ from rsft.data.imagery import vectors
 
 
 def read_layer_here(program: str, data: bytes) -> bytes:
-    """Answer a request of `rsft.data.imagery.vectors` in this process; it replaces its `run_limited`."""
-    source, answer = SimpleNamespace(buffer=io.BytesIO(data)), SimpleNamespace(buffer=io.BytesIO())
-    with mock.patch.multiple(sys, stdin=source, stdout=answer), mock.patch.object(vectors, "enter_limits"):
+    """Answer a request of `rsft.data.imagery.vectors` in this process; it replaces its
+    `run_limited`."""
+    source = SimpleNamespace(buffer=io.BytesIO(data))
+    answer = SimpleNamespace(buffer=io.BytesIO())
+    with (
+        mock.patch.multiple(sys, stdin=source, stdout=answer),
+        mock.patch.object(vectors, "enter_limits"),
+    ):
         vectors._serve()
     return answer.buffer.getvalue()

@@ -14,4 +14,7 @@ def needs(package: str, lowest: str) -> pytest.MarkDecorator:
         lowest: the release.
     """
     installed = version(package)
-    return pytest.mark.skipif(Version(installed) < Version(lowest), reason=f"{package} {installed} is below {lowest}")
+    return pytest.mark.skipif(
+        Version(installed) < Version(lowest),
+        reason=f"{package} {installed} is below {lowest}",
+    )

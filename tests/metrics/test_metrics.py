@@ -7,7 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest, hmean
 from sklearn import config_context
-from sklearn.metrics import accuracy_score, f1_score, log_loss, precision_recall_fscore_support, top_k_accuracy_score
+from sklearn.metrics import (
+    accuracy_score,
+    f1_score,
+    log_loss,
+    precision_recall_fscore_support,
+    top_k_accuracy_score,
+)
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from rsft.metrics import (
@@ -44,20 +50,35 @@ def test_agrees_with_scikit_learn_with_and_without_absent_classes(pairs):
     labels, predictions = np.array(pairs).T
     summary = summarize_accuracy(predictions, labels, 4, GROUPS, resamples=1)
     with config_context(skip_parameter_validation=True):
-        expected = precision_recall_fscore_support(labels, predictions, labels=range(4), zero_division=0)
+        expected = precision_recall_fscore_support(
+            labels, predictions, labels=range(4), zero_division=0
+        )
     precision, recall, f1, truth = expected
-    present, predicted = truth > 0, np.isin(range(4), predictions)
+    present = truth > 0
+    predicted = np.isin(range(4), predictions)
     assert summary.micro.value == pytest.approx(accuracy_score(labels, predictions))
-    assert summary.macro.value == pytest.approx(recall[present].mean())  # balanced_accuracy_score
-    assert summary.macro_f1.value == pytest.approx(f1[present | predicted].mean())  # f1_score(average="macro")
-    for name, values, defined in (("recall", recall, present), ("precision", precision, predicted)):
-        assert getattr(summary, name) == pytest.approx([v if k else None for v, k in zip(values, defined, strict=True)])
+    assert summary.macro.value == pytest.approx(
+        recall[present].mean()
+    )  # balanced_accuracy_score
+    assert summary.macro_f1.value == pytest.approx(
+        f1[present | predicted].mean()
+    )  # f1_score(average="macro")
+    for name, values, defined in (
+        ("recall", recall, present),
+        ("precision", precision, predicted),
+    ):
+        assert getattr(summary, name) == pytest.approx(
+            [v if k else None for v, k in zip(values, defined, strict=True)]
+        )
     assert summary.absent == np.flatnonzero(~present).tolist()
     assert summary.worst[1] == pytest.approx(recall[present].min())
     assert summary.harmonic == pytest.approx(hmean(recall[present]))
     for group, indices in GROUPS.items():
-        members, interval = recall[indices][present[indices]], getattr(summary, group)
-        assert (interval and interval.value) == (pytest.approx(members.mean()) if len(members) else None)
+        members = recall[indices][present[indices]]
+        interval = getattr(summary, group)
+        assert (interval and interval.value) == (
+            pytest.approx(members.mean()) if len(members) else None
+        )
 
 
 @given(st.lists(st.tuples(label, label), min_size=1, max_size=40))
@@ -67,9 +88,15 @@ def test_group_is_the_mean_recall_of_its_present_classes(pairs):
     summary = summarize_accuracy(predictions, labels, 4, GROUPS, resamples=3)
     means = []
     for name, indices in GROUPS.items():
-        recall = [summary.recall[index] for index in indices if summary.recall[index] is not None]
+        recall = [
+            summary.recall[index]
+            for index in indices
+            if summary.recall[index] is not None
+        ]
         group = getattr(summary, name)
-        assert (group.value if group else None) == (pytest.approx(np.mean(recall)) if recall else None)
+        assert (group.value if group else None) == (
+            pytest.approx(np.mean(recall)) if recall else None
+        )
         means += [group.value] if group else []
     assert summary.avg.value == pytest.approx(np.mean(means))
 
@@ -77,13 +104,20 @@ def test_group_is_the_mean_recall_of_its_present_classes(pairs):
 def test_absent_class_does_not_change_its_group():
     labels = np.array([0, 0, 2, 3])  # class 1, the whole medium group, has no test chip
     summary = summarize_accuracy(np.array([0, 0, 2, 0]), labels, 4, GROUPS)
-    assert (summary.head.value, summary.medium, summary.tail.value, summary.avg.value) == (1.0, None, 0.5, 0.75)
+    assert (
+        summary.head.value,
+        summary.medium,
+        summary.tail.value,
+        summary.avg.value,
+    ) == (1.0, None, 0.5, 0.75)
     assert summary.recall == [1.0, None, 1.0, 0.0]
     assert summary.worst == (3, 0.0) and summary.harmonic == 0.0
 
 
 def test_harmonic_mean_and_worst_class():
-    summary = summarize_accuracy(np.array([0, 0, 1, 0]), np.array([0, 0, 1, 1]), 2, {"head": [0], "tail": [1]})
+    summary = summarize_accuracy(
+        np.array([0, 0, 1, 0]), np.array([0, 0, 1, 1]), 2, {"head": [0], "tail": [1]}
+    )
     assert summary.harmonic == pytest.approx(2 / 3)
     assert summary.worst == (1, 0.5)
 
@@ -95,7 +129,9 @@ def test_without_groups_avg_is_missing():
 
 def test_intervals_contain_their_value_and_depend_on_the_seed_only():
     probabilities, labels = random_case(0, missing=(1,))
-    first, second, other = (summarize_accuracy(probabilities, labels, 4, GROUPS, seed=seed) for seed in (1, 1, 2))
+    first = summarize_accuracy(probabilities, labels, 4, GROUPS, seed=1)
+    second = summarize_accuracy(probabilities, labels, 4, GROUPS, seed=1)
+    other = summarize_accuracy(probabilities, labels, 4, GROUPS, seed=2)
     assert first == second != other
     for name in ("micro", "macro", "macro_f1", "avg", "head", "tail"):
         spread = getattr(first, name)
@@ -108,17 +144,38 @@ def test_interval_equals_that_of_resampled_chips():
     predictions = probabilities.argmax(axis=1)
     rng = np.random.default_rng(0)
     by_class = [np.flatnonzero(labels == index) for index in range(4)]
-    drawn = [np.concatenate([rng.choice(chips, len(chips)) for chips in by_class]) for _ in range(1000)]
+    drawn = [
+        np.concatenate([rng.choice(chips, len(chips)) for chips in by_class])
+        for _ in range(1000)
+    ]
     with config_context(skip_parameter_validation=True):
-        scores = [f1_score(labels[chips], predictions[chips], average="macro") for chips in drawn]
-    spread = summarize_accuracy(probabilities, labels, 4, GROUPS, resamples=4000).macro_f1
-    assert (spread.low, spread.high) == pytest.approx(tuple(np.quantile(scores, [0.025, 0.975])), abs=0.01)
+        scores = [
+            f1_score(labels[chips], predictions[chips], average="macro")
+            for chips in drawn
+        ]
+    spread = summarize_accuracy(
+        probabilities, labels, 4, GROUPS, resamples=4000
+    ).macro_f1
+    assert (spread.low, spread.high) == pytest.approx(
+        tuple(np.quantile(scores, [0.025, 0.975])), abs=0.01
+    )
 
 
 def test_dictionary_for_metrics_json():
-    summary = summarize_accuracy(np.array([0, 0]), np.array([0, 1]), 3, {"head": [0], "tail": [1, 2]})
-    expected = {"head": {"value": 1.0, "low": 1.0, "high": 1.0}, "medium": None, "absent": ["c"], "ece": None}
-    expected |= {"worst": {"class": "b", "value": 0.0}, "recall": [1.0, 0.0, None], "precision": [0.5, None, None]}
+    summary = summarize_accuracy(
+        np.array([0, 0]), np.array([0, 1]), 3, {"head": [0], "tail": [1, 2]}
+    )
+    expected = {
+        "head": {"value": 1.0, "low": 1.0, "high": 1.0},
+        "medium": None,
+        "absent": ["c"],
+        "ece": None,
+    }
+    expected |= {
+        "worst": {"class": "b", "value": 0.0},
+        "recall": [1.0, 0.0, None],
+        "precision": [0.5, None, None],
+    }
     assert expected.items() <= summary.to_dict(["a", "b", "c"]).items()
 
 
@@ -146,8 +203,12 @@ def test_agrees_with_torchmetrics(seed):
     rng = np.random.default_rng(seed)
     probabilities = rng.dirichlet(np.full(5, 0.3), 300)
     labels = rng.integers(0, 5, 300)
-    expected = multiclass_calibration_error(torch.from_numpy(probabilities), torch.from_numpy(labels), 5, n_bins=15)
-    assert expected_calibration_error(probabilities, labels) == pytest.approx(float(expected), abs=1e-6)
+    expected = multiclass_calibration_error(
+        torch.from_numpy(probabilities), torch.from_numpy(labels), 5, n_bins=15
+    )
+    assert expected_calibration_error(probabilities, labels) == pytest.approx(
+        float(expected), abs=1e-6
+    )
 
 
 def test_error_is_0_if_certain_and_correct_and_1_if_certain_and_wrong():
@@ -170,7 +231,10 @@ def two(seed, count=400):
 def test_differences_equal_those_of_the_summaries():
     first, second, labels = two(0)
     differences = compare_predictions(first, second, labels, PAIRED_GROUPS).differences
-    summaries = [summarize_accuracy(predicted, labels, 4, PAIRED_GROUPS) for predicted in (first, second)]
+    summaries = [
+        summarize_accuracy(predicted, labels, 4, PAIRED_GROUPS)
+        for predicted in (first, second)
+    ]
     assert set(differences) == {"micro", "macro", "avg", "head", "tail"}
     for name, difference in differences.items():
         values = [getattr(summary, name).value for summary in summaries]
@@ -193,9 +257,18 @@ def test_paired_interval_equals_that_of_resampled_chips():
     rng = np.random.default_rng(0)
     by_class = [np.flatnonzero(labels == index) for index in (0, 1, 3)]
     gain = (first == labels).astype(float) - (second == labels)
-    gains = [np.mean([gain[rng.choice(members, len(members))].mean() for members in by_class]) for _ in range(3000)]
-    spread = compare_predictions(first, second, labels, PAIRED_GROUPS, resamples=4000).differences["macro"]
-    assert (spread.low, spread.high) == pytest.approx(tuple(np.quantile(gains, [0.025, 0.975])), abs=0.008)
+    gains = [
+        np.mean(
+            [gain[rng.choice(members, len(members))].mean() for members in by_class]
+        )
+        for _ in range(3000)
+    ]
+    spread = compare_predictions(
+        first, second, labels, PAIRED_GROUPS, resamples=4000
+    ).differences["macro"]
+    assert (spread.low, spread.high) == pytest.approx(
+        tuple(np.quantile(gains, [0.025, 0.975])), abs=0.008
+    )
 
 
 def test_mcnemar():
@@ -218,12 +291,16 @@ def test_run_compared_with_itself():
 @pytest.mark.parametrize(("first", "labels"), [([0], [0, 1]), ([], [])])
 def test_invalid_pairs_raise(first, labels):
     with pytest.raises(ValueError, match="same chips"):
-        compare_predictions(np.array(first, int), np.array(first, int), np.array(labels, int), {})
+        compare_predictions(
+            np.array(first, int), np.array(first, int), np.array(labels, int), {}
+        )
 
 
 def test_holm():
     assert holm_adjust([0.01, 0.5, 0.03]) == pytest.approx([0.03, 0.5, 0.06])
-    assert holm_adjust([0.04, 0.03]) == pytest.approx([0.06, 0.06])  # never below that of a smaller p-value
+    assert holm_adjust([0.04, 0.03]) == pytest.approx(
+        [0.06, 0.06]
+    )  # never below that of a smaller p-value
     assert holm_adjust([0.9, 0.8]) == [1.0, 1.0] and holm_adjust([]) == []
 
 
@@ -232,7 +309,9 @@ def test_scores_agree_with_scikit_learn(absent):
     probabilities, labels = random_case(len(absent), 5, missing=absent)
     summary = summarize_accuracy(probabilities, labels, 5, {})
     weights = (1 / np.bincount(labels, minlength=5).clip(1))[labels]
-    assert summary.top2.value == pytest.approx(top_k_accuracy_score(labels, probabilities, k=2, labels=range(5)))
+    assert summary.top2.value == pytest.approx(
+        top_k_accuracy_score(labels, probabilities, k=2, labels=range(5))
+    )
     expected = log_loss(labels, probabilities, sample_weight=weights, labels=range(5))
     assert summary.log_loss.value == pytest.approx(expected)
     for interval in (summary.top2, summary.log_loss):
@@ -271,8 +350,16 @@ def test_cosine_distance_of_right_angles_opposites_and_lengths():
 
 
 def test_groups_by_index():
-    means = distance_by_group(np.array([0.5, np.nan, 0.7, np.nan]), {"head": [0], "medium": [1], "tail": [2, 3]})
-    assert means == {"all": pytest.approx(0.6), "head": 0.5, "medium": None, "tail": 0.7}
+    means = distance_by_group(
+        np.array([0.5, np.nan, 0.7, np.nan]),
+        {"head": [0], "medium": [1], "tail": [2, 3]},
+    )
+    assert means == {
+        "all": pytest.approx(0.6),
+        "head": 0.5,
+        "medium": None,
+        "tail": 0.7,
+    }
 
 
 def test_single_class_has_no_distance():
@@ -284,16 +371,30 @@ SETS = np.array([[1, 0, 0], [1, 1, 0], [0, 1, 0], [1, 1, 1]], bool)
 
 
 def test_coverage_and_size_by_group():
-    coverage = coverage_by_group(SETS, np.array([0, 0, 0, 2]), {"head": [0], "medium": [1], "tail": [2]})
-    assert (coverage["all"].value, coverage["all"].size, coverage["all"].single) == (0.75, 7 / 4, 0.5)
-    assert coverage["head"].value == pytest.approx(2 / 3) and coverage["head"].chips == 3
+    coverage = coverage_by_group(
+        SETS, np.array([0, 0, 0, 2]), {"head": [0], "medium": [1], "tail": [2]}
+    )
+    assert (coverage["all"].value, coverage["all"].size, coverage["all"].single) == (
+        0.75,
+        7 / 4,
+        0.5,
+    )
+    assert (
+        coverage["head"].value == pytest.approx(2 / 3) and coverage["head"].chips == 3
+    )
     assert coverage["medium"] is None
     assert (coverage["tail"].value, coverage["tail"].size) == (1.0, 3.0)
-    assert coverage["tail"].low == pytest.approx(0.025)  # Clopper and Pearson: (alpha / 2)^(1 / n)
+    assert coverage["tail"].low == pytest.approx(
+        0.025
+    )  # Clopper and Pearson: (alpha / 2)^(1 / n)
 
 
 def test_absent_class_has_no_coverage():
-    assert coverage_by_class(SETS, np.array([0, 0, 0, 2])) == [pytest.approx(2 / 3), None, 1.0]
+    assert coverage_by_class(SETS, np.array([0, 0, 0, 2])) == [
+        pytest.approx(2 / 3),
+        None,
+        1.0,
+    ]
 
 
 def test_share_of_sets_with_one_class():

@@ -34,15 +34,27 @@ IMAGES = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(1))
 
 
 def beit():
-    """Return a network that runs only as a whole: BEiT passes relative positions from block to block."""
+    """Return a network that runs only as a whole: BEiT passes relative positions from
+    block to block."""
     torch.manual_seed(0)
-    return Beit(img_size=32, patch_size=8, embed_dim=24, depth=3, num_heads=2, num_classes=0).eval()
+    return Beit(
+        img_size=32, patch_size=8, embed_dim=24, depth=3, num_heads=2, num_classes=0
+    ).eval()
 
 
 def cait():
-    """Return a network whose blocks have no class token; two more blocks with class attention follow them."""
+    """Return a network whose blocks have no class token; two more blocks with class
+    attention follow them."""
     torch.manual_seed(0)
-    vit = Cait(img_size=32, patch_size=8, embed_dim=24, depth=3, num_heads=2, num_classes=0, init_values=0.5)
+    vit = Cait(
+        img_size=32,
+        patch_size=8,
+        embed_dim=24,
+        depth=3,
+        num_heads=2,
+        num_classes=0,
+        init_values=0.5,
+    )
     vit.fc_norm = nn.Identity()
     return vit.eval()
 
@@ -62,7 +74,9 @@ def make_classifier(vit, pool="token", blocks=(0, 1), method=None, **options):
     adapted = with_random_adapter(attach(vit, method or LoRA(rank=2), **options))
     torch.manual_seed(5)
     heads = [CosineHead(vit.embed_dim, 3, scale=10.0) for _ in range(1 + len(blocks))]
-    return Classifier(adapted, HeadAverage(heads[0], dict(zip(blocks, heads[1:], strict=True))), pool).eval()
+    return Classifier(
+        adapted, HeadAverage(heads[0], dict(zip(blocks, heads[1:], strict=True))), pool
+    ).eval()
 
 
 def logits_of(weight, features):
@@ -82,49 +96,77 @@ def record_blocks(vit):
 def test_logits_are_the_mean_of_all_heads(name):
     make_vit, pool = NETWORKS[name]
     classifier = make_classifier(make_vit(), pool)
-    prediction, head, vit = classifier.predict(IMAGES), classifier.head, classifier.adapted.vit
+    prediction = classifier.predict(IMAGES)
+    head = classifier.head
+    vit = classifier.adapted.vit
     outputs = record_blocks(vit)
     tokens = vit.forward_features(IMAGES)
-    final = vit.fc_norm(tokens[:, 0] if pool == "token" else tokens[:, vit.num_prefix_tokens :].mean(1))
+    final = vit.fc_norm(
+        tokens[:, 0] if pool == "token" else tokens[:, vit.num_prefix_tokens :].mean(1)
+    )
     members = [logits_of(head.final.weight, final)]
     for block in (0, 1):
         features = outputs[block][:, -16:].mean(1)  # 4 x 4 patches
         members.append(logits_of(head.blocks[str(block)].weight, features))
     torch.testing.assert_close(prediction.logits, sum(members) / 3, atol=1e-4, rtol=0)
     torch.testing.assert_close(prediction.features, final, atol=1e-5, rtol=0)
-    torch.testing.assert_close(classifier.features(IMAGES), prediction.features, atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        classifier.features(IMAGES), prediction.features, atol=1e-5, rtol=0
+    )
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("method", [VPTDeep(prompts=2, blocks=[1, 2]), VPTShallow(prompts=2)])
+@pytest.mark.parametrize(
+    "method", [VPTDeep(prompts=2, blocks=[1, 2]), VPTShallow(prompts=2)]
+)
 def test_prompts_are_not_patch_tokens(method):
     classifier = make_classifier(tiny_vit(reg_tokens=1), method=method)
     outputs = record_blocks(classifier.adapted.vit)
     classifier.adapted.vit.forward_features(IMAGES)
     expected = torch.cat([output[:, -16:].mean(1) for output in outputs[:2]], dim=1)
-    torch.testing.assert_close(classifier.head_inputs(IMAGES)[:, 24:], expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        classifier.head_inputs(IMAGES)[:, 24:], expected, atol=1e-5, rtol=0
+    )
 
 
 def test_adapters_learn_from_both_heads():
-    """The head on block 1 reaches the adapters of blocks 0 and 1, the final head those of all blocks."""
+    """The head on block 1 reaches the adapters of blocks 0 and 1, the final head those
+    of all blocks."""
     classifier = make_classifier(tiny_vit(), blocks=(1,))
-    final, early = (head(part) for head, part in zip(classifier.head.heads, inputs_of(classifier), strict=True))
+    final, early = (
+        head(part)
+        for head, part in zip(classifier.head.heads, inputs_of(classifier), strict=True)
+    )
     names, parameters = zip(*classifier.adapted.named_parameters(), strict=True)
-    trained = {name: parameter for name, parameter in zip(names, parameters, strict=True) if parameter.requires_grad}
+    trained = {
+        name: parameter
+        for name, parameter in zip(names, parameters, strict=True)
+        if parameter.requires_grad
+    }
 
     def gradients(loss):
-        values = torch.autograd.grad(loss, trained.values(), retain_graph=True, allow_unused=True)
+        values = torch.autograd.grad(
+            loss, trained.values(), retain_graph=True, allow_unused=True
+        )
         return dict(zip(trained, values, strict=True))
 
-    from_final, from_early = gradients(final.square().sum()), gradients(early.square().sum())
+    from_final = gradients(final.square().sum())
+    from_early = gradients(early.square().sum())
     assert all(gradient.abs().max() > 0 for gradient in from_final.values())
     for name, gradient in from_early.items():
         is_later = "blocks/2/" in name
-        assert (gradient is None or not gradient.any()) if is_later else gradient.abs().max() > 0
+        assert (
+            (gradient is None or not gradient.any())
+            if is_later
+            else gradient.abs().max() > 0
+        )
     mean = gradients(classifier(IMAGES)[:, 0].sum())
     parts = gradients(final[:, 0].sum() / 2), gradients(early[:, 0].sum() / 2)
     for name, gradient in mean.items():
-        assert close([gradient], [parts[0][name] + (0 if parts[1][name] is None else parts[1][name])])
+        assert close(
+            [gradient],
+            [parts[0][name] + (0 if parts[1][name] is None else parts[1][name])],
+        )
 
 
 def inputs_of(classifier):
@@ -134,9 +176,13 @@ def inputs_of(classifier):
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("blocks", ["all", "last:1"])
 def test_gradients_equal_those_of_a_plain_pass(checkpointing, blocks):
-    """With training kernels, with recomputation, and with frozen blocks after the earliest head."""
-    classifier = make_classifier(tiny_vit(), blocks=(0,), method=LoRA(rank=2, blocks=blocks))
-    vit, theta = classifier.adapted.vit, classifier.theta
+    """With training kernels, with recomputation, and with frozen blocks after the
+    earliest head."""
+    classifier = make_classifier(
+        tiny_vit(), blocks=(0,), method=LoRA(rank=2, blocks=blocks)
+    )
+    vit = classifier.adapted.vit
+    theta = classifier.theta
     outputs = record_blocks(vit)  # blocks with hooks run without kernels
     tokens = vit.forward_features(IMAGES)
     inputs = torch.cat([tokens[:, 0], outputs[0][:, 1:].mean(1)], dim=1)
@@ -151,7 +197,9 @@ def test_gradients_equal_those_of_a_plain_pass(checkpointing, blocks):
 
 @pytest.mark.parametrize("blocks", [(2,), (0, 3), (-1,)])
 def test_blocks_that_no_head_can_read(blocks):
-    with pytest.raises(ValueError, match=mentions("3 blocks", "0 to 1", f"not {blocks[-1]}")):
+    with pytest.raises(
+        ValueError, match=mentions("3 blocks", "0 to 1", f"not {blocks[-1]}")
+    ):
         make_classifier(tiny_vit(), blocks=blocks)
 
 
@@ -159,13 +207,17 @@ def test_blocks_that_no_head_can_read(blocks):
 @pytest.mark.parametrize("kind", [CosineHead, nn.Linear])
 def test_state_of_all_heads(kind):
     options = (10.0,) if kind is CosineHead else ()
-    head = HeadAverage(kind(24, 3, *options), {1: kind(24, 3, *options), 0: kind(24, 3, *options)})
+    head = HeadAverage(
+        kind(24, 3, *options), {1: kind(24, 3, *options), 0: kind(24, 3, *options)}
+    )
     assert list(head.blocks) == ["0", "1"]
     first = Classifier(attach(tiny_vit(), LoRA(rank=2)), head, "token").eval()
     heads = {"head.final.weight", "head.blocks.0.weight", "head.blocks.1.weight"}
     assert heads <= set(first.learned_state())
     torch.manual_seed(7)
-    other = HeadAverage(kind(24, 3, *options), {0: kind(24, 3, *options), 1: kind(24, 3, *options)})
+    other = HeadAverage(
+        kind(24, 3, *options), {0: kind(24, 3, *options), 1: kind(24, 3, *options)}
+    )
     second = Classifier(attach(tiny_vit(), LoRA(rank=2)), other, "token").eval()
     second.load_learned_state(first.learned_state())
     assert torch.equal(first(IMAGES), second(IMAGES))
@@ -186,29 +238,47 @@ def test_merged_bundle_equals_the_trained_classifier(run, make_copy, tmp_path):
     merged = load_classifier(bundle, "cpu")
     with torch.no_grad():
         assert torch.allclose(trained.eval()(CHIPS), merged(CHIPS), atol=1e-4)
-        assert torch.allclose(trained.features(CHIPS), merged.predict(CHIPS).features, atol=1e-4)
+        assert torch.allclose(
+            trained.features(CHIPS), merged.predict(CHIPS).features, atol=1e-4
+        )
         assert merged.predict(CHIPS).features.shape == (2, 192)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["timm:vit_medium_patch16_rope_reg1_gap_256", "timm:vit_relpos_small_patch16_224"])
+@pytest.mark.parametrize(
+    "name",
+    ["timm:vit_medium_patch16_rope_reg1_gap_256", "timm:vit_relpos_small_patch16_224"],
+)
 def test_pooling_of_a_class_token_that_does_not_exist_is_refused(run, name, tmp_path):
     card = find_card(name)
     save_file(card.build(card.size).state_dict(), tmp_path / "x.safetensors")
-    encoder, recipe = load_backbone(name, card.size, tmp_path / "x.safetensors"), Bundle.load(run).recipe
-    averaged = recipe.model_copy(update={"backbone": recipe.backbone.model_copy(update={"pool": "avg"})})
+    encoder = load_backbone(name, card.size, tmp_path / "x.safetensors")
+    recipe = Bundle.load(run).recipe
+    averaged = recipe.model_copy(
+        update={"backbone": recipe.backbone.model_copy(update={"pool": "avg"})}
+    )
     assert recipe.backbone.pool == "token"
     with pytest.raises(RequestError, match=r"has no class token .*backbone\.pool=avg"):
         build_classifier(encoder, 3, recipe)
-    logits = build_classifier(encoder, 3, averaged)(torch.zeros(1, 3, card.size, card.size))
+    logits = build_classifier(encoder, 3, averaged)(
+        torch.zeros(1, 3, card.size, card.size)
+    )
     assert logits.shape == (1, 3)
 
 
 def test_modulator_changes_predictions(run):
     bundle = Bundle.load(run)
-    off = replace(bundle, tensors=bundle.tensors | {"gamma": torch.full_like(bundle.tensors["gamma"], -30)})
+    off = replace(
+        bundle,
+        tensors=bundle.tensors
+        | {"gamma": torch.full_like(bundle.tensors["gamma"], -30)},
+    )
     with torch.no_grad():
-        assert not torch.allclose(load_classifier(bundle, "cpu")(CHIPS), load_classifier(off, "cpu")(CHIPS), atol=1e-4)
+        assert not torch.allclose(
+            load_classifier(bundle, "cpu")(CHIPS),
+            load_classifier(off, "cpu")(CHIPS),
+            atol=1e-4,
+        )
 
 
 def test_other_backbone(run):
@@ -218,7 +288,9 @@ def test_other_backbone(run):
 
 def test_tensors_of_wrong_shape(run):
     bundle = Bundle.load(run)
-    tensors = {key: value for key, value in bundle.tensors.items() if key != "head.weight"}
+    tensors = {
+        key: value for key, value in bundle.tensors.items() if key != "head.weight"
+    }
     with pytest.raises(WeightsError, match="adapter or head"):
         load_classifier(replace(bundle, tensors=tensors))
 
@@ -265,7 +337,9 @@ def test_a_copy_to_a_gpu_starts_from_pinned_memory():
     assert tensor.calls == ["pin_memory", ("cuda", {"non_blocking": True})]
 
 
-@pytest.mark.parametrize(("source", "target"), [("cpu", "cpu"), ("cuda", "cuda"), ("cuda", "cpu")])
+@pytest.mark.parametrize(
+    ("source", "target"), [("cpu", "cpu"), ("cuda", "cuda"), ("cuda", "cpu")]
+)
 def test_other_copies_are_plain(source, target):
     tensor = FakeTensor()
     tensor.device = torch.device(source)
@@ -277,11 +351,14 @@ def test_frozen_convolutions_have_their_channels_last_on_a_gpu(monkeypatch):
     monkeypatch.setattr(nn.Module, "to", lambda module, device: module)
     network = nn.Sequential(nn.Conv2d(3, 4, 2, stride=2), nn.Conv2d(4, 5, 1))
     images = torch.randn(2, 3, 8, 8)
-    before, values = network(images), [parameter.clone() for parameter in network.parameters()]
+    before = network(images)
+    values = [parameter.clone() for parameter in network.parameters()]
     network[0].requires_grad_(False)
     assert move_network(network, "cpu")[0].weight.is_contiguous()
     move_network(network, CUDA)
     assert network[0].weight.is_contiguous(memory_format=torch.channels_last)
     assert network[1].weight.is_contiguous()  # learned tensors are saved as they are
     torch.testing.assert_close(network(images), before)
-    assert all(torch.equal(*pair) for pair in zip(network.parameters(), values, strict=True))
+    assert all(
+        torch.equal(*pair) for pair in zip(network.parameters(), values, strict=True)
+    )

@@ -23,7 +23,9 @@ class Batches(list):
 def test_batches_are_joined_in_order_and_counted():
     inputs = torch.arange(12.0).reshape(6, 2)
     counts = []
-    outputs = collect_outputs(Doubling(1, 1), Batches((part, None) for part in inputs.split(4)), counts.append)
+    outputs = collect_outputs(
+        Doubling(1, 1), Batches((part, None) for part in inputs.split(4)), counts.append
+    )
     np.testing.assert_array_equal(outputs.features, inputs.numpy())
     np.testing.assert_array_equal(outputs.logits, 2 * inputs.numpy())
     assert counts == [0, 4, 6] and outputs.logits.dtype == np.float32
@@ -35,18 +37,31 @@ IMAGES = np.arange(2 * 3 * 6 * 6, dtype=np.float32).reshape(2, 3, 6, 6)
 @pytest.mark.parametrize("name", VIEWS)
 def test_views_of_arrays_are_those_of_tensors(name):
     size = 4 if "crop" in name else 6
-    arrays, tensors = VIEWS[name](IMAGES, size), VIEWS[name](torch.from_numpy(IMAGES), size)
-    assert len(arrays) == len(tensors) and all(np.array_equal(a, b) for a, b in zip(arrays, tensors, strict=True))
+    arrays = VIEWS[name](IMAGES, size)
+    tensors = VIEWS[name](torch.from_numpy(IMAGES), size)
+    assert len(arrays) == len(tensors) and all(
+        np.array_equal(a, b) for a, b in zip(arrays, tensors, strict=True)
+    )
 
 
 def test_averages_are_the_mean_of_probabilities_and_features():
     rng = np.random.default_rng(0)
-    logits, features = 80 * rng.normal(size=(3, 5, 4)).astype("f4"), rng.normal(size=(3, 5, 2)).astype("f4")
-    tensors = [torch.from_numpy(array) for array in logits], [torch.from_numpy(array) for array in features]
+    logits = 80 * rng.normal(size=(3, 5, 4)).astype("f4")
+    features = rng.normal(size=(3, 5, 2)).astype("f4")
+    tensors = (
+        [torch.from_numpy(array) for array in logits],
+        [torch.from_numpy(array) for array in features],
+    )
     mean_logits, mean_features = average_outputs(list(logits), list(features))
-    expected = torch.stack([member.double().softmax(1) for member in tensors[0]]).mean(0).numpy()
+    expected = (
+        torch.stack([member.double().softmax(1) for member in tensors[0]])
+        .mean(0)
+        .numpy()
+    )
     np.testing.assert_allclose(np.exp(mean_logits), expected, atol=1e-6)
     np.testing.assert_allclose(mean_features, features.mean(0), atol=1e-6)
-    for array, tensor in zip((mean_logits, mean_features), average_outputs(*tensors), strict=True):
+    for array, tensor in zip(
+        (mean_logits, mean_features), average_outputs(*tensors), strict=True
+    ):
         assert array.dtype == np.float32 and tensor.dtype == torch.float32
         np.testing.assert_allclose(array, tensor.numpy(), rtol=1e-5, atol=1e-6)

@@ -10,7 +10,11 @@ from rsft.peft import BitFit, FullTuning, LayerNormTuning, attach, load
 from tests.helpers.hierarchical_models import tiny_resnet
 
 IMAGES = 2 * torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(0)) + 1
-NAMES = {f"layer{number}.0.norm1.running_{name}" for number in (1, 2, 3, 4) for name in ("mean", "var")}
+NAMES = {
+    f"layer{number}.0.norm1.running_{name}"
+    for number in (1, 2, 3, 4)
+    for name in ("mean", "var")
+}
 
 
 def network(seed=0):
@@ -47,7 +51,9 @@ def test_statistics_follow_the_batches():
     adapted = trained(vit, steps=1)
     state = adapted.adapter_state()
     assert {name for name in state if "running" in name} == NAMES
-    torch.testing.assert_close(state["layer1.0.norm1.running_mean"], 0.1 * maps.mean((0, 2, 3)))
+    torch.testing.assert_close(
+        state["layer1.0.norm1.running_mean"], 0.1 * maps.mean((0, 2, 3))
+    )
     expected = 0.9 + 0.1 * maps.transpose(0, 1).flatten(1).var(1)
     torch.testing.assert_close(state["layer1.0.norm1.running_var"], expected)
 
@@ -57,7 +63,8 @@ def test_evaluation_mode_uses_and_keeps_the_statistics():
     adapted.eval()
     before = {name: tensor.clone() for name, tensor in adapted.adapter_state().items()}
     with torch.no_grad():
-        both, first = adapted(IMAGES), adapted(IMAGES[:1])
+        both = adapted(IMAGES)
+        first = adapted(IMAGES[:1])
     torch.testing.assert_close(both[:1], first)
     assert_equal(adapted.adapter_state(), before)
 
@@ -89,11 +96,17 @@ def test_detaching_restores_the_network_bit_for_bit():
     vit = network()
     before = copy_state(vit)
     adapted = trained(vit)
-    assert any(not torch.equal(tensor, before[name]) for name, tensor in vit.state_dict().items() if name in NAMES)
+    assert any(
+        not torch.equal(tensor, before[name])
+        for name, tensor in vit.state_dict().items()
+        if name in NAMES
+    )
     adapted.detach()
     assert_equal(vit.state_dict(), before)
     adapted = attach(vit, FullTuning())  # a state that was loaded, without a step
-    adapted.load_adapter_state({name: tensor + 1 for name, tensor in adapted.adapter_state().items()})
+    adapted.load_adapter_state(
+        {name: tensor + 1 for name, tensor in adapted.adapter_state().items()}
+    )
     adapted.detach()
     assert_equal(vit.state_dict(), before)
 
@@ -123,10 +136,18 @@ def test_a_resnet_keeps_its_statistics():
     vit = tiny_resnet()
     before = copy_state(vit)
     adapted = trained(vit)
-    assert not any("running" in name or "num_batches" in name for name in adapted.adapter_state())
-    assert set(adapted.adapter_state()) == {name for name, _ in tiny_resnet().named_parameters()}
+    assert not any(
+        "running" in name or "num_batches" in name for name in adapted.adapter_state()
+    )
+    assert set(adapted.adapter_state()) == {
+        name for name, _ in tiny_resnet().named_parameters()
+    }
     after = vit.state_dict()
-    assert all(torch.equal(after[name], before[name]) for name in before if "running" in name or "num_b" in name)
+    assert all(
+        torch.equal(after[name], before[name])
+        for name in before
+        if "running" in name or "num_b" in name
+    )
     assert not any(module.training for module in vit.modules())
     adapted.detach()
     assert_equal(vit.state_dict(), before)

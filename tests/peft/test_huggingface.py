@@ -1,4 +1,5 @@
-"""Adapters in Hugging Face PEFT's layout, written, read, and understood by PEFT itself."""
+"""Adapters in Hugging Face PEFT's layout, written, read, and understood by PEFT
+itself."""
 
 import json
 import sys
@@ -7,13 +8,30 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from rsft.peft import Adapter, CompositeMethod, LoRA, LoTR, Site, attach, export_peft, import_peft
+from rsft.peft import (
+    Adapter,
+    CompositeMethod,
+    LoRA,
+    LoTR,
+    Site,
+    attach,
+    export_peft,
+    import_peft,
+)
 from tests.helpers.messages import mentions
 from tests.helpers.peft_models import NETWORKS, method_id, tiny_vit, with_random_adapter
 
 METHODS = [
     (LoRA(rank=2), True),
-    (LoRA(rank={"*.q": 3, "blocks.1.mlp?": 5, "*": 2}, positions="qv12", blocks=[0, 1], dropout=0.1), False),
+    (
+        LoRA(
+            rank={"*.q": 3, "blocks.1.mlp?": 5, "*": 2},
+            positions="qv12",
+            blocks=[0, 1],
+            dropout=0.1,
+        ),
+        False,
+    ),
     (LoRA(rank=2, positions="ko", scale="1/r"), False),
     (LoTR(rank=2), True),
 ]
@@ -21,7 +39,9 @@ EACH = pytest.mark.parametrize(("method", "learn_scales"), METHODS, ids=method_i
 
 
 def exported(folder, method, learn_scales=False, network=tiny_vit):
-    adapted = with_random_adapter(attach(network(), method, learn_scales=learn_scales)).eval()
+    adapted = with_random_adapter(
+        attach(network(), method, learn_scales=learn_scales)
+    ).eval()
     export_peft(adapted, folder)
     return adapted
 
@@ -37,15 +57,27 @@ def test_exported_adapter_is_read_back(tmp_path, images, method, learn_scales):
     again = import_peft(tiny_vit(), tmp_path).eval()
     assert torch.allclose(again(images), adapted(images), atol=1e-5)
     assert again.sites == adapted.sites
-    pairs = [module.factors(site) for module in adapted.adapter_modules for site in module.sites]
-    assert sum(p.numel() for p in again.theta) == sum(factor.numel() for pair in pairs for factor in pair)
+    pairs = [
+        module.factors(site)
+        for module in adapted.adapter_modules
+        for site in module.sites
+    ]
+    assert sum(p.numel() for p in again.theta) == sum(
+        factor.numel() for pair in pairs for factor in pair
+    )
 
 
 def test_fused_layers_are_one_pair_of_blocks(tmp_path):
     exported(tmp_path, LoRA(rank={"*.q": 3, "*": 2}, positions="qv"))
-    b = load_file(tmp_path / "adapter_model.safetensors")["base_model.model.blocks.0.attn.qkv.lora_B.weight"]
+    b = load_file(tmp_path / "adapter_model.safetensors")[
+        "base_model.model.blocks.0.attn.qkv.lora_B.weight"
+    ]
     nonzero = b.unflatten(0, (3, 24)).abs().sum(1) > 0
-    assert nonzero.tolist() == [[True] * 3 + [False] * 2, [False] * 5, [False] * 3 + [True] * 2]
+    assert nonzero.tolist() == [
+        [True] * 3 + [False] * 2,
+        [False] * 5,
+        [False] * 3 + [True] * 2,
+    ]
 
 
 @EACH
@@ -62,7 +94,11 @@ def test_peft_loads_our_files_of_other_networks(tmp_path, images, name):
     adapted = exported(tmp_path, LoRA(rank=2), True, NETWORKS[name])
     reference = peft.PeftModel.from_pretrained(NETWORKS[name](), str(tmp_path)).eval()
     assert torch.allclose(reference(images), adapted(images), atol=1e-5)
-    assert torch.allclose(import_peft(NETWORKS[name](), tmp_path).eval()(images), adapted(images), atol=1e-5)
+    assert torch.allclose(
+        import_peft(NETWORKS[name](), tmp_path).eval()(images),
+        adapted(images),
+        atol=1e-5,
+    )
 
 
 @pytest.mark.parametrize(
@@ -76,13 +112,20 @@ def test_peft_loads_our_files_of_other_networks(tmp_path, images, name):
             "use_rslora": True,
             "exclude_modules": ["patch_embed.proj"],
         },
-        {"r": 2, "target_modules": r"blocks\.[02]\.mlp\.fc.", "rank_pattern": {"fc2": 5}, "alpha_pattern": {"fc2": 20}},
+        {
+            "r": 2,
+            "target_modules": r"blocks\.[02]\.mlp\.fc.",
+            "rank_pattern": {"fc2": 5},
+            "alpha_pattern": {"fc2": 20},
+        },
     ],
     ids=["fused", "rank-stabilized", "patterns"],
 )
 def test_we_load_files_of_peft(tmp_path, images, options):
     peft = pytest.importorskip("peft", reason="Hugging Face PEFT is not installed")
-    reference = peft.get_peft_model(tiny_vit(), peft.LoraConfig(**options, lora_dropout=0.1)).eval()
+    reference = peft.get_peft_model(
+        tiny_vit(), peft.LoraConfig(**options, lora_dropout=0.1)
+    ).eval()
     for name, parameter in reference.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.3)
@@ -145,12 +188,26 @@ def rename_keys(state, old, new):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda state: rename_keys(state, "blocks.0.mlp.fc1", "patch_embed.proj"), "no site at patch_embed"),
-        (lambda state: rename_keys(state, "blocks.2.", "blocks.7."), r"no site at blocks\.7"),
-        (lambda state: rename_keys(state, "lora_A", "lora_magnitude_vector"), "neither lora_A nor lora_B"),
+        (
+            lambda state: rename_keys(state, "blocks.0.mlp.fc1", "patch_embed.proj"),
+            "no site at patch_embed",
+        ),
+        (
+            lambda state: rename_keys(state, "blocks.2.", "blocks.7."),
+            r"no site at blocks\.7",
+        ),
+        (
+            lambda state: rename_keys(state, "lora_A", "lora_magnitude_vector"),
+            "neither lora_A nor lora_B",
+        ),
         (lambda state: dict(list(state.items())[1:]), "is missing at"),
         (lambda state: {}, "is missing"),
-        (lambda state: {key: value[:, :-1].contiguous() for key, value in state.items()}, "keys do not fit"),
+        (
+            lambda state: {
+                key: value[:, :-1].contiguous() for key, value in state.items()
+            },
+            "keys do not fit",
+        ),
     ],
     ids=["layer", "block", "tensor", "half", "empty", "width"],
 )

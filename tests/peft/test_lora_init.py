@@ -1,4 +1,5 @@
-"""The start of LoRA against the code of LIFT and of the paper, and against Hugging Face PEFT."""
+"""The start of LoRA against the code of LIFT and of the paper, and against Hugging Face
+PEFT."""
 
 import math
 
@@ -16,7 +17,9 @@ WIDTH = 192
 
 
 def build(method):
-    vit = VisionTransformer(img_size=16, patch_size=8, embed_dim=WIDTH, depth=2, num_heads=3, num_classes=0)
+    vit = VisionTransformer(
+        img_size=16, patch_size=8, embed_dim=WIDTH, depth=2, num_heads=3, num_classes=0
+    )
     torch.manual_seed(0)
     return attach(vit, method).adapter_modules[0]
 
@@ -28,7 +31,8 @@ def start_of_a(**settings):
 
 @pytest.mark.parametrize("rank", [1, 4, 8])
 def test_rank_equals_the_authors_start(rank):
-    """LIFT and metalora, models/peft_modules.py: lora_A (in_dim, r), kaiming_uniform_(lora_A, a=sqrt(5))."""
+    """LIFT and metalora, models/peft_modules.py: lora_A (in_dim, r),
+    kaiming_uniform_(lora_A, a=sqrt(5))."""
     torch.manual_seed(0)
     authors = nn.init.kaiming_uniform_(torch.zeros(WIDTH, rank), a=math.sqrt(5))
     ours = start_of_a(rank=rank, init="rank")
@@ -39,7 +43,8 @@ def test_rank_equals_the_authors_start(rank):
 
 @pytest.mark.parametrize("rank", [4, 8])
 def test_width_equals_hugging_face(rank):
-    """Hugging Face PEFT, tuners/lora/layer.py: lora_A = nn.Linear(in, r), kaiming_uniform_(weight, a=sqrt(5))."""
+    """Hugging Face PEFT, tuners/lora/layer.py: lora_A = nn.Linear(in, r),
+    kaiming_uniform_(weight, a=sqrt(5))."""
     torch.manual_seed(0)
     expected = nn.init.kaiming_uniform_(torch.zeros(rank, WIDTH), a=math.sqrt(5))
     assert torch.equal(start_of_a(rank=rank), expected)
@@ -52,7 +57,12 @@ def test_lotr_shares_the_start():
 
 def test_alpha_is_divided_by_the_rank_of_the_site():
     method = LoRA(rank={"blocks.0.*": 8, "*": 4}, positions="qv", alpha=2.0)
-    scales = {Site(0, "q"): 0.25, Site(0, "v"): 0.25, Site(1, "q"): 0.5, Site(1, "v"): 0.5}
+    scales = {
+        Site(0, "q"): 0.25,
+        Site(0, "v"): 0.25,
+        Site(1, "q"): 0.5,
+        Site(1, "v"): 0.5,
+    }
     assert build(method).fixed_scales == scales
 
 

@@ -3,7 +3,17 @@ import math
 import pytest
 import torch
 
-from rsft.peft import Adapter, AdaptFormer, BitFit, CompositeMethod, LoRA, LoTR, Modulator, Site, attach
+from rsft.peft import (
+    Adapter,
+    AdaptFormer,
+    BitFit,
+    CompositeMethod,
+    LoRA,
+    LoTR,
+    Modulator,
+    Site,
+    attach,
+)
 from tests.helpers.peft_models import method_id, tiny_vit, with_random_adapter
 
 SITES = [Site(0, "q"), Site(1, "mlp1"), Site(2, "q"), Site(2, "mlp2")]
@@ -31,7 +41,10 @@ def test_table_has_used_positions_and_nan_without_site():
 def test_table_of_two_methods(vit):
     method = CompositeMethod((LoRA(rank=2, positions="v"), AdaptFormer(dim=2)))
     modulator = attach(vit, method, learn_scales=True).modulator
-    assert modulator.positions == ("v", "mlp") and modulator.sites[:2] == (Site(0, "v"), Site(0, "mlp"))
+    assert modulator.positions == ("v", "mlp") and modulator.sites[:2] == (
+        Site(0, "v"),
+        Site(0, "mlp"),
+    )
 
 
 def test_scales_can_be_set():
@@ -42,7 +55,10 @@ def test_scales_can_be_set():
     assert modulator.gamma[0] == -math.inf
 
 
-@pytest.mark.parametrize(("values", "message"), [({"*.k": 1}, "'\\*.k' matches no site"), ({"*": -1}, "scale -1")])
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [({"*.k": 1}, "'\\*.k' matches no site"), ({"*": -1}, "scale -1")],
+)
 def test_invalid_scales_are_refused(values, message):
     with pytest.raises(ValueError, match=message):
         Modulator(SITES).set_scales(values)
@@ -64,7 +80,13 @@ def test_the_optimizer_does_not_change_frozen_scales(vit, images):
     modulator.freeze("*.q")
     step()  # Adam's momentum moves every gamma
     after = modulator.scales()
-    assert {site.position for site in before if before[site] != after[site]} == {"k", "v", "out", "mlp1", "mlp2"}
+    assert {site.position for site in before if before[site] != after[site]} == {
+        "k",
+        "v",
+        "out",
+        "mlp1",
+        "mlp2",
+    }
     assert torch.equal(adapted.adapter_state()["gamma"], modulator.effective_gamma())
     modulator.freeze("*.q", frozen=False)
     assert modulator.scales() == after
@@ -89,7 +111,10 @@ def test_scale_reaches_evaluation(vit, images):
     adapted = with_random_adapter(attach(vit, LoRA(rank=2), learn_scales=True)).eval()
     before = adapted(images), vit(images)
     adapted.modulator.set_scales({"*": 0})
-    assert all(torch.allclose(after, frozen, atol=1e-5) for after in (adapted(images), vit(images)))
+    assert all(
+        torch.allclose(after, frozen, atol=1e-5)
+        for after in (adapted(images), vit(images))
+    )
     assert not any(torch.allclose(output, frozen, atol=1e-2) for output in before)
     assert torch.allclose(adapted.merge()(images), frozen, atol=1e-5)
 
@@ -115,7 +140,8 @@ def test_pruned_sites(method, images, tmp_path):
     count = len(adapted.sites)
     weak = adapted.sites[1], adapted.sites[-1]
     adapted.modulator.set_scales(dict.fromkeys(weak, 1e-9))
-    before, parameters = adapted(images), len(adapted.theta)
+    before = adapted(images)
+    parameters = len(adapted.theta)
     assert adapted.prune(1e-6) == adapted.pruned_sites == weak
     assert torch.allclose(adapted(images), before, atol=1e-5)
     assert len(adapted.sites) == count - 2 and len(adapted.theta) < parameters
@@ -142,7 +168,8 @@ def test_without_a_modulator(vit):
 
 
 @pytest.mark.parametrize(
-    ("method", "message"), [(BitFit(), "bitfit has no sites"), (AdaptFormer(scale="learnable"), "learnable")]
+    ("method", "message"),
+    [(BitFit(), "bitfit has no sites"), (AdaptFormer(scale="learnable"), "learnable")],
 )
 def test_method_without_scales_has_no_modulator(vit, method, message):
     with pytest.raises(ValueError, match=message):
@@ -152,32 +179,54 @@ def test_method_without_scales_has_no_modulator(vit, method, message):
 
 def test_a_site_with_several_factors_has_their_mean_as_its_scale():
     modulator = Modulator(SITES[:3], 0.5, widths=[2, 1, 3])
-    assert modulator.gamma.shape == (6,) and modulator.scale(0).shape == (2,) and modulator.scale(1).ndim == 0
+    assert (
+        modulator.gamma.shape == (6,)
+        and modulator.scale(0).shape == (2,)
+        and modulator.scale(1).ndim == 0
+    )
     with torch.no_grad():
         modulator.gamma[:2] = torch.tensor([0.0, 2.0])
     factors = modulator.factors()
     assert [len(values) for values in factors.values()] == [2, 1, 3]
-    assert list(modulator.scales().values()) == pytest.approx([(math.log(2) + 2.1269) / 2, 0.5, 0.5], abs=1e-4)
+    assert list(modulator.scales().values()) == pytest.approx(
+        [(math.log(2) + 2.1269) / 2, 0.5, 0.5], abs=1e-4
+    )
     modulator.freeze("blocks.0.*")
     modulator.gamma.data += 1
     modulator.gamma.grad = torch.zeros(6)
     modulator.add_decay_toward_init(1.0)
     assert modulator.gamma.grad.tolist() == pytest.approx([0, 0, 1, 1, 1, 1])
     assert torch.equal(modulator.factors()[SITES[0]], factors[SITES[0]])
-    assert torch.equal(modulator.scale(0), factors[SITES[0]]) and not modulator.scale(0).requires_grad
+    assert (
+        torch.equal(modulator.scale(0), factors[SITES[0]])
+        and not modulator.scale(0).requires_grad
+    )
     modulator.set_scales({"*": 3.0, "blocks.2.*": 0})
-    assert modulator.scale(0).tolist() == pytest.approx([3, 3]) and modulator.gamma[3:].tolist() == [-math.inf] * 3
+    assert (
+        modulator.scale(0).tolist() == pytest.approx([3, 3])
+        and modulator.gamma[3:].tolist() == [-math.inf] * 3
+    )
     modulator.load_gamma(torch.arange(6.0))
     assert modulator.effective_gamma().tolist() == list(range(6))
 
 
 @pytest.mark.parametrize("method", [LoRA, Adapter], ids=["lora", "adapter"])
-def test_equal_factors_act_as_one_scale_and_others_on_their_feature(method, vit, images):
+def test_equal_factors_act_as_one_scale_and_others_on_their_feature(
+    method, vit, images
+):
     positions = {"positions": "2"} if method is LoRA else {}
     site = Site(2, "mlp2" if method is LoRA else "mlp")
-    single, several = (
-        attach(tiny_vit(), method(**positions, blocks=[2], modulator=kind), learn_scales=True, init_scale=0.7)
-        for kind in ("site", "feature")
+    single = attach(
+        tiny_vit(),
+        method(**positions, blocks=[2], modulator="site"),
+        learn_scales=True,
+        init_scale=0.7,
+    )
+    several = attach(
+        tiny_vit(),
+        method(**positions, blocks=[2], modulator="feature"),
+        learn_scales=True,
+        init_scale=0.7,
     )
     for adapted in (single, several):
         generator = torch.Generator().manual_seed(3)
@@ -187,15 +236,21 @@ def test_equal_factors_act_as_one_scale_and_others_on_their_feature(method, vit,
     outputs = []  # of the MLP, before the residual and without the norm
     for scale in (0.0, 1.0, torch.linspace(0.1, 2, 24)):
         values = torch.as_tensor(scale).expand(24)
-        hook = several.vit.blocks[2].mlp.register_forward_hook(lambda module, args, output: outputs.append(output))
+        hook = several.vit.blocks[2].mlp.register_forward_hook(
+            lambda module, args, output: outputs.append(output)
+        )
         with several.modulator.use_factors(values):
             several.vit(images)
         hook.remove()
     frozen, plain, changed = outputs
-    assert torch.allclose(changed - frozen, (plain - frozen) * torch.linspace(0.1, 2, 24), atol=1e-4)
+    assert torch.allclose(
+        changed - frozen, (plain - frozen) * torch.linspace(0.1, 2, 24), atol=1e-4
+    )
     assert several.sites == (site,)
 
 
-def test_a_learnable_scale_and_one_learned_scale_exclude_each_other_but_factors_do_not(vit):
+def test_a_learnable_scale_and_one_learned_scale_exclude_each_other_but_factors_do_not(
+    vit,
+):
     method = AdaptFormer(dim=2, scale="learnable", modulator="feature")
     assert attach(vit, method, learn_scales=True).gamma[0].shape == (3 * 24,)

@@ -1,4 +1,5 @@
-"""The position Out as the paper's code computes it, against a formula in plain torch, in merging and in exports."""
+"""The position Out as the paper's code computes it, against a formula in plain torch,
+in merging and in exports."""
 
 import copy
 import json
@@ -10,7 +11,17 @@ from torch.nn import functional as F
 
 from rsft.errors import RecipeError
 from rsft.evaluation.report.pages import describe_recipe
-from rsft.peft import BitFit, CompositeMethod, LoRA, LoTR, Site, attach, export_peft, import_peft, load
+from rsft.peft import (
+    BitFit,
+    CompositeMethod,
+    LoRA,
+    LoTR,
+    Site,
+    attach,
+    export_peft,
+    import_peft,
+    load,
+)
 from rsft.peft.model.site_outputs import observe_additions
 from rsft.peft.modulator import gamma_to_scale
 from rsft.recipe.load import dump_recipe, load_recipe
@@ -20,14 +31,22 @@ from tests.helpers.peft_models import NETWORKS, rich_vit, tiny_vit, with_random_
 from tests.helpers.plain_lora import plain_features
 
 SEQUENTIAL = {"rank": 2, "out_insertion": "sequential"}
-METHODS = {"lora": LoRA(**SEQUENTIAL), "lora-out": LoRA(positions="o", **SEQUENTIAL), "lotr": LoTR(**SEQUENTIAL)}
+METHODS = {
+    "lora": LoRA(**SEQUENTIAL),
+    "lora-out": LoRA(positions="o", **SEQUENTIAL),
+    "lotr": LoTR(**SEQUENTIAL),
+}
 EACH = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 
 
 def plain_gradients(adapted, network, images, weights):
-    """Return the plain outputs of a model with LoRA, and the gradients of A, B and gamma at all of its sites."""
+    """Return the plain outputs of a model with LoRA, and the gradients of A, B and
+    gamma at all of its sites."""
     (module,) = adapted.adapter_modules
-    leaves = {site: [x.detach().clone().requires_grad_() for x in module.factors(site)] for site in module.sites}
+    leaves = {
+        site: [x.detach().clone().requires_grad_() for x in module.factors(site)]
+        for site in module.sites
+    }
     gamma = adapted.modulator.gamma.detach().clone().double().requires_grad_()
     scales = dict(zip(adapted.modulator.sites, gamma_to_scale(gamma), strict=True))
     factors = {site: (a.t(), b.t()) for site, (a, b) in leaves.items()}
@@ -42,20 +61,37 @@ def plain_gradients(adapted, network, images, weights):
 def test_equals_a_plain_formula(images, kernels, path, network):
     images = images.double()
     method = LoRA(rank=2, out_insertion="sequential")
-    adapted = with_random_adapter(attach(network().double(), method, learn_scales=True, kernels=kernels))
+    adapted = with_random_adapter(
+        attach(network().double(), method, learn_scales=True, kernels=kernels)
+    )
     adapted.modulator.double()
-    weights = torch.randn(adapted.forward_features(images).shape, generator=torch.Generator().manual_seed(3)).double()
-    expected, expected_gradients = plain_gradients(adapted, network().double(), images, weights)
-    if path == "joint":  # theta's gradient comes from the first three images, gamma's from the last one
-        _, inner = plain_gradients(adapted, network().double(), images, weights * _rows(0, 3))
-        _, outer = plain_gradients(adapted, network().double(), images, weights * _rows(3, 4))
+    weights = torch.randn(
+        adapted.forward_features(images).shape,
+        generator=torch.Generator().manual_seed(3),
+    ).double()
+    expected, expected_gradients = plain_gradients(
+        adapted, network().double(), images, weights
+    )
+    if (
+        path == "joint"
+    ):  # theta's gradient comes from the first three images, gamma's from the last one
+        _, inner = plain_gradients(
+            adapted, network().double(), images, weights * _rows(0, 3)
+        )
+        _, outer = plain_gradients(
+            adapted, network().double(), images, weights * _rows(3, 4)
+        )
         expected_gradients = (*inner[:-1], outer[-1])
     adapted.checkpointing = path == "checkpointed"
     if path == "joint":
         with adapted.joint(3):
             y = adapted.forward_features(images)
     else:
-        y = adapted.vit.forward_features(images) if path == "network" else adapted.forward_features(images)
+        y = (
+            adapted.vit.forward_features(images)
+            if path == "network"
+            else adapted.forward_features(images)
+        )
     (module,) = adapted.adapter_modules
     parameters = [x for site in module.sites for x in module.factors(site)]
     gradients = torch.autograd.grad((y * weights).sum(), [*parameters, *adapted.gamma])
@@ -70,24 +106,35 @@ def _rows(start, stop):
 
 
 def test_parallel_is_the_default_and_differs(images):
-    parallel, sequential = (
-        with_random_adapter(attach(tiny_vit(), LoRA(rank=2, positions="o", **settings)))(images)
-        for settings in ({}, {"out_insertion": "sequential"})
+    parallel = with_random_adapter(
+        attach(tiny_vit(), LoRA(rank=2, positions="o", **{}))
+    )(images)
+    sequential = with_random_adapter(
+        attach(
+            tiny_vit(), LoRA(rank=2, positions="o", **{"out_insertion": "sequential"})
+        )
+    )(images)
+    explicit = with_random_adapter(
+        attach(tiny_vit(), LoRA(rank=2, positions="o", out_insertion="parallel"))
     )
-    explicit = with_random_adapter(attach(tiny_vit(), LoRA(rank=2, positions="o", out_insertion="parallel")))
     assert torch.equal(explicit(images), parallel)
     assert (parallel - sequential).norm() > 0.1 * parallel.norm()
 
 
 def test_other_positions_do_not_change(images):
     methods = LoRA(rank=2, positions="qkv12"), LoRA(positions="qkv12", **SEQUENTIAL)
-    assert torch.equal(*(with_random_adapter(attach(tiny_vit(), method))(images) for method in methods))
+    assert torch.equal(
+        *(with_random_adapter(attach(tiny_vit(), method))(images) for method in methods)
+    )
 
 
 @EACH
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-12)], ids=str)
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-12)], ids=str
+)
 def test_merging_changes_weight_and_bias(images, method, dtype, tolerance):
-    vit, before = rich_vit().to(dtype), rich_vit().to(dtype)
+    vit = rich_vit().to(dtype)
+    before = rich_vit().to(dtype)
     adapted = with_random_adapter(attach(vit, method, learn_scales=True)).eval()
     attached = adapted(images.to(dtype))
     (module,) = adapted.adapter_modules
@@ -96,14 +143,25 @@ def test_merging_changes_weight_and_bias(images, method, dtype, tolerance):
     adapted.merge()
     assert adapted.unmerged == ()
     assert close([vit(images.to(dtype))], [attached], tolerance)
-    proj, frozen = vit.blocks[1].attn.proj, before.blocks[1].attn.proj
+    proj = vit.blocks[1].attn.proj
+    frozen = before.blocks[1].attn.proj
     update = torch.eye(24, dtype=dtype) + scale * b @ a
-    assert close([proj.weight, proj.bias], [update @ frozen.weight, update @ frozen.bias], tolerance)
+    assert close(
+        [proj.weight, proj.bias],
+        [update @ frozen.weight, update @ frozen.bias],
+        tolerance,
+    )
 
 
-@pytest.mark.parametrize("members", [(LoRA(**SEQUENTIAL), BitFit()), (BitFit(), LoRA(**SEQUENTIAL))], ids=["lb", "bl"])
+@pytest.mark.parametrize(
+    "members",
+    [(LoRA(**SEQUENTIAL), BitFit()), (BitFit(), LoRA(**SEQUENTIAL))],
+    ids=["lb", "bl"],
+)
 def test_trained_biases_are_read_and_merged(images, members):
-    adapted = with_random_adapter(attach(rich_vit().double(), CompositeMethod(members))).eval()
+    adapted = with_random_adapter(
+        attach(rich_vit().double(), CompositeMethod(members))
+    ).eval()
     attached = adapted(images.double())
     assert close([adapted.vit(images.double())], [attached], 1e-12)
     assert close([adapted.merge()(images.double())], [attached], 1e-12)
@@ -111,14 +169,18 @@ def test_trained_biases_are_read_and_merged(images, members):
 
 @pytest.mark.parametrize("name", [name for name in NETWORKS if name != "CaiT"])
 def test_every_layout_agrees_with_its_network(images, name):
-    adapted = with_random_adapter(attach(NETWORKS[name]().double(), LoRA(positions="o", **SEQUENTIAL))).eval()
+    adapted = with_random_adapter(
+        attach(NETWORKS[name]().double(), LoRA(positions="o", **SEQUENTIAL))
+    ).eval()
     attached = adapted(images.double())
     assert close([adapted.vit(images.double())], [attached], 1e-12)
     assert close([adapted.merge()(images.double())], [attached], 1e-12)
 
 
 def test_a_projection_without_bias(images):
-    adapted = with_random_adapter(attach(tiny_vit(proj_bias=False).double(), LoRA(positions="o", **SEQUENTIAL)))
+    adapted = with_random_adapter(
+        attach(tiny_vit(proj_bias=False).double(), LoRA(positions="o", **SEQUENTIAL))
+    )
     assert adapted.adapter_modules[0].delta(Site(0, "out")).shift is None
     attached = adapted(images.double())
     assert close([adapted.merge()(images.double())], [attached], 1e-12)
@@ -128,20 +190,37 @@ def test_a_projection_without_bias(images):
 def test_saved_equals_loaded(images, method, tmp_path):
     adapted = with_random_adapter(attach(tiny_vit(), method, learn_scales=True))
     adapted.save(tmp_path / "adapter.safetensors")
-    assert torch.equal(load(tiny_vit(), tmp_path / "adapter.safetensors")(images), adapted(images))
+    assert torch.equal(
+        load(tiny_vit(), tmp_path / "adapter.safetensors")(images), adapted(images)
+    )
 
 
 def test_a_file_without_the_key_is_parallel(images, tmp_path):
     adapted = with_random_adapter(attach(tiny_vit(), LoRA(rank=2)))
     adapted.save(tmp_path / "adapter.safetensors")
-    described = {"name": "lora", "rank": 2, "positions": "qkvo12", "blocks": "all", "scale": 1.0, "dropout": 0.0}
+    described = {
+        "name": "lora",
+        "rank": 2,
+        "positions": "qkvo12",
+        "blocks": "all",
+        "scale": 1.0,
+        "dropout": 0.0,
+    }
     metadata = {"rsft.peft": json.dumps({"method": described, "modulated": False})}
-    save_file(load_file(tmp_path / "adapter.safetensors"), tmp_path / "old.safetensors", metadata)
-    assert torch.equal(load(tiny_vit(), tmp_path / "old.safetensors")(images), adapted(images))
+    save_file(
+        load_file(tmp_path / "adapter.safetensors"),
+        tmp_path / "old.safetensors",
+        metadata,
+    )
+    assert torch.equal(
+        load(tiny_vit(), tmp_path / "old.safetensors")(images), adapted(images)
+    )
 
 
 def test_bfloat16_stays_near(images):
-    adapted = with_random_adapter(attach(rich_vit(), LoRA(**SEQUENTIAL), learn_scales=True))
+    adapted = with_random_adapter(
+        attach(rich_vit(), LoRA(**SEQUENTIAL), learn_scales=True)
+    )
     exact = adapted(images)
     adapted.cast_frozen_weights()
     assert adapted.adapter_modules[0].delta(Site(0, "out")).a.dtype == torch.float32
@@ -153,14 +232,21 @@ def test_bfloat16_stays_near(images):
 
 
 def test_additions_are_observed(images):
-    adapted = with_random_adapter(attach(tiny_vit(), LoRA(positions="o", blocks=[1], **SEQUENTIAL)))
+    adapted = with_random_adapter(
+        attach(tiny_vit(), LoRA(positions="o", blocks=[1], **SEQUENTIAL))
+    )
     (module,), layer = adapted.adapter_modules, adapted.vit.blocks[1].attn.proj
-    inputs, additions = [], []
+    inputs = []
+    additions = []
     layer.register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
-    with observe_additions(adapted, lambda site, addition, frozen: additions.append(addition)):
+    with observe_additions(
+        adapted, lambda site, addition, frozen: additions.append(addition)
+    ):
         adapted.vit(images)
     a, b = module.factors(Site(1, "out"))
-    assert close(additions, [F.linear(inputs[0], layer.weight, layer.bias) @ a.t() @ b.t()])
+    assert close(
+        additions, [F.linear(inputs[0], layer.weight, layer.bias) @ a.t() @ b.t()]
+    )
 
 
 def test_dropout_at_out_is_refused():
@@ -172,10 +258,14 @@ def test_dropout_at_out_is_refused():
 
 @EACH
 def test_peft_reads_the_export(images, method, tmp_path):
-    peft = pytest.importorskip("peft", minversion="0.14", reason="Hugging Face PEFT 0.14 is not installed")
+    peft = pytest.importorskip(
+        "peft", minversion="0.14", reason="Hugging Face PEFT 0.14 is not installed"
+    )
     adapted = with_random_adapter(attach(rich_vit(), method, learn_scales=True)).eval()
     export_peft(adapted, tmp_path)
-    assert json.loads((tmp_path / "adapter_config.json").read_text())["lora_bias"] is True
+    assert (
+        json.loads((tmp_path / "adapter_config.json").read_text())["lora_bias"] is True
+    )
     reference = peft.PeftModel.from_pretrained(rich_vit(), str(tmp_path)).eval()
     assert close([reference(images)], [adapted(images)], 1e-5)
     assert close([reference.merge_and_unload()(images)], [adapted(images)], 1e-5)
@@ -189,7 +279,9 @@ def test_the_export_is_read_back(images, method, tmp_path):
     assert close([again(images)], [adapted(images)])
     assert set(again.sites) == set(adapted.sites) and again.method.name == "together"
     again.save(tmp_path / "again.safetensors")
-    assert torch.equal(load(rich_vit(), tmp_path / "again.safetensors")(images), again(images))
+    assert torch.equal(
+        load(rich_vit(), tmp_path / "again.safetensors")(images), again(images)
+    )
     untouched = rich_vit()
     assert torch.equal(again.detach()(images), untouched(images))
 
@@ -197,30 +289,52 @@ def test_the_export_is_read_back(images, method, tmp_path):
 def test_a_parallel_export_has_no_bias(tmp_path):
     export_peft(with_random_adapter(attach(tiny_vit(), LoRA(rank=2))), tmp_path)
     assert "lora_bias" not in json.loads((tmp_path / "adapter_config.json").read_text())
-    assert not [key for key in load_file(tmp_path / "adapter_model.safetensors") if key.endswith("bias")]
+    assert not [
+        key
+        for key in load_file(tmp_path / "adapter_model.safetensors")
+        if key.endswith("bias")
+    ]
 
 
 def test_a_bias_without_place_is_refused(tmp_path):
-    export_peft(with_random_adapter(attach(tiny_vit(), LoRA(positions="o", **SEQUENTIAL))), tmp_path)
+    export_peft(
+        with_random_adapter(attach(tiny_vit(), LoRA(positions="o", **SEQUENTIAL))),
+        tmp_path,
+    )
     vit = tiny_vit(proj_bias=False)
     with pytest.raises(ValueError, match="has no bias") as error:
         import_peft(vit, tmp_path)
     mentions(error, str(tmp_path), "blocks.0.attn.proj")
     assert not hasattr(vit, "adapted_by")
     path = tmp_path / "adapter_model.safetensors"
-    tensors = {key: x for key, x in load_file(path).items() if not key.endswith("blocks.1.attn.proj.lora_A.weight")}
-    save_file({key: x for key, x in tensors.items() if "blocks.1.attn.proj.lora_B.weight" not in key}, path)
+    tensors = {
+        key: x
+        for key, x in load_file(path).items()
+        if not key.endswith("blocks.1.attn.proj.lora_A.weight")
+    }
+    save_file(
+        {
+            key: x
+            for key, x in tensors.items()
+            if "blocks.1.attn.proj.lora_B.weight" not in key
+        },
+        path,
+    )
     with pytest.raises(ValueError, match=r"missing at blocks\.1\.attn\.proj"):
         import_peft(tiny_vit(), tmp_path)
 
 
 def test_a_recipe_names_the_insertion(recipe_file):
-    recipe = load_recipe(recipe_file, ["peft.out_insertion=sequential", "peft.positions=qkvo12"])
+    recipe = load_recipe(
+        recipe_file, ["peft.out_insertion=sequential", "peft.positions=qkvo12"]
+    )
     assert recipe.peft.build().out_insertion == "sequential"
     assert "out_insertion: sequential" in dump_recipe(recipe)
     assert "at out it reads what the output projection gives" in describe_recipe(recipe)
     for overrides in ([], ["peft.out_insertion=sequential", "peft.positions=qv"]):
-        assert "output projection" not in describe_recipe(load_recipe(recipe_file, overrides))
+        assert "output projection" not in describe_recipe(
+            load_recipe(recipe_file, overrides)
+        )
     with pytest.raises(RecipeError) as error:
         load_recipe(recipe_file, ["peft.out_insertion=after"])
     mentions(error, "peft.out_insertion", "parallel", "sequential")
@@ -228,6 +342,7 @@ def test_a_recipe_names_the_insertion(recipe_file):
 
 def test_a_copy_has_its_own_layers(images):
     adapted = with_random_adapter(attach(tiny_vit(), LoRA(**SEQUENTIAL)))
-    other, before = copy.deepcopy(adapted), adapted(images)
+    other = copy.deepcopy(adapted)
+    before = adapted(images)
     other.vit.blocks[0].attn.proj.weight.data.zero_()
     assert torch.equal(adapted(images), before)

@@ -43,20 +43,28 @@ def test_blocks(blocks, chosen):
     assert select_blocks(blocks, 6) == chosen
 
 
-@pytest.mark.parametrize("blocks", ["first:2", "last:", "last:0", "last:7", [], [6], [-1]])
+@pytest.mark.parametrize(
+    "blocks", ["first:2", "last:", "last:0", "last:7", [], [6], [-1]]
+)
 def test_unknown_blocks(blocks):
     with pytest.raises(ValueError, match="blocks"):
         select_blocks(blocks, 6)
 
 
 def test_first_matching_pattern_is_used():
-    assert resolve_per_site({"blocks.1?.*": 1, "*.q": 2, "*": 3}, SITES) == dict(zip(SITES, (2, 3, 1), strict=True))
+    assert resolve_per_site({"blocks.1?.*": 1, "*.q": 2, "*": 3}, SITES) == dict(
+        zip(SITES, (2, 3, 1), strict=True)
+    )
     assert resolve_per_site(7, SITES) == dict.fromkeys(SITES, 7)
 
 
 @pytest.mark.parametrize(
     ("patterns", "message"),
-    [({"*.q": 1}, r"blocks\.0\.mlp2"), ({"*": 1, "block.*": 2}, r"'block\.\*' matches no site"), ({}, "no pattern")],
+    [
+        ({"*.q": 1}, r"blocks\.0\.mlp2"),
+        ({"*": 1, "block.*": 2}, r"'block\.\*' matches no site"),
+        ({}, "no pattern"),
+    ],
 )
 def test_patterns_that_do_not_cover_the_sites(patterns, message):
     with pytest.raises(ValueError, match=message):
@@ -76,22 +84,39 @@ def test_q_k_v_are_thirds_of_the_fused_layer(vit):
         ("plain", "attn.qkv attn.qkv attn.qkv attn.proj mlp.fc1 mlp.fc2"),
         ("packed SwiGLU", "attn.qkv attn.qkv attn.qkv attn.proj mlp.fc1 mlp.fc2"),
         ("SwiGLU", "attn.qkv attn.qkv attn.qkv attn.proj mlp.fc2"),
-        ("no fused qkv, rotary", "attn.q_proj attn.k_proj attn.v_proj attn.proj mlp.fc1 mlp.fc2"),
-        ("rope attention", "attn.q_proj attn.k_proj attn.v_proj attn.proj mlp.fc1 mlp.fc2"),
-        ("separate qkv bias, rotary", "attn.qkv attn.qkv attn.qkv attn.proj mlp.fc1 mlp.fc2"),
+        (
+            "no fused qkv, rotary",
+            "attn.q_proj attn.k_proj attn.v_proj attn.proj mlp.fc1 mlp.fc2",
+        ),
+        (
+            "rope attention",
+            "attn.q_proj attn.k_proj attn.v_proj attn.proj mlp.fc1 mlp.fc2",
+        ),
+        (
+            "separate qkv bias, rotary",
+            "attn.qkv attn.qkv attn.qkv attn.proj mlp.fc1 mlp.fc2",
+        ),
     ],
 )
 def test_layers_of_the_positions(name, layers):
     vit = NETWORKS[name]()
-    targets = [target for site, target in find_target_layers(vit).items() if site.block == 1]
-    assert [target.layer for target in targets] == [vit.blocks[1].get_submodule(layer) for layer in layers.split()]
+    targets = [
+        target for site, target in find_target_layers(vit).items() if site.block == 1
+    ]
+    assert [target.layer for target in targets] == [
+        vit.blocks[1].get_submodule(layer) for layer in layers.split()
+    ]
 
 
 @pytest.mark.parametrize(
     ("name", "site", "message"),
     [
         ("plain", Site(9, "out"), r"blocks\.9\.attn\.proj"),
-        ("SwiGLU", Site(0, "mlp1"), r"blocks\.0\.mlp\.fc1, .* positions of that block: q, k, v, out, mlp2$"),
+        (
+            "SwiGLU",
+            Site(0, "mlp1"),
+            r"blocks\.0\.mlp\.fc1, .* positions of that block: q, k, v, out, mlp2$",
+        ),
     ],
 )
 def test_missing_layer(name, site, message):
@@ -107,9 +132,14 @@ def test_every_public_name_can_be_imported():
 
 
 def test_methods_do_not_import_torch():
-    code = "import sys; from rsft.peft import METHODS; import rsft.peft.methods.builtin, rsft.peft.sites"
+    code = (
+        "import sys; from rsft.peft import METHODS; import rsft.peft.methods.builtin,"
+        " rsft.peft.sites"
+    )
     code += "; METHODS['full']"
-    subprocess.run([sys.executable, "-c", f"{code}; assert 'torch' not in sys.modules"], check=True)
+    subprocess.run(
+        [sys.executable, "-c", f"{code}; assert 'torch' not in sys.modules"], check=True
+    )
 
 
 @pytest.mark.parametrize("name", list(METHODS))
@@ -136,6 +166,9 @@ def test_positions_are_letters_or_names():
 
 
 def test_class_token_features_are_those_of_the_whole_network():
-    vit, images = rich_vit(), torch.randn(2, 3, 32, 32)
+    vit = rich_vit()
+    images = torch.randn(2, 3, 32, 32)
     expected = vit.forward_features(images)[:, 0]
-    torch.testing.assert_close(rsft.peft.class_token_features(vit, images), expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        rsft.peft.class_token_features(vit, images), expected, atol=1e-5, rtol=0
+    )

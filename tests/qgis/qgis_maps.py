@@ -1,7 +1,8 @@
-"""Draw layers in their own style, and print what QGIS knows about them: python3 qgis_maps.py JOBS.
+"""Draw layers in their own style, and print what QGIS knows about them: python3
+qgis_maps.py JOBS.
 
-JOBS is a JSON list of objects with `source`, `picture`, `extent` (degrees) and `size` (pixels). One line of JSON per
-job is printed.
+JOBS is a JSON list of objects with `source`, `picture`, `extent` (degrees) and `size`
+(pixels). One line of JSON per job is printed.
 """
 
 from __future__ import annotations
@@ -36,7 +37,11 @@ def draw(layer, job):
     settings.setBackgroundColor(QColor("white"))
     settings.setFlag(QgsMapSettings.DrawLabeling, job.get("labels", False))
     scopes = QgsExpressionContextUtils.globalProjectLayerScopes(layer)
-    settings.setExpressionContext(QgsExpressionContext([*scopes, QgsExpressionContextUtils.mapSettingsScope(settings)]))
+    settings.setExpressionContext(
+        QgsExpressionContext(
+            [*scopes, QgsExpressionContextUtils.mapSettingsScope(settings)]
+        )
+    )
     renderer = QgsMapRendererSequentialJob(settings)
     renderer.start()
     renderer.waitForFinished()
@@ -46,7 +51,9 @@ def draw(layer, job):
 
 def describe(layer):
     """Return legend, names of fields, choices, labels and map tips of a layer."""
-    context = QgsExpressionContext(QgsExpressionContextUtils.globalProjectLayerScopes(layer))
+    context = QgsExpressionContext(
+        QgsExpressionContextUtils.globalProjectLayerScopes(layer)
+    )
     feature = next(layer.getFeatures())
     context.setFeature(feature)
     fields = layer.fields()
@@ -59,7 +66,9 @@ def describe(layer):
         "aliases": {field.name(): field.alias() for field in fields},
         "types": {field.name(): field.typeName() for field in fields},
         "widget": widget.type(),
-        "choices": [choice for entry in widget.config().get("map", []) for choice in entry],
+        "choices": [
+            choice for entry in widget.config().get("map", []) for choice in entry
+        ],
         "label": label.evaluate(context) if label else None,
         "map_tip": QgsExpression.replaceExpressionText(layer.mapTipTemplate(), context),
         "geometry": layer.wkbType(),

@@ -29,22 +29,52 @@ PIXELS = lines.PixelOptions("sigma0", "VV,VH", 10.0, 20.0, True, 1e-5, True)
             lines.position_options("a b.gpkg", "ships", 32, None),
             ["--at", "a b.gpkg", "--layer", "ships", "--side", "32"],
         ),
-        (lines.position_options("a.geojson", "", None, 0), ["--at", "a.geojson", "--margin", "0"]),
+        (
+            lines.position_options("a.geojson", "", None, 0),
+            ["--at", "a.geojson", "--margin", "0"],
+        ),
         (lines.tile_options(32, None), ["--grid", "32"]),
         (lines.tile_options(32, 16), ["--grid", "32", "--stride", "16"]),
-        (lines.detection_options(64, 1e-6, "auto"), ["--detect", "--side", "64", "--pfa", "1e-06", "--land", "auto"]),
-        (lines.detection_options(None, 0.001, "l.gpkg"), ["--detect", "--pfa", "0.001", "--land", "l.gpkg"]),
+        (
+            lines.detection_options(64, 1e-6, "auto"),
+            ["--detect", "--side", "64", "--pfa", "1e-06", "--land", "auto"],
+        ),
+        (
+            lines.detection_options(None, 0.001, "l.gpkg"),
+            ["--detect", "--pfa", "0.001", "--land", "l.gpkg"],
+        ),
         (lines.PixelOptions(lines.AS_DECLARED).options(), []),
         (
             PIXELS.options(),
-            [*("--unit", "sigma0", "--bands", "VV,VH", "--spacing", "10.0", "--resample-to", "20.0"), *FLAGS],
+            [
+                "--unit",
+                "sigma0",
+                "--bands",
+                "VV,VH",
+                "--spacing",
+                "10.0",
+                "--resample-to",
+                "20.0",
+                *FLAGS,
+            ],
         ),
         ({"--html": None}, []),
     ],
 )
 def test_options(options, words):
-    command = lines.predict_command("rsft", "b", "s.tif", "o.gpkg", options, "--device cuda --engine 'my export'")
-    start = ["rsft", "predict", "b", "s.tif", "--out", "o.gpkg", "--overwrite", "--json"]
+    command = lines.predict_command(
+        "rsft", "b", "s.tif", "o.gpkg", options, "--device cuda --engine 'my export'"
+    )
+    start = [
+        "rsft",
+        "predict",
+        "b",
+        "s.tif",
+        "--out",
+        "o.gpkg",
+        "--overwrite",
+        "--json",
+    ]
     assert command == [*start, *words, "--device", "cuda", "--engine", "my export"]
 
 
@@ -54,40 +84,95 @@ def test_the_command_line_parses_them():
         **lines.tile_options(3, 4),
         **lines.detection_options(5, 0.1, "none"),
     }
-    words = lines.predict_command("rsft", "b", "s.tif", "o.gpkg", {**every, **PIXELS.options(), "--html": "p.html"})
+    words = lines.predict_command(
+        "rsft",
+        "b",
+        "s.tif",
+        "o.gpkg",
+        {**every, **PIXELS.options(), "--html": "p.html"},
+    )
     command = COMMANDS["predict"]
     values = command.make_context("predict", words[2:]).params
-    assert values["bundle"] == Path("b") and values["inputs"] == ["s.tif"] and values["as_json"] is True
-    assert (values["pfa"], values["calibrate"], values["margin"], values["stride"]) == (0.1, 1e-5, 2, 4)
-    assert values["html"] == Path("p.html") and values["overwrite"] is True and values["keep_noise"] is True
+    assert (
+        values["bundle"] == Path("b")
+        and values["inputs"] == ["s.tif"]
+        and values["as_json"] is True
+    )
+    assert (values["pfa"], values["calibrate"], values["margin"], values["stride"]) == (
+        0.1,
+        1e-5,
+        2,
+        4,
+    )
+    assert (
+        values["html"] == Path("p.html")
+        and values["overwrite"] is True
+        and values["keep_noise"] is True
+    )
     show = lines.bundle_command("rsft", "b")
     shown = typer.main.get_command(build_app()).commands["bundle"].commands["show"]  # type: ignore[attr-defined]
-    assert shown.make_context("show", show[3:]).params == {"bundle": Path("b"), "as_json": True}
+    assert shown.make_context("show", show[3:]).params == {
+        "bundle": Path("b"),
+        "as_json": True,
+    }
 
 
 def test_labels_join_a_store():
     plain = lines.add_command("rsft", "s", "t.gpkg", lines.LabelOptions())
-    assert plain == ["rsft", "data", "add", "s", "t.gpkg", "--json", "--field", "corrected"]
+    assert plain == [
+        "rsft",
+        "data",
+        "add",
+        "s",
+        "t.gpkg",
+        "--json",
+        "--field",
+        "corrected",
+    ]
     labels = lines.LabelOptions("truth", "clutter", "a b, c,", "db", "VV,VH", "chips")
     words = lines.add_command("rsft", "s", "t.gpkg", labels)
     values = COMMANDS["data"].commands["add"].make_context("add", words[3:]).params
     assert values == {
-        **{"root": Path("s"), "corrected": Path("t.gpkg"), "label_field": "truth", "not_a_target": "clutter"},
-        **{"new_classes": ["a b", "c"], "unit": "db", "bands": "VV,VH", "as_json": True, "mixed_noise": False},
+        **{
+            "root": Path("s"),
+            "corrected": Path("t.gpkg"),
+            "label_field": "truth",
+            "not_a_target": "clutter",
+        },
+        **{
+            "new_classes": ["a b", "c"],
+            "unit": "db",
+            "bands": "VV,VH",
+            "as_json": True,
+            "mixed_noise": False,
+        },
         "source": ["chips"],
     }
 
 
 def test_a_run_starts_at_a_bundle():
-    words = lines.finetune_command("rsft", "b", "my store", "r", "train.epochs=2 --no-report")
+    words = lines.finetune_command(
+        "rsft", "b", "my store", "r", "train.epochs=2 --no-report"
+    )
     values = COMMANDS["finetune"].make_context("f", words[2:]).params
-    assert [values["recipe"], *values["overrides"]] == ["data.root=my store", "train.epochs=2"]
-    assert (values["start"], values["runs"], values["as_json"], values["log_every"]) == (Path("b"), Path("r"), True, 1)
+    assert [values["recipe"], *values["overrides"]] == [
+        "data.root=my store",
+        "train.epochs=2",
+    ]
+    assert (
+        values["start"],
+        values["runs"],
+        values["as_json"],
+        values["log_every"],
+    ) == (Path("b"), Path("r"), True, 1)
     assert values["no_report"] is True and values["resume"] is False
 
 
 def test_files_of_corrected_layers():
-    assert lines.table_path('/data/a.gpkg|layername=predictions|subset="ood"') == "/data/a.gpkg"
+    assert (
+        lines.table_path('/data/a.gpkg|layername=predictions|subset="ood"')
+        == "/data/a.gpkg"
+    )
     assert lines.table_path("/data/A.GeoJSON") == "/data/A.GeoJSON"
     assert set(lines.TABLE_SUFFIXES) <= set(_READERS)
     for source in ("Point?crs=EPSG:4326", "/data/a.shp", "dbname='x' table=\"y\"", ""):
@@ -112,17 +197,27 @@ def test_errors_name_parameters():
     assert lines.name_parameters("--new-class 'a--b'") == "\"New classes\" 'a--b'"
     for text in ("use --device cpu", "/data/--grid/x", "a --grids b", "x--at"):
         assert lines.name_parameters(text) == text
-    assert lines.name_parameters("give --overwrite to replace it, or another name") == "choose another name"
+    assert (
+        lines.name_parameters("give --overwrite to replace it, or another name")
+        == "choose another name"
+    )
 
 
 def test_the_names_are_those_of_the_dialogs():
     sources = "".join(file.read_text("utf-8") for file in files_of(PLUGIN_DIR))
     for name in lines.PARAMETER_NAMES.values():
-        assert re.search(rf'"{re.escape(name)}[^"]*"', sources.replace(f': "{name}",\n', "")), name
+        assert re.search(
+            rf'"{re.escape(name)}[^"]*"', sources.replace(f': "{name}",\n', "")
+        ), name
     groups = {"data": "add", "prepare": "scenes", "ais": "match"}
     known = [COMMANDS["predict"], COMMANDS["finetune"]]
     known += [COMMANDS[group].commands[name] for group, name in groups.items()]
-    options = {option for command in known for parameter in command.params for option in parameter.opts}
+    options = {
+        option
+        for command in known
+        for parameter in command.params
+        for option in parameter.opts
+    }
     assert set(lines.PARAMETER_NAMES) <= options
 
 
@@ -134,10 +229,28 @@ def test_texts():
 
 @pytest.mark.parametrize("file", files_of(PLUGIN_DIR), ids=lambda file: file.name)
 def test_a_module_needs_neither_rsft_nor_torch_nor_new_python(file):
-    tree = ast.parse(file.read_text("utf-8"), feature_version=(3, 9))  # the Python of QGIS 3.34 for Windows
-    imported = [name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names]
-    imported += [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and not node.level]
+    tree = ast.parse(
+        file.read_text("utf-8"), feature_version=(3, 9)
+    )  # the Python of QGIS 3.34 for Windows
+    imported = [
+        name.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import)
+        for name in node.names
+    ]
+    imported += [
+        node.module or ""
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and not node.level
+    ]
     packages = {module.split(".")[0] for module in imported}
     assert packages <= {*sys.stdlib_module_names, "qgis", "processing"}
-    without_qgis = ("command_lines", "json_lines", "process", "executable", "bundle_page", "correction_texts")
+    without_qgis = (
+        "command_lines",
+        "json_lines",
+        "process",
+        "executable",
+        "bundle_page",
+        "correction_texts",
+    )
     assert file.stem not in without_qgis or "qgis" not in packages

@@ -10,7 +10,8 @@ from tests.helpers.messages import mentions
 
 
 class RecordingFeedback:
-    """Records what a job reports; `stop_after` is the percentage at which the user stops."""
+    """Records what a job reports; `stop_after` is the percentage at which the user
+    stops."""
 
     def __init__(self, stop_after=101):
         self.percents: list[float] = []
@@ -32,7 +33,12 @@ class RecordingFeedback:
 
 
 def python(code):
-    return [sys.executable, "-u", "-c", "import json, sys, time\ndef say(**x): print(json.dumps(x))\n" + code]
+    return [
+        sys.executable,
+        "-u",
+        "-c",
+        "import json, sys, time\ndef say(**x): print(json.dumps(x))\n" + code,
+    ]
 
 
 def test_progress_and_result():
@@ -44,7 +50,12 @@ say(event="done", chips=3)
 """
     feedback = RecordingFeedback()
     assert run_job(python(code), feedback).count("chips") == 3
-    assert feedback.tasks == ["detecting", "classifying"] and feedback.percents == [50, 100, 50, 100]
+    assert feedback.tasks == ["detecting", "classifying"] and feedback.percents == [
+        50,
+        100,
+        50,
+        100,
+    ]
     assert feedback.lines == ["warning: Lizenz é"]
 
 
@@ -59,7 +70,10 @@ say(event="done", bundle="b")
 """
     feedback = RecordingFeedback()
     assert run_job(python(code), feedback).fields == {"bundle": "b"}
-    assert feedback.lines == ["epoch 1 of 2: loss 0.92", "epoch 2 of 2: loss 0.56, val macro 48 %"]
+    assert feedback.lines == [
+        "epoch 1 of 2: loss 0.92",
+        "epoch 2 of 2: loss 0.56, val macro 48 %",
+    ]
 
 
 def test_an_error_appears_once():
@@ -78,7 +92,10 @@ sys.exit(1)
 @pytest.mark.parametrize(
     ("code", "message"),
     [
-        ('print("Traceback"); print("MemoryError"); sys.exit(1)', "exit code 1:\nthe last lines of the log say why"),
+        (
+            'print("Traceback"); print("MemoryError"); sys.exit(1)',
+            "exit code 1:\nthe last lines of the log say why",
+        ),
         ("", "exit code 0:\nit printed nothing"),
         ('say(event="done", chips=1); sys.exit(3)', "exit code 3"),
         ('print("No such option: --json"); sys.exit(2)', "update rsft"),
@@ -87,18 +104,25 @@ sys.exit(1)
 def test_failures(code, message):
     with pytest.raises(RsftFailedError) as error:
         run_job(python(code), feedback := RecordingFeedback())
-    assert message in str(error.value) and not [line for line in feedback.lines if line in str(error.value)]
+    assert message in str(error.value) and not [
+        line for line in feedback.lines if line in str(error.value)
+    ]
 
 
 def test_canceling_stops_a_silent_command():
     started = time.monotonic()
     with pytest.raises(RsftCanceledError, match="resume"):
-        run_job(python('say(event="progress", task="t", done=1, total=2); time.sleep(60)'), RecordingFeedback(50))
+        run_job(
+            python('say(event="progress", task="t", done=1, total=2); time.sleep(60)'),
+            RecordingFeedback(50),
+        )
     assert time.monotonic() - started < 15
 
 
 def test_a_command_that_cannot_be_started(tmp_path):
-    with pytest.raises(RsftFailedError, match=mentions("cannot be started", "No such file")):
+    with pytest.raises(
+        RsftFailedError, match=mentions("cannot be started", "No such file")
+    ):
         run_job([str(tmp_path / "rsft")], RecordingFeedback())
 
 

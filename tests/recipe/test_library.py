@@ -47,14 +47,26 @@ def test_headers(folder):
 def test_the_title_has_the_group_before_its_colon():
     bare, demo = library.list_entries("recipe")
     assert (demo.group, bare.group) == ("Demo", "")
-    assert demo.matches("TWO CORES") and demo.matches("prepare demo") and not demo.matches("places")
+    assert (
+        demo.matches("TWO CORES")
+        and demo.matches("prepare demo")
+        and not demo.matches("places")
+    )
 
 
 def test_recipe_is_found_by_name_and_by_path(folder, tmp_path):
-    assert library.find_recipe("demo") == library.find_recipe("demo.yaml") == folder / "demo.yaml"
+    assert (
+        library.find_recipe("demo")
+        == library.find_recipe("demo.yaml")
+        == folder / "demo.yaml"
+    )
     (tmp_path / "demo.yaml").touch()
     assert library.find_recipe("demo.yaml") == Path("demo.yaml")
-    for path in ("recipes/demo.yaml", "./recipes/demo.yaml", "recipes/paper/demo.yaml"):  # their paths in a clone
+    for path in (
+        "recipes/demo.yaml",
+        "./recipes/demo.yaml",
+        "recipes/paper/demo.yaml",
+    ):  # their paths in a clone
         assert library.find_recipe(path) == folder / "demo.yaml"
     (tmp_path / "recipes").mkdir()
     (tmp_path / "recipes/demo.yaml").touch()
@@ -62,7 +74,9 @@ def test_recipe_is_found_by_name_and_by_path(folder, tmp_path):
 
 
 def test_the_commands_before_the_training(folder):
-    assert library.read_header(folder / "demo.yaml").first_commands == ["rsft prepare demo --root data/demo"]
+    assert library.read_header(folder / "demo.yaml").first_commands == [
+        "rsft prepare demo --root data/demo"
+    ]
     assert library.read_header(folder / "bare.yaml").first_commands == []
 
 
@@ -79,7 +93,9 @@ def test_name_without_similar_recipe_has_no_suggestion():
 
 def test_sweeps_are_not_listed_as_recipes(folder):
     (folder / "sweeps").mkdir()
-    (folder / "sweeps/ranks.yaml").write_text("# Ranks\n# rsft sweep ranks\nrecipe: demo\n")
+    (folder / "sweeps/ranks.yaml").write_text(
+        "# Ranks\n# rsft sweep ranks\nrecipe: demo\n"
+    )
     assert [entry.name for entry in library.list_entries("sweep")] == ["ranks"]
     assert [entry.name for entry in library.list_entries("recipe")] == ["bare", "demo"]
     assert library.find_recipe("ranks", "sweep") == folder / "sweeps/ranks.yaml"

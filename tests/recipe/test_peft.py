@@ -34,7 +34,10 @@ def test_every_method_loads_dumps_and_loads(tmp_path, method):
 def test_key_of_another_method_is_a_fault(tmp_path):
     with pytest.raises(RecipeError) as caught:
         recipe(tmp_path, "{method: adapter, rank: 4}")
-    assert "peft.rank: found 4; nothing: the PEFT method adapter takes dim, blocks, scale, dropout" in str(caught.value)
+    assert (
+        "peft.rank: found 4; nothing: the PEFT method adapter takes dim, blocks, scale,"
+        " dropout" in str(caught.value)
+    )
 
 
 def test_unknown_method_and_its_keys_are_faults(tmp_path):
@@ -42,13 +45,18 @@ def test_unknown_method_and_its_keys_are_faults(tmp_path):
         recipe(tmp_path, "{method: lorra, rank: -1, rnk: 2, blocks: all}")
     assert [str(fault).partition(": ")[2] for fault in caught.value.faults] == [
         f"peft.method: found lorra; {' | '.join(METHODS)}",
-        "peft.rank: found -1; a whole number >= 1, or numbers by pattern of sites, such as {blocks.*.q: 8, '*': 4}",
+        (
+            "peft.rank: found -1; a whole number >= 1, or numbers by pattern of sites,"
+            " such as {blocks.*.q: 8, '*': 4}"
+        ),
         "peft.rnk: found 2; no such key; did you mean peft.rank?",
     ]
 
 
 def test_values_by_pattern(tmp_path):
-    loaded = recipe(tmp_path, "{rank: {blocks.*.q: 8, '*': 0}, blocks: 0-3, scale: {'*': 0.5}}")
+    loaded = recipe(
+        tmp_path, "{rank: {blocks.*.q: 8, '*': 0}, blocks: 0-3, scale: {'*': 0.5}}"
+    )
     assert loaded.peft.settings["rank"] == {"blocks.*.q": 8, "*": 0}
     assert load_recipe(written(tmp_path / "y.yaml", dump_recipe(loaded))) == loaded
 

@@ -1,4 +1,5 @@
-"""A shipped recipe is valid, has a complete header, and is comparable with the recipes of the same transfer."""
+"""A shipped recipe is valid, has a complete header, and is comparable with the recipes
+of the same transfer."""
 
 import math
 import re
@@ -13,30 +14,50 @@ from rsft.recipe.library import find_recipe, list_entries
 from rsft.recipe.load import load_recipe
 
 RECIPES = list_entries("recipe", "paper")
-THREE_SCENARIOS = [entry for entry in RECIPES if entry.name.startswith(("satmae_", "in21k_"))]
+THREE_SCENARIOS = [
+    entry for entry in RECIPES if entry.name.startswith(("satmae_", "in21k_"))
+]
 
 
 def test_the_recipes_of_the_paper_exist():
-    methods = "lora metalora adaptformer metaadaptformer adapter metaadapter bitfit vpt_shallow vpt_deep linear_probe"
-    expected = {f"{transfer}_{method}" for transfer in ("satmae_sar", "in21k_dota") for method in methods.split()}
+    methods = (
+        "lora metalora adaptformer metaadaptformer adapter metaadapter bitfit"
+        " vpt_shallow vpt_deep linear_probe"
+    )
+    expected = {
+        f"{transfer}_{method}"
+        for transfer in ("satmae_sar", "in21k_dota")
+        for method in methods.split()
+    }
     expected |= {f"in21k_dota_{method}" for method in ("lotr", "metalotr", "lift")}
     expected |= {
         f"in21k_{data}_{method}"
         for data in ("cifar100", "places", "inat2018")
         for method in ("lora", "metalora", "adaptformer", "lift", "lora_adaptformer")
     }
-    others = ("metaadaptformer", "adapter", "metaadapter", "bitfit", "vpt_shallow", "vpt_deep")  # of Table 4
+    others = (
+        "metaadaptformer",
+        "adapter",
+        "metaadapter",
+        "bitfit",
+        "vpt_shallow",
+        "vpt_deep",
+    )  # of Table 4
     expected |= {f"in21k_inat2018_{method}" for method in others}
     assert {entry.name for entry in THREE_SCENARIOS} == expected
 
 
 @pytest.mark.parametrize("entry", RECIPES, ids=lambda entry: entry.name)
 def test_header(entry):
-    recipe, commands = load_recipe(entry.path), entry.command.splitlines()
+    recipe = load_recipe(entry.path)
+    commands = entry.command.splitlines()
     assert entry.group and 0 < len(entry.title.rpartition(": ")[2]) <= 50
     folder = "recipes/paper" if entry.path.parent.name == "paper" else "recipes"
     assert commands[-1] == f"rsft finetune {folder}/{entry.name}.yaml"
-    assert any(re.match(rf"rsft prepare .*--root {recipe.data.root}\b", command) for command in commands)
+    assert any(
+        re.match(rf"rsft prepare .*--root {recipe.data.root}\b", command)
+        for command in commands
+    )
     weights = find_card(recipe.backbone.name).weights
     if isinstance(weights, Remote):
         command_start = (
@@ -45,27 +66,39 @@ def test_header(entry):
             else "python -m tools.maintenance.weights_from_onnx"
         )
         assert any(command.startswith(command_start) for command in commands)
-    assert re.search(r"(Expected|Reached): ", entry.about) and re.search(r"Cost(, estimated)?: ", entry.about)
+    assert re.search(r"(Expected|Reached): ", entry.about) and re.search(
+        r"Cost(, estimated)?: ", entry.about
+    )
 
 
 @pytest.mark.parametrize("entry", THREE_SCENARIOS, ids=lambda entry: entry.name)
 def test_expected_number_names_its_table_and_groups(entry):
     promise = entry.about.partition("Expected: ")[2].partition("Cost")[0]
-    groups = ("head", "tail") if entry.name.startswith("satmae") else ("head", "medium", "tail")
+    groups = (
+        ("head", "tail")
+        if entry.name.startswith("satmae")
+        else ("head", "medium", "tail")
+    )
     numbers = ", ".join(rf"{group} \d\d\.\d" for group in groups)
-    assert re.match(rf"{numbers} \(paper, Table (4|S6)|the paper has no number|in Table S7", promise)
+    assert re.match(
+        rf"{numbers} \(paper, Table (4|S6)|the paper has no number|in Table S7", promise
+    )
 
 
 def test_recipes_of_a_transfer_differ_only_in_their_method():
-    """Beside their method, only the learning rate of LoRA's modules on SAR and the epochs of MetaPEFT differ."""
-    for group, entries in groupby(sorted(THREE_SCENARIOS, key=attrgetter("group")), key=attrgetter("group")):
+    """Beside their method, only the learning rate of LoRA's modules on SAR and the
+    epochs of MetaPEFT differ."""
+    for group, entries in groupby(
+        sorted(THREE_SCENARIOS, key=attrgetter("group")), key=attrgetter("group")
+    ):
         # recipes called *_lift also differ in evaluate.tta
         comparable = [entry for entry in entries if not entry.name.endswith("_lift")]
         keys = [
             {
                 key: value
                 for key, value in load_recipe(entry.path).flatten().items()
-                if not key.startswith(("peft", "meta")) and key not in ("train.lr", "train.head_lr", "train.epochs")
+                if not key.startswith(("peft", "meta"))
+                and key not in ("train.lr", "train.head_lr", "train.epochs")
             }
             | {"name": group}
             for entry in comparable
@@ -77,7 +110,9 @@ def test_recipes_of_a_transfer_differ_only_in_their_method():
 def test_learning_rates_are_those_of_the_authors(entry):
     train = load_recipe(entry.path).train
     is_lora_on_sar = entry.name in ("satmae_sar_lora", "satmae_sar_metalora")
-    assert (train.lr, train.head_lr) == ((0.02, 0.01) if is_lora_on_sar else (0.01, None))
+    assert (train.lr, train.head_lr) == (
+        (0.02, 0.01) if is_lora_on_sar else (0.01, None)
+    )
 
 
 META_SETTINGS = {
@@ -87,13 +122,15 @@ META_SETTINGS = {
     "in21k_dota": (3, 0.2),
     "satmae_sar": (2, 0.1),
 }
-"""K and the share of the meta subset in the authors' configs/data, by the start of the recipe's name."""
+"""K and the share of the meta subset in the authors' configs/data, by the start of the
+recipe's name."""
 
 
 def test_meta_settings_are_those_of_the_authors():
     """The epochs make up for the steps that the hold-out takes away."""
     for entry in THREE_SCENARIOS:
-        recipe, data = load_recipe(entry.path), "_".join(entry.name.split("_")[:2])
+        recipe = load_recipe(entry.path)
+        data = "_".join(entry.name.split("_")[:2])
         epochs = 20 if data == "in21k_inat2018" else 10
         if recipe.meta is None:
             assert recipe.train.epochs == epochs
@@ -104,10 +141,23 @@ def test_meta_settings_are_those_of_the_authors():
 
 def test_low_rank_modules_start_as_those_of_the_authors():
     recipes = {entry.name: load_recipe(entry.path) for entry in THREE_SCENARIOS}
-    low_rank = {name: recipe.peft.settings for name, recipe in recipes.items() if "rank" in recipe.peft.settings}
-    assert len(low_rank) == 15 and {settings["init"] for settings in low_rank.values()} == {"rank"}
-    alphas = {name: settings["alpha"] for name, settings in low_rank.items() if recipes[name].meta is None}
-    assert {name for name, alpha in alphas.items() if alpha == 4} == {"satmae_sar_lora", "in21k_dota_lotr"}
+    low_rank = {
+        name: recipe.peft.settings
+        for name, recipe in recipes.items()
+        if "rank" in recipe.peft.settings
+    }
+    assert len(low_rank) == 15 and {
+        settings["init"] for settings in low_rank.values()
+    } == {"rank"}
+    alphas = {
+        name: settings["alpha"]
+        for name, settings in low_rank.items()
+        if recipes[name].meta is None
+    }
+    assert {name for name, alpha in alphas.items() if alpha == 4} == {
+        "satmae_sar_lora",
+        "in21k_dota_lotr",
+    }
     assert set(alphas.values()) == {1, 4}
 
 
@@ -125,11 +175,17 @@ def test_modulator_starts_at_the_scale_of_the_plain_recipe():
         if recipe.meta is not None:
             plain = load_recipe(find_recipe(entry.name.replace("_meta", "_")))
             settings = plain.peft.settings
-            scale = settings["alpha"] / settings["rank"] if "rank" in settings else settings["scale"]
+            scale = (
+                settings["alpha"] / settings["rank"]
+                if "rank" in settings
+                else settings["scale"]
+            )
             assert recipe.meta.init_scale == pytest.approx(scale)
 
 
 def test_comments_name_no_other_repository_than_the_papers_and_its_base():
     for entry in THREE_SCENARIOS:
-        repositories = re.findall(r"github\.com/[\w/]+\w", entry.path.read_text("utf-8"))
+        repositories = re.findall(
+            r"github\.com/[\w/]+\w", entry.path.read_text("utf-8")
+        )
         assert repositories == ["github.com/doem97/metalora", "github.com/shijxcs/LIFT"]

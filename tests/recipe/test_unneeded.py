@@ -26,16 +26,40 @@ def test_every_loss_loads_dumps_and_loads(tmp_path, loss):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("loss: {name: ce, tau: 1}", "loss.tau: found 1; nothing: the loss ce takes no keys"),
-        ("loss: {name: ldam, weight: 1}", "the loss ldam takes margin, margin_scale, drw_start, beta"),
+        (
+            "loss: {name: ce, tau: 1}",
+            "loss.tau: found 1; nothing: the loss ce takes no keys",
+        ),
+        (
+            "loss: {name: ldam, weight: 1}",
+            "the loss ldam takes margin, margin_scale, drw_start, beta",
+        ),
         (
             "loss: {name: ldam, beta: 0.9}",
-            "loss.beta: found 0.9; nothing: without loss.drw_start LDAM weights no class",
+            (
+                "loss.beta: found 0.9; nothing: without loss.drw_start LDAM weights no"
+                " class"
+            ),
         ),
-        ("head: {kind: linear, logit_scale: 25}", "head.logit_scale: found 25.0; nothing: a linear head has no scale"),
-        ("head: {init: random, shots: 1}", "head.shots: found 1; nothing: the initialization random uses no shots"),
-        ("evaluate: {margin: 8}", "evaluate.margin: found 8; nothing: without crops (evaluate.tta) there is no margin"),
-        ("evaluate: {tta: mirror, margin: 8}", "evaluate.margin: found 8; nothing: without crops (evaluate.tta) there"),
+        (
+            "head: {kind: linear, logit_scale: 25}",
+            "head.logit_scale: found 25.0; nothing: a linear head has no scale",
+        ),
+        (
+            "head: {init: random, shots: 1}",
+            "head.shots: found 1; nothing: the initialization random uses no shots",
+        ),
+        (
+            "evaluate: {margin: 8}",
+            (
+                "evaluate.margin: found 8; nothing: without crops (evaluate.tta) there"
+                " is no margin"
+            ),
+        ),
+        (
+            "evaluate: {tta: mirror, margin: 8}",
+            "evaluate.margin: found 8; nothing: without crops (evaluate.tta) there",
+        ),
     ],
 )
 def test_key_without_an_effect_is_a_fault(tmp_path, text, words):

@@ -7,7 +7,14 @@ import torch
 
 from rsft.errors import RequestError, RsftError
 from rsft.reproduction.authors import AuthorsProcess, require_checkout
-from tools.reproduction.against_authors import Row, compare, judge, task_of, train_with_rsft, write_inputs
+from tools.reproduction.against_authors import (
+    Row,
+    compare,
+    judge,
+    task_of,
+    train_with_rsft,
+    write_inputs,
+)
 
 TRAINER = """
 import datasets
@@ -51,21 +58,36 @@ class Trainer:
 def test_code_of_others_takes_the_batches_in_its_own_process(tmp_path):
     (tmp_path / "code/utils").mkdir(parents=True)
     (tmp_path / "code/trainer.py").write_text(TRAINER)
-    (tmp_path / "code/utils/config.py").write_text("from yacs.config import CfgNode\n_C = CfgNode()\n_C.scale = 25\n")
+    (tmp_path / "code/utils/config.py").write_text(
+        "from yacs.config import CfgNode\n_C = CfgNode()\n_C.scale = 25\n"
+    )
     write_inputs(tmp_path)
-    recipe = "peft.method=linear-probe loss.name=ce train.schedule=constant train.epochs=2"
+    recipe = (
+        "peft.method=linear-probe loss.name=ce train.schedule=constant train.epochs=2"
+    )
     row = Row("head", "LIFT", recipe, {"num_epochs": 2}, {})
     task = task_of(tmp_path, row)
     ours = train_with_rsft(task)
     with AuthorsProcess(tmp_path / "code") as process:
         theirs = process.train(task)
         again = process.train(task)
-    assert all(torch.equal(a, b) for a, b in zip(theirs.states[-1].values(), again.states[-1].values(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(
+            theirs.states[-1].values(), again.states[-1].values(), strict=True
+        )
+    )
     verdicts = judge(compare(ours, theirs), {"start head.weight": "random"})
-    assert [verdict.claim for verdict in verdicts] == ["equal", "different"] and verdicts[0].largest < 1e-12
+    assert [verdict.claim for verdict in verdicts] == [
+        "equal",
+        "different",
+    ] and verdicts[0].largest < 1e-12
     assert not {"trainer", "datasets", "utils"} & sys.modules.keys()
     (tmp_path / "code/trainer.py").write_text("raise ValueError('no GPU')")
-    with AuthorsProcess(tmp_path / "code") as process, pytest.raises(RsftError, match="authors failed") as error:
+    with (
+        AuthorsProcess(tmp_path / "code") as process,
+        pytest.raises(RsftError, match="authors failed") as error,
+    ):
         process.train(task)
     assert "ValueError: no GPU" in error.value.hint
     with pytest.raises(RequestError, match="not those of LIFT at 661ead9") as error:

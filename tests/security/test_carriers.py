@@ -1,4 +1,5 @@
-"""Inputs of a stranger read no file outside of their folder, and ask no server: by rsft's readers, and by the fence.
+"""Inputs of a stranger read no file outside of their folder, and ask no server: by
+rsft's readers, and by the fence.
 
 Each layer is tested without the other. A run without both shows that the carriers work.
 """
@@ -23,7 +24,9 @@ from tests.security.carriers import (
     write_secrets,
 )
 
-NEEDS_LANDLOCK = pytest.mark.skipif(not fence_version(), reason="the kernel has no Landlock")
+NEEDS_LANDLOCK = pytest.mark.skipif(
+    not fence_version(), reason="the kernel has no Landlock"
+)
 _DRIVER = """
 import json, os, sys
 layer, folder, carriers = json.load(sys.stdin)
@@ -95,17 +98,27 @@ json.dump(results, sys.stdout)
 
 
 def run(layer, folder):
-    """Predict on every carrier with one layer, and return what each job gave, which secrets are out, and requests."""
+    """Predict on every carrier with one layer, and return what each job gave, which
+    secrets are out, and requests."""
     for name in ("in/given", "temporary", "out"):
         (folder / name).mkdir(parents=True)
-    secret = write_secrets(folder / "in/far")  # HDF5 names ../far from the folder of a carrier
+    secret = write_secrets(
+        folder / "in/far"
+    )  # HDF5 names ../far from the folder of a carrier
     honest_image(folder / "in/given/honest.tif")
     (folder / "in/given/at.csv").write_text("row,col\n3,3\n200,200\n400,300\n")
     with serving_folder(folder / "in/far") as server:
         built = build_all(folder / "in", secret, server.url("secret.tif"))
         carriers = {name: (kind, str(path)) for name, (kind, path) in built.items()}
-        environment = os.environ | {"TMPDIR": str(folder / "temporary"), "XDG_CACHE_HOME": str(folder / "cache")}
-        environment |= {"AWS_NO_SIGN_REQUEST": "YES", "AWS_HTTPS": "NO", "AWS_VIRTUAL_HOSTING": "NO"}
+        environment = os.environ | {
+            "TMPDIR": str(folder / "temporary"),
+            "XDG_CACHE_HOME": str(folder / "cache"),
+        }
+        environment |= {
+            "AWS_NO_SIGN_REQUEST": "YES",
+            "AWS_HTTPS": "NO",
+            "AWS_VIRTUAL_HOSTING": "NO",
+        }
         environment |= {"AWS_S3_ENDPOINT": server.url("").split("//")[1].strip("/")}
         process = subprocess.run(
             [sys.executable, "-c", _DRIVER],
@@ -115,11 +128,17 @@ def run(layer, folder):
             text=True,
         )
         assert process.returncode == 0, process.stderr
-        return json.loads(process.stdout), contains_secret(folder / "out"), server.requests
+        return (
+            json.loads(process.stdout),
+            contains_secret(folder / "out"),
+            server.requests,
+        )
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize("layer", ["readers", pytest.param("fence", marks=NEEDS_LANDLOCK)])
+@pytest.mark.parametrize(
+    "layer", ["readers", pytest.param("fence", marks=NEEDS_LANDLOCK)]
+)
 def test_no_carrier_gets_out(tmp_path, layer):
     results, leaks, requests = run(layer, tmp_path)
     assert len(results) >= 40
@@ -133,4 +152,8 @@ def test_the_carriers_work_without_protection(tmp_path):
 
 
 def test_there_are_carriers_of_all_kinds():
-    assert len(SCENES | ITEMS | LAYERS | CHIPS) == len(SCENES) + len(ITEMS) + len(LAYERS) + len(CHIPS) >= 40
+    assert (
+        len(SCENES | ITEMS | LAYERS | CHIPS)
+        == len(SCENES) + len(ITEMS) + len(LAYERS) + len(CHIPS)
+        >= 40
+    )

@@ -25,7 +25,9 @@ from tests.helpers.messages import mentions
 
 ROOT = Path(__file__).parents[2]
 UNITS = {"": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
-ROW = re.compile(r"\| [^|]+ \| [^|]+ \| ([\d,^]+) ?([KMG]iB|) \| `(\w+)` in `([\w/]+\.py)` \|")
+ROW = re.compile(
+    r"\| [^|]+ \| [^|]+ \| ([\d,^]+) ?([KMG]iB|) \| `(\w+)` in `([\w/]+\.py)` \|"
+)
 LIMIT = re.compile(r"_?MAX_\w+")
 ROWS = ROW.findall((ROOT / "docs/security.md").read_text("utf-8"))
 
@@ -35,25 +37,54 @@ def module(path):
 
 
 def test_the_table_is_found():
-    table = (ROOT / "docs/security.md").read_text("utf-8").partition("| constant |")[2].partition("\n\n")[0]
+    table = (
+        (ROOT / "docs/security.md")
+        .read_text("utf-8")
+        .partition("| constant |")[2]
+        .partition("\n\n")[0]
+    )
     assert len(ROWS) == len(table.strip().splitlines()) - 1 > 30
 
 
-@pytest.mark.parametrize(("text", "unit", "name", "path"), ROWS, ids=[f"{path}-{name}" for *_, name, path in ROWS])
+@pytest.mark.parametrize(
+    ("text", "unit", "name", "path"),
+    ROWS,
+    ids=[f"{path}-{name}" for *_, name, path in ROWS],
+)
 def test_a_limit_has_its_value(text, unit, name, path):
     base, _, power = text.replace(",", "").partition("^")
     assert getattr(module(path), name) == int(base) ** int(power or 1) * UNITS[unit]
 
 
 def test_all_limits_of_these_files_are_in_the_table():
-    for path in {ROOT / path for *_, path in ROWS} | {*(ROOT / "rsft/utils/untrusted").glob("*.py")}:
-        targets = re.findall(r"^((?:_?[A-Z][A-Z_]*, )*_?[A-Z][A-Z_]*) = ", path.read_text("utf-8"), re.MULTILINE)
-        names = {name for target in targets for name in target.split(", ") if LIMIT.fullmatch(name)}
+    for path in {ROOT / path for *_, path in ROWS} | {
+        *(ROOT / "rsft/utils/untrusted").glob("*.py")
+    }:
+        targets = re.findall(
+            r"^((?:_?[A-Z][A-Z_]*, )*_?[A-Z][A-Z_]*) = ",
+            path.read_text("utf-8"),
+            re.MULTILINE,
+        )
+        names = {
+            name
+            for target in targets
+            for name in target.split(", ")
+            if LIMIT.fullmatch(name)
+        }
         assert names <= {name for *_, name, file in ROWS if ROOT / file == path}, path
 
 
 READERS = {
-    **{name: read_annotations for name in ("ships.csv", "ships.txt", "ships.json", "ships.xml", "ships.parquet")},
+    **{
+        name: read_annotations
+        for name in (
+            "ships.csv",
+            "ships.txt",
+            "ships.json",
+            "ships.xml",
+            "ships.parquet",
+        )
+    },
     "ships.geojson": read_geojson,
     "item.json": open_scene,
     "list.txt": lambda path: find_chips([f"@{path}"]),
@@ -74,5 +105,7 @@ READERS = {
 def test_a_sparse_file_of_24_gb_is_named_with_its_size_and_the_limit(tmp_path, name):
     (tmp_path / name).write_bytes(b"{" * name.endswith("json"))
     os.truncate(tmp_path / name, 24 * 2**30)
-    with pytest.raises(DataError, match=mentions("25,769,803,776 bytes", "the limit is", name)):
+    with pytest.raises(
+        DataError, match=mentions("25,769,803,776 bytes", "the limit is", name)
+    ):
         READERS[name](tmp_path / name)

@@ -1,6 +1,8 @@
-"""Links in a named folder open nothing and hide nothing: a tree gives the same with and without the fence, or an error.
+"""Links in a named folder open nothing and hide nothing: a tree gives the same with and
+without the fence, or an error.
 
-The trees are those of people: class folders elsewhere, stores of objects, loops, and those of a stranger.
+The trees are those of people: class folders elsewhere, stores of objects, loops, and
+those of a stranger.
 """
 
 import multiprocessing
@@ -23,8 +25,8 @@ from rsft.utils.fence import fence_version
 from tests.security.carriers import contains_secret
 
 HEADER = (
-    "ENVI\nsamples = 64\nlines = {}\nbands = 1\nheader offset = 0\nfile type = ENVI Standard\n"
-    "data type = 1\ninterleave = bsq\n"
+    "ENVI\nsamples = 64\nlines = {}\nbands = 1\nheader offset = 0\nfile type = ENVI"
+    " Standard\ndata type = 1\ninterleave = bsq\n"
 )
 
 
@@ -33,15 +35,19 @@ def write_chips(folder, count):
     rng = np.random.default_rng(len(str(folder)))
     for number in range(count):
         cv2.imwrite(
-            str(folder / f"{folder.parent.name}-{folder.name}-{number}.png"), rng.integers(1, 255, (16, 16), np.uint8)
+            str(folder / f"{folder.parent.name}-{folder.name}-{number}.png"),
+            rng.integers(1, 255, (16, 16), np.uint8),
         )
 
 
 @pytest.fixture
 def tree(tmp_path, monkeypatch):
-    """Class folders with 8 chips, and 6 chips and 6 objects without suffix elsewhere. The tests add links."""
+    """Class folders with 8 chips, and 6 chips and 6 objects without suffix elsewhere.
+    The tests add links."""
     monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
-    monkeypatch.setattr("tempfile.tempdir", None)  # it is read from the environment again
+    monkeypatch.setattr(
+        "tempfile.tempdir", None
+    )  # it is read from the environment again
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     (tmp_path / "temporary").mkdir()
     write_chips(tmp_path / "tree/train/tanker", 4)
@@ -55,7 +61,8 @@ def tree(tmp_path, monkeypatch):
 
 
 def count_chips(command, folders, is_fenced):
-    """Return the number of chips that can be read, or the error that ends the command."""
+    """Return the number of chips that can be read, or the error that ends the
+    command."""
     try:
         if is_fenced:
             fence.close_fence(command, {"inputs": folders})
@@ -89,7 +96,9 @@ def link_class_folder(tree):
 def link_objects(tree):
     (tree / "train/cargo").mkdir()
     for number in range(6):
-        (tree / f"train/cargo/{number}.png").symlink_to(tree.parent / f"far/objects/{number}")
+        (tree / f"train/cargo/{number}.png").symlink_to(
+            tree.parent / f"far/objects/{number}"
+        )
     return 14
 
 
@@ -189,17 +198,22 @@ def test_scenes_in_linked_folders_are_read(tree):
 
 
 def test_values_of_another_folder_are_no_raster(tmp_path):
-    """The bytes of a private file would be the pixels of the chips, without any fence."""
+    """The bytes of a private file would be the pixels of the chips, without any
+    fence."""
     for name in ("far", "deliver"):
         (tmp_path / name).mkdir()
     secret = tmp_path / "far/key"
-    secret.write_bytes(bytes(np.random.default_rng(5).integers(1, 255, 64 * 64, np.uint8)))
+    secret.write_bytes(
+        bytes(np.random.default_rng(5).integers(1, 255, 64 * 64, np.uint8))
+    )
     (tmp_path / "deliver/a.img").symlink_to(secret)
     (tmp_path / "deliver/a.hdr").write_text(HEADER.format(64))
     with pytest.raises(DataError, match="another folder"):
         list(open_scenes([tmp_path / "deliver"], None, None))
     for name in ("a.img", "a.hdr"):  # of the same folder: an honest pair of links
-        (tmp_path / f"far/{name}").write_bytes((tmp_path / f"deliver/{name}").read_bytes())
+        (tmp_path / f"far/{name}").write_bytes(
+            (tmp_path / f"deliver/{name}").read_bytes()
+        )
         (tmp_path / f"deliver/{name}").unlink()
         (tmp_path / f"deliver/{name}").symlink_to(tmp_path / f"far/{name}")
     assert len(list(open_scenes([tmp_path / "deliver"], None, None))) == 1
@@ -208,7 +222,8 @@ def test_values_of_another_folder_are_no_raster(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("has_link", [True, False])
 def test_a_delivered_folder_gets_no_key_into_chips(tmp_path, monkeypatch, has_link):
-    evil, key = tmp_path / "evil", tmp_path / "home/.ssh/id_rsa"
+    evil = tmp_path / "evil"
+    key = tmp_path / "home/.ssh/id_rsa"
     for folder in (evil, key.parent, tmp_path / "temporary", tmp_path / "out"):
         folder.mkdir(parents=True)
     text = ("TOPSECRET" + "-0123456789-abcdefghijklmnopqrstuvwxyz-" * 200).encode()
@@ -219,8 +234,20 @@ def test_a_delivered_folder_gets_no_key_into_chips(tmp_path, monkeypatch, has_li
     (evil / "a.csv").write_text(f"row,col,class\n{rows}")
     if has_link:
         (evil / "x").symlink_to("/")
-    options = ["--labels", str(evil), "--root", str(tmp_path / "out/store"), "--split", "object", "--min-side", "1"]
-    environment = os.environ | {"HOME": str(tmp_path / "home"), "TMPDIR": str(tmp_path / "temporary")}
+    options = [
+        "--labels",
+        str(evil),
+        "--root",
+        str(tmp_path / "out/store"),
+        "--split",
+        "object",
+        "--min-side",
+        "1",
+    ]
+    environment = os.environ | {
+        "HOME": str(tmp_path / "home"),
+        "TMPDIR": str(tmp_path / "temporary"),
+    }
     command = [sys.executable, "-m", "rsft", "prepare", "scenes", str(evil), *options]
     process = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert process.returncode in (1, 2) and str(evil) in process.stderr

@@ -1,4 +1,5 @@
-"""Trials in processes of their own: outcomes, failures, signals, and runs that are resumed."""
+"""Trials in processes of their own: outcomes, failures, signals, and runs that are
+resumed."""
 
 import json
 import os
@@ -22,7 +23,12 @@ pytestmark = pytest.mark.slow
 
 RUN = {"status": "done", "seconds": 7.0, "data": {"manifest_sha256": "abc"}}
 TABLE = "epoch,step,val_macro,val_medium\n0,5,0.4,\n1,10,0.5,\n"
-EVALUATION = {"methods": {"LoRA": {"macro": {"value": 0.6}, "tail": None}, "k-NN": {"macro": {"value": 0.9}}}}
+EVALUATION = {
+    "methods": {
+        "LoRA": {"macro": {"value": 0.6}, "tail": None},
+        "k-NN": {"macro": {"value": 0.9}},
+    }
+}
 KEYS = {"peft.rank": 4}
 
 
@@ -32,14 +38,17 @@ BE_KILLED = "os.kill(os.getpid(), signal.SIGKILL)"
 
 
 class Target:
-    """A target that can be pickled and runs `code` in place of a training; the process sees no replaced function."""
+    """A target that can be pickled and runs `code` in place of a training; the process
+    sees no replaced function."""
 
     def __init__(self, code):
         self.code = code
 
     def __call__(self, folder, threads, environment, connection):
         names = vars(errors) | {"os": os, "signal": signal, "time": time}
-        process._train = lambda folder, threads, report: exec(self.code, names | {"report": report})
+        process._train = lambda folder, threads, report: exec(
+            self.code, names | {"report": report}
+        )
         process.train_trial(folder, threads, environment, connection)
 
 
@@ -50,7 +59,9 @@ def trial(tmp_path, monkeypatch):
     def run(code, metric="val_macro"):
         folder = tmp_path / "runs/bars/001"
         (folder / "evaluation").mkdir(parents=True)
-        (folder / "recipe.yaml").write_text("data: {root: x, size: 32}\ntrain: {epochs: 2}\n")
+        (folder / "recipe.yaml").write_text(
+            "data: {root: x, size: 32}\ntrain: {epochs: 2}\n"
+        )
         (folder / "run.json").write_text(json.dumps(RUN))
         (folder / "metrics.csv").write_text(TABLE)
         (folder / "evaluation/metrics.json").write_text(json.dumps(EVALUATION))
@@ -63,7 +74,8 @@ def trial(tmp_path, monkeypatch):
 
 def test_finished_trial(trial, tmp_path):
     outcome, rows = trial("report({'epoch': 0.0})")
-    metrics, run = {"epoch": 1.0, "step": 10.0, "val_macro": 0.5, "macro": 0.6}, str(tmp_path / "runs/bars/001")
+    metrics = {"epoch": 1.0, "step": 10.0, "val_macro": 0.5, "macro": 0.6}
+    run = str(tmp_path / "runs/bars/001")
     assert outcome == TrialOutcome(KEYS, "done", "", metrics, 7.0, run, "abc")
     assert read_outcome(tmp_path / "runs") == outcome and rows == [{"epoch": 0.0}]
 
@@ -71,12 +83,18 @@ def test_finished_trial(trial, tmp_path):
 @pytest.mark.parametrize(
     ("code", "reason"),
     [
-        ("raise RsftError('the loss is nan', 'epoch 2', 'a smaller rate')", "the loss is nan: epoch 2"),
+        (
+            "raise RsftError('the loss is nan', 'epoch 2', 'a smaller rate')",
+            "the loss is nan: epoch 2",
+        ),
         (
             "raise RecipeError([Fault('a.yaml', 3, 'meta.lr', '0', 'x')])",
             "1 fault in the recipe: a.yaml: meta.lr: x",
         ),
-        (BE_KILLED, "its process was killed by SIGKILL, perhaps because the memory was full"),
+        (
+            BE_KILLED,
+            "its process was killed by SIGKILL, perhaps because the memory was full",
+        ),
         ("raise ValueError('odd')", "ValueError: odd"),
         ("os._exit(3)", "its process ended with code 3"),
         ("os._exit(0)", "its process ended with code 0"),
@@ -84,7 +102,12 @@ def test_finished_trial(trial, tmp_path):
 )
 def test_failed_trial_has_a_reason(trial, tmp_path, code, reason):
     outcome, _ = trial(code)
-    assert (outcome.status, outcome.reason, outcome.metrics, outcome.data) == ("failed", reason, {}, "abc")
+    assert (outcome.status, outcome.reason, outcome.metrics, outcome.data) == (
+        "failed",
+        reason,
+        {},
+        "abc",
+    )
     assert read_outcome(tmp_path / "runs") == outcome
 
 
@@ -117,7 +140,9 @@ def request_of(tmp_path, monkeypatch):
 
     def request(server, code, report):
         monkeypatch.setattr(process, "train_trial", Target(code))
-        return process.request_trial(server, report, folder=tmp_path, keys=KEYS, metric="macro")
+        return process.request_trial(
+            server, report, folder=tmp_path, keys=KEYS, metric="macro"
+        )
 
     return request
 
@@ -131,7 +156,9 @@ def test_server_runs_trials_of_workers(request_of, tmp_path, monkeypatch):
         outcome = request_of(server, REPORT_GPU, rows.append)
         assert rows == [{"gpu": 3.0}] and outcome == read_outcome(tmp_path)
         assert (outcome.status, outcome.reason) == ("failed", "macro is not a number")
-        assert request_of(server, BE_KILLED, rows.append).reason.startswith("its process was killed by SIGKILL")
+        assert request_of(server, BE_KILLED, rows.append).reason.startswith(
+            "its process was killed by SIGKILL"
+        )
 
 
 def test_end_of_the_server_stops_its_trials(request_of, tmp_path):
@@ -150,7 +177,10 @@ def test_end_of_the_server_stops_its_trials(request_of, tmp_path):
     assert read_outcome(tmp_path) is None and not Path(f"/proc/{number}").exists()
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"status": "done"}', '{"keys": {}, "status": "done", "new": 1}'])
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", '{"status": "done"}', '{"keys": {}, "status": "done", "new": 1}'],
+)
 def test_damaged_outcome_is_none(tmp_path, text):
     (tmp_path / "trial.json").write_text(text)
     assert read_outcome(tmp_path) is None
@@ -162,11 +192,19 @@ def test_damaged_outcome_is_none(tmp_path, text):
      ("interrupted", "earlier", False), ("done", "present", True), ("failed", "present", False),
      (None, "present", False)],
 )  # fmt: skip
-def test_unfinished_run_on_the_same_data_is_resumed(tmp_path, root, status, data, is_resumed):
+def test_unfinished_run_on_the_same_data_is_resumed(
+    tmp_path, root, status, data, is_resumed
+):
     folder = tmp_path / "bars/001"
     folder.mkdir(parents=True)
-    (folder / "recipe.yaml").write_text(f"data: {{root: {root}, size: 32}}\ntrain: {{epochs: 2}}\n")
-    hashes = {"present": sha256(root / "manifest.parquet"), "earlier": "abc", None: None}
+    (folder / "recipe.yaml").write_text(
+        f"data: {{root: {root}, size: 32}}\ntrain: {{epochs: 2}}\n"
+    )
+    hashes = {
+        "present": sha256(root / "manifest.parquet"),
+        "earlier": "abc",
+        None: None,
+    }
     metadata = {"status": status, "data": {"manifest_sha256": hashes[data]}}
     (folder / "run.json").write_text(json.dumps(metadata) if status else "{")
     run = process._unfinished_run(tmp_path)
@@ -174,29 +212,42 @@ def test_unfinished_run_on_the_same_data_is_resumed(tmp_path, root, status, data
 
 
 def test_a_run_is_not_resumed_with_another_pool(tmp_path, root):
-    pool, folder = tmp_path / "pool", tmp_path / "bars/001"
+    pool = tmp_path / "pool"
+    folder = tmp_path / "bars/001"
     pool.mkdir()
     (pool / "a.png").write_bytes(b"first")
     folder.mkdir(parents=True)
-    (folder / "recipe.yaml").write_text(f"data: {{root: {root}, size: 32, unlabeled: {pool}}}\ntrain: {{epochs: 2}}\n")
+    (folder / "recipe.yaml").write_text(
+        f"data: {{root: {root}, size: 32, unlabeled: {pool}}}\ntrain: {{epochs: 2}}\n"
+    )
     data = DataSection(root=str(root), size=32, unlabeled=str(pool))
     manifest = sha256(root / "manifest.parquet")
-    metadata = {"status": "running", "data": {"manifest_sha256": manifest, "sha256": hash_data(data)}}
+    metadata = {
+        "status": "running",
+        "data": {"manifest_sha256": manifest, "sha256": hash_data(data)},
+    }
     (folder / "run.json").write_text(json.dumps(metadata))
     assert process._unfinished_run(tmp_path) is not None
     (pool / "b.png").write_bytes(b"second")
     assert process._unfinished_run(tmp_path) is None
     assert hash_data(data.model_copy(update={"unlabeled": None})) == manifest
-    assert hash_data(data.model_copy(update={"unlabeled": str(tmp_path / "gone")})) == ""
+    assert (
+        hash_data(data.model_copy(update={"unlabeled": str(tmp_path / "gone")})) == ""
+    )
 
 
 @pytest.mark.parametrize(
-    ("status", "device", "is_resumed"), [("running", "cpu", False), ("trained", "cpu", True), ("running", "cuda", True)]
+    ("status", "device", "is_resumed"),
+    [("running", "cpu", False), ("trained", "cpu", True), ("running", "cuda", True)],
 )
-def test_a_run_with_another_number_of_threads_is_trained_anew(tmp_path, root, status, device, is_resumed):
+def test_a_run_with_another_number_of_threads_is_trained_anew(
+    tmp_path, root, status, device, is_resumed
+):
     folder = tmp_path / "bars/001"
     folder.mkdir(parents=True)
-    (folder / "recipe.yaml").write_text(f"data: {{root: {root}, size: 32}}\ntrain: {{epochs: 2}}\n")
+    (folder / "recipe.yaml").write_text(
+        f"data: {{root: {root}, size: 32}}\ntrain: {{epochs: 2}}\n"
+    )
     metadata = {"status": status, "device": device, "hardware": {"threads": 999}}
     (folder / "run.json").write_text(json.dumps(metadata))
     assert (process._unfinished_run(tmp_path) is not None) == is_resumed
@@ -213,10 +264,20 @@ def test_stopped_trial_continues_where_it_was(tmp_path, recipe_file):
     with pytest.raises(SystemExit):
         run_trial(tmp_path, KEYS, stop, metric="macro")
     (run,) = process.find_runs(tmp_path)
-    assert run.status == "interrupted" and run.metadata["position"][0] >= 4 and read_outcome(tmp_path) is None
+    assert (
+        run.status == "interrupted"
+        and run.metadata["position"][0] >= 4
+        and read_outcome(tmp_path) is None
+    )
     epochs = []
-    outcome = run_trial(tmp_path, KEYS, lambda row: epochs.append(row["epoch"]), metric="macro")
+    outcome = run_trial(
+        tmp_path, KEYS, lambda row: epochs.append(row["epoch"]), metric="macro"
+    )
     (run,) = process.find_runs(tmp_path)
     assert len(run.metadata["resumed"]) == 1 and epochs[0] >= 4 and epochs[-1] == 11
-    assert outcome.status == "done" and outcome.metrics["macro"] > 0.3 and outcome.metrics["epoch"] == 11
+    assert (
+        outcome.status == "done"
+        and outcome.metrics["macro"] > 0.3
+        and outcome.metrics["epoch"] == 11
+    )
     assert Path(outcome.run) == run.folder

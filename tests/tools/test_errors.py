@@ -16,14 +16,22 @@ def test_an_error_of_rsft_ends_with_its_code_and_its_hint(capsys):
     with pytest.raises(SystemExit) as stop, explained_errors():
         raise RequestError("no such list", "lists/a.txt", "download it")
     assert stop.value.code == 2
-    assert capsys.readouterr().err.splitlines() == ["error: no such list", "where: lists/a.txt", "hint:  download it"]
+    assert capsys.readouterr().err.splitlines() == [
+        "error: no such list",
+        "where: lists/a.txt",
+        "hint:  download it",
+    ]
 
 
 def test_a_missing_file_is_named(capsys, tmp_path):
     with pytest.raises(SystemExit) as stop, explained_errors():
         (tmp_path / "a.csv").read_text()
     printed = capsys.readouterr().err
-    assert stop.value.code == 1 and str(tmp_path / "a.csv") in printed and "Traceback" not in printed
+    assert (
+        stop.value.code == 1
+        and str(tmp_path / "a.csv") in printed
+        and "Traceback" not in printed
+    )
 
 
 def test_a_fault_of_a_tool_keeps_its_traceback():
@@ -33,6 +41,14 @@ def test_a_fault_of_a_tool_keeps_its_traceback():
 
 def test_every_tool_of_typer_explains_its_errors():
     texts = {path.name: path.read_text("utf-8") for path in ROOT.rglob("*.py")}
-    starts = {name: text for name, text in texts.items() if re.search(r"^ +typer\.run\(", text, re.MULTILINE)}
+    starts = {
+        name: text
+        for name, text in texts.items()
+        if re.search(r"^ +typer\.run\(", text, re.MULTILINE)
+    }
     assert len(starts) > 10
-    assert [name for name, text in starts.items() if "with explained_errors():\n        typer.run(" not in text] == []
+    assert [
+        name
+        for name, text in starts.items()
+        if "with explained_errors():\n        typer.run(" not in text
+    ] == []

@@ -24,29 +24,62 @@ def test_the_bundle_is_calibrated_on_the_validation_split(run, root):
     assert calibrator.was_fitted_on(outputs.logits, chips.labels)
     assert not calibrator.was_fitted_on(outputs.logits[:9], chips.labels[:9])
     assert not calibrator.was_fitted_on(outputs.logits + np.eye(3)[0], chips.labels)
-    assert calibrator.temperature > 0.2  # all 18 are right, but the model is not certain
+    assert (
+        calibrator.temperature > 0.2
+    )  # all 18 are right, but the model is not certain
     estimates = calibrator.apply(*outputs)
-    assert (estimates.ood > 1 + 1e-5).sum() == 0  # the limit is the largest of 18 distances: 5 % of 19 is less than one
+    assert (
+        estimates.ood > 1 + 1e-5
+    ).sum() == 0  # the limit is the largest of 18 distances: 5 % of 19 is less than one
     assert (estimates.probabilities.argmax(1) == outputs.logits.argmax(1)).all()
 
 
 @pytest.mark.slow
-def test_the_calibration_is_fitted_on_the_averaged_views(recipe_file, root, tmp_path, caplog):
-    overrides = ["meta=null", "train.epochs=1", "train.ensemble_size=2", "data.augment=sar", "evaluate.tta=turns"]
+def test_the_calibration_is_fitted_on_the_averaged_views(
+    recipe_file, root, tmp_path, caplog
+):
+    overrides = [
+        "meta=null",
+        "train.epochs=1",
+        "train.ensemble_size=2",
+        "data.augment=sar",
+        "evaluate.tta=turns",
+    ]
     with caplog.at_level(logging.WARNING, logger="rsft.training.finetune"):
-        bundle = Bundle.load(finetune(load_recipe(recipe_file, overrides), tmp_path / "runs").folder)
-    (warning,) = [record.getMessage() for record in caplog.records if "turns" in record.getMessage()]
-    assert "evaluate.tta is turns, and the chips are radar images" in warning and "docs/results.md" in warning
+        bundle = Bundle.load(
+            finetune(load_recipe(recipe_file, overrides), tmp_path / "runs").folder
+        )
+    (warning,) = [
+        record.getMessage()
+        for record in caplog.records
+        if "turns" in record.getMessage()
+    ]
+    assert (
+        "evaluate.tta is turns, and the chips are radar images" in warning
+        and "docs/results.md" in warning
+    )
     store = ChipStore.open(root)
     chips = ChipImages(root, store.split("val"), store.classes, bundle.contract)
-    images, model = torch.cat([x for x, _ in chips.batches(18)]), load_classifier(bundle)
+    images = torch.cat([x for x, _ in chips.batches(18)])
+    model = load_classifier(bundle)
     with torch.inference_mode():
-        views = [y.rot90(turns, (2, 3)) for y in (images, images.flip(3)) for turns in range(4)]
-        by_hand = torch.stack([model(view).softmax(1) for view in views]).mean(0).log().numpy()
+        views = [
+            y.rot90(turns, (2, 3))
+            for y in (images, images.flip(3))
+            for turns in range(4)
+        ]
+        by_hand = (
+            torch.stack([model(view).softmax(1) for view in views])
+            .mean(0)
+            .log()
+            .numpy()
+        )
     assert bundle.calibrator.was_fitted_on(by_hand, chips.labels)
     with torch.inference_mode():
         assert not bundle.calibrator.was_fitted_on(model(images).numpy(), chips.labels)
-    evaluation = evaluate(tmp_path / "runs/bars/001", root, tmp_path / "out", split="val", baselines=False)
+    evaluation = evaluate(
+        tmp_path / "runs/bars/001", root, tmp_path / "out", split="val", baselines=False
+    )
     assert evaluation.confidence.fitted_on_these_chips
     assert [note for note in evaluation.notes if "turns" in note] == [
         "probabilities are means over test-time views (turns), as in rsft predict",
@@ -60,14 +93,26 @@ def test_chips_of_a_class_are_sampled_evenly():
 
 
 def test_chips_of_scenes_without_training_chips_are_selected():
-    labels, groups = np.repeat([0, 1], 20), np.array(["old", "new"] * 20)
-    assert select_calibration_chips(labels, groups, np.array(["old", "other"])).tolist() == list(range(1, 40, 2))
-    assert select_calibration_chips(labels, groups, np.array(["other"])).tolist() == list(range(40))
+    labels = np.repeat([0, 1], 20)
+    groups = np.array(["old", "new"] * 20)
+    assert select_calibration_chips(
+        labels, groups, np.array(["old", "other"])
+    ).tolist() == list(range(1, 40, 2))
+    assert select_calibration_chips(
+        labels, groups, np.array(["other"])
+    ).tolist() == list(range(40))
     without_groups = np.full(40, "")
-    assert select_calibration_chips(labels, without_groups, without_groups).tolist() == list(range(40))
+    assert select_calibration_chips(
+        labels, without_groups, without_groups
+    ).tolist() == list(range(40))
 
 
 def test_all_chips_are_selected_if_a_class_would_have_too_few():
-    labels, groups = np.repeat([0, 1], 12), np.array(["new"] * 20 + ["old"] * 4)  # 8 chips of class 1 are new
-    assert select_calibration_chips(labels, groups, np.array(["old"])).tolist() == list(range(24))
-    assert select_calibration_chips(labels[:16], groups[:16], np.array(["new"])).tolist() == list(range(16))
+    labels = np.repeat([0, 1], 12)
+    groups = np.array(["new"] * 20 + ["old"] * 4)  # 8 chips of class 1 are new
+    assert select_calibration_chips(labels, groups, np.array(["old"])).tolist() == list(
+        range(24)
+    )
+    assert select_calibration_chips(
+        labels[:16], groups[:16], np.array(["new"])
+    ).tolist() == list(range(16))

@@ -24,7 +24,11 @@ def test_run_folder(run):
     assert metadata["modulator_parameters"] == 18
     metrics = pd.read_csv(run / "metrics.csv")
     assert metrics["epoch"].tolist() == [0, 1, 2]
-    assert metrics["meta_loss"].isna().tolist() == [True, False, False]  # the first epoch is the warm-up
+    assert metrics["meta_loss"].isna().tolist() == [
+        True,
+        False,
+        False,
+    ]  # the first epoch is the warm-up
     assert {path.name for path in run.iterdir()} >= {"recipe.yaml", "bundle"}
     assert not (run / "checkpoints").exists()
 
@@ -34,7 +38,9 @@ def test_not_more_processes_read_chips_than_there_are_cores(monkeypatch, caplog)
     worker_count.cache_clear()
     assert [worker_count(count) for count in (0, 2, 8, 8)] == [0, 2, 2, 2]
     worker_count.cache_clear()
-    assert caplog.messages == ["data.workers: 2 processes read chips instead of 8, one for each core"]
+    assert caplog.messages == [
+        "data.workers: 2 processes read chips instead of 8, one for each core"
+    ]
 
 
 def test_scales_move_after_the_warm_up(run):
@@ -50,9 +56,11 @@ def test_the_stored_recipe_loads_back_equal(run):
 def test_the_same_seed_gives_the_same_run(run, recipe_file, tmp_path):
     again = finetune(load_recipe(recipe_file), tmp_path / "runs")
     columns = ["train_loss", "meta_loss", "val_loss", "val_macro"]
-    first, second = (pd.read_csv(folder / "metrics.csv")[columns] for folder in (run, again.folder))
+    first = pd.read_csv(run / "metrics.csv")[columns]
+    second = pd.read_csv(again.folder / "metrics.csv")[columns]
     assert first.equals(second)
-    tensors, others = (Bundle.load(folder).tensors for folder in (run, again.folder))
+    tensors = Bundle.load(run).tensors
+    others = Bundle.load(again.folder).tensors
     assert all(torch.equal(tensors[key], others[key]) for key in tensors)
 
 
@@ -63,28 +71,50 @@ def test_the_bundle_holds_only_learned_tensors(run, recipe_file):
     assert set(tensors) == set(classifier.learned_state())
 
 
-def test_outer_steps_of_epochs_that_are_shorter_than_their_period(recipe_file, tmp_path, caplog):
-    """Few chips give few batches per epoch; without outer steps, the scales would stay as they were, without a word."""
-    overrides = ["meta.outer_every=10", "meta.warmup=0", "meta.lr=0.5", "train.epochs=5"]
+def test_outer_steps_of_epochs_that_are_shorter_than_their_period(
+    recipe_file, tmp_path, caplog
+):
+    """Few chips give few batches per epoch; without outer steps, the scales would stay
+    as they were, without a word."""
+    overrides = [
+        "meta.outer_every=10",
+        "meta.warmup=0",
+        "meta.lr=0.5",
+        "train.epochs=5",
+    ]
     run = finetune(load_recipe(recipe_file, overrides), tmp_path / "runs")
     scales = pd.read_csv(run.folder / "modulator.csv")
-    spread = scales.groupby("epoch")["value"].apply(lambda values: abs(values - 1).max())
-    assert spread.iloc[0] == 0 and spread.iloc[-1] > 0 and "scales stay" not in caplog.text
-    finetune(load_recipe(recipe_file, [*overrides, "train.epochs=1"]), tmp_path / "short")
+    spread = scales.groupby("epoch")["value"].apply(
+        lambda values: abs(values - 1).max()
+    )
+    assert (
+        spread.iloc[0] == 0 and spread.iloc[-1] > 0 and "scales stay" not in caplog.text
+    )
+    finetune(
+        load_recipe(recipe_file, [*overrides, "train.epochs=1"]), tmp_path / "short"
+    )
     assert "the scales stay as they are" in caplog.text
 
 
 def test_plain_peft_has_no_modulator(recipe_file, tmp_path):
-    run = finetune(load_recipe(recipe_file, ["meta=null", "train.epochs=1"]), tmp_path / "runs")
+    run = finetune(
+        load_recipe(recipe_file, ["meta=null", "train.epochs=1"]), tmp_path / "runs"
+    )
     assert not (run.folder / "modulator.csv").exists()
     assert "gamma" not in Bundle.load(run.folder).tensors
 
 
 def test_a_loss_that_is_not_finite_ends_the_run(recipe_file, tmp_path):
     recipe = load_recipe(recipe_file, ["train.lr=1e30"])
-    with pytest.raises(RsftError, match=r"inner loop is (nan|inf)"), np.errstate(all="ignore"):
+    with (
+        pytest.raises(RsftError, match=r"inner loop is (nan|inf)"),
+        np.errstate(all="ignore"),
+    ):
         finetune(recipe, tmp_path / "runs")
-    assert json.loads((tmp_path / "runs/bars/001/run.json").read_text())["status"] == "failed"
+    assert (
+        json.loads((tmp_path / "runs/bars/001/run.json").read_text())["status"]
+        == "failed"
+    )
 
 
 def test_an_unknown_site_creates_no_run_folder(recipe_file, tmp_path):
@@ -94,9 +124,15 @@ def test_an_unknown_site_creates_no_run_folder(recipe_file, tmp_path):
 
 
 def test_an_unknown_block_of_a_head_creates_no_run_folder(recipe_file, tmp_path):
-    with pytest.raises(RequestError, match=mentions("3 blocks", "0 to 1", "not 2")) as caught:
-        finetune(load_recipe(recipe_file, ["head.earlier_blocks=[0, 2]"]), tmp_path / "runs")
-    assert "head.earlier_blocks" in str(caught.value) and "name blocks from 0 to 1" in str(caught.value)
+    with pytest.raises(
+        RequestError, match=mentions("3 blocks", "0 to 1", "not 2")
+    ) as caught:
+        finetune(
+            load_recipe(recipe_file, ["head.earlier_blocks=[0, 2]"]), tmp_path / "runs"
+        )
+    assert "head.earlier_blocks" in str(
+        caught.value
+    ) and "name blocks from 0 to 1" in str(caught.value)
     assert not (tmp_path / "runs").exists()
 
 
@@ -104,19 +140,29 @@ def copy_store(root, folder, keep):
     """Copy a chip store without the chips for which `keep` is false."""
     shutil.copytree(root, folder)
     table = pd.read_parquet(folder / "manifest.parquet")
-    pq.write_table(pa.Table.from_pandas(table[keep(table)]), folder / "manifest.parquet")
+    pq.write_table(
+        pa.Table.from_pandas(table[keep(table)]), folder / "manifest.parquet"
+    )
     return folder
 
 
 def test_single_class_is_refused(recipe_file, root, tmp_path):
     store = copy_store(root, tmp_path / "one", lambda table: table["class"] == "flat")
-    with pytest.raises(RequestError, match=mentions("all training chips", "class flat")):
+    with pytest.raises(
+        RequestError, match=mentions("all training chips", "class flat")
+    ):
         finetune(load_recipe(recipe_file, [f"data.root={store}"]), tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
 
 
-def test_class_without_validation_chips_gives_a_warning(recipe_file, root, tmp_path, caplog):
-    store = copy_store(root, tmp_path / "two", lambda table: (table["class"] != "steep") | (table["split"] != "val"))
+def test_class_without_validation_chips_gives_a_warning(
+    recipe_file, root, tmp_path, caplog
+):
+    store = copy_store(
+        root,
+        tmp_path / "two",
+        lambda table: (table["class"] != "steep") | (table["split"] != "val"),
+    )
     open_data(load_recipe(recipe_file, [f"data.root={store}"]).data)
     assert "no chip in val: steep" in caplog.text
 
@@ -134,9 +180,18 @@ def test_missing_data(recipe_file, tmp_path):
         finetune(load_recipe(recipe_file, [f"data.root={tmp_path / 'nothing'}"]))
 
 
-def test_joint_schedule_in_half_precision_with_gradient_checkpointing(recipe_file, tmp_path):
-    overrides = ["meta.schedule=joint", "train.precision=bf16", "train.checkpointing=true"]
-    run = finetune(load_recipe(recipe_file, [*overrides, "train.accumulate_grad_batches=2"]), tmp_path)
+def test_joint_schedule_in_half_precision_with_gradient_checkpointing(
+    recipe_file, tmp_path
+):
+    overrides = [
+        "meta.schedule=joint",
+        "train.precision=bf16",
+        "train.checkpointing=true",
+    ]
+    run = finetune(
+        load_recipe(recipe_file, [*overrides, "train.accumulate_grad_batches=2"]),
+        tmp_path,
+    )
     gamma = Bundle.load(run.folder).tensors["gamma"]
     assert gamma.isfinite().all() and gamma.std() > 0
 
@@ -144,10 +199,19 @@ def test_joint_schedule_in_half_precision_with_gradient_checkpointing(recipe_fil
 def test_weak_sites_are_pruned(recipe_file, tmp_path):
     run = finetune(load_recipe(recipe_file, ["meta.prune_below=1.0"]), tmp_path)
     pruned = run.metadata["pruned_sites"]
-    assert pruned and not any(key.startswith(f"{site}.") for key in Bundle.load(run.folder).tensors for site in pruned)
+    assert pruned and not any(
+        key.startswith(f"{site}.")
+        for key in Bundle.load(run.folder).tensors
+        for site in pruned
+    )
 
 
 def test_early_stopping(recipe_file, tmp_path):
-    overrides = ["meta=null", "train.epochs=20", "train.patience=1", "train.min_delta=0.9"]
+    overrides = [
+        "meta=null",
+        "train.epochs=20",
+        "train.patience=1",
+        "train.min_delta=0.9",
+    ]
     run = finetune(load_recipe(recipe_file, overrides), tmp_path)
     assert len(pd.read_csv(run.folder / "metrics.csv")) == 2

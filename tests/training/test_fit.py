@@ -22,7 +22,9 @@ class CallRecorder(RunListener):
         self.calls.append((step.epoch, step.step, step.done, step.total))
 
     def on_epoch_end(self, row, scales):
-        self.calls.append(("epoch", row["epoch"], row["val_macro"] == row["val_macro"], len(scales)))
+        self.calls.append(
+            ("epoch", row["epoch"], row["val_macro"] == row["val_macro"], len(scales))
+        )
 
     def on_end(self, failed):
         self.calls.append(("end", failed))
@@ -31,12 +33,31 @@ class CallRecorder(RunListener):
 @pytest.mark.slow
 def test_the_order_of_the_loop(recipe_file, tmp_path):
     fit = CallRecorder()
-    recipe = load_recipe(recipe_file, ["train.batch_size=20", "evaluate.every=2", "meta.warmup=0"])
+    recipe = load_recipe(
+        recipe_file, ["train.batch_size=20", "evaluate.every=2", "meta.warmup=0"]
+    )
     finetune(recipe, tmp_path, fit)
-    steps = [(epoch, step, 2 * epoch + step, 6) for epoch in range(3) for step in (1, 2)]
-    epochs = [("epoch", 0, False, 18), ("epoch", 1, True, 18), ("epoch", 2, True, 18)]  # the last one has a validation
-    expected = [steps[0:2], epochs[0:1], steps[2:4], epochs[1:2], steps[4:6], epochs[2:3]]
-    assert fit.calls == ["start", *(call for calls in expected for call in calls), ("end", False)]
+    steps = [
+        (epoch, step, 2 * epoch + step, 6) for epoch in range(3) for step in (1, 2)
+    ]
+    epochs = [
+        ("epoch", 0, False, 18),
+        ("epoch", 1, True, 18),
+        ("epoch", 2, True, 18),
+    ]  # the last one has a validation
+    expected = [
+        steps[0:2],
+        epochs[0:1],
+        steps[2:4],
+        epochs[1:2],
+        steps[4:6],
+        epochs[2:3],
+    ]
+    assert fit.calls == [
+        "start",
+        *(call for calls in expected for call in calls),
+        ("end", False),
+    ]
 
 
 @pytest.mark.slow
@@ -54,13 +75,18 @@ def test_listeners_hear_of_an_error(recipe_file, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_resume_after_the_last_step_of_an_epoch_begins_with_the_validation(recipe_file, tmp_path, run, monkeypatch):
+def test_a_resume_after_the_last_step_of_an_epoch_begins_with_the_validation(
+    recipe_file, tmp_path, run, monkeypatch
+):
     overrides = ["train.checkpoint_steps=1"]
 
     def fail(*_, **__):
         raise RuntimeError("validation fails")
 
-    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="validation fails"):
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(RuntimeError, match="validation fails"),
+    ):
         patch.setattr("rsft.training.fit.validate", fail)
         finetune(load_recipe(recipe_file, overrides), tmp_path)
     folder = tmp_path / "bars/001"

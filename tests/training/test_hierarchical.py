@@ -1,4 +1,5 @@
-"""ResNet, ConvNeXt and Swin V2 from the recipe to bundle, report, prediction and export."""
+"""ResNet, ConvNeXt and Swin V2 from the recipe to bundle, report, prediction and
+export."""
 
 import json
 
@@ -11,7 +12,12 @@ from rsft.backbones import loading
 from rsft.errors import RequestError
 from rsft.inference.export.export import export_bundle
 from rsft.models.bundle.bundle import Bundle
-from rsft.models.classifier import build_classifier, load_encoder, load_merged_classifier, load_unmerged_classifier
+from rsft.models.classifier import (
+    build_classifier,
+    load_encoder,
+    load_merged_classifier,
+    load_unmerged_classifier,
+)
 from rsft.models.inspection.verify import build_meta_model
 from rsft.recipe.load import load_recipe
 from rsft.training.finetune import finetune
@@ -30,10 +36,18 @@ train: {epochs: 1, batch_size: 8, lr: 0.02}
 evaluate: {batch_size: 32, baselines: 0}
 """
 SITES = {
-    "resnet50": [f"blocks.{block}.{name}" for block in range(5) for name in ("conv1", "conv2", "conv3", "downsample")],
-    "convnext_tiny": [f"blocks.{block}.{name}" for block in range(5) for name in ("mlp1", "mlp2")],
+    "resnet50": [
+        f"blocks.{block}.{name}"
+        for block in range(5)
+        for name in ("conv1", "conv2", "conv3", "downsample")
+    ],
+    "convnext_tiny": [
+        f"blocks.{block}.{name}" for block in range(5) for name in ("mlp1", "mlp2")
+    ],
     "swinv2_tiny_window8_256": [
-        f"blocks.{block}.{name}" for block in range(4) for name in ("q", "k", "v", "out", "mlp1", "mlp2")
+        f"blocks.{block}.{name}"
+        for block in range(4)
+        for name in ("q", "k", "v", "out", "mlp1", "mlp2")
     ],
 }
 SITES["resnet50"].remove("blocks.2.downsample")
@@ -46,7 +60,11 @@ def recipe(root, tmp_path, monkeypatch, name):
     card = small_card(name)
     monkeypatch.setitem(loading._RSFT_CARDS, card.name, card)
     weights = write_small_weights(name, tmp_path)
-    text = RECIPE.replace("ROOT", str(root)).replace("NAME", name).replace("WEIGHTS", str(weights))
+    text = (
+        RECIPE.replace("ROOT", str(root))
+        .replace("NAME", name)
+        .replace("WEIGHTS", str(weights))
+    )
     (tmp_path / "bars.yaml").write_text(text)
     return tmp_path / "bars.yaml"
 
@@ -58,12 +76,17 @@ def test_from_recipe_to_prediction(rsft, recipe, root, tmp_path, name):
     assert not code, printed
     folder = tmp_path / "runs/bars/001"
     scales = pd.read_csv(folder / "modulator.csv")
-    sites = [f"blocks.{block}.{position}" for block, position in zip(scales["block"], scales["position"], strict=True)]
+    sites = [
+        f"blocks.{block}.{position}"
+        for block, position in zip(scales["block"], scales["position"], strict=True)
+    ]
     assert sites == SITES[name] and (scales["value"] != 1).any()
     metadata = json.loads((folder / "run.json").read_text())
     assert metadata["modulator_parameters"] == len(sites)
     depths = metadata["stage_depths"]
-    assert len(depths) > 1 and sum(depths) == len({site.split(".")[1] for site in sites})
+    assert len(depths) > 1 and sum(depths) == len(
+        {site.split(".")[1] for site in sites}
+    )
     assert "block 1.0" in (folder / "report.html").read_text()
     contributions = pd.read_csv(folder / "evaluation/contributions.csv")
     assert len(contributions) == len(sites) and (contributions["share"] > 0).any()
@@ -71,15 +94,26 @@ def test_from_recipe_to_prediction(rsft, recipe, root, tmp_path, name):
     bundle = Bundle.load(folder)
     model = build_meta_model(bundle)
     assert model.depth == len({site.split(".")[1] for site in sites})
-    assert model.shapes == {key: tuple(tensor.shape) for key, tensor in bundle.tensors.items()}
-    images = torch.randn(4, len(bundle.contract.planes), 64, 64, generator=torch.Generator().manual_seed(0))
+    assert model.shapes == {
+        key: tuple(tensor.shape) for key, tensor in bundle.tensors.items()
+    }
+    images = torch.randn(
+        4,
+        len(bundle.contract.planes),
+        64,
+        64,
+        generator=torch.Generator().manual_seed(0),
+    )
     with torch.no_grad():
-        unmerged, merged = load_unmerged_classifier(bundle, "cpu")(images), load_merged_classifier(bundle)(images)
+        unmerged = load_unmerged_classifier(bundle, "cpu")(images)
+        merged = load_merged_classifier(bundle)(images)
     assert (unmerged - merged).abs().max() < 1e-4
 
     page = (folder / "report.html").read_text()
     assert all(f">{position}<" in page for position in scales["position"])
-    code, printed = rsft("predict", folder, root, "-o", tmp_path / "ships.csv", "--engine", "torch")
+    code, printed = rsft(
+        "predict", folder, root, "-o", tmp_path / "ships.csv", "--engine", "torch"
+    )
     assert not code, printed
     code, printed = rsft("bundle", "show", folder)
     assert not code and "blocks" in printed
@@ -89,7 +123,9 @@ def test_from_recipe_to_prediction(rsft, recipe, root, tmp_path, name):
 @NAME
 def test_exports(recipe, tmp_path, name):
     pytest.importorskip("onnxscript")
-    folder = finetune(load_recipe(recipe, ["train.epochs=1", "meta=null"]), tmp_path / "runs").folder
+    folder = finetune(
+        load_recipe(recipe, ["train.epochs=1", "meta=null"]), tmp_path / "runs"
+    ).folder
     onnx = export_bundle(folder, "onnx", "fp32", tmp_path / "onnx")
     assert onnx.metadata["checked"]["largest"] < 1e-3
     peft = export_bundle(folder, "peft", "fp32", tmp_path / "peft")
@@ -108,9 +144,13 @@ def test_frozen_features_are_those_of_timm(recipe, name):
     encoder = load_encoder(recipe, ["gray"])
     classifier = build_classifier(encoder, 3, recipe)
     images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    expected = encoder.vit.forward_head(encoder.vit.forward_features(images), pre_logits=True)
+    expected = encoder.vit.forward_head(
+        encoder.vit.forward_features(images), pre_logits=True
+    )
     assert classifier.features(images).shape == (2, encoder.width)
-    np.testing.assert_allclose(classifier.features(images).detach(), expected.detach(), atol=1e-5)
+    np.testing.assert_allclose(
+        classifier.features(images).detach(), expected.detach(), atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("name", ["resnet50"])
@@ -118,8 +158,17 @@ def test_what_does_not_fit_is_refused(recipe, tmp_path, name):
     for setting, message in [
         ("backbone.pool=token", "timm:resnet50 has no class token"),
         ("backbone.blocks=2", "has stages of different resolution"),
-        ("peft.positions=qv", "so it has no site blocks.0.q; positions of that block: conv1, conv2, conv3, downsample"),
-        ("peft={method: vpt-deep}", "vpt needs a plain vision transformer, and ResNet is not one"),
+        (
+            "peft.positions=qv",
+            (
+                "so it has no site blocks.0.q; positions of that block: conv1, conv2,"
+                " conv3, downsample"
+            ),
+        ),
+        (
+            "peft={method: vpt-deep}",
+            "vpt needs a plain vision transformer, and ResNet is not one",
+        ),
     ]:
         with pytest.raises(RequestError) as caught:
             finetune(load_recipe(recipe, [setting, "meta=null"]), tmp_path / "runs")

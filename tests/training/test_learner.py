@@ -14,8 +14,11 @@ from rsft.training.fit import train_on_batch
 @pytest.fixture
 def make_learner(recipe_file):
     def make(*overrides):
-        learner = FineTuningModule.from_recipe(load_recipe(recipe_file, overrides)).learner
-        learner.classifier.train()  # as at the start of an epoch; computing frozen features leaves evaluation mode
+        learner = FineTuningModule.from_recipe(
+            load_recipe(recipe_file, overrides)
+        ).learner
+        # as at the start of an epoch; computing frozen features leaves evaluation mode
+        learner.classifier.train()
         return learner
 
     return make
@@ -23,19 +26,25 @@ def make_learner(recipe_file):
 
 def test_outer_steps_are_due_after_the_warm_up_in_every_second_step(make_learner):
     learner = make_learner("train.accumulate_grad_batches=1")
-    due = [[learner.prepare_step(epoch, index) is not None for index in range(4)] for epoch in range(2)]
+    due = [
+        [learner.prepare_step(epoch, index) is not None for index in range(4)]
+        for epoch in range(2)
+    ]
     assert due == [[False] * 4, [False, True, False, True]]
 
 
 def test_half_of_the_batches_are_mixed(make_learner):
-    learner, other = make_learner("train.mixup=0.4"), make_learner("train.mixup=0.4")
+    learner = make_learner("train.mixup=0.4")
+    other = make_learner("train.mixup=0.4")
     drawn = []
     for epoch in range(20):
         for index in range(4):
             learner.prepare_step(epoch, index)
             drawn.append(learner.loops.mixing)
     other.prepare_step(19, 3)
-    assert (other.loops.mixing is None) == (drawn[-1] is None)  # a resumed run mixes the same chips
+    assert (other.loops.mixing is None) == (
+        drawn[-1] is None
+    )  # a resumed run mixes the same chips
     mixed = [item for item in drawn if item is not None]
     assert 25 < len(mixed) < 55 and all(0 <= share <= 1 for share, _ in mixed)
     assert all(sorted(order.tolist()) == list(range(len(order))) for _, order in mixed)
@@ -45,18 +54,32 @@ def test_half_of_the_batches_are_mixed(make_learner):
 
 
 def test_accumulated_batches_count_as_one_step(make_learner):
-    learner = make_learner("train.accumulate_grad_batches=2", "meta.warmup=0", "data.augment=none")
-    assert [learner.prepare_step(0, index) is not None for index in range(4)] == [False, False, False, True]
+    learner = make_learner(
+        "train.accumulate_grad_batches=2", "meta.warmup=0", "data.augment=none"
+    )
+    assert [learner.prepare_step(0, index) is not None for index in range(4)] == [
+        False,
+        False,
+        False,
+        True,
+    ]
 
 
 def test_learning_rates_and_losses_follow_their_schedules(make_learner):
-    overrides = "loss.name=ldam", "loss.drw_start=0.5", "meta.decay=cosine", "meta.lr=0.5"
+    overrides = (
+        "loss.name=ldam",
+        "loss.drw_start=0.5",
+        "meta.decay=cosine",
+        "meta.lr=0.5",
+    )
     learner = make_learner("train.epochs=10", *overrides)
     rates = []
     for epoch in (0, 5, 9):
         learner.prepare_step(epoch, 0)
         assert [loss.progress for loss in learner.loss] == [epoch / 10] * 3
-        rates.append([optimizer.param_groups[0]["lr"] for optimizer in learner.loops.optimizers])
+        rates.append(
+            [optimizer.param_groups[0]["lr"] for optimizer in learner.loops.optimizers]
+        )
     inner, outer = np.array(rates).T
     cosine = 0.5 * (1 + np.cos(np.pi * np.array([0, 0.5, 0.9])))
     np.testing.assert_allclose(inner, 0.02 * (8 / 128) ** 0.5 * cosine, rtol=1e-6)
@@ -66,15 +89,25 @@ def test_learning_rates_and_losses_follow_their_schedules(make_learner):
 @pytest.mark.slow
 @pytest.mark.parametrize("loop", ["inner", "outer"])
 def test_the_loss_of_each_loop_has_the_prior_of_its_sampler(make_learner, loop):
-    key, other = ("train.sampler", "meta.sampling") if loop == "inner" else ("meta.sampling", "train.sampler")
+    key, other = (
+        ("train.sampler", "meta.sampling")
+        if loop == "inner"
+        else ("meta.sampling", "train.sampler")
+    )
     natural = make_learner("train.sampler=natural", "meta.sampling=random").loops
     learner = make_learner(f"{key}=class-balanced", f"{other}=natural")
-    loops, count = learner.loops, learner.classifier.head.weight.shape[0]
+    loops = learner.loops
+    count = learner.classifier.head.weight.shape[0]
     logits = torch.randn(6, count, generator=torch.Generator().manual_seed(0))
     labels = torch.arange(6) % count
-    plain, adjusted = F.cross_entropy(logits, labels), natural.loss(logits, labels)
+    plain = F.cross_entropy(logits, labels)
+    adjusted = natural.loss(logits, labels)
     assert not torch.isclose(plain, adjusted)
-    changed, kept = (loops.loss, loops.outer_loss) if loop == "inner" else (loops.outer_loss, loops.loss)
+    changed, kept = (
+        (loops.loss, loops.outer_loss)
+        if loop == "inner"
+        else (loops.outer_loss, loops.loss)
+    )
     assert torch.isclose(changed(logits, labels), plain)
     assert torch.equal(kept(logits, labels), adjusted)
     assert torch.equal(natural.outer_loss(logits, labels), adjusted)
@@ -82,7 +115,8 @@ def test_the_loss_of_each_loop_has_the_prior_of_its_sampler(make_learner, loop):
 
 
 def test_dropout_depends_on_seed_epoch_and_batch(make_learner):
-    learner, draws = make_learner(), {}
+    learner = make_learner()
+    draws = {}
     for position in ((0, 0), (0, 1), (1, 0), (0, 0)):
         learner.prepare_step(*position)
         draw = torch.rand(1).item()
@@ -93,19 +127,27 @@ def test_dropout_depends_on_seed_epoch_and_batch(make_learner):
 @pytest.mark.slow
 def test_a_restored_state_continues_within_an_accumulated_step(make_learner):
     overrides = ("train.accumulate_grad_batches=2", "meta.warmup=0", "peft.dropout=0.3")
-    first, second = make_learner(*overrides), make_learner(*overrides)
+    first = make_learner(*overrides)
+    second = make_learner(*overrides)
     batches = list(first.batches.training_loader(0))
     for index in range(3):
         train_on_batch(first, batches[index], 0, index)
     state = deepcopy(first.state_dict())  # as from a file
-    assert state["gradients"] is not None and state["steps"] == 3 and len(state["losses"][0]) == 3
+    assert (
+        state["gradients"] is not None
+        and state["steps"] == 3
+        and len(state["losses"][0]) == 3
+    )
     second.load_state_dict(state)
     for learner in (first, second):
         train_on_batch(learner, batches[3], 0, 3)
     assert first.epoch_row(0) == second.epoch_row(0)
-    learned, others = first.classifier.learned_state(), second.classifier.learned_state()
+    learned = first.classifier.learned_state()
+    others = second.classifier.learned_state()
     assert all(torch.equal(learned[key], others[key]) for key in learned)
-    assert np.isnan(first.epoch_row(0)["train_loss"])  # the losses of an epoch are reset
+    assert np.isnan(
+        first.epoch_row(0)["train_loss"]
+    )  # the losses of an epoch are reset
 
 
 def test_restored_losses_are_on_the_device_of_the_network(make_learner):
@@ -120,6 +162,8 @@ def test_restored_losses_are_on_the_device_of_the_network(make_learner):
 @pytest.mark.parametrize("compiled", [False, True])
 def test_the_recipe_compiles_the_blocks(make_learner, monkeypatch, compiled):
     calls = []
-    monkeypatch.setattr(AdaptedModel, "compile_blocks", lambda adapted: calls.append(adapted))
+    monkeypatch.setattr(
+        AdaptedModel, "compile_blocks", lambda adapted: calls.append(adapted)
+    )
     learner = make_learner(f"train.compile={str(compiled).lower()}")
     assert calls == [learner.classifier.adapted] * compiled

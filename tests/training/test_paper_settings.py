@@ -1,4 +1,5 @@
-"""LoRA at the paper's settings leaves the frozen network, and collapses where the paper says that it does."""
+"""LoRA at the paper's settings leaves the frozen network, and collapses where the paper
+says that it does."""
 
 import pytest
 import torch
@@ -23,18 +24,32 @@ CHIPS = {
 @pytest.fixture(scope="module")
 def ships(tmp_path_factory):
     """Simulated SAR ships of the four classes of FUSRS."""
-    return prepare_demo(tmp_path_factory.mktemp("ships") / "store", counts=CHIPS, scenes=4, jobs=1).root
+    return prepare_demo(
+        tmp_path_factory.mktemp("ships") / "store", counts=CHIPS, scenes=4, jobs=1
+    ).root
 
 
 def train_first_epoch(ships, *overrides):
-    """Train one of the ten epochs of satmae_sar_lora on a small ViT; return the movement of its features, 0-2.
+    """Train one of the ten epochs of satmae_sar_lora on a small ViT; return the
+    movement of its features, 0-2.
 
-    The batch has 8 chips, so that an epoch has the 41 steps of an epoch of FUSRS at batch 128. The rates are multiplied
-    by sqrt(128 / 8), so that the rate of a step is the paper's.
+    The batch has 8 chips, so that an epoch has the 41 steps of an epoch of FUSRS at
+    batch 128. The rates are multiplied by sqrt(128 / 8), so that the rate of a step is
+    the paper's.
     """
-    small = ["backbone={name: vit_tiny_patch8_64.simship}", "data.size=64", "data.workers=0", "peft.blocks=all"]
+    small = [
+        "backbone={name: vit_tiny_patch8_64.simship}",
+        "data.size=64",
+        "data.workers=0",
+        "peft.blocks=all",
+    ]
     rates = ["train.lr=0.08", "train.head_lr=0.04"]
-    batches = ["train.batch_size=8", "train.precision=fp32", f"data.root={ships}", *rates]
+    batches = [
+        "train.batch_size=8",
+        "train.precision=fp32",
+        f"data.root={ships}",
+        *rates,
+    ]
     recipe = load_recipe(find_recipe("satmae_sar_lora"), [*small, *batches, *overrides])
     module = FineTuningModule.from_recipe(recipe)
     learner = module.learner
@@ -63,7 +78,11 @@ def test_with_the_start_of_hugging_face_it_is_a_linear_probe(ships):
 
 @pytest.mark.parametrize(("rank", "low", "high"), [(1, 0.2, 2.0), (32, 0.0, 0.01)])
 def test_rank_one_at_alpha_four_breaks_the_features(ships, rank, low, high):
-    """Paper, Figure S2: the best alpha grows with the rank; at alpha 4, rank 1 collapses and rank 32 does not."""
-    method = f"{{method: lora, rank: {rank}, positions: qkvo12, blocks: all, alpha: 4, init: rank}}"
+    """Paper, Figure S2: the best alpha grows with the rank; at alpha 4, rank 1
+    collapses and rank 32 does not."""
+    method = (
+        f"{{method: lora, rank: {rank}, positions: qkvo12, blocks: all, alpha: 4, init:"
+        " rank}"
+    )
     movement = train_first_epoch(ships, f"peft={method}")
     assert low <= movement <= high

@@ -22,14 +22,19 @@ def test_time_of_a_joint_step_is_shared_by_rows(clock):
     clock[0] += 5  # waiting for data
     with timer(inner=24, outer=8):
         clock[0] += 4
-    assert (timer.seconds("inner"), timer.seconds("outer"), timer.seconds("other")) == (5.0, 1.0, 0.0)
+    assert (timer.seconds("inner"), timer.seconds("outer"), timer.seconds("other")) == (
+        5.0,
+        1.0,
+        0.0,
+    )
     timer.reset()
     assert timer.seconds("inner") == 0.0
 
 
 def test_timer_does_not_wait_for_the_gpu(monkeypatch):
     class Event:
-        done, at = False, 0.0
+        done = False
+        at = 0.0
 
         def __init__(self, enable_timing):
             assert enable_timing
@@ -68,7 +73,9 @@ def stops_after(early_stopping, *scores):
         (0.2, [0.5, 0.6, 0.65], [False, False, True]),
     ],
 )
-def test_training_stops_after_two_validations_without_a_better_one(min_delta, scores, stops):
+def test_training_stops_after_two_validations_without_a_better_one(
+    min_delta, scores, stops
+):
     assert stops_after(EarlyStopping(2, min_delta), *scores) == stops
 
 
@@ -77,7 +84,8 @@ def test_without_patience_training_never_stops():
 
 
 def test_waiting_continues_after_a_resume():
-    first, second = EarlyStopping(2, 0.0), EarlyStopping(2, 0.0)
+    first = EarlyStopping(2, 0.0)
+    second = EarlyStopping(2, 0.0)
     stops_after(first, 0.5, 0.4)
     second.load_state_dict(first.state_dict())
     assert not second.is_due

@@ -29,20 +29,33 @@ def test_a_correction_takes_no_unlabeled_chips(run, tmp_path):
     data = bundle.recipe.data.model_copy(update={"unlabeled": "archive"})
     recipe = bundle.recipe.model_copy(update={"data": data, "semi": SemiSection()})
     replace(bundle, recipe=recipe).save(tmp_path / "bundle")
-    corrected = correction_recipe(tmp_path / "bundle", [f"data.root={bundle.recipe.data.root}"])
-    assert corrected.data.unlabeled is None and corrected.semi is None and corrected.data.augment == "none"
+    corrected = correction_recipe(
+        tmp_path / "bundle", [f"data.root={bundle.recipe.data.root}"]
+    )
+    assert (
+        corrected.data.unlabeled is None
+        and corrected.semi is None
+        and corrected.data.augment == "none"
+    )
     check_semi(corrected)
 
 
 @pytest.mark.parametrize(("trained", "corrected"), [("bf16", "auto"), ("fp32", "fp32")])
 def test_a_correction_measures_its_machine(run, tmp_path, trained, corrected):
-    """The bundle may come from a GPU, and the correction run on a processor that emulates bfloat16."""
+    """The bundle may come from a GPU, and the correction run on a processor that
+    emulates bfloat16."""
     bundle = Bundle.load(run)
     train = bundle.recipe.train.model_copy(update={"precision": trained})
-    replace(bundle, recipe=bundle.recipe.model_copy(update={"train": train})).save(tmp_path / "bundle")
-    folder, root = tmp_path / "bundle", f"data.root={bundle.recipe.data.root}"
+    replace(bundle, recipe=bundle.recipe.model_copy(update={"train": train})).save(
+        tmp_path / "bundle"
+    )
+    folder = tmp_path / "bundle"
+    root = f"data.root={bundle.recipe.data.root}"
     assert correction_recipe(folder, [root]).train.precision == corrected
-    assert correction_recipe(folder, [root, "train.precision=bf16"]).train.precision == "bf16"
+    assert (
+        correction_recipe(folder, [root, "train.precision=bf16"]).train.precision
+        == "bf16"
+    )
 
 
 @pytest.mark.parametrize("was_corrected", [False, True])
@@ -51,26 +64,66 @@ def test_the_recipe_of_a_stranger_does_not_act(run, tmp_path, caplog, was_correc
     bundle = Bundle.load(run)
     values = bundle.recipe.model_dump(mode="json", exclude_unset=True)
     values["data"] |= {"unlabeled": "/home/me/photos", "workers": 7, "augment": "sar"}
-    values["track"] = {"to": ["mlflow"], "uri": "http://127.0.0.1:9/x", "project": "theirs", "every": 1}
-    values["train"] |= {"devices": 2, "device": "cpu"} | ({"start_bundle": "/gone"} if was_corrected else {})
+    values["track"] = {
+        "to": ["mlflow"],
+        "uri": "http://127.0.0.1:9/x",
+        "project": "theirs",
+        "every": 1,
+    }
+    values["train"] |= {"devices": 2, "device": "cpu"} | (
+        {"start_bundle": "/gone"} if was_corrected else {}
+    )
     values["semi"] = {"ratio": 2}
     recipe = Recipe.model_validate(values)
     replace(bundle, recipe=recipe).save(tmp_path / "bundle")
-    folder, root = tmp_path / "bundle", f"data.root={recipe.data.root}"
+    folder = tmp_path / "bundle"
+    root = f"data.root={recipe.data.root}"
     with pytest.raises(RequestError, match=r"data\.root=STORE"):
         correction_recipe(folder)
     corrected = correction_recipe(folder, [root])
-    assert (corrected.track, corrected.semi, corrected.data.unlabeled) == (TrackSection(), None, None)
-    assert (corrected.train.devices, corrected.train.device, corrected.data.workers) == (1, "auto", 0)
-    assert corrected.train.start_bundle == str(folder) and corrected.peft == bundle.recipe.peft
-    assert "track.uri=http://127.0.0.1:9/x" in caplog.text and "data.unlabeled=/home/me/photos" in caplog.text
+    assert (corrected.track, corrected.semi, corrected.data.unlabeled) == (
+        TrackSection(),
+        None,
+        None,
+    )
+    assert (
+        corrected.train.devices,
+        corrected.train.device,
+        corrected.data.workers,
+    ) == (1, "auto", 0)
+    assert (
+        corrected.train.start_bundle == str(folder)
+        and corrected.peft == bundle.recipe.peft
+    )
+    assert (
+        "track.uri=http://127.0.0.1:9/x" in caplog.text
+        and "data.unlabeled=/home/me/photos" in caplog.text
+    )
     caplog.clear()
-    chosen = correction_recipe(folder, [root, "track.to=[mlflow]", "track.uri=sqlite:///mine.db", "train.device=cpu"])
-    assert (chosen.track.to, chosen.track.uri, chosen.track.project) == (["mlflow"], "sqlite:///mine.db", "rsft")
-    assert chosen.train.device == "cpu" and "track.uri" not in caplog.text and "track.project" in caplog.text
+    chosen = correction_recipe(
+        folder,
+        [root, "track.to=[mlflow]", "track.uri=sqlite:///mine.db", "train.device=cpu"],
+    )
+    assert (chosen.track.to, chosen.track.uri, chosen.track.project) == (
+        ["mlflow"],
+        "sqlite:///mine.db",
+        "rsft",
+    )
+    assert (
+        chosen.train.device == "cpu"
+        and "track.uri" not in caplog.text
+        and "track.project" in caplog.text
+    )
     ignored = describe_bundle(folder)["ignored"]
-    assert ignored["track.uri"] == "http://127.0.0.1:9/x" and ignored["data.root"] == recipe.data.root
-    assert {"train.devices": 2, "data.workers": 7, "track.to": ["mlflow"]}.items() <= ignored.items()
+    assert (
+        ignored["track.uri"] == "http://127.0.0.1:9/x"
+        and ignored["data.root"] == recipe.data.root
+    )
+    assert {
+        "train.devices": 2,
+        "data.workers": 7,
+        "track.to": ["mlflow"],
+    }.items() <= ignored.items()
 
 
 def test_the_recipe_of_a_run_names_its_chips(run):
@@ -83,37 +136,64 @@ def test_a_correction_without_added_chips_has_few_epochs(run, root, tmp_path):
         return table.assign(added_on=pd.Series("2026-11-26", table.index, "string"))
 
     more = edit_store(root, tmp_path / "more", ["flat", "steep", "slanted"], edit)
-    corrected, other = (correction_recipe(run, [f"data.root={store}"]).train for store in (more, root))
-    assert (corrected.epochs, corrected.until_added_right, corrected.repeat_added) == (30, True, "auto")
+    corrected, other = (
+        correction_recipe(run, [f"data.root={store}"]).train for store in (more, root)
+    )
+    assert (corrected.epochs, corrected.until_added_right, corrected.repeat_added) == (
+        30,
+        True,
+        "auto",
+    )
     assert (other.epochs, other.until_added_right) == (5, False)
-    assert correction_recipe(run, [f"data.root={more}", "train.epochs=9"]).train.epochs == 9
+    assert (
+        correction_recipe(run, [f"data.root={more}", "train.epochs=9"]).train.epochs
+        == 9
+    )
 
 
 @pytest.mark.slow
 def test_the_file_of_a_run(run, root, tmp_path):
-    """The counts are those of the two bundles, added chips have a part of their own, and the file is read again."""
+    """The counts are those of the two bundles, added chips have a part of their own,
+    and the file is read again."""
 
     def edit(table):
         is_added = (table["split"] == "train") & (table["class"] == "slanted")
-        return table.assign(added_on=pd.Series(pd.NA, table.index, "string").mask(is_added, "2026-11-26"))
+        return table.assign(
+            added_on=pd.Series(pd.NA, table.index, "string").mask(
+                is_added, "2026-11-26"
+            )
+        )
 
     store = edit_store(root, tmp_path / "more", ["flat", "steep", "slanted"], edit)
-    recipe = correction_recipe(run, [f"data.root={store}", "train.lr=0.1", "train.epochs=2"])
+    recipe = correction_recipe(
+        run, [f"data.root={store}", "train.lr=0.1", "train.epochs=2"]
+    )
     again = finetune(recipe, tmp_path / "runs")
     content = json.loads((again.folder / "replay.json").read_text())
     assert content["start_sha256"] == Bundle.load(run).sha256
     assert content["bundle_sha256"] == again.metadata["bundle_sha256"]
-    chips = {part["name"]: sum(row["chips"] for row in part["classes"]) for part in content["parts"]}
+    chips = {
+        part["name"]: sum(row["chips"] for row in part["classes"])
+        for part in content["parts"]
+    }
     assert list(chips.items()) == [(VALIDATION, 18), (ADDED, 4)]
     hits = []
     for folder in (run, again.folder):
-        bundle, opened = Bundle.load(folder), ChipStore.open(store)
+        bundle = Bundle.load(folder)
+        opened = ChipStore.open(store)
         chips = ChipImages(store, opened.split("val"), bundle.classes, bundle.contract)
-        logits = collect_outputs(load_classifier(bundle, "cpu"), chips.batches(32)).logits
+        logits = collect_outputs(
+            load_classifier(bundle, "cpu"), chips.batches(32)
+        ).logits
         hits.append(logits.argmax(1) == chips.labels)
     part = replay(again.folder).parts[0]
-    assert (part.gained, part.lost) == ((hits[1] & ~hits[0]).sum(), (hits[0] & ~hits[1]).sum())
-    assert part.macro_after == pytest.approx(hits[1].mean()) and part.macro_before == pytest.approx(hits[0].mean())
+    assert (part.gained, part.lost) == (
+        (hits[1] & ~hits[0]).sum(),
+        (hits[0] & ~hits[1]).sum(),
+    )
+    assert part.macro_after == pytest.approx(
+        hits[1].mean()
+    ) and part.macro_before == pytest.approx(hits[0].mean())
     assert replay(again.folder).sentences()[-1].startswith("added training chips: ")
     assert read_replay(again.folder / "replay.json") == replay(again.folder)
     (again.folder / "replay.json").write_text("{}")
@@ -127,16 +207,33 @@ def part_of(*triples, classes=("a", "b"), old=("a", "b")):
 
 
 def test_gained_and_lost_chips():
-    part = part_of(("a", "a", "a"), ("a", "b", "a"), ("a", "a", "b"), ("a", "a", "b"), ("b", "a", "b"), ("b", "a", "a"))
+    part = part_of(
+        ("a", "a", "a"),
+        ("a", "b", "a"),
+        ("a", "a", "b"),
+        ("a", "a", "b"),
+        ("b", "a", "b"),
+        ("b", "a", "a"),
+    )
     first, second = part.classes
-    assert astuple(first)[:6] == ("a", 4, 0.75, 0.5, 1, 2) and astuple(second)[:6] == ("b", 2, 0, 0.5, 1, 0)
+    assert astuple(first)[:6] == ("a", 4, 0.75, 0.5, 1, 2) and astuple(second)[:6] == (
+        "b",
+        2,
+        0,
+        0.5,
+        1,
+        0,
+    )
     assert (part.macro_before, part.macro_after) == (0.375, 0.5)
     assert (part.chips, part.gained, part.lost) == (6, 2, 2) and part.p == 1
 
 
 def test_a_new_class_is_not_in_the_means():
     part = part_of(("a", "a", "a"), ("c", "a", "c"), classes=("c", "a"), old=("a", "b"))
-    assert [(row.name, row.before, row.after) for row in part.classes] == [("c", None, 1.0), ("a", 1.0, 1.0)]
+    assert [(row.name, row.before, row.after) for row in part.classes] == [
+        ("c", None, 1.0),
+        ("a", 1.0, 1.0),
+    ]
     assert (part.macro_before, part.macro_after) == (1.0, 1.0)
     assert part_of(("c", "a", "c"), classes=("c",), old=("a",)).macro_before is None
 
@@ -144,17 +241,34 @@ def test_a_new_class_is_not_in_the_means():
 def test_a_loss_beyond_chance_is_said():
     chips = [("a", "a", "b")] * 12 + [("a", "b", "a")] + [("b", "b", "b")] * 5
     part = part_of(*chips)
-    assert part.classes[0].p == pytest.approx(2 * binomtest(1, 13).pvalue) and part.classes[1].p == 1
+    assert (
+        part.classes[0].p == pytest.approx(2 * binomtest(1, 13).pvalue)
+        and part.classes[1].p == 1
+    )
     assert part.classes[0].lost_more_than_chance
     (sentence,) = Replay("x", "y", (part,)).sentences()
-    assert sentence.startswith("a lost 12 and gained 1 of 13 validation chips: more than chance explains (McNemar's")
+    assert sentence.startswith(
+        "a lost 12 and gained 1 of 13 validation chips: more than chance explains"
+        " (McNemar's"
+    )
     few = part_of(*[("a", "a", "b")] * 3, ("b", "b", "b"))
     (sentence,) = Replay("x", "y", (few,)).sentences()
-    assert sentence.startswith("a fell from 100 to 0 % (lost 3 and gained 0 of 3 validation chips): too few chips to")
-    assert few.classes[0].fell and not few.classes[0].lost_more_than_chance and not few.classes[1].fell
+    assert sentence.startswith(
+        "a fell from 100 to 0 % (lost 3 and gained 0 of 3 validation chips): too few"
+        " chips to"
+    )
+    assert (
+        few.classes[0].fell
+        and not few.classes[0].lost_more_than_chance
+        and not few.classes[1].fell
+    )
     quiet = part_of(*[("a", "a", "a")] * 20, *[("b", "b", "b")] * 15)
     (sentence,) = Replay("x", "y", (quiet,)).sentences()
-    assert sentence == "no class fell by 10 points or more; with 15 chips of b, a fall of 22 points is not excluded"
+    assert (
+        sentence
+        == "no class fell by 10 points or more; with 15 chips of b, a fall of 22 points"
+        " is not excluded"
+    )
     assert quiet.classes[1].largest_fall == pytest.approx(1 - 0.025 ** (1 / 15))
     gain = part_of(*[("a", "b", "a")] * 12)
     assert not gain.classes[0].lost_more_than_chance and gain.classes[0].p < 0.01

@@ -17,15 +17,23 @@ from rsft.recipe.schema import SemiSection
 from rsft.training.semi import PseudoLabeler, WeightAverage, check_semi
 
 CONTRACT = Contract(
-    units={"uint8": (IDENTITY_STRETCH,)}, bands=("gray",), planes=("gray",), crop=None, size=8, mean=(0,), std=(1,)
+    units={"uint8": (IDENTITY_STRETCH,)},
+    bands=("gray",),
+    planes=("gray",),
+    crop=None,
+    size=8,
+    mean=(0,),
+    std=(1,),
 )
 
 
 class FakeClassifier:
-    """Prefers class 0 for chips whose left half is brighter than the right one; features are the means of both."""
+    """Prefers class 0 for chips whose left half is brighter than the right one;
+    features are the means of both."""
 
     def __init__(self, bias=0.0):
-        self.bias, self.training = torch.tensor([bias]), True
+        self.bias = torch.tensor([bias])
+        self.training = True
         self.theta = [self.bias]
 
     def parameters(self):
@@ -39,7 +47,9 @@ class FakeClassifier:
         return self.train(False)
 
     def head_inputs(self, inputs):
-        return 10 * torch.stack([half.mean((1, 2, 3)) for half in inputs.chunk(2, dim=3)], 1)
+        return 10 * torch.stack(
+            [half.mean((1, 2, 3)) for half in inputs.chunk(2, dim=3)], 1
+        )
 
     def final_features(self, features):
         return features
@@ -57,21 +67,32 @@ class FakeClassifier:
 
 
 def chips(root, levels, classes=("a", "b")):
-    """Return chips whose left and right halves have two levels each; class 0 is brighter on the left."""
+    """Return chips whose left and right halves have two levels each; class 0 is
+    brighter on the left."""
 
     def image(left, right, noise):
         halves = np.repeat(np.repeat([[left, right]], 8, 0), 4, 1)
-        return (halves + np.random.default_rng(noise).integers(0, 3, (8, 8)))[:, :, None].astype(np.uint8)
+        return (halves + np.random.default_rng(noise).integers(0, 3, (8, 8)))[
+            :, :, None
+        ].astype(np.uint8)
 
     records = [
-        ChipRecord(f"{i:03d}", "train", "ab"[right > left], root, lambda x=(left, right, i): image(*x))
+        ChipRecord(
+            f"{i:03d}",
+            "train",
+            "ab"[right > left],
+            root,
+            lambda x=(left, right, i): image(*x),
+        )
         for i, (left, right) in enumerate(levels)
     ]
     store = build_store(root, records, StoreDescription("halves", ("a", "b"), "none"))
     return ChipImages(store.root, store.table, classes, CONTRACT)
 
 
-TRAIN = [(100 + x % 4, 20 + x % 3) for x in range(6)] + [(20 + x % 3, 100 + x % 4) for x in range(6)]
+TRAIN = [(100 + x % 4, 20 + x % 3) for x in range(6)] + [
+    (20 + x % 3, 100 + x % 4) for x in range(6)
+]
 POOL = [(90, 20), (20, 90), (60, 50), (50, 60), (250, 110), (55, 55)]
 
 
@@ -82,19 +103,49 @@ def sources(tmp_path_factory):
 
 
 def labeler(
-    sources, *, average=None, shard=(0, 1), batch_size=16, counts=(30, 10), epochs=10, bias=0.0, loss="ce", **keys
+    sources,
+    *,
+    average=None,
+    shard=(0, 1),
+    batch_size=16,
+    counts=(30, 10),
+    epochs=10,
+    bias=0.0,
+    loss="ce",
+    **keys,
 ):
     train, pool = sources
     none = Augmentation("none")
-    data = EpochBatches(train, train, batch_size=batch_size, eval_batch_size=4, augmentation=none, seed=0, shard=shard)
-    section = SemiSection(**({"teacher": "student", "start": 0.0, "foreign": 0.0} | keys))
+    data = EpochBatches(
+        train,
+        train,
+        batch_size=batch_size,
+        eval_batch_size=4,
+        augmentation=none,
+        seed=0,
+        shard=shard,
+    )
+    section = SemiSection(
+        **({"teacher": "student", "start": 0.0, "foreign": 0.0} | keys)
+    )
     strong = Augmentation("none", strong=True)
     classifier = FakeClassifier(bias)
-    return PseudoLabeler(classifier, section, pool, data, strong, average, epochs, torch.tensor(counts), LOSSES[loss]())
+    return PseudoLabeler(
+        classifier,
+        section,
+        pool,
+        data,
+        strong,
+        average,
+        epochs,
+        torch.tensor(counts),
+        LOSSES[loss](),
+    )
 
 
 def drawn(sources, size, epoch=0, index=0):
-    """Return the numbers of the chips of a step, and their network inputs (N, 1, 8, 8)."""
+    """Return the numbers of the chips of a step, and their network inputs (N, 1, 8,
+    8)."""
     train, pool = sources
     rng = np.random.default_rng((0, epoch, 4, index))
     numbers = rng.integers(0, len(pool) + len(train), size)
@@ -109,7 +160,8 @@ def expected_labels(probabilities, threshold):
 
 def test_the_mean_of_the_weights_follows_the_recursion():
     classifier = FakeClassifier(1.0)
-    average, expected = WeightAverage(classifier, 0.3), 1.0
+    average = WeightAverage(classifier, 0.3)
+    expected = 1.0
     for step, value in enumerate([2.0, 5.0, -1.0, 4.0, 8.0]):
         classifier.bias.fill_(value)
         average.update(step)
@@ -126,7 +178,9 @@ def test_the_mean_is_in_the_classifier_for_a_block():
     average = WeightAverage(classifier, 0.0)
     classifier.bias.fill_(3.0)
     with pytest.raises(ValueError, match="stop"), average.in_classifier():
-        assert classifier.bias.item() == 1 and average.current_state()["bias"].item() == 3
+        assert (
+            classifier.bias.item() == 1 and average.current_state()["bias"].item() == 3
+        )
         raise ValueError("stop")
     assert classifier.bias.item() == 3 and average.current_state()["bias"].item() == 3
 
@@ -145,31 +199,56 @@ def test_the_threshold(sources):
         give = labeler(sources, align="none", threshold=threshold, weight=3.0)
         batch = give.batch(0, 0, 0.0)
         labels, is_used = expected_labels(probabilities, threshold)
-        assert torch.equal(batch.labels, labels) and torch.equal(batch.inputs, inputs[is_used])
+        assert torch.equal(batch.labels, labels) and torch.equal(
+            batch.inputs, inputs[is_used]
+        )
         assert batch.factor == 3.0 / 16
-        assert give.counts.tolist() == [*torch.bincount(labels, minlength=2).tolist(), 0, 16]
+        assert give.counts.tolist() == [
+            *torch.bincount(labels, minlength=2).tolist(),
+            0,
+            16,
+        ]
         logits = torch.randn(len(labels), 2, generator=torch.Generator().manual_seed(0))
-        expected = 3 * torch.nn.functional.cross_entropy(logits, labels, reduction="none").sum() / 16
+        expected = (
+            3
+            * torch.nn.functional.cross_entropy(logits, labels, reduction="none").sum()
+            / 16
+        )
         torch.testing.assert_close(batch.loss(logits), expected)
-    assert {number < len(POOL) for number in numbers} == {True, False}  # the training chips are drawn as well
+    assert {number < len(POOL) for number in numbers} == {
+        True,
+        False,
+    }  # the training chips are drawn as well
 
 
 @pytest.mark.parametrize("loss", ["logit_adjustment", "balanced_softmax"])
 def test_the_loss_is_adjusted_to_the_shares_of_the_pseudo_labels(sources, loss):
-    give, shares = labeler(sources, align="none", threshold=0.6, loss=loss), torch.tensor([0.75, 0.25])
+    give = labeler(sources, align="none", threshold=0.6, loss=loss)
+    shares = torch.tensor([0.75, 0.25])
     for index in range(3):
         batch = give.batch(0, index, 0.0)
         counts = torch.bincount(batch.labels, minlength=2)
         shares = 0.98 * shares + 0.02 * counts / counts.sum()
-        logits = torch.randn(len(batch.labels), 2, generator=torch.Generator().manual_seed(index))
-        expected = torch.nn.functional.cross_entropy(logits + shares.log(), batch.labels, reduction="sum") / 16
+        logits = torch.randn(
+            len(batch.labels), 2, generator=torch.Generator().manual_seed(index)
+        )
+        expected = (
+            torch.nn.functional.cross_entropy(
+                logits + shares.log(), batch.labels, reduction="sum"
+            )
+            / 16
+        )
         torch.testing.assert_close(batch.loss(logits), expected)
     again = labeler(sources, align="none", threshold=0.6, loss=loss)
     again.load_state_dict(give.state_dict())
-    assert torch.equal(again.shares, give.shares) and not torch.equal(give.shares, torch.tensor([0.75, 0.25]))
+    assert torch.equal(again.shares, give.shares) and not torch.equal(
+        give.shares, torch.tensor([0.75, 0.25])
+    )
 
 
-@pytest.mark.parametrize(("align", "target"), [("uniform", (0.5, 0.5)), ("labels", (0.75, 0.25))])
+@pytest.mark.parametrize(
+    ("align", "target"), [("uniform", (0.5, 0.5)), ("labels", (0.75, 0.25))]
+)
 def test_probabilities_are_aligned(sources, align, target):
     give = labeler(sources, align=align, threshold=0.6, bias=1.0)
     target, mean = torch.tensor(target), torch.tensor(target)
@@ -181,7 +260,9 @@ def test_probabilities_are_aligned(sources, align, target):
         labels, is_used = expected_labels(aligned / aligned.sum(1, keepdim=True), 0.6)
         batch = give.batch(0, index, 0.0)
         torch.testing.assert_close(give.mean_probabilities, mean)
-        assert torch.equal(batch.labels, labels) and torch.equal(batch.inputs, inputs[is_used])
+        assert torch.equal(batch.labels, labels) and torch.equal(
+            batch.inputs, inputs[is_used]
+        )
 
 
 def test_no_alignment_leaves_the_mean(sources):
@@ -201,23 +282,31 @@ def test_no_chip_above_the_threshold(sources):
     assert give.batch(0, 0, 0.0) is None and give.counts.tolist() == [0, 0, 0, 16]
 
 
-@pytest.mark.parametrize("position", [(0, 0), (3, 5)])  # also if use begins within an epoch, or between two refreshes
+@pytest.mark.parametrize(
+    "position", [(0, 0), (3, 5)]
+)  # also if use begins within an epoch, or between two refreshes
 def test_foreign_chips_have_no_pseudo_label(sources, position):
     numbers, _ = drawn(sources, 64, *position)
     assert 4 in numbers
-    give = labeler(sources, align="none", threshold=0.9, foreign=0.01, batch_size=64, epochs=40)
+    give = labeler(
+        sources, align="none", threshold=0.9, foreign=0.01, batch_size=64, epochs=40
+    )
     batch = give.batch(*position, 0.5)
     assert give.distance is not None and give.counts[-2] >= (numbers == 4).sum() > 0
     is_brightest = batch.inputs.amax((1, 2, 3)) > 240 / 255
     assert not is_brightest.any() and len(batch.labels) > 0
-    accepts_all = labeler(sources, align="none", threshold=0.9, batch_size=64).batch(*position, 0.5)
+    accepts_all = labeler(sources, align="none", threshold=0.9, batch_size=64).batch(
+        *position, 0.5
+    )
     assert (accepts_all.inputs.amax((1, 2, 3)) > 240 / 255).any()
 
 
 def test_the_distance_is_fitted_anew(sources):
     give = labeler(sources, foreign=0.1, epochs=40)
     fits = []
-    give._fit_distance = lambda: fits.append(1) or setattr(give, "distance", give.distance or ())
+    give._fit_distance = lambda: (
+        fits.append(1) or setattr(give, "distance", give.distance or ())
+    )
     give._is_foreign = lambda features: torch.zeros(len(features), dtype=torch.bool)
     for epoch in range(12):
         for index in range(2):
@@ -236,7 +325,9 @@ def test_the_mean_gives_the_labels_and_the_network_gets_its_weights_back(sources
 
 
 def test_a_step_does_not_depend_on_earlier_ones(sources):
-    first, second = (labeler(sources, align="none", foreign=0.1, threshold=0.0) for _ in range(2))
+    first, second = (
+        labeler(sources, align="none", foreign=0.1, threshold=0.0) for _ in range(2)
+    )
     first.batch(0, 0, 0.0)
     first.batch(0, 1, 0.0)
     second.load_state_dict(first.state_dict())
@@ -247,26 +338,46 @@ def test_a_step_does_not_depend_on_earlier_ones(sources):
 
 @pytest.mark.parametrize(("size", "world_size"), [(16, 2), (7, 2), (2, 3)])
 def test_processes_share_a_step(sources, monkeypatch, size, world_size):
-    """Without communication, each process gives its part; together they give the step of one process."""
-    whole = labeler(sources, align="none", threshold=0.0, batch_size=size).batch(0, 0, 0.0)
-    parts, factors = [], []
+    """Without communication, each process gives its part; together they give the step
+    of one process."""
+    whole = labeler(sources, align="none", threshold=0.0, batch_size=size).batch(
+        0, 0, 0.0
+    )
+    parts = []
+    factors = []
     for rank in range(world_size):
-        batch = labeler(sources, align="none", threshold=0.0, batch_size=size, shard=(rank, world_size)).batch(0, 0, 0)
+        batch = labeler(
+            sources,
+            align="none",
+            threshold=0.0,
+            batch_size=size,
+            shard=(rank, world_size),
+        ).batch(0, 0, 0)
         weighted = [(batch.factor / world_size, x) for x in batch.inputs]
         parts += [x for factor, x in weighted if factor]
         factors += [factor for factor, _ in weighted if factor]
-    order = [position for rank in range(world_size) for position in range(rank, size, world_size)]
+    order = [
+        position
+        for rank in range(world_size)
+        for position in range(rank, size, world_size)
+    ]
     assert torch.equal(torch.stack(parts), whole.inputs[order])
     assert factors == pytest.approx([whole.factor] * size)
 
 
 def test_the_augmentation_of_a_chip_does_not_depend_on_the_other_chips(sources):
-    """It is that of its position in the step, for any number of processes and of pseudo-labels."""
+    """It is that of its position in the step, for any number of processes and of
+    pseudo-labels."""
     give = labeler(sources, align="none", threshold=0.0)
-    give.augmentations = (Augmentation("sar", 1, 8), Augmentation("sar", 1, 8, strong=True))
+    give.augmentations = (
+        Augmentation("sar", 1, 8),
+        Augmentation("sar", 1, 8, strong=True),
+    )
     numbers = np.arange(6)
     every = give._load(numbers, np.arange(6), 0, 0, strong=True)
-    assert torch.equal(give._load(numbers, np.array([1, 4]), 0, 0, strong=True), every[[1, 4]])
+    assert torch.equal(
+        give._load(numbers, np.array([1, 4]), 0, 0, strong=True), every[[1, 4]]
+    )
     assert not torch.equal(give._load(numbers, np.arange(6), 0, 0, strong=False), every)
     assert not torch.equal(give._load(numbers, np.arange(6), 0, 1, strong=True), every)
 
@@ -276,7 +387,11 @@ def test_the_augmentation_of_a_chip_does_not_depend_on_the_other_chips(sources):
     [
         (["semi={}"], "data.unlabeled", "folder"),
         (["data.unlabeled=x", "data.augment=none"], "data.augment", "data.augment=sar"),
-        (["semi={}", "data.unlabeled=x", "data.augment=none"], "data.augment", "data.augment=sar"),
+        (
+            ["semi={}", "data.unlabeled=x", "data.augment=none"],
+            "data.augment",
+            "data.augment=sar",
+        ),
     ],
 )
 def test_keys_that_contradict_each_other(recipe_file, overrides, location, hint):

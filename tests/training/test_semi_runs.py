@@ -28,10 +28,21 @@ from tests.helpers.pool_chips import pixels, write
 
 pytestmark = pytest.mark.slow
 
-LORA = ["backbone.blocks=2", "train.checkpoint_steps=1", "train.batch_size=16", "evaluate.every=2"]
+LORA = [
+    "backbone.blocks=2",
+    "train.checkpoint_steps=1",
+    "train.batch_size=16",
+    "evaluate.every=2",
+]
 SMALL = [
-    *("backbone={name: aconvnet, pool: avg}", "peft={method: full}", "meta=null", "head.init=random"),
-    *("train.checkpoint_steps=1", "train.batch_size=16", "evaluate.every=2", "data.stretch=chip-standard"),
+    "backbone={name: aconvnet, pool: avg}",
+    "peft={method: full}",
+    "meta=null",
+    "head.init=random",
+    "train.checkpoint_steps=1",
+    "train.batch_size=16",
+    "evaluate.every=2",
+    "data.stretch=chip-standard",
 ]
 SEMI = ["semi={start: 0.1, threshold: 0.3, foreign: 0.3, align: uniform}"]
 TRIALS = {
@@ -44,7 +55,9 @@ TRIALS = {
 
 @pytest.fixture(autouse=True)
 def user_cache(tmp_path, monkeypatch):
-    monkeypatch.setattr(packing, "user_cache_path", lambda name: tmp_path / "cache" / name)
+    monkeypatch.setattr(
+        packing, "user_cache_path", lambda name: tmp_path / "cache" / name
+    )
 
 
 @pytest.fixture
@@ -60,7 +73,11 @@ def archive(tmp_path):
 @pytest.fixture
 def recipe(recipe_file, archive):
     def load(*overrides):
-        pool = [f"data.unlabeled={archive}"] if any(key.startswith("semi=") for key in overrides) else []
+        pool = (
+            [f"data.unlabeled={archive}"]
+            if any(key.startswith("semi=") for key in overrides)
+            else []
+        )
         return load_recipe(recipe_file, [*pool, *overrides])
 
     return load
@@ -72,7 +89,9 @@ def results(run):
     for name in ("metrics.csv", "pseudo_labels.csv"):
         if (run.folder / name).is_file():
             table = pd.read_csv(run.folder / name)
-            texts.append(table.drop(columns=list(TIMING_COLUMNS), errors="ignore").to_csv())
+            texts.append(
+                table.drop(columns=list(TIMING_COLUMNS), errors="ignore").to_csv()
+            )
     return [*texts, run.metadata["bundle_sha256"]]
 
 
@@ -93,7 +112,9 @@ def test_a_resumed_run_equals_an_unbroken_one(recipe, tmp_path, monkeypatch, tri
     for step in (2, 5):
         with pytest.raises(Interrupted):
             finetune(loaded, tmp_path / f"step {step}", SignalAtStep(step))
-        resumed = finetune(loaded, tmp_path / f"step {step}", resume=tmp_path / f"step {step}/bars/001")
+        resumed = finetune(
+            loaded, tmp_path / f"step {step}", resume=tmp_path / f"step {step}/bars/001"
+        )
         assert results(resumed) == unbroken
     forward = Classifier.forward
 
@@ -102,20 +123,30 @@ def test_a_resumed_run_equals_an_unbroken_one(recipe, tmp_path, monkeypatch, tri
             os.kill(os.getpid(), signal.SIGTERM)
         return forward(classifier, inputs)
 
-    with monkeypatch.context() as patch, pytest.raises(Interrupted, match="saved at epoch 2, batch"):
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(Interrupted, match="saved at epoch 2, batch"),
+    ):
         patch.setattr(Classifier, "forward", signal_in_validation)
         finetune(loaded, tmp_path / "validation")
-    resumed = finetune(loaded, tmp_path / "validation", resume=tmp_path / "validation/bars/001")
+    resumed = finetune(
+        loaded, tmp_path / "validation", resume=tmp_path / "validation/bars/001"
+    )
     assert results(resumed) == unbroken
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("trial", ["mean, LoRA, gamma", "mean, small network"])
-def test_the_mean_is_validated_calibrated_and_stored(recipe, tmp_path, monkeypatch, trial):
-    steps, validated = [], []
+def test_the_mean_is_validated_calibrated_and_stored(
+    recipe, tmp_path, monkeypatch, trial
+):
+    steps = []
+    validated = []
 
     def update(average, step):
-        steps.append({key: x.clone() for key, x in average.classifier.learned_state().items()})
+        steps.append(
+            {key: x.clone() for key, x in average.classifier.learned_state().items()}
+        )
         original_update(average, step)
 
     def init(average, classifier, decay):
@@ -123,11 +154,15 @@ def test_the_mean_is_validated_calibrated_and_stored(recipe, tmp_path, monkeypat
         first.append(dict(average.state))
 
     def validate(processes, learner, *arguments):
-        validated.append({key: x.clone() for key, x in learner.classifier.learned_state().items()})
+        validated.append(
+            {key: x.clone() for key, x in learner.classifier.learned_state().items()}
+        )
         return original_validate(processes, learner, *arguments)
 
     first = []
-    original_update, original_validate, original_init = WeightAverage.update, fit.validate, WeightAverage.__init__
+    original_update = WeightAverage.update
+    original_validate = fit.validate
+    original_init = WeightAverage.__init__
     monkeypatch.setattr(WeightAverage, "update", update)
     monkeypatch.setattr(fit, "validate", validate)
     monkeypatch.setattr(WeightAverage, "__init__", init)
@@ -136,32 +171,55 @@ def test_the_mean_is_validated_calibrated_and_stored(recipe, tmp_path, monkeypat
     means = []
     for step, state in enumerate(steps):
         decay = min(0.5, (1 + step) / (10 + step))
-        expected = {key: decay * expected[key] + (1 - decay) * value for key, value in state.items()}
+        expected = {
+            key: decay * expected[key] + (1 - decay) * value
+            for key, value in state.items()
+        }
         means.append(expected)
     tensors = Bundle.load(run.folder).tensors
     assert tensors.keys() == expected.keys() and len(steps) in (6, 9)
     for key, value in tensors.items():
         torch.testing.assert_close(value, expected[key], atol=1e-6, rtol=1e-5)
-    assert any(not torch.allclose(value, steps[-1][key], atol=1e-4) for key, value in tensors.items())
+    assert any(
+        not torch.allclose(value, steps[-1][key], atol=1e-4)
+        for key, value in tensors.items()
+    )
     assert len(validated) == 2  # after the second and the third epoch
-    for state, mean in zip(validated, (means[2 * len(steps) // 3 - 1], means[-1]), strict=True):
+    for state, mean in zip(
+        validated, (means[2 * len(steps) // 3 - 1], means[-1]), strict=True
+    ):
         for key, value in state.items():
             torch.testing.assert_close(value, mean[key], atol=1e-6, rtol=1e-5)
     if "small" in trial:
-        assert {key for key in tensors if "running" in key} and tensors["layer1.0.norm1.running_var"].min() > 0
+        assert {key for key in tensors if "running" in key} and tensors[
+            "layer1.0.norm1.running_var"
+        ].min() > 0
 
 
 @pytest.mark.exhaustive
 def test_rows_of_pseudo_labels(recipe, tmp_path):
-    run = finetune(recipe(*LORA, "semi={start: 0.4, threshold: 0.3, ratio: 2}"), tmp_path)
+    run = finetune(
+        recipe(*LORA, "semi={start: 0.4, threshold: 0.3, ratio: 2}"), tmp_path
+    )
     table = pd.read_csv(run.folder / "pseudo_labels.csv")
     assert list(table) == ["epoch", "class_0", "class_1", "class_2", "foreign", "chips"]
-    assert table["epoch"].tolist() == [0, 1, 2] and table["chips"].tolist() == [0, 32, 64]  # from the fourth step
-    assert (table.iloc[0, 1:] == 0).all() and (table["class_0"] + table["class_1"] + table["class_2"]).iloc[2] > 0
+    assert table["epoch"].tolist() == [0, 1, 2] and table["chips"].tolist() == [
+        0,
+        32,
+        64,
+    ]  # from the fourth step
+    assert (table.iloc[0, 1:] == 0).all() and (
+        table["class_0"] + table["class_1"] + table["class_2"]
+    ).iloc[2] > 0
     assert (table.iloc[:, 1:5].sum(axis=1) <= table["chips"]).all()
-    assert run.metadata["pool"]["chips"] == 12 and run.metadata["pool"]["left_out"] == {}
+    assert (
+        run.metadata["pool"]["chips"] == 12 and run.metadata["pool"]["left_out"] == {}
+    )
     without = finetune(recipe(*LORA), tmp_path)
-    assert not (without.folder / "pseudo_labels.csv").exists() and without.metadata["pool"] is None
+    assert (
+        not (without.folder / "pseudo_labels.csv").exists()
+        and without.metadata["pool"] is None
+    )
     assert without.metadata["bundle_sha256"] != run.metadata["bundle_sha256"]
 
 
@@ -169,20 +227,37 @@ def test_the_teacher_has_a_decay_without_train_ema(recipe, tmp_path, monkeypatch
     class Stop(Exception):
         pass
 
-    decays, init = [], WeightAverage.__init__
-    monkeypatch.setattr(WeightAverage, "__init__", lambda *args: decays.append(args[2]) or init(*args))
-    monkeypatch.setattr("rsft.training.finetune.fit", Mock(side_effect=Stop))  # the training itself
-    for overrides in (SEMI, [*SEMI, "train.ema=0.7"], [*SEMI, "semi.teacher=student"], []):
+    decays = []
+    init = WeightAverage.__init__
+    monkeypatch.setattr(
+        WeightAverage, "__init__", lambda *args: decays.append(args[2]) or init(*args)
+    )
+    monkeypatch.setattr(
+        "rsft.training.finetune.fit", Mock(side_effect=Stop)
+    )  # the training itself
+    for overrides in (
+        SEMI,
+        [*SEMI, "train.ema=0.7"],
+        [*SEMI, "semi.teacher=student"],
+        [],
+    ):
         with pytest.raises(Stop):
             finetune(recipe(*LORA, *overrides), tmp_path)
     assert decays == [TEACHER_DECAY, 0.7]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("meta", ["meta.schedule=joint", "meta.order=2", "meta.warmup=0"])
+@pytest.mark.parametrize(
+    "meta", ["meta.schedule=joint", "meta.order=2", "meta.warmup=0"]
+)
 def test_pseudo_labels_within_the_bi_level_loop(recipe, tmp_path, monkeypatch, meta):
-    seen, loss = [], semi.PseudoBatch.loss
-    monkeypatch.setattr(semi.PseudoBatch, "loss", lambda batch, logits: seen.append(len(logits)) or loss(batch, logits))
+    seen = []
+    loss = semi.PseudoBatch.loss
+    monkeypatch.setattr(
+        semi.PseudoBatch,
+        "loss",
+        lambda batch, logits: seen.append(len(logits)) or loss(batch, logits),
+    )
     optimizer = ["train.optimizer=sgd"] if "order" in meta else []
     run = finetune(recipe(*LORA, *SEMI, meta, *optimizer), tmp_path)
     table = pd.read_csv(run.folder / "metrics.csv")
@@ -193,7 +268,9 @@ def test_pseudo_labels_within_the_bi_level_loop(recipe, tmp_path, monkeypatch, m
 
 
 @pytest.mark.exhaustive
-def test_a_pool_with_evaluated_chips_gives_the_same_bundle(recipe, root, archive, tmp_path):
+def test_a_pool_with_evaluated_chips_gives_the_same_bundle(
+    recipe, root, archive, tmp_path
+):
     expected = finetune(recipe(*LORA, *SEMI), tmp_path)
     store = ChipStore.open(root)
     for number, path in enumerate(store.split("val")["path"]):
@@ -203,7 +280,10 @@ def test_a_pool_with_evaluated_chips_gives_the_same_bundle(recipe, root, archive
     run = finetune(recipe(*LORA, *SEMI), tmp_path)
     assert results(run) == results(expected)
     assert run.metadata["pool"]["sha256"] == expected.metadata["pool"]["sha256"]
-    assert sum(run.metadata["pool"]["left_out"].values()) == 2 * len(store.split("val")) + 1
+    assert (
+        sum(run.metadata["pool"]["left_out"].values())
+        == 2 * len(store.split("val")) + 1
+    )
 
 
 @pytest.mark.exhaustive

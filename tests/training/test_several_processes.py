@@ -16,19 +16,29 @@ from tests.helpers.pool_chips import make_store
 from tests.helpers.two_processes import LossRecorder, train_trials
 
 COMMON = "train.batch_size=16 train.epochs=5 train.max_grad_norm=1.0"
-SEMI = "data.unlabeled=POOL semi.start=0.2 semi.threshold=0.35 semi.foreign=0.2 semi.ratio=2"
+SEMI = (
+    "data.unlabeled=POOL semi.start=0.2 semi.threshold=0.35 semi.foreign=0.2"
+    " semi.ratio=2"
+)
 TRIALS = {
-    "alternating": f"{COMMON} meta.warmup=0 meta.scale_invariant_steps=true meta.init_scale=0.5",
+    "alternating": (
+        f"{COMMON} meta.warmup=0 meta.scale_invariant_steps=true meta.init_scale=0.5"
+    ),
     "second order": f"{COMMON} meta.order=2",
     "joint": f"{COMMON} meta.schedule=joint train.accumulate_grad_batches=2",
-    "metalora": f'{COMMON} meta={{"schedule":"metalora","lr":0.05,"outer_every":2,"ratio":0.3}} peft.init=rank',
+    "metalora": (
+        f'{COMMON} meta={{"schedule":"metalora","lr":0.05,"outer_every":2,"ratio":0.3}}'
+        " peft.init=rank"
+    ),
     "sharded": f"{COMMON} meta.warmup=0 train.strategy=fsdp",
     "uneven pseudo-labels": (  # 40 chips: the last batch has 4
-        "meta=null train.batch_size=6 train.epochs=4 evaluate.batch_size=5 backbone.blocks=2 train.ema=0.5 " + SEMI
+        "meta=null train.batch_size=6 train.epochs=4 evaluate.batch_size=5"
+        " backbone.blocks=2 train.ema=0.5 " + SEMI
     ),
     "batch norm": (
-        "meta=null train.batch_size=16 train.epochs=3 backbone.name=aconvnet backbone.blocks=null backbone.pool=avg "
-        f"peft.method=full train.precision=auto {SEMI}"
+        "meta=null train.batch_size=16 train.epochs=3 backbone.name=aconvnet"
+        " backbone.blocks=null backbone.pool=avg peft.method=full train.precision=auto"
+        f" {SEMI}"
     ),
 }
 """Overrides of the recipe by trial; POOL stands for a chip store without labels."""
@@ -37,7 +47,9 @@ TRIALS = {
 @pytest.fixture(scope="module")
 def pool(tmp_path_factory):
     """Chip store whose labels are not used."""
-    return make_store(tmp_path_factory.mktemp("pool") / "chips", {"train": range(12)}).root
+    return make_store(
+        tmp_path_factory.mktemp("pool") / "chips", {"train": range(12)}
+    ).root
 
 
 @pytest.fixture(scope="module")
@@ -46,15 +58,30 @@ def two_process_results(root, pool, tmp_path_factory):
     from tests.helpers.bars_recipe import BARS_RECIPE
 
     folder = tmp_path_factory.mktemp("together")
-    trials = {name: overrides.replace("POOL", str(pool)) for name, overrides in TRIALS.items()}
+    trials = {
+        name: overrides.replace("POOL", str(pool)) for name, overrides in TRIALS.items()
+    }
     (folder / "bars.yaml").write_text(BARS_RECIPE.replace("ROOT", str(root)))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    shared = (2, port, folder / "bars.yaml", folder / "runs", folder / "results", tuple(trials.values()))
-    context = multiprocessing.get_context("forkserver")  # imports PyTorch once, and uses no GPU before a fork
-    context.set_forkserver_preload(["lightning.fabric", "torch.distributed.tensor", "tests.helpers.two_processes"])
-    processes = [context.Process(target=train_trials, args=(rank, *shared)) for rank in (0, 1)]
+    shared = (
+        2,
+        port,
+        folder / "bars.yaml",
+        folder / "runs",
+        folder / "results",
+        tuple(trials.values()),
+    )
+    context = multiprocessing.get_context(
+        "forkserver"
+    )  # imports PyTorch once, and uses no GPU before a fork
+    context.set_forkserver_preload(
+        ["lightning.fabric", "torch.distributed.tensor", "tests.helpers.two_processes"]
+    )
+    processes = [
+        context.Process(target=train_trials, args=(rank, *shared)) for rank in (0, 1)
+    ]
     try:
         for process in processes:
             process.start()
@@ -64,49 +91,83 @@ def two_process_results(root, pool, tmp_path_factory):
     finally:
         for process in processes:
             process.kill()
-    first, second = (json.loads((folder / f"results.{rank}").read_text()) for rank in (0, 1))
-    return {name: (first[overrides], second[overrides]) for name, overrides in trials.items()}
+    first, second = (
+        json.loads((folder / f"results.{rank}").read_text()) for rank in (0, 1)
+    )
+    return {
+        name: (first[overrides], second[overrides])
+        for name, overrides in trials.items()
+    }
 
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("trial", [name for name in TRIALS if name != "batch norm"])
-def test_two_processes_equal_one(two_process_results, recipe_file, pool, tmp_path, trial):
-    recorder, (first, second) = LossRecorder(), two_process_results[trial]
-    overrides = TRIALS[trial].replace("train.strategy=fsdp", "").replace("POOL", str(pool))
+def test_two_processes_equal_one(
+    two_process_results, recipe_file, pool, tmp_path, trial
+):
+    recorder = LossRecorder()
+    first, second = two_process_results[trial]
+    overrides = (
+        TRIALS[trial].replace("train.strategy=fsdp", "").replace("POOL", str(pool))
+    )
     run = finetune(load_recipe(recipe_file, overrides.split()), tmp_path, recorder)
     assert len(recorder.losses) >= 10
-    # the distance amplifies rounding: a chip near its limit may have a pseudo-label with one number of processes only
-    np.testing.assert_allclose(first["losses"][:10], recorder.losses[:10], atol=1e-3 if "pseudo" in trial else 1e-4)
+    # the distance amplifies rounding: a chip near its limit may have a pseudo-label
+    # with one number of processes only
+    np.testing.assert_allclose(
+        first["losses"][:10],
+        recorder.losses[:10],
+        atol=1e-3 if "pseudo" in trial else 1e-4,
+    )
     np.testing.assert_allclose(first["losses"], recorder.losses, atol=1e-3)
-    tables = [pd.read_csv(Path(folder) / "metrics.csv") for folder in (first["folder"], run.folder)]
+    tables = [
+        pd.read_csv(Path(folder) / "metrics.csv")
+        for folder in (first["folder"], run.folder)
+    ]
     for name in ("meta_loss", "val_loss", "val_macro", "step"):
         np.testing.assert_allclose(*(table[name] for table in tables), atol=1e-3)
     tensors = Bundle.load(Path(first["folder"])).tensors
     for key, value in Bundle.load(run.folder).tensors.items():
         np.testing.assert_allclose(tensors[key], value, atol=2e-3)
     if trial == "metalora":
-        scales = [pd.read_csv(Path(folder) / "modulator.csv")["value"] for folder in (first["folder"], run.folder)]
+        scales = [
+            pd.read_csv(Path(folder) / "modulator.csv")["value"]
+            for folder in (first["folder"], run.folder)
+        ]
         np.testing.assert_allclose(*scales, atol=1e-5)
         assert scales[0].std() > 1e-4
     if "pseudo" in trial:
-        counts = [pd.read_csv(Path(folder) / "pseudo_labels.csv") for folder in (first["folder"], run.folder)]
+        counts = [
+            pd.read_csv(Path(folder) / "pseudo_labels.csv")
+            for folder in (first["folder"], run.folder)
+        ]
         np.testing.assert_allclose(*counts, atol=2)
-        assert counts[0]["chips"].iloc[-1] in (64, 84) and counts[0].iloc[-1, 1:4].sum() > 0
+        assert (
+            counts[0]["chips"].iloc[-1] in (64, 84)
+            and counts[0].iloc[-1, 1:4].sum() > 0
+        )
     assert first["digest"] == second["digest"]
     assert first["is_writer"] and not second["is_writer"] and second["losses"] == []
-    assert first["shards"] == (3 * 12 if trial == "sharded" else 0)  # three blocks of twelve frozen parameters
+    assert first["shards"] == (
+        3 * 12 if trial == "sharded" else 0
+    )  # three blocks of twelve frozen parameters
 
 
 @pytest.mark.slow
 def test_batch_norm_ends_with_equal_statistics(two_process_results):
-    """Each process normalizes by the statistics of its own chips, so that the weights differ from those of one."""
+    """Each process normalizes by the statistics of its own chips, so that the weights
+    differ from those of one."""
     first, second = two_process_results["batch norm"]
     tensors = Bundle.load(Path(first["folder"])).tensors
-    assert first["digest"] == second["digest"] and "layer1.0.norm1.running_mean" in tensors
+    assert (
+        first["digest"] == second["digest"] and "layer1.0.norm1.running_mean" in tensors
+    )
 
 
 @pytest.mark.slow
-def test_all_processes_have_the_precision_that_the_first_one_selects(two_process_results):
+def test_all_processes_have_the_precision_that_the_first_one_selects(
+    two_process_results,
+):
     first, second = two_process_results["batch norm"]
     assert first["dtype"] == second["dtype"] == "torch.bfloat16"
     assert Bundle.load(Path(first["folder"])).recipe.train.precision == "bf16"
@@ -126,7 +187,10 @@ def test_only_rank_zero_writes(two_process_results):
         ({"RANK": "3", "LOCAL_RANK": "0"}, False),  # torchrun, the second machine
         ({"LOCAL_RANK": "1"}, False),  # Lightning
         ({"SLURM_PROCID": "1", "SLURM_NTASKS": "2"}, False),
-        ({"SLURM_PROCID": "1", "SLURM_NTASKS": "1"}, True),  # an interactive shell of SLURM
+        (
+            {"SLURM_PROCID": "1", "SLURM_NTASKS": "1"},
+            True,
+        ),  # an interactive shell of SLURM
     ],
 )
 def test_rank_zero_is_known_from_the_environment(monkeypatch, variables, expected):

@@ -17,8 +17,13 @@ STEP = StepReport(0, 2, 5, 2, 15, 1.5, 30.0, 0.01, 0.2, 0.05, 800.0, math.nan, 1
 class FakeTracker:
     """A tracker of another package, and its open record."""
 
-    name, title, packages = "fake", "Fake", ()
-    works, record_ids, points, closed = True, [], [], None
+    name = "fake"
+    title = "Fake"
+    packages = ()
+    works = True
+    record_ids = []  # noqa: RUF012
+    points = []  # noqa: RUF012
+    closed = None
 
     def open(self, recipe, folder, record_id):
         self.record_ids.append(record_id)
@@ -41,7 +46,8 @@ class FakeTracker:
 @pytest.fixture
 def fake(monkeypatch):
     class Fake(FakeTracker):
-        record_ids, points = [], []
+        record_ids = []  # noqa: RUF012
+        points = []  # noqa: RUF012
 
     TRACKERS.names()
     monkeypatch.setattr(TRACKERS, "_components", dict(TRACKERS._components))
@@ -53,7 +59,9 @@ def start(recipe_file, tmp_path, fake):
     """Start or resume the run in `tmp_path`; return its listener and the run."""
 
     def start():
-        listener = TrackerListener(load_recipe(recipe_file, ["track.every=2", "track.to=[fake]"]))
+        listener = TrackerListener(
+            load_recipe(recipe_file, ["track.every=2", "track.to=[fake]"])
+        )
         run = Run(tmp_path)
         if (tmp_path / "run.json").exists():
             run.metadata = read_metadata(run)
@@ -72,8 +80,14 @@ def test_only_finite_numbers_are_recorded(start, fake):
     for done in (1, 2, 3):
         listener.on_step(StepReport(**vars(STEP) | {"done": done}))
     assert [step for step, _ in fake.points] == [2]
-    assert fake.points[0][1]["train/loss"] == 1.5 and "memory/gpu_mb" not in fake.points[0][1]
-    listener.on_epoch_end({"epoch": 0, "step": 5, "val_macro": 0.5, "meta_loss": math.nan}, {Site(3, "q"): 1.25})
+    assert (
+        fake.points[0][1]["train/loss"] == 1.5
+        and "memory/gpu_mb" not in fake.points[0][1]
+    )
+    listener.on_epoch_end(
+        {"epoch": 0, "step": 5, "val_macro": 0.5, "meta_loss": math.nan},
+        {Site(3, "q"): 1.25},
+    )
     assert fake.points[1] == (5, {"epoch/val_macro": 0.5, "modulator/blocks.3.q": 1.25})
     listener.on_end(failed=True)
     assert fake.closed is True
@@ -82,7 +96,9 @@ def test_only_finite_numbers_are_recorded(start, fake):
 def test_a_resumed_run_continues_its_record(start, fake):
     start()
     _, run = start()
-    assert fake.record_ids == [None, "abc"] and read_metadata(run)["tracking"] == {"fake": "abc"}
+    assert fake.record_ids == [None, "abc"] and read_metadata(run)["tracking"] == {
+        "fake": "abc"
+    }
 
 
 def test_a_record_that_cannot_be_opened_is_continued_by_a_later_resume(start, fake):
@@ -92,7 +108,9 @@ def test_a_record_that_cannot_be_opened_is_continued_by_a_later_resume(start, fa
     listener.on_step(STEP)
     assert not fake.points
     metadata = read_metadata(run)
-    assert metadata["tracking"] == {"fake": "abc"} and metadata["tracking_lost"] == {"fake": 1}
+    assert metadata["tracking"] == {"fake": "abc"} and metadata["tracking_lost"] == {
+        "fake": 1
+    }
     fake.works = True
     start()[0].on_step(STEP)
     assert fake.record_ids == [None, "abc", "abc"] and len(fake.points) == 1
@@ -107,7 +125,9 @@ def test_a_failing_tracker_never_ends_a_run_and_is_no_longer_used(start, fake, c
             listener.on_step(STEP)
     assert len(fake.points) == 1 and read_metadata(run)["tracking_lost"] == {"fake": 5}
     assert caplog.messages.count("track.to fake: ConnectionError: no route") == 5
-    assert caplog.messages[-1] == "track.to fake: no longer used after 3 errors in a row"
+    assert (
+        caplog.messages[-1] == "track.to fake: no longer used after 3 errors in a row"
+    )
     listener.on_end(failed=False)
     assert fake.closed is None
 
@@ -120,5 +140,8 @@ def test_a_missing_package_is_reported_before_the_run(recipe_file, monkeypatch):
         ("wandb", "wandb"),
         ("mlflow", "mlflow, sqlalchemy, alembic"),
     ):
-        with pytest.raises(RequestError, match=rf"{names} needs {package} .* pip install 'rsft\[track\]'"):
+        with pytest.raises(
+            RequestError,
+            match=rf"{names} needs {package} .* pip install 'rsft\[track\]'",
+        ):
             TrackerListener(load_recipe(recipe_file, [f"track.to=[{names}]"]))

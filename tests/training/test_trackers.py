@@ -17,8 +17,13 @@ def open_tracker(name, recipe, folder, record_id=None):
 
 def test_the_names_of_trackers_do_not_need_torch():
     code = "import sys\nfrom rsft.recipe.registries import TRACKERS\n"
-    code += "print(*TRACKERS.names(), *{'torch', 'mlflow', 'tensorboard', 'wandb'} & set(sys.modules))"
-    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    code += (
+        "print(*TRACKERS.names(), *{'torch', 'mlflow', 'tensorboard', 'wandb'} &"
+        " set(sys.modules))"
+    )
+    printed = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
     assert printed.split() == ["tensorboard", "mlflow", "wandb"]
 
 
@@ -28,7 +33,8 @@ def read_events(folder):
     events = EventAccumulator(str(folder), size_guidance={"scalars": 0})
     events.Reload()
     return {
-        tag: [(point.step, round(point.value, 4)) for point in events.Scalars(tag)] for tag in events.Tags()["scalars"]
+        tag: [(point.step, round(point.value, 4)) for point in events.Scalars(tag)]
+        for tag in events.Tags()["scalars"]
     }
 
 
@@ -44,7 +50,9 @@ def test_tensorboard_reads_every_point_of_a_killed_run(tensorboard, tmp_path):
     record.log(0, {"train/loss": 1.5, "pace/images_per_s": 1e6})
     record.log(300, {"train/loss": -0.25})
     expected = {"train/loss": [(0, 1.5), (300, -0.25)], "pace/images_per_s": [(0, 1e6)]}
-    assert record.id == "tensorboard" and read_events(tmp_path / "tensorboard") == expected
+    assert (
+        record.id == "tensorboard" and read_events(tmp_path / "tensorboard") == expected
+    )
     record.close(failed=False)
     assert read_events(tmp_path / "tensorboard") == expected
 
@@ -55,17 +63,22 @@ def test_a_run_without_numbers_has_no_event_file(tensorboard, tmp_path):
 
 
 def test_a_resumed_run_replaces_what_it_repeats(tensorboard, tmp_path):
-    killed, resumed = tensorboard(), tensorboard()
+    killed = tensorboard()
+    resumed = tensorboard()
     for step in (1, 2, 3):
         killed.log(step, {"loss": float(step)})
     resumed.log(2, {"loss": 20.0})
     assert read_events(tmp_path / "tensorboard") == {"loss": [(1, 1.0), (2, 20.0)]}
     resumed.log(3, {"loss": 30.0})
     resumed.close(failed=False)
-    assert read_events(tmp_path / "tensorboard") == {"loss": [(1, 1.0), (2, 20.0), (3, 30.0)]}
+    assert read_events(tmp_path / "tensorboard") == {
+        "loss": [(1, 1.0), (2, 20.0), (3, 30.0)]
+    }
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # SummaryWriter's thread
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnhandledThreadExceptionWarning"
+)  # SummaryWriter's thread
 def test_tensorboard_continues_after_a_full_disk(tensorboard, tmp_path):
     resource = pytest.importorskip("resource")
     record = tensorboard()
@@ -73,7 +86,10 @@ def test_tensorboard_continues_after_a_full_disk(tensorboard, tmp_path):
     _, hard = limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     (file,) = (tmp_path / "tensorboard").iterdir()
     try:
-        for size in (file.stat().st_size + 5, 10):  # in the middle of a point, and of the start of a new file
+        for size in (
+            file.stat().st_size + 5,
+            10,
+        ):  # in the middle of a point, and of the start of a new file
             resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
             with pytest.raises(OSError, match="File too large"):
                 record.log(2, {"loss": 2.0})
@@ -84,7 +100,9 @@ def test_tensorboard_continues_after_a_full_disk(tensorboard, tmp_path):
     assert read_events(tmp_path / "tensorboard") == {"loss": [(1, 1.0), (3, 3.0)]}
 
 
-def test_mlflow_stores_recipe_and_numbers_and_continues_a_record(recipe_file, tmp_path, monkeypatch):
+def test_mlflow_stores_recipe_and_numbers_and_continues_a_record(
+    recipe_file, tmp_path, monkeypatch
+):
     pytest.importorskip("mlflow")
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -102,17 +120,32 @@ def test_mlflow_stores_recipe_and_numbers_and_continues_a_record(recipe_file, tm
     resumed.log(100, {"train/loss": 0.5, "modulator/blocks.3.q": 1.25})
     resumed.close(failed=False)
     stored = resumed.client.get_run(first.id)
-    assert resumed.id == first.id and stored.info.status == "FINISHED" and stored.info.run_name == "bars/001"
-    assert stored.data.params["meta.lr"] == "0.05" and stored.data.params["peft.positions"] == "qkvo12"
+    assert (
+        resumed.id == first.id
+        and stored.info.status == "FINISHED"
+        and stored.info.run_name == "bars/001"
+    )
+    assert (
+        stored.data.params["meta.lr"] == "0.05"
+        and stored.data.params["peft.positions"] == "qkvo12"
+    )
     assert stored.data.params.keys() == recipe.flatten().keys()
     assert stored.data.metrics == {"train/loss": 0.5, "modulator/blocks.3.q": 1.25}
     query = "select step, value from metrics where key = 'train/loss' order by step"
-    assert sqlite3.connect(tmp_path / "mlflow.db").execute(query).fetchall() == [(50, 1.5), (100, 0.5)]
-    assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true" and "MLFLOW_TRACKING_URI" not in os.environ
+    assert sqlite3.connect(tmp_path / "mlflow.db").execute(query).fetchall() == [
+        (50, 1.5),
+        (100, 0.5),
+    ]
+    assert (
+        os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
+        and "MLFLOW_TRACKING_URI" not in os.environ
+    )
 
 
 @pytest.mark.exhaustive
-def test_mlflow_writes_to_the_uri_of_the_recipe_or_of_the_environment(recipe_file, tmp_path, monkeypatch):
+def test_mlflow_writes_to_the_uri_of_the_recipe_or_of_the_environment(
+    recipe_file, tmp_path, monkeypatch
+):
     pytest.importorskip("mlflow")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/environment.db")
@@ -120,7 +153,9 @@ def test_mlflow_writes_to_the_uri_of_the_recipe_or_of_the_environment(recipe_fil
         recipe = load_recipe(recipe_file, ["track.to=[mlflow]", *overrides])
         open_tracker("mlflow", recipe, tmp_path).close(failed=False)
         names = {path.name for path in tmp_path.glob("*.db")}
-        assert names == ({"environment.db", "recipe.db"} if overrides else {"environment.db"})
+        assert names == (
+            {"environment.db", "recipe.db"} if overrides else {"environment.db"}
+        )
 
 
 def test_wandb_offline(recipe_file, tmp_path, monkeypatch):

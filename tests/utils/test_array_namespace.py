@@ -4,20 +4,32 @@ import numpy as np
 import pytest
 import torch
 
-from rsft.utils.array_namespace import array_namespace, clip_array, fill_missing, log_sum_exp, round_array, to_float
+from rsft.utils.array_namespace import (
+    array_namespace,
+    clip_array,
+    fill_missing,
+    log_sum_exp,
+    round_array,
+    to_float,
+)
 
 VALUES = np.array([[0.5, 1.5, -2.5, 700.2], [-3, 2, 0, 1e3]], np.float32)
 
 
 def test_the_namespace_is_that_of_the_array():
     assert array_namespace(VALUES) is np is array_namespace(VALUES[0, 0])
-    assert array_namespace(torch.ones(1)) is torch is array_namespace(torch.nn.Parameter(torch.ones(1)))
+    assert (
+        array_namespace(torch.ones(1))
+        is torch
+        is array_namespace(torch.nn.Parameter(torch.ones(1)))
+    )
 
 
 @pytest.mark.parametrize("bits", [32, 64])
 def test_conversion_to_float(bits):
     integers = np.arange(3)
-    array, tensor = to_float(integers, bits), to_float(torch.from_numpy(integers), bits)
+    array = to_float(integers, bits)
+    tensor = to_float(torch.from_numpy(integers), bits)
     assert array.dtype == tensor.numpy().dtype == f"float{bits}"
     assert np.array_equal(array, tensor.numpy())
 
@@ -34,7 +46,8 @@ def test_conversion_to_float(bits):
 )
 @pytest.mark.filterwarnings("ignore:divide by zero")
 def test_functions(function):
-    array, tensor = function(VALUES.copy()), function(torch.from_numpy(VALUES.copy()))
+    array = function(VALUES.copy())
+    tensor = function(torch.from_numpy(VALUES.copy()))
     assert array.dtype == np.float32
     np.testing.assert_allclose(array, tensor.numpy(), rtol=1e-6)
     assert np.isfinite(array).all()

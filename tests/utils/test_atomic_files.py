@@ -68,7 +68,9 @@ def write_folder_and_die(path):
 
 
 @pytest.mark.parametrize("write", [write_and_die, write_folder_and_die])
-def test_temporary_files_of_a_killed_process_are_removed_by_the_next_write(tmp_path, write):
+def test_temporary_files_of_a_killed_process_are_removed_by_the_next_write(
+    tmp_path, write
+):
     run_until_killed(write, tmp_path / "a.bin")
     assert len(names(tmp_path)) == 1
     write_text(tmp_path / "b.txt", "beside it")
@@ -84,8 +86,10 @@ def write_slowly(path, started, proceed):
 
 
 def test_temporary_file_of_a_live_process_is_kept(tmp_path):
-    path, context = tmp_path / "a.txt", multiprocessing.get_context("fork")
-    started, proceed = context.Event(), context.Event()
+    path = tmp_path / "a.txt"
+    context = multiprocessing.get_context("fork")
+    started = context.Event()
+    proceed = context.Event()
     process = context.Process(target=write_slowly, args=(path, started, proceed))
     process.start()
     assert started.wait(20)
@@ -131,9 +135,13 @@ def test_error_between_the_renames_keeps_the_old_folder(tmp_path):
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
-def test_temporary_folder_that_is_removed_before_it_is_locked(tmp_path, monkeypatch, moment):
-    """Another process could remove the folder before its lock file is opened, or just before the file is locked."""
-    real, seen = FileLock.acquire, []
+def test_temporary_folder_that_is_removed_before_it_is_locked(
+    tmp_path, monkeypatch, moment
+):
+    """Another process could remove the folder before its lock file is opened, or just
+    before the file is locked."""
+    real = FileLock.acquire
+    seen = []
 
     def late(lock, *args, **kwargs):
         if moment == "after":
@@ -162,7 +170,9 @@ def test_without_locks_no_temporary_folder_is_removed(tmp_path, monkeypatch, cod
 
 
 def test_folder_that_another_process_is_about_to_lock_is_removed_safely(tmp_path):
-    (tmp_path / f"{atomic_files.TEMPORARY_PREFIX}new").mkdir()  # killed between the two steps
+    (
+        tmp_path / f"{atomic_files.TEMPORARY_PREFIX}new"
+    ).mkdir()  # killed between the two steps
     write_text(tmp_path / "a.txt", "whole")
     assert names(tmp_path) == ["a.txt"]
 
@@ -175,17 +185,23 @@ def write_often(path, count):
 @pytest.mark.slow
 def test_many_processes_write_beside_each_other(tmp_path):
     context = multiprocessing.get_context("fork")
-    processes = [context.Process(target=write_often, args=(tmp_path / f"{number}", 50)) for number in range(6)]
+    processes = [
+        context.Process(target=write_often, args=(tmp_path / f"{number}", 50))
+        for number in range(6)
+    ]
     for process in processes:
         process.start()
     for process in processes:
         process.join(60)
     assert [process.exitcode for process in processes] == [0] * 6
-    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {f"{number}": "49" for number in range(6)}
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
+        f"{number}": "49" for number in range(6)
+    }
 
 
 def test_system_without_flock(tmp_path):
-    """Windows has no flock and cannot open folders; there, filelock uses other locks."""
+    """Windows has no flock and cannot open folders; there, filelock uses other
+    locks."""
     code = """
 import os, pathlib, stat, sys, types
 sys.modules["fcntl"] = None
@@ -202,6 +218,13 @@ for word in ("one", "two"):
 sync_all()
 assert all(synced) and len(synced) == 2, synced
 """
-    subprocess.run([sys.executable, "-W", "ignore:only soft file lock", "-c", code, tmp_path], check=True)
+    subprocess.run(
+        [sys.executable, "-W", "ignore:only soft file lock", "-c", code, tmp_path],
+        check=True,
+    )
     assert names(tmp_path) == ["a.txt", "folder"]
-    assert (tmp_path / "a.txt").read_text() == (tmp_path / "folder" / "b.txt").read_text() == "two"
+    assert (
+        (tmp_path / "a.txt").read_text()
+        == (tmp_path / "folder" / "b.txt").read_text()
+        == "two"
+    )

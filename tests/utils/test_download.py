@@ -21,7 +21,12 @@ def server(monkeypatch):
 
 def test_file_is_complete_and_the_only_one(server, tmp_path):
     seen: list[tuple[int, int, str]] = []
-    path = download(server.url, tmp_path / "a/lists.txt", SHA, progress=lambda *step: seen.append(step))
+    path = download(
+        server.url,
+        tmp_path / "a/lists.txt",
+        SHA,
+        progress=lambda *step: seen.append(step),
+    )
     assert path.read_bytes() == BODY and list(path.parent.iterdir()) == [path]
     assert seen[-1] == (len(BODY), len(BODY), "lists.txt") and seen[0][0] < len(BODY)
 
@@ -41,23 +46,32 @@ def test_existing_other_file_is_refused_and_kept(server, tmp_path):
 
 @pytest.mark.parametrize("ranges", [True, False])
 def test_interrupted_transfer_is_resumed(server, tmp_path, ranges):
-    server.ranges, server.breaks = ranges, [1_000_000, 2_000_000]
+    server.ranges = ranges
+    server.breaks = [1_000_000, 2_000_000]
     assert download(server.url, tmp_path / "x", SHA).read_bytes() == BODY
-    assert server.requested_ranges[:2] == [None, "bytes=983040-"]  # whole blocks are kept
+    assert server.requested_ranges[:2] == [
+        None,
+        "bytes=983040-",
+    ]  # whole blocks are kept
     assert len(server.requested_ranges) == 3
 
 
 @pytest.mark.slow
 def test_second_process_is_refused(server, tmp_path):
     """Both would append to the same file."""
-    with FileLock(tmp_path / "x.lock"), pytest.raises(RequestError, match="another process is downloading"):
+    with (
+        FileLock(tmp_path / "x.lock"),
+        pytest.raises(RequestError, match="another process is downloading"),
+    ):
         download(server.url, tmp_path / "x", SHA)
     assert server.requested_ranges == []
 
 
 def test_existing_file_in_a_folder_without_write_permission(tmp_path, monkeypatch):
     (tmp_path / "x").write_bytes(BODY)
-    monkeypatch.setattr(module, "process_lock", lambda *_: pytest.fail("a lock was taken"))
+    monkeypatch.setattr(
+        module, "process_lock", lambda *_: pytest.fail("a lock was taken")
+    )
     assert download("http://127.0.0.1/x", tmp_path / "x", SHA) == tmp_path / "x"
 
 
@@ -89,7 +103,11 @@ def test_missing_file_fails_without_retry(server, tmp_path):
     with pytest.raises(DataError, match="404") as caught:
         download(server.url, tmp_path / "x", SHA)
     assert len(server.requested_ranges) == 1
-    assert server.url in caught.value.hint and str(tmp_path / "x") in caught.value.hint and SHA in caught.value.hint
+    assert (
+        server.url in caught.value.hint
+        and str(tmp_path / "x") in caught.value.hint
+        and SHA in caught.value.hint
+    )
 
 
 def test_error_without_network_tells_what_to_download(tmp_path, monkeypatch):
@@ -99,10 +117,15 @@ def test_error_without_network_tells_what_to_download(tmp_path, monkeypatch):
         url = f"http://127.0.0.1:{free.getsockname()[1]}/x"
     with pytest.raises(DataError, match="refused") as caught:
         download(url, tmp_path / "x", SHA)
-    assert caught.value.location == url and f"put it at {tmp_path / 'x'}" in caught.value.hint
+    assert (
+        caught.value.location == url
+        and f"put it at {tmp_path / 'x'}" in caught.value.hint
+    )
 
 
-@pytest.mark.parametrize("checksum", [None, SHA[:8], f"md5:{hashlib.md5(BODY).hexdigest()}"])
+@pytest.mark.parametrize(
+    "checksum", [None, SHA[:8], f"md5:{hashlib.md5(BODY).hexdigest()}"]
+)
 def test_partial_checksum_is_accepted(server, tmp_path, checksum):
     assert download(server.url, tmp_path / "x", checksum).read_bytes() == BODY
 
@@ -111,13 +134,17 @@ def test_partial_checksum_is_accepted(server, tmp_path, checksum):
 def test_digest_of_the_server_is_read(server, tag):
     server.tag = tag
     assert fetch_server_sha256(server.url) == (SHA if tag == SHA else None)
-    assert fetch_server_sha256(server.url.replace("lists", "moved")) == (SHA if tag == SHA else None)
+    assert fetch_server_sha256(server.url.replace("lists", "moved")) == (
+        SHA if tag == SHA else None
+    )
 
 
 def test_unreachable_server_gives_no_digest():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        assert fetch_server_sha256(f"http://127.0.0.1:{free.getsockname()[1]}/x") is None
+        assert (
+            fetch_server_sha256(f"http://127.0.0.1:{free.getsockname()[1]}/x") is None
+        )
 
 
 def test_the_folder_of_weights(monkeypatch, tmp_path):

@@ -2,11 +2,25 @@ import sqlite3
 
 import pytest
 
-from rsft.utils.atomic_files import compute_checksum, is_damage, is_in_use, is_intact, remove_database
+from rsft.utils.atomic_files import (
+    compute_checksum,
+    is_damage,
+    is_in_use,
+    is_intact,
+    remove_database,
+)
 
 
 def test_checksums_tell_values_and_their_borders_apart():
-    rows = [("ab", "c"), ("a", "bc"), ("abc", None), ("abc", "None"), ("abc", ""), ("abc",), ("abc", 1)]
+    rows = [
+        ("ab", "c"),
+        ("a", "bc"),
+        ("abc", None),
+        ("abc", "None"),
+        ("abc", ""),
+        ("abc",),
+        ("abc", 1),
+    ]
     assert len({compute_checksum(*row) for row in rows}) == len(rows)
     assert compute_checksum("é", 5) == compute_checksum("é".encode(), "5")
 

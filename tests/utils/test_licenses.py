@@ -22,7 +22,10 @@ from rsft.utils.licenses import describe_license, license_restrictions
         ("ODbL-1.0", ("share-alike",)),
         ("dinov3-license", ("no-military", "no-weapons", "no-nuclear", "no-espionage")),
         ("DINOv3 License", ("no-military", "no-weapons", "no-nuclear", "no-espionage")),
-        ("OlmoEarth Artifact License", ("no-military", "no-surveillance", "no-policing", "no-extraction")),
+        (
+            "OlmoEarth Artifact License",
+            ("no-military", "no-surveillance", "no-policing", "no-extraction"),
+        ),
         ("sapiens2-license", ("no-surveillance", "no-biometrics", "listed-uses")),
         ("CreativeML-OpenRAIL-M", ("listed-uses",)),
         ("fair-noncommercial-research-license", ("non-commercial", "research-only")),
@@ -42,7 +45,9 @@ def test_restrictions(text, restrictions):
 
 def test_restrictions_of_the_licenses_in_timm():
     unknown = set()
-    for name in list_models(["vit_*", "deit*", "eva*", "convnext*", "swin*", "resnet*"], pretrained=True):
+    for name in list_models(
+        ["vit_*", "deit*", "eva*", "convnext*", "swin*", "resnet*"], pretrained=True
+    ):
         license_name = get_pretrained_cfg(name).license
         if license_restrictions(license_name or "unknown") == ("unknown",):
             unknown.add(license_name)
@@ -51,6 +56,12 @@ def test_restrictions_of_the_licenses_in_timm():
 
 def test_description_does_not_repeat_restrictions():
     assert describe_license("MIT", ()) == "MIT"
-    assert describe_license("CC-BY-NC-4.0", ("non-commercial",)) == "CC-BY-NC-4.0 (non-commercial)"
+    assert (
+        describe_license("CC-BY-NC-4.0", ("non-commercial",))
+        == "CC-BY-NC-4.0 (non-commercial)"
+    )
     assert describe_license("unknown", ("unknown",)) == "unknown"
-    assert describe_license("internal, no-military", ("no-military", "unknown")) == "internal, no-military (unknown)"
+    assert (
+        describe_license("internal, no-military", ("no-military", "unknown"))
+        == "internal, no-military (unknown)"
+    )

@@ -28,13 +28,17 @@ thread.start(), thread.join()
 
 def count_page_faults(mode):
     """Return the page faults of the main thread and of another one."""
-    return map(int, subprocess.check_output([sys.executable, "-c", SCRIPT, mode]).split())
+    return map(
+        int, subprocess.check_output([sys.executable, "-c", SCRIPT, mode]).split()
+    )
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="mallopt belongs to glibc")
 def test_memory_is_not_faulted_in_again():
-    for retained, returned in zip(count_page_faults("retain"), count_page_faults("return"), strict=True):
+    for retained, returned in zip(
+        count_page_faults("retain"), count_page_faults("return"), strict=True
+    ):
         assert retained < 0.3 * returned
 
 

@@ -27,10 +27,14 @@ from rsft.utils.write_errors import explain_os_error
 @pytest.fixture
 def on(monkeypatch):
     """Return a function that sets the platform."""
-    return lambda name: monkeypatch.setattr(operating_system, "sys", SimpleNamespace(platform=name))
+    return lambda name: monkeypatch.setattr(
+        operating_system, "sys", SimpleNamespace(platform=name)
+    )
 
 
-@pytest.mark.parametrize("name", ["aux", "CON.tif", "a:b", "a?", "name.", "name ", "lpt1.csv"])
+@pytest.mark.parametrize(
+    "name", ["aux", "CON.tif", "a:b", "a?", "name.", "name ", "lpt1.csv"]
+)
 def test_names_that_only_windows_refuses(on, name):
     for platform, is_refused in (("linux", False), ("darwin", False), ("win32", True)):
         on(platform)
@@ -48,15 +52,24 @@ def test_long_paths_and_names_are_explained_on_windows(on):
     long = "/".join(["folder"] * 50)
     on("linux")
     assert describe_path_fault(long) is None
-    assert "permission denied" in str(explain_os_error(PermissionError(errno.EACCES, "x", "map.gpkg")))
+    assert "permission denied" in str(
+        explain_os_error(PermissionError(errno.EACCES, "x", "map.gpkg"))
+    )
     on("win32")
-    assert "259 characters" in str(explain_os_error(FileNotFoundError(errno.ENOENT, "x", long)))
-    assert "Windows cannot hold the name 'a?b'" in str(explain_os_error(OSError(errno.EINVAL, "x", "a/a?b")))
-    assert "another program has the file open" in str(explain_os_error(PermissionError(errno.EACCES, "x", "map.gpkg")))
+    assert "259 characters" in str(
+        explain_os_error(FileNotFoundError(errno.ENOENT, "x", long))
+    )
+    assert "Windows cannot hold the name 'a?b'" in str(
+        explain_os_error(OSError(errno.EINVAL, "x", "a/a?b"))
+    )
+    assert "another program has the file open" in str(
+        explain_os_error(PermissionError(errno.EACCES, "x", "map.gpkg"))
+    )
 
 
 def test_a_file_that_another_program_opens_for_a_moment(on, tmp_path, monkeypatch):
-    replace, attempts = Path.replace, []
+    replace = Path.replace
+    attempts = []
 
     def fail_twice(source, target):
         attempts.append(target)
@@ -75,14 +88,22 @@ def test_a_file_that_another_program_opens_for_a_moment(on, tmp_path, monkeypatc
             assert (tmp_path / "b").read_text() == platform
         assert len(attempts) == count
     monkeypatch.setattr(operating_system, "_PATIENCE_S", 0.01)
-    monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(PermissionError(errno.EACCES, "in use")))
+    monkeypatch.setattr(
+        Path,
+        "replace",
+        lambda *_: (_ for _ in ()).throw(PermissionError(errno.EACCES, "in use")),
+    )
     with pytest.raises(PermissionError):
         replace_path(tmp_path / "b", tmp_path / "c")
 
 
 def test_links_where_windows_permits_none(on, tmp_path, monkeypatch):
     (tmp_path / "a").write_text("a")
-    monkeypatch.setattr(Path, "symlink_to", lambda *_: (_ for _ in ()).throw(OSError(1314, "no privilege")))
+    monkeypatch.setattr(
+        Path,
+        "symlink_to",
+        lambda *_: (_ for _ in ()).throw(OSError(1314, "no privilege")),
+    )
     on("linux")
     with pytest.raises(OSError, match="no privilege"):
         link_file(tmp_path / "b", tmp_path / "a")
@@ -98,17 +119,30 @@ def test_windows_cannot_open_folders(on, tmp_path, monkeypatch):
 
 
 def test_macos_refuses_a_limit_of_addresses(on, monkeypatch):
-    monkeypatch.setattr(resource, "setrlimit", lambda *_: (_ for _ in ()).throw(ValueError("current limit exceeds")))
+    monkeypatch.setattr(
+        resource,
+        "setrlimit",
+        lambda *_: (_ for _ in ()).throw(ValueError("current limit exceeds")),
+    )
     for platform in ("darwin", "win32"):
         on(platform)
         assert not limit_address_space(2**32)
 
 
 def test_memory_is_watched_where_it_cannot_be_limited(on):
-    code = "import sys; data = bytearray(2**28); print(len(data), flush=True); sys.stdin.read()"
-    for platform, size, is_killed in (("darwin", 2**27, True), ("darwin", 2**32, False), ("linux", 2**27, False)):
+    code = (
+        "import sys; data = bytearray(2**28); print(len(data), flush=True);"
+        " sys.stdin.read()"
+    )
+    for platform, size, is_killed in (
+        ("darwin", 2**27, True),
+        ("darwin", 2**32, False),
+        ("linux", 2**27, False),
+    ):
         on(platform)
-        with subprocess.Popen([sys.executable, "-c", code], stdin=-1, stdout=-1) as process:
+        with subprocess.Popen(
+            [sys.executable, "-c", code], stdin=-1, stdout=-1
+        ) as process:
             process.stdout.readline()
             if not is_killed:
                 process.stdin.close()

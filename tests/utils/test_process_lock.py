@@ -31,7 +31,11 @@ def test_the_file_exists_while_the_block_runs(tmp_path):
 @pytest.mark.slow
 def test_another_process_holds_the_lock(tmp_path):
     path = tmp_path / "lock"
-    with FileLock(path), pytest.raises(RequestError, match="busy"), process_lock(path, conflict):
+    with (
+        FileLock(path),
+        pytest.raises(RequestError, match="busy"),
+        process_lock(path, conflict),
+    ):
         pass
     with process_lock(tmp_path / "lock", conflict):
         pass

@@ -29,7 +29,9 @@ def server(tmp_path, monkeypatch):
 
 def test_first_bytes_of_a_file(server):
     remote = probe_url(server.url("a"))
-    assert remote.size == 10_000 and remote.sends_ranges and remote.version.startswith('"')
+    assert (
+        remote.size == 10_000 and remote.sends_ranges and remote.version.startswith('"')
+    )
     assert remote.head == (bytes(range(250)) * 40)[:HEAD_BYTES]
     server.ranges = False
     without = probe_url(server.url("a"))
@@ -46,14 +48,21 @@ def test_small_files(server):
 
 def test_a_busy_server_is_asked_twice(server):
     server.statuses["a"] = 503
-    with pytest.raises(NetworkError, match="answered 503 Service Unavailable") as caught:
+    with pytest.raises(
+        NetworkError, match="answered 503 Service Unavailable"
+    ) as caught:
         probe_url(server.url("a"))
-    assert server.requests == ["GET a", "GET a"] and "same command again" in caught.value.hint
+    assert (
+        server.requests == ["GET a", "GET a"]
+        and "same command again" in caught.value.hint
+    )
 
 
 def test_a_login_in_the_environment_of_gdal(server, monkeypatch):
     server.statuses["a"] = 401
-    with pytest.raises(NetworkError, match=r"answered 401 Unauthorized.*GDAL_HTTP_USERPWD"):
+    with pytest.raises(
+        NetworkError, match=r"answered 401 Unauthorized.*GDAL_HTTP_USERPWD"
+    ):
         probe_url(server.url("a"))
     monkeypatch.setenv("GDAL_HTTP_USERPWD", "me:secret")
     assert probe_url(server.url("a")) is None
@@ -62,13 +71,23 @@ def test_a_login_in_the_environment_of_gdal(server, monkeypatch):
 def test_redirects(server):
     """They stay on the host that the user named, or lead to a public one."""
     server.redirects |= {"b": server.url("a"), "c": "a", "loop": server.url("loop")}
-    server.redirects |= {"local": f"http://localhost:{server.server_port}/a", "cloud": "http://169.254.169.254/a"}
-    assert read_url(server.url("b"), 10_000) == read_url(server.url("c"), 10_000) == bytes(range(250)) * 40
+    server.redirects |= {
+        "local": f"http://localhost:{server.server_port}/a",
+        "cloud": "http://169.254.169.254/a",
+    }
+    assert (
+        read_url(server.url("b"), 10_000)
+        == read_url(server.url("c"), 10_000)
+        == bytes(range(250)) * 40
+    )
     with pytest.raises(NetworkError, match="more than 5 redirects"):
         probe_url(server.url("loop"))
     server.requests.clear()
     for name, host in (("local", "localhost"), ("cloud", "169.254.169.254")):
-        with pytest.raises(NetworkError, match=f"127.0.0.1 leads to {host}, which is not in the public Internet"):
+        with pytest.raises(
+            NetworkError,
+            match=f"127.0.0.1 leads to {host}, which is not in the public Internet",
+        ):
             probe_url(server.url(name))
     assert server.requests == ["GET local", "GET cloud"]
     check_host("http://8.8.8.8/a", server.url("a"))
@@ -85,7 +104,10 @@ def test_no_argument_names_a_server(server, monkeypatch):
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("http://127.0.0.1:9/a?sig=1", "127.0.0.1 cannot be reached: Connection refused"),
+        (
+            "http://127.0.0.1:9/a?sig=1",
+            "127.0.0.1 cannot be reached: Connection refused",
+        ),
         ("https:///a", "No host supplied"),
     ],
 )
@@ -110,16 +132,22 @@ def test_addresses_without_secrets(url, public):
 
 
 def test_no_command_asks_a_server_by_default(monkeypatch):
-    """Not only those behind the fence: evaluate, export, report, finetune and data read foreign files as well."""
+    """Not only those behind the fence: evaluate, export, report, finetune and data read
+    foreign files as well."""
     settings = []
     monkeypatch.setenv(LIMIT, "limited")
     monkeypatch.delenv(NO_SERVERS, raising=False)
-    monkeypatch.setattr(cli, "main", lambda fenced: settings.append(os.environ[NO_SERVERS]))
+    monkeypatch.setattr(
+        cli, "main", lambda fenced: settings.append(os.environ[NO_SERVERS])
+    )
     cli.run()
     monkeypatch.setenv(NO_SERVERS, "/vsicurl/https://example.com/")
     cli.run()
     allow_servers()
-    assert [*settings, os.environ[NO_SERVERS]] == ["-", *["/vsicurl/https://example.com/"] * 2]
+    assert [*settings, os.environ[NO_SERVERS]] == [
+        "-",
+        *["/vsicurl/https://example.com/"] * 2,
+    ]
     monkeypatch.setenv(NO_SERVERS, "-")
     allow_servers()
     assert NO_SERVERS not in os.environ

@@ -1,4 +1,5 @@
-"""Libraries get folders that they can write, also where the home is unknown, read-only or hidden."""
+"""Libraries get folders that they can write, also where the home is unknown, read-only
+or hidden."""
 
 import logging
 import os
@@ -15,11 +16,14 @@ VARIABLES = {"HOME", "USERPROFILE", "MPLCONFIGDIR", "XDG_CACHE_HOME", "XDG_CONFI
 
 @pytest.fixture(autouse=True)
 def home(monkeypatch, tmp_path):
-    """Give the user an empty home and, elsewhere, a folder for temporary files; restore the environment afterwards."""
+    """Give the user an empty home and, elsewhere, a folder for temporary files; restore
+    the environment afterwards."""
     folder = tmp_path / "home"
     folder.mkdir()
     kept = {name: value for name, value in os.environ.items() if name not in VARIABLES}
-    monkeypatch.setattr(os, "environ", kept | {"HOME": str(folder), "USERPROFILE": str(folder)})
+    monkeypatch.setattr(
+        os, "environ", kept | {"HOME": str(folder), "USERPROFILE": str(folder)}
+    )
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     (tmp_path / "temporary").mkdir()
     return folder
@@ -33,11 +37,14 @@ def temporary(tmp_path):
 
 @pytest.fixture
 def lock(monkeypatch):
-    """Return a function that lets nobody write below a folder, which permissions alone do not do for root."""
+    """Return a function that lets nobody write below a folder, which permissions alone
+    do not do for root."""
     locked: list[Path] = []
 
     def is_allowed(path, mode, access=os.access):
-        is_locked = mode & os.W_OK and any(Path(path).is_relative_to(folder) for folder in locked)
+        is_locked = mode & os.W_OK and any(
+            Path(path).is_relative_to(folder) for folder in locked
+        )
         return not is_locked and access(path, mode)
 
     monkeypatch.setattr(os, "access", is_allowed)
@@ -45,7 +52,11 @@ def lock(monkeypatch):
 
 
 def variables():
-    return {name: value for name, value in os.environ.items() if name in VARIABLES - {"HOME", "USERPROFILE"}}
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name in VARIABLES - {"HOME", "USERPROFILE"}
+    }
 
 
 def test_an_empty_home_stays_empty_until_a_library_writes_there(home, caplog):
@@ -66,7 +77,9 @@ def test_a_variable_of_the_user_stays(tmp_path):
     assert variables() == {"MPLCONFIGDIR": str(tmp_path / "chosen")}
 
 
-def test_a_temporary_folder_takes_the_place_of_an_unknown_home(monkeypatch, temporary, caplog):
+def test_a_temporary_folder_takes_the_place_of_an_unknown_home(
+    monkeypatch, temporary, caplog
+):
     def fail():
         raise RuntimeError("Could not determine home directory.")
 
@@ -74,18 +87,27 @@ def test_a_temporary_folder_takes_the_place_of_an_unknown_home(monkeypatch, temp
     set_user_folders()
     assert os.environ["HOME"] == os.environ["USERPROFILE"] == str(temporary)
     assert variables() == {"MPLCONFIGDIR": str(temporary / ".cache/rsft/matplotlib")}
-    assert caplog.messages == [f"HOME is not set, and this user has no home: {temporary} takes its place"]
+    assert caplog.messages == [
+        f"HOME is not set, and this user has no home: {temporary} takes its place"
+    ]
     assert stat.S_IMODE(temporary.stat().st_mode) == 0o700
 
 
-def test_caches_of_a_read_only_home_are_in_a_temporary_folder(home, temporary, lock, caplog):
+def test_caches_of_a_read_only_home_are_in_a_temporary_folder(
+    home, temporary, lock, caplog
+):
     (home / ".config/matplotlib").mkdir(parents=True)
     lock(home)
     set_user_folders()
     assert os.environ["HOME"] == str(home)  # credentials and settings are read there
     cache = temporary / "cache"
-    assert variables() == {"XDG_CACHE_HOME": str(cache), "MPLCONFIGDIR": str(cache / "rsft/matplotlib")}
-    assert caplog.messages == [f"{home / '.cache/rsft'} cannot be written: caches are in {cache}"]
+    assert variables() == {
+        "XDG_CACHE_HOME": str(cache),
+        "MPLCONFIGDIR": str(cache / "rsft/matplotlib"),
+    }
+    assert caplog.messages == [
+        f"{home / '.cache/rsft'} cannot be written: caches are in {cache}"
+    ]
     set_user_folders()  # as a command does that another command starts
     assert len(caplog.messages) == 1
 
@@ -98,7 +120,9 @@ def test_a_home_below_a_file_is_no_home(home, temporary):
 
 
 @pytest.mark.parametrize("fault", ["writable for others", "link", "file"])
-def test_a_temporary_folder_that_others_may_write_is_not_used(fault, home, lock, temporary, tmp_path):
+def test_a_temporary_folder_that_others_may_write_is_not_used(
+    fault, home, lock, temporary, tmp_path
+):
     lock(home)
     if fault == "link":
         temporary.symlink_to(tmp_path)
@@ -109,7 +133,11 @@ def test_a_temporary_folder_that_others_may_write_is_not_used(fault, home, lock,
         temporary.chmod(0o777)
     set_user_folders()
     folder = Path(os.environ["XDG_CACHE_HOME"]).parent
-    assert folder.parent == temporary.parent and folder.name.startswith("rsft-") and folder != temporary
+    assert (
+        folder.parent == temporary.parent
+        and folder.name.startswith("rsft-")
+        and folder != temporary
+    )
 
 
 def test_the_list_of_fonts_is_made_in_silence():

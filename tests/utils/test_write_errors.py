@@ -27,16 +27,25 @@ for name, write in WRITERS.items():
 """
 WRITERS = {
     "torch.ckpt": "import torch; torch.save({'a': torch.zeros(50_000)}, temporary)",
-    "table.parquet": "import numpy, pandas; pandas.DataFrame({'a': numpy.random.rand(50_000)}).to_parquet(temporary)",
+    "table.parquet": (
+        "import numpy, pandas; pandas.DataFrame({'a':"
+        " numpy.random.rand(50_000)}).to_parquet(temporary)"
+    ),
     "text.csv": "temporary.write_text('x' * 100_000)",
-    "layer.gpkg": "import geopandas, shapely; temporary.unlink(); "
-    "geopandas.GeoDataFrame({'a': ['x' * 100] * 5000}, geometry=[shapely.Point(0, 0)] * 5000, crs=4326)"
-    ".to_file(temporary, driver='GPKG')",
-    "weights.safetensors": "import torch; from safetensors.torch import save_file; "
-    "save_file({'a': torch.zeros(50_000)}, temporary)",
-    "journal.sqlite": "import sqlite3; temporary.unlink(); database = sqlite3.connect(temporary); "
-    "database.execute('CREATE TABLE a (b TEXT)'); database.execute('INSERT INTO a VALUES (?)', ('x' * 100_000,)); "
-    "database.commit()",
+    "layer.gpkg": (
+        "import geopandas, shapely; temporary.unlink(); geopandas.GeoDataFrame({'a':"
+        " ['x' * 100] * 5000}, geometry=[shapely.Point(0, 0)] * 5000,"
+        " crs=4326).to_file(temporary, driver='GPKG')"
+    ),
+    "weights.safetensors": (
+        "import torch; from safetensors.torch import save_file; "
+        "save_file({'a': torch.zeros(50_000)}, temporary)"
+    ),
+    "journal.sqlite": (
+        "import sqlite3; temporary.unlink(); database = sqlite3.connect(temporary);"
+        " database.execute('CREATE TABLE a (b TEXT)'); database.execute('INSERT INTO a"
+        " VALUES (?)', ('x' * 100_000,)); database.commit()"
+    ),
 }
 
 
@@ -46,21 +55,27 @@ def test_every_library_names_the_limit_and_the_file(tmp_path):
     command = [sys.executable, "-c", f"WRITERS = {WRITERS}{LIMITED}", str(tmp_path)]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
-    assert result.stdout.splitlines() == [f"{errno.EFBIG} {tmp_path / name}" for name in WRITERS]
+    assert result.stdout.splitlines() == [
+        f"{errno.EFBIG} {tmp_path / name}" for name in WRITERS
+    ]
     assert list(tmp_path.iterdir()) == []  # nothing is half-written
 
 
 def test_full_disk_in_the_words_of_libraries(tmp_path, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 100}))
     texts = (
-        RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 81856 vs 81744"),
+        RuntimeError(
+            "[enforce fail at inline_container.cc:672] . unexpected pos 81856 vs 81744"
+        ),
         RuntimeError("Exception from src/core/xml_util.cpp: can't save"),
         OSError("Write failed"),  # of rasterio, without a number
     )
     for error in texts:
         with pytest.raises(OSError) as caught, writing(tmp_path / "x"):
             raise error
-        assert caught.value.errno == errno.ENOSPC and caught.value.filename == str(tmp_path / "x")
+        assert caught.value.errno == errno.ENOSPC and caught.value.filename == str(
+            tmp_path / "x"
+        )
 
 
 def test_other_exceptions_pass(tmp_path):
@@ -79,32 +94,49 @@ def test_other_exceptions_pass(tmp_path):
 
 
 def test_paths_of_temporary_files_are_not_shown(tmp_path):
-    with pytest.raises(OSError) as caught, atomic_file(tmp_path / "out.csv") as temporary:
+    with (
+        pytest.raises(OSError) as caught,
+        atomic_file(tmp_path / "out.csv") as temporary,
+    ):
         raise OSError(errno.ENOSPC, "No space left on device", str(temporary))
     assert caught.value.filename == str(tmp_path / "out.csv")
 
 
 def test_a_rename_to_another_disk_names_the_target(tmp_path, monkeypatch):
     def rename(source, target):
-        raise OSError(errno.EXDEV, "Invalid cross-device link", str(source), None, str(target))
+        raise OSError(
+            errno.EXDEV, "Invalid cross-device link", str(source), None, str(target)
+        )
 
     monkeypatch.setattr(Path, "replace", rename)
     with pytest.raises(OSError) as caught, atomic_file(tmp_path / "out.csv"):
         pass
-    assert (caught.value.errno, caught.value.filename) == (errno.EXDEV, str(tmp_path / "out.csv"))
+    assert (caught.value.errno, caught.value.filename) == (
+        errno.EXDEV,
+        str(tmp_path / "out.csv"),
+    )
 
 
 def test_a_copy_to_a_full_disk_names_the_target_and_a_missing_source_itself(tmp_path):
     for number, name in ((errno.ENOSPC, str(tmp_path / "out")), (errno.EIO, "source")):
-        with pytest.raises(OSError) as caught, atomic_folder(tmp_path / "out") as temporary:
-            raise OSError(number, os.strerror(number), "source", None, str(temporary / "a"))  # as of shutil.copyfile
+        with (
+            pytest.raises(OSError) as caught,
+            atomic_folder(tmp_path / "out") as temporary,
+        ):
+            raise OSError(
+                number, os.strerror(number), "source", None, str(temporary / "a")
+            )  # as of shutil.copyfile
         assert (caught.value.errno, caught.value.filename) == (number, name)
 
 
 @pytest.mark.parametrize(
     ("number", "message", "hint"),
     [
-        (errno.ENOSPC, "the disk is full", "free some space or choose another disk, then go on"),
+        (
+            errno.ENOSPC,
+            "the disk is full",
+            "free some space or choose another disk, then go on",
+        ),
         (errno.EMFILE, "too many files are open", "ulimit -n"),
         (errno.EACCES, "permission denied", "permissions"),
         (errno.ENAMETOOLONG, "the name of the file is too long", "255 bytes"),
@@ -113,27 +145,46 @@ def test_a_copy_to_a_full_disk_names_the_target_and_a_missing_source_itself(tmp_
     ],
 )
 def test_sentences(number, message, hint):
-    error = explain_os_error(OSError(number, "Invalid cross-device link", "a.tif"), again="go on")
+    error = explain_os_error(
+        OSError(number, "Invalid cross-device link", "a.tif"), again="go on"
+    )
     assert error.message == message and error.location == "a.tif" and hint in error.hint
 
 
 def test_a_copy_of_a_folder_to_a_full_disk(tmp_path):
     fault = ("a", "b", "[Errno 28] No space left on device: 'a' -> 'b'")
     error = as_os_error(shutil.Error([fault]), tmp_path / "model")
-    assert error is not None and error.errno == errno.ENOSPC and error.filename == str(tmp_path / "model")
-    assert as_os_error(shutil.Error([("a", "b", "[Errno 2] No such file")]), tmp_path / "model") is None
+    assert (
+        error is not None
+        and error.errno == errno.ENOSPC
+        and error.filename == str(tmp_path / "model")
+    )
+    assert (
+        as_os_error(
+            shutil.Error([("a", "b", "[Errno 2] No such file")]), tmp_path / "model"
+        )
+        is None
+    )
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs the devices of Linux")
-@pytest.mark.parametrize("make", [lambda path: path.mkdir(), lambda path: (path / "x.gpkg").open("wb")])
+@pytest.mark.parametrize(
+    "make", [lambda path: path.mkdir(), lambda path: (path / "x.gpkg").open("wb")]
+)
 def test_a_device_in_the_place_of_a_folder_is_not_to_be_removed(make):
     with pytest.raises(OSError, match="full") as caught:
         make(Path("/dev/full"))
     error = explain_os_error(caught.value)
-    assert error.location == "/dev/full" and "a device" in error.message and error.hint == "choose another folder"
+    assert (
+        error.location == "/dev/full"
+        and "a device" in error.message
+        and error.hint == "choose another folder"
+    )
 
 
 def test_long_names_are_cut():
-    error = explain_os_error(OSError(errno.ENAMETOOLONG, "long", f"out/{'x' * 300}/b.png"))
+    error = explain_os_error(
+        OSError(errno.ENAMETOOLONG, "long", f"out/{'x' * 300}/b.png")
+    )
     assert error.location == f"out/{'x' * 60}.../b.png"
     assert explain_os_error(OSError("words")).message == "words"

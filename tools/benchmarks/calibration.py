@@ -2,7 +2,8 @@
 
     python -m tools.benchmarks.calibration PRODUCT.SAFE --rounds 3
 
-Prints the median CPU seconds of both, all threads together, and their ratio. The two are measured in turns.
+Prints the median CPU seconds of both, all threads together, and their ratio. The two
+are measured in turns.
 """
 
 from __future__ import annotations
@@ -31,9 +32,15 @@ SIDE = 64  # of a chip, in pixels
 
 def main() -> None:
     """Measure both, and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("product", type=Path, help="a Sentinel-1 GRD product: .SAFE or .zip")
-    parser.add_argument("--rounds", type=int, default=3, help="measurements of each unit (%(default)s)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "product", type=Path, help="a Sentinel-1 GRD product: .SAFE or .zip"
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="measurements of each unit (%(default)s)"
+    )
     options = parser.parse_args()
     try:
         with gdal_environment():
@@ -43,11 +50,15 @@ def main() -> None:
     table = Table("unit", "objects", "CPU seconds", "ratio")
     for unit in UNITS:
         ratio = median(seconds[unit]) / median(seconds[UNITS[0]])
-        table.add_row(unit, str(objects[unit]), f"{median(seconds[unit]):.1f}", f"{ratio:.2f}")
+        table.add_row(
+            unit, str(objects[unit]), f"{median(seconds[unit]):.1f}", f"{ratio:.2f}"
+        )
     Console().print(table)
 
 
-def measure(scene: RasterScene, rounds: int) -> tuple[dict[str, list[float]], dict[str, int]]:
+def measure(
+    scene: RasterScene, rounds: int
+) -> tuple[dict[str, list[float]], dict[str, int]]:
     """Detect bright objects in every unit.
 
     Args:

@@ -2,8 +2,9 @@
 
 python -m tools.benchmarks.data [--chips 1000] [--repeats 3]
 
-All data are simulated. Nothing else should run on the machine. tools/benchmarks/crops.py, which times DOTA crops, runs
-first. Set TMPDIR to a folder in memory if the disk is slow or busy. With --cpu, times are those of the processor, also
+All data are simulated. Nothing else should run on the machine.
+tools/benchmarks/crops.py, which times DOTA crops, runs first. Set TMPDIR to a folder in
+memory if the disk is slow or busy. With --cpu, times are those of the processor, also
 of child processes, for a machine that is not free.
 """
 
@@ -26,14 +27,24 @@ from rich.table import Table
 
 from rsft.data.chips.builder import build_store, encode_chip
 from rsft.data.chips.record import ChipRecord, StoreDescription
-from rsft.data.chips.sidecars import render_class_figure, render_contact_sheet, select_sheet_chips
+from rsft.data.chips.sidecars import (
+    render_class_figure,
+    render_contact_sheet,
+    select_sheet_chips,
+)
 from rsft.data.chips.store import SCHEMA
 from rsft.data.datasets.common import crop_srsdd_ship
 from rsft.data.datasets.fusar_ship import FUSARShip
 from rsft.data.datasets.srsdd import SRSDD
 from rsft.data.imagery.reader import read_chip
 from rsft.data.simulation.scene import write_fusar_tree, write_srsdd_tree
-from tools.benchmarks.loading import Times, add_row, bench_loading, seconds, write_images
+from tools.benchmarks.loading import (
+    Times,
+    add_row,
+    bench_loading,
+    seconds,
+    write_images,
+)
 from tools.errors import explained_errors
 
 CLASSES = ("cargo", "fishing", "tanker", "dredger")
@@ -41,18 +52,36 @@ FUSAR_SHARE = 0.75  # approximate share of FUSAR-Ship chips in FUSRS v2
 
 
 def main(
-    chips: Annotated[int, typer.Option(help="Number of chips to build and load.")] = 1000,
-    repeats: Annotated[int, typer.Option(help="Runs per implementation; the table shows the median.")] = 3,
-    crops: Annotated[bool, typer.Option(help="Run tools/benchmarks/crops.py first.")] = True,
-    memory: Annotated[bool, typer.Option(help="Measure the peak memory of builds.")] = True,
-    cpu: Annotated[bool, typer.Option("--cpu", help="Measure processor time in place of elapsed time.")] = False,
+    chips: Annotated[
+        int, typer.Option(help="Number of chips to build and load.")
+    ] = 1000,
+    repeats: Annotated[
+        int, typer.Option(help="Runs per implementation; the table shows the median.")
+    ] = 3,
+    crops: Annotated[
+        bool, typer.Option(help="Run tools/benchmarks/crops.py first.")
+    ] = True,
+    memory: Annotated[
+        bool, typer.Option(help="Measure the peak memory of builds.")
+    ] = True,
+    cpu: Annotated[
+        bool,
+        typer.Option("--cpu", help="Measure processor time in place of elapsed time."),
+    ] = False,
 ) -> None:
     """Run every comparison and print the table."""
     if cpu:
         os.environ["RSFT_BENCH_CPU"] = "1"
     if crops:
         subprocess.run([sys.executable, "-m", "tools.benchmarks.crops"], check=True)
-    table = Table("what", "plain", "rsft", "ratio", title=f"{chips:,} chips, median of {repeats}", title_justify="left")
+    table = Table(
+        "what",
+        "plain",
+        "rsft",
+        "ratio",
+        title=f"{chips:,} chips, median of {repeats}",
+        title_justify="left",
+    )
     with tempfile.TemporaryDirectory() as folder:
         write_archives(Path(folder), chips)
         write_images(Path(folder), chips)
@@ -67,16 +96,25 @@ def main(
 def bench_memory(folder: Path, table: Table) -> None:
     """Add the peak memory of builds of 2,000 and 20,000 chips."""
     command = [sys.executable, "-m", "tools.benchmarks.memory", str(folder / "memory")]
-    peaks = [float(subprocess.check_output([*command, str(count)])) for count in (2_000, 20_000)]
+    peaks = [
+        float(subprocess.check_output([*command, str(count)]))
+        for count in (2_000, 20_000)
+    ]
     cells = [f"{peak:.0f}" for peak in peaks]
-    table.add_row("peak memory of 2,000 and of 20,000 chips, MB", *cells, f"{peaks[1] / peaks[0]:.3f}")
+    table.add_row(
+        "peak memory of 2,000 and of 20,000 chips, MB",
+        *cells,
+        f"{peaks[1] / peaks[0]:.3f}",
+    )
 
 
 def write_archives(folder: Path, chips: int) -> None:
     """Write simulated FUSAR-Ship and SRSDD trees with about `chips` ships."""
     fusar = round(FUSAR_SHARE * chips)
     counts = {"Cargo": fusar // 2, "Fishing": fusar // 4, "Tanker": fusar // 8}
-    write_fusar_tree(folder / "fusar", counts | {"Dredger": fusar - sum(counts.values())}, size=512)
+    write_fusar_tree(
+        folder / "fusar", counts | {"Dredger": fusar - sum(counts.values())}, size=512
+    )
     write_srsdd_tree(folder / "srsdd", (chips - fusar) // 3)
 
 
@@ -85,10 +123,19 @@ def bench_build(folder: Path, chips: int, repeats: int, table: Table) -> None:
     records = make_records(folder, chips)
     times: Times = {"plain": [], "rsft": []}
     for number in range(repeats):
-        plain, store = folder / f"plain{number}", folder / f"store{number}"
+        plain = folder / f"plain{number}"
+        store = folder / f"store{number}"
         times["plain"].append(seconds(partial(plain_build, plain, records)))
         times["rsft"].append(
-            seconds(partial(build_store, store, iter(records), StoreDescription("bench", CLASSES, "bench"), jobs=2))
+            seconds(
+                partial(
+                    build_store,
+                    store,
+                    iter(records),
+                    StoreDescription("bench", CLASSES, "bench"),
+                    jobs=2,
+                )
+            )
         )
         assert contents(plain) == contents(store), "the two builds differ"
     add_row(table, f"build of {len(records):,} chips, s", times)
@@ -97,7 +144,12 @@ def bench_build(folder: Path, chips: int, repeats: int, table: Table) -> None:
 def make_records(folder: Path, chips: int) -> list[ChipRecord]:
     """Return one record per FUSAR-Ship chip and per SRSDD ship."""
     names = dict(zip(("Cargo", "Fishing", "Tanker", "Dredger"), CLASSES, strict=True))
-    kinds = {"Cell-Container": "cargo", "Container": "cargo", "Fishing": "fishing", "ore-oil": "tanker"}
+    kinds = {
+        "Cell-Container": "cargo",
+        "Container": "cargo",
+        "Fishing": "fishing",
+        "ore-oil": "tanker",
+    }
     records = [
         ChipRecord(chip.path.stem, "train", names[chip.category], chip.path)
         for chip in FUSARShip(folder / "fusar").chips
@@ -105,7 +157,14 @@ def make_records(folder: Path, chips: int) -> list[ChipRecord]:
     for ship in SRSDD(folder / "srsdd", split="all").ships:
         label = kinds.get(ship.category, "dredger")
         records.append(
-            ChipRecord(ship.name, "train", label, ship.label_file, partial(crop_srsdd_ship, ship), ship.line)
+            ChipRecord(
+                ship.name,
+                "train",
+                label,
+                ship.label_file,
+                partial(crop_srsdd_ship, ship),
+                ship.line,
+            )
         )
     return records[:chips]
 
@@ -115,27 +174,41 @@ def plain_build(root: Path, records: list[ChipRecord]) -> None:
     rows: list[dict[str, Any]] = []
     for record in sorted(records, key=lambda record: (record.label, record.name)):
         if record.read_pixels is None:
-            pixels, data, suffix = (
-                read_chip(record.source_path),
-                record.source_path.read_bytes(),
-                record.source_path.suffix,
-            )
+            pixels = read_chip(record.source_path)
+            data = record.source_path.read_bytes()
+            suffix = record.source_path.suffix
         else:
             pixels = record.read_pixels()
             data, suffix = encode_chip(pixels)
         path = root / (record.path_stem + suffix)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
-        row = {"name": record.name, "path": record.path_stem + suffix, "split": record.split, "class": record.label}
-        row |= {"unit": str(pixels.dtype), "bands": "gray", "flags": "", "sha256": hashlib.sha256(data).hexdigest()}
+        row = {
+            "name": record.name,
+            "path": record.path_stem + suffix,
+            "split": record.split,
+            "class": record.label,
+        }
+        row |= {
+            "unit": str(pixels.dtype),
+            "bands": "gray",
+            "flags": "",
+            "sha256": hashlib.sha256(data).hexdigest(),
+        }
         rows.append(row)
     rows.sort(key=lambda row: str(row["path"]))
-    paths_by_class = {name: [root / row["path"] for row in rows if row["class"] == name] for name in CLASSES}
+    paths_by_class = {
+        name: [root / row["path"] for row in rows if row["class"] == name]
+        for name in CLASSES
+    }
     counts = {"train": {name: len(paths) for name, paths in paths_by_class.items()}}
     group_of = {
-        name: "head" if count > 100 else "tail" if count < 20 else "medium" for name, count in counts["train"].items()
+        name: "head" if count > 100 else "tail" if count < 20 else "medium"
+        for name, count in counts["train"].items()
     }
-    table = pa.Table.from_pylist([row | {"group": group_of[row["class"]]} for row in rows], SCHEMA)
+    table = pa.Table.from_pylist(
+        [row | {"group": group_of[row["class"]]} for row in rows], SCHEMA
+    )
     pq.write_table(table, root / "manifest.parquet")
     (root / "classes.png").write_bytes(render_class_figure("bench", counts, group_of))
     (root / "contact").mkdir()
@@ -146,8 +219,15 @@ def plain_build(root: Path, records: list[ChipRecord]) -> None:
 
 def contents(root: Path) -> dict[str, str]:
     """Return the hashes of chips, figures and manifest, without the short text files."""
-    files = (path for path in root.rglob("*") if path.is_file() and path.suffix not in (".md", ".json", ".csv"))
-    return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    files = (
+        path
+        for path in root.rglob("*")
+        if path.is_file() and path.suffix not in (".md", ".json", ".csv")
+    )
+    return {
+        str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in files
+    }
 
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
 """Train the recipe of the quick start with several seeds, and compare it with its baselines; print tables in Markdown.
 
-python -m tools.benchmarks.demo [--seeds 4,5,6] [--test 400] [--scenes 0,1,2] [--out DIR]
+python -m tools.benchmarks.demo [--seeds 4,5,6] [--test 400] [--scenes 0,1,2] [--out
+DIR]
 
-Each seed simulates its own chips and trains on them: the training chips of `rsft prepare demo`, and TEST test chips of
-each class, more than the quick start has, so that the intervals are narrower. MetaLoRA, its baselines and plain LoRA
-classify the same chips. The intervals are those of metrics.json: a paired bootstrap over the test chips. Then the
-network of the first seed detects and classifies the ships of simulated scenes with the seeds SCENES. With --out, jobs
-that have ended are not run again.
+Each seed simulates its own chips and trains on them: the training chips of `rsft
+prepare demo`, and TEST test chips of each class, more than the quick start has, so that
+the intervals are narrower. MetaLoRA, its baselines and plain LoRA classify the same
+chips. The intervals are those of metrics.json: a paired bootstrap over the test chips.
+Then the network of the first seed detects and classifies the ships of simulated scenes
+with the seeds SCENES. With --out, jobs that have ended are not run again.
 """
 
 from __future__ import annotations
@@ -20,7 +22,12 @@ from typing import Annotated
 
 import typer
 
-from rsft.data.prepare.demo import DEMO_CLASSES, DEMO_COUNTS, prepare_demo, prepare_demo_scene
+from rsft.data.prepare.demo import (
+    DEMO_CLASSES,
+    DEMO_COUNTS,
+    prepare_demo,
+    prepare_demo_scene,
+)
 from rsft.evaluation.files import EVALUATION_FILE
 from rsft.evaluation.report.run_files import read_json
 from rsft.evaluation.schema import Evaluation
@@ -29,28 +36,42 @@ from tools.benchmarks.growth import run_job
 from tools.errors import explained_errors
 
 MEASURES = ("head", "tail", "macro")
-RUNS: Mapping[str, Sequence[str]] = {"quickstart": (), "lora": ("meta=null", "evaluate.baselines=0")}
+RUNS: Mapping[str, Sequence[str]] = {
+    "quickstart": (),
+    "lora": ("meta=null", "evaluate.baselines=0"),
+}
 """Overrides of the recipe by name of the run."""
 
 
 def main(
-    seeds: Annotated[str, typer.Option(help="Seeds of chips and training, separated by commas.")] = "4,5,6",
+    seeds: Annotated[
+        str, typer.Option(help="Seeds of chips and training, separated by commas.")
+    ] = "4,5,6",
     test: Annotated[int, typer.Option(help="Test chips of each class.")] = 400,
-    scenes: Annotated[str, typer.Option(help="Seeds of the simulated scenes, separated by commas.")] = "0,1,2",
+    scenes: Annotated[
+        str, typer.Option(help="Seeds of the simulated scenes, separated by commas.")
+    ] = "0,1,2",
     out: Annotated[Path | None, typer.Option(help="Keep the files there.")] = None,
-    overrides: Annotated[list[str] | None, typer.Argument(help="Keys of the recipe.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Keys of the recipe.")
+    ] = None,
 ) -> None:
     """Run all jobs and print the tables."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = out or Path(temporary)
-        runs = [train(folder / seed, int(seed), test, overrides or []) for seed in seeds.split(",")]
+        runs = [
+            train(folder / seed, int(seed), test, overrides or [])
+            for seed in seeds.split(",")
+        ]
         print(accuracy_table(runs))
         first = (folder / seeds.partition(",")[0]).resolve()
         for seed in scenes.split(","):
             print(f"scene {seed}:", find_ships(first, int(seed)))
 
 
-def train(folder: Path, seed: int, test: int, overrides: Sequence[str]) -> dict[str, Evaluation]:
+def train(
+    folder: Path, seed: int, test: int, overrides: Sequence[str]
+) -> dict[str, Evaluation]:
     """Simulate the chips of a seed and train on them.
 
     Args:
@@ -82,17 +103,35 @@ def accuracy_table(runs: Sequence[Mapping[str, Evaluation]]) -> str:
         runs: evaluations of each seed, by name of the run.
     """
     lines = [
-        "| method | " + " | ".join(MEASURES) + " | " + " | ".join(f"gain, {measure}" for measure in MEASURES) + " |",
+        "| method | "
+        + " | ".join(MEASURES)
+        + " | "
+        + " | ".join(f"gain, {measure}" for measure in MEASURES)
+        + " |",
         "|---|" + "---:|" * (2 * len(MEASURES)),
     ]
     evaluations = [run["quickstart"] for run in runs]
     for method in evaluations[0].methods:
-        cells = [_mean_and_range([getattr(x.methods[method], measure) for x in evaluations]) for measure in MEASURES]
+        cells = [
+            _mean_and_range([getattr(x.methods[method], measure) for x in evaluations])
+            for measure in MEASURES
+        ]
         if method in evaluations[0].differences:
-            cells += [_gain([x.differences[method][measure] for x in evaluations]) for measure in MEASURES]
+            cells += [
+                _gain([x.differences[method][measure] for x in evaluations])
+                for measure in MEASURES
+            ]
         lines.append(_row(method, cells))
     lora = [next(iter(run["lora"].methods.values())) for run in runs]
-    lines.append(_row("LoRA", [_mean_and_range([getattr(x, measure) for x in lora]) for measure in MEASURES]))
+    lines.append(
+        _row(
+            "LoRA",
+            [
+                _mean_and_range([getattr(x, measure) for x in lora])
+                for measure in MEASURES
+            ],
+        )
+    )
     return "\n".join(lines)
 
 
@@ -100,15 +139,38 @@ def find_ships(folder: Path, seed: int) -> str:
     """Detect and classify the ships of a simulated scene with the network in `folder`; return what `predict` says."""
     scene = folder / f"scene{seed}"
     prepare_demo_scene(scene, seed)
-    paths = (f"{scene}/scene.tif", "--land", f"{scene}/land.gpkg", "--truth", f"{scene}/ships.gpkg")
-    run_job(folder, ("predict", "runs/quickstart", *paths, "--detect", "-o", f"{scene}/found.gpkg", "--overwrite"))
-    found = re.search(r"\d+ of \d+ true objects found.*", (folder / "log.txt").read_text())
+    paths = (
+        f"{scene}/scene.tif",
+        "--land",
+        f"{scene}/land.gpkg",
+        "--truth",
+        f"{scene}/ships.gpkg",
+    )
+    run_job(
+        folder,
+        (
+            "predict",
+            "runs/quickstart",
+            *paths,
+            "--detect",
+            "-o",
+            f"{scene}/found.gpkg",
+            "--overwrite",
+        ),
+    )
+    found = re.search(
+        r"\d+ of \d+ true objects found.*", (folder / "log.txt").read_text()
+    )
     assert found is not None, "rsft predict no longer compares the scene with its truth"
     return found[0]
 
 
 def _row(method: str, cells: Sequence[str]) -> str:
-    return f"| {method} | " + " | ".join([*cells, *[""] * (2 * len(MEASURES) - len(cells))]) + " |"
+    return (
+        f"| {method} | "
+        + " | ".join([*cells, *[""] * (2 * len(MEASURES) - len(cells))])
+        + " |"
+    )
 
 
 def _mean_and_range(intervals: Sequence[Interval]) -> str:

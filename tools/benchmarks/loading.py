@@ -26,8 +26,10 @@ from rsft.data.imagery.contract import IDENTITY_STRETCH, Contract
 from rsft.data.loading.batches import ChipImages, EpochBatches
 from rsft.data.prepare.image_folder import prepare_folder
 
-SIZE, BATCH = 224, 32
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+SIZE = 224
+BATCH = 32
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
 Times = dict[str, list[float]]
 
 
@@ -45,18 +47,34 @@ def bench_loading(folder: Path, repeats: int, table: Table, workers: int = 1) ->
     """Time the first epoch and later epochs with some workers each; the first one also uses two processes in rsft."""
     root = folder / "chips"
     chips = len(ChipStore.open(root).table)
-    augmentations: dict[Literal["optical", "sar"], list[Any]] = {"optical": optical_steps(), "sar": sar_steps()}
+    augmentations: dict[Literal["optical", "sar"], list[Any]] = {
+        "optical": optical_steps(),
+        "sar": sar_steps(),
+    }
     for name, steps in augmentations.items():
-        times: dict[str, Times] = {"first": {"plain": [], "rsft": []}, "later": {"plain": [], "rsft": []}}
+        times: dict[str, Times] = {
+            "first": {"plain": [], "rsft": []},
+            "later": {"plain": [], "rsft": []},
+        }
         for _ in range(repeats):
-            for epoch, duration in enumerate(plain_epochs(folder / "images", steps, workers)):
-                times["later" if epoch else "first"]["plain"].append(1e3 * duration / chips)
+            for epoch, duration in enumerate(
+                plain_epochs(folder / "images", steps, workers)
+            ):
+                times["later" if epoch else "first"]["plain"].append(
+                    1e3 * duration / chips
+                )
             for file in (root / ".cache").glob("*.npy"):
                 file.unlink()
             for epoch, duration in enumerate(rsft_epochs(root, name, workers)):
-                times["later" if epoch else "first"]["rsft"].append(1e3 * duration / chips)
+                times["later" if epoch else "first"]["rsft"].append(
+                    1e3 * duration / chips
+                )
         for when, label in (("first", "first epoch"), ("later", "later epochs")):
-            add_row(table, f"{name} augmentation, workers: {workers}, {label}, ms per chip", times[when])
+            add_row(
+                table,
+                f"{name} augmentation, workers: {workers}, {label}, ms per chip",
+                times[when],
+            )
 
 
 def draw_chip(rng: np.random.Generator) -> NDArray[np.uint8]:
@@ -69,12 +87,21 @@ def draw_chip(rng: np.random.Generator) -> NDArray[np.uint8]:
 def plain_epochs(folder: Path, steps: list[Any], workers: int) -> Iterator[float]:
     """Yield the seconds of two epochs with torchvision's ImageFolder."""
     to_tensor = [v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD)]
-    chips = ImageFolder(str(folder), v2.Compose([v2.Resize((SIZE, SIZE)), *steps, v2.PILToTensor(), *to_tensor]))
+    chips = ImageFolder(
+        str(folder),
+        v2.Compose([v2.Resize((SIZE, SIZE)), *steps, v2.PILToTensor(), *to_tensor]),
+    )
     for _ in range(2):
-        yield seconds(lambda: drain(DataLoader(chips, batch_size=BATCH, shuffle=True, num_workers=workers)))
+        yield seconds(
+            lambda: drain(
+                DataLoader(chips, batch_size=BATCH, shuffle=True, num_workers=workers)
+            )
+        )
 
 
-def rsft_epochs(root: Path, name: Literal["optical", "sar"], workers: int) -> Iterator[float]:
+def rsft_epochs(
+    root: Path, name: Literal["optical", "sar"], workers: int
+) -> Iterator[float]:
     """Yield the seconds of two epochs; the first one writes the packed cache."""
     store = ChipStore.open(root)
     contract = Contract(
@@ -106,15 +133,29 @@ def rsft_epochs(root: Path, name: Literal["optical", "sar"], workers: int) -> It
 
 def optical_steps() -> list[Any]:
     """Return torchvision transforms like those of Augmentation("optical")."""
-    rotate = v2.RandomChoice([v2.Lambda(partial(Image.Image.rotate, angle=angle)) for angle in (0, 90, 180, 270)])
-    move = v2.RandomAffine(0, (0.08, 0.08), (0.8, 1.2), interpolation=v2.InterpolationMode.BILINEAR)
+    rotate = v2.RandomChoice(
+        [
+            v2.Lambda(partial(Image.Image.rotate, angle=angle))
+            for angle in (0, 90, 180, 270)
+        ]
+    )
+    move = v2.RandomAffine(
+        0, (0.08, 0.08), (0.8, 1.2), interpolation=v2.InterpolationMode.BILINEAR
+    )
     color = v2.ColorJitter(0.2, 0.2, 0.2, 0.03)
-    return [v2.RandomHorizontalFlip(), rotate, v2.RandomApply([move], 0.7), v2.RandomApply([color], 0.5)]
+    return [
+        v2.RandomHorizontalFlip(),
+        rotate,
+        v2.RandomApply([move], 0.7),
+        v2.RandomApply([color], 0.5),
+    ]
 
 
 def sar_steps() -> list[Any]:
     """Return torchvision transforms and speckle like those of Augmentation("sar")."""
-    move = v2.RandomAffine(15, (0.08, 0.08), (0.85, 1.15), interpolation=v2.InterpolationMode.BILINEAR)
+    move = v2.RandomAffine(
+        15, (0.08, 0.08), (0.85, 1.15), interpolation=v2.InterpolationMode.BILINEAR
+    )
     light = v2.ColorJitter(0.15, 0.15)
     noise = v2.Lambda(multiply_speckle)
     return [
@@ -130,7 +171,9 @@ def multiply_speckle(image: Image.Image) -> Image.Image:
     rng = np.random.default_rng(int(torch.randint(2**31, ())))
     looks = rng.uniform(6, 30)
     gain = np.sqrt(rng.gamma(looks, 1 / looks, (SIZE, SIZE, 1)), dtype=np.float32)
-    return Image.fromarray(np.clip(np.rint(np.asarray(image) * gain), 0, 255).astype(np.uint8))
+    return Image.fromarray(
+        np.clip(np.rint(np.asarray(image) * gain), 0, 255).astype(np.uint8)
+    )
 
 
 def drain(batches: Iterable[object]) -> None:
@@ -147,10 +190,13 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def _clock() -> float:
-    return sum(os.times()[:4]) if "RSFT_BENCH_CPU" in os.environ else time.perf_counter()
+    if "RSFT_BENCH_CPU" in os.environ:
+        return sum(os.times()[:4])
+    return time.perf_counter()
 
 
 def add_row(table: Table, label: str, times: Times) -> None:
     """Add the medians of both implementations and their ratio."""
-    plain, rsft = statistics.median(times["plain"]), statistics.median(times["rsft"])
+    plain = statistics.median(times["plain"])
+    rsft = statistics.median(times["rsft"])
     table.add_row(label, f"{plain:.2f}", f"{rsft:.2f}", f"{plain / rsft:.2f}")

@@ -23,10 +23,22 @@ CLASSES = ("cargo", "fishing", "tanker", "dredger")
 def random_records(count: int) -> Iterator[ChipRecord]:
     """Yield records one by one."""
     for index in range(count):
-        columns = {"source": "simulated", "spacing_m": 1.0, "mmsi": str(9 * 10**8 + index), "box": [float(index)] * 8}
+        columns = {
+            "source": "simulated",
+            "spacing_m": 1.0,
+            "mmsi": str(9 * 10**8 + index),
+            "box": [float(index)] * 8,
+        }
         label = CLASSES[index % len(CLASSES)]
         yield ChipRecord(
-            f"{index:06}", "train", label, Path(f"{index}.txt"), partial(random_chip, index), 1, None, columns
+            f"{index:06}",
+            "train",
+            label,
+            Path(f"{index}.txt"),
+            partial(random_chip, index),
+            1,
+            None,
+            columns,
         )
 
 
@@ -38,12 +50,16 @@ def random_chip(seed: int) -> Pixels:
 def peak_memory() -> float:
     """Return the peak memory of this process in MB; getrusage would include that of its parent at the fork."""
     lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
+    return next(
+        int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")
+    )
 
 
 def main(root: Path, count: int) -> None:
     """Build the store, print the peak memory, remove the store."""
-    build_store(root, random_records(count), StoreDescription("memory", CLASSES, "memory"))
+    build_store(
+        root, random_records(count), StoreDescription("memory", CLASSES, "memory")
+    )
     print(peak_memory())
     shutil.rmtree(root)
 

@@ -24,13 +24,41 @@ from torch.nn import functional as F
 from rsft.peft import AdaptedModel, LoRA, attach
 
 MODELS: dict[str, dict[str, Any]] = {
-    "b": {"img_size": 224, "patch_size": 16, "embed_dim": 768, "depth": 12, "num_heads": 12},
-    "l": {"img_size": 224, "patch_size": 16, "embed_dim": 1024, "depth": 24, "num_heads": 16},
-    "tiny": {"img_size": 64, "patch_size": 8, "embed_dim": 192, "depth": 6, "num_heads": 3, "mlp_ratio": 2.0},
-    "small": {"img_size": 112, "patch_size": 14, "embed_dim": 384, "depth": 8, "num_heads": 6},
+    "b": {
+        "img_size": 224,
+        "patch_size": 16,
+        "embed_dim": 768,
+        "depth": 12,
+        "num_heads": 12,
+    },
+    "l": {
+        "img_size": 224,
+        "patch_size": 16,
+        "embed_dim": 1024,
+        "depth": 24,
+        "num_heads": 16,
+    },
+    "tiny": {
+        "img_size": 64,
+        "patch_size": 8,
+        "embed_dim": 192,
+        "depth": 6,
+        "num_heads": 3,
+        "mlp_ratio": 2.0,
+    },
+    "small": {
+        "img_size": 112,
+        "patch_size": 14,
+        "embed_dim": 384,
+        "depth": 8,
+        "num_heads": 6,
+    },
 }
-"""Arguments of timm's vision transformer: ViT-B/16, ViT-L/16, and two networks as for small chips."""
-CLASSES, RANK, WARM_UP = 15, 4, 2
+"""Arguments of timm's vision transformer: ViT-B/16, ViT-L/16, and two networks as for
+small chips."""
+CLASSES = 15
+RANK = 4
+WARM_UP = 2
 MB = 2**20
 Step = Callable[[], object]
 
@@ -52,7 +80,9 @@ def main(row: str, model: str, steps: int, batch: int) -> None:
         batch: images per step.
     """
     if row.startswith("peft"):
-        importlib.import_module("peft")  # before memory is measured, since the import allocates much
+        importlib.import_module(
+            "peft"
+        )  # before memory is measured, since the import allocates much
     torch.manual_seed(0)
     side = MODELS[model]["img_size"]
     data = Batch(torch.randn(batch, 3, side, side), torch.randint(CLASSES, (batch,)))
@@ -62,9 +92,15 @@ def main(row: str, model: str, steps: int, batch: int) -> None:
     step = ROWS[row](vit, data)
     gc.collect()
     ctypes.CDLL("libc.so.6").malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM, so that it is the peak of the steps
+    Path("/proc/self/clear_refs").write_text(
+        "5"
+    )  # resets VmHWM, so that it is the peak of the steps
     times = [time_step(step) for _ in range(WARM_UP + steps)][WARM_UP:]
-    print(json.dumps({"times": times, "above": resident_mb("VmHWM") - before_model - weights}))
+    print(
+        json.dumps(
+            {"times": times, "above": resident_mb("VmHWM") - before_model - weights}
+        )
+    )
 
 
 def resident_mb(field: str) -> float:
@@ -85,7 +121,10 @@ def time_step(step: Step) -> float:
 
 
 def training_step(
-    forward: Callable[[Tensor], Tensor], learned: Iterable[Tensor], batch: Batch, use_bf16: bool = False
+    forward: Callable[[Tensor], Tensor],
+    learned: Iterable[Tensor],
+    batch: Batch,
+    use_bf16: bool = False,
 ) -> Step:
     """Return a training step: forward, cross-entropy, backward, SGD with momentum.
 
@@ -122,10 +161,16 @@ def hugging_face_step(vit: nn.Module, batch: Batch, use_bf16: bool = False) -> S
         A function that runs the step.
     """
     peft = importlib.import_module("peft")
-    layers = r".*blocks\.\d+\.(attn\.(qkv|proj)|mlp\.fc[12])"
-    config = peft.LoraConfig(r=RANK, lora_alpha=RANK, target_modules=layers, modules_to_save=["head"])
+    config = peft.LoraConfig(
+        r=RANK,
+        lora_alpha=RANK,
+        target_modules=r".*blocks\.\d+\.(attn\.(qkv|proj)|mlp\.fc[12])",
+        modules_to_save=["head"],
+    )
     model = cast(nn.Module, peft.get_peft_model(vit, config))
-    return training_step(model, [p for p in model.parameters() if p.requires_grad], batch, use_bf16)
+    return training_step(
+        model, [p for p in model.parameters() if p.requires_grad], batch, use_bf16
+    )
 
 
 def attach_lora(
@@ -147,7 +192,9 @@ def attach_lora(
     Returns:
         The model, and its trained parameters: LoRA, modulator and head.
     """
-    method = LoRA(rank=RANK, positions="qkvo12", blocks=blocks, out_insertion=out_insertion)
+    method = LoRA(
+        rank=RANK, positions="qkvo12", blocks=blocks, out_insertion=out_insertion
+    )
     adapted = attach(vit, method, learn_scales=learn_scales, kernels=kernels)
     head = vit.get_submodule("head").requires_grad_(True)
     return adapted, [*adapted.theta, *adapted.gamma, *head.parameters()]
@@ -176,9 +223,13 @@ def rsft_step(
     Returns:
         A function that runs the step.
     """
-    adapted, learned = attach_lora(vit, learn_scales, kernels=kernels, out_insertion=out_insertion)
+    adapted, learned = attach_lora(
+        vit, learn_scales, kernels=kernels, out_insertion=out_insertion
+    )
     adapted.checkpointing = checkpointing
-    return training_step(adapted.cast_frozen_weights() if use_bf16 else adapted, learned, batch, use_bf16)
+    return training_step(
+        adapted.cast_frozen_weights() if use_bf16 else adapted, learned, batch, use_bf16
+    )
 
 
 def joint_step(vit: nn.Module, batch: Batch, ratio: float = 0.1) -> Step:
@@ -193,7 +244,8 @@ def joint_step(vit: nn.Module, batch: Batch, ratio: float = 0.1) -> Step:
         A function that runs the step.
     """
     adapted, learned = attach_lora(vit, learn_scales=True)
-    inner, meta = len(batch.images), max(1, round(ratio * len(batch.images)))
+    inner = len(batch.images)
+    meta = max(1, round(ratio * len(batch.images)))
     both = Batch(*(torch.cat([rows, rows[:meta]]) for rows in batch))
 
     def forward(images: Tensor) -> Tensor:
@@ -218,7 +270,12 @@ def last_blocks_step(vit: nn.Module, batch: Batch, count: int = 3) -> Step:
     prefix = adapted.run_frozen_prefix(batch.images)
 
     def forward(_: Tensor) -> Tensor:
-        return cast(Tensor, cast(Any, vit).forward_head(adapted.run_adapted_suffix(prefix, class_token_only=True)))
+        return cast(
+            Tensor,
+            cast(Any, vit).forward_head(
+                adapted.run_adapted_suffix(prefix, class_token_only=True)
+            ),
+        )
 
     return training_step(forward, learned, batch)
 
@@ -275,9 +332,17 @@ def matrix_products(vit: nn.Module, batch: Batch, use_bf16: bool = False) -> Ste
     """
     dtype = torch.bfloat16 if use_bf16 else torch.float32
     rows = (cast(Any, vit).patch_embed.num_patches + 1) * len(batch.images)
-    layers = [module for module in vit.get_submodule("blocks").modules() if isinstance(module, nn.Linear)]
+    layers = [
+        module
+        for module in vit.get_submodule("blocks").modules()
+        if isinstance(module, nn.Linear)
+    ]
     weights = [layer.weight.detach().to(dtype) for layer in layers]
-    inputs = {width: torch.randn(rows, width).to(dtype) for weight in weights for width in weight.shape}
+    inputs = {
+        width: torch.randn(rows, width).to(dtype)
+        for weight in weights
+        for width in weight.shape
+    }
     outputs = {width: torch.empty_like(value) for width, value in inputs.items()}
 
     def step() -> None:

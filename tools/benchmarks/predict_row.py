@@ -29,7 +29,12 @@ from rsft.data.chips.builder import build_store
 from rsft.data.chips.record import StoreDescription
 from rsft.data.imagery.contract import IDENTITY_STRETCH, Contract
 from rsft.errors import WeightsError
-from rsft.inference.engines.base import CPU_BATCH_SIZE, REFERENCE, EngineSpec, InferenceFn
+from rsft.inference.engines.base import (
+    CPU_BATCH_SIZE,
+    REFERENCE,
+    EngineSpec,
+    InferenceFn,
+)
 from rsft.inference.export import export
 from rsft.inference.export.export import export_bundle
 from rsft.inference.options import PredictionRequest
@@ -42,7 +47,11 @@ from rsft.recipe.schema import Recipe
 from rsft.utils.process_pool import retain_freed_memory
 from tools.benchmarks.memory import CLASSES, peak_memory, random_records
 
-MODELS = {"b": "vit_base_patch16_224.augreg_in21k", "s": "vit_small_patch16_224.augreg_in21k", "tiny": NAME}
+MODELS = {
+    "b": "vit_base_patch16_224.augreg_in21k",
+    "s": "vit_small_patch16_224.augreg_in21k",
+    "tiny": NAME,
+}
 SPECS = {
     "eager": REFERENCE,
     "torch": REFERENCE,
@@ -66,14 +75,19 @@ def make(folder: Path, model: str, count: int) -> None:
         model: b, s or tiny.
         count: number of chips.
     """
-    name, size = MODELS[model], 64 if model == "tiny" else 224
+    name = MODELS[model]
+    size = 64 if model == "tiny" else 224
     if name != NAME:
         card = timm_card(name)
         assert card is not None
         torch.manual_seed(0)
         vit = timm.create_model(name, num_classes=0)
         save_file(vit.state_dict(), weights_path(card))
-    build_store(folder / "data", random_records(LABELED_CHIPS), StoreDescription("noise", CLASSES, "bench"))
+    build_store(
+        folder / "data",
+        random_records(LABELED_CHIPS),
+        StoreDescription("noise", CLASSES, "bench"),
+    )
     random_bundle(name, size, folder / "data").save(folder / "bundle")
     if model != "tiny":
         random_bundle(NAME, 64, folder / "data").save(folder / "small")
@@ -112,7 +126,15 @@ def random_bundle(backbone: str, size: int, data: Path) -> Bundle:
         std=encoder.std,
     )
     state = classifier.learned_state()
-    return Bundle(recipe, CLASSES, {"head": CLASSES}, (LABELED_CHIPS,) * len(CLASSES), contract, encoder.sha256, state)
+    return Bundle(
+        recipe,
+        CLASSES,
+        {"head": CLASSES},
+        (LABELED_CHIPS,) * len(CLASSES),
+        contract,
+        encoder.sha256,
+        state,
+    )
 
 
 def write_chips(folder: Path, count: int, size: int) -> None:
@@ -126,8 +148,12 @@ def write_chips(folder: Path, count: int, size: int) -> None:
     folder.mkdir(exist_ok=True)
     rng = np.random.default_rng(0)
     for index in range(count):
-        background = cv2.resize(rng.uniform(40, 200, (4, 4)), (size, size), interpolation=cv2.INTER_CUBIC)
-        pixels = np.clip(background + rng.normal(0, 8, background.shape), 0, 255).astype(np.uint8)
+        background = cv2.resize(
+            rng.uniform(40, 200, (4, 4)), (size, size), interpolation=cv2.INTER_CUBIC
+        )
+        pixels = np.clip(
+            background + rng.normal(0, 8, background.shape), 0, 255
+        ).astype(np.uint8)
         cv2.imwrite(str(folder / f"{index:06}.png"), pixels)
 
 
@@ -136,28 +162,51 @@ def time_row(folder: Path, row: str, steps: int) -> None:
 
     Args:
         folder: what `make` wrote.
-        row: name of the row; "eager" is PyTorch without the allocator setting of the command.
+        row: name of the row; "eager" is PyTorch without the allocator setting of the
+            command.
         steps: calls of the engine before and after the job.
     """
     if row != "eager":
         retain_freed_memory()  # as the command does
     export_path = folder / f"export-{row}"
     if "int8" in row and not export_path.exists():
-        with mock.patch.object(export, "FLOAT_BLOCK_SHARES", (SHARES.get(row.rpartition("-")[2], 0),)):
-            export_bundle(folder / "bundle", row.partition("-")[0], "int8", export_path, max_loss=100)
-    options: tuple[str, str | None] = (str(export_path), None) if export_path.exists() else SPECS[row][:2]
+        with mock.patch.object(
+            export, "FLOAT_BLOCK_SHARES", (SHARES.get(row.rpartition("-")[2], 0),)
+        ):
+            export_bundle(
+                folder / "bundle",
+                row.partition("-")[0],
+                "int8",
+                export_path,
+                max_loss=100,
+            )
+    options: tuple[str, str | None] = (
+        (str(export_path), None) if export_path.exists() else SPECS[row][:2]
+    )
     try:
         infer, contract, difference = load_row(folder, row, export_path)
-    except WeightsError as error:  # its outputs differ from PyTorch's, so rsft would not use it
+    except (
+        WeightsError
+    ) as error:  # its outputs differ from PyTorch's, so rsft would not use it
         print(f"{row} is left out: {error}", file=sys.stderr)
         print(json.dumps({}))
         return
     before = time_engine(infer, contract, steps)
     result = time_job(folder, *options)
-    print(json.dumps(result | {"bare": before + time_engine(infer, contract, steps), "difference": difference}))
+    print(
+        json.dumps(
+            result
+            | {
+                "bare": before + time_engine(infer, contract, steps),
+                "difference": difference,
+            }
+        )
+    )
 
 
-def load_row(folder: Path, row: str, export_path: Path) -> tuple[InferenceFn, Contract, float]:
+def load_row(
+    folder: Path, row: str, export_path: Path
+) -> tuple[InferenceFn, Contract, float]:
     """Load an engine, and compare it with PyTorch in float32.
 
     Args:
@@ -172,8 +221,15 @@ def load_row(folder: Path, row: str, export_path: Path) -> tuple[InferenceFn, Co
     images = noise(bundle.contract)
     expected = load_engine(bundle, REFERENCE, "cpu").infer(images[:4]).logits
     exported = export_path.exists()
-    loaded = load_exported_engine(bundle, export_path) if exported else load_engine(bundle, SPECS[row], "cpu")
-    return loaded.infer, bundle.contract, float(np.abs(loaded.infer(images).logits[:4] - expected).max())
+    if exported:
+        loaded = load_exported_engine(bundle, export_path)
+    else:
+        loaded = load_engine(bundle, SPECS[row], "cpu")
+    return (
+        loaded.infer,
+        bundle.contract,
+        float(np.abs(loaded.infer(images).logits[:4] - expected).max()),
+    )
 
 
 def time_engine(infer: InferenceFn, contract: Contract, steps: int) -> list[float]:
@@ -209,10 +265,17 @@ def time_job(folder: Path, engine: str, precision: str | None) -> dict[str, obje
         return selected
 
     chips = folder / "chips"
-    request = PredictionRequest(device="cpu", engine=engine, precision=precision, overwrite=True)
+    request = PredictionRequest(
+        device="cpu", engine=engine, precision=precision, overwrite=True
+    )
     with mock.patch("rsft.inference.predict.job.select_engine", select):
-        duration = seconds(lambda: predict(folder / "bundle", [chips], folder / "out.gpkg", request))
-    return {"predict": sum(1 for _ in chips.iterdir()) / (duration - loading[0]), "open": loading[0]}
+        duration = seconds(
+            lambda: predict(folder / "bundle", [chips], folder / "out.gpkg", request)
+        )
+    return {
+        "predict": sum(1 for _ in chips.iterdir()) / (duration - loading[0]),
+        "open": loading[0],
+    }
 
 
 def take_memory(folder: Path, count: int) -> None:
@@ -223,10 +286,18 @@ def take_memory(folder: Path, count: int) -> None:
         count: number of chips.
     """
     retain_freed_memory()
-    bundle_dir = folder / "small" if (folder / "small").exists() else folder / "bundle"
+    if (folder / "small").exists():
+        bundle_dir = folder / "small"
+    else:
+        bundle_dir = folder / "bundle"
     chips = folder / f"small-{count}"
     write_chips(chips, count, 64)
-    predict(bundle_dir, [chips], folder / f"{count}.gpkg", PredictionRequest(device="cpu", engine="torch"))
+    predict(
+        bundle_dir,
+        [chips],
+        folder / f"{count}.gpkg",
+        PredictionRequest(device="cpu", engine="torch"),
+    )
     print(json.dumps({"peak": peak_memory()}))
 
 

@@ -1,15 +1,19 @@
 """Time how long commands of rsft take from their start to their first useful output, and print a table in Markdown.
 
-python -m tools.benchmarks.startup [--rounds 5] [--jobs "backbones ls,predict"] [--before FOLDER]
+python -m tools.benchmarks.startup [--rounds 5] [--jobs "backbones ls,predict"]
+[--before FOLDER]
 
-Every job runs in a new process. `finetune` is stopped after its first step; the other jobs run to their end. Inputs are
-made before: 100 PNG chips of two classes, their chip store, and a bundle with the embedded network. A first run of each
-job, which fills the file cache, does not count. `--before` is another checkout of the repository, such as one of `git
-worktree add`. Both checkouts take turns (A B A B), so that a slow moment of the machine affects both.
+Every job runs in a new process. `finetune` is stopped after its first step; the other
+jobs run to their end. Inputs are made before: 100 PNG chips of two classes, their chip
+store, and a bundle with the embedded network. A first run of each job, which fills the
+file cache, does not count. `--before` is another checkout of the repository, such as
+one of `git worktree add`. Both checkouts take turns (A B A B), so that a slow moment of
+the machine affects both.
 
-The table contains the median of the seconds on the clock, and in parentheses that of the seconds of processor time,
-which depends less on other processes of the machine. The last column names the packages whose modules take longest to
-import, by `python -X importtime` in one more run.
+The table contains the median of the seconds on the clock, and in parentheses that of
+the seconds of processor time, which depends less on other processes of the machine. The
+last column names the packages whose modules take longest to import, by `python -X
+importtime` in one more run.
 """
 
 from __future__ import annotations
@@ -32,7 +36,9 @@ import typer
 
 from tools.errors import explained_errors
 
-CHIPS, PREDICTED, SIDE = 100, 12, 96
+CHIPS = 100
+PREDICTED = 12
+SIDE = 96
 """Chips of the store, chips that `predict` classifies, and their side in pixels."""
 
 PACKAGES_SHOWN = 3
@@ -48,7 +54,8 @@ class Job(NamedTuple):
     Attributes:
         arguments: arguments of rsft; OUT stands for a name that is new in each run.
         target: seconds that it should take on two free cores; None for no target.
-        stop_at: begin of the printed line after which the process is killed; "" waits for its end.
+        stop_at: begin of the printed line after which the process is killed; "" waits
+            for its end.
     """
 
     arguments: tuple[str, ...]
@@ -63,10 +70,25 @@ JOBS = {
     "runs ls": Job(("runs", "ls"), 0.6),
     "bundle show": Job(("bundle", "show", "runs/quickstart")),
     "doctor": Job(("doctor",)),
-    "prepare folder, 100 chips": Job(("prepare", "folder", "images", "--root", "OUT"), 2),
-    "predict, 12 chips": Job(("predict", "runs/quickstart", "few", "-o", "OUT.gpkg", "--engine", "torch"), 4),
+    "prepare folder, 100 chips": Job(
+        ("prepare", "folder", "images", "--root", "OUT"), 2
+    ),
+    "predict, 12 chips": Job(
+        ("predict", "runs/quickstart", "few", "-o", "OUT.gpkg", "--engine", "torch"), 4
+    ),
     "finetune, first step": Job(
-        ("finetune", "quickstart", "data.root=store", "--runs", "OUT", "--json", "--log-every", "1"), 6, FIRST_STEP
+        (
+            "finetune",
+            "quickstart",
+            "data.root=store",
+            "--runs",
+            "OUT",
+            "--json",
+            "--log-every",
+            "1",
+        ),
+        6,
+        FIRST_STEP,
     ),
 }
 
@@ -76,18 +98,31 @@ Seconds = tuple[float, float]
 
 def main(
     rounds: Annotated[int, typer.Option(help="Runs of each job in each checkout.")] = 5,
-    jobs: Annotated[str, typer.Option(help="Jobs, or the begin of their names, separated by commas.")] = "",
-    before: Annotated[Path | None, typer.Option(help="Checkout to compare with.")] = None,
+    jobs: Annotated[
+        str,
+        typer.Option(help="Jobs, or the begin of their names, separated by commas."),
+    ] = "",
+    before: Annotated[
+        Path | None, typer.Option(help="Checkout to compare with.")
+    ] = None,
 ) -> None:
     """Measure all jobs and print the table."""
     checkouts = {"after": Path(__file__).parents[2]}
     if before is not None:
         checkouts = {"before": before.resolve(), **checkouts}
-    chosen = {name: job for name, job in JOBS.items() if name.startswith(tuple(jobs.split(",")))}
-    measured: dict[str, dict[str, list[Seconds]]] = {name: defaultdict(list) for name in chosen}
+    chosen = {
+        name: job
+        for name, job in JOBS.items()
+        if name.startswith(tuple(jobs.split(",")))
+    }
+    measured: dict[str, dict[str, list[Seconds]]] = {
+        name: defaultdict(list) for name in chosen
+    }
     imports = {}
     with tempfile.TemporaryDirectory() as folder:
-        make_inputs(Path(folder), next(iter(checkouts.values())))  # the older one: newer versions read its files
+        make_inputs(
+            Path(folder), next(iter(checkouts.values()))
+        )  # the older one: newer versions read its files
         for name, job in chosen.items():
             for number in range(rounds + 1):
                 for label, checkout in checkouts.items():
@@ -95,7 +130,10 @@ def main(
                     measured[name][label] += [seconds] if number else []
             imports[name] = slowest_imports(job, checkouts["after"], Path(folder))
             print(f"{name}: {imports[name]}", file=sys.stderr)
-    print(f"medians of {rounds} runs on {os.cpu_count()} cores; load at the end {os.getloadavg()[0]:.1f}\n")
+    print(
+        f"medians of {rounds} runs on {os.cpu_count()} cores; load at the end"
+        f" {os.getloadavg()[0]:.1f}\n"
+    )
     print(table(measured, imports))
 
 
@@ -110,15 +148,26 @@ def make_inputs(folder: Path, checkout: Path) -> None:
     for index in range(CHIPS):
         image = rng.integers(0, 60, (SIDE, SIDE), np.uint8)
         image[40:56, 20 : 50 + 20 * (index % 2)] = 200
-        for path in (f"images/{'ab'[index % 2]}/{index}.png", f"few/{index}.png")[: 2 if index < PREDICTED else 1]:
+        for path in (f"images/{'ab'[index % 2]}/{index}.png", f"few/{index}.png")[
+            : 2 if index < PREDICTED else 1
+        ]:
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             cv2.imwrite(str(folder / path), image)
     run_job(Job(("prepare", "folder", "images", "--root", "store")), checkout, folder)
-    arguments = ("finetune", "quickstart", "data.root=store", "train.epochs=1", "meta.warmup=0", "--no-report")
+    arguments = (
+        "finetune",
+        "quickstart",
+        "data.root=store",
+        "train.epochs=1",
+        "meta.warmup=0",
+        "--no-report",
+    )
     run_job(Job(arguments), checkout, folder)
 
 
-def run_job(job: Job, checkout: Path, folder: Path, *options: str, errors: Path | None = None) -> Seconds:
+def run_job(
+    job: Job, checkout: Path, folder: Path, *options: str, errors: Path | None = None
+) -> Seconds:
     """Run a job in a new process.
 
     Args:
@@ -126,23 +175,39 @@ def run_job(job: Job, checkout: Path, folder: Path, *options: str, errors: Path 
         checkout: the repository whose code runs.
         folder: the working directory.
         *options: options of Python.
-        errors: file that receives what is printed to stderr; None shows it only if the job fails.
+        errors: file that receives what is printed to stderr; None shows it only if the
+            job fails.
 
     Returns:
-        Seconds on the clock and of processor time, to the end of the process or to the line `job.stop_at`.
+        Seconds on the clock and of processor time, to the end of the process or to the
+        line `job.stop_at`.
 
     Raises:
         RuntimeError: the job failed.
     """
     errors = errors or folder / "errors.txt"
     name = f"out{time.time_ns()}"
-    command = [sys.executable, *options, "-m", "rsft", *(text.replace("OUT", name) for text in job.arguments)]
-    environment = os.environ | {"PYTHONPATH": str(checkout), "XDG_CACHE_HOME": str(folder / "cache")}
+    command = [
+        sys.executable,
+        *options,
+        "-m",
+        "rsft",
+        *(text.replace("OUT", name) for text in job.arguments),
+    ]
+    environment = os.environ | {
+        "PYTHONPATH": str(checkout),
+        "XDG_CACHE_HOME": str(folder / "cache"),
+    }
     start = time.perf_counter()
     with errors.open("w") as file:
-        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=-1, stderr=file, text=True)
+        process = subprocess.Popen(
+            command, cwd=folder, env=environment, stdout=-1, stderr=file, text=True
+        )
         assert process.stdout is not None
-        reached = any(bool(job.stop_at) and line.startswith(job.stop_at) for line in process.stdout)
+        reached = any(
+            bool(job.stop_at) and line.startswith(job.stop_at)
+            for line in process.stdout
+        )
         duration = time.perf_counter() - start
         if reached:
             process.kill()
@@ -182,7 +247,9 @@ def package_seconds(log: str) -> Mapping[str, float]:
     return seconds
 
 
-def table(measured: Mapping[str, Mapping[str, list[Seconds]]], imports: Mapping[str, str]) -> str:
+def table(
+    measured: Mapping[str, Mapping[str, list[Seconds]]], imports: Mapping[str, str]
+) -> str:
     """Return the table in Markdown.
 
     Args:
@@ -197,7 +264,10 @@ def table(measured: Mapping[str, Mapping[str, list[Seconds]]], imports: Mapping[
     for name, runs in measured.items():
         cells = [_medians(runs[label]) for label in labels]
         target = JOBS[name].target
-        lines.append(f"| {name} | {' | '.join(cells)} | {'-' if target is None else target} | {imports[name]} |")
+        lines.append(
+            f"| {name} | {' | '.join(cells)} | {'-' if target is None else target} |"
+            f" {imports[name]} |"
+        )
     return "\n".join(lines)
 
 

@@ -2,8 +2,9 @@
 
     python -m tools.benchmarks.sweep --trials 12 --jobs 2
 
-Prints the wall-clock time, the CPU time of all processes (also those of Ray), and both until the first run starts to
-train. A sweep runs several trials at the same time, so compare CPU times on a busy machine. It reads /proc (Linux).
+Prints the wall-clock time, the CPU time of all processes (also those of Ray), and both
+until the first run starts to train. A sweep runs several trials at the same time, so
+compare CPU times on a busy machine. It reads /proc (Linux).
 """
 
 from __future__ import annotations
@@ -57,22 +58,54 @@ for trial in list_trials(*read_sweep(Path(sys.argv[1]))):
 
 def main() -> None:
     """Measure both, and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trials", type=int, default=12, help="number of trials, a multiple of 3 (%(default)s)")
-    parser.add_argument("--epochs", type=int, default=2, help="epochs of a trial (%(default)s)")
-    parser.add_argument("--jobs", type=int, default=2, help="parallel trials of the sweep (%(default)s)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--trials",
+        type=int,
+        default=12,
+        help="number of trials, a multiple of 3 (%(default)s)",
+    )
+    parser.add_argument(
+        "--epochs", type=int, default=2, help="epochs of a trial (%(default)s)"
+    )
+    parser.add_argument(
+        "--jobs", type=int, default=2, help="parallel trials of the sweep (%(default)s)"
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         sweep = write_sweep(folder, options.trials, options.epochs)
         plain = measure([sys.executable, "-c", PLAIN, str(sweep), "plain"], folder)
-        command = [sys.executable, "-m", "rsft", "sweep", str(sweep), "--runs", "swept", "--jobs", str(options.jobs)]
+        command = [
+            sys.executable,
+            "-m",
+            "rsft",
+            "sweep",
+            str(sweep),
+            "--runs",
+            "swept",
+            "--jobs",
+            str(options.jobs),
+        ]
         swept = measure(command, folder)
-        runs = [len(list((folder / name).rglob("evaluation/metrics.json"))) for name in ("plain", "swept")]
+        runs = [
+            len(list((folder / name).rglob("evaluation/metrics.json")))
+            for name in ("plain", "swept")
+        ]
     if runs != [options.trials] * 2:
-        sys.exit(f"error: expected {options.trials} runs, found {runs[0]} plain runs and {runs[1]} runs of the sweep")
+        sys.exit(
+            f"error: expected {options.trials} runs, found {runs[0]} plain runs and"
+            f" {runs[1]} runs of the sweep"
+        )
     table = Table("seconds", "plain runs", f"sweep, {options.jobs} at a time", "ratio")
-    names = ("wall clock", "CPU", "wall clock until the first run trains", "CPU until the first run trains")
+    names = (
+        "wall clock",
+        "CPU",
+        "wall clock until the first run trains",
+        "CPU until the first run trains",
+    )
     for name, before, after in zip(names, plain, swept, strict=True):
         table.add_row(name, f"{before:.1f}", f"{after:.1f}", f"{after / before:.2f}")
     Console().print(table)
@@ -93,7 +126,13 @@ def write_sweep(folder: Path, trials: int, epochs: int) -> Path:
 
     rng = np.random.default_rng(0)
     for index in range(60):
-        path = folder / "images" / ("train" if index < 40 else "val") / "ab"[index % 2] / f"{index}.png"
+        path = (
+            folder
+            / "images"
+            / ("train" if index < 40 else "val")
+            / "ab"[index % 2]
+            / f"{index}.png"
+        )
         path.parent.mkdir(parents=True, exist_ok=True)
         image = rng.gamma(2, 15, (32, 32))
         cv2.line(image, (4, 16 * (index % 2)), (28, 16), 255, 3)
@@ -101,7 +140,11 @@ def write_sweep(folder: Path, trials: int, epochs: int) -> Path:
     root = prepare_folder(folder / "images", folder / "chips").root
     (folder / "small.yaml").write_text(RECIPE.format(root=root, epochs=epochs))
     path = folder / "twelve.yaml"
-    path.write_text(SWEEP.format(recipe=folder / "small.yaml", ranks=list(range(1, trials // 3 + 1))))
+    path.write_text(
+        SWEEP.format(
+            recipe=folder / "small.yaml", ranks=list(range(1, trials // 3 + 1))
+        )
+    )
     return path
 
 
@@ -113,17 +156,24 @@ def measure(command: list[str], folder: Path) -> tuple[float, float, float, floa
         folder: its working directory.
 
     Returns:
-        Wall-clock seconds, CPU seconds, and both until a run folder of the command appears.
+        Wall-clock seconds, CPU seconds, and both until a run folder of the command
+        appears.
     """
     mark = f"{os.getpid()}.{time.time()}"
     earlier = set(folder.rglob("run.json"))
-    began, start, start_cpu, cpu = time.monotonic(), 0.0, 0.0, dict[tuple[int, int], float]()
-    with subprocess.Popen(command, cwd=folder, env=os.environ | {MARK: mark}, stdout=subprocess.DEVNULL) as process:
+    began = time.monotonic()
+    start = 0.0
+    start_cpu = 0.0
+    cpu = dict[tuple[int, int], float]()
+    with subprocess.Popen(
+        command, cwd=folder, env=os.environ | {MARK: mark}, stdout=subprocess.DEVNULL
+    ) as process:
         while process.poll() is None:
             cpu |= cpu_seconds(mark)
             with suppress(FileNotFoundError):  # a temporary folder of a run
                 if not start and set(folder.rglob("run.json")) - earlier:
-                    start, start_cpu = time.monotonic() - began, sum(cpu.values())
+                    start = time.monotonic() - began
+                    start_cpu = sum(cpu.values())
             time.sleep(0.1)
     if process.returncode:
         sys.exit(f"error: {' '.join(command)} ended with code {process.returncode}")
@@ -142,10 +192,16 @@ def cpu_seconds(mark: str) -> dict[tuple[int, int], float]:
     seconds = {}
     for path in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):  # the process has ended, or belongs to another user
-            if f"{MARK}={mark}".encode() in (path / "environ").read_bytes().split(b"\0"):
+            if f"{MARK}={mark}".encode() in (path / "environ").read_bytes().split(
+                b"\0"
+            ):
                 fields = (path / "stat").read_text().rpartition(")")[2].split()
-                user, system, start = (int(fields[index]) for index in (11, 12, 19))  # proc(5), after the name
-                seconds[int(path.name), start] = (user + system) / os.sysconf("SC_CLK_TCK")
+                user, system, start = (
+                    int(fields[index]) for index in (11, 12, 19)
+                )  # proc(5), after the name
+                seconds[int(path.name), start] = (user + system) / os.sysconf(
+                    "SC_CLK_TCK"
+                )
     return seconds
 
 

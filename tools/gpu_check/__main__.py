@@ -3,11 +3,13 @@
 python -m tools.gpu_check [--device cuda] [--out FILE] [--skip timing] [--minutes 8]
 python -m tools.gpu_check --device cpu --tiny
 
-The checks compare outputs, gradients, merging, training steps and a resumed training with the CPU in float32, without
-TF32. Then the program trains the quick start on simulated chips and times training and prediction. Images and weights
-are random. What cannot run is listed with the reason. The exit code is 1 if a check fails. MFU is the share that the
-operations of the network have in the rate of a large matrix product in bfloat16 on the same device. Nothing else should
-run on the machine. The comparison with Hugging Face PEFT needs the package peft.
+The checks compare outputs, gradients, merging, training steps and a resumed training
+with the CPU in float32, without TF32. Then the program trains the quick start on
+simulated chips and times training and prediction. Images and weights are random. What
+cannot run is listed with the reason. The exit code is 1 if a check fails. MFU is the
+share that the operations of the network have in the rate of a large matrix product in
+bfloat16 on the same device. Nothing else should run on the machine. The comparison with
+Hugging Face PEFT needs the package peft.
 """
 
 from __future__ import annotations
@@ -28,7 +30,14 @@ import typer
 from tools.errors import explained_errors
 from tools.gpu_check.equality import equality_rows, failures
 from tools.gpu_check.quickstart import QUICKSTART_COLUMNS, train_quickstart, write_store
-from tools.gpu_check.rows import EQUALITY_COLUMNS, EqualityRow, NotRunError, markdown_table, run_check, run_measurement
+from tools.gpu_check.rows import (
+    EQUALITY_COLUMNS,
+    EqualityRow,
+    NotRunError,
+    markdown_table,
+    run_check,
+    run_measurement,
+)
 from tools.gpu_check.sizes import FULL, TINY, Sizes
 from tools.gpu_check.speed import (
     KINDS,
@@ -78,19 +87,37 @@ class Work(NamedTuple):
 
 def main(
     device: Annotated[str, typer.Option(help="Device to check: cuda or cpu.")] = "cuda",
-    tiny: Annotated[bool, typer.Option("--tiny", help="Use tiny networks, to test this program.")] = False,
+    tiny: Annotated[
+        bool, typer.Option("--tiny", help="Use tiny networks, to test this program.")
+    ] = False,
     out: Annotated[
-        Path | None, typer.Option(help="File that receives the Markdown (default: standard output).")
+        Path | None,
+        typer.Option(
+            help="File that receives the Markdown (default: standard output)."
+        ),
     ] = None,
-    skip: Annotated[list[str] | None, typer.Option(help=f"Section to leave out: {', '.join(SECTIONS)}.")] = None,
-    minutes: Annotated[float, typer.Option(help="Minutes after which no measurement begins.")] = 7.0,
+    skip: Annotated[
+        list[str] | None,
+        typer.Option(help=f"Section to leave out: {', '.join(SECTIONS)}."),
+    ] = None,
+    minutes: Annotated[
+        float, typer.Option(help="Minutes after which no measurement begins.")
+    ] = 7.0,
 ) -> None:
     """Check rsft on a device against the CPU, measure its speed, and print Markdown."""
-    if unknown := sorted(set(skip or ()) - set(SECTIONS)):
-        raise typer.BadParameter(f"no section {', '.join(unknown)}: choose from {', '.join(SECTIONS)}")
+    unknown = sorted(set(skip or ()) - set(SECTIONS))
+    if unknown:
+        raise typer.BadParameter(
+            f"no section {', '.join(unknown)}: choose from {', '.join(SECTIONS)}"
+        )
     target = torch.device(device)
     with tempfile.TemporaryDirectory() as folder:
-        work = Work(TINY if tiny else FULL, target, Path(folder), time.monotonic() + 60 * minutes)
+        work = Work(
+            TINY if tiny else FULL,
+            target,
+            Path(folder),
+            time.monotonic() + 60 * minutes,
+        )
         text, failed = make_report(work, skip or ())
     if out is None:
         typer.echo(text)
@@ -111,8 +138,14 @@ def make_report(work: Work, skip: Sequence[str]) -> tuple[str, list[str]]:
     Returns:
         The Markdown, and the names of the checks that failed.
     """
-    parts, failed = [f"# rsft on {device_name(work.device)}", describe_machine(work.device)], list[str]()
-    titles = ("Equality with the CPU in float32", "Quick start", "Training", "Prediction")
+    parts = [f"# rsft on {device_name(work.device)}", describe_machine(work.device)]
+    failed = list[str]()
+    titles = (
+        "Equality with the CPU in float32",
+        "Quick start",
+        "Training",
+        "Prediction",
+    )
     for name, title in zip(SECTIONS, titles, strict=True):
         parts.append(f"## {title}")
         if name in skip:
@@ -122,7 +155,9 @@ def make_report(work: Work, skip: Sequence[str]) -> tuple[str, list[str]]:
         elif name == "equality":
             rows = all_equality_rows(work)
             failed = failures(rows)
-            parts.append(markdown_table(EQUALITY_COLUMNS, [row.cells() for row in rows]))
+            parts.append(
+                markdown_table(EQUALITY_COLUMNS, [row.cells() for row in rows])
+            )
         else:
             parts.append(_MEASUREMENTS[name](work))
     return "\n\n".join(parts), failed
@@ -169,7 +204,9 @@ def quickstart_table(work: Work) -> str:
 
     def train() -> Sequence[str]:
         store = write_store(work.folder, work.sizes)
-        return train_quickstart(store, work.folder / "runs", work.device.type, work.sizes.overrides)
+        return train_quickstart(
+            store, work.folder / "runs", work.device.type, work.sizes.overrides
+        )
 
     row = run_measurement("recipes/quickstart.yaml", len(QUICKSTART_COLUMNS) - 1, train)
     return markdown_table(QUICKSTART_COLUMNS, [row])
@@ -188,9 +225,17 @@ def training_table(work: Work) -> str:
     rows = []
     for network in work.sizes.trained:
         for name, kind in KINDS.items():
-            measure = partial(measure_training, network, kind, work.device, work.sizes.steps, rate)
+            measure = partial(
+                measure_training, network, kind, work.device, work.sizes.steps, rate
+            )
             title = f"{network.title}, batch {network.batch}, {name}"
-            rows.append(run_measurement(title, len(TRAINING_COLUMNS) - 1, partial(work.before_deadline, measure)))
+            rows.append(
+                run_measurement(
+                    title,
+                    len(TRAINING_COLUMNS) - 1,
+                    partial(work.before_deadline, measure),
+                )
+            )
     table = markdown_table(TRAINING_COLUMNS, rows)
     return f"{table}\n\nA matrix product in bfloat16 reaches {rate / 1e12:.2f} TFLOP/s."
 
@@ -204,12 +249,29 @@ def prediction_table(work: Work) -> str:
     Returns:
         A Markdown table.
     """
-    network, rows = work.sizes.predicted, []
+    network = work.sizes.predicted
+    rows = []
     for compiled in (False, True):
         for bf16 in (False, True):
-            measure = partial(measure_prediction, network, work.device, work.sizes.steps, bf16=bf16, compiled=compiled)
-            name = f"{network.title}, batch {network.batch}, {'bf16' if bf16 else 'fp32'}{', compiled' * compiled}"
-            rows.append(run_measurement(name, len(PREDICTION_COLUMNS) - 1, partial(work.before_deadline, measure)))
+            measure = partial(
+                measure_prediction,
+                network,
+                work.device,
+                work.sizes.steps,
+                bf16=bf16,
+                compiled=compiled,
+            )
+            name = (
+                f"{network.title}, batch {network.batch},"
+                f" {'bf16' if bf16 else 'fp32'}{', compiled' * compiled}"
+            )
+            rows.append(
+                run_measurement(
+                    name,
+                    len(PREDICTION_COLUMNS) - 1,
+                    partial(work.before_deadline, measure),
+                )
+            )
     return markdown_table(PREDICTION_COLUMNS, rows)
 
 
@@ -238,7 +300,10 @@ def describe_machine(device: torch.device) -> str:
         device: the device.
     """
     versions = ", ".join(f"{name} {_version(name)}" for name in PACKAGES)
-    parts = [f"{time.strftime('%Y-%m-%d')}, {torch.get_num_threads()} threads", f"Python {platform.python_version()}"]
+    parts = [
+        f"{time.strftime('%Y-%m-%d')}, {torch.get_num_threads()} threads",
+        f"Python {platform.python_version()}",
+    ]
     parts += [versions, f"CUDA {torch.version.cuda or 'none'}"]
     parts += [f"driver {_driver()}"] if device.type == "cuda" else []
     return f"{', '.join(parts)}."

@@ -29,7 +29,8 @@ def equality_rows(network: Network, device: torch.device) -> list[EqualityRow]:
         device: the device to check.
 
     Returns:
-        One row per value, for plain autograd, for the kernels with hand-written gradients, and in half precision.
+        One row per value, for plain autograd, for the kernels with hand-written
+        gradients, and in half precision.
     """
     reference = compute_values(network, torch.device("cpu"), kernels=True)
     rows = []
@@ -37,21 +38,33 @@ def equality_rows(network: Network, device: torch.device) -> list[EqualityRow]:
         for kernels, path in ((False, "plain autograd"), (True, "kernels")):
             values = _try(partial(compute_values, network, device, kernels=kernels))
             rows += [
-                run_check(f"{name}, {path}", TOLERANCE, partial(_compare, values, reference, name))
+                run_check(
+                    f"{name}, {path}",
+                    TOLERANCE,
+                    partial(_compare, values, reference, name),
+                )
                 for name in reference
             ]
         for dtype, tolerance in HALF_TOLERANCES.items():
             values = _try(partial(_compute_half, network, device, dtype))
             label = str(dtype).removeprefix("torch.")
             rows += [
-                run_check(f"{name}, {label}", tolerance, partial(_compare, values, reference, name))
+                run_check(
+                    f"{name}, {label}",
+                    tolerance,
+                    partial(_compare, values, reference, name),
+                )
                 for name in ("output", "gradient of theta", "gradient of gamma")
             ]
     return rows
 
 
 def compute_values(
-    network: Network, device: torch.device, *, kernels: bool | None, dtype: torch.dtype | None = None
+    network: Network,
+    device: torch.device,
+    *,
+    kernels: bool | None,
+    dtype: torch.dtype | None = None,
 ) -> Values:
     """Compute outputs and gradients of a network with LoRA.
 
@@ -59,12 +72,15 @@ def compute_values(
         network: the network.
         device: where to compute.
         kernels: see `rsft.peft.attach`.
-        dtype: half precision for autocast and the frozen matrices; None computes in float32.
+        dtype: half precision for autocast and the frozen matrices; None computes in
+            float32.
 
     Returns:
-        Name -> values on the CPU; without "output, merged" in half precision, which merges into no weights.
+        Name -> values on the CPU; without "output, merged" in half precision, which
+        merges into no weights.
     """
-    adapted, images = make_adapted(network, device, kernels), network.images(device)
+    adapted = make_adapted(network, device, kernels)
+    images = network.images(device)
     if dtype is not None:
         adapted.cast_frozen_weights(dtype)
     split = network.batch // 2
@@ -74,8 +90,12 @@ def compute_values(
             joint = adapted(images).float()
     values = {"output": output}
     for name, result in (("gradient", output), ("joint gradient", joint)):
-        gradients = torch.autograd.grad(result.square().sum(), [*adapted.theta, *adapted.gamma])
-        values[f"{name} of theta"] = torch.cat([gradient.flatten() for gradient in gradients[:-1]])
+        gradients = torch.autograd.grad(
+            result.square().sum(), [*adapted.theta, *adapted.gamma]
+        )
+        values[f"{name} of theta"] = torch.cat(
+            [gradient.flatten() for gradient in gradients[:-1]]
+        )
         values[f"{name} of gamma"] = gradients[-1]
     if dtype is None:
         with torch.no_grad():
@@ -83,7 +103,9 @@ def compute_values(
     return {name: value.detach().double().cpu() for name, value in values.items()}
 
 
-def make_adapted(network: Network, device: torch.device, kernels: bool | None = None) -> AdaptedModel:
+def make_adapted(
+    network: Network, device: torch.device, kernels: bool | None = None
+) -> AdaptedModel:
     """Attach LoRA with learned scales at all positions, as if it had been trained.
 
     Args:
@@ -94,11 +116,18 @@ def make_adapted(network: Network, device: torch.device, kernels: bool | None = 
     Returns:
         The same parameters on every device.
     """
-    adapted = attach(network.build("cpu"), LoRA(rank=4, positions="qkvo12"), learn_scales=True, kernels=kernels)
+    adapted = attach(
+        network.build("cpu"),
+        LoRA(rank=4, positions="qkvo12"),
+        learn_scales=True,
+        kernels=kernels,
+    )
     generator = torch.Generator().manual_seed(2)
     with torch.no_grad():
         for parameter in (*adapted.theta, *adapted.gamma):
-            parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.05)
+            parameter.add_(
+                torch.randn(parameter.shape, generator=generator), alpha=0.05
+            )
     return adapted.to(device)
 
 

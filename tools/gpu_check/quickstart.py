@@ -28,10 +28,14 @@ def write_store(folder: Path, sizes: Sizes) -> Path:
         The chip store.
     """
     root = folder / "demo"
-    return root if root.exists() else prepare_demo(root, counts=sizes.counts, scenes=sizes.scenes).root
+    if root.exists():
+        return root
+    return prepare_demo(root, counts=sizes.counts, scenes=sizes.scenes).root
 
 
-def train_quickstart(store: Path, runs: Path, device: str, overrides: Sequence[str]) -> tuple[str, ...]:
+def train_quickstart(
+    store: Path, runs: Path, device: str, overrides: Sequence[str]
+) -> tuple[str, ...]:
     """Train recipes/quickstart.yaml.
 
     Args:
@@ -41,12 +45,18 @@ def train_quickstart(store: Path, runs: Path, device: str, overrides: Sequence[s
         overrides: keys of the recipe.
 
     Returns:
-        Accuracy on the validation split after the last epoch, images per second of that epoch, seconds of the run.
+        Accuracy on the validation split after the last epoch, images per second of that
+        epoch, seconds of the run.
     """
-    recipe = load_recipe(find_recipe("quickstart"), [*overrides, f"data.root={store}", f"train.device={device}"])
+    recipe = load_recipe(
+        find_recipe("quickstart"),
+        [*overrides, f"data.root={store}", f"train.device={device}"],
+    )
     start = time.perf_counter()
     run = finetune(recipe, runs)
     seconds = time.perf_counter() - start
     last = pd.read_csv(run.folder / "metrics.csv").iloc[-1]
-    accuracies = (f"{100 * last[f'val_{name}']:.1f}" for name in ("macro", "head", "tail"))
+    accuracies = (
+        f"{100 * last[f'val_{name}']:.1f}" for name in ("macro", "head", "tail")
+    )
     return (*accuracies, f"{last['images_per_s']:.0f}", f"{seconds:.1f}")

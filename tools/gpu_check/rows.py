@@ -18,7 +18,8 @@ class EqualityRow:
     Attributes:
         name: what is compared.
         tolerance: largest difference that passes.
-        difference: norm of the difference divided by the norm of the reference; None if the check did not run.
+        difference: norm of the difference divided by the norm of the reference; None if
+            the check did not run.
         note: why the check did not run, or the error that ended it.
     """
 
@@ -67,7 +68,9 @@ def run_check(name: str, tolerance: float, check: Callable[[], float]) -> Equali
         return EqualityRow(name, tolerance, inf, first_line(error))
 
 
-def run_measurement(name: str, columns: int, measure: Callable[[], Sequence[str]]) -> tuple[str, ...]:
+def run_measurement(
+    name: str, columns: int, measure: Callable[[], Sequence[str]]
+) -> tuple[str, ...]:
     """Run a measurement; an error becomes the note of its row.
 
     Args:

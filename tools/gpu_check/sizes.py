@@ -51,10 +51,14 @@ class Network(NamedTuple):
             device: device of the images.
         """
         generator = torch.Generator().manual_seed(1)
-        return torch.randn(self.batch, 3, self.side, self.side, generator=generator).to(device)
+        return torch.randn(self.batch, 3, self.side, self.side, generator=generator).to(
+            device
+        )
 
     def _create(self) -> nn.Module:
-        network: nn.Module = timm.create_model(self.model, num_classes=CLASSES, **self.options)
+        network: nn.Module = timm.create_model(
+            self.model, num_classes=CLASSES, **self.options
+        )
         return network
 
 
@@ -82,7 +86,8 @@ class Sizes(NamedTuple):
 
 _SMALL = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 3, "num_heads": 2}
 _SMALL_COUNTS: Counts = {
-    split: dict.fromkeys(DEMO_CLASSES, count) for split, count in (("train", 6), ("val", 2), ("test", 1))
+    split: dict.fromkeys(DEMO_CLASSES, count)
+    for split, count in (("train", 6), ("val", 2), ("test", 1))
 }
 
 FULL = Sizes(

@@ -12,12 +12,25 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from tools.benchmarks.peft_row import Batch, Step, attach_lora, hugging_face_step, rsft_step, training_step
+from tools.benchmarks.peft_row import (
+    Batch,
+    Step,
+    attach_lora,
+    hugging_face_step,
+    rsft_step,
+    training_step,
+)
 from tools.gpu_check.equality import make_adapted
 from tools.gpu_check.rows import NotRunError
 from tools.gpu_check.sizes import CLASSES, Network
 
-TRAINING_COLUMNS = ("step in bfloat16", "images/s", "ms", "MiB above float32 weights", "MFU, %")
+TRAINING_COLUMNS = (
+    "step in bfloat16",
+    "images/s",
+    "ms",
+    "MiB above float32 weights",
+    "MFU, %",
+)
 PREDICTION_COLUMNS = ("prediction", "images/s", "ms", "difference to float32")
 WARM_UP = 3
 
@@ -27,7 +40,8 @@ class TrainingKind(NamedTuple):
 
     Attributes:
         build: returns the step of a network on a batch.
-        passes: operations of the step, in forward passes: LoRA needs no gradients of frozen weights.
+        passes: operations of the step, in forward passes: LoRA needs no gradients of
+            frozen weights.
     """
 
     build: Callable[[nn.Module, Batch], Step]
@@ -78,11 +92,18 @@ def compiled_step(vit: nn.Module, batch: Batch) -> Step:
 KINDS = {
     "full fine-tuning": TrainingKind(full_step, 3),
     "LoRA, Hugging Face PEFT": TrainingKind(_peft_step, 2),
-    "LoRA, rsft, plain autograd": TrainingKind(lambda vit, batch: rsft_step(vit, batch, True, kernels=False), 2),
+    "LoRA, rsft, plain autograd": TrainingKind(
+        lambda vit, batch: rsft_step(vit, batch, True, kernels=False), 2
+    ),
     "LoRA, rsft, plain autograd, compiled": TrainingKind(compiled_step, 2),
-    "LoRA, rsft, kernels": TrainingKind(lambda vit, batch: rsft_step(vit, batch, True, kernels=True), 2),
+    "LoRA, rsft, kernels": TrainingKind(
+        lambda vit, batch: rsft_step(vit, batch, True, kernels=True), 2
+    ),
     "LoRA with learned scales, rsft, plain autograd": TrainingKind(
-        lambda vit, batch: rsft_step(vit, batch, True, learn_scales=True, kernels=False), 2
+        lambda vit, batch: rsft_step(
+            vit, batch, True, learn_scales=True, kernels=False
+        ),
+        2,
     ),
 }
 """Printed name -> kind of step."""
@@ -101,14 +122,18 @@ def measure_training(
         rate: operations per second of large matrix products, from `matmul_rate`.
 
     Returns:
-        Images per second, milliseconds, peak memory above the float32 weights in MiB (of a GPU), and the share of
-        `rate` that the operations of the network reach.
+        Images per second, milliseconds, peak memory above the float32 weights in MiB
+        (of a GPU), and the share of `rate` that the operations of the network reach.
     """
-    vit, labels = network.build(device), torch.arange(network.batch) % CLASSES
+    vit = network.build(device)
+    labels = torch.arange(network.batch) % CLASSES
     weights = sum(parameter.nbytes for parameter in vit.parameters())
     step = kind.build(vit, Batch(network.images(device), labels.to(device)))
     seconds = time_steps(step, device, steps)
-    memory = f"{(torch.cuda.max_memory_allocated() - weights) / 2**20:,.0f}" if device.type == "cuda" else "-"
+    if device.type == "cuda":
+        memory = f"{(torch.cuda.max_memory_allocated() - weights) / 2**20:,.0f}"
+    else:
+        memory = "-"
     images = network.batch / seconds
     share = images * kind.passes * forward_operations(network) / rate
     return f"{images:,.1f}", f"{1000 * seconds:.1f}", memory, f"{100 * share:.1f}"
@@ -127,13 +152,16 @@ def measure_prediction(
         compiled: compile the network for the size of the batch.
 
     Returns:
-        Images per second, milliseconds, and the relative difference to the outputs in float32.
+        Images per second, milliseconds, and the relative difference to the outputs in
+        float32.
     """
-    vit, images = make_adapted(network, device).merge().eval(), network.images(device)
+    vit = make_adapted(network, device).merge().eval()
+    images = network.images(device)
     with torch.inference_mode():
         exact = vit(images)
     if bf16:
-        vit, images = vit.bfloat16(), images.bfloat16()
+        vit = vit.bfloat16()
+        images = images.bfloat16()
     infer: Any = torch.compile(vit, dynamic=False) if compiled else vit
 
     @torch.inference_mode()
@@ -143,7 +171,11 @@ def measure_prediction(
 
     seconds = time_steps(predict, device, steps)
     difference = float((predict().float() - exact).norm() / exact.norm())
-    return f"{network.batch / seconds:,.1f}", f"{1000 * seconds:.2f}", f"{difference:.1e}"
+    return (
+        f"{network.batch / seconds:,.1f}",
+        f"{1000 * seconds:.2f}",
+        f"{difference:.1e}",
+    )
 
 
 def time_steps(step: Step, device: torch.device, steps: int) -> float:
@@ -175,7 +207,9 @@ def matmul_rate(device: torch.device, size: int) -> float:
         device: where to multiply.
         size: rows and columns of the matrices.
     """
-    left, right = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2))
+    left, right = (
+        torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2)
+    )
     return 2 * size**3 / time_steps(lambda: left @ right, device, 10)
 
 

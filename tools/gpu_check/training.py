@@ -15,8 +15,17 @@ from rsft.models.classifier import move_network
 from rsft.recipe.library import find_recipe
 from rsft.recipe.load import load_recipe
 from rsft.recipe.schema import Recipe
-from rsft.training.checkpointing import TrainingPosition, load_newest_checkpoint, save_checkpoint
-from rsft.training.finetune import initialize_weights, make_learner, seed_generators, set_up
+from rsft.training.checkpointing import (
+    TrainingPosition,
+    load_newest_checkpoint,
+    save_checkpoint,
+)
+from rsft.training.finetune import (
+    initialize_weights,
+    make_learner,
+    seed_generators,
+    set_up,
+)
 from rsft.training.fit import train_on_batch
 from rsft.training.learner import Learner
 from rsft.training.processes import HALF_DTYPES, Processes, resolve_precision
@@ -27,9 +36,11 @@ STEPS = 4
 """Inner steps of a check. With `outer_every=2` the last one has an outer step."""
 SCHEDULES = ("alternating", "joint")
 TOLERANCES = {"fp32": 1e-3, "bf16": 0.05, "fp16": 0.05}
-"""Precision -> tolerance of the losses of a few steps against those of the CPU in float32."""
+"""Precision -> tolerance of the losses of a few steps against those of the CPU in
+float32."""
 RESUME_TOLERANCE = 1e-5
-"""Some sums of a GPU have another order at every call; on a CPU the difference is zero."""
+"""Some sums of a GPU have another order at every call; on a CPU the difference is
+zero."""
 
 
 class Training(NamedTuple):
@@ -46,7 +57,9 @@ class Outcome(NamedTuple):
     learned: Tensor
 
 
-def training_rows(store: Path, device: torch.device, overrides: Sequence[str]) -> list[EqualityRow]:
+def training_rows(
+    store: Path, device: torch.device, overrides: Sequence[str]
+) -> list[EqualityRow]:
     """Compare a few steps of each schedule and precision, and a resumed training.
 
     Args:
@@ -62,15 +75,27 @@ def training_rows(store: Path, device: torch.device, overrides: Sequence[str]) -
         for schedule in SCHEDULES:
             compare = partial(_compare_with_cpu, store, device, schedule, overrides)
             rows += [
-                run_check(f"{STEPS} steps, {schedule}, {precision}", tolerance, partial(compare, precision))
+                run_check(
+                    f"{STEPS} steps, {schedule}, {precision}",
+                    tolerance,
+                    partial(compare, precision),
+                )
                 for precision, tolerance in TOLERANCES.items()
             ]
             resume = partial(compare_resumed, store, device, schedule, overrides)
-            rows.append(run_check(f"{STEPS} steps resumed after 2, {schedule}", RESUME_TOLERANCE, resume))
+            rows.append(
+                run_check(
+                    f"{STEPS} steps resumed after 2, {schedule}",
+                    RESUME_TOLERANCE,
+                    resume,
+                )
+            )
     return rows
 
 
-def compare_resumed(store: Path, device: torch.device, schedule: str, overrides: Sequence[str]) -> float:
+def compare_resumed(
+    store: Path, device: torch.device, schedule: str, overrides: Sequence[str]
+) -> float:
     """Return the difference between learned values with and without an interruption.
 
     Args:
@@ -84,12 +109,16 @@ def compare_resumed(store: Path, device: torch.device, schedule: str, overrides:
     interrupted = start_training(recipe, device)
     take_steps_from(interrupted, 0, 2)
     with tempfile.TemporaryDirectory() as folder:
-        save_checkpoint(Path(folder), TrainingPosition(0, 2), interrupted.learner.state_dict())
+        save_checkpoint(
+            Path(folder), TrainingPosition(0, 2), interrupted.learner.state_dict()
+        )
         checkpoint = load_newest_checkpoint(Path(folder))
     assert checkpoint is not None
     resumed = start_training(recipe, device)
     resumed.learner.load_state_dict(checkpoint.state)
-    return relative_difference(take_steps_from(resumed, 2, STEPS).learned, whole.learned)
+    return relative_difference(
+        take_steps_from(resumed, 2, STEPS).learned, whole.learned
+    )
 
 
 def start_training(recipe: Recipe, device: torch.device) -> Training:
@@ -136,13 +165,19 @@ def take_steps_from(training: Training, first: int, last: int) -> Outcome:
 
 
 def _compare_with_cpu(
-    store: Path, device: torch.device, schedule: str, overrides: Sequence[str], precision: str
+    store: Path,
+    device: torch.device,
+    schedule: str,
+    overrides: Sequence[str],
+    precision: str,
 ) -> float:
     """Return the difference of the losses; in float32 that of the learned values, if it is larger."""
     if precision == "fp16" and device.type != "cuda":
         raise NotRunError("rsft uses float16 on a GPU only")
     cpu = torch.device("cpu")
-    reference = take_steps_from(start_training(_load(store, cpu, schedule, "fp32", overrides), cpu), 0, STEPS)
+    reference = take_steps_from(
+        start_training(_load(store, cpu, schedule, "fp32", overrides), cpu), 0, STEPS
+    )
     recipe = _load(store, device, schedule, precision, overrides)
     outcome = take_steps_from(start_training(recipe, device), 0, STEPS)
     difference = relative_difference(outcome.losses, reference.losses)
@@ -151,7 +186,13 @@ def _compare_with_cpu(
     return max(difference, relative_difference(outcome.learned, reference.learned))
 
 
-def _load(store: Path, device: torch.device, schedule: str, precision: str, overrides: Sequence[str]) -> Recipe:
+def _load(
+    store: Path,
+    device: torch.device,
+    schedule: str,
+    precision: str,
+    overrides: Sequence[str],
+) -> Recipe:
     keys = [
         f"data.root={store}",
         f"meta.schedule={schedule}",

@@ -13,7 +13,10 @@ from pathlib import Path
 
 from rsft.training.runs.reader import METADATA_FILE, TIMING_COLUMNS
 
-_SESSION_KEYS = {"seconds", "resumed"}  # of run.json: they record how often and how long the run was continued
+_SESSION_KEYS = {
+    "seconds",
+    "resumed",
+}  # of run.json: they record how often and how long the run was continued
 _TIME = re.compile(rb"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|\+00:00)?")
 
 
@@ -23,10 +26,16 @@ def digest_folder(folder: Path) -> dict[str, str]:
     Args:
         folder: the working folder of a command.
     """
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+    files = sorted(
+        path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()
+    )
     hashes = {path.relative_to(folder).as_posix(): _digest(path) for path in files}
-    empty = (path for path in folder.rglob("*") if path.is_dir() and not any(path.iterdir()))
-    return hashes | {f"{path.relative_to(folder).as_posix()}/": "folder" for path in empty}
+    empty = (
+        path for path in folder.rglob("*") if path.is_dir() and not any(path.iterdir())
+    )
+    return hashes | {
+        f"{path.relative_to(folder).as_posix()}/": "folder" for path in empty
+    }
 
 
 def _digest(path: Path) -> str:
@@ -37,7 +46,9 @@ def _digest(path: Path) -> str:
         content = _without_times(path.read_text("utf-8"))
     elif path.name == METADATA_FILE:
         metadata = json.loads(path.read_text("utf-8"))
-        content = json.dumps({key: value for key, value in metadata.items() if key not in _SESSION_KEYS}).encode()
+        content = json.dumps(
+            {key: value for key, value in metadata.items() if key not in _SESSION_KEYS}
+        ).encode()
     else:
         content = path.read_bytes()
     return hashlib.sha256(_TIME.sub(b"TIME", content)).hexdigest()
@@ -45,5 +56,9 @@ def _digest(path: Path) -> str:
 
 def _without_times(text: str) -> bytes:
     rows = list(csv.reader(io.StringIO(text)))
-    kept = [index for index, name in enumerate(rows[0] if rows else []) if name not in TIMING_COLUMNS]
+    kept = [
+        index
+        for index, name in enumerate(rows[0] if rows else [])
+        if name not in TIMING_COLUMNS
+    ]
     return "\n".join(",".join(row[index] for index in kept) for row in rows).encode()

@@ -19,8 +19,16 @@ from tools.kill_runs.contents import digest_folder
 from tools.kill_runs.verbs import Verb
 
 _WAIT_S = 5.0  # workers of a killed process have this long to end
-_PRELOADED = ["rsft.cli", "rsft.training.finetune", "rsft.evaluation.evaluate", "rsft.inference.predict.job"]
-_ENDED = ("exists already", "no unfinished run")  # a killed command whose work was complete may say so
+_PRELOADED = [
+    "rsft.cli",
+    "rsft.training.finetune",
+    "rsft.evaluation.evaluate",
+    "rsft.inference.predict.job",
+]
+_ENDED = (
+    "exists already",
+    "no unfinished run",
+)  # a killed command whose work was complete may say so
 
 
 @dataclass
@@ -57,8 +65,14 @@ class Result:
     def sentences(self) -> str:
         """Return what differs, in words."""
         faults = {"unequal": self.unequal, "left": self.left, "failed": self.failed}
-        words = [f"{name}: {', '.join(sorted(set(items)))}" for name, items in faults.items() if items]
-        return f"{self.verb}: {self.kills} kills" + "".join(f"\n  {text}" for text in words)
+        words = [
+            f"{name}: {', '.join(sorted(set(items)))}"
+            for name, items in faults.items()
+            if items
+        ]
+        return f"{self.verb}: {self.kills} kills" + "".join(
+            f"\n  {text}" for text in words
+        )
 
 
 def kill_verb(verb: Verb, kills: int, work: Path, seed: int = 0) -> Result:
@@ -76,25 +90,46 @@ def kill_verb(verb: Verb, kills: int, work: Path, seed: int = 0) -> Result:
     Raises:
         RuntimeError: an undisturbed run fails.
     """
-    folder, inputs, log = work / verb.name, work / "inputs", work / f"{verb.name}.log"
+    folder = work / verb.name
+    inputs = work / "inputs"
+    log = work / f"{verb.name}.log"
     runs = []
     for _ in range(2):
         _renew(folder, inputs, verb)
         began = time.monotonic()
-        if code := run_command(verb.command, folder, inputs, log):
-            raise RuntimeError(f"{verb.name} ended with {code}: {log.read_text('utf-8', 'replace')[-2000:]}")
+        code = run_command(verb.command, folder, inputs, log)
+        if code:
+            raise RuntimeError(
+                f"{verb.name} ended with {code}:"
+                f" {log.read_text('utf-8', 'replace')[-2000:]}"
+            )
         seconds = time.monotonic() - began
         runs.append(digest_folder(folder))
-    volatile = {path for path in runs[0].keys() | runs[1].keys() if runs[0].get(path) != runs[1].get(path)}
-    result, rng = Result(verb.name, seconds, len(runs[1]), volatile), random.Random(f"{seed} {verb.name}")
+    volatile = {
+        path
+        for path in runs[0].keys() | runs[1].keys()
+        if runs[0].get(path) != runs[1].get(path)
+    }
+    result = Result(verb.name, seconds, len(runs[1]), volatile)
+    rng = random.Random(f"{seed} {verb.name}")
     for _ in range(kills):
         _renew(folder, inputs, verb)
-        _kill_once(verb, folder, inputs, log, rng.uniform(0, 1.1 * seconds), rng.random() < 0.5, result)
+        _kill_once(
+            verb,
+            folder,
+            inputs,
+            log,
+            rng.uniform(0, 1.1 * seconds),
+            rng.random() < 0.5,
+            result,
+        )
         _finish(verb, folder, inputs, log, result)
         left = digest_folder(folder)
         result.left += sorted(left.keys() - runs[1].keys())
         result.unequal += [
-            path for path, content in runs[1].items() if left.get(path, "") != content and path not in volatile
+            path
+            for path, content in runs[1].items()
+            if left.get(path, "") != content and path not in volatile
         ]
         result.unequal += sorted(volatile & runs[1].keys() - left.keys())
     return result
@@ -122,11 +157,21 @@ def _renew(folder: Path, inputs: Path, verb: Verb) -> None:
     folder.mkdir(parents=True)
     for name in verb.copies:
         source = inputs / name
-        shutil.copytree(source, folder / name) if source.is_dir() else shutil.copy2(source, folder / name)
+        (
+            shutil.copytree(source, folder / name)
+            if source.is_dir()
+            else shutil.copy2(source, folder / name)
+        )
 
 
 def _kill_once(
-    verb: Verb, folder: Path, inputs: Path, log: Path, moment: float, with_session: bool, result: Result
+    verb: Verb,
+    folder: Path,
+    inputs: Path,
+    log: Path,
+    moment: float,
+    with_session: bool,
+    result: Result,
 ) -> None:
     """Start the command and kill it at a moment, if it has not ended; count the processes that stay."""
     process = _start(verb.command, folder, inputs, log)
@@ -134,7 +179,9 @@ def _kill_once(
     if process.exitcode is not None:
         return
     result.kills += 1
-    with suppress(ProcessLookupError):  # the session begins some milliseconds after the process
+    with suppress(
+        ProcessLookupError
+    ):  # the session begins some milliseconds after the process
         os.killpg(process.pid, signal.SIGKILL) if with_session else None
     process.kill()
     process.join()
@@ -150,11 +197,19 @@ def _kill_once(
 def _finish(verb: Verb, folder: Path, inputs: Path, log: Path, result: Result) -> None:
     """Run the documented command after a kill."""
     has_run = any(folder.glob("runs/*/*/run.json"))
-    command = verb.resume if verb.resume is not None and has_run else verb.command
-    if code := run_command(command, folder, inputs, log):
+    if verb.resume is not None and has_run:
+        command = verb.resume
+    else:
+        command = verb.command
+    code = run_command(command, folder, inputs, log)
+    if code:
         printed = log.read_text("utf-8", "replace")
         if code != 2 or not any(text in printed for text in _ENDED):
-            result.failed.append(printed.strip().splitlines()[-1] if printed.strip() else f"exit code {code}")
+            result.failed.append(
+                printed.strip().splitlines()[-1]
+                if printed.strip()
+                else f"exit code {code}"
+            )
 
 
 def _start(command: Sequence[str], folder: Path, inputs: Path, log: Path) -> Any:
@@ -184,7 +239,9 @@ def _processes_of(session: int, folder: Path) -> list[int]:
     """Return the processes of a session, or with this working folder, that are alive."""
     alive = []
     for path in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError, IndexError):  # it has ended in the meantime, or belongs to another user
+        with suppress(
+            OSError, IndexError
+        ):  # it has ended in the meantime, or belongs to another user
             fields = (path / "stat").read_text().rpartition(")")[2].split()
             is_here = (path / "cwd").readlink() == folder
             if fields[0] != "Z" and (int(fields[3]) == session or is_here):

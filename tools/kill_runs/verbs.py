@@ -23,7 +23,10 @@ train: {epochs: 3, batch_size: 8, lr: 0.1, max_grad_norm: 1.0, accumulate_grad_b
 evaluate: {every: 2, baselines: 0}
 track: {to: []}
 """
-_SWEEP = "recipe: RECIPE\noverrides: {train.epochs: 1, meta: null}\ngrid: {peft.rank: [1, 2]}\nmetric: val_macro\n"
+_SWEEP = (
+    "recipe: RECIPE\noverrides: {train.epochs: 1, meta: null}\ngrid: {peft.rank: [1,"
+    " 2]}\nmetric: val_macro\n"
+)
 _CLASSES = ("cargo", "fishing", "tanker", "dredger")
 _CHIPS = {"train": dict(zip(_CLASSES, (40, 20, 8, 6), strict=True))} | {
     split: dict.fromkeys(_CLASSES, 6) for split in ("val", "test")
@@ -38,7 +41,8 @@ class Verb:
         name: its name in the table.
         command: the arguments after `rsft`; INPUTS stands for the folder of inputs.
         resume: the arguments that continue it; None repeats the command.
-        copies: files of the inputs that the command changes, copied into its working folder.
+        copies: files of the inputs that the command changes, copied into its working
+            folder.
     """
 
     name: str
@@ -48,7 +52,9 @@ class Verb:
 
 
 def _verb(name: str, command: str, resume: str | None = None, *copies: str) -> Verb:
-    return Verb(name, tuple(command.split()), tuple(resume.split()) if resume else None, copies)
+    return Verb(
+        name, tuple(command.split()), tuple(resume.split()) if resume else None, copies
+    )
 
 
 _TABLE = "-o out.gpkg --engine torch --batch-size 4"
@@ -57,19 +63,43 @@ VERBS = {
     verb.name: verb
     for verb in (
         _verb("prepare-demo", "prepare demo --root demo --scene scene"),
-        _verb("prepare-folder", "prepare folder INPUTS/folder --root store --imbalance 4"),
+        _verb(
+            "prepare-folder", "prepare folder INPUTS/folder --root store --imbalance 4"
+        ),
         _verb("prepare-dota", "prepare dota INPUTS/dota --root store"),
-        _verb("prepare-fusrs", "prepare fusrs --root store --fusar INPUTS/fusar.zip --srsdd INPUTS/srsdd.zip"),
+        _verb(
+            "prepare-fusrs",
+            "prepare fusrs --root store --fusar INPUTS/fusar.zip --srsdd"
+            " INPUTS/srsdd.zip",
+        ),
         _verb("finetune", "finetune INPUTS/ships.yaml", "finetune --resume"),
-        _verb("finetune-from", "finetune --from INPUTS/runs/ships train.epochs=2", "finetune --resume"),
+        _verb(
+            "finetune-from",
+            "finetune --from INPUTS/runs/ships train.epochs=2",
+            "finetune --resume",
+        ),
         _verb("sweep", "sweep INPUTS/sweep.yaml"),
-        _verb("predict-chips", f"predict INPUTS/runs/ships INPUTS/store/chips --html page.html {_TABLE}"),
-        _verb("predict-scene", f"predict INPUTS/runs/ships INPUTS/scene/scene.tif --grid 96 --chips cut {_TABLE}"),
+        _verb(
+            "predict-chips",
+            f"predict INPUTS/runs/ships INPUTS/store/chips --html page.html {_TABLE}",
+        ),
+        _verb(
+            "predict-scene",
+            "predict INPUTS/runs/ships INPUTS/scene/scene.tif --grid 96 --chips cut"
+            f" {_TABLE}",
+        ),
         _verb(
             "predict-detect",
-            "predict INPUTS/runs/ships INPUTS/scene/scene.tif --detect --html page.html --picture map.png " + _TABLE,
+            "predict INPUTS/runs/ships INPUTS/scene/scene.tif --detect --html page.html"
+            " --picture map.png " + _TABLE,
         ),
-        _verb("data-add", "data add store corrected.csv --source INPUTS/new", None, "store", "corrected.csv"),
+        _verb(
+            "data-add",
+            "data add store corrected.csv --source INPUTS/new",
+            None,
+            "store",
+            "corrected.csv",
+        ),
         _verb("export", "export INPUTS/runs/ships --format timm -o exported"),
     )
 }
@@ -95,7 +125,9 @@ def write_inputs(folder: Path, jobs: int = 1) -> None:
         shutil.rmtree(folder / name)
     store = prepare_demo(folder / "store", counts=_CHIPS, scenes=4, jobs=jobs)
     (folder / "ships.yaml").write_text(RECIPE.replace("ROOT", str(store.root)), "utf-8")
-    (folder / "sweep.yaml").write_text(_SWEEP.replace("RECIPE", str(folder / "ships.yaml")), "utf-8")
+    (folder / "sweep.yaml").write_text(
+        _SWEEP.replace("RECIPE", str(folder / "ships.yaml")), "utf-8"
+    )
     write_scene(folder / "scene")
     _write_corrections(folder, _CLASSES, "HH")
 
@@ -130,10 +162,13 @@ def write_small_store(folder: Path) -> None:
 def _write_dota_image(folder: Path, index: int, rng: np.random.Generator) -> None:
     for name in ("images", "labelTxt"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    Image.fromarray(rng.integers(0, 255, (300, 300, 3), np.uint8)).save(folder / f"images/P{index}.png")
+    Image.fromarray(rng.integers(0, 255, (300, 300, 3), np.uint8)).save(
+        folder / f"images/P{index}.png"
+    )
     corners = [(20 + 60 * (i % 4), 20 + 60 * (i // 4)) for i in range(16)]
     rows = [
-        f"{x} {y} {x + 30} {y} {x + 30} {y + 20} {x} {y + 20} {('plane', 'ship')[i % 2]} 0\n"
+        f"{x} {y} {x + 30} {y} {x + 30} {y + 20} {x} {y + 20}"
+        f" {('plane', 'ship')[i % 2]} 0\n"
         for i, (x, y) in enumerate(corners)
     ]
     (folder / f"labelTxt/P{index}.txt").write_text("".join(rows))
@@ -141,7 +176,8 @@ def _write_dota_image(folder: Path, index: int, rng: np.random.Generator) -> Non
 
 def _write_corrections(folder: Path, classes: tuple[str, ...], band: str) -> None:
     """Write new chips and their labels, as the review page saves them."""
-    rng, rows = np.random.default_rng(1), ["path,class,verdict"]
+    rng = np.random.default_rng(1)
+    rows = ["path,class,verdict"]
     for index in range(24):
         path = folder / "new" / f"new{index}.png"
         path.parent.mkdir(exist_ok=True)

@@ -1,6 +1,7 @@
 """Tables of docs/backbones.md: listed encoders, known and refused ones, and the restrictions of licenses.
 
-The rows of timm and TorchGeo depend on the installed versions, which the first line of the table names.
+The rows of timm and TorchGeo depend on the installed versions, which the first line of
+the table names.
 """
 
 from __future__ import annotations
@@ -41,12 +42,15 @@ def installed_versions() -> str:
 def encoder_rows() -> list[tuple[str, ...]]:
     """Return encoders, sensor, parameters, input, license and restrictions.
 
-    Encoders of one family, sensor and license share a row. TorchGeo's weights of one network are named once, with their
-    number.
+    Encoders of one family, sensor and license share a row. TorchGeo's weights of one
+    network are named once, with their number.
     """
     groups: dict[tuple[str, str, str], list[ListedEncoder]] = defaultdict(list)
     for encoder in _encoders():
-        family = "TorchGeo" if "_Weights." in encoder.name else encoder.name.partition("_")[0].partition(".")[0]
+        if "_Weights." in encoder.name:
+            family = "TorchGeo"
+        else:
+            family = encoder.name.partition("_")[0].partition(".")[0]
         groups[family, encoder.sensor, encoder.license].append(encoder)
     return [_merge_rows(members) for members in groups.values()]
 
@@ -71,7 +75,13 @@ def unsupported_rows() -> list[tuple[str, str]]:
 def unusable_rows() -> list[tuple[str, ...]]:
     """Return the encoders that rsft knows by name and does not load: sensor, license, reason and what to use."""
     return [
-        (f"[{x.name}]({x.source})", x.sensor, describe_license(x.license, x.restrictions), x.reason, f"`{x.instead}`")
+        (
+            f"[{x.name}]({x.source})",
+            x.sensor,
+            describe_license(x.license, x.restrictions),
+            x.reason,
+            f"`{x.instead}`",
+        )
         for x in unusable_encoders()
     ]
 
@@ -80,19 +90,33 @@ def _merge_rows(members: list[ListedEncoder]) -> tuple[str, ...]:
     encoders = sorted(members, key=lambda encoder: encoder.parameters)
     networks = [re.sub(r"(_Weights\.).*", r"\1*", encoder.name) for encoder in encoders]
     counts = Counter(networks) if len(networks) > 1 else {encoders[0].name: 1}
-    names = ", ".join(f"`{name}`" + (f" ({count})" if count > 1 else "") for name, count in counts.items())
+    names = ", ".join(
+        f"`{name}`" + (f" ({count})" if count > 1 else "")
+        for name, count in counts.items()
+    )
     sizes = [f"{encoder.parameters / 1e6:.1f}" for encoder in encoders]
     parameters = " to ".join(dict.fromkeys((sizes[0], sizes[-1])))
-    sides = ", ".join(f"{side}" for side in sorted({encoder.size for encoder in encoders}))
+    sides = ", ".join(
+        f"{side}" for side in sorted({encoder.size for encoder in encoders})
+    )
     bands = ", ".join(dict.fromkeys(_bands(encoder) for encoder in encoders))
     restrictions = ", ".join(encoders[0].restrictions) or "none"
-    return names, encoders[0].sensor, f"{parameters} M", f"{bands}; {sides} px", encoders[0].license, restrictions
+    return (
+        names,
+        encoders[0].sensor,
+        f"{parameters} M",
+        f"{bands}; {sides} px",
+        encoders[0].license,
+        restrictions,
+    )
 
 
 def listing() -> str:
     """Return the content of rsft/backbones/encoders.json, with one encoder per line."""
     lines = ",\n".join(f"  {json.dumps(asdict(encoder))}" for encoder in _encoders())
-    return f'{{"versions": {json.dumps(listing_versions())}, "encoders": [\n{lines}\n]}}\n'
+    return (
+        f'{{"versions": {json.dumps(listing_versions())}, "encoders": [\n{lines}\n]}}\n'
+    )
 
 
 def restriction_rows() -> list[tuple[str, ...]]:
@@ -107,4 +131,6 @@ def _encoders() -> list[ListedEncoder]:
 
 
 def _bands(encoder: ListedEncoder) -> str:
-    return " ".join(encoder.bands) if len(encoder.bands) < 4 else f"{len(encoder.bands)} bands"
+    if len(encoder.bands) < 4:
+        return " ".join(encoder.bands)
+    return f"{len(encoder.bands)} bands"

@@ -43,7 +43,9 @@ class View(NamedTuple):
 
 def find_chromium() -> str | None:
     """Return the path of the installed Chromium; the environment variable CHROMIUM overrides it."""
-    return os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, EXECUTABLES)), None)
+    return os.environ.get("CHROMIUM") or next(
+        filter(None, map(shutil.which, EXECUTABLES)), None
+    )
 
 
 @contextmanager
@@ -66,7 +68,9 @@ def chromium() -> Iterator[Browser]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(
+            executable_path=path, args=["--no-sandbox"]
+        )
         try:
             yield browser
         finally:
@@ -99,7 +103,9 @@ def open_page(browser: Browser, page: Path, view: View) -> Iterator[Page]:
         context.close()
 
 
-def reduce_colors(png: bytes, colors: int = 256, method: Image.Quantize = Image.Quantize.MEDIANCUT) -> bytes:
+def reduce_colors(
+    png: bytes, colors: int = 256, method: Image.Quantize = Image.Quantize.MEDIANCUT
+) -> bytes:
     """Reduce the number of colors of a picture.
 
     Args:
@@ -107,6 +113,9 @@ def reduce_colors(png: bytes, colors: int = 256, method: Image.Quantize = Image.
         colors: largest number of colors.
         method: how Pillow chooses them.
     """
-    picture, out = Image.open(io.BytesIO(png)), io.BytesIO()
-    picture.convert("RGB").quantize(colors, method, dither=Image.Dither.NONE).save(out, "PNG", optimize=True)
+    picture = Image.open(io.BytesIO(png))
+    out = io.BytesIO()
+    picture.convert("RGB").quantize(colors, method, dither=Image.Dither.NONE).save(
+        out, "PNG", optimize=True
+    )
     return out.getvalue()

@@ -1,9 +1,10 @@
 """Print the lowest version that pyproject.toml allows of each dependency, as a constraints file for pip.
 
-    python -m tools.maintenance.lowest_bounds --keep torch --keep torchvision > lowest.txt
+    python -m tools.maintenance.lowest_bounds --keep torch --keep torchvision >
+    lowest.txt
 
-`make test-lowest` installs these versions and runs the tests. The tool needs the standard library alone, because it
-runs before anything is installed.
+`make test-lowest` installs these versions and runs the tests. The tool needs the
+standard library alone, because it runs before anything is installed.
 """
 
 from __future__ import annotations
@@ -20,11 +21,14 @@ _REQUIREMENT = re.compile(r"(?P<name>[\w.-]+)(?:\[[^]]*\])?\s*(?P<bounds>[^;]*)"
 _LOWEST = re.compile(r">=\s*([\w.]+)")
 
 
-def lowest_versions(requirements: Iterable[str], keep: Collection[str] = ()) -> dict[str, str]:
+def lowest_versions(
+    requirements: Iterable[str], keep: Collection[str] = ()
+) -> dict[str, str]:
     """Return the lowest version of each requirement that has one.
 
     Args:
-        requirements: requirements such as "timm>=1.0.9" or "ray[data]>=2.40; python_version < '3.13'".
+        requirements: requirements such as "timm>=1.0.9" or "ray[data]>=2.40;
+            python_version < '3.13'".
         keep: names to leave out.
 
     Returns:
@@ -40,7 +44,9 @@ def lowest_versions(requirements: Iterable[str], keep: Collection[str] = ()) -> 
             raise ValueError(f"{requirement!r} is no requirement")
         lowest = _LOWEST.search(match["bounds"])
         if lowest and match["name"] not in keep:
-            versions[match["name"]] = max(versions.get(match["name"], "0"), lowest[1], key=_version_key)
+            versions[match["name"]] = max(
+                versions.get(match["name"], "0"), lowest[1], key=_version_key
+            )
     return versions
 
 
@@ -53,7 +59,11 @@ def project_requirements(pyproject: Path = PYPROJECT) -> list[str]:
     project = tomllib.loads(pyproject.read_text("utf-8"))["project"]
     requirements = list(project["dependencies"])
     for extra in project.get("optional-dependencies", {}).values():
-        requirements += [requirement for requirement in extra if not requirement.startswith(f"{project['name']}[")]
+        requirements += [
+            requirement
+            for requirement in extra
+            if not requirement.startswith(f"{project['name']}[")
+        ]
     return requirements
 
 
@@ -62,7 +72,16 @@ def _version_key(text: str) -> tuple[int, ...]:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Print the lowest allowed version of each dependency.")
-    parser.add_argument("--keep", action="append", default=[], help="Name of a package without a constraint.")
-    for name, lowest_version in sorted(lowest_versions(project_requirements(), parser.parse_args().keep).items()):
+    parser = argparse.ArgumentParser(
+        description="Print the lowest allowed version of each dependency."
+    )
+    parser.add_argument(
+        "--keep",
+        action="append",
+        default=[],
+        help="Name of a package without a constraint.",
+    )
+    for name, lowest_version in sorted(
+        lowest_versions(project_requirements(), parser.parse_args().keep).items()
+    ):
         print(f"{name}=={lowest_version}")

@@ -2,10 +2,12 @@
 
     python -m tools.maintenance.make_compat [--out tests/compat]
 
-The script runs the commands of the quick start at a small size, with the recipes in `tools/maintenance/compat/`. The
-folder OUT/<major>.<minor>/ gets a chip store, a finished run, an average of two runs, a stopped run with the result of
-the same run without a stop, sweeps, recipes with every key, and adapters. The script removes everything that identifies
-the machine. `tests/test_compat.py` opens every such folder. Takes two minutes on one core; requires Ray and Linux.
+The script runs the commands of the quick start at a small size, with the recipes in
+`tools/maintenance/compat/`. The folder OUT/<major>.<minor>/ gets a chip store, a
+finished run, an average of two runs, a stopped run with the result of the same run
+without a stop, sweeps, recipes with every key, and adapters. The script removes
+everything that identifies the machine. `tests/test_compat.py` opens every such folder.
+Takes two minutes on one core; requires Ray and Linux.
 """
 
 from __future__ import annotations
@@ -60,16 +62,31 @@ MAX_FILE_BYTES = 1_000_000
 
 MACHINE = {
     "machine": "Linux",
-    "hardware": {"cpu": "x86-64", "cores": 2, "threads": 1, "memory_gb": 8.0, "gpus": []},
+    "hardware": {
+        "cpu": "x86-64",
+        "cores": 2,
+        "threads": 1,
+        "memory_gb": 8.0,
+        "gpus": [],
+    },
 }
 """Values that replace the description of the machine in run.json."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the folder of this version and print its size."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=ROOT / "tests/compat", help="parent folder (%(default)s)")
-    out: Path = parser.parse_args(arguments).out / ".".join(rsft.__version__.split(".")[:2])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=ROOT / "tests/compat",
+        help="parent folder (%(default)s)",
+    )
+    out: Path = parser.parse_args(arguments).out / ".".join(
+        rsft.__version__.split(".")[:2]
+    )
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary).resolve()
         make_artifacts(work)
@@ -78,7 +95,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         shutil.rmtree(out, ignore_errors=True)
         shutil.copytree(work, out)
     files = [path for path in out.rglob("*") if path.is_file()]
-    print(f"{out}: {len(files)} files, {sum(path.stat().st_size for path in files) / 1e6:.2f} MB")
+    print(
+        f"{out}: {len(files)} files,"
+        f" {sum(path.stat().st_size for path in files) / 1e6:.2f} MB"
+    )
     return 0
 
 
@@ -89,17 +109,32 @@ def make_artifacts(work: Path) -> None:
         work: working directory of all commands.
     """
     make_store(work)
-    for name, folder in {"ships": "run", "average": "run_average", "stopped": "unbroken"}.items():
+    for name, folder in {
+        "ships": "run",
+        "average": "run_average",
+        "stopped": "unbroken",
+    }.items():
         call(work, "finetune", SOURCE / f"{name}.yaml", "--runs", work / "runs")
         (work / "runs" / name / "001").rename(work / folder)
     make_stopped(work)
     for run in ("run", "run_average"):
-        call(work, "predict", run, "store/chips/test", "-o", f"{run}_predictions.csv", "--engine", "torch")
+        call(
+            work,
+            "predict",
+            run,
+            "store/chips/test",
+            "-o",
+            f"{run}_predictions.csv",
+            "--engine",
+            "torch",
+        )
     make_sweeps(work)
     make_recipes(work / "recipes")
     make_adapters(work / "adapters")
     readme = (SOURCE / "README.md").read_text()
-    (work / "README.md").write_text(readme.format(version=rsft.__version__, commit=last_commit(), side=CHIP_SIZE))
+    (work / "README.md").write_text(
+        readme.format(version=rsft.__version__, commit=last_commit(), side=CHIP_SIZE)
+    )
 
 
 def make_store(work: Path) -> None:
@@ -117,7 +152,10 @@ def make_store(work: Path) -> None:
                 image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
                 assert image is not None
                 top, left = ((side - CHIP_SIZE) // 2 for side in image.shape[:2])
-                cv2.imwrite(str(folder / path.name), image[top : top + CHIP_SIZE, left : left + CHIP_SIZE])
+                cv2.imwrite(
+                    str(folder / path.name),
+                    image[top : top + CHIP_SIZE, left : left + CHIP_SIZE],
+                )
     call(work, "prepare", "folder", "chips", "--root", "store")
     call(work, "audit", "store")
     shutil.rmtree(work / "demo")
@@ -132,12 +170,16 @@ def make_stopped(work: Path) -> None:
     for name in ("metrics.csv", "modulator.csv", "bundle/weights.safetensors"):
         shutil.copy(work / "unbroken" / name, expected)
     shutil.rmtree(work / "unbroken")
-    folder = train_and_stop(work, SOURCE / "stopped.yaml", work / "runs", epoch=2, step=3)
+    folder = train_and_stop(
+        work, SOURCE / "stopped.yaml", work / "runs", epoch=2, step=3
+    )
     folder.rename(work / "run_stopped")
     shutil.rmtree(work / "runs")
 
 
-def train_and_stop(work: Path, recipe: Path, runs: Path, *, epoch: int, step: int) -> Path:
+def train_and_stop(
+    work: Path, recipe: Path, runs: Path, *, epoch: int, step: int
+) -> Path:
     """Train with two batches per optimizer step, stop by SIGTERM between the two, and return the run folder.
 
     Args:
@@ -158,15 +200,24 @@ def train_and_stop(work: Path, recipe: Path, runs: Path, *, epoch: int, step: in
             assert process.stdout is not None
             for line in process.stdout:
                 event = json.loads(line)
-                if event["event"] == "step" and (event["epoch"], event["step"]) == (epoch, step - attempt % 2):
+                if event["event"] == "step" and (event["epoch"], event["step"]) == (
+                    epoch,
+                    step - attempt % 2,
+                ):
                     process.send_signal(signal.SIGTERM)
         folder = runs / name / "001"
         metadata = json.loads((folder / "run.json").read_text())
-        if metadata["status"] == "interrupted" and metadata["position"][0] == epoch and metadata["position"][1] % 2:
+        if (
+            metadata["status"] == "interrupted"
+            and metadata["position"][0] == epoch
+            and metadata["position"][1] % 2
+        ):
             for old in sorted((folder / "checkpoints").glob("*.ckpt"))[:-1]:
                 old.unlink()
             return folder
-    raise RuntimeError(f"{recipe} did not stop within an accumulated step in 20 attempts")
+    raise RuntimeError(
+        f"{recipe} did not stop within an accumulated step in 20 attempts"
+    )
 
 
 def make_sweeps(work: Path) -> None:
@@ -178,7 +229,10 @@ def make_sweeps(work: Path) -> None:
     shutil.copytree(SOURCE / "sweep", work / "sweep")
     for name in ("finished", "unfinished"):
         call(work, "sweep", f"sweep/{name}.yaml", "--runs", "sweep", "--jobs", 1)
-    trial = max((work / "sweep/sweeps/unfinished/trials").iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    trial = max(
+        (work / "sweep/sweeps/unfinished/trials").iterdir(),
+        key=lambda path: path.stat().st_mtime_ns,
+    )
     (trial / "trial.json").unlink()
     train_and_stop(work, trial / "recipe.yaml", trial, epoch=1, step=3)
 
@@ -199,13 +253,20 @@ def make_recipes(folder: Path) -> None:
     values: dict[str, dict[str, Any]] = {}
     used: set[str] = set()
     for name, (file, *changes) in cases.items():
-        values[name] = flatten(yaml.safe_load(dump_recipe(load_recipe(folder / file, changes))))
+        values[name] = flatten(
+            yaml.safe_load(dump_recipe(load_recipe(folder / file, changes)))
+        )
         used |= set(flatten(yaml.safe_load((folder / file).read_text())))
         for key, _, value in (change.partition("=") for change in changes):
             used |= set(flatten({key: yaml.safe_load(value)}))
-    if missing := set(recipe_keys()) - used:
-        raise RuntimeError(f"no recipe in {SOURCE} has the keys {', '.join(sorted(missing))}")
-    (folder / "values.json").write_text(json.dumps(values, indent=1, sort_keys=True) + "\n")
+    missing = set(recipe_keys()) - used
+    if missing:
+        raise RuntimeError(
+            f"no recipe in {SOURCE} has the keys {', '.join(sorted(missing))}"
+        )
+    (folder / "values.json").write_text(
+        json.dumps(values, indent=1, sort_keys=True) + "\n"
+    )
 
 
 def flatten(document: dict[str, Any]) -> dict[str, Any]:
@@ -220,7 +281,11 @@ def flatten(document: dict[str, Any]) -> dict[str, Any]:
     rows: dict[str, Any] = {}
     for name, value in document.items():
         is_section = isinstance(value, dict)
-        rows |= {f"{name}.{key}": item for key, item in value.items()} if is_section else {name: value}
+        rows |= (
+            {f"{name}.{key}": item for key, item in value.items()}
+            if is_section
+            else {name: value}
+        )
     return rows
 
 
@@ -236,11 +301,17 @@ def make_adapters(folder: Path) -> None:
     image = torch.rand(1, 3, 16, 16)
     save_file(plain.state_dict() | {"image": image}, folder / "network.safetensors")
     tokens = {}
-    kinds = {name: METHODS[name] for name in METHODS} | {CompositeMethod.name: CompositeMethod}
+    kinds = {name: METHODS[name] for name in METHODS} | {
+        CompositeMethod.name: CompositeMethod
+    }
     for name, kind in kinds.items():
         network = VisionTransformer(**NETWORK)
         network.load_state_dict(plain.state_dict())
-        method = kind((LoRA(positions="qv"), AdaptFormer(dim=2))) if kind is CompositeMethod else kind()
+        method = (
+            kind((LoRA(positions="qv"), AdaptFormer(dim=2)))
+            if kind is CompositeMethod
+            else kind()
+        )
         adapted = attach(network, method, learn_scales=name in MODULATED_METHODS)
         with torch.no_grad():
             for parameter in [*adapted.theta, *adapted.gamma]:
@@ -267,12 +338,19 @@ def anonymize(work: Path) -> None:
             path.rename(path.with_name(f"events.out.tfevents.{stamp}.host.1"))
         elif path.suffix in (".json", ".csv", ".md", ".yaml"):
             text = path.read_text()
-            plain = text.replace(f"{work}/", "").replace(str(work), ".").replace(f"{SOURCE}/", "")
+            plain = (
+                text.replace(f"{work}/", "")
+                .replace(str(work), ".")
+                .replace(f"{SOURCE}/", "")
+            )
             if path.name == "run.json":
                 plain = json.dumps(json.loads(plain) | MACHINE, indent=1)
             if plain != text:
                 path.write_text(plain)
-    for name in ("finished", "unfinished"):  # write tables and figures again, with relative paths
+    for name in (
+        "finished",
+        "unfinished",
+    ):  # write tables and figures again, with relative paths
         for path in (work / "sweep/sweeps" / name).glob("*.*"):
             path.unlink()
         call(work, "sweep", f"sweep/{name}.yaml", "--runs", "sweep", "--report")
@@ -286,12 +364,19 @@ def check_anonymous(work: Path) -> None:
     Raises:
         RuntimeError: a file is, or does.
     """
-    words = [str(word).encode() for word in (work, ROOT, Path.home(), socket.gethostname())]
+    words = [
+        str(word).encode() for word in (work, ROOT, Path.home(), socket.gethostname())
+    ]
     for path in work.rglob("*"):
         if path.is_file():
             content = path.read_bytes()
-            if len(content) > MAX_FILE_BYTES or any(word in content for word in words if len(word) > 5):
-                raise RuntimeError(f"{path} ({len(content):,} bytes) is too large or contains a name of this machine")
+            if len(content) > MAX_FILE_BYTES or any(
+                word in content for word in words if len(word) > 5
+            ):
+                raise RuntimeError(
+                    f"{path} ({len(content):,} bytes) is too large or contains a name"
+                    " of this machine"
+                )
 
 
 def call(work: Path, *arguments: object) -> None:
@@ -300,7 +385,9 @@ def call(work: Path, *arguments: object) -> None:
     subprocess.run(command, cwd=work, env=environment(), check=True)
 
 
-def start_process(work: Path, *arguments: object, **options: Any) -> subprocess.Popen[str]:
+def start_process(
+    work: Path, *arguments: object, **options: Any
+) -> subprocess.Popen[str]:
     """Start rsft in a folder.
 
     Args:
@@ -321,13 +408,29 @@ def environment() -> dict[str, str]:
     Returns:
         Values by variable.
     """
-    return os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+    return os.environ | {
+        "PYTHONPATH": str(ROOT),
+        "OMP_NUM_THREADS": "1",
+        "COLUMNS": "200",
+    }
 
 
 def last_commit() -> str:
     """Return the last commit that changed the package."""
-    command = ["git", "-C", str(ROOT), "log", "-1", "--format=%h", "--abbrev=12", "--", "rsft"]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    command = [
+        "git",
+        "-C",
+        str(ROOT),
+        "log",
+        "-1",
+        "--format=%h",
+        "--abbrev=12",
+        "--",
+        "rsft",
+    ]
+    return subprocess.run(
+        command, capture_output=True, text=True, check=True
+    ).stdout.strip()
 
 
 if __name__ == "__main__":

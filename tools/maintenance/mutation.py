@@ -1,8 +1,8 @@
 """Change random lines of rsft, run the tests of each, and list the changes that no test notices.
 
-A change swaps a comparison, an operator or a condition, or adds 1 to a number. The tests that run are those of the
-changed module's folder in tests/, which mirrors rsft/. A change that survives asks for a test, or shows code that has
-no effect.
+A change swaps a comparison, an operator or a condition, or adds 1 to a number. The
+tests that run are those of the changed module's folder in tests/, which mirrors rsft/.
+A change that survives asks for a test, or shows code that has no effect.
 
     python -m tools.maintenance.mutation --seed 1 --count 40
 """
@@ -22,9 +22,17 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("data", "inference", "metrics", "models", "peft", "training")
 
-_COMPARISONS = (ast.Lt, ast.LtE), (ast.Gt, ast.GtE), (ast.Eq, ast.NotEq), (ast.In, ast.NotIn), (ast.Is, ast.IsNot)
+_COMPARISONS = (
+    (ast.Lt, ast.LtE),
+    (ast.Gt, ast.GtE),
+    (ast.Eq, ast.NotEq),
+    (ast.In, ast.NotIn),
+    (ast.Is, ast.IsNot),
+)
 _OPERATORS = (ast.Add, ast.Sub), (ast.Mult, ast.Div), (ast.And, ast.Or)
-SWAPS: dict[type[ast.AST], Any] = {a: b for pair in (*_COMPARISONS, *_OPERATORS) for a, b in (pair, pair[::-1])}
+SWAPS: dict[type[ast.AST], Any] = {
+    a: b for pair in (*_COMPARISONS, *_OPERATORS) for a, b in (pair, pair[::-1])
+}
 
 
 class Mutation(NamedTuple):
@@ -71,17 +79,28 @@ def mutations(file: Path) -> Iterator[Mutation]:
     """Iterate over all changes of the functions of a module, without annotations."""
     text = file.read_text("utf-8")
     tree = ast.parse(text)
-    annotations = [getattr(x, name, None) for x in ast.walk(tree) for name in ("annotation", "returns")]
+    annotations = [
+        getattr(x, name, None)
+        for x in ast.walk(tree)
+        for name in ("annotation", "returns")
+    ]
     skipped = {id(y) for x in annotations if x is not None for y in ast.walk(x)}
     functions = [x for x in ast.walk(tree) if isinstance(x, ast.FunctionDef)]
-    for node in {id(y): y for x in functions for y in ast.walk(x) if isinstance(y, ast.expr)}.values():
-        changed = None if id(node) in skipped or node.lineno != node.end_lineno else mutated(node)
+    for node in {
+        id(y): y for x in functions for y in ast.walk(x) if isinstance(y, ast.expr)
+    }.values():
+        if id(node) in skipped or node.lineno != node.end_lineno:
+            changed = None
+        else:
+            changed = mutated(node)
         if changed is not None:
             lines = text.encode().split(b"\n")
             line = lines[node.lineno - 1]
             old = line[node.col_offset : node.end_col_offset].decode()
             new = f"({ast.unparse(changed)})"
-            lines[node.lineno - 1] = line[: node.col_offset] + new.encode() + line[node.end_col_offset :]
+            lines[node.lineno - 1] = (
+                line[: node.col_offset] + new.encode() + line[node.end_col_offset :]
+            )
             yield Mutation(file, node.lineno, old, new, b"\n".join(lines).decode())
 
 
@@ -94,17 +113,34 @@ def tests_of(file: Path) -> Path:
 
 
 def survives(mutation: Mutation, limit: float) -> bool:
-    """Return whether the tests pass with a change. The file is restored, also after Ctrl-C.
+    """Return whether the tests pass with a change.
+
+    The file is restored, also after Ctrl-C.
 
     Args:
         mutation: the change.
-        limit: seconds for the tests; a change that makes them take longer counts as noticed.
+        limit: seconds for the tests; a change that makes them take longer counts as
+            noticed.
     """
     before = mutation.file.read_bytes()
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-m", "not exhaustive", str(tests_of(mutation.file))]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-x",
+        "-q",
+        "-m",
+        "not exhaustive",
+        str(tests_of(mutation.file)),
+    ]
     try:
         mutation.file.write_text(mutation.text, encoding="utf-8")
-        return subprocess.run(command, cwd=ROOT, capture_output=True, timeout=limit, check=False).returncode == 0
+        return (
+            subprocess.run(
+                command, cwd=ROOT, capture_output=True, timeout=limit, check=False
+            ).returncode
+            == 0
+        )
     except subprocess.TimeoutExpired:
         return False
     finally:
@@ -113,13 +149,26 @@ def survives(mutation: Mutation, limit: float) -> bool:
 
 def main() -> None:
     """Try the changes, and print those that no test noticed; exit with 1 if there is one."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seed", type=int, default=1, help="source of the random choice (default: 1)")
-    parser.add_argument("--count", type=int, default=40, help="number of changes (default: 40)")
-    parser.add_argument("--limit", type=float, default=600, help="seconds for the tests of one change (default: 600)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--seed", type=int, default=1, help="source of the random choice (default: 1)"
+    )
+    parser.add_argument(
+        "--count", type=int, default=40, help="number of changes (default: 40)"
+    )
+    parser.add_argument(
+        "--limit",
+        type=float,
+        default=600,
+        help="seconds for the tests of one change (default: 600)",
+    )
     options = parser.parse_args()
     rng = random.Random(options.seed)
-    files = sorted(file for package in PACKAGES for file in (ROOT / "rsft" / package).rglob("*.py"))
+    files = sorted(
+        file for package in PACKAGES for file in (ROOT / "rsft" / package).rglob("*.py")
+    )
     survivors = []
     for number in range(options.count):
         choices = list(mutations(rng.choice(files)))
@@ -128,7 +177,11 @@ def main() -> None:
         mutation = rng.choice(choices)
         alive = survives(mutation, options.limit)
         survivors += [mutation] if alive else []
-        print(f"{number + 1}/{options.count}  {'SURVIVES' if alive else 'noticed '}  {mutation}", flush=True)
+        print(
+            f"{number + 1}/{options.count}  {'SURVIVES' if alive else 'noticed '} "
+            f" {mutation}",
+            flush=True,
+        )
     print(f"{len(survivors)} changes were not noticed", *survivors, sep="\n  ")
     sys.exit(bool(survivors))
 

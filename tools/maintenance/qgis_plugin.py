@@ -1,4 +1,6 @@
-"""Pack the plug-in for QGIS into a zip: the same files give the same bytes. Any Python runs it, without packages.
+"""Pack the plug-in for QGIS into a zip: the same files give the same bytes.
+
+Any Python runs it, without packages.
 
 python -m tools.maintenance.qgis_plugin dist/rsft_qgis.zip
 """
@@ -29,7 +31,11 @@ def plugin_files(folder: Path = PLUGIN_DIR) -> list[Path]:
     Args:
         folder: folder of the plug-in.
     """
-    files = (path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    files = (
+        path
+        for path in folder.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    )
     return sorted(path for path in files if path.suffix in _SUFFIXES)
 
 
@@ -43,10 +49,16 @@ def write_plugin(path: Path) -> Path:
     temporary = path.with_name(f"{path.name}.part")
     try:
         with ZipFile(temporary, "w") as archive:
-            names = {file.relative_to(PLUGIN_DIR.parent).as_posix(): file for file in plugin_files()}
-            for name, file in sorted({f"{PLUGIN_DIR.name}/LICENSE": LICENSE, **names}.items()):
+            names = {
+                file.relative_to(PLUGIN_DIR.parent).as_posix(): file
+                for file in plugin_files()
+            }
+            for name, file in sorted(
+                {f"{PLUGIN_DIR.name}/LICENSE": LICENSE, **names}.items()
+            ):
                 entry = ZipInfo(name, _DATE)
-                entry.external_attr, entry.compress_type = 0o644 << 16, ZIP_DEFLATED
+                entry.external_attr = 0o644 << 16
+                entry.compress_type = ZIP_DEFLATED
                 archive.writestr(entry, file.read_bytes())
         temporary.replace(path)
     finally:
@@ -70,21 +82,34 @@ def read_metadata(folder: Path = PLUGIN_DIR) -> dict[str, str]:
 
 
 def missing_for_the_repository(folder: Path = PLUGIN_DIR) -> list[str]:
-    """Return what plugins.qgis.org requires and the plug-in does not have. QGIS installs the zip without it.
+    """Return what plugins.qgis.org requires and the plug-in does not have.
+
+    QGIS installs the zip without it.
 
     Args:
         folder: folder of the plug-in.
     """
     metadata = read_metadata(folder)
-    return [f"{key} in metadata.txt" for key in FOR_THE_REPOSITORY if not metadata.get(key)]
+    return [
+        f"{key} in metadata.txt" for key in FOR_THE_REPOSITORY if not metadata.get(key)
+    ]
 
 
 def main() -> None:
     """Write the zip and print its path."""
-    parser = argparse.ArgumentParser(description="Pack the plug-in for QGIS into a zip.")
-    parser.add_argument("path", type=Path, nargs="?", default=Path("dist/rsft_qgis.zip"), help="Path of the zip.")
+    parser = argparse.ArgumentParser(
+        description="Pack the plug-in for QGIS into a zip."
+    )
+    parser.add_argument(
+        "path",
+        type=Path,
+        nargs="?",
+        default=Path("dist/rsft_qgis.zip"),
+        help="Path of the zip.",
+    )
     print(write_plugin(parser.parse_args().path))
-    if missing := missing_for_the_repository():
+    missing = missing_for_the_repository()
+    if missing:
         print(f"before an upload to plugins.qgis.org, add: {', '.join(missing)}")
 
 

@@ -22,7 +22,9 @@ from qgis.core import (
 )
 from qgis.PyQt.QtCore import QRectF
 
-MAP_MM, LEGEND_MM, DPI = 150, 62, 110
+MAP_MM = 150
+LEGEND_MM = 62
+DPI = 110
 
 
 def draw(scene: str, predictions: str, picture: str) -> None:
@@ -34,13 +36,16 @@ def draw(scene: str, predictions: str, picture: str) -> None:
         picture: path of the PNG.
     """
     project = QgsProject.instance()
-    raster, vector = QgsRasterLayer(scene, "scene"), QgsVectorLayer(predictions, "predictions")
+    raster = QgsRasterLayer(scene, "scene")
+    vector = QgsVectorLayer(predictions, "predictions")
     vector.loadDefaultStyle()
     project.setCrs(raster.crs())
     project.addMapLayers([vector, raster])
     layout = QgsPrintLayout(project)
     layout.initializeDefaults()
-    layout.pageCollection().page(0).setPageSize(QgsLayoutSize(MAP_MM + LEGEND_MM, MAP_MM))
+    layout.pageCollection().page(0).setPageSize(
+        QgsLayoutSize(MAP_MM + LEGEND_MM, MAP_MM)
+    )
     canvas = QgsLayoutItemMap(layout)
     canvas.attemptSetSceneRect(QRectF(0, 0, MAP_MM, MAP_MM))
     canvas.setLayers([vector, raster])
@@ -56,7 +61,10 @@ def draw(scene: str, predictions: str, picture: str) -> None:
     settings.dpi = DPI
     settings.generateWorldFile = False
     settings.exportMetadata = False
-    if QgsLayoutExporter(layout).exportToImage(picture, settings) != QgsLayoutExporter.Success:
+    if (
+        QgsLayoutExporter(layout).exportToImage(picture, settings)
+        != QgsLayoutExporter.Success
+    ):
         raise SystemExit(f"QGIS cannot write {picture}")
 
 

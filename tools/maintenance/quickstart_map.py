@@ -23,7 +23,9 @@ PICTURE = PICTURES_DIR / "quickstart-map.png"
 
 
 def main(
-    bundle: Annotated[Path, typer.Argument(help="Bundle or run of the recipe quickstart.")],
+    bundle: Annotated[
+        Path, typer.Argument(help="Bundle or run of the recipe quickstart.")
+    ],
     picture: Annotated[Path, typer.Option(help="PNG to write.")] = PICTURE,
 ) -> None:
     """Simulate the scene of the quick start, classify its ships and draw the map."""
@@ -35,9 +37,13 @@ def main(
             picture_path=Path(name, "map.png"),
             truth_path=scene / SHIPS_FILE,
         )
-        result = predict(bundle, [scene / SCENE_FILE], Path(name, "ships.gpkg"), request)
+        result = predict(
+            bundle, [scene / SCENE_FILE], Path(name, "ships.gpkg"), request
+        )
         map_picture = Path(name, "map.png").read_bytes()
-        write_bytes(picture, reduce_colors(map_picture, method=Image.Quantize.FASTOCTREE))
+        write_bytes(
+            picture, reduce_colors(map_picture, method=Image.Quantize.FASTOCTREE)
+        )
     typer.echo("\n".join(str(check) for check in result.truth))
 
 

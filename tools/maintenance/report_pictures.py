@@ -14,7 +14,13 @@ from PIL import Image
 from rsft.evaluation.report.pages import write_report
 from rsft.utils.atomic_files import write_bytes
 from tools.errors import explained_errors
-from tools.maintenance.chromium import PICTURES_DIR, View, chromium, open_page, reduce_colors
+from tools.maintenance.chromium import (
+    PICTURES_DIR,
+    View,
+    chromium,
+    open_page,
+    reduce_colors,
+)
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -43,8 +49,12 @@ def take_screenshot(browser: Browser, page: Path, view: View) -> bytes:
             for _ in range(CHIP_NUMBER):
                 window.locator(".focus").last.press("ArrowRight")
         if view.state:
-            window.evaluate("id => document.getElementById(id).scrollIntoView()", view.state)
-        return reduce_colors(window.screenshot(), method=Image.Quantize.FASTOCTREE)  # keeps the colors of the classes
+            window.evaluate(
+                "id => document.getElementById(id).scrollIntoView()", view.state
+            )
+        return reduce_colors(
+            window.screenshot(), method=Image.Quantize.FASTOCTREE
+        )  # keeps the colors of the classes
 
 
 def main(

@@ -16,13 +16,24 @@ import shapely
 import typer
 from PIL import Image
 
-from rsft.data.simulation.radar import SarSensor, Shore, amplitude_to_uint8, render_sar_scene
+from rsft.data.simulation.radar import (
+    SarSensor,
+    Shore,
+    amplitude_to_uint8,
+    render_sar_scene,
+)
 from rsft.data.simulation.scene import place_ships
 from rsft.inference.options import ChipOptions, PredictionRequest, SceneQuery
 from rsft.inference.predict.job import predict
 from rsft.utils.atomic_files import write_bytes, write_text
 from tools.errors import explained_errors
-from tools.maintenance.chromium import PICTURES_DIR, View, chromium, open_page, reduce_colors
+from tools.maintenance.chromium import (
+    PICTURES_DIR,
+    View,
+    chromium,
+    open_page,
+    reduce_colors,
+)
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -58,13 +69,34 @@ def make_scene(folder: Path, seed: int = 0, side: int = SIDE) -> tuple[Path, Pat
     kinds = [kind for kind, count in SHIPS.items() for _ in range(count)]
     shore = Shore(0.5, 0.33 * extent)
     poses = place_ships(kinds, shore, 0.94 * extent, rng)
-    radar = SarSensor((SPACING, SPACING), incidence=36, looks=2, oversampling=1.2, taper=0.75, defocus=0)
-    pixels = amplitude_to_uint8(render_sar_scene(list(poses.values()), shore, radar, rng, side))
-    profile = {"driver": "GTiff", "height": side, "width": side, "count": 1, "dtype": "uint8", "compress": "deflate"}
-    with rasterio.open(folder / "scene.tif", "w", crs=_CRS, transform=_TRANSFORM, **profile) as file:
+    radar = SarSensor(
+        (SPACING, SPACING),
+        incidence=36,
+        looks=2,
+        oversampling=1.2,
+        taper=0.75,
+        defocus=0,
+    )
+    pixels = amplitude_to_uint8(
+        render_sar_scene(list(poses.values()), shore, radar, rng, side)
+    )
+    profile = {
+        "driver": "GTiff",
+        "height": side,
+        "width": side,
+        "count": 1,
+        "dtype": "uint8",
+        "compress": "deflate",
+    }
+    with rasterio.open(
+        folder / "scene.tif", "w", crs=_CRS, transform=_TRANSFORM, **profile
+    ) as file:
         file.write(pixels[None])
         file.set_band_description(1, "HH")
-    middle = [(pose.x / SPACING + side / 2, pose.y / SPACING + side / 2) for pose in poses.values()]
+    middle = [
+        (pose.x / SPACING + side / 2, pose.y / SPACING + side / 2)
+        for pose in poses.values()
+    ]
     points = [shapely.Point(_TRANSFORM @ pair) for pair in middle]
     geopandas.GeoDataFrame(geometry=points, crs=_CRS).to_file(folder / "ships.gpkg")
     return folder / "scene.tif", folder / "ships.gpkg"
@@ -83,10 +115,16 @@ def make_page(bundle: Path, folder: Path) -> Path:
     scene, ships = make_scene(folder)
     page = folder / "harbour.html"
     request = PredictionRequest(
-        SceneQuery(at=ships), chip_options=ChipOptions(side=96), chips_dir=folder / "cut", html_path=page, device="cpu"
+        SceneQuery(at=ships),
+        chip_options=ChipOptions(side=96),
+        chips_dir=folder / "cut",
+        html_path=page,
+        device="cpu",
     )
     predict(bundle, [scene], folder / "harbour.gpkg", request)
-    write_text(page, page.read_text("utf-8").replace(str(folder.absolute()), "/data"))  # the same on every machine
+    write_text(
+        page, page.read_text("utf-8").replace(str(folder.absolute()), "/data")
+    )  # the same on every machine
     return page
 
 
@@ -119,7 +157,12 @@ def _label(page: Page) -> None:
 
 
 def main(
-    bundle: Annotated[Path, typer.Argument(help="A bundle of `rsft prepare demo`, or the folder of its run.")],
+    bundle: Annotated[
+        Path,
+        typer.Argument(
+            help="A bundle of `rsft prepare demo`, or the folder of its run."
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = PICTURES_DIR,
 ) -> None:
     """Simulate a scene, classify its ships, and take pictures of the page: desktop and phone, light and dark."""

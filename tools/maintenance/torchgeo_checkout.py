@@ -2,9 +2,9 @@
 
     python -m tools.maintenance.torchgeo_checkout ../torchgeo
 
-FUSARShip, SRSDD, FUSRS and OpenSARShip import nothing of rsft. The command copies their files to torchgeo/datasets/,
-tests/data/ and tests/datasets/, changes the imports in the tests, and exports the classes in
-torchgeo/datasets/__init__.py.
+FUSARShip, SRSDD, FUSRS and OpenSARShip import nothing of rsft. The command copies their
+files to torchgeo/datasets/, tests/data/ and tests/datasets/, changes the imports in the
+tests, and exports the classes in torchgeo/datasets/__init__.py.
 """
 
 from __future__ import annotations
@@ -18,7 +18,12 @@ import typer
 from rsft.errors import RequestError
 from tools.errors import explained_errors
 
-CLASSES = {"fusar_ship": "FUSARShip", "fusrs": "FUSRS", "opensarship": "OpenSARShip", "srsdd": "SRSDD"}
+CLASSES = {
+    "fusar_ship": "FUSARShip",
+    "fusrs": "FUSRS",
+    "opensarship": "OpenSARShip",
+    "srsdd": "SRSDD",
+}
 """Data set class by module."""
 
 MODULES = (*CLASSES, "_fusar_files", "_srsdd_files", "images")
@@ -30,7 +35,11 @@ _IMPORTS = {
 _ROOT = Path(__file__).parents[2]
 
 
-def main(checkout: Annotated[Path, typer.Argument(help="Folder that contains torchgeo/ and tests/.")]) -> None:
+def main(
+    checkout: Annotated[
+        Path, typer.Argument(help="Folder that contains torchgeo/ and tests/.")
+    ],
+) -> None:
     """Copy the data sets into a checkout of TorchGeo.
 
     Raises:
@@ -51,21 +60,33 @@ def copy_datasets(checkout: Path, modules: Sequence[str] = MODULES) -> list[Path
         The written files.
 
     Raises:
-        RequestError: the folder is no checkout of TorchGeo, or a file needs rsft. Nothing is written then.
+        RequestError: the folder is no checkout of TorchGeo, or a file needs rsft.
+            Nothing is written then.
     """
     index = checkout / "torchgeo/datasets/__init__.py"
     if not index.is_file():
-        raise RequestError("the folder is no checkout of TorchGeo", checkout, f"{index} is missing")
-    files = {f"torchgeo/datasets/{name}.py": f"rsft/data/datasets/{name}.py" for name in modules}
+        raise RequestError(
+            "the folder is no checkout of TorchGeo", checkout, f"{index} is missing"
+        )
+    files = {
+        f"torchgeo/datasets/{name}.py": f"rsft/data/datasets/{name}.py"
+        for name in modules
+    }
     files["tests/datasets/messages.py"] = "tests/helpers/messages.py"
     for name in CLASSES:
         files[f"tests/data/{name}/data.py"] = f"tests/data/datasets/{name}/data.py"
         files[f"tests/datasets/test_{name}.py"] = f"tests/data/datasets/test_{name}.py"
-    texts = {target: _read_for_torchgeo(_ROOT / source) for target, source in files.items()}
-    exports = "".join(f"from .{name} import {title}\n" for name, title in CLASSES.items())
+    texts = {
+        target: _read_for_torchgeo(_ROOT / source) for target, source in files.items()
+    }
+    exports = "".join(
+        f"from .{name} import {title}\n" for name, title in CLASSES.items()
+    )
     text = index.read_text("utf-8")
     if exports not in text:
-        texts["torchgeo/datasets/__init__.py"] = f"{text}\n{exports}\n__all__ += {tuple(CLASSES.values())}\n"
+        texts["torchgeo/datasets/__init__.py"] = (
+            f"{text}\n{exports}\n__all__ += {tuple(CLASSES.values())}\n"
+        )
     for target, content in texts.items():
         path = checkout / target
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -79,8 +100,14 @@ def _read_for_torchgeo(source: Path) -> str:
     for ours, theirs in _IMPORTS.items():
         text = text.replace(ours, theirs)
     if "rsft" in text:
-        line = next(number for number, line in enumerate(text.splitlines(), 1) if "rsft" in line)
-        raise RequestError("the file needs rsft", f"{source}:{line}", "use TorchGeo or the standard library")
+        line = next(
+            number for number, line in enumerate(text.splitlines(), 1) if "rsft" in line
+        )
+        raise RequestError(
+            "the file needs rsft",
+            f"{source}:{line}",
+            "use TorchGeo or the standard library",
+        )
     return text
 
 

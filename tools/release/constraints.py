@@ -2,8 +2,9 @@
 
     python -m tools.release.constraints
 
-Run it in the environment of `make test` and `make docs`, after both passed. It lists what rsft and its extras need,
-directly or not, without the packages of other projects in the environment.
+Run it in the environment of `make test` and `make docs`, after both passed. It lists
+what rsft and its extras need, directly or not, without the packages of other projects
+in the environment.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from packaging.requirements import Requirement
 from tools.maintenance.lowest_bounds import project_requirements
 
 CONSTRAINTS = Path(__file__).parents[2] / "constraints.txt"
-_HEADER = "# Versions with which the tests passed: python -m tools.release.constraints\n"
+_HEADER = (
+    "# Versions with which the tests passed: python -m tools.release.constraints\n"
+)
 
 
 def package_name(name: str) -> str:
@@ -50,7 +53,9 @@ def read_constraints(path: Path = CONSTRAINTS) -> dict[str, str]:
         path: the file.
     """
     lines = path.read_text("utf-8").splitlines()
-    return dict(line.split("==", 1) for line in lines if line and not line.startswith("#"))
+    return dict(
+        line.split("==", 1) for line in lines if line and not line.startswith("#")
+    )
 
 
 def _find(name: str) -> Distribution | None:
@@ -64,7 +69,9 @@ def _needs(package: Distribution, extras: set[str]) -> Iterator[Requirement]:
     for text in package.requires or ():
         requirement = Requirement(text)
         environments = [{"extra": extra} for extra in ("", *extras)]
-        if requirement.marker is None or any(map(requirement.marker.evaluate, environments)):
+        if requirement.marker is None or any(
+            map(requirement.marker.evaluate, environments)
+        ):
             yield requirement
 
 

@@ -1,12 +1,14 @@
 """Measure how many corrections stick: a bundle gets the labels of chips that it classifies wrongly.
 
-    OMP_NUM_THREADS=1 python -m tools.reproduction.corrections STORE --pool POOL --recipe RECIPE --out OUT [KEYS]
+    OMP_NUM_THREADS=1 python -m tools.reproduction.corrections STORE --pool POOL
+    --recipe RECIPE --out OUT [KEYS]
 
-STORE has the training and validation chips of the bundle, POOL other chips with their classes, such as a scene cut by
-`rsft prepare scenes`. For each seed, a bundle is trained, `--count` chips of POOL that it classifies wrongly are drawn
-and added to a copy of STORE, and `rsft finetune --from` trains on with KEYS, such as train.epochs=10. POOL and STORE
-may contain {seed}. The result of each seed is kept in OUT; the same command with other KEYS uses the same bundles and
-chips.
+STORE has the training and validation chips of the bundle, POOL other chips with their
+classes, such as a scene cut by `rsft prepare scenes`. For each seed, a bundle is
+trained, `--count` chips of POOL that it classifies wrongly are drawn and added to a
+copy of STORE, and `rsft finetune --from` trains on with KEYS, such as train.epochs=10.
+POOL and STORE may contain {seed}. The result of each seed is kept in OUT; the same
+command with other KEYS uses the same bundles and chips.
 """
 
 import argparse
@@ -38,23 +40,43 @@ from tools.errors import explained_errors
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure the missing seeds, and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("store")
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="recipe keys of the correction")
-    parser.add_argument("--pool", required=True, help="store of the chips that get labels")
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="KEY=VALUE",
+        help="recipe keys of the correction",
+    )
+    parser.add_argument(
+        "--pool", required=True, help="store of the chips that get labels"
+    )
     parser.add_argument("--recipe", required=True, help="recipe of the bundle")
     parser.add_argument("--out", type=Path, required=True, help="folder of the results")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
-    parser.add_argument("--count", type=int, default=12, help="number of corrected chips")
+    parser.add_argument(
+        "--count", type=int, default=12, help="number of corrected chips"
+    )
     options = parser.parse_intermixed_args(arguments)
     key = hashlib.sha256(" ".join(options.overrides).encode()).hexdigest()[:8]
     rows = []
     for seed in options.seeds:
-        store, pool = (ChipStore.open(Path(root.format(seed=seed))) for root in (options.store, options.pool))
+        store = ChipStore.open(Path(options.store.format(seed=seed)))
+        pool = ChipStore.open(Path(options.pool.format(seed=seed)))
         file = options.out / f"{key}-{seed}.json"
         if not file.exists():
             bundle = _train(store, options.recipe, seed, options.out)
-            result = correct(bundle, store, pool, seed, options.count, options.overrides, options.out / f"work-{seed}")
+            result = correct(
+                bundle,
+                store,
+                pool,
+                seed,
+                options.count,
+                options.overrides,
+                options.out / f"work-{seed}",
+            )
             write_text(file, json.dumps(result))
         rows.append(json.loads(file.read_text()))
     print(format_row(" ".join(options.overrides) or "default", rows))
@@ -71,7 +93,13 @@ def _train(store: ChipStore, recipe: str, seed: int, out: Path) -> Path:
 
 
 def correct(
-    bundle: Path, store: ChipStore, pool: ChipStore, seed: int, count: int, overrides: Sequence[str], work: Path
+    bundle: Path,
+    store: ChipStore,
+    pool: ChipStore,
+    seed: int,
+    count: int,
+    overrides: Sequence[str],
+    work: Path,
 ) -> dict[str, Any]:
     """Add wrongly classified chips to a copy of a store, train on, and compare.
 
@@ -85,21 +113,34 @@ def correct(
         work: folder of the copy.
 
     Returns:
-        Numbers of chips of the pool, and recalls of the validation chips, as in the table of `format_row`.
+        Numbers of chips of the pool, and recalls of the validation chips, as in the
+        table of `format_row`.
     """
     shutil.rmtree(work, ignore_errors=True)
     shutil.copytree(store.root, work / "store")
-    table = pool.table[~pool.table["sha256"].isin(store.table["sha256"])].reset_index(drop=True)
+    table = pool.table[~pool.table["sha256"].isin(store.table["sha256"])].reset_index(
+        drop=True
+    )
     labels = table["class"].to_numpy(str)
     was_right = _classify(bundle, pool, table) == labels
     chosen = np.random.default_rng(seed).permutation(np.flatnonzero(~was_right))[:count]
     rows = table.iloc[chosen]
-    page = {"path": [str((pool.root / path).resolve()) for path in rows["path"]], "class": rows["class"]}
-    pd.DataFrame(page | {"verdict": "class"}).to_csv(work / "corrected.csv", index=False)
+    page = {
+        "path": [str((pool.root / path).resolve()) for path in rows["path"]],
+        "class": rows["class"],
+    }
+    pd.DataFrame(page | {"verdict": "class"}).to_csv(
+        work / "corrected.csv", index=False
+    )
     summary = add_corrections(work / "store", work / "corrected.csv")
     assert len(summary.result.rejected) == 0, summary.result.rejected
     began = time.process_time()
-    values = [f"data.root={work / 'store'}", f"seed={seed}", "name=corrected", *overrides]
+    values = [
+        f"data.root={work / 'store'}",
+        f"seed={seed}",
+        "name=corrected",
+        *overrides,
+    ]
     run = finetune(correction_recipe(bundle, values), work / "runs", start=bundle)
     seconds = time.process_time() - began
     is_right = _classify(run.bundle_dir, pool, table) == labels
@@ -111,7 +152,9 @@ def correct(
     sentences = replay.sentences()
 
     def said(name: str) -> bool:
-        return any(text.startswith((f"{name} lost", f"{name} fell")) for text in sentences)
+        return any(
+            text.startswith((f"{name} lost", f"{name} fell")) for text in sentences
+        )
 
     return {
         "corrected": [int(is_right[chosen].sum()), len(chosen)],
@@ -124,12 +167,23 @@ def correct(
     }
 
 
-def _classify(bundle_dir: Path, store: ChipStore, table: pd.DataFrame) -> NDArray[np.str_]:
+def _classify(
+    bundle_dir: Path, store: ChipStore, table: pd.DataFrame
+) -> NDArray[np.str_]:
     """Return the class that a bundle predicts for each chip of a table, with its test-time views."""
     bundle = Bundle.load(bundle_dir)
-    model, contract = with_tta(load_classifier(bundle, "cpu"), bundle.contract, bundle.recipe.evaluate)
-    chips = ChipImages(store.root, table, bundle.classes, contract.model_copy(update={"bands": store.bands}))
-    names: NDArray[np.str_] = np.array(bundle.classes)[collect_outputs(model, chips.batches(256)).logits.argmax(axis=1)]
+    model, contract = with_tta(
+        load_classifier(bundle, "cpu"), bundle.contract, bundle.recipe.evaluate
+    )
+    chips = ChipImages(
+        store.root,
+        table,
+        bundle.classes,
+        contract.model_copy(update={"bands": store.bands}),
+    )
+    names: NDArray[np.str_] = np.array(bundle.classes)[
+        collect_outputs(model, chips.batches(256)).logits.argmax(axis=1)
+    ]
     return names
 
 
@@ -141,12 +195,16 @@ def format_row(name: str, rows: Sequence[dict[str, Any]]) -> str:
         rows: results of `correct`.
     """
     share = {
-        key: [100 * row[key][0] / max(1, row[key][1]) for row in rows] for key in ("corrected", "others", "broken")
+        key: [100 * row[key][0] / max(1, row[key][1]) for row in rows]
+        for key in ("corrected", "others", "broken")
     }
     gains = [100 * (row["macro"][1] - row["macro"][0]) for row in rows]
     cells = [
         name,
-        f"{np.mean([row['corrected'][0] for row in rows]):.1f} of {rows[0]['corrected'][1]}",
+        (
+            f"{np.mean([row['corrected'][0] for row in rows]):.1f} of"
+            f" {rows[0]['corrected'][1]}"
+        ),
         str(min(row["corrected"][0] for row in rows)),
         f"{np.mean(share['others']):.0f}",
         f"{np.mean(share['broken']):.1f}",

@@ -28,7 +28,9 @@ CATEGORIES = FUSAR_CATEGORIES
 
 def main(
     lists: Annotated[Path, typer.Argument(help="Folder of the authors' lists.")],
-    json: Annotated[Path | None, typer.Option(help="JSON file for the findings.")] = None,
+    json: Annotated[
+        Path | None, typer.Option(help="JSON file for the findings.")
+    ] = None,
 ) -> None:
     """Show the findings of each pair of training and test list."""
     audits = audit_fusrs_lists(lists)
@@ -54,10 +56,16 @@ def audit_fusrs_lists(folder: Path) -> list[AuditResult]:
     present = [
         classes
         for classes, version in LIST_VERSIONS.items()
-        if any((folder / f"{version}_{split}.txt").is_file() for split in ("train", "test"))
+        if any(
+            (folder / f"{version}_{split}.txt").is_file() for split in ("train", "test")
+        )
     ]
     if not present:
-        raise RequestError("no list of FUSRS v2 in the folder", folder, f"it should contain {', '.join(FUSRS.md5s)}")
+        raise RequestError(
+            "no list of FUSRS v2 in the folder",
+            folder,
+            f"it should contain {', '.join(FUSRS.md5s)}",
+        )
     return [_audit_pair(folder, classes) for classes in present]
 
 
@@ -67,13 +75,22 @@ def _audit_pair(folder: Path, classes: int) -> AuditResult:
     for split in FUSRS.splits:
         path = folder / f"{LIST_VERSIONS[classes]}_{split}.txt"
         if not path.is_file():
-            raise RequestError(f"{path.name} is missing", folder, "give the folder of the authors' lists")
-        with translate_dataset_errors("the list", path, "copy or download the list again"):
+            raise RequestError(
+                f"{path.name} is missing",
+                folder,
+                "give the folder of the authors' lists",
+            )
+        with translate_dataset_errors(
+            "the list", path, "copy or download the list again"
+        ):
             list_rows, faults = read_fusrs_list(path, split, classes)
-        rows, rejected = rows + list_rows, rejected + faults
-    train, test = ([row for row in rows if row.split == split] for split in ("train", "test"))
+        rows = rows + list_rows
+        rejected = rejected + faults
+    train = [row for row in rows if row.split == "train"]
+    test = [row for row in rows if row.split == "test"]
     files = [train[0].file, test[0].file]
-    train_names, test_names = ({row.name for row in split_rows} for split_rows in (train, test))
+    train_names = {row.name for row in train}
+    test_names = {row.name for row in test}
     totals: dict[str, int | str] = {
         "training rows": len(train),
         "test rows": len(test),
@@ -81,15 +98,24 @@ def _audit_pair(folder: Path, classes: int) -> AuditResult:
         "distinct test names": len(test_names),
         "distinct names in all": len(train_names | test_names),
         "SRSDD images": len({row.image for row in rows} - {None}),
-        "files as published": "yes" if all(check_integrity(path, FUSRS.md5s[path.name]) for path in files) else "no",
+        "files as published": (
+            "yes"
+            if all(check_integrity(path, FUSRS.md5s[path.name]) for path in files)
+            else "no"
+        ),
     }
     findings = _find_faults(train, test, CLASSES[classes], rejected)
     subject = f"{LIST_VERSIONS[classes]}, {classes} classes, {folder}"
-    return AuditResult(subject, totals, findings, _count_origins(rows, CLASSES[classes]))
+    return AuditResult(
+        subject, totals, findings, _count_origins(rows, CLASSES[classes])
+    )
 
 
 def _find_faults(
-    train: list[FUSRSListRow], test: list[FUSRSListRow], classes: tuple[str, ...], rejected: list[Rejection]
+    train: list[FUSRSListRow],
+    test: list[FUSRSListRow],
+    classes: tuple[str, ...],
+    rejected: list[Rejection],
 ) -> list[AuditFinding]:
     rows = train + test
     train_names = {row.name for row in train}
@@ -103,26 +129,39 @@ def _find_faults(
         for row in rows
         if row.category is not None and 0 < row.category <= len(CATEGORIES)
     ]
-    contradictions = [row for row, expected in expected_classes if expected != classes[row.label]]
+    contradictions = [
+        row for row, expected in expected_classes if expected != classes[row.label]
+    ]
     sorted_images = sorted(shared_images, key=lambda image: image or 0)
     return [
-        count_finding("training rows that repeat a name", _repeated_rows(train), len(train)),
+        count_finding(
+            "training rows that repeat a name", _repeated_rows(train), len(train)
+        ),
         count_finding("test rows that repeat a name", _repeated_rows(test), len(test)),
-        count_finding("names in both splits", dict.fromkeys(row.name for row in test if row.name in train_names)),
-        count_finding("SRSDD images in both splits", (f"L{image}" for image in sorted_images)),
+        count_finding(
+            "names in both splits",
+            dict.fromkeys(row.name for row in test if row.name in train_names),
+        ),
+        count_finding(
+            "SRSDD images in both splits", (f"L{image}" for image in sorted_images)
+        ),
         count_finding(
             "SRSDD test chips of an image seen in training",
             (row.name for row in srsdd_test if row.image in shared_images),
             len(srsdd_test),
         ),
-        count_finding("names with two labels", (name for name, labels in labels_by_name.items() if len(labels) > 1)),
+        count_finding(
+            "names with two labels",
+            (name for name, labels in labels_by_name.items() if len(labels) > 1),
+        ),
         count_finding(
             "FUSAR-Ship rows whose class contradicts their category",
             (row.name for row in contradictions),
             len(expected_classes),
         ),
         count_finding(
-            "rows that cannot be parsed", (f"{Path(file).name}:{line}: {reason}" for file, line, reason in rejected)
+            "rows that cannot be parsed",
+            (f"{Path(file).name}:{line}: {reason}" for file, line, reason in rejected),
         ),
     ]
 
@@ -135,12 +174,18 @@ def _repeated_rows(rows: list[FUSRSListRow]) -> Iterator[str]:
         seen.add(row.name)
 
 
-def _count_origins(rows: list[FUSRSListRow], classes: tuple[str, ...]) -> dict[str, dict[str, dict[str, int]]]:
+def _count_origins(
+    rows: list[FUSRSListRow], classes: tuple[str, ...]
+) -> dict[str, dict[str, dict[str, int]]]:
     """Count rows by class, by origin (FUSAR-Ship category or SRSDD) and by split."""
     counts = Counter((row.label, _origin(row), row.split) for row in rows)
     tables: dict[str, dict[str, dict[str, int]]] = {name: {} for name in classes}
-    for (label, origin, split), count in sorted(counts.items(), key=lambda item: (item[0][1], item[0][2] == "test")):
-        tables[classes[label]].setdefault(origin, {"train": 0, "test": 0})[split] = count
+    for (label, origin, split), count in sorted(
+        counts.items(), key=lambda item: (item[0][1], item[0][2] == "test")
+    ):
+        tables[classes[label]].setdefault(origin, {"train": 0, "test": 0})[split] = (
+            count
+        )
     return tables
 
 
@@ -148,7 +193,10 @@ def _origin(row: FUSRSListRow) -> str:
     if row.category is None:
         return "SRSDD"
     is_valid = 0 < row.category <= len(CATEGORIES)
-    return f"FUSAR-Ship C{row.category:02} {CATEGORIES[row.category - 1] if is_valid else 'unknown'}"
+    return (
+        f"FUSAR-Ship C{row.category:02}"
+        f" {CATEGORIES[row.category - 1] if is_valid else 'unknown'}"
+    )
 
 
 if __name__ == "__main__":

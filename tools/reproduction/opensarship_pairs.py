@@ -2,11 +2,13 @@
 
     python -m tools.reproduction.opensarship_pairs OPENSARSHIP
 
-OPENSARSHIP contains one folder per scene with Ship.xml, which lists for each ship the center of its chip, and one AIS
-message with position, time, speed, course, heading and length. Each message becomes a track of one message; times
-differ from that of the scene by up to 9 minutes. The centers become objects with the length that was measured in the
-image. Angles and speeds are in tenths. Line times, flight direction and incidence are fitted to the list, and the slant
-range follows from the incidence, because the products are not part of the data set.
+OPENSARSHIP contains one folder per scene with Ship.xml, which lists for each ship the
+center of its chip, and one AIS message with position, time, speed, course, heading and
+length. Each message becomes a track of one message; times differ from that of the scene
+by up to 9 minutes. The centers become objects with the length that was measured in the
+image. Angles and speeds are in tenths. Line times, flight direction and incidence are
+fitted to the list, and the slant range follows from the incidence, because the products
+are not part of the data set.
 """
 
 import argparse
@@ -32,15 +34,20 @@ from rsft.types import Floats
 from rsft.utils.untrusted.documents import read_regular
 from tools.errors import explained_errors
 
-_VELOCITY, _BEAM_SPEED = 7590.0, 6800.0  # meters per second
-_EARTH, _ORBIT = 6.371e6, 7.071e6  # radii in meters
+_VELOCITY = 7590.0
+_BEAM_SPEED = 6800.0  # meters per second
+_EARTH = 6.371e6
+_ORBIT = 7.071e6  # radii in meters
 _AREA = 250e3 * 170e3  # square meters
 
 
 def read_ships(path: Path) -> pd.DataFrame:
     """Read the numbers of all ships of a Ship.xml, whose last tag may be damaged."""
     text = read_regular(path, 2**24).decode(errors="replace")
-    rows = [dict(re.findall(r"<(\w+)>([^<]*)</\1>", block)) for block in text.split("<ship>")[1:]]
+    rows = [
+        dict(re.findall(r"<(\w+)>([^<]*)</\1>", block))
+        for block in text.split("<ship>")[1:]
+    ]
     table: pd.DataFrame = pd.DataFrame(rows).apply(pd.to_numeric, errors="coerce")
     return table
 
@@ -48,45 +55,71 @@ def read_ships(path: Path) -> pd.DataFrame:
 def match_folder(folder: Path, sigma: float, *, with_shift: bool) -> Counter[str]:
     """Match the ships of one scene, and count right, wrong and ambiguous objects and those without AIS."""
     values = read_ships(folder / "Ship.xml")
-    lon, lat = values["Center_longitude"].to_numpy(), values["Center_latitude"].to_numpy()
+    lon = values["Center_longitude"].to_numpy()
+    lat = values["Center_latitude"].to_numpy()
     table = pd.DataFrame(
         {"mmsi": values["MMSI"].astype(np.int64), "time": values["Time"], "lat": values["Latitude"],
          "lon": values["Longitude"], "sog": values["Sog"] / 10, "cog": values["Cog"] / 10}
     ).assign(heading=values["True_Head"])  # fmt: skip
     sizes = dict.fromkeys(("bow", "stern", "port", "starboard"), np.nan)
-    static = table[["mmsi"]].assign(length=values["Length"], width=values["Width"], **sizes, **dict.fromkeys(TEXTS))
+    static = table[["mmsi"]].assign(
+        length=values["Length"], width=values["Width"], **sizes, **dict.fromkeys(TEXTS)
+    )
     static["length"] = static["length"].where(static["length"] > 0)
     tracks = make_tracks(AisMessages(table, static.set_index("mmsi"), Counter(), []))
     acquisition = fit_acquisition(folder.name, values)
     if not with_shift:
         middle = (acquisition.start + acquisition.end) / 2
         acquisition = Acquisition(acquisition.georeference, middle, middle, None, "")
-    objects = Objects(lon, lat, values["Manual_Length"].to_numpy(np.float64), np.full(len(lon), np.nan))
-    result = match_tracks(acquisition, tracks, objects, _AREA, AisOptions(position_sigma=sigma)).objects
+    objects = Objects(
+        lon,
+        lat,
+        values["Manual_Length"].to_numpy(np.float64),
+        np.full(len(lon), np.nan),
+    )
+    result = match_tracks(
+        acquisition, tracks, objects, _AREA, AisOptions(position_sigma=sigma)
+    ).objects
     is_right = result["mmsi"] == values["MMSI"].astype("Int64")
     is_matched = (result["status"] == MATCHED).to_numpy()
-    counts = {"pairs": len(result), "right": int((is_matched & is_right.fillna(False)).sum())}
+    counts = {
+        "pairs": len(result),
+        "right": int((is_matched & is_right.fillna(False)).sum()),
+    }
     counts["wrong"] = int(is_matched.sum()) - counts["right"]
-    return Counter(counts | {name: int((result["status"] == name).sum()) for name in (AMBIGUOUS, NO_AIS)})
+    return Counter(
+        counts
+        | {name: int((result["status"] == name).sum()) for name in (AMBIGUOUS, NO_AIS)}
+    )
 
 
 def measure_shifts(folder: Path) -> Floats:
     """Return the displacements of ships faster than 2 m/s along the flight direction (N, 2): measured and computed.
 
-    The measured one is the distance of the center of the chip from the AIS position, extrapolated to the time of its
-    line by speed and course.
+    The measured one is the distance of the center of the chip from the AIS position,
+    extrapolated to the time of its line by speed and course.
     """
     values = read_ships(folder / "Ship.xml")
     acquisition = fit_acquisition(folder.name, values)
     values = values[values["Sog"] / 10 * KNOT > 2]
-    lon, lat = values["Center_longitude"].to_numpy(), values["Center_latitude"].to_numpy()
-    speed, course = values["Sog"].to_numpy() / 10 * KNOT, values["Cog"].to_numpy() / 10
+    lon = values["Center_longitude"].to_numpy()
+    lat = values["Center_latitude"].to_numpy()
+    speed = values["Sog"].to_numpy() / 10 * KNOT
+    course = values["Cog"].to_numpy() / 10
     elapsed = acquisition.time_at(lon, lat) - values["Time"].to_numpy()
-    reported = EARTH.fwd(values["Longitude"], values["Latitude"], course, speed * elapsed)
+    reported = EARTH.fwd(
+        values["Longitude"], values["Latitude"], course, speed * elapsed
+    )
     zero = np.zeros(len(lon))
-    view = acquisition.view(ShipStates(lon, lat, speed, course, course, zero, zero, None))
-    azimuth, _, meters = EARTH.inv(np.asarray(reported[0]), np.asarray(reported[1]), lon, lat)
-    return np.column_stack([meters * np.cos(np.radians(azimuth - view.flight)), view.shift])
+    view = acquisition.view(
+        ShipStates(lon, lat, speed, course, course, zero, zero, None)
+    )
+    azimuth, _, meters = EARTH.inv(
+        np.asarray(reported[0]), np.asarray(reported[1]), lon, lat
+    )
+    return np.column_stack(
+        [meters * np.cos(np.radians(azimuth - view.flight)), view.shift]
+    )
 
 
 def fit_acquisition(name: str, values: pd.DataFrame) -> Acquisition:
@@ -96,12 +129,18 @@ def fit_acquisition(name: str, values: pd.DataFrame) -> Acquisition:
         name: name of the product, with the times of its first and last line.
         values: numbers of Ship.xml.
     """
-    lon, lat = values["Center_longitude"].to_numpy(), values["Center_latitude"].to_numpy()
-    plane = CRS.from_proj4(f"+proj=aeqd +lat_0={lat.mean()} +lon_0={lon.mean()} +ellps=WGS84")
+    lon = values["Center_longitude"].to_numpy()
+    lat = values["Center_latitude"].to_numpy()
+    plane = CRS.from_proj4(
+        f"+proj=aeqd +lat_0={lat.mean()} +lon_0={lon.mean()} +ellps=WGS84"
+    )
     to_lonlat = Transformer.from_crs(plane, "EPSG:4326", always_xy=True)
     x, y = to_lonlat.transform(lon, lat, direction="INVERSE")
-    design = np.column_stack([values["Center_x"], values["Center_y"], np.ones(len(lon))])
-    (a, b, c), (d, e, f) = (np.linalg.lstsq(design, side, rcond=None)[0] for side in (x, y))
+    design = np.column_stack(
+        [values["Center_x"], values["Center_y"], np.ones(len(lon))]
+    )
+    a, b, c = np.linalg.lstsq(design, x, rcond=None)[0]
+    d, e, f = np.linalg.lstsq(design, y, rcond=None)[0]
     spacing = np.hypot(b, e)
     angles = np.polyfit(values["Center_x"], values["Incidence"], 1)
     times = re.findall(r"\d{8}T\d{6}", name)
@@ -112,9 +151,16 @@ def fit_acquisition(name: str, values: pd.DataFrame) -> Acquisition:
 
     def slant_range(rows: Floats, cols: Floats) -> Floats:
         angle = np.radians(incidence(rows, cols))
-        return np.asarray(np.sqrt(_ORBIT**2 - (_EARTH * np.sin(angle)) ** 2) - _EARTH * np.cos(angle), np.float64)
+        return np.asarray(
+            np.sqrt(_ORBIT**2 - (_EARTH * np.sin(angle)) ** 2) - _EARTH * np.cos(angle),
+            np.float64,
+        )
 
-    motion = RadarMotion(lambda rows, cols: np.asarray(rows) * spacing / _BEAM_SPEED, slant_range, _VELOCITY)
+    motion = RadarMotion(
+        lambda rows, cols: np.asarray(rows) * spacing / _BEAM_SPEED,
+        slant_range,
+        _VELOCITY,
+    )
     product: Any = SimpleNamespace(product=Product(motion=motion, incidence=incidence))
     affine = AffineTransformer(Affine(a, b, c, d, e, f))
     return Acquisition(Georeference("fit", affine, to_lonlat), start, end, product, "")
@@ -122,9 +168,16 @@ def fit_acquisition(name: str, values: pd.DataFrame) -> Acquisition:
 
 def main(arguments: list[str] | None = None) -> None:
     """Print a table of all scenes."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", type=Path, help="folder with one folder per scene")
-    parser.add_argument("--sigma", type=float, default=20, help="error of the centers in meters (%(default)s)")
+    parser.add_argument(
+        "--sigma",
+        type=float,
+        default=20,
+        help="error of the centers in meters (%(default)s)",
+    )
     options = parser.parse_args(arguments)
     names = ("pairs", "right", "wrong", AMBIGUOUS, NO_AIS)
     print(f"| scene | shift | {' | '.join(names)} |\n|---|---|" + "---:|" * len(names))
@@ -134,9 +187,25 @@ def main(arguments: list[str] | None = None) -> None:
             counts = match_folder(path.parent, options.sigma, with_shift=with_shift)
             total.update(counts)
             cells = [f"{counts[name]:,}" for name in names]
-            print("|", " | ".join([path.parent.name[17:32], "yes" if with_shift else "no", *cells]), "|")
+            print(
+                "|",
+                " | ".join(
+                    [path.parent.name[17:32], "yes" if with_shift else "no", *cells]
+                ),
+                "|",
+            )
     for with_shift, total in totals.items():
-        print("|", " | ".join(["all", "yes" if with_shift else "no", *(f"{total[name]:,}" for name in names)]), "|")
+        print(
+            "|",
+            " | ".join(
+                [
+                    "all",
+                    "yes" if with_shift else "no",
+                    *(f"{total[name]:,}" for name in names),
+                ]
+            ),
+            "|",
+        )
 
 
 if __name__ == "__main__":

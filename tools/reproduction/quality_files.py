@@ -1,7 +1,7 @@
 """The result files of a study: one JSON file per run, or all of them packed in one file.
 
-A packed file has one line per run. It is small enough to be kept with the documentation that shows its numbers, and
-more seeds can be added to it later.
+A packed file has one line per run. It is small enough to be kept with the documentation
+that shows its numbers, and more seeds can be added to it later.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from tools.reproduction.quality_study import METHOD_KEY, recipe_identity
 
 GROUPS = ("head", "medium", "tail", "macro")
 CHOICE, REPORTED, WHOLE = range(3)
-"""Parts of the held-out chips: those on which settings may be chosen, those that tables report, and both."""
+"""Parts of the held-out chips: those on which settings may be chosen, those that tables
+report, and both."""
 PACKED_FILE = "runs.jsonl.gz"
 
 
@@ -32,8 +33,9 @@ class Result(NamedTuple):
     Attributes:
         identity: the settings of the run, see `recipe_identity`.
         seed: seed of the run.
-        recall: recall of every class on both halves of the validation split, and on the whole of it in files of studies
-            that report it; None without chips of the class.
+        recall: recall of every class on both halves of the validation split, and on the
+            whole of it in files of studies that report it; None without chips of the
+            class.
         groups: class indices by group.
         seconds: CPU seconds of training.
         source: version and commit of rsft.
@@ -53,9 +55,17 @@ class Result(NamedTuple):
             part: `CHOICE`, `REPORTED` or `WHOLE`.
         """
         recall = self.recall[part]
-        members = {group: self.groups.get(group, []) for group in GROUPS[:-1]} | {"macro": range(len(recall))}
-        values = {group: [v for c in classes if (v := recall[c]) is not None] for group, classes in members.items()}
-        return {group: 100 * math.fsum(v) / len(v) if v else math.nan for group, v in values.items()}
+        members = {group: self.groups.get(group, []) for group in GROUPS[:-1]} | {
+            "macro": range(len(recall))
+        }
+        values = {
+            group: [v for c in classes if (v := recall[c]) is not None]
+            for group, classes in members.items()
+        }
+        return {
+            group: 100 * math.fsum(v) / len(v) if v else math.nan
+            for group, v in values.items()
+        }
 
     def with_current_keys(self) -> Result:
         """Return the result with the defaults of recipe keys that did not exist when it was written.
@@ -63,14 +73,17 @@ class Result(NamedTuple):
         Raises:
             ValueError: the recipe is not valid any more.
         """
-        name, values = {"name": "study"}, json.loads(self.identity)  # the identity has no name
+        name = {"name": "study"}
+        values = json.loads(self.identity)  # the identity has no name
         method = values.pop(METHOD_KEY, "finetune")
         try:
             recipe = Recipe.model_validate(values | name)
         except ValidationError as error:
             key, *_ = (".".join(map(str, item["loc"])) for item in error.errors())
             raise ValueError(f"recipe key {key} is not valid any more") from None
-        return self._replace(identity=recipe_identity(recipe.model_dump(mode="json"), method))
+        return self._replace(
+            identity=recipe_identity(recipe.model_dump(mode="json"), method)
+        )
 
 
 def result_texts(out: Path) -> Iterator[tuple[str, str]]:
@@ -90,7 +103,11 @@ def result_texts(out: Path) -> Iterator[tuple[str, str]]:
         try:
             lines = gzip.decompress(packed.read_bytes()).decode("utf-8").splitlines()
         except (OSError, EOFError, ValueError) as error:
-            raise DataError(f"damaged: {error}", packed, "restore the file, or remove it and repeat its runs") from None
+            raise DataError(
+                f"damaged: {error}",
+                packed,
+                "restore the file, or remove it and repeat its runs",
+            ) from None
         for number, line in enumerate(lines, 1):
             yield f"{packed.name} line {number}", line
     for path in sorted(out.glob("*.json")):
@@ -112,10 +129,19 @@ def parse_result(text: str) -> Result:
         ValueError: the text is not JSON.
     """
     values = json.loads(text)
-    commit = str(values["commit"] or "unknown")[:10] + " with changes" * bool(values["dirty"])
+    commit = str(values["commit"] or "unknown")[:10] + " with changes" * bool(
+        values["dirty"]
+    )
     source = f"rsft {values['version']}, commit {commit}"
     identity = recipe_identity(values["recipe"], values.get("method", "finetune"))
-    return Result(identity, values["seed"], values["recall"], values["groups"], values["seconds"], source)
+    return Result(
+        identity,
+        values["seed"],
+        values["recall"],
+        values["groups"],
+        values["seconds"],
+        source,
+    )
 
 
 def pack_results(out: Path) -> int:
@@ -142,4 +168,6 @@ def _one_line(name: str, text: str) -> str:
     try:
         return json.dumps(json.loads(text), sort_keys=True)
     except ValueError as error:
-        raise DataError(f"not JSON: {error}", name, "remove the file and repeat its run") from None
+        raise DataError(
+            f"not JSON: {error}", name, "remove the file and repeat its run"
+        ) from None

@@ -1,7 +1,7 @@
 """The methods of a study: fine-tuning by a recipe, the automatic choice, and the obvious alternatives to both.
 
-All of them predict the held-out chips of the data set of a recipe, those of the validation and of the test split, after
-training on its training chips.
+All of them predict the held-out chips of the data set of a recipe, those of the
+validation and of the test split, after training on its training chips.
 """
 
 from __future__ import annotations
@@ -31,7 +31,12 @@ from rsft.data.imagery.augmentation import Augmentation
 from rsft.data.loading.batches import AugmentedChips, ChipImages, ChipLoader
 from rsft.evaluation.baselines import balance_votes, knn_predict, linear_probe_predict
 from rsft.models.bundle.bundle import Bundle
-from rsft.models.classifier import collect_outputs, extract_features, load_classifier, with_tta
+from rsft.models.classifier import (
+    collect_outputs,
+    extract_features,
+    load_classifier,
+    with_tta,
+)
 from rsft.recipe.library import AUTO, find_recipe
 from rsft.recipe.schema import Recipe
 from rsft.recipe.text import to_yaml
@@ -50,9 +55,11 @@ class Predicted:
     Attributes:
         labels: class indices of the chips (N,).
         predicted: their predicted class indices (N,).
-        is_reported: whether tables report a chip (N,), from `is_reported`; settings may be chosen on the others.
+        is_reported: whether tables report a chip (N,), from `is_reported`; settings may
+            be chosen on the others.
         groups: class indices by group.
-        split_sha256: hash of the manifest, which names the chips of all splits and the hashes of their files.
+        split_sha256: hash of the manifest, which names the chips of all splits and the
+            hashes of their files.
         scales: the scales that were learned, by column; None without a modulator.
         note: what else a reader should know, such as the chosen candidate.
         seconds: CPU time of this process at the end of training.
@@ -73,8 +80,12 @@ class Predicted:
         Returns:
             Recall by class index; None for a class without chips in the part.
         """
-        frame = pd.DataFrame({"label": self.labels, "is_correct": self.predicted == self.labels})
-        classes = range(max(index for indices in self.groups.values() for index in indices) + 1)
+        frame = pd.DataFrame(
+            {"label": self.labels, "is_correct": self.predicted == self.labels}
+        )
+        classes = range(
+            max(index for indices in self.groups.values() for index in indices) + 1
+        )
         parts = [frame[~self.is_reported], frame[self.is_reported], frame]
         means = [part.groupby("label")["is_correct"].mean().to_dict() for part in parts]
         return [[by_class.get(index) for index in classes] for by_class in means]
@@ -99,26 +110,49 @@ def is_reported(table: pd.DataFrame) -> NDArray[np.bool_]:
 def write_split(store: ChipStore, file: Path) -> None:
     """Write which chips are in which split, so that others can compare their methods on the same chips.
 
-    The columns are the first 16 digits of the SHA-256 of a chip's file, its split and its class.
+    The columns are the first 16 digits of the SHA-256 of a chip's file, its split and
+    its class.
     """
-    table = store.table.assign(sha256=store.table["sha256"].str[:16]).sort_values(["split", "class", "sha256"])
-    write_text(file, table[["sha256", "split", "class"]].to_csv(index=False, lineterminator="\n"))
+    table = store.table.assign(sha256=store.table["sha256"].str[:16]).sort_values(
+        ["split", "class", "sha256"]
+    )
+    write_text(
+        file,
+        table[["sha256", "split", "class"]].to_csv(index=False, lineterminator="\n"),
+    )
 
 
 def predict_finetuned(recipe: Recipe, folder: Path) -> Predicted:
     """Fine-tune by the recipe in a run folder, and predict with the views of `evaluate.tta`."""
     # calibration takes time and does not change accuracies
-    with patch("rsft.training.finetune.calibrate_bundle", side_effect=lambda bundle, *_: bundle):
+    with patch(
+        "rsft.training.finetune.calibrate_bundle", side_effect=lambda bundle, *_: bundle
+    ):
         run = finetune(recipe, folder)
-    seconds, bundle = time.process_time(), Bundle.load(run.bundle_dir)
+    seconds = time.process_time()
+    bundle = Bundle.load(run.bundle_dir)
     store = ChipStore.open(Path(recipe.data.root))
-    model, contract = with_tta(load_classifier(bundle, "cpu"), bundle.contract, bundle.recipe.evaluate)
+    model, contract = with_tta(
+        load_classifier(bundle, "cpu"), bundle.contract, bundle.recipe.evaluate
+    )
     chips = ChipImages(store.root, held_out_chips(store), store.classes, contract)
     predicted = collect_outputs(model, chips.batches(256)).logits.argmax(1)
-    scales: Any = pd.read_csv(run.folder / "modulator.csv").to_dict("list") if recipe.meta else None
+    scales: Any = (
+        pd.read_csv(run.folder / "modulator.csv").to_dict("list")
+        if recipe.meta
+        else None
+    )
     split = hash_manifest(store.root)
     reported = is_reported(chips.table)
-    return Predicted(chips.labels, predicted, reported, bundle.group_indices, split, scales, seconds=seconds)
+    return Predicted(
+        chips.labels,
+        predicted,
+        reported,
+        bundle.group_indices,
+        split,
+        scales,
+        seconds=seconds,
+    )
 
 
 def predict_chosen(recipe: Recipe, folder: Path) -> Predicted:
@@ -128,7 +162,10 @@ def predict_chosen(recipe: Recipe, folder: Path) -> Predicted:
     """
     keys = recipe.data.model_dump(mode="json", exclude_unset=True)
     keys.pop("stretch", None)  # of the candidate
-    overrides = [f"seed={recipe.seed}", *(f"data.{key}={to_yaml(value)}" for key, value in keys.items())]
+    overrides = [
+        f"seed={recipe.seed}",
+        *(f"data.{key}={to_yaml(value)}" for key, value in keys.items()),
+    ]
     plan = read_auto(find_recipe(AUTO), overrides)
     choice = AutoSearch(plan, folder / "search", SearchListener()).run()
     result = predict_finetuned(choice.recipe, folder / "chosen")
@@ -137,7 +174,10 @@ def predict_chosen(recipe: Recipe, folder: Path) -> Predicted:
 
 
 def predict_on_features(
-    predict: Callable[..., np.ndarray[Any, Any]], recipe: Recipe, folder: Path, **options: Any
+    predict: Callable[..., np.ndarray[Any, Any]],
+    recipe: Recipe,
+    folder: Path,
+    **options: Any,
 ) -> Predicted:
     """Predict from features of the frozen encoder; nothing is written to the folder."""
     setup = set_up(recipe)
@@ -145,12 +185,20 @@ def predict_on_features(
 
     @torch.inference_mode()
     def features(chips: ChipImages) -> np.ndarray[Any, Any]:
-        pooled = [extract_features(setup.encoder.vit, x, recipe.backbone.pool) for x, _ in chips.batches(256)]
+        pooled = [
+            extract_features(setup.encoder.vit, x, recipe.backbone.pool)
+            for x, _ in chips.batches(256)
+        ]
         return torch.cat(pooled).numpy()
 
-    known, labels, classes = features(setup.train), setup.train.labels, len(setup.store.classes)
+    known = features(setup.train)
+    labels = setup.train.labels
+    classes = len(setup.store.classes)
     held_out = _held_out_images(setup)
-    return _predicted(setup.store, predict(known, labels, features(held_out), classes, **options).argmax(1))
+    return _predicted(
+        setup.store,
+        predict(known, labels, features(held_out), classes, **options).argmax(1),
+    )
 
 
 def _held_out_images(setup: TrainingSetup) -> ChipImages:
@@ -160,10 +208,20 @@ def _held_out_images(setup: TrainingSetup) -> ChipImages:
 
 def _predicted(store: ChipStore, predicted: Indices) -> Predicted:
     seconds = time.process_time()
-    groups = {name: [store.classes.index(x) for x in members] for name, members in store.groups.items()}
+    groups = {
+        name: [store.classes.index(x) for x in members]
+        for name, members in store.groups.items()
+    }
     table = held_out_chips(store)
     labels = table["class"].map(store.classes.index).to_numpy(np.int64)
-    return Predicted(labels, predicted, is_reported(table), groups, hash_manifest(store.root), seconds=seconds)
+    return Predicted(
+        labels,
+        predicted,
+        is_reported(table),
+        groups,
+        hash_manifest(store.root),
+        seconds=seconds,
+    )
 
 
 SIZE_COLUMNS = ["ais_length_m", "ais_beam_m"]
@@ -173,13 +231,16 @@ SIZE_COLUMNS = ["ais_length_m", "ais_beam_m"]
 def predict_from_ship_size(recipe: Recipe, folder: Path) -> Predicted:
     """Predict from length and beam of the ship in AIS alone, without an image; nothing is written to the folder.
 
-    It shows how far the size of a ship tells its type. The settings are the defaults of scikit-learn, with classes of
-    equal weight. A missing size is the median of the training chips.
+    It shows how far the size of a ship tells its type. The settings are the defaults of
+    scikit-learn, with classes of equal weight. A missing size is the median of the
+    training chips.
     """
     store = ChipStore.open(Path(recipe.data.root))
     train = store.split("train")
     classifier = LogisticRegression(class_weight="balanced")
-    model = make_pipeline(SimpleImputer(strategy="median"), StandardScaler(), classifier)
+    model = make_pipeline(
+        SimpleImputer(strategy="median"), StandardScaler(), classifier
+    )
     model.fit(train[SIZE_COLUMNS], train["class"])
     names = model.predict(held_out_chips(store)[SIZE_COLUMNS])
     return _predicted(store, np.array([store.classes.index(name) for name in names]))
@@ -188,27 +249,49 @@ def predict_from_ship_size(recipe: Recipe, folder: Path) -> Predicted:
 def predict_with_hugging_face(recipe: Recipe, folder: Path) -> Predicted:
     """Fine-tune the encoder of the recipe by Hugging Face PEFT as its image classification guide does.
 
-    https://huggingface.co/docs/peft/main/en/task_guides/lora_based_methods: rank and alpha 16, dropout 0.1, a linear
-    head, cross entropy, a rate of 5e-3 that falls linearly. Layers, epochs, batch size and augmentation are those of
-    the recipe. There are no views, no loss for the long tail and no clipping. Nothing is written to the folder.
+    https://huggingface.co/docs/peft/main/en/task_guides/lora_based_methods: rank and
+    alpha 16, dropout 0.1, a linear head, cross entropy, a rate of 5e-3 that falls
+    linearly. Layers, epochs, batch size and augmentation are those of the recipe. There
+    are no views, no loss for the long tail and no clipping. Nothing is written to the
+    folder.
     """
     from peft import LoraConfig, get_peft_model
 
     seed_generators(recipe.seed)
     setup = set_up(recipe)
-    network = _Encoder(setup.encoder.vit, recipe.backbone.pool, setup.encoder.width, len(setup.store.classes))
+    network = _Encoder(
+        setup.encoder.vit,
+        recipe.backbone.pool,
+        setup.encoder.width,
+        len(setup.store.classes),
+    )
     layers = ["qkv", "attn.proj", "fc1", "fc2"]
-    config = LoraConfig(r=16, lora_alpha=16, lora_dropout=0.1, target_modules=layers, modules_to_save=["head"])
+    config = LoraConfig(
+        r=16,
+        lora_alpha=16,
+        lora_dropout=0.1,
+        target_modules=layers,
+        modules_to_save=["head"],
+    )
     model: Any = get_peft_model(network, config)
-    augmentation = Augmentation(recipe.data.augment, len(setup.contract.planes), setup.contract.size)
-    size, epochs = recipe.train.batch_size, recipe.train.epochs
+    augmentation = Augmentation(
+        recipe.data.augment, len(setup.contract.planes), setup.contract.size
+    )
+    size = recipe.train.batch_size
+    epochs = recipe.train.epochs
     steps = -(-len(setup.train) // size) * epochs
-    optimizer = torch.optim.AdamW([x for x in model.parameters() if x.requires_grad], lr=5e-3)
+    optimizer = torch.optim.AdamW(
+        [x for x in model.parameters() if x.requires_grad], lr=5e-3
+    )
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, steps)
     model.train()
     for epoch in range(epochs):
-        order = np.random.default_rng((recipe.seed, epoch)).permutation(len(setup.train))
-        for inputs, labels in ChipLoader(AugmentedChips(setup.train, augmentation, recipe.seed, epoch), order, size):
+        order = np.random.default_rng((recipe.seed, epoch)).permutation(
+            len(setup.train)
+        )
+        for inputs, labels in ChipLoader(
+            AugmentedChips(setup.train, augmentation, recipe.seed, epoch), order, size
+        ):
             optimizer.zero_grad()
             torch.autograd.backward(F.cross_entropy(model(inputs), labels))
             optimizer.step()
@@ -217,7 +300,9 @@ def predict_with_hugging_face(recipe: Recipe, folder: Path) -> Predicted:
     seconds = time.process_time()
     with torch.inference_mode():
         batches = _held_out_images(setup).batches(256)
-        predicted = torch.cat([model(inputs) for inputs, _ in batches]).argmax(1).numpy()
+        predicted = (
+            torch.cat([model(inputs) for inputs, _ in batches]).argmax(1).numpy()
+        )
     result = _predicted(setup.store, predicted)
     result.seconds = seconds
     return result
@@ -228,9 +313,13 @@ class _Encoder(nn.Module):
 
     vit: VisionTransformer
 
-    def __init__(self, vit: VisionTransformer, pool: str, width: int, classes: int) -> None:
+    def __init__(
+        self, vit: VisionTransformer, pool: str, width: int, classes: int
+    ) -> None:
         super().__init__()
-        self.vit, self.pool, self.head = vit, pool, nn.Linear(width, classes)
+        self.vit = vit
+        self.pool = pool
+        self.head = nn.Linear(width, classes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         logits: torch.Tensor = self.head(extract_features(self.vit, x, self.pool))
@@ -241,7 +330,10 @@ METHODS: dict[str, Callable[[Recipe, Path], Predicted]] = {
     "finetune": predict_finetuned,
     "auto": predict_chosen,
     "hugging-face": predict_with_hugging_face,
-    "knn": partial(predict_on_features, lambda *args, **options: balance_votes(knn_predict(*args, **options), args[1])),
+    "knn": partial(
+        predict_on_features,
+        lambda *args, **options: balance_votes(knn_predict(*args, **options), args[1]),
+    ),
     "linear-probe": partial(predict_on_features, linear_probe_predict),
     "ship-size": predict_from_ship_size,
 }

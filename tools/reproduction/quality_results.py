@@ -1,7 +1,8 @@
 """Read the results of a study, and print its tables in Markdown.
 
-Settings are chosen on one half of the held-out chips, and tables report the other half. Rows with several
-configurations choose one per seed by macro accuracy on the first half.
+Settings are chosen on one half of the held-out chips, and tables report the other half.
+Rows with several configurations choose one per seed by macro accuracy on the first
+half.
 """
 
 from __future__ import annotations
@@ -19,7 +20,14 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import t, ttest_1samp
 
-from tools.reproduction.quality_files import CHOICE, GROUPS, REPORTED, Result, parse_result, result_texts
+from tools.reproduction.quality_files import (
+    CHOICE,
+    GROUPS,
+    REPORTED,
+    Result,
+    parse_result,
+    result_texts,
+)
 from tools.reproduction.quality_study import Row, Study
 
 Floats = NDArray[np.floating[Any]]
@@ -31,7 +39,8 @@ PARTS = {
     "reported": "on the held-out chips on which nothing was chosen",
     "whole": "on all held-out chips",
 }
-"""What a table measures, by the name of the part; in the order of `CHOICE`, `REPORTED` and `WHOLE` of the files."""
+"""What a table measures, by the name of the part; in the order of `CHOICE`, `REPORTED`
+and `WHOLE` of the files."""
 
 
 class Results(NamedTuple):
@@ -47,25 +56,37 @@ class Results(NamedTuple):
 
 
 def read_results(out: Path, study: Study, part: int = REPORTED) -> Results:
-    """Read the results of a study. Those of other settings are stale: they are listed, but not used.
+    """Read the results of a study.
+
+    Those of other settings are stale: they are listed, but not used.
 
     Args:
         out: folder of the results.
         study: the study.
-        part: the part of the held-out chips that is needed; files of early runs have no recall on `WHOLE`.
+        part: the part of the held-out chips that is needed; files of early runs have no
+            recall on `WHOLE`.
 
     Returns:
         Usable results, and the names of all others.
     """
     results = Results({}, {})
-    identities = cache(lambda seed: {run.identity for row in study.rows for run in study.configurations(row, seed)})
+    identities = cache(
+        lambda seed: {
+            run.identity
+            for row in study.rows
+            for run in study.configurations(row, seed)
+        }
+    )
     for name, text in result_texts(out):
         try:
             result = parse_result(text)
             if result.identity not in identities(result.seed):
                 result = result.with_current_keys()
         except (ValueError, TypeError, KeyError) as error:
-            reason = f"stale: no key {error}" if isinstance(error, KeyError) else f"stale: {error}"
+            if isinstance(error, KeyError):
+                reason = f"stale: no key {error}"
+            else:
+                reason = f"stale: {error}"
         else:
             if result.identity not in identities(result.seed):
                 reason = "stale: overrides that no row of the study has"
@@ -82,7 +103,9 @@ def read_results(out: Path, study: Study, part: int = REPORTED) -> Results:
     return results
 
 
-def row_results(study: Study, row: Row, results: Results, part: int = REPORTED) -> pd.DataFrame:
+def row_results(
+    study: Study, row: Row, results: Results, part: int = REPORTED
+) -> pd.DataFrame:
     """Return the accuracy of a row on a part of the held-out chips, for each seed of which all runs are finished.
 
     Args:
@@ -92,13 +115,20 @@ def row_results(study: Study, row: Row, results: Results, part: int = REPORTED) 
         part: `CHOICE`, `REPORTED` or `WHOLE`.
 
     Returns:
-        Rows by seed: head, medium, tail and macro in %; `seconds` is the sum over all configurations.
+        Rows by seed: head, medium, tail and macro in %; `seconds` is the sum over all
+            configurations.
     """
     records: dict[int, dict[str, float]] = {}
     for seed, runs in complete_seeds(study, row, results).items():
-        best = max(runs, key=lambda run: run.accuracy(CHOICE)["macro"])  # the first one of equals
-        records[seed] = best.accuracy(part) | {"seconds": math.fsum(run.seconds for run in runs)}
-    return pd.DataFrame.from_dict(records, orient="index", columns=[*GROUPS, "seconds"], dtype=float)
+        best = max(
+            runs, key=lambda run: run.accuracy(CHOICE)["macro"]
+        )  # the first one of equals
+        records[seed] = best.accuracy(part) | {
+            "seconds": math.fsum(run.seconds for run in runs)
+        }
+    return pd.DataFrame.from_dict(
+        records, orient="index", columns=[*GROUPS, "seconds"], dtype=float
+    )
 
 
 def complete_seeds(study: Study, row: Row, results: Results) -> dict[int, list[Result]]:
@@ -110,10 +140,17 @@ def complete_seeds(study: Study, row: Row, results: Results) -> dict[int, list[R
         results: results of the study.
     """
     runs = {
-        seed: [results.runs.get((configuration.identity, seed)) for configuration in study.configurations(row, seed)]
+        seed: [
+            results.runs.get((configuration.identity, seed))
+            for configuration in study.configurations(row, seed)
+        ]
         for seed in study.seeds
     }
-    return {seed: [run for run in entries if run] for seed, entries in runs.items() if all(entries)}
+    return {
+        seed: [run for run in entries if run]
+        for seed, entries in runs.items()
+        if all(entries)
+    }
 
 
 def half_width(values: Floats) -> float:
@@ -124,7 +161,9 @@ def half_width(values: Floats) -> float:
     """
     if len(values) < 2:
         return math.nan
-    return float(t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5)
+    return float(
+        t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5
+    )
 
 
 def paired_p_value(differences: Floats) -> float:
@@ -135,8 +174,12 @@ def paired_p_value(differences: Floats) -> float:
     """
     if len(differences) < 2:
         return math.nan
-    if np.ptp(differences) == 0:  # the limit; the test divides by the standard deviation
-        return 0.0 if differences[0] else 1.0
+    if (
+        np.ptp(differences) == 0
+    ):  # the limit; the test divides by the standard deviation
+        if differences[0]:
+            return 0.0
+        return 1.0
     return float(ttest_1samp(differences, 0).pvalue)
 
 
@@ -150,7 +193,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
         Corrected p values in the same order.
     """
     order = sorted((p, index) for index, p in enumerate(p_values) if not math.isnan(p))
-    corrected, largest = [math.nan] * len(p_values), 0.0
+    corrected = [math.nan] * len(p_values)
+    largest = 0.0
     for rank, (p, index) in enumerate(order):
         largest = max(largest, min(1.0, p * (len(order) - rank)))
         corrected[index] = largest
@@ -166,16 +210,24 @@ def report_markdown(study: Study, results: Results, part: str = "reported") -> s
         part: the measured part of the held-out chips, a key of `PARTS`.
     """
     number = list(PARTS).index(part)
-    tables = {row.title: row_results(study, row, results, number) for row in study.rows if "accuracy" in row.tables}
+    tables = {
+        row.title: row_results(study, row, results, number)
+        for row in study.rows
+        if "accuracy" in row.tables
+    }
     p_values = corrected_p_values(study, tables)
     parts = [f"# {study.title}", "", *footer(study, results, part)]
     for heading in study.groups:
         parts += ["", f"## {heading}"]
         parts += (
-            ["", *accuracy_table(study, heading, tables, p_values)] if tables.keys() & _titles(study, heading) else []
+            ["", *accuracy_table(study, heading, tables, p_values)]
+            if tables.keys() & _titles(study, heading)
+            else []
         )
         spreads = [row for row in study.groups[heading] if "spread" in row.tables]
-        for _, rows in itertools.groupby(spreads, key=lambda row: (row.grid, row.without)):
+        for _, rows in itertools.groupby(
+            spreads, key=lambda row: (row.grid, row.without)
+        ):
             parts += spread_tables(study, list(rows), results, number)
     return "\n".join(parts)
 
@@ -195,7 +247,9 @@ def differences(table: pd.DataFrame, base: pd.DataFrame, group: str) -> Floats:
     return (table[group] - base[group]).dropna().to_numpy()
 
 
-def corrected_p_values(study: Study, tables: Mapping[str, pd.DataFrame]) -> dict[tuple[str, str], float]:
+def corrected_p_values(
+    study: Study, tables: Mapping[str, pd.DataFrame]
+) -> dict[tuple[str, str], float]:
     """Return p values of all rows against their base; tail and macro are corrected separately, over all rows.
 
     Args:
@@ -205,21 +259,32 @@ def corrected_p_values(study: Study, tables: Mapping[str, pd.DataFrame]) -> dict
     Returns:
         p values by title and accuracy.
     """
-    bases = (
-        {row.title: study.base_row(heading).title for heading, rows in study.groups.items() for row in rows}
-        if tables
-        else {}
-    )
+    if tables:
+        bases = {
+            row.title: study.base_row(heading).title
+            for heading, rows in study.groups.items()
+            for row in rows
+        }
+    else:
+        bases = {}
     titles = [title for title in tables if bases[title] != title]
     p_values: dict[tuple[str, str], float] = {}
     for group in COMPARED:
-        raw = [paired_p_value(differences(tables[title], tables[bases[title]], group)) for title in titles]
-        p_values |= {(title, group): p for title, p in zip(titles, holm(raw), strict=True)}
+        raw = [
+            paired_p_value(differences(tables[title], tables[bases[title]], group))
+            for title in titles
+        ]
+        p_values |= {
+            (title, group): p for title, p in zip(titles, holm(raw), strict=True)
+        }
     return p_values
 
 
 def accuracy_table(
-    study: Study, heading: str, tables: Mapping[str, pd.DataFrame], p_values: Mapping[tuple[str, str], float]
+    study: Study,
+    heading: str,
+    tables: Mapping[str, pd.DataFrame],
+    p_values: Mapping[tuple[str, str], float],
 ) -> list[str]:
     """Return the lines of a table: accuracies, differences to the base, corrected p values, and cost.
 
@@ -231,24 +296,37 @@ def accuracy_table(
     """
     base_title = study.base_row(heading).title
     base = tables[base_title]
-    compared = " | ".join(f"{group} - {group} of {base_title} | p" for group in COMPARED)
-    lines = _head(f" | seeds | {' | '.join(GROUPS)} | pairs | {compared} | CPU s per seed | x base ")
+    compared = " | ".join(
+        f"{group} - {group} of {base_title} | p" for group in COMPARED
+    )
+    lines = _head(
+        f" | seeds | {' | '.join(GROUPS)} | pairs | {compared} | CPU s per seed | x"
+        " base "
+    )
     for title in (row.title for row in study.groups[heading] if row.title in tables):
         table = tables[title]
-        cells = [f"{len(table)} of {len(study.seeds)}", *(format_interval(table[group].to_numpy()) for group in GROUPS)]
+        cells = [
+            f"{len(table)} of {len(study.seeds)}",
+            *(format_interval(table[group].to_numpy()) for group in GROUPS),
+        ]
         if title == base_title:
             cells += [""] * (1 + 2 * len(COMPARED))
         else:
             cells.append(str(len(table.index.intersection(base.index))))
             for group in COMPARED:
-                cells += [format_interval(differences(table, base, group)), format_p_value(p_values[title, group])]
+                cells += [
+                    format_interval(differences(table, base, group)),
+                    format_p_value(p_values[title, group]),
+                ]
         ratio = (table["seconds"] / base["seconds"]).median()
         cells += [_number(table["seconds"].median(), ".0f"), _number(ratio, ".2f")]
         lines.append(f"| {title} | {' | '.join(cells)} |")
     return lines
 
 
-def spread_tables(study: Study, rows: Sequence[Row], results: Results, part: int = REPORTED) -> list[str]:
+def spread_tables(
+    study: Study, rows: Sequence[Row], results: Results, part: int = REPORTED
+) -> list[str]:
     """Return the lines of tables of accuracy at each grid value, for rows with the same grid.
 
     A grid with two keys gives one matrix of mean macro accuracy per row.
@@ -263,31 +341,49 @@ def spread_tables(study: Study, rows: Sequence[Row], results: Results, part: int
     points = rows[0].grid_points()
     lines = [""]
     if len(axes) == 1:
-        lines += _head(f" {axes[0][0]} | seeds | | {' | '.join(str(value) for (value,) in points)} | best - worst ")
+        lines += _head(
+            f" {axes[0][0]} | seeds | | {' | '.join(str(value) for (value,) in points)}"
+            " | best - worst "
+        )
     for row in rows:
         seeds = complete_seeds(study, row, results)
         count = f"{len(seeds)} of {len(study.seeds)}"
         for group in ("macro", "tail") if len(axes) == 1 else ("macro",):
-            values = np.array([[run.accuracy(part)[group] for run in runs] for runs in seeds.values()])
+            values = np.array(
+                [[run.accuracy(part)[group] for run in runs] for runs in seeds.values()]
+            )
             values = values.reshape(len(seeds), len(points))
             spread = format_interval(np.ptp(values, axis=1))
             if len(axes) == 1:
                 lines.append(
-                    f"| {row.title} | {count} | {group} | {' | '.join(map(format_interval, values.T))} | {spread} |"
+                    f"| {row.title} | {count} | {group} |"
+                    f" {' | '.join(map(format_interval, values.T))} | {spread} |"
                 )
             else:
                 lines += _matrix(row, axes, values)
-                lines += ["", f"{row.title}: macro, best - worst: {spread}; seeds: {count}."]
+                lines += [
+                    "",
+                    f"{row.title}: macro, best - worst: {spread}; seeds: {count}.",
+                ]
     return lines
 
 
 def _matrix(row: Row, axes: list[tuple[str, list[Any]]], values: Floats) -> list[str]:
     (row_key, row_values), (column_key, column_values) = axes
-    lines = _head(f" {row.title}: {row_key} \\ {column_key} | {' | '.join(map(str, column_values))} ")
-    means = values.mean(axis=0) if len(values) else np.full(values.shape[1], np.nan)
+    lines = _head(
+        f" {row.title}: {row_key} \\ {column_key} |"
+        f" {' | '.join(map(str, column_values))} "
+    )
+    if len(values):
+        means = values.mean(axis=0)
+    else:
+        means = np.full(values.shape[1], np.nan)
     by_point = dict(zip(row.grid_points(), means, strict=True))
     for value in row_values:
-        cells = [_number(by_point.get((value, other), math.nan), ".1f") for other in column_values]
+        cells = [
+            _number(by_point.get((value, other), math.nan), ".1f")
+            for other in column_values
+        ]
         lines.append(f"| {value} | {' | '.join(cells)} |")
     return lines
 
@@ -300,19 +396,49 @@ def footer(study: Study, results: Results, part: str) -> list[str]:
         results: its results.
         part: the measured part of the held-out chips, a key of `PARTS`.
     """
-    needed = {(c.identity, seed) for seed in study.seeds for row in study.rows for c in study.configurations(row, seed)}
+    needed = {
+        (c.identity, seed)
+        for seed in study.seeds
+        for row in study.rows
+        for c in study.configurations(row, seed)
+    }
     sources = Counter(run.source for run in results.runs.values())
     compared = sum("accuracy" in row.tables and not row.base for row in study.rows)
     lines = [
-        f"Accuracy in %, {PARTS[part]}, as mean ± half width of the 95 % interval of Student's t over seeds.",
-        f"Differences are paired by seed; p values are of paired t-tests, corrected over {compared} rows (Holm).",
-        "CPU s is the median over seeds of the sum over all runs of a row. A run that several rows use counts in each.",
+        (
+            f"Accuracy in %, {PARTS[part]}, as mean ± half width of the 95 % interval"
+            " of Student's t over seeds."
+        ),
+        (
+            "Differences are paired by seed; p values are of paired t-tests, corrected"
+            f" over {compared} rows (Holm)."
+        ),
+        (
+            "CPU s is the median over seeds of the sum over all runs of a row. A run"
+            " that several rows use counts in each."
+        ),
         f"Runs: {len(results.runs)} of {len(needed)}.",
     ]
     lines += [f"- {count} runs: {source}" for source, count in sorted(sources.items())]
-    no_chips = {c for run in results.runs.values() for recall in run.recall for c, v in enumerate(recall) if v is None}
-    lines += [f"- {len(no_chips)} classes have no chips in one half, whose means leave them out"] if no_chips else []
-    lines += [f"- {len(files)} result files not used: {reason}" for reason, files in sorted(results.unused.items())]
+    no_chips = {
+        c
+        for run in results.runs.values()
+        for recall in run.recall
+        for c, v in enumerate(recall)
+        if v is None
+    }
+    lines += (
+        [
+            f"- {len(no_chips)} classes have no chips in one half, whose means leave"
+            " them out"
+        ]
+        if no_chips
+        else []
+    )
+    lines += [
+        f"- {len(files)} result files not used: {reason}"
+        for reason, files in sorted(results.unused.items())
+    ]
     return lines
 
 
@@ -321,7 +447,9 @@ def _head(cells: str) -> list[str]:
 
 
 def _number(value: float, form: str) -> str:
-    return "-" if math.isnan(value) else format(value, form)
+    if math.isnan(value):
+        return "-"
+    return format(value, form)
 
 
 def format_interval(values: Floats) -> str:
@@ -339,4 +467,6 @@ def format_interval(values: Floats) -> str:
 
 def format_p_value(p: float) -> str:
     """Return a p value with three digits."""
-    return "< 0.001" if p < 0.001 else _number(p, ".3f")
+    if p < 0.001:
+        return "< 0.001"
+    return _number(p, ".3f")

@@ -1,6 +1,7 @@
 """Read a study: rows of runs on one data set that are compared over the same seeds.
 
-A study is a YAML file. `tools/reproduction/studies/mstar_lt.yaml` is an example with all keys.
+A study is a YAML file. `tools/reproduction/studies/mstar_lt.yaml` is an example with
+all keys.
 """
 
 from __future__ import annotations
@@ -29,8 +30,9 @@ _RANGE = re.compile(r"(\d+)(?:-(\d+))?")
 
 
 Method = Literal["finetune", "auto", "hugging-face", "knn", "linear-probe", "ship-size"]
-"""How a run predicts the held-out chips: by the recipe, by the candidate that `method: auto` chooses for its data, or
-by one of the alternatives of `tools.reproduction.quality_methods` with its encoder and data."""
+"""How a run predicts the held-out chips: by the recipe, by the candidate that `method:
+auto` chooses for its data, or by one of the alternatives of
+`tools.reproduction.quality_methods` with its encoder and data."""
 
 METHOD_KEY = "study_method"
 """Key of the identity of a run that does not fine-tune by its recipe."""
@@ -42,7 +44,8 @@ class Configuration(NamedTuple):
     Attributes:
         name: short text for file names and messages.
         overrides: KEY=VALUE overrides of the recipe.
-        identity: the resolved recipe. Two configurations with the same identity share their runs.
+        identity: the resolved recipe. Two configurations with the same identity share
+            their runs.
         recipe_path: path of the recipe.
         method: what is done with the recipe.
     """
@@ -69,7 +72,9 @@ def parse_seeds(value: object) -> object:
     limits = [(int(match[1]), int(match[2] or match[1])) for match in ranges if match]
     if len(limits) < len(ranges) or any(first > last for first, last in limits):
         raise ValueError("write seeds such as 0-19 or 0,3,5")
-    return list(dict.fromkeys(seed for first, last in limits for seed in range(first, last + 1)))
+    return list(
+        dict.fromkeys(seed for first, last in limits for seed in range(first, last + 1))
+    )
 
 
 class RandomScales(Section):
@@ -88,13 +93,16 @@ class Row(Section):
         title: first cell of the row.
         recipe: name or path of the recipe, if it is not that of the study.
         method: what is done with the recipe.
-        overrides: names of settings of the study, and KEY=VALUE overrides; a later one wins.
+        overrides: names of settings of the study, and KEY=VALUE overrides; a later one
+            wins.
         base: whether the other rows of the group are compared with this one.
-        grid: values by recipe key. Every combination is a configuration. "x0.5" is half of the value that the recipe
-            and the overrides give.
-        without: combinations of grid values to leave out, each in the order of the keys of `grid`.
+        grid: values by recipe key. Every combination is a configuration. "x0.5" is half
+            of the value that the recipe and the overrides give.
+        without: combinations of grid values to leave out, each in the order of the keys
+            of `grid`.
         random_scales: draws of the scales; every draw is a configuration.
-        tables: "accuracy" for the table of accuracies, "spread" for accuracy at each grid value.
+        tables: "accuracy" for the table of accuracies, "spread" for accuracy at each
+            grid value.
     """
 
     title: Text
@@ -105,19 +113,28 @@ class Row(Section):
     grid: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(default={})
     without: list[list[Any]] = Field(default=[])
     random_scales: RandomScales | None = None
-    tables: list[Literal["accuracy", "spread"]] = Field(default=["accuracy"], min_length=1)
+    tables: list[Literal["accuracy", "spread"]] = Field(
+        default=["accuracy"], min_length=1
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.grid and self.random_scales:
             raise ValueError(f"row {self.title!r}: use either grid or random_scales")
         if "spread" in self.tables and len(self.grid) not in (1, 2):
-            raise ValueError(f"row {self.title!r}: a spread needs a grid with one or two keys")
+            raise ValueError(
+                f"row {self.title!r}: a spread needs a grid with one or two keys"
+            )
         combinations = list(itertools.product(*self.grid.values()))
-        if unknown := [point for point in self.without if tuple(point) not in combinations]:
-            raise ValueError(f"row {self.title!r}: the grid has no combination {unknown[0]}")
+        unknown = [point for point in self.without if tuple(point) not in combinations]
+        if unknown:
+            raise ValueError(
+                f"row {self.title!r}: the grid has no combination {unknown[0]}"
+            )
         if not self.grid_points():
-            raise ValueError(f"row {self.title!r}: `without` leaves nothing of the grid")
+            raise ValueError(
+                f"row {self.title!r}: `without` leaves nothing of the grid"
+            )
         return self
 
     def grid_points(self) -> list[tuple[Any, ...]]:
@@ -132,7 +149,8 @@ class Study(Section):
     Attributes:
         title: heading of the report.
         recipe: name or path of the recipe.
-        overrides: KEY=VALUE overrides of every run; a row may replace them. "{seed}" in a value is the seed.
+        overrides: KEY=VALUE overrides of every run; a row may replace them. "{seed}" in
+            a value is the seed.
         seeds: seeds of every row, as a list or as a text such as 0-19.
         blocks: number of blocks of the backbone; rows with random scales need it.
         settings: lists of KEY=VALUE overrides by name, for use in rows.
@@ -142,7 +160,11 @@ class Study(Section):
     title: Text
     recipe: Text
     overrides: list[Text] = Field(default=[])
-    seeds: Annotated[list[Annotated[int, Field(ge=0)]], BeforeValidator(parse_seeds), Field(min_length=1)]
+    seeds: Annotated[
+        list[Annotated[int, Field(ge=0)]],
+        BeforeValidator(parse_seeds),
+        Field(min_length=1),
+    ]
     blocks: int | None = Field(default=None, ge=1)
     settings: dict[str, list[Text]] = Field(default={})
     groups: dict[str, Annotated[list[Row], Field(min_length=1)]] = Field(min_length=1)
@@ -150,17 +172,25 @@ class Study(Section):
     @model_validator(mode="after")
     def _check(self) -> Self:
         titles = [row.title for row in self.rows if "accuracy" in row.tables]
-        if repeated := {title for title in titles if titles.count(title) > 1}:
-            raise ValueError(f"several rows have the title {', '.join(sorted(repeated))}")
+        repeated = {title for title in titles if titles.count(title) > 1}
+        if repeated:
+            raise ValueError(
+                f"several rows have the title {', '.join(sorted(repeated))}"
+            )
         for heading, rows in self.groups.items():
             bases = [row for row in rows if row.base]
             if len(bases) > 1 or any("accuracy" not in row.tables for row in bases):
-                raise ValueError(f"group {heading}: at most one row is the base, and it has the table accuracy")
+                raise ValueError(
+                    f"group {heading}: at most one row is the base, and it has the"
+                    " table accuracy"
+                )
         needs_base = any("accuracy" in row.tables for row in self.rows)
         if needs_base and not any(row.base for row in self.rows):
             raise ValueError("no row is the base: add `base: true` to a row")
         if self.blocks is None and any(row.random_scales for row in self.rows):
-            raise ValueError("random_scales needs `blocks`, the number of blocks of the backbone")
+            raise ValueError(
+                "random_scales needs `blocks`, the number of blocks of the backbone"
+            )
         return self
 
     @property
@@ -198,64 +228,119 @@ class Study(Section):
             RequestError: an override names no settings of the study.
             RecipeError: an override is not valid.
         """
-        texts = (*self.overrides, *(text for override in row.overrides for text in self._expand(override, row)))
+        texts = (
+            *self.overrides,
+            *(
+                text
+                for override in row.overrides
+                for text in self._expand(override, row)
+            ),
+        )
         shared = tuple(text.replace("{seed}", str(seed)) for text in texts)
-        label, path = " ".join([*filter(None, [row.recipe]), *row.overrides]), self.recipe_path(row)
+        label = " ".join([*filter(None, [row.recipe]), *row.overrides])
+        path = self.recipe_path(row)
         if row.random_scales:
             draws = range(row.random_scales.draws)
-            return [self._draw(row.random_scales, seed, draw, label, shared, path) for draw in draws]
+            return [
+                self._draw(row.random_scales, seed, draw, label, shared, path)
+                for draw in draws
+            ]
         configurations = []
         for values in row.grid_points():
             pairs = list(zip(row.grid, values, strict=True))
-            overrides = (*shared, *(f"{key}={self._resolve(key, value, shared, path)}" for key, value in pairs))
+            overrides = (
+                *shared,
+                *(
+                    f"{key}={self._resolve(key, value, shared, path)}"
+                    for key, value in pairs
+                ),
+            )
             name = " ".join([label, *(f"{key}={value}" for key, value in pairs)])
             recipe = _load(path, overrides)
-            configurations.append(_configuration(name, overrides, recipe, path, row.method))
+            configurations.append(
+                _configuration(name, overrides, recipe, path, row.method)
+            )
         return configurations
 
     def _expand(self, override: str, row: Row) -> Sequence[str]:
         if "=" in override:
             return [override]
         if override not in self.settings:
-            hint = f"use KEY=VALUE or one of {', '.join(self.settings) or 'the settings, which are empty'}"
-            raise RequestError(f"the study has no settings {override!r}", f"row {row.title!r}", hint)
+            raise RequestError(
+                f"the study has no settings {override!r}",
+                f"row {row.title!r}",
+                (
+                    "use KEY=VALUE or one of"
+                    f" {', '.join(self.settings) or 'the settings, which are empty'}"
+                ),
+            )
         return self.settings[override]
 
-    def _resolve(self, key: str, value: Any, overrides: tuple[str, ...], path: Path) -> str:
+    def _resolve(
+        self, key: str, value: Any, overrides: tuple[str, ...], path: Path
+    ) -> str:
         """Return a grid value as YAML; "x2" becomes twice the value of the recipe."""
-        match = _FACTOR.fullmatch(value) if isinstance(value, str) else None
+        if isinstance(value, str):
+            match = _FACTOR.fullmatch(value)
+        else:
+            match = None
         if match is None:
             return to_yaml(value)
         number = _load(path, overrides).flatten().get(key)
         if not isinstance(number, int | float):
-            raise RequestError(f"{value} times no number", f"grid key {key}", "set the key in the recipe or overrides")
+            raise RequestError(
+                f"{value} times no number",
+                f"grid key {key}",
+                "set the key in the recipe or overrides",
+            )
         return to_yaml(float(f"{float(match[1]) * number:.6g}"))
 
     def _draw(
-        self, scales: RandomScales, seed: int, draw: int, label: str, shared: tuple[str, ...], path: Path
+        self,
+        scales: RandomScales,
+        seed: int,
+        draw: int,
+        label: str,
+        shared: tuple[str, ...],
+        path: Path,
     ) -> Configuration:
-        sites = [f"blocks.{block}.{position}" for block in range(self.blocks or 0) for position in scales.positions]
+        sites = [
+            f"blocks.{block}.{position}"
+            for block in range(self.blocks or 0)
+            for position in scales.positions
+        ]
         values = random_scales(sites, (scales.low, scales.high), seed, draw)
         recipe = _load(path, shared)
         # not loaded again: that takes 0.2 s for each draw and seed
         peft = recipe.peft.model_copy(update={"scale": values})
         recipe = recipe.model_copy(update={"peft": peft})
         return _configuration(
-            f"{label} draw={draw} of {seed}", (*shared, f"peft.scale={to_yaml(values)}"), recipe, path
+            f"{label} draw={draw} of {seed}",
+            (*shared, f"peft.scale={to_yaml(values)}"),
+            recipe,
+            path,
         )
 
 
 def _configuration(
-    label: str, overrides: tuple[str, ...], recipe: Recipe, path: Path, method: Method = "finetune"
+    label: str,
+    overrides: tuple[str, ...],
+    recipe: Recipe,
+    path: Path,
+    method: Method = "finetune",
 ) -> Configuration:
     identity = recipe_identity(recipe.model_dump(mode="json"), method)
     label = label if method == "finetune" else f"{method} {label}"
     digest = hashlib.sha256(identity.encode()).hexdigest()[:8]
     readable = re.sub(r"[^\w.=+-]+", " ", label).strip()[:100]
-    return Configuration(f"{readable} {digest}".strip(), overrides, identity, path, method)
+    return Configuration(
+        f"{readable} {digest}".strip(), overrides, identity, path, method
+    )
 
 
-def random_scales(sites: Sequence[str], limits: tuple[float, float], seed: int, draw: int) -> dict[str, float]:
+def random_scales(
+    sites: Sequence[str], limits: tuple[float, float], seed: int, draw: int
+) -> dict[str, float]:
     """Return one scale per site, log-uniform between two limits and rounded to four digits.
 
     Args:
@@ -270,7 +355,9 @@ def random_scales(sites: Sequence[str], limits: tuple[float, float], seed: int, 
     rng = np.random.default_rng((seed, draw))
     low, high = np.log(limits)
     values = np.exp(rng.uniform(low, high, len(sites)))
-    return {site: round(float(value), 4) for site, value in zip(sites, values, strict=True)}
+    return {
+        site: round(float(value), 4) for site, value in zip(sites, values, strict=True)
+    }
 
 
 def recipe_identity(recipe: Mapping[str, Any], method: str = "finetune") -> str:
@@ -282,8 +369,12 @@ def recipe_identity(recipe: Mapping[str, Any], method: str = "finetune") -> str:
         recipe: the values of a resolved recipe.
         method: what is done with it.
     """
-    values = {key: value for key, value in recipe.items() if key not in ("seed", "name")}
-    values["evaluate"] = {key: value for key, value in recipe["evaluate"].items() if key != "baselines"}
+    values = {
+        key: value for key, value in recipe.items() if key not in ("seed", "name")
+    }
+    values["evaluate"] = {
+        key: value for key, value in recipe["evaluate"].items() if key != "baselines"
+    }
     if method != "finetune":
         values[METHOD_KEY] = method
     return json.dumps(values, sort_keys=True)
@@ -294,15 +385,18 @@ def _load(recipe_path: Path, overrides: tuple[str, ...]) -> Recipe:
     return load_recipe(recipe_path, overrides)
 
 
-def read_study(path: Path, overrides: Sequence[str] = (), seeds: str | None = None) -> Study:
+def read_study(
+    path: Path, overrides: Sequence[str] = (), seeds: str | None = None
+) -> Study:
     """Read a study and check all its configurations.
 
-    The key `include` names another study, relative to this one. Keys of this file replace those of the included file;
-    `settings` replace each other by name.
+    The key `include` names another study, relative to this one. Keys of this file
+    replace those of the included file; `settings` replace each other by name.
 
     Args:
         path: path of the YAML file.
-        overrides: KEY=VALUE overrides of every run, which win over `overrides` of the study.
+        overrides: KEY=VALUE overrides of every run, which win over `overrides` of the
+            study.
         seeds: seeds in place of those of the study, such as "0-19".
 
     Returns:
@@ -327,14 +421,20 @@ def read_study(path: Path, overrides: Sequence[str] = (), seeds: str | None = No
 
 def _read_with_includes(path: Path, parents: tuple[Path, ...] = ()) -> Document:
     if not path.is_file() or path.resolve() in parents:
-        raise RequestError("a study includes itself" if path.is_file() else "no such study", path, "name another file")
+        raise RequestError(
+            "a study includes itself" if path.is_file() else "no such study",
+            path,
+            "name another file",
+        )
     document = read_document(path)
     if document.faults:
         raise RecipeError(document.faults, "study")
     values = document.values
     include = values.pop("include", None)
     if include is not None:
-        earlier = _read_with_includes(path.parent / str(include), (*parents, path.resolve())).values
+        earlier = _read_with_includes(
+            path.parent / str(include), (*parents, path.resolve())
+        ).values
         settings = {**(earlier.get("settings") or {}), **(values.get("settings") or {})}
         document.values = {**earlier, **values, "settings": settings}
     return document
@@ -343,7 +443,17 @@ def _read_with_includes(path: Path, parents: tuple[Path, ...] = ()) -> Document:
 def _faults(document: Document, error: ValidationError) -> Iterator[Fault]:
     for item in error.errors(include_url=False):
         keys = [str(key) for key in item["loc"]]
-        line = document.lines.get(".".join(keys[:2]), document.lines.get(keys[0], 0) if keys else 0)
-        is_short = item["type"] != "missing" and not isinstance(item["input"], dict | list | Section)
-        value = to_yaml(item["input"]) if is_short else "nothing" if item["type"] == "missing" else "these values"
+        line = document.lines.get(
+            ".".join(keys[:2]), document.lines.get(keys[0], 0) if keys else 0
+        )
+        is_short = item["type"] != "missing" and not isinstance(
+            item["input"], dict | list | Section
+        )
+        if is_short:
+            value = to_yaml(item["input"])
+        else:
+            if item["type"] == "missing":
+                value = "nothing"
+            else:
+                value = "these values"
         yield Fault(document.file, line, ".".join(keys) or "study", value, item["msg"])

@@ -1,12 +1,14 @@
 """Compare fine-tuning methods on one data set over several seeds: do the missing runs of a study, and print its tables.
 
-    python -m tools.reproduction.quality_table tools/reproduction/studies/mstar_lt.yaml --out quality --seeds 0-19
+    python -m tools.reproduction.quality_table tools/reproduction/studies/mstar_lt.yaml
+    --out quality --seeds 0-19
 
-Each run writes one file to OUT, and split_DATA.csv names the chips of each split. The same command goes on where it
-stopped.
-The results behind published tables are in docs/results/quality: with `--report`, OUT may be a folder there. Runs that
-several rows need are done once. A result is used if its recipe is that of the study; other files are reported and stay.
-Cost is CPU time of one process with one thread, which other processes do not change.
+Each run writes one file to OUT, and split_DATA.csv names the chips of each split. The
+same command goes on where it stopped. The results behind published tables are in
+docs/results/quality: with `--report`, OUT may be a folder there. Runs that several rows
+need are done once. A result is used if its recipe is that of the study; other files are
+reported and stay. Cost is CPU time of one process with one thread, which other
+processes do not change.
 """
 
 from __future__ import annotations
@@ -21,7 +23,12 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor, as_completed
+from concurrent.futures import (
+    BrokenExecutor,
+    Executor,
+    ProcessPoolExecutor,
+    as_completed,
+)
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
@@ -31,7 +38,12 @@ from rsft.errors import Interrupted, RsftError
 from rsft.utils.atomic_files import write_text
 from tools.errors import explained_errors
 from tools.reproduction.quality_files import PACKED_FILE, pack_results
-from tools.reproduction.quality_results import PARTS, Results, read_results, report_markdown
+from tools.reproduction.quality_results import (
+    PARTS,
+    Results,
+    read_results,
+    report_markdown,
+)
 from tools.reproduction.quality_study import Method, Study, read_study
 
 
@@ -68,8 +80,8 @@ class Job(NamedTuple):
 def run_job(out: Path, job: Job) -> None:
     """Do one run, and write its recall by class on the chips for choices, on the reported chips, and on both.
 
-    They are the validation and the test split. Without a test split, the validation chips of a class belong to the two
-    parts in turn.
+    They are the validation and the test split. Without a test split, the validation
+    chips of a class belong to the two parts in turn.
 
     Args:
         out: folder of the results.
@@ -91,10 +103,27 @@ def run_job(out: Path, job: Job) -> None:
     try:
         start = time.process_time()
         predicted = METHODS[job.method](recipe, folder)
-        result = {"name": job.name, "seed": job.seed, "overrides": job.overrides, "method": job.method}
-        result |= {"recipe": recipe.model_dump(mode="json"), "version": __version__, **git}
-        result |= {"seconds": predicted.seconds - start, "recall": predicted.recall(), "groups": predicted.groups}
-        result |= {"scales": predicted.scales, "note": predicted.note, "split_sha256": predicted.split_sha256}
+        result = {
+            "name": job.name,
+            "seed": job.seed,
+            "overrides": job.overrides,
+            "method": job.method,
+        }
+        result |= {
+            "recipe": recipe.model_dump(mode="json"),
+            "version": __version__,
+            **git,
+        }
+        result |= {
+            "seconds": predicted.seconds - start,
+            "recall": predicted.recall(),
+            "groups": predicted.groups,
+        }
+        result |= {
+            "scales": predicted.scales,
+            "note": predicted.note,
+            "split_sha256": predicted.split_sha256,
+        }
         store = ChipStore.open(Path(recipe.data.root))
         write_split(store, out / f"split_{store.root.name}.csv")
         write_text(job.result_file(out), json.dumps(result))
@@ -115,8 +144,15 @@ def missing_jobs(study: Study, results: Results) -> list[Job]:
             for configuration in study.configurations(row, seed):
                 key = (configuration.identity, seed)
                 if key not in results.runs and key not in jobs:
-                    path, method = configuration.recipe_path, configuration.method
-                    jobs[key] = Job(configuration.name, seed, list(configuration.overrides), path, method)
+                    path = configuration.recipe_path
+                    method = configuration.method
+                    jobs[key] = Job(
+                        configuration.name,
+                        seed,
+                        list(configuration.overrides),
+                        path,
+                        method,
+                    )
     return list(jobs.values())
 
 
@@ -141,11 +177,18 @@ def do_jobs(jobs: Sequence[R], run: Callable[[R], str], pool: Executor) -> int:
         try:
             message = future.result()
         except BrokenExecutor:
-            hint = "start the same command again; fewer --jobs need less memory"
-            raise RsftError("a process was killed", f"{job.name}, seed {job.seed}", hint) from None
+            raise RsftError(
+                "a process was killed",
+                f"{job.name}, seed {job.seed}",
+                "start the same command again; fewer --jobs need less memory",
+            ) from None
         failures += bool(message)
         outcome = f": failed: {message}" if message else ""
-        print(f"{count} of {len(jobs)}: {job.name}, seed {job.seed}{outcome}", file=sys.stderr, flush=True)
+        print(
+            f"{count} of {len(jobs)}: {job.name}, seed {job.seed}{outcome}",
+            file=sys.stderr,
+            flush=True,
+        )
     return failures
 
 
@@ -162,7 +205,8 @@ def try_job(out: Path, job: Job) -> str:
 def error_message(run: Callable[[], object]) -> str:
     """Call a function, and return the message of its error, or "".
 
-    The message is text because not every exception can pass between processes. A signal ends the process.
+    The message is text because not every exception can pass between processes. A signal
+    ends the process.
 
     Args:
         run: the function.
@@ -170,7 +214,9 @@ def error_message(run: Callable[[], object]) -> str:
     try:
         run()
     except Interrupted as error:
-        os._exit(error.exit_code)  # not only the run: the pool would give this process the next one
+        os._exit(
+            error.exit_code
+        )  # not only the run: the pool would give this process the next one
     except RsftError as error:
         return str(error)
     except Exception as error:
@@ -213,15 +259,44 @@ def parse_arguments() -> argparse.Namespace:
     Returns:
         Options by name.
     """
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("study", type=Path, help="YAML file of the study")
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="recipe keys of every run")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the results, one file per run")
-    parser.add_argument("--seeds", help="seeds such as 0-19 or 0,3,5 (default: those of the study)")
-    parser.add_argument("--jobs", type=int, default=2, help="processes, each with one thread (%(default)s)")
-    parser.add_argument("--pack", action="store_true", help="then move all results of OUT to one file, runs.jsonl.gz")
-    parser.add_argument("--report", action="store_true", help="print the tables of finished runs without running more")
-    parser.add_argument("--part", choices=PARTS, default="reported", help="chips that the tables measure (%(default)s)")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="KEY=VALUE", help="recipe keys of every run"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        help="folder of the results, one file per run",
+    )
+    parser.add_argument(
+        "--seeds", help="seeds such as 0-19 or 0,3,5 (default: those of the study)"
+    )
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=2,
+        help="processes, each with one thread (%(default)s)",
+    )
+    parser.add_argument(
+        "--pack",
+        action="store_true",
+        help="then move all results of OUT to one file, runs.jsonl.gz",
+    )
+    parser.add_argument(
+        "--report",
+        action="store_true",
+        help="print the tables of finished runs without running more",
+    )
+    parser.add_argument(
+        "--part",
+        choices=PARTS,
+        default="reported",
+        help="chips that the tables measure (%(default)s)",
+    )
     return parser.parse_intermixed_args()
 
 
@@ -238,7 +313,10 @@ def run_tool(work: Callable[[], int]) -> None:
         print("stopped: run the same command again to continue", file=sys.stderr)
         sys.exit(130)
     if failures:
-        print(f"{failures} runs failed: run the same command again to repeat them", file=sys.stderr)
+        print(
+            f"{failures} runs failed: run the same command again to repeat them",
+            file=sys.stderr,
+        )
         sys.exit(1)
 
 
@@ -261,7 +339,10 @@ def run_study() -> int:
         failures = run_parallel(jobs, partial(try_job, options.out), options.jobs)
         results = read_results(options.out, study, part)
     if options.pack:
-        print(f"{pack_results(options.out)} results in {options.out / PACKED_FILE}", file=sys.stderr)
+        print(
+            f"{pack_results(options.out)} results in {options.out / PACKED_FILE}",
+            file=sys.stderr,
+        )
     print(report_markdown(study, results, options.part))
     return failures
 

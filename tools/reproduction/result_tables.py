@@ -2,8 +2,9 @@
 
     python -m tools.reproduction.result_tables docs/does-metapeft-help.md
 
-A table lies between two comments. The first one names the study, the folder of its results in docs/results/quality,
-and, if not all of them are wanted, the rows or the group:
+A table lies between two comments. The first one names the study, the folder of its
+results in docs/results/quality, and, if not all of them are wanted, the rows or the
+group:
 
     <!-- accuracy mstar_lt from mstar_lt: LoRA; LoRA, best of 5 scales -->
     <!-- methods mstar_lt_methods from mstar_lt_methods: LoRA; small network -->
@@ -11,10 +12,11 @@ and, if not all of them are wanted, the rows or the group:
     <!-- choice mstar_lt_choice from mstar_lt_choice -->
     <!-- end -->
 
-"accuracy" compares rows with the base of the study. "methods" also has every group, CPU seconds, and in parentheses the
-accuracy on all held-out chips where it differs by more than a point; "macro" is the same without groups. "spread" has
-the macro and tail accuracy at each value of the grid. "choice" has the accuracy on the chips on which settings are
-chosen; the other kinds leave them out.
+"accuracy" compares rows with the base of the study. "methods" also has every group, CPU
+seconds, and in parentheses the accuracy on all held-out chips where it differs by more
+than a point; "macro" is the same without groups. "spread" has the macro and tail
+accuracy at each value of the grid. "choice" has the accuracy on the chips on which
+settings are chosen; the other kinds leave them out.
 """
 
 from __future__ import annotations
@@ -46,7 +48,9 @@ from tools.reproduction.quality_study import Study, read_study
 ROOT = Path(__file__).parents[2]
 
 _TABLE = re.compile(
-    r"(<!-- (accuracy|methods|macro|spread|choice) (\w+) from (\w+)(?:: ([^>]+?))? -->\n).*?(<!-- end -->)", re.DOTALL
+    r"(<!-- (accuracy|methods|macro|spread|choice) (\w+) from (\w+)(?:: ([^>]+?))?"
+    r" -->\n).*?(<!-- end -->)",
+    re.DOTALL,
 )
 
 
@@ -63,8 +67,12 @@ def _fill(match: re.Match[str]) -> str:
     start, kind, study_name, folder, titles, end = match.groups()
     study, results = _read(study_name, folder)
     table = "spread" if kind == "spread" else "accuracy"
-    selected = titles.split("; ") if titles else [row.title for row in study.rows if table in row.tables]
-    if unknown := set(selected) - {row.title for row in study.rows}:
+    if titles:
+        selected = titles.split("; ")
+    else:
+        selected = [row.title for row in study.rows if table in row.tables]
+    unknown = set(selected) - {row.title for row in study.rows}
+    if unknown:
         raise SystemExit(f"{study_name} has no row {', '.join(sorted(unknown))}")
     lines = _LINES[kind](study, results, selected)
     return f"{start}\n" + "\n".join(lines) + f"\n\n{end}"
@@ -84,17 +92,30 @@ def accuracy_table(study: Study, results: Results, titles: list[str]) -> list[st
         results: its results.
         titles: titles of the rows.
     """
-    tables = {row.title: row_results(study, row, results) for row in study.rows if "accuracy" in row.tables}
+    tables = {
+        row.title: row_results(study, row, results)
+        for row in study.rows
+        if "accuracy" in row.tables
+    }
     p_values = corrected_p_values(study, tables)
     base_title = next(row.title for row in study.rows if row.base)
     base = tables[base_title]
-    columns = f"| seeds | macro | tail | macro, difference to {base_title} | tail, difference | CPU time |"
+    columns = (
+        f"| seeds | macro | tail | macro, difference to {base_title} | tail, difference"
+        " | CPU time |"
+    )
     lines = [f"| method {columns}", "|---" * columns.count("|") + "|"]
     for title in titles:
         table = tables[title]
-        cells = [str(len(table)), *(format_interval(table[group].to_numpy()) for group in ("macro", "tail"))]
+        cells = [
+            str(len(table)),
+            *(format_interval(table[group].to_numpy()) for group in ("macro", "tail")),
+        ]
         for group in ("macro", "tail"):
-            text = format_interval(differences(table, base, group)) if title != base_title else ""
+            if title != base_title:
+                text = format_interval(differences(table, base, group))
+            else:
+                text = ""
             p = p_values.get((title, group), 1.0)
             cells.append(f"{text} (p {format_p_value(p)})" if p < 0.2 else text)
         cells.append(f"{(table['seconds'] / base['seconds']).median():.2f}")
@@ -102,10 +123,13 @@ def accuracy_table(study: Study, results: Results, titles: list[str]) -> list[st
     return lines
 
 
-def method_table(study: Study, results: Results, titles: list[str], groups: Sequence[str] = GROUPS) -> list[str]:
+def method_table(
+    study: Study, results: Results, titles: list[str], groups: Sequence[str] = GROUPS
+) -> list[str]:
     """Return the lines of a table of some rows: accuracy by group, difference to the base of the first row, and cost.
 
-    In parentheses is the accuracy on all held-out chips, which early runs lack, where it differs by more than a point.
+    In parentheses is the accuracy on all held-out chips, which early runs lack, where
+    it differs by more than a point.
 
     Args:
         study: the study.
@@ -114,24 +138,39 @@ def method_table(study: Study, results: Results, titles: list[str], groups: Sequ
         groups: the accuracies.
     """
     rows = {row.title: row for row in study.rows}
-    heading = next(name for name, group in study.groups.items() if rows[titles[0]] in group)
+    heading = next(
+        name for name, group in study.groups.items() if rows[titles[0]] in group
+    )
     base_title = study.base_row(heading).title
     base = row_results(study, rows[base_title], results)
-    lines = [f"| method | seeds | {' | '.join(groups)} | macro, difference to {base_title} | CPU s |"]
+    lines = [
+        f"| method | seeds | {' | '.join(groups)} | macro, difference to {base_title} |"
+        " CPU s |"
+    ]
     lines.append("|---" * (len(groups) + 4) + "|")
     for title in titles:
         table = row_results(study, rows[title], results)
         whole = row_results(study, rows[title], results, WHOLE)
-        cells = [str(len(table)), *(_with_whole(table[group], whole[group]) for group in groups)]
-        cells.append(format_interval(differences(table, base, "macro")) if title != base_title else "")
+        cells = [
+            str(len(table)),
+            *(_with_whole(table[group], whole[group]) for group in groups),
+        ]
+        cells.append(
+            format_interval(differences(table, base, "macro"))
+            if title != base_title
+            else ""
+        )
         cells.append(f"{table['seconds'].median():.0f}")
         lines.append(f"| {title} | {' | '.join(cells)} |")
     return lines
 
 
 def _with_whole(values: pd.Series, whole: pd.Series) -> str:
-    text, mean = format_interval(values.to_numpy()), whole.mean()
-    return f"{text} ({mean:.1f})" if abs(mean - values.mean()) > 1 else text
+    text = format_interval(values.to_numpy())
+    mean = whole.mean()
+    if abs(mean - values.mean()) > 1:
+        return f"{text} ({mean:.1f})"
+    return text
 
 
 def choice_table(study: Study, results: Results, titles: list[str]) -> list[str]:
@@ -145,19 +184,27 @@ def choice_table(study: Study, results: Results, titles: list[str]) -> list[str]
     rows = [row for row in study.rows if row.title in titles]
     if rows[0].grid:
         return spread_tables(study, rows, results, CHOICE)[1:]
-    lines = [f"| macro / tail | {' | '.join(f'seed {seed}' for seed in study.seeds)} | mean |"]
+    lines = [
+        f"| macro / tail | {' | '.join(f'seed {seed}' for seed in study.seeds)} |"
+        " mean |"
+    ]
     lines.append("|---" * (len(study.seeds) + 2) + "|")
     for row in rows:
         table = row_results(study, row, results, CHOICE).reindex([*study.seeds])
         table.loc["mean"] = table.mean()
         pairs = zip(table["macro"], table["tail"], strict=True)
-        cells = ["" if math.isnan(macro) else f"{macro:.1f} / {tail:.1f}" for macro, tail in pairs]
+        cells = [
+            "" if math.isnan(macro) else f"{macro:.1f} / {tail:.1f}"
+            for macro, tail in pairs
+        ]
         lines.append(f"| {row.title} | {' | '.join(cells)} |")
     return lines
 
 
 def _spread_table(study: Study, results: Results, titles: list[str]) -> list[str]:
-    return spread_tables(study, [row for row in study.rows if row.title in titles], results)[1:]
+    return spread_tables(
+        study, [row for row in study.rows if row.title in titles], results
+    )[1:]
 
 
 _LINES: dict[str, Callable[[Study, Results, list[str]], list[str]]] = {

@@ -1,14 +1,18 @@
 """Measure accuracy against labels spent: does `rsft data suggest` choose better chips than chance?
 
-    OMP_NUM_THREADS=1 python -m tools.reproduction.simulated_analyst STORE --out OUT --report TABLE.md
+    OMP_NUM_THREADS=1 python -m tools.reproduction.simulated_analyst STORE --out OUT
+    --report TABLE.md
 
-STORE is a chip store with a long tail, such as MSTAR with ratio 50 (`rsft prepare folder MSTAR_FOLDER --root STORE
---imbalance 50`). Its training chips are the pool, and its validation chips are the test split. A simulated analyst has
-labeled `--start` chips of the pool: one of each class, the others at random. In each round a classifier on the embedded
-backbone is trained on the labeled chips, of which a fifth are validation chips for its calibration. `rsft predict`
-classifies the other chips of the pool, a strategy chooses `--count` of them, and they get their true labels. All
-strategies of a seed begin with the same chips and the same first classifier. The same command continues a stopped
-study; with other seeds or strategies, it adds to it.
+STORE is a chip store with a long tail, such as MSTAR with ratio 50 (`rsft prepare
+folder MSTAR_FOLDER --root STORE
+--imbalance 50`). Its training chips are the pool, and its validation chips are the test
+split. A simulated analyst has labeled `--start` chips of the pool: one of each class,
+the others at random. In each round a classifier on the embedded backbone is trained on
+the labeled chips, of which a fifth are validation chips for its calibration. `rsft
+predict` classifies the other chips of the pool, a strategy chooses `--count` of them,
+and they get their true labels. All strategies of a seed begin with the same chips and
+the same first classifier. The same command continues a stopped study; with other seeds
+or strategies, it adds to it.
 """
 
 from __future__ import annotations
@@ -40,8 +44,15 @@ from rsft.utils.atomic_files import write_text
 from tools.errors import explained_errors
 from tools.reproduction.quality_results import half_width
 
-OVERRIDES = ("meta=null", "head.earlier_blocks=[]", "evaluate.every=1000", "evaluate.tta=none", "name=analyst")
-"""Settings that make the training short: plain PEFT with one head, and no validation before the last epoch."""
+OVERRIDES = (
+    "meta=null",
+    "head.earlier_blocks=[]",
+    "evaluate.every=1000",
+    "evaluate.tta=none",
+    "name=analyst",
+)
+"""Settings that make the training short: plain PEFT with one head, and no validation
+before the last epoch."""
 
 VALIDATION_SHARE = 0.2
 
@@ -98,10 +109,14 @@ def choose_randomly(table: Path, count: int, rng: np.random.Generator) -> list[s
         count: number of chips.
         rng: source of random numbers.
     """
-    return list(rng.permutation(np.sort(pd.read_parquet(table)["path"].to_numpy(str)))[:count])
+    return list(
+        rng.permutation(np.sort(pd.read_parquet(table)["path"].to_numpy(str)))[:count]
+    )
 
 
-def choose_least_certain(table: Path, count: int, rng: np.random.Generator) -> list[str]:
+def choose_least_certain(
+    table: Path, count: int, rng: np.random.Generator
+) -> list[str]:
     """Return paths of the chips with the lowest probability, which the review page shows first.
 
     Args:
@@ -109,7 +124,12 @@ def choose_least_certain(table: Path, count: int, rng: np.random.Generator) -> l
         count: number of chips.
         rng: not used.
     """
-    return pd.read_parquet(table).sort_values("probability", kind="stable")["path"].head(count).tolist()
+    return (
+        pd.read_parquet(table)
+        .sort_values("probability", kind="stable")["path"]
+        .head(count)
+        .tolist()
+    )
 
 
 def choose_suggested(table: Path, count: int, rng: np.random.Generator) -> list[str]:
@@ -132,17 +152,28 @@ STRATEGIES: dict[str, Callable[[Path, int, np.random.Generator], list[str]]] = {
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Do the missing rounds, and write the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("store", type=Path)
     parser.add_argument(
-        "overrides", nargs="*", metavar="KEY=VALUE", default=["data.size=48", "data.crop=48", "train.epochs=20"]
+        "overrides",
+        nargs="*",
+        metavar="KEY=VALUE",
+        default=["data.size=48", "data.crop=48", "train.epochs=20"],
     )
-    parser.add_argument("--recipe", default="mstar_lt_metalora", help="recipe on the embedded backbone")
+    parser.add_argument(
+        "--recipe", default="mstar_lt_metalora", help="recipe on the embedded backbone"
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder of the results")
     parser.add_argument("--report", type=Path, help="table to write")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
-    parser.add_argument("--strategies", nargs="+", choices=STRATEGIES, default=list(STRATEGIES))
-    parser.add_argument("--start", type=int, default=100, help="labels at the beginning")
+    parser.add_argument(
+        "--strategies", nargs="+", choices=STRATEGIES, default=list(STRATEGIES)
+    )
+    parser.add_argument(
+        "--start", type=int, default=100, help="labels at the beginning"
+    )
     parser.add_argument("--count", type=int, default=50, help="labels in each round")
     parser.add_argument("--rounds", type=int, default=4)
     options = parser.parse_args(arguments)
@@ -171,16 +202,25 @@ def label_rounds(analyst: Analyst, strategy: str, seed: int) -> None:
     names = pool["name"].to_numpy(str)[chips].tolist()
     for number in range(analyst.rounds + 1):
         label = "start" if number == 0 else strategy
-        file = analyst.out / "rounds" / f"{label.replace(' ', '-')}-{number}-{seed}.json"
+        file = (
+            analyst.out / "rounds" / f"{label.replace(' ', '-')}-{number}-{seed}.json"
+        )
         if not file.exists():
             began = time.process_time()
             work = analyst.out / "work" / file.stem
             recall, predictions = _train_and_test(analyst, names, seed, work)
             file.parent.mkdir(parents=True, exist_ok=True)
             shutil.move(predictions, file.with_suffix(".parquet"))
-            write_text(file, json.dumps(Round(names, recall, time.process_time() - began)._asdict()))
+            write_text(
+                file,
+                json.dumps(Round(names, recall, time.process_time() - began)._asdict()),
+            )
             shutil.rmtree(work)
-            print(f"{file.stem}: {len(names)} labels, macro {np.mean(list(recall.values())):.1f}", flush=True)
+            print(
+                f"{file.stem}: {len(names)} labels, macro"
+                f" {np.mean(list(recall.values())):.1f}",
+                flush=True,
+            )
         rng = np.random.default_rng([seed, number])
         paths = STRATEGIES[strategy](file.with_suffix(".parquet"), analyst.batch, rng)
         names = [*names, *(Path(path).stem for path in paths)]
@@ -204,18 +244,35 @@ def draw_start(labels: NDArray[np.str_], count: int, seed: int) -> NDArray[np.in
     return np.asarray(order[np.concatenate([np.sort(first), rest])[:count]], np.int64)
 
 
-def _train_and_test(analyst: Analyst, names: Sequence[str], seed: int, work: Path) -> tuple[dict[str, float], Path]:
-    """Train on the labeled chips. Return the recall of every class, and the table of the other chips of the pool."""
+def _train_and_test(
+    analyst: Analyst, names: Sequence[str], seed: int, work: Path
+) -> tuple[dict[str, float], Path]:
+    """Train on the labeled chips.
+
+    Return the recall of every class, and the table of the other chips of the pool.
+    """
     shutil.rmtree(work, ignore_errors=True)
     store, unlabeled = label_store(analyst.store, names, seed, work / "store")
-    overrides = [*OVERRIDES, *analyst.overrides, f"data.root={store.root}", f"seed={seed}"]
+    overrides = [
+        *OVERRIDES,
+        *analyst.overrides,
+        f"data.root={store.root}",
+        f"seed={seed}",
+    ]
     run = finetune(load_recipe(find_recipe(analyst.recipe), overrides), work / "runs")
     request = PredictionRequest(engine="torch", batch_size=64)
-    predict(run.bundle_dir, [store.root / path for path in unlabeled], work / "pool.parquet", request)
+    predict(
+        run.bundle_dir,
+        [store.root / path for path in unlabeled],
+        work / "pool.parquet",
+        request,
+    )
     return measure_recall(store, Bundle.load(run.bundle_dir)), work / "pool.parquet"
 
 
-def label_store(store: ChipStore, names: Sequence[str], seed: int, root: Path) -> tuple[ChipStore, list[str]]:
+def label_store(
+    store: ChipStore, names: Sequence[str], seed: int, root: Path
+) -> tuple[ChipStore, list[str]]:
     """Write a chip store whose training and validation chips are the labeled ones.
 
     Args:
@@ -236,7 +293,10 @@ def label_store(store: ChipStore, names: Sequence[str], seed: int, root: Path) -
     train, _ = stratified_split(labeled["class"].tolist(), VALIDATION_SHARE, seed)
     splits = np.full(len(labeled), "val", object)
     splits[train] = "train"
-    table = pd.concat([labeled.assign(split=splits), store.split("val").assign(split="test")], ignore_index=True)
+    table = pd.concat(
+        [labeled.assign(split=splits), store.split("val").assign(split="test")],
+        ignore_index=True,
+    )
     table.to_parquet(root / MANIFEST)
     return ChipStore.open(root), pool["path"].drop(list(names)).tolist()
 
@@ -251,7 +311,10 @@ def measure_recall(store: ChipStore, bundle: Bundle) -> dict[str, float]:
     chips = ChipImages(store.root, store.split("test"), store.classes, bundle.contract)
     outputs = collect_outputs(load_classifier(bundle, "cpu"), chips.batches(256))
     hits = outputs.logits.argmax(axis=1) == chips.labels
-    return {name: 100 * float(hits[chips.labels == index].mean()) for index, name in enumerate(store.classes)}
+    return {
+        name: 100 * float(hits[chips.labels == index].mean())
+        for index, name in enumerate(store.classes)
+    }
 
 
 def read_rounds(out: Path) -> dict[str, dict[tuple[int, int], Round]]:
@@ -261,19 +324,27 @@ def read_rounds(out: Path) -> dict[str, dict[tuple[int, int], Round]]:
         out: folder of the results.
 
     Returns:
-        Strategy -> (number of the round, seed) -> round; round 0 belongs to every strategy.
+        Strategy -> (number of the round, seed) -> round; round 0 belongs to every
+        strategy.
     """
     rounds: dict[str, dict[tuple[int, int], Round]] = {}
     for file in sorted((out / "rounds").glob("*.json")):
         strategy, number, seed = file.stem.rsplit("-", 2)
-        rounds.setdefault(strategy.replace("-", " "), {})[int(number), int(seed)] = Round(
-            **json.loads(file.read_text())
+        rounds.setdefault(strategy.replace("-", " "), {})[int(number), int(seed)] = (
+            Round(**json.loads(file.read_text()))
         )
     start = rounds.pop("start", {})
-    return {strategy: start | rounds[strategy] for strategy in STRATEGIES if strategy in rounds}
+    return {
+        strategy: start | rounds[strategy]
+        for strategy in STRATEGIES
+        if strategy in rounds
+    }
 
 
-def format_table(rounds: Mapping[str, Mapping[tuple[int, int], Round]], groups: Mapping[str, Sequence[str]]) -> str:
+def format_table(
+    rounds: Mapping[str, Mapping[tuple[int, int], Round]],
+    groups: Mapping[str, Sequence[str]],
+) -> str:
     """Return the results as Markdown: one row per number of labels, and the paired difference to random choice.
 
     Args:
@@ -281,23 +352,36 @@ def format_table(rounds: Mapping[str, Mapping[tuple[int, int], Round]], groups: 
         groups: class names of head, medium and tail.
     """
     first = next(iter(rounds.values()))
-    measures = {"macro": list(next(iter(first.values())).recall), "tail": list(groups["tail"])}
+    measures = {
+        "macro": list(next(iter(first.values())).recall),
+        "tail": list(groups["tail"]),
+    }
     others = [name for name in rounds if name != "random"]
     names = [*rounds, *(f"{name} - random" for name in others if "random" in rounds)]
     head = " | ".join(f"{measure}: {name}" for measure in measures for name in names)
-    lines = [f"| labels | seeds | {head} |", "|---:" * (2 + len(measures) * len(names)) + "|"]
+    lines = [
+        f"| labels | seeds | {head} |",
+        "|---:" * (2 + len(measures) * len(names)) + "|",
+    ]
     for number in sorted({number for number, _ in first}):
-        seeds = sorted(set.intersection(*({seed for n, seed in of if n == number} for of in rounds.values())))
+        seeds = sorted(
+            set.intersection(
+                *({seed for n, seed in of if n == number} for of in rounds.values())
+            )
+        )
         if not seeds:
             continue
         cells = [str(len(first[number, seeds[0]].chips)), f"{len(seeds)}"]
         for classes in measures.values():
             accuracy = {
-                name: np.array([of[number, seed].accuracy(classes) for seed in seeds]) for name, of in rounds.items()
+                name: np.array([of[number, seed].accuracy(classes) for seed in seeds])
+                for name, of in rounds.items()
             }
             cells += [f"{values.mean():.1f}" for values in accuracy.values()]
             if "random" in rounds:
-                cells += [_difference(accuracy[name] - accuracy["random"]) for name in others]
+                cells += [
+                    _difference(accuracy[name] - accuracy["random"]) for name in others
+                ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 

@@ -1,10 +1,12 @@
 """Copy a chip store once for every way to split its scenes, to compare methods over scenes and not only over seeds.
 
-    rsft prepare opensarship OPENSARSHIP --product cal --bands VV --val 0.4 --test 0 --root data/opensarship
-    python -m tools.reproduction.split_scenes data/opensarship data/opensarship_ --least 4
+    rsft prepare opensarship OPENSARSHIP --product cal --bands VV --val 0.4 --test 0
+    --root data/opensarship python -m tools.reproduction.split_scenes data/opensarship
+    data/opensarship_ --least 4
 
-Half of the scenes are for training and the other half for validation, both with at least `--least` chips of every
-class. The copies are numbered from 0; the second one of a pair is the first one the other way around.
+Half of the scenes are for training and the other half for validation, both with at
+least `--least` chips of every class. The copies are numbered from 0; the second one of
+a pair is the first one the other way around.
 """
 
 import argparse
@@ -41,10 +43,23 @@ def halves(table: pd.DataFrame, least: int) -> Iterator[set[str]]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Write the copies."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("store", type=Path, help="chip store whose chips have a scene; its own splits are ignored")
-    parser.add_argument("target", help="start of the paths of the copies; numbers are appended")
-    parser.add_argument("--least", type=int, default=5, help="chips of every class on both sides (%(default)s)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "store",
+        type=Path,
+        help="chip store whose chips have a scene; its own splits are ignored",
+    )
+    parser.add_argument(
+        "target", help="start of the paths of the copies; numbers are appended"
+    )
+    parser.add_argument(
+        "--least",
+        type=int,
+        default=5,
+        help="chips of every class on both sides (%(default)s)",
+    )
     options = parser.parse_args(arguments)
     store = ChipStore.open(options.store)
     for number, scenes in enumerate(halves(store.table, options.least)):
@@ -55,10 +70,18 @@ def main(arguments: list[str] | None = None) -> None:
         target = Path(f"{options.target}{number}")
         with atomic_folder(target, replace=False) as temporary:
             shutil.copytree(
-                store.root, temporary, dirs_exist_ok=True, ignore=shutil.ignore_patterns("contact", "*.png")
+                store.root,
+                temporary,
+                dirs_exist_ok=True,
+                ignore=shutil.ignore_patterns("contact", "*.png"),
             )
-            commit_store(temporary, table, read_dataset(store.root) | {"groups": groups}, {})
-        print(f"{target}: {is_train.sum():,} training chips, {(~is_train).sum():,} validation chips")
+            commit_store(
+                temporary, table, read_dataset(store.root) | {"groups": groups}, {}
+            )
+        print(
+            f"{target}: {is_train.sum():,} training chips, {(~is_train).sum():,}"
+            " validation chips"
+        )
 
 
 if __name__ == "__main__":

@@ -35,12 +35,19 @@ from tools.reproduction.heldout_scenes import split_store
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Do the missing runs, and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("store", type=Path)
-    parser.add_argument("overrides", nargs="*", help="KEY=VALUE overrides of the recipe")
+    parser.add_argument(
+        "overrides", nargs="*", help="KEY=VALUE overrides of the recipe"
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
     parser.add_argument(
-        "--stretch", nargs="+", default=["percentile", "auto"], help="values; the first one is the base"
+        "--stretch",
+        nargs="+",
+        default=["percentile", "auto"],
+        help="values; the first one is the base",
     )
     parser.add_argument("--seeds", type=int, default=5, help="number of seeds")
     parser.add_argument("--by-scene", action="store_true", help="hold out scenes")
@@ -51,9 +58,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for stretch in options.stretch:
             result = options.out / f"{stretch}-{seed}.json"
             if not result.exists():
-                folds = hold_out(store, seed, options.out / "fold") if options.by_scene else [(store, "val")]
-                overrides = [*options.overrides, f"data.stretch={stretch}", f"seed={seed}"]
-                counts = sum(_count(fold, split, overrides, options.out / "runs") for fold, split in folds)
+                if options.by_scene:
+                    folds = hold_out(store, seed, options.out / "fold")
+                else:
+                    folds = [(store, "val")]
+                overrides = [
+                    *options.overrides,
+                    f"data.stretch={stretch}",
+                    f"seed={seed}",
+                ]
+                counts = sum(
+                    _count(fold, split, overrides, options.out / "runs")
+                    for fold, split in folds
+                )
                 write_text(result, json.dumps(np.asarray(counts).tolist()))
             correct, total = np.array(json.loads(result.read_text()))
             accuracies[stretch].append(float(100 * (correct / total).mean()))
@@ -68,23 +85,38 @@ def hold_out(store: ChipStore, seed: int, root: Path) -> list[tuple[ChipStore, s
         folder = split_store(store, scene[0], "random", seed, root / str(number)).root
         table = store.table.assign(split="test")
         rest = np.flatnonzero(~table["group_key"].isin(scene))
-        validation = set(stratified_split(table["class"].iloc[rest].tolist(), 0.1, seed)[1])
-        splits = ["val" if index in validation else "train" for index in range(len(rest))]
+        validation = set(
+            stratified_split(table["class"].iloc[rest].tolist(), 0.1, seed)[1]
+        )
+        splits = [
+            "val" if index in validation else "train" for index in range(len(rest))
+        ]
         table.loc[table.index[rest], "split"] = splits
         table.to_parquet(folder / MANIFEST)
         folds.append((ChipStore.open(folder), "test"))
     return folds
 
 
-def _count(store: ChipStore, split: str, overrides: Sequence[str], runs: Path) -> NDArray[np.int64]:
+def _count(
+    store: ChipStore, split: str, overrides: Sequence[str], runs: Path
+) -> NDArray[np.int64]:
     """Train, and return the numbers of correct and of all chips of a split by class (2, C)."""
     shutil.rmtree(runs, ignore_errors=True)
     settings = [*overrides, f"data.root={store.root}", "evaluate.every=100", "name=run"]
-    bundle = Bundle.load(train_single_run(load_recipe(find_recipe("quickstart"), settings), runs).bundle_dir)
+    bundle = Bundle.load(
+        train_single_run(
+            load_recipe(find_recipe("quickstart"), settings), runs
+        ).bundle_dir
+    )
     chips = ChipImages(store.root, store.split(split), store.classes, bundle.contract)
     logits = collect_outputs(load_classifier(bundle, "cpu"), chips.batches(64)).logits
     correct = chips.labels[logits.argmax(1) == chips.labels]
-    return np.stack([np.bincount(labels, minlength=len(store.classes)) for labels in (correct, chips.labels)])
+    return np.stack(
+        [
+            np.bincount(labels, minlength=len(store.classes))
+            for labels in (correct, chips.labels)
+        ]
+    )
 
 
 def format_table(accuracies: Mapping[str, Sequence[float]]) -> str:
@@ -97,8 +129,15 @@ def format_table(accuracies: Mapping[str, Sequence[float]]) -> str:
     lines = ["| stretch | macro, % | difference |", "|---|---:|---:|"]
     for stretch, values in accuracies.items():
         differences = np.array(values) - base
-        half = student_t.ppf(0.975, len(base) - 1) * differences.std(ddof=1) / np.sqrt(len(base))
-        difference = f"{differences.mean():+.1f} ± {half:.1f}" if differences.any() else ""
+        half = (
+            student_t.ppf(0.975, len(base) - 1)
+            * differences.std(ddof=1)
+            / np.sqrt(len(base))
+        )
+        if differences.any():
+            difference = f"{differences.mean():+.1f} ± {half:.1f}"
+        else:
+            difference = ""
         lines.append(f"| {stretch} | {np.mean(values):.1f} | {difference} |")
     return "\n".join(lines)
 

@@ -9,7 +9,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rsft.data.simulation.ships import DECK_OBJECT_KINDS, FRACTION_BITS, DeckObject, Ship, box_corners
+from rsft.data.simulation.ships import (
+    DECK_OBJECT_KINDS,
+    FRACTION_BITS,
+    DeckObject,
+    Ship,
+    box_corners,
+)
 from rsft.types import Floats
 from tools.simulation.backgrounds import GROUND_TYPES, Float, power_law_noise
 
@@ -25,25 +31,69 @@ _CODES = {name: code for code, name in enumerate(SURFACES)}
 
 
 Paints = dict[str, NDArray[np.float64]]
-"""Colors (N, 3) of the hull, the deck and each kind of deck object: R, G, B in 0-255."""
+"""Colors (N, 3) of the hull, the deck and each kind of deck object: R, G, B in
+0-255."""
 
 _CONTAINER_PAINTS = 5  # per ship
 _PALETTES = {
-    "hull": ((40, 40, 45), (120, 35, 30), (30, 60, 120), (200, 200, 200), (30, 90, 70), (110, 115, 120)),
-    "deck": ((125, 55, 45), (60, 100, 75), (110, 112, 115), (50, 80, 120), (165, 120, 85), (90, 80, 75), (60, 65, 70)),
-    "hatch": ((125, 60, 50), (70, 110, 80), (130, 130, 130), (200, 195, 180), (70, 90, 125), (165, 90, 50)),
-    "container": ((160, 60, 45), (40, 80, 140), (60, 120, 80), (210, 210, 205), (215, 120, 40), (110, 60, 50)),
+    "hull": (
+        (40, 40, 45),
+        (120, 35, 30),
+        (30, 60, 120),
+        (200, 200, 200),
+        (30, 90, 70),
+        (110, 115, 120),
+    ),
+    "deck": (
+        (125, 55, 45),
+        (60, 100, 75),
+        (110, 112, 115),
+        (50, 80, 120),
+        (165, 120, 85),
+        (90, 80, 75),
+        (60, 65, 70),
+    ),
+    "hatch": (
+        (125, 60, 50),
+        (70, 110, 80),
+        (130, 130, 130),
+        (200, 195, 180),
+        (70, 90, 125),
+        (165, 90, 50),
+    ),
+    "container": (
+        (160, 60, 45),
+        (40, 80, 140),
+        (60, 120, 80),
+        (210, 210, 205),
+        (215, 120, 40),
+        (110, 60, 50),
+    ),
     "house": ((235, 235, 230), (215, 210, 195), (190, 195, 200)),
-    "funnel": ((200, 60, 50), (40, 60, 130), (30, 30, 35), (225, 170, 50), (60, 110, 80)),
+    "funnel": (
+        (200, 60, 50),
+        (40, 60, 130),
+        (30, 30, 35),
+        (225, 170, 50),
+        (60, 110, 80),
+    ),
     "crane": ((225, 200, 90), (210, 210, 205), (110, 115, 120), (200, 100, 50)),
     "pipe": ((190, 190, 185), (120, 115, 110), (150, 70, 55)),
     "manifold": ((200, 195, 185), (140, 130, 120), (90, 90, 90)),
     "hopper": ((140, 115, 80), (80, 70, 60), (60, 80, 85), (35, 40, 45)),
     "mast": ((225, 225, 220), (90, 90, 95), (200, 160, 60)),
-    "gear": ((215, 110, 50), (200, 200, 195), (60, 100, 120), (120, 115, 105), (225, 190, 70)),
+    "gear": (
+        (215, 110, 50),
+        (200, 200, 195),
+        (60, 100, 120),
+        (120, 115, 105),
+        (225, 190, 70),
+    ),
 }
 _PAINTS = {kind: np.array(palette, np.float64) for kind, palette in _PALETTES.items()}
-_WARSHIP_GRAYS = np.array([[105, 112, 118], [135, 140, 145], [160, 165, 168]], np.float64)
+_WARSHIP_GRAYS = np.array(
+    [[105, 112, 118], [135, 140, 145], [160, 165, 168]], np.float64
+)
 
 
 @dataclass(frozen=True)
@@ -53,8 +103,10 @@ class View:
     Attributes:
         origin: midships, in canvas pixels (2,).
         axes: canvas pixels per meter toward the bow and toward starboard (2, 2).
-        relief_displacement: shift of a point per meter of height, in canvas pixels (2,).
-        shadow_displacement: shift of a shadow per meter of height, in canvas pixels (2,).
+        relief_displacement: shift of a point per meter of height, in canvas pixels
+            (2,).
+        shadow_displacement: shift of a shadow per meter of height, in canvas pixels
+            (2,).
         ambient: brightness in the shade, 0-1.
     """
 
@@ -90,11 +142,14 @@ class Canvas:
     """
 
     def __init__(self, image: Float, ground: Float, view: View) -> None:
-        self.image, self.view = image, view
+        self.image = image
+        self.view = view
         self.illumination = np.ones(image.shape[:2], np.float32)
         self.ground_truth = np.stack([np.zeros_like(ground), ground], axis=2)
 
-    def fill_convex_hull(self, layer: Float, points: Floats, value: float | NDArray[np.floating]) -> None:
+    def fill_convex_hull(
+        self, layer: Float, points: Floats, value: float | NDArray[np.floating]
+    ) -> None:
         """Fill the convex hull of points.
 
         Args:
@@ -106,7 +161,9 @@ class Canvas:
         color = (value,) if isinstance(value, float) else value.tolist()
         cv2.fillConvexPoly(layer, cv2.convexHull(fixed), color, shift=FRACTION_BITS)
 
-    def draw_prism(self, kind: str, base: Floats, low: float, high: float, wall: Color, top: Color) -> None:
+    def draw_prism(
+        self, kind: str, base: Floats, low: float, high: float, wall: Color, top: Color
+    ) -> None:
         """Draw a prism.
 
         Args:
@@ -134,11 +191,17 @@ class Canvas:
         """
         foot = base + ground_height * self.view.relief_displacement
         self.fill_convex_hull(
-            self.illumination, np.concatenate([foot, foot + rise * self.view.shadow_displacement]), self.view.ambient
+            self.illumination,
+            np.concatenate([foot, foot + rise * self.view.shadow_displacement]),
+            self.view.ambient,
         )
 
     def draw_deck_objects(
-        self, deck_objects: Sequence[DeckObject], bases: Floats, plane: float, paints: Paints
+        self,
+        deck_objects: Sequence[DeckObject],
+        bases: Floats,
+        plane: float,
+        paints: Paints,
     ) -> None:
         """Draw boxes with their shadows; a kind with several colors takes them in turn.
 
@@ -152,7 +215,9 @@ class Canvas:
             self.cast_shadow(base, plane, box.height)
             colors = paints[box.kind]
             color = colors[index % len(colors)]
-            self.draw_prism(box.kind, base, plane, plane + box.height, color * 0.7, color)
+            self.draw_prism(
+                box.kind, base, plane, plane + box.height, color * 0.7, color
+            )
 
     def draw_ship(self, ship: Ship, rng: np.random.Generator) -> None:
         """Draw the shadows on the water, the hull, its deck, and all boxes from low to high.
@@ -162,13 +227,18 @@ class Canvas:
             rng: source of randomness.
         """
         paints = sample_paints(ship, rng)
-        outline, bases = self.view.to_canvas(ship.outline()), self.view.to_canvas(box_corners(ship.deck_objects))
+        outline = self.view.to_canvas(ship.outline())
+        bases = self.view.to_canvas(box_corners(ship.deck_objects))
         self.cast_shadow(outline, 0, ship.freeboard)
         for box, base in zip(ship.deck_objects, bases, strict=True):
             self.cast_shadow(base, 0, ship.freeboard + box.height)
-        self.draw_prism("hull", outline, 0, ship.freeboard, paints["hull"][0], paints["deck"][0])
+        self.draw_prism(
+            "hull", outline, 0, ship.freeboard, paints["hull"][0], paints["deck"][0]
+        )
         self.draw_deck_objects(ship.deck_objects, bases, ship.freeboard, paints)
-        weather = 1 + power_law_noise(rng, len(self.image), int(rng.integers(3))) * np.float32(rng.uniform(0, 0.12))
+        weather = 1 + power_law_noise(
+            rng, len(self.image), int(rng.integers(3))
+        ) * np.float32(rng.uniform(0, 0.12))
         weather[self.ground_truth[..., 0] == 0] = 1
         self.image *= weather[..., None]
 
@@ -177,7 +247,9 @@ class Canvas:
         return np.asarray(self.image * self.illumination[..., None], np.float32)
 
 
-def sample_view(ship: Ship, rng: np.random.Generator, size: int, spacing: float, heading: float) -> View:
+def sample_view(
+    ship: Ship, rng: np.random.Generator, size: int, spacing: float, heading: float
+) -> View:
     """Draw a view: the ship near the image center, a nearly vertical line of sight, and sunshine or an overcast sky.
 
     Args:
@@ -193,13 +265,23 @@ def sample_view(ship: Ship, rng: np.random.Generator, size: int, spacing: float,
     scale = SUPERSAMPLE / spacing
     bow = np.array([np.sin(heading), -np.cos(heading)])
     starboard = np.array([np.cos(heading), np.sin(heading)])
-    margin = np.maximum(0.5 - 0.45 * ship.length / spacing / size * np.abs(bow), 0.06)  # keeps the hull in the image
-    origin = (0.5 + rng.uniform(-1, 1, 2) * margin * rng.uniform(0, 0.7)) * size * SUPERSAMPLE
+    margin = np.maximum(
+        0.5 - 0.45 * ship.length / spacing / size * np.abs(bow), 0.06
+    )  # keeps the hull in the image
+    origin = (
+        (0.5 + rng.uniform(-1, 1, 2) * margin * rng.uniform(0, 0.7))
+        * size
+        * SUPERSAMPLE
+    )
     tilt = np.tan(np.deg2rad(rng.uniform(0, 30) if rng.random() < 0.5 else 3))
     length = 1 / np.tan(np.deg2rad(rng.uniform(25, 80)))
     azimuths = rng.uniform(0, 2 * np.pi, 2)
-    relief, shadow = scale * np.stack([np.cos(azimuths), np.sin(azimuths)], 1) * ((tilt,), (length,))
-    ambient = rng.uniform(0.3, 0.6) if rng.random() < 0.85 else 0.95  # overcast: faint shadows
+    relief, shadow = (
+        scale * np.stack([np.cos(azimuths), np.sin(azimuths)], 1) * ((tilt,), (length,))
+    )
+    ambient = (
+        rng.uniform(0.3, 0.6) if rng.random() < 0.85 else 0.95
+    )  # overcast: faint shadows
     return View(origin, scale * np.stack([bow, starboard]), relief, shadow, ambient)
 
 
@@ -213,13 +295,17 @@ def sample_paints(ship: Ship, rng: np.random.Generator) -> Paints:
     Returns:
         Colors by kind.
     """
-    fading = rng.uniform(0.85, 1.15, (len(_PAINTS), _CONTAINER_PAINTS, 3)) * rng.uniform(0.7, 1.15)
+    fading = rng.uniform(
+        0.85, 1.15, (len(_PAINTS), _CONTAINER_PAINTS, 3)
+    ) * rng.uniform(0.7, 1.15)
     choices = rng.random((len(_PAINTS), _CONTAINER_PAINTS))
     paints = {}
     for kind, fade, choice in zip(_PAINTS, fading, choices, strict=True):
         count = _CONTAINER_PAINTS if kind == "container" else 1
         palette = _PAINTS[kind]
-        paints[kind] = palette[(choice[:count] * len(palette)).astype(int)] * fade[:count]
+        paints[kind] = (
+            palette[(choice[:count] * len(palette)).astype(int)] * fade[:count]
+        )
     if ship.kind == "patrol" and rng.random() < 0.7:
         gray = _WARSHIP_GRAYS[rng.integers(len(_WARSHIP_GRAYS))]
         paints = {kind: gray[None] * rng.uniform(0.8, 1.15) for kind in paints}

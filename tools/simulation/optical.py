@@ -9,12 +9,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsft.data.simulation.ships import DeckObject, Ship, box_corners, fill_polygon
-from tools.simulation.backgrounds import Float, land_texture, power_law_noise, sea_texture, soil_texture
-from tools.simulation.canvas import SUPERSAMPLE, SURFACES, Canvas, View, sample_paints, sample_view
+from tools.simulation.backgrounds import (
+    Float,
+    land_texture,
+    power_law_noise,
+    sea_texture,
+    soil_texture,
+)
+from tools.simulation.canvas import (
+    SUPERSAMPLE,
+    SURFACES,
+    Canvas,
+    View,
+    sample_paints,
+    sample_view,
+)
 
 __all__ = ["SURFACES", "SimulatedScene", "render_optical_chip", "render_optical_scene"]
 
-_HAZE, _CLOUD = np.array([150, 165, 185], np.float32), np.float32(235)
+_HAZE = np.array([150, 165, 185], np.float32)
+_CLOUD = np.float32(235)
 
 
 def render_optical_chip(
@@ -30,8 +44,10 @@ def render_optical_chip(
         ship: the ship; None for an image without a ship.
         rng: source of randomness.
         size: side of the image in pixels.
-        spacing: meters per pixel; None to draw it so that the ship spans 15 to 95 % of the image.
-        heading: direction of the bow, in radians clockwise from up; None to draw it uniformly.
+        spacing: meters per pixel; None to draw it so that the ship spans 15 to 95 % of
+            the image.
+        heading: direction of the bow, in radians clockwise from up; None to draw it
+            uniformly.
 
     Returns:
         Image (size, size, 3).
@@ -44,7 +60,8 @@ class SimulatedScene(NamedTuple):
 
     Attributes:
         image: bytes (size, size, 3).
-        relief: height above the water in beams of the ship (size, size); 0 outside the ship.
+        relief: height above the water in beams of the ship (size, size); 0 outside the
+            ship.
         surfaces: indices in SURFACES (size, size).
     """
 
@@ -66,15 +83,21 @@ def render_optical_scene(
         ship: the ship; None for an image without a ship.
         rng: source of randomness.
         size: side of the image in pixels.
-        spacing: meters per pixel; None to draw it so that the ship spans 15 to 95 % of the image.
-        heading: direction of the bow, in radians clockwise from up; None to draw it uniformly.
+        spacing: meters per pixel; None to draw it so that the ship spans 15 to 95 % of
+            the image.
+        heading: direction of the bow, in radians clockwise from up; None to draw it
+            uniformly.
 
     Returns:
         Image, height and surface type of every pixel.
     """
     if ship is None:
         image, ground = _background(rng, size * SUPERSAMPLE)
-        return SimulatedScene(_expose(image, rng, size), np.zeros((size, size), np.float32), _sample(ground))
+        return SimulatedScene(
+            _expose(image, rng, size),
+            np.zeros((size, size), np.float32),
+            _sample(ground),
+        )
     if spacing is None:
         spacing = ship.length / (size * np.exp(rng.uniform(np.log(0.15), np.log(0.95))))
     if heading is None:
@@ -84,8 +107,14 @@ def render_optical_scene(
     if rng.random() < 0.2:
         _draw_quay(canvas, ship, rng)
     canvas.draw_ship(ship, rng)
-    relief = cv2.resize(canvas.ground_truth[..., 0], (size, size), interpolation=cv2.INTER_AREA) / np.float32(ship.beam)
-    return SimulatedScene(_expose(canvas.shaded_image(), rng, size), relief, _sample(canvas.ground_truth[..., 1]))
+    relief = cv2.resize(
+        canvas.ground_truth[..., 0], (size, size), interpolation=cv2.INTER_AREA
+    ) / np.float32(ship.beam)
+    return SimulatedScene(
+        _expose(canvas.shaded_image(), rng, size),
+        relief,
+        _sample(canvas.ground_truth[..., 1]),
+    )
 
 
 def _sample(codes: Float) -> NDArray[np.uint8]:
@@ -95,19 +124,23 @@ def _sample(codes: Float) -> NDArray[np.uint8]:
 def _background(rng: np.random.Generator, side: int) -> tuple[Float, Float]:
     """Draw land, open water, or a shore between them; return the image and the surface codes."""
     choice = rng.random()
-    water, flat = sea_texture(rng, side), np.zeros((side, side), np.float32)
+    water = sea_texture(rng, side)
+    flat = np.zeros((side, side), np.float32)
     if choice < 0.25:
         return water, flat
     ground, code = land_texture(rng, side)
-    shore = (
-        np.ones_like(flat, bool)
-        if choice < 0.75
-        else power_law_noise(rng, side, 4, rng.uniform(0.3, 1)) > rng.uniform(-1, 1)
+    if choice < 0.75:
+        shore = np.ones_like(flat, bool)
+    else:
+        shore = power_law_noise(rng, side, 4, rng.uniform(0.3, 1)) > rng.uniform(-1, 1)
+    return np.where(shore[..., None], ground, water), np.where(
+        shore, np.float32(code), flat
     )
-    return np.where(shore[..., None], ground, water), np.where(shore, np.float32(code), flat)
 
 
-def _ship_background(ship: Ship, view: View, rng: np.random.Generator, side: int) -> tuple[Float, Float]:
+def _ship_background(
+    ship: Ship, view: View, rng: np.random.Generator, side: int
+) -> tuple[Float, Float]:
     """Draw the surroundings of a ship: water, or land in 8 % of the images; return image and surface codes."""
     if rng.random() < 0.08:
         image, code = land_texture(rng, side)
@@ -120,27 +153,38 @@ def _ship_background(ship: Ship, view: View, rng: np.random.Generator, side: int
 
 def _add_wake(image: Float, ship: Ship, view: View, rng: np.random.Generator) -> None:
     """Add the turbulent wake, and in half of the images the two arms of the Kelvin wake."""
-    side, half = len(image), ship.beam / 2
+    side = len(image)
+    half = ship.beam / 2
     foam = np.zeros((side, side), np.float32)
-    stern, end = -ship.length / 2, -ship.length * rng.uniform(0.8, 3)
+    stern = -ship.length / 2
+    end = -ship.length * rng.uniform(0.8, 3)
     spread = half * rng.uniform(1, 2)
     shapes = [np.array([[stern, -half], [stern, half], [end, spread], [end, -spread]])]
     if rng.random() < 0.5:
-        bow, reach = ship.length / 2, ship.length * rng.uniform(0.6, 2)
+        bow = ship.length / 2
+        reach = ship.length * rng.uniform(0.6, 2)
         for sign in (-1, 1):
             arm = sign * reach * np.tan(np.deg2rad(rng.uniform(10, 19.5)))
-            shapes.append(np.array([[bow, 0], [bow - reach, arm], [bow - reach, arm * 0.82]]))
+            shapes.append(
+                np.array([[bow, 0], [bow - reach, arm], [bow - reach, arm * 0.82]])
+            )
     for shape in shapes:
         fill_polygon(foam, view.to_canvas(shape), 1.0)
-    foam = cv2.GaussianBlur(foam, (0, 0), rng.uniform(1, 3)) * (0.6 + 0.3 * power_law_noise(rng, side, 1))
+    foam = cv2.GaussianBlur(foam, (0, 0), rng.uniform(1, 3)) * (
+        0.6 + 0.3 * power_law_noise(rng, side, 1)
+    )
     image += (np.clip(foam, 0, 1) * rng.uniform(20, 140))[..., None]
 
 
 def _draw_quay(canvas: Canvas, ship: Ship, rng: np.random.Generator) -> None:
     """Draw a quay along one side of the ship, with sheds, containers and cranes."""
     side = rng.choice([-1, 1])
-    edge, reach, height = ship.beam * rng.uniform(0.53, 0.8), ship.length * 3, ship.freeboard * rng.uniform(0.2, 0.8)
-    corners = np.array([[-reach, edge], [reach, edge], [reach, reach], [-reach, reach]]) * (1, side)
+    edge = ship.beam * rng.uniform(0.53, 0.8)
+    reach = ship.length * 3
+    height = ship.freeboard * rng.uniform(0.2, 0.8)
+    corners = np.array(
+        [[-reach, edge], [reach, edge], [reach, reach], [-reach, reach]]
+    ) * (1, side)
     base = canvas.view.to_canvas(corners) + height * canvas.view.relief_displacement
     mask = np.zeros_like(canvas.illumination)
     canvas.fill_convex_hull(mask, base, 1.0)
@@ -148,10 +192,16 @@ def _draw_quay(canvas: Canvas, ship: Ship, rng: np.random.Generator) -> None:
     canvas.image[mask > 0] = soil_texture(rng, len(mask))[mask > 0]
     sheds = []
     for _ in range(int(rng.integers(0, 9))):
-        length, width = ship.beam * rng.uniform(0.3, 3), ship.beam * rng.uniform(0.2, 0.8)
-        x, y = ship.length * rng.uniform(-0.8, 0.8), edge + width / 2 + ship.beam * rng.uniform(0.1, 2)
+        length = ship.beam * rng.uniform(0.3, 3)
+        width = ship.beam * rng.uniform(0.2, 0.8)
+        x = ship.length * rng.uniform(-0.8, 0.8)
+        y = edge + width / 2 + ship.beam * rng.uniform(0.1, 2)
         kind = ("house", "container", "crane", "hatch")[rng.integers(4)]
-        sheds.append(DeckObject(x, side * y, length, width, ship.beam * rng.uniform(0.1, 0.6), kind))
+        sheds.append(
+            DeckObject(
+                x, side * y, length, width, ship.beam * rng.uniform(0.1, 0.6), kind
+            )
+        )
     bases = canvas.view.to_canvas(box_corners(sheds))
     canvas.draw_deck_objects(sheds, bases, height, sample_paints(ship, rng))
     canvas.ground_truth[..., 0] = 0  # the relief contains the ship only
@@ -159,14 +209,20 @@ def _draw_quay(canvas: Canvas, ship: Ship, rng: np.random.Generator) -> None:
 
 def _expose(image: Float, rng: np.random.Generator, size: int) -> NDArray[np.uint8]:
     """Apply haze, clouds, blur, sampling and noise to an image (S, S, 3); return bytes (size, size, 3)."""
-    veil, gain = rng.uniform(0, 0.35) * (rng.random() < 0.6), rng.uniform(0.7, 1.3)
+    veil = rng.uniform(0, 0.35) * (rng.random() < 0.6)
+    gain = rng.uniform(0.7, 1.3)
     image = image * np.float32((1 - veil) * gain) + _HAZE * np.float32(veil)
     if rng.random() < 0.1:
-        cloud = np.clip(power_law_noise(rng, len(image), 4, rng.uniform(0.5, 2)) * 0.5, 0, 0.85)[..., None]
+        cloud = np.clip(
+            power_law_noise(rng, len(image), 4, rng.uniform(0.5, 2)) * 0.5, 0, 0.85
+        )[..., None]
         image += (_CLOUD - image) * cloud
     blurred = cv2.GaussianBlur(image, (0, 0), SUPERSAMPLE * rng.uniform(0.3, 1.0))
-    sampled = np.asarray(cv2.resize(blurred, (size, size), interpolation=cv2.INTER_AREA), np.float32)
-    read, shot = np.float32(rng.uniform(0, 5)), np.float32(rng.uniform(0, 0.4))
+    sampled = np.asarray(
+        cv2.resize(blurred, (size, size), interpolation=cv2.INTER_AREA), np.float32
+    )
+    read = np.float32(rng.uniform(0, 5))
+    shot = np.float32(rng.uniform(0, 0.4))
     grain = rng.standard_normal(sampled.shape, np.float32)
     sampled += grain * np.sqrt(read**2 + shot**2 * np.maximum(sampled, 0))
     return np.clip(np.rint(sampled), 0, 255).astype(np.uint8)

@@ -52,9 +52,12 @@ class RsftAlgorithm(QgsProcessingAlgorithm):
         """Return what is wrong with the parameters, and what to do; empty if they can be used."""
         return ""
 
-    def checkParameterValues(self, parameters: dict[str, Any], context: QgsProcessingContext) -> tuple[bool, str]:
+    def checkParameterValues(
+        self, parameters: dict[str, Any], context: QgsProcessingContext
+    ) -> tuple[bool, str]:
         """Return whether the parameters can be used, and otherwise `fault` or what QGIS says."""
-        if message := self.fault(parameters, context):
+        message = self.fault(parameters, context)
+        if message:
             return False, message
         valid, message = super().checkParameterValues(parameters, context)
         return bool(valid), str(message)
@@ -70,7 +73,12 @@ class RsftAlgorithm(QgsProcessingAlgorithm):
         except ExecutableNotFoundError as error:
             raise failure(str(error)) from error
 
-    def add(self, parameter: QgsProcessingParameterDefinition, help_text: str, advanced: bool = False) -> None:
+    def add(
+        self,
+        parameter: QgsProcessingParameterDefinition,
+        help_text: str,
+        advanced: bool = False,
+    ) -> None:
         """Add a parameter.
 
         Args:
@@ -80,15 +88,19 @@ class RsftAlgorithm(QgsProcessingAlgorithm):
         """
         parameter.setHelp(help_text)
         if advanced:
-            parameter.setFlags(parameter.flags() | QgsProcessingParameterDefinition.FlagAdvanced)
+            parameter.setFlags(
+                parameter.flags() | QgsProcessingParameterDefinition.FlagAdvanced
+            )
         self.addParameter(parameter)
 
     def add_bundle(self) -> None:
         """Add the parameter of the bundle."""
         self.add(
-            QgsProcessingParameterFile(self.BUNDLE, "Bundle (trained model)", QgsProcessingParameterFile.Folder),
-            "Folder of a model that rsft trained: runs/NAME/NUMBER/bundle, the run folder above it, or runs/NAME for "
-            "the newest run.",
+            QgsProcessingParameterFile(
+                self.BUNDLE, "Bundle (trained model)", QgsProcessingParameterFile.Folder
+            ),
+            "Folder of a model that rsft trained: runs/NAME/NUMBER/bundle, the run"
+            " folder above it, or runs/NAME for the newest run.",
         )
 
     def bundle(self, parameters: dict[str, Any], context: QgsProcessingContext) -> str:
@@ -97,7 +109,9 @@ class RsftAlgorithm(QgsProcessingAlgorithm):
 
 
 def call_rsft(
-    run: Callable[[list[str], QgsProcessingFeedback], Value], command: list[str], feedback: QgsProcessingFeedback
+    run: Callable[[list[str], QgsProcessingFeedback], Value],
+    command: list[str],
+    feedback: QgsProcessingFeedback,
 ) -> Value:
     """Show a command and run it.
 
@@ -133,4 +147,6 @@ def own_environment() -> str:
 
 def _find() -> str:
     setting = str(ProcessingConfig.getSetting(SETTING) or "")
-    return find_executable(setting, own=own_environment(), project=QgsProject.instance().homePath())
+    return find_executable(
+        setting, own=own_environment(), project=QgsProject.instance().homePath()
+    )

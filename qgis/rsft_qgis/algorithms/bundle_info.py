@@ -38,23 +38,30 @@ class BundleInfo(RsftAlgorithm):
     def shortHelpString(self) -> str:
         """Return the text beside the dialog."""
         return (
-            "<p>A bundle is a model that rsft trained. Before you classify a scene, look here which classes the model "
-            "knows, with how many training chips, and which bands, unit and pixel spacing a scene must have.</p>"
-            "<p>The page appears in the Results Viewer. In the model designer, the texts are also outputs.</p>"
+            "<p>A bundle is a model that rsft trained. Before you classify a scene,"
+            " look here which classes the model knows, with how many training chips,"
+            " and which bands, unit and pixel spacing a scene must have.</p><p>The page"
+            " appears in the Results Viewer. In the model designer, the texts are also"
+            " outputs.</p>"
         )
 
     def initAlgorithm(self, configuration: dict[str, Any] | None = None) -> None:
         """Add the parameters and outputs."""
         self.add_bundle()
         self.add(
-            QgsProcessingParameterFileDestination(self.OUTPUT, "Bundle information", "HTML files (*.html)"),
+            QgsProcessingParameterFileDestination(
+                self.OUTPUT, "Bundle information", "HTML files (*.html)"
+            ),
             "Page with the description.",
         )
         for name in self.TEXTS:
             self.addOutput(QgsProcessingOutputString(name, name.capitalize()))
 
     def processAlgorithm(
-        self, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback
+        self,
+        parameters: dict[str, Any],
+        context: QgsProcessingContext,
+        feedback: QgsProcessingFeedback,
     ) -> dict[str, Any]:
         """Describe the bundle.
 

@@ -30,27 +30,45 @@ from ..command_lines import (
     name_parameters,
     table_path,
 )
-from ..correction_texts import addition_lines, read_replay, rejection_lines, replay_lines, replay_page, start_bundle
+from ..correction_texts import (
+    addition_lines,
+    read_replay,
+    rejection_lines,
+    replay_lines,
+    replay_page,
+    start_bundle,
+)
 from ..json_lines import Result
 from ..process import run_job
 from .base import RsftAlgorithm, call_rsft, failure
 
 _LABELS = (
-    "<p><b>Corrected layer.</b> A layer that rsft wrote, with a class, <i>not a target</i> or <i>unsure</i> in the "
-    "field <i>corrected</i>. Layers of rsft have this field: toggle editing and choose from its list. Empty rows are "
-    "left out, and <i>unsure</i> is never a label. Save the edits first. All rows of the file count, also if the layer "
-    "is filtered.</p>"
-    "<p><b>Chip store.</b> The folder with the training chips of the model (<i>rsft prepare</i>). All labels join it, "
-    "or none. The same labels again change nothing.</p>"
+    "<p><b>Corrected layer.</b> A layer that rsft wrote, with a class, <i>not a"
+    " target</i> or <i>unsure</i> in the field <i>corrected</i>. Layers of rsft have"
+    " this field: toggle editing and choose from its list. Empty rows are left out, and"
+    " <i>unsure</i> is never a label. Save the edits first. All rows of the file count,"
+    " also if the layer is filtered.</p><p><b>Chip store.</b> The folder with the"
+    " training chips of the model (<i>rsft prepare</i>). All labels join it, or none."
+    " The same labels again change nothing.</p>"
 )
 
 
 class AddLabels(RsftAlgorithm):
     """Add the labels of a corrected layer to a chip store."""
 
-    LAYER, FIELD, STORE, NOT_A_TARGET = "LAYER", "FIELD", "STORE", "NOT_A_TARGET"
-    NEW_CLASSES, UNIT, BANDS, SOURCE = "NEW_CLASSES", "UNIT", "BANDS", "SOURCE"
-    COUNTS = {"ADDED": "added", "RELABELED": "relabeled", "REJECTED": "rejected"}  # noqa: RUF012
+    LAYER = "LAYER"
+    FIELD = "FIELD"
+    STORE = "STORE"
+    NOT_A_TARGET = "NOT_A_TARGET"
+    NEW_CLASSES = "NEW_CLASSES"
+    UNIT = "UNIT"
+    BANDS = "BANDS"
+    SOURCE = "SOURCE"
+    COUNTS = {  # noqa: RUF012
+        "ADDED": "added",
+        "RELABELED": "relabeled",
+        "REJECTED": "rejected",
+    }
     """Output number -> key in the last line of rsft."""
 
     def name(self) -> str:
@@ -68,10 +86,10 @@ class AddLabels(RsftAlgorithm):
     def shortHelpString(self) -> str:
         """Return the text beside the dialog."""
         return (
-            "<p>You corrected classes in a layer of rsft. The chips with their labels become training chips.</p>"
-            f"{_LABELS}"
-            "<p>The log says what became of every row. To train on them, use <i>Fine-tune from a corrected layer</i>, "
-            "which adds labels too.</p>"
+            "<p>You corrected classes in a layer of rsft. The chips with their labels"
+            f" become training chips.</p>{_LABELS}<p>The log says what became of every"
+            " row. To train on them, use <i>Fine-tune from a corrected layer</i>,"
+            " which adds labels too.</p>"
         )
 
     def initAlgorithm(self, configuration: dict[str, Any] | None = None) -> None:
@@ -83,45 +101,70 @@ class AddLabels(RsftAlgorithm):
     def add_labels(self) -> None:
         """Add the parameters of the layer and the store."""
         self.add(
-            QgsProcessingParameterVectorLayer(self.LAYER, "Corrected layer", [QgsProcessing.TypeVector]),
+            QgsProcessingParameterVectorLayer(
+                self.LAYER, "Corrected layer", [QgsProcessing.TypeVector]
+            ),
             "A layer in a file that rsft wrote: .gpkg, .geojson, .csv or .parquet.",
         )
         self.add(
             QgsProcessingParameterField(
-                self.FIELD, "Field with corrected classes", "corrected", self.LAYER, QgsProcessingParameterField.String
+                self.FIELD,
+                "Field with corrected classes",
+                "corrected",
+                self.LAYER,
+                QgsProcessingParameterField.String,
             ),
             "A class, not a target, unsure, or nothing.",
         )
         self.add(
-            QgsProcessingParameterFile(self.STORE, "Chip store", QgsProcessingParameterFile.Folder),
-            "Folder with the training chips of the model. It contains manifest.parquet.",
+            QgsProcessingParameterFile(
+                self.STORE, "Chip store", QgsProcessingParameterFile.Folder
+            ),
+            "Folder with the training chips of the model. It contains"
+            " manifest.parquet.",
         )
         self.add(
-            QgsProcessingParameterString(self.NOT_A_TARGET, "Class for what is not a target", optional=True),
-            "For instance clutter: rows with not a target become labels of this class. If empty, they are left out.",
+            QgsProcessingParameterString(
+                self.NOT_A_TARGET, "Class for what is not a target", optional=True
+            ),
+            "For instance clutter: rows with not a target become labels of this class."
+            " If empty, they are left out.",
         )
         self.add(
-            QgsProcessingParameterString(self.NEW_CLASSES, "New classes", optional=True),
+            QgsProcessingParameterString(
+                self.NEW_CLASSES, "New classes", optional=True
+            ),
             "Classes that the store does not have yet, separated by commas.",
             advanced=True,
         )
         self.add(
             QgsProcessingParameterEnum(
-                self.UNIT, "Unit of the chips", [AS_DECLARED, *UNITS], defaultValue=AS_DECLARED, usesStaticStrings=True
+                self.UNIT,
+                "Unit of the chips",
+                [AS_DECLARED, *UNITS],
+                defaultValue=AS_DECLARED,
+                usesStaticStrings=True,
             ),
             "Declare the unit if an error says that the chips have none.",
             advanced=True,
         )
         self.add(
-            QgsProcessingParameterString(self.BANDS, "Names of the bands", optional=True),
-            "If the chips do not name their bands: one name per band in their order, such as VV,VH.",
+            QgsProcessingParameterString(
+                self.BANDS, "Names of the bands", optional=True
+            ),
+            "If the chips do not name their bands: one name per band in their order,"
+            " such as VV,VH.",
             advanced=True,
         )
         self.add(
             QgsProcessingParameterFile(
-                self.SOURCE, "Folder of the chips", QgsProcessingParameterFile.Folder, optional=True
+                self.SOURCE,
+                "Folder of the chips",
+                QgsProcessingParameterFile.Folder,
+                optional=True,
             ),
-            "If the layer is of chip files in another folder than its own: a table may name any file of this computer.",
+            "If the layer is of chip files in another folder than its own: a table may"
+            " name any file of this computer.",
             advanced=True,
         )
 
@@ -139,7 +182,10 @@ class AddLabels(RsftAlgorithm):
         return ""
 
     def processAlgorithm(
-        self, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback
+        self,
+        parameters: dict[str, Any],
+        context: QgsProcessingContext,
+        feedback: QgsProcessingFeedback,
     ) -> dict[str, Any]:
         """Add the labels.
 
@@ -149,16 +195,24 @@ class AddLabels(RsftAlgorithm):
         Raises:
             QgsProcessingException: a parameter is wrong, or rsft failed.
         """
-        return {"FOLDER": self.store(parameters, context), **self.add_to_store(parameters, context, feedback)}
+        return {
+            "FOLDER": self.store(parameters, context),
+            **self.add_to_store(parameters, context, feedback),
+        }
 
     def store(self, parameters: dict[str, Any], context: QgsProcessingContext) -> str:
         """Return the folder of the chip store."""
         return str(self.parameterAsFile(parameters, self.STORE, context))
 
     def add_to_store(
-        self, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback
+        self,
+        parameters: dict[str, Any],
+        context: QgsProcessingContext,
+        feedback: QgsProcessingFeedback,
     ) -> dict[str, int]:
-        """Run `rsft data add` and show what became of the rows. Return the numbers of chips.
+        """Run `rsft data add` and show what became of the rows.
+
+        Return the numbers of chips.
 
         Raises:
             QgsProcessingException: a parameter is wrong, or rsft failed.
@@ -172,13 +226,17 @@ class AddLabels(RsftAlgorithm):
             raise failure(f"Corrected layer: {error}") from error
         labels = LabelOptions(
             field=self.parameterAsString(parameters, self.FIELD, context),
-            not_a_target=self.parameterAsString(parameters, self.NOT_A_TARGET, context).strip(),
+            not_a_target=self.parameterAsString(
+                parameters, self.NOT_A_TARGET, context
+            ).strip(),
             new_classes=self.parameterAsString(parameters, self.NEW_CLASSES, context),
             unit=self.parameterAsEnumString(parameters, self.UNIT, context),
             bands=self.parameterAsString(parameters, self.BANDS, context),
             source=self.parameterAsFile(parameters, self.SOURCE, context),
         )
-        command = add_command(self.executable(), self.store(parameters, context), table, labels)
+        command = add_command(
+            self.executable(), self.store(parameters, context), table, labels
+        )
         run = partial(run_job, canceled="canceled; the chip store has not changed")
         result: Result = call_rsft(run, command, feedback)
         for line in addition_lines(result):
@@ -195,7 +253,8 @@ class AddLabels(RsftAlgorithm):
 class FineTune(AddLabels):
     """Add the labels of a corrected layer, and train a bundle further."""
 
-    RUNS, EXTRA = "RUNS", "EXTRA"
+    RUNS = "RUNS"
+    EXTRA = "EXTRA"
 
     def name(self) -> str:
         """Return the second part of rsft:finetune."""
@@ -212,13 +271,14 @@ class FineTune(AddLabels):
     def shortHelpString(self) -> str:
         """Return the text beside the dialog."""
         return (
-            "<p>You corrected classes in a layer of rsft. The labels join the training chips, and a short run starts "
-            "at the model: it trains the last blocks and the classifier head on all chips.</p>"
-            f"{_LABELS}"
-            "<p><b>Result.</b> A new bundle; the old one does not change. The page shows, for every class, how many "
-            "chips the new bundle gets right that the old one got wrong (gained), and the other way round (lost). It "
-            "explains its numbers. Use the new bundle if it has not lost what you need.</p>"
-            "<p>The log shows both commands. You can run them in a terminal.</p>"
+            "<p>You corrected classes in a layer of rsft. The labels join the training"
+            " chips, and a short run starts at the model: it trains the last blocks"
+            f" and the classifier head on all chips.</p>{_LABELS}<p><b>Result.</b> A"
+            " new bundle; the old one does not change. The page shows, for every"
+            " class, how many chips the new bundle gets right that the old one got"
+            " wrong (gained), and the other way round (lost). It explains its numbers."
+            " Use the new bundle if it has not lost what you need.</p><p>The log shows"
+            " both commands. You can run them in a terminal.</p>"
         )
 
     def initAlgorithm(self, configuration: dict[str, Any] | None = None) -> None:
@@ -226,23 +286,33 @@ class FineTune(AddLabels):
         self.add_labels()
         self.add_bundle()
         self.add(
-            QgsProcessingParameterFile(self.RUNS, "Folder of runs", QgsProcessingParameterFile.Folder),
-            "The new run gets a folder NAME/NUMBER in it, with the bundle, a report, and replay.json.",
+            QgsProcessingParameterFile(
+                self.RUNS, "Folder of runs", QgsProcessingParameterFile.Folder
+            ),
+            "The new run gets a folder NAME/NUMBER in it, with the bundle, a report,"
+            " and replay.json.",
         )
         self.add(
-            QgsProcessingParameterString(self.EXTRA, "Further options of rsft finetune", optional=True),
+            QgsProcessingParameterString(
+                self.EXTRA, "Further options of rsft finetune", optional=True
+            ),
             "As typed in a shell, for instance: train.epochs=10 train.device=cuda",
             advanced=True,
         )
         self.add(
-            QgsProcessingParameterFileDestination(self.OUTPUT, "Gained and lost chips", "HTML files (*.html)"),
+            QgsProcessingParameterFileDestination(
+                self.OUTPUT, "Gained and lost chips", "HTML files (*.html)"
+            ),
             "Page with the folder of the new bundle and the replay check.",
         )
         self.addOutput(QgsProcessingOutputFolder("NEW_BUNDLE", "New bundle"))
         self._add_counts()
 
     def processAlgorithm(
-        self, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback
+        self,
+        parameters: dict[str, Any],
+        context: QgsProcessingContext,
+        feedback: QgsProcessingFeedback,
     ) -> dict[str, Any]:
         """Add the labels and train.
 
@@ -257,20 +327,30 @@ class FineTune(AddLabels):
         counts = self.add_to_store(parameters, context, steps)
         steps.setCurrentStep(1)
         runs = str(self.parameterAsFile(parameters, self.RUNS, context))
-        bundle, store = self.bundle(parameters, context), self.store(parameters, context)
+        bundle = self.bundle(parameters, context)
+        store = self.store(parameters, context)
         extra = self.parameterAsString(parameters, self.EXTRA, context)
         try:
             command = finetune_command(self.executable(), bundle, store, runs, extra)
         except ValueError as error:
             raise failure(f"Further options of rsft finetune: {error}") from error
-        run = partial(run_job, canceled="canceled; the labels are in the store, and the old bundle has not changed")
+        run = partial(
+            run_job,
+            canceled=(
+                "canceled; the labels are in the store, and the old bundle has not"
+                " changed"
+            ),
+        )
         result: Result = call_rsft(run, command, steps)
-        new_bundle, replay = str(result.fields.get("bundle", "")), read_replay(result)
+        new_bundle = str(result.fields.get("bundle", ""))
+        replay = read_replay(result)
         old_bundle = start_bundle(result)
         feedback.pushInfo(f"new bundle: {new_bundle}")
         feedback.pushInfo(f"old bundle: {old_bundle or bundle}")
         for line in replay_lines(replay):
             feedback.pushInfo(line)
         page = self.parameterAsFileOutput(parameters, self.OUTPUT, context)
-        Path(page).write_text(replay_page(replay, new_bundle, old_bundle), encoding="utf-8")
+        Path(page).write_text(
+            replay_page(replay, new_bundle, old_bundle), encoding="utf-8"
+        )
         return {"NEW_BUNDLE": new_bundle, self.OUTPUT: page, **counts}

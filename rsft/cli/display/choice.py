@@ -9,7 +9,13 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from rsft.cli.display.console import LiveArea, can_redraw, emit_json_event, error_console, make_table
+from rsft.cli.display.console import (
+    LiveArea,
+    can_redraw,
+    emit_json_event,
+    error_console,
+    make_table,
+)
 from rsft.cli.display.waiting import WaitingLines
 from rsft.sweep.auto import AutoPlan
 from rsft.sweep.auto_search import SearchListener, TriedCandidate, format_accuracy
@@ -21,7 +27,10 @@ COLUMNS = ("candidate", "folds", "epochs", "macro", "tail", "CPU s")
 
 
 class SearchDisplay(SearchListener):
-    """Receives the events of a choice within a `with` block. The base class shows nothing."""
+    """Receives the events of a choice within a `with` block.
+
+    The base class shows nothing.
+    """
 
     def __enter__(self) -> Self:
         return self
@@ -46,7 +55,8 @@ class SearchLines(SearchDisplay):
     """
 
     def __init__(self, plan: AutoPlan, console: Console) -> None:
-        self.plan, self.console = plan, console
+        self.plan = plan
+        self.console = console
         self.waiting = WaitingLines(partial(error_console.print, soft_wrap=True))
 
     def __enter__(self) -> Self:
@@ -62,17 +72,24 @@ class SearchLines(SearchDisplay):
         names = ", ".join(candidate.name for candidate in self.plan.candidates)
         settings = self.plan.settings
         line = (
-            f"comparing {names} for {settings.measure} in {settings.folds} folds, at most {settings.budget} of CPU time"
+            f"comparing {names} for {settings.measure} in {settings.folds} folds, at"
+            f" most {settings.budget} of CPU time"
         )
         for text in (line, *self.plan.notes):
             self.console.print(text, soft_wrap=True)
 
     def on_trial(self, trial: Trial, spent_s: float, budget_s: float) -> None:
-        self.waiting.report(round(spent_s), round(budget_s), f"{describe_trial(trial)}, CPU seconds so far")
+        self.waiting.report(
+            round(spent_s),
+            round(budget_s),
+            f"{describe_trial(trial)}, CPU seconds so far",
+        )
 
     def on_table(self, rows: Sequence[TriedCandidate], changed: int) -> None:
         cells = zip(COLUMNS, row_cells(rows[changed]), strict=True)
-        self.console.print("  ".join(f"{name} {cell}" for name, cell in cells), soft_wrap=True)
+        self.console.print(
+            "  ".join(f"{name} {cell}" for name, cell in cells), soft_wrap=True
+        )
 
 
 class LiveSearch(SearchLines):
@@ -82,7 +99,9 @@ class LiveSearch(SearchLines):
         super().__init__(plan, console)
         self.rows: Sequence[TriedCandidate] = ()
         self.trial = self.step = ""
-        self.live = LiveArea(get_renderable=self._render, console=console, refresh_per_second=2)
+        self.live = LiveArea(
+            get_renderable=self._render, console=console, refresh_per_second=2
+        )
 
     def __enter__(self) -> Self:
         self.print_plan()
@@ -94,7 +113,9 @@ class LiveSearch(SearchLines):
         self.live.stop()
 
     def on_trial(self, trial: Trial, spent_s: float, budget_s: float) -> None:
-        self.trial = f"{describe_trial(trial)}, {spent_s:.0f} of {budget_s:.0f} CPU seconds"
+        self.trial = (
+            f"{describe_trial(trial)}, {spent_s:.0f} of {budget_s:.0f} CPU seconds"
+        )
         self.step = ""
 
     def on_progress(self, done: int, total: int, item: str) -> None:
@@ -107,10 +128,15 @@ class LiveSearch(SearchLines):
         self.rows = rows
 
     def _render(self) -> Group:
-        return Group(search_table(self.rows), Text("  ".join(filter(None, (self.trial, self.step)))))
+        return Group(
+            search_table(self.rows),
+            Text("  ".join(filter(None, (self.trial, self.step)))),
+        )
 
 
-def choose_search_display(plan: AutoPlan, console: Console, *, quiet: bool, as_json: bool) -> SearchDisplay:
+def choose_search_display(
+    plan: AutoPlan, console: Console, *, quiet: bool, as_json: bool
+) -> SearchDisplay:
     """Return the live display on a terminal that can be redrawn, else lines or JSON lines.
 
     Args:
@@ -123,23 +149,39 @@ def choose_search_display(plan: AutoPlan, console: Console, *, quiet: bool, as_j
         return SearchDisplay()
     if as_json:
         return SearchJson()
-    return LiveSearch(plan, console) if can_redraw(console) else SearchLines(plan, console)
+    if can_redraw(console):
+        return LiveSearch(plan, console)
+    return SearchLines(plan, console)
 
 
 def describe_trial(trial: Trial) -> str:
     """Return the recipe, the fold and the epochs of a run of the choice."""
-    return f"{trial.recipe.name}, fold {trial.keys['data.fold']}, {trial.keys['train.epochs']} epochs"
+    return (
+        f"{trial.recipe.name}, fold {trial.keys['data.fold']},"
+        f" {trial.keys['train.epochs']} epochs"
+    )
 
 
 def search_table(rows: Sequence[TriedCandidate]) -> Table:
     """Return the table of what was tried: means over folds in %, and their standard deviations."""
     return make_table(
-        "recall in % of held-out training chips, mean ± deviation over folds", COLUMNS, map(row_cells, rows)
+        "recall in % of held-out training chips, mean ± deviation over folds",
+        COLUMNS,
+        map(row_cells, rows),
     )
 
 
 def row_cells(row: TriedCandidate) -> tuple[str, ...]:
     """Return the cells of a row of the table."""
-    accuracies = format_accuracy(row.macro, row.macro_spread), format_accuracy(row.tail, row.tail_spread)
+    accuracies = (
+        format_accuracy(row.macro, row.macro_spread),
+        format_accuracy(row.tail, row.tail_spread),
+    )
     failed = f": failed, {row.fault}" if row.fault else ""
-    return f"{row.candidate}{failed}", f"{row.folds}", f"{row.epochs}", *accuracies, f"{row.cpu_seconds:.0f}"
+    return (
+        f"{row.candidate}{failed}",
+        f"{row.folds}",
+        f"{row.epochs}",
+        *accuracies,
+        f"{row.cpu_seconds:.0f}",
+    )

@@ -13,7 +13,12 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from rsft.cli.display import console as display
-from rsft.cli.display.console import console, emit_json_event, escape_controls, show_paths
+from rsft.cli.display.console import (
+    console,
+    emit_json_event,
+    escape_controls,
+    show_paths,
+)
 
 if TYPE_CHECKING:
     from rsft.data.chips.store import ChipStore
@@ -31,13 +36,24 @@ def show_addition(summary: CorrectionSummary) -> None:
     """Print the counts by class and split, what was left out, the splits of the scenes, and the rejected rows."""
     result = summary.result
     if result.added:
-        splits = [split for split in ("train", "val", "test") if any(x == split for x, _ in result.added)]
+        splits = [
+            split
+            for split in ("train", "val", "test")
+            if any(x == split for x, _ in result.added)
+        ]
         names = sorted({name for _, name in result.added})
-        counts = {name: {split: result.added[split, name] for split in splits} for name in names}
-        title = f"{display.format_chip_count(result.added.total())} added to {summary.root}"
+        counts = {
+            name: {split: result.added[split, name] for split in splits}
+            for name in names
+        }
+        title = (
+            f"{display.format_chip_count(result.added.total())} added to {summary.root}"
+        )
         console.print(display.counts_table(title, counts))
     elif not result.relabeled:
-        console.print(f"{summary.root} has these labels already: nothing changed", soft_wrap=True)
+        console.print(
+            f"{summary.root} has these labels already: nothing changed", soft_wrap=True
+        )
     for (old, new), count in sorted(result.relabeled.items()):
         console.print(f"relabeled    {count:,}  {old} is now {new}")
     is_left_out = summary.not_a_target_class is None
@@ -45,20 +61,29 @@ def show_addition(summary: CorrectionSummary) -> None:
         "in the store already, with this class": result.unchanged,
         "the same chip as an earlier row": result.repeated,
         "unsure": summary.unsure,
-        "not a target (--not-a-target CLASS makes them labels)": summary.not_a_target if is_left_out else 0,
+        "not a target (--not-a-target CLASS makes them labels)": (
+            summary.not_a_target if is_left_out else 0
+        ),
         "not looked at": summary.unlabeled,
     }
     for name, count in left_out.items():
         if count:
             console.print(f"left out     {count:,}  {name}")
     for (split, is_known), count in sorted(Counter(result.splits.values()).items()):
-        kind = "chips of it are there already" if is_known else "new scene"
+        if is_known:
+            kind = "chips of it are there already"
+        else:
+            kind = "new scene"
         console.print(f"scenes       {count:,}  to {split} ({kind})")
     for note in result.notes:
         console.print(f"note: {note}", soft_wrap=True)
     if result.rejected:
         listed = escape_controls(f", listed in {summary.root / 'rejected.csv'}")
-        console.print(Text.assemble((f"{len(result.rejected):,} labels rejected", "yellow"), listed))
+        console.print(
+            Text.assemble(
+                (f"{len(result.rejected):,} labels rejected", "yellow"), listed
+            )
+        )
         for _, line, reason in result.rejected[:_REASONS_SHOWN]:
             console.print(f"  line {line}: {reason}", soft_wrap=True)
 
@@ -78,10 +103,21 @@ def emit_addition(summary: CorrectionSummary) -> None:
         "not_a_target": summary.not_a_target,
         "not_looked_at": summary.unlabeled,
         "rejected": len(result.rejected),
-        "classes": [{"split": x, "class": name, "chips": count} for (x, name), count in sorted(result.added.items())],
-        "changes": [{"from": x, "to": y, "chips": count} for (x, y), count in sorted(result.relabeled.items())],
-        "scenes": {scene: {"split": split, "known": known} for scene, (split, known) in result.splits.items()},
-        "reasons": [{"line": line, "reason": reason} for _, line, reason in result.rejected],
+        "classes": [
+            {"split": x, "class": name, "chips": count}
+            for (x, name), count in sorted(result.added.items())
+        ],
+        "changes": [
+            {"from": x, "to": y, "chips": count}
+            for (x, y), count in sorted(result.relabeled.items())
+        ],
+        "scenes": {
+            scene: {"split": split, "known": known}
+            for scene, (split, known) in result.splits.items()
+        },
+        "reasons": [
+            {"line": line, "reason": reason} for _, line, reason in result.rejected
+        ],
         "notes": result.notes,
     }
     emit_json_event("done", fields)
@@ -89,11 +125,19 @@ def emit_addition(summary: CorrectionSummary) -> None:
 
 def emit_store(store: ChipStore, notes: Sequence[str]) -> None:
     """Print what is in a new chip store as one JSON line."""
-    counts = sorted((split, name, count) for split, chips in store.counts.items() for name, count in chips.items())
+    counts = sorted(
+        (split, name, count)
+        for split, chips in store.counts.items()
+        for name, count in chips.items()
+    )
     fields: dict[str, Any] = {
         "store": str(store.root),
         "chips": store.size,
-        "classes": [{"split": split, "class": name, "chips": count} for split, name, count in counts if count],
+        "classes": [
+            {"split": split, "class": name, "chips": count}
+            for split, name, count in counts
+            if count
+        ],
         "skipped": dict(store.skipped),
         "rejected": store.rejected,
         "notes": list(notes),
@@ -106,7 +150,11 @@ def show_predictions(result: PredictionResult) -> None:
     from rsft.inference.predict.result_table import describe_checks
 
     title = f"{display.format_chip_count(len(result.table))} classified"
-    console.print(display.counts_table(title, {name: {"chips": count} for name, count in result.counts.items()}))
+    console.print(
+        display.counts_table(
+            title, {name: {"chips": count} for name, count in result.counts.items()}
+        )
+    )
     described = describe_checks(result.checks) + [str(check) for check in result.truth]
     for note in (note for note in result.notes if note not in described):
         console.print(note)
@@ -123,7 +171,10 @@ def show_checks(result: PredictionResult) -> None:
 
     for check in result.truth:
         console.print(str(check), soft_wrap=True)
-    style = "yellow" if any(check.is_doubtful for check in result.checks) else None
+    if any(check.is_doubtful for check in result.checks):
+        style = "yellow"
+    else:
+        style = None
     for sentence in describe_checks(result.checks):
         console.print(sentence, style=style, soft_wrap=True)
 
@@ -137,19 +188,35 @@ def show_archive(archive: ArchiveResult, as_json: bool) -> None:
         return
     counts = (f"{count:,} {status}" for status, count in archive.counts.items())
     chips = sum(outcome.chips for outcome in archive.scenes)
-    console.print(f"scenes: {', '.join(counts) or 'none'}; {display.format_chip_count(chips)} classified")
+    console.print(
+        f"scenes: {', '.join(counts) or 'none'}; {display.format_chip_count(chips)}"
+        " classified"
+    )
     failed = [outcome for outcome in archive.scenes if outcome.status == "failed"]
     for outcome in failed[:20]:
         console.print(f"  failed  {outcome.scene}: {outcome.reason}", soft_wrap=True)
-    if skipped := archive.counts["skipped"]:
-        reason = "the folder already contains their outputs for this bundle and this request"
+    skipped = archive.counts["skipped"]
+    if skipped:
+        reason = (
+            "the folder already contains their outputs for this bundle and this request"
+        )
         console.print(f"{skipped:,} were skipped: {reason}")
-    if rejected := sum(outcome.rejected for outcome in archive.scenes):
-        console.print(Text.assemble((f"{rejected:,} chips rejected", "yellow"), ", listed in <scene>.rejected.csv"))
+    rejected = sum(outcome.rejected for outcome in archive.scenes)
+    if rejected:
+        console.print(
+            Text.assemble(
+                (f"{rejected:,} chips rejected", "yellow"),
+                ", listed in <scene>.rejected.csv",
+            )
+        )
     show_paths({"scenes": archive.summary_path})
-    unlike, withheld = sum(x.ood for x in archive.scenes), sum(x.class_sets == "withheld" for x in archive.scenes)
+    unlike = sum(x.ood for x in archive.scenes)
+    withheld = sum(x.class_sets == "withheld" for x in archive.scenes)
     if chips:
-        console.print(f"{unlike:,} of {display.format_chip_count(chips)} are unlike the training chips")
+        console.print(
+            f"{unlike:,} of {display.format_chip_count(chips)} are unlike the training"
+            " chips"
+        )
     if withheld:
         sets = (f"class sets withheld in {withheld:,} scenes", "yellow")
         console.print(Text.assemble(sets, ", whose chips are mostly unlike them"))
@@ -171,7 +238,10 @@ def report_json_progress() -> Progress:
 @contextmanager
 def report_progress(as_json: bool) -> Iterator[Progress]:
     """Show bars. With `as_json`, print errors and progress as JSON lines."""
-    with display.quiet_console(quiet=False, as_json=as_json), display.progress() as show_bar:
+    with (
+        display.quiet_console(quiet=False, as_json=as_json),
+        display.progress() as show_bar,
+    ):
         yield report_json_progress() if as_json else show_bar
 
 
@@ -192,37 +262,63 @@ def emit_predictions(result: PredictionResult, paths: dict[str, Path]) -> None:
 
 
 def show_suggestions(
-    suggestions: Suggestions, outputs: Mapping[str, Path | None], as_json: bool = False, shown: int | None = None
+    suggestions: Suggestions,
+    outputs: Mapping[str, Path | None],
+    as_json: bool = False,
+    shown: int | None = None,
 ) -> None:
     """Print the chips with the reason for each one, and notes, as tables or as one JSON object.
 
     Args:
         suggestions: the chips.
-        outputs: "table" and "page": the files that were written; None for those that were not.
+        outputs: "table" and "page": the files that were written; None for those that
+            were not.
         as_json: print JSON.
         shown: number of chips in the table; None for all.
     """
     paths = {name: path for name, path in outputs.items() if path is not None}
     rows = suggestions.table.drop(columns=["class", "verdict"]).to_dict("records")
     if as_json:
-        content = {"chips": rows, "candidates": suggestions.candidates, "notes": suggestions.notes}
-        print(json.dumps(content | {name: paths.get(name) for name in outputs}, indent=1, default=str))
+        content = {
+            "chips": rows,
+            "candidates": suggestions.candidates,
+            "notes": suggestions.notes,
+        }
+        print(
+            json.dumps(
+                content | {name: paths.get(name) for name in outputs},
+                indent=1,
+                default=str,
+            )
+        )
         return
     names = [Path(path).name for path in suggestions.table["path"]]
-    if "chip" in suggestions.predictions:  # differs from the name of the file for chips in scenes
+    if (
+        "chip" in suggestions.predictions
+    ):  # differs from the name of the file for chips in scenes
         names = suggestions.predictions["chip"].astype(str).tolist()
     cells = [
         (str(number), name, row["predicted"], row["reason"])
-        for number, (row, name) in enumerate(zip(rows[:shown], names[:shown], strict=True), 1)
+        for number, (row, name) in enumerate(
+            zip(rows[:shown], names[:shown], strict=True), 1
+        )
     ]
     columns = ("", "chip", "predicted", "reason")
     if cells:
         console.print(display.make_table("", columns, cells, texts=columns))
     if len(cells) < len(rows):
-        console.print(f"and {len(rows) - len(cells):,} more, which --output and --page write")
-    console.print(f"{len(rows):,} of {display.format_chip_count(suggestions.candidates)}")
+        console.print(
+            f"and {len(rows) - len(cells):,} more, which --output and --page write"
+        )
+    console.print(
+        f"{len(rows):,} of {display.format_chip_count(suggestions.candidates)}"
+    )
     for note in suggestions.notes:
         console.print(note, soft_wrap=True)
     show_paths(paths)
     if "table" in paths:
-        console.print("fill in class or verdict in the table, then run: rsft data add STORE TABLE", soft_wrap=True)
+        console.print(
+            "fill in class or verdict in the table, then run: rsft data add STORE"
+            " TABLE",
+            soft_wrap=True,
+        )

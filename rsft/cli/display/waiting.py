@@ -30,7 +30,9 @@ class WaitingLines:
         self._due = math.inf
         self._lock = threading.Lock()
         self._is_over = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="waiting lines", daemon=True)
+        self._thread = threading.Thread(
+            target=self._run, name="waiting lines", daemon=True
+        )
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -46,7 +48,10 @@ class WaitingLines:
             if task != self._task:
                 self._due = time.monotonic() + FIRST_LINE_SECONDS
             self._task = task
-            self._line = f"{task}: {done:,} of {total:,}" if total else task
+            if total:
+                self._line = f"{task}: {done:,} of {total:,}"
+            else:
+                self._line = task
 
     def postpone(self) -> None:
         """Wait `SECONDS_PER_LINE` for the next line, because another one was printed."""
@@ -64,5 +69,6 @@ class WaitingLines:
 
     def _run(self) -> None:
         while not self._is_over.wait(_SECONDS_PER_CHECK):
-            if line := self.next_line():
+            line = self.next_line()
+            if line:
                 self.print_line(line)

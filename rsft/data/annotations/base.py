@@ -1,7 +1,8 @@
 """The formats of positions, boxes and labels of objects, and the table that they all return.
 
-A format is one class with a `name` that reads a file into one table. To add one, register a class in a module of this
-package, or list a class of another package in the entry-point group `rsft.annotations`:
+A format is one class with a `name` that reads a file into one table. To add one,
+register a class in a module of this package, or list a class of another package in the
+entry-point group `rsft.annotations`:
 
     [project.entry-points."rsft.annotations"]
     my_format = "my_package.my_module:MyFormat"
@@ -27,19 +28,28 @@ import pyarrow as pa
 
 from rsft.errors import RequestError
 from rsft.utils.registry import Registry
-from rsft.utils.untrusted.documents import MAX_TABLE_BYTES, load_json, parse_xml, read_regular
+from rsft.utils.untrusted.documents import (
+    MAX_TABLE_BYTES,
+    load_json,
+    parse_xml,
+    read_regular,
+)
 
 if TYPE_CHECKING:
     import shapely
     from geopandas import GeoDataFrame
 
 PIXEL = "pixel"
-"""Coordinate system of an image: x is the column and y the row, from the upper left corner of the first pixel."""
+"""Coordinate system of an image: x is the column and y the row, from the upper left
+corner of the first pixel."""
 
 FRACTION = "fraction"
-"""Coordinate system of an image: x is a fraction of its width and y of its height, from the upper left corner."""
+"""Coordinate system of an image: x is a fraction of its width and y of its height, from
+the upper left corner."""
 
-SCORE, IMAGE, FAULT = "_score", "_image", "_fault"
+SCORE = "_score"
+IMAGE = "_image"
+FAULT = "_fault"
 """Columns of score, image and fault, see `Annotations`."""
 
 AT = "at"
@@ -49,11 +59,17 @@ MAX_XML_BYTES = 2**28
 """Largest XML file of annotations: 256 MiB."""
 
 PREFIX = "at_"
-"""Prefix of an attribute whose name is that of another column. Upper and lower case are the same name."""
+"""Prefix of an attribute whose name is that of another column. Upper and lower case are
+the same name."""
 
-_MISSING = frozenset({"", "na", "n/a", "nan", "none", "null"})  # of a number or a truth value, in lower case
+_MISSING = frozenset(
+    {"", "na", "n/a", "nan", "none", "null"}
+)  # of a number or a truth value, in lower case
 _PARSERS: tuple[tuple[re.Pattern[str], Callable[[str], Any]], ...] = (
-    (re.compile(r"-?(0|[1-9]\d{0,17})"), int),  # no leading zero, which only identifiers have
+    (
+        re.compile(r"-?(0|[1-9]\d{0,17})"),
+        int,
+    ),  # no leading zero, which only identifiers have
     (re.compile(r"-?(0|[1-9]\d{0,14}|(?=\.\d))(\.\d*)?([eE][+-]\d+)?"), float),
     (re.compile(r"true|false", re.IGNORECASE), lambda value: value.lower() == "true"),
 )
@@ -63,22 +79,26 @@ class Annotations(NamedTuple):
     """The objects in a file.
 
     Attributes:
-        table: one row per object, as `annotation_table` makes it. The index is the number of the object in its file:
-            its identity if all are unique whole numbers, else the number of the row from 1. Columns:
+        table: one row per object, as `annotation_table` makes it. The index is the
+            number of the object in its file: its identity if all are unique whole
+            numbers, else the number of the row from 1. Columns:
 
-            - `geometry`: point, or polygon around the object; None without a position. An object with length, width
-              and heading is a rotated rectangle.
-            - `at`: identity of the object in the file: feature id, annotation id or line.
+            - `geometry`: point, or polygon around the object; None without a position.
+              An object with length, width and heading is a rotated rectangle.
+            - `at`: identity of the object in the file: feature id, annotation id or
+              line.
             - `_score`: score of a detector; NaN without a score.
             - `_image`: name of the image; "" if the file does not name it.
             - `_fault`: why the row cannot be used; "" if it can.
             - all other columns are attributes. `class` is the class of the object.
-        crs: coordinate system of `geometry`: any text that pyproj knows, "pixel" or "fraction"; None if the file does
-            not name it.
+        crs: coordinate system of `geometry`: any text that pyproj knows, "pixel" or
+            "fraction"; None if the file does not name it.
         images: names of the images of the file; empty if it does not name them.
-        are_boxes: whether the file is one of boxes in images, rather than one of positions on a map.
+        are_boxes: whether the file is one of boxes in images, rather than one of
+            positions on a map.
         notes: remarks for the reader: what was left out or guessed.
-        sizes: width and height of images, by their names, as far as the file states them.
+        sizes: width and height of images, by their names, as far as the file states
+            them.
         path: the file, which `read_annotations` sets.
     """
 
@@ -123,7 +143,8 @@ class AnnotationFormat(ABC):
         """Read a file, which may be damaged or hostile; `layer` is the name of the layer if it has several.
 
         Raises:
-            RequestError: the file cannot be read, or it has several layers and `layer` names none of them.
+            RequestError: the file cannot be read, or it has several layers and `layer`
+                names none of them.
         """
 
 
@@ -143,7 +164,9 @@ ANNOTATIONS: Registry[type[AnnotationFormat]] = Registry(
 )
 """Registry of formats."""
 
-_OTHER_FILES = "layer"  # the format of files that no format recognizes: it checks the content
+_OTHER_FILES = (  # the format of files that no format recognizes: it checks the content
+    "layer"
+)
 
 
 def annotation_formats() -> Iterator[AnnotationFormat]:
@@ -152,23 +175,29 @@ def annotation_formats() -> Iterator[AnnotationFormat]:
         try:
             yield ANNOTATIONS[name]()
         except ImportError as error:
-            warnings.warn(f"the annotation format {name} cannot be imported: {error}", stacklevel=2)
+            warnings.warn(
+                f"the annotation format {name} cannot be imported: {error}",
+                stacklevel=2,
+            )
 
 
-def read_annotations(path: Path, layer: str | None = None, columns: Mapping[str, str] | None = None) -> Annotations:
+def read_annotations(
+    path: Path, layer: str | None = None, columns: Mapping[str, str] | None = None
+) -> Annotations:
     r"""Read the objects of a file; formats of other packages are asked first whether they recognize it.
 
     Args:
         path: the file.
         layer: name of the layer, if the file has several.
-        columns: names of columns of a table by their role (`lon`, `lat`, `x`, `row`, `xmin`, `class`, `image`, ...), if
-            their names do not tell it.
+        columns: names of columns of a table by their role (`lon`, `lat`, `x`, `row`,
+            `xmin`, `class`, `image`, ...), if their names do not tell it.
 
     Returns:
         The objects, also those that cannot be used.
 
     Raises:
-        RequestError: the file does not exist, is empty or cannot be read, or it has no such layer or column.
+        RequestError: the file does not exist, is empty or cannot be read, or it has no
+            such layer or column.
 
     Example:
         >>> _ = Path("ships.csv").write_text("row,col,class\n10,20,tanker\n30,40,cargo\n")
@@ -177,16 +206,28 @@ def read_annotations(path: Path, layer: str | None = None, columns: Mapping[str,
     """
     if not path.is_file():
         raise RequestError("no such file", path, "check the path")
-    if path.suffix.lower() != ".txt" and path.stat().st_size == 0:  # a text file without rows means no objects
+    if (
+        path.suffix.lower() != ".txt" and path.stat().st_size == 0
+    ):  # a text file without rows means no objects
         raise RequestError("the file is empty: 0 bytes", path, "export it again")
     try:
-        formats = (reader for reader in annotation_formats() if reader.has_columns or not columns)
+        formats = (
+            reader
+            for reader in annotation_formats()
+            if reader.has_columns or not columns
+        )
         reader = next((reader for reader in formats if reader.recognizes(path)), None)
         if reader is None and columns:
-            raise RequestError(f"{path.name} has no columns", "--columns", "leave out --columns, or give a table")
+            raise RequestError(
+                f"{path.name} has no columns",
+                "--columns",
+                "leave out --columns, or give a table",
+            )
         reader = reader or ANNOTATIONS[_OTHER_FILES]()
         if layer is not None and not reader.has_layers:
-            raise RequestError(f"{path.name} has no layers", "--layer", "leave out --layer")
+            raise RequestError(
+                f"{path.name} has no layers", "--layer", "leave out --layer"
+            )
         reader.columns = columns or {}
         return reader.read(path, layer)._replace(path=path)
     finally:
@@ -206,7 +247,11 @@ def parse_columns(text: str | None) -> dict[str, str]:
     pairs = [part.partition("=") for part in (text or "").split(",") if part.strip()]
     columns = {role.strip(): name.strip() for role, _, name in pairs}
     if not all(columns) or not all(columns.values()) or len(columns) < len(pairs):
-        raise RequestError(f"{text} does not name columns", "--columns", "write ROLE=COLUMN, such as lon=X,lat=Y")
+        raise RequestError(
+            f"{text} does not name columns",
+            "--columns",
+            "write ROLE=COLUMN, such as lon=X,lat=Y",
+        )
     return columns
 
 
@@ -224,9 +269,13 @@ def load_document(path: Path) -> Any:
 def _load(path: Path, *state: int) -> Any:
     kind = path.suffix[1:].upper()
     try:
-        return parse_xml(read_regular(path, MAX_XML_BYTES)) if kind == "XML" else load_json(path, MAX_TABLE_BYTES)
+        if kind == "XML":
+            return parse_xml(read_regular(path, MAX_XML_BYTES))
+        return load_json(path, MAX_TABLE_BYTES)
     except ValueError as error:
-        raise RequestError(f"not a {kind} file: {error}", path, "export it again") from error
+        raise RequestError(
+            f"not a {kind} file: {error}", path, "export it again"
+        ) from error
 
 
 def check_vessels(path: Path, table: pd.DataFrame) -> None:
@@ -241,13 +290,25 @@ def check_vessels(path: Path, table: pd.DataFrame) -> None:
         return
     numbers = table[vessels].dropna().astype(str)
     numbers = numbers[numbers.str.strip("0 ") != ""]  # 0 means unknown
-    times = [str(name) for name in table if re.search("time|utc", str(name), re.IGNORECASE)]
+    times = [
+        str(name) for name in table if re.search("time|utc", str(name), re.IGNORECASE)
+    ]
     if numbers.is_unique and not any(table[name].nunique() > 1 for name in times):
         return
     columns = ", ".join([vessels, *times])
-    message = f"{len(table):,} rows of {numbers.nunique():,} vessels are AIS messages, not objects (columns {columns})"
-    hint = "keep one position per vessel, at the time of the acquisition, without the column of the time"
-    raise RequestError(message, path, f"{hint}; if the rows are different objects, drop the column {vessels}")
+    message = (
+        f"{len(table):,} rows of {numbers.nunique():,} vessels are AIS messages, not"
+        f" objects (columns {columns})"
+    )
+    hint = (
+        "keep one position per vessel, at the time of the acquisition, without the"
+        " column of the time"
+    )
+    raise RequestError(
+        message,
+        path,
+        f"{hint}; if the rows are different objects, drop the column {vessels}",
+    )
 
 
 def annotation_table(
@@ -271,16 +332,26 @@ def annotation_table(
     """
     from geopandas import GeoDataFrame
 
-    is_whole = [isinstance(x, int) and not isinstance(x, bool) and abs(x) < 2**63 for x in ids]
+    is_whole = [
+        isinstance(x, int) and not isinstance(x, bool) and abs(x) < 2**63 for x in ids
+    ]
     if all(known or value is None for known, value in zip(is_whole, ids, strict=True)):
         identity = pd.Series(ids, dtype="Int64")
     else:
-        identity = typed_column(AT, [None if value is None else str(value) for value in ids])
+        identity = typed_column(
+            AT, [None if value is None else str(value) for value in ids]
+        )
     columns = list(attributes)
-    names = unique_names((str(column.name) for column in columns), [AT, SCORE, IMAGE, FAULT, "geometry"])
+    names = unique_names(
+        (str(column.name) for column in columns), [AT, SCORE, IMAGE, FAULT, "geometry"]
+    )
     table = pd.concat([identity, *columns], axis=1).set_axis([AT, *names], axis=1)
-    is_number = all(is_whole) and len(set(ids)) == len(ids) and all(value >= 0 for value in ids)
-    table.index = pd.Index(list(ids) if is_number else range(1, len(ids) + 1), dtype="int64")
+    is_number = (
+        all(is_whole) and len(set(ids)) == len(ids) and all(value >= 0 for value in ids)
+    )
+    table.index = pd.Index(
+        list(ids) if is_number else range(1, len(ids) + 1), dtype="int64"
+    )
     table[SCORE] = np.nan if scores is None else np.array(scores, float)
     table[IMAGE] = "" if images is None else list(images)
     table[FAULT] = "" if faults is None else list(faults)
@@ -315,12 +386,21 @@ def image_annotations(
         images: name, width and height of every image; "" or None if they are not known.
         left_out: number of things that were left out, for a note.
         crs: coordinate system of the shapes, PIXEL or FRACTION.
-        column: makes a column of its name and values: `typed_column` by default, or `text_column`.
+        column: makes a column of its name and values: `typed_column` by default, or
+            `text_column`.
     """
-    images, names = list(images), dict.fromkeys(name for item in objects for name in item.attributes)
-    columns = [(column or typed_column)(name, [item.attributes.get(name) for item in objects]) for name in names]
-    shapes, faults, _, ids, of_images, scores = zip(*objects, strict=True) if objects else ((),) * 6
-    table = annotation_table(shapes, ids, columns, scores=scores, images=of_images, faults=faults)
+    images = list(images)
+    names = dict.fromkeys(name for item in objects for name in item.attributes)
+    columns = [
+        (column or typed_column)(name, [item.attributes.get(name) for item in objects])
+        for name in names
+    ]
+    shapes, faults, _, ids, of_images, scores = (
+        zip(*objects, strict=True) if objects else ((),) * 6
+    )
+    table = annotation_table(
+        shapes, ids, columns, scores=scores, images=of_images, faults=faults
+    )
     sizes: dict[str, tuple[int, int]] = {}
     for name, *size in images:
         with suppress(TypeError, ValueError, OverflowError):
@@ -328,13 +408,17 @@ def image_annotations(
             sizes |= {name: (width, height)} if min(width, height) > 0 else {}
     image_names = tuple(dict.fromkeys(name for name, *_ in images if name))
     notes = describe_counts(path, "left out", left_out or {})
-    return Annotations(table, crs, image_names, are_boxes=True, notes=notes, sizes=sizes)
+    return Annotations(
+        table, crs, image_names, are_boxes=True, notes=notes, sizes=sizes
+    )
 
 
 def describe_counts(path: Path, what: str, counts: Mapping[str, int]) -> list[str]:
     """Return a note that counts things, unless there are none."""
     listed = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
-    return [f"{path.name}: {what}: {listed}"] if listed else []
+    if listed:
+        return [f"{path.name}: {what}: {listed}"]
+    return []
 
 
 def typed_column(name: str, values: Sequence[Any]) -> pd.Series[Any]:
@@ -343,12 +427,26 @@ def typed_column(name: str, values: Sequence[Any]) -> pd.Series[Any]:
     Returns:
         The column. Lists, objects and values of several types become JSON or text.
     """
-    flat = [json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value for value in values]
+    flat = [
+        (
+            json.dumps(value, ensure_ascii=False)
+            if isinstance(value, list | dict)
+            else value
+        )
+        for value in values
+    ]
     try:
         array = pa.array(flat)
     except (pa.ArrowException, OverflowError):
-        array = pa.array([value if value is None or isinstance(value, str) else str(value) for value in flat])
-    return arrow_column(name, array.cast(pa.string()) if pa.types.is_null(array.type) else array)
+        array = pa.array(
+            [
+                value if value is None or isinstance(value, str) else str(value)
+                for value in flat
+            ]
+        )
+    return arrow_column(
+        name, array.cast(pa.string()) if pa.types.is_null(array.type) else array
+    )
 
 
 def arrow_column(name: str, array: pa.Array | pa.ChunkedArray) -> pd.Series[Any]:
@@ -356,7 +454,9 @@ def arrow_column(name: str, array: pa.Array | pa.ChunkedArray) -> pd.Series[Any]
     return pd.Series(pd.array(array, dtype=pd.ArrowDtype(array.type)), name=name)
 
 
-def text_column(name: str, texts: Iterable[str | None], decimal: str = ".") -> pd.Series[Any]:
+def text_column(
+    name: str, texts: Iterable[str | None], decimal: str = "."
+) -> pd.Series[Any]:
     """Return texts of a file without types as a column of whole numbers, numbers, truth values or texts.
 
     Texts with a leading zero are not numbers, because identifiers have them.
@@ -367,11 +467,16 @@ def text_column(name: str, texts: Iterable[str | None], decimal: str = ".") -> p
         decimal: decimal separator of numbers.
     """
     values = [(text or "").strip() for text in texts]
-    numbers = [None if value.lower() in _MISSING else value.replace(decimal, ".") for value in values]
+    numbers = [
+        None if value.lower() in _MISSING else value.replace(decimal, ".")
+        for value in values
+    ]
     present = [number for number in numbers if number is not None]
     for pattern, parse in _PARSERS:
         if present and all(pattern.fullmatch(number) for number in present):
-            return typed_column(name, [None if number is None else parse(number) for number in numbers])
+            return typed_column(
+                name, [None if number is None else parse(number) for number in numbers]
+            )
     return typed_column(name, [value or None for value in values])
 
 
@@ -381,7 +486,8 @@ def unique_names(names: Iterable[str], reserved: Iterable[str]) -> list[str]:
     Returns:
         The names; those that are taken get the prefix `at_`.
     """
-    taken, unique = {name.casefold() for name in reserved}, []
+    taken = {name.casefold() for name in reserved}
+    unique = []
     for name in names:
         while name.casefold() in taken:
             name = PREFIX + name
@@ -391,13 +497,22 @@ def unique_names(names: Iterable[str], reserved: Iterable[str]) -> list[str]:
 
 
 def concat_attributes(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Return tables of attributes, one per scene, below each other. A column whose types differ becomes text."""
+    """Return tables of attributes, one per scene, below each other.
+
+    A column whose types differ becomes text.
+    """
     types = pd.DataFrame([table.dtypes.astype(str) for table in tables])
     mixed = types.columns[types.nunique() > 1]
     result = []
     for table in tables:
         names = mixed.intersection(table.columns)
-        texts = [[None if pd.isna(value) else str(value) for value in table[name]] for name in names]
-        columns = {name: typed_column(name, column).array for name, column in zip(names, texts, strict=True)}
+        texts = [
+            [None if pd.isna(value) else str(value) for value in table[name]]
+            for name in names
+        ]
+        columns = {
+            name: typed_column(name, column).array
+            for name, column in zip(names, texts, strict=True)
+        }
         result.append(table.assign(**columns))
     return pd.concat(result)

@@ -10,7 +10,9 @@ import shapely
 from numpy.typing import ArrayLike
 
 
-def try_shape(make: Callable[..., shapely.Geometry], *values: Any) -> tuple[shapely.Geometry | None, str]:
+def try_shape(
+    make: Callable[..., shapely.Geometry], *values: Any
+) -> tuple[shapely.Geometry | None, str]:
     """Return the shape that a function makes of values, or None and why it cannot be made."""
     try:
         return make(*values), ""
@@ -21,24 +23,37 @@ def try_shape(make: Callable[..., shapely.Geometry], *values: Any) -> tuple[shap
 
 
 def make_box(
-    left: float, top: float, right: float, bottom: float, *, degrees: float = 0, pivot: ArrayLike | None = None
+    left: float,
+    top: float,
+    right: float,
+    bottom: float,
+    *,
+    degrees: float = 0,
+    pivot: ArrayLike | None = None,
 ) -> shapely.Polygon:
     """Return a box, rotated clockwise as seen in an image, whose y axis points down, around its center or a pivot.
 
     Raises:
         ValueError: a number is not finite, or the box has no area.
     """
-    corners = np.array([(left, top), (left, bottom), (right, bottom), (right, top)], float)
+    corners = np.array(
+        [(left, top), (left, bottom), (right, bottom), (right, top)], float
+    )
     if degrees:
-        cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+        cos = np.cos(np.radians(degrees))
+        sin = np.sin(np.radians(degrees))
         origin = corners.mean(axis=0) if pivot is None else pivot
         corners = (corners - origin) @ np.array([(cos, sin), (-sin, cos)]) + origin
     return make_polygon(corners)
 
 
-def make_centered_box(x: float, y: float, width: float, height: float, *, degrees: float = 0) -> shapely.Polygon:
+def make_centered_box(
+    x: float, y: float, width: float, height: float, *, degrees: float = 0
+) -> shapely.Polygon:
     """Return a box around a center, see `make_box`."""
-    return make_box(x - width / 2, y - height / 2, x + width / 2, y + height / 2, degrees=degrees)
+    return make_box(
+        x - width / 2, y - height / 2, x + width / 2, y + height / 2, degrees=degrees
+    )
 
 
 def make_polygon(corners: ArrayLike) -> shapely.Polygon:

@@ -15,8 +15,19 @@ import numpy as np
 import shapely
 
 from rsft.data.annotations import base
-from rsft.data.annotations.base import FRACTION, AnnotatedObject, Annotations, DocumentFormat
-from rsft.data.annotations.shapes import make_box, make_centered_box, make_point, make_polygon, try_shape
+from rsft.data.annotations.base import (
+    FRACTION,
+    AnnotatedObject,
+    Annotations,
+    DocumentFormat,
+)
+from rsft.data.annotations.shapes import (
+    make_box,
+    make_centered_box,
+    make_point,
+    make_polygon,
+    try_shape,
+)
 from rsft.data.annotations.tables import csv_header, read_csv_rows
 from rsft.errors import RequestError
 from rsft.utils.untrusted.documents import parse_json
@@ -48,18 +59,31 @@ class PascalVoc(_XmlFormat):
         image = (root.findtext("filename") or "").strip()
         objects = []
         for number, element in enumerate(root.findall("object"), 1):
-            attributes = {child.tag: child.text for child in element if not len(child) and child.tag != "type"}
+            attributes = {
+                child.tag: child.text
+                for child in element
+                if not len(child) and child.tag != "type"
+            }
             attributes = {"class": attributes.pop("name", None)} | attributes
-            objects.append(AnnotatedObject(*try_shape(_voc_shape, element), attributes, number, image))
+            objects.append(
+                AnnotatedObject(
+                    *try_shape(_voc_shape, element), attributes, number, image
+                )
+            )
         images = [(image, root.findtext("size/width"), root.findtext("size/height"))]
         return base.image_annotations(path, objects, images, column=base.text_column)
 
 
 def _voc_shape(element: Element) -> shapely.Geometry:
-    for name, keys in (("robndbox", ("cx", "cy", "w", "h", "angle")), ("bndbox", ("xmin", "ymin", "xmax", "ymax"))):
-        if (box := element.find(name)) is not None:
+    for name, keys in (
+        ("robndbox", ("cx", "cy", "w", "h", "angle")),
+        ("bndbox", ("xmin", "ymin", "xmax", "ymax")),
+    ):
+        box = element.find(name)
+        if box is not None:
             texts = {key: box.findtext(key) for key in keys}
-            if missing := [key for key, text in texts.items() if text is None]:
+            missing = [key for key, text in texts.items() if text is None]
+            if missing:
                 raise KeyError(f"{name}/{missing[0]}")
             numbers = [float(text or "") for text in texts.values()]
             if name == "bndbox":
@@ -72,8 +96,8 @@ def _voc_shape(element: Element) -> shapely.Geometry:
 class Cvat(_XmlFormat):
     """CVAT for images: boxes, whose rotation is clockwise around their center, polygons and points.
 
-    The tags of an image become the attribute `tags` of its objects. The identity is the number of the shape from 1; a
-    shape of several points gives one object per point.
+    The tags of an image become the attribute `tags` of its objects. The identity is the
+    number of the shape from 1; a shape of several points gives one object per point.
     """
 
     name = "cvat"
@@ -83,31 +107,51 @@ class Cvat(_XmlFormat):
     def read(self, path: Path, layer: str | None = None) -> Annotations:
         root: Element = base.load_document(path)
         if root.find("track") is not None:
-            raise RequestError("the file is CVAT for video", path, "export it as CVAT for images 1.1")
+            raise RequestError(
+                "the file is CVAT for video", path, "export it as CVAT for images 1.1"
+            )
         objects: list[AnnotatedObject] = []
         left_out: Counter[str] = Counter()
         images = root.findall("image")
         for element in images:
-            name, count = element.get("name", _UNNAMED), len(objects)
+            name = element.get("name", _UNNAMED)
+            count = len(objects)
             tags = "; ".join(tag.get("label", "") for tag in element.findall("tag"))
             shared = {"tags": tags} if tags else {}
             for child in element:
                 shapes = _cvat_shapes(child)
                 left_out[child.tag] += shapes is None and child.tag != "tag"
-                attributes = {"class": child.get("label")} | _cvat_attributes(child) | shared
+                attributes = (
+                    {"class": child.get("label")} | _cvat_attributes(child) | shared
+                )
                 for shape in shapes or ():
-                    objects.append(AnnotatedObject(*shape, attributes, len(objects) + 1, name))
-            left_out["image with tags but without objects"] += bool(tags) and len(objects) == count
-        sizes = ((x.get("name", _UNNAMED), x.get("width"), x.get("height")) for x in images)
-        return base.image_annotations(path, objects, sizes, left_out, column=base.text_column)
+                    objects.append(
+                        AnnotatedObject(*shape, attributes, len(objects) + 1, name)
+                    )
+            left_out["image with tags but without objects"] += (
+                bool(tags) and len(objects) == count
+            )
+        sizes = (
+            (x.get("name", _UNNAMED), x.get("width"), x.get("height")) for x in images
+        )
+        return base.image_annotations(
+            path, objects, sizes, left_out, column=base.text_column
+        )
 
 
 _UNNAMED = "?"  # an image without a name, which is no scene
 
 
 def _cvat_attributes(element: Element) -> dict[str, str | None]:
-    keys = {key: element.get(key) for key in ("occluded", "source", "group_id") if element.get(key) is not None}
-    return keys | {child.get("name", "attribute"): child.text for child in element.findall("attribute")}
+    keys = {
+        key: element.get(key)
+        for key in ("occluded", "source", "group_id")
+        if element.get(key) is not None
+    }
+    return keys | {
+        child.get("name", "attribute"): child.text
+        for child in element.findall("attribute")
+    }
 
 
 def _cvat_shapes(element: Element) -> list[tuple[shapely.Geometry | None, str]] | None:
@@ -117,12 +161,18 @@ def _cvat_shapes(element: Element) -> list[tuple[shapely.Geometry | None, str]] 
     if element.tag not in ("polygon", "points"):
         return None
     shape, fault = try_shape(_cvat_points, element)
-    return [(part, "") for part in shape.geoms] if isinstance(shape, shapely.MultiPoint) else [(shape, fault)]
+    if isinstance(shape, shapely.MultiPoint):
+        return [(part, "") for part in shape.geoms]
+    return [(shape, fault)]
 
 
 def _cvat_points(element: Element) -> shapely.Geometry:
-    points = np.array([pair.split(",") for pair in element.get("points", "").split(";")], float)
-    return make_polygon(points) if element.tag == "polygon" else shapely.MultiPoint(points)
+    points = np.array(
+        [pair.split(",") for pair in element.get("points", "").split(";")], float
+    )
+    if element.tag == "polygon":
+        return make_polygon(points)
+    return shapely.MultiPoint(points)
 
 
 def _cvat_box(values: Mapping[str, str]) -> shapely.Polygon:
@@ -146,18 +196,41 @@ class LabelMe(DocumentFormat):
 
     def read(self, path: Path, layer: str | None = None) -> Annotations:
         content = base.load_document(path)
-        image, objects, left_out = str(content["imagePath"] or ""), [], Counter[str]()
+        image = str(content["imagePath"] or "")
+        objects = []
+        left_out = Counter[str]()
         if not isinstance(content["shapes"], list):
-            raise RequestError("shapes is not a list", path, "export it again with LabelMe")
+            raise RequestError(
+                "shapes is not a list", path, "export it again with LabelMe"
+            )
         for number, item in enumerate(content["shapes"], 1):
             item = item if isinstance(item, dict) else {}
-            kind = str(item.get("shape_type") or "polygon")  # LabelMe before version 4 only has polygons
-            if kind not in ("rectangle", "oriented_rectangle", "polygon", "point", "circle"):
+            kind = str(
+                item.get("shape_type") or "polygon"
+            )  # LabelMe before version 4 only has polygons
+            if kind not in (
+                "rectangle",
+                "oriented_rectangle",
+                "polygon",
+                "point",
+                "circle",
+            ):
                 left_out[kind] += 1
                 continue
-            flags = item["flags"] if isinstance(item.get("flags"), dict) else {}
-            attributes = {key: item[key] for key in ("group_id", "description") if item.get(key) not in (None, "")}
-            attributes = {"class": item.get("label")} | attributes | {str(key): value for key, value in flags.items()}
+            if isinstance(item.get("flags"), dict):
+                flags = item["flags"]
+            else:
+                flags = {}
+            attributes = {
+                key: item[key]
+                for key in ("group_id", "description")
+                if item.get(key) not in (None, "")
+            }
+            attributes = (
+                {"class": item.get("label")}
+                | attributes
+                | {str(key): value for key, value in flags.items()}
+            )
             shape = try_shape(_labelme_shape, kind, item.get("points"))
             objects.append(AnnotatedObject(*shape, attributes, number, image))
         images = [(image, content.get("imageWidth"), content.get("imageHeight"))]
@@ -175,16 +248,30 @@ def _labelme_shape(kind: str, points: Any) -> shapely.Geometry:
     if kind == "circle":  # the center and a point on the circle
         radius = float(np.linalg.norm(corners[1] - corners[0]))
         corners = np.array([corners[0] - radius, corners[0] + radius])
-    return make_box(*corners.min(0), *corners.max(0)) if kind in ("rectangle", "circle") else make_polygon(corners)
+    if kind in ("rectangle", "circle"):
+        return make_box(*corners.min(0), *corners.max(0))
+    return make_polygon(corners)
 
 
-_REGION_KEYS = frozenset({"x", "y", "width", "height", "rotation", "points", "radiusX", "radiusY", "rle"})
+_REGION_KEYS = frozenset(
+    {"x", "y", "width", "height", "rotation", "points", "radiusX", "radiusY", "rle"}
+)
 """Keys of Label Studio that are the shape of a region."""
 _CONTENT_KEYS = ("choices", "text", "rating", "number", "taxonomy", "datetime")
-"""Keys of Label Studio whose value belongs to a region or to the image: they become attributes."""
+"""Keys of Label Studio whose value belongs to a region or to the image: they become
+attributes."""
 _CSV_HEADER = frozenset({"annotation_id", "annotator", "lead_time"})
 _RECORD_KEYS = frozenset(
-    {"id", "annotation_id", "annotator", "created_at", "updated_at", "lead_time", "was_cancelled", "agreement"}
+    {
+        "id",
+        "annotation_id",
+        "annotator",
+        "created_at",
+        "updated_at",
+        "lead_time",
+        "was_cancelled",
+        "agreement",
+    }
 )
 """Keys of JSON-MIN and CSV that neither the data nor the labels have."""
 
@@ -193,8 +280,8 @@ _RECORD_KEYS = frozenset(
 class LabelStudio(DocumentFormat):
     """Rectangles, polygons and keypoints of Label Studio: JSON, JSON-MIN or CSV, in fractions of the image size.
 
-    Of several annotations of a task, the ground truth is read, or else the newest one. The identity of an object is
-    that of its region, or its number from 1.
+    Of several annotations of a task, the ground truth is read, or else the newest one.
+    The identity of an object is that of its region, or its number from 1.
     """
 
     name = "labelstudio"
@@ -203,11 +290,18 @@ class LabelStudio(DocumentFormat):
 
     def recognizes(self, path: Path) -> bool:
         is_csv = path.suffix.lower() == ".csv"
-        return csv_header(path) >= _CSV_HEADER if is_csv else super().recognizes(path)
+        if is_csv:
+            return csv_header(path) >= _CSV_HEADER
+        return super().recognizes(path)
 
     def matches(self, content: Any) -> bool:
-        first = content[0] if isinstance(content, list) and content else content
-        return isinstance(first, dict) and ("annotation_id" in first or isinstance(first.get("data"), dict))
+        if isinstance(content, list) and content:
+            first = content[0]
+        else:
+            first = content
+        return isinstance(first, dict) and (
+            "annotation_id" in first or isinstance(first.get("data"), dict)
+        )
 
     def read(self, path: Path, layer: str | None = None) -> Annotations:
         left_out: Counter[str] = Counter()
@@ -220,13 +314,22 @@ class LabelStudio(DocumentFormat):
                 image = _image_name(data.pop(key)) if key else ""
                 images.append((image, None, None))
                 annotation = _choose_annotation(task, left_out)
-                regions, shared = _read_regions(annotation.get("result") or (), left_out)
-                left_out["labels of images without objects"] += len(shared) if not regions else 0
+                regions, shared = _read_regions(
+                    annotation.get("result") or (), left_out
+                )
+                left_out["labels of images without objects"] += (
+                    len(shared) if not regions else 0
+                )
                 for region in regions.values():
-                    objects.append(_make_object(region, data | shared, len(objects) + 1, image))
+                    objects.append(
+                        _make_object(region, data | shared, len(objects) + 1, image)
+                    )
         except (KeyError, TypeError, AttributeError, IndexError) as error:
-            hint = "export it again as JSON, JSON-MIN or CSV"
-            raise RequestError(f"not a file of Label Studio: {error!r}", path, hint) from error
+            raise RequestError(
+                f"not a file of Label Studio: {error!r}",
+                path,
+                "export it again as JSON, JSON-MIN or CSV",
+            ) from error
         return base.image_annotations(path, objects, images, left_out, crs=FRACTION)
 
 
@@ -234,7 +337,10 @@ def _read_tasks(path: Path) -> Iterable[dict[str, Any]]:
     """Return the tasks of a file, with the structure of the full JSON."""
     if path.suffix.lower() == ".csv":
         _, header, rows = read_csv_rows(path)
-        records = [dict(zip(header, map(_parse_cell, row), strict=True)) for row in rows.itertuples(index=False)]
+        records = [
+            dict(zip(header, map(_parse_cell, row), strict=True))
+            for row in rows.itertuples(index=False)
+        ]
     else:
         content = base.load_document(path)
         records = content if isinstance(content, list) else [content]
@@ -242,18 +348,36 @@ def _read_tasks(path: Path) -> Iterable[dict[str, Any]]:
             return records
     tasks: dict[str, dict[str, Any]] = {}
     for number, record in enumerate(records):
-        labels = {key: value for key, value in record.items() if key not in _RECORD_KEYS and _has_regions(value)}
-        data = {key: value for key, value in record.items() if key not in _RECORD_KEYS and key not in labels}
-        task = tasks.setdefault(str(record.get("id", f"row {number}")), {"data": data, "annotations": []})
-        result = [{**item, "from_name": key, "value": item} for key, items in labels.items() for item in items]
-        task["annotations"].append({**record, "id": record["annotation_id"], "result": result, "data": data})
+        labels = {
+            key: value
+            for key, value in record.items()
+            if key not in _RECORD_KEYS and _has_regions(value)
+        }
+        data = {
+            key: value
+            for key, value in record.items()
+            if key not in _RECORD_KEYS and key not in labels
+        }
+        task = tasks.setdefault(
+            str(record.get("id", f"row {number}")), {"data": data, "annotations": []}
+        )
+        result = [
+            {**item, "from_name": key, "value": item}
+            for key, items in labels.items()
+            for item in items
+        ]
+        task["annotations"].append(
+            {**record, "id": record["annotation_id"], "result": result, "data": data}
+        )
     return tasks.values()
 
 
 def _parse_cell(cell: str) -> Any:
     """Return the content of a cell: regions are JSON."""
     try:
-        return parse_json(cell) if cell[:1] in ("[", "{") else cell
+        if cell[:1] in ("[", "{"):
+            return parse_json(cell)
+        return cell
     except ValueError:
         return cell
 
@@ -263,16 +387,25 @@ def _has_regions(value: Any) -> bool:
     return is_list and any(not _REGION_KEYS.isdisjoint(item) for item in value)
 
 
-def _choose_annotation(task: Mapping[str, Any], left_out: Counter[str]) -> Mapping[str, Any]:
+def _choose_annotation(
+    task: Mapping[str, Any], left_out: Counter[str]
+) -> Mapping[str, Any]:
     """Return the ground truth, or else the newest annotation that is not canceled; an empty one without any."""
     annotations = task.get("annotations", task.get("completions")) or []
-    usable = [item for item in annotations if str(item.get("was_cancelled") or item.get("skipped")).lower() != "true"]
+    usable = [
+        item
+        for item in annotations
+        if str(item.get("was_cancelled") or item.get("skipped")).lower() != "true"
+    ]
     left_out["canceled annotations"] += len(annotations) - len(usable)
     left_out["older annotations of the same task"] += max(0, len(usable) - 1)
     left_out["predictions"] += len(task.get("predictions") or ())
     left_out["tasks without an annotation"] += not usable
     usable.sort(
-        key=lambda item: (item.get("ground_truth") is True, str(item.get("updated_at") or item.get("created_at")))
+        key=lambda item: (
+            item.get("ground_truth") is True,
+            str(item.get("updated_at") or item.get("created_at")),
+        )
     )
     return usable[-1] if usable else {}
 
@@ -288,37 +421,66 @@ def _read_regions(
         if not isinstance(value, dict):
             left_out[str(result.get("type", "result"))] += 1
             continue
-        content = {str(result.get("from_name", key)): _single(value[key]) for key in _CONTENT_KEYS if key in value}
+        content = {
+            str(result.get("from_name", key)): _single(value[key])
+            for key in _CONTENT_KEYS
+            if key in value
+        }
         shape = {key: value[key] for key in sorted(_REGION_KEYS & set(value))}
         if not shape:
             shared |= content
         elif not {"x", "points"} & set(shape) or "radiusX" in shape:
             left_out["ellipses" if "radiusX" in shape else "masks"] += 1
         else:
-            region = regions.setdefault(str(result.get("id") or json.dumps(shape)), {"labels": [], "attributes": {}})
-            labels = [label for key, names in value.items() if key.endswith("labels") for label in names]
-            region["labels"] += [label for label in labels if label not in region["labels"]]
+            region = regions.setdefault(
+                str(result.get("id") or json.dumps(shape)),
+                {"labels": [], "attributes": {}},
+            )
+            labels = [
+                label
+                for key, names in value.items()
+                if key.endswith("labels")
+                for label in names
+            ]
+            region["labels"] += [
+                label for label in labels if label not in region["labels"]
+            ]
             region["attributes"] |= content
-            region |= {"shape": shape, "id": result.get("id"), "score": result.get("score")}
+            region |= {
+                "shape": shape,
+                "id": result.get("id"),
+                "score": result.get("score"),
+            }
             region["size"] = result.get("original_width"), result.get("original_height")
     return regions, shared
 
 
 def _single(values: Any) -> Any:
-    return values[0] if isinstance(values, list) and len(values) == 1 else values
+    if isinstance(values, list) and len(values) == 1:
+        return values[0]
+    return values
 
 
-def _make_object(region: Mapping[str, Any], attributes: Mapping[str, Any], number: int, image: str) -> AnnotatedObject:
+def _make_object(
+    region: Mapping[str, Any], attributes: Mapping[str, Any], number: int, image: str
+) -> AnnotatedObject:
     """Return the object of a region. Without a label, its only choice is the class."""
-    choices = [value for value in region["attributes"].values() if isinstance(value, str)]
-    label = "; ".join(map(str, region["labels"])) or (choices[0] if len(choices) == 1 else None)
+    choices = [
+        value for value in region["attributes"].values() if isinstance(value, str)
+    ]
+    label = "; ".join(map(str, region["labels"])) or (
+        choices[0] if len(choices) == 1 else None
+    )
     attributes = {"class": label, **attributes, **region["attributes"]}
     shape = try_shape(_region_shape, region["shape"], region["size"])
     return AnnotatedObject(*shape, attributes, region["id"] or number, image)
 
 
 def _region_shape(shape: Mapping[str, Any], size: tuple[Any, Any]) -> shapely.Geometry:
-    """Return a shape in fractions of the image size. A rectangle is rotated clockwise around its first corner."""
+    """Return a shape in fractions of the image size.
+
+    A rectangle is rotated clockwise around its first corner.
+    """
     if "points" in shape:
         return make_polygon(np.array(shape["points"], float) / 100)
     x, y = float(shape["x"]), float(shape["y"])
@@ -328,18 +490,33 @@ def _region_shape(shape: Mapping[str, Any], size: tuple[Any, Any]) -> shapely.Ge
     if degrees and not all(size):
         raise KeyError("original_width or original_height")
     scale = np.array(size if degrees else (1, 1), float)
-    low, high = np.array([(x, y), (x + float(shape["width"]), y + float(shape["height"]))]) / 100 * scale
-    return make_polygon(np.array(make_box(*low, *high, degrees=degrees, pivot=low).exterior.coords[:-1]) / scale)
+    low, high = (
+        np.array([(x, y), (x + float(shape["width"]), y + float(shape["height"]))])
+        / 100
+        * scale
+    )
+    return make_polygon(
+        np.array(make_box(*low, *high, degrees=degrees, pivot=low).exterior.coords[:-1])
+        / scale
+    )
 
 
 def _image_key(data: Mapping[str, Any]) -> str | None:
     """Return the key of the task data that names the image: `image`, or else the first with a name of a file."""
-    texts = [key for key, value in data.items() if isinstance(value, str) and "." in _image_name(value)]
-    return "image" if isinstance(data.get("image"), str) else next(iter(texts), None)
+    texts = [
+        key
+        for key, value in data.items()
+        if isinstance(value, str) and "." in _image_name(value)
+    ]
+    if isinstance(data.get("image"), str):
+        return "image"
+    return next(iter(texts), None)
 
 
 def _image_name(address: str) -> str:
     """Return the name of the file in an address of Label Studio, such as /data/local-files/?d=scenes/a.tif."""
     parts = urlsplit(address)
     local = parse_qs(parts.query).get("d")
-    return local[0] if local else unquote(parts.path) or address
+    if local:
+        return local[0]
+    return unquote(parts.path) or address

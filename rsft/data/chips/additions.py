@@ -1,9 +1,10 @@
 """Add labeled chips to a finished store: new chips join it, chips that it has already get the new class.
 
-A chip is recognized by its pixels, whatever the format of its file. A killed process leaves no mixture: the new
-manifest gets its name in one step, and this step decides. Before it, readers see the old store, after it the new one.
-Before it, the description of the new store waits in dataset.json beside the old one, with the hash of the manifest that
-it belongs to and the names of the new chips.
+A chip is recognized by its pixels, whatever the format of its file. A killed process
+leaves no mixture: the new manifest gets its name in one step, and this step decides.
+Before it, readers see the old store, after it the new one. Before it, the description
+of the new store waits in dataset.json beside the old one, with the hash of the manifest
+that it belongs to and the names of the new chips.
 """
 
 import csv
@@ -24,9 +25,26 @@ import pyarrow.parquet as pq
 from rsft.data.audit import AUDIT_FILE
 from rsft.data.chips import store as layout
 from rsft.data.chips.builder import write_chip
-from rsft.data.chips.record import HEAD_COUNT, StoreDescription, group_by_count, head_limit
-from rsft.data.chips.sidecars import render_class_figure, render_contact_sheet, render_readme, select_sheet_chips
-from rsft.data.chips.store import PROVENANCE, ROW_GROUP, ChipStore, check_chip_path, read_dataset, read_manifest
+from rsft.data.chips.record import (
+    HEAD_COUNT,
+    StoreDescription,
+    group_by_count,
+    head_limit,
+)
+from rsft.data.chips.sidecars import (
+    render_class_figure,
+    render_contact_sheet,
+    render_readme,
+    select_sheet_chips,
+)
+from rsft.data.chips.store import (
+    PROVENANCE,
+    ROW_GROUP,
+    ChipStore,
+    check_chip_path,
+    read_dataset,
+    read_manifest,
+)
 from rsft.data.croissant import CROISSANT_FILE
 from rsft.data.imagery.reader import open_image, read_chip
 from rsft.data.similarity import pixel_digest
@@ -52,19 +70,33 @@ def locked_store(root: Path) -> Iterator[None]:
     root = root.resolve()
 
     def conflict() -> RequestError:
-        return RequestError("another process is changing this store", root, "wait until it has finished, or stop it")
+        return RequestError(
+            "another process is changing this store",
+            root,
+            "wait until it has finished, or stop it",
+        )
 
     try:
         with process_lock(root.parent / f".{root.name}.lock", conflict):
             _settle(root)
             yield
     except OSError as error:
-        again = "run the same command again: the store is the old or the new one"
-        raise explain_os_error(error, root, again) from error
+        raise explain_os_error(
+            error,
+            root,
+            "run the same command again: the store is the old or the new one",
+        ) from error
 
 
-def commit_store(root: Path, manifest: pd.DataFrame, dataset: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
-    """Replace manifest and description of a store, and write its new chips. The store must be locked.
+def commit_store(
+    root: Path,
+    manifest: pd.DataFrame,
+    dataset: Mapping[str, Any],
+    files: Mapping[str, bytes],
+) -> None:
+    """Replace manifest and description of a store, and write its new chips.
+
+    The store must be locked.
 
     Args:
         root: folder of the store.
@@ -73,16 +105,24 @@ def commit_store(root: Path, manifest: pd.DataFrame, dataset: Mapping[str, Any],
         files: content of the new chips, by path relative to `root`.
     """
     table = manifest.sort_values("path", kind="stable").reset_index(drop=True)
-    types = {field.name: field.type for field in layout.SCHEMA} | PROVENANCE  # columns that rsft does not know stay
+    types = {
+        field.name: field.type for field in layout.SCHEMA
+    } | PROVENANCE  # columns that rsft does not know stay
     names = dict.fromkeys([*layout.SCHEMA.names, *table.columns])
     with BytesIO() as out:
         pq.write_table(
-            pa.table({name: pa.array(table[name], types.get(name)) for name in names}), out, row_group_size=ROW_GROUP
+            pa.table({name: pa.array(table[name], types.get(name)) for name in names}),
+            out,
+            row_group_size=ROW_GROUP,
         )
         data = out.getvalue()
     digest = hashlib.sha256(data).hexdigest()
     current, _ = layout.read_pending_change(root)
-    pending = {"manifest_sha256": digest, "files": sorted(files), layout.DATASET: dict(dataset)}
+    pending = {
+        "manifest_sha256": digest,
+        "files": sorted(files),
+        layout.DATASET: dict(dataset),
+    }
     _write_json(root / layout.DATASET, current | {layout.PENDING: pending})
     for path, content in files.items():
         write_chip(str(root / path), content)
@@ -100,10 +140,16 @@ def _settle(root: Path) -> None:
         _write_json(root / layout.DATASET, change.description)
         return
     for path in set(change.files) - set(read_manifest(root)["path"]):
-        with suppress(ValueError):  # only chips are deleted, because a store may come from somebody else
+        with suppress(
+            ValueError
+        ):  # only chips are deleted, because a store may come from somebody else
             check_chip_path(path)
             file = root / path
-            if path.startswith("chips/") and file.is_file() and file.parent.resolve().is_relative_to(root):
+            if (
+                path.startswith("chips/")
+                and file.is_file()
+                and file.parent.resolve().is_relative_to(root)
+            ):
                 file.unlink()
     _write_json(root / layout.DATASET, dataset)
 
@@ -113,9 +159,14 @@ def _write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def find_same_pixels(
-    root: Path, manifest: pd.DataFrame, digests: Mapping[str, tuple[int, ...]], progress: Progress | None = None
+    root: Path,
+    manifest: pd.DataFrame,
+    digests: Mapping[str, tuple[int, ...]],
+    progress: Progress | None = None,
 ) -> dict[str, list[int]]:
-    """Find the chips of a store that have the pixels of other chips. Only chips of the same size are decoded.
+    """Find the chips of a store that have the pixels of other chips.
+
+    Only chips of the same size are decoded.
 
     Args:
         root: folder of the store.
@@ -129,7 +180,8 @@ def find_same_pixels(
     Raises:
         DataError: a chip of the store cannot be read.
     """
-    sizes, same = {shape[:2] for shape in digests.values()}, dict[str, list[int]]()
+    sizes = {shape[:2] for shape in digests.values()}
+    same = dict[str, list[int]]()
     for row, path in enumerate(manifest["path"] if sizes else ()):
         try:
             with open_image(root / path) as image:
@@ -164,7 +216,8 @@ class LabeledChip:
         digest: hash of its pixels, see `pixel_digest`.
         scene: name of its scene; "" if it is unknown.
         split: split in which it belongs if its scene is not in the store.
-        columns: further columns of the manifest, such as unit, spacing_m and those in `PROVENANCE`.
+        columns: further columns of the manifest, such as unit, spacing_m and those in
+            `PROVENANCE`.
     """
 
     name: str
@@ -185,7 +238,8 @@ class AdditionResult:
 
     Attributes:
         added: number of new chips by split and class.
-        relabeled: number of chips that were in the store with another class, by old and new class.
+        relabeled: number of chips that were in the store with another class, by old and
+            new class.
         unchanged: number of chips that were in the store with this class.
         repeated: number of rows whose chip an earlier row has, with the same class.
         rejected: rows that cannot be used.
@@ -214,15 +268,17 @@ def add_chips(
 ) -> AdditionResult:
     """Add labeled chips to a store, all or none of them.
 
-    A chip whose pixels are in the store is not stored again: it gets the new class, and stays in its split. Chips of a
-    scene of which the store has chips join their split; other scenes go to the split that the chip names. Classes and
-    their groups stay; new classes come last.
+    A chip whose pixels are in the store is not stored again: it gets the new class, and
+    stays in its split. Chips of a scene of which the store has chips join their split;
+    other scenes go to the split that the chip names. Classes and their groups stay; new
+    classes come last.
 
     Args:
         root: folder of the store.
         chips: the chips; all have a class of the store or one of `new_classes`.
         table: the table with the labels.
-        record: description of the addition in dataset.json, such as the date and the SHA-256 of the bundle.
+        record: description of the addition in dataset.json, such as the date and the
+            SHA-256 of the bundle.
         new_classes: names of classes that the store may get.
         rejected: rows of the table that could not be read.
         progress: called while chips of the store are compared.
@@ -236,37 +292,72 @@ def add_chips(
         RsftError: the disk is full or not writable.
     """
     with locked_store(root):
-        store, manifest = ChipStore.open(root), read_manifest(root)
-        same = find_same_pixels(root, manifest, {chip.digest: chip.shape for chip in chips}, progress)
+        store = ChipStore.open(root)
+        manifest = read_manifest(root)
+        same = find_same_pixels(
+            root, manifest, {chip.digest: chip.shape for chip in chips}, progress
+        )
         result = AdditionResult(rejected=list(rejected))
         fresh = _relabel(manifest, same, _distinct(chips, table, result), result)
         rows, files = _make_rows(manifest, fresh, result)
         if result.added or result.relabeled:
             dataset = read_dataset(root)
-            changed = pd.concat([manifest, pd.DataFrame(rows)], ignore_index=True) if rows else manifest
+            if rows:
+                changed = pd.concat([manifest, pd.DataFrame(rows)], ignore_index=True)
+            else:
+                changed = manifest
             used = set(changed["class"])
-            classes = list(dict.fromkeys([*store.classes, *(name for name in new_classes if name in used)]))
+            classes = list(
+                dict.fromkeys(
+                    [*store.classes, *(name for name in new_classes if name in used)]
+                )
+            )
             train = changed["class"][changed["split"] == "train"].value_counts()
             counts = {name: int(train.get(name, 0)) for name in classes}
-            added = {name: count for name, count in counts.items() if name not in store.classes}
-            limit = head_limit(counts) if store.groups.get("head") else HEAD_COUNT
+            added = {
+                name: count
+                for name, count in counts.items()
+                if name not in store.classes
+            }
+            if store.groups.get("head"):
+                limit = head_limit(counts)
+            else:
+                limit = HEAD_COUNT
             groups = {group: list(names) for group, names in store.groups.items()}
-            for group, names in group_by_count(added, limit).items():  # the others stay, so that runs can be compared
+            for group, names in group_by_count(
+                added, limit
+            ).items():  # the others stay, so that runs can be compared
                 groups.setdefault(group, []).extend(names)
-            changed["group"] = changed["class"].map({name: group for group, names in groups.items() for name in names})
+            changed["group"] = changed["class"].map(
+                {name: group for group, names in groups.items() for name in names}
+            )
             dataset |= {"classes": classes, "groups": groups}
-            dataset[ADDITIONS] = [*dataset.get(ADDITIONS, []), {**record, **_describe(result)}]
-            for file, command in ((AUDIT_FILE, "rsft audit"), (CROISSANT_FILE, "rsft data croissant")):
-                if (root / file).exists():  # before the commit, because they must not describe another manifest
+            dataset[ADDITIONS] = [
+                *dataset.get(ADDITIONS, []),
+                {**record, **_describe(result)},
+            ]
+            for file, command in (
+                (AUDIT_FILE, "rsft audit"),
+                (CROISSANT_FILE, "rsft data croissant"),
+            ):
+                if (
+                    root / file
+                ).exists():  # before the commit, because they must not describe another manifest
                     (root / file).unlink()
-                    result.notes.append(f"{file} described the store before: run `{command}` again")
+                    result.notes.append(
+                        f"{file} described the store before: run `{command}` again"
+                    )
             commit_store(root, changed, dataset, files)
         _write_rejected(root / layout.REJECTED, table, result.rejected)
-        _refresh_sidecars(root, {chip.label for chip in chips} | {old for old, _ in result.relabeled})
+        _refresh_sidecars(
+            root, {chip.label for chip in chips} | {old for old, _ in result.relabeled}
+        )
     return result
 
 
-def _distinct(chips: Sequence[LabeledChip], table: Path, result: AdditionResult) -> list[LabeledChip]:
+def _distinct(
+    chips: Sequence[LabeledChip], table: Path, result: AdditionResult
+) -> list[LabeledChip]:
     """Return the first chip of each content; count repeated rows, and reject those that contradict."""
     firsts: dict[str, LabeledChip] = {}
     for chip in chips:
@@ -276,20 +367,30 @@ def _distinct(chips: Sequence[LabeledChip], table: Path, result: AdditionResult)
         if first.label == chip.label:
             result.repeated += 1
         else:
-            reason = f"the same chip is {first.label} in line {first.line}, and {chip.label} here"
+            reason = (
+                f"the same chip is {first.label} in line {first.line}, and {chip.label}"
+                " here"
+            )
             result.rejected.append((str(table), chip.line, reason))
     return list(firsts.values())
 
 
 def _relabel(
-    manifest: pd.DataFrame, same: Mapping[str, list[int]], chips: Sequence[LabeledChip], result: AdditionResult
+    manifest: pd.DataFrame,
+    same: Mapping[str, list[int]],
+    chips: Sequence[LabeledChip],
+    result: AdditionResult,
 ) -> list[LabeledChip]:
     """Give rows of the manifest their new class, in place; return the chips that the store does not have."""
     for name in PROVENANCE:
         if name not in manifest:
             manifest[name] = pd.Series(None, manifest.index, object)
-    columns = {name: manifest[name].to_numpy(object, copy=True) for name in ("class", "name", *PROVENANCE)}
-    fresh, held_out = [], 0
+    columns = {
+        name: manifest[name].to_numpy(object, copy=True)
+        for name in ("class", "name", *PROVENANCE)
+    }
+    fresh = []
+    held_out = 0
     for chip in chips:
         rows = same.get(chip.digest, [])
         if not rows:
@@ -299,14 +400,24 @@ def _relabel(
         for row in changed:
             previous = str(columns["class"][row])
             result.relabeled[previous, chip.label] += 1
-            name = _free_name(manifest, str(manifest["split"].iloc[row]), chip, str(columns["name"][row]))
+            name = _free_name(
+                manifest,
+                str(manifest["split"].iloc[row]),
+                chip,
+                str(columns["name"][row]),
+            )
             values = {"class": chip.label, "name": name, "added_previous": previous}
-            values |= {key: value for key, value in chip.columns.items() if key in PROVENANCE}
+            values |= {
+                key: value for key, value in chip.columns.items() if key in PROVENANCE
+            }
             for key, value in values.items():
                 columns[key][row] = value
             held_out += manifest["split"].iloc[row] != "train"
     if held_out:
-        result.notes.append(f"{held_out:,} relabeled chips are in val or test: accuracies before were of other labels")
+        result.notes.append(
+            f"{held_out:,} relabeled chips are in val or test: accuracies before were"
+            " of other labels"
+        )
     for name, cells in columns.items():
         manifest[name] = pd.Series(cells, manifest.index, object)
     return fresh
@@ -314,8 +425,14 @@ def _relabel(
 
 def _free_name(manifest: pd.DataFrame, split: str, chip: LabeledChip, name: str) -> str:
     """Return `name`, or a longer one if another chip of the split and class has it."""
-    taken = (manifest["split"] == split) & (manifest["class"] == chip.label) & (manifest["name"] == name)
-    return f"{name}_{chip.digest[:8]}" if taken.any() else name
+    taken = (
+        (manifest["split"] == split)
+        & (manifest["class"] == chip.label)
+        & (manifest["name"] == name)
+    )
+    if taken.any():
+        return f"{name}_{chip.digest[:8]}"
+    return name
 
 
 def _make_rows(
@@ -325,11 +442,17 @@ def _make_rows(
     splits: dict[str, str] = {}  # of each scene of the store
     keys: dict[str, str] = {}
     is_nameless = manifest["group_key"].fillna("") == ""
-    for key, split in manifest.loc[~is_nameless, ["group_key", "split"]].drop_duplicates().itertuples(index=False):
+    for key, split in (
+        manifest.loc[~is_nameless, ["group_key", "split"]]
+        .drop_duplicates()
+        .itertuples(index=False)
+    ):
         scene = scene_key(key)
         keys.setdefault(scene, key)
         splits[scene] = min(splits.get(scene, split), split, key=_STRICTEST_FIRST.index)
-    rows, files, paths = [], {}, set(manifest["path"])
+    rows = []
+    files = {}
+    paths = set(manifest["path"])
     for chip in chips:
         scene = scene_key(chip.scene)
         split = splits.get(scene, chip.split)
@@ -341,29 +464,67 @@ def _make_rows(
         path = f"chips/{split}/{chip.label}/{name}{chip.suffix}"
         paths.add(path)
         files[path] = chip.data
-        row = {"name": name, "path": path, "split": split, "class": chip.label, "flags": ""}
-        rows.append(row | {"group_key": keys.get(scene, scene or None)} | dict(chip.columns))
+        row = {
+            "name": name,
+            "path": path,
+            "split": split,
+            "class": chip.label,
+            "flags": "",
+        }
+        rows.append(
+            row | {"group_key": keys.get(scene, scene or None)} | dict(chip.columns)
+        )
         result.added[split, chip.label] += 1
-    if nameless := sum(not chip.scene for chip in chips):
-        result.notes.append(f"{nameless:,} new chips do not name their scene, so their split may not suit it")
-    if (stored := int(is_nameless.sum())) and not all(is_known for _, is_known in result.splits.values()):
-        result.notes.append(f"{stored:,} chips of the store do not name their scene: it may be one of the new scenes")
+    nameless = sum(not chip.scene for chip in chips)
+    if nameless:
+        result.notes.append(
+            f"{nameless:,} new chips do not name their scene, so their split may not"
+            " suit it"
+        )
+    stored = int(is_nameless.sum())
+    if stored and not all(is_known for _, is_known in result.splits.values()):
+        result.notes.append(
+            f"{stored:,} chips of the store do not name their scene: it may be one of"
+            " the new scenes"
+        )
     return rows, files
 
 
 def scene_key(name: str) -> str:
     """Return the name by which a scene is recognized: the last part of a path or group key, without suffix."""
     stem = Path(name.replace("\\", "/")).name
-    for suffix in (".zip", ".SAFE", ".tif", ".tiff", ".img", ".jp2", ".png", ".json", ".nc", ".h5", ".ntf", ".vrt"):
-        stem = stem[: -len(suffix)] if stem.lower().endswith(suffix.lower()) else stem
+    for suffix in (
+        ".zip",
+        ".SAFE",
+        ".tif",
+        ".tiff",
+        ".img",
+        ".jp2",
+        ".png",
+        ".json",
+        ".nc",
+        ".h5",
+        ".ntf",
+        ".vrt",
+    ):
+        if stem.lower().endswith(suffix.lower()):
+            stem = stem[: -len(suffix)]
+        else:
+            stem = stem
     return stem
 
 
 def _describe(result: AdditionResult) -> dict[str, Any]:
     """Return what the entry of an addition in dataset.json says of its chips."""
     return {
-        "added": [{"split": x, "class": name, "chips": count} for (x, name), count in sorted(result.added.items())],
-        "relabeled": [{"from": x, "to": y, "chips": count} for (x, y), count in sorted(result.relabeled.items())],
+        "added": [
+            {"split": x, "class": name, "chips": count}
+            for (x, name), count in sorted(result.added.items())
+        ],
+        "relabeled": [
+            {"from": x, "to": y, "chips": count}
+            for (x, y), count in sorted(result.relabeled.items())
+        ],
         "rejected": len(result.rejected),
         "rsft_version": __version__,
     }
@@ -372,12 +533,22 @@ def _describe(result: AdditionResult) -> dict[str, Any]:
 def _write_rejected(path: Path, table: Path, rejections: Sequence[Rejection]) -> None:
     """Append the rejected rows of a table; those of an earlier attempt with this table are replaced."""
     try:
-        header, *rows = [row for row in csv.reader(StringIO(read_regular(path).decode(), newline="")) if row]
+        header, *rows = [
+            row
+            for row in csv.reader(StringIO(read_regular(path).decode(), newline=""))
+            if row
+        ]
     except (ValueError, csv.Error) as error:
-        hint = "remove its damaged lines; the first line is file,line,reason"
-        raise DataError(f"the list of rejected inputs is damaged: {error}", path, hint) from error
+        raise DataError(
+            f"the list of rejected inputs is damaged: {error}",
+            path,
+            "remove its damaged lines; the first line is file,line,reason",
+        ) from error
     kept = [row for row in rows if row[0] != escape_cell(str(table))]
-    new_rows = [*kept, *([str(escape_cell(value)) for value in rejection] for rejection in rejections)]
+    new_rows = [
+        *kept,
+        *([str(escape_cell(value)) for value in rejection] for rejection in rejections),
+    ]
     if new_rows == rows:
         return
     text = StringIO(newline="")
@@ -387,19 +558,41 @@ def _write_rejected(path: Path, table: Path, rejections: Sequence[Rejection]) ->
 
 def _refresh_sidecars(root: Path, labels: set[str]) -> None:
     """Write README.md, the class figure, and the contact sheets of some classes again."""
-    store, dataset = ChipStore.open(root), read_dataset(root)
+    store = ChipStore.open(root)
+    dataset = read_dataset(root)
     group_of = {name: group for group, names in store.groups.items() for name in names}
     counts = store.counts
-    flags = Counter(flag for flags in store.table["flags"].dropna() for flag in flags.split(",") if flag)
+    flags = Counter(
+        flag
+        for flags in store.table["flags"].dropna()
+        for flag in flags.split(",")
+        if flag
+    )
     command = dataset.get("command", "")
-    description = StoreDescription(store.name, store.classes, command, skipped=store.skipped, license=store.license)
+    description = StoreDescription(
+        store.name, store.classes, command, skipped=store.skipped, license=store.license
+    )
     additions = []  # such as "2026-11-26: 12 chips from corrected.csv, 1 relabeled"
     for record in dataset.get(ADDITIONS, []):
-        added, relabeled = (sum(item["chips"] for item in record[key]) for key in ("added", "relabeled"))
-        additions.append(f"{record['date'][:10]}: {added:,} chips from {record['table']}, {relabeled:,} relabeled")
-    write_text(root / layout.README, render_readme(description, counts, group_of, flags, store.rejected, additions))
-    write_bytes(root / layout.CLASS_FIGURE, render_class_figure(store.name, counts, group_of))
+        added = sum(item["chips"] for item in record["added"])
+        relabeled = sum(item["chips"] for item in record["relabeled"])
+        additions.append(
+            f"{record['date'][:10]}: {added:,} chips from {record['table']},"
+            f" {relabeled:,} relabeled"
+        )
+    write_text(
+        root / layout.README,
+        render_readme(description, counts, group_of, flags, store.rejected, additions),
+    )
+    write_bytes(
+        root / layout.CLASS_FIGURE, render_class_figure(store.name, counts, group_of)
+    )
     for label in sorted(labels):
-        if paths := [root / path for path in store.table["path"][store.table["class"] == label]]:
-            sheet = render_contact_sheet([paths[number] for number in select_sheet_chips(len(paths))])
+        paths = [
+            root / path for path in store.table["path"][store.table["class"] == label]
+        ]
+        if paths:
+            sheet = render_contact_sheet(
+                [paths[number] for number in select_sheet_chips(len(paths))]
+            )
             write_bytes(root / layout.CONTACT_SHEETS / f"{label}.png", sheet)

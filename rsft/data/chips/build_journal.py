@@ -17,7 +17,8 @@ ManifestRow = dict[str, Any]
 """Values of one row of the manifest, by column."""
 
 RecordOutcome = tuple[str, ManifestRow | Rejection]
-"""Path stem of a record, and the manifest row of its chip or the reason of its rejection."""
+"""Path stem of a record, and the manifest row of its chip or the reason of its
+rejection."""
 
 _TABLE = """
 CREATE TABLE entry (
@@ -29,9 +30,25 @@ CREATE TABLE entry (
     checksum INTEGER  -- of all other columns
 ) WITHOUT ROWID
 """
-_COLUMNS = ["place", "key", "round", "path", "sha256", "split", "class", "bands", "row", "file", "line", "reason"]
+_COLUMNS = [
+    "place",
+    "key",
+    "round",
+    "path",
+    "sha256",
+    "split",
+    "class",
+    "bands",
+    "row",
+    "file",
+    "line",
+    "reason",
+]
 _CHECKSUM = f"crc({', '.join(f'CAST({name} AS BLOB)' for name in _COLUMNS)})"
-_IS_DAMAGED = f"checksum IS NOT {_CHECKSUM} OR 'blob' IN ({', '.join(f'typeof({name})' for name in _COLUMNS)})"
+_IS_DAMAGED = (
+    f"checksum IS NOT {_CHECKSUM} OR 'blob' IN"
+    f" ({', '.join(f'typeof({name})' for name in _COLUMNS)})"
+)
 
 _NOT_UTF8 = "the name of the file is not UTF-8 text: rename it"
 _log = logging.getLogger(__name__)
@@ -40,12 +57,14 @@ _log = logging.getLogger(__name__)
 class BuildJournal:
     """Records of a build; each is pending, stored or rejected.
 
-    Opening the journal starts a new round. A record keeps its outcome from an earlier round if its key is unchanged
-    (so its files are unchanged too) and its chip is intact on the disk. `close_round` removes the
-    records that only earlier rounds contained.
+    Opening the journal starts a new round. A record keeps its outcome from an earlier
+    round if its key is unchanged (so its files are unchanged too) and its chip is
+    intact on the disk. `close_round` removes the records that only earlier rounds
+    contained.
 
-    Every entry has a checksum. A damaged entry is deleted, so that its chip is written again; any other damage deletes
-    the journal, and the build starts from the beginning.
+    Every entry has a checksum. A damaged entry is deleted, so that its chip is written
+    again; any other damage deletes the journal, and the build starts from the
+    beginning.
 
     Args:
         file: path of the database, which is created if it does not exist.
@@ -56,7 +75,9 @@ class BuildJournal:
         self.store = store
         self.file = file
         self.database = _open_or_restart(file)
-        self.round: int = (self.database.execute("SELECT max(round) FROM entry").fetchone()[0] or 0) + 1
+        self.round: int = (
+            self.database.execute("SELECT max(round) FROM entry").fetchone()[0] or 0
+        ) + 1
 
     def __len__(self) -> int:
         return int(self.database.execute("SELECT count(*) FROM entry").fetchone()[0])
@@ -67,27 +88,52 @@ class BuildJournal:
         Raises:
             DataError: this round has another record of the same split, class and name.
         """
-        stem, key = unique_name(record.path_stem), record.key()
-        if stem != stem.encode(errors="replace").decode():  # neither SQLite nor Parquet can store it
+        stem = unique_name(record.path_stem)
+        key = record.key()
+        if (
+            stem != stem.encode(errors="replace").decode()
+        ):  # neither SQLite nor Parquet can store it
             columns = "place, key, round, file, line, reason"
-            rejection = (_as_text(stem), key, self.round, _as_text(record.source_path), record.line, _NOT_UTF8)
-            self.database.execute(f"REPLACE INTO entry ({columns}) VALUES (?, ?, ?, ?, ?, ?)", rejection)
+            rejection = (
+                _as_text(stem),
+                key,
+                self.round,
+                _as_text(record.source_path),
+                record.line,
+                _NOT_UTF8,
+            )
+            self.database.execute(
+                f"REPLACE INTO entry ({columns}) VALUES (?, ?, ?, ?, ?, ?)", rejection
+            )
             self._seal(rejection[0])
             return False
         columns = "round, key, path, sha256, reason"
-        entry = self.database.execute(f"SELECT {columns} FROM entry WHERE place = ?", (stem,)).fetchone()
+        entry = self.database.execute(
+            f"SELECT {columns} FROM entry WHERE place = ?", (stem,)
+        ).fetchone()
         if entry is not None:
             last_round, old_key, path, digest, reason = entry
             if last_round == self.round:
-                message = f"two chips of {record.label} are called {record.name}"
-                raise DataError(message, record.source_path, "rename one of them")
+                raise DataError(
+                    f"two chips of {record.label} are called {record.name}",
+                    record.source_path,
+                    "rename one of them",
+                )
             is_written = path is not None and (self.store / path).is_file()
-            if key == old_key and (reason is not None or (is_written and sha256(self.store / path) == digest)):
-                self.database.execute("UPDATE entry SET round = ? WHERE place = ?", (self.round, stem))
+            if key == old_key and (
+                reason is not None
+                or (is_written and sha256(self.store / path) == digest)
+            ):
+                self.database.execute(
+                    "UPDATE entry SET round = ? WHERE place = ?", (self.round, stem)
+                )
                 self._seal(stem)
                 return False
         values = (stem, key, self.round, _as_text(record.source_path), record.line)
-        self.database.execute("REPLACE INTO entry (place, key, round, file, line) VALUES (?, ?, ?, ?, ?)", values)
+        self.database.execute(
+            "REPLACE INTO entry (place, key, round, file, line) VALUES (?, ?, ?, ?, ?)",
+            values,
+        )
         self._seal(stem)
         return True
 
@@ -95,15 +141,24 @@ class BuildJournal:
         """Save and commit the outcomes of claimed records."""
         for stem, outcome in outcomes:
             if isinstance(outcome, dict):
-                values = [outcome[name] for name in ("path", "sha256", "split", "class", "bands")]
+                values = [
+                    outcome[name]
+                    for name in ("path", "sha256", "split", "class", "bands")
+                ]
                 names = "path = ?, sha256 = ?, split = ?, class = ?, bands = ?, row = ?"
                 command = f"UPDATE entry SET {names} WHERE place = ?"
-                row = json.dumps(outcome, default=lambda value: value.tolist())  # a number or array of NumPy
+                row = json.dumps(
+                    outcome, default=lambda value: value.tolist()
+                )  # a number or array of NumPy
                 self.database.execute(command, (*values, row, stem))
             else:
-                command = "UPDATE entry SET file = ?, line = ?, reason = ? WHERE place = ?"
+                command = (
+                    "UPDATE entry SET file = ?, line = ?, reason = ? WHERE place = ?"
+                )
                 file, line, reason = outcome
-                self.database.execute(command, (_as_text(file), line, _as_text(reason), stem))
+                self.database.execute(
+                    command, (_as_text(file), line, _as_text(reason), stem)
+                )
             self._seal(stem)
         self.database.commit()
 
@@ -113,19 +168,38 @@ class BuildJournal:
         Raises:
             RsftError: the journal was damaged since it was opened.
         """
-        if self.database.execute(f"SELECT 1 FROM entry WHERE {_IS_DAMAGED} LIMIT 1").fetchone():
-            hint = "check the disk, then run the same command again: it resumes where it stopped"
-            raise RsftError("the journal was damaged during the build", self.file, hint)
+        if self.database.execute(
+            f"SELECT 1 FROM entry WHERE {_IS_DAMAGED} LIMIT 1"
+        ).fetchone():
+            raise RsftError(
+                "the journal was damaged during the build",
+                self.file,
+                (
+                    "check the disk, then run the same command again: it resumes where it"
+                    " stopped"
+                ),
+            )
         self.database.execute("DELETE FROM entry WHERE round < ?", (self.round,))
         self.database.commit()
-        command = "SELECT bands FROM entry WHERE path NOT NULL GROUP BY bands ORDER BY count(*) DESC, bands LIMIT 1"
+        command = (
+            "SELECT bands FROM entry WHERE path NOT NULL GROUP BY bands ORDER BY"
+            " count(*) DESC, bands LIMIT 1"
+        )
         first = self.database.execute(command).fetchone()
-        return str(first[0]) if first else ""
+        if first:
+            return str(first[0])
+        return ""
 
     def counts(self, bands: str) -> Mapping[tuple[str, str], int]:
         """Count the chips with `bands` (joined by commas), by split and class."""
-        command = "SELECT split, class, count(*) FROM entry WHERE bands = ? GROUP BY split, class"
-        return {(split, name): count for split, name, count in self.database.execute(command, (bands,))}
+        command = (
+            "SELECT split, class, count(*) FROM entry WHERE bands = ? GROUP BY split,"
+            " class"
+        )
+        return {
+            (split, name): count
+            for split, name, count in self.database.execute(command, (bands,))
+        }
 
     def paths(self, name: str, bands: str, numbers: list[int]) -> list[str]:
         """Select paths of chips of one class, which are numbered from 0 in the order of their paths.
@@ -138,25 +212,37 @@ class BuildJournal:
         Returns:
             Paths relative to the store, in ascending order.
         """
-        numbered = "SELECT path, row_number() OVER (ORDER BY path) - 1 AS number FROM entry"
+        numbered = (
+            "SELECT path, row_number() OVER (ORDER BY path) - 1 AS number FROM entry"
+        )
         numbered += " WHERE class = ? AND bands = ?"
-        command = f"SELECT path FROM ({numbered}) WHERE number IN ({', '.join(map(str, numbers))}) ORDER BY number"
+        command = (
+            f"SELECT path FROM ({numbered}) WHERE number IN"
+            f" ({', '.join(map(str, numbers))}) ORDER BY number"
+        )
         return [path for (path,) in self.database.execute(command, (name, bands))]
 
     def rows(self, bands: str) -> Iterator[ManifestRow]:
         """Yield the manifest rows of chips with `bands` (joined by commas), in ascending order of paths."""
-        for (row,) in self.database.execute("SELECT row FROM entry WHERE bands = ? ORDER BY path", (bands,)):
+        for (row,) in self.database.execute(
+            "SELECT row FROM entry WHERE bands = ? ORDER BY path", (bands,)
+        ):
             yield json.loads(row)
 
     def rejections(self, bands: str) -> Iterator[Rejection]:
         """Yield the rejected records, and chips with other bands than `bands`: file, line and reason, ascending."""
         reason = "coalesce(reason, bands || ', but most chips have ' || ?)"
-        command = f"SELECT file, line, {reason} FROM entry WHERE bands IS NULL OR bands <> ? ORDER BY 1, 2, 3"
+        command = (
+            f"SELECT file, line, {reason} FROM entry WHERE bands IS NULL OR bands <> ?"
+            " ORDER BY 1, 2, 3"
+        )
         yield from self.database.execute(command, (bands, bands))
 
     def has_chip(self, path: str, bands: str) -> bool:
         """Return True if `path`, relative to the store, is a chip with these bands (joined by commas)."""
-        cursor = self.database.execute("SELECT 1 FROM entry WHERE path = ? AND bands = ?", (path, bands))
+        cursor = self.database.execute(
+            "SELECT 1 FROM entry WHERE path = ? AND bands = ?", (path, bands)
+        )
         return cursor.fetchone() is not None
 
     def close(self) -> None:
@@ -165,7 +251,9 @@ class BuildJournal:
 
     def _seal(self, stem: str) -> None:
         """Store the checksum of an entry that was changed."""
-        self.database.execute(f"UPDATE entry SET checksum = {_CHECKSUM} WHERE place = ?", (stem,))
+        self.database.execute(
+            f"UPDATE entry SET checksum = {_CHECKSUM} WHERE place = ?", (stem,)
+        )
 
 
 def _open_or_restart(file: Path) -> sqlite3.Connection:
@@ -173,7 +261,10 @@ def _open_or_restart(file: Path) -> sqlite3.Connection:
     database = sqlite3.connect(file)
     try:
         is_usable = _prepare(database, file)
-    except (sqlite3.Error, MemoryError) as error:  # a damaged header asks for pages of any size
+    except (
+        sqlite3.Error,
+        MemoryError,
+    ) as error:  # a damaged header asks for pages of any size
         if isinstance(error, sqlite3.Error) and not is_damage(error, file):
             raise
         is_usable = False
@@ -197,8 +288,11 @@ def _prepare(database: sqlite3.Connection, file: Path) -> bool:
         return False
     if database.execute("PRAGMA integrity_check(1)").fetchall() != [("ok",)]:
         return False
-    if damaged := database.execute(f"DELETE FROM entry WHERE {_IS_DAMAGED}").rowcount:
-        _log.warning("%s: %d entries are damaged; their chips are written again", file, damaged)
+    damaged = database.execute(f"DELETE FROM entry WHERE {_IS_DAMAGED}").rowcount
+    if damaged:
+        _log.warning(
+            "%s: %d entries are damaged; their chips are written again", file, damaged
+        )
     database.commit()
     return True
 

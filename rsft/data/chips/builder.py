@@ -1,6 +1,7 @@
 """Build chip stores from a stream of records; a store is written whole or not at all.
 
-A store is built in a locked sibling of its root, which survives a killed build. Its chips are lossless image files.
+A store is built in a locked sibling of its root, which survives a killed build. Its
+chips are lossless image files.
 """
 
 import hashlib
@@ -27,14 +28,35 @@ from rasterio.io import MemoryFile
 from rsft.data.chips.build_journal import BuildJournal, ManifestRow, RecordOutcome
 from rsft.data.chips.record import ChipRecord, StoreDescription
 from rsft.data.chips.sidecars import write_sidecars
-from rsft.data.chips.store import DATASET, ChipStore, Counts, describe_column_fault, read_dataset
+from rsft.data.chips.store import (
+    DATASET,
+    ChipStore,
+    Counts,
+    describe_column_fault,
+    read_dataset,
+)
 from rsft.data.imagery.rasters import read_band_names, read_tiff_tags, read_unit
 from rsft.data.imagery.reader import check_declared_bands, read_chip
-from rsft.data.imagery.units import DIGITAL_UNITS, UNITS, as_float32, check_unit, parse_unit
+from rsft.data.imagery.units import (
+    DIGITAL_UNITS,
+    UNITS,
+    as_float32,
+    check_unit,
+    parse_unit,
+)
 from rsft.errors import DataError, RequestError, RsftError
 from rsft.types import Pixels, Progress, Rejection
-from rsft.utils.atomic_files import process_lock, remove_stale_folders, remove_work_folder
-from rsft.utils.operating_system import describe_name_fault, replace_path, sync_all, unique_name
+from rsft.utils.atomic_files import (
+    process_lock,
+    remove_stale_folders,
+    remove_work_folder,
+)
+from rsft.utils.operating_system import (
+    describe_name_fault,
+    replace_path,
+    sync_all,
+    unique_name,
+)
 from rsft.utils.process_pool import imap_unordered
 from rsft.utils.write_errors import as_os_error, explain_os_error
 
@@ -47,17 +69,24 @@ def check_root_is_free(root: Path, overwrite: bool) -> None:
     """Raise an error if a store cannot be written to `root`; `overwrite` accepts an existing store, nothing else.
 
     Raises:
-        RequestError: the root contains something else, or a store that must not be overwritten.
+        RequestError: the root contains something else, or a store that must not be
+            overwritten.
     """
     if (root.is_dir() and not any(root.iterdir())) or not root.exists():
         return
     if not (root / DATASET).is_file():
-        raise RequestError("the folder contains something that is not a chip store", root, _OTHER_ROOT)
+        raise RequestError(
+            "the folder contains something that is not a chip store", root, _OTHER_ROOT
+        )
     if not overwrite:
-        raise RequestError("a chip store already exists", root, f"add --overwrite, or {_OTHER_ROOT}")
+        raise RequestError(
+            "a chip store already exists", root, f"add --overwrite, or {_OTHER_ROOT}"
+        )
 
 
-def find_finished_store(root: Path, command: str, overwrite: bool, counts: Counts | None = None) -> ChipStore | None:
+def find_finished_store(
+    root: Path, command: str, overwrite: bool, counts: Counts | None = None
+) -> ChipStore | None:
     """Return the store at `root` if the same command has built it, so that a repeated command succeeds; else None.
 
     Work folders that a build left when it was killed in its last step are removed.
@@ -72,27 +101,43 @@ def find_finished_store(root: Path, command: str, overwrite: bool, counts: Count
         The finished store; None if the store must be built.
 
     Raises:
-        RequestError: `root` contains something else, or a store that another command has built.
+        RequestError: `root` contains something else, or a store that another command
+            has built.
     """
     is_finished = False
-    with suppress(OSError, ValueError, KeyError, DataError):  # a damaged store is not finished
+    with suppress(
+        OSError, ValueError, KeyError, DataError
+    ):  # a damaged store is not finished
         is_finished = _request(str(read_dataset(root)["command"])) == _request(command)
-    if overwrite or not is_finished or (counts and ChipStore.open(root).counts != counts):
+    if (
+        overwrite
+        or not is_finished
+        or (counts and ChipStore.open(root).counts != counts)
+    ):
         check_root_is_free(root, overwrite)
         return None
     root = root.resolve()
-    remove_work_folder(root.parent / f".{root.name}.partial", root.parent / f".{root.name}.lock")
+    remove_work_folder(
+        root.parent / f".{root.name}.partial", root.parent / f".{root.name}.lock"
+    )
     for folder in work_folders(root):
         remove_work_folder(folder)
     remove_stale_folders(root.parent)
-    _log.warning("%s: the same command has built this store already; --overwrite builds it again", root)
+    _log.warning(
+        "%s: the same command has built this store already; --overwrite builds it"
+        " again",
+        root,
+    )
     return ChipStore.open(root)
 
 
 def work_folders(root: Path) -> list[Path]:
     """Return the hidden folders beside a store in which its sources are extracted or simulated."""
     root = root.resolve()
-    names = [*(f"{name}.unpacked" for name in (root.name, *source_names(root))), f"{root.name}.simulated"]
+    names = [
+        *(f"{name}.unpacked" for name in (root.name, *source_names(root))),
+        f"{root.name}.simulated",
+    ]
     return [root.parent / f".{name}" for name in names]
 
 
@@ -110,11 +155,14 @@ def _request(command: str) -> list[str]:
 
 
 @contextmanager
-def open_build_directory(root: Path, fingerprint: str, overwrite: bool) -> Iterator[Path]:
+def open_build_directory(
+    root: Path, fingerprint: str, overwrite: bool
+) -> Iterator[Path]:
     """Yield a folder whose subfolder `store/` becomes `root` if the block ends without an exception.
 
-    The folder is `.<name>.partial/<fingerprint>/` beside the root. Folders of other fingerprints are removed. The
-    folder is removed after a DataError, and stays after any other error, so that the build can be resumed.
+    The folder is `.<name>.partial/<fingerprint>/` beside the root. Folders of other
+    fingerprints are removed. The folder is removed after a DataError, and stays after
+    any other error, so that the build can be resumed.
 
     Raises:
         RequestError: `root` is not free, or another process builds there.
@@ -124,14 +172,24 @@ def open_build_directory(root: Path, fingerprint: str, overwrite: bool) -> Itera
     partial = root.parent / f".{root.name}.partial"
     try:
         with _locked(root, partial):
-            folder, old = partial / fingerprint, partial / "old"
-            if old.is_dir() and not root.exists():  # a build was killed in its last step
+            folder = partial / fingerprint
+            old = partial / "old"
+            if (
+                old.is_dir() and not root.exists()
+            ):  # a build was killed in its last step
                 old.replace(root)
             check_root_is_free(root, overwrite)
             for other in partial.iterdir():
-                if other.is_dir() and (other != folder or not (folder / "store").is_dir()):
-                    if other.name != "old":  # of a build that was killed after its last step
-                        _log.warning("%s: removing an unfinished build with other arguments", partial)
+                if other.is_dir() and (
+                    other != folder or not (folder / "store").is_dir()
+                ):
+                    if (
+                        other.name != "old"
+                    ):  # of a build that was killed after its last step
+                        _log.warning(
+                            "%s: removing an unfinished build with other arguments",
+                            partial,
+                        )
                     shutil.rmtree(other)
             (folder / "store").mkdir(parents=True, exist_ok=True)
             try:
@@ -148,10 +206,14 @@ def open_build_directory(root: Path, fingerprint: str, overwrite: bool) -> Itera
         raise explain_os_error(error, partial, _AGAIN) from error
     except sqlite3.Error as error:
         # as_os_error opens a file to learn the cause, which it cannot do with a folder
-        if isinstance(failure := as_os_error(error, partial / "journal"), OSError):
+        failure = as_os_error(error, partial / "journal")
+        if isinstance(failure, OSError):
             raise explain_os_error(failure, partial, _AGAIN) from error
-        hint = f"check the disk (or remove this folder), then {_AGAIN}"
-        raise RsftError(f"the journal of the build cannot be written: {error}", partial, hint) from error
+        raise RsftError(
+            f"the journal of the build cannot be written: {error}",
+            partial,
+            f"check the disk (or remove this folder), then {_AGAIN}",
+        ) from error
 
 
 @contextmanager
@@ -160,13 +222,22 @@ def _locked(root: Path, partial: Path) -> Iterator[None]:
     owner_file = partial / "owner"
 
     def conflict() -> RequestError:
-        owner = owner_file.read_text("utf-8") if owner_file.is_file() else "another process"
-        return RequestError(f"{owner} is building this store", root, "wait until it has finished, or stop it")
+        if owner_file.is_file():
+            owner = owner_file.read_text("utf-8")
+        else:
+            owner = "another process"
+        return RequestError(
+            f"{owner} is building this store",
+            root,
+            "wait until it has finished, or stop it",
+        )
 
     with process_lock(root.parent / f".{root.name}.lock", conflict):
         try:
             partial.mkdir(exist_ok=True)
-            owner_file.write_text(f"process {os.getpid()} on {socket.gethostname()}", "utf-8")
+            owner_file.write_text(
+                f"process {os.getpid()} on {socket.gethostname()}", "utf-8"
+            )
             yield
         finally:
             owner_file.unlink(missing_ok=True)
@@ -185,15 +256,22 @@ def resolve_unit(pixels: Pixels, declared: str | None) -> str:
         DataError: the unit is unknown or missing, or the pixels cannot be in this unit.
     """
     dtype = str(pixels.dtype)
-    unit = parse_unit(declared) if declared else dtype if dtype in DIGITAL_UNITS else None
+    unit = (
+        parse_unit(declared) if declared else dtype if dtype in DIGITAL_UNITS else None
+    )
     if unit is None:
         float_units = ", ".join(unit for unit in UNITS if unit not in DIGITAL_UNITS)
-        raise DataError(f"{pixels.dtype} pixels; a chip is uint8, uint16, or float32 with a unit ({float_units})")
+        raise DataError(
+            f"{pixels.dtype} pixels; a chip is uint8, uint16, or float32 with a unit"
+            f" ({float_units})"
+        )
     check_unit(pixels, unit)
     return unit
 
 
-def resolve_band_names(pixels: Pixels, names: tuple[str, ...] | None) -> tuple[str, ...]:
+def resolve_band_names(
+    pixels: Pixels, names: tuple[str, ...] | None
+) -> tuple[str, ...]:
     """Return the band names of a chip (H, W, B): the declared `names`, or gray (1 band) or R, G, B (3 bands).
 
     Returns:
@@ -205,7 +283,10 @@ def resolve_band_names(pixels: Pixels, names: tuple[str, ...] | None) -> tuple[s
     count = pixels.shape[2]
     bands = names or _DEFAULT_BANDS.get(count)
     if bands is None or len(bands) != count:
-        expected = f"{len(names)} names" if names else "a chip without band names has 1 (gray) or 3 (R, G, B)"
+        if names:
+            expected = f"{len(names)} names"
+        else:
+            expected = "a chip without band names has 1 (gray) or 3 (R, G, B)"
         raise DataError(f"{count} bands, but {expected}")
     return bands
 
@@ -218,44 +299,63 @@ def select_bands(
     Args:
         pixels: the chip (H, W, B).
         names: names of its bands; None if they are unknown.
-        selected: names of the bands to select, or without `names` the names of all bands; None selects all bands.
+        selected: names of the bands to select, or without `names` the names of all
+            bands; None selects all bands.
 
     Returns:
         Pixels (H, W, S), and their names.
 
     Raises:
-        DataError: the number of names does not match, names are missing, or a band is missing.
+        DataError: the number of names does not match, names are missing, or a band is
+            missing.
     """
     if selected is None or names is None:
         return pixels, resolve_band_names(pixels, names or selected)
     names = resolve_band_names(pixels, names)
-    if missing := [name for name in selected if name not in names]:
+    missing = [name for name in selected if name not in names]
+    if missing:
         raise DataError(f"bands {', '.join(names)}, without {', '.join(missing)}")
-    return (pixels if selected == names else pixels[:, :, [names.index(name) for name in selected]]), selected
+    return (
+        pixels
+        if selected == names
+        else pixels[:, :, [names.index(name) for name in selected]]
+    ), selected
 
 
 def encode_chip(pixels: Pixels) -> tuple[bytes, str]:
     """Encode a chip (H, W, B) without loss; float64 becomes float32.
 
     Returns:
-        Content and suffix of the file: PNG for 1 or 3 bands of uint8 or uint16, else TIFF.
+        Content and suffix of the file: PNG for 1 or 3 bands of uint8 or uint16, else
+            TIFF.
 
     Raises:
         DataError: a value does not fit into float32.
     """
     pixels = as_float32(pixels)
     if pixels.dtype in _PNG_DTYPES and pixels.shape[2] in _DEFAULT_BANDS:
-        ordered = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR) if pixels.shape[2] == 3 else pixels
+        if pixels.shape[2] == 3:
+            ordered = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
+        else:
+            ordered = pixels
         return cv2.imencode(".png", ordered)[1].tobytes(), ".png"
     height, width, count = pixels.shape
     is_float = pixels.dtype == np.float32
-    options: dict[str, Any] = {"dtype": pixels.dtype, "compress": "deflate", "predictor": 3 if is_float else 2}
+    options: dict[str, Any] = {
+        "dtype": pixels.dtype,
+        "compress": "deflate",
+        "predictor": 3 if is_float else 2,
+    }
     options["photometric"] = "minisblack"
     if is_float and np.isnan(pixels).any():
         options["nodata"] = np.nan
     with MemoryFile() as memory, warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)  # chips have no georeference
-        with memory.open(driver="GTiff", height=height, width=width, count=count, **options) as file:
+        warnings.simplefilter(
+            "ignore", NotGeoreferencedWarning
+        )  # chips have no georeference
+        with memory.open(
+            driver="GTiff", height=height, width=width, count=count, **options
+        ) as file:
             file.write(pixels.transpose(2, 0, 1))
         return bytes(memory.read()), ".tif"
 
@@ -278,28 +378,31 @@ def build_store(
 ) -> ChipStore:
     """Build a chip store; the same records in any order give the same bytes.
 
-    A record goes to rejected.csv with the reason if it cannot be read, or if its unit or bands do not fit. A killed
-    build resumes where it stopped if it is called again with the same description.
+    A record goes to rejected.csv with the reason if it cannot be read, or if its unit
+    or bands do not fit. A killed build resumes where it stopped if it is called again
+    with the same description.
 
     Args:
         root: folder of the new store.
-        records: read lazily and not kept in memory. Records of one source file should be consecutive, because one
-            worker process takes all of them.
+        records: read lazily and not kept in memory. Records of one source file should
+            be consecutive, because one worker process takes all of them.
         description: name, classes, groups and command of the store.
         total: number of records, for `progress`; 0 takes the length of `records`.
         overwrite: replace an existing store.
         progress: called after each group of chips.
         jobs: number of worker processes; 1 works in this process.
-        finish: writes further files into the complete store before it gets its name `root`.
+        finish: writes further files into the complete store before it gets its name
+            `root`.
 
     Returns:
         The new store.
 
     Raises:
         RequestError: `root` is not free, or another process builds there.
-        DataError: no record can be used, a required source has no chip, two records have the same name, or this system
-            cannot hold the folder of a class.
-        RsftError: the disk is full or not writable, or a source file disappeared. The finished work is kept.
+        DataError: no record can be used, a required source has no chip, two records
+            have the same name, or this system cannot hold the folder of a class.
+        RsftError: the disk is full or not writable, or a source file disappeared. The
+            finished work is kept.
     """
     if jobs < 1:
         raise RequestError(f"cannot build with {jobs} jobs", "--jobs", "give 1 or more")
@@ -310,7 +413,9 @@ def build_store(
         journal = BuildJournal(folder / "journal.sqlite", store)
         try:
             if len(journal):
-                _log.warning("resuming a build that was stopped after %d records", len(journal))
+                _log.warning(
+                    "resuming a build that was stopped after %d records", len(journal)
+                )
             _store_all(records, total or length_hint(records), journal, progress, jobs)
             bands = journal.close_round()
             _remove_strays(journal, bands)
@@ -326,13 +431,19 @@ def _check_class_folders(root: Path, classes: Sequence[str]) -> None:
     folders: dict[str, str] = {}
     for name in classes:
         other = folders.setdefault(unique_name(name), name)
-        fault = describe_name_fault(name) or f"{other} and {name} are one folder on this system" * (other != name)
+        fault = describe_name_fault(
+            name
+        ) or f"{other} and {name} are one folder on this system" * (other != name)
         if fault:
             raise DataError(fault, root, f"rename the class {name}")
 
 
 def _store_all(
-    records: Iterable[ChipRecord], total: int, journal: BuildJournal, progress: Progress | None, jobs: int
+    records: Iterable[ChipRecord],
+    total: int,
+    journal: BuildJournal,
+    progress: Progress | None,
+    jobs: int,
 ) -> None:
     """Write the chips of all records that are not in the journal yet."""
     seen = unfinished = 0
@@ -352,7 +463,9 @@ def _store_all(
                 chunk = []
         yield chunk
 
-    for outcomes in imap_unordered(partial(_store_chunk, journal.store), chunks(), jobs):
+    for outcomes in imap_unordered(
+        partial(_store_chunk, journal.store), chunks(), jobs
+    ):
         journal.record(outcomes)
         unfinished -= len(outcomes)
         if progress is not None:
@@ -360,41 +473,69 @@ def _store_all(
 
 
 def _store_chunk(store: Path, records: list[ChipRecord]) -> list[RecordOutcome]:
-    return [(unique_name(record.path_stem), _store_chip(store, record)) for record in records]
+    return [
+        (unique_name(record.path_stem), _store_chip(store, record))
+        for record in records
+    ]
 
 
 def _store_chip(store: Path, record: ChipRecord) -> ManifestRow | Rejection:
     """Write one chip; return its manifest row, or the reason of its rejection."""
     if len(os.fsencode(record.name)) > _LONGEST_NAME:
-        reason = f"the name of the chip has {len(record.name):,} letters; the limit is {_LONGEST_NAME} bytes"
+        reason = (
+            f"the name of the chip has {len(record.name):,} letters; the limit is"
+            f" {_LONGEST_NAME} bytes"
+        )
         return str(record.source_path), record.line, reason
-    if reason := describe_name_fault(record.name):
+    reason = describe_name_fault(record.name)
+    if reason:
         return str(record.source_path), record.line, reason
     try:
         pixels, names, is_copy = _read_pixels(record)
         selected, bands = select_bands(pixels, names, record.selected_bands)
         unit = record.extra_columns.get("unit")
-        if not unit and is_copy and pixels.dtype.kind == "f":  # the unit of integers is their data type
+        if (
+            not unit and is_copy and pixels.dtype.kind == "f"
+        ):  # the unit of integers is their data type
             source = record.source_path
             unit = read_tiff_tags(source, lambda file: read_unit([file], source))
         unit = resolve_unit(selected, unit)
     except DataError as error:
         cause = error.__cause__
         if isinstance(cause, FileNotFoundError):  # the file existed when it was listed
-            hint = "restore it and run the same command again: it resumes where it stopped"
-            raise RsftError("a source file disappeared during the build", cause.filename, hint) from error
-        file, line = (error.location, 0) if error.location else (str(record.source_path), record.line)
+            raise RsftError(
+                "a source file disappeared during the build",
+                cause.filename,
+                "restore it and run the same command again: it resumes where it stopped",
+            ) from error
+        file, line = (
+            (error.location, 0)
+            if error.location
+            else (str(record.source_path), record.line)
+        )
         return file, line, error.message
-    if fault := describe_column_fault(record.extra_columns):
+    fault = describe_column_fault(record.extra_columns)
+    if fault:
         return str(record.source_path), record.line, fault
     if is_copy and selected is pixels:
-        data, suffix = record.source_path.read_bytes(), record.source_path.suffix.lower()
+        data = record.source_path.read_bytes()
+        suffix = record.source_path.suffix.lower()
     else:
         data, suffix = encode_chip(selected)
     path = record.path_stem + suffix
     write_chip(f"{store}/{path}", data)
-    row = {"name": record.name, "path": path, "split": record.split, "class": record.label, "flags": ""}
-    row |= {"unit": unit, "bands": ",".join(bands), "sha256": hashlib.sha256(data).hexdigest()}
+    row = {
+        "name": record.name,
+        "path": path,
+        "split": record.split,
+        "class": record.label,
+        "flags": "",
+    }
+    row |= {
+        "unit": unit,
+        "bands": ",".join(bands),
+        "sha256": hashlib.sha256(data).hexdigest(),
+    }
     return row | dict(record.extra_columns)
 
 
@@ -411,8 +552,9 @@ def _read_pixels(record: ChipRecord) -> tuple[Pixels, tuple[str, ...] | None, bo
 def write_chip(path: str, data: bytes) -> None:
     """Write a file of a store that is being built, and its folder if it is missing.
 
-    The file is neither renamed nor synced: a chip that is not in the journal is written again, and the build syncs once
-    at its end. `os.open` avoids the overhead of `open`, which takes as long as the system call.
+    The file is neither renamed nor synced: a chip that is not in the journal is written
+    again, and the build syncs once at its end. `os.open` avoids the overhead of `open`,
+    which takes as long as the system call.
     """
     try:
         file = os.open(path, _WRITE_FLAGS, 0o666)

@@ -1,6 +1,7 @@
 """Folds of the training chips, for cross-validation without a copy of a chip store: the recipe key `data.fold`.
 
-Chips of one scene, vessel or file are in one fold. The folds only depend on the rows of the training split.
+Chips of one scene, vessel or file are in one fold. The folds only depend on the rows of
+the training split.
 """
 
 from __future__ import annotations
@@ -25,14 +26,17 @@ SHARED_KEYS: tuple[tuple[str, ...], ...] = (
     ("sha256", "mmsi"),
     ("sha256",),
 )
-"""Columns whose values must not be in two folds. The first ones with which no fold is too small are used."""
+"""Columns whose values must not be in two folds. The first ones with which no fold is
+too small are used."""
 
 _LEAST_SHARE = 0.5  # of an equal share, for the chips of a fold
 
 
 @dataclass(frozen=True, eq=False)
 class FoldStore(ChipStore):
-    """A chip store in which a fold of the training chips is the split val. Its own val and test chips have no split.
+    """A chip store in which a fold of the training chips is the split val.
+
+    Its own val and test chips have no split.
 
     Attributes:
         fold: number of the fold and number of all folds, such as "1/3".
@@ -46,9 +50,14 @@ class FoldStore(ChipStore):
         table = pd.concat(super().read_parts())
         return table.assign(split=split_fold(table, self.fold, self.root))
 
-    def read_parts(self, columns: Sequence[str] | None = None, split: str | None = None) -> Iterator[pd.DataFrame]:
+    def read_parts(
+        self, columns: Sequence[str] | None = None, split: str | None = None
+    ) -> Iterator[pd.DataFrame]:
         """Yield the table, or some of its columns or the rows of a split, as one part."""
-        table = self.table if split is None else self.table[self.table["split"] == split]
+        if split is None:
+            table = self.table
+        else:
+            table = self.table[self.table["split"] == split]
         yield table if columns is None else table[list(columns)]
 
 
@@ -56,7 +65,9 @@ class FoldStore(ChipStore):
 class HeldOutStore(ChipStore):
     """A chip store in which every chip is a test chip, whatever its split."""
 
-    def read_parts(self, columns: Sequence[str] | None = None, split: str | None = None) -> Iterator[pd.DataFrame]:
+    def read_parts(
+        self, columns: Sequence[str] | None = None, split: str | None = None
+    ) -> Iterator[pd.DataFrame]:
         """Yield the table in parts, with the split test alone; other splits have no rows."""
         for part in super().read_parts(columns):
             yield part.assign(split="test") if split in (None, "test") else part[:0]
@@ -72,7 +83,9 @@ def open_store(root: Path, fold: str | None) -> ChipStore:
     store = ChipStore.open(root)
     if fold is None:
         return store
-    return FoldStore(**{field.name: getattr(store, field.name) for field in fields(store)}, fold=fold)
+    return FoldStore(
+        **{field.name: getattr(store, field.name) for field in fields(store)}, fold=fold
+    )
 
 
 def split_fold(table: pd.DataFrame, fold: str, root: Path) -> list[str]:
@@ -93,8 +106,14 @@ def split_fold(table: pd.DataFrame, fold: str, root: Path) -> list[str]:
     is_training = (table["split"] == "train").to_numpy()
     folds, _ = assign_folds(table[is_training], count)
     if number not in folds:
-        message = f"fold {fold} has no chip: the store has too few training chips with another one of the same class"
-        raise RequestError(message, root, "take fewer folds, or label more chips")
+        raise RequestError(
+            (
+                f"fold {fold} has no chip: the store has too few training chips with"
+                " another one of the same class"
+            ),
+            root,
+            "take fewer folds, or label more chips",
+        )
     splits = np.full(len(table), "", dtype="<U5")
     splits[is_training] = np.where(folds == number, "val", "train")
     return list(splits)
@@ -103,18 +122,21 @@ def split_fold(table: pd.DataFrame, fold: str, root: Path) -> list[str]:
 def assign_folds(train: pd.DataFrame, count: int) -> tuple[Indices, tuple[str, ...]]:
     """Assign the training chips of a store to folds, so that each class comes near an equal share in every fold.
 
-    Each fold leaves at least one chip of every class outside of it: a class in one fold only has a chip, with all chips
-    of its scene, vessel and file, in no fold. So a class with a single chip is always trained on.
+    Each fold leaves at least one chip of every class outside of it: a class in one fold
+    only has a chip, with all chips of its scene, vessel and file, in no fold. So a
+    class with a single chip is always trained on.
 
     Args:
         train: manifest rows of the training split.
         count: number of folds.
 
     Returns:
-        The fold of each chip from 1; 0 for a chip in no fold. And the columns of `SHARED_KEYS` that folds do not share.
+        The fold of each chip from 1; 0 for a chip in no fold. And the columns of
+        `SHARED_KEYS` that folds do not share.
     """
     labels = train["class"].to_numpy(str)
-    folds, keys = np.zeros(len(train), np.int64), SHARED_KEYS[-1]
+    folds = np.zeros(len(train), np.int64)
+    keys = SHARED_KEYS[-1]
     for keys in SHARED_KEYS:
         folds = _assign_units(labels, _connect(train, keys), count)
         sizes = np.bincount(folds, minlength=count + 1)[1:]
@@ -128,7 +150,9 @@ def _connect(train: pd.DataFrame, keys: Sequence[str]) -> Indices:
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    rows, nodes, first = [], [], len(train)
+    rows = []
+    nodes = []
+    first = len(train)
     for key in keys:
         values = train[key].fillna("").to_numpy(str)
         names, numbers = np.unique(values, return_inverse=True)
@@ -138,13 +162,17 @@ def _connect(train: pd.DataFrame, keys: Sequence[str]) -> Indices:
         first += len(names)
     ends = np.concatenate(rows), np.concatenate(nodes)
     graph = coo_array((np.ones(len(ends[0]), bool), ends), shape=(first, first))
-    return np.asarray(connected_components(graph, directed=False)[1][: len(train)], np.int64)
+    return np.asarray(
+        connected_components(graph, directed=False)[1][: len(train)], np.int64
+    )
 
 
 def _assign_units(labels: NDArray[np.str_], units: Indices, count: int) -> Indices:
     """Return the fold of each chip; chips of one unit are in one fold, or in none (0)."""
     if len(np.unique(units)) == len(units):
-        folds, rng, start = np.zeros(len(units), np.int64), np.random.default_rng(0), 0
+        folds = np.zeros(len(units), np.int64)
+        rng = np.random.default_rng(0)
+        start = 0
         for label in np.unique(labels):
             members = rng.permutation(np.flatnonzero(labels == label))
             folds[members] = (start + np.arange(len(members))) % count + 1

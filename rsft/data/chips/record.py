@@ -24,15 +24,21 @@ class ChipRecord:
         name: unique within its split and class.
         split: "train", "val" or "test".
         label: name of its class.
-        source_path: the image file of the chip. If `read_pixels` is given, the label file that describes the chip.
-        read_pixels: returns the pixels (H, W, B) of a chip that is cut from a larger image.
+        source_path: the image file of the chip. If `read_pixels` is given, the label
+            file that describes the chip.
+        read_pixels: returns the pixels (H, W, B) of a chip that is cut from a larger
+            image.
         line: line in the label file, from 1.
-        bands: names of the bands of the source. None takes the names in a TIFF file, or gray (1 band), or R, G, B.
-        extra_columns: further columns of the manifest, such as spacing_m and mmsi. Float pixels need the column "unit",
-            unless the tags of their TIFF file name it.
-        image_paths: other files that `read_pixels` reads, such as the image that a label file describes.
-        selected_bands: names of the bands to store, in order. If neither the record nor the file names its bands, these
-            are the names of all of its bands. None stores all bands.
+        bands: names of the bands of the source. None takes the names in a TIFF file, or
+            gray (1 band), or R, G, B.
+        extra_columns: further columns of the manifest, such as spacing_m and mmsi.
+            Float pixels need the column "unit", unless the tags of their TIFF file name
+            it.
+        image_paths: other files that `read_pixels` reads, such as the image that a
+            label file describes.
+        selected_bands: names of the bands to store, in order. If neither the record nor
+            the file names its bands, these are the names of all of its bands. None
+            stores all bands.
     """
 
     name: str
@@ -54,11 +60,23 @@ class ChipRecord:
     def key(self) -> str:
         """Return a hash of the record and of the state of its files.
 
-        `read_pixels` itself is not hashed: the source path and the line identify what it reads.
+        `read_pixels` itself is not hashed: the source path and the line identify what
+        it reads.
         """
-        files = [(str(path), file_state(path)) for path in (self.source_path, *self.image_paths)]
+        files = [
+            (str(path), file_state(path))
+            for path in (self.source_path, *self.image_paths)
+        ]
         bands = self.bands, self.selected_bands
-        return _digest([files, self.line, self.read_pixels is None, *bands, dict(self.extra_columns)])
+        return _digest(
+            [
+                files,
+                self.line,
+                self.read_pixels is None,
+                *bands,
+                dict(self.extra_columns),
+            ]
+        )
 
 
 def describe_rejections(rejected: Iterable[Rejection]) -> str:
@@ -68,11 +86,15 @@ def describe_rejections(rejected: Iterable[Rejection]) -> str:
         >>> describe_rejections([("1.txt", 1, "5 fields"), ("1.txt", 2, "5 fields"), ("2.txt", 0, "no text")])
         '2 rejected: 5 fields (1.txt:1); 1 rejected: no text (2.txt)'
     """
-    counts, examples = Counter[str](), dict[str, str]()
+    counts = Counter[str]()
+    examples = dict[str, str]()
     for file, line, reason in rejected:
         counts[reason] += 1
         examples.setdefault(reason, f"{file}:{line}" if line else file)
-    return "; ".join(f"{count:,} rejected: {reason} ({examples[reason]})" for reason, count in counts.most_common(3))
+    return "; ".join(
+        f"{count:,} rejected: {reason} ({examples[reason]})"
+        for reason, count in counts.most_common(3)
+    )
 
 
 @dataclass(frozen=True)
@@ -84,10 +106,13 @@ class StoreDescription:
         classes: class names in the order of the labels.
         command: command line that builds the same store again.
         groups: class names of head, medium and tail; None to group by training count.
-        skipped: number of inputs that are left out on purpose, by reason. Read after the last record.
+        skipped: number of inputs that are left out on purpose, by reason. Read after
+            the last record.
         rejected: inputs that cannot be used. Read after the last record.
-        required_sources: values of the column `source` that must have a chip, each with a hint if it has none.
-        license: license of the data: SPDX identifier, or a statement as in `rsft.utils.licenses`.
+        required_sources: values of the column `source` that must have a chip, each with
+            a hint if it has none.
+        license: license of the data: SPDX identifier, or a statement as in
+            `rsft.utils.licenses`.
         columns: further columns of the manifest, with their Arrow types.
         notes: what was chosen, for the reader.
     """
@@ -105,15 +130,23 @@ class StoreDescription:
 
     def fingerprint(self) -> str:
         """Return a hash of the description; a build resumes the work of a stopped build with the same hash."""
-        groups = None if self.groups is None else {group: list(names) for group, names in self.groups.items()}
-        return _digest([self.name, list(self.classes), self.command, groups, __version__])[:16]
+        if self.groups is None:
+            groups = None
+        else:
+            groups = {group: list(names) for group, names in self.groups.items()}
+        return _digest(
+            [self.name, list(self.classes), self.command, groups, __version__]
+        )[:16]
 
 
 def _digest(values: list[Any]) -> str:
-    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
+    return hashlib.sha256(
+        json.dumps(values, sort_keys=True, default=str).encode()
+    ).hexdigest()
 
 
-NOT_A_TARGET, UNSURE = "not a target", "unsure"
+NOT_A_TARGET = "not a target"
+UNSURE = "unsure"
 """Verdicts that are not the name of a class."""
 
 NO_CLASS = "row without a class"
@@ -128,7 +161,8 @@ def parse_verdict(label: str, verdict: str = "") -> str:
     Returns:
         The name of a class, `NOT_A_TARGET` or `UNSURE`; "" if nobody looked at the row.
     """
-    verdict, label = " ".join(verdict.split()).casefold(), label.strip()
+    verdict = " ".join(verdict.split()).casefold()
+    label = label.strip()
     if verdict in _SPELLINGS:
         return verdict
     return _SPELLINGS.get(" ".join(label.split()).casefold(), label)
@@ -158,28 +192,34 @@ def resolve_label(verdict: str, not_a_target: str | None) -> tuple[str, str]:
     return str(not_a_target) if verdict == NOT_A_TARGET else verdict, ""
 
 
-HEAD_COUNT, TAIL_COUNT = 100, 20
+HEAD_COUNT = 100
+TAIL_COUNT = 20
 """A class with more training chips is in the head, one with fewer in the tail."""
 
 
 def head_limit(counts: Mapping[str, int]) -> float:
     """Return the number of training chips above which a class is in the head: 100, or half of the largest class.
 
-    Half of the largest class is the limit of a long tail in which no class has more than 100 chips. In a long tail, a
-    class has at most half as many chips as the largest one. Classes without chips do not count.
+    Half of the largest class is the limit of a long tail in which no class has more
+    than 100 chips. In a long tail, a class has at most half as many chips as the
+    largest one. Classes without chips do not count.
     """
     largest = max(counts.values(), default=0)
     is_long_tail = any(0 < 2 * count <= largest for count in counts.values())
-    return largest / 2 if is_long_tail and largest <= HEAD_COUNT else HEAD_COUNT
+    if is_long_tail and largest <= HEAD_COUNT:
+        return largest / 2
+    return HEAD_COUNT
 
 
-def group_by_count(counts: Mapping[str, int], limit: float | None = None) -> dict[str, list[str]]:
+def group_by_count(
+    counts: Mapping[str, int], limit: float | None = None
+) -> dict[str, list[str]]:
     """Group classes by their number of training chips; a group may be empty.
 
     Args:
         counts: number of training chips by class.
-        limit: a class with more chips is in the head; None takes `head_limit`. Of the others, those with fewer than
-            `TAIL_COUNT` chips are in the tail.
+        limit: a class with more chips is in the head; None takes `head_limit`. Of the
+            others, those with fewer than `TAIL_COUNT` chips are in the tail.
 
     Returns:
         Class names by group, in the order of `counts`.
@@ -193,11 +233,15 @@ def group_by_count(counts: Mapping[str, int], limit: float | None = None) -> dic
     limit = head_limit(counts) if limit is None else limit
     groups: dict[str, list[str]] = {group: [] for group in GROUPS}
     for name, count in counts.items():
-        groups["head" if count > limit else "tail" if count < TAIL_COUNT else "medium"].append(name)
+        groups[
+            "head" if count > limit else "tail" if count < TAIL_COUNT else "medium"
+        ].append(name)
     return groups
 
 
-def describe_groups(groups: Mapping[str, Sequence[str]], counts: Mapping[str, int]) -> str:
+def describe_groups(
+    groups: Mapping[str, Sequence[str]], counts: Mapping[str, int]
+) -> str:
     """Return the rule that made the groups of classes, which have `counts` training chips, in one sentence."""
     members = [{*groups.get(group, ())} for group in GROUPS]
     others = f"tail: other classes with fewer than {TAIL_COUNT}"
@@ -205,26 +249,36 @@ def describe_groups(groups: Mapping[str, Sequence[str]], counts: Mapping[str, in
         return f"head: classes with more than {HEAD_COUNT} training chips; {others}"
     if members == [{*names} for names in group_by_count(counts).values()]:
         largest = f"the {max(counts.values()):,} training chips of the largest class"
-        return f"head: classes with more than half of {largest}, because none has more than {HEAD_COUNT}; {others}"
+        return (
+            f"head: classes with more than half of {largest}, because none has more"
+            f" than {HEAD_COUNT}; {others}"
+        )
     return "head, medium and tail are those of the data set"
 
 
 def long_tail_counts(available: Mapping[str, int], ratio: float) -> dict[str, int]:
     """Return the exponential profile n_c = n_max * ratio^(-c / (C - 1)), rounded down (Cao et al. 2019, LDAM).
 
-    Classes are ranked by descending `available`; ties keep their order. A class gets at least one chip and at most as
-    many as are available.
+    Classes are ranked by descending `available`; ties keep their order. A class gets at
+    least one chip and at most as many as are available.
 
     Returns:
         Number of chips by class.
     """
     ranked = sorted(available, key=lambda name: -available[name])
-    largest, last = max(available.values()), max(1, len(ranked) - 1)
-    profile = {name: int(largest * ratio ** (-rank / last)) for rank, name in enumerate(ranked)}
-    return {name: max(1, min(profile[name], count)) for name, count in available.items()}
+    largest = max(available.values())
+    last = max(1, len(ranked) - 1)
+    profile = {
+        name: int(largest * ratio ** (-rank / last)) for rank, name in enumerate(ranked)
+    }
+    return {
+        name: max(1, min(profile[name], count)) for name, count in available.items()
+    }
 
 
-def sample_per_class(labels: Sequence[Hashable], counts: Mapping[str, int], seed: int) -> Indices:
+def sample_per_class(
+    labels: Sequence[Hashable], counts: Mapping[str, int], seed: int
+) -> Indices:
     """Draw `counts[label]` samples of each label without replacement.
 
     Args:
@@ -237,14 +291,21 @@ def sample_per_class(labels: Sequence[Hashable], counts: Mapping[str, int], seed
     """
     rng = np.random.default_rng(seed)
     members = _indices_by_label(labels)
-    drawn = [rng.permutation(members[label])[: counts[label]] for label in counts if label in members]
+    drawn = [
+        rng.permutation(members[label])[: counts[label]]
+        for label in counts
+        if label in members
+    ]
     return np.sort(np.concatenate(drawn))
 
 
-def stratified_split(labels: Sequence[Hashable], share: float, seed: int) -> tuple[Indices, Indices]:
+def stratified_split(
+    labels: Sequence[Hashable], share: float, seed: int
+) -> tuple[Indices, Indices]:
     """Split samples in two, class by class.
 
-    A class of two or more samples has at least one on each side. A class of one sample stays in the first part.
+    A class of two or more samples has at least one on each side. A class of one sample
+    stays in the first part.
 
     Args:
         labels: label of every sample (N,).
@@ -257,7 +318,11 @@ def stratified_split(labels: Sequence[Hashable], share: float, seed: int) -> tup
     rng = np.random.default_rng(seed)
     in_second = np.zeros(len(labels), bool)
     for members in _indices_by_label(labels).values():
-        in_second[rng.permutation(members)[: min(max(round(share * len(members)), 1), len(members) - 1)]] = True
+        in_second[
+            rng.permutation(members)[
+                : min(max(round(share * len(members)), 1), len(members) - 1)
+            ]
+        ] = True
     return np.flatnonzero(~in_second), np.flatnonzero(in_second)
 
 

@@ -36,17 +36,23 @@ PROVENANCE = {
     "added_from": pa.string(),  # table with the label
     "added_bundle": pa.string(),  # SHA-256 of the bundle that had classified the chip
     "added_predicted": pa.string(),  # class that it had predicted
-    "added_previous": pa.string(),  # class of the chip in the store before, if it had one
+    "added_previous": (
+        pa.string()
+    ),  # class of the chip in the store before, if it had one
     "added_on": pa.string(),  # date and time
 }
-"""Optional columns of the manifest: where rows come from that were added to a finished store, or got another class."""
+"""Optional columns of the manifest: where rows come from that were added to a finished
+store, or got another class."""
 
 CLASS_COLUMN = Column("class")
 _COLUMNS = [
     *(Column(name) for name in ("name", "path", "unit", "bands")),
     CLASS_COLUMN,
     Column("split", choices=SPLITS),
-    *(Column(name, optional=True) for name in ("group", "group_key", "source", "sensor", "flags")),
+    *(
+        Column(name, optional=True)
+        for name in ("group", "group_key", "source", "sensor", "flags")
+    ),
     *(Column(name, optional=True) for name in ("polarisation", "mmsi", "sha256")),
     *(Column(name, "number", optional=True) for name in ("spacing_m", "incidence_deg")),
     *(Column(name, optional=True, required=False) for name in PROVENANCE),
@@ -58,16 +64,23 @@ def check_manifest_columns(table: pd.DataFrame) -> None:
     """Check the types and the ranges of the cells of a manifest.
 
     Raises:
-        ValueError: a column is missing or occurs twice, or a cell is wrong. The text names the row (its index + 1) and
-            the column.
+        ValueError: a column is missing or occurs twice, or a cell is wrong. The text
+            names the row (its index + 1) and the column.
     """
     if table.columns.has_duplicates:
-        raise ValueError(f"two columns are called {table.columns[table.columns.duplicated()][0]}")
+        raise ValueError(
+            f"two columns are called {table.columns[table.columns.duplicated()][0]}"
+        )
     check_columns(table, _COLUMNS)
     present = (table[name].dropna() for name in ("sha256", "incidence_deg", "box"))
     # a table that was edited as text has empty texts in all its columns
-    hashes, angles, boxes = (cells[[not isinstance(cell, str) or cell != "" for cell in cells]] for cells in present)
-    _check_cells(table["sha256"], ~hashes.astype(str).str.fullmatch("(?i)[0-9a-f]{64}"), _SHA256)
+    hashes, angles, boxes = (
+        cells[[not isinstance(cell, str) or cell != "" for cell in cells]]
+        for cells in present
+    )
+    _check_cells(
+        table["sha256"], ~hashes.astype(str).str.fullmatch("(?i)[0-9a-f]{64}"), _SHA256
+    )
     _check_cells(table["incidence_deg"], ~angles.astype(float).between(-90, 90), _ANGLE)
     if len(boxes) and not _are_boxes(boxes):
         _check_cells(table["box"], boxes.map(lambda box: not _are_boxes([box])), _BOX)
@@ -88,10 +101,13 @@ def check_chip_path(path: object) -> None:
 
 def describe_column_fault(row: Mapping[str, Any]) -> str:
     """Return why the columns of a new chip cannot be stored, or "" if they can."""
-    angle, box = row.get("incidence_deg"), row.get("box")
+    angle = row.get("incidence_deg")
+    box = row.get("box")
     if angle is not None and not (math.isnan(angle) or -90 <= angle <= 90):
         return f"incidence_deg is {angle:g}, expected {_ANGLE}"
-    return f"box is {str(box)[:_SHOWN]}, expected {_BOX}" if box is not None and not _are_boxes([box]) else ""
+    if box is not None and not _are_boxes([box]):
+        return f"box is {str(box)[:_SHOWN]}, expected {_BOX}"
+    return ""
 
 
 _SHA256 = "64 hexadecimal digits"
@@ -99,21 +115,29 @@ _ANGLE = "an angle from -90 to 90"
 _BOX = "8 finite numbers"
 
 
-def _check_cells(column: pd.Series[Any], is_wrong: pd.Series[bool], expected: str) -> None:
+def _check_cells(
+    column: pd.Series[Any], is_wrong: pd.Series[bool], expected: str
+) -> None:
     """Raise an error that names the first wrong cell; `is_wrong` has no rows for empty cells."""
     wrong = is_wrong[is_wrong.astype(bool)]
     if len(wrong):
         row = wrong.index[0]
         cell = column[row]
         found = (repr(cell) if isinstance(cell, str) else str(cell))[:_SHOWN]
-        raise ValueError(f"row {row + 1:,}, column {column.name}: found {found}, expected {expected}")
+        raise ValueError(
+            f"row {row + 1:,}, column {column.name}: found {found}, expected {expected}"
+        )
 
 
 def _are_boxes(cells: Iterable[Any]) -> bool:
     """Return whether all cells are 8 finite numbers; much faster than a test of each cell."""
     try:
         numbers = np.stack(list(cells))
-        return numbers.shape[1:] == (8,) and numbers.dtype.kind in "fiu" and bool(np.isfinite(numbers).all())
+        return (
+            numbers.shape[1:] == (8,)
+            and numbers.dtype.kind in "fiu"
+            and bool(np.isfinite(numbers).all())
+        )
     except (ValueError, TypeError):
         return False
 
@@ -125,35 +149,80 @@ ROW_GROUP = 4000
 """Rows of a manifest that are written and read at the same time."""
 MAX_SAMPLED_SIDES = 200
 """Largest number of chips whose size is read to find the common one."""
-MANIFEST, DATASET, REJECTED, README = "manifest.parquet", "dataset.json", "rejected.csv", "README.md"
+MANIFEST = "manifest.parquet"
+DATASET = "dataset.json"
+REJECTED = "rejected.csv"
+README = "README.md"
 PENDING = "pending"
-"""Key in dataset.json of a change that is being written, see `rsft.data.chips.additions`."""
+"""Key in dataset.json of a change that is being written, see
+`rsft.data.chips.additions`."""
 
-CLASS_FIGURE, CONTACT_SHEETS = "classes.png", "contact"
+CLASS_FIGURE = "classes.png"
+CONTACT_SHEETS = "contact"
 """Figure of the class distribution; folder with one contact sheet per class."""
 
-_TYPES = {"spacing_m": pa.float64(), "incidence_deg": pa.float64(), "box": pa.list_(pa.float64())}
+_TYPES = {
+    "spacing_m": pa.float64(),
+    "incidence_deg": pa.float64(),
+    "box": pa.list_(pa.float64()),
+}
 _NAMES = (
-    *("name", "path", "split", "class", "group", "group_key", "source", "sensor", "unit", "bands", "spacing_m"),
-    *("polarisation", "incidence_deg", "mmsi", "box", "sha256", "flags"),
+    "name",
+    "path",
+    "split",
+    "class",
+    "group",
+    "group_key",
+    "source",
+    "sensor",
+    "unit",
+    "bands",
+    "spacing_m",
+    "polarisation",
+    "incidence_deg",
+    "mmsi",
+    "box",
+    "sha256",
+    "flags",
 )
 SCHEMA = pa.schema([(name, _TYPES.get(name, pa.string())) for name in _NAMES])
-"""Columns of the manifest. `path` is relative to the root; `group_key` is a scene or vessel, which two splits must not
-share; `spacing_m` is the pixel spacing, the mean of both directions; `box` is x1 y1 ... x4 y4 in pixels of the chip;
-`bands` and `flags` are joined by commas."""
+"""Columns of the manifest. `path` is relative to the root; `group_key` is a scene or
+vessel, which two splits must not share; `spacing_m` is the pixel spacing, the mean of
+both directions; `box` is x1 y1 ... x4 y4 in pixels of the chip; `bands` and `flags` are
+joined by commas."""
 
 OBJECT_COLUMNS = {
-    **{"acquired": pa.string(), "pass_direction": pa.string(), "source_row": pa.int64()},
-    **dict.fromkeys(("row", "col", "lon", "lat", "length_m", "width_m", "heading_deg", "ais_confidence"), pa.float64()),
+    **{
+        "acquired": pa.string(),
+        "pass_direction": pa.string(),
+        "source_row": pa.int64(),
+    },
+    **dict.fromkeys(
+        (
+            "row",
+            "col",
+            "lon",
+            "lat",
+            "length_m",
+            "width_m",
+            "heading_deg",
+            "ais_confidence",
+        ),
+        pa.float64(),
+    ),
 }
 """Further columns of chips that rsft cut from a scene.
 
-Time in UTC; the number of the object in its file; its place in pixels of the scene and in degrees; length, width and
-direction (clockwise from north, 0 to 180) of its box; confidence that it is the ship with its MMSI.
+Time in UTC; the number of the object in its file; its place in pixels of the scene and
+in degrees; length, width and direction (clockwise from north, 0 to 180) of its box;
+confidence that it is the ship with its MMSI.
 """
 
 _PREPARE = "build it with `rsft prepare`"
-_NO_PENDING = f'remove the key "{PENDING}" from the file, then repeat the change that was interrupted'
+_NO_PENDING = (
+    f'remove the key "{PENDING}" from the file, then repeat the change that was'
+    " interrupted"
+)
 
 
 class _Chips(BaseModel):
@@ -232,23 +301,46 @@ class ChipStore:
         """
         for file in (MANIFEST, DATASET, REJECTED):
             if not (root / file).is_file():
-                raise RequestError("the folder is not a chip store", root, f"{file} is missing: {_PREPARE}")
+                raise RequestError(
+                    "the folder is not a chip store",
+                    root,
+                    f"{file} is missing: {_PREPARE}",
+                )
         manifest_classes = _read_classes(root / MANIFEST)
         try:
             description = _Description.model_validate(read_dataset(root))
         except ValidationError as error:
-            message = f"the description of the data set is damaged: {_describe_fault(error)}"
-            raise DataError(message, root / DATASET, _PREPARE) from error
-        if unknown := sorted(manifest_classes - set(description.classes)):
-            raise DataError(f"{DATASET} does not contain the classes {', '.join(unknown)}", root / MANIFEST, _PREPARE)
-        if unknown := sorted({x for names in description.groups.values() for x in names} - set(description.classes)):
-            raise DataError(f"groups name the unknown class {unknown[0]}", root / DATASET, _PREPARE)
-        return cls(root, rejected=_count_rejected(root / REJECTED), **description.model_dump())
+            raise DataError(
+                f"the description of the data set is damaged: {_describe_fault(error)}",
+                root / DATASET,
+                _PREPARE,
+            ) from error
+        unknown = sorted(manifest_classes - set(description.classes))
+        if unknown:
+            raise DataError(
+                f"{DATASET} does not contain the classes {', '.join(unknown)}",
+                root / MANIFEST,
+                _PREPARE,
+            )
+        unknown = sorted(
+            {x for names in description.groups.values() for x in names}
+            - set(description.classes)
+        )
+        if unknown:
+            raise DataError(
+                f"groups name the unknown class {unknown[0]}", root / DATASET, _PREPARE
+            )
+        return cls(
+            root, rejected=_count_rejected(root / REJECTED), **description.model_dump()
+        )
 
     @property
     def group_indices(self) -> dict[str, list[int]]:
         """The class indices of head, medium and tail."""
-        return {group: [self.classes.index(name) for name in names] for group, names in self.groups.items()}
+        return {
+            group: [self.classes.index(name) for name in names]
+            for group, names in self.groups.items()
+        }
 
     @cached_property
     def table(self) -> pd.DataFrame:
@@ -259,7 +351,9 @@ class ChipStore:
         """
         return self.read()
 
-    def read(self, columns: Sequence[str] | None = None, split: str | None = None) -> pd.DataFrame:
+    def read(
+        self, columns: Sequence[str] | None = None, split: str | None = None
+    ) -> pd.DataFrame:
         """Read the table, or some of its columns or the rows of a split, which need less memory.
 
         Raises:
@@ -267,7 +361,9 @@ class ChipStore:
         """
         return pd.concat(self.read_parts(columns, split))
 
-    def read_parts(self, columns: Sequence[str] | None = None, split: str | None = None) -> Iterator[pd.DataFrame]:
+    def read_parts(
+        self, columns: Sequence[str] | None = None, split: str | None = None
+    ) -> Iterator[pd.DataFrame]:
         """Yield the table in parts, whose index counts all rows; see `read`.
 
         Raises:
@@ -278,13 +374,18 @@ class ChipStore:
 
     @cached_property
     def _categories(self) -> pd.DataFrame:
-        return self.read(["split", "class", "unit", "polarisation"]).astype("category")  # a few bytes per chip
+        return self.read(["split", "class", "unit", "polarisation"]).astype(
+            "category"
+        )  # a few bytes per chip
 
     @cached_property
     def counts(self) -> Counts:
         """Number of chips by split and class."""
         found = self._categories[["split", "class"]].value_counts()
-        return {split: {name: int(found.get((split, name), 0)) for name in self.classes} for split in SPLITS}
+        return {
+            split: {name: int(found.get((split, name), 0)) for name in self.classes}
+            for split in SPLITS
+        }
 
     @property
     def size(self) -> int:
@@ -313,7 +414,11 @@ class ChipStore:
             RequestError: the name is not a split.
         """
         if name not in SPLITS:
-            raise RequestError(f"{name} is not a split", self.root, f"choose one of {', '.join(SPLITS)}")
+            raise RequestError(
+                f"{name} is not a split",
+                self.root,
+                f"choose one of {', '.join(SPLITS)}",
+            )
         if name not in self._splits:
             self._splits[name] = self.read(split=name).reset_index(drop=True)
         return self._splits[name].copy(deep=False)
@@ -356,7 +461,9 @@ def check_manifest_paths(paths: pd.Series[Any], manifest: Path) -> None:
             raise DataError(f"row {row + 1:,} {error}", manifest, _PREPARE) from error
 
 
-def read_manifest(root: Path, columns: Sequence[str] | None = None, split: str | None = None) -> pd.DataFrame:
+def read_manifest(
+    root: Path, columns: Sequence[str] | None = None, split: str | None = None
+) -> pd.DataFrame:
     """Read the manifest of a store, one row per chip, and check the types of all columns.
 
     Args:
@@ -381,14 +488,21 @@ def read_manifest_parts(
         for part in read_parquet_parts(root / MANIFEST):
             check_manifest_paths(part["path"], root / MANIFEST)
             check_manifest_columns(part)
-            rows = part if split is None else part[part["split"] == split]
+            if split is None:
+                rows = part
+            else:
+                rows = part[part["split"] == split]
             yield rows if columns is None else rows[list(columns)]
     except (OSError, ValueError, TypeError, KeyError, pa.ArrowException) as error:
-        raise DataError(f"the manifest cannot be read: {error}", root / MANIFEST, _PREPARE) from error
+        raise DataError(
+            f"the manifest cannot be read: {error}", root / MANIFEST, _PREPARE
+        ) from error
 
 
 def read_dataset(root: Path) -> dict[str, Any]:
-    """Read dataset.json of a store. If a change was interrupted, return the content that belongs to the manifest.
+    """Read dataset.json of a store.
+
+    If a change was interrupted, return the content that belongs to the manifest.
 
     Raises:
         DataError: the file is damaged.
@@ -409,28 +523,47 @@ def read_pending_change(root: Path) -> tuple[dict[str, Any], PendingChange | Non
     try:
         dataset = load_json(path)
     except (OSError, ValueError) as error:
-        raise DataError(f"the description of the data set is damaged: {error}", path, _PREPARE) from error
+        raise DataError(
+            f"the description of the data set is damaged: {error}", path, _PREPARE
+        ) from error
     if not isinstance(dataset, dict):
-        raise DataError("the description of the data set is damaged: it is not a JSON object", path, _PREPARE)
+        raise DataError(
+            "the description of the data set is damaged: it is not a JSON object",
+            path,
+            _PREPARE,
+        )
     if PENDING not in dataset:
         return dataset, None
     try:
         return dataset, PendingChange.model_validate(dataset.pop(PENDING))
     except ValidationError as error:
         fault = _describe_fault(error, PENDING)
-        raise DataError(f"the record of an interrupted change is damaged: {fault}", path, _NO_PENDING) from error
+        raise DataError(
+            f"the record of an interrupted change is damaged: {fault}",
+            path,
+            _NO_PENDING,
+        ) from error
 
 
 def _describe_fault(error: ValidationError, key: str = "") -> str:
     details = error.errors(include_url=False)[0]
-    return f"{'.'.join(map(str, (key, *details['loc']) if key else details['loc'])) or 'its keys'}: {details['msg']}"
+    return (
+        f"{'.'.join(map(str, (key, *details['loc']) if key else details['loc'])) or 'its keys'}:"
+        f" {details['msg']}"
+    )
 
 
 def _count_rejected(path: Path) -> int:
     """Return the number of rows of rejected.csv, whatever is in them."""
     content = read_regular(path)
     try:
-        rows = sum(1 for row in csv.reader(io.StringIO(content.decode("utf-8", "replace"), newline="")) if row)
+        rows = sum(
+            1
+            for row in csv.reader(
+                io.StringIO(content.decode("utf-8", "replace"), newline="")
+            )
+            if row
+        )
     except csv.Error:  # a row that is no CSV
         rows = sum(1 for line in content.splitlines() if line.strip())
     return max(0, rows - 1)
@@ -443,14 +576,19 @@ def _read_classes(path: Path) -> set[str]:
     classes = set[str]()
     try:
         columns = set(pq.read_schema(path).names)
-        if missing := [name for name in SCHEMA.names if name not in columns]:
-            raise DataError(f"the manifest has no column {', '.join(missing)}", path, _PREPARE)
+        missing = [name for name in SCHEMA.names if name not in columns]
+        if missing:
+            raise DataError(
+                f"the manifest has no column {', '.join(missing)}", path, _PREPARE
+            )
         for part in read_parquet_parts(path, ["class"]):
             check_columns(part, [CLASS_COLUMN])
             classes.update(part["class"])
         return classes
     except (OSError, ValueError, TypeError, KeyError, pa.ArrowException) as error:
-        raise DataError(f"the manifest cannot be read: {error}", path, _PREPARE) from error
+        raise DataError(
+            f"the manifest cannot be read: {error}", path, _PREPARE
+        ) from error
 
 
 _RARE_RATIO = 10  # a typo occurs in few labels
@@ -466,24 +604,30 @@ def missing_classes(counts: Counts) -> dict[str, list[str]]:
     names = dict.fromkeys(name for chips in counts.values() for name in chips)
     used = [name for name in names if any(chips.get(name) for chips in counts.values())]
     filled = {split: chips for split, chips in counts.items() if any(chips.values())}
-    missing = {split: [name for name in used if not chips.get(name)] for split, chips in filled.items()}
+    missing = {
+        split: [name for name in used if not chips.get(name)]
+        for split, chips in filled.items()
+    }
     return {split: absent for split, absent in missing.items() if absent}
 
 
 def list_first_names(names: Sequence[str], limit: int = 10) -> str:
     """Return names for a message: the first `limit` ones, and the number of the others."""
-    return ", ".join(names[:limit]) + (f" and {len(names) - limit:,} more" if len(names) > limit else "")
+    return ", ".join(names[:limit]) + (
+        f" and {len(names) - limit:,} more" if len(names) > limit else ""
+    )
 
 
 def find_label_typos(counts: Mapping[str, int]) -> list[tuple[str, str]]:
     """Find rare classes whose name differs by one edit from that of a common class.
 
-    One edit adds, removes or changes a letter, or exchanges two neighbors. Upper and lower case, spaces, hyphens and
-    underscores do not count. Names shorter than four characters and names that differ in a digit are left out.
+    One edit adds, removes or changes a letter, or exchanges two neighbors. Upper and
+    lower case, spaces, hyphens and underscores do not count. Names shorter than four
+    characters and names that differ in a digit are left out.
 
     Returns:
-        Pairs of the rare class and the class that is at least ten times as large. If the names only differ in case and
-        separators, the sizes do not matter.
+        Pairs of the rare class and the class that is at least ten times as large. If
+        the names only differ in case and separators, the sizes do not matter.
 
     Example:
         >>> find_label_typos({"Cargo": 50, "Crago": 1, "T-62": 5, "T-72": 90})
@@ -498,44 +642,75 @@ def find_label_typos(counts: Mapping[str, int]) -> list[tuple[str, str]]:
     return sorted(
         (rare, common)
         for rare, common in pairs
-        if (plain[rare] == plain[common] and (counts[rare], rare) < (counts[common], common))
-        or (counts[rare] * _RARE_RATIO <= counts[common] and _is_one_edit(plain[rare], plain[common]))
+        if (
+            plain[rare] == plain[common]
+            and (counts[rare], rare) < (counts[common], common)
+        )
+        or (
+            counts[rare] * _RARE_RATIO <= counts[common]
+            and _is_one_edit(plain[rare], plain[common])
+        )
     )
 
 
 def _is_one_edit(first: str, second: str) -> bool:
     short, long = sorted((first, second), key=len)
-    changed = [i for i, (a, b) in enumerate(zip(short, long, strict=False)) if a != b] or [len(short)]
+    changed = [
+        i for i, (a, b) in enumerate(zip(short, long, strict=False)) if a != b
+    ] or [len(short)]
     start = changed[0]
-    if len(short) < _SHORTEST_NAME or any(map(str.isdigit, short[start : start + 1] + long[start : start + 1])):
+    if len(short) < _SHORTEST_NAME or any(
+        map(str.isdigit, short[start : start + 1] + long[start : start + 1])
+    ):
         return False
     if len(short) < len(long):
         return len(long) == len(short) + 1 and short[start:] == long[start + 1 :]
-    is_swap = short[start : start + 2] == long[start : start + 2][::-1] and short[start + 2 :] == long[start + 2 :]
+    is_swap = (
+        short[start : start + 2] == long[start : start + 2][::-1]
+        and short[start + 2 :] == long[start + 2 :]
+    )
     return len(changed) == 1 or is_swap
 
 
-def summarize_pixels(root: Path, table: pd.DataFrame, progress: Progress | None = None) -> pd.DataFrame:
+def summarize_pixels(
+    root: Path, table: pd.DataFrame, progress: Progress | None = None
+) -> pd.DataFrame:
     """Summarize the pixels of chips, the rows `table` of a manifest, in one pass.
 
     Returns:
-        One row per unit and data type, such as "db float32" (index "kind"). Columns: number of chips, shortest and
-        longest side in pixels, lowest, highest and mean pixel value, and bytes of the files.
+        One row per unit and data type, such as "db float32" (index "kind"). Columns:
+        number of chips, shortest and longest side in pixels, lowest, highest and mean
+        pixel value, and bytes of the files.
 
     Raises:
         DataError: a chip cannot be read; the message names it.
     """
     rows = []
-    for done, (path, unit) in enumerate(zip(table["path"], table["unit"], strict=True), 1):
-        pixels, size = read_chip(root / path), (root / path).stat().st_size
-        dtype, sides = str(pixels.dtype), pixels.shape[:2]
+    for done, (path, unit) in enumerate(
+        zip(table["path"], table["unit"], strict=True), 1
+    ):
+        pixels = read_chip(root / path)
+        size = (root / path).stat().st_size
+        dtype = str(pixels.dtype)
+        sides = pixels.shape[:2]
         kind = unit if unit == dtype else f"{unit} {dtype}"
         extremes = min(sides), max(sides), pixels.min().item(), pixels.max().item()
         rows.append((kind, *extremes, pixels.sum(dtype=np.float64), pixels.size, size))
         if progress is not None:
             progress(done, len(table), "reading chips")
-    columns = ["kind", "shortest", "longest", "lowest", "highest", "total", "pixels", "bytes"]
-    functions = dict(zip(columns[1:], ("min", "max", "min", "max", "sum", "sum", "sum"), strict=True))
+    columns = [
+        "kind",
+        "shortest",
+        "longest",
+        "lowest",
+        "highest",
+        "total",
+        "pixels",
+        "bytes",
+    ]
+    functions = dict(
+        zip(columns[1:], ("min", "max", "min", "max", "sum", "sum", "sum"), strict=True)
+    )
     groups = pd.DataFrame(rows, columns=columns).groupby("kind")
     summary = groups.agg(functions)
     summary.insert(0, "chips", groups.size())

@@ -1,6 +1,7 @@
 """Note the chip stores that `rsft prepare` builds in a file of the user, so that a recipe finds them in any folder.
 
-The file is a list in JSON. It stays on this machine, and nothing else is stored about a store outside of it.
+The file is a list in JSON. It stays on this machine, and nothing else is stored about a
+store outside of it.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ class StoreNote(BaseModel):
     """A chip store, as it was when it was noted.
 
     Attributes:
-        data_set: name of the published data set; "" for other chips, whose store is known by the name of its folder.
+        data_set: name of the published data set; "" for other chips, whose store is
+            known by the name of its folder.
         path: its folder, absolute.
         noted: date and time in UTC, as YYYY-MM-DD HH:MM.
         manifest_sha256: hash of its manifest, which has the hash of every chip.
@@ -66,7 +68,8 @@ class _Notes(BaseModel):
 
 def notes_file() -> Path:
     """Return the path of the file: $RSFT_STORES, or stores.json in the user's folder of data."""
-    if override := os.environ.get(NOTES_VARIABLE):
+    override = os.environ.get(NOTES_VARIABLE)
+    if override:
         return Path(override).absolute()
     return user_data_path("rsft") / "stores.json"
 
@@ -92,8 +95,11 @@ def read_notes() -> list[StoreNote]:
     except FileNotFoundError:
         return []
     except (OSError, ValueError) as error:
-        hint = "delete it; the next `rsft prepare` writes it again"
-        raise DataError("the list of chip stores cannot be read", file, hint) from error
+        raise DataError(
+            "the list of chip stores cannot be read",
+            file,
+            "delete it; the next `rsft prepare` writes it again",
+        ) from error
 
 
 def note_store(root: Path, data_set: str) -> None:
@@ -108,9 +114,12 @@ def note_store(root: Path, data_set: str) -> None:
     """
     from rsft.data.chips.store import MANIFEST, read_dataset
 
-    root, file = root.resolve(), notes_file()
+    root = root.resolve()
+    file = notes_file()
     if not file.is_absolute():
-        raise RequestError("this user has no home", file, f"set {NOTES_VARIABLE} to the path of a file")
+        raise RequestError(
+            "this user has no home", file, f"set {NOTES_VARIABLE} to the path of a file"
+        )
     note = StoreNote(
         data_set=data_set,
         path=str(root),
@@ -118,7 +127,9 @@ def note_store(root: Path, data_set: str) -> None:
         manifest_sha256=sha256(root / MANIFEST),
         command=str(read_dataset(root).get("command", "")),
     )
-    busy = RequestError("another process writes the list of chip stores", file, "run the command again")
+    busy = RequestError(
+        "another process writes the list of chip stores", file, "run the command again"
+    )
     try:
         with process_lock(file.with_name(f"{file.name}.lock"), lambda: busy):
             notes = [other for other in read_notes() if other.path != note.path]
@@ -135,8 +146,12 @@ def find_note(root: Path) -> StoreNote | None:
         DataError: the file is damaged.
     """
     path = str(root.resolve())
-    notes = [note for note in read_notes() if note.path == path and not note.find_fault()]
-    return notes[0] if notes else None
+    notes = [
+        note for note in read_notes() if note.path == path and not note.find_fault()
+    ]
+    if notes:
+        return notes[0]
+    return None
 
 
 def find_notes(name: str, data_set: str = "") -> list[StoreNote]:
@@ -150,4 +165,8 @@ def find_notes(name: str, data_set: str = "") -> list[StoreNote]:
         DataError: the file is damaged.
     """
     names = {name, data_set} - {""}
-    return [note for note in read_notes() if note.data_set in names or Path(note.path).name == name]
+    return [
+        note
+        for note in read_notes()
+        if note.data_set in names or Path(note.path).name == name
+    ]

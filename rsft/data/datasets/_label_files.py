@@ -15,7 +15,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from rsft.data.chips.record import describe_rejections, describe_verdict_fault, parse_verdict, resolve_label
+from rsft.data.chips.record import (
+    describe_rejections,
+    describe_verdict_fault,
+    parse_verdict,
+    resolve_label,
+)
 from rsft.data.chips.store import SPLITS
 from rsft.data.datasets._fusar_files import read_text_lines
 from rsft.data.datasets._srsdd_files import SPLIT_FOLDERS
@@ -36,7 +41,9 @@ def read_numbered_lines(path: Path) -> list[tuple[int, str]]:
     except OSError as error:
         raise DataError(f"the file cannot be read: {error.strerror}", path) from error
     except ValueError as error:
-        raise DataError("the file is not UTF-8 text", path, "save it as UTF-8") from error
+        raise DataError(
+            "the file is not UTF-8 text", path, "save it as UTF-8"
+        ) from error
 
 
 def read_list_rows(path: Path) -> Iterator[tuple[int, str, str]]:
@@ -55,10 +62,15 @@ def describe_row_fault(relative: str, label: str) -> str:
         return f"{relative} leaves the folder"
     if label.startswith("-") and label[1:].isdecimal():
         return f"label {label}: a class number must be 0 or more"
-    if any("\ud800" <= letter <= "\udfff" for letter in label):  # bytes of a folder name that are no text
+    if any(
+        "\ud800" <= letter <= "\udfff" for letter in label
+    ):  # bytes of a folder name that are no text
         return "the name of the class folder is not UTF-8 text: rename it"
     if len(os.fsencode(label)) > MAX_LABEL_BYTES:
-        return f"label {label[:40]}... has {len(label):,} letters; the limit is {MAX_LABEL_BYTES} bytes"
+        return (
+            f"label {label[:40]}... has {len(label):,} letters; the limit is"
+            f" {MAX_LABEL_BYTES} bytes"
+        )
     if label in (".", "..") or "/" in label or "\\" in label:
         return f"label {label} cannot name a class"
     return ""
@@ -75,7 +87,8 @@ def exists(path: Path, is_kind: Callable[[Path], bool] = Path.is_file) -> bool:
 
 
 _LABEL_FOLDERS = {"labels", "labeltxt", "annotations", "annfiles", "masks"}
-"""Names of folders beside images/ with labels of the objects or pixels in these images."""
+"""Names of folders beside images/ with labels of the objects or pixels in these
+images."""
 
 _OUTSIDE = ("/", "../")
 """Begin of a normalized path that is absolute or leaves its root."""
@@ -102,23 +115,37 @@ class LabeledFiles:
         classes: class names, sorted as in `sort_class_names`.
         files: in the order of the lists, or sorted by path.
         layout: "lists", "split folders" or "class folders".
-        skipped: number of empty class folders and of files that are not labeled images, by reason.
+        skipped: number of empty class folders and of files that are not labeled images,
+            by reason.
         rejected: rows of a list, and images of class folders, that cannot be used.
 
     Raises:
-        RequestError: the folder does not exist, contains no labeled image, or contains labels of objects in images.
+        RequestError: the folder does not exist, contains no labeled image, or contains
+            labels of objects in images.
         DataError: a list is not a text file.
     """
 
     def __init__(self, root: Path) -> None:
-        if labels := _find_object_labels(root):
-            message = f"{labels}, but `path label` lists and class folders have one label per image"
+        labels = _find_object_labels(root)
+        if labels:
+            message = (
+                f"{labels}, but `path label` lists and class folders have one label per"
+                " image"
+            )
             raise RequestError(
-                message, root, "cut out the objects: rsft prepare scenes IMAGES --labels LABELS --root STORE"
+                message,
+                root,
+                "cut out the objects: rsft prepare scenes IMAGES --labels LABELS --root"
+                " STORE",
             )
         if not root.is_dir():
-            message = "this is a file, not a folder" if root.exists() else "the folder does not exist"
-            raise RequestError(message, root, "give the folder that contains the class folders")
+            if root.exists():
+                message = "this is a file, not a folder"
+            else:
+                message = "the folder does not exist"
+            raise RequestError(
+                message, root, "give the folder that contains the class folders"
+            )
         self.root = root
         self.files: list[LabeledFile] = []
         self.skipped: Counter[str] = Counter()
@@ -126,9 +153,14 @@ class LabeledFiles:
         self.layout = self._find_files()
         self.skipped = +self.skipped
         if not self.files:
-            hint = "give class folders (in train/ and val/, or at the top), or train.txt with `path label` rows"
+            hint = (
+                "give class folders (in train/ and val/, or at the top), or train.txt"
+                " with `path label` rows"
+            )
             message = f"no labeled image in the folder (read as {self.layout})"
-            raise RequestError(message, root, describe_rejections(self.rejected) or hint)
+            raise RequestError(
+                message, root, describe_rejections(self.rejected) or hint
+            )
         self.classes = sort_class_names({file.label for file in self.files})
 
     def _find_files(self) -> str:
@@ -153,13 +185,24 @@ class LabeledFiles:
         seen: dict[Path, int] = {}
         for number, relative, label in read_list_rows(path):
             fault = describe_row_fault(relative, label)
-            image = next(filter(exists, (self.root / relative, self.root / split / relative)), None)
+            image = next(
+                filter(exists, (self.root / relative, self.root / split / relative)),
+                None,
+            )
             if fault:
                 self.rejected.append((str(path), number, fault))
             elif image is None:
-                self.rejected.append((str(path), number, f"the file {relative[:300]} does not exist"))
+                self.rejected.append(
+                    (str(path), number, f"the file {relative[:300]} does not exist")
+                )
             elif image in seen:
-                self.rejected.append((str(path), number, f"{relative} is already listed in line {seen[image]}"))
+                self.rejected.append(
+                    (
+                        str(path),
+                        number,
+                        f"{relative} is already listed in line {seen[image]}",
+                    )
+                )
             else:
                 seen[image] = number
                 self.files.append(LabeledFile(str(image), label, split))
@@ -170,14 +213,21 @@ class LabeledFiles:
                 before = len(self.files)
                 fault = describe_row_fault(entry.name, entry.name)
                 for path in map(Path, sorted(walk_files(entry), key=path_order)):
-                    if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith("."):
+                    if (
+                        path.suffix.lower() not in IMAGE_SUFFIXES
+                        or path.name.startswith(".")
+                    ):
                         self.skipped["not an image by its name"] += 1
                     elif fault:
-                        name = str(path).encode(errors="backslashreplace").decode()  # whatever bytes it has
+                        name = (
+                            str(path).encode(errors="backslashreplace").decode()
+                        )  # whatever bytes it has
                         self.rejected.append((name, 0, fault))
                     else:
                         self.files.append(LabeledFile(str(path), entry.name, split))
-                self.skipped["class folder without an image"] += len(self.files) == before
+                self.skipped["class folder without an image"] += (
+                    len(self.files) == before
+                )
             elif entry.suffix.lower() in IMAGE_SUFFIXES:
                 self.skipped["image outside the class folders"] += 1
             else:
@@ -187,26 +237,45 @@ class LabeledFiles:
 def _find_object_labels(root: Path) -> str:
     """Return in words that a file or folder has labels of objects in images, as of COCO or YOLO; "" if it has none."""
     folders = [
-        folder for folder in (root, *(root / name for name in (*SPLIT_FOLDERS, "annotations"))) if folder.is_dir()
+        folder
+        for folder in (root, *(root / name for name in (*SPLIT_FOLDERS, "annotations")))
+        if folder.is_dir()
     ]
-    for path in [root] if root.is_file() else [file for folder in folders for file in sorted(folder.glob("*.*"))]:
+    for path in (
+        [root]
+        if root.is_file()
+        else [file for folder in folders for file in sorted(folder.glob("*.*"))]
+    ):
         if path.suffix.lower() in (".json", ".yaml", ".yml") and path.is_file():
             with path.open("rb") as file:
                 start = file.read(2**20)
-            if path.suffix.lower() == ".json" and (b'"file_name"' in start or b'"image_id"' in start):
+            if path.suffix.lower() == ".json" and (
+                b'"file_name"' in start or b'"image_id"' in start
+            ):
                 return f"{path.name} has annotations of COCO"
-            if path.suffix.lower() != ".json" and re.search(rb"^(names|nc) *:", start, re.MULTILINE):
+            if path.suffix.lower() != ".json" and re.search(
+                rb"^(names|nc) *:", start, re.MULTILINE
+            ):
                 return f"{path.name} describes labels of YOLO"
     for folder in folders:
-        names = {entry.name.lower(): entry.name for entry in folder.iterdir() if entry.is_dir()}
+        names = {
+            entry.name.lower(): entry.name
+            for entry in folder.iterdir()
+            if entry.is_dir()
+        }
         if "images" in names and (labels := names.keys() & _LABEL_FOLDERS):
-            return f"{folder.name}/ has {names['images']}/ beside {names[min(labels)]}/, as labels of objects"
+            return (
+                f"{folder.name}/ has {names['images']}/ beside {names[min(labels)]}/,"
+                " as labels of objects"
+            )
     return ""
 
 
 def sort_class_names(labels: set[str]) -> list[str]:
     """Return class names, sorted by number if all are numbers, else alphabetically."""
-    return sorted(labels, key=int) if all(label.isdecimal() for label in labels) else sorted(labels)
+    if all(label.isdecimal() for label in labels):
+        return sorted(labels, key=int)
+    return sorted(labels)
 
 
 @dataclass(frozen=True)
@@ -237,9 +306,10 @@ class ListFiles:
     """The images in the list files of a data set, whose paths are relative to `root`; `lists` is their folder.
 
     Attributes:
-        table: split, path, label (integer) and class of every existing image, in the order of the lists.
-        classes: class names in the order of the labels: the folder of the images, see `folder_to_class_name`, otherwise
-            the number of the label.
+        table: split, path, label (integer) and class of every existing image, in the
+            order of the lists.
+        classes: class names in the order of the labels: the folder of the images, see
+            `folder_to_class_name`, otherwise the number of the label.
         differences: differences between the lists and the published ones.
         rejected: rows that cannot be used.
 
@@ -248,33 +318,58 @@ class ListFiles:
         DataError: a list is not a text file.
     """
 
-    def __init__(self, published: PublishedLists, root: Path, lists: Path | None = None) -> None:
+    def __init__(
+        self, published: PublishedLists, root: Path, lists: Path | None = None
+    ) -> None:
         if not root.is_dir():
-            raise RequestError("the folder does not exist", root, f"give the folder of {published.title}")
-        self.published, self.root, self.lists = published, root, root if lists is None else lists
+            raise RequestError(
+                "the folder does not exist",
+                root,
+                f"give the folder of {published.title}",
+            )
+        self.published = published
+        self.root = root
+        self.lists = root if lists is None else lists
         rows = self._read_lists()
         is_class = rows["label"].between(0, published.classes - 1)
         train = rows[(rows["split"] == "train") & is_class]
         self.classes, labels = _class_names(train, published.classes)
         faults = self._find_faults(rows, is_class, labels)
         faulty = rows[faults != ""]
-        files = faulty["split"].map({split: str(self._list_path(split)) for split in published.lists})
-        self.rejected: list[Rejection] = list(zip(files, faulty["line"], faults[faults != ""], strict=True))
+        files = faulty["split"].map(
+            {split: str(self._list_path(split)) for split in published.lists}
+        )
+        self.rejected: list[Rejection] = list(
+            zip(files, faulty["line"], faults[faults != ""], strict=True)
+        )
         counts = rows["split"].value_counts()
         self.differences = [
-            f"rows of {published.lists[split]}: {counts.get(split, 0):,}; published: {count:,}"
+            f"rows of {published.lists[split]}: {counts.get(split, 0):,}; published:"
+            f" {count:,}"
             for split, count in published.rows.items()
             if counts.get(split, 0) != count
         ]
-        if (count := train["label"].nunique()) != published.classes:
-            self.differences.append(f"classes with a training row: {count:,}; published: {published.classes:,}")
+        count = train["label"].nunique()
+        if count != published.classes:
+            self.differences.append(
+                f"classes with a training row: {count:,}; published:"
+                f" {published.classes:,}"
+            )
         usable = rows[faults == ""].reset_index(drop=True)
         if usable.empty:
-            first = f"the first row needs {root / rows['path'].iloc[0]}" if len(rows) else "it is empty"
-            message = f"none of the images of {published.title} is in the folder"
-            raise RequestError(message, root, f"see {self._list_path('train')}: {first}")
+            if len(rows):
+                first = f"the first row needs {root / rows['path'].iloc[0]}"
+            else:
+                first = "it is empty"
+            raise RequestError(
+                f"none of the images of {published.title} is in the folder",
+                root,
+                f"see {self._list_path('train')}: {first}",
+            )
         names = usable["label"].map(dict(enumerate(self.classes)))
-        self.table = usable[["split", "path"]].assign(label=usable["label"].astype("int32"), **{"class": names})
+        self.table = usable[["split", "path"]].assign(
+            label=usable["label"].astype("int32"), **{"class": names}
+        )
 
     def _list_path(self, split: str) -> Path:
         return self.lists / self.published.lists[split]
@@ -283,53 +378,80 @@ class ListFiles:
         """Return split, line, path, folder, text (the label as written) and label (-1 if not a number) of every row."""
         train = self._list_path("train")
         if not train.is_file():
-            raise RequestError(f"{train.name} is missing", self.lists, "give the folder of the lists with --lists")
+            raise RequestError(
+                f"{train.name} is missing",
+                self.lists,
+                "give the folder of the lists with --lists",
+            )
         columns = ["line", "path", "text"]
         tables = [
-            pd.DataFrame(read_list_rows(self._list_path(split)), columns=columns).assign(split=split)
+            pd.DataFrame(
+                read_list_rows(self._list_path(split)), columns=columns
+            ).assign(split=split)
             for split in self.published.lists
             if self._list_path(split).is_file()
         ]
         table = pd.concat(tables, ignore_index=True)
-        label = table["text"].where(table["text"].str.fullmatch(r"[0-9]{1,9}"), "-1").astype("int64")
+        label = (
+            table["text"]
+            .where(table["text"].str.fullmatch(r"[0-9]{1,9}"), "-1")
+            .astype("int64")
+        )
         return table.assign(label=label, folder=table["path"].map(os.path.dirname))
 
-    def _find_faults(self, rows: pd.DataFrame, is_class: pd.Series[bool], labels: Mapping[str, int]) -> pd.Series[str]:
+    def _find_faults(
+        self, rows: pd.DataFrame, is_class: pd.Series[bool], labels: Mapping[str, int]
+    ) -> pd.Series[str]:
         """Return the first fault of each row, "" for a usable row."""
         folders = {folder: self.root / folder for folder in rows["folder"].unique()}
-        folder_label = rows["folder"].map({name: labels.get(folder_to_class_name(name)) for name in folders})
-        # list each folder once, because half a million `stat` calls are slow on a network disk
+        folder_label = rows["folder"].map(
+            {name: labels.get(folder_to_class_name(name)) for name in folders}
+        )
+        # list each folder once, because half a million `stat` calls are slow on a
+        # network disk
         files = {
             name: {entry.name for entry in os.scandir(folder) if entry.is_file()}
             for name, folder in folders.items()
             if exists(folder, Path.is_dir)
         }
         names = rows["path"].map(os.path.basename)
-        is_file = [name in files.get(folder, ()) for name, folder in zip(names, rows["folder"], strict=True)]
+        is_file = [
+            name in files.get(folder, ())
+            for name, folder in zip(names, rows["folder"], strict=True)
+        ]
         checks = {
             "a row is `path label`": rows["path"] == "",
             f"the class number must be 0 to {self.published.classes - 1}": ~is_class,
-            "the path leaves the folder": rows["path"].str.startswith(_OUTSIDE).astype(bool),
+            "the path leaves the folder": (
+                rows["path"].str.startswith(_OUTSIDE).astype(bool)
+            ),
             "the file does not exist": ~pd.Series(is_file, rows.index, dtype=bool),
-            "the folder belongs to another class": folder_label.notna() & (folder_label != rows["label"]),
+            "the folder belongs to another class": (
+                folder_label.notna() & (folder_label != rows["label"])
+            ),
             "the path is already listed": rows["path"].duplicated(),
         }
         faults = pd.Series("", rows.index)
         for reason, is_faulty in reversed(checks.items()):
             faults = faults.mask(is_faulty, reason)
-        return faults.where(faults == "", faults + ": " + rows["path"] + " " + rows["text"])
+        return faults.where(
+            faults == "", faults + ": " + rows["path"] + " " + rows["text"]
+        )
 
 
 def folder_to_class_name(folder: str) -> str:
     """Return the class name of a folder in a list, whose first part is the split.
 
-    Parts of a single letter are left out: Places365 sorts its classes into such folders.
+    Parts of a single letter are left out: Places365 sorts its classes into such
+    folders.
 
     Example:
         >>> folder_to_class_name("data_256/a/apartment/outdoor")
         'apartment-outdoor'
     """
-    return "-".join(name for name in folder.split("/")[1:] if len(name) > 1 or name.isdecimal())
+    return "-".join(
+        name for name in folder.split("/")[1:] if len(name) > 1 or name.isdecimal()
+    )
 
 
 def _class_names(train: pd.DataFrame, count: int) -> tuple[list[str], dict[str, int]]:
@@ -340,16 +462,18 @@ def _class_names(train: pd.DataFrame, count: int) -> tuple[list[str], dict[str, 
     for (label, folder), _ in pairs.most_common():
         name = folder_to_class_name(folder)
         if name and label not in names and name not in labels:
-            names[label], labels[name] = name, label
+            names[label] = name
+            labels[name] = label
     return [names.get(label, f"class-{label}") for label in range(count)], labels
 
 
 class LabelTable:
     """The images in the rows of a CSV table.
 
-    The columns are `path` (relative to the folder of the table), `class` and optionally `split` and `verdict`. Rows
-    without a split belong to the training split. A verdict is "class" (or nothing), "not a target" or "unsure"; unsure
-    rows have no label. Other columns are ignored.
+    The columns are `path` (relative to the folder of the table), `class` and optionally
+    `split` and `verdict`. Rows without a split belong to the training split. A verdict
+    is "class" (or nothing), "not a target" or "unsure"; unsure rows have no label.
+    Other columns are ignored.
 
     Args:
         path: the table.
@@ -369,22 +493,42 @@ class LabelTable:
         self.skipped: Counter[str] = Counter()
         self.rejected: list[Rejection] = []
         seen: dict[Path, int] = {}
-        for number, row in enumerate(_read_table(path).to_dict("records"), 2):  # row numbers of a spreadsheet
+        for number, row in enumerate(
+            _read_table(path).to_dict("records"), 2
+        ):  # row numbers of a spreadsheet
             image = (path.parent / row["path"]).absolute()
-            verdict, split = parse_verdict(row["class"], row["verdict"]), row["split"].strip() or "train"
+            verdict = parse_verdict(row["class"], row["verdict"])
+            split = row["split"].strip() or "train"
             label, reason = resolve_label(verdict, not_a_target)
             if reason:
                 self.skipped[reason] += 1
-            elif fault := describe_verdict_fault(row["verdict"]) or _describe_fault(image, label, split, seen):
+            elif fault := describe_verdict_fault(row["verdict"]) or _describe_fault(
+                image, label, split, seen
+            ):
                 self.rejected.append((str(path), number, fault))
             else:
                 seen[image] = number
                 self.files.append(LabeledFile(str(image), label, split))
         if not self.files:
-            counts = [f"{count:,} {reason}" for reason, count in self.skipped.items()]
-            hints = ["each row needs an existing file and a class", *counts, describe_rejections(self.rejected)]
-            hint = "; ".join(filter(None, hints))
-            raise RequestError("no row of the table can be used", path, hint)
+            raise RequestError(
+                "no row of the table can be used",
+                path,
+                "; ".join(
+                    filter(
+                        None,
+                        [
+                            "each row needs an existing file and a class",
+                            *(
+                                [
+                                    f"{count:,} {reason}"
+                                    for reason, count in self.skipped.items()
+                                ]
+                            ),
+                            describe_rejections(self.rejected),
+                        ],
+                    )
+                ),
+            )
         self.classes = sort_class_names({file.label for file in self.files})
         self.root = Path(os.path.commonpath([file.path.parent for file in self.files]))
 
@@ -393,10 +537,19 @@ def _read_table(path: Path) -> pd.DataFrame:
     try:
         table = read_text_table(path)
     except (OSError, ValueError) as error:
-        raise RequestError(f"the table cannot be read: {error}", path, "save it as CSV in UTF-8") from error
-    if missing := [name for name in ("path", "class") if name not in table]:
-        raise RequestError(f"the table has no column {', '.join(missing)}", path, "it needs path and class")
-    return table.assign(**{name: "" for name in ("split", "verdict") if name not in table})
+        raise RequestError(
+            f"the table cannot be read: {error}", path, "save it as CSV in UTF-8"
+        ) from error
+    missing = [name for name in ("path", "class") if name not in table]
+    if missing:
+        raise RequestError(
+            f"the table has no column {', '.join(missing)}",
+            path,
+            "it needs path and class",
+        )
+    return table.assign(
+        **{name: "" for name in ("split", "verdict") if name not in table}
+    )
 
 
 def _describe_fault(image: Path, label: str, split: str, seen: dict[Path, int]) -> str:

@@ -1,8 +1,9 @@
 """Search for the archives of published data sets in the folder of a chip store and beside it.
 
-A folder is recognized by its content: a file or folder in it has a name, or a row of labels, that only this data set
-has. An archive is recognized by its name. The search opens neither archives nor special files. It stays on one file
-system, and follows a link only if the link has the name of the data set.
+A folder is recognized by its content: a file or folder in it has a name, or a row of
+labels, that only this data set has. An archive is recognized by its name. The search
+opens neither archives nor special files. It stays on one file system, and follows a
+link only if the link has the name of the data set.
 """
 
 from __future__ import annotations
@@ -25,11 +26,28 @@ from rsft.utils.fence import OUTSIDE, describe_fence, is_hidden
 
 _log = logging.getLogger(__name__)
 
-_SYSTEM_FOLDERS = {f"/{name}" for name in ("bin", "boot", "dev", "etc", "lib", "lib32", "lib64", "proc", "run", "sbin")}
+_SYSTEM_FOLDERS = {
+    f"/{name}"
+    for name in (
+        "bin",
+        "boot",
+        "dev",
+        "etc",
+        "lib",
+        "lib32",
+        "lib64",
+        "proc",
+        "run",
+        "sbin",
+    )
+}
 _SYSTEM_FOLDERS |= {"/sys", "/tmp", "/usr", "/var"}
-"""Folders that are not searched if ROOT is a folder directly below /. Any user may put files into /tmp."""
+"""Folders that are not searched if ROOT is a folder directly below /. Any user may put
+files into /tmp."""
 
-_INNER_FOLDERS = {normalize_folder_name(name) for name in FUSAR_CATEGORIES if name != "SAR"}
+_INNER_FOLDERS = {
+    normalize_folder_name(name) for name in FUSAR_CATEGORIES if name != "SAR"
+}
 _INNER_FOLDERS |= {"train", "val", "valid", "validation", "test", "trainval"}
 _INNER_FOLDERS |= {"image", "jpegimage", "label", "labeltxt", "annfile", "annotation"}
 """Names of folders inside of a data set, as `normalize_folder_name` returns them."""
@@ -43,8 +61,10 @@ class PublishedArchive:
         name: name of the data set.
         command: name of the command of `rsft prepare` that reads it.
         option: option or argument of this command that names its folder or archive.
-        word: what the names of its folders and archives contain, in lower-case letters and digits.
-        is_member: whether a file or folder belongs to this data set alone, by its name or its first rows.
+        word: what the names of its folders and archives contain, in lower-case letters
+            and digits.
+        is_member: whether a file or folder belongs to this data set alone, by its name
+            or its first rows.
         content: what its folder contains, for messages.
         download: file names, size and page, for messages.
         is_unpacked: whether the command extracts archives.
@@ -77,8 +97,9 @@ def locate_sources(
 ) -> tuple[Path, list[Path | None]]:
     """Return the folder for the chip store, and the folder or archive of each data set.
 
-    The search covers `root`, the folder that contains it, and raw/ in both. A folder or archive with the name of the
-    data set comes before a folder with any name. If `root` contains a source, the store is a folder in `root`.
+    The search covers `root`, the folder that contains it, and raw/ in both. A folder or
+    archive with the name of the data set comes before a folder with any name. If `root`
+    contains a source, the store is a folder in `root`.
 
     Args:
         command: name of the command of `rsft prepare`.
@@ -88,7 +109,8 @@ def locate_sources(
         allow_partial: return None for a data set that is missing, unless all are.
 
     Raises:
-        RequestError: a data set is missing, or several copies of it exist; or `root` is a chip store already.
+        RequestError: a data set is missing, or several copies of it exist; or `root` is
+            a chip store already.
     """
     try:
         paths = _search(root, sources, allow_partial)
@@ -98,15 +120,23 @@ def locate_sources(
         raise
     for archive, path in zip(sources, paths, strict=True):
         if path is None:
-            _log.warning("%s was not found: the chip store is built without it", archive.name)
+            _log.warning(
+                "%s was not found: the chip store is built without it", archive.name
+            )
         elif sources[archive] is None:
             _log.warning("%s: %s", archive.name, path)
-    return _choose_root(command, root, [path for path in paths if path is not None]), paths
+    return (
+        _choose_root(command, root, [path for path in paths if path is not None]),
+        paths,
+    )
 
 
-def _search(root: Path, sources: Mapping[PublishedArchive, Path | None], allow_partial: bool) -> list[Path | None]:
+def _search(
+    root: Path, sources: Mapping[PublishedArchive, Path | None], allow_partial: bool
+) -> list[Path | None]:
     """Return the path of each data set; None for a missing one."""
-    candidates, notes = dict[PublishedArchive, list[Path]](), list[str]()
+    candidates = dict[PublishedArchive, list[Path]]()
+    notes = list[str]()
     for archive, path in sources.items():
         search = _Search(archive, root.resolve())
         candidates[archive] = search.find_all() if path is None else [path]
@@ -116,13 +146,20 @@ def _search(root: Path, sources: Mapping[PublishedArchive, Path | None], allow_p
         raise _explain_missing(missing, root, notes, len(sources) > 1)
     for archive, paths in candidates.items():
         if len(paths) > 1:
-            hint = f"name the one to read, such as {format_example([archive], root, paths[:1])}"
-            message = f"{archive.name}: {len(paths)} folders or archives contain it"
-            raise RequestError(message, ", ".join(map(str, paths)), hint)
+            raise RequestError(
+                f"{archive.name}: {len(paths)} folders or archives contain it",
+                ", ".join(map(str, paths)),
+                (
+                    "name the one to read, such as"
+                    f" {format_example([archive], root, paths[:1])}"
+                ),
+            )
     return [next(iter(paths), None) for paths in candidates.values()]
 
 
-def locate_source(archive: PublishedArchive, root: Path, source: Path | None, overwrite: bool) -> tuple[Path, Path]:
+def locate_source(
+    archive: PublishedArchive, root: Path, source: Path | None, overwrite: bool
+) -> tuple[Path, Path]:
     """Return the folder for the chip store, and the folder or archive of one data set, see `locate_sources`."""
     store, [path] = locate_sources(archive.command, root, {archive: source}, overwrite)
     assert path is not None  # a missing one is an error
@@ -133,7 +170,9 @@ def _choose_root(command: str, root: Path, paths: Iterable[Path]) -> Path:
     """Return `root`, or a folder in it if it contains one of the paths."""
 
     def is_inside(path: Path, folder: Path) -> bool:
-        return path.resolve().is_relative_to(folder.resolve()) or path.absolute().is_relative_to(folder.absolute())
+        return path.resolve().is_relative_to(
+            folder.resolve()
+        ) or path.absolute().is_relative_to(folder.absolute())
 
     if not any(is_inside(path, root) for path in paths):
         return root
@@ -150,13 +189,26 @@ def _explain_missing(
     names = " and ".join(archive.name for archive in missing)
     downloads = "; ".join(f"{archive.name} {archive.download}" for archive in missing)
     folders = ", ".join(map(str, _places(root.resolve())))
-    hint = f"download {downloads}. Put the folders or archives into {root} or beside it, or name them: "
+    hint = (
+        f"download {downloads}. Put the folders or archives into {root} or beside it,"
+        " or name them: "
+    )
     hint += format_example(missing, root)
-    hint += " (--allow-partial builds from the other data set alone)" if is_pair and len(missing) == 1 else ""
-    return RequestError(f"{names} not found", f"{folders}, and the folders in them", ". ".join([*notes, hint]))
+    hint += (
+        " (--allow-partial builds from the other data set alone)"
+        if is_pair and len(missing) == 1
+        else ""
+    )
+    return RequestError(
+        f"{names} not found",
+        f"{folders}, and the folders in them",
+        ". ".join([*notes, hint]),
+    )
 
 
-def format_example(archives: Sequence[PublishedArchive], root: Path, paths: Sequence[Path] = ()) -> str:
+def format_example(
+    archives: Sequence[PublishedArchive], root: Path, paths: Sequence[Path] = ()
+) -> str:
     """Return the command that names the folders or archives of data sets; `paths` replace the names of the data sets.
 
     Example:
@@ -182,7 +234,8 @@ class _Search:
 
     Attributes:
         root: folder of the chip store, without links.
-        notes: paths with the name of the data set that cannot be used, each with the reason.
+        notes: paths with the name of the data set that cannot be used, each with the
+            reason.
     """
 
     archive: PublishedArchive
@@ -198,17 +251,27 @@ class _Search:
             RequestError: the fence hides a folder with the name of the data set.
         """
         places = _places(self.root)
-        candidates = [path for place in places for path in self._find_named(_list_folder(place))]
+        candidates = [
+            path for place in places for path in self._find_named(_list_folder(place))
+        ]
         if not candidates:
-            candidates = [path for place in places for path in self._find_by_content(place)]
-        candidates = list({path.resolve(): path for path in reversed(candidates)}.values())[::-1]
+            candidates = [
+                path for place in places for path in self._find_by_content(place)
+            ]
+        candidates = list(
+            {path.resolve(): path for path in reversed(candidates)}.values()
+        )[::-1]
         if len(candidates) > 1:
-            candidates = [path for path in candidates if path.is_dir() or not is_extracted(path)]
+            candidates = [
+                path for path in candidates if path.is_dir() or not is_extracted(path)
+            ]
         return candidates
 
     def _find_named(self, entries: Iterable[os.DirEntry[str]]) -> Iterator[Path]:
         """Yield the archives with the name of the data set, and the folders with its name and content."""
-        for path in (Path(entry) for entry in entries if self.archive.has_name(Path(entry))):
+        for path in (
+            Path(entry) for entry in entries if self.archive.has_name(Path(entry))
+        ):
             if self._is_left_out(path):
                 continue
             if _is_kind(path, Path.is_dir):
@@ -218,7 +281,8 @@ class _Search:
 
     def _check_file(self, path: Path) -> Iterator[Path]:
         """Yield a file with the name of the data set if it is an archive that the command extracts."""
-        if fault := describe_part(path):
+        fault = describe_part(path)
+        if fault:
             self.notes.append(fault)
         elif self.archive.is_unpacked and is_archive_name(path):
             yield path
@@ -233,7 +297,11 @@ class _Search:
         """
         if not _is_kind(folder, _can_list):
             if describe_fence() and is_hidden(folder):
-                raise RequestError(OUTSIDE, folder, f"name it: {format_example([self.archive], self.root, [folder])}")
+                raise RequestError(
+                    OUTSIDE,
+                    folder,
+                    f"name it: {format_example([self.archive], self.root, [folder])}",
+                )
             self.notes.append(f"{folder} cannot be read: change its permissions")
             return
         paths = list(iter_paths(folder))
@@ -248,12 +316,23 @@ class _Search:
         """Yield the data set in the folders of a place; ROOT and raw/ may be its folder themselves."""
         entries = [entry for entry in _list_folder(place) if not entry.is_symlink()]
         is_parent = place == self.root.parent
-        if not is_parent and any(self.archive.is_member(Path(entry)) for entry in entries[: _NEIGHBORS.entries]):
+        if not is_parent and any(
+            self.archive.is_member(Path(entry))
+            for entry in entries[: _NEIGHBORS.entries]
+        ):
             yield place
             return
         device = place.stat().st_dev if entries else 0
-        folders = [entry for entry in entries if entry.is_dir(follow_symlinks=False) and _is_open(entry, device)]
-        paths = [path for path in map(Path, folders) if not (self._is_left_out(path) or self.archive.has_name(path))]
+        folders = [
+            entry
+            for entry in entries
+            if entry.is_dir(follow_symlinks=False) and _is_open(entry, device)
+        ]
+        paths = [
+            path
+            for path in map(Path, folders)
+            if not (self._is_left_out(path) or self.archive.has_name(path))
+        ]
         for folder in paths[: _NEIGHBORS.entries]:
             yield from self._find_below(folder, folder if is_parent else place)
 
@@ -262,13 +341,18 @@ class _Search:
 
         Args:
             folder: the folder.
-            top: the folder or its parent: the highest folder that may be that of the data set.
+            top: the folder or its parent: the highest folder that may be that of the
+                data set.
         """
-        named, homes = list[Path](), list[Path]()
+        named = list[Path]()
+        homes = list[Path]()
         for entries in _walk(folder, _NEIGHBORS, self.archive.has_name):
             named += self._find_named(entries)
-            members = (Path(entry) for entry in entries if self.archive.is_member(Path(entry)))
-            if (member := next(members, None)) is not None:
+            members = (
+                Path(entry) for entry in entries if self.archive.is_member(Path(entry))
+            )
+            member = next(members, None)
+            if member is not None:
                 homes.append(_outer_folder(member.parent, top))
         if named:
             yield from named
@@ -277,14 +361,24 @@ class _Search:
 
     def _is_left_out(self, path: Path) -> bool:
         """Return whether a path is a place of the search itself, a folder of the system or a chip store."""
-        return path in _places(self.root) or str(path) in _SYSTEM_FOLDERS or _is_kind(path / DATASET, Path.is_file)
+        return (
+            path in _places(self.root)
+            or str(path) in _SYSTEM_FOLDERS
+            or _is_kind(path / DATASET, Path.is_file)
+        )
 
 
 def _outer_folder(folder: Path, top: Path) -> Path:
     """Return the folder, or its highest parent below `top` that contains a folder such as images/ on the way to it."""
     parts = folder.relative_to(top).parts
-    inner = [level for level, name in enumerate(parts) if normalize_folder_name(name) in _INNER_FOLDERS]
-    return top.joinpath(*parts[: inner[0]]) if inner else folder
+    inner = [
+        level
+        for level, name in enumerate(parts)
+        if normalize_folder_name(name) in _INNER_FOLDERS
+    ]
+    if inner:
+        return top.joinpath(*parts[: inner[0]])
+    return folder
 
 
 @dataclass(frozen=True)
@@ -296,7 +390,9 @@ class _Limits:
     entries: int
 
 
-_NEIGHBORS = _Limits(levels=5, folders=100, entries=300)  # a data set has two levels below its own folder
+_NEIGHBORS = _Limits(
+    levels=5, folders=100, entries=300
+)  # a data set has two levels below its own folder
 _NAMED = _Limits(levels=6, folders=1000, entries=3000)
 
 
@@ -306,7 +402,9 @@ def iter_paths(folder: Path) -> Iterator[Path]:
         yield from map(Path, entries)
 
 
-def _walk(folder: Path, limits: _Limits, is_leaf: Callable[[Path], bool]) -> Iterator[list[os.DirEntry[str]]]:
+def _walk(
+    folder: Path, limits: _Limits, is_leaf: Callable[[Path], bool]
+) -> Iterator[list[os.DirEntry[str]]]:
     """Yield the entries of a folder and of the folders below it, level by level, but not of those that are leaves."""
     waiting = deque([(folder, 1)])
     device = folder.stat().st_dev
@@ -314,18 +412,30 @@ def _walk(folder: Path, limits: _Limits, is_leaf: Callable[[Path], bool]) -> Ite
         if not waiting:
             return
         path, level = waiting.popleft()
-        entries = [entry for entry in _list_folder(path, limits.entries) if not entry.is_symlink()]
+        entries = [
+            entry
+            for entry in _list_folder(path, limits.entries)
+            if not entry.is_symlink()
+        ]
         yield entries
         if level < limits.levels:
-            folders = [entry for entry in entries if entry.is_dir(follow_symlinks=False)]
-            folders = [entry for entry in folders if _is_open(entry, device) and not is_leaf(Path(entry))]
+            folders = [
+                entry for entry in entries if entry.is_dir(follow_symlinks=False)
+            ]
+            folders = [
+                entry
+                for entry in folders
+                if _is_open(entry, device) and not is_leaf(Path(entry))
+            ]
             waiting += [(Path(entry), level + 1) for entry in folders]
 
 
 def _is_open(folder: os.DirEntry[str], device: int) -> bool:
     """Return whether the walk may enter a folder: it is on the file system `device`, and is no chip store."""
     try:
-        is_on_device = Path(folder).stat().st_dev == device  # that of a DirEntry is 0 on Windows
+        is_on_device = (
+            Path(folder).stat().st_dev == device
+        )  # that of a DirEntry is 0 on Windows
     except OSError:
         return False
     return is_on_device and not _is_kind(Path(folder, DATASET), Path.is_file)
@@ -334,18 +444,27 @@ def _is_open(folder: os.DirEntry[str], device: int) -> bool:
 def _list_folder(folder: Path, limit: int | None = None) -> list[os.DirEntry[str]]:
     """Return `limit` folders, regular files and links in a folder, sorted by name; none if it cannot be read.
 
-    Hidden and special files are left out. The file system chooses what is beyond the limit.
+    Hidden and special files are left out. The file system chooses what is beyond the
+    limit.
     """
     try:
         with os.scandir(folder) as entries:
-            usable = (entry for entry in entries if not entry.name.startswith(".") and _is_usable(entry))
+            usable = (
+                entry
+                for entry in entries
+                if not entry.name.startswith(".") and _is_usable(entry)
+            )
             return sorted(islice(usable, limit), key=lambda entry: entry.name)
     except OSError:
         return []
 
 
 def _is_usable(entry: os.DirEntry[str]) -> bool:
-    return entry.is_symlink() or entry.is_dir(follow_symlinks=False) or entry.is_file(follow_symlinks=False)
+    return (
+        entry.is_symlink()
+        or entry.is_dir(follow_symlinks=False)
+        or entry.is_file(follow_symlinks=False)
+    )
 
 
 def _is_kind(path: Path, is_kind: Callable[[Path], bool]) -> bool:

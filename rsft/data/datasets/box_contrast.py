@@ -1,8 +1,10 @@
 """Refuse labels of ships that are not where the images are bright: they are of other images, or of another size.
 
-Ships are the brightest objects of their radar images. Measured on 25 real images with 62 ships (HRSID, SSDD): right
-boxes have 43 % or more of the contrast of the brightest window of their size. Boxes with exchanged x and y, scaled by
-0.9 or less, mirrored, moved by 60 pixels, or of the next image have less than 20 % in 84 to 100 % of the images.
+Ships are the brightest objects of their radar images. Measured on 25 real images with
+62 ships (HRSID, SSDD): right boxes have 43 % or more of the contrast of the brightest
+window of their size. Boxes with exchanged x and y, scaled by 0.9 or less, mirrored,
+moved by 60 pixels, or of the next image have less than 20 % in 84 to 100 % of the
+images.
 """
 
 from collections import defaultdict
@@ -16,19 +18,27 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from rsft.data.datasets._srsdd_files import UNREADABLE, SRSDDShip, find_split, read_gray_band
+from rsft.data.datasets._srsdd_files import (
+    UNREADABLE,
+    SRSDDShip,
+    find_split,
+    read_gray_band,
+)
 from rsft.types import Floats, Plane
 
 _MAX_IMAGES = 40  # of a split and a size
 _MIN_MISSED = 5  # images
 _MIN_RELATIVE_CONTRAST = 0.2
-_MIN_BRIGHTNESS, _NOISE = 0.25, 6.0  # standard deviations of an image: of a window; of a window of one pixel of noise
+_MIN_BRIGHTNESS = 0.25
+# standard deviations of an image: of a window; of a window of one pixel of noise
+_NOISE = 6.0
 
 
 def check_contrast(ships: Sequence[SRSDDShip], root: Path) -> None:
     """Raise ValueError if the boxes of one split and image size miss the bright objects of most images.
 
-    Images without bright objects, such as noise, show nothing, and up to 40 images of a split and size are read.
+    Images without bright objects, such as noise, show nothing, and up to 40 images of a
+    split and size are read.
 
     Args:
         ships: the ships, one image after the other.
@@ -37,23 +47,33 @@ def check_contrast(ships: Sequence[SRSDDShip], root: Path) -> None:
     Raises:
         ValueError: they do.
     """
-    boxes_of = {image: [ship.box for ship in group] for image, group in groupby(ships, attrgetter("image"))}
+    boxes_of = {
+        image: [ship.box for ship in group]
+        for image, group in groupby(ships, attrgetter("image"))
+    }
     groups = defaultdict[tuple[str, tuple[int, int]], list[Path]](list)
     for image in boxes_of:
-        with suppress(*UNREADABLE), Image.open(image) as file:  # the fault is reported when the pixels are read
+        with (
+            suppress(*UNREADABLE),
+            Image.open(image) as file,
+        ):  # the fault is reported when the pixels are read
             groups[find_split(image, root), file.size].append(image)
     for images in groups.values():
-        missed, checked = list[Path](), 0
+        missed = list[Path]()
+        checked = 0
         for image in images[:: -(-len(images) // _MAX_IMAGES)]:
             with suppress(*UNREADABLE):
-                contrast = measure_contrast(read_gray_band(image)[:, :, 0], boxes_of[image])
+                contrast = measure_contrast(
+                    read_gray_band(image)[:, :, 0], boxes_of[image]
+                )
                 checked += contrast is not None
                 if contrast is not None and contrast < _MIN_RELATIVE_CONTRAST:
                     missed.append(image)
         if len(missed) >= _MIN_MISSED and 2 * len(missed) > checked:
             raise ValueError(
-                f"in {len(missed):,} of {checked:,} images, such as {missed[0]}, the boxes are not where the image is "
-                "bright: the labels seem to be those of other images, or of images of another size or direction"
+                f"in {len(missed):,} of {checked:,} images, such as {missed[0]}, the"
+                " boxes are not where the image is bright: the labels seem to be those"
+                " of other images, or of images of another size or direction"
             )
 
 
@@ -65,14 +85,17 @@ def measure_contrast(image: Plane, boxes: Iterable[Sequence[float]]) -> float | 
         boxes: corners x1 y1 ... x4 y4 of each box in pixels.
 
     Returns:
-        1 if all boxes are as bright as the brightest window, about 0 for boxes at random; None if no window is bright.
+        1 if all boxes are as bright as the brightest window, about 0 for boxes at
+        random; None if no window is bright.
     """
     corners: Floats = np.reshape(np.array(list(boxes), np.float64), (-1, 4, 2))
     limits = np.array(image.shape[::-1])
     sides = np.median(np.ptp(corners, axis=1), axis=0)
     width, height = np.clip(sides, 4, limits / 2).astype(int).tolist()
     values = image.astype(np.float32)
-    difference = cv2.blur(values, (width, height)) - cv2.blur(values, (2 * width, 2 * height))
+    difference = cv2.blur(values, (width, height)) - cv2.blur(
+        values, (2 * width, 2 * height)
+    )
     difference /= max(float(values.std()), 1e-6)
     brightest = float(difference.max())
     if brightest < _MIN_BRIGHTNESS + _NOISE / np.sqrt(width * height):

@@ -45,7 +45,8 @@ class CIFARImage(LabeledFile):
 
     Attributes:
         line: position in the pickle file, from 1; 0 for an image file.
-        read_pixels: returns the pixels (32, 32, 3) of an image in a pickle file; None for an image file.
+        read_pixels: returns the pixels (32, 32, 3) of an image in a pickle file; None
+            for an image file.
     """
 
     line: int = 0
@@ -55,21 +56,27 @@ class CIFARImage(LabeledFile):
 class CIFAR100(LabeledImages):
     """CIFAR-100 as published (cifar-100-python/), or as PNG files in train/<class>/ and test/<class>/.
 
-    The published files are pickles. torchvision checks the MD5 sum of each file before it loads it, so a pickle with
-    other content is never loaded.
+    The published files are pickles. torchvision checks the MD5 sum of each file before
+    it loads it, so a pickle with other content is never loaded.
 
     Attributes:
         classes: class names in the order of the labels.
         images: training images first.
         layout: "pickles" or "folders".
-        skipped: as in `ImageFolderLT`; images in folders that are not classes of CIFAR-100 are skipped too.
+        skipped: as in `ImageFolderLT`; images in folders that are not classes of
+            CIFAR-100 are skipped too.
         rejected: as in `ImageFolderLT`.
     """
 
     classes = CLASSES
     splits = ("train", "val", "test", "all")
 
-    def __init__(self, root: PathOrText = "data", split: str = "train", transforms: Transforms | None = None) -> None:
+    def __init__(
+        self,
+        root: PathOrText = "data",
+        split: str = "train",
+        transforms: Transforms | None = None,
+    ) -> None:
         """Find the images.
 
         Args:
@@ -79,16 +86,24 @@ class CIFAR100(LabeledImages):
 
         Raises:
             AssertionError: `split` is invalid.
-            DatasetNotFoundError: `root` contains neither layout, or no image of the split.
+            DatasetNotFoundError: `root` contains neither layout, or no image of the
+                split.
             DataError: a published file is missing or altered.
         """
-        assert split in self.splits, f"Split '{split}' not supported, use one of {self.splits}"
-        self.root, self.split, self.transforms = Path(root), split, transforms
+        assert split in self.splits, (
+            f"Split '{split}' not supported, use one of {self.splits}"
+        )
+        self.root = Path(root)
+        self.split = split
+        self.transforms = transforms
         self.skipped: Counter[str] = Counter()
         self.rejected: list[Rejection] = []
         self._find_root()
         try:
-            images = self._from_pickles() if self.layout == "pickles" else self._from_folders()
+            if self.layout == "pickles":
+                images = self._from_pickles()
+            else:
+                images = self._from_folders()
         except RequestError as error:
             raise DatasetNotFoundError(self) from error
         self.images = [image for image in images if split in (image.split, "all")]
@@ -102,19 +117,34 @@ class CIFAR100(LabeledImages):
     def load_sample(self, index: int) -> Sample:
         """Return image (3, 32, 32) float32 in 0-255, and label."""
         image = self.images[index]
-        pixels = read_chip(image.path) if image.read_pixels is None else image.read_pixels()
-        return {"image": to_image_tensor(pixels), "label": torch.tensor(CLASSES.index(image.label))}
+        if image.read_pixels is None:
+            pixels = read_chip(image.path)
+        else:
+            pixels = image.read_pixels()
+        return {
+            "image": to_image_tensor(pixels),
+            "label": torch.tensor(CLASSES.index(image.label)),
+        }
 
     def _find_root(self) -> None:
         """Set `root` to the folder of the images, which is at most two levels below it, and set the layout."""
         level = [self.root] if self.root.is_dir() else []
         for _ in range(2):
             for folder in level:
-                for layout, names in (("pickles", (PICKLES,)), ("folders", ("train", "test"))):
+                for layout, names in (
+                    ("pickles", (PICKLES,)),
+                    ("folders", ("train", "test")),
+                ):
                     if all((folder / name).is_dir() for name in names):
-                        self.root, self.layout = folder, layout
+                        self.root = folder
+                        self.layout = layout
                         return
-            level = sorted(child for folder in level for child in folder.iterdir() if child.is_dir())
+            level = sorted(
+                child
+                for folder in level
+                for child in folder.iterdir()
+                if child.is_dir()
+            )
         raise DatasetNotFoundError(self)
 
     def _from_pickles(self) -> list[CIFARImage]:
@@ -123,20 +153,41 @@ class CIFAR100(LabeledImages):
             try:
                 published = PickledCIFAR100(self.root, train=split == "train")
             except RuntimeError as error:
-                hint = f"download {PickledCIFAR100.url} again"
-                raise DataError("CIFAR-100 is incomplete or altered", self.root / PICKLES, hint) from error
-            for line, (pixels, target) in enumerate(zip(published.data, published.targets, strict=True), 1):
+                raise DataError(
+                    "CIFAR-100 is incomplete or altered",
+                    self.root / PICKLES,
+                    f"download {PickledCIFAR100.url} again",
+                ) from error
+            for line, (pixels, target) in enumerate(
+                zip(published.data, published.targets, strict=True), 1
+            ):
                 read = partial(np.asarray, pixels)
-                images.append(CIFARImage(str(self.root / PICKLES / split), CLASSES[target], split, line, read))
+                images.append(
+                    CIFARImage(
+                        str(self.root / PICKLES / split),
+                        CLASSES[target],
+                        split,
+                        line,
+                        read,
+                    )
+                )
         return images
 
     def _from_folders(self) -> list[CIFARImage]:
         folder = LabeledFiles(self.root)
-        self.skipped, self.rejected = folder.skipped, folder.rejected
-        images = [CIFARImage(*astuple(file)) for file in folder.files if file.label in CLASSES]
+        self.skipped = folder.skipped
+        self.rejected = folder.rejected
+        images = [
+            CIFARImage(*astuple(file)) for file in folder.files if file.label in CLASSES
+        ]
         if not images:
-            hint = f"the folders should be called {CLASSES[0]}, {CLASSES[1]} and so on"
-            raise RequestError("no folder has the name of a CIFAR-100 class", self.root, hint)
+            raise RequestError(
+                "no folder has the name of a CIFAR-100 class",
+                self.root,
+                f"the folders should be called {CLASSES[0]}, {CLASSES[1]} and so on",
+            )
         if len(images) < len(folder.files):
-            self.skipped["image in a folder that is not a class of CIFAR-100"] += len(folder.files) - len(images)
+            self.skipped["image in a folder that is not a class of CIFAR-100"] += len(
+                folder.files
+            ) - len(images)
         return images

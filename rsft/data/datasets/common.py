@@ -14,7 +14,12 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from rsft.data.chips.record import ChipRecord, long_tail_counts, sample_per_class, stratified_split
+from rsft.data.chips.record import (
+    ChipRecord,
+    long_tail_counts,
+    sample_per_class,
+    stratified_split,
+)
 from rsft.data.datasets._fusar_files import FUSARChip
 from rsft.data.datasets._label_files import LabeledFile
 from rsft.data.datasets._srsdd_files import SRSDDShip, take_gray_band
@@ -24,15 +29,26 @@ from rsft.errors import DataError, RequestError
 from rsft.types import Pixels
 
 
-def make_chip_names(paths: Sequence[str | Path], groups: Iterable[object], root: Path) -> Iterator[str]:
+def make_chip_names(
+    paths: Sequence[str | Path], groups: Iterable[object], root: Path
+) -> Iterator[str]:
     """Yield one name per file that is unique within the file's group, for example its split and class.
 
     Yields:
-        The file name without suffix, or `full_chip_name` below `root` where two files of one group share it.
+        The file name without suffix, or `full_chip_name` below `root` where two files
+        of one group share it.
     """
-    keyed = (ascii((group, Path(path).stem)).encode() for path, group in zip(paths, groups, strict=True))
-    # 8 bytes per chip; names with the same hash by chance become longer, which does no harm
-    hashes = np.fromiter((int.from_bytes(sha256(key).digest()[:8]) for key in keyed), np.uint64, len(paths))
+    keyed = (
+        ascii((group, Path(path).stem)).encode()
+        for path, group in zip(paths, groups, strict=True)
+    )
+    # 8 bytes per chip; names with the same hash by chance become longer, which does no
+    # harm
+    hashes = np.fromiter(
+        (int.from_bytes(sha256(key).digest()[:8]) for key in keyed),
+        np.uint64,
+        len(paths),
+    )
     values, counts = np.unique(hashes, return_counts=True)
     shared = set(values[counts > 1].tolist())
     for path, key in zip(map(Path, paths), hashes.tolist(), strict=True):
@@ -50,7 +66,11 @@ L = TypeVar("L", bound=LabeledFile)
 def check_val_share(val: float) -> None:
     """Raise RequestError if a validation share is not in [0, 1)."""
     if not 0 <= val < 1:
-        raise RequestError(f"the validation share is {val}", "--val", "give a share of at least 0 and below 1")
+        raise RequestError(
+            f"the validation share is {val}",
+            "--val",
+            "give a share of at least 0 and below 1",
+        )
 
 
 R = TypeVar("R", bound=LabeledFile | ChipRecord)
@@ -64,15 +84,20 @@ def hold_out(samples: Sequence[R], share: float, seed: int) -> tuple[list[R], li
     """
     if not samples:
         return [], []
-    remaining, held_out = stratified_split([sample.label for sample in samples], share, seed)
-    return [samples[index] for index in remaining], [replace(samples[index], split="val") for index in held_out]
+    remaining, held_out = stratified_split(
+        [sample.label for sample in samples], share, seed
+    )
+    return [samples[index] for index in remaining], [
+        replace(samples[index], split="val") for index in held_out
+    ]
 
 
 def split_off_test(samples: Sequence[R], share: float) -> list[R]:
     """Give a share of the validation samples of each class the split "test", at even steps in their order.
 
-    With a share of 0.5, it is every second sample of a class. No seed is needed, so the chips on which settings are
-    chosen and those that are reported stay apart in every store of the same source.
+    With a share of 0.5, it is every second sample of a class. No seed is needed, so the
+    chips on which settings are chosen and those that are reported stay apart in every
+    store of the same source.
 
     Args:
         samples: samples of any split.
@@ -81,7 +106,8 @@ def split_off_test(samples: Sequence[R], share: float) -> list[R]:
     Returns:
         All samples in the same order.
     """
-    seen, result = Counter[str](), list[R]()
+    seen = Counter[str]()
+    result = list[R]()
     for sample in samples:
         if sample.split == "val":
             position = seen[sample.label]
@@ -92,7 +118,9 @@ def split_off_test(samples: Sequence[R], share: float) -> list[R]:
     return result
 
 
-def subsample_long_tail(samples: Sequence[L], classes: Sequence[str], ratio: float, seed: int) -> list[L]:
+def subsample_long_tail(
+    samples: Sequence[L], classes: Sequence[str], ratio: float, seed: int
+) -> list[L]:
     """Reduce the samples of each class to the counts of `long_tail_counts`.
 
     Args:
@@ -109,20 +137,27 @@ def subsample_long_tail(samples: Sequence[L], classes: Sequence[str], ratio: flo
     labels = [sample.label for sample in samples]
     label_counts = Counter(labels)
     available = {label: label_counts[label] for label in classes if label_counts[label]}
-    return [samples[index] for index in sample_per_class(labels, long_tail_counts(available, ratio), seed)]
+    return [
+        samples[index]
+        for index in sample_per_class(labels, long_tail_counts(available, ratio), seed)
+    ]
 
 
 G = TypeVar("G", bound=Hashable)
 Shares = NDArray[np.float64]
 
 
-def split_groups(labels: Sequence[str], groups: Sequence[G], shares: Mapping[str, float], seed: int) -> dict[G, str]:
+def split_groups(
+    labels: Sequence[str], groups: Sequence[G], shares: Mapping[str, float], seed: int
+) -> dict[G, str]:
     """Assign whole groups to splits, so that each class comes near its requested share in every split.
 
-    The cost of an assignment is the sum over classes and splits of the squared difference between actual and requested
-    share. First, every class that occurs in enough groups gets one group in each split, rare classes first, by the
-    assignment of least cost. Then the remaining groups are assigned one by one, the largest first, each to the split of
-    least cost. Ties are broken at random. No split stays empty if there are enough groups.
+    The cost of an assignment is the sum over classes and splits of the squared
+    difference between actual and requested share. First, every class that occurs in
+    enough groups gets one group in each split, rare classes first, by the assignment of
+    least cost. Then the remaining groups are assigned one by one, the largest first,
+    each to the split of least cost. Ties are broken at random. No split stays empty if
+    there are enough groups.
 
     Args:
         labels: class of each sample (N,).
@@ -139,13 +174,23 @@ def split_groups(labels: Sequence[str], groups: Sequence[G], shares: Mapping[str
     row = {group: index for index, group in enumerate(dict.fromkeys(groups))}
     column = {label: index for index, label in enumerate(sorted(set(labels)))}
     counts = np.zeros((len(row), len(column)))
-    np.add.at(counts, ([row[group] for group in groups], [column[label] for label in labels]), 1)
+    np.add.at(
+        counts,
+        ([row[group] for group in groups], [column[label] for label in labels]),
+        1,
+    )
     random_order = np.random.default_rng(seed).permutation(len(row))
     rank = random_order[np.argsort(-counts[random_order].sum(axis=1), kind="stable")]
-    names, contents = list(row), counts[rank] / counts.sum(axis=0)  # groups, the largest first: shares (G, C)
-    errors = np.tile([[-float(shares[split])] for split in splits], contents.shape[1])  # (S, C): actual - requested
+    names = list(row)
+    contents = counts[rank] / counts.sum(
+        axis=0
+    )  # groups, the largest first: shares (G, C)
+    errors = np.tile(
+        [[-float(shares[split])] for split in splits], contents.shape[1]
+    )  # (S, C): actual - requested
     assigned = np.full(len(rank), -1)
-    # a last class that contains every group keeps a split from staying empty. Rare classes come first, and classes in
+    # a last class that contains every group keeps a split from staying empty. Rare
+    # classes come first, and classes in
     # fewer groups than splits after all others, because they cannot be in every split
     present = np.column_stack([contents > 0, np.ones(len(contents), bool)])
     occurrences = present.sum(axis=0)
@@ -153,18 +198,24 @@ def split_groups(labels: Sequence[str], groups: Sequence[G], shares: Mapping[str
         members = np.flatnonzero(present[:, class_index])
         open_splits = np.setdiff1d(np.arange(len(splits)), assigned[members])
         candidates = members[assigned[members] < 0]
-        rows, columns = linear_sum_assignment(_added_cost(contents[candidates], errors[open_splits]))
+        rows, columns = linear_sum_assignment(
+            _added_cost(contents[candidates], errors[open_splits])
+        )
         assigned[candidates[rows]] = open_splits[columns]
         errors[open_splits[columns]] += contents[candidates[rows]]
     for group in np.flatnonzero(assigned < 0):
         assigned[group] = split = _added_cost(contents[[group]], errors).argmin()
         errors[split] += contents[group]
-    return {names[index]: splits[split] for index, split in zip(rank, assigned, strict=True)}
+    return {
+        names[index]: splits[split] for index, split in zip(rank, assigned, strict=True)
+    }
 
 
 def _added_cost(contents: Shares, errors: Shares) -> Shares:
     """Return what groups (G, C) add to the squared errors of splits (S, C): |e + c|^2 - |e|^2 as (G, S)."""
-    return np.asarray((contents**2).sum(axis=1, keepdims=True) + 2 * contents @ errors.T)
+    return np.asarray(
+        (contents**2).sum(axis=1, keepdims=True) + 2 * contents @ errors.T
+    )
 
 
 def read_gray_chip(path: Path) -> Pixels:
@@ -184,7 +235,11 @@ def read_gray_chip(path: Path) -> Pixels:
 
 def fusar_columns(chip: FUSARChip, source: str, sensor: str) -> dict[str, object]:
     """Return the columns of the manifest that describe a chip of FUSAR-Ship; `source` is the name of the data set."""
-    image = {"polarisation": chip.polarization, "incidence_deg": chip.incidence_deg, "spacing_m": chip.spacing_m}
+    image = {
+        "polarisation": chip.polarization,
+        "incidence_deg": chip.incidence_deg,
+        "spacing_m": chip.spacing_m,
+    }
     return {"source": source, "sensor": sensor, **image, "mmsi": chip.mmsi}
 
 
@@ -230,11 +285,18 @@ def translate_dataset_errors(title: str, path: Path, hint: str) -> Iterator[None
         if isinstance(error.__cause__, RequestError):  # it says more
             raise error.__cause__ from None
         hint = "; ".join([hint, *getattr(error, "__notes__", [])])
-        raise RequestError(f"the folder does not contain {title}", path, hint) from error
+        raise RequestError(
+            f"the folder does not contain {title}", path, hint
+        ) from error
     except OSError as error:
-        message = f"{title} cannot be read: {error.strerror or error}"
-        raise DataError(message, error.filename or path, "change its permissions, or copy it again") from error
+        raise DataError(
+            f"{title} cannot be read: {error.strerror or error}",
+            error.filename or path,
+            "change its permissions, or copy it again",
+        ) from error
     except UnicodeDecodeError as error:
-        raise DataError(f"{title} is not UTF-8 text", path, "save it as UTF-8") from error
+        raise DataError(
+            f"{title} is not UTF-8 text", path, "save it as UTF-8"
+        ) from error
     except (ValueError, RuntimeError) as error:
         raise DataError(str(error), path, hint) from error

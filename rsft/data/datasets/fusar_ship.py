@@ -12,8 +12,9 @@ from rsft.data.datasets.images import LabeledImages, Sample, Transforms, load_gr
 class FUSARShip(LabeledImages):
     """FUSAR-Ship dataset.
 
-    `FUSAR-Ship <https://doi.org/10.1007/s11432-019-2772-5>`__ 1.0 is a dataset for ship classification. Its chips were
-    cut from images of the SAR satellite Gaofen-3 and matched to messages of the Automatic Identification System (AIS).
+    `FUSAR-Ship <https://doi.org/10.1007/s11432-019-2772-5>`__ 1.0 is a dataset for ship
+    classification. Its chips were cut from images of the SAR satellite Gaofen-3 and
+    matched to messages of the Automatic Identification System (AIS).
 
     Dataset features:
 
@@ -23,7 +24,8 @@ class FUSARShip(LabeledImages):
 
     Dataset format:
 
-    * chips are TIFF files <category>/<subcategory>/Ship_CxxSyyNzzzz.tiff, where xx is the number of the category
+    * chips are TIFF files <category>/<subcategory>/Ship_CxxSyyNzzzz.tiff, where xx is
+      the number of the category
     * the table is meta.csv or meta.xls
     * folders of other targets than ships, which are left out
 
@@ -45,10 +47,12 @@ class FUSARShip(LabeledImages):
     13. Unspecified
     14. WingInGrnd
 
-    The folders may lie at any depth below *root*. Folders in train/ and test/ are joined, because the dataset has no
-    published splits. Folders like cargo or CargoShips are recognized as well, and chips may be PNG files. A folder
-    called SAR is no category if the names of its chips show that it means the kind of image. Where no folder determines
-    the category, the name of the chip does. The dataset must be downloaded by hand.
+    The folders may lie at any depth below *root*. Folders in train/ and test/ are
+    joined, because the dataset has no published splits. Folders like cargo or
+    CargoShips are recognized as well, and chips may be PNG files. A folder called SAR
+    is no category if the names of its chips show that it means the kind of image. Where
+    no folder determines the category, the name of the chip does. The dataset must be
+    downloaded by hand.
 
     If you use this dataset in your research, please cite the following paper:
 
@@ -57,12 +61,17 @@ class FUSARShip(LabeledImages):
     Attributes:
         chips: the chips, sorted by path.
         skipped: number of files and rows of the tables that are left out, by reason.
-        rejected: file, line (0 for the whole file) and reason of files and rows that cannot be used.
+        rejected: file, line (0 for the whole file) and reason of files and rows that
+            cannot be used.
     """
 
     classes = FUSAR_CATEGORIES
 
-    def __init__(self, root: str | os.PathLike[str] = "data", transforms: Transforms | None = None) -> None:
+    def __init__(
+        self,
+        root: str | os.PathLike[str] = "data",
+        transforms: Transforms | None = None,
+    ) -> None:
         """Initialize a new FUSARShip dataset instance.
 
         Args:
@@ -72,14 +81,17 @@ class FUSARShip(LabeledImages):
 
         Raises:
             DatasetNotFoundError: If dataset is not found.
-            ValueError: If a meta.csv or meta.xls is not the table of the dataset, or the
-                categories in the names seem to be renumbered.
+            ValueError: If a meta.csv or meta.xls is not the table of the dataset, or
+                the categories in the names seem to be renumbered.
         """
-        self.root, self.transforms = root, transforms
+        self.root = root
+        self.transforms = transforms
         files = FUSARChips(root)
         if not files.chips:
             raise DatasetNotFoundError(self)
-        self.chips, self.skipped, self.rejected = files.chips, files.skipped, files.rejected
+        self.chips = files.chips
+        self.skipped = files.skipped
+        self.rejected = files.rejected
 
     def __len__(self) -> int:
         """Return the number of samples in the dataset."""
@@ -88,4 +100,7 @@ class FUSARShip(LabeledImages):
     def load_sample(self, index: int) -> Sample:
         """Return image (1, H, W) with the values of the file, and label."""
         chip = self.chips[index]
-        return {"image": load_gray_image(chip.path), "label": torch.tensor(self.classes.index(chip.category))}
+        return {
+            "image": load_gray_image(chip.path),
+            "label": torch.tensor(self.classes.index(chip.category)),
+        }

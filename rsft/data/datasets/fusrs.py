@@ -46,31 +46,38 @@ class FUSRSListRow:
     def image(self) -> int | None:
         """Number of the SRSDD image in the name L<image>_<k>; None for another name."""
         match = _NAME.fullmatch(self.name)
-        return int(match["image"]) if match and match["image"] else None
+        if match and match["image"]:
+            return int(match["image"])
+        return None
 
     @property
     def category(self) -> int | None:
         """FUSAR-Ship category in the name Ship_CxxSyyNzzzz, from 1; None for another name."""
         match = _NAME.fullmatch(self.name)
-        return int(match["category"]) if match and match["category"] else None
+        if match and match["category"]:
+            return int(match["category"])
+        return None
 
 
 class FUSRS(LabeledImages):
     """FUSRS dataset.
 
-    `FUSRS <https://github.com/doem97/metalora>`__ v2 is a long-tailed dataset for ship classification. It joins the
-    chips of FUSAR-Ship with one chip per ship of SRSDD, by lists of the authors.
+    `FUSRS <https://github.com/doem97/metalora>`__ v2 is a long-tailed dataset for ship
+    classification. It joins the chips of FUSAR-Ship with one chip per ship of SRSDD, by
+    lists of the authors.
 
     Dataset features:
 
-    * single band, 8 or 16 bits; 512 x 512 px from FUSAR-Ship, a multiple of 64 px from SRSDD
-    * 5,261 rows for training and 1,700 for testing with four classes, 6,971 and 2,129 with five
+    * single band, 8 or 16 bits; 512 x 512 px from FUSAR-Ship, a multiple of 64 px from
+      SRSDD
+    * 5,261 rows for training and 1,700 for testing with four classes, 6,971 and 2,129
+      with five
     * rows may repeat a name; 101 names are in both splits
 
     Dataset format:
 
-    * lists v25_train.txt and v25_test.txt (four classes) or v17_train.txt and v17_test.txt (five) in *root*, with
-      one `name label` per row
+    * lists v25_train.txt and v25_test.txt (four classes) or v17_train.txt and
+      v17_test.txt (five) in *root*, with one `name label` per row
     * FUSAR-Ship in the folder FUSAR-Ship and SRSDD in the folder SRSDD, as published
 
     Dataset classes:
@@ -78,20 +85,23 @@ class FUSRS(LabeledImages):
     * with four classes: 0. cargo, 1. fishing, 2. tanker, 3. dredger
     * with five classes: 0. cargo, 1. other, 2. fishing, 3. tanker, 4. dredger
 
-    The class "cargo" of the lists contains the categories Other, Passenger, Tug and so on of FUSAR-Ship, but not its
-    category Cargo. Both archives must be downloaded by hand; *download* concerns the lists.
+    The class "cargo" of the lists contains the categories Other, Passenger, Tug and so
+    on of FUSAR-Ship, but not its category Cargo. Both archives must be downloaded by
+    hand; *download* concerns the lists.
 
     If you use this dataset in your research, please cite the following papers:
 
-    * Tian et al. 2025, "Meta-Learning Hyperparameters for Parameter Efficient Fine-Tuning", CVPR
+    * Tian et al. 2025, "Meta-Learning Hyperparameters for Parameter Efficient
+      Fine-Tuning", CVPR
     * https://doi.org/10.1007/s11432-019-2772-5
     * https://doi.org/10.3390/rs13245104
 
     Attributes:
         rows: rows of the list whose chip exists, in the order of the list.
-        chips: chips of both archives by name in the lists. The authors kept their chips in one folder, so a name stands
-            for one file there. Where several files have it, the first stands for it: first those whose folder agrees
-            with the category in the name, then by path.
+        chips: chips of both archives by name in the lists. The authors kept their chips
+            in one folder, so a name stands for one file there. Where several files have
+            it, the first stands for it: first those whose folder agrees with the
+            category in the name, then by path.
         rejected: rows that cannot be parsed, and rows whose chip does not exist.
     """
 
@@ -130,14 +140,21 @@ class FUSRS(LabeledImages):
 
         Raises:
             AssertionError: If *split* or *num_classes* argument is invalid.
-            DatasetNotFoundError: If dataset is not found and *download* is False, or an archive is not found.
-            RuntimeError: If the list differs from the published one and *checksum* is True.
+            DatasetNotFoundError: If dataset is not found and *download* is False, or an
+                archive is not found.
+            RuntimeError: If the list differs from the published one and *checksum* is
+                True.
             ValueError: If no row of the list can be used.
         """
-        assert split in self.splits, f"Split '{split}' not supported, use one of {self.splits}"
+        assert split in self.splits, (
+            f"Split '{split}' not supported, use one of {self.splits}"
+        )
         assert num_classes in CLASSES, f"num_classes must be one of {tuple(CLASSES)}"
-        self.root, self.split, self.transforms = root, split, transforms
-        self.download, self.checksum = download, checksum
+        self.root = root
+        self.split = split
+        self.transforms = transforms
+        self.download = download
+        self.checksum = checksum
         self.classes = CLASSES[num_classes]
         path = pathlib.Path(root, f"{LIST_VERSIONS[num_classes]}_{split}.txt")
         md5 = self.md5s[path.name] if checksum else None
@@ -159,7 +176,10 @@ class FUSRS(LabeledImages):
             self.chips[ship.name].append(ship)
         self.rows = [row for row in rows if row.name in self.chips]
         absent = [row for row in rows if row.name not in self.chips]
-        self.rejected += [(str(row.file), row.line, f"{row.name} is in neither archive") for row in absent]
+        self.rejected += [
+            (str(row.file), row.line, f"{row.name} is in neither archive")
+            for row in absent
+        ]
 
     def __len__(self) -> int:
         """Return the number of samples in the dataset."""
@@ -172,15 +192,20 @@ class FUSRS(LabeledImages):
         if isinstance(chip, FUSARChip):
             image = load_gray_image(chip.path)
         else:
-            image = torch.from_numpy(chip.crop(load_gray_image(chip.image)[0].numpy()))[None]
+            image = torch.from_numpy(chip.crop(load_gray_image(chip.image)[0].numpy()))[
+                None
+            ]
         return {"image": image, "label": torch.tensor(row.label)}
 
 
-def read_fusrs_list(path: pathlib.Path, split: str, num_classes: int) -> tuple[list[FUSRSListRow], Rejected]:
+def read_fusrs_list(
+    path: pathlib.Path, split: str, num_classes: int
+) -> tuple[list[FUSRSListRow], Rejected]:
     """Read one list.
 
     Returns:
-        The rows in file order, including repeated ones, and the rows that cannot be parsed.
+        The rows in file order, including repeated ones, and the rows that cannot be
+        parsed.
 
     Raises:
         ValueError: the file is no text, or no row can be used.
@@ -191,14 +216,37 @@ def read_fusrs_list(path: pathlib.Path, split: str, num_classes: int) -> tuple[l
     for number, line in read_text_lines(path):
         fields = line.split()
         if len(fields) != 2:
-            rejected.append((str(path), number, f"{len(fields)} fields; a row is `name label`"))
+            rejected.append(
+                (str(path), number, f"{len(fields)} fields; a row is `name label`")
+            )
         elif _NAME.fullmatch(pathlib.Path(fields[0]).stem) is None:
-            rejected.append((str(path), number, f"{fields[0][:300]} is neither Ship_CxxSyyNzzzz nor L<image>_<k>"))
-        elif not (re.fullmatch("[0-9]{1,3}", fields[1]) and int(fields[1]) < num_classes):
-            rejected.append((str(path), number, f"label {fields[1][:40]}; labels are 0 to {num_classes - 1}"))
+            rejected.append(
+                (
+                    str(path),
+                    number,
+                    f"{fields[0][:300]} is neither Ship_CxxSyyNzzzz nor L<image>_<k>",
+                )
+            )
+        elif not (
+            re.fullmatch("[0-9]{1,3}", fields[1]) and int(fields[1]) < num_classes
+        ):
+            rejected.append(
+                (
+                    str(path),
+                    number,
+                    f"label {fields[1][:40]}; labels are 0 to {num_classes - 1}",
+                )
+            )
         else:
-            rows.append(FUSRSListRow(pathlib.Path(fields[0]).stem, int(fields[1]), split, path, number))
+            rows.append(
+                FUSRSListRow(
+                    pathlib.Path(fields[0]).stem, int(fields[1]), split, path, number
+                )
+            )
     if not rows:
-        reason = f"line {rejected[0][1]}: {rejected[0][2]}" if rejected else "the file is empty"
+        if rejected:
+            reason = f"line {rejected[0][1]}: {rejected[0][2]}"
+        else:
+            reason = "the file is empty"
         raise ValueError(f"no row of the list {path.name} can be used: {reason}")
     return rows, rejected

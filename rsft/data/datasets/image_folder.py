@@ -7,17 +7,25 @@ import torch
 from torchgeo.datasets import DatasetNotFoundError
 from torchgeo.datasets.utils import Path as PathOrText
 
-from rsft.data.datasets._label_files import INATURALIST_2018, PLACES_LT, LabeledFiles, ListFiles, PublishedLists
+from rsft.data.datasets._label_files import (
+    INATURALIST_2018,
+    PLACES_LT,
+    LabeledFiles,
+    ListFiles,
+    PublishedLists,
+)
 from rsft.data.datasets.images import LabeledImages, Sample, Transforms, to_image_tensor
 from rsft.data.imagery.reader import read_chip
 from rsft.errors import RequestError
 
 
 class ImageFolderLT(LabeledImages):
-    """The labeled images of a folder. It has one of three layouts; the first one that matches is read.
+    """The labeled images of a folder.
 
-    1. List files train.txt (and val.txt, test.txt). Paths are relative to `root` or to the folder of the split. The
-       last word of a row is the label.
+    It has one of three layouts; the first one that matches is read.
+
+    1. List files train.txt (and val.txt, test.txt). Paths are relative to `root` or to
+       the folder of the split. The last word of a row is the label.
     2. Class folders in train/ (and val/, test/).
     3. Class folders in `root`; all images belong to the training split.
 
@@ -27,13 +35,19 @@ class ImageFolderLT(LabeledImages):
         classes: class names of all splits in the order of the labels.
         files: images of the split in the order of the lists, or sorted by path.
         layout: "lists", "split folders" or "class folders".
-        skipped: number of empty class folders and of files that are not labeled images, by reason.
+        skipped: number of empty class folders and of files that are not labeled images,
+            by reason.
         rejected: rows of a list that cannot be used.
     """
 
     splits = ("train", "val", "test", "all")
 
-    def __init__(self, root: PathOrText = "data", split: str = "train", transforms: Transforms | None = None) -> None:
+    def __init__(
+        self,
+        root: PathOrText = "data",
+        split: str = "train",
+        transforms: Transforms | None = None,
+    ) -> None:
         """Read the names of the images.
 
         Args:
@@ -46,8 +60,12 @@ class ImageFolderLT(LabeledImages):
             DatasetNotFoundError: the folder contains no labeled image of the split.
             DataError: a list is not a text file.
         """
-        assert split in self.splits, f"Split '{split}' not supported, use one of {self.splits}"
-        self.root, self.split, self.transforms = root, split, transforms
+        assert split in self.splits, (
+            f"Split '{split}' not supported, use one of {self.splits}"
+        )
+        self.root = root
+        self.split = split
+        self.transforms = transforms
         try:
             source = LabeledFiles(Path(root))
         except RequestError as error:
@@ -55,8 +73,10 @@ class ImageFolderLT(LabeledImages):
         self.files = [file for file in source.files if split in (file.split, "all")]
         if not self.files:
             raise DatasetNotFoundError(self)
-        self.classes, self.layout = source.classes, source.layout
-        self.skipped, self.rejected = source.skipped, source.rejected
+        self.classes = source.classes
+        self.layout = source.layout
+        self.skipped = source.skipped
+        self.rejected = source.rejected
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -65,15 +85,20 @@ class ImageFolderLT(LabeledImages):
     def load_sample(self, index: int) -> Sample:
         """Return image (B, H, W) float32 with the values of the file, and label."""
         file = self.files[index]
-        return {"image": to_image_tensor(read_chip(file.path)), "label": torch.tensor(self.classes.index(file.label))}
+        return {
+            "image": to_image_tensor(read_chip(file.path)),
+            "label": torch.tensor(self.classes.index(file.label)),
+        }
 
 
 class ListFileDataset(LabeledImages):
     """The images in the list files of a data set.
 
     Attributes:
-        table: split, path, label (integer) and class of every existing image of the split, in the order of the lists.
-        classes: class names in the order of the labels: the folder of the images, otherwise the number of the label.
+        table: split, path, label (integer) and class of every existing image of the
+            split, in the order of the lists.
+        classes: class names in the order of the labels: the folder of the images,
+            otherwise the number of the label.
         differences: differences between the lists and the published ones.
         rejected: file, line and reason of rows of all lists that cannot be used.
     """
@@ -97,21 +122,28 @@ class ListFileDataset(LabeledImages):
 
         Raises:
             AssertionError: `split` is invalid.
-            DatasetNotFoundError: the training list or all images of the split are missing.
+            DatasetNotFoundError: the training list or all images of the split are
+                missing.
             DataError: a list is not a text file.
         """
         splits = (*self.published.lists, "all")
         assert split in splits, f"Split '{split}' not supported, use one of {splits}"
-        self.root, self.split, self.transforms = root, split, transforms
+        self.root = root
+        self.split = split
+        self.transforms = transforms
         try:
-            source = ListFiles(self.published, Path(root), None if lists is None else Path(lists))
+            source = ListFiles(
+                self.published, Path(root), None if lists is None else Path(lists)
+            )
         except RequestError as error:
             raise DatasetNotFoundError(self) from error
         in_split = source.table["split"] == split
         self.table = source.table[in_split | (split == "all")].reset_index(drop=True)
         if self.table.empty:
             raise DatasetNotFoundError(self)
-        self.classes, self.differences, self.rejected = source.classes, source.differences, source.rejected
+        self.classes = source.classes
+        self.differences = source.differences
+        self.rejected = source.rejected
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -136,12 +168,15 @@ class PlacesLT(ListFileDataset):
 
     Dataset format:
 
-    * lists Places_LT_train.txt, Places_LT_val.txt and Places_LT_test.txt with rows `path label`
+    * lists Places_LT_train.txt, Places_LT_val.txt and Places_LT_test.txt with rows
+      `path label`
     * images as in Places365, with paths relative to *root*
 
-    The dataset must be downloaded by hand. If you use it in your research, please cite the following paper:
+    The dataset must be downloaded by hand. If you use it in your research, please cite
+    the following paper:
 
-    * Liu et al. 2019, "Large-scale long-tailed recognition in an open world", https://arxiv.org/abs/1904.05160
+    * Liu et al. 2019, "Large-scale long-tailed recognition in an open world",
+      https://arxiv.org/abs/1904.05160
     """
 
     published = PLACES_LT
@@ -154,18 +189,21 @@ class INaturalist2018(ListFileDataset):
 
     Dataset features:
 
-    * 437,513 RGB images for training and 24,426 for validation; the labels of the test images are not published
+    * 437,513 RGB images for training and 24,426 for validation; the labels of the test
+      images are not published
     * 8,142 species with 2 to 1,000 training images
 
     Dataset format:
 
-    * lists iNaturalist18_train.txt and iNaturalist18_val.txt with rows `path label`, by Kang et al. 2020, "Decoupling
-      representation and classifier"
+    * lists iNaturalist18_train.txt and iNaturalist18_val.txt with rows `path label`, by
+      Kang et al. 2020, "Decoupling representation and classifier"
     * images in train_val2018/<group>/<species>/, with paths relative to *root*
 
-    The dataset must be downloaded by hand. If you use it in your research, please cite the following paper:
+    The dataset must be downloaded by hand. If you use it in your research, please cite
+    the following paper:
 
-    * Van Horn et al. 2018, "The iNaturalist species classification and detection dataset"
+    * Van Horn et al. 2018, "The iNaturalist species classification and detection
+      dataset"
     """
 
     published = INATURALIST_2018

@@ -32,16 +32,21 @@ class LabeledImages(NonGeoDataset):
         """Load a sample, before the transforms.
 
         Returns:
-            image: (B, H, W) float32 with the values of the file; label: index into `classes`.
+            image: (B, H, W) float32 with the values of the file; label: index into
+                `classes`.
         """
         raise NotImplementedError
 
     def __getitem__(self, index: int) -> Sample:
         """Return a sample after the transforms."""
         sample = self.load_sample(index)
-        return sample if self.transforms is None else self.transforms(sample)
+        if self.transforms is None:
+            return sample
+        return self.transforms(sample)
 
-    def plot(self, sample: Sample, show_titles: bool = True, suptitle: str | None = None) -> Figure:
+    def plot(
+        self, sample: Sample, show_titles: bool = True, suptitle: str | None = None
+    ) -> Figure:
         """Plot a sample, and the predicted class if the sample has one; `show_titles` shows the class."""
         return plot_sample(sample, self.classes, show_titles, suptitle)
 
@@ -56,15 +61,19 @@ def plot_sample(
     """Plot an image, stretched from 0 to the 99.5th percentile, below its class.
 
     Args:
-        sample: a sample with an image (B, H, W), a label and optionally a prediction. The first three bands become R, G
-            and B; of fewer bands, each is shown in gray.
+        sample: a sample with an image (B, H, W), a label and optionally a prediction.
+            The first three bands become R, G and B; of fewer bands, each is shown in
+            gray.
         classes: class names in the order of the labels.
         show_titles: whether to show the class, and the predicted class.
         suptitle: title of the figure.
         bands: names of the bands, to be shown above the panels.
     """
     image = sample["image"].numpy()
-    panels = [image[:3].transpose(1, 2, 0)] if len(image) >= 3 else list(image)
+    if len(image) >= 3:
+        panels = [image[:3].transpose(1, 2, 0)]
+    else:
+        panels = list(image)
     title = f"Label: {classes[int(sample['label'])]}"
     if "prediction" in sample:
         title += f"\nPrediction: {classes[int(sample['prediction'])]}"
@@ -81,7 +90,12 @@ def plot_sample(
 
 def stretch_to_white(values: NDArray[Any]) -> NDArray[Any]:
     """Scale values to 0-1, where 1 is the 99.5th percentile."""
-    return np.clip(values / max(float(np.percentile(values, 99.5)), float(np.finfo(np.float32).tiny)), 0, 1)
+    return np.clip(
+        values
+        / max(float(np.percentile(values, 99.5)), float(np.finfo(np.float32).tiny)),
+        0,
+        1,
+    )
 
 
 def to_image_tensor(pixels: NDArray[Any]) -> torch.Tensor:

@@ -18,19 +18,39 @@ from torchgeo.datasets.utils import Path
 
 from rsft.data.datasets._fusar_files import iterate_files
 from rsft.data.datasets._srsdd_files import parse_finite
-from rsft.data.datasets.images import LabeledImages, Sample, Transforms, plot_sample, to_image_tensor
+from rsft.data.datasets.images import (
+    LabeledImages,
+    Sample,
+    Transforms,
+    plot_sample,
+    to_image_tensor,
+)
 
 OpenSARShipProduct = Literal["uint8", "cal", "patch"]
 OpenSARShipLabel = Literal["marinetraffic", "ais"]
 
 _SCENE = re.compile(r"S1[A-D]_IW_(?:GRDH|SLC_)_1(?:SDV|SSV)(?:_[0-9A-Z]+)+")
 _NAME = re.compile(r"(?:Visual_)?(.+)_x(\d+)_y(\d+)(?:_(vh|vv))?\.tiff?", re.ASCII)
-_FULL_NAMES = {"Search": "Search and Rescue vessel", "Law Enforce": "Law Enforcement"}  # truncated in the files
-_WRONG_END, _END = rb"<\ShipList>", b"</ShipList>"  # a fault of version 2.0
+_FULL_NAMES = {
+    "Search": "Search and Rescue vessel",
+    "Law Enforce": "Law Enforcement",
+}  # truncated in the files
+_WRONG_END = rb"<\ShipList>"
+_END = b"</ShipList>"  # a fault of version 2.0
 _CODES = {6: "Passenger", 7: "Cargo", 8: "Tanker"}  # the tens of an AIS ship type
-_UNKNOWN = ("", "NA", "Unspecified", "Reserved", "Other")  # MarineTraffic types that say nothing
+_UNKNOWN = (
+    "",
+    "NA",
+    "Unspecified",
+    "Reserved",
+    "Other",
+)  # MarineTraffic types that say nothing
 _HAZARD = " - Hazard"  # as in "Tanker - Hazard D (Recognizable)"
-_KINDS = {"Passenger": ("Passenger",), "Tanker": ("Tanker",), "Cargo": ("Cargo", "Carrier", "Container", "Reefer")}
+_KINDS = {
+    "Passenger": ("Passenger",),
+    "Tanker": ("Tanker",),
+    "Cargo": ("Cargo", "Carrier", "Container", "Reefer"),
+}
 
 
 def ship_kind(ship_type: str) -> str:
@@ -59,11 +79,13 @@ class OpenSARShipChip:
         bands: band names, in the order of the pixels.
         longitude: longitude of the center in degrees.
         latitude: latitude of the center in degrees.
-        marinetraffic_type: ship type of MarineTraffic (`Elaborated_type`); None if it is unknown.
+        marinetraffic_type: ship type of MarineTraffic (`Elaborated_type`); None if it
+            is unknown.
         length_m: length from AIS.
         beam_m: width from AIS.
-        flags: "no-record" if Ship.xml has no record; "class-code" if the AIS ship type contradicts the category;
-            "label-conflict" if AIS and MarineTraffic name ships of different kinds (`ship_kind`).
+        flags: "no-record" if Ship.xml has no record; "class-code" if the AIS ship type
+            contradicts the category; "label-conflict" if AIS and MarineTraffic name
+            ships of different kinds (`ship_kind`).
     """
 
     paths: tuple[pathlib.Path, ...]
@@ -87,33 +109,41 @@ class OpenSARShipChip:
     def ship_type(self, label: OpenSARShipLabel) -> str:
         """Return the ship type of MarineTraffic, or of AIS where it is unknown; with the label "ais", that of AIS."""
         use_ais = label == "ais" or self.marinetraffic_type is None
-        return self.category if use_ais else str(self.marinetraffic_type)
+        if use_ais:
+            return self.category
+        return str(self.marinetraffic_type)
 
 
 class OpenSARShip(LabeledImages):
     """OpenSARShip dataset.
 
-    `OpenSARShip <https://opensar.sjtu.edu.cn/>`__ is a dataset for the interpretation of ships in Sentinel-1 images.
-    Ships are matched to messages of the automatic identification system (AIS).
+    `OpenSARShip <https://opensar.sjtu.edu.cn/>`__ is a dataset for the interpretation
+    of ships in Sentinel-1 images. Ships are matched to messages of the automatic
+    identification system (AIS).
 
     Dataset features:
 
     * 11,346 chips of 41 scenes (version 1.0), 34,528 chips of 87 scenes (version 2.0)
     * VH and VV polarization; some scenes have VV only
-    * interferometric wide swath mode: ground range detected (GRDH, pixel spacing 10 m) and single look complex (SLC)
-    * ship type, MMSI, length and width from AIS; ship type from MarineTraffic; incidence angle
+    * interferometric wide swath mode: ground range detected (GRDH, pixel spacing 10 m)
+      and single look complex (SLC)
+    * ship type, MMSI, length and width from AIS; ship type from MarineTraffic;
+      incidence angle
 
-    AIS types are entered by hand. The type "Other Type" is the AIS code 9x, and MarineTraffic knows many of these ships
-    as cargo ships and tankers. So the type of MarineTraffic is the default label.
+    AIS types are entered by hand. The type "Other Type" is the AIS code 9x, and
+    MarineTraffic knows many of these ships as cargo ships and tankers. So the type of
+    MarineTraffic is the default label.
 
     Dataset format:
 
     * a scene is a folder named after its Sentinel-1 product
-    * chips are GeoTIFF files in a folder per product: Patch_Uint8 (stretched for display, one file per band), Patch_Cal
-      (calibrated, linear sigma0), Patch (amplitude; real and imaginary part of each band for SLC)
+    * chips are GeoTIFF files in a folder per product: Patch_Uint8 (stretched for
+      display, one file per band), Patch_Cal (calibrated, linear sigma0), Patch
+      (amplitude; real and imaginary part of each band for SLC)
     * Ship.xml has one record per ship
 
-    The dataset has no train/val/test split and cannot be downloaded automatically. Chips differ in size.
+    The dataset has no train/val/test split and cannot be downloaded automatically.
+    Chips differ in size.
 
     If you use this dataset in your research, please cite the following papers:
 
@@ -123,18 +153,26 @@ class OpenSARShip(LabeledImages):
     Attributes:
         classes: the ship types that occur, sorted, in the order of the labels.
         chips: by scene, then by name.
-        rejected: file, line (0 for the whole file) and reason of files that cannot be used, and of records without a
-            chip.
+        rejected: file, line (0 for the whole file) and reason of files that cannot be
+            used, and of records without a chip.
     """
 
-    products: ClassVar[dict[OpenSARShipProduct, str]] = {"uint8": "Patch_Uint8", "cal": "Patch_Cal", "patch": "Patch"}
+    products: ClassVar[dict[OpenSARShipProduct, str]] = {
+        "uint8": "Patch_Uint8",
+        "cal": "Patch_Cal",
+        "patch": "Patch",
+    }
     """Folder of each product."""
 
     labels: ClassVar[tuple[OpenSARShipLabel, ...]] = ("marinetraffic", "ais")
     """Sources of the ship type."""
 
-    modes: ClassVar[Mapping[str, tuple[str, ...]]] = {"SDV": ("VH", "VV"), "SSV": ("VV",)}
-    """Bands by the polarization mode in the name of a scene, in the order of the files."""
+    modes: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "SDV": ("VH", "VV"),
+        "SSV": ("VV",),
+    }
+    """Bands by the polarization mode in the name of a scene, in the order of the
+    files."""
 
     def __init__(
         self,
@@ -148,21 +186,31 @@ class OpenSARShip(LabeledImages):
         Args:
             root: root directory that contains the scenes at any depth
             product: one of "uint8", "cal" or "patch"
-            transforms: a function/transform that takes an input sample and returns a transformed version
-            label: "marinetraffic" for the ship type of MarineTraffic, or of AIS where it is unknown; "ais" for that of
-                AIS
+            transforms: a function/transform that takes an input sample and returns a
+                transformed version
+            label: "marinetraffic" for the ship type of MarineTraffic, or of AIS where
+                it is unknown; "ais" for that of AIS
 
         Raises:
             AssertionError: if *product* or *label* is invalid
             DatasetNotFoundError: if no scene has chips of this product
         """
-        assert product in self.products, f"product must be one of {tuple(self.products)}"
+        assert product in self.products, (
+            f"product must be one of {tuple(self.products)}"
+        )
         assert label in self.labels, f"label must be one of {self.labels}"
-        self.root, self.product, self.transforms, self.label = root, product, transforms, label
+        self.root = root
+        self.product = product
+        self.transforms = transforms
+        self.label = label
         self.rejected: list[tuple[str, int, str]] = []
         self.chips: list[OpenSARShipChip] = []
         names = {parts[:-1] for parts in iterate_files(pathlib.Path(root))}
-        folders = [pathlib.Path(root, *parts) for parts in sorted(names) if parts[-1:] == (self.products[product],)]
+        folders = [
+            pathlib.Path(root, *parts)
+            for parts in sorted(names)
+            if parts[-1:] == (self.products[product],)
+        ]
         if not folders:
             raise DatasetNotFoundError(self)
         for folder in folders:
@@ -177,48 +225,87 @@ class OpenSARShip(LabeledImages):
         """Return image (B, H, W) in the unit of the product, and label, an index into `classes`."""
         chip = self.chips[index]
         image = to_image_tensor(read_opensarship_pixels(chip, self.product))
-        return {"image": image, "label": torch.tensor(self.classes.index(chip.ship_type(self.label)))}
+        return {
+            "image": image,
+            "label": torch.tensor(self.classes.index(chip.ship_type(self.label))),
+        }
 
-    def plot(self, sample: Sample, show_titles: bool = True, suptitle: str | None = None) -> Figure:
+    def plot(
+        self, sample: Sample, show_titles: bool = True, suptitle: str | None = None
+    ) -> Figure:
         """Plot the bands of a sample side by side."""
-        bands = next(names for names in self.modes.values() if len(names) == len(sample["image"]))
+        bands = next(
+            names for names in self.modes.values() if len(names) == len(sample["image"])
+        )
         return plot_sample(sample, self.classes, show_titles, suptitle, bands)
 
     def _read_scene(self, folder: pathlib.Path) -> None:
         """Add the chips in one folder."""
-        names = [folder.parent.name, *sorted(path.name for path in folder.parent.iterdir())]
+        names = [
+            folder.parent.name,
+            *sorted(path.name for path in folder.parent.iterdir()),
+        ]
         scene = next((match[0] for match in map(_SCENE.search, names) if match), None)
         if scene is None:
-            reason = "neither the folder nor a file in it is named after a Sentinel-1 IW scene of VV, or of VH and VV"
+            reason = (
+                "neither the folder nor a file in it is named after a Sentinel-1 IW"
+                " scene of VV, or of VH and VV"
+            )
             self.rejected.append((str(folder.parent), 0, reason))
             return
         bands = self.modes[scene.split("_1", 1)[1][:3]]
-        suffixes = bands if self.product == "uint8" and len(bands) > 1 else ("",)
-        records, record_file = dict[tuple[str, str], dict[str, str]](), folder.parent / "Ship.xml"
+        if self.product == "uint8" and len(bands) > 1:
+            suffixes = bands
+        else:
+            suffixes = ("",)
+        records = dict[tuple[str, str], dict[str, str]]()
+        record_file = folder.parent / "Ship.xml"
         try:
             records = read_ship_records(record_file)
         except (OSError, ValueError) as error:
-            reason = f"the file cannot be read: {error.strerror}" if isinstance(error, OSError) else str(error)
+            if isinstance(error, OSError):
+                reason = f"the file cannot be read: {error.strerror}"
+            else:
+                reason = str(error)
             self.rejected.append((str(record_file), 0, reason))
         for (category, x, y), files in self._group_files(folder).items():
             record = records.pop((x, y), None)
             if set(files) == set(suffixes):
                 paths = tuple(files[suffix] for suffix in suffixes)
-                fields = {"flags": ("no-record",)} if record is None else _parse_record(record, category)
-                self.chips.append(OpenSARShipChip(paths, scene, category, bands, **fields))
+                fields: dict[str, Any]
+                if record is None:
+                    fields = {"flags": ("no-record",)}
+                else:
+                    fields = _parse_record(record, category)
+                self.chips.append(
+                    OpenSARShipChip(paths, scene, category, bands, **fields)
+                )
             else:
                 expected = ", ".join(suffix or "none" for suffix in suffixes)
-                reason = f"the band suffixes must be {expected}, by the name of the scene"
+                reason = (
+                    f"the band suffixes must be {expected}, by the name of the scene"
+                )
                 self.rejected += [(str(path), 0, reason) for path in files.values()]
         for x, y in records:
-            self.rejected.append((str(record_file), 0, f"no chip for the record of Center_x {x}, Center_y {y}"))
+            self.rejected.append(
+                (
+                    str(record_file),
+                    0,
+                    f"no chip for the record of Center_x {x}, Center_y {y}",
+                )
+            )
 
-    def _group_files(self, folder: pathlib.Path) -> dict[tuple[str, str, str], dict[str, pathlib.Path]]:
+    def _group_files(
+        self, folder: pathlib.Path
+    ) -> dict[tuple[str, str, str], dict[str, pathlib.Path]]:
         """Return the files by (category, center x, center y), then by the suffix of the band."""
         files: dict[tuple[str, str, str], dict[str, pathlib.Path]] = {}
         for path in sorted(path for path in folder.iterdir() if path.is_file()):
-            if (match := _NAME.fullmatch(path.name)) is None:
-                self.rejected.append((str(path), 0, "the name is not <class>_x<column>_y<row>.tif"))
+            match = _NAME.fullmatch(path.name)
+            if match is None:
+                self.rejected.append(
+                    (str(path), 0, "the name is not <class>_x<column>_y<row>.tif")
+                )
             else:
                 key = (_FULL_NAMES.get(match[1], match[1]), match[2], match[3])
                 files.setdefault(key, {})[(match[4] or "").upper()] = path
@@ -237,20 +324,31 @@ def read_ship_records(path: pathlib.Path) -> dict[tuple[str, str], dict[str, str
     """
     data = path.read_bytes()
     if b"<!DOCTYPE" in data:  # could define entities that expand without bound
-        raise ValueError("the file declares a document type, which a ship list does not have")
+        raise ValueError(
+            "the file declares a document type, which a ship list does not have"
+        )
     try:
         root = ElementTree.fromstring(data.replace(_WRONG_END, _END))
     except (ElementTree.ParseError, LookupError, ValueError) as error:
         raise ValueError(f"the file is not XML: {error}") from error
-    records = [{item.tag: (item.text or "").strip() for part in ship for item in part} for ship in root]
-    return {(record.get("Center_x", ""), record.get("Center_y", "")): record for record in records}
+    records = [
+        {item.tag: (item.text or "").strip() for part in ship for item in part}
+        for ship in root
+    ]
+    return {
+        (record.get("Center_x", ""), record.get("Center_y", "")): record
+        for record in records
+    }
 
 
-def read_opensarship_pixels(chip: OpenSARShipChip, product: OpenSARShipProduct) -> NDArray[Any]:
+def read_opensarship_pixels(
+    chip: OpenSARShipChip, product: OpenSARShipProduct
+) -> NDArray[Any]:
     """Read the pixels of a chip of a product.
 
     Returns:
-        pixels (H, W, B) in the order of `chip.bands`: uint8, or float32 for the products cal and patch
+        pixels (H, W, B) in the order of `chip.bands`: uint8, or float32 for the
+        products cal and patch
 
     Raises:
         OSError: if a file cannot be read
@@ -261,9 +359,13 @@ def read_opensarship_pixels(chip: OpenSARShipChip, product: OpenSARShipProduct) 
         raise ValueError("the bands differ in size")
     pixels = np.concatenate(files).transpose(1, 2, 0)
     is_complex = product == "patch" and chip.sensor.endswith("SLC")
-    bands, dtype = len(chip.bands) * (1 + is_complex), np.uint8 if product == "uint8" else np.float32
+    bands = len(chip.bands) * (1 + is_complex)
+    dtype = np.uint8 if product == "uint8" else np.float32
     if pixels.shape[2] != bands or pixels.dtype != dtype:
-        raise ValueError(f"{pixels.shape[2]} bands of {pixels.dtype}, but {bands} of {np.dtype(dtype)} are expected")
+        raise ValueError(
+            f"{pixels.shape[2]} bands of {pixels.dtype}, but {bands} of"
+            f" {np.dtype(dtype)} are expected"
+        )
     return np.hypot(pixels[:, :, 0::2], pixels[:, :, 1::2]) if is_complex else pixels
 
 
@@ -278,14 +380,21 @@ def _read_tiff(path: pathlib.Path) -> NDArray[Any]:
 def _parse_record(record: Mapping[str, str], category: str) -> dict[str, Any]:
     """Return fields of an `OpenSARShipChip`."""
     code = record.get("Ship_Type", "")
-    ais_category = _CODES.get(int(code) // 10, category) if code.isdecimal() and len(code) < 10 else category
+    if code.isdecimal() and len(code) < 10:
+        ais_category = _CODES.get(int(code) // 10, category)
+    else:
+        ais_category = category
     marinetraffic_type = _marinetraffic_type(record)
-    conflicts = marinetraffic_type is not None and ship_kind(marinetraffic_type) != ship_kind(category)
+    conflicts = marinetraffic_type is not None and ship_kind(
+        marinetraffic_type
+    ) != ship_kind(category)
     flags = {"class-code": ais_category != category, "label-conflict": conflicts}
     return {
         "marinetraffic_type": marinetraffic_type,
         "mmsi": record.get("MMSI"),
-        "length_m": parse_finite(record.get("Length")) or None,  # 0 means unknown in AIS
+        "length_m": (
+            parse_finite(record.get("Length")) or None
+        ),  # 0 means unknown in AIS
         "beam_m": parse_finite(record.get("Width")) or None,
         "incidence_deg": parse_finite(record.get("Incidence")),
         "longitude": parse_finite(record.get("Center_longitude")),
@@ -298,4 +407,6 @@ def _marinetraffic_type(record: Mapping[str, str]) -> str | None:
     """Return the ship type of MarineTraffic without its hazard category; None if it is unknown."""
     text = record.get("Elaborated_type", "").partition(_HAZARD)[0]
     text = _FULL_NAMES.get(text, text)
-    return None if text in _UNKNOWN else text
+    if text in _UNKNOWN:
+        return None
+    return text

@@ -11,14 +11,20 @@ from matplotlib.patches import Polygon
 from torchgeo.datasets.errors import DatasetNotFoundError
 
 from rsft.data.datasets._srsdd_files import SRSDD_CATEGORIES, SRSDDShip, SRSDDShips
-from rsft.data.datasets.images import LabeledImages, Sample, Transforms, load_gray_image, stretch_to_white
+from rsft.data.datasets.images import (
+    LabeledImages,
+    Sample,
+    Transforms,
+    load_gray_image,
+    stretch_to_white,
+)
 
 
 class SRSDD(LabeledImages):
     """SRSDD dataset.
 
-    `SRSDD-v1.0 <https://doi.org/10.3390/rs13245104>`__ is a dataset for the detection of rotated ships in images of the
-    SAR satellite Gaofen-3 in spotlight mode.
+    `SRSDD-v1.0 <https://doi.org/10.3390/rs13245104>`__ is a dataset for the detection
+    of rotated ships in images of the SAR satellite Gaofen-3 in spotlight mode.
 
     Dataset features:
 
@@ -41,8 +47,9 @@ class SRSDD(LabeledImages):
     5. ore-oil (166)
     6. bulk-cargo (in some copies of the dataset only)
 
-    A label file belongs to the image of the same stem in the nearest folder; the names of the folders do not matter.
-    Labels in another format, for example of YOLO, are left out. The dataset must be downloaded by hand.
+    A label file belongs to the image of the same stem in the nearest folder; the names
+    of the folders do not matter. Labels in another format, for example of YOLO, are
+    left out. The dataset must be downloaded by hand.
 
     If you use this dataset in your research, please cite the following paper:
 
@@ -70,24 +77,36 @@ class SRSDD(LabeledImages):
 
         Args:
             root: root directory where dataset can be found
-            split: "train" or "test" for the images below a folder of that name, "all" for all images
-            bbox_orientation: "oriented" for boxes x1 y1 ... x4 y4 or "horizontal" for boxes xmin ymin xmax ymax
+            split: "train" or "test" for the images below a folder of that name, "all"
+                for all images
+            bbox_orientation: "oriented" for boxes x1 y1 ... x4 y4 or "horizontal" for
+                boxes xmin ymin xmax ymax
             transforms: a function/transform that takes input sample and its target as
                 entry and returns a transformed version
 
         Raises:
             AssertionError: If *split* or *bbox_orientation* argument is invalid.
             DatasetNotFoundError: If dataset is not found.
-            ValueError: If files that differ are equally near, or the labels are of images of another size.
+            ValueError: If files that differ are equally near, or the labels are of
+                images of another size.
         """
-        assert split in self.splits, f"Split '{split}' not supported, use one of {self.splits}"
-        assert bbox_orientation in self.valid_orientations, f"orientation must be one of {self.valid_orientations}"
-        self.root, self.split, self.transforms, self.bbox_orientation = root, split, transforms, bbox_orientation
+        assert split in self.splits, (
+            f"Split '{split}' not supported, use one of {self.splits}"
+        )
+        assert bbox_orientation in self.valid_orientations, (
+            f"orientation must be one of {self.valid_orientations}"
+        )
+        self.root = root
+        self.split = split
+        self.transforms = transforms
+        self.bbox_orientation = bbox_orientation
         files = SRSDDShips(root, split)
         if not files.images:
             raise DatasetNotFoundError(self)
-        self.images, self.ships = files.images, files.ships
-        self.skipped, self.rejected = files.skipped, files.rejected
+        self.images = files.images
+        self.ships = files.ships
+        self.skipped = files.skipped
+        self.rejected = files.rejected
         self._ships_of = defaultdict[pathlib.Path, list[SRSDDShip]](list)
         for ship in self.ships:
             self._ships_of[ship.image].append(ship)
@@ -100,25 +119,44 @@ class SRSDD(LabeledImages):
         """Return image (1, H, W), label (N,), and bbox (N, 8) or bbox_xyxy (N, 4)."""
         path = self.images[index]
         ships = self._ships_of[path]
-        boxes = torch.tensor([ship.box for ship in ships], dtype=torch.float32).reshape(-1, 8)
-        labels = torch.tensor([self.classes.index(ship.category) for ship in ships], dtype=torch.long)
+        boxes = torch.tensor([ship.box for ship in ships], dtype=torch.float32).reshape(
+            -1, 8
+        )
+        labels = torch.tensor(
+            [self.classes.index(ship.category) for ship in ships], dtype=torch.long
+        )
         sample = {"image": load_gray_image(path), "label": labels}
         if self.bbox_orientation == "oriented":
             return sample | {"bbox": boxes}
         corners = boxes.reshape(-1, 4, 2)
-        return sample | {"bbox_xyxy": torch.cat([corners.amin(dim=1), corners.amax(dim=1)], dim=1)}
+        return sample | {
+            "bbox_xyxy": torch.cat([corners.amin(dim=1), corners.amax(dim=1)], dim=1)
+        }
 
     def plot(
-        self, sample: Sample, show_titles: bool = True, suptitle: str | None = None, box_alpha: float = 0.7
+        self,
+        sample: Sample,
+        show_titles: bool = True,
+        suptitle: str | None = None,
+        box_alpha: float = 0.7,
     ) -> Figure:
         """Plot a sample with its boxes; `show_titles` shows the classes beside them, `box_alpha` is their opacity."""
         figure, axes = plt.subplots(figsize=(10, 10))
-        axes.imshow(stretch_to_white(sample["image"][0].numpy()), cmap="gray", vmin=0, vmax=1)
+        axes.imshow(
+            stretch_to_white(sample["image"][0].numpy()), cmap="gray", vmin=0, vmax=1
+        )
         axes.axis("off")
-        boxes = sample["bbox"] if "bbox" in sample else sample["bbox_xyxy"][:, [0, 1, 2, 1, 2, 3, 0, 3]]
+        if "bbox" in sample:
+            boxes = sample["bbox"]
+        else:
+            boxes = sample["bbox_xyxy"][:, [0, 1, 2, 1, 2, 3, 0, 3]]
         colors = plt.get_cmap("tab10")
-        for polygon, label in zip(boxes.reshape(-1, 4, 2).numpy(), sample["label"].tolist(), strict=True):
-            axes.add_patch(Polygon(polygon, fill=False, edgecolor=colors(label), alpha=box_alpha))
+        for polygon, label in zip(
+            boxes.reshape(-1, 4, 2).numpy(), sample["label"].tolist(), strict=True
+        ):
+            axes.add_patch(
+                Polygon(polygon, fill=False, edgecolor=colors(label), alpha=box_alpha)
+            )
             if show_titles:
                 axes.annotate(self.classes[label], polygon[0], color=colors(label))
         if suptitle is not None:

@@ -13,7 +13,21 @@ from rsft.types import Pixels, Plane
 from rsft.utils.array_namespace import array_namespace, to_float
 
 POLARIZATIONS = ("VV", "VH", "HH", "HV")
-SENTINEL2 = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12")
+SENTINEL2 = (
+    "B01",
+    "B02",
+    "B03",
+    "B04",
+    "B05",
+    "B06",
+    "B07",
+    "B08",
+    "B8A",
+    "B09",
+    "B10",
+    "B11",
+    "B12",
+)
 BANDS = ("gray", "R", "G", "B", *POLARIZATIONS, *SENTINEL2)
 """All band names: photographs, SAR polarizations, Sentinel-2."""
 
@@ -23,7 +37,10 @@ _OPERATORS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Mult: operator.mul,
     ast.Div: operator.truediv,
 }
-_HINT = "write the name of a band, or an expression of names, numbers and + - * / ( ), for instance VV - VH"
+_HINT = (
+    "write the name of a band, or an expression of names, numbers and + - * / ( ), for"
+    " instance VV - VH"
+)
 
 
 def check_bands(names: Sequence[str]) -> None:
@@ -35,7 +52,9 @@ def check_bands(names: Sequence[str]) -> None:
     for name in names:
         if name not in BANDS or list(names).count(name) > 1:
             fault = "occurs twice" if name in BANDS else "is not a band"
-            raise RequestError(f"{name} {fault}", "--bands", f"choose from {', '.join(BANDS)}")
+            raise RequestError(
+                f"{name} {fault}", "--bands", f"choose from {', '.join(BANDS)}"
+            )
 
 
 def required_bands(expression: str) -> set[str]:
@@ -51,7 +70,9 @@ def required_bands(expression: str) -> set[str]:
         >>> sorted(required_bands("(B08 - B04) / (B08 + B04)"))
         ['B04', 'B08']
     """
-    return {node.id for node in ast.walk(_parse(expression)) if isinstance(node, ast.Name)}
+    return {
+        node.id for node in ast.walk(_parse(expression)) if isinstance(node, ast.Name)
+    }
 
 
 def check_planes(planes: Sequence[str], bands: Sequence[str]) -> None:
@@ -61,12 +82,18 @@ def check_planes(planes: Sequence[str], bands: Sequence[str]) -> None:
         RequestError: an expression is not valid, or needs a missing band.
     """
     for plane in planes:
-        if missing := sorted(required_bands(plane) - set(bands)):
-            message = f"the chips have no band {', '.join(missing)}"
-            raise RequestError(message, f"data.bands, {plane!r}", f"they have {', '.join(bands)}")
+        missing = sorted(required_bands(plane) - set(bands))
+        if missing:
+            raise RequestError(
+                f"the chips have no band {', '.join(missing)}",
+                f"data.bands, {plane!r}",
+                f"they have {', '.join(bands)}",
+            )
 
 
-def compute_planes(pixels: Pixels, bands: Sequence[str], planes: Sequence[str]) -> list[Plane]:
+def compute_planes(
+    pixels: Pixels, bands: Sequence[str], planes: Sequence[str]
+) -> list[Plane]:
     """Compute planes from the bands of a chip.
 
     Args:
@@ -75,8 +102,8 @@ def compute_planes(pixels: Pixels, bands: Sequence[str], planes: Sequence[str]) 
         planes: expressions over bands.
 
     Returns:
-        One array (H, W) or (N, H, W) per plane. A plane that is one band keeps its data type; others are float32.
-        Division by zero gives NaN or infinity.
+        One array (H, W) or (N, H, W) per plane. A plane that is one band keeps its data
+        type; others are float32. Division by zero gives NaN or infinity.
 
     Raises:
         RequestError: an expression is not valid, or needs a missing band.
@@ -85,9 +112,13 @@ def compute_planes(pixels: Pixels, bands: Sequence[str], planes: Sequence[str]) 
     by_name = {name: pixels[..., index] for index, name in enumerate(bands)}
     with np.errstate(divide="ignore", invalid="ignore"):
         arrays = [_compute(_parse(plane), by_name) for plane in planes]
-    band, library = pixels[..., 0], array_namespace(pixels)
+    band = pixels[..., 0]
+    library = array_namespace(pixels)
     # an expression of numbers alone, such as "2", is one number
-    return [x if x.ndim else library.full_like(band, float(x), dtype=library.float32) for x in arrays]
+    return [
+        x if x.ndim else library.full_like(band, float(x), dtype=library.float32)
+        for x in arrays
+    ]
 
 
 @lru_cache(maxsize=256)
@@ -95,7 +126,9 @@ def _parse(expression: str) -> ast.expr:
     try:
         tree = ast.parse(expression.strip(), mode="eval").body
     except (SyntaxError, ValueError) as error:
-        raise RequestError(f"{expression!r} is not an expression over bands", "data.bands", _HINT) from error
+        raise RequestError(
+            f"{expression!r} is not an expression over bands", "data.bands", _HINT
+        ) from error
     _check(tree, expression)
     return tree
 
@@ -107,12 +140,24 @@ def _check(node: ast.expr, expression: str) -> None:
         _check(node.right, expression)
     elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
         _check(node.operand, expression)
-    elif isinstance(node, ast.Constant) and isinstance(node.value, int | float) and not isinstance(node.value, bool):
+    elif (
+        isinstance(node, ast.Constant)
+        and isinstance(node.value, int | float)
+        and not isinstance(node.value, bool)
+    ):
         if abs(node.value) > float(np.finfo(np.float32).max):
-            message = f"{expression!r} is not an expression over bands: {node.value:g} does not fit into float32"
-            raise RequestError(message, "data.bands", _HINT)
+            raise RequestError(
+                (
+                    f"{expression!r} is not an expression over bands: {node.value:g} does"
+                    " not fit into float32"
+                ),
+                "data.bands",
+                _HINT,
+            )
     elif not isinstance(node, ast.Name):
-        raise RequestError(f"{expression!r} is not an expression over bands", "data.bands", _HINT)
+        raise RequestError(
+            f"{expression!r} is not an expression over bands", "data.bands", _HINT
+        )
 
 
 def _compute(node: ast.expr, by_name: dict[str, Plane]) -> Any:
@@ -122,5 +167,9 @@ def _compute(node: ast.expr, by_name: dict[str, Plane]) -> Any:
         return np.float32(node.value)  # type: ignore[arg-type]  # `_check` accepts numbers only
     if isinstance(node, ast.UnaryOp):
         return -to_float(_compute(node.operand, by_name))
-    assert isinstance(node, ast.BinOp)  # floats, because arithmetic on bytes would overflow
-    return _OPERATORS[type(node.op)](to_float(_compute(node.left, by_name)), to_float(_compute(node.right, by_name)))
+    assert isinstance(
+        node, ast.BinOp
+    )  # floats, because arithmetic on bytes would overflow
+    return _OPERATORS[type(node.op)](
+        to_float(_compute(node.left, by_name)), to_float(_compute(node.right, by_name))
+    )

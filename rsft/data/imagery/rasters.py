@@ -40,44 +40,112 @@ from rsft.utils.untrusted.limited_process import enter_limits, run_limited
 MAX_VRT_BYTES = 2**24
 """Largest VRT that is read: 16 MiB, about 20,000 images."""
 MAX_BANDS = 4096
-"""Largest number of bands of a TIFF or a scene. A file of a kB can state 65,535, which takes many seconds to read."""
+"""Largest number of bands of a TIFF or a scene. A file of a kB can state 65,535, which
+takes many seconds to read."""
 MAX_TIFF_BYTES = 2**32
 """Largest size of a decoded TIFF in bytes: 4 GiB."""
 
 _PLAIN_BAND = "VRTSourcedRasterBand"
-_OTHER_SOURCES = frozenset(  # elements of a VRT that name files in other ways, or run code; attributes as elements
+# elements of a VRT that name files in other ways, or run code; attributes as elements
+_OTHER_SOURCES = frozenset(
     (
-        *("group", "array", "arraysource", "gdalwarpoptions", "sourcedataset", "pansharpeningoptions", "input"),
-        *("processingsteps", "step", "argument", "pixelfunctioncode", "subclass", "relativetovrt", "openoptions"),
+        "group",
+        "array",
+        "arraysource",
+        "gdalwarpoptions",
+        "sourcedataset",
+        "pansharpeningoptions",
+        "input",
+        "processingsteps",
+        "step",
+        "argument",
+        "pixelfunctioncode",
+        "subclass",
+        "relativetovrt",
+        "openoptions",
     )
 )
 _IMAGE_DRIVERS = frozenset(
     (
-        *("GTiff", "SNAP_TIFF", "PNG", "JPEG", "BMP", "WEBP", "GIF", "BIGGIF", "JPEGXL", "AVIF", "PNM"),
-        *("JP2OpenJPEG", "JP2KAK", "JP2ECW", "JP2MrSID", "NITF", "ENVI", "EHdr", "HFA", "RMF", "RST", "SGI"),
-        *("COSAR", "CEOS", "SAR_CEOS", "JAXAPALSAR", "GFF", "AirSAR", "ISCE", "ROI_PAC", "GRIB"),
-        *("AAIGrid", "GSAG", "GSBG", "GS7BG", "DTED", "SRTMHGT", "USGSDEM"),
+        "GTiff",
+        "SNAP_TIFF",
+        "PNG",
+        "JPEG",
+        "BMP",
+        "WEBP",
+        "GIF",
+        "BIGGIF",
+        "JPEGXL",
+        "AVIF",
+        "PNM",
+        "JP2OpenJPEG",
+        "JP2KAK",
+        "JP2ECW",
+        "JP2MrSID",
+        "NITF",
+        "ENVI",
+        "EHdr",
+        "HFA",
+        "RMF",
+        "RST",
+        "SGI",
+        "COSAR",
+        "CEOS",
+        "SAR_CEOS",
+        "JAXAPALSAR",
+        "GFF",
+        "AirSAR",
+        "ISCE",
+        "ROI_PAC",
+        "GRIB",
+        "AAIGrid",
+        "GSAG",
+        "GSBG",
+        "GS7BG",
+        "DTED",
+        "SRTMHGT",
+        "USGSDEM",
     )
 )
-"""Drivers of formats whose files contain the pixels, or lie beside a header with the same stem. No format that names
-other files or servers is among them (VRT, WMS, WCS, STAC, PDS, DIMAP, ...). GDAL finds the driver by the content of a
-file, whatever its suffix."""
+"""Drivers of formats whose files contain the pixels, or lie beside a header with the
+same stem. No format that names other files or servers is among them (VRT, WMS, WCS,
+STAC, PDS, DIMAP, ...). GDAL finds the driver by the content of a file, whatever its
+suffix."""
 _RAW_DRIVERS = frozenset(("ENVI", "EHdr", "ISCE", "ROI_PAC", "RST"))
 """Drivers that take any bytes as values, if a header beside them says so."""
 _ARRAY_DRIVERS = frozenset(("HDF5", "HDF5Image", "netCDF", "BAG"))
-"""Drivers of HDF5 and netCDF. They only open files with a suffix of `_ARRAY_SUFFIXES` that name no other files."""
+"""Drivers of HDF5 and netCDF. They only open files with a suffix of `_ARRAY_SUFFIXES`
+that name no other files."""
 _ARRAY_SUFFIXES = frozenset((".nc", ".nc4", ".cdf", ".h5", ".hdf5", ".he5"))
-_NAMES = {"name", "netcdf_varname", "long_name", "band_name", "bandname", "polarization", "polarisation", "description"}
+_NAMES = {
+    "name",
+    "netcdf_varname",
+    "long_name",
+    "band_name",
+    "bandname",
+    "polarization",
+    "polarisation",
+    "description",
+}
 _POLARIZATION = re.compile(rf"(?<![A-Z0-9])({'|'.join(POLARIZATIONS)})(?![A-Z0-9])")
-_MEASUREMENT = re.compile(r"s1[a-d]-\w+-\w+-(vv|vh|hh|hv)-", re.IGNORECASE)  # a file of Sentinel-1 outside its folder
+_MEASUREMENT = re.compile(
+    r"s1[a-d]-\w+-\w+-(vv|vh|hh|hv)-", re.IGNORECASE
+)  # a file of Sentinel-1 outside its folder
 _UNIT_TAGS = {
     **{unit: unit for unit in ("db", "amplitude", "intensity", "gamma0_db")},
     **dict.fromkeys(("decibel", "decibels"), "db"),
-    **{f"{name}{end}": f"{name}0" for name in ("sigma", "gamma", "beta") for end in ("0", "_0", " nought", "_nought")},
+    **{
+        f"{name}{end}": f"{name}0"
+        for name in ("sigma", "gamma", "beta")
+        for end in ("0", "_0", " nought", "_nought")
+    },
 }
-_OTHER_ENCODING = re.compile(rb"""\s*<\?xml[^>]*\bencoding\s*=\s*["'](?!utf-?8["'])""", re.IGNORECASE)
+_OTHER_ENCODING = re.compile(
+    rb"""\s*<\?xml[^>]*\bencoding\s*=\s*["'](?!utf-?8["'])""", re.IGNORECASE
+)
 _SYNTAX = re.compile(r"[A-Za-z]\w+:|/vsi")
-"""Start of a name that GDAL takes for a part of a file, such as GTIFF_DIR:1:a.tif, or for one of its file systems."""
+"""Start of a name that GDAL takes for a part of a file, such as GTIFF_DIR:1:a.tif, or
+for one of its file systems."""
 _IMAGE_BESIDE = re.compile(r"\.(ovr|msk|r\d)$", re.IGNORECASE)
 """End of the name of an overview or a mask; .r1 to .r5 are overviews of NITF."""
 _T = TypeVar("_T")
@@ -89,7 +157,9 @@ OPEN_ERRORS = (RasterioError, CPLE_BaseError, UnicodeEncodeError)
 _DRIVERS = _IMAGE_DRIVERS | _ARRAY_DRIVERS | {"MEM"}
 limit_drivers(_base.__file__, _DRIVERS)
 
-logging.getLogger("rasterio").addHandler(logging.NullHandler())  # GDAL reports its errors as exceptions too
+logging.getLogger("rasterio").addHandler(
+    logging.NullHandler()
+)  # GDAL reports its errors as exceptions too
 
 
 class ForeignFilesError(RasterioIOError):  # type: ignore[misc]
@@ -99,18 +169,21 @@ class ForeignFilesError(RasterioIOError):  # type: ignore[misc]
 def open_raster(name: str) -> Any:
     """Open a raster with GDAL.
 
-    A file is opened as an image or not at all: one that lists servers or other files is refused. The exception is a
-    VRT named .vrt on this machine, whose images lie in its folder. A name that is not a path, such as a subdataset
-    with its driver, is opened as the user wrote it. Files beside a member of an archive are not read.
+    A file is opened as an image or not at all: one that lists servers or other files is
+    refused. The exception is a VRT named .vrt on this machine, whose images lie in its
+    folder. A name that is not a path, such as a subdataset with its driver, is opened
+    as the user wrote it. Files beside a member of an archive are not read.
 
     Returns:
         rasterio's dataset.
 
     Raises:
-        ForeignFilesError: the file refers to other files or servers, or is a pipe, a socket or a device.
+        ForeignFilesError: the file refers to other files or servers, or is a pipe, a
+            socket or a device.
         rasterio.errors.RasterioError: GDAL cannot open it.
     """
-    uri, path = SceneUri(name), Path(name)
+    uri = SceneUri(name)
+    path = Path(name)
     name = _escape_syntax(name) if uri.is_path else name
     is_vrt = uri.is_path and path.suffix.lower() == ".vrt"
     if is_vrt:
@@ -126,19 +199,28 @@ def open_raster(name: str) -> Any:
             raise RasterioIOError(error.strerror or str(error)) from error
         if fault:
             raise ForeignFilesError(fault)
-        if state := file_state(uri.path):
+        state = file_state(uri.path)
+        if state:
             _try_arrays(name, str(uri.path), state)
     has_sidecars = uri.is_path and not is_vrt and _check_sidecars(path)
     options = {"GDAL_DISABLE_READDIR_ON_OPEN": "FALSE" if has_sidecars else "EMPTY_DIR"}
     if not uri.is_remote:
-        options["CPL_VSIL_CURL_ALLOWED_FILENAME"] = "-"  # no name of a server has only this letter
+        options["CPL_VSIL_CURL_ALLOWED_FILENAME"] = (
+            "-"  # no name of a server has only this letter
+        )
     with rasterio.Env(**options) as environment:
         if not uri.is_path and not name.startswith("/vsi"):
-            return rasterio.open(name)  # the name of a subdataset begins with that of its driver
+            return rasterio.open(
+                name
+            )  # the name of a subdataset begins with that of its driver
         accepted = _DRIVERS if has_arrays else _IMAGE_DRIVERS
-        drivers = ["VRT"] if is_vrt else sorted(accepted.intersection(environment.drivers()))
+        if is_vrt:
+            drivers = ["VRT"]
+        else:
+            drivers = sorted(accepted.intersection(environment.drivers()))
         file = _open_dataset(name, drivers)
-    if fault := _find_foreign_files(file, is_local=uri.is_path):
+    fault = _find_foreign_files(file, is_local=uri.is_path)
+    if fault:
         file.close()
         raise ForeignFilesError(fault)
     return file
@@ -146,20 +228,32 @@ def open_raster(name: str) -> Any:
 
 def _escape_syntax(path: str) -> str:
     """Return the path of a file that GDAL takes for a path: GTIFF_DIR:1:a.tif would be a part of a.tif."""
-    return path if Path(path).is_absolute() else f".{os.sep}{path}"
+    if Path(path).is_absolute():
+        return path
+    return f".{os.sep}{path}"
 
 
 def _find_foreign_files(file: Any, is_local: bool) -> str:
     """Return how an open raster takes pixels from other files; "" if it does not."""
-    if is_local and file.driver in _RAW_DRIVERS and len({Path(part).resolve().parent for part in file.files}) > 1:
-        return "a link takes its values or its header from another folder: copy the files"
-    return "its tags name another file as its overviews" if file.tags(ns="OVERVIEWS") else ""
+    if (
+        is_local
+        and file.driver in _RAW_DRIVERS
+        and len({Path(part).resolve().parent for part in file.files}) > 1
+    ):
+        return (
+            "a link takes its values or its header from another folder: copy the files"
+        )
+    if file.tags(ns="OVERVIEWS"):
+        return "its tags name another file as its overviews"
+    return ""
 
 
 def _open_dataset(name: str, drivers: list[str]) -> Any:
     try:
         return DatasetReader(name, driver=drivers)  # `open` takes one driver
-    except UnicodeDecodeError as error:  # of the name of its coordinate system, for instance
+    except (
+        UnicodeDecodeError
+    ) as error:  # of the name of its coordinate system, for instance
         raise RasterioIOError(f"a text in it is not UTF-8: {error}") from error
 
 
@@ -171,7 +265,10 @@ def _try_arrays(name: str, path: str, state: tuple[int, int]) -> None:
         RasterioIOError: the file cannot be opened there.
     """
     try:
-        run_limited("from rsft.data.imagery.rasters import _open_arrays; _open_arrays()", f"{path}\n{name}".encode())
+        run_limited(
+            "from rsft.data.imagery.rasters import _open_arrays; _open_arrays()",
+            f"{path}\n{name}".encode(),
+        )
     except (OSError, ValueError) as error:
         raise RasterioIOError(f"the file cannot be opened: {error}") from error
 
@@ -180,7 +277,10 @@ def _open_arrays() -> None:
     """Open the dataset on the standard input as `_try_arrays` asks, and read its first pixel."""
     path, _, name = sys.stdin.read().partition("\n")
     enter_limits([Path(path).absolute()])
-    with suppress(RasterioError, CPLE_BaseError), rasterio.open(name) as file:  # the caller reports them
+    with (
+        suppress(RasterioError, CPLE_BaseError),
+        rasterio.open(name) as file,
+    ):  # the caller reports them
         if file.count:  # else it only lists its subdatasets
             file.read(window=((0, 1), (0, 1)))
 
@@ -191,11 +291,19 @@ def _check_sidecars(path: Path) -> bool:
         names = _list_names(path.parent, path.parent.stat().st_mtime_ns)
     except OSError:  # GDAL may open the file nevertheless
         return False
-    same_start = takewhile(lambda name: name.startswith(path.stem), names[bisect_left(names, path.stem) :])
-    sidecars = [name for name in same_start if name != path.name and name.removeprefix(path.stem)[:1] in (".", "_")]
+    same_start = takewhile(
+        lambda name: name.startswith(path.stem), names[bisect_left(names, path.stem) :]
+    )
+    sidecars = [
+        name
+        for name in same_start
+        if name != path.name and name.removeprefix(path.stem)[:1] in (".", "_")
+    ]
     for name in sidecars:
         if name.startswith(f"{path.name}.") and _IMAGE_BESIDE.search(name):
-            open_raster(str(path.with_name(name))).close()  # GDAL would open it with any driver
+            open_raster(
+                str(path.with_name(name))
+            ).close()  # GDAL would open it with any driver
     return bool(sidecars)
 
 
@@ -212,7 +320,10 @@ def _read_start(path: Path, size: int) -> bytes:
     except IsADirectoryError:
         return b""
     except OSError as error:
-        kind = ForeignFilesError if error.errno == EINVAL else RasterioIOError
+        if error.errno == EINVAL:
+            kind = ForeignFilesError
+        else:
+            kind = RasterioIOError
         raise kind(error.strerror) from error
 
 
@@ -226,14 +337,22 @@ def _check_vrt(path: Path) -> None:
     except ValueError as error:
         raise ForeignFilesError(f"the VRT cannot be used: {error}") from error
     if b"<!" in data or data.count(b"<?") > 1:
-        raise ForeignFilesError("the VRT contains a comment or CDATA, at which programs may cut a name: remove it")
+        raise ForeignFilesError(
+            "the VRT contains a comment or CDATA, at which programs may cut a name:"
+            " remove it"
+        )
     if _OTHER_ENCODING.match(data) and not data.isascii():
         raise ForeignFilesError("the VRT is not UTF-8, which GDAL takes it for")
     folder = path.resolve().parent
     for text, is_relative in sorted(_find_vrt_sources(root)):
         source = (folder / text if is_relative == "1" else Path(text)).resolve()
-        if not (source.is_relative_to(folder) and source.is_file()) or source.suffix.lower() == ".vrt":
-            raise ForeignFilesError(f"the VRT names {text}, which is not an image below its folder")
+        if (
+            not (source.is_relative_to(folder) and source.is_file())
+            or source.suffix.lower() == ".vrt"
+        ):
+            raise ForeignFilesError(
+                f"the VRT names {text}, which is not an image below its folder"
+            )
         open_raster(str(source)).close()
 
 
@@ -241,17 +360,34 @@ def _find_vrt_sources(root: Element) -> set[tuple[str, str]]:
     """Return the names of the images in a VRT, each with "1" if it is relative to the VRT, else "0"."""
     sources: set[tuple[str, str]] = set()
     for element in root.iter():
-        tag = element.tag.lower()  # GDAL ignores case, and takes attributes for elements
+        tag = (
+            element.tag.lower()
+        )  # GDAL ignores case, and takes attributes for elements
         attributes = {name.lower(): value for name, value in element.attrib.items()}
         kind = attributes.get("subclass", _PLAIN_BAND)
-        if tag in _OTHER_SOURCES or kind != _PLAIN_BAND or "sourcefilename" in attributes:
-            raise ForeignFilesError(f"the VRT contains {element.get('subClass', element.tag)}, not only images")
+        if (
+            tag in _OTHER_SOURCES
+            or kind != _PLAIN_BAND
+            or "sourcefilename" in attributes
+        ):
+            raise ForeignFilesError(
+                f"the VRT contains {element.get('subClass', element.tag)}, not only"
+                " images"
+            )
         if tag != "sourcefilename":
             continue
-        name, is_relative = element.text or "", attributes.get("relativetovrt", "0")
-        is_plain = name == name.strip() and not _SYNTAX.match(name) and is_relative in ("0", "1")
+        name = element.text or ""
+        is_relative = attributes.get("relativetovrt", "0")
+        is_plain = (
+            name == name.strip()
+            and not _SYNTAX.match(name)
+            and is_relative in ("0", "1")
+        )
         if not is_plain or len(element) or len(attributes) < len(element.attrib):
-            raise ForeignFilesError(f"the VRT writes the name {name!r} in a way that programs read differently")
+            raise ForeignFilesError(
+                f"the VRT writes the name {name!r} in a way that programs read"
+                " differently"
+            )
         sources.add((name, is_relative))
     return sources
 
@@ -276,9 +412,9 @@ def read_tiff_tags(path: Path, read: Callable[[Any], _T]) -> _T | None:
 def read_band_names(file: Any) -> tuple[str, ...] | None:
     """Return the names of the bands of an open raster.
 
-    The name of a band comes from its description ("VV", "Sigma0_VV_db", "B4"), else from its tags (name, long_name,
-    polarization and others). A raster of one band may also have it in the tags of the file, or in the name of a
-    Sentinel-1 measurement.
+    The name of a band comes from its description ("VV", "Sigma0_VV_db", "B4"), else
+    from its tags (name, long_name, polarization and others). A raster of one band may
+    also have it in the tags of the file, or in the name of a Sentinel-1 measurement.
 
     Returns:
         Names from `BANDS`; None if a name is unknown, repeated or no text.
@@ -295,7 +431,9 @@ def read_band_names(file: Any) -> tuple[str, ...] | None:
             texts += [*_name_tags(file.tags()), match[1] if match else ""]
         names.append(next((name for name in map(parse_band_name, texts) if name), None))
     known = tuple(name for name in names if name is not None)
-    return known if len(set(known)) == file.count else None
+    if len(set(known)) == file.count:
+        return known
+    return None
 
 
 def _name_tags(tags: Mapping[str, str]) -> Iterable[str]:
@@ -321,7 +459,9 @@ def read_unit(files: Iterable[Any], path: object) -> str | None:
     try:
         units = [unit for file in files for unit in file.units]
     except UnicodeDecodeError as error:
-        raise DataError(f"the unit of a band is no text: {error}", path, "remove it from the file") from error
+        raise DataError(
+            f"the unit of a band is no text: {error}", path, "remove it from the file"
+        ) from error
     return unit_from_tags(units, path)
 
 
@@ -337,8 +477,14 @@ def unit_from_tags(units: Iterable[str | None], path: object) -> str | None:
     tags = {(unit or "").strip().lower() for unit in units}
     names = sorted({_UNIT_TAGS[tag] for tag in tags if tag in _UNIT_TAGS})
     if len(names) > 1:
-        raise DataError(f"the bands have several units: {', '.join(names)}", path, "give a file with one unit")
-    return names[0] if names else None
+        raise DataError(
+            f"the bands have several units: {', '.join(names)}",
+            path,
+            "give a file with one unit",
+        )
+    if names:
+        return names[0]
+    return None
 
 
 class Scaling(NamedTuple):
@@ -354,31 +500,49 @@ IDENTITY_SCALING = Scaling()
 
 def read_dtype(dtype: str, scalings: Iterable[Scaling]) -> str:
     """Return the data type of a scene's values: uint8 or uint16 as in its file if no band is scaled, else float32."""
-    return dtype if dtype in DIGITAL_UNITS and set(scalings) <= {IDENTITY_SCALING} else "float32"
+    if dtype in DIGITAL_UNITS and set(scalings) <= {IDENTITY_SCALING}:
+        return dtype
+    return "float32"
 
 
 def check_encoding(files: Sequence[Any], path: object) -> None:
     """Raise an error if the numbers in open rasters, a chip or a scene, are not the values of pixels.
 
     Raises:
-        DataError: there are more than `MAX_BANDS`, or pixels are indices into a palette, or large where it is dark.
+        DataError: there are more than `MAX_BANDS`, or pixels are indices into a
+            palette, or large where it is dark.
     """
-    if (count := sum(file.count for file in files)) > MAX_BANDS:
-        message = f"the image has {count:,} bands; the limit is {MAX_BANDS:,}"
-        raise DataError(message, path, "write the bands that the model reads to a file of their own")
+    count = sum(file.count for file in files)
+    if count > MAX_BANDS:
+        raise DataError(
+            f"the image has {count:,} bands; the limit is {MAX_BANDS:,}",
+            path,
+            "write the bands that the model reads to a file of their own",
+        )
     for file in files:
         if ColorInterp.palette in file.colorinterp:
-            raise DataError("the pixels are indices into a color palette", path, "convert the file to gray or RGB")
+            raise DataError(
+                "the pixels are indices into a color palette",
+                path,
+                "convert the file to gray or RGB",
+            )
         if file.tags(ns="IMAGE_STRUCTURE").get("MINISWHITE") == "YES":
-            hint = "invert the values, and store them as MINISBLACK (tag PhotometricInterpretation)"
-            raise DataError("the pixels are stored inverted: 0 is white (MINISWHITE)", path, hint)
+            raise DataError(
+                "the pixels are stored inverted: 0 is white (MINISWHITE)",
+                path,
+                (
+                    "invert the values, and store them as MINISBLACK (tag"
+                    " PhotometricInterpretation)"
+                ),
+            )
 
 
 def read_validity(file: Any, window: Any = None) -> NDArray[np.bool_] | None:
     """Return where the mask of an open raster, inside the file or in a .msk beside it, says that pixels are valid.
 
     Returns:
-        One value per pixel (H, W); None if it has no such mask. A nodata value and a transparent band are no mask.
+        One value per pixel (H, W); None if it has no such mask. A nodata value and a
+        transparent band are no mask.
     """
     if file.mask_flag_enums[0] != [MaskFlags.per_dataset]:
         return None
@@ -386,14 +550,20 @@ def read_validity(file: Any, window: Any = None) -> NDArray[np.bool_] | None:
     return valid
 
 
-def mask_nodata(band: Pixels, nodata: float | None, path: object, valid: NDArray[np.bool_] | None = None) -> None:
+def mask_nodata(
+    band: Pixels,
+    nodata: float | None,
+    path: object,
+    valid: NDArray[np.bool_] | None = None,
+) -> None:
     """Set the pixels of a band without data to NaN (floats) or 0 (integers), in place.
 
     Args:
         band: one band (H, W).
         nodata: declared nodata value; None if the file does not declare one.
         path: path of the file, for the error.
-        valid: where the mask of the file says that pixels are valid (H, W); None if it has none.
+        valid: where the mask of the file says that pixels are valid (H, W); None if it
+            has none.
 
     Raises:
         DataError: a valid pixel is NaN or infinite but not declared as nodata.
@@ -411,15 +581,23 @@ def mask_nodata(band: Pixels, nodata: float | None, path: object, valid: NDArray
             without_value &= valid
         if nodata is not None:
             without_value &= ~np.isnan(band) if np.isnan(nodata) else band != nodata
-        if count := int(without_value.sum()):
-            message = f"{count} of {band.size} values are NaN or infinite"
-            raise DataError(message, path, "declare them as nodata, or fill them in")
+        count = int(without_value.sum())
+        if count:
+            raise DataError(
+                f"{count} of {band.size} values are NaN or infinite",
+                path,
+                "declare them as nodata, or fill them in",
+            )
     if nodata is not None:
         band[band == nodata] = np.nan
 
 
 def to_float32(
-    band: Plane, nodata: float | None, scaling: Scaling, path: object, valid: NDArray[np.bool_] | None = None
+    band: Plane,
+    nodata: float | None,
+    scaling: Scaling,
+    path: object,
+    valid: NDArray[np.bool_] | None = None,
 ) -> Plane:
     """Convert the stored values of a band to float32.
 
@@ -428,13 +606,15 @@ def to_float32(
         nodata: declared nodata value; None if the file does not declare one.
         scaling: scale and offset of the band.
         path: path of the file, for the error.
-        valid: where the mask of the file says that pixels are valid (H, W); None if it has none.
+        valid: where the mask of the file says that pixels are valid (H, W); None if it
+            has none.
 
     Returns:
         Values (H, W), float32; NaN without data.
 
     Raises:
-        DataError: a valid value is NaN or infinite but not declared as nodata, or does not fit into float32.
+        DataError: a valid value is NaN or infinite but not declared as nodata, or does
+            not fit into float32.
     """
     if np.issubdtype(band.dtype, np.inexact):
         mask_nodata(band, nodata, path, valid)
@@ -452,32 +632,64 @@ def to_float32(
 
 
 def read_tiff(data: bytes, path: Path) -> Pixels:
-    """Decode a TIFF. What it declares as nodata, or masks, becomes NaN in floats and 0 in integers.
+    """Decode a TIFF.
+
+    What it declares as nodata, or masks, becomes NaN in floats and 0 in integers.
 
     Returns:
         Pixels (H, W, B).
 
     Raises:
         ValueError: GDAL cannot read it.
-        DataError: the pixels are no values, too many, complex or all invalid; `path` is only named.
+        DataError: the pixels are no values, too many, complex or all invalid; `path` is
+            only named.
     """
     with _open_memory(data, "GTiff") as file:
         check_encoding([file], path)
         if file.dtypes[0].startswith("complex"):
-            hint = "give the scene that the chips were cut from, with --modulus, or store the modulus in the chips"
-            raise DataError(f"the pixels are complex ({file.dtypes[0]}), but a model takes real values", path, hint)
-        size = file.width * file.height * sum(np.dtype(dtype).itemsize for dtype in file.dtypes)
+            raise DataError(
+                f"the pixels are complex ({file.dtypes[0]}), but a model takes real"
+                " values",
+                path,
+                (
+                    "give the scene that the chips were cut from, with --modulus, or store"
+                    " the modulus in the chips"
+                ),
+            )
+        size = (
+            file.width
+            * file.height
+            * sum(np.dtype(dtype).itemsize for dtype in file.dtypes)
+        )
         if size > MAX_TIFF_BYTES:  # a file of some kB can state any size
-            message = f"the image is too large: {size:,} bytes when it is decoded; the limit is {MAX_TIFF_BYTES:,}"
-            raise DataError(message, path, "cut it into smaller ones, or leave it out")
+            raise DataError(
+                (
+                    f"the image is too large: {size:,} bytes when it is decoded; the limit"
+                    f" is {MAX_TIFF_BYTES:,}"
+                ),
+                path,
+                "cut it into smaller ones, or leave it out",
+            )
         bands: Pixels = file.read()  # (B, H, W)
-        valid, nodata_values = read_validity(file), file.nodatavals
-        scalings = [Scaling(*pair) for pair in zip(file.scales, file.offsets, strict=True)]
+        valid = read_validity(file)
+        nodata_values = file.nodatavals
+        scalings = [
+            Scaling(*pair) for pair in zip(file.scales, file.offsets, strict=True)
+        ]
     if valid is not None and not valid.any():
-        raise DataError("its mask says that no pixel is valid", path, "leave the file out, or remove the mask")
+        raise DataError(
+            "its mask says that no pixel is valid",
+            path,
+            "leave the file out, or remove the mask",
+        )
     if any(scaling != IDENTITY_SCALING for scaling in scalings):
         parts = zip(bands, nodata_values, scalings, strict=True)
-        bands = np.stack([to_float32(band, nodata, scaling, path, valid) for band, nodata, scaling in parts])
+        bands = np.stack(
+            [
+                to_float32(band, nodata, scaling, path, valid)
+                for band, nodata, scaling in parts
+            ]
+        )
     else:
         for band, nodata in zip(bands, nodata_values, strict=True):
             mask_nodata(band, nodata, path, valid)
@@ -492,9 +704,16 @@ def read_png(data: bytes) -> Pixels:
 
 @contextmanager
 def _open_memory(data: bytes, driver: str) -> Iterator[Any]:
-    """Open a file in memory in one environment of GDAL, or each call makes its own. A path might not be UTF-8."""
+    """Open a file in memory in one environment of GDAL, or each call makes its own.
+
+    A path might not be UTF-8.
+    """
     try:
-        with rasterio.Env(), MemoryFile(data) as memory, memory.open(driver=driver) as file:
+        with (
+            rasterio.Env(),
+            MemoryFile(data) as memory,
+            memory.open(driver=driver) as file,
+        ):
             yield file
     except (RasterioError, CPLE_BaseError) as error:
         raise ValueError(f"GDAL cannot read it: {error}") from error

@@ -25,15 +25,20 @@ from rsft.utils.untrusted.documents import check_regular, open_regular, read_reg
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"})
 MAX_PIXELS = 2**30
-"""Largest number of pixels of an image, except for TIFF. DOTA has images of 20,000 x 20,000; Pillow's own limit is
-179 million pixels."""
+"""Largest number of pixels of an image, except for TIFF. DOTA has images of 20,000 x
+20,000; Pillow's own limit is 179 million pixels."""
 MAX_CHIP_BYTES = 2**31
 """Largest file of a chip in bytes: 2 GiB. It is read as a whole."""
 
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_PNG_MAGIC, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND"
+_PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+_PNG_END = b"IEND"
 _HINT = "copy or download the file again, or leave it out"
-_EXPANDED = {"1": "L", "P": "RGB", "PA": "RGBA"}  # Pillow modes of bits or palette indices, not gray values
+_EXPANDED = {
+    "1": "L",
+    "P": "RGB",
+    "PA": "RGBA",
+}  # Pillow modes of bits or palette indices, not gray values
 _DECODING_ERRORS = (OSError, ValueError, SyntaxError, EOFError, struct.error)
 _ORIENTATION = ExifTags.Base.Orientation
 _pillow_limit = threading.Lock()
@@ -48,10 +53,13 @@ def is_tiff(path: Path) -> bool:
         return False
 
 
-def check_declared_bands(declared: Sequence[str] | None, actual: Sequence[str] | None, path: object) -> None:
+def check_declared_bands(
+    declared: Sequence[str] | None, actual: Sequence[str] | None, path: object
+) -> None:
     """Raise an error if declared names contradict those in the file.
 
-    "gray" contradicts no name, and a name that rsft does not know contradicts none either.
+    "gray" contradicts no name, and a name that rsft does not know contradicts none
+    either.
 
     Args:
         declared: names that the user declared with --bands; None if none were declared.
@@ -61,39 +69,56 @@ def check_declared_bands(declared: Sequence[str] | None, actual: Sequence[str] |
     Raises:
         DataError: a band has another name in the file.
     """
-    if declared is None or actual is None or len(declared) != len(actual):  # a wrong number is another error
+    if (
+        declared is None or actual is None or len(declared) != len(actual)
+    ):  # a wrong number is another error
         return
-    pairs = [pair for pair in zip(declared, actual, strict=True) if "gray" not in pair and pair[0] in BANDS]
+    pairs = [
+        pair
+        for pair in zip(declared, actual, strict=True)
+        if "gray" not in pair and pair[0] in BANDS
+    ]
     if any(name != file_name for name, file_name in pairs):
-        message = f"the file names its bands {', '.join(actual)}, but {', '.join(declared)} was declared"
-        raise DataError(message, path, "leave out --bands; if the names in the file are wrong, correct them there")
+        raise DataError(
+            (
+                f"the file names its bands {', '.join(actual)}, but {', '.join(declared)}"
+                " was declared"
+            ),
+            path,
+            "leave out --bands; if the names in the file are wrong, correct them there",
+        )
 
 
 def read_chip(path: Path, digest: str | None = None) -> Pixels:
     """Read an image file; `digest` is its SHA-256 in a manifest, if it was read before.
 
-    What a GeoTIFF declares as nodata, or masks, becomes NaN in floats and 0 in integers. Its scale and offset give
-    float32.
+    What a GeoTIFF declares as nodata, or masks, becomes NaN in floats and 0 in
+    integers. Its scale and offset give float32.
 
     Returns:
         Pixels (H, W, B), float32 instead of float64; three bands are in R, G, B order.
 
     Raises:
-        DataError: the file is missing, empty, truncated, larger than MAX_CHIP_BYTES or not an image; it is stored
-            inverted or turned; all pixels have the same value; a pixel is NaN or infinite but not declared as nodata; a
-            value does not fit into float32; it is not the file with this digest.
+        DataError: the file is missing, empty, truncated, larger than MAX_CHIP_BYTES or
+            not an image; it is stored inverted or turned; all pixels have the same
+            value; a pixel is NaN or infinite but not declared as nodata; a value does
+            not fit into float32; it is not the file with this digest.
     """
     try:
         data = read_regular(path, MAX_CHIP_BYTES)
     except OSError as error:
-        raise DataError(f"the file cannot be read: {error.strerror}", path, _HINT) from error
+        raise DataError(
+            f"the file cannot be read: {error.strerror}", path, _HINT
+        ) from error
     if not data:
         raise DataError("the file is empty", path, _HINT)
     is_intact = digest is not None and hashlib.sha256(data).hexdigest() == digest
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about missing georeferences and unusual tags
         try:
-            pixels = (_decode_tiff if data.startswith(_TIFF_MAGIC) else _decode)(data, path, is_intact)
+            pixels = (_decode_tiff if data.startswith(_TIFF_MAGIC) else _decode)(
+                data, path, is_intact
+            )
         except _DECODING_ERRORS as error:
             raise DataError("the file is truncated or damaged", path, _HINT) from error
     pixels = pixels[:, :, None] if pixels.ndim == 2 else pixels
@@ -106,8 +131,9 @@ def read_chip(path: Path, digest: str | None = None) -> Pixels:
 def open_image(path: Path, data: bytes | None = None) -> Image.Image:
     """Open an image with Pillow; only its header is read, from `data` if the content is in memory already.
 
-    Pillow's own limit is a global variable. It is raised while a header is read, by one thread at a time, and then
-    restored. Other code that uses Pillow at that moment has the raised limit too.
+    Pillow's own limit is a global variable. It is raised while a header is read, by one
+    thread at a time, and then restored. Other code that uses Pillow at that moment has
+    the raised limit too.
 
     Returns:
         The image, which is not decoded yet.
@@ -116,23 +142,33 @@ def open_image(path: Path, data: bytes | None = None) -> Image.Image:
         DataError: the file is not an image, or has more than MAX_PIXELS.
     """
     with _pillow_limit, warnings.catch_warnings():
-        warnings.simplefilter("error", Image.DecompressionBombWarning)  # Pillow raises an error at twice its limit only
-        default, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, MAX_PIXELS
+        warnings.simplefilter(
+            "error", Image.DecompressionBombWarning
+        )  # Pillow raises an error at twice its limit only
+        default = Image.MAX_IMAGE_PIXELS
+        Image.MAX_IMAGE_PIXELS = MAX_PIXELS
         try:
             if data is None:
                 check_regular(path)
             return Image.open(path if data is None else io.BytesIO(data))
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-            message = f"the image is too large: it has more than {MAX_PIXELS:,} pixels"
-            raise DataError(message, path, "cut it into smaller ones, or leave it out") from error
+            raise DataError(
+                f"the image is too large: it has more than {MAX_PIXELS:,} pixels",
+                path,
+                "cut it into smaller ones, or leave it out",
+            ) from error
         except (OSError, ValueError, SyntaxError) as error:
-            raise DataError("the file is not an image that can be read", path, _HINT) from error
+            raise DataError(
+                "the file is not an image that can be read", path, _HINT
+            ) from error
         finally:
             Image.MAX_IMAGE_PIXELS = default
 
 
 def _decode_tiff(data: bytes, path: Path, is_intact: bool) -> Pixels:
-    from rsft.data.imagery.rasters import read_tiff  # GDAL takes 20 MB, which a job without a TIFF does without
+    from rsft.data.imagery.rasters import (
+        read_tiff,
+    )  # GDAL takes 20 MB, which a job without a TIFF does without
 
     pixels = read_tiff(data, path)
     _check_upright(_read_tiff_orientation(data), path)
@@ -141,9 +177,14 @@ def _decode_tiff(data: bytes, path: Path, is_intact: bool) -> Pixels:
 
 def _read_tiff_orientation(data: bytes) -> int | None:
     """Return the tag Orientation of a TIFF, which GDAL ignores."""
-    is_big, is_little = b"+" in data[:4], data[:1] == b"I"
-    start = int.from_bytes(data[8:16] if is_big else data[4:8], "little" if is_little else "big")
-    if (b"\x12\x01\x03\0" if is_little else b"\x01\x12\0\x03") not in data[start : start + 4096]:
+    is_big = b"+" in data[:4]
+    is_little = data[:1] == b"I"
+    start = int.from_bytes(
+        data[8:16] if is_big else data[4:8], "little" if is_little else "big"
+    )
+    if (b"\x12\x01\x03\0" if is_little else b"\x01\x12\0\x03") not in data[
+        start : start + 4096
+    ]:
         return None  # reading all tags takes longer
     tags = ImageFileDirectory_v2(data[: 16 if is_big else 8])
     stream = io.BytesIO(data)
@@ -155,16 +196,29 @@ def _read_tiff_orientation(data: bytes) -> int | None:
 def _check_upright(orientation: int | None, path: Path) -> None:
     """Raise an error if the EXIF orientation of an image is not 1: programs disagree about where its first row is."""
     if orientation not in (None, 1):
-        hint = "turn the pixels, and remove the tag: magick IN -auto-orient OUT"
-        raise DataError(f"the pixels are stored turned (EXIF orientation {orientation})", path, hint)
+        raise DataError(
+            f"the pixels are stored turned (EXIF orientation {orientation})",
+            path,
+            "turn the pixels, and remove the tag: magick IN -auto-orient OUT",
+        )
 
 
 def _decode(data: bytes, path: Path, is_intact: bool) -> Pixels:
     """Decode any format except TIFF with Pillow, which reports missing bytes; OpenCV and GDAL fill them in silently."""
     image = open_image(path, data)
-    is_plain = image.format == "PNG" and data[24] == 8 and image.mode in ("L", "RGB") and not image.info
+    is_plain = (
+        image.format == "PNG"
+        and data[24] == 8
+        and image.mode in ("L", "RGB")
+        and not image.info
+    )
     is_large = image.width * image.height >= 2**16  # GDAL opens slowly
-    if is_intact and is_plain and is_large and b"eXIf" not in data[data.rfind(b"IDAT") :]:
+    if (
+        is_intact
+        and is_plain
+        and is_large
+        and b"eXIf" not in data[data.rfind(b"IDAT") :]
+    ):
         from rsft.data.imagery.rasters import read_png
 
         with suppress(ValueError):
@@ -175,12 +229,20 @@ def _decode(data: bytes, path: Path, is_intact: bool) -> Pixels:
     if data.startswith(_PNG_MAGIC):
         if data.rfind(_PNG_END) < 0:  # search from the end, where the marker is
             raise ValueError("the PNG has no end")
-        if data[24] == 16 and image.mode in ("RGB", "RGBA", "LA"):  # 16 bits; Pillow reads only 8 of them
+        if data[24] == 16 and image.mode in (
+            "RGB",
+            "RGBA",
+            "LA",
+        ):  # 16 bits; Pillow reads only 8 of them
             pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
             if pixels is None:
                 raise ValueError("OpenCV cannot read the PNG")
-            return np.concatenate([pixels[:, :, 2::-1], pixels[:, :, 3:]], axis=2)  # from OpenCV's B, G, R
-    return np.asarray(image.convert(_EXPANDED[image.mode]) if image.mode in _EXPANDED else image)
+            return np.concatenate(
+                [pixels[:, :, 2::-1], pixels[:, :, 3:]], axis=2
+            )  # from OpenCV's B, G, R
+    return np.asarray(
+        image.convert(_EXPANDED[image.mode]) if image.mode in _EXPANDED else image
+    )
 
 
 def check_values(pixels: Pixels, path: object) -> None:
@@ -189,7 +251,10 @@ def check_values(pixels: Pixels, path: object) -> None:
     Raises:
         DataError: no pixel has a value, or all pixels have the same value.
     """
-    valid = pixels[~np.isnan(pixels)] if np.issubdtype(pixels.dtype, np.inexact) else pixels
+    if np.issubdtype(pixels.dtype, np.inexact):
+        valid = pixels[~np.isnan(pixels)]
+    else:
+        valid = pixels
     if not valid.size:
         raise DataError("no pixel has a value", path, "leave the file out")
     low, high = valid.min(), valid.max()

@@ -1,4 +1,7 @@
-"""Name a scene: a path, a URL, a member of an archive, or a subdataset. Tell whether a file has changed."""
+"""Name a scene: a path, a URL, a member of an archive, or a subdataset.
+
+Tell whether a file has changed.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,8 @@ def file_state(path: Path) -> FileState:
 class LastImageCache:
     """Reads images and caches the last one, because consecutive chips are often cut from the same image.
 
-    An image that cannot be read is cached as its error. An image whose file has changed is read again.
+    An image that cannot be read is cached as its error. An image whose file has changed
+    is read again.
 
     Args:
         read: reads an image file.
@@ -56,9 +60,12 @@ class LastImageCache:
         Raises:
             DataError: `read` raised it, now or at the first call.
         """
-        cached, state = self._cached, file_state(path)
+        cached = self._cached
+        state = file_state(path)
         if cached is None or cached[:2] != (path, state):
-            cached = self._cached = None  # frees the memory before the next image is decoded
+            cached = self._cached = (
+                None  # frees the memory before the next image is decoded
+            )
             try:
                 cached = path, state, self.read(path)
             except DataError as error:
@@ -66,7 +73,9 @@ class LastImageCache:
             self._cached = cached
         image = cached[2]
         if isinstance(image, DataError):
-            raise DataError(image.message, image.location, image.hint) from image.__cause__
+            raise DataError(
+                image.message, image.location, image.hint
+            ) from image.__cause__
         return image
 
     def clear(self) -> None:
@@ -76,8 +85,12 @@ class LastImageCache:
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _HTTP = re.compile(r"https?://", re.IGNORECASE)
-_SUBDATASET = re.compile(r"([A-Za-z][A-Za-z0-9_]+):(?!//)(.+)", re.DOTALL)  # at least two letters: C:\ is a drive
-_NETWORK_PREFIX = re.compile(r"/vsi(curl|s3|gs|az|adls|oss|swift|hdfs|webhdfs)(_streaming)?[/?]")
+_SUBDATASET = re.compile(
+    r"([A-Za-z][A-Za-z0-9_]+):(?!//)(.+)", re.DOTALL
+)  # at least two letters: C:\ is a drive
+_NETWORK_PREFIX = re.compile(
+    r"/vsi(curl|s3|gs|az|adls|oss|swift|hdfs|webhdfs)(_streaming)?[/?]"
+)
 _BUCKETS = {"s3": "/vsis3/", "gs": "/vsigs/", "az": "/vsiaz/"}
 _UNSAFE = re.compile(r"[^\w.+-]+")  # in names of files
 
@@ -86,9 +99,10 @@ _UNSAFE = re.compile(r"[^\w.+-]+")  # in names of files
 class SceneUri:
     """The name of a scene: a path, or a name that GDAL resolves.
 
-    Its text is what the user gave: a path, `https://...`, `s3://bucket/key`, `/vsizip/a.zip/b.tif`, or a subdataset
-    such as `NETCDF:"a.nc":VV`. An existing file is always a path. `str` leaves out user names, passwords and signed
-    queries, so that they do not get into tables and messages.
+    Its text is what the user gave: a path, `https://...`, `s3://bucket/key`,
+    `/vsizip/a.zip/b.tif`, or a subdataset such as `NETCDF:"a.nc":VV`. An existing file
+    is always a path. `str` leaves out user names, passwords and signed queries, so that
+    they do not get into tables and messages.
 
     Attributes:
         text: the name.
@@ -108,27 +122,36 @@ class SceneUri:
             The name of the scene.
 
         Raises:
-            RequestError: the text begins like an address, but is none, or contains a zero byte.
+            RequestError: the text begins like an address, but is none, or contains a
+                zero byte.
         """
         if isinstance(value, SceneUri):
             return value
         text = str(value)
         if "\0" in text:
-            raise RequestError("the name of a scene contains a zero byte", text, "correct the name")
+            raise RequestError(
+                "the name of a scene contains a zero byte", text, "correct the name"
+            )
         try:
             urlsplit(text[match.start() :] if (match := _HTTP.search(text)) else "")
         except ValueError as error:
-            raise RequestError(f"this is not an address: {error}", text, "correct the address") from error
+            raise RequestError(
+                f"this is not an address: {error}", text, "correct the address"
+            ) from error
         if text.lower().startswith("file://"):
             text = unquote(urlsplit(text).path)
             text = text.removeprefix("/") if is_windows() else text  # /C:/scene.tif
-        return cls(str(Path(text))) if cls(text).is_path else cls(text)
+        if cls(text).is_path:
+            return cls(str(Path(text)))
+        return cls(text)
 
     @property
     def is_path(self) -> bool:
         """Whether the name is a path, which may or may not exist."""
         text = self.text
-        return not (_URL.match(text) or text.startswith("/vsi") or _SUBDATASET.match(text)) or _exists(text)
+        return not (
+            _URL.match(text) or text.startswith("/vsi") or _SUBDATASET.match(text)
+        ) or _exists(text)
 
     @property
     def path(self) -> Path | None:
@@ -140,7 +163,9 @@ class SceneUri:
         if self.text.startswith("/vsi"):
             return _containing_file(self.text)
         container = _split_subdataset(self.text)[0]
-        return SceneUri(container).path if container else None
+        if container:
+            return SceneUri(container).path
+        return None
 
     @property
     def is_remote(self) -> bool:
@@ -148,7 +173,9 @@ class SceneUri:
         if self.is_path:
             return False
         is_bucket = self.text.partition("://")[0].lower() in _BUCKETS
-        return bool(is_bucket or _HTTP.search(self.text) or _NETWORK_PREFIX.search(self.text))
+        return bool(
+            is_bucket or _HTTP.search(self.text) or _NETWORK_PREFIX.search(self.text)
+        )
 
     @property
     def url(self) -> str | None:
@@ -158,7 +185,9 @@ class SceneUri:
             return None
         address = re.split(r'["}]', self.text[match.start() :])[0]
         if match.start():  # behind a prefix, the path of a member may follow
-            address = re.sub(r"(\.zip|\.tar|\.tgz|\.tar\.gz)/.*", r"\1", address, flags=re.IGNORECASE)
+            address = re.sub(
+                r"(\.zip|\.tar|\.tgz|\.tar\.gz)/.*", r"\1", address, flags=re.IGNORECASE
+            )
         return quote_url(match[0].lower() + address[len(match[0]) :])
 
     @property
@@ -169,8 +198,12 @@ class SceneUri:
             return self.text
         if _HTTP.match(self.text):
             name = f"/vsicurl/{self.url}"
-            return f"/vsizip/{{{name}}}" if urlsplit(self.text).path.lower().endswith(".zip") else name
-        return _BUCKETS[scheme.lower()] + rest if scheme.lower() in _BUCKETS else self.text
+            if urlsplit(self.text).path.lower().endswith(".zip"):
+                return f"/vsizip/{{{name}}}"
+            return name
+        if scheme.lower() in _BUCKETS:
+            return _BUCKETS[scheme.lower()] + rest
+        return self.text
 
     @property
     def name(self) -> str:
@@ -179,11 +212,16 @@ class SceneUri:
             return Path(self.text).name
         if _URL.match(self.text):
             address = urlsplit(self.text)
-            return PurePosixPath(unquote(address.path)).name or address.netloc.rpartition("@")[2]
+            return (
+                PurePosixPath(unquote(address.path)).name
+                or address.netloc.rpartition("@")[2]
+            )
         if self.text.startswith("/vsi"):
             return PurePosixPath(str(self).rstrip("/}")).name
         container, variable = _split_subdataset(self.text)
-        return f"{SceneUri(container).name}:{variable}" if container else self.text
+        if container:
+            return f"{SceneUri(container).name}:{variable}"
+        return self.text
 
     @property
     def stem(self) -> str:
@@ -193,7 +231,9 @@ class SceneUri:
         container, variable = _split_subdataset(self.text)
         if _URL.match(self.text) or self.text.startswith("/vsi") or not container:
             return _UNSAFE.sub("_", PurePosixPath(self.name).stem)
-        return _UNSAFE.sub("_", f"{SceneUri(container).stem}_{PurePosixPath(variable).name}")
+        return _UNSAFE.sub(
+            "_", f"{SceneUri(container).stem}_{PurePosixPath(variable).name}"
+        )
 
     def __str__(self) -> str:
         match = None if self.is_path else _HTTP.search(self.text)
@@ -204,24 +244,31 @@ class SceneUri:
 
     def absolute(self) -> SceneUri:
         """Return the same name with an absolute path. Only paths change."""
-        return SceneUri(str(Path(self.text).absolute())) if self.is_path else self
+        if self.is_path:
+            return SceneUri(str(Path(self.text).absolute()))
+        return self
 
     def state(self) -> tuple[object, ...] | None:
         """Return values that change with the content of the scene; None for servers other than web servers.
 
-        They are size and modification time of a local file, or size and version (ETag or date) of one on a web server.
+        They are size and modification time of a local file, or size and version (ETag
+        or date) of one on a web server.
 
         Returns:
-            Size and modification time of a local file; size and version (ETag or date) of a file on a web server; None
-            for other servers.
+            Size and modification time of a local file; size and version (ETag or date)
+            of a file on a web server; None for other servers.
 
         Raises:
             NetworkError: a web server does not send the file.
         """
         if self.url is not None:
             remote = probe_url(self.url)
-            return (remote.size, remote.version) if remote else None
-        return file_state(self.path) if self.path else None
+            if remote:
+                return (remote.size, remote.version)
+            return None
+        if self.path:
+            return file_state(self.path)
+        return None
 
 
 def names_servers(path: Path) -> bool:
@@ -230,9 +277,19 @@ def names_servers(path: Path) -> bool:
         if path.suffix.lower() not in (".json", ".geojson") or not path.is_file():
             return False
         item = load_json(path)
-        assets = item["assets"].values() if "stac_version" in item else ()
+        if "stac_version" in item:
+            assets = item["assets"].values()
+        else:
+            assets = ()
         return any(SceneUri(str(asset["href"])).is_remote for asset in assets)
-    except (DataError, OSError, ValueError, KeyError, TypeError, AttributeError):  # the reader of items reports it
+    except (
+        DataError,
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+    ):  # the reader of items reports it
         return False
 
 
@@ -256,13 +313,16 @@ def _containing_file(text: str) -> Path | None:
 
 def _split_subdataset(text: str) -> tuple[str, str]:
     """Split a name such as NETCDF:"a.nc":VV into the file and the variable; both are empty if it is something else."""
-    if (match := _SUBDATASET.fullmatch(text)) is None:
+    match = _SUBDATASET.fullmatch(text)
+    if match is None:
         return "", ""
     body = match[2]
     if body.startswith('"') and '"' in body[1:]:
         container, _, variable = body[1:].partition('"')
         return container, variable.strip(":/")
     parts = body.split(":")
-    lengths = (count for count in range(len(parts), 0, -1) if _exists(":".join(parts[:count])))
+    lengths = (
+        count for count in range(len(parts), 0, -1) if _exists(":".join(parts[:count]))
+    )
     count = next(lengths, 1)  # a name may have colons
     return ":".join(parts[:count]), ":".join(parts[count:]).strip(":/")

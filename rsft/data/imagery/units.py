@@ -9,19 +9,30 @@ from rsft.errors import DataError
 from rsft.types import Pixels
 from rsft.utils.array_namespace import array_namespace, to_float
 
-_UINT8, _UINT16 = np.dtype("uint8"), np.dtype("uint16")
+_UINT8 = np.dtype("uint8")
+_UINT16 = np.dtype("uint16")
 _FLOATS = np.dtype("float32"), np.dtype("float64"), np.dtype("float16")
 
 UNIT_DTYPES: dict[str, tuple[np.dtype[Any], ...]] = {
-    "uint8": (_UINT8,),  # digital numbers of unknown meaning: photographs, stretched products
+    "uint8": (
+        _UINT8,
+    ),  # digital numbers of unknown meaning: photographs, stretched products
     "uint16": (_UINT16,),
-    "amplitude": (*_FLOATS, _UINT16, _UINT8),  # proportional to the field strength, by an unknown factor
+    "amplitude": (
+        *_FLOATS,
+        _UINT16,
+        _UINT8,
+    ),  # proportional to the field strength, by an unknown factor
     "intensity": (*_FLOATS, _UINT16),  # squared amplitude
     "sigma0": _FLOATS,  # calibrated backscatter per area on the ground, linear, m2/m2
     "db": _FLOATS,  # 10 log10 sigma0
-    "gamma0": _FLOATS,  # calibrated backscatter per area perpendicular to the line of sight, linear, m2/m2
+    "gamma0": (
+        _FLOATS
+    ),  # calibrated backscatter per area perpendicular to the line of sight, linear, m2/m2
     "gamma0_db": _FLOATS,  # 10 log10 gamma0
-    "beta0": _FLOATS,  # calibrated backscatter per area in the slant range plane, linear, m2/m2
+    "beta0": (
+        _FLOATS
+    ),  # calibrated backscatter per area in the slant range plane, linear, m2/m2
 }
 """All units with the data types that can carry them, the usual one first."""
 
@@ -31,16 +42,23 @@ DECIBEL_UNITS = ("db", "gamma0_db")
 POWER_UNITS = ("intensity", "sigma0", "gamma0", "beta0")
 
 _CALIBRATION_HINT = (
-    "the calibration constant is missing: give the .SAFE folder of a Sentinel-1 GRD product, which contains it, or the "
-    "factor of another product with --calibrate"
+    "the calibration constant is missing: give the .SAFE folder of a Sentinel-1 GRD"
+    " product, which contains it, or the factor of another product with --calibrate"
 )
-_ANGLE_HINT = "{0} and {1} differ by the local incidence angle: process the scene to {1}, not to {0}"
-_DIGITAL_HINT = "digital numbers have no meaning by themselves: declare what they are, for instance amplitude"
+_ANGLE_HINT = (
+    "{0} and {1} differ by the local incidence angle: process the scene to {1}, not"
+    " to {0}"
+)
+_DIGITAL_HINT = (
+    "digital numbers have no meaning by themselves: declare what they are, for instance"
+    " amplitude"
+)
 UNIT_HINT = (
-    "declare the unit that the pixels have, with --unit: amplitude, intensity, sigma0, db, gamma0, gamma0_db or beta0; "
-    "values below 0 are decibels"
+    "declare the unit that the pixels have, with --unit: amplitude, intensity, sigma0,"
+    " db, gamma0, gamma0_db or beta0; values below 0 are decibels"
 )
-"""Hint for pixels whose unit is missing or wrong. It suggests no unit: that of a model need not be that of a file."""
+"""Hint for pixels whose unit is missing or wrong. It suggests no unit: that of a model
+need not be that of a file."""
 _DB_RANGE = (-100.0, 60.0)  # below the noise floor of any sensor; above any ship
 _LINEAR_MEDIAN = 10.0  # no scene has half of its pixels above 10 dB
 _DECIBEL = {"db": "sigma0", "gamma0_db": "gamma0"}
@@ -52,7 +70,9 @@ def _square_root(x: Any) -> Any:
 
 
 def _to_decibel(x: Any) -> Any:
-    with np.errstate(divide="ignore"):  # 0 means no data; it becomes -inf, which is masked later
+    with np.errstate(
+        divide="ignore"
+    ):  # 0 means no data; it becomes -inf, which is masked later
         return 10 * array_namespace(x).log10(x)
 
 
@@ -64,7 +84,10 @@ _Steps = tuple[Callable[[Pixels], Pixels], ...]
 
 
 def _calibrated_steps(linear: str, decibel: str) -> dict[tuple[str, str], _Steps]:
-    """Return the conversions of a calibrated unit and its decibels. No conversion leads from sigma0 to gamma0."""
+    """Return the conversions of a calibrated unit and its decibels.
+
+    No conversion leads from sigma0 to gamma0.
+    """
     return {
         (linear, decibel): (_to_decibel,),
         (linear, "intensity"): (),
@@ -121,8 +144,12 @@ def conversion_hint(unit: str, target: str) -> str:
     if unit in DIGITAL_UNITS or target in DIGITAL_UNITS:
         return _DIGITAL_HINT
     if unit in _CALIBRATED and target in _CALIBRATED:
-        unit, target = _DECIBEL.get(unit, unit), _DECIBEL.get(target, target)
-        sea = "; over the sea, --gamma0-to-sigma0 converts" if (unit, target) == ("gamma0", "sigma0") else ""
+        unit = _DECIBEL.get(unit, unit)
+        target = _DECIBEL.get(target, target)
+        if (unit, target) == ("gamma0", "sigma0"):
+            sea = "; over the sea, --gamma0-to-sigma0 converts"
+        else:
+            sea = ""
         return _ANGLE_HINT.format(unit, target) + sea
     return _CALIBRATION_HINT
 
@@ -148,7 +175,9 @@ def convert_unit(pixels: Pixels, unit: str, target: str) -> Pixels:
     if unit == target:
         return pixels
     if not can_convert(unit, target):
-        raise DataError(f"{unit} cannot become {target}", hint=conversion_hint(unit, target))
+        raise DataError(
+            f"{unit} cannot become {target}", hint=conversion_hint(unit, target)
+        )
     pixels = to_float(pixels)
     for step in _STEPS[unit, target]:
         pixels = step(pixels)
@@ -156,16 +185,22 @@ def convert_unit(pixels: Pixels, unit: str, target: str) -> Pixels:
 
 
 def check_dtype(dtype: Any, unit: str) -> None:
-    """Raise an error if pixels of a data type cannot be in a unit. Pixels are not needed for this check.
+    """Raise an error if pixels of a data type cannot be in a unit.
+
+    Pixels are not needed for this check.
 
     Raises:
         DataError: the unit is unknown, or the data type cannot carry it.
     """
-    dtype, accepted = np.dtype(dtype), UNIT_DTYPES[parse_unit(unit)]
+    dtype = np.dtype(dtype)
+    accepted = UNIT_DTYPES[parse_unit(unit)]
     if dtype in accepted:
         return
     names = " or ".join(str(other) for other in accepted if other not in _FLOATS[1:])
-    hint = _CALIBRATION_HINT if unit in _CALIBRATED and dtype.kind in "iu" else UNIT_HINT
+    if unit in _CALIBRATED and dtype.kind in "iu":
+        hint = _CALIBRATION_HINT
+    else:
+        hint = UNIT_HINT
     raise DataError(f"{dtype} pixels, but {unit} is {names}", hint=hint)
 
 
@@ -184,8 +219,11 @@ def as_float32(pixels: Pixels, path: object = "") -> Pixels:
         converted = pixels.astype(np.float32)
     overflow = np.isinf(converted) & np.isfinite(pixels)
     if overflow.any():
-        message = f"the value {float(pixels[overflow].flat[0]):.4g} does not fit into float32"
-        raise DataError(message, path, "declare it as nodata, or replace it")
+        raise DataError(
+            f"the value {float(pixels[overflow].flat[0]):.4g} does not fit into float32",
+            path,
+            "declare it as nodata, or replace it",
+        )
     return converted
 
 
@@ -210,8 +248,18 @@ def check_unit(pixels: Pixels, unit: str) -> None:
         rule = f"{_DB_RANGE[0]:g} to {_DB_RANGE[1]:g}"
     elif unit not in _DECIBEL and low < 0:
         rule = "never below 0"
-    elif unit in _CALIBRATED and unit not in _DECIBEL and (median := float(np.median(values))) > _LINEAR_MEDIAN:
-        rule = f"{_LINEAR_MEDIAN:g} or less in half of the pixels (the median is {median:.4g})"
+    elif (
+        unit in _CALIBRATED
+        and unit not in _DECIBEL
+        and (median := float(np.median(values))) > _LINEAR_MEDIAN
+    ):
+        rule = (
+            f"{_LINEAR_MEDIAN:g} or less in half of the pixels (the median is"
+            f" {median:.4g})"
+        )
     if rule:
-        values_text = f"the value {low:.4g}" if low == high else f"values from {low:.4g} to {high:.4g}"
+        if low == high:
+            values_text = f"the value {low:.4g}"
+        else:
+            values_text = f"values from {low:.4g} to {high:.4g}"
         raise DataError(f"{values_text}, but {unit} is {rule}", hint=UNIT_HINT)

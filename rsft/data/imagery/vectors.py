@@ -1,8 +1,9 @@
 """Read a vector layer in a process of its own, which can harm nothing but itself.
 
-The process has only the drivers of formats whose files contain their features, limits of memory and time, and, where
-the kernel has Landlock, can read nothing but the folder of the layer and connect to nothing. A view of a GeoPackage
-without end, for instance, stops this process and not the job.
+The process has only the drivers of formats whose files contain their features, limits
+of memory and time, and, where the kernel has Landlock, can read nothing but the folder
+of the layer and connect to nothing. A view of a GeoPackage without end, for instance,
+stops this process and not the job.
 """
 
 import json
@@ -25,27 +26,58 @@ from rsft.utils.untrusted.gdal_drivers import limit_drivers
 from rsft.utils.untrusted.limited_process import enter_limits, run_limited
 
 MAX_ATTRIBUTE_BYTES = 2**28
-"""Largest size of all attributes of a layer: 256 MiB. A short view can make any amount of text."""
+"""Largest size of all attributes of a layer: 256 MiB. A short view can make any amount
+of text."""
 
-_HINT = "give .gpkg, .geojson, .fgb, .shp or .kml; convert other layers: ogr2ogr OUT.gpkg IN"
-_DRIVERS = ("GPKG", "SQLite", "GeoJSON", "TopoJSON", "FlatGeobuf", "ESRI Shapefile", "LIBKML", "KML")
+_HINT = (
+    "give .gpkg, .geojson, .fgb, .shp or .kml; convert other layers: ogr2ogr"
+    " OUT.gpkg IN"
+)
+_DRIVERS = (
+    "GPKG",
+    "SQLite",
+    "GeoJSON",
+    "TopoJSON",
+    "FlatGeobuf",
+    "ESRI Shapefile",
+    "LIBKML",
+    "KML",
+)
 _LOG = "-wal"
 _PROGRAM = """import sys
 sys.modules["geopandas"] = sys.modules["pandas"] = None  # pyogrio would import them, which takes half of the time
 from rsft.data.imagery.vectors import _serve; _serve()"""
 
 READ_ERRORS = (
-    *(pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, pyogrio.errors.FeatureError),
-    *(pyogrio.errors.FieldError, pyogrio.errors.GeometryError, pyogrio.errors.CRSError),
-    *(ShapelyError, CRSError, ValueError),
+    pyogrio.errors.DataSourceError,
+    pyogrio.errors.DataLayerError,
+    pyogrio.errors.FeatureError,
+    pyogrio.errors.FieldError,
+    pyogrio.errors.GeometryError,
+    pyogrio.errors.CRSError,
+    ShapelyError,
+    CRSError,
+    ValueError,
 )
 """What reading a damaged layer raises."""
 
 limit_drivers(pyogrio._io.__file__, (*_DRIVERS, "MEM"))
 
-_GEOMETRIES = ["Point", "MultiPoint", "LineString", "MultiLineString", "Polygon", "MultiPolygon", "GeometryCollection"]
+_GEOMETRIES = [
+    "Point",
+    "MultiPoint",
+    "LineString",
+    "MultiLineString",
+    "Polygon",
+    "MultiPolygon",
+    "GeometryCollection",
+]
 _GEOJSON_TYPES = frozenset((*_GEOMETRIES, "FeatureCollection", "Feature", "Topology"))
-_CRS_BY_NAME = ("name", "epsg", "ogc")  # a crs of another type is an address, which GDAL would ask
+_CRS_BY_NAME = (
+    "name",
+    "epsg",
+    "ogc",
+)  # a crs of another type is an address, which GDAL would ask
 
 
 class LayerContent(NamedTuple):
@@ -54,7 +86,8 @@ class LayerContent(NamedTuple):
     Attributes:
         crs: coordinate system; None if the layer states none.
         fields: names of its attributes.
-        table: feature ids in the first column, attributes, and, if it has geometries, these as WKB in the last one.
+        table: feature ids in the first column, attributes, and, if it has geometries,
+            these as WKB in the last one.
     """
 
     crs: str | None
@@ -68,37 +101,52 @@ def read_layer(
     """Read a layer of a file: the named one, or the only one with geometries.
 
     Args:
-        path: GeoPackage, SpatiaLite, GeoJSON, TopoJSON, FlatGeobuf, Shapefile or KML; its content decides which one.
+        path: GeoPackage, SpatiaLite, GeoJSON, TopoJSON, FlatGeobuf, Shapefile or KML;
+            its content decides which one.
         layer: name of the layer, which then needs no geometries.
         content: what to read instead of the file, such as GeoJSON of `read_geojson`.
 
     Returns:
-        Whether each layer has geometries, by its name; and the content, None if `layer` is missing, or not exactly one
-        layer has geometries.
+        Whether each layer has geometries, by its name; and the content, None if `layer`
+        is missing, or not exactly one layer has geometries.
 
     Raises:
-        RequestError: the file cannot be read, or not within the limits of `run_limited`.
+        RequestError: the file cannot be read, or not within the limits of
+            `run_limited`.
     """
     request: dict[str, Any] = {"path": str(path.absolute()), "layer": layer}
     try:
         with ExitStack() as stack:
-            content = read_geojson(path) if content is None and is_json(path) else content
-            if _has_log(path):  # SQLite must write beside the file to read it; without this, GDAL ignores the log
+            if content is None and is_json(path):
+                content = read_geojson(path)
+            else:
+                content = content
+            if _has_log(
+                path
+            ):  # SQLite must write beside the file to read it; without this, GDAL ignores the log
                 folder = Path(stack.enter_context(TemporaryDirectory(prefix="rsft-")))
                 for suffix in ("", _LOG):
                     shutil.copyfile(f"{path}{suffix}", f"{folder / path.name}{suffix}")
                 request["path"] = str(folder / path.name)
-            data = json.dumps(request | {"read": content is None}).encode() + b"\n" + (content or b"")
+            data = (
+                json.dumps(request | {"read": content is None}).encode()
+                + b"\n"
+                + (content or b"")
+            )
             line, _, stream = run_limited(_PROGRAM, data).partition(b"\n")
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        raise RequestError(f"the layer cannot be read: {reason}", path, _HINT) from error
+        raise RequestError(
+            f"the layer cannot be read: {reason}", path, _HINT
+        ) from error
     header = json.loads(line)
     if "error" in header:
         raise RequestError(f"the layer cannot be read: {header['error']}", path, _HINT)
     if not stream:
         return header["layers"], None
-    return header["layers"], LayerContent(header["crs"], header["fields"], pa.ipc.open_stream(stream).read_all())
+    return header["layers"], LayerContent(
+        header["crs"], header["fields"], pa.ipc.open_stream(stream).read_all()
+    )
 
 
 def _has_log(path: Path) -> bool:
@@ -111,21 +159,30 @@ def _serve() -> None:
     """Answer the request of `read_layer` on the standard input."""
     request = json.loads(sys.stdin.buffer.readline())
     path = Path(request["path"])
-    enter_limits([path.parent, path.resolve().parent], [path.parent] if _has_log(path) else [])
+    enter_limits(
+        [path.parent, path.resolve().parent], [path.parent] if _has_log(path) else []
+    )
     try:
-        layers, content = _read(path if request["read"] else sys.stdin.buffer.read(), request["layer"])
+        layers, content = _read(
+            path if request["read"] else sys.stdin.buffer.read(), request["layer"]
+        )
         answer: dict[str, Any] = {"layers": layers}
         if content:
             answer |= {"crs": content.crs, "fields": content.fields}
     except (*READ_ERRORS, pa.ArrowException, OSError) as error:
-        answer, content = {"error": str(error).strip().partition("\n")[0] or type(error).__name__}, None
+        answer = {
+            "error": str(error).strip().partition("\n")[0] or type(error).__name__
+        }
+        content = None
     sys.stdout.buffer.write(json.dumps(answer).encode() + b"\n")
     if content:
         with pa.ipc.new_stream(sys.stdout.buffer, content.table.schema) as stream:
             stream.write_table(content.table)
 
 
-def _read(source: Path | bytes, layer: str | None) -> tuple[dict[str, bool], LayerContent | None]:
+def _read(
+    source: Path | bytes, layer: str | None
+) -> tuple[dict[str, bool], LayerContent | None]:
     layers = {str(name): kind is not None for name, kind in pyogrio.list_layers(source)}
     if layer is None and sum(layers.values()) == 1:
         layer = next(name for name, has_geometries in layers.items() if has_geometries)
@@ -134,8 +191,14 @@ def _read(source: Path | bytes, layer: str | None) -> tuple[dict[str, bool], Lay
     header, table = pyogrio.read_arrow(source, layer=layer, return_fids=True)
     table.validate(full=True)  # texts are UTF-8
     columns = zip(table.column_names, table.columns, strict=True)
-    if sum(column.nbytes for name, column in columns if name in header["fields"]) > MAX_ATTRIBUTE_BYTES:
-        raise ValueError(f"its attributes have more than {MAX_ATTRIBUTE_BYTES:,} bytes; keep only those you need")
+    if (
+        sum(column.nbytes for name, column in columns if name in header["fields"])
+        > MAX_ATTRIBUTE_BYTES
+    ):
+        raise ValueError(
+            f"its attributes have more than {MAX_ATTRIBUTE_BYTES:,} bytes; keep only"
+            " those you need"
+        )
     return layers, LayerContent(header["crs"], list(map(str, header["fields"])), table)
 
 
@@ -149,7 +212,9 @@ def is_json(path: Path) -> bool:
         with open_regular(path) as file:
             return file.read(64).removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{"
     except OSError as error:
-        raise RequestError(f"the layer cannot be read: {error.strerror}", path, _HINT) from error
+        raise RequestError(
+            f"the layer cannot be read: {error.strerror}", path, _HINT
+        ) from error
 
 
 def read_geojson(path: Path) -> bytes:
@@ -160,13 +225,22 @@ def read_geojson(path: Path) -> bytes:
     """
     try:
         content = load_json(path, MAX_TABLE_BYTES, object_pairs_hook=_without_addresses)
-        kind = str(content.get("type")) if isinstance(content, dict) else "none"
+        if isinstance(content, dict):
+            kind = str(content.get("type"))
+        else:
+            kind = "none"
         if kind not in _GEOJSON_TYPES:
-            raise ValueError(f"the type of the JSON is {kind[:40]!r}, not that of a layer")
+            raise ValueError(
+                f"the type of the JSON is {kind[:40]!r}, not that of a layer"
+            )
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        raise RequestError(f"the layer cannot be read: {reason}", path, _HINT) from error
-    return json.dumps({"name": path.stem} | content).encode()  # without a name, GDAL takes that of a temporary file
+        raise RequestError(
+            f"the layer cannot be read: {reason}", path, _HINT
+        ) from error
+    return json.dumps(
+        {"name": path.stem} | content
+    ).encode()  # without a name, GDAL takes that of a temporary file
 
 
 def _without_addresses(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
@@ -174,7 +248,13 @@ def _without_addresses(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     content = dict(pairs)
     for key, value in content.items():
         if key.lower() == "crs" and isinstance(value, dict):
-            kinds = [str(kind).lower() for name, kind in value.items() if name.lower() == "type"]
+            kinds = [
+                str(kind).lower()
+                for name, kind in value.items()
+                if name.lower() == "type"
+            ]
             if any(kind not in _CRS_BY_NAME for kind in kinds):
-                raise ValueError("its coordinate system (crs) is the address of another file")
+                raise ValueError(
+                    "its coordinate system (crs) is the address of another file"
+                )
     return content

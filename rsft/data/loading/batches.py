@@ -23,7 +23,8 @@ from rsft.errors import RsftError
 from rsft.recipe.registries import SAMPLERS
 from rsft.types import Bytes, Indices, Progress
 
-_READS = 256  # images, whose pages and the 15 after them are in memory until they are given back
+# images, whose pages and the 15 after them are in memory until they are given back
+_READS = 256
 
 Batch = tuple[Tensor, Tensor]
 """Network inputs (b, ...) and labels (b,)."""
@@ -44,7 +45,8 @@ class ChipImages:
         labels: class indices (N,) int64; -1 without classes.
 
     Raises:
-        DataError: a chip cannot be read or does not match the contract; the message names it.
+        DataError: a chip cannot be read or does not match the contract; the message
+            names it.
         RsftError: the disk has no room for the cache.
     """
 
@@ -56,8 +58,13 @@ class ChipImages:
         contract: Contract,
         progress: Progress | None = None,
     ) -> None:
-        self.root, self.table, self.contract = root, table, contract
-        self.labels: Indices = np.array([classes.index(name) if classes else -1 for name in table["class"]], np.int64)
+        self.root = root
+        self.table = table
+        self.contract = contract
+        self.labels: Indices = np.array(
+            [classes.index(name) if classes else -1 for name in table["class"]],
+            np.int64,
+        )
         self.images: Bytes = load_packed_images(root, table, contract, progress)
         self.reads = 0
 
@@ -66,7 +73,10 @@ class ChipImages:
 
     @property
     def cache_file(self) -> Path:
-        """The file of `images`. Its name depends on the manifest, the chips and the contract, in this order."""
+        """The file of `images`.
+
+        Its name depends on the manifest, the chips and the contract, in this order.
+        """
         return Path(str(self.images.filename))  # type: ignore[attr-defined]  # a memory map has a file
 
     @property
@@ -86,7 +96,9 @@ class ChipImages:
         """Return batches of all chips in order: network inputs (b, P, S, S) float32 and labels (b,)."""
         return UnaugmentedLoader(self, np.arange(len(self)), size)
 
-    def batch(self, indices: Indices, images: Sequence[Bytes] | None = None) -> tuple[Tensor, Tensor]:
+    def batch(
+        self, indices: Indices, images: Sequence[Bytes] | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Return one batch of chips.
 
         Args:
@@ -96,8 +108,13 @@ class ChipImages:
         Returns:
             Network inputs (b, P, S, S) float32 and labels (b,).
         """
-        images = [self.image(index) for index in indices] if images is None else images
-        return torch.from_numpy(self.contract.normalize(images)), torch.from_numpy(self.labels[indices])
+        if images is None:
+            images = [self.image(index) for index in indices]
+        else:
+            images = images
+        return torch.from_numpy(self.contract.normalize(images)), torch.from_numpy(
+            self.labels[indices]
+        )
 
     def full_size_image(self, index: int) -> Bytes:
         """Read a chip from its file, cropped but not resized.
@@ -123,9 +140,13 @@ class AugmentedChips(Dataset[tuple[Bytes, int] | RsftError]):
         epoch: number of the epoch from 0.
     """
 
-    def __init__(self, chips: ChipImages, augmentation: Augmentation, seed: int, epoch: int) -> None:
-        self.chips, self.augmentation = chips, augmentation
-        self.seed, self.epoch = seed, epoch
+    def __init__(
+        self, chips: ChipImages, augmentation: Augmentation, seed: int, epoch: int
+    ) -> None:
+        self.chips = chips
+        self.augmentation = augmentation
+        self.seed = seed
+        self.epoch = epoch
         self.has_equal_planes = chips.contract.has_equal_planes
 
     def __len__(self) -> int:
@@ -134,33 +155,52 @@ class AugmentedChips(Dataset[tuple[Bytes, int] | RsftError]):
     def images(self, indices: Indices, threads: int) -> list[Bytes]:
         """Return the augmented images (S, S, P) of some chips (b,); (S, S, 1) if all planes have the same bytes.
 
-        `threads` read the files, if the augmentation takes the chips at their full size.
+        `threads` read the files, if the augmentation takes the chips at their full
+        size.
         """
         if not self.augmentation.resizes:
-            return [self._augment(self._original(index), index) for index in indices.tolist()]
-        with ThreadPoolExecutor(threads) as pool:  # the augmentation itself has one random generator
+            return [
+                self._augment(self._original(index), index)
+                for index in indices.tolist()
+            ]
+        with ThreadPoolExecutor(
+            threads
+        ) as pool:  # the augmentation itself has one random generator
             originals = pool.map(self._original, indices.tolist())
-            return [self._augment(image, index) for image, index in zip(originals, indices.tolist(), strict=True)]
+            return [
+                self._augment(image, index)
+                for image, index in zip(originals, indices.tolist(), strict=True)
+            ]
 
     def _original(self, index: int) -> Bytes:
         """Return the image that is augmented: the whole chip (h, w, P) if the augmentation resizes, else (S, S, P)."""
-        return self.chips.full_size_image(index) if self.augmentation.resizes else self.chips.image(index)
+        if self.augmentation.resizes:
+            return self.chips.full_size_image(index)
+        return self.chips.image(index)
 
     def _augment(self, image: Bytes, index: int) -> Bytes:
-        seed = np.random.SeedSequence((self.seed, self.epoch, index)).generate_state(1)[0]
-        return self.augmentation(image[:, :, :1] if self.has_equal_planes else image, int(seed))
+        seed = np.random.SeedSequence((self.seed, self.epoch, index)).generate_state(1)[
+            0
+        ]
+        return self.augmentation(
+            image[:, :, :1] if self.has_equal_planes else image, int(seed)
+        )
 
     def __getitem__(self, index: int) -> tuple[Bytes, int] | RsftError:
         try:
-            return self._augment(self._original(index), index), int(self.chips.labels[index])
-        except RsftError as error:  # returned, because the loader turns an exception of a worker into a long text
+            return self._augment(self._original(index), index), int(
+                self.chips.labels[index]
+            )
+        # returned, because the loader turns an exception of a worker into a long text
+        except RsftError as error:
             return error
 
 
 class ChipLoader:
     """Batches of augmented chips: inputs (b, P, S, S) float32 and labels (b,).
 
-    Workers send bytes, which need a quarter of the memory of floats. The main process normalizes them batch by batch.
+    Workers send bytes, which need a quarter of the memory of floats. The main process
+    normalizes them batch by batch.
 
     Args:
         augmented: the chips of an epoch.
@@ -181,11 +221,14 @@ class ChipLoader:
         self.contract = augmented.chips.contract
         self.byte_batches = DataLoader(
             augmented,
-            batch_sampler=[batch.tolist() for batch in shard_batches(indices, batch_size, shard)],
+            batch_sampler=[
+                batch.tolist() for batch in shard_batches(indices, batch_size, shard)
+            ],
             num_workers=workers,
             collate_fn=_stack,
             worker_init_fn=_start_worker,
-            generator=torch.Generator(),  # leaves the global generator to the training steps
+            # leaves the global generator to the training steps
+            generator=torch.Generator(),
         )
 
     def __len__(self) -> int:
@@ -239,7 +282,11 @@ class UnaugmentedLoader:
     """
 
     def __init__(
-        self, chips: BatchSource, indices: Indices, batch_size: int, shard: ProcessShard = SINGLE_PROCESS
+        self,
+        chips: BatchSource,
+        indices: Indices,
+        batch_size: int,
+        shard: ProcessShard = SINGLE_PROCESS,
     ) -> None:
         self.chips = chips
         self.batches = shard_batches(indices, batch_size, shard)
@@ -264,7 +311,8 @@ class EpochBatches:
         augmentation: augmentation of the training chips.
         seed: seed of order and augmentation.
         workers: number of worker processes.
-        members: returns the training chips that an epoch may use, by epoch; None for all.
+        members: returns the training chips that an epoch may use, by epoch; None for
+            all.
         sampler: name of the sampler.
         shard: rank of this process, and the number of processes.
         chip_order: returns the training chips of an epoch in order, over all processes.
@@ -297,7 +345,9 @@ class EpochBatches:
         """
         return self.chip_order(epoch)[number * self.batch_size :][: self.batch_size]
 
-    def training_loader(self, epoch: int, first: int = 0) -> ChipLoader | UnaugmentedLoader:
+    def training_loader(
+        self, epoch: int, first: int = 0
+    ) -> ChipLoader | UnaugmentedLoader:
         """Return the training batches of an epoch from the batch `first`: a resumed run begins within an epoch.
 
         Returns:
@@ -305,7 +355,13 @@ class EpochBatches:
         """
         indices = self.chip_order(epoch)[first * self.batch_size :]
         if self.augmentation.is_active:
-            return ChipLoader(self._augmented(epoch), indices, self.batch_size, self.workers, self.shard)
+            return ChipLoader(
+                self._augmented(epoch),
+                indices,
+                self.batch_size,
+                self.workers,
+                self.shard,
+            )
         return UnaugmentedLoader(self.train, indices, self.batch_size, self.shard)
 
     def load(self, indices: Indices, epoch: int) -> Batch:
@@ -316,7 +372,9 @@ class EpochBatches:
         """
         chips = shard_batches(indices, len(indices), self.shard)[0]
         if isinstance(self.train, ChipImages) and self.augmentation.is_active:
-            return self.train.batch(chips, self._augmented(epoch).images(chips, max(1, self.workers)))
+            return self.train.batch(
+                chips, self._augmented(epoch).images(chips, max(1, self.workers))
+            )
         return self.train.batch(chips)
 
     def validation_loader(self) -> UnaugmentedLoader:
@@ -330,12 +388,19 @@ class EpochBatches:
         return AugmentedChips(self.train, self.augmentation, self.seed, epoch)
 
     def _order(self, epoch: int) -> Indices:
-        members = np.arange(len(self.train)) if self.members is None else self.members(epoch)
+        if self.members is None:
+            members = np.arange(len(self.train))
+        else:
+            members = self.members(epoch)
         rng = np.random.default_rng((self.seed, epoch))
-        return SAMPLERS[self.sampler]().draw(self.train.labels, members, len(members), rng)
+        return SAMPLERS[self.sampler]().draw(
+            self.train.labels, members, len(members), rng
+        )
 
 
-def _stack(items: list[tuple[Bytes, int] | RsftError]) -> tuple[Tensor, Tensor] | RsftError:
+def _stack(
+    items: list[tuple[Bytes, int] | RsftError],
+) -> tuple[Tensor, Tensor] | RsftError:
     """Return a batch, or the first error of its chips."""
     for item in items:
         if isinstance(item, RsftError):
@@ -345,4 +410,6 @@ def _stack(items: list[tuple[Bytes, int] | RsftError]) -> tuple[Tensor, Tensor] 
 
 
 def _start_worker(number: int) -> None:
-    cv2.setNumThreads(0)  # workers run in parallel already, and OpenCV's threads do not survive a fork
+    cv2.setNumThreads(
+        0
+    )  # workers run in parallel already, and OpenCV's threads do not survive a fork

@@ -1,4 +1,7 @@
-"""Byte images of the chips of a split, cropped and resized, in a memory-mapped cache. Nothing here imports torch."""
+"""Byte images of the chips of a split, cropped and resized, in a memory-mapped cache.
+
+Nothing here imports torch.
+"""
 
 import hashlib
 import json
@@ -27,14 +30,21 @@ _VERSION = 2  # increase it if the same chips and contract would give other imag
 _UNLABELED = "unlabeled"  # in place of the manifest of chips that have none
 _KEPT_UNLABELED = 8  # cache files of them that stay
 _CHUNK = 32  # chips per task of a worker process
-_MIN_CHIPS_FOR_TWO_JOBS = 256  # for fewer chips, starting a second process takes longer than reading
+_MIN_CHIPS_FOR_TWO_JOBS = (
+    256  # for fewer chips, starting a second process takes longer than reading
+)
 
 
-def load_packed_images(root: Path, table: pd.DataFrame, contract: Contract, progress: Progress | None = None) -> Bytes:
+def load_packed_images(
+    root: Path,
+    table: pd.DataFrame,
+    contract: Contract,
+    progress: Progress | None = None,
+) -> Bytes:
     """Return the chips of `table` as byte images, from the cache or from their files.
 
-    The cache is in `root`/.cache, or in the user's cache folder if `root` is read-only. It is written whole or not at
-    all. Cache files of other manifests are removed.
+    The cache is in `root`/.cache, or in the user's cache folder if `root` is read-only.
+    It is written whole or not at all. Cache files of other manifests are removed.
 
     Args:
         root: folder of the chip store.
@@ -46,15 +56,24 @@ def load_packed_images(root: Path, table: pd.DataFrame, contract: Contract, prog
         Images (N, S, S, P), memory-mapped and read-only.
 
     Raises:
-        DataError: a chip cannot be read, does not match the contract, or has changed; the message names it.
+        DataError: a chip cannot be read, does not match the contract, or has changed;
+            the message names it.
         RsftError: the disk has no room for the cache.
     """
-    folder, manifest = cache_folder(root), _UNLABELED
+    folder = cache_folder(root)
+    manifest = _UNLABELED
     if (root / MANIFEST).is_file():
         manifest = sha256(root / MANIFEST)[:12]
-    transform = contract.model_dump(mode="json", exclude={"mean", "std", "statistics", "chip_standard", "side"})
-    key = hashlib.sha256(json.dumps([_VERSION, transform], sort_keys=True)[:-1].encode())
-    for column in ("unit", "sha256"):  # the text of a JSON list, as in 0.2, without all of it in memory
+    transform = contract.model_dump(
+        mode="json", exclude={"mean", "std", "statistics", "chip_standard", "side"}
+    )
+    key = hashlib.sha256(
+        json.dumps([_VERSION, transform], sort_keys=True)[:-1].encode()
+    )
+    for column in (
+        "unit",
+        "sha256",
+    ):  # the text of a JSON list, as in 0.2, without all of it in memory
         for number, text in enumerate(table[column]):
             key.update(f"{', ' if number else ', ['}{json.dumps(text)}".encode())
         key.update(b"]")
@@ -66,8 +85,11 @@ def load_packed_images(root: Path, table: pd.DataFrame, contract: Contract, prog
             try:
                 _write_cache(path, root, table, contract, progress)
             except OSError as error:
-                again = "run the same command again: the cache has one small image per chip"
-                raise explain_os_error(error, path, again) from error
+                raise explain_os_error(
+                    error,
+                    path,
+                    "run the same command again: the cache has one small image per chip",
+                ) from error
     images: Bytes = np.load(path, mmap_mode="r")
     return images
 
@@ -95,40 +117,71 @@ def cache_folder(root: Path) -> Path:
             return folder
     except OSError:  # read-only roots are common: archives, data of another user
         pass
-    folder = user_cache_path("rsft") / "chips" / hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]
+    folder = (
+        user_cache_path("rsft")
+        / "chips"
+        / hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]
+    )
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
-def _write_cache(path: Path, root: Path, table: pd.DataFrame, contract: Contract, progress: Progress | None) -> None:
+def _write_cache(
+    path: Path,
+    root: Path,
+    table: pd.DataFrame,
+    contract: Contract,
+    progress: Progress | None,
+) -> None:
     shape = (len(table), contract.size, contract.size, len(contract.planes))
-    jobs = min(2, os.cpu_count() or 1) if len(table) >= _MIN_CHIPS_FOR_TWO_JOBS else 1
+    if len(table) >= _MIN_CHIPS_FOR_TWO_JOBS:
+        jobs = min(2, os.cpu_count() or 1)
+    else:
+        jobs = 1
     chips = table[["path", "unit", "sha256"]].itertuples(index=False, name=None)
-    chunks = ((start, list(islice(chips, _CHUNK))) for start in range(0, len(table), _CHUNK))
+    chunks = (
+        (start, list(islice(chips, _CHUNK))) for start in range(0, len(table), _CHUNK)
+    )
     with atomic_file(path) as temporary:
-        offset = np.lib.format.open_memmap(temporary, "w+", np.uint8, shape).offset  # a header, then empty space
+        offset = np.lib.format.open_memmap(
+            temporary, "w+", np.uint8, shape
+        ).offset  # a header, then empty space
         done = 0
-        for count in imap_unordered(partial(_pack_chunk, temporary, offset, root, contract), chunks, jobs):
+        for count in imap_unordered(
+            partial(_pack_chunk, temporary, offset, root, contract), chunks, jobs
+        ):
             done += count
             if progress is not None:
                 progress(done, len(table), "reading chips")
 
 
 def _pack_chunk(
-    file: Path, offset: int, root: Path, contract: Contract, chunk: tuple[int, list[tuple[str, str, str]]]
+    file: Path,
+    offset: int,
+    root: Path,
+    contract: Contract,
+    chunk: tuple[int, list[tuple[str, str, str]]],
 ) -> int:
     """Write the images of some chips; a chunk is the index of the first chip, and path, unit and SHA-256 of each."""
     start, chips = chunk
-    images = np.empty((len(chips), contract.size, contract.size, len(contract.planes)), np.uint8)
+    images = np.empty(
+        (len(chips), contract.size, contract.size, len(contract.planes)), np.uint8
+    )
     for image, (path, unit, digest) in zip(images, chips, strict=True):
-        image[:] = read_stored_image(root / path, digest, partial(contract.to_image, unit=unit))
-    with file.open("r+b") as out:  # with a memory map, a full disk would kill the process
+        image[:] = read_stored_image(
+            root / path, digest, partial(contract.to_image, unit=unit)
+        )
+    with file.open(
+        "r+b"
+    ) as out:  # with a memory map, a full disk would kill the process
         out.seek(offset + start * images[0].nbytes)
         out.write(images.data)
     return len(chips)
 
 
-def read_stored_image(path: Path, digest: str, convert: Callable[[Pixels], Bytes]) -> Bytes:
+def read_stored_image(
+    path: Path, digest: str, convert: Callable[[Pixels], Bytes]
+) -> Bytes:
     """Read a chip of a store as a byte image.
 
     Args:
@@ -142,4 +195,6 @@ def read_stored_image(path: Path, digest: str, convert: Callable[[Pixels], Bytes
     try:
         return convert(read_chip(path, digest))
     except DataError as error:
-        raise DataError(error.message, path, "prepare the data again, or remove the row") from error
+        raise DataError(
+            error.message, path, "prepare the data again, or remove the row"
+        ) from error

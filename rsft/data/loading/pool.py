@@ -1,4 +1,7 @@
-"""The pool: chips without labels. Chips like those on which a run is validated or tested are left out."""
+"""The pool: chips without labels.
+
+Chips like those on which a run is validated or tested are left out.
+"""
 
 import hashlib
 import json
@@ -19,7 +22,13 @@ from rsft.data.imagery.rasters import read_band_names, read_tiff_tags, read_unit
 from rsft.data.imagery.reader import IMAGE_SUFFIXES, read_chip
 from rsft.data.loading.batches import ChipImages
 from rsft.data.loading.packing import cache_folder
-from rsft.data.similarity import Thumbnail, find_similar, hash_similarity, make_thumbnail, pixel_digest
+from rsft.data.similarity import (
+    Thumbnail,
+    find_similar,
+    hash_similarity,
+    make_thumbnail,
+    pixel_digest,
+)
 from rsft.errors import DataError, RequestError
 from rsft.types import Progress
 from rsft.utils.atomic_files import sha256, write_text
@@ -33,7 +42,9 @@ IS_LABELED = "training chip, which has a label"
 IS_REPEATED = "same content as another chip of the pool"
 
 _VERSION = "2"  # increase it if the same files would give other hashes, units or bands
-_MIN_CHIPS_FOR_TWO_JOBS = 256  # for fewer chips, starting processes takes longer than reading
+_MIN_CHIPS_FOR_TWO_JOBS = (
+    256  # for fewer chips, starting processes takes longer than reading
+)
 
 
 @dataclass(frozen=True)
@@ -52,20 +63,30 @@ class Pool:
 
     def metadata(self) -> dict[str, Any]:
         """Return the entry "pool" of run.json."""
-        return {"chips": len(self.chips), "sha256": self.sha256, "left_out": dict(self.left_out)}
+        return {
+            "chips": len(self.chips),
+            "sha256": self.sha256,
+            "left_out": dict(self.left_out),
+        }
 
     def describe(self) -> str:
         """Return the number of chips, and of those that are left out by reason, in words."""
-        left_out = "".join(f"; left out: {count:,} x {reason}" for reason, count in self.left_out.items())
+        left_out = "".join(
+            f"; left out: {count:,} x {reason}"
+            for reason, count in self.left_out.items()
+        )
         return f"{len(self.chips):,} unlabeled chips{left_out}"
 
 
-def open_pool(source: str, store: ChipStore, contract: Contract, progress: Progress | None = None) -> Pool:
+def open_pool(
+    source: str, store: ChipStore, contract: Contract, progress: Progress | None = None
+) -> Pool:
     """Read the chips of a folder, a chip store or a glob pattern; labels in a chip store are ignored.
 
     Args:
         source: folder (searched recursively), chip store, or pattern.
-        store: the data set of the run, whose validation and test chips must not be in the pool.
+        store: the data set of the run, whose validation and test chips must not be in
+            the pool.
         contract: what the chips must be.
         progress: called while chips are read.
 
@@ -77,25 +98,39 @@ def open_pool(source: str, store: ChipStore, contract: Contract, progress: Progr
         DataError: a chip does not fulfill the contract.
     """
     table = _read_table(source, progress)
-    root = Path(source) if (Path(source) / MANIFEST).is_file() else Path()
+    if (Path(source) / MANIFEST).is_file():
+        root = Path(source)
+    else:
+        root = Path()
     left_out = Counter(table["fault"][table["fault"] != ""])
     table = table[table["fault"] == ""].reset_index(drop=True)
     expected = ",".join(store.bands)
     for chip in table.itertuples():
         if chip.bands != expected:
-            hint = "prepare the chips with the bands of the data set"
-            raise DataError(f"bands {chip.bands}, but the data set has {expected}", root / str(chip.path), hint)
+            raise DataError(
+                f"bands {chip.bands}, but the data set has {expected}",
+                root / str(chip.path),
+                "prepare the chips with the bands of the data set",
+            )
         if isinstance(chip.spacing_m, float) and np.isfinite(chip.spacing_m):
             try:
                 contract.check_spacing([chip.spacing_m])
             except DataError as error:
-                raise DataError(error.message, root / str(chip.path), "give chips of this spacing") from error
+                raise DataError(
+                    error.message, root / str(chip.path), "give chips of this spacing"
+                ) from error
     reasons = _find_reasons(table, root, store, progress)
     left_out += Counter(reasons[reasons != ""])
     table = table[reasons == ""].reset_index(drop=True)
     if table.empty:
-        reasons_text = ", ".join(f"{count:,} {reason}" for reason, count in left_out.items())
-        raise RequestError(f"no chip without a label remains: {reasons_text}", source, "give other chips")
+        reasons_text = ", ".join(
+            f"{count:,} {reason}" for reason, count in left_out.items()
+        )
+        raise RequestError(
+            f"no chip without a label remains: {reasons_text}",
+            source,
+            "give other chips",
+        )
     digest = hashlib.sha256("".join(table["sha256"]).encode()).hexdigest()
     return Pool(ChipImages(root, table, (), contract, progress), dict(left_out), digest)
 
@@ -114,19 +149,41 @@ def hash_files(source: str) -> str:
 
 def _read_table(source: str, progress: Progress | None) -> pd.DataFrame:
     """Return one row per chip, with the columns of a manifest, hashes of file and pixels, and the fault of the file."""
-    folder, root = Path(source), Path()
+    folder = Path(source)
+    root = Path()
     if (folder / MANIFEST).is_file():
         root = folder
         table = ChipStore.open(folder).table
-        paths, columns = [folder / path for path in table["path"]], table.to_dict("records")
+        paths = [folder / path for path in table["path"]]
+        columns = table.to_dict("records")
     else:
         paths = _find_images(source)
         columns = [{"path": str(path), "name": path.stem} for path in paths]
     rows: list[dict[Any, Any]] = []
-    for row, column in zip(_describe_chips(paths, root, progress), columns, strict=True):
-        rows.append(row | {key: value for key, value in column.items() if value is not None})
-    names = ["path", "name", "unit", "bands", "class", "sha256", "pixels", "hash", "fault", "group_key", "mmsi"]
-    return pd.DataFrame(rows).reindex(columns=[*names, "spacing_m"]).assign(**{"class": ""})
+    for row, column in zip(
+        _describe_chips(paths, root, progress), columns, strict=True
+    ):
+        rows.append(
+            row | {key: value for key, value in column.items() if value is not None}
+        )
+    names = [
+        "path",
+        "name",
+        "unit",
+        "bands",
+        "class",
+        "sha256",
+        "pixels",
+        "hash",
+        "fault",
+        "group_key",
+        "mmsi",
+    ]
+    return (
+        pd.DataFrame(rows)
+        .reindex(columns=[*names, "spacing_m"])
+        .assign(**{"class": ""})
+    )
 
 
 def _find_images(source: str) -> list[Path]:
@@ -135,7 +192,8 @@ def _find_images(source: str) -> list[Path]:
     Raises:
         RequestError: the folder is missing, nothing matches, or there are no images.
     """
-    folder, start = Path(source), Path(Path(source).anchor)
+    folder = Path(source)
+    start = Path(Path(source).anchor)
     matches = [folder]
     if not folder.exists():
         try:
@@ -143,18 +201,37 @@ def _find_images(source: str) -> list[Path]:
         except ValueError:  # not a valid pattern
             matches = []
     if not matches:
-        hint = "check the path: data.unlabeled is a folder, a chip store or a glob pattern"
-        raise RequestError("no such folder, and no match as a glob pattern", source, hint)
-    files = (file for path in matches for file in (map(Path, walk_files(path)) if path.is_dir() else [path]))
-    images = {file.absolute() for file in files if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file()}
+        hint = (
+            "check the path: data.unlabeled is a folder, a chip store or a glob pattern"
+        )
+        raise RequestError(
+            "no such folder, and no match as a glob pattern", source, hint
+        )
+    files = (
+        file
+        for path in matches
+        for file in (map(Path, walk_files(path)) if path.is_dir() else [path])
+    )
+    images = {
+        file.absolute()
+        for file in files
+        if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file()
+    }
     if not images:
-        hint = f"a folder must contain image files, with a suffix of {' '.join(sorted(IMAGE_SUFFIXES))}"
+        hint = (
+            "a folder must contain image files, with a suffix of"
+            f" {' '.join(sorted(IMAGE_SUFFIXES))}"
+        )
         raise RequestError("no chips without labels", source, hint)
     return sorted(images)
 
 
-def _describe_chips(paths: Sequence[Path], root: Path, progress: Progress | None) -> list[dict[str, Any]]:
-    """Return `_describe` of each chip. Results are kept in the cache of `root`, by path, size and time of the file.
+def _describe_chips(
+    paths: Sequence[Path], root: Path, progress: Progress | None
+) -> list[dict[str, Any]]:
+    """Return `_describe` of each chip.
+
+    Results are kept in the cache of `root`, by path, size and time of the file.
 
     Args:
         paths: the files.
@@ -163,9 +240,13 @@ def _describe_chips(paths: Sequence[Path], root: Path, progress: Progress | None
     """
     keys = [_file_key(path) for path in paths]
     digest = hashlib.sha256("\n".join(map(str, paths)).encode()).hexdigest()[:16]
-    cache, known = cache_folder(root) / f"contents-{digest}.json", dict[str, dict[str, Any]]()
+    cache = cache_folder(root) / f"contents-{digest}.json"
+    known = dict[str, dict[str, Any]]()
     with suppress(OSError, ValueError):  # the files are read again
-        known = {str(key): dict(row) for key, row in json.loads(cache.read_text("utf-8"))[_VERSION].items()}
+        known = {
+            str(key): dict(row)
+            for key, row in json.loads(cache.read_text("utf-8"))[_VERSION].items()
+        }
     new = [index for index, key in enumerate(keys) if key not in known]
     jobs = 2 if len(new) >= _MIN_CHIPS_FOR_TWO_JOBS else 1
     tasks = [(keys[index], paths[index]) for index in new]
@@ -193,12 +274,22 @@ def _describe(task: tuple[str, Path]) -> tuple[str, dict[str, Any]]:
     """Return the key of a chip, and its unit, bands, hashes, or its fault."""
     key, path = task
     try:
-        digest, pixels = sha256(path), read_chip(path)
-        unit = read_tiff_tags(path, lambda file: read_unit([file], path)) if pixels.dtype.kind == "f" else None
-        bands = ",".join(resolve_band_names(pixels, read_tiff_tags(path, read_band_names)))
+        digest = sha256(path)
+        pixels = read_chip(path)
+        if pixels.dtype.kind == "f":
+            unit = read_tiff_tags(path, lambda file: read_unit([file], path))
+        else:
+            unit = None
+        bands = ",".join(
+            resolve_band_names(pixels, read_tiff_tags(path, read_band_names))
+        )
         row = {"sha256": digest, "unit": resolve_unit(pixels, unit), "bands": bands}
     except (OSError, DataError) as error:
-        return key, {"fault": str(error.strerror if isinstance(error, OSError) else error.message)}
+        return key, {
+            "fault": str(
+                error.strerror if isinstance(error, OSError) else error.message
+            )
+        }
     return key, row | {
         "pixels": pixel_digest(pixels),
         "hash": f"{hash_similarity(pixels):016x}",
@@ -206,7 +297,9 @@ def _describe(task: tuple[str, Path]) -> tuple[str, dict[str, Any]]:
     }
 
 
-def _find_similar(pool: Sequence[tuple[Path, str]], evaluated: Sequence[tuple[Path, str]]) -> set[Path]:
+def _find_similar(
+    pool: Sequence[tuple[Path, str]], evaluated: Sequence[tuple[Path, str]]
+) -> set[Path]:
     """Return the files of a pool that are near-duplicates of an evaluated chip, also turned or mirrored.
 
     Args:
@@ -223,23 +316,40 @@ def _find_similar(pool: Sequence[tuple[Path, str]], evaluated: Sequence[tuple[Pa
     return {chips[row][0] for row, _ in find_similar(hashes, is_evaluated, read)}
 
 
-def _find_reasons(table: pd.DataFrame, root: Path, store: ChipStore, progress: Progress | None) -> "pd.Series[str]":
+def _find_reasons(
+    table: pd.DataFrame, root: Path, store: ChipStore, progress: Progress | None
+) -> "pd.Series[str]":
     """Return why each chip of a pool is left out; "" if it stays."""
     evaluated = store.table[store.table["split"] != "train"].reset_index(drop=True)
     files = [store.root / path for path in evaluated["path"]]
     contents = _describe_chips(files, store.root, progress)
     known = pd.DataFrame(contents).reindex(columns=["sha256", "pixels", "hash"])
-    digests = {*evaluated["sha256"], *known["sha256"]} - {"", None}  # a test chip may be missing on this machine
+    digests = {*evaluated["sha256"], *known["sha256"]} - {
+        "",
+        None,
+    }  # a test chip may be missing on this machine
     paths = [root / path for path in table["path"]]
-    hashed = [(path, value) for path, value in zip(files, known["hash"], strict=True) if isinstance(value, str)]
+    hashed = [
+        (path, value)
+        for path, value in zip(files, known["hash"], strict=True)
+        if isinstance(value, str)
+    ]
     similar = _find_similar(list(zip(paths, table["hash"], strict=True)), hashed)
     groups = {key: set(evaluated[key].dropna()) - {""} for key in ("group_key", "mmsi")}
     train = store.table[store.table["split"] == "train"]
     checks = {
-        IS_EVALUATED: table["sha256"].isin(digests) | table["pixels"].isin(known["pixels"].dropna()),
+        IS_EVALUATED: (
+            table["sha256"].isin(digests)
+            | table["pixels"].isin(known["pixels"].dropna())
+        ),
         IS_LABELED: table["sha256"].isin(train["sha256"]),
-        IS_SAME_SCENE: table["group_key"].isin(groups["group_key"]) | table["mmsi"].isin(groups["mmsi"]),
-        IS_SIMILAR: pd.Series([path in similar for path in paths], table.index, dtype=bool),
+        IS_SAME_SCENE: (
+            table["group_key"].isin(groups["group_key"])
+            | table["mmsi"].isin(groups["mmsi"])
+        ),
+        IS_SIMILAR: pd.Series(
+            [path in similar for path in paths], table.index, dtype=bool
+        ),
     }
     reasons = pd.Series("", index=table.index)
     for reason, applies in checks.items():

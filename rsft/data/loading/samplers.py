@@ -1,8 +1,9 @@
 """Samplers: select and order the training chips of an epoch, or of a batch of the outer loop.
 
-The `exponent` q of a sampler says how it draws: a class of n chips has a probability proportional to n^q, with q = 1 if
-it has none. Losses that use the class prior use that of the draws (`rsft.training.optim.losses`).
-`shard_batches` gives each of several processes its chips of a batch.
+The `exponent` q of a sampler says how it draws: a class of n chips has a probability
+proportional to n^q, with q = 1 if it has none. Losses that use the class prior use that
+of the draws (`rsft.training.optim.losses`). `shard_batches` gives each of several
+processes its chips of a batch.
 """
 
 from dataclasses import dataclass
@@ -22,7 +23,9 @@ class NaturalSampler:
     name: ClassVar[str] = "natural"
     title: ClassVar[str] = "every chip once"
 
-    def draw(self, labels: Indices, members: Indices, size: int, rng: np.random.Generator) -> Indices:
+    def draw(
+        self, labels: Indices, members: Indices, size: int, rng: np.random.Generator
+    ) -> Indices:
         """Return the first `size` chips of a permutation of `members` (M,)."""
         return rng.permutation(members)[:size]
 
@@ -32,17 +35,24 @@ class _FrequencySampler:
 
     exponent: ClassVar[float]
 
-    def draw(self, labels: Indices, members: Indices, size: int, rng: np.random.Generator) -> Indices:
+    def draw(
+        self, labels: Indices, members: Indices, size: int, rng: np.random.Generator
+    ) -> Indices:
         """Return `size` chips of `members` (M,), drawn with replacement by the frequency of their classes."""
         member_labels = labels[members]
-        weights = np.bincount(member_labels)[member_labels] ** (self.exponent - 1)  # of one chip of the class
+        weights = np.bincount(member_labels)[member_labels] ** (
+            self.exponent - 1
+        )  # of one chip of the class
         return rng.choice(members, size, p=weights / weights.sum())
 
 
 @SAMPLERS.register
 @dataclass(frozen=True)
 class ClassBalancedSampler(_FrequencySampler):
-    """Every class with the same probability: Kang et al. 2020, equation 1 at q = 0, https://arxiv.org/abs/1910.09217."""
+    """Every class with the same probability: Kang et al.
+
+    2020, equation 1 at q = 0, https://arxiv.org/abs/1910.09217.
+    """
 
     name: ClassVar[str] = "class-balanced"
     title: ClassVar[str] = "drawn with classes alike"
@@ -52,7 +62,10 @@ class ClassBalancedSampler(_FrequencySampler):
 @SAMPLERS.register
 @dataclass(frozen=True)
 class SquareRootSampler(_FrequencySampler):
-    """A class of n members with a probability proportional to sqrt(n): Kang et al. 2020, equation 1 at q = 1/2."""
+    """A class of n members with a probability proportional to sqrt(n): Kang et al.
+
+    2020, equation 1 at q = 1/2.
+    """
 
     name: ClassVar[str] = "square-root"
     title: ClassVar[str] = "drawn by the root of class frequency"
@@ -67,9 +80,13 @@ class RandomSampler:
     name: ClassVar[str] = "random"
     title: ClassVar[str] = "drawn at random"
 
-    def draw(self, labels: Indices, members: Indices, size: int, rng: np.random.Generator) -> Indices:
+    def draw(
+        self, labels: Indices, members: Indices, size: int, rng: np.random.Generator
+    ) -> Indices:
         """Return `size` different chips of `members` (M,)."""
-        return rng.choice(members, size, replace=False, p=np.full(len(members), 1 / len(members)))
+        return rng.choice(
+            members, size, replace=False, p=np.full(len(members), 1 / len(members))
+        )
 
 
 @SAMPLERS.register
@@ -88,11 +105,14 @@ ProcessShard = tuple[int, int]
 SINGLE_PROCESS: ProcessShard = (0, 1)
 
 
-def shard_batches(indices: Indices, batch_size: int, shard: ProcessShard = SINGLE_PROCESS) -> list[Indices]:
+def shard_batches(
+    indices: Indices, batch_size: int, shard: ProcessShard = SINGLE_PROCESS
+) -> list[Indices]:
     """Cut `indices` into batches, and return the part of each batch that one process takes.
 
-    Process r of n takes the chips r, r + n, r + 2n ... of a batch. If the last batch has fewer chips than processes,
-    the others take its first chip with weight 0 (`shard_loss_weight`).
+    Process r of n takes the chips r, r + n, r + 2n ... of a batch. If the last batch
+    has fewer chips than processes, the others take its first chip with weight 0
+    (`shard_loss_weight`).
 
     Args:
         indices: order of the chips, over all processes.
@@ -103,14 +123,20 @@ def shard_batches(indices: Indices, batch_size: int, shard: ProcessShard = SINGL
         Indices of this process, batch by batch.
     """
     rank, world_size = shard
-    batches = [indices[start : start + batch_size] for start in range(0, len(indices), batch_size)]
-    return [batch[rank::world_size] if rank < len(batch) else batch[:1] for batch in batches]
+    batches = [
+        indices[start : start + batch_size]
+        for start in range(0, len(indices), batch_size)
+    ]
+    return [
+        batch[rank::world_size] if rank < len(batch) else batch[:1] for batch in batches
+    ]
 
 
 def shard_loss_weight(size: int, shard: ProcessShard) -> float:
     """Return the weight of a process's mean loss.
 
-    With it, the mean of the weighted losses over all processes is the mean loss over all chips of the batch.
+    With it, the mean of the weighted losses over all processes is the mean loss over
+    all chips of the batch.
     """
     rank, world_size = shard
     return len(range(rank, size, world_size)) * world_size / max(size, 1)

@@ -1,4 +1,6 @@
-"""One function per data set, which builds a chip store. No module of this package imports more than typer at first.
+"""One function per data set, which builds a chip store.
+
+No module of this package imports more than typer at first.
 
 `rsft.data.datasets` reads the data sets.
 """

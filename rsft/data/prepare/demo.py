@@ -1,6 +1,7 @@
 """Build the demonstration data: simulated SAR ships with the long tail of FUSRS v2.
 
-The simulator writes FUSAR-Ship and SRSDD trees, and the parsers of the real archives read them.
+The simulator writes FUSAR-Ship and SRSDD trees, and the parsers of the real archives
+read them.
 """
 
 from __future__ import annotations
@@ -24,8 +25,13 @@ if TYPE_CHECKING:
     from rsft.types import Progress
 
 DEMO_CLASSES = ("cargo", "fishing", "tanker", "dredger")
-DEMO_GROUPS = {"head": ["cargo", "fishing"], "medium": [], "tail": ["tanker", "dredger"]}
-"""The groups that the paper defines for FUSRS v2; they do not follow from DEMO_COUNTS."""
+DEMO_GROUPS = {
+    "head": ["cargo", "fishing"],
+    "medium": [],
+    "tail": ["tanker", "dredger"],
+}
+"""The groups that the paper defines for FUSRS v2; they do not follow from
+DEMO_COUNTS."""
 
 DEMO_BANDS = ("HH",)
 DEMO_COUNTS: Counts = {
@@ -36,15 +42,25 @@ DEMO_COUNTS: Counts = {
 DEMO_SCENES = 10
 """Number of simulated SRSDD scenes."""
 
-_OTHER_CATEGORIES = {"LawEnforce": 3, "Passenger": 3, "Tug": 3}  # FUSAR-Ship categories that are not among the classes
+_OTHER_CATEGORIES = {
+    "LawEnforce": 3,
+    "Passenger": 3,
+    "Tug": 3,
+}  # FUSAR-Ship categories that are not among the classes
 _CLUTTER = 4  # chips without a ship
 _SCENE_SHARES = (0.7, 0.1, 0.2)  # shares of the scenes for train, val and test
 
 
 def scene_files(store: ChipStore, arguments: Mapping[str, Any]) -> Iterator[str]:
     """Yield the paths of the files of a simulated scene."""
-    if (scene := arguments["scene"]) is not None:
-        for name, file in {"scene": "scene.tif", "truth": "ships.gpkg", "land": "land.gpkg", "AIS": "ais.csv"}.items():
+    scene = arguments["scene"]
+    if scene is not None:
+        for name, file in {
+            "scene": "scene.tif",
+            "truth": "ships.gpkg",
+            "land": "land.gpkg",
+            "AIS": "ais.csv",
+        }.items():
             yield f"{name:<12} {scene / file}"
 
 
@@ -61,20 +77,23 @@ def prepare_demo(
 ) -> ChipStore:
     """Simulate a long-tailed data set of SAR ship chips with four classes (FUSAR-Ship and SRSDD formats).
 
-    All ships of an image of SRSDD go to one split. The remaining chips come from FUSAR-Ship, one per vessel.
+    All ships of an image of SRSDD go to one split. The remaining chips come from
+    FUSAR-Ship, one per vessel.
 
     Args:
-        scene: Folder for a simulated scene with such ships: scene.tif, ships.gpkg (the truth), land.gpkg and their
-            messages, ais.csv (default: no scene).
+        scene: Folder for a simulated scene with such ships: scene.tif, ships.gpkg (the
+            truth), land.gpkg and their messages, ais.csv (default: no scene).
         counts: number of chips by split and class; by default DEMO_COUNTS.
         scenes: number of simulated images of SRSDD; by default DEMO_SCENES.
 
     Raises:
-        RequestError: `root` is not empty, or `scene` is not free, see `check_scene_folder_is_free`.
+        RequestError: `root` is not empty, or `scene` is not free, see
+            `check_scene_folder_is_free`.
     """
     if scene is not None:
         check_scene_folder_is_free(scene, overwrite, seed)
-    counts, scenes = counts or DEMO_COUNTS, scenes or DEMO_SCENES
+    counts = counts or DEMO_COUNTS
+    scenes = scenes or DEMO_SCENES
     store = _build_store(root, jobs, seed, overwrite, progress, counts, scenes)
     if scene is not None:
         prepare_demo_scene(scene, seed, overwrite)
@@ -82,7 +101,13 @@ def prepare_demo(
 
 
 def _build_store(
-    root: Path, jobs: int, seed: int, overwrite: bool, progress: Progress | None, counts: Counts, scenes: int
+    root: Path,
+    jobs: int,
+    seed: int,
+    overwrite: bool,
+    progress: Progress | None,
+    counts: Counts,
+    scenes: int,
 ) -> ChipStore:
     """Simulate both archives, read them and build a chip store."""
     from rsft.data.chips.builder import build_store, find_finished_store, work_folders
@@ -94,11 +119,14 @@ def _build_store(
     from rsft.version import __version__
 
     command = format_prepare_command("demo", root=root, seed=seed)
-    if finished := find_finished_store(root, command, overwrite, counts):
+    finished = find_finished_store(root, command, overwrite, counts)
+    if finished:
         return finished
     *_, work = work_folders(root)
     request = [seed, counts, scenes, __version__]
-    fingerprint = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()[:16]
+    fingerprint = hashlib.sha256(
+        json.dumps(request, sort_keys=True).encode()
+    ).hexdigest()[:16]
     options: dict[str, Any] = {"seed": seed, "jobs": jobs, "progress": progress}
     with work_folder(work, fingerprint) as raw:
         if not Path(raw, "SRSDD").exists():  # an interrupted build has left it
@@ -106,20 +134,42 @@ def _build_store(
         srsdd = SRSDDShips(Path(raw, "SRSDD"))
         records, skipped = _scene_records(srsdd, counts, seed)
         available = Counter((record.split, record.label) for record in records)
-        missing = {x: {name: n - available[x, name] for name, n in by_class.items()} for x, by_class in counts.items()}
+        missing = {
+            x: {name: n - available[x, name] for name, n in by_class.items()}
+            for x, by_class in counts.items()
+        }
         if not Path(raw, "FUSAR-Ship").exists():
-            categories = {x: sum(by_class[name] for by_class in missing.values()) for x, name in FUSAR_CLASSES.items()}
-            write_fusar_tree(Path(raw, "FUSAR-Ship"), categories | _OTHER_CATEGORIES, clutter=_CLUTTER, **options)
+            categories = {
+                x: sum(by_class[name] for by_class in missing.values())
+                for x, name in FUSAR_CLASSES.items()
+            }
+            write_fusar_tree(
+                Path(raw, "FUSAR-Ship"),
+                categories | _OTHER_CATEGORIES,
+                clutter=_CLUTTER,
+                **options,
+            )
         fusar = FUSARChips(Path(raw, "FUSAR-Ship"))
         chip_records, chip_skipped = _chip_records(fusar, missing, seed)
         skipped += chip_skipped + srsdd.skipped + fusar.skipped
         description = StoreDescription(
-            *("simulated FUSRS v2, clean classes", DEMO_CLASSES, command, DEMO_GROUPS, skipped),
+            "simulated FUSRS v2, clean classes",
+            DEMO_CLASSES,
+            command,
+            DEMO_GROUPS,
+            skipped,
             rejected=[*srsdd.rejected, *fusar.rejected],
             license="MIT",  # as all images that rsft simulates
         )
         records += chip_records
-        return build_store(root, records, description, overwrite=overwrite, progress=progress, jobs=jobs)
+        return build_store(
+            root,
+            records,
+            description,
+            overwrite=overwrite,
+            progress=progress,
+            jobs=jobs,
+        )
 
 
 def prepare_demo_scene(folder: Path, seed: int = 0, overwrite: bool = False) -> None:
@@ -149,20 +199,40 @@ def check_scene_folder_is_free(folder: Path, overwrite: bool, seed: int) -> None
         seed: seed of the scene. An existing scene of this seed is finished.
 
     Raises:
-        RequestError: `folder` is a file, contains other files, or contains a scene that may not be replaced.
+        RequestError: `folder` is a file, contains other files, or contains a scene that
+            may not be replaced.
     """
-    from rsft.data.simulation.scene import AIS_FILE, LAND_FILE, SCENE_FILE, SHIPS_FILE, read_scene_seed
+    from rsft.data.simulation.scene import (
+        AIS_FILE,
+        LAND_FILE,
+        SCENE_FILE,
+        SHIPS_FILE,
+        read_scene_seed,
+    )
 
     if not folder.exists():
         return
-    names = {path.name for path in folder.iterdir()} if folder.is_dir() else {folder.name}
+    if folder.is_dir():
+        names = {path.name for path in folder.iterdir()}
+    else:
+        names = {folder.name}
     if names - {SCENE_FILE, SHIPS_FILE, LAND_FILE, AIS_FILE}:
-        raise RequestError("the folder contains other files", folder, "give another folder for the scene")
+        raise RequestError(
+            "the folder contains other files",
+            folder,
+            "give another folder for the scene",
+        )
     if names and not overwrite and read_scene_seed(folder) != seed:
-        raise RequestError("the scene exists already", folder, "give --overwrite to replace it, or another folder")
+        raise RequestError(
+            "the scene exists already",
+            folder,
+            "give --overwrite to replace it, or another folder",
+        )
 
 
-def _scene_records(srsdd: SRSDDShips, counts: Counts, seed: int) -> tuple[list[ChipRecord], Counter[str]]:
+def _scene_records(
+    srsdd: SRSDDShips, counts: Counts, seed: int
+) -> tuple[list[ChipRecord], Counter[str]]:
     """Make one record per ship of the classes, at most `counts` per split and class; count the skipped ships."""
     import numpy as np
 
@@ -173,25 +243,44 @@ def _scene_records(srsdd: SRSDDShips, counts: Counts, seed: int) -> tuple[list[C
 
     order = np.random.default_rng((seed, 1)).permutation(len(srsdd.images))
     boundaries = np.cumsum(_SCENE_SHARES)[:-1] * len(order)
-    indices_of = dict(zip(SPLITS, np.split(order, np.rint(boundaries).astype(int)), strict=True))
-    split_of = {srsdd.images[index]: split for split in SPLITS for index in indices_of[split]}
-    records, skipped, taken = [], Counter[str](), Counter[tuple[str, str]]()
+    indices_of = dict(
+        zip(SPLITS, np.split(order, np.rint(boundaries).astype(int)), strict=True)
+    )
+    split_of = {
+        srsdd.images[index]: split for split in SPLITS for index in indices_of[split]
+    }
+    records = []
+    skipped = Counter[str]()
+    taken = Counter[tuple[str, str]]()
     for ship in srsdd.ships:
-        split, label = split_of[ship.image], SRSDD_CLASSES.get(ship.category)
+        split = split_of[ship.image]
+        label = SRSDD_CLASSES.get(ship.category)
         if label is None:
             skipped[f"SRSDD {ship.category}: not among the classes"] += 1
         elif taken[split, label] == counts[split][label]:
             skipped[f"SRSDD {ship.category}: beyond the count of its class"] += 1
         else:
             taken[split, label] += 1
-            columns = {"source": "simulated SRSDD", "sensor": "simulated", "spacing_m": SRSDD_SPACING_M}
+            columns = {
+                "source": "simulated SRSDD",
+                "sensor": "simulated",
+                "spacing_m": SRSDD_SPACING_M,
+            }
             columns |= {"polarisation": "HH", "box": ship.box_in_chip}
-            inputs = (ship.label_file, partial(crop_srsdd_ship, ship), ship.line, DEMO_BANDS, columns)
+            inputs = (
+                ship.label_file,
+                partial(crop_srsdd_ship, ship),
+                ship.line,
+                DEMO_BANDS,
+                columns,
+            )
             records.append(ChipRecord(ship.name, split, label, *inputs))
     return records, skipped
 
 
-def _chip_records(fusar: FUSARChips, counts: Counts, seed: int) -> tuple[list[ChipRecord], Counter[str]]:
+def _chip_records(
+    fusar: FUSARChips, counts: Counts, seed: int
+) -> tuple[list[ChipRecord], Counter[str]]:
     """Make one record per chip of the classes, with random splits; count the skipped chips."""
     import numpy as np
 
@@ -201,14 +290,36 @@ def _chip_records(fusar: FUSARChips, counts: Counts, seed: int) -> tuple[list[Ch
     from rsft.data.datasets._srsdd_files import FUSAR_CLASSES
 
     rng = np.random.default_rng((seed, 2))
-    splits = {x: iter(rng.permutation([y for y in SPLITS for _ in range(counts[y][x])]).tolist()) for x in DEMO_CLASSES}
+    splits = {
+        x: iter(
+            rng.permutation([y for y in SPLITS for _ in range(counts[y][x])]).tolist()
+        )
+        for x in DEMO_CLASSES
+    }
     chips = [chip for chip in fusar.chips if chip.category in FUSAR_CLASSES]
-    others = [chip.category for chip in fusar.chips if chip.category not in FUSAR_CLASSES]
-    skipped = Counter(f"FUSAR-Ship {category}: not among the classes" for category in others)
-    names = common.make_chip_names([chip.path for chip in chips], [chip.category for chip in chips], fusar.root)
+    others = [
+        chip.category for chip in fusar.chips if chip.category not in FUSAR_CLASSES
+    ]
+    skipped = Counter(
+        f"FUSAR-Ship {category}: not among the classes" for category in others
+    )
+    names = common.make_chip_names(
+        [chip.path for chip in chips], [chip.category for chip in chips], fusar.root
+    )
     records = []
     for name, chip in zip(names, chips, strict=True):
         label = FUSAR_CLASSES[chip.category]
-        columns = common.fusar_columns(chip, "simulated FUSAR-Ship", "simulated") | {"flags": ",".join(chip.flags)}
-        records.append(ChipRecord(name, next(splits[label]), label, chip.path, bands=DEMO_BANDS, extra_columns=columns))
+        columns = common.fusar_columns(chip, "simulated FUSAR-Ship", "simulated") | {
+            "flags": ",".join(chip.flags)
+        }
+        records.append(
+            ChipRecord(
+                name,
+                next(splits[label]),
+                label,
+                chip.path,
+                bands=DEMO_BANDS,
+                extra_columns=columns,
+            )
+        )
     return records, skipped

@@ -1,7 +1,7 @@
 """Build a chip store of any labeled images, long-tailed on request: class folders, list files or a table.
 
-CIFAR100-LT is the long-tailed CIFAR-100 of Cao et al. 2019 (LDAM). Places-LT and iNaturalist 2018 are long-tailed as
-published.
+CIFAR100-LT is the long-tailed CIFAR-100 of Cao et al. 2019 (LDAM). Places-LT and
+iNaturalist 2018 are long-tailed as published.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ def find_typos(store: ChipStore, arguments: Mapping[str, Any]) -> Iterator[str]:
     counts = sum(map(Counter[str], store.counts.values()), Counter[str]())
     for rare, common in find_label_typos(counts):
         total = f"{counts[rare]:,} of {sum(counts.values()):,} chips"
-        yield f"warning: {rare} ({total}) may be a typo of {common} ({counts[common]:,})"
+        yield (
+            f"warning: {rare} ({total}) may be a typo of {common} ({counts[common]:,})"
+        )
 
 
 @data_set("folder", notes=find_typos, is_published=False)
@@ -56,28 +58,33 @@ def prepare_folder(
 ) -> ChipStore:
     """Build a chip store of labeled image files; the files are copied unchanged.
 
-    `LabeledFiles` reads folders, and `LabelTable` a .csv file. The long tail of `imbalance` is that of
-    `long_tail_counts`: classes are ranked by descending count, ties in class order, and other splits stay unchanged.
+    `LabeledFiles` reads folders, and `LabelTable` a .csv file. The long tail of
+    `imbalance` is that of `long_tail_counts`: classes are ranked by descending count,
+    ties in class order, and other splits stay unchanged.
 
     Args:
-        source: Class folders (also in train/ val/ test/), path-label lists, or a CSV of path,class.
+        source: Class folders (also in train/ val/ test/), path-label lists, or a CSV of
+            path,class.
         imbalance: Make the training split long-tailed: largest class / smallest class.
         val: Share of each class for validation, if SOURCE has no validation split.
-        test: Share of each class for a test split, if SOURCE has none; of its validation split, if it has one (default:
-            no test split).
+        test: Share of each class for a test split, if SOURCE has none; of its
+            validation split, if it has one (default: no test split).
         names: Text file of class names: one `folder name` pair per line.
-        unit: Unit of the pixels: amplitude, intensity, sigma0, db, gamma0, gamma0_db or beta0. Floats need it, unless
-            the tags of their TIFF files name it.
-        bands: Bands to store, such as VV. TIFF files may name more bands; for other files, give the names of all bands
-            in order (default: the names in the file, or gray, or R,G,B).
-        spacing: Pixel spacing in meters. The model then refuses scenes of another spacing.
+        unit: Unit of the pixels: amplitude, intensity, sigma0, db, gamma0, gamma0_db or
+            beta0. Floats need it, unless the tags of their TIFF files name it.
+        bands: Bands to store, such as VV. TIFF files may name more bands; for other
+            files, give the names of all bands in order (default: the names in the file,
+            or gray, or R,G,B).
+        spacing: Pixel spacing in meters. The model then refuses scenes of another
+            spacing.
         license: License of the images: an SPDX identifier, or a text with restrictions.
-        not_a_target: Class of the rows whose verdict is `not a target`, such as clutter (default: left out).
+        not_a_target: Class of the rows whose verdict is `not a target`, such as clutter
+            (default: left out).
         one_class: Build even if all images have one class.
 
     Raises:
-        RequestError: `source` has no labeled image or a single class, `root` is not empty, or an argument is out of
-            range.
+        RequestError: `source` has no labeled image or a single class, `root` is not
+            empty, or an argument is out of range.
         DataError: no image can be used.
     """
     from rsft.data.chips.builder import build_store, find_finished_store
@@ -85,43 +92,107 @@ def prepare_folder(
     from rsft.data.datasets import common
     from rsft.data.datasets._label_files import LabeledFiles, LabelTable
 
-    options = {"imbalance": imbalance, "names": names, "unit": unit, "bands": bands, "spacing": spacing}
-    options |= {"license": None if license == UNKNOWN else license, "not_a_target": not_a_target}
+    options = {
+        "imbalance": imbalance,
+        "names": names,
+        "unit": unit,
+        "bands": bands,
+        "spacing": spacing,
+    }
+    options |= {
+        "license": None if license == UNKNOWN else license,
+        "not_a_target": not_a_target,
+    }
     options |= {"one_class": one_class, "test": test}
-    command = format_prepare_command("folder", source, root=root, **options, val=val, seed=seed)
-    if finished := find_finished_store(root, command, overwrite):
+    command = format_prepare_command(
+        "folder", source, root=root, **options, val=val, seed=seed
+    )
+    finished = find_finished_store(root, command, overwrite)
+    if finished:
         return finished
     common.check_val_share(val)
     if test is not None and not 0 < test < 1:
-        raise RequestError(f"the test share is {test}", "--test", "give a share above 0 and below 1")
+        raise RequestError(
+            f"the test share is {test}", "--test", "give a share above 0 and below 1"
+        )
     _check(imbalance, unit, bands, spacing)
     if source.suffix.lower() != ".csv" and not_a_target is not None:
-        raise RequestError("only a .csv file has verdicts", "--not-a-target", "leave out --not-a-target")
-    files = LabelTable(source, not_a_target) if source.suffix.lower() == ".csv" else LabeledFiles(source)
+        raise RequestError(
+            "only a .csv file has verdicts",
+            "--not-a-target",
+            "leave out --not-a-target",
+        )
+    files = (
+        LabelTable(source, not_a_target)
+        if source.suffix.lower() == ".csv"
+        else LabeledFiles(source)
+    )
     class_names = _class_names(files.classes, names)
     if len(class_names) == 1 and not one_class:
-        hint = "give the folder that contains the class folders, or add --one-class"
-        message = f"all {len(files.files):,} images have the class {files.classes[0]}"
-        raise RequestError(message, source, "; ".join(filter(None, [hint, describe_rejections(files.rejected)])))
+        raise RequestError(
+            f"all {len(files.files):,} images have the class {files.classes[0]}",
+            source,
+            "; ".join(
+                filter(
+                    None,
+                    [
+                        "give the folder that contains the class folders, or add --one-class",
+                        describe_rejections(files.rejected),
+                    ],
+                )
+            ),
+        )
     selected, others = _split_files(files.files, val, test, seed)
     skipped = files.skipped
     if imbalance is not None:
-        train, selected = selected, common.subsample_long_tail(selected, files.classes, imbalance, seed)
-        skipped += Counter({f"training chip, to reach an imbalance of {imbalance:g}": len(train) - len(selected)})
+        train = selected
+        selected = common.subsample_long_tail(selected, files.classes, imbalance, seed)
+        skipped += Counter(
+            {
+                f"training chip, to reach an imbalance of {imbalance:g}": (
+                    len(train) - len(selected)
+                )
+            }
+        )
     selected += others
     columns = {"source": source.resolve().name, "unit": unit, "spacing_m": spacing}
     columns = {key: value for key, value in columns.items() if value is not None}
 
     def records() -> Iterator[ChipRecord]:
         groups = ((file.split, file.label) for file in selected)
-        names = common.make_chip_names([file.name for file in selected], groups, files.root)
+        names = common.make_chip_names(
+            [file.name for file in selected], groups, files.root
+        )
         for name, file in zip(names, selected, strict=True):
             label = class_names[file.label]
-            yield ChipRecord(name, file.split, label, file.path, selected_bands=bands, extra_columns=columns)
+            yield ChipRecord(
+                name,
+                file.split,
+                label,
+                file.path,
+                selected_bands=bands,
+                extra_columns=columns,
+            )
 
-    title, labels, total = root.resolve().name, [class_names[label] for label in files.classes], len(selected)
-    description = StoreDescription(title, labels, command, skipped=skipped, rejected=files.rejected, license=license)
-    return build_store(root, records(), description, total=total, overwrite=overwrite, progress=progress)
+    title = root.resolve().name
+    labels = [class_names[label] for label in files.classes]
+    total = len(selected)
+    description = StoreDescription(
+        title,
+        labels,
+        command,
+        skipped=skipped,
+        rejected=files.rejected,
+        license=license,
+    )
+    return build_store(
+        root,
+        records(),
+        description,
+        total=total,
+        overwrite=overwrite,
+        progress=progress,
+    )
 
 
 def _split_files(
@@ -139,26 +210,49 @@ def _split_files(
         return train, others if test is None else common.split_off_test(others, test)
     held_out_share = val + (test or 0)
     if held_out_share >= 1:
-        raise RequestError(f"the shares are {val} and {test}", "--val, --test", "give shares with a sum below 1")
+        raise RequestError(
+            f"the shares are {val} and {test}",
+            "--val, --test",
+            "give shares with a sum below 1",
+        )
     if held_out_share:
         train, held_out = common.hold_out(train, held_out_share, seed)
-        others += held_out if test is None else common.split_off_test(held_out, test / held_out_share)
+        others += (
+            held_out
+            if test is None
+            else common.split_off_test(held_out, test / held_out_share)
+        )
     return train, others
 
 
-def _check(imbalance: float | None, unit: str | None, bands: tuple[str, ...] | None, spacing: float | None) -> None:
+def _check(
+    imbalance: float | None,
+    unit: str | None,
+    bands: tuple[str, ...] | None,
+    spacing: float | None,
+) -> None:
     from rsft.data.imagery.bands import check_bands
     from rsft.data.imagery.units import parse_unit
 
     if spacing is not None and not 0 < spacing < math.inf:
-        raise RequestError(f"the pixel spacing is {spacing} m", "--spacing", "give meters per pixel, such as 10")
+        raise RequestError(
+            f"the pixel spacing is {spacing} m",
+            "--spacing",
+            "give meters per pixel, such as 10",
+        )
     if imbalance is not None and imbalance < 1:
-        raise RequestError(f"the imbalance is {imbalance}", "--imbalance", "give largest / smallest class, at least 1")
+        raise RequestError(
+            f"the imbalance is {imbalance}",
+            "--imbalance",
+            "give largest / smallest class, at least 1",
+        )
     if unit is not None:
         try:
             parse_unit(unit)
         except DataError as error:
-            raise RequestError(error.message, "--unit", "correct the name of the unit") from error
+            raise RequestError(
+                error.message, "--unit", "correct the name of the unit"
+            ) from error
     check_bands(bands or ())
 
 
@@ -168,19 +262,31 @@ def _class_names(classes: list[str], path: Path | None) -> dict[str, str]:
 
     if path is None:
         return {label: label for label in classes}
-    pairs = [(number, line.split(maxsplit=1)) for number, line in read_numbered_lines(path)]
-    if incomplete := [number for number, pair in pairs if len(pair) != 2]:
-        location = f"{path}:{incomplete[0]}"
-        raise RequestError("the line is not a `folder name` pair", location, "give each class folder a name")
+    pairs = [
+        (number, line.split(maxsplit=1)) for number, line in read_numbered_lines(path)
+    ]
+    incomplete = [number for number, pair in pairs if len(pair) != 2]
+    if incomplete:
+        raise RequestError(
+            "the line is not a `folder name` pair",
+            f"{path}:{incomplete[0]}",
+            "give each class folder a name",
+        )
     names = dict(pair for _, pair in pairs)
-    if missing := [label for label in classes if label not in names]:
-        raise RequestError(f"no name for {', '.join(missing)}", path, "give every class folder a name")
+    missing = [label for label in classes if label not in names]
+    if missing:
+        raise RequestError(
+            f"no name for {', '.join(missing)}", path, "give every class folder a name"
+        )
     class_names = {label: names[label] for label in classes}
     counts = Counter(class_names.values())
     for name in class_names.values():
         if counts[name] > 1 or describe_row_fault(name, name):
-            message = f"{name[:300]!r} is used twice or cannot name a folder"
-            raise RequestError(message, path, "choose another name")
+            raise RequestError(
+                f"{name[:300]!r} is used twice or cannot name a folder",
+                path,
+                "choose another name",
+            )
     return class_names
 
 
@@ -196,18 +302,18 @@ def prepare_cifar100(
 ) -> ChipStore:
     """Build a chip store of long-tailed CIFAR-100; a ratio of 100 gives 10,847 training images.
 
-    All classes have the same size, so they are ranked by label. A source that already has this long tail is left
-    unchanged. All training images are kept for training.
+    All classes have the same size, so they are ranked by label. A source that already
+    has this long tail is left unchanged. All training images are kept for training.
 
     Args:
-        source: Folder or archive of CIFAR-100: the published Python files, or PNG class folders (default: search in
-            ROOT, beside it and in raw/).
+        source: Folder or archive of CIFAR-100: the published Python files, or PNG class
+            folders (default: search in ROOT, beside it and in raw/).
         ratio: Largest class / smallest class of the training split.
         val: Share of each class of the test images for validation.
 
     Raises:
-        RequestError: `source` is missing, ambiguous or contains no CIFAR-100, `root` is not empty, or an argument is
-            out of range.
+        RequestError: `source` is missing, ambiguous or contains no CIFAR-100, `root` is
+            not empty, or an argument is out of range.
         DataError: the source is damaged, or no image can be used.
     """
     from rsft.data.chips.builder import build_store, find_finished_store
@@ -215,15 +321,25 @@ def prepare_cifar100(
     from rsft.data.datasets import common
     from rsft.data.datasets.archive_search import locate_source
     from rsft.data.datasets.cifar100 import CIFAR100, CLASSES, PICKLES
-    from rsft.data.datasets.published_archives import CIFAR_100_ARCHIVE, explain_wrong_source
+    from rsft.data.datasets.published_archives import (
+        CIFAR_100_ARCHIVE,
+        explain_wrong_source,
+    )
     from rsft.utils.archives import open_source_tree
 
     root, source = locate_source(CIFAR_100_ARCHIVE, root, source, overwrite)
-    command = format_prepare_command("cifar100-lt", source, root=root, ratio=ratio, val=val, seed=seed)
-    if finished := find_finished_store(root, command, overwrite):
+    command = format_prepare_command(
+        "cifar100-lt", source, root=root, ratio=ratio, val=val, seed=seed
+    )
+    finished = find_finished_store(root, command, overwrite)
+    if finished:
         return finished
     if ratio < 1:
-        raise RequestError(f"the ratio is {ratio}", "--ratio", "give largest / smallest class, at least 1")
+        raise RequestError(
+            f"the ratio is {ratio}",
+            "--ratio",
+            "give largest / smallest class, at least 1",
+        )
     common.check_val_share(val)
     with open_source_tree(source, root, progress) as folder:
         hint = f"give the folder that contains {PICKLES}, or train and test"
@@ -235,21 +351,47 @@ def prepare_cifar100(
         train = [image for image in dataset.images if image.split == "train"]
         others = [image for image in dataset.images if image.split != "train"]
         selected = common.subsample_long_tail(train, CLASSES, ratio, seed)
-        left_out = Counter({f"training image, to reach a ratio of {ratio:g}": len(train) - len(selected)})
+        left_out = Counter(
+            {
+                f"training image, to reach a ratio of {ratio:g}": (
+                    len(train) - len(selected)
+                )
+            }
+        )
         if val and not any(image.split == "val" for image in others):
-            others = [image for part in common.hold_out(others, val, seed) for image in part]
+            others = [
+                image for part in common.hold_out(others, val, seed) for image in part
+            ]
         images = selected + others
         groups = [(image.split, image.label) for image in images]
-        file_names = common.make_chip_names([image.path for image in images], groups, dataset.root)
-        names = [f"{x.line - 1:05}" if x.line else name for name, x in zip(file_names, images, strict=True)]
+        file_names = common.make_chip_names(
+            [image.path for image in images], groups, dataset.root
+        )
+        names = [
+            f"{x.line - 1:05}" if x.line else name
+            for name, x in zip(file_names, images, strict=True)
+        ]
         columns = {"source": "CIFAR-100"}
         records = [
-            ChipRecord(name, x.split, x.label, x.path, x.read_pixels, x.line, extra_columns=columns)
+            ChipRecord(
+                name,
+                x.split,
+                x.label,
+                x.path,
+                x.read_pixels,
+                x.line,
+                extra_columns=columns,
+            )
             for name, x in zip(names, images, strict=True)
         ]
-        name, skipped = f"CIFAR100-LT, ratio {ratio:g}", dataset.skipped + left_out
-        description = StoreDescription(name, CLASSES, command, skipped=skipped, rejected=dataset.rejected)
-        return build_store(root, records, description, overwrite=overwrite, progress=progress)
+        name = f"CIFAR100-LT, ratio {ratio:g}"
+        skipped = dataset.skipped + left_out
+        description = StoreDescription(
+            name, CLASSES, command, skipped=skipped, rejected=dataset.rejected
+        )
+        return build_store(
+            root, records, description, overwrite=overwrite, progress=progress
+        )
 
 
 @data_set("places-lt", PAPER)
@@ -262,22 +404,32 @@ def prepare_places_lt(
 ) -> ChipStore:
     """Build a chip store of Places-LT from the lists Places_LT_train.txt, Places_LT_val.txt and Places_LT_test.txt.
 
-    rejected.csv contains the differences between the lists and the published ones. The license of the images is
-    unknown.
+    rejected.csv contains the differences between the lists and the published ones. The
+    license of the images is unknown.
 
     Args:
-        source: Folder of Places365 that the paths in the lists are relative to (default: search in ROOT, beside it and
-            in raw/).
+        source: Folder of Places365 that the paths in the lists are relative to
+            (default: search in ROOT, beside it and in raw/).
         lists: Folder of the list files (default: SOURCE).
 
     Raises:
-        RequestError: the folder or the lists are missing, none of their images is in `source`, or `root` is not empty.
+        RequestError: the folder or the lists are missing, none of their images is in
+            `source`, or `root` is not empty.
         DataError: no image can be used.
     """
     from rsft.data.datasets import published_archives as archives
     from rsft.data.datasets._label_files import PLACES_LT
 
-    return _build_list_store(archives.PLACES_LT_ARCHIVE, PLACES_LT, UNKNOWN, source, root, lists, overwrite, progress)
+    return _build_list_store(
+        archives.PLACES_LT_ARCHIVE,
+        PLACES_LT,
+        UNKNOWN,
+        source,
+        root,
+        lists,
+        overwrite,
+        progress,
+    )
 
 
 @data_set("inat2018", PAPER)
@@ -293,19 +445,27 @@ def prepare_inat2018(
     rejected.csv contains the differences between the lists and the published ones.
 
     Args:
-        source: Folder that contains train_val2018/ (default: search in ROOT, beside it and in raw/).
+        source: Folder that contains train_val2018/ (default: search in ROOT, beside it
+            and in raw/).
         lists: Folder of the list files (default: SOURCE).
 
     Raises:
-        RequestError: the folder or the lists are missing, none of their images is in `source`, or `root` is not empty.
+        RequestError: the folder or the lists are missing, none of their images is in
+            `source`, or `root` is not empty.
         DataError: no image can be used.
     """
     from rsft.data.datasets import published_archives as archives
     from rsft.data.datasets._label_files import INATURALIST_2018
 
-    license_text = "non-commercial, research-only"
     return _build_list_store(
-        archives.INATURALIST_2018_ARCHIVE, INATURALIST_2018, license_text, source, root, lists, overwrite, progress
+        archives.INATURALIST_2018_ARCHIVE,
+        INATURALIST_2018,
+        "non-commercial, research-only",
+        source,
+        root,
+        lists,
+        overwrite,
+        progress,
     )
 
 
@@ -327,20 +487,35 @@ def _build_list_store(
 
     root, source = locate_source(archive, root, source, overwrite)
     command = format_prepare_command(archive.command, source, root=root, lists=lists)
-    if finished := find_finished_store(root, command, overwrite):
+    finished = find_finished_store(root, command, overwrite)
+    if finished:
         return finished
     with explain_wrong_source(archive, source):
         files = ListFiles(published, source, lists)
-    rejected = [*((str(files.lists), 0, difference) for difference in files.differences), *files.rejected]
-    description = StoreDescription(published.title, files.classes, command, rejected=rejected, license=license_text)
-    records, total = _list_records(files), len(files.table)
-    return build_store(root, records, description, total=total, overwrite=overwrite, progress=progress)
+    rejected = [
+        *((str(files.lists), 0, difference) for difference in files.differences),
+        *files.rejected,
+    ]
+    description = StoreDescription(
+        published.title, files.classes, command, rejected=rejected, license=license_text
+    )
+    records = _list_records(files)
+    return build_store(
+        root,
+        records,
+        description,
+        total=len(files.table),
+        overwrite=overwrite,
+        progress=progress,
+    )
 
 
 def _list_records(source: ListFiles) -> Iterator[ChipRecord]:
     from rsft.data.chips.record import ChipRecord
 
     columns = {"source": source.published.title}
-    for split, path, label in zip(source.table["split"], source.table["path"], source.table["class"], strict=True):
+    for split, path, label in zip(
+        source.table["split"], source.table["path"], source.table["class"], strict=True
+    ):
         name = path.replace("/", "__").replace(".", "_")
         yield ChipRecord(name, split, label, source.root / path, extra_columns=columns)

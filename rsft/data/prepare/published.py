@@ -22,16 +22,29 @@ if TYPE_CHECKING:
 
 DOTA_GROUPS = {
     "head": ["ship", "large-vehicle", "small-vehicle"],
-    "medium": ["plane", "harbor", "storage-tank", "tennis-court", "bridge", "swimming-pool"],
+    "medium": [
+        "plane",
+        "harbor",
+        "storage-tank",
+        "tennis-court",
+        "bridge",
+        "swimming-pool",
+    ],
     "tail": [
-        *("helicopter", "soccer-ball-field", "roundabout"),
-        *("basketball-court", "baseball-diamond", "ground-track-field"),
+        "helicopter",
+        "soccer-ball-field",
+        "roundabout",
+        "basketball-court",
+        "baseball-diamond",
+        "ground-track-field",
     ],
 }
-"""The groups of the paper; they do not follow from the counts. The three classes of v1.5 and v2.0 join the tail."""
+"""The groups of the paper; they do not follow from the counts. The three classes of
+v1.5 and v2.0 join the tail."""
 
 DOTA_LICENSE = "academic use only, non-commercial"
-"""The terms of https://captain-whu.github.io/DOTA/dataset.html; the images also have those of Google Earth."""
+"""The terms of https://captain-whu.github.io/DOTA/dataset.html; the images also have
+those of Google Earth."""
 
 
 @data_set("dota")
@@ -51,13 +64,14 @@ def prepare_dota(
 ) -> ChipStore:
     """Build a chip store of the objects of DOTA: one chip per object, cut along its horizontal bounding box.
 
-    `DOTAObjects` reads the objects. The validation split consists of whole images, so `val` is approximate. It is taken
-    from the images outside of train/, val/ and test/. Each process keeps one image in memory. With `lists`, rows and
-    splits are those of the authors' lists, one chip per row; margin, minimum side and `val` have no effect.
+    `DOTAObjects` reads the objects. The validation split consists of whole images, so
+    `val` is approximate. It is taken from the images outside of train/, val/ and test/.
+    Each process keeps one image in memory. With `lists`, rows and splits are those of
+    the authors' lists, one chip per row; margin, minimum side and `val` have no effect.
 
     Args:
-        source: Folder or archive of DOTA: train/ and val/, or images/ and labelTxt/ (default: search in ROOT, beside it
-            and in raw/).
+        source: Folder or archive of DOTA: train/ and val/, or images/ and labelTxt/
+            (default: search in ROOT, beside it and in raw/).
         version: Version of the labels.
         classes: Number of classes: 15, as in v1.0, or 18.
         lists: Folder of the authors' lists dota_train_idx.txt and dota_val_idx.txt.
@@ -66,50 +80,99 @@ def prepare_dota(
         val: Share of each class for validation, if SOURCE has no validation split.
 
     Raises:
-        RequestError: `source` is missing, ambiguous or has no image with labels, `root` is not empty, or an argument is
-            out of range.
+        RequestError: `source` is missing, ambiguous or has no image with labels, `root`
+            is not empty, or an argument is out of range.
         DataError: no object can be used.
     """
     from rsft.data.chips.builder import build_store, find_finished_store
     from rsft.data.chips.record import StoreDescription
     from rsft.data.datasets import common
     from rsft.data.datasets.archive_search import locate_source
-    from rsft.data.datasets.dota import DOTAObjects, list_crop_records, make_crop_record, read_rgb_cached
+    from rsft.data.datasets.dota import (
+        DOTAObjects,
+        list_crop_records,
+        make_crop_record,
+        read_rgb_cached,
+    )
     from rsft.data.datasets.published_archives import DOTA_ARCHIVE, explain_wrong_source
     from rsft.utils.archives import open_source_tree
 
     root, source = locate_source(DOTA_ARCHIVE, root, source, overwrite)
-    options = {"version": version, "classes": classes, "lists": lists, "margin": margin, "min_side": min_side}
-    command = format_prepare_command("dota", source, root=root, **options, val=val, seed=seed)
-    if finished := find_finished_store(root, command, overwrite):
+    options = {
+        "version": version,
+        "classes": classes,
+        "lists": lists,
+        "margin": margin,
+        "min_side": min_side,
+    }
+    command = format_prepare_command(
+        "dota", source, root=root, **options, val=val, seed=seed
+    )
+    finished = find_finished_store(root, command, overwrite)
+    if finished:
         return finished
     if version not in ("1.0", "1.5", "2.0"):
-        raise RequestError(f"unknown version {version}", "--version", "choose one of 1.0, 1.5, 2.0")
+        raise RequestError(
+            f"unknown version {version}", "--version", "choose one of 1.0, 1.5, 2.0"
+        )
     if classes not in (15, 18):
         raise RequestError(f"{classes} classes", "--classes", "choose 15 or 18")
     if margin < 0 or min_side < 1:
-        message = f"the margin is {margin} and the minimum side {min_side}"
-        raise RequestError(message, "--margin, --min-side", "give a margin of 0 or more, and a side of 1 or more")
+        raise RequestError(
+            f"the margin is {margin} and the minimum side {min_side}",
+            "--margin, --min-side",
+            "give a margin of 0 or more, and a side of 1 or more",
+        )
     common.check_val_share(val)
     with open_source_tree(source, root, progress) as folder:
         hint = f"give the folder that contains {DOTA_ARCHIVE.content}"
         with (
             explain_wrong_source(DOTA_ARCHIVE, folder),
-            common.translate_dataset_errors(f"an image with labels of DOTA v{version}", folder, hint),
+            common.translate_dataset_errors(
+                f"an image with labels of DOTA v{version}", folder, hint
+            ),
         ):
             if lists is not None:  # listed windows have no margin and no minimum side
-                margin, min_side = 0, 1
-            dataset = DOTAObjects(folder, "all", version, num_classes=classes, margin=margin, min_side=min_side)
+                margin = 0
+                min_side = 1
+            dataset = DOTAObjects(
+                folder,
+                "all",
+                version,
+                num_classes=classes,
+                margin=margin,
+                min_side=min_side,
+            )
         if lists is not None:
             records = list_crop_records(dataset, lists, version)
         else:
             split_of = _split_dota_images(dataset, val, seed)
-            records = [make_crop_record(item, split_of[item.image.path], version) for item in dataset.objects]
+            records = [
+                make_crop_record(item, split_of[item.image.path], version)
+                for item in dataset.objects
+            ]
         groups = DOTA_GROUPS | {"tail": [*DOTA_GROUPS["tail"], *dataset.classes[15:]]}
-        skipped, rejected, title = dataset.skipped, dataset.rejected, f"DOTA v{version}, object crops"
-        description = StoreDescription(title, dataset.classes, command, groups, skipped, rejected, license=DOTA_LICENSE)
+        skipped = dataset.skipped
+        rejected = dataset.rejected
+        title = f"DOTA v{version}, object crops"
+        description = StoreDescription(
+            title,
+            dataset.classes,
+            command,
+            groups,
+            skipped,
+            rejected,
+            license=DOTA_LICENSE,
+        )
         try:
-            return build_store(root, records, description, overwrite=overwrite, progress=progress, jobs=jobs)
+            return build_store(
+                root,
+                records,
+                description,
+                overwrite=overwrite,
+                progress=progress,
+                jobs=jobs,
+            )
         finally:
             read_rgb_cached.clear()
 
@@ -121,24 +184,30 @@ def _split_dota_images(dataset: DOTAObjects, val: float, seed: int) -> dict[Path
     split_of = {image.path: image.split or "train" for image in dataset.images}
     unassigned = [item for item in dataset.objects if not item.image.split]
     if unassigned and "val" not in split_of.values():
-        labels, images = [item.category for item in unassigned], [item.image.path for item in unassigned]
-        split_of |= common.split_groups(labels, images, {"train": 1 - val, "val": val}, seed)
+        labels = [item.category for item in unassigned]
+        images = [item.image.path for item in unassigned]
+        split_of |= common.split_groups(
+            labels, images, {"train": 1 - val, "val": val}, seed
+        )
     return split_of
 
 
 PRODUCT_UNITS = {"uint8": "uint8", "cal": "sigma0", "patch": "amplitude"}
 """Unit of each product.
 
-uint8 is stretched for display, sigma0 is linear and calibrated, amplitude is digital numbers (|re + i im| for SLC).
+uint8 is stretched for display, sigma0 is linear and calibrated, amplitude is digital
+numbers (|re + i im| for SLC).
 """
 _SPACING_M = {"GRDH": 10.0}
-"""Pixel spacing by Sentinel-1 product type, in meters. SLC has no single one: 2.3 m in slant range, 14 m in azimuth."""
+"""Pixel spacing by Sentinel-1 product type, in meters. SLC has no single one: 2.3 m in
+slant range, 14 m in azimuth."""
 
 THREE_CLASSES = ("Cargo", "Tanker", "Other")
 """Three classes of all ships; "Other" contains every kind but the first two."""
 
 MERCHANT_CLASSES = ("Bulk Carrier", "Container Ship", "Tanker")
-"""The three classes that most papers use, which need the types of MarineTraffic; "Tanker" contains all tankers."""
+"""The three classes that most papers use, which need the types of MarineTraffic;
+"Tanker" contains all tankers."""
 
 
 def describe_labels(store: ChipStore, arguments: Mapping[str, Any]) -> Iterator[str]:
@@ -155,11 +224,22 @@ def describe_labels(store: ChipStore, arguments: Mapping[str, Any]) -> Iterator[
     if arguments["label"] == "ais":
         yield f"labels: AIS for all chips; MarineTraffic has a type for {chips}"
     else:
-        yield f"labels: MarineTraffic for {chips}, AIS for those without a type of MarineTraffic"
-    conflicts = store.table[store.table["flags"].fillna("").str.contains("label-conflict")]
-    kinds = zip(conflicts["ais_type"], conflicts["marinetraffic_type"].map(ship_kind), strict=True)
+        yield (
+            f"labels: MarineTraffic for {chips}, AIS for those without a type of"
+            " MarineTraffic"
+        )
+    conflicts = store.table[
+        store.table["flags"].fillna("").str.contains("label-conflict")
+    ]
+    kinds = zip(
+        conflicts["ais_type"],
+        conflicts["marinetraffic_type"].map(ship_kind),
+        strict=True,
+    )
     for (ais, marinetraffic), count in Counter(kinds).most_common():
-        yield f"contradiction: {count:,}  {ais} by AIS, {marinetraffic} by MarineTraffic"
+        yield (
+            f"contradiction: {count:,}  {ais} by AIS, {marinetraffic} by MarineTraffic"
+        )
 
 
 @data_set("opensarship", notes=describe_labels)
@@ -178,24 +258,28 @@ def prepare_opensarship(
 ) -> ChipStore:
     """Build a chip store of OpenSARShip, Sentinel-1 ships in VH and VV; no scene is in two splits.
 
-    Without `bands`, chips of other polarization modes than the most common one are skipped. `val` and `test` are
-    approximate. A class is in every split if it is in at least as many scenes as there are splits. README.md of the
-    store lists the classes that a split lacks.
+    Without `bands`, chips of other polarization modes than the most common one are
+    skipped. `val` and `test` are approximate. A class is in every split if it is in at
+    least as many scenes as there are splits. README.md of the store lists the classes
+    that a split lacks.
 
     Args:
-        source: Folder or archive of OpenSARShip that contains the scenes (default: search in ROOT, beside it and in
-            raw/).
-        product: uint8 (stretched for display), cal (linear sigma0) or patch (amplitude).
-        classes: 3 (Cargo, Tanker, Other); merchant (Bulk Carrier, Container Ship, Tanker, as in most papers, without
-            other ships); or typed (all ship types).
-        label: marinetraffic (the ship type of MarineTraffic, and that of AIS where it is unknown), or ais.
-        bands: Bands to store, such as VV, which all scenes have (default: the most common bands).
+        source: Folder or archive of OpenSARShip that contains the scenes (default:
+            search in ROOT, beside it and in raw/).
+        product: uint8 (stretched for display), cal (linear sigma0) or patch
+            (amplitude).
+        classes: 3 (Cargo, Tanker, Other); merchant (Bulk Carrier, Container Ship,
+            Tanker, as in most papers, without other ships); or typed (all ship types).
+        label: marinetraffic (the ship type of MarineTraffic, and that of AIS where it
+            is unknown), or ais.
+        bands: Bands to store, such as VV, which all scenes have (default: the most
+            common bands).
         val: Share of each class for validation, by whole scenes.
         test: Share of each class for the test split, by whole scenes.
 
     Raises:
-        RequestError: `source` is missing, ambiguous or has no scene with this product, `root` is not empty, or an
-            argument is out of range.
+        RequestError: `source` is missing, ambiguous or has no scene with this product,
+            `root` is not empty, or an argument is out of range.
         DataError: no chip can be used.
     """
     from rsft.data.chips.builder import build_store, find_finished_store
@@ -203,44 +287,83 @@ def prepare_opensarship(
     from rsft.data.datasets import common
     from rsft.data.datasets.archive_search import locate_source
     from rsft.data.datasets.opensarship import OpenSARShip
-    from rsft.data.datasets.published_archives import OPENSARSHIP_ARCHIVE, explain_wrong_source
+    from rsft.data.datasets.published_archives import (
+        OPENSARSHIP_ARCHIVE,
+        explain_wrong_source,
+    )
     from rsft.utils.archives import open_source_tree
 
     root, source = locate_source(OPENSARSHIP_ARCHIVE, root, source, overwrite)
-    options: dict[str, object] = {"product": product, "classes": classes, "label": label, "bands": bands}
+    options: dict[str, object] = {
+        "product": product,
+        "classes": classes,
+        "label": label,
+        "bands": bands,
+    }
     options |= {"val": val, "test": test, "seed": seed}
     command = format_prepare_command("opensarship", source, root=root, **options)
-    if finished := find_finished_store(root, command, overwrite):
+    finished = find_finished_store(root, command, overwrite)
+    if finished:
         return finished
     _check_opensarship_choices(product, classes, label, bands)
     if not (val >= 0 and test >= 0 and val + test < 1):
-        raise RequestError(f"the shares are {val} and {test}", "--val, --test", "give shares >= 0 with a sum < 1")
+        raise RequestError(
+            f"the shares are {val} and {test}",
+            "--val, --test",
+            "give shares >= 0 with a sum < 1",
+        )
     with open_source_tree(source, root, progress) as folder:
-        hint = f"give the folder that contains the scenes, each with {OpenSARShip.products[product]}/ and Ship.xml"
+        hint = (
+            "give the folder that contains the scenes, each with"
+            f" {OpenSARShip.products[product]}/ and Ship.xml"
+        )
         title = f"an OpenSARShip scene with chips of product {product}"
-        with explain_wrong_source(OPENSARSHIP_ARCHIVE, folder), common.translate_dataset_errors(title, folder, hint):
+        with (
+            explain_wrong_source(OPENSARSHIP_ARCHIVE, folder),
+            common.translate_dataset_errors(title, folder, hint),
+        ):
             dataset = OpenSARShip(folder, product, label=label)
         if not dataset.chips:
             hint = describe_rejections(dataset.rejected) or "the folders are empty"
             raise DataError("no chip can be used", source, hint)
         chips, skipped = _select_chips(dataset.chips, bands, source)
         labels = [opensarship_class(chip.ship_type(label), classes) for chip in chips]
-        if count := labels.count(""):
+        count = labels.count("")
+        if count:
             skipped[f"no {', '.join(MERCHANT_CLASSES)}"] = count
         chips = [chip for chip, name in zip(chips, labels, strict=True) if name]
         labels = [name for name in labels if name]
         shares = {"train": 1 - val - test, "val": val, "test": test}
-        split_of = common.split_groups(labels, [chip.scene for chip in chips], shares, seed)
+        split_of = common.split_groups(
+            labels, [chip.scene for chip in chips], shares, seed
+        )
         title = f"OpenSARShip, {dataset.products[product]}"
-        names = {"3": THREE_CLASSES, "merchant": MERCHANT_CLASSES}.get(classes, sorted(set(labels)))
+        names = {"3": THREE_CLASSES, "merchant": MERCHANT_CLASSES}.get(
+            classes, sorted(set(labels))
+        )
         rejected = dataset.rejected
-        description = StoreDescription(title, names, command, None, skipped, rejected, columns=_opensarship_columns())
+        description = StoreDescription(
+            title,
+            names,
+            command,
+            None,
+            skipped,
+            rejected,
+            columns=_opensarship_columns(),
+        )
         columns = zip(chips, labels, strict=True)
-        records = [_make_record(chip, label, split_of[chip.scene], product, bands) for chip, label in columns]
-        return build_store(root, records, description, overwrite=overwrite, progress=progress)
+        records = [
+            _make_record(chip, label, split_of[chip.scene], product, bands)
+            for chip, label in columns
+        ]
+        return build_store(
+            root, records, description, overwrite=overwrite, progress=progress
+        )
 
 
-def _check_opensarship_choices(product: str, classes: str, label: str, bands: tuple[str, ...] | None) -> None:
+def _check_opensarship_choices(
+    product: str, classes: str, label: str, bands: tuple[str, ...] | None
+) -> None:
     from rsft.data.datasets.opensarship import OpenSARShip
     from rsft.data.imagery.bands import check_bands
 
@@ -251,9 +374,13 @@ def _check_opensarship_choices(product: str, classes: str, label: str, bands: tu
     }
     for option, (value, allowed) in choices.items():
         if value not in allowed:
-            raise RequestError(f"unknown value {value}", option, f"choose one of {', '.join(allowed)}")
+            raise RequestError(
+                f"unknown value {value}", option, f"choose one of {', '.join(allowed)}"
+            )
     if classes == "merchant" and label == "ais":
-        raise RequestError("AIS has no bulk carriers", "--classes, --label", "leave out --label ais")
+        raise RequestError(
+            "AIS has no bulk carriers", "--classes, --label", "leave out --label ais"
+        )
     check_bands(bands or ())
 
 
@@ -271,10 +398,14 @@ def opensarship_class(ship_type: str, classes: str) -> str:
 
     kind = ship_kind(ship_type)
     if classes == "3":
-        return kind if kind in THREE_CLASSES else "Other"
+        if kind in THREE_CLASSES:
+            return kind
+        return "Other"
     if classes == "merchant":
         name = kind if kind == "Tanker" else ship_type
-        return name if name in MERCHANT_CLASSES else ""
+        if name in MERCHANT_CLASSES:
+            return name
+        return ""
     return ship_type.replace("/", "-")
 
 
@@ -295,30 +426,61 @@ def _select_chips(
         reason = f"but most chips have {','.join(common)}"
         selected = [chip for chip in chips if chip.bands == common]
     else:
-        others = [(names, count) for names, count in counts.items() if not set(bands) <= set(names)]
+        others = [
+            (names, count)
+            for names, count in counts.items()
+            if not set(bands) <= set(names)
+        ]
         reason = f"without {','.join(bands)}"
         selected = [chip for chip in chips if set(bands) <= set(chip.bands)]
     if not selected:
         available = ", ".join(sorted({band for names in counts for band in names}))
-        raise RequestError(f"no chip has {', '.join(bands or ())}", source, f"choose --bands from {available}")
-    return selected, Counter({f"{','.join(names)}, {reason}": count for names, count in others})
+        raise RequestError(
+            f"no chip has {', '.join(bands or ())}",
+            source,
+            f"choose --bands from {available}",
+        )
+    return selected, Counter(
+        {f"{','.join(names)}, {reason}": count for names, count in others}
+    )
 
 
 def _make_record(
-    chip: OpenSARShipChip, label: str, split: str, product: OpenSARShipProduct, bands: tuple[str, ...] | None
+    chip: OpenSARShipChip,
+    label: str,
+    split: str,
+    product: OpenSARShipProduct,
+    bands: tuple[str, ...] | None,
 ) -> ChipRecord:
     from rsft.data.chips.record import ChipRecord
 
-    name = f"{chip.scene}__{chip.paths[0].stem.removeprefix('Visual_').replace(' ', '-')}"
-    columns: dict[str, object] = {"unit": PRODUCT_UNITS[product], "group_key": chip.scene, "source": "OpenSARShip"}
-    columns |= {"sensor": chip.sensor, "spacing_m": _SPACING_M.get(chip.sensor.split()[-1])}
-    columns |= {"polarisation": ",".join(bands or chip.bands), "incidence_deg": chip.incidence_deg}
+    name = (
+        f"{chip.scene}__{chip.paths[0].stem.removeprefix('Visual_').replace(' ', '-')}"
+    )
+    columns: dict[str, object] = {
+        "unit": PRODUCT_UNITS[product],
+        "group_key": chip.scene,
+        "source": "OpenSARShip",
+    }
+    columns |= {
+        "sensor": chip.sensor,
+        "spacing_m": _SPACING_M.get(chip.sensor.split()[-1]),
+    }
+    columns |= {
+        "polarisation": ",".join(bands or chip.bands),
+        "incidence_deg": chip.incidence_deg,
+    }
     columns |= {"mmsi": chip.mmsi, "flags": ",".join(chip.flags)}
-    columns |= {"ais_type": chip.category, "marinetraffic_type": chip.marinetraffic_type}
+    columns |= {
+        "ais_type": chip.category,
+        "marinetraffic_type": chip.marinetraffic_type,
+    }
     columns |= {"ais_length_m": chip.length_m, "ais_beam_m": chip.beam_m}
     path, *others = chip.paths
     read = partial(_read_pixels, chip, product)
-    return ChipRecord(name, split, label, path, read, 0, chip.bands, columns, tuple(others), bands)
+    return ChipRecord(
+        name, split, label, path, read, 0, chip.bands, columns, tuple(others), bands
+    )
 
 
 def _read_pixels(chip: OpenSARShipChip, product: OpenSARShipProduct) -> Pixels:
@@ -332,7 +494,14 @@ def _read_pixels(chip: OpenSARShipChip, product: OpenSARShipProduct) -> Pixels:
         pixels = read_opensarship_pixels(chip, product)
     except OSError as error:
         is_absent = isinstance(error, FileNotFoundError)
-        raise DataError("the file cannot be read" if is_absent else "the file is truncated or damaged", path) from error
+        raise DataError(
+            (
+                "the file cannot be read"
+                if is_absent
+                else "the file is truncated or damaged"
+            ),
+            path,
+        ) from error
     except ValueError as error:
         raise DataError(str(error), path) from error
     mask_nodata(pixels, None, path)
@@ -341,14 +510,17 @@ def _read_pixels(chip: OpenSARShipChip, product: OpenSARShipProduct) -> Pixels:
 
 
 TEST_SHARE = 0.25
-"""Share of each class in the test split of the clean protocol. The published lists have 1,700 test rows of 6,961."""
+"""Share of each class in the test split of the clean protocol. The published lists have
+1,700 test rows of 6,961."""
 VAL_SHARES = {"clean": 0.1, "published": 0.0}
 """Default share of the validation split, by protocol."""
 
 
 def describe_flags(store: ChipStore, arguments: Mapping[str, Any]) -> Iterator[str]:
     """Yield the number of chips with each flag, and the path of the audit."""
-    for flag, count in store.table["flags"].str.split(",").explode().value_counts().items():
+    for flag, count in (
+        store.table["flags"].str.split(",").explode().value_counts().items()
+    ):
         if flag:
             yield f"flagged: {count:,}  {flag}"
     yield f"{'audit':<12} {store.root / 'audit.json'}"
@@ -371,24 +543,33 @@ def prepare_fusrs(
 ) -> ChipStore:
     """Build and audit a chip store of FUSRS v2, the Gaofen-3 ships of FUSAR-Ship and SRSDD.
 
-    The protocol "published" takes rows, splits and labels from the authors' lists, one chip per row with repeated rows.
-    "clean" takes the categories of the archives, each content once, and keeps every SRSDD image and FUSAR-Ship vessel
-    in one split. audit.json in the store is the audit.
+    The protocol "published" takes rows, splits and labels from the authors' lists, one
+    chip per row with repeated rows. "clean" takes the categories of the archives, each
+    content once, and keeps every SRSDD image and FUSAR-Ship vessel in one split.
+    audit.json in the store is the audit.
 
     Args:
-        fusar: Folder or archive of FUSAR-Ship (default: search in ROOT, beside it and in raw/).
-        srsdd: Folder or archive of SRSDD (default: search in ROOT, beside it and in raw/).
-        protocol: clean: categories of the archives, no leak between splits; published: the authors' lists.
-        lists: Folder of the authors' lists (default: download to fusrs_lists/ beside ROOT).
+        fusar: Folder or archive of FUSAR-Ship (default: search in ROOT, beside it and
+            in raw/).
+        srsdd: Folder or archive of SRSDD (default: search in ROOT, beside it and in
+            raw/).
+        protocol: clean: categories of the archives, no leak between splits; published:
+            the authors' lists.
+        lists: Folder of the authors' lists (default: download to fusrs_lists/ beside
+            ROOT).
         classes: Number of classes: 4, or 5 with `other`.
-        val: Share of each class for validation (default: 0.1 for clean, 0 for published).
-        allow_partial: Build even if an archive is missing or gives no chip, if most file names of a category contradict
-            their folder, or if the boxes of SRSDD are not where the images are bright.
+        val: Share of each class for validation (default: 0.1 for clean, 0 for
+            published).
+        allow_partial: Build even if an archive is missing or gives no chip, if most
+            file names of a category contradict their folder, or if the boxes of SRSDD
+            are not where the images are bright.
 
     Raises:
-        RequestError: `root` is not empty, a source is missing or ambiguous, or an argument is out of range.
-        DataError: a source or list cannot be used, a source gives no chip, most file names contradict their folders,
-            the lists cannot be downloaded, or the audit finds a leak between the splits of "clean".
+        RequestError: `root` is not empty, a source is missing or ambiguous, or an
+            argument is out of range.
+        DataError: a source or list cannot be used, a source gives no chip, most file
+            names contradict their folders, the lists cannot be downloaded, or the audit
+            finds a leak between the splits of "clean".
     """
     from rsft.data.chips.builder import build_store, find_finished_store
     from rsft.data.datasets import fusrs_protocols as protocols
@@ -398,64 +579,118 @@ def prepare_fusrs(
 
     val = VAL_SHARES[protocol] if val is None else val
     if lists is not None and protocol != "published":
-        raise RequestError(f"the {protocol} protocol uses no lists", "--lists", "drop it, or add --protocol published")
+        raise RequestError(
+            f"the {protocol} protocol uses no lists",
+            "--lists",
+            "drop it, or add --protocol published",
+        )
     if not 0 <= val <= 0.5:
-        raise RequestError(f"the validation share is {val:g}", "--val", "give a share from 0 to 0.5")
+        raise RequestError(
+            f"the validation share is {val:g}", "--val", "give a share from 0 to 0.5"
+        )
     if classes not in CLASSES:
         raise RequestError(f"{classes} classes", "--classes", "give 4 or 5")
     archives = {FUSAR_SHIP_ARCHIVE: fusar, SRSDD_ARCHIVE: srsdd}
-    root, (fusar, srsdd) = locate_sources("fusrs", root, archives, overwrite, allow_partial)
+    root, (fusar, srsdd) = locate_sources(
+        "fusrs", root, archives, overwrite, allow_partial
+    )
     if protocol == "published":
         lists = _find_lists(lists, root, classes, progress)
-    inputs = {"fusar": fusar, "srsdd": srsdd, "protocol": protocol, "lists": lists, "classes": classes, "val": val}
-    command = format_prepare_command("fusrs", root=root, **inputs, seed=seed, allow_partial=allow_partial)
-    if finished := find_finished_store(root, command, overwrite):
+    inputs = {
+        "fusar": fusar,
+        "srsdd": srsdd,
+        "protocol": protocol,
+        "lists": lists,
+        "classes": classes,
+        "val": val,
+    }
+    command = format_prepare_command(
+        "fusrs", root=root, **inputs, seed=seed, allow_partial=allow_partial
+    )
+    finished = find_finished_store(root, command, overwrite)
+    if finished:
         return finished
 
     def audit(store: ChipStore) -> None:
         """Write the audit into a store, which gets the name `root` later; refuse one whose clean splits leak."""
         from rsft.data.audit import AUDIT_FILE, audit_store, write_audits
 
-        result = replace(audit_store(store, jobs=jobs, progress=progress), subject=str(root))
+        result = replace(
+            audit_store(store, jobs=jobs, progress=progress), subject=str(root)
+        )
         if protocol == "clean" and result.leaks:
-            hint = "leave out copies and tiles of images in the sources"
-            raise DataError(f"the audit of the splits counts {', '.join(result.leaks)}", root, hint)
+            raise DataError(
+                f"the audit of the splits counts {', '.join(result.leaks)}",
+                root,
+                "leave out copies and tiles of images in the sources",
+            )
         write_audits(store.root / AUDIT_FILE, [result])
 
-    names, locations = CLASSES[classes], {protocols.FUSAR_NAME: fusar, protocols.SRSDD_NAME: srsdd}
-    with protocols.open_fusrs_sources(root, fusar, srsdd, allow_partial, progress) as sources:
+    names = CLASSES[classes]
+    locations = {protocols.FUSAR_NAME: fusar, protocols.SRSDD_NAME: srsdd}
+    with protocols.open_fusrs_sources(
+        root, fusar, srsdd, allow_partial, progress
+    ) as sources:
         if lists is not None:
             records = protocols.list_records(sources, lists, names, val, seed)
         else:
             shares = {"train": 1 - val - TEST_SHARE, "val": val, "test": TEST_SHARE}
             records = protocols.clean_records(sources, names, shares, seed, jobs)
-        description = _describe_store(sources, protocol, classes, command, () if allow_partial else locations)
+        description = _describe_store(
+            sources, protocol, classes, command, () if allow_partial else locations
+        )
         _check_sources(records, description, locations)
-        return build_store(root, records, description, overwrite=overwrite, progress=progress, jobs=jobs, finish=audit)
+        return build_store(
+            root,
+            records,
+            description,
+            overwrite=overwrite,
+            progress=progress,
+            jobs=jobs,
+            finish=audit,
+        )
 
 
 def _describe_store(
-    sources: FUSRSSources, protocol: str, classes: int, command: str, required: Iterable[str]
+    sources: FUSRSSources,
+    protocol: str,
+    classes: int,
+    command: str,
+    required: Iterable[str],
 ) -> StoreDescription:
     from rsft.data.chips.record import StoreDescription
     from rsft.data.datasets import _srsdd_files as srsdd_files
     from rsft.data.datasets.fusrs_protocols import ALLOW_PARTIAL_HINT
 
     names = srsdd_files.CLASSES[classes]
-    groups = {"head": srsdd_files.HEAD_CLASSES, "medium": (), "tail": srsdd_files.TAIL_CLASSES}
+    groups = {
+        "head": srsdd_files.HEAD_CLASSES,
+        "medium": (),
+        "tail": srsdd_files.TAIL_CLASSES,
+    }
     return StoreDescription(
-        *(f"FUSRS v2, {protocol}, {classes} classes", names, command),
-        groups={group: [name for name in members if name in names] for group, members in groups.items()},
+        f"FUSRS v2, {protocol}, {classes} classes",
+        names,
+        command,
+        groups={
+            group: [name for name in members if name in names]
+            for group, members in groups.items()
+        },
         skipped=sources.skipped,
         rejected=sources.rejected,
-        required_sources=dict.fromkeys(required, f"give another folder, or {ALLOW_PARTIAL_HINT}"),
+        required_sources=dict.fromkeys(
+            required, f"give another folder, or {ALLOW_PARTIAL_HINT}"
+        ),
     )
 
 
-def _find_lists(lists: Path | None, root: Path, classes: int, progress: Progress | None) -> Path:
+def _find_lists(
+    lists: Path | None, root: Path, classes: int, progress: Progress | None
+) -> Path:
     """Return the folder of the training list and the test list, which are downloaded if no folder is given.
 
-    Unlike `FUSRS`, an interrupted download is resumed, and an error says how to get the file by hand.
+    Unlike `FUSRS`, an interrupted download is resumed, and an error says how to get the
+    file by hand.
     """
     from rsft.data.datasets.fusrs import FUSRS, LIST_VERSIONS
     from rsft.utils.download import download
@@ -463,13 +698,24 @@ def _find_lists(lists: Path | None, root: Path, classes: int, progress: Progress
     folder = lists or root.resolve().parent / "fusrs_lists"
     for name in (f"{LIST_VERSIONS[classes]}_{split}.txt" for split in FUSRS.splits):
         if lists is None:
-            download(FUSRS.url + name, folder / name, f"md5:{FUSRS.md5s[name]}", progress=progress)
+            download(
+                FUSRS.url + name,
+                folder / name,
+                f"md5:{FUSRS.md5s[name]}",
+                progress=progress,
+            )
         elif not (folder / name).is_file():
-            raise RequestError(f"{name} is missing", folder, "give the folder of the authors' lists")
+            raise RequestError(
+                f"{name} is missing", folder, "give the folder of the authors' lists"
+            )
     return folder
 
 
-def _check_sources(records: list[ChipRecord], description: StoreDescription, paths: Mapping[str, Path | None]) -> None:
+def _check_sources(
+    records: list[ChipRecord],
+    description: StoreDescription,
+    paths: Mapping[str, Path | None],
+) -> None:
     """Raise an error if a required archive has no record; the build checks again which records become chips."""
     from rsft.data.chips.record import describe_rejections
 
@@ -477,9 +723,13 @@ def _check_sources(records: list[ChipRecord], description: StoreDescription, pat
     for source, hint in description.required_sources.items():
         if source not in sources:
             skipped = sorted(description.skipped.items())
-            reasons = [f"{count:,} {reason}" for reason, count in skipped if source in reason]
+            reasons = [
+                f"{count:,} {reason}" for reason, count in skipped if source in reason
+            ]
             reasons = [*reasons[:5], describe_rejections(description.rejected)]
             left_out = "; ".join(filter(None, reasons))
             raise DataError(
-                f"{source} gives no chip", paths[source], f"it has {left_out}. {hint}" if left_out else hint
+                f"{source} gives no chip",
+                paths[source],
+                f"it has {left_out}. {hint}" if left_out else hint,
             )

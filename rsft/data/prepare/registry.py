@@ -1,10 +1,11 @@
 """The data sets that `rsft prepare` builds, by name: those of rsft, and those of other installed packages.
 
-A data set is one function, and its command follows from the function. A parameter without a default is an argument of
-the command (`root` is the option --root), the others are options. An argument whose type has None may be left out. The
-help of the command is the first paragraph of the docstring, and the help of an option is its entry below `Args:`.
-Parameters behind `overwrite` are for programs. The function imports what it needs when it is called, because
-`rsft prepare --help` imports its module.
+A data set is one function, and its command follows from the function. A parameter
+without a default is an argument of the command (`root` is the option --root), the
+others are options. An argument whose type has None may be left out. The help of the
+command is the first paragraph of the docstring, and the help of an option is its entry
+below `Args:`. Parameters behind `overwrite` are for programs. The function imports what
+it needs when it is called, because `rsft prepare --help` imports its module.
 """
 
 from __future__ import annotations
@@ -30,16 +31,22 @@ PAPER = "Reproduce the paper"
 
 
 def data_set(
-    name: str, heading: str | None = None, notes: Notes | None = None, *, is_published: bool = True
+    name: str,
+    heading: str | None = None,
+    notes: Notes | None = None,
+    *,
+    is_published: bool = True,
 ) -> Callable[[F], F]:
     """Register the decorated function as the command `rsft prepare NAME`.
 
     Args:
         name: name of the command.
-        heading: heading of the command in `rsft prepare --help`; None for the main list.
-        notes: returns lines that the command prints last, from the chip store and the arguments of the function.
-        is_published: whether `name` is that of the data set. Otherwise the chips are the user's, and recipes find their
-            store by the name of its folder.
+        heading: heading of the command in `rsft prepare --help`; None for the main
+            list.
+        notes: returns lines that the command prints last, from the chip store and the
+            arguments of the function.
+        is_published: whether `name` is that of the data set. Otherwise the chips are
+            the user's, and recipes find their store by the name of its folder.
 
     Example:
         >>> @data_set("toy")
@@ -52,7 +59,9 @@ def data_set(
     """
 
     def register(function: F) -> F:
-        vars(function).update(name=name, heading=heading, notes=notes or (lambda store, arguments: ()))
+        vars(function).update(
+            name=name, heading=heading, notes=notes or (lambda store, arguments: ())
+        )
         vars(function).update(is_published=is_published)
         DATASETS.register(function)
         return function
@@ -66,12 +75,20 @@ def format_prepare_command(name: str, *arguments: object, **options: object) -> 
     Args:
         name: the subcommand.
         *arguments: positional arguments, in order.
-        **options: option values by name (`min_side` becomes `--min-side`, a tuple a text with commas); options that are
-            None or False are omitted, and those that are True have no value.
+        **options: option values by name (`min_side` becomes `--min-side`, a tuple a
+            text with commas); options that are None or False are omitted, and those
+            that are True have no value.
     """
     words = ["rsft", "prepare", name, *map(str, arguments)]
     for option, value in options.items():
         if value is not None and value is not False:
-            text = ",".join(value) if isinstance(value, tuple) else f"{value:g}" if isinstance(value, float) else value
-            words += [f"--{option.replace('_', '-')}", *([] if value is True else [str(text)])]
+            text = str(value)
+            if isinstance(value, tuple):
+                text = ",".join(value)
+            elif isinstance(value, float):
+                text = f"{value:g}"
+            words += [
+                f"--{option.replace('_', '-')}",
+                *([] if value is True else [text]),
+            ]
     return shlex.join(words)

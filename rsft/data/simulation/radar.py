@@ -1,14 +1,17 @@
 """Simulated SAR images: scatterers and clutter, convolved with the impulse response of the sensor, then detected.
 
-The image frame is ground range x to the right, away from the radar, and azimuth y downward, in meters. A point at
-height z appears at x - z / tan(incidence) (layover) and hides the ground up to z tan(incidence) behind it (shadow).
-Radar cross sections are relative to that of one square meter of sea.
+The image frame is ground range x to the right, away from the radar, and azimuth y
+downward, in meters. A point at height z appears at x - z / tan(incidence) (layover) and
+hides the ground up to z tan(incidence) behind it (shadow). Radar cross sections are
+relative to that of one square meter of sea.
 
-Sea and land are compound-Gaussian: speckle multiplies a gamma texture that is correlated in space. The amplitude is
-then K-distributed (Ward, Tough and Watts, Sea Clutter, 2013).
+Sea and land are compound-Gaussian: speckle multiplies a gamma texture that is
+correlated in space. The amplitude is then K-distributed (Ward, Tough and Watts, Sea
+Clutter, 2013).
 
-Point scatterers lie on surfaces, at walls and in corners of ships and shores. They are arrays (5, N) with the rows x, y
-and z in meters, mean radar cross section, and 1 for a single steady point, 0 for a point with Rayleigh fluctuation.
+Point scatterers lie on surfaces, at walls and in corners of ships and shores. They are
+arrays (5, N) with the rows x, y and z in meters, mean radar cross section, and 1 for a
+single steady point, 0 for a point with Rayleigh fluctuation.
 """
 
 from dataclasses import dataclass
@@ -27,13 +30,27 @@ Float = NDArray[np.float32]
 Complex = NDArray[np.complex64]
 
 _QUANTILES = np.linspace(-3.5, 3.5, 141)
-_SHAPES = (0.6, 1.0, 1.6, 2.5, 4.0, 8.0, 16.0, 32.0, 64.0)  # of the gamma distribution, from spiky to smooth
+_SHAPES = (
+    0.6,
+    1.0,
+    1.6,
+    2.5,
+    4.0,
+    8.0,
+    16.0,
+    32.0,
+    64.0,
+)  # of the gamma distribution, from spiky to smooth
 _OUTLINE_POINTS = 400
 _NOISE = 0.1  # noise power of the sensor, relative to the sea; the power in a shadow
-_DENSITY = 2.0  # scatterers per pixel of a rough surface: enough for fully developed speckle
-_DIHEDRAL_WIDTH = 3.0  # exponent of the cosine to the wall's normal: a hull is brightest when seen broadside
+_DENSITY = (
+    2.0  # scatterers per pixel of a rough surface: enough for fully developed speckle
+)
+# exponent of the cosine to the wall's normal: a hull is brightest when seen broadside
+_DIHEDRAL_WIDTH = 3.0
 
-# radar cross section in dB: of a surface per square meter, of a wall per square meter, of a corner
+# radar cross section in dB: of a surface per square meter, of a wall per square meter,
+# of a corner
 _RCS_DB = {
     "hull": (3.0, 14.0, 24.0),
     "deck": (7.0, 12.0, 18.0),
@@ -56,12 +73,14 @@ _QUAY_RCS_DB = 22.0
 class Shore:
     """Shore: land is where x cos(angle) + y sin(angle) > offset, in meters of the image frame.
 
-    A shore without bends is straight and built up, with a quay. A shore with bends is a natural coast.
+    A shore without bends is straight and built up, with a quay. A shore with bends is a
+    natural coast.
 
     Attributes:
         angle: direction inland, in radians from +x to +y.
         offset: distance of the shore from the image center in meters.
-        bends: waves of the coast: amplitude in meters, wavelength in meters, and phase in radians of each.
+        bends: waves of the coast: amplitude in meters, wavelength in meters, and phase
+            in radians of each.
     """
 
     angle: float
@@ -81,9 +100,12 @@ class Shore:
         Returns:
             Meters, positive on land and negative on water.
         """
-        cos, sin = np.float32(np.cos(self.angle)), np.float32(np.sin(self.angle))
+        cos = np.float32(np.cos(self.angle))
+        sin = np.float32(np.sin(self.angle))
         distance = np.asarray(x * cos + y * sin - np.float32(self.offset))
-        return distance - self._bend(y * cos - x * sin) if self.bends else distance
+        if self.bends:
+            return distance - self._bend(y * cos - x * sin)
+        return distance
 
     def outline(self, reach: float) -> Float:
         """Return the land within `reach` meters of the image center as a polygon.
@@ -93,13 +115,20 @@ class Shore:
         """
         along = np.linspace(-reach, reach, _OUTLINE_POINTS, dtype=np.float32)
         inland = self.offset + self._bend(along)
-        along, inland = np.append(along, [reach, -reach]), np.append(inland, [inland.max() + 2 * reach] * 2)
-        cos, sin = np.cos(self.angle), np.sin(self.angle)
-        return np.stack([inland * cos - along * sin, inland * sin + along * cos], axis=1).astype(np.float32)
+        along = np.append(along, [reach, -reach])
+        inland = np.append(inland, [inland.max() + 2 * reach] * 2)
+        cos = np.cos(self.angle)
+        sin = np.sin(self.angle)
+        return np.stack(
+            [inland * cos - along * sin, inland * sin + along * cos], axis=1
+        ).astype(np.float32)
 
     def _bend(self, along: Float) -> Float:
         """Return how far inland the coast lies, relative to `offset`, at positions along it in meters."""
-        waves = (amplitude * np.sin(2 * np.pi * along / length + phase) for amplitude, length, phase in self.bends)
+        waves = (
+            amplitude * np.sin(2 * np.pi * along / length + phase)
+            for amplitude, length, phase in self.bends
+        )
         return np.asarray(sum(waves, np.zeros_like(along)), np.float32)
 
 
@@ -120,13 +149,18 @@ class Pose:
 
     def to_image_frame(self, points: Floats) -> Floats:
         """Transform points (..., 2), in meters along the keel and toward starboard, to the image frame."""
-        cos, sin = np.cos(self.heading), np.sin(self.heading)
-        return np.asarray(points @ np.array([[cos, sin], [-sin, cos]]) + (self.x, self.y))
+        cos = np.cos(self.heading)
+        sin = np.sin(self.heading)
+        return np.asarray(
+            points @ np.array([[cos, sin], [-sin, cos]]) + (self.x, self.y)
+        )
 
     def bounding_box(self) -> Floats:
         """Return the corners (4, 2) of the rotated box around the ship: port bow first, clockwise in the image."""
         half = np.array([self.ship.length, self.ship.beam]) / 2
-        return self.to_image_frame(np.array([[1, -1], [1, 1], [-1, 1], [-1, -1]]) * half)
+        return self.to_image_frame(
+            np.array([[1, -1], [1, 1], [-1, 1], [-1, -1]]) * half
+        )
 
 
 @dataclass(frozen=True)
@@ -138,8 +172,10 @@ class SarSensor:
         incidence: incidence angle from the vertical, in degrees.
         looks: number of independent images whose powers are averaged.
         oversampling: pixels per resolution cell.
-        taper: edge of the spectral window: 1 for none (a sinc with -13 dB sidelobes), 0.54 for a Hamming window.
-        defocus: phase error of moving ships at the edge of the azimuth band, in radians.
+        taper: edge of the spectral window: 1 for none (a sinc with -13 dB sidelobes),
+            0.54 for a Hamming window.
+        defocus: phase error of moving ships at the edge of the azimuth band, in
+            radians.
     """
 
     spacing: tuple[float, float]
@@ -162,15 +198,22 @@ class SarSensor:
     def spectral_window(self, size: int) -> Float:
         """Return the spectrum (size, size) of the impulse response; it preserves the power of noise."""
         frequency = scipy.fft.fftfreq(size) * self.oversampling
-        line = np.where(abs(frequency) < 0.5, self.taper + (1 - self.taper) * np.cos(2 * np.pi * frequency), 0)
+        line = np.where(
+            abs(frequency) < 0.5,
+            self.taper + (1 - self.taper) * np.cos(2 * np.pi * frequency),
+            0,
+        )
         line /= np.sqrt(np.mean(line**2))
         return np.outer(line, line).astype(np.float32)
 
 
 def sample_sensor(rng: Rng, spacing: tuple[float, float]) -> SarSensor:
     """Draw a sensor with the usual parameters of spaceborne SAR; see `SarSensor` for the spacing."""
-    incidence, looks, oversampling = rng.uniform(30, 48), int(rng.integers(2, 5)), rng.uniform(1.1, 1.5)
-    taper, defocus = rng.uniform(0.7, 1.0), rng.uniform(0, 8) * (rng.random() < 0.3)
+    incidence = rng.uniform(30, 48)
+    looks = int(rng.integers(2, 5))
+    oversampling = rng.uniform(1.1, 1.5)
+    taper = rng.uniform(0.7, 1.0)
+    defocus = rng.uniform(0, 8) * (rng.random() < 0.3)
     return SarSensor(spacing, incidence, looks, oversampling, taper, defocus)
 
 
@@ -181,53 +224,86 @@ def render_sar_chip(ship: Ship, sensor: SarSensor, rng: Rng, size: int = 256) ->
         Amplitude (size, size).
     """
     x, y = rng.normal(0, 0.014 * size, 2) * sensor.spacing[::-1]
-    x += ship.freeboard / sensor.tan_incidence  # the deck, not the waterline, appears at the center
-    pose, quay = Pose(ship, float(x), float(y), rng.uniform(0, 2 * np.pi)), None
-    if rng.random() < 0.12:  # along one side of the ship, with a few meters of water between them
+    x += (
+        ship.freeboard / sensor.tan_incidence
+    )  # the deck, not the waterline, appears at the center
+    pose = Pose(ship, float(x), float(y), rng.uniform(0, 2 * np.pi))
+    quay = None
+    if (
+        rng.random() < 0.12
+    ):  # along one side of the ship, with a few meters of water between them
         angle = pose.heading + rng.choice([-1, 1]) * np.pi / 2
         midships = pose.x * np.cos(angle) + pose.y * np.sin(angle)
         quay = Shore(float(angle), float(midships + ship.beam / 2 + rng.uniform(2, 30)))
     return render_sar_scene([pose], quay, sensor, rng, size)
 
 
-def render_sar_scene(poses: list[Pose], shore: Shore | None, sensor: SarSensor, rng: Rng, size: int) -> Float:
+def render_sar_scene(
+    poses: list[Pose], shore: Shore | None, sensor: SarSensor, rng: Rng, size: int
+) -> Float:
     """Simulate a scene with ships on water, and land if there is a shore.
 
     Returns:
         Amplitude (size, size); a moderate sea has a power of 1.
     """
-    steps, center = (np.arange(size) - (size - 1) / 2).astype(np.float32), (size - 1) / 2
-    x, y = steps[None] * np.float32(sensor.spacing[1]), steps[:, None] * np.float32(sensor.spacing[0])
-    power, relief = sea_clutter_power(rng, size, sensor.spacing), np.zeros((size, size), np.float32)
+    steps = (np.arange(size) - (size - 1) / 2).astype(np.float32)
+    center = (size - 1) / 2
+    x = steps[None] * np.float32(sensor.spacing[1])
+    y = steps[:, None] * np.float32(sensor.spacing[0])
+    power = sea_clutter_power(rng, size, sensor.spacing)
+    relief = np.zeros((size, size), np.float32)
     for pose in poses:
-        bases, boxes = box_corners(pose.ship.deck_objects), pose.ship.deck_objects
-        shapes = [(base, pose.ship.freeboard + box.height) for base, box in zip(bases, boxes, strict=True)]
+        bases = box_corners(pose.ship.deck_objects)
+        boxes = pose.ship.deck_objects
+        shapes = [
+            (base, pose.ship.freeboard + box.height)
+            for base, box in zip(bases, boxes, strict=True)
+        ]
         for base, height in [(pose.ship.outline(), pose.ship.freeboard), *shapes]:
-            fill_polygon(relief, pose.to_image_frame(base) / sensor.spacing[::-1] + center, height)
+            fill_polygon(
+                relief,
+                pose.to_image_frame(base) / sensor.spacing[::-1] + center,
+                height,
+            )
     power *= np.float32(10 ** rng.uniform(-0.6, 0.6))  # wind speed
     if shore is not None:
         inland = shore.distance_inland(x, y) > 0
         power[inland] = _land_clutter_power(rng, size, sensor.spacing)[inland]
-    # x + z tan(incidence) is constant along a ray, so a nearer point with a larger value hides this point
-    lit_from = np.maximum.accumulate(x + relief.astype(np.float64) * sensor.tan_incidence, axis=1)
+    # x + z tan(incidence) is constant along a ray, so a nearer point with a larger
+    # value hides this point
+    lit_from = np.maximum.accumulate(
+        x + relief.astype(np.float64) * sensor.tan_incidence, axis=1
+    )
     power[(relief > 0) | (x < lit_from)] = 0
     power += np.float32(_NOISE)
-    groups = [np.empty((5, 0)), *(_ship_scatterers(pose, sensor.pixel_area, rng) for pose in poses)]
+    groups = [
+        np.empty((5, 0)),
+        *(_ship_scatterers(pose, sensor.pixel_area, rng) for pose in poses),
+    ]
     if shore is not None and shore.has_quay:
         groups.append(_shore_scatterers(shore, float(x.max()), sensor.pixel_area, rng))
     scatterers = np.concatenate(groups, axis=1)
     column = np.rint(scatterers[0] / sensor.spacing[1] + center).astype(int)
     row = np.rint(scatterers[1] / sensor.spacing[0] + center).astype(int)
     inside = (column >= 0) & (column < size) & (row >= 0) & (row < size)
-    row, nearer = np.where(inside, row, 0), np.where(inside, column - 1, 0).clip(0)
-    lit = scatterers[0] + scatterers[2] * sensor.tan_incidence > lit_from[row, nearer] - 0.5 * sensor.spacing[1]
+    row = np.where(inside, row, 0)
+    nearer = np.where(inside, column - 1, 0).clip(0)
+    lit = (
+        scatterers[0] + scatterers[2] * sensor.tan_incidence
+        > lit_from[row, nearer] - 0.5 * sensor.spacing[1]
+    )
     scatterers = scatterers[:, inside & lit]  # neither covered nor in a shadow
     frequency = scipy.fft.fftfreq(size)[:, None] * sensor.oversampling * 2
-    defocus = np.asarray(np.exp(1j * sensor.defocus * frequency**2), np.complex64)  # of moving ships
-    window, total = sensor.spectral_window(size), np.zeros((size, size), np.float32)
+    defocus = np.asarray(
+        np.exp(1j * sensor.defocus * frequency**2), np.complex64
+    )  # of moving ships
+    window = sensor.spectral_window(size)
+    total = np.zeros((size, size), np.float32)
     for _ in range(sensor.looks):
         spectrum = scipy.fft.fft2(np.sqrt(power / 2) * _normal(rng, (size, size)))
-        spectrum += scipy.fft.fft2(_complex_image(scatterers, sensor, rng, size)) * defocus
+        spectrum += (
+            scipy.fft.fft2(_complex_image(scatterers, sensor, rng, size)) * defocus
+        )
         image = scipy.fft.ifft2(spectrum * window)
         total += image.real**2 + image.imag**2
     return np.sqrt(total / sensor.looks)
@@ -253,12 +329,18 @@ def sea_clutter_power(rng: Rng, size: int, spacing: tuple[float, float]) -> Floa
     frequency_x, frequency_y = _frequencies(size, spacing)
     squared = frequency_x**2 + frequency_y**2
     correlation_length = rng.uniform(4, 20)
-    spectrum = np.exp(-squared * np.float32(np.pi * correlation_length) ** 2) * np.float32(correlation_length)
+    spectrum = np.exp(
+        -squared * np.float32(np.pi * correlation_length) ** 2
+    ) * np.float32(correlation_length)
     if rng.random() < 0.7:
-        wavenumber, direction = 1 / rng.uniform(60, 180), rng.uniform(0, 2 * np.pi)
-        swell_x, swell_y = wavenumber * np.cos(direction), wavenumber * np.sin(direction)
+        wavenumber = 1 / rng.uniform(60, 180)
+        direction = rng.uniform(0, 2 * np.pi)
+        swell_x = wavenumber * np.cos(direction)
+        swell_y = wavenumber * np.sin(direction)
         squared_distance = (frequency_x - swell_x) ** 2 + (frequency_y - swell_y) ** 2
-        spectrum += rng.uniform(0, 25) * np.exp(-squared_distance / np.float32(2 * (wavenumber / 4) ** 2))
+        spectrum += rng.uniform(0, 25) * np.exp(
+            -squared_distance / np.float32(2 * (wavenumber / 4) ** 2)
+        )
     return _gamma_field(rng, size, spectrum, _SHAPES[rng.integers(4, len(_SHAPES))])
 
 
@@ -266,8 +348,14 @@ def _land_clutter_power(rng: Rng, size: int, spacing: tuple[float, float]) -> Fl
     """Draw the mean power of land, from fields to a dense port, relative to that of the sea."""
     frequency_x, frequency_y = _frequencies(size, spacing)
     correlation_length = rng.uniform(3, 10)
-    spectrum = (1 + (frequency_x**2 + frequency_y**2) * np.float32(2 * np.pi * correlation_length * 2) ** 2) ** -1.0
-    return _gamma_field(rng, size, spectrum, _SHAPES[rng.integers(0, 4)]) * np.float32(10 ** rng.uniform(0.9, 1.4))
+    spectrum = (
+        1
+        + (frequency_x**2 + frequency_y**2)
+        * np.float32(2 * np.pi * correlation_length * 2) ** 2
+    ) ** -1.0
+    return _gamma_field(rng, size, spectrum, _SHAPES[rng.integers(0, 4)]) * np.float32(
+        10 ** rng.uniform(0.9, 1.4)
+    )
 
 
 def _frequencies(size: int, spacing: tuple[float, float]) -> tuple[Float, Float]:
@@ -279,30 +367,47 @@ def _frequencies(size: int, spacing: tuple[float, float]) -> tuple[Float, Float]
 def _gamma_field(rng: Rng, size: int, spectrum: Float, shape: float) -> Float:
     """Draw a gamma field (size, size) of mean 1 whose correlation is given by `spectrum` (size, size // 2 + 1)."""
     white = rng.standard_normal((size, size), np.float32)
-    field = scipy.fft.irfft2(scipy.fft.rfft2(white) * spectrum.astype(np.float32), (size, size))
+    field = scipy.fft.irfft2(
+        scipy.fft.rfft2(white) * spectrum.astype(np.float32), (size, size)
+    )
     field *= 1 / field.std()
-    return np.asarray(np.interp(field, _QUANTILES, gamma.ppf(ndtr(_QUANTILES), shape, scale=1 / shape)), np.float32)
+    return np.asarray(
+        np.interp(
+            field, _QUANTILES, gamma.ppf(ndtr(_QUANTILES), shape, scale=1 / shape)
+        ),
+        np.float32,
+    )
 
 
 def _ship_scatterers(pose: Pose, pixel_area: float, rng: Rng) -> Floats:
     """Draw all scatterers of a ship, including hidden ones."""
-    ship, deck_objects = pose.ship, pose.ship.deck_objects
-    boxes = np.array([(box.x, box.y, box.length, box.width) for box in deck_objects]).reshape(-1, 4)
+    ship = pose.ship
+    deck_objects = pose.ship.deck_objects
+    boxes = np.array(
+        [(box.x, box.y, box.length, box.width) for box in deck_objects]
+    ).reshape(-1, 4)
     tops = np.array([ship.freeboard + box.height for box in deck_objects])
-    surface_db, wall_db, corner_db = np.array([_RCS_DB[box.kind] for box in deck_objects]).reshape(-1, 3).T
-    corners, hull = pose.to_image_frame(box_corners(deck_objects)), pose.to_image_frame(ship.outline())[None]
+    surface_db, wall_db, corner_db = (
+        np.array([_RCS_DB[box.kind] for box in deck_objects]).reshape(-1, 3).T
+    )
+    corners = pose.to_image_frame(box_corners(deck_objects))
+    hull = pose.to_image_frame(ship.outline())[None]
     # on the deck, within the outline of the hull
     count = max(16, int(_DENSITY * ship.length * ship.beam / pixel_area))
     x = rng.uniform(-0.5, 0.5, count) * ship.length
     width = 2 * ship.half_beam(x)
-    position = pose.to_image_frame(np.stack([x, rng.uniform(-0.5, 0.5, count) * width], axis=1))
+    position = pose.to_image_frame(
+        np.stack([x, rng.uniform(-0.5, 0.5, count) * width], axis=1)
+    )
     rcs = _from_decibel(_RCS_DB["hull"][0]) * width * ship.length / count
     deck = np.stack([*position.T, np.full(count, ship.freeboard), rcs, np.zeros(count)])
     # on the tops of the boxes
     area = boxes[:, 2] * boxes[:, 3]
     counts = np.maximum(4, _DENSITY * area / pixel_area).astype(int)
     owner = np.repeat(np.arange(len(boxes)), counts)
-    on_top = pose.to_image_frame(boxes[owner, :2] + rng.uniform(-0.5, 0.5, (len(owner), 2)) * boxes[owner, 2:])
+    on_top = pose.to_image_frame(
+        boxes[owner, :2] + rng.uniform(-0.5, 0.5, (len(owner), 2)) * boxes[owner, 2:]
+    )
     rcs = (_from_decibel(surface_db) * area / counts)[owner]
     groups = [
         deck,
@@ -316,7 +421,9 @@ def _ship_scatterers(pose: Pose, pixel_area: float, rng: Rng) -> Floats:
     return scatterers
 
 
-def _shore_scatterers(shore: Shore, reach: float, pixel_area: float, rng: Rng) -> Floats:
+def _shore_scatterers(
+    shore: Shore, reach: float, pixel_area: float, rng: Rng
+) -> Floats:
     """Draw the scatterers of a built-up shore: the wall of a quay, and rows of buildings along it.
 
     `reach` is half the side of the image in meters.
@@ -329,56 +436,101 @@ def _shore_scatterers(shore: Shore, reach: float, pixel_area: float, rng: Rng) -
     count = int(rng.integers(0, 1 + int(reach / 6)))
     extent = np.stack([rng.uniform(15, 70, count), rng.uniform(10, 30, count)], axis=1)
     inland = (rng.integers(0, 8, count) + 0.7) * 45 + shore.offset
-    centers = rng.uniform(-1.5, 1.5, (count, 1)) * reach * along + inland[:, None] * inward
+    centers = (
+        rng.uniform(-1.5, 1.5, (count, 1)) * reach * along + inland[:, None] * inward
+    )
     corners = centers[:, None] + UNIT_BOX * extent[:, None] @ np.stack([along, inward])
     height = rng.uniform(5, 25, count)
-    groups.append(_walls(corners, 0, height, rng.uniform(12, 24, count), pixel_area, rng))
+    groups.append(
+        _walls(corners, 0, height, rng.uniform(12, 24, count), pixel_area, rng)
+    )
     groups.append(_corner_scatterers(corners, height, rng.uniform(24, 36, count), rng))
     return np.concatenate(groups, axis=1)
 
 
-def _walls(base: Floats, low: float, top: Floats | float, db: Floats | float, pixel_area: float, rng: Rng) -> Floats:
+def _walls(
+    base: Floats,
+    low: float,
+    top: Floats | float,
+    db: Floats | float,
+    pixel_area: float,
+    rng: Rng,
+) -> Floats:
     """Draw scatterers of walls on polygons (P, K, 2) that face the radar: half at the foot, half higher up.
 
-    Heights of the tops and radar cross sections are those of each polygon (P,), or of all.
+    Heights of the tops and radar cross sections are those of each polygon (P,), or of
+    all.
     """
-    high, rcs_db = np.broadcast_to(top, len(base)), np.broadcast_to(db, len(base))
+    high = np.broadcast_to(top, len(base))
+    rcs_db = np.broadcast_to(db, len(base))
     along = np.roll(base, -1, axis=1) - base
     length = np.hypot(*np.moveaxis(along, -1, 0))
     normal = along[..., ::-1] * (1, -1) / np.maximum(length, 1e-9)[..., None]
     outward = base + along / 2 - base.mean(axis=1, keepdims=True)
     normal *= np.sign((normal * outward).sum(axis=-1, keepdims=True))
     facing = np.maximum(0, -normal[..., 0]) ** _DIHEDRAL_WIDTH
-    counts = np.where(facing > 1e-3, np.maximum(2, 2 * _DENSITY * length / np.sqrt(pixel_area)), 0).astype(int)
-    rcs = _from_decibel(rcs_db[:, None]) * length * (high - low)[:, None] * facing / np.maximum(counts, 1)
-    polygon, wall = (np.repeat(index, counts.ravel()) for index in np.indices(counts.shape).reshape(2, -1))
-    position = base[polygon, wall] + rng.uniform(0, 1, (len(wall), 1)) * along[polygon, wall]
+    counts = np.where(
+        facing > 1e-3, np.maximum(2, 2 * _DENSITY * length / np.sqrt(pixel_area)), 0
+    ).astype(int)
+    rcs = (
+        _from_decibel(rcs_db[:, None])
+        * length
+        * (high - low)[:, None]
+        * facing
+        / np.maximum(counts, 1)
+    )
+    polygon, wall = (
+        np.repeat(index, counts.ravel())
+        for index in np.indices(counts.shape).reshape(2, -1)
+    )
+    position = (
+        base[polygon, wall] + rng.uniform(0, 1, (len(wall), 1)) * along[polygon, wall]
+    )
     up = rng.uniform(0, 1, len(wall)) * (rng.random(len(wall)) < 0.5)
-    return np.stack([*position.T, low + up * (high - low)[polygon], rcs[polygon, wall], np.zeros(len(wall))])
+    return np.stack(
+        [
+            *position.T,
+            low + up * (high - low)[polygon],
+            rcs[polygon, wall],
+            np.zeros(len(wall)),
+        ]
+    )
 
 
-def _corner_scatterers(corners: Floats, tops: Floats, rcs_db: Floats, rng: Rng) -> Floats:
+def _corner_scatterers(
+    corners: Floats, tops: Floats, rcs_db: Floats, rng: Rng
+) -> Floats:
     """Draw one strong point per box, at one of its corners."""
     count = len(corners)
     position = corners[np.arange(count), rng.integers(0, 4, count)]
     rcs = _from_decibel(rcs_db + rng.normal(0, _CORNER_SPREAD_DB, count))
-    return np.stack([*position.T, tops * rng.uniform(0.6, 1, count), rcs, np.ones(count)])
+    return np.stack(
+        [*position.T, tops * rng.uniform(0.6, 1, count), rcs, np.ones(count)]
+    )
 
 
 def _from_decibel(decibel: Floats | float) -> Floats:
     return np.asarray(10 ** (np.asarray(decibel) / 10))
 
 
-def _complex_image(scatterers: Floats, sensor: SarSensor, rng: Rng, size: int) -> Complex:
+def _complex_image(
+    scatterers: Floats, sensor: SarSensor, rng: Rng, size: int
+) -> Complex:
     """Draw one look at the scatterers, with layover: a complex image (size, size)."""
     x, y, z, rcs, steady = scatterers
-    column = np.rint((x - z / sensor.tan_incidence) / sensor.spacing[1] + (size - 1) / 2).astype(int)
+    column = np.rint(
+        (x - z / sensor.tan_incidence) / sensor.spacing[1] + (size - 1) / 2
+    ).astype(int)
     row = np.rint(y / sensor.spacing[0] + (size - 1) / 2).astype(int)
     inside = (column >= 0) & (column < size)
     signal = _normal(rng, x.shape) / np.sqrt(2)
-    signal = np.where(steady > 0, signal / abs(signal), signal) * np.sqrt(rcs / sensor.pixel_area)
-    index, signal = (row * size + column)[inside], signal[inside]
-    real, imaginary = (np.bincount(index, weights, size * size) for weights in (signal.real, signal.imag))
+    signal = np.where(steady > 0, signal / abs(signal), signal) * np.sqrt(
+        rcs / sensor.pixel_area
+    )
+    index = (row * size + column)[inside]
+    signal = signal[inside]
+    real = np.bincount(index, signal.real, size * size)
+    imaginary = np.bincount(index, signal.imag, size * size)
     return (real + 1j * imaginary).astype(np.complex64).reshape(size, size)
 
 

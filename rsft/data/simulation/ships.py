@@ -1,7 +1,8 @@
 """Random ships by class: a hull, and boxes on its deck, which tell the classes apart when seen from above.
 
-The sizes follow the usual ranges of each trade. Small cargo ships are as long as large fishing vessels, so that
-structure, not size, has to tell the two common classes of the quick start apart.
+The sizes follow the usual ranges of each trade. Small cargo ships are as long as large
+fishing vessels, so that structure, not size, has to tell the two common classes of the
+quick start apart.
 """
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -15,7 +16,17 @@ from numpy.typing import NDArray
 from rsft.types import Floats
 
 DECK_OBJECT_KINDS = (
-    *("hatch", "house", "container", "pipe", "manifold", "hopper", "crane", "mast", "funnel", "gear", "deck"),
+    "hatch",
+    "house",
+    "container",
+    "pipe",
+    "manifold",
+    "hopper",
+    "crane",
+    "mast",
+    "funnel",
+    "gear",
+    "deck",
 )
 """Kinds of objects on deck."""
 
@@ -76,7 +87,9 @@ class Ship:
         """Return the hull as a closed polygon (N, 2) of (x, y), beginning with the starboard side from stern to bow."""
         half = self.length / 2
         astern = np.linspace(-half, -half + self.stern * self.length, _OUTLINE_POINTS)
-        ahead = half - self.bow * self.length * np.linspace(1, 0, _OUTLINE_POINTS) ** 1.5
+        ahead = (
+            half - self.bow * self.length * np.linspace(1, 0, _OUTLINE_POINTS) ** 1.5
+        )
         x = np.concatenate([astern, ahead])
         starboard = np.stack([x, self.half_beam(x)], axis=1)
         return np.concatenate([starboard, starboard[::-1] * (1, -1)])
@@ -84,7 +97,9 @@ class Ship:
 
 def box_corners(deck_objects: Sequence[DeckObject]) -> Floats:
     """Return the corners (N, 4, 2) of N boxes on deck, in ship coordinates."""
-    boxes = np.array([(box.x, box.y, box.length, box.width) for box in deck_objects]).reshape(-1, 1, 4)
+    boxes = np.array(
+        [(box.x, box.y, box.length, box.width) for box in deck_objects]
+    ).reshape(-1, 1, 4)
     return np.asarray(boxes[..., :2] + UNIT_BOX * boxes[..., 2:])
 
 
@@ -104,10 +119,20 @@ def sample_ship(kind: str, rng: Rng) -> Ship:
     length = float(np.exp(rng.uniform(*np.log(ranges.length))))
     beam = length / rng.uniform(*ranges.slenderness)
     freeboard = beam * rng.uniform(*ranges.freeboard)
-    hull = Ship(kind, length, beam, freeboard, rng.uniform(*ranges.bow), rng.uniform(*ranges.stern), ())
+    hull = Ship(
+        kind,
+        length,
+        beam,
+        freeboard,
+        rng.uniform(*ranges.bow),
+        rng.uniform(*ranges.stern),
+        (),
+    )
     boxes = list(ranges.deck_layout(hull, rng))
     # shift and narrow the boxes until they lie within the hull
-    x, y, half, width = np.array([(box.x, box.y, box.length / 2, box.width) for box in boxes]).T
+    x, y, half, width = np.array(
+        [(box.x, box.y, box.length / 2, box.width) for box in boxes]
+    ).T
     x = np.clip(x, half - length / 2, 0.46 * length - half)
     room = 0.98 * hull.half_beam(np.stack([x - half, x + half])).min(axis=0)
     width = np.minimum(width, 2 * room)
@@ -150,35 +175,64 @@ class ShipClass:
 SHIP_CLASSES: dict[str, ShipClass] = {}
 
 
-@ShipClass((40, 160), slenderness=(4.6, 7.0), freeboard=(0.15, 0.35), bow=(0.10, 0.2), stern=(0.05, 0.15))
+@ShipClass(
+    (40, 160),
+    slenderness=(4.6, 7.0),
+    freeboard=(0.15, 0.35),
+    bow=(0.10, 0.2),
+    stern=(0.05, 0.15),
+)
 def cargo(hull: Ship, rng: Rng) -> Iterator[DeckObject]:
     """A row of hatches, a house aft and, on every other ship, cranes between the hatches."""
     aft, fore = yield from _house_aft(hull, rng, 0.09, 0.16)
     count = int(rng.integers(2, 5 + int(hull.length / 60)))
     pitch = (fore - aft) / count
-    length, width, height = pitch * rng.uniform(0.6, 0.78), hull.beam * rng.uniform(0.6, 0.8), rng.uniform(1, 3)
+    length = pitch * rng.uniform(0.6, 0.78)
+    width = hull.beam * rng.uniform(0.6, 0.8)
+    height = rng.uniform(1, 3)
     side = rng.choice([0, 0, -0.35, 0.35])
     geared = rng.random() < 0.5
     for index in range(count):
         x = aft + (index + 0.5) * pitch
         yield DeckObject(x, 0, length, width, height, "hatch")
         if geared and index:
-            post, y, jib = hull.beam * 0.1, hull.beam * side, pitch * rng.uniform(0.6, 0.95)
+            post = hull.beam * 0.1
+            y = hull.beam * side
+            jib = pitch * rng.uniform(0.6, 0.95)
             yield DeckObject(x - pitch / 2, y, post, post, hull.beam * 0.6, "crane")
-            yield DeckObject(x - pitch / 2 + jib / 2, y, jib, post * 0.4, hull.beam * 0.35, "crane")
+            yield DeckObject(
+                x - pitch / 2 + jib / 2, y, jib, post * 0.4, hull.beam * 0.35, "crane"
+            )
 
 
-@ShipClass((90, 200), slenderness=(6.0, 8.0), freeboard=(0.2, 0.35), bow=(0.18, 0.3), stern=(0.05, 0.15))
+@ShipClass(
+    (90, 200),
+    slenderness=(6.0, 8.0),
+    freeboard=(0.2, 0.35),
+    bow=(0.18, 0.3),
+    stern=(0.05, 0.15),
+)
 def container(hull: Ship, rng: Rng) -> Iterator[DeckObject]:
     """Bays of forty-foot containers, a house aft or (on the largest) well forward."""
     house = min(0.12, 16 / hull.length)
-    center = rng.uniform(-0.42, -0.3) if rng.random() < 0.6 else rng.uniform(0.1, 0.2)
+    if rng.random() < 0.6:
+        center = rng.uniform(-0.42, -0.3)
+    else:
+        center = rng.uniform(0.1, 0.2)
     yield from _forecastle(hull)
     yield from _house(hull, rng, hull.length * center, hull.length * house)
     pitch = rng.uniform(13.4, 14.6)  # a forty-foot bay and its lashing gap
-    load, tiers = rng.uniform(0.5, 1), int(rng.integers(2, 4 + int(hull.length / 90)))
-    for x in np.arange(-0.46 * hull.length + pitch / 2, 0.46 * hull.length - 0.6 * hull.bow * hull.length, pitch):
-        if abs(x - hull.length * center) < (hull.length * house + pitch) / 2 or rng.random() > load:
+    load = rng.uniform(0.5, 1)
+    tiers = int(rng.integers(2, 4 + int(hull.length / 90)))
+    for x in np.arange(
+        -0.46 * hull.length + pitch / 2,
+        0.46 * hull.length - 0.6 * hull.bow * hull.length,
+        pitch,
+    ):
+        if (
+            abs(x - hull.length * center) < (hull.length * house + pitch) / 2
+            or rng.random() > load
+        ):
             continue
         blocks = int(rng.integers(1, 4))
         room = 1.9 * float(hull.half_beam(np.array([x - 6.1, x + 6.1])).min())
@@ -188,42 +242,83 @@ def container(hull: Ship, rng: Rng) -> Iterator[DeckObject]:
             yield DeckObject(float(x), y, 12.2, room / blocks, height, "container")
 
 
-@ShipClass((105, 215), slenderness=(5.4, 6.8), freeboard=(0.1, 0.3), bow=(0.08, 0.15), stern=(0.08, 0.2))
+@ShipClass(
+    (105, 215),
+    slenderness=(5.4, 6.8),
+    freeboard=(0.1, 0.3),
+    bow=(0.08, 0.15),
+    stern=(0.08, 0.2),
+)
 def tanker(hull: Ship, rng: Rng) -> Iterator[DeckObject]:
     """Pipes along the deck, a manifold across it amidships, and a house aft."""
     aft, fore = yield from _house_aft(hull, rng, 0.1, 0.17)
-    middle, thick = (aft + fore) / 2 + hull.length * rng.uniform(-0.04, 0.04), max(0.5, hull.beam * 0.03)
+    middle = (aft + fore) / 2 + hull.length * rng.uniform(-0.04, 0.04)
+    thick = max(0.5, hull.beam * 0.03)
     for lane in range(int(rng.integers(1, 4))):
-        yield DeckObject((aft + fore) / 2, thick * 2 * lane, fore - aft, thick, 1.5, "pipe")
+        yield DeckObject(
+            (aft + fore) / 2, thick * 2 * lane, fore - aft, thick, 1.5, "pipe"
+        )
     for lane in range(int(rng.integers(1, 4))):
-        yield DeckObject(middle + thick * 2.5 * lane, 0, thick, hull.beam * 0.85, 2, "manifold")
+        yield DeckObject(
+            middle + thick * 2.5 * lane, 0, thick, hull.beam * 0.85, 2, "manifold"
+        )
     for y in (-hull.beam * 0.12, hull.beam * 0.12):
-        yield DeckObject(middle - thick * 4, y, thick * 2, thick * 2, hull.beam * 0.4, "crane")
+        yield DeckObject(
+            middle - thick * 4, y, thick * 2, thick * 2, hull.beam * 0.4, "crane"
+        )
     for x in np.linspace(aft, fore, int(rng.integers(3, 7)) + 2)[1:-1]:
         for y in (-hull.beam * 0.27, hull.beam * 0.27):
             yield DeckObject(float(x), y, thick * 1.5, thick * 1.5, 1.2, "hatch")
 
 
-@ShipClass((65, 150), slenderness=(4.2, 5.4), freeboard=(0.08, 0.2), bow=(0.08, 0.18), stern=(0.05, 0.12))
+@ShipClass(
+    (65, 150),
+    slenderness=(4.2, 5.4),
+    freeboard=(0.08, 0.2),
+    bow=(0.08, 0.18),
+    stern=(0.05, 0.12),
+)
 def dredger(hull: Ship, rng: Rng) -> Iterator[DeckObject]:
     """An open hopper amidships, gantries across it, and suction pipes along the sides."""
-    house, sign = rng.uniform(0.12, 0.2), rng.choice([-1, 1], p=[0.65, 0.35])
+    house = rng.uniform(0.12, 0.2)
+    sign = rng.choice([-1, 1], p=[0.65, 0.35])
     center = sign * hull.length * (0.44 - house / 2 - 0.5 * hull.bow * (sign > 0))
     yield from _house(hull, rng, center, hull.length * house)
-    length, width = hull.length * rng.uniform(0.36, 0.52), hull.beam * rng.uniform(0.5, 0.72)
+    length = hull.length * rng.uniform(0.36, 0.52)
+    width = hull.beam * rng.uniform(0.5, 0.72)
     x = -sign * hull.length * rng.uniform(0.0, 0.06)
     yield DeckObject(x, 0, length, width, rng.uniform(0.5, 2), "hopper")
     thin = max(0.8, hull.beam * 0.06)
     for gantry in np.linspace(x - length / 2, x + length / 2, int(rng.integers(2, 5))):
-        yield DeckObject(float(gantry), 0, thin, hull.beam * 0.95, hull.beam * rng.uniform(0.25, 0.5), "gear")
+        yield DeckObject(
+            float(gantry),
+            0,
+            thin,
+            hull.beam * 0.95,
+            hull.beam * rng.uniform(0.25, 0.5),
+            "gear",
+        )
     pipe = hull.length * rng.uniform(0.35, 0.5)
     for side in (-1, 1) if rng.random() < 0.5 else (int(rng.choice([-1, 1])),):
         yield DeckObject(x, side * hull.beam * 0.45, pipe, thin, 2, "pipe")
     yield DeckObject(x, 0, length, thin * 0.6, 3, "pipe")
-    yield DeckObject(x - sign * length * 0.55, hull.beam * 0.2, thin * 2, thin * 2, hull.beam * 0.6, "crane")
+    yield DeckObject(
+        x - sign * length * 0.55,
+        hull.beam * 0.2,
+        thin * 2,
+        thin * 2,
+        hull.beam * 0.6,
+        "crane",
+    )
 
 
-@ShipClass((32, 85), slenderness=(4.0, 6.0), freeboard=(0.15, 0.35), bow=(0.3, 0.5), stern=(0.1, 0.25))
+@ShipClass(
+    (32, 85),
+    slenderness=(4.0, 6.0),
+    freeboard=(0.15, 0.35),
+    bow=(0.3, 0.5),
+    stern=(0.1, 0.25),
+)
 def fishing(hull: Ship, rng: Rng) -> Iterator[DeckObject]:
     """A large house forward or aft, a gantry, a mast and fishing gear."""
     forward = rng.random() < 0.55
@@ -232,79 +327,167 @@ def fishing(hull: Ship, rng: Rng) -> Iterator[DeckObject]:
     yield from _house(hull, rng, x, hull.length * house)
     thin = max(0.3, hull.beam * 0.07)
     gantry = -0.46 if forward else -0.1 + rng.uniform(0, 0.2)
-    yield DeckObject(hull.length * gantry, 0, thin, hull.beam * 0.8, hull.beam * 0.7, "gear")
-    yield DeckObject(x + hull.length * (-0.26 if forward else 0.3), 0, thin, thin, hull.beam * 1.1, "mast")
+    yield DeckObject(
+        hull.length * gantry, 0, thin, hull.beam * 0.8, hull.beam * 0.7, "gear"
+    )
+    yield DeckObject(
+        x + hull.length * (-0.26 if forward else 0.3),
+        0,
+        thin,
+        thin,
+        hull.beam * 1.1,
+        "mast",
+    )
     work = hull.length * (-0.25 if forward else 0.15)
     for _ in range(int(rng.integers(2, 5))):
         gear = work + hull.length * rng.uniform(-0.12, 0.12)
         size = hull.beam * rng.uniform(0.12, 0.3)
-        yield DeckObject(gear, hull.beam * rng.uniform(-0.3, 0.3), size, size, rng.uniform(0.5, 1.5), "gear")
+        yield DeckObject(
+            gear,
+            hull.beam * rng.uniform(-0.3, 0.3),
+            size,
+            size,
+            rng.uniform(0.5, 1.5),
+            "gear",
+        )
     yield DeckObject(work, 0, hull.length * 0.08, hull.beam * 0.3, 0.6, "hatch")
 
 
-@ShipClass((30, 330), slenderness=(4.6, 8.5), freeboard=(0.2, 0.4), bow=(0.2, 0.4), stern=(0.05, 0.15))
+@ShipClass(
+    (30, 330),
+    slenderness=(4.6, 8.5),
+    freeboard=(0.2, 0.4),
+    bow=(0.2, 0.4),
+    stern=(0.05, 0.15),
+)
 def passenger(hull: Ship, rng: Rng) -> Iterator[DeckObject]:
     """Several decks over most of the length, and boats along both sides."""
-    length, width = hull.length * rng.uniform(0.74, 0.86), hull.beam * rng.uniform(0.84, 0.96)
-    x, deck_height = hull.length * rng.uniform(-0.07, -0.04), min(2.8, hull.beam * 0.2)
+    length = hull.length * rng.uniform(0.74, 0.86)
+    width = hull.beam * rng.uniform(0.84, 0.96)
+    x = hull.length * rng.uniform(-0.07, -0.04)
+    deck_height = min(2.8, hull.beam * 0.2)
     for tier in range(int(rng.integers(1, 3)) + int(hull.length / 80)):
         top = deck_height * (2 + tier)
         yield DeckObject(x, 0, length, width, top, "house")
-        length, width, x = length * rng.uniform(0.8, 0.95), width * rng.uniform(0.8, 0.97), x - length * 0.02
+        length, width, x = (
+            length * rng.uniform(0.8, 0.95),
+            width * rng.uniform(0.8, 0.97),
+            x - length * 0.02,
+        )
     for _ in range(int(rng.integers(1, 3))):
         funnel = x + length * rng.uniform(-0.35, 0.1)
-        yield DeckObject(funnel, 0, hull.length * 0.05, hull.beam * 0.25, top + hull.beam * 0.35, "funnel")
-    yield DeckObject(x + length * 0.38, 0, hull.length * 0.01, hull.beam * 0.3, top + hull.beam * 0.4, "mast")
+        yield DeckObject(
+            funnel,
+            0,
+            hull.length * 0.05,
+            hull.beam * 0.25,
+            top + hull.beam * 0.35,
+            "funnel",
+        )
+    yield DeckObject(
+        x + length * 0.38,
+        0,
+        hull.length * 0.01,
+        hull.beam * 0.3,
+        top + hull.beam * 0.4,
+        "mast",
+    )
     boats = int(rng.integers(3, 9))
     size = 0.3 * hull.length / boats
     for boat in np.linspace(-0.3, 0.25, boats) * hull.length:
         for y in (-hull.beam * 0.45, hull.beam * 0.45):
-            yield DeckObject(float(boat), y, size, hull.beam * 0.08, deck_height * 2.5, "gear")
+            yield DeckObject(
+                float(boat), y, size, hull.beam * 0.08, deck_height * 2.5, "gear"
+            )
 
 
-@ShipClass((18, 40), slenderness=(2.4, 3.4), freeboard=(0.12, 0.25), bow=(0.25, 0.4), stern=(0.15, 0.35))
+@ShipClass(
+    (18, 40),
+    slenderness=(2.4, 3.4),
+    freeboard=(0.12, 0.25),
+    bow=(0.25, 0.4),
+    stern=(0.15, 0.35),
+)
 def tug(hull: Ship, rng: Rng) -> Iterator[DeckObject]:
     """A house forward of midships, two funnels side by side behind it, and a towing winch."""
     house = rng.uniform(0.26, 0.38)
     x = hull.length * rng.uniform(0.04, 0.12)
     yield from _house(hull, rng, x, hull.length * house)[:2]
-    yield DeckObject(x, 0, hull.length * 0.03, hull.length * 0.03, hull.beam * 1.2, "mast")
+    yield DeckObject(
+        x, 0, hull.length * 0.03, hull.length * 0.03, hull.beam * 1.2, "mast"
+    )
     size = hull.beam * 0.12
     for y in (-hull.beam * 0.22, hull.beam * 0.22):
-        yield DeckObject(x - hull.length * house * 0.4, y, size, size, hull.beam * 0.7, "funnel")
+        yield DeckObject(
+            x - hull.length * house * 0.4, y, size, size, hull.beam * 0.7, "funnel"
+        )
     winch = hull.beam * rng.uniform(0.2, 0.35)
     yield DeckObject(-0.18 * hull.length, 0, winch, winch * 1.2, 2, "gear")
     yield DeckObject(0.36 * hull.length, 0, winch * 0.6, winch, 1.5, "gear")
 
 
-@ShipClass((25, 160), slenderness=(6.2, 9.0), freeboard=(0.2, 0.4), bow=(0.4, 0.6), stern=(0.1, 0.3))
+@ShipClass(
+    (25, 160),
+    slenderness=(6.2, 9.0),
+    freeboard=(0.2, 0.4),
+    bow=(0.4, 0.6),
+    stern=(0.1, 0.3),
+)
 def patrol(hull: Ship, rng: Rng) -> Iterator[DeckObject]:
     """A stepped house, a tall mast, a gun and boats; a flight deck on larger ones."""
     house = rng.uniform(0.28, 0.42)
     x = hull.length * rng.uniform(-0.04, 0.04)
     deck_height = max(2.2, hull.beam * 0.25)
     front = x + hull.length * house * 0.3
-    yield DeckObject(x, 0, hull.length * house, hull.beam * rng.uniform(0.65, 0.9), deck_height, "house")
-    yield DeckObject(front, 0, hull.length * house * 0.4, hull.beam * 0.6, deck_height * 2, "house")
-    yield DeckObject(front, 0, hull.beam * 0.15, hull.beam * 0.15, deck_height * 4.5, "mast")
+    yield DeckObject(
+        x,
+        0,
+        hull.length * house,
+        hull.beam * rng.uniform(0.65, 0.9),
+        deck_height,
+        "house",
+    )
+    yield DeckObject(
+        front, 0, hull.length * house * 0.4, hull.beam * 0.6, deck_height * 2, "house"
+    )
+    yield DeckObject(
+        front, 0, hull.beam * 0.15, hull.beam * 0.15, deck_height * 4.5, "mast"
+    )
     funnel = x - hull.length * house * 0.25
-    yield DeckObject(funnel, 0, hull.length * 0.05, hull.beam * 0.3, deck_height * 2, "funnel")
-    yield DeckObject(0.32 * hull.length, 0, hull.beam * 0.2, hull.beam * 0.2, deck_height * 0.8, "gear")
+    yield DeckObject(
+        funnel, 0, hull.length * 0.05, hull.beam * 0.3, deck_height * 2, "funnel"
+    )
+    yield DeckObject(
+        0.32 * hull.length,
+        0,
+        hull.beam * 0.2,
+        hull.beam * 0.2,
+        deck_height * 0.8,
+        "gear",
+    )
     if hull.length > 45:
-        yield DeckObject(-0.37 * hull.length, 0, hull.length * 0.2, hull.beam * 0.8, 0.3, "deck")
+        yield DeckObject(
+            -0.37 * hull.length, 0, hull.length * 0.2, hull.beam * 0.8, 0.3, "deck"
+        )
     boat = hull.length * 0.07
     for y in (-hull.beam * 0.4, hull.beam * 0.4):
-        yield DeckObject(x - hull.length * house * 0.3, y, boat, boat * 0.3, deck_height, "gear")
+        yield DeckObject(
+            x - hull.length * house * 0.3, y, boat, boat * 0.3, deck_height, "gear"
+        )
 
 
 SHIP_KINDS = tuple(SHIP_CLASSES)
 
 
-def _house_aft(hull: Ship, rng: Rng, shortest: float, longest: float) -> Generator[DeckObject, None, Range]:
+def _house_aft(
+    hull: Ship, rng: Rng, shortest: float, longest: float
+) -> Generator[DeckObject, None, Range]:
     """Draw a forecastle and a house aft; return the aft and fore end of the cargo space between them."""
     house = rng.uniform(shortest, longest)
     yield from _forecastle(hull)
-    yield from _house(hull, rng, hull.length * (house / 2 + 0.03 - 0.5), hull.length * house)
+    yield from _house(
+        hull, rng, hull.length * (house / 2 + 0.03 - 0.5), hull.length * house
+    )
     return hull.length * (house + 0.06 - 0.5), hull.length * (0.46 - 0.6 * hull.bow)
 
 
@@ -315,15 +498,32 @@ def _house(hull: Ship, rng: Rng, x: float, length: float) -> list[DeckObject]:
     behind = x - length * rng.uniform(0.25, 0.75)
     return [
         DeckObject(x, 0, length, width, height, "house"),
-        DeckObject(x + length * 0.3, 0, length * 0.3, hull.beam * rng.uniform(0.8, 1), height + 2.8, "house"),
-        DeckObject(behind, 0, length * 0.3, width * rng.uniform(0.2, 0.45), height * 1.15 + 2.8, "funnel"),
-        DeckObject(x + length * 0.2, 0, length * 0.08, length * 0.08, height + 8, "mast"),
+        DeckObject(
+            x + length * 0.3,
+            0,
+            length * 0.3,
+            hull.beam * rng.uniform(0.8, 1),
+            height + 2.8,
+            "house",
+        ),
+        DeckObject(
+            behind,
+            0,
+            length * 0.3,
+            width * rng.uniform(0.2, 0.45),
+            height * 1.15 + 2.8,
+            "funnel",
+        ),
+        DeckObject(
+            x + length * 0.2, 0, length * 0.08, length * 0.08, height + 8, "mast"
+        ),
     ]
 
 
 def _forecastle(hull: Ship) -> list[DeckObject]:
     """Return the raised foredeck and its mast."""
-    length, size = hull.bow * hull.length * 0.6, hull.beam * 0.06
+    length = hull.bow * hull.length * 0.6
+    size = hull.beam * 0.06
     x = 0.46 * hull.length - length / 2
     foredeck = DeckObject(x, 0, length, hull.beam, hull.beam * 0.1, "deck")
     return [foredeck, DeckObject(x, 0, size, size, hull.beam * 0.4, "mast")]

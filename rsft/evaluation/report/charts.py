@@ -17,7 +17,11 @@ from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatt
 from scipy.stats import binomtest
 
 from rsft.evaluation.report.maps import STRONG_SHADE
-from rsft.evaluation.report.metric_tables import ACCURACIES, group_of_class, order_by_training
+from rsft.evaluation.report.metric_tables import (
+    ACCURACIES,
+    group_of_class,
+    order_by_training,
+)
 from rsft.evaluation.report.render import format_duration, join_words, pluralize
 from rsft.evaluation.schema import CalibrationReport, Evaluation
 from rsft.metrics import AccuracySummary, Interval
@@ -26,9 +30,23 @@ from rsft.types import GROUPS
 WIDTH = 460
 """Width of a chart in figure units, which are pixels at its natural size."""
 
-_ROLES = ("ink", "muted", "rule", "accent", "page", "head", "medium", "tail", "outer", "shade", "number", "reversed")
+_ROLES = (
+    "ink",
+    "muted",
+    "rule",
+    "accent",
+    "page",
+    "head",
+    "medium",
+    "tail",
+    "outer",
+    "shade",
+    "number",
+    "reversed",
+)
 COLORS = {role: f"#0000{index:02x}" for index, role in enumerate(_ROLES, 1)}
-"""Colors of a drawing by their names in assets/style/colors.css, which replace them in the SVG."""
+"""Colors of a drawing by their names in assets/style/colors.css, which replace them in
+the SVG."""
 
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text, in the font of the page
@@ -46,7 +64,11 @@ _STYLE: dict[Any, Any] = {
     "grid.color": COLORS["rule"],
     "legend.frameon": False,
     **{f"axes.spines.{side}": False for side in ("left", "right", "top", "bottom")},
-    **{f"{axis}tick.{key}": value for axis in "xy" for key, value in (("color", COLORS["muted"]), ("major.size", 0))},
+    **{
+        f"{axis}tick.{key}": value
+        for axis in "xy"
+        for key, value in (("color", COLORS["muted"]), ("major.size", 0))
+    },
     "xtick.minor.size": 0,
 }
 _MARKERS = "osD^vP"
@@ -64,21 +86,33 @@ def chart(draw: Callable[P, Drawing | None]) -> Callable[P, Markup | None]:
     @wraps(draw)
     def render(*args: P.args, **kwargs: P.kwargs) -> Markup | None:
         with rc_context(_STYLE), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of characters that only the font of the page has, and of huge values
-            if (drawing := draw(*args, **kwargs)) is None:
+            warnings.simplefilter(
+                "ignore"
+            )  # of characters that only the font of the page has, and of huge values
+            drawing = draw(*args, **kwargs)
+            if drawing is None:
                 return None
             figure, title, summary = drawing
-            rcParams["svg.hashsalt"] = title  # equal drawings are equal texts, and no id occurs twice on a page
+            rcParams["svg.hashsalt"] = (
+                # equal drawings are equal texts, and no id occurs twice on a page
+                title
+            )
             for artist in figure.findobj():
                 artist.set_clip_on(False)
             file = io.StringIO()
-            figure.savefig(file, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+            figure.savefig(
+                file,
+                format="svg",
+                metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")),
+            )
         content = file.getvalue().partition("</defs>")[2]  # without header and style
         width, height = (f"{72 * inches:.5g}" for inches in figure.get_size_inches())
         text = escape(f"{title}. {summary}")
         return Markup(
-            f'<svg class="{figure.get_label()}" viewBox="0 0 {width} {height}" role="img" '
-            f'style="--natural: {width}px" aria-label="{text}"><title>{escape(title)}</title>'
+            f'<svg class="{figure.get_label()}" viewBox="0 0 {width} {height}"'
+            ' role="img" '
+            f'style="--natural: {width}px"'
+            f' aria-label="{text}"><title>{escape(title)}</title>'
             f"<desc>{escape(summary)}</desc>{re.sub('<[^>]*>', _clean_tag, content)}"
         )
 
@@ -87,15 +121,23 @@ def chart(draw: Callable[P, Drawing | None]) -> Callable[P, Markup | None]:
 
 def _clean_tag(tag: re.Match[str]) -> str:
     """Return an SVG tag with variables of the page for its colors, and without what the page does not need."""
-    text = re.sub(r'(?<=<g) id="[^"]*"|font-family: [^;]*; | transform="rotate\(-0 [^"]*"', "", tag[0])
+    text = re.sub(
+        r'(?<=<g) id="[^"]*"|font-family: [^;]*; | transform="rotate\(-0 [^"]*"',
+        "",
+        tag[0],
+    )
     text = re.sub(r"(\d\.\d\d)\d+", r"\1", re.sub(r"\s*\n", " ", text))
-    return re.sub(r"#0000(\w\w)", lambda match: f"var(--{_ROLES[int(match[1], 16) - 1]})", text)
+    return re.sub(
+        r"#0000(\w\w)", lambda match: f"var(--{_ROLES[int(match[1], 16) - 1]})", text
+    )
 
 
 def _new_figure(height: float, width: float = WIDTH, kind: str = "chart") -> Figure:
     """Return an empty figure; its label is the style class of the SVG."""
     layout: Literal["constrained"] | None = "constrained" if kind == "chart" else None
-    return Figure((width / 72, height / 72), dpi=72, frameon=False, layout=layout, label=kind)
+    return Figure(
+        (width / 72, height / 72), dpi=72, frameon=False, layout=layout, label=kind
+    )
 
 
 def _percent(value: float, _: object) -> str:
@@ -105,19 +147,27 @@ def _percent(value: float, _: object) -> str:
 
 def _shorten(label: str, length: int) -> str:
     """Return a label with at most `length` characters, with an ellipsis at the end of a shortened one."""
-    return label if len(label) <= length else label[: length - 1] + "…"
+    if len(label) <= length:
+        return label
+    return label[: length - 1] + "…"
 
 
 def _marker_style(index: int) -> dict[str, Any]:
     """Return color, fill and shape of a marker; the first one is filled."""
-    color, fill = (COLORS["accent"],) * 2 if index == 0 else (COLORS["muted"], COLORS["page"])
+    color, fill = (
+        (COLORS["accent"],) * 2 if index == 0 else (COLORS["muted"], COLORS["page"])
+    )
     return {"color": color, "mfc": fill, "fmt": _MARKERS[index % 6]}
 
 
 def _errors(intervals: Sequence[Interval]) -> list[list[float]]:
     """Return the distances of the lower and of the upper ends of intervals from their values, for `errorbar`."""
-    ends = [(max(0.0, x.value - x.low), max(0.0, x.high - x.value)) for x in intervals]  # a damaged file may differ
-    return [list(distances) for distances in zip(*ends, strict=True)] if ends else [[], []]
+    ends = [
+        (max(0.0, x.value - x.low), max(0.0, x.high - x.value)) for x in intervals
+    ]  # a damaged file may differ
+    if ends:
+        return [list(distances) for distances in zip(*ends, strict=True)]
+    return [[], []]
 
 
 def _wilson(hits: int, count: int) -> Interval:
@@ -127,7 +177,8 @@ def _wilson(hits: int, count: int) -> Interval:
 
 
 MAX_NAMED_CLASSES = 40
-"""Up to this number of classes, every bar has a name. With more, bars are thin and only groups have names."""
+"""Up to this number of classes, every bar has a name. With more, bars are thin and only
+groups have names."""
 
 
 @chart
@@ -136,42 +187,66 @@ def class_bars(evaluation: Evaluation) -> Drawing:
     order = order_by_training(evaluation)
     is_named = len(order) <= MAX_NAMED_CLASSES
     step = 20.0 if is_named else max(4.0, 560 / len(order))
-    confusion, counts = np.array(evaluation.confusion), np.array(evaluation.train_counts)[order]
+    confusion = np.array(evaluation.confusion)
+    counts = np.array(evaluation.train_counts)[order]
     groups = [group_of_class(evaluation, index) for index in order]
     colors = np.array([COLORS[group or "muted"] for group in groups])
     tested = np.flatnonzero(confusion.sum(axis=1)[order])
-    recall = [_wilson(int(confusion[i, i]), int(confusion[i].sum())) for i in np.array(order)[tested]]
+    recall = [
+        _wilson(int(confusion[i, i]), int(confusion[i].sum()))
+        for i in np.array(order)[tested]
+    ]
 
     figure = _new_figure(56 + step * len(order))
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 4))
     left.barh(range(len(order)), np.maximum(counts - 0.8, 0), 0.72, 0.8, color=colors)
-    left.set(title="training chips (log)", xscale="log", xlim=(0.8, max(10, counts.max())))
+    left.set(
+        title="training chips (log)", xscale="log", xlim=(0.8, max(10, counts.max()))
+    )
     left.xaxis.set_major_formatter(EngFormatter(sep=""))
     left.xaxis.set_minor_formatter(NullFormatter())
     right.barh(tested, [x.value for x in recall], 0.72, color=colors[tested])
-    line: dict[str, Any] = {"fmt": "none", "ecolor": COLORS["ink"], "elinewidth": 1.4 if step > 10 else 0.6}
+    line: dict[str, Any] = {
+        "fmt": "none",
+        "ecolor": COLORS["ink"],
+        "elinewidth": 1.4 if step > 10 else 0.6,
+    }
     right.errorbar([x.value for x in recall], tested, xerr=_errors(recall), **line)
-    right.set(title="recall, in %", xlim=(0, 1), xticks=np.linspace(0, 1, 5), ylim=(len(order) - 0.5, -0.5))
+    right.set(
+        title="recall, in %",
+        xlim=(0, 1),
+        xticks=np.linspace(0, 1, 5),
+        ylim=(len(order) - 0.5, -0.5),
+    )
     right.xaxis.set_major_formatter(_percent)
     for axes in (left, right):
         axes.grid(axis="x")
     if is_named:
-        left.set_yticks(range(len(order)), [_shorten(evaluation.classes[index], 15) for index in order])
+        left.set_yticks(
+            range(len(order)),
+            [_shorten(evaluation.classes[index], 15) for index in order],
+        )
     else:
         names = list(dict.fromkeys(groups))
         middles = [np.flatnonzero(np.array(groups) == name).mean() for name in names]
         left.set_yticks(middles, [name or "no group" for name in names])
-    summary = f"{len(order)} classes with {counts.min():,} to {counts.max():,} training chips"
+    summary = (
+        f"{len(order)} classes with {counts.min():,} to {counts.max():,} training chips"
+    )
     return figure, "Training chips and recall by class", summary
 
 
 MAX_LABELED_CLASSES = 24
-"""Up to this number of classes, the confusion matrix has names and numbers. With more, it only has shades."""
+"""Up to this number of classes, the confusion matrix has names and numbers. With more,
+it only has shades."""
 
 
 def confusion_charts(evaluation: Evaluation) -> dict[str, Markup | None]:
     """Draw the confusion matrix from head to tail by unit: "% of the true class" and "chips"."""
-    return {unit: _confusion_chart(evaluation, unit) for unit in ("% of the true class", "chips")}
+    return {
+        unit: _confusion_chart(evaluation, unit)
+        for unit in ("% of the true class", "chips")
+    }
 
 
 @chart
@@ -180,24 +255,41 @@ def _confusion_chart(evaluation: Evaluation, unit: str) -> Drawing:
 
     Args:
         evaluation: evaluation of the run.
-        unit: unit of the numbers and shades: chips (the largest number has the strongest shade), or % of the true
-            class.
+        unit: unit of the numbers and shades: chips (the largest number has the
+            strongest shade), or % of the true class.
     """
     order = order_by_training(evaluation)
-    n, groups = len(order), [group_of_class(evaluation, index) for index in order]
+    n = len(order)
+    groups = [group_of_class(evaluation, index) for index in order]
     confusion = np.array(evaluation.confusion)[np.ix_(order, order)]
     shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
-    shades = confusion / max(1, confusion.max()) if unit == "chips" else shares
+    if unit == "chips":
+        shades = confusion / max(1, confusion.max())
+    else:
+        shades = shares
     is_labeled = n <= MAX_LABELED_CLASSES
-    names = [_shorten(evaluation.classes[index], 18) for index in order] if is_labeled else []
-    size = float(np.clip(480 / n, 30, 74)) if is_labeled else max(6.0, 720 / n)
-    longest, side = 6.6 * max(map(len, names), default=0), size * n
+    if is_labeled:
+        names = [_shorten(evaluation.classes[index], 18) for index in order]
+    else:
+        names = []
+    if is_labeled:
+        size = float(np.clip(480 / n, 30, 74))
+    else:
+        size = max(6.0, 720 / n)
+    longest = 6.6 * max(map(len, names), default=0)
+    side = size * n
     left = longest + (34 if is_labeled else 22)
     top = 0.72 * left + 12 if is_labeled else 22
-    width, height = left + side + max(4, 0.72 * longest - size / 2), top + side + 4
+    width = left + side + max(4, 0.72 * longest - size / 2)
+    height = top + side + 4
     figure = _new_figure(height, width, "matrix labeled" if is_labeled else "matrix")
     axes = figure.add_axes((left / width, 4 / height, side / width, side / height))
-    axes.set(xlim=(-0.5, n - 0.5), ylim=(n - 0.5, -0.5), xticks=range(len(names)), yticks=range(len(names)))
+    axes.set(
+        xlim=(-0.5, n - 0.5),
+        ylim=(n - 0.5, -0.5),
+        xticks=range(len(names)),
+        yticks=range(len(names)),
+    )
     axes.xaxis.tick_top()
     axes.set_xticklabels(names, rotation=45, ha="left", rotation_mode="anchor")
     axes.set_yticklabels(names)
@@ -205,43 +297,100 @@ def _confusion_chart(evaluation: Evaluation, unit: str) -> Drawing:
 
     rows, columns = np.nonzero(confusion)
     shown = shades[rows, columns]
-    axes.scatter(columns, rows, (size - 1) ** 2, COLORS["shade"], marker="s", alpha=shown, linewidths=0)
-    for row, column, shade in zip(rows, columns, shown, strict=True) if is_labeled else ():
+    axes.scatter(
+        columns,
+        rows,
+        (size - 1) ** 2,
+        COLORS["shade"],
+        marker="s",
+        alpha=shown,
+        linewidths=0,
+    )
+    for row, column, shade in (
+        zip(rows, columns, shown, strict=True) if is_labeled else ()
+    ):
         share = shares[row, column]
-        number = str(confusion[row, column]) if unit == "chips" else f"{100 * share:.0f}" if share >= 0.005 else "<1"
+        if unit == "chips":
+            number = str(confusion[row, column])
+        else:
+            number = f"{100 * share:.0f}" if share >= 0.005 else "<1"
         color = COLORS["reversed" if shade > STRONG_SHADE else "number"]
-        axes.text(float(column), float(row), number, color=color, ha="center", va="center_baseline")
+        axes.text(
+            float(column),
+            float(row),
+            number,
+            color=color,
+            ha="center",
+            va="center_baseline",
+        )
     for bound in (row for row in range(1, n) if groups[row] != groups[row - 1]):
         for line in (axes.axhline, axes.axvline):
             line(bound - 0.5, color=COLORS["muted"], linewidth=1, dashes=(3, 3))
-    heading: dict[str, Any] = {"color": COLORS["ink"], "weight": "bold", "ha": "center", "va": "center"}
+    heading: dict[str, Any] = {
+        "color": COLORS["ink"],
+        "weight": "bold",
+        "ha": "center",
+        "va": "center",
+    }
     figure.text((left + side / 2) / width, 1 - 8 / height, "predicted", **heading)
-    figure.text(8 / width, 1 - (top + side / 2) / height, "truth", rotation=90, **heading)
+    figure.text(
+        8 / width, 1 - (top + side / 2) / height, "truth", rotation=90, **heading
+    )
     title = f"Confusion matrix, {'' if unit == 'chips' else 'in '}{unit}"
-    return figure, title, f"{n} classes; {confusion.trace()} of {confusion.sum()} chips lie on the diagonal"
+    return (
+        figure,
+        title,
+        (
+            f"{n} classes; {confusion.trace()} of {confusion.sum()} chips lie on the"
+            " diagonal"
+        ),
+    )
 
 
-_PHASES = {"inner_s": "inner loop", "outer_s": "outer loop", "data_s": "data and everything else"}
+_PHASES = {
+    "inner_s": "inner loop",
+    "outer_s": "outer loop",
+    "data_s": "data and everything else",
+}
 """Name of each phase, by its column of metrics.csv."""
 
 
 @chart
 def phase_bar(epochs: pd.DataFrame) -> Drawing | None:
     """Draw the share of training time of each phase in metrics.csv; return None if the phases were not measured."""
-    measured = {label: float(epochs[column].sum()) for column, label in _PHASES.items() if column in epochs}
-    seconds, total = {label: value for label, value in measured.items() if value > 0}, sum(measured.values())
+    measured = {
+        label: float(epochs[column].sum())
+        for column, label in _PHASES.items()
+        if column in epochs
+    }
+    seconds = {label: value for label, value in measured.items() if value > 0}
+    total = sum(measured.values())
     if len(measured) < len(_PHASES) or not seconds:
         return None
     figure = _new_figure(62 + 20 * len(seconds))
-    axes, start = figure.subplots(), 0.0
-    for (label, value), color in zip(seconds.items(), ("head", "outer", "muted"), strict=False):
+    axes = figure.subplots()
+    start = 0.0
+    for (label, value), color in zip(
+        seconds.items(), ("head", "outer", "muted"), strict=False
+    ):
         text = f"{label}: {value / total:.0%} ({format_duration(value)})"
-        axes.barh(0, value / total, left=start, color=COLORS[color], edgecolor=COLORS["page"], label=text)
+        axes.barh(
+            0,
+            value / total,
+            left=start,
+            color=COLORS[color],
+            edgecolor=COLORS["page"],
+            label=text,
+        )
         start += value / total
     title = "Training time by phase"
     axes.set(title=title, xlim=(0, 1), xticks=[], yticks=[])
     figure.legend(loc="outside lower left", handlelength=1, handleheight=1)
-    return figure, title, ", ".join(f"{label} {value / total:.0%}" for label, value in seconds.items())
+    return (
+        figure,
+        title,
+        ", ".join(f"{label} {value / total:.0%}" for label, value in seconds.items()),
+    )
 
 
 _LOSSES = {
@@ -265,23 +414,38 @@ def loss_curves(epochs: pd.DataFrame) -> Markup | None:
 
 def accuracy_curves(epochs: pd.DataFrame) -> Markup | None:
     """Draw validation accuracy of head, medium, tail and all classes by epoch; return None if none is finite."""
-    return _line_chart("Validation accuracy by epoch, in %", epochs, _VALIDATION, percent=True)
+    return _line_chart(
+        "Validation accuracy by epoch, in %", epochs, _VALIDATION, percent=True
+    )
 
 
-_UNLABELED = {"labeled": ("pseudo-label", "accent", (1, 0)), "foreign": ("foreign", "muted", (4, 2))}
+_UNLABELED = {
+    "labeled": ("pseudo-label", "accent", (1, 0)),
+    "foreign": ("foreign", "muted", (4, 2)),
+}
 
 
 def pseudo_label_curves(table: pd.DataFrame) -> Markup | None:
     """Draw the shares of unlabeled chips with a pseudo-label, and of foreign ones, by epoch of pseudo_labels.csv."""
-    labeled = table[[name for name in table if str(name).startswith("class_")]].sum(axis=1)
-    shares = {"labeled": labeled / table["chips"], "foreign": table["foreign"] / table["chips"]}
+    labeled = table[[name for name in table if str(name).startswith("class_")]].sum(
+        axis=1
+    )
+    shares = {
+        "labeled": labeled / table["chips"],
+        "foreign": table["foreign"] / table["chips"],
+    }
     curves = pd.DataFrame({"epoch": table["epoch"], **shares})
-    return _line_chart("Unlabeled chips by epoch, in %", curves, _UNLABELED, percent=True)
+    return _line_chart(
+        "Unlabeled chips by epoch, in %", curves, _UNLABELED, percent=True
+    )
 
 
 @chart
 def _line_chart(
-    title: str, epochs: pd.DataFrame, curves: Mapping[str, tuple[str, str, tuple[float, ...]]], percent: bool = False
+    title: str,
+    epochs: pd.DataFrame,
+    curves: Mapping[str, tuple[str, str, tuple[float, ...]]],
+    percent: bool = False,
 ) -> Drawing | None:
     factor, unit = (100, " %") if percent else (1, "")
     table = epochs.set_index(epochs["epoch"] + 1)[list(curves)] * factor
@@ -289,38 +453,67 @@ def _line_chart(
     if table.empty or not len(table.columns):
         return None
     figure = _new_figure(270)
-    axes, ends = figure.subplots(), []
+    axes = figure.subplots()
+    ends = []
     for column, values in table.items():
         label, color, dashes = curves[str(column)]
         finite = values.dropna()
         style: dict[str, Any] = {"color": COLORS[color], "linewidth": 2, "label": label}
-        axes.plot(finite.index, finite, marker="o", markevery=[-1], markersize=6, dashes=dashes, **style)
+        axes.plot(
+            finite.index,
+            finite,
+            marker="o",
+            markevery=[-1],
+            markersize=6,
+            dashes=dashes,
+            **style,
+        )
         ends.append(f"{label} ends at {finite.iloc[-1]:.3g}{unit}")
-    axes.set(title=title, xlabel="epoch", ylim=(0, 100) if percent else (min(0.0, float(table.min().min())), None))
+    axes.set(
+        title=title,
+        xlabel="epoch",
+        ylim=(0, 100) if percent else (min(0.0, float(table.min().min())), None),
+    )
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
     axes.grid(axis="y")
-    figure.legend(loc="outside right center", labelcolor="linecolor", reverse=not percent)
+    figure.legend(
+        loc="outside right center", labelcolor="linecolor", reverse=not percent
+    )
     return figure, title, f"{len(epochs)} epochs; {', '.join(ends)}"
 
 
 def accuracy_plot(methods: Mapping[str, AccuracySummary]) -> Markup | None:
     """Draw overall accuracy and accuracy by group of several methods or runs, with 95 % intervals."""
-    rows = {label.lower(): [getattr(x, measure) for x in methods.values()] for measure, label in ACCURACIES.items()}
-    return _interval_plot("Accuracy by group with 95 % intervals, in %", list(methods), rows)
+    rows = {
+        label.lower(): [getattr(x, measure) for x in methods.values()]
+        for measure, label in ACCURACIES.items()
+    }
+    return _interval_plot(
+        "Accuracy by group with 95 % intervals, in %", list(methods), rows
+    )
 
 
 def coverage_plot(report: CalibrationReport) -> Markup | None:
     """Draw the measured coverage by group with 95 % intervals; a stroke marks each target."""
     rows = {
         "all chips" if name == "all" else name: [
-            Interval(x.value, x.low, x.high) if (x := level.groups.get(name)) else None for level in report.coverage
+            Interval(x.value, x.low, x.high) if (x := level.groups.get(name)) else None
+            for level in report.coverage
         ]
         for name in ("all", *GROUPS)
     }
     targets = [level.target for level in report.coverage]
-    lowest = min([*targets, *(interval.low for row in rows.values() for interval in row if interval)])
-    names, title = [f"target {100 * target:g} %" for target in targets], "Coverage by group with 95 % intervals, in %"
-    return _interval_plot(title, names, rows, targets, low=0.5 if lowest >= 0.5 else 0.0)
+    lowest = min(
+        [
+            *targets,
+            *(interval.low for row in rows.values() for interval in row if interval),
+        ]
+    )
+    names = [f"target {100 * target:g} %" for target in targets]
+    title = "Coverage by group with 95 % intervals, in %"
+    return _interval_plot(
+        title, names, rows, targets, low=0.5 if lowest >= 0.5 else 0.0
+    )
 
 
 @chart
@@ -331,36 +524,71 @@ def _interval_plot(
     targets: Sequence[float] | None = None,
     low: float = 0.0,
 ) -> Drawing:
-    """Draw a marker for each value and a line for its interval. The markers of the first name are filled.
+    """Draw a marker for each value and a line for its interval.
+
+    The markers of the first name are filled.
 
     Args:
         title: title of the chart.
         names: names of the markers in a row.
-        rows: values of each row by label, one per name. None has no marker. A row without values is left out.
+        rows: values of each row by label, one per name. None has no marker. A row
+            without values is left out.
         targets: target of each marker in a row.
         low: lower end of the axis; the upper end is 1.
     """
-    shown = [(label, index, interval) for label, row in rows.items() for index, interval in enumerate(row) if interval]
+    shown = [
+        (label, index, interval)
+        for label, row in rows.items()
+        for index, interval in enumerate(row)
+        if interval
+    ]
     labels = list(dict.fromkeys(label for label, *_ in shown))
-    y = np.array([number + labels.index(label) for number, (label, *_) in enumerate(shown)])  # a gap between rows
+    y = np.array(
+        [number + labels.index(label) for number, (label, *_) in enumerate(shown)]
+    )  # a gap between rows
     columns = max(1, int(WIDTH // (40 + 7.5 * max(map(len, names)))))
     figure = _new_figure(50 + 18 * -(-len(names) // columns) + 15 * (y[-1] + 1))
     axes = figure.subplots()
     for index, name in enumerate(names):
         chosen = [number for number, item in enumerate(shown) if item[1] == index]
         intervals = [shown[number][2] for number in chosen]
-        values, style = [interval.value for interval in intervals], _marker_style(index)
+        values = [interval.value for interval in intervals]
+        style = _marker_style(index)
         width = 2.4 - 0.8 * (index > 0)
-        axes.errorbar(values, y[chosen], xerr=_errors(intervals), elinewidth=width, label=name, **style)
+        axes.errorbar(
+            values,
+            y[chosen],
+            xerr=_errors(intervals),
+            elinewidth=width,
+            label=name,
+            **style,
+        )
         if targets:
-            axes.plot([targets[index]] * len(chosen), y[chosen], "|", markersize=12, color=COLORS["ink"])
-    middles = [np.mean([at for at, item in zip(y, shown, strict=True) if item[0] == label]) for label in labels]
+            axes.plot(
+                [targets[index]] * len(chosen),
+                y[chosen],
+                "|",
+                markersize=12,
+                color=COLORS["ink"],
+            )
+    middles = [
+        np.mean([at for at, item in zip(y, shown, strict=True) if item[0] == label])
+        for label in labels
+    ]
     axes.set_yticks(middles, labels)
     axes.set(xlim=(low, 1), xticks=np.linspace(low, 1, 6), ylim=(y[-1] + 1, -1))
     axes.xaxis.set_major_formatter(_percent)
     axes.grid(axis="x")
-    figure.legend(loc="outside upper left", ncols=columns, borderpad=0, handlelength=1.5)
-    return figure, title, "; ".join(f"{label}, {names[index]}: {x.value:.1%}" for label, index, x in shown)
+    figure.legend(
+        loc="outside upper left", ncols=columns, borderpad=0, handlelength=1.5
+    )
+    return (
+        figure,
+        title,
+        "; ".join(
+            f"{label}, {names[index]}: {x.value:.1%}" for label, index, x in shown
+        ),
+    )
 
 
 @dataclass(frozen=True)
@@ -376,12 +604,16 @@ class ParetoPoint:
 def pareto_front(points: Sequence[ParetoPoint]) -> list[ParetoPoint]:
     """Return the runs that no other run beats, by rising cost.
 
-    A run is beaten by another that is at least as accurate for at most the same cost, and better at one of the two.
+    A run is beaten by another that is at least as accurate for at most the same cost,
+    and better at one of the two.
     """
     front: list[ParetoPoint] = []
     for point in sorted(points, key=lambda point: (point.cost, -point.accuracy.value)):
         best = front[-1] if front else None
-        is_equal = best and (point.cost, point.accuracy.value) == (best.cost, best.accuracy.value)
+        is_equal = best and (point.cost, point.accuracy.value) == (
+            best.cost,
+            best.accuracy.value,
+        )
         if best is None or point.accuracy.value > best.accuracy.value or is_equal:
             front.append(point)
     return front
@@ -400,14 +632,28 @@ def pareto_plot(points: Sequence[ParetoPoint], measure: str, cost: str) -> Drawi
     figure = _new_figure(300)
     axes = figure.subplots()
     steps = [point.cost for point in front], [point.accuracy.value for point in front]
-    axes.step(*steps, where="post", color=COLORS["accent"], linewidth=1.4, dashes=(4, 3))
+    axes.step(
+        *steps, where="post", color=COLORS["accent"], linewidth=1.4, dashes=(4, 3)
+    )
     for point in points:
         value = point.accuracy.value
-        axes.errorbar(point.cost, value, _errors([point.accuracy]), **_marker_style(point.index))
-        offset: dict[str, Any] = {"xytext": (7, 5), "textcoords": "offset points", "color": COLORS["ink"]}
+        axes.errorbar(
+            point.cost, value, _errors([point.accuracy]), **_marker_style(point.index)
+        )
+        offset: dict[str, Any] = {
+            "xytext": (7, 5),
+            "textcoords": "offset points",
+            "color": COLORS["ink"],
+        }
         axes.annotate(point.letter, (point.cost, value), weight="bold", **offset)
-    low, high = min(point.cost for point in points), max(point.cost for point in points)
-    axes.set(title=f"{measure}, in %", xlabel=f"{cost} (log)", xscale="log", xlim=(low / 1.3, high * 1.3))
+    low = min(point.cost for point in points)
+    high = max(point.cost for point in points)
+    axes.set(
+        title=f"{measure}, in %",
+        xlabel=f"{cost} (log)",
+        xscale="log",
+        xlim=(low / 1.3, high * 1.3),
+    )
     if high < 1.05 * low:
         axes.set_xlim(low / 2, high * 2)
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -415,7 +661,9 @@ def pareto_plot(points: Sequence[ParetoPoint], measure: str, cost: str) -> Drawi
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.yaxis.set_major_formatter(_percent)
     axes.grid(axis="y")
-    summary = f"not beaten by another run: {join_words([point.letter for point in front])}"
+    summary = (
+        f"not beaten by another run: {join_words([point.letter for point in front])}"
+    )
     return figure, f"{measure}, in %, against {cost}", summary
 
 
@@ -423,16 +671,23 @@ RELIABILITY_BINS = 15
 
 
 def reliability_bins(predictions: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
-    """Group predictions into bins of equal width, as for `ece` in metrics.json. A bin contains its upper end.
+    """Group predictions into bins of equal width, as for `ece` in metrics.json.
+
+    A bin contains its upper end.
 
     Returns:
-        One row per bin that contains chips, by its number from 1: mean confidence, number of chips, number of hits.
+        One row per bin that contains chips, by its number from 1: mean confidence,
+            number of chips, number of hits.
     """
-    confidence = predictions[[f"p_{name}" for name in classes]].to_numpy(float).max(axis=1)
+    confidence = (
+        predictions[[f"p_{name}" for name in classes]].to_numpy(float).max(axis=1)
+    )
     bins = np.ceil(confidence * RELIABILITY_BINS).clip(1, RELIABILITY_BINS).astype(int)
     hit = predictions["predicted"].eq(predictions["class"]).to_numpy()
     table = pd.DataFrame({"confidence": confidence, "hit": hit})
-    return table.groupby(bins).agg(confidence=("confidence", "mean"), chips=("hit", "size"), hits=("hit", "sum"))
+    return table.groupby(bins).agg(
+        confidence=("confidence", "mean"), chips=("hit", "size"), hits=("hit", "sum")
+    )
 
 
 @chart
@@ -442,18 +697,42 @@ def reliability_diagram(predictions: pd.DataFrame, classes: Sequence[str]) -> Dr
     figure = _new_figure(440)
     diagram, histogram = figure.subplots(2, 1, height_ratios=(5, 1))
     diagram.plot([0, 1], [0, 1], color=COLORS["muted"], linewidth=1, dashes=(5, 4))
-    accuracy = [_wilson(int(hits), int(chips)) for hits, chips in zip(bins["hits"], bins["chips"], strict=True)]
-    style: dict[str, Any] = {"color": COLORS["accent"], "elinewidth": 2.4, "markersize": 8}
-    diagram.errorbar(bins["confidence"], [x.value for x in accuracy], _errors(accuracy), fmt="o", **style)
-    diagram.set(title="accuracy by confidence, in %", xlim=(0, 1), ylim=(0, 1), xticks=[])
+    accuracy = [
+        _wilson(int(hits), int(chips))
+        for hits, chips in zip(bins["hits"], bins["chips"], strict=True)
+    ]
+    style: dict[str, Any] = {
+        "color": COLORS["accent"],
+        "elinewidth": 2.4,
+        "markersize": 8,
+    }
+    diagram.errorbar(
+        bins["confidence"],
+        [x.value for x in accuracy],
+        _errors(accuracy),
+        fmt="o",
+        **style,
+    )
+    diagram.set(
+        title="accuracy by confidence, in %", xlim=(0, 1), ylim=(0, 1), xticks=[]
+    )
     diagram.yaxis.set_major_formatter(_percent)
     diagram.grid(axis="y")
     width = 1 / RELIABILITY_BINS
-    histogram.bar((bins.index - 0.5) * width, bins["chips"], 0.9 * width, color=COLORS["muted"], alpha=0.6)
+    histogram.bar(
+        (bins.index - 0.5) * width,
+        bins["chips"],
+        0.9 * width,
+        color=COLORS["muted"],
+        alpha=0.6,
+    )
     histogram.axhline(0, color=COLORS["rule"])
     histogram.set(xlim=(0, 1), ylabel="chips", yticks=[])
     histogram.xaxis.set_major_formatter(_percent)
     chips = int(bins["chips"].sum())
     gap = (bins["hits"] - bins["confidence"] * bins["chips"]).abs().sum() / chips
-    summary = f"{pluralize(chips, 'chip')} in {pluralize(len(bins), 'bin')}; mean gap {gap:.1%}"
+    summary = (
+        f"{pluralize(chips, 'chip')} in {pluralize(len(bins), 'bin')}; mean gap"
+        f" {gap:.1%}"
+    )
     return figure, "Accuracy by confidence, in %", summary

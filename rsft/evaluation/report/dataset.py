@@ -27,8 +27,14 @@ from rsft.utils.untrusted.documents import load_json
 MAX_CLASSES = 24
 """Up to this number of classes, chips are counted by class; with more, by group."""
 
-RGB_PLANES = (("R", "G", "B"), ("red", "green", "blue"), ("B04", "B03", "B02"), ("B4", "B3", "B2"))
-"""Planes that are shown as red, green and blue, else the first plane is; the last two are those of Sentinel-2."""
+RGB_PLANES = (
+    ("R", "G", "B"),
+    ("red", "green", "blue"),
+    ("B04", "B03", "B02"),
+    ("B4", "B3", "B2"),
+)
+"""Planes that are shown as red, green and blue, else the first plane is; the last two
+are those of Sentinel-2."""
 
 
 def summarize_store(run: RunFiles, store: ChipStore) -> dict[str, Any]:
@@ -50,7 +56,11 @@ def summarize_store(run: RunFiles, store: ChipStore) -> dict[str, Any]:
         "row_kind": column,
         "rows": {name: [int(count.get(name, 0)) for count in counts] for name in names},
         "command": str(load_json(store.root / DATASET).get("command", "")),
-        "altered": None if trained_hash is None else trained_hash != sha256(store.root / MANIFEST),
+        "altered": (
+            None
+            if trained_hash is None
+            else trained_hash != sha256(store.root / MANIFEST)
+        ),
         "audit": audits[0] if audits else None,
     }
 
@@ -59,26 +69,41 @@ class ChipPictures:
     """Evaluated chips as the network sees them: cropped, resized and stretched according to the run's contract.
 
     Raises:
-        RsftError: the bundle or a chip cannot be read, or a class or the split is not in the store.
+        RsftError: the bundle or a chip cannot be read, or a class or the split is not
+            in the store.
     """
 
-    def __init__(self, run: RunFiles, store: ChipStore, progress: Progress | None = None) -> None:
+    def __init__(
+        self, run: RunFiles, store: ChipStore, progress: Progress | None = None
+    ) -> None:
         bundle = Bundle.load(run.folder / "bundle")
         table = store.split(run.evaluation.split if run.evaluation else "val")
         if table.empty or set(table["class"]) - set(bundle.classes):
-            raise RequestError("the chip store does not match the run", store.root, "give its chip store with --data")
+            raise RequestError(
+                "the chip store does not match the run",
+                store.root,
+                "give its chip store with --data",
+            )
         self.images = load_packed_images(store.root, table, bundle.contract, progress)
         self.rows = {path: row for row, path in enumerate(table["path"])}
         planes = list(bundle.contract.planes)
-        names = next((names for names in RGB_PLANES if set(names) <= set(planes)), (planes[0],) * 3)
-        self.planes, self.plane_names = [planes.index(name) for name in names], ", ".join(dict.fromkeys(names))
+        names = next(
+            (names for names in RGB_PLANES if set(names) <= set(planes)),
+            (planes[0],) * 3,
+        )
+        self.planes = [planes.index(name) for name in names]
+        self.plane_names = ", ".join(dict.fromkeys(names))
 
     def picture(self, path: str, side: int) -> str:
         """Return one chip, at most `side` pixels wide, as a data URI; "" if the evaluated split has no such chip."""
-        return data_uri(self._image(path, side)) if path in self.rows else ""
+        if path in self.rows:
+            return data_uri(self._image(path, side))
+        return ""
 
     def sheet(self, paths: Sequence[str], side: int, columns: int) -> str:
-        """Return many chips in one picture as a data URI. Chips that do not exist are black.
+        """Return many chips in one picture as a data URI.
+
+        Chips that do not exist are black.
 
         Args:
             paths: paths of the chips, row by row.
@@ -90,12 +115,19 @@ class ChipPictures:
         for number, path in enumerate(paths):
             top, left = (side * index for index in divmod(number, columns))
             if path in self.rows:
-                sheet[top : top + side, left : left + side] = self._image(path, side, exact=True)
+                sheet[top : top + side, left : left + side] = self._image(
+                    path, side, exact=True
+                )
         return data_uri(sheet)
 
     def _image(self, path: str, side: int, exact: bool = False) -> NDArray[np.uint8]:
-        """Return pixels (side, side, 3) as blue, green and red. A smaller chip keeps its size unless `exact`."""
-        image = np.ascontiguousarray(self.images[self.rows[path]][:, :, self.planes[::-1]])
+        """Return pixels (side, side, 3) as blue, green and red.
+
+        A smaller chip keeps its size unless `exact`.
+        """
+        image = np.ascontiguousarray(
+            self.images[self.rows[path]][:, :, self.planes[::-1]]
+        )
         if exact or image.shape[0] > side:
             image = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
         return image
@@ -103,18 +135,23 @@ class ChipPictures:
 
 def data_uri(image: NDArray[Any], quality: int = 72) -> str:
     """Return an image (H, W, 3) of bytes (blue, green, red) as WebP of a quality 0-100 in a data URI."""
-    data = cv2.imencode(".webp", image, [cv2.IMWRITE_WEBP_QUALITY, quality])[1].tobytes()
+    data = cv2.imencode(".webp", image, [cv2.IMWRITE_WEBP_QUALITY, quality])[
+        1
+    ].tobytes()
     return f"data:image/webp;base64,{base64.b64encode(data).decode()}"
 
 
-MAX_MISTAKES, MAX_UNSURE = 96, 48
+MAX_MISTAKES = 96
+MAX_UNSURE = 48
 """Largest numbers of mistakes and of predictions with low confidence in the gallery."""
 
 PICTURE_SIZE = 96
 """Largest side of a picture in pixels."""
 
 
-def make_gallery(predictions: pd.DataFrame, classes: Sequence[str], pictures: ChipPictures | None) -> dict[str, Any]:
+def make_gallery(
+    predictions: pd.DataFrame, classes: Sequence[str], pictures: ChipPictures | None
+) -> dict[str, Any]:
     """Choose the most confident mistakes and the least confident predictions.
 
     Args:
@@ -123,17 +160,26 @@ def make_gallery(predictions: pd.DataFrame, classes: Sequence[str], pictures: Ch
         pictures: None for a gallery without pictures.
 
     Returns:
-        "chips": rows of the table with "confidence", "truth_share" (probability of the true class), "kinds" and
-        "picture" in the order of the page; "mistakes" and "shown": number of mistakes in all and in the gallery. If it
-        cannot show all mistakes, it shows some of every class.
+        "chips": rows of the table with "confidence", "truth_share" (probability of the
+        true class), "kinds" and "picture" in the order of the page; "mistakes" and
+        "shown": number of mistakes in all and in the gallery. If it cannot show all
+        mistakes, it shows some of every class.
     """
     probabilities = predictions[[f"p_{name}" for name in classes]].to_numpy(float)
     table = predictions.reset_index(drop=True)
     table["confidence"] = probabilities.max(axis=1)
-    truth = table["class"].map({name: index for index, name in enumerate(classes)}).to_numpy(int)
+    truth = (
+        table["class"]
+        .map({name: index for index, name in enumerate(classes)})
+        .to_numpy(int)
+    )
     table["truth_share"] = probabilities[np.arange(len(table)), truth]
-    wrong = table[table["class"] != table["predicted"]].sort_values("confidence", ascending=False, kind="stable")
-    rank = wrong.groupby("class", sort=False).cumcount()  # the most confident mistakes of every class
+    wrong = table[table["class"] != table["predicted"]].sort_values(
+        "confidence", ascending=False, kind="stable"
+    )
+    rank = wrong.groupby(
+        "class", sort=False
+    ).cumcount()  # the most confident mistakes of every class
     mistakes = wrong.loc[rank.sort_values(kind="stable").index[:MAX_MISTAKES]]
     mistakes = mistakes.sort_values("confidence", ascending=False, kind="stable")
     kinds = {row: ["mistake"] for row in mistakes.index}
@@ -142,7 +188,9 @@ def make_gallery(predictions: pd.DataFrame, classes: Sequence[str], pictures: Ch
     chips = table.loc[list(kinds)].to_dict("records")
     for chip, words in zip(chips, kinds.values(), strict=True):
         chip["kinds"] = " ".join(words)
-        chip["picture"] = pictures.picture(chip["path"], PICTURE_SIZE) if pictures else ""
+        chip["picture"] = (
+            pictures.picture(chip["path"], PICTURE_SIZE) if pictures else ""
+        )
     return {"chips": chips, "mistakes": len(wrong), "shown": len(mistakes)}
 
 
@@ -150,7 +198,9 @@ SAMPLES = 24
 """Largest number of chips at the top of a page without a map."""
 
 
-def draw_samples(predictions: pd.DataFrame, classes: Sequence[str], pictures: ChipPictures) -> list[dict[Any, Any]]:
+def draw_samples(
+    predictions: pd.DataFrame, classes: Sequence[str], pictures: ChipPictures
+) -> list[dict[Any, Any]]:
     """Draw chips at random, of every class alike as far as it has chips.
 
     Args:
@@ -164,12 +214,18 @@ def draw_samples(predictions: pd.DataFrame, classes: Sequence[str], pictures: Ch
     table = predictions.sample(frac=1, random_state=0)
     rank = table.groupby("class").cumcount()
     table = table.loc[rank.sort_values(kind="stable").index[:SAMPLES]]
-    table = table.sort_values("class", key=lambda column: column.map(list(classes).index), kind="stable")
-    return table.assign(picture=[pictures.picture(path, PICTURE_SIZE) for path in table["path"]]).to_dict("records")
+    table = table.sort_values(
+        "class", key=lambda column: column.map(list(classes).index), kind="stable"
+    )
+    return table.assign(
+        picture=[pictures.picture(path, PICTURE_SIZE) for path in table["path"]]
+    ).to_dict("records")
 
 
-MAPS_DIR, MAPS_FILE = "maps", "maps.json"
-"""Subfolder of a run folder, and the file in it that lists the maps; the pictures are 1.png, 2.png, ..."""
+MAPS_DIR = "maps"
+MAPS_FILE = "maps.json"
+"""Subfolder of a run folder, and the file in it that lists the maps; the pictures are
+1.png, 2.png, ..."""
 
 
 @dataclass(frozen=True)
@@ -179,23 +235,36 @@ class SceneMap:
     Attributes:
         scene: name of the scene.
         chips: number of classified chips.
-        ood: number of them that are unlike the training chips; None if the bundle is not calibrated.
+        ood: number of them that are unlike the training chips; None if the bundle is
+            not calibrated.
         truth: comparison with the truth, in short lines; empty without a truth.
-        legend: color of every class as #rrggbb, by its name and number of chips; empty if the picture has a legend.
+        legend: color of every class as #rrggbb, by its name and number of chips; empty
+            if the picture has a legend.
     """
 
     scene: str
     chips: int
     ood: int | None
     truth: list[str]
-    legend: dict[str, Annotated[str, Field(pattern="^#[0-9a-f]{6}$")]] = field(default_factory=dict)
+    legend: dict[str, Annotated[str, Field(pattern="^#[0-9a-f]{6}$")]] = field(
+        default_factory=dict
+    )
 
     @property
     def caption(self) -> str:
         """The numbers in sentences."""
-        unlike = "" if self.ood is None else f", {self.ood:,} of them unlike the training chips (gray)"
-        truth = f" Compared with the truth: {'; '.join(self.truth)}." if self.truth else ""
-        return f"{self.scene}: {pluralize(self.chips, 'classified object')}{unlike}.{truth}"
+        if self.ood is None:
+            unlike = ""
+        else:
+            unlike = f", {self.ood:,} of them unlike the training chips (gray)"
+        if self.truth:
+            truth = f" Compared with the truth: {'; '.join(self.truth)}."
+        else:
+            truth = ""
+        return (
+            f"{self.scene}:"
+            f" {pluralize(self.chips, 'classified object')}{unlike}.{truth}"
+        )
 
 
 def save_scene_maps(run: Path, maps: Sequence[tuple[SceneMap, bytes]]) -> None:
@@ -203,7 +272,9 @@ def save_scene_maps(run: Path, maps: Sequence[tuple[SceneMap, bytes]]) -> None:
     with atomic_folder(run / MAPS_DIR) as folder:
         for number, (_, picture) in enumerate(maps, 1):
             (folder / f"{number}.png").write_bytes(picture)
-        (folder / MAPS_FILE).write_text(json.dumps([asdict(item) for item, _ in maps], indent=1), encoding="utf-8")
+        (folder / MAPS_FILE).write_text(
+            json.dumps([asdict(item) for item, _ in maps], indent=1), encoding="utf-8"
+        )
 
 
 def read_scene_maps(run: Path) -> list[tuple[SceneMap, str]]:
@@ -212,13 +283,27 @@ def read_scene_maps(run: Path) -> list[tuple[SceneMap, str]]:
     Raises:
         DataError: a file is damaged or missing.
     """
-    listing, maps = run / MAPS_DIR / MAPS_FILE, []
-    for number, item in enumerate(read_json(listing, list[SceneMap]) if listing.is_file() else [], 1):
+    listing = run / MAPS_DIR / MAPS_FILE
+    maps = []
+    for number, item in enumerate(
+        read_json(listing, list[SceneMap]) if listing.is_file() else [], 1
+    ):
         path = listing.with_name(f"{number}.png")
-        data = np.frombuffer(path.read_bytes(), np.uint8) if path.is_file() else np.empty(0, np.uint8)
-        picture = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+        if path.is_file():
+            data = np.frombuffer(path.read_bytes(), np.uint8)
+        else:
+            data = np.empty(0, np.uint8)
+        if data.size:
+            picture = cv2.imdecode(data, cv2.IMREAD_COLOR)
+        else:
+            picture = None
         if picture is None:
-            message = "the picture of a map is damaged or missing"
-            raise DataError(message, path, "write it again: rsft report RUN --map TABLE")
-        maps.append((item, data_uri(picture, quality=85)))  # WebP is several times smaller than the PNG
+            raise DataError(
+                "the picture of a map is damaged or missing",
+                path,
+                "write it again: rsft report RUN --map TABLE",
+            )
+        maps.append(
+            (item, data_uri(picture, quality=85))
+        )  # WebP is several times smaller than the PNG
     return maps

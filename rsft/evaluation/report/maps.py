@@ -16,7 +16,8 @@ STRONG_SHADE = 0.72
 """Strength of a shade (0-1) above which the number on it has the reversed color."""
 
 SMALLEST_RANGE = 0.1
-"""The colors cover at least this distance from the initial scale, so that small changes have weak colors."""
+"""The colors cover at least this distance from the initial scale, so that small changes
+have weak colors."""
 
 
 class SiteCell(NamedTuple):
@@ -40,50 +41,83 @@ class SiteMap(NamedTuple):
     key: Sequence[SiteCell] = ()
 
 
-def block_names(blocks: Iterable[int], stage_depths: Sequence[int] | None) -> dict[int, str]:
+def block_names(
+    blocks: Iterable[int], stage_depths: Sequence[int] | None
+) -> dict[int, str]:
     """Name blocks for readers.
 
     Args:
         blocks: numbers of the blocks, counted from 0 through all stages.
-        stage_depths: number of blocks in each stage of the network; None if it is unknown.
+        stage_depths: number of blocks in each stage of the network; None if it is
+            unknown.
 
     Returns:
-        Number -> "block 5" in a plain vision transformer, "block 2.1" (stage and block in it, from 0) in a hierarchical
-        network.
+        Number -> "block 5" in a plain vision transformer, "block 2.1" (stage and block
+        in it, from 0) in a hierarchical network.
 
     Example:
         >>> block_names([1, 5], [3, 4, 6, 3])
         {1: 'block 0.1', 5: 'block 1.2'}
     """
-    depths = stage_depths if stage_depths and len(stage_depths) > 1 else []
-    names = [f"block {stage}.{block}" for stage, depth in enumerate(depths) for block in range(depth)]
-    return {block: dict(enumerate(names)).get(block, f"block {block}") for block in blocks}
+    if stage_depths and len(stage_depths) > 1:
+        depths = stage_depths
+    else:
+        depths = []
+    names = [
+        f"block {stage}.{block}"
+        for stage, depth in enumerate(depths)
+        for block in range(depth)
+    ]
+    return {
+        block: dict(enumerate(names)).get(block, f"block {block}") for block in blocks
+    }
 
 
-def contribution_map(contributions: pd.DataFrame, stage_depths: Sequence[int] | None = None) -> SiteMap | None:
+def contribution_map(
+    contributions: pd.DataFrame, stage_depths: Sequence[int] | None = None
+) -> SiteMap | None:
     """Return what each site adds, in percent of the frozen layer's output; None if no share is a number.
 
     Args:
-        contributions: the table contributions.csv. The largest share has the strongest shade.
-        stage_depths: number of blocks in each stage of the network; None if it is unknown.
+        contributions: the table contributions.csv. The largest share has the strongest
+            shade.
+        stage_depths: number of blocks in each stage of the network; None if it is
+            unknown.
     """
     shares = contributions.dropna()
     if shares.empty:
         return None
     rank = {name: index for index, name in enumerate(POSITIONS)}
-    positions = sorted(set(shares["position"]), key=lambda name: (rank.get(name, len(rank)), name))
+    positions = sorted(
+        set(shares["position"]), key=lambda name: (rank.get(name, len(rank)), name)
+    )
     names = block_names(sorted(set(shares["block"].tolist())), stage_depths)
-    ordered, blocks = shares.sort_values("share"), list(names)
+    ordered = shares.sort_values("share")
+    blocks = list(names)
     most, least = (
-        f"{names[row['block']]} {row['position']} ({row['share']:.1%})" for _, row in ordered.iloc[[-1, 0]].iterrows()
+        f"{names[row['block']]} {row['position']} ({row['share']:.1%})"
+        for _, row in ordered.iloc[[-1, 0]].iterrows()
     )
     full_shade = max(float(ordered["share"].iloc[-1]), 1e-9)
     cells = [
-        SiteCell(blocks.index(block), positions.index(position), share / full_shade, f"{100 * share:.1f}")
-        for block, position, share in shares[["block", "position", "share"]].to_numpy(object)
+        SiteCell(
+            blocks.index(block),
+            positions.index(position),
+            share / full_shade,
+            f"{100 * share:.1f}",
+        )
+        for block, position, share in shares[["block", "position", "share"]].to_numpy(
+            object
+        )
     ]
     title = "What each site adds, in % of the frozen layer's output"
-    return SiteMap(title, f"most at {most}, least at {least}", list(names.values()), positions, cells)
+    return SiteMap(
+        title,
+        f"most at {most}, least at {least}",
+        list(names.values()),
+        positions,
+        cells,
+    )
 
 
 class ModulatorMap:
@@ -92,29 +126,39 @@ class ModulatorMap:
     Args:
         scales: the table modulator.csv.
         init_scale: the scale of every site before the first outer step.
-        stage_depths: number of blocks in each stage of the network; None if it is unknown.
+        stage_depths: number of blocks in each stage of the network; None if it is
+            unknown.
 
     Attributes:
         frames: scales (epochs, blocks, positions); NaN where no site exists.
         sites: row and column (N, 2) of each site, in the order of the cells.
         color_range: distance from the initial scale that has the strongest color.
-        spreads: standard deviation of the factors of a site, mean over the blocks, for each position of the last frame;
-            empty if a site has one factor.
+        spreads: standard deviation of the factors of a site, mean over the blocks, for
+            each position of the last frame; empty if a site has one factor.
     """
 
-    def __init__(self, scales: pd.DataFrame, init_scale: float, stage_depths: Sequence[int] | None = None) -> None:
+    def __init__(
+        self,
+        scales: pd.DataFrame,
+        init_scale: float,
+        stage_depths: Sequence[int] | None = None,
+    ) -> None:
         self.init_scale = init_scale
         self.positions = list(dict.fromkeys(scales["position"]))
         blocks = sorted(scales["block"].unique().tolist())
         self.blocks = list(block_names(blocks, stage_depths).values())
         epochs = sorted(scales["epoch"].unique().tolist())
         self.epochs = [int(epoch) + 1 for epoch in epochs]
-        wide = scales.pivot_table(index=["epoch", "block"], columns="position", values="value", aggfunc="last")
+        wide = scales.pivot_table(
+            index=["epoch", "block"], columns="position", values="value", aggfunc="last"
+        )
         rows = pd.MultiIndex.from_product([epochs, blocks])
         frames = wide.reindex(index=rows, columns=self.positions).to_numpy(float)
         self.frames = frames.reshape(len(epochs), len(self.blocks), len(self.positions))
         self.sites = np.argwhere(np.isfinite(self.frames).all(axis=0))
-        self.color_range = max(SMALLEST_RANGE, float(np.nanmax(np.abs(self.frames - init_scale))))
+        self.color_range = max(
+            SMALLEST_RANGE, float(np.nanmax(np.abs(self.frames - init_scale)))
+        )
         self.spreads: dict[str, float] = {}
         if "spread" in scales:
             last = scales[scales["epoch"] == epochs[-1]]
@@ -123,7 +167,8 @@ class ModulatorMap:
     @classmethod
     def of_run(cls, run: RunFiles) -> Self | None:
         """Return the map of a run; None if it has no modulator, or its table is missing or has empty values."""
-        meta, scales = run.recipe.meta, run.scales
+        meta = run.recipe.meta
+        scales = run.scales
         if meta is None or scales is None or scales["value"].isna().any():
             return None
         return cls(scales, meta.init_scale, run.metadata.stage_depths)
@@ -131,47 +176,87 @@ class ModulatorMap:
     @property
     def figure(self) -> SiteMap:
         """The last frame with its color key. slider.js redraws it for another epoch."""
-        low, high = max(0.0, self.init_scale - self.color_range), self.init_scale + self.color_range
-        samples = [low, (low + self.init_scale) / 2, self.init_scale, (self.init_scale + high) / 2, high]
-        cells = [self._cell(row, column, self.frames[-1, row, column]) for row, column in self.sites]
+        low = max(0.0, self.init_scale - self.color_range)
+        high = self.init_scale + self.color_range
+        samples = [
+            low,
+            (low + self.init_scale) / 2,
+            self.init_scale,
+            (self.init_scale + high) / 2,
+            high,
+        ]
+        cells = [
+            self._cell(row, column, self.frames[-1, row, column])
+            for row, column in self.sites
+        ]
         key = [self._cell(0, column, value) for column, value in enumerate(samples)]
         title = "Modulator by block and position"
         return SiteMap(title, self.summary(), self.blocks, self.positions, cells, key)
 
     def _cell(self, row: int, column: int, value: float) -> SiteCell:
         shade = min(1.0, float(abs(value - self.init_scale) / self.color_range))
-        return SiteCell(row, column, shade, f"{value:.2f}", "above" if value > self.init_scale else "below")
+        return SiteCell(
+            row,
+            column,
+            shade,
+            f"{value:.2f}",
+            "above" if value > self.init_scale else "below",
+        )
 
     def summary(self) -> str:
         """Describe the strongest and the weakest site of the last frame."""
         last = self.frames[-1]
-        cells = [np.unravel_index(pick(last), last.shape) for pick in (np.nanargmax, np.nanargmin)]
-        strong, weak = (f"{self.blocks[row]} {self.positions[column]}" for row, column in cells)
-        return f"strongest at {strong} ({np.nanmax(last):.2f}), weakest at {weak} ({np.nanmin(last):.2f})"
+        cells = [
+            np.unravel_index(pick(last), last.shape)
+            for pick in (np.nanargmax, np.nanargmin)
+        ]
+        strong, weak = (
+            f"{self.blocks[row]} {self.positions[column]}" for row, column in cells
+        )
+        return (
+            f"strongest at {strong} ({np.nanmax(last):.2f}), weakest at {weak}"
+            f" ({np.nanmin(last):.2f})"
+        )
 
     def by_position(self) -> list[tuple[str, float, float, float]]:
         """Return each position with the mean, lowest and highest scale of the last frame over the blocks."""
-        values = [(name, self.frames[-1, :, column]) for column, name in enumerate(self.positions)]
-        return [(name, np.nanmean(value), np.nanmin(value), np.nanmax(value)) for name, value in values]
+        values = [
+            (name, self.frames[-1, :, column])
+            for column, name in enumerate(self.positions)
+        ]
+        return [
+            (name, np.nanmean(value), np.nanmin(value), np.nanmax(value))
+            for name, value in values
+        ]
 
     def data(self) -> dict[str, object]:
         """Return the data for slider.js; "frames" contains the scales of each frame in the order of `sites`."""
         rows, columns = self.sites.T
         frames = self.frames[:, rows, columns].round(4).tolist()
-        scale = {"start": self.init_scale, "reach": self.color_range, "strong": STRONG_SHADE}
+        scale = {
+            "start": self.init_scale,
+            "reach": self.color_range,
+            "strong": STRONG_SHADE,
+        }
         return {**scale, "epochs": self.epochs, "frames": frames}
 
 
 STAGES = {"frozen": "Before: frozen features", "adapted": "After: adapted features"}
-SIDE, MARGIN, RADIUS = 460, 10, 3.6
-COLORS, SHAPES = 8, 6
+SIDE = 460
+MARGIN = 10
+RADIUS = 3.6
+COLORS = 8
+SHAPES = 6
 """Number of class colors in the style sheet, and of shapes of `marker_path`."""
 
 MAX_MARKED_CLASSES = COLORS * SHAPES
-"""Up to this number of classes, every class has a different marker. With more, every group has one."""
+"""Up to this number of classes, every class has a different marker. With more, every
+group has one."""
 
-TILE_SIZE, SHEET_COLUMNS = 40, 40
-"""Side of a chip in pixels, and number of chips per row, in the image of all chips of the map."""
+TILE_SIZE = 40
+SHEET_COLUMNS = 40
+"""Side of a chip in pixels, and number of chips per row, in the image of all chips of
+the map."""
 
 
 class ClassMarker(NamedTuple):
@@ -199,27 +284,47 @@ class ChipMap:
         counts: number of chips by class, without classes that have no chips.
     """
 
-    def __init__(self, embedding: pd.DataFrame, evaluation: Evaluation, predictions: pd.DataFrame | None) -> None:
-        self.classes, self.evaluation = evaluation.classes, evaluation
+    def __init__(
+        self,
+        embedding: pd.DataFrame,
+        evaluation: Evaluation,
+        predictions: pd.DataFrame | None,
+    ) -> None:
+        self.classes = evaluation.classes
+        self.evaluation = evaluation
         self.paths: list[str] = embedding["path"].tolist()
         index = {name: number for number, name in enumerate(self.classes)}
         self.truth = embedding["class"].map(index).fillna(-1).to_numpy(int)
         self.predicted = self.truth
         if predictions is not None:
-            predicted = predictions.set_index("path")["predicted"].reindex(embedding["path"]).map(index)
+            predicted = (
+                predictions.set_index("path")["predicted"]
+                .reindex(embedding["path"])
+                .map(index)
+            )
             self.predicted = predicted.fillna(-1).to_numpy(int)
         self.points = {}
         for stage in STAGES:  # fitted into the figure, with one factor for both axes
             points = embedding[[f"{stage}_x", f"{stage}_y"]].to_numpy(float)
             low, high = points.min(axis=0), points.max(axis=0)
             span = float((high - low).max()) or 1.0
-            self.points[stage] = (points - (low + high) / 2) / span * (SIDE - 2 * MARGIN) + SIDE / 2
+            self.points[stage] = (points - (low + high) / 2) / span * (
+                SIDE - 2 * MARGIN
+            ) + SIDE / 2
         self.by_class = len(self.classes) <= MAX_MARKED_CLASSES
         present = set(self.truth.tolist())
-        self.order = [number for number in order_by_training(evaluation) if number in present]
-        self.counts = {self.classes[number]: int((self.truth == number).sum()) for number in self.order}
+        self.order = [
+            number for number in order_by_training(evaluation) if number in present
+        ]
+        self.counts = {
+            self.classes[number]: int((self.truth == number).sum())
+            for number in self.order
+        }
         wrong = int((self.truth != self.predicted).sum())
-        self.summary = f"{len(self.paths)} chips of {len(self.order)} classes, {wrong} of them misclassified"
+        self.summary = (
+            f"{len(self.paths)} chips of {len(self.order)} classes, {wrong} of them"
+            " misclassified"
+        )
 
     def marker(self, index: int) -> ClassMarker:
         """Return the marker of a class, given its index."""
@@ -234,7 +339,9 @@ class ChipMap:
         if self.by_class:
             return [(self.marker(index), self.classes[index]) for index in self.order]
         groups = {group_of_class(self.evaluation, index): index for index in self.order}
-        return [(self.marker(index), group or "no group") for group, index in groups.items()]
+        return [
+            (self.marker(index), group or "no group") for group, index in groups.items()
+        ]
 
     def chip_paths(self, stage: str) -> Iterator[tuple[str, int, str, int]]:
         """Iterate over two paths per class, for its correct and its misclassified chips: path, color, style, class.
@@ -243,53 +350,86 @@ class ChipMap:
             stage: "frozen" or "adapted".
         """
         for index in self.order:
-            marker, is_class = self.marker(index), self.truth == index
+            marker = self.marker(index)
+            is_class = self.truth == index
             for is_wrong, style in ((False, "right"), (True, "wrong")):
-                chosen = self.points[stage][is_class & ((self.predicted != index) == is_wrong)]
+                chosen = self.points[stage][
+                    is_class & ((self.predicted != index) == is_wrong)
+                ]
                 if len(chosen):
-                    path = "".join(marker_path(marker.shape, x, y, RADIUS) for x, y in chosen)
+                    path = "".join(
+                        marker_path(marker.shape, x, y, RADIUS) for x, y in chosen
+                    )
                     yield path, marker.color, style, index
 
 
 def linked_maps_data(
-    maps: Sequence[tuple[ChipMap, str]], labels: Sequence[str] = (), with_pictures: bool = False
+    maps: Sequence[tuple[ChipMap, str]],
+    labels: Sequence[str] = (),
+    with_pictures: bool = False,
 ) -> dict[str, object]:
     """Return the data for map.js, which marks a chip on several maps at once.
 
     Args:
-        maps: the chip map and the stage of each figure, in the order of the page. All maps have the same chips.
-        labels: name of each different chip map, before its predicted class; empty with one chip map.
+        maps: the chip map and the stage of each figure, in the order of the page. All
+            maps have the same chips.
+        labels: name of each different chip map, before its predicted class; empty with
+            one chip map.
         with_pictures: whether the page contains the image of all chips.
 
     Returns:
-        "chips" contains for each chip its coordinates on all maps (x, y, x, y, ...), its class, and one predicted class
-        for each different chip map; "side" is the side of a map in figure units.
+        "chips" contains for each chip its coordinates on all maps (x, y, x, y, ...),
+        its class, and one predicted class for each different chip map; "side" is the
+        side of a map in figure units.
     """
     runs = list(dict.fromkeys(chip_map for chip_map, _ in maps))
-    points = np.hstack([chip_map.points[stage] for chip_map, stage in maps]).round(1).tolist()
+    points = (
+        np.hstack([chip_map.points[stage] for chip_map, stage in maps])
+        .round(1)
+        .tolist()
+    )
     predicted = np.stack([run.predicted for run in runs], axis=1).tolist()
     chips = list(zip(points, runs[0].truth.tolist(), predicted, strict=True))
-    sheet = {"side": TILE_SIZE, "columns": SHEET_COLUMNS} if with_pictures else None
-    return {"side": SIDE, "classes": runs[0].classes, "labels": list(labels), "chips": chips, "sheet": sheet}
+    if with_pictures:
+        sheet = {"side": TILE_SIZE, "columns": SHEET_COLUMNS}
+    else:
+        sheet = None
+    return {
+        "side": SIDE,
+        "classes": runs[0].classes,
+        "labels": list(labels),
+        "chips": chips,
+        "sheet": sheet,
+    }
 
 
 def marker_path(shape: int, x: float, y: float, r: float) -> str:
     """Return the path of a marker with a width of about 2 r.
 
     Args:
-        shape: circle, square, diamond, triangle, inverted triangle or cross, by number modulo `SHAPES`.
+        shape: circle, square, diamond, triangle, inverted triangle or cross, by number
+            modulo `SHAPES`.
         x: x of the center.
         y: y of the center.
         r: radius.
     """
-    s, t, u, d = 0.87 * r, 1.1 * r, 0.4 * r, 1.25 * r
+    s = 0.87 * r
+    t = 1.1 * r
+    u = 0.4 * r
+    d = 1.25 * r
     paths = (
-        f"M{x - r:.1f} {y:.1f}a{r} {r} 0 1 0 {2 * r:.4g} 0a{r} {r} 0 1 0{-2 * r:.4g} 0z",
+        (
+            f"M{x - r:.1f} {y:.1f}a{r} {r} 0 1 0 {2 * r:.4g} 0a{r} {r} 0 1"
+            f" 0{-2 * r:.4g} 0z"
+        ),
         f"M{x - s:.1f} {y - s:.1f}h{2 * s:.3g}v{2 * s:.3g}h{-2 * s:.3g}z",
         f"M{x:.1f} {y - d:.1f}l{d:.3g} {d:.3g} {-d:.3g} {d:.3g} {-d:.3g} {-d:.3g}z",
         f"M{x:.1f} {y - t:.1f}l{t:.3g} {1.85 * t:.3g}h{-2 * t:.3g}z",
         f"M{x:.1f} {y + t:.1f}l{t:.3g} {-1.85 * t:.3g}h{-2 * t:.3g}z",
-        f"M{x - u:.1f} {y - t:.1f}h{2 * u:.3g}v{t - u:.3g}h{t - u:.3g}v{2 * u:.3g}h{u - t:.3g}v{t - u:.3g}"
-        f"h{-2 * u:.3g}v{u - t:.3g}h{u - t:.3g}v{-2 * u:.3g}h{t - u:.3g}z",
+        (
+            f"M{x - u:.1f}"
+            f" {y - t:.1f}h{2 * u:.3g}v{t - u:.3g}h{t - u:.3g}v{2 * u:.3g}h{u - t:.3g}v{t - u:.3g}"
+            f"h{-2 * u:.3g}v{u - t:.3g}h{u - t:.3g}v{-2 * u:.3g}h{t - u:.3g}z"
+        ),
     )
     return paths[shape % SHAPES]

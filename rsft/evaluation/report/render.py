@@ -12,7 +12,9 @@ from markupsafe import Markup, escape
 from rsft.utils.atomic_files import write_text
 
 _ENTRIES = {
-    **dict.fromkeys(("head", "medium", "tail", "Head", "Medium", "Tail"), "head, medium, tail"),
+    **dict.fromkeys(
+        ("head", "medium", "tail", "Head", "Medium", "Tail"), "head, medium, tail"
+    ),
     "All classes": "macro accuracy",
     "mean recall": "recall",
     "class-balanced k-NN": "k-NN",
@@ -23,14 +25,17 @@ _ENTRIES = {
     "calibrated": "calibration of probabilities",
     "intervals": "interval",
 }
-"""Words of the sentences of a page that are explained there, with their entries of the glossary."""
+"""Words of the sentences of a page that are explained there, with their entries of the
+glossary."""
 
 _LINK = re.compile(r"\[([^\]]*)\]\([^)]*\)")
-_REFERENCE = re.compile(r"See (?:also )?(?:\[[^\]]*\]\([^)]*\)(?:, | and )?)+\.")  # a sentence that names other pages
+_REFERENCE = re.compile(
+    r"See (?:also )?(?:\[[^\]]*\]\([^)]*\)(?:, | and )?)+\."
+)  # a sentence that names other pages
 
 _BUTTON = Markup(
-    '<button type="button" class="term" popovertarget="{id}" popovertargetaction="show" aria-describedby="{id}">'
-    "{text}</button>"
+    '<button type="button" class="term" popovertarget="{id}" popovertargetaction="show"'
+    ' aria-describedby="{id}">{text}</button>'
 )
 
 
@@ -39,7 +44,8 @@ def read_glossary() -> Mapping[str, str]:
     """Read the first paragraph of each entry of the glossary, as text without links and references to other pages.
 
     Returns:
-        Entry and text, by the entry in lower case; empty if the file is missing, so that pages have no explanations.
+        Entry and text, by the entry in lower case; empty if the file is missing, so
+        that pages have no explanations.
     """
     path = Path(__file__).parent / "glossary.md"  # in the installed package
     if not path.is_file():
@@ -54,10 +60,15 @@ def read_glossary() -> Mapping[str, str]:
 
 
 class Terms:
-    """The terms that a page explains. A term is a button that shows its definition, without a script as well."""
+    """The terms that a page explains.
+
+    A term is a button that shows its definition, without a script as well.
+    """
 
     def __init__(self) -> None:
-        self.used: dict[str, str] = {}  # definitions of the terms so far, by the id of their element
+        self.used: dict[
+            str, str
+        ] = {}  # definitions of the terms so far, by the id of their element
 
     def term(self, text: str, entry: str = "") -> Markup:
         """Return a term with its definition, as HTML; the text alone if the glossary has no such entry."""
@@ -76,7 +87,9 @@ class Terms:
         def replace(match: re.Match[str]) -> str:
             is_new = match[0] not in seen
             seen.add(match[0])
-            return str(self.term(match[0])) if is_new else match[0]
+            if is_new:
+                return str(self.term(match[0]))
+            return match[0]
 
         words = "|".join(map(re.escape, sorted(_ENTRIES, key=len, reverse=True)))
         return Markup(re.sub(rf"\b(?:{words})\b", replace, str(escape(sentences))))
@@ -91,9 +104,14 @@ def fill_template(name: str, content: Mapping[str, Any]) -> str:
 
 @cache  # it keeps the compiled templates
 def _environment() -> tuple[Environment, Terms]:
-    loader, terms = PackageLoader("rsft.evaluation.report", "assets"), Terms()
+    loader = PackageLoader("rsft.evaluation.report", "assets")
+    terms = Terms()
     environment = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=loader,
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.globals |= {"term": terms.term, "used_terms": terms.used}
     environment.filters |= {
@@ -129,7 +147,9 @@ def points_apart(value: float, reference: float) -> str:
 def signed_points(value: float, reference: float) -> str:
     """Return the difference of two accuracies (0-1) in points with its sign, such as "+1.2"."""
     points = round(100 * (value - reference), 1)
-    return f"{points:+.1f}".replace("-", "\N{MINUS SIGN}") if points else "0.0"
+    if points:
+        return f"{points:+.1f}".replace("-", "\N{MINUS SIGN}")
+    return "0.0"
 
 
 def pluralize(count: int, noun: str) -> str:
@@ -147,12 +167,16 @@ def format_duration(seconds: float) -> str:
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, remainder = divmod(round(seconds), 60)
-    return f"{minutes} min {remainder} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+    if minutes < 60:
+        return f"{minutes} min {remainder} s"
+    return f"{minutes // 60} h {minutes % 60} min"
 
 
 def format_bytes(count: int) -> str:
     """Return a number of bytes in kB or MB."""
-    return f"{count / 1e3:,.0f} kB" if count < 1e6 else f"{count / 1e6:,.1f} MB"
+    if count < 1e6:
+        return f"{count / 1e3:,.0f} kB"
+    return f"{count / 1e6:,.1f} MB"
 
 
 def join_words(names: Sequence[object], word: str = "and") -> str:

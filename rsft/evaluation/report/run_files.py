@@ -12,7 +12,12 @@ import pyarrow as pa
 from pydantic import BaseModel, Field, FiniteFloat, TypeAdapter
 
 from rsft.errors import DataError, RequestError
-from rsft.evaluation.files import CONTRIBUTIONS_FILE, EMBEDDING_FILE, EVALUATION_FILE, PREDICTIONS_FILE
+from rsft.evaluation.files import (
+    CONTRIBUTIONS_FILE,
+    EMBEDDING_FILE,
+    EVALUATION_FILE,
+    PREDICTIONS_FILE,
+)
 from rsft.evaluation.schema import Count, Evaluation
 from rsft.models.bundle.bundle import INDEX_FILE, SourceLicense, read_licenses
 from rsft.recipe.load import load_recipe
@@ -31,7 +36,15 @@ from rsft.utils.untrusted.documents import load_json, read_regular
 
 T = TypeVar("T")
 
-_MEASURES = ("train_loss", "meta_loss", "val_loss", "val_macro", "val_head", "val_medium", "val_tail")
+_MEASURES = (
+    "train_loss",
+    "meta_loss",
+    "val_loss",
+    "val_macro",
+    "val_head",
+    "val_medium",
+    "val_tail",
+)
 _COSTS = ("data_s", "inner_s", "outer_s", "memory_mb", "gpu_mb")
 EPOCH_COLUMNS = [
     Column("epoch", "finite number"),
@@ -45,11 +58,20 @@ SCALE_COLUMNS = [
     Column("value", "number", optional=True),
     Column("spread", "number", optional=True, required=False),
 ]
-PSEUDO_LABEL_COLUMNS = [Column(name, "finite number") for name in ("epoch", "foreign", "chips")]
-CONTRIBUTION_COLUMNS = [Column("block", "finite number"), Column("position"), Column("share", "finite number")]
+PSEUDO_LABEL_COLUMNS = [
+    Column(name, "finite number") for name in ("epoch", "foreign", "chips")
+]
+CONTRIBUTION_COLUMNS = [
+    Column("block", "finite number"),
+    Column("position"),
+    Column("share", "finite number"),
+]
 MAP_COLUMNS = [
     *(Column(name) for name in ("path", "class")),
-    *(Column(name, "finite number") for name in ("frozen_x", "frozen_y", "adapted_x", "adapted_y")),
+    *(
+        Column(name, "finite number")
+        for name in ("frozen_x", "frozen_y", "adapted_x", "adapted_y")
+    ),
 ]
 CHIP_COLUMNS = [
     Column("path", unique=True),
@@ -133,11 +155,14 @@ class RunMetadata(BaseModel):
 
 @dataclass(frozen=True)
 class RunFiles:
-    """The files of a run. None means that the file is missing or that its table has no rows.
+    """The files of a run.
 
-    `epochs` is the table metrics.csv, `scales` modulator.csv, `pseudo_labels` pseudo_labels.csv; `evaluation` is
-    evaluation/metrics.json, and the three tables after it lie beside it. `licenses` are those of backbone and data,
-    from bundle/bundle.json.
+    None means that the file is missing or that its table has no rows.
+
+    `epochs` is the table metrics.csv, `scales` modulator.csv, `pseudo_labels`
+    pseudo_labels.csv; `evaluation` is evaluation/metrics.json, and the three tables
+    after it lie beside it. `licenses` are those of backbone and data, from
+    bundle/bundle.json.
     """
 
     folder: Path
@@ -163,12 +188,16 @@ class RunFiles:
     @property
     def method(self) -> str:
         """Name of the method in the evaluation, or in the recipe if the run was not evaluated."""
-        return self.evaluation.method if self.evaluation else self.recipe.peft.title
+        if self.evaluation:
+            return self.evaluation.method
+        return self.recipe.peft.title
 
     @property
     def data(self) -> str:
         """Path of the chip store in the evaluation, or in the recipe if the run was not evaluated."""
-        return self.evaluation.data if self.evaluation else self.recipe.data.root
+        if self.evaluation:
+            return self.evaluation.data
+        return self.recipe.data.root
 
 
 def read_run_files(folder: Path) -> RunFiles:
@@ -179,15 +208,26 @@ def read_run_files(folder: Path) -> RunFiles:
         DataError: one of its files is damaged.
         WeightsError: the index of its bundle is damaged or was edited.
     """
-    recipe, metadata, bundle = folder / RECIPE_FILE, folder / METADATA_FILE, folder / "bundle"
+    recipe = folder / RECIPE_FILE
+    metadata = folder / METADATA_FILE
+    bundle = folder / "bundle"
     if not (recipe.is_file() and metadata.is_file()):
-        message = f"not a run folder: {RECIPE_FILE} or {METADATA_FILE} is missing"
-        raise RequestError(message, folder, "name a folder of the form runs/<recipe>/<number>")
+        raise RequestError(
+            f"not a run folder: {RECIPE_FILE} or {METADATA_FILE} is missing",
+            folder,
+            "name a folder of the form runs/<recipe>/<number>",
+        )
     evaluated = folder / "evaluation"
     metrics = evaluated / EVALUATION_FILE
-    evaluation = read_json(metrics, Evaluation) if metrics.is_file() else None
+    if metrics.is_file():
+        evaluation = read_json(metrics, Evaluation)
+    else:
+        evaluation = None
     pseudo_labels = _read_table(folder / PSEUDO_LABELS_FILE, PSEUDO_LABEL_COLUMNS)
-    probabilities = [Column(f"p_{name}", "number") for name in evaluation.classes] if evaluation else []
+    if evaluation:
+        probabilities = [Column(f"p_{name}", "number") for name in evaluation.classes]
+    else:
+        probabilities = []
     return RunFiles(
         folder=folder,
         recipe=load_recipe(recipe),
@@ -195,12 +235,22 @@ def read_run_files(folder: Path) -> RunFiles:
         metadata=read_json(metadata, RunMetadata),
         epochs=_read_table(folder / METRICS_FILE, EPOCH_COLUMNS),
         scales=_read_table(folder / "modulator.csv", SCALE_COLUMNS),
-        pseudo_labels=None if pseudo_labels is None else pseudo_labels.apply(pd.to_numeric, errors="coerce"),
+        pseudo_labels=(
+            None
+            if pseudo_labels is None
+            else pseudo_labels.apply(pd.to_numeric, errors="coerce")
+        ),
         evaluation=evaluation,
-        predictions=_read_table(evaluated / PREDICTIONS_FILE, CHIP_COLUMNS + probabilities),
+        predictions=_read_table(
+            evaluated / PREDICTIONS_FILE, CHIP_COLUMNS + probabilities
+        ),
         embedding=_read_table(evaluated / EMBEDDING_FILE, MAP_COLUMNS),
         contributions=_read_table(evaluated / CONTRIBUTIONS_FILE, CONTRIBUTION_COLUMNS),
-        bundle_bytes=sum(path.stat().st_size for path in bundle.iterdir()) if bundle.is_dir() else None,
+        bundle_bytes=(
+            sum(path.stat().st_size for path in bundle.iterdir())
+            if bundle.is_dir()
+            else None
+        ),
         licenses=read_licenses(bundle) if (bundle / INDEX_FILE).is_file() else None,
         replay=read_replay(folder / REPLAY_FILE),
     )
@@ -219,20 +269,38 @@ def _read_table(path: Path, columns: list[Column]) -> pd.DataFrame | None:
     """Read a table and check its columns; return None if the file is missing or has no rows."""
 
     def read(path: Path) -> pd.DataFrame:
-        table = (
-            read_parquet(path).to_pandas() if path.suffix == ".parquet" else pd.read_csv(io.BytesIO(read_regular(path)))
-        )
+        if path.suffix == ".parquet":
+            table: pd.DataFrame = read_parquet(path).to_pandas()
+        else:
+            table = pd.read_csv(io.BytesIO(read_regular(path)))
         check_columns(table, columns)
-        numbers = [column.name for column in columns if "number" in column.kind and column.name in table]
-        return table.assign(**{name: pd.to_numeric(table[name], errors="coerce") for name in numbers})  # of empty texts
+        numbers = [
+            column.name
+            for column in columns
+            if "number" in column.kind and column.name in table
+        ]
+        return table.assign(
+            **{name: pd.to_numeric(table[name], errors="coerce") for name in numbers}
+        )  # of empty texts
 
     table = _read(path, read) if path.is_file() else None
-    return None if table is None or table.empty else table
+    if table is None or table.empty:
+        return None
+    return table
 
 
 def _read(path: Path, reader: Callable[[Path], T]) -> T:
-    errors = (ValueError, TypeError, KeyError, OSError, RecursionError, pa.ArrowException)
+    errors = (
+        ValueError,
+        TypeError,
+        KeyError,
+        OSError,
+        RecursionError,
+        pa.ArrowException,
+    )
     try:
         return reader(path)
     except errors as error:  # of json, pydantic, pandas and Arrow
-        raise DataError(f"{path.name} is damaged ({error})", path, "run the job that wrote it again") from error
+        raise DataError(
+            f"{path.name} is damaged ({error})", path, "run the job that wrote it again"
+        ) from error

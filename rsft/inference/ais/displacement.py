@@ -1,21 +1,24 @@
 """When and from where a radar sees a place, and how far it displaces ships that move.
 
-A synthetic-aperture radar puts a target on the line where its range rate is zero (zero Doppler). A target that moves
-away with the range velocity v_r > 0 at the slant range R has the range history
+A synthetic-aperture radar puts a target on the line where its range rate is zero (zero
+Doppler). A target that moves away with the range velocity v_r > 0 at the slant range R
+has the range history
 
     R(t) = R + v_r t + V_e^2 t^2 / (2 R),    V_e^2 = V V_g,
 
-with the speed V of the platform in its orbit and the speed V_g of its beam on the ground (Cumming and Wong 2005,
-"Digital Processing of Synthetic Aperture Radar Data", section 4.3). Its minimum is at t = -R v_r / (V V_g), during
-which the beam moves by V_g t on the ground. So the target appears displaced along the flight direction by
+with the speed V of the platform in its orbit and the speed V_g of its beam on the
+ground (Cumming and Wong 2005, "Digital Processing of Synthetic Aperture Radar Data",
+section 4.3). Its minimum is at t = -R v_r / (V V_g), during which the beam moves by V_g
+t on the ground. So the target appears displaced along the flight direction by
 
     shift = -R v_r / V
 
-(Raney 1971, "Synthetic aperture imaging radar and moving targets", IEEE Transactions on Aerospace and Electronic
-Systems 7, 499-505): backward if it moves away from the radar, forward if it comes nearer. A ship that moves with the
-speed v on the course c has
+(Raney 1971, "Synthetic aperture imaging radar and moving targets", IEEE Transactions on
+Aerospace and Electronic Systems 7, 499-505): backward if it moves away from the radar,
+forward if it comes nearer. A ship that moves with the speed v on the course c has
 
-    v_r = v sin(incidence) cos(c - look),    look = flight direction + 90 degrees for a radar that looks to the right.
+    v_r = v sin(incidence) cos(c - look),    look = flight direction + 90 degrees for a
+    radar that looks to the right.
 """
 
 from __future__ import annotations
@@ -31,30 +34,47 @@ from rsft.data.imagery.products.product import RadarMotion
 from rsft.errors import RequestError
 from rsft.inference.ais.feeds import format_time
 from rsft.inference.ais.tracks import EARTH, ShipStates
-from rsft.inference.scenes.georeference import Georeference, ignore_georeference_warnings
+from rsft.inference.scenes.georeference import (
+    Georeference,
+    ignore_georeference_warnings,
+)
 from rsft.inference.scenes.raster import RasterScene
 from rsft.types import Floats
 
 SHIFT_SIGMA = 45.0
-"""Standard deviation of an unknown displacement along any direction, in meters per m/s of speed. It is
-R sin(incidence) / (2 V), because the directions of radar and ship are independent; this is the largest of Sentinel-1.
-"""
+"""Standard deviation of an unknown displacement along any direction, in meters per m/s
+of speed. It is R sin(incidence) / (2 V), because the directions of radar and ship are
+independent; this is the largest of Sentinel-1."""
 
 POSITION_SIGMA = 20.0
-"""Standard deviation of the place of an object in meters: georeference of the scene, center of the object, GNSS."""
+"""Standard deviation of the place of an object in meters: georeference of the scene,
+center of the object, GNSS."""
 
-_RANGE_SPEED_SIGMA = 0.3  # meters per second; waves move a ship, and speed and course are not exact
-_TIME_TAGS = ("ACQUISITION_START_UTC", "ACQUISITIONDATETIME", "ACQUISITION_DATETIME", "ACQUISITION_TIME")
+_RANGE_SPEED_SIGMA = (
+    0.3  # meters per second; waves move a ship, and speed and course are not exact
+)
+_TIME_TAGS = (
+    "ACQUISITION_START_UTC",
+    "ACQUISITIONDATETIME",
+    "ACQUISITION_DATETIME",
+    "ACQUISITION_TIME",
+)
 _FILE_TIME = "TIFFTAG_DATETIME"
 _STEP = 50.0  # rows; the flight direction is measured over this distance to both sides
 _NO_TIME = (
-    "give the time of the acquisition in UTC to rsft ais match, such as --time 2021-01-19T03:16:53Z, or store it: "
-    "rio edit-info FILE --tag ACQUISITION_DATETIME=2021-01-19T03:16:53Z"
+    "give the time of the acquisition in UTC to rsft ais match, such as --time"
+    " 2021-01-19T03:16:53Z, or store it: rio edit-info FILE --tag"
+    " ACQUISITION_DATETIME=2021-01-19T03:16:53Z"
 )
 
 
 def azimuth_shift(
-    speed: Floats, course: Floats, flight: Floats, incidence: Floats, slant_range: Floats, motion: RadarMotion
+    speed: Floats,
+    course: Floats,
+    flight: Floats,
+    incidence: Floats,
+    slant_range: Floats,
+    motion: RadarMotion,
 ) -> Floats:
     """Return how far the radar displaces ships along its flight direction (N,) in meters, see the module.
 
@@ -72,7 +92,9 @@ def azimuth_shift(
         -500.0
     """
     look = flight + (90 if motion.looks_right else -90)
-    range_velocity = speed * np.sin(np.radians(incidence)) * np.cos(np.radians(course - look))
+    range_velocity = (
+        speed * np.sin(np.radians(incidence)) * np.cos(np.radians(course - look))
+    )
     return np.asarray(-slant_range * range_velocity / motion.velocity)
 
 
@@ -81,9 +103,11 @@ class RadarView(NamedTuple):
 
     Attributes:
         lon, lat: where a ship appears.
-        shift: its displacement along the flight direction in meters; 0 if it cannot be computed.
+        shift: its displacement along the flight direction in meters; 0 if it cannot be
+            computed.
         flight: flight direction in degrees; 0 if it is unknown.
-        along, across: standard deviations of the place in meters, along and across the flight direction.
+        along, across: standard deviations of the place in meters, along and across the
+            flight direction.
     """
 
     lon: Floats
@@ -101,7 +125,8 @@ class Acquisition:
     Attributes:
         georeference: georeference of the scene.
         start, end: times of the first and the last line in seconds since 1970.
-        scene: the scene, if its product says the azimuth times of its lines; None for one time.
+        scene: the scene, if its product says the azimuth times of its lines; None for
+            one time.
         note: where the times come from.
     """
 
@@ -117,27 +142,57 @@ class Acquisition:
 
         Args:
             scene: the scene.
-            time: time of the acquisition that the user gives; it replaces that of the file.
+            time: time of the acquisition that the user gives; it replaces that of the
+                file.
 
         Raises:
-            RequestError: the scene has no georeference or no time, or a time is not ISO 8601.
+            RequestError: the scene has no georeference or no time, or a time is not ISO
+                8601.
         """
-        georeference, product = scene.georeference, scene.product
+        georeference = scene.georeference
+        product = scene.product
         if georeference is None:
-            message = "the scene has no georeference, so AIS positions cannot be found in it"
-            raise RequestError(message, scene.path, "give a product with ground control points or a geotransform")
+            raise RequestError(
+                "the scene has no georeference, so AIS positions cannot be found in it",
+                scene.path,
+                "give a product with ground control points or a geotransform",
+            )
         if time is not None:
             second = _seconds(time, "--time")
-            return cls(georeference, second, second, None, f"one time for all lines (--time): {format_time(second)}")
+            return cls(
+                georeference,
+                second,
+                second,
+                None,
+                f"one time for all lines (--time): {format_time(second)}",
+            )
         if product.acquired is None:
             second, tag = _tag_time(scene)
-            return cls(georeference, second, second, None, f"one time for all lines ({tag}): {format_time(second)}")
+            return cls(
+                georeference,
+                second,
+                second,
+                None,
+                f"one time for all lines ({tag}): {format_time(second)}",
+            )
         start = _seconds(product.acquired, scene.path)
-        end = start if product.finished is None else _seconds(product.finished, scene.path)
+        if product.finished is None:
+            end = start
+        else:
+            end = _seconds(product.finished, scene.path)
         if product.motion is None or product.incidence is None:
-            kind = "that of the first one" if product.finished is None else "the middle of the product"
+            if product.finished is None:
+                kind = "that of the first one"
+            else:
+                kind = "the middle of the product"
             middle = (start + end) / 2
-            return cls(georeference, middle, middle, None, f"one time for all lines, {kind}: {format_time(middle)}")
+            return cls(
+                georeference,
+                middle,
+                middle,
+                None,
+                f"one time for all lines, {kind}: {format_time(middle)}",
+            )
         note = f"azimuth times of the lines: {format_time(start)} to {format_time(end)}"
         return cls(georeference, start, end, scene, note)
 
@@ -148,21 +203,36 @@ class Acquisition:
         rows, cols = self.georeference.lonlat_to_pixels(lon, lat).T
         return np.asarray(self.start + self.scene.product.motion.seconds(rows, cols))
 
-    def view(self, states: ShipStates, position_sigma: float = POSITION_SIGMA) -> RadarView:
+    def view(
+        self, states: ShipStates, position_sigma: float = POSITION_SIGMA
+    ) -> RadarView:
         """Displace ships, see the module; without the motion of the radar, enlarge their uncertainty instead."""
         across = np.hypot(states.sigma, position_sigma)
         product = None if self.scene is None else self.scene.product
         if product is None or product.motion is None or product.incidence is None:
-            sigma, zero = np.hypot(across, SHIFT_SIGMA * states.speed), np.zeros(len(states.lon))
+            sigma = np.hypot(across, SHIFT_SIGMA * states.speed)
+            zero = np.zeros(len(states.lon))
             return RadarView(states.lon, states.lat, zero, zero, sigma, sigma)
         rows, cols = self.georeference.lonlat_to_pixels(states.lon, states.lat).T
-        ends = [self.georeference.pixels_to_lonlat(rows + step, cols).T for step in (-_STEP, _STEP)]
-        later = product.motion.seconds(rows + _STEP, cols) < product.motion.seconds(rows - _STEP, cols)
-        flight = np.asarray(EARTH.inv(*ends[0], *ends[1])[0]) + 180 * later  # lines may be in reverse order
-        slant_range, incidence = product.motion.slant_range(rows, cols), product.incidence(rows, cols)
-        shift = azimuth_shift(states.speed, states.course, flight, incidence, slant_range, product.motion)
+        ends = [
+            self.georeference.pixels_to_lonlat(rows + step, cols).T
+            for step in (-_STEP, _STEP)
+        ]
+        later = product.motion.seconds(rows + _STEP, cols) < product.motion.seconds(
+            rows - _STEP, cols
+        )
+        flight = (
+            np.asarray(EARTH.inv(*ends[0], *ends[1])[0]) + 180 * later
+        )  # lines may be in reverse order
+        slant_range = product.motion.slant_range(rows, cols)
+        incidence = product.incidence(rows, cols)
+        shift = azimuth_shift(
+            states.speed, states.course, flight, incidence, slant_range, product.motion
+        )
         lon, lat, _ = EARTH.fwd(states.lon, states.lat, flight, shift)
-        along = np.hypot(across, slant_range / product.motion.velocity * _RANGE_SPEED_SIGMA)
+        along = np.hypot(
+            across, slant_range / product.motion.velocity * _RANGE_SPEED_SIGMA
+        )
         return RadarView(np.asarray(lon), np.asarray(lat), shift, flight, along, across)
 
 
@@ -171,7 +241,9 @@ def _seconds(text: str, location: object) -> float:
         time = pd.Timestamp(text)
         return (time.tz_localize("UTC") if time.tz is None else time).timestamp()
     except ValueError as error:
-        raise RequestError(f"{text[:60]!r} is not a time", location, _NO_TIME) from error
+        raise RequestError(
+            f"{text[:60]!r} is not a time", location, _NO_TIME
+        ) from error
 
 
 def _tag_time(scene: RasterScene) -> tuple[float, str]:
@@ -181,10 +253,15 @@ def _tag_time(scene: RasterScene) -> tuple[float, str]:
         RequestError: no tag has a time.
     """
     with ignore_georeference_warnings(), rasters.open_raster(scene.files[0]) as file:
-        tags = {key.upper(): value for key, value in (file.tags() | file.tags(ns="IMAGERY")).items()}
+        tags = {
+            key.upper(): value
+            for key, value in (file.tags() | file.tags(ns="IMAGERY")).items()
+        }
     name = next((name for name in (*_TIME_TAGS, _FILE_TIME) if tags.get(name)), None)
     if name is None:
-        raise RequestError("the scene says no time of its acquisition", scene.path, _NO_TIME)
+        raise RequestError(
+            "the scene says no time of its acquisition", scene.path, _NO_TIME
+        )
     text = tags[name].strip()
     text = text.replace(":", "-", 2) if name == _FILE_TIME else text
     return _seconds(text, f"{scene.path}, tag {name}"), f"tag {name}"

@@ -18,20 +18,42 @@ from rsft.errors import RequestError
 from rsft.inference.ais.choices import keep_choices, read_choices
 from rsft.inference.ais.displacement import POSITION_SIGMA, Acquisition, RadarView
 from rsft.inference.ais.feeds import SearchArea, read_messages
-from rsft.inference.ais.matching import MIN_CONFIDENCE, Assignment, Objects, Pairs, assign, find_pairs
-from rsft.inference.ais.tracks import EARTH, KNOT, ShipStates, Tracks, locate_ships, make_tracks
+from rsft.inference.ais.matching import (
+    MIN_CONFIDENCE,
+    Assignment,
+    Objects,
+    Pairs,
+    assign,
+    find_pairs,
+)
+from rsft.inference.ais.tracks import (
+    EARTH,
+    KNOT,
+    ShipStates,
+    Tracks,
+    locate_ships,
+    make_tracks,
+)
 from rsft.inference.detection import detect_bright_objects
 from rsft.inference.options import UNDECLARED, CfarOptions, Declaration
 from rsft.inference.predict.lengths import measured_length
 from rsft.inference.scenes.georeference import Georeference
-from rsft.inference.scenes.locations import ChipWindow, Location, SceneLocations, read_positions
+from rsft.inference.scenes.locations import (
+    ChipWindow,
+    Location,
+    SceneLocations,
+    read_positions,
+)
 from rsft.inference.scenes.raster import RasterScene, declare_unit, open_scene
 from rsft.types import Progress
 
 TIME_MARGIN = 30 * 60.0
 """Seconds before and after the scene from which messages are used."""
 
-MATCHED, AMBIGUOUS, NO_AIS, NO_DETECTION = "matched", "ambiguous", "no AIS", "no detection"
+MATCHED = "matched"
+AMBIGUOUS = "ambiguous"
+NO_AIS = "no AIS"
+NO_DETECTION = "no detection"
 """What became of an object (the first three), or of a ship (all but "no AIS")."""
 
 _SPEED_MARGIN = 30 * KNOT  # meters per second of ships that enter the scene
@@ -48,7 +70,8 @@ class AisOptions:
     Attributes:
         time: time of the acquisition, ISO 8601; None takes that of the scene.
         min_confidence: pairs with a smaller confidence are ambiguous.
-        position_sigma: standard deviation of the places of objects in meters, see `POSITION_SIGMA`.
+        position_sigma: standard deviation of the places of objects in meters, see
+            `POSITION_SIGMA`.
         review: file of the ships that a reviewer chose, see `read_choices`.
     """
 
@@ -60,10 +83,21 @@ class AisOptions:
     def __post_init__(self) -> None:
         if not 0.5 <= self.min_confidence < 1:
             message = f"the confidence {self.min_confidence:g} is not between 0.5 and 1"
-            raise RequestError(message, "--min-confidence", "give 0.5 to accept every best pair, or up to 0.999")
+            raise RequestError(
+                message,
+                "--min-confidence",
+                "give 0.5 to accept every best pair, or up to 0.999",
+            )
         if not 0 < self.position_sigma < 10_000:
-            message = f"the error of positions {self.position_sigma:g} m is not between 0 and 10,000 m"
-            raise RequestError(message, "--position-error", "give a standard deviation in meters, such as 20")
+            message = (
+                f"the error of positions {self.position_sigma:g} m is not between 0 and"
+                " 10,000 m"
+            )
+            raise RequestError(
+                message,
+                "--position-error",
+                "give a standard deviation in meters, such as 20",
+            )
 
 
 DEFAULT_OPTIONS = AisOptions()
@@ -75,12 +109,14 @@ class AisMatch:
     """Objects and ships of a scene, and which belong together.
 
     Attributes:
-        objects: one row per object, in the order of the locations: `status` ("matched", "ambiguous" or "no AIS"),
-            `mmsi`, `ais_class`, `confidence` and `reason`, position, length, and what AIS says about the ship.
-        ships: one row per ship in the scene: `status` ("matched", "ambiguous" or "no detection"), `reason`, the place
-            that AIS reports (`lon`, `lat`), and where the radar shows it (`radar_lon`, `radar_lat`).
-        candidates: one row per possible pair: `object` (row in `objects`), MMSI, class, name and length of the ship,
-            `distance_m` and `score`.
+        objects: one row per object, in the order of the locations: `status` ("matched",
+            "ambiguous" or "no AIS"), `mmsi`, `ais_class`, `confidence` and `reason`,
+            position, length, and what AIS says about the ship.
+        ships: one row per ship in the scene: `status` ("matched", "ambiguous" or "no
+            detection"), `reason`, the place that AIS reports (`lon`, `lat`), and where
+            the radar shows it (`radar_lon`, `radar_lat`).
+        candidates: one row per possible pair: `object` (row in `objects`), MMSI, class,
+            name and length of the ship, `distance_m` and `score`.
         notes: remarks for the reader.
         left_out: number of messages and ships that were left out, by reason.
         scene: the scene.
@@ -100,9 +136,9 @@ class AisMatch:
         """Number of objects by status, and of ships without a detection."""
         status = self.objects["status"].value_counts()
         ships = int((self.ships["status"] == NO_DETECTION).sum())
-        return {name: int(status.get(name, 0)) for name in (MATCHED, AMBIGUOUS, NO_AIS)} | {
-            "AIS without detection": ships
-        }
+        return {
+            name: int(status.get(name, 0)) for name in (MATCHED, AMBIGUOUS, NO_AIS)
+        } | {"AIS without detection": ships}
 
 
 def list_message_files(path: Path) -> list[Path]:
@@ -113,9 +149,16 @@ def list_message_files(path: Path) -> list[Path]:
     """
     if not path.is_dir():
         return [path]
-    if files := sorted(file for file in path.iterdir() if file.suffix in (".csv", ".parquet")):
+    files = sorted(
+        file for file in path.iterdir() if file.suffix in (".csv", ".parquet")
+    )
+    if files:
         return files
-    raise RequestError("the folder contains no messages", path, "give .csv or .parquet files, or name the file")
+    raise RequestError(
+        "the folder contains no messages",
+        path,
+        "give .csv or .parquet files, or name the file",
+    )
 
 
 def match_scene(
@@ -142,14 +185,17 @@ def match_scene(
         progress: called with numbers of windows and of megabytes.
 
     Raises:
-        RequestError: the scene has no georeference or time, or the messages cannot be used; see `read_messages`.
+        RequestError: the scene has no georeference or time, or the messages cannot be
+            used; see `read_messages`.
         DataError: the scene cannot be read.
     """
     scene = open_scene(name)
     if at is not None:
         locate = partial(read_positions, at, scene, at_crs)
     else:
-        locate = partial(detect_objects, scene, detector or CfarOptions(), declaration, progress)
+        locate = partial(
+            detect_objects, scene, detector or CfarOptions(), declaration, progress
+        )
     return match_ais(scene, locate, ais_paths, options, progress)
 
 
@@ -164,8 +210,8 @@ def match_ais(
 
     Args:
         scene: the scene.
-        locate: returns the objects, of a file or a detector. It is called when there are messages for the scene, since
-            a detection takes minutes.
+        locate: returns the objects, of a file or a detector. It is called when there
+            are messages for the scene, since a detection takes minutes.
         ais_paths: files of messages, see `read_messages`.
         options: time and confidence.
         progress: called with megabytes of the files.
@@ -174,26 +220,47 @@ def match_ais(
         The match. The rows of `AisMatch.objects` have the order of the locations.
 
     Raises:
-        RequestError: the scene has no georeference or time, or the messages cannot be used; see `read_messages`.
+        RequestError: the scene has no georeference or time, or the messages cannot be
+            used; see `read_messages`.
     """
     acquisition = Acquisition.of(scene, options.time)
     messages = read_messages(ais_paths, search_area(scene, acquisition), progress)
-    tracks, locations = make_tracks(messages), locate()
+    tracks = make_tracks(messages)
+    locations = locate()
     objects = _objects(scene, locations)
-    choices = read_choices(options.review, locations.locations) if options.review else {}
+    if options.review:
+        choices = read_choices(options.review, locations.locations)
+    else:
+        choices = {}
     area = scene.height * scene.width * float(np.prod(scene.spacing or (1, 1)))
     match = match_tracks(acquisition, tracks, objects, area, options, choices)
-    match.scene, match.locations = scene, locations.locations
-    places = pd.DataFrame([(x.name, x.row, x.col) for x in match.locations], columns=["object", "row", "col"])
+    match.scene = scene
+    match.locations = locations.locations
+    places = pd.DataFrame(
+        [(x.name, x.row, x.col) for x in match.locations],
+        columns=["object", "row", "col"],
+    )
     match.objects = pd.concat([places, match.objects], axis=1)
-    inside = acquisition.georeference.lonlat_to_pixels(match.ships["radar_lon"], match.ships["radar_lat"])
+    inside = acquisition.georeference.lonlat_to_pixels(
+        match.ships["radar_lon"], match.ships["radar_lat"]
+    )
     is_inside = ((inside >= 0) & (inside < (scene.height, scene.width))).all(axis=1)
     is_kept = is_inside | (match.ships["status"] != NO_DETECTION).to_numpy()
     match.left_out["ships outside of the scene"] = int((~is_kept).sum())
     match.ships = match.ships[is_kept].reset_index(drop=True)
-    left_out = {f"messages {name}": n for name, n in messages.counts.items() if name not in ("rows", "kept")}
+    left_out = {
+        f"messages {name}": n
+        for name, n in messages.counts.items()
+        if name not in ("rows", "kept")
+    }
     match.left_out += Counter(left_out) + tracks.counts
-    match.notes = [acquisition.note, *locations.notes, *messages.notes, *tracks.notes, *match.notes]
+    match.notes = [
+        acquisition.note,
+        *locations.notes,
+        *messages.notes,
+        *tracks.notes,
+        *match.notes,
+    ]
     return match
 
 
@@ -218,51 +285,83 @@ def match_tracks(
     Raises:
         RequestError: a chosen ship is no candidate of its object.
     """
-    states = locate_ships(tracks, acquisition.time_at, (acquisition.start + acquisition.end) / 2)
+    states = locate_ships(
+        tracks, acquisition.time_at, (acquisition.start + acquisition.end) / 2
+    )
     view = acquisition.view(states, options.position_sigma)
     ships = _ship_table(tracks, states, view)
     length = ships["ais_length_m"].to_numpy(np.float64, na_value=np.nan)
     pairs = find_pairs(objects, view, length, states.heading, area)
     if options.review is not None:
-        pairs = keep_choices(pairs, tracks.ships["mmsi"].to_numpy(), choices, options.review)
+        pairs = keep_choices(
+            pairs, tracks.ships["mmsi"].to_numpy(), choices, options.review
+        )
     best = assign(pairs, len(objects.lon))
     best.confidence[list(choices)] = 1
-    values = {"object": pairs.objects, "score": pairs.score, "distance_m": pairs.distance, "sigmas": pairs.sigmas}
-    candidates = pd.concat([pd.DataFrame(values), ships.iloc[pairs.ships].reset_index(drop=True)], axis=1)
+    values = {
+        "object": pairs.objects,
+        "score": pairs.score,
+        "distance_m": pairs.distance,
+        "sigmas": pairs.sigmas,
+    }
+    candidates = pd.concat(
+        [pd.DataFrame(values), ships.iloc[pairs.ships].reset_index(drop=True)], axis=1
+    )
     table = _object_table(objects, candidates, pairs, best, options.min_confidence)
     table.loc[list(choices), "reason"] = "chosen in the review"
-    notes = [f"ships chosen in the review: {len(choices):,} objects"] if choices else []
+    if choices:
+        notes = [f"ships chosen in the review: {len(choices):,} objects"]
+    else:
+        notes = []
     if acquisition.scene is None:
-        notes.append("moving ships are not shifted, because the product does not say how the radar moved")
+        notes.append(
+            "moving ships are not shifted, because the product does not say how the"
+            " radar moved"
+        )
     object_status = table["status"].to_numpy()
-    status, reason = (np.full(len(ships), text, object) for text in (NO_DETECTION, _NO_OBJECT))
+    status = np.full(len(ships), NO_DETECTION, object)
+    reason = np.full(len(ships), _NO_OBJECT, object)
     reason[pairs.ships] = "the objects near it belong to other ships"
     status[pairs.ships[object_status[pairs.objects] == AMBIGUOUS]] = AMBIGUOUS
     status[best.ship[object_status == MATCHED]] = MATCHED
-    reason[status == AMBIGUOUS], reason[status == MATCHED] = "see the layer of ambiguous objects", ""
+    reason[status == AMBIGUOUS] = "see the layer of ambiguous objects"
+    reason[status == MATCHED] = ""
     ships.insert(1, "status", status)
     ships.insert(2, "reason", reason)
-    places = {"lon": states.lon, "lat": states.lat, "radar_lon": view.lon, "radar_lat": view.lat}
+    places = {
+        "lon": states.lon,
+        "lat": states.lat,
+        "radar_lon": view.lon,
+        "radar_lat": view.lat,
+    }
     return AisMatch(table, ships.assign(**places), candidates, notes)
 
 
 def search_area(scene: RasterScene, acquisition: Acquisition) -> SearchArea:
     """Return where and when messages are useful: the scene, with a margin for ships that enter or leave it."""
     steps = np.linspace(0, 1, 5)
-    edges = [(row, col) for row in steps for col in steps if row in (0, 1) or col in (0, 1)]
+    edges = [
+        (row, col) for row in steps for col in steps if row in (0, 1) or col in (0, 1)
+    ]
     rows, cols = np.array(edges).T * [[scene.height], [scene.width]]
     lon, lat = acquisition.georeference.pixels_to_lonlat(rows, cols).T
     middle = float(np.degrees(np.angle(np.exp(1j * np.radians(lon)).mean())))
     margin = np.degrees(_SPEED_MARGIN * TIME_MARGIN / EARTH.b)
     poleward = np.radians(min(np.abs(lat).max(), 85))
-    half_width = np.abs((lon - middle + 180) % 360 - 180).max() + margin / np.cos(poleward)
-    center, half_height = float(lat.min() + lat.max()) / 2, float(np.ptp(lat) / 2 + margin)
+    half_width = np.abs((lon - middle + 180) % 360 - 180).max() + margin / np.cos(
+        poleward
+    )
+    center = float(lat.min() + lat.max()) / 2
+    half_height = float(np.ptp(lat) / 2 + margin)
     times = acquisition.start - TIME_MARGIN, acquisition.end + TIME_MARGIN
     return SearchArea(middle, center, float(min(half_width, 180)), half_height, *times)
 
 
 def detect_objects(
-    scene: RasterScene, options: CfarOptions, declaration: Declaration, progress: Progress | None
+    scene: RasterScene,
+    options: CfarOptions,
+    declaration: Declaration,
+    progress: Progress | None,
 ) -> SceneLocations:
     """Detect bright objects up to the size of the largest ships, in all polarizations of a scene.
 
@@ -277,32 +376,60 @@ def detect_objects(
         DataError: the scene cannot be read, or its pixels have no unit.
     """
     stored = scene.in_unit(scene.product.unit)  # a calibration would only take time
-    scene = declare_unit(scene, declaration.unit) if declaration.unit else stored
+    if declaration.unit:
+        scene = declare_unit(scene, declaration.unit)
+    else:
+        scene = stored
     names = declaration.bands or scene.bands or ("gray",)
-    if names == ("gray",) and scene.count not in (1, 3):  # three equal bands may be one gray band
-        hint = "name them in the order of the file: --bands VV,VH"
-        raise RequestError(f"the scene has {scene.count} bands without names", scene.path, hint)
+    if names == ("gray",) and scene.count not in (
+        1,
+        3,
+    ):  # three equal bands may be one gray band
+        raise RequestError(
+            f"the scene has {scene.count} bands without names",
+            scene.path,
+            "name them in the order of the file: --bands VV,VH",
+        )
     bands = tuple(name for name in names if name in POLARIZATIONS) or names
     unit = scene.unit or (scene.dtype if scene.dtype in DIGITAL_UNITS else "sigma0")
-    planes, count = {unit: (IDENTITY_STRETCH,) * len(bands)}, len(bands)
+    planes = {unit: (IDENTITY_STRETCH,) * len(bands)}
+    count = len(bands)
     contract = Contract(
-        units=planes, bands=bands, planes=bands, crop=None, size=1, mean=(0.0,) * count, std=(1.0,) * count
+        units=planes,
+        bands=bands,
+        planes=bands,
+        crop=None,
+        size=1,
+        mean=(0.0,) * count,
+        std=(1.0,) * count,
     )
     assert scene.spacing is not None
     is_unknown = scene.unit is None and unit == "sigma0"
-    declaration = replace(declaration, unit=unit) if is_unknown else declaration
-    land_side = round(_SMALLEST_LAND / float(np.mean(scene.spacing)))
-    result = detect_bright_objects(scene, options, ship_window(scene), declaration, contract, progress, land_side)
     if is_unknown:
-        note = f"{scene.path.name} declares no unit: its values are taken as linear, as in sigma0; else give --unit db"
-        result.notes.insert(0, note)
+        declaration = replace(declaration, unit=unit)
+    else:
+        declaration = declaration
+    land_side = round(_SMALLEST_LAND / float(np.mean(scene.spacing)))
+    result = detect_bright_objects(
+        scene, options, ship_window(scene), declaration, contract, progress, land_side
+    )
+    if is_unknown:
+        result.notes.insert(
+            0,
+            (
+                f"{scene.path.name} declares no unit: its values are taken as linear, as in"
+                " sigma0; else give --unit db"
+            ),
+        )
     return result
 
 
 def ship_window(scene: RasterScene) -> ChipWindow:
     """Return the size of chips that show the largest ships of a scene with a georeference."""
     assert scene.spacing is not None
-    return ChipWindow(max(16, round(_LARGEST_SHIP / float(np.mean(scene.spacing)))), 0, (1.0, 1.0))
+    return ChipWindow(
+        max(16, round(_LARGEST_SHIP / float(np.mean(scene.spacing)))), 0, (1.0, 1.0)
+    )
 
 
 def _objects(scene: RasterScene, locations: SceneLocations) -> Objects:
@@ -311,54 +438,104 @@ def _objects(scene: RasterScene, locations: SceneLocations) -> Objects:
     assert georeference is not None and scene.spacing is not None
     items = locations.locations
     rows, cols = np.array([(x.row, x.col) for x in items]).reshape(-1, 2).T
-    lon, lat = georeference.pixels_to_lonlat(rows, cols).T if items else np.empty((2, 0))
-    length, heading = np.array([_box_size(x, scene.spacing, georeference) for x in items]).reshape(-1, 2).T
+    lon, lat = (
+        georeference.pixels_to_lonlat(rows, cols).T if items else np.empty((2, 0))
+    )
+    length, heading = (
+        np.array([_box_size(x, scene.spacing, georeference) for x in items])
+        .reshape(-1, 2)
+        .T
+    )
     if locations.attributes is not None and "length_m" in locations.attributes:
-        given = pd.to_numeric(locations.attributes["length_m"], errors="coerce").astype("float64").to_numpy()
+        given = (
+            pd.to_numeric(locations.attributes["length_m"], errors="coerce")
+            .astype("float64")
+            .to_numpy()
+        )
         length = np.where(given > 0, given, length)
     return Objects(lon, lat, length, heading)
 
 
-def _box_size(x: Location, spacing: tuple[float, float], georeference: Georeference) -> tuple[float, float]:
+def _box_size(
+    x: Location, spacing: tuple[float, float], georeference: Georeference
+) -> tuple[float, float]:
     """Return the length in meters of a box, and its direction in degrees from 0 to 180; NaN if it has none."""
     if x.box is None:
         return np.nan, np.nan
     corners = np.reshape(x.box, (4, 2))
     sides = np.linalg.norm(np.diff(corners[:3], axis=0) * spacing, axis=1)
-    long, length = int(sides.argmax()), float(sides.max())
+    long = int(sides.argmax())
+    length = float(sides.max())
     is_detected = x.source_row is None  # drawn around bright pixels
-    length = measured_length(length, spacing, "detection")["length_m"] if is_detected else round(length, 1)
+    if is_detected:
+        length = measured_length(length, spacing, "detection")["length_m"]
+    else:
+        length = round(length, 1)
     has_direction = sides.max() >= _LONG_BOX * sides.min()
-    return length, georeference.direction(corners[long], corners[long + 1]) % 180 if has_direction else np.nan
+    return length, (
+        georeference.direction(corners[long], corners[long + 1]) % 180
+        if has_direction
+        else np.nan
+    )
 
 
 def _object_table(
-    objects: Objects, candidates: pd.DataFrame, pairs: Pairs, best: Assignment, min_confidence: float
+    objects: Objects,
+    candidates: pd.DataFrame,
+    pairs: Pairs,
+    best: Assignment,
+    min_confidence: float,
 ) -> pd.DataFrame:
     """Return the table of objects."""
-    is_sure, has_ship = best.confidence >= min_confidence, best.ship >= 0
-    status = np.select([~has_ship, is_sure], [NO_AIS, MATCHED], AMBIGUOUS).astype(object)
-    is_open = status[pairs.objects] == AMBIGUOUS  # pairs of ambiguous objects, whose ships may belong to others
+    is_sure = best.confidence >= min_confidence
+    has_ship = best.ship >= 0
+    status = np.select([~has_ship, is_sure], [NO_AIS, MATCHED], AMBIGUOUS).astype(
+        object
+    )
+    is_open = (
+        status[pairs.objects] == AMBIGUOUS
+    )  # pairs of ambiguous objects, whose ships may belong to others
     open_ships = np.setdiff1d(pairs.ships[is_open], best.ship[status == MATCHED])
-    status[pairs.objects[~has_ship[pairs.objects] & np.isin(pairs.ships, open_ships)]] = AMBIGUOUS
+    status[
+        pairs.objects[~has_ship[pairs.objects] & np.isin(pairs.ships, open_ships)]
+    ] = AMBIGUOUS
     listed: list[list[str]] = [[] for _ in status]
     for number in np.argsort(-pairs.score, kind="stable"):
-        listed[pairs.objects[number]].append(f"{candidates['mmsi'][number]} at {pairs.distance[number]:.0f} m")
-    reasons = [_reason(i, status[i], listed[i], pairs, best, min_confidence) for i in range(len(status))]
+        listed[pairs.objects[number]].append(
+            f"{candidates['mmsi'][number]} at {pairs.distance[number]:.0f} m"
+        )
+    reasons = [
+        _reason(i, status[i], listed[i], pairs, best, min_confidence)
+        for i in range(len(status))
+    ]
     table = pd.DataFrame(
         {"lon": objects.lon, "lat": objects.lat, "length_m": objects.length, "heading_deg": objects.heading,
          "status": status, "confidence": np.where(has_ship, best.confidence.round(4), np.nan),
          "reason": pd.Series(reasons, dtype=object), "candidates": ["; ".join(names) or None for names in listed]}
     )  # fmt: skip
-    ships = candidates.drop(columns=["object", "score"]).round({"distance_m": 2, "sigmas": 2}).reindex(best.pair)
+    ships = (
+        candidates.drop(columns=["object", "score"])
+        .round({"distance_m": 2, "sigmas": 2})
+        .reindex(best.pair)
+    )
     return pd.concat([table, ships.reset_index(drop=True)], axis=1)
 
 
-def _reason(i: int, status: str, candidates: list[str], pairs: Pairs, best: Assignment, min_confidence: float) -> str:
+def _reason(
+    i: int,
+    status: str,
+    candidates: list[str],
+    pairs: Pairs,
+    best: Assignment,
+    min_confidence: float,
+) -> str:
     """Return why an object has its status."""
     if status == MATCHED:
         number = best.pair[i]
-        return f"{pairs.distance[number]:.0f} m ({pairs.sigmas[number]:.1f} sigma) from the ship"
+        return (
+            f"{pairs.distance[number]:.0f} m ({pairs.sigmas[number]:.1f} sigma) from"
+            " the ship"
+        )
     if not candidates:
         return "no ship of AIS is near"
     if status == NO_AIS:
@@ -366,10 +543,17 @@ def _reason(i: int, status: str, candidates: list[str], pairs: Pairs, best: Assi
     if best.pair[i] < 0:
         return f"another object may be its ship as well: {'; '.join(candidates[:3])}"
     if best.other[i] >= 0:
-        return f"several ships explain it almost equally well: {'; '.join(candidates[:3])}"
+        return (
+            f"several ships explain it almost equally well: {'; '.join(candidates[:3])}"
+        )
     if 1 / (1 + np.exp(-pairs.score[best.pair[i]])) < min_confidence:
-        return f"the ship is far or differs in size: {candidates[0]} ({pairs.sigmas[best.pair[i]]:.1f} sigma)"
-    return f"another object near it explains the ship almost equally well: {candidates[0]}"
+        return (
+            f"the ship is far or differs in size: {candidates[0]}"
+            f" ({pairs.sigmas[best.pair[i]]:.1f} sigma)"
+        )
+    return (
+        f"another object near it explains the ship almost equally well: {candidates[0]}"
+    )
 
 
 def _ship_table(tracks: Tracks, states: ShipStates, view: RadarView) -> pd.DataFrame:

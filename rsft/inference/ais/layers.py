@@ -16,7 +16,14 @@ from geopandas import GeoDataFrame, points_from_xy
 
 from rsft.data.chips.sidecars import render_thumbnail
 from rsft.inference.ais.choices import NO_SHIP
-from rsft.inference.ais.job import AMBIGUOUS, MATCHED, NO_AIS, NO_DETECTION, AisMatch, ship_window
+from rsft.inference.ais.job import (
+    AMBIGUOUS,
+    MATCHED,
+    NO_AIS,
+    NO_DETECTION,
+    AisMatch,
+    ship_window,
+)
 from rsft.inference.review.page import write_review_page
 from rsft.inference.scenes.locations import cut_chip
 from rsft.inference.scenes.raster import SceneReader
@@ -41,7 +48,9 @@ class _Layer(NamedTuple):
     text: str
 
 
-def write_match(match: AisMatch, path: Path, metadata: dict[str, Any], *, overwrite: bool = False) -> None:
+def write_match(
+    match: AisMatch, path: Path, metadata: dict[str, Any], *, overwrite: bool = False
+) -> None:
     """Write a match: the layers matched, no_ais, ais_without_detection, ambiguous and shift, and a table of metadata.
 
     Args:
@@ -54,44 +63,86 @@ def write_match(match: AisMatch, path: Path, metadata: dict[str, Any], *, overwr
         RequestError: the suffix is another one, or the file exists.
     """
     tables.check_output_file(path, (".gpkg",), overwrite)
-    metadata = metadata | {"notes": match.notes, "left_out": match.left_out, "counts": match.counts}
+    metadata = metadata | {
+        "notes": match.notes,
+        "left_out": match.left_out,
+        "counts": match.counts,
+    }
     with atomic_file(path) as temporary:
         temporary.unlink()  # SQLite needs to create the file itself
         layers = _layers(match)
         for layer in layers:
             kind = "LineString" if layer.name == "shift" else "Point"
-            pyogrio.write_dataframe(layer.frame, temporary, layer.name, "GPKG", geometry_type=kind)
-        tables.add_geopackage_tables(temporary, metadata, [(match_style(x), None, x.name) for x in layers])
+            pyogrio.write_dataframe(
+                layer.frame, temporary, layer.name, "GPKG", geometry_type=kind
+            )
+        tables.add_geopackage_tables(
+            temporary, metadata, [(match_style(x), None, x.name) for x in layers]
+        )
 
 
 def _layers(match: AisMatch) -> list[_Layer]:
-    objects, ships = match.objects, match.ships
-    places = GeoDataFrame(objects, geometry=points_from_xy(objects["lon"], objects["lat"]), crs=LONLAT)
+    objects = match.objects
+    ships = match.ships
+    places = GeoDataFrame(
+        objects, geometry=points_from_xy(objects["lon"], objects["lat"]), crs=LONLAT
+    )
     lost = ships[ships["status"] == NO_DETECTION]
-    lost = GeoDataFrame(lost, geometry=points_from_xy(lost["radar_lon"], lost["radar_lat"]), crs=LONLAT)
+    lost = GeoDataFrame(
+        lost, geometry=points_from_xy(lost["radar_lon"], lost["radar_lat"]), crs=LONLAT
+    )
     moved = ships[ships["shift_m"].abs() >= _LEAST_SHIFT]
-    lines = shapely.linestrings(moved[["lon", "lat", "radar_lon", "radar_lat"]].to_numpy().reshape(-1, 2, 2))
-    own = [name for name in objects if name in ("object", "row", "col", "lon", "lat", "length_m", "heading_deg")]
+    lines = shapely.linestrings(
+        moved[["lon", "lat", "radar_lon", "radar_lat"]].to_numpy().reshape(-1, 2, 2)
+    )
+    own = [
+        name
+        for name in objects
+        if name in ("object", "row", "col", "lon", "lat", "length_m", "heading_deg")
+    ]
     name = 'coalesce("ship_name", "mmsi")'
-    unmatched = places[objects["status"] == NO_AIS][[*own, "status", "reason", "geometry"]]
+    unmatched = places[objects["status"] == NO_AIS][
+        [*own, "status", "reason", "geometry"]
+    ]
     return [
-        _Layer("matched", places[objects["status"] == MATCHED], "ais_class", "circle", name),
+        _Layer(
+            "matched", places[objects["status"] == MATCHED], "ais_class", "circle", name
+        ),
         _Layer("no_ais", unmatched, "status", "square", '"object"'),
         _Layer("ais_without_detection", lost, "status", "cross2", name),
-        _Layer("ambiguous", places[objects["status"] == AMBIGUOUS], "status", "diamond", '"candidates"'),
-        _Layer("shift", GeoDataFrame(moved, geometry=lines, crs=LONLAT), "'shift'", "", ""),
+        _Layer(
+            "ambiguous",
+            places[objects["status"] == AMBIGUOUS],
+            "status",
+            "diamond",
+            '"candidates"',
+        ),
+        _Layer(
+            "shift", GeoDataFrame(moved, geometry=lines, crs=LONLAT), "'shift'", "", ""
+        ),
     ]
 
 
 def match_style(layer: _Layer) -> str:
     """Return the QGIS style of a layer: matched ships by class, one symbol in the others, arrows for the shifts."""
-    colors = {name: color for name, color in _COLORS.items() if name in set(layer.frame["status"])}
+    colors = {
+        name: color
+        for name, color in _COLORS.items()
+        if name in set(layer.frame["status"])
+    }
     if layer.column == "ais_class":
         colors = tables.class_colors(sorted(layer.frame["ais_class"].unique()))
     elif layer.name == "shift":
         colors = {"shift": _SHIFT_COLOR}
-    values = {"column": layer.column, "marker": layer.marker, "text": layer.text, "is_line": layer.name == "shift"}
-    return tables.render_template("rsft.inference.ais", "ais.qml", colors=colors, **values).strip()
+    values = {
+        "column": layer.column,
+        "marker": layer.marker,
+        "text": layer.text,
+        "is_line": layer.name == "shift",
+    }
+    return tables.render_template(
+        "rsft.inference.ais", "ais.qml", colors=colors, **values
+    ).strip()
 
 
 def write_choice_page(match: AisMatch, path: Path, command: str) -> bool:
@@ -105,19 +156,37 @@ def write_choice_page(match: AisMatch, path: Path, command: str) -> bool:
     Returns:
         Whether there is a page; no object may be ambiguous.
     """
-    objects, scene = match.objects[match.objects["status"] == AMBIGUOUS], match.scene
+    objects = match.objects[match.objects["status"] == AMBIGUOUS]
+    scene = match.scene
     if objects.empty or scene is None:
         return False
-    pairs = match.candidates[match.candidates["object"].isin(objects.index)].reset_index(drop=True)
+    pairs = match.candidates[
+        match.candidates["object"].isin(objects.index)
+    ].reset_index(drop=True)
     texts = pairs[["mmsi", "ais_class", "ais_length_m", "ship_name"]].astype(object)
-    texts["ais_length_m"] = texts["ais_length_m"].map("{:.0f} m".format, na_action="ignore")
-    pairs["ship"] = [" ".join(str(text) for text in row if not pd.isna(text)) for row in texts.itertuples(index=False)]
-    odds = pairs.assign(odds=np.exp(pairs["score"])).pivot(index="object", columns="ship", values="odds")
+    texts["ais_length_m"] = texts["ais_length_m"].map(
+        "{:.0f} m".format, na_action="ignore"
+    )
+    pairs["ship"] = [
+        " ".join(str(text) for text in row if not pd.isna(text))
+        for row in texts.itertuples(index=False)
+    ]
+    odds = pairs.assign(odds=np.exp(pairs["score"])).pivot(
+        index="object", columns="ship", values="odds"
+    )
     odds[NO_SHIP] = 1.0  # the score compares with any other object
     shares = odds.div(odds.sum(axis=1), axis=0)
-    table = objects.rename(columns={"object": "chip"})[["chip", "row", "col", "lon", "lat", "reason", "candidates"]]
-    table = table.assign(scene=scene.path.name, path=str(scene.path), at=None, probability=shares.max(axis=1))
-    table["class"], table["length in the image, m"] = shares.idxmax(axis=1), objects["length_m"].round()
+    table = objects.rename(columns={"object": "chip"})[
+        ["chip", "row", "col", "lon", "lat", "reason", "candidates"]
+    ]
+    table = table.assign(
+        scene=scene.path.name,
+        path=str(scene.path),
+        at=None,
+        probability=shares.max(axis=1),
+    )
+    table["class"] = shares.idxmax(axis=1)
+    table["length in the image, m"] = objects["length_m"].round()
     metadata = {
         "recipe": "match of AIS messages",
         "bundle_sha256": "",
@@ -126,9 +195,16 @@ def write_choice_page(match: AisMatch, path: Path, command: str) -> bool:
         "notes": match.notes,
         "request": {"chips_dir": None},
     }
-    layer = PredictionLayer(table.join(shares.add_prefix("p_")), LONLAT, tuple(map(str, shares)), metadata)
+    layer = PredictionLayer(
+        table.join(shares.add_prefix("p_")), LONLAT, tuple(map(str, shares)), metadata
+    )
     with closing(SceneReader(scene)) as reader:
-        chips = [cut_chip(reader, ship_window(scene), match.locations[number]).pixels for number in objects.index]
-    thumbnails = [bytes(cv2.imencode(".jpg", render_thumbnail(chip))[1]) for chip in chips]
+        chips = [
+            cut_chip(reader, ship_window(scene), match.locations[number]).pixels
+            for number in objects.index
+        ]
+    thumbnails = [
+        bytes(cv2.imencode(".jpg", render_thumbnail(chip))[1]) for chip in chips
+    ]
     write_review_page(path, layer, thumbnails, [scene], None, "", path, command=command)
     return True

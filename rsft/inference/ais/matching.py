@@ -1,18 +1,22 @@
 """Assign detected objects to ships, one to one, and say how sure each pair is.
 
-For an object i and a ship j, the score is the logarithm of a ratio of probabilities: that the object is this ship, to
-that it is any other object,
+For an object i and a ship j, the score is the logarithm of a ratio of probabilities:
+that the object is this ship, to that it is any other object,
 
     score = log t(distance; covariance of the ship) - log density + length + heading.
 
-t is the bivariate Student distribution with 4 degrees of freedom, because a ship that turned between two messages is
-further away than a normal distribution allows. The density is the number of objects per square meter, in the scene or,
-if it is larger, within 3 km of the object. Length and heading add log ratios of normal distributions, which are limited
-so that neither can decide alone. Pairs beyond 6 sigma, or with a negative score, are not possible.
+t is the bivariate Student distribution with 4 degrees of freedom, because a ship that
+turned between two messages is further away than a normal distribution allows. The
+density is the number of objects per square meter, in the scene or, if it is larger,
+within 3 km of the object. Length and heading add log ratios of normal distributions,
+which are limited so that neither can decide alone. Pairs beyond 6 sigma, or with a
+negative score, are not possible.
 
-The assignment with the largest total score is found by `scipy.optimize.linear_sum_assignment`, group by group of
-objects and ships that are connected by possible pairs. The confidence of a pair is 1 / (1 + exp(-margin)), where the
-margin is what the total loses if this pair is forbidden. It is an approximation to the probability of the pair.
+The assignment with the largest total score is found by
+`scipy.optimize.linear_sum_assignment`, group by group of objects and ships that are
+connected by possible pairs. The confidence of a pair is 1 / (1 + exp(-margin)), where
+the margin is what the total loses if this pair is forbidden. It is an approximation to
+the probability of the pair.
 """
 
 from __future__ import annotations
@@ -37,13 +41,19 @@ MIN_CONFIDENCE = 0.9
 _FREEDOM = 4.0
 _NEIGHBORHOOD = 3000.0  # meters
 _EARTH_RADIUS = 6.4e6  # meters, rounded up
-_LENGTH_SIGMA, _ALL_LENGTHS_SIGMA = 0.3, 0.8  # of the logarithm: measured lengths of a ship, and those of all ships
+_LENGTH_SIGMA = 0.3
+_ALL_LENGTHS_SIGMA = (
+    0.8  # of the logarithm: measured lengths of a ship, and those of all ships
+)
 _HEADING_SIGMA = 20.0  # degrees
 _LEAST_EVIDENCE = -4.0  # lower limit of the terms of length and of heading
 
 
 class Objects(NamedTuple):
-    """Detected objects; arrays (N,). Lengths are in meters, headings in degrees from 0 to 180; NaN if unknown."""
+    """Detected objects; arrays (N,).
+
+    Lengths are in meters, headings in degrees from 0 to 180; NaN if unknown.
+    """
 
     lon: Floats
     lat: Floats
@@ -75,7 +85,8 @@ class Assignment(NamedTuple):
         ship: index of the ship of each object (N,); -1 without one.
         confidence: confidence of this pair (N,); 0 without one.
         pair: index in `Pairs` of this pair (N,); -1 without one.
-        other: index in `Pairs` of the pair that takes its place if it is forbidden (N,); -1 if there is none.
+        other: index in `Pairs` of the pair that takes its place if it is forbidden
+            (N,); -1 if there is none.
     """
 
     ship: Any
@@ -84,7 +95,9 @@ class Assignment(NamedTuple):
     other: Any
 
 
-def find_pairs(objects: Objects, view: RadarView, length: Floats, heading: Floats, area: float) -> Pairs:
+def find_pairs(
+    objects: Objects, view: RadarView, length: Floats, heading: Floats, area: float
+) -> Pairs:
     """Find all possible pairs.
 
     Args:
@@ -94,16 +107,34 @@ def find_pairs(objects: Objects, view: RadarView, length: Floats, heading: Float
         heading: headings of the ships in degrees; NaN if unknown.
         area: area of the scene in square meters.
     """
-    tree, ships = cKDTree(_vectors(objects.lon, objects.lat)), _vectors(view.lon, view.lat)
+    tree = cKDTree(_vectors(objects.lon, objects.lat))
+    ships = _vectors(view.lon, view.lat)
     reach = GATE * np.maximum(view.along, view.across)
-    near = tree.query_ball_point(ships, reach) if len(ships) and len(objects.lon) else []
+    if len(ships) and len(objects.lon):
+        near = tree.query_ball_point(ships, reach)
+    else:
+        near = []
     j = np.repeat(np.arange(len(near)), [len(rows) for rows in near]).astype(int)
-    i = np.concatenate([np.asarray(rows, int) for rows in near]) if len(near) else np.empty(0, int)
-    azimuth, _, meters = map(np.asarray, EARTH.inv(view.lon[j], view.lat[j], objects.lon[i], objects.lat[i]))
+    if len(near):
+        i = np.concatenate([np.asarray(rows, int) for rows in near])
+    else:
+        i = np.empty(0, int)
+    azimuth, _, meters = map(
+        np.asarray, EARTH.inv(view.lon[j], view.lat[j], objects.lon[i], objects.lat[i])
+    )
     angle = np.radians(azimuth - view.flight[j])
-    sigmas = np.hypot(meters * np.cos(angle) / view.along[j], meters * np.sin(angle) / view.across[j])
-    around = np.array([len(rows) for rows in tree.query_ball_point(tree.data, _NEIGHBORHOOD)]) - 1
-    density = np.maximum(around / (np.pi * _NEIGHBORHOOD**2), max(len(around), 1) / area)
+    sigmas = np.hypot(
+        meters * np.cos(angle) / view.along[j], meters * np.sin(angle) / view.across[j]
+    )
+    around = (
+        np.array(
+            [len(rows) for rows in tree.query_ball_point(tree.data, _NEIGHBORHOOD)]
+        )
+        - 1
+    )
+    density = np.maximum(
+        around / (np.pi * _NEIGHBORHOOD**2), max(len(around), 1) / area
+    )
     score = -(_FREEDOM + 2) / 2 * np.log1p(sigmas**2 / _FREEDOM)
     score -= np.log(2 * np.pi * view.along[j] * view.across[j] * density[i])
     ratio = np.log(objects.length[i] / length[j]) / _LENGTH_SIGMA
@@ -111,13 +142,17 @@ def find_pairs(objects: Objects, view: RadarView, length: Floats, heading: Float
     turn = np.abs((objects.heading[i] - heading[j] + 90) % 180 - 90) / _HEADING_SIGMA
     score += _evidence(turn, np.log(180 / (_HEADING_SIGMA * np.sqrt(2 * np.pi))))
     possible = (sigmas <= GATE) & (score > 0)
-    return Pairs(i[possible], j[possible], score[possible], meters[possible], sigmas[possible])
+    return Pairs(
+        i[possible], j[possible], score[possible], meters[possible], sigmas[possible]
+    )
 
 
 def _vectors(lon: Floats, lat: Floats) -> Floats:
     """Return points on a sphere (N, 3) in meters; their distances are those on the Earth or a little more."""
     lon, lat = np.radians(lon), np.radians(lat)
-    return _EARTH_RADIUS * np.column_stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)])
+    return _EARTH_RADIUS * np.column_stack(
+        [np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)]
+    )
 
 
 def _evidence(deviation: Floats, gain: float) -> Floats:
@@ -135,12 +170,20 @@ def assign(pairs: Pairs, count: int) -> Assignment:
     ship, pair, other = (np.full(count, -1) for _ in range(3))
     confidence = np.zeros(count)
     total = count + int(pairs.ships.max(initial=-1)) + 1
-    edges = coo_array((np.ones(len(pairs.ships)), (pairs.objects, count + pairs.ships)), shape=(total, total))
+    edges = coo_array(
+        (np.ones(len(pairs.ships)), (pairs.objects, count + pairs.ships)),
+        shape=(total, total),
+    )
     labels = connected_components(edges, directed=False)[1][pairs.objects]
     order = np.argsort(labels, kind="stable")
-    for group in np.split(order, np.flatnonzero(np.diff(labels[order])) + 1) if len(order) else []:
+    for group in (
+        np.split(order, np.flatnonzero(np.diff(labels[order])) + 1)
+        if len(order)
+        else []
+    ):
         scores, numbers = _matrix(pairs, group)
-        rows, best = np.unique(pairs.objects[group]), _solve(scores)
+        rows = np.unique(pairs.objects[group])
+        best = _solve(scores)
         values = scores[np.arange(len(rows)), best]
         possible = (numbers >= 0).astype(int)
         neighbors = np.linalg.matrix_power(possible @ possible.T > 0, 2)
@@ -165,7 +208,8 @@ def _matrix(pairs: Pairs, group: Any) -> tuple[Floats, Any]:
     columns, j = np.unique(pairs.ships[group], return_inverse=True)
     scores = np.full((len(rows), len(columns) + len(rows)), -np.inf)
     numbers = np.full(scores.shape, -1)
-    scores[i, j], numbers[i, j] = pairs.score[group], group
+    scores[i, j] = pairs.score[group]
+    numbers[i, j] = group
     scores[np.arange(len(rows)), len(columns) + np.arange(len(rows))] = 0
     return scores, numbers
 

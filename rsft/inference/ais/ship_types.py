@@ -1,7 +1,8 @@
 """Classes of ships from the ship types of AIS feeds: codes of ITU-R M.1371-5, codes of NOAA, and texts.
 
-ship_types.csv is the table: a code, a range of codes, or a text that begins a word of the type. The first row that
-matches decides. "fish carrier" is therefore fishing, and "oil/chemical tanker" a tanker.
+ship_types.csv is the table: a code, a range of codes, or a text that begins a word of
+the type. The first row that matches decides. "fish carrier" is therefore fishing, and
+"oil/chemical tanker" a tanker.
 """
 
 from __future__ import annotations
@@ -22,10 +23,14 @@ OTHER = "other"
 def _table() -> tuple[dict[int, str], tuple[tuple[re.Pattern[str], str], ...]]:
     codes: dict[int, str] = {}
     texts = []
-    for row in csv.DictReader(files(__package__).joinpath("ship_types.csv").read_text("utf-8").splitlines()):
+    for row in csv.DictReader(
+        files(__package__).joinpath("ship_types.csv").read_text("utf-8").splitlines()
+    ):
         first, _, last = row["match"].partition("-")
         if first.isdecimal():
-            codes |= dict.fromkeys(range(int(first), int(last or first) + 1), row["class"])
+            codes |= dict.fromkeys(
+                range(int(first), int(last or first) + 1), row["class"]
+            )
         else:
             texts.append((re.compile(rf"\b{re.escape(row['match'])}"), row["class"]))
     return codes, tuple(texts)
@@ -43,4 +48,7 @@ def ship_class(ship_type: str) -> str:
     words = " ".join(re.findall(r"[a-z0-9.]+", ship_type.lower()))
     if re.fullmatch(r"\d{1,4}(\.0*)?", words):
         return codes.get(int(float(words)), OTHER)
-    return next((name for pattern, name in texts if pattern.search(words)), OTHER if words else UNKNOWN)
+    return next(
+        (name for pattern, name in texts if pattern.search(words)),
+        OTHER if words else UNKNOWN,
+    )

@@ -1,6 +1,7 @@
 """Add the labels of a corrected table to a chip store.
 
-The pixels of the chips come from their files, or are cut from the scene again, if they fit the store.
+The pixels of the chips come from their files, or are cut from the scene again, if they
+fit the store.
 """
 
 import hashlib
@@ -19,7 +20,13 @@ import numpy as np
 import pandas as pd
 import shapely
 
-from rsft.data.chips.additions import ADDITIONS, AdditionResult, LabeledChip, add_chips, scene_key
+from rsft.data.chips.additions import (
+    ADDITIONS,
+    AdditionResult,
+    LabeledChip,
+    add_chips,
+    scene_key,
+)
 from rsft.data.chips.builder import encode_chip, resolve_unit
 from rsft.data.chips.record import NO_CLASS, NOT_A_TARGET, UNSURE, resolve_label
 from rsft.data.chips.store import REJECTED, ChipStore, read_dataset
@@ -31,7 +38,11 @@ from rsft.data.imagery.products.product import Product
 from rsft.data.imagery.scene_uri import SceneUri
 from rsft.data.similarity import pixel_digest
 from rsft.errors import DataError, RequestError, RsftError
-from rsft.inference.corrections.corrected_table import CorrectedRow, CorrectedTable, read_corrected_table
+from rsft.inference.corrections.corrected_table import (
+    CorrectedRow,
+    CorrectedTable,
+    read_corrected_table,
+)
 from rsft.inference.options import UNDECLARED, Declaration
 from rsft.inference.predict.chip_files import read_declarations
 from rsft.inference.predict.result_table import scene_fingerprint
@@ -45,10 +56,12 @@ from rsft.utils.atomic_files import sha256
 
 _MANIFEST = "manifest.parquet"
 _NO_RECORD = (
-    "the chip was not saved, and the table does not say how to cut it again: predict with --chips, or write .gpkg"
+    "the chip was not saved, and the table does not say how to cut it again: predict"
+    " with --chips, or write .gpkg"
 )
 _FOREIGN_TABLE = (
-    "the table is not one that rsft predict wrote, or a copy without its metadata: give the file of rsft predict itself"
+    "the table is not one that rsft predict wrote, or a copy without its metadata: give"
+    " the file of rsft predict itself"
 )
 
 
@@ -57,12 +70,14 @@ class AdditionOptions:
     """The options of `rsft data add`.
 
     Attributes:
-        label_field: field of the labels in a table of predictions; None takes "corrected".
+        label_field: field of the labels in a table of predictions; None takes
+            "corrected".
         not_a_target: class of chips that are not a target; None leaves them out.
         new_classes: names of classes that the store may get.
         mixed_noise: accept scenes with and without their thermal noise in one store.
-        sources: files, folders and addresses whose chips and scenes may be read, besides the store and the folder of
-            the table; None allows every one. A scene on this machine is allowed if the table has its fingerprint.
+        sources: files, folders and addresses whose chips and scenes may be read,
+            besides the store and the folder of the table; None allows every one. A
+            scene on this machine is allowed if the table has its fingerprint.
     """
 
     label_field: str | None = None
@@ -78,7 +93,8 @@ class CorrectionSummary:
     """What became of the rows of a corrected table: their number in all, without a label, unsure and not a target.
 
     Attributes:
-        not_a_target_class: class of the rows that are not a target; None if they were left out.
+        not_a_target_class: class of the rows that are not a target; None if they were
+            left out.
         result: what became of the labeled rows.
     """
 
@@ -93,20 +109,26 @@ class CorrectionSummary:
 
 
 def add_corrections(
-    root: Path, table: Path, options: AdditionOptions | None = None, progress: Progress | None = None
+    root: Path,
+    table: Path,
+    options: AdditionOptions | None = None,
+    progress: Progress | None = None,
 ) -> CorrectionSummary:
     """Join the labels of a corrected table to a chip store, all of them or none.
 
     Args:
         root: folder of the store.
-        table: the CSV table of the review page, or a table of predictions with a field of labels.
+        table: the CSV table of the review page, or a table of predictions with a field
+            of labels.
         options: the user's options.
         progress: called after each chip.
 
     Raises:
-        RequestError: the table or the store cannot be read, no row has a label, a class is unknown, the thermal noise
-            was removed from some of the scenes only, or another process changes the store.
-        DataError: all rows with a label were rejected; rejected.csv of the store lists them.
+        RequestError: the table or the store cannot be read, no row has a label, a class
+            is unknown, the thermal noise was removed from some of the scenes only, or
+            another process changes the store.
+        DataError: all rows with a label were rejected; rejected.csv of the store lists
+            them.
 
     Example:
         >>> summary = add_corrections(Path("data/ships"), Path("corrected.csv"))
@@ -114,26 +136,61 @@ def add_corrections(
         2
     """
     options = options or AdditionOptions()
-    store, corrected = ChipStore.open(root), read_corrected_table(table, options.label_field)
-    labels = [resolve_label(row.verdict, options.not_a_target) for row in corrected.rows]
-    _check_classes(store, table, Counter(label for label, _ in labels if label), options)
+    store = ChipStore.open(root)
+    corrected = read_corrected_table(table, options.label_field)
+    labels = [
+        resolve_label(row.verdict, options.not_a_target) for row in corrected.rows
+    ]
+    _check_classes(
+        store, table, Counter(label for label, _ in labels if label), options
+    )
     unlabeled = sum(reason == NO_CLASS for _, reason in labels)
     verdicts = Counter(row.verdict for row in corrected.rows)
-    labeled = [(row, label) for row, (label, _) in zip(corrected.rows, labels, strict=True) if label]
+    labeled = [
+        (row, label)
+        for row, (label, _) in zip(corrected.rows, labels, strict=True)
+        if label
+    ]
     if not labeled:
-        counts = {"not looked at": unlabeled, UNSURE: verdicts[UNSURE], NOT_A_TARGET: verdicts[NOT_A_TARGET]}
-        listed = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count) or "the table is empty"
+        counts = {
+            "not looked at": unlabeled,
+            UNSURE: verdicts[UNSURE],
+            NOT_A_TARGET: verdicts[NOT_A_TARGET],
+        }
+        listed = (
+            ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
+            or "the table is empty"
+        )
         hint = "give each chip that you looked at a class"
         if verdicts[NOT_A_TARGET]:
-            hint = "to learn from chips that are not a target, name their class: --not-a-target clutter"
+            hint = (
+                "to learn from chips that are not a target, name their class:"
+                " --not-a-target clutter"
+            )
         raise RequestError(f"no row has a label ({listed})", table, hint)
     noise = _read_noise(corrected, {scene_key(row.scene) for row, _ in labeled})
-    earlier = {note for addition in read_dataset(root).get(ADDITIONS, ()) for note in addition.get("noise", ())}
-    if len({note == Product.NOISE_REMOVED for note in {*noise, *earlier}}) > 1 and not options.mixed_noise:
-        listed = "; ".join(f"{note}: {', '.join(sorted(names)[:3])}" for note, names in sorted(noise.items()))
-        listed += f"; earlier additions: {', '.join(sorted(earlier))}" if earlier else ""
+    earlier = {
+        note
+        for addition in read_dataset(root).get(ADDITIONS, ())
+        for note in addition.get("noise", ())
+    }
+    if (
+        len({note == Product.NOISE_REMOVED for note in {*noise, *earlier}}) > 1
+        and not options.mixed_noise
+    ):
+        listed = "; ".join(
+            f"{note}: {', '.join(sorted(names)[:3])}"
+            for note, names in sorted(noise.items())
+        )
+        listed += (
+            f"; earlier additions: {', '.join(sorted(earlier))}" if earlier else ""
+        )
         hint = "predict all scenes again with --keep-noise, or add --mixed-noise"
-        raise RequestError(f"the thermal noise was removed from some of the scenes only ({listed})", table, hint)
+        raise RequestError(
+            f"the thermal noise was removed from some of the scenes only ({listed})",
+            table,
+            hint,
+        )
     date = datetime.now(UTC).isoformat(timespec="seconds")
     chips, rejected = _read_chips(corrected, labeled, store, options, date, progress)
     record: dict[str, object] = {
@@ -144,12 +201,24 @@ def add_corrections(
         "not_a_target": options.not_a_target,
         "noise": sorted(noise),
     }
-    new, source = options.new_classes, table.resolve()
-    result = add_chips(root, chips, table=source, record=record, new_classes=new, rejected=rejected, progress=progress)
+    new = options.new_classes
+    source = table.resolve()
+    result = add_chips(
+        root,
+        chips,
+        table=source,
+        record=record,
+        new_classes=new,
+        rejected=rejected,
+        progress=progress,
+    )
     if len(result.rejected) == len(labeled):
         _, line, reason = result.rejected[0]
-        message = f"none of the {len(labeled):,} labels can be used; line {line}: {reason}"
-        raise DataError(message, root / REJECTED, "the file lists the reason for each row")
+        raise DataError(
+            f"none of the {len(labeled):,} labels can be used; line {line}: {reason}",
+            root / REJECTED,
+            "the file lists the reason for each row",
+        )
     return CorrectionSummary(
         table=table,
         root=root,
@@ -166,29 +235,50 @@ def _read_noise(table: CorrectedTable, scenes: set[str]) -> dict[str, list[str]]
     """Return the scenes by what the predictions say of their thermal noise; `scenes` are their keys."""
     noise: dict[str, list[str]] = {}
     for product in table.metadata.get("products") or ():
-        name, note = (str(product.get(key) or "") for key in ("scene", "noise"))
+        name = str(product.get("scene") or "")
+        note = str(product.get("noise") or "")
         if note and scene_key(name) in scenes:
             noise.setdefault(note, []).append(name)
     return noise
 
 
-def _check_classes(store: ChipStore, table: Path, counts: Counter[str], options: AdditionOptions) -> None:
+def _check_classes(
+    store: ChipStore, table: Path, counts: Counter[str], options: AdditionOptions
+) -> None:
     """Raise an error if the store does not have a class, with the classes that have a similar name."""
     for name in options.new_classes:
         if describe_row_fault("chip", name) or not name.strip():
-            raise RequestError(f"{name!r} cannot name a class", "--new-class", "choose another name")
-    unknown = [name for name in counts if name not in {*store.classes, *options.new_classes}]
+            raise RequestError(
+                f"{name!r} cannot name a class", "--new-class", "choose another name"
+            )
+    unknown = [
+        name for name in counts if name not in {*store.classes, *options.new_classes}
+    ]
     if not unknown:
         return
     folded = {name.casefold(): name for name in store.classes}
     hints: list[str] = []
     for name in unknown:
-        similar = [folded[match] for match in get_close_matches(name.casefold(), folded, n=2, cutoff=0.7)]
+        similar = [
+            folded[match]
+            for match in get_close_matches(name.casefold(), folded, n=2, cutoff=0.7)
+        ]
         hints += [f"{name} may be {' or '.join(similar)}"] if similar else []
-    hints.append("correct the table, or add " + " ".join(f"--new-class {shlex.quote(name)}" for name in unknown))
-    texts = [f"{name} ({counts[name]:,} row{'s' * (counts[name] != 1)})" for name in unknown]
-    message = f"the chip store has no class {', '.join(texts)}; it has {', '.join(store.classes)}"
-    raise RequestError(message, table, "; ".join(hints))
+    hints.append(
+        "correct the table, or add "
+        + " ".join(f"--new-class {shlex.quote(name)}" for name in unknown)
+    )
+    texts = [
+        f"{name} ({counts[name]:,} row{'s' * (counts[name] != 1)})" for name in unknown
+    ]
+    raise RequestError(
+        (
+            f"the chip store has no class {', '.join(texts)}; it has"
+            f" {', '.join(store.classes)}"
+        ),
+        table,
+        "; ".join(hints),
+    )
 
 
 def _read_chips(
@@ -200,9 +290,19 @@ def _read_chips(
     progress: Progress | None,
 ) -> tuple[list[LabeledChip], list[Rejection]]:
     """Return the chips of all rows with a label, and the rows whose chip does not fit or cannot be read."""
-    chips, rejected, bands = [], [], ",".join(store.bands)
-    sources = None if options.sources is None else Sources(store.root, table.path, options.sources)
-    with closing(ChipCutter(table, StoreFit(store), options.declaration, sources)) as cutter, gdal_environment():
+    chips = []
+    rejected = []
+    bands = ",".join(store.bands)
+    if options.sources is None:
+        sources = None
+    else:
+        sources = Sources(store.root, table.path, options.sources)
+    with (
+        closing(
+            ChipCutter(table, StoreFit(store), options.declaration, sources)
+        ) as cutter,
+        gdal_environment(),
+    ):
         for done, (row, label) in enumerate(labeled, 1):
             try:
                 if row.fault:
@@ -226,7 +326,12 @@ def _read_chips(
                 name = Path(row.chip or row.path).name
                 suffix = Path(name).suffix
                 labeled_chip = LabeledChip(
-                    name=(name.removesuffix(suffix) if suffix.lower() == chip.suffix else name) or f"row_{row.line}",
+                    name=(
+                        name.removesuffix(suffix)
+                        if suffix.lower() == chip.suffix
+                        else name
+                    )
+                    or f"row_{row.line}",
                     label=label,
                     line=row.line,
                     data=chip.data,
@@ -235,7 +340,11 @@ def _read_chips(
                     digest=pixel_digest(chip.pixels),
                     scene=chip.scene,
                     split=row.split if row.split in ("val", "test") else "train",
-                    columns={key: value for key, value in columns.items() if value is not None},
+                    columns={
+                        key: value
+                        for key, value in columns.items()
+                        if value is not None
+                    },
                 )
                 chips.append(labeled_chip)
             if progress is not None:
@@ -247,8 +356,11 @@ class StoreFit:
     """The requirements of a store on its chips; its `spacing_m` is None if it varies or is unknown."""
 
     def __init__(self, store: ChipStore) -> None:
-        self.bands, self.units = store.bands, store.units
-        self.spacing_m = common_spacing(pd.to_numeric(store.table["spacing_m"]).to_numpy(float).tolist())
+        self.bands = store.bands
+        self.units = store.units
+        self.spacing_m = common_spacing(
+            pd.to_numeric(store.table["spacing_m"]).to_numpy(float).tolist()
+        )
 
     def contract(self, side: int | None) -> Contract:
         """Return a contract for chips of `side` pixels (None: any) with all bands of the store, in one of its units."""
@@ -264,41 +376,60 @@ class StoreFit:
         )
 
     def select_bands(self, pixels: Pixels, names: tuple[str, ...] | None) -> Pixels:
-        """Select the bands of the store from a chip (H, W, B). Without names, it must have as many bands as the store.
+        """Select the bands of the store from a chip (H, W, B).
+
+        Without names, it must have as many bands as the store.
 
         Raises:
             DataError: bands are missing.
         """
-        count, needed = pixels.shape[2], ", ".join(self.bands)
-        may_be_gray = len(self.bands) == 1 and names in (None, ("R", "G", "B")) and count == 3
+        count = pixels.shape[2]
+        needed = ", ".join(self.bands)
+        may_be_gray = (
+            len(self.bands) == 1 and names in (None, ("R", "G", "B")) and count == 3
+        )
         if may_be_gray and (pixels == pixels[:, :, :1]).all():
             return pixels[:, :, :1]
         if names is None:
             if count != len(self.bands):
-                raise DataError(f"{count} bands without names, but the store has {needed}", hint="name them: --bands")
+                raise DataError(
+                    f"{count} bands without names, but the store has {needed}",
+                    hint="name them: --bands",
+                )
             return pixels
         if len(names) != count:
-            raise DataError(f"{count} bands, but {len(names)} names ({', '.join(names)})")
+            raise DataError(
+                f"{count} bands, but {len(names)} names ({', '.join(names)})"
+            )
         if self.bands == ("gray",) and count == 1:
             return pixels
         if not set(self.bands) <= set(names):
             raise DataError(f"bands {', '.join(names)}, but the store has {needed}")
-        return pixels if names == self.bands else pixels[:, :, [names.index(name) for name in self.bands]]
+        if names == self.bands:
+            return pixels
+        return pixels[:, :, [names.index(name) for name in self.bands]]
 
     def check_unit(self, pixels: Pixels, *units: str | None) -> str:
-        """Return the unit of a chip: the first declared one. For integers, the first that the store has, or their type.
+        """Return the unit of a chip: the first declared one.
+
+        For integers, the first that the store has, or their type.
 
         Args:
             pixels: the chip (H, W, B).
-            *units: units that user, store, file and table declare, the most certain one first; None if they do not.
+            *units: units that user, store, file and table declare, the most certain one
+                first; None if they do not.
 
         Raises:
             DataError: the store has another unit, or the values cannot be in this unit.
         """
-        is_float, listed = pixels.dtype.kind == "f", " or ".join(self.units)
+        is_float = pixels.dtype.kind == "f"
+        listed = " or ".join(self.units)
         declared = [unit for unit in units if unit and (is_float or unit in self.units)]
         if is_float and not declared:
-            raise DataError(f"{pixels.dtype} pixels without a unit, but the store has {listed}; give --unit")
+            raise DataError(
+                f"{pixels.dtype} pixels without a unit, but the store has {listed};"
+                " give --unit"
+            )
         unit = resolve_unit(pixels, declared[0] if declared else None)
         if unit not in self.units:
             raise DataError(f"{unit} pixels, but the store has {listed}")
@@ -313,9 +444,13 @@ class StoreFit:
         if spacing is None:
             return None
         try:
-            self.contract(None).model_copy(update={"spacing_m": self.spacing_m}).check_spacing(spacing)
+            self.contract(None).model_copy(
+                update={"spacing_m": self.spacing_m}
+            ).check_spacing(spacing)
         except DataError as error:
-            raise DataError(error.message.replace("the model was trained on", "the store has")) from error
+            raise DataError(
+                error.message.replace("the model was trained on", "the store has")
+            ) from error
         return self.spacing_m or round(float(np.mean(spacing)), 4)
 
 
@@ -343,7 +478,11 @@ class Sources:
         uris = [SceneUri.parse(text) for text in named]
         self.table = table
         self.addresses = [uri.text.rstrip("/") for uri in uris if uri.is_remote]
-        folders = [store, table.parent, *(uri.path for uri in uris if uri.path is not None)]
+        folders = [
+            store,
+            table.parent,
+            *(uri.path for uri in uris if uri.path is not None),
+        ]
         self.folders = [folder.resolve() for folder in folders]
 
     def contains(self, path: Path) -> bool:
@@ -356,9 +495,14 @@ class Sources:
         Raises:
             RequestError: an address is not named.
         """
-        if uri.is_remote and not any(f"{uri.text}/".startswith(f"{address}/") for address in self.addresses):
-            message = f"the table names {uri}, but no argument of the command does"
-            raise RequestError(message, self.table, f"if you trust the table, add --source {uri}")
+        if uri.is_remote and not any(
+            f"{uri.text}/".startswith(f"{address}/") for address in self.addresses
+        ):
+            raise RequestError(
+                f"the table names {uri}, but no argument of the command does",
+                self.table,
+                f"if you trust the table, add --source {uri}",
+            )
 
 
 class ChipCutter:
@@ -372,35 +516,67 @@ class ChipCutter:
     """
 
     def __init__(
-        self, table: CorrectedTable, fit: StoreFit, declaration: Declaration, sources: Sources | None = None
+        self,
+        table: CorrectedTable,
+        fit: StoreFit,
+        declaration: Declaration,
+        sources: Sources | None = None,
     ) -> None:
-        self.table, self.fit, self.declaration, self.sources = table, fit, declaration, sources
-        self._records = {str(record["scene"]): record for record in table.metadata.get("cuts", ())}
+        self.table = table
+        self.fit = fit
+        self.declaration = declaration
+        self.sources = sources
+        self._records = {
+            str(record["scene"]): record for record in table.metadata.get("cuts", ())
+        }
         self._scenes: dict[str, SceneChips | DataError] = {}
         self._read_declarations = cache(read_declarations)
 
     def read(self, row: CorrectedRow) -> CorrectedChip:
-        """Return the chip of a row with a label. If its file lacks bands or is missing, the scene is read.
+        """Return the chip of a row with a label.
+
+        If its file lacks bands or is missing, the scene is read.
 
         Raises:
-            DataError: the chip does not fit the store, or neither file nor scene can be read.
-            RequestError: the user does not name the folder of the file, or the server of the scene.
+            DataError: the chip does not fit the store, or neither file nor scene can be
+                read.
+            RequestError: the user does not name the folder of the file, or the server
+                of the scene.
         """
-        is_scene = row.chip and row.scene and Path(row.path).name != f"{row.chip}.tif"  # the path is that of the scene
+        is_scene = (
+            row.chip and row.scene and Path(row.path).name != f"{row.chip}.tif"
+        )  # the path is that of the scene
         if not row.path or is_scene:
             return self._cut(row)
-        folder, path = self.table.path.parent, Path(row.path)
-        candidates = [folder / path, path, folder / path.parent.name / path.name]  # the table may have been moved
+        folder = self.table.path.parent
+        path = Path(row.path)
+        candidates = [
+            folder / path,
+            path,
+            folder / path.parent.name / path.name,
+        ]  # the table may have been moved
         existing = [path for path in candidates if path.is_file()]
-        file = next((path for path in existing if self.sources is None or self.sources.contains(path)), None)
+        file = next(
+            (
+                path
+                for path in existing
+                if self.sources is None or self.sources.contains(path)
+            ),
+            None,
+        )
         if file is None:
             if row.scene in self._records:
                 return self._cut(row)
             if not existing:
                 raise DataError(f"the file does not exist: {candidates[0].absolute()}")
-            message = f"the table names {existing[0]}, which is neither in the store nor in the folder of the table"
-            hint = f"if you trust the table, add --source {existing[0].resolve().parent}"
-            raise RequestError(message, f"{self.table.path}:{row.line}", hint)
+            raise RequestError(
+                (
+                    f"the table names {existing[0]}, which is neither in the store nor in"
+                    " the folder of the table"
+                ),
+                f"{self.table.path}:{row.line}",
+                f"if you trust the table, add --source {existing[0].resolve().parent}",
+            )
         try:
             return self._read_file(row, file)
         except DataError as fault:
@@ -419,32 +595,67 @@ class ChipCutter:
 
     def _read_file(self, row: CorrectedRow, path: Path) -> CorrectedChip:
         undeclared: _Header = (None, None, None, "")
-        bands, file_unit, spacing, scene = rasters.read_tiff_tags(path, partial(_read_header, path)) or undeclared
-        resolved, stored = path.resolve(), UNDECLARED
-        store = next((folder for folder in resolved.parents if (folder / _MANIFEST).is_file()), None)
+        bands, file_unit, spacing, scene = (
+            rasters.read_tiff_tags(path, partial(_read_header, path)) or undeclared
+        )
+        resolved = path.resolve()
+        stored = UNDECLARED
+        store = next(
+            (folder for folder in resolved.parents if (folder / _MANIFEST).is_file()),
+            None,
+        )
         if store is not None:  # the manifest of a chip store says what its chips are
             stored = self._read_declarations(store).get(str(resolved), UNDECLARED)
         reader.check_declared_bands(self.declaration.bands, bands or stored.bands, path)
         pixels = reader.read_chip(path)
-        selected = self.fit.select_bands(pixels, self.declaration.bands or stored.bands or bands)
+        selected = self.fit.select_bands(
+            pixels, self.declaration.bands or stored.bands or bands
+        )
         declared = self.declaration.unit
-        if declared and file_unit and declared != file_unit and selected.dtype.kind == "f":
-            raise DataError(f"the file declares {file_unit}, but --unit is {declared}; leave out --unit")
+        if (
+            declared
+            and file_unit
+            and declared != file_unit
+            and selected.dtype.kind == "f"
+        ):
+            raise DataError(
+                f"the file declares {file_unit}, but --unit is {declared}; leave out"
+                " --unit"
+            )
         cut = self._records.get(row.scene, {})
         predicted = self.table.metadata.get("request", {}).get("declaration") or {}
-        unit = self.fit.check_unit(selected, declared, stored.unit, file_unit, cut.get("unit"), predicted.get("unit"))
+        unit = self.fit.check_unit(
+            selected,
+            declared,
+            stored.unit,
+            file_unit,
+            cut.get("unit"),
+            predicted.get("unit"),
+        )
         spacing_m = self.fit.check_spacing(spacing or _square(stored.spacing_m))
         is_whole = selected is pixels
-        data, suffix = (path.read_bytes(), path.suffix.lower()) if is_whole else encode_chip(selected)
-        return CorrectedChip(selected, unit, spacing_m, data, suffix, row.scene or scene)
+        data, suffix = (
+            (path.read_bytes(), path.suffix.lower())
+            if is_whole
+            else encode_chip(selected)
+        )
+        return CorrectedChip(
+            selected, unit, spacing_m, data, suffix, row.scene or scene
+        )
 
     def _cut(self, row: CorrectedRow) -> CorrectedChip:
         if row.scene not in self._records or not np.isfinite([row.row, row.col]).all():
             keeps_metadata = self.table.path.suffix.lower() != ".csv"
-            raise DataError(_FOREIGN_TABLE if keeps_metadata and not self.table.metadata else _NO_RECORD)
+            raise DataError(
+                _FOREIGN_TABLE
+                if keeps_metadata and not self.table.metadata
+                else _NO_RECORD
+            )
         if row.scene not in self._scenes:
             if self.sources is not None:
-                self.sources.check(SceneUri.parse(str(self._records[row.scene]["path"])))
+                self.sources.check(
+                    SceneUri.parse(str(self._records[row.scene]["path"]))
+                )
             try:
                 self._scenes[row.scene] = self._open_scene(row.scene)
             except RsftError as error:
@@ -453,7 +664,14 @@ class ChipCutter:
         chips = self._scenes[row.scene]
         if isinstance(chips, DataError):
             raise DataError(chips.message)
-        number = next((i for i, location in enumerate(chips.locations) if location.name == str(row.line)), None)
+        number = next(
+            (
+                i
+                for i, location in enumerate(chips.locations)
+                if location.name == str(row.line)
+            ),
+            None,
+        )
         if number is None:
             raise DataError(f"the center lies outside of {row.scene}")
         chip = chips.read(number)
@@ -463,28 +681,44 @@ class ChipCutter:
         return CorrectedChip(chip.pixels, unit, spacing_m, data, suffix, row.scene)
 
     def _open_scene(self, name: str) -> SceneChips:
-        record, request = self._records[name], self.table.metadata.get("request", {})
+        record = self._records[name]
+        request = self.table.metadata.get("request", {})
         uri = SceneUri.parse(record["path"])
         if not uri.is_remote and (uri.path is None or not uri.path.exists()):
             raise DataError(f"the scene does not exist: {uri}")
         if record["fingerprint"] != scene_fingerprint(uri):
-            raise DataError("the scene has changed since the prediction; predict it again")
+            raise DataError(
+                "the scene has changed since the prediction; predict it again"
+            )
         contract = self.fit.contract(record["side"])
-        unit = record["unit"] if record["unit"] in self.fit.units else None
-        scene = select_scene_unit(open_scene(uri, ProductOptions(**request.get("product_options", {}))), contract, unit)
+        if record["unit"] in self.fit.units:
+            unit = record["unit"]
+        else:
+            unit = None
+        scene = select_scene_unit(
+            open_scene(uri, ProductOptions(**request.get("product_options", {}))),
+            contract,
+            unit,
+        )
         names = (request.get("declaration") or {}).get("bands")
         scale = (float(record["scale"][0]), float(record["scale"][1]))
-        spacing = scene.spacing or _square((request.get("chip_options") or {}).get("spacing"))
+        spacing = scene.spacing or _square(
+            (request.get("chip_options") or {}).get("spacing")
+        )
         locations = [
             Location(row.row, row.col, _find_box(row, scene), str(row.line))
             for row in self.table.rows
-            if row.scene == name and 0 <= row.row < scene.height and 0 <= row.col < scene.width
+            if row.scene == name
+            and 0 <= row.row < scene.height
+            and 0 <= row.col < scene.width
         ]
         return SceneChips(
             scene,
             locations,
             contract,
-            ChipWindow(record["side"], record["margin"], scale, (scene.height, scene.width)),
+            ChipWindow(
+                record["side"], record["margin"], scale, (scene.height, scene.width)
+            ),
             None if spacing is None else (spacing[0] * scale[0], spacing[1] * scale[1]),
             declaration=Declaration(unit, tuple(names) if names else None),
             is_tiled=bool(record["tiles"]),
@@ -497,7 +731,10 @@ _Header = tuple[tuple[str, ...] | None, str | None, tuple[float, float] | None, 
 
 def _read_header(path: Path, file: Any) -> _Header:
     georeference = read_georeference(file)
-    spacing = georeference.spacing_at(file.height / 2, file.width / 2) if georeference else None
+    if georeference:
+        spacing = georeference.spacing_at(file.height / 2, file.width / 2)
+    else:
+        spacing = None
     unit = rasters.read_unit([file], path)
     return rasters.read_band_names(file), unit, spacing, file.tags().get(SCENE_TAG, "")
 
@@ -511,8 +748,12 @@ def _find_box(row: CorrectedRow, scene: RasterScene) -> tuple[float, ...] | None
         corners = np.column_stack([-xy[:, 1], xy[:, 0]])
     else:
         corners = scene.georeference.lonlat_to_pixels(xy[:, 0], xy[:, 1])
-    return tuple(corners.ravel().tolist()) if corners.shape == (4, 2) else None
+    if corners.shape == (4, 2):
+        return tuple(corners.ravel().tolist())
+    return None
 
 
 def _square(spacing_m: Any) -> tuple[float, float] | None:
-    return None if spacing_m is None else (float(spacing_m), float(spacing_m))
+    if spacing_m is None:
+        return None
+    return (float(spacing_m), float(spacing_m))

@@ -15,7 +15,11 @@ import shapely
 from rsft.data.chips.record import describe_verdict_fault, parse_verdict
 from rsft.data.imagery.vectors import READ_ERRORS, read_layer
 from rsft.errors import RequestError
-from rsft.inference.writers.tables import LAYER_NAME, METADATA_TABLE, read_geopackage_metadata
+from rsft.inference.writers.tables import (
+    LAYER_NAME,
+    METADATA_TABLE,
+    read_geopackage_metadata,
+)
 from rsft.utils.tables import read_parquet, read_text_table
 from rsft.utils.untrusted.documents import MAX_TABLE_BYTES, load_json, parse_json
 
@@ -27,10 +31,13 @@ _OTHER_TABLES = frozenset((METADATA_TABLE, "layer_styles"))
 
 @dataclass(frozen=True)
 class CorrectedRow:
-    """One row of a corrected table. Texts are "", numbers NaN and others None if they are unknown.
+    """One row of a corrected table.
+
+    Texts are "", numbers NaN and others None if they are unknown.
 
     Attributes:
-        line: line of a CSV table, feature id of a GeoPackage, else the number of the row from 1.
+        line: line of a CSV table, feature id of a GeoPackage, else the number of the
+            row from 1.
         verdict: a class, "not a target" or "unsure"; "" if nobody looked at the row.
         path: the file of the chip, or of its scene.
         row: row of the center in pixels of the scene; `col` is its column.
@@ -71,24 +78,44 @@ def read_corrected_table(path: Path, label_field: str | None = None) -> Correcte
     """Read a corrected table.
 
     Args:
-        path: the CSV table of the review page (columns path, class, verdict), or a table of predictions as GeoPackage,
-            GeoJSON, GeoParquet or CSV.
-        label_field: field of the labels in a table of predictions (default: "corrected").
+        path: the CSV table of the review page (columns path, class, verdict), or a
+            table of predictions as GeoPackage, GeoJSON, GeoParquet or CSV.
+        label_field: field of the labels in a table of predictions (default:
+            "corrected").
 
     Raises:
         RequestError: the file cannot be read, or has no field of labels.
     """
-    frame, metadata = read_table_file(path, "give the .csv of the review page, or a table of `rsft predict`")
-    has_verdicts = "verdict" in frame or "chip" not in frame  # a table of predictions has chips
-    is_page = path.suffix.lower() == ".csv" and {"path", "class"} <= set(frame) and has_verdicts and label_field is None
+    frame, metadata = read_table_file(
+        path, "give the .csv of the review page, or a table of `rsft predict`"
+    )
+    has_verdicts = (
+        "verdict" in frame or "chip" not in frame
+    )  # a table of predictions has chips
+    is_page = (
+        path.suffix.lower() == ".csv"
+        and {"path", "class"} <= set(frame)
+        and has_verdicts
+        and label_field is None
+    )
     if is_page:
         frame, metadata = _join_predictions(frame, path)
     name = "class" if is_page else label_field or DEFAULT_FIELD
-    matches = [str(column) for column in frame if str(column).casefold() == name.casefold()]
+    matches = [
+        str(column) for column in frame if str(column).casefold() == name.casefold()
+    ]
     if not matches:
-        fields = ", ".join(str(column) for column in frame if column not in ("_line", "geometry"))
-        hint = f"add a text field {name} with the corrected classes, or name another one with --field: {fields}"
-        raise RequestError(f"the table has no field {name}", path, hint)
+        fields = ", ".join(
+            str(column) for column in frame if column not in ("_line", "geometry")
+        )
+        raise RequestError(
+            f"the table has no field {name}",
+            path,
+            (
+                f"add a text field {name} with the corrected classes, or name another one"
+                f" with --field: {fields}"
+            ),
+        )
     labels = text_cells(frame, name if name in matches else matches[0])
     verdicts = text_cells(frame, "verdict" if is_page else "")
     columns: dict[str, Any] = {
@@ -96,41 +123,74 @@ def read_corrected_table(path: Path, label_field: str | None = None) -> Correcte
         "verdict": map(parse_verdict, labels, verdicts),
         "fault": map(describe_verdict_fault, verdicts) if is_page else verdicts,
         "predicted": text_cells(frame, "predicted" if is_page else "class"),
-        "shape": [None if _is_missing(shape) else shape for shape in frame.get("geometry", [None] * len(frame))],
-        "incidence_deg": [None if np.isnan(angle) else angle for angle in number_cells(frame, "incidence_deg")],
+        "shape": [
+            None if _is_missing(shape) else shape
+            for shape in frame.get("geometry", [None] * len(frame))
+        ],
+        "incidence_deg": [
+            None if np.isnan(angle) else angle
+            for angle in number_cells(frame, "incidence_deg")
+        ],
     }
     columns |= {name: text_cells(frame, name) for name in ("path", "scene", "chip")}
-    columns |= {name: text_cells(frame, name if is_page else "") for name in ("split", "bundle")}
+    columns |= {
+        name: text_cells(frame, name if is_page else "") for name in ("split", "bundle")
+    }
     columns |= {name: number_cells(frame, name) for name in ("row", "col")}
-    rows = [CorrectedRow(**dict(zip(columns, cells, strict=True))) for cells in zip(*columns.values(), strict=True)]
+    rows = [
+        CorrectedRow(**dict(zip(columns, cells, strict=True)))
+        for cells in zip(*columns.values(), strict=True)
+    ]
     return CorrectedTable(path, rows, metadata)
 
 
-def _join_predictions(frame: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
+def _join_predictions(
+    frame: pd.DataFrame, path: Path
+) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Add what the table of predictions that a review page names says about its chips, so that they can be cut again.
 
-    The table may have been replaced since. So a row only belongs to a chip of the same name, scene and center.
+    The table may have been replaced since. So a row only belongs to a chip of the same
+    name, scene and center.
 
     Returns:
-        The table with shapes and incidence angles, and the metadata of the predictions. Without a table of predictions,
-        the same table without metadata.
+        The table with shapes and incidence angles, and the metadata of the predictions.
+        Without a table of predictions, the same table without metadata.
     """
     names = sorted(set(text_cells(frame, "table")) - {""})
     if len(names) > 1:
-        message = f"the rows name {len(names)} tables of predictions: {', '.join(names)}"
-        raise RequestError(message, path, "add the labels of each review page by themselves")
-    files = [file for name in names for file in (Path(name), path.parent / Path(name).name)]  # they may have been moved
+        raise RequestError(
+            f"the rows name {len(names)} tables of predictions: {', '.join(names)}",
+            path,
+            "add the labels of each review page by themselves",
+        )
+    files = [
+        file for name in names for file in (Path(name), path.parent / Path(name).name)
+    ]  # they may have been moved
     file = next((file for file in files if file.is_file()), None)
     if file is None:
         return frame, {}
-    predictions, metadata = read_table_file(file, "give the table that `rsft predict` wrote")
+    predictions, metadata = read_table_file(
+        file, "give the table that `rsft predict` wrote"
+    )
     chips = predictions.set_axis(text_cells(predictions, "chip"))
-    chips = chips[~chips.index.duplicated(keep="last")].reindex(text_cells(frame, "chip"))
-    centers, others = (np.array([number_cells(x, name) for name in ("row", "col")]) for x in (frame, chips))
+    chips = chips[~chips.index.duplicated(keep="last")].reindex(
+        text_cells(frame, "chip")
+    )
+    centers = np.array([number_cells(frame, name) for name in ("row", "col")])
+    others = np.array([number_cells(chips, name) for name in ("row", "col")])
     is_same = np.isclose(centers, others, atol=0.01, rtol=0).all(axis=0)
-    is_same &= np.array(text_cells(frame, "scene"), object) == np.array(text_cells(chips, "scene"), object)
-    chips = chips.reindex(columns=["geometry", "incidence_deg"]).set_axis(frame.index).assign(row=frame.get("row"))
-    columns = {name: chips[name].where(is_same, None) for name in ("geometry", "incidence_deg", "row")}
+    is_same &= np.array(text_cells(frame, "scene"), object) == np.array(
+        text_cells(chips, "scene"), object
+    )
+    chips = (
+        chips.reindex(columns=["geometry", "incidence_deg"])
+        .set_axis(frame.index)
+        .assign(row=frame.get("row"))
+    )
+    columns = {
+        name: chips[name].where(is_same, None)
+        for name in ("geometry", "incidence_deg", "row")
+    }
     return frame.assign(**columns), metadata
 
 
@@ -142,8 +202,9 @@ def read_table_file(path: Path, hint: str) -> tuple[pd.DataFrame, dict[str, Any]
         hint: what to give instead of a file that does not exist or has another format.
 
     Returns:
-        The columns, with `geometry` (shapes) and `_line` (line of a CSV table, feature id of a GeoPackage, else the
-        number of the row from 1), and the metadata of the predictions. All columns of CSV are texts.
+        The columns, with `geometry` (shapes) and `_line` (line of a CSV table, feature
+        id of a GeoPackage, else the number of the row from 1), and the metadata of the
+        predictions. All columns of CSV are texts.
 
     Raises:
         RequestError: the file does not exist, has another format, or cannot be read.
@@ -152,23 +213,40 @@ def read_table_file(path: Path, hint: str) -> tuple[pd.DataFrame, dict[str, Any]
     if not path.exists():
         raise RequestError("no such file", path, hint)
     if suffix not in _READERS or not path.is_file():
-        message = f"unknown format: {suffix or 'no suffix'}"
-        raise RequestError(message, path, f"{hint}: .gpkg, .geojson, .parquet or .csv")
+        raise RequestError(
+            f"unknown format: {suffix or 'no suffix'}",
+            path,
+            f"{hint}: .gpkg, .geojson, .parquet or .csv",
+        )
     try:
         return _READERS[suffix](path)
-    except (*READ_ERRORS, pa.ArrowException, csv.Error, OSError, KeyError, TypeError, AttributeError) as error:
+    except (
+        *READ_ERRORS,
+        pa.ArrowException,
+        csv.Error,
+        OSError,
+        KeyError,
+        TypeError,
+        AttributeError,
+    ) as error:
         text = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise RequestError(f"the table cannot be read: {text}", path, "save it again, CSV in UTF-8") from error
+        raise RequestError(
+            f"the table cannot be read: {text}", path, "save it again, CSV in UTF-8"
+        ) from error
 
 
 def text_cells(frame: pd.DataFrame, name: str) -> list[str]:
     """Return the cells of a column as texts, "" for empty ones and if the table has no such column.
 
-    Whole numbers that a program saved as floats have no decimals: classes may be numbers.
+    Whole numbers that a program saved as floats have no decimals: classes may be
+    numbers.
     """
     if name not in frame:
         return [""] * len(frame)
-    cells = (int(cell) if isinstance(cell, float) and cell.is_integer() else cell for cell in frame[name])
+    cells = (
+        int(cell) if isinstance(cell, float) and cell.is_integer() else cell
+        for cell in frame[name]
+    )
     return ["" if _is_missing(cell) else str(cell).strip() for cell in cells]
 
 
@@ -183,7 +261,9 @@ def number_cells(frame: pd.DataFrame, name: str) -> list[float]:
     """
     if name not in frame:
         return [np.nan] * len(frame)
-    column = frame[name].map(lambda cell: cell.replace(",", ".") if isinstance(cell, str) else cell)
+    column = frame[name].map(
+        lambda cell: cell.replace(",", ".") if isinstance(cell, str) else cell
+    )
     numbers: list[float] = pd.to_numeric(column, errors="coerce").astype(float).tolist()
     return numbers
 
@@ -202,13 +282,19 @@ def _read_gpkg(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
     if features is None and len(names) == 1:
         _, features = read_layer(path, names[0])
     if features is None:
-        raise ValueError(f"{len(names)} layers: {', '.join(names)}; rename the corrected one to {LAYER_NAME}")
+        raise ValueError(
+            f"{len(names)} layers: {', '.join(names)}; rename the corrected one to"
+            f" {LAYER_NAME}"
+        )
     frame = features.table.to_pandas(ignore_metadata=True)
     if not set(frame.columns[1:]) <= set(features.fields):
         frame["geometry"] = shapely.from_wkb(frame.pop(frame.columns[-1]))
     frame = frame.rename(columns={frame.columns[0]: "_line"})
     texts = read_geopackage_metadata(path)
-    metadata = {key: parse_json(text) if text[:1] in ("[", "{") else text for key, text in texts.items()}
+    metadata = {
+        key: parse_json(text) if text[:1] in ("[", "{") else text
+        for key, text in texts.items()
+    }
     return frame, metadata
 
 
@@ -217,17 +303,27 @@ def _read_geojson(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
     rows = []
     for number, feature in enumerate(content["features"], 1):
         geometry = feature.get("geometry")
-        shape = None if geometry is None else shapely.from_geojson(json.dumps(geometry))
-        rows.append(feature.get("properties", {}) | {"_line": number, "geometry": shape})
+        if geometry is None:
+            shape = None
+        else:
+            shape = shapely.from_geojson(json.dumps(geometry))
+        rows.append(
+            feature.get("properties", {}) | {"_line": number, "geometry": shape}
+        )
     metadata = content.get("metadata")
-    return pd.DataFrame(rows, dtype=object), metadata if isinstance(metadata, dict) else {}
+    return pd.DataFrame(rows, dtype=object), (
+        metadata if isinstance(metadata, dict) else {}
+    )
 
 
 def _read_parquet(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
     table = read_parquet(path)
     frame = table.replace_schema_metadata().to_pandas()
     if "geometry" in frame:
-        frame["geometry"] = [None if value is None else shapely.from_wkb(value) for value in frame["geometry"]]
+        frame["geometry"] = [
+            None if value is None else shapely.from_wkb(value)
+            for value in frame["geometry"]
+        ]
     metadata = (table.schema.metadata or {}).get(b"rsft", b"{}")
     return frame.assign(_line=range(1, len(frame) + 1)), parse_json(metadata)
 

@@ -1,1 +1,4 @@
-"""Engines that compute a network's outputs, and export formats. Each of them is one class in a registry."""
+"""Engines that compute a network's outputs, and export formats.
+
+Each of them is one class in a registry.
+"""

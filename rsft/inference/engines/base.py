@@ -1,11 +1,13 @@
 """Base classes and registries of engines and export formats.
 
-An engine computes the logits and features of a bundle. An export format writes a bundle as files for other programs.
-Each of them is one class with a `name`. To add one, register a class in a module of this package, or list a class of
-another package in the entry-point group `rsft.engines` or `rsft.export_formats`. An engine that runs an exported graph
-(`rsft.inference.engines.graph.GraphEngine`) belongs to both groups.
+An engine computes the logits and features of a bundle. An export format writes a bundle
+as files for other programs. Each of them is one class with a `name`. To add one,
+register a class in a module of this package, or list a class of another package in the
+entry-point group `rsft.engines` or `rsft.export_formats`. An engine that runs an
+exported graph (`rsft.inference.engines.graph.GraphEngine`) belongs to both groups.
 
-`rsft --help` imports the modules of this package, so they import PyTorch and the runtimes inside methods only.
+`rsft --help` imports the modules of this package, so they import PyTorch and the
+runtimes inside methods only.
 """
 
 from __future__ import annotations
@@ -38,14 +40,17 @@ if TYPE_CHECKING:
     from rsft.models.outputs import ClassifierOutputs
 
 
-IMAGES, LOGITS, FEATURES = "images", "logits", "features"
+IMAGES = "images"
+LOGITS = "logits"
+FEATURES = "features"
 """Names of the input and the outputs of an exported graph."""
 
 METADATA_KEY = "rsft"
 """Key of the metadata inside exported files."""
 
 CPU_BATCH_SIZE = 16
-"""Number of images in a batch on a CPU. Larger batches are not faster and need more memory."""
+"""Number of images in a batch on a CPU. Larger batches are not faster and need more
+memory."""
 
 InferenceFn = Callable[["NDArray[np.float32]"], "ClassifierOutputs"]
 """A function that computes logits (N, C) and features (N, D) of images (N, P, S, S)."""
@@ -71,7 +76,8 @@ class EngineModel(NamedTuple):
 
     Attributes:
         model: computes logits and features of images on `device`.
-        spec: the loaded engine. If it differs from the requested one, `note` gives the reason.
+        spec: the loaded engine. If it differs from the requested one, `note` gives the
+            reason.
         batch_size: number of images per call; None for all images in one call.
         concurrency: number of threads that may call the model at the same time.
     """
@@ -89,10 +95,11 @@ class Tolerance:
     """Largest accepted difference from PyTorch in float32.
 
     Attributes:
-        limit: largest difference of a logit, and of a feature divided by the largest feature. None compares the
-            accuracy of each group of classes instead of single outputs.
-        relative: whether differences of logits are divided by the largest logit as well (cosine heads reach 25).
-            Divisors below 1 count as 1.
+        limit: largest difference of a logit, and of a feature divided by the largest
+            feature. None compares the accuracy of each group of classes instead of
+            single outputs.
+        relative: whether differences of logits are divided by the largest logit as well
+            (cosine heads reach 25). Divisors below 1 count as 1.
     """
 
     limit: float | None
@@ -109,18 +116,21 @@ ROUNDED = Tolerance(1e-2, relative=True)
 """Tolerance of bfloat16."""
 
 QUANTIZED = Tolerance(None)
-"""Tolerance of int8. Its outputs are not compared one by one; its accuracy is measured."""
+"""Tolerance of int8. Its outputs are not compared one by one; its accuracy is
+measured."""
 
 
 class _Component(ABC):
     """Base class of engines and export formats.
 
     Attributes:
-        name: value of `--engine` or `--format`; it is stored with exports and predictions.
+        name: value of `--engine` or `--format`; it is stored with exports and
+            predictions.
         title: name in messages.
         precisions: tolerance of each supported precision.
         unsupported: why other precisions are not supported (optional).
-        packages: packages that it needs to run. A cached export is only used with the same versions of them.
+        packages: packages that it needs to run. A cached export is only used with the
+            same versions of them.
         extra: extra of rsft that installs these packages.
     """
 
@@ -136,7 +146,11 @@ class _Component(ABC):
         if precision not in self.precisions:
             choices = " or ".join(self.precisions)
             reason = self.unsupported.get(precision, f"{self.name} supports {choices}")
-            raise RequestError(f"no {precision} for {self.name}: {reason}", "--precision", f"choose {choices}")
+            raise RequestError(
+                f"no {precision} for {self.name}: {reason}",
+                "--precision",
+                f"choose {choices}",
+            )
 
     def require(self, module: str) -> Any:
         """Import a package that the extra installs, or one of its modules; raise a RequestError if it is missing."""
@@ -144,7 +158,10 @@ class _Component(ABC):
 
 
 class Engine(_Component):
-    """Base class of engines. A subclass is a `DirectEngine`, or a `rsft.inference.engines.graph.GraphEngine`."""
+    """Base class of engines.
+
+    A subclass is a `DirectEngine`, or a `rsft.inference.engines.graph.GraphEngine`.
+    """
 
     devices: ClassVar[tuple[str, ...]] = ("cpu",)
 
@@ -156,7 +173,11 @@ class Engine(_Component):
         """Return the options among which "auto" may select on a device (cpu or cuda); int8 is never one of them."""
         if device_type not in self.devices or not all(map(find_spec, self.packages)):
             return []
-        comparable = [name for name, tolerance in self.precisions.items() if tolerance.limit is not None]
+        comparable = [
+            name
+            for name, tolerance in self.precisions.items()
+            if tolerance.limit is not None
+        ]
         return [EngineSpec(self.name, precision) for precision in comparable]
 
     def check(self, precision: str, device: str) -> None:
@@ -167,13 +188,18 @@ class Engine(_Component):
             device: auto, cpu or cuda.
 
         Raises:
-            RequestError: an unsupported precision or device, or a package that is not installed.
+            RequestError: an unsupported precision or device, or a package that is not
+                installed.
         """
         self.check_precision(precision)
         for package in self.packages:
             self.require(package)
         if device == "cuda" and device not in self.devices:
-            raise RequestError(f"{self.name} computes on the CPU only", "--device", f"use --engine {REFERENCE.engine}")
+            raise RequestError(
+                f"{self.name} computes on the CPU only",
+                "--device",
+                f"use --engine {REFERENCE.engine}",
+            )
 
 
 class DirectEngine(Engine):
@@ -195,8 +221,10 @@ class ExportFormat(_Component):
     Attributes:
         file_name: name of the main file in the folder of an export.
         export_packages: additional packages that it needs to write files.
-        stores_graph: whether the files hold a traced graph, so that other programs need no code of the network.
-        whole_only: whether every export holds the whole pipeline, from pixels to probabilities.
+        stores_graph: whether the files hold a traced graph, so that other programs need
+            no code of the network.
+        whole_only: whether every export holds the whole pipeline, from pixels to
+            probabilities.
     """
 
     file_name: ClassVar[str]
@@ -206,14 +234,20 @@ class ExportFormat(_Component):
 
     @abstractmethod
     def write(
-        self, bundle: Bundle, folder: Path, metadata: dict[str, Any], images: Tensor, reference: ClassifierOutputs
+        self,
+        bundle: Bundle,
+        folder: Path,
+        metadata: dict[str, Any],
+        images: Tensor,
+        reference: ClassifierOutputs,
     ) -> ClassifierOutputs:
         """Write a bundle into an empty folder, and compute outputs with the written files.
 
         Args:
             bundle: PEFT modules are merged if the format needs it.
             folder: folder of the export. The caller writes export.json.
-            metadata: content of export.json with its "precision"; the format may add entries.
+            metadata: content of export.json with its "precision"; the format may add
+                entries.
             images: network inputs (N, P, S, S).
             reference: outputs of PyTorch in float32 for these images.
 
@@ -221,16 +255,21 @@ class ExportFormat(_Component):
             Logits (N, C) and features (N, D).
 
         Raises:
-            RequestError: the format cannot store this bundle, or a package is not installed.
+            RequestError: the format cannot store this bundle, or a package is not
+                installed.
         """
 
 
 C = TypeVar("C", bound=_Component)
 
-ENGINES: Registry[type[Engine]] = Registry("engine", "rsft.engines", "rsft.inference.engines")
+ENGINES: Registry[type[Engine]] = Registry(
+    "engine", "rsft.engines", "rsft.inference.engines"
+)
 """Registry of engines."""
 
-FORMATS: Registry[type[ExportFormat]] = Registry("export format", "rsft.export_formats", "rsft.inference.engines")
+FORMATS: Registry[type[ExportFormat]] = Registry(
+    "export format", "rsft.export_formats", "rsft.inference.engines"
+)
 """Registry of export formats."""
 
 
@@ -238,33 +277,55 @@ def find_engine(name: str) -> Engine:
     """Return the engine with a given name.
 
     Raises:
-        RequestError: the name is unknown, or the package that provides it cannot be imported.
+        RequestError: the name is unknown, or the package that provides it cannot be
+            imported.
     """
     hint = f"choose auto, {', '.join(ENGINES)}, or give the path of an export"
-    return _create(ENGINES, name, "--engine", f"{name} is neither an engine nor the path of an export", hint)
+    return _create(
+        ENGINES,
+        name,
+        "--engine",
+        f"{name} is neither an engine nor the path of an export",
+        hint,
+    )
 
 
 def find_format(name: str) -> ExportFormat:
     """Return the export format with a given name.
 
     Raises:
-        RequestError: the name is unknown, or the package that provides it cannot be imported.
+        RequestError: the name is unknown, or the package that provides it cannot be
+            imported.
     """
-    return _create(FORMATS, name, "--format", f"unknown format {name}", f"choose from {', '.join(FORMATS)}")
+    return _create(
+        FORMATS,
+        name,
+        "--format",
+        f"unknown format {name}",
+        f"choose from {', '.join(FORMATS)}",
+    )
 
 
-def _create(registry: Registry[type[C]], name: str, option: str, unknown: str, hint: str) -> C:
+def _create(
+    registry: Registry[type[C]], name: str, option: str, unknown: str, hint: str
+) -> C:
     try:
         return registry[name]()
     except UnknownComponentError as error:
         raise RequestError(unknown, option, hint) from error
     except ImportError as error:
-        message = f"the {registry.kind} {name} cannot be imported: {error}"
-        raise RequestError(message, option, "install its package again") from error
+        raise RequestError(
+            f"the {registry.kind} {name} cannot be imported: {error}",
+            option,
+            "install its package again",
+        ) from error
 
 
 def all_engines() -> list[Engine]:
-    """Return all engines. Warn about an engine whose package cannot be imported, and leave it out."""
+    """Return all engines.
+
+    Warn about an engine whose package cannot be imported, and leave it out.
+    """
     engines = []
     for name in ENGINES:
         try:
@@ -285,11 +346,13 @@ _TOPOLOGY = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
 def engine_threads() -> int:
     """Return the number of threads with which an engine computes: that of PyTorch, if this process has imported it.
 
-    Otherwise it is `OMP_NUM_THREADS`, or the number of physical cores that the process may use, as in PyTorch.
+    Otherwise it is `OMP_NUM_THREADS`, or the number of physical cores that the process
+    may use, as in PyTorch.
     """
     if "torch" in sys.modules:
         return int(sys.modules["torch"].get_num_threads())
-    if limit := re.match(r"\s*(\d+)", os.environ.get("OMP_NUM_THREADS", "")):
+    limit = re.match(r"\s*(\d+)", os.environ.get("OMP_NUM_THREADS", ""))
+    if limit:
         return max(1, int(limit[1]))
     cores = set()
     for number in available_cores():

@@ -1,7 +1,8 @@
 """Base classes of export formats that store a traced graph, and of engines that run such a graph.
 
-A subclass of `GraphFormat` writes and opens one kind of graph file. A subclass of `GraphEngine` is also an engine, so
-`rsft export` writes its files and `rsft predict` runs them.
+A subclass of `GraphFormat` writes and opens one kind of graph file. A subclass of
+`GraphEngine` is also an engine, so `rsft export` writes its files and `rsft predict`
+runs them.
 """
 
 from __future__ import annotations
@@ -17,7 +18,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from rsft.errors import RsftError, WeightsError
-from rsft.inference.engines.base import CPU_BATCH_SIZE, Engine, ExportFormat, engine_threads, find_engine, first_line
+from rsft.inference.engines.base import (
+    CPU_BATCH_SIZE,
+    Engine,
+    ExportFormat,
+    engine_threads,
+    find_engine,
+    first_line,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,7 +51,8 @@ class FloatNodes(NamedTuple):
 
     Attributes:
         names: names of all these nodes.
-        products: the nodes among them that multiply matrices. A converted graph without one of these is rejected.
+        products: the nodes among them that multiply matrices. A converted graph without
+            one of these is rejected.
     """
 
     names: frozenset[str]
@@ -54,7 +63,8 @@ class Calibration(NamedTuple):
     """What the quantization of a traced graph to int8 needs.
 
     Attributes:
-        chips: network inputs (N, P, S, S) on which the ranges of activations are measured.
+        chips: network inputs (N, P, S, S) on which the ranges of activations are
+            measured.
         float_nodes: nodes that stay in floating point.
         progress: called for each chip.
     """
@@ -68,10 +78,12 @@ class GraphFormat(ExportFormat):
     """Base class of export formats that store the traced graph of the merged network.
 
     Attributes:
-        int8_float_precision: precision of the floating-point nodes of an int8 export; "" without int8.
-        traces_bfloat16: whether the traced network itself is in bfloat16 for this precision. If not, it is in float32,
-            and the format rounds.
-        holds_pipelines: whether its files can hold a whole pipeline, from pixels to probabilities (`run_pipeline`).
+        int8_float_precision: precision of the floating-point nodes of an int8 export;
+            "" without int8.
+        traces_bfloat16: whether the traced network itself is in bfloat16 for this
+            precision. If not, it is in float32, and the format rounds.
+        holds_pipelines: whether its files can hold a whole pipeline, from pixels to
+            probabilities (`run_pipeline`).
     """
 
     stores_graph = True
@@ -80,7 +92,9 @@ class GraphFormat(ExportFormat):
     holds_pipelines: ClassVar[bool] = False
 
     @abstractmethod
-    def write_graph(self, program: ExportedProgram, folder: Path, metadata: Mapping[str, Any]) -> None:
+    def write_graph(
+        self, program: ExportedProgram, folder: Path, metadata: Mapping[str, Any]
+    ) -> None:
         """Write a traced network as `folder`/`file_name`, with its metadata inside.
 
         Args:
@@ -98,50 +112,84 @@ class GraphFormat(ExportFormat):
         """
 
     def write(
-        self, bundle: Bundle, folder: Path, metadata: dict[str, Any], images: Tensor, reference: ClassifierOutputs
+        self,
+        bundle: Bundle,
+        folder: Path,
+        metadata: dict[str, Any],
+        images: Tensor,
+        reference: ClassifierOutputs,
     ) -> ClassifierOutputs:
-        from rsft.inference.export.traceable import BFloat16Network, build_network, compute_outputs, trace_network
+        from rsft.inference.export.traceable import (
+            BFloat16Network,
+            build_network,
+            compute_outputs,
+            trace_network,
+        )
 
-        precision, network = metadata["precision"], build_network(bundle)
+        precision = metadata["precision"]
+        network = build_network(bundle)
         is_rounded = self.traces_bfloat16 and precision == "bf16"
-        program = trace_network(BFloat16Network(network) if is_rounded else network, bundle.contract)
+        program = trace_network(
+            BFloat16Network(network) if is_rounded else network, bundle.contract
+        )
         self.write_graph(program, folder, metadata)
-        return compute_outputs(self.open_graph(folder / self.file_name, precision).predict, images)
+        return compute_outputs(
+            self.open_graph(folder / self.file_name, precision).predict, images
+        )
 
     def quantize(
-        self, program: ExportedProgram, folder: Path, metadata: Mapping[str, Any], calibration: Calibration
+        self,
+        program: ExportedProgram,
+        folder: Path,
+        metadata: Mapping[str, Any],
+        calibration: Calibration,
     ) -> None:
         """Write a traced network in int8, by static quantization; the arguments are those of `write_graph`.
 
         Raises:
-            WeightsError: the converted graph lacks nodes that must stay in floating point.
+            WeightsError: the converted graph lacks nodes that must stay in floating
+                point.
         """
         raise NotImplementedError(f"{self.name} has no int8")
 
-    def check_float_nodes(self, expected: Collection[str], names: Iterable[str]) -> None:
+    def check_float_nodes(
+        self, expected: Collection[str], names: Iterable[str]
+    ) -> None:
         """Check that the converted graph, whose nodes have `names`, has all nodes that must stay in floating point.
 
-        Quantizers ignore names of nodes that are not in their graph. Without this check, attention and the head would
-        silently become int8 if a new version of a runtime renames nodes.
+        Quantizers ignore names of nodes that are not in their graph. Without this
+        check, attention and the head would silently become int8 if a new version of a
+        runtime renames nodes.
 
         Raises:
             WeightsError: a name is missing.
         """
-        if missing := sorted(set(expected) - set(names)):
-            message = (
-                f"{len(missing)} of {len(expected)} nodes that must stay in floating point are not in the graph of "
-                f"{self.title}: {', '.join(missing[:3])}"
+        missing = sorted(set(expected) - set(names))
+        if missing:
+            raise WeightsError(
+                (
+                    f"{len(missing)} of {len(expected)} nodes that must stay in floating"
+                    f" point are not in the graph of {self.title}: {', '.join(missing[:3])}"
+                ),
+                "int8",
+                (
+                    "export fp32 or bf16, or install the package versions that rsft was"
+                    " tested with"
+                ),
             )
-            hint = "export fp32 or bf16, or install the package versions that rsft was tested with"
-            raise WeightsError(message, "int8", hint)
 
-    def run_pipeline(self, path: Path, pixels: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    def run_pipeline(
+        self, path: Path, pixels: NDArray[np.float32]
+    ) -> list[NDArray[np.float32]]:
         """Return the outputs of a graph file that holds a whole pipeline, for chips (N, B, H, W)."""
         raise NotImplementedError(f"{self.name} holds no whole pipelines")
 
 
 class GraphEngine(GraphFormat, Engine):
-    """Base class of engines that run an exported graph. The first job with a bundle writes the export to a cache."""
+    """Base class of engines that run an exported graph.
+
+    The first job with a bundle writes the export to a cache.
+    """
 
 
 class GraphModel:
@@ -149,11 +197,13 @@ class GraphModel:
 
     Args:
         infer: computes outputs; inputs and outputs are arrays on the CPU.
-        concurrency: number of threads that should call it at the same time, so that all cores are busy.
+        concurrency: number of threads that should call it at the same time, so that all
+            cores are busy.
     """
 
     def __init__(self, infer: InferenceFn, concurrency: int = 1) -> None:
-        self.infer, self.concurrency = infer, concurrency
+        self.infer = infer
+        self.concurrency = concurrency
 
     def predict(self, x: Tensor) -> Prediction:
         """Return logits (B, C) and features (B, D) of images (B, P, S, S)."""
@@ -165,7 +215,8 @@ class GraphModel:
 
 
 def as_inference_fn(
-    module: Callable[[Tensor], tuple[Tensor, Tensor]], device: torch.device | str = "cpu"
+    module: Callable[[Tensor], tuple[Tensor, Tensor]],
+    device: torch.device | str = "cpu",
 ) -> InferenceFn:
     """Wrap a PyTorch module on a device as a function from arrays to arrays, which computes without gradients."""
     import torch
@@ -181,17 +232,21 @@ def as_inference_fn(
     return infer
 
 
-def run_in_threads(infer: InferenceFn, pool: ThreadPoolExecutor | None = None, share: int = 4) -> GraphModel:
+def run_in_threads(
+    infer: InferenceFn, pool: ThreadPoolExecutor | None = None, share: int = 4
+) -> GraphModel:
     """Run a single-core function in as many threads as PyTorch uses, each with a share of the images.
 
-    If all threads worked on each layer together, they would wait at its end for a thread that was interrupted, for
-    example by one that reads chips. The model should have two callers, so that shares of the second call are ready
-    when threads finish the first one.
+    If all threads worked on each layer together, they would wait at its end for a
+    thread that was interrupted, for example by one that reads chips. The model should
+    have two callers, so that shares of the second call are ready when threads finish
+    the first one.
 
     Args:
         infer: thread-safe function that uses one core.
         pool: threads to use (default: a new pool).
-        share: largest number of images of a call. With more images, activations need more memory, but no less time.
+        share: largest number of images of a call. With more images, activations need
+            more memory, but no less time.
     """
     import numpy as np
 
@@ -212,11 +267,13 @@ class LoadedEngine(NamedTuple):
     """An engine that is ready to classify, and why it was selected.
 
     Attributes:
-        infer: computes logits and features of network inputs, including test-time augmentation.
+        infer: computes logits and features of network inputs, including test-time
+            augmentation.
         contract: turns chips into the inputs of `infer`.
         concurrency: number of threads that may call `infer` at the same time.
         requested: value of `--engine`.
-        benchmarks: measurements of all engines by `str(EngineSpec)`; None if none were made.
+        benchmarks: measurements of all engines by `str(EngineSpec)`; None if none were
+            made.
     """
 
     infer: InferenceFn
@@ -248,16 +305,26 @@ class LoadedEngine(NamedTuple):
         }
 
 
-def graph_engine(bundle: Bundle, graph: GraphModel, spec: EngineSpec, path: Path) -> LoadedEngine:
+def graph_engine(
+    bundle: Bundle, graph: GraphModel, spec: EngineSpec, path: Path
+) -> LoadedEngine:
     """Add the bundle's test-time views to an opened graph, and split the inputs into batches.
 
-    The `infer` of the returned engine raises WeightsError if the graph cannot be run, or is not one of the bundle.
+    The `infer` of the returned engine raises WeightsError if the graph cannot be run,
+    or is not one of the bundle.
     """
     import numpy as np
 
-    from rsft.models.outputs import VIEWS, ClassifierOutputs, average_outputs, tta_contract
+    from rsft.models.outputs import (
+        VIEWS,
+        ClassifierOutputs,
+        average_outputs,
+        tta_contract,
+    )
 
-    evaluate, size, class_count = bundle.recipe.evaluate, bundle.contract.size, len(bundle.classes)
+    evaluate = bundle.recipe.evaluate
+    size = bundle.contract.size
+    class_count = len(bundle.classes)
 
     def infer(images: NDArray[np.float32]) -> ClassifierOutputs:
         outputs = []
@@ -267,11 +334,26 @@ def graph_engine(bundle: Bundle, graph: GraphModel, spec: EngineSpec, path: Path
                 outputs.append(_run_graph(graph, path, batch, class_count))
             else:
                 views = VIEWS[evaluate.tta](batch, size)
-                predictions = [_run_graph(graph, path, np.ascontiguousarray(view), class_count) for view in views]
-                outputs.append(ClassifierOutputs(*average_outputs(*zip(*predictions, strict=True))))
-        return ClassifierOutputs(*(np.concatenate(arrays).astype(np.float32) for arrays in zip(*outputs, strict=True)))
+                predictions = [
+                    _run_graph(graph, path, np.ascontiguousarray(view), class_count)
+                    for view in views
+                ]
+                outputs.append(
+                    ClassifierOutputs(*average_outputs(*zip(*predictions, strict=True)))
+                )
+        return ClassifierOutputs(
+            *(
+                np.concatenate(arrays).astype(np.float32)
+                for arrays in zip(*outputs, strict=True)
+            )
+        )
 
-    return LoadedEngine(infer, tta_contract(bundle.contract, evaluate), spec, concurrency=graph.concurrency)
+    return LoadedEngine(
+        infer,
+        tta_contract(bundle.contract, evaluate),
+        spec,
+        concurrency=graph.concurrency,
+    )
 
 
 def _run_graph(
@@ -283,11 +365,26 @@ def _run_graph(
     except (RsftError, MemoryError):
         raise
     except Exception as error:  # the type depends on the library and on the fault
-        raise WeightsError(f"the exported graph cannot be run: {first_line(error)}", path, "export again") from error
-    fits = logits.shape == (len(images), class_count) and features.ndim == 2 and len(features) == len(images)
+        raise WeightsError(
+            f"the exported graph cannot be run: {first_line(error)}",
+            path,
+            "export again",
+        ) from error
+    fits = (
+        logits.shape == (len(images), class_count)
+        and features.ndim == 2
+        and len(features) == len(images)
+    )
     if not fits or logits.dtype.kind != "f" or features.dtype.kind != "f":
-        message = f"the exported graph returns {logits.dtype} {logits.shape} and {features.dtype} {features.shape}"
-        raise WeightsError(f"{message}, not the logits of {class_count} classes and features", path, "export again")
+        message = (
+            f"the exported graph returns {logits.dtype} {logits.shape} and"
+            f" {features.dtype} {features.shape}"
+        )
+        raise WeightsError(
+            f"{message}, not the logits of {class_count} classes and features",
+            path,
+            "export again",
+        )
     return logits, features
 
 
@@ -297,7 +394,11 @@ def silence_output() -> Iterator[None]:
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        with (
+            warnings.catch_warnings(),
+            redirect_stdout(io.StringIO()),
+            redirect_stderr(io.StringIO()),
+        ):
             warnings.simplefilter("ignore")
             yield
     finally:

@@ -14,7 +14,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from rsft.inference.engines import base
 from rsft.inference.engines.base import EngineModel, EngineSpec, ExportFormat, Tolerance
-from rsft.inference.engines.graph import GraphFormat, GraphModel, as_inference_fn, run_in_threads
+from rsft.inference.engines.graph import (
+    GraphFormat,
+    GraphModel,
+    as_inference_fn,
+    run_in_threads,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,33 +38,50 @@ class TorchEngine(base.DirectEngine):
     title = "PyTorch"
     packages = ("torch",)
     devices = ("cpu", "cuda")
-    precisions: ClassVar[Mapping[str, Tolerance]] = {"fp32": base.EXACT, "bf16": base.ROUNDED}
-    unsupported: ClassVar[Mapping[str, str]] = {"int8": "rsft does not quantize PyTorch networks"}
+    precisions: ClassVar[Mapping[str, Tolerance]] = {
+        "fp32": base.EXACT,
+        "bf16": base.ROUNDED,
+    }
+    unsupported: ClassVar[Mapping[str, str]] = {
+        "int8": "rsft does not quantize PyTorch networks"
+    }
 
     def spec(self, precision: str) -> EngineSpec:
         return EngineSpec(self.name, precision, compiled=precision == "bf16")
 
     def candidates(self, device_type: str) -> list[EngineSpec]:
         can_compile = device_type == "cpu" and find_cxx_compiler()
-        return super().candidates(device_type) + ([self.spec("bf16")] if can_compile else [])
+        return super().candidates(device_type) + (
+            [self.spec("bf16")] if can_compile else []
+        )
 
     def load(self, bundle: Bundle, spec: EngineSpec, device: str) -> EngineModel:
         from rsft.inference.export.traceable import BFloat16Network, build_network
         from rsft.models.classifier import choose_device, load_classifier, move_network
 
-        chosen_device, note = choose_device(device), ""
-        batch_size = base.CPU_BATCH_SIZE if chosen_device.type == "cpu" else None
+        chosen_device = choose_device(device)
+        note = ""
+        if chosen_device.type == "cpu":
+            batch_size = base.CPU_BATCH_SIZE
+        else:
+            batch_size = None
         if spec.precision == "fp32":
-            return EngineModel(load_classifier(bundle, device), spec, chosen_device, batch_size)
+            return EngineModel(
+                load_classifier(bundle, device), spec, chosen_device, batch_size
+            )
         if spec.compiled and chosen_device.type == "cpu":
             try:
                 model = _compile(bundle)
                 return EngineModel(model, spec, concurrency=model.concurrency)
-            except Exception as error:  # of any kind: the network also runs without the compiler
+            except (
+                Exception
+            ) as error:  # of any kind: the network also runs without the compiler
                 note = f"not compiled: {base.first_line(error)}"
         network = move_network(BFloat16Network(build_network(bundle)), chosen_device)
         model = GraphModel(as_inference_fn(network, chosen_device))
-        return EngineModel(model, spec._replace(compiled=False), batch_size=batch_size, note=note)
+        return EngineModel(
+            model, spec._replace(compiled=False), batch_size=batch_size, note=note
+        )
 
 
 @base.FORMATS.register
@@ -70,17 +92,26 @@ class TorchExportFormat(GraphFormat):
     title = "torch.export"
     packages = ("torch",)
     file_name = "model.pt2"
-    precisions: ClassVar[Mapping[str, Tolerance]] = {"fp32": base.EXACT, "bf16": base.ROUNDED}
-    unsupported: ClassVar[Mapping[str, str]] = {"int8": "rsft does not quantize torch.export graphs"}
+    precisions: ClassVar[Mapping[str, Tolerance]] = {
+        "fp32": base.EXACT,
+        "bf16": base.ROUNDED,
+    }
+    unsupported: ClassVar[Mapping[str, str]] = {
+        "int8": "rsft does not quantize torch.export graphs"
+    }
     traces_bfloat16 = True
 
-    def write_graph(self, program: ExportedProgram, folder: Path, metadata: Mapping[str, Any]) -> None:
+    def write_graph(
+        self, program: ExportedProgram, folder: Path, metadata: Mapping[str, Any]
+    ) -> None:
         import torch
 
         from rsft.utils.atomic_files import write_bytes
 
         content = BytesIO()  # torch aborts the process if it cannot write to a disk
-        torch.export.save(program, content, extra_files={"rsft.json": json.dumps(metadata)})
+        torch.export.save(
+            program, content, extra_files={"rsft.json": json.dumps(metadata)}
+        )
         write_bytes(folder / self.file_name, content.getbuffer())
 
     def open_graph(self, path: Path, precision: str) -> GraphModel:
@@ -100,7 +131,12 @@ class TimmFormat(ExportFormat):
     precisions: ClassVar[Mapping[str, Tolerance]] = {"fp32": base.SAME_NETWORK}
 
     def write(
-        self, bundle: Bundle, folder: Path, metadata: dict[str, Any], images: Tensor, reference: ClassifierOutputs
+        self,
+        bundle: Bundle,
+        folder: Path,
+        metadata: dict[str, Any],
+        images: Tensor,
+        reference: ClassifierOutputs,
     ) -> ClassifierOutputs:
         from rsft.inference.export.weights import write_timm_weights
 
@@ -117,7 +153,12 @@ class PeftFormat(ExportFormat):
     precisions: ClassVar[Mapping[str, Tolerance]] = {"fp32": base.EXACT}
 
     def write(
-        self, bundle: Bundle, folder: Path, metadata: dict[str, Any], images: Tensor, reference: ClassifierOutputs
+        self,
+        bundle: Bundle,
+        folder: Path,
+        metadata: dict[str, Any],
+        images: Tensor,
+        reference: ClassifierOutputs,
     ) -> ClassifierOutputs:
         from rsft.inference.export.weights import write_peft_weights
 
@@ -126,7 +167,12 @@ class PeftFormat(ExportFormat):
 
 def find_cxx_compiler() -> str | None:
     """Return the path of the C++ compiler that torch.compile would call; None if none is installed."""
-    return next(filter(None, map(shutil.which, (os.environ.get("CXX", "g++"), "g++", "clang++"))), None)
+    return next(
+        filter(
+            None, map(shutil.which, (os.environ.get("CXX", "g++"), "g++", "clang++"))
+        ),
+        None,
+    )
 
 
 def _compile(bundle: Bundle) -> GraphModel:
@@ -141,7 +187,8 @@ def _compile(bundle: Bundle) -> GraphModel:
     from rsft.models.outputs import ClassifierOutputs
 
     module: Any = BFloat16Network(build_network(bundle), products=True)
-    pool, side = _make_single_core_pool(), bundle.contract.size
+    pool = _make_single_core_pool()
+    side = bundle.contract.size
     share = -(-base.CPU_BATCH_SIZE // torch.get_num_threads())
     compiled = as_inference_fn(torch.compile(module, dynamic=False))
 
@@ -151,22 +198,32 @@ def _compile(bundle: Bundle) -> GraphModel:
         logits, features = compiled(np.pad(images, padding))
         return ClassifierOutputs(logits[: len(images)], features[: len(images)])
 
-    # the compiler reads `freezing` at the first call; as an option of torch.compile it has no effect
+    # the compiler reads `freezing` at the first call; as an option of torch.compile it
+    # has no effect
     first_call = inductor.patch(freezing=True)(infer)
-    pool.submit(first_call, np.zeros((share, len(bundle.contract.planes), side, side), np.float32)).result()
+    pool.submit(
+        first_call,
+        np.zeros((share, len(bundle.contract.planes), side, side), np.float32),
+    ).result()
     return run_in_threads(infer, pool, share)
 
 
 def _make_single_core_pool() -> ThreadPoolExecutor:
-    """Return a pool of as many threads as PyTorch uses. Each uses one core; other threads still use all cores."""
+    """Return a pool of as many threads as PyTorch uses.
+
+    Each uses one core; other threads still use all cores.
+    """
     import torch
 
     threads = torch.get_num_threads()
     all_started = Barrier(threads)
 
     def start() -> None:
-        torch.set_num_threads(1)  # applies to this thread, and to threads that start later
-        torch.get_num_threads()  # without this call, the thread would use the number that any thread set last
+        torch.set_num_threads(
+            1
+        )  # applies to this thread, and to threads that start later
+        # without this call, the thread would use the number that any thread set last
+        torch.get_num_threads()
         all_started.wait()
 
     pool = ThreadPoolExecutor(threads, "engine", initializer=start)

@@ -1,4 +1,7 @@
-"""Write and read export.json, the metadata of an export. Some formats also store it inside their files."""
+"""Write and read export.json, the metadata of an export.
+
+Some formats also store it inside their files.
+"""
 
 import json
 from contextlib import suppress
@@ -18,11 +21,20 @@ METADATA_FORMAT = 1
 """Version of export.json. Other versions are rejected."""
 
 
-def export_metadata(bundle: Bundle, export_format: ExportFormat, precision: str) -> dict[str, Any]:
+def export_metadata(
+    bundle: Bundle, export_format: ExportFormat, precision: str
+) -> dict[str, Any]:
     """Return the content of export.json before the check, without "checked" and "files"."""
-    contract, evaluate = bundle.contract, bundle.recipe.evaluate
-    planes, size = len(contract.planes), contract.size
-    packages = ("torch", "timm", *export_format.packages, *export_format.export_packages)
+    contract = bundle.contract
+    evaluate = bundle.recipe.evaluate
+    planes = len(contract.planes)
+    size = contract.size
+    packages = (
+        "torch",
+        "timm",
+        *export_format.packages,
+        *export_format.export_packages,
+    )
     return {
         "format": METADATA_FORMAT,
         "rsft_version": __version__,
@@ -30,15 +42,26 @@ def export_metadata(bundle: Bundle, export_format: ExportFormat, precision: str)
         "precision": precision,
         "bundle_sha256": bundle.sha256,
         "recipe": bundle.recipe.name,
-        "backbone": {"name": bundle.recipe.backbone.name, "sha256": bundle.backbone_sha256},
+        "backbone": {
+            "name": bundle.recipe.backbone.name,
+            "sha256": bundle.backbone_sha256,
+        },
         "licenses": [entry.model_dump(mode="json") for entry in bundle.licenses],
         "runs": len(bundle.members),
         "classes": list(bundle.classes),
         "groups": {name: list(members) for name, members in bundle.groups.items()},
         "contract": contract.model_dump(),
-        "input": {"name": IMAGES, "shape": ["N", planes, size, size], "dtype": "float32"},
+        "input": {
+            "name": IMAGES,
+            "shape": ["N", planes, size, size],
+            "dtype": "float32",
+        },
         "outputs": {LOGITS: ["N", len(bundle.classes)], FEATURES: ["N", "D"]},
-        "tta": evaluate.tta if evaluate.tta == "none" else f"{evaluate.tta}, not in the file: it sees one view",
+        "tta": (
+            evaluate.tta
+            if evaluate.tta == "none"
+            else f"{evaluate.tta}, not in the file: it sees one view"
+        ),
         "versions": installed_versions(packages),
         "head": bundle.recipe.head.model_dump(),
     }
@@ -57,7 +80,9 @@ def write_export_metadata(folder: Path, metadata: dict[str, Any]) -> None:
     """Write export.json: `metadata`, and the hashes of the other files of the folder."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     files = {path.relative_to(folder).as_posix(): sha256(path) for path in paths}
-    write_text(folder / METADATA_FILE, json.dumps(metadata | {"files": files}, indent=1))
+    write_text(
+        folder / METADATA_FILE, json.dumps(metadata | {"files": files}, indent=1)
+    )
 
 
 def read_export_metadata(folder: Path) -> dict[str, Any]:
@@ -65,11 +90,15 @@ def read_export_metadata(folder: Path) -> dict[str, Any]:
 
     Raises:
         RequestError: the folder is not an export.
-        WeightsError: the export has another format version, or one of its files is missing or altered.
+        WeightsError: the export has another format version, or one of its files is
+            missing or altered.
     """
     if not (folder / METADATA_FILE).is_file():
-        hint = "make one with `rsft export`, and keep export.json beside its files"
-        raise RequestError(f"the folder is not an export: {METADATA_FILE} is missing", folder, hint)
+        raise RequestError(
+            f"the folder is not an export: {METADATA_FILE} is missing",
+            folder,
+            "make one with `rsft export`, and keep export.json beside its files",
+        )
     try:
         metadata: dict[str, Any] = load_json(folder / METADATA_FILE)
         files: dict[str, Any] = metadata["files"]
@@ -77,9 +106,15 @@ def read_export_metadata(folder: Path) -> dict[str, Any]:
             raise TypeError(f"files is a {type(files).__name__}")
         format_version = metadata["format"]
     except (ValueError, KeyError, TypeError) as error:
-        raise WeightsError(f"{METADATA_FILE} is damaged", folder, "export again") from error
+        raise WeightsError(
+            f"{METADATA_FILE} is damaged", folder, "export again"
+        ) from error
     if format_version != METADATA_FORMAT:
-        raise WeightsError(f"export format {format_version}; this rsft reads {METADATA_FORMAT}", folder, "export again")
+        raise WeightsError(
+            f"export format {format_version}; this rsft reads {METADATA_FORMAT}",
+            folder,
+            "export again",
+        )
     for name, digest in files.items():
         try:
             is_unchanged = sha256(folder / name) == digest

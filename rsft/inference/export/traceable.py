@@ -37,7 +37,8 @@ class OutputDifference(NamedTuple):
     Attributes:
         largest: largest difference of a logit.
         allowed: limit of `largest`.
-        features: largest difference of a feature, divided by the largest feature if that is above 1.
+        features: largest difference of a feature, divided by the largest feature if
+            that is above 1.
         share: limit of `features`.
     """
 
@@ -49,16 +50,22 @@ class OutputDifference(NamedTuple):
     @property
     def fits(self) -> bool:
         """Whether both differences are within their limits."""
-        return self.largest <= self.allowed and self.features <= self.share  # False for NaN
+        return (
+            self.largest <= self.allowed and self.features <= self.share
+        )  # False for NaN
 
 
 @torch.inference_mode()
-def compute_outputs(predict: Callable[[Tensor], tuple[Tensor, Tensor]], images: Tensor) -> ClassifierOutputs:
+def compute_outputs(
+    predict: Callable[[Tensor], tuple[Tensor, Tensor]], images: Tensor
+) -> ClassifierOutputs:
     """Return logits (N, C) and features (N, D) of images (N, P, S, S) as arrays in float32."""
     return ClassifierOutputs(*(tensor.float().numpy() for tensor in predict(images)))
 
 
-def compare_outputs(outputs: ClassifierOutputs, reference: ClassifierOutputs, tolerance: Tolerance) -> OutputDifference:
+def compare_outputs(
+    outputs: ClassifierOutputs, reference: ClassifierOutputs, tolerance: Tolerance
+) -> OutputDifference:
     """Measure how much outputs differ from those of PyTorch in float32 for the same images.
 
     Raises:
@@ -66,8 +73,12 @@ def compare_outputs(outputs: ClassifierOutputs, reference: ClassifierOutputs, to
     """
     if tolerance.limit is None:
         raise ValueError("the outputs of this precision are not compared one by one")
-    logits, features = (float(np.abs(a - b).max()) for a, b in zip(outputs, reference, strict=True))
-    logit_range, feature_range = (max(1.0, float(np.abs(values).max())) for values in reference)
+    logits, features = (
+        float(np.abs(a - b).max()) for a, b in zip(outputs, reference, strict=True)
+    )
+    logit_range, feature_range = (
+        max(1.0, float(np.abs(values).max())) for values in reference
+    )
     allowed = tolerance.limit * (logit_range if tolerance.relative else 1.0)
     return OutputDifference(logits, allowed, features / feature_range, tolerance.limit)
 
@@ -86,7 +97,11 @@ class TraceableNetwork(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return logits (B, C) and features (B, D), float32, of images (B, P, S, S)."""
         predictions = [_predict(cast(Classifier, run), x) for run in self.runs]
-        logits, features = predictions[0] if len(predictions) == 1 else average_predictions(predictions)
+        logits, features = (
+            predictions[0]
+            if len(predictions) == 1
+            else average_predictions(predictions)
+        )
         return logits, features
 
 
@@ -95,9 +110,9 @@ class BFloat16Network(nn.Module):
 
     Args:
         network: the network, which is changed in place.
-        products: replace PyTorch's fused attention by two matrix products around a softmax. The fused kernel does not
-            round attention scores, because it uses float32 internally, but takes 1.5 times as long on a CPU with
-            bfloat16.
+        products: replace PyTorch's fused attention by two matrix products around a
+            softmax. The fused kernel does not round attention scores, because it uses
+            float32 internally, but takes 1.5 times as long on a CPU with bfloat16.
     """
 
     def __init__(self, network: TraceableNetwork, *, products: bool = False) -> None:
@@ -119,19 +134,30 @@ class BFloat16Network(nn.Module):
 
 def build_network(bundle: Bundle) -> TraceableNetwork:
     """Build the network of a bundle: the average of its runs, each merged into the backbone."""
-    return TraceableNetwork([load_merged_classifier(bundle, run) for run in range(len(bundle.members))])
+    return TraceableNetwork(
+        [load_merged_classifier(bundle, run) for run in range(len(bundle.members))]
+    )
 
 
-def trace_network(network: TraceableNetwork | BFloat16Network, contract: Contract) -> ExportedProgram:
+def trace_network(
+    network: TraceableNetwork | BFloat16Network, contract: Contract
+) -> ExportedProgram:
     """Trace a network in evaluation mode for any number of images (N, P, S, S)."""
-    return trace(network, torch.zeros(2, len(contract.planes), contract.size, contract.size))
+    return trace(
+        network, torch.zeros(2, len(contract.planes), contract.size, contract.size)
+    )
 
 
 def trace(network: nn.Module, example: Tensor) -> ExportedProgram:
     """Trace a network in evaluation mode for any number of images, given an example of two."""
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
-        return torch.export.export(network, (example,), dynamic_shapes=({0: Dim("chips", min=1)},), strict=False)
+        return torch.export.export(
+            network,
+            (example,),
+            dynamic_shapes=({0: Dim("chips", min=1)},),
+            strict=False,
+        )
 
 
 def _predict(run: Classifier, x: Tensor) -> Prediction:

@@ -1,6 +1,7 @@
 """Write the weights of a bundle for timm and for Hugging Face PEFT, with a README.md that says how to load them.
 
-A network or a head that these libraries cannot build is refused, because they would load its weights into another one.
+A network or a head that these libraries cannot build is refused, because they would
+load its weights into another one.
 """
 
 import json
@@ -20,7 +21,12 @@ from rsft.inference.engines.base import FORMATS, METADATA_KEY, find_format
 from rsft.inference.export.traceable import build_network, compute_outputs
 from rsft.inference.publish.source import spdx_license
 from rsft.models.bundle.bundle import Bundle
-from rsft.models.classifier import Classifier, HeadAverage, load_encoder, load_unmerged_classifier
+from rsft.models.classifier import (
+    Classifier,
+    HeadAverage,
+    load_encoder,
+    load_unmerged_classifier,
+)
 from rsft.models.inspection.describe import describe, find_encoder_origin
 from rsft.models.outputs import ClassifierOutputs
 from rsft.peft.huggingface import bypasses_peft, export_peft, import_peft
@@ -30,80 +36,128 @@ from rsft.utils.untrusted.documents import code_span, escape_markdown
 
 HEAD_FILE = "head.safetensors"
 BASE_DIR = "base"
-"""Folder of the base of an adapter, if the base is not on the Hugging Face Hub as timm publishes it."""
+"""Folder of the base of an adapter, if the base is not on the Hugging Face Hub as timm
+publishes it."""
 
-_WEIGHTS_FILE, _CONFIG_FILE, _README_FILE = "model.safetensors", "config.json", "README.md"
+_WEIGHTS_FILE = "model.safetensors"
+_CONFIG_FILE = "config.json"
+_README_FILE = "README.md"
 
 _TIMM_NAME = "vit_base_patch16_224"
-"""Name of a plain vision transformer in timm. All of its sizes are passed as arguments."""
+"""Name of a plain vision transformer in timm. All of its sizes are passed as
+arguments."""
 
-_SEPARATE_BIAS = "set qkv_bias_separate = True in every attention layer of the timm network"
-"""timm's attention with q_bias reads the weight of its qkv layer, so that PEFT's layer around it is not called."""
+_SEPARATE_BIAS = (
+    "set qkv_bias_separate = True in every attention layer of the timm network"
+)
+"""timm's attention with q_bias reads the weight of its qkv layer, so that PEFT's layer
+around it is not called."""
 
 _HUB_OPTIONS = ("num_classes", "img_size", "global_pool", "fc_norm", "use_fc_norm")
-"""Arguments with which timm makes the network of a bundle from the weights that it publishes."""
+"""Arguments with which timm makes the network of a bundle from the weights that it
+publishes."""
 
 
-def write_timm_weights(bundle: Bundle, folder: Path, metadata: dict[str, Any], images: Tensor) -> ClassifierOutputs:
+def write_timm_weights(
+    bundle: Bundle, folder: Path, metadata: dict[str, Any], images: Tensor
+) -> ClassifierOutputs:
     """Write the merged network and its head as timm's `save_for_hf` does, and compute outputs with it.
 
     Args:
         bundle: a bundle of one run with a linear head, whose network timm can build.
         folder: an existing folder.
-        metadata: content of export.json. The entry "timm" is added: how timm creates the network.
+        metadata: content of export.json. The entry "timm" is added: how timm creates
+            the network.
         images: network inputs (N, P, S, S).
 
     Returns:
-        Logits (N, C) and features (N, D) of the network that timm loads from the folder.
+        Logits (N, C) and features (N, D) of the network that timm loads from the
+        folder.
 
     Raises:
-        RequestError: timm cannot express the PEFT modules, the head, the network or the normalization, or the bundle
-            has several runs.
+        RequestError: timm cannot express the PEFT modules, the head, the network or the
+            normalization, or the bundle has several runs.
     """
     _check_one_run(bundle, "timm", "a state dict contains one network")
     if bundle.contract.chip_standard:
-        _refuse("timm", "timm has one mean and deviation for all chips, but the bundle normalizes each chip by its own")
+        _refuse(
+            "timm",
+            "timm has one mean and deviation for all chips, but the bundle normalizes"
+            " each chip by its own",
+        )
     classifier = cast(Classifier, build_network(bundle).runs[0])
-    if unmerged := classifier.adapted.unmerged:
-        message = f"modules of {bundle.recipe.peft.title} cannot be merged, and timm has no such modules"
-        raise RequestError(message, ", ".join(unmerged[:3]), _graph_hint())
+    unmerged = classifier.adapted.unmerged
+    if unmerged:
+        raise RequestError(
+            (
+                f"modules of {bundle.recipe.peft.title} cannot be merged, and timm has no"
+                " such modules"
+            ),
+            ", ".join(unmerged[:3]),
+            _graph_hint(),
+        )
     if not isinstance(classifier.head, nn.Linear):
-        kind = "heads on earlier blocks" if isinstance(classifier.head, HeadAverage) else "a cosine head"
-        _refuse("timm", f"the bundle has {kind}, but timm only has one linear head on the final features")
-    model, options = build_in_timm(classifier.adapted.vit, bundle, "timm", classifier.head)
+        if isinstance(classifier.head, HeadAverage):
+            kind = "heads on earlier blocks"
+        else:
+            kind = "a cosine head"
+        _refuse(
+            "timm",
+            f"the bundle has {kind}, but timm only has one linear head on the final"
+            " features",
+        )
+    model, options = build_in_timm(
+        classifier.adapted.vit, bundle, "timm", classifier.head
+    )
     _save_for_timm(model, folder, bundle, metadata)
     metadata["timm"] = {"create_model": options.pop("model_name"), **options}
-    lines = ["import timm", "", 'model = timm.create_model("local-dir:FOLDER", pretrained=True).eval()']
+    lines = [
+        "import timm",
+        "",
+        'model = timm.create_model("local-dir:FOLDER", pretrained=True).eval()',
+    ]
     _write_readme(bundle, folder, "timm", [*lines, "logits = model(images)"])
     loaded: Any = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
     return compute_outputs(_predict_with(loaded), images)
 
 
-def write_peft_weights(bundle: Bundle, folder: Path, metadata: dict[str, Any], images: Tensor) -> ClassifierOutputs:
+def write_peft_weights(
+    bundle: Bundle, folder: Path, metadata: dict[str, Any], images: Tensor
+) -> ClassifierOutputs:
     """Write the adapter in the format of Hugging Face PEFT, and the head; compute outputs with both files.
 
-    The configuration names the base: the repository of timm on the Hub, or a folder with the frozen network.
+    The configuration names the base: the repository of timm on the Hub, or a folder
+    with the frozen network.
 
     Args:
         bundle: a bundle of one run, trained with LoRA on a network that timm can build.
         folder: an existing folder.
-        metadata: content of export.json. The entry "peft" is added: the base, and how the network must be changed
-            before loading, if it must.
+        metadata: content of export.json. The entry "peft" is added: the base, and how
+            the network must be changed before loading, if it must.
         images: network inputs (N, P, S, S).
 
     Returns:
-        Logits (N, C) and features (N, D) of timm's network with the adapter, loaded from these files.
+        Logits (N, C) and features (N, D) of timm's network with the adapter, loaded
+        from these files.
 
     Raises:
-        RequestError: the method is not LoRA, timm cannot build the network, a head reads earlier blocks, or the bundle
-            has several runs.
+        RequestError: the method is not LoRA, timm cannot build the network, a head
+            reads earlier blocks, or the bundle has several runs.
     """
     _check_one_run(bundle, "peft", "PEFT stores one adapter")
-    classifier, recipe = load_unmerged_classifier(bundle, "cpu"), bundle.recipe
+    classifier = load_unmerged_classifier(bundle, "cpu")
+    recipe = bundle.recipe
     if isinstance(classifier.head, HeadAverage):
-        _refuse("peft", "the bundle has heads on earlier blocks, whose outputs neither PEFT nor timm returns")
-    base, options = build_in_timm(load_encoder(recipe, bundle.contract.bands).vit, bundle, "peft")
-    repository, data = find_encoder_origin(recipe.backbone).repository or "", recipe.data
+        _refuse(
+            "peft",
+            "the bundle has heads on earlier blocks, whose outputs neither PEFT nor"
+            " timm returns",
+        )
+    base, options = build_in_timm(
+        load_encoder(recipe, bundle.contract.bands).vit, bundle, "peft"
+    )
+    repository = find_encoder_origin(recipe.backbone).repository or ""
+    data = recipe.data
     is_published = repository.startswith("timm/") and recipe.backbone.blocks is None
     if is_published and len(bundle.contract.planes) == 3 and data.remap == "replicate":
         base_name = repository
@@ -118,12 +172,23 @@ def write_peft_weights(bundle: Bundle, folder: Path, metadata: dict[str, Any], i
     metadata["peft"] = {"base": base_name}
     if bypasses_peft(classifier.adapted):
         metadata["peft"]["before_loading"] = _SEPARATE_BIAS
-    write_bytes(folder / HEAD_FILE, save(classifier.head.state_dict(), {"format": "pt"}))
-    lines = _peft_lines(bundle, base_name, options, "before_loading" in metadata["peft"])
+    write_bytes(
+        folder / HEAD_FILE, save(classifier.head.state_dict(), {"format": "pt"})
+    )
+    lines = _peft_lines(
+        bundle, base_name, options, "before_loading" in metadata["peft"]
+    )
     base_file = folder / BASE_DIR / _WEIGHTS_FILE
-    base_sha256 = sha256(base_file) if base_name == BASE_DIR else bundle.backbone_sha256
-    _write_readme(bundle, folder, "peft", lines, base=base_name, base_sha256=base_sha256)
-    loaded = Classifier(import_peft(base, folder), classifier.head, classifier.pool).eval()
+    if base_name == BASE_DIR:
+        base_sha256 = sha256(base_file)
+    else:
+        base_sha256 = bundle.backbone_sha256
+    _write_readme(
+        bundle, folder, "peft", lines, base=base_name, base_sha256=base_sha256
+    )
+    loaded = Classifier(
+        import_peft(base, folder), classifier.head, classifier.pool
+    ).eval()
     loaded.head.load_state_dict(load_file(folder / HEAD_FILE))
     return compute_outputs(loaded.predict, images)
 
@@ -140,28 +205,46 @@ def build_in_timm(
         head: the head; None builds the network without one.
 
     Returns:
-        timm's network with the same weights, in evaluation mode, and the arguments of `timm.create_model`.
+        timm's network with the same weights, in evaluation mode, and the arguments of
+        `timm.create_model`.
 
     Raises:
         RequestError: timm cannot build this network.
     """
     backbone = bundle.recipe.backbone
-    if isinstance(getattr(getattr(vit, "patch_embed", None), "proj", None), nn.Sequential):
-        _refuse(format_name, f"timm cannot build {backbone.name}: its patch embedding is a stem of convolutions")
-    options = timm_options(cast(VisionTransformer, vit), 0 if head is None else len(bundle.classes), bundle)
-    state = {key: value.detach().contiguous() for key, value in vit.state_dict().items()}
+    if isinstance(
+        getattr(getattr(vit, "patch_embed", None), "proj", None), nn.Sequential
+    ):
+        _refuse(
+            format_name,
+            f"timm cannot build {backbone.name}: its patch embedding is a stem of"
+            " convolutions",
+        )
+    options = timm_options(
+        cast(VisionTransformer, vit), 0 if head is None else len(bundle.classes), bundle
+    )
+    state = {
+        key: value.detach().contiguous() for key, value in vit.state_dict().items()
+    }
     try:
         model: Any = timm.create_model(**options)
         if head is not None:
-            state |= {f"{model.pretrained_cfg['classifier']}.{key}": x.detach() for key, x in head.state_dict().items()}
+            state |= {
+                f"{model.pretrained_cfg['classifier']}.{key}": x.detach()
+                for key, x in head.state_dict().items()
+            }
         model.load_state_dict(state)
     except (RuntimeError, TypeError, AssertionError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[-1].strip()[:200]
+        reason = (
+            (str(error).strip() or type(error).__name__).splitlines()[-1].strip()[:200]
+        )
         _refuse(format_name, f"timm cannot build {backbone.name}: {reason}")
     return model.eval().requires_grad_(False), options
 
 
-def timm_options(vit: VisionTransformer, classes: int, bundle: Bundle) -> dict[str, Any]:
+def timm_options(
+    vit: VisionTransformer, classes: int, bundle: Bundle
+) -> dict[str, Any]:
     """Return the arguments with which timm builds this network, if it is a network of timm.
 
     Args:
@@ -172,17 +255,45 @@ def timm_options(vit: VisionTransformer, classes: int, bundle: Bundle) -> dict[s
     Returns:
         Arguments of `timm.create_model`.
     """
-    contract, pool = bundle.contract, bundle.recipe.backbone.pool
-    sizes = {"num_classes": classes, "img_size": contract.size, "in_chans": len(contract.planes)}
-    architecture = getattr(vit, "pretrained_cfg", {}).get("architecture") or bundle.recipe.backbone.name
-    if not hasattr(vit, "blocks"):  # its other arguments are those with which timm built it
-        recorded = {key: value for key, value in getattr(vit, "_model_args", {}).items() if key != "weight_init"}
-        sizes = sizes if "img_size" in recorded else {key: x for key, x in sizes.items() if key != "img_size"}
+    contract = bundle.contract
+    pool = bundle.recipe.backbone.pool
+    sizes = {
+        "num_classes": classes,
+        "img_size": contract.size,
+        "in_chans": len(contract.planes),
+    }
+    architecture = (
+        getattr(vit, "pretrained_cfg", {}).get("architecture")
+        or bundle.recipe.backbone.name
+    )
+    if not hasattr(
+        vit, "blocks"
+    ):  # its other arguments are those with which timm built it
+        recorded = {
+            key: value
+            for key, value in getattr(vit, "_model_args", {}).items()
+            if key != "weight_init"
+        }
+        if "img_size" in recorded:
+            sizes = sizes
+        else:
+            sizes = {key: x for key, x in sizes.items() if key != "img_size"}
         return recorded | {"model_name": architecture, **sizes}
     block: Any = vit.blocks[0]
-    if not hasattr(block, "ls1"):  # Eva, CaiT, BEiT: all other arguments follow from the architecture
-        norms = {"use_fc_norm": not isinstance(vit.fc_norm, nn.Identity)} if hasattr(vit, "rope") else {}
-        return {"model_name": architecture, **sizes, "depth": len(vit.blocks), "global_pool": pool, **norms}
+    if not hasattr(
+        block, "ls1"
+    ):  # Eva, CaiT, BEiT: all other arguments follow from the architecture
+        if hasattr(vit, "rope"):
+            norms = {"use_fc_norm": not isinstance(vit.fc_norm, nn.Identity)}
+        else:
+            norms = {}
+        return {
+            "model_name": architecture,
+            **sizes,
+            "depth": len(vit.blocks),
+            "global_pool": pool,
+            **norms,
+        }
     return {
         "model_name": _TIMM_NAME,
         **sizes,
@@ -190,7 +301,11 @@ def timm_options(vit: VisionTransformer, classes: int, bundle: Bundle) -> dict[s
         "embed_dim": vit.embed_dim,
         "depth": len(vit.blocks),
         "num_heads": block.attn.num_heads,
-        "mlp_ratio": block.mlp.fc1.out_features / vit.embed_dim if hasattr(block.mlp, "fc1") else 4.0,
+        "mlp_ratio": (
+            block.mlp.fc1.out_features / vit.embed_dim
+            if hasattr(block.mlp, "fc1")
+            else 4.0
+        ),
         "qkv_bias": getattr(getattr(block.attn, "qkv", None), "bias", None) is not None,
         "init_values": None if isinstance(block.ls1, nn.Identity) else 1.0,
         "class_token": vit.cls_token is not None,
@@ -202,33 +317,61 @@ def timm_options(vit: VisionTransformer, classes: int, bundle: Bundle) -> dict[s
     }
 
 
-def _save_for_timm(model: Any, folder: Path, bundle: Bundle, metadata: dict[str, Any]) -> None:
+def _save_for_timm(
+    model: Any, folder: Path, bundle: Bundle, metadata: dict[str, Any]
+) -> None:
     """Write model.safetensors and config.json, from which `local-dir:` and `hf-hub:` names build the network."""
-    contract, source = bundle.contract, model.pretrained_cfg
+    contract = bundle.contract
+    source = model.pretrained_cfg
     model.pretrained_cfg = {
-        **{key: source[key] for key in ("architecture", "classifier", "first_conv", "fixed_input_size")},
+        **{
+            key: source[key]
+            for key in ("architecture", "classifier", "first_conv", "fixed_input_size")
+        },
         "input_size": (len(contract.planes), contract.size, contract.size),
         "mean": contract.mean,
         "std": contract.std,
         "crop_pct": 1.0,
         "interpolation": "bilinear",
     }
-    labels = {"label_names": list(bundle.classes)} if model.num_classes else {}
-    write_bytes(folder / _WEIGHTS_FILE, save(model.state_dict(), {"format": "pt", METADATA_KEY: json.dumps(metadata)}))
+    if model.num_classes:
+        labels = {"label_names": list(bundle.classes)}
+    else:
+        labels = {}
+    write_bytes(
+        folder / _WEIGHTS_FILE,
+        save(model.state_dict(), {"format": "pt", METADATA_KEY: json.dumps(metadata)}),
+    )
     save_config_for_hf(model, str(folder / _CONFIG_FILE), labels)
     config = json.loads((folder / _CONFIG_FILE).read_text("utf-8"))
-    config["model_args"].pop("num_classes", None)  # transformers passes it a second time
+    config["model_args"].pop(
+        "num_classes", None
+    )  # transformers passes it a second time
     write_text(folder / _CONFIG_FILE, json.dumps(config, indent=2))
 
 
-def _peft_lines(bundle: Bundle, base: str, options: dict[str, Any], separate_bias: bool) -> list[str]:
+def _peft_lines(
+    bundle: Bundle, base: str, options: dict[str, Any], separate_bias: bool
+) -> list[str]:
     """Return the lines of Python that load the adapter and the head without rsft."""
-    is_cosine, head = bundle.recipe.head.kind == "cosine", bundle.recipe.head
-    arguments = {key: options[key] for key in _HUB_OPTIONS if key in options} if base != BASE_DIR else {}
+    is_cosine = bundle.recipe.head.kind == "cosine"
+    head = bundle.recipe.head
+    if base != BASE_DIR:
+        arguments = {key: options[key] for key in _HUB_OPTIONS if key in options}
+    else:
+        arguments = {}
     arguments["num_classes"] = 0 if is_cosine else len(bundle.classes)
-    name = "local-dir:FOLDER/base" if base == BASE_DIR else base.removeprefix("timm/")
+    if base == BASE_DIR:
+        name = "local-dir:FOLDER/base"
+    else:
+        name = base.removeprefix("timm/")
     passed = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
-    lines = ["import timm, torch", "from peft import PeftModel", "from safetensors.torch import load_file", ""]
+    lines = [
+        "import timm, torch",
+        "from peft import PeftModel",
+        "from safetensors.torch import load_file",
+        "",
+    ]
     lines += [f'base = timm.create_model("{name}", pretrained=True, {passed})']
     if separate_bias:
         lines += ["for layer in base.modules():", "    layer.qkv_bias_separate = True"]
@@ -238,34 +381,64 @@ def _peft_lines(bundle: Bundle, base: str, options: dict[str, Any], separate_bia
     lines += [*head_lines, 'model = PeftModel.from_pretrained(base, "FOLDER").eval()']
     if is_cosine:
         lines += ["normalize = torch.nn.functional.normalize"]
-        return [*lines, f'logits = {head.logit_scale!r} * normalize(model(images)) @ normalize(head["weight"]).T']
+        return [
+            *lines,
+            (
+                f"logits = {head.logit_scale!r} * normalize(model(images)) @"
+                ' normalize(head["weight"]).T'
+            ),
+        ]
     return [*lines, "logits = model(images)"]
 
 
-def _write_readme(bundle: Bundle, folder: Path, library: str, lines: list[str], **values: str) -> None:
+def _write_readme(
+    bundle: Bundle, folder: Path, library: str, lines: list[str], **values: str
+) -> None:
     """Fill the template readme.md.jinja of this package."""
-    loader = PackageLoader("rsft.inference", "export")
-    environment = Environment(loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        loader=PackageLoader("rsft.inference", "export"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     environment.filters |= {"md": escape_markdown, "code": code_span}
-    values |= {"library": library, "license": (spdx_license(bundle.licenses) or UNKNOWN).lower()}
-    text = environment.get_template("readme.md.jinja").render(describe(bundle), bundle=bundle, lines=lines, **values)
+    values |= {
+        "library": library,
+        "license": (spdx_license(bundle.licenses) or UNKNOWN).lower(),
+    }
+    text = environment.get_template("readme.md.jinja").render(
+        describe(bundle), bundle=bundle, lines=lines, **values
+    )
     write_text(folder / _README_FILE, text + "\n")
 
 
 def _predict_with(model: Any) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
     """Return a function that computes logits and features with a network of timm."""
-    return lambda x: (model(x), model.forward_head(model.forward_features(x), pre_logits=True))
+    return lambda x: (
+        model(x),
+        model.forward_head(model.forward_features(x), pre_logits=True),
+    )
 
 
 def _check_one_run(bundle: Bundle, format_name: str, reason: str) -> None:
     if len(bundle.members) > 1:
-        message = f"the bundle averages {len(bundle.members)} runs, and {reason}"
-        raise RequestError(message, f"--format {format_name}", f"{_graph_hint()}, which support the average")
+        raise RequestError(
+            f"the bundle averages {len(bundle.members)} runs, and {reason}",
+            f"--format {format_name}",
+            f"{_graph_hint()}, which support the average",
+        )
 
 
 def _refuse(format_name: str, message: str) -> NoReturn:
-    raise RequestError(message, f"--format {format_name}", f"{_graph_hint()}, which hold any network and head")
+    raise RequestError(
+        message,
+        f"--format {format_name}",
+        f"{_graph_hint()}, which hold any network and head",
+    )
 
 
 def _graph_hint() -> str:
-    return f"export {' or '.join(name for name in FORMATS if find_format(name).stores_graph)}"
+    return (
+        "export"
+        f" {' or '.join(name for name in FORMATS if find_format(name).stores_graph)}"
+    )

@@ -1,6 +1,7 @@
 """Export the whole pipeline of a bundle as one graph, and compare it with `rsft predict`.
 
-The pipeline takes the pixels of a chip, and returns probabilities and the distance from the training.
+The pipeline takes the pixels of a chip, and returns probabilities and the distance from
+the training.
 """
 
 from pathlib import Path
@@ -20,14 +21,26 @@ from rsft.errors import RequestError, WeightsError
 from rsft.inference.engines.base import ExportFormat
 from rsft.inference.engines.graph import GraphFormat
 from rsft.inference.export.metadata import export_metadata, write_export_metadata
-from rsft.inference.export.traceable import PARITY_CHIPS, TraceableNetwork, build_network, compute_outputs, trace
+from rsft.inference.export.traceable import (
+    PARITY_CHIPS,
+    TraceableNetwork,
+    build_network,
+    compute_outputs,
+    trace,
+)
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.classifier import load_classifier, with_tta
 from rsft.models.outputs import VIEWS, average_outputs, tta_contract
-from rsft.models.uncertainty.statistics import log_softmax, nearest_distance, white_class_means
+from rsft.models.uncertainty.statistics import (
+    log_softmax,
+    nearest_distance,
+    white_class_means,
+)
 from rsft.utils.atomic_files import atomic_folder
 
-PIXELS, PROBABILITIES, OOD_DISTANCE = "pixels", "probabilities", "ood_distance"
+PIXELS = "pixels"
+PROBABILITIES = "probabilities"
+OOD_DISTANCE = "ood_distance"
 """Names of the input and the outputs of a whole pipeline."""
 
 _WEIGHT_SCALE = np.float32(2048)  # OpenCV's bilinear weights of bytes are whole numbers
@@ -46,29 +59,56 @@ class ChipTreatment(nn.Module):
     def __init__(self, contract: Contract, unit: str, side: int) -> None:
         super().__init__()
         dtype = UNIT_DTYPES[parse_unit(unit)][0]
-        self.unit, self.target_unit = contract.check_header(str(dtype), len(contract.used_bands), unit)
-        channels = list(zip(contract.planes, contract.units[self.target_unit], strict=True))
+        self.unit, self.target_unit = contract.check_header(
+            str(dtype), len(contract.used_bands), unit
+        )
+        channels = list(
+            zip(contract.planes, contract.units[self.target_unit], strict=True)
+        )
         self.channels = list(dict.fromkeys(channels))
         if any(stretch.high is None for _, stretch in self.channels):
-            message = "the stretch takes the maximum of each chip (data.stretch=chip-max), which no graph computes"
-            raise RequestError(message, "--whole", "export without --whole, or train with measured limits")
-        self.bands, self.crop, self.side = contract.used_bands, contract.crop or side, side
-        self.resize = ByteResize(min(self.crop, side), contract.size, len(self.channels))
-        self.register_buffer("indices", torch.tensor([self.channels.index(channel) for channel in channels]))
+            raise RequestError(
+                (
+                    "the stretch takes the maximum of each chip (data.stretch=chip-max),"
+                    " which no graph computes"
+                ),
+                "--whole",
+                "export without --whole, or train with measured limits",
+            )
+        self.bands = contract.used_bands
+        self.crop = contract.crop or side
+        self.side = side
+        self.resize = ByteResize(
+            min(self.crop, side), contract.size, len(self.channels)
+        )
+        self.register_buffer(
+            "indices",
+            torch.tensor([self.channels.index(channel) for channel in channels]),
+        )
         self.register_buffer("values", torch.from_numpy(contract.byte_values()))
         self.is_standard = contract.chip_standard
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Return network inputs (N, P, S, S) of chips (N, B, H, W) with `used_bands` of the contract, float32."""
-        start, crop = max(0, (self.side - self.crop) // 2), self.crop
-        chips = pixels[:, :, start : start + crop, start : start + crop].permute(0, 2, 3, 1)
+        start = max(0, (self.side - self.crop) // 2)
+        crop = self.crop
+        chips = pixels[:, :, start : start + crop, start : start + crop].permute(
+            0, 2, 3, 1
+        )
         values = convert_unit(cast(Any, chips), self.unit, self.target_unit)
-        planes = compute_planes(values, self.bands, [plane for plane, _ in self.channels])
-        levels = [stretch.to_levels(plane) for plane, (_, stretch) in zip(planes, self.channels, strict=True)]
+        planes = compute_planes(
+            values, self.bands, [plane for plane, _ in self.channels]
+        )
+        levels = [
+            stretch.to_levels(plane)
+            for plane, (_, stretch) in zip(planes, self.channels, strict=True)
+        ]
         resized = self.resize(torch.stack(levels, 1))
         bytes_of_planes = resized[:, cast(Tensor, self.indices)].long()
         tables = cast(Tensor, self.values)
-        inputs = torch.stack([table[bytes_of_planes[:, index]] for index, table in enumerate(tables)], 1)
+        inputs = torch.stack(
+            [table[bytes_of_planes[:, index]] for index, table in enumerate(tables)], 1
+        )
         return standardize_chips(inputs) if self.is_standard else inputs
 
 
@@ -80,24 +120,35 @@ class ByteResize(nn.Module):
 
     def __init__(self, side: int, size: int, channels: int) -> None:
         super().__init__()
-        self.side, self.size = side, size
+        self.side = side
+        self.size = size
         self.rounds_up = side == 2 * size and channels in (1, 3, 4)
-        if side > size:  # the share of each of `side` pixels in each of `size` pixels; 1 if pixels are not divided
+        if (
+            side > size
+        ):  # the share of each of `side` pixels in each of `size` pixels; 1 if pixels are not divided
             if side % size == 0:
                 weights = np.repeat(np.eye(size), side // size, axis=1)
             else:
                 scale = side / size
-                starts, pixels = np.arange(size)[:, None] * scale, np.arange(side)[None]
-                overlap = np.minimum(pixels + 1, starts + scale) - np.maximum(pixels, starts)
+                starts = np.arange(size)[:, None] * scale
+                pixels = np.arange(side)[None]
+                overlap = np.minimum(pixels + 1, starts + scale) - np.maximum(
+                    pixels, starts
+                )
                 overlap[overlap < 1e-3] = 0  # as in OpenCV
                 weights = overlap / scale
-            self.register_buffer("weights", torch.from_numpy(weights.astype(np.float32)))
+            self.register_buffer(
+                "weights", torch.from_numpy(weights.astype(np.float32))
+            )
         else:
             # each position lies between two pixels; the share is that of the second one
-            positions = ((np.arange(size) + 0.5) * (side / size) - 0.5).astype(np.float32)
+            positions = ((np.arange(size) + 0.5) * (side / size) - 0.5).astype(
+                np.float32
+            )
             start = np.floor(positions).astype(np.int64)
             shares = positions - start
-            first, second = (torch.from_numpy(np.clip(start + offset, 0, side - 1)) for offset in (0, 1))
+            first = torch.from_numpy(np.clip(start + 0, 0, side - 1))
+            second = torch.from_numpy(np.clip(start + 1, 0, side - 1))
             self.register_buffer("first", first)
             self.register_buffer("second", second)
             self.register_buffer("row_weights", _whole_weights(shares))
@@ -116,20 +167,29 @@ class ByteResize(nn.Module):
             if self.rounds_up:  # weights of 0 and 1: the sums are exact
                 return torch.floor((sums + 2) / 4)
             factor = self.side // self.size
-            return torch.round(sums * float(np.float32(1) / np.float32(factor * factor)))
-        first, second = cast(Tensor, self.first), cast(Tensor, self.second)
+            return torch.round(
+                sums * float(np.float32(1) / np.float32(factor * factor))
+            )
+        first = cast(Tensor, self.first)
+        second = cast(Tensor, self.second)
         near, far = cast(Tensor, self.column_weights).unbind()
         exact = images.double()
-        columns = torch.floor((exact[..., first] * near + exact[..., second] * far) / 16)
+        columns = torch.floor(
+            (exact[..., first] * near + exact[..., second] * far) / 16
+        )
         near, far = cast(Tensor, self.row_weights)[..., None].unbind()
-        rows = torch.floor(columns[:, :, first] * near / 65536) + torch.floor(columns[:, :, second] * far / 65536)
+        rows = torch.floor(columns[:, :, first] * near / 65536) + torch.floor(
+            columns[:, :, second] * far / 65536
+        )
         return torch.floor((rows + 2) / 4).clip(0, 255).float()
 
 
 def _whole_weights(shares: NDArray[np.floating]) -> Tensor:
     """Return the weights of the two pixels as OpenCV's whole numbers (2, size)."""
     shares = np.asarray(shares, np.float32)
-    return torch.from_numpy(np.rint(np.stack([1 - shares, shares]) * _WEIGHT_SCALE).astype(np.float64))
+    return torch.from_numpy(
+        np.rint(np.stack([1 - shares, shares]) * _WEIGHT_SCALE).astype(np.float64)
+    )
 
 
 class WholePipeline(nn.Module):
@@ -137,17 +197,25 @@ class WholePipeline(nn.Module):
 
     def __init__(self, bundle: Bundle, unit: str, side: int) -> None:
         super().__init__()
-        self.treatment = ChipTreatment(tta_contract(bundle.contract, bundle.recipe.evaluate), unit, side)
+        self.treatment = ChipTreatment(
+            tta_contract(bundle.contract, bundle.recipe.evaluate), unit, side
+        )
         self.network: TraceableNetwork = build_network(bundle)
-        self.views, self.size = bundle.recipe.evaluate.tta, bundle.contract.size
+        self.views = bundle.recipe.evaluate.tta
+        self.size = bundle.contract.size
         calibrator = bundle.calibrator
-        self.temperature = 1.0 if calibrator is None else calibrator.temperature
+        if calibrator is None:
+            self.temperature = 1.0
+        else:
+            self.temperature = calibrator.temperature
         self.has_distance = calibrator is not None
         if calibrator is not None:
             self.limit = calibrator.ood_limit()
             means = white_class_means(calibrator.means, calibrator.whitening)
             self.register_buffer("white_means", torch.from_numpy(means))
-            self.register_buffer("whitening", torch.from_numpy(calibrator.whitening).double())
+            self.register_buffer(
+                "whitening", torch.from_numpy(calibrator.whitening).double()
+            )
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
         """Return probabilities (N, C) and, of a calibrated bundle, the OOD distance (N,), of chips (N, B, H, W)."""
@@ -156,19 +224,34 @@ class WholePipeline(nn.Module):
             logits, features = self.network(images)
         else:
             views = VIEWS[self.views](images, self.size)
-            outputs = self.network(torch.cat(views))  # one copy of the network in the graph
-            logits, features = average_outputs(*(values.reshape(len(views), -1, values.shape[1]) for values in outputs))
+            outputs = self.network(
+                torch.cat(views)
+            )  # one copy of the network in the graph
+            logits, features = average_outputs(
+                *(values.reshape(len(views), -1, values.shape[1]) for values in outputs)
+            )
         probabilities = log_softmax(logits, self.temperature).exp().float()
         if not self.has_distance:
             return (probabilities,)
         white = features.double() @ cast(Tensor, self.whitening)
-        return probabilities, (nearest_distance(white, cast(Tensor, self.white_means)) / self.limit).float()
+        return (
+            probabilities,
+            (
+                nearest_distance(white, cast(Tensor, self.white_means)) / self.limit
+            ).float(),
+        )
 
 
 TOLERANCE = 1e-4
-"""Largest accepted difference of a probability, and of an OOD distance (relative to the largest one above 1)."""
+"""Largest accepted difference of a probability, and of an OOD distance (relative to the
+largest one above 1)."""
 
-_TYPICAL_VALUES = {"uint8": 100.0, "uint16": 1000.0, "amplitude": 100.0, "intensity": 1e4}  # 0.1 for calibrated units
+_TYPICAL_VALUES = {
+    "uint8": 100.0,
+    "uint16": 1000.0,
+    "amplitude": 100.0,
+    "intensity": 1e4,
+}  # 0.1 for calibrated units
 _NOISE_CHIPS = 8
 
 
@@ -188,71 +271,117 @@ def write_whole_export(
         output_dir: folder to write or replace.
         store: chip store of the training; None compares on noise.
         unit: unit of the pixels; None takes the first one of the bundle.
-        side: side of the chips in pixels; None takes that of the center crop of the bundle.
+        side: side of the chips in pixels; None takes that of the center crop of the
+            bundle.
 
     Returns:
         The metadata of the export.
 
     Raises:
-        RequestError: the format or a step of the bundle cannot hold the whole pipeline; the bundle takes chips of any
-            size, and `side` is None; or the chips are smaller than the crop.
+        RequestError: the format or a step of the bundle cannot hold the whole pipeline;
+            the bundle takes chips of any size, and `side` is None; or the chips are
+            smaller than the crop.
         DataError: the bundle does not accept the unit.
         WeightsError: the outputs differ too much.
     """
     contract = bundle.contract
-    side, unit = side or contract.crop, unit or contract.digital or next(iter(contract.units))
+    side = side or contract.crop
+    unit = unit or contract.digital or next(iter(contract.units))
     if side is None:
-        message = "the bundle takes chips of any size, but a graph takes chips of one size"
-        raise RequestError(message, "--whole", "give the size of the chips in pixels: --side")
+        message = (
+            "the bundle takes chips of any size, but a graph takes chips of one size"
+        )
+        raise RequestError(
+            message, "--whole", "give the size of the chips in pixels: --side"
+        )
     if contract.crop is not None and side < contract.crop:
-        message = f"chips of {side} pixels, but the bundle takes their middle {contract.crop}"
+        message = (
+            f"chips of {side} pixels, but the bundle takes their middle {contract.crop}"
+        )
         raise RequestError(message, "--side", "leave it out")
     if not isinstance(export_format, GraphFormat) or not export_format.holds_pipelines:
         message = f"{export_format.name} cannot hold the whole pipeline"
-        raise RequestError(message, "--whole", "use --format onnx or mlflow, or leave out --whole")
+        raise RequestError(
+            message, "--whole", "use --format onnx or mlflow, or leave out --whole"
+        )
     pipeline = WholePipeline(bundle, unit, side).requires_grad_(False).eval()
-    bands, pixel_unit = list(contract.used_bands), pipeline.treatment.unit
+    bands = list(contract.used_bands)
+    pixel_unit = pipeline.treatment.unit
     metadata = export_metadata(bundle, export_format, "fp32") | {
         "whole": {"unit": pixel_unit, "bands": bands, "side": side},
-        "input": {"name": PIXELS, "shape": ["N", len(bands), side, side], "dtype": "float32"},
-        "outputs": {PROBABILITIES: ["N", len(bundle.classes)]} | ({OOD_DISTANCE: ["N"]} if bundle.calibrator else {}),
+        "input": {
+            "name": PIXELS,
+            "shape": ["N", len(bands), side, side],
+            "dtype": "float32",
+        },
+        "outputs": (
+            {PROBABILITIES: ["N", len(bundle.classes)]}
+            | ({OOD_DISTANCE: ["N"]} if bundle.calibrator else {})
+        ),
         "tta": bundle.recipe.evaluate.tta,
     }
     pixels, source = _sample_pixels(bundle, store, pixel_unit, side)
     example = torch.zeros(2, *pixels.shape[1:])
     with atomic_folder(output_dir) as temporary:
         export_format.write_graph(trace(pipeline, example), temporary, metadata)
-        outputs = export_format.run_pipeline(temporary / export_format.file_name, pixels)
+        outputs = export_format.run_pipeline(
+            temporary / export_format.file_name, pixels
+        )
         reference = _predict_pixels(bundle, pixels, unit)
-        probability, *distances = (float(np.abs(a - b).max()) for a, b in zip(outputs, reference, strict=True))
-        distance = distances[0] / max(1.0, float(reference[1].max())) if distances else 0.0
+        probability, *distances = (
+            float(np.abs(a - b).max()) for a, b in zip(outputs, reference, strict=True)
+        )
+        if distances:
+            distance = distances[0] / max(1.0, float(reference[1].max()))
+        else:
+            distance = 0.0
         if not (probability <= TOLERANCE and distance <= TOLERANCE):  # also NaN
             message = (
-                f"the graph differs from rsft predict by {probability:.2g} in a probability and by "
-                f"{distance:.2g} of the largest OOD distance; {TOLERANCE:g} is allowed"
+                f"the graph differs from rsft predict by {probability:.2g} in a"
+                f" probability and by {distance:.2g} of the largest OOD distance;"
+                f" {TOLERANCE:g} is allowed"
             )
-            raise WeightsError(message, source, "export without --whole; nothing was written")
+            raise WeightsError(
+                message, source, "export without --whole; nothing was written"
+            )
         differences = {"largest": probability, "distance": distance}
         metadata["checked"] = {"data": source, "allowed": TOLERANCE, **differences}
         write_export_metadata(temporary, metadata)
     return metadata
 
 
-def _predict_pixels(bundle: Bundle, pixels: NDArray[np.float32], unit: str) -> list[NDArray[np.float64]]:
+def _predict_pixels(
+    bundle: Bundle, pixels: NDArray[np.float32], unit: str
+) -> list[NDArray[np.float64]]:
     """Return what `rsft predict` says of chips (N, B, H, W): probabilities (N, C), and OOD distances (N,) if any."""
-    model, contract = with_tta(load_classifier(bundle, "cpu"), bundle.contract, bundle.recipe.evaluate)
-    dtype = np.dtype(unit) if unit in ("uint8", "uint16") else np.dtype("float32")
-    images = [contract.to_image(np.moveaxis(chip, 0, 2).astype(dtype), unit) for chip in pixels]
-    outputs = compute_outputs(model.predict, torch.from_numpy(contract.normalize(images)))
+    model, contract = with_tta(
+        load_classifier(bundle, "cpu"), bundle.contract, bundle.recipe.evaluate
+    )
+    if unit in ("uint8", "uint16"):
+        dtype = np.dtype(unit)
+    else:
+        dtype = np.dtype("float32")
+    images = [
+        contract.to_image(np.moveaxis(chip, 0, 2).astype(dtype), unit)
+        for chip in pixels
+    ]
+    outputs = compute_outputs(
+        model.predict, torch.from_numpy(contract.normalize(images))
+    )
     if bundle.calibrator is None:
         return [np.exp(log_softmax(outputs.logits))]
     estimate = bundle.calibrator.apply(*outputs)
     return [estimate.probabilities, estimate.ood]
 
 
-def _sample_pixels(bundle: Bundle, store: ChipStore | None, unit: str, side: int) -> tuple[NDArray[np.float32], str]:
+def _sample_pixels(
+    bundle: Bundle, store: ChipStore | None, unit: str, side: int
+) -> tuple[NDArray[np.float32], str]:
     """Return chips (n, B, H, W) for the comparison, and a text that names their source."""
-    chips = [] if store is None else _read_pixels(bundle, store, unit, side)
+    if store is None:
+        chips = []
+    else:
+        chips = _read_pixels(bundle, store, unit, side)
     if store is not None and chips:
         return np.stack(chips), f"{len(chips)} chips of {store.root}"
     shape = (_NOISE_CHIPS, len(bundle.contract.used_bands), side, side)
@@ -261,20 +390,34 @@ def _sample_pixels(bundle: Bundle, store: ChipStore | None, unit: str, side: int
         values = 10 * np.log10(values)
     if unit in ("uint8", "uint16"):
         values = np.clip(np.rint(values), 0, np.iinfo(unit).max)
-    source = f"{_NOISE_CHIPS} chips of noise, as no chips of the training have this size and unit"
-    return values.astype(np.float32), source
+    return values.astype(np.float32), (
+        f"{_NOISE_CHIPS} chips of noise, as no chips of the training have this size and"
+        " unit"
+    )
 
 
-def _read_pixels(bundle: Bundle, store: ChipStore, unit: str, side: int) -> list[NDArray[np.float32]]:
+def _read_pixels(
+    bundle: Bundle, store: ChipStore, unit: str, side: int
+) -> list[NDArray[np.float32]]:
     """Read chips of a store that have the unit and the size."""
     table = store.split("val")
     table = store.split("train") if table.empty else table
     chips: list[NDArray[np.float32]] = []
-    for path, chip_unit, bands in zip(table["path"], table["unit"], table["bands"], strict=True):
-        named_unit = bundle.contract.digital or chip_unit if chip_unit in ("uint8", "uint16") else chip_unit
+    for path, chip_unit, bands in zip(
+        table["path"], table["unit"], table["bands"], strict=True
+    ):
+        if chip_unit in ("uint8", "uint16"):
+            named_unit = bundle.contract.digital or chip_unit
+        else:
+            named_unit = chip_unit
         if named_unit != unit:
             continue
-        pixels = center_crop(bundle.contract.select_bands(read_chip(store.root / path), bands.split(",")), side)
+        pixels = center_crop(
+            bundle.contract.select_bands(
+                read_chip(store.root / path), bands.split(",")
+            ),
+            side,
+        )
         if pixels.shape[:2] == (side, side):
             chips.append(np.moveaxis(pixels, 2, 0).astype(np.float32))
         if len(chips) == PARITY_CHIPS:

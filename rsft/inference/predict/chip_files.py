@@ -21,18 +21,27 @@ from rsft.data.imagery.contract import Contract
 from rsft.data.imagery.scene_uri import SceneUri, names_servers
 from rsft.errors import DataError, RequestError
 from rsft.inference.options import UNDECLARED, ChipOptions, Declaration
-from rsft.inference.scenes.chip_size import MAX_CHIP_SIDE, resampling_factors, resize_chip, resolve_spacing
+from rsft.inference.scenes.chip_size import (
+    MAX_CHIP_SIDE,
+    resampling_factors,
+    resize_chip,
+    resolve_spacing,
+)
 from rsft.types import LONLAT, Pixels
 from rsft.utils.operating_system import path_order, walk_files
 from rsft.utils.tables import Column, check_columns, read_parquet
 from rsft.utils.untrusted.documents import read_regular
 
-if TYPE_CHECKING:  # what opens scenes imports GDAL and PROJ, 35 MB that jobs of PNG files do without
+if (
+    TYPE_CHECKING
+):  # what opens scenes imports GDAL and PROJ, 35 MB that jobs of PNG files do without
     from rsft.inference.scenes.georeference import Georeference
     from rsft.inference.scenes.locations import SceneLocations
     from rsft.inference.scenes.raster import RasterScene
 
-_FORMATS_WITHOUT_GEOREFERENCE = frozenset({"PNG", "JPEG", "MPO", "BMP", "WEBP"})  # Pillow's names
+_FORMATS_WITHOUT_GEOREFERENCE = frozenset(
+    {"PNG", "JPEG", "MPO", "BMP", "WEBP"}
+)  # Pillow's names
 _log = logging.getLogger(__name__)
 _MANIFEST = "manifest.parquet"  # in the folder of a chip store
 
@@ -47,13 +56,17 @@ class SourceChip(NamedTuple):
     Attributes:
         pixels: (H, W, B), the bands that the contract uses, in order.
         unit: the declared unit; None if it is unknown.
-        spacing: pixel spacing in meters along columns and along rows; None if it is unknown. Tiles have None as well,
-            because their length is not measured: they may have no object in the middle.
+        spacing: pixel spacing in meters along columns and along rows; None if it is
+            unknown. Tiles have None as well, because their length is not measured: they
+            may have no object in the middle.
         columns: table columns of the chip, among them `chip` and `geometry`.
-        is_gray: whether the chip was stored with three equal bands, of which `pixels` has one.
-        clipped: number of values below the thermal noise, which the calibration raised to its smallest value.
+        is_gray: whether the chip was stored with three equal bands, of which `pixels`
+            has one.
+        clipped: number of values below the thermal noise, which the calibration raised
+            to its smallest value.
         values: number of values that were read for the chip.
-        is_unnamed: whether the chip does not name its bands, so that their order is that of the training chips.
+        is_unnamed: whether the chip does not name its bands, so that their order is
+            that of the training chips.
     """
 
     pixels: Pixels
@@ -77,8 +90,12 @@ def describe_assumed_bands(subject: str, bands: Sequence[str]) -> str:
         subject: the files, as the begin of the sentence.
         bands: names of the bands, in this order.
     """
-    order, other = ", ".join(bands), ",".join(reversed(bands))
-    return f"{subject} do not state their names: they are taken for {order}; --bands {other} declares another order"
+    order = ", ".join(bands)
+    other = ",".join(reversed(bands))
+    return (
+        f"{subject} do not state their names: they are taken for {order}; --bands"
+        f" {other} declares another order"
+    )
 
 
 class ChipSource(ABC):
@@ -124,7 +141,9 @@ class PredictionPlan:
     @property
     def crs(self) -> str | None:
         """Coordinate system of the geometries; None if no scene has a georeference."""
-        return None if self.scenes and all(scene.georeference is None for scene in self.scenes) else LONLAT
+        if self.scenes and all(scene.georeference is None for scene in self.scenes):
+            return None
+        return LONLAT
 
 
 def collapse_gray_rgb(pixels: Pixels, contract: Contract) -> tuple[Pixels, bool]:
@@ -133,7 +152,11 @@ def collapse_gray_rgb(pixels: Pixels, contract: Contract) -> tuple[Pixels, bool]
     Returns:
         Pixels (H, W, 1) and True for such a chip, else the unchanged pixels and False.
     """
-    is_gray = pixels.shape[2] == 3 and len(contract.used_bands) == 1 and bool((pixels == pixels[:, :, :1]).all())
+    is_gray = (
+        pixels.shape[2] == 3
+        and len(contract.used_bands) == 1
+        and bool((pixels == pixels[:, :, :1]).all())
+    )
     return (pixels[:, :, :1] if is_gray else pixels), is_gray
 
 
@@ -146,42 +169,63 @@ class ChipFiles(ChipSource):
     """A source of chips in image files, in the order given.
 
     Args:
-        files: paths of the chips as texts (a `Path` takes 400 bytes), each with its declared unit, bands and pixel
-            spacing.
+        files: paths of the chips as texts (a `Path` takes 400 bytes), each with its
+            declared unit, bands and pixel spacing.
         contract: bands, units and pixel spacing of the model.
         options: the user's options: pixel spacing, and whether to resample.
     """
 
-    def __init__(self, files: Mapping[str, Declaration], contract: Contract, options: ChipOptions) -> None:
-        self.paths, self.declarations = list(files), files
-        self.contract, self.options = contract, options
-        self.shared_stems: dict[Path, set[str]] = {}  # folder -> stems that several of its files have
+    def __init__(
+        self, files: Mapping[str, Declaration], contract: Contract, options: ChipOptions
+    ) -> None:
+        self.paths = list(files)
+        self.declarations = files
+        self.contract = contract
+        self.options = options
+        self.shared_stems: dict[
+            Path, set[str]
+        ] = {}  # folder -> stems that several of its files have
         self._has_warned = False
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def read(self, number: int) -> SourceChip:
-        path, declaration = Path(self.paths[number]), self.declarations[self.paths[number]]
+        path = Path(self.paths[number])
+        declaration = self.declarations[self.paths[number]]
         (height, width), georeference, bands = self._read_header(path)
         outline = None
         if georeference is not None:
             from rsft.inference.scenes.georeference import rectangle_corners
 
-            outline = georeference.outline_polygons(rectangle_corners(0, 0, height, width)[None])[0]
+            outline = georeference.outline_polygons(
+                rectangle_corners(0, 0, height, width)[None]
+            )[0]
         spacing = self._resolve_spacing(georeference, (height, width), declaration)
         self._check_side(path, declaration, (height, width), spacing)
         reader.check_declared_bands(declaration.bands, bands, path)
-        stored, names = reader.read_chip(path), declaration.bands or bands
+        stored = reader.read_chip(path)
+        names = declaration.bands or bands
         is_unnamed = self._warn_about_bands(path, stored.shape[2], names)
-        pixels, is_gray = collapse_gray_rgb(self.contract.select_bands(stored, names), self.contract)
+        pixels, is_gray = collapse_gray_rgb(
+            self.contract.select_bands(stored, names), self.contract
+        )
         factors = resampling_factors(self.contract, spacing, self.options)
-        size = [max(1, round(side / factor)) for side, factor in zip(pixels.shape[:2], factors, strict=True)]
+        size = [
+            max(1, round(side / factor))
+            for side, factor in zip(pixels.shape[:2], factors, strict=True)
+        ]
         if spacing is not None:
             spacing = spacing[0] * factors[0], spacing[1] * factors[1]
-        columns = {"chip": self.name(number), "path": path_to_text(path), "geometry": outline}
+        columns = {
+            "chip": self.name(number),
+            "path": path_to_text(path),
+            "geometry": outline,
+        }
         resized = resize_chip(pixels, (size[0], size[1]))
-        return SourceChip(resized, declaration.unit, spacing, columns, is_gray, is_unnamed=is_unnamed)
+        return SourceChip(
+            resized, declaration.unit, spacing, columns, is_gray, is_unnamed=is_unnamed
+        )
 
     def check_header(self, number: int) -> None:
         """Raise an error if an image is a scene, before its pixels are read.
@@ -189,47 +233,82 @@ class ChipFiles(ChipSource):
         Raises:
             DataError: it is much larger than a chip.
         """
-        path, declaration = Path(self.paths[number]), self.declarations[self.paths[number]]
+        path = Path(self.paths[number])
+        declaration = self.declarations[self.paths[number]]
         shape, georeference, _ = self._read_header(path)
-        self._check_side(path, declaration, shape, self._resolve_spacing(georeference, shape, declaration))
+        self._check_side(
+            path,
+            declaration,
+            shape,
+            self._resolve_spacing(georeference, shape, declaration),
+        )
 
     def _resolve_spacing(
-        self, georeference: Georeference | None, shape: tuple[int, int], declaration: Declaration
+        self,
+        georeference: Georeference | None,
+        shape: tuple[int, int],
+        declaration: Declaration,
     ) -> tuple[float, float] | None:
         height, width = shape
-        measured = None if georeference is None else georeference.spacing_at(height / 2, width / 2)
+        if georeference is None:
+            measured = None
+        else:
+            measured = georeference.spacing_at(height / 2, width / 2)
         spacing = resolve_spacing(measured, self.options)
         if spacing is None and declaration.spacing_m is not None:
             return declaration.spacing_m, declaration.spacing_m
         return spacing
 
     def _check_side(
-        self, path: Path, declaration: Declaration, shape: tuple[int, int], spacing: tuple[float, float] | None
+        self,
+        path: Path,
+        declaration: Declaration,
+        shape: tuple[int, int],
+        spacing: tuple[float, float] | None,
     ) -> None:
         """Raise an error if an image is a scene.
 
         Raises:
-            DataError: its side is `SCENE_FACTOR` times that of a chip or more, or above `MAX_CHIP_SIDE`.
+            DataError: its side is `SCENE_FACTOR` times that of a chip or more, or above
+                `MAX_CHIP_SIDE`.
         """
-        side = self.options.side or self.contract.crop or self.contract.side or self.contract.size
+        side = (
+            self.options.side
+            or self.contract.crop
+            or self.contract.side
+            or self.contract.size
+        )
         scale = 1.0
         if self.options.resample_to is not None and spacing is not None:
             scale = self.options.resample_to / min(spacing)
         is_scene = max(shape) >= SCENE_FACTOR * side * scale and not declaration.is_chip
         if is_scene or max(shape) > MAX_CHIP_SIDE:
-            message = f"{shape[0]:,} x {shape[1]:,} pixels are a scene, not a chip of {side:,} x {side:,}"
+            message = (
+                f"{shape[0]:,} x {shape[1]:,} pixels are a scene, not a chip of"
+                f" {side:,} x {side:,}"
+            )
             command = f"rsft predict RUN {path_to_text(path.name)} -o OUT"
-            hint = f"say where its chips are: {command} --detect, or with --grid {side} or --at POSITIONS"
+            hint = (
+                f"say where its chips are: {command} --detect, or with --grid {side} or"
+                " --at POSITIONS"
+            )
             if max(shape) <= MAX_CHIP_SIDE:
                 hint += f"; --side {max(shape)} takes the whole image as one chip"
             raise DataError(message, path, hint)
 
-    def _warn_about_bands(self, path: Path, count: int, names: Sequence[str] | None) -> bool:
+    def _warn_about_bands(
+        self, path: Path, count: int, names: Sequence[str] | None
+    ) -> bool:
         """Return whether the order of the bands of a chip is assumed; say so for the first one."""
         bands = self.contract.assumed_bands(count, names)
         if bands and not self._has_warned:
             self._has_warned = True
-            _log.warning("%s", describe_assumed_bands(f"the bands of {path_to_text(path.name)}", bands))
+            _log.warning(
+                "%s",
+                describe_assumed_bands(
+                    f"the bands of {path_to_text(path.name)}", bands
+                ),
+            )
         return bool(bands)
 
     def name(self, number: int) -> str:
@@ -239,11 +318,14 @@ class ChipFiles(ChipSource):
     def location_of(self, number: int) -> tuple[str, int]:
         return path_to_text(self.paths[number]), 0
 
-    def _read_header(self, path: Path) -> tuple[tuple[int, int], Georeference | None, tuple[str, ...] | None]:
+    def _read_header(
+        self, path: Path
+    ) -> tuple[tuple[int, int], Georeference | None, tuple[str, ...] | None]:
         """Return height and width, georeference and names of bands of a file; None for what it does not declare.
 
-        GDAL takes as long to open a chip as Pillow takes to decode it, so it only opens files that may have a
-        georeference or names of bands. The size is 0 if neither can open the file: `read_chip` raises the error.
+        GDAL takes as long to open a chip as Pillow takes to decode it, so it only opens
+        files that may have a georeference or names of bands. The size is 0 if neither
+        can open the file: `read_chip` raises the error.
         """
         if not self._may_have_sidecar(path):
             with suppress(DataError), reader.open_image(path) as image:
@@ -252,10 +334,21 @@ class ChipFiles(ChipSource):
         from rsft.data.imagery import rasters
         from rsft.inference.scenes import georeference as geo
 
-        with suppress(*rasters.OPEN_ERRORS), geo.ignore_georeference_warnings(), rasters.open_raster(str(path)) as file:
+        with (
+            suppress(*rasters.OPEN_ERRORS),
+            geo.ignore_georeference_warnings(),
+            rasters.open_raster(str(path)) as file,
+        ):
             is_chip = max(file.height, file.width) <= MAX_CHIP_SIDE
-            georeference = geo.read_georeference(file) if is_chip else None
-            return (file.height, file.width), georeference, rasters.read_band_names(file)
+            if is_chip:
+                georeference = geo.read_georeference(file)
+            else:
+                georeference = None
+            return (
+                (file.height, file.width),
+                georeference,
+                rasters.read_band_names(file),
+            )
         return (0, 0), None, None
 
     def _may_have_sidecar(self, path: Path) -> bool:
@@ -266,10 +359,14 @@ class ChipFiles(ChipSource):
         folder = path.parent
         if folder not in self.shared_stems:
             try:
-                stems = Counter(file.name.partition(".")[0] for file in folder.iterdir())
+                stems = Counter(
+                    file.name.partition(".")[0] for file in folder.iterdir()
+                )
             except OSError:
                 return True
-            self.shared_stems[folder] = {stem for stem, count in stems.items() if count > 1}
+            self.shared_stems[folder] = {
+                stem for stem, count in stems.items() if count > 1
+            }
         return path.name.partition(".")[0] in self.shared_stems[folder]
 
 
@@ -278,15 +375,17 @@ def find_chips(
 ) -> tuple[dict[str, Declaration], int]:
     """Find chips in files, folders (searched recursively), chip stores, globs and lists.
 
-    In folders, only files with the suffix of an image are chips. Files that an input names are always chips.
+    In folders, only files with the suffix of an image are chips. Files that an input
+    names are always chips.
 
     Args:
         inputs: files, folders, chip stores, globs, or text files of paths as "@path".
         declaration: what the user declares about all chips.
 
     Returns:
-        The paths of the chips, sorted by folder and name, each with the user's declaration, completed by that of its
-        chip store; and the number of files in folders that do not have the suffix of an image.
+        The paths of the chips, sorted by folder and name, each with the user's
+        declaration, completed by that of its chip store; and the number of files in
+        folders that do not have the suffix of an image.
 
     Raises:
         RequestError: an input does not exist, or no chips are found.
@@ -300,22 +399,36 @@ def find_chips(
             hint = "to cut chips from a scene, give --at, --grid or --detect as well"
             raise RequestError("chips are files or folders", SceneUri.parse(item), hint)
         for path in _expand(Path(item)):
-            if (path / _MANIFEST).is_file():  # other files, such as figures, are not chips
+            if (
+                path / _MANIFEST
+            ).is_file():  # other files, such as figures, are not chips
                 stored |= read_declarations(path)
             elif path.is_dir():
                 for file in map(Path, walk_files(path)):
-                    if file.is_file() or file.is_symlink():  # a link to nothing is a rejected chip
-                        (chips if file.suffix.lower() in reader.IMAGE_SUFFIXES else skipped).add(str(file))
+                    if (
+                        file.is_file() or file.is_symlink()
+                    ):  # a link to nothing is a rejected chip
+                        (
+                            chips
+                            if file.suffix.lower() in reader.IMAGE_SUFFIXES
+                            else skipped
+                        ).add(str(file))
             else:
                 chips.add(str(path))
     chips |= stored.keys()
     if not chips:
-        hint = f"a folder must contain image files, with a suffix of {' '.join(sorted(reader.IMAGE_SUFFIXES))}"
+        hint = (
+            "a folder must contain image files, with a suffix of"
+            f" {' '.join(sorted(reader.IMAGE_SUFFIXES))}"
+        )
         raise RequestError("no chips", ", ".join(map(str, inputs)), hint)
     for name in sorted(stored, key=path_order):
         reader.check_declared_bands(declaration.bands, stored[name].bands, Path(name))
     merge = lru_cache(declaration.merge)  # chips share one object
-    merged = {path: merge(stored.get(path, UNDECLARED)) for path in sorted(chips, key=path_order)}
+    merged = {
+        path: merge(stored.get(path, UNDECLARED))
+        for path in sorted(chips, key=path_order)
+    }
     return merged, len(skipped - chips)
 
 
@@ -325,7 +438,8 @@ def find_scenes(inputs: Sequence[str | Path]) -> list[SceneUri]:
     A name that is not a path, or does not exist, is returned unchanged.
 
     Raises:
-        RequestError: a glob matches nothing, or a STAC item with files on a server; or a list cannot be read.
+        RequestError: a glob matches nothing, or a STAC item with files on a server; or
+            a list cannot be read.
     """
     scenes: list[SceneUri] = []
     for uri in map(SceneUri.parse, inputs):
@@ -345,8 +459,11 @@ def _match(uri: SceneUri) -> list[SceneUri]:
     matches = _expand(Path(uri.text))
     for path in matches:
         if str(path) != uri.text and names_servers(path):
-            message = "a pattern matches a STAC item with files on a server"
-            raise RequestError(message, path, "name the item itself, or choose a narrower pattern")
+            raise RequestError(
+                "a pattern matches a STAC item with files on a server",
+                path,
+                "name the item itself, or choose a narrower pattern",
+            )
     return [SceneUri(str(path)) for path in matches]
 
 
@@ -358,17 +475,34 @@ def read_declarations(store: Path) -> dict[str, Declaration]:
         DataError: a path in it leaves the store.
     """
     try:
-        columns = read_parquet(store / _MANIFEST, ["path", "unit", "bands", "spacing_m"])
+        columns = read_parquet(
+            store / _MANIFEST, ["path", "unit", "bands", "spacing_m"]
+        )
         table = columns.replace_schema_metadata().to_pandas()
-        check_columns(table, [Column("unit"), Column("bands"), Column("spacing_m", "number", optional=True)])
+        check_columns(
+            table,
+            [
+                Column("unit"),
+                Column("bands"),
+                Column("spacing_m", "number", optional=True),
+            ],
+        )
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
-        message = f"the manifest cannot be read: {error}"
-        raise RequestError(message, store / _MANIFEST, "make it with `rsft prepare`") from error
+        raise RequestError(
+            f"the manifest cannot be read: {error}",
+            store / _MANIFEST,
+            "make it with `rsft prepare`",
+        ) from error
     check_manifest_paths(table["path"], store / _MANIFEST)
-    spacings = [None if pd.isna(meters) or meters == "" else float(meters) for meters in table["spacing_m"]]
+    spacings = [
+        None if pd.isna(meters) or meters == "" else float(meters)
+        for meters in table["spacing_m"]
+    ]
     rows = zip(table["path"], table["unit"], table["bands"], spacings, strict=True)
     return {
-        str(store / path): Declaration(unit, tuple(bands.split(",")), meters, is_chip=True)
+        str(store / path): Declaration(
+            unit, tuple(bands.split(",")), meters, is_chip=True
+        )
         for path, unit, bands, meters in rows
     }
 
@@ -377,14 +511,20 @@ def _expand(item: Path) -> list[Path]:
     if item.exists():
         return [item]
     if str(item).startswith("@"):
-        return [path for line in _read_lines(Path(str(item)[1:])) for path in _expand(Path(line))]
+        return [
+            path
+            for line in _read_lines(Path(str(item)[1:]))
+            for path in _expand(Path(line))
+        ]
     start = Path(item.anchor)
     try:
         matches = list(start.glob(str(item.relative_to(start))))
     except ValueError:  # not a valid pattern
         matches = []
     if not matches:
-        raise RequestError("no such file or folder, and no match as a glob", item, "check the path")
+        raise RequestError(
+            "no such file or folder, and no match as a glob", item, "check the path"
+        )
     return sorted(matches)
 
 
@@ -393,5 +533,7 @@ def _read_lines(path: Path) -> list[str]:
     try:
         lines = [line.strip() for line in read_regular(path).decode().splitlines()]
     except (OSError, UnicodeDecodeError) as error:
-        raise RequestError("the list cannot be read", path, "give a text file with one path per line") from error
+        raise RequestError(
+            "the list cannot be read", path, "give a text file with one path per line"
+        ) from error
     return [line for line in lines if line and line[0] != "#"]

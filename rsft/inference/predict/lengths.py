@@ -1,12 +1,13 @@
 """Lengths of objects: of the boxes around them, and of bright pixels.
 
-A box from a file has its ends on the pixel grid, so the interval of the length is one pixel longer and shorter. If the
-sides of the box are parallel to the image, the object may lie along its diagonal, and the interval reaches to the
-diagonal.
+A box from a file has its ends on the pixel grid, so the interval of the length is one
+pixel longer and shorter. If the sides of the box are parallel to the image, the object
+may lie along its diagonal, and the interval reaches to the diagonal.
 
-Bright pixels, and the boxes that the detector draws around them, are longer than the object because the image is
-blurred, or shorter because parts of the object are dark. Both were measured on 102 Sentinel-1 GRD chips of OpenSARShip
-with lengths from AIS, see `BLUR_PIXELS` and `measured_length`.
+Bright pixels, and the boxes that the detector draws around them, are longer than the
+object because the image is blurred, or shorter because parts of the object are dark.
+Both were measured on 102 Sentinel-1 GRD chips of OpenSARShip with lengths from AIS, see
+`BLUR_PIXELS` and `measured_length`.
 """
 
 from __future__ import annotations
@@ -26,39 +27,62 @@ if TYPE_CHECKING:
     from rsft.inference.scenes.georeference import Georeference
 
 BRIGHT_FACTOR = 10.0
-"""A pixel belongs to the object if it is brighter than this multiple of the chip's median intensity.
+"""A pixel belongs to the object if it is brighter than this multiple of the chip's
+median intensity.
 
-This value was tested on 122 Sentinel-1 GRD chips of OpenSARShip with ship lengths from AIS. On 20 chips no length was
-measured, because the middle is dark or the bright pixels reach the edge. On the others the correlation is 0.86.
+This value was tested on 122 Sentinel-1 GRD chips of OpenSARShip with ship lengths from
+AIS. On 20 chips no length was measured, because the middle is dark or the bright pixels
+reach the edge. On the others the correlation is 0.86.
 """
 
 BLUR_PIXELS = 2.0
-"""The bright pixels of these chips are too long by 22 m in the median, two pixels of 10 m. They are subtracted, which
-reduces the median error from 23 % to 13 %."""
+"""The bright pixels of these chips are too long by 22 m in the median, two pixels of 10
+m. They are subtracted, which reduces the median error from 23 % to 13 %."""
 
-_UPRIGHT = 0.5  # pixels; a side that is shorter along rows or along columns is parallel to the image
-_TOO_LONG, _TOO_SHORT = (3.0, 0.15), (8.0, 0.20)  # pixels, and share of the length, at both ends of the interval
+# pixels; a side that is shorter along rows or along columns is parallel to the image
+_UPRIGHT = 0.5
+_TOO_LONG = (3.0, 0.15)
+_TOO_SHORT = (
+    8.0,
+    0.20,
+)  # pixels, and share of the length, at both ends of the interval
 
 
 def measure_length(chip: SourceChip, contract: Contract) -> dict[str, Any]:
     """Measure the length of the object in the middle of a radar chip, unless a box gives the length.
 
     Returns:
-        The columns of `measured_length`; empty if a box gives the length or it cannot be measured.
+        The columns of `measured_length`; empty if a box gives the length or it cannot
+        be measured.
     """
-    if chip.spacing is None or "length_m" in chip.columns or not set(contract.used_bands) <= set(POLARIZATIONS):
+    if (
+        chip.spacing is None
+        or "length_m" in chip.columns
+        or not set(contract.used_bands) <= set(POLARIZATIONS)
+    ):
         return {}
-    unit, _ = contract.check_header(str(chip.pixels.dtype), chip.pixels.shape[2], chip.unit)
-    intensity = convert_unit(chip.pixels, "amplitude" if unit in DIGITAL_UNITS else unit, "intensity")
-    meters = bright_length(np.nansum(intensity.astype(np.float64), axis=2), chip.spacing)
-    return {} if meters is None else measured_length(meters, chip.spacing, "pixels")
+    unit, _ = contract.check_header(
+        str(chip.pixels.dtype), chip.pixels.shape[2], chip.unit
+    )
+    intensity = convert_unit(
+        chip.pixels, "amplitude" if unit in DIGITAL_UNITS else unit, "intensity"
+    )
+    meters = bright_length(
+        np.nansum(intensity.astype(np.float64), axis=2), chip.spacing
+    )
+    if meters is None:
+        return {}
+    return measured_length(meters, chip.spacing, "pixels")
 
 
-def measured_length(meters: float, spacing: tuple[float, float], source: str) -> dict[str, Any]:
+def measured_length(
+    meters: float, spacing: tuple[float, float], source: str
+) -> dict[str, Any]:
     """Correct the length of bright pixels for blur, and give it an interval.
 
-    The interval contains the length from AIS on 95 % of 102 chips of OpenSARShip, and on at least 91 % in each of their
-    four scenes. It was chosen on these chips. Errors differ between scenes, so expect less in a new scene.
+    The interval contains the length from AIS on 95 % of 102 chips of OpenSARShip, and
+    on at least 91 % in each of their four scenes. It was chosen on these chips. Errors
+    differ between scenes, so expect less in a new scene.
 
     Args:
         meters: length of the bright pixels.
@@ -70,11 +94,15 @@ def measured_length(meters: float, spacing: tuple[float, float], source: str) ->
     """
     pixel = max(spacing)
     length = max(meters - BLUR_PIXELS * pixel, pixel)
-    low, high = (pixels * pixel + share * length for pixels, share in (_TOO_LONG, _TOO_SHORT))
+    low, high = (
+        pixels * pixel + share * length for pixels, share in (_TOO_LONG, _TOO_SHORT)
+    )
     return _length_columns(length, length - low, length + high, source)
 
 
-def annotated_length(box: tuple[float, ...], spacing: tuple[float, float]) -> dict[str, Any]:
+def annotated_length(
+    box: tuple[float, ...], spacing: tuple[float, float]
+) -> dict[str, Any]:
     """Return the longer side of a box that was drawn around an object, with an interval.
 
     Args:
@@ -86,14 +114,20 @@ def annotated_length(box: tuple[float, ...], spacing: tuple[float, float]) -> di
     """
     corners = np.reshape(box, (4, 2))
     length = longest = box_length(box, spacing)
-    if any(np.ptp(side) < 1e-6 for side in (corners[:2, 0], corners[:2, 1])):  # parallel to rows or columns
+    if any(
+        np.ptp(side) < 1e-6 for side in (corners[:2, 0], corners[:2, 1])
+    ):  # parallel to rows or columns
         longest = float(np.linalg.norm((corners[2] - corners[0]) * spacing))
     return _length_columns(length, length - max(spacing), longest + max(spacing), "box")
 
 
-def _length_columns(length: float, low: float, high: float, source: str) -> dict[str, Any]:
+def _length_columns(
+    length: float, low: float, high: float, source: str
+) -> dict[str, Any]:
     values = {"length_m": length, "length_m_low": max(low, 0.0), "length_m_high": high}
-    return {name: round(value, 1) for name, value in values.items()} | {"length_from": source}
+    return {name: round(value, 1) for name, value in values.items()} | {
+        "length_from": source
+    }
 
 
 def box_length(box: tuple[float, ...], spacing: tuple[float, float]) -> float:
@@ -103,7 +137,9 @@ def box_length(box: tuple[float, ...], spacing: tuple[float, float]) -> float:
 
 
 def box_sides(
-    box: tuple[float, ...], spacing: tuple[float, float], georeference: Georeference | None
+    box: tuple[float, ...],
+    spacing: tuple[float, float],
+    georeference: Georeference | None,
 ) -> dict[str, float]:
     """Return length, width and direction of a box r1 c1 ... r4 c4 in pixels.
 
@@ -113,16 +149,27 @@ def box_sides(
         georeference: gives the direction; None for a scene without one.
 
     Returns:
-        length_m, width_m and, of a rotated box, heading_deg: the direction of the longer side, clockwise from north, in
+        length_m, width_m and, of a rotated box, heading_deg: the direction of the
+            longer side, clockwise from north, in
         degrees from 0 to 180. Upright boxes do not show the direction of the object.
     """
     corners = np.reshape(box, (4, 2))
     sides = np.linalg.norm(np.diff(corners[:3], axis=0) * spacing, axis=1)
-    columns = {"length_m": round(float(sides.max()), 1), "width_m": round(float(sides.min()), 1)}
+    columns = {
+        "length_m": round(float(sides.max()), 1),
+        "width_m": round(float(sides.min()), 1),
+    }
     long = int(sides.argmax())
-    if georeference is None or np.abs(corners[long + 1] - corners[long]).min() < _UPRIGHT:
+    if (
+        georeference is None
+        or np.abs(corners[long + 1] - corners[long]).min() < _UPRIGHT
+    ):
         return columns
-    return columns | {"heading_deg": round(georeference.direction(corners[long], corners[long + 1]) % 180, 1)}
+    return columns | {
+        "heading_deg": round(
+            georeference.direction(corners[long], corners[long + 1]) % 180, 1
+        )
+    }
 
 
 def bright_length(intensity: Plane, spacing: tuple[float, float]) -> float | None:
@@ -133,12 +180,15 @@ def bright_length(intensity: Plane, spacing: tuple[float, float]) -> float | Non
         spacing: pixel spacing in meters along columns and along rows.
 
     Returns:
-        Longer side in meters of the smallest rectangle around its pixels; None if the middle is dark, or if the object
-        reaches the edge.
+        Longer side in meters of the smallest rectangle around its pixels; None if the
+        middle is dark, or if the object reaches the edge.
     """
     height, width = intensity.shape
     positive = intensity[intensity > 0]
-    mask = intensity > BRIGHT_FACTOR * np.median(positive) if positive.size else np.zeros_like(intensity)
+    if positive.size:
+        mask = intensity > BRIGHT_FACTOR * np.median(positive)
+    else:
+        mask = np.zeros_like(intensity)
     _, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
     rows, cols = np.nonzero(labels)
     if not len(rows):
@@ -146,9 +196,17 @@ def bright_length(intensity: Plane, spacing: tuple[float, float]) -> float | Non
     distance = np.hypot(rows - (height - 1) / 2, cols - (width - 1) / 2)
     if distance.min() > min(height, width) / 4:
         return None
-    rows, cols = np.nonzero(labels == labels[rows[distance.argmin()], cols[distance.argmin()]])
-    if min(rows.min(), cols.min()) == 0 or rows.max() == height - 1 or cols.max() == width - 1:
+    rows, cols = np.nonzero(
+        labels == labels[rows[distance.argmin()], cols[distance.argmin()]]
+    )
+    if (
+        min(rows.min(), cols.min()) == 0
+        or rows.max() == height - 1
+        or cols.max() == width - 1
+    ):
         return None
-    corners = np.concatenate([np.stack([cols + dx, rows + dy], 1) for dx in (0, 1) for dy in (0, 1)])
+    corners = np.concatenate(
+        [np.stack([cols + dx, rows + dy], 1) for dx in (0, 1) for dy in (0, 1)]
+    )
     _, sides, _ = cv2.minAreaRect((corners * spacing[::-1]).astype(np.float32))
     return float(max(sides))

@@ -65,7 +65,8 @@ class PreparedBatch(NamedTuple):
         numbers: numbers (in the source) of the chips that can be classified.
         inputs: network inputs of those chips (n, P, S, S).
         columns: table columns of those chips, such as `chip` and `geometry`.
-        rejected: number (in the source) and reason for every chip that cannot be classified.
+        rejected: number (in the source) and reason for every chip that cannot be
+            classified.
         counts: see `BatchResult`.
     """
 
@@ -77,22 +78,30 @@ class PreparedBatch(NamedTuple):
     counts: Counter[str]
 
 
-def make_batches(sources: Sequence[chip_files.ChipSource], size: int) -> list[ChipBatch]:
+def make_batches(
+    sources: Sequence[chip_files.ChipSource], size: int
+) -> list[ChipBatch]:
     """Split the chips of all sources into batches of `size` chips of one source, numbered from 0.
 
-    Batches depend only on the sources and on `size`, so that a resumed job finds the same batches under the same
-    numbers.
+    Batches depend only on the sources and on `size`, so that a resumed job finds the
+    same batches under the same numbers.
     """
     ranges = [
         (source, range(start, min(start + size, len(source))))
         for source in sources
         for start in range(0, len(source), size)
     ]
-    return [ChipBatch(number, source, chips) for number, (source, chips) in enumerate(ranges)]
+    return [
+        ChipBatch(number, source, chips)
+        for number, (source, chips) in enumerate(ranges)
+    ]
 
 
 def prefetch(
-    function: Callable[[_In], _Out], items: Iterable[_In], workers: int, ahead: int | None = None
+    function: Callable[[_In], _Out],
+    items: Iterable[_In],
+    workers: int,
+    ahead: int | None = None,
 ) -> Generator[_Out]:
     """Call `function` on every item in background threads, and yield the results in order.
 
@@ -100,7 +109,8 @@ def prefetch(
         function: called from several threads.
         items: the arguments of the calls.
         workers: number of threads.
-        ahead: largest number of results that are computed or pending before they are needed (default: `workers` + 1).
+        ahead: largest number of results that are computed or pending before they are
+            needed (default: `workers` + 1).
 
     Yields:
         The results, in the order of the items.
@@ -119,8 +129,12 @@ def prefetch(
         pool.shutdown(cancel_futures=True)
 
 
-def prepare_batch(batch: ChipBatch, contract: Contract, thumbnails: bool = False) -> PreparedBatch:
-    """Read the chips of a batch and turn them into network inputs. A chip that cannot be used is rejected.
+def prepare_batch(
+    batch: ChipBatch, contract: Contract, thumbnails: bool = False
+) -> PreparedBatch:
+    """Read the chips of a batch and turn them into network inputs.
+
+    A chip that cannot be used is rejected.
 
     Args:
         batch: the chips to read.
@@ -128,9 +142,14 @@ def prepare_batch(batch: ChipBatch, contract: Contract, thumbnails: bool = False
         thumbnails: whether to add a JPEG of every chip to the columns, as `thumb`.
 
     Returns:
-        The batch with its network inputs, and with the table columns that do not come from the network.
+        The batch with its network inputs, and with the table columns that do not come
+        from the network.
     """
-    numbers, images, columns, rejected, counts = [], [], [], [], Counter[str]()
+    numbers = []
+    images = []
+    columns = []
+    rejected = []
+    counts = Counter[str]()
     for number in batch.chips:
         try:
             chip = batch.source.read(number)
@@ -139,37 +158,61 @@ def prepare_batch(batch: ChipBatch, contract: Contract, thumbnails: bool = False
             counts["empty"] += 1
             continue
         except DataError as error:
-            rejected.append((number, f"{error.message}; {error.hint}" if error.hint else error.message))
+            rejected.append(
+                (
+                    number,
+                    f"{error.message}; {error.hint}" if error.hint else error.message,
+                )
+            )
             continue
-        counts.update(gray=chip.is_gray, clipped=chip.clipped, values=chip.values, unnamed=chip.is_unnamed)
+        counts.update(
+            gray=chip.is_gray,
+            clipped=chip.clipped,
+            values=chip.values,
+            unnamed=chip.is_unnamed,
+        )
         numbers.append(number)
         images.append(image)
-        thumbnail = {"thumb": encode_thumbnail(image)} if thumbnails else {}
+        if thumbnails:
+            thumbnail = {"thumb": encode_thumbnail(image)}
+        else:
+            thumbnail = {}
         columns.append(chip.columns | measure_length(chip, contract) | thumbnail)
-    return PreparedBatch(batch, numbers, contract.normalize(images), columns, rejected, counts)
+    return PreparedBatch(
+        batch, numbers, contract.normalize(images), columns, rejected, counts
+    )
 
 
-def read_sample(batches: Sequence[ChipBatch], contract: Contract) -> NDArray[np.float32] | None:
+def read_sample(
+    batches: Sequence[ChipBatch], contract: Contract
+) -> NDArray[np.float32] | None:
     """Read the first chips of a job, on which engines are compared.
 
     Returns:
-        Network inputs (n, P, S, S) of the first batch with a usable chip; None if no chip is usable.
+        Network inputs (n, P, S, S) of the first batch with a usable chip; None if no
+        chip is usable.
     """
     for batch in batches:
-        prepared = prepare_batch(batch._replace(chips=batch.chips[:CPU_BATCH_SIZE]), contract)
+        prepared = prepare_batch(
+            batch._replace(chips=batch.chips[:CPU_BATCH_SIZE]), contract
+        )
         if prepared.numbers:
             return prepared.inputs
     return None
 
 
-def batch_result(prepared: PreparedBatch, outputs: ClassifierOutputs | None, bundle: Bundle) -> BatchResult:
+def batch_result(
+    prepared: PreparedBatch, outputs: ClassifierOutputs | None, bundle: Bundle
+) -> BatchResult:
     """Combine the columns of a batch with the outputs of the network, which are None if no chip could be classified."""
     rows = pd.DataFrame()
     if outputs is not None:
         predictions = predictions_table(outputs, bundle.classes, bundle.calibrator)
         rows = pd.concat([pd.DataFrame(prepared.columns), predictions], axis=1)
     source = prepared.batch.source
-    rejected = [(*source.location_of(number), reason) for number, reason in prepared.rejected]
+    rejected = [
+        (*source.location_of(number), reason) for number, reason in prepared.rejected
+    ]
     return BatchResult(rows, rejected, prepared.counts)
 
 
@@ -179,9 +222,15 @@ def encode_thumbnail(image: Bytes) -> bytes:
     The picture shows three planes, or only the first one if there are fewer than three.
     """
     planes = image[:, :, :3] if image.shape[2] >= 3 else image[:, :, 0]
-    small = cv2.resize(planes, (THUMBNAIL_SIDE, THUMBNAIL_SIDE), interpolation=cv2.INTER_AREA)
+    small = cv2.resize(
+        planes, (THUMBNAIL_SIDE, THUMBNAIL_SIDE), interpolation=cv2.INTER_AREA
+    )
     bgr = small[:, :, ::-1] if small.ndim == 3 else small  # OpenCV expects B, G, R
-    return bytes(cv2.imencode(".jpg", np.ascontiguousarray(bgr), [cv2.IMWRITE_JPEG_QUALITY, 80])[1])
+    return bytes(
+        cv2.imencode(".jpg", np.ascontiguousarray(bgr), [cv2.IMWRITE_JPEG_QUALITY, 80])[
+            1
+        ]
+    )
 
 
 @dataclass(frozen=True)
@@ -192,7 +241,13 @@ class Predictor:
     engine: LoadedEngine
 
     @classmethod
-    def load(cls, folder: Path, device: str = "auto", engine: str = "torch", precision: str = "fp32") -> Predictor:
+    def load(
+        cls,
+        folder: Path,
+        device: str = "auto",
+        engine: str = "torch",
+        precision: str = "fp32",
+    ) -> Predictor:
         """Load the bundle of a run.
 
         Args:
@@ -206,9 +261,12 @@ class Predictor:
 
         Raises:
             RequestError: the folder has no bundle, or the engine is not available.
-            WeightsError: the bundle cannot be used, or the backbone is not the one it was trained on.
+            WeightsError: the bundle cannot be used, or the backbone is not the one it
+                was trained on.
         """
-        from rsft.inference.selection.fastest import load_engine  # PyTorch, which `rsft predict` can do without
+        from rsft.inference.selection.fastest import (
+            load_engine,
+        )  # PyTorch, which `rsft predict` can do without
 
         bundle = Bundle.load(folder)
         return cls(bundle, load_engine(bundle, EngineSpec(engine, precision), device))
@@ -224,22 +282,25 @@ class Predictor:
         """Classify chips in arrays or in files.
 
         Args:
-            chips: an array (H, W), (H, W, B) or (N, H, W, B), or a list of arrays (H, W) and (H, W, B); or files,
-                folders, globs or chip stores.
+            chips: an array (H, W), (H, W, B) or (N, H, W, B), or a list of arrays (H,
+                W) and (H, W, B); or files, folders, globs or chip stores.
             unit: unit of the pixels, such as "sigma0", if the files do not name it.
             bands: names of the bands, if the files do not name them.
             batch_size: number of chips in a batch.
 
         Returns:
-            One row per chip, in the order given (files: sorted by path). Columns: chip (number or file name); path and
-            geometry for files; class, probability, class_2, probability_2, and p_<class> of every class; class_set, ood
-            and ood_distance if the bundle is calibrated; length_m if it can be measured. For a chip that cannot be
-            classified, `rejected` is the reason and all other columns are empty. For other chips, `rejected` is None.
-            `attrs["notes"]` says in sentences whether an order of the bands was assumed, and whether the chips are like
-            the training and validation chips.
+            One row per chip, in the order given (files: sorted by path). Columns: chip
+            (number or file name); path and geometry for files; class, probability,
+            class_2, probability_2, and p_<class> of every class; class_set, ood and
+            ood_distance if the bundle is calibrated; length_m if it can be measured.
+            For a chip that cannot be classified, `rejected` is the reason and all other
+            columns are empty. For other chips, `rejected` is None. `attrs["notes"]`
+            says in sentences whether an order of the bands was assumed, and whether the
+            chips are like the training and validation chips.
 
         Raises:
-            RequestError: a file does not exist, no chips are found, or an array has a wrong shape.
+            RequestError: a file does not exist, no chips are found, or an array has a
+                wrong shape.
             DataError: `bands` contradicts the names in a chip store.
 
         Example:
@@ -251,26 +312,56 @@ class Predictor:
         declaration = Declaration(unit, tuple(bands) if bands else None)
         items: Any = [chips] if isinstance(chips, str | Path) else chips
         if not len(items) or not all(isinstance(item, str | Path) for item in items):
-            return self.predict_source(_ChipArrays(items, self.engine.contract, declaration), batch_size)
+            return self.predict_source(
+                _ChipArrays(items, self.engine.contract, declaration), batch_size
+            )
         files, _ = chip_files.find_chips([Path(path) for path in items], declaration)
-        return self.predict_source(chip_files.ChipFiles(files, self.engine.contract, ChipOptions()), batch_size)
+        return self.predict_source(
+            chip_files.ChipFiles(files, self.engine.contract, ChipOptions()), batch_size
+        )
 
-    def predict_source(self, source: chip_files.ChipFiles | _ChipArrays, batch_size: int = 32) -> pd.DataFrame:
+    def predict_source(
+        self, source: chip_files.ChipFiles | _ChipArrays, batch_size: int = 32
+    ) -> pd.DataFrame:
         """Return the table of `predict` for the chips of a source, in the order of the source."""
-        contract, bundle, tables = self.engine.contract, self.bundle, []
+        contract = self.engine.contract
+        bundle = self.bundle
+        tables = []
         unnamed = 0
-        for prepared in prefetch(lambda batch: prepare_batch(batch, contract), make_batches([source], batch_size), 1):
+        for prepared in prefetch(
+            lambda batch: prepare_batch(batch, contract),
+            make_batches([source], batch_size),
+            1,
+        ):
             if prepared.numbers:
-                result = batch_result(prepared, self.engine.infer(prepared.inputs), bundle)
-                tables.append(result.rows.assign(rejected=None, number=prepared.numbers))
+                result = batch_result(
+                    prepared, self.engine.infer(prepared.inputs), bundle
+                )
+                tables.append(
+                    result.rows.assign(rejected=None, number=prepared.numbers)
+                )
                 unnamed += result.counts["unnamed"]
             if prepared.rejected:
-                rows = [{"chip": source.name(x), "rejected": reason, "number": x} for x, reason in prepared.rejected]
+                rows = [
+                    {"chip": source.name(x), "rejected": reason, "number": x}
+                    for x, reason in prepared.rejected
+                ]
                 tables.append(pd.DataFrame(rows))
-        table = pd.concat(tables).sort_values("number", ignore_index=True).drop(columns="number")
+        table = (
+            pd.concat(tables)
+            .sort_values("number", ignore_index=True)
+            .drop(columns="number")
+        )
         if "class" not in table:  # no chip could be classified
-            best = ["class", "probability", *(("class_2", "probability_2") if len(bundle.classes) > 1 else ())]
-            calibrated = [] if bundle.calibrator is None else ["class_set", "ood", "ood_distance"]
+            best = [
+                "class",
+                "probability",
+                *(("class_2", "probability_2") if len(bundle.classes) > 1 else ()),
+            ]
+            if bundle.calibrator is None:
+                calibrated = []
+            else:
+                calibrated = ["class_set", "ood", "ood_distance"]
             columns = [*table, *best, *calibrated, *probability_columns(bundle.classes)]
             table = table.reindex(columns=columns)
         table, checks = check_scenes(table, bundle.calibrator, bundle.classes)
@@ -282,24 +373,46 @@ class Predictor:
 class _ChipArrays(chip_files.ChipSource):
     """A source of chips in memory: an array (H, W), (H, W, B) or (N, H, W, B), or a list of arrays."""
 
-    def __init__(self, chips: Any, contract: Contract, declaration: Declaration) -> None:
-        arrays = [chips] if isinstance(chips, np.ndarray) and chips.ndim != 4 else list(chips)
-        wrong_shapes = [array.shape for array in arrays if array.ndim not in (2, 3) or not array.size]
+    def __init__(
+        self, chips: Any, contract: Contract, declaration: Declaration
+    ) -> None:
+        if isinstance(chips, np.ndarray) and chips.ndim != 4:
+            arrays = [chips]
+        else:
+            arrays = list(chips)
+        wrong_shapes = [
+            array.shape
+            for array in arrays
+            if array.ndim not in (2, 3) or not array.size
+        ]
         if wrong_shapes or not arrays:
-            message = f"an array of shape {wrong_shapes[0] if wrong_shapes else 'none'} does not contain chips"
-            raise RequestError(message, hint="give (H, W), (H, W, B) or (N, H, W, B)")
-        self.arrays = [array[:, :, None] if array.ndim == 2 else array for array in arrays]
-        self.contract, self.declaration = contract, declaration
+            raise RequestError(
+                (
+                    f"an array of shape {wrong_shapes[0] if wrong_shapes else 'none'} does"
+                    " not contain chips"
+                ),
+                hint="give (H, W), (H, W, B) or (N, H, W, B)",
+            )
+        self.arrays = [
+            array[:, :, None] if array.ndim == 2 else array for array in arrays
+        ]
+        self.contract = contract
+        self.declaration = declaration
 
     def __len__(self) -> int:
         return len(self.arrays)
 
     def read(self, number: int) -> chip_files.SourceChip:
-        array, names = self.arrays[number], self.declaration.bands
+        array = self.arrays[number]
+        names = self.declaration.bands
         is_unnamed = bool(self.contract.assumed_bands(array.shape[2], names))
-        pixels, is_gray = chip_files.collapse_gray_rgb(self.contract.select_bands(array, names), self.contract)
+        pixels, is_gray = chip_files.collapse_gray_rgb(
+            self.contract.select_bands(array, names), self.contract
+        )
         columns = {"chip": number}
-        return chip_files.SourceChip(pixels, self.declaration.unit, None, columns, is_gray, is_unnamed=is_unnamed)
+        return chip_files.SourceChip(
+            pixels, self.declaration.unit, None, columns, is_gray, is_unnamed=is_unnamed
+        )
 
     def name(self, number: int) -> int:
         return number

@@ -25,7 +25,10 @@ from rsft.inference.scenes.raster import RasterScene, gdal_environment
 from rsft.version import __version__
 
 _UNLABELED = "rsft predict SCENES --detect --chips FOLDER"
-_SHARED_SCENES = "warning: chips of one scene are in several splits, so that the measured accuracy will be too high"
+_SHARED_SCENES = (
+    "warning: chips of one scene are in several splits, so that the measured accuracy"
+    " will be too high"
+)
 
 
 def build_scene_store(options: SimpleNamespace, command: str) -> ChipStore:
@@ -39,17 +42,29 @@ def build_scene_store(options: SimpleNamespace, command: str) -> ChipStore:
         The new store.
 
     Raises:
-        RequestError: no scene or no usable label is found, or an argument is out of range.
+        RequestError: no scene or no usable label is found, or an argument is out of
+            range.
         DataError: a scene cannot be read.
     """
     if (options.labels is None) == (options.ais is None):
-        fault = "no labels" if options.labels is None else "labels and AIS messages"
-        raise RequestError(fault, "--labels", "give --labels FILE or --ais FILE, or cut unlabeled chips: " + _UNLABELED)
+        if options.labels is None:
+            fault = "no labels"
+        else:
+            fault = "labels and AIS messages"
+        raise RequestError(
+            fault,
+            "--labels",
+            "give --labels FILE or --ais FILE, or cut unlabeled chips: " + _UNLABELED,
+        )
     check_bands(options.bands or ())
     check_val_share(options.val + options.test)
-    roles, size = parse_columns(options.columns), ChipSize.parse(options.chip_size, options.margin)
+    roles = parse_columns(options.columns)
+    size = ChipSize.parse(options.chip_size, options.margin)
     objects = LabeledObjects(
-        options.labels or options.ais or Path(), options.field, read_types(options.types), options.min_side
+        options.labels or options.ais or Path(),
+        options.field,
+        read_types(options.types),
+        options.min_side,
     )
     with gdal_environment(), _detector(options) as locate:
         for scene in open_scenes(options.sources, options.unit, options.progress):
@@ -57,25 +72,42 @@ def build_scene_store(options: SimpleNamespace, command: str) -> ChipStore:
                 objects.read(scene, options.layer, options.crs, roles)
             else:
                 ais = list_message_files(options.ais)
-                objects.match(scene, partial(locate, scene), ais, options.min_confidence, options.progress)
+                objects.match(
+                    scene,
+                    partial(locate, scene),
+                    ais,
+                    options.min_confidence,
+                    options.progress,
+                )
         objects.finish()
-        return _write_store(options, command, objects, objects.windows(size, options.spacing))
+        return _write_store(
+            options, command, objects, objects.windows(size, options.spacing)
+        )
 
 
 @contextmanager
-def _detector(options: SimpleNamespace) -> Iterator[Callable[[RasterScene], SceneLocations] | None]:
+def _detector(
+    options: SimpleNamespace,
+) -> Iterator[Callable[[RasterScene], SceneLocations] | None]:
     """Yield the function that detects ships for AIS, which records them until the store is built; None for labels."""
     if options.ais is None:
         yield None
         return
-    declared, detector = Declaration(options.unit, options.bands), CfarOptions(land=parse_land(options.land))
-    land = file_state(detector.land) if isinstance(detector.land, Path) else None
+    declared = Declaration(options.unit, options.bands)
+    detector = CfarOptions(land=parse_land(options.land))
+    if isinstance(detector.land, Path):
+        land = file_state(detector.land)
+    else:
+        land = None
     key = repr((__version__, declared, detector, land))
-    journal, is_built = ResumeJournal(journal_path(options.root), key), False
+    journal = ResumeJournal(journal_path(options.root), key)
+    is_built = False
 
     def locate(scene: RasterScene) -> SceneLocations:
         name = f"detected in {scene.path}, {scene.path.state()}"
-        return journal.find_once(name, partial(detect_objects, scene, detector, declared, options.progress))
+        return journal.find_once(
+            name, partial(detect_objects, scene, detector, declared, options.progress)
+        )
 
     try:
         yield locate
@@ -85,22 +117,39 @@ def _detector(options: SimpleNamespace) -> Iterator[Callable[[RasterScene], Scen
 
 
 def _write_store(
-    options: SimpleNamespace, command: str, objects: LabeledObjects, windows: Mapping[str, ChipWindow]
+    options: SimpleNamespace,
+    command: str,
+    objects: LabeledObjects,
+    windows: Mapping[str, ChipWindow],
 ) -> ChipStore:
     if options.background:
         objects.add_background(windows, options.background, options.seed)
     splits = assign_splits(
         objects.found,
         options.split,
-        {"train": 1 - options.val - options.test, "val": options.val, "test": options.test},
+        {
+            "train": 1 - options.val - options.test,
+            "val": options.val,
+            "test": options.test,
+        },
         options.seed,
     )
     if options.split == "object":
         objects.notes.append(_SHARED_SCENES)
-    make = partial(make_record, labels=objects.labels, by=options.split, bands=options.bands, spacing=options.spacing)
-    records = [make(item, windows[item.scene.name], split) for item, split in zip(objects.found, splits, strict=True)]
+    make = partial(
+        make_record,
+        labels=objects.labels,
+        by=options.split,
+        bands=options.bands,
+        spacing=options.spacing,
+    )
+    records = [
+        make(item, windows[item.scene.name], split)
+        for item, split in zip(objects.found, splits, strict=True)
+    ]
     description = StoreDescription(
-        f"objects in scenes, {list_first_names([source.name for source in options.sources], 3)}",
+        "objects in scenes,"
+        f" {list_first_names([source.name for source in options.sources], 3)}",
         objects.classes,
         command,
         skipped=dict(sorted(objects.skipped.items())),
@@ -110,5 +159,10 @@ def _write_store(
         notes=tuple(dict.fromkeys(objects.notes)),
     )
     return build_store(
-        options.root, records, description, overwrite=options.overwrite, progress=options.progress, jobs=options.jobs
+        options.root,
+        records,
+        description,
+        overwrite=options.overwrite,
+        progress=options.progress,
+        jobs=options.jobs,
     )

@@ -20,8 +20,17 @@ from rsft.errors import RecipeError, RequestError
 from rsft.inference.ais.feeds import NoMessagesError
 from rsft.inference.ais.job import MATCHED, AisOptions, match_ais
 from rsft.inference.ais.ship_types import UNKNOWN
-from rsft.inference.preparation.placement import ChipSize, common_spacing_of, draw_background
-from rsft.inference.scenes.locations import ChipWindow, Location, SceneLocations, read_positions
+from rsft.inference.preparation.placement import (
+    ChipSize,
+    common_spacing_of,
+    draw_background,
+)
+from rsft.inference.scenes.locations import (
+    ChipWindow,
+    Location,
+    SceneLocations,
+    read_positions,
+)
 from rsft.inference.scenes.raster import RasterScene
 from rsft.recipe.text import read_document
 from rsft.types import Progress, Rejection
@@ -29,8 +38,17 @@ from rsft.types import Progress, Rejection
 BACKGROUND = "background"
 """Class of the chips away from all objects."""
 
-CLASS_FIELDS = ("class", "category", "label", "type", "ship_type", "vessel_type", "name")
-"""Fields of labels that may contain the class; the first one that the labels have is used."""
+CLASS_FIELDS = (
+    "class",
+    "category",
+    "label",
+    "type",
+    "ship_type",
+    "vessel_type",
+    "name",
+)
+"""Fields of labels that may contain the class; the first one that the labels have is
+used."""
 
 
 def read_types(path: Path | None) -> dict[str, str] | None:
@@ -44,10 +62,17 @@ def read_types(path: Path | None) -> dict[str, str] | None:
     for name, value in document.values.items():
         types = value if isinstance(value, list) else [value]
         if not all(isinstance(kind, str | int) for kind in types):
-            raise RequestError(f"the types of {name} are not a list", path, 'write: cargo: [Cargo, "70"]')
+            raise RequestError(
+                f"the types of {name} are not a list",
+                path,
+                'write: cargo: [Cargo, "70"]',
+            )
         for kind in types:
-            if (other := class_of.setdefault(str(kind).lower(), str(name))) != str(name):
-                raise RequestError(f"{kind} is in two classes, {other} and {name}", path, "choose one")
+            other = class_of.setdefault(str(kind).lower(), str(name))
+            if other != str(name):
+                raise RequestError(
+                    f"{kind} is in two classes, {other} and {name}", path, "choose one"
+                )
     return class_of
 
 
@@ -78,25 +103,47 @@ class LabeledObjects:
         notes: what was chosen.
     """
 
-    def __init__(self, labels: Path, field: str | None, types: dict[str, str] | None, min_side: int) -> None:
-        self.labels, self.field, self.types, self.min_side = labels, field, types, min_side
+    def __init__(
+        self,
+        labels: Path,
+        field: str | None,
+        types: dict[str, str] | None,
+        min_side: int,
+    ) -> None:
+        self.labels = labels
+        self.field = field
+        self.types = types
+        self.min_side = min_side
         self.found: list[LabeledObject] = []
         self.rejected: list[Rejection] = []
-        self.skipped, self.notes, self.scenes = Counter[str](), list[str](), 0
+        self.skipped = Counter[str]()
+        self.notes = list[str]()
+        self.scenes = 0
         self._without_messages: list[NoMessagesError] = []
         self._files: set[Path] = set()
         self._ranges = ""  # where the labels outside of the scenes lie
-        self._inside, self._outside = Counter[tuple[Path, int | None]](), set[tuple[Path, int | None]]()  # file and row
+        self._inside = Counter[tuple[Path, int | None]]()
+        self._outside = set[tuple[Path, int | None]]()  # file and row
 
     @property
     def classes(self) -> list[str]:
         """The classes: in the order of the file of types, else by name; the background last."""
         present = {item.label for item in self.found}
-        order = list(dict.fromkeys(self.types.values())) if self.types else sorted(present - {BACKGROUND})
-        return [*(name for name in order if name in present), *([BACKGROUND] if BACKGROUND in present else [])]
+        if self.types:
+            order = list(dict.fromkeys(self.types.values()))
+        else:
+            order = sorted(present - {BACKGROUND})
+        return [
+            *(name for name in order if name in present),
+            *([BACKGROUND] if BACKGROUND in present else []),
+        ]
 
     def read(
-        self, scene: RasterScene, layer: str | None, crs: str | None, columns: Mapping[str, str] | None = None
+        self,
+        scene: RasterScene,
+        layer: str | None,
+        crs: str | None,
+        columns: Mapping[str, str] | None = None,
     ) -> None:
         """Add the objects of a scene; the arguments are those of `read_positions`.
 
@@ -110,20 +157,32 @@ class LabeledObjects:
             self.skipped["scene without labels"] += 1
             return
         self._files.add(positions.file)
-        self.rejected = list(dict.fromkeys([*self.rejected, *positions.rejected]))  # one file may be of several scenes
-        self.notes += [note for note in positions.notes if "positions outside of" not in note]
+        self.rejected = list(
+            dict.fromkeys([*self.rejected, *positions.rejected])
+        )  # one file may be of several scenes
+        self.notes += [
+            note for note in positions.notes if "positions outside of" not in note
+        ]
         assert positions.attributes is not None
         rows = positions.attributes
-        fields = (self._find_field(rows), *(_find(rows, name) for name in ("mmsi", "split")))
+        fields = (
+            self._find_field(rows),
+            *(_find(rows, name) for name in ("mmsi", "split")),
+        )
         if positions.outside:
             self._ranges = positions.describe_ranges(scene)
         self._outside.update((positions.file, row) for row in positions.outside)
         for location in positions.locations:
             self._inside[positions.file, location.source_row] += 1
             row = rows.loc[location.source_row]
-            texts = ("" if field is None or pd.isna(row[field]) else str(row[field]).strip() for field in fields)
+            texts = (
+                "" if field is None or pd.isna(row[field]) else str(row[field]).strip()
+                for field in fields
+            )
             kind, vessel, split = texts
-            self._add(LabeledObject(scene, location, kind, vessel, split), positions.file)
+            self._add(
+                LabeledObject(scene, location, kind, vessel, split), positions.file
+            )
 
     def match(
         self,
@@ -146,7 +205,9 @@ class LabeledObjects:
         """
         self.scenes += 1
         try:
-            match = match_ais(scene, locate, ais, AisOptions(min_confidence=min_confidence), progress)
+            match = match_ais(
+                scene, locate, ais, AisOptions(min_confidence=min_confidence), progress
+            )
         except NoMessagesError as error:
             self._without_messages.append(error)
             self.skipped["scene without AIS messages"] += 1
@@ -154,15 +215,26 @@ class LabeledObjects:
             return
         self.notes += match.notes
         table = match.objects
-        columns = (table[name] for name in ("status", "ais_class", "mmsi", "confidence"))
-        for location, status, name, mmsi, confidence in zip(match.locations, *columns, strict=True):
+        columns = (
+            table[name] for name in ("status", "ais_class", "mmsi", "confidence")
+        )
+        for location, status, name, mmsi, confidence in zip(
+            match.locations, *columns, strict=True
+        ):
             if status != MATCHED:
                 self.skipped[f"detected object, {status}"] += 1
             elif name == UNKNOWN:
                 self.skipped["ship of unknown type"] += 1
             else:
-                self._add(LabeledObject(scene, location, name, str(mmsi), confidence=float(confidence)), ais[0])
-        self.skipped += Counter({name: count for name, count in match.left_out.items() if count})
+                self._add(
+                    LabeledObject(
+                        scene, location, name, str(mmsi), confidence=float(confidence)
+                    ),
+                    ais[0],
+                )
+        self.skipped += Counter(
+            {name: count for name, count in match.left_out.items() if count}
+        )
 
     def finish(self) -> None:
         """Count the labels outside of all scenes.
@@ -172,15 +244,34 @@ class LabeledObjects:
         """
         if self._without_messages and len(self._without_messages) == self.scenes:
             error = self._without_messages[0]
-            message = f"none of the scenes ({self.scenes:,}) has AIS messages; the first one: {error.message}"
-            raise NoMessagesError(message, error.location, error.hint)
-        unused = set(list_annotation_files(self.labels)) - self._files if self._files and self.labels.is_dir() else ()
-        self.skipped |= {"file of labels without a scene": len(unused)} if unused else {}
-        if outside := self._outside - set(self._inside):
+            raise NoMessagesError(
+                (
+                    f"none of the scenes ({self.scenes:,}) has AIS messages; the first one:"
+                    f" {error.message}"
+                ),
+                error.location,
+                error.hint,
+            )
+        unused = (
+            set(list_annotation_files(self.labels)) - self._files
+            if self._files and self.labels.is_dir()
+            else ()
+        )
+        self.skipped |= (
+            {"file of labels without a scene": len(unused)} if unused else {}
+        )
+        outside = self._outside - set(self._inside)
+        if outside:
             self.skipped["label outside of all scenes"] = len(outside)
-        if shared := sum(count > 1 for count in self._inside.values()):
-            hint = "if the objects move, give a folder with one file of labels per scene"
-            self.notes.append(f"{shared:,} labels lie in several scenes, and give a chip in each one; {hint}")
+        shared = sum(count > 1 for count in self._inside.values())
+        if shared:
+            hint = (
+                "if the objects move, give a folder with one file of labels per scene"
+            )
+            self.notes.append(
+                f"{shared:,} labels lie in several scenes, and give a chip in each one;"
+                f" {hint}"
+            )
         if not self.found:
             raise self._error()
 
@@ -189,16 +280,28 @@ class LabeledObjects:
         name = next(filter(None, (_find(rows, name) for name in wanted)), None)
         if name is None:
             listed = ", ".join(str(name) for name in rows if name != AT) or "none"
-            message = f"the labels have no field {self.field}" if self.field else "no field of the labels is the class"
-            raise RequestError(f"{message}; their fields are {listed}", self.labels, "name it with --field")
+            if self.field:
+                message = f"the labels have no field {self.field}"
+            else:
+                message = "no field of the labels is the class"
+            raise RequestError(
+                f"{message}; their fields are {listed}",
+                self.labels,
+                "name it with --field",
+            )
         self.notes.append(f"class: the field {name} of {self.labels.name}")
         return name
 
     def _add(self, item: LabeledObject, file: Path) -> None:
         """Add an object whose label is a type, or count why it is left out."""
-        label = self.types.get(item.label.lower(), "") if self.types is not None else item.label
+        if self.types is not None:
+            label = self.types.get(item.label.lower(), "")
+        else:
+            label = item.label
         if item.label and not label:
-            self.skipped[f"type {item.label}, which the file of types does not have"] += 1
+            self.skipped[
+                f"type {item.label}, which the file of types does not have"
+            ] += 1
         elif fault := self._describe_fault(item._replace(label=label)):
             self.rejected.append((str(file), item.location.source_row or 0, fault))
         else:
@@ -212,20 +315,38 @@ class LabeledObjects:
         fault = describe_row_fault("chip", item.label)
         if fault or item.location.extent is None:
             return fault
-        area = ChipWindow(None, 0, (1.0, 1.0), (item.scene.height, item.scene.width)).window_at(item.location)
-        height, width = area.bottom - area.top, area.right - area.left
+        area = ChipWindow(
+            None, 0, (1.0, 1.0), (item.scene.height, item.scene.width)
+        ).window_at(item.location)
+        height = area.bottom - area.top
+        width = area.right - area.left
         is_small = min(height, width) < self.min_side
-        return f"the box has {width} x {height} pixels; the minimum side is {self.min_side}" if is_small else ""
+        return (
+            f"the box has {width} x {height} pixels; the minimum side is"
+            f" {self.min_side}"
+            if is_small
+            else ""
+        )
 
     def _error(self) -> RequestError:
         """Return the error for labels of which none can be used."""
         if self._files and not (self.rejected or self.skipped or self._inside):
             hint = "give a file with one row for each object"
-            return RequestError("the labels are empty: the file has no rows", self.labels, hint)
-        reasons = [describe_rejections(self.rejected), *(f"{count:,} x {x}" for x, count in self.skipped.items())]
-        ranges = [self._ranges] if self._outside and not self._inside else []
+            return RequestError(
+                "the labels are empty: the file has no rows", self.labels, hint
+            )
+        reasons = [
+            describe_rejections(self.rejected),
+            *(f"{count:,} x {x}" for x, count in self.skipped.items()),
+        ]
+        if self._outside and not self._inside:
+            ranges = [self._ranges]
+        else:
+            ranges = []
         hint = "; ".join(filter(None, [*ranges, *reasons, *dict.fromkeys(self.notes)]))
-        return RequestError(f"no label can be used in {self.scenes:,} scenes", self.labels, hint)
+        return RequestError(
+            f"no label can be used in {self.scenes:,} scenes", self.labels, hint
+        )
 
     def windows(self, size: ChipSize, spacing: float | None) -> dict[str, ChipWindow]:
         """Return the window of chips by the name of the scene, and note a size that the boxes decided.
@@ -239,36 +360,71 @@ class LabeledObjects:
         """
         fitted = size.fit([item.location for item in self.found])
         if fitted != size:
-            reason = "by the boxes" if any(item.location.box for item in self.found) else "because labels are points"
+            if any(item.location.box for item in self.found):
+                reason = "by the boxes"
+            else:
+                reason = "because labels are points"
             size_text = f"{fitted.pixels} x {fitted.pixels} pixels, {reason}"
-            self.notes.append(f"chips of {size_text}: --chip-size and --margin change this")
+            self.notes.append(
+                f"chips of {size_text}: --chip-size and --margin change this"
+            )
         scenes = {item.scene.name: item.scene for item in self.found}
-        oblong = [x.path.name for x in scenes.values() if x.spacing and common_spacing_of(x, spacing) is None]
+        oblong = [
+            x.path.name
+            for x in scenes.values()
+            if x.spacing and common_spacing_of(x, spacing) is None
+        ]
         if oblong:
-            self.notes.append(f"pixels are not square, so that no spacing is stored: {list_first_names(oblong)}")
+            self.notes.append(
+                "pixels are not square, so that no spacing is stored:"
+                f" {list_first_names(oblong)}"
+            )
         has_points = any(item.location.box is None for item in self.found)
-        return {name: fitted.window(items[0].scene, spacing, has_points) for name, items in self._by_scene().items()}
+        return {
+            name: fitted.window(items[0].scene, spacing, has_points)
+            for name, items in self._by_scene().items()
+        }
 
     def _by_scene(self) -> dict[str, list[LabeledObject]]:
-        return {name: list(items) for name, items in groupby(self.found, lambda item: item.scene.name)}
+        return {
+            name: list(items)
+            for name, items in groupby(self.found, lambda item: item.scene.name)
+        }
 
-    def add_background(self, windows: Mapping[str, ChipWindow], count: int, seed: int) -> None:
+    def add_background(
+        self, windows: Mapping[str, ChipWindow], count: int, seed: int
+    ) -> None:
         """Add places of background chips, in random positions of each scene with labels."""
         found: list[LabeledObject] = []
         for name, items in self._by_scene().items():
-            places = draw_background(items[0].scene, windows[name], [item.location for item in items], count, seed)
-            found += [*items, *(LabeledObject(items[0].scene, place, BACKGROUND) for place in places)]
+            places = draw_background(
+                items[0].scene,
+                windows[name],
+                [item.location for item in items],
+                count,
+                seed,
+            )
+            found += [
+                *items,
+                *(LabeledObject(items[0].scene, place, BACKGROUND) for place in places),
+            ]
             if len(places) < count:
-                self.notes.append(f"{name}: room for {len(places)} of {count} background chips")
+                self.notes.append(
+                    f"{name}: room for {len(places)} of {count} background chips"
+                )
         self.found = found  # scene by scene: one worker process reads a scene
 
 
 def _find(rows: pd.DataFrame, name: str) -> str | None:
     """Return the column of a name in any case."""
-    return next((str(column) for column in rows if str(column).lower() == name.lower()), None)
+    return next(
+        (str(column) for column in rows if str(column).lower() == name.lower()), None
+    )
 
 
-def assign_splits(objects: Sequence[LabeledObject], by: str, shares: Mapping[str, float], seed: int) -> list[str]:
+def assign_splits(
+    objects: Sequence[LabeledObject], by: str, shares: Mapping[str, float], seed: int
+) -> list[str]:
     """Return the split of each object.
 
     Args:
@@ -281,31 +437,51 @@ def assign_splits(objects: Sequence[LabeledObject], by: str, shares: Mapping[str
         The splits, in the order of the objects.
 
     Raises:
-        RequestError: there is one group only, a label without a vessel, or a label without a split.
+        RequestError: there is one group only, a label without a vessel, or a label
+            without a split.
     """
     if by == "given":
         return [_given_split(item) for item in objects]
     if by == "vessel" and not any(item.vessel for item in objects):
         raise RequestError("the labels have no field mmsi", "--split", "choose scene")
-    groups = [item.location.name if by == "object" else group_of(item, by) for item in objects]
+    groups = [
+        item.location.name if by == "object" else group_of(item, by) for item in objects
+    ]
     wanted = [name for name, share in shares.items() if share > 0]
     if len(set(groups)) < len(wanted):
-        message = f"{len(set(groups))} {by}{'s' * (len(set(groups)) > 1)} cannot be divided between {', '.join(wanted)}"
-        raise RequestError(message, "--split", "give more scenes, or --split object")
+        raise RequestError(
+            (
+                f"{len(set(groups))} {by}{'s' * (len(set(groups)) > 1)} cannot be divided"
+                f" between {', '.join(wanted)}"
+            ),
+            "--split",
+            "give more scenes, or --split object",
+        )
     split_of = split_groups([item.label for item in objects], groups, shares, seed)
     return [split_of[group] for group in groups]
 
 
 def group_of(item: LabeledObject, by: str) -> str:
     """Return the group that is in one split: the scene, or the vessel; a label without a vessel goes with its scene."""
-    return item.vessel if by == "vessel" and item.vessel else item.scene.name
+    if by == "vessel" and item.vessel:
+        return item.vessel
+    return item.scene.name
 
 
 def _given_split(item: LabeledObject) -> str:
     folders = [part.lower() for part in reversed(Path(item.scene.path.text).parts)]
     split = item.split or next((name for name in folders if name in SPLITS), "")
     if split not in SPLITS:
-        message = f"the split of a label is {split!r}" if split else "a label has no split"
-        hint = "give a field split with train, val or test, or put the scenes in folders of these names"
-        raise RequestError(message, item.scene.path, hint)
+        if split:
+            message = f"the split of a label is {split!r}"
+        else:
+            message = "a label has no split"
+        raise RequestError(
+            message,
+            item.scene.path,
+            (
+                "give a field split with train, val or test, or put the scenes in folders"
+                " of these names"
+            ),
+        )
     return split

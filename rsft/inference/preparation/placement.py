@@ -47,26 +47,44 @@ class ChipSize:
         if text is None:
             return cls(margin=margin)
         if margin is not None:
-            raise RequestError("--chip-size and --margin exclude each other", "--margin", "give one of them")
-        match = _SIZE.fullmatch(text.strip())
-        if match is None or not float(match[1]) or (not match[2] and not match[1].isdigit()):
             raise RequestError(
-                f"{text!r} is no size", "--chip-size", "give pixels, such as 64, or meters, such as 640m"
+                "--chip-size and --margin exclude each other",
+                "--margin",
+                "give one of them",
             )
-        return cls(meters=float(match[1])) if match[2] else cls(pixels=int(match[1]))
+        match = _SIZE.fullmatch(text.strip())
+        if (
+            match is None
+            or not float(match[1])
+            or (not match[2] and not match[1].isdigit())
+        ):
+            raise RequestError(
+                f"{text!r} is no size",
+                "--chip-size",
+                "give pixels, such as 64, or meters, such as 640m",
+            )
+        if match[2]:
+            return cls(meters=float(match[1]))
+        return cls(pixels=int(match[1]))
 
     def fit(self, locations: Sequence[Location]) -> ChipSize:
         """Return this size; without one, a side that shows 95 % of the boxes with a third of the chip around them."""
         if (self.pixels, self.meters, self.margin) != (None, None, None):
             return self
-        boxes = [np.reshape(location.box, (4, 2)) for location in locations if location.box is not None]
+        boxes = [
+            np.reshape(location.box, (4, 2))
+            for location in locations
+            if location.box is not None
+        ]
         if not boxes:
             return ChipSize(pixels=_POINT_SIDE)
         sides = sorted(float(np.ptp(box, axis=0).max()) for box in boxes)
         side = 16 * math.ceil(1.5 * sides[int(0.95 * (len(sides) - 1))] / 16)
         return ChipSize(pixels=min(max(side, _SIDES[0]), _SIDES[1]))
 
-    def window(self, scene: RasterScene, spacing: float | None, has_points: bool) -> ChipWindow:
+    def window(
+        self, scene: RasterScene, spacing: float | None, has_points: bool
+    ) -> ChipWindow:
         """Return the window of the chips of a scene.
 
         Args:
@@ -78,20 +96,34 @@ class ChipSize:
             The window, without resampling.
 
         Raises:
-            RequestError: a size in meters without a pixel spacing, a margin around points, or a chip that is too large.
+            RequestError: a size in meters without a pixel spacing, a margin around
+                points, or a chip that is too large.
         """
         if self.margin is not None and has_points:
-            raise RequestError("--margin needs boxes, but some labels are points", "--margin", "give --chip-size")
+            raise RequestError(
+                "--margin needs boxes, but some labels are points",
+                "--margin",
+                "give --chip-size",
+            )
         side = self.pixels
         if self.meters is not None:
             meters = spacing_of(scene, spacing)
             if meters is None:
-                hint = "give --chip-size in pixels, or --spacing"
-                raise RequestError("the pixel spacing of the scene is not known", scene.path, hint)
+                raise RequestError(
+                    "the pixel spacing of the scene is not known",
+                    scene.path,
+                    "give --chip-size in pixels, or --spacing",
+                )
             side = max(1, round(self.meters / math.sqrt(meters[0] * meters[1])))
         if side is not None and side > MAX_CHIP_SIDE:
-            raise RequestError(f"chips of {side:,} pixels", "--chip-size", f"give {MAX_CHIP_SIDE} pixels or less")
-        return ChipWindow(side, self.margin or 0, (1.0, 1.0), (scene.height, scene.width))
+            raise RequestError(
+                f"chips of {side:,} pixels",
+                "--chip-size",
+                f"give {MAX_CHIP_SIDE} pixels or less",
+            )
+        return ChipWindow(
+            side, self.margin or 0, (1.0, 1.0), (scene.height, scene.width)
+        )
 
 
 def spacing_of(scene: RasterScene, spacing: float | None) -> tuple[float, float] | None:
@@ -103,12 +135,20 @@ def common_spacing_of(scene: RasterScene, spacing: float | None) -> float | None
     """Return the mean pixel spacing; None if it is unknown, or so uneven that a model of it would refuse the scene."""
     meters = spacing_of(scene, spacing)
     mean = None if meters is None else sum(meters) / 2
-    is_square = mean is not None and all(abs(side / mean - 1) <= SPACING_TOLERANCE for side in meters or ())
-    return mean if is_square else None
+    is_square = mean is not None and all(
+        abs(side / mean - 1) <= SPACING_TOLERANCE for side in meters or ()
+    )
+    if is_square:
+        return mean
+    return None
 
 
 def draw_background(
-    scene: RasterScene, window: ChipWindow, objects: Sequence[Location], count: int, seed: int
+    scene: RasterScene,
+    window: ChipWindow,
+    objects: Sequence[Location],
+    count: int,
+    seed: int,
 ) -> list[Location]:
     """Draw places whose chips have data everywhere, show no object, and do not overlap.
 
@@ -123,24 +163,37 @@ def draw_background(
         At most `count` places with a box; fewer if there is no room.
     """
     rng = np.random.default_rng((seed, zlib.crc32(scene.name.encode())))
-    taken, places = [window.window_at(location) for location in objects], list[Location]()
+    taken = [window.window_at(location) for location in objects]
+    places = list[Location]()
     with closing(SceneReader(scene)) as reader:
         for _ in range(count * _ATTEMPTS):
             if len(places) == count:
                 break
             area = _random_area(rng, taken[rng.integers(len(objects))], scene)
-            if area is not None and not any(_overlap(area, other) for other in taken) and _has_content(reader(area)):
+            if (
+                area is not None
+                and not any(_overlap(area, other) for other in taken)
+                and _has_content(reader(area))
+            ):
                 taken.append(area)
-                places.append(_place_in(area, window, f"{scene.name}_background_{len(places):04d}"))
+                places.append(
+                    _place_in(
+                        area, window, f"{scene.name}_background_{len(places):04d}"
+                    )
+                )
     return places
 
 
-def _random_area(rng: np.random.Generator, size: PixelWindow, scene: RasterScene) -> PixelWindow | None:
+def _random_area(
+    rng: np.random.Generator, size: PixelWindow, scene: RasterScene
+) -> PixelWindow | None:
     """Return a window of the size of another one at a random place in a scene; None if the scene is smaller."""
-    height, width = size.bottom - size.top, size.right - size.left
+    height = size.bottom - size.top
+    width = size.right - size.left
     if height > scene.height or width > scene.width:
         return None
-    top, left = (int(rng.integers(free + 1)) for free in (scene.height - height, scene.width - width))
+    top = int(rng.integers(scene.height - height + 1))
+    left = int(rng.integers(scene.width - width + 1))
     return PixelWindow(top, left, top + height, left + width)
 
 
@@ -165,4 +218,6 @@ def _place_in(area: PixelWindow, window: ChipWindow, name: str) -> Location:
         max(right - margin, left + margin + 1),
     )
     box = tuple(rectangle_corners(*extent).ravel().tolist())
-    return Location(top + (bottom - top) // 2, left + (right - left) // 2, box, name, extent=extent)
+    return Location(
+        top + (bottom - top) // 2, left + (right - left) // 2, box, name, extent=extent
+    )

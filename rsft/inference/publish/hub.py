@@ -13,7 +13,13 @@ import yaml
 
 from rsft.data.imagery.bands import POLARIZATIONS
 from rsft.errors import RequestError, RsftError
-from rsft.inference.publish.source import MEASURES, BundleSource, fill_bundle_template, read_source, spdx_license
+from rsft.inference.publish.source import (
+    MEASURES,
+    BundleSource,
+    fill_bundle_template,
+    read_source,
+    spdx_license,
+)
 from rsft.inference.publish.stac_item import ITEM_FILE, render_item
 from rsft.models.bundle.bundle import INDEX_FILE, read_index
 from rsft.models.bundle.signature import SIGNATURE_FILE
@@ -23,7 +29,8 @@ from rsft.utils.licenses import UNKNOWN
 from rsft.utils.untrusted.documents import read_regular
 
 BUNDLE_DIR = "bundle"
-"""Folder of the bundle in the repository, as in a run folder: a bundle contains no foreign files."""
+"""Folder of the bundle in the repository, as in a run folder: a bundle contains no
+foreign files."""
 
 CARD_FILE = "README.md"
 MAX_CLASSES = 200
@@ -33,34 +40,45 @@ _REPOSITORY = re.compile(r"[a-zA-Z0-9][\w.-]{0,95}/[a-zA-Z0-9][\w.-]{0,95}", re.
 
 
 def write_model_card(
-    bundle: Path, output: Path | None = None, *, repository: str | None = None, overwrite: bool = False
+    bundle: Path,
+    output: Path | None = None,
+    *,
+    repository: str | None = None,
+    overwrite: bool = False,
 ) -> Path:
     """Write the model card of a bundle in the form of the Hugging Face Hub: Markdown with YAML front matter.
 
     Args:
         bundle: a bundle, a run folder, or runs/<recipe> for its newest run.
         output: file to write (default: README.md beside the folder of the bundle).
-        repository: OWNER/NAME of the repository on the Hub, for the commands in the card.
+        repository: OWNER/NAME of the repository on the Hub, for the commands in the
+            card.
         overwrite: replace an existing file.
 
     Returns:
         The path of the card.
 
     Raises:
-        RequestError: the path holds no bundle, the file exists, or `repository` is no name.
+        RequestError: the path holds no bundle, the file exists, or `repository` is no
+            name.
         WeightsError: the bundle is damaged or changed.
         DataError: the evaluation beside the bundle is damaged.
 
     Example:
         >>> path = write_model_card(Path("runs/ships"))
         >>> path.read_text().splitlines()[:4]
-        ['---', 'license: unknown', 'library_name: rsft', 'pipeline_tag: image-classification']
+        ['---', 'license: unknown', 'library_name: rsft', 'pipeline_tag:
+        image-classification']
     """
     check_repository(repository)
     source = read_source(bundle)
     path = output or source.folder.parent / CARD_FILE
     if path.exists() and not overwrite:
-        raise RequestError("the file exists already", path, "give --overwrite to replace it, or another --out")
+        raise RequestError(
+            "the file exists already",
+            path,
+            "give --overwrite to replace it, or another --out",
+        )
     write_text(path, render_card(source, repository))
     return path
 
@@ -68,7 +86,11 @@ def write_model_card(
 def check_repository(repository: str | None) -> None:
     """Raise a RequestError unless the name of a repository, if any, is of the form OWNER/NAME."""
     if repository is not None and not _REPOSITORY.fullmatch(repository):
-        raise RequestError(f"{repository!r} is not the name of a repository", repository, "give OWNER/NAME")
+        raise RequestError(
+            f"{repository!r} is not the name of a repository",
+            repository,
+            "give OWNER/NAME",
+        )
 
 
 def render_card(source: BundleSource, repository: str | None = None) -> str:
@@ -77,7 +99,9 @@ def render_card(source: BundleSource, repository: str | None = None) -> str:
     return fill_bundle_template(
         "card.md.jinja",
         source,
-        front=yaml.safe_dump(front_matter(source), sort_keys=False, allow_unicode=True, width=10_000),
+        front=yaml.safe_dump(
+            front_matter(source), sort_keys=False, allow_unicode=True, width=10_000
+        ),
         weights_file=Path(weights).name if weights else None,
         max_classes=MAX_CLASSES,
         repository=repository,
@@ -90,7 +114,8 @@ def front_matter(source: BundleSource) -> dict[str, Any]:
 
     A base model is named if the encoder has a repository there.
     """
-    bundle, repository = source.bundle, source.encoder.repository
+    bundle = source.bundle
+    repository = source.encoder.repository
     is_radar = bool(set(bundle.contract.used_bands) & set(POLARIZATIONS))
     results = []
     for measurement in source.measurements:
@@ -105,14 +130,33 @@ def front_matter(source: BundleSource) -> dict[str, Any]:
             for measure, interval in measurement.accuracies.items()
         ]
         dataset = {"type": slug, "name": data, "split": measurement.split}
-        results.append({"task": {"type": "image-classification"}, "dataset": dataset, "metrics": metrics})
+        results.append(
+            {
+                "task": {"type": "image-classification"},
+                "dataset": dataset,
+                "metrics": metrics,
+            }
+        )
     return {
         "license": (spdx_license(bundle.licenses) or UNKNOWN).lower(),
         "library_name": "rsft",
         "pipeline_tag": "image-classification",
-        "tags": ["rsft", "remote-sensing", bundle.recipe.peft.method, *(["sar"] if is_radar else [])],
-        **({"base_model": repository, "base_model_relation": "adapter"} if repository else {}),
-        **({"model-index": [{"name": bundle.recipe.name, "results": results}]} if results else {}),
+        "tags": [
+            "rsft",
+            "remote-sensing",
+            bundle.recipe.peft.method,
+            *(["sar"] if is_radar else []),
+        ],
+        **(
+            {"base_model": repository, "base_model_relation": "adapter"}
+            if repository
+            else {}
+        ),
+        **(
+            {"model-index": [{"name": bundle.recipe.name, "results": results}]}
+            if results
+            else {}
+        ),
     }
 
 
@@ -127,7 +171,8 @@ def write_hub_folder(
 ) -> Path:
     """Write the files of a repository of the Hugging Face Hub: README.md, bundle/ and, if requested, item.json.
 
-    `rsft.load_bundle` and `rsft predict` read this folder, and a download of the repository.
+    `rsft.load_bundle` and `rsft predict` read this folder, and a download of the
+    repository.
 
     Args:
         bundle: a bundle, a run folder, or runs/<recipe> for its newest run.
@@ -141,7 +186,8 @@ def write_hub_folder(
         The folder.
 
     Raises:
-        RequestError: the path holds no bundle, the card cannot be read, the folder exists, or `repository` is no name.
+        RequestError: the path holds no bundle, the card cannot be read, the folder
+            exists, or `repository` is no name.
         WeightsError: the bundle is damaged or changed.
         DataError: the evaluation beside the bundle is damaged.
 
@@ -152,12 +198,21 @@ def write_hub_folder(
     """
     check_repository(repository)
     if output.exists() and not overwrite:
-        raise RequestError("the folder exists already", output, "give --overwrite to replace it, or another folder")
+        raise RequestError(
+            "the folder exists already",
+            output,
+            "give --overwrite to replace it, or another folder",
+        )
     source = read_source(bundle)
     try:
-        text = render_card(source, repository) if card is None else read_regular(card).decode("utf-8")
+        if card is None:
+            text = render_card(source, repository)
+        else:
+            text = read_regular(card).decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise RequestError("the model card cannot be read", card, "give a text file in UTF-8") from error
+        raise RequestError(
+            "the model card cannot be read", card, "give a text file in UTF-8"
+        ) from error
     index, _ = read_index(source.folder)
     with atomic_folder(output) as temporary:
         (temporary / BUNDLE_DIR).mkdir()
@@ -180,25 +235,28 @@ def list_hub_files(folder: Path) -> dict[str, int]:
 def upload_hub_folder(folder: Path, repository: str, *, public: bool = False) -> str:
     """Upload a folder as one commit to a repository of the Hugging Face Hub, with the account that is logged in there.
 
-    A repository that does not exist is made, private unless `public`. Files of an earlier bundle are removed.
+    A repository that does not exist is made, private unless `public`. Files of an
+    earlier bundle are removed.
 
     Args:
         folder: a folder of `write_hub_folder`.
         repository: OWNER/NAME.
-        public: whether everybody may see the repository. False refuses one that is public.
+        public: whether everybody may see the repository. False refuses one that is
+            public.
 
     Returns:
         The address of the commit.
 
     Raises:
-        RequestError: the name is no OWNER/NAME, the repository is public, huggingface_hub is not installed, or the
-            upload failed.
+        RequestError: the name is no OWNER/NAME, the repository is public,
+            huggingface_hub is not installed, or the upload failed.
 
     Example:
         >>> upload_hub_folder(Path("ships"), "ships")
         Traceback (most recent call last):
         ...
-        rsft.errors.RequestError: 'ships' is not the name of a repository | ships | give OWNER/NAME
+        rsft.errors.RequestError: 'ships' is not the name of a repository | ships | give
+            OWNER/NAME
     """
     check_repository(repository)
     api: Any = require("huggingface_hub", "hub").HfApi()
@@ -206,7 +264,11 @@ def upload_hub_folder(folder: Path, repository: str, *, public: bool = False) ->
         if not api.repo_exists(repository):
             api.create_repo(repository, private=not public)
         elif not public and not api.repo_info(repository).private:
-            raise RequestError("everybody can see this repository", repository, "give --public, or another name")
+            raise RequestError(
+                "everybody can see this repository",
+                repository,
+                "give --public, or another name",
+            )
         commit = api.upload_folder(
             repo_id=repository,
             folder_path=folder,
@@ -215,8 +277,16 @@ def upload_hub_folder(folder: Path, repository: str, *, public: bool = False) ->
         )
     except RsftError:
         raise
-    except Exception as error:  # the library raises errors of its own and of its HTTP client
+    except (
+        Exception
+    ) as error:  # the library raises errors of its own and of its HTTP client
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        hint = "log in with `hf auth login`, and check the name of the repository and the network"
-        raise RequestError(f"the upload failed: {reason}", repository, hint) from error
+        raise RequestError(
+            f"the upload failed: {reason}",
+            repository,
+            (
+                "log in with `hf auth login`, and check the name of the repository and the"
+                " network"
+            ),
+        ) from error
     return str(getattr(commit, "commit_url", commit))

@@ -26,7 +26,9 @@ MEASURES = {
 }
 """Accuracies in the order of the card, with their names."""
 
-_SHARED_IDENTIFIERS = re.compile(r"(?i:mit|apache-2\.0|bsd-[23]-clause|cc0-1\.0|cc-by(-nc)?(-sa|-nd)?-4\.0)")
+_SHARED_IDENTIFIERS = re.compile(
+    r"(?i:mit|apache-2\.0|bsd-[23]-clause|cc0-1\.0|cc-by(-nc)?(-sa|-nd)?-4\.0)"
+)
 """Licenses that SPDX and the Hub know by the same identifier, apart from capitals."""
 
 
@@ -36,8 +38,10 @@ class Measurement:
 
     Attributes:
         data: name of the data set; empty if it is unknown.
-        methods: accuracies by method and measure; the first method is that of the bundle, others are baselines.
-        recall: recall of each class; None for a class without chips. Empty if it was not recorded.
+        methods: accuracies by method and measure; the first method is that of the
+            bundle, others are baselines.
+        recall: recall of each class; None for a class without chips. Empty if it was
+            not recorded.
         class_chips: number of chips of each class; empty if it was not recorded.
     """
 
@@ -57,7 +61,11 @@ class Measurement:
     @property
     def measures(self) -> list[str]:
         """The measures that at least one method has."""
-        return [name for name in MEASURES if any(name in values for values in self.methods.values())]
+        return [
+            name
+            for name in MEASURES
+            if any(name in values for values in self.methods.values())
+        ]
 
 
 @dataclass(frozen=True)
@@ -65,7 +73,8 @@ class BundleSource:
     """A bundle, and what lies beside it.
 
     Attributes:
-        run: content of run.json beside the bundle; empty without the run that made the bundle.
+        run: content of run.json beside the bundle; empty without the run that made the
+            bundle.
         measurements: accuracies, that of the evaluation first.
     """
 
@@ -77,43 +86,71 @@ class BundleSource:
 
 
 def read_source(folder: Path) -> BundleSource:
-    """Open a bundle, and read what lies beside it. A run or an evaluation of another bundle is left out.
+    """Open a bundle, and read what lies beside it.
+
+    A run or an evaluation of another bundle is left out.
 
     Args:
         folder: a folder as in `find_bundle`.
 
     Raises:
-        RequestError: `folder` contains no bundle, or this version of rsft does not know its recipe.
+        RequestError: `folder` contains no bundle, or this version of rsft does not know
+            its recipe.
         WeightsError: the bundle is damaged or changed.
         DataError: the evaluation beside the bundle is damaged.
     """
-    bundle_dir, bundle = find_bundle(folder), Bundle.load(folder)
+    bundle_dir = find_bundle(folder)
+    bundle = Bundle.load(folder)
     run: dict[str, Any] = {}
     with suppress(OSError, ValueError, TypeError):
         run = dict(load_json(bundle_dir.parent / "run.json"))
     if run.get("bundle_sha256") != bundle.sha256:
         run = {}
-    evaluated = _read_evaluation(bundle_dir.parent / "evaluation/metrics.json", bundle) if run else None
+    if run:
+        evaluated = _read_evaluation(
+            bundle_dir.parent / "evaluation/metrics.json", bundle
+        )
+    else:
+        evaluated = None
     validated = _read_validation(bundle)
-    if evaluated and validated and evaluated.split == validated.split:  # the evaluation says more of the same chips
+    if (
+        evaluated and validated and evaluated.split == validated.split
+    ):  # the evaluation says more of the same chips
         validated = None
     measurements = tuple(filter(None, (evaluated, validated)))
-    return BundleSource(bundle_dir, bundle, find_encoder_origin(bundle.recipe.backbone), run, measurements)
+    return BundleSource(
+        bundle_dir,
+        bundle,
+        find_encoder_origin(bundle.recipe.backbone),
+        run,
+        measurements,
+    )
 
 
 def fill_bundle_template(name: str, source: BundleSource, **values: Any) -> str:
     """Fill a template of this package with the description of a bundle and further values."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    loader = PackageLoader("rsft.inference", "publish")
     environment = Environment(
-        loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+        loader=PackageLoader("rsft.inference", "publish"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
     environment.policies["json.dumps_kwargs"] = {}
     environment.filters |= {"md": escape_markdown, "code": code_span}
-    environment.filters["slug"] = lambda text: re.sub(r"[^0-9A-Za-z_-]+", "-", text).strip("-")
-    bundle, encoder = source.bundle, source.encoder
-    shared = {"source": source, "bundle": bundle, "recipe": bundle.recipe, "encoder": encoder}
+    environment.filters["slug"] = lambda text: re.sub(
+        r"[^0-9A-Za-z_-]+", "-", text
+    ).strip("-")
+    bundle = source.bundle
+    encoder = source.encoder
+    shared = {
+        "source": source,
+        "bundle": bundle,
+        "recipe": bundle.recipe,
+        "encoder": encoder,
+    }
     return environment.get_template(name).render(describe(bundle), **shared, **values)
 
 
@@ -121,13 +158,15 @@ def spdx_license(licenses: Sequence[SourceLicense]) -> str | None:
     """Return the license of a bundle for STAC.
 
     Returns:
-        The SPDX identifier, if backbone and data have the same; "other" if they differ or have another license; None
-        if one of them is unknown.
+        The SPDX identifier, if backbone and data have the same; "other" if they differ
+        or have another license; None if one of them is unknown.
     """
     if not licenses or any(UNKNOWN in entry.restrictions for entry in licenses):
         return None
     first, *others = {entry.license for entry in licenses}
-    return first if not others and _SHARED_IDENTIFIERS.fullmatch(first) else "other"
+    if not others and _SHARED_IDENTIFIERS.fullmatch(first):
+        return first
+    return "other"
 
 
 def _read_evaluation(path: Path, bundle: Bundle) -> Measurement | None:
@@ -137,11 +176,17 @@ def _read_evaluation(path: Path, bundle: Bundle) -> Measurement | None:
     try:
         evaluation = TypeAdapter(Evaluation).validate_python(load_json(path))
     except (OSError, ValueError, TypeError) as error:
-        raise DataError("the file is damaged", path, "evaluate again: rsft evaluate") from error
+        raise DataError(
+            "the file is damaged", path, "evaluate again: rsft evaluate"
+        ) from error
     if evaluation.classes != bundle.classes:
         return None
     methods = {
-        name: {measure: value for measure in MEASURES if (value := getattr(summary, measure)) is not None}
+        name: {
+            measure: value
+            for measure in MEASURES
+            if (value := getattr(summary, measure)) is not None
+        }
         for name, summary in evaluation.methods.items()
     }
     return Measurement(
@@ -157,7 +202,8 @@ def _read_evaluation(path: Path, bundle: Bundle) -> Measurement | None:
 
 def _read_validation(bundle: Bundle) -> Measurement | None:
     """Return the accuracies in a bundle, of the validation after training; None if it has none."""
-    split, chips = bundle.metrics.get("split"), bundle.metrics.get("chips")
+    split = bundle.metrics.get("split")
+    chips = bundle.metrics.get("chips")
     accuracies = {}
     for name in MEASURES:
         with suppress(ValidationError):

@@ -1,4 +1,7 @@
-"""Size of a chip: its limit, its pixel spacing, and resampling. A job of chips imports no GDAL with it."""
+"""Size of a chip: its limit, its pixel spacing, and resampling.
+
+A job of chips imports no GDAL with it.
+"""
 
 import numpy as np
 
@@ -8,13 +11,17 @@ from rsft.inference.options import ChipOptions
 from rsft.types import Pixels
 
 MAX_CHIP_SIDE = 8192
-"""Largest side of a chip in pixels, and of its window in the scene. A larger image is a scene, which is never read as a
-whole."""
+"""Largest side of a chip in pixels, and of its window in the scene. A larger image is a
+scene, which is never read as a whole."""
 
 
-def resolve_spacing(file_spacing: tuple[float, float] | None, options: ChipOptions) -> tuple[float, float] | None:
+def resolve_spacing(
+    file_spacing: tuple[float, float] | None, options: ChipOptions
+) -> tuple[float, float] | None:
     """Return the pixel spacing of a file in meters along columns and rows; without one, that of the options or None."""
-    return file_spacing or (None if options.spacing is None else (options.spacing, options.spacing))
+    return file_spacing or (
+        None if options.spacing is None else (options.spacing, options.spacing)
+    )
 
 
 def resampling_factors(
@@ -24,14 +31,16 @@ def resampling_factors(
 
     Args:
         contract: pixel spacing of the training chips.
-        spacing: pixel spacing of the image in meters, along columns and along rows; None if it is unknown.
+        spacing: pixel spacing of the image in meters, along columns and along rows;
+            None if it is unknown.
         options: the user's options.
 
     Returns:
         Image pixels per chip pixel, along columns and along rows.
 
     Raises:
-        DataError: the spacing differs from that of the training chips, or is needed for resampling but unknown.
+        DataError: the spacing differs from that of the training chips, or is needed for
+            resampling but unknown.
     """
     if options.resample_to is None:
         if spacing is not None:
@@ -39,8 +48,13 @@ def resampling_factors(
         return 1.0, 1.0
     contract.check_spacing([options.resample_to])
     if spacing is None:
-        message = f"pixels of unknown spacing cannot be resampled to {options.resample_to:g} m"
-        raise DataError(message, hint="give their spacing in meters: --spacing 10")
+        raise DataError(
+            (
+                "pixels of unknown spacing cannot be resampled to"
+                f" {options.resample_to:g} m"
+            ),
+            hint="give their spacing in meters: --spacing 10",
+        )
     down, along = (options.resample_to / meters for meters in spacing)
     return down, along
 
@@ -57,6 +71,9 @@ def resize_chip(pixels: Pixels, size: tuple[int, int]) -> Pixels:
     if pixels.shape[:2] == size:
         return pixels
     if pixels.dtype not in (np.uint8, np.uint16, np.int16, np.float32, np.float64):
-        raise DataError(f"{pixels.dtype} pixels cannot be resampled", hint="give uint8, uint16 or float32")
+        raise DataError(
+            f"{pixels.dtype} pixels cannot be resampled",
+            hint="give uint8, uint16 or float32",
+        )
     is_shrinking = pixels.shape[0] >= size[0] and pixels.shape[1] >= size[1]
     return resize_image(pixels, size, by_area=is_shrinking)

@@ -1,6 +1,7 @@
 """Transform pixels to coordinates and back, by geotransform, ground control points or RPCs.
 
-Pixel coordinates follow GDAL: (0, 0) is the upper left corner of the first pixel, (0.5, 0.5) its center.
+Pixel coordinates follow GDAL: (0, 0) is the upper left corner of the first pixel, (0.5,
+0.5) its center.
 """
 
 import math
@@ -53,27 +54,36 @@ class Georeference:
         """Transform rows and columns (N,) to longitude and latitude.
 
         Returns:
-            Longitude and latitude (N, 2) in degrees; not finite for a pixel without coordinates.
+            Longitude and latitude (N, 2) in degrees; not finite for a pixel without
+            coordinates.
         """
-        x, y = self.transformer.xy(np.atleast_1d(rows), np.atleast_1d(cols), offset="ul")
+        x, y = self.transformer.xy(
+            np.atleast_1d(rows), np.atleast_1d(cols), offset="ul"
+        )
         return np.column_stack(self.crs_to_lonlat.transform(x, y))
 
     def lonlat_to_pixels(self, lon: ArrayLike, lat: ArrayLike) -> Floats:
         """Transform longitude and latitude (N,) in degrees to pixels.
 
         Returns:
-            Row and column (N, 2), which may lie outside of the image; not finite where the transformation is undefined.
+            Row and column (N, 2), which may lie outside of the image; not finite where
+            the transformation is undefined.
         """
-        x, y = self.crs_to_lonlat.transform(np.atleast_1d(lon), np.atleast_1d(lat), direction="INVERSE")
+        x, y = self.crs_to_lonlat.transform(
+            np.atleast_1d(lon), np.atleast_1d(lat), direction="INVERSE"
+        )
         pixels = np.full((len(x), 2), np.nan)
         valid = np.isfinite(x) & np.isfinite(y)
         if valid.any():
-            pixels[valid] = np.column_stack(self.transformer.rowcol(x[valid], y[valid], op=lambda value: value))
+            pixels[valid] = np.column_stack(
+                self.transformer.rowcol(x[valid], y[valid], op=lambda value: value)
+            )
         return pixels
 
     def spacing_at(self, row: float, col: float) -> tuple[float, float]:
         """Return the pixel spacing in meters around a pixel on the ellipsoid, along the column and along the row."""
-        rows, cols = [row - _STEP, row + _STEP, row, row], [col, col, col - _STEP, col + _STEP]
+        rows = [row - _STEP, row + _STEP, row, row]
+        cols = [col, col, col - _STEP, col + _STEP]
         lon, lat = self.pixels_to_lonlat(rows, cols).T
         _, _, meters = _EARTH.inv(lon[::2], lat[::2], lon[1::2], lat[1::2])
         return float(meters[0]) / (2 * _STEP), float(meters[1]) / (2 * _STEP)
@@ -84,46 +94,70 @@ class Georeference:
         return float(_EARTH.inv(lon[0], lat[0], lon[1], lat[1])[0])
 
     def outline_polygons(self, corners: Floats) -> list[BaseGeometry | None]:
-        """Convert outlines in pixels to polygons in degrees. Polygons across the antimeridian are split.
+        """Convert outlines in pixels to polygons in degrees.
+
+        Polygons across the antimeridian are split.
 
         Args:
             corners: (N, K, 2), K corners as row and column.
 
         Returns:
-            N polygons; None if a corner has no coordinates, the polygon is not valid, or a pole lies inside.
+            N polygons; None if a corner has no coordinates, the polygon is not valid,
+            or a pole lies inside.
         """
-        return [_polygon(ring) for ring in self.pixels_to_lonlat(*corners.reshape(-1, 2).T).reshape(corners.shape)]
+        return [
+            _polygon(ring)
+            for ring in self.pixels_to_lonlat(*corners.reshape(-1, 2).T).reshape(
+                corners.shape
+            )
+        ]
 
 
-def read_georeference(file: Any, tie_points: Sequence[tuple[float, float, float, float]] = ()) -> Georeference | None:
+def read_georeference(
+    file: Any, tie_points: Sequence[tuple[float, float, float, float]] = ()
+) -> Georeference | None:
     """Read the georeference of an open rasterio data set: geotransform, else GCPs, else tie points, else RPCs.
 
     Args:
         file: the data set.
-        tie_points: row, column, longitude and latitude of points that its product states.
+        tie_points: row, column, longitude and latitude of points that its product
+            states.
 
     Returns:
-        The georeference; None if the file has none, or if it cannot be transformed to degrees.
+        The georeference; None if the file has none, or if it cannot be transformed to
+        degrees.
     """
     points, points_crs = file.gcps
     try:
         if file.crs is not None and not file.transform.is_identity:
             description = f"geotransform, {_name(file.crs)}"
-            georeference = Georeference(description, AffineTransformer(file.transform), _to_lonlat(_crs(file.crs)))
+            georeference = Georeference(
+                description,
+                AffineTransformer(file.transform),
+                _to_lonlat(_crs(file.crs)),
+            )
         elif points and points_crs is not None:
             georeference = _from_points(points, _crs(points_crs))
         elif tie_points:
-            georeference = _from_points([GroundControlPoint(*point) for point in tie_points], CRS(LONLAT))
+            georeference = _from_points(
+                [GroundControlPoint(*point) for point in tie_points], CRS(LONLAT)
+            )
         elif file.rpcs is not None:
             description = "RPCs, at height 0 m above the ellipsoid"
-            georeference = Georeference(description, RPCTransformer(file.rpcs), _to_lonlat(CRS(LONLAT)))
+            georeference = Georeference(
+                description, RPCTransformer(file.rpcs), _to_lonlat(CRS(LONLAT))
+            )
         else:
             return None
         lon, lat = georeference.pixels_to_lonlat(file.height / 2, file.width / 2)[0]
     except (ProjError, RasterioError, CPLE_BaseError, ValueError):
         return None
-    is_on_earth = abs(lon) <= 360 and abs(lat) <= 90  # not so with a wrong coordinate system, or not finite
-    return georeference if is_on_earth and not georeference.crs.is_geocentric else None
+    is_on_earth = (
+        abs(lon) <= 360 and abs(lat) <= 90
+    )  # not so with a wrong coordinate system, or not finite
+    if is_on_earth and not georeference.crs.is_geocentric:
+        return georeference
+    return None
 
 
 @contextmanager
@@ -140,28 +174,45 @@ def rectangle_corners(top: float, left: float, bottom: float, right: float) -> F
     Returns:
         Row and column (4, 2).
     """
-    return np.array([[top, left], [bottom, left], [bottom, right], [top, right]], np.float64)
+    return np.array(
+        [[top, left], [bottom, left], [bottom, right], [top, right]], np.float64
+    )
 
 
 def _from_points(points: list[GroundControlPoint], crs: CRS) -> Georeference:
     """Fit a thin-plate spline through ground control points, in meters around their center.
 
-    A fit in degrees is worse. For points of a Sentinel-1 EW scene at 86 degrees north that were not used in the fit,
-    the largest error is 0.3 m (median 0.05 m). It is 27 m with a polynomial and 228 m with a spline in degrees.
+    A fit in degrees is worse. For points of a Sentinel-1 EW scene at 86 degrees north
+    that were not used in the fit, the largest error is 0.3 m (median 0.05 m). It is 27
+    m with a polynomial and 228 m with a spline in degrees.
     """
-    lon, lat = _to_lonlat(crs).transform([point.x for point in points], [point.y for point in points])
-    lon_rad, lat_rad = np.radians(lon), np.radians(lat)  # their mean vector: points may lie around the antimeridian
-    vectors = np.cos(lat_rad) * np.cos(lon_rad), np.cos(lat_rad) * np.sin(lon_rad), np.sin(lat_rad)
+    lon, lat = _to_lonlat(crs).transform(
+        [point.x for point in points], [point.y for point in points]
+    )
+    lon_rad = np.radians(lon)
+    lat_rad = np.radians(
+        lat
+    )  # their mean vector: points may lie around the antimeridian
+    vectors = (
+        np.cos(lat_rad) * np.cos(lon_rad),
+        np.cos(lat_rad) * np.sin(lon_rad),
+        np.sin(lat_rad),
+    )
     x, y, z = (float(values.mean()) for values in vectors)
-    middle_lon, middle_lat = math.degrees(math.atan2(y, x)), math.degrees(math.atan2(z, math.hypot(x, y)))
-    local = CRS.from_proj4(f"+proj=aeqd +lat_0={middle_lat!r} +lon_0={middle_lon!r} +ellps=WGS84")
+    middle_lon = math.degrees(math.atan2(y, x))
+    middle_lat = math.degrees(math.atan2(z, math.hypot(x, y)))
+    local = CRS.from_proj4(
+        f"+proj=aeqd +lat_0={middle_lat!r} +lon_0={middle_lon!r} +ellps=WGS84"
+    )
     to_local = Transformer.from_crs(LONLAT, local, always_xy=True)
     local_points = [
         GroundControlPoint(row=point.row, col=point.col, x=x, y=y)
         for point, x, y in zip(points, *to_local.transform(lon, lat), strict=True)
     ]
     description = f"{len(points)} ground control points, {_name(crs)}"
-    return Georeference(description, GCPTransformer(local_points, tps=True), _to_lonlat(local))
+    return Georeference(
+        description, GCPTransformer(local_points, tps=True), _to_lonlat(local)
+    )
 
 
 def _crs(crs: Any) -> CRS:
@@ -174,14 +225,18 @@ def _to_lonlat(crs: CRS) -> Transformer:
 
 def _name(crs: Any) -> str:
     code = CRS.from_user_input(crs).to_epsg()
-    return f"EPSG:{code}" if code else CRS.from_user_input(crs).name
+    if code:
+        return f"EPSG:{code}"
+    return CRS.from_user_input(crs).name
 
 
 def _polygon(ring: Floats) -> BaseGeometry | None:
     lon, lat = ring.T
     if not np.isfinite(ring).all() or np.abs(lat).max() > 90 or np.abs(lon).max() > 180:
         return None
-    steps = (np.diff(lon, append=lon[0]) + 180) % 360 - 180  # longitude differences of neighbors, along the shorter way
+    steps = (
+        np.diff(lon, append=lon[0]) + 180
+    ) % 360 - 180  # longitude differences of neighbors, along the shorter way
     if abs(steps.sum()) > 1:  # the ring runs around a pole
         return None
     unwrapped = lon[0] + np.concatenate([[0], steps[:-1].cumsum()])
@@ -191,5 +246,7 @@ def _polygon(ring: Floats) -> BaseGeometry | None:
     west, _, east, _ = polygon.bounds
     if west >= -180 and east <= 180:
         return polygon
-    parts = [translate(polygon, offset).intersection(_WORLD) for offset in (-360, 0, 360)]
+    parts = [
+        translate(polygon, offset).intersection(_WORLD) for offset in (-360, 0, 360)
+    ]
     return shapely.MultiPolygon([part for part in parts if part.area])

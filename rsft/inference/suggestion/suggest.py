@@ -1,7 +1,7 @@
 """Suggest the chips of a predictions table that are worth labeling next, or the doubtful labels of a chip store.
 
-The former are uncertain, of rare classes, unlike the training chips, and different from each other. A review page shows
-suggested chips.
+The former are uncertain, of rare classes, unlike the training chips, and different from
+each other. A review page shows suggested chips.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,11 @@ from rsft.data.chips.store import ChipStore
 from rsft.data.datasets._label_files import exists
 from rsft.data.imagery.reader import read_chip
 from rsft.errors import RequestError
-from rsft.inference.corrections.corrected_table import number_cells, read_table_file, text_cells
+from rsft.inference.corrections.corrected_table import (
+    number_cells,
+    read_table_file,
+    text_cells,
+)
 from rsft.inference.options import ChipOptions, Declaration
 from rsft.inference.predict.chip_files import ChipFiles
 from rsft.inference.predict.pipeline import Predictor
@@ -33,26 +37,40 @@ from rsft.types import Floats
 from rsft.version import __version__
 
 CUT_COLUMNS = ("chip", "row", "col", "table")
-"""Columns by which `rsft data add` cuts a chip from its scene again; empty for chips that it cannot cut."""
+"""Columns by which `rsft data add` cuts a chip from its scene again; empty for chips
+that it cannot cut."""
 
-COLUMNS = ("path", "class", "verdict", "predicted", "scene", "at", "reason", *CUT_COLUMNS)
-"""Columns of the table of suggestions. The analyst fills `class` or `verdict`, and `rsft data add` reads them."""
+COLUMNS = (
+    "path",
+    "class",
+    "verdict",
+    "predicted",
+    "scene",
+    "at",
+    "reason",
+    *CUT_COLUMNS,
+)
+"""Columns of the table of suggestions. The analyst fills `class` or `verdict`, and
+`rsft data add` reads them."""
 
 _HINT = "give a chip store, or a table that `rsft predict` wrote"
 _TEXT_COLUMNS = ("chip", "scene", "path", "class", "class_set", "at", "corrected")
 _SUM_TOLERANCE = 0.01  # of the probabilities of a chip, which are rounded
 
 
-def uncertainty(probabilities: Floats, set_sizes: NDArray[np.integer] | None = None) -> Floats:
+def uncertainty(
+    probabilities: Floats, set_sizes: NDArray[np.integer] | None = None
+) -> Floats:
     """Return how uncertain the class of each chip is.
 
-    It is the mean of two numbers: 1 minus the margin between the two most probable classes (Scheffer et al. 2001,
-    https://doi.org/10.1007/3-540-44816-0_31), and the share of the classes in the class set.
+    It is the mean of two numbers: 1 minus the margin between the two most probable
+    classes (Scheffer et al. 2001, https://doi.org/10.1007/3-540-44816-0_31), and the
+    share of the classes in the class set.
 
     Args:
         probabilities: (N, C).
-        set_sizes: number of classes in each class set (N,), 0 if the set was withheld, which counts as all classes;
-            None takes the margin alone.
+        set_sizes: number of classes in each class set (N,), 0 if the set was withheld,
+            which counts as all classes; None takes the margin alone.
 
     Returns:
         (N,), from 0 to 1.
@@ -72,19 +90,29 @@ def rarity_weights(chips_by_class: NDArray[np.floating]) -> Floats:
     """Return the weight of each class (C,): 1 / (chips + 1).
 
     Args:
-        chips_by_class: number of labeled chips of each class (C,); expected numbers need not be whole.
+        chips_by_class: number of labeled chips of each class (C,); expected numbers
+            need not be whole.
     """
     return 1.0 / (np.asarray(chips_by_class, np.float64) + 1.0)
 
 
-def select_chips(probabilities: Floats, scores: Floats, chips_by_class: NDArray[np.floating], count: int) -> list[int]:
-    """Select chips one by one. Each one has the largest product of score, rarity and difference.
+def select_chips(
+    probabilities: Floats,
+    scores: Floats,
+    chips_by_class: NDArray[np.floating],
+    count: int,
+) -> list[int]:
+    """Select chips one by one.
 
-    Rarity is the weight of its classes (`rarity_weights`), averaged over its probabilities. After each selection, the
-    probabilities of the selected chip are added to the numbers of labeled chips, so that no single rare class fills the
-    list. Difference is the Hellinger distance of its probabilities to those of the nearest selected chip: the greedy
-    k-center method (Sener and Savarese 2018, https://arxiv.org/abs/1708.00489) with a weight for each chip. Chips with
-    equal probabilities are only selected if nothing else is left.
+    Each one has the largest product of score, rarity and difference.
+
+    Rarity is the weight of its classes (`rarity_weights`), averaged over its
+    probabilities. After each selection, the probabilities of the selected chip are
+    added to the numbers of labeled chips, so that no single rare class fills the list.
+    Difference is the Hellinger distance of its probabilities to those of the nearest
+    selected chip: the greedy k-center method (Sener and Savarese 2018,
+    https://arxiv.org/abs/1708.00489) with a weight for each chip. Chips with equal
+    probabilities are only selected if nothing else is left.
 
     Args:
         probabilities: (N, C).
@@ -108,12 +136,19 @@ def select_chips(probabilities: Floats, scores: Floats, chips_by_class: NDArray[
     for _ in range(min(count, len(probabilities))):
         gains = scores * (probabilities @ rarity_weights(chips_by_class))
         different = np.where(remaining, gains * nearest, -1.0)
-        best = int(np.argmax(different if different.max() > 0 else np.where(remaining, gains, -1.0)))
+        best = int(
+            np.argmax(
+                different if different.max() > 0 else np.where(remaining, gains, -1.0)
+            )
+        )
         selected.append(best)
         remaining[best] = False
         chips_by_class += probabilities[best]
         distances = np.sqrt(((roots - roots[best]) ** 2).sum(axis=1) / 2)
-        nearest = distances if len(selected) == 1 else np.minimum(nearest, distances)
+        if len(selected) == 1:
+            nearest = distances
+        else:
+            nearest = np.minimum(nearest, distances)
     return selected
 
 
@@ -129,15 +164,24 @@ def describe_reason(
     Args:
         probabilities: (C,).
         classes: names of the classes.
-        chips_by_class: number of training chips of each class (C,); None if it is unknown.
-        set_size: number of classes in the class set, 0 if it was withheld; None without a set.
-        distance: distance from the training chips as a multiple of the limit; NaN if unknown.
+        chips_by_class: number of training chips of each class (C,); None if it is
+            unknown.
+        set_size: number of classes in the class set, 0 if it was withheld; None without
+            a set.
+        distance: distance from the training chips as a multiple of the limit; NaN if
+            unknown.
 
     Returns:
-        Phrases separated by semicolons, such as "T72 41 %, BMP2 38 %; 3 possible classes; T72 has 5 training chips".
+        Phrases separated by semicolons, such as "T72 41 %, BMP2 38 %; 3 possible
+        classes; T72 has 5 training chips".
     """
     order = np.argsort(-probabilities, kind="stable")[:2]
-    phrases = [", ".join(f"{classes[index]} {probabilities[index]:.0%}".replace("%", " %") for index in order)]
+    phrases = [
+        ", ".join(
+            f"{classes[index]} {probabilities[index]:.0%}".replace("%", " %")
+            for index in order
+        )
+    ]
     if set_size == 0:
         phrases.append("class set withheld")
     elif set_size is not None and set_size > 1:
@@ -145,8 +189,13 @@ def describe_reason(
     if chips_by_class is not None:
         rare = int(np.argmax(probabilities * rarity_weights(chips_by_class)))
         if chips_by_class[rare] < chips_by_class.mean():
-            share = "" if rare in order else f" ({probabilities[rare]:.0%})".replace("%", " %")
-            phrases.append(f"{classes[rare]}{share} has {chips_by_class[rare]:.0f} training chips")
+            if rare in order:
+                share = ""
+            else:
+                share = f" ({probabilities[rare]:.0%})".replace("%", " %")
+            phrases.append(
+                f"{classes[rare]}{share} has {chips_by_class[rare]:.0f} training chips"
+            )
     if distance > 1:
         phrases.append(f"unlike the training chips ({distance:.1f} times the limit)")
     return "; ".join(phrases)
@@ -156,11 +205,13 @@ class PredictionFile(NamedTuple):
     """The content of a file of predictions.
 
     Attributes:
-        table: one row per chip with valid probabilities; the index is the row number. The columns chip, scene, path,
-            class, class_set, at and corrected are texts, "" without a value, if the file has them; `ood_distance` and
-            `p_<class>` are numbers.
+        table: one row per chip with valid probabilities; the index is the row number.
+            The columns chip, scene, path, class, class_set, at and corrected are texts,
+            "" without a value, if the file has them; `ood_distance` and `p_<class>` are
+            numbers.
         metadata: how the table was made; empty for CSV.
-        invalid: number of rows that were left out, because they have no valid probabilities.
+        invalid: number of rows that were left out, because they have no valid
+            probabilities.
     """
 
     table: pd.DataFrame
@@ -169,42 +220,86 @@ class PredictionFile(NamedTuple):
     invalid: int = 0
 
 
-def read_prediction_file(path: Path, classes: Sequence[str] | None = None) -> PredictionFile:
+def read_prediction_file(
+    path: Path, classes: Sequence[str] | None = None
+) -> PredictionFile:
     """Read a table of predictions.
 
     Args:
-        path: a GeoPackage, GeoJSON, GeoParquet or CSV that `rsft predict` wrote. It may have more columns.
-        classes: names of the classes, if they are known; None takes them from the metadata or from the columns.
+        path: a GeoPackage, GeoJSON, GeoParquet or CSV that `rsft predict` wrote. It may
+            have more columns.
+        classes: names of the classes, if they are known; None takes them from the
+            metadata or from the columns.
 
     Raises:
-        RequestError: the file does not exist, cannot be read, or is not a table of predictions.
+        RequestError: the file does not exist, cannot be read, or is not a table of
+            predictions.
     """
     table, metadata = read_table_file(path, _HINT)
-    listed, counts = (metadata.get(key) if isinstance(metadata, dict) else 0 for key in ("classes", "train_counts"))
-    are_names = listed is None or (isinstance(listed, list) and all(isinstance(name, str) for name in listed))
-    are_counts = not isinstance(counts, dict) or all(isinstance(count, int | float) for count in counts.values())
+    if isinstance(metadata, dict):
+        listed = metadata.get("classes")
+    else:
+        listed = 0
+    if isinstance(metadata, dict):
+        counts = metadata.get("train_counts")
+    else:
+        counts = 0
+    are_names = listed is None or (
+        isinstance(listed, list) and all(isinstance(name, str) for name in listed)
+    )
+    are_counts = not isinstance(counts, dict) or all(
+        isinstance(count, int | float) for count in counts.values()
+    )
     if not (are_names and are_counts):
-        raise RequestError("the metadata of the table are damaged: classes or train_counts", path, _HINT)
+        raise RequestError(
+            "the metadata of the table are damaged: classes or train_counts",
+            path,
+            _HINT,
+        )
     table = table.drop(columns=["_line", "geometry"], errors="ignore")
     classes = classes or listed
     if table.empty and classes:  # GeoJSON without features names no columns
-        table = table.reindex(columns=list(dict.fromkeys([*table, "path", "class", *probability_columns(classes)])))
-    if not classes:  # the first columns p_<class> that follow each other: attributes may also begin with p_
+        table = table.reindex(
+            columns=list(
+                dict.fromkeys([*table, "path", "class", *probability_columns(classes)])
+            )
+        )
+    # the first columns p_<class> that follow each other: attributes may also begin with
+    # p_
+    if not classes:
         columns = dropwhile(lambda name: not name.startswith("p_"), table.columns)
-        classes = [name[2:] for name in takewhile(lambda name: name.startswith("p_"), columns)]
+        classes = [
+            name[2:] for name in takewhile(lambda name: name.startswith("p_"), columns)
+        ]
     names = probability_columns(classes)
-    missing = [name for name in ("path", "class", *(names or ["p_<class>"])) if name not in table]
+    missing = [
+        name
+        for name in ("path", "class", *(names or ["p_<class>"]))
+        if name not in table
+    ]
     if missing:
         listed = ", ".join(map(str, table.columns[:8])) or "none"
-        raise RequestError(f"the table has no column {', '.join(missing[:3])}; it has {listed}", path, _HINT)
+        raise RequestError(
+            f"the table has no column {', '.join(missing[:3])}; it has {listed}",
+            path,
+            _HINT,
+        )
     texts = {name: text_cells(table, name) for name in _TEXT_COLUMNS if name in table}
-    numbers = {name: number_cells(table, name) for name in ("ood_distance", *names) if name in table}
+    numbers = {
+        name: number_cells(table, name)
+        for name in ("ood_distance", *names)
+        if name in table
+    }
     table = table.assign(**texts, **numbers)
     probabilities = table[names].to_numpy(float)
-    valid = (probabilities >= 0).all(axis=1) & (np.abs(probabilities.sum(axis=1) - 1) < _SUM_TOLERANCE)
+    valid = (probabilities >= 0).all(axis=1) & (
+        np.abs(probabilities.sum(axis=1) - 1) < _SUM_TOLERANCE
+    )
     valid &= (table["path"] != "").to_numpy(bool)
     if len(table) and not valid.any():
-        raise RequestError("no row has a path and the probabilities of all classes", path, _HINT)
+        raise RequestError(
+            "no row has a path and the probabilities of all classes", path, _HINT
+        )
     return PredictionFile(table[valid], tuple(classes), metadata, int((~valid).sum()))
 
 
@@ -213,8 +308,10 @@ class Suggestions:
     """Chips to label or to check, the most useful first.
 
     Attributes:
-        table: one row per chip, with the columns `COLUMNS`; `class` and `verdict` are empty.
-        predictions: the rows of these chips in the table of predictions, with all its columns.
+        table: one row per chip, with the columns `COLUMNS`; `class` and `verdict` are
+            empty.
+        predictions: the rows of these chips in the table of predictions, with all its
+            columns.
         metadata: how the predictions were made; empty for CSV.
         candidates: number of chips among which they were selected.
     """
@@ -228,26 +325,33 @@ class Suggestions:
 
     def head(self, count: int | None) -> "Suggestions":
         """Return the first suggestions; all of them for None."""
-        return replace(self, table=self.table[:count], predictions=self.predictions[:count])
+        return replace(
+            self, table=self.table[:count], predictions=self.predictions[:count]
+        )
 
 
-def suggest_chips(predictions: Path, count: int, bundle: Bundle | None = None) -> Suggestions:
+def suggest_chips(
+    predictions: Path, count: int, bundle: Bundle | None = None
+) -> Suggestions:
     """Suggest the chips of a predictions table that are worth labeling next.
 
-    A chip scores high if its class is uncertain (margin, class set), if it may be of a class with few training chips,
-    and if it is unlike the training chips. Chips that are like an already selected one score low. See `select_chips`.
-    Rows whose column `corrected` has a value are labeled already and left out.
+    A chip scores high if its class is uncertain (margin, class set), if it may be of a
+    class with few training chips, and if it is unlike the training chips. Chips that
+    are like an already selected one score low. See `select_chips`. Rows whose column
+    `corrected` has a value are labeled already and left out.
 
     Args:
         predictions: a table that `rsft predict` wrote.
         count: number of chips to suggest.
-        bundle: has the number of training chips of every class; None takes them from the metadata of the table.
+        bundle: has the number of training chips of every class; None takes them from
+            the metadata of the table.
 
     Returns:
         At most `count` chips.
 
     Raises:
-        RequestError: the file is not a table of predictions, or the bundle has other classes.
+        RequestError: the file is not a table of predictions, or the bundle has other
+            classes.
 
     Example:
         >>> suggestions = suggest_chips(Path("predictions.csv"), 3)
@@ -255,47 +359,90 @@ def suggest_chips(predictions: Path, count: int, bundle: Bundle | None = None) -
         3
     """
     file = read_prediction_file(predictions, None if bundle is None else bundle.classes)
-    table, classes = file.table, file.classes
-    notes = [f"rows without a path or valid probabilities: {file.invalid:,}"] if file.invalid else []
+    table = file.table
+    classes = file.classes
+    if file.invalid:
+        notes = [f"rows without a path or valid probabilities: {file.invalid:,}"]
+    else:
+        notes = []
     if "corrected" in table and (labeled := int((table["corrected"] != "").sum())):
         notes.append(f"rows that have a label already: {labeled:,}")
         table = table[table["corrected"] == ""]
-    listed, train_counts = (file.metadata.get(key) for key in ("classes", "train_counts"))
+    listed = file.metadata.get("classes")
+    train_counts = file.metadata.get("train_counts")
     counts: NDArray[np.float64] | None = None
     if bundle is not None:
         if listed is not None and set(listed) != set(classes):
-            hint = "give the bundle that made the table, or one with the same classes"
-            raise RequestError(f"the table has the classes {', '.join(listed)}", predictions, hint)
+            raise RequestError(
+                f"the table has the classes {', '.join(listed)}",
+                predictions,
+                "give the bundle that made the table, or one with the same classes",
+            )
         counts = np.array(bundle.train_counts, float)
-    elif isinstance(train_counts, dict) and all(name in train_counts for name in classes):
+    elif isinstance(train_counts, dict) and all(
+        name in train_counts for name in classes
+    ):
         counts = np.array([train_counts[name] for name in classes], float)
     else:
-        notes.append("training chips by class unknown, so rarity is that of the predictions: give --bundle BUNDLE")
+        notes.append(
+            "training chips by class unknown, so rarity is that of the predictions:"
+            " give --bundle BUNDLE"
+        )
     set_sizes = None
     if "class_set" in table:
-        set_sizes = np.array([len(text.split(SET_SEPARATOR)) if text else 0 for text in table["class_set"]], np.int64)
+        set_sizes = np.array(
+            [
+                len(text.split(SET_SEPARATOR)) if text else 0
+                for text in table["class_set"]
+            ],
+            np.int64,
+        )
     else:
         notes.append("the table has no class sets: uncertainty is the margin alone")
     probabilities = table[probability_columns(classes)].to_numpy(float)
-    distances = table["ood_distance"].to_numpy(float) if "ood_distance" in table else np.full(len(table), np.nan)
+    if "ood_distance" in table:
+        distances = table["ood_distance"].to_numpy(float)
+    else:
+        distances = np.full(len(table), np.nan)
     if "ood_distance" not in table:
         notes.append("the table has no distances from the training chips")
-    # A factor that ends at the limit: a few chips far from everything may be no targets at all.
+    # A factor that ends at the limit: a few chips far from everything may be no targets
+    # at all.
     closeness = np.clip(np.nan_to_num(distances, nan=1.0), 0.0, 1.0)
     expected = probabilities.sum(axis=0) if counts is None else counts
-    selected = select_chips(probabilities, uncertainty(probabilities, set_sizes) * closeness, expected, count)
+    selected = select_chips(
+        probabilities,
+        uncertainty(probabilities, set_sizes) * closeness,
+        expected,
+        count,
+    )
     sizes = [None if set_sizes is None else int(set_sizes[row]) for row in selected]
     reasons = [
-        describe_reason(probabilities[row], classes, counts, size, float(distances[row]))
+        describe_reason(
+            probabilities[row], classes, counts, size, float(distances[row])
+        )
         for row, size in zip(selected, sizes, strict=True)
     ]
     chips = table.iloc[selected]
-    scenes = {cut.get("scene") for cut in file.metadata.get("cuts") or () if isinstance(cut, dict)}
+    scenes = {
+        cut.get("scene")
+        for cut in file.metadata.get("cuts") or ()
+        if isinstance(cut, dict)
+    }
     has_columns = {"scene", "chip", "row", "col"} <= set(chips)
-    can_cut = chips["scene"].isin(scenes) if has_columns else pd.Series(False, chips.index)
-    cuts = chips.reindex(columns=["chip", "row", "col"]).astype(object).assign(table=str(predictions.absolute()))
+    if has_columns:
+        can_cut = chips["scene"].isin(scenes)
+    else:
+        can_cut = pd.Series(False, chips.index)
+    cuts = (
+        chips.reindex(columns=["chip", "row", "col"])
+        .astype(object)
+        .assign(table=str(predictions.absolute()))
+    )
     suggested, path_notes = suggestion_table(chips, reasons, cuts.where(can_cut, ""))
-    return Suggestions(suggested, chips, classes, file.metadata, len(table), notes + path_notes)
+    return Suggestions(
+        suggested, chips, classes, file.metadata, len(table), notes + path_notes
+    )
 
 
 def suggestion_table(
@@ -304,36 +451,65 @@ def suggestion_table(
     """Return the table that the analyst fills, with absolute paths.
 
     Args:
-        chips: rows of a predictions table; `path`, `class`, and `scene` and `at` if it has them.
+        chips: rows of a predictions table; `path`, `class`, and `scene` and `at` if it
+            has them.
         reasons: why each chip was selected.
-        cuts: the columns `CUT_COLUMNS` of these chips; None if no chip can be cut again.
+        cuts: the columns `CUT_COLUMNS` of these chips; None if no chip can be cut
+            again.
 
     Returns:
-        The table with the columns `COLUMNS`, and notes about paths that are not files of chips.
+        The table with the columns `COLUMNS`, and notes about paths that are not files
+        of chips.
     """
     paths = [Path(path).absolute() for path in chips["path"]]
     texts = chips.reindex(columns=["scene", "at"], fill_value="").reset_index(drop=True)
-    cells: dict[str, Any] = {"path": list(map(str, paths)), "predicted": chips["class"].tolist(), "reason": reasons}
-    columns = pd.DataFrame("", range(len(chips)), CUT_COLUMNS) if cuts is None else cuts.reset_index(drop=True)
-    table = pd.concat([texts, columns], axis=1).assign(**cells).reindex(columns=list(COLUMNS), fill_value="")
+    cells: dict[str, Any] = {
+        "path": list(map(str, paths)),
+        "predicted": chips["class"].tolist(),
+        "reason": reasons,
+    }
+    if cuts is None:
+        columns = pd.DataFrame("", range(len(chips)), CUT_COLUMNS)
+    else:
+        columns = cuts.reset_index(drop=True)
+    table = (
+        pd.concat([texts, columns], axis=1)
+        .assign(**cells)
+        .reindex(columns=list(COLUMNS), fill_value="")
+    )
     needs_file = (table["table"] == "").tolist()
-    has_scene_path = [path.name == scene for path, scene in zip(paths, table["scene"], strict=True)]
-    in_scenes = sum(needed and is_scene for needed, is_scene in zip(needs_file, has_scene_path, strict=True))
-    missing = sum(needed and not exists(path, Path.exists) for path, needed in zip(paths, needs_file, strict=True))
+    has_scene_path = [
+        path.name == scene for path, scene in zip(paths, table["scene"], strict=True)
+    ]
+    in_scenes = sum(
+        needed and is_scene
+        for needed, is_scene in zip(needs_file, has_scene_path, strict=True)
+    )
+    missing = sum(
+        needed and not exists(path, Path.exists)
+        for path, needed in zip(paths, needs_file, strict=True)
+    )
     notes = {
-        f"{in_scenes:,} chips have no file of their own: to label them, run `rsft predict` with --chips DIR": in_scenes,
-        f"{missing:,} files do not exist: run the command in the folder where `rsft predict` ran": missing,
+        f"{in_scenes:,} chips have no file of their own: to label them, run `rsft predict` with --chips DIR": (
+            in_scenes
+        ),
+        f"{missing:,} files do not exist: run the command in the folder where `rsft predict` ran": (
+            missing
+        ),
     }
     return table, [note for note, count in notes.items() if count]
 
 
-def suggest_label_checks(root: Path, predictor: Predictor, count: int, split: str | None = None) -> Suggestions:
+def suggest_label_checks(
+    root: Path, predictor: Predictor, count: int, split: str | None = None
+) -> Suggestions:
     """Suggest the chips of a chip store whose labels a bundle contradicts most.
 
-    Chips are ordered by the margin of their label: its probability minus that of the most probable other class. A
-    negative margin contradicts the label (normalized margin in confident learning, Northcutt et al. 2021,
-    https://arxiv.org/abs/1911.00068). The chips on which the bundle was trained may be learned by heart, errors
-    included; labels of other chips are checked better.
+    Chips are ordered by the margin of their label: its probability minus that of the
+    most probable other class. A negative margin contradicts the label (normalized
+    margin in confident learning, Northcutt et al. 2021,
+    https://arxiv.org/abs/1911.00068). The chips on which the bundle was trained may be
+    learned by heart, errors included; labels of other chips are checked better.
 
     Args:
         root: the chip store.
@@ -342,10 +518,12 @@ def suggest_label_checks(root: Path, predictor: Predictor, count: int, split: st
         split: only chips of this split; None for all.
 
     Returns:
-        At most `count` chips whose predicted class is not their label. `scene` is the group of the chip.
+        At most `count` chips whose predicted class is not their label. `scene` is the
+        group of the chip.
 
     Raises:
-        RequestError: the folder is not a chip store, no chip has the split, or no label is a class of the bundle.
+        RequestError: the folder is not a chip store, no chip has the split, or no label
+            is a class of the bundle.
         WeightsError: the bundle cannot be used.
 
     Example:
@@ -355,7 +533,11 @@ def suggest_label_checks(root: Path, predictor: Predictor, count: int, split: st
     """
     chips, predictions, notes = _classify(ChipStore.open(root), predictor, split)
     bundle = predictor.bundle
-    metadata = {"bundle_sha256": bundle.sha256, "recipe": bundle.recipe.name, "bands": list(bundle.contract.used_bands)}
+    metadata = {
+        "bundle_sha256": bundle.sha256,
+        "recipe": bundle.recipe.name,
+        "bands": list(bundle.contract.used_bands),
+    }
     return _rank_labels(chips, predictions, bundle.classes, metadata, notes).head(count)
 
 
@@ -371,18 +553,24 @@ def suggest_audited_labels(
         notes: remarks on the probabilities.
 
     Returns:
-        All chips whose label is contradicted, with the label and its probability as further columns of the table. Their
-        names are their paths in the store.
+        All chips whose label is contradicted, with the label and its probability as
+        further columns of the table. Their names are their paths in the store.
     """
     best = probabilities.argmax(axis=1)
-    predictions = pd.DataFrame(probabilities, columns=probability_columns(store.classes))
+    predictions = pd.DataFrame(
+        probabilities, columns=probability_columns(store.classes)
+    )
     predictions = predictions.assign(
         chip=chips["path"].to_list(),
         path=[str(store.root / path) for path in chips["path"]],
         probability=probabilities.max(axis=1),
         **{"class": np.array(store.classes, object)[best]},
     )
-    metadata = {"bundle_sha256": "", "recipe": "label audit", "bands": list(store.bands)}
+    metadata = {
+        "bundle_sha256": "",
+        "recipe": "label audit",
+        "bands": list(store.bands),
+    }
     return _rank_labels(chips, predictions, store.classes, metadata, notes)
 
 
@@ -401,7 +589,8 @@ def _rank_labels(
         "notes": ["the chips of a chip store whose labels are contradicted"],
         "request": {"chips_dir": None, "declaration": {"unit": None, "bands": None}},
     }
-    labels, rows = np.array([classes.index(name) for name in chips["class"]]), np.arange(len(chips))
+    labels = np.array([classes.index(name) for name in chips["class"]])
+    rows = np.arange(len(chips))
     others = probabilities.copy()
     others[rows, labels] = -1.0
     margins = probabilities[rows, labels] - others.max(axis=1)
@@ -410,15 +599,29 @@ def _rank_labels(
     reasons = []
     for row in selected:
         pair = (labels[row], others[row].argmax())
-        label, predicted = (f"{classes[x]} {100 * probabilities[row, x]:.0f} %" for x in pair)
+        label, predicted = (
+            f"{classes[x]} {100 * probabilities[row, x]:.0f} %" for x in pair
+        )
         reasons.append(f"labeled {label}, predicted {predicted}")
-    contradicted = f"labels that are contradicted: {(margins < 0).sum():,} of {len(margins):,}"
+    contradicted = (
+        f"labels that are contradicted: {(margins < 0).sum():,} of {len(margins):,}"
+    )
     chips = chips.iloc[selected]
-    predictions = predictions.iloc[selected].assign(scene=chips["group_key"].fillna("").map(str).tolist())
+    predictions = predictions.iloc[selected].assign(
+        scene=chips["group_key"].fillna("").map(str).tolist()
+    )
     table, path_notes = suggestion_table(predictions, reasons)
-    table["label"], table["probability"] = chips["class"].tolist(), predictions["probability"].tolist()
+    table["label"] = chips["class"].tolist()
+    table["probability"] = predictions["probability"].tolist()
     table["label_probability"] = probabilities[selected, labels[selected]].round(6)
-    return Suggestions(table, predictions, classes, metadata, len(margins), [*notes, contradicted, *path_notes])
+    return Suggestions(
+        table,
+        predictions,
+        classes,
+        metadata,
+        len(margins),
+        [*notes, contradicted, *path_notes],
+    )
 
 
 def _classify(
@@ -428,27 +631,61 @@ def _classify(
     classes = predictor.bundle.classes
     chips = store.table if split is None else store.split(split)
     known = chips["class"].isin(classes)
-    notes = [] if known.all() else [f"chips whose labels are not classes of the bundle: {(~known).sum():,}"]
+    if known.all():
+        notes = []
+    else:
+        notes = [
+            f"chips whose labels are not classes of the bundle: {(~known).sum():,}"
+        ]
     chips = chips[known]
     if chips.empty or len(classes) < 2:
         location = store.root if split is None else f"{store.root}, split {split}"
-        raise RequestError("the bundle knows no label of the chips", location, f"its classes: {', '.join(classes)}")
+        raise RequestError(
+            "the bundle knows no label of the chips",
+            location,
+            f"its classes: {', '.join(classes)}",
+        )
     declared = {}
     for row in chips.to_dict("records"):
-        spacing_m = None if pd.isna(row["spacing_m"]) else float(row["spacing_m"])
-        declared[str(store.root / row["path"])] = Declaration(row["unit"], tuple(row["bands"].split(",")), spacing_m)
-    predictions = predictor.predict_source(ChipFiles(declared, predictor.engine.contract, ChipOptions()))
+        if pd.isna(row["spacing_m"]):
+            spacing_m = None
+        else:
+            spacing_m = float(row["spacing_m"])
+        declared[str(store.root / row["path"])] = Declaration(
+            row["unit"], tuple(row["bands"].split(",")), spacing_m
+        )
+    predictions = predictor.predict_source(
+        ChipFiles(declared, predictor.engine.contract, ChipOptions())
+    )
     usable = predictions["rejected"].isna().to_numpy(bool)
     if not usable.any():
-        raise RequestError("the bundle can classify no chip", store.root, str(predictions["rejected"].iloc[0]))
-    notes += [] if usable.all() else [f"chips that the bundle cannot classify: {(~usable).sum():,}"]
+        raise RequestError(
+            "the bundle can classify no chip",
+            store.root,
+            str(predictions["rejected"].iloc[0]),
+        )
+    notes += (
+        []
+        if usable.all()
+        else [f"chips that the bundle cannot classify: {(~usable).sum():,}"]
+    )
     return chips[usable], predictions[usable], notes
 
 
-_KEYS = ("bundle_sha256", "recipe", "rsft_version", "created", "notes", "request", "bands")
+_KEYS = (
+    "bundle_sha256",
+    "recipe",
+    "rsft_version",
+    "created",
+    "notes",
+    "request",
+    "bands",
+)
 
 
-def write_suggestion_page(path: Path, suggestions: Suggestions, bundle: Path | None, store: str) -> None:
+def write_suggestion_page(
+    path: Path, suggestions: Suggestions, bundle: Path | None, store: str
+) -> None:
     """Write the review page of suggested chips, with the reason for each one.
 
     Args:
@@ -458,27 +695,54 @@ def write_suggestion_page(path: Path, suggestions: Suggestions, bundle: Path | N
         store: the chip store that gets the labels, for the commands on the page.
 
     Raises:
-        RequestError: the table has no metadata, no chip was suggested, or a chip has no file of its own.
+        RequestError: the table has no metadata, no chip was suggested, or a chip has no
+            file of its own.
         DataError: a chip cannot be read.
     """
     missing = [key for key in _KEYS if key not in suggestions.metadata]
     if missing:
-        message = f"a page needs the metadata of the table, which lacks {', '.join(missing)}"
-        raise RequestError(message, path, "give the .gpkg, .geojson or .parquet that `rsft predict` wrote")
+        raise RequestError(
+            f"a page needs the metadata of the table, which lacks {', '.join(missing)}",
+            path,
+            "give the .gpkg, .geojson or .parquet that `rsft predict` wrote",
+        )
     if suggestions.table.empty:
-        raise RequestError("no chip was suggested, so the page would be empty", path, "leave out --page")
-    for name, scene in zip(suggestions.table["path"], suggestions.table["scene"], strict=True):
+        raise RequestError(
+            "no chip was suggested, so the page would be empty",
+            path,
+            "leave out --page",
+        )
+    for name, scene in zip(
+        suggestions.table["path"], suggestions.table["scene"], strict=True
+    ):
         if Path(name).name == scene or not Path(name).is_file():
-            hint = "run `rsft predict` with --chips DIR, and both commands in the same folder"
-            raise RequestError("a suggested chip has no file of its own", name, hint)
+            raise RequestError(
+                "a suggested chip has no file of its own",
+                name,
+                (
+                    "run `rsft predict` with --chips DIR, and both commands in the same"
+                    " folder"
+                ),
+            )
     table = suggestions.predictions.copy()
     table["at"] = table["at"].where(table["at"] != "", None) if "at" in table else None
     reasons = suggestions.table["reason"].to_list()
-    table = table.drop(columns="corrected", errors="ignore").assign(reason=reasons, geometry=None)
+    table = table.drop(columns="corrected", errors="ignore").assign(
+        reason=reasons, geometry=None
+    )
     if "probability" not in table:
-        table["probability"] = table[probability_columns(suggestions.classes)].max(axis=1)
-    pictures = [render_thumbnail(read_chip(Path(name))) for name in suggestions.table["path"]]
-    thumbnails = [bytes(cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 80])[1]) for picture in pictures]
+        table["probability"] = table[probability_columns(suggestions.classes)].max(
+            axis=1
+        )
+    pictures = [
+        render_thumbnail(read_chip(Path(name))) for name in suggestions.table["path"]
+    ]
+    thumbnails = [
+        bytes(cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 80])[1])
+        for picture in pictures
+    ]
     layer = PredictionLayer(table, None, suggestions.classes, suggestions.metadata)
     bundle = bundle or Path("BUNDLE")
-    write_review_page(path, layer, thumbnails, (), bundle, store, path, ranked=True)  # no table cuts chips with files
+    write_review_page(
+        path, layer, thumbnails, (), bundle, store, path, ranked=True
+    )  # no table cuts chips with files

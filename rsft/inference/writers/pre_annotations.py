@@ -21,7 +21,8 @@ class SceneBoxes(NamedTuple):
     Attributes:
         width: width of the scene in pixels.
         height: height of the scene in pixels.
-        corners: corners r1 c1 ... r4 c4 by the name of the chip: the box of the object, or the chip around a point.
+        corners: corners r1 c1 ... r4 c4 by the name of the chip: the box of the object,
+            or the chip around a point.
     """
 
     width: int
@@ -29,16 +30,20 @@ class SceneBoxes(NamedTuple):
     corners: Mapping[str, tuple[float, ...]]
 
 
-def coco_content(table: pd.DataFrame, scenes: Mapping[str, SceneBoxes], classes: tuple[str, ...]) -> dict[str, Any]:
+def coco_content(
+    table: pd.DataFrame, scenes: Mapping[str, SceneBoxes], classes: tuple[str, ...]
+) -> dict[str, Any]:
     """Make a COCO data set of predictions.
 
     Args:
-        table: predictions with `scene`, `chip`, `class` and `probability`, which is the score.
+        table: predictions with `scene`, `chip`, `class` and `probability`, which is the
+            score.
         scenes: sizes and boxes by the name of the scene.
         classes: names of the classes.
 
     Returns:
-        The content of the file. A rotated box becomes the upright box around it, and is the segmentation.
+        The content of the file. A rotated box becomes the upright box around it, and is
+        the segmentation.
     """
     images = [
         {"id": number, "file_name": name, "width": scene.width, "height": scene.height}
@@ -63,11 +68,15 @@ def coco_content(table: pd.DataFrame, scenes: Mapping[str, SceneBoxes], classes:
                 "chip": row["chip"],
             }
         )
-    categories = [{"id": number, "name": name} for number, name in enumerate(classes, 1)]
+    categories = [
+        {"id": number, "name": name} for number, name in enumerate(classes, 1)
+    ]
     return {"images": images, "categories": categories, "annotations": annotations}
 
 
-def label_studio_content(table: pd.DataFrame, scenes: Mapping[str, SceneBoxes], version: str) -> list[dict[str, Any]]:
+def label_studio_content(
+    table: pd.DataFrame, scenes: Mapping[str, SceneBoxes], version: str
+) -> list[dict[str, Any]]:
     """Make pre-annotations of Label Studio.
 
     Args:
@@ -83,24 +92,52 @@ def label_studio_content(table: pd.DataFrame, scenes: Mapping[str, SceneBoxes], 
         size = np.array([scenes[name].width, scenes[name].height])
         start, width, height, rotation = _rectangle(corners)
         x, y = 100 * start / size
-        value = {"x": x, "y": y, "width": 100 * width / size[0], "height": 100 * height / size[1], "rotation": rotation}
-        kind = {"from_name": "label", "to_name": "image", "type": "rectanglelabels", "image_rotation": 0}
+        value = {
+            "x": x,
+            "y": y,
+            "width": 100 * width / size[0],
+            "height": 100 * height / size[1],
+            "rotation": rotation,
+        }
+        kind = {
+            "from_name": "label",
+            "to_name": "image",
+            "type": "rectanglelabels",
+            "image_rotation": 0,
+        }
         sizes = {"original_width": int(size[0]), "original_height": int(size[1])}
         labels = {"rectanglelabels": [row["class"]]}
         value = {key: round(float(number), 9) for key, number in value.items()} | labels
-        results[name].append({"id": row["chip"], **kind, **sizes, "score": row["probability"], "value": value})
+        results[name].append(
+            {
+                "id": row["chip"],
+                **kind,
+                **sizes,
+                "score": row["probability"],
+                "value": value,
+            }
+        )
     return [
-        {"data": {"image": name}, "predictions": [{"model_version": version, "result": result}]}
+        {
+            "data": {"image": name},
+            "predictions": [{"model_version": version, "result": result}],
+        }
         for name, result in results.items()
     ]
 
 
-def _rows(table: pd.DataFrame, scenes: Mapping[str, SceneBoxes]) -> Iterator[tuple[str, dict[str, Any], Floats]]:
+def _rows(
+    table: pd.DataFrame, scenes: Mapping[str, SceneBoxes]
+) -> Iterator[tuple[str, dict[str, Any], Floats]]:
     """Yield the scene, the row and the corners as x and y (4, 2) of every prediction."""
     columns = (table[name] for name in ("scene", "chip", "class", "probability"))
     for scene, chip, label, probability in zip(*columns, strict=True):
         corners = np.reshape(scenes[scene].corners[chip], (4, 2))[:, ::-1]
-        yield scene, {"chip": chip, "class": label, "probability": round(float(probability), 6)}, corners
+        yield (
+            scene,
+            {"chip": chip, "class": label, "probability": round(float(probability), 6)},
+            corners,
+        )
 
 
 def _rectangle(corners: Floats) -> tuple[Floats, float, float, float]:
@@ -111,7 +148,8 @@ def _rectangle(corners: Floats) -> tuple[Floats, float, float, float]:
     edges = np.roll(corners, -1, axis=0) - corners
     angles = [round(math.degrees(math.atan2(y, x)), 9) for x, y in edges]
     first = next((number for number, angle in enumerate(angles) if 0 <= angle < 90), 0)
-    width, height = (float(np.linalg.norm(edges[(first + step) % 4])) for step in (0, 1))
+    width = float(np.linalg.norm(edges[(first + 0) % 4]))
+    height = float(np.linalg.norm(edges[(first + 1) % 4]))
     return corners[first], width, height, angles[first] % 360
 
 

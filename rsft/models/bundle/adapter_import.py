@@ -26,7 +26,9 @@ from rsft.recipe.schema import Recipe
 from rsft.utils.licenses import UNKNOWN
 from rsft.utils.untrusted.documents import check_regular, load_json
 
-_ADAPTER_FILE, _CONFIG_FILE, _HEAD_FILE = "adapter_model.safetensors", "adapter_config.json", "head.safetensors"
+_ADAPTER_FILE = "adapter_model.safetensors"
+_CONFIG_FILE = "adapter_config.json"
+_HEAD_FILE = "head.safetensors"
 _TIMM_HUB = "timm/"
 
 
@@ -47,7 +49,8 @@ class ImportedInput(NamedTuple):
 
     Attributes:
         size: side of the network's input in pixels.
-        bands: names of the bands of an image; one band is repeated for all inputs of the network.
+        bands: names of the bands of an image; one band is repeated for all inputs of
+            the network.
         mean: mean of each input, 0-1; None takes that of the encoder. `std` likewise.
         pool: "token" or "avg", as in a recipe.
     """
@@ -72,12 +75,14 @@ def import_adapter(
     """Write a bundle that gives the logits of a foreign adapter and its linear head.
 
     Args:
-        folder: adapter_config.json and adapter_model.safetensors of Hugging Face PEFT. The head is the module in
-            modules_to_save, or the file head.safetensors with "weight" and "bias".
+        folder: adapter_config.json and adapter_model.safetensors of Hugging Face PEFT.
+            The head is the module in modules_to_save, or the file head.safetensors with
+            "weight" and "bias".
         output: folder of the bundle.
         classes: names in the order of the logits.
         inputs: how images become the network's input.
-        backbone: name of the encoder (default: the base that the adapter names, if it is one of timm).
+        backbone: name of the encoder (default: the base that the adapter names, if it
+            is one of timm).
         weights: file of the encoder's weights (default: those of the encoder).
         overwrite: replace an existing folder.
 
@@ -85,41 +90,83 @@ def import_adapter(
         The bundle.
 
     Raises:
-        RequestError: a file is missing, the encoder is unknown or another one, or the adapter has something that a
-            bundle cannot hold.
-        WeightsError: a file is damaged, or its tensors do not fit the encoder or the classes.
+        RequestError: a file is missing, the encoder is unknown or another one, or the
+            adapter has something that a bundle cannot hold.
+        WeightsError: a file is damaged, or its tensors do not fit the encoder or the
+            classes.
     """
     if output.exists() and not overwrite:
-        raise RequestError("the folder exists already", output, "give --overwrite to replace it, or another --out")
+        raise RequestError(
+            "the folder exists already",
+            output,
+            "give --overwrite to replace it, or another --out",
+        )
     name = _encoder_name(_read_config(folder).base_model_name_or_path, backbone)
     content: dict[str, Any] = {
         "name": "imported",
         "data": {"root": str(folder), "size": inputs.size},
-        "backbone": {"name": name, "weights": weights and str(weights), "pool": inputs.pool},
+        "backbone": {
+            "name": name,
+            "weights": weights and str(weights),
+            "pool": inputs.pool,
+        },
         "head": {"kind": "linear"},
         "train": {"epochs": 1},
     }
     encoder = load_encoder(_recipe(content), inputs.bands)
     if encoder.unit != "uint8":
-        raise RequestError(f"{encoder.name} takes {encoder.unit}, not bytes", "--backbone", "train a recipe instead")
+        raise RequestError(
+            f"{encoder.name} takes {encoder.unit}, not bytes",
+            "--backbone",
+            "train a recipe instead",
+        )
     head: dict[str, Tensor] = {}
     try:
         adapted = import_peft(encoder.vit, folder, head)
         head = head or load_file(folder / _HEAD_FILE)
     except FileNotFoundError as error:
-        hint = 'train it with modules_to_save=["head"], or put weight and bias of the head into head.safetensors'
-        raise RequestError("the adapter has no classifier head", folder, hint) from error
+        hint = (
+            'train it with modules_to_save=["head"], or put weight and bias of the head'
+            " into head.safetensors"
+        )
+        raise RequestError(
+            "the adapter has no classifier head", folder, hint
+        ) from error
     except (ValueError, SafetensorError) as error:
         hint = "a bundle holds LoRA on attention and MLP layers, and one linear head"
-        raise WeightsError(str(error).removeprefix(f"{folder}: "), folder, hint) from error
-    except (AttributeError, ArithmeticError, LookupError, RuntimeError, TypeError, re.error) as error:
-        message = f"a pattern in {_CONFIG_FILE}, or the shape of a tensor, is not one that Hugging Face PEFT writes"
-        raise WeightsError(message, folder, "save the adapter again") from error
+        raise WeightsError(
+            str(error).removeprefix(f"{folder}: "), folder, hint
+        ) from error
+    except (
+        AttributeError,
+        ArithmeticError,
+        LookupError,
+        RuntimeError,
+        TypeError,
+        re.error,
+    ) as error:
+        raise WeightsError(
+            (
+                f"a pattern in {_CONFIG_FILE}, or the shape of a tensor, is not one that"
+                " Hugging Face PEFT writes"
+            ),
+            folder,
+            "save the adapter again",
+        ) from error
     _check_head(head, len(classes), encoder.width, folder)
     content["peft"] = _method_keys(adapted, folder)
-    tensors = adapted.adapter_state() | {f"head.{key}": tensor for key, tensor in head.items()}
-    if faults := [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]:
-        raise WeightsError(f"{', '.join(faults[:3])} holds NaN or infinity", folder, "save the adapter again")
+    tensors = adapted.adapter_state() | {
+        f"head.{key}": tensor for key, tensor in head.items()
+    }
+    faults = [
+        name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()
+    ]
+    if faults:
+        raise WeightsError(
+            f"{', '.join(faults[:3])} holds NaN or infinity",
+            folder,
+            "save the adapter again",
+        )
     bundle = Bundle(
         recipe=_recipe(content),
         classes=tuple(classes),
@@ -128,7 +175,10 @@ def import_adapter(
         contract=_byte_contract(inputs, encoder),
         backbone_sha256=encoder.sha256,
         tensors=tensors,
-        licenses=(source_license("backbone", name, encoder.license), source_license("data", "", UNKNOWN)),
+        licenses=(
+            source_license("backbone", name, encoder.license),
+            source_license("data", "", UNKNOWN),
+        ),
     )
     bundle.save(output)
     return bundle
@@ -136,10 +186,15 @@ def import_adapter(
 
 def _byte_contract(inputs: ImportedInput, encoder: Backbone) -> Contract:
     """Return the contract of images of bytes, which are not stretched."""
-    mean, std = inputs.mean or encoder.mean, inputs.std or encoder.std
+    mean = inputs.mean or encoder.mean
+    std = inputs.std or encoder.std
     for option, values in {"--mean": mean, "--std": std}.items():
         if len(values) != len(encoder.bands):
-            raise RequestError(f"{len(values)} values for {len(encoder.bands)} inputs", option, "give one per input")
+            raise RequestError(
+                f"{len(values)} values for {len(encoder.bands)} inputs",
+                option,
+                "give one per input",
+            )
     return Contract(
         units={"uint8": (IDENTITY_STRETCH,) * len(encoder.bands)},
         bands=inputs.bands,
@@ -161,24 +216,47 @@ def _read_config(folder: Path) -> _AdapterConfig:
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
         key = ".".join(map(str, fault["loc"])) or "its content"
-        raise WeightsError(f"{_CONFIG_FILE} is damaged: {key}: {fault['msg']}", folder, hint) from error
+        raise WeightsError(
+            f"{_CONFIG_FILE} is damaged: {key}: {fault['msg']}", folder, hint
+        ) from error
     except (OSError, ValueError) as error:
         if (folder / "adapter_model.bin").exists():
-            hint = "save it as safetensors (safe_serialization=True): a pickle can run any code"
-        message = (
-            f"the folder has no {Path(error.filename).name}" if isinstance(error, FileNotFoundError) else str(error)
-        )
-        raise RequestError(f"no adapter of Hugging Face PEFT can be read: {message}", folder, hint) from error
+            hint = (
+                "save it as safetensors (safe_serialization=True): a pickle can run any"
+                " code"
+            )
+        if isinstance(error, FileNotFoundError):
+            message = f"the folder has no {Path(error.filename).name}"
+        else:
+            message = str(error)
+        raise RequestError(
+            f"no adapter of Hugging Face PEFT can be read: {message}", folder, hint
+        ) from error
 
 
 def _encoder_name(base: str | None, backbone: str | None) -> str:
     """Return the name of the encoder, given the base that the adapter names, if any."""
-    named = base.removeprefix(_TIMM_HUB) if base and base.startswith(_TIMM_HUB) else None
+    if base and base.startswith(_TIMM_HUB):
+        named = base.removeprefix(_TIMM_HUB)
+    else:
+        named = None
     if backbone is None and named is None:
-        hint = "name the encoder: --backbone NAME, and its file with --weights"
-        raise RequestError(f"the adapter does not name a base of timm (base_model_name_or_path: {base})", "", hint)
-    if backbone and named and backbone.removeprefix("timm:").partition(".")[0] != named.partition(".")[0]:
-        raise RequestError(f"the adapter was trained on {named}", "--backbone", f"give --backbone {named}")
+        raise RequestError(
+            "the adapter does not name a base of timm (base_model_name_or_path:"
+            f" {base})",
+            "",
+            "name the encoder: --backbone NAME, and its file with --weights",
+        )
+    if (
+        backbone
+        and named
+        and backbone.removeprefix("timm:").partition(".")[0] != named.partition(".")[0]
+    ):
+        raise RequestError(
+            f"the adapter was trained on {named}",
+            "--backbone",
+            f"give --backbone {named}",
+        )
     return str(backbone or named)
 
 
@@ -187,21 +265,36 @@ def _recipe(content: Mapping[str, Any]) -> Recipe:
         return Recipe.model_validate(content)
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
-        raise RequestError(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}", "", "correct the option") from error
+        raise RequestError(
+            f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}",
+            "",
+            "correct the option",
+        ) from error
 
 
 def _method_keys(adapted: AdaptedModel, folder: Path) -> dict[str, Any]:
     """Return the section peft of a recipe that attaches the same modules."""
     method = adapted.method
     if not isinstance(method, LoRA):
-        message = "the adapter trains biases (lora_bias), which a recipe cannot name beside LoRA"
+        message = (
+            "the adapter trains biases (lora_bias), which a recipe cannot name beside"
+            " LoRA"
+        )
         raise RequestError(message, folder, "train it without lora_bias")
     if bypasses_peft(adapted):
-        message = "LoRA at qkv had an effect only with qkv_bias_separate, which no file of the adapter states"
-        raise RequestError(message, folder, "merge it where it was trained, and use the merged weights")
+        message = (
+            "LoRA at qkv had an effect only with qkv_bias_separate, which no file of"
+            " the adapter states"
+        )
+        raise RequestError(
+            message, folder, "merge it where it was trained, and use the merged weights"
+        )
     assert isinstance(method.rank, Mapping) and isinstance(method.scale, Mapping)
     ranks = {site: rank for site, rank in method.rank.items() if rank}
-    is_grid = len(ranks) == len(method.positions) * len(method.blocks) and len(set(ranks.values())) == 1
+    is_grid = (
+        len(ranks) == len(method.positions) * len(method.blocks)
+        and len(set(ranks.values())) == 1
+    )
     scales = set(method.scale.values())
     return {
         "method": "lora",
@@ -213,11 +306,26 @@ def _method_keys(adapted: AdaptedModel, folder: Path) -> dict[str, Any]:
     }
 
 
-def _check_head(head: Mapping[str, Tensor], classes: int, width: int, folder: Path) -> None:
+def _check_head(
+    head: Mapping[str, Tensor], classes: int, width: int, folder: Path
+) -> None:
     """Check that the head is a linear layer for the classes."""
     shapes = {key: tuple(tensor.shape) for key, tensor in head.items()}
-    if set(shapes) != {"weight", "bias"} or len(shapes["weight"]) != 2 or shapes["weight"][1] != width:
-        message = f"the head has {json.dumps(shapes)}, not the weight (classes, {width}) and the bias of a linear layer"
-        raise WeightsError(message, folder, "a bundle holds one linear head on the final features")
+    if (
+        set(shapes) != {"weight", "bias"}
+        or len(shapes["weight"]) != 2
+        or shapes["weight"][1] != width
+    ):
+        raise WeightsError(
+            (
+                f"the head has {json.dumps(shapes)}, not the weight (classes, {width}) and"
+                " the bias of a linear layer"
+            ),
+            folder,
+            "a bundle holds one linear head on the final features",
+        )
     if shapes["weight"][0] != classes:
-        raise RequestError(f"{classes} names for the {shapes['weight'][0]} classes of the head", "--classes")
+        raise RequestError(
+            f"{classes} names for the {shapes['weight'][0]} classes of the head",
+            "--classes",
+        )

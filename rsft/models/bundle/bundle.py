@@ -1,7 +1,8 @@
 """Save a bundle atomically, and load it only if no file was changed.
 
-Its index, bundle.json, has metadata of the tensors, and the hashes of all files and of the index itself. Tensors are
-read when they are first used. A graph engine needs neither them nor PyTorch.
+Its index, bundle.json, has metadata of the tensors, and the hashes of all files and of
+the index itself. Tensors are read when they are first used. A graph engine needs
+neither them nor PyTorch.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ class SourceLicense(BaseModel):
     Attributes:
         name: name of the encoder or the data set; empty if unknown.
         license: SPDX identifier, or a statement.
-        restrictions: what the license does not allow: names of `rsft.utils.licenses.RESTRICTIONS`.
+        restrictions: what the license does not allow: names of
+            `rsft.utils.licenses.RESTRICTIONS`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -55,38 +57,74 @@ class SourceLicense(BaseModel):
         return describe_license(self.license, self.restrictions)
 
 
-def source_license(source: Literal["backbone", "data"], name: str, text: str) -> SourceLicense:
+def source_license(
+    source: Literal["backbone", "data"], name: str, text: str
+) -> SourceLicense:
     """Return the license of an encoder or a data set with its restrictions, given SPDX identifier or statement."""
-    return SourceLicense(source=source, name=name, license=text, restrictions=license_restrictions(text))
+    return SourceLicense(
+        source=source, name=name, license=text, restrictions=license_restrictions(text)
+    )
 
 
-def license_sentences(licenses: Iterable[SourceLicense]) -> tuple[str | None, str | None]:
+def license_sentences(
+    licenses: Iterable[SourceLicense],
+) -> tuple[str | None, str | None]:
     """Return one sentence about uses that licenses of bundles do not allow, and one about unknown licenses or terms.
 
     A sentence is None if there is nothing to say.
     """
     named = {entry: f"{entry.source} {entry.name}".strip() for entry in licenses}
-    stated = {entry: [name for name in entry.restrictions if name != UNKNOWN] for entry in named}
-    parts = [f"{', '.join(names)} ({named[entry]})" for entry, names in stated.items() if names]
-    unknown = dict.fromkeys(source for entry, source in named.items() if UNKNOWN in entry.restrictions)
+    stated = {
+        entry: [name for name in entry.restrictions if name != UNKNOWN]
+        for entry in named
+    }
+    parts = [
+        f"{', '.join(names)} ({named[entry]})"
+        for entry, names in stated.items()
+        if names
+    ]
+    unknown = dict.fromkeys(
+        source for entry, source in named.items() if UNKNOWN in entry.restrictions
+    )
     return (
-        f"licenses restrict the use of this bundle: {'; '.join(parts)}" if parts else None,
-        f"the license or its terms are unknown: {', '.join(unknown)}" if unknown else None,
+        (
+            f"licenses restrict the use of this bundle: {'; '.join(parts)}"
+            if parts
+            else None
+        ),
+        (
+            f"the license or its terms are unknown: {', '.join(unknown)}"
+            if unknown
+            else None
+        ),
     )
 
 
 BUNDLE_FORMAT = 3
 """Version of the layout. Others are rejected."""
 
-MAX_INPUT_SIDE, MAX_CROP_SIDE, MAX_PLANES, MAX_PLANE_LENGTH = 4096, 8192, 256, 500
-"""Limits of a contract in a bundle: pixels, pixels, planes, and letters of the expression of a plane."""
+MAX_INPUT_SIDE = 4096
+MAX_CROP_SIDE = 8192
+MAX_PLANES = 256
+MAX_PLANE_LENGTH = 500
+"""Limits of a contract in a bundle: pixels, pixels, planes, and letters of the
+expression of a plane."""
 
-INDEX_FILE, WEIGHTS_FILE, RECIPE_FILE = "bundle.json", "weights.safetensors", "recipe.yaml"
+INDEX_FILE = "bundle.json"
+WEIGHTS_FILE = "weights.safetensors"
+RECIPE_FILE = "recipe.yaml"
 CONFIDENCE_FILE = "confidence.safetensors"
 
 COPY_HINT = "copy the whole bundle again; `rsft bundle verify` lists all faults"
 DIGEST_KEY = "sha256"  # key of the index for the hash of the index
-_INDEXED = ("classes", "groups", "train_counts", "contract", "metrics", "licenses")  # fields of `Bundle` in the index
+_INDEXED = (
+    "classes",
+    "groups",
+    "train_counts",
+    "contract",
+    "metrics",
+    "licenses",
+)  # fields of `Bundle` in the index
 
 
 class BackboneId(BaseModel):
@@ -123,12 +161,23 @@ class BundleIndex(BaseModel):
 
     @model_validator(mode="after")
     def _check_consistency(self) -> Self:
-        if len(set(self.classes)) != len(self.classes) or len(self.train_counts) != len(self.classes):
+        if len(set(self.classes)) != len(self.classes) or len(self.train_counts) != len(
+            self.classes
+        ):
             raise ValueError("each class needs one name and one count")
-        if not {name for names in self.groups.values() for name in names} <= set(self.classes):
+        if not {name for names in self.groups.values() for name in names} <= set(
+            self.classes
+        ):
             raise ValueError("a group names an unknown class")
-        if not {WEIGHTS_FILE, RECIPE_FILE} <= set(self.files) <= {WEIGHTS_FILE, RECIPE_FILE, CONFIDENCE_FILE}:
-            raise ValueError(f"the files of a bundle are {WEIGHTS_FILE}, {RECIPE_FILE} and {CONFIDENCE_FILE}")
+        if (
+            not {WEIGHTS_FILE, RECIPE_FILE}
+            <= set(self.files)
+            <= {WEIGHTS_FILE, RECIPE_FILE, CONFIDENCE_FILE}
+        ):
+            raise ValueError(
+                f"the files of a bundle are {WEIGHTS_FILE}, {RECIPE_FILE} and"
+                f" {CONFIDENCE_FILE}"
+            )
         _check_contract(self.contract)
         return self
 
@@ -137,26 +186,47 @@ def _check_contract(contract: Contract) -> None:
     """Check the numbers of a contract before any memory is allocated for them.
 
     Raises:
-        ValueError: a size is not within its limits, a list has not one entry per plane, or a unit or band is unknown or
-            missing.
+        ValueError: a size is not within its limits, a list has not one entry per plane,
+            or a unit or band is unknown or missing.
     """
     if not contract.units:
         raise ValueError("contract.units is empty; it must have at least one unit")
-    if unknown := {*contract.units, contract.digital or "uint8"} - UNIT_DTYPES.keys():
+    unknown = {*contract.units, contract.digital or "uint8"} - UNIT_DTYPES.keys()
+    if unknown:
         raise ValueError(f"contract has unknown units: {', '.join(unknown)}")
-    for key, largest in (("size", MAX_INPUT_SIDE), ("crop", MAX_CROP_SIDE), ("side", MAX_CROP_SIDE)):
+    for key, largest in (
+        ("size", MAX_INPUT_SIDE),
+        ("crop", MAX_CROP_SIDE),
+        ("side", MAX_CROP_SIDE),
+    ):
         pixels = getattr(contract, key)
         if pixels is not None and not 1 <= pixels <= largest:
-            raise ValueError(f"contract.{key} is {pixels:,}; it must be from 1 to {largest:,}")
+            raise ValueError(
+                f"contract.{key} is {pixels:,}; it must be from 1 to {largest:,}"
+            )
     count = len(contract.planes)
-    if not 1 <= count <= MAX_PLANES or any(len(plane) > MAX_PLANE_LENGTH for plane in contract.planes):
-        raise ValueError(f"contract.planes must be 1 to {MAX_PLANES} expressions of up to {MAX_PLANE_LENGTH} letters")
-    lists = {"mean": contract.mean, "std": contract.std} | {f"units.{x}": y for x, y in contract.units.items()}
+    if not 1 <= count <= MAX_PLANES or any(
+        len(plane) > MAX_PLANE_LENGTH for plane in contract.planes
+    ):
+        raise ValueError(
+            f"contract.planes must be 1 to {MAX_PLANES} expressions of up to"
+            f" {MAX_PLANE_LENGTH} letters"
+        )
+    lists = {"mean": contract.mean, "std": contract.std} | {
+        f"units.{x}": y for x, y in contract.units.items()
+    }
     for name, values in lists.items():
         if len(values) != count:
-            raise ValueError(f"contract.{name} has {len(values)} entries for {count} planes")
-    if not all(0 < value < math.inf for value in contract.std) or not all(map(math.isfinite, contract.mean)):
-        raise ValueError("contract.mean and contract.std must be finite numbers, and those of std more than 0")
+            raise ValueError(
+                f"contract.{name} has {len(values)} entries for {count} planes"
+            )
+    if not all(0 < value < math.inf for value in contract.std) or not all(
+        map(math.isfinite, contract.mean)
+    ):
+        raise ValueError(
+            "contract.mean and contract.std must be finite numbers, and those of std"
+            " more than 0"
+        )
     try:
         check_planes(contract.planes, contract.bands)
     except RequestError as error:
@@ -166,7 +236,9 @@ def _check_contract(contract: Contract) -> None:
 def index_digest(content: dict[str, Any]) -> str:
     """Return the SHA-256 of the content of bundle.json: all keys except `sha256`, sorted, as JSON without spaces."""
     hashed = {key: value for key, value in content.items() if key != DIGEST_KEY}
-    return hashlib.sha256(json.dumps(hashed, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    return hashlib.sha256(
+        json.dumps(hashed, sort_keys=True, separators=(",", ":")).encode()
+    ).hexdigest()
 
 
 def read_index(folder: Path) -> tuple[BundleIndex, str]:
@@ -180,20 +252,35 @@ def read_index(folder: Path) -> tuple[BundleIndex, str]:
     """
     try:
         content = load_json(folder / INDEX_FILE)
-        version, rsft_version = content["format"], content["rsft_version"]
+        version = content["format"]
+        rsft_version = content["rsft_version"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise WeightsError(f"{INDEX_FILE} is damaged", folder, COPY_HINT) from error
     if version != BUNDLE_FORMAT:
-        message = f"bundle format {version}; this version of rsft reads format {BUNDLE_FORMAT}"
-        raise WeightsError(message, folder, f"use rsft {rsft_version}")
+        raise WeightsError(
+            (
+                f"bundle format {version}; this version of rsft reads format"
+                f" {BUNDLE_FORMAT}"
+            ),
+            folder,
+            f"use rsft {rsft_version}",
+        )
     if content.get(DIGEST_KEY) != index_digest(content):
-        raise WeightsError(f"{INDEX_FILE} was edited: its content does not match the hash in it", folder, COPY_HINT)
+        raise WeightsError(
+            f"{INDEX_FILE} was edited: its content does not match the hash in it",
+            folder,
+            COPY_HINT,
+        )
     try:
-        index = BundleIndex.model_validate({key: value for key, value in content.items() if key != DIGEST_KEY})
+        index = BundleIndex.model_validate(
+            {key: value for key, value in content.items() if key != DIGEST_KEY}
+        )
     except ValidationError as error:
         details = error.errors(include_url=False)[0]
         key = ".".join(map(str, details["loc"])) or "its keys"
-        raise WeightsError(f"{INDEX_FILE} is damaged: {key}: {details['msg']}", folder, COPY_HINT) from error
+        raise WeightsError(
+            f"{INDEX_FILE} is damaged: {key}: {details['msg']}", folder, COPY_HINT
+        ) from error
     return index, content[DIGEST_KEY]
 
 
@@ -209,7 +296,11 @@ def find_altered_files(folder: Path, index: BundleIndex) -> list[str]:
         if not (folder / name).is_file() or sha256(folder / name) != digest
     ]
     expected = {INDEX_FILE, *index.files}
-    foreign = sorted(path.name for path in folder.iterdir() if path.name not in expected and path.name[0] != ".")
+    foreign = sorted(
+        path.name
+        for path in folder.iterdir()
+        if path.name not in expected and path.name[0] != "."
+    )
     return faults + [f"{name} does not belong to the bundle" for name in foreign]
 
 
@@ -217,7 +308,9 @@ _HINT = "open the bundle again"
 
 
 class TensorFile(UserDict[str, "Tensor"]):
-    """The tensors of a safetensors file by name, read when they are first used. Changes are not written to the file.
+    """The tensors of a safetensors file by name, read when they are first used.
+
+    Changes are not written to the file.
 
     Raises:
         safetensors.SafetensorError: the file contains no tensors.
@@ -228,7 +321,8 @@ class TensorFile(UserDict[str, "Tensor"]):
 
         with safe_open(path, "numpy") as file:
             self.names = tuple(file.keys())
-        self._path, self._state = path, _file_state(path)
+        self._path = path
+        self._state = _file_state(path)
 
     @cached_property
     def data(self) -> dict[str, Tensor]:  # type: ignore[override]
@@ -236,10 +330,16 @@ class TensorFile(UserDict[str, "Tensor"]):
 
         try:
             if _file_state(self._path) != self._state:
-                raise WeightsError("the file was replaced after the bundle was opened", self._path, _HINT)
+                raise WeightsError(
+                    "the file was replaced after the bundle was opened",
+                    self._path,
+                    _HINT,
+                )
             return load_file(self._path)
         except OSError as error:
-            raise WeightsError(f"the file cannot be read: {error.strerror}", self._path, _HINT) from error
+            raise WeightsError(
+                f"the file cannot be read: {error.strerror}", self._path, _HINT
+            ) from error
 
     def __or__(self, other: Any) -> Any:
         return {**self, **other}
@@ -251,7 +351,8 @@ def _file_state(path: Path) -> tuple[int, int, int]:
     return status.st_ino, status.st_size, status.st_mtime_ns
 
 
-_RUNS = "runs."  # prefix of the tensors of a bundle of several runs, followed by the number of the run
+# prefix of the tensors of a bundle of several runs, followed by the number of the run
+_RUNS = "runs."
 _NAME_WITH_RUN = re.compile(r"runs\.[0-9]{1,6}\..+", re.DOTALL)
 
 
@@ -266,12 +367,15 @@ class Bundle:
         train_counts: number of training chips of each class.
         contract: what a chip must be, and how it becomes the network's input.
         backbone_sha256: hash of the frozen weights.
-        tensors: PEFT modules, "gamma" and "head.*"; in a bundle of several runs all have a prefix "runs.<number>.".
-            Those of a loaded bundle are read when they are first used.
-        metrics: accuracy on the validation chips after training; empty if it was not measured.
+        tensors: PEFT modules, "gamma" and "head.*"; in a bundle of several runs all
+            have a prefix "runs.<number>.". Those of a loaded bundle are read when they
+            are first used.
+        metrics: accuracy on the validation chips after training; empty if it was not
+            measured.
         calibrator: estimates the confidence of predictions; None if it was not fitted.
         licenses: licenses of the backbone and the data; see `read_licenses`.
-        sha256: hash of the whole bundle, from its index; empty until the bundle is saved.
+        sha256: hash of the whole bundle, from its index; empty until the bundle is
+            saved.
         rsft_version: version that saved the bundle.
     """
 
@@ -294,22 +398,32 @@ class Bundle:
         from safetensors.torch import save
 
         with atomic_folder(folder) as temporary:
-            tensors = {key: value.detach().cpu().contiguous() for key, value in self.tensors.items()}
+            tensors = {
+                key: value.detach().cpu().contiguous()
+                for key, value in self.tensors.items()
+            }
             write_bytes(temporary / WEIGHTS_FILE, save(tensors))
             write_text(temporary / RECIPE_FILE, dump_recipe(self.recipe))
             if self.calibrator is not None:
-                write_bytes(temporary / CONFIDENCE_FILE, save_arrays(self.calibrator.tensors()))
+                write_bytes(
+                    temporary / CONFIDENCE_FILE, save_arrays(self.calibrator.tensors())
+                )
             index = BundleIndex(
                 format=BUNDLE_FORMAT,
                 rsft_version=__version__,
                 name=self.recipe.name,
-                backbone=BackboneId(name=self.recipe.backbone.name, sha256=self.backbone_sha256),
+                backbone=BackboneId(
+                    name=self.recipe.backbone.name, sha256=self.backbone_sha256
+                ),
                 **{name: getattr(self, name) for name in _INDEXED},
                 files={path.name: sha256(path) for path in sorted(temporary.iterdir())},
             )
             content = index.model_dump(mode="json")
             digest = index_digest(content)
-            write_text(temporary / INDEX_FILE, json.dumps(content | {DIGEST_KEY: digest}, indent=1))
+            write_text(
+                temporary / INDEX_FILE,
+                json.dumps(content | {DIGEST_KEY: digest}, indent=1),
+            )
         return digest
 
     @classmethod
@@ -318,7 +432,8 @@ class Bundle:
 
         Raises:
             RequestError: `folder` contains no bundle.
-            WeightsError: the bundle has an unknown format, or a file is missing, changed, or not part of the bundle.
+            WeightsError: the bundle has an unknown format, or a file is missing,
+                changed, or not part of the bundle.
             RecipeError: this version of rsft does not know its recipe.
         """
         return read_verified_bundle(*open_intact_index(folder))
@@ -337,7 +452,10 @@ class Bundle:
     @property
     def group_indices(self) -> dict[str, list[int]]:
         """The class indices of head, medium and tail."""
-        return {group: [self.classes.index(name) for name in names] for group, names in self.groups.items()}
+        return {
+            group: [self.classes.index(name) for name in names]
+            for group, names in self.groups.items()
+        }
 
 
 def open_intact_index(folder: Path) -> tuple[Path, BundleIndex, str]:
@@ -345,11 +463,13 @@ def open_intact_index(folder: Path) -> tuple[Path, BundleIndex, str]:
 
     Raises:
         RequestError: `folder` contains no bundle.
-        WeightsError: the bundle has an unknown format, or a file is missing, changed, or not part of the bundle.
+        WeightsError: the bundle has an unknown format, or a file is missing, changed,
+            or not part of the bundle.
     """
     folder = find_bundle(folder)
     index, digest = read_index(folder)
-    if faults := find_altered_files(folder, index):
+    faults = find_altered_files(folder, index)
+    if faults:
         raise WeightsError("; ".join(faults), folder, COPY_HINT)
     return folder, index, digest
 
@@ -365,10 +485,22 @@ def combine_bundles(recipe: Recipe, bundles: Sequence[Bundle]) -> Bundle:
     """
     first = bundles[0]
     expected = (first.classes, first.contract, first.backbone_sha256)
-    if any((other.classes, other.contract, other.backbone_sha256) != expected for other in bundles[1:]):
-        raise WeightsError("the runs to average have different data or backbones", hint="train them again")
-    tensors = {f"{_RUNS}{i}.{key}": value for i, bundle in enumerate(bundles) for key, value in bundle.tensors.items()}
-    return replace(first, recipe=recipe, tensors=tensors, metrics={}, calibrator=None, sha256="")
+    if any(
+        (other.classes, other.contract, other.backbone_sha256) != expected
+        for other in bundles[1:]
+    ):
+        raise WeightsError(
+            "the runs to average have different data or backbones",
+            hint="train them again",
+        )
+    tensors = {
+        f"{_RUNS}{i}.{key}": value
+        for i, bundle in enumerate(bundles)
+        for key, value in bundle.tensors.items()
+    }
+    return replace(
+        first, recipe=recipe, tensors=tensors, metrics={}, calibrator=None, sha256=""
+    )
 
 
 def read_verified_bundle(folder: Path, index: BundleIndex, digest: str) -> Bundle:
@@ -383,7 +515,8 @@ def read_verified_bundle(folder: Path, index: BundleIndex, digest: str) -> Bundl
         The bundle.
 
     Raises:
-        WeightsError: a file contains no tensors, lacks an expected one, or has one with a name of no run.
+        WeightsError: a file contains no tensors, lacks an expected one, or has one with
+            a name of no run.
         RecipeError: this version of rsft does not know its recipe.
     """
     from safetensors import SafetensorError
@@ -391,12 +524,25 @@ def read_verified_bundle(folder: Path, index: BundleIndex, digest: str) -> Bundl
 
     try:
         tensors = TensorFile(folder / WEIGHTS_FILE)
-        arrays = load_arrays(folder / CONFIDENCE_FILE) if CONFIDENCE_FILE in index.files else None
-        calibrator = None if arrays is None else Calibrator.from_tensors(arrays)
+        if CONFIDENCE_FILE in index.files:
+            arrays = load_arrays(folder / CONFIDENCE_FILE)
+        else:
+            arrays = None
+        if arrays is None:
+            calibrator = None
+        else:
+            calibrator = Calibrator.from_tensors(arrays)
     except (SafetensorError, KeyError, ValueError) as error:
-        raise WeightsError(f"the tensors cannot be read: {error}", folder, COPY_HINT) from error
-    if any(name.startswith(_RUNS) and not _NAME_WITH_RUN.fullmatch(name) for name in tensors.names):
-        raise WeightsError("the name of a tensor has no number of its run", folder, COPY_HINT)
+        raise WeightsError(
+            f"the tensors cannot be read: {error}", folder, COPY_HINT
+        ) from error
+    if any(
+        name.startswith(_RUNS) and not _NAME_WITH_RUN.fullmatch(name)
+        for name in tensors.names
+    ):
+        raise WeightsError(
+            "the name of a tensor has no number of its run", folder, COPY_HINT
+        )
     return Bundle(
         recipe=load_recipe(folder / RECIPE_FILE),
         **{name: getattr(index, name) for name in _INDEXED},
@@ -428,9 +574,20 @@ def find_bundle(folder: Path) -> Path:
     Raises:
         RequestError: `folder` contains no bundle.
     """
-    numbered = [path for path in folder.iterdir() if path.name.isdecimal()] if folder.is_dir() else []
+    if folder.is_dir():
+        numbered = [path for path in folder.iterdir() if path.name.isdecimal()]
+    else:
+        numbered = []
     newest_first = sorted(numbered, key=lambda path: int(path.name), reverse=True)
-    for candidate in (folder, folder / "bundle", *(path / "bundle" for path in newest_first)):
+    for candidate in (
+        folder,
+        folder / "bundle",
+        *(path / "bundle" for path in newest_first),
+    ):
         if (candidate / INDEX_FILE).is_file():
             return candidate
-    raise RequestError("no bundle found", folder, "give the folder bundle/ of a run, the run folder, or runs/<recipe>")
+    raise RequestError(
+        "no bundle found",
+        folder,
+        "give the folder bundle/ of a run, the run folder, or runs/<recipe>",
+    )

@@ -1,7 +1,7 @@
 """Name the keys in the recipe of a bundle that do not act in a run that starts at the bundle.
 
-A bundle may be a stranger's. His recipe says how the network was made, but not where the numbers of a run go, which
-other chips are read, or which processes start.
+A bundle may be a stranger's. His recipe says how the network was made, but not where
+the numbers of a run go, which other chips are read, or which processes start.
 """
 
 from pathlib import Path
@@ -9,10 +9,18 @@ from typing import Any
 
 from rsft.recipe.schema import SECTIONS, Recipe
 
-_NEVER = ("data.unlabeled", "data.workers", "train.device", "train.devices", "train.nodes", "train.strategy")
+_NEVER = (
+    "data.unlabeled",
+    "data.workers",
+    "train.device",
+    "train.devices",
+    "train.nodes",
+    "train.strategy",
+)
 _NEVER_SECTION = "track"
 _ONLY_IN_RUNS = ("data.root", "backbone.weights")
-"""Paths that count in the folder of a run, which was trained with them, and in no other bundle."""
+"""Paths that count in the folder of a run, which was trained with them, and in no other
+bundle."""
 _RUN_FILE = "run.json"
 
 
@@ -26,7 +34,10 @@ def find_foreign_keys(recipe: Recipe, folder: Path) -> dict[str, Any]:
     Returns:
         The values by key, only those that differ from the defaults.
     """
-    names = [*_NEVER, *(f"{_NEVER_SECTION}.{key}" for key in SECTIONS[_NEVER_SECTION].model_fields)]
+    names = [
+        *_NEVER,
+        *(f"{_NEVER_SECTION}.{key}" for key in SECTIONS[_NEVER_SECTION].model_fields),
+    ]
     if not (folder.parent / _RUN_FILE).is_file():
         names += _ONLY_IN_RUNS
     values = recipe.flatten()
@@ -37,4 +48,6 @@ def default_value(key: str) -> Any:
     """Return the default of a key of a recipe; None for data.root, which has none."""
     section, _, name = key.partition(".")
     field = SECTIONS[section].model_fields[name]
-    return None if field.is_required() else field.get_default(call_default_factory=True)
+    if field.is_required():
+        return None
+    return field.get_default(call_default_factory=True)

@@ -31,20 +31,31 @@ _SITE = re.compile(rf"blocks\.(\d+)\.({'|'.join(POSITIONS)})\.")
 def find_modulator(bundle: Bundle) -> Modulator | None:
     """Return the modulator of a bundle, whose sites are in the order of gamma; None without one.
 
-    Names of tensors begin with their site. The network is built on the meta device, which takes seconds, if this does
-    not name as many sites as gamma has values, because a site has several values, sites share tensors or were pruned,
-    or if the backbone is not a listed one.
+    Names of tensors begin with their site. The network is built on the meta device,
+    which takes seconds, if this does not name as many sites as gamma has values,
+    because a site has several values, sites share tensors or were pruned, or if the
+    backbone is not a listed one.
 
     Raises:
-        RequestError: this version of rsft does not know the backbone, or the backbone lacks a site.
+        RequestError: this version of rsft does not know the backbone, or the backbone
+            lacks a site.
     """
     from rsft.peft import Modulator
 
     tensors = bundle.members[0]
-    sites = {Site(int(match[1]), match[2]) for match in filter(None, map(_SITE.match, tensors))}
-    if is_listed(bundle.recipe.backbone.name) and len(sites) == len(tensors.get("gamma", ())):
-        ordered = sorted(sites, key=lambda site: (site.block, POSITIONS.index(site.position)))
-        return Modulator(ordered) if ordered else None
+    sites = {
+        Site(int(match[1]), match[2])
+        for match in filter(None, map(_SITE.match, tensors))
+    }
+    if is_listed(bundle.recipe.backbone.name) and len(sites) == len(
+        tensors.get("gamma", ())
+    ):
+        ordered = sorted(
+            sites, key=lambda site: (site.block, POSITIONS.index(site.position))
+        )
+        if ordered:
+            return Modulator(ordered)
+        return None
     from rsft.models.inspection.verify import build_meta_model
 
     return build_meta_model(bundle).modulator
@@ -54,16 +65,19 @@ def describe_bundle(folder: Path) -> dict[str, Any]:
     """Describe a bundle, a folder as in `find_bundle`, as data for JSON.
 
     Returns:
-        The content of `describe`; and folder, bytes (of all files), ignored (keys of the recipe that do not act in a
-        run that starts at the bundle, see `find_foreign_keys`), and scales (block -> position -> scale, the mean over
-        the runs; None without a modulator).
+        The content of `describe`; and folder, bytes (of all files), ignored (keys of
+        the recipe that do not act in a run that starts at the bundle, see
+        `find_foreign_keys`), and scales (block -> position -> scale, the mean over the
+        runs; None without a modulator).
 
     Raises:
-        RequestError: `folder` contains no bundle, or this version of rsft does not know its backbone.
+        RequestError: `folder` contains no bundle, or this version of rsft does not know
+            its backbone.
         WeightsError: the bundle is damaged or changed.
         RecipeError: this version of rsft does not know its recipe.
     """
-    bundle, bundle_dir = Bundle.load(folder), find_bundle(folder)
+    bundle = Bundle.load(folder)
+    bundle_dir = find_bundle(folder)
     modulator = find_modulator(bundle)
     return describe(bundle) | {
         "folder": str(bundle_dir),
@@ -77,9 +91,11 @@ def describe(bundle: Bundle) -> dict[str, Any]:
     """Describe an open bundle as data for JSON, for `rsft bundle show`, the model card and the STAC item.
 
     Returns:
-        name, sha256, rsft_version, parameters; runs (number of runs); classes (name, group and number of training chips
-        of each); chip (`describe_contract`); backbone; licenses (source, name, license and restrictions of the backbone
-        and the data); method (its recipe keys); metrics; confidence (None without a calibrator).
+        name, sha256, rsft_version, parameters; runs (number of runs); classes (name,
+        group and number of training chips of each); chip (`describe_contract`);
+        backbone; licenses (source, name, license and restrictions of the backbone and
+        the data); method (its recipe keys); metrics; confidence (None without a
+        calibrator).
     """
     group_of = {name: group for group, names in bundle.groups.items() for name in names}
     calibrator = bundle.calibrator
@@ -102,7 +118,10 @@ def describe(bundle: Bundle) -> dict[str, Any]:
             for name, count in zip(bundle.classes, bundle.train_counts, strict=True)
         ],
         "chip": describe_contract(bundle.contract),
-        "backbone": {"name": bundle.recipe.backbone.name, "sha256": bundle.backbone_sha256},
+        "backbone": {
+            "name": bundle.recipe.backbone.name,
+            "sha256": bundle.backbone_sha256,
+        },
         "licenses": [entry.model_dump(mode="json") for entry in bundle.licenses],
         "method": bundle.recipe.peft.model_dump(mode="json"),
         "metrics": bundle.metrics,
@@ -114,32 +133,54 @@ def describe_contract(contract: Contract) -> dict[str, str]:
     """Describe in words what a chip must be.
 
     Returns:
-        Subject -> description; the subjects are bands, unit, inputs, size, spacing, one stretch for each unit, and
+        Subject -> description; the subjects are bands, unit, inputs, size, spacing, one
+        stretch for each unit, and
             clipping if training chips lost their brightest pixels.
     """
     units = list(contract.units)
-    inputs = ", ".join(contract.planes) if len(set(contract.planes)) > 1 else f"{contract.planes[0]}, repeated"
-    cut = f"the central {contract.crop} x {contract.crop} pixels" if contract.crop else "the whole chip"
+    if len(set(contract.planes)) > 1:
+        inputs = ", ".join(contract.planes)
+    else:
+        inputs = f"{contract.planes[0]}, repeated"
+    if contract.crop:
+        cut = f"the central {contract.crop} x {contract.crop} pixels"
+    else:
+        cut = "the whole chip"
     if contract.side:
         cut += f" (most training chips have {contract.side} x {contract.side} pixels)"
     bands = ", ".join(contract.used_bands)
-    if unused := [band for band in contract.bands if band not in contract.used_bands]:
-        bands += f"; the training chips also have {', '.join(unused)}, which the model does not use"
+    unused = [band for band in contract.bands if band not in contract.used_bands]
+    if unused:
+        bands += (
+            f"; the training chips also have {', '.join(unused)}, which the model does"
+            " not use"
+        )
     sentences = {
         "bands": bands,
-        "unit": " or ".join(f"{unit} ({QUANTITIES[unit]})" if unit in QUANTITIES else unit for unit in units),
+        "unit": " or ".join(
+            f"{unit} ({QUANTITIES[unit]})" if unit in QUANTITIES else unit
+            for unit in units
+        ),
         "inputs": inputs if len(contract.planes) > 1 else contract.planes[0],
         "size": f"{cut}, resized to {contract.size} x {contract.size} pixels",
-        "spacing": f"{contract.spacing_m:.4g} m per pixel"
-        if contract.spacing_m
-        else "not checked (the training chips differ in spacing)",
+        "spacing": (
+            f"{contract.spacing_m:.4g} m per pixel"
+            if contract.spacing_m
+            else "not checked (the training chips differ in spacing)"
+        ),
     }
     if contract.digital:
         sentences["unit"] += f"; digital numbers are {contract.digital}"
     for unit, stretches in contract.units.items():
-        by_plane = {plane: _describe_stretch(s) for plane, s in zip(contract.planes, stretches, strict=True)}
+        by_plane = {
+            plane: _describe_stretch(s)
+            for plane, s in zip(contract.planes, stretches, strict=True)
+        }
         distinct = list(dict.fromkeys(map(_describe_stretch, stretches)))
-        sentence = distinct[0] if len(distinct) == 1 else "; ".join(f"{p}: {text}" for p, text in by_plane.items())
+        if len(distinct) == 1:
+            sentence = distinct[0]
+        else:
+            sentence = "; ".join(f"{p}: {text}" for p, text in by_plane.items())
         sentences["stretch" if len(units) == 1 else f"stretch of {unit}"] = sentence
     if contract.clipping_note:
         sentences["clipping"] = contract.clipping_note
@@ -149,11 +190,16 @@ def describe_contract(contract: Contract) -> dict[str, str]:
 def _describe_stretch(stretch: Stretch) -> str:
     if stretch == IDENTITY_STRETCH:
         return "bytes stay unchanged"
-    high = "the maximum of the chip" if stretch.white is None else f"{stretch.white:.4g}"
+    if stretch.white is None:
+        high = "the maximum of the chip"
+    else:
+        high = f"{stretch.white:.4g}"
     sentence = f"{stretch.low:.4g} is black, {high} is white"
     if stretch.curve != "linear":
         sentence += f", {stretch.curve} between"
-    return sentence + (f", compressed above {stretch.high:.4g}" if stretch.top is not None else "")
+    return sentence + (
+        f", compressed above {stretch.high:.4g}" if stretch.top is not None else ""
+    )
 
 
 def mean_scales(bundle: Bundle, modulator: Modulator) -> dict[int, dict[str, float]]:
@@ -162,7 +208,9 @@ def mean_scales(bundle: Bundle, modulator: Modulator) -> dict[int, dict[str, flo
 
     from rsft.peft import gamma_to_scale
 
-    factors = torch.stack([gamma_to_scale(member["gamma"].float()) for member in bundle.members]).mean(dim=0)
+    factors = torch.stack(
+        [gamma_to_scale(member["gamma"].float()) for member in bundle.members]
+    ).mean(dim=0)
     table: dict[int, dict[str, float]] = {}
     for (block, position), values in modulator.by_site(factors).items():
         table.setdefault(block, {})[position] = round(float(values.mean()), 6)
@@ -175,7 +223,8 @@ _FAMILIES = {
     "resnet": "ResNet",
     "vit|eva02|cait|scalemae": "Vision Transformer",
 }
-"""Name of the architecture in the literature, by a pattern of the encoder's name; the first match counts."""
+"""Name of the architecture in the literature, by a pattern of the encoder's name; the
+first match counts."""
 
 
 class EncoderOrigin(NamedTuple):
@@ -183,8 +232,10 @@ class EncoderOrigin(NamedTuple):
 
     Attributes:
         about: one line with architecture and training data; empty if they are unknown.
-        url: address of the published weights file; None if it has none, or if rsft contains the weights.
-        repository: repository on the Hugging Face Hub, such as "timm/vit_tiny_patch16_224"; None if there is none.
+        url: address of the published weights file; None if it has none, or if rsft
+            contains the weights.
+        repository: repository on the Hugging Face Hub, such as
+            "timm/vit_tiny_patch16_224"; None if there is none.
     """
 
     about: str = ""
@@ -193,18 +244,26 @@ class EncoderOrigin(NamedTuple):
 
 
 def find_encoder_origin(section: BackboneSection) -> EncoderOrigin:
-    """Return the origin of an encoder. Nothing is known of weights from a file that the recipe names."""
+    """Return the origin of an encoder.
+
+    Nothing is known of weights from a file that the recipe names.
+    """
     if section.weights is not None:
         return EncoderOrigin()
     try:
         encoder = find_encoder(section.name)
     except RequestError:  # this version does not know the encoder
         return EncoderOrigin()
-    url = encoder.weights.url if isinstance(encoder.weights, Remote) else None
+    if isinstance(encoder.weights, Remote):
+        url = encoder.weights.url
+    else:
+        url = None
     parts = urlsplit(url or "")
     path = parts.path.strip("/").split("/")
     is_repository = parts.hostname == "huggingface.co" and path[2:3] == ["resolve"]
-    return EncoderOrigin(encoder.about, url, "/".join(path[:2]) if is_repository else None)
+    return EncoderOrigin(
+        encoder.about, url, "/".join(path[:2]) if is_repository else None
+    )
 
 
 def architecture_family(encoder: str) -> str:
@@ -214,7 +273,14 @@ def architecture_family(encoder: str) -> str:
         >>> architecture_family("vit_tiny_patch8_64.simship")
         'Vision Transformer'
     """
-    return next((family for pattern, family in _FAMILIES.items() if re.search(pattern, encoder.lower())), encoder)
+    return next(
+        (
+            family
+            for pattern, family in _FAMILIES.items()
+            if re.search(pattern, encoder.lower())
+        ),
+        encoder,
+    )
 
 
 TENSOR_KINDS = ("adapter", "gamma", "head")
@@ -225,12 +291,15 @@ def diff_bundles(first: Path, second: Path) -> dict[str, Any]:
     """Compare two bundles, folders as in `find_bundle`, and return the differences as data for JSON.
 
     Returns:
-        "sha256" of both bundles. "recipe", "classes", "chip", "backbone", "licenses" and "metrics": name -> the two
-        values, for names with different values. A value is None if the bundle lacks the name; the value of a class is
-        its number of training chips; a license is named after its source, "backbone" or "data". "order": the class
-        names of both bundles, if names or order differ. "tensors": kind -> number of tensors in "both", only in the
-        "first" and only in the "second" bundle; "max", the largest absolute difference; and "relative", the norm of the
-        difference divided by the norm of the first. "max" and "relative" are None if no tensor can be compared.
+        "sha256" of both bundles. "recipe", "classes", "chip", "backbone", "licenses"
+        and "metrics": name -> the two values, for names with different values. A value
+        is None if the bundle lacks the name; the value of a class is its number of
+        training chips; a license is named after its source, "backbone" or "data".
+        "order": the class names of both bundles, if names or order differ. "tensors":
+        kind -> number of tensors in "both", only in the "first" and only in the
+        "second" bundle; "max", the largest absolute difference; and "relative", the
+        norm of the difference divided by the norm of the first. "max" and "relative"
+        are None if no tensor can be compared.
 
     Raises:
         RequestError: a folder contains no bundle.
@@ -242,15 +311,36 @@ def diff_bundles(first: Path, second: Path) -> dict[str, Any]:
     return {
         "sha256": [bundle.sha256 for bundle in bundles],
         "recipe": _differences([bundle.recipe.flatten() for bundle in bundles]),
-        "classes": _differences([dict(zip(b.classes, b.train_counts, strict=True)) for b in bundles]),
+        "classes": _differences(
+            [dict(zip(b.classes, b.train_counts, strict=True)) for b in bundles]
+        ),
         "order": [] if same_classes else [list(bundle.classes) for bundle in bundles],
-        "chip": _differences([describe_contract(bundle.contract) for bundle in bundles]),
-        "backbone": _differences([{bundle.recipe.backbone.name: bundle.backbone_sha256} for bundle in bundles]),
+        "chip": _differences(
+            [describe_contract(bundle.contract) for bundle in bundles]
+        ),
+        "backbone": _differences(
+            [
+                {bundle.recipe.backbone.name: bundle.backbone_sha256}
+                for bundle in bundles
+            ]
+        ),
         "licenses": _differences(
-            [{x.source: f"{x.name}: {x}" if x.name else str(x) for x in bundle.licenses} for bundle in bundles]
+            [
+                {
+                    x.source: f"{x.name}: {x}" if x.name else str(x)
+                    for x in bundle.licenses
+                }
+                for bundle in bundles
+            ]
         ),
         "metrics": _differences(
-            [{k: v["value"] if isinstance(v, dict) else v for k, v in bundle.metrics.items()} for bundle in bundles]
+            [
+                {
+                    k: v["value"] if isinstance(v, dict) else v
+                    for k, v in bundle.metrics.items()
+                }
+                for bundle in bundles
+            ]
         ),
         "tensors": _diff_tensors(bundles[0].tensors, bundles[1].tensors),
     }
@@ -259,7 +349,11 @@ def diff_bundles(first: Path, second: Path) -> dict[str, Any]:
 def tensor_kind(name: str) -> str:
     """Return the kind of a learned tensor of a bundle, one of `TENSOR_KINDS`."""
     name = name.split(".", 2)[2] if name.startswith("runs.") else name
-    return "gamma" if name == "gamma" else "head" if name.startswith("head.") else "adapter"
+    if name == "gamma":
+        return "gamma"
+    if name.startswith("head."):
+        return "head"
+    return "adapter"
 
 
 def _differences(pair: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
@@ -268,21 +362,40 @@ def _differences(pair: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
     return {key: values for key, values in rows.items() if values[0] != values[1]}
 
 
-def _diff_tensors(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> dict[str, dict[str, Any]]:
+def _diff_tensors(
+    first: Mapping[str, Tensor], second: Mapping[str, Tensor]
+) -> dict[str, dict[str, Any]]:
     """Compare tensors by kind; equal values have the distance 0, also -inf, the gamma of a pruned site."""
     differences: dict[str, dict[str, Any]] = {}
     for kind in TENSOR_KINDS:
-        names, other_names = ({name for name in state if tensor_kind(name) == kind} for state in (first, second))
-        shared = sorted(name for name in names & other_names if first[name].shape == second[name].shape)
+        names = {name for name in first if tensor_kind(name) == kind}
+        other_names = {name for name in second if tensor_kind(name) == kind}
+        shared = sorted(
+            name
+            for name in names & other_names
+            if first[name].shape == second[name].shape
+        )
         if not names and not other_names:
             continue
-        counts = {"both": len(shared), "first": len(names) - len(shared), "second": len(other_names) - len(shared)}
+        counts = {
+            "both": len(shared),
+            "first": len(names) - len(shared),
+            "second": len(other_names) - len(shared),
+        }
         differences[kind] = counts | {"max": None, "relative": None}
         if shared:
             import torch
 
-            a, b = (torch.cat([state[name].flatten().double() for name in shared]) for state in (first, second))
-            difference, norm = (a - b).masked_fill(a == b, 0.0), float(a.norm())
-            largest = float(difference.abs().max()) if len(difference) else 0.0
-            differences[kind] |= {"max": largest, "relative": float(difference.norm()) / norm if norm else None}
+            a = torch.cat([first[name].flatten().double() for name in shared])
+            b = torch.cat([second[name].flatten().double() for name in shared])
+            difference = (a - b).masked_fill(a == b, 0.0)
+            norm = float(a.norm())
+            if len(difference):
+                largest = float(difference.abs().max())
+            else:
+                largest = 0.0
+            differences[kind] |= {
+                "max": largest,
+                "relative": float(difference.norm()) / norm if norm else None,
+            }
     return differences

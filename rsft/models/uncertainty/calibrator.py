@@ -12,7 +12,8 @@ from rsft.models.uncertainty.statistics import ChipSummary, ShiftTest
 from rsft.types import Floats, Labels, Reals
 
 MAX_CLASSES = 16
-"""Number of classes whose probabilities are recorded: those with the largest mean probability."""
+"""Number of classes whose probabilities are recorded: those with the largest mean
+probability."""
 
 _PREFIX = "validation."  # of the names of the arrays in a file
 
@@ -27,7 +28,8 @@ class ValidationChips:
         probabilities: (N, K) calibrated probabilities of the classes in `columns`.
         columns: (K,) class indices, at most `MAX_CLASSES`.
         positions: (N,) numbers of the chips in the validation split.
-        groups: (N,) number of the group of each chip, such as its scene; -1 without a group.
+        groups: (N,) number of the group of each chip, such as its scene; -1 without a
+            group.
         trained_groups: numbers of the groups that have training chips as well.
     """
 
@@ -52,20 +54,33 @@ class ValidationChips:
 
         Args:
             probabilities: (N, C), calibrated.
-            positions: (N,) numbers of the chips in the validation split; None if they are the whole split.
-            groups: (N,) names of the groups of the chips, "" for a chip without a group; None if no chip has one.
+            positions: (N,) numbers of the chips in the validation split; None if they
+                are the whole split.
+            groups: (N,) names of the groups of the chips, "" for a chip without a
+                group; None if no chip has one.
             trained_groups: names of the groups of the training chips.
         """
-        names = np.full(len(probabilities), "") if groups is None else groups
+        if groups is None:
+            names = np.full(len(probabilities), "")
+        else:
+            names = groups
         unique, numbers = np.unique(names, return_inverse=True)
-        is_trained = np.isin(unique, [] if trained_groups is None else trained_groups) & (unique != "")
-        columns = np.sort(np.argsort(-probabilities.mean(axis=0), kind="stable")[:MAX_CLASSES])
+        is_trained = np.isin(
+            unique, [] if trained_groups is None else trained_groups
+        ) & (unique != "")
+        columns = np.sort(
+            np.argsort(-probabilities.mean(axis=0), kind="stable")[:MAX_CLASSES]
+        )
         return cls(
             predicted=probabilities.argmax(axis=1).astype(np.int64),
             confidence=probabilities.max(axis=1).astype(np.float32),
             probabilities=np.ascontiguousarray(probabilities[:, columns], np.float32),
             columns=columns.astype(np.int64),
-            positions=np.arange(len(probabilities)) if positions is None else positions.astype(np.int64),
+            positions=(
+                np.arange(len(probabilities))
+                if positions is None
+                else positions.astype(np.int64)
+            ),
             groups=np.where(names == "", -1, numbers).astype(np.int64),
             trained_groups=np.flatnonzero(is_trained).astype(np.int64),
         )
@@ -77,14 +92,17 @@ class ValidationChips:
             return ""
         text = f"{len(groups):,} group{'s' * (len(groups) > 1)} (such as scenes)"
         trained = len(np.intersect1d(groups, self.trained_groups))
-        return f"{text}, {trained:,} of them with training chips" if trained else f"{text} without training chips"
+        if trained:
+            return f"{text}, {trained:,} of them with training chips"
+        return f"{text} without training chips"
 
 
 COVERAGE = 0.9
 """Share of the chips of each class for which the set should contain the true class."""
 
 OOD_FALSE_POSITIVE_RATE = 0.05
-"""Expected share of chips above the limit for out-of-distribution chips, if they are like the validation chips."""
+"""Expected share of chips above the limit for out-of-distribution chips, if they are
+like the validation chips."""
 
 _ROWS = 8192  # chips whose sets are computed at the same time, which limits the memory
 _ROUNDING = 1e-6  # probabilities are rounded to six decimals in tables
@@ -94,9 +112,11 @@ class ConfidenceEstimate(NamedTuple):
     """Confidence of N predictions.
 
     Attributes:
-        probabilities: (N, C), calibrated; calibration does not change the most probable class.
+        probabilities: (N, C), calibrated; calibration does not change the most probable
+            class.
         sets: (N, C) bool, the classes that a chip may have, at least one.
-        ood: (N,) distance from the training chips divided by its limit; a chip above 1 is out-of-distribution.
+        ood: (N,) distance from the training chips divided by its limit; a chip above 1
+            is out-of-distribution.
     """
 
     probabilities: Floats
@@ -106,16 +126,21 @@ class ConfidenceEstimate(NamedTuple):
 
 @dataclass(frozen=True)
 class Calibrator:
-    """Estimator of confidence. It is fitted on validation chips, stored in the bundle, and applied to all predictions.
+    """Estimator of confidence.
+
+    It is fitted on validation chips, stored in the bundle, and applied to all
+    predictions.
 
     Attributes:
         temperature: divisor of the logits.
         scores: (N,) -log p of the true class of every validation chip, calibrated.
         labels: (N,) classes of the validation chips.
         distances: (N,) distances of the validation chips from the training chips.
-        means: (C, D) mean features of the training chips of every class; NaN for a class without any.
+        means: (C, D) mean features of the training chips of every class; NaN for a
+            class without any.
         whitening: (D, D), makes the covariance within the classes the identity.
-        validation: further properties of the validation chips; the last field, the others are single arrays.
+        validation: further properties of the validation chips; the last field, the
+            others are single arrays.
     """
 
     temperature: float
@@ -128,7 +153,13 @@ class Calibrator:
 
     @classmethod
     def fit(
-        cls, logits: Reals, labels: Labels, features: Reals, *, train_features: Reals, train_labels: Labels
+        cls,
+        logits: Reals,
+        labels: Labels,
+        features: Reals,
+        *,
+        train_features: Reals,
+        train_labels: Labels,
     ) -> Self:
         """Fit a calibrator to outputs of the final classifier on validation chips, on which it was not trained.
 
@@ -140,23 +171,41 @@ class Calibrator:
             train_labels: (M,) class indices of these training chips.
 
         Raises:
-            ValueError: an array is empty, has a wrong shape, or contains numbers that are not finite.
+            ValueError: an array is empty, has a wrong shape, or contains numbers that
+                are not finite.
         """
         if not len(labels) or not len(train_labels):
-            raise ValueError("at least one validation chip and one training chip are needed")
-        if not len(labels) == len(logits) == len(features) or len(train_labels) != len(train_features):
+            raise ValueError(
+                "at least one validation chip and one training chip are needed"
+            )
+        if not len(labels) == len(logits) == len(features) or len(train_labels) != len(
+            train_features
+        ):
             raise ValueError("logits, labels and features must have one row per chip")
         if features.shape[1] != train_features.shape[1]:
-            raise ValueError(f"features of {features.shape[1]} and {train_features.shape[1]} columns")
-        if not all(np.isfinite(array).all() for array in (logits, features, train_features)):
+            raise ValueError(
+                f"features of {features.shape[1]} and {train_features.shape[1]} columns"
+            )
+        if not all(
+            np.isfinite(array).all() for array in (logits, features, train_features)
+        ):
             raise ValueError("logits and features must be finite")
         temperature = statistics.fit_temperature(logits, labels)
         fitted = statistics.fit_distance(train_features, train_labels, logits.shape[1])
         means, whitening = (array.astype(np.float32) for array in fitted)
         distances = statistics.mahalanobis_distance(features, means, whitening)
         logs = statistics.log_softmax(logits, temperature)
-        scores, validation = -logs[np.arange(len(labels)), labels], ValidationChips.from_probabilities(np.exp(logs))
-        return cls(temperature, scores, labels.astype(np.int64), distances, means, whitening, validation)
+        scores = -logs[np.arange(len(labels)), labels]
+        validation = ValidationChips.from_probabilities(np.exp(logs))
+        return cls(
+            temperature,
+            scores,
+            labels.astype(np.int64),
+            distances,
+            means,
+            whitening,
+            validation,
+        )
 
     def apply(
         self,
@@ -168,47 +217,69 @@ class Calibrator:
     ) -> ConfidenceEstimate:
         """Estimate the confidence of N predictions.
 
-        A set contains the most probable class, and each class with a probability of at least the quantile 1 - coverage
-        over its validation chips. A class with too few validation chips (`classes_without_coverage`) is in every set.
+        A set contains the most probable class, and each class with a probability of at
+        least the quantile 1 - coverage over its validation chips. A class with too few
+        validation chips (`classes_without_coverage`) is in every set.
 
         Args:
             logits: (N, C).
             features: (N, D).
-            coverage: share of the chips of each class for which the set should contain the true class, between 0 and 1.
-            ood_false_positive_rate: expected share of chips above the limit for out-of-distribution chips, if they are
-                like the validation chips.
+            coverage: share of the chips of each class for which the set should contain
+                the true class, between 0 and 1.
+            ood_false_positive_rate: expected share of chips above the limit for
+                out-of-distribution chips, if they are like the validation chips.
 
         Returns:
             Calibrated probabilities, sets of classes and distances.
         """
         log_probabilities = statistics.log_softmax(logits, self.temperature)
-        thresholds = statistics.class_thresholds(self.scores, self.labels, log_probabilities.shape[1], coverage)
+        thresholds = statistics.class_thresholds(
+            self.scores, self.labels, log_probabilities.shape[1], coverage
+        )
         sets = -log_probabilities <= thresholds
         sets[np.arange(len(sets)), logits.argmax(axis=1)] = True
-        distances = statistics.mahalanobis_distance(features, self.means, self.whitening)
-        return ConfidenceEstimate(np.exp(log_probabilities), sets, distances / self.ood_limit(ood_false_positive_rate))
+        distances = statistics.mahalanobis_distance(
+            features, self.means, self.whitening
+        )
+        return ConfidenceEstimate(
+            np.exp(log_probabilities),
+            sets,
+            distances / self.ood_limit(ood_false_positive_rate),
+        )
 
-    def ood_limit(self, ood_false_positive_rate: float = OOD_FALSE_POSITIVE_RATE) -> float:
+    def ood_limit(
+        self, ood_false_positive_rate: float = OOD_FALSE_POSITIVE_RATE
+    ) -> float:
         """Return the distance above which a chip is out-of-distribution."""
         return statistics.ood_limit(self.distances, ood_false_positive_rate)
 
     def test_shift(self, probabilities: Reals, ood: Reals) -> ShiftTest:
-        """Test whether new chips are like the validation chips. Only then do sets have their coverage.
+        """Test whether new chips are like the validation chips.
+
+        Only then do sets have their coverage.
 
         Args:
             probabilities: (M, C) of the new chips, calibrated.
             ood: (M,) distances of the new chips, from `apply`.
         """
-        distances, validation = self.distances / self.ood_limit(), self.validation
-        new = ChipSummary(ood, probabilities.max(axis=1, initial=0), probabilities.argmax(axis=1))
-        return statistics.compare_chips(new, ChipSummary(distances, validation.confidence, validation.predicted))
+        distances = self.distances / self.ood_limit()
+        validation = self.validation
+        new = ChipSummary(
+            ood, probabilities.max(axis=1, initial=0), probabilities.argmax(axis=1)
+        )
+        return statistics.compare_chips(
+            new, ChipSummary(distances, validation.confidence, validation.predicted)
+        )
 
-    def widened_sets(self, probabilities: Reals, ood: Reals, coverage: float = COVERAGE) -> NDArray[np.bool_] | None:
+    def widened_sets(
+        self, probabilities: Reals, ood: Reals, coverage: float = COVERAGE
+    ) -> NDArray[np.bool_] | None:
         """Return sets for chips that may differ from the validation chips.
 
-        A class is in a set if it is in the set of `apply` or in the weighted conformal set. So no set is smaller than
-        that of `apply`: it keeps its coverage for chips like the validation chips, also if their classes have other
-        shares. The weights are estimated from all new chips, so these should be from one scene.
+        A class is in a set if it is in the set of `apply` or in the weighted conformal
+        set. So no set is smaller than that of `apply`: it keeps its coverage for chips
+        like the validation chips, also if their classes have other shares. The weights
+        are estimated from all new chips, so these should be from one scene.
 
         Args:
             probabilities: (M, C) of the new chips, calibrated.
@@ -216,24 +287,38 @@ class Calibrator:
             coverage: the coverage, as in `apply`.
 
         Returns:
-            (M, C); None if there are fewer than `MIN_CHIPS` new chips or validation chips, or if a distance is not
-            finite.
+            (M, C); None if there are fewer than `MIN_CHIPS` new chips or validation
+            chips, or if a distance is not finite.
         """
         validation = self.validation
-        if min(len(ood), len(self.labels)) < statistics.MIN_CHIPS or not np.isfinite(ood).all():
+        if (
+            min(len(ood), len(self.labels)) < statistics.MIN_CHIPS
+            or not np.isfinite(ood).all()
+        ):
             return None
-        features = np.column_stack([self.distances / self.ood_limit(), validation.probabilities])
+        features = np.column_stack(
+            [self.distances / self.ood_limit(), validation.probabilities]
+        )
         new_features = np.column_stack([ood, probabilities[:, validation.columns]])
         weights, new_weights = statistics.likelihood_ratios(features, new_features)
         n_classes = probabilities.shape[1]
-        plain = statistics.class_thresholds(self.scores, self.labels, n_classes, coverage)
+        plain = statistics.class_thresholds(
+            self.scores, self.labels, n_classes, coverage
+        )
         sets = np.zeros(probabilities.shape, bool)
         for start in range(0, len(sets), _ROWS):
             rows = slice(start, start + _ROWS)
             weighted = statistics.weighted_thresholds(
-                self.scores, self.labels, weights, new_weights[rows], n_classes, coverage
+                self.scores,
+                self.labels,
+                weights,
+                new_weights[rows],
+                n_classes,
+                coverage,
             )
-            sets[rows] = probabilities[rows] >= np.exp(-np.maximum(weighted, plain)) - _ROUNDING
+            sets[rows] = (
+                probabilities[rows] >= np.exp(-np.maximum(weighted, plain)) - _ROUNDING
+            )
         sets[np.arange(len(sets)), probabilities.argmax(axis=1)] = True
         return sets
 
@@ -247,16 +332,21 @@ class Calibrator:
         positions = self.validation.positions
         if len(labels) <= positions.max():
             return False
-        logits, labels = logits[positions], labels[positions]
+        logits = logits[positions]
+        labels = labels[positions]
         if not np.array_equal(labels, self.labels):
             return False
-        scores = -statistics.log_softmax(logits, self.temperature)[np.arange(len(labels)), labels]
+        scores = -statistics.log_softmax(logits, self.temperature)[
+            np.arange(len(labels)), labels
+        ]
         return bool(np.allclose(scores, self.scores, rtol=1e-3, atol=1e-3))
 
     def classes_without_coverage(self, coverage: float = COVERAGE) -> list[int]:
         """Return the indices of the classes that are in every set, because they have too few validation chips."""
         counts = np.bincount(self.labels, minlength=len(self.means))
-        return np.flatnonzero(counts < statistics.min_calibration_chips(coverage)).tolist()
+        return np.flatnonzero(
+            counts < statistics.min_calibration_chips(coverage)
+        ).tolist()
 
     def notes(self, classes: Sequence[str], coverage: float = COVERAGE) -> list[str]:
         """Return a sentence with the classes that are in every set, if there are any.
@@ -265,24 +355,38 @@ class Calibrator:
             classes: names in the order of the logits.
             coverage: the coverage, as in `apply`.
         """
-        names = ", ".join(classes[index] for index in self.classes_without_coverage(coverage))
+        names = ", ".join(
+            classes[index] for index in self.classes_without_coverage(coverage)
+        )
         needed = statistics.min_calibration_chips(coverage)
-        reason = f"fewer than {needed} validation chips cannot show a coverage of {coverage:.0%}"
-        return [f"every class set contains {names}: {reason}"] if names else []
+        reason = (
+            f"fewer than {needed} validation chips cannot show a coverage of"
+            f" {coverage:.0%}"
+        )
+        if names:
+            return [f"every class set contains {names}: {reason}"]
+        return []
 
     def promise(self, coverage: float = COVERAGE) -> str:
         """Return one sentence: what the sets promise, and on what condition."""
         groups = self.validation.describe_groups()
-        chips = f"{len(self.labels):,} validation chips" + (f" from {groups}" if groups else "")
+        chips = f"{len(self.labels):,} validation chips" + (
+            f" from {groups}" if groups else ""
+        )
         return (
-            f"class sets contain the true class of {coverage:.0%} of the chips of every class, "
-            f"if the chips are like the {chips}"
+            f"class sets contain the true class of {coverage:.0%} of the chips of every"
+            f" class, if the chips are like the {chips}"
         )
 
     def tensors(self) -> dict[str, NDArray[Any]]:
         """Return the attributes as arrays, to be stored in a file."""
-        arrays = {field.name: np.atleast_1d(getattr(self, field.name)) for field in fields(self)[:-1]}
-        return arrays | {f"{_PREFIX}{name}": array for name, array in vars(self.validation).items()}
+        arrays = {
+            field.name: np.atleast_1d(getattr(self, field.name))
+            for field in fields(self)[:-1]
+        }
+        return arrays | {
+            f"{_PREFIX}{name}": array for name, array in vars(self.validation).items()
+        }
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, NDArray[Any]]) -> Self:
@@ -293,7 +397,16 @@ class Calibrator:
             ValueError: the temperature is not one number.
         """
         if tensors["temperature"].shape != (1,):
-            raise ValueError(f"the temperature has the shape {tensors['temperature'].shape}, expected (1,)")
+            raise ValueError(
+                f"the temperature has the shape {tensors['temperature'].shape},"
+                " expected (1,)"
+            )
         arrays = {field.name: tensors[field.name] for field in fields(cls)[1:-1]}
-        validation = (tensors[f"{_PREFIX}{field.name}"] for field in fields(ValidationChips))
-        return cls(float(tensors["temperature"][0]), **arrays, validation=ValidationChips(*validation))
+        validation = (
+            tensors[f"{_PREFIX}{field.name}"] for field in fields(ValidationChips)
+        )
+        return cls(
+            float(tensors["temperature"][0]),
+            **arrays,
+            validation=ValidationChips(*validation),
+        )

@@ -1,20 +1,24 @@
 """Statistics of uncertainty: temperature, conformal sets, distances from the training chips, and two-sample tests.
 
-Sets are those of split conformal prediction with the classes as Mondrian categories (Vovk et al. 2005): for every
-class, a given share of its chips have sets that contain it. They are the least ambiguous ones of Sadinle et al. 2019,
+Sets are those of split conformal prediction with the classes as Mondrian categories
+(Vovk et al. 2005): for every class, a given share of its chips have sets that contain
+it. They are the least ambiguous ones of Sadinle et al. 2019,
 https://arxiv.org/abs/1609.00451.
 
-If new chips have another distribution than the validation chips, sets keep their coverage if every validation chip has
-the likelihood ratio of both distributions as its weight (Tibshirani et al. 2019, https://arxiv.org/abs/1904.06019). The
-ratio is estimated by a logistic regression that separates new chips from validation chips. It also contains the ratio
-of the class shares, which is no reason for another threshold of a class. Therefore `Calibrator.widened_sets` only uses
-the weights to make sets larger.
+If new chips have another distribution than the validation chips, sets keep their
+coverage if every validation chip has the likelihood ratio of both distributions as its
+weight (Tibshirani et al. 2019, https://arxiv.org/abs/1904.06019). The ratio is
+estimated by a logistic regression that separates new chips from validation chips. It
+also contains the ratio of the class shares, which is no reason for another threshold of
+a class. Therefore `Calibrator.widened_sets` only uses the weights to make sets larger.
 
-The limit of distances is an order statistic of the Mahalanobis distances of N validation chips. The share of new chips
-above it is then beta-distributed, if they are like the validation chips (Vovk 2012). With few validation chips, it
-varies much: with 60 chips, between 1 % and 11 % for a target of 5 %.
+The limit of distances is an order statistic of the Mahalanobis distances of N
+validation chips. The share of new chips above it is then beta-distributed, if they are
+like the validation chips (Vovk 2012). With few validation chips, it varies much: with
+60 chips, between 1 % and 11 % for a target of 5 %.
 
-The two-sample tests need NumPy alone, because importing SciPy takes longer than classifying a few chips.
+The two-sample tests need NumPy alone, because importing SciPy takes longer than
+classifying a few chips.
 """
 
 import math
@@ -31,19 +35,24 @@ from rsft.utils.array_namespace import array_namespace, log_sum_exp, to_float
 def min_calibration_chips(coverage: float) -> int:
     """Return the smallest number of calibration chips with which a class can have the coverage: 9 for 0.9, 19 for 0.95.
 
-    With fewer chips even the largest observed score is too low a threshold, so every set contains the class.
+    With fewer chips even the largest observed score is too low a threshold, so every
+    set contains the class.
     """
     return next(n for n in range(1, 10**6) if _rank(n, coverage) <= n)
 
 
-def class_thresholds(scores: Floats, labels: Labels, n_classes: int, coverage: float) -> Floats:
+def class_thresholds(
+    scores: Floats, labels: Labels, n_classes: int, coverage: float
+) -> Floats:
     """Return the largest score at which a class still belongs to a set.
 
     Args:
-        scores: (N,) scores of the true class of each calibration chip; larger means less probable.
+        scores: (N,) scores of the true class of each calibration chip; larger means
+            less probable.
         labels: (N,) class indices.
         n_classes: C.
-        coverage: share of the chips of each class with a set that contains it, above 0 and below 1.
+        coverage: share of the chips of each class with a set that contains it, above 0
+            and below 1.
 
     Returns:
         (C,), infinite for a class with too few chips.
@@ -62,9 +71,13 @@ def _rank(count: int, coverage: float) -> int:
     return max(1, math.ceil(round((count + 1) * coverage, 9)))
 
 
-_MAX_FIT_CHIPS = 2000  # chips of each side on which the regression is fitted, evenly spaced
-_INVERSE_PENALTY = 0.1  # strong: with few chips, weights shrink to 1. 0.03 to 1 gave nearly the same coverage
-_MAX_STEPS, _MIN_STEP = 50, 1e-9  # of Newton's method, which takes about 6 steps
+_MAX_FIT_CHIPS = (
+    2000  # chips of each side on which the regression is fitted, evenly spaced
+)
+# strong: with few chips, weights shrink to 1. 0.03 to 1 gave nearly the same coverage
+_INVERSE_PENALTY = 0.1
+_MAX_STEPS = 50
+_MIN_STEP = 1e-9  # of Newton's method, which takes about 6 steps
 
 
 def likelihood_ratios(validation: Reals, new: Reals) -> tuple[Floats, Floats]:
@@ -75,16 +88,23 @@ def likelihood_ratios(validation: Reals, new: Reals) -> tuple[Floats, Floats]:
         new: (M, F) features of the new chips; a constant feature has no influence.
 
     Returns:
-        Ratios (N,) of the validation chips and (M,) of the new chips; 1 for equal distributions.
+        Ratios (N,) of the validation chips and (M,) of the new chips; 1 for equal
+        distributions.
     """
-    first, second = _sample(validation), _sample(new)
+    first = _sample(validation)
+    second = _sample(new)
     rows = np.concatenate([first, second]).astype(np.float64)
     mean, std = rows.mean(axis=0), rows.std(axis=0)
     scale = np.divide(1.0, std, out=np.zeros_like(std), where=std > 1e-9)
     is_new = np.repeat([0.0, 1.0], [len(first), len(second)])
     weights, intercept = _fit_logistic_regression((rows - mean) * scale, is_new)
-    intercept += np.log(len(first) / len(second))  # the ratio does not depend on the numbers of chips
-    ratios = [np.exp((features - mean) * scale @ weights + intercept) for features in (validation, new)]
+    intercept += np.log(
+        len(first) / len(second)
+    )  # the ratio does not depend on the numbers of chips
+    ratios = [
+        np.exp((features - mean) * scale @ weights + intercept)
+        for features in (validation, new)
+    ]
     return ratios[0], ratios[1]
 
 
@@ -98,15 +118,22 @@ def _fit_logistic_regression(rows: Floats, targets: Floats) -> tuple[Floats, flo
 
     def loss(weights: Floats) -> float:
         scores = design @ weights
-        return float(np.logaddexp(0, scores).sum() - targets @ scores + (penalty * weights**2).sum() / 2)
+        return float(
+            np.logaddexp(0, scores).sum()
+            - targets @ scores
+            + (penalty * weights**2).sum() / 2
+        )
 
     weights = np.zeros(design.shape[1])
     for _ in range(_MAX_STEPS):
         probabilities = 1 / (1 + np.exp(-design @ weights))
         gradient = design.T @ (probabilities - targets) + penalty * weights
-        curvature = (design * (probabilities * (1 - probabilities))[:, None]).T @ design + np.diag(penalty)
+        curvature = (
+            design * (probabilities * (1 - probabilities))[:, None]
+        ).T @ design + np.diag(penalty)
         step = np.linalg.solve(curvature, gradient)
-        size, before = 1.0, loss(weights)
+        size = 1.0
+        before = loss(weights)
         while loss(weights - size * step) > before and size > _MIN_STEP:
             size /= 2
         weights = weights - size * step
@@ -121,21 +148,28 @@ def _sample(features: Reals) -> Reals:
 
 
 def weighted_thresholds(
-    scores: Floats, labels: Labels, weights: Floats, new_weights: Floats, n_classes: int, coverage: float
+    scores: Floats,
+    labels: Labels,
+    weights: Floats,
+    new_weights: Floats,
+    n_classes: int,
+    coverage: float,
 ) -> Floats:
     """Return for every new chip the largest score at which a class still belongs to its set.
 
     Args:
-        scores: (N,) scores of the true class of each validation chip; larger means less probable.
+        scores: (N,) scores of the true class of each validation chip; larger means less
+            probable.
         labels: (N,) class indices.
         weights: (N,) weights of the validation chips.
         new_weights: (M,) weights of the new chips.
         n_classes: C.
-        coverage: share of the chips of each class with a set that contains it, above 0 and below 1.
+        coverage: share of the chips of each class with a set that contains it, above 0
+            and below 1.
 
     Returns:
-        (M, C), infinite for a class whose validation chips weigh too little. With equal weights, all rows are those of
-        `class_thresholds`.
+        (M, C), infinite for a class whose validation chips weigh too little. With equal
+        weights, all rows are those of `class_thresholds`.
     """
     thresholds = np.full((len(new_weights), n_classes), np.inf)
     for index in range(n_classes):
@@ -143,21 +177,28 @@ def weighted_thresholds(
         members = members[np.argsort(scores[members], kind="stable")]
         cumulative = np.concatenate([np.cumsum(weights[members]), [np.inf]])
         total = weights[members].sum()
-        # The tolerance lets 9 of 10 equal weights reach 0.9 of their sum in spite of rounding.
-        rank = np.searchsorted(cumulative, coverage * (total + new_weights) * (1 - 1e-9))
+        # The tolerance lets 9 of 10 equal weights reach 0.9 of their sum in spite of
+        # rounding.
+        rank = np.searchsorted(
+            cumulative, coverage * (total + new_weights) * (1 - 1e-9)
+        )
         thresholds[:, index] = np.append(scores[members], np.inf)[rank]
     return thresholds
 
 
 TEMPERATURE_RANGE = (0.05, 20.0)
-"""Smallest and largest temperature: for chips that are all wrong, the best temperature would be infinite."""
+"""Smallest and largest temperature: for chips that are all wrong, the best temperature
+would be infinite."""
 
 
 def fit_temperature(logits: Reals, labels: Labels) -> float:
-    """Return the T that minimizes the log loss of softmax(logits / T) (Guo et al. 2017, https://arxiv.org/abs/1706.04599).
+    """Return the T that minimizes the log loss of softmax(logits / T) (Guo et al.
 
-    The target probability of the true class is (N + 1) / (N + 2), the rule of succession, instead of 1 (Platt 1999,
-    section 2.2): a small number of correct chips does not prove that the next one is correct. Logits are (N, C).
+    2017, https://arxiv.org/abs/1706.04599).
+
+    The target probability of the true class is (N + 1) / (N + 2), the rule of
+    succession, instead of 1 (Platt 1999, section 2.2): a small number of correct chips
+    does not prove that the next one is correct. Logits are (N, C).
     """
     from scipy.optimize import minimize_scalar
 
@@ -169,7 +210,9 @@ def fit_temperature(logits: Reals, labels: Labels) -> float:
     def loss(log_temperature: float) -> float:
         logs = log_softmax(logits, float(np.exp(log_temperature)))
         true_logs = logs[np.arange(count), labels]
-        return -float(true_weight * true_logs.mean() + other_weight * logs.sum(axis=1).mean())
+        return -float(
+            true_weight * true_logs.mean() + other_weight * logs.sum(axis=1).mean()
+        )
 
     return float(np.exp(minimize_scalar(loss, bounds=(low, high), method="bounded").x))
 
@@ -191,7 +234,8 @@ def log_softmax(logits: Any, temperature: float = 1.0) -> Any:
 def ood_limit(distances: Reals, rate: float) -> float:
     """Return the limit that a share `rate` of new chips exceeds on average, if they are like the validation chips.
 
-    With fewer than 1 / rate - 1 validation chips, it is their largest distance, which more chips exceed.
+    With fewer than 1 / rate - 1 validation chips, it is their largest distance, which
+    more chips exceed.
 
     Args:
         distances: (N,) distances of the validation chips.
@@ -208,7 +252,9 @@ def expected_share(validation_chips: int, rate: float) -> float:
     return 1 - _ood_rank(validation_chips, rate) / (validation_chips + 1)
 
 
-def chance_of_ood_chips(ood_chips: int, chips: int, validation_chips: int, rate: float) -> float:
+def chance_of_ood_chips(
+    ood_chips: int, chips: int, validation_chips: int, rate: float
+) -> float:
     """Return the probability that at least `ood_chips` of the chips are above the limit by chance.
 
     The number is beta-binomial, because the limit itself is estimated.
@@ -222,19 +268,24 @@ def chance_of_ood_chips(ood_chips: int, chips: int, validation_chips: int, rate:
     return float(_chances(chips, validation_chips, rate)[max(0, ood_chips)])
 
 
-def largest_chance_share(chips: int, validation_chips: int, rate: float, level: float) -> float:
+def largest_chance_share(
+    chips: int, validation_chips: int, rate: float, level: float
+) -> float:
     """Return the largest share of chips above the limit that chance explains.
 
     Args:
         chips: number of chips.
         validation_chips: number of validation chips.
         rate: the rate of `ood_limit`.
-        level: a share is explained if its probability (`chance_of_ood_chips`) is at least this large.
+        level: a share is explained if its probability (`chance_of_ood_chips`) is at
+            least this large.
 
     Returns:
         The share.
     """
-    return int(np.flatnonzero(_chances(chips, validation_chips, rate) >= level)[-1]) / max(1, chips)
+    return int(
+        np.flatnonzero(_chances(chips, validation_chips, rate) >= level)[-1]
+    ) / max(1, chips)
 
 
 def _chances(chips: int, validation_chips: int, rate: float) -> Floats:
@@ -243,7 +294,11 @@ def _chances(chips: int, validation_chips: int, rate: float) -> Floats:
     above = validation_chips + 1 - rank
     numbers = np.arange(chips, dtype=float)
     # p(k + 1) / p(k) = (chips - k)(k + above) / ((k + 1)(chips - k - 1 + rank))
-    ratios = (chips - numbers) * (numbers + above) / ((numbers + 1) * (chips - numbers - 1 + rank))
+    ratios = (
+        (chips - numbers)
+        * (numbers + above)
+        / ((numbers + 1) * (chips - numbers - 1 + rank))
+    )
     parts = (chips + rank, above + rank), (rank, chips + above + rank)
     start = sum(map(math.lgamma, parts[0])) - sum(map(math.lgamma, parts[1]))
     logs = start + np.concatenate([[0.0], np.cumsum(np.log(ratios))])
@@ -257,10 +312,13 @@ def _ood_rank(count: int, rate: float) -> int:
     return min(count, math.ceil(round((count + 1) * (1 - rate), 9)))
 
 
-def fit_distance(features: Reals, labels: Labels, n_classes: int) -> tuple[Floats, Floats]:
+def fit_distance(
+    features: Reals, labels: Labels, n_classes: int
+) -> tuple[Floats, Floats]:
     """Fit class means, and the matrix that transforms the covariance within classes, common to all, to the identity.
 
-    The covariance is shrunk (Ledoit and Wolf 2004), because it may be estimated from fewer chips than features.
+    The covariance is shrunk (Ledoit and Wolf 2004), because it may be estimated from
+    fewer chips than features.
 
     Args:
         features: (N, D).
@@ -275,7 +333,9 @@ def fit_distance(features: Reals, labels: Labels, n_classes: int) -> tuple[Float
     sums = np.zeros((n_classes, features.shape[1]))
     np.add.at(sums, labels, features)
     counts = np.bincount(labels, minlength=n_classes)[:, None]
-    means: Floats = np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0)
+    means: Floats = np.divide(
+        sums, counts, out=np.full_like(sums, np.nan), where=counts > 0
+    )
     covariance, _ = ledoit_wolf(features - means[labels], assume_centered=True)
     values, vectors = np.linalg.eigh(covariance)
     return means, vectors / np.sqrt(np.maximum(values, values.max() * 1e-9))
@@ -295,8 +355,12 @@ def mahalanobis_distance(features: Reals, means: Reals, whitening: Reals) -> Flo
     Returns:
         (N,).
     """
-    white_means, starts = white_class_means(means, whitening), range(0, max(1, len(features)), _ROWS)
-    parts = (features[start : start + _ROWS].astype(np.float64) @ whitening for start in starts)
+    white_means = white_class_means(means, whitening)
+    starts = range(0, max(1, len(features)), _ROWS)
+    parts = (
+        features[start : start + _ROWS].astype(np.float64) @ whitening
+        for start in starts
+    )
     return np.concatenate([nearest_distance(part, white_means) for part in parts])
 
 
@@ -324,11 +388,14 @@ def nearest_distance(white: Any, white_means: Any) -> Any:
         (N,).
     """
     namespace = array_namespace(white)
-    squares = (white**2).sum(1)[:, None] - 2 * white @ white_means.T + (white_means**2).sum(1)
+    squares = (
+        (white**2).sum(1)[:, None] - 2 * white @ white_means.T + (white_means**2).sum(1)
+    )
     return namespace.sqrt(namespace.clip(namespace.amin(squares, axis=1), 0, None))
 
 
-_MAX_EXACT = 10_000_000  # product of the sizes up to which the exact distribution is computed, in about 0.1 s
+# product of the sizes up to which the exact distribution is computed, in about 0.1 s
+_MAX_EXACT = 10_000_000
 
 
 def kolmogorov_smirnov(values: Reals, others: Reals) -> tuple[float, float]:
@@ -339,14 +406,19 @@ def kolmogorov_smirnov(values: Reals, others: Reals) -> tuple[float, float]:
         others: (M,).
 
     Returns:
-        The largest difference of the distribution functions, and the probability of at least such a difference if both
-        samples have the same distribution. It is exact if N M is at most ten million. For larger samples it is the
-        limit, with the correction of Stephens 1970 for finite samples.
+        The largest difference of the distribution functions, and the probability of at
+        least such a difference if both samples have the same distribution. It is exact
+        if N M is at most ten million. For larger samples it is the limit, with the
+        correction of Stephens 1970 for finite samples.
     """
     points = np.concatenate([values, others])
-    first, second = (np.searchsorted(np.sort(sample), points, "right") for sample in (values, others))
-    n, m = len(values), len(others)
-    distance = int(np.abs(first.astype(np.int64) * m - second.astype(np.int64) * n).max())  # times n m, so it is whole
+    first = np.searchsorted(np.sort(values), points, "right")
+    second = np.searchsorted(np.sort(others), points, "right")
+    n = len(values)
+    m = len(others)
+    distance = int(
+        np.abs(first.astype(np.int64) * m - second.astype(np.int64) * n).max()
+    )  # times n m, so it is whole
     statistic = distance / (n * m)
     if n * m <= _MAX_EXACT:
         return statistic, _exact_probability(distance, *sorted((n, m)))
@@ -362,14 +434,18 @@ def kolmogorov_smirnov(values: Reals, others: Reals) -> tuple[float, float]:
 def _exact_probability(distance: int, n: int, m: int) -> float:
     """Return the probability that samples of n and m values have at least `distance` / (n m).
 
-    The order of both samples is a path from (0, 0) to (n, m), and all paths are equally probable. The share of those
-    with |i m - j n| < distance everywhere is summed row by row (Kim and Jennrich 1973).
+    The order of both samples is a path from (0, 0) to (n, m), and all paths are equally
+    probable. The share of those with |i m - j n| < distance everywhere is summed row by
+    row (Kim and Jennrich 1973).
     """
     columns = np.arange(m + 1, dtype=np.int64) * n
     share = np.ones(m + 1)
     for i in range(n + 1):
         low, high = np.searchsorted(columns, [i * m - distance + 1, i * m + distance])
-        inside = share[low:high] * (i / (i + m)) if i else share[low:high].copy()
+        if i:
+            inside = share[low:high] * (i / (i + m))
+        else:
+            inside = share[low:high].copy()
         share[:] = 0
         share[low:high] = np.cumsum(inside) if i else inside
     return min(1.0, max(0.0, 1.0 - float(share[m])))
@@ -382,13 +458,16 @@ def chi_squared(counts: NDArray[np.integer]) -> float:
         counts: (2, K) counts, with K of at least 2 and no column of zeros.
 
     Returns:
-        The probability of at least such a difference if both samples have the same shares.
+        The probability of at least such a difference if both samples have the same
+        shares.
     """
     expected = np.outer(counts.sum(axis=1), counts.sum(axis=0)) / counts.sum()
     difference = np.abs(counts - expected)
     if counts.shape[1] == 2:
         difference = np.maximum(difference - 0.5, 0)
-    return chi_squared_tail(float((difference**2 / expected).sum()), counts.shape[1] - 1)
+    return chi_squared_tail(
+        float((difference**2 / expected).sum()), counts.shape[1] - 1
+    )
 
 
 def chi_squared_tail(value: float, degrees: int) -> float:
@@ -399,14 +478,20 @@ def chi_squared_tail(value: float, degrees: int) -> float:
         degrees: number of degrees of freedom.
 
     Returns:
-        The probability, by the finite sum for whole degrees of freedom (Abramowitz and Stegun 26.4.4 and 26.4.5).
+        The probability, by the finite sum for whole degrees of freedom (Abramowitz and
+        Stegun 26.4.4 and 26.4.5).
     """
     half = value / 2
     if half == 0:
         return 1.0
     start = 0.0 if degrees % 2 == 0 else 0.5
-    terms = (math.exp((start + i) * math.log(half) - half - math.lgamma(start + i + 1)) for i in range(degrees // 2))
-    return min(1.0, (math.erfc(math.sqrt(half)) if degrees % 2 else 0.0) + math.fsum(terms))
+    terms = (
+        math.exp((start + i) * math.log(half) - half - math.lgamma(start + i + 1))
+        for i in range(degrees // 2)
+    )
+    return min(
+        1.0, (math.erfc(math.sqrt(half)) if degrees % 2 else 0.0) + math.fsum(terms)
+    )
 
 
 SHIFT_LEVEL = 0.01
@@ -416,12 +501,17 @@ MIN_CHIPS = 10
 """Smallest number of new chips, and of validation chips, that are compared."""
 
 MIN_DIFFERENCE = 0.1
-"""Largest difference that is tolerated even if it is significant, as it is with thousands of chips.
+"""Largest difference that is tolerated even if it is significant, as it is with
+thousands of chips.
 
-It is a difference of distribution functions, or of class shares (total variation distance)."""
+It is a difference of distribution functions, or of class shares (total variation
+distance)."""
 
-_MIN_EXPECTED = 5  # expected count of a class in the chi-squared test; rarer classes are pooled
-_DECIMALS = 4  # the engines differ in later decimals, which must not make equal values different
+_MIN_EXPECTED = (
+    5  # expected count of a class in the chi-squared test; rarer classes are pooled
+)
+# the engines differ in later decimals, which must not make equal values different
+_DECIMALS = 4
 
 
 class ChipSummary(NamedTuple):
@@ -441,7 +531,8 @@ class ChipSummary(NamedTuple):
 class Difference(NamedTuple):
     """Difference between new chips and validation chips: its size, 0 to 1, and its probability by chance.
 
-    The size is a Kolmogorov-Smirnov statistic, or the total variation distance of class shares.
+    The size is a Kolmogorov-Smirnov statistic, or the total variation distance of class
+    shares.
     """
 
     size: float
@@ -453,10 +544,12 @@ class ShiftTest:
     """Result of the comparison of new chips with the validation chips.
 
     Attributes:
-        differences: the differences of "distance" (from the training chips), "probability" (of the predicted class) and
-            "classes" (shares of the predicted classes); empty if nothing was compared.
+        differences: the differences of "distance" (from the training chips),
+            "probability" (of the predicted class) and "classes" (shares of the
+            predicted classes); empty if nothing was compared.
         reason: why nothing was compared; "" if something was.
-        is_nearer: whether the mean distance of the chips from the training chips is below that of the validation chips.
+        is_nearer: whether the mean distance of the chips from the training chips is
+            below that of the validation chips.
     """
 
     differences: dict[str, Difference] = field(default_factory=dict)
@@ -467,19 +560,26 @@ class ShiftTest:
     def shifted(self) -> tuple[str, ...]:
         """Names of the differences that are significant at `SHIFT_LEVEL` together, and larger than tolerated."""
         level = SHIFT_LEVEL / max(1, len(self.differences))  # Bonferroni
-        return tuple(name for name, (size, p) in self.differences.items() if p < level and size >= MIN_DIFFERENCE)
+        return tuple(
+            name
+            for name, (size, p) in self.differences.items()
+            if p < level and size >= MIN_DIFFERENCE
+        )
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """Names of the differences that make predictions less reliable: a smaller distance does not."""
-        return tuple(name for name in self.shifted if name != "distance" or not self.is_nearer)
+        return tuple(
+            name for name in self.shifted if name != "distance" or not self.is_nearer
+        )
 
 
 def compare_chips(chips: ChipSummary, validation: ChipSummary) -> ShiftTest:
     """Compare new chips with the validation chips by two-sample tests.
 
-    Distances and probabilities are compared by the Kolmogorov-Smirnov test, the shares of the predicted classes by the
-    chi-squared test, in which rare classes are pooled. Chips without a distance (NaN) are left out.
+    Distances and probabilities are compared by the Kolmogorov-Smirnov test, the shares
+    of the predicted classes by the chi-squared test, in which rare classes are pooled.
+    Chips without a distance (NaN) are left out.
 
     Args:
         chips: the new chips.
@@ -488,9 +588,15 @@ def compare_chips(chips: ChipSummary, validation: ChipSummary) -> ShiftTest:
     Returns:
         The differences, or the reason why the chips were not compared.
     """
-    distances, validation_distances = _without_nan(chips.distances), _without_nan(validation.distances)
+    distances = _without_nan(chips.distances)
+    validation_distances = _without_nan(validation.distances)
     if len(validation_distances) < MIN_CHIPS:
-        return ShiftTest(reason=f"the bundle has {len(validation_distances)} validation chips, fewer than {MIN_CHIPS}")
+        return ShiftTest(
+            reason=(
+                f"the bundle has {len(validation_distances)} validation chips, fewer"
+                f" than {MIN_CHIPS}"
+            )
+        )
     if len(distances) < MIN_CHIPS:
         return ShiftTest(reason=f"fewer than {MIN_CHIPS} chips with a distance")
     samples = _without_nan(chips.probabilities), _without_nan(validation.probabilities)
@@ -499,7 +605,9 @@ def compare_chips(chips: ChipSummary, validation: ChipSummary) -> ShiftTest:
         "probability": Difference(*kolmogorov_smirnov(*samples)),
         "classes": _compare_classes(chips.predicted, validation.predicted),
     }
-    return ShiftTest(differences, is_nearer=bool(distances.mean() < validation_distances.mean()))
+    return ShiftTest(
+        differences, is_nearer=bool(distances.mean() < validation_distances.mean())
+    )
 
 
 def _without_nan(values: Reals) -> Floats:
@@ -508,7 +616,9 @@ def _without_nan(values: Reals) -> Floats:
 
 def _compare_classes(predicted: Labels, others: Labels) -> Difference:
     n_classes = int(max(predicted.max(), others.max())) + 1
-    counts = np.array([np.bincount(labels, minlength=n_classes) for labels in (predicted, others)])
+    counts = np.array(
+        [np.bincount(labels, minlength=n_classes) for labels in (predicted, others)]
+    )
     shares = counts / counts.sum(axis=1, keepdims=True)
     size = float(np.abs(shares[0] - shares[1]).sum() / 2)
     expected = counts.sum(axis=0) * counts.sum(axis=1).min() / counts.sum()

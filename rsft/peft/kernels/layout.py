@@ -1,7 +1,8 @@
 """The timm blocks that the kernel supports, and how to reach their layers.
 
-Supported are `Block` of timm's VisionTransformer and `EvaBlock` of its Eva, with fused or separate q, k and v, norms of
-queries, keys and the output of attention, LayerScale, an MLP with GELU, or a SwiGLU with packed or separate layers.
+Supported are `Block` of timm's VisionTransformer and `EvaBlock` of its Eva, with fused
+or separate q, k and v, norms of queries, keys and the output of attention, LayerScale,
+an MLP with GELU, or a SwiGLU with packed or separate layers.
 """
 
 from typing import Any, cast
@@ -11,7 +12,10 @@ from torch import Tensor, nn
 
 LAYER_PATHS = {
     name: f"{parent}.{name}"
-    for parent, names in (("attn", ("qkv", "q_proj", "k_proj", "v_proj", "proj")), ("mlp", ("fc1", "fc2")))
+    for parent, names in (
+        ("attn", ("qkv", "q_proj", "k_proj", "v_proj", "proj")),
+        ("mlp", ("fc1", "fc2")),
+    )
     for name in names
 }
 """Name -> path in a block, for the linear layers that can have additions."""
@@ -46,16 +50,36 @@ def unsupported_reason(block: nn.Module) -> str | None:
         A sentence, or None.
     """
     for path, classes in _CLASSES.items():
-        module = block.get_submodule(path) if not path or hasattr(block, path) else None
+        if not path or hasattr(block, path):
+            module = block.get_submodule(path)
+        else:
+            module = None
         name = type(module).__name__
         if name not in classes or type(module).__module__ not in _MODULES[name]:
-            return f"{path or 'the block'} is a {name}, not timm's standard {' or '.join(classes)}"
+            return (
+                f"{path or 'the block'} is a {name}, not timm's standard"
+                f" {' or '.join(classes)}"
+            )
     modules = cast(Any, block)
-    for path, is_unusual in (_unusual_attention(modules) | _unusual_mlp(modules.mlp)).items():
+    for path, is_unusual in (
+        _unusual_attention(modules) | _unusual_mlp(modules.mlp)
+    ).items():
         if is_unusual:
-            return f"{path} is {_get_nested(block, path)}, which the kernel has no gradient for"
-    hooked = [name for name, module in block.named_modules() if module._forward_hooks or module._forward_pre_hooks]
-    return f"{hooked[0] or 'the block'} has a forward hook, which the kernel would not call" if hooked else None
+            return (
+                f"{path} is {_get_nested(block, path)}, which the kernel has no"
+                " gradient for"
+            )
+    hooked = [
+        name
+        for name, module in block.named_modules()
+        if module._forward_hooks or module._forward_pre_hooks
+    ]
+    return (
+        f"{hooked[0] or 'the block'} has a forward hook, which the kernel would not"
+        " call"
+        if hooked
+        else None
+    )
 
 
 def layer_bias(layer_owner: Any, name: str) -> Tensor | None:
@@ -63,7 +87,8 @@ def layer_bias(layer_owner: Any, name: str) -> Tensor | None:
 
     Args:
         layer_owner: the attention or the MLP of a block.
-        name: name of the layer, such as "qkv". The fused layer of `EvaAttention` has its bias in three parts.
+        name: name of the layer, such as "qkv". The fused layer of `EvaAttention` has
+            its bias in three parts.
 
     Returns:
         (width_out,), or None.
@@ -94,15 +119,21 @@ def add_branch(block: Any, index: int, residual: Tensor, branch: Tensor) -> Tens
 
 def _unusual_attention(block: Any) -> dict[str, bool]:
     """Return path -> whether the kernel has no gradient for the module there, for norms and attention."""
-    attn, is_fused = block.attn, getattr(block.attn, "qkv", None) is not None
+    attn = block.attn
+    is_fused = getattr(block.attn, "qkv", None) is not None
     layers = ("qkv", "proj") if is_fused else ("q_proj", "k_proj", "v_proj", "proj")
     return {
         "norm1": not isinstance(block.norm1, nn.LayerNorm),
         "norm2": not isinstance(block.norm2, nn.LayerNorm),
         "attn.gate": getattr(attn, "gate", None) is not None,
         "attn.num_kv_groups": getattr(attn, "num_kv_groups", 1) > 1,
-        "attn.norm": not isinstance(getattr(attn, "norm", nn.Identity()), nn.Identity | nn.LayerNorm),
-        **{f"attn.{name}": type(getattr(attn, name)) is not nn.Linear for name in layers},
+        "attn.norm": not isinstance(
+            getattr(attn, "norm", nn.Identity()), nn.Identity | nn.LayerNorm
+        ),
+        **{
+            f"attn.{name}": type(getattr(attn, name)) is not nn.Linear
+            for name in layers
+        },
     }
 
 
@@ -110,10 +141,16 @@ def _unusual_mlp(mlp: Any) -> dict[str, bool]:
     """Return path -> whether the kernel has no gradient for the module there, for the MLP."""
     is_gelu = type(mlp).__name__ == "Mlp"
     norms = nn.Identity if is_gelu else nn.Identity | nn.LayerNorm
-    layers = ("fc1_g", "fc1_x", "fc2") if type(mlp).__name__ == "SwiGLU" else ("fc1", "fc2")
+    layers = (
+        ("fc1_g", "fc1_x", "fc2") if type(mlp).__name__ == "SwiGLU" else ("fc1", "fc2")
+    )
     return {
         "mlp.norm": not isinstance(getattr(mlp, "norm", nn.Identity()), norms),
-        "mlp.act": type(mlp.act).__name__ not in GELUS if is_gelu else type(mlp.act) is not nn.SiLU,
+        "mlp.act": (
+            type(mlp.act).__name__ not in GELUS
+            if is_gelu
+            else type(mlp.act) is not nn.SiLU
+        ),
         "mlp.gate_last": getattr(mlp, "gate_last", False),
         "mlp.drop1": mlp.drop1.p > 0,
         **{f"mlp.{name}": type(getattr(mlp, name)) is not nn.Linear for name in layers},

@@ -2,9 +2,10 @@
 
     y = x W^T + bias + sum over deltas of ((x A^T + s) m) B^T
 
-The additions of a layer share its input, so they are packed into one pair of matrices of rank R, the sum of their
-ranks. The scale m is applied to matrices of width R, where it costs almost nothing. These matrices are stored rank
-first, (R, n), which makes their products up to six times faster on a CPU. W and the bias get no gradient.
+The additions of a layer share its input, so they are packed into one pair of matrices
+of rank R, the sum of their ranks. The scale m is applied to matrices of width R, where
+it costs almost nothing. These matrices are stored rank first, (R, n), which makes their
+products up to six times faster on a CPU. W and the bias get no gradient.
 """
 
 from collections.abc import Callable, Sequence
@@ -35,7 +36,9 @@ class FrozenLinear(NamedTuple):
     weight: Tensor  # (width_out, width_in), of any dtype
     bias: Tensor | None  # (width_out,)
     dropouts: tuple[SeededDropout, ...]  # one for each group of ranks, or empty
-    split: int | None  # rows before it give the gradients of a, b and s, rows from it on the gradient of the scale
+    split: (
+        int | None
+    )  # rows before it give the gradients of a, b and s, rows from it on the gradient of the scale
     retain_output: bool  # whether the output is stored for the backward pass
     needs_output: bool  # whether the caller reads the output
 
@@ -55,19 +58,31 @@ class FrozenLinear(NamedTuple):
         if not self.needs_output:
             return x.new_zeros(len(x), len(self.weight)), down
         bias = None if self.bias is None else self.bias.to(x.dtype)
-        buffer = default_pool.empty((len(x), len(self.weight)), like=x) if self.retain_output else None
+        if self.retain_output:
+            buffer = default_pool.empty((len(x), len(self.weight)), like=x)
+        else:
+            buffer = None
         y = matmul_linear(x, self.weight.to(x.dtype), bias, buffer)
         out = y if buffer is None else buffer
-        return torch.addmm(y, apply_scale(down, deltas.scale).t(), deltas.b, out=out), down
+        return (
+            torch.addmm(y, apply_scale(down, deltas.scale).t(), deltas.b, out=out),
+            down,
+        )
 
     def backward(
-        self, dy: Tensor, x: Callable[[], Tensor], down: Tensor, deltas: PackedDeltas, needs_dx: bool = True
+        self,
+        dy: Tensor,
+        x: Callable[[], Tensor],
+        down: Tensor,
+        deltas: PackedDeltas,
+        needs_dx: bool = True,
     ) -> tuple[Tensor | None, Tensor, Tensor, Tensor, Tensor | None]:
         """Compute the gradients.
 
         Args:
             dy: gradient of the output, (n, width_out).
-            x: returns the input (n, width_in) again; called only if there are additions.
+            x: returns the input (n, width_in) again; called only if there are
+                additions.
             down: x A^T + s from `forward`, (R, n).
             deltas: the additions.
             needs_dx: whether the input needs a gradient.
@@ -77,24 +92,45 @@ class FrozenLinear(NamedTuple):
         """
         up = deltas.b @ dy.t()
         scaled = apply_scale(up, deltas.scale)
-        da = self._down_a(scaled[:, : self.split], x) if len(deltas.a) else deltas.a
+        if len(deltas.a):
+            da = self._down_a(scaled[:, : self.split], x)
+        else:
+            da = deltas.a
         db = apply_scale(down, deltas.scale)[:, : self.split] @ dy[: self.split]
-        dscale = (up.to(deltas.scale.dtype) * down)[:, self.split :].sum(1, keepdim=True)
-        dshift = None if deltas.shift is None else scaled[:, : self.split].sum(1, keepdim=True)
-        return self._down_x(dy, scaled, deltas.a) if needs_dx else None, da, db, dscale, dshift
+        dscale = (up.to(deltas.scale.dtype) * down)[:, self.split :].sum(
+            1, keepdim=True
+        )
+        if deltas.shift is None:
+            dshift = None
+        else:
+            dshift = scaled[:, : self.split].sum(1, keepdim=True)
+        return (
+            self._down_x(dy, scaled, deltas.a) if needs_dx else None,
+            da,
+            db,
+            dscale,
+            dshift,
+        )
 
     def _down(self, a: Tensor, x: Tensor) -> Tensor:
         """Return A x^T, with the dropout of each group of ranks."""
         if not self.dropouts:
             return a @ x.t()
-        return torch.cat([a[dropout.ranks] @ dropout(x).t() for dropout in self.dropouts])
+        return torch.cat(
+            [a[dropout.ranks] @ dropout(x).t() for dropout in self.dropouts]
+        )
 
     def _down_a(self, grad: Tensor, x: Callable[[], Tensor]) -> Tensor:
         """Return the gradient of a from that of A x^T on the rows before `split`."""
         rows = x()
         if not self.dropouts:
             return grad @ rows[: self.split]
-        return torch.cat([grad[dropout.ranks] @ dropout(rows)[: self.split] for dropout in self.dropouts])
+        return torch.cat(
+            [
+                grad[dropout.ranks] @ dropout(rows)[: self.split]
+                for dropout in self.dropouts
+            ]
+        )
 
     def _down_x(self, dy: Tensor, grad: Tensor, a: Tensor) -> Tensor:
         """Return the gradient of x from those of y and of A x^T."""
@@ -107,9 +143,12 @@ class FrozenLinear(NamedTuple):
 
 
 class _LowRankLinearFunction(torch.autograd.Function):
-    """Autograd function that stores x and x A^T + s. The backward pass computes the output of the prologue again.
+    """Autograd function that stores x and x A^T + s.
 
-    x A^T + s is stored without its graph, so second derivatives would be wrong. They raise an error.
+    The backward pass computes the output of the prologue again.
+
+    x A^T + s is stored without its graph, so second derivatives would be wrong. They
+    raise an error.
     """
 
     @staticmethod
@@ -126,7 +165,8 @@ class _LowRankLinearFunction(torch.autograd.Function):
         deltas = PackedDeltas(a, b, scale, shift)
         z, *statistics = (x,) if prologue is None else prologue.forward(x)
         y, down = layer.forward(z.to(a.dtype), deltas)
-        ctx.layer, ctx.prologue = layer, prologue
+        ctx.layer = layer
+        ctx.prologue = prologue
         ctx.save_for_backward(x, down, *deltas, *statistics)
         return y
 
@@ -140,7 +180,9 @@ class _LowRankLinearFunction(torch.autograd.Function):
             return (x if prologue is None else prologue.forward(x)[0]).to(a.dtype)
 
         deltas = PackedDeltas(a, b, scale, shift)
-        dx, *packed_grads = ctx.layer.backward(grads[0], z, down, deltas, ctx.needs_input_grad[0])
+        dx, *packed_grads = ctx.layer.backward(
+            grads[0], z, down, deltas, ctx.needs_input_grad[0]
+        )
         if dx is not None and prologue is not None:
             dx = prologue.backward(dx, x, *statistics)
         return dx, None, None, *packed_grads
@@ -165,32 +207,48 @@ def low_rank_linear(
         weight: (width_out, width_in), frozen.
         bias: (width_out,), frozen.
         deltas: the additions.
-        split: number of inner items of a batch [inner ; meta]. The gradients of a, b and s come from the inner items,
-            those of the scales from the meta items, and that of x from all items. None uses all items for all
-            gradients.
+        split: number of inner items of a batch [inner ; meta]. The gradients of a, b
+            and s come from the inner items, those of the scales from the meta items,
+            and that of x from all items. None uses all items for all gradients.
         training: whether the dropout of the additions is on.
-        prologue: normalization or activation that is applied to x first. Its output is not stored.
-        needs_output: whether the caller reads the result. If not, the result is zero, and only its backward pass works.
-            Without the kernels it makes no difference.
-        kernels: use hand-written gradients (True) or plain autograd (False); None decides by the device of `x`.
+        prologue: normalization or activation that is applied to x first. Its output is
+            not stored.
+        needs_output: whether the caller reads the result. If not, the result is zero,
+            and only its backward pass works. Without the kernels it makes no
+            difference.
+        kernels: use hand-written gradients (True) or plain autograd (False); None
+            decides by the device of `x`.
 
     Returns:
         (B, ..., width_out), in the dtype of autocast if it is on, else of x.
 
     Raises:
-        ValueError: the weight or the bias requires a gradient, which this function does not compute.
+        ValueError: the weight or the bias requires a gradient, which this function does
+            not compute.
     """
     if weight.requires_grad or (bias is not None and bias.requires_grad):
-        raise ValueError("low_rank_linear takes frozen layers: call requires_grad_(False) on the layer")
+        raise ValueError(
+            "low_rank_linear takes frozen layers: call requires_grad_(False) on the"
+            " layer"
+        )
     packed = pack_deltas(deltas, weight, x)
     rows = x.flatten(0, -2)
-    split_rows = None if split is None else split * x.shape[1:-1].numel()
+    if split is None:
+        split_rows = None
+    else:
+        split_rows = split * x.shape[1:-1].numel()
     dropouts = draw_dropouts(deltas) if training else ()
     if not isinstance(prologue, LayerNormPrologue):
         rows = rows.to(packed.a.dtype)
     if use_kernels(x.device, kernels):
-        grad_enabled = torch.is_grad_enabled()
-        layer = FrozenLinear(weight, bias, dropouts, split_rows, retain_output=grad_enabled, needs_output=needs_output)
+        layer = FrozenLinear(
+            weight,
+            bias,
+            dropouts,
+            split_rows,
+            retain_output=torch.is_grad_enabled(),
+            needs_output=needs_output,
+        )
         y = cast(Tensor, _LowRankLinearFunction.apply(rows, layer, prologue, *packed))  # type: ignore[no-untyped-call]
     else:
         rows = rows if prologue is None else prologue.forward(rows)[0]

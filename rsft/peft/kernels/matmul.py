@@ -10,27 +10,38 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def matmul_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, out: Tensor | None = None) -> Tensor:
+def matmul_linear(
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, out: Tensor | None = None
+) -> Tensor:
     """Return x W^T + bias, computed by the faster of MKL and oneDNN.
 
-    torch sends float32 products to MKL. MKL is 6 to 12 % slower than oneDNN on an AMD processor with AVX-512, but
-    faster on processors of Intel: by up to 10 %, and twice as fast for a transposed weight of many columns. The choice
-    depends on the processor alone, so that a job gives the same result every time.
+    torch sends float32 products to MKL. MKL is 6 to 12 % slower than oneDNN on an AMD
+    processor with AVX-512, but faster on processors of Intel: by up to 10 %, and twice
+    as fast for a transposed weight of many columns. The choice depends on the processor
+    alone, so that a job gives the same result every time.
 
     Args:
         x: (n, width_in).
         weight: (width_out, width_in).
         bias: (width_out,).
-        out: buffer (n, width_out) for the result. oneDNN cannot use it, and returns another tensor.
+        out: buffer (n, width_out) for the result. oneDNN cannot use it, and returns
+            another tensor.
 
     Returns:
         (n, width_out).
     """
     if x.device.type == "cpu" and x.dtype in _ONEDNN_DTYPES and x.numel():
-        return cast(Tensor, torch.ops.mkldnn._linear_pointwise(x.contiguous(), weight, bias, "none", [], ""))
+        return cast(
+            Tensor,
+            torch.ops.mkldnn._linear_pointwise(
+                x.contiguous(), weight, bias, "none", [], ""
+            ),
+        )
     if out is None:
         return F.linear(x, weight, bias)
-    return torch.mm(x, weight.t(), out=out) if bias is None else torch.addmm(bias, x, weight.t(), out=out)
+    if bias is None:
+        return torch.mm(x, weight.t(), out=out)
+    return torch.addmm(bias, x, weight.t(), out=out)
 
 
 def _onednn_dtypes() -> set[torch.dtype]:
@@ -38,11 +49,15 @@ def _onednn_dtypes() -> set[torch.dtype]:
 
     The operator that torch.compile uses must be callable, and MKL must not be faster.
     """
-    if not _is_available(torch.backends.mkldnn) or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+    if not _is_available(torch.backends.mkldnn) or not hasattr(
+        torch.ops.mkldnn, "_linear_pointwise"
+    ):
         return set()
     uses_mkl = _is_available(torch.backends.mkl) and _is_intel()
     dtypes = set[torch.dtype]() if uses_mkl else {torch.float32}
-    return dtypes | ({torch.bfloat16} if torch.ops.mkldnn._is_mkldnn_bf16_supported() else set())
+    return dtypes | (
+        {torch.bfloat16} if torch.ops.mkldnn._is_mkldnn_bf16_supported() else set()
+    )
 
 
 def _is_available(backend: ModuleType) -> bool:

@@ -13,10 +13,12 @@ class LowRankDelta(NamedTuple):
     """One low-rank addition to a linear layer, ((x A^T + s) m) B^T.
 
     Attributes:
-        rows: the output rows of the layer to which the addition belongs; a slice of step 1.
+        rows: the output rows of the layer to which the addition belongs; a slice of
+            step 1.
         a: (r, width_in).
         b: (rows, r).
-        scale: m, a number or a scalar tensor. The tensor gets a gradient if it requires one.
+        scale: m, a number or a scalar tensor. The tensor gets a gradient if it requires
+            one.
         dropout: rate on the input of `a`, in training.
         shift: s (r,), of an addition that reads the output of the layer; None is zero.
     """
@@ -39,7 +41,10 @@ class PackedDeltas(NamedTuple):
 
 
 class SeededDropout(NamedTuple):
-    """Dropout on the input of some ranks. The backward pass draws the mask again from its seed."""
+    """Dropout on the input of some ranks.
+
+    The backward pass draws the mask again from its seed.
+    """
 
     ranks: slice
     rate: float
@@ -48,10 +53,14 @@ class SeededDropout(NamedTuple):
     def __call__(self, x: Tensor) -> Tensor:
         """Set a share `rate` of `x` (n, width) to zero and scale up the other values."""
         generator = torch.Generator(x.device).manual_seed(self.seed)
-        return x * torch.empty_like(x).bernoulli_(1 - self.rate, generator=generator).div_(1 - self.rate)
+        return x * torch.empty_like(x).bernoulli_(
+            1 - self.rate, generator=generator
+        ).div_(1 - self.rate)
 
 
-def pack_deltas(deltas: Sequence[LowRankDelta], weight: Tensor, x: Tensor) -> PackedDeltas:
+def pack_deltas(
+    deltas: Sequence[LowRankDelta], weight: Tensor, x: Tensor
+) -> PackedDeltas:
     """Return the additions side by side, connected to the original tensors for autograd.
 
     Args:
@@ -66,16 +75,29 @@ def pack_deltas(deltas: Sequence[LowRankDelta], weight: Tensor, x: Tensor) -> Pa
     width_out, width_in = weight.shape
     if not deltas:
         empty = x.new_empty
-        return PackedDeltas(empty(0, width_in, dtype=dtype), empty(0, width_out, dtype=dtype), empty(0, 1))
+        return PackedDeltas(
+            empty(0, width_in, dtype=dtype),
+            empty(0, width_out, dtype=dtype),
+            empty(0, 1),
+        )
     spans = [delta.rows.indices(width_out) for delta in deltas]
-    b = [F.pad(delta.b.t(), (start, width_out - stop)) for delta, (start, stop, _) in zip(deltas, spans, strict=True)]
+    b = [
+        F.pad(delta.b.t(), (start, width_out - stop))
+        for delta, (start, stop, _) in zip(deltas, spans, strict=True)
+    ]
     scales = [
-        torch.as_tensor(delta.scale, dtype=delta.a.dtype, device=delta.a.device).expand(len(delta.a), 1)
+        torch.as_tensor(delta.scale, dtype=delta.a.dtype, device=delta.a.device).expand(
+            len(delta.a), 1
+        )
         for delta in deltas
     ]
-    a, shift = torch.cat([delta.a for delta in deltas]).to(dtype), None
+    a = torch.cat([delta.a for delta in deltas]).to(dtype)
+    shift = None
     if any(delta.shift is not None for delta in deltas):
-        shifts = [delta.a.new_zeros(len(delta.a)) if delta.shift is None else delta.shift for delta in deltas]
+        shifts = [
+            delta.a.new_zeros(len(delta.a)) if delta.shift is None else delta.shift
+            for delta in deltas
+        ]
         shift = torch.cat(shifts).unsqueeze(1).to(dtype)
     return PackedDeltas(a, torch.cat(b).to(dtype), torch.cat(scales), shift)
 
@@ -92,7 +114,9 @@ def matmul_dtype(x: Tensor) -> torch.dtype:
     kind = x.device.type
     if not torch.amp.is_autocast_available(kind):  # the meta device
         return x.dtype
-    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+    if torch.is_autocast_enabled(kind):
+        return torch.get_autocast_dtype(kind)
+    return x.dtype
 
 
 def draw_dropouts(deltas: Sequence[LowRankDelta]) -> tuple[SeededDropout, ...]:
@@ -106,10 +130,13 @@ def draw_dropouts(deltas: Sequence[LowRankDelta]) -> tuple[SeededDropout, ...]:
     """
     if not any(delta.dropout for delta in deltas):
         return ()
-    dropouts, start = [], 0
+    dropouts = []
+    start = 0
     for rate, run in groupby(deltas, key=lambda delta: delta.dropout):
         stop = start + sum(len(delta.a) for delta in run)
-        dropouts.append(SeededDropout(slice(start, stop), rate, int(torch.randint(2**62, ()))))
+        dropouts.append(
+            SeededDropout(slice(start, stop), rate, int(torch.randint(2**62, ())))
+        )
         start = stop
     return tuple(dropouts)
 

@@ -1,7 +1,8 @@
 """A frozen linear layer with low-rank additions by plain autograd: the reference of the kernels, and the path of GPUs.
 
-All tensors that autograd needs are stored. The additions of a layer are packed, so that those of q, k and v are two
-products. Only PyTorch's own operators are used, so that `torch.compile` can fuse them.
+All tensors that autograd needs are stored. The additions of a layer are packed, so that
+those of q, k and v are two products. Only PyTorch's own operators are used, so that
+`torch.compile` can fuse them.
 """
 
 from collections.abc import Sequence
@@ -29,7 +30,8 @@ def plain_low_rank_linear(
         bias: (width_out,), of any dtype.
         deltas: the additions, in the dtype of the matrix products.
         dropouts: one for each group of ranks, or none.
-        split: rows before it give the gradients of a, b and s, rows from it on the gradient of the scale.
+        split: rows before it give the gradients of a, b and s, rows from it on the
+            gradient of the scale.
 
     Returns:
         (n, width_out).
@@ -40,18 +42,32 @@ def plain_low_rank_linear(
     if not len(deltas.a):
         return y
     inputs = [dropout(x) for dropout in dropouts] if dropouts else [x]
-    ranks = [dropout.ranks for dropout in dropouts] if dropouts else [slice(None)]
+    if dropouts:
+        ranks = [dropout.ranks for dropout in dropouts]
+    else:
+        ranks = [slice(None)]
     a, b, scale, shift = deltas
     if split is None:
         return torch.addmm(y, _down(inputs, ranks, a, scale, shift), b)
     fixed_shift = None if shift is None else shift.detach()
     inner = _down([part[:split] for part in inputs], ranks, a, scale.detach(), shift), b
-    outer = _down([part[split:] for part in inputs], ranks, a.detach(), scale, fixed_shift), b.detach()
+    outer = (
+        _down([part[split:] for part in inputs], ranks, a.detach(), scale, fixed_shift),
+        b.detach(),
+    )
     parts = zip((y[:split], y[split:]), (inner, outer), strict=True)
     return torch.cat([torch.addmm(rows, down, up) for rows, (down, up) in parts])
 
 
-def _down(inputs: Sequence[Tensor], ranks: Sequence[slice], a: Tensor, scale: Tensor, shift: Tensor | None) -> Tensor:
+def _down(
+    inputs: Sequence[Tensor],
+    ranks: Sequence[slice],
+    a: Tensor,
+    scale: Tensor,
+    shift: Tensor | None,
+) -> Tensor:
     """Return (x A^T + s) m, (n, R); each group of ranks has its own input."""
-    down = torch.cat([F.linear(x, a[group]) for x, group in zip(inputs, ranks, strict=True)], dim=1)
+    down = torch.cat(
+        [F.linear(x, a[group]) for x, group in zip(inputs, ranks, strict=True)], dim=1
+    )
     return apply_scale(down if shift is None else down + shift.t(), scale.t())

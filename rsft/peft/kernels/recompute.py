@@ -1,4 +1,7 @@
-"""Operations before a frozen linear layer. Their outputs are not stored, but computed again in the backward pass."""
+"""Operations before a frozen linear layer.
+
+Their outputs are not stored, but computed again in the backward pass.
+"""
 
 from typing import NamedTuple, cast
 
@@ -20,7 +23,8 @@ class LayerNormPrologue(NamedTuple):
             x: (n, width).
 
         Returns:
-            The normalized input (n, width), its mean and 1 / its standard deviation, both (n, 1).
+            The normalized input (n, width), its mean and 1 / its standard deviation,
+            both (n, 1).
         """
         weight, bias = self._affine(x)
         return torch.native_layer_norm(x, x.shape[-1:], weight, bias, self.eps)
@@ -39,11 +43,16 @@ class LayerNormPrologue(NamedTuple):
         """
         output_mask = [True, False, False]
         layer_norm_backward = torch.ops.aten.native_layer_norm_backward
-        dx, *_ = layer_norm_backward(dy.to(x.dtype), x, x.shape[-1:], mean, rstd, *self._affine(x), output_mask)
+        dx, *_ = layer_norm_backward(
+            dy.to(x.dtype), x, x.shape[-1:], mean, rstd, *self._affine(x), output_mask
+        )
         return cast(Tensor, dx)
 
     def _affine(self, x: Tensor) -> list[Tensor | None]:
-        return [None if parameter is None else parameter.to(x.dtype) for parameter in (self.weight, self.bias)]
+        return [
+            None if parameter is None else parameter.to(x.dtype)
+            for parameter in (self.weight, self.bias)
+        ]
 
 
 class GeluPrologue(NamedTuple):
@@ -73,7 +82,9 @@ class GeluPrologue(NamedTuple):
             (n, width).
         """
         gelu_backward = torch.ops.aten.gelu_backward.grad_input
-        return cast(Tensor, gelu_backward(dy, x, approximate=self.approximate, grad_input=dy))
+        return cast(
+            Tensor, gelu_backward(dy, x, approximate=self.approximate, grad_input=dy)
+        )
 
 
 class SwiGluPrologue(NamedTuple):
@@ -92,7 +103,9 @@ class SwiGluPrologue(NamedTuple):
         """
         gate, value = x.chunk(2, -1)
         product = torch.nn.functional.silu(gate) * value
-        return (product,) if self.norm is None else self.norm.forward(product)
+        if self.norm is None:
+            return (product,)
+        return self.norm.forward(product)
 
     def backward(self, dy: Tensor, x: Tensor, *statistics: Tensor) -> Tensor:
         """Return the gradient of the input.
@@ -110,7 +123,9 @@ class SwiGluPrologue(NamedTuple):
         if self.norm is not None:
             mean, rstd = statistics
             dy = self.norm.backward(dy, activated * value, mean, rstd)
-        return torch.cat([torch.ops.aten.silu_backward(dy * value, gate), dy * activated], dim=-1)
+        return torch.cat(
+            [torch.ops.aten.silu_backward(dy * value, gate), dy * activated], dim=-1
+        )
 
 
 Prologue = LayerNormPrologue | GeluPrologue | SwiGluPrologue

@@ -1,1 +1,4 @@
-"""Configurations of PEFT methods, one dataclass each. No module of this package imports torch at module level."""
+"""Configurations of PEFT methods, one dataclass each.
+
+No module of this package imports torch at module level.
+"""

@@ -1,6 +1,7 @@
 """The PEFT methods of rsft: first those with a scale at every site, then those without scales.
 
-The settings `blocks` are "all", "last:N", "every:N", a range such as "0-5", or indices from 0.
+The settings `blocks` are "all", "last:N", "every:N", a range such as "0-5", or indices
+from 0.
 """
 
 from __future__ import annotations
@@ -10,7 +11,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from rsft.peft.methods import registry
-from rsft.peft.methods.settings import BottleneckMethod, LowRankMethod, PositionSetting, ScaleSetting
+from rsft.peft.methods.settings import (
+    BottleneckMethod,
+    LowRankMethod,
+    PositionSetting,
+    ScaleSetting,
+)
 from rsft.peft.sites import select_blocks
 
 if TYPE_CHECKING:
@@ -22,7 +28,9 @@ if TYPE_CHECKING:
 @registry.register
 @dataclass(frozen=True)
 class LoRA(LowRankMethod):
-    """Low-rank adaptation (Hu et al. 2022, https://arxiv.org/abs/2106.09685): f(x) = (x A) B, where B is zero at first.
+    """Low-rank adaptation (Hu et al.
+
+    2022, https://arxiv.org/abs/2106.09685): f(x) = (x A) B, where B is zero at first.
 
     The attributes are those of `LowRankMethod`.
 
@@ -44,10 +52,13 @@ class LoRA(LowRankMethod):
 @registry.register
 @dataclass(frozen=True)
 class LoTR(LowRankMethod):
-    """Low tensor rank adaptation (Bershatsky et al. 2024, https://arxiv.org/abs/2402.01376): f(x) = (x A) G B.
+    """Low tensor rank adaptation (Bershatsky et al.
 
-    All blocks share the A and B of a position. Each block has its own G (r, r), which is zero at first. The attributes
-    are those of `LowRankMethod`, but the rank of a position must be the same in all blocks.
+    2024, https://arxiv.org/abs/2402.01376): f(x) = (x A) G B.
+
+    All blocks share the A and B of a position. Each block has its own G (r, r), which
+    is zero at first. The attributes are those of `LowRankMethod`, but the rank of a
+    position must be the same in all blocks.
 
     Example:
         >>> import timm
@@ -70,10 +81,13 @@ class LoTR(LowRankMethod):
 @registry.register
 @dataclass(frozen=True)
 class Adapter(BottleneckMethod):
-    """A bottleneck on the MLP's output y, before the residual (Houlsby et al. 2019, https://arxiv.org/abs/1902.00751).
+    """A bottleneck on the MLP's output y, before the residual (Houlsby et al.
 
-    It computes y + m f(y) with f(y) = up(relu(down(LN(y)))), where up is zero at first. LayerScale, in blocks that have
-    it, acts on the sum, as it does on an addition at mlp2. The attributes are those of `BottleneckMethod`.
+    2019, https://arxiv.org/abs/1902.00751).
+
+    It computes y + m f(y) with f(y) = up(relu(down(LN(y)))), where up is zero at first.
+    LayerScale, in blocks that have it, acts on the sum, as it does on an addition at
+    mlp2. The attributes are those of `BottleneckMethod`.
 
     Example:
         >>> import timm
@@ -92,19 +106,24 @@ class Adapter(BottleneckMethod):
 
         module = BottleneckModule(self, vit, parallel=False)
         if None in module.fixed_scales.values():
-            raise ValueError("scale 'learnable' is for AdaptFormer only; use a number or '1/r'")
+            raise ValueError(
+                "scale 'learnable' is for AdaptFormer only; use a number or '1/r'"
+            )
         return [module]
 
 
 @registry.register
 @dataclass(frozen=True)
 class AdaptFormer(BottleneckMethod):
-    """A bottleneck parallel to the MLP (Chen et al. 2022, https://arxiv.org/abs/2205.13535).
+    """A bottleneck parallel to the MLP (Chen et al.
 
-    Its input x is that of the MLP branch, before the norm. It adds m f(x) to the MLP's output, with
-    f(x) = up(relu(down(LN(x)))), where up is zero at first. The attributes are those of `BottleneckMethod`. The scale
-    "learnable" trains one scalar for each site together with the other parameters, starting at 1, as LIFT does (Shi et
-    al. 2024, https://arxiv.org/abs/2309.10019).
+    2022, https://arxiv.org/abs/2205.13535).
+
+    Its input x is that of the MLP branch, before the norm. It adds m f(x) to the MLP's
+    output, with f(x) = up(relu(down(LN(x)))), where up is zero at first. The attributes
+    are those of `BottleneckMethod`. The scale "learnable" trains one scalar for each
+    site together with the other parameters, starting at 1, as LIFT does (Shi et al.
+    2024, https://arxiv.org/abs/2309.10019).
 
     Example:
         >>> import timm
@@ -129,7 +148,8 @@ class AdaptFormer(BottleneckMethod):
 class LoRAWithAdaptFormer:
     """LoRA and AdaptFormer together, which the paper's Table S2 counts as LoRA.
 
-    `dim` and `adapter_scale` are the settings of AdaptFormer, `blocks` of both, and the others of LoRA.
+    `dim` and `adapter_scale` are the settings of AdaptFormer, `blocks` of both, and the
+    others of LoRA.
 
     Example:
         >>> LoRAWithAdaptFormer(rank=4, dim=8).title
@@ -142,15 +162,21 @@ class LoRAWithAdaptFormer:
 
     rank: int | Mapping[str, int] = field(default=4, metadata=registry.RANK)
     dim: int | Mapping[str, int] = field(default=4, metadata=registry.DIM)
-    positions: PositionSetting = field(default="qkvo12", metadata=registry.POSITION_LETTERS)
+    positions: PositionSetting = field(
+        default="qkvo12", metadata=registry.POSITION_LETTERS
+    )
     blocks: str | Sequence[int] = field(default="all", metadata=registry.BLOCKS)
     scale: ScaleSetting = field(default=1.0, metadata=registry.SCALE)
     adapter_scale: ScaleSetting = field(default=1.0, metadata=registry.ADAPTER_SCALE)
     dropout: float | Mapping[str, float] = field(default=0.0, metadata=registry.DROPOUT)
     alpha: float | None = field(default=None, metadata=registry.ALPHA)
     init: Literal["width", "rank"] = field(default="width", metadata=registry.INIT)
-    out_insertion: Literal["parallel", "sequential"] = field(default="parallel", metadata=registry.OUT_INSERTION)
-    modulator: Literal["site", "feature"] = field(default="site", metadata=registry.MODULATOR)
+    out_insertion: Literal["parallel", "sequential"] = field(
+        default="parallel", metadata=registry.OUT_INSERTION
+    )
+    modulator: Literal["site", "feature"] = field(
+        default="site", metadata=registry.MODULATOR
+    )
 
     @property
     def unneeded(self) -> dict[str, str]:
@@ -159,16 +185,27 @@ class LoRAWithAdaptFormer:
 
     def build_modules(self, vit: nn.Module) -> list[AdapterModule]:
         """Build the modules of both methods."""
-        settings = (self.scale, self.dropout, self.alpha, self.init, self.out_insertion, self.modulator)
+        settings = (
+            self.scale,
+            self.dropout,
+            self.alpha,
+            self.init,
+            self.out_insertion,
+            self.modulator,
+        )
         lora = LoRA(self.rank, self.positions, self.blocks, *settings)
-        adaptformer = AdaptFormer(self.dim, self.blocks, self.adapter_scale, modulator=self.modulator)
+        adaptformer = AdaptFormer(
+            self.dim, self.blocks, self.adapter_scale, modulator=self.modulator
+        )
         return [*lora.build_modules(vit), *adaptformer.build_modules(vit)]
 
 
 @registry.register
 @dataclass(frozen=True)
 class VPTShallow:
-    """Prompts at the input of the first block (Jia et al. 2022, https://arxiv.org/abs/2203.12119).
+    """Prompts at the input of the first block (Jia et al.
+
+    2022, https://arxiv.org/abs/2203.12119).
 
     Prompts are learned tokens between the prefix tokens and the patch tokens.
 
@@ -199,7 +236,8 @@ class VPTShallow:
 class VPTDeep:
     """Prompts at the input of every selected block, which replace the prompts of the selected block before.
 
-    Prompts pass through the blocks that are not selected (Jia et al. 2022, https://arxiv.org/abs/2203.12119).
+    Prompts pass through the blocks that are not selected (Jia et al. 2022,
+    https://arxiv.org/abs/2203.12119).
 
     Example:
         >>> import timm
@@ -231,7 +269,8 @@ class SelectiveMethod:
     """A method that trains some of the network's own parameters.
 
     Attributes:
-        blocks: "all", which includes layers outside of the blocks such as the final norm, or a selection of blocks.
+        blocks: "all", which includes layers outside of the blocks such as the final
+            norm, or a selection of blocks.
     """
 
     name: ClassVar[str]
@@ -255,8 +294,8 @@ class SelectiveMethod:
 class BitFit(SelectiveMethod):
     """Training of every bias (Ben Zaken et al. 2022, https://arxiv.org/abs/2106.10199).
 
-    "all" blocks include the patch embedding and the final norm. "every:1" trains the biases of all blocks alone, as
-    LIFT does.
+    "all" blocks include the patch embedding and the final norm. "every:1" trains the
+    biases of all blocks alone, as LIFT does.
 
     Example:
         >>> import timm
@@ -277,7 +316,9 @@ class BitFit(SelectiveMethod):
 @registry.register
 @dataclass(frozen=True)
 class LayerNormTuning(SelectiveMethod):
-    """Training of weight and bias of every normalization (Zhao et al. 2024, https://arxiv.org/abs/2312.11420).
+    """Training of weight and bias of every normalization (Zhao et al.
+
+    2024, https://arxiv.org/abs/2312.11420).
 
     Example:
         >>> import timm
@@ -300,11 +341,13 @@ class LayerNormTuning(SelectiveMethod):
 class SSF:
     """Scale and shift, y * scale + shift, after patch embedding, norms and linear layers (Lian et al. 2022).
 
-    Source: https://arxiv.org/abs/2210.08823. Scale and shift start at 1 and 0, so that attaching the method does not
-    change the outputs. The authors draw them from normal distributions around these values.
+    Source: https://arxiv.org/abs/2210.08823. Scale and shift start at 1 and 0, so that
+    attaching the method does not change the outputs. The authors draw them from normal
+    distributions around these values.
 
     Attributes:
-        blocks: "all", which includes the patch embedding and the final norm, or a selection of blocks.
+        blocks: "all", which includes the patch embedding and the final norm, or a
+            selection of blocks.
 
     Example:
         >>> import timm

@@ -1,7 +1,8 @@
 """The registry of PEFT methods, the metadata of their recipe keys, and their form as plain data.
 
-A method is a frozen dataclass. Its fields are the keys of a recipe's `peft` section, and `build_modules` makes the
-modules that it adds to a network. Other packages register methods in the entry-point group "rsft.peft_methods".
+A method is a frozen dataclass. Its fields are the keys of a recipe's `peft` section,
+and `build_modules` makes the modules that it adds to a network. Other packages register
+methods in the entry-point group "rsft.peft_methods".
 """
 
 from __future__ import annotations
@@ -22,14 +23,16 @@ if TYPE_CHECKING:
 class Method(Protocol):
     """Configuration of a PEFT method: a frozen dataclass whose fields are recipe keys.
 
-    Declare each field with `dataclasses.field(default=..., metadata=...)`. The metadata may have the keys
-    "description", "minimum", "exclusive_minimum", "maximum", "exclusive_maximum", "pattern" and "words" (a description
-    of the pattern). The module of the class must not import torch at module level.
+    Declare each field with `dataclasses.field(default=..., metadata=...)`. The metadata
+    may have the keys "description", "minimum", "exclusive_minimum", "maximum",
+    "exclusive_maximum", "pattern" and "words" (a description of the pattern). The
+    module of the class must not import torch at module level.
 
     Attributes:
         name: name in recipes.
         title: name in reports.
-        is_identity_at_init: whether attaching the method leaves all outputs of the network unchanged.
+        is_identity_at_init: whether attaching the method leaves all outputs of the
+            network unchanged.
 
     Example:
         >>> METHODS["lora"].title
@@ -57,7 +60,9 @@ class Method(Protocol):
         """
 
 
-METHODS: Registry[type[Method]] = Registry("PEFT method", "rsft.peft_methods", "rsft.peft.methods")
+METHODS: Registry[type[Method]] = Registry(
+    "PEFT method", "rsft.peft_methods", "rsft.peft.methods"
+)
 """All PEFT methods by name."""
 
 register = METHODS.register
@@ -91,7 +96,9 @@ class CompositeMethod:
 
     def build_modules(self, vit: nn.Module) -> list[AdapterModule]:
         """Build the modules of all members."""
-        return [module for method in self.methods for module in method.build_modules(vit)]
+        return [
+            module for method in self.methods for module in method.build_modules(vit)
+        ]
 
 
 def method_to_dict(method: Method) -> dict[str, Any]:
@@ -116,7 +123,9 @@ def method_from_dict(data: Mapping[str, Any]) -> Method:
     fields = dict(data)
     name = fields.pop("name", None)
     if name == CompositeMethod.name:
-        return CompositeMethod(tuple(method_from_dict(member) for member in fields.get("methods", ())))
+        return CompositeMethod(
+            tuple(method_from_dict(member) for member in fields.get("methods", ()))
+        )
     try:
         return METHODS[name](**fields)
     except UnknownComponentError as error:
@@ -129,11 +138,14 @@ def _metadata(description: str, **bounds: Any) -> Mapping[str, Any]:
     return MappingProxyType({"description": description, **bounds})
 
 
-RANK = _metadata("inner dimension r of low-rank modules (the paper's 4 on DOTA and FUSRS)", minimum=1)
+RANK = _metadata(
+    "inner dimension r of low-rank modules (the paper's 4 on DOTA and FUSRS)", minimum=1
+)
 DIM = _metadata("width of the bottleneck of Adapter and AdaptFormer", minimum=1)
 POSITION_LETTERS = _metadata(
-    "adapted positions of a block: query, key, value, out, MLP 1, MLP 2 (paper, Tables 1 and 2); all takes every "
-    "position that a block has, also the convolutions of a ResNet",
+    "adapted positions of a block: query, key, value, out, MLP 1, MLP 2 (paper, Tables"
+    " 1 and 2); all takes every position that a block has, also the convolutions of a"
+    " ResNet",
     pattern="^([qkvo12]+|all)$",
     words="all, letters of qkvo12",
 )
@@ -144,24 +156,33 @@ BLOCKS = _metadata(
     minimum=0,
 )
 SCALE = _metadata(
-    "fixed scale of a module's output without a modulator; learnable (AdaptFormer only) trains it, as LIFT does",
+    "fixed scale of a module's output without a modulator; learnable (AdaptFormer only)"
+    " trains it, as LIFT does",
     exclusive_minimum=0,
 )
 ALPHA = _metadata(
-    "numerator of the fixed scale alpha / r, as in the authors' code; null takes `scale`", exclusive_minimum=0
+    "numerator of the fixed scale alpha / r, as in the authors' code; null takes"
+    " `scale`",
+    exclusive_minimum=0,
 )
 INIT = _metadata(
-    "fan-in of the start of A: width, the input width (Hugging Face), or rank, r (LIFT and the authors' code), which "
-    "makes A sqrt(width / r) times larger"
+    "fan-in of the start of A: width, the input width (Hugging Face), or rank, r (LIFT"
+    " and the authors' code), which makes A sqrt(width / r) times larger"
 )
 OUT_INSERTION = _metadata(
-    "input of the module at the position Out: that of the output projection (parallel; Hugging Face), or what the "
-    "projection gives (sequential; the authors' code)"
+    "input of the module at the position Out: that of the output projection (parallel;"
+    " Hugging Face), or what the projection gives (sequential; the authors' code)"
 )
 MODULATOR = _metadata(
-    "what the section meta learns at a site: one scale (site; the paper), or one factor for every output feature "
-    "(feature; Adapter and AdaptFormer of the authors' code)"
+    "what the section meta learns at a site: one scale (site; the paper), or one factor"
+    " for every output feature (feature; Adapter and AdaptFormer of the authors' code)"
 )
-ADAPTER_SCALE = _metadata("fixed scale of AdaptFormer in combination with LoRA", exclusive_minimum=0)
-PROMPTS = _metadata("number of prompt tokens that VPT inserts before the patch tokens", minimum=1)
-DROPOUT = _metadata("dropout rate in a module, in training", minimum=0, exclusive_maximum=1)
+ADAPTER_SCALE = _metadata(
+    "fixed scale of AdaptFormer in combination with LoRA", exclusive_minimum=0
+)
+PROMPTS = _metadata(
+    "number of prompt tokens that VPT inserts before the patch tokens", minimum=1
+)
+DROPOUT = _metadata(
+    "dropout rate in a module, in training", minimum=0, exclusive_maximum=1
+)

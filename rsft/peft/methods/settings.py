@@ -7,68 +7,105 @@ from typing import Any, ClassVar, Literal
 from rsft.peft.methods import registry
 from rsft.peft.sites import Site, resolve_per_site
 
-PositionSetting = str | Sequence[Literal["q", "k", "v", "out", "mlp1", "mlp2", "conv1", "conv2", "conv3", "downsample"]]
+PositionSetting = (
+    str
+    | Sequence[
+        Literal[
+            "q",
+            "k",
+            "v",
+            "out",
+            "mlp1",
+            "mlp2",
+            "conv1",
+            "conv2",
+            "conv3",
+            "downsample",
+        ]
+    ]
+)
 """Positions of a block: letters of "qkvo12", names, or "all"."""
 
-ScaleSetting = float | Literal["1/r", "learnable"] | Mapping[str, float | Literal["1/r", "learnable"]]
-"""Scale m_p without a modulator: a number, "1/r" or "learnable" (AdaptFormer), or pattern of sites -> one of these."""
+ScaleSetting = (
+    float
+    | Literal["1/r", "learnable"]
+    | Mapping[str, float | Literal["1/r", "learnable"]]
+)
+"""Scale m_p without a modulator: a number, "1/r" or "learnable" (AdaptFormer), or
+pattern of sites -> one of these."""
 
 
 @dataclass(frozen=True)
 class LowRankMethod:
     """Settings of the low-rank methods.
 
-    Rank, scale and dropout are one value for all sites, or values by pattern such as {"blocks.*.q": 8, "*": 4}.
+    Rank, scale and dropout are one value for all sites, or values by pattern such as
+    {"blocks.*.q": 8, "*": 4}.
 
     Attributes:
         rank: r, the inner dimension of A and B; 0 excludes the sites of a pattern.
-        positions: letters of "qkvo12", a list of names such as ["q", "mlp2"] or ["conv1", "conv3"] (see
-            `rsft.peft.sites`), or "all" for every position that a block has.
+        positions: letters of "qkvo12", a list of names such as ["q", "mlp2"] or
+            ["conv1", "conv3"] (see `rsft.peft.sites`), or "all" for every position that
+            a block has.
         blocks: "all", "last:N", "every:N", a range such as "0-5", or indices from 0.
         scale: m_p without a modulator, a number or "1/r".
         dropout: rate on the input of A, in training.
-        alpha: sets the scale to alpha / r, as in the code of LIFT and of the paper; None takes `scale`.
-        init: fan-in of the uniform distribution of A, U(-1/sqrt(fan-in), 1/sqrt(fan-in)): "width" takes the input width
-            (Hugging Face PEFT), "rank" takes r (LIFT and the paper's code). With "rank", A is
-            sqrt(width / r) times larger, and the module learns width / r times faster at the same learning rate.
-        out_insertion: how the module at Out is inserted. "parallel" reads the input h of the output projection,
-            W h + b + m f(h) (Hugging Face PEFT). "sequential" reads its output, x + m f(x) with x = W h + b (the
-            paper's code, FLoRA in models/peft_vit.py). The other positions are parallel in both.
-        modulator: what a modulator learns at a site: one scale ("site"), or a factor for every output feature
-            ("feature").
+        alpha: sets the scale to alpha / r, as in the code of LIFT and of the paper;
+            None takes `scale`.
+        init: fan-in of the uniform distribution of A, U(-1/sqrt(fan-in),
+            1/sqrt(fan-in)): "width" takes the input width (Hugging Face PEFT), "rank"
+            takes r (LIFT and the paper's code). With "rank", A is sqrt(width / r) times
+            larger, and the module learns width / r times faster at the same learning
+            rate.
+        out_insertion: how the module at Out is inserted. "parallel" reads the input h
+            of the output projection, W h + b + m f(h) (Hugging Face PEFT). "sequential"
+            reads its output, x + m f(x) with x = W h + b (the paper's code, FLoRA in
+            models/peft_vit.py). The other positions are parallel in both.
+        modulator: what a modulator learns at a site: one scale ("site"), or a factor
+            for every output feature ("feature").
     """
 
     is_identity_at_init: ClassVar[bool] = True
 
     rank: int | Mapping[str, int] = field(default=4, metadata=registry.RANK)
-    positions: PositionSetting = field(default="qkvo12", metadata=registry.POSITION_LETTERS)
+    positions: PositionSetting = field(
+        default="qkvo12", metadata=registry.POSITION_LETTERS
+    )
     blocks: str | Sequence[int] = field(default="all", metadata=registry.BLOCKS)
     scale: ScaleSetting = field(default=1.0, metadata=registry.SCALE)
     dropout: float | Mapping[str, float] = field(default=0.0, metadata=registry.DROPOUT)
     alpha: float | None = field(default=None, metadata=registry.ALPHA)
     init: Literal["width", "rank"] = field(default="width", metadata=registry.INIT)
-    out_insertion: Literal["parallel", "sequential"] = field(default="parallel", metadata=registry.OUT_INSERTION)
-    modulator: Literal["site", "feature"] = field(default="site", metadata=registry.MODULATOR)
+    out_insertion: Literal["parallel", "sequential"] = field(
+        default="parallel", metadata=registry.OUT_INSERTION
+    )
+    modulator: Literal["site", "feature"] = field(
+        default="site", metadata=registry.MODULATOR
+    )
 
     @property
     def unneeded(self) -> dict[str, str]:
         """The scale, if `alpha` sets it."""
-        return {} if self.alpha is None else {"scale": "nothing: alpha / r is the scale"}
+        if self.alpha is None:
+            return {}
+        return {"scale": "nothing: alpha / r is the scale"}
 
 
 @dataclass(frozen=True)
 class BottleneckMethod:
     """Settings of the bottlenecks at the MLP.
 
-    Dim, scale and dropout are one value for all sites, or values by pattern such as {"blocks.1?.mlp": 8, "*": 4}.
+    Dim, scale and dropout are one value for all sites, or values by pattern such as
+    {"blocks.1?.mlp": 8, "*": 4}.
 
     Attributes:
         dim: h, the width of the bottleneck; 0 excludes the blocks of a pattern.
         blocks: "all", "last:N", "every:N", a range such as "0-5", or indices from 0.
         scale: m_p without a modulator, a number or "1/r".
         dropout: rate after the ReLU, in training.
-        modulator: what a modulator learns at a site: one scale ("site"), or a factor for every output feature
-            ("feature"; MetaAdapter and MetaAdaptFormer of the paper's code).
+        modulator: what a modulator learns at a site: one scale ("site"), or a factor
+            for every output feature ("feature"; MetaAdapter and MetaAdaptFormer of the
+            paper's code).
     """
 
     is_identity_at_init: ClassVar[bool] = True
@@ -77,14 +114,19 @@ class BottleneckMethod:
     blocks: str | Sequence[int] = field(default="all", metadata=registry.BLOCKS)
     scale: ScaleSetting = field(default=1.0, metadata=registry.SCALE)
     dropout: float | Mapping[str, float] = field(default=0.0, metadata=registry.DROPOUT)
-    modulator: Literal["site", "feature"] = field(default="site", metadata=registry.MODULATOR)
+    modulator: Literal["site", "feature"] = field(
+        default="site", metadata=registry.MODULATOR
+    )
 
 
-def resolve_scales(scale: ScaleSetting, ranks: dict[Site, int], alpha: float | None = None) -> dict[Site, float | None]:
+def resolve_scales(
+    scale: ScaleSetting, ranks: dict[Site, int], alpha: float | None = None
+) -> dict[Site, float | None]:
     """Return the constant scale of every site.
 
     Args:
-        scale: the setting. "1/r" means 1 / rank of the site, which is alpha = 1; "learnable" gives None.
+        scale: the setting. "1/r" means 1 / rank of the site, which is alpha = 1;
+            "learnable" gives None.
         ranks: site -> rank.
         alpha: sets the scale to alpha / rank of the site; None takes `scale`.
 
@@ -99,12 +141,22 @@ def resolve_scales(scale: ScaleSetting, ranks: dict[Site, int], alpha: float | N
     scales: dict[Site, Any] = resolve_per_site(scale, tuple(ranks))
     for site, value in scales.items():
         if isinstance(value, str) and value not in ("1/r", "learnable"):
-            raise ValueError(f"scale {value!r}: use a number, '1/r' or, in AdaptFormer, 'learnable'")
-        scales[site] = None if value == "learnable" else 1 / ranks[site] if value == "1/r" else float(value)
+            raise ValueError(
+                f"scale {value!r}: use a number, '1/r' or, in AdaptFormer, 'learnable'"
+            )
+        scales[site] = (
+            None
+            if value == "learnable"
+            else 1 / ranks[site]
+            if value == "1/r"
+            else float(value)
+        )
     return scales
 
 
-def validate_dropout(dropout: float | Mapping[str, float], sites: Sequence[Site]) -> dict[Site, float]:
+def validate_dropout(
+    dropout: float | Mapping[str, float], sites: Sequence[Site]
+) -> dict[Site, float]:
     """Return the dropout rate of every site, given one rate, or rates by pattern of sites.
 
     Raises:
@@ -117,7 +169,9 @@ def validate_dropout(dropout: float | Mapping[str, float], sites: Sequence[Site]
     return rates
 
 
-def validate_ranks(rank: int | Mapping[str, int], sites: Sequence[Site]) -> dict[Site, int]:
+def validate_ranks(
+    rank: int | Mapping[str, int], sites: Sequence[Site]
+) -> dict[Site, int]:
     """Return the rank of every site that has one, given one rank, or ranks by pattern; 0 excludes a site.
 
     Returns:
@@ -126,7 +180,12 @@ def validate_ranks(rank: int | Mapping[str, int], sites: Sequence[Site]) -> dict
     Raises:
         ValueError: a rank is negative, or all ranks are 0.
     """
-    ranks = {site: value for site, value in resolve_per_site(rank, sites).items() if value}
+    ranks = {
+        site: value for site, value in resolve_per_site(rank, sites).items() if value
+    }
     if not ranks or min(ranks.values()) < 0:
-        raise ValueError(f"rank {rank}: use 1 or more; 0 excludes a site, but at least one site must stay")
+        raise ValueError(
+            f"rank {rank}: use 1 or more; 0 excludes a site, but at least one site must"
+            " stay"
+        )
     return ranks

@@ -23,17 +23,19 @@ from rsft.peft.sites import POSITIONS, Site
 class AdaptedModel(ForwardPasses):
     """A frozen transformer with PEFT modules; its parameters are theta (modules) and gamma (modulator).
 
-    `rsft.peft.attach` returns it. The transformer computes the adapted outputs when it is called by itself, too. A
-    forward pass through this object takes less time and memory, and supports `joint`, `checkpointing` and
-    `class_token_only`.
+    `rsft.peft.attach` returns it. The transformer computes the adapted outputs when it
+    is called by itself, too. A forward pass through this object takes less time and
+    memory, and supports `joint`, `checkpointing` and `class_token_only`.
 
     Attributes:
         vit: the transformer, always in evaluation mode.
         method: the attached method.
-        train_also: names of modules of the transformer that are trained beside the PEFT modules.
+        train_also: names of modules of the transformer that are trained beside the PEFT
+            modules.
         additive: the PEFT modules; their dropout acts in training mode.
         modulator: one learned scale for every site, or None.
-        unmerged: names of what `merge` could not fold into the weights: sites, modules or parameters.
+        unmerged: names of what `merge` could not fold into the weights: sites, modules
+            or parameters.
 
     Example:
         >>> import timm
@@ -56,31 +58,44 @@ class AdaptedModel(ForwardPasses):
         train_also: Sequence[str] = (),
     ) -> None:
         super().__init__(runner, adapter_modules, modulator)
-        self.method, self.train_also = method, tuple(train_also)
+        self.method = method
+        self.train_also = tuple(train_also)
         self.unmerged: tuple[str, ...] = ()
         self._undo = list(undo)
-        self._status, self._has_rounded_weights = "attached", False
+        self._status = "attached"
+        self._has_rounded_weights = False
 
     @property
     def sites(self) -> tuple[Site, ...]:
         """The sites that a scale acts on, in forward order."""
         sites = [site for module in self.adapter_modules for site in module.sites]
-        return tuple(sorted(sites, key=lambda site: (site.block, POSITIONS.index(site.position))))
+        return tuple(
+            sorted(sites, key=lambda site: (site.block, POSITIONS.index(site.position)))
+        )
 
     @property
     def pruned_sites(self) -> tuple[Site, ...]:
         """The sites that were dropped because of their scale."""
         remaining = set(self.sites)
-        return () if self.modulator is None else tuple(site for site in self.modulator.sites if site not in remaining)
+        if self.modulator is None:
+            return ()
+        return tuple(site for site in self.modulator.sites if site not in remaining)
 
     def adapter_state(self) -> dict[str, Tensor]:
         """Return all learned tensors.
 
         Returns:
-            Name, such as "blocks.0.q.a" -> tensor; with a modulator also "gamma", which is -inf at pruned sites.
+            Name, such as "blocks.0.q.a" -> tensor; with a modulator also "gamma", which
+            is -inf at pruned sites.
         """
-        state = {name: tensor for module in self.adapter_modules for name, tensor in module.named_tensors().items()}
-        return state if self.modulator is None else state | {"gamma": self.modulator.effective_gamma()}
+        state = {
+            name: tensor
+            for module in self.adapter_modules
+            for name, tensor in module.named_tensors().items()
+        }
+        if self.modulator is None:
+            return state
+        return state | {"gamma": self.modulator.effective_gamma()}
 
     def load_adapter_state(self, state: Mapping[str, Tensor]) -> None:
         """Load a state from `adapter_state`, and prune the sites that the state lacks because they were pruned.
@@ -89,16 +104,24 @@ class AdaptedModel(ForwardPasses):
             state: name -> tensor.
 
         Raises:
-            ValueError: a key is missing, unknown or of another shape, or the modules are detached or merged already.
+            ValueError: a key is missing, unknown or of another shape, or the modules
+                are detached or merged already.
         """
         self._require_attached()
         pruned = self._pruned_prefixes(state)
-        expected = {key: value for key, value in self.adapter_state().items() if not key.startswith(pruned)}
+        expected = {
+            key: value
+            for key, value in self.adapter_state().items()
+            if not key.startswith(pruned)
+        }
         wrong = sorted(set(expected) ^ set(state)) or [
             key for key in expected if expected[key].shape != state[key].shape
         ]
         if wrong:
-            raise ValueError(f"{len(wrong)} keys do not fit the network, such as {', '.join(wrong[:3])}")
+            raise ValueError(
+                f"{len(wrong)} keys do not fit the network, such as"
+                f" {', '.join(wrong[:3])}"
+            )
         self._drop_sites([site for site in self.sites if f"{site}." in pruned])
         with torch.no_grad():
             for key, value in expected.items():
@@ -112,9 +135,14 @@ class AdaptedModel(ForwardPasses):
         Args:
             path: the path of the file.
         """
-        metadata = {"method": method_to_dict(self.method), "modulated": self.modulator is not None}
+        metadata = {
+            "method": method_to_dict(self.method),
+            "modulated": self.modulator is not None,
+        }
         metadata |= {"train_also": self.train_also} if self.train_also else {}
-        write_tensors(Path(path), self.adapter_state(), {"rsft.peft": json.dumps(metadata)})
+        write_tensors(
+            Path(path), self.adapter_state(), {"rsft.peft": json.dumps(metadata)}
+        )
 
     def load(self, path: Path | str) -> None:
         """Load a file that `save` wrote for a network with the same method.
@@ -135,9 +163,10 @@ class AdaptedModel(ForwardPasses):
     def in_function_space(self) -> Iterator[None]:
         """Fold the scale of every site into its module until the block ends; gradients are converted too.
 
-        An optimizer step in the block changes the outputs of a module in the same way at every scale. Without it, SGD
-        moves the output of LoRA at a rate proportional to the square of the scale: one factor comes from the gradient
-        of B, the other from the product of the scale and the step.
+        An optimizer step in the block changes the outputs of a module in the same way
+        at every scale. Without it, SGD moves the output of LoRA at a rate proportional
+        to the square of the scale: one factor comes from the gradient of B, the other
+        from the product of the scale and the step.
 
         Yields:
             Nothing. Within the block, parameters are those at a scale of 1.
@@ -145,10 +174,16 @@ class AdaptedModel(ForwardPasses):
         pairs = []
         for module in self.adapter_modules:
             for site in module.sites:
-                scale = torch.as_tensor(module.scale_fns[site](), device=next(self.vit.parameters()).device).detach()
+                scale = torch.as_tensor(
+                    module.scale_fns[site](), device=next(self.vit.parameters()).device
+                ).detach()
                 scale = torch.where(scale == 0, torch.ones_like(scale), scale)
-                for parameter in module.output_parameters(site):  # its first axis is that of the output features
-                    pairs.append((parameter, scale.reshape(-1, *[1] * (parameter.ndim - 1))))
+                for parameter in module.output_parameters(
+                    site
+                ):  # its first axis is that of the output features
+                    pairs.append(
+                        (parameter, scale.reshape(-1, *[1] * (parameter.ndim - 1)))
+                    )
         with torch.no_grad():
             for parameter, scale in pairs:
                 parameter.mul_(scale)
@@ -171,20 +206,28 @@ class AdaptedModel(ForwardPasses):
             The dropped sites.
 
         Raises:
-            ValueError: the model has no modulator, or the modules are detached or merged already.
+            ValueError: the model has no modulator, or the modules are detached or
+                merged already.
         """
         if self.modulator is None:
-            raise ValueError("the model has no learned scales: attach with learn_scales=True to prune")
+            raise ValueError(
+                "the model has no learned scales: attach with learn_scales=True to"
+                " prune"
+            )
         self._require_attached()
-        weak = [site for site, scale in self.modulator.scales().items() if scale < threshold and site in self.sites]
+        weak = [
+            site
+            for site, scale in self.modulator.scales().items()
+            if scale < threshold and site in self.sites
+        ]
         self._drop_sites(weak)
         return tuple(weak)
 
     def cast_frozen_weights(self, dtype: torch.dtype = torch.bfloat16) -> AdaptedModel:
         """Cast the frozen matrices to a half-precision dtype, for use under torch.autocast.
 
-        Trained parameters stay in float32. The cast cannot be undone: `detach` returns the rounded network, and `merge`
-        raises an error.
+        Trained parameters stay in float32. The cast cannot be undone: `detach` returns
+        the rounded network, and `merge` raises an error.
 
         Args:
             dtype: the dtype of the frozen matrices.
@@ -193,7 +236,10 @@ class AdaptedModel(ForwardPasses):
             The model itself.
         """
         for module in self.vit.modules():
-            if isinstance(module, nn.Linear | nn.Conv2d) and not module.weight.requires_grad:
+            if (
+                isinstance(module, nn.Linear | nn.Conv2d)
+                and not module.weight.requires_grad
+            ):
                 module.weight.data = module.weight.data.to(dtype)
         self._has_rounded_weights = True
         return self
@@ -202,8 +248,8 @@ class AdaptedModel(ForwardPasses):
     def in_full_precision(self) -> Iterator[None]:
         """Run forward passes in float32 until the block ends, although autocast is on.
 
-        Frozen matrices keep the values to which `cast_frozen_weights` rounded them. They take 4 bytes per weight until
-        the block ends.
+        Frozen matrices keep the values to which `cast_frozen_weights` rounded them.
+        They take 4 bytes per weight until the block ends.
 
         Yields:
             Nothing.
@@ -211,7 +257,8 @@ class AdaptedModel(ForwardPasses):
         half = {
             module: module.weight.data
             for module in self.vit.modules()
-            if isinstance(module, nn.Linear | nn.Conv2d) and module.weight.dtype in (torch.float16, torch.bfloat16)
+            if isinstance(module, nn.Linear | nn.Conv2d)
+            and module.weight.dtype in (torch.float16, torch.bfloat16)
         }
         for module, weight in half.items():
             module.weight.data = weight.float()
@@ -242,14 +289,15 @@ class AdaptedModel(ForwardPasses):
     def merge(self) -> nn.Module:
         """Fold the modules into the weights, in float32.
 
-        Adapters, prompts and shifts of layers without bias cannot be folded. They stay on the transformer as modules,
-        and `unmerged` lists them.
+        Adapters, prompts and shifts of layers without bias cannot be folded. They stay
+        on the transformer as modules, and `unmerged` lists them.
 
         Returns:
             The transformer.
 
         Raises:
-            ValueError: the modules are detached or merged already, or the weights are no longer in full precision.
+            ValueError: the modules are detached or merged already, or the weights are
+                no longer in full precision.
 
         Example:
             >>> import timm
@@ -261,11 +309,20 @@ class AdaptedModel(ForwardPasses):
         """
         self._require_attached()
         if self._has_rounded_weights:
-            raise ValueError("the frozen weights are rounded: save, then load into an unrounded network and merge it")
+            raise ValueError(
+                "the frozen weights are rounded: save, then load into an unrounded"
+                " network and merge it"
+            )
         self._status = "merged"
-        for module in sorted(self.adapter_modules, key=lambda module: module.merge_last):
+        for module in sorted(
+            self.adapter_modules, key=lambda module: module.merge_last
+        ):
             module.merge()
-        self.unmerged = tuple(placement for module in self.adapter_modules for placement in module.placements)
+        self.unmerged = tuple(
+            placement
+            for module in self.adapter_modules
+            for placement in module.placements
+        )
         if not self.unmerged:
             self._undo_changes()
         return self.vit
@@ -273,10 +330,20 @@ class AdaptedModel(ForwardPasses):
     def _pruned_prefixes(self, state: Mapping[str, Tensor]) -> tuple[str, ...]:
         """Return the key prefixes of the sites that are off in a state and have no tensors in it."""
         gamma = state.get("gamma")
-        if self.modulator is None or gamma is None or gamma.shape != self.modulator.gamma.shape:
+        if (
+            self.modulator is None
+            or gamma is None
+            or gamma.shape != self.modulator.gamma.shape
+        ):
             return ()
-        off = [f"{site}." for site, values in self.modulator.by_site(gamma).items() if values.max() == -math.inf]
-        return tuple(prefix for prefix in off if not any(key.startswith(prefix) for key in state))
+        off = [
+            f"{site}."
+            for site, values in self.modulator.by_site(gamma).items()
+            if values.max() == -math.inf
+        ]
+        return tuple(
+            prefix for prefix in off if not any(key.startswith(prefix) for key in state)
+        )
 
     def _drop_sites(self, sites: Sequence[Site]) -> None:
         for module in self.adapter_modules:

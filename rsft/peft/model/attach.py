@@ -15,12 +15,19 @@ from rsft.peft.model.stage_runner import StageRunner
 from rsft.peft.model.stages import ViTStages
 from rsft.peft.model.state_files import read_tensors
 from rsft.peft.modulator import Modulator
-from rsft.peft.modules.adapter_module import AdapterModule, ScaleFn, Undo, use_fused_qkv_layers
+from rsft.peft.modules.adapter_module import (
+    AdapterModule,
+    ScaleFn,
+    Undo,
+    use_fused_qkv_layers,
+)
 from rsft.peft.modules.scaled import LowRankLinear
 from rsft.peft.modules.unscaled import SelectiveTuning
 from rsft.peft.sites import POSITIONS, Site
 
-_METHOD_ATTRIBUTE = "adapted_by"  # attribute of the network with the name of the attached method
+_METHOD_ATTRIBUTE = (  # attribute of the network with the name of the attached method
+    "adapted_by"
+)
 
 
 def attach(
@@ -34,28 +41,32 @@ def attach(
 ) -> AdaptedModel:
     """Freeze a vision transformer, set it to evaluation mode and attach a PEFT method.
 
-    The outputs do not change until something is learned, except with prompts. Compile the network after this call, not
-    before.
+    The outputs do not change until something is learned, except with prompts. Compile
+    the network after this call, not before.
 
     Args:
         vit: a timm vision transformer.
         method: such as LoRA(rank=4, positions="qkvo12", blocks="all").
-        learn_scales: learn one scale for every site (MetaPEFT), or a factor for every output feature if the method's
-            `modulator` is "feature", instead of using the method's constant scale.
+        learn_scales: learn one scale for every site (MetaPEFT), or a factor for every
+            output feature if the method's `modulator` is "feature", instead of using
+            the method's constant scale.
         init_scale: initial value of every learned scale.
-        kernels: compute low-rank additions and their blocks by kernels with hand-written gradients (True) or by plain
-            autograd (False), with equal results. None takes the environment variable RSFT_KERNELS (0 or 1), and without
-            it the kernels on a CPU and plain autograd elsewhere.
-        train_also: names of modules of the network that are trained beside the method, such as ("head",). They belong
-            to `theta` and to the saved state. A warning names a classifier that stays frozen.
+        kernels: compute low-rank additions and their blocks by kernels with
+            hand-written gradients (True) or by plain autograd (False), with equal
+            results. None takes the environment variable RSFT_KERNELS (0 or 1), and
+            without it the kernels on a CPU and plain autograd elsewhere.
+        train_also: names of modules of the network that are trained beside the method,
+            such as ("head",). They belong to `theta` and to the saved state. A warning
+            names a classifier that stays frozen.
 
     Returns:
         The network with the modules of the method.
 
     Raises:
-        ValueError: the network lacks a site or a module, a setting is invalid, `learn_scales` is set for a method
-            without sites, two methods share a site or a parameter, the network is adapted already, or RSFT_KERNELS is
-            neither 0 nor 1.
+        ValueError: the network lacks a site or a module, a setting is invalid,
+            `learn_scales` is set for a method without sites, two methods share a site
+            or a parameter, the network is adapted already, or RSFT_KERNELS is neither 0
+            nor 1.
 
     Example:
         >>> import timm
@@ -68,36 +79,61 @@ def attach(
         1536
     """
     if hasattr(vit, _METHOD_ATTRIBUTE):
-        raise ValueError(f"the network is adapted already, by {getattr(vit, _METHOD_ATTRIBUTE)}: detach or merge first")
-    if isinstance(widths := getattr(vit, "embed_dim", None), list | tuple):  # CrossViT
         raise ValueError(
-            f"{type(vit).__name__} has {len(widths)} sequences of tokens, of widths {list(widths)}, not one"
+            f"the network is adapted already, by {getattr(vit, _METHOD_ATTRIBUTE)}:"
+            " detach or merge first"
+        )
+    widths = getattr(vit, "embed_dim", None)
+    if isinstance(widths, list | tuple):  # CrossViT
+        raise ValueError(
+            f"{type(vit).__name__} has {len(widths)} sequences of tokens, of widths"
+            f" {list(widths)}, not one"
         )
     kernels = requested_kernels(kernels)
     vit.requires_grad_(False).eval()
-    runner, modules = StageRunner(ViTStages(vit), kernels), list(method.build_modules(vit))
+    runner = StageRunner(ViTStages(vit), kernels)
+    modules = list(method.build_modules(vit))
     if train_also:
-        modules.append(SelectiveTuning(vit, "train_also", "all", lambda *_: True, modules=train_also))
+        modules.append(
+            SelectiveTuning(
+                vit, "train_also", "all", lambda *_: True, modules=train_also
+            )
+        )
     device = next(vit.parameters()).device
-    modulator = _build_modulator(modules, method, init_scale).to(device) if learn_scales else None
+    if learn_scales:
+        modulator = _build_modulator(modules, method, init_scale).to(device)
+    else:
+        modulator = None
     _require_disjoint(modules)
     setattr(vit, _METHOD_ATTRIBUTE, method.name)
-    undo: list[Undo] = [partial(delattr, vit, _METHOD_ATTRIBUTE), *use_fused_qkv_layers(vit)]
+    undo: list[Undo] = [
+        partial(delattr, vit, _METHOD_ATTRIBUTE),
+        *use_fused_qkv_layers(vit),
+    ]
     adapted = AdaptedModel(runner, method, modules, modulator, undo, train_also)
     try:
         for module in modules:
-            module.install({site: _scale_fn(module, site, modulator) for site in module.sites}, kernels)
+            module.install(
+                {site: _scale_fn(module, site, modulator) for site in module.sites},
+                kernels,
+            )
         _require_frozen(vit)
     except ValueError:
         adapted.detach()
         raise
-    if names := _frozen_classifiers(vit):
-        message = f"the classifier {names[0]} of the network stays frozen: to train it, attach with train_also={names}"
+    names = _frozen_classifiers(vit)
+    if names:
+        message = (
+            f"the classifier {names[0]} of the network stays frozen: to train it,"
+            f" attach with train_also={names}"
+        )
         warnings.warn(message, stacklevel=2)
     return adapted
 
 
-def load(vit: nn.Module, path: Path | str, *, kernels: bool | None = None) -> AdaptedModel:
+def load(
+    vit: nn.Module, path: Path | str, *, kernels: bool | None = None
+) -> AdaptedModel:
     """Attach the method and state of a file that `AdaptedModel.save` wrote.
 
     Args:
@@ -110,7 +146,8 @@ def load(vit: nn.Module, path: Path | str, *, kernels: bool | None = None) -> Ad
 
     Raises:
         FileNotFoundError: the file does not exist.
-        ValueError: the file is damaged, was not written by `AdaptedModel.save`, or does not fit the network.
+        ValueError: the file is damaged, was not written by `AdaptedModel.save`, or does
+            not fit the network.
 
     Example:
         >>> import tempfile, timm
@@ -124,10 +161,15 @@ def load(vit: nn.Module, path: Path | str, *, kernels: bool | None = None) -> Ad
     """
     _, metadata = read_tensors(Path(path))
     if "rsft.peft" not in metadata:
-        raise ValueError(f"{path} names no method: it was not written by AdaptedModel.save")
+        raise ValueError(
+            f"{path} names no method: it was not written by AdaptedModel.save"
+        )
     description = json.loads(metadata["rsft.peft"])
     method = method_from_dict(description["method"])
-    options = {"learn_scales": description["modulated"], "train_also": description.get("train_also", ())}
+    options = {
+        "learn_scales": description["modulated"],
+        "train_also": description.get("train_also", ()),
+    }
     adapted = attach(vit, method, kernels=kernels, **options)
     try:
         adapted.load(path)
@@ -137,15 +179,25 @@ def load(vit: nn.Module, path: Path | str, *, kernels: bool | None = None) -> Ad
     return adapted
 
 
-def _build_modulator(modules: Sequence[AdapterModule], method: Method, init_scale: float) -> Modulator:
+def _build_modulator(
+    modules: Sequence[AdapterModule], method: Method, init_scale: float
+) -> Modulator:
     widths: dict[Site, int] = {}
     for module in modules:
         widths |= module.scale_widths
-        if any(scale is None and module.scale_widths[site] == 1 for site, scale in module.fixed_scales.items()):
-            raise ValueError("scale 'learnable' and learn_scales=True learn the same scale: choose one of them")
+        if any(
+            scale is None and module.scale_widths[site] == 1
+            for site, scale in module.fixed_scales.items()
+        ):
+            raise ValueError(
+                "scale 'learnable' and learn_scales=True learn the same scale: choose"
+                " one of them"
+            )
     if not widths:
         raise ValueError(f"{method.name} has no sites, so it has no scales to learn")
-    sites = sorted(widths, key=lambda site: (site.block, POSITIONS.index(site.position)))
+    sites = sorted(
+        widths, key=lambda site: (site.block, POSITIONS.index(site.position))
+    )
     return Modulator(sites, init_scale, [widths[site] for site in sites])
 
 
@@ -154,26 +206,48 @@ def _require_disjoint(modules: Sequence[AdapterModule]) -> None:
     for module in modules:
         names: set[object] = {*module.sites, *module.named_tensors()}
         if used & names:
-            raise ValueError(f"two methods adapt {min(map(str, used & names))}: choose other positions or blocks")
+            raise ValueError(
+                f"two methods adapt {min(map(str, used & names))}: choose other"
+                " positions or blocks"
+            )
         used |= names
 
 
 def _require_frozen(vit: nn.Module) -> None:
     for name, module in vit.named_modules():
         if isinstance(module, LowRankLinear) and module.weight.requires_grad:
-            raise ValueError(f"{name} is adapted and its weight is trained: choose other blocks for one of the methods")
+            raise ValueError(
+                f"{name} is adapted and its weight is trained: choose other blocks for"
+                " one of the methods"
+            )
 
 
 def _frozen_classifiers(vit: nn.Module) -> tuple[str, ...]:
     """Return the names of the classifiers of a network that have parameters, none of them trained."""
-    get_classifier = getattr(vit, "get_classifier", None)  # of timm; a network may have two
-    heads = get_classifier() if get_classifier else [getattr(vit, name, None) for name in ("fc", "head", "classifier")]
+    get_classifier = getattr(
+        vit, "get_classifier", None
+    )  # of timm; a network may have two
+    if get_classifier:
+        heads = get_classifier()
+    else:
+        heads = [getattr(vit, name, None) for name in ("fc", "head", "classifier")]
     heads = heads if isinstance(heads, list | tuple) else [heads]
-    frozen = [x for x in heads if isinstance(x, nn.Module) and {p.requires_grad for p in x.parameters()} == {False}]
-    return tuple(name for name, module in vit.named_modules() if any(module is head for head in frozen))
+    frozen = [
+        x
+        for x in heads
+        if isinstance(x, nn.Module)
+        and {p.requires_grad for p in x.parameters()} == {False}
+    ]
+    return tuple(
+        name
+        for name, module in vit.named_modules()
+        if any(module is head for head in frozen)
+    )
 
 
-def _scale_fn(module: AdapterModule, site: Site, modulator: Modulator | None) -> ScaleFn:
+def _scale_fn(
+    module: AdapterModule, site: Site, modulator: Modulator | None
+) -> ScaleFn:
     if modulator is not None:
         return partial(modulator.scale, modulator.sites.index(site))
     fixed_scale = module.fixed_scales[site]

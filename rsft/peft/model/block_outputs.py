@@ -10,11 +10,14 @@ from rsft.peft.modules.adapter_module import transformer_blocks
 
 
 @contextmanager
-def record_block_outputs(vit: nn.Module, blocks: Sequence[int]) -> Iterator[list[Tensor]]:
+def record_block_outputs(
+    vit: nn.Module, blocks: Sequence[int]
+) -> Iterator[list[Tensor]]:
     """Record the outputs of blocks in one forward pass of a network that runs as a whole.
 
-    The hooks are plain Python, so `torch.export` traces through them. `AdaptedModel.run_suffix_with_blocks` does
-    without them where it can, because the training kernels skip blocks with hooks.
+    The hooks are plain Python, so `torch.export` traces through them.
+    `AdaptedModel.run_suffix_with_blocks` does without them where it can, because the
+    training kernels skip blocks with hooks.
 
     Args:
         vit: a timm vision transformer.
@@ -25,7 +28,10 @@ def record_block_outputs(vit: nn.Module, blocks: Sequence[int]) -> Iterator[list
     """
     outputs: list[Tensor] = []
     modules = transformer_blocks(vit)
-    handles = [modules[block].register_forward_hook(partial(_append_output, outputs)) for block in blocks]
+    handles = [
+        modules[block].register_forward_hook(partial(_append_output, outputs))
+        for block in blocks
+    ]
     try:
         yield outputs
     finally:
@@ -33,5 +39,7 @@ def record_block_outputs(vit: nn.Module, blocks: Sequence[int]) -> Iterator[list
             handle.remove()
 
 
-def _append_output(outputs: list[Tensor], module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+def _append_output(
+    outputs: list[Tensor], module: nn.Module, args: tuple[Tensor, ...], output: Tensor
+) -> None:
     outputs.append(output)

@@ -33,5 +33,7 @@ def class_token_features(vit: nn.Module, images: Tensor) -> Tensor:
     tokens, rope = stages.embed(images)
     for index, block in enumerate(first_blocks):
         tokens = block(tokens, **stages.block_kwargs(index, rope))
-    token = class_token_block(last_block, tokens, **stages.block_kwargs(stages.depth - 1, rope))
+    token = class_token_block(
+        last_block, tokens, **stages.block_kwargs(stages.depth - 1, rope)
+    )
     return stages.finish(token)[:, 0]

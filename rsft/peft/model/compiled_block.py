@@ -11,13 +11,16 @@ from torch import Tensor, nn
 from rsft.peft.kernels import LowRankDelta, low_rank_block
 
 GRAPHS = 32
-"""Largest number of compiled variants: sizes of a batch, first and other blocks, gradients of theta or of gamma."""
+"""Largest number of compiled variants: sizes of a batch, first and other blocks,
+gradients of theta or of gamma."""
 
 _log = logging.getLogger(__name__)
 
 
 class CompiledBlock:
-    """`low_rank_block` by plain autograd, compiled. If the first call fails, it runs without the compiler.
+    """`low_rank_block` by plain autograd, compiled.
+
+    If the first call fails, it runs without the compiler.
 
     Args:
         backend: of `torch.compile`.
@@ -28,12 +31,20 @@ class CompiledBlock:
 
     def __init__(self, backend: str | Callable[..., Any] = "inductor") -> None:
         self.error = ""
-        self._compiled: Any = torch.compile(low_rank_block, backend=backend, dynamic=False)
+        self._compiled: Any = torch.compile(
+            low_rank_block, backend=backend, dynamic=False
+        )
         self._has_run = False
-        torch._dynamo.config.recompile_limit = max(GRAPHS, torch._dynamo.config.recompile_limit)
+        torch._dynamo.config.recompile_limit = max(
+            GRAPHS, torch._dynamo.config.recompile_limit
+        )
 
     def __call__(
-        self, block: nn.Module, x: Tensor, deltas: Mapping[str, Sequence[LowRankDelta]], **options: Any
+        self,
+        block: nn.Module,
+        x: Tensor,
+        deltas: Mapping[str, Sequence[LowRankDelta]],
+        **options: Any,
     ) -> Tensor:
         """Apply a frozen timm block with low-rank additions.
 
@@ -47,11 +58,15 @@ class CompiledBlock:
             Tokens (B, N, D).
         """
         options |= {"kernels": False, "needs_output": True}
-        if self._has_run:  # later errors are not those of a compiler: checkpointing ends a second pass by one
+        # later errors are not those of a compiler: checkpointing ends a second pass by
+        # one
+        if self._has_run:
             return self._run(block, x, deltas, options)
         try:
             y = self._run(block, x, deltas, options)
-        except Exception as error:  # of any kind: the block also runs without the compiler
+        except (
+            Exception
+        ) as error:  # of any kind: the block also runs without the compiler
             self.error = _reason(error)
             _log.warning("the blocks are not compiled: %s", self.error)
             self._compiled = low_rank_block
@@ -60,7 +75,11 @@ class CompiledBlock:
         return y
 
     def _run(
-        self, block: nn.Module, x: Tensor, deltas: Mapping[str, Sequence[LowRankDelta]], options: dict[str, Any]
+        self,
+        block: nn.Module,
+        x: Tensor,
+        deltas: Mapping[str, Sequence[LowRankDelta]],
+        options: dict[str, Any],
     ) -> Tensor:
         y: Tensor = self._compiled(block, x, deltas, **options)
         return y

@@ -24,11 +24,16 @@ class ForwardPasses(nn.Module):
     """
 
     def __init__(
-        self, runner: StageRunner, adapter_modules: Sequence[AdapterModule], modulator: Modulator | None
+        self,
+        runner: StageRunner,
+        adapter_modules: Sequence[AdapterModule],
+        modulator: Modulator | None,
     ) -> None:
         super().__init__()
         self.vit = cast(nn.Module, runner.stages.vit)
-        self.additive = nn.ModuleList(adapter_modules)  # the attribute names are keys of stored states
+        self.additive = nn.ModuleList(
+            adapter_modules
+        )  # the attribute names are keys of stored states
         self.modulator = modulator
         self._runner = runner
         self._split: int | None = None
@@ -49,22 +54,28 @@ class ForwardPasses(nn.Module):
     @property
     def gamma(self) -> list[nn.Parameter]:
         """The modulator's parameter, which only the outer loop trains; empty if no scale is learned."""
-        return [] if self.modulator is None or self.modulator.is_frozen else [self.modulator.gamma]
+        if self.modulator is None or self.modulator.is_frozen:
+            return []
+        return [self.modulator.gamma]
 
     @property
     def first_adapted_stage(self) -> int:
         """The first stage with an injected module: -1 embedding, 0 to L - 1 block, L final norm, L + 1 no stage."""
         stages = self._runner.stages
         return min(
-            (stages.stage_of(placement) for module in self.adapter_modules for placement in module.placements),
+            (
+                stages.stage_of(placement)
+                for module in self.adapter_modules
+                for placement in module.placements
+            ),
             default=stages.depth + 1,
         )
 
     def keep_before(self, stage: int) -> None:
         """Keep the modules and scales before a stage as they are: `theta` does not contain them.
 
-        Tensors that several blocks share are kept too. The outputs of the kept stages can be cached
-        (`run_frozen_prefix`).
+        Tensors that several blocks share are kept too. The outputs of the kept stages
+        can be cached (`run_frozen_prefix`).
 
         Args:
             stage: the first stage that is trained, such as a block.
@@ -102,10 +113,18 @@ class ForwardPasses(nn.Module):
     @output_blocks.setter
     def output_blocks(self, blocks: Sequence[int]) -> None:
         if blocks:
-            require_tokens(self.vit, "a head on an earlier block", "it reads patch tokens of one width")
+            require_tokens(
+                self.vit,
+                "a head on an earlier block",
+                "it reads patch tokens of one width",
+            )
         last = self._runner.stages.depth - 1
-        if wrong := [block for block in blocks if not 0 <= block < last]:
-            message = f"of the {last + 1} blocks of the network, 0 to {last - 1} come before the last one, not"
+        wrong = [block for block in blocks if not 0 <= block < last]
+        if wrong:
+            message = (
+                f"of the {last + 1} blocks of the network, 0 to {last - 1} come before"
+                " the last one, not"
+            )
             raise ValueError(f"{message} {', '.join(map(str, wrong))}")
         self._output_blocks = tuple(sorted(set(blocks)))
 
@@ -118,19 +137,25 @@ class ForwardPasses(nn.Module):
     @property
     def checkpointing(self) -> bool:
         """Whether each block stores only its input and is computed again in the backward pass."""
-        return self._checkpointing or bool(getattr(self.vit, "grad_checkpointing", False))
+        return self._checkpointing or bool(
+            getattr(self.vit, "grad_checkpointing", False)
+        )
 
     @checkpointing.setter
     def checkpointing(self, enabled: bool) -> None:
         if enabled and not self._runner.stages.runs_by_stage:
-            raise ValueError(f"{type(self.vit).__name__} cannot run block by block, so it cannot be checkpointed")
+            raise ValueError(
+                f"{type(self.vit).__name__} cannot run block by block, so it cannot be"
+                " checkpointed"
+            )
         self._checkpointing = enabled
 
     def compile_blocks(self, backend: str | Callable[..., Any] = "inductor") -> None:
         """Compile the blocks of training steps with `torch.compile`, for the sizes of batches that occur.
 
-        This concerns frozen standard blocks with low-rank additions and without dropout. They run by plain autograd. If
-        the compiler is missing, a warning says so and the blocks run without it.
+        This concerns frozen standard blocks with low-rank additions and without
+        dropout. They run by plain autograd. If the compiler is missing, a warning says
+        so and the blocks run without it.
 
         Args:
             backend: of `torch.compile`.
@@ -142,7 +167,9 @@ class ForwardPasses(nn.Module):
     @property
     def compile_error(self) -> str:
         """Why blocks run without the compiler although `compile_blocks` was called; else empty."""
-        return "" if self._runner.compiled is None else self._runner.compiled.error
+        if self._runner.compiled is None:
+            return ""
+        return self._runner.compiled.error
 
     def train(self, mode: bool = True) -> Self:
         """Set the mode of the PEFT modules; the transformer's own dropout and stochastic depth stay off.
@@ -156,7 +183,9 @@ class ForwardPasses(nn.Module):
         super().train(mode)
         self.vit.eval()
         for module in self.adapter_modules:
-            module.set_network_training(mode, lambda path: self.stage_of(path) < self._first_trained_stage)
+            module.set_network_training(
+                mode, lambda path: self.stage_of(path) < self._first_trained_stage
+            )
         return self
 
     def forward(self, x: Tensor) -> Tensor:
@@ -169,7 +198,10 @@ class ForwardPasses(nn.Module):
             Output of the head, (B, C), or features (B, D) without a classifier.
         """
         vit = cast(Any, self.vit)
-        token_pool = getattr(vit, "global_pool", None) == "token" and getattr(vit, "cls_token", None) is not None
+        token_pool = (
+            getattr(vit, "global_pool", None) == "token"
+            and getattr(vit, "cls_token", None) is not None
+        )
         features = self.forward_features(x, class_token_only=token_pool)
         if self._split is None:
             return cast(Tensor, vit.forward_head(features))
@@ -187,7 +219,9 @@ class ForwardPasses(nn.Module):
         Returns:
             Tokens (B, N, D), or (B, 1, D) if `class_token_only`.
         """
-        return self.run_adapted_suffix(self.run_frozen_prefix(x), class_token_only=class_token_only)
+        return self.run_adapted_suffix(
+            self.run_frozen_prefix(x), class_token_only=class_token_only
+        )
 
     @torch.no_grad()
     def run_frozen_prefix(self, x: Tensor, stage: int | None = None) -> Tensor:
@@ -195,11 +229,12 @@ class ForwardPasses(nn.Module):
 
         Args:
             x: images (B, P, S, S).
-            stage: the stage before which to stop. Networks that share a prefix pass a common stage.
+            stage: the stage before which to stop. Networks that share a prefix pass a
+                common stage.
 
         Returns:
-            The input of the stage, tokens (B, N, D); the images if the embedding is trained, or if the stages after it
-            need more than tokens.
+            The input of the stage, tokens (B, N, D); the images if the embedding is
+            trained, or if the stages after it need more than tokens.
         """
         stop = self.prefix_end if stage is None else stage
         if not self._runner.stages.can_cache_tokens(x):
@@ -211,12 +246,15 @@ class ForwardPasses(nn.Module):
         finally:
             self.additive.train(is_training)
 
-    def run_adapted_suffix(self, x: Tensor, *, class_token_only: bool = False, stage: int | None = None) -> Tensor:
+    def run_adapted_suffix(
+        self, x: Tensor, *, class_token_only: bool = False, stage: int | None = None
+    ) -> Tensor:
         """Run the output of `run_frozen_prefix` up to the final norm.
 
         Args:
             x: output of `run_frozen_prefix`.
-            class_token_only: return only the class token. A standard last block computes no other token.
+            class_token_only: return only the class token. A standard last block
+                computes no other token.
             stage: the same as in `run_frozen_prefix`.
 
         Returns:
@@ -225,7 +263,9 @@ class ForwardPasses(nn.Module):
         Raises:
             ValueError: the same causes as in `run_suffix_with_blocks`.
         """
-        return self.run_suffix_with_blocks(x, class_token_only=class_token_only, stage=stage)[0]
+        return self.run_suffix_with_blocks(
+            x, class_token_only=class_token_only, stage=stage
+        )[0]
 
     def run_suffix_with_blocks(
         self, x: Tensor, *, class_token_only: bool = False, stage: int | None = None
@@ -234,21 +274,26 @@ class ForwardPasses(nn.Module):
 
         Args:
             x: output of `run_frozen_prefix`.
-            class_token_only: the same as in `run_adapted_suffix`; it does not concern the earlier blocks.
+            class_token_only: the same as in `run_adapted_suffix`; it does not concern
+                the earlier blocks.
             stage: the same as in `run_frozen_prefix`.
 
         Returns:
-            The result of `run_adapted_suffix`, then for each block of `output_blocks` its tokens (B, N, D); see
-            `patch_tokens`.
+            The result of `run_adapted_suffix`, then for each block of `output_blocks`
+            its tokens (B, N, D); see `patch_tokens`.
 
         Raises:
-            ValueError: `class_token_only` with a network without class token, or `stage` is after `prefix_end`.
+            ValueError: `class_token_only` with a network without class token, or
+                `stage` is after `prefix_end`.
         """
         if class_token_only and getattr(self.vit, "cls_token", None) is None:
             raise ValueError(f"{type(self.vit).__name__} has no class token")
         start = self.prefix_end if stage is None else stage
         if self.output_blocks and start > self.output_blocks[0] + 1:
-            raise ValueError(f"stage {start} is too late: the output of block {self.output_blocks[0]} is needed")
+            raise ValueError(
+                f"stage {start} is too late: the output of block"
+                f" {self.output_blocks[0]} is needed"
+            )
         kept = self._split_parameters()[0]
         options = ForwardOptions(
             class_token_only=class_token_only,
@@ -258,8 +303,16 @@ class ForwardPasses(nn.Module):
         )
         if self._split is None or self._kernels_split_rows():
             return self._run_suffix(x, start, options._replace(split=self._split))
-        inner = self._run_suffix(x[: self._split], start, options._replace(no_grad_parameters=[*kept, *self.gamma]))
-        outer = self._run_suffix(x[self._split :], start, options._replace(no_grad_parameters=[*kept, *self.theta]))
+        inner = self._run_suffix(
+            x[: self._split],
+            start,
+            options._replace(no_grad_parameters=[*kept, *self.gamma]),
+        )
+        outer = self._run_suffix(
+            x[self._split :],
+            start,
+            options._replace(no_grad_parameters=[*kept, *self.theta]),
+        )
         return tuple(torch.cat(tokens) for tokens in zip(inner, outer, strict=True))
 
     def patch_tokens(self, tokens: Tensor) -> Tensor:
@@ -271,7 +324,9 @@ class ForwardPasses(nn.Module):
         Returns:
             Tokens (B, M, D), one per patch.
         """
-        return tokens[:, tokens.shape[1] - int(cast(Any, self.vit).patch_embed.num_patches) :]
+        return tokens[
+            :, tokens.shape[1] - int(cast(Any, self.vit).patch_embed.num_patches) :
+        ]
 
     @contextmanager
     def joint(self, split: int) -> Iterator[None]:
@@ -296,7 +351,9 @@ class ForwardPasses(nn.Module):
         finally:
             self._split = None
 
-    def _run_suffix(self, x: Tensor, start: int, options: ForwardOptions) -> tuple[Tensor, ...]:
+    def _run_suffix(
+        self, x: Tensor, start: int, options: ForwardOptions
+    ) -> tuple[Tensor, ...]:
         stages = self._runner.stages
         first = EMBEDDING if x.ndim == 4 else start
         tokens, *block_tokens = self._runner.run(x, first, stages.depth + 1, options)
@@ -310,7 +367,9 @@ class ForwardPasses(nn.Module):
         trained: list[nn.Parameter] = []
         for module in self.adapter_modules:
             for name, parameter in module.named_parameters():
-                is_kept = self.stage_of(name.replace("/", ".")) < self._first_trained_stage
+                is_kept = (
+                    self.stage_of(name.replace("/", ".")) < self._first_trained_stage
+                )
                 (kept if is_kept else trained).append(parameter)
         return kept, trained
 
@@ -318,8 +377,15 @@ class ForwardPasses(nn.Module):
         """Return whether only low-rank additions are injected, and only in blocks whose kernel supports `split`."""
         stages = self._runner.stages
         adapted_blocks = range(max(self.first_adapted_stage, 0), stages.depth)
-        by_kernel = stages.runs_by_stage and all(self._runner.uses_kernel(index) for index in adapted_blocks)
-        is_low_rank = all(isinstance(module, LowRankModule) for module in self.adapter_modules)
-        # the kernels give the gradient of B, into which factors of features are multiplied, for the first rows alone
-        has_factors = self.modulator is not None and len(self.modulator.gamma) > len(self.modulator.sites)
+        by_kernel = stages.runs_by_stage and all(
+            self._runner.uses_kernel(index) for index in adapted_blocks
+        )
+        is_low_rank = all(
+            isinstance(module, LowRankModule) for module in self.adapter_modules
+        )
+        # the kernels give the gradient of B, into which factors of features are
+        # multiplied, for the first rows alone
+        has_factors = self.modulator is not None and len(self.modulator.gamma) > len(
+            self.modulator.sites
+        )
         return by_kernel and is_low_rank and not has_factors

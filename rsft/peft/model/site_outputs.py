@@ -14,15 +14,17 @@ from rsft.peft.modules.scaled import BottleneckModule, LowRankConv2d, LowRankMod
 from rsft.peft.sites import Site
 
 SiteObserver = Callable[[Site, Tensor, Tensor], None]
-"""Called with a site, the addition m_p f_p(x), and the frozen output it is added to, both of the same shape."""
+"""Called with a site, the addition m_p f_p(x), and the frozen output it is added to,
+both of the same shape."""
 
 
 @contextmanager
 def observe_additions(adapted: AdaptedModel, observer: SiteObserver) -> Iterator[None]:
     """Call `observer` for every site in each forward pass of the transformer within the context.
 
-    The frozen output is W_p x without bias at a linear layer or convolution, and the output of the MLP at a bottleneck.
-    Methods without additions (BitFit, prompts, SSF) have no sites.
+    The frozen output is W_p x without bias at a linear layer or convolution, and the
+    output of the MLP at a bottleneck. Methods without additions (BitFit, prompts, SSF)
+    have no sites.
 
     Args:
         adapted: a model with attached modules.
@@ -46,13 +48,21 @@ def observe_additions(adapted: AdaptedModel, observer: SiteObserver) -> Iterator
         for site in module.sites:
             if isinstance(module, LowRankModule):
                 hook = partial(_observe_layer, module, site, observer)
-                handles.append(module.target_layers[site].layer.register_forward_hook(hook))
+                handles.append(
+                    module.target_layers[site].layer.register_forward_hook(hook)
+                )
             elif isinstance(module, BottleneckModule):
                 additions: list[Tensor] = []
                 bottleneck = module.get_submodule(mangle_name(site))
-                handles.append(bottleneck.register_forward_hook(partial(_store_output, additions)))
+                handles.append(
+                    bottleneck.register_forward_hook(partial(_store_output, additions))
+                )
                 mlp = cast(nn.Module, blocks[site.block].mlp)
-                handles.append(mlp.register_forward_hook(partial(_observe_mlp, site, additions, observer)))
+                handles.append(
+                    mlp.register_forward_hook(
+                        partial(_observe_mlp, site, additions, observer)
+                    )
+                )
     try:
         yield
     finally:
@@ -69,7 +79,9 @@ def _observe_layer(
     output: Tensor,
 ) -> None:
     if isinstance(layer, LowRankConv2d):
-        frozen = F.conv2d(args[0], layer.weight, None, layer.stride, layer.padding, layer.dilation)
+        frozen = F.conv2d(
+            args[0], layer.weight, None, layer.stride, layer.padding, layer.dilation
+        )
         observer(site, layer.addition(args[0], module.delta(site)), frozen)
         return
     delta = module.delta(site)
@@ -77,7 +89,9 @@ def _observe_layer(
     observer(site, addition, F.linear(args[0], module.target_layers[site].weight))
 
 
-def _store_output(additions: list[Tensor], module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+def _store_output(
+    additions: list[Tensor], module: nn.Module, args: tuple[Tensor, ...], output: Tensor
+) -> None:
     additions.append(output)
 
 
@@ -89,5 +103,7 @@ def _observe_mlp(
     args: tuple[Tensor, ...],
     output: Tensor,
 ) -> None:
-    addition = additions.pop()  # the hook of `BottleneckModule` ran before and added it to the output
+    addition = (
+        additions.pop()
+    )  # the hook of `BottleneckModule` ran before and added it to the output
     observer(site, addition, output - addition)

@@ -10,7 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from rsft.peft.kernels import LAYER_PATHS, LowRankDelta, low_rank_block, unsupported_reason
+from rsft.peft.kernels import (
+    LAYER_PATHS,
+    LowRankDelta,
+    low_rank_block,
+    unsupported_reason,
+)
 from rsft.peft.model.block_outputs import record_block_outputs
 from rsft.peft.model.stages import EMBEDDING, ViTStages
 from rsft.peft.modules.scaled import LowRankLinear
@@ -23,12 +28,15 @@ class ForwardOptions(NamedTuple):
     """How to run a batch.
 
     Attributes:
-        split: items before it give the gradient of theta, the others that of gamma; for low-rank additions only.
+        split: items before it give the gradient of theta, the others that of gamma; for
+            low-rank additions only.
         no_grad_parameters: parameters that get no gradient.
-        class_token_only: compute only the class token in the last block, if that is a standard block.
-        checkpointing: store only the input of each block and compute the block again in the backward pass.
-        output_blocks: blocks whose output is returned beside that of the last stage; the first stage of the pass is at
-            most the one after each of them.
+        class_token_only: compute only the class token in the last block, if that is a
+            standard block.
+        checkpointing: store only the input of each block and compute the block again in
+            the backward pass.
+        output_blocks: blocks whose output is returned beside that of the last stage;
+            the first stage of the pass is at most the one after each of them.
     """
 
     split: int | None = None
@@ -41,21 +49,29 @@ class ForwardOptions(NamedTuple):
 class StageRunner:
     """Runner of the stages of a vision transformer.
 
-    Create it before modules are injected: injected layers make a standard block look like another one.
+    Create it before modules are injected: injected layers make a standard block look
+    like another one.
 
     Args:
         stages: the stages of the network.
-        kernels: use hand-written gradients (True) or plain autograd (False); None decides by the device.
+        kernels: use hand-written gradients (True) or plain autograd (False); None
+            decides by the device.
 
     Attributes:
-        compiled: runs the blocks of a training step that need all tokens; None runs them without `torch.compile`.
+        compiled: runs the blocks of a training step that need all tokens; None runs
+            them without `torch.compile`.
     """
 
     def __init__(self, stages: ViTStages, kernels: bool | None = None) -> None:
-        self.stages, self.kernels = stages, kernels
+        self.stages = stages
+        self.kernels = kernels
         self.compiled: CompiledBlock | None = None
-        self._is_standard = [unsupported_reason(block) is None for block in stages.blocks]
-        self._is_recomputing = False  # whether a checkpointed block is being computed for the second time
+        self._is_standard = [
+            unsupported_reason(block) is None for block in stages.blocks
+        ]
+        self._is_recomputing = (
+            False  # whether a checkpointed block is being computed for the second time
+        )
 
     def uses_kernel(self, index: int) -> bool:
         """Return whether `low_rank_block` runs a block, which must be standard, frozen and without hooks.
@@ -67,7 +83,9 @@ class StageRunner:
         frozen = not any(parameter.requires_grad for parameter in block.parameters())
         return self._is_standard[index] and frozen and not _is_hooked(block)
 
-    def run(self, x: Tensor, start: int, stop: int, options: ForwardOptions) -> tuple[Tensor, ...]:
+    def run(
+        self, x: Tensor, start: int, stop: int, options: ForwardOptions
+    ) -> tuple[Tensor, ...]:
         """Run the stages from `start` up to, but not including, `stop`.
 
         A network that cannot be run stage by stage runs as a whole.
@@ -84,10 +102,15 @@ class StageRunner:
         outputs: dict[int, Tensor] = {}
         with without_gradient(options.no_grad_parameters):
             if not self.stages.runs_by_stage:
-                with record_block_outputs(self.stages.vit, options.output_blocks) as recorded:
+                with record_block_outputs(
+                    self.stages.vit, options.output_blocks
+                ) as recorded:
                     x = cast(Tensor, self.stages.vit.forward_features(x))
                 return x, *recorded
-            rope = None if start == EMBEDDING else self.stages.rotary_embedding()
+            if start == EMBEDDING:
+                rope = None
+            else:
+                rope = self.stages.rotary_embedding()
             for stage in range(start, stop):
                 if stage - 1 in options.output_blocks:
                     outputs[stage - 1] = x
@@ -99,16 +122,31 @@ class StageRunner:
                     x = self.stages.finish(x)
         return x, *(outputs[block] for block in options.output_blocks)
 
-    def _run_block(self, index: int, x: Tensor, rope: Tensor | None, options: ForwardOptions) -> Tensor:
+    def _run_block(
+        self, index: int, x: Tensor, rope: Tensor | None, options: ForwardOptions
+    ) -> Tensor:
         block = self.stages.blocks[index]
         class_token_only = options.class_token_only and index == self.stages.depth - 1
         block_kwargs = self.stages.block_kwargs(index, rope)
 
         def forward(x: Tensor) -> Tensor:
-            if (torch.is_grad_enabled() or class_token_only) and self.uses_kernel(index):
+            if (torch.is_grad_enabled() or class_token_only) and self.uses_kernel(
+                index
+            ):
                 deltas = _deltas_by_layer(block)
-                if self.compiled is not None and not class_token_only and not _has_dropout(deltas):
-                    return self.compiled(block, x, deltas, **block_kwargs, split=options.split, training=True)
+                if (
+                    self.compiled is not None
+                    and not class_token_only
+                    and not _has_dropout(deltas)
+                ):
+                    return self.compiled(
+                        block,
+                        x,
+                        deltas,
+                        **block_kwargs,
+                        split=options.split,
+                        training=True,
+                    )
                 return low_rank_block(
                     block,
                     x,
@@ -125,7 +163,15 @@ class StageRunner:
         if not (options.checkpointing and torch.is_grad_enabled()):
             return forward(x)
         recompute = self._recompute(options.no_grad_parameters)
-        return cast(Tensor, checkpoint(forward, x, use_reentrant=False, context_fn=lambda: (nullcontext(), recompute)))
+        return cast(
+            Tensor,
+            checkpoint(
+                forward,
+                x,
+                use_reentrant=False,
+                context_fn=lambda: (nullcontext(), recompute),
+            ),
+        )
 
     @contextmanager
     def _recompute(self, no_grad_parameters: Sequence[nn.Parameter]) -> Iterator[None]:
@@ -161,7 +207,11 @@ def without_gradient(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
 def _deltas_by_layer(block: nn.Module) -> dict[str, list[LowRankDelta]]:
     modules = dict(block.named_modules())
     layers = {name: modules.get(path) for name, path in LAYER_PATHS.items()}
-    return {name: layer.deltas() for name, layer in layers.items() if isinstance(layer, LowRankLinear)}
+    return {
+        name: layer.deltas()
+        for name, layer in layers.items()
+        if isinstance(layer, LowRankLinear)
+    }
 
 
 def _has_dropout(deltas: dict[str, list[LowRankDelta]]) -> bool:
@@ -170,4 +220,6 @@ def _has_dropout(deltas: dict[str, list[LowRankDelta]]) -> bool:
 
 
 def _is_hooked(block: nn.Module) -> bool:
-    return any(module._forward_hooks or module._forward_pre_hooks for module in block.modules())
+    return any(
+        module._forward_hooks or module._forward_pre_hooks for module in block.modules()
+    )

@@ -12,7 +12,16 @@ EMBEDDING = -1
 """The stage of the embedding."""
 
 
-_LAST_MODULES = ("norm", "fc_norm", "attn_pool", "blocks_token_only", "head", "head_dist", "fc", "classifier")
+_LAST_MODULES = (
+    "norm",
+    "fc_norm",
+    "attn_pool",
+    "blocks_token_only",
+    "head",
+    "head_dist",
+    "fc",
+    "classifier",
+)
 
 
 class EmbeddedTokens(NamedTuple):
@@ -23,7 +32,9 @@ class EmbeddedTokens(NamedTuple):
 
 
 def _embed_vit(vit: Any, images: Tensor) -> EmbeddedTokens:
-    return EmbeddedTokens(vit.norm_pre(vit.patch_drop(vit._pos_embed(vit.patch_embed(images)))))
+    return EmbeddedTokens(
+        vit.norm_pre(vit.patch_drop(vit._pos_embed(vit.patch_embed(images))))
+    )
 
 
 def _embed_eva(vit: Any, images: Tensor) -> EmbeddedTokens:
@@ -55,7 +66,9 @@ class _Steps(NamedTuple):
 
 
 _STEPS = {
-    "timm.models.vision_transformer.VisionTransformer.forward_features": _Steps(_embed_vit, _normalize),
+    "timm.models.vision_transformer.VisionTransformer.forward_features": _Steps(
+        _embed_vit, _normalize
+    ),
     "timm.models.eva.Eva.forward_features": _Steps(_embed_eva, _normalize),
     "timm.models.cait.Cait.forward_features": _Steps(_embed_cait, _finish_cait),
 }
@@ -69,8 +82,8 @@ class ViTStages:
 
     Attributes:
         blocks: the transformer blocks.
-        runs_by_stage: whether the network can be run stage by stage: its `forward_features` is that of timm's
-            VisionTransformer, Eva or Cait.
+        runs_by_stage: whether the network can be run stage by stage: its
+            `forward_features` is that of timm's VisionTransformer, Eva or Cait.
 
     Raises:
         ValueError: the network has no blocks.
@@ -78,9 +91,12 @@ class ViTStages:
 
     def __init__(self, vit: nn.Module) -> None:
         self.vit = cast(Any, vit)
-        self.blocks, self._paths = transformer_blocks(vit), tuple(named_blocks(vit))
+        self.blocks = transformer_blocks(vit)
+        self._paths = tuple(named_blocks(vit))
         forward = getattr(type(vit), "forward_features", None)
-        self._steps = _STEPS.get(f"{getattr(forward, '__module__', '')}.{getattr(forward, '__qualname__', '')}")
+        self._steps = _STEPS.get(
+            f"{getattr(forward, '__module__', '')}.{getattr(forward, '__qualname__', '')}"
+        )
         self.runs_by_stage = self._steps is not None
 
     @property
@@ -92,7 +108,8 @@ class ViTStages:
         """Return the stage of a site, module or parameter.
 
         Args:
-            placement: dotted name, such as "blocks.3.q", or "layer2.0.conv1.weight" of a network without `blocks`.
+            placement: dotted name, such as "blocks.3.q", or "layer2.0.conv1.weight" of
+                a network without `blocks`.
         """
         first, _, remainder = placement.partition(".")
         if first == "blocks":
@@ -100,7 +117,9 @@ class ViTStages:
         for stage, path in enumerate(self._paths):
             if f"{placement}.".startswith(f"{path}."):
                 return stage
-        return self.depth if first in _LAST_MODULES else EMBEDDING
+        if first in _LAST_MODULES:
+            return self.depth
+        return EMBEDDING
 
     def embed(self, images: Tensor) -> EmbeddedTokens:
         """Run the embedding.
@@ -129,14 +148,18 @@ class ViTStages:
     def can_cache_tokens(self, images: Tensor) -> bool:
         """Return whether the network can be run from the tokens of a stage on, without the images.
 
-        Rotary embeddings depend on the size of the images. From tokens, they are only known for the network's own size.
+        Rotary embeddings depend on the size of the images. From tokens, they are only
+        known for the network's own size.
 
         Args:
             images: (B, P, S, S).
         """
         if getattr(self.vit, "rope", None) is None:
             return self.runs_by_stage
-        return self.runs_by_stage and tuple(images.shape[-2:]) == self.vit.patch_embed.img_size
+        return (
+            self.runs_by_stage
+            and tuple(images.shape[-2:]) == self.vit.patch_embed.img_size
+        )
 
     def rotary_embedding(self) -> Tensor | None:
         """Return the rotary embeddings for images of the network's own size, or None if it has none."""
@@ -144,7 +167,14 @@ class ViTStages:
         if rope is None:
             return None
         has_size = getattr(rope, "feat_shape", None) is not None
-        return cast(Tensor, rope.get_embed() if has_size else rope.get_embed(shape=self.vit.patch_embed.grid_size))
+        return cast(
+            Tensor,
+            (
+                rope.get_embed()
+                if has_size
+                else rope.get_embed(shape=self.vit.patch_embed.grid_size)
+            ),
+        )
 
     def block_kwargs(self, block: int, rope: Tensor | None) -> dict[str, Tensor]:
         """Return the arguments of a block besides its tokens.

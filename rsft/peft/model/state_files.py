@@ -27,7 +27,9 @@ def write_bytes_atomically(path: Path, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+def write_tensors(
+    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
+) -> None:
     """Write a safetensors file atomically.
 
     Args:
@@ -35,7 +37,9 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
         tensors: name -> tensor, on any device.
         metadata: name -> text.
     """
-    cpu_tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    cpu_tensors = {
+        name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()
+    }
     write_bytes_atomically(path, save(cpu_tensors, dict(metadata)))
 
 
@@ -54,6 +58,11 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+            return {
+                name: file.get_tensor(name)
+                for name in file.keys()  # noqa: SIM118
+            }, file.metadata() or {}
     except SafetensorError as error:
-        raise ValueError(f"{path} is not a complete safetensors file: {error}") from error
+        raise ValueError(
+            f"{path} is not a complete safetensors file: {error}"
+        ) from error

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from rsft.peft.sites import LAYER_POSITIONS, POSITIONS, Site
 
 ScaleFn = Callable[[], Tensor | float]
-"""Returns the current scale m_p of a site, or a factor for every output feature (D,)."""
+"""Returns the current scale m_p of a site, or a factor for every output feature
+(D,)."""
 
 Undo = Callable[[], object]
 """Reverts one change to the network."""
@@ -19,15 +20,20 @@ Undo = Callable[[], object]
 class AdapterModule(nn.Module):
     """Base class of PEFT modules: trained parameters that one PEFT method adds to a frozen network.
 
-    Names of its submodules and parameters have "/" instead of ".", which torch does not allow.
+    Names of its submodules and parameters have "/" instead of ".", which torch does not
+    allow.
 
     Attributes:
-        fixed_scales: the constant scale of every site; empty for a method without scales, None at a site where the
-            module learns its own scale.
-        scale_fns: site -> function that returns the current scale; empty before `attach`.
-        scale_widths: number of factors that a modulator learns at every site: one, or one for every output feature.
-        kernels: whether low-rank layers use hand-written gradients; None decides by the device of their input.
-        merge_last: whether `AdaptedModel.merge` merges the module after the others, because it acts on their outputs.
+        fixed_scales: the constant scale of every site; empty for a method without
+            scales, None at a site where the module learns its own scale.
+        scale_fns: site -> function that returns the current scale; empty before
+            `attach`.
+        scale_widths: number of factors that a modulator learns at every site: one, or
+            one for every output feature.
+        kernels: whether low-rank layers use hand-written gradients; None decides by the
+            device of their input.
+        merge_last: whether `AdaptedModel.merge` merges the module after the others,
+            because it acts on their outputs.
     """
 
     merge_last = False
@@ -54,16 +60,20 @@ class AdapterModule(nn.Module):
         """Names of the sites, modules or parameters of the network at which the module is injected now."""
         return tuple(self._undo)
 
-    def install(self, scale_fns: Mapping[Site, ScaleFn], kernels: bool | None = None) -> None:
+    def install(
+        self, scale_fns: Mapping[Site, ScaleFn], kernels: bool | None = None
+    ) -> None:
         """Inject the module into the network; the attributes explain the arguments."""
-        self.scale_fns, self.kernels = dict(scale_fns), kernels
+        self.scale_fns = dict(scale_fns)
+        self.kernels = kernels
         self.inject()
 
     def output_parameters(self, site: Site) -> list[nn.Parameter]:
         """Return the parameters of one of `sites` in which its output is linear, such as B of LoRA.
 
-        The scale multiplies the output, so scale and these parameters can trade a factor without a change of the
-        function. `AdaptedModel.in_function_space` uses that.
+        The scale multiplies the output, so scale and these parameters can trade a
+        factor without a change of the function. `AdaptedModel.in_function_space` uses
+        that.
 
         Returns:
             The parameters; none for a module without scales.
@@ -79,7 +89,8 @@ class AdapterModule(nn.Module):
 
         Args:
             mode: True for training.
-            is_kept: called with the dotted name of a layer; returns whether it is kept as it is.
+            is_kept: called with the dotted name of a layer; returns whether it is kept
+                as it is.
         """
 
     def add_undo(self, placement: str, *undo: Undo) -> None:
@@ -88,7 +99,9 @@ class AdapterModule(nn.Module):
 
     def remove(self, placements: Iterable[str] | None = None) -> None:
         """Remove the module, at some placements or everywhere, and restore the network bit for bit."""
-        for placement in reversed(self.placements if placements is None else tuple(placements)):
+        for placement in reversed(
+            self.placements if placements is None else tuple(placements)
+        ):
             for undo in reversed(self._undo.pop(placement)):
                 undo()
 
@@ -108,7 +121,9 @@ class AdapterModule(nn.Module):
         Returns:
             Dotted name, such as "blocks.0.q.a" -> tensor.
         """
-        return {name.replace("/", "."): tensor for name, tensor in self.state_dict().items()}
+        return {
+            name.replace("/", "."): tensor for name, tensor in self.state_dict().items()
+        }
 
 
 def mangle_name(name: object) -> str:
@@ -125,18 +140,23 @@ def trainable_kwargs(tensor: Tensor) -> dict[str, Any]:
     Returns:
         Keyword arguments "device" and "dtype" of torch factory functions.
     """
-    return {"device": tensor.device, "dtype": torch.promote_types(tensor.dtype, torch.float32)}
+    return {
+        "device": tensor.device,
+        "dtype": torch.promote_types(tensor.dtype, torch.float32),
+    }
 
 
 def named_blocks(network: nn.Module) -> dict[str, nn.Module]:
     """Return the blocks of a timm network in forward order.
 
     Args:
-        network: a plain vision transformer (`blocks`), a Swin transformer or ConvNeXt (`layers` or `stages`, each with
-            `blocks`), or a ResNet (`layer1`, `layer2`, ...).
+        network: a plain vision transformer (`blocks`), a Swin transformer or ConvNeXt
+            (`layers` or `stages`, each with `blocks`), or a ResNet (`layer1`, `layer2`,
+            ...).
 
     Returns:
-        Dotted name of the module, such as "blocks.3", "stages.0.blocks.1" or "layer1.2" -> block.
+        Dotted name of the module, such as "blocks.3", "stages.0.blocks.1" or "layer1.2"
+        -> block.
 
     Raises:
         ValueError: the network has no blocks.
@@ -144,15 +164,19 @@ def named_blocks(network: nn.Module) -> dict[str, nn.Module]:
     blocks = _children(network, "blocks")
     for name in ("layers", "stages"):
         for stage, module in _children(network, name).items():
-            blocks |= {f"{stage}.{path}": block for path, block in _children(module, "blocks").items()}
+            blocks |= {
+                f"{stage}.{path}": block
+                for path, block in _children(module, "blocks").items()
+            }
     number = 1
     while stage_blocks := _children(network, f"layer{number}"):
         blocks |= stage_blocks
         number += 1
     if not blocks:
         raise ValueError(
-            f"{type(network).__name__} has no blocks: a timm network has them in `blocks` (plain vision transformer), "
-            "in the stages `layers` or `stages` (Swin, ConvNeXt), or in `layer1`, `layer2`, ... (ResNet)"
+            f"{type(network).__name__} has no blocks: a timm network has them in"
+            " `blocks` (plain vision transformer), in the stages `layers` or `stages`"
+            " (Swin, ConvNeXt), or in `layer1`, `layer2`, ... (ResNet)"
         )
     return blocks
 
@@ -170,7 +194,10 @@ def stage_depths(network: nn.Module) -> list[int]:
         >>> stage_depths(timm.create_model("resnet18"))
         [2, 2, 2, 2]
     """
-    stages = [name.removesuffix(f".{name.rpartition('.')[2]}") for name in named_blocks(network)]
+    stages = [
+        name.removesuffix(f".{name.rpartition('.')[2]}")
+        for name in named_blocks(network)
+    ]
     return [stages.count(stage) for stage in dict.fromkeys(stages)]
 
 
@@ -181,7 +208,10 @@ def require_tokens(network: nn.Module, name: str, reason: str) -> None:
         ValueError: the network is hierarchical.
     """
     if is_hierarchical(network):
-        raise ValueError(f"{name} needs a plain vision transformer, and {type(network).__name__} is not one: {reason}")
+        raise ValueError(
+            f"{name} needs a plain vision transformer, and {type(network).__name__} is"
+            f" not one: {reason}"
+        )
 
 
 def _children(module: nn.Module, name: str) -> dict[str, nn.Module]:
@@ -196,7 +226,10 @@ _LAYERS = {
     **{position: ("attn.qkv", f"attn.{position}_proj") for position in "qkv"},
     **{"out": ("attn.proj",), "mlp1": ("mlp.fc1",), "mlp2": ("mlp.fc2",)},
     **{position: (position,) for position in ("conv1", "conv2", "conv3")},
-    "downsample": ("downsample.0", "downsample.1"),  # the second one in ResNet-D, after a pooling layer
+    "downsample": (
+        "downsample.0",
+        "downsample.1",
+    ),  # the second one in ResNet-D, after a pooling layer
 }
 
 
@@ -247,16 +280,23 @@ def target_layers(vit: nn.Module, sites: Iterable[Site]) -> dict[Site, TargetLay
     Raises:
         ValueError: the network has no layer for a site.
     """
-    layers, selected = find_target_layers(vit), tuple(sites)
+    layers = find_target_layers(vit)
+    selected = tuple(sites)
     for site in selected:
         if site not in layers:
-            available = ", ".join(position for block, position in layers if block == site.block) or "none"
+            available = (
+                ", ".join(position for block, position in layers if block == site.block)
+                or "none"
+            )
             names = list(named_blocks(vit))
-            block_name = names[site.block] if site.block < len(names) else f"blocks.{site.block}"
+            if site.block < len(names):
+                block_name = names[site.block]
+            else:
+                block_name = f"blocks.{site.block}"
             path = f"{block_name}.{_LAYERS[site.position][0]}"
             raise ValueError(
-                f"{type(vit).__name__} has no linear layer or full convolution {path}, so it has no site {site}; "
-                f"positions of that block: {available}"
+                f"{type(vit).__name__} has no linear layer or full convolution {path},"
+                f" so it has no site {site}; positions of that block: {available}"
             )
     return {site: layers[site] for site in selected}
 
@@ -264,9 +304,16 @@ def target_layers(vit: nn.Module, sites: Iterable[Site]) -> dict[Site, TargetLay
 def _target_layer(block: nn.Module, position: str) -> TargetLayer | None:
     for path in _LAYERS[position]:
         layer = find_submodule(block, path)
-        # only plain layers: a subclass may compute something else, and groups are not full rank
-        is_plain = type(layer) is nn.Conv2d and layer.groups == 1 and layer.padding_mode == "zeros"
-        if not isinstance(layer, nn.Linear | nn.Conv2d) or not (is_plain or type(layer) is nn.Linear):
+        # only plain layers: a subclass may compute something else, and groups are not
+        # full rank
+        is_plain = (
+            type(layer) is nn.Conv2d
+            and layer.groups == 1
+            and layer.padding_mode == "zeros"
+        )
+        if not isinstance(layer, nn.Linear | nn.Conv2d) or not (
+            is_plain or type(layer) is nn.Linear
+        ):
             continue
         width = len(layer.weight)
         if not path.endswith("qkv"):

@@ -1,6 +1,7 @@
 """Modules with a scale at every site: bottlenecks at the MLP of a block, and low-rank additions to layers.
 
-The additions to convolutions are those of Hugging Face PEFT: A has the kernel, B is a 1 x 1 convolution.
+The additions to convolutions are those of Hugging Face PEFT: A has the kernel, B is a 1
+x 1 convolution.
 """
 
 import math
@@ -12,14 +13,27 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rsft.peft.kernels import LowRankDelta, low_rank_linear
-from rsft.peft.methods.settings import BottleneckMethod, LowRankMethod, resolve_scales, validate_dropout, validate_ranks
+from rsft.peft.methods.settings import (
+    BottleneckMethod,
+    LowRankMethod,
+    resolve_scales,
+    validate_dropout,
+    validate_ranks,
+)
 from rsft.peft.modules import adapter_module
-from rsft.peft.modules.adapter_module import AdapterModule, TargetLayer, mangle_name, trainable_kwargs
+from rsft.peft.modules.adapter_module import (
+    AdapterModule,
+    TargetLayer,
+    mangle_name,
+    trainable_kwargs,
+)
 from rsft.peft.sites import ALL_POSITIONS, Site, select_blocks, select_positions
 
 
 class BottleneckMlp(nn.Module):
-    """A bottleneck, up(relu(down(LN(x)))) * m. One scale m is applied inside the bottleneck, which is cheap.
+    """A bottleneck, up(relu(down(LN(x)))) * m.
+
+    One scale m is applied inside the bottleneck, which is cheap.
 
     Args:
         width: D, of input and output.
@@ -29,10 +43,18 @@ class BottleneckMlp(nn.Module):
         options: device and dtype of the parameters.
     """
 
-    def __init__(self, width: int, dim: int, dropout: float, learnable: bool, options: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        width: int,
+        dim: int,
+        dropout: float,
+        learnable: bool,
+        options: dict[str, Any],
+    ) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width, **options)
-        self.down, self.up = nn.Linear(width, dim, **options), nn.Linear(dim, width, **options)
+        self.down = nn.Linear(width, dim, **options)
+        self.up = nn.Linear(dim, width, **options)
         self.dropout = nn.Dropout(dropout)
         self.scale = nn.Parameter(torch.ones((), **options)) if learnable else None
         nn.init.kaiming_uniform_(self.down.weight, a=math.sqrt(5))
@@ -49,20 +71,34 @@ class BottleneckMlp(nn.Module):
 
 
 class BottleneckModule(AdapterModule):
-    """A bottleneck at the MLP of every selected block. It cannot be folded into the weights.
+    """A bottleneck at the MLP of every selected block.
 
-    With `parallel`, its input is that of the MLP branch (AdaptFormer), else the output of the MLP (Adapter).
+    It cannot be folded into the weights.
+
+    With `parallel`, its input is that of the MLP branch (AdaptFormer), else the output
+    of the MLP (Adapter).
 
     Raises:
         ValueError: a block has no suitable MLP, or a setting is invalid.
     """
 
-    def __init__(self, method: BottleneckMethod, vit: nn.Module, parallel: bool) -> None:
+    def __init__(
+        self, method: BottleneckMethod, vit: nn.Module, parallel: bool
+    ) -> None:
         blocks = adapter_module.transformer_blocks(vit)
-        dims = validate_ranks(method.dim, [Site(block, "mlp") for block in select_blocks(method.blocks, len(blocks))])
+        dims = validate_ranks(
+            method.dim,
+            [Site(block, "mlp") for block in select_blocks(method.blocks, len(blocks))],
+        )
         selected = {site: cast(Any, blocks[site.block]) for site in dims}
-        features = {site: len(_output_layer(block, site, parallel).weight) for site, block in selected.items()}
-        super().__init__(resolve_scales(method.scale, dims), features if method.modulator == "feature" else None)
+        features = {
+            site: len(_output_layer(block, site, parallel).weight)
+            for site, block in selected.items()
+        }
+        super().__init__(
+            resolve_scales(method.scale, dims),
+            features if method.modulator == "feature" else None,
+        )
         self.parallel = parallel
         self._blocks = selected
         self._inputs: dict[Site, Tensor] = {}  # of MLP branches that are being computed
@@ -70,25 +106,37 @@ class BottleneckModule(AdapterModule):
         for site, dim in dims.items():
             weight = _output_layer(self._blocks[site], site, parallel).weight
             learnable = self.fixed_scales[site] is None
-            module = BottleneckMlp(len(weight), dim, dropouts[site], learnable, trainable_kwargs(weight))
+            module = BottleneckMlp(
+                len(weight), dim, dropouts[site], learnable, trainable_kwargs(weight)
+            )
             self.add_module(mangle_name(site), module)
 
     def output_parameters(self, site: Site) -> list[nn.Parameter]:
         """Return weight and bias of the layer "up"."""
-        return list(cast(BottleneckMlp, self.get_submodule(mangle_name(site))).up.parameters())
+        return list(
+            cast(BottleneckMlp, self.get_submodule(mangle_name(site))).up.parameters()
+        )
 
     def inject(self) -> None:
         """Hook the MLPs and, for a parallel module, the norms before them, which receive the input of the branch."""
         for site, block in self._blocks.items():
             hooks = [block.mlp.register_forward_hook(partial(self._add_output, site))]
             if self.parallel:
-                hooks.append(block.norm2.register_forward_pre_hook(partial(self._store_input, site)))
+                hooks.append(
+                    block.norm2.register_forward_pre_hook(
+                        partial(self._store_input, site)
+                    )
+                )
             self.add_undo(str(site), *(hook.remove for hook in hooks))
 
-    def _store_input(self, site: Site, norm: nn.Module, args: tuple[Tensor, ...]) -> None:
+    def _store_input(
+        self, site: Site, norm: nn.Module, args: tuple[Tensor, ...]
+    ) -> None:
         self._inputs[site] = args[0]
 
-    def _add_output(self, site: Site, mlp: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    def _add_output(
+        self, site: Site, mlp: nn.Module, args: tuple[Tensor, ...], output: Tensor
+    ) -> Tensor:
         module = self.get_submodule(mangle_name(site))
         x = self._inputs.pop(site) if self.parallel else output
         return output + cast(Tensor, module(x, self.scale_fns[site]()))
@@ -101,19 +149,30 @@ class BottleneckModule(AdapterModule):
 def _output_layer(block: Any, site: Site, parallel: bool) -> nn.Linear:
     layer = getattr(getattr(block, "mlp", None), "fc2", None)
     if not isinstance(layer, nn.Linear):
-        raise ValueError(f"blocks.{site.block} has no linear layer mlp.fc2, so the network has no site {site}")
-    if parallel and ("Post" in type(block).__name__ or "TransformerV2" in type(block).__name__):
-        raise ValueError(f"blocks.{site.block} has its norm after the MLP: AdaptFormer needs the norm before the MLP")
+        raise ValueError(
+            f"blocks.{site.block} has no linear layer mlp.fc2, so the network has no"
+            f" site {site}"
+        )
+    if parallel and (
+        "Post" in type(block).__name__ or "TransformerV2" in type(block).__name__
+    ):
+        raise ValueError(
+            f"blocks.{site.block} has its norm after the MLP: AdaptFormer needs the"
+            " norm before the MLP"
+        )
     if parallel and not hasattr(block, "norm2"):
-        raise ValueError(f"blocks.{site.block} has no norm2 before its MLP, whose input AdaptFormer takes")
+        raise ValueError(
+            f"blocks.{site.block} has no norm2 before its MLP, whose input AdaptFormer"
+            " takes"
+        )
     return layer
 
 
 class _AdaptedLayer(nn.Module):
     """A frozen layer with low-rank additions.
 
-    Only the class of a layer changes, as in torch.nn.utils.parametrize, so that the layer keeps its name, its
-    parameters and its hooks.
+    Only the class of a layer changes, as in torch.nn.utils.parametrize, so that the
+    layer keeps its name, its parameters and its hooks.
 
     Attributes:
         adapters: the module of each site of the layer.
@@ -143,16 +202,22 @@ class LowRankLinear(_AdaptedLayer, nn.Linear):
         """
         kernels = next(iter(self.adapters.values())).kernels
         if self.bias is None or not self.bias.requires_grad:
-            return low_rank_linear(x, self.weight, self.bias, self.deltas(), training=True, kernels=kernels)
-        y = low_rank_linear(x, self.weight, None, self.deltas(), training=True, kernels=kernels)
-        return y + self.bias.to(y.dtype)  # BitFit trains the bias, and the kernel has no gradient for it
+            return low_rank_linear(
+                x, self.weight, self.bias, self.deltas(), training=True, kernels=kernels
+            )
+        y = low_rank_linear(
+            x, self.weight, None, self.deltas(), training=True, kernels=kernels
+        )
+        return y + self.bias.to(
+            y.dtype
+        )  # BitFit trains the bias, and the kernel has no gradient for it
 
 
 class LowRankConv2d(_AdaptedLayer, nn.Conv2d):
     """A frozen convolution with low-rank additions, m B(A(x)).
 
-    A (r, in, h, w) has the kernel, stride, padding and dilation of the convolution; B (out, r) mixes its r outputs at
-    every pixel.
+    A (r, in, h, w) has the kernel, stride, padding and dilation of the convolution; B
+    (out, r) mixes its r outputs at every pixel.
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -164,16 +229,24 @@ class LowRankConv2d(_AdaptedLayer, nn.Conv2d):
 
     def addition(self, x: Tensor, delta: LowRankDelta) -> Tensor:
         """Return m B(A(x)) of one addition, (B, in, H, W) -> (B, out, H', W')."""
-        a, b = delta.a.to(x.dtype), delta.b[:, :, None, None].to(x.dtype)
-        hidden = F.conv2d(F.dropout(x, delta.dropout), a, None, self.stride, self.padding, self.dilation)
+        a = delta.a.to(x.dtype)
+        b = delta.b[:, :, None, None].to(x.dtype)
+        hidden = F.conv2d(
+            F.dropout(x, delta.dropout),
+            a,
+            None,
+            self.stride,
+            self.padding,
+            self.dilation,
+        )
         return F.conv2d(hidden * delta.scale, b)
 
 
 class LowRankModule(AdapterModule):
     """Low-rank additions, m_p (x A) B at every site.
 
-    An addition that reads the output W h + b of its layer equals one that reads h, with the factor A W, and the shift
-    A b in rank space. So the kernels treat both alike.
+    An addition that reads the output W h + b of its layer equals one that reads h, with
+    the factor A W, and the shift A b in rank space. So the kernels treat both alike.
 
     Raises:
         ValueError: the network lacks a site, or a setting is invalid.
@@ -181,27 +254,48 @@ class LowRankModule(AdapterModule):
 
     def __init__(self, method: LowRankMethod, vit: nn.Module) -> None:
         positions = select_positions(method.positions)
-        blocks = select_blocks(method.blocks, len(adapter_module.transformer_blocks(vit)))
+        blocks = select_blocks(
+            method.blocks, len(adapter_module.transformer_blocks(vit))
+        )
         sites = [Site(block, position) for block in blocks for position in positions]
         available = set(adapter_module.find_target_layers(vit)).intersection(sites)
         if method.positions == ALL_POSITIONS:
             sites = [site for site in sites if site in available]
-        elif any(site.position == "downsample" for site in available):  # only first blocks of a stage have one
-            sites = [site for site in sites if site in available or site.position != "downsample"]
+        elif any(
+            site.position == "downsample" for site in available
+        ):  # only first blocks of a stage have one
+            sites = [
+                site
+                for site in sites
+                if site in available or site.position != "downsample"
+            ]
         ranks = validate_ranks(method.rank, sites)
         layers = adapter_module.target_layers(vit, ranks)
         features = {site: len(layer.weight) for site, layer in layers.items()}
         scales = resolve_scales(method.scale, ranks, method.alpha)
         super().__init__(scales, features if method.modulator == "feature" else None)
-        self.target_layers, self.dropouts = layers, validate_dropout(method.dropout, tuple(ranks))
-        self._sequential = {x for x in ranks if x.position == "out" and method.out_insertion == "sequential"}
-        if wrong := [site for site in self._sequential if self.dropouts[site]]:
-            message = f"dropout {self.dropouts[wrong[0]]} at {wrong[0]}: a sequential module at out has none"
-            raise ValueError(f"{message}; use 0 there, such as {{'*.out': 0, '*': 0.1}}")
+        self.target_layers = layers
+        self.dropouts = validate_dropout(method.dropout, tuple(ranks))
+        self._sequential = {
+            x
+            for x in ranks
+            if x.position == "out" and method.out_insertion == "sequential"
+        }
+        wrong = [site for site in self._sequential if self.dropouts[site]]
+        if wrong:
+            message = (
+                f"dropout {self.dropouts[wrong[0]]} at {wrong[0]}: a sequential module"
+                " at out has none"
+            )
+            raise ValueError(
+                f"{message}; use 0 there, such as {{'*.out': 0, '*': 0.1}}"
+            )
         for site, rank in ranks.items():
             self._add_parameters(site, rank, method.init)
 
-    def _add_parameters(self, site: Site, rank: int, init: Literal["width", "rank"]) -> None:
+    def _add_parameters(
+        self, site: Site, rank: int, init: Literal["width", "rank"]
+    ) -> None:
         """Add the parameters of a site."""
         raise NotImplementedError
 
@@ -212,15 +306,23 @@ class LowRankModule(AdapterModule):
     def input_shape(self, site: Site) -> torch.Size:
         """Return the shape that A of a site maps to r: (width,), or of a convolution (in, h, w)."""
         shape = self.target_layers[site].weight.shape
-        return shape[:1] if site in self._sequential else shape[1:]
+        if site in self._sequential:
+            return shape[:1]
+        return shape[1:]
 
     def delta(self, site: Site) -> LowRankDelta:
         """Return the addition at a site; its dropout is 0 unless the module is in training mode."""
-        rate, shift, (a, b) = self.dropouts[site] if self.training else 0.0, None, self.factors(site)
+        rate = self.dropouts[site] if self.training else 0.0
+        shift = None
+        a, b = self.factors(site)
         target = self.target_layers[site]
         if site in self._sequential:
             bias = target.layer.bias
-            shift = None if bias is None else (a @ bias.to(a.dtype)).to(a.dtype)  # autocast rounds the product
+            # autocast rounds the product
+            if bias is None:
+                shift = None
+            else:
+                shift = (a @ bias.to(a.dtype)).to(a.dtype)
             a = (a @ target.weight.to(a.dtype)).to(a.dtype)
         scale = self.scale_fns[site]()
         if isinstance(scale, Tensor) and scale.ndim:  # a factor for every row of B^T
@@ -232,7 +334,10 @@ class LowRankModule(AdapterModule):
         for site in self.sites:
             layer = self.target_layers[site].layer
             if "adapters" not in vars(layer):
-                layer.__class__ = LowRankConv2d if isinstance(layer, nn.Conv2d) else LowRankLinear
+                if isinstance(layer, nn.Conv2d):
+                    layer.__class__ = LowRankConv2d
+                else:
+                    layer.__class__ = LowRankLinear
                 vars(layer)["adapters"] = {}
             vars(layer)["adapters"][site] = self
             self.add_undo(str(site), partial(_remove_adapter, layer, site))
@@ -241,11 +346,16 @@ class LowRankModule(AdapterModule):
     def merge(self) -> None:
         """Add m (A B)^T to the weight of every site, and m B^T s to the bias."""
         for site in self.sites:
-            target, delta = self.target_layers[site], self.delta(site)
-            weight, bias = target.weight, target.layer.bias
+            target = self.target_layers[site]
+            delta = self.delta(site)
+            weight = target.weight
+            bias = target.layer.bias
             wide = torch.promote_types(weight.dtype, torch.float32)
             b = delta.b.to(wide)
-            weight.copy_(weight.to(wide) + delta.scale * (b @ delta.a.to(wide).flatten(1)).view_as(weight))
+            weight.copy_(
+                weight.to(wide)
+                + delta.scale * (b @ delta.a.to(wide).flatten(1)).view_as(weight)
+            )
             if bias is not None and delta.shift is not None:
                 bias.copy_(bias.to(wide) + delta.scale * (b @ delta.shift.to(wide)))
         self.remove()
@@ -255,14 +365,22 @@ def _remove_adapter(layer: nn.Linear | nn.Conv2d, site: Site) -> None:
     del vars(layer)["adapters"][site]
     if not vars(layer)["adapters"]:
         del vars(layer)["adapters"]
-        layer.__class__ = nn.Conv2d if isinstance(layer, nn.Conv2d) else nn.Linear
+        if isinstance(layer, nn.Conv2d):
+            layer.__class__ = nn.Conv2d
+        else:
+            layer.__class__ = nn.Linear
 
 
 class LoRAModule(LowRankModule):
     """Separate factors A and B for every site."""
 
-    def _add_parameters(self, site: Site, rank: int, init: Literal["width", "rank"]) -> None:
-        self.add_module(mangle_name(site), _Factors(self.target_layers[site], self.input_shape(site), rank, init))
+    def _add_parameters(
+        self, site: Site, rank: int, init: Literal["width", "rank"]
+    ) -> None:
+        self.add_module(
+            mangle_name(site),
+            _Factors(self.target_layers[site], self.input_shape(site), rank, init),
+        )
 
     def output_parameters(self, site: Site) -> list[nn.Parameter]:
         return [cast(_Factors, self.get_submodule(mangle_name(site))).b]
@@ -276,18 +394,26 @@ class LoTRModule(LowRankModule):
     """Factors A and B that all blocks of a position share, and a core G for every site.
 
     Raises:
-        ValueError: ranks or widths differ between the blocks of a position; see also `LowRankModule`.
+        ValueError: ranks or widths differ between the blocks of a position; see also
+            `LowRankModule`.
     """
 
-    def _add_parameters(self, site: Site, rank: int, init: Literal["width", "rank"]) -> None:
-        target, name, shape = self.target_layers[site], f"shared/{site.position}", self.input_shape(site)
+    def _add_parameters(
+        self, site: Site, rank: int, init: Literal["width", "rank"]
+    ) -> None:
+        target = self.target_layers[site]
+        name = f"shared/{site.position}"
+        shape = self.input_shape(site)
         if not hasattr(self, name):
             factors = _Factors(target, shape, rank, init)
             nn.init.kaiming_uniform_(factors.b, a=math.sqrt(5))
             self.add_module(name, factors)
         shared = cast(_Factors, self.get_submodule(name))
         if (len(shared.b), *shared.a.shape) != (len(target.weight), rank, *shape):
-            raise ValueError("lotr shares A and B of a position between blocks: their ranks and widths must be equal")
+            raise ValueError(
+                "lotr shares A and B of a position between blocks: their ranks and"
+                " widths must be equal"
+            )
         self.add_module(mangle_name(site), _Core(target, rank))
 
     def output_parameters(self, site: Site) -> list[nn.Parameter]:
@@ -302,16 +428,29 @@ class LoTRModule(LowRankModule):
 class _Factors(nn.Module):
     """Factors A (width_in, r), Kaiming-uniform with a = sqrt 5, and B (r, width_out), zero.
 
-    Both are stored transposed, because torch's initializers and linear layers count fan-in along the last axis. LIFT
-    and the paper's code store A untransposed, so the same initializer takes r as the fan-in: `init` = "rank".
-    The A of a convolution has the kernel of the convolution, (r, in, h, w), as in Hugging Face PEFT.
+    Both are stored transposed, because torch's initializers and linear layers count
+    fan-in along the last axis. LIFT and the paper's code store A untransposed, so the
+    same initializer takes r as the fan-in: `init` = "rank". The A of a convolution has
+    the kernel of the convolution, (r, in, h, w), as in Hugging Face PEFT.
     """
 
-    def __init__(self, target: TargetLayer, input_shape: torch.Size, rank: int, init: Literal["width", "rank"]) -> None:
+    def __init__(
+        self,
+        target: TargetLayer,
+        input_shape: torch.Size,
+        rank: int,
+        init: Literal["width", "rank"],
+    ) -> None:
         super().__init__()
-        self.a = nn.Parameter(torch.empty(rank, *input_shape, **trainable_kwargs(target.weight)))
-        self.b = nn.Parameter(torch.zeros(len(target.weight), rank, **trainable_kwargs(target.weight)))
-        nn.init.kaiming_uniform_(self.a.detach().flatten(1).t() if init == "rank" else self.a, a=math.sqrt(5))
+        self.a = nn.Parameter(
+            torch.empty(rank, *input_shape, **trainable_kwargs(target.weight))
+        )
+        self.b = nn.Parameter(
+            torch.zeros(len(target.weight), rank, **trainable_kwargs(target.weight))
+        )
+        nn.init.kaiming_uniform_(
+            self.a.detach().flatten(1).t() if init == "rank" else self.a, a=math.sqrt(5)
+        )
 
 
 class _Core(nn.Module):
@@ -319,4 +458,6 @@ class _Core(nn.Module):
 
     def __init__(self, target: TargetLayer, rank: int) -> None:
         super().__init__()
-        self.g = nn.Parameter(torch.zeros(rank, rank, **trainable_kwargs(target.weight)))
+        self.g = nn.Parameter(
+            torch.zeros(rank, rank, **trainable_kwargs(target.weight))
+        )

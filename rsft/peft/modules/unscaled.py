@@ -11,14 +11,21 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rsft.peft.modules import adapter_module
-from rsft.peft.modules.adapter_module import AdapterModule, mangle_name, named_blocks, require_tokens, trainable_kwargs
+from rsft.peft.modules.adapter_module import (
+    AdapterModule,
+    mangle_name,
+    named_blocks,
+    require_tokens,
+    trainable_kwargs,
+)
 from rsft.peft.sites import select_blocks
 
 
 class PromptModule(AdapterModule):
     """Learned tokens after the prefix tokens, which are removed after the last block, so the output keeps its layout.
 
-    Unlike additive modules, prompts change the outputs from the start: no prompt leaves attention unchanged.
+    Unlike additive modules, prompts change the outputs from the start: no prompt leaves
+    attention unchanged.
 
     Args:
         vit: a timm vision transformer.
@@ -27,22 +34,36 @@ class PromptModule(AdapterModule):
         dropout: rate on the prompts.
 
     Raises:
-        ValueError: `prompts` is below 1, `dropout` is outside of [0, 1), or the network takes no further tokens.
+        ValueError: `prompts` is below 1, `dropout` is outside of [0, 1), or the network
+            takes no further tokens.
     """
 
-    def __init__(self, vit: nn.Module, prompts: int, blocks: Sequence[int], dropout: float) -> None:
+    def __init__(
+        self, vit: nn.Module, prompts: int, blocks: Sequence[int], dropout: float
+    ) -> None:
         super().__init__()
-        require_tokens(vit, "vpt", "feature maps, to which no prompt can be added, pass between its blocks")
+        require_tokens(
+            vit,
+            "vpt",
+            "feature maps, to which no prompt can be added, pass between its blocks",
+        )
         if prompts < 1 or not 0 <= dropout < 1:
-            raise ValueError(f"prompts {prompts}, dropout {dropout}: use at least 1 prompt, and 0 <= dropout < 1")
-        self.count, self.prompt_blocks, self.dropout = prompts, tuple(blocks), dropout
+            raise ValueError(
+                f"prompts {prompts}, dropout {dropout}: use at least 1 prompt, and 0 <="
+                " dropout < 1"
+            )
+        self.count = prompts
+        self.prompt_blocks = tuple(blocks)
+        self.dropout = dropout
         self._blocks: list[Any] = list(adapter_module.transformer_blocks(vit))
-        if fault := _prompt_fault(vit, self._blocks):
+        fault = _prompt_fault(vit, self._blocks)
+        if fault:
             raise ValueError(f"{type(vit).__name__} takes no prompts: {fault}")
         self._prefix = int(cast(Any, vit).num_prefix_tokens)
         embed = cast(Any, vit).patch_embed
         width = int(cast(Any, vit).embed_dim)
-        # Xavier-uniform as in the authors' code: fan-in is a patch of three planes, fan-out the width
+        # Xavier-uniform as in the authors' code: fan-in is a patch of three planes,
+        # fan-out the width
         bound = math.sqrt(6 / (3 * math.prod(embed.patch_size) + width))
         options = trainable_kwargs(next(vit.parameters()))
         for block in self.prompt_blocks:
@@ -50,28 +71,46 @@ class PromptModule(AdapterModule):
             self.register_parameter(_parameter_name(block), nn.Parameter(prompt))
 
     def inject(self) -> None:
-        """Hook the selected blocks and the last block. Rotary embeddings skip prompts, as they skip prefix tokens."""
+        """Hook the selected blocks and the last block.
+
+        Rotary embeddings skip prompts, as they skip prefix tokens.
+        """
         first, last = self.prompt_blocks[0], self._blocks[-1]
         for block in self.prompt_blocks:
-            hook = self._blocks[block].register_forward_pre_hook(partial(self._insert_prompts, block))
+            hook = self._blocks[block].register_forward_pre_hook(
+                partial(self._insert_prompts, block)
+            )
             self.add_undo(f"blocks.{block}.prompts", hook.remove)
         undo = [last.register_forward_hook(self._remove_prompts).remove]
         for block in self._blocks[first:]:
             attn: Any = getattr(block, "attn", None)
             if hasattr(attn, "num_prefix_tokens"):
-                undo.append(partial(setattr, attn, "num_prefix_tokens", attn.num_prefix_tokens))
+                undo.append(
+                    partial(setattr, attn, "num_prefix_tokens", attn.num_prefix_tokens)
+                )
                 attn.num_prefix_tokens += self.count
         self.add_undo(f"blocks.{len(self._blocks) - 1}.exit", *undo)
 
-    def _insert_prompts(self, block: int, module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    def _insert_prompts(
+        self, block: int, module: nn.Module, args: tuple[Tensor, ...]
+    ) -> tuple[Tensor, ...]:
         x, *other_args = args
-        prompts = self.get_parameter(_parameter_name(block)).expand(x.shape[0], -1, -1)  # a trace makes len(x) constant
+        prompts = self.get_parameter(_parameter_name(block)).expand(
+            x.shape[0], -1, -1
+        )  # a trace makes len(x) constant
         prompts = F.dropout(prompts, self.dropout, self.training).to(x.dtype)
         patches = self._prefix + (self.count if block != self.prompt_blocks[0] else 0)
-        return torch.cat([x[:, : self._prefix], prompts, x[:, patches:]], dim=1), *other_args
+        return (
+            torch.cat([x[:, : self._prefix], prompts, x[:, patches:]], dim=1),
+            *other_args,
+        )
 
-    def _remove_prompts(self, module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        return torch.cat([output[:, : self._prefix], output[:, self._prefix + self.count :]], dim=1)
+    def _remove_prompts(
+        self, module: nn.Module, args: tuple[Tensor, ...], output: Tensor
+    ) -> Tensor:
+        return torch.cat(
+            [output[:, : self._prefix], output[:, self._prefix + self.count :]], dim=1
+        )
 
 
 def _prompt_fault(vit: nn.Module, blocks: Sequence[Any]) -> str | None:
@@ -84,32 +123,50 @@ def _prompt_fault(vit: nn.Module, blocks: Sequence[Any]) -> str | None:
             return f"it has no {path}"
     for path, module in vit.named_modules():
         has_table = getattr(module, "relative_position_bias_table", None) is not None
-        if has_table or type(module).__name__.startswith(("RelPosMlp", "RelPosBias", "RelativePosition")):
+        if has_table or type(module).__name__.startswith(
+            ("RelPosMlp", "RelPosBias", "RelativePosition")
+        ):
             return f"{path} has a bias for each pair of its own tokens"
     parameters = list(inspect.signature(blocks[0].forward).parameters.values())
-    needed = [parameter.name for parameter in parameters[1:] if parameter.default is parameter.empty]
-    return f"its blocks need {' and '.join(needed)} of the token grid" if needed else None
+    needed = [
+        parameter.name
+        for parameter in parameters[1:]
+        if parameter.default is parameter.empty
+    ]
+    if needed:
+        return f"its blocks need {' and '.join(needed)} of the token grid"
+    return None
 
 
 def _parameter_name(block: int) -> str:
     return mangle_name(f"blocks.{block}.prompts")
 
 
-_LAYERS = ("norm1", *(f"attn.{name}" for name in ("qkv", "q_proj", "k_proj", "v_proj", "proj")))
-_LAYERS = (*_LAYERS, "norm2", *(f"mlp.{name}" for name in ("fc1", "fc1_g", "fc1_x", "fc2")))
+_LAYERS = (
+    "norm1",
+    *(f"attn.{name}" for name in ("qkv", "q_proj", "k_proj", "v_proj", "proj")),
+)
+_LAYERS = (
+    *_LAYERS,
+    "norm2",
+    *(f"mlp.{name}" for name in ("fc1", "fc1_g", "fc1_x", "fc2")),
+)
 
 
 class SelectiveTuning(AdapterModule):
     """Trained copies that replace some of the network's parameters; the frozen originals do not change.
 
-    Batch norms stay in evaluation mode, unless the network has the attribute `trains_batch_norm`. Then the running
-    statistics of those that are trained change in training, and belong to the state.
+    Batch norms stay in evaluation mode, unless the network has the attribute
+    `trains_batch_norm`. Then the running statistics of those that are trained change in
+    training, and belong to the state.
 
     Args:
         vit: a timm vision transformer.
         method: name of the method, for messages.
-        blocks: a selection of blocks; "all" includes parameters outside of the blocks, except those of `head`.
-        is_trained: called with a module and the name of one of its parameters; returns whether to train it.
+        blocks: a selection of blocks; "all" includes parameters outside of the blocks,
+            except those of `head`.
+        is_trained: called with a module and the name of one of its parameters; returns
+            whether to train it.
         modules: dotted names of modules to train instead of blocks.
 
     Raises:
@@ -126,27 +183,49 @@ class SelectiveTuning(AdapterModule):
         modules: Sequence[str] = (),
     ) -> None:
         super().__init__()
-        if missing := [name for name in modules if adapter_module.find_submodule(vit, name) is None]:
-            raise ValueError(f"{type(vit).__name__} has no module {missing[0]}, which {method} names")
+        missing = [
+            name for name in modules if adapter_module.find_submodule(vit, name) is None
+        ]
+        if missing:
+            raise ValueError(
+                f"{type(vit).__name__} has no module {missing[0]}, which {method} names"
+            )
         all_blocks = [f"{path}." for path in named_blocks(vit)]
-        selected = tuple(all_blocks[index] for index in select_blocks(blocks, len(all_blocks)))
+        selected = tuple(
+            all_blocks[index] for index in select_blocks(blocks, len(all_blocks))
+        )
         self._replaced: dict[str, tuple[nn.Module, str, nn.Parameter]] = {}
         self._norms: dict[str, Any] = {}
-        norms = torch.nn.modules.batchnorm._BatchNorm if getattr(vit, "trains_batch_norm", False) else ()
+        norms = (
+            torch.nn.modules.batchnorm._BatchNorm
+            if getattr(vit, "trains_batch_norm", False)
+            else ()
+        )
         for module_path, module in vit.named_modules():
-            is_selected = f"{module_path}.".startswith(tuple(f"{name}." for name in modules) or selected)
-            if not is_selected and (blocks != "all" or modules or module_path.split(".")[0] == "head"):
+            is_selected = f"{module_path}.".startswith(
+                tuple(f"{name}." for name in modules) or selected
+            )
+            if not is_selected and (
+                blocks != "all" or modules or module_path.split(".")[0] == "head"
+            ):
                 continue
             if isinstance(module, norms) and is_trained(module, "weight"):
                 self._norms[module_path] = module
             for name, parameter in module.named_parameters(recurse=False):
                 if is_trained(module, name):
-                    path = f"{module_path}.{name}" if module_path else name
+                    if module_path:
+                        path = f"{module_path}.{name}"
+                    else:
+                        path = name
                     self._replaced[path] = (module, name, parameter)
-                    trained = nn.Parameter(parameter.detach().clone().to(**trainable_kwargs(parameter)))
+                    trained = nn.Parameter(
+                        parameter.detach().clone().to(**trainable_kwargs(parameter))
+                    )
                     self.register_parameter(mangle_name(path), trained)
         if not self._replaced:
-            raise ValueError(f"{type(vit).__name__} has no parameter that {method} trains")
+            raise ValueError(
+                f"{type(vit).__name__} has no parameter that {method} trains"
+            )
 
     def inject(self) -> None:
         """Replace the frozen parameters by the trained ones."""
@@ -155,11 +234,18 @@ class SelectiveTuning(AdapterModule):
             self.add_undo(path, partial(_restore_parameter, module, name, frozen))
         for path, tensor in self._running_statistics().items():
             norm, _, name = path.rpartition(".")
-            self.add_undo(path, partial(_restore_statistic, self._norms[norm], name, tensor.clone()))
+            self.add_undo(
+                path,
+                partial(_restore_statistic, self._norms[norm], name, tensor.clone()),
+            )
 
     def _running_statistics(self) -> dict[str, Tensor]:
         names = ("running_mean", "running_var")
-        return {f"{path}.{name}": getattr(norm, name) for path, norm in self._norms.items() for name in names}
+        return {
+            f"{path}.{name}": getattr(norm, name)
+            for path, norm in self._norms.items()
+            for name in names
+        }
 
     def named_tensors(self) -> dict[str, Tensor]:
         return super().named_tensors() | self._running_statistics()
@@ -193,8 +279,8 @@ class ScaleShiftModule(AdapterModule):
 
     Args:
         vit: a timm vision transformer.
-        blocks: a selection of blocks, whose norms and linear layers are changed; "all" includes the patch embedding and
-            the final norm.
+        blocks: a selection of blocks, whose norms and linear layers are changed; "all"
+            includes the patch embedding and the final norm.
 
     Raises:
         ValueError: the network lacks a block, or is hierarchical.
@@ -208,35 +294,73 @@ class ScaleShiftModule(AdapterModule):
         selected = select_blocks(blocks, len(named_blocks(vit)))
         names = [f"blocks.{block}.{layer}" for block in selected for layer in _LAYERS]
         if blocks == "all":
-            embed = [name for name, module in vit.named_modules() if isinstance(module, nn.Conv2d)]
-            names = [*(name for name in embed if name.startswith("patch_embed.")), *names, "norm"]
-        layers: dict[str, Any] = {name: adapter_module.find_submodule(vit, name) for name in names}
-        self._layers = {name: x for name, x in layers.items() if isinstance(getattr(x, "weight", None), Tensor)}
+            embed = [
+                name
+                for name, module in vit.named_modules()
+                if isinstance(module, nn.Conv2d)
+            ]
+            names = [
+                *(name for name in embed if name.startswith("patch_embed.")),
+                *names,
+                "norm",
+            ]
+        layers: dict[str, Any] = {
+            name: adapter_module.find_submodule(vit, name) for name in names
+        }
+        self._layers = {
+            name: x
+            for name, x in layers.items()
+            if isinstance(getattr(x, "weight", None), Tensor)
+        }
         for name, layer in self._layers.items():
-            width, options = len(layer.weight), trainable_kwargs(layer.weight)
-            self.register_parameter(mangle_name(f"{name}.scale"), nn.Parameter(torch.ones(width, **options)))
-            self.register_parameter(mangle_name(f"{name}.shift"), nn.Parameter(torch.zeros(width, **options)))
+            width = len(layer.weight)
+            options = trainable_kwargs(layer.weight)
+            self.register_parameter(
+                mangle_name(f"{name}.scale"), nn.Parameter(torch.ones(width, **options))
+            )
+            self.register_parameter(
+                mangle_name(f"{name}.shift"),
+                nn.Parameter(torch.zeros(width, **options)),
+            )
 
     def inject(self) -> None:
         """Hook the layers to change their outputs."""
         for name, layer in self._layers.items():
-            self.add_undo(name, layer.register_forward_hook(partial(self._scale_and_shift, name)).remove)
+            self.add_undo(
+                name,
+                layer.register_forward_hook(
+                    partial(self._scale_and_shift, name)
+                ).remove,
+            )
 
-    def _scale_and_shift(self, name: str, layer: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    def _scale_and_shift(
+        self, name: str, layer: nn.Module, args: tuple[Tensor, ...], output: Tensor
+    ) -> Tensor:
         scale, shift = self._parameters_of(name)
         if isinstance(layer, nn.Conv2d):  # its features come before height and width
-            scale, shift = scale[:, None, None], shift[:, None, None]
+            scale = scale[:, None, None]
+            shift = shift[:, None, None]
         return output * scale.to(output.dtype) + shift.to(output.dtype)
 
     @torch.no_grad()
     def merge(self) -> None:
         """Replace W by scale W and b by scale b + shift in every layer that has a bias."""
-        foldable = [name for name in self.placements if getattr(self._layers[name], "bias", None) is not None]
+        foldable = [
+            name
+            for name in self.placements
+            if getattr(self._layers[name], "bias", None) is not None
+        ]
         for name in foldable:
-            layer, (scale, shift) = self._layers[name], self._parameters_of(name)
-            layer.weight.copy_(layer.weight.to(scale.dtype) * scale.view(-1, *[1] * (layer.weight.ndim - 1)))
+            layer = self._layers[name]
+            scale, shift = self._parameters_of(name)
+            layer.weight.copy_(
+                layer.weight.to(scale.dtype)
+                * scale.view(-1, *[1] * (layer.weight.ndim - 1))
+            )
             layer.bias.copy_(layer.bias.to(scale.dtype) * scale + shift)
         self.remove(foldable)
 
     def _parameters_of(self, name: str) -> tuple[Tensor, Tensor]:
-        return self.get_parameter(mangle_name(f"{name}.scale")), self.get_parameter(mangle_name(f"{name}.shift"))
+        return self.get_parameter(mangle_name(f"{name}.scale")), self.get_parameter(
+            mangle_name(f"{name}.shift")
+        )

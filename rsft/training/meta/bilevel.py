@@ -1,6 +1,7 @@
 """The two loops of MetaPEFT (paper, section 3.3): SGD on theta, Adam on gamma, and the split of the training chips.
 
-The gradient of the outer loss with respect to gamma is taken at fixed theta, or through one unrolled inner step.
+The gradient of the outer loss with respect to gamma is taken at fixed theta, or through
+one unrolled inner step.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -30,8 +31,10 @@ Parameters = Sequence[nn.Parameter]
 """Theta or gamma."""
 
 _DISTANCE = 0.001
-"""Distance between theta and each point of the central difference, as a norm. DARTS (section 2.3) takes 0.01. There the
-curvature of LoRA at rank 1, scale 4 and `init: rank` changes the result by 11 to 25 %; at 0.001 by less than 0.3 %."""
+"""Distance between theta and each point of the central difference, as a norm. DARTS
+(section 2.3) takes 0.01. There the
+curvature of LoRA at rank 1, scale 4 and `init: rank` changes the result by 11 to 25 %;
+at 0.001 by less than 0.3 %."""
 
 
 def hypergradient(
@@ -47,10 +50,12 @@ def hypergradient(
 ) -> list[Tensor]:
     """Return the gradients of the outer loss with respect to gamma.
 
-    The first-order gradient is d outer(theta, gamma) / d gamma. The second-order gradient (Liu et al. 2019, DARTS,
-    equations 7 and 8) is d outer(theta', gamma) / d gamma - lr * (d2 inner / d gamma d theta) (d outer / d theta') at
-    theta' = theta - lr * d inner / d theta; its last product is a central difference of gradients. It differs by less
-    than 1 % from the gradient through the step. Theta is restored bit for bit.
+    The first-order gradient is d outer(theta, gamma) / d gamma. The second-order
+    gradient (Liu et al. 2019, DARTS, equations 7 and 8) is d outer(theta', gamma) / d
+    gamma - lr * (d2 inner / d gamma d theta) (d outer / d theta') at theta' = theta -
+    lr * d inner / d theta; its last product is a central difference of gradients. It
+    differs by less than 1 % from the gradient through the step. Theta is restored bit
+    for bit.
 
     Args:
         theta: parameters of the inner loop.
@@ -58,10 +63,13 @@ def hypergradient(
         inner: computes the inner loss.
         outer: computes the outer loss.
         order: 1 or 2.
-        lr: learning rate of the unrolled step, which is plain gradient descent without momentum.
-        reduce_mean: returns the mean of a tensor over the processes, each of which has a share of the chips. It is
-            applied to the unrolled step and the direction, not to the result, which is the gradient of this process.
-        full_precision: context for both gradients of the difference, which is below the resolution of half precision.
+        lr: learning rate of the unrolled step, which is plain gradient descent without
+            momentum.
+        reduce_mean: returns the mean of a tensor over the processes, each of which has
+            a share of the chips. It is applied to the unrolled step and the direction,
+            not to the result, which is the gradient of this process.
+        full_precision: context for both gradients of the difference, which is below the
+            resolution of half precision.
 
     Returns:
         One gradient per parameter of gamma, with the parameter's shape.
@@ -73,17 +81,25 @@ def hypergradient(
             step = [reduce_mean(gradient) for gradient in _gradients(inner(), theta)]
             _add_scaled(theta, step, -lr)
             gradients = _gradients(outer(), [*theta, *gamma])
-        direction, direct = gradients[: len(theta)], gradients[len(theta) :]
+        direction = gradients[: len(theta)]
+        direct = gradients[len(theta) :]
         direction = [reduce_mean(gradient) for gradient in direction]
-        epsilon = _DISTANCE / torch.sqrt(sum((x.square().sum() for x in direction), torch.tensor(1e-12)))
+        epsilon = _DISTANCE / torch.sqrt(
+            sum((x.square().sum() for x in direction), torch.tensor(1e-12))
+        )
         with full_precision():
-            ahead, behind = (_gradient_at(theta, gamma, inner, direction, sign * float(epsilon)) for sign in (1, -1))
+            ahead = _gradient_at(theta, gamma, inner, direction, 1 * float(epsilon))
+            behind = _gradient_at(theta, gamma, inner, direction, -1 * float(epsilon))
     mixed = [(a - b) / (2 * epsilon) for a, b in zip(ahead, behind, strict=True)]
     return [d - lr * m for d, m in zip(direct, mixed, strict=True)]
 
 
 def _gradient_at(
-    theta: Parameters, gamma: Parameters, loss: LossClosure, direction: Sequence[Tensor], distance: float
+    theta: Parameters,
+    gamma: Parameters,
+    loss: LossClosure,
+    direction: Sequence[Tensor],
+    distance: float,
 ) -> list[Tensor]:
     """Return the gradient of a loss with respect to gamma at theta + distance * direction."""
     with restore_on_exit(theta):
@@ -94,11 +110,16 @@ def _gradient_at(
 def _gradients(loss: Tensor, parameters: Parameters) -> list[Tensor]:
     """Return the gradient of each parameter; zero if the loss does not depend on it."""
     gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
-    return [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, gradients, strict=True)]
+    return [
+        torch.zeros_like(p) if g is None else g
+        for p, g in zip(parameters, gradients, strict=True)
+    ]
 
 
 @torch.no_grad()
-def _add_scaled(parameters: Parameters, direction: Sequence[Tensor], distance: float) -> None:
+def _add_scaled(
+    parameters: Parameters, direction: Sequence[Tensor], distance: float
+) -> None:
     for parameter, step in zip(parameters, direction, strict=True):
         parameter.add_(step, alpha=distance)
 
@@ -146,11 +167,20 @@ class NonFiniteLossError(RsftError):
         chips: names of the chips that cause it, if known.
     """
 
-    def __init__(self, message: str, loop: str, location: str = "", chips: tuple[str, ...] = ()) -> None:
-        super().__init__(message, location, "lower train.lr, meta.lr or peft.scale, or set train.max_grad_norm")
-        self.loop, self.chips = loop, chips
+    def __init__(
+        self, message: str, loop: str, location: str = "", chips: tuple[str, ...] = ()
+    ) -> None:
+        super().__init__(
+            message,
+            location,
+            "lower train.lr, meta.lr or peft.scale, or set train.max_grad_norm",
+        )
+        self.loop = loop
+        self.chips = chips
 
-    def with_location(self, moment: str, chips: tuple[str, ...]) -> "NonFiniteLossError":
+    def with_location(
+        self, moment: str, chips: tuple[str, ...]
+    ) -> "NonFiniteLossError":
         """Return the same error with its location.
 
         Args:
@@ -160,15 +190,24 @@ class NonFiniteLossError(RsftError):
         Returns:
             A new error.
         """
-        listed, hidden = ", ".join(chips[:MAX_CHIPS_IN_MESSAGE]), len(chips) - MAX_CHIPS_IN_MESSAGE
-        more = f" and {hidden} more; run.json names them all" if hidden > 0 else ""
-        return NonFiniteLossError(self.message, self.loop, f"{moment}, chips {listed}{more}", chips)
+        listed = ", ".join(chips[:MAX_CHIPS_IN_MESSAGE])
+        hidden = len(chips) - MAX_CHIPS_IN_MESSAGE
+        if hidden > 0:
+            more = f" and {hidden} more; run.json names them all"
+        else:
+            more = ""
+        return NonFiniteLossError(
+            self.message, self.loop, f"{moment}, chips {listed}{more}", chips
+        )
 
 
 class BiLevelLoop:
-    """The steps of both loops: an inner step updates theta, an outer step gamma. `rsft.training.fit` calls them.
+    """The steps of both loops: an inner step updates theta, an outer step gamma.
 
-    Every process passes its own chips; gradients and losses are means over the processes.
+    `rsft.training.fit` calls them.
+
+    Every process passes its own chips; gradients and losses are means over the
+    processes.
 
     Args:
         classifier: the network.
@@ -176,24 +215,29 @@ class BiLevelLoop:
         inner_optimizer: the optimizer of theta.
         outer_optimizer: the optimizer of gamma; None for plain PEFT.
         meta: the section `meta` of the recipe; None for plain PEFT.
-        outer_loss: a function of logits and labels, of the outer loop, whose chips may be drawn otherwise; None is
-            `loss`.
-        max_grad_norm: the norm to which theta's gradient is clipped; None does not clip.
-        accumulate_grad_batches: number of batches that one inner step accumulates gradients of.
+        outer_loss: a function of logits and labels, of the outer loop, whose chips may
+            be drawn otherwise; None is `loss`.
+        max_grad_norm: the norm to which theta's gradient is clipped; None does not
+            clip.
+        accumulate_grad_batches: number of batches that one inner step accumulates
+            gradients of.
         backward: computes the gradients of a loss; Lightning's trainer has its own.
         timer: measures the phases "inner" and "outer".
-        scale_losses: scale the losses, so that small gradients do not underflow in float16. Each loop has its own
-            scaler, because the inner scale must not change while gradients accumulate.
+        scale_losses: scale the losses, so that small gradients do not underflow in
+            float16. Each loop has its own scaler, because the inner scale must not
+            change while gradients accumulate.
 
     Attributes:
-        batches_seen: number of inner batches so far. Unless it is a multiple of `accumulate_grad_batches`, theta has
-            gradients of an unfinished step.
-        loss_weights: factors of the inner and the outer loss of this process: its share of the chips, times the number
-            of processes.
-        skipped_steps: optimizer steps that were skipped because a scaled gradient overflowed.
-        pseudo: chips with pseudo-labels, whose loss is added to the inner loss of the next batch; None for none.
-        mixing: share of each chip of the next inner batch, and the order of the chips that it is mixed with (B,); None
-            mixes none.
+        batches_seen: number of inner batches so far. Unless it is a multiple of
+            `accumulate_grad_batches`, theta has gradients of an unfinished step.
+        loss_weights: factors of the inner and the outer loss of this process: its share
+            of the chips, times the number of processes.
+        skipped_steps: optimizer steps that were skipped because a scaled gradient
+            overflowed.
+        pseudo: chips with pseudo-labels, whose loss is added to the inner loss of the
+            next batch; None for none.
+        mixing: share of each chip of the next inner batch, and the order of the chips
+            that it is mixed with (B,); None mixes none.
     """
 
     def __init__(
@@ -211,26 +255,38 @@ class BiLevelLoop:
         timer: StepTimer | None = None,
         scale_losses: bool = False,
     ) -> None:
-        self.classifier, self.loss, self.outer_loss, self.meta = classifier, loss, outer_loss or loss, meta
-        self.inner_optimizer, self.outer_optimizer = inner_optimizer, outer_optimizer
-        self.max_grad_norm, self.accumulate_grad_batches = max_grad_norm, accumulate_grad_batches
+        self.classifier = classifier
+        self.loss = loss
+        self.outer_loss = outer_loss or loss
+        self.meta = meta
+        self.inner_optimizer = inner_optimizer
+        self.outer_optimizer = outer_optimizer
+        self.max_grad_norm = max_grad_norm
+        self.accumulate_grad_batches = accumulate_grad_batches
         self.backward = backward
-        self.theta, self.gamma = classifier.theta, classifier.adapted.gamma
+        self.theta = classifier.theta
+        self.gamma = classifier.adapted.gamma
         self.timer = timer or StepTimer()
         device = self.theta[0].device.type
-        self.inner_scaler, self.outer_scaler = (GradScaler(device, enabled=scale_losses) for _ in range(2))
+        self.inner_scaler, self.outer_scaler = (
+            GradScaler(device, enabled=scale_losses) for _ in range(2)
+        )
         self.batches_seen = self.skipped_steps = 0
         self.loss_weights = (1.0, 1.0)
         self.pseudo: PseudoBatch | None = None
         self.mixing: tuple[float, Tensor] | None = None
-        self._last_losses: dict[str, Tensor] = {}  # by loop, the mean over all processes
+        self._last_losses: dict[
+            str, Tensor
+        ] = {}  # by loop, the mean over all processes
 
     @property
     def own_parameters(self) -> dict[str, nn.Parameter]:
         """Parameters by name that no module of the classifier has."""
         return {}
 
-    def load_trial_batches(self, splitter: "MetaSplitter", epoch: int, load: WeightedLoader) -> None:
+    def load_trial_batches(
+        self, splitter: "MetaSplitter", epoch: int, load: WeightedLoader
+    ) -> None:
         """Load the batches that an outer step needs beside its own; most schedules need none.
 
         Args:
@@ -247,12 +303,16 @@ class BiLevelLoop:
     @property
     def optimizers(self) -> list[torch.optim.Optimizer]:
         """The optimizer of theta and, with an outer loop, that of gamma."""
-        return [x for x in (self.inner_optimizer, self.outer_optimizer) if x is not None]
+        return [
+            x for x in (self.inner_optimizer, self.outer_optimizer) if x is not None
+        ]
 
     def factors(self) -> dict[Site, Tensor]:
         """Return the learned factors of every site: its scale, or one for each feature; nothing without a modulator."""
         modulator = self.classifier.adapted.modulator
-        return {} if modulator is None else modulator.factors()
+        if modulator is None:
+            return {}
+        return modulator.factors()
 
     def scales(self) -> dict[Site, float]:
         """Return the learned scale of every site, the mean of its factors; nothing without a modulator."""
@@ -260,7 +320,11 @@ class BiLevelLoop:
 
     def spreads(self) -> dict[Site, float]:
         """Return the standard deviation of the factors of every site that has several."""
-        return {site: float(values.std(correction=0)) for site, values in self.factors().items() if len(values) > 1}
+        return {
+            site: float(values.std(correction=0))
+            for site, values in self.factors().items()
+            if len(values) > 1
+        }
 
     def inner_step(self, batch: Batch) -> Tensor:
         """Add the gradient of a batch to theta, and update theta if `accumulate_grad_batches` batches are complete.
@@ -301,7 +365,9 @@ class BiLevelLoop:
                 self.gamma,
                 lambda: self._compute_loss(batch),
                 lambda: self.outer_scaler.scale(
-                    self._check_finite("outer", self._compute_loss(outer_batch, outer=True))
+                    self._check_finite(
+                        "outer", self._compute_loss(outer_batch, outer=True)
+                    )
                 ),
                 order=order,
                 lr=float(self.inner_optimizer.param_groups[0]["lr"]),
@@ -326,15 +392,25 @@ class BiLevelLoop:
         Raises:
             NonFiniteLossError: a loss is not finite; no parameter changes.
         """
-        (outer_inputs, outer_labels), inputs, head = outer_batch, self._inner_inputs(batch), self.classifier.head
+        (outer_inputs, outer_labels), inputs, head = (
+            outer_batch,
+            self._inner_inputs(batch),
+            self.classifier.head,
+        )
         rows = len(inputs)
         with self.classifier.adapted.joint(rows):
             features = self.classifier.head_inputs(torch.cat([inputs, outer_inputs]))
-        fixed_head = {name: parameter.detach() for name, parameter in head.named_parameters()}
+        fixed_head = {
+            name: parameter.detach() for name, parameter in head.named_parameters()
+        }
         outer_weight = self.loss_weights[1]
-        loss = self._check_finite("inner", self._inner_loss(head(features[:rows]), batch[1]))
+        loss = self._check_finite(
+            "inner", self._inner_loss(head(features[:rows]), batch[1])
+        )
         outer_logits = functional_call(head, fixed_head, (features[rows:],))
-        outer_loss = self._check_finite("outer", outer_weight * self.outer_loss(widen(outer_logits), outer_labels))
+        outer_loss = self._check_finite(
+            "outer", outer_weight * self.outer_loss(widen(outer_logits), outer_labels)
+        )
         self._begin_inner_batch()
         assert self.outer_optimizer is not None
         self.outer_optimizer.zero_grad()
@@ -346,8 +422,13 @@ class BiLevelLoop:
 
     def _compute_loss(self, batch: Batch, *, outer: bool = False) -> Tensor:
         if not outer:
-            return self._inner_loss(self.classifier(self._inner_inputs(batch)), batch[1])
-        return self.outer_loss(widen(self.classifier(batch[0])), batch[1]) * self.loss_weights[1]
+            return self._inner_loss(
+                self.classifier(self._inner_inputs(batch)), batch[1]
+            )
+        return (
+            self.outer_loss(widen(self.classifier(batch[0])), batch[1])
+            * self.loss_weights[1]
+        )
 
     def _inner_inputs(self, batch: Batch) -> Tensor:
         """Return the inputs of a batch, mixed if this is due, and those of the chips with pseudo-labels after them."""
@@ -355,7 +436,9 @@ class BiLevelLoop:
         if self.mixing is not None:
             share, order = self.mixing
             inputs = share * inputs + (1 - share) * inputs[order]
-        return inputs if self.pseudo is None else torch.cat([inputs, self.pseudo.inputs])
+        if self.pseudo is None:
+            return inputs
+        return torch.cat([inputs, self.pseudo.inputs])
 
     def _inner_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the loss of the logits of `_inner_inputs`, of which the first are those of the labeled chips."""
@@ -365,7 +448,9 @@ class BiLevelLoop:
             share, order = self.mixing
             loss = share * loss + (1 - share) * self.loss(labeled, labels[order])
         loss = loss * self.loss_weights[0]
-        return loss if self.pseudo is None else loss + self.pseudo.loss(logits[len(labels) :])
+        if self.pseudo is None:
+            return loss
+        return loss + self.pseudo.loss(logits[len(labels) :])
 
     def _begin_inner_batch(self) -> None:
         if self.batches_seen % self.accumulate_grad_batches == 0:
@@ -379,30 +464,40 @@ class BiLevelLoop:
     def _step_theta(self, trained_too: Parameters = ()) -> None:
         average_gradients([*self.theta, *trained_too])
         self.inner_scaler.unscale_(self.inner_optimizer)
-        adapted, invariant = self.classifier.adapted, self.meta is not None and self.meta.scale_invariant_steps
+        adapted = self.classifier.adapted
+        invariant = self.meta is not None and self.meta.scale_invariant_steps
         with adapted.in_function_space() if invariant else nullcontext():
             if self.max_grad_norm is not None:
                 nn.utils.clip_grad_norm_(self.theta, self.max_grad_norm)
             self._step_optimizer(self.inner_optimizer, self.inner_scaler)
 
     def _update_gamma(self) -> None:
-        assert self.outer_optimizer is not None and self.classifier.adapted.modulator is not None
+        assert (
+            self.outer_optimizer is not None
+            and self.classifier.adapted.modulator is not None
+        )
         average_gradients(self.gamma)
         self.outer_scaler.unscale_(self.outer_optimizer)
         self.classifier.adapted.modulator.add_decay_toward_init(self._meta.weight_decay)
         self._step_optimizer(self.outer_optimizer, self.outer_scaler)
 
-    def _step_optimizer(self, optimizer: torch.optim.Optimizer, scaler: GradScaler) -> None:
+    def _step_optimizer(
+        self, optimizer: torch.optim.Optimizer, scaler: GradScaler
+    ) -> None:
         scale = scaler.get_scale()
         scaler.step(optimizer)
         scaler.update()
         self.skipped_steps += scaler.get_scale() < scale
 
     def _check_finite(self, loop: str, loss: Tensor) -> Tensor:
-        mean_loss = all_reduce_mean(loss)  # over the processes, so that either all or none of them stop
+        mean_loss = all_reduce_mean(
+            loss
+        )  # over the processes, so that either all or none of them stop
         self._last_losses[loop] = mean_loss
         if not torch.isfinite(mean_loss):
-            raise NonFiniteLossError(f"the loss of the {loop} loop is {mean_loss.item()}", loop)
+            raise NonFiniteLossError(
+                f"the loss of the {loop} loop is {mean_loss.item()}", loop
+            )
         return loss
 
     @property
@@ -417,7 +512,9 @@ def widen(logits: Tensor) -> Tensor:
 
 
 @contextmanager
-def requires_grad_only(trained: Sequence[nn.Parameter], frozen: Sequence[nn.Parameter]) -> Iterator[None]:
+def requires_grad_only(
+    trained: Sequence[nn.Parameter], frozen: Sequence[nn.Parameter]
+) -> Iterator[None]:
     """Within the block only `trained` requires gradients; on exit both do."""
     for parameter in frozen:
         parameter.requires_grad_(False)
@@ -433,19 +530,27 @@ def requires_grad_only(trained: Sequence[nn.Parameter], frozen: Sequence[nn.Para
 class MetaSplitter:
     """Sampler of the meta subset, which changes every `resplit_every` epochs, and of its batches.
 
-    Every result is a function of (seed, epoch, batch number), so a run can be resumed at any step.
+    Every result is a function of (seed, epoch, batch number), so a run can be resumed
+    at any step.
 
     Args:
         labels: class of every training chip (N,).
-        meta: the section `meta` of the recipe. `ratio` is the share of each class in the meta subset; a class of two
-            chips or more always has chips inside and outside of it. The sampler "random" keeps the long tail,
-            "class-balanced" gives classes equal probabilities, "tail-heavy" the inverse of their frequency.
+        meta: the section `meta` of the recipe. `ratio` is the share of each class in
+            the meta subset; a class of two chips or more always has chips inside and
+            outside of it. The sampler "random" keeps the long tail, "class-balanced"
+            gives classes equal probabilities, "tail-heavy" the inverse of their
+            frequency.
         batch_size: chips in a meta batch, see `outer_batch_size`.
         seed: the seed of the recipe.
     """
 
-    def __init__(self, labels: Indices, meta: MetaSection, batch_size: int, seed: int) -> None:
-        self.labels, self.meta, self.batch_size, self.seed = labels, meta, batch_size, seed
+    def __init__(
+        self, labels: Indices, meta: MetaSection, batch_size: int, seed: int
+    ) -> None:
+        self.labels = labels
+        self.meta = meta
+        self.batch_size = batch_size
+        self.seed = seed
         self._cached_split = lru_cache(maxsize=1)(self._split)
 
     def meta_subset(self, epoch: int) -> Indices:
@@ -455,7 +560,9 @@ class MetaSplitter:
     def inner_subset(self, epoch: int) -> Indices:
         """Return the chips that the inner loop may use in an epoch: sorted indices of training chips (K,)."""
         all_chips = np.arange(len(self.labels))
-        return np.setdiff1d(all_chips, self.meta_subset(epoch)) if self.meta.holdout else all_chips
+        if self.meta.holdout:
+            return np.setdiff1d(all_chips, self.meta_subset(epoch))
+        return all_chips
 
     def meta_batch(self, epoch: int, index: int) -> Indices:
         """Draw a meta batch. Samplers other than "random" may draw a chip twice.
@@ -482,16 +589,21 @@ class MetaSplitter:
             accumulated: number of batches of an inner step.
         """
         period = self.meta.outer_every * accumulated
-        # an epoch of few chips has fewer batches than a period, which then goes on in the next epoch
+        # an epoch of few chips has fewer batches than a period, which then goes on in
+        # the next epoch
         number = index if period <= steps else epoch * steps + index
-        return epoch + index / steps >= self.meta.warmup and number % period == period - 1
+        return (
+            epoch + index / steps >= self.meta.warmup and number % period == period - 1
+        )
 
     def _split(self, number: int) -> Indices:
         rng = np.random.default_rng((self.seed, number, 1))
         subsets = []
         for label in np.unique(self.labels):
             members = np.flatnonzero(self.labels == label)
-            size = min(max(1, round(self.meta.ratio * len(members))), max(1, len(members) - 1))
+            size = min(
+                max(1, round(self.meta.ratio * len(members))), max(1, len(members) - 1)
+            )
             if len(members) > 1 or not self.meta.holdout:
                 subsets.append(rng.permutation(members)[:size])
         return np.sort(np.concatenate(subsets))
@@ -500,8 +612,9 @@ class MetaSplitter:
 def outer_batch_size(meta: MetaSection, train: TrainSection) -> int:
     """Return the number of chips in an outer step.
 
-    It is `meta.batch_size` if that is set, else `train.batch_size`. With the joint schedule the default is the number
-    with which an epoch uses each chip of the meta subset about once.
+    It is `meta.batch_size` if that is set, else `train.batch_size`. With the joint
+    schedule the default is the number with which an epoch uses each chip of the meta
+    subset about once.
     """
     if meta.batch_size is not None or meta.schedule != "joint":
         return meta.batch_size or train.batch_size

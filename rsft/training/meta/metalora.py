@@ -1,6 +1,7 @@
 """The outer loop as the paper's code runs it: MetaTrainer in trainer.py of https://github.com/doem97/metalora.
 
-It is a reference. The paper's text describes another loop, `rsft.training.meta.bilevel`.
+It is a reference. The paper's text describes another loop,
+`rsft.training.meta.bilevel`.
 """
 
 from __future__ import annotations
@@ -36,20 +37,26 @@ from rsft.types import Indices
 class MetaloraLoop(BiLevelLoop):
     """The loops of metalora's MetaTrainer on LoRA, LoTR, Adapter or AdaptFormer.
 
-    LoRA and LoTR have one learned alpha for each site, which acts as the scale alpha / r. Adapter and AdaptFormer have
-    one for each output feature, which is the factor of that feature. Alpha acts in outer steps only, in place of all
-    other scales. All other passes have the constant factors of the modulator, at which alpha starts; AdaptFormer may
-    also have a scale of its own (`peft.scale: learnable`), which those passes train. An outer step has these parts:
+    LoRA and LoTR have one learned alpha for each site, which acts as the scale alpha /
+    r. Adapter and AdaptFormer have one for each output feature, which is the factor of
+    that feature. Alpha acts in outer steps only, in place of all other scales. All
+    other passes have the constant factors of the modulator, at which alpha starts;
+    AdaptFormer may also have a scale of its own (`peft.scale: learnable`), which those
+    passes train. An outer step has these parts:
 
-    1. Trial steps: the inner optimizer takes one step on theta and alpha for each batch of `trial_batches`.
-    2. SGD takes one step on alpha by the gradient of the outer loss at the new theta, without dropout.
-    3. The modules are restored. The head and the momentum of the inner optimizer keep what the trial steps did.
+    1. Trial steps: the inner optimizer takes one step on theta and alpha for each batch
+       of `trial_batches`.
+    2. SGD takes one step on alpha by the gradient of the outer loss at the new theta,
+       without dropout.
+    3. The modules are restored. The head and the momentum of the inner optimizer keep
+       what the trial steps did.
 
-    The arguments are those of `BiLevelLoop`, without `outer_optimizer`. Theta and alpha have the same learning rate,
-    momentum and weight decay in the trial steps.
+    The arguments are those of `BiLevelLoop`, without `outer_optimizer`. Theta and alpha
+    have the same learning rate, momentum and weight decay in the trial steps.
 
     Attributes:
-        trial_batches: batches of the trial steps of the next outer step, with the weight of their loss in this process.
+        trial_batches: batches of the trial steps of the next outer step, with the
+            weight of their loss in this process.
     """
 
     def __init__(
@@ -62,19 +69,39 @@ class MetaloraLoop(BiLevelLoop):
     ) -> None:
         adapted = classifier.adapted
         self._modulator = cast(Modulator, adapted.modulator)
-        modules = [module for module in adapted.adapter_modules if isinstance(module, LowRankModule)]
-        ranks = {site: float(len(module.factors(site)[0])) for module in modules for site in module.sites}
+        modules = [
+            module
+            for module in adapted.adapter_modules
+            if isinstance(module, LowRankModule)
+        ]
+        ranks = {
+            site: float(len(module.factors(site)[0]))
+            for module in modules
+            for site in module.sites
+        }
         factors = self._modulator.factors()
-        parts = [torch.full_like(values, ranks.get(site, 1.0)) for site, values in factors.items()]
+        parts = [
+            torch.full_like(values, ranks.get(site, 1.0))
+            for site, values in factors.items()
+        ]
         self._ranks = torch.cat(parts)  # 1 at a pruned site and at a bottleneck
         self.alpha = nn.Parameter(torch.cat(list(factors.values())) * self._ranks)
         group = inner_optimizer.param_groups[0]
         inner_optimizer.add_param_group(
-            {"params": [self.alpha], "lr": group["lr"], "weight_decay": group["weight_decay"]}
+            {
+                "params": [self.alpha],
+                "lr": group["lr"],
+                "weight_decay": group["weight_decay"],
+            }
         )
-        options_of_sgd = {"momentum": inner_optimizer.defaults["momentum"], "weight_decay": meta.weight_decay}
+        options_of_sgd = {
+            "momentum": inner_optimizer.defaults["momentum"],
+            "weight_decay": meta.weight_decay,
+        }
         outer_optimizer = torch.optim.SGD([self.alpha], lr=meta.lr, **options_of_sgd)
-        super().__init__(classifier, loss, inner_optimizer, outer_optimizer, meta, **options)
+        super().__init__(
+            classifier, loss, inner_optimizer, outer_optimizer, meta, **options
+        )
         self._modulator.gamma.requires_grad_(False)
         self.gamma = [self.alpha]
         self.trial_batches: list[tuple[Batch, float]] = []
@@ -83,7 +110,9 @@ class MetaloraLoop(BiLevelLoop):
     def own_parameters(self) -> dict[str, nn.Parameter]:
         return {"alpha": self.alpha}
 
-    def load_trial_batches(self, splitter: MetaSplitter, epoch: int, load: WeightedLoader) -> None:
+    def load_trial_batches(
+        self, splitter: MetaSplitter, epoch: int, load: WeightedLoader
+    ) -> None:
         assert isinstance(splitter, MetaloraSplitter)
         self.trial_batches = [load(chips) for chips in splitter.trial_batches(epoch)]
 
@@ -108,12 +137,20 @@ class MetaloraLoop(BiLevelLoop):
             for trial_batch, weight in self.trial_batches:
                 self.inner_optimizer.zero_grad()
                 self._backward(
-                    trial_batch, self.loss, weight, lambda loss: self.backward(self.inner_scaler.scale(loss))
+                    trial_batch,
+                    self.loss,
+                    weight,
+                    lambda loss: self.backward(self.inner_scaler.scale(loss)),
                 )
                 self._step_theta(self.gamma)
             self.classifier.eval()
             with requires_grad_only(self.gamma, self.theta):
-                self._backward(outer_batch, self.outer_loss, self.loss_weights[1], self._set_alpha_gradient)
+                self._backward(
+                    outer_batch,
+                    self.outer_loss,
+                    self.loss_weights[1],
+                    self._set_alpha_gradient,
+                )
             self.classifier.train()
             average_gradients(self.gamma)
             assert self.outer_optimizer is not None
@@ -122,21 +159,34 @@ class MetaloraLoop(BiLevelLoop):
         return self._last_losses["outer"]
 
     def _backward(
-        self, batch: Batch, loss_function: LossFunction, weight: float, backward: Callable[[Tensor], None]
+        self,
+        batch: Batch,
+        loss_function: LossFunction,
+        weight: float,
+        backward: Callable[[Tensor], None],
     ) -> None:
         """Compute a loss at the factors alpha / r, and its gradients, for which checkpointed blocks run again."""
-        with self._modulator.use_factors(self.alpha / self._ranks), _without_scales(self.classifier.adapted):
+        with (
+            self._modulator.use_factors(self.alpha / self._ranks),
+            _without_scales(self.classifier.adapted),
+        ):
             loss = loss_function(widen(self.classifier(batch[0])), batch[1])
             backward(self._check_finite("outer", loss * weight))
 
     def _set_alpha_gradient(self, loss: Tensor) -> None:
-        (self.alpha.grad,) = torch.autograd.grad(self.outer_scaler.scale(loss), self.gamma)
+        (self.alpha.grad,) = torch.autograd.grad(
+            self.outer_scaler.scale(loss), self.gamma
+        )
 
 
 @contextmanager
 def _without_scales(adapted: AdaptedModel) -> Iterator[None]:
     """Take the learned scales of bottlenecks out of the network until the block ends."""
-    modules = [module for module in adapted.additive.modules() if isinstance(module, BottleneckMlp)]
+    modules = [
+        module
+        for module in adapted.additive.modules()
+        if isinstance(module, BottleneckMlp)
+    ]
     scales = [module.scale for module in modules]
     for module in modules:
         module.scale = None
@@ -150,7 +200,8 @@ def _without_scales(adapted: AdaptedModel) -> Iterator[None]:
 class MetaloraSplitter(MetaSplitter):
     """One random split of the training chips for the whole run, without strata, as in metalora.
 
-    The inner loop has the share 1 - `ratio`. Half of the rest is for the trial steps, half for the outer batches.
+    The inner loop has the share 1 - `ratio`. Half of the rest is for the trial steps,
+    half for the outer batches.
     """
 
     def meta_subset(self, epoch: int) -> Indices:
@@ -166,7 +217,10 @@ class MetaloraSplitter(MetaSplitter):
     def trial_batches(self, epoch: int) -> list[Indices]:
         """Draw the batches of the trial steps of an epoch (from 0): for each, indices of training chips (B,)."""
         half = self._halves()[0]
-        return [self._draw(half, (epoch, 3, number)) for number in range(self.meta.outer_every)]
+        return [
+            self._draw(half, (epoch, 3, number))
+            for number in range(self.meta.outer_every)
+        ]
 
     def _draw(self, half: Indices, entropy: tuple[int, ...]) -> Indices:
         rng = np.random.default_rng((self.seed, *entropy))

@@ -22,29 +22,55 @@ def _check_metapeft(recipe: Recipe) -> None:
     method = recipe.peft.build()
     is_feature = getattr(method, "modulator", "site") == "feature"
     if is_feature and recipe.meta is None:
-        message, hint = "nothing learns factors of features", "add the section meta, or leave peft.modulator out"
+        message = "nothing learns factors of features"
+        hint = "add the section meta, or leave peft.modulator out"
         raise RequestError(message, "peft.modulator", hint)
-    if is_feature and isinstance(method, LoTR) and recipe.meta is not None and recipe.meta.scale_invariant_steps:
+    if (
+        is_feature
+        and isinstance(method, LoTR)
+        and recipe.meta is not None
+        and recipe.meta.scale_invariant_steps
+    ):
         message = "the core of LoTR is not linear in the factors of output features"
-        raise RequestError(message, "meta.scale_invariant_steps", "leave it out, or use peft.modulator=site")
-    if recipe.meta is not None and recipe.meta.order == 2 and recipe.train.optimizer != "sgd":
-        message, hint = "a second-order outer step unrolls a step of SGD", "use meta.order=1, or train.optimizer=sgd"
+        raise RequestError(
+            message,
+            "meta.scale_invariant_steps",
+            "leave it out, or use peft.modulator=site",
+        )
+    if (
+        recipe.meta is not None
+        and recipe.meta.order == 2
+        and recipe.train.optimizer != "sgd"
+    ):
+        message = "a second-order outer step unrolls a step of SGD"
+        hint = "use meta.order=1, or train.optimizer=sgd"
         raise RequestError(message, "meta.order", hint)
 
 
 def _check_metalora(recipe: Recipe) -> None:
     """Raise RequestError if a recipe has what the code of metalora has not."""
-    train, hint = recipe.train, "or choose another meta.schedule"
+    train = recipe.train
+    hint = "or choose another meta.schedule"
     method = recipe.peft.build()
     kinds = {"site": LowRankMethod, "feature": BottleneckMethod}
     if not isinstance(method, kinds[getattr(method, "modulator", "site")]):
-        message = "metalora learns a scale for each site of LoRA and LoTR, and a factor for each feature of adapters"
-        method_hint = "use peft.modulator=site with lora or lotr, feature with adapter or adaptformer"
+        message = (
+            "metalora learns a scale for each site of LoRA and LoTR, and a factor for"
+            " each feature of adapters"
+        )
+        method_hint = (
+            "use peft.modulator=site with lora or lotr, feature with adapter or"
+            " adaptformer"
+        )
         raise RequestError(message, "meta.schedule", f"{method_hint}, {hint}")
     if train.optimizer != "sgd":
-        raise RequestError("both optimizers of metalora are SGD", "train.optimizer", f"use sgd, {hint}")
+        raise RequestError(
+            "both optimizers of metalora are SGD", "train.optimizer", f"use sgd, {hint}"
+        )
     if train.accumulate_grad_batches > 1:
-        message = "an outer step of metalora would drop the gradients of an unfinished step"
+        message = (
+            "an outer step of metalora would drop the gradients of an unfinished step"
+        )
         raise RequestError(message, "train.accumulate_grad_batches", f"use 1, {hint}")
     if train.last_blocks is not None:
         message = "metalora learns the scales of all sites"
@@ -59,15 +85,21 @@ def _make_metapeft_loops(
     **options: Any,
 ) -> BiLevelLoop:
     """Return the loops of MetaPEFT, with Adam for gamma; the arguments are those of `BiLevelLoop`."""
-    outer_optimizer = None if meta is None else torch.optim.Adam(classifier.adapted.gamma, lr=meta.lr)
-    return BiLevelLoop(classifier, loss, inner_optimizer, outer_optimizer, meta, **options)
+    if meta is None:
+        outer_optimizer = None
+    else:
+        outer_optimizer = torch.optim.Adam(classifier.adapted.gamma, lr=meta.lr)
+    return BiLevelLoop(
+        classifier, loss, inner_optimizer, outer_optimizer, meta, **options
+    )
 
 
 class OuterLoop(NamedTuple):
     """What a schedule consists of.
 
     Attributes:
-        make_loops: makes the steps of both loops of classifier, inner loss, inner optimizer, section and options.
+        make_loops: makes the steps of both loops of classifier, inner loss, inner
+            optimizer, section and options.
         splitter: class that draws the chips of outer steps, and says when one is due.
         check_recipe: raises RequestError if a recipe has what the schedule has not.
     """
@@ -87,4 +119,6 @@ def outer_loop(meta: MetaSection | None) -> OuterLoop:
     Args:
         meta: the section `meta`, or None.
     """
-    return _METAPEFT if meta is None else _BY_SCHEDULE.get(meta.schedule, _METAPEFT)
+    if meta is None:
+        return _METAPEFT
+    return _BY_SCHEDULE.get(meta.schedule, _METAPEFT)

@@ -1,8 +1,9 @@
 """Losses for long-tailed data, under their names in the literature.
 
-A loss is a frozen dataclass in `LOSSES`. Its fields are keys of a recipe's section `loss`, and `make` returns the
-function of logits and labels. Only `make` imports torch, so that recipes are checked without it.
-`rsft.training.optim.optimizers` calls `make` with the class counts.
+A loss is a frozen dataclass in `LOSSES`. Its fields are keys of a recipe's section
+`loss`, and `make` returns the function of logits and labels. Only `make` imports torch,
+so that recipes are checked without it. `rsft.training.optim.optimizers` calls `make`
+with the class counts.
 """
 
 from __future__ import annotations
@@ -19,20 +20,29 @@ if TYPE_CHECKING:
 
 def _field(default: float | None, description: str, **metadata: object) -> Any:
     """Return a field of a loss, a number of 0 or more."""
-    return field(default=default, metadata={"description": description, "minimum": 0, **metadata})
+    return field(
+        default=default, metadata={"description": description, "minimum": 0, **metadata}
+    )
 
 
 def _beta() -> Any:
-    description = "beta of the effective number of chips; 0 weights all classes alike"
-    return _field(0.9999, description, exclusive_maximum=1, symbol="β")
+    return _field(
+        0.9999,
+        "beta of the effective number of chips; 0 weights all classes alike",
+        exclusive_maximum=1,
+        symbol="β",
+    )
 
 
 @LOSSES.register
 @dataclass(frozen=True)
 class LogitAdjustmentLoss:
-    """CE(logits + tau log prior): Menon et al. 2021, equation 10, https://arxiv.org/abs/2007.07314.
+    """CE(logits + tau log prior): Menon et al.
 
-    The equation's prior is that of the chips whose loss is taken, so of the draws: the shift is q tau log n.
+    2021, equation 10, https://arxiv.org/abs/2007.07314.
+
+    The equation's prior is that of the chips whose loss is taken, so of the draws: the
+    shift is q tau log n.
     """
 
     name: ClassVar[str] = "logit_adjustment"
@@ -40,14 +50,19 @@ class LogitAdjustmentLoss:
     uses_prior: ClassVar[bool] = True
 
     tau: float = _field(
-        1.0, "weight of the class prior in logit adjustment; the prior follows the sampler: q tau log n", symbol="τ"
+        1.0,
+        "weight of the class prior in logit adjustment; the prior follows the sampler:"
+        " q tau log n",
+        symbol="τ",
     )
 
     def make(self, class_counts: Tensor, drawn_counts: Tensor) -> LossFunction:
         from torch.nn import functional as F
 
         shift = self.tau * (drawn_counts / drawn_counts.sum()).log()
-        return lambda logits, labels: F.cross_entropy(logits + shift.to(logits.device), labels)
+        return lambda logits, labels: F.cross_entropy(
+            logits + shift.to(logits.device), labels
+        )
 
 
 @LOSSES.register
@@ -67,13 +82,19 @@ class CrossEntropyLoss:
 @LOSSES.register
 @dataclass(frozen=True)
 class FocalLoss:
-    """-(1 - p_y)^gamma log p_y, p by softmax: Lin et al. 2017, equation 4, https://arxiv.org/abs/1708.02002."""
+    """-(1 - p_y)^gamma log p_y, p by softmax: Lin et al.
+
+    2017, equation 4, https://arxiv.org/abs/1708.02002.
+    """
 
     name: ClassVar[str] = "focal"
     title: ClassVar[str] = "focal loss"
 
     gamma: float = _field(
-        2.0, "focusing exponent of focal loss; a larger one gives less weight to well-classified chips", symbol="γ"
+        2.0,
+        "focusing exponent of focal loss; a larger one gives less weight to"
+        " well-classified chips",
+        symbol="γ",
     )
 
     def make(self, class_counts: Tensor, drawn_counts: Tensor) -> LossFunction:
@@ -82,8 +103,13 @@ class FocalLoss:
 
         def loss(logits: Tensor, labels: Tensor) -> Tensor:
             log_loss = F.cross_entropy(logits, labels, reduction="none")
-            complement = -torch.expm1(-log_loss)  # 1 - p_y, clamped above 0: its power has no gradient at 0
-            return (complement.clamp(min=torch.finfo(complement.dtype).tiny) ** self.gamma * log_loss).mean()
+            complement = -torch.expm1(
+                -log_loss
+            )  # 1 - p_y, clamped above 0: its power has no gradient at 0
+            return (
+                complement.clamp(min=torch.finfo(complement.dtype).tiny) ** self.gamma
+                * log_loss
+            ).mean()
 
         return loss
 
@@ -95,12 +121,14 @@ class LDAMLoss:
 
     Source: Cao et al. 2019, Section 3.2, https://arxiv.org/abs/1906.07413.
 
-    The logit of class y is lowered by `margin_scale` * `margin` * (n_min / n_y)^(1/4). The paper's constant C is chosen
-    so that the rarest class has the margin `margin`, as a cosine. After the share `drw_start` of training, classes are
-    weighted by the inverse of their effective number of chips (deferred re-weighting, Algorithm 1).
+    The logit of class y is lowered by `margin_scale` * `margin` * (n_min / n_y)^(1/4).
+    The paper's constant C is chosen so that the rarest class has the margin `margin`,
+    as a cosine. After the share `drw_start` of training, classes are weighted by the
+    inverse of their effective number of chips (deferred re-weighting, Algorithm 1).
 
-    n is the number of different chips: the margins come from a bound on the error on unseen chips, and a chip that is
-    drawn again does not tighten it. The weights are those of `ClassBalancedLoss`, which follow the sampler.
+    n is the number of different chips: the margins come from a bound on the error on
+    unseen chips, and a chip that is drawn again does not tighten it. The weights are
+    those of `ClassBalancedLoss`, which follow the sampler.
     """
 
     name: ClassVar[str] = "ldam"
@@ -110,14 +138,16 @@ class LDAMLoss:
     margin_scale: float = field(
         default=25.0,
         metadata={
-            "description": "LDAM's factor from a cosine to a logit; use that of the cosine head",
+            "description": (
+                "LDAM's factor from a cosine to a logit; use that of the cosine head"
+            ),
             "exclusive_minimum": 0,
         },
     )
     drw_start: float | None = _field(
         None,
-        "share of training after which LDAM weights classes by effective number (deferred re-weighting, DRW); "
-        "null never does",
+        "share of training after which LDAM weights classes by effective number"
+        " (deferred re-weighting, DRW); null never does",
         exclusive_maximum=1,
     )
     beta: float = _beta()
@@ -130,7 +160,9 @@ class LDAMLoss:
     @property
     def unneeded(self) -> dict[str, str]:
         """Keys without an effect: without re-weighting, beta has none."""
-        return {} if self.drw_start is not None else {"beta": "nothing: without loss.drw_start LDAM weights no class"}
+        if self.drw_start is not None:
+            return {}
+        return {"beta": "nothing: without loss.drw_start LDAM weights no class"}
 
     @property
     def summary(self) -> str:
@@ -138,15 +170,24 @@ class LDAMLoss:
         summary = f"{self.title} (margin {self.margin:g}, scale {self.margin_scale:g})"
         if self.drw_start is None:
             return summary
-        return f"{summary}, classes weighted after {self.drw_start:.0%} of training (β = {self.beta:g})"
+        return (
+            f"{summary}, classes weighted after {self.drw_start:.0%} of training (β ="
+            f" {self.beta:g})"
+        )
 
     def make(self, class_counts: Tensor, drawn_counts: Tensor) -> LossFunction:
         from torch.nn import functional as F
 
-        margins = self.margin_scale * self.margin * (class_counts.min() / class_counts) ** 0.25
+        margins = (
+            self.margin_scale
+            * self.margin
+            * (class_counts.min() / class_counts) ** 0.25
+        )
 
         def subtract_margin(logits: Tensor, labels: Tensor) -> Tensor:
-            return logits - F.one_hot(labels, logits.shape[1]) * margins.to(logits.device)
+            return logits - F.one_hot(labels, logits.shape[1]) * margins.to(
+                logits.device
+            )
 
         def plain(logits: Tensor, labels: Tensor) -> Tensor:
             return F.cross_entropy(subtract_margin(logits, labels), labels)
@@ -155,7 +196,9 @@ class LDAMLoss:
             return plain
         balanced = ClassBalancedLoss(beta=self.beta).make(class_counts, drawn_counts)
         return DeferredReweighting(
-            plain, lambda logits, labels: balanced(subtract_margin(logits, labels), labels), self.drw_start
+            plain,
+            lambda logits, labels: balanced(subtract_margin(logits, labels), labels),
+            self.drw_start,
         )
 
 
@@ -164,11 +207,12 @@ class LDAMLoss:
 class ClassBalancedLoss:
     """Cross entropy with classes weighted by 1 / E_n, where E_n = (1 - beta^n) / (1 - beta) is the effective number.
 
-    The weights of the C classes have the sum C. Source: Cui et al. 2019, equations 2 and 10,
-    https://arxiv.org/abs/1901.05555.
+    The weights of the C classes have the sum C. Source: Cui et al. 2019, equations 2
+    and 10, https://arxiv.org/abs/1901.05555.
 
-    E_n counts different chips n, because a chip that is drawn again is no new data (Section 3). Each weight is divided
-    by the class's draws per chip. So the share of a class in the loss of an epoch is n / E_n with every sampler.
+    E_n counts different chips n, because a chip that is drawn again is no new data
+    (Section 3). Each weight is divided by the class's draws per chip. So the share of a
+    class in the loss of an epoch is n / E_n with every sampler.
     """
 
     name: ClassVar[str] = "class_balanced"
@@ -185,7 +229,10 @@ class ClassBalancedLoss:
         weights = (inverse * len(class_counts) / inverse.sum()).float()
 
         def loss(logits: Tensor, labels: Tensor) -> Tensor:
-            return (weights.to(logits.device)[labels] * F.cross_entropy(logits, labels, reduction="none")).mean()
+            return (
+                weights.to(logits.device)[labels]
+                * F.cross_entropy(logits, labels, reduction="none")
+            ).mean()
 
         return loss
 
@@ -193,9 +240,12 @@ class ClassBalancedLoss:
 @LOSSES.register
 @dataclass(frozen=True)
 class BalancedSoftmaxLoss:
-    """-log (n_y e^z_y / sum n_c e^z_c): Ren et al. 2020, equation 3, https://arxiv.org/abs/2007.10740.
+    """-log (n_y e^z_y / sum n_c e^z_c): Ren et al.
 
-    n are the draws: with class-balanced draws, the counts of the training split correct twice (Section 3.2).
+    2020, equation 3, https://arxiv.org/abs/2007.10740.
+
+    n are the draws: with class-balanced draws, the counts of the training split correct
+    twice (Section 3.2).
     """
 
     name: ClassVar[str] = "balanced_softmax"
@@ -206,7 +256,9 @@ class BalancedSoftmaxLoss:
         from torch.nn import functional as F
 
         log_counts = drawn_counts.log()
-        return lambda logits, labels: F.cross_entropy(logits + log_counts.to(logits.device), labels)
+        return lambda logits, labels: F.cross_entropy(
+            logits + log_counts.to(logits.device), labels
+        )
 
 
 @LOSSES.register
@@ -216,17 +268,21 @@ class LADELoss:
 
     Source: Hong et al. 2021, Section 3.3, https://arxiv.org/abs/2012.00321.
 
-    The regularizer of class c is -mean(z_c over the chips of c) + R + penalty R^2, where R is the logarithm of the mean
-    of p_u(y) / p_s(y) e^z_c over the batch. Classes are weighted by their prior p_s. p_s is the prior of the draws,
-    because p_u / p_s turns a mean over the batch into one over p_u. A chip is weighted by its own class y, as in the
-    paper's derivation; the authors' code uses class c. The first term is 0 for a class without chips in the batch.
+    The regularizer of class c is -mean(z_c over the chips of c) + R + penalty R^2,
+    where R is the logarithm of the mean of p_u(y) / p_s(y) e^z_c over the batch.
+    Classes are weighted by their prior p_s. p_s is the prior of the draws, because p_u
+    / p_s turns a mean over the batch into one over p_u. A chip is weighted by its own
+    class y, as in the paper's derivation; the authors' code uses class c. The first
+    term is 0 for a class without chips in the batch.
     """
 
     name: ClassVar[str] = "lade"
     title: ClassVar[str] = "LADE"
     uses_prior: ClassVar[bool] = True
 
-    weight: float = _field(0.1, "weight of LADE's regularizer relative to cross entropy")
+    weight: float = _field(
+        0.1, "weight of LADE's regularizer relative to cross entropy"
+    )
     penalty: float = _field(0.1, "weight of the squared term within LADE's regularizer")
 
     def make(self, class_counts: Tensor, drawn_counts: Tensor) -> LossFunction:
@@ -241,7 +297,9 @@ class LADELoss:
             one_hot = F.one_hot(labels, len(prior)).to(logits.dtype)  # (B, C)
             mean = (logits * one_hot).sum(0) / one_hot.sum(0).clamp(min=1)
             importance = -(prior * len(prior)).log()[labels]
-            bound = torch.logsumexp(logits + importance[:, None], dim=0) - math.log(len(labels))
+            bound = torch.logsumexp(logits + importance[:, None], dim=0) - math.log(
+                len(labels)
+            )
             regularizer = (prior * (bound - mean + self.penalty * bound**2)).sum()
             return cross_entropy(logits, labels) + self.weight * regularizer
 
@@ -256,9 +314,13 @@ class DeferredReweighting:
     """
 
     def __init__(self, first: LossFunction, second: LossFunction, start: float) -> None:
-        self.first, self.second, self.start = first, second, start
+        self.first = first
+        self.second = second
+        self.start = start
         self.progress = 0.0
 
     def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the loss of logits (B, C) and labels (B,) at the current progress."""
-        return (self.second if self.progress >= self.start else self.first)(logits, labels)
+        return (self.second if self.progress >= self.start else self.first)(
+            logits, labels
+        )

@@ -1,7 +1,8 @@
 """Optimizers of both loops, learning rates as functions of the step, and losses with the class prior of the draws.
 
-A sampler with the exponent q draws a class of n chips with a probability proportional to n^q. A loss that corrects for
-the class prior takes this one, so that the sampler and the loss together correct a long tail once.
+A sampler with the exponent q draws a class of n chips with a probability proportional
+to n^q. A loss that corrects for the class prior takes this one, so that the sampler and
+the loss together correct a long tail once.
 """
 
 import math
@@ -19,20 +20,27 @@ PAPER_BATCH = 128
 """Batch size to which the learning rate of a recipe refers (paper, Section 4.2)."""
 
 
-def build_inner_optimizer(classifier: Classifier, train: TrainSection) -> torch.optim.Optimizer:
+def build_inner_optimizer(
+    classifier: Classifier, train: TrainSection
+) -> torch.optim.Optimizer:
     """Return SGD or AdamW on theta; the groups have their base learning rates."""
     groups = parameter_groups(classifier, train)
-    return torch.optim.AdamW(groups) if train.optimizer == "adamw" else torch.optim.SGD(groups, momentum=train.momentum)
+    if train.optimizer == "adamw":
+        return torch.optim.AdamW(groups)
+    return torch.optim.SGD(groups, momentum=train.momentum)
 
 
-def parameter_groups(classifier: Classifier, train: TrainSection) -> list[dict[str, Any]]:
+def parameter_groups(
+    classifier: Classifier, train: TrainSection
+) -> list[dict[str, Any]]:
     """Split theta by weight decay.
 
-    Without `train.decay_all`, vectors and scalars (biases, norms, shifts and scales) and the prompts of VPT have no
-    weight decay.
+    Without `train.decay_all`, vectors and scalars (biases, norms, shifts and scales)
+    and the prompts of VPT have no weight decay.
 
     Returns:
-        Parameter groups for a torch optimizer, with their base learning rates: with weight decay, then without; with
+        Parameter groups for a torch optimizer, with their base learning rates: with
+            weight decay, then without; with
         `train.head_lr` the same of the head. Empty groups are left out.
     """
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
@@ -40,9 +48,14 @@ def parameter_groups(classifier: Classifier, train: TrainSection) -> list[dict[s
     for parameter in classifier.theta:
         name = names[id(parameter)]
         is_head = train.head_lr is not None and name.startswith("head.")
-        has_no_decay = not train.decay_all and (parameter.ndim < 2 or name.endswith("prompts"))
+        has_no_decay = not train.decay_all and (
+            parameter.ndim < 2 or name.endswith("prompts")
+        )
         groups.setdefault((is_head, has_no_decay), []).append(parameter)
-    head_factor = 1.0 if train.head_lr is None else train.head_lr / train.lr
+    if train.head_lr is None:
+        head_factor = 1.0
+    else:
+        head_factor = train.head_lr / train.lr
     return [
         {
             "params": groups[is_head, has_no_decay],
@@ -55,14 +68,16 @@ def parameter_groups(classifier: Classifier, train: TrainSection) -> list[dict[s
 
 def base_lr(train: TrainSection) -> float:
     """Return the recipe's learning rate, scaled by the square root of the number of chips in an optimizer step."""
-    return train.lr * math.sqrt(train.batch_size * train.accumulate_grad_batches / PAPER_BATCH)
+    return train.lr * math.sqrt(
+        train.batch_size * train.accumulate_grad_batches / PAPER_BATCH
+    )
 
 
 def lr_factor(train: TrainSection, step: int, steps: int) -> float:
     """Return the factor of the base learning rate at an optimizer step.
 
-    The factor rises linearly in the warm-up, from above 0. Then it stays at 1, or falls to 0 as half a cosine
-    (Loshchilov and Hutter 2017, equation 5, without restarts).
+    The factor rises linearly in the warm-up, from above 0. Then it stays at 1, or falls
+    to 0 as half a cosine (Loshchilov and Hutter 2017, equation 5, without restarts).
 
     Args:
         train: the section `train` of the recipe.
@@ -88,7 +103,8 @@ class LossFunctions(NamedTuple):
     Attributes:
         inner: loss of the inner loop, with the prior of `train.sampler`.
         outer: loss of the outer loop, with the prior of `meta.sampling`.
-        validation: loss of the validation split, with the prior of the training split, whatever the samplers are.
+        validation: loss of the validation split, with the prior of the training split,
+            whatever the samplers are.
     """
 
     inner: LossFunction
@@ -96,34 +112,47 @@ class LossFunctions(NamedTuple):
     validation: LossFunction
 
 
-def make_losses(loss: LossConfig, class_counts: Tensor, exponent: float, outer_exponent: float) -> LossFunctions:
+def make_losses(
+    loss: LossConfig, class_counts: Tensor, exponent: float, outer_exponent: float
+) -> LossFunctions:
     """Make the functions of a loss for both loops, and for validation.
 
     Args:
         loss: a loss with its settings.
         class_counts: number of training chips of every class (C,).
-        exponent: exponent of the class counts in the sampler of the inner loop; 1 draws every chip alike.
+        exponent: exponent of the class counts in the sampler of the inner loop; 1 draws
+            every chip alike.
         outer_exponent: the same of the outer loop.
     """
-    return LossFunctions(*(make_loss(loss, class_counts, q) for q in (exponent, outer_exponent, 1.0)))
+    return LossFunctions(
+        *(make_loss(loss, class_counts, q) for q in (exponent, outer_exponent, 1.0))
+    )
 
 
-def make_loss(loss: LossConfig, class_counts: Tensor, exponent: float = 1.0) -> LossFunction:
+def make_loss(
+    loss: LossConfig, class_counts: Tensor, exponent: float = 1.0
+) -> LossFunction:
     """Make the function of a loss.
 
     Args:
         loss: the loss, with its settings.
-        class_counts: training chips of each class (C,); a class without chips is treated as a class with one chip.
-        exponent: the sampler's q: it draws a class of n chips with a probability proportional to n^q.
+        class_counts: training chips of each class (C,); a class without chips is
+            treated as a class with one chip.
+        exponent: the sampler's q: it draws a class of n chips with a probability
+            proportional to n^q.
 
     Returns:
         A function of logits (B, C) and labels (B,).
     """
     counts = class_counts.float().clamp(min=1)
-    if "drawn_counts" not in signature(loss.make).parameters:  # a loss of another package may leave them out
+    if (
+        "drawn_counts" not in signature(loss.make).parameters
+    ):  # a loss of another package may leave them out
         return loss.make(counts)  # type: ignore[call-arg]
     if exponent == 1:
         return loss.make(counts, counts)
     draws = counts**exponent  # expected draws of each class in an epoch
-    draws = draws.where(class_counts >= 1, draws.min())  # a class without chips is never frequent, also with q < 0
+    draws = draws.where(
+        class_counts >= 1, draws.min()
+    )  # a class without chips is never frequent, also with q < 0
     return loss.make(counts, draws * (counts.sum() / draws.sum()))

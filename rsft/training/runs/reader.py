@@ -28,14 +28,25 @@ from rsft.utils.untrusted.documents import load_json, read_regular_text
 
 PSEUDO_LABELS_FILE = "pseudo_labels.csv"
 """Chips with a pseudo-label by class and epoch, in a run with unlabeled chips."""
-METADATA_FILE, RECIPE_FILE, METRICS_FILE, CHECKPOINTS_DIR = "run.json", "recipe.yaml", "metrics.csv", "checkpoints"
+METADATA_FILE = "run.json"
+RECIPE_FILE = "recipe.yaml"
+METRICS_FILE = "metrics.csv"
+CHECKPOINTS_DIR = "checkpoints"
 
 RUN_MEASURES = ("micro", "macro", *GROUPS)
 """Names of the accuracies of a run."""
 
 _LONGEST_RUN_S = 1e9  # 30 years
 
-TIMING_COLUMNS = ("seconds", "images_per_s", "data_s", "inner_s", "outer_s", "memory_mb", "gpu_mb")
+TIMING_COLUMNS = (
+    "seconds",
+    "images_per_s",
+    "data_s",
+    "inner_s",
+    "outer_s",
+    "memory_mb",
+    "gpu_mb",
+)
 """Columns of metrics.csv that differ between repetitions of a run."""
 
 CHANGEABLE_KEYS = (
@@ -45,10 +56,12 @@ CHANGEABLE_KEYS = (
     "train.checkpoint_steps",
     "train.checkpoint_minutes",
 )
-"""Keys that may change when a run is resumed, because the result does not depend on them."""
+"""Keys that may change when a run is resumed, because the result does not depend on
+them."""
 
 TRAINED = ("trained", "done")
-"""Status of a run whose bundle is complete. After "trained", evaluation and report follow."""
+"""Status of a run whose bundle is complete. After "trained", evaluation and report
+follow."""
 
 OUTPUTS = {"evaluation": "evaluation/metrics.json", "report": "report.html"}
 """Files that complete a trained run."""
@@ -64,9 +77,11 @@ class RunInfo:
         folder: the run folder.
         metadata: the content of run.json.
         recipe: the recipe, with all defaults filled in; None if it cannot be read.
-        accuracy: measure -> accuracy, 0-1, from the evaluation, or else from the last validation.
+        accuracy: measure -> accuracy, 0-1, from the evaluation, or else from the last
+            validation.
         faults: descriptions of missing or damaged files.
-        leaks: number of evaluated chips that make the accuracy too high, see `rsft.evaluation.schema.Leaks`.
+        leaks: number of evaluated chips that make the accuracy too high, see
+            `rsft.evaluation.schema.Leaks`.
     """
 
     folder: Path
@@ -87,13 +102,19 @@ class RunInfo:
         status = str(self.metadata.get("status", "broken"))
         if status not in ("running", "trained"):
             return status
-        return "running" if is_running(self.folder) else "killed" if status == "running" else status
+        if is_running(self.folder):
+            return "running"
+        if status == "running":
+            return "killed"
+        return status
 
     @property
     def seconds(self) -> float | None:
         """Wall-clock seconds, summed over all resumed sessions; None if run.json has none."""
         seconds = self.metadata.get("seconds")
-        return seconds if isinstance(seconds, int | float) and 0 <= seconds <= _LONGEST_RUN_S else None
+        if isinstance(seconds, int | float) and 0 <= seconds <= _LONGEST_RUN_S:
+            return seconds
+        return None
 
 
 def read_run_info(folder: Path) -> RunInfo:
@@ -103,9 +124,12 @@ def read_run_info(folder: Path) -> RunInfo:
         RequestError: the folder does not exist.
     """
     if not folder.is_dir():
-        raise RequestError("the run folder does not exist", folder, "`rsft runs ls` lists the runs")
+        raise RequestError(
+            "the run folder does not exist", folder, "`rsft runs ls` lists the runs"
+        )
     faults: list[str] = []
-    metadata, recipe = {}, None
+    metadata = {}
+    recipe = None
     try:
         metadata = read_run_metadata(folder)
     except (OSError, ValueError, TypeError):
@@ -122,7 +146,8 @@ def read_run_metadata(folder: Path) -> dict[str, Any]:
     """Read run.json.
 
     Returns:
-        Its content: status, position, recipe, versions, hashes and counts, see docs/runs.md.
+        Its content: status, position, recipe, versions, hashes and counts, see
+            docs/runs.md.
 
     Raises:
         OSError: the file cannot be read.
@@ -137,7 +162,9 @@ def hash_manifest(root: Path | str) -> str:
     from rsft.data.chips.store import MANIFEST
 
     path = Path(root) / MANIFEST
-    return sha256(path) if path.is_file() else ""
+    if path.is_file():
+        return sha256(path)
+    return ""
 
 
 def describe_data(data: DataSection) -> dict[str, Any]:
@@ -147,7 +174,12 @@ def describe_data(data: DataSection) -> dict[str, Any]:
     root = Path(data.root)
     entry = {"root": str(root.resolve()), "manifest_sha256": hash_manifest(root)}
     entry |= {} if data.unlabeled is None else {"sha256": hash_data(data)}
-    return {"data": entry, "classes": list(ChipStore.open(root).classes) if (root / MANIFEST).is_file() else []}
+    return {
+        "data": entry,
+        "classes": (
+            list(ChipStore.open(root).classes) if (root / MANIFEST).is_file() else []
+        ),
+    }
 
 
 def find_runs_folder(runs: Path, name: str) -> Path:
@@ -156,14 +188,17 @@ def find_runs_folder(runs: Path, name: str) -> Path:
     A folder with blanks is used if it exists, because rsft 0.2 made such folders.
     """
     folder = runs / name
-    return folder if folder.is_dir() else runs / re.sub(r"\s+", "-", name)
+    if folder.is_dir():
+        return folder
+    return runs / re.sub(r"\s+", "-", name)
 
 
 def choose_runs_folder(runs: Path, name: str, entries: Mapping[str, Any]) -> Path:
     """Return the folder for a new run of a recipe: that of its name, whose runs all have the same data.
 
-    If the newest readable run in it has other data, the name gets the suffix -<store>. Other data is another chip
-    store (with another folder and another manifest), or one that lacks a class of the earlier run. A store may grow.
+    If the newest readable run in it has other data, the name gets the suffix -<store>.
+    Other data is another chip store (with another folder and another manifest), or one
+    that lacks a class of the earlier run. A store may grow.
 
     Args:
         runs: the folder of all runs.
@@ -177,12 +212,23 @@ def choose_runs_folder(runs: Path, name: str, entries: Mapping[str, Any]) -> Pat
 
 
 def _has_other_data(folder: Path, entries: Mapping[str, Any]) -> bool:
-    numbered = [path.parent for path in folder.glob(f"*/{METADATA_FILE}") if path.parent.name.isdecimal()]
+    numbered = [
+        path.parent
+        for path in folder.glob(f"*/{METADATA_FILE}")
+        if path.parent.name.isdecimal()
+    ]
     for run in sorted(numbered, key=lambda path: int(path.name), reverse=True):
-        with suppress(OSError, ValueError, TypeError, LookupError, AttributeError):  # a damaged run
-            earlier, data = read_run_metadata(run), entries["data"]
-            is_other_store = all(earlier["data"][key] != data[key] for key in ("root", "manifest_sha256"))
-            return is_other_store or not set(earlier.get("classes", ())) <= set(entries["classes"])
+        with suppress(
+            OSError, ValueError, TypeError, LookupError, AttributeError
+        ):  # a damaged run
+            earlier = read_run_metadata(run)
+            data = entries["data"]
+            is_other_store = all(
+                earlier["data"][key] != data[key] for key in ("root", "manifest_sha256")
+            )
+            return is_other_store or not set(earlier.get("classes", ())) <= set(
+                entries["classes"]
+            )
     return False
 
 
@@ -194,7 +240,9 @@ def hash_data(data: DataSection) -> str:
     if data.unlabeled is None:
         return manifest
     files = hash_files(data.unlabeled)
-    return hashlib.sha256(f"{manifest} {files}".encode()).hexdigest() if manifest and files else ""
+    if manifest and files:
+        return hashlib.sha256(f"{manifest} {files}".encode()).hexdigest()
+    return ""
 
 
 def read_data_hash(metadata: Mapping[str, Any]) -> str:
@@ -209,9 +257,15 @@ def find_runs(folder: Path) -> list[RunInfo]:
     Returns:
         The runs, broken ones included.
     """
-    run_folders = [path for path in (folder, *folder.glob("*"), *folder.glob("*/*")) if _is_run(path)]
+    run_folders = [
+        path
+        for path in (folder, *folder.glob("*"), *folder.glob("*/*"))
+        if _is_run(path)
+    ]
     runs = [read_run_info(path) for path in dict.fromkeys(run_folders)]
-    return sorted(runs, key=lambda run: (str(run.metadata.get("started", "")), str(run.folder)))
+    return sorted(
+        runs, key=lambda run: (str(run.metadata.get("started", "")), str(run.folder))
+    )
 
 
 def find_newest_run(folder: Path) -> Path:
@@ -222,16 +276,20 @@ def find_newest_run(folder: Path) -> Path:
     """
     if (folder / METADATA_FILE).is_file() or not folder.is_dir():
         return folder
-    runs = [path for path in folder.iterdir() if path.name.isdecimal() and path.is_dir()]
+    runs = [
+        path for path in folder.iterdir() if path.name.isdecimal() and path.is_dir()
+    ]
     return max(runs, key=lambda path: int(path.name), default=folder)
 
 
-def resolve_resume(request: str | None, runs: Path, overrides: Sequence[str] = ()) -> tuple[RunInfo, Recipe]:
+def resolve_resume(
+    request: str | None, runs: Path, overrides: Sequence[str] = ()
+) -> tuple[RunInfo, Recipe]:
     """Find the run to continue, and its recipe for this session.
 
     Args:
-        request: a run folder, or a recipe for its newest unfinished run; None for the newest unfinished run of all
-            recipes.
+        request: a run folder, or a recipe for its newest unfinished run; None for the
+            newest unfinished run of all recipes.
         runs: the folder of all runs.
         overrides: `section.key=value` for keys of `CHANGEABLE_KEYS`.
 
@@ -239,32 +297,51 @@ def resolve_resume(request: str | None, runs: Path, overrides: Sequence[str] = (
         The run, and its recipe with the overrides.
 
     Raises:
-        RequestError: no such run or no unfinished one, the run is broken, or an override changes another key.
+        RequestError: no such run or no unfinished one, the run is broken, or an
+            override changes another key.
     """
-    folder, name = runs if request is None else Path(request), None
+    folder = runs if request is None else Path(request)
+    name = None
     if request is not None and not folder.is_dir():
         name = load_recipe(find_recipe(request)).name
         folder = find_runs_folder(runs, name)
     if _is_run(folder):
         run = read_run_info(folder)
     else:
-        candidates = find_runs(runs if name else folder)  # runs of other data are in other folders of `runs`
+        candidates = find_runs(
+            runs if name else folder
+        )  # runs of other data are in other folders of `runs`
         unfinished = [run for run in candidates if run.status not in ("done", "broken")]
-        unfinished = [run for run in unfinished if run.recipe and name in (None, run.recipe.name)]
+        unfinished = [
+            run for run in unfinished if run.recipe and name in (None, run.recipe.name)
+        ]
         if not unfinished:
-            hint = "`rsft runs ls` lists the runs; of chips or a chip store, repeat the command without --resume"
+            hint = (
+                "`rsft runs ls` lists the runs; of chips or a chip store, repeat the"
+                " command without --resume"
+            )
             raise RequestError("no unfinished run", folder, hint)
         run = unfinished[-1]
     if run.recipe is None or run.faults:
-        raise RequestError("; ".join(run.faults), run.folder, "start a new run of the recipe")
+        raise RequestError(
+            "; ".join(run.faults), run.folder, "start a new run of the recipe"
+        )
     if not overrides:
         return run, run.recipe
     recipe = load_recipe(run.folder / RECIPE_FILE, overrides)
-    changed = [key for key in recipe_differences([run, replace(run, recipe=recipe)]) if key not in CHANGEABLE_KEYS]
+    changed = [
+        key
+        for key in recipe_differences([run, replace(run, recipe=recipe)])
+        if key not in CHANGEABLE_KEYS
+    ]
     if changed:
         command = f"rsft finetune {run.folder / RECIPE_FILE} {' '.join(overrides)}"
         hint = f"resume without this override, or start a new run: {command}"
-        raise RequestError(f"{', '.join(changed)} cannot change when a run is resumed", run.folder, hint)
+        raise RequestError(
+            f"{', '.join(changed)} cannot change when a run is resumed",
+            run.folder,
+            hint,
+        )
     return run, recipe
 
 
@@ -275,7 +352,11 @@ def remove_run(run: RunInfo) -> None:
         RequestError: the run is in progress.
     """
     if is_running(run.folder):
-        raise RequestError("the run is in progress", run.folder, "stop it first, with Ctrl-C or SIGTERM")
+        raise RequestError(
+            "the run is in progress",
+            run.folder,
+            "stop it first, with Ctrl-C or SIGTERM",
+        )
     shutil.rmtree(run.folder)
 
 
@@ -283,18 +364,22 @@ def recipe_differences(runs: Sequence[RunInfo]) -> dict[str, list[Any]]:
     """Return the recipe keys in which some runs differ.
 
     Returns:
-        Dotted key -> one value per run; None if the recipe of the run lacks the section.
+        Dotted key -> one value per run; None if the recipe of the run lacks the
+        section.
     """
     flat = [run.recipe.flatten() if run.recipe else {} for run in runs]
     keys = dict.fromkeys(key for values in flat for key in values)
     rows = {key: [values.get(key) for values in flat] for key in keys}
-    return {key: row for key, row in rows.items() if any(value != row[0] for value in row)}
+    return {
+        key: row for key, row in rows.items() if any(value != row[0] for value in row)
+    }
 
 
 def lock_run(folder: Path, timeout_s: float = 10.0) -> FileLock:
     """Mark a run as in progress by a file lock, which ends with the process at the latest.
 
-    The workers of a killed process hold it a little longer, which is why there is a timeout.
+    The workers of a killed process hold it a little longer, which is why there is a
+    timeout.
 
     Returns:
         The acquired lock.
@@ -306,7 +391,11 @@ def lock_run(folder: Path, timeout_s: float = 10.0) -> FileLock:
     try:
         lock.acquire(timeout=timeout_s)
     except Timeout as error:
-        raise RequestError("the run is in progress in another process", folder, "wait for it, or stop it") from error
+        raise RequestError(
+            "the run is in progress in another process",
+            folder,
+            "wait for it, or stop it",
+        ) from error
     except NotImplementedError:  # a file system without locks
         pass
     return lock
@@ -321,7 +410,10 @@ def is_running(folder: Path) -> bool:
             return False
     except Timeout:
         return True
-    except (OSError, NotImplementedError):  # no permission, or a file system without locks
+    except (
+        OSError,
+        NotImplementedError,
+    ):  # no permission, or a file system without locks
         return False
 
 
@@ -331,14 +423,27 @@ def _is_run(path: Path) -> bool:
 
 def _read_accuracy(folder: Path) -> tuple[dict[str, float], int]:
     """Return measure -> accuracy, without measures that are unknown, and the number of leaking chips."""
-    with suppress(OSError, ValueError, KeyError, TypeError, StopIteration, AttributeError):
+    with suppress(
+        OSError, ValueError, KeyError, TypeError, StopIteration, AttributeError
+    ):
         evaluation = load_json(folder / "evaluation/metrics.json")
         run_measures = next(iter(evaluation["methods"].values()))
-        accuracy = {name: float(run_measures[name]["value"]) for name in RUN_MEASURES if run_measures.get(name)}
+        accuracy = {
+            name: float(run_measures[name]["value"])
+            for name in RUN_MEASURES
+            if run_measures.get(name)
+        }
         return accuracy, int((evaluation.get("leaks") or {}).get("chips", 0))
     with suppress(OSError, ValueError, KeyError, csv.Error):
-        for row in reversed(list(csv.DictReader(io.StringIO(read_regular_text(folder / METRICS_FILE))))):
-            if accuracy := {name: float(row[f"val_{name}"]) for name in RUN_MEASURES if row.get(f"val_{name}")}:
+        for row in reversed(
+            list(csv.DictReader(io.StringIO(read_regular_text(folder / METRICS_FILE))))
+        ):
+            accuracy = {
+                name: float(row[f"val_{name}"])
+                for name in RUN_MEASURES
+                if row.get(f"val_{name}")
+            }
+            if accuracy:
                 return accuracy, 0
     return {}, 0
 
@@ -347,20 +452,28 @@ REPLAY_FILE = "replay.json"
 """File of a run folder with the replay check."""
 
 ALPHA = 0.05
-"""Level of the tests: a class lost more than chance explains if its adjusted p-value is below."""
+"""Level of the tests: a class lost more than chance explains if its adjusted p-value is
+below."""
 
 FALL = 0.1
-"""A class whose recall falls by this much gets a warning, also if it has too few chips to tell it from chance."""
+"""A class whose recall falls by this much gets a warning, also if it has too few chips
+to tell it from chance."""
 
-VALIDATION, ADDED = "validation chips", "added chips"
-"""Names of the parts of a replay check: chips of the split val, and training chips added by `rsft data add`."""
+VALIDATION = "validation chips"
+ADDED = "added chips"
+"""Names of the parts of a replay check: chips of the split val, and training chips
+added by `rsft data add`."""
 
 TERMS = {
-    "Replay check": "the old and the new bundle classify the same labeled chips, to show what the new one gained and "
-    "what it lost.",
+    "Replay check": (
+        "the old and the new bundle classify the same labeled chips, to show what the"
+        " new one gained and what it lost."
+    ),
     "Recall": "the share of the chips of a class that a bundle classifies correctly.",
-    "p": "the probability that chance alone makes gained and lost chips differ as much or more; below "
-    f"{ALPHA}, chance hardly explains the difference.",
+    "p": (
+        "the probability that chance alone makes gained and lost chips differ as much"
+        f" or more; below {ALPHA}, chance hardly explains the difference."
+    ),
 }
 """What the words of a replay check mean, for pages that show it."""
 
@@ -374,7 +487,8 @@ class ClassReplay:
         after: recall of the new bundle, 0-1.
         gained: number of chips that only the new bundle gets right.
         lost: number of chips that only the old bundle gets right.
-        p: p-value of McNemar's exact test on gained and lost chips, adjusted by Holm over the classes of the part.
+        p: p-value of McNemar's exact test on gained and lost chips, adjusted by Holm
+            over the classes of the part.
     """
 
     name: str
@@ -399,12 +513,13 @@ class ClassReplay:
     def largest_fall(self) -> float:
         """The largest fall of the recall that these chips do not exclude, with a probability of 95 %, 0-1.
 
-        It is the upper limit of the share of lost chips less the lower limit of that of gained chips (Clopper and
-        Pearson, each with 97.5 %), which is on the safe side.
+        It is the upper limit of the share of lost chips less the lower limit of that of
+        gained chips (Clopper and Pearson, each with 97.5 %), which is on the safe side.
         """
         from scipy.stats import binomtest
 
-        lost, gained = (binomtest(count, self.chips) for count in (self.lost, self.gained))
+        lost = binomtest(self.lost, self.chips)
+        gained = binomtest(self.gained, self.chips)
         return float(lost.proportion_ci().high - gained.proportion_ci().low)
 
 
@@ -415,7 +530,8 @@ class PartReplay:
     Attributes:
         name: `VALIDATION` or `ADDED`.
         classes: the classes with chips in this part, in the order of the new bundle.
-        macro_before: mean recall of the old bundle over the classes that it has; None without such a class.
+        macro_before: mean recall of the old bundle over the classes that it has; None
+            without such a class.
         macro_after: mean recall of the new bundle over the same classes.
         p: p-value of McNemar's exact test over all chips.
     """
@@ -444,14 +560,24 @@ class PartReplay:
 
 def _describe_loss(item: ClassReplay, part: PartReplay) -> str:
     """Return a sentence about a class that lost chips by more than chance, or that fell by `FALL`; else ""."""
-    counts = f"lost {item.lost:,} and gained {item.gained:,} of {item.chips:,} {part.name}"
+    counts = (
+        f"lost {item.lost:,} and gained {item.gained:,} of {item.chips:,} {part.name}"
+    )
     if item.lost_more_than_chance:
         test = "McNemar's exact test, Holm's correction over the classes"
-        return f"{item.name} {counts}: more than chance explains ({test}, p = {item.p:.2g})"
+        return (
+            f"{item.name} {counts}: more than chance explains ({test}, p ="
+            f" {item.p:.2g})"
+        )
     if item.fell and part.name == VALIDATION:
         assert item.before is not None
-        recall = f"{item.name} fell from {100 * item.before:.0f} to {100 * item.after:.0f} %"
-        return f"{recall} ({counts}): too few chips to tell it from chance, so look before you use the new bundle"
+        recall = (
+            f"{item.name} fell from {100 * item.before:.0f} to {100 * item.after:.0f} %"
+        )
+        return (
+            f"{recall} ({counts}): too few chips to tell it from chance, so look before"
+            " you use the new bundle"
+        )
     return ""
 
 
@@ -475,20 +601,37 @@ class Replay:
 
     def sentences(self) -> list[str]:
         """Say in words which classes lost chips, what the chips cannot exclude, and what became of the added chips."""
-        lines = [sentence for part in self.parts for item in part.classes if (sentence := _describe_loss(item, part))]
+        lines = [
+            sentence
+            for part in self.parts
+            for item in part.classes
+            if (sentence := _describe_loss(item, part))
+        ]
         compared = [
-            item for part in self.parts if part.name == VALIDATION for item in part.classes if item.before is not None
+            item
+            for part in self.parts
+            if part.name == VALIDATION
+            for item in part.classes
+            if item.before is not None
         ]
         if not lines and compared:
             item = max(compared, key=lambda item: item.largest_fall)
             limit = f"a fall of {100 * item.largest_fall:.0f} points is not excluded"
             chips = f"{item.chips:,} chips of {item.name}"
-            lines = [f"no class fell by {100 * FALL:.0f} points or more; with {chips}, {limit}"]
+            lines = [
+                f"no class fell by {100 * FALL:.0f} points or more; with {chips},"
+                f" {limit}"
+            ]
         for part in self.parts:
             if part.name == ADDED:
                 correct = [round(item.after * item.chips) for item in part.classes]
-                before = [round((item.before or 0) * item.chips) for item in part.classes]
-                lines.append(f"added training chips: {sum(correct):,} of {part.chips:,} right, {sum(before):,} before")
+                before = [
+                    round((item.before or 0) * item.chips) for item in part.classes
+                ]
+                lines.append(
+                    f"added training chips: {sum(correct):,} of {part.chips:,} right,"
+                    f" {sum(before):,} before"
+                )
         return lines
 
 
@@ -506,5 +649,8 @@ def read_replay(path: Path) -> Replay | None:
     try:
         return TypeAdapter(Replay).validate_python(load_json(path))
     except ValueError as error:
-        hint = "delete it; the next evaluation of the run writes it again"
-        raise DataError("the file is damaged", path, hint) from error
+        raise DataError(
+            "the file is damaged",
+            path,
+            "delete it; the next evaluation of the run writes it again",
+        ) from error

@@ -29,14 +29,26 @@ from rsft.recipe.schema import Recipe
 from rsft.training.processes import is_rank_zero
 from rsft.training.runs import reader
 from rsft.utils.atomic_files import atomic_file, atomic_folder, write_text
-from rsft.utils.operating_system import available_cores, describe_name_fault, processor_name
+from rsft.utils.operating_system import (
+    available_cores,
+    describe_name_fault,
+    processor_name,
+)
 from rsft.utils.write_errors import explain_os_error
 
 _log = logging.getLogger(__name__)
 
 RECORDED_PACKAGES = (
-    *("rsft", "torch", "lightning", "timm", "torchvision", "torchgeo"),
-    *("rasterio", "albumentations", "numpy", "pandas"),
+    "rsft",
+    "torch",
+    "lightning",
+    "timm",
+    "torchvision",
+    "torchgeo",
+    "rasterio",
+    "albumentations",
+    "numpy",
+    "pandas",
 )
 """Packages with versions that may change a result."""
 
@@ -45,8 +57,9 @@ def collect_provenance(recipe: Recipe, source: Path | None) -> dict[str, Any]:
     """Return the entries of run.json on the origin of a run, given the recipe and its file, if it has one.
 
     Returns:
-        "seed", "recipe", "recipe_file", "git", "data", "classes", "auto_stretch", "versions", "machine" and "hardware":
-        name of the CPU, cores available to this process, threads of torch, memory in GB, and names of the GPUs.
+        "seed", "recipe", "recipe_file", "git", "data", "classes", "auto_stretch",
+        "versions", "machine" and "hardware": name of the CPU, cores available to this
+        process, threads of torch, memory in GB, and names of the GPUs.
     """
     gpus = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
     return {
@@ -55,7 +68,9 @@ def collect_provenance(recipe: Recipe, source: Path | None) -> dict[str, Any]:
         "recipe_file": None if source is None else str(source.resolve()),
         "git": None if source is None else git_state(source),
         **reader.describe_data(recipe.data),
-        "auto_stretch": 2,  # version of the rule of data.stretch=auto; a resumed run of rsft 0.2 keeps the first one
+        "auto_stretch": (
+            2
+        ),  # version of the rule of data.stretch=auto; a resumed run of rsft 0.2 keeps the first one
         "versions": package_versions(),
         "machine": platform.platform(),
         "hardware": {
@@ -70,20 +85,30 @@ def collect_provenance(recipe: Recipe, source: Path | None) -> dict[str, Any]:
 
 def package_versions() -> dict[str, str]:
     """Return the versions of Python and of `RECORDED_PACKAGES` by name."""
-    return {"python": platform.python_version()} | {name: metadata.version(name) for name in RECORDED_PACKAGES}
+    return {"python": platform.python_version()} | {
+        name: metadata.version(name) for name in RECORDED_PACKAGES
+    }
 
 
 def git_state(path: Path) -> dict[str, Any] | None:
     """Return the state of the Git repository around a file or folder.
 
     Returns:
-        "commit" and "dirty"; None without a repository, without a commit, or without git.
+        "commit" and "dirty"; None without a repository, without a commit, or without
+        git.
     """
-    command = ["git", "--no-optional-locks", "-C", str(path if path.is_dir() else path.parent)]
+    command = [
+        "git",
+        "--no-optional-locks",
+        "-C",
+        str(path if path.is_dir() else path.parent),
+    ]
     outputs = []
     try:
         for arguments in (("rev-parse", "HEAD"), ("status", "--porcelain")):
-            done = subprocess.run([*command, *arguments], capture_output=True, check=True, timeout=10)
+            done = subprocess.run(
+                [*command, *arguments], capture_output=True, check=True, timeout=10
+            )
             outputs.append(done.stdout.decode(errors="replace").strip())
     except (OSError, subprocess.SubprocessError):
         return None
@@ -98,7 +123,8 @@ MODULATOR_FILE = "modulator.csv"
 class Run:
     """A run in progress: the folder runs/<recipe>/<number>/ with its tables.
 
-    Only the process of rank zero writes files; other processes have the metadata in memory.
+    Only the process of rank zero writes files; other processes have the metadata in
+    memory.
 
     Attributes:
         folder: the run folder.
@@ -110,7 +136,9 @@ class Run:
     metadata: dict[str, Any] = field(default_factory=dict)
     is_writer: bool = field(default_factory=is_rank_zero)
     _lock: FileLock | None = field(default=None, repr=False)
-    _earlier_seconds: float = field(default=0.0, repr=False)  # of sessions before this one
+    _earlier_seconds: float = field(
+        default=0.0, repr=False
+    )  # of sessions before this one
     _session_began: float = field(default_factory=time.monotonic, repr=False)
     _rows: list[dict[str, float]] = field(default_factory=list, repr=False)
     _scales: list[dict[str, Any]] = field(default_factory=list, repr=False)
@@ -118,11 +146,16 @@ class Run:
 
     @classmethod
     def create(
-        cls, recipe: Recipe, runs: Path, source: Path | None = None, entries: Mapping[str, Any] | None = None
+        cls,
+        recipe: Recipe,
+        runs: Path,
+        source: Path | None = None,
+        entries: Mapping[str, Any] | None = None,
     ) -> Self:
         """Create and lock a run folder, <folder of the recipe's runs>/<next free number>, with recipe and metadata.
 
-        A run of other data than the earlier ones gets another folder (`rsft.training.runs.reader.choose_runs_folder`).
+        A run of other data than the earlier ones gets another folder
+        (`rsft.training.runs.reader.choose_runs_folder`).
 
         Args:
             recipe: the recipe of the run.
@@ -136,12 +169,17 @@ class Run:
         parent = reader.find_runs_folder(runs, recipe.name)
         if not is_rank_zero():
             return cls(parent)
-        if fault := describe_name_fault(recipe.name):
+        fault = describe_name_fault(recipe.name)
+        if fault:
             raise RequestError(fault, "name", "choose another name in the recipe")
         provenance = collect_provenance(recipe, source)
         chosen = reader.choose_runs_folder(runs, recipe.name, provenance)
         if chosen != parent:
-            _log.warning("%s has runs of other chips or classes, so this run is in %s", parent, chosen)
+            _log.warning(
+                "%s has runs of other chips or classes, so this run is in %s",
+                parent,
+                chosen,
+            )
             parent = chosen
         parent.mkdir(parents=True, exist_ok=True)
         numbers = (int(path.name) for path in parent.iterdir() if path.name.isdecimal())
@@ -151,12 +189,18 @@ class Run:
                 with atomic_folder(folder, replace=False) as new:
                     run = cls(new)
                     write_text(new / reader.RECIPE_FILE, dump_recipe(recipe))
-                    run.update(status="running", started=_now(), **provenance, **(entries or {}))
+                    run.update(
+                        status="running",
+                        started=_now(),
+                        **provenance,
+                        **(entries or {}),
+                    )
                 break
             except OSError as error:
                 if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                     raise  # otherwise another process took the number in the meantime
-        run.folder, run._lock = folder, reader.lock_run(folder)
+        run.folder = folder
+        run._lock = reader.lock_run(folder)
         return run
 
     @classmethod
@@ -167,15 +211,26 @@ class Run:
             RequestError: the run is broken, or in progress in another process.
         """
         if info.faults:
-            raise RequestError("; ".join(info.faults), info.folder, "start a new run of the recipe")
+            raise RequestError(
+                "; ".join(info.faults), info.folder, "start a new run of the recipe"
+            )
         run = cls(info.folder)
         if run.is_writer:
             run._lock = reader.lock_run(info.folder)
-        metadata = reader.read_run_metadata(info.folder)  # the last owner of the lock may have changed it
-        run.metadata = {key: value for key, value in metadata.items() if key not in ("fault", "chips")}
+        metadata = reader.read_run_metadata(
+            info.folder
+        )  # the last owner of the lock may have changed it
+        run.metadata = {
+            key: value
+            for key, value in metadata.items()
+            if key not in ("fault", "chips")
+        }
         run._earlier_seconds = metadata.get("seconds") or 0.0
         if run.is_writer:
-            sessions = [*run.metadata.get("resumed", []), {"at": _now(), "versions": package_versions()}]
+            sessions = [
+                *run.metadata.get("resumed", []),
+                {"at": _now(), "versions": package_versions()},
+            ]
             run.update(status="running", resumed=sessions)
         return run
 
@@ -184,24 +239,34 @@ class Run:
         """Write an error or a signal that ends the block to run.json, and release the lock.
 
         Raises:
-            Interrupted: SIGINT or SIGTERM; the hint is the command that resumes the run.
+            Interrupted: SIGINT or SIGTERM; the hint is the command that resumes the
+                run.
             RsftError: a file cannot be read or written.
         """
         try:
             yield
         except Interrupted as error:
             self._fail("interrupted")
-            error.location, error.hint = f"{self.folder}, {error.location}", self.resume_command
+            error.location = f"{self.folder}, {error.location}"
+            error.hint = self.resume_command
             raise
         except (KeyboardInterrupt, SystemExit) as error:
-            self._fail("interrupted")  # before training, or at the second Ctrl-C, which Lightning turns into SystemExit
-            raise Interrupted(signal.SIGINT, self.folder, self.resume_command) from error
+            self._fail(
+                "interrupted"
+            )  # before training, or at the second Ctrl-C, which Lightning turns into SystemExit
+            raise Interrupted(
+                signal.SIGINT, self.folder, self.resume_command
+            ) from error
         except OSError as error:
             self._fail("failed", fault=str(error))
-            raise explain_os_error(error, self.folder, f"resume with `{self.resume_command}`") from error
+            raise explain_os_error(
+                error, self.folder, f"resume with `{self.resume_command}`"
+            ) from error
         except BaseException as error:
             chips = getattr(error, "chips", ())
-            self._fail("failed", fault=str(error), **({"chips": list(chips)} if chips else {}))
+            self._fail(
+                "failed", fault=str(error), **({"chips": list(chips)} if chips else {})
+            )
             raise
         finally:
             if self._lock is not None:
@@ -232,43 +297,71 @@ class Run:
         """Add entries (key -> JSON value) to run.json."""
         self.metadata.update(entries)
         if self.is_writer:
-            write_text(self.folder / reader.METADATA_FILE, json.dumps(self.metadata, indent=1))
+            write_text(
+                self.folder / reader.METADATA_FILE, json.dumps(self.metadata, indent=1)
+            )
 
     def finish(self) -> None:
-        """Write to run.json that training has ended, and delete the checkpoints. `mark_done` follows."""
+        """Write to run.json that training has ended, and delete the checkpoints.
+
+        `mark_done` follows.
+        """
         self.update(status="trained", finished=_now(), seconds=self.seconds)
         if self.is_writer:
             shutil.rmtree(self.checkpoints_dir, ignore_errors=True)
 
     def _fail(self, status: str, **entries: Any) -> None:
-        with suppress(OSError):  # the disk may be full, and the caller raises the error that ended the run
+        with suppress(
+            OSError
+        ):  # the disk may be full, and the caller raises the error that ended the run
             self.update(status=status, finished=_now(), seconds=self.seconds, **entries)
 
     def drop_epochs_from(self, epoch: int) -> None:
         """Delete the rows of an epoch and of later epochs, which are trained again."""
-        tables = {MODULATOR_FILE: self._scales, reader.PSEUDO_LABELS_FILE: self._pseudo_labels}
+        tables = {
+            MODULATOR_FILE: self._scales,
+            reader.PSEUDO_LABELS_FILE: self._pseudo_labels,
+        }
         for name, rows in {reader.METRICS_FILE: self._rows, **tables}.items():
             if self.is_writer and (self.folder / name).is_file():
                 table = pd.read_csv(self.folder / name)
-                earlier_rows: list[Any] = table[table["epoch"] < epoch].to_dict("records")
+                earlier_rows: list[Any] = table[table["epoch"] < epoch].to_dict(
+                    "records"
+                )
                 rows[:] = earlier_rows
                 self._write_table(name, rows) if rows else (self.folder / name).unlink()
 
-    def add_epoch(self, row: dict[str, float], scales: dict[Site, float], spreads: dict[Site, float]) -> None:
+    def add_epoch(
+        self,
+        row: dict[str, float],
+        scales: dict[Site, float],
+        spreads: dict[Site, float],
+    ) -> None:
         """Append an epoch to metrics.csv, and the learned scales to modulator.csv; a plain method has none."""
         self._rows.append(row)
         self._write_table(reader.METRICS_FILE, self._rows)
         if scales:
             for site, scale in scales.items():
-                spread = {"spread": spreads[site]} if site in spreads else {}
-                self._scales.append({"epoch": row["epoch"], **site._asdict(), "value": scale, **spread})
+                if site in spreads:
+                    spread = {"spread": spreads[site]}
+                else:
+                    spread = {}
+                self._scales.append(
+                    {"epoch": row["epoch"], **site._asdict(), "value": scale, **spread}
+                )
             self._write_table(MODULATOR_FILE, self._scales)
 
     def add_pseudo_labels(self, epoch: int, counts: Sequence[int]) -> None:
         """Append an epoch to pseudo_labels.csv: chips with a pseudo-label of each class, foreign ones, and all."""
         if counts:
-            columns = *(f"class_{index}" for index in range(len(counts) - 2)), "foreign", "chips"
-            self._pseudo_labels.append({"epoch": epoch, **dict(zip(columns, counts, strict=True))})
+            columns = (
+                *(f"class_{index}" for index in range(len(counts) - 2)),
+                "foreign",
+                "chips",
+            )
+            self._pseudo_labels.append(
+                {"epoch": epoch, **dict(zip(columns, counts, strict=True))}
+            )
             self._write_table(reader.PSEUDO_LABELS_FILE, self._pseudo_labels)
 
     def _write_table(self, name: str, rows: list[dict[str, Any]]) -> None:
@@ -278,15 +371,27 @@ class Run:
 
 
 def mark_done(folder: Path) -> None:
-    """Write to run.json that nothing of a trained run is missing. A run of another status stays as it is."""
+    """Write to run.json that nothing of a trained run is missing.
+
+    A run of another status stays as it is.
+    """
     metadata = reader.read_run_metadata(folder)
     if metadata.get("status") == "trained":
-        shutil.rmtree(folder / reader.CHECKPOINTS_DIR, ignore_errors=True)  # of a process that was killed earlier
-        write_text(folder / reader.METADATA_FILE, json.dumps(metadata | {"status": "done"}, indent=1))
+        shutil.rmtree(
+            folder / reader.CHECKPOINTS_DIR, ignore_errors=True
+        )  # of a process that was killed earlier
+        write_text(
+            folder / reader.METADATA_FILE,
+            json.dumps(metadata | {"status": "done"}, indent=1),
+        )
 
 
 def require_unchanged_inputs(
-    info: reader.RunInfo, root: Path, backbone_sha256: str, device: str, pool_sha256: str = ""
+    info: reader.RunInfo,
+    root: Path,
+    backbone_sha256: str,
+    device: str,
+    pool_sha256: str = "",
 ) -> None:
     """Raise an error if something that decides about the weights has changed since the resumed run began.
 
@@ -303,18 +408,44 @@ def require_unchanged_inputs(
     data_sha256 = info.metadata.get("data", {}).get("manifest_sha256")
     inputs = {
         "the chips": (data_sha256, reader.hash_manifest(root), root),
-        "the backbone's weights": (info.metadata.get("backbone_sha256"), backbone_sha256, info.folder),
-        "the unlabeled chips": ((info.metadata.get("pool") or {}).get("sha256"), pool_sha256, info.folder),
+        "the backbone's weights": (
+            info.metadata.get("backbone_sha256"),
+            backbone_sha256,
+            info.folder,
+        ),
+        "the unlabeled chips": (
+            (info.metadata.get("pool") or {}).get("sha256"),
+            pool_sha256,
+            info.folder,
+        ),
     }
     for name, (before, now, location) in inputs.items():
         if before is not None and before != now:
-            message = f"{name} have changed since the run began (hash {before[:12]}, now {now[:12]})"
-            raise RequestError(message, location, "restore them, or start a new run of the recipe")
-    began_with, threads = info.metadata.get("hardware", {}).get("threads"), torch.get_num_threads()
-    if device == "cpu" == info.metadata.get("device") and began_with not in (None, threads):
-        message = f"the run began with {began_with} threads, but PyTorch has {threads} now: its weights would differ"
-        hint = f"resume with OMP_NUM_THREADS={began_with}, or start a new run of the recipe"
-        raise RequestError(message, info.folder, hint)
+            message = (
+                f"{name} have changed since the run began (hash {before[:12]}, now"
+                f" {now[:12]})"
+            )
+            raise RequestError(
+                message, location, "restore them, or start a new run of the recipe"
+            )
+    began_with = info.metadata.get("hardware", {}).get("threads")
+    threads = torch.get_num_threads()
+    if device == "cpu" == info.metadata.get("device") and began_with not in (
+        None,
+        threads,
+    ):
+        message = (
+            f"the run began with {began_with} threads, but PyTorch has {threads} now:"
+            " its weights would differ"
+        )
+        raise RequestError(
+            message,
+            info.folder,
+            (
+                f"resume with OMP_NUM_THREADS={began_with}, or start a new run of the"
+                " recipe"
+            ),
+        )
 
 
 def _now() -> str:

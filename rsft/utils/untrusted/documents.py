@@ -31,7 +31,8 @@ def parse_json(data: str | bytes, **options: Any) -> Any:
         Its content.
 
     Raises:
-        ValueError: it is not JSON, exceeds a limit, or has half a character, which no file can hold.
+        ValueError: it is not JSON, exceeds a limit, or has half a character, which no
+            file can hold.
 
     Example:
         >>> parse_json('{"a": [1, 2]}')
@@ -61,26 +62,33 @@ def parse_json(data: str | bytes, **options: Any) -> Any:
 
 def _parse_int(text: str) -> int:
     if len(text) > MAX_DIGITS:
-        raise ValueError(f"an integer has {len(text):,} digits; the limit is {MAX_DIGITS:,}")
+        raise ValueError(
+            f"an integer has {len(text):,} digits; the limit is {MAX_DIGITS:,}"
+        )
     return int(text)
 
 
 MAX_JSON_BYTES = 2**26
-"""Largest JSON file that describes a bundle, a run, a chip store or an export: 64 MiB."""
+"""Largest JSON file that describes a bundle, a run, a chip store or an export: 64
+MiB."""
 MAX_TABLE_BYTES = 2**30
 """Largest file of positions, labels or predictions in JSON, CSV or text: 1 GiB."""
 
 _NOT_A_FILE = "it is a pipe, a socket or a device, not a file"
-_OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)  # a pipe must not block `open`
+_OPEN_FLAGS = (
+    os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+)  # a pipe must not block `open`
 
 
 def open_regular(path: Path, limit: int | None = None) -> BinaryIO:
     """Open a regular file for reading; `limit` is its largest size in bytes.
 
     Raises:
-        OSError: the file cannot be opened, or is a folder, a pipe, a socket or a device.
+        OSError: the file cannot be opened, or is a folder, a pipe, a socket or a
+            device.
         DataError: the file is larger.
-        RequestError: the fence hides the file. It is not rejected among others: the command ends.
+        RequestError: the fence hides the file. It is not rejected among others: the
+            command ends.
     """
     try:
         descriptor = os.open(path, _OPEN_FLAGS)
@@ -92,8 +100,14 @@ def open_regular(path: Path, limit: int | None = None) -> BinaryIO:
         status = os.fstat(descriptor)
         _check(status.st_mode, path)
         if limit is not None and status.st_size > limit:
-            message = f"the file is too large: it has {status.st_size:,} bytes; the limit is {limit:,}"
-            raise DataError(message, path, "check that this is the right file; divide it if it is")
+            raise DataError(
+                (
+                    f"the file is too large: it has {status.st_size:,} bytes; the limit is"
+                    f" {limit:,}"
+                ),
+                path,
+                "check that this is the right file; divide it if it is",
+            )
         return os.fdopen(descriptor, "rb")
     except (OSError, DataError):
         os.close(descriptor)
@@ -207,7 +221,9 @@ class _StrictBuilder(ElementTree.TreeBuilder):
         """Begin an element."""
         self.depth += 1
         if self.depth > MAX_XML_DEPTH:
-            raise ValueError(f"its elements are nested more than {MAX_XML_DEPTH} levels deep")
+            raise ValueError(
+                f"its elements are nested more than {MAX_XML_DEPTH} levels deep"
+            )
         return super().start(tag, attrs)
 
     def end(self, tag: str, /) -> ElementTree.Element:
@@ -223,9 +239,12 @@ def parse_xml(data: bytes) -> ElementTree.Element:
         The root element.
 
     Raises:
-        ValueError: it is not XML, has an unknown encoding, declares a document type, or is nested too deeply.
+        ValueError: it is not XML, has an unknown encoding, declares a document type, or
+            is nested too deeply.
     """
     try:
-        return ElementTree.fromstring(data, ElementTree.XMLParser(target=_StrictBuilder()))
+        return ElementTree.fromstring(
+            data, ElementTree.XMLParser(target=_StrictBuilder())
+        )
     except (ElementTree.ParseError, LookupError) as error:
         raise ValueError(str(error)) from error

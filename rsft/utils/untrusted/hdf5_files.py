@@ -10,20 +10,28 @@ from pathlib import Path
 from rsft.utils.untrusted.documents import open_regular
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
-_STARTS = tuple(2**power for power in range(9, 40))  # bytes at which HDF5 may begin after other content
-_LINK = re.compile(rb"\x01[\x08-\x0f\x18-\x1f]\x40")  # a link message: version, flags, type 64 (external)
-_FILTERED_HEAP = re.compile(rb"FRHP\0..(?!\0\0)", re.DOTALL)  # links in it can be compressed
+_STARTS = tuple(
+    2**power for power in range(9, 40)
+)  # bytes at which HDF5 may begin after other content
+_LINK = re.compile(
+    rb"\x01[\x08-\x0f\x18-\x1f]\x40"
+)  # a link message: version, flags, type 64 (external)
+_FILTERED_HEAP = re.compile(
+    rb"FRHP\0..(?!\0\0)", re.DOTALL
+)  # links in it can be compressed
 _COMPARED_BYTES = 2**16
 
 
 def find_named_files(path: Path) -> str:
     """Return the way in which an HDF5 or netCDF file names other files.
 
-    The whole file is searched once for each of its states. Raw data in other files (external storage) and virtual
-    datasets are found by the addresses of the heaps with the names, external links by the form of their message.
+    The whole file is searched once for each of its states. Raw data in other files
+    (external storage) and virtual datasets are found by the addresses of the heaps with
+    the names, external links by the form of their message.
 
     Returns:
-        "" if it names none, or is no HDF5; else the reason for which it should not be opened.
+        "" if it names none, or is no HDF5; else the reason for which it should not be
+        opened.
 
     Raises:
         OSError: the file cannot be read.
@@ -48,34 +56,55 @@ def _search(path: Path, size: int, mtime_ns: int) -> str:
         if address_sizes != b"\x08\x08":
             return "its addresses do not have 64 bits"
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            if _refers_to(data, rb"HEAP", rb"\x01\0\0\0...."):  # version and number of files
+            if _refers_to(
+                data, rb"HEAP", rb"\x01\0\0\0...."
+            ):  # version and number of files
                 return "it takes values from another file (external storage)"
-            if _refers_to(data, rb"GCOL", rb"[\x04-\x0f]\x03"):  # version and class of the layout
+            if _refers_to(
+                data, rb"GCOL", rb"[\x04-\x0f]\x03"
+            ):  # version and class of the layout
                 return "it takes values from other files (virtual dataset)"
             if _FILTERED_HEAP.search(data):
                 return "it has compressed links, which cannot be checked"
-            is_linked = any(_is_external_link(data, match.start(), path.parent) for match in _LINK.finditer(data))
-            return "it has a link to another file" if is_linked else ""
+            is_linked = any(
+                _is_external_link(data, match.start(), path.parent)
+                for match in _LINK.finditer(data)
+            )
+            if is_linked:
+                return "it has a link to another file"
+            return ""
 
 
 def _refers_to(data: mmap.mmap, heap: bytes, before: bytes) -> bool:
     """Return whether the address of a heap follows the bytes of a certain message."""
     addresses = {struct.pack("<Q", match.start()) for match in re.finditer(heap, data)}
-    pattern = re.compile(b"(?=" + before + b"(.{8}))", re.DOTALL)  # messages may overlap
-    return bool(addresses) and any(match[1] in addresses for match in pattern.finditer(data))
+    pattern = re.compile(
+        b"(?=" + before + b"(.{8}))", re.DOTALL
+    )  # messages may overlap
+    return bool(addresses) and any(
+        match[1] in addresses for match in pattern.finditer(data)
+    )
 
 
 def _is_external_link(data: mmap.mmap, start: int, folder: Path) -> bool:
     """Return whether a link message names a file and an object, as the HDF5 library reads it.
 
-    The bytes of a message also occur by chance among values. So the names are printable, or the file exists.
+    The bytes of a message also occur by chance among values. So the names are
+    printable, or the file exists.
     """
-    flags, position = data[start + 1], start + 3
-    position += 8 * bool(flags & 4) + bool(flags & 16)  # order of creation, character set
+    flags = data[start + 1]
+    position = start + 3
+    position += 8 * bool(flags & 4) + bool(
+        flags & 16
+    )  # order of creation, character set
     width = 1 << (flags & 3)
-    position += width + int.from_bytes(data[position : position + width], "little")  # name of the link
+    position += width + int.from_bytes(
+        data[position : position + width], "little"
+    )  # name of the link
     size = int.from_bytes(data[position : position + 2], "little")
-    version, *names = data[position + 2 : position + 2 + min(size, _COMPARED_BYTES)].partition(b"\0")[::2]
+    version, *names = data[
+        position + 2 : position + 2 + min(size, _COMPARED_BYTES)
+    ].partition(b"\0")[::2]
     file, _, rest = (names[0] if names else b"").partition(b"\0")
     object_name = rest.partition(b"\0")[0]
     if version or not file or not object_name:
@@ -93,5 +122,9 @@ def _is_printable(text: bytes) -> bool:
 def _exists(name: bytes, folder: Path) -> bool:
     """Return whether the HDF5 library would open a file of this name: beside the file, or in the working folder."""
     start = os.fsencode(folder)
-    paths = (os.path.join(start, name), os.path.join(start, os.path.basename(name)), name)  # noqa: PTH118, PTH119
+    paths = (
+        os.path.join(start, name),  # noqa: PTH118
+        os.path.join(start, os.path.basename(name)),  # noqa: PTH118, PTH119
+        name,
+    )
     return any(map(os.path.isfile, paths))

@@ -20,29 +20,53 @@ MAX_PROCESS_SECONDS = 120
 
 
 def run_limited(program: str, data: bytes) -> bytes:
-    """Run a program of Python with `data` as its standard input. It calls `enter_limits` before it reads a file.
+    """Run a program of Python with `data` as its standard input.
+
+    It calls `enter_limits` before it reads a file.
 
     Returns:
         Its standard output.
 
     Raises:
-        ValueError: it needed more than `MAX_PROCESS_MEMORY` or `MAX_PROCESS_SECONDS`, or ended with a fault.
+        ValueError: it needed more than `MAX_PROCESS_MEMORY` or `MAX_PROCESS_SECONDS`,
+            or ended with a fault.
         OSError: no process can be started.
     """
-    command = [sys.executable, "-P", "-c", program]  # -P: no modules from the working directory
-    environment = os.environ | {LIMIT: "limited", NO_SERVERS: "-", "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(command, stdin=PIPE, stdout=PIPE, stderr=PIPE, env=environment) as process:
-        threading.Thread(target=watch_memory, args=(process, MAX_PROCESS_MEMORY), daemon=True).start()
+    command = [
+        sys.executable,
+        "-P",
+        "-c",
+        program,
+    ]  # -P: no modules from the working directory
+    environment = os.environ | {
+        LIMIT: "limited",
+        NO_SERVERS: "-",
+        "OMP_NUM_THREADS": "1",
+    }
+    with subprocess.Popen(
+        command, stdin=PIPE, stdout=PIPE, stderr=PIPE, env=environment
+    ) as process:
+        threading.Thread(
+            target=watch_memory, args=(process, MAX_PROCESS_MEMORY), daemon=True
+        ).start()
         try:
             output, errors = process.communicate(data, MAX_PROCESS_SECONDS)
         except subprocess.TimeoutExpired as error:
-            raise ValueError(f"it was not read within {MAX_PROCESS_SECONDS} s") from error
+            raise ValueError(
+                f"it was not read within {MAX_PROCESS_SECONDS} s"
+            ) from error
         finally:
             process.kill()
     if process.returncode:
         text = errors.decode(errors="replace").strip().rpartition("\n")[2]
-        fault = "" if process.returncode < 0 or "MemoryError" in text else f": {text}"
-        raise ValueError(fault[2:] or f"it was not read within {MAX_PROCESS_MEMORY >> 30} GiB of memory")
+        if process.returncode < 0 or "MemoryError" in text:
+            fault = ""
+        else:
+            fault = f": {text}"
+        raise ValueError(
+            fault[2:]
+            or f"it was not read within {MAX_PROCESS_MEMORY >> 30} GiB of memory"
+        )
     return output
 
 
@@ -50,9 +74,17 @@ def enter_limits(readable: Iterable[Path], writable: Iterable[Path] = ()) -> Non
     """Limit the memory of this process, and, where the kernel has Landlock, what it can read, write and contact.
 
     Args:
-        readable: files and folders, besides Python, its packages and libraries of the system.
+        readable: files and folders, besides Python, its packages and libraries of the
+            system.
         writable: files and folders, besides /dev.
     """
     limit_address_space(MAX_PROCESS_MEMORY)
-    system = [Path(sys.prefix), Path(sys.base_prefix), *map(Path, sys.path), Path("/usr"), Path("/lib"), Path("/proc")]
+    system = [
+        Path(sys.prefix),
+        Path(sys.base_prefix),
+        *map(Path, sys.path),
+        Path("/usr"),
+        Path("/lib"),
+        Path("/proc"),
+    ]
     enter_fence([*readable, *system], [*writable, Path("/dev")], connects=False)

@@ -10,27 +10,42 @@ from typing import BinaryIO
 from rsft.utils.untrusted.documents import open_regular
 
 MAX_PICKLE_BYTES = 2**26
-"""Largest pickle in a checkpoint: 64 MiB. It contains names and shapes; the numbers lie beside it."""
+"""Largest pickle in a checkpoint: 64 MiB. It contains names and shapes; the numbers lie
+beside it."""
 
 MAX_PICKLE_OPCODES = 2**20
-"""Largest number of instructions in this pickle. torch runs about a million in a second; a tensor needs 20 of them."""
+"""Largest number of instructions in this pickle. torch runs about a million in a
+second; a tensor needs 20 of them."""
 
 REWRITE_HINT = (
-    "if you trust its source, rewrite it: "
-    "python -c \"import torch; torch.save(torch.load('OLD', 'cpu', weights_only=True), 'NEW')\""
+    'if you trust its source, rewrite it: python -c "import torch;'
+    " torch.save(torch.load('OLD', 'cpu', weights_only=True), 'NEW')\""
 )
-"""How to convert a file from before torch 1.6. Its pickle states sizes that torch allocates before it reads."""
+"""How to convert a file from before torch 1.6. Its pickle states sizes that torch
+allocates before it reads."""
 
-_ALLOCATING = re.compile(  # what torch allows with `weights_only`, and what allocates any number of bytes
-    r"(^|[. ])(bytearray|\w*Tensor|(Untyped|Typed)Storage|_rebuild_qtensor|_rebuild_device_tensor_from_cpu_tensor)$"
+# what torch allows with `weights_only`, and what allocates any number of bytes
+_ALLOCATING = re.compile(
+    r"(^|[."
+    r" ])(bytearray|\w*Tensor|(Untyped|Typed)Storage|_rebuild_qtensor|_rebuild_device_tensor_from_cpu_tensor)$"
 )
 _QUANTIZED = re.compile(r"(^|[. ])(QU?Int\w*Storage)$")
 _SLOW_ENCODING = re.compile(r"\W*(punycode|idna)\W*", re.IGNORECASE)
 _READ_ERRORS = (
-    *(zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, EOFError),
-    *(ValueError, IndexError, KeyError, OverflowError, struct.error),
+    zipfile.BadZipFile,
+    NotImplementedError,
+    RuntimeError,
+    OSError,
+    EOFError,
+    ValueError,
+    IndexError,
+    KeyError,
+    OverflowError,
+    struct.error,
 )
-_END, _END64, _LOCATOR64 = struct.Struct("<4s8x2LH"), struct.Struct("<4s36x2Q"), struct.Struct("<4s4xQ4x")
+_END = struct.Struct("<4s8x2LH")
+_END64 = struct.Struct("<4s36x2Q")
+_LOCATOR64 = struct.Struct("<4s4xQ4x")
 
 
 class UnsafeTorchFileError(ValueError):
@@ -45,15 +60,18 @@ def check_torch_file(path: Path) -> None:
     """Check that reading a checkpoint takes no more memory than its size.
 
     Raises:
-        UnsafeTorchFileError: the file is older than torch 1.6, a member is compressed or larger than the file, the
-            pickle is too large or too long, or it asks for memory that the file does not fill, for quantized weights,
-            or for an encoding that is slow.
+        UnsafeTorchFileError: the file is older than torch 1.6, a member is compressed
+            or larger than the file, the pickle is too large or too long, or it asks for
+            memory that the file does not fill, for quantized weights, or for an
+            encoding that is slow.
         DamagedTorchFileError: the archive or the pickle cannot be read.
     """
     try:
         with open_regular(path) as file:
             if file.read(4) != b"PK\x03\x04":
-                raise UnsafeTorchFileError("it is not in the zip format that torch.save writes since torch 1.6")
+                raise UnsafeTorchFileError(
+                    "it is not in the zip format that torch.save writes since torch 1.6"
+                )
             size = file.seek(0, 2)
             _check_end(file, size)
             with zipfile.ZipFile(file) as archive:
@@ -68,7 +86,8 @@ def _check_end(file: BinaryIO, size: int) -> None:
     """Check that the list of members is where the end of the file says, so that torch and Python find the same one."""
     file.seek(max(0, size - _END.size - _LOCATOR64.size - _END64.size))
     tail = file.read()
-    end, locator = size - _END.size, tail[-_END.size - _LOCATOR64.size : -_END.size]
+    end = size - _END.size
+    locator = tail[-_END.size - _LOCATOR64.size : -_END.size]
     magic, length, offset, comment = _END.unpack(tail[-_END.size :])
     is_valid = magic == b"PK\x05\x06"
     if locator.startswith(b"PK\x06\x07"):
@@ -82,15 +101,22 @@ def _check_end(file: BinaryIO, size: int) -> None:
 def _check_members(archive: zipfile.ZipFile, size: int) -> None:
     members = archive.infolist()
     for member in members:
-        if member.compress_type != zipfile.ZIP_STORED or member.file_size != member.compress_size:
-            raise UnsafeTorchFileError(f"its member {member.filename[:80]!r} is compressed")
+        if (
+            member.compress_type != zipfile.ZIP_STORED
+            or member.file_size != member.compress_size
+        ):
+            raise UnsafeTorchFileError(
+                f"its member {member.filename[:80]!r} is compressed"
+            )
     if sum(member.file_size for member in members) > size:
         raise UnsafeTorchFileError("its members state more bytes than it has")
     for member in members:
         if not member.filename.lower().endswith("data.pkl"):  # torch ignores case
             continue
         if member.file_size > MAX_PICKLE_BYTES:
-            raise UnsafeTorchFileError(f"its pickle is larger than {MAX_PICKLE_BYTES:,} bytes")
+            raise UnsafeTorchFileError(
+                f"its pickle is larger than {MAX_PICKLE_BYTES:,} bytes"
+            )
         _check_pickle(archive.read(member))
 
 
@@ -99,12 +125,20 @@ def _check_pickle(pickle: bytes) -> None:
     encodes = has_slow_encoding = False
     for count, (opcode, argument, _) in enumerate(pickletools.genops(pickle), 1):
         if count > MAX_PICKLE_OPCODES:
-            raise UnsafeTorchFileError(f"its pickle has more than {MAX_PICKLE_OPCODES:,} instructions")
+            raise UnsafeTorchFileError(
+                f"its pickle has more than {MAX_PICKLE_OPCODES:,} instructions"
+            )
         if opcode.name == "GLOBAL" and (match := _ALLOCATING.search(str(argument))):
-            raise UnsafeTorchFileError(f"it asks for a {match[2]}, which may have any size")
+            raise UnsafeTorchFileError(
+                f"it asks for a {match[2]}, which may have any size"
+            )
         if opcode.name == "GLOBAL" and (match := _QUANTIZED.search(str(argument))):
-            raise UnsafeTorchFileError(f"its weights are quantized ({match[2]}): save them with dequantize()")
+            raise UnsafeTorchFileError(
+                f"its weights are quantized ({match[2]}): save them with dequantize()"
+            )
         encodes |= opcode.name == "GLOBAL" and argument == "_codecs encode"
         has_slow_encoding |= bool(_SLOW_ENCODING.fullmatch(str(argument)))
     if encodes and has_slow_encoding:
-        raise UnsafeTorchFileError("it asks for an encoding whose time grows with the square of the text")
+        raise UnsafeTorchFileError(
+            "it asks for an encoding whose time grows with the square of the text"
+        )

@@ -27,7 +27,10 @@ def test_the_list_agrees_with_the_cards():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["vit_tiny_patch8_64.simship", "resnet50.a1_in1k", "cait_s24_224.fb_dist_in1k"])
+@pytest.mark.parametrize(
+    "name",
+    ["vit_tiny_patch8_64.simship", "resnet50.a1_in1k", "cait_s24_224.fb_dist_in1k"],
+)
 def test_parameters_are_those_of_the_network(name):
     (encoder,) = [encoder for encoder in listed_encoders() if encoder.name == name]
     assert encoder.parameters == list_card(find_card(name)).parameters
@@ -64,7 +67,8 @@ def test_the_shipped_list_needs_neither_torch_nor_timm():
     if document["versions"] != listing_versions():
         pytest.skip("the shipped list is of other versions of timm and TorchGeo")
     code = (
-        "import sys; from rsft.backbones.catalog import search_listing; search_listing('mae');"
-        "sys.exit(bool({'torch', 'timm', 'torchgeo'} & set(sys.modules)))"
+        "import sys; from rsft.backbones.catalog import search_listing;"
+        " search_listing('mae');sys.exit(bool({'torch', 'timm', 'torchgeo'} &"
+        " set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

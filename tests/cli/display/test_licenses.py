@@ -10,15 +10,19 @@ from rsft.models.bundle.bundle import Bundle, source_license
 
 @pytest.fixture
 def restricted(run, tmp_path):
-    """Bundle of a backbone with two restrictions, trained on data with an unknown license."""
-    licenses = (source_license("backbone", "vit", "DINOv3 License"), source_license("data", "bars", "unknown"))
+    """Bundle of a backbone with two restrictions, trained on data with an unknown
+    license."""
+    licenses = (
+        source_license("backbone", "vit", "DINOv3 License"),
+        source_license("data", "bars", "unknown"),
+    )
     replace(Bundle.load(run), licenses=licenses).save(tmp_path / "bundle")
     return tmp_path / "bundle"
 
 
 WARNING = (
-    "warning: licenses restrict the use of this bundle: no-military, no-weapons, no-nuclear, no-espionage"
-    " (backbone vit); see `rsft bundle show`\n"
+    "warning: licenses restrict the use of this bundle: no-military, no-weapons,"
+    " no-nuclear, no-espionage (backbone vit); see `rsft bundle show`\n"
 )
 NOTE = "note: the license or its terms are unknown: data bars; see `rsft bundle show`\n"
 
@@ -40,7 +44,9 @@ def test_unknown_licenses_are_named_on_request(restricted, run, capsys):
 @pytest.mark.slow
 def test_predict_warns_about_restrictions_alone(restricted, run, root, rsft):
     chips = next((root / "chips/val").iterdir())
-    code, printed = rsft("predict", restricted, chips, "-o", "restricted.csv", "--engine", "torch")
+    code, printed = rsft(
+        "predict", restricted, chips, "-o", "restricted.csv", "--engine", "torch"
+    )
     assert code == 0 and printed.count("warning:") == 1 and WARNING in printed
     code, printed = rsft("predict", run, chips, "-o", "free.csv", "--engine", "torch")
     assert code == 0 and "warning:" not in printed

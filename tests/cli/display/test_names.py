@@ -1,4 +1,5 @@
-"""Names of files, classes, recipes and runs are printed as they are, whatever they contain."""
+"""Names of files, classes, recipes and runs are printed as they are, whatever they
+contain."""
 
 import ast
 from pathlib import Path
@@ -16,13 +17,21 @@ ODD_NAMES = ("[/w]", "[red]bold", "[link=x]y", ":ship:", "[bold")
 
 @pytest.mark.slow
 def test_no_console_reads_markup():
-    """A text that is not ours becomes no markup: neither a wrong name nor a MarkupError after the work is done."""
+    """A text that is not ours becomes no markup: neither a wrong name nor a MarkupError
+    after the work is done."""
     for file in files_of(ROOT / "rsft"):
         for node in nodes_of(file):
             if not isinstance(node, ast.Call):
                 continue
-            name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-            keywords = {keyword.arg: getattr(keyword.value, "value", "") for keyword in node.keywords}
+            name = (
+                node.func.attr
+                if isinstance(node.func, ast.Attribute)
+                else getattr(node.func, "id", "")
+            )
+            keywords = {
+                keyword.arg: getattr(keyword.value, "value", "")
+                for keyword in node.keywords
+            }
             assert name != "from_markup", f"{file}:{node.lineno}"
             if name in ("Console", "PlainConsole", "TextColumn"):
                 assert keywords.get("markup") is False, f"{file}:{node.lineno}"
@@ -32,7 +41,9 @@ def test_no_console_reads_markup():
 
 @pytest.mark.parametrize("name", ODD_NAMES)
 def test_tables_titles_and_lines(name, capsys):
-    console.console.print(console.counts_table(f"1 chip in {name}", {name: {name: 1}}, heading=name))
+    console.console.print(
+        console.counts_table(f"1 chip in {name}", {name: {name: 1}}, heading=name)
+    )
     console.console.print(name)
     console.show_paths({"out": Path(name)})
     table = Table(name)

@@ -21,7 +21,9 @@ def shown(monkeypatch):
 
     module = SimpleNamespace(HTML=lambda html: SimpleNamespace(html=html), display=show)
     monkeypatch.setitem(sys.modules, "IPython.display", module)
-    console = PlainConsole(force_jupyter=True, highlight=False, markup=False, emoji=False)
+    console = PlainConsole(
+        force_jupyter=True, highlight=False, markup=False, emoji=False
+    )
     monkeypatch.setattr(display, "console", console)
     return outputs
 
@@ -31,14 +33,21 @@ def test_an_output_is_replaced(shown, transient):
     assert can_redraw(display.console)
     state = ["reading 1/2"]
     area = LiveArea(
-        get_renderable=lambda: Text(state[0]), console=display.console, auto_refresh=False, transient=transient
+        get_renderable=lambda: Text(state[0]),
+        console=display.console,
+        auto_refresh=False,
+        transient=transient,
     )
     area.start()
     state[0] = "<b>\x1b[2J"
     area.refresh()
     area.refresh()  # unchanged
     area.stop()
-    assert shown == ["<pre>reading 1/2\n</pre>", "<pre>&lt;b&gt;\\x1b[2J\n</pre>", *([""] * transient)]
+    assert shown == [
+        "<pre>reading 1/2\n</pre>",
+        "<pre>&lt;b&gt;\\x1b[2J\n</pre>",
+        *([""] * transient),
+    ]
 
 
 def test_bars_of_a_task(shown):

@@ -14,7 +14,10 @@ def printed(part):
 
 
 def test_rows():
-    rows = (ClassReplay("Cargo", 40, 0.9, 0.5, 1, 17, 1e-4), ClassReplay("Tug", 3, None, 1.0, 3, 0, 0.25))
+    rows = (
+        ClassReplay("Cargo", 40, 0.9, 0.5, 1, 17, 1e-4),
+        ClassReplay("Tug", 3, None, 1.0, 3, 0, 0.25),
+    )
     lines = printed(PartReplay("validation chips", rows, 0.9, 0.5, 0.01)).splitlines()
     assert lines[0].strip() == "replay check, 43 chips: validation chips; recall in %"
     cells = [line.split() for line in lines]
@@ -25,7 +28,10 @@ def test_rows():
 
 @pytest.mark.parametrize("count", [30, 31])
 def test_many_classes(count):
-    rows = tuple(ClassReplay(f"c{index:02d}", 10, 1.0, 1.0, 0, index, 1.0) for index in range(count))
+    rows = tuple(
+        ClassReplay(f"c{index:02d}", 10, 1.0, 1.0, 0, index, 1.0)
+        for index in range(count)
+    )
     text = printed(PartReplay("validation chips", rows, 1.0, 1.0, 1.0))
     assert ("c00" in text) == (count == 30) and f"c{count - 1}" in text
     assert ("1 classes with fewer changes are not shown" in text) == (count == 31)

@@ -53,7 +53,13 @@ def test_terminal_shows_a_table_with_the_best_trial_first(make_display):
     title, _, running, best, other = rendered.file.getvalue().splitlines()
     assert title == "2 of 4 trials have ended"
     assert running.split()[:4] == ["4", "0.5", "3", "50.0"] and "running" in running
-    assert best.split() == ["2", "1.0", "75.5", "61", "s"] and other.split() == ["2", "0.5", "25.0", "61", "s"]
+    assert best.split() == ["2", "1.0", "75.5", "61", "s"] and other.split() == [
+        "2",
+        "0.5",
+        "25.0",
+        "61",
+        "s",
+    ]
 
 
 def test_smallest_loss_is_best():

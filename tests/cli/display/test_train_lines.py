@@ -29,15 +29,21 @@ def log(recipe_file):
 
 def test_one_line_per_few_steps_and_per_epoch(log):
     header, step, epoch = log()
-    assert header == (
-        "bars  vit_tiny_patch8_64.simship  LoRA with a modulator (MetaPEFT)  1,000 of 2,000 parameters trained  "
-        "40 training chips  on cpu"
+    assert (
+        header
+        == "bars  vit_tiny_patch8_64.simship  LoRA with a modulator (MetaPEFT)  1,000"
+        " of 2,000 parameters trained  40 training chips  on cpu"
     )
-    assert step == (
-        "epoch 1/3  step 5/5  loss 1.500  30 images/s  260 ms/step (10 data + 200 inner + 50 outer)  0.8 GB  "
-        "0:01:15 left"
+    assert (
+        step
+        == "epoch 1/3  step 5/5  loss 1.500  30 images/s  260 ms/step (10 data + 200"
+        " inner + 50 outer)  0.8 GB  0:01:15 left"
     )
-    assert epoch == "epoch 1  loss 1.500  val loss 1.250  head 50.0  tail 25.0  macro 40.0  overall 45.0  30 images/s"
+    assert (
+        epoch
+        == "epoch 1  loss 1.500  val loss 1.250  head 50.0  tail 25.0  macro 40.0 "
+        " overall 45.0  30 images/s"
+    )
 
 
 def test_work_before_the_first_step_is_reported(recipe_file, monkeypatch):
@@ -61,7 +67,11 @@ def test_method_is_named(log):
 
 def test_speed_of_plain_peft_on_a_gpu():
     text = describe_speed(replace(STEP, outer_s=0.0, gpu_mb=1500.0, left_s=86400.0))
-    assert text == "30 images/s  210 ms/step (10 data + 200 inner)  0.8 GB + 1.5 GB of the GPU  1 day, 0:00:00 left"
+    assert (
+        text
+        == "30 images/s  210 ms/step (10 data + 200 inner)  0.8 GB + 1.5 GB of the GPU "
+        " 1 day, 0:00:00 left"
+    )
 
 
 def test_json_has_null_for_nan_and_infinity(capsys, tmp_path):
@@ -71,8 +81,14 @@ def test_json_has_null_for_nan_and_infinity(capsys, tmp_path):
     display.on_step(replace(STEP, done=4))
     display.on_step(STEP)
     display.on_epoch_end(ROW | {"val_loss": math.inf}, {Site(3, "q"): 1.25})
-    progress, started, step, epoch = map(json.loads, capsys.readouterr().out.splitlines())
+    progress, started, step, epoch = map(
+        json.loads, capsys.readouterr().out.splitlines()
+    )
     assert progress == {"event": "progress", "task": "weights", "done": 0, "total": 0}
     assert started == {"event": "started", "run": str(tmp_path), **RUN_METADATA}
     assert step["event"] == "step" and step["inner_s"] == 0.2 and step["gpu_mb"] is None
-    assert epoch["val_loss"] is None and epoch["val_macro"] == 0.4 and epoch["modulator"] == {"blocks.3.q": 1.25}
+    assert (
+        epoch["val_loss"] is None
+        and epoch["val_macro"] == 0.4
+        and epoch["modulator"] == {"blocks.3.q": 1.25}
+    )

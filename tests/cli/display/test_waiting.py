@@ -58,7 +58,8 @@ def test_another_line_counts(clock, lines):
 def test_a_line_is_printed_while_one_step_of_a_task_runs(monkeypatch):
     """The task itself says nothing until it is done."""
     monkeypatch.setattr(waiting, "FIRST_LINE_SECONDS", 0.1)
-    printed, is_printed = [], threading.Event()
+    printed = []
+    is_printed = threading.Event()
 
     def print_line(line):
         printed.append(line)

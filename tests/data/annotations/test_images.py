@@ -1,4 +1,5 @@
-"""The objects of one image, from a file with many images or a folder with many files."""
+"""The objects of one image, from a file with many images or a folder with many
+files."""
 
 import json
 from pathlib import Path
@@ -15,7 +16,10 @@ from tests.helpers.messages import mentions
 
 def coco(*names):
     images = [{"id": number, "file_name": name} for number, name in enumerate(names)]
-    rows = [{"id": 10 + number, "image_id": number, "bbox": [1, 2, 3, 4]} for number in range(len(names))]
+    rows = [
+        {"id": 10 + number, "image_id": number, "bbox": [1, 2, 3, 4]}
+        for number in range(len(names))
+    ]
     return json.dumps({"images": images, "annotations": rows})
 
 
@@ -32,24 +36,43 @@ def voc(name):
         (("y/b.tif", "x/b.tif"), "/data/x/b.tif", 11, None),
         (("x\\a.tif", "x\\b.tif"), "/data/x/b.tif", 11, None),
         (("a.png", "b.png"), "x/b.tif", 11, "without its suffix"),
-        (("/data/upload/1/0f12cd34-b.png", "c.png"), "b.tif", 10, "after the prefix of Label Studio"),
-        (("590dd08f71056cacv", "b1844cde847a3942v"), "/b1844cde847a3942v/VV_dB.tif", 11, "the name of its folder"),
+        (
+            ("/data/upload/1/0f12cd34-b.png", "c.png"),
+            "b.tif",
+            10,
+            "after the prefix of Label Studio",
+        ),
+        (
+            ("590dd08f71056cacv", "b1844cde847a3942v"),
+            "/b1844cde847a3942v/VV_dB.tif",
+            11,
+            "the name of its folder",
+        ),
     ],
 )
 def test_the_image_of_a_file(tmp_path, names, image, at, rule):
     path = written(tmp_path / "all.json", coco(*names))
     annotations = find_annotations(path, Path(image))
-    assert annotations.table["at"].tolist() == [at] and annotations.images == (names[at - 10],)
+    assert annotations.table["at"].tolist() == [at] and annotations.images == (
+        names[at - 10],
+    )
     assert annotations.path == path
     name = Path(image).name
-    assert annotations.notes == ([f"all.json: the image {names[at - 10]} is taken as {name}: {rule}"] if rule else [])
+    assert annotations.notes == (
+        [f"all.json: the image {names[at - 10]} is taken as {name}: {rule}"]
+        if rule
+        else []
+    )
 
 
 @pytest.mark.parametrize(
     ("names", "parts"),
     [
         (("y/b.tif", "z/b.tif"), ["several of its images", "y/b.tif, z/b.tif"]),
-        (("0f12cd34-b.png", "ab12cd34-b.png"), ["several of its images", "0f12cd34-b.png, ab12cd34-b.png"]),
+        (
+            ("0f12cd34-b.png", "ab12cd34-b.png"),
+            ["several of its images", "0f12cd34-b.png, ab12cd34-b.png"],
+        ),
         (("a.tif", "c.tif"), ["none of its 2 images", "b.tif"]),
         (("a.tif",), ["none of its 1 images", "b.tif"]),
     ],
@@ -74,10 +97,15 @@ def test_a_folder_with_one_file_per_image(tmp_path):
     frame = geopandas.GeoDataFrame(geometry=[shapely.Point(1, 2)] * 3, crs=4326)
     frame.to_file(tmp_path / "d.gpkg")
     frame.to_parquet(tmp_path / "e.parquet")
-    counts = {name: len(find_annotations(tmp_path, tmp_path / f"{name}.tif").table) for name in "abcde"}
+    counts = {
+        name: len(find_annotations(tmp_path, tmp_path / f"{name}.tif").table)
+        for name in "abcde"
+    }
     assert counts == {"a": 1, "b": 1, "c": 2, "d": 3, "e": 3}
     assert find_annotations(tmp_path, tmp_path / "c.tif").path == tmp_path / "c.txt"
-    with pytest.raises(DataError, match=mentions("no file of positions for f.tif", "f.txt")):
+    with pytest.raises(
+        DataError, match=mentions("no file of positions for f.tif", "f.txt")
+    ):
         find_annotations(tmp_path, tmp_path / "f.tif")
 
 
@@ -85,28 +113,39 @@ def test_a_file_with_the_name_of_the_image_may_name_another(tmp_path):
     written(tmp_path / "b.xml", voc("000001.jpg"))
     annotations = find_annotations(tmp_path, tmp_path / "b.tif")
     assert len(annotations.table) == 1
-    assert annotations.notes == ["b.xml: the image 000001.jpg is taken as b.tif: by the name of the file"]
+    assert annotations.notes == [
+        "b.xml: the image 000001.jpg is taken as b.tif: by the name of the file"
+    ]
 
 
 def test_a_folder_whose_files_name_the_images_inside(tmp_path):
-    written(tmp_path / "annotations.xml", "<annotations><image id='0' name='a.tif'/></annotations>")
+    written(
+        tmp_path / "annotations.xml",
+        "<annotations><image id='0' name='a.tif'/></annotations>",
+    )
     written(tmp_path / "val.json", coco("b.tif", "c.tif"))
     written(tmp_path / "notes.json", '{"a": 3}')
     written(tmp_path / "x.txt", "0 0.5 0.5 0.1 0.1\n")
     assert find_annotations(tmp_path, tmp_path / "a.tif").path.name == "annotations.xml"
     assert find_annotations(tmp_path, tmp_path / "c.tif").table["at"].tolist() == [11]
     written(tmp_path / "train.json", coco("c.tif"))
-    with pytest.raises(RequestError, match=mentions("2 files for c.tif", "train.json, val.json")):
+    with pytest.raises(
+        RequestError, match=mentions("2 files for c.tif", "train.json, val.json")
+    ):
         find_annotations(tmp_path, tmp_path / "c.tif")
 
 
 def test_two_files_for_one_image(tmp_path):
     written(tmp_path / "a.xml", voc("a.tif"))
     written(tmp_path / "a.txt", "")
-    with pytest.raises(RequestError, match=mentions(str(tmp_path), "2 files for a.tif", "a.txt, a.xml")):
+    with pytest.raises(
+        RequestError, match=mentions(str(tmp_path), "2 files for a.tif", "a.txt, a.xml")
+    ):
         find_annotations(tmp_path, tmp_path / "a.tif")
 
 
 def test_a_path_that_does_not_exist(tmp_path):
-    with pytest.raises(RequestError, match=mentions("no file of positions for a.tif", "none")):
+    with pytest.raises(
+        RequestError, match=mentions("no file of positions for a.tif", "none")
+    ):
         find_annotations(tmp_path / "none", tmp_path / "a.tif")

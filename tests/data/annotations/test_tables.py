@@ -21,24 +21,50 @@ from tests.helpers.messages import mentions
         ("lon,lat,a,b", "EPSG:4326", (1, 2, 1, 2), None),
         ("Longitude,Latitude,a,b", "EPSG:4326", (1, 2, 1, 2), None),
         ("long,lat,a,b", "EPSG:4326", (1, 2, 1, 2), "the position is long, lat"),
-        ("Lng,Latitude,a,b", "EPSG:4326", (1, 2, 1, 2), "the position is Lng, Latitude"),
+        (
+            "Lng,Latitude,a,b",
+            "EPSG:4326",
+            (1, 2, 1, 2),
+            "the position is Lng, Latitude",
+        ),
         ("Column,Line,a,b", "pixel", (1, 2, 1, 2), "the position is Column, Line"),
-        ("x_min,y_min,x_max,y_max", None, (1, 2, 3, 4), "the position is x_min, y_min, x_max, y_max"),
-        ("left,top,right,bottom", None, (1, 2, 3, 4), "the position is left, top, right, bottom"),
+        (
+            "x_min,y_min,x_max,y_max",
+            None,
+            (1, 2, 3, 4),
+            "the position is x_min, y_min, x_max, y_max",
+        ),
+        (
+            "left,top,right,bottom",
+            None,
+            (1, 2, 3, 4),
+            "the position is left, top, right, bottom",
+        ),
         ("x1,y1,x2,y2", None, (1, 2, 3, 4), "the position is x1, y1, x2, y2"),
-        ("Easting,Northing,a,b", None, (1, 2, 1, 2), "the position is Easting, Northing"),
+        (
+            "Easting,Northing,a,b",
+            None,
+            (1, 2, 1, 2),
+            "the position is Easting, Northing",
+        ),
     ],
 )
 def test_positions_by_the_names_of_columns(tmp_path, header, crs, bounds, guess):
-    annotations = read_annotations(written(tmp_path / "a.csv", f"{header}\n1,2,3,4\n,,,\n"))
+    annotations = read_annotations(
+        written(tmp_path / "a.csv", f"{header}\n1,2,3,4\n,,,\n")
+    )
     assert annotations.crs == crs and annotations.table.geometry[2].bounds == bounds
     assert annotations.table.geometry[3] is None
-    assert annotations.notes == ([f"a.csv: {guess}, by the names of columns"] if guess else [])
+    assert annotations.notes == (
+        [f"a.csv: {guess}, by the names of columns"] if guess else []
+    )
 
 
 def test_corners_of_a_quadrilateral_are_no_upright_box(tmp_path):
     header = ",".join(f"{axis}{number}" for number in range(1, 5) for axis in "xy")
-    with pytest.raises(RequestError, match=mentions("no columns of positions", "x3", "--columns")):
+    with pytest.raises(
+        RequestError, match=mentions("no columns of positions", "x3", "--columns")
+    ):
         read_annotations(written(tmp_path / "a.csv", f"{header}\n1,2,3,4,5,6,7,8\n"))
 
 
@@ -47,20 +73,34 @@ def test_corners_of_a_quadrilateral_are_no_upright_box(tmp_path):
     [
         ("row,col,class,type", ["a"], {"type": "b"}, []),
         ("row,col,Class,type", ["a"], {"type": "b"}, []),
-        ("row,col,name,ship_type", ["b"], {"name": "a", "ship_type": "b"}, ["the class is ship_type"]),
+        (
+            "row,col,name,ship_type",
+            ["b"],
+            {"name": "a", "ship_type": "b"},
+            ["the class is ship_type"],
+        ),
     ],
 )
 def test_the_class_of_a_table(tmp_path, header, classes, others, guess):
     annotations = read_annotations(written(tmp_path / "a.csv", f"{header}\n1,2,a,b\n"))
     table = annotations.table
-    assert table["class"].tolist() == classes and {name: table[name][2] for name in others} == others
+    assert (
+        table["class"].tolist() == classes
+        and {name: table[name][2] for name in others} == others
+    )
     assert not {"Class", "at_class"} & set(table)
-    assert annotations.notes == [f"a.csv: {text}, by the names of columns" for text in guess]
+    assert annotations.notes == [
+        f"a.csv: {text}, by the names of columns" for text in guess
+    ]
 
 
 def test_a_table_that_names_images(tmp_path):
     """The CSV of the object detection API of TensorFlow."""
-    rows = ["a.jpg,500,400,ship,10,20,30,40", "b.jpg,500,400,tug,1,2,3,4", ",500,400,tug,1,2,3,4"]
+    rows = [
+        "a.jpg,500,400,ship,10,20,30,40",
+        "b.jpg,500,400,tug,1,2,3,4",
+        ",500,400,tug,1,2,3,4",
+    ]
     text = "\n".join(["filename,width,height,class,xmin,ymin,xmax,ymax", *rows])
     annotations = read_annotations(written(tmp_path / "a.csv", text))
     assert (annotations.crs, annotations.images) == ("pixel", ("a.jpg", "b.jpg"))
@@ -70,14 +110,21 @@ def test_a_table_that_names_images(tmp_path):
         "a.csv: left out: 1 rows without the name of an image",
         f"a.csv: {guess}, by the names of columns",
     ]
-    on_a_map = read_annotations(written(tmp_path / "b.csv", "lon,lat,filename\n1,2,a.jpg\n"))
+    on_a_map = read_annotations(
+        written(tmp_path / "b.csv", "lon,lat,filename\n1,2,a.jpg\n")
+    )
     assert (on_a_map.crs, on_a_map.images) == ("EPSG:4326", ())
     unknown = read_annotations(written(tmp_path / "c.csv", "x,y,scene\n1,2,a.tif\n"))
-    assert (unknown.crs, unknown.images) == (None, ()) and "--columns image=NAME" in unknown.notes[0]
+    assert (unknown.crs, unknown.images) == (
+        None,
+        (),
+    ) and "--columns image=NAME" in unknown.notes[0]
 
 
 def test_columns_that_the_caller_names(tmp_path):
-    path = written(tmp_path / "a.csv", "lon,lat,X,Y,kind,class,file\n1,2,30,40,tug,7,a.tif\n")
+    path = written(
+        tmp_path / "a.csv", "lon,lat,X,Y,kind,class,file\n1,2,30,40,tug,7,a.tif\n"
+    )
     columns = {"col": "X", "row": "Y", "class": "kind", "image": "file"}
     annotations = read_annotations(path, columns=columns)
     table = annotations.table
@@ -119,49 +166,93 @@ XVIEW3 = (
 def test_xview3(tmp_path):
     annotations = read_annotations(written(tmp_path / "train.csv", XVIEW3))
     table = annotations.table
-    assert (annotations.crs, annotations.images) == ("pixel", ("590dd08f71056cacv", "b1844cde847a3942v"))
-    assert table["class"].fillna("").tolist() == ["fishing", "nonfishing", "vessel", "nonvessel", ""]
-    assert [shape.geom_type for shape in table.geometry] == ["Point", "Polygon", "Polygon", "Point", "Point"]
+    assert (annotations.crs, annotations.images) == (
+        "pixel",
+        ("590dd08f71056cacv", "b1844cde847a3942v"),
+    )
+    assert table["class"].fillna("").tolist() == [
+        "fishing",
+        "nonfishing",
+        "vessel",
+        "nonvessel",
+        "",
+    ]
+    assert [shape.geom_type for shape in table.geometry] == [
+        "Point",
+        "Polygon",
+        "Polygon",
+        "Point",
+        "Point",
+    ]
     assert table.geometry[2].coords[0] == (300, 200)  # column, row
-    assert table.geometry[3].bounds == (300, 205, 321, 216) and table.geometry[4].bounds == (310, 210, 330, 230)
+    assert table.geometry[3].bounds == (300, 205, 321, 216) and table.geometry[
+        4
+    ].bounds == (310, 210, 330, 230)
     assert table["confidence"].tolist() == ["HIGH", "MEDIUM", "LOW", "HIGH", "LOW"]
-    assert table["vessel_length_m"].tolist()[0] == 24.5 and table["detect_lon"][2] == 4.2
+    assert (
+        table["vessel_length_m"].tolist()[0] == 24.5 and table["detect_lon"][2] == 4.2
+    )
 
 
 def test_xview3_on_a_map(tmp_path):
     text = "scene_id,detect_lat,detect_lon,is_vessel\na,55.1,4.2,True\n"
     annotations = read_annotations(written(tmp_path / "a.csv", text))
     assert (annotations.crs, annotations.images) == ("EPSG:4326", ())
-    assert annotations.table.geometry[2].coords[0] == (4.2, 55.1) and annotations.table["class"].tolist() == ["vessel"]
+    assert annotations.table.geometry[2].coords[0] == (4.2, 55.1) and annotations.table[
+        "class"
+    ].tolist() == ["vessel"]
 
 
-SHAPES = [shapely.Point(500_000, 5_000_000), shapely.box(500_000, 5_000_000, 500_100, 5_000_050), None]
+SHAPES = [
+    shapely.Point(500_000, 5_000_000),
+    shapely.box(500_000, 5_000_000, 500_100, 5_000_050),
+    None,
+]
 
 
 @pytest.mark.parametrize("suffix", ["parquet", "geoparquet"])
 @pytest.mark.parametrize("crs", ["EPSG:32633", "EPSG:4326"])
 def test_geoparquet(tmp_path, suffix, crs):
-    frame = geopandas.GeoDataFrame({"class": ["tug", "oil", None], "mmsi": [1, 2, 3]}, geometry=SHAPES, crs=crs)
+    frame = geopandas.GeoDataFrame(
+        {"class": ["tug", "oil", None], "mmsi": [1, 2, 3]}, geometry=SHAPES, crs=crs
+    )
     frame.to_parquet(tmp_path / f"a.{suffix}", write_covering_bbox=True)
     annotations = read_annotations(tmp_path / f"a.{suffix}")
     table = annotations.table
     assert CRS(annotations.crs) == CRS(crs) and not annotations.notes
     assert list(table.geometry) == SHAPES
-    attributes = table[["at", "class", "mmsi"]].astype(object).where(table["class"].notna(), None)
-    assert attributes.to_dict("list")["class"] == ["tug", "oil", None] and table["at"].tolist() == [0, 1, 2]
+    attributes = (
+        table[["at", "class", "mmsi"]]
+        .astype(object)
+        .where(table["class"].notna(), None)
+    )
+    assert attributes.to_dict("list")["class"] == ["tug", "oil", None] and table[
+        "at"
+    ].tolist() == [0, 1, 2]
     assert "bbox" not in table
 
 
 def test_parquet_with_columns_of_positions(tmp_path):
-    pd.DataFrame({"lng": [1.5, None], "lat": [2, 3], "type": ["tug", "oil"]}).to_parquet(tmp_path / "a.parquet")
+    pd.DataFrame(
+        {"lng": [1.5, None], "lat": [2, 3], "type": ["tug", "oil"]}
+    ).to_parquet(tmp_path / "a.parquet")
     annotations = read_annotations(tmp_path / "a.parquet")
-    assert annotations.crs == "EPSG:4326" and annotations.table["class"].tolist() == ["tug", "oil"]
+    assert annotations.crs == "EPSG:4326" and annotations.table["class"].tolist() == [
+        "tug",
+        "oil",
+    ]
     assert list(annotations.table.geometry) == [shapely.Point(1.5, 2), None]
-    assert annotations.notes == ["a.parquet: the position is lng, lat; the class is type, by the names of columns"]
+    assert annotations.notes == [
+        "a.parquet: the position is lng, lat; the class is type, by the names of"
+        " columns"
+    ]
 
 
 def damage(**values):
-    geo = {"primary_column": "geometry", "columns": {"geometry": {"encoding": "WKB", "geometry_types": []}}}
+    geo = {
+        "primary_column": "geometry",
+        "columns": {"geometry": {"encoding": "WKB", "geometry_types": []}},
+    }
     return json.dumps(geo | values)
 
 
@@ -172,15 +263,23 @@ def damage(**values):
         ("[]", ["damaged"]),
         (damage(primary_column="shape"), ["damaged", "shape"]),
         (damage(columns={"geometry": {"encoding": "point"}}), ["not WKB, but point"]),
-        (damage(columns={"geometry": {"encoding": "WKB", "crs": "EPSG:1"}}), ["cannot be read"]),
-        (damage(columns={"geometry": {"encoding": "WKB", "covering": {"bbox": {}}}}), ["damaged"]),
+        (
+            damage(columns={"geometry": {"encoding": "WKB", "crs": "EPSG:1"}}),
+            ["cannot be read"],
+        ),
+        (
+            damage(columns={"geometry": {"encoding": "WKB", "covering": {"bbox": {}}}}),
+            ["damaged"],
+        ),
     ],
 )
 def test_damaged_geoparquet(tmp_path, geo, parts):
     frame = geopandas.GeoDataFrame({"a": [1]}, geometry=SHAPES[:1], crs=4326)
     frame.to_parquet(tmp_path / "a.parquet")
     table = pq.read_table(tmp_path / "a.parquet")
-    pq.write_table(table.replace_schema_metadata({b"geo": geo.encode()}), tmp_path / "a.parquet")
+    pq.write_table(
+        table.replace_schema_metadata({b"geo": geo.encode()}), tmp_path / "a.parquet"
+    )
     with pytest.raises(RequestError, match=mentions("a.parquet", *parts)):
         read_annotations(tmp_path / "a.parquet")
 

@@ -26,15 +26,27 @@ from tests.helpers.scenes import toy_contract
 @pytest.fixture
 def store(root, tmp_path):
     """Copy of the store of bars."""
-    return ChipStore.open(shutil.copytree(root, tmp_path / "store", ignore=shutil.ignore_patterns(".cache")))
+    return ChipStore.open(
+        shutil.copytree(
+            root, tmp_path / "store", ignore=shutil.ignore_patterns(".cache")
+        )
+    )
 
 
 def labeled(path, label, **fields):
     """Return the chip of a PNG file with a label."""
-    pixels, data = read_chip(path), path.read_bytes()
-    columns = {"unit": "uint8", "bands": "gray", "sha256": hashlib.sha256(data).hexdigest()}
-    name, digest = path.stem, pixel_digest(pixels)
-    return LabeledChip(name, label, 2, data, ".png", pixels.shape, digest, columns=columns, **fields)
+    pixels = read_chip(path)
+    data = path.read_bytes()
+    columns = {
+        "unit": "uint8",
+        "bands": "gray",
+        "sha256": hashlib.sha256(data).hexdigest(),
+    }
+    name = path.stem
+    digest = pixel_digest(pixels)
+    return LabeledChip(
+        name, label, 2, data, ".png", pixels.shape, digest, columns=columns, **fields
+    )
 
 
 @pytest.mark.slow
@@ -47,12 +59,23 @@ def test_caches_audits_and_descriptions(store, class_folders, tmp_path):
     first = store.split("train").iloc[0]
     relabeled = labeled(store.root / first["path"], "steep")
     record = {"date": "2026-11-26", "table": "labels.csv"}
-    result = add_chips(store.root, [relabeled], table=tmp_path / "labels.csv", record=record)
+    result = add_chips(
+        store.root, [relabeled], table=tmp_path / "labels.csv", record=record
+    )
     assert result.relabeled == {("flat", "steep"): 1}
-    assert "`rsft audit` again" in result.notes[-2] and "`rsft data croissant` again" in result.notes[-1]
-    assert not (store.root / AUDIT_FILE).exists() and not (store.root / CROISSANT_FILE).exists()
+    assert (
+        "`rsft audit` again" in result.notes[-2]
+        and "`rsft data croissant` again" in result.notes[-1]
+    )
+    assert (
+        not (store.root / AUDIT_FILE).exists()
+        and not (store.root / CROISSANT_FILE).exists()
+    )
     changed = ChipStore.open(store.root)
-    assert changed.split("train").iloc[0]["class"] == "steep" and changed.groups == store.groups
+    assert (
+        changed.split("train").iloc[0]["class"] == "steep"
+        and changed.groups == store.groups
+    )
     images = load_packed_images(store.root, changed.split("train"), contract)
     (new,) = (store.root / ".cache").glob("*.npy")
     assert old.name != new.name and len(images) == 40
@@ -63,9 +86,14 @@ def test_caches_audits_and_descriptions(store, class_folders, tmp_path):
 @pytest.mark.slow
 def test_other_columns_of_the_manifest_stay(store, class_folders, tmp_path):
     manifest = pd.read_parquet(store.root / "manifest.parquet")
-    manifest["box"] = [np.arange(8.0) if number % 2 else None for number in range(len(manifest))]
+    manifest["box"] = [
+        np.arange(8.0) if number % 2 else None for number in range(len(manifest))
+    ]
     manifest["mmsi"], manifest["notes"] = "123", range(len(manifest))
-    pq.write_table(pa.Table.from_pandas(manifest, preserve_index=False), store.root / "manifest.parquet")
+    pq.write_table(
+        pa.Table.from_pandas(manifest, preserve_index=False),
+        store.root / "manifest.parquet",
+    )
     new = tmp_path / "new.png"
     cv2.imwrite(str(new), 255 - cv2.imread(str(class_folders / "train/flat/0.png"), -1))
     record = {"date": "2026-11-26", "table": "labels.csv"}
@@ -76,36 +104,73 @@ def test_other_columns_of_the_manifest_stay(store, class_folders, tmp_path):
     assert table.loc[row, ["split", "group_key"]].tolist() == ["val", "b"]
     assert table.loc[row, ["box", "mmsi"]].isna().all()
     others = table.drop(row).reset_index(drop=True)
-    assert others["notes"].tolist() == manifest["notes"].tolist() and set(others["mmsi"]) == {"123"}
-    assert [None if box is None else box.tolist() for box in others["box"][:2]] == [None, list(range(8))]
+    assert others["notes"].tolist() == manifest["notes"].tolist() and set(
+        others["mmsi"]
+    ) == {"123"}
+    assert [None if box is None else box.tolist() for box in others["box"][:2]] == [
+        None,
+        list(range(8)),
+    ]
 
 
 def write_pending(root, names, **entries):
     dataset = json.loads((root / "dataset.json").read_text())
-    dataset["pending"] = {"manifest_sha256": "0", "files": names, "dataset.json": {}} | entries
+    dataset["pending"] = {
+        "manifest_sha256": "0",
+        "files": names,
+        "dataset.json": {},
+    } | entries
     (root / "dataset.json").write_text(json.dumps(dataset))
 
 
 def test_a_pending_change_removes_its_chips_and_no_other_files(store, tmp_path):
     (tmp_path / "mine").mkdir()
     (store.root / "chips/link").symlink_to(tmp_path / "mine")
-    new, mine = store.root / "chips/train/new.png", [tmp_path / "mine.png", tmp_path / "mine/x.png"]
+    new = store.root / "chips/train/new.png"
+    mine = [tmp_path / "mine.png", tmp_path / "mine/x.png"]
     for path in (new, *mine):
         path.touch()
     names = ["../mine.png", "chips/../../mine.png", str(mine[0]), "chips/link/x.png"]
-    write_pending(store.root, [*names, "chips/train/new.png", "README.md", "chips", "chips/train", "", "chips/\0", "."])
+    write_pending(
+        store.root,
+        [
+            *names,
+            "chips/train/new.png",
+            "README.md",
+            "chips",
+            "chips/train",
+            "",
+            "chips/\0",
+            ".",
+        ],
+    )
     with locked_store(store.root):
-        assert all(path.exists() for path in mine) and (store.root / "README.md").exists() and not new.exists()
+        assert (
+            all(path.exists() for path in mine)
+            and (store.root / "README.md").exists()
+            and not new.exists()
+        )
     assert "pending" not in (store.root / "dataset.json").read_text()
 
 
-@pytest.mark.parametrize("damage", [{"files": None}, {"files": [1]}, {"dataset.json": 1}, {"manifest_sha256": 1}])
+@pytest.mark.parametrize(
+    "damage",
+    [{"files": None}, {"files": [1]}, {"dataset.json": 1}, {"manifest_sha256": 1}],
+)
 def test_a_damaged_pending_change_is_named_with_a_way_out(store, damage):
     before = (store.root / "dataset.json").read_bytes()
     write_pending(store.root, [], **damage)
-    with pytest.raises(DataError, match=rf"damaged: pending\.{next(iter(damage))}") as caught, locked_store(store.root):
+    with (
+        pytest.raises(
+            DataError, match=rf"damaged: pending\.{next(iter(damage))}"
+        ) as caught,
+        locked_store(store.root),
+    ):
         raise AssertionError
-    assert caught.value.location == str(store.root / "dataset.json") and 'remove the key "pending"' in caught.value.hint
+    assert (
+        caught.value.location == str(store.root / "dataset.json")
+        and 'remove the key "pending"' in caught.value.hint
+    )
     (store.root / "dataset.json").write_bytes(before)
     with locked_store(store.root):
         pass
@@ -116,8 +181,17 @@ def test_a_pending_change_of_a_damaged_manifest_is_an_error(store, content):
     write_pending(store.root, ["chips/train/new.png"])
     path = store.root / "manifest.parquet"
     table = pd.read_parquet(path)
-    path.write_bytes(content) if content is not None else table.drop(columns="path").to_parquet(path)
-    with pytest.raises(DataError, match=mentions("manifest", "cannot be read")) as caught, locked_store(store.root):
+    (
+        path.write_bytes(content)
+        if content is not None
+        else table.drop(columns="path").to_parquet(path)
+    )
+    with (
+        pytest.raises(
+            DataError, match=mentions("manifest", "cannot be read")
+        ) as caught,
+        locked_store(store.root),
+    ):
         raise AssertionError
     assert caught.value.location == str(path)
 
@@ -125,13 +199,21 @@ def test_a_pending_change_of_a_damaged_manifest_is_an_error(store, content):
 def test_origins_of_another_type_are_an_error(store):
     table = pd.read_parquet(store.root / "manifest.parquet").assign(added_previous=1)
     table.to_parquet(store.root / "manifest.parquet")
-    with pytest.raises(DataError, match=mentions("row 1", "added_previous", "found 1", "text")):
+    with pytest.raises(
+        DataError, match=mentions("row 1", "added_previous", "found 1", "text")
+    ):
         _ = ChipStore.open(store.root).table
 
 
 @pytest.mark.parametrize(
     ("name", "key"),
-    [("a/S1A_IW.SAFE", "S1A_IW"), ("S1A_IW.SAFE.zip", "S1A_IW"), ("x.y.tif", "x.y"), ("C:\\d\\x.TIF", "x"), ("", "")],
+    [
+        ("a/S1A_IW.SAFE", "S1A_IW"),
+        ("S1A_IW.SAFE.zip", "S1A_IW"),
+        ("x.y.tif", "x.y"),
+        ("C:\\d\\x.TIF", "x"),
+        ("", ""),
+    ],
 )
 def test_scene_key(name, key):
     assert scene_key(name) == key

@@ -1,4 +1,5 @@
-"""A damaged journal of a build gives the rows of an intact one, or says what is written again."""
+"""A damaged journal of a build gives the rows of an intact one, or says what is written
+again."""
 
 import hashlib
 import random
@@ -22,20 +23,42 @@ def records(folder):
     if not (folder / "labels.txt").exists():
         (folder / "labels.txt").touch()
     return [
-        ChipRecord(f"chip {number:03d}", "train", "ship", folder / "labels.txt", no_pixels, number)
+        ChipRecord(
+            f"chip {number:03d}",
+            "train",
+            "ship",
+            folder / "labels.txt",
+            no_pixels,
+            number,
+        )
         for number in range(COUNT)
     ]
 
 
 def outcome(record):
     if record.line % 7 == 0:
-        return record.path_stem, (str(record.source_path), record.line, "the box lies outside the image")
-    row = {"name": record.name, "path": f"{record.path_stem}.png", "split": "train", "class": "ship", "bands": "gray"}
-    return record.path_stem, row | {"sha256": hashlib.sha256(CHIP).hexdigest(), "flags": "", "unit": "uint8"}
+        return record.path_stem, (
+            str(record.source_path),
+            record.line,
+            "the box lies outside the image",
+        )
+    row = {
+        "name": record.name,
+        "path": f"{record.path_stem}.png",
+        "split": "train",
+        "class": "ship",
+        "bands": "gray",
+    }
+    return record.path_stem, row | {
+        "sha256": hashlib.sha256(CHIP).hexdigest(),
+        "flags": "",
+        "unit": "uint8",
+    }
 
 
 def run_round(folder):
-    """Finish a build; return the number of records that were written, and all that the store is made of."""
+    """Finish a build; return the number of records that were written, and all that the
+    store is made of."""
     journal = BuildJournal(folder / "journal.sqlite", folder)
     try:
         written = [record for record in records(folder) if journal.claim(record)]
@@ -45,7 +68,13 @@ def run_round(folder):
         journal.record([outcome(record) for record in written])
         bands = journal.close_round()
         paths = journal.paths("ship", bands, list(range(COUNT)))
-        return len(written), [bands, journal.counts(bands), *paths, *journal.rows(bands), *journal.rejections(bands)]
+        return len(written), [
+            bands,
+            journal.counts(bands),
+            *paths,
+            *journal.rows(bands),
+            *journal.rejections(bands),
+        ]
     finally:
         journal.close()
 
@@ -54,9 +83,11 @@ def run_round(folder):
 def test_flipped_bits_never_give_other_rows(tmp_path, caplog):
     path = tmp_path / "journal.sqlite"
     _, expected = run_round(tmp_path)
-    content, faults = path.read_bytes(), []
+    content = path.read_bytes()
+    faults = []
     for seed in range(80):
-        generator, damaged = random.Random(seed), bytearray(content)
+        generator = random.Random(seed)
+        damaged = bytearray(content)
         for _ in range(1 + seed % 2):
             damaged[generator.randrange(len(damaged))] ^= 1 << generator.randrange(8)
         path.write_bytes(damaged)
@@ -69,7 +100,9 @@ def test_flipped_bits_never_give_other_rows(tmp_path, caplog):
     assert faults == []
 
 
-@pytest.mark.parametrize("content", [b"", b"garbage" * 1000, b"SQLite format 3\0" + bytes(4080)])
+@pytest.mark.parametrize(
+    "content", [b"", b"garbage" * 1000, b"SQLite format 3\0" + bytes(4080)]
+)
 def test_other_files_begin_a_new_journal(tmp_path, content):
     (tmp_path / "journal.sqlite").write_bytes(content)
     written, _ = run_round(tmp_path)

@@ -1,4 +1,5 @@
-"""Builds that are killed, run twice, run out of space or lose a source give the bytes of an undisturbed build."""
+"""Builds that are killed, run twice, run out of space or lose a source give the bytes
+of an undisturbed build."""
 
 import errno
 import os
@@ -23,7 +24,9 @@ from tests.helpers.killing import kill_this_process as die
 from tests.helpers.killing import run_until_killed
 from tests.helpers.messages import mentions
 
-DESCRIPTION = StoreDescription("tiny", ("a", "b c", "货船"), "rsft prepare tiny", rejected=[("list.txt", 2, "odd")])
+DESCRIPTION = StoreDescription(
+    "tiny", ("a", "b c", "货船"), "rsft prepare tiny", rejected=[("list.txt", 2, "odd")]
+)
 COUNT = 60
 
 
@@ -49,11 +52,17 @@ def source(folder):
             columns = {"spacing_m": np.float32(1.1), "box": np.arange(8.0)}
             labels = folder / f"{index // 10}.txt"
             name = f"L{index // 10}_{index}"
-            yield ChipRecord(name, "test", label, labels, read_pixels, index, extra_columns=columns)
+            yield ChipRecord(
+                name, "test", label, labels, read_pixels, index, extra_columns=columns
+            )
 
 
 def contents(root):
-    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    return {
+        str(path.relative_to(root)): path.read_bytes()
+        for path in root.rglob("*")
+        if path.is_file()
+    }
 
 
 @pytest.fixture(scope="module")
@@ -69,14 +78,26 @@ def undisturbed(raw):
 @pytest.mark.slow
 def test_processes_and_order_do_not_change_the_bytes(raw, tmp_path, undisturbed):
     two = build_store(tmp_path / "two", source(raw), DESCRIPTION, jobs=2)
-    backwards = build_store(tmp_path / "backwards", list(source(raw))[::-1], DESCRIPTION)
+    backwards = build_store(
+        tmp_path / "backwards", list(source(raw))[::-1], DESCRIPTION
+    )
     assert contents(two.root) == contents(backwards.root) == undisturbed
-    assert two.table["path"].is_monotonic_increasing and len(two.table) == 55 and two.rejected == 6
+    assert (
+        two.table["path"].is_monotonic_increasing
+        and len(two.table) == 55
+        and two.rejected == 6
+    )
     assert two.table["box"].dropna().iloc[0].tolist() == list(range(8))
 
 
 def build_until(root, folder, jobs, stop):
-    build_store(root, source(folder), DESCRIPTION, jobs=jobs, progress=lambda done, *_: die() if done >= stop else None)
+    build_store(
+        root,
+        source(folder),
+        DESCRIPTION,
+        jobs=jobs,
+        progress=lambda done, *_: die() if done >= stop else None,
+    )
 
 
 @pytest.mark.slow
@@ -85,7 +106,10 @@ def test_killed_build_resumes(raw, tmp_path, undisturbed, jobs, stop, caplog):
     root = tmp_path / "数据 集" / "out"
     run_until_killed(build_until, root, raw, jobs, stop)
     assert not root.exists()
-    assert contents(build_store(root, source(raw), DESCRIPTION, jobs=jobs).root) == undisturbed
+    assert (
+        contents(build_store(root, source(raw), DESCRIPTION, jobs=jobs).root)
+        == undisturbed
+    )
     assert "resuming a build that was stopped" in caplog.text
     assert list(root.parent.iterdir()) == [root]
 
@@ -98,23 +122,41 @@ def test_killed_build_resumes(raw, tmp_path, undisturbed, jobs, stop, caplog):
         ("win32", ("a",), ("x", "X"), "two chips of a are called X"),
     ],
 )
-def test_names_that_other_systems_cannot_hold(tmp_path, monkeypatch, platform, classes, names, fault):
+def test_names_that_other_systems_cannot_hold(
+    tmp_path, monkeypatch, platform, classes, names, fault
+):
     labels = tmp_path / "labels.txt"
-    records = [ChipRecord(name, "train", x, labels, partial(cut, 1)) for x in classes for name in names]
+    records = [
+        ChipRecord(name, "train", x, labels, partial(cut, 1))
+        for x in classes
+        for name in names
+    ]
     description = StoreDescription("tiny", classes, "rsft prepare tiny")
     with monkeypatch.context() as patch:
         patch.setattr(operating_system, "sys", SimpleNamespace(platform=platform))
         with pytest.raises(DataError, match=fault):
             build_store(tmp_path / "other", records, description)
-    assert len(build_store(tmp_path / "linux", records, description).table) == len(records)
+    assert len(build_store(tmp_path / "linux", records, description).table) == len(
+        records
+    )
 
 
 def test_a_chip_whose_name_windows_refuses_is_rejected(tmp_path, monkeypatch):
-    records = [ChipRecord(name, "train", "a", tmp_path / "labels.txt", partial(cut, 1)) for name in ("b:c", "d")]
+    records = [
+        ChipRecord(name, "train", "a", tmp_path / "labels.txt", partial(cut, 1))
+        for name in ("b:c", "d")
+    ]
     monkeypatch.setattr(operating_system, "is_windows", lambda: True)
-    store = build_store(tmp_path / "store", records, StoreDescription("tiny", ("a",), "rsft prepare tiny"))
+    store = build_store(
+        tmp_path / "store",
+        records,
+        StoreDescription("tiny", ("a",), "rsft prepare tiny"),
+    )
     assert store.table["name"].tolist() == ["d"]
-    assert "Windows cannot hold the name 'b:c'" in (store.root / "rejected.csv").read_text()
+    assert (
+        "Windows cannot hold the name 'b:c'"
+        in (store.root / "rejected.csv").read_text()
+    )
 
 
 def build_with(patched, name, action, root, folder):
@@ -124,7 +166,7 @@ def build_with(patched, name, action, root, folder):
 
 def rename_and_die(source, target):
     """Stand for Path.replace, and die between the two renames that publish a store."""
-    os.replace(source, target)  # noqa: PTH105  # stands for it
+    os.replace(source, target)  # stands for it  # noqa: PTH105
     if target.name == "old":
         die()
 
@@ -137,12 +179,17 @@ def rename_and_die(source, target):
      (builder.shutil, "rmtree", die)],
 )  # fmt: skip
 def test_killed_in_the_last_steps(raw, tmp_path, undisturbed, patched, name, action):
-    root = build_store(tmp_path / "home" / "out", list(source(raw))[1:2], DESCRIPTION).root
+    root = build_store(
+        tmp_path / "home" / "out", list(source(raw))[1:2], DESCRIPTION
+    ).root
     before = contents(root)
     run_until_killed(build_with, patched, name, action, root, raw)
     if root.exists():
         assert contents(root) in (before, undisturbed)
-    assert contents(build_store(root, source(raw), DESCRIPTION, overwrite=True).root) == undisturbed
+    assert (
+        contents(build_store(root, source(raw), DESCRIPTION, overwrite=True).root)
+        == undisturbed
+    )
     assert list(root.parent.iterdir()) == [root]
 
 
@@ -163,16 +210,23 @@ def test_finished_chips_are_not_written_again(raw, tmp_path, monkeypatch):
     run_until_killed(build_until, root, raw, 1, 40)
     written: list[str] = []
     write = builder.write_chip
-    monkeypatch.setattr(builder, "write_chip", lambda target, data: (written.append(target), write(target, data)))
+    monkeypatch.setattr(
+        builder,
+        "write_chip",
+        lambda target, data: (written.append(target), write(target, data)),
+    )
     changed = next(root.parent.glob(".out.partial/*/store/chips/train/*/1.png"))
     changed.write_bytes(b"half")
     build_store(root, source(raw), DESCRIPTION)
-    assert 10 <= len(written) < 25 and any(path.endswith(changed.name) for path in written)
+    assert 10 <= len(written) < 25 and any(
+        path.endswith(changed.name) for path in written
+    )
     assert read_chip(root / "chips/train/b c/1.png").shape == (8, 6, 1)
 
 
 def test_chips_of_changed_files_are_written_again(tmp_path):
-    labels, images = tmp_path / "1.txt", [tmp_path / name for name in ("same.png", "swapped.png", "fixed.png")]
+    labels = tmp_path / "1.txt"
+    images = [tmp_path / name for name in ("same.png", "swapped.png", "fixed.png")]
     for number, path in enumerate(images[:2]):
         cv2.imwrite(str(path), cut(number)[..., 0])
     images[2].write_bytes(b"half")
@@ -188,10 +242,20 @@ def test_chips_of_changed_files_are_written_again(tmp_path):
                 raise KeyboardInterrupt
 
         records = [
-            ChipRecord(path.stem, "train", "a", labels, partial(read, path), line, image_paths=(path,))
+            ChipRecord(
+                path.stem,
+                "train",
+                "a",
+                labels,
+                partial(read, path),
+                line,
+                image_paths=(path,),
+            )
             for line, path in enumerate(images, 1)
         ]
-        return build_store(tmp_path / "out", records, DESCRIPTION, progress=progress).table
+        return build_store(
+            tmp_path / "out", records, DESCRIPTION, progress=progress
+        ).table
 
     with pytest.raises(KeyboardInterrupt):
         build(stop=True)
@@ -201,7 +265,10 @@ def test_chips_of_changed_files_are_written_again(tmp_path):
     cuts.clear()
     table = build(stop=False)
     assert cuts == ["swapped", "fixed"]
-    chips = [read_chip(tmp_path / "out" / path) for path in table.set_index("name").loc[["same", "swapped"], "path"]]
+    chips = [
+        read_chip(tmp_path / "out" / path)
+        for path in table.set_index("name").loc[["same", "swapped"], "path"]
+    ]
     np.testing.assert_array_equal(chips, [cut(0), cut(7)])
     assert table["name"].tolist() == ["fixed", "same", "swapped"]
 
@@ -211,23 +278,36 @@ def test_build_with_other_arguments_starts_over_with_a_warning(raw, tmp_path, ca
     run_until_killed(build_until, tmp_path / "out", raw, 1, 40)
     other = StoreDescription("tiny", DESCRIPTION.classes, "rsft prepare tiny --seed 1")
     store = build_store(tmp_path / "out", list(source(raw))[1:2], other)
-    assert "unfinished build with other arguments" in caplog.text and "resuming" not in caplog.text
-    assert [path for path in contents(store.root) if path.startswith("chips/")] == ["chips/train/b c/1.png"]
+    assert (
+        "unfinished build with other arguments" in caplog.text
+        and "resuming" not in caplog.text
+    )
+    assert [path for path in contents(store.root) if path.startswith("chips/")] == [
+        "chips/train/b c/1.png"
+    ]
 
 
 @pytest.mark.slow
 def test_two_builds_at_once(raw, tmp_path):
     def second(done, *_):
-        with pytest.raises(RequestError, match=rf"process {os.getpid()} on .* is building this store"):
+        with pytest.raises(
+            RequestError, match=rf"process {os.getpid()} on .* is building this store"
+        ):
             build_store(tmp_path / "out", source(raw), DESCRIPTION)
 
     first = list(source(raw))[1:2]
-    assert len(build_store(tmp_path / "out", first, DESCRIPTION, progress=second).table) == 1
+    assert (
+        len(build_store(tmp_path / "out", first, DESCRIPTION, progress=second).table)
+        == 1
+    )
 
 
 @pytest.mark.slow
-def test_missing_source_file_stops_the_build_until_it_is_back(raw, tmp_path, undisturbed):
-    lost, aside = raw / "41 图.png", raw / "aside"
+def test_missing_source_file_stops_the_build_until_it_is_back(
+    raw, tmp_path, undisturbed
+):
+    lost = raw / "41 图.png"
+    aside = raw / "aside"
     records = list(source(raw))
     status = lost.stat()
     lost.rename(aside)
@@ -236,7 +316,10 @@ def test_missing_source_file_stops_the_build_until_it_is_back(raw, tmp_path, und
     assert caught.value.location == str(lost) and not (tmp_path / "out").exists()
     aside.rename(lost)
     os.utime(lost, ns=(status.st_atime_ns, status.st_mtime_ns))
-    assert contents(build_store(tmp_path / "out", records, DESCRIPTION).root) == undisturbed
+    assert (
+        contents(build_store(tmp_path / "out", records, DESCRIPTION).root)
+        == undisturbed
+    )
 
 
 def test_full_disk_by_a_simulated_error(raw, tmp_path, undisturbed, monkeypatch):
@@ -247,11 +330,19 @@ def test_full_disk_by_a_simulated_error(raw, tmp_path, undisturbed, monkeypatch)
         patch.setattr(builder, "write_chip", full)
         with pytest.raises(RsftError, match="the disk is full") as caught:
             build_store(tmp_path / "out", source(raw), DESCRIPTION)
-    assert "resumes where it stopped" in caught.value.hint and not (tmp_path / "out").exists()
-    assert contents(build_store(tmp_path / "out", source(raw), DESCRIPTION).root) == undisturbed
+    assert (
+        "resumes where it stopped" in caught.value.hint
+        and not (tmp_path / "out").exists()
+    )
+    assert (
+        contents(build_store(tmp_path / "out", source(raw), DESCRIPTION).root)
+        == undisturbed
+    )
 
 
-def test_a_file_that_sqlite_cannot_open_is_no_folder_in_the_place_of_a_file(raw, tmp_path, monkeypatch):
+def test_a_file_that_sqlite_cannot_open_is_no_folder_in_the_place_of_a_file(
+    raw, tmp_path, monkeypatch
+):
     """Such as one for sorting, in a folder that the fence hides."""
 
     def sort(*_):
@@ -283,12 +374,15 @@ def test_killed_worker(tmp_path):
 
 @pytest.mark.slow
 def test_records_are_read_lazily(raw, tmp_path):
-    read, ahead = [0], [0]
+    read = [0]
+    ahead = [0]
 
     def endless():
         for index in range(400):
             read[0] += 1
-            yield ChipRecord(str(index), "train", "a", tmp_path / f"{index}.txt", partial(cut, index))
+            yield ChipRecord(
+                str(index), "train", "a", tmp_path / f"{index}.txt", partial(cut, index)
+            )
 
     def progress(done, *_):
         ahead.append(read[0] - done)
@@ -304,17 +398,28 @@ def test_records_are_read_lazily(raw, tmp_path):
 )  # fmt: skip
 @pytest.mark.filterwarnings("error")
 def test_pixels_of_every_unit_come_back(tmp_path, unit, dtype, bands, suffix):
-    pixels = cut(5, dtype, bands) * np.dtype(dtype).type(0.03 if dtype == "float32" else 1) - 4 * (unit == "db")
+    pixels = cut(5, dtype, bands) * np.dtype(dtype).type(
+        0.03 if dtype == "float32" else 1
+    ) - 4 * (unit == "db")
     names = tuple(f"B{index}" for index in range(bands))
     columns = {"unit": unit} if unit else {}
-    record = ChipRecord("x", "train", "a", tmp_path / "1.txt", lambda: pixels, bands=names, extra_columns=columns)
+    record = ChipRecord(
+        "x",
+        "train",
+        "a",
+        tmp_path / "1.txt",
+        lambda: pixels,
+        bands=names,
+        extra_columns=columns,
+    )
     store = build_store(tmp_path / "out", [record], DESCRIPTION)
     assert store.units == (unit or dtype,) and store.bands == names
     back = read_chip(store.root / f"chips/train/a/x.{suffix}")
     assert back.dtype == dtype
     np.testing.assert_array_equal(back, pixels)
     if suffix == "tif":
-        path, warning = store.root / "chips/train/a/x.tif", rasterio.errors.NotGeoreferencedWarning
+        path = store.root / "chips/train/a/x.tif"
+        warning = rasterio.errors.NotGeoreferencedWarning
         with pytest.warns(warning), rasterio.open(path) as file:
             assert file.compression.name == "deflate" and file.count == bands
     assert [chip.dtype for chip in store.iter_pixels("train", unit or dtype)] == [dtype]
@@ -323,7 +428,11 @@ def test_pixels_of_every_unit_come_back(tmp_path, unit, dtype, bands, suffix):
 @pytest.mark.parametrize(
     ("unit", "pixels", "reason"),
     [
-        (None, cut(0, "float32"), "float32 pixels; a chip is uint8, uint16, or float32 with a unit"),
+        (
+            None,
+            cut(0, "float32"),
+            "float32 pixels; a chip is uint8, uint16, or float32 with a unit",
+        ),
         ("db", cut(0), "uint8 pixels, but db is float32"),
         ("dezibel", cut(0, "float32"), "unknown unit dezibel; choose one of"),
         ("sigma0", cut(0, "complex64"), "complex64 pixels, but sigma0 is float32"),
@@ -335,15 +444,35 @@ def test_unit_that_does_not_fit_is_rejected(tmp_path, unit, pixels, reason):
     columns = {"unit": unit} if unit else {}
     records = [
         ChipRecord("good", "train", "a", tmp_path / "1.txt", partial(cut, 1)),
-        ChipRecord("odd", "train", "a", tmp_path / "1.txt", lambda: pixels, 4, extra_columns=columns),
+        ChipRecord(
+            "odd",
+            "train",
+            "a",
+            tmp_path / "1.txt",
+            lambda: pixels,
+            4,
+            extra_columns=columns,
+        ),
     ]
     store = build_store(tmp_path / "out", records, DESCRIPTION)
-    assert pd.read_csv(store.root / "rejected.csv").set_index("line").loc[4, "reason"].startswith(reason)
+    assert (
+        pd.read_csv(store.root / "rejected.csv")
+        .set_index("line")
+        .loc[4, "reason"]
+        .startswith(reason)
+    )
 
 
 def test_nodata_stays_nodata(tmp_path):
     pixels = np.float32([[[0.1], [np.nan]], [[0.3], [0]]])
-    record = ChipRecord("x", "train", "a", tmp_path / "1.txt", lambda: pixels, extra_columns={"unit": "sigma0"})
+    record = ChipRecord(
+        "x",
+        "train",
+        "a",
+        tmp_path / "1.txt",
+        lambda: pixels,
+        extra_columns={"unit": "sigma0"},
+    )
     store = build_store(tmp_path / "out", [record], DESCRIPTION)
     np.testing.assert_array_equal(read_chip(store.root / "chips/train/a/x.tif"), pixels)
 
@@ -351,7 +480,11 @@ def test_nodata_stays_nodata(tmp_path):
 def test_same_content_under_two_names_is_two_chips(tmp_path):
     path = tmp_path / "x.png"
     cv2.imwrite(str(path), cut(0)[..., 0])
-    store = build_store(tmp_path / "out", [ChipRecord(name, "train", "a", path) for name in ("x", "y")], DESCRIPTION)
+    store = build_store(
+        tmp_path / "out",
+        [ChipRecord(name, "train", "a", path) for name in ("x", "y")],
+        DESCRIPTION,
+    )
     assert store.table["sha256"].nunique() == 1 and len(store.table) == 2
 
 

@@ -1,4 +1,5 @@
-"""Figures have the same bytes every time, for all pixels and all scripts of class names."""
+"""Figures have the same bytes every time, for all pixels and all scripts of class
+names."""
 
 import warnings
 
@@ -6,7 +7,12 @@ import cv2
 import numpy as np
 import pytest
 
-from rsft.data.chips.sidecars import render_class_figure, render_contact_sheet, render_thumbnail, select_sheet_chips
+from rsft.data.chips.sidecars import (
+    render_class_figure,
+    render_contact_sheet,
+    render_thumbnail,
+    select_sheet_chips,
+)
 
 
 def decode(data):
@@ -16,8 +22,14 @@ def decode(data):
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 5, 200])
 def test_class_figure(count):
-    counts = {"train": {f"货$_{index}": 3 * index for index in range(count)}, "test": {"货$_0": 4}}
-    group_of = {name: ("head", "medium", "tail")[index % 3] for index, name in enumerate(counts["train"])}
+    counts = {
+        "train": {f"货$_{index}": 3 * index for index in range(count)},
+        "test": {"货$_0": 4},
+    }
+    group_of = {
+        name: ("head", "medium", "tail")[index % 3]
+        for index, name in enumerate(counts["train"])
+    }
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         first = render_class_figure("数据", counts, group_of)
@@ -44,11 +56,21 @@ def test_thumbnail_keeps_aspect_ratio_band_order_and_bytes():
     red = np.zeros((96, 48, 3), np.uint8)
     red[..., 0] = 200
     small = render_thumbnail(red)
-    assert small[50, 48].tolist() == [0, 0, 200] and small[50, 5].tolist() == [128, 128, 128]
+    assert small[50, 48].tolist() == [0, 0, 200] and small[50, 5].tolist() == [
+        128,
+        128,
+        128,
+    ]
 
 
-@pytest.mark.parametrize(("dtype", "bands"), [("uint16", 1), ("float32", 2), ("float32", 5)])
+@pytest.mark.parametrize(
+    ("dtype", "bands"), [("uint16", 1), ("float32", 2), ("float32", 5)]
+)
 def test_other_values_are_stretched(dtype, bands):
-    pixels = np.linspace(-30 if dtype == "float32" else 0, 3000, 96 * 96).reshape(96, 96, 1).astype(dtype)
+    pixels = (
+        np.linspace(-30 if dtype == "float32" else 0, 3000, 96 * 96)
+        .reshape(96, 96, 1)
+        .astype(dtype)
+    )
     small = render_thumbnail(np.repeat(pixels, bands, axis=2))
     assert small.min() == 0 and small.max() == 255 and abs(small.mean() - 127) < 3

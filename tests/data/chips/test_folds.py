@@ -1,4 +1,5 @@
-"""Folds of the training chips: shares of classes, chips that belong together, and classes with few chips."""
+"""Folds of the training chips: shares of classes, chips that belong together, and
+classes with few chips."""
 
 import numpy as np
 import pandas as pd
@@ -11,15 +12,26 @@ from rsft.recipe.load import load_recipe
 
 
 def chips(classes, **columns):
-    table = pd.DataFrame({"class": list(classes), "sha256": [f"{index:x}" for index in range(len(classes))]})
-    return table.assign(**{"split": "train", "group_key": None, "mmsi": None, **columns})
+    table = pd.DataFrame(
+        {
+            "class": list(classes),
+            "sha256": [f"{index:x}" for index in range(len(classes))],
+        }
+    )
+    return table.assign(
+        **{"split": "train", "group_key": None, "mmsi": None, **columns}
+    )
 
 
 def test_each_class_has_an_equal_share_in_each_fold():
     train = chips("a" * 30 + "b" * 9 + "c" * 4)
     folds, keys = assign_folds(train, 3)
     counts = pd.crosstab(train["class"], folds)
-    assert counts.loc["a"].tolist() == [10, 10, 10] and counts.loc["b"].tolist() == [3, 3, 3]
+    assert counts.loc["a"].tolist() == [10, 10, 10] and counts.loc["b"].tolist() == [
+        3,
+        3,
+        3,
+    ]
     assert sorted(counts.loc["c"]) == [1, 1, 2] and keys == SHARED_KEYS[0]
     assert np.array_equal(folds, assign_folds(train.assign(name="x"), 3)[0])
 
@@ -27,7 +39,9 @@ def test_each_class_has_an_equal_share_in_each_fold():
 def test_a_class_always_has_a_chip_outside_of_a_fold():
     train = chips("a" * 12 + "bb" + "c")
     folds, _ = assign_folds(train, 3)
-    assert folds[-1] == 0 and len(set(folds[12:14])) == 2 and set(folds[:12]) == {1, 2, 3}
+    assert (
+        folds[-1] == 0 and len(set(folds[12:14])) == 2 and set(folds[:12]) == {1, 2, 3}
+    )
 
 
 def test_chips_of_a_scene_a_vessel_or_a_file_are_in_one_fold():
@@ -48,21 +62,35 @@ def test_a_class_of_one_scene_keeps_this_scene_out_of_all_folds():
 
 
 def test_too_few_scenes_are_shared_by_folds():
-    train = chips("a" * 12 + "b" * 6, group_key=["north"] * 18, mmsi=[f"{index // 2}" for index in range(18)])
+    train = chips(
+        "a" * 12 + "b" * 6,
+        group_key=["north"] * 18,
+        mmsi=[f"{index // 2}" for index in range(18)],
+    )
     folds, keys = assign_folds(train, 3)
     assert keys == ("sha256", "mmsi") and set(folds) == {1, 2, 3}
     assert pd.Series(folds).groupby(train["mmsi"]).nunique().max() == 1
 
 
 def test_splits_of_a_fold(root):
-    store, whole = open_store(root, "2/3"), open_store(root, None)
+    store = open_store(root, "2/3")
+    whole = open_store(root, None)
     assert len(store.table) == len(whole.table) and store.split("test").empty
-    assert len(store.split("train")) + len(store.split("val")) == len(whole.split("train")) == 40
+    assert (
+        len(store.split("train")) + len(store.split("val"))
+        == len(whole.split("train"))
+        == 40
+    )
     assert set(store.split("val")["path"]) < set(whole.split("train")["path"])
     assert (store.table["split"] == "").sum() == 18  # the validation chips of the store
     for split in SPLITS:
-        assert store.class_counts(split).tolist() == [sum(store.split(split)["class"] == x) for x in store.classes]
-    held_out = [set(open_store(root, f"{number}/3").split("val")["path"]) for number in (1, 2, 3)]
+        assert store.class_counts(split).tolist() == [
+            sum(store.split(split)["class"] == x) for x in store.classes
+        ]
+    held_out = [
+        set(open_store(root, f"{number}/3").split("val")["path"])
+        for number in (1, 2, 3)
+    ]
     assert sum(map(len, held_out)) == len(set.union(*held_out)) == 40
 
 

@@ -7,13 +7,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rsft.data.chips.record import describe_groups, group_by_count, long_tail_counts, sample_per_class, stratified_split
+from rsft.data.chips.record import (
+    describe_groups,
+    group_by_count,
+    long_tail_counts,
+    sample_per_class,
+    stratified_split,
+)
 from tests.helpers.messages import mentions
 
 
 def test_counts_at_the_bounds_are_medium():
     counts = {"a": 101, "b": 100, "c": 20, "d": 19, "e": 0}
-    assert group_by_count(counts) == {"head": ["a"], "medium": ["b", "c"], "tail": ["d", "e"]}
+    assert group_by_count(counts) == {
+        "head": ["a"],
+        "medium": ["b", "c"],
+        "tail": ["d", "e"],
+    }
 
 
 @pytest.mark.parametrize(
@@ -22,8 +32,18 @@ def test_counts_at_the_bounds_are_medium():
         ({"a": 24, "b": 13, "c": 12, "d": 4}, ["a", "b"], [], ["c", "d"]),
         ({"a": 100, "b": 51, "c": 50, "d": 20, "e": 19}, ["a", "b"], ["c", "d"], ["e"]),
         ({"a": 3, "b": 2, "c": 1}, ["a", "b"], [], ["c"]),
-        ({"a": 30, "b": 16}, [], ["a"], ["b"]),  # all have more than half of the largest class: no long tail
-        ({"a": 15, "b": 15, "c": 0}, [], [], ["a", "b", "c"]),  # a class without chips makes no long tail
+        (
+            {"a": 30, "b": 16},
+            [],
+            ["a"],
+            ["b"],
+        ),  # all have more than half of the largest class: no long tail
+        (
+            {"a": 15, "b": 15, "c": 0},
+            [],
+            [],
+            ["a", "b", "c"],
+        ),  # a class without chips makes no long tail
         ({"a": 0, "b": 0}, [], [], ["a", "b"]),
         ({}, [], [], []),
         ({"a": 101, "b": 60, "c": 2}, ["a"], ["b"], ["c"]),
@@ -36,10 +56,19 @@ def test_a_long_tail_of_small_classes_has_a_head(counts, head, medium, tail):
 def test_the_rule_of_the_groups_is_named():
     counts = {"a": 60, "b": 30, "c": 4}
     by_share = describe_groups(group_by_count(counts), counts)
-    assert re.search(mentions("more than half", "60 training chips", "none has more than 100", "than 20"), by_share)
+    assert re.search(
+        mentions(
+            "more than half", "60 training chips", "none has more than 100", "than 20"
+        ),
+        by_share,
+    )
     earlier = {"head": [], "medium": ["a", "b"], "tail": ["c"]}  # of rsft 0.2
-    assert describe_groups(earlier, counts).startswith("head: classes with more than 100 training chips")
-    assert "of the data set" in describe_groups({"head": ["c"], "tail": ["a", "b"]}, counts)
+    assert describe_groups(earlier, counts).startswith(
+        "head: classes with more than 100 training chips"
+    )
+    assert "of the data set" in describe_groups(
+        {"head": ["c"], "tail": ["a", "b"]}, counts
+    )
 
 
 def test_profile_of_cifar100_ir100_has_10847_images():
@@ -61,12 +90,20 @@ def test_profile_gives_every_class_one_chip():
 def test_subset_follows_the_seed():
     labels = ["a"] * 30 + ["b"] * 30
     first = sample_per_class(labels, {"a": 10, "b": 3}, seed=1)
-    np.testing.assert_array_equal(first, sample_per_class(labels, {"a": 10, "b": 3}, seed=1))
-    assert not np.array_equal(first, sample_per_class(labels, {"a": 10, "b": 3}, seed=2))
+    np.testing.assert_array_equal(
+        first, sample_per_class(labels, {"a": 10, "b": 3}, seed=1)
+    )
+    assert not np.array_equal(
+        first, sample_per_class(labels, {"a": 10, "b": 3}, seed=2)
+    )
     assert (first < 30).sum() == 10 and len(np.unique(first)) == 13
 
 
-@given(st.lists(st.sampled_from("abcd"), min_size=1, max_size=60), st.floats(0.01, 0.99), st.integers(0, 3))
+@given(
+    st.lists(st.sampled_from("abcd"), min_size=1, max_size=60),
+    st.floats(0.01, 0.99),
+    st.integers(0, 3),
+)
 def test_split_has_every_class_of_two_or_more_on_both_sides(labels, share, seed):
     first, second = stratified_split(labels, share, seed)
     assert sorted([*first, *second]) == list(range(len(labels)))
@@ -79,8 +116,12 @@ def test_split_has_every_class_of_two_or_more_on_both_sides(labels, share, seed)
 
 def test_split_follows_the_seed():
     labels = ["a"] * 50
-    assert not np.array_equal(stratified_split(labels, 0.5, 0)[1], stratified_split(labels, 0.5, 1)[1])
-    np.testing.assert_array_equal(stratified_split(labels, 0.5, 0)[1], stratified_split(labels, 0.5, 0)[1])
+    assert not np.array_equal(
+        stratified_split(labels, 0.5, 0)[1], stratified_split(labels, 0.5, 1)[1]
+    )
+    np.testing.assert_array_equal(
+        stratified_split(labels, 0.5, 0)[1], stratified_split(labels, 0.5, 0)[1]
+    )
 
 
 @pytest.mark.parametrize("ratio", [1, 10, 100])

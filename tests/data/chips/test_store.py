@@ -1,4 +1,5 @@
-"""Chip stores: chips come back unchanged, inputs are rejected or counted, existing folders are not overwritten."""
+"""Chip stores: chips come back unchanged, inputs are rejected or counted, existing
+folders are not overwritten."""
 
 import json
 from dataclasses import replace
@@ -39,7 +40,12 @@ def records(folder):
     """Two image files and two chips cut from larger images, of classes a and b."""
     for name, dtype in (("x.PNG", "uint8"), ("y.tiff", "uint16")):
         Image.fromarray(chip(1, dtype)[..., 0]).save(folder / name)
-    columns = {"mmsi": "900000001", "spacing_m": 1.5, "box": [0.0] * 8, "flags": "category-index"}
+    columns = {
+        "mmsi": "900000001",
+        "spacing_m": 1.5,
+        "box": [0.0] * 8,
+        "flags": "category-index",
+    }
     return [
         ChipRecord("x", "train", "a", folder / "x.PNG", extra_columns=columns),
         ChipRecord("y", "test", "b", folder / "y.tiff"),
@@ -59,8 +65,12 @@ def change_manifest(store, **columns):
 
 
 @pytest.mark.slow
-def test_files_are_copied_byte_for_byte_and_cut_chips_keep_their_pixels(tmp_path, store):
-    assert (store.root / "chips/train/a/x.png").read_bytes() == (tmp_path / "x.PNG").read_bytes()
+def test_files_are_copied_byte_for_byte_and_cut_chips_keep_their_pixels(
+    tmp_path, store
+):
+    assert (store.root / "chips/train/a/x.png").read_bytes() == (
+        tmp_path / "x.PNG"
+    ).read_bytes()
     cut = read_chip(store.root / "chips/val/a/L1_2.png")
     assert cut.dtype == np.uint16
     np.testing.assert_array_equal(cut, chip(3, "uint16"))
@@ -69,15 +79,34 @@ def test_files_are_copied_byte_for_byte_and_cut_chips_keep_their_pixels(tmp_path
 def test_manifest_describes_each_chip(store):
     assert list(store.table.columns) == SCHEMA.names
     row = store.table.set_index("path").loc["chips/train/a/x.png"]
-    assert (row["class"], row["unit"], row["bands"], row["mmsi"]) == ("a", "uint8", "gray", "900000001")
-    assert (row["group"], row["spacing_m"], row["flags"], list(row["box"])) == ("tail", 1.5, "category-index", [0] * 8)
+    assert (row["class"], row["unit"], row["bands"], row["mmsi"]) == (
+        "a",
+        "uint8",
+        "gray",
+        "900000001",
+    )
+    assert (row["group"], row["spacing_m"], row["flags"], list(row["box"])) == (
+        "tail",
+        1.5,
+        "category-index",
+        [0] * 8,
+    )
     assert len(row["sha256"]) == 64
 
 
 def test_store_is_queried_by_split(store):
-    assert store.classes == ("b", "a") and store.groups == {"head": [], "medium": [], "tail": ["b", "a"]}
-    assert store.class_counts("train").tolist() == [1, 1] and store.class_counts("val").tolist() == [0, 1]
-    assert store.split("test")["name"].tolist() == ["y"] and store.units == ("uint16", "uint8")
+    assert store.classes == ("b", "a") and store.groups == {
+        "head": [],
+        "medium": [],
+        "tail": ["b", "a"],
+    }
+    assert store.class_counts("train").tolist() == [1, 1] and store.class_counts(
+        "val"
+    ).tolist() == [0, 1]
+    assert store.split("test")["name"].tolist() == ["y"] and store.units == (
+        "uint16",
+        "uint8",
+    )
     assert store.skipped == {"not an image": 2} and store.rejected == 1
     with pytest.raises(RequestError, match=mentions("dev", "split")):
         store.split("dev")
@@ -105,8 +134,14 @@ def test_license_of_the_data(tmp_path, store):
     licensed = replace(DESCRIPTION, license="CC-BY-NC-4.0")
     store = build_store(tmp_path / "licensed", records(tmp_path), licensed)
     assert store.license == "CC-BY-NC-4.0"
-    assert json.loads((store.root / "dataset.json").read_text())["license"] == "CC-BY-NC-4.0"
-    assert "License of the data: CC-BY-NC-4.0 (non-commercial)." in (store.root / "README.md").read_text()
+    assert (
+        json.loads((store.root / "dataset.json").read_text())["license"]
+        == "CC-BY-NC-4.0"
+    )
+    assert (
+        "License of the data: CC-BY-NC-4.0 (non-commercial)."
+        in (store.root / "README.md").read_text()
+    )
 
 
 def test_rejected_inputs_are_listed_with_a_reason(tmp_path):
@@ -118,31 +153,61 @@ def test_rejected_inputs_are_listed_with_a_reason(tmp_path):
     more = [
         ChipRecord("bad", "train", "a", tmp_path / "bad.png"),
         ChipRecord("out", "train", "a", tmp_path / "1.txt", outside, 7),
-        ChipRecord("float", "train", "a", tmp_path / "1.txt", lambda: chip(0, "float32"), 8),
-        ChipRecord("two", "train", "a", tmp_path / "1.txt", lambda: chip(0, bands=2), 9),
-        ChipRecord("rgb", "train", "a", tmp_path / "1.txt", lambda: chip(0, bands=3), 10),
+        ChipRecord(
+            "float", "train", "a", tmp_path / "1.txt", lambda: chip(0, "float32"), 8
+        ),
+        ChipRecord(
+            "two", "train", "a", tmp_path / "1.txt", lambda: chip(0, bands=2), 9
+        ),
+        ChipRecord(
+            "rgb", "train", "a", tmp_path / "1.txt", lambda: chip(0, bands=3), 10
+        ),
     ]
     store = build_store(tmp_path / "store", records(tmp_path) + more, DESCRIPTION)
-    rows = pd.read_csv(store.root / "rejected.csv").set_index("line")["reason"].to_dict()
-    assert rows[7] == "the box lies outside the image" and rows[8].startswith("float32 pixels")
+    rows = (
+        pd.read_csv(store.root / "rejected.csv").set_index("line")["reason"].to_dict()
+    )
+    assert rows[7] == "the box lies outside the image" and rows[8].startswith(
+        "float32 pixels"
+    )
     assert rows[9].startswith("2 bands") and rows[3] == "odd"
     assert len(store.table) == 4 and store.rejected == 6
     assert not (store.root / "chips/train/a/rgb.png").exists()
     assert rows[10] == "R,G,B, but most chips have gray"
     readme = (store.root / "README.md").read_text()
-    assert "lists 6 inputs that cannot be used" in readme and "- category-index: 1" in readme
+    assert (
+        "lists 6 inputs that cannot be used" in readme
+        and "- category-index: 1" in readme
+    )
 
 
 def test_texts_of_a_store_are_neither_html_nor_formulas(tmp_path):
     names = ("<img src=x onerror=alert(1)>", "a|b", "=1+1")
-    rows = [replace(record, label=name) for record, name in zip(records(tmp_path) * 3, names, strict=False)]
+    rows = [
+        replace(record, label=name)
+        for record, name in zip(records(tmp_path) * 3, names, strict=False)
+    ]
     rejected = [("=cmd|'x'", 1, "@no")]
-    description = StoreDescription("<script>x</script>", names, "rsft prepare `x` <b>", rejected=rejected)
+    description = StoreDescription(
+        "<script>x</script>", names, "rsft prepare `x` <b>", rejected=rejected
+    )
     store = build_store(tmp_path / "store", rows, description)
     readme = (store.root / "README.md").read_text()
-    assert "<img" not in readme and "<script>" not in readme and "| &lt;img src=x onerror=alert(1)&gt; |" in readme
-    assert r"| a\|b |" in readme and "| =1+1 |" in readme and "made by `` rsft prepare `x` <b> ``." in readme
-    assert pd.read_csv(store.root / "rejected.csv").iloc[0].tolist() == ["'=cmd|'x'", 1, "'@no"]
+    assert (
+        "<img" not in readme
+        and "<script>" not in readme
+        and "| &lt;img src=x onerror=alert(1)&gt; |" in readme
+    )
+    assert (
+        r"| a\|b |" in readme
+        and "| =1+1 |" in readme
+        and "made by `` rsft prepare `x` <b> ``." in readme
+    )
+    assert pd.read_csv(store.root / "rejected.csv").iloc[0].tolist() == [
+        "'=cmd|'x'",
+        1,
+        "'@no",
+    ]
 
 
 def test_failed_build_leaves_no_folder(tmp_path):
@@ -157,7 +222,14 @@ def test_failed_build_leaves_no_folder(tmp_path):
 def test_overwrite_replaces_a_store_but_no_other_folder(tmp_path, store):
     with pytest.raises(RequestError, match=mentions("chip store", "exists")):
         build_store(store.root, records(tmp_path), DESCRIPTION)
-    assert len(build_store(store.root, records(tmp_path)[:1], DESCRIPTION, overwrite=True).table) == 1
+    assert (
+        len(
+            build_store(
+                store.root, records(tmp_path)[:1], DESCRIPTION, overwrite=True
+            ).table
+        )
+        == 1
+    )
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "holiday.jpg").write_bytes(b"x")
     with pytest.raises(RequestError, match=mentions("not a chip store")):
@@ -167,13 +239,21 @@ def test_overwrite_replaces_a_store_but_no_other_folder(tmp_path, store):
 
 def test_progress_reaches_the_total(tmp_path):
     seen: list[tuple[int, int, str]] = []
-    build_store(tmp_path / "store", records(tmp_path), DESCRIPTION, progress=lambda *step: seen.append(step))
+    build_store(
+        tmp_path / "store",
+        records(tmp_path),
+        DESCRIPTION,
+        progress=lambda *step: seen.append(step),
+    )
     assert seen[-1] == (4, 4, "writing chips")
 
 
 @pytest.mark.parametrize(
     ("file", "content"),
-    [("manifest.parquet", b"PAR1"), *(("dataset.json", x) for x in (b"{", b"{}", b"[" * 100_000, b"[]", b'"x"'))],
+    [
+        ("manifest.parquet", b"PAR1"),
+        *(("dataset.json", x) for x in (b"{", b"{}", b"[" * 100_000, b"[]", b'"x"')),
+    ],
     ids=range(6),
 )
 def test_damaged_store_is_an_error(store, file, content):
@@ -182,12 +262,16 @@ def test_damaged_store_is_an_error(store, file, content):
         ChipStore.open(store.root)
     assert caught.value.location == str(store.root / file)
     (store.root / file).unlink()
-    with pytest.raises(RequestError, match=mentions(f"{file} is missing", "rsft prepare")):
+    with pytest.raises(
+        RequestError, match=mentions(f"{file} is missing", "rsft prepare")
+    ):
         ChipStore.open(store.root)
 
 
 def test_missing_columns_and_unknown_classes_are_named(store):
-    store.table.drop(columns=["unit", "mmsi"]).to_parquet(store.root / "manifest.parquet")
+    store.table.drop(columns=["unit", "mmsi"]).to_parquet(
+        store.root / "manifest.parquet"
+    )
     with pytest.raises(DataError, match="no column unit, mmsi"):
         ChipStore.open(store.root)
     store.table.to_parquet(store.root / "manifest.parquet")
@@ -198,12 +282,23 @@ def test_missing_columns_and_unknown_classes_are_named(store):
 
 
 @pytest.mark.parametrize(
-    "path", ["/etc/hostname", "../../../etc/hostname", "a/../../x.png", "..\\x.png", "C:\\x.png", "", None]
+    "path",
+    [
+        "/etc/hostname",
+        "../../../etc/hostname",
+        "a/../../x.png",
+        "..\\x.png",
+        "C:\\x.png",
+        "",
+        None,
+    ],
 )
 def test_paths_of_a_manifest_stay_in_the_store(store, path):
     change_manifest(store, path=[path, *store.table["path"][1:]])
     for read in (read_manifest, read_declarations):
-        with pytest.raises(DataError, match=r"row 1 leaves the store|row 1 has no path"):
+        with pytest.raises(
+            DataError, match=r"row 1 leaves the store|row 1 has no path"
+        ):
             read(store.root)
 
 
@@ -217,19 +312,35 @@ def test_paths_of_a_manifest_stay_in_the_store(store, path):
 def test_a_wrong_cell_of_the_manifest_is_named(store, column, value, found):
     cells = [None if pd.isna(cell) else cell for cell in store.table[column]]
     row = 2 if value is None else 1
-    cells = [cells[0], value, *cells[2:]] if value is None else [value] * 4  # a Parquet column has one type
+    cells = (
+        [cells[0], value, *cells[2:]] if value is None else [value] * 4
+    )  # a Parquet column has one type
     change_manifest(store, **{column: pd.Series(cells, dtype=object)})
-    with pytest.raises(DataError, match=mentions(f"row {row}", f"column {column}", f"found {found}")):
+    with pytest.raises(
+        DataError, match=mentions(f"row {row}", f"column {column}", f"found {found}")
+    ):
         _ = ChipStore.open(store.root).table
 
 
-@pytest.mark.parametrize("column", ["polarisation", "mmsi", "sha256", "incidence_deg", "spacing_m", "box"])
+@pytest.mark.parametrize(
+    "column", ["polarisation", "mmsi", "sha256", "incidence_deg", "spacing_m", "box"]
+)
 def test_an_empty_text_is_an_empty_cell(store, column):
     change_manifest(store, **{column: ""})
     assert len(ChipStore.open(store.root).table) == 4
 
 
-@pytest.mark.parametrize("box", [[1.0] * 7, [1.0] * 7 + [float("inf")], [1.0] * 7 + [None], ["1"] * 8, [[1.0]] * 8, []])
+@pytest.mark.parametrize(
+    "box",
+    [
+        [1.0] * 7,
+        [1.0] * 7 + [float("inf")],
+        [1.0] * 7 + [None],
+        ["1"] * 8,
+        [[1.0]] * 8,
+        [],
+    ],
+)
 def test_a_wrong_box_of_the_manifest_is_named(store, box):
     change_manifest(store, box=pd.Series([None, None, box, box], dtype=object))
     with pytest.raises(DataError, match=mentions("row 3", "box", "8 finite numbers")):
@@ -237,27 +348,54 @@ def test_a_wrong_box_of_the_manifest_is_named(store, box):
 
 
 def test_a_box_may_have_integers(store):
-    change_manifest(store, box=pd.Series([None, [*range(8)], None, [*range(8)]], dtype=object))
+    change_manifest(
+        store, box=pd.Series([None, [*range(8)], None, [*range(8)]], dtype=object)
+    )
     assert ChipStore.open(store.root).table["box"].dropna().index.tolist() == [1, 3]
 
 
 def test_columns_that_the_manifest_cannot_hold_reject_the_chip(tmp_path):
-    wrong = [{"incidence_deg": 400.0}, {"incidence_deg": float("inf")}, {"box": [0.0] * 7}, {"box": "x"}]
-    good = [{"incidence_deg": float("nan")}, {"incidence_deg": -40, "box": np.arange(8.0)}]
+    wrong = [
+        {"incidence_deg": 400.0},
+        {"incidence_deg": float("inf")},
+        {"box": [0.0] * 7},
+        {"box": "x"},
+    ]
+    good = [
+        {"incidence_deg": float("nan")},
+        {"incidence_deg": -40, "box": np.arange(8.0)},
+    ]
     chips = [
-        ChipRecord(str(number), "train", "a", tmp_path / "1.txt", lambda: chip(2), number, extra_columns=columns)
+        ChipRecord(
+            str(number),
+            "train",
+            "a",
+            tmp_path / "1.txt",
+            lambda: chip(2),
+            number,
+            extra_columns=columns,
+        )
         for number, columns in enumerate([*wrong, *good])
     ]
     store = build_store(tmp_path / "store", chips, replace(DESCRIPTION, rejected=()))
     assert store.rejected == 4 and store.table["name"].tolist() == ["4", "5"]
-    assert "incidence_deg is 400, expected an angle from -90 to 90" in (store.root / "rejected.csv").read_text()
+    assert (
+        "incidence_deg is 400, expected an angle from -90 to 90"
+        in (store.root / "rejected.csv").read_text()
+    )
 
 
 def test_a_name_that_is_too_long_for_a_file_rejects_the_chip(tmp_path):
-    chips = [ChipRecord(name, "train", "a", tmp_path / "1.txt", lambda: chip(2)) for name in ("x", "n" * 251)]
+    chips = [
+        ChipRecord(name, "train", "a", tmp_path / "1.txt", lambda: chip(2))
+        for name in ("x", "n" * 251)
+    ]
     store = build_store(tmp_path / "store", chips, replace(DESCRIPTION, rejected=()))
     assert store.rejected == 1 and store.table["name"].tolist() == ["x"]
-    assert "the name of the chip has 251 letters; the limit is 250 bytes" in (store.root / "rejected.csv").read_text()
+    assert (
+        "the name of the chip has 251 letters; the limit is 250 bytes"
+        in (store.root / "rejected.csv").read_text()
+    )
 
 
 def test_metadata_of_a_manifest_are_not_read(store):
@@ -275,10 +413,25 @@ def test_metadata_of_a_manifest_are_not_read(store):
         ({"groups": {"head": ["x"]}}, "groups name the unknown class x"),
         ({"skipped": {"a": "x"}}, "skipped.a"),
         ({"pending": 1}, "interrupted change is damaged: pending"),
-        ({"pending": {"manifest_sha256": "0"}}, "interrupted change is damaged: pending.files"),
+        (
+            {"pending": {"manifest_sha256": "0"}},
+            "interrupted change is damaged: pending.files",
+        ),
         ({"command": 1}, "command"),
         ({"additions": {}}, "additions"),
-        ({"additions": [{"date": "2026-11-26", "table": "t.csv", "added": [], "relabeled": [{}]}]}, "additions.0.rel"),
+        (
+            {
+                "additions": [
+                    {
+                        "date": "2026-11-26",
+                        "table": "t.csv",
+                        "added": [],
+                        "relabeled": [{}],
+                    }
+                ]
+            },
+            "additions.0.rel",
+        ),
     ],
 )
 def test_a_wrong_key_of_the_description_is_named(store, change, message):
@@ -308,14 +461,25 @@ def varied(tmp_path):
     records = [
         ChipRecord("1", "train", "a", labels, partial(cut, 0, "uint8", 3)),
         ChipRecord("2", "train", "船", labels, partial(cut, 10, "uint8", 5)),
-        ChipRecord("3", "test", "a", labels, partial(cut, -9, "float32", 3), extra_columns={"unit": "db"}),
+        ChipRecord(
+            "3",
+            "test",
+            "a",
+            labels,
+            partial(cut, -9, "float32", 3),
+            extra_columns={"unit": "db"},
+        ),
     ]
-    return build_store(tmp_path / "out", records, StoreDescription("x", ("a", "船", "never"), "x"))
+    return build_store(
+        tmp_path / "out", records, StoreDescription("x", ("a", "船", "never"), "x")
+    )
 
 
 def test_missing_classes_are_named_if_they_have_chips_elsewhere(varied):
     counts = varied.counts
-    assert counts["train"] == {"a": 1, "船": 1, "never": 0} and not any(counts["val"].values())
+    assert counts["train"] == {"a": 1, "船": 1, "never": 0} and not any(
+        counts["val"].values()
+    )
     assert missing_classes(counts) == {"test": ["船"]}
     assert "lacks:\n\n- test: 船\n" in (varied.root / "README.md").read_text("utf-8")
 
@@ -327,18 +491,35 @@ def test_empty_counts_have_no_missing_class():
 @pytest.mark.slow
 def test_pixels_by_unit_and_dtype(varied):
     summary = summarize_pixels(varied.root, varied.table).to_dict("index")
-    file_bytes = sum((varied.root / path).stat().st_size for path in varied.split("train")["path"])
+    file_bytes = sum(
+        (varied.root / path).stat().st_size for path in varied.split("train")["path"]
+    )
     assert list(summary) == ["db float32", "uint8"]
-    sizes = {"chips": 2, "shortest": 3, "longest": 6, "lowest": 0, "highest": 39, "bytes": file_bytes}
-    assert summary["uint8"] == sizes | {"mean": pytest.approx((12 * 5.5 + 30 * 24.5) / 42)}
-    assert (summary["db float32"]["lowest"], summary["db float32"]["highest"]) == (-9, 2)
+    sizes = {
+        "chips": 2,
+        "shortest": 3,
+        "longest": 6,
+        "lowest": 0,
+        "highest": 39,
+        "bytes": file_bytes,
+    }
+    assert summary["uint8"] == sizes | {
+        "mean": pytest.approx((12 * 5.5 + 30 * 24.5) / 42)
+    }
+    assert (summary["db float32"]["lowest"], summary["db float32"]["highest"]) == (
+        -9,
+        2,
+    )
 
 
 @pytest.mark.parametrize(
     ("counts", "pairs"),
     [
         ({"Cargo": 50, "Crago": 1}, [("Crago", "Cargo")]),
-        ({"Cargo": 50, "Cargoo": 5, "Crgo": 2, "Caxgo": 1}, [(x, "Cargo") for x in ("Cargoo", "Caxgo", "Crgo")]),
+        (
+            {"Cargo": 50, "Cargoo": 5, "Crgo": 2, "Caxgo": 1},
+            [(x, "Cargo") for x in ("Cargoo", "Caxgo", "Crgo")],
+        ),
         ({"Cargo": 50, "Crago": 6, "Carog": 50}, []),  # too many chips for a typo
         ({"fishing-boat": 5, "Fishing boat": 9}, [("fishing-boat", "Fishing boat")]),
         ({"T-62": 1, "T-72": 90, "cat": 1, "bat": 90}, []),
@@ -351,9 +532,14 @@ def test_label_typos(counts, pairs):
 
 
 def test_label_typos_among_many_classes():
-    names = {f"{number:b}".translate(str.maketrans("01", "xy")): 90 for number in range(3000)}
+    names = {
+        f"{number:b}".translate(str.maketrans("01", "xy")): 90 for number in range(3000)
+    }
     assert find_label_typos(names) == []
 
 
 def test_first_names():
-    assert list_first_names(["a", "b", "c"], 2) == "a, b and 1 more" and list_first_names(["a"]) == "a"
+    assert (
+        list_first_names(["a", "b", "c"], 2) == "a, b and 1 more"
+        and list_first_names(["a"]) == "a"
+    )

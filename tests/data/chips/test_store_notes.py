@@ -1,4 +1,5 @@
-"""The list of chip stores: what it says of a store, and when a store is no longer the one in the list."""
+"""The list of chip stores: what it says of a store, and when a store is no longer the
+one in the list."""
 
 import json
 import os
@@ -9,7 +10,13 @@ import pytest
 
 from rsft.data.chips import store_notes
 from rsft.data.chips.store import DATASET, MANIFEST
-from rsft.data.chips.store_notes import find_note, find_notes, make_notes_folder, note_store, read_notes
+from rsft.data.chips.store_notes import (
+    find_note,
+    find_notes,
+    make_notes_folder,
+    note_store,
+    read_notes,
+)
 from rsft.errors import DataError, RequestError, RsftError
 from rsft.utils.atomic_files import sha256
 from tests.helpers import tiny_store
@@ -33,9 +40,15 @@ def test_a_store_is_noted_once_and_in_readable_json(store, tmp_path, stores_of_t
     note_store(store, "fusrs")
     first, second = json.loads(stores_of_test.read_text())["stores"]
     assert (first["path"], first["data_set"]) == (str(other), "")
-    assert second["path"] == str(store) and second["data_set"] == "fusrs" and second["command"] == "tiny"
+    assert (
+        second["path"] == str(store)
+        and second["data_set"] == "fusrs"
+        and second["command"] == "tiny"
+    )
     assert second["manifest_sha256"] == sha256(store / MANIFEST)
-    assert [path.name for path in stores_of_test.parent.glob(f"{stores_of_test.name}*")] == [stores_of_test.name]
+    assert [
+        path.name for path in stores_of_test.parent.glob(f"{stores_of_test.name}*")
+    ] == [stores_of_test.name]
 
 
 def test_stores_are_known_by_their_data_set_and_their_folder(store, tmp_path):
@@ -44,7 +57,9 @@ def test_stores_are_known_by_their_data_set_and_their_folder(store, tmp_path):
     note_store(other, "")
     assert [note.path for note in find_notes("fusrs")] == [str(store), str(other)]
     assert [note.path for note in find_notes("ships")] == [str(store)]
-    assert [note.path for note in find_notes("mine", "fusrs")] == [str(store)]  # not the folder of that name
+    assert [note.path for note in find_notes("mine", "fusrs")] == [
+        str(store)
+    ]  # not the folder of that name
     assert find_notes("folder", "") == []
 
 
@@ -67,10 +82,14 @@ def test_a_store_out_of_reach(store, monkeypatch):
 
     note_store(store, "")
     monkeypatch.setattr(store_notes, "sha256", refuse)
-    assert find_notes("ships")[0].find_fault() == "it cannot be read (Permission denied)"
+    assert (
+        find_notes("ships")[0].find_fault() == "it cannot be read (Permission denied)"
+    )
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"stores": [{"path": 3}]}', '{"stores": ', "\udcff"])
+@pytest.mark.parametrize(
+    "content", ["", "[]", '{"stores": [{"path": 3}]}', '{"stores": ', "\udcff"]
+)
 def test_a_damaged_list_is_neither_used_nor_overwritten(store, stores_of_test, content):
     stores_of_test.write_bytes(content.encode(errors="surrogateescape"))
     for action in (read_notes, lambda: note_store(store, "")):
@@ -98,7 +117,9 @@ def test_the_oldest_notes_are_dropped(store, tmp_path, monkeypatch):
 def test_a_user_without_a_home(store, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("RSFT_STORES")
-    monkeypatch.setattr(store_notes, "user_data_path", lambda name: Path("~/.local/share") / name)
+    monkeypatch.setattr(
+        store_notes, "user_data_path", lambda name: Path("~/.local/share") / name
+    )
     with pytest.raises(RequestError, match=mentions("no home", "RSFT_STORES")):
         note_store(store, "")
     make_notes_folder()

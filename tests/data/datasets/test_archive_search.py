@@ -1,4 +1,5 @@
-"""Archives of published data sets are found in and beside the folder of the chip store, and nowhere else."""
+"""Archives of published data sets are found in and beside the folder of the chip store,
+and nowhere else."""
 
 import os
 import shutil
@@ -51,13 +52,26 @@ def zip_folder(folder):
 
 def locate(top, **options):
     """Return the store and both sources, as paths below `top`."""
-    root, paths = locate_sources("fusrs", top / "data", {FUSAR_SHIP_ARCHIVE: None, SRSDD_ARCHIVE: None}, **options)
-    return tuple(str(path.relative_to(top)) if path else None for path in (root, *paths))
+    root, paths = locate_sources(
+        "fusrs",
+        top / "data",
+        {FUSAR_SHIP_ARCHIVE: None, SRSDD_ARCHIVE: None},
+        **options,
+    )
+    return tuple(
+        str(path.relative_to(top)) if path else None for path in (root, *paths)
+    )
 
 
 @pytest.mark.parametrize(
     ("folder", "store"),
-    [("data", "data/fusrs"), ("data/raw", "data/fusrs"), (".", "data"), ("raw", "data"), ("a/b", "data")],
+    [
+        ("data", "data/fusrs"),
+        ("data/raw", "data/fusrs"),
+        (".", "data"),
+        ("raw", "data"),
+        ("a/b", "data"),
+    ],
 )
 @pytest.mark.parametrize("is_zipped", [False, True])
 def test_names_in_and_beside_root(top, folder, store, is_zipped):
@@ -67,7 +81,9 @@ def test_names_in_and_beside_root(top, folder, store, is_zipped):
         zip_folder(top / folder / "FUSAR_Ship1.0")
         zip_folder(top / folder / "srsdd-V1.0")
     suffix = ".zip" if is_zipped else ""
-    expected = [str(Path(folder, f"{name}{suffix}")) for name in ("FUSAR_Ship1.0", "srsdd-V1.0")]
+    expected = [
+        str(Path(folder, f"{name}{suffix}")) for name in ("FUSAR_Ship1.0", "srsdd-V1.0")
+    ]
     assert locate(top) == (store, *expected)
 
 
@@ -103,7 +119,9 @@ def test_an_unpacked_archive_is_no_second_copy(top):
     shutil.make_archive(str(top / "FUSAR"), "zip", top, "FUSAR")
     assert locate(top)[1:] == ("FUSAR", "SRSDD")
     next(top.glob("FUSAR/Cargo/*/*.tiff")).unlink()
-    with pytest.raises(RequestError, match=mentions("2 folders", "FUSAR.zip", "--fusar")):
+    with pytest.raises(
+        RequestError, match=mentions("2 folders", "FUSAR.zip", "--fusar")
+    ):
         locate(top)
 
 
@@ -111,7 +129,10 @@ def test_two_copies_are_listed(top):
     write_srsdd_at(top / "SRSDD")
     write_fusar_at(top / "FUSAR")
     write_fusar_at(top / "data/fusar ship 2")
-    with pytest.raises(RequestError, match=mentions("2 folders", "top/FUSAR", "data/fusar ship 2", "--fusar")):
+    with pytest.raises(
+        RequestError,
+        match=mentions("2 folders", "top/FUSAR", "data/fusar ship 2", "--fusar"),
+    ):
         locate(top)
 
 
@@ -130,13 +151,26 @@ def test_nothing_names_places_downloads_and_command(top):
     with pytest.raises(RequestError) as error:
         locate(top)
     assert error.value.message == "FUSAR-Ship and SRSDD not found"
-    assert str(top / "data/raw") in error.value.location and str(top / "raw") in error.value.location
+    assert (
+        str(top / "data/raw") in error.value.location
+        and str(top / "raw") in error.value.location
+    )
     hint = error.value.hint
-    assert "16,144 chips" in hint and "emwlab.fudan.edu.cn" in hint and "10.3390/rs13245104" in hint
-    assert f"rsft prepare fusrs --root {top}/data --fusar FUSAR-Ship --srsdd SRSDD" in hint
+    assert (
+        "16,144 chips" in hint
+        and "emwlab.fudan.edu.cn" in hint
+        and "10.3390/rs13245104" in hint
+    )
+    assert (
+        f"rsft prepare fusrs --root {top}/data --fusar FUSAR-Ship --srsdd SRSDD" in hint
+    )
     for archive in ARCHIVES:
-        with pytest.raises(RequestError, match=mentions(archive.name, archive.download)):
-            locate_sources(archive.command, top / "data", {archive: None}, allow_partial=True)
+        with pytest.raises(
+            RequestError, match=mentions(archive.name, archive.download)
+        ):
+            locate_sources(
+                archive.command, top / "data", {archive: None}, allow_partial=True
+            )
 
 
 @pytest.mark.parametrize(
@@ -178,7 +212,9 @@ def test_folders_of_the_system_are_not_searched(top, monkeypatch):
     write_srsdd_at(top / "SRSDD")
     write_fusar_at(top / "tmp/FUSAR")
     assert locate(top)[1] == "tmp/FUSAR"
-    monkeypatch.setattr("rsft.data.datasets.archive_search._SYSTEM_FOLDERS", {str(top / "tmp")})
+    monkeypatch.setattr(
+        "rsft.data.datasets.archive_search._SYSTEM_FOLDERS", {str(top / "tmp")}
+    )
     with pytest.raises(RequestError, match="FUSAR-Ship not found"):
         locate(top)
 
@@ -191,21 +227,36 @@ def test_wrong_options_are_explained(top):
     for archive, folder, message in (
         (FUSAR_SHIP_ARCHIVE, "b", "contains SRSDD: exchange --fusar and --srsdd"),
         (SRSDD_ARCHIVE, "a", "contains FUSAR-Ship: exchange --srsdd and --fusar"),
-        (DOTA_ARCHIVE, "b", "contains SRSDD, which `rsft prepare fusrs` reads for --srsdd"),
+        (
+            DOTA_ARCHIVE,
+            "b",
+            "contains SRSDD, which `rsft prepare fusrs` reads for --srsdd",
+        ),
         (DOTA_ARCHIVE, "c", "is one part of an archive"),
     ):
-        with pytest.raises(RequestError, match=mentions(message, "hint")), explain_wrong_source(archive, top / folder):
+        with (
+            pytest.raises(RequestError, match=mentions(message, "hint")),
+            explain_wrong_source(archive, top / folder),
+        ):
             raise RequestError("no data set", top, "hint")
 
 
 def test_dota_and_opensarship(top):
     write_pair(top / "dota_v1/train", row(10, 10, 30, 20), "P0001")
-    assert locate_sources("dota", top / "data", {DOTA_ARCHIVE: None}) == (top / "data", [top / "dota_v1"])
+    assert locate_sources("dota", top / "data", {DOTA_ARCHIVE: None}) == (
+        top / "data",
+        [top / "dota_v1"],
+    )
     shutil.move(top / "dota_v1", top / "aerial")
-    assert locate_sources("dota", top / "data", {DOTA_ARCHIVE: None}) == (top / "data", [top / "aerial"])
+    assert locate_sources("dota", top / "data", {DOTA_ARCHIVE: None}) == (
+        top / "data",
+        [top / "aerial"],
+    )
     (top / "data/scenes/S1A_IW").mkdir(parents=True)
     (top / "data/scenes/S1A_IW/Ship.xml").touch()
-    store, [path] = locate_sources("opensarship", top / "data", {OPENSARSHIP_ARCHIVE: None})
+    store, [path] = locate_sources(
+        "opensarship", top / "data", {OPENSARSHIP_ARCHIVE: None}
+    )
     assert store == top / "data/opensarship" and path == top / "data/scenes/S1A_IW"
 
 
@@ -222,12 +273,22 @@ def locate_as_another_user(top):
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="special files")
 def test_special_and_closed_folders_do_not_stop_the_search():
-    with tempfile.TemporaryDirectory() as name, get_context("fork").Pool(1, maxtasksperchild=1) as pool:
+    with (
+        tempfile.TemporaryDirectory() as name,
+        get_context("fork").Pool(1, maxtasksperchild=1) as pool,
+    ):
         top = Path(name).resolve()
         top.chmod(0o755)
         write_clutter(top)
         message = pool.apply(locate_as_another_user, (top,))
-        assert "FUSAR-Ship and SRSDD not found" in message and f"{top}/FUSAR closed cannot be read" in message
+        assert (
+            "FUSAR-Ship and SRSDD not found" in message
+            and f"{top}/FUSAR closed cannot be read" in message
+        )
         write_fusar_at(top / "x/y/ships")
         write_srsdd_at(top / "x/y/images")
-        assert pool.apply(locate_as_another_user, (top,)) == ("data", "x/y/ships", "x/y")
+        assert pool.apply(locate_as_another_user, (top,)) == (
+            "data",
+            "x/y/ships",
+            "x/y",
+        )

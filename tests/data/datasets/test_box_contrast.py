@@ -15,13 +15,16 @@ def corners(left, top, right, bottom):
 
 
 def sea(seed=0, shape=(96, 96)):
-    return np.clip(np.random.default_rng(seed).gamma(4, 8, shape), 0, 255).astype(np.uint8)
+    return np.clip(np.random.default_rng(seed).gamma(4, 8, shape), 0, 255).astype(
+        np.uint8
+    )
 
 
 def test_contrast_of_boxes():
     image = sea()
     image[20:28, 10:50] = 220
-    right, wrong = corners(10, 20, 50, 28), corners(20, 60, 60, 68)
+    right = corners(10, 20, 50, 28)
+    wrong = corners(20, 60, 60, 68)
     assert measure_contrast(image, [right]) > 0.95
     assert abs(measure_contrast(image, [wrong])) < 0.1
     assert measure_contrast(image, [right, wrong]) == pytest.approx(0.5, abs=0.05)
@@ -35,7 +38,8 @@ def test_noise_and_constant_images_show_nothing():
 
 
 def write_ships(root, count, missing=()):
-    """Write images with a bright ship in each box, but not in those of the images `missing`."""
+    """Write images with a bright ship in each box, but not in those of the images
+    `missing`."""
     write_srsdd(root, {number: ["Fishing", "Dredger"] for number in range(count)})
     for number in range(count):
         image = sea(number)
@@ -45,12 +49,16 @@ def write_ships(root, count, missing=()):
     return SRSDDShips(root).ships
 
 
-@pytest.mark.parametrize(("missing", "is_refused"), [(range(4), False), (range(5), False), (range(6), True)])
+@pytest.mark.parametrize(
+    ("missing", "is_refused"), [(range(4), False), (range(5), False), (range(6), True)]
+)
 def test_most_images_must_agree(tmp_path, missing, is_refused):
     ships = write_ships(tmp_path, 10, missing)
     if not is_refused:
         return check_contrast(ships, tmp_path)
-    with pytest.raises(ValueError, match=mentions("in 6 of 10 images", "images/0.png", "other images")):
+    with pytest.raises(
+        ValueError, match=mentions("in 6 of 10 images", "images/0.png", "other images")
+    ):
         check_contrast(ships, tmp_path)
 
 
@@ -67,11 +75,22 @@ def test_each_split_is_checked(tmp_path):
 def test_real_ships_are_bright_and_wrong_boxes_are_not(shared):
     """Boxes of ships in 18 scenes of HRSID, from their masks."""
     contrasts = {"right": [], "exchanged": [], "scaled": [], "next": []}
-    scenes = [read_hrsid_scene(path) for path in sorted(shared("hrsid_scenes").rglob("*.jpg"))]
-    for (image, boxes), (_, others) in zip(scenes, [*scenes[1:], scenes[0]], strict=True):
-        variants = {"right": boxes, "exchanged": boxes[:, [1, 0, 3, 2]], "scaled": boxes * 0.8, "next": others}
+    scenes = [
+        read_hrsid_scene(path) for path in sorted(shared("hrsid_scenes").rglob("*.jpg"))
+    ]
+    for (image, boxes), (_, others) in zip(
+        scenes, [*scenes[1:], scenes[0]], strict=True
+    ):
+        variants = {
+            "right": boxes,
+            "exchanged": boxes[:, [1, 0, 3, 2]],
+            "scaled": boxes * 0.8,
+            "next": others,
+        }
         for name, variant in variants.items():
-            contrasts[name].append(measure_contrast(image, [corners(*box) for box in variant.tolist()]))
+            contrasts[name].append(
+                measure_contrast(image, [corners(*box) for box in variant.tolist()])
+            )
     assert len(scenes) == 18 and min(contrasts.pop("right")) > 0.4
     for name, values in contrasts.items():
         misses = [value for value in values if value is not None and value < 0.2]
@@ -79,9 +98,14 @@ def test_real_ships_are_bright_and_wrong_boxes_are_not(shared):
 
 
 def read_hrsid_scene(path):
-    """Return the image, and left, top, right and bottom of the parts of its mask with at least 10 pixels."""
+    """Return the image, and left, top, right and bottom of the parts of its mask with
+    at least 10 pixels."""
     [mask] = path.parents[1].rglob(f"{path.stem}*.png")
     is_ship = cv2.imread(str(mask))[:, :, 1] > 100
     _, _, parts, _ = cv2.connectedComponentsWithStats(is_ship.astype(np.uint8))
-    boxes = [(x, y, x + width, y + height) for x, y, width, height, area in parts[1:].tolist() if area >= 10]
+    boxes = [
+        (x, y, x + width, y + height)
+        for x, y, width, height, area in parts[1:].tolist()
+        if area >= 10
+    ]
     return cv2.imread(str(path), cv2.IMREAD_GRAYSCALE), np.array(boxes, np.float64)

@@ -33,8 +33,16 @@ def test_published_files_are_read_through_torchvision(tmp_path, monkeypatch):
     source = CIFAR100(write_pickles(tmp_path / "a/b", monkeypatch).parent, "all")
     assert source.layout == "pickles" and len(source) == 300
     image = source.images[299]
-    assert (image.label, image.split, image.line) == ("worm", "test", 100) and image.read_pixels is not None
-    assert image.read_pixels().shape == (32, 32, 3) and source[0]["image"].shape == (3, 32, 32)
+    assert (image.label, image.split, image.line) == (
+        "worm",
+        "test",
+        100,
+    ) and image.read_pixels is not None
+    assert image.read_pixels().shape == (32, 32, 3) and source[0]["image"].shape == (
+        3,
+        32,
+        32,
+    )
     raw = np.random.default_rng(100).integers(0, 256, (100, 3072), dtype=np.uint8)[99]
     assert np.array_equal(image.read_pixels().transpose(2, 0, 1).ravel(), raw)
 
@@ -51,13 +59,23 @@ def test_an_altered_pickle_is_never_loaded(tmp_path, monkeypatch, name):
 def test_folders_are_read_and_others_counted(tmp_path):
     counts = {"train/train": 2, "train/apple": 1, "test/apple": 1, "train/ship": 3}
     source = CIFAR100(write_folders(tmp_path, counts), "all")
-    assert source.layout == "folders" and source.skipped == {"image in a folder that is not a class of CIFAR-100": 3}
-    expected = [("apple", "train"), ("train", "train"), ("train", "train"), ("apple", "test")]
+    assert source.layout == "folders" and source.skipped == {
+        "image in a folder that is not a class of CIFAR-100": 3
+    }
+    expected = [
+        ("apple", "train"),
+        ("train", "train"),
+        ("train", "train"),
+        ("apple", "test"),
+    ]
     assert [(image.label, image.split) for image in source.images] == expected
     sample = source[1]
     assert CLASSES[int(sample["label"])] == "train"
     figure = source.plot(sample | {"prediction": torch.tensor(0)}, suptitle="Test")
-    assert figure.axes[0].get_title() == "Label: train\nPrediction: apple" and figure.get_suptitle() == "Test"
+    assert (
+        figure.axes[0].get_title() == "Label: train\nPrediction: apple"
+        and figure.get_suptitle() == "Test"
+    )
     assert source.plot(sample, show_titles=False).axes[0].get_title() == ""
 
 
@@ -74,8 +92,19 @@ def test_other_folders_are_refused(tmp_path):
 @pytest.mark.slow
 @pytest.mark.realdata
 def test_shared_archive_has_the_published_profile(shared, tmp_path):
-    source = CIFAR100(extract_archive(shared("cifar100_lt.tar"), tmp_path / "cifar"), "all")
-    label_counts = Counter(image.label for image in source.images if image.split == "train")
+    source = CIFAR100(
+        extract_archive(shared("cifar100_lt.tar"), tmp_path / "cifar"), "all"
+    )
+    label_counts = Counter(
+        image.label for image in source.images if image.split == "train"
+    )
     assert label_counts.total() == 10_847
-    assert long_tail_counts({name: label_counts[name] for name in CLASSES}, 100) == label_counts
-    assert len(source) == 12_847 and source.skipped == {} and source[0]["image"].shape == (3, 32, 32)
+    assert (
+        long_tail_counts({name: label_counts[name] for name in CLASSES}, 100)
+        == label_counts
+    )
+    assert (
+        len(source) == 12_847
+        and source.skipped == {}
+        and source[0]["image"].shape == (3, 32, 32)
+    )

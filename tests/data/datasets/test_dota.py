@@ -13,7 +13,13 @@ from matplotlib import pyplot as plt
 from torch import nn
 from torchgeo.datasets import DOTA, DatasetNotFoundError
 
-from rsft.data.datasets.dota import CLASSES, DOTAObjects, crop_object, crop_window, read_rgb
+from rsft.data.datasets.dota import (
+    CLASSES,
+    DOTAObjects,
+    crop_object,
+    crop_window,
+    read_rgb,
+)
 from rsft.data.imagery import reader
 from rsft.errors import DataError
 from tests.data.datasets.dota import data
@@ -39,7 +45,10 @@ def test_window_is_the_clipped_bounding_box(box, window):
     ("box", "match"),
     [
         ((5, 5, 5, 5, 5, 20, 5, 20), "the box has 0 x 15 pixels"),
-        ((5, 5, 8, 5, 8, 20, 5, 20), "the box has 3 x 15 pixels; the minimum side is 4"),
+        (
+            (5, 5, 8, 5, 8, 20, 5, 20),
+            "the box has 3 x 15 pixels; the minimum side is 4",
+        ),
         ((78, 5, 99, 5, 99, 20, 78, 20), "the box has 2 x 15 pixels"),
         ((90, 5, 99, 5, 99, 20, 90, 20), "outside the image of 80 x 60"),
         ((-9, 5, 0, 5, 0, 20, -9, 20), "outside the image"),
@@ -69,15 +78,26 @@ def test_faulty_label_rows_are_rejected_with_their_line(tmp_path):
     text = (HEADER + "".join(rows)).replace("\n", "\r\n")
     pixels = write_pair(tmp_path, b"\xef\xbb\xbf" + text.encode())
     source = DOTAObjects(tmp_path, "all")
-    assert [(item.name, item.category, item.difficult, item.clipped, item.line) for item in source.objects] == [
+    assert [
+        (item.name, item.category, item.difficult, item.clipped, item.line)
+        for item in source.objects
+    ] == [
         ("P1_10_10_30_20", "plane", 0, False, 3),
         ("P1_10_10_30_20", "small-vehicle", 2, False, 4),
         ("P1_0_10_30_20", "ship", 1, True, 5),
     ]
     wide = DOTAObjects(tmp_path, "all", num_classes=18, margin=5)
-    assert (wide.objects[0].window, wide.objects[0].clipped) == ((5, 5, 35, 25), False) and wide.classes == CLASSES
-    assert (wide.objects[2].window, wide.objects[3].category) == ((0, 5, 35, 25), "helipad")
-    assert sorted((line, reason.split(",")[0]) for _, line, reason in source.rejected) == [
+    assert (wide.objects[0].window, wide.objects[0].clipped) == (
+        (5, 5, 35, 25),
+        False,
+    ) and wide.classes == CLASSES
+    assert (wide.objects[2].window, wide.objects[3].category) == (
+        (0, 5, 35, 25),
+        "helipad",
+    )
+    assert sorted(
+        (line, reason.split(",")[0]) for _, line, reason in source.rejected
+    ) == [
         (6, "5 fields; a row has 8 numbers"),
         (7, "unknown class submarine"),
         (8, "the difficulty is 3; it must be 0"),
@@ -88,8 +108,15 @@ def test_faulty_label_rows_are_rejected_with_their_line(tmp_path):
     ]
     assert source.skipped == {"helipad: not among the 15 classes": 1}
     image = source.images[0]
-    assert (image.width, image.height, image.sensor, image.spacing_m) == (80, 60, "GoogleEarth", 0.5)
-    np.testing.assert_array_equal(crop_object(source.objects[2], read_rgb(image.path)), pixels[10:20, :30])
+    assert (image.width, image.height, image.sensor, image.spacing_m) == (
+        80,
+        60,
+        "GoogleEarth",
+        0.5,
+    )
+    np.testing.assert_array_equal(
+        crop_object(source.objects[2], read_rgb(image.path)), pixels[10:20, :30]
+    )
     assert source.objects[2].box_in_crop == [-5, 0, 30, 0, 30, 10, -5, 10]
 
 
@@ -106,7 +133,9 @@ def test_gray_is_repeated_alpha_dropped_other_modes_refused(tmp_path):
     write_pair(tmp_path, row(10, 10, 30, 20), "P3", mode="I;16")
     source = DOTAObjects(tmp_path, "all")
     assert [image.flag for image in source.images] == ["gray-repeated", "alpha-dropped"]
-    np.testing.assert_array_equal(read_rgb(source.images[0].path), np.repeat(gray, 3, axis=2))
+    np.testing.assert_array_equal(
+        read_rgb(source.images[0].path), np.repeat(gray, 3, axis=2)
+    )
     np.testing.assert_array_equal(read_rgb(source.images[1].path), alpha[..., :3])
     assert source.rejected[0][2].startswith("the image has mode I;16")
 
@@ -123,9 +152,16 @@ def test_largest_images_of_v2_are_accepted(tmp_path):
     write_pair(tmp_path, row(19_000, 19_000, 20_010, 19_500, "airport"))
     header = struct.pack(">4s2I5B", b"IHDR", 20_000, 20_000, 8, 2, 0, 0, 0)
     chunk = struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
-    pixels = struct.pack(">I4sI", 0, b"IDAT", zlib.crc32(b"IDAT"))  # the pixels are not asked for
+    pixels = struct.pack(
+        ">I4sI", 0, b"IDAT", zlib.crc32(b"IDAT")
+    )  # the pixels are not asked for
     (tmp_path / "images/P1.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk + pixels)
-    assert DOTAObjects(tmp_path, "all", num_classes=18).objects[0].window == (19_000, 19_000, 20_000, 19_500)
+    assert DOTAObjects(tmp_path, "all", num_classes=18).objects[0].window == (
+        19_000,
+        19_000,
+        20_000,
+        19_500,
+    )
 
 
 def test_files_without_a_partner_are_reported(tmp_path):
@@ -138,7 +174,9 @@ def test_files_without_a_partner_are_reported(tmp_path):
     (tmp_path / "labelTxt/P5.txt").write_text(row(1, 1, 9, 9))
     source = DOTAObjects(tmp_path, "all")
     assert len(source) == 1 and source.skipped == {"image without a label file": 1}
-    assert sorted((Path(file).name, reason.split(":")[0]) for file, _, reason in source.rejected) == [
+    assert sorted(
+        (Path(file).name, reason.split(":")[0]) for file, _, reason in source.rejected
+    ) == [
         ("P1.txt", "P1 exists already"),
         ("P2.txt", "the file is not UTF-8 text"),
         ("P3.png", "the file is not an image that can be read"),
@@ -162,13 +200,19 @@ def test_files_without_a_partner_are_reported(tmp_path):
         ("P9.txt", "-1.5 2e1 " + "3 " * 6 + "plane", True),
     ],
 )
-def test_a_text_file_without_an_image_is_a_label_file_or_counted(tmp_path, path, text, is_label):
+def test_a_text_file_without_an_image_is_a_label_file_or_counted(
+    tmp_path, path, text, is_label
+):
     write_pair(tmp_path, row(10, 10, 30, 20))
     (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / path).write_bytes(text if isinstance(text, bytes) else text.encode())
     source = DOTAObjects(tmp_path, "all")
-    assert source.rejected == ([(str(tmp_path / path), 0, "image P9 is missing")] if is_label else [])
-    assert source.skipped == ({} if is_label else {"text file that is not a label file": 1})
+    assert source.rejected == (
+        [(str(tmp_path / path), 0, "image P9 is missing")] if is_label else []
+    )
+    assert source.skipped == (
+        {} if is_label else {"text file that is not a label file": 1}
+    )
     assert len(source) == 1
 
 
@@ -176,11 +220,18 @@ def write_versions(root, layout):
     for split in ("train", "val"):
         for version, category in (("1.0", "plane"), ("1.5", "container-crane")):
             folder = layout.format(version=version)
-            write_pair(root / split, row(10, 10, 30, 20, category), f"P-{split}", folder)
+            write_pair(
+                root / split, row(10, 10, 30, 20, category), f"P-{split}", folder
+            )
 
 
 @pytest.mark.parametrize(
-    "layout", ["annotations/version{version}", "labelTxt-v{version}", "DOTA v{version} 标注/labelTxt"]
+    "layout",
+    [
+        "annotations/version{version}",
+        "labelTxt-v{version}",
+        "DOTA v{version} 标注/labelTxt",
+    ],
 )
 def test_folders_determine_split_and_version(tmp_path, layout):
     write_versions(tmp_path, layout)
@@ -189,7 +240,10 @@ def test_folders_determine_split_and_version(tmp_path, layout):
     source = DOTAObjects(tmp_path, "all", "1.5", num_classes=18)
     expected = [("train", "container-crane"), ("val", "container-crane")]
     assert [(item.image.split, item.category) for item in source.objects] == expected
-    assert source.skipped == {"label file of v1.0": 3, "label file of horizontal boxes": 1} and source.rejected == []
+    assert (
+        source.skipped == {"label file of v1.0": 3, "label file of horizontal boxes": 1}
+        and source.rejected == []
+    )
     with pytest.raises(DatasetNotFoundError) as caught:
         DOTAObjects(tmp_path, "all", "2.0")
     assert "found: 2 x label file of v1.5" in caught.value.__notes__
@@ -202,7 +256,9 @@ def test_files_boxes_and_labels_are_those_of_torchgeo(tmp_path, split, version):
     theirs = DOTA(tmp_path, split, version)[1]
     ours = DOTAObjects(str(tmp_path), split, version, num_classes=18)
     assert [list(item.box) for item in ours.objects] == theirs["bbox"].tolist()
-    assert [CLASSES.index(item.category) for item in ours.objects] == theirs["labels"].tolist()
+    assert [CLASSES.index(item.category) for item in ours.objects] == theirs[
+        "labels"
+    ].tolist()
     x1, y1, x2, y2 = ours.objects[0].window
     torch.testing.assert_close(ours[0]["image"], theirs["image"][:, y1:y2, x1:x2])
     assert len(ours.images) == 2 and ours.rejected == [] and ours.skipped == {}
@@ -210,13 +266,29 @@ def test_files_boxes_and_labels_are_those_of_torchgeo(tmp_path, split, version):
 
 def test_the_table_of_torchgeo_names_the_files(tmp_path):
     table = data.write_torchgeo_tree(tmp_path) / "samples.csv"
-    lines = [line for line in table.read_text().splitlines() if "train/images/P0001" not in line]
-    table.write_text("\n".join([*lines, "train/images/P9.png,train/annotations/version1.0/P9.txt,train,1.0"]))
+    lines = [
+        line
+        for line in table.read_text().splitlines()
+        if "train/images/P0001" not in line
+    ]
+    table.write_text(
+        "\n".join(
+            [
+                *lines,
+                "train/images/P9.png,train/annotations/version1.0/P9.txt,train,1.0",
+            ]
+        )
+    )
     source = DOTAObjects(tmp_path)
     assert [image.stem for image in source.images] == ["P0000"] and len(source) == 0
     ((file, _, reason),) = source.rejected
-    assert (Path(file).name, reason) == ("P9.txt", "the file cannot be read: No such file or directory")
-    assert len(DOTAObjects(tmp_path, "all")) == 1  # with the object of the validation split
+    assert (Path(file).name, reason) == (
+        "P9.txt",
+        "the file cannot be read: No such file or directory",
+    )
+    assert (
+        len(DOTAObjects(tmp_path, "all")) == 1
+    )  # with the object of the validation split
     table.unlink()
     assert len(DOTAObjects(tmp_path)) == 1  # all files of the plain tree
 
@@ -225,10 +297,18 @@ def test_the_table_of_torchgeo_names_the_files(tmp_path):
 def test_archives_of_torchgeo_give_its_pixels_without_rejections(tmp_path, version):
     archives = data.write_torchgeo_archives(tmp_path / "archives")
     for archive in archives.glob("*.tar.gz"):
-        shutil.unpack_archive(archive, tmp_path / "tree" / archive.name.removesuffix(".tar.gz"), filter="data")
-    theirs = DOTA(archives, "train", version, download=True, checksum=False)  # TorchGeo 0.10 checks by default
+        shutil.unpack_archive(
+            archive,
+            tmp_path / "tree" / archive.name.removesuffix(".tar.gz"),
+            filter="data",
+        )
+    theirs = DOTA(
+        archives, "train", version, download=True, checksum=False
+    )  # TorchGeo 0.10 checks by default
     source = DOTAObjects(tmp_path / "tree", "train", version)
-    assert source.rejected == [] and [item.category for item in source.objects] == ["plane"]
+    assert source.rejected == [] and [item.category for item in source.objects] == [
+        "plane"
+    ]
     x1, y1, x2, y2 = source.objects[0].window
     torch.testing.assert_close(source[0]["image"], theirs[1]["image"][:, y1:y2, x1:x2])
     assert source.skipped["file that the folder of another version repeats"] > 0
@@ -248,17 +328,31 @@ def test_archives_are_extracted_only_with_download(tmp_path, monkeypatch):
 
     monkeypatch.setattr(DOTA, "_download", copy)
     source = DOTAObjects(tmp_path / "root", "val", "1.5", download=True, checksum=True)
-    assert [item.name for item in source.objects] == ["P0001_10_10_31_20"] and checksums == [True]
+    assert [item.name for item in source.objects] == [
+        "P0001_10_10_31_20"
+    ] and checksums == [True]
 
 
 def test_split_selects_the_images_of_a_folder(tmp_path):
     write_pair(tmp_path / "train", row(10, 10, 30, 20), "P1")
-    write_pair(tmp_path / "Validation", row(10, 10, 30, 20, "ship") + row(1, 1, 2, 2), "P2")
+    write_pair(
+        tmp_path / "Validation", row(10, 10, 30, 20, "ship") + row(1, 1, 2, 2), "P2"
+    )
     write_pair(tmp_path, row(10, 10, 30, 20, "harbor"), "P3")
-    counts = {split: [item.image.stem for item in DOTAObjects(tmp_path, split).objects] for split in ("train", "val")}
+    counts = {
+        split: [item.image.stem for item in DOTAObjects(tmp_path, split).objects]
+        for split in ("train", "val")
+    }
     assert counts == {"train": ["P1"], "val": ["P2"]}
-    assert DOTAObjects(tmp_path, "train").rejected == [] and len(DOTAObjects(tmp_path, "val").rejected) == 1
-    assert [image.stem for image in DOTAObjects(tmp_path, "all").images] == ["P3", "P1", "P2"]
+    assert (
+        DOTAObjects(tmp_path, "train").rejected == []
+        and len(DOTAObjects(tmp_path, "val").rejected) == 1
+    )
+    assert [image.stem for image in DOTAObjects(tmp_path, "all").images] == [
+        "P3",
+        "P1",
+        "P2",
+    ]
     with pytest.raises(DatasetNotFoundError):
         DOTAObjects(tmp_path, "test")
     unknown: Any = "3.0"
@@ -272,10 +366,22 @@ def test_plot(tmp_path):
     write_pair(tmp_path, row(10, 10, 30, 20, "harbor"))
     source = DOTAObjects(tmp_path, "all", transforms=nn.Identity())
     sample = source[0]
-    assert sample["image"].shape == (3, 10, 20) and sample["bbox"].tolist() == [0, 0, 20, 0, 20, 10, 0, 10]
+    assert sample["image"].shape == (3, 10, 20) and sample["bbox"].tolist() == [
+        0,
+        0,
+        20,
+        0,
+        20,
+        10,
+        0,
+        10,
+    ]
     assert sample["label"].dtype == torch.int64
     figure = source.plot(sample, suptitle="Test")
-    assert figure.axes[0].patches[0].get_xy()[2].tolist() == [20, 10] and figure.get_suptitle() == "Test"
+    assert (
+        figure.axes[0].patches[0].get_xy()[2].tolist() == [20, 10]
+        and figure.get_suptitle() == "Test"
+    )
     plt.close("all")
 
 
@@ -283,7 +389,15 @@ def test_plot(tmp_path):
 def test_crops_of_P1888_have_the_published_names(shared):
     root = shared("dota_samples")
     source = DOTAObjects(root, "all")
-    ours = [f"val/{item.category}/{item.name}.png" for item in source.objects if item.image.path.stem == "P1888"]
-    assert ours == [line.split()[0] for line in (root / "crops_P1888.txt").read_text().splitlines()]
-    assert len(DOTAObjects(root, "all", min_side=1)) == 107 + 130 + 64 + 295 - 2  # of two objects a split left a line
+    ours = [
+        f"val/{item.category}/{item.name}.png"
+        for item in source.objects
+        if item.image.path.stem == "P1888"
+    ]
+    assert ours == [
+        line.split()[0] for line in (root / "crops_P1888.txt").read_text().splitlines()
+    ]
+    assert (
+        len(DOTAObjects(root, "all", min_side=1)) == 107 + 130 + 64 + 295 - 2
+    )  # of two objects a split left a line
     assert not any(item.clipped for item in source.objects)

@@ -1,4 +1,5 @@
-"""FUSAR-Ship: files, metadata table, contradictions between them, and folders of other copies."""
+"""FUSAR-Ship: files, metadata table, contradictions between them, and folders of other
+copies."""
 
 import os
 from collections import Counter
@@ -11,7 +12,13 @@ from PIL import Image
 from torchgeo.datasets import DatasetNotFoundError
 
 from rsft.data.datasets.fusar_ship import FUSARShip
-from tests.data.datasets.fusar_ship.data import CATEGORIES, make_names, write_chip, write_fusar, write_sheet
+from tests.data.datasets.fusar_ship.data import (
+    CATEGORIES,
+    make_names,
+    write_chip,
+    write_fusar,
+    write_sheet,
+)
 from tests.helpers.messages import mentions
 
 META = "id,mmsi,length,width,polarMode,centerLookAngle,heightspace,widthspace,path\r\n"
@@ -20,7 +27,8 @@ ROW = "Ship_C01S01N0001,477939300,138,26,DH,42.51,1.702183,1.124222,Cargo\\Aggre
 
 @pytest.fixture
 def archive(tmp_path):
-    """Chips of two categories, a name that occurs twice, and other files, two folders deep."""
+    """Chips of two categories, a name that occurs twice, and other files, two folders
+    deep."""
     root = tmp_path / "download" / "FUSAR-Ship1.0"
     write_chip(root / "Cargo/AggregatesCarrier/Ship_C01S01N0001.tiff", dtype="uint16")
     write_chip(root / "Cargo/BulkCarrier/Ship_C01S01N0001.tiff")
@@ -33,11 +41,26 @@ def archive(tmp_path):
 
 def test_the_table_describes_chips_and_the_folder_determines_the_category(archive):
     chip, other, tanker = FUSARShip(archive).chips
-    assert (chip.category, chip.subcategory, chip.mmsi) == ("Cargo", "AggregatesCarrier", "477939300")
-    assert (chip.length_m, chip.width_m, chip.polarization, chip.incidence_deg) == (138, 26, "DH", 42.51)
-    assert chip.spacing_m == pytest.approx((1.702183 + 1.124222) / 2) and chip.flags == ()
+    assert (chip.category, chip.subcategory, chip.mmsi) == (
+        "Cargo",
+        "AggregatesCarrier",
+        "477939300",
+    )
+    assert (chip.length_m, chip.width_m, chip.polarization, chip.incidence_deg) == (
+        138,
+        26,
+        "DH",
+        42.51,
+    )
+    assert (
+        chip.spacing_m == pytest.approx((1.702183 + 1.124222) / 2) and chip.flags == ()
+    )
     assert chip.name == other.name == "Ship_C01S01N0001"
-    assert (other.subcategory, other.mmsi, other.flags) == ("BulkCarrier", None, ("no-meta",))
+    assert (other.subcategory, other.mmsi, other.flags) == (
+        "BulkCarrier",
+        None,
+        ("no-meta",),
+    )
     assert (tanker.category, tanker.flags) == ("Tanker", ("category-index", "no-meta"))
 
 
@@ -45,7 +68,10 @@ def test_the_table_describes_chips_and_the_folder_determines_the_category(archiv
 def test_chips_lie_at_any_depth_and_other_files_are_counted(archive, above):
     dataset = FUSARShip([archive, *archive.parents][above])
     assert len(dataset) == 3 and dataset.chips[0].mmsi == "477939300"
-    assert dataset.skipped == {"SeaClutterWaves is not a ship category": 1, "not a .tiff or .png file": 1}
+    assert dataset.skipped == {
+        "SeaClutterWaves is not a ship category": 1,
+        "not a .tiff or .png file": 1,
+    }
 
 
 def test_bad_rows_and_names_are_listed(archive):
@@ -55,8 +81,14 @@ def test_bad_rows_and_names_are_listed(archive):
     text = "\ufeff" + META + "".join(rows)
     (archive / "meta.csv").write_text(text.replace(",", "\t"), "utf-8", newline="")
     dataset = FUSARShip(archive)
-    assert [(Path(file).name, line) for file, line, _ in dataset.rejected] == [("meta.csv", 3), ("tug.tiff", 0)]
-    assert dataset.skipped["row of the meta table without a chip"] == 1 and dataset.chips[0].mmsi == "477939300"
+    assert [(Path(file).name, line) for file, line, _ in dataset.rejected] == [
+        ("meta.csv", 3),
+        ("tug.tiff", 0),
+    ]
+    assert (
+        dataset.skipped["row of the meta table without a chip"] == 1
+        and dataset.chips[0].mmsi == "477939300"
+    )
 
 
 @pytest.mark.parametrize(
@@ -76,7 +108,10 @@ def test_a_table_without_its_columns_is_refused(archive, content, message):
 
 def test_a_file_of_24_gb_in_the_place_of_a_table_is_not_read(archive):
     os.truncate(archive / "meta.csv", 24 * 2**30)
-    with pytest.raises(OSError, match=mentions("25,769,803,776 bytes", "limit is 268,435,456", "meta.csv")):
+    with pytest.raises(
+        OSError,
+        match=mentions("25,769,803,776 bytes", "limit is 268,435,456", "meta.csv"),
+    ):
         FUSARShip(archive)
 
 
@@ -102,7 +137,9 @@ def test_csv_has_precedence_over_excel(archive):
     write_sheet(archive / "meta.xls", [other, more])
     dataset = FUSARShip(archive)
     assert [chip.mmsi for chip in dataset.chips] == ["477939300", "2", None]
-    assert [(Path(file).name, line) for file, line, _ in dataset.rejected] == [("meta.xls", 2)]
+    assert [(Path(file).name, line) for file, line, _ in dataset.rejected] == [
+        ("meta.xls", 2)
+    ]
 
 
 @pytest.mark.parametrize("content", [b"", b"no table", b"PK\x03\x04"])
@@ -116,11 +153,18 @@ def test_a_damaged_excel_table_is_refused(archive, content):
 def test_an_excel_table_that_asks_for_all_memory(archive):
     write_sheet(archive / "meta.xls", [[*CELLS, "Cargo\\AggregatesCarrier"]])
     data = bytearray((archive / "meta.xls").read_bytes())
-    start = 512 * (1 + int.from_bytes(data[76:80], "little"))  # the first sector of the table of sectors
+    start = 512 * (
+        1 + int.from_bytes(data[76:80], "little")
+    )  # the first sector of the table of sectors
     for sector in range(128):
-        data[start + 4 * sector : start + 4 * sector + 4] = sector.to_bytes(4, "little")  # each one follows itself
+        data[start + 4 * sector : start + 4 * sector + 4] = sector.to_bytes(
+            4, "little"
+        )  # each one follows itself
     (archive / "meta.xls").write_bytes(data)
-    with pytest.raises(ValueError, match=mentions("1024 MiB", "16,777,216 letters", "save it as meta.csv")):
+    with pytest.raises(
+        ValueError,
+        match=mentions("1024 MiB", "16,777,216 letters", "save it as meta.csv"),
+    ):
         FUSARShip(archive)
 
 
@@ -134,17 +178,29 @@ def test_not_found(tmp_path):
 @pytest.mark.parametrize("dtype", ["uint8", "uint16"])
 def test_samples_keep_their_values(tmp_path, dtype):
     write_chip(tmp_path / "Tug/Sub/Ship_C13S01N0001.tiff", dtype=dtype)
-    dataset = FUSARShip(tmp_path, transforms=lambda sample: sample | {"seen": torch.ones(1)})
+    dataset = FUSARShip(
+        tmp_path, transforms=lambda sample: sample | {"seen": torch.ones(1)}
+    )
     expected = np.asarray(Image.open(tmp_path / "Tug/Sub/Ship_C13S01N0001.tiff"))
-    assert dataset[0]["image"].dtype == torch.float32 and dataset[0]["image"].shape == (1, 8, 8)
+    assert dataset[0]["image"].dtype == torch.float32 and dataset[0]["image"].shape == (
+        1,
+        8,
+        8,
+    )
     np.testing.assert_array_equal(dataset[0]["image"][0], expected)
     assert dataset[0]["label"] == 12 and dataset[0]["seen"] == 1
 
 
 def test_equal_bands_are_one_and_others_are_refused(tmp_path):
-    path = write_fusar(tmp_path, ["Ship_C13S01N0001"], suffix=".png") / "Tug/Sub01/Ship_C13S01N0001.png"
+    path = (
+        write_fusar(tmp_path, ["Ship_C13S01N0001"], suffix=".png")
+        / "Tug/Sub01/Ship_C13S01N0001.png"
+    )
     gray = np.asarray(Image.open(path))
-    for bands in (np.repeat(gray[..., None], 3, axis=2), np.stack([gray, gray, 255 - gray], axis=2)):
+    for bands in (
+        np.repeat(gray[..., None], 3, axis=2),
+        np.stack([gray, gray, 255 - gray], axis=2),
+    ):
         Image.fromarray(bands).save(path)
         if (bands[..., 2] == gray).all():
             np.testing.assert_array_equal(FUSARShip(tmp_path)[0]["image"][0], gray)
@@ -157,20 +213,36 @@ def categories(root):
 
 
 def test_a_category_below_a_category_is_a_subcategory(tmp_path):
-    for name, folder in (("Ship_C07S01N0001", "Other/Fishing"), ("Ship_C07S02N0001", "Other/Tug")):
+    for name, folder in (
+        ("Ship_C07S01N0001", "Other/Fishing"),
+        ("Ship_C07S02N0001", "Other/Tug"),
+    ):
         write_chip(tmp_path / folder / f"{name}.tiff")
     write_chip(tmp_path / "Tanker/Tanker/Ship_C12S01N0001.tiff")
     assert categories(tmp_path) == {"Other": 2, "Tanker": 1}
-    assert [chip.subcategory for chip in FUSARShip(tmp_path).chips] == ["Fishing", "Tug", "Tanker"]
+    assert [chip.subcategory for chip in FUSARShip(tmp_path).chips] == [
+        "Fishing",
+        "Tug",
+        "Tanker",
+    ]
 
 
 @pytest.mark.parametrize(
-    ("folder", "counts"), [("", {"SAR": 3}), ("SAR", {"SAR": 30, "Cargo": 10}), ("SAR", {"Cargo": 5, "SAR": 1})]
+    ("folder", "counts"),
+    [
+        ("", {"SAR": 3}),
+        ("SAR", {"SAR": 30, "Cargo": 10}),
+        ("SAR", {"Cargo": 5, "SAR": 1}),
+    ],
 )
 def test_the_category_sar_and_a_folder_sar(tmp_path, folder, counts):
     for name in make_names(counts):
         is_flat = folder and counts["SAR"] == 1
-        path = f"{name}.png" if is_flat else f"{CATEGORIES[int(name[6:8]) - 1]}/Sub/{name}.png"
+        path = (
+            f"{name}.png"
+            if is_flat
+            else f"{CATEGORIES[int(name[6:8]) - 1]}/Sub/{name}.png"
+        )
         write_chip(tmp_path / folder / path)
     assert categories(tmp_path) == counts
 
@@ -182,12 +254,19 @@ def test_a_folder_sar_above_folders_with_other_numbers(tmp_path):
     assert all("category-index" in chip.flags for chip in FUSARShip(tmp_path).chips)
 
 
-@pytest.mark.parametrize("folder", ["cargo", "CARGO", "CargoShip", "cargo_ships", "01_Cargo", "Cargo vessels"])
+@pytest.mark.parametrize(
+    "folder",
+    ["cargo", "CARGO", "CargoShip", "cargo_ships", "01_Cargo", "Cargo vessels"],
+)
 def test_spellings_of_a_folder(tmp_path, folder):
     root = write_fusar(tmp_path, make_names({"Cargo": 2, "Tug": 1}))
     (root / "Cargo").rename(root / "_").rename(root / folder)
     dataset = FUSARShip(tmp_path)
-    assert [(chip.category, chip.flags) for chip in dataset.chips if chip.category == "Cargo"] == [("Cargo", ())] * 2
+    assert [
+        (chip.category, chip.flags)
+        for chip in dataset.chips
+        if chip.category == "Cargo"
+    ] == [("Cargo", ())] * 2
     assert dataset.skipped == {}
 
 
@@ -196,7 +275,10 @@ def test_names_without_a_category_are_no_ships(tmp_path):
     write_chip(tmp_path / "Bridge/Sub/Ship_C16S01N0001.tiff")
     write_chip(tmp_path / "Cargo/Sub/Ship_C16S01N0001.tiff")
     dataset = FUSARShip(tmp_path)
-    assert [chip.flags for chip in dataset.chips] == [("no-meta",), ("category-index", "no-meta")]
+    assert [chip.flags for chip in dataset.chips] == [
+        ("no-meta",),
+        ("category-index", "no-meta"),
+    ]
     assert dataset.skipped == {"Bridge is not a ship category": 1}
 
 

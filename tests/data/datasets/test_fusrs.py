@@ -26,11 +26,16 @@ def root(tmp_path):
 
 def test_rows_keep_their_lines_and_repetitions(tmp_path):
     path = tmp_path / "list.txt"
-    path.write_bytes("\ufeffShip_C07S11N0002.png 0\r\n\r\nL12_3.png 3\r\nShip_C07S11N0002.png 0\r\n".encode())
+    path.write_bytes(
+        "\ufeffShip_C07S11N0002.png 0\r\n\r\nL12_3.png 3\r\nShip_C07S11N0002.png 0\r\n".encode()
+    )
     rows, rejected = read_fusrs_list(path, "train", 4)
     expected = [("Ship_C07S11N0002", 0, 1), ("L12_3", 3, 3), ("Ship_C07S11N0002", 0, 4)]
     assert [(row.name, row.label, row.line) for row in rows] == expected
-    assert [(row.category, row.image) for row in rows[:2]] == [(7, None), (None, 12)] and rejected == []
+    assert [(row.category, row.image) for row in rows[:2]] == [
+        (7, None),
+        (None, 12),
+    ] and rejected == []
 
 
 @pytest.mark.parametrize(
@@ -54,7 +59,10 @@ def test_invalid_row_is_rejected_with_its_line(tmp_path, row, reason):
     assert (file, line) == (str(path), 2) and reason in why
 
 
-@pytest.mark.parametrize(("content", "reason"), [("nonsense\n", "line 1: 1 fields"), ("", "the file is empty")])
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [("nonsense\n", "line 1: 1 fields"), ("", "the file is empty")],
+)
 def test_a_list_without_a_usable_row_is_refused(root, content, reason):
     (root / "v25_train.txt").write_text(content)
     with pytest.raises(ValueError, match=mentions("v25_train.txt", reason)):
@@ -63,10 +71,19 @@ def test_a_list_without_a_usable_row_is_refused(root, content, reason):
 
 def test_samples_are_the_rows(root):
     dataset = FUSRS(root)
-    assert [row.name for row in dataset.rows] == ["L1_1", "Ship_C07S11N0002", "Ship_C07S11N0002"]
+    assert [row.name for row in dataset.rows] == [
+        "L1_1",
+        "Ship_C07S11N0002",
+        "Ship_C07S11N0002",
+    ]
     assert [int(dataset[index]["label"]) for index in range(len(dataset))] == [0, 0, 0]
-    assert [dataset[index]["image"].shape for index in (0, 1)] == [(1, 64, 64), (1, 16, 16)]
-    expected = np.asarray(Image.open(root / "FUSAR-Ship/Other/Sub11/Ship_C07S11N0002.tiff"))
+    assert [dataset[index]["image"].shape for index in (0, 1)] == [
+        (1, 64, 64),
+        (1, 16, 16),
+    ]
+    expected = np.asarray(
+        Image.open(root / "FUSAR-Ship/Other/Sub11/Ship_C07S11N0002.tiff")
+    )
     np.testing.assert_array_equal(dataset[1]["image"][0], expected)
     assert [(line, reason) for _, line, reason in dataset.rejected] == [
         (5, "1 fields; a row is `name label`"),
@@ -76,11 +93,22 @@ def test_samples_are_the_rows(root):
 
 @pytest.mark.parametrize(
     ("split", "num_classes", "classes"),
-    [("test", 4, ["fishing", "tanker"]), ("train", 5, ["other"]), ("test", 5, ["dredger"])],
+    [
+        ("test", 4, ["fishing", "tanker"]),
+        ("train", 5, ["other"]),
+        ("test", 5, ["dredger"]),
+    ],
 )
 def test_splits_and_classes(root, split, num_classes, classes):
-    dataset = FUSRS(root, split, num_classes, transforms=lambda sample: sample | {"seen": torch.ones(1)})
-    assert [dataset.classes[int(dataset[index]["label"])] for index in range(len(dataset))] == classes
+    dataset = FUSRS(
+        root,
+        split,
+        num_classes,
+        transforms=lambda sample: sample | {"seen": torch.ones(1)},
+    )
+    assert [
+        dataset.classes[int(dataset[index]["label"])] for index in range(len(dataset))
+    ] == classes
     assert dataset[0]["seen"] == 1
 
 
@@ -105,11 +133,20 @@ def test_lists_are_downloaded_once_and_checked(root, monkeypatch):
         (lists / name).write_text(rows)
         (root / name).unlink()
     monkeypatch.setattr(FUSRS, "url", f"file://{lists}/")
-    copy = "torchvision.datasets.utils._urlretrieve"  # it needs the length of an HTTP response
-    monkeypatch.setattr(copy, lambda url, path, *_: shutil.copy(url.removeprefix("file://"), path))
-    md5s = {name: hashlib.md5(rows.encode()).hexdigest() for name, rows in LISTS.items()}
+    copy = (  # it needs the length of an HTTP response
+        "torchvision.datasets.utils._urlretrieve"
+    )
+    monkeypatch.setattr(
+        copy, lambda url, path, *_: shutil.copy(url.removeprefix("file://"), path)
+    )
+    md5s = {
+        name: hashlib.md5(rows.encode()).hexdigest() for name, rows in LISTS.items()
+    }
     monkeypatch.setattr(FUSRS, "md5s", md5s)
-    assert len(FUSRS(root, download=True, checksum=True)) == 3 and (root / "v25_train.txt").is_file()
+    assert (
+        len(FUSRS(root, download=True, checksum=True)) == 3
+        and (root / "v25_train.txt").is_file()
+    )
     monkeypatch.setattr(f"{FUSRS.__module__}.download_url", None)
     assert len(FUSRS(root, download=True, checksum=True)) == 3
     (root / "v25_train.txt").write_text("L1_1.png 0\n")
@@ -122,7 +159,11 @@ def test_a_name_of_several_files_stands_for_the_one_in_its_category(root):
     write_chip(root / "FUSAR-Ship/Cargo/Sub11/Ship_C07S11N0002.tiff", seed=5)
     write_chip(root / "FUSAR-Ship/Other/Sub12/Ship_C07S11N0002.tiff", seed=6)
     dataset = FUSRS(root)
-    assert [chip.path.parent.name for chip in dataset.chips["Ship_C07S11N0002"]] == ["Sub11", "Sub12", "Sub11"]
+    assert [chip.path.parent.name for chip in dataset.chips["Ship_C07S11N0002"]] == [
+        "Sub11",
+        "Sub12",
+        "Sub11",
+    ]
     assert dataset[1]["image"].shape == (1, 16, 16)
 
 
@@ -136,13 +177,34 @@ def test_every_category_is_mapped_or_unknown():
     ("num_classes", "train", "test"),
     [
         (4, {"cargo": 3890, "fishing": 814, "tanker": 315, "dredger": 242}, 1700),
-        (5, {"cargo": 3890, "other": 1710, "fishing": 814, "tanker": 315, "dredger": 242}, 2129),
+        (
+            5,
+            {
+                "cargo": 3890,
+                "other": 1710,
+                "fishing": 814,
+                "tanker": 315,
+                "dredger": 242,
+            },
+            2129,
+        ),
     ],
 )
 def test_the_published_lists(shared, num_classes, train, test):
     version = LIST_VERSIONS[num_classes]
-    paths = {split: shared("fusrs_lists") / f"{version}_{split}.txt" for split in FUSRS.splits}
-    (rows, rejected), (test_rows, test_rejected) = (read_fusrs_list(paths[s], s, num_classes) for s in FUSRS.splits)
-    assert Counter(CLASSES[num_classes][row.label] for row in rows) == train and len(test_rows) == test
+    paths = {
+        split: shared("fusrs_lists") / f"{version}_{split}.txt"
+        for split in FUSRS.splits
+    }
+    (rows, rejected), (test_rows, test_rejected) = (
+        read_fusrs_list(paths[s], s, num_classes) for s in FUSRS.splits
+    )
+    assert (
+        Counter(CLASSES[num_classes][row.label] for row in rows) == train
+        and len(test_rows) == test
+    )
     assert rejected == test_rejected == []
-    assert all(hashlib.md5(path.read_bytes()).hexdigest() == FUSRS.md5s[path.name] for path in paths.values())
+    assert all(
+        hashlib.md5(path.read_bytes()).hexdigest() == FUSRS.md5s[path.name]
+        for path in paths.values()
+    )

@@ -21,7 +21,13 @@ def test_formulas_are_read_as_they_were_written(tmp_path):
 
 
 def test_rows(tmp_path):
-    rows = ["a.tif,cargo,x", f"{tmp_path}/deep/b.tif, tug boat ,x", "a.tif,tug,x", "gone.tif,tug,x", "a.tif,,x"]
+    rows = [
+        "a.tif,cargo,x",
+        f"{tmp_path}/deep/b.tif, tug boat ,x",
+        "a.tif,tug,x",
+        "gone.tif,tug,x",
+        "a.tif,,x",
+    ]
     source = LabelTable(table(tmp_path, *rows, "a.tif,../x,x"))
     assert [(file.path, file.label, file.split) for file in source.files] == [
         (tmp_path / "a.tif", "cargo", "train"),
@@ -29,7 +35,9 @@ def test_rows(tmp_path):
     ]
     assert source.classes == ["cargo", "tug boat"] and source.root == tmp_path
     assert source.skipped == {"row without a class": 1}
-    assert [(line, reason.split(str(tmp_path))[0]) for _, line, reason in source.rejected] == [
+    assert [
+        (line, reason.split(str(tmp_path))[0]) for _, line, reason in source.rejected
+    ] == [
         (4, "a.tif is already listed in line 2"),
         (5, "the file does not exist: "),
         (7, "a.tif is already listed in line 2"),
@@ -37,14 +45,23 @@ def test_rows(tmp_path):
 
 
 def test_splits(tmp_path):
-    source = LabelTable(table(tmp_path, "a.tif,1,val", "deep/b.tif,1,dev", header="path,class,split"))
+    source = LabelTable(
+        table(tmp_path, "a.tif,1,val", "deep/b.tif,1,dev", header="path,class,split")
+    )
     assert [file.split for file in source.files] == ["val"]
-    assert source.rejected[0][1:] == (3, "unknown split dev; it must be train, val or test")
+    assert source.rejected[0][1:] == (
+        3,
+        "unknown split dev; it must be train, val or test",
+    )
 
 
 @pytest.mark.parametrize(
     ("header", "rows", "message"),
-    [("file,label", ["a.tif,x"], "no column path, class"), ("path,class", ["gone.tif,x"], "no row"), ("", [], "read")],
+    [
+        ("file,label", ["a.tif,x"], "no column path, class"),
+        ("path,class", ["gone.tif,x"], "no row"),
+        ("", [], "read"),
+    ],
 )
 def test_refused(tmp_path, header, rows, message):
     with pytest.raises(RequestError, match=message):
@@ -58,14 +75,23 @@ def test_verdicts(tmp_path):
     assert [file.label for file in source.files] == ["tug"]
     assert source.skipped == {"not a target": 1, "unsure": 1, "row without a class": 1}
     source = LabelTable(path, "clutter")
-    assert [file.label for file in source.files] == ["clutter"] and source.skipped.total() == 2
-    assert [reason for _, _, reason in source.rejected] == ["a.tif is already listed in line 2"]
+    assert [file.label for file in source.files] == [
+        "clutter"
+    ] and source.skipped.total() == 2
+    assert [reason for _, _, reason in source.rejected] == [
+        "a.tif is already listed in line 2"
+    ]
     with pytest.raises(RequestError, match="1 unsure"):
         LabelTable(table(tmp_path, *rows[1:2], header="path,class,verdict"))
 
 
 def test_semicolons_and_unknown_verdicts(tmp_path):
-    path = table(tmp_path, "a.tif;tug;class", "deep/b.tif;tug;maybe", header="path;class;verdict")
+    path = table(
+        tmp_path, "a.tif;tug;class", "deep/b.tif;tug;maybe", header="path;class;verdict"
+    )
     source = LabelTable(path)
     assert [file.path.name for file in source.files] == ["a.tif"]
-    assert source.rejected[0][1:] == (3, "unknown verdict maybe; it must be class, not a target or unsure")
+    assert source.rejected[0][1:] == (
+        3,
+        "unknown verdict maybe; it must be class, not a target or unsure",
+    )

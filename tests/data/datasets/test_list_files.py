@@ -5,12 +5,20 @@ import pytest
 from PIL import Image
 from torchgeo.datasets import DatasetNotFoundError
 
-from rsft.data.datasets._label_files import INATURALIST_2018, PLACES_LT, ListFiles, PublishedLists, folder_to_class_name
+from rsft.data.datasets._label_files import (
+    INATURALIST_2018,
+    PLACES_LT,
+    ListFiles,
+    PublishedLists,
+    folder_to_class_name,
+)
 from rsft.data.datasets.image_folder import INaturalist2018, ListFileDataset, PlacesLT
 from rsft.errors import DataError, RequestError
 from tests.helpers.messages import mentions
 
-TINY = PublishedLists("Tiny", {"train": "train.txt", "val": "val.txt"}, {"train": 3, "val": 1}, 2)
+TINY = PublishedLists(
+    "Tiny", {"train": "train.txt", "val": "val.txt"}, {"train": 3, "val": 1}, 2
+)
 
 
 class Tiny(ListFileDataset):
@@ -21,16 +29,27 @@ def read(root, lists=None):
     return ListFiles(TINY, root, lists)
 
 
-TRAIN = ("data/a/airfield/1.jpg 0", "data/a/apartment/outdoor/2.jpg 1", "data/a/airfield/3.jpg 0")
+TRAIN = (
+    "data/a/airfield/1.jpg 0",
+    "data/a/apartment/outdoor/2.jpg 1",
+    "data/a/airfield/3.jpg 0",
+)
 VAL = ("val/4.jpg 1",)
 
 
 def write(root, train=TRAIN, val=VAL, absent=""):
     for row in (*train, *val):
         path = root / row.rpartition(" ")[0].replace("\\", "/")
-        if path.suffix and ".." not in path.parts and path.is_relative_to(root) and path.name != absent:
+        if (
+            path.suffix
+            and ".." not in path.parts
+            and path.is_relative_to(root)
+            and path.name != absent
+        ):
             path.parent.mkdir(parents=True, exist_ok=True)
-            pixels = np.random.default_rng(0).integers(0, 256, (5, 6, 3), dtype=np.uint8)
+            pixels = np.random.default_rng(0).integers(
+                0, 256, (5, 6, 3), dtype=np.uint8
+            )
             Image.fromarray(pixels).save(path, "PNG")
     (root / "train.txt").write_text("\n".join(train), "utf-8")
     (root / "val.txt").write_text("\n".join(val), "utf-8")
@@ -43,22 +62,42 @@ def reasons(source):
 
 def test_classes_are_named_after_their_folders(tmp_path):
     source = read(write(tmp_path))
-    assert source.classes == ["airfield", "apartment-outdoor"] and source.rejected == [] and source.differences == []
+    assert (
+        source.classes == ["airfield", "apartment-outdoor"]
+        and source.rejected == []
+        and source.differences == []
+    )
     rows = source.table[["split", "path", "label", "class"]].to_numpy().tolist()
-    assert rows[3] == ["val", "val/4.jpg", 1, "apartment-outdoor"] and len(source.table) == 4
+    assert (
+        rows[3] == ["val", "val/4.jpg", 1, "apartment-outdoor"]
+        and len(source.table) == 4
+    )
 
 
 def test_folder_class():
-    names = {"train_val2018/Arachnida/5": "Arachnida-5", "train/rock_arch": "rock_arch", "val_256": ""}
+    names = {
+        "train_val2018/Arachnida/5": "Arachnida-5",
+        "train/rock_arch": "rock_arch",
+        "val_256": "",
+    }
     assert {folder: folder_to_class_name(folder) for folder in names} == names
 
 
 def test_without_folders_classes_are_numbered(tmp_path):
-    assert read(write(tmp_path, ("1.jpg 0", "2.jpg 1", "3.jpg 1"))).classes == ["class-0", "class-1"]
+    assert read(write(tmp_path, ("1.jpg 0", "2.jpg 1", "3.jpg 1"))).classes == [
+        "class-0",
+        "class-1",
+    ]
 
 
 def test_every_faulty_row_is_listed_with_its_line(tmp_path):
-    bad = ("lonely", "data/a/airfield/5.jpg 2", "data/a/airfield/6.jpg one", "../out.jpg 0", "/etc/hostname 0")
+    bad = (
+        "lonely",
+        "data/a/airfield/5.jpg 2",
+        "data/a/airfield/6.jpg one",
+        "../out.jpg 0",
+        "/etc/hostname 0",
+    )
     bad += (TRAIN[0], "data/a/airfield/7.jpg 1", "data/a/airfield/gone.jpg 0")
     source = read(write(tmp_path, (*TRAIN, *bad), absent="gone.jpg"))
     assert len(source.table) == 4
@@ -83,14 +122,22 @@ def test_an_image_of_both_splits_stays_in_training(tmp_path):
 def test_crlf_bom_backslashes_spaces_and_chinese(tmp_path):
     write(tmp_path / "飞 机", ("data\\机 场\\1 2.jpg 0", "data/b/2.jpg 1"))
     text = (tmp_path / "飞 机/train.txt").read_text("utf-8")
-    (tmp_path / "飞 机/train.txt").write_text("\ufeff" + text.replace("\n", "\r\n\r\n"), "utf-8", newline="")
+    (tmp_path / "飞 机/train.txt").write_text(
+        "\ufeff" + text.replace("\n", "\r\n\r\n"), "utf-8", newline=""
+    )
     source = read(tmp_path / "飞 机")
-    assert source.table["path"].tolist()[0] == "data/机 场/1 2.jpg" and source.classes[0] == "机 场"
+    assert (
+        source.table["path"].tolist()[0] == "data/机 场/1 2.jpg"
+        and source.classes[0] == "机 场"
+    )
 
 
 def test_differences_from_the_published_lists_are_reported(tmp_path):
     source = read(write(tmp_path, TRAIN[:1]))
-    assert source.differences == ["rows of train.txt: 1; published: 3", "classes with a training row: 1; published: 2"]
+    assert source.differences == [
+        "rows of train.txt: 1; published: 3",
+        "classes with a training row: 1; published: 2",
+    ]
     (tmp_path / "val.txt").unlink()
     assert "rows of val.txt: 0; published: 1" in read(tmp_path).differences
 
@@ -121,23 +168,38 @@ def test_missing_or_unreadable_lists_are_refused(tmp_path):
 
 
 def test_samples_keep_their_values_and_can_be_plotted(tmp_path):
-    dataset = Tiny(str(write(tmp_path)), transforms=lambda sample: sample | {"seen": True})
+    dataset = Tiny(
+        str(write(tmp_path)), transforms=lambda sample: sample | {"seen": True}
+    )
     assert len(dataset) == 3 and dataset.table["split"].unique().tolist() == ["train"]
     sample = dataset[1]
-    assert sample["image"].shape == (3, 5, 6) and sample["image"].max() > 200 and int(sample["label"]) == 1
-    assert sample["seen"] and dataset.plot(sample).axes[0].get_title() == "Label: apartment-outdoor"
+    assert (
+        sample["image"].shape == (3, 5, 6)
+        and sample["image"].max() > 200
+        and int(sample["label"]) == 1
+    )
+    assert (
+        sample["seen"]
+        and dataset.plot(sample).axes[0].get_title() == "Label: apartment-outdoor"
+    )
 
 
 def test_splits(tmp_path):
     write(tmp_path)
     paths = [row[:-2] for row in (*TRAIN, *VAL)]
-    assert [Tiny(tmp_path, split).table["path"].tolist() for split in ("val", "all")] == [paths[3:], paths]
+    assert [
+        Tiny(tmp_path, split).table["path"].tolist() for split in ("val", "all")
+    ] == [paths[3:], paths]
     with pytest.raises(AssertionError, match="Split 'test' not supported"):
         Tiny(tmp_path, "test")
 
 
 def test_missing_files_raise_the_error_of_torchgeo(tmp_path):
-    for dataset, split in ((PlacesLT, "test"), (INaturalist2018, "val"), (Tiny, "train")):
+    for dataset, split in (
+        (PlacesLT, "test"),
+        (INaturalist2018, "val"),
+        (Tiny, "train"),
+    ):
         with pytest.raises(DatasetNotFoundError, match="Dataset not found"):
             dataset(tmp_path / "absent", split)
     write(tmp_path)

@@ -20,10 +20,19 @@ from rsft.data.datasets.opensarship import (
     read_ship_records,
     ship_kind,
 )
-from tests.data.datasets.opensarship.data import GRD, RECORD, SINGLE, SLC, write_scene, write_tiff
+from tests.data.datasets.opensarship.data import (
+    GRD,
+    RECORD,
+    SINGLE,
+    SLC,
+    write_scene,
+    write_tiff,
+)
 from tests.helpers.messages import mentions
 
-pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::rasterio.errors.NotGeoreferencedWarning"
+)
 
 SHIPS = {"Cargo_x3_y4": 70, "Other Type_x5_y6": 0}
 
@@ -36,10 +45,18 @@ def bands_of(path):
 @pytest.mark.parametrize("scene", [GRD, SLC])
 def test_each_product_has_its_pixels(tmp_path, scene):
     folder = write_scene(tmp_path, scene, SHIPS)
-    patch, cal = bands_of(folder / "Patch/Cargo_x3_y4.tif"), bands_of(folder / "Patch_Cal/Cargo_x3_y4.tif")
-    eye = [bands_of(folder / f"Patch_Uint8/Visual_Cargo_x3_y4_{band}.tif")[0] for band in ("vh", "vv")]
+    patch = bands_of(folder / "Patch/Cargo_x3_y4.tif")
+    cal = bands_of(folder / "Patch_Cal/Cargo_x3_y4.tif")
+    eye = [
+        bands_of(folder / f"Patch_Uint8/Visual_Cargo_x3_y4_{band}.tif")[0]
+        for band in ("vh", "vv")
+    ]
     amplitude = np.hypot(patch[::2], patch[1::2]) if scene == SLC else patch
-    expected_pixels: dict[OpenSARShipProduct, np.ndarray] = {"patch": amplitude, "cal": cal, "uint8": np.stack(eye)}
+    expected_pixels: dict[OpenSARShipProduct, np.ndarray] = {
+        "patch": amplitude,
+        "cal": cal,
+        "uint8": np.stack(eye),
+    }
     for product, expected in expected_pixels.items():
         source = OpenSARShip(tmp_path, product)
         pixels = read_opensarship_pixels(source.chips[0], product)
@@ -52,8 +69,15 @@ def test_a_chip_is_joined_to_its_record(tmp_path):
     write_scene(tmp_path / "deep/down", GRD, SHIPS)
     chip = OpenSARShip(tmp_path).chips[0]
     assert (chip.scene, chip.category, chip.sensor) == (GRD, "Cargo", "S1A IW GRDH")
-    assert (chip.mmsi, chip.incidence_deg, chip.longitude) == ("477207300", 34.5, 114.5977)
-    assert chip.latitude is chip.length_m is chip.marinetraffic_type is None and chip.beam_m == 32
+    assert (chip.mmsi, chip.incidence_deg, chip.longitude) == (
+        "477207300",
+        34.5,
+        114.5977,
+    )
+    assert (
+        chip.latitude is chip.length_m is chip.marinetraffic_type is None
+        and chip.beam_m == 32
+    )
 
 
 @pytest.mark.parametrize(
@@ -72,12 +96,25 @@ def test_a_chip_is_joined_to_its_record(tmp_path):
         ("Reserved", None, "Other", False),
     ],
 )
-def test_the_type_of_marinetraffic_is_the_label_where_it_is_known(tmp_path, marinetraffic, known, kind, conflict):
-    write_scene(tmp_path, GRD, {"Other Type_x5_y6": 99}, types={"Other Type_x5_y6": marinetraffic})
+def test_the_type_of_marinetraffic_is_the_label_where_it_is_known(
+    tmp_path, marinetraffic, known, kind, conflict
+):
+    write_scene(
+        tmp_path,
+        GRD,
+        {"Other Type_x5_y6": 99},
+        types={"Other Type_x5_y6": marinetraffic},
+    )
     source = OpenSARShip(tmp_path)
     (chip,) = source.chips
-    assert (chip.marinetraffic_type, chip.flags) == (known, ("label-conflict",) if conflict else ())
-    assert source.classes == [known or "Other Type"] and ship_kind(source.classes[0]) == kind
+    assert (chip.marinetraffic_type, chip.flags) == (
+        known,
+        ("label-conflict",) if conflict else (),
+    )
+    assert (
+        source.classes == [known or "Other Type"]
+        and ship_kind(source.classes[0]) == kind
+    )
     assert OpenSARShip(tmp_path, label="ais").classes == ["Other Type"]
     unknown: Any = "both"
     with pytest.raises(AssertionError, match="label must be one of"):
@@ -86,15 +123,26 @@ def test_the_type_of_marinetraffic_is_the_label_where_it_is_known(tmp_path, mari
 
 def test_records_and_files_without_a_partner_are_rejected(tmp_path):
     more = RECORD.format(x=7, y=8, code=70, marinetraffic="NA")
-    folder = write_scene(tmp_path, GRD, {"Cargo_x3_y4": 80, "Tanker_x5_y6": 80, "Tug_x9_y9": 52}, more=more)
+    folder = write_scene(
+        tmp_path,
+        GRD,
+        {"Cargo_x3_y4": 80, "Tanker_x5_y6": 80, "Tug_x9_y9": 52},
+        more=more,
+    )
     (folder / "Patch_Uint8/Visual_Tanker_x5_y6_vv.tif").unlink()
     (folder / "Patch_Uint8/notes.txt").write_text("x")
-    (folder / "Patch_Uint8/Visual_Tug_x9_y9_vh.tif").rename(folder / "Patch_Uint8/Visual_Tug_x9_y10_vh.tif")
-    (folder / "Patch_Uint8/Visual_Tug_x9_y9_vv.tif").rename(folder / "Patch_Uint8/Visual_Tug_x9_y10_vv.tif")
+    (folder / "Patch_Uint8/Visual_Tug_x9_y9_vh.tif").rename(
+        folder / "Patch_Uint8/Visual_Tug_x9_y10_vh.tif"
+    )
+    (folder / "Patch_Uint8/Visual_Tug_x9_y9_vv.tif").rename(
+        folder / "Patch_Uint8/Visual_Tug_x9_y10_vv.tif"
+    )
     source = OpenSARShip(tmp_path)
     expected = [("Cargo", ("class-code",)), ("Tug", ("no-record",))]
     assert [(chip.category, chip.flags) for chip in source.chips] == expected
-    assert [(Path(file).name, reason.split(",")[0]) for file, _, reason in source.rejected] == [
+    assert [
+        (Path(file).name, reason.split(",")[0]) for file, _, reason in source.rejected
+    ] == [
         ("notes.txt", "the name is not <class>_x<column>_y<row>.tif"),
         ("Visual_Tanker_x5_y6_vh.tif", "the band suffixes must be VH"),
         ("Ship.xml", "no chip for the record of Center_x 9"),
@@ -106,7 +154,9 @@ def test_a_single_polarization_scene_has_one_band(tmp_path):
     write_scene(tmp_path, SINGLE, SHIPS, end="</ShipList>")
     for product in OpenSARShip.products:
         source = OpenSARShip(tmp_path, product)
-        assert source[0]["image"].shape == (1, 9, 9) and source.chips[0].bands == ("VV",)
+        assert source[0]["image"].shape == (1, 9, 9) and source.chips[0].bands == (
+            "VV",
+        )
 
 
 def test_scene_name_is_read_from_a_file_if_the_folder_was_renamed(tmp_path):
@@ -131,7 +181,9 @@ def test_invalid_ship_list_is_rejected_and_chips_stay(tmp_path, text, error, mat
     with pytest.raises(error, match=match):
         read_ship_records(path)
     source = OpenSARShip(tmp_path)
-    assert [chip.flags for chip in source.chips] == [("no-record",)] * 2 and match in source.rejected[0][2]
+    assert [chip.flags for chip in source.chips] == [
+        ("no-record",)
+    ] * 2 and match in source.rejected[0][2]
 
 
 def test_pixels_of_another_product_are_refused(tmp_path):
@@ -157,11 +209,18 @@ def test_sample_is_that_of_torchgeo(tmp_path):
     write_scene(tmp_path, GRD, SHIPS)
     source = OpenSARShip(str(tmp_path), "cal", transforms=nn.Identity())
     sample = source[1]
-    titles = [axes.get_title() for axes in source.plot(sample | {"prediction": torch.tensor(0)}).axes]
-    assert titles == [f"Label: Other Type\nPrediction: Cargo\n{band}" for band in ("VH", "VV")]
+    titles = [
+        axes.get_title()
+        for axes in source.plot(sample | {"prediction": torch.tensor(0)}).axes
+    ]
+    assert titles == [
+        f"Label: Other Type\nPrediction: Cargo\n{band}" for band in ("VH", "VV")
+    ]
     plt.close("all")
     assert source.classes == ["Cargo", "Other Type"] and len(source) == 2
-    assert sample["image"].shape == (2, 10, 10) and sample["image"].dtype == torch.float32
+    assert (
+        sample["image"].shape == (2, 10, 10) and sample["image"].dtype == torch.float32
+    )
     assert sample["label"].dtype == torch.int64 and int(sample["label"]) == 1
 
 
@@ -171,14 +230,28 @@ def test_the_real_scenes_agree_with_the_list_beside_them(shared, product):
     root = shared("opensarship")
     source = OpenSARShip(root, product)
     assert len(source) == 187 and source.rejected == []
-    assert Counter(flag for chip in source.chips for flag in chip.flags) == {"label-conflict": 9}
-    table = pd.read_csv(root / "chips.csv", keep_default_na=False).sort_values(["scene", "file"])
+    assert Counter(flag for chip in source.chips for flag in chip.flags) == {
+        "label-conflict": 9
+    }
+    table = pd.read_csv(root / "chips.csv", keep_default_na=False).sort_values(
+        ["scene", "file"]
+    )
     if product == "cal":
         names = [(chip.scene, chip.paths[0].name) for chip in source.chips]
         assert names == list(zip(table["scene"], table["file"], strict=True))
-        assert [chip.incidence_deg for chip in source.chips] == table["incidence_deg"].tolist()
+        assert [chip.incidence_deg for chip in source.chips] == table[
+            "incidence_deg"
+        ].tolist()
         assert [len(chip.bands) for chip in source.chips] == table["bands"].tolist()
-        types = table["elaborated_type"].replace({"Law Enforce": "Law Enforcement"}).str.partition(" - ")[0]
+        types = (
+            table["elaborated_type"]
+            .replace({"Law Enforce": "Law Enforcement"})
+            .str.partition(" - ")[0]
+        )
         unknown = types.isin(["NA", "Unspecified", "Reserved"])
-        assert [chip.marinetraffic_type or "" for chip in source.chips] == types.where(~unknown, "").tolist()
-    assert all(read_opensarship_pixels(chip, product).ndim == 3 for chip in source.chips)
+        assert [chip.marinetraffic_type or "" for chip in source.chips] == types.where(
+            ~unknown, ""
+        ).tolist()
+    assert all(
+        read_opensarship_pixels(chip, product).ndim == 3 for chip in source.chips
+    )

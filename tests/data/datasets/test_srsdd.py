@@ -23,15 +23,21 @@ def write_image(root, labels, stem="7", size=200):
     (root / "labels").mkdir(exist_ok=True)
     pixels = np.random.default_rng(0).integers(1, 256, (size, size), dtype=np.uint8)
     Image.fromarray(pixels).save(root / "images" / f"{stem}.png")
-    (root / "labels" / f"{stem}.txt").write_bytes(labels if isinstance(labels, bytes) else labels.encode())
+    (root / "labels" / f"{stem}.txt").write_bytes(
+        labels if isinstance(labels, bytes) else labels.encode()
+    )
     return SRSDD(root, split="all")
 
 
 @pytest.mark.parametrize(
     "header",
     [
-        *("", HEADER, "imagesource:GF3\n", "acquisition dates:2017-05-01\nimagesource:GF3\ngsd:1\n"),
-        *("'imagesource':GF3\n'gsd':1\n", "x1 y1 x2 y2 x3 y3 x4 y4 category difficult\n"),
+        "",
+        HEADER,
+        "imagesource:GF3\n",
+        "acquisition dates:2017-05-01\nimagesource:GF3\ngsd:1\n",
+        "'imagesource':GF3\n'gsd':1\n",
+        "x1 y1 x2 y2 x3 y3 x4 y4 category difficult\n",
     ],
 )
 def test_ships_count_from_one_below_the_header(tmp_path, header):
@@ -41,13 +47,27 @@ def test_ships_count_from_one_below_the_header(tmp_path, header):
 
 
 def test_spellings_of_a_class_are_recognized_and_crlf_is_accepted(tmp_path):
-    spellings = {"Cell-container": "Cell-Container", "Ore-oil": "ore-oil", "Law-enforce": "LawEnforce"}
-    spellings |= dict.fromkeys(("Law Enforce", "law enforcement"), "LawEnforce") | {"dredger": "Dredger"}
+    spellings = {
+        "Cell-container": "Cell-Container",
+        "Ore-oil": "ore-oil",
+        "Law-enforce": "LawEnforce",
+    }
+    spellings |= dict.fromkeys(("Law Enforce", "law enforcement"), "LawEnforce") | {
+        "dredger": "Dredger"
+    }
     spellings |= dict.fromkeys(("bulk-cargo", "Bulk Cargo"), "bulk-cargo")
-    rows = [f"{BOX} {name}{difficulty}\r\n\r\n" for name in spellings for difficulty in ("", " 2")]
+    rows = [
+        f"{BOX} {name}{difficulty}\r\n\r\n"
+        for name in spellings
+        for difficulty in ("", " 2")
+    ]
     dataset = write_image(tmp_path, "\ufeff" + "".join(rows))
-    expected = [(name, difficult) for name in spellings.values() for difficult in (0, 2)]
-    assert [(ship.category, ship.difficult) for ship in dataset.ships] == expected and dataset.rejected == []
+    expected = [
+        (name, difficult) for name in spellings.values() for difficult in (0, 2)
+    ]
+    assert [
+        (ship.category, ship.difficult) for ship in dataset.ships
+    ] == expected and dataset.rejected == []
     assert [(ship.line, ship.number) for ship in dataset.ships[:2]] == [(1, 1), (3, 2)]
 
 
@@ -79,20 +99,30 @@ def test_chip_side_is_a_multiple_of_64_around_the_middle_of_the_box(tmp_path):
     ship = write_image(tmp_path, f"{BOX} Fishing 0\n").ships[0]
     image = np.asarray(Image.open(ship.image))
     np.testing.assert_array_equal(ship.crop(image), image[78:142, 93:157])
-    np.testing.assert_array_equal(ship.crop(image[..., None])[..., 0], image[78:142, 93:157])
+    np.testing.assert_array_equal(
+        ship.crop(image[..., None])[..., 0], image[78:142, 93:157]
+    )
     assert ship.box_in_chip == [7, 22, 57, 22, 57, 42, 7, 42]
 
 
-@pytest.mark.parametrize(("box", "side"), [((20, 84), 64), ((20, 85), 128), ((20, 30), 64), ((-100, 140), 256)])
+@pytest.mark.parametrize(
+    ("box", "side"),
+    [((20, 84), 64), ((20, 85), 128), ((20, 30), 64), ((-100, 140), 256)],
+)
 def test_chip_side_grows_with_the_ship(tmp_path, box, side):
     left, right = box
-    ship = write_image(tmp_path, f"{left} 20 {right} 20 {right} 30 {left} 30 Fishing 0\n").ships[0]
+    ship = write_image(
+        tmp_path, f"{left} 20 {right} 20 {right} 30 {left} 30 Fishing 0\n"
+    ).ships[0]
     assert ship.crop(np.zeros((40, 40))).shape == (side, side)
 
 
 @pytest.mark.parametrize(
     ("box", "message"),
-    [("300 90 320 90 320 110 300 110", "outside"), ("0 0 50000 0 50000 50000 0 50000", "50,048 pixels .* 4,096")],
+    [
+        ("300 90 320 90 320 110 300 110", "outside"),
+        ("0 0 50000 0 50000 50000 0 50000", "50,048 pixels .* 4,096"),
+    ],
 )
 def test_a_box_outside_the_image_or_too_large_has_no_chip(tmp_path, box, message):
     write_srsdd(tmp_path, {image: ["Fishing", "Dredger"] for image in range(20, 40)})
@@ -105,7 +135,9 @@ def test_at_the_border_the_image_is_mirrored(tmp_path):
     ship = write_image(tmp_path, "-4 90 20 90 20 110 -4 110 Fishing 0\n").ships[0]
     left, top, side = ship.window
     image = np.asarray(Image.open(ship.image))
-    expected = np.pad(image, ((0, 0), (-left, 0)), mode="reflect")[top : top + side, :side]
+    expected = np.pad(image, ((0, 0), (-left, 0)), mode="reflect")[
+        top : top + side, :side
+    ]
     np.testing.assert_array_equal(ship.crop(image), expected)
 
 
@@ -116,26 +148,39 @@ def test_images_and_labels_without_a_partner_are_reported(tmp_path):
     (tmp_path / "labels/10.txt").write_text(f"{BOX} Fishing 0")
     dataset = SRSDD(tmp_path, split="all")
     assert dataset.skipped == {"image without a label file": 1} and len(dataset) == 1
-    assert sorted((Path(file).name, reason.split(":")[0]) for file, _, reason in dataset.rejected) == [
+    assert sorted(
+        (Path(file).name, reason.split(":")[0]) for file, _, reason in dataset.rejected
+    ) == [
         ("10.txt", "image 10 is missing"),
         ("8.tiff", "8 exists already"),
         ("8.txt", "the file is not UTF-8 text"),
     ]
 
 
-@pytest.mark.parametrize("row", ["Fishing {}", "Fishing 0.5 0.5 0.1 0.2", "{},Fishing,0"])
+@pytest.mark.parametrize(
+    "row", ["Fishing {}", "Fishing 0.5 0.5 0.1 0.2", "{},Fishing,0"]
+)
 def test_rows_in_another_order_are_no_header(tmp_path, row):
-    dataset = write_image(tmp_path, row.format(BOX if "," not in row else BOX.replace(" ", ",")) + "\n")
+    dataset = write_image(
+        tmp_path, row.format(BOX if "," not in row else BOX.replace(" ", ",")) + "\n"
+    )
     assert len(dataset.rejected) == 1 and not dataset.ships
 
 
 def check_pixels(root, images):
-    """Check that every ship is cut from the image of its label file: images by label file, both below `root`."""
+    """Check that every ship is cut from the image of its label file: images by label
+    file, both below `root`."""
     dataset = SRSDD(root, split="all")
-    assert {ship.label_file.relative_to(root).as_posix() for ship in dataset.ships} == images.keys()
+    assert {
+        ship.label_file.relative_to(root).as_posix() for ship in dataset.ships
+    } == images.keys()
     for ship in dataset.ships:
-        truth = np.asarray(Image.open(root / images[ship.label_file.relative_to(root).as_posix()]))
-        np.testing.assert_array_equal(ship.crop(np.asarray(Image.open(ship.image))), ship.crop(truth))
+        truth = np.asarray(
+            Image.open(root / images[ship.label_file.relative_to(root).as_posix()])
+        )
+        np.testing.assert_array_equal(
+            ship.crop(np.asarray(Image.open(ship.image))), ship.crop(truth)
+        )
     return dataset
 
 
@@ -152,10 +197,23 @@ def test_equal_stems_belong_to_the_nearest_folder(tmp_path, unlabeled):
     if has_backup:
         shutil.copytree(tmp_path / "test/labels", tmp_path / "backup/test")
     folders = [(split, number) for split in ("test", "train") for number in SHIPS]
-    dataset = check_pixels(tmp_path, {f"{x}/labels/{number}.txt": f"{x}/images/{number}.png" for x, number in folders})
-    assert dataset.skipped == {"image without a label file": 2} and len(dataset.images) == 4
-    assert [(Path(file).parent.name, reason) for file, _, reason in dataset.rejected] == [
-        ("test", f"{number} exists already: {tmp_path / f'test/labels/{number}.txt'}") for number in SHIPS if has_backup
+    dataset = check_pixels(
+        tmp_path,
+        {
+            f"{x}/labels/{number}.txt": f"{x}/images/{number}.png"
+            for x, number in folders
+        },
+    )
+    assert (
+        dataset.skipped == {"image without a label file": 2}
+        and len(dataset.images) == 4
+    )
+    assert [
+        (Path(file).parent.name, reason) for file, _, reason in dataset.rejected
+    ] == [
+        ("test", f"{number} exists already: {tmp_path / f'test/labels/{number}.txt'}")
+        for number in SHIPS
+        if has_backup
     ]
 
 
@@ -166,7 +224,13 @@ def test_splits_below_images_and_labels(tmp_path):
             (tmp_path / kind).mkdir(exist_ok=True)
             (tmp_path / split / kind).rename(tmp_path / kind / split)
     pairs = [(split, number) for split in ("train", "test") for number in SHIPS]
-    check_pixels(tmp_path, {f"labels/{split}/{number}.txt": f"images/{split}/{number}.png" for split, number in pairs})
+    check_pixels(
+        tmp_path,
+        {
+            f"labels/{split}/{number}.txt": f"images/{split}/{number}.png"
+            for split, number in pairs
+        },
+    )
 
 
 def test_an_image_that_is_missing_is_not_taken_from_a_data_set_beside(tmp_path):
@@ -175,7 +239,9 @@ def test_an_image_that_is_missing_is_not_taken_from_a_data_set_beside(tmp_path):
     shutil.rmtree(tmp_path / "other/labels")
     (tmp_path / "SRSDD/images/2.png").unlink()
     dataset = check_pixels(tmp_path, {"SRSDD/labels/1.txt": "SRSDD/images/1.png"})
-    assert dataset.rejected == [(str(tmp_path / "SRSDD/labels/2.txt"), 0, "image 2 is missing")]
+    assert dataset.rejected == [
+        (str(tmp_path / "SRSDD/labels/2.txt"), 0, "image 2 is missing")
+    ]
 
 
 def with_filtered_images(root):
@@ -204,7 +270,9 @@ def with_edited_labels(root):
 )
 def test_files_that_differ_and_are_equally_near_are_refused(tmp_path, change, files):
     change(write_srsdd(tmp_path, SHIPS))
-    with pytest.raises(ValueError, match=mentions(*(str(tmp_path / file) for file in files), "differ")):
+    with pytest.raises(
+        ValueError, match=mentions(*(str(tmp_path / file) for file in files), "differ")
+    ):
         SRSDD(tmp_path, split="all")
 
 
@@ -212,54 +280,84 @@ def test_copies_of_images_and_labels_are_rejected(tmp_path):
     write_srsdd(tmp_path, SHIPS)
     shutil.copytree(tmp_path / "labels", tmp_path / "annfiles")
     pixels = np.asarray(Image.open(tmp_path / "images/1.png"))
-    Image.fromarray(np.stack([pixels, pixels, pixels, np.full_like(pixels, 255)], axis=2)).save(tmp_path / "1.png")
-    dataset = check_pixels(tmp_path, {f"labels/{number}.txt": f"images/{number}.png" for number in SHIPS})
-    assert sorted(Path(file).relative_to(tmp_path).as_posix() for file, _, _ in dataset.rejected) == [
-        *("1.png", "annfiles/1.txt", "annfiles/2.txt")
-    ]
+    Image.fromarray(
+        np.stack([pixels, pixels, pixels, np.full_like(pixels, 255)], axis=2)
+    ).save(tmp_path / "1.png")
+    dataset = check_pixels(
+        tmp_path, {f"labels/{number}.txt": f"images/{number}.png" for number in SHIPS}
+    )
+    assert sorted(
+        Path(file).relative_to(tmp_path).as_posix() for file, _, _ in dataset.rejected
+    ) == ["1.png", "annfiles/1.txt", "annfiles/2.txt"]
 
 
 def test_labels_of_images_of_another_size_are_refused(tmp_path):
-    write_srsdd(tmp_path, {number: ["Fishing", "Dredger", "Container"] for number in range(4)})
+    write_srsdd(
+        tmp_path, {number: ["Fishing", "Dredger", "Container"] for number in range(4)}
+    )
     for path in (tmp_path / "images").iterdir():
         Image.open(path).resize((48, 48)).save(path)
-    with pytest.raises(ValueError, match=mentions("4 of 4 images", "48 x 48 pixels", "another size")):
+    with pytest.raises(
+        ValueError, match=mentions("4 of 4 images", "48 x 48 pixels", "another size")
+    ):
         SRSDD(tmp_path, split="all")
 
 
 @pytest.mark.parametrize("count", [9, 10])
 def test_labels_of_smaller_images_are_refused(tmp_path, count):
-    write_srsdd(tmp_path, {number: ["Fishing", "Dredger", "Container"] for number in range(count)})
+    write_srsdd(
+        tmp_path,
+        {number: ["Fishing", "Dredger", "Container"] for number in range(count)},
+    )
     for path in (tmp_path / "images").iterdir():
         Image.open(path).resize((192, 192)).save(path)
     if count < 10:  # too few to tell
         assert len(SRSDD(tmp_path, split="all").ships) == 3 * count
         return
     with pytest.raises(
-        ValueError, match=mentions("10 images", "26% of the width", "48% of the height", "another size")
+        ValueError,
+        match=mentions(
+            "10 images", "26% of the width", "48% of the height", "another size"
+        ),
     ):
         SRSDD(tmp_path, split="all")
 
 
 def test_each_split_and_size_is_checked(tmp_path):
-    """The boxes of the training images reach all sides, and hide nothing of the test images."""
-    write_srsdd(tmp_path / "train", {number: ["Fishing", "Dredger", "Container"] for number in range(30)}, size=52)
-    write_srsdd(tmp_path / "test", {number: ["Fishing", "Dredger"] for number in range(10)}, size=52)
+    """The boxes of the training images reach all sides, and hide nothing of the test
+    images."""
+    write_srsdd(
+        tmp_path / "train",
+        {number: ["Fishing", "Dredger", "Container"] for number in range(30)},
+        size=52,
+    )
+    write_srsdd(
+        tmp_path / "test",
+        {number: ["Fishing", "Dredger"] for number in range(10)},
+        size=52,
+    )
     assert len(SRSDD(tmp_path, split="all").ships) == 110
     for path in (tmp_path / "test/images").iterdir():
         Image.open(path).resize((104, 104)).save(path)
     with pytest.raises(
-        ValueError, match=mentions("10 images", "test", "104 x 104", "48% of the width", "another size")
+        ValueError,
+        match=mentions(
+            "10 images", "test", "104 x 104", "48% of the width", "another size"
+        ),
     ):
         SRSDD(tmp_path, split="all")
 
 
 def test_exchanged_coordinates_of_oblong_images_are_refused(tmp_path):
     """All boxes stay inside, because they lie in the left part of the images."""
-    write_srsdd(tmp_path, {number: ["Fishing", "Dredger", "Container"] for number in range(30)})
+    write_srsdd(
+        tmp_path, {number: ["Fishing", "Dredger", "Container"] for number in range(30)}
+    )
     for path in (tmp_path / "images").iterdir():
         Image.open(path).resize((200, 96)).save(path)
-    with pytest.raises(ValueError, match=mentions("30 images", "25% of the width", "exchange x and y")):
+    with pytest.raises(
+        ValueError, match=mentions("30 images", "25% of the width", "exchange x and y")
+    ):
         SRSDD(tmp_path, split="all")
 
 
@@ -271,7 +369,10 @@ def test_labels_counted_from_another_number_are_refused(tmp_path, step):
         (labels / f"{number}.txt").rename(labels / f"old{number}")
     for number in range(1, 6):
         (labels / f"old{number}").rename(labels / f"{number + step:04}.txt")
-    with pytest.raises(ValueError, match=mentions("4 label files of train", f"5 of 5 with {-step:+}", "counted")):
+    with pytest.raises(
+        ValueError,
+        match=mentions("4 label files of train", f"5 of 5 with {-step:+}", "counted"),
+    ):
         SRSDD(tmp_path, split="all")
 
 
@@ -290,19 +391,28 @@ def test_not_found(tmp_path):
 
 def test_labels_in_another_format_are_left_out(tmp_path):
     write_srsdd(tmp_path, {1: ["Fishing"], 2: ["Dredger"]})
-    for folder, row in (("labels_yolo", "0 0.5 0.5 0.1 0.2\n"), ("Annotations", "3 0.1 0.1 0.2 0.1 0.2 0.2 0.1 0.2\n")):
+    for folder, row in (
+        ("labels_yolo", "0 0.5 0.5 0.1 0.2\n"),
+        ("Annotations", "3 0.1 0.1 0.2 0.1 0.2 0.2 0.1 0.2\n"),
+    ):
         (tmp_path / folder).mkdir()
         for image in (1, 2):
             (tmp_path / folder / f"{image}.txt").write_text(row)
     dataset = SRSDD(tmp_path, split="all")
-    assert [ship.category for ship in dataset.ships] == ["Fishing", "Dredger"] and dataset.rejected == []
+    assert [ship.category for ship in dataset.ships] == [
+        "Fishing",
+        "Dredger",
+    ] and dataset.rejected == []
     assert dataset.skipped == {"label file in another format": 4}
 
 
 def test_splits(tmp_path):
     write_srsdd(tmp_path / "train", {1: ["Fishing"], 10: ["Container"]})
     write_srsdd(tmp_path / "test", {2: ["Dredger"]})
-    images = {split: [path.stem for path in SRSDD(tmp_path, split).images] for split in SRSDD.splits}
+    images = {
+        split: [path.stem for path in SRSDD(tmp_path, split).images]
+        for split in SRSDD.splits
+    }
     assert images == {"train": ["1", "10"], "test": ["2"], "all": ["1", "2", "10"]}
     with pytest.raises(AssertionError, match="Split 'val' not supported"):
         SRSDD(tmp_path, split="val")
@@ -314,9 +424,20 @@ def test_samples(tmp_path):
     dataset = write_image(tmp_path, f"{BOX} Dredger 0\n{BOX} bulk-cargo 0\n")
     sample = dataset[0]
     assert sample["image"].shape == (1, 200, 200) and sample["bbox"].shape == (2, 8)
-    assert [dataset.classes[label] for label in sample["label"]] == ["Dredger", "bulk-cargo"]
-    horizontal = SRSDD(tmp_path, "all", "horizontal", transforms=lambda sample: sample | {"seen": torch.ones(1)})[0]
-    assert horizontal["bbox_xyxy"].tolist() == [[100, 100, 150, 120]] * 2 and horizontal["seen"] == 1
+    assert [dataset.classes[label] for label in sample["label"]] == [
+        "Dredger",
+        "bulk-cargo",
+    ]
+    horizontal = SRSDD(
+        tmp_path,
+        "all",
+        "horizontal",
+        transforms=lambda sample: sample | {"seen": torch.ones(1)},
+    )[0]
+    assert (
+        horizontal["bbox_xyxy"].tolist() == [[100, 100, 150, 120]] * 2
+        and horizontal["seen"] == 1
+    )
 
 
 def test_an_image_without_ships_has_no_boxes(tmp_path):
@@ -329,21 +450,37 @@ def test_plot(tmp_path, orientation):
     write_image(tmp_path, f"{BOX} Dredger 0\n")
     dataset = SRSDD(tmp_path, "all", orientation)
     axes = dataset.plot(dataset[0], suptitle="Test").axes[0]
-    assert len(axes.patches) == 1 and [text.get_text() for text in axes.texts] == ["Dredger"]
-    assert axes.patches[0].get_xy()[:4].tolist() == [[100, 100], [150, 100], [150, 120], [100, 120]]
+    assert len(axes.patches) == 1 and [text.get_text() for text in axes.texts] == [
+        "Dredger"
+    ]
+    assert axes.patches[0].get_xy()[:4].tolist() == [
+        [100, 100],
+        [150, 100],
+        [150, 120],
+        [100, 120],
+    ]
     assert not dataset.plot(dataset[0], show_titles=False).axes[0].texts
     plt.close("all")
 
 
 @pytest.mark.parametrize("number", ["1e9", "1e300", "inf", "nan"])
 def test_coordinates_have_a_largest_value(tmp_path, number):
-    dataset = write_image(tmp_path, f"0 0 {number} 0 {number} {number} 0 {number} ore-oil 0\n{BOX} Fishing 0\n")
+    dataset = write_image(
+        tmp_path,
+        f"0 0 {number} 0 {number} {number} 0 {number} ore-oil 0\n{BOX} Fishing 0\n",
+    )
     assert [ship.line for ship in dataset.ships] == [2]
     (reason,) = [reason for _, _, reason in dataset.rejected]
-    assert reason == "the box has no area" if number in ("inf", "nan") else "not within 1,000,000 pixels" in reason
+    assert (
+        reason == "the box has no area"
+        if number in ("inf", "nan")
+        else "not within 1,000,000 pixels" in reason
+    )
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes in folders")
+@pytest.mark.skipif(
+    not hasattr(os, "mkfifo"), reason="this system has no pipes in folders"
+)
 def test_pipes_are_refused(tmp_path):
     write_image(tmp_path, f"{BOX} Fishing 0\n")
     os.mkfifo(tmp_path / "labels/8.txt")

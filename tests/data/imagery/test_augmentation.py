@@ -44,7 +44,8 @@ def test_one_plane_is_augmented_like_three(name):
 @pytest.mark.parametrize("strong", [False, True])
 @pytest.mark.parametrize("name", ["natural", "sar", "optical"])
 def test_equal_planes_are_augmented_as_one_to_the_same_bytes(name, strong, monkeypatch):
-    augment, gray = Augmentation(name, size=24, strong=strong), np.repeat(IMAGE[..., :1], 3, axis=2)
+    augment = Augmentation(name, size=24, strong=strong)
+    gray = np.repeat(IMAGE[..., :1], 3, axis=2)
     fast = [augment(gray, seed) for seed in range(20)]
     monkeypatch.setattr(augmentation, "_has_equal_planes", lambda image: False)
     for seed, image in enumerate(fast):
@@ -56,23 +57,130 @@ def test_one_equal_row_does_not_make_planes_equal():
     image[0] = image[0, :, :1]
     changed = image.copy()
     changed[1:, :, 2] ^= 1
-    assert not np.array_equal(Augmentation("sar")(image, 1)[..., 2], Augmentation("sar")(changed, 1)[..., 2])
-    assert not augmentation._has_equal_planes(image) and augmentation._has_equal_planes(image[:1])
+    assert not np.array_equal(
+        Augmentation("sar")(image, 1)[..., 2], Augmentation("sar")(changed, 1)[..., 2]
+    )
+    assert not augmentation._has_equal_planes(image) and augmentation._has_equal_planes(
+        image[:1]
+    )
 
 
 @pytest.mark.parametrize(
     ("name", "seed", "means"),
     [
-        ("natural", 1, [114.3, 130.2, 122.4, 54.8, 130.2, 92.6, 114.3, 179.6, 147.2, 54.8, 179.6, 117.4]),
-        ("natural", 4, [104.3, 62.7, 83.6, 44.8, 62.7, 53.8, 104.3, 137.3, 121.0, 44.8, 137.3, 91.2]),
-        ("sar", 1, [206.6, 65.8, 138.4, 79.9, 82.2, 81.1, 216.0, 182.3, 201.6, 98.2, 201.4, 151.2]),
-        ("sar", 4, [130.1, 40.6, 85.2, 27.7, 55.1, 41.0, 144.6, 132.5, 138.6, 38.8, 145.5, 91.8]),
-        ("optical", 1, [59.2, 208.3, 129.2, 49.8, 65.2, 56.2, 190.7, 213.2, 202.2, 181.3, 70.1, 129.2]),
-        ("optical", 4, [137.0, 137.4, 137.2, 128.6, 44.6, 100.6, 61.3, 133.1, 85.2, 52.8, 40.3, 48.7]),
+        (
+            "natural",
+            1,
+            [
+                114.3,
+                130.2,
+                122.4,
+                54.8,
+                130.2,
+                92.6,
+                114.3,
+                179.6,
+                147.2,
+                54.8,
+                179.6,
+                117.4,
+            ],
+        ),
+        (
+            "natural",
+            4,
+            [
+                104.3,
+                62.7,
+                83.6,
+                44.8,
+                62.7,
+                53.8,
+                104.3,
+                137.3,
+                121.0,
+                44.8,
+                137.3,
+                91.2,
+            ],
+        ),
+        (
+            "sar",
+            1,
+            [
+                206.6,
+                65.8,
+                138.4,
+                79.9,
+                82.2,
+                81.1,
+                216.0,
+                182.3,
+                201.6,
+                98.2,
+                201.4,
+                151.2,
+            ],
+        ),
+        (
+            "sar",
+            4,
+            [
+                130.1,
+                40.6,
+                85.2,
+                27.7,
+                55.1,
+                41.0,
+                144.6,
+                132.5,
+                138.6,
+                38.8,
+                145.5,
+                91.8,
+            ],
+        ),
+        (
+            "optical",
+            1,
+            [
+                59.2,
+                208.3,
+                129.2,
+                49.8,
+                65.2,
+                56.2,
+                190.7,
+                213.2,
+                202.2,
+                181.3,
+                70.1,
+                129.2,
+            ],
+        ),
+        (
+            "optical",
+            4,
+            [
+                137.0,
+                137.4,
+                137.2,
+                128.6,
+                44.6,
+                100.6,
+                61.3,
+                133.1,
+                85.2,
+                52.8,
+                40.3,
+                48.7,
+            ],
+        ),
     ],
 )
 def test_libraries_still_augment_in_the_same_way(name, seed, means):
-    """Means of each quarter and plane. OpenCV 4 and 5 interpolate pixels differently, which changes them by 0.1."""
+    """Means of each quarter and plane. OpenCV 4 and 5 interpolate pixels differently,
+    which changes them by 0.1."""
     y, x = np.mgrid[:24, :24]
     ramps = np.stack([10 * x, 10 * y, 5 * (x + y)], axis=2).astype(np.uint8)
     quarters = Augmentation(name, size=24)(ramps, seed).reshape(2, 12, 2, 12, 3)
@@ -80,27 +188,49 @@ def test_libraries_still_augment_in_the_same_way(name, seed, means):
 
 
 def crops_of_ramps(height, width, size, count=400):
-    """Left, right, top and bottom edge of crops in the image, 0-1, and whether they are mirrored."""
+    """Left, right, top and bottom edge of crops in the image, 0-1, and whether they are
+    mirrored."""
     x = np.tile(np.linspace(0, 255, width), (height, 1))
     y = np.tile(np.linspace(0, 255, height)[:, None], (1, width))
     ramps = np.stack([x, y], axis=2).astype(np.uint8)
     augment = Augmentation("natural", 2, size)
     crops = np.stack([augment(ramps, seed) for seed in range(count)]) / 255
     assert crops.shape == (count, size, size, 2)
-    first, last = crops[:, size // 2, 0, 0], crops[:, size // 2, -1, 0]
-    left, right = np.minimum(first, last), np.maximum(first, last)
-    return left, right, crops[:, 0, size // 2, 1], crops[:, -1, size // 2, 1], first > last
+    first = crops[:, size // 2, 0, 0]
+    last = crops[:, size // 2, -1, 0]
+    left = np.minimum(first, last)
+    right = np.maximum(first, last)
+    return (
+        left,
+        right,
+        crops[:, 0, size // 2, 1],
+        crops[:, -1, size // 2, 1],
+        first > last,
+    )
 
 
 def test_natural_crops_like_torchvision():
-    """Area 8 to 100 % and sides 3:4 to 4:3, half of the crops mirrored, none turned upside down."""
+    """Area 8 to 100 % and sides 3:4 to 4:3, half of the crops mirrored, none turned
+    upside down."""
     left, right, top, bottom, mirrored = crops_of_ramps(400, 400, 64)
-    area, ratio = (right - left) * (bottom - top), (right - left) / (bottom - top)
-    assert area.min() > 0.06 and area.max() > 0.9 and area.mean() == pytest.approx(0.5, abs=0.04)
-    assert ratio.min() == pytest.approx(3 / 4, abs=0.05) and ratio.max() == pytest.approx(4 / 3, abs=0.08)
+    area = (right - left) * (bottom - top)
+    ratio = (right - left) / (bottom - top)
+    assert (
+        area.min() > 0.06
+        and area.max() > 0.9
+        and area.mean() == pytest.approx(0.5, abs=0.04)
+    )
+    assert ratio.min() == pytest.approx(
+        3 / 4, abs=0.05
+    ) and ratio.max() == pytest.approx(4 / 3, abs=0.08)
     assert mirrored.mean() == pytest.approx(0.5, abs=0.08)
     assert (bottom > top).all()
-    assert left.min() < 0.02 and right.max() > 0.98 and top.min() < 0.02 and bottom.max() > 0.98
+    assert (
+        left.min() < 0.02
+        and right.max() > 0.98
+        and top.min() < 0.02
+        and bottom.max() > 0.98
+    )
 
 
 def test_natural_crops_of_a_long_image_are_not_distorted():
@@ -111,7 +241,12 @@ def test_natural_crops_of_a_long_image_are_not_distorted():
 
 def test_natural_averages_pixels_where_it_shrinks():
     noise = np.random.default_rng(0).integers(0, 256, (512, 512, 3), np.uint8)
-    assert np.mean([Augmentation("natural", size=16)(noise, seed).std() for seed in range(10)]) < 12  # 74 in one pixel
+    assert (
+        np.mean(
+            [Augmentation("natural", size=16)(noise, seed).std() for seed in range(10)]
+        )
+        < 12
+    )  # 74 in one pixel
 
 
 def test_natural_needs_a_size():
@@ -143,5 +278,9 @@ assert "NO_ALBUMENTATIONS_UPDATE" not in os.environ and "albumentations" not in 
 Augmentation("sar")
 assert os.environ["NO_ALBUMENTATIONS_UPDATE"] == "1"
 """
-    environment = {name: value for name, value in os.environ.items() if name != "NO_ALBUMENTATIONS_UPDATE"}
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name != "NO_ALBUMENTATIONS_UPDATE"
+    }
     subprocess.run([sys.executable, "-c", code], check=True, env=environment)

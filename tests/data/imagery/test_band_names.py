@@ -1,4 +1,5 @@
-"""What a raster says of its bands: names and their contradictions, units, no data, scale and offset."""
+"""What a raster says of its bands: names and their contradictions, units, no data,
+scale and offset."""
 
 from pathlib import Path
 
@@ -6,16 +7,27 @@ import numpy as np
 import pytest
 import rasterio
 
-from rsft.data.imagery.rasters import IDENTITY_SCALING, Scaling, read_band_names, read_dtype, to_float32, unit_from_tags
+from rsft.data.imagery.rasters import (
+    IDENTITY_SCALING,
+    Scaling,
+    read_band_names,
+    read_dtype,
+    to_float32,
+    unit_from_tags,
+)
 from rsft.data.imagery.reader import check_declared_bands
 from rsft.errors import DataError
 from tests.helpers.messages import mentions
 
-pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::rasterio.errors.NotGeoreferencedWarning"
+)
 
 
 def names_in(path, descriptions=(), band_tags=None, tags=None, count=1):
-    with rasterio.open(path, "w", "GTiff", width=4, height=4, count=count, dtype="uint8") as file:
+    with rasterio.open(
+        path, "w", "GTiff", width=4, height=4, count=count, dtype="uint8"
+    ) as file:
         file.write(np.zeros((count, 4, 4), np.uint8))
         file.update_tags(**(tags or {}))
         for index, description in enumerate(descriptions, 1):
@@ -36,12 +48,16 @@ def test_descriptions(tmp_path, description, band):
 
 
 def test_tags_of_bands_and_of_the_file(tmp_path):
-    assert names_in(tmp_path / "a.tif", band_tags={1: {"name": "sigma0_HV", "dataType": "6"}}) == ("HV",)
+    assert names_in(
+        tmp_path / "a.tif", band_tags={1: {"name": "sigma0_HV", "dataType": "6"}}
+    ) == ("HV",)
     assert names_in(tmp_path / "b.tif", tags={"POLARISATION": "vh"}) == ("VH",)
     assert names_in(tmp_path / "c.tif", tags={"POLARISATION": "vh"}, count=2) is None
     both = {1: {"NETCDF_VARNAME": "Sigma0_VV"}, 2: {"polarization": "VH"}}
     assert names_in(tmp_path / "d.tif", band_tags=both, count=2) == ("VV", "VH")
-    assert names_in(tmp_path / "e.tif", ["HH"], {1: {"name": "sigma0_HV"}}) == ("HH",)  # the description goes first
+    assert names_in(tmp_path / "e.tif", ["HH"], {1: {"name": "sigma0_HV"}}) == (
+        "HH",
+    )  # the description goes first
     assert names_in(tmp_path / "f.tif", ["VV", "VV"], count=2) is None
     assert names_in(tmp_path / "g.tif", ["VV", "incidence"], count=2) is None
 
@@ -59,9 +75,14 @@ def test_names_that_do_not_contradict(declared, actual):
     check_declared_bands(declared, actual, Path("a.tif"))
 
 
-@pytest.mark.parametrize(("declared", "actual"), [(("VV",), ("HV",)), (("VV", "VH"), ("VH", "VV"))])
+@pytest.mark.parametrize(
+    ("declared", "actual"), [(("VV",), ("HV",)), (("VV", "VH"), ("VH", "VV"))]
+)
 def test_names_that_contradict(declared, actual):
-    with pytest.raises(DataError, match=mentions(f"bands {', '.join(actual)}", f"but {', '.join(declared)}")) as caught:
+    with pytest.raises(
+        DataError,
+        match=mentions(f"bands {', '.join(actual)}", f"but {', '.join(declared)}"),
+    ) as caught:
         check_declared_bands(declared, actual, Path("a.tif"))
     assert caught.value.location == "a.tif" and "leave out --bands" in caught.value.hint
 
@@ -82,7 +103,12 @@ FILE = Path("x.tif")
         (np.int16([[-1700, -32768]]), -32768, Scaling(0.01, 0), [-17.0, np.nan]),
         (np.uint16([[0, 10]]), None, Scaling(0.5, -1), [-1.0, 4.0]),
         (np.float64([[-9999, 0.1]]), -9999.0, IDENTITY_SCALING, [np.nan, 0.1]),
-        (np.float64([[-1.7976931348623157e308, 2]]), -1.7976931348623157e308, IDENTITY_SCALING, [np.nan, 2]),
+        (
+            np.float64([[-1.7976931348623157e308, 2]]),
+            -1.7976931348623157e308,
+            IDENTITY_SCALING,
+            [np.nan, 2],
+        ),
         (np.complex64([[3 + 4j, 0]]), None, IDENTITY_SCALING, [5.0, 0.0]),
         (np.int32([[7, 8]]), 8, IDENTITY_SCALING, [7.0, np.nan]),
     ],

@@ -2,7 +2,12 @@ import numpy as np
 import pytest
 import torch
 
-from rsft.data.imagery.bands import check_bands, check_planes, compute_planes, required_bands
+from rsft.data.imagery.bands import (
+    check_bands,
+    check_planes,
+    compute_planes,
+    required_bands,
+)
 from rsft.errors import RequestError
 from tests.helpers.messages import mentions
 
@@ -40,9 +45,16 @@ def test_plane_of_one_band_is_a_view_with_its_dtype():
 
 
 def test_a_plane_of_one_number_has_the_shape_of_the_chips():
-    for chips in (np.zeros((3, 4, 5, 2), np.uint8), torch.zeros(3, 4, 5, 2, dtype=torch.uint8)):
+    for chips in (
+        np.zeros((3, 4, 5, 2), np.uint8),
+        torch.zeros(3, 4, 5, 2, dtype=torch.uint8),
+    ):
         (values,) = compute_planes(chips, ("VV", "VH"), ["0.5"])
-        assert values.shape == (3, 4, 5) and str(values.dtype).endswith("float32") and bool((values == 0.5).all())
+        assert (
+            values.shape == (3, 4, 5)
+            and str(values.dtype).endswith("float32")
+            and bool((values == 0.5).all())
+        )
 
 
 def test_required_bands():
@@ -67,6 +79,9 @@ def test_missing_bands():
 
 def test_check_bands():
     check_bands(("VH", "VV"))
-    for names, message in [(("VV", "XX"), "XX is not a band"), (("VV", "VV"), "VV occurs twice")]:
+    for names, message in [
+        (("VV", "XX"), "XX is not a band"),
+        (("VV", "VV"), "VV occurs twice"),
+    ]:
         with pytest.raises(RequestError, match=message):
             check_bands(names)

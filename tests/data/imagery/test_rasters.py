@@ -24,7 +24,10 @@ SECRET = b"root:x:0:0:root:/root:/bin/bash\n" * 100
 def vrt(source, relative=0, band="", rest=""):
     """Return a VRT of one image; `band` and `rest` are added to its elements."""
     name = f'<SourceFilename relativeToVRT="{relative}">{source}</SourceFilename>'
-    band = f'<VRTRasterBand dataType="UInt16" band="1" {band}><SimpleSource>{name}</SimpleSource>{rest}</VRTRasterBand>'
+    band = (
+        '<VRTRasterBand dataType="UInt16" band="1"'
+        f" {band}><SimpleSource>{name}</SimpleSource>{rest}</VRTRasterBand>"
+    )
     return f'<VRTDataset rasterXSize="200" rasterYSize="300">{band}</VRTDataset>'
 
 
@@ -32,7 +35,10 @@ def raw_vrt(path):
     """Return a VRT that reads any file as pixels."""
     name = f'<SourceFilename relativetoVRT="0">{path}</SourceFilename>'
     steps = "<ImageOffset>0</ImageOffset><PixelOffset>1</PixelOffset><LineOffset>20</LineOffset>"
-    band = f'<VRTRasterBand dataType="Byte" band="1" subClass="VRTRawRasterBand">{name}{steps}</VRTRasterBand>'
+    band = (
+        '<VRTRasterBand dataType="Byte" band="1"'
+        f' subClass="VRTRawRasterBand">{name}{steps}</VRTRasterBand>'
+    )
     return f'<VRTDataset rasterXSize="20" rasterYSize="20">{band}</VRTDataset>'
 
 
@@ -56,7 +62,14 @@ def test_content_cannot_name_a_server(tmp_path, name):
             f"<GDALTileIndexDataset><IndexDataset>/vsicurl/{address}</IndexDataset></GDALTileIndexDataset>",
             f"<Folder><NetworkLink><href>{address}</href></NetworkLink></Folder>",
             f"<kml><NetworkLink><href>{address}</href></NetworkLink></kml>",
-            json.dumps({"stac_version": "1.0.0", "type": "FeatureCollection", "features": [], "href": address}),
+            json.dumps(
+                {
+                    "stac_version": "1.0.0",
+                    "type": "FeatureCollection",
+                    "features": [],
+                    "href": address,
+                }
+            ),
         ):
             (tmp_path / name).write_text(content)
             with pytest.raises(RasterioError):
@@ -95,15 +108,21 @@ def test_vrt_names_images_below_its_folder(tmp_path):
         vrt("b.vrt", 1),
         vrt(f"NETCDF:{tmp_path}/in/tiles/a.tif:x"),
         vrt("tiles/a.tif", 1, band='subClass="VRTDerivedRasterBand"'),
-        vrt("tiles/a.tif", 1).replace("<VRTDataset", '<VRTDataset subClass="VRTWarpedDataset"'),
+        vrt("tiles/a.tif", 1).replace(
+            "<VRTDataset", '<VRTDataset subClass="VRTWarpedDataset"'
+        ),
         vrt("tiles/a.tif", 1, rest="<Group><Array><Source/></Array></Group>"),
         "<!DOCTYPE a [<!ENTITY b SYSTEM 'file:///etc/passwd'>]>" + vrt("&b;"),
         vrt("tiles/a.tif", 1)[:-20],
         vrt("../outside.tif", 1).lower(),
-        vrt("tiles/a.tif", 1).replace("<SimpleSource", '<SimpleSource sourceFileName="/etc/passwd"'),
+        vrt("tiles/a.tif", 1).replace(
+            "<SimpleSource", '<SimpleSource sourceFileName="/etc/passwd"'
+        ),
         vrt("tiles/a.tif", 1, rest="<subClass>VRTRawRasterBand</subClass>"),
     ):
-        path.write_text(content if content[:2] != "<!" else "<?xml version='1.0'?>" + content)
+        path.write_text(
+            content if content[:2] != "<!" else "<?xml version='1.0'?>" + content
+        )
         with pytest.raises(RasterioError):
             open_raster(str(path))
 
@@ -121,7 +140,8 @@ def test_vrt_names_images_below_its_folder(tmp_path):
 )
 @pytest.mark.parametrize("relative", ["1", "0", " 1", '0" relativetovrt="1'])
 def test_a_name_in_a_vrt_that_gdal_reads_differently(tmp_path, source, relative):
-    """A folder with the name that the check sees contains an honest image; GDAL opens the one elsewhere."""
+    """A folder with the name that the check sees contains an honest image; GDAL opens
+    the one elsewhere."""
     far = write_geotiff(tmp_path / "far.tif", RAMP)
     for decoy in ("a.tif", f" {far}", f"\n{far}", f"GTIFF_DIR:1:{far}"):
         path = Path(f"{tmp_path}/in/{decoy}")
@@ -138,7 +158,9 @@ def test_a_vrt_of_an_image_with_an_unusual_name(tmp_path, name):
     (tmp_path / "x.vrt").write_text(vrt(name, 1), "utf-8")
     with open_raster(str(tmp_path / "x.vrt")) as file:
         assert (file.read(1) == RAMP).all()
-    (tmp_path / "y.vrt").write_bytes(f"<?xml version='1.0' encoding='latin-1'?>{vrt(name, 1)}".encode("latin-1"))
+    (tmp_path / "y.vrt").write_bytes(
+        f"<?xml version='1.0' encoding='latin-1'?>{vrt(name, 1)}".encode("latin-1")
+    )
     if not name.isascii():
         with pytest.raises(ForeignFilesError, match="not UTF-8"):
             open_raster(str(tmp_path / "y.vrt"))
@@ -170,12 +192,15 @@ def test_a_file_name_is_no_syntax(tmp_path, monkeypatch, syntax):
 
 
 def test_an_overview_of_nitf_is_an_image(tmp_path):
-    """After an honest VRT, GDAL has its driver, and would open the VRT beside the NITF."""
+    """After an honest VRT, GDAL has its driver, and would open the VRT beside the
+    NITF."""
     write_geotiff(tmp_path / "a.tif", RAMP)
     (tmp_path / "a.vrt").write_text(vrt("a.tif", 1))
     open_raster(str(tmp_path / "a.vrt")).close()
     (tmp_path / "secret").write_bytes(SECRET)
-    with rasterio.open(tmp_path / "b.ntf", "w", "NITF", 40, 40, 1, dtype="uint8") as file:
+    with rasterio.open(
+        tmp_path / "b.ntf", "w", "NITF", 40, 40, 1, dtype="uint8"
+    ) as file:
         file.write(np.eye(40, dtype=np.uint8), 1)
     (tmp_path / "b.ntf.r1").write_text(raw_vrt(tmp_path / "secret"))
     with pytest.raises(RasterioError):
@@ -193,11 +218,14 @@ def test_vrt_in_an_archive_is_refused(tmp_path):
 @pytest.mark.parametrize("place", ["folder", "archive"])
 @pytest.mark.parametrize("suffix", [".ovr", ".OVR", ".msk", ".ovr.ovr"])
 def test_overviews_and_masks_are_images(tmp_path, place, suffix):
-    """GDAL would read them with any driver when a picture of the scene is made. In an archive, it does not see them."""
+    """GDAL would read them with any driver when a picture of the scene is made. In an
+    archive, it does not see them."""
     path = write_geotiff(tmp_path / "a.tif", RAMP)
     (tmp_path / "secret").write_bytes(SECRET)
     if suffix == ".ovr.ovr":
-        write_geotiff(tmp_path / "small.tif", RAMP[::2, ::2]).rename(tmp_path / "a.tif.ovr")
+        write_geotiff(tmp_path / "small.tif", RAMP[::2, ::2]).rename(
+            tmp_path / "a.tif.ovr"
+        )
     (tmp_path / f"a.tif{suffix}").write_text(raw_vrt(tmp_path / "secret"))
     name = str(path)
     if place == "archive":
@@ -231,19 +259,33 @@ def test_tags_name_no_overviews(tmp_path):
 @pytest.mark.parametrize("other", ["", "a.txt", "a.tif.ovr"])
 def test_files_beside_a_raster_describe_it(tmp_path, other):
     """World file and .aux.xml are read, whatever else has the same stem."""
-    with rasterio.open(tmp_path / "a.tif", "w", "GTiff", 200, 300, 1, dtype="uint16") as file:
+    with rasterio.open(
+        tmp_path / "a.tif", "w", "GTiff", 200, 300, 1, dtype="uint16"
+    ) as file:
         file.write(RAMP, 1)
     if other:
         write_geotiff(tmp_path / "small.tif", RAMP[::2, ::2]).rename(tmp_path / other)
     (tmp_path / "a.tfw").write_text("10\n0\n0\n-10\n500000\n6000000\n")
-    band = '<PAMRasterBand band="1"><Description>VV</Description><NoDataValue>7</NoDataValue></PAMRasterBand>'
-    (tmp_path / "a.tif.aux.xml").write_text(f"<PAMDataset><SRS>EPSG:32633</SRS>{band}</PAMDataset>")
+    band = (
+        "<PAMRasterBand"
+        ' band="1"><Description>VV</Description><NoDataValue>7</NoDataValue></PAMRasterBand>'
+    )
+    (tmp_path / "a.tif.aux.xml").write_text(
+        f"<PAMDataset><SRS>EPSG:32633</SRS>{band}</PAMDataset>"
+    )
     with open_raster(str(tmp_path / "a.tif")) as file:
-        assert (file.transform[0], file.crs.to_epsg(), file.descriptions, file.nodata) == (10, 32633, ("VV",), 7)
+        assert (
+            file.transform[0],
+            file.crs.to_epsg(),
+            file.descriptions,
+            file.nodata,
+        ) == (10, 32633, ("VV",), 7)
         assert (file.read(1) == RAMP).all()
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes in folders")
+@pytest.mark.skipif(
+    not hasattr(os, "mkfifo"), reason="this system has no pipes in folders"
+)
 def test_pipes_are_refused(tmp_path):
     os.mkfifo(tmp_path / "a.tif")
     with pytest.raises(ForeignFilesError, match=mentions("pipe", "device")):

@@ -28,8 +28,18 @@ RGB = RNG.integers(0, 256, (24, 20, 3), dtype=np.uint8)
 def write_tiff(path, pixels, **options):
     """Write pixels (H, W, B) without a georeference."""
     height, width, count = pixels.shape
-    profile = {"driver": "GTiff", "height": height, "width": width, "count": count, "dtype": pixels.dtype, **options}
-    with pytest.warns(NotGeoreferencedWarning), rasterio.open(path, "w", **profile) as file:
+    profile = {
+        "driver": "GTiff",
+        "height": height,
+        "width": width,
+        "count": count,
+        "dtype": pixels.dtype,
+        **options,
+    }
+    with (
+        pytest.warns(NotGeoreferencedWarning),
+        rasterio.open(path, "w", **profile) as file,
+    ):
         file.write(pixels.transpose(2, 0, 1))
 
 
@@ -50,18 +60,25 @@ def test_pixels_are_not_changed(tmp_path, name, pixels):
 
 
 @pytest.mark.parametrize("shape", [(257, 300), (257, 300, 3)])
-def test_large_png_of_a_known_digest_is_decoded_by_gdal_to_the_same_pixels(tmp_path, monkeypatch, shape):
+def test_large_png_of_a_known_digest_is_decoded_by_gdal_to_the_same_pixels(
+    tmp_path, monkeypatch, shape
+):
     path = save(tmp_path / "a.png", RNG.integers(0, 256, shape, np.uint8))
     with pytest.raises(DataError, match="differs from the manifest"):
         read_chip(path, "0" * 64)
-    pixels, data = read_chip(path), bytearray(path.read_bytes())
+    pixels = read_chip(path)
+    data = bytearray(path.read_bytes())
     with monkeypatch.context() as patch:
         patch.setattr(PngImageFile, "load", None)
-        np.testing.assert_array_equal(read_chip(path, hashlib.sha256(data).hexdigest()), pixels)
+        np.testing.assert_array_equal(
+            read_chip(path, hashlib.sha256(data).hexdigest()), pixels
+        )
     data[23] = 0  # 256 rows: Pillow ignores the last one, for GDAL this is an error
     data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
     path.write_bytes(data)
-    np.testing.assert_array_equal(read_chip(path, hashlib.sha256(data).hexdigest()), pixels[:256])
+    np.testing.assert_array_equal(
+        read_chip(path, hashlib.sha256(data).hexdigest()), pixels[:256]
+    )
 
 
 def test_color_png_of_16_bits_keeps_its_bits_in_rgb_order(tmp_path):
@@ -81,7 +98,9 @@ def test_tiff_of_many_bands_passes_unchanged(tmp_path, dtype):
 
 @pytest.mark.parametrize("dtype", ["complex64", "complex_int16"])
 def test_complex_pixels(tmp_path, dtype):
-    path = write_geotiff(tmp_path / "slc.tif", np.ones((8, 8), np.complex64) * (1 + 2j), dtype=dtype)
+    path = write_geotiff(
+        tmp_path / "slc.tif", np.ones((8, 8), np.complex64) * (1 + 2j), dtype=dtype
+    )
     with pytest.raises(DataError, match="the pixels are complex") as caught:
         read_chip(path)
     assert "--modulus" in caught.value.hint
@@ -90,7 +109,9 @@ def test_complex_pixels(tmp_path, dtype):
 def test_palette_png_gives_colors(tmp_path):
     image = Image.fromarray(RGB).quantize(16)
     image.save(tmp_path / "a.png")
-    np.testing.assert_array_equal(read_chip(tmp_path / "a.png"), np.asarray(image.convert("RGB")))
+    np.testing.assert_array_equal(
+        read_chip(tmp_path / "a.png"), np.asarray(image.convert("RGB"))
+    )
 
 
 def test_format_depends_on_the_content_only(tmp_path):
@@ -100,7 +121,13 @@ def test_format_depends_on_the_content_only(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "options"),
-    [("a.png", {}), ("a.jpg", {}), ("b.jpg", {"progressive": True}), ("a.tif", {}), ("b.tif", {"compression": "raw"})],
+    [
+        ("a.png", {}),
+        ("a.jpg", {}),
+        ("b.jpg", {"progressive": True}),
+        ("a.tif", {}),
+        ("b.tif", {"compression": "raw"}),
+    ],
 )
 def test_truncated_file_is_an_error_at_any_length(tmp_path, name, options):
     data = save(tmp_path / name, GRAY, **options).read_bytes()
@@ -111,7 +138,8 @@ def test_truncated_file_is_an_error_at_any_length(tmp_path, name, options):
 
 
 @pytest.mark.parametrize(
-    ("content", "reason"), [(b"", "empty"), (b"this is text\n", "not an image"), (b"II*\0junk", "damaged")]
+    ("content", "reason"),
+    [(b"", "empty"), (b"this is text\n", "not an image"), (b"II*\0junk", "damaged")],
 )
 def test_file_that_is_not_an_image_is_an_error(tmp_path, content, reason):
     (tmp_path / "a.png").write_bytes(content)
@@ -122,20 +150,29 @@ def test_file_that_is_not_an_image_is_an_error(tmp_path, content, reason):
 
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.bmp", "a.webp"])
 @pytest.mark.filterwarnings("error")
-def test_pixel_limit_is_ours_and_that_of_pillow_is_restored(tmp_path, monkeypatch, name):
+def test_pixel_limit_is_ours_and_that_of_pillow_is_restored(
+    tmp_path, monkeypatch, name
+):
     path = save(tmp_path / name, RGB)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     monkeypatch.setattr(reader, "MAX_PIXELS", RGB.shape[0] * RGB.shape[1])
     assert read_chip(path).shape == RGB.shape
     monkeypatch.setattr(reader, "MAX_PIXELS", RGB.shape[0] * RGB.shape[1] - 1)
-    with pytest.raises(DataError, match=mentions("too large", "479 pixels", "a.")) as caught:
+    with pytest.raises(
+        DataError, match=mentions("too large", "479 pixels", "a.")
+    ) as caught:
         read_chip(path)
-    assert caught.value.hint == "cut it into smaller ones, or leave it out" and Image.MAX_IMAGE_PIXELS == 100
+    assert (
+        caught.value.hint == "cut it into smaller ones, or leave it out"
+        and Image.MAX_IMAGE_PIXELS == 100
+    )
     with pytest.raises(Image.DecompressionBombError):
         Image.open(path)
 
 
-@pytest.mark.parametrize(("name", "dtype", "value"), [("a.tiff", np.uint16, 0), ("a.png", np.uint8, 17)])
+@pytest.mark.parametrize(
+    ("name", "dtype", "value"), [("a.tiff", np.uint16, 0), ("a.png", np.uint8, 17)]
+)
 def test_constant_chip_is_an_error(tmp_path, name, dtype, value):
     with pytest.raises(DataError, match=f"every pixel is {value} "):
         read_chip(save(tmp_path / name, np.full((8, 8), value, dtype)))
@@ -171,14 +208,22 @@ def test_pixels_outside_of_the_mask_have_no_data(tmp_path, dtype):
     write_tiff(tmp_path / "a.tif", pixels)
     add_mask(tmp_path / "a.tif", valid)
     masked = np.nan if dtype == "float32" else 0
-    np.testing.assert_array_equal(read_chip(tmp_path / "a.tif"), np.where(valid[:, :, None], pixels, masked))
+    np.testing.assert_array_equal(
+        read_chip(tmp_path / "a.tif"), np.where(valid[:, :, None], pixels, masked)
+    )
     add_mask(tmp_path / "a.tif", np.zeros_like(valid))
     with pytest.raises(DataError, match=mentions("mask", "no pixel", "a.tif")):
         read_chip(tmp_path / "a.tif")
 
 
 def test_scale_and_offset_are_applied(tmp_path):
-    path = write_geotiff(tmp_path / "a.tif", np.uint8([[7, 2], [4, 255]]), scales=(0.5,), offsets=(10,), nodata=7)
+    path = write_geotiff(
+        tmp_path / "a.tif",
+        np.uint8([[7, 2], [4, 255]]),
+        scales=(0.5,),
+        offsets=(10,),
+        nodata=7,
+    )
     pixels = read_chip(path)
     assert pixels.dtype == np.float32
     np.testing.assert_array_equal(pixels[:, :, 0], [[np.nan, 11], [12, 137.5]])
@@ -186,18 +231,33 @@ def test_scale_and_offset_are_applied(tmp_path):
 
 def test_inverted_pixels_are_an_error(tmp_path):
     write_geotiff(tmp_path / "a.tif", GRAY, photometric="miniswhite")
-    with pytest.raises(DataError, match=mentions("inverted", "MINISWHITE", "a.tif")) as caught:
+    with pytest.raises(
+        DataError, match=mentions("inverted", "MINISWHITE", "a.tif")
+    ) as caught:
         read_chip(tmp_path / "a.tif")
     assert "MINISBLACK" in caught.value.hint
 
 
-@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.webp", "a.tif", "big-endian.tif", "big.tif"])
+@pytest.mark.parametrize(
+    "name", ["a.png", "a.jpg", "a.webp", "a.tif", "big-endian.tif", "big.tif"]
+)
 def test_turned_pixels_are_an_error(tmp_path, name):
     path = tmp_path / name
     for orientation in (1, 6):
         if name == "big-endian.tif":
-            entries = [(256, 20), (257, 24), (258, 8), (259, 1), (262, 1), (273, 200), (274, orientation), (279, 480)]
-            tags = b"".join(struct.pack(">HHLHH", tag, 3, 1, value, 0) for tag, value in entries)
+            entries = [
+                (256, 20),
+                (257, 24),
+                (258, 8),
+                (259, 1),
+                (262, 1),
+                (273, 200),
+                (274, orientation),
+                (279, 480),
+            ]
+            tags = b"".join(
+                struct.pack(">HHLHH", tag, 3, 1, value, 0) for tag, value in entries
+            )
             header = b"MM\0*" + struct.pack(">LH", 8, len(entries)) + tags
             path.write_bytes(header.ljust(200, b"\0") + GRAY.tobytes())
         elif path.suffix == ".tif":
@@ -217,7 +277,11 @@ def test_large_png_with_turned_pixels_is_not_left_to_gdal(tmp_path, before):
     exif = Image.Exif()
     exif[274] = 6
     content = b"eXIf" + exif.tobytes().removeprefix(b"Exif\0\0")
-    chunk = struct.pack(">I", len(content) - 4) + content + struct.pack(">I", zlib.crc32(content))
+    chunk = (
+        struct.pack(">I", len(content) - 4)
+        + content
+        + struct.pack(">I", zlib.crc32(content))
+    )
     path = save(tmp_path / "a.png", RNG.integers(0, 256, (256, 256), np.uint8))
     start, end, rest = path.read_bytes().partition(before)
     data = start[:-4] + chunk + start[-4:] + end + rest
@@ -235,7 +299,10 @@ def test_a_damaged_geokey_is_an_error_of_this_file(tmp_path):
 def test_a_file_of_24_gb_is_not_read(tmp_path, name):
     (tmp_path / name).touch()
     os.truncate(tmp_path / name, 24 * 2**30)
-    with pytest.raises(DataError, match=mentions("25,769,803,776 bytes", "limit is 2,147,483,648", name)):
+    with pytest.raises(
+        DataError,
+        match=mentions("25,769,803,776 bytes", "limit is 2,147,483,648", name),
+    ):
         read_chip(tmp_path / name)
 
 
@@ -272,20 +339,41 @@ def test_doubles_become_float32(tmp_path):
     lowest = np.finfo(np.float64).min
     for nodata in (lowest, None):
         path = tmp_path / f"{nodata}.tif"
-        with rasterio.open(path, "w", "GTiff", 2, 2, 1, dtype="float64", nodata=nodata) as file:
+        with rasterio.open(
+            path, "w", "GTiff", 2, 2, 1, dtype="float64", nodata=nodata
+        ) as file:
             file.write(np.array([[lowest, -20.125], [-21, -22]]), 1)
     pixels = read_chip(tmp_path / f"{lowest}.tif")
     assert pixels.dtype == np.float32
     np.testing.assert_array_equal(pixels[:, :, 0], [[np.nan, -20.125], [-21, -22]])
-    with pytest.raises(DataError, match=mentions("-1.798e+308", "float32", "None.tif", "nodata")):
+    with pytest.raises(
+        DataError, match=mentions("-1.798e+308", "float32", "None.tif", "nodata")
+    ):
         read_chip(tmp_path / "None.tif")
 
 
 def test_a_small_tiff_that_states_a_large_size(tmp_path):
     path = tmp_path / "a.tif"
-    profile = {"width": 100_000, "height": 100_000, "count": 1, "dtype": "uint8", "SPARSE_OK": True, "tiled": True}
-    with rasterio.open(path, "w", driver="GTiff", compress="deflate", blockxsize=4096, blockysize=4096, **profile):
+    profile = {
+        "width": 100_000,
+        "height": 100_000,
+        "count": 1,
+        "dtype": "uint8",
+        "SPARSE_OK": True,
+        "tiled": True,
+    }
+    with rasterio.open(
+        path,
+        "w",
+        driver="GTiff",
+        compress="deflate",
+        blockxsize=4096,
+        blockysize=4096,
+        **profile,
+    ):
         pass
     assert path.stat().st_size < 100_000
-    with pytest.raises(DataError, match=mentions("10,000,000,000 bytes", "limit is 4,294,967,296")):
+    with pytest.raises(
+        DataError, match=mentions("10,000,000,000 bytes", "limit is 4,294,967,296")
+    ):
         read_chip(path)

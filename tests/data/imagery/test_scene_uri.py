@@ -1,4 +1,5 @@
-"""Names of scenes: paths, URLs, members of archives and subdatasets; the cache of the last image."""
+"""Names of scenes: paths, URLs, members of archives and subdatasets; the cache of the
+last image."""
 
 import os
 import weakref
@@ -17,8 +18,18 @@ from rsft.types import Pixels
     [
         ("a/b.c.tif", "a/b.c.tif", "b.c.tif", "b.c"),
         ("S1A.SAFE", "S1A.SAFE", "S1A.SAFE", "S1A"),
-        ("https://h.org/d/a%20b.tif", "/vsicurl/https://h.org/d/a%20b.tif", "a b.tif", "a_b"),
-        ("https://h.org/d/ä b.tif", "/vsicurl/https://h.org/d/%C3%A4%20b.tif", "ä b.tif", "ä_b"),
+        (
+            "https://h.org/d/a%20b.tif",
+            "/vsicurl/https://h.org/d/a%20b.tif",
+            "a b.tif",
+            "a_b",
+        ),
+        (
+            "https://h.org/d/ä b.tif",
+            "/vsicurl/https://h.org/d/%C3%A4%20b.tif",
+            "ä b.tif",
+            "ä_b",
+        ),
         ("https://h.org/a.zip", "/vsizip/{/vsicurl/https://h.org/a.zip}", "a.zip", "a"),
         ("https://h.org/", "/vsicurl/https://h.org/", "h.org", "h"),
         ("s3://bucket/k/a.tif", "/vsis3/bucket/k/a.tif", "a.tif", "a"),
@@ -27,14 +38,34 @@ from rsft.types import Pixels
         ("/vsizip/{d/a.zip}", "/vsizip/{d/a.zip}", "a.zip", "a"),
         ('NETCDF:"d/a.nc":VV', 'NETCDF:"d/a.nc":VV', "a.nc:VV", "a_VV"),
         ("NETCDF:d/a.nc:VV", "NETCDF:d/a.nc:VV", "a.nc:VV", "a_VV"),
-        ('HDF5:"g.h5"://science/A/HHHH', 'HDF5:"g.h5"://science/A/HHHH', "g.h5:science/A/HHHH", "g_HHHH"),
-        ("HDF5:g.h5://science/A/HHHH", "HDF5:g.h5://science/A/HHHH", "g.h5:science/A/HHHH", "g_HHHH"),
-        (r"C:\d\a.tif", r"C:\d\a.tif", Path(r"C:\d\a.tif").name, Path(r"C:\d\a.tif").stem),
+        (
+            'HDF5:"g.h5"://science/A/HHHH',
+            'HDF5:"g.h5"://science/A/HHHH',
+            "g.h5:science/A/HHHH",
+            "g_HHHH",
+        ),
+        (
+            "HDF5:g.h5://science/A/HHHH",
+            "HDF5:g.h5://science/A/HHHH",
+            "g.h5:science/A/HHHH",
+            "g_HHHH",
+        ),
+        (
+            r"C:\d\a.tif",
+            r"C:\d\a.tif",
+            Path(r"C:\d\a.tif").name,
+            Path(r"C:\d\a.tif").stem,
+        ),
     ],
 )
 def test_names(text, gdal_name, name, stem):
     uri = SceneUri.parse(text)
-    assert (uri.gdal_name, uri.name, uri.stem, str(uri)) == (gdal_name, name, stem, text)
+    assert (uri.gdal_name, uri.name, uri.stem, str(uri)) == (
+        gdal_name,
+        name,
+        stem,
+        text,
+    )
 
 
 @pytest.mark.parametrize(
@@ -55,8 +86,14 @@ def test_names_on_servers(text, url):
 
 def test_secrets_are_not_shown():
     signed = SceneUri("https://me:pw@h.org/a.tif?st=1&sig=abc%3D")
-    assert str(signed) == "https://h.org/a.tif" and "sig=abc" in signed.gdal_name and signed.name == "a.tif"
-    assert str(SceneUri("https://h.org/wcs?coverage=a")) == "https://h.org/wcs?coverage=a"
+    assert (
+        str(signed) == "https://h.org/a.tif"
+        and "sig=abc" in signed.gdal_name
+        and signed.name == "a.tif"
+    )
+    assert (
+        str(SceneUri("https://h.org/wcs?coverage=a")) == "https://h.org/wcs?coverage=a"
+    )
     nested = SceneUri('NETCDF:"/vsicurl/https://h.org/a.nc?X-Amz-Signature=1":VV')
     assert str(nested) == 'NETCDF:"/vsicurl/https://h.org/a.nc":VV'
 
@@ -65,22 +102,42 @@ def test_local_files_of_archives_and_subdatasets(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.zip").write_bytes(b"12345")
     (tmp_path / "a:b.nc").write_bytes(b"123")
-    for text in (f"/vsizip/{tmp_path}/a.zip/in/b.tif", "/vsizip/a.zip/b.tif", "/vsizip/{a.zip}/b.tif"):
+    for text in (
+        f"/vsizip/{tmp_path}/a.zip/in/b.tif",
+        "/vsizip/a.zip/b.tif",
+        "/vsizip/{a.zip}/b.tif",
+    ):
         uri = SceneUri(text)
-        assert uri.path is not None and uri.path.resolve() == tmp_path / "a.zip" and not uri.is_remote
+        assert (
+            uri.path is not None
+            and uri.path.resolve() == tmp_path / "a.zip"
+            and not uri.is_remote
+        )
         assert uri.state() == (5, Path("a.zip").stat().st_mtime_ns)
-    assert SceneUri("NETCDF:a:b.nc:VV").path == Path("a:b.nc") and SceneUri("NETCDF:a:b.nc:VV").name == "a:b.nc:VV"
+    assert (
+        SceneUri("NETCDF:a:b.nc:VV").path == Path("a:b.nc")
+        and SceneUri("NETCDF:a:b.nc:VV").name == "a:b.nc:VV"
+    )
     assert SceneUri('HDF5:"a.zip"://x').state() == SceneUri("a.zip").state()
-    assert SceneUri("missing.tif").state() is None and SceneUri("/vsizip/missing.zip/b.tif").path is None
+    assert (
+        SceneUri("missing.tif").state() is None
+        and SceneUri("/vsizip/missing.zip/b.tif").path is None
+    )
 
 
 def test_an_existing_file_is_a_path(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "NETCDF:a").touch()
     uri = SceneUri("NETCDF:a")
-    assert uri.is_path and uri.path == Path("NETCDF:a") and uri.absolute() == SceneUri(f"{tmp_path}/NETCDF:a")
+    assert (
+        uri.is_path
+        and uri.path == Path("NETCDF:a")
+        and uri.absolute() == SceneUri(f"{tmp_path}/NETCDF:a")
+    )
     assert SceneUri("https://h.org/a.tif").absolute().text == "https://h.org/a.tif"
-    assert SceneUri.parse(f"file://{tmp_path}/a%20b.tif") == SceneUri(f"{tmp_path}/a b.tif")
+    assert SceneUri.parse(f"file://{tmp_path}/a%20b.tif") == SceneUri(
+        f"{tmp_path}/a b.tif"
+    )
     assert SceneUri.parse(tmp_path / "x.tif").path == tmp_path / "x.tif"
 
 
@@ -125,12 +182,16 @@ def test_last_image_is_freed_before_the_next_is_read(tmp_path):
 
 
 def test_error_is_cached_with_its_cause_until_the_file_changes(tmp_path):
-    path, tries = tmp_path / "a.png", []
+    path = tmp_path / "a.png"
+    tries = []
     cache = LastImageCache(lambda path: (tries.append(path), read(path))[1])
     for _ in range(3):
         with pytest.raises(DataError, match="cannot be read") as caught:
             cache(path)
-        assert (caught.value.location, caught.value.hint) == (str(path), "bring it back")
+        assert (caught.value.location, caught.value.hint) == (
+            str(path),
+            "bring it back",
+        )
         assert isinstance(caught.value.__cause__, FileNotFoundError)
     assert file_state(path) is None and len(tries) == 1
     path.write_bytes(b"ab")

@@ -17,7 +17,9 @@ from tests.helpers.messages import mentions
 def fitted(option, unit, chips):
     """Return the stretch and the statistics of chips of one plane in a unit."""
     pixels = [np.float32(chip)[..., None] for chip in chips]
-    stretches, statistics = fit_stretches(option, ("VV",), ("VV",), {unit: (unit, unit)}, lambda _: pixels)
+    stretches, statistics = fit_stretches(
+        option, ("VV",), ("VV",), {unit: (unit, unit)}, lambda _: pixels
+    )
     return stretches[unit][0], statistics.get(unit, (None,))[0]
 
 
@@ -30,14 +32,34 @@ def apply(stretch, *values):
     [
         (Stretch(low=-25, high=0), (-30, -25, -12.5, 0, 9), [0, 0, 128, 255, 255]),
         (Stretch(low=0, high=1000), (0, 500, 65535), [0, 128, 255]),
-        (Stretch(curve="log1p", low=0, high=np.e**2 - 1), (0, np.e - 1, 100), [0, 128, 255]),
+        (
+            Stretch(curve="log1p", low=0, high=np.e**2 - 1),
+            (0, np.e - 1, 100),
+            [0, 128, 255],
+        ),
         (CHIP_MAX, (0, 2, 4), [0, 128, 255]),
         (CHIP_MAX, (0, 20, 40), [0, 128, 255]),  # the factor cancels
-        (Stretch(low=-25, high=0), (-np.inf, np.nan, np.inf, -12.5), [0, 0, 0, 128]),  # no value: black
+        (
+            Stretch(low=-25, high=0),
+            (-np.inf, np.nan, np.inf, -12.5),
+            [0, 0, 0, 128],
+        ),  # no value: black
         (CHIP_MAX, (np.nan, np.inf, 4), [0, 0, 255]),
-        (Stretch(low=0, high=1, top=np.e), (-1, 0, 0.2, 1, np.sqrt(np.e), np.e, 9), [0, 0, 48, 242, 249, 255, 255]),
-        (Stretch(low=-20, high=0, top=180), (np.nan, np.inf, -10, 180, 200), [0, 0, 121, 255, 255]),
-        (Stretch(curve="log", low=0.01, high=100), (np.nan, -1, 0, 0.01, 1, 10, 1e3), [0, 0, 0, 0, 128, 191, 255]),
+        (
+            Stretch(low=0, high=1, top=np.e),
+            (-1, 0, 0.2, 1, np.sqrt(np.e), np.e, 9),
+            [0, 0, 48, 242, 249, 255, 255],
+        ),
+        (
+            Stretch(low=-20, high=0, top=180),
+            (np.nan, np.inf, -10, 180, 200),
+            [0, 0, 121, 255, 255],
+        ),
+        (
+            Stretch(curve="log", low=0.01, high=100),
+            (np.nan, -1, 0, 0.01, 1, 10, 1e3),
+            [0, 0, 0, 0, 128, 191, 255],
+        ),
     ],
 )
 def test_to_bytes(stretch, values, result):
@@ -81,8 +103,11 @@ def test_zeros_and_values_that_are_not_finite_mean_no_data():
 
 
 def test_planes_are_measured_separately():
-    chips, names = [np.float32([[[3, -5]]])], ("VV", "VH")
-    statistics = fit_stretches("percentile", names, names, {"db": ("db", "db")}, lambda _: chips)[1]["db"]
+    chips = [np.float32([[[3, -5]]])]
+    names = ("VV", "VH")
+    statistics = fit_stretches(
+        "percentile", names, names, {"db": ("db", "db")}, lambda _: chips
+    )[1]["db"]
     assert [plane.mean for plane in statistics] == pytest.approx([3, -5], rel=1e-3)
 
 
@@ -93,16 +118,27 @@ def test_planes_without_values():
 
 @pytest.mark.parametrize(
     ("low", "high", "limits"),
-    [(0.1, 7, (0, 7)), (-30, 3, (-30, 3)), (-30, -10, (-30, -10)), (5, 5, (0, 5)), (-5, -5, (-5, -4))],
+    [
+        (0.1, 7, (0, 7)),
+        (-30, 3, (-30, 3)),
+        (-30, -10, (-30, -10)),
+        (5, 5, (0, 5)),
+        (-5, -5, (-5, -4)),
+    ],
 )
 def test_black_is_zero_if_no_value_is_negative(low, high, limits):
     stretch, _ = fitted("auto", "db", [[[low, high]]])
-    assert (stretch.low, stretch.high) == pytest.approx(limits, rel=1e-3) and stretch.curve == "linear"
+    assert (stretch.low, stretch.high) == pytest.approx(
+        limits, rel=1e-3
+    ) and stretch.curve == "linear"
 
 
 def chips_with_bright_points(points, darkest=0.0):
     """Return chips of speckle from `darkest` up, with one bright point each."""
-    chips = [np.random.default_rng(seed).uniform(0, 1, (40, 40)).astype(np.float32) + darkest for seed in range(5)]
+    chips = [
+        np.random.default_rng(seed).uniform(0, 1, (40, 40)).astype(np.float32) + darkest
+        for seed in range(5)
+    ]
     for chip, value in zip(chips, points, strict=True):
         chip[7, 8] = value
     return chips
@@ -115,7 +151,9 @@ POINTS = (2, 9, 30, 200, 1000)
 def test_auto_tells_all_bright_points_apart(unit):
     chips = chips_with_bright_points(POINTS)
     stretch, statistics = fitted("auto", unit, chips)
-    assert (stretch.low, stretch.top) == (0, 1000) and stretch.high == pytest.approx(1, abs=0.02)
+    assert (stretch.low, stretch.top) == (0, 1000) and stretch.high == pytest.approx(
+        1, abs=0.02
+    )
     assert stretch.curve == "linear" and statistics.clipped == 0
     levels = [int(stretch.to_bytes(chip)[7, 8]) for chip in chips]
     assert levels == sorted(set(levels)) and levels[0] > 242 and levels[-1] == 255
@@ -127,24 +165,38 @@ def test_auto_tells_all_bright_points_apart(unit):
 def test_auto_does_not_compress_if_most_values_keep_most_bytes():
     chips = chips_with_bright_points((-18.95, -18.96, -19, -19, -19), darkest=-20)
     stretch, statistics = fitted("auto", "amplitude", chips)
-    assert stretch == Stretch(low=stretch.low, high=np.float32(-18.95)) and statistics.clipped == 0
+    assert (
+        stretch == Stretch(low=stretch.low, high=np.float32(-18.95))
+        and statistics.clipped == 0
+    )
 
 
-@pytest.mark.parametrize(("linear", "decibel"), [("sigma0", "db"), ("gamma0", "gamma0_db")])
+@pytest.mark.parametrize(
+    ("linear", "decibel"), [("sigma0", "db"), ("gamma0", "gamma0_db")]
+)
 def test_power_and_its_decibels_give_the_same_image(linear, decibel):
     chips = chips_with_bright_points(POINTS)
     stretch, statistics = fitted("auto", linear, chips)
     assert (stretch.curve, stretch.high, statistics.clipped) == ("log", 1000, 0)
     decibels = [10 * np.log10(chip) for chip in chips]
     other, statistics = fitted("auto", decibel, decibels)
-    assert (other.curve, other.high, statistics.clipped) == ("linear", pytest.approx(30), 0)
+    assert (other.curve, other.high, statistics.clipped) == (
+        "linear",
+        pytest.approx(30),
+        0,
+    )
     for chip, values in zip(chips, decibels, strict=True):
-        assert np.abs(stretch.to_bytes(chip).astype(int) - other.to_bytes(values)).max() <= 1
+        assert (
+            np.abs(stretch.to_bytes(chip).astype(int) - other.to_bytes(values)).max()
+            <= 1
+        )
     assert len({stretch.to_bytes(chip)[7, 8] for chip in chips}) == len(POINTS)
 
 
 def test_power_with_negative_values_is_stretched_linearly():
-    chips = chips_with_bright_points((-18.5, -18.6, -19, -19, -19), darkest=-20)  # a difference of bands
+    chips = chips_with_bright_points(
+        (-18.5, -18.6, -19, -19, -19), darkest=-20
+    )  # a difference of bands
     stretch, _ = fitted("auto", "sigma0", chips)
     assert stretch.curve == "linear" and stretch.low < -19
 
@@ -152,7 +204,9 @@ def test_power_with_negative_values_is_stretched_linearly():
 def test_for_a_physical_backbone_bright_reflectances_are_clipped_and_counted():
     pixels = [chip[..., None] for chip in chips_with_bright_points(POINTS)]
     units = {"uint16": ("uint16", "uint16")}
-    stretches, statistics = fit_stretches("auto", ("B04",), ("B04",), units, lambda _: pixels, True)
+    stretches, statistics = fit_stretches(
+        "auto", ("B04",), ("B04",), units, lambda _: pixels, True
+    )
     ((stretch,),), ((plane,),) = stretches.values(), statistics.values()
     assert stretch == Stretch(high=plane.high) and plane.clipped == 1
 
@@ -173,7 +227,11 @@ def test_limits_that_do_not_rise_or_are_not_finite_are_refused(fields):
 
 
 def test_a_stretch_without_a_top_is_stored_as_before():
-    assert Stretch(low=1.0).model_dump() == {"curve": "linear", "low": 1.0, "high": 255.0}
+    assert Stretch(low=1.0).model_dump() == {
+        "curve": "linear",
+        "low": 1.0,
+        "high": 255.0,
+    }
     compressed = Stretch(high=1.0, top=9.0)
     assert Stretch.model_validate_json(compressed.model_dump_json()) == compressed
 
@@ -181,7 +239,8 @@ def test_a_stretch_without_a_top_is_stored_as_before():
 def test_stretches_from_option():
     assert stretches_from_option("chip-max", 2) == (CHIP_MAX, CHIP_MAX)
     assert stretches_from_option("auto", 1) == (IDENTITY_STRETCH,)
-    one, two = Stretch(low=-25, high=0), Stretch(low=0, high=9)
+    one = Stretch(low=-25, high=0)
+    two = Stretch(low=0, high=9)
     assert stretches_from_option(((-25, 0),), 2) == (one, one)
     assert stretches_from_option(((-25, 0), (0, 9)), 2) == (one, two)
     with pytest.raises(RequestError, match=mentions("2 pairs", "3 planes")):
@@ -195,13 +254,19 @@ def test_stretches_from_option():
 )  # fmt: skip
 def test_only_some_options_are_measured(option, unit, high, curve):
     stretch, _ = fitted(option, unit, [[[3, 7]]])
-    assert stretch.low == (pytest.approx(3, rel=1e-3) if curve == "log" else 0) and stretch.curve == curve
+    assert (
+        stretch.low == (pytest.approx(3, rel=1e-3) if curve == "log" else 0)
+        and stretch.curve == curve
+    )
     assert stretch.high == (high if high is None else pytest.approx(high, rel=1e-3))
 
 
 @pytest.mark.realdata
 def test_ships_of_opensarship_keep_their_brightest_pixels(shared):
-    chips = [read_chip(path)[..., -1] for path in sorted(shared("opensarship").glob("*/Patch_Cal/*.tif"))[::4]]
+    chips = [
+        read_chip(path)[..., -1]
+        for path in sorted(shared("opensarship").glob("*/Patch_Cal/*.tif"))[::4]
+    ]
     stretch, statistics = fitted("auto", "sigma0", chips)
     assert statistics.clipped == 0 and stretch.high == max(chip.max() for chip in chips)
     assert fitted("percentile", "sigma0", chips)[1].clipped > 0.5

@@ -1,7 +1,14 @@
 import numpy as np
 import pytest
 
-from rsft.data.imagery.units import as_float32, can_convert, check_dtype, check_unit, convert_unit, parse_unit
+from rsft.data.imagery.units import (
+    as_float32,
+    can_convert,
+    check_dtype,
+    check_unit,
+    convert_unit,
+    parse_unit,
+)
 from rsft.errors import DataError
 from tests.helpers.messages import mentions
 
@@ -17,7 +24,9 @@ CLUTTER = np.array([[0.01, 0.1], [1.0, 100.0]], np.float32)[..., None]
      ("gamma0_db", "amplitude", -20, 0.1), ("gamma0_db", "intensity", 20, 100), ("beta0", "amplitude", 0.25, 0.5)],
 )  # fmt: skip
 def test_conversions(unit, target, value, result):
-    assert convert_unit(np.float32([value]), unit, target) == pytest.approx(result, rel=1e-6)
+    assert convert_unit(np.float32([value]), unit, target) == pytest.approx(
+        result, rel=1e-6
+    )
 
 
 def test_the_same_unit_is_not_copied():
@@ -64,8 +73,16 @@ def test_plausible_values_pass(pixels, unit):
         (CLUTTER * 1e4 - 500, "db", "db is -100 to 60"),
         (CLUTTER.astype(np.uint8), "sigma0", "uint8 pixels, but sigma0 is float32"),
         (CLUTTER, "uint8", "float32 pixels, but uint8 is uint8"),
-        (CLUTTER, "epsilon0", "unknown unit epsilon0; choose one of uint8, .*, gamma0, gamma0_db, beta0"),
-        (10 * np.log10(CLUTTER).astype(np.float64), "sigma0", "sigma0 is never below 0"),
+        (
+            CLUTTER,
+            "epsilon0",
+            "unknown unit epsilon0; choose one of uint8, .*, gamma0, gamma0_db, beta0",
+        ),
+        (
+            10 * np.log10(CLUTTER).astype(np.float64),
+            "sigma0",
+            "sigma0 is never below 0",
+        ),
         (CLUTTER * 1e4, "gamma0", "gamma0 is 10 or less in half of the pixels"),
         (CLUTTER, "gamma0_db", "gamma0_db is somewhere below 0"),
         (np.complex64([[[1j]]]), "sigma0", "complex64 pixels, but sigma0 is float32"),
@@ -85,10 +102,14 @@ def test_units_are_read_in_any_case(text):
 def test_data_types_are_checked_without_pixels():
     check_dtype("float64", "gamma0")
     check_dtype("uint16", "amplitude")
-    with pytest.raises(DataError, match=mentions("uint16 pixels", "sigma0 is float32")) as caught:
+    with pytest.raises(
+        DataError, match=mentions("uint16 pixels", "sigma0 is float32")
+    ) as caught:
         check_dtype("uint16", "sigma0")
     assert "--calibrate" in caught.value.hint
-    with pytest.raises(DataError, match=mentions("float32 pixels", "uint16 is uint16")) as caught:
+    with pytest.raises(
+        DataError, match=mentions("float32 pixels", "uint16 is uint16")
+    ) as caught:
         check_dtype("float32", "uint16")
     assert "--unit" in caught.value.hint
 
@@ -96,8 +117,14 @@ def test_data_types_are_checked_without_pixels():
 def test_doubles_become_float32():
     doubles = np.array([[-20.125, np.nan], [np.inf, 1e30]])
     converted = as_float32(doubles)
-    assert converted.dtype == np.float32 and converted[0, 0] == np.float32(-20.125) and converted[1, 0] == np.inf
-    assert as_float32(CLUTTER) is CLUTTER and as_float32(np.uint16([7])).dtype == np.uint16
+    assert (
+        converted.dtype == np.float32
+        and converted[0, 0] == np.float32(-20.125)
+        and converted[1, 0] == np.inf
+    )
+    assert (
+        as_float32(CLUTTER) is CLUTTER and as_float32(np.uint16([7])).dtype == np.uint16
+    )
     with pytest.raises(DataError, match=r"-1.798e\+308 does not fit") as caught:
         as_float32(np.array([0.5, -1.7976931348623157e308]))
     assert "nodata" in caught.value.hint

@@ -18,7 +18,11 @@ from rsft.utils.untrusted import limited_process
 from tests.helpers.file_server import serving_folder
 from tests.helpers.messages import mentions
 
-POINT = {"type": "Feature", "properties": {"a": 1}, "geometry": {"type": "Point", "coordinates": [1, 2]}}
+POINT = {
+    "type": "Feature",
+    "properties": {"a": 1},
+    "geometry": {"type": "Point", "coordinates": [1, 2]},
+}
 
 
 def collection(**members):
@@ -28,14 +32,22 @@ def collection(**members):
 
 @pytest.fixture
 def layer():
-    return geopandas.GeoDataFrame({"a": [1]}, geometry=shapely.points([[1.0, 2.0]]), crs=4326)
+    return geopandas.GeoDataFrame(
+        {"a": [1]}, geometry=shapely.points([[1.0, 2.0]]), crs=4326
+    )
 
 
 def register(database, name="v"):
     """Let a GeoPackage have a layer of this name."""
     columns = "table_name, data_type, identifier, srs_id"
-    database.execute(f"INSERT INTO gpkg_contents ({columns}) VALUES ('{name}', 'features', '{name}', 4326)")
-    database.execute(f"INSERT INTO gpkg_geometry_columns VALUES ('{name}', 'geom', 'POINT', 4326, 0, 0)")
+    database.execute(
+        f"INSERT INTO gpkg_contents ({columns}) VALUES ('{name}', 'features', '{name}',"
+        " 4326)"
+    )
+    database.execute(
+        f"INSERT INTO gpkg_geometry_columns VALUES ('{name}', 'geom', 'POINT', 4326,"
+        " 0, 0)"
+    )
     database.commit()
 
 
@@ -57,7 +69,9 @@ def test_layers_by_name(layer, tmp_path):
     path = tmp_path / "a.gpkg"
     for name in ("b", "c"):
         layer.to_file(path, layer=name)
-    pyogrio.write_dataframe(layer.drop(columns="geometry"), path, "numbers", append=False)
+    pyogrio.write_dataframe(
+        layer.drop(columns="geometry"), path, "numbers", append=False
+    )
     layers, features = read_layer(path)
     assert layers == {"b": True, "c": True, "numbers": False} and features is None
     assert read_layer(path, "d") == (layers, None)
@@ -65,12 +79,15 @@ def test_layers_by_name(layer, tmp_path):
 
 
 def test_changes_that_are_still_in_the_log(layer, tmp_path):
-    """QGIS leaves changes of an open GeoPackage in a log, which SQLite reads if it can write beside the file."""
+    """QGIS leaves changes of an open GeoPackage in a log, which SQLite reads if it can
+    write beside the file."""
     path = tmp_path / "a.gpkg"
     layer.to_file(path)
     with closing(sqlite3.connect(path)) as database:
         database.execute("PRAGMA journal_mode=WAL")
-        for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+        for (name,) in database.execute(
+            "SELECT name FROM sqlite_master WHERE type = 'trigger'"
+        ).fetchall():
             database.execute(f'DROP TRIGGER "{name}"')
         database.execute("UPDATE a SET a = 77")
         database.commit()
@@ -84,7 +101,9 @@ def test_changes_that_are_still_in_the_log(layer, tmp_path):
 
 def test_kml(tmp_path):
     mark = "<Placemark><Point><coordinates>1,2</coordinates></Point></Placemark>"
-    kml = f"<kml xmlns='http://www.opengis.net/kml/2.2'><Document>{mark}</Document></kml>"
+    kml = (
+        f"<kml xmlns='http://www.opengis.net/kml/2.2'><Document>{mark}</Document></kml>"
+    )
     (tmp_path / "a.kml").write_text(f"<?xml version='1.0'?>{kml}")
     assert read(tmp_path / "a.kml").table.num_rows == 1
 
@@ -96,16 +115,39 @@ def test_content_cannot_name_a_server(tmp_path, name, monkeypatch):
     with serving_folder(tmp_path) as server:
         address = server.url("s.gpkg")
         source = f"<SrcDataSource>/vsicurl/{address}</SrcDataSource>"
-        steps = f"gdal vector pipeline ! read /vsicurl/{address} ! write streamed_dataset"
+        steps = (
+            f"gdal vector pipeline ! read /vsicurl/{address} ! write streamed_dataset"
+        )
         crs = {"type": "link", "properties": {"href": address}}
-        nested = POINT | {"geometry": {"type": "Point", "coordinates": [1, 2], "CRS": crs | {"type": "URL"}}}
+        nested = POINT | {
+            "geometry": {
+                "type": "Point",
+                "coordinates": [1, 2],
+                "CRS": crs | {"type": "URL"},
+            }
+        }
         link = f"<NetworkLink><Link><href>{address}</href></Link></NetworkLink>"
         for content in (
-            f"<OGRVRTDataSource><OGRVRTLayer name='x'>{source}</OGRVRTLayer></OGRVRTDataSource>",
-            f"<kml><!-- <OGRVRTDataSource> --><NetworkLink><href>{address}</href></NetworkLink></kml>",
-            f"<kml xmlns='http://www.opengis.net/kml/2.2'><Document>{link}</Document></kml>",
-            f"<!DOCTYPE kml SYSTEM '{address}'><kml xmlns='http://www.opengis.net/kml/2.2'/>",
-            f"<ogr:FeatureCollection xmlns:ogr='a' schemaLocation='http://x {address}'/>",
+            (
+                "<OGRVRTDataSource><OGRVRTLayer"
+                f" name='x'>{source}</OGRVRTLayer></OGRVRTDataSource>"
+            ),
+            (
+                "<kml><!-- <OGRVRTDataSource>"
+                f" --><NetworkLink><href>{address}</href></NetworkLink></kml>"
+            ),
+            (
+                "<kml"
+                f" xmlns='http://www.opengis.net/kml/2.2'><Document>{link}</Document></kml>"
+            ),
+            (
+                f"<!DOCTYPE kml SYSTEM '{address}'><kml"
+                " xmlns='http://www.opengis.net/kml/2.2'/>"
+            ),
+            (
+                "<ogr:FeatureCollection xmlns:ogr='a' schemaLocation='http://x"
+                f" {address}'/>"
+            ),
             f"<OGRWFSDataSource><URL>{address}</URL></OGRWFSDataSource>",
             json.dumps({"type": "gdal_streamed_alg", "command_line": steps}),
             json.dumps(collection(crs=crs)),
@@ -125,7 +167,10 @@ def test_content_cannot_name_a_server(tmp_path, name, monkeypatch):
 
 def test_keys_are_read_once(tmp_path):
     path = tmp_path / "a.geojson"
-    path.write_text('{"type": "gdal_streamed_alg", "command_line": "x", ' + json.dumps(collection())[1:])
+    path.write_text(
+        '{"type": "gdal_streamed_alg", "command_line": "x", '
+        + json.dumps(collection())[1:]
+    )
     assert b"gdal_streamed_alg" not in read_geojson(path)
     assert read(path).table.num_rows == 1
     path.write_text('{"a":' * 100_000)
@@ -134,24 +179,36 @@ def test_keys_are_read_once(tmp_path):
 
 
 _WITHOUT_FENCE = (
-    f"import rsft.utils.untrusted.limited_process as p; p.enter_fence = lambda *a, **b: None; {vectors._PROGRAM}"
+    "import rsft.utils.untrusted.limited_process as p; p.enter_fence = lambda *a, **b:"
+    f" None; {vectors._PROGRAM}"
 )
 
 
 STATEMENTS = {
-    "pixel": "VIEW pixel AS SELECT 1 AS fid, NULL AS geom, gdal_get_pixel_value('{secret}', 1, 'pixel', 0, 0) AS a",
+    "pixel": (
+        "VIEW pixel AS SELECT 1 AS fid, NULL AS geom, gdal_get_pixel_value('{secret}',"
+        " 1, 'pixel', 0, 0) AS a"
+    ),
     "file": "VIEW file AS SELECT 1 AS fid, NULL AS geom, readfile('{secret}') AS a",
-    "library": "VIEW library AS SELECT 1 AS fid, NULL AS geom, load_extension('{secret}') AS a",
-    "extent": "VIEW extent AS SELECT 1 AS fid, NULL AS geom, ogr_layer_Extent('b') AS a",
+    "library": (
+        "VIEW library AS SELECT 1 AS fid, NULL AS geom, load_extension('{secret}') AS a"
+    ),
+    "extent": (
+        "VIEW extent AS SELECT 1 AS fid, NULL AS geom, ogr_layer_Extent('b') AS a"
+    ),
     "ogr": "VIRTUAL TABLE ogr USING VirtualOGR('{secret}')",
     "text": "VIRTUAL TABLE text USING VirtualText('{secret}')",
 }
-REFUSED = {"place": "VIEW place AS SELECT 1 AS fid, NULL AS geom, ogr_geocode('x') AS a"}
+REFUSED = {
+    "place": "VIEW place AS SELECT 1 AS fid, NULL AS geom, ogr_geocode('x') AS a"
+}
 """With such a statement, no layer of the file is read."""
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("fence", ["off", pytest.param("on", marks=pytest.mark.exhaustive)])
+@pytest.mark.parametrize(
+    "fence", ["off", pytest.param("on", marks=pytest.mark.exhaustive)]
+)
 @pytest.mark.parametrize("statements", [STATEMENTS, REFUSED], ids=["layers", "file"])
 def test_views_read_no_other_files(layer, tmp_path, monkeypatch, statements, fence):
     if fence == "off":
@@ -175,14 +232,22 @@ def test_views_read_no_other_files(layer, tmp_path, monkeypatch, statements, fen
             assert "cannot be read" in error.message
             continue
         contents[name] = features and features.table.to_pydict()
-    assert "secret" not in str(contents) and ("b" in contents) == (statements is STATEMENTS)
+    assert "secret" not in str(contents) and ("b" in contents) == (
+        statements is STATEMENTS
+    )
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ("x AS a FROM (WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT x FROM c)", "within 2 s"),
+        (
+            (
+                "x AS a FROM (WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1"
+                " FROM c) SELECT x FROM c)"
+            ),
+            "within 2 s",
+        ),
         ("hex(zeroblob(135000000)) AS a FROM b", "more than 268,435,456 bytes"),
     ],
 )
@@ -194,12 +259,16 @@ def test_views_without_end(layer, tmp_path, monkeypatch, columns, message):
         database.execute(f"CREATE VIEW v AS SELECT 1 AS fid, NULL AS geom, {columns}")
         register(database)
     with monkeypatch.context() as patch, pytest.raises(RequestError, match=message):
-        patch.setattr(limited_process, "MAX_PROCESS_SECONDS", 2 if "RECURSIVE" in columns else 60)
+        patch.setattr(
+            limited_process, "MAX_PROCESS_SECONDS", 2 if "RECURSIVE" in columns else 60
+        )
         read_layer(path, "v")
     assert read_layer(path, "b")[1].table.num_rows == 1
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes in folders")
+@pytest.mark.skipif(
+    not hasattr(os, "mkfifo"), reason="this system has no pipes in folders"
+)
 def test_pipes_are_refused(tmp_path):
     os.mkfifo(tmp_path / "a.gpkg")
     with pytest.raises(RequestError, match=mentions("pipe", "device")):

@@ -24,9 +24,14 @@ def packed(store):
 
 def test_images_match_the_contract(store):
     chips = read(store)
-    assert chips.images.shape == (10, 8, 8, 3) and chips.labels.tolist() == [0] * 5 + [1] * 5
+    assert (
+        chips.images.shape == (10, 8, 8, 3)
+        and chips.labels.tolist() == [0] * 5 + [1] * 5
+    )
     for image, path in zip(chips.images, store.table["path"], strict=True):
-        np.testing.assert_array_equal(image, CONTRACT.to_image(read_chip(store.root / path)))
+        np.testing.assert_array_equal(
+            image, CONTRACT.to_image(read_chip(store.root / path))
+        )
 
 
 def test_cached_images_are_not_read_again(store, monkeypatch):
@@ -39,10 +44,16 @@ def test_cached_images_are_not_read_again(store, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "change", [{"size": 4}, {"crop": None}, {"units": UNITS | {"uint16": (Stretch(high=100),) * 3}}]
+    "change",
+    [
+        {"size": 4},
+        {"crop": None},
+        {"units": UNITS | {"uint16": (Stretch(high=100),) * 3}},
+    ],
 )
 def test_another_contract_has_another_cache(store, change):
-    first, second = read(store), read(store, CONTRACT.model_copy(update=change))
+    first = read(store)
+    second = read(store, CONTRACT.model_copy(update=change))
     assert len(packed(store)) == 2 and not np.array_equal(first.images, second.images)
 
 
@@ -83,9 +94,13 @@ def test_two_processes_give_the_same_bytes(store, monkeypatch):
 
 def test_read_only_root_is_cached_in_the_user_folder(store, tmp_path, monkeypatch):
     monkeypatch.setattr(packing, "user_cache_path", lambda name: tmp_path / name)
-    monkeypatch.setattr(packing.os, "access", lambda *_: False)  # root may write anywhere
+    monkeypatch.setattr(
+        packing.os, "access", lambda *_: False
+    )  # root may write anywhere
     assert len(read(store)) == 10
-    assert len(list((tmp_path / "rsft/chips").rglob("*.npy"))) == 1 and not packed(store)
+    assert len(list((tmp_path / "rsft/chips").rglob("*.npy"))) == 1 and not packed(
+        store
+    )
 
 
 def test_full_disk(store, monkeypatch):
@@ -101,7 +116,9 @@ def test_full_disk(store, monkeypatch):
 def test_chip_that_differs_from_the_manifest_is_an_error(store):
     path = store.root / store.table["path"][3]
     cv2.imwrite(str(path), np.arange(256, dtype=np.uint8).reshape(16, 16))
-    with pytest.raises(DataError, match=mentions("differs from the manifest")) as caught:
+    with pytest.raises(
+        DataError, match=mentions("differs from the manifest")
+    ) as caught:
         read(store)
     assert caught.value.location == str(path) and not packed(store)
     path.write_bytes(b"")
@@ -111,4 +128,7 @@ def test_chip_that_differs_from_the_manifest_is_an_error(store):
 
 def test_unit_that_cannot_be_converted_is_an_error(store):
     with pytest.raises(DataError, match=mentions("takes sigma0")):
-        read(store, CONTRACT.model_copy(update={"units": {"sigma0": (Stretch(high=1),) * 3}}))
+        read(
+            store,
+            CONTRACT.model_copy(update={"units": {"sigma0": (Stretch(high=1),) * 3}}),
+        )

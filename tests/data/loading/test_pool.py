@@ -1,4 +1,5 @@
-"""Chips without labels: what is left out, so that no run learns from its validation and test chips."""
+"""Chips without labels: what is left out, so that no run learns from its validation and
+test chips."""
 
 import json
 import os
@@ -29,14 +30,20 @@ CONTRACT = Contract(
 
 @pytest.fixture(autouse=True)
 def user_cache(tmp_path, monkeypatch):
-    monkeypatch.setattr(packing, "user_cache_path", lambda name: tmp_path / "cache" / name)
+    monkeypatch.setattr(
+        packing, "user_cache_path", lambda name: tmp_path / "cache" / name
+    )
     return tmp_path / "cache/rsft/unlabeled"
 
 
 @pytest.fixture
 def store(tmp_path):
     columns = {"group_key": {4: "scene 4", 6: "scene 6"}, "mmsi": {5: "211000005"}}
-    return make_store(tmp_path / "ships", {"train": (0, 1, 2, 3), "val": (4, 5), "test": (6, 7)}, **columns)
+    return make_store(
+        tmp_path / "ships",
+        {"train": (0, 1, 2, 3), "val": (4, 5), "test": (6, 7)},
+        **columns,
+    )
 
 
 @pytest.fixture
@@ -63,53 +70,92 @@ def test_a_folder_is_searched_recursively(store, folder):
 def test_a_glob_pattern(store, folder):
     (folder / "deep/more").mkdir()
     write(folder / "deep/more/24.png", pixels(24))
-    names = {pattern: open_pool(str(folder / pattern), store, CONTRACT).chips.names for pattern in ("*.png", "d*/2*")}
+    names = {
+        pattern: open_pool(str(folder / pattern), store, CONTRACT).chips.names
+        for pattern in ("*.png", "d*/2*")
+    }
     assert names == {"*.png": ["20", "22"], "d*/2*": ["21", "23"]}
-    assert open_pool(str(folder / "**/*.png"), store, CONTRACT).chips.names == ["20", "22", "21", "23", "24"]
-    assert open_pool(str(folder / "de*"), store, CONTRACT).chips.names == ["21", "23", "24"]
+    assert open_pool(str(folder / "**/*.png"), store, CONTRACT).chips.names == [
+        "20",
+        "22",
+        "21",
+        "23",
+        "24",
+    ]
+    assert open_pool(str(folder / "de*"), store, CONTRACT).chips.names == [
+        "21",
+        "23",
+        "24",
+    ]
 
 
 def test_a_chip_store_gives_no_labels(store, tmp_path):
     other = make_store(tmp_path / "other", {"train": (20, 21), "test": (22,)})
     result = open_pool(str(other.root), store, CONTRACT)
     assert sorted(result.chips.names) == ["test22", "train20", "train21"]
-    assert result.chips.labels.tolist() == [-1] * 3 and set(result.chips.table["class"]) == {""}
+    assert result.chips.labels.tolist() == [-1] * 3 and set(
+        result.chips.table["class"]
+    ) == {""}
     image = result.chips.full_size_image(0)
-    np.testing.assert_array_equal(image, read_chip(other.root / result.chips.table["path"][0]))
+    np.testing.assert_array_equal(
+        image, read_chip(other.root / result.chips.table["path"][0])
+    )
 
 
 def test_the_folder_in_which_a_command_runs(store, folder, monkeypatch):
     monkeypatch.chdir(folder)
-    assert len(open_pool(".", store, CONTRACT).chips) == len(open_pool("deep", store, CONTRACT).chips) * 2 == 4
+    assert (
+        len(open_pool(".", store, CONTRACT).chips)
+        == len(open_pool("deep", store, CONTRACT).chips) * 2
+        == 4
+    )
     monkeypatch.chdir(store.root)  # a folder with a manifest
     assert len(open_pool(str(folder), store, CONTRACT).chips) == 4
 
 
 def evaluated(store):
-    return [store.root / path for path in store.table.loc[store.table["split"] != "train", "path"]]
+    return [
+        store.root / path
+        for path in store.table.loc[store.table["split"] != "train", "path"]
+    ]
 
 
 def add_copies(store, folder):
-    """Add copies of all validation and test chips: of the files, re-encoded, and changed a little."""
+    """Add copies of all validation and test chips: of the files, re-encoded, and
+    changed a little."""
     for number, path in enumerate(evaluated(store)):
         image = read_chip(path)
         shutil.copy(path, folder / f"0-copy-{number}.png")
         cv2.imwrite(str(folder / f"1-bmp-{number}.bmp"), image)
-        cv2.imwrite(str(folder / f"2-png-{number}.png"), image, [cv2.IMWRITE_PNG_COMPRESSION, number % 2])
+        cv2.imwrite(
+            str(folder / f"2-png-{number}.png"),
+            image,
+            [cv2.IMWRITE_PNG_COMPRESSION, number % 2],
+        )
         write(folder / f"3-jpeg-{number}.jpg", image)
-        write(folder / f"4-png-of-jpeg-{number}.png", cv2.imread(str(folder / f"3-jpeg-{number}.jpg"), 0))
-        write(folder / f"5-brighter-{number}.png", np.clip(image.astype(int) + 3, 0, 255).astype(np.uint8))
+        write(
+            folder / f"4-png-of-jpeg-{number}.png",
+            cv2.imread(str(folder / f"3-jpeg-{number}.jpg"), 0),
+        )
+        write(
+            folder / f"5-brighter-{number}.png",
+            np.clip(image.astype(int) + 3, 0, 255).astype(np.uint8),
+        )
 
 
 def test_evaluated_chips_and_their_copies_are_left_out(store, folder):
     expected = open_pool(str(folder), store, CONTRACT)
     add_copies(store, folder)
-    (folder / "damaged.png").write_bytes(b"\x89PNG")  # its hash is missing beside those of 64 bits
+    (folder / "damaged.png").write_bytes(
+        b"\x89PNG"
+    )  # its hash is missing beside those of 64 bits
     result = open_pool(str(folder), store, CONTRACT)
     assert result.sha256 == expected.sha256
     np.testing.assert_array_equal(result.chips.images, expected.chips.images)
     assert result.left_out[pool.IS_EVALUATED] + result.left_out[pool.IS_SIMILAR] == 24
-    assert result.left_out[pool.IS_EVALUATED] >= 12 and sum(result.left_out.values()) == 25
+    assert (
+        result.left_out[pool.IS_EVALUATED] >= 12 and sum(result.left_out.values()) == 25
+    )
 
 
 def test_png_of_a_jpeg_that_is_evaluated(store, folder):
@@ -122,15 +168,22 @@ def test_png_of_a_jpeg_that_is_evaluated(store, folder):
 
 def test_chips_of_an_evaluated_scene_or_vessel_are_left_out(store, tmp_path):
     seeds = (20, 21, 22, 23)
-    columns = {"group_key": {20: "scene 4", 21: "scene 6", 23: "scene 9"}, "mmsi": {22: "211000005", 23: ""}}
+    columns = {
+        "group_key": {20: "scene 4", 21: "scene 6", 23: "scene 9"},
+        "mmsi": {22: "211000005", 23: ""},
+    }
     other = make_store(tmp_path / "other", {"train": seeds}, **columns)
     result = open_pool(str(other.root), store, CONTRACT)
-    assert result.chips.names == ["train23"] and result.left_out == {pool.IS_SAME_SCENE: 3}
+    assert result.chips.names == ["train23"] and result.left_out == {
+        pool.IS_SAME_SCENE: 3
+    }
 
 
 def test_a_chip_that_is_left_out_does_not_replace_a_copy(store, tmp_path):
     """The pool is the same with and without chips of evaluated scenes."""
-    other = make_store(tmp_path / "other", {"train": (20, 22)}, group_key={20: "scene 4"})
+    other = make_store(
+        tmp_path / "other", {"train": (20, 22)}, group_key={20: "scene 4"}
+    )
     table = other.table.copy()
     row = table[table["name"] == "train22"].iloc[0]
     write(other.root / row["path"], pixels(20))
@@ -145,12 +198,20 @@ def test_training_chips_and_repeated_chips_are_left_out(store, folder):
     shutil.copy(store.root / store.split("train")["path"][0], folder / "labeled.png")
     cv2.imwrite(str(folder / "zz.bmp"), pixels(20))
     result = open_pool(str(folder), store, CONTRACT)
-    assert len(result.chips) == 4 and result.left_out == {pool.IS_LABELED: 1, pool.IS_REPEATED: 1}
-    assert "1 x training chip" in result.describe() and "1 x same content" in result.describe()
+    assert len(result.chips) == 4 and result.left_out == {
+        pool.IS_LABELED: 1,
+        pool.IS_REPEATED: 1,
+    }
+    assert (
+        "1 x training chip" in result.describe()
+        and "1 x same content" in result.describe()
+    )
 
 
 def test_the_data_set_itself_has_no_further_chips(store):
-    with pytest.raises(RequestError, match=mentions(f"4 {pool.IS_LABELED}", f"4 {pool.IS_EVALUATED}")) as caught:
+    with pytest.raises(
+        RequestError, match=mentions(f"4 {pool.IS_LABELED}", f"4 {pool.IS_EVALUATED}")
+    ) as caught:
         open_pool(str(store.root), store, CONTRACT)
     assert caught.value.location == str(store.root)
 
@@ -179,7 +240,9 @@ def test_nothing_that_matches(store, folder, source):
     source = folder.parent / source
     with pytest.raises(RequestError, match="glob") as caught:
         open_pool(str(source), store, CONTRACT)
-    assert caught.value.location == str(source) and "data.unlabeled" in caught.value.hint
+    assert (
+        caught.value.location == str(source) and "data.unlabeled" in caught.value.hint
+    )
 
 
 def test_a_folder_without_images(store, tmp_path):
@@ -203,16 +266,26 @@ def test_another_unit_is_refused(store, folder):
     with pytest.raises(DataError, match=mentions("uint16", "takes uint8")) as caught:
         open_pool(str(folder), store, CONTRACT)
     assert caught.value.location == str(path)
-    both = CONTRACT.model_copy(update={"units": CONTRACT.units | {"uint16": (Stretch(high=51_000),)}})
+    both = CONTRACT.model_copy(
+        update={"units": CONTRACT.units | {"uint16": (Stretch(high=51_000),)}}
+    )
     assert len(open_pool(str(folder), store, both).chips) == 5
 
 
 def test_another_spacing_is_refused(store, tmp_path):
-    other = make_store(tmp_path / "other", {"train": (20, 21)}, spacing_m={20: 10.0, 21: 3.0})
+    other = make_store(
+        tmp_path / "other", {"train": (20, 21)}, spacing_m={20: 10.0, 21: 3.0}
+    )
     with pytest.raises(DataError, match=mentions("3 m", "10 m")) as caught:
-        open_pool(str(other.root), store, CONTRACT.model_copy(update={"spacing_m": 10.0}))
-    assert caught.value.location.endswith("train21.png") and caught.value.location.startswith(str(other.root))
-    assert len(open_pool(str(other.root), store, CONTRACT).chips) == 2  # the spacing of the training is unknown
+        open_pool(
+            str(other.root), store, CONTRACT.model_copy(update={"spacing_m": 10.0})
+        )
+    assert caught.value.location.endswith(
+        "train21.png"
+    ) and caught.value.location.startswith(str(other.root))
+    assert (
+        len(open_pool(str(other.root), store, CONTRACT).chips) == 2
+    )  # the spacing of the training is unknown
 
 
 def test_a_test_chip_that_is_missing_here_is_known_from_the_manifest(store, folder):
@@ -223,20 +296,31 @@ def test_a_test_chip_that_is_missing_here_is_known_from_the_manifest(store, fold
 
 def count_reads(monkeypatch):
     read = []
-    monkeypatch.setattr(pool, "read_chip", lambda path: read.append(path.name) or read_chip(path))
+    monkeypatch.setattr(
+        pool, "read_chip", lambda path: read.append(path.name) or read_chip(path)
+    )
     return read
 
 
 def test_files_are_hashed_once(store, folder, monkeypatch, user_cache):
-    first, read = open_pool(str(folder), store, CONTRACT), count_reads(monkeypatch)
+    first = open_pool(str(folder), store, CONTRACT)
+    read = count_reads(monkeypatch)
     assert open_pool(str(folder), store, CONTRACT).sha256 == first.sha256 and read == []
     (file,) = (store.root / ".cache").glob("contents-*.json")
-    assert len(json.loads(file.read_text())["2"]) == 4 and len(list(user_cache.glob("contents-*.json"))) == 1
+    assert (
+        len(json.loads(file.read_text())["2"]) == 4
+        and len(list(user_cache.glob("contents-*.json"))) == 1
+    )
     file.write_text("{damaged")
-    assert open_pool(str(folder), store, CONTRACT).sha256 == first.sha256 and len(read) == 4
+    assert (
+        open_pool(str(folder), store, CONTRACT).sha256 == first.sha256
+        and len(read) == 4
+    )
 
 
-def test_the_cache_of_pools_keeps_the_newest_files(store, folder, monkeypatch, user_cache):
+def test_the_cache_of_pools_keeps_the_newest_files(
+    store, folder, monkeypatch, user_cache
+):
     monkeypatch.setattr(packing, "_KEPT_UNLABELED", 2)
     kept = []
     for number in range(4):
@@ -244,12 +328,15 @@ def test_the_cache_of_pools_keeps_the_newest_files(store, folder, monkeypatch, u
         file = open_pool(str(folder), store, CONTRACT).chips.cache_file
         os.utime(file, (1000 + number, 1000 + number))
         kept.append(file.name)
-    assert sorted(path.name for path in user_cache.glob("*.npy")) == sorted(kept[-3:])  # two, and the new one
+    assert sorted(path.name for path in user_cache.glob("*.npy")) == sorted(
+        kept[-3:]
+    )  # two, and the new one
     assert len(open_pool(str(folder), store, CONTRACT).chips) == 8
 
 
 def test_a_changed_file_is_hashed_again(store, folder, monkeypatch):
-    first, read = open_pool(str(folder), store, CONTRACT), count_reads(monkeypatch)
+    first = open_pool(str(folder), store, CONTRACT)
+    read = count_reads(monkeypatch)
     write(folder / "20.png", pixels(30))
     second = open_pool(str(folder), store, CONTRACT)
     assert read == ["20.png"] and second.sha256 != first.sha256
@@ -259,7 +346,13 @@ def test_a_changed_file_is_hashed_again(store, folder, monkeypatch):
 def test_a_fault_is_not_kept(store, folder, monkeypatch):
     """A file that cannot be opened may be read later without a change of its time."""
     with monkeypatch.context() as patch:
-        patch.setattr(pool, "sha256", lambda path: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
+        patch.setattr(
+            pool,
+            "sha256",
+            lambda path: (_ for _ in ()).throw(
+                PermissionError(13, "Permission denied")
+            ),
+        )
         with pytest.raises(RequestError, match="4 Permission denied"):
             open_pool(str(folder), store, CONTRACT)
     assert len(open_pool(str(folder), store, CONTRACT).chips) == 4
@@ -272,6 +365,11 @@ def test_two_processes_give_the_same_pool(store, folder, monkeypatch):
     write(folder / "24.png", pixels(24))
     monkeypatch.setattr(pool, "_MIN_CHIPS_FOR_TWO_JOBS", 1)
     calls = []
-    second = open_pool(str(folder), store, CONTRACT, lambda *progress: calls.append(progress))
-    assert second.chips.names == ["20", "22", "24", "21", "23"] and second.sha256 != first.sha256
+    second = open_pool(
+        str(folder), store, CONTRACT, lambda *progress: calls.append(progress)
+    )
+    assert (
+        second.chips.names == ["20", "22", "24", "21", "23"]
+        and second.sha256 != first.sha256
+    )
     assert (5, 5, "reading unlabeled and validation chips") in calls

@@ -8,7 +8,9 @@ ALL = np.arange(1000)
 
 
 def epoch_order(labels, members, sampler, seed, epoch):
-    return SAMPLERS[sampler]().draw(labels, members, len(members), np.random.default_rng((seed, epoch)))
+    return SAMPLERS[sampler]().draw(
+        labels, members, len(members), np.random.default_rng((seed, epoch))
+    )
 
 
 def test_natural_is_a_permutation():
@@ -17,18 +19,27 @@ def test_natural_is_a_permutation():
 
 @pytest.mark.parametrize(
     ("sampler", "shares"),
-    [("class-balanced", [1 / 3, 1 / 3, 1 / 3]), ("square-root", np.sqrt([900, 90, 10]) / np.sqrt([900, 90, 10]).sum())],
+    [
+        ("class-balanced", [1 / 3, 1 / 3, 1 / 3]),
+        ("square-root", np.sqrt([900, 90, 10]) / np.sqrt([900, 90, 10]).sum()),
+    ],
 )
 def test_shares_of_classes(sampler, shares):
-    drawn = np.concatenate([epoch_order(LABELS, ALL, sampler, 0, epoch) for epoch in range(20)])
+    drawn = np.concatenate(
+        [epoch_order(LABELS, ALL, sampler, 0, epoch) for epoch in range(20)]
+    )
     assert np.bincount(LABELS[drawn]) / len(drawn) == pytest.approx(shares, abs=0.015)
 
 
 @pytest.mark.parametrize("sampler", list(SAMPLERS))
 def test_the_exponent_says_how_often_classes_are_drawn(sampler):
     expected = np.array([900.0, 90.0, 10.0]) ** sampling_exponent(sampler)
-    drawn = np.concatenate([epoch_order(LABELS, ALL, sampler, 0, epoch) for epoch in range(20)])
-    assert np.bincount(LABELS[drawn]) / len(drawn) == pytest.approx(expected / expected.sum(), abs=0.015)
+    drawn = np.concatenate(
+        [epoch_order(LABELS, ALL, sampler, 0, epoch) for epoch in range(20)]
+    )
+    assert np.bincount(LABELS[drawn]) / len(drawn) == pytest.approx(
+        expected / expected.sum(), abs=0.015
+    )
 
 
 @pytest.mark.parametrize("sampler", list(SAMPLERS))
@@ -40,5 +51,8 @@ def test_only_members_and_as_many_as_there_are(sampler):
 
 @pytest.mark.parametrize("sampler", list(SAMPLERS))
 def test_a_function_of_seed_and_epoch(sampler):
-    draws = [epoch_order(LABELS, ALL, sampler, *at).tolist() for at in ((0, 0), (0, 0), (1, 0), (0, 1))]
+    draws = [
+        epoch_order(LABELS, ALL, sampler, *at).tolist()
+        for at in ((0, 0), (0, 0), (1, 0), (0, 1))
+    ]
     assert draws[0] == draws[1] and draws[0] != draws[2] and draws[0] != draws[3]

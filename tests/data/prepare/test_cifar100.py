@@ -17,7 +17,11 @@ SIZES = {"train": 16, "test": 4}
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     """Sixteen training and four test images of each of three classes."""
-    counts = {f"{split}/{label}": count for split, count in SIZES.items() for label in ("apple", "bee", "train")}
+    counts = {
+        f"{split}/{label}": count
+        for split, count in SIZES.items()
+        for label in ("apple", "bee", "train")
+    }
     return write_folders(tmp_path_factory.mktemp("cifar"), counts)
 
 
@@ -28,25 +32,38 @@ def counts(root, split):
 
 def test_the_published_count_at_a_ratio_of_100():
     profile = long_tail_counts(dict.fromkeys(CLASSES, SPLIT_SIZE["train"] // 100), 100)
-    assert sum(profile.values()) == 10_847 and (profile["apple"], profile["worm"]) == (500, 5)
+    assert sum(profile.values()) == 10_847 and (profile["apple"], profile["worm"]) == (
+        500,
+        5,
+    )
 
 
 @pytest.mark.slow
-def test_training_split_is_long_tailed_and_validation_is_taken_from_test(folders, tmp_path):
+def test_training_split_is_long_tailed_and_validation_is_taken_from_test(
+    folders, tmp_path
+):
     store = prepare_cifar100(folders, tmp_path / "out", ratio=16, val=0.25)
     assert counts(store.root, "train") == {"apple": 16, "bee": 4, "train": 1}
     assert counts(store.root, "val") == {"apple": 1, "bee": 1, "train": 1}
     assert sum(counts(store.root, "test").values()) == 9
-    assert store.skipped == {"training image, to reach a ratio of 16": 27} and store.classes == CLASSES
+    assert (
+        store.skipped == {"training image, to reach a ratio of 16": 27}
+        and store.classes == CLASSES
+    )
 
 
 @pytest.mark.slow
-def test_existing_long_tail_is_unchanged_and_seed_determines_the_choice(folders, tmp_path):
+def test_existing_long_tail_is_unchanged_and_seed_determines_the_choice(
+    folders, tmp_path
+):
     first, again, other = (
         prepare_cifar100(folders, tmp_path / name, ratio=16, val=0, seed=seed)
         for name, seed in (("1", 0), ("2", 0), ("3", 1))
     )
-    manifests = [(store.root / "manifest.parquet").read_bytes() for store in (first, again, other)]
+    manifests = [
+        (store.root / "manifest.parquet").read_bytes()
+        for store in (first, again, other)
+    ]
     assert manifests[0] == manifests[1] != manifests[2]
     second = prepare_cifar100(first.root / "chips", tmp_path / "4", ratio=16, val=0)
     assert second.table["sha256"].tolist() == first.table["sha256"].tolist()
@@ -66,7 +83,9 @@ def test_published_files_become_png(tmp_path, monkeypatch):
     last = store.table.iloc[-1]
     assert (len(store.table), last["path"]) == (60, "chips/train/keyboard/00039.png")
     pixels = np.random.default_rng(40).integers(0, 256, (40, 3072), dtype=np.uint8)[39]
-    assert np.array_equal(read_chip(store.root / last["path"]).transpose(2, 0, 1).ravel(), pixels)
+    assert np.array_equal(
+        read_chip(store.root / last["path"]).transpose(2, 0, 1).ravel(), pixels
+    )
 
 
 @pytest.mark.parametrize(("argument", "value"), [("ratio", 0.5), ("val", 1.0)])

@@ -1,6 +1,8 @@
-"""Trees of SRSDD and FUSAR-Ship as people make them: all chips are right and no ship is in two splits; or refused.
+"""Trees of SRSDD and FUSAR-Ship as people make them: all chips are right and no ship is
+in two splits; or refused.
 
-The images have bright ships on a darker sea. The truth is cut here, from the arrays that are written.
+The images have bright ships on a darker sea. The truth is cut here, from the arrays
+that are written.
 """
 
 import hashlib
@@ -18,13 +20,20 @@ from tests.helpers.messages import mentions
 pytestmark = pytest.mark.slow
 
 SIZE = 160
-TRAIN, TEST = range(1, 17), range(17, 25)
-CLASSES = {"Container": "cargo", "Fishing": "fishing", "ore-oil": "tanker", "Dredger": "dredger"}
+TRAIN = range(1, 17)
+TEST = range(17, 25)
+CLASSES = {
+    "Container": "cargo",
+    "Fishing": "fishing",
+    "ore-oil": "tanker",
+    "Dredger": "dredger",
+}
 FUSAR = {"Cargo": 1, "Fishing": 4, "Tanker": 12, "Dredger": 3}
 
 
 def boxes(number):
-    """Return the boxes of two ships as left, top, right, bottom: one in each half of the image."""
+    """Return the boxes of two ships as left, top, right, bottom: one in each half of
+    the image."""
     rng = np.random.default_rng(number)
     lefts = rng.integers(0, SIZE - 48, 2)
     tops = rng.integers([0, SIZE // 2], [SIZE // 2 - 12, SIZE - 12])
@@ -40,7 +49,9 @@ def image(number, ships=None):
     rng = np.random.default_rng(1000 + number)
     pixels = rng.gamma(4, 8, (SIZE, SIZE))
     for left, top, right, bottom in boxes(number if ships is None else ships):
-        pixels[top + 2 : bottom - 2, left + 2 : right - 2] += rng.gamma(4, 40, (bottom - top - 4, right - left - 4))
+        pixels[top + 2 : bottom - 2, left + 2 : right - 2] += rng.gamma(
+            4, 40, (bottom - top - 4, right - left - 4)
+        )
     return np.clip(pixels, 0, 255).astype(np.uint8)
 
 
@@ -50,47 +61,72 @@ def chip(number):
 
 
 def digest(pixels):
-    return hashlib.sha256(f"{pixels.shape}".encode() + np.ascontiguousarray(pixels).tobytes()).hexdigest()
+    return hashlib.sha256(
+        f"{pixels.shape}".encode() + np.ascontiguousarray(pixels).tobytes()
+    ).hexdigest()
 
 
 class Tree:
     """Both archives; `truth` has class and ship by the hash of a chip."""
 
     def __init__(self, root):
-        self.root, self.truth = root, {}
+        self.root = root
+        self.truth = {}
         for category, index in FUSAR.items():
             for number in range(6):
-                self.add_chip(category, number, chip(100 * index + number), f"{category} {number}")
+                self.add_chip(
+                    category, number, chip(100 * index + number), f"{category} {number}"
+                )
 
     def add_chip(self, category, number, pixels, ship):
-        path = self.root / f"FUSAR/{category}/Sub/Ship_C{FUSAR[category]:02}S01N{number:04}.tiff"
+        path = (
+            self.root
+            / f"FUSAR/{category}/Sub/Ship_C{FUSAR[category]:02}S01N{number:04}.tiff"
+        )
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).save(path)
         self.truth[digest(pixels)] = category.lower(), ship
 
     def add_image(self, split, name, pixels, corners, number, suffix=".png"):
-        """Write an image with the boxes and ships of `number`; `corners` is (2, 4, 2)."""
-        images, labels = self.root / f"SRSDD/{split}/images", self.root / f"SRSDD/{split}/labels"
+        """Write an image with the boxes and ships of `number`; `corners` is (2, 4,
+        2)."""
+        images = self.root / f"SRSDD/{split}/images"
+        labels = self.root / f"SRSDD/{split}/labels"
         for folder in (images, labels):
             folder.mkdir(parents=True, exist_ok=True)
-        data = cv2.imencode(suffix, pixels, [cv2.IMWRITE_JPEG_QUALITY, 85] if suffix == ".jpg" else [])[1]
+        data = cv2.imencode(
+            suffix, pixels, [cv2.IMWRITE_JPEG_QUALITY, 85] if suffix == ".jpg" else []
+        )[1]
         (images / f"{name}{suffix}").write_bytes(data.tobytes())
         self.write_labels(split, name, corners, number)
         pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
-        for index, (box, category) in enumerate(zip(corners, class_names(number), strict=True)):
+        for index, (box, category) in enumerate(
+            zip(corners, class_names(number), strict=True)
+        ):
             side = 64 * int(np.ceil(np.ptp(box, axis=0).max() / 64))
             padded = np.pad(pixels, side, mode="reflect")
-            left, top = np.rint((box.min(axis=0) + box.max(axis=0)) / 2 - side / 2).astype(int) + side
-            self.truth[digest(padded[top : top + side, left : left + side])] = CLASSES[category], f"{number} {index}"
+            left, top = (
+                np.rint((box.min(axis=0) + box.max(axis=0)) / 2 - side / 2).astype(int)
+                + side
+            )
+            self.truth[digest(padded[top : top + side, left : left + side])] = (
+                CLASSES[category],
+                f"{number} {index}",
+            )
 
     def write_labels(self, split, name, corners, number):
         rows = zip(corners.reshape(2, 8), class_names(number), strict=True)
-        text = "".join(" ".join(f"{value:.1f}" for value in row) + f" {category} 0\n" for row, category in rows)
+        text = "".join(
+            " ".join(f"{value:.1f}" for value in row) + f" {category} 0\n"
+            for row, category in rows
+        )
         (self.root / f"SRSDD/{split}/labels/{name}.txt").write_text(text)
 
     def add_images(self, numbers=(*TRAIN, *TEST)):
         for number in numbers:
-            self.add_image(split_of(number), number, image(number), corners_of(number), number)
+            self.add_image(
+                split_of(number), number, image(number), corners_of(number), number
+            )
         return self
 
 
@@ -100,7 +136,11 @@ def split_of(number):
 
 def corners_of(number):
     left, top, right, bottom = boxes(number).T
-    return np.stack([left, top, right, top, right, bottom, left, bottom], axis=1).reshape(2, 4, 2).astype(float)
+    return (
+        np.stack([left, top, right, top, right, bottom, left, bottom], axis=1)
+        .reshape(2, 4, 2)
+        .astype(float)
+    )
 
 
 def turn(corners):
@@ -113,19 +153,43 @@ def turned_jpeg_copies(tree):
     tree.add_images()
     for number in TRAIN:
         pixels = np.rot90(image(number), 2)
-        tree.add_image("train", f"extra{number + 500}", pixels, turn(corners_of(number)), number, ".jpg")
+        tree.add_image(
+            "train",
+            f"extra{number + 500}",
+            pixels,
+            turn(corners_of(number)),
+            number,
+            ".jpg",
+        )
 
 
 def rotated_copies_of_roboflow(tree):
-    """The copies are turned by 10 degrees, so that only their names tell the original."""
+    """The copies are turned by 10 degrees, so that only their names tell the
+    original."""
     matrix = cv2.getRotationMatrix2D((SIZE / 2, SIZE / 2), 10, 1)
     tree.add_images(TEST)
     for number in TRAIN:
-        hashes = [hashlib.md5(f"{number} {copy}".encode()).hexdigest() for copy in range(2)]
-        tree.add_image("train", f"{number}_png.rf.{hashes[0]}", image(number), corners_of(number), number)
-        pixels = cv2.warpAffine(image(number), matrix, (SIZE, SIZE), borderMode=cv2.BORDER_REFLECT)
+        hashes = [
+            hashlib.md5(f"{number} {copy}".encode()).hexdigest() for copy in range(2)
+        ]
+        tree.add_image(
+            "train",
+            f"{number}_png.rf.{hashes[0]}",
+            image(number),
+            corners_of(number),
+            number,
+        )
+        pixels = cv2.warpAffine(
+            image(number), matrix, (SIZE, SIZE), borderMode=cv2.BORDER_REFLECT
+        )
         corners = corners_of(number) @ matrix[:, :2].T + matrix[:, 2]
-        tree.add_image("train", f"{number}_png.rf.{hashes[1]}", pixels, np.round(corners, 1), number)
+        tree.add_image(
+            "train",
+            f"{number}_png.rf.{hashes[1]}",
+            pixels,
+            np.round(corners, 1),
+            number,
+        )
 
 
 def training_images_again_in_test(tree):
@@ -158,7 +222,11 @@ def enlarged_images_and_labels(tree):
     tree.add_images(TRAIN)
     for number in TEST:
         tree.add_image(
-            "test", number, np.kron(image(number), np.ones((2, 2), np.uint8)), 2 * corners_of(number), number
+            "test",
+            number,
+            np.kron(image(number), np.ones((2, 2), np.uint8)),
+            2 * corners_of(number),
+            number,
         )
 
 
@@ -167,8 +235,15 @@ def normalized_corners_in_test(tree):
     tree.add_images()
     for number in TEST:
         path = tree.root / f"SRSDD/test/labels/{number}.txt"
-        rows = zip(corners_of(number).reshape(2, 8) / SIZE, class_names(number), strict=True)
-        path.write_text("".join(" ".join(f"{value:.6f}" for value in row) + f" {name} 0\n" for row, name in rows))
+        rows = zip(
+            corners_of(number).reshape(2, 8) / SIZE, class_names(number), strict=True
+        )
+        path.write_text(
+            "".join(
+                " ".join(f"{value:.6f}" for value in row) + f" {name} 0\n"
+                for row, name in rows
+            )
+        )
 
 
 GOOD = {
@@ -195,7 +270,9 @@ def labels_of_the_next_image(tree):
     tree.add_images()
     for number in TRAIN:
         tree.write_labels("train", number, corners_of(number + 1), number + 1)
-    return mentions("of 16 images", "train", "not where the image is bright", "--allow-partial")
+    return mentions(
+        "of 16 images", "train", "not where the image is bright", "--allow-partial"
+    )
 
 
 def labels_of_another_version(tree):
@@ -208,16 +285,21 @@ def labels_of_another_version(tree):
 def exchanged_coordinates(tree):
     tree.add_images()
     for number in (*TRAIN, *TEST):
-        tree.write_labels(split_of(number), number, corners_of(number)[:, :, ::-1], number)
+        tree.write_labels(
+            split_of(number), number, corners_of(number)[:, :, ::-1], number
+        )
     return mentions("not where the image is bright", "direction")
 
 
 def letterboxed_test_images(tree):
-    """The test images have borders at top and bottom, and the labels do not count them."""
+    """The test images have borders at top and bottom, and the labels do not count
+    them."""
     tree.add_images()
     for number in TEST:
         pixels = np.pad(image(number)[24:-24], ((40, 40), (0, 0)))[16:-16]
-        Image.fromarray(np.roll(pixels, 24, axis=0)).save(tree.root / f"SRSDD/test/images/{number}.png")
+        Image.fromarray(np.roll(pixels, 24, axis=0)).save(
+            tree.root / f"SRSDD/test/images/{number}.png"
+        )
     return mentions("of 8 images", "test", "not where the image is bright")
 
 
@@ -238,8 +320,13 @@ def enlarged_images_with_old_labels(tree):
 
 
 WRONG = [
-    *(labels_counted_from_zero, labels_of_the_next_image, labels_of_another_version, exchanged_coordinates),
-    *(letterboxed_test_images, mirrored_images_with_old_labels, enlarged_images_with_old_labels),
+    labels_counted_from_zero,
+    labels_of_the_next_image,
+    labels_of_another_version,
+    exchanged_coordinates,
+    letterboxed_test_images,
+    mirrored_images_with_old_labels,
+    enlarged_images_with_old_labels,
 ]
 
 
@@ -247,9 +334,13 @@ WRONG = [
 def test_every_chip_is_right(tmp_path, write):
     tree = Tree(tmp_path)
     write(tree)
-    store = prepare_fusrs(tmp_path / "out", fusar=tmp_path / "FUSAR", srsdd=tmp_path / "SRSDD", jobs=1)
+    store = prepare_fusrs(
+        tmp_path / "out", fusar=tmp_path / "FUSAR", srsdd=tmp_path / "SRSDD", jobs=1
+    )
     splits_of = defaultdict(set)
-    for path, split, label in store.table[["path", "split", "class"]].itertuples(index=False):
+    for path, split, label in store.table[["path", "split", "class"]].itertuples(
+        index=False
+    ):
         pixels = cv2.imread(str(store.root / path), cv2.IMREAD_UNCHANGED)
         expected, ship = tree.truth[digest(pixels)]
         assert label == expected

@@ -28,30 +28,46 @@ def write_tree(root, counts):
     for folder, count in counts.items():
         (root / folder).mkdir(parents=True)
         for index in range(count):
-            pixels = np.random.default_rng(index).integers(0, 256, (6, 6), dtype=np.uint8)
+            pixels = np.random.default_rng(index).integers(
+                0, 256, (6, 6), dtype=np.uint8
+            )
             Image.fromarray(pixels).save(root / folder / f"{index:03}.png")
     return root
 
 
 def test_command_is_quoted_for_a_shell():
     options = {"names": None, "min_side": 4, "val": 0.2, "ratio": 100.0}
-    command = format_prepare_command("folder", Path("raw data/船"), root=Path("out"), **options)
-    assert command == "rsft prepare folder 'raw data/船' --root out --min-side 4 --val 0.2 --ratio 100"
+    command = format_prepare_command(
+        "folder", Path("raw data/船"), root=Path("out"), **options
+    )
+    assert (
+        command == "rsft prepare folder 'raw data/船' --root out --min-side 4 --val 0.2"
+        " --ratio 100"
+    )
 
 
 def test_one_level_gets_a_stratified_validation_split(tmp_path):
     src = write_tree(tmp_path / "src", {"a": 10, "b": 4, "c": 1})
     store = prepare_folder(src, tmp_path / "out", val=0.25)
-    assert store.class_counts("train").tolist() == [8, 3, 1] and store.class_counts("val").tolist() == [2, 1, 0]
-    assert store.split("test").empty and store.bands == ("gray",) and store.name == "out"
+    assert store.class_counts("train").tolist() == [8, 3, 1] and store.class_counts(
+        "val"
+    ).tolist() == [2, 1, 0]
+    assert (
+        store.split("test").empty and store.bands == ("gray",) and store.name == "out"
+    )
 
 
 def test_a_test_split_is_every_second_validation_image_of_a_class(tmp_path):
-    src = write_tree(tmp_path / "src", {"train/a": 6, "train/b": 6, "val/a": 5, "val/b": 2})
+    src = write_tree(
+        tmp_path / "src", {"train/a": 6, "train/b": 6, "val/a": 5, "val/b": 2}
+    )
     store = prepare_folder(src, tmp_path / "out", test=0.5, seed=7)
     names = {split: sorted(store.split(split)["name"]) for split in ("val", "test")}
     assert names == {"val": ["000", "000", "002", "004"], "test": ["001", "001", "003"]}
-    assert store.class_counts("train").tolist() == [6, 6] and "--test 0.5" in (store.root / "README.md").read_text()
+    assert (
+        store.class_counts("train").tolist() == [6, 6]
+        and "--test 0.5" in (store.root / "README.md").read_text()
+    )
     plain = prepare_folder(src, tmp_path / "plain")
     assert "--test" not in (plain.root / "README.md").read_text()
 
@@ -60,13 +76,21 @@ def test_a_test_split_of_class_folders_leaves_the_training_images_as_they_are(tm
     src = write_tree(tmp_path / "src", {"a": 16, "b": 8})
     whole = prepare_folder(src, tmp_path / "whole", val=0.5)
     halves = prepare_folder(src, tmp_path / "halves", val=0.25, test=0.25)
-    assert [halves.class_counts(split).tolist() for split in ("train", "val", "test")] == [[8, 4], [4, 2], [4, 2]]
+    assert [
+        halves.class_counts(split).tolist() for split in ("train", "val", "test")
+    ] == [[8, 4], [4, 2], [4, 2]]
     assert set(halves.split("train")["sha256"]) == set(whole.split("train")["sha256"])
     quarter = prepare_folder(src, tmp_path / "quarter", val=0.375, test=0.125)
-    assert [quarter.class_counts(split).tolist() for split in ("val", "test")] == [[6, 3], [2, 1]]
+    assert [quarter.class_counts(split).tolist() for split in ("val", "test")] == [
+        [6, 3],
+        [2, 1],
+    ]
 
 
-@pytest.mark.parametrize(("folder", "test"), [("test/a", 0.5), ("val/a", 1.0), ("val/a", 0.0), ("train/a", 0.8)])
+@pytest.mark.parametrize(
+    ("folder", "test"),
+    [("test/a", 0.5), ("val/a", 1.0), ("val/a", 0.0), ("train/a", 0.8)],
+)
 def test_a_test_split_that_cannot_be_made_is_refused(tmp_path, folder, test):
     src = write_tree(tmp_path / "src", {"train/b": 2, folder: 2})
     with pytest.raises(RequestError) as caught:
@@ -77,7 +101,9 @@ def test_a_test_split_that_cannot_be_made_is_refused(tmp_path, folder, test):
 def test_existing_splits_are_kept(tmp_path):
     src = write_tree(tmp_path / "src", {"train/a": 6, "val/a": 3, "test/a": 2})
     store = prepare_folder(src, tmp_path / "out", val=0.5, one_class=True)
-    assert [store.class_counts(split).tolist() for split in ("train", "val", "test")] == [[6], [3], [2]]
+    assert [
+        store.class_counts(split).tolist() for split in ("train", "val", "test")
+    ] == [[6], [3], [2]]
 
 
 def test_a_chip_that_gdal_or_the_memory_cannot_hold_is_rejected_by_name(tmp_path):
@@ -87,48 +113,102 @@ def test_a_chip_that_gdal_or_the_memory_cannot_hold_is_rejected_by_name(tmp_path
     os.truncate(src / "a/large.tif", 24 * 2**30)
     store = prepare_folder(src, tmp_path / "out", one_class=True)
     rejected = pd.read_csv(store.root / "rejected.csv")
-    assert len(store.table) == 3 and [Path(file).name for file in rejected["file"]] == ["geokey.tif", "large.tif"]
-    assert "damaged" in rejected["reason"][0] and "limit is 2,147,483,648" in rejected["reason"][1]
+    assert len(store.table) == 3 and [Path(file).name for file in rejected["file"]] == [
+        "geokey.tif",
+        "large.tif",
+    ]
+    assert (
+        "damaged" in rejected["reason"][0]
+        and "limit is 2,147,483,648" in rejected["reason"][1]
+    )
 
 
 def test_imbalance_reduces_only_training_and_is_counted(tmp_path):
-    counts = {"train/a": 20, "train/b": 24, "train/c": 24, "val/a": 3, "val/b": 3, "val/c": 3}
+    counts = {
+        "train/a": 20,
+        "train/b": 24,
+        "train/c": 24,
+        "val/a": 3,
+        "val/b": 3,
+        "val/c": 3,
+    }
     src = write_tree(tmp_path / "src", counts)
     store = prepare_folder(src, tmp_path / "out", imbalance=4)
-    assert store.class_counts("train").tolist() == [6, 24, 12] and store.class_counts("val").tolist() == [3, 3, 3]
+    assert store.class_counts("train").tolist() == [6, 24, 12] and store.class_counts(
+        "val"
+    ).tolist() == [3, 3, 3]
     assert store.skipped == {"training chip, to reach an imbalance of 4": 26}
 
 
 def test_class_folders_that_are_not_utf8_are_rejected_in_words(rsft, tmp_path):
     src = write_tree(tmp_path / "src", {"train/a": 3, "train/b": 3})
     (src / "train/b").rename(os.fsdecode(os.fsencode(src / "train") + b"/\xff\xfe"))
-    code, printed = rsft("prepare", "folder", src, "--root", tmp_path / "out", "--one-class")
+    code, printed = rsft(
+        "prepare", "folder", src, "--root", tmp_path / "out", "--one-class"
+    )
     assert code == 0 and "3 rejected" in printed, printed
     store = ChipStore.open(tmp_path / "out")
     rejected = pd.read_csv(store.root / "rejected.csv")
     assert store.classes == ("a",) and len(store.table) == 3
     assert rejected["file"][0] == rf"{src}/train/\udcff\udcfe/000.png"
-    assert set(rejected["reason"]) == {"the name of the class folder is not UTF-8 text: rename it"}
+    assert set(rejected["reason"]) == {
+        "the name of the class folder is not UTF-8 text: rename it"
+    }
     (src / "train/a").rename(tmp_path / "a")
     code, printed = rsft("prepare", "folder", src, "--root", tmp_path / "none")
-    assert code == 2 and "no labeled image in the folder" in printed and "not UTF-8 text" in printed
+    assert (
+        code == 2
+        and "no labeled image in the folder" in printed
+        and "not UTF-8 text" in printed
+    )
 
 
 @pytest.mark.parametrize("kind", ["list", "table"])
 def test_rows_with_huge_labels_and_names_are_rejected(rsft, tmp_path, kind):
     src = write_tree(tmp_path / "src", {"images": 2})
-    rows = [("images/000.png", "1"), ("images/001.png", "9" * 5000), ("images/001.png", "货" * 90), ("n" * 300, "1")]
-    rows += [("n" * 300 + "/x.png", "1"), ("n" * 5000, "1"), ("images/001.png", "n" * 251)]
+    rows = [
+        ("images/000.png", "1"),
+        ("images/001.png", "9" * 5000),
+        ("images/001.png", "货" * 90),
+        ("n" * 300, "1"),
+    ]
+    rows += [
+        ("n" * 300 + "/x.png", "1"),
+        ("n" * 5000, "1"),
+        ("images/001.png", "n" * 251),
+    ]
     listed = src / ("train.txt" if kind == "list" else "labels.csv")
     separator, header = (" ", "") if kind == "list" else (",", "path,class\n")
-    listed.write_text(header + "".join(f"{path}{separator}{label}\n" for path, label in rows), "utf-8")
-    code, _ = rsft("prepare", "folder", src if kind == "list" else listed, "--root", tmp_path / "out", "--one-class")
+    listed.write_text(
+        header + "".join(f"{path}{separator}{label}\n" for path, label in rows), "utf-8"
+    )
+    code, _ = rsft(
+        "prepare",
+        "folder",
+        src if kind == "list" else listed,
+        "--root",
+        tmp_path / "out",
+        "--one-class",
+    )
     store = ChipStore.open(tmp_path / "out")
-    assert code == 0 and store.classes == ("1",) and len(store.table) == 1 and store.rejected == 6
+    assert (
+        code == 0
+        and store.classes == ("1",)
+        and len(store.table) == 1
+        and store.rejected == 6
+    )
     rejected = pd.read_csv(store.root / "rejected.csv")
-    assert rejected["line"].tolist() == [number + (kind == "table") for number in (2, 3, 4, 5, 6, 7)]
-    assert rejected["reason"][0] == f"label {'9' * 40}... has 5,000 letters; the limit is 250 bytes"
-    assert rejected["reason"].str.contains("does not exist").sum() == 3 and rejected["reason"].str.len().max() < 700
+    assert rejected["line"].tolist() == [
+        number + (kind == "table") for number in (2, 3, 4, 5, 6, 7)
+    ]
+    assert (
+        rejected["reason"][0]
+        == f"label {'9' * 40}... has 5,000 letters; the limit is 250 bytes"
+    )
+    assert (
+        rejected["reason"].str.contains("does not exist").sum() == 3
+        and rejected["reason"].str.len().max() < 700
+    )
 
 
 def test_classes_can_be_given_names(tmp_path):
@@ -139,7 +219,12 @@ def test_classes_can_be_given_names(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("names", "reason"), [("0 a", "no name for 1"), ("0 a\n1 a", "used twice"), ("0 a\n1 b/c", "cannot name")]
+    ("names", "reason"),
+    [
+        ("0 a", "no name for 1"),
+        ("0 a\n1 a", "used twice"),
+        ("0 a\n1 b/c", "cannot name"),
+    ],
 )
 def test_faulty_names_are_refused(tmp_path, names, reason):
     src = write_tree(tmp_path / "src", {"0": 3, "1": 3})
@@ -177,13 +262,18 @@ def test_license_is_stored_and_part_of_the_command(tmp_path):
     assert "--license 'our terms, no-military'" in metadata["command"]
     plain = prepare_folder(src, tmp_path / "plain")
     assert plain.license == "unknown"
-    assert "--license" not in json.loads((plain.root / "dataset.json").read_text())["command"]
+    assert (
+        "--license"
+        not in json.loads((plain.root / "dataset.json").read_text())["command"]
+    )
 
 
 @pytest.mark.slow
 def test_license_is_an_option_of_the_command(tmp_path, rsft):
     write_tree(tmp_path / "src", {"a": 3, "b": 3})
-    code, printed = rsft("prepare", "folder", "src", "--root", "out", "--license", "CC-BY-NC-4.0")
+    code, printed = rsft(
+        "prepare", "folder", "src", "--root", "out", "--license", "CC-BY-NC-4.0"
+    )
     assert code == 0 and "license: CC-BY-NC-4.0 (non-commercial)" in printed
     assert "license: CC-BY-NC-4.0 (non-commercial)" in rsft("data", "show", "out")[1]
 
@@ -213,18 +303,46 @@ def test_a_single_class_needs_a_yes(tmp_path, rsft):
     assert "--one-class" in (store.root / "README.md").read_text()
 
 
-COCO = '{"images": [{"id": 1, "file_name": "0.png"}], "annotations": [{"image_id": 1, "bbox": [1, 1, 3, 3]}]}'
+COCO = (
+    '{"images": [{"id": 1, "file_name": "0.png"}], "annotations": [{"image_id": 1,'
+    ' "bbox": [1, 1, 3, 3]}]}'
+)
 
 
 @pytest.mark.parametrize(
     ("folders", "file", "text", "parts"),
     [
-        (["train"], "train/_annotations.coco.json", COCO, ["_annotations.coco.json", "COCO"]),
-        (["train2017"], "annotations/instances_train2017.json", COCO, ["instances_train2017.json", "COCO"]),
+        (
+            ["train"],
+            "train/_annotations.coco.json",
+            COCO,
+            ["_annotations.coco.json", "COCO"],
+        ),
+        (
+            ["train2017"],
+            "annotations/instances_train2017.json",
+            COCO,
+            ["instances_train2017.json", "COCO"],
+        ),
         (["a", "b"], "coco.json", COCO, ["coco.json", "COCO"]),
-        (["train/images"], "data.yaml", "train: images\nnames: [a]\n", ["data.yaml", "YOLO"]),
-        (["train/images"], "train/labels/000.txt", "0 0.5 0.5 0.1 0.1\n", ["train/ has images/ beside labels/"]),
-        (["images/train", "masks/train"], "masks/000.txt", "", ["src/ has images/ beside masks/"]),
+        (
+            ["train/images"],
+            "data.yaml",
+            "train: images\nnames: [a]\n",
+            ["data.yaml", "YOLO"],
+        ),
+        (
+            ["train/images"],
+            "train/labels/000.txt",
+            "0 0.5 0.5 0.1 0.1\n",
+            ["train/ has images/ beside labels/"],
+        ),
+        (
+            ["images/train", "masks/train"],
+            "masks/000.txt",
+            "",
+            ["src/ has images/ beside masks/"],
+        ),
         (["images"], "labelTxt/000.txt", "", ["src/ has images/ beside labelTxt/"]),
     ],
 )
@@ -236,7 +354,10 @@ def test_labels_of_objects_are_no_class_folders(tmp_path, folders, file, text, p
         prepare_folder(src, tmp_path / "out")
 
 
-@pytest.mark.parametrize(("name", "fault"), [("coco.json", "coco.json has annotations of COCO"), ("a.bin", "a file")])
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [("coco.json", "coco.json has annotations of COCO"), ("a.bin", "a file")],
+)
 def test_a_file_that_exists_is_not_called_missing(tmp_path, name, fault):
     (tmp_path / name).write_text(COCO)
     with pytest.raises(RequestError, match=mentions(fault, "class folders")):
@@ -246,10 +367,36 @@ def test_a_file_that_exists_is_not_called_missing(tmp_path, name, fault):
 @pytest.mark.slow
 @pytest.mark.realdata
 def test_mstar_long_tail(shared, tmp_path):
-    store = prepare_folder(shared("mstar_soc10"), tmp_path / "mstar", imbalance=50, seed=0)
-    assert sorted(store.class_counts("train"), reverse=True) == [299, 193, 125, 81, 52, 34, 22, 14, 9, 5]
-    assert store.class_counts("val").tolist() == [274, 195, 274, 195, 196, 274, 273, 196, 274, 274]
-    assert store.rejected == 0 and store.units == ("uint8",) and store.bands == ("gray",)
+    store = prepare_folder(
+        shared("mstar_soc10"), tmp_path / "mstar", imbalance=50, seed=0
+    )
+    assert sorted(store.class_counts("train"), reverse=True) == [
+        299,
+        193,
+        125,
+        81,
+        52,
+        34,
+        22,
+        14,
+        9,
+        5,
+    ]
+    assert store.class_counts("val").tolist() == [
+        274,
+        195,
+        274,
+        195,
+        196,
+        274,
+        273,
+        196,
+        274,
+        274,
+    ]
+    assert (
+        store.rejected == 0 and store.units == ("uint8",) and store.bands == ("gray",)
+    )
 
 
 @pytest.mark.slow
@@ -261,9 +408,25 @@ def test_float_chips_of_two_polarizations(tmp_path):
             path.parent.mkdir(parents=True, exist_ok=True)
             with rasterio.open(path, "w", "GTiff", 8, 8, 2, dtype="float32") as file:
                 file.write(rng.gamma(2, 0.05, (2, 8, 8)).astype(np.float32))
-    store = prepare_folder(tmp_path / "in", tmp_path / "out", unit="sigma0", bands=("VV", "VH"), one_class=True)
-    assert store.units == ("sigma0",) and store.bands == ("VV", "VH") and store.rejected == 0
-    store = prepare_folder(tmp_path / "in", tmp_path / "upper", unit="Sigma0", bands=("VV", "VH"), one_class=True)
+    store = prepare_folder(
+        tmp_path / "in",
+        tmp_path / "out",
+        unit="sigma0",
+        bands=("VV", "VH"),
+        one_class=True,
+    )
+    assert (
+        store.units == ("sigma0",)
+        and store.bands == ("VV", "VH")
+        and store.rejected == 0
+    )
+    store = prepare_folder(
+        tmp_path / "in",
+        tmp_path / "upper",
+        unit="Sigma0",
+        bands=("VV", "VH"),
+        one_class=True,
+    )
     assert store.units == ("sigma0",)
     with pytest.raises(RequestError, match=mentions("dB0", "uint8", "--unit")):
         prepare_folder(tmp_path / "in", tmp_path / "other", unit="dB0")
@@ -271,8 +434,14 @@ def test_float_chips_of_two_polarizations(tmp_path):
 
 def test_a_table_of_labels(tmp_path):
     write_tree(tmp_path / "src", {"x/a": 3, "y/a": 3})
-    rows = [f"src/{folder}/a/{index:03}.png,{name}" for folder, name in (("x", "b"), ("y", "c")) for index in range(3)]
-    (tmp_path / "labels.csv").write_text("\n".join(["path,class", *rows, "src/gone.png,b"]))
+    rows = [
+        f"src/{folder}/a/{index:03}.png,{name}"
+        for folder, name in (("x", "b"), ("y", "c"))
+        for index in range(3)
+    ]
+    (tmp_path / "labels.csv").write_text(
+        "\n".join(["path,class", *rows, "src/gone.png,b"])
+    )
     store = prepare_folder(tmp_path / "labels.csv", tmp_path / "out", val=0.34)
     assert store.classes == ("b", "c") and store.rejected == 1
     assert (store.class_counts("train") + store.class_counts("val")).tolist() == [3, 3]
@@ -281,21 +450,45 @@ def test_a_table_of_labels(tmp_path):
 @pytest.mark.slow
 def test_bands_are_selected_by_the_names_in_the_files(tmp_path):
     pixels = np.random.default_rng(0).gamma(2, 0.05, (2, 8, 8)).astype(np.float32)
-    for name, bands in (("both", ("VH", "VV")), ("vv", ("VV",)), ("vh", ("VH",)), ("one", ()), ("two", ("", ""))):
+    for name, bands in (
+        ("both", ("VH", "VV")),
+        ("vv", ("VV",)),
+        ("vh", ("VH",)),
+        ("one", ()),
+        ("two", ("", "")),
+    ):
         (tmp_path / "in/train/ship").mkdir(parents=True, exist_ok=True)
         count = 1 if name == "one" else len(bands)
-        with rasterio.open(tmp_path / f"in/train/ship/{name}.tif", "w", "GTiff", 8, 8, count, dtype="float32") as file:
+        with rasterio.open(
+            tmp_path / f"in/train/ship/{name}.tif",
+            "w",
+            "GTiff",
+            8,
+            8,
+            count,
+            dtype="float32",
+        ) as file:
             file.write(pixels[-count:])
             for index, band in enumerate(bands, 1):
                 file.set_band_description(index, band)
-    build = partial(prepare_folder, tmp_path / "in", unit="sigma0", val=0, one_class=True)
+    build = partial(
+        prepare_folder, tmp_path / "in", unit="sigma0", val=0, one_class=True
+    )
     store = build(tmp_path / "out", bands=("VV",), spacing=10)
-    assert store.table["name"].tolist() == ["both", "one", "vv"] and store.bands == ("VV",)
+    assert store.table["name"].tolist() == ["both", "one", "vv"] and store.bands == (
+        "VV",
+    )
     assert set(store.table["spacing_m"]) == {10.0}
     for path in store.table["path"]:
         np.testing.assert_array_equal(read_chip(store.root / path)[:, :, 0], pixels[1])
-    reasons = {Path(line.split(",")[0]).name: line for line in (store.root / "rejected.csv").read_text().splitlines()}
-    assert '"bands VH, without VV"' in reasons["vh.tif"] and '"2 bands, but 1 names"' in reasons["two.tif"]
+    reasons = {
+        Path(line.split(",")[0]).name: line
+        for line in (store.root / "rejected.csv").read_text().splitlines()
+    }
+    assert (
+        '"bands VH, without VV"' in reasons["vh.tif"]
+        and '"2 bands, but 1 names"' in reasons["two.tif"]
+    )
     by_file = build(tmp_path / "all")  # the most common bands
     assert by_file.bands in (("VH",), ("VV",)) and by_file.rejected == 4
 
@@ -303,12 +496,22 @@ def test_bands_are_selected_by_the_names_in_the_files(tmp_path):
 def test_unit_in_the_tags_of_chips(tmp_path):
     (tmp_path / "in/ship").mkdir(parents=True)
     for index in range(2):
-        pixels = np.random.default_rng(index).normal(-20, 2, (2, 8, 8)).astype(np.float32)
+        pixels = (
+            np.random.default_rng(index).normal(-20, 2, (2, 8, 8)).astype(np.float32)
+        )
         pixels[:, :, :2] = np.nan
         names = {"names": ("VV", "VH"), "units": ("gamma0_db",) * 2, "nodata": np.nan}
-        write_geotiff(tmp_path / f"in/ship/{index}.tif", pixels, **(names if index else {"names": ("VV", "VH")}))
+        write_geotiff(
+            tmp_path / f"in/ship/{index}.tif",
+            pixels,
+            **(names if index else {"names": ("VV", "VH")}),
+        )
     store = prepare_folder(tmp_path / "in", tmp_path / "out", val=0, one_class=True)
-    assert store.units == ("gamma0_db",) and store.bands == ("VV", "VH") and store.rejected == 1
+    assert (
+        store.units == ("gamma0_db",)
+        and store.bands == ("VV", "VH")
+        and store.rejected == 1
+    )
 
 
 @pytest.mark.slow
@@ -319,5 +522,8 @@ def test_names_that_are_not_utf8_are_rejected(tmp_path):
     store = prepare_folder(src, tmp_path / "out", one_class=True)
     assert len(store.table) == 6 and store.rejected == 1
     rejected = pd.read_csv(store.root / "rejected.csv").iloc[0]
-    assert rejected["file"] == rf"{src}/train/a/\udcff\udcfe.png" and "not UTF-8" in rejected["reason"]
+    assert (
+        rejected["file"] == rf"{src}/train/a/\udcff\udcfe.png"
+        and "not UTF-8" in rejected["reason"]
+    )
     assert prepare_folder(src, tmp_path / "again", one_class=True).rejected == 1

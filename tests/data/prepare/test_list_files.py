@@ -18,7 +18,9 @@ def write_list(root, name, rows, images):
     for row in rows[:images]:
         path = root / row.split()[0]
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.random.default_rng(len(row)).integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(path)
+        Image.fromarray(
+            np.random.default_rng(len(row)).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+        ).save(path)
 
 
 @pytest.mark.slow
@@ -26,12 +28,23 @@ def test_places(tmp_path):
     src = tmp_path / "places"
     src.mkdir()
     rows = [f"data_256/a/airfield/{index:08}.jpg 0" for index in range(101)]
-    write_list(src, "Places_LT_train.txt", [*rows, "data_256/b/bar/1.jpg 1", "data_256/b/bar/2.jpg 1"], 102)
+    write_list(
+        src,
+        "Places_LT_train.txt",
+        [*rows, "data_256/b/bar/1.jpg 1", "data_256/b/bar/2.jpg 1"],
+        102,
+    )
     write_list(src, "Places_LT_val.txt", ["val_256/1.jpg 0"], 1)
     write_list(src, "Places_LT_test.txt", ["val_256/2.jpg 1", "val_256/3.jpg 365"], 2)
     store = prepare_places_lt(src, tmp_path / "out")
-    assert len(store.classes) == 365 and store.classes[:3] == ("airfield", "bar", "class-2")
-    assert [int(store.class_counts(split).sum()) for split in ("train", "val", "test")] == [102, 1, 1]
+    assert len(store.classes) == 365 and store.classes[:3] == (
+        "airfield",
+        "bar",
+        "class-2",
+    )
+    assert [
+        int(store.class_counts(split).sum()) for split in ("train", "val", "test")
+    ] == [102, 1, 1]
     assert store.license == "unknown"
     assert store.groups["head"] == ["airfield"] and "bar" in store.groups["tail"]
     listed = pd.read_csv(store.root / "rejected.csv")
@@ -56,7 +69,12 @@ def test_inaturalist_with_lists_in_another_folder(tmp_path, monkeypatch):
     (src / "iNaturalist18_train.txt").rename(tmp_path / "lists/iNaturalist18_train.txt")
     store = prepare_inat2018(src, tmp_path / "out", lists=tmp_path / "lists")
     assert store.license == "non-commercial, research-only"
-    assert set(store.table["class"]) == {"Aves-3", "Fungi-7"} and len(store.classes) == 8
-    assert prepare_inat2018(src, tmp_path / "out", lists=tmp_path / "lists").classes == store.classes
+    assert (
+        set(store.table["class"]) == {"Aves-3", "Fungi-7"} and len(store.classes) == 8
+    )
+    assert (
+        prepare_inat2018(src, tmp_path / "out", lists=tmp_path / "lists").classes
+        == store.classes
+    )
     with pytest.raises(RequestError, match="a chip store already"):
         prepare_inat2018(src, tmp_path / "out", lists=src)

@@ -1,4 +1,5 @@
-"""Chip stores of TorchGeo's classification data sets, with toy classes, and with TorchGeo's own test data."""
+"""Chip stores of TorchGeo's classification data sets, with toy classes, and with
+TorchGeo's own test data."""
 
 import json
 import os
@@ -16,17 +17,30 @@ import rasterio
 import torch
 import torchgeo.datasets
 from PIL import Image
-from torchgeo.datasets import DatasetNotFoundError, NonGeoClassificationDataset, NonGeoDataset, So2Sat
+from torchgeo.datasets import (
+    DatasetNotFoundError,
+    NonGeoClassificationDataset,
+    NonGeoDataset,
+    So2Sat,
+)
 
 from rsft.data.chips.store import ChipStore
 from rsft.data.imagery.bands import BANDS
 from rsft.data.imagery.units import UNITS
-from rsft.data.prepare.torchgeo import KNOWN, REFUSED, choose_bands, find_torchgeo_class, prepare_torchgeo
+from rsft.data.prepare.torchgeo import (
+    KNOWN,
+    REFUSED,
+    choose_bands,
+    find_torchgeo_class,
+    prepare_torchgeo,
+)
 from rsft.errors import DataError, RequestError
 from tests.helpers.messages import mentions
 from tests.helpers.style import ROOT
 
-pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::rasterio.errors.NotGeoreferencedWarning"
+)
 
 RNG = np.random.default_rng(0)
 
@@ -36,17 +50,22 @@ def gray(value=0):
 
 
 class Toy(NonGeoDataset):
-    """Ten samples per split of two bands, in classes "sea/ice" and "land" unless a test says otherwise."""
+    """Ten samples per split of two bands, in classes "sea/ice" and "land" unless a test
+    says otherwise."""
 
     classes: tuple[str, ...] = ("sea", "land")
     samples: ClassVar[dict[str, list[dict[str, object]]]] = {}
 
-    def __init__(self, root="data", split="train", level="1", transforms=None, download=False):
+    def __init__(
+        self, root="data", split="train", level="1", transforms=None, download=False
+    ):
         if split not in ("train", "validation", "test", "extra"):
             raise AssertionError(split)
         if split not in self.samples:
             raise DatasetNotFoundError(self)
-        self.root, self.rows, self.level = root, self.samples[split], level
+        self.root = root
+        self.rows = self.samples[split]
+        self.level = level
 
     def __len__(self):
         return len(self.rows)
@@ -59,21 +78,30 @@ class Toy(NonGeoDataset):
 
 
 def rows(count, **changes):
-    return [{"image": gray(), "label": torch.tensor(index % 2)} | changes for index in range(count)]
+    return [
+        {"image": gray(), "label": torch.tensor(index % 2)} | changes
+        for index in range(count)
+    ]
 
 
 @pytest.fixture
 def toy(monkeypatch):
     """Publish `Toy` in TorchGeo; return the class."""
     monkeypatch.setattr(torchgeo.datasets, "Toy", Toy, raising=False)
-    monkeypatch.setattr(torchgeo.datasets, "__all__", (*torchgeo.datasets.__all__, "Toy"))
-    monkeypatch.setattr(Toy, "samples", {"train": rows(10), "validation": rows(4), "test": rows(4)})
+    monkeypatch.setattr(
+        torchgeo.datasets, "__all__", (*torchgeo.datasets.__all__, "Toy")
+    )
+    monkeypatch.setattr(
+        Toy, "samples", {"train": rows(10), "validation": rows(4), "test": rows(4)}
+    )
     return Toy
 
 
 def prepare(tmp_path, name="toy", **options):
     return prepare_torchgeo(
-        name, tmp_path / "store", **{"data": tmp_path, "unit": "uint8", "bands": ("VV", "VH")} | options
+        name,
+        tmp_path / "store",
+        **{"data": tmp_path, "unit": "uint8", "bands": ("VV", "VH")} | options,
     )
 
 
@@ -85,9 +113,18 @@ def read(store, split, number=0):
 
 def test_splits_classes_and_pixels_are_those_of_torchgeo(toy, tmp_path):
     store = prepare(tmp_path)
-    assert store.classes == ("sea", "land") and store.bands == ("VV", "VH") and store.units == ("uint8",)
+    assert (
+        store.classes == ("sea", "land")
+        and store.bands == ("VV", "VH")
+        and store.units == ("uint8",)
+    )
     assert store.table.groupby(["split", "class"]).size().to_dict() == {
-        **{("test", "land"): 2, ("test", "sea"): 2, ("train", "land"): 5, ("train", "sea"): 5},
+        **{
+            ("test", "land"): 2,
+            ("test", "sea"): 2,
+            ("train", "land"): 5,
+            ("train", "sea"): 5,
+        },
         **{("val", "land"): 2, ("val", "sea"): 2},
     }
     for index, row in store.split("train").iterrows():
@@ -106,16 +143,25 @@ def test_only_the_requested_splits_and_bands_are_stored(toy, tmp_path):
     del toy.samples["test"]
     with pytest.raises(RequestError, match=mentions("Toy (split test)", tmp_path)):
         prepare(tmp_path / "b", data=tmp_path, split=("train", "test"))
-    notes = json.loads((prepare(tmp_path / "b").root / "dataset.json").read_text())["notes"]
+    notes = json.loads((prepare(tmp_path / "b").root / "dataset.json").read_text())[
+        "notes"
+    ]
     assert notes == ["left out: the folder does not contain Toy (split test)"]
 
 
 def test_a_missing_validation_split_is_drawn_from_train(toy, tmp_path):
     del toy.samples["validation"]
     store = prepare(tmp_path)
-    assert store.table["split"].value_counts().to_dict() == {"train": 8, "test": 4, "val": 2}
+    assert store.table["split"].value_counts().to_dict() == {
+        "train": 8,
+        "test": 4,
+        "val": 2,
+    }
     missing, drawn = json.loads((store.root / "dataset.json").read_text())["notes"]
-    assert "does not contain Toy (split validation)" in missing and "no validation split" in drawn
+    assert (
+        "does not contain Toy (split validation)" in missing
+        and "no validation split" in drawn
+    )
 
 
 def test_samples_that_cannot_be_used_are_counted(toy, tmp_path):
@@ -134,13 +180,22 @@ def test_samples_that_cannot_be_used_are_counted(toy, tmp_path):
     store = prepare(tmp_path)
     assert len(store.split("train")) == 10 and store.rejected == len(bad)
     text = (store.root / "rejected.csv").read_text()
-    assert text.count("no class") == 5 and text.count("declare their unit with --unit") == 2
-    assert "every pixel is 1" in text and "1 bands, but 2 names" in text and "truncated" in text
+    assert (
+        text.count("no class") == 5
+        and text.count("declare their unit with --unit") == 2
+    )
+    assert (
+        "every pixel is 1" in text
+        and "1 bands, but 2 names" in text
+        and "truncated" in text
+    )
 
 
 def test_a_data_set_without_usable_chips_is_an_error(toy, tmp_path):
     toy.samples.update(train=rows(2, image=gray() / 255), validation=[], test=[])
-    with pytest.raises(DataError, match=mentions("no chip can be used", "2 rejected", "--unit")):
+    with pytest.raises(
+        DataError, match=mentions("no chip can be used", "2 rejected", "--unit")
+    ):
         prepare(tmp_path)
 
 
@@ -156,16 +211,26 @@ def test_other_tasks_are_refused_with_the_reason(toy, tmp_path, changes, reason)
     toy.samples["train"] = rows(2, **changes)
     with pytest.raises(RequestError, match=mentions("Toy", reason)):
         prepare(tmp_path, unit=None, bands=None)  # before its unit is asked for
-    for key, task in {"mask": "segmentation", "bbox_xyxy": "detection", "caption": "another task"}.items():
+    for key, task in {
+        "mask": "segmentation",
+        "bbox_xyxy": "detection",
+        "caption": "another task",
+    }.items():
         toy.samples["train"] = [{"image": gray(), key: torch.zeros(1)}]
         with pytest.raises(RequestError, match=mentions("Toy", key, f"({task})")):
             prepare(tmp_path)
 
 
 def test_unit_bands_and_class_names_are_asked_for_once(toy, tmp_path, monkeypatch):
-    with pytest.raises(RequestError, match=mentions("its bands and the unit")) as caught:
+    with pytest.raises(
+        RequestError, match=mentions("its bands and the unit")
+    ) as caught:
         prepare(tmp_path, unit=None, bands=None)
-    assert "--unit" in caught.value.hint and "--bands" in caught.value.hint and "sigma0" in caught.value.hint
+    assert (
+        "--unit" in caught.value.hint
+        and "--bands" in caught.value.hint
+        and "sigma0" in caught.value.hint
+    )
     with pytest.raises(RequestError, match="unknown unit watts"):
         prepare(tmp_path, unit="watts")
     with pytest.raises(RequestError, match="B99 is not a band"):
@@ -187,20 +252,30 @@ def damage(self, root="data", split="train"):
     raise BadZipFile("File is not a zip file")
 
 
-def test_settings_reach_the_class_and_wrong_ones_are_refused(toy, tmp_path, monkeypatch):
-    with pytest.raises(RequestError, match=mentions("no setting lvl", "--settings")) as caught:
+def test_settings_reach_the_class_and_wrong_ones_are_refused(
+    toy, tmp_path, monkeypatch
+):
+    with pytest.raises(
+        RequestError, match=mentions("no setting lvl", "--settings")
+    ) as caught:
         prepare(tmp_path, settings=("lvl=2",))
     assert "level" in caught.value.hint
     assert len(prepare(tmp_path, settings=("level=2",)).table) == 18
     monkeypatch.setattr(toy, "__init__", refuse)
-    with pytest.raises(RequestError, match=mentions("refuses the arguments: level", tmp_path)):
+    with pytest.raises(
+        RequestError, match=mentions("refuses the arguments: level", tmp_path)
+    ):
         prepare(tmp_path / "b", split=("train",))
     with pytest.raises(RequestError, match=mentions("opens no split")):
         prepare(tmp_path / "b")
     monkeypatch.setattr(toy, "__init__", damage)
-    with pytest.raises(DataError, match=mentions("cannot read Toy", "not a zip file", tmp_path)):
+    with pytest.raises(
+        DataError, match=mentions("cannot read Toy", "not a zip file", tmp_path)
+    ):
         prepare(tmp_path / "b")
-    with pytest.raises(RequestError, match=mentions("cannot download So2Sat", "--download")):
+    with pytest.raises(
+        RequestError, match=mentions("cannot download So2Sat", "--download")
+    ):
         prepare(tmp_path / "b", "So2Sat", unit=None, bands=None, download=True)
 
 
@@ -216,7 +291,9 @@ def test_unknown_names_and_data_sets_of_maps_are_refused(tmp_path):
     for name, reason in REFUSED.items():
         with pytest.raises(RequestError, match=mentions(name, reason)):
             find_torchgeo_class(name.lower())
-    with pytest.raises(RequestError, match=mentions("does not contain EuroSAT", tmp_path)) as caught:
+    with pytest.raises(
+        RequestError, match=mentions("does not contain EuroSAT", tmp_path)
+    ) as caught:
         prepare_torchgeo("eurosat", tmp_path / "store", tmp_path)
     assert "--download" in caught.value.hint
 
@@ -224,23 +301,56 @@ def test_unknown_names_and_data_sets_of_maps_are_refused(tmp_path):
 class Folders(NonGeoClassificationDataset):
     """Class folders, with declared splits."""
 
-    def __init__(self, root="data", split: Literal["train", "val", "unlabeled"] = "train", download=False):
+    def __init__(
+        self,
+        root="data",
+        split: Literal["train", "val", "unlabeled"] = "train",
+        download=False,
+    ):
         super().__init__(root=Path(root, split))
 
 
 @pytest.mark.slow
 def test_class_folders_keep_their_file_names(monkeypatch, tmp_path, rsft):
     monkeypatch.setattr(torchgeo.datasets, "UCMerced", type("UCMerced", (Folders,), {}))
-    for path in ("train/a/x.png", "train/a/y.png", "train/b/x.png", "val/a/z.png", "val/b/z.png"):
+    for path in (
+        "train/a/x.png",
+        "train/a/y.png",
+        "train/b/x.png",
+        "val/a/z.png",
+        "val/b/z.png",
+    ):
         (tmp_path / "in" / path).parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(RNG.integers(0, 255, (6, 6, 3), np.uint8)).save(tmp_path / "in" / path)
+        Image.fromarray(RNG.integers(0, 255, (6, 6, 3), np.uint8)).save(
+            tmp_path / "in" / path
+        )
     (tmp_path / "in/val/b/broken.png").write_bytes(b"\x89PNG")
-    code, text = rsft("prepare", "torchgeo", "UCMerced", "--root", "out", "--data", "in")
-    assert code == 0 and "2 of the 21 classes" in text and "left out: the splits unlabeled" in text
-    names = sorted(path.relative_to("out/chips").as_posix() for path in Path("out/chips").rglob("*.png"))
-    assert names == ["train/a/x.png", "train/a/y.png", "train/b/x.png", "val/a/z.png", "val/b/z.png"]
-    np.testing.assert_array_equal(Image.open("out/chips/val/b/z.png"), Image.open("in/val/b/z.png"))
-    assert "in/val/b/broken.png,0,TorchGeo cannot read the sample" in Path("out/rejected.csv").read_text()
+    code, text = rsft(
+        "prepare", "torchgeo", "UCMerced", "--root", "out", "--data", "in"
+    )
+    assert (
+        code == 0
+        and "2 of the 21 classes" in text
+        and "left out: the splits unlabeled" in text
+    )
+    names = sorted(
+        path.relative_to("out/chips").as_posix()
+        for path in Path("out/chips").rglob("*.png")
+    )
+    assert names == [
+        "train/a/x.png",
+        "train/a/y.png",
+        "train/b/x.png",
+        "val/a/z.png",
+        "val/b/z.png",
+    ]
+    np.testing.assert_array_equal(
+        Image.open("out/chips/val/b/z.png"), Image.open("in/val/b/z.png")
+    )
+    assert (
+        "in/val/b/broken.png,0,TorchGeo cannot read the sample"
+        in Path("out/rejected.csv").read_text()
+    )
     assert set(ChipStore.open(Path("out")).table["spacing_m"]) == {0.3048}
 
 
@@ -267,15 +377,27 @@ def test_so2sat_has_digital_numbers_or_intensities(monkeypatch, tmp_path):
     for name in ("training", "validation", "testing"):
         (tmp_path / f"{name}.h5").write_bytes(b"\x89HDF")
     store = prepare_torchgeo("So2Sat", tmp_path / "s2", tmp_path)
-    assert store.units == ("uint16",) and store.classes == So2Sat.classes and len(store.table) == 6
+    assert (
+        store.units == ("uint16",)
+        and store.classes == So2Sat.classes
+        and len(store.table) == 6
+    )
     row, pixels = read(store, "val", 0)
-    expected = np.rint(10_000 * content["sen2"][int(row["name"])]).astype(np.uint16).transpose(2, 0, 1)
+    expected = (
+        np.rint(10_000 * content["sen2"][int(row["name"])])
+        .astype(np.uint16)
+        .transpose(2, 0, 1)
+    )
     np.testing.assert_array_equal(pixels, expected)
     assert row["spacing_m"] == 10
     radar = prepare_torchgeo("So2Sat", tmp_path / "s1", tmp_path, bands=("VV", "S1_B5"))
     row, pixels = read(radar, "train", 0)
     assert radar.bands == ("VV", "VH") and radar.units == ("intensity",)
-    np.testing.assert_allclose(pixels, content["sen1"][int(row["name"])][:, :, [5, 4]].transpose(2, 0, 1), rtol=1e-6)
+    np.testing.assert_allclose(
+        pixels,
+        content["sen1"][int(row["name"])][:, :, [5, 4]].transpose(2, 0, 1),
+        rtol=1e-6,
+    )
     with pytest.raises(RequestError, match=mentions("VV, B02", "one unit")) as caught:
         choose_bands("So2Sat", ("VV", "B02"), None)
     assert "(intensity)" in caught.value.hint
@@ -284,20 +406,42 @@ def test_so2sat_has_digital_numbers_or_intensities(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("name", KNOWN)
 def test_the_table_fits_torchgeo(name):
-    known, found = KNOWN[name], find_torchgeo_class(name)
-    # TorchGeo 0.10 gives every data set the attribute all_bands, which is empty for images without named bands
-    published = set(getattr(found, "all_band_names", ()) or getattr(found, "all_bands", ()) or ("R", "G", "B"))
+    known = KNOWN[name]
+    found = find_torchgeo_class(name)
+    # TorchGeo 0.10 gives every data set the attribute all_bands, which is empty for
+    # images without named bands
+    published = set(
+        getattr(found, "all_band_names", ())
+        or getattr(found, "all_bands", ())
+        or ("R", "G", "B")
+    )
     assert known.source and all(set(group.bands) <= published for group in known.groups)
-    assert {band for group in known.groups for band in group.bands.values()} <= set(BANDS)
+    assert {band for group in known.groups for band in group.bands.values()} <= set(
+        BANDS
+    )
     assert {group.unit for group in known.groups} <= {*UNITS, None}
-    assert len(getattr(found, "classes", ())) in (0, known.classes) or not isinstance(found.classes, tuple)
+    assert len(getattr(found, "classes", ())) in (0, known.classes) or not isinstance(
+        found.classes, tuple
+    )
 
 
 CHECKED = {
     "ADVANCE": ("advance", "black images", {}),
-    "CopernicusBenchEuroSATS1": ("copernicus/l2_eurosat_s1s2", "", {"train": 1, "val": 1, "test": 1}),
-    "CopernicusBenchEuroSATS2": ("copernicus/l2_eurosat_s1s2", "", {"train": 1, "val": 1, "test": 1}),
-    "CopernicusBenchLCZS2": ("copernicus/l3_lcz_s2", "h5py", {"train": 2, "val": 2, "test": 2}),
+    "CopernicusBenchEuroSATS1": (
+        "copernicus/l2_eurosat_s1s2",
+        "",
+        {"train": 1, "val": 1, "test": 1},
+    ),
+    "CopernicusBenchEuroSATS2": (
+        "copernicus/l2_eurosat_s1s2",
+        "",
+        {"train": 1, "val": 1, "test": 1},
+    ),
+    "CopernicusBenchLCZS2": (
+        "copernicus/l3_lcz_s2",
+        "h5py",
+        {"train": 2, "val": 2, "test": 2},
+    ),
     "EuroSAT": ("eurosat", "", {"train": 2, "val": 2, "test": 2}),
     "EuroSAT100": ("eurosat", "", {"train": 2, "val": 2, "test": 2}),
     "EuroSATSpatial": ("eurosat", "", {"train": 2, "val": 2, "test": 2}),
@@ -308,7 +452,8 @@ CHECKED = {
     "So2Sat": ("so2sat", "h5py", {"train": 2, "val": 2, "test": 2}),
     "UCMerced": ("ucmerced", "", {"train": 4, "val": 4, "test": 4}),
 }
-"""Folder in tests/data of TorchGeo, what the test needs or what the images are, and number of chips by split."""
+"""Folder in tests/data of TorchGeo, what the test needs or what the images are, and
+number of chips by split."""
 
 
 @pytest.mark.torchgeo
@@ -330,25 +475,51 @@ def test_torchgeos_own_test_data_become_chips(name, tmp_path):
         return
     unit = None if KNOWN[name].groups[0].unit else "sigma0"
     store = prepare_torchgeo(name, tmp_path / "store", source, unit=unit)
-    assert store.table["split"].value_counts().to_dict() == counts and store.rejected == 0
+    assert (
+        store.table["split"].value_counts().to_dict() == counts and store.rejected == 0
+    )
     group = KNOWN[name].groups[0]
-    assert store.bands == tuple(group.bands.values()) and store.units == (group.unit or "sigma0",)
+    assert store.bands == tuple(group.bands.values()) and store.units == (
+        group.unit or "sigma0",
+    )
     dataset = find_torchgeo_class(name)(source)
     _, pixels = read(store, "train")
-    images = [dataset[index]["image"].numpy() * group.scale for index in range(len(dataset))]
-    assert any(np.array_equal(pixels, np.rint(image) if group.unit else image) for image in images)
+    images = [
+        dataset[index]["image"].numpy() * group.scale for index in range(len(dataset))
+    ]
+    assert any(
+        np.array_equal(pixels, np.rint(image) if group.unit else image)
+        for image in images
+    )
 
 
 def test_the_documentation_lists_the_table():
     text = (ROOT / "docs/torchgeo.md").read_text("utf-8")
-    listed = re.findall(r"^\| `(\w+)` \| (\d+) \| ([^|]*) \| ([^|]*) \| ([^|]*) \| ([^|]*) \|$", text, re.MULTILINE)
-    assert [tuple(map(str.strip, cells)) for cells in listed] == [describe(name) for name in sorted(KNOWN)]
+    listed = re.findall(
+        r"^\| `(\w+)` \| (\d+) \| ([^|]*) \| ([^|]*) \| ([^|]*) \| ([^|]*) \|$",
+        text,
+        re.MULTILINE,
+    )
+    assert [tuple(map(str.strip, cells)) for cells in listed] == [
+        describe(name) for name in sorted(KNOWN)
+    ]
 
 
 def describe(name):
     """Return the cells of a row of the table in the documentation."""
-    known, (_, condition, _) = KNOWN[name], CHECKED[name]
+    known = KNOWN[name]
+    _, condition, _ = CHECKED[name]
     bands = "; ".join(", ".join(group.bands.values()) for group in known.groups)
     units = "; ".join(group.unit or "asked for" for group in known.groups)
-    tested = {"": "TorchGeo's test data", "h5py": "TorchGeo's test data, with h5py"}.get(condition)
-    return name, str(known.classes), bands, units, known.source, tested or f"TorchGeo's test data ({condition})"
+    tested = {
+        "": "TorchGeo's test data",
+        "h5py": "TorchGeo's test data, with h5py",
+    }.get(condition)
+    return (
+        name,
+        str(known.classes),
+        bands,
+        units,
+        known.source,
+        tested or f"TorchGeo's test data ({condition})",
+    )

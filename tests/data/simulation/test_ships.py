@@ -4,7 +4,12 @@ import cv2
 import numpy as np
 import pytest
 
-from rsft.data.simulation.ships import DECK_OBJECT_KINDS, SHIP_CLASSES, SHIP_KINDS, sample_ship
+from rsft.data.simulation.ships import (
+    DECK_OBJECT_KINDS,
+    SHIP_CLASSES,
+    SHIP_KINDS,
+    sample_ship,
+)
 
 
 def sample_ships(kind, count=40):
@@ -33,7 +38,9 @@ def test_deck_objects_lie_inside_the_hull(kind):
             assert min(box.length, box.width, box.height) > 0
             for x in (box.x - box.length / 2, box.x + box.length / 2):
                 for y in (box.y - box.width / 2, box.y + box.width / 2):
-                    assert cv2.pointPolygonTest(outline, (x, y), True) > -0.02 * ship.beam
+                    assert (
+                        cv2.pointPolygonTest(outline, (x, y), True) > -0.02 * ship.beam
+                    )
 
 
 def test_outline_spans_length_and_beam():
@@ -45,6 +52,15 @@ def test_outline_spans_length_and_beam():
 
 
 def test_typical_deck_objects():
-    kinds = {"cargo": "hatch", "container": "container", "tanker": "manifold", "dredger": "hopper", "fishing": "gear"}
+    kinds = {
+        "cargo": "hatch",
+        "container": "container",
+        "tanker": "manifold",
+        "dredger": "hopper",
+        "fishing": "gear",
+    }
     for kind, typical in kinds.items():
-        assert all(typical in {box.kind for box in ship.deck_objects} for ship in sample_ships(kind))
+        assert all(
+            typical in {box.kind for box in ship.deck_objects}
+            for ship in sample_ships(kind)
+        )

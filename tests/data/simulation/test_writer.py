@@ -17,7 +17,10 @@ COUNTS = {"Cargo": 5, "Tanker": 2, "LawEnforce": 1}
 
 def digest(root):
     files = sorted(path for path in root.rglob("*") if path.is_file())
-    return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    return {
+        str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in files
+    }
 
 
 @pytest.fixture(scope="module")
@@ -37,20 +40,39 @@ def srsdd(tmp_path_factory):
 def test_fusar_reader_finds_every_chip_with_its_row(fusar):
     source = FUSARShip(fusar)
     assert Counter(chip.category for chip in source.chips) == COUNTS
-    assert source.skipped == {"SeaClutterWaves is not a ship category": 2} and source.rejected == []
+    assert (
+        source.skipped == {"SeaClutterWaves is not a ship category": 2}
+        and source.rejected == []
+    )
     for chip in source.chips:
-        assert chip.flags == () and chip.mmsi is not None and chip.mmsi.startswith("9") and len(chip.mmsi) == 9
-        assert 15 <= chip.length_m <= 400 and 20 < chip.incidence_deg < 50 and chip.polarization == "HH"
-        assert chip.path.stem.startswith(f"Ship_C{FUSARShip.classes.index(chip.category) + 1:02}S")
+        assert (
+            chip.flags == ()
+            and chip.mmsi is not None
+            and chip.mmsi.startswith("9")
+            and len(chip.mmsi) == 9
+        )
+        assert (
+            15 <= chip.length_m <= 400
+            and 20 < chip.incidence_deg < 50
+            and chip.polarization == "HH"
+        )
+        assert chip.path.stem.startswith(
+            f"Ship_C{FUSARShip.classes.index(chip.category) + 1:02}S"
+        )
     assert len({chip.mmsi for chip in source.chips}) == 8
     header, row = (fusar / "meta.csv").read_text().splitlines()[:2]
-    assert header == "id,mmsi,length,width,polarMode,centerLookAngle,heightspace,widthspace,path"
+    assert (
+        header
+        == "id,mmsi,length,width,polarMode,centerLookAngle,heightspace,widthspace,path"
+    )
     assert row.endswith("Cargo\\BulkCarrier")
 
 
 def test_fusar_files_have_8_or_16_bits(tmp_path):
     write_fusar_tree(tmp_path / "raw", {"Fishing": 12}, size=32, jobs=1)
-    dtypes = {read_chip(chip.path).dtype.name for chip in FUSARShip(tmp_path / "raw").chips}
+    dtypes = {
+        read_chip(chip.path).dtype.name for chip in FUSARShip(tmp_path / "raw").chips
+    }
     assert dtypes == {"uint8", "uint16"}
 
 
@@ -60,7 +82,9 @@ def test_tree_depends_on_the_seed_but_not_on_the_number_of_processes(fusar, tmp_
     assert digest(tmp_path / "again") == digest(fusar)
     write_fusar_tree(tmp_path / "other", {"Tanker": 2}, size=64, seed=1, jobs=1)
     shared = digest(tmp_path / "other").keys() & digest(fusar).keys() - {"meta.csv"}
-    assert shared and all(digest(tmp_path / "other")[name] != digest(fusar)[name] for name in shared)
+    assert shared and all(
+        digest(tmp_path / "other")[name] != digest(fusar)[name] for name in shared
+    )
 
 
 @pytest.mark.slow

@@ -29,7 +29,10 @@ def browser():
 @pytest.fixture(scope="module")
 def fake_runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("fakes")
-    return [write_fake_run(folder / name, SHIPS, modulated=name == "meta") for name in ("meta", "plain")]
+    return [
+        write_fake_run(folder / name, SHIPS, modulated=name == "meta")
+        for name in ("meta", "plain")
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +53,9 @@ def open_page(browser):
 
 
 def right(element):
-    return element.evaluate("element => Math.floor(element.getBoundingClientRect().right)")
+    return element.evaluate(
+        "element => Math.floor(element.getBoundingClientRect().right)"
+    )
 
 
 def fits(page):
@@ -59,27 +64,45 @@ def fits(page):
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("width", [390, 1280])
-def test_pages_fit_the_window(open_page, report, report_with_chips, fake_runs, tmp_path, width):
-    for path in (report, report_with_chips, write_comparison(fake_runs, tmp_path / "comparison.html")):
+def test_pages_fit_the_window(
+    open_page, report, report_with_chips, fake_runs, tmp_path, width
+):
+    for path in (
+        report,
+        report_with_chips,
+        write_comparison(fake_runs, tmp_path / "comparison.html"),
+    ):
         assert fits(open_page(path, width))
 
 
 @pytest.mark.exhaustive
-def test_many_runs_fit_a_phone_and_are_all_visible_on_a_desktop(open_page, fake_runs, tmp_path):
-    others = [shutil.copytree(fake_runs[1], tmp_path / f"fusrs_lt_lora/{number}") for number in range(6)]
+def test_many_runs_fit_a_phone_and_are_all_visible_on_a_desktop(
+    open_page, fake_runs, tmp_path
+):
+    others = [
+        shutil.copytree(fake_runs[1], tmp_path / f"fusrs_lt_lora/{number}")
+        for number in range(6)
+    ]
     path = write_comparison([*others, fake_runs[0]], tmp_path / "comparison.html")
     assert fits(open_page(path, 390))
     page = open_page(path)
-    last, table = page.locator("table.measures thead th").last, page.get_by_label("Table of measures")
+    last = page.locator("table.measures thead th").last
+    table = page.get_by_label("Table of measures")
     assert last.inner_text() == "G" and right(last) <= right(table)
 
 
-def test_terms_are_explained_under_the_mouse_by_touch_and_by_keyboard(open_page, report):
+def test_terms_are_explained_under_the_mouse_by_touch_and_by_keyboard(
+    open_page, report
+):
     page = open_page(report)
-    term, definition = page.get_by_role("button", name=TAIL).first, page.locator("#term-head-medium-tail")
+    term = page.get_by_role("button", name=TAIL).first
+    definition = page.locator("#term-head-medium-tail")
     assert not definition.is_visible()
     term.hover()
-    assert definition.is_visible() and "number of training chips" in definition.inner_text()
+    assert (
+        definition.is_visible()
+        and "number of training chips" in definition.inner_text()
+    )
     page.mouse.move(0, 0)
     assert not definition.is_visible()
     term.press("Enter")
@@ -104,7 +127,10 @@ def test_a_touch_explains_a_term(open_page, report, scripts):
 def test_a_table_that_is_cut_has_a_shadow_at_the_edge(open_page, report):
     page = open_page(report, 390)
     table = page.get_by_label("Table of coverage", exact=True)
-    assert table.evaluate("table => table.scrollWidth > table.clientWidth") and table.get_attribute("tabindex") == "0"
+    assert (
+        table.evaluate("table => table.scrollWidth > table.clientWidth")
+        and table.get_attribute("tabindex") == "0"
+    )
 
     def edges():
         picture = Image.open(io.BytesIO(table.screenshot())).convert("L")
@@ -113,7 +139,9 @@ def test_a_table_that_is_cut_has_a_shadow_at_the_edge(open_page, report):
     assert edges()[0] > 240 > edges()[1]
     table.evaluate("table => table.scrollTo(1000, 0)")
     assert edges()[0] < 240 < edges()[1]
-    assert page.get_by_label("Table of methods").evaluate("table => table.scrollWidth <= table.clientWidth")
+    assert page.get_by_label("Table of methods").evaluate(
+        "table => table.scrollWidth <= table.clientWidth"
+    )
 
 
 def test_tables_sort_by_mouse_and_keyboard(open_page, report):
@@ -123,27 +151,39 @@ def test_tables_sort_by_mouse_and_keyboard(open_page, report):
     assert names.all_inner_texts() == SHIPS
     page.get_by_role("button", name="Training chips").press("Enter")
     assert names.all_inner_texts() == SHIPS[::-1]
-    assert page.get_by_role("columnheader", name="Training chips").get_attribute("aria-sort") == "ascending"
+    assert (
+        page.get_by_role("columnheader", name="Training chips").get_attribute(
+            "aria-sort"
+        )
+        == "ascending"
+    )
     page.get_by_role("button", name="Class", exact=True).click()
     assert names.all_inner_texts() == sorted(SHIPS)
 
 
 def test_the_slider_moves_the_modulator(open_page, report, fake_runs):
     page = open_page(report)
-    slider, cells = page.get_by_role("slider"), page.locator(".modulator .site text")
+    slider = page.get_by_role("slider")
+    cells = page.locator(".modulator .site text")
     table = pd.read_csv(fake_runs[0] / "modulator.csv")
     slider.press("Home")
-    assert set(cells.all_text_contents()) == {"1.00"} and page.locator("output[for=epoch]").inner_text() == "1"
+    assert (
+        set(cells.all_text_contents()) == {"1.00"}
+        and page.locator("output[for=epoch]").inner_text() == "1"
+    )
     for _ in range(5):
         slider.press("ArrowRight")
     assert slider.get_attribute("aria-valuetext") == "epoch 6"
     expected = table[table.epoch == 5].sort_values("block", kind="stable").value
-    assert [float(text) for text in cells.all_text_contents()] == pytest.approx(expected.tolist(), abs=0.0051)
+    assert [float(text) for text in cells.all_text_contents()] == pytest.approx(
+        expected.tolist(), abs=0.0051
+    )
 
 
 def test_the_confusion_matrix_in_shares_and_in_chips(open_page, report):
     page = open_page(report)
-    shares, chips = page.locator("#matrix-1"), page.locator("#matrix-2")
+    shares = page.locator("#matrix-1")
+    chips = page.locator("#matrix-2")
     assert shares.is_visible() and not chips.is_visible()
     page.get_by_label("chips", exact=True).check()
     assert chips.is_visible() and not shares.is_visible()
@@ -151,7 +191,8 @@ def test_the_confusion_matrix_in_shares_and_in_chips(open_page, report):
 
 def test_the_gallery_sorts_and_filters(open_page, report):
     page = open_page(report)
-    form, cards = page.locator("#filters"), page.locator("#chips li:visible")
+    form = page.locator("#filters")
+    cards = page.locator("#chips li:visible")
     assert cards.count() == 144
     form.get_by_label("Show").select_option("mistake")
     form.get_by_label("True class").select_option("tanker")
@@ -170,13 +211,19 @@ def test_the_gallery_sorts_and_filters(open_page, report):
 
 
 def chip_is_drawn(page):
-    return page.locator("#chip canvas").evaluate("canvas => canvas.toDataURL().length") > 2000  # empty: about 200
+    return (
+        page.locator("#chip canvas").evaluate("canvas => canvas.toDataURL().length")
+        > 2000
+    )  # empty: about 200
 
 
 def test_hovering_shows_a_chip_on_both_maps(open_page, report_with_chips):
     page = open_page(report_with_chips)
-    chip = page.evaluate("JSON.parse(document.getElementById('points').textContent).chips[3]")[0]
-    figure, card = page.locator("svg.map").last, page.locator("#chip")
+    chip = page.evaluate(
+        "JSON.parse(document.getElementById('points').textContent).chips[3]"
+    )[0]
+    figure = page.locator("svg.map").last
+    card = page.locator("#chip")
     figure.scroll_into_view_if_needed()
     scale = figure.bounding_box()["width"] / SIDE
     assert not card.is_visible()
@@ -189,13 +236,21 @@ def test_hovering_shows_a_chip_on_both_maps(open_page, report_with_chips):
 
 def test_a_chip_is_marked_on_the_maps_of_both_runs(open_page, fake_runs, tmp_path):
     page = open_page(write_comparison(fake_runs, tmp_path / "comparison.html"))
-    points, label, predicted = page.evaluate("JSON.parse(document.getElementById('points').textContent).chips[0]")
+    points, label, predicted = page.evaluate(
+        "JSON.parse(document.getElementById('points').textContent).chips[0]"
+    )
     page.locator(".focus").last.press("ArrowRight")
     rings = page.locator(".ring[visibility=visible]")
-    shown = [[float(ring.get_attribute(name)) for name in ("cx", "cy")] for ring in rings.all()]
+    shown = [
+        [float(ring.get_attribute(name)) for name in ("cx", "cy")]
+        for ring in rings.all()
+    ]
     assert shown == [points[:2], points[2:]]
     text = page.locator("#chip p").inner_text()
-    outcomes = ["correct" if index == label else f"predicted as {SHIPS[index]}" for index in predicted]
+    outcomes = [
+        "correct" if index == label else f"predicted as {SHIPS[index]}"
+        for index in predicted
+    ]
     assert text == f"{SHIPS[label]}, A {outcomes[0]}, B {outcomes[1]}"
     assert not page.locator("#chip canvas").is_visible()
     page.locator("#class").select_option(label="tanker (100)")
@@ -212,7 +267,12 @@ def test_the_arrow_keys_go_from_chip_to_chip(open_page, report_with_chips):
     for _ in range(7):
         maps.press("ArrowRight")
         assert chip_is_drawn(page)
-        seen.append((page.locator(".ring").first.get_attribute("cx"), page.locator("#chip p").inner_text()))
+        seen.append(
+            (
+                page.locator(".ring").first.get_attribute("cx"),
+                page.locator("#chip p").inner_text(),
+            )
+        )
     assert len(set(seen[:6])) == 6 and seen[6] == seen[0]
     assert all(words.startswith("steep, ") for _, words in seen)
     maps.press("Escape")
@@ -221,7 +281,9 @@ def test_the_arrow_keys_go_from_chip_to_chip(open_page, report_with_chips):
 
 def test_the_gallery_has_pictures(open_page, report_with_chips):
     page = open_page(report_with_chips)
-    loaded = page.locator("#chips img").evaluate_all("images => images.map((image) => image.naturalWidth)")
+    loaded = page.locator("#chips img").evaluate_all(
+        "images => images.map((image) => image.naturalWidth)"
+    )
     assert loaded and set(loaded) == {32}
     assert report_with_chips.stat().st_size < 5e6
 
@@ -234,17 +296,29 @@ def test_dark_light_and_print(open_page, report):
     assert page.evaluate(ground) == "rgb(250, 250, 248)"
     page.emulate_media(media="print", color_scheme="dark")
     assert page.evaluate("getComputedStyle(document.body).color") == "rgb(26, 31, 38)"
-    assert not page.locator("nav").is_visible() and not page.locator("#filters").is_visible()
+    assert (
+        not page.locator("nav").is_visible()
+        and not page.locator("#filters").is_visible()
+    )
 
 
 def test_without_scripts_only_controls_are_hidden(open_page, report):
     page = open_page(report, java_script_enabled=False)
-    assert page.locator("#chips li").last.is_visible() and page.locator(".modulator").is_visible()
-    assert not page.locator("#epoch").is_visible() and not page.locator("#filters").is_visible()
+    assert (
+        page.locator("#chips li").last.is_visible()
+        and page.locator(".modulator").is_visible()
+    )
+    assert (
+        not page.locator("#epoch").is_visible()
+        and not page.locator("#filters").is_visible()
+    )
 
 
 def test_pictures_for_the_docs(browser, report):
     for name in ("report-desktop-light", "report-phone-dark"):
         picture = take_screenshot(browser, report, VIEWS[name])
         assert len(picture) < 300_000
-        assert Image.open(io.BytesIO(picture)).width == VIEWS[name].width * VIEWS[name].scale
+        assert (
+            Image.open(io.BytesIO(picture)).width
+            == VIEWS[name].width * VIEWS[name].scale
+        )

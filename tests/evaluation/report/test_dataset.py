@@ -52,10 +52,16 @@ def test_a_picture_is_the_chip_as_the_network_sees_it(folder, root):
     path = files.predictions["path"][4]
     shown = pixels(pictures.picture(path, 96))
     assert shown.shape == (32, 32, 3) and pictures.plane_names == "gray"
-    assert np.abs(shown[:, :, 0] - read_chip(root / path)[:, :, 0].astype(float)).mean() < 12  # of WebP
+    assert (
+        np.abs(shown[:, :, 0] - read_chip(root / path)[:, :, 0].astype(float)).mean()
+        < 12
+    )  # of WebP
     sheet = pixels(pictures.sheet([path, "nowhere.png", path], 16, 2))
     assert sheet.shape == (32, 32, 3)
-    assert sheet[:16, 16:].max() < 16 < sheet[:16, :16].max() and sheet[16:, :16].max() > 16
+    assert (
+        sheet[:16, 16:].max() < 16 < sheet[:16, :16].max()
+        and sheet[16:, :16].max() > 16
+    )
 
 
 @pytest.mark.slow
@@ -63,17 +69,34 @@ def test_the_data_set_is_described(folder, root):
     page = Page(write_report(folder).read_text(encoding="utf-8"))
     rows = {row[0]: row[1:] for row in page.tables[-1]}
     assert rows["Class"] == ["Train", "Val"] and rows["steep"] == ["12", "6"]
-    assert "unchanged since the run was trained" in page.sections["data"] and "was not audited" in page.sections["data"]
+    assert (
+        "unchanged since the run was trained" in page.sections["data"]
+        and "was not audited" in page.sections["data"]
+    )
     assert "rsft prepare folder" in page.sections["reproduce"]
 
 
 @pytest.mark.slow
 def test_the_findings_of_the_audit_are_shown(folder, store):
-    finding = {"what": "contents in two splits", "count": 3, "of": 58, "examples": ["a", "b", "c"]}
-    audit = {"subject": "x", "clean": False, "facts": {"chips": 58}, "findings": [finding], "classes": {}}
+    finding = {
+        "what": "contents in two splits",
+        "count": 3,
+        "of": 58,
+        "examples": ["a", "b", "c"],
+    }
+    audit = {
+        "subject": "x",
+        "clean": False,
+        "facts": {"chips": 58},
+        "findings": [finding],
+        "classes": {},
+    }
     (store / "audit.json").write_text(json.dumps([audit]))
     page = Page(write_report(folder, store).read_text(encoding="utf-8"))
-    assert page.tables[-1][1] == ["contents in two splits", "3", "58"] and "a, b" in page.sections["data"]
+    assert (
+        page.tables[-1][1] == ["contents in two splits", "3", "58"]
+        and "a, b" in page.sections["data"]
+    )
 
 
 @pytest.mark.slow
@@ -81,11 +104,19 @@ def test_chips_that_moved_are_read_from_the_given_folder(folder, store):
     path = folder / "evaluation/metrics.json"
     path.write_text(path.read_text().replace('"data": "', '"data": "/gone'))
     metadata = json.loads((folder / "run.json").read_text())
-    (folder / "run.json").write_text(json.dumps(metadata | {"data": {"root": "/gone", "manifest_sha256": "00" * 32}}))
+    (folder / "run.json").write_text(
+        json.dumps(metadata | {"data": {"root": "/gone", "manifest_sha256": "00" * 32}})
+    )
     before = sections(folder)
-    assert "The chips were not found" in before["data"] and "were not found" in before["gallery"]
+    assert (
+        "The chips were not found" in before["data"]
+        and "were not found" in before["gallery"]
+    )
     after = sections(folder, data=store)
-    assert "not found" not in after["data"] and "not the data that the run was trained on" in after["data"]
+    assert (
+        "not found" not in after["data"]
+        and "not the data that the run was trained on" in after["data"]
+    )
 
 
 @pytest.mark.slow
@@ -110,11 +141,13 @@ def test_pictures_can_be_left_out(folder):
 
 @pytest.mark.slow
 def test_pictures_are_small(folder, monkeypatch):
-    """Noise compresses worst: 1,500 chips on the map and 144 in the gallery, in color and at full size."""
+    """Noise compresses worst: 1,500 chips on the map and 144 in the gallery, in color
+    and at full size."""
     monkeypatch.setattr(ChipPictures, "__init__", lambda self: None)
     pictures = ChipPictures()
     rng = np.random.default_rng(0)
-    pictures.images, pictures.planes = rng.integers(0, 256, (144, 96, 96, 3), np.uint8), [0, 1, 2]
+    pictures.images = rng.integers(0, 256, (144, 96, 96, 3), np.uint8)
+    pictures.planes = [0, 1, 2]
     pictures.rows = {str(row): row for row in range(144)}
     paths = [str(row % 144) for row in range(1500)]
     sheet = pictures.sheet(paths, 40, 40)
@@ -128,8 +161,15 @@ def test_every_picture_is_a_data_uri(folder):
     assert sources and set(sources) == {"data:"}
 
 
-SCENE = SceneMap("<a>.tif", 1200, 30, ["31 of 32 true objects found", "17 of them have the right class"])
-PICTURE = cv2.imencode(".png", np.full((20, 40, 3), (10, 120, 240), np.uint8))[1].tobytes()
+SCENE = SceneMap(
+    "<a>.tif",
+    1200,
+    30,
+    ["31 of 32 true objects found", "17 of them have the right class"],
+)
+PICTURE = cv2.imencode(".png", np.full((20, 40, 3), (10, 120, 240), np.uint8))[
+    1
+].tobytes()
 
 
 @pytest.fixture
@@ -139,23 +179,46 @@ def fake(tmp_path):
 
 @pytest.mark.slow
 def test_the_page_begins_with_the_map_and_keeps_it(fake):
-    assert read_scene_maps(fake) == [] and "scene" not in page_of(fake).sections["header"]
+    assert (
+        read_scene_maps(fake) == [] and "scene" not in page_of(fake).sections["header"]
+    )
     other = SceneMap("b.tif", 1, None, [], {"cargo (1)": "#e69f00"})
     save_scene_maps(fake, [(SCENE, PICTURE), (other, PICTURE)])
     for _ in range(2):  # a later report shows them too
         html = write_report(fake).read_text()
         page = Page(html)
-        assert list(page.sections)[1] == "scenes" and "#scenes" in {attrs["href"] for attrs in page.all("a")}
+        assert list(page.sections)[1] == "scenes" and "#scenes" in {
+            attrs["href"] for attrs in page.all("a")
+        }
     text = page.sections["header"]
-    assert "<a>.tif: 1,200 classified objects, 30 of them unlike the training chips (gray)." in text
-    assert "right class. Dots" in text and text.index("<a>.tif") < text.index("This run trained")
-    assert "the truth: 31 of 32 true objects found; 17 of them have the right class." in text
+    assert (
+        "<a>.tif: 1,200 classified objects, 30 of them unlike the training chips"
+        " (gray)." in text
+    )
+    assert "right class. Dots" in text and text.index("<a>.tif") < text.index(
+        "This run trained"
+    )
+    assert (
+        "the truth: 31 of 32 true objects found; 17 of them have the right class."
+        in text
+    )
     text = page.sections["scenes"]
-    assert "b.tif: 1 classified object." in text and "cargo (1)" in text and "Dots" not in text
-    assert "background: #e69f00" in html and "<a>" not in html.replace('<a class="skip"', "")
+    assert (
+        "b.tif: 1 classified object." in text
+        and "cargo (1)" in text
+        and "Dots" not in text
+    )
+    assert "background: #e69f00" in html and "<a>" not in html.replace(
+        '<a class="skip"', ""
+    )
     picture = re.search(r'<img src="data:image/webp;base64,([^"]+)" alt="Map of', html)
-    pixels = cv2.imdecode(np.frombuffer(base64.b64decode(picture[1]), np.uint8), cv2.IMREAD_COLOR)
-    assert pixels.shape == (20, 40, 3) and np.abs(pixels.astype(int) - (10, 120, 240)).max() < 12
+    pixels = cv2.imdecode(
+        np.frombuffer(base64.b64decode(picture[1]), np.uint8), cv2.IMREAD_COLOR
+    )
+    assert (
+        pixels.shape == (20, 40, 3)
+        and np.abs(pixels.astype(int) - (10, 120, 240)).max() < 12
+    )
 
 
 def test_one_map_needs_no_section_of_its_own(fake):
@@ -172,12 +235,17 @@ def test_without_a_map_the_page_begins_with_chips_of_every_class(folder, root):
     available = files.predictions["class"].value_counts()
     assert sum(counts) == min(SAMPLES, len(files.predictions))
     assert all(
-        count >= min(available[name], SAMPLES // len(classes)) for name, count in zip(classes, counts, strict=True)
+        count >= min(available[name], SAMPLES // len(classes))
+        for name, count in zip(classes, counts, strict=True)
     )
-    assert [chip["class"] for chip in samples] == sorted((x["class"] for x in samples), key=classes[::-1].index)
+    assert [chip["class"] for chip in samples] == sorted(
+        (x["class"] for x in samples), key=classes[::-1].index
+    )
     page = Page(write_report(folder).read_text(encoding="utf-8"))
     text = page.sections["header"]
-    assert "drawn at random from every class" in text and text.index("drawn at") < text.index("This run trained")
+    assert "drawn at random from every class" in text and text.index(
+        "drawn at"
+    ) < text.index("This run trained")
     wrong = [chip for chip in samples if chip["class"] != chip["predicted"]]
     assert all(f"as {chip['predicted']}" in text for chip in wrong)
 
@@ -185,7 +253,10 @@ def test_without_a_map_the_page_begins_with_chips_of_every_class(folder, root):
 def test_maps_are_replaced(fake):
     save_scene_maps(fake, [(SCENE, PICTURE), (SCENE, PICTURE)])
     save_scene_maps(fake, [(SCENE, PICTURE)])
-    assert sorted(path.name for path in (fake / "maps").iterdir()) == ["1.png", "maps.json"]
+    assert sorted(path.name for path in (fake / "maps").iterdir()) == [
+        "1.png",
+        "maps.json",
+    ]
 
 
 def test_damaged_maps(fake):
@@ -196,7 +267,10 @@ def test_damaged_maps(fake):
     (fake / "maps/1.png").unlink()
     with pytest.raises(DataError, match=mentions("picture", "1.png")):
         read_scene_maps(fake)
-    entry = '{"scene": "a", "chips": 1, "ood": null, "truth": [], "legend": {"x": "red; position: fixed"}}'
+    entry = (
+        '{"scene": "a", "chips": 1, "ood": null, "truth": [], "legend": {"x": "red;'
+        ' position: fixed"}}'
+    )
     for content in ('[{"scene": 3}]', f"[{entry}]"):
         (fake / "maps/maps.json").write_text(content)
         with pytest.raises(DataError, match=mentions("maps.json")):

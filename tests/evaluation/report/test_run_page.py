@@ -32,43 +32,78 @@ def page(tmp_path_factory):
 
 def test_the_page_has_every_section(page):
     sections = page.sections
-    names = ["header", "groups", "classes", "confusion", "gallery", "confidence", "method"]
+    names = [
+        "header",
+        "groups",
+        "classes",
+        "confusion",
+        "gallery",
+        "confidence",
+        "method",
+    ]
     names += ["training", "features", "sites", "cost", "data", "reproduce"]
     assert list(sections) == names
-    assert "LoRA of rank 4 at q, k, v, out, mlp1 and mlp2 in all blocks" in sections["method"]
+    assert (
+        "LoRA of rank 4 at q, k, v, out, mlp1 and mlp2 in all blocks"
+        in sections["method"]
+    )
     assert "20% of the training chips (the meta subset)" in sections["method"]
-    assert "3 min 16 s" in sections["cost"] and "74,304 of 2,861,000" in sections["cost"]
-    assert "rsft finetune runs/fusrs_lt_metalora/001/recipe.yaml" in sections["reproduce"]
+    assert (
+        "3 min 16 s" in sections["cost"] and "74,304 of 2,861,000" in sections["cost"]
+    )
+    assert (
+        "rsft finetune runs/fusrs_lt_metalora/001/recipe.yaml" in sections["reproduce"]
+    )
     assert "c0" * 32 in sections["reproduce"] and "2.13.0+cpu" in sections["reproduce"]
 
 
 @pytest.mark.slow
 def test_licenses_of_the_bundle_are_shown(run):
     assert "License of the" not in page_of(run).sections["reproduce"]
-    licenses = (source_license("backbone", "vit", "DINOv3 License"), source_license("data", "bars", "unknown"))
+    licenses = (
+        source_license("backbone", "vit", "DINOv3 License"),
+        source_license("data", "bars", "unknown"),
+    )
     replace(Bundle.load(COMPAT / "run"), licenses=licenses).save(run / "bundle")
     page = write_report(run).read_text(encoding="utf-8")
-    assert "<dt>Restrictions</dt><dd>no-military, no-weapons, no-nuclear, no-espionage</dd>" in page
+    assert (
+        "<dt>Restrictions</dt><dd>no-military, no-weapons, no-nuclear,"
+        " no-espionage</dd>" in page
+    )
     restrictions = "no-military, no-weapons, no-nuclear, no-espionage"
-    assert f"<dt>License of the backbone</dt><dd>DINOv3 License ({restrictions})</dd>" in page
+    assert (
+        f"<dt>License of the backbone</dt><dd>DINOv3 License ({restrictions})</dd>"
+        in page
+    )
     assert "<dt>License of the data</dt><dd>unknown</dd>" in page
 
 
 def test_the_numbers_are_those_of_metrics_json(run, page):
     methods = read_metrics(run)["methods"]
-    assert page.tables[1][0] == ["Method", "Overall", "Mean of groups", "Head", "Medium", "Tail"]
+    assert page.tables[1][0] == [
+        "Method",
+        "Overall",
+        "Mean of groups",
+        "Head",
+        "Medium",
+        "Tail",
+    ]
     rows = {row[0]: row[1:] for row in page.tables[1][1:]}
     assert list(rows) == [*reversed(methods), "LoRA and its scales add"]
     for column, measure in enumerate(("micro", "avg", "head", "medium", "tail")):
         values = {name: summary[measure]["value"] for name, summary in methods.items()}
         for name, value in values.items():
-            assert rows[name][column] == f"{100 * value:.1f}" + " (best)" * (value == max(values.values()))
+            assert rows[name][column] == f"{100 * value:.1f}" + " (best)" * (
+                value == max(values.values())
+            )
         added = signed_points(values["MetaLoRA"], values["logit-adjusted linear probe"])
         assert rows["LoRA and its scales add"][column] == added
     more = {row[0]: row[1:] for row in page.tables[2][1:]}
     macro_f1 = methods["logit-adjusted linear probe"]["macro_f1"]["value"]
     assert more["Macro F1"][1].startswith(f"{100 * macro_f1:.1f}")
-    assert more["Calibration error"][0].startswith(f"{100 * methods['MetaLoRA']['ece']:.1f}")
+    assert more["Calibration error"][0].startswith(
+        f"{100 * methods['MetaLoRA']['ece']:.1f}"
+    )
 
 
 def test_classes_with_counts_recall_and_precision(run, page):
@@ -77,20 +112,34 @@ def test_classes_with_counts_recall_and_precision(run, page):
     rows = page.tables[3][1:]
     assert [row[0] for row in rows] == SHIPS
     assert [int(row[2]) for row in rows] == expected["train_counts"]
-    assert [row[3] for row in rows] == [f"{100 * value:.1f}" for value in summary["recall"]]
-    assert [row[4] for row in rows] == [f"{100 * value:.1f}" for value in summary["precision"]]
+    assert [row[3] for row in rows] == [
+        f"{100 * value:.1f}" for value in summary["recall"]
+    ]
+    assert [row[4] for row in rows] == [
+        f"{100 * value:.1f}" for value in summary["precision"]
+    ]
 
 
 @pytest.mark.slow
 def test_every_count_of_the_confusion_matrix_is_shown(run, page):
-    chart = page.html.split("<title>Confusion matrix, chips</title>")[1].split("</svg>")[0]
-    numbers = [text for text in re.findall(r">([^<>]+)</text>", chart) if text.isdigit()]
-    assert numbers == [str(count) for row in read_metrics(run)["confusion"] for count in row if count]
+    chart = page.html.split("<title>Confusion matrix, chips</title>")[1].split(
+        "</svg>"
+    )[0]
+    numbers = [
+        text for text in re.findall(r">([^<>]+)</text>", chart) if text.isdigit()
+    ]
+    assert numbers == [
+        str(count) for row in read_metrics(run)["confusion"] for count in row if count
+    ]
 
 
 def test_the_page_shows_the_last_scales_and_contains_those_of_every_epoch(run, page):
     table = pd.read_csv(run / "modulator.csv")
-    last = table[table.epoch == table.epoch.max()].sort_values("block", kind="stable").value
+    last = (
+        table[table.epoch == table.epoch.max()]
+        .sort_values("block", kind="stable")
+        .value
+    )
     figure = page.html.split("matrix labeled modulator")[1].split("</svg>")[0]
     cells = re.findall(r'class="site"><rect[^>]*></rect><text[^>]*>([\d.]+)<', figure)
     assert cells == [f"{value:.2f}" for value in last]
@@ -101,9 +150,15 @@ def test_the_page_shows_the_last_scales_and_contains_those_of_every_epoch(run, p
 
 def test_the_page_loads_nothing_from_elsewhere(page):
     assert not re.search(r"https?://|//\w+\.\w+/|@import|url\(", page.html)
-    links = {attrs[key] for _, attrs in page.tags for key in ("src", "href") if key in attrs}
+    links = {
+        attrs[key] for _, attrs in page.tags for key in ("src", "href") if key in attrs
+    }
     ids = [attrs["id"] for _, attrs in page.tags if "id" in attrs]
-    assert {link for link in links if link[0] == "#"} == links <= {f"#{name}" for name in ids}
+    assert (
+        {link for link in links if link[0] == "#"}
+        == links
+        <= {f"#{name}" for name in ids}
+    )
     assert len(ids) == len(set(ids))
     assert page.all("meta")[-1]["content"].startswith("default-src 'none'")
 
@@ -116,9 +171,13 @@ def test_the_page_is_accessible(page):
     assert len(figures) == 13
     assert all(attrs["role"] == "img" and attrs["aria-label"] for attrs in figures)
     named = {attrs["for"] for attrs in page.all("label") if "for" in attrs}
-    controls = page.all("select") + [attrs for attrs in page.all("input") if attrs["type"] != "radio"]
+    controls = page.all("select") + [
+        attrs for attrs in page.all("input") if attrs["type"] != "radio"
+    ]
     assert {attrs["id"] for attrs in controls} == named
-    assert all(attrs["aria-label"] for _, attrs in page.tags if attrs.get("role") == "group")
+    assert all(
+        attrs["aria-label"] for _, attrs in page.tags if attrs.get("role") == "group"
+    )
     assert "width=device-width" in page.all("meta")[1]["content"]
 
 
@@ -134,7 +193,9 @@ def test_names_are_escaped(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 100])
 def test_few_and_many_classes(tmp_path, count):
-    run = write_fake_run(tmp_path, [f"class {index}" for index in range(count)], blocks=24)
+    run = write_fake_run(
+        tmp_path, [f"class {index}" for index in range(count)], blocks=24
+    )
     page = page_of(run)
     assert len(page.tables[3]) == count + 1
     assert (run / "report.html").stat().st_size < 1e6
@@ -142,9 +203,16 @@ def test_few_and_many_classes(tmp_path, count):
 
 @pytest.mark.slow
 def test_plain_lora_without_baselines(tmp_path):
-    page = page_of(write_fake_run(tmp_path, SHIPS, modulated=False, baselines=False, epochs=1))
-    assert "plain PEFT" in page.sections["sites"] and not [a for a in page.all("input") if a["type"] == "range"]
-    assert "No baselines" in page.sections["groups"] and "best" not in page.sections["groups"]
+    page = page_of(
+        write_fake_run(tmp_path, SHIPS, modulated=False, baselines=False, epochs=1)
+    )
+    assert "plain PEFT" in page.sections["sites"] and not [
+        a for a in page.all("input") if a["type"] == "range"
+    ]
+    assert (
+        "No baselines" in page.sections["groups"]
+        and "best" not in page.sections["groups"]
+    )
     assert "outer loop" not in page.sections["training"]
 
 
@@ -155,7 +223,10 @@ def test_the_comparison_with_the_small_network_is_a_sentence(tmp_path):
     change_metrics(run, small_network={"epochs": 12, "macro_difference": difference})
     text = " ".join(page_of(run).sections["header"].split())
     assert "MetaLoRA is 2.0 points below a small network without pre-training" in text
-    assert "-3.0 to -1.0; 12 epochs" in text and "consider the recipe mstar_lt_small" in text
+    assert (
+        "-3.0 to -1.0; 12 epochs" in text
+        and "consider the recipe mstar_lt_small" in text
+    )
 
 
 @pytest.mark.parametrize(
@@ -172,7 +243,9 @@ def test_the_comparison_with_the_small_network_is_a_sentence(tmp_path):
         ("bundle/weights.safetensors", "data", "is not a chip store"),
     ],
 )
-def test_a_missing_file_leaves_its_section_out_and_the_page_says_why(run, file, section, reason):
+def test_a_missing_file_leaves_its_section_out_and_the_page_says_why(
+    run, file, section, reason
+):
     (run / file).unlink()
     sections = page_of(run).sections
     assert reason in sections[section]
@@ -182,13 +255,22 @@ def test_a_missing_file_leaves_its_section_out_and_the_page_says_why(run, file, 
 def test_a_group_without_classes_and_a_class_without_test_chips(run):
     metrics = read_metrics(run)
     for summary in metrics["methods"].values():
-        summary["medium"], summary["recall"][1], summary["precision"][1] = None, None, None
-    metrics["groups"]["medium"], metrics["confusion"][1] = [], [0, 0, 0, 0]
+        summary["medium"] = None
+        summary["recall"][1] = None
+        summary["precision"][1] = None
+    metrics["groups"]["medium"] = []
+    metrics["confusion"][1] = [0, 0, 0, 0]
     change_metrics(run, **metrics)
     page = page_of(run)
     assert page.tables[1][0] == ["Method", "Overall", "Mean of groups", "Head", "Tail"]
     assert "left out of all means of recall: fishing" in page.sections["classes"]
-    assert next(row for row in page.tables[3] if row[0] == "fishing")[1:] == ["–", "86", "–", "–", "0"]
+    assert next(row for row in page.tables[3] if row[0] == "fishing")[1:] == [
+        "–",
+        "86",
+        "–",
+        "–",
+        "0",
+    ]
 
 
 def test_the_status_of_an_interrupted_run_is_shown(run):
@@ -204,7 +286,9 @@ def test_epochs_without_validation_are_skipped(run):
     table.to_csv(run / "metrics.csv", index=False)
     html = write_report(run).read_text()
     assert not re.search(r"\bnan\b", html, re.IGNORECASE)
-    path = re.search(r'<path d="([^"]*)" style="fill: none; stroke-dasharray[^"]*var\(--tail\)', html)[1]
+    path = re.search(
+        r'<path d="([^"]*)" style="fill: none; stroke-dasharray[^"]*var\(--tail\)', html
+    )[1]
     assert (path.count("M"), path.count("L")) == (1, len(table) - 3 - 1)
 
 
@@ -271,9 +355,15 @@ def test_blocks_with_different_sites():
         "epochs": [1, 2],
         "frames": [[1.0, 1.0], [1.4, 0.7]],
     }
-    assert modulator.summary() == "strongest at block 2 q (1.40), weakest at block 5 v (0.70)"
+    assert (
+        modulator.summary()
+        == "strongest at block 2 q (1.40), weakest at block 5 v (0.70)"
+    )
     modulator = ModulatorMap(modulator_table(rows), 1.0, stage_depths=[3, 4, 6, 3])
-    assert modulator.summary() == "strongest at block 0.2 q (1.40), weakest at block 1.2 v (0.70)"
+    assert (
+        modulator.summary()
+        == "strongest at block 0.2 q (1.40), weakest at block 1.2 v (0.70)"
+    )
     assert modulator.figure.blocks == ["block 0.2", "block 1.2"]
 
 
@@ -287,13 +377,15 @@ def test_the_spread_of_the_features_is_shown(run):
     page = page_of(run)
     assert "the mean of its factors for each feature" in page.sections["sites"]
     (scales,) = [rows for rows in page.tables if "Spread of the features" in rows[0]]
-    assert {row[0]: row[-1] for row in scales[1:]} == dict.fromkeys(("k", "v", "out", "mlp1", "mlp2"), "0.250") | {
-        "q": "0.375"
-    }
+    assert {row[0]: row[-1] for row in scales[1:]} == dict.fromkeys(
+        ("k", "v", "out", "mlp1", "mlp2"), "0.250"
+    ) | {"q": "0.375"}
 
 
 def test_contributions_name_stage_and_block():
-    table = pd.DataFrame({"block": [1, 7], "position": ["mlp1", "mlp2"], "share": [0.1, 0.2]})
+    table = pd.DataFrame(
+        {"block": [1, 7], "position": ["mlp1", "mlp2"], "share": [0.1, 0.2]}
+    )
     summary = contribution_map(table, [2, 2, 5, 2]).summary
     assert summary == "most at block 2.3 mlp2 (20.0%), least at block 0.1 mlp1 (10.0%)"
     assert "most at block 7 mlp2" in contribution_map(table, [12]).summary

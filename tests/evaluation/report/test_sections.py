@@ -10,9 +10,24 @@ import pytest
 from rsft.errors import DataError
 from rsft.evaluation.report.charts import coverage_plot, phase_bar, reliability_bins
 from rsft.evaluation.report.dataset import MAX_MISTAKES, MAX_UNSURE, make_gallery
-from rsft.evaluation.report.maps import MAX_MARKED_CLASSES, SIDE, STAGES, ChipMap, linked_maps_data
-from rsft.evaluation.report.metric_tables import describe_result, headline_numbers, method_rows
-from rsft.evaluation.report.pages import HEAD_INITS, POOLS, describe_recipe, write_report
+from rsft.evaluation.report.maps import (
+    MAX_MARKED_CLASSES,
+    SIDE,
+    STAGES,
+    ChipMap,
+    linked_maps_data,
+)
+from rsft.evaluation.report.metric_tables import (
+    describe_result,
+    headline_numbers,
+    method_rows,
+)
+from rsft.evaluation.report.pages import (
+    HEAD_INITS,
+    POOLS,
+    describe_recipe,
+    write_report,
+)
 from rsft.evaluation.schema import CalibrationReport, CoverageLevel, Evaluation
 from rsft.metrics import expected_calibration_error
 from rsft.peft.methods.registry import METHODS
@@ -65,45 +80,94 @@ def test_shares_of_pseudo_labels(run):
 def test_every_choice_of_a_recipe_has_a_description():
     for registry in (METHODS, LOSSES, SAMPLERS):
         assert all(registry[name].title for name in registry)
-    assert set(POOLS) == set(get_args(schema.BackboneSection.model_fields["pool"].annotation))
-    assert set(HEAD_INITS) == set(get_args(schema.HeadSection.model_fields["init"].annotation))
+    assert set(POOLS) == set(
+        get_args(schema.BackboneSection.model_fields["pool"].annotation)
+    )
+    assert set(HEAD_INITS) == set(
+        get_args(schema.HeadSection.model_fields["init"].annotation)
+    )
 
 
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        (["loss.name=ldam", "loss.drw_start=0.8"], "LDAM (margin 0.5, scale 25), classes weighted after 80% of"),
+        (
+            ["loss.name=ldam", "loss.drw_start=0.8"],
+            "LDAM (margin 0.5, scale 25), classes weighted after 80% of",
+        ),
         (
             ["meta.schedule=joint", "meta.resplit_every=3"],
-            "changes the scales (both gradients from one pass). Its loss is that of 20% of the",
+            (
+                "changes the scales (both gradients from one pass). Its loss is that of"
+                " 20% of the"
+            ),
         ),
         (["meta.resplit_every=3"], "drawn again every 3 epochs"),
-        (["meta=null", "peft.scale=2"], "No modulator: the output of every module is multiplied by 2"),
+        (
+            ["meta=null", "peft.scale=2"],
+            "No modulator: the output of every module is multiplied by 2",
+        ),
         (["peft.rank={blocks.*.q: 8}"], 'rank {"blocks.*.q": 8} at'),
-        (["peft={alpha: 4, init: rank}", "meta=null"], "multiplied by alpha / r, alpha = 4."),
-        (["peft={alpha: 4, init: rank}"], "in all blocks (A starts with fan-in r) of the frozen"),
+        (
+            ["peft={alpha: 4, init: rank}", "meta=null"],
+            "multiplied by alpha / r, alpha = 4.",
+        ),
+        (
+            ["peft={alpha: 4, init: rank}"],
+            "in all blocks (A starts with fan-in r) of the frozen",
+        ),
         (
             ["meta.scale_invariant_steps=true"],
             "to train the modules; the speed of a module does not depend on its scale.",
         ),
-        (["train={epochs: 2, optimizer: adamw, head_lr: 0.1}"], "AdamW with learning rate 0.01 (head: 0.1) in batches"),
+        (
+            ["train={epochs: 2, optimizer: adamw, head_lr: 0.1}"],
+            "AdamW with learning rate 0.01 (head: 0.1) in batches",
+        ),
         (["peft.method=linear-probe", "meta=null"], "Linear probe of the frozen"),
-        (["head.init=k-shot", "head.shots=5"], "the means of 5 frozen features per class"),
+        (
+            ["head.init=k-shot", "head.shots=5"],
+            "the means of 5 frozen features per class",
+        ),
         (
             ["head.earlier_blocks=[4]"],
-            "cosine heads of the final feature and of the mean patch token after block 4 (log",
+            (
+                "cosine heads of the final feature and of the mean patch token after"
+                " block 4 (log"
+            ),
         ),
         (
             ["head.earlier_blocks=[3, 4]"],
-            "the mean patch token after block 3 and 4 (logits averaged), initialized from",
+            (
+                "the mean patch token after block 3 and 4 (logits averaged),"
+                " initialized from"
+            ),
         ),
-        (["train.sampler=square-root", "train.max_grad_norm=1"], "drawn by the root of class frequency (cosine"),
-        (["train.sampler=square-root", "meta=null"], "(τ = 1), with class priors as drawn: n^0.5 for n chips; "),
-        (["train.sampler=class-balanced", "meta.sampling=tail-heavy"], "n^0 for n chips (outer loop: n^-1); cosine"),
-        (["meta.sampling=tail-heavy"], "as drawn: n for n chips (outer loop: n^-1); cosine head"),
-        (["train.sampler=natural", "meta.sampling=random"], "Logit-adjusted cross entropy (τ = 1); cosine head"),
+        (
+            ["train.sampler=square-root", "train.max_grad_norm=1"],
+            "drawn by the root of class frequency (cosine",
+        ),
+        (
+            ["train.sampler=square-root", "meta=null"],
+            "(τ = 1), with class priors as drawn: n^0.5 for n chips; ",
+        ),
+        (
+            ["train.sampler=class-balanced", "meta.sampling=tail-heavy"],
+            "n^0 for n chips (outer loop: n^-1); cosine",
+        ),
+        (
+            ["meta.sampling=tail-heavy"],
+            "as drawn: n for n chips (outer loop: n^-1); cosine head",
+        ),
+        (
+            ["train.sampler=natural", "meta.sampling=random"],
+            "Logit-adjusted cross entropy (τ = 1); cosine head",
+        ),
         (["train.sampler=square-root", "loss.name=ce"], "Cross entropy; cosine head"),
-        (["train.sampler=square-root", "loss.name=ldam"], "LDAM (margin 0.5, scale 25); cosine head"),
+        (
+            ["train.sampler=square-root", "loss.name=ldam"],
+            "LDAM (margin 0.5, scale 25); cosine head",
+        ),
         (["data.crop=48"], "Input: the middle 48 px at 64 x 64."),
     ],
 )
@@ -118,7 +182,9 @@ def test_the_bins_are_those_of_the_calibration_error(run):
     bins = reliability_bins(table, SHIPS)
     gap = (bins["hits"] - bins["confidence"] * bins["chips"]).abs().sum() / len(table)
     labels = table["class"].map(SHIPS.index).to_numpy()
-    assert gap == pytest.approx(expected_calibration_error(table[[f"p_{n}" for n in SHIPS]].to_numpy(), labels))
+    assert gap == pytest.approx(
+        expected_calibration_error(table[[f"p_{n}" for n in SHIPS]].to_numpy(), labels)
+    )
     assert bins["chips"].sum() == len(table) == 1200
 
 
@@ -129,27 +195,73 @@ def test_coverage_is_shown_by_group_beside_its_target(run):
     row = rows["90 %", "tail"]
     assert row[0] == f"{100 * expected['value']:.1f}" and row[2] == "below target"
     assert row[3] == f"{expected['size']:.2f}" and row[5] == "600"
-    assert "At 90 %, every set contains dredger: too few validation chips." in page.sections["confidence"]
+    assert (
+        "At 90 %, every set contains dredger: too few validation chips."
+        in page.sections["confidence"]
+    )
 
 
 @pytest.mark.slow
 def test_coverage_is_shown_by_scene(run):
     assert "Sets for 90 % by group" not in page_of(run).sections["confidence"]
-    coverage = {"value": 0.77, "low": 0.69, "high": 0.84, "size": 1.9, "single": 0.4, "chips": 124}
-    scene = {"accuracy": 0.41, "confidence": 0.76, "coverage": coverage, "ood_share": 0.1, "widened": True}
-    scenes = [scene | {"group": f"S1 {n}", "shifted": ["distance", "classes"] if n == 0 else []} for n in range(25)]
+    coverage = {
+        "value": 0.77,
+        "low": 0.69,
+        "high": 0.84,
+        "size": 1.9,
+        "single": 0.4,
+        "chips": 124,
+    }
+    scene = {
+        "accuracy": 0.41,
+        "confidence": 0.76,
+        "coverage": coverage,
+        "ood_share": 0.1,
+        "widened": True,
+    }
+    scenes = [
+        scene
+        | {
+            "group": f"S1 {n}",
+            "shifted": ["distance", "classes"] if n == 0 else [],
+        }
+        for n in range(25)
+    ]
     change_metrics(run, confidence=read_metrics(run)["confidence"] | {"scenes": scenes})
     page = page_of(run)
     assert "such as scene: the 20 largest of 25" in page.sections["confidence"]
     assert len(page.tables[-2]) == 21
-    assert page.tables[-2][1] == ["S1 0", "124", "41.0", "76.0", "77.0", "69.0–84.0", "10.0", "distance and classes"]
+    assert page.tables[-2][1] == [
+        "S1 0",
+        "124",
+        "41.0",
+        "76.0",
+        "77.0",
+        "69.0–84.0",
+        "10.0",
+        "distance and classes",
+    ]
 
 
 @pytest.mark.parametrize(("low", "first"), [(0.78, "50"), (0.4, "0")])
 def test_the_axis_of_coverage_contains_all_intervals(low, first):
-    coverage = {"value": 0.85, "low": low, "high": 0.9, "size": 1.5, "single": 0.5, "chips": 30}
-    content = {"target": 0.8, "groups": {"all": coverage}, "by_class": [0.85], "classes_without_coverage": []}
-    report = CalibrationReport.model_construct(coverage=[CoverageLevel.model_validate(content)])
+    coverage = {
+        "value": 0.85,
+        "low": low,
+        "high": 0.9,
+        "size": 1.5,
+        "single": 0.5,
+        "chips": 30,
+    }
+    content = {
+        "target": 0.8,
+        "groups": {"all": coverage},
+        "by_class": [0.85],
+        "classes_without_coverage": [],
+    }
+    report = CalibrationReport.model_construct(
+        coverage=[CoverageLevel.model_validate(content)]
+    )
     numbers = re.findall(r">(\d+)</text>", coverage_plot(report))
     assert (numbers[0], numbers[-1], len(numbers)) == (first, "100", 6)
 
@@ -157,11 +269,16 @@ def test_the_axis_of_coverage_contains_all_intervals(low, first):
 def test_a_bundle_without_calibration(run):
     change_metrics(run, confidence=None, distances={}, notes=[])
     sections = page_of(run).sections
-    assert "The bundle has no calibration" in sections["confidence"] and "Reliability" in sections["confidence"]
+    assert (
+        "The bundle has no calibration" in sections["confidence"]
+        and "Reliability" in sections["confidence"]
+    )
     assert "notes" not in sections["method"]
 
 
-def test_the_gallery_has_the_most_confident_mistakes_and_the_least_confident_predictions(run):
+def test_the_gallery_has_the_most_confident_mistakes_and_the_least_confident_predictions(
+    run,
+):
     table = predictions(run)
     gallery = make_gallery(table, SHIPS, None)
     wrong = table[table["class"] != table["predicted"]]
@@ -178,7 +295,9 @@ def test_the_gallery_has_the_most_confident_mistakes_and_the_least_confident_pre
 
 def test_of_too_many_mistakes_every_class_has_some(tmp_path):
     classes = [f"class {index}" for index in range(60)]
-    gallery = make_gallery(predictions(write_fake_run(tmp_path, classes)), classes, None)
+    gallery = make_gallery(
+        predictions(write_fake_run(tmp_path, classes)), classes, None
+    )
     shown = [chip["class"] for chip in gallery["chips"] if "mistake" in chip["kinds"]]
     assert len(shown) == MAX_MISTAKES < gallery["mistakes"]
     assert max(map(shown.count, set(shown))) <= 3 and len(set(shown)) > 50
@@ -189,10 +308,14 @@ def test_the_gallery_shows_class_sets_and_out_of_distribution_scores(run):
     row = table[table["class"] != table["predicted"]].index[0]
     table.loc[row, [f"p_{name}" for name in SHIPS]] = [0.0, 0.0, 0.0, 0.0]
     table.loc[row, f"p_{table.loc[row, 'predicted']}"] = 1.0
-    table.at[row, "class_set"], table.loc[row, "ood"] = np.array(["cargo", "tanker", "dredger"]), 1.46
+    table.at[row, "class_set"] = np.array(["cargo", "tanker", "dredger"])
+    table.loc[row, "ood"] = 1.46
     table.to_parquet(run / "evaluation/predictions.parquet")
     text = page_of(run).sections["gallery"]
-    assert "class set: cargo, tanker or dredger" in text and "unlike the training chips (1.5)" in text
+    assert (
+        "class set: cargo, tanker or dredger" in text
+        and "unlike the training chips (1.5)" in text
+    )
 
 
 def test_the_map_has_every_chip_and_marks_mistakes(run):
@@ -203,28 +326,52 @@ def test_the_map_has_every_chip_and_marks_mistakes(run):
     truth = predictions(run).set_index("path").loc[embedding["path"]]
     points, labels, predicted = zip(*data["chips"], strict=True)
     assert [SHIPS[label] for label in labels] == truth["class"].tolist()
-    assert [[SHIPS[index] for index in indices] for indices in predicted] == [[name] for name in truth["predicted"]]
-    assert np.array(points).shape == (len(truth), 4) and np.min(points) >= 0 and np.max(points) <= SIDE
-    wrong = [path for path, _, style, _ in chip_map.chip_paths("adapted") if style == "wrong"]
-    assert sum(path.count("M") for path in wrong) == (truth["class"] != truth["predicted"]).sum()
+    assert [[SHIPS[index] for index in indices] for indices in predicted] == [
+        [name] for name in truth["predicted"]
+    ]
+    assert (
+        np.array(points).shape == (len(truth), 4)
+        and np.min(points) >= 0
+        and np.max(points) <= SIDE
+    )
+    wrong = [
+        path for path, _, style, _ in chip_map.chip_paths("adapted") if style == "wrong"
+    ]
+    assert (
+        sum(path.count("M") for path in wrong)
+        == (truth["class"] != truth["predicted"]).sum()
+    )
 
 
 @pytest.mark.slow
 def test_every_class_has_its_own_marker_up_to_a_limit(tmp_path):
     for count in (MAX_MARKED_CLASSES, MAX_MARKED_CLASSES + 1):
-        run = write_fake_run(tmp_path / str(count), [f"class {index}" for index in range(count)])
+        run = write_fake_run(
+            tmp_path / str(count), [f"class {index}" for index in range(count)]
+        )
         evaluation = Evaluation.model_validate(read_metrics(run))
-        chip_map = ChipMap(pd.read_parquet(run / "evaluation/embedding.parquet"), evaluation, None)
+        chip_map = ChipMap(
+            pd.read_parquet(run / "evaluation/embedding.parquet"), evaluation, None
+        )
         markers = {chip_map.marker(index) for index in range(count)}
-        assert len(markers) == len(chip_map.legend()) == (count if count == MAX_MARKED_CLASSES else 3)
+        assert (
+            len(markers)
+            == len(chip_map.legend())
+            == (count if count == MAX_MARKED_CLASSES else 3)
+        )
 
 
 @pytest.mark.slow
 def test_costs(run):
     page = page_of(run)
-    assert "74,304 of 2,861,000 (2.6%)" in page.sections["cost"] and "912.0 MB" in page.sections["cost"]
+    assert (
+        "74,304 of 2,861,000 (2.6%)" in page.sections["cost"]
+        and "912.0 MB" in page.sections["cost"]
+    )
     assert "inner loop: 61%" in page.sections["cost"]
-    table = pd.read_csv(run / "metrics.csv").drop(columns=["data_s", "inner_s", "outer_s", "memory_mb", "gpu_mb"])
+    table = pd.read_csv(run / "metrics.csv").drop(
+        columns=["data_s", "inner_s", "outer_s", "memory_mb", "gpu_mb"]
+    )
     assert phase_bar(table) is None
     table.to_csv(run / "metrics.csv", index=False)
     assert "did not measure" in page_of(run).sections["cost"]
@@ -232,7 +379,9 @@ def test_costs(run):
 
 def luminance(color):
     channels = [int(color[start : start + 2], 16) / 255 for start in (1, 3, 5)]
-    linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    linear = [
+        c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in channels
+    ]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
@@ -244,11 +393,19 @@ def test_colors_have_enough_contrast(scheme):
     assert len(colors) == 25
 
     def contrast(one, other):
-        light, dark = sorted((luminance(colors[one]), luminance(colors[other])), reverse=True)
+        light, dark = sorted(
+            (luminance(colors[one]), luminance(colors[other])), reverse=True
+        )
         return (light + 0.05) / (dark + 0.05)
 
     for background in ("page", "paper"):
-        assert min(contrast(name, background) for name in ("ink", "muted", "accent", "head", "medium", "tail")) >= 4.5
+        assert (
+            min(
+                contrast(name, background)
+                for name in ("ink", "muted", "accent", "head", "medium", "tail")
+            )
+            >= 4.5
+        )
         assert min(contrast(f"c{number}", background) for number in range(8)) >= 3
     assert contrast("ink", "warning") >= 4.5
 
@@ -258,13 +415,35 @@ def gaining(tmp_path):
     """Return a run that gains in the tail and loses in the head."""
     folder = write_fake_run(tmp_path, SHIPS)
     values = {
-        "MetaLoRA": {"micro": 0.545, "macro": 0.485, "head": 0.71, "medium": None, "tail": 0.38},
-        "logit-adjusted linear probe": {"micro": 0.51, "macro": 0.45, "head": 0.67, "medium": None, "tail": 0.35},
-        "plain k-NN": {"micro": 0.465, "macro": 0.37, "head": 0.92, "medium": None, "tail": 0.01},
+        "MetaLoRA": {
+            "micro": 0.545,
+            "macro": 0.485,
+            "head": 0.71,
+            "medium": None,
+            "tail": 0.38,
+        },
+        "logit-adjusted linear probe": {
+            "micro": 0.51,
+            "macro": 0.45,
+            "head": 0.67,
+            "medium": None,
+            "tail": 0.35,
+        },
+        "plain k-NN": {
+            "micro": 0.465,
+            "macro": 0.37,
+            "head": 0.92,
+            "medium": None,
+            "tail": 0.01,
+        },
     }
-    template, methods = read_metrics(folder)["methods"]["MetaLoRA"], {}
+    template = read_metrics(folder)["methods"]["MetaLoRA"]
+    methods = {}
     for name, numbers in values.items():
-        intervals = {key: x and {"value": x, "low": x - 0.05, "high": x + 0.05} for key, x in numbers.items()}
+        intervals = {
+            key: x and {"value": x, "low": x - 0.05, "high": x + 0.05}
+            for key, x in numbers.items()
+        }
         methods[name] = template | intervals
     change_metrics(folder, methods=methods)
     return folder
@@ -279,10 +458,12 @@ def test_the_first_screen_has_two_sentences_four_numbers_and_the_baselines(gaini
     page = page_of(gaining)
     header = " ".join(page.sections["header"].split())
     assert (
-        "This run trained LoRA with learned scales and the classifier head on 509 chips of 4 classes, with the frozen "
-        "encoder vit_tiny_patch8_64.simship. It classifies 54.5 % of 1,200 test chips correctly; its macro accuracy "
-        "is 48.5 %, 3.5 points above the best baseline (logit-adjusted linear probe; the intervals overlap)."
-    ) in header
+        "This run trained LoRA with learned scales and the classifier head on 509 chips"
+        " of 4 classes, with the frozen encoder vit_tiny_patch8_64.simship. It"
+        " classifies 54.5 % of 1,200 test chips correctly; its macro accuracy is 48.5"
+        " %, 3.5 points above the best baseline (logit-adjusted linear probe; the"
+        " intervals overlap)." in header
+    )
     words = ["It classifies", "Head", "Baseline", "Started"]
     assert sorted(words, key=header.index) == words
     assert page.tables[0] == [
@@ -295,12 +476,20 @@ def test_the_first_screen_has_two_sentences_four_numbers_and_the_baselines(gaini
 
 def test_stored_differences_have_their_paired_interval(gaining):
     gain = {"value": 0.035, "low": 0.01, "high": 0.06}
-    change_metrics(gaining, differences={"logit-adjusted linear probe": {"micro": gain, "macro": gain}})
+    change_metrics(
+        gaining,
+        differences={"logit-adjusted linear probe": {"micro": gain, "macro": gain}},
+    )
     header = " ".join(page_of(gaining).sections["header"].split())
     assert "3.5 points above the best baseline (logit-adjusted linear probe)." in header
     assert "45.0+3.5 (+1.0 to +6.0)" in header and "(paired 95 % interval)" in header
-    change_metrics(gaining, differences={"logit-adjusted linear probe": {"macro": gain | {"low": -0.01}}})
-    assert "linear probe; this may be chance)." in " ".join(page_of(gaining).sections["header"].split())
+    change_metrics(
+        gaining,
+        differences={"logit-adjusted linear probe": {"macro": gain | {"low": -0.01}}},
+    )
+    assert "linear probe; this may be chance)." in " ".join(
+        page_of(gaining).sections["header"].split()
+    )
 
 
 def test_a_baseline_that_answers_one_class_always_is_named(gaining):
@@ -310,37 +499,66 @@ def test_a_baseline_that_answers_one_class_always_is_named(gaining):
     methods["plain k-NN"] |= {"macro": quarter, "precision": precision}
     change_metrics(gaining, methods=methods)
     header = " ".join(page_of(gaining).sections["header"].split())
-    assert "intervals overlap). The plain k-NN answers cargo for every chip (macro accuracy 25.0 %)." in header
+    assert (
+        "intervals overlap). The plain k-NN answers cargo for every chip (macro"
+        " accuracy 25.0 %)." in header
+    )
     assert "linear probe answers" not in header
 
 
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        (["meta=null"], "trained LoRA and the classifier head on 509 chips of 4 classes, with the frozen encoder"),
-        (["meta=null", "peft={method: linear-probe}"], "trained only the classifier head on 509 chips"),
-        (["meta=null", "peft={method: full}"], "trained all weights on 509 chips of 4 classes, with the encoder"),
+        (
+            ["meta=null"],
+            (
+                "trained LoRA and the classifier head on 509 chips of 4 classes, with"
+                " the frozen encoder"
+            ),
+        ),
+        (
+            ["meta=null", "peft={method: linear-probe}"],
+            "trained only the classifier head on 509 chips",
+        ),
+        (
+            ["meta=null", "peft={method: full}"],
+            "trained all weights on 509 chips of 4 classes, with the encoder",
+        ),
     ],
 )
-def test_the_first_sentence_says_what_was_trained(gaining, evaluation, overrides, words):
-    trained, result = describe_result(evaluation, load_recipe(gaining / "recipe.yaml", overrides))
+def test_the_first_sentence_says_what_was_trained(
+    gaining, evaluation, overrides, words
+):
+    trained, result = describe_result(
+        evaluation, load_recipe(gaining / "recipe.yaml", overrides)
+    )
     assert words in trained and result.startswith("It classifies 54.5 % of")
 
 
 def numbers(gaining, **changes):
     metrics = read_metrics(gaining)
     name = next(iter(metrics["methods"]))
-    values = {key: x if x is None else {"value": x, "low": x, "high": x} for key, x in changes.items()}
+    values = {
+        key: x if x is None else {"value": x, "low": x, "high": x}
+        for key, x in changes.items()
+    }
     metrics["methods"][name] |= values
     rows = headline_numbers(Evaluation.model_validate(metrics))
     return {label: value for label, value, _ in rows}
 
 
-def test_the_mean_of_the_groups_is_no_number_of_its_own_if_it_is_the_overall_accuracy(gaining):
+def test_the_mean_of_the_groups_is_no_number_of_its_own_if_it_is_the_overall_accuracy(
+    gaining,
+):
     groups = {"head": 0.71, "tail": 0.38}
     rows = numbers(gaining, micro=0.545, avg=0.5451, **groups)
     assert list(rows) == ["Overall and mean of groups", "Head", "Tail", "Weakest class"]
-    assert list(numbers(gaining, micro=0.6, avg=0.545, **groups)) == ["Overall", "Head", "Tail", "Mean of groups"]
+    assert list(numbers(gaining, micro=0.6, avg=0.545, **groups)) == [
+        "Overall",
+        "Head",
+        "Tail",
+        "Mean of groups",
+    ]
     rows = numbers(gaining, micro=0.6, avg=0.545, medium=0.5, **groups)
     assert rows == {"Overall": "60.0", "Head": "71.0", "Medium": "50.0", "Tail": "38.0"}
     rows = numbers(gaining, micro=0.6, avg=0.6, head=None, medium=0.6, tail=None)
@@ -350,7 +568,11 @@ def test_the_mean_of_the_groups_is_no_number_of_its_own_if_it_is_the_overall_acc
 @pytest.mark.parametrize(
     ("overrides", "last", "meaning"),
     [
-        ([], "LoRA and its scales add", "This run: LoRA with learned scales and the classifier head."),
+        (
+            [],
+            "LoRA and its scales add",
+            "This run: LoRA with learned scales and the classifier head.",
+        ),
         (["meta=null"], "LoRA adds", "This run: LoRA and the classifier head."),
         (
             ["meta=null", "peft={method: linear-probe}"],
@@ -359,16 +581,25 @@ def test_the_mean_of_the_groups_is_no_number_of_its_own_if_it_is_the_overall_acc
         ),
     ],
 )
-def test_one_row_says_what_the_trained_modules_add(gaining, evaluation, overrides, last, meaning):
+def test_one_row_says_what_the_trained_modules_add(
+    gaining, evaluation, overrides, last, meaning
+):
     rows = method_rows(evaluation, load_recipe(gaining / "recipe.yaml", overrides))
-    assert [row[0] for row in rows[:3]] == ["plain k-NN", "logit-adjusted linear probe", "MetaLoRA"]
+    assert [row[0] for row in rows[:3]] == [
+        "plain k-NN",
+        "logit-adjusted linear probe",
+        "MetaLoRA",
+    ]
     assert rows[-1][0] == last and rows[2][1] == meaning and all(row[1] for row in rows)
     assert [cell.best for cell in rows[0][2]] == [False, True, True, False]
 
 
 CARGO = ClassReplay("cargo<b>", 1400, 0.9, 0.5, 1, 17, 1e-4)
 NEW = ClassReplay("dredger", 4, None, 1.0, 4, 0, 0.25)
-PARTS = PartReplay(VALIDATION, (CARGO, NEW), 0.9, 0.5, 0.003), PartReplay(ADDED, (NEW,), None, None, 0.25)
+PARTS = (
+    PartReplay(VALIDATION, (CARGO, NEW), 0.9, 0.5, 0.003),
+    PartReplay(ADDED, (NEW,), None, None, 0.25),
+)
 CHECK = Replay("x", "y", PARTS)
 
 
@@ -378,9 +609,13 @@ def replayed(tmp_path):
     folder = write_fake_run(tmp_path, SHIPS[:3])
     recipe = load_recipe(folder / "recipe.yaml")
     train = recipe.train.model_copy(update={"start_bundle": "runs/ships/001/bundle"})
-    (folder / "recipe.yaml").write_text(dump_recipe(recipe.model_copy(update={"train": train})))
+    (folder / "recipe.yaml").write_text(
+        dump_recipe(recipe.model_copy(update={"train": train}))
+    )
     metadata = json.loads((folder / "run.json").read_text())
-    (folder / "run.json").write_text(json.dumps(metadata | {"start": {"bundle": "runs/<ships>/001"}}))
+    (folder / "run.json").write_text(
+        json.dumps(metadata | {"start": {"bundle": "runs/<ships>/001"}})
+    )
     (folder / "replay.json").write_text(json.dumps(CHECK.to_dict()))
     return folder
 
@@ -389,9 +624,16 @@ def test_the_section_is_the_first_and_explains_its_terms(replayed):
     page = page_of(replayed)
     assert list(page.sections)[:2] == ["header", "replay"]
     text = page.sections["replay"]
-    assert "runs/<ships>/001" in text and "Cargo<b> lost 17 and gained 1 of 1,400 validation chips" in text
+    assert (
+        "runs/<ships>/001" in text
+        and "Cargo<b> lost 17 and gained 1 of 1,400 validation chips" in text
+    )
     assert "Added training chips: 4 of 4 right, 0 before." in text
-    assert "p: the probability that chance alone" in text and "Recall: the share" in text and "Replay check: " in text
+    assert (
+        "p: the probability that chance alone" in text
+        and "Recall: the share" in text
+        and "Replay check: " in text
+    )
     assert "lost more than chance explains" in text
     assert page.tables[1] == [
         ["Class", "Chips", "Before %", "After %", "Gained", "Lost", "p"],

@@ -16,14 +16,22 @@ from rsft.inference.ais.job import AisOptions, match_ais
 from rsft.inference.ais.layers import write_match
 from rsft.inference.scenes.locations import Location, SceneLocations
 from rsft.inference.scenes.raster import open_scene
-from tests.fuzz.mutate import Mutator, mutate_bytes, mutate_parquet, mutate_text, mutate_zip
+from tests.fuzz.mutate import (
+    Mutator,
+    mutate_bytes,
+    mutate_parquet,
+    mutate_text,
+    mutate_zip,
+)
 from tests.fuzz.target import Target
 from tests.helpers.scenes import UTM, write_geotiff
 
 MARINE_CADASTRE = (
     "MMSI,BaseDateTime,LAT,LON,SOG,COG,Heading,VesselName,IMO,CallSign,VesselType,Length,Width\n"
-    "219000001,2026-03-14T11:58:00,45.1501,15.0003,5.4,90.0,91,DEL MONTE,IMO9869693,V7A4893,70,192,30\n"
-    "219000001,2026-03-14T12:02:00,45.1501,15.0043,5.4,90.0,91,DEL MONTE,IMO9869693,V7A4893,70,192,30\n"
+    "219000001,2026-03-14T11:58:00,45.1501,15.0003,5.4,90.0,91,DEL"
+    " MONTE,IMO9869693,V7A4893,70,192,30\n"
+    "219000001,2026-03-14T12:02:00,45.1501,15.0043,5.4,90.0,91,DEL"
+    " MONTE,IMO9869693,V7A4893,70,192,30\n"
     "219000002,2026-03-14T12:00:00,45.1515,15.0031,0.0,360.0,511.0,,,,31,,\n"
 )
 DMA = (
@@ -42,7 +50,10 @@ CHOICES = (
     '"","219000001 cargo","class","","scene.tif","","20","25","a",""\n'
     '"","","not a target","","scene.tif","","30.5","12","b",""\n'
 )
-OBJECTS = [Location(20, 25, None, "a"), Location(30.5, 12, (29, 8, 29, 16, 32, 16, 32, 8), "b")]
+OBJECTS = [
+    Location(20, 25, None, "a"),
+    Location(30.5, 12, (29, 8, 29, 16, 32, 16, 32, 8), "b"),
+]
 OPTIONS = AisOptions(time="2026-03-14T12:00:00Z")
 
 
@@ -62,7 +73,9 @@ def _build(name: str, content: str | bytes | partial[None], folder: Path) -> Non
     if isinstance(content, partial):
         content(folder / name)
     else:
-        (folder / name).write_bytes(content.encode() if isinstance(content, str) else content)
+        (folder / name).write_bytes(
+            content.encode() if isinstance(content, str) else content
+        )
 
 
 def _match(name: str, writes: bool, folder: Path) -> None:
@@ -84,8 +97,11 @@ def _target(
     share: float = 1.0,
     writes: bool = False,
 ) -> Target:
-    read, outputs = partial(_match, file, writes), ("out.gpkg",) if writes else ()
-    return Target(name, partial(_build, file, content), {file: mutator}, read, outputs, share)
+    read = partial(_match, file, writes)
+    outputs = ("out.gpkg",) if writes else ()
+    return Target(
+        name, partial(_build, file, content), {file: mutator}, read, outputs, share
+    )
 
 
 TARGETS = [
@@ -93,8 +109,19 @@ TARGETS = [
     _target("ais_semicolons", "ais.csv", DMA, mutate_text),
     _target("ais_static", "ais.csv", SPIRE, mutate_text),
     _target("ais_parquet", "ais.parquet", partial(_write_parquet), mutate_parquet),
-    _target("ais_gzip", "ais.csv.gz", gzip.compress(MARINE_CADASTRE.encode()), mutate_bytes, 0.5),
+    _target(
+        "ais_gzip",
+        "ais.csv.gz",
+        gzip.compress(MARINE_CADASTRE.encode()),
+        mutate_bytes,
+        0.5,
+    ),
     _target("ais_zip", "ais.zip", partial(_write_zip), mutate_zip(mutate_text), 0.5),
     _target("ais_layers", "ais.csv", MARINE_CADASTRE, mutate_text, 0.1, writes=True),
-    Target("ais_choices", partial(_build, "choices.csv", CHOICES), {"choices.csv": mutate_text}, _read_choices),
+    Target(
+        "ais_choices",
+        partial(_build, "choices.csv", CHOICES),
+        {"choices.csv": mutate_text},
+        _read_choices,
+    ),
 ]

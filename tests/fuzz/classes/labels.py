@@ -10,7 +10,12 @@ import pandas as pd
 import pyogrio
 from PIL import Image
 
-from rsft.data.datasets._label_files import PLACES_LT, LabeledFiles, LabelTable, ListFiles
+from rsft.data.datasets._label_files import (
+    PLACES_LT,
+    LabeledFiles,
+    LabelTable,
+    ListFiles,
+)
 from rsft.data.datasets.common import crop_srsdd_ship, translate_dataset_errors
 from rsft.data.datasets.dota import DOTAObjects, crop_object, read_rgb
 from rsft.data.datasets.fusar_ship import FUSARShip
@@ -21,7 +26,12 @@ from rsft.data.prepare.image_folder import _class_names
 from rsft.errors import DataError
 from rsft.inference.corrections.corrected_table import read_corrected_table
 from tests.data.datasets.dota.data import row, write_pair
-from tests.data.datasets.fusar_ship.data import CATEGORIES, META, write_fusar, write_sheet
+from tests.data.datasets.fusar_ship.data import (
+    CATEGORIES,
+    META,
+    write_fusar,
+    write_sheet,
+)
 from tests.data.datasets.opensarship.data import GRD, write_scene
 from tests.data.datasets.srsdd.data import HEADER, write_srsdd
 from tests.fuzz.mutate import mutate_bytes, mutate_text, mutate_zip
@@ -35,11 +45,18 @@ b/3.png,3,,cargo,,,val
 """
 SHIPS = ["Cell-Container", "Fishing", "ore-oil"]
 NAMES = ["Ship_C01S01N0001", "Ship_C04S01N0002"]
-ROWS = [(name, 900000001, 100, 20, "DH", 30.5, 1.7, 1.1, f"{CATEGORIES[0]}\\Sub01") for name in NAMES]
+ROWS = [
+    (name, 900000001, 100, 20, "DH", 30.5, 1.7, 1.1, f"{CATEGORIES[0]}\\Sub01")
+    for name in NAMES
+]
 
 
 def _build_dota(folder: Path) -> None:
-    rows = [row(5, 5, 30, 30), row(20, 10, 50, 40, "ship", 1), row(1, 30, 12, 50, "large-vehicle", 2)]
+    rows = [
+        row(5, 5, 30, 30),
+        row(20, 10, 50, 40, "ship", 1),
+        row(1, 30, 12, 50, "large-vehicle", 2),
+    ]
     write_pair(folder, "imagesource:GoogleEarth\ngsd:0.5\n" + "".join(rows))
     write_pair(folder, "".join(rows), "P2", seed=1)
 
@@ -49,7 +66,9 @@ def _read_dota(folder: Path) -> list[str]:
         source = DOTAObjects(folder, "all")
     for item in source.objects:
         crop_object(item, read_rgb(item.image.path))
-    assert sum(item.image.path.stem == "P2" for item in source.objects) == 3, "the objects beside it"
+    assert sum(item.image.path.stem == "P2" for item in source.objects) == 3, (
+        "the objects beside it"
+    )
     return [file for file, _, _ in source.rejected]
 
 
@@ -62,13 +81,17 @@ def _read_srsdd(folder: Path) -> list[str]:
             crop_srsdd_ship(ship)
         except DataError:  # rejected, with its row
             assert ship.image.stem == "1", "a ship beside it"
-    assert sum(ship.image.stem == "2" for ship in source.ships) == 3, "the ships beside it"
+    assert sum(ship.image.stem == "2" for ship in source.ships) == 3, (
+        "the ships beside it"
+    )
     return rejected
 
 
 def _build_fusar_xlsx(folder: Path) -> None:
     write_fusar(folder, NAMES, meta=False)
-    pyogrio.write_dataframe(pd.DataFrame(ROWS, columns=list(META)), folder / "meta.xlsx", driver="XLSX")
+    pyogrio.write_dataframe(
+        pd.DataFrame(ROWS, columns=list(META)), folder / "meta.xlsx", driver="XLSX"
+    )
 
 
 def _build_fusar_xls(folder: Path) -> None:
@@ -117,7 +140,10 @@ def _build_corrections(folder: Path) -> None:
 
 def _read_corrections(folder: Path) -> None:
     path = folder / "corrected.csv"
-    read_with_each(partial(LabelTable, path, not_a_target="clutter"), partial(read_corrected_table, path))
+    read_with_each(
+        partial(LabelTable, path, not_a_target="clutter"),
+        partial(read_corrected_table, path),
+    )
 
 
 TARGETS = [  # a process of its own reads each spreadsheet, hence the smaller share
@@ -128,20 +154,46 @@ TARGETS = [  # a process of its own reads each spreadsheet, hence the smaller sh
         {"labels/1.txt": mutate_text},
         _read_srsdd,
     ),
-    Target("fusar_csv", lambda folder: write_fusar(folder, NAMES), {"meta.csv": mutate_text}, _read_fusar),
-    Target("fusar_xlsx", _build_fusar_xlsx, {"meta.xlsx": mutate_zip(mutate_text)}, _read_fusar, share=0.1),
-    Target("fusar_xls", _build_fusar_xls, {"meta.xls": mutate_bytes}, _read_fusar, share=0.1),
+    Target(
+        "fusar_csv",
+        lambda folder: write_fusar(folder, NAMES),
+        {"meta.csv": mutate_text},
+        _read_fusar,
+    ),
+    Target(
+        "fusar_xlsx",
+        _build_fusar_xlsx,
+        {"meta.xlsx": mutate_zip(mutate_text)},
+        _read_fusar,
+        share=0.1,
+    ),
+    Target(
+        "fusar_xls",
+        _build_fusar_xls,
+        {"meta.xls": mutate_bytes},
+        _read_fusar,
+        share=0.1,
+    ),
     Target(
         "opensarship_xml",
-        lambda folder: write_scene(folder, GRD, {"Cargo_x3_y4": 70, "Tanker_x5_y6": 80}),
+        lambda folder: write_scene(
+            folder, GRD, {"Cargo_x3_y4": 70, "Tanker_x5_y6": 80}
+        ),
         {f"{GRD}/Ship.xml": mutate_text},
         _read_opensarship,
     ),
     Target(
         "lists",
         _build_lists,
-        dict.fromkeys(("Places_LT_train.txt", "train.txt", "names.txt", "fusrs.txt"), mutate_text),
+        dict.fromkeys(
+            ("Places_LT_train.txt", "train.txt", "names.txt", "fusrs.txt"), mutate_text
+        ),
         _read_lists,
     ),
-    Target("corrections_csv", _build_corrections, {"corrected.csv": mutate_text}, _read_corrections),
+    Target(
+        "corrections_csv",
+        _build_corrections,
+        {"corrected.csv": mutate_text},
+        _read_corrections,
+    ),
 ]

@@ -20,7 +20,11 @@ from safetensors.torch import save_file
 from rsft.backbones.loading import read_checkpoint, read_metadata
 from rsft.errors import DataError
 from rsft.models.bundle.bundle import Bundle
-from rsft.training.checkpointing import TrainingPosition, load_newest_checkpoint, save_checkpoint
+from rsft.training.checkpointing import (
+    TrainingPosition,
+    load_newest_checkpoint,
+    save_checkpoint,
+)
 from rsft.utils.archives import extract_archive
 from tests.fuzz.classes.stores import copy_of
 from tests.fuzz.mutate import (
@@ -35,7 +39,11 @@ from tests.fuzz.mutate import (
 from tests.fuzz.target import Target
 from tests.helpers.archive_files import make_rar, make_tar, make_zip
 
-FILES = {"train/a/1.png": b"x" * 300, "train/b/2.png": b"y" * 300, "labels.txt": b"1 a\n2 b\n"}
+FILES = {
+    "train/a/1.png": b"x" * 300,
+    "train/b/2.png": b"y" * 300,
+    "labels.txt": b"1 a\n2 b\n",
+}
 
 
 _build_bundle = copy_of("run_average/bundle", "bundle")
@@ -44,13 +52,16 @@ _build_bundle = copy_of("run_average/bundle", "bundle")
 def _read_bundle(folder: Path) -> None:
     bundle = Bundle.load(folder / "bundle")
     _ = bundle.members, bundle.group_indices  # computed when they are read
-    pixels = np.random.default_rng(0).integers(0, 255, (48, 48, len(bundle.contract.bands)), np.uint8)
+    pixels = np.random.default_rng(0).integers(
+        0, 255, (48, 48, len(bundle.contract.bands)), np.uint8
+    )
     with suppress(DataError):  # chips of another unit are refused; arrays have no name
         bundle.contract.to_image(pixels, "uint8")
 
 
 def reseal(change: Mutator) -> Mutator:
-    """Return a mutator of bundle.json whose hash fits, as an attacker would write it."""
+    """Return a mutator of bundle.json whose hash fits, as an attacker would write
+    it."""
 
     def mutate(rng: Random, data: bytes) -> bytes:
         content: Any = json.loads(change(rng, data))
@@ -68,13 +79,18 @@ def _change_json(rng: Random, data: bytes) -> bytes:
 
 
 def _read_resealed_bundle(folder: Path) -> None:
-    """Load a bundle whose index states the hashes of its files, whatever they contain."""
+    """Load a bundle whose index states the hashes of its files, whatever they
+    contain."""
     path = folder / "bundle/bundle.json"
     original = path.read_bytes()
     content = json.loads(original)
     for name in content["files"]:
-        content["files"][name] = hashlib.sha256((folder / "bundle" / name).read_bytes()).hexdigest()
-    path.write_bytes(reseal(lambda rng, data: data)(Random(0), json.dumps(content).encode()))
+        content["files"][name] = hashlib.sha256(
+            (folder / "bundle" / name).read_bytes()
+        ).hexdigest()
+    path.write_bytes(
+        reseal(lambda rng, data: data)(Random(0), json.dumps(content).encode())
+    )
     try:
         _read_bundle(folder)
     finally:
@@ -82,11 +98,16 @@ def _read_resealed_bundle(folder: Path) -> None:
 
 
 def _build_weights(suffix: str, folder: Path) -> None:
-    tensors = {"blocks.0.weight": torch.ones(4, 4), "head.bias": torch.zeros(3, dtype=torch.float16)}
+    tensors = {
+        "blocks.0.weight": torch.ones(4, 4),
+        "head.bias": torch.zeros(3, dtype=torch.float16),
+    }
     if suffix == ".safetensors":
         save_file(tensors, folder / "w.safetensors", {"format": "pt", "backbone": "x"})
     else:
-        torch.save({"model": tensors, "epoch": 3, "args": {"lr": 0.1}}, folder / "w.pth")
+        torch.save(
+            {"model": tensors, "epoch": 3, "args": {"lr": 0.1}}, folder / "w.pth"
+        )
 
 
 def _read_weights(suffix: str, folder: Path) -> None:
@@ -97,7 +118,11 @@ def _read_weights(suffix: str, folder: Path) -> None:
 
 
 def _build_checkpoint(folder: Path) -> None:
-    state = {"model": {"weight": torch.ones(4, 4)}, "optimizer": [{"lr": 0.1, "betas": (0.9, 0.99)}], "text": "x"}
+    state = {
+        "model": {"weight": torch.ones(4, 4)},
+        "optimizer": [{"lr": 0.1, "betas": (0.9, 0.99)}],
+        "text": "x",
+    }
     save_checkpoint(folder, TrainingPosition(2, 3), state)
 
 
@@ -110,7 +135,10 @@ def mutate_tar(rng: Random, data: bytes) -> bytes:
     if rng.random() < 0.3:
         return mutate_bytes(rng, data)
     target = io.BytesIO()
-    with tarfile.open(fileobj=io.BytesIO(data)) as source, tarfile.open(fileobj=target, mode="w:") as archive:
+    with (
+        tarfile.open(fileobj=io.BytesIO(data)) as source,
+        tarfile.open(fileobj=target, mode="w:") as archive,
+    ):
         members = source.getmembers()
         chosen = rng.randrange(len(members))
         for number, member in enumerate(members):
@@ -122,22 +150,48 @@ def mutate_tar(rng: Random, data: bytes) -> bytes:
 
 
 def _change_member(rng: Random, member: tarfile.TarInfo) -> None:
-    names = [*("../x", "/x", "a/../../x", "x" * 300, "a/" * 1200 + "x", "LABELS.TXT", "labels.txt/x", "C:/x")]
+    names = [
+        "../x",
+        "/x",
+        "a/../../x",
+        "x" * 300,
+        "a/" * 1200 + "x",
+        "LABELS.TXT",
+        "labels.txt/x",
+        "C:/x",
+    ]
     names += ["é", "e\u0301", ".", ""]
     change = rng.randrange(4)
     if change < 2:
         member.name = rng.choice(names)
     elif change == 2:
         member.type = rng.choice(
-            (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE, tarfile.DIRTYPE, b"Z")
+            (
+                tarfile.SYMTYPE,
+                tarfile.LNKTYPE,
+                tarfile.FIFOTYPE,
+                tarfile.CHRTYPE,
+                tarfile.DIRTYPE,
+                b"Z",
+            )
         )
         member.linkname = rng.choice(("/etc/passwd", "../../x", "labels.txt"))
     else:
-        member.pax_headers = {rng.choice(("path", "size", "linkpath", "x")): rng.choice((*names, "-1", "9" * 30))}
+        member.pax_headers = {
+            rng.choice(("path", "size", "linkpath", "x")): rng.choice(
+                (*names, "-1", "9" * 30)
+            )
+        }
 
 
-BUNDLE = {"bundle.json": mutate_json, "recipe.yaml": mutate_text, "weights.safetensors": mutate_bytes}
-TENSORS = dict.fromkeys(("bundle/weights.safetensors", "bundle/confidence.safetensors"), mutate_safetensors)
+BUNDLE = {
+    "bundle.json": mutate_json,
+    "recipe.yaml": mutate_text,
+    "weights.safetensors": mutate_bytes,
+}
+TENSORS = dict.fromkeys(
+    ("bundle/weights.safetensors", "bundle/confidence.safetensors"), mutate_safetensors
+)
 ARCHIVES: list[tuple[str, Callable[..., Path], Mutator]] = [
     ("zip", make_zip, mutate_zip(mutate_bytes)),
     ("tar", make_tar, mutate_tar),
@@ -151,12 +205,24 @@ def _archive(name: str, make: Callable[..., Path], mutator: Mutator) -> Target:
         extract_archive(folder / f"a.{name}", folder / "out")
 
     build = lambda folder: make(folder / f"a.{name}", FILES)  # noqa: E731
-    return Target(f"archives_{name}", build, {f"a.{name}": mutator}, read, outputs=("out",))
+    return Target(
+        f"archives_{name}", build, {f"a.{name}": mutator}, read, outputs=("out",)
+    )
 
 
 TARGETS = [
-    Target("bundles", _build_bundle, {f"bundle/{name}": mutator for name, mutator in BUNDLE.items()}, _read_bundle),
-    Target("bundles_resealed", _build_bundle, {"bundle/bundle.json": reseal(_change_json)}, _read_bundle),
+    Target(
+        "bundles",
+        _build_bundle,
+        {f"bundle/{name}": mutator for name, mutator in BUNDLE.items()},
+        _read_bundle,
+    ),
+    Target(
+        "bundles_resealed",
+        _build_bundle,
+        {"bundle/bundle.json": reseal(_change_json)},
+        _read_bundle,
+    ),
     Target("bundle_weights", _build_bundle, TENSORS, _read_resealed_bundle, share=0.5),
     *(
         Target(
@@ -165,7 +231,10 @@ TARGETS = [
             {f"w{suffix}": mutator},
             partial(_read_weights, suffix),
         )
-        for suffix, mutator in ((".pth", mutate_zip(mutate_bytes)), (".safetensors", mutate_safetensors))
+        for suffix, mutator in (
+            (".pth", mutate_zip(mutate_bytes)),
+            (".safetensors", mutate_safetensors),
+        )
     ),
     Target(
         "checkpoints",

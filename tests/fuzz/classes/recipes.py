@@ -41,14 +41,31 @@ def _read_recipe(folder: Path) -> None:
 
 
 def _build_overrides(folder: Path) -> None:
-    (folder / "ships.yaml").write_text("data: {root: data/ships, size: 64}\ntrain: {epochs: 3}\n")
-    lines = ["train.lr=0.02", "peft.rank={'*': 4}", "loss={name: focal, gamma: 1.5}", "data.bands=[VV, VH]", "seed=1"]
-    (folder / "overrides.txt").write_text("\n".join([*lines, "meta=null", "name=ships"]))
+    (folder / "ships.yaml").write_text(
+        "data: {root: data/ships, size: 64}\ntrain: {epochs: 3}\n"
+    )
+    lines = [
+        "train.lr=0.02",
+        "peft.rank={'*': 4}",
+        "loss={name: focal, gamma: 1.5}",
+        "data.bands=[VV, VH]",
+        "seed=1",
+    ]
+    (folder / "overrides.txt").write_text(
+        "\n".join([*lines, "meta=null", "name=ships"])
+    )
 
 
 def _read_overrides(folder: Path) -> None:
-    lines = (folder / "overrides.txt").read_bytes().decode("utf-8", "surrogateescape").split("\n")
-    dump_recipe(load_recipe(folder / "ships.yaml", [line.replace("\0", "") for line in lines]))
+    lines = (
+        (folder / "overrides.txt")
+        .read_bytes()
+        .decode("utf-8", "surrogateescape")
+        .split("\n")
+    )
+    dump_recipe(
+        load_recipe(folder / "ships.yaml", [line.replace("\0", "") for line in lines])
+    )
 
 
 def _read_sweep(folder: Path) -> None:
@@ -72,6 +89,9 @@ TARGETS = [
         named_by="",
     ),
     Target(
-        "sweeps", lambda folder: (folder / "sweep.yaml").write_text(SWEEP), {"sweep.yaml": mutate_text}, _read_sweep
+        "sweeps",
+        lambda folder: (folder / "sweep.yaml").write_text(SWEEP),
+        {"sweep.yaml": mutate_text},
+        _read_sweep,
     ),
 ]

@@ -16,14 +16,26 @@ from rsft.data.imagery.products.options import ProductOptions
 from rsft.inference.options import ChipOptions, Declaration
 from rsft.inference.predict.chip_files import ChipFiles
 from rsft.inference.predict.pipeline import ChipBatch, prepare_batch
-from rsft.inference.scenes.raster import PixelWindow, SceneReader, gdal_environment, open_scene
+from rsft.inference.scenes.raster import (
+    PixelWindow,
+    SceneReader,
+    gdal_environment,
+    open_scene,
+)
 from tests.data.imagery.products.test_alos2 import write_product as write_alos2
 from tests.data.imagery.products.test_gaofen3 import STEM as STEM_GAOFEN3
 from tests.data.imagery.products.test_gaofen3 import write_product as write_gaofen3
 from tests.data.imagery.products.test_processed import write_dimap
 from tests.data.imagery.products.test_radarsat import write_radarsat2, write_rcm
 from tests.data.imagery.products.test_terrasar import write_product as write_terrasar
-from tests.data.imagery.products.test_vendor_folders import CAPELLA, ICEYE, UMBRA, capella, iceye_xml, umbra
+from tests.data.imagery.products.test_vendor_folders import (
+    CAPELLA,
+    ICEYE,
+    UMBRA,
+    capella,
+    iceye_xml,
+    umbra,
+)
 from tests.fuzz.mutate import PORT, mutate_bytes, mutate_json, mutate_text
 from tests.fuzz.target import Target, read_by_name
 from tests.helpers.geokeys import ODD_GEOKEYS, with_geokeys
@@ -34,22 +46,34 @@ UNITS = ("uint8", "uint16", "amplitude")
 CHIPS = ("a.png", "b.jpg", "c.bmp", "d.webp", "e.tif", "f.tif", "g.png")
 COLOR = ("R", "G", "B")
 CONTRACTS = {
-    ("a.png", "b.jpg", "e.tif", "g.png"): toy_contract(units={x: (Stretch(),) * 3 for x in UNITS}),
+    ("a.png", "b.jpg", "e.tif", "g.png"): toy_contract(
+        units={x: (Stretch(),) * 3 for x in UNITS}
+    ),
     ("c.bmp", "d.webp", "f.tif"): toy_contract(bands=COLOR, planes=COLOR),
 }
 STEM = "s1a-iw-grd-vv-20210119t031653-20210119t031718-036201-043ed0-001"
 OTHER_FORMATS = [
-    '<VRTDataset rasterXSize="9" rasterYSize="9"><VRTRasterBand dataType="Byte" band="1" subClass="VRTRawRasterBand">'
-    '<SourceFilename relativetoVRT="0">/etc/hostname</SourceFilename></VRTRasterBand></VRTDataset>',
-    '<VRTDataset rasterXSize="9" rasterYSize="9"><VRTRasterBand dataType="Byte" band="1"><SimpleSource><SourceFilename>'
-    f"/vsicurl/http://127.0.0.1:{PORT.decode()}/x.tif</SourceFilename></SimpleSource></VRTRasterBand></VRTDataset>",
-    f'<GDAL_WMS><Service name="WMS"><ServerUrl>http://127.0.0.1:{PORT.decode()}/w?</ServerUrl></Service><DataWindow>'
-    "<SizeX>9</SizeX><SizeY>9</SizeY></DataWindow></GDAL_WMS>",
+    (
+        '<VRTDataset rasterXSize="9" rasterYSize="9"><VRTRasterBand dataType="Byte"'
+        ' band="1" subClass="VRTRawRasterBand"><SourceFilename'
+        ' relativetoVRT="0">/etc/hostname</SourceFilename></VRTRasterBand></VRTDataset>'
+    ),
+    (
+        '<VRTDataset rasterXSize="9" rasterYSize="9"><VRTRasterBand dataType="Byte"'
+        ' band="1"><SimpleSource><SourceFilename>'
+        f"/vsicurl/http://127.0.0.1:{PORT.decode()}/x.tif</SourceFilename></SimpleSource></VRTRasterBand></VRTDataset>"
+    ),
+    (
+        "<GDAL_WMS><Service"
+        f' name="WMS"><ServerUrl>http://127.0.0.1:{PORT.decode()}/w?</ServerUrl></Service><DataWindow>'
+        "<SizeX>9</SizeX><SizeY>9</SizeY></DataWindow></GDAL_WMS>"
+    ),
 ]
 
 
 def mutate_raster(rng: Random, data: bytes) -> bytes:
-    """Change bytes or GeoKeys of a raster; sometimes give it the content of a format that names other files."""
+    """Change bytes or GeoKeys of a raster; sometimes give it the content of a format
+    that names other files."""
     if rng.random() < 0.02:
         return rng.choice(OTHER_FORMATS).encode()
     return mutate_geokeys(rng, data) if rng.random() < 0.15 else mutate_bytes(rng, data)
@@ -59,7 +83,25 @@ def mutate_geokeys(rng: Random, data: bytes) -> bytes:
     """Change the list of GeoKeys of a GeoTIFF; bytes of any other file."""
     keys = list(rng.choice([*ODD_GEOKEYS.values()]))
     for _ in range(rng.choice((0, 1, 2, 4))):
-        number = rng.choice((0, 1, 2, 9, 1024, 2048, 3072, 3074, 3075, 4326, 32633, 32767, 34736, 34737, 65535))
+        number = rng.choice(
+            (
+                0,
+                1,
+                2,
+                9,
+                1024,
+                2048,
+                3072,
+                3074,
+                3075,
+                4326,
+                32633,
+                32767,
+                34736,
+                34737,
+                65535,
+            )
+        )
         keys.insert(rng.randrange(len(keys) + 1), number)
         keys = keys[: rng.choice((len(keys), len(keys), len(keys) - 1))]
     try:
@@ -70,21 +112,37 @@ def mutate_geokeys(rng: Random, data: bytes) -> bytes:
 
 def _build_chips(folder: Path) -> None:
     rng = np.random.default_rng(0)
-    gray, color = rng.integers(0, 255, (16, 16), np.uint8), rng.integers(0, 255, (16, 16, 3), np.uint8)
+    gray = rng.integers(0, 255, (16, 16), np.uint8)
+    color = rng.integers(0, 255, (16, 16, 3), np.uint8)
     for name, pixels in zip(CHIPS[:4], (gray, gray, color, color), strict=True):
         Image.fromarray(pixels).save(folder / name)
-    write_geotiff(folder / CHIPS[4], rng.gamma(2, 1, (16, 16)).astype(np.float32), crs="EPSG:32633", transform=UTM)
     write_geotiff(
-        folder / CHIPS[5], color.transpose(2, 0, 1), compress="deflate", tiled=True, blockxsize=16, blockysize=16
+        folder / CHIPS[4],
+        rng.gamma(2, 1, (16, 16)).astype(np.float32),
+        crs="EPSG:32633",
+        transform=UTM,
     )
-    Image.fromarray(rng.integers(0, 65_535, (16, 16)).astype(np.uint16)).save(folder / CHIPS[6])
+    write_geotiff(
+        folder / CHIPS[5],
+        color.transpose(2, 0, 1),
+        compress="deflate",
+        tiled=True,
+        blockxsize=16,
+        blockysize=16,
+    )
+    Image.fromarray(rng.integers(0, 65_535, (16, 16)).astype(np.uint16)).save(
+        folder / CHIPS[6]
+    )
 
 
 def _read_chips(folder: Path) -> list[str]:
     """Read the chips as a job does, and return those that it lists as rejected."""
     rejected = []
     for names, contract in CONTRACTS.items():
-        files = {str(folder / name): Declaration("amplitude" if name == "e.tif" else None) for name in names}
+        files = {
+            str(folder / name): Declaration("amplitude" if name == "e.tif" else None)
+            for name in names
+        }
         source = ChipFiles(files, contract, ChipOptions())
         batch = prepare_batch(ChipBatch(0, source, range(len(source))), contract)
         rejected += [source.location_of(number)[0] for number, _ in batch.rejected]
@@ -93,14 +151,31 @@ def _read_chips(folder: Path) -> list[str]:
 
 def _build_scene(folder: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 999, (2, 48, 64)).astype(np.uint16)
-    options = {"crs": "EPSG:32633", "transform": UTM, "nodata": 0, "names": ("VV", "VH"), "compress": "lzw"}
-    write_geotiff(folder / "a.tif", pixels, **options, tiled=True, blockxsize=16, blockysize=16)
-    write_geotiff(folder / "b.tif", pixels[0].astype(np.complex64), crs="EPSG:4326", units=("sigma0",), scales=(0.5,))
+    options = {
+        "crs": "EPSG:32633",
+        "transform": UTM,
+        "nodata": 0,
+        "names": ("VV", "VH"),
+        "compress": "lzw",
+    }
+    write_geotiff(
+        folder / "a.tif", pixels, **options, tiled=True, blockxsize=16, blockysize=16
+    )
+    write_geotiff(
+        folder / "b.tif",
+        pixels[0].astype(np.complex64),
+        crs="EPSG:4326",
+        units=("sigma0",),
+        scales=(0.5,),
+    )
 
 
 def _read_scene(name: str, folder: Path) -> None:
     with gdal_environment():
-        scene = open_scene(folder / name, ProductOptions(modulus=True) if name == "b.tif" else ProductOptions())
+        scene = open_scene(
+            folder / name,
+            ProductOptions(modulus=True) if name == "b.tif" else ProductOptions(),
+        )
         reader = SceneReader(scene)
         try:
             reader(PixelWindow(-4, -4, 20, 20))
@@ -111,36 +186,65 @@ def _read_scene(name: str, folder: Path) -> None:
 
 
 def _read_scenes(folder: Path) -> list[str]:
-    return read_by_name({name: partial(_read_scene, name, folder) for name in ("a.tif", "b.tif")})
+    return read_by_name(
+        {name: partial(_read_scene, name, folder) for name in ("a.tif", "b.tif")}
+    )
 
 
 def _build_hdf5(folder: Path) -> None:
-    write_hdf5(folder / "a.h5", np.random.default_rng(0).integers(0, 255, (48, 64), np.uint8))
+    write_hdf5(
+        folder / "a.h5", np.random.default_rng(0).integers(0, 255, (48, 64), np.uint8)
+    )
     shutil.copy(folder / "a.h5", folder / "b.h5")  # linked files would be read
 
 
 def _build_stac(folder: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 999, (48, 64)).astype(np.int16)
     write_geotiff(folder / "vv.tif", pixels, crs="EPSG:32633", transform=UTM)
-    band = {"name": "VV", "unit": "gamma0", "scale": 0.5, "offset": 2000, "nodata": -1, "spatial_resolution": 10}
-    asset = {"href": "./vv.tif", "type": "image/tiff; application=geotiff", "roles": ["data"], "raster:bands": [band]}
+    band = {
+        "name": "VV",
+        "unit": "gamma0",
+        "scale": 0.5,
+        "offset": 2000,
+        "nodata": -1,
+        "spatial_resolution": 10,
+    }
+    asset = {
+        "href": "./vv.tif",
+        "type": "image/tiff; application=geotiff",
+        "roles": ["data"],
+        "raster:bands": [band],
+    }
     properties = {"sar:polarizations": ["VV"], "datetime": "2026-01-01T00:00:00Z"}
-    item = {"type": "Feature", "stac_version": "1.0.0", "id": "i", "properties": properties, "assets": {"vv": asset}}
+    item = {
+        "type": "Feature",
+        "stac_version": "1.0.0",
+        "id": "i",
+        "properties": properties,
+        "assets": {"vv": asset},
+    }
     (folder / "item.json").write_text(json.dumps(item))
 
 
 def mutate_item(rng: Random, data: bytes) -> bytes:
-    """Change a STAC item, but no address: a user who gives an item asks for the files on its servers."""
+    """Change a STAC item, but no address: a user who gives an item asks for the files
+    on its servers."""
     return mutate_json(rng, data).replace(b"http:", b"x:").replace(b"/vsicurl/", b"x")
 
 
 def _build_product(folder: Path) -> None:
-    write_product(folder, {"vv": np.random.default_rng(0).integers(1, 999, (40, 60)).astype(np.uint16)})
+    write_product(
+        folder,
+        {"vv": np.random.default_rng(0).integers(1, 999, (40, 60)).astype(np.uint16)},
+    )
 
 
 SENSORS = {  # how a product is written into a folder, and its headers
     "radarsat2": (write_radarsat2, ("product.xml", "lutSigma.xml")),
-    "rcm": (write_rcm, ("metadata/product.xml", "metadata/calibration/incidenceAngles.xml")),
+    "rcm": (
+        write_rcm,
+        ("metadata/product.xml", "metadata/calibration/incidenceAngles.xml"),
+    ),
     "terrasar": (write_terrasar, ("terrasar.xml", "ANNOTATION/GEOREF.xml")),
     "gaofen3": (write_gaofen3, (f"{STEM_GAOFEN3.format('HHHV')}.meta.xml",)),
     "alos2": (write_alos2, ("summary.txt",)),
@@ -153,19 +257,53 @@ SENSORS = {  # how a product is written into a folder, and its headers
 
 def _sensor_target(name: str) -> Target:
     write, headers = SENSORS[name]
-    mutators = {f"{name}/{x}": mutate_json if x.endswith(".json") else mutate_text for x in headers}
-    return Target(name, lambda folder: write(folder / name), mutators, partial(_read_scene, name), share=0.2)
+    mutators = {
+        f"{name}/{x}": mutate_json if x.endswith(".json") else mutate_text
+        for x in headers
+    }
+    return Target(
+        name,
+        lambda folder: write(folder / name),
+        mutators,
+        partial(_read_scene, name),
+        share=0.2,
+    )
 
 
 FOLDER = f"{NAME}.SAFE/annotation"
-XML = (f"{FOLDER}/{STEM}.xml", *(f"{FOLDER}/calibration/{name}-{STEM}.xml" for name in ("calibration", "noise")))
+XML = (
+    f"{FOLDER}/{STEM}.xml",
+    *(f"{FOLDER}/calibration/{name}-{STEM}.xml" for name in ("calibration", "noise")),
+)
 TARGETS = [
     Target("chips", _build_chips, dict.fromkeys(CHIPS, mutate_raster), _read_chips),
-    Target("scenes", _build_scene, dict.fromkeys(("a.tif", "b.tif"), mutate_raster), _read_scenes, share=0.5),
-    Target("scenes_hdf5", _build_hdf5, {"a.h5": mutate_bytes}, partial(_read_scene, "a.h5"), share=0.5),
-    Target("stac", _build_stac, {"item.json": mutate_item}, partial(_read_scene, "item.json"), share=0.5),
     Target(
-        "sentinel1", _build_product, dict.fromkeys(XML, mutate_text), partial(_read_scene, f"{NAME}.SAFE"), share=0.5
+        "scenes",
+        _build_scene,
+        dict.fromkeys(("a.tif", "b.tif"), mutate_raster),
+        _read_scenes,
+        share=0.5,
+    ),
+    Target(
+        "scenes_hdf5",
+        _build_hdf5,
+        {"a.h5": mutate_bytes},
+        partial(_read_scene, "a.h5"),
+        share=0.5,
+    ),
+    Target(
+        "stac",
+        _build_stac,
+        {"item.json": mutate_item},
+        partial(_read_scene, "item.json"),
+        share=0.5,
+    ),
+    Target(
+        "sentinel1",
+        _build_product,
+        dict.fromkeys(XML, mutate_text),
+        partial(_read_scene, f"{NAME}.SAFE"),
+        share=0.5,
     ),
     *map(_sensor_target, SENSORS),
 ]

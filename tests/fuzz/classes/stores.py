@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from random import Random
 
-import matplotlib.backends.backend_svg  # noqa: F401  # the processes share it
+import matplotlib.backends.backend_svg  # the processes share it  # noqa: F401
 import pandas as pd
 import shapely
 
@@ -23,7 +23,13 @@ from rsft.inference.predict.chip_files import find_chips
 from rsft.inference.predict.resume_journal import BatchResult, ResumeJournal
 from rsft.inference.suggestion.suggest import suggest_chips
 from rsft.inference.writers.tables import PredictionLayer, write_prediction_table
-from tests.fuzz.mutate import Mutator, mutate_json, mutate_parquet, mutate_sqlite, mutate_text
+from tests.fuzz.mutate import (
+    Mutator,
+    mutate_json,
+    mutate_parquet,
+    mutate_sqlite,
+    mutate_text,
+)
 from tests.fuzz.target import Target, read_with_each
 from tests.helpers.report_charts import equal_charts_drawn_once
 
@@ -51,14 +57,33 @@ def _read_store(folder: Path) -> None:
 def _build_predictions(suffix: str, folder: Path) -> None:
     table = pd.DataFrame(
         {
-            **{"chip": ["a.tif", "b.tif"], "scene": ["s.tif", "s.tif"], "path": ["cut/a.tif", "cut/b.tif"]},
-            **{"row": [3.5, 9.0], "col": [8.5, 2.25], "class": ["ship", "tanker"], "p_ship": [0.75, 0.25]},
-            **{"p_tanker": [0.25, 0.75], "class_set": ["ship | tanker", "tanker"], "ood_distance": [0.5, 1.5]},
+            **{
+                "chip": ["a.tif", "b.tif"],
+                "scene": ["s.tif", "s.tif"],
+                "path": ["cut/a.tif", "cut/b.tif"],
+            },
+            **{
+                "row": [3.5, 9.0],
+                "col": [8.5, 2.25],
+                "class": ["ship", "tanker"],
+                "p_ship": [0.75, 0.25],
+            },
+            **{
+                "p_tanker": [0.25, 0.75],
+                "class_set": ["ship | tanker", "tanker"],
+                "ood_distance": [0.5, 1.5],
+            },
             **{"corrected": ["tanker", "not a target"]},
-            "geometry": pd.Series([shapely.Point(15, 45), shapely.Point(15, 45.1)], dtype=object),
+            "geometry": pd.Series(
+                [shapely.Point(15, 45), shapely.Point(15, 45.1)], dtype=object
+            ),
         }
     )
-    metadata = {"classes": ["ship", "tanker"], "train_counts": {"ship": 9, "tanker": 2}, "bundle_sha256": KEY}
+    metadata = {
+        "classes": ["ship", "tanker"],
+        "train_counts": {"ship": 9, "tanker": 2},
+        "bundle_sha256": KEY,
+    }
     layer = PredictionLayer(table, "EPSG:4326", ("ship", "tanker"), metadata)
     write_prediction_table(layer, folder / f"predictions{suffix}")
 
@@ -80,10 +105,14 @@ def _read_report(folder: Path) -> None:
 
 
 def _build_journal(folder: Path) -> None:
-    rows = pd.DataFrame({"chip": ["a", "b"], "p": [0.1, None], "geometry": [shapely.Point(1, 2), None]})
+    rows = pd.DataFrame(
+        {"chip": ["a", "b"], "p": [0.1, None], "geometry": [shapely.Point(1, 2), None]}
+    )
     journal = ResumeJournal(folder / "out.journal", KEY)
     for number in range(3):
-        journal.record(number, BatchResult(rows, [("f", 3, "why")], Counter(empty=4, gray=5)))
+        journal.record(
+            number, BatchResult(rows, [("f", 3, "why")], Counter(empty=4, gray=5))
+        )
     journal.set_note("x", "y")
     journal.close(finished=False)
 
@@ -99,7 +128,11 @@ def _read_journal(folder: Path) -> None:
 
 
 RUN = "runs/ships/001"
-MUTATORS: dict[str, Mutator] = {".parquet": mutate_parquet, ".json": mutate_json, ".csv": mutate_text}
+MUTATORS: dict[str, Mutator] = {
+    ".parquet": mutate_parquet,
+    ".json": mutate_json,
+    ".csv": mutate_text,
+}
 
 
 def _mutators(folder: str, *names: str) -> dict[str, Mutator]:
@@ -107,17 +140,34 @@ def _mutators(folder: str, *names: str) -> dict[str, Mutator]:
 
 
 def _mutate_yaml_head(rng: Random, data: bytes) -> bytes:
-    """Change the first lines of a recipe: YAML of 200 lines with comments takes long to parse."""
+    """Change the first lines of a recipe: YAML of 200 lines with comments takes long to
+    parse."""
     return mutate_text(rng, b"\n".join(data.splitlines()[:40]) + b"\n")
 
 
-STORE = _mutators("store", "manifest.parquet", "dataset.json", "rejected.csv", "audit.json")
+STORE = _mutators(
+    "store", "manifest.parquet", "dataset.json", "rejected.csv", "audit.json"
+)
 RUN_FILES = _mutators(RUN, "run.json", "evaluation/metrics.json")
-REPORT_FILES = _mutators(RUN, "run.json", "metrics.csv", "modulator.csv", "evaluation/metrics.json")
-REPORT_FILES |= _mutators(f"{RUN}/evaluation", "contributions.csv", "predictions.parquet", "embedding.parquet")
-TABLES = [(".csv", mutate_text, 1), (".geojson", mutate_json, 1), (".parquet", mutate_parquet, 0.5)]
+REPORT_FILES = _mutators(
+    RUN, "run.json", "metrics.csv", "modulator.csv", "evaluation/metrics.json"
+)
+REPORT_FILES |= _mutators(
+    f"{RUN}/evaluation", "contributions.csv", "predictions.parquet", "embedding.parquet"
+)
+TABLES = [
+    (".csv", mutate_text, 1),
+    (".geojson", mutate_json, 1),
+    (".parquet", mutate_parquet, 0.5),
+]
 TARGETS = [
-    Target("stores", copy_of("store", "store"), STORE, _read_store, outputs=("store/croissant.json",)),
+    Target(
+        "stores",
+        copy_of("store", "store"),
+        STORE,
+        _read_store,
+        outputs=("store/croissant.json",),
+    ),
     *(
         Target(
             f"predictions_{suffix[1:]}",
@@ -128,7 +178,20 @@ TARGETS = [
         )
         for suffix, mutator, share in (*TABLES, (".gpkg", mutate_sqlite, 0.25))
     ),
-    Target("runs", copy_of("run", RUN), RUN_FILES | {f"{RUN}/recipe.yaml": _mutate_yaml_head}, _list_runs, share=0.5),
-    Target("reports", copy_of("run", RUN), REPORT_FILES, _read_report, outputs=(f"{RUN}/report.html",), share=0.15),
+    Target(
+        "runs",
+        copy_of("run", RUN),
+        RUN_FILES | {f"{RUN}/recipe.yaml": _mutate_yaml_head},
+        _list_runs,
+        share=0.5,
+    ),
+    Target(
+        "reports",
+        copy_of("run", RUN),
+        REPORT_FILES,
+        _read_report,
+        outputs=(f"{RUN}/report.html",),
+        share=0.15,
+    ),
     Target("journals", _build_journal, {"out.journal": mutate_sqlite}, _read_journal),
 ]

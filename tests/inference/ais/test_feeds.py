@@ -1,4 +1,5 @@
-"""Messages of the feeds as they are published, damaged ones, and files of other places and times."""
+"""Messages of the feeds as they are published, damaged ones, and files of other places
+and times."""
 
 from __future__ import annotations
 
@@ -25,18 +26,23 @@ AREA = SearchArea(10.0, 57.0, 1.0, 1.0, NOON - 1800, NOON + 1800)
 MARINE_CADASTRE = (
     "MMSI,BaseDateTime,LAT,LON,SOG,COG,Heading,VesselName,IMO,CallSign,VesselType,Status,Length,Width,Draft,Cargo,"
     "TransceiverClass\n"
-    "219000001,2026-03-14T12:00:04,57.1,10.2,20.4,149.9,152.0,DEL MONTE,IMO9869693,V7A4893,70,0,192,30,7.6,70,A\n"
+    "219000001,2026-03-14T12:00:04,57.1,10.2,20.4,149.9,152.0,DEL"
+    " MONTE,IMO9869693,V7A4893,70,0,192,30,7.6,70,A\n"
     "219000002,2026-03-14T11:50:00,56.9,9.9,0.0,360.0,511.0,,,,31,,,,,,A\n"
     "219000003,2026-03-14T14:00:00,57.0,10.0,0.0,360.0,511.0,,,,31,,,,,,A\n"
     "219000004,2026-03-14T12:00:00,40.0,-70.0,0.0,360.0,511.0,,,,31,,,,,,A\n"
 )
 DMA = (
-    "# Timestamp,Type of mobile,MMSI,Latitude,Longitude,Navigational status,ROT,SOG,COG,Heading,IMO,Callsign,Name,"
-    "Ship type,Cargo type,Width,Length,Type of position fixing device,Draught,Destination,ETA,Data source type,A,B,C,D"
+    "# Timestamp,Type of mobile,MMSI,Latitude,Longitude,Navigational"
+    " status,ROT,SOG,COG,Heading,IMO,Callsign,Name,"
+    "Ship type,Cargo type,Width,Length,Type of position fixing"
+    " device,Draught,Destination,ETA,Data source type,A,B,C,D"
     "\n"
-    "14/03/2026 12:00:00,Base Station,2190064,57.0,10.0,Unknown value,,,,,Unknown,Unknown,,Undefined,,,,GPS,,,,AIS,,,,"
+    "14/03/2026 12:00:00,Base Station,2190064,57.0,10.0,Unknown"
+    " value,,,,,Unknown,Unknown,,Undefined,,,,GPS,,,,AIS,,,,"
     "\n"
-    "14/03/2026 12:10:30,Class A,219024000,57.417413,10.586715,Engaged in fishing,0.0,3.5,4.8,309,Unknown,OUXY,FREJA,"
+    "14/03/2026 12:10:30,Class A,219024000,57.417413,10.586715,Engaged in"
+    " fishing,0.0,3.5,4.8,309,Unknown,OUXY,FREJA,"
     "Fishing,,7,24,GPS,3.1,GRENAA,,AIS,16,8,3,4\n"
 )
 SPIRE = (
@@ -57,29 +63,50 @@ def test_marine_cadastre(tmp_path):
     table = messages.table
     assert table["mmsi"].tolist() == [219000001, 219000002]
     assert table["time"].tolist() == [NOON + 4, NOON - 600]
-    assert table.loc[0, ["lat", "lon", "sog", "cog", "heading", "length", "width"]].tolist() == [
-        *(57.1, 10.2, 20.4, 149.9, 152.0, 192.0, 30.0)
-    ]
-    assert messages.static.loc[219000001, ["name", "imo", "call_sign", "ship_type"]].tolist() == [
-        *("DEL MONTE", "IMO9869693", "V7A4893", "70")
-    ]
+    assert table.loc[
+        0, ["lat", "lon", "sog", "cog", "heading", "length", "width"]
+    ].tolist() == [57.1, 10.2, 20.4, 149.9, 152.0, 192.0, 30.0]
+    assert messages.static.loc[
+        219000001, ["name", "imo", "call_sign", "ship_type"]
+    ].tolist() == ["DEL MONTE", "IMO9869693", "V7A4893", "70"]
     counts = messages.counts
-    assert (counts["rows"], counts["kept"], counts["at other times"], counts["outside of the area"]) == (4, 2, 1, 1)
+    assert (
+        counts["rows"],
+        counts["kept"],
+        counts["at other times"],
+        counts["outside of the area"],
+    ) == (4, 2, 1, 1)
     assert "times have no zone, and are read as UTC" in messages.notes[0]
 
 
 def test_danish_maritime_authority(tmp_path):
     messages = read_messages([write(tmp_path, DMA)], AREA)
     ship = messages.table.set_index("mmsi").loc[219024000]
-    assert ship[["time", "bow", "stern", "port", "starboard"]].tolist() == [NOON + 630, 16, 8, 3, 4]
-    assert messages.static.loc[219024000, ["name", "ship_type"]].tolist() == ["FREJA", "Fishing"]
-    assert any("dates are read as day/month/year" in note and "guess" not in note for note in messages.notes)
+    assert ship[["time", "bow", "stern", "port", "starboard"]].tolist() == [
+        NOON + 630,
+        16,
+        8,
+        3,
+        4,
+    ]
+    assert messages.static.loc[219024000, ["name", "ship_type"]].tolist() == [
+        "FREJA",
+        "Fishing",
+    ]
+    assert any(
+        "dates are read as day/month/year" in note and "guess" not in note
+        for note in messages.notes
+    )
 
 
 def test_spire_joins_static_messages(tmp_path):
     messages = read_messages([write(tmp_path, SPIRE)], AREA)
     assert messages.table["time"].tolist() == [NOON + 60.5]
-    assert messages.static.loc[219000005, ["name", "ship_type", "length"]].tolist() == ["ODIN", "Tanker", 183.0]
+    assert messages.static.loc[219000005, ["name", "ship_type", "length"]].tolist() == [
+        "ODIN",
+        "Tanker",
+        183.0,
+    ]
     assert messages.counts["without a position"] == 1
     assert not any("no zone" in note for note in messages.notes)
 
@@ -100,7 +127,8 @@ def test_containers(tmp_path, suffix):
         path.write_bytes(gzip.compress(plain.read_bytes()))
     expected = read_messages([plain], AREA).table
     pd.testing.assert_frame_equal(
-        read_messages([path], AREA).table[["mmsi", "time", "lat"]], expected[["mmsi", "time", "lat"]]
+        read_messages([path], AREA).table[["mmsi", "time", "lat"]],
+        expected[["mmsi", "time", "lat"]],
     )
 
 
@@ -122,29 +150,43 @@ def test_month_first_is_said(tmp_path):
     assert any("month/day/year" in note for note in read_messages([path], AREA).notes)
     area = AREA._replace(start=AREA.start - 86400 * 10, end=AREA.end)
     path = write(tmp_path, "mmsi,time,lat,lon\n219000001,03/04/2026 12:00:00,57,10\n")
-    with pytest.raises(RequestError) as caught:  # read as the 3rd of April, which the message says
+    with pytest.raises(
+        RequestError
+    ) as caught:  # read as the 3rd of April, which the message says
         read_messages([path], area)
     assert "day/month/year, which is a guess" in caught.value.hint
 
 
 def test_semicolons_and_several_files(tmp_path):
-    first = write(tmp_path, "mmsi;lon;lat;date_time_utc;sog\n219000001;10;57;2026-03-14 12:00:00;5\n", "a.csv")
+    first = write(
+        tmp_path,
+        "mmsi;lon;lat;date_time_utc;sog\n219000001;10;57;2026-03-14 12:00:00;5\n",
+        "a.csv",
+    )
     second = write(tmp_path, MARINE_CADASTRE, "b.csv")
-    far = write(tmp_path, "mmsi,time,lat,lon\n219000001,2026-03-14 12:00:00,-57,10\n", "far.csv")
+    far = write(
+        tmp_path, "mmsi,time,lat,lon\n219000001,2026-03-14 12:00:00,-57,10\n", "far.csv"
+    )
     messages = read_messages([first, far, second], AREA)
     assert messages.table["sog"].tolist() == [5.0, 20.4, 0.0]
     assert [note for note in messages.notes if "near the scene" in note] == [
-        *("a.csv: 1 messages near the scene", "b.csv: 2 messages near the scene"),
+        "a.csv: 1 messages near the scene",
+        "b.csv: 2 messages near the scene",
         "AIS files without messages near the scene: 1 of 3",
     ]
 
 
 def test_chunks(tmp_path, monkeypatch):
     monkeypatch.setattr(feeds, "_CHUNK_BYTES", 4096)
-    lines = [f"{219000000 + i},2026-03-14T12:00:00,57.0,{10 + i / 1e4}\n" for i in range(3000)]
+    lines = [
+        f"{219000000 + i},2026-03-14T12:00:00,57.0,{10 + i / 1e4}\n"
+        for i in range(3000)
+    ]
     calls = []
     messages = read_messages(
-        [write(tmp_path, "MMSI,BaseDateTime,LAT,LON\n" + "".join(lines))], AREA, lambda *x: calls.append(x)
+        [write(tmp_path, "MMSI,BaseDateTime,LAT,LON\n" + "".join(lines))],
+        AREA,
+        lambda *x: calls.append(x),
     )
     assert len(messages.table) == 3000 and len(calls) > 10
     assert np.allclose(messages.table["lon"], 10 + np.arange(3000) / 1e4)
@@ -152,9 +194,12 @@ def test_chunks(tmp_path, monkeypatch):
 
 def test_antimeridian(tmp_path):
     path = write(
-        tmp_path, "mmsi,time,lat,lon\n219000001,2026-03-14T12:00:00Z,57,-179.9\n219000002,2026-03-14T12:00:00Z,57,178\n"
+        tmp_path,
+        "mmsi,time,lat,lon\n219000001,2026-03-14T12:00:00Z,57,-179.9\n219000002,2026-03-14T12:00:00Z,57,178\n",
     )
-    assert read_messages([path], AREA._replace(lon=179.5)).table["mmsi"].tolist() == [219000001]
+    assert read_messages([path], AREA._replace(lon=179.5)).table["mmsi"].tolist() == [
+        219000001
+    ]
 
 
 @pytest.mark.parametrize(
@@ -174,21 +219,39 @@ def test_bad_files(tmp_path, text, message, hint):
     path = write(tmp_path, text)
     with pytest.raises(RequestError) as caught:
         read_messages([path], AREA)
-    assert message in caught.value.message and hint in caught.value.hint and str(path) in caught.value.location
+    assert (
+        message in caught.value.message
+        and hint in caught.value.hint
+        and str(path) in caught.value.location
+    )
 
 
 def test_decimal_commas(tmp_path):
-    path = write(tmp_path, "mmsi;time;lat;lon;sog\n219000001;2026-03-14 12:00:00;57,1;10,25;3,5\n")
+    path = write(
+        tmp_path,
+        "mmsi;time;lat;lon;sog\n219000001;2026-03-14 12:00:00;57,1;10,25;3,5\n",
+    )
     messages = read_messages([path], AREA)
     assert messages.table.loc[0, ["lat", "lon", "sog"]].tolist() == [57.1, 10.25, 3.5]
-    assert "ais.csv: decimal commas in the column lat are read as decimal points" in messages.notes
+    assert (
+        "ais.csv: decimal commas in the column lat are read as decimal points"
+        in messages.notes
+    )
 
 
 @pytest.mark.parametrize(
     ("first", "last", "zone"),
     [
-        ("2026-03-14T13:40:00", "2026-03-14T14:20:00", "UTC+02:00: write 2026-03-14 13:40:00+02:00"),
-        ("2026-03-14T04:00:00", "2026-03-14T10:00:00", "UTC-03:00"),  # of several zones the one next to UTC
+        (
+            "2026-03-14T13:40:00",
+            "2026-03-14T14:20:00",
+            "UTC+02:00: write 2026-03-14 13:40:00+02:00",
+        ),
+        (
+            "2026-03-14T04:00:00",
+            "2026-03-14T10:00:00",
+            "UTC-03:00",
+        ),  # of several zones the one next to UTC
         ("2026-03-14T07:00:00", "2026-03-14T07:00:00", "UTC-05:00"),
         ("2026-03-16T07:00:00", "2026-03-16T07:00:00", ""),
         ("2026-03-14T13:40:00Z", "2026-03-14T14:20:00Z", ""),  # the file has zones
@@ -196,13 +259,21 @@ def test_decimal_commas(tmp_path):
     ],
 )
 def test_local_times_without_a_zone(tmp_path, first, last, zone):
-    """The scene is at noon; the message names both spans, and the zone that explains the difference."""
-    path = write(tmp_path, f"mmsi,time,lat,lon\n219000001,{first},57,10\n219000001,{last},57,10\n")
+    """The scene is at noon; the message names both spans, and the zone that explains
+    the difference."""
+    path = write(
+        tmp_path,
+        f"mmsi,time,lat,lon\n219000001,{first},57,10\n219000001,{last},57,10\n",
+    )
     with pytest.raises(NoMessagesError) as caught:
         read_messages([path], AREA)
     assert "2026-03-14 11:30:00 UTC to 2026-03-14 12:30:00 UTC" in caught.value.message
     assert "those near it are from 2026-03-1" in caught.value.message
-    assert (zone in caught.value.hint) if zone else ("local times" not in caught.value.hint)
+    assert (
+        (zone in caught.value.hint)
+        if zone
+        else ("local times" not in caught.value.hint)
+    )
 
 
 MEASURE = """
@@ -223,28 +294,51 @@ print(json.dumps(results))
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("suffix", [".csv.gz", ".parquet"])
 def test_memory_does_not_grow_with_the_file(tmp_path, suffix):
-    """10 and 100 MB of text, or one row group; every fourth line is a static message without a position."""
-    lines = [f"{219000000 + i % 5000},2026-03-14T12:00:00,57.0,{11 + i % 9}.0,SHIP,0\n" for i in range(50_000)]
-    lines[3::4] = [f"{219000000 + i % 5000},2026-03-14T12:00:00,,,SHIP {i},70\n" for i in range(12_500)]
+    """10 and 100 MB of text, or one row group; every fourth line is a static message
+    without a position."""
+    lines = [
+        f"{219000000 + i % 5000},2026-03-14T12:00:00,57.0,{11 + i % 9}.0,SHIP,0\n"
+        for i in range(50_000)
+    ]
+    lines[3::4] = [
+        f"{219000000 + i % 5000},2026-03-14T12:00:00,,,SHIP {i},70\n"
+        for i in range(12_500)
+    ]
     lines[0] = "219000000,2026-03-14T12:00:00,57.0,10.0,,\n"
-    text, paths = "".join(lines), [tmp_path / f"ais{repeats}{suffix}" for repeats in (4, 40)]
+    text = "".join(lines)
+    paths = [tmp_path / f"ais{repeats}{suffix}" for repeats in (4, 40)]
     for repeats, path in zip((4, 40), paths, strict=True):
         if suffix == ".parquet":
-            table = pa_csv.read_csv(pa.py_buffer(("MMSI,time,LAT,LON,name,ship_type\n" + text).encode()))
+            table = pa_csv.read_csv(
+                pa.py_buffer(("MMSI,time,LAT,LON,name,ship_type\n" + text).encode())
+            )
             whole = pa.concat_tables([table] * repeats)
-            pq.write_table(whole, path, row_group_size=len(whole), compression="NONE", use_dictionary=False)
+            pq.write_table(
+                whole,
+                path,
+                row_group_size=len(whole),
+                compression="NONE",
+                use_dictionary=False,
+            )
         else:
             with gzip.open(path, "wt", compresslevel=1) as file:
                 file.write("MMSI,time,LAT,LON,name,ship_type\n")
                 for _ in range(repeats):
                     file.write(text)
-    done = subprocess.run([sys.executable, "-c", MEASURE, *paths], check=True, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE, *paths],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
     (*small, small_peak), (*large, large_peak) = json.loads(done.stdout)
     assert small == [4, 200_000] and large == [40, 2_000_000]
     assert large_peak - small_peak < 60, (small_peak, large_peak)  # megabytes
 
 
-@pytest.mark.parametrize("content", [b"PAR1 not parquet", b"\x1f\x8bno gzip", b"PK\x03\x04no zip"])
+@pytest.mark.parametrize(
+    "content", [b"PAR1 not parquet", b"\x1f\x8bno gzip", b"PK\x03\x04no zip"]
+)
 def test_damaged_files(tmp_path, content):
     path = tmp_path / "ais.gz"
     path.write_bytes(content)

@@ -49,20 +49,48 @@ DMA = {  # texts of the Danish Maritime Authority, and their codes
 def test_codes_of_the_itu():
     starts = sorted(ITU)
     for code in range(300):
-        assert ship_class(str(code)) == ITU[max(start for start in starts if start <= code)], code
+        assert (
+            ship_class(str(code))
+            == ITU[max(start for start in starts if start <= code)]
+        ), code
 
 
 def test_texts_have_the_class_of_their_code():
-    assert {text: ship_class(text) for text in DMA} == {text: ship_class(str(code)) for text, code in DMA.items()}
-    assert {text: ship_class(text) for text in NOAA if text != "Tank Barge"} == {
-        text: ship_class(str(code)) for code, text in enumerate(NOAA, 1001) if text != "Tank Barge"
+    assert {text: ship_class(text) for text in DMA} == {
+        text: ship_class(str(code)) for text, code in DMA.items()
     }
-    assert (ship_class("1023"), ship_class("Tank Barge")) == ("tug", "tanker")  # NOAA counts the tug that tows it
+    assert {text: ship_class(text) for text in NOAA if text != "Tank Barge"} == {
+        text: ship_class(str(code))
+        for code, text in enumerate(NOAA, 1001)
+        if text != "Tank Barge"
+    }
+    assert (ship_class("1023"), ship_class("Tank Barge")) == (
+        "tug",
+        "tanker",
+    )  # NOAA counts the tug that tows it
 
 
 def test_groups_of_noaa():
-    groups = ("Fishing", "Tug Tow", "Pleasure Craft/Sailing", "Military", "Passenger", "Cargo", "Tanker", "Other")
-    classes = ["fishing", "tug", "pleasure craft", "military", "passenger", "cargo", "tanker", "other"]
+    groups = (
+        "Fishing",
+        "Tug Tow",
+        "Pleasure Craft/Sailing",
+        "Military",
+        "Passenger",
+        "Cargo",
+        "Tanker",
+        "Other",
+    )
+    classes = [
+        "fishing",
+        "tug",
+        "pleasure craft",
+        "military",
+        "passenger",
+        "cargo",
+        "tanker",
+        "other",
+    ]
     assert [ship_class(text) for text in groups] == classes
     assert ship_class("Not Available") == "unknown"
 

@@ -16,7 +16,14 @@ from rsft.inference.options import PredictionRequest, SceneQuery
 from rsft.inference.writers.tables import read_geopackage_metadata
 from tests.helpers.file_server import serving_folder
 from tests.helpers.files import written
-from tests.helpers.scenes import UTM, brightness_calibrator, toy_bundle, toy_contract, use_toy_model, write_geotiff
+from tests.helpers.scenes import (
+    UTM,
+    brightness_calibrator,
+    toy_bundle,
+    toy_contract,
+    use_toy_model,
+    write_geotiff,
+)
 
 TILES = PredictionRequest(query=SceneQuery(grid=16))
 
@@ -35,7 +42,9 @@ def scenes(tmp_path):
     (tmp_path / "in").mkdir()
     for name in "abc":
         pixels = rng.integers(1, 255, (32, 48), np.uint8)
-        write_geotiff(tmp_path / f"in/{name}.tif", pixels, crs="EPSG:32633", transform=UTM)
+        write_geotiff(
+            tmp_path / f"in/{name}.tif", pixels, crs="EPSG:32633", transform=UTM
+        )
     return tmp_path / "in"
 
 
@@ -46,30 +55,57 @@ def in_this_process(scenes, bundle_dir, request):
 
 
 def run_archive(tmp_path, *inputs, request=TILES, executor=in_this_process, **options):
-    return predict_archive(Path("bundle"), inputs, tmp_path / "out", request, executor, **options)
+    return predict_archive(
+        Path("bundle"), inputs, tmp_path / "out", request, executor, **options
+    )
 
 
 def table(tmp_path):
     with (tmp_path / "out/scenes.csv").open(newline="") as file:
-        return [(Path(row["scene"]).name, row["status"], int(row["chips"])) for row in csv.DictReader(file)]
+        return [
+            (Path(row["scene"]).name, row["status"], int(row["chips"]))
+            for row in csv.DictReader(file)
+        ]
 
 
 def test_each_scene_has_one_output(scenes, tmp_path):
     calls = []
-    result = run_archive(tmp_path, scenes / "*.tif", progress=lambda *step: calls.append(step))
-    assert result.counts == {"done": 3} and calls == [(n, 3, "scenes") for n in (1, 2, 3)]
-    assert table(tmp_path) == [("a.tif", "done", 6), ("b.tif", "done", 6), ("c.tif", "done", 6)]
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.gpkg", "b.gpkg", "c.gpkg", "scenes.csv"]
-    assert set(pyogrio.read_dataframe(tmp_path / "out/b.gpkg", layer="predictions")["scene"]) == {"b.tif"}
+    result = run_archive(
+        tmp_path, scenes / "*.tif", progress=lambda *step: calls.append(step)
+    )
+    assert result.counts == {"done": 3} and calls == [
+        (n, 3, "scenes") for n in (1, 2, 3)
+    ]
+    assert table(tmp_path) == [
+        ("a.tif", "done", 6),
+        ("b.tif", "done", 6),
+        ("c.tif", "done", 6),
+    ]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "a.gpkg",
+        "b.gpkg",
+        "c.gpkg",
+        "scenes.csv",
+    ]
+    assert set(
+        pyogrio.read_dataframe(tmp_path / "out/b.gpkg", layer="predictions")["scene"]
+    ) == {"b.tif"}
 
 
 def test_scenes_unlike_the_training_chips_are_counted(scenes, tmp_path, monkeypatch):
     use_toy_model(monkeypatch, toy_bundle(calibrator=brightness_calibrator()))
     for status in ("done", "skipped"):
         (result,) = run_archive(tmp_path, scenes / "a.tif").scenes
-        assert (result.status, result.chips, result.ood, result.class_sets) == (status, 6, 6, "withheld")
+        assert (result.status, result.chips, result.ood, result.class_sets) == (
+            status,
+            6,
+            6,
+            "withheld",
+        )
     with (tmp_path / "out/scenes.csv").open(newline="") as file:
-        assert [(row["ood"], row["class_sets"]) for row in csv.DictReader(file)] == [("6", "withheld")]
+        assert [(row["ood"], row["class_sets"]) for row in csv.DictReader(file)] == [
+            ("6", "withheld")
+        ]
 
 
 def test_a_second_call_skips_finished_scenes(scenes, tmp_path):
@@ -77,9 +113,16 @@ def test_a_second_call_skips_finished_scenes(scenes, tmp_path):
     before = (tmp_path / "out/a.gpkg").read_bytes()
     text = f"# the archive\n{scenes}/a.tif\n\n{scenes}/[bc].tif\n{scenes}/a.tif\n"
     result = run_archive(tmp_path, Path(f"@{written(tmp_path / 'list.txt', text)}"))
-    assert result.counts == {"skipped": 1, "done": 2} and (tmp_path / "out/a.gpkg").read_bytes() == before
+    assert (
+        result.counts == {"skipped": 1, "done": 2}
+        and (tmp_path / "out/a.gpkg").read_bytes() == before
+    )
     assert table(tmp_path)[0] == ("a.tif", "skipped", 6)
-    again = run_archive(tmp_path, scenes / "*.tif", executor=lambda *_: pytest.fail("a scene is classified again"))
+    again = run_archive(
+        tmp_path,
+        scenes / "*.tif",
+        executor=lambda *_: pytest.fail("a scene is classified again"),
+    )
     assert again.counts == {"skipped": 3}
 
 
@@ -88,29 +131,44 @@ def test_paths_may_be_given_from_another_folder(scenes, tmp_path, monkeypatch):
     request = PredictionRequest(query=SceneQuery(at=Path("at.csv")))
     monkeypatch.chdir(tmp_path)
     use_toy_model(monkeypatch, toy_bundle(contract=toy_contract(crop=8)))
-    assert predict_archive(Path("b"), [Path("in/a.tif")], Path("out"), request, in_this_process).counts == {"done": 1}
+    assert predict_archive(
+        Path("b"), [Path("in/a.tif")], Path("out"), request, in_this_process
+    ).counts == {"done": 1}
     monkeypatch.chdir(scenes)
     request = PredictionRequest(query=SceneQuery(at=at))
-    again = predict_archive(Path("b"), [Path("a.tif").resolve()], Path("../out"), request, in_this_process)
+    again = predict_archive(
+        Path("b"), [Path("a.tif").resolve()], Path("../out"), request, in_this_process
+    )
     assert again.counts == {"skipped": 1}
 
 
 def test_a_scene_without_positions_is_done(scenes, tmp_path, monkeypatch):
     """One file of positions covers many scenes."""
     use_toy_model(monkeypatch, toy_bundle(contract=toy_contract(crop=8)))
-    request = PredictionRequest(query=SceneQuery(at=written(tmp_path / "at.csv", "row,col\n1600,16\n")))
+    request = PredictionRequest(
+        query=SceneQuery(at=written(tmp_path / "at.csv", "row,col\n1600,16\n"))
+    )
     result = run_archive(tmp_path, scenes / "a.tif", request=request)
     assert result.counts == {"done": 1} and result.scenes[0].chips == 0
 
 
 @pytest.mark.parametrize("change", ["request", "bundle", "scene", "file"])
-def test_an_output_of_another_job_is_not_overwritten_unasked(scenes, tmp_path, monkeypatch, change):
+def test_an_output_of_another_job_is_not_overwritten_unasked(
+    scenes, tmp_path, monkeypatch, change
+):
     run_archive(tmp_path, scenes / "a.tif")
-    request = PredictionRequest(query=SceneQuery(grid=8)) if change == "request" else TILES
+    request = (
+        PredictionRequest(query=SceneQuery(grid=8)) if change == "request" else TILES
+    )
     if change == "bundle":
-        monkeypatch.setattr(archive.Bundle, "load", lambda folder: toy_bundle(sha256="1" * 64))
+        monkeypatch.setattr(
+            archive.Bundle, "load", lambda folder: toy_bundle(sha256="1" * 64)
+        )
     elif change == "scene":
-        write_geotiff(scenes / "a.tif", np.full((16, 16), 7, np.uint8) + np.eye(16, dtype=np.uint8))
+        write_geotiff(
+            scenes / "a.tif",
+            np.full((16, 16), 7, np.uint8) + np.eye(16, dtype=np.uint8),
+        )
     elif change == "file":
         (tmp_path / "out/a.gpkg").write_text("a letter")
     before = (tmp_path / "out/a.gpkg").read_bytes()
@@ -119,30 +177,51 @@ def test_an_output_of_another_job_is_not_overwritten_unasked(scenes, tmp_path, m
     assert (tmp_path / "out/a.gpkg").read_bytes() == before
     again = replace(request, overwrite=True)
     assert run_archive(tmp_path, scenes / "a.tif", request=again).counts == {"done": 1}
-    assert run_archive(tmp_path, scenes / "a.tif", request=again).counts == {"skipped": 1}
+    assert run_archive(tmp_path, scenes / "a.tif", request=again).counts == {
+        "skipped": 1
+    }
 
 
 def test_a_failed_scene_does_not_stop_others(scenes, tmp_path):
     (scenes / "b.tif").write_text("no image")
-    result = run_archive(tmp_path, scenes / "a.tif", scenes / "b.tif", scenes / "absent.tif", scenes / "c.tif")
-    assert [outcome.status for outcome in result.scenes] == ["done", "failed", "failed", "done"]
+    result = run_archive(
+        tmp_path,
+        scenes / "a.tif",
+        scenes / "b.tif",
+        scenes / "absent.tif",
+        scenes / "c.tif",
+    )
+    assert [outcome.status for outcome in result.scenes] == [
+        "done",
+        "failed",
+        "failed",
+        "done",
+    ]
     assert "GDAL cannot read the scene" in result.scenes[1].reason
     assert "no such scene" in result.scenes[2].reason
     assert not (tmp_path / "out/b.gpkg").exists()
 
 
 def test_a_scene_without_chips_has_an_empty_table(scenes, tmp_path):
-    write_geotiff(scenes / "b.tif", np.zeros((32, 48), np.uint8), crs="EPSG:32633", transform=UTM)
+    write_geotiff(
+        scenes / "b.tif", np.zeros((32, 48), np.uint8), crs="EPSG:32633", transform=UTM
+    )
     assert run_archive(tmp_path, scenes / "b.tif").counts == {"done": 1}
     frame = pyogrio.read_dataframe(tmp_path / "out/b.gpkg", layer="predictions")
     assert len(frame) == 0 and "class" in frame
-    assert "tiles without data were left out: 6" in read_geopackage_metadata(tmp_path / "out/b.gpkg")["notes"]
+    assert (
+        "tiles without data were left out: 6"
+        in read_geopackage_metadata(tmp_path / "out/b.gpkg")["notes"]
+    )
     assert run_archive(tmp_path, scenes / "b.tif").counts == {"skipped": 1}
 
 
 @pytest.mark.parametrize(("faults", "status"), [(2, "done"), (3, "failed")])
-def test_a_disk_error_leads_to_another_attempt(scenes, tmp_path, monkeypatch, faults, status):
-    real, left = archive.predict, [faults]
+def test_a_disk_error_leads_to_another_attempt(
+    scenes, tmp_path, monkeypatch, faults, status
+):
+    real = archive.predict
+    left = [faults]
 
     def shaky(*arguments, **options):
         left[0] -= 1
@@ -152,7 +231,9 @@ def test_a_disk_error_leads_to_another_attempt(scenes, tmp_path, monkeypatch, fa
 
     monkeypatch.setattr(archive, "predict", shaky)
     (outcome,) = run_archive(tmp_path, scenes / "a.tif").scenes
-    assert outcome.status == status and outcome.reason == ("" if status == "done" else "OSError: no answer")
+    assert outcome.status == status and outcome.reason == (
+        "" if status == "done" else "OSError: no answer"
+    )
 
 
 def test_a_lost_scene_has_failed(scenes, tmp_path):
@@ -160,7 +241,10 @@ def test_a_lost_scene_has_failed(scenes, tmp_path):
         yield classify_scene(scenes[0], bundle_dir, request)
 
     result = run_archive(tmp_path, scenes / "a.tif", scenes / "b.tif", executor=lossy)
-    assert result.counts == {"done": 1, "failed": 1} and "was killed 3 times" in result.scenes[1].reason
+    assert (
+        result.counts == {"done": 1, "failed": 1}
+        and "was killed 3 times" in result.scenes[1].reason
+    )
 
 
 def test_an_interrupted_call_writes_its_summary(scenes, tmp_path):
@@ -170,14 +254,20 @@ def test_an_interrupted_call_writes_its_summary(scenes, tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         run_archive(tmp_path, scenes / "*.tif", executor=stopped)
-    assert table(tmp_path) == [("a.tif", "done", 6), ("b.tif", "pending", 0), ("c.tif", "pending", 0)]
+    assert table(tmp_path) == [
+        ("a.tif", "done", 6),
+        ("b.tif", "pending", 0),
+        ("c.tif", "pending", 0),
+    ]
 
 
 def test_the_output_of_a_killed_process_is_used(scenes, tmp_path):
     (outcome,) = run_archive(tmp_path, scenes / "a.tif").scenes
     (tmp_path / "out/.a.gpkg.journal").touch()
     left = SceneResult(outcome.scene, "pending", output=outcome.output, job=outcome.job)
-    assert classify_scene(left, Path("bundle"), TILES) == SceneResult(**(vars(left) | {"status": "done", "chips": 6}))
+    assert classify_scene(left, Path("bundle"), TILES) == SceneResult(
+        **(vars(left) | {"status": "done", "chips": 6})
+    )
     assert not (tmp_path / "out/.a.gpkg.journal").exists()
 
 
@@ -185,18 +275,29 @@ def test_the_output_of_a_killed_process_is_used(scenes, tmp_path):
     ("request_", "names", "message"),
     [
         (PredictionRequest(), ["a"], "say where to cut chips"),
-        (replace(TILES, html_path=Path("x.html")), ["a"], "for one job, not for an archive"),
+        (
+            replace(TILES, html_path=Path("x.html")),
+            ["a"],
+            "for one job, not for an archive",
+        ),
         (TILES, ["a", "other/a"], "1 names belong to several scenes, such as a"),
     ],
 )
-def test_wrong_requests_are_refused_before_any_work(scenes, tmp_path, request_, names, message):
+def test_wrong_requests_are_refused_before_any_work(
+    scenes, tmp_path, request_, names, message
+):
     with pytest.raises(RequestError, match=message):
-        run_archive(tmp_path, *(scenes / f"{name}.tif" for name in names), request=request_)
+        run_archive(
+            tmp_path, *(scenes / f"{name}.tif" for name in names), request=request_
+        )
     assert not (tmp_path / "out").exists()
 
 
 def test_other_files_have_no_metadata(tmp_path):
-    assert read_geopackage_metadata(tmp_path / "absent.gpkg") == {} and not (tmp_path / "absent.gpkg").exists()
+    assert (
+        read_geopackage_metadata(tmp_path / "absent.gpkg") == {}
+        and not (tmp_path / "absent.gpkg").exists()
+    )
     (tmp_path / "odd # ?.gpkg").write_text("no database")
     assert read_geopackage_metadata(tmp_path / "odd # ?.gpkg") == {}
     with sqlite3.connect(tmp_path / "other.gpkg") as database:
@@ -209,10 +310,20 @@ def test_scenes_on_a_server(scenes, tmp_path, monkeypatch):
     with serving_folder(scenes) as server:
         server.query = "sig=1"
         addresses = [server.url(name) for name in ("a.tif?sig=1", "absent.tif?sig=1")]
-        result = run_archive(tmp_path, *addresses, "http://127.0.0.1:9/c.tif", scenes / "b.tif")
+        result = run_archive(
+            tmp_path, *addresses, "http://127.0.0.1:9/c.tif", scenes / "b.tif"
+        )
         assert run_archive(tmp_path, addresses[0]).counts == {"skipped": 1}
-    assert [outcome.status for outcome in result.scenes] == ["done", "failed", "failed", "done"]
-    assert result.scenes[0].scene == server.url("a.tif") and Path(result.scenes[0].output).name == "a.gpkg"
+    assert [outcome.status for outcome in result.scenes] == [
+        "done",
+        "failed",
+        "failed",
+        "done",
+    ]
+    assert (
+        result.scenes[0].scene == server.url("a.tif")
+        and Path(result.scenes[0].output).name == "a.gpkg"
+    )
     assert "127.0.0.1 answered 404 Not Found" in result.scenes[1].reason
     assert "Connection refused" in result.scenes[2].reason
     assert "sig" not in (tmp_path / "out/scenes.csv").read_text()

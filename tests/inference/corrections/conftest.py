@@ -1,4 +1,5 @@
-"""A scene in dB with two bands, a store of chips from another scene, and predictions of a toy model."""
+"""A scene in dB with two bands, a store of chips from another scene, and predictions of
+a toy model."""
 
 from __future__ import annotations
 
@@ -12,17 +13,39 @@ import pytest
 from rsft.data.chips.store import ChipStore
 from rsft.data.imagery.contract import Stretch
 from rsft.data.prepare.image_folder import prepare_folder
-from rsft.inference.options import ChipOptions, Declaration, PredictionRequest, SceneQuery
+from rsft.inference.options import (
+    ChipOptions,
+    Declaration,
+    PredictionRequest,
+    SceneQuery,
+)
 from rsft.inference.predict import job
-from tests.helpers.scenes import UTM, toy_bundle, toy_contract, use_toy_model, write_geotiff
+from tests.helpers.scenes import (
+    UTM,
+    toy_bundle,
+    toy_contract,
+    use_toy_model,
+    write_geotiff,
+)
 
 SIDE = 8
-SHIPS = [(2, 2), (2, 40), (20, 20), (20, 41), (45, 3), (46, 46)]  # row, col; four of them at the edge of 48 x 48
+SHIPS = [
+    (2, 2),
+    (2, 40),
+    (20, 20),
+    (20, 41),
+    (45, 3),
+    (46, 46),
+]  # row, col; four of them at the edge of 48 x 48
 
 
 def decibels(height, width, seed=0, bands=2):
     """Return bands of a sea in dB (B, H, W)."""
-    return np.random.default_rng(seed).normal(-20, 2, (bands, height, width)).astype(np.float32)
+    return (
+        np.random.default_rng(seed)
+        .normal(-20, 2, (bands, height, width))
+        .astype(np.float32)
+    )
 
 
 class Desk(NamedTuple):
@@ -35,9 +58,16 @@ class Desk(NamedTuple):
     patch: pytest.MonkeyPatch
 
     def predict(self, name="out.parquet", bands=("VH", "VV"), chips=True, **fields):
-        """Predict the ships with a model of some bands, and return the path of the table (of layers, the fastest)."""
-        count, stretch = len(bands), (Stretch(low=-40.0, high=0.0),)
-        planes = {"units": {"db": stretch * count}, "planes": bands, "mean": (0.5,) * count, "std": (0.25,) * count}
+        """Predict the ships with a model of some bands, and return the path of the
+        table (of layers, the fastest)."""
+        count = len(bands)
+        stretch = (Stretch(low=-40.0, high=0.0),)
+        planes = {
+            "units": {"db": stretch * count},
+            "planes": bands,
+            "mean": (0.5,) * count,
+            "std": (0.25,) * count,
+        }
         contract = toy_contract(bands=("VH", "VV"), **planes)
         use_toy_model(self.patch, toy_bundle(contract=fields.pop("contract", contract)))
         query = fields.pop("query", SceneQuery(at=self.positions))
@@ -66,8 +96,14 @@ def dark_and_bright(tmp_path_factory):
             folder.mkdir(parents=True)
             for index in range(count):
                 seed = 100 + 10 * number + index + 50 * (split == "val")
-                write_geotiff(folder / f"{index}.tif", decibels(SIDE, SIDE, seed), names=("VH", "VV"))
-    return prepare_folder(source, tmp_path_factory.mktemp("data") / "store", unit="db").root
+                write_geotiff(
+                    folder / f"{index}.tif",
+                    decibels(SIDE, SIDE, seed),
+                    names=("VH", "VV"),
+                )
+    return prepare_folder(
+        source, tmp_path_factory.mktemp("data") / "store", unit="db"
+    ).root
 
 
 @pytest.fixture
@@ -75,7 +111,13 @@ def desk(dark_and_bright, tmp_path, monkeypatch):
     """Copy the store, and make a scene with six ships."""
     monkeypatch.chdir(tmp_path)
     store = copytree(dark_and_bright, tmp_path / "store")
-    scene = write_geotiff(tmp_path / "scene.tif", decibels(48, 48), crs="EPSG:32633", transform=UTM, names=("VH", "VV"))
+    scene = write_geotiff(
+        tmp_path / "scene.tif",
+        decibels(48, 48),
+        crs="EPSG:32633",
+        transform=UTM,
+        names=("VH", "VV"),
+    )
     lines = ["row,col", *(f"{row},{col}" for row, col in SHIPS)]
     (tmp_path / "ships.csv").write_text("\n".join(lines))
     return Desk(store, scene, tmp_path / "ships.csv", tmp_path, monkeypatch)

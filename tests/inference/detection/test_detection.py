@@ -1,4 +1,5 @@
-"""False alarm rate, ships to the pixel, looks by block, land, and windows of every size."""
+"""False alarm rate, ships to the pixel, looks by block, land, and windows of every
+size."""
 
 import re
 from pathlib import Path
@@ -26,15 +27,22 @@ WINDOW = detection.CfarWindow(8, 16)
 
 def test_threshold_of_one_look():
     cells = WINDOW.cells
-    assert detection.cfar_threshold(1e-6, 1, cells) == pytest.approx(cells * (1e-6 ** (-1 / cells) - 1))
+    assert detection.cfar_threshold(1e-6, 1, cells) == pytest.approx(
+        cells * (1e-6 ** (-1 / cells) - 1)
+    )
     both = detection.cfar_threshold(1e-6, np.array([[1.0], [4.0]]), cells)
-    assert both.shape == (2, 1) and both[0, 0] == detection.cfar_threshold(1e-6, 1, cells) > both[1, 0] > 1
+    assert (
+        both.shape == (2, 1)
+        and both[0, 0] == detection.cfar_threshold(1e-6, 1, cells) > both[1, 0] > 1
+    )
 
 
 @pytest.mark.parametrize("looks", [1, 4])
 def test_false_alarm_rate(looks):
     water = simulate_sea(1000, 1000, looks=looks) ** 2
-    alarms = detection.cfar_contrast(water, water > 0, WINDOW) > detection.cfar_threshold(1e-3, looks, WINDOW.cells)
+    alarms = detection.cfar_contrast(
+        water, water > 0, WINDOW
+    ) > detection.cfar_threshold(1e-3, looks, WINDOW.cells)
     assert alarms.mean() == pytest.approx(1e-3, rel=0.15)
 
 
@@ -43,22 +51,30 @@ def test_position_and_size_of_a_ship():
     water[60:64, 40:60] = 40
     wide = detection.CfarWindow(16, 32)
     ratio = detection.cfar_contrast(water, water > 0, wide)
-    (ship,) = detection.find_bright_objects(ratio, ratio > detection.cfar_threshold(1e-6, 4, wide.cells), 1)
+    (ship,) = detection.find_bright_objects(
+        ratio, ratio > detection.cfar_threshold(1e-6, 4, wide.cells), 1
+    )
     assert (ship.row, ship.col) == pytest.approx((62, 50), abs=0.2)
-    assert sorted(ship.sides) == pytest.approx([4, 20]) and ship.contrast == pytest.approx(16, abs=1)
+    assert sorted(ship.sides) == pytest.approx(
+        [4, 20]
+    ) and ship.contrast == pytest.approx(16, abs=1)
 
 
 def test_gaps_are_bridged():
     ratio = np.zeros((40, 40), np.float32)
     ratio[10:14, 5:10] = ratio[10:14, 12:17] = 20
-    assert [len(detection.find_bright_objects(ratio, ratio > 10, gap)) for gap in (1, 2)] == [2, 1]
+    assert [
+        len(detection.find_bright_objects(ratio, ratio > 10, gap)) for gap in (1, 2)
+    ] == [2, 1]
 
 
 def test_pixels_without_data_are_ignored():
     water = simulate_sea(64, 64) ** 2
     water[:, :32] = 0
     ratio = detection.cfar_contrast(water, water > 0, WINDOW)
-    assert not ratio[:, :32].any() and ratio[:, 33:].mean() == pytest.approx(1, abs=0.05)
+    assert not ratio[:, :32].any() and ratio[:, 33:].mean() == pytest.approx(
+        1, abs=0.05
+    )
     assert not detection.cfar_contrast(water, np.zeros((64, 64), bool), WINDOW).any()
 
 
@@ -70,41 +86,65 @@ def measure(intensity, side=10_000):
         for left in range(0, width, side)
     ]
     return detection.measure_cells(
-        (height, width), intensity.shape[2], windows, lambda w: intensity[w.top : w.bottom, w.left : w.right]
+        (height, width),
+        intensity.shape[2],
+        windows,
+        lambda w: intensity[w.top : w.bottom, w.left : w.right],
     )
 
 
 def test_looks_of_two_kinds_of_water_and_two_bands():
-    left, right = (simulate_sea(768, 1536, seed, looks) ** 2 for seed, looks in ((0, 4), (1, 16)))
-    _, looks = measure(np.stack([np.concatenate([left, right], 1), np.concatenate([right, left], 1)], axis=2))
+    left, right = (
+        simulate_sea(768, 1536, seed, looks) ** 2 for seed, looks in ((0, 4), (1, 16))
+    )
+    _, looks = measure(
+        np.stack(
+            [np.concatenate([left, right], 1), np.concatenate([right, left], 1)], axis=2
+        )
+    )
     first, second = (detection.looks_by_block(plane) for plane in looks)
     assert first.shape == (3, 12)
-    assert first[:, :5] == pytest.approx(4, rel=0.05) and first[:, 7:] == pytest.approx(16, rel=0.05)
-    assert second[:, :5] == pytest.approx(16, rel=0.05) and second[:, 7:] == pytest.approx(4, rel=0.05)
+    assert first[:, :5] == pytest.approx(4, rel=0.05) and first[:, 7:] == pytest.approx(
+        16, rel=0.05
+    )
+    assert second[:, :5] == pytest.approx(16, rel=0.05) and second[
+        :, 7:
+    ] == pytest.approx(4, rel=0.05)
 
 
 def test_statistics_do_not_depend_on_the_windows():
     intensity = simulate_sea(100, 90)[:, :, None] ** 2
-    whole, parts = measure(intensity), measure(intensity, side=37)
-    assert all(np.allclose(*pair, equal_nan=True) for pair in zip(whole, parts, strict=True))
+    whole = measure(intensity)
+    parts = measure(intensity, side=37)
+    assert all(
+        np.allclose(*pair, equal_nan=True) for pair in zip(whole, parts, strict=True)
+    )
     assert whole[0].shape == (1, 7, 6) and whole[0].mean() == pytest.approx(1, abs=0.05)
 
 
 def test_ships_do_not_change_the_looks():
     water = simulate_sea(256, 256) ** 2
-    water[:48, :48] *= np.random.default_rng(0).exponential(30, (48, 48)).astype(np.float32)
-    assert detection.looks_by_block(measure(water[:, :, None])[1][0]) == pytest.approx(4, rel=0.1)
+    water[:48, :48] *= (
+        np.random.default_rng(0).exponential(30, (48, 48)).astype(np.float32)
+    )
+    assert detection.looks_by_block(measure(water[:, :, None])[1][0]) == pytest.approx(
+        4, rel=0.1
+    )
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0, 1e-12, 1e12])
 def test_a_constant_scene_has_no_looks(value):
     _, looks = measure(np.full((64, 64, 1), value, np.float32))
-    assert np.isnan(looks).all() and detection.looks_by_block(looks[0]).tolist() == [[1.0]]
+    assert np.isnan(looks).all() and detection.looks_by_block(looks[0]).tolist() == [
+        [1.0]
+    ]
 
 
 def test_one_pixel():
     mean, looks = measure(np.ones((1, 1, 1), np.float32))
-    assert mean.tolist() == [[[1.0]]] and detection.looks_by_block(looks[0]).tolist() == [[1.0]]
+    assert mean.tolist() == [[[1.0]]] and detection.looks_by_block(
+        looks[0]
+    ).tolist() == [[1.0]]
 
 
 def test_a_block_with_few_cells_takes_the_looks_of_the_scene():
@@ -122,10 +162,16 @@ def test_values_of_blocks_at_pixels():
     blocks = np.array([[1.0, 2.0]])
     window = PixelWindow(-2, detection.BLOCK - 2, 1, 2 * detection.BLOCK + 5)
     values = detection.expand_blocks(blocks, window, detection.BLOCK)
-    assert values.shape == (3, detection.BLOCK + 7) and values[0, :3].tolist() == [1, 1, 2] and values[2, -1] == 2
+    assert (
+        values.shape == (3, detection.BLOCK + 7)
+        and values[0, :3].tolist() == [1, 1, 2]
+        and values[2, -1] == 2
+    )
 
 
-SAR = toy_contract(units={"amplitude": (CHIP_MAX,) * 3}, bands=("VV",), planes=("VV",) * 3, crop=32)
+SAR = toy_contract(
+    units={"amplitude": (CHIP_MAX,) * 3}, bands=("VV",), planes=("VV",) * 3, crop=32
+)
 SHIPS = [(40, 300), (255, 256), (400, 90)]
 
 
@@ -138,11 +184,23 @@ def amplitude():
     return water
 
 
-def detect(folder, pixels, options=None, contract=SAR, unit="amplitude", names=("VV",), **profile):
+def detect(
+    folder,
+    pixels,
+    options=None,
+    contract=SAR,
+    unit="amplitude",
+    names=("VV",),
+    **profile,
+):
     tiles = {"tiled": True, "blockxsize": 64, "blockysize": 64}
-    scene = open_scene(write_geotiff(folder / "s.tif", pixels, names=names, **tiles, **profile))
+    scene = open_scene(
+        write_geotiff(folder / "s.tif", pixels, names=names, **tiles, **profile)
+    )
     window = make_chip_window(contract, scene, ChipOptions(), True)
-    return detect_bright_objects(scene, options or CfarOptions(), window, Declaration(unit), contract, None)
+    return detect_bright_objects(
+        scene, options or CfarOptions(), window, Declaration(unit), contract, None
+    )
 
 
 def centers(locations):
@@ -150,18 +208,29 @@ def centers(locations):
 
 
 def land_fraction(locations):
-    return float(re.search(r"s.tif: (.*?) % of the scene is land", locations.notes[2])[1]) / 100
+    return (
+        float(re.search(r"s.tif: (.*?) % of the scene is land", locations.notes[2])[1])
+        / 100
+    )
 
 
 @pytest.mark.parametrize("window", [64, 128, 2048])
-def test_ships_are_found_once_with_every_window_size(tmp_path, amplitude, monkeypatch, window):
+def test_ships_are_found_once_with_every_window_size(
+    tmp_path, amplitude, monkeypatch, window
+):
     monkeypatch.setattr(raster, "_READ_SIDE", window)
     locations = detect(tmp_path, amplitude)
     assert centers(locations) == [pytest.approx(ship, abs=1) for ship in SHIPS]
-    assert [location.name for location in locations.locations] == ["s_d000001", "s_d000002", "s_d000003"]
+    assert [location.name for location in locations.locations] == [
+        "s_d000001",
+        "s_d000002",
+        "s_d000003",
+    ]
     speed = r"\(.* per second, .* million pixels per second\)"
     assert re.fullmatch(rf"s.tif: 3 bright objects in .* s {speed}", locations.notes[0])
-    assert "not always ships" in locations.notes[1] and "4.0 looks" in locations.notes[1]
+    assert (
+        "not always ships" in locations.notes[1] and "4.0 looks" in locations.notes[1]
+    )
     assert "0.0 % of the scene is land (brightness" in locations.notes[2]
 
 
@@ -176,14 +245,23 @@ def test_polygons_of_land(tmp_path, amplitude):
     corners = [(240, 230), (290, 230), (290, 280), (240, 280)]
     island = shapely.Polygon([UTM @ (col, row) for col, row in corners])
     elsewhere = shapely.box(0, 0, 1, 1)
-    geopandas.GeoDataFrame(geometry=[island, elsewhere], crs="EPSG:32633").to_crs(3857).to_file(tmp_path / "land.gpkg")
+    geopandas.GeoDataFrame(geometry=[island, elsewhere], crs="EPSG:32633").to_crs(
+        3857
+    ).to_file(tmp_path / "land.gpkg")
     options = CfarOptions(land=tmp_path / "land.gpkg")
     locations = detect(tmp_path, amplitude, options, crs="EPSG:32633", transform=UTM)
-    assert [location.row for location in locations.locations] == pytest.approx([40, 400], abs=1)
+    assert [location.row for location in locations.locations] == pytest.approx(
+        [40, 400], abs=1
+    )
     assert land_fraction(locations) == pytest.approx(2500 / 512**2, abs=0.001)
     assert "land.gpkg); 1 bright objects on it were ignored" in locations.notes[2]
-    everywhere = detect(tmp_path, amplitude, CfarOptions(land="none"), crs="EPSG:32633", transform=UTM)
-    assert len(everywhere.locations) == 3 and everywhere.notes[2] == "s.tif: land was searched too (--land none)"
+    everywhere = detect(
+        tmp_path, amplitude, CfarOptions(land="none"), crs="EPSG:32633", transform=UTM
+    )
+    assert (
+        len(everywhere.locations) == 3
+        and everywhere.notes[2] == "s.tif: land was searched too (--land none)"
+    )
     with pytest.raises(RequestError, match="no georeference"):
         detect(tmp_path, amplitude, options)
 
@@ -192,40 +270,65 @@ def test_objects_longer_than_one_and_a_half_chips_are_counted(tmp_path, amplitud
     amplitude[200:203, 20:120] *= 8
     amplitude[450:453, 20:60] *= 8
     locations = detect(tmp_path, amplitude)
-    assert len(locations.locations) == 4 and "longer than 1.5 chips: 1 bright objects" in locations.notes[3]
+    assert (
+        len(locations.locations) == 4
+        and "longer than 1.5 chips: 1 bright objects" in locations.notes[3]
+    )
 
 
 def test_optical_bands_are_refused(tmp_path):
-    optical = toy_contract(bands=("B02",), planes=("B02",), crop=32, mean=(0.5,), std=(0.5,))
+    optical = toy_contract(
+        bands=("B02",), planes=("B02",), crop=32, mean=(0.5,), std=(0.5,)
+    )
     with pytest.raises(RequestError, match=mentions("SAR", "B02", "--detect")):
-        detect(tmp_path, np.ones((64, 64), np.uint8), contract=optical, unit=None, names=("B02",))
+        detect(
+            tmp_path,
+            np.ones((64, 64), np.uint8),
+            contract=optical,
+            unit=None,
+            names=("B02",),
+        )
 
 
 @pytest.mark.parametrize("value", [0, 1, np.nan])
 @pytest.mark.parametrize("shape", [(80, 80), (1, 1), (300, 700)])
 def test_a_scene_without_contrast(tmp_path, value, shape):
-    assert not detect(tmp_path, np.full(shape, value, np.float32), nodata=np.nan).locations
+    assert not detect(
+        tmp_path, np.full(shape, value, np.float32), nodata=np.nan
+    ).locations
 
 
 def test_a_block_without_data(tmp_path, amplitude):
     amplitude[:256, :256] = 0  # cuts the second ship
     amplitude[300:, 300:] = 1  # constant
-    assert centers(detect(tmp_path, amplitude)) == [pytest.approx(ship, abs=3) for ship in SHIPS]
+    assert centers(detect(tmp_path, amplitude)) == [
+        pytest.approx(ship, abs=3) for ship in SHIPS
+    ]
 
 
 @pytest.mark.slow
 def test_rough_water_has_a_higher_threshold_than_smooth_water(tmp_path):
-    water = np.concatenate([simulate_sea(1024, 1024, looks=40), simulate_sea(1024, 1024, seed=1, looks=1)], axis=1)
+    water = np.concatenate(
+        [simulate_sea(1024, 1024, looks=40), simulate_sea(1024, 1024, seed=1, looks=1)],
+        axis=1,
+    )
     for col in (200, 1800):
-        water[500:504, col : col + 16] *= 1.8  # 5.1 dB: clear in 40 looks, lost in one look
+        water[500:504, col : col + 16] *= (
+            1.8  # 5.1 dB: clear in 40 looks, lost in one look
+        )
     assert centers(detect(tmp_path, water)) == [pytest.approx((502, 208), abs=1)]
 
 
 def test_every_band_has_its_own_looks(tmp_path):
-    smooth, rough = simulate_sea(512, 512, looks=40), simulate_sea(512, 512, seed=1, looks=1)
+    smooth = simulate_sea(512, 512, looks=40)
+    rough = simulate_sea(512, 512, seed=1, looks=1)
     smooth[254:258, 248:264] *= 2.2
-    contract = SAR.model_copy(update={"bands": ("VH", "VV"), "planes": ("VH", "VV", "VH")})
-    found = detect(tmp_path, np.stack([rough, smooth]), contract=contract, names=("VH", "VV"))
+    contract = SAR.model_copy(
+        update={"bands": ("VH", "VV"), "planes": ("VH", "VV", "VH")}
+    )
+    found = detect(
+        tmp_path, np.stack([rough, smooth]), contract=contract, names=("VH", "VV")
+    )
     assert centers(found) == [pytest.approx((256, 256), abs=1)]
 
 
@@ -236,12 +339,22 @@ def test_missing_unit(tmp_path, amplitude):
 
 @pytest.mark.parametrize(
     ("unit", "decibels", "expected"),
-    [("amplitude", True, "never below 0"), ("sigma0", True, "never below 0"), ("db", False, "somewhere below 0")],
+    [
+        ("amplitude", True, "never below 0"),
+        ("sigma0", True, "never below 0"),
+        ("db", False, "somewhere below 0"),
+    ],
 )
-def test_values_that_cannot_be_in_the_unit(tmp_path, amplitude, unit, decibels, expected):
-    pixels = (20 * np.log10(amplitude) - 60 if decibels else amplitude).astype(np.float32)
+def test_values_that_cannot_be_in_the_unit(
+    tmp_path, amplitude, unit, decibels, expected
+):
+    pixels = (20 * np.log10(amplitude) - 60 if decibels else amplitude).astype(
+        np.float32
+    )
     contract = SAR.model_copy(update={"units": {unit: (CHIP_MAX,) * 3}})
-    with pytest.raises(DataError, match=mentions("median", unit, expected, "s.tif")) as caught:
+    with pytest.raises(
+        DataError, match=mentions("median", unit, expected, "s.tif")
+    ) as caught:
         detect(tmp_path, pixels, contract=contract, unit=unit)
     assert "--unit" in caught.value.hint
 
@@ -268,7 +381,9 @@ def shorelines(monkeypatch):
     def install(*polygons):
         wkb = shapely.to_wkb(shapely.MultiPolygon(polygons))
         provider = SimpleNamespace(Osm="osm")
-        package = SimpleNamespace(Shapes=SimpleNamespace(wkb=lambda name: wkb), LandmaskProvider=provider)
+        package = SimpleNamespace(
+            Shapes=SimpleNamespace(wkb=lambda name: wkb), LandmaskProvider=provider
+        )
         detection._read_shorelines.cache_clear()
         monkeypatch.setattr(detection, "find_spec", lambda name: True)
         monkeypatch.setattr(detection, "version", lambda name: "9.9")
@@ -279,23 +394,36 @@ def shorelines(monkeypatch):
 
 
 def open_zeros(path, crs="EPSG:32633", transform=UTM):
-    return open_scene(write_geotiff(path, np.zeros((100, 100), np.uint8), crs=crs, transform=transform))
+    return open_scene(
+        write_geotiff(
+            path, np.zeros((100, 100), np.uint8), crs=crs, transform=transform
+        )
+    )
 
 
 def test_shorelines_of_the_package(tmp_path, shorelines):
     scene = open_zeros(tmp_path / "s.tif")
-    corners = scene.georeference.pixels_to_lonlat([0, 0, 200, 200], [-50, 40, 40, -50])  # row, col: the left 40 columns
+    corners = scene.georeference.pixels_to_lonlat(
+        [0, 0, 200, 200], [-50, 40, 40, -50]
+    )  # row, col: the left 40 columns
     shorelines(shapely.Polygon(corners), shapely.box(100, 0, 101, 1))
     mask = open_land_polygons("auto", scene)
     is_land = mask(EVERYWHERE)
-    assert is_land[:, :50].all() and not is_land[:, 52:].any()  # 100 m of sea are 10 pixels
-    assert mask.description == "shorelines of OpenStreetMap (roaring-landmask 9.9) and 100 m of sea"
+    assert (
+        is_land[:, :50].all() and not is_land[:, 52:].any()
+    )  # 100 m of sea are 10 pixels
+    assert (
+        mask.description
+        == "shorelines of OpenStreetMap (roaring-landmask 9.9) and 100 m of sea"
+    )
     shorelines(shapely.box(100, 0, 101, 1))
     assert not open_land_polygons("auto", scene)(EVERYWHERE).any()
 
 
 def test_a_scene_across_the_date_line(tmp_path, shorelines):
-    scene = open_zeros(tmp_path / "s.tif", "EPSG:32601", Affine(100, 0, 161_000, 0, -100, 10_000))  # from 179.95 east
+    scene = open_zeros(
+        tmp_path / "s.tif", "EPSG:32601", Affine(100, 0, 161_000, 0, -100, 10_000)
+    )  # from 179.95 east
     shorelines(shapely.box(0, -1, 10, 1))
     assert not open_land_polygons("auto", scene).shapes
 
@@ -308,7 +436,9 @@ def test_other_sources_open_no_polygons(tmp_path, shorelines, source):
 
 def test_without_georeference_or_package(tmp_path, shorelines, monkeypatch):
     shorelines(shapely.box(-180, -90, 180, 90))
-    assert open_land_polygons("auto", open_zeros(tmp_path / "s.tif", None, None)) is None
+    assert (
+        open_land_polygons("auto", open_zeros(tmp_path / "s.tif", None, None)) is None
+    )
     monkeypatch.setattr(detection, "find_spec", lambda name: None)
     assert open_land_polygons("auto", open_zeros(tmp_path / "t.tif")) is None
 
@@ -320,7 +450,11 @@ RING = '{"type": "Polygon", "coordinates": [[[15.0, 50.0]]]}'
     ("name", "text", "parts"),
     [
         ("land.gpkg", "text", ["cannot be read", "auto, brightness, none"]),
-        ("land.geojson", f'{{"type": "Feature", "properties": {{}}, "geometry": {RING}}}', ["cannot be read"]),
+        (
+            "land.geojson",
+            f'{{"type": "Feature", "properties": {{}}, "geometry": {RING}}}',
+            ["cannot be read"],
+        ),
         ("land.csv", "row,col\n1,2\n", ["coordinate system", "land.csv"]),
     ],
 )
@@ -331,5 +465,8 @@ def test_files_that_are_no_land(tmp_path, name, text, parts):
 
 
 def test_keywords_and_paths():
-    sources = [parse_land(text) for text in ("auto", "none", "brightness", "land.gpkg", "./none")]
+    sources = [
+        parse_land(text)
+        for text in ("auto", "none", "brightness", "land.gpkg", "./none")
+    ]
     assert sources == ["auto", "none", "brightness", Path("land.gpkg"), Path("none")]

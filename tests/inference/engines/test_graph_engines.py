@@ -25,8 +25,10 @@ METADATA = {"classes": ["a", "b", "ç"], "precision": "fp32"}
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-    """A folder with a graph in every format, the network's outputs, and the traced program."""
-    folder, network = tmp_path_factory.mktemp("graphs"), TraceableNetwork([tiny_classifier(1)])
+    """A folder with a graph in every format, the network's outputs, and the traced
+    program."""
+    folder = tmp_path_factory.mktemp("graphs")
+    network = TraceableNetwork([tiny_classifier(1)])
     program = trace_network(network, CONTRACT)
     for name in GRAPH_FORMATS:
         find_format(name).write_graph(program, folder, METADATA)
@@ -39,7 +41,11 @@ def open_graph(name, folder, precision="fp32"):
 
 
 def test_all_formats_are_tested():
-    graphs = [name for name in FORMATS if find_format(name).stores_graph and not find_format(name).whole_only]
+    graphs = [
+        name
+        for name in FORMATS
+        if find_format(name).stores_graph and not find_format(name).whole_only
+    ]
     assert graphs == GRAPH_FORMATS
 
 
@@ -49,7 +55,9 @@ def test_outputs_are_those_of_pytorch(written, name):
     folder, expected, _ = written
     model = open_graph(name, folder)
     for count in (5, 1):
-        for values, all_values in zip(model.predict(IMAGES[:count]), expected, strict=True):
+        for values, all_values in zip(
+            model.predict(IMAGES[:count]), expected, strict=True
+        ):
             np.testing.assert_allclose(values, all_values[:count], atol=1e-5)
 
 
@@ -66,20 +74,35 @@ def test_two_threads_may_call_at_once(written, name):
 def test_onnx_checker_accepts_the_file(written):
     model = onnx.load(written[0] / "model.onnx")
     onnx.checker.check_model(model, full_check=True)
-    assert [value.name for value in (*model.graph.input, *model.graph.output)] == ["images", "logits", "features"]
-    assert json.loads({entry.key: entry.value for entry in model.metadata_props}["rsft"]) == METADATA
+    assert [value.name for value in (*model.graph.input, *model.graph.output)] == [
+        "images",
+        "logits",
+        "features",
+    ]
+    assert (
+        json.loads({entry.key: entry.value for entry in model.metadata_props}["rsft"])
+        == METADATA
+    )
 
 
 def test_openvino_holds_input_size_and_metadata(written):
     model = openvino.Core().read_model(written[0] / "model.xml")
-    assert str(model.input("images").partial_shape) == "[?,3,16,16]" and model.output("features")
+    assert str(model.input("images").partial_shape) == "[?,3,16,16]" and model.output(
+        "features"
+    )
     assert json.loads(model.get_rt_info("rsft").astype(str)) == METADATA
 
 
 def test_openvino_in_bf16_is_half_as_large_and_near(written, tmp_path):
     folder, expected, program = written
-    find_format("openvino").write_graph(program, tmp_path, METADATA | {"precision": "bf16"})
-    error = (open_graph("openvino", tmp_path, "bf16").predict(IMAGES).logits - expected[0]).abs().max()
+    find_format("openvino").write_graph(
+        program, tmp_path, METADATA | {"precision": "bf16"}
+    )
+    error = (
+        (open_graph("openvino", tmp_path, "bf16").predict(IMAGES).logits - expected[0])
+        .abs()
+        .max()
+    )
     assert 0 < error < 0.1
     sizes = [(path / "model.bin").stat().st_size for path in (tmp_path, folder)]
     assert 0.4 < sizes[0] / sizes[1] < 0.7
@@ -96,15 +119,21 @@ def test_a_missing_package_is_named_with_its_extra(monkeypatch):
         raise ImportError(f"No module named {name!r}")
 
     monkeypatch.setattr(dependencies.importlib, "import_module", missing)
-    for name, package in {"openvino": "openvino", "onnx": "onnxruntime.quantization"}.items():
+    for name, package in {
+        "openvino": "openvino",
+        "onnx": "onnxruntime.quantization",
+    }.items():
         with pytest.raises(RequestError, match=rf"pip install 'rsft\[{name}\]'"):
             find_format(name).require(package)
 
 
 def open_openvino(folder, images, features, axis=None):
-    """Open a graph whose first weight, the axis of a normalization, is overwritten in the file."""
+    """Open a graph whose first weight, the axis of a normalization, is overwritten in
+    the file."""
     path = folder / "model.xml"
-    openvino.save_model(openvino.Model([features, features], [images]), path, compress_to_fp16=False)
+    openvino.save_model(
+        openvino.Model([features, features], [images]), path, compress_to_fp16=False
+    )
     if axis is not None:
         content = path.with_suffix(".bin").read_bytes()
         assert content.startswith(np.int64(3).tobytes())

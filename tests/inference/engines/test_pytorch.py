@@ -1,4 +1,5 @@
-"""PyTorch: bfloat16 with and without a compiler, padded batches; the number of threads of engines."""
+"""PyTorch: bfloat16 with and without a compiler, padded batches; the number of threads
+of engines."""
 
 import subprocess
 import sys
@@ -18,18 +19,25 @@ COMPILED = EngineSpec("torch", "bf16", compiled=True)
 
 @pytest.mark.slow
 @pytest.mark.parametrize("has_compiler", [False, True])
-def test_bfloat16_is_near_float32_and_reports_whether_it_is_compiled(run, monkeypatch, has_compiler):
+def test_bfloat16_is_near_float32_and_reports_whether_it_is_compiled(
+    run, monkeypatch, has_compiler
+):
     if not has_compiler:
         monkeypatch.setattr(pytorch, "find_cxx_compiler", lambda: None)
     elif pytorch.find_cxx_compiler() is None:
         pytest.skip("no C++ compiler is installed")
     bundle = Bundle.load(run)
     loaded = load_engine(bundle, COMPILED, "cpu")
-    fallback = (EngineSpec("torch", "bf16"), "not compiled: no C++ compiler is installed")
+    fallback = (
+        EngineSpec("torch", "bf16"),
+        "not compiled: no C++ compiler is installed",
+    )
     assert (loaded.spec, loaded.note) == ((COMPILED, "") if has_compiler else fallback)
     images = np.random.default_rng(0).normal(size=(3, 3, 32, 32)).astype(np.float32)
     expected = load_engine(bundle, REFERENCE, "cpu").infer(images).logits
-    np.testing.assert_allclose(loaded.infer(images).logits, expected, atol=1e-2 * abs(expected).max())
+    np.testing.assert_allclose(
+        loaded.infer(images).logits, expected, atol=1e-2 * abs(expected).max()
+    )
 
 
 def test_threads_of_the_pool_use_one_core_and_others_use_all():
@@ -38,26 +46,47 @@ def test_threads_of_the_pool_use_one_core_and_others_use_all():
     torch.set_num_threads(3)
     try:
         with pytorch._make_single_core_pool() as pool, ThreadPoolExecutor(1) as later:
-            assert list(pool.map(lambda _: torch.get_num_threads(), range(9))) == [1] * 9
-            assert (engine_threads(), later.submit(torch.get_num_threads).result()) == (3, 3)
+            assert (
+                list(pool.map(lambda _: torch.get_num_threads(), range(9))) == [1] * 9
+            )
+            assert (engine_threads(), later.submit(torch.get_num_threads).result()) == (
+                3,
+                3,
+            )
     finally:
         torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize(("variable", "most"), [("3", 3), ("5,2", 5), ("0", 1), (None, 1024)])
+@pytest.mark.parametrize(
+    ("variable", "most"), [("3", 3), ("5,2", 5), ("0", 1), (None, 1024)]
+)
 def test_threads_without_pytorch(monkeypatch, variable, most):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     if variable is not None:
         monkeypatch.setenv("OMP_NUM_THREADS", variable)
-    program = "import sys; from rsft.inference.engines.base import engine_threads as n; print(n(), *sys.modules)"
-    printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    program = (
+        "import sys; from rsft.inference.engines.base import engine_threads as n;"
+        " print(n(), *sys.modules)"
+    )
+    printed = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    ).stdout
     threads, *modules = printed.split()
-    assert "torch" not in modules and (1 <= int(threads) <= most if variable is None else int(threads) == most)
+    assert "torch" not in modules and (
+        1 <= int(threads) <= most if variable is None else int(threads) == most
+    )
 
 
 def test_candidates_depend_on_device_and_compiler(monkeypatch):
     monkeypatch.setattr(pytorch, "find_cxx_compiler", lambda: "g++")
     engine = pytorch.TorchEngine()
-    assert engine.candidates("cpu") == [REFERENCE, EngineSpec("torch", "bf16"), COMPILED]
+    assert engine.candidates("cpu") == [
+        REFERENCE,
+        EngineSpec("torch", "bf16"),
+        COMPILED,
+    ]
     assert engine.candidates("cuda") == [REFERENCE, EngineSpec("torch", "bf16")]
-    assert [str(spec) for spec in (REFERENCE, COMPILED)] == ["torch fp32", "torch bf16, compiled"]
+    assert [str(spec) for spec in (REFERENCE, COMPILED)] == [
+        "torch fp32",
+        "torch bf16, compiled",
+    ]

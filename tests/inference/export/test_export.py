@@ -29,15 +29,27 @@ WRONG = [
 @pytest.mark.parametrize(("options", "message"), WRONG)
 def test_wrong_requests_are_refused(rsft, run, tmp_path, options, message):
     code, printed = rsft("export", run, "-o", tmp_path / "out", *options)
-    assert code == 2 and message in printed and "Traceback" not in printed and not list(tmp_path.iterdir())
+    assert (
+        code == 2
+        and message in printed
+        and "Traceback" not in printed
+        and not list(tmp_path.iterdir())
+    )
 
 
 @pytest.mark.exhaustive
 def test_the_command_writes_an_onnx_file(rsft, run, root, tmp_path):
     code, printed = rsft("export", run, "--format", "onnx", "-o", tmp_path / "out")
-    assert code == 0 and f"18 chips of {root}" in printed and "logits differ from PyTorch's by" in printed
+    assert (
+        code == 0
+        and f"18 chips of {root}" in printed
+        and "logits differ from PyTorch's by" in printed
+    )
     metadata = read_export_metadata(tmp_path / "out")
-    assert metadata["classes"] == ["flat", "slanted", "steep"] and metadata["bundle_sha256"] == Bundle.load(run).sha256
+    assert (
+        metadata["classes"] == ["flat", "slanted", "steep"]
+        and metadata["bundle_sha256"] == Bundle.load(run).sha256
+    )
     assert metadata["contract"]["size"] == 32 and metadata["checked"]["largest"] < 1e-3
     code, printed = rsft("export", run, "--format", "onnx", "-o", tmp_path / "out")
     assert code == 2 and "--overwrite" in printed
@@ -54,7 +66,13 @@ def test_the_chips_of_the_training_are_found_or_not(run, root):
     with pytest.raises(RequestError, match="other classes than the bundle"):
         find_training_store(other, root)
     data = bundle.recipe.data.model_copy(update={"root": "absent"})
-    assert find_training_store(replace(bundle, recipe=bundle.recipe.model_copy(update={"data": data})), None) is None
+    assert (
+        find_training_store(
+            replace(bundle, recipe=bundle.recipe.model_copy(update={"data": data})),
+            None,
+        )
+        is None
+    )
 
 
 @pytest.mark.slow
@@ -65,33 +83,53 @@ def test_an_export_that_differs_is_not_written(run, tmp_path, monkeypatch):
         return trace_float32(traceable.BFloat16Network(network), contract)
 
     monkeypatch.setattr(traceable, "trace_network", trace_bfloat16)
-    with pytest.raises(WeightsError, match=mentions("differs from PyTorch", "0.001 is allowed")):
+    with pytest.raises(
+        WeightsError, match=mentions("differs from PyTorch", "0.001 is allowed")
+    ):
         export_bundle(run, "torch-export", "fp32", tmp_path / "out")
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize(
-    ("name", "precision"), [*((name, "fp32") for name in GRAPHS), ("openvino", "bf16"), ("torch-export", "bf16")]
+    ("name", "precision"),
+    [
+        *((name, "fp32") for name in GRAPHS),
+        ("openvino", "bf16"),
+        ("torch-export", "bf16"),
+    ],
 )
 def test_a_head_on_an_earlier_block_is_exported(run, tmp_path, name, precision):
     copy_with_early_head(Bundle.load(run)).save(tmp_path / "bundle")
     result = export_bundle(tmp_path / "bundle", name, precision, tmp_path / "out")
-    assert result.metadata["head"]["earlier_blocks"] == [0] and result.metadata["checked"]["largest"] < 0.2
+    assert (
+        result.metadata["head"]["earlier_blocks"] == [0]
+        and result.metadata["checked"]["largest"] < 0.2
+    )
 
 
-@pytest.mark.parametrize(("registry", "column"), [(ENGINES, "--engine"), (FORMATS, "--format")])
+@pytest.mark.parametrize(
+    ("registry", "column"), [(ENGINES, "--engine"), (FORMATS, "--format")]
+)
 def test_the_documentation_lists_every_component(registry, column):
     table = DOC.partition(f"| `{column}` |")[2].partition("\n\n")[0]
     rows = dict(re.findall(r"^\| `([\w-]+)` \| (fp32[^|]*?) *\|", table, re.MULTILINE))
-    documented = {name: tuple(precisions.split(", ")) for name, precisions in rows.items() if name != "auto"}
+    documented = {
+        name: tuple(precisions.split(", "))
+        for name, precisions in rows.items()
+        if name != "auto"
+    }
     assert documented == {name: tuple(registry[name].precisions) for name in registry}
 
 
 def test_the_documentation_says_what_opens_every_format():
     table = DOC.partition("| `--format` | opens with |")[2].partition("\n\n")[0]
-    rows = re.findall(r"^\| `([\w-]+)` \| (.+?) \| (.+?) \| (.+?) \|$", table, re.MULTILINE)
+    rows = re.findall(
+        r"^\| `([\w-]+)` \| (.+?) \| (.+?) \| (.+?) \|$", table, re.MULTILINE
+    )
     assert {name for name, *_ in rows} == set(FORMATS)
     for _, _, proofs, _ in rows:
-        for file, _, test in (proof.partition("::") for proof in re.findall(r"`(.+?)`", proofs)):
+        for file, _, test in (
+            proof.partition("::") for proof in re.findall(r"`(.+?)`", proofs)
+        ):
             assert f"def {test}" in (ROOT / file).read_text("utf-8"), file

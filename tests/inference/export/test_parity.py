@@ -25,7 +25,9 @@ REFERENCE = ClassifierOutputs(LOGITS, FEATURES)
     ],
 )
 def test_logits(tolerance, error, fits):
-    difference = compare_outputs(ClassifierOutputs(LOGITS + np.float32(error), FEATURES), REFERENCE, tolerance)
+    difference = compare_outputs(
+        ClassifierOutputs(LOGITS + np.float32(error), FEATURES), REFERENCE, tolerance
+    )
     assert difference.fits is fits
 
 
@@ -48,8 +50,16 @@ def test_changes_by_group():
     worse[6:8] = [1, 0, 0]
     groups = {"head": [0], "medium": [2], "tail": [1]}
     features = np.zeros((10, 1), np.float32)
-    table = accuracy_changes(ClassifierOutputs(right, features), ClassifierOutputs(worse, features), truth, groups)
-    assert {name: (change.lost, change.chips, change.differ) for name, change in table.items()} == {
+    table = accuracy_changes(
+        ClassifierOutputs(right, features),
+        ClassifierOutputs(worse, features),
+        truth,
+        groups,
+    )
+    assert {
+        name: (change.lost, change.chips, change.differ)
+        for name, change in table.items()
+    } == {
         "overall": (pytest.approx(20), 10, 2),
         "head": (0, 6, 0),
         "tail": (50, 4, 2),
@@ -57,4 +67,7 @@ def test_changes_by_group():
 
 
 def test_a_chip_of_200_is_half_a_point_and_being_better_is_no_loss():
-    assert AccuracyChange(0.70, 0.695, 200, 1).lost == 0.5 and AccuracyChange(0.70, 0.75, 200, 2).lost == -5
+    assert (
+        AccuracyChange(0.70, 0.695, 200, 1).lost == 0.5
+        and AccuracyChange(0.70, 0.75, 200, 2).lost == -5
+    )

@@ -15,8 +15,9 @@ from tests.helpers.tiny_bundles import CONTRACT, IMAGES, tiny_classifier
 pytestmark = pytest.mark.slow
 METADATA = {"classes": ["a", "b", "ç"], "precision": "int8"}
 PRODUCTS = {"lora": 9, "adapter": 12, "prompts": 8}
-"""Products with weights in two blocks: four per block, two more with adapters. The last block of LoRA has one more,
-because it computes the query of the class token separately."""
+"""Products with weights in two blocks: four per block, two more with adapters. The
+last block of LoRA has one more, because it computes the query of the class token
+separately."""
 
 
 @cache
@@ -27,7 +28,9 @@ def traced(method="lora", head="linear"):
 
 def quantize(name, program, folder, first=0, progress=None, nodes=None):
     graph_format = find_format(name)
-    calibration = Calibration(IMAGES.numpy(), nodes or float_nodes(program, first), progress)
+    calibration = Calibration(
+        IMAGES.numpy(), nodes or float_nodes(program, first), progress
+    )
     graph_format.quantize(program, folder, METADATA, calibration)
     return folder / graph_format.file_name
 
@@ -37,8 +40,13 @@ def count_int8_products(name, path):
         import onnx
 
         nodes = onnx.load(path).graph.node
-        dequantized = {node.output[0] for node in nodes if node.op_type == "DequantizeLinear"}
-        return sum(node.op_type in ("MatMul", "Gemm", "Conv") and node.input[0] in dequantized for node in nodes)
+        dequantized = {
+            node.output[0] for node in nodes if node.op_type == "DequantizeLinear"
+        }
+        return sum(
+            node.op_type in ("MatMul", "Gemm", "Conv") and node.input[0] in dequantized
+            for node in nodes
+        )
     import openvino
 
     model = openvino.Core().read_model(path)
@@ -53,21 +61,39 @@ def count_int8_products(name, path):
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("name", ["onnx", "openvino"])
 @pytest.mark.parametrize(
-    ("method", "head"), [("lora", "cosine"), ("lora", "two depths"), ("adapter", "linear"), ("prompts", "linear")]
+    ("method", "head"),
+    [
+        ("lora", "cosine"),
+        ("lora", "two depths"),
+        ("adapter", "linear"),
+        ("prompts", "linear"),
+    ],
 )
-def test_only_products_with_weights_of_blocks_are_quantized(tmp_path, name, method, head):
+def test_only_products_with_weights_of_blocks_are_quantized(
+    tmp_path, name, method, head
+):
     program, expected = traced(method, head)
     path = quantize(name, program, tmp_path)
     assert count_int8_products(name, path) == PRODUCTS[method]
-    error = (find_format(name).open_graph(path, "int8").predict(IMAGES).logits - expected).abs().max()
+    error = (
+        (find_format(name).open_graph(path, "int8").predict(IMAGES).logits - expected)
+        .abs()
+        .max()
+    )
     assert 0 < error < 0.2 * expected.abs().max()
-    assert {file.name for file in tmp_path.iterdir()} <= {"model.onnx", "model.xml", "model.bin"}
+    assert {file.name for file in tmp_path.iterdir()} <= {
+        "model.onnx",
+        "model.xml",
+        "model.bin",
+    }
 
 
 @pytest.mark.parametrize(("name", "total"), [("onnx", 5), ("openvino", 10)])
 def test_the_first_blocks_stay_in_floating_point(tmp_path, name, total):
     (program, _), calls = traced(), []
-    path = quantize(name, program, tmp_path, first=1, progress=lambda *call: calls.append(call))
+    path = quantize(
+        name, program, tmp_path, first=1, progress=lambda *call: calls.append(call)
+    )
     assert count_int8_products(name, path) == PRODUCTS["lora"] - 4
     assert calls[-1] == (total, total, "calibrating")
 
@@ -75,20 +101,29 @@ def test_the_first_blocks_stay_in_floating_point(tmp_path, name, total):
 @pytest.mark.parametrize("name", ["onnx", "openvino"])
 def test_a_node_that_is_missing_in_the_converted_graph_is_an_error(tmp_path, name):
     program, _ = traced()
-    nodes = FloatNodes(frozenset({"renamed", "linear"}), frozenset({"renamed", "linear"}))
+    nodes = FloatNodes(
+        frozenset({"renamed", "linear"}), frozenset({"renamed", "linear"})
+    )
     with pytest.raises(WeightsError, match=mentions("1 of 2 nodes", ": renamed")):
         quantize(name, program, tmp_path, nodes=nodes)
 
 
 def test_all_products_among_the_float_nodes_are_required():
     program, _ = traced()
-    assert [len(float_nodes(program, first).products) for first in (0, 1)] == [2 + 1, 2 + 1 + 4]
+    assert [len(float_nodes(program, first).products) for first in (0, 1)] == [
+        2 + 1,
+        2 + 1 + 4,
+    ]
 
 
 @pytest.mark.exhaustive
 def test_several_runs(tmp_path):
-    network = TraceableNetwork([tiny_classifier(0, head="cosine"), tiny_classifier(1, "adapter")])
+    network = TraceableNetwork(
+        [tiny_classifier(0, head="cosine"), tiny_classifier(1, "adapter")]
+    )
     program = trace_network(network, CONTRACT)
-    assert len(float_nodes(program, 0).names) == 4 + 2  # attention of two blocks in each run, and two heads
+    assert (
+        len(float_nodes(program, 0).names) == 4 + 2
+    )  # attention of two blocks in each run, and two heads
     path = quantize("onnx", program, tmp_path)
     assert count_int8_products("onnx", path) == PRODUCTS["lora"] + PRODUCTS["adapter"]

@@ -1,11 +1,16 @@
-"""A bundle as plain modules gives the classifier's outputs, and a graph for any number of images."""
+"""A bundle as plain modules gives the classifier's outputs, and a graph for any number
+of images."""
 
 from itertools import product
 
 import pytest
 import torch
 
-from rsft.inference.export.traceable import BFloat16Network, TraceableNetwork, trace_network
+from rsft.inference.export.traceable import (
+    BFloat16Network,
+    TraceableNetwork,
+    trace_network,
+)
 from tests.helpers.tiny_bundles import CONTRACT, IMAGES, METHODS, tiny_classifier
 
 
@@ -18,7 +23,11 @@ def further(cases):
 @torch.no_grad()
 @pytest.mark.parametrize(
     ("method", "head"),
-    [*product(METHODS, ["linear"]), ("lora", "two depths"), *further(product(["adapter", "prompts"], ["two depths"]))],
+    [
+        *product(METHODS, ["linear"]),
+        ("lora", "two depths"),
+        *further(product(["adapter", "prompts"], ["two depths"])),
+    ],
 )
 def test_the_graph_gives_the_outputs_of_the_classifier(method, head):
     classifier = tiny_classifier(1, method, head)
@@ -27,20 +36,27 @@ def test_the_graph_gives_the_outputs_of_the_classifier(method, head):
     for count in (1, 5):
         logits, features = graph(IMAGES[:count])
         torch.testing.assert_close(logits, expected.logits[:count], atol=1e-5, rtol=0)
-        torch.testing.assert_close(features, expected.features[:count], atol=1e-5, rtol=0)
+        torch.testing.assert_close(
+            features, expected.features[:count], atol=1e-5, rtol=0
+        )
 
 
 @torch.no_grad()
 def test_the_last_block_computes_only_the_class_token():
-    classifier, shapes = tiny_classifier(1), []
+    classifier = tiny_classifier(1)
+    shapes = []
     for block in classifier.adapted.vit.blocks:
-        block.mlp.fc2.register_forward_pre_hook(lambda _, args: shapes.append(tuple(args[0].shape[:2])))
+        block.mlp.fc2.register_forward_pre_hook(
+            lambda _, args: shapes.append(tuple(args[0].shape[:2]))
+        )
     TraceableNetwork([classifier])(IMAGES)
     assert shapes == [(5, 5), (5, 5)]  # a block with hooks is run as it is
     for block in classifier.adapted.vit.blocks:
         block.mlp.fc2._forward_pre_hooks.clear()
     last = classifier.adapted.vit.blocks[-1]
-    last.mlp.fc2.forward = lambda x: shapes.append(tuple(x.shape[:2])) or torch.zeros(5, 1, 24)
+    last.mlp.fc2.forward = lambda x: (
+        shapes.append(tuple(x.shape[:2])) or torch.zeros(5, 1, 24)
+    )
     TraceableNetwork([classifier])(IMAGES)
     assert shapes[2:] == [(5, 1)]
 
@@ -64,8 +80,12 @@ def test_several_runs_give_the_mean_of_their_probabilities(head):
 )  # fmt: skip
 def test_bfloat16_is_near_and_gives_float32(products, head, limit):
     expected = tiny_classifier(1, head=head).predict(IMAGES).logits
-    network = BFloat16Network(TraceableNetwork([tiny_classifier(1, head=head)]), products=products)
+    network = BFloat16Network(
+        TraceableNetwork([tiny_classifier(1, head=head)]), products=products
+    )
     logits, features = network(IMAGES)
-    torch.testing.assert_close(trace_network(network, CONTRACT).module()(IMAGES)[0], logits, atol=1e-3, rtol=0)
+    torch.testing.assert_close(
+        trace_network(network, CONTRACT).module()(IMAGES)[0], logits, atol=1e-3, rtol=0
+    )
     assert logits.dtype == features.dtype == torch.float32
     assert 0 < (logits - expected).abs().max() < limit

@@ -27,9 +27,16 @@ pytestmark = pytest.mark.slow
 
 def run_graph(folder, paths):
     """Return the outputs of a graph for chips of files."""
-    pixels = np.stack([np.moveaxis(read_chip(path)[:, :, :1], 2, 0) for path in paths]).astype(np.float32)
-    session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
-    return session.run(["probabilities", *[x.name for x in session.get_outputs()][1:]], {"pixels": pixels})
+    pixels = np.stack(
+        [np.moveaxis(read_chip(path)[:, :, :1], 2, 0) for path in paths]
+    ).astype(np.float32)
+    session = onnxruntime.InferenceSession(
+        folder / "model.onnx", providers=["CPUExecutionProvider"]
+    )
+    return session.run(
+        ["probabilities", *[x.name for x in session.get_outputs()][1:]],
+        {"pixels": pixels},
+    )
 
 
 def predictions(bundle, paths, output):
@@ -41,12 +48,20 @@ def predictions(bundle, paths, output):
 @pytest.mark.parametrize(("tta", "runs"), [("none", 1), ("turns", 1), ("five-crop", 2)])
 def test_the_graph_gives_the_predictions(run, root, tmp_path, tta, runs):
     bundle = Bundle.load(run)
-    recipe = bundle.recipe.model_copy(update={"evaluate": EvaluateSection(tta=tta, margin=8)})
+    recipe = bundle.recipe.model_copy(
+        update={"evaluate": EvaluateSection(tta=tta, margin=8)}
+    )
     if runs > 1:
-        bundle = replace(combine_bundles(recipe, [bundle, perturbed_copy(bundle)]), calibrator=bundle.calibrator)
+        bundle = replace(
+            combine_bundles(recipe, [bundle, perturbed_copy(bundle)]),
+            calibrator=bundle.calibrator,
+        )
     replace(bundle, recipe=recipe).save(tmp_path / "bundle")
     result = export_bundle(tmp_path / "bundle", "onnx", whole=True, side=32)
-    assert result.folder == tmp_path / "exports/onnx-fp32-whole" and "18 chips of" in result.notes[1]
+    assert (
+        result.folder == tmp_path / "exports/onnx-fp32-whole"
+        and "18 chips of" in result.notes[1]
+    )
     paths = sorted((root / "chips/val").rglob("*.png"))
     table = predictions(tmp_path / "bundle", paths, tmp_path / "out.csv")
     probabilities, distances = run_graph(result.folder, paths)
@@ -54,32 +69,60 @@ def test_the_graph_gives_the_predictions(run, root, tmp_path, tta, runs):
     np.testing.assert_allclose(probabilities, table[columns].to_numpy(), atol=1e-4)
     np.testing.assert_allclose(distances, table["ood_distance"], rtol=1e-3, atol=1e-3)
     whole = json.loads((result.folder / "export.json").read_text())
-    assert whole["whole"] == {"unit": "uint8", "bands": ["gray"], "side": 32} and whole["tta"] == tta
-    properties = onnxruntime.InferenceSession(result.folder / "model.onnx").get_modelmeta().custom_metadata_map
+    assert (
+        whole["whole"] == {"unit": "uint8", "bands": ["gray"], "side": 32}
+        and whole["tta"] == tta
+    )
+    properties = (
+        onnxruntime.InferenceSession(result.folder / "model.onnx")
+        .get_modelmeta()
+        .custom_metadata_map
+    )
     assert json.loads(properties["classes"]) == list(bundle.classes)
-    assert [properties[key] for key in ("unit", "bands", "side")] == ["uint8", "gray", "32"]
+    assert [properties[key] for key in ("unit", "bands", "side")] == [
+        "uint8",
+        "gray",
+        "32",
+    ]
 
 
 def test_chips_that_are_normalized_one_by_one(recipe_file, root, tmp_path):
     """The network without pre-training, with batch norm and chip-standard."""
-    network = ["backbone={name: aconvnet, pool: avg}", "peft={method: full}", "meta=null", "head.init=random"]
-    recipe = load_recipe(recipe_file, [*network, "data.stretch=chip-standard", "train.epochs=1"])
+    network = [
+        "backbone={name: aconvnet, pool: avg}",
+        "peft={method: full}",
+        "meta=null",
+        "head.init=random",
+    ]
+    recipe = load_recipe(
+        recipe_file, [*network, "data.stretch=chip-standard", "train.epochs=1"]
+    )
     folder = finetune(recipe, tmp_path).folder
     contract = Bundle.load(folder).contract
     assert contract.chip_standard and (contract.mean, contract.std) == ((0.0,), (1.0,))
     paths = sorted((root / "chips/val").rglob("*.png"))
     table = predictions(folder, paths, tmp_path / "out.csv")
     columns = [name for name in table if name.startswith("p_")]
-    whole_graph = export_bundle(folder, "onnx", output_dir=tmp_path / "whole", whole=True, side=32).folder
-    np.testing.assert_allclose(run_graph(whole_graph, paths)[0], table[columns].to_numpy(), atol=1e-4)
+    whole_graph = export_bundle(
+        folder, "onnx", output_dir=tmp_path / "whole", whole=True, side=32
+    ).folder
+    np.testing.assert_allclose(
+        run_graph(whole_graph, paths)[0], table[columns].to_numpy(), atol=1e-4
+    )
     graph = export_bundle(folder, "onnx", output_dir=tmp_path / "graph").folder
-    other = predict(folder, paths, tmp_path / "graph.csv", PredictionRequest(engine=str(graph))).table
-    np.testing.assert_allclose(other[columns].to_numpy(), table[columns].to_numpy(), atol=1e-4)
+    other = predict(
+        folder, paths, tmp_path / "graph.csv", PredictionRequest(engine=str(graph))
+    ).table
+    np.testing.assert_allclose(
+        other[columns].to_numpy(), table[columns].to_numpy(), atol=1e-4
+    )
     with pytest.raises(RequestError, match="normalizes each chip by its own"):
         export_bundle(folder, "timm", output_dir=tmp_path / "timm")
     item = json.loads(write_stac_item(folder).read_text())
     scaling = item["properties"]["mlm:input"][0]["value_scaling"]
-    assert [x["type"] for x in scaling] == ["processing"] and "own mean" in scaling[0]["description"]
+    assert [x["type"] for x in scaling] == ["processing"] and "own mean" in scaling[0][
+        "description"
+    ]
     assert item_faults(item) == []
 
 
@@ -95,17 +138,66 @@ def test_a_bundle_without_calibration_has_probabilities_only(run, root, tmp_path
 
 
 def test_the_command_and_what_it_refuses(rsft, run, root, tmp_path):
-    code, printed = rsft("export", run, "--format", "onnx", "--whole", "--side", 48, "-o", tmp_path / "out")
-    assert code == 0 and "the graph takes chips of 48 x 48 pixels in uint8, with the bands gray" in printed
-    assert "probabilities differ from those of rsft predict by" in printed and "chips of noise" in printed
-    code, printed = rsft("predict", run, root / "chips/val", "-o", "out.csv", "--engine", tmp_path / "out")
+    code, printed = rsft(
+        "export",
+        run,
+        "--format",
+        "onnx",
+        "--whole",
+        "--side",
+        48,
+        "-o",
+        tmp_path / "out",
+    )
+    assert (
+        code == 0
+        and "the graph takes chips of 48 x 48 pixels in uint8, with the bands gray"
+        in printed
+    )
+    assert (
+        "probabilities differ from those of rsft predict by" in printed
+        and "chips of noise" in printed
+    )
+    code, printed = rsft(
+        "predict",
+        run,
+        root / "chips/val",
+        "-o",
+        "out.csv",
+        "--engine",
+        tmp_path / "out",
+    )
     assert code == 2 and "for programs without rsft" in printed
     for options, message in {
-        ("--format", "onnx", "--whole"): "takes chips of any size, but a graph takes chips of one size",
-        ("--format", "openvino", "--whole", "--side", 32): "openvino cannot hold the whole pipeline",
-        ("--format", "onnx", "--whole", "--precision", "int8"): "a whole pipeline is not written in int8",
+        (
+            "--format",
+            "onnx",
+            "--whole",
+        ): "takes chips of any size, but a graph takes chips of one size",
+        (
+            "--format",
+            "openvino",
+            "--whole",
+            "--side",
+            32,
+        ): "openvino cannot hold the whole pipeline",
+        (
+            "--format",
+            "onnx",
+            "--whole",
+            "--precision",
+            "int8",
+        ): "a whole pipeline is not written in int8",
         ("--format", "onnx", "--side", 32): "--unit and --side only work with --whole",
-        ("--format", "onnx", "--whole", "--side", 32, "--unit", "db"): "db pixels, but the model takes uint8",
+        (
+            "--format",
+            "onnx",
+            "--whole",
+            "--side",
+            32,
+            "--unit",
+            "db",
+        ): "db pixels, but the model takes uint8",
     }.items():
         code, printed = rsft("export", run, "-o", tmp_path / "wrong", *options)
         assert code in (1, 2) and message in printed, printed
@@ -114,7 +206,9 @@ def test_the_command_and_what_it_refuses(rsft, run, root, tmp_path):
 
 @pytest.mark.exhaustive
 def test_a_graph_that_differs_is_not_written(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(whole.ByteResize, "forward", lambda self, images: images.flip(3))
+    monkeypatch.setattr(
+        whole.ByteResize, "forward", lambda self, images: images.flip(3)
+    )
     with pytest.raises(WeightsError, match=mentions("differs from rsft predict")):
         export_bundle(run, "onnx", output_dir=tmp_path / "out", whole=True, side=32)
     assert not (tmp_path / "out").exists()
@@ -123,8 +217,16 @@ def test_a_graph_that_differs_is_not_written(run, tmp_path, monkeypatch):
 @pytest.mark.exhaustive
 def test_a_crop_gives_the_size(run, tmp_path):
     bundle = Bundle.load(run)
-    replace(bundle, contract=bundle.contract.model_copy(update={"crop": 24})).save(tmp_path / "bundle")
+    replace(bundle, contract=bundle.contract.model_copy(update={"crop": 24})).save(
+        tmp_path / "bundle"
+    )
     result = export_bundle(tmp_path / "bundle", "onnx", whole=True)
     assert result.metadata["whole"]["side"] == 24
     with pytest.raises(RequestError, match=mentions("20 pixels", "middle 24")):
-        export_bundle(tmp_path / "bundle", "onnx", output_dir=tmp_path / "out", whole=True, side=20)
+        export_bundle(
+            tmp_path / "bundle",
+            "onnx",
+            output_dir=tmp_path / "out",
+            whole=True,
+            side=20,
+        )

@@ -1,4 +1,5 @@
-"""Find chips by file, folder and glob; their georeference, and how rarely GDAL opens them."""
+"""Find chips by file, folder and glob; their georeference, and how rarely GDAL opens
+them."""
 
 import json
 import shutil
@@ -39,17 +40,29 @@ def test_single_png_has_no_georeference_and_is_not_opened_by_gdal(png, monkeypat
 
 def test_georeference_in_sidecar_file(tmp_path):
     profile = {"driver": "PNG", "width": 16, "height": 16, "count": 1, "dtype": "uint8"}
-    with rasterio.open(tmp_path / "a.png", "w", crs="EPSG:32633", transform=UTM, **profile) as file:
+    with rasterio.open(
+        tmp_path / "a.png", "w", crs="EPSG:32633", transform=UTM, **profile
+    ) as file:
         file.write(PIXELS[None])
     assert (tmp_path / "a.png.aux.xml").exists()
     chip = read(tmp_path / "a.png")
-    assert chip.columns["geometry"].bounds == pytest.approx((15, 45.152, 15.002, 45.154), abs=1e-3)
+    assert chip.columns["geometry"].bounds == pytest.approx(
+        (15, 45.152, 15.002, 45.154), abs=1e-3
+    )
     assert chip.spacing == pytest.approx((10, 10), abs=0.02)
 
 
 def test_renamed_geotiff_keeps_its_georeference(tmp_path):
-    profile = {"driver": "GTiff", "width": 16, "height": 16, "count": 1, "dtype": "uint8"}
-    with rasterio.open(tmp_path / "a.tif", "w", crs="EPSG:32633", transform=UTM, **profile) as file:
+    profile = {
+        "driver": "GTiff",
+        "width": 16,
+        "height": 16,
+        "count": 1,
+        "dtype": "uint8",
+    }
+    with rasterio.open(
+        tmp_path / "a.tif", "w", crs="EPSG:32633", transform=UTM, **profile
+    ) as file:
         file.write(PIXELS[None])
     (tmp_path / "a.tif").rename(tmp_path / "a.png")
     assert read(tmp_path / "a.png").spacing == pytest.approx((10, 10), abs=0.02)
@@ -75,18 +88,28 @@ def test_a_chip_of_a_store_may_be_much_larger_than_the_input(tmp_path):
     with pytest.raises(DataError, match="80 x 80 pixels are a scene"):
         read(tmp_path / "a.png")
     files = {str(tmp_path / "a.png"): Declaration(is_chip=True)}
-    assert ChipFiles(files, toy_contract(), ChipOptions()).read(0).pixels.shape == (80, 80, 1)
+    assert ChipFiles(files, toy_contract(), ChipOptions()).read(0).pixels.shape == (
+        80,
+        80,
+        1,
+    )
 
 
 def test_fine_pixels_that_are_resampled_are_no_scene(tmp_path):
-    path = write_geotiff(tmp_path / "a.tif", np.tile(PIXELS, (5, 5)), crs="EPSG:32633", transform=UTM)  # 10 m
-    files = ChipFiles({str(path): UNDECLARED}, toy_contract(), ChipOptions(resample_to=40))
+    path = write_geotiff(
+        tmp_path / "a.tif", np.tile(PIXELS, (5, 5)), crs="EPSG:32633", transform=UTM
+    )  # 10 m
+    files = ChipFiles(
+        {str(path): UNDECLARED}, toy_contract(), ChipOptions(resample_to=40)
+    )
     assert files.read(0).pixels.shape == (20, 20, 1)
 
 
 def read_vv(path, declared=None):
     contract = toy_contract(bands=("VH", "VV"), planes=("VV",) * 3)
-    return ChipFiles({str(path): Declaration(bands=declared)}, contract, ChipOptions()).read(0)
+    return ChipFiles(
+        {str(path): Declaration(bands=declared)}, contract, ChipOptions()
+    ).read(0)
 
 
 def test_bands_are_selected_by_the_names_in_the_file(tmp_path):
@@ -132,15 +155,21 @@ def test_find_chips(inputs, chips, skipped):
 
 
 def test_chips_are_sorted_by_folder_and_name():
-    paths = [Path(name) for name in ("d/e/f.png", "d/e.png", "d/e-1/f.png", "d/e 1.png")]
+    paths = [
+        Path(name) for name in ("d/e/f.png", "d/e.png", "d/e-1/f.png", "d/e 1.png")
+    ]
     for path in paths:
         path.parent.mkdir(exist_ok=True)
         path.touch()
-    assert list(find_chips(["d"])[0]) == [str(path) for path in sorted([*paths, Path("d/x[1].png")])]
+    assert list(find_chips(["d"])[0]) == [
+        str(path) for path in sorted([*paths, Path("d/x[1].png")])
+    ]
 
 
 def test_absolute_glob(tmp_path):
-    assert list(find_chips([tmp_path / "c" / "*.png"])[0]) == [str(tmp_path / "c" / "b.png")]
+    assert list(find_chips([tmp_path / "c" / "*.png"])[0]) == [
+        str(tmp_path / "c" / "b.png")
+    ]
 
 
 @pytest.mark.parametrize("name", ["absent.png", "c/*.jpg", "c/a**b"])
@@ -159,27 +188,51 @@ def test_figures_of_a_chip_store_are_not_chips(root, tmp_path):
     store = shutil.copytree(root, tmp_path / "store")
     (store / "chips/train/flat/stray.png").touch()
     chips, skipped = find_chips([store])
-    assert (len(chips), skipped) == (58, 0) and {Path(path).relative_to(store).parts[0] for path in chips} == {"chips"}
+    assert (len(chips), skipped) == (58, 0) and {
+        Path(path).relative_to(store).parts[0] for path in chips
+    } == {"chips"}
 
 
 def test_declared_bands_that_contradict_a_chip_store(monkeypatch):
     Path("c/manifest.parquet").touch()
     chip = "c/a.tif"
-    monkeypatch.setattr(chip_files, "read_declarations", lambda store: {chip: Declaration("db", ("VH", "VV"), 10.0)})
-    assert find_chips(["c"], Declaration("sigma0"))[0] == {chip: Declaration("sigma0", ("VH", "VV"), 10.0)}
-    with pytest.raises(DataError, match="names its bands VH, VV, but VV, VH was declared"):
+    monkeypatch.setattr(
+        chip_files,
+        "read_declarations",
+        lambda store: {chip: Declaration("db", ("VH", "VV"), 10.0)},
+    )
+    assert find_chips(["c"], Declaration("sigma0"))[0] == {
+        chip: Declaration("sigma0", ("VH", "VV"), 10.0)
+    }
+    with pytest.raises(
+        DataError, match="names its bands VH, VV, but VV, VH was declared"
+    ):
         find_chips(["c"], Declaration(bands=("VV", "VH")))
 
 
 def test_a_pattern_starts_no_request(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     item = {"stac_version": "1.0.0", "assets": {"a": {"href": "a.tif"}}}
-    for name, content in (("a.json", item), ("b.json", {"assets": []}), ("c.json", [1])):
+    for name, content in (
+        ("a.json", item),
+        ("b.json", {"assets": []}),
+        ("c.json", [1]),
+    ):
         Path(name).write_text(json.dumps(content))
-    assert [uri.text for uri in find_scenes(["*.json"])] == ["a.json", "b.json", "c.json"]
+    assert [uri.text for uri in find_scenes(["*.json"])] == [
+        "a.json",
+        "b.json",
+        "c.json",
+    ]
     Path("list.txt").write_text("[d].json\n")
-    for href in ("https://example.com/a.tif", "s3://bucket/a.tif", "/vsicurl/https://example.com/a.tif"):
-        Path("d.json").write_text(json.dumps(item | {"assets": {"a": {"href": href}}}).replace("h", "\\u0068"))
+    for href in (
+        "https://example.com/a.tif",
+        "s3://bucket/a.tif",
+        "/vsicurl/https://example.com/a.tif",
+    ):
+        Path("d.json").write_text(
+            json.dumps(item | {"assets": {"a": {"href": href}}}).replace("h", "\\u0068")
+        )
         for pattern in ("*.json", "@list.txt"):
             with pytest.raises(RequestError, match="STAC item with files on a server"):
                 find_scenes([pattern])
@@ -187,8 +240,17 @@ def test_a_pattern_starts_no_request(tmp_path, monkeypatch):
 
 
 def test_find_scenes():
-    Path("scenes.txt").write_text("# comment\nc/*.png\nhttps://h.org/a.tif?x=[1]\ns3://b/k.tif\nd/x[1].png\n")
-    inputs = ["./c/b.png", "@scenes.txt", Path("absent.tif"), "NETCDF:a.nc:VV", "/vsizip/z.zip/a*.tif", "d/*"]
+    Path("scenes.txt").write_text(
+        "# comment\nc/*.png\nhttps://h.org/a.tif?x=[1]\ns3://b/k.tif\nd/x[1].png\n"
+    )
+    inputs = [
+        "./c/b.png",
+        "@scenes.txt",
+        Path("absent.tif"),
+        "NETCDF:a.nc:VV",
+        "/vsizip/z.zip/a*.tif",
+        "d/*",
+    ]
     assert [uri.text for uri in find_scenes(inputs)] == [
         "c/b.png", "c/b.png", "https://h.org/a.tif?x=[1]", "s3://b/k.tif", "d/x[1].png", "absent.tif",
         "NETCDF:a.nc:VV", "/vsizip/z.zip/a*.tif", "d/x[1].png",
@@ -199,8 +261,12 @@ def test_find_scenes():
         find_scenes(["@absent.txt"])
 
 
-@pytest.mark.parametrize("name", ["https://h.org/a.png?sig=1", "/vsizip/z.zip/a.png", "NETCDF:a.nc:VV"])
+@pytest.mark.parametrize(
+    "name", ["https://h.org/a.png?sig=1", "/vsizip/z.zip/a.png", "NETCDF:a.nc:VV"]
+)
 def test_an_address_is_a_scene(name):
-    with pytest.raises(RequestError, match=mentions("files or folders", "--grid")) as caught:
+    with pytest.raises(
+        RequestError, match=mentions("files or folders", "--grid")
+    ) as caught:
         find_chips(["c", name])
     assert "sig" not in str(caught.value)

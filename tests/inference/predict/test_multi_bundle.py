@@ -11,7 +11,12 @@ import pytest
 from rsft.errors import RequestError
 from rsft.inference.options import PredictionRequest
 from rsft.inference.predict import pipeline
-from rsft.inference.predict.job import check_compatible, output_paths, predict, predict_bundles
+from rsft.inference.predict.job import (
+    check_compatible,
+    output_paths,
+    predict,
+    predict_bundles,
+)
 from rsft.inference.predict.resume_journal import ResumeJournal
 from rsft.models.bundle.bundle import Bundle
 from rsft.recipe.schema import EvaluateSection
@@ -29,7 +34,9 @@ def other(run, tmp_path_factory):
 @pytest.mark.slow
 def test_tables_equal_those_of_single_bundles(rsft, run, other, root, tmp_path):
     chips = root / "chips/val"
-    code, printed = rsft("predict", run, chips, "-o", "out.csv", "--also", other, "--device", "cpu")
+    code, printed = rsft(
+        "predict", run, chips, "-o", "out.csv", "--also", other, "--device", "cpu"
+    )
     assert code == 0 and printed.count("18 chips classified") == 2
     assert printed.count("engine: torch fp32") == 2
     request = PredictionRequest(engine="torch", device="cpu")
@@ -43,7 +50,8 @@ def test_tables_equal_those_of_single_bundles(rsft, run, other, root, tmp_path):
 
 @pytest.mark.slow
 def test_resume_in_the_second_bundle(run, other, root, tmp_path, monkeypatch):
-    chips, calls = root / "chips/val", []
+    chips = root / "chips/val"
+    calls = []
 
     def stop(*arguments):
         calls.append(arguments)
@@ -59,12 +67,17 @@ def test_resume_in_the_second_bundle(run, other, root, tmp_path, monkeypatch):
             predict_bundles([run, other], [chips], tmp_path / "out.csv", request)
     assert len(list(tmp_path.glob(".*.journal"))) == 2
     results = predict_bundles([run, other], [chips], tmp_path / "out.csv", request)
-    assert [len(result.table) for result in results] == [18, 18] and not list(tmp_path.glob(".*"))
+    assert [len(result.table) for result in results] == [18, 18] and not list(
+        tmp_path.glob(".*")
+    )
 
 
 @pytest.mark.slow
-def test_call_that_was_killed_between_the_deletions_of_its_journals(run, other, root, tmp_path, monkeypatch):
-    chips, request = root / "chips/val", PredictionRequest(device="cpu")
+def test_call_that_was_killed_between_the_deletions_of_its_journals(
+    run, other, root, tmp_path, monkeypatch
+):
+    chips = root / "chips/val"
+    request = PredictionRequest(device="cpu")
     close = ResumeJournal.close
 
     def close_only_the_second(journal, finished):
@@ -84,10 +97,15 @@ def test_call_that_was_killed_between_the_deletions_of_its_journals(run, other, 
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [(["--engine", "onnx"], "by PyTorch in float32"), (["--html", "page.html"], "are for one bundle")],
+    [
+        (["--engine", "onnx"], "by PyTorch in float32"),
+        (["--html", "page.html"], "are for one bundle"),
+    ],
 )
 def test_refused(rsft, run, other, root, tmp_path, options, message):
-    code, printed = rsft("predict", run, root, "-o", "out.csv", "--also", other, *options)
+    code, printed = rsft(
+        "predict", run, root, "-o", "out.csv", "--also", other, *options
+    )
     assert code == 2 and message in printed and not list(tmp_path.iterdir())
 
 
@@ -95,9 +113,13 @@ def test_refused(rsft, run, other, root, tmp_path, options, message):
 def test_incompatible_bundles(run):
     bundle = Bundle.load(run)
     contract = bundle.contract.model_copy(update={"crop": 8, "size": 64})
-    recipe = bundle.recipe.model_copy(update={"evaluate": EvaluateSection(tta="five-crop")})
+    recipe = bundle.recipe.model_copy(
+        update={"evaluate": EvaluateSection(tta="five-crop")}
+    )
     others = {
-        "have different backbones: vit_tiny_patch8_64.simship": replace(bundle, backbone_sha256="0" * 64),
+        "have different backbones: vit_tiny_patch8_64.simship": replace(
+            bundle, backbone_sha256="0" * 64
+        ),
         "their contracts differ in crop, size": replace(bundle, contract=contract),
         "test-time views": replace(bundle, recipe=recipe),
     }
@@ -108,8 +130,16 @@ def test_incompatible_bundles(run):
 
 
 def test_names_of_tables():
-    bundles = [SimpleNamespace(recipe=SimpleNamespace(name=name)) for name in ("a", "a", "b", "b")]
+    bundles = [
+        SimpleNamespace(recipe=SimpleNamespace(name=name))
+        for name in ("a", "a", "b", "b")
+    ]
     paths = output_paths(Path("x/out.gpkg"), bundles)
-    assert [path.name for path in paths] == ["out.gpkg", "out.a.gpkg", "out.b.gpkg", "out.b-2.gpkg"]
+    assert [path.name for path in paths] == [
+        "out.gpkg",
+        "out.a.gpkg",
+        "out.b.gpkg",
+        "out.b-2.gpkg",
+    ]
     assert {path.parent for path in paths} == {Path("x")}
     assert output_paths(Path("out.coco.json"), bundles[:2])[1].name == "out.a.coco.json"

@@ -1,4 +1,5 @@
-"""Columns of the predictions table from logits, checks of its scenes, and comparison with the truth."""
+"""Columns of the predictions table from logits, checks of its scenes, and comparison
+with the truth."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -26,7 +27,8 @@ from tests.helpers.scenes import UTM, write_geotiff
 from tests.helpers.two_classes import fit_calibrator, outputs
 
 CLASSES = ("cargo", "tanker")
-LARGE, SMALL = Difference(0.6, 1e-9), Difference(0.05, 0.9)
+LARGE = Difference(0.6, 1e-9)
+SMALL = Difference(0.05, 0.9)
 ALIKE = ShiftTest({"distance": SMALL, "probability": SMALL, "classes": SMALL})
 SHIFTED = ShiftTest({"distance": LARGE, "probability": SMALL, "classes": SMALL})
 UNTESTED = ShiftTest(reason="fewer than 10 chips with a distance")
@@ -39,20 +41,37 @@ def calibrator():
 
 def predictions(calibrator, count, shift=0.0, scene=None):
     labels = np.arange(count) % 2
-    table = predictions_table(outputs(np.random.default_rng(count), labels, shift), CLASSES, calibrator)
+    table = predictions_table(
+        outputs(np.random.default_rng(count), labels, shift), CLASSES, calibrator
+    )
     return table if scene is None else table.assign(scene=scene)
 
 
 def test_similar_chips_keep_widened_sets(calibrator):
     table, (check,) = check_scenes(predictions(calibrator, 60), calibrator, CLASSES)
     assert (check.scene, check.chips, check.class_sets) == ("", 60, "widened")
-    assert check.ood == table["ood"].sum() < 9 and check.test.shifted == () and check.test.reason == ""
-    assert set(table["class_set"]) <= {"cargo", "tanker", "cargo | tanker", "tanker | cargo"}
-    assert all(text.startswith(name) for name, text in zip(table["class"], table["class_set"], strict=True))
+    assert (
+        check.ood == table["ood"].sum() < 9
+        and check.test.shifted == ()
+        and check.test.reason == ""
+    )
+    assert set(table["class_set"]) <= {
+        "cargo",
+        "tanker",
+        "cargo | tanker",
+        "tanker | cargo",
+    }
+    assert all(
+        text.startswith(name)
+        for name, text in zip(table["class"], table["class_set"], strict=True)
+    )
 
 
 def test_sets_of_a_foreign_scene_are_withheld(calibrator):
-    tables = [predictions(calibrator, 40, scene="harbor.tif"), predictions(calibrator, 30, shift=9, scene="land.tif")]
+    tables = [
+        predictions(calibrator, 40, scene="harbor.tif"),
+        predictions(calibrator, 30, shift=9, scene="land.tif"),
+    ]
     before = pd.concat(tables, ignore_index=True).sample(frac=1, random_state=0)
     table, (harbor, land) = check_scenes(before, calibrator, CLASSES)
     sets = [(check.scene, check.class_sets) for check in (harbor, land)]
@@ -62,28 +81,49 @@ def test_sets_of_a_foreign_scene_are_withheld(calibrator):
     assert table.loc[table["scene"] == "harbor.tif", "class_set"].notna().all()
     assert table.drop(columns="class_set").equals(before.drop(columns="class_set"))
     sentences = describe_checks([harbor, land])
-    assert sentences[-1].startswith(f"{harbor.ood + 30} of 70 chips are unlike the training chips (5% are expected, up")
+    assert sentences[-1].startswith(
+        f"{harbor.ood + 30} of 70 chips are unlike the training chips (5% are"
+        " expected, up"
+    )
     assert "% by chance): 30 of 30 in land.tif" in sentences[-1]
-    assert "class sets withheld for 30 chips of land.tif: most of these chips" in sentences[-2]
+    assert (
+        "class sets withheld for 30 chips of land.tif: most of these chips"
+        in sentences[-2]
+    )
     assert land.is_unusual and not (harbor.is_unusual or harbor.test.shifted)
 
 
 def test_a_set_depends_on_the_scene_alone(calibrator):
-    alone, _ = check_scenes(predictions(calibrator, 40, scene="a.tif"), calibrator, CLASSES)
-    both = pd.concat([predictions(calibrator, 40, scene="a.tif"), predictions(calibrator, 50, 0.5, scene="b.tif")])
+    alone, _ = check_scenes(
+        predictions(calibrator, 40, scene="a.tif"), calibrator, CLASSES
+    )
+    both = pd.concat(
+        [
+            predictions(calibrator, 40, scene="a.tif"),
+            predictions(calibrator, 50, 0.5, scene="b.tif"),
+        ]
+    )
     together, _ = check_scenes(both.reset_index(drop=True), calibrator, CLASSES)
     assert together["class_set"].tolist()[:40] == alone["class_set"].tolist()
 
 
-@pytest.mark.parametrize(("count", "shift", "status"), [(5, 0.0, "plain"), (5, 9.0, "withheld"), (1, 0.0, "plain")])
+@pytest.mark.parametrize(
+    ("count", "shift", "status"),
+    [(5, 0.0, "plain"), (5, 9.0, "withheld"), (1, 0.0, "plain")],
+)
 def test_few_chips(calibrator, count, shift, status):
     before = predictions(calibrator, count, shift)
     table, (check,) = check_scenes(before, calibrator, CLASSES)
-    assert check.class_sets == status and check.test.reason == "fewer than 10 chips with a distance"
+    assert (
+        check.class_sets == status
+        and check.test.reason == "fewer than 10 chips with a distance"
+    )
     if status == "plain":
         assert table["class_set"].tolist() == before["class_set"].tolist()
-    assert describe_checks([check])[0] == (
-        f"not compared with the validation chips: {count} chips (fewer than 10 chips with a distance)"
+    assert (
+        describe_checks([check])[0]
+        == f"not compared with the validation chips: {count} chips (fewer than 10 chips"
+        " with a distance)"
     )
 
 
@@ -91,50 +131,97 @@ def test_a_distance_that_is_not_a_number_is_unlike_the_training_chips(calibrator
     table = predictions(calibrator, 12)
     table.loc[:8, "ood_distance"] = np.nan
     result, (check,) = check_scenes(table, calibrator, CLASSES)
-    assert check.ood >= 9 and check.class_sets == "withheld" and result["class_set"].isna().all()
+    assert (
+        check.ood >= 9
+        and check.class_sets == "withheld"
+        and result["class_set"].isna().all()
+    )
 
 
 def test_rejected_chips_and_bundles_without_calibration(calibrator):
-    table = pd.concat([predictions(calibrator, 20), pd.DataFrame([{"rejected": "broken"}])], ignore_index=True)
+    table = pd.concat(
+        [predictions(calibrator, 20), pd.DataFrame([{"rejected": "broken"}])],
+        ignore_index=True,
+    )
     result, (check,) = check_scenes(table, calibrator, CLASSES)
     assert check.chips == 20 and pd.isna(result["class_set"].iloc[-1])
     assert check_scenes(table, None, CLASSES)[1] == []
     empty = pd.DataFrame({"class": []})
-    assert check_scenes(empty, calibrator, CLASSES)[1] == [] and describe_checks([]) == []
+    assert (
+        check_scenes(empty, calibrator, CLASSES)[1] == [] and describe_checks([]) == []
+    )
 
 
 @pytest.mark.parametrize(("validation_chips", "unusual"), [(60, False), (600, True)])
 def test_few_validation_chips_give_an_uncertain_limit(validation_chips, unusual):
-    assert SceneCheck("", 200, 22, ALIKE, "widened", validation_chips).is_unusual is unusual
+    assert (
+        SceneCheck("", 200, 22, ALIKE, "widened", validation_chips).is_unusual
+        is unusual
+    )
 
 
 def test_sentences():
     expected = SceneCheck("", 208, 9, ALIKE, "widened", 80)
-    unlike = "9 of 208 chips are unlike the training chips (5% are expected, up to 13% by chance)"
+    unlike = (
+        "9 of 208 chips are unlike the training chips (5% are expected, up to 13% by"
+        " chance)"
+    )
     assert describe_checks([expected]) == [unlike]
-    shift, withheld, unlike = describe_checks([SceneCheck("", 208, 182, SHIFTED, "withheld", 80)])
-    assert unlike.startswith("182 of 208 chips") and unlike.endswith("; do not trust their classes")
-    assert withheld.startswith("class sets withheld for 208 chips: ") and "not like the validation chips" in shift
-    shifted = [SceneCheck(f"in/{n}.tif", 50, 2, SHIFTED, "widened", 80) for n in range(12)]
-    (shift, unlike) = describe_checks([*shifted, SceneCheck("in/z.tif", 50, 2, ALIKE, "widened", 80)])
-    assert "in 0.tif, 1.tif" in shift and "9.tif and 2 more scenes are not like" in shift
+    shift, withheld, unlike = describe_checks(
+        [SceneCheck("", 208, 182, SHIFTED, "withheld", 80)]
+    )
+    assert unlike.startswith("182 of 208 chips") and unlike.endswith(
+        "; do not trust their classes"
+    )
+    assert (
+        withheld.startswith("class sets withheld for 208 chips: ")
+        and "not like the validation chips" in shift
+    )
+    shifted = [
+        SceneCheck(f"in/{n}.tif", 50, 2, SHIFTED, "widened", 80) for n in range(12)
+    ]
+    shift, unlike = describe_checks(
+        [*shifted, SceneCheck("in/z.tif", 50, 2, ALIKE, "widened", 80)]
+    )
+    assert (
+        "in 0.tif, 1.tif" in shift and "9.tif and 2 more scenes are not like" in shift
+    )
     assert shift.endswith("coverage of 90%, although they are widened for these chips")
-    assert unlike.startswith("26 of 650 chips") and "5% are expected, up to 12% by chance" in unlike
+    assert (
+        unlike.startswith("26 of 650 chips")
+        and "5% are expected, up to 12% by chance" in unlike
+    )
     few = SceneCheck("", 208, 182, SHIFTED, "withheld", 9)
     assert "10% are expected, up to 41% by chance" in describe_checks([few])[-1]
-    counts = {"scene": "a", "chips": 3, "ood": 0, "class_sets": "plain", "shifted": [], "differences": {}}
+    counts = {
+        "scene": "a",
+        "chips": 3,
+        "ood": 0,
+        "class_sets": "plain",
+        "shifted": [],
+        "differences": {},
+    }
     values = counts | {"nearer": False, "reason": UNTESTED.reason}
     assert SceneCheck("a", 3, 0, UNTESTED, "plain", 80).as_json() == values
 
 
 def test_chips_that_are_nearer_to_the_training_chips_give_no_warning():
     nearer = SceneCheck("", 33, 2, replace(SHIFTED, is_nearer=True), "widened", 60)
-    assert not nearer.is_doubtful and [text[:20] for text in describe_checks([nearer])] == ["2 of 33 chips are un"]
+    assert not nearer.is_doubtful and [
+        text[:20] for text in describe_checks([nearer])
+    ] == ["2 of 33 chips are un"]
     assert nearer.as_json()["shifted"] == ["distance"] and nearer.as_json()["nearer"]
     farther = replace(nearer, test=SHIFTED)
-    assert farther.is_doubtful and "(farther from the training chips)" in describe_checks([farther])[0]
-    other = replace(SHIFTED, differences=SHIFTED.differences | {"classes": LARGE}, is_nearer=True)
-    assert "(shares of the classes)" in describe_checks([replace(nearer, test=other)])[0]
+    assert (
+        farther.is_doubtful
+        and "(farther from the training chips)" in describe_checks([farther])[0]
+    )
+    other = replace(
+        SHIFTED, differences=SHIFTED.differences | {"classes": LARGE}, is_nearer=True
+    )
+    assert (
+        "(shares of the classes)" in describe_checks([replace(nearer, test=other)])[0]
+    )
 
 
 LOGITS = np.log(np.array([[0.2, 0.7, 0.1], [0.5, 0.1, 0.4]], np.float32))
@@ -143,22 +230,38 @@ NAMES = ("a", "b", "c")
 
 def test_uncalibrated():
     table = predictions_table(ClassifierOutputs(LOGITS, LOGITS), NAMES, None)
-    assert list(table.columns) == ["class", "probability", "class_2", "probability_2", "p_a", "p_b", "p_c"]
+    assert list(table.columns) == [
+        "class",
+        "probability",
+        "class_2",
+        "probability_2",
+        "p_a",
+        "p_b",
+        "p_c",
+    ]
     assert table.to_numpy()[0].tolist() == ["b", 0.7, "a", 0.2, 0.2, 0.7, 0.1]
     assert table.to_numpy()[1].tolist() == ["a", 0.5, "c", 0.4, 0.5, 0.1, 0.4]
 
 
 def test_calibrated():
     sets = np.array([[True, True, False], [True, False, True]])
-    estimate = ConfidenceEstimate(np.array([[0.3, 0.4, 0.3], [0.5, 0.2, 0.3]]), sets, np.array([0.5, 1.5]))
+    estimate = ConfidenceEstimate(
+        np.array([[0.3, 0.4, 0.3], [0.5, 0.2, 0.3]]), sets, np.array([0.5, 1.5])
+    )
     calibrator = SimpleNamespace(apply=lambda logits, features: estimate)
     table = predictions_table(ClassifierOutputs(LOGITS, LOGITS), NAMES, calibrator)
-    assert table["probability"].tolist() == [0.4, 0.5] and table["class_set"].tolist() == ["b | a", "a | c"]
-    assert table["ood"].tolist() == [False, True] and table["ood_distance"].tolist() == [0.5, 1.5]
+    assert table["probability"].tolist() == [0.4, 0.5] and table[
+        "class_set"
+    ].tolist() == ["b | a", "a | c"]
+    assert table["ood"].tolist() == [False, True] and table[
+        "ood_distance"
+    ].tolist() == [0.5, 1.5]
 
 
 def test_single_class():
-    assert "class_2" not in predictions_table(ClassifierOutputs(LOGITS[:, :1], LOGITS), ("a",), None)
+    assert "class_2" not in predictions_table(
+        ClassifierOutputs(LOGITS[:, :1], LOGITS), ("a",), None
+    )
 
 
 def test_logits_that_are_not_finite():
@@ -172,13 +275,20 @@ TRUE_CLASSES = ["cargo", "cargo", "tanker", "tanker"]
 
 @pytest.fixture
 def scene(tmp_path):
-    return open_scene(write_geotiff(tmp_path / "s.tif", np.ones((160, 192), np.uint8), crs=32633, transform=UTM))
+    return open_scene(
+        write_geotiff(
+            tmp_path / "s.tif", np.ones((160, 192), np.uint8), crs=32633, transform=UTM
+        )
+    )
 
 
 def write_truth(path, half=0, **columns):
     """Write points, or squares with sides of 2 `half` pixels."""
     points = [shapely.Point(UTM @ (col, row)) for row, col in CENTERS]
-    shapes = [point.buffer(10 * half, cap_style="square") if half else point for point in points]
+    shapes = [
+        point.buffer(10 * half, cap_style="square") if half else point
+        for point in points
+    ]
     geopandas.GeoDataFrame(columns, geometry=shapes, crs=32633).to_file(path)
     return path
 
@@ -189,36 +299,59 @@ def detections(*rows, scene="s.tif"):
 
 def test_points_are_found_within_an_eighth_of_the_chip(scene, tmp_path):
     truth = write_truth(tmp_path / "t.gpkg", **{"class": TRUE_CLASSES})
-    table = detections((40, 43.9, "cargo"), (60, 144.1, "cargo"), (120, 60, "cargo"), (5, 5, "tanker"))
+    table = detections(
+        (40, 43.9, "cargo"), (60, 144.1, "cargo"), (120, 60, "cargo"), (5, 5, "tanker")
+    )
     check = check_truth(table, scene, truth, side=32)
     assert check == TruthCheck("s.tif", objects=4, found=2, right=1, other=2)
-    assert str(check) == "s.tif: 2 of 4 true objects found, 1 of them have the right class, 2 other objects"
+    assert (
+        str(check)
+        == "s.tif: 2 of 4 true objects found, 1 of them have the right class, 2 other"
+        " objects"
+    )
 
 
 def test_a_detection_in_a_box_is_found_however_large_the_box(scene, tmp_path):
     truth = write_truth(tmp_path / "t.gpkg", half=15, **{"class": TRUE_CLASSES})
-    table = detections((54, 26, "cargo"), (60, 158.9, "cargo"), (60, 159.1, "cargo"), (float("nan"), 3, None))
-    assert check_truth(table, scene, truth, side=32) == TruthCheck("s.tif", 4, found=2, right=2, other=1)
+    table = detections(
+        (54, 26, "cargo"),
+        (60, 158.9, "cargo"),
+        (60, 159.1, "cargo"),
+        (float("nan"), 3, None),
+    )
+    assert check_truth(table, scene, truth, side=32) == TruthCheck(
+        "s.tif", 4, found=2, right=2, other=1
+    )
 
 
-def test_one_detection_counts_once_and_as_many_objects_as_possible_are_found(scene, tmp_path):
+def test_one_detection_counts_once_and_as_many_objects_as_possible_are_found(
+    scene, tmp_path
+):
     truth = write_truth(tmp_path / "t.gpkg", half=40, **{"class": TRUE_CLASSES})
-    table = detections((110, 80, "tanker"), (120, 60, "tanker"))  # the second one lies in the box of two objects
-    assert check_truth(table, scene, truth, side=32) == TruthCheck("s.tif", 4, found=2, right=2, other=0)
+    table = detections(
+        (110, 80, "tanker"), (120, 60, "tanker")
+    )  # the second one lies in the box of two objects
+    assert check_truth(table, scene, truth, side=32) == TruthCheck(
+        "s.tif", 4, found=2, right=2, other=0
+    )
     table = detections((110, 80, "tanker"))
     assert check_truth(table, scene, truth, side=32).found == 1
 
 
 def test_no_detection_and_other_scenes(scene, tmp_path):
     truth = write_truth(tmp_path / "t.gpkg", **{"class": TRUE_CLASSES})
-    assert check_truth(detections(), scene, truth, side=32) == TruthCheck("s.tif", 4, 0, 0, 0)
+    assert check_truth(detections(), scene, truth, side=32) == TruthCheck(
+        "s.tif", 4, 0, 0, 0
+    )
     other = detections((40, 40, "cargo"), scene="other.tif")
     assert check_truth(other, scene, truth, side=32) == TruthCheck("s.tif", 4, 0, 0, 0)
 
 
 def test_unusable_truth(scene, tmp_path):
     with pytest.raises(DataError, match="no column class"):
-        check_truth(detections(), scene, write_truth(tmp_path / "t.gpkg", kind=TRUE_CLASSES), 32)
+        check_truth(
+            detections(), scene, write_truth(tmp_path / "t.gpkg", kind=TRUE_CLASSES), 32
+        )
     with pytest.raises(RequestError, match="no file of positions"):
         check_truth(detections(), scene, tmp_path / "missing.gpkg", 32)
     csv = tmp_path / "t.csv"

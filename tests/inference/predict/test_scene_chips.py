@@ -1,4 +1,5 @@
-"""Chips cut from a scene: pixels, geometry, saved files, and the length of the object."""
+"""Chips cut from a scene: pixels, geometry, saved files, and the length of the
+object."""
 
 import numpy as np
 import pandas as pd
@@ -10,16 +11,32 @@ from rsft.data.imagery.reader import read_chip
 from rsft.errors import DataError
 from rsft.inference.options import Declaration
 from rsft.inference.predict.chip_files import NoDataError
-from rsft.inference.predict.lengths import annotated_length, box_length, bright_length, measured_length
+from rsft.inference.predict.lengths import (
+    annotated_length,
+    box_length,
+    bright_length,
+    measured_length,
+)
 from rsft.inference.predict.scene_chips import SceneChips
 from rsft.inference.scenes.georeference import rectangle_corners
 from rsft.inference.scenes.locations import ChipWindow, Location, check_scene_bands
 from rsft.inference.scenes.raster import open_scene
-from tests.helpers.scenes import UTM, ground_control_points, read_footprint, simulate_sea, toy_contract, write_geotiff
+from tests.helpers.scenes import (
+    UTM,
+    ground_control_points,
+    read_footprint,
+    simulate_sea,
+    toy_contract,
+    write_geotiff,
+)
 
 BANDS = ("VV", "VH")
 SAR = toy_contract(
-    units={"sigma0": toy_contract().units["uint8"][:2]}, bands=BANDS, planes=BANDS, mean=(0.5,) * 2, std=(1,) * 2
+    units={"sigma0": toy_contract().units["uint8"][:2]},
+    bands=BANDS,
+    planes=BANDS,
+    mean=(0.5,) * 2,
+    std=(1,) * 2,
 )
 PIXELS = np.random.default_rng(0).random((2, 60, 80), np.float32)
 
@@ -27,7 +44,15 @@ PIXELS = np.random.default_rng(0).random((2, 60, 80), np.float32)
 def chips(scene, locations, scale=1.0, **options):
     window = ChipWindow(8, 0, (scale, scale))
     spacing = scene.spacing and (scene.spacing[0] * scale, scene.spacing[1] * scale)
-    return SceneChips(scene, locations, SAR, window, spacing, declaration=Declaration("sigma0"), **options)
+    return SceneChips(
+        scene,
+        locations,
+        SAR,
+        window,
+        spacing,
+        declaration=Declaration("sigma0"),
+        **options,
+    )
 
 
 def point(row, col, name="p"):
@@ -36,27 +61,64 @@ def point(row, col, name="p"):
 
 def test_only_the_bands_of_the_model_in_its_order(tmp_path):
     bands = np.concatenate([PIXELS[1:], PIXELS[:1] * 0 + 7, PIXELS[:1]])
-    scene = open_scene(write_geotiff(tmp_path / "s.tif", bands, names=("VH", "HH", "VV")))
+    scene = open_scene(
+        write_geotiff(tmp_path / "s.tif", bands, names=("VH", "HH", "VV"))
+    )
     assert check_scene_bands(scene, SAR, Declaration("sigma0")) == [2, 0]
     chip = chips(scene, [point(20, 30)]).read(0)
     assert (chip.pixels.transpose(2, 0, 1) == PIXELS[:, 16:24, 26:34]).all()
     assert chip.columns | {"geometry": 0} == {
-        **{"chip": "p", "scene": "s.tif", "path": str(tmp_path / "s.tif"), "row": 20, "col": 30},
-        **{"lon": None, "lat": None, "at": None, "score": None, "incidence_deg": None, "geometry": 0},
+        **{
+            "chip": "p",
+            "scene": "s.tif",
+            "path": str(tmp_path / "s.tif"),
+            "row": 20,
+            "col": 30,
+        },
+        **{
+            "lon": None,
+            "lat": None,
+            "at": None,
+            "score": None,
+            "incidence_deg": None,
+            "geometry": 0,
+        },
     }
 
 
 @pytest.mark.parametrize(
     ("names", "declaration", "message", "hint"),
     [
-        (("HH", "HV"), Declaration("sigma0"), "bands HH, HV, but the model takes VV, VH", "--bands"),
+        (
+            ("HH", "HV"),
+            Declaration("sigma0"),
+            "bands HH, HV, but the model takes VV, VH",
+            "--bands",
+        ),
         ((), Declaration("sigma0", ("VV",)), "2 bands, but 1 names", "--bands"),
-        ((), Declaration(None), "float32 pixels without a declared unit, but the model takes sigma0", "with --unit"),
-        (BANDS[::-1], Declaration("sigma0", BANDS), "the file names its bands VH, VV, but VV, VH was declared", ""),
-        ((), Declaration("amplitude"), "amplitude pixels, but the model takes sigma0", "--unit"),
+        (
+            (),
+            Declaration(None),
+            "float32 pixels without a declared unit, but the model takes sigma0",
+            "with --unit",
+        ),
+        (
+            BANDS[::-1],
+            Declaration("sigma0", BANDS),
+            "the file names its bands VH, VV, but VV, VH was declared",
+            "",
+        ),
+        (
+            (),
+            Declaration("amplitude"),
+            "amplitude pixels, but the model takes sigma0",
+            "--unit",
+        ),
     ],
 )
-def test_scene_that_does_not_fulfill_the_contract(tmp_path, names, declaration, message, hint):
+def test_scene_that_does_not_fulfill_the_contract(
+    tmp_path, names, declaration, message, hint
+):
     scene = open_scene(write_geotiff(tmp_path / "s.tif", PIXELS, names=names))
     with pytest.raises(DataError, match=message) as caught:
         check_scene_bands(scene, SAR, declaration)
@@ -79,28 +141,46 @@ def test_chips_over_the_edge_and_without_data(tmp_path):
 
 def test_chips_in_the_order_of_blocks(tmp_path):
     pixels = np.random.default_rng(0).random((2, 256, 256), np.float32)
-    scene = open_scene(write_geotiff(tmp_path / "s.tif", pixels, tiled=True, blockxsize=128, blockysize=128))
+    scene = open_scene(
+        write_geotiff(
+            tmp_path / "s.tif", pixels, tiled=True, blockxsize=128, blockysize=128
+        )
+    )
     locations = [point(200, 10), point(10, 200), point(20, 20), point(10, 10)]
-    ordered = [(location.row, location.col) for location in chips(scene, locations).locations]
+    ordered = [
+        (location.row, location.col) for location in chips(scene, locations).locations
+    ]
     assert ordered == [(20, 20), (10, 10), (10, 200), (200, 10)]
 
 
 def test_geometry_of_points_and_boxes(tmp_path):
-    scene = open_scene(write_geotiff(tmp_path / "s.tif", PIXELS, crs="EPSG:32633", transform=UTM))
+    scene = open_scene(
+        write_geotiff(tmp_path / "s.tif", PIXELS, crs="EPSG:32633", transform=UTM)
+    )
     columns = chips(scene, [point(20.5, 30.5)]).read(0).columns
     lon, lat = columns["lon"], columns["lat"]
     assert columns["geometry"].distance(shapely.Point(lon, lat)) < 1e-6
-    assert scene.georeference.lonlat_to_pixels(lon, lat)[0] == pytest.approx((20.5, 30.5), abs=0.01)
+    assert scene.georeference.lonlat_to_pixels(lon, lat)[0] == pytest.approx(
+        (20.5, 30.5), abs=0.01
+    )
     box = Location(25, 30, (20, 20, 30, 20, 30, 40, 20, 40), "b")
     columns = chips(scene, [box]).read(0).columns
     ring = np.array(columns["geometry"].exterior.coords)[:4]
-    assert scene.georeference.lonlat_to_pixels(*ring.T) == pytest.approx(np.reshape(box.box, (4, 2)), abs=0.01)
-    assert (columns["length_m"], columns["length_from"]) == (pytest.approx(200, abs=0.2), "box")
+    assert scene.georeference.lonlat_to_pixels(*ring.T) == pytest.approx(
+        np.reshape(box.box, (4, 2)), abs=0.01
+    )
+    assert (columns["length_m"], columns["length_from"]) == (
+        pytest.approx(200, abs=0.2),
+        "box",
+    )
 
 
 def test_geometry_in_pixels_without_georeference(tmp_path):
     scene = open_scene(write_geotiff(tmp_path / "s.tif", PIXELS))
-    assert chips(scene, [point(20, 30)], in_pixels=True).read(0).columns["geometry"].wkt == "POINT (30 -20)"
+    assert (
+        chips(scene, [point(20, 30)], in_pixels=True).read(0).columns["geometry"].wkt
+        == "POINT (30 -20)"
+    )
     assert chips(scene, [point(20, 30)]).read(0).columns["geometry"] is None
 
 
@@ -109,16 +189,26 @@ def test_geometry_in_pixels_without_georeference(tmp_path):
 def test_georeference_of_saved_chips(tmp_path, kind, scale):
     profile = {"crs": "EPSG:32633", "transform": UTM}
     if kind == "points":
-        profile = {"crs": "EPSG:4326", "gcps": ground_control_points(UTM, 60, 80, "EPSG:32633")}
-    scene = open_scene(write_geotiff(tmp_path / "s.tif", PIXELS, names=BANDS, **profile))
+        profile = {
+            "crs": "EPSG:4326",
+            "gcps": ground_control_points(UTM, 60, 80, "EPSG:32633"),
+        }
+    scene = open_scene(
+        write_geotiff(tmp_path / "s.tif", PIXELS, names=BANDS, **profile)
+    )
     cut = chips(scene, [point(20, 30)], chips_dir=tmp_path / "chips", scale=scale)
     chip = cut.read(0)
     with rasterio.open(tmp_path / "chips/p.tif") as file:
-        assert (file.read() == chip.pixels.transpose(2, 0, 1)).all() and file.descriptions == BANDS
+        assert (
+            file.read() == chip.pixels.transpose(2, 0, 1)
+        ).all() and file.descriptions == BANDS
     radius = 4 * scale
     corners = rectangle_corners(20 - radius, 30 - radius, 20 + radius, 30 + radius)
     outline = scene.georeference.outline_polygons(corners[None])[0]
-    assert read_footprint(tmp_path / "chips/p.tif").symmetric_difference(outline).area < 1e-3 * outline.area
+    assert (
+        read_footprint(tmp_path / "chips/p.tif").symmetric_difference(outline).area
+        < 1e-3 * outline.area
+    )
 
 
 def test_a_scene_needs_only_the_bands_of_the_planes(tmp_path):
@@ -141,20 +231,50 @@ def test_boxes():
 
 def test_interval_of_a_box():
     tilted = annotated_length((0, 0, 3, 4, 6, 0, 3, -4), (10, 10))
-    assert tilted == {"length_m": 50, "length_m_low": 40, "length_m_high": 60, "length_from": "box"}
-    upright = annotated_length((0, 0, 0, 40, 30, 40, 30, 0), (10, 10))  # the ship may lie along the diagonal
-    assert upright == {"length_m": 400, "length_m_low": 390, "length_m_high": 510, "length_from": "box"}
+    assert tilted == {
+        "length_m": 50,
+        "length_m_low": 40,
+        "length_m_high": 60,
+        "length_from": "box",
+    }
+    upright = annotated_length(
+        (0, 0, 0, 40, 30, 40, 30, 0), (10, 10)
+    )  # the ship may lie along the diagonal
+    assert upright == {
+        "length_m": 400,
+        "length_m_low": 390,
+        "length_m_high": 510,
+        "length_from": "box",
+    }
     pixel = annotated_length((5, 5, 5, 6, 6, 6, 6, 5), (10, 20))
-    assert (pixel["length_m_low"], pixel["length_m_high"]) == (0, pytest.approx(20 + 500**0.5, abs=0.1))
+    assert (pixel["length_m_low"], pixel["length_m_high"]) == (
+        0,
+        pytest.approx(20 + 500**0.5, abs=0.1),
+    )
     point = annotated_length((5, 5) * 4, (10, 10))
-    assert point == {"length_m": 0, "length_m_low": 0, "length_m_high": 10, "length_from": "box"}
+    assert point == {
+        "length_m": 0,
+        "length_m_low": 0,
+        "length_m_high": 10,
+        "length_from": "box",
+    }
 
 
 def test_interval_of_bright_pixels():
     columns = measured_length(220, (10, 10), "pixels")
-    assert columns == {"length_m": 200, "length_m_low": 140, "length_m_high": 320, "length_from": "pixels"}
+    assert columns == {
+        "length_m": 200,
+        "length_m_low": 140,
+        "length_m_high": 320,
+        "length_from": "pixels",
+    }
     speck = measured_length(10, (10, 10), "detection")  # shorter than the blur
-    assert speck == {"length_m": 10, "length_m_low": 0, "length_m_high": 92, "length_from": "detection"}
+    assert speck == {
+        "length_m": 10,
+        "length_m_low": 0,
+        "length_m_high": 92,
+        "length_from": "detection",
+    }
 
 
 def ship(rows, cols):
@@ -194,8 +314,17 @@ def test_against_lengths_from_ais(shared):
     reported, measured = np.array(pairs)[~np.isnan(pairs).any(axis=1)].T
     assert (len(pairs), len(reported)) == (122, 102)
     assert np.median(np.abs(measured / reported - 1)) == pytest.approx(0.23, abs=0.005)
-    assert np.median(measured - reported) == pytest.approx(22, abs=1) and np.corrcoef(reported, measured)[0, 1] > 0.86
-    table = pd.DataFrame([measured_length(meters, (10, 10), "pixels") for meters in measured])
-    assert np.median(np.abs(table["length_m"] / reported - 1)) == pytest.approx(0.13, abs=0.005)
-    assert (table["length_m_low"].to_numpy() <= reported).mean() == pytest.approx(0.99, abs=0.005)
+    assert (
+        np.median(measured - reported) == pytest.approx(22, abs=1)
+        and np.corrcoef(reported, measured)[0, 1] > 0.86
+    )
+    table = pd.DataFrame(
+        [measured_length(meters, (10, 10), "pixels") for meters in measured]
+    )
+    assert np.median(np.abs(table["length_m"] / reported - 1)) == pytest.approx(
+        0.13, abs=0.005
+    )
+    assert (table["length_m_low"].to_numpy() <= reported).mean() == pytest.approx(
+        0.99, abs=0.005
+    )
     assert table["length_m_high"].ge(reported).mean() == pytest.approx(0.96, abs=0.005)

@@ -1,4 +1,5 @@
-"""Prediction with an exported graph runs without PyTorch and its companions. Each job runs in a process of its own."""
+"""Prediction with an exported graph runs without PyTorch and its companions. Each job
+runs in a process of its own."""
 
 import importlib.metadata
 import json
@@ -19,8 +20,17 @@ from tests.helpers.scenes import UTM, write_geotiff
 
 DOC = (Path(__file__).parents[3] / "docs/engines.md").read_text("utf-8")
 ABSENT = [
-    *("torch", "torchvision", "torchgeo", "timm", "lightning", "torchmetrics", "albumentations", "tensorboard"),
-    *("sklearn", "scipy", "matplotlib"),
+    "torch",
+    "torchvision",
+    "torchgeo",
+    "timm",
+    "lightning",
+    "torchmetrics",
+    "albumentations",
+    "tensorboard",
+    "sklearn",
+    "scipy",
+    "matplotlib",
 ]
 PROGRAM = """
 import json, sys
@@ -58,7 +68,9 @@ def scene(tmp_path_factory):
     pixels = np.random.default_rng(0).integers(0, 200, (96, 128), np.uint8)
     x, y = UTM @ (64, 48)
     point = {"type": "Point", "coordinates": [x, y]}
-    features = [{"type": "Feature", "id": 7, "properties": {"name": "ship"}, "geometry": point}]
+    features = [
+        {"type": "Feature", "id": 7, "properties": {"name": "ship"}, "geometry": point}
+    ]
     crs = {"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::32633"}}
     layer = {"type": "FeatureCollection", "crs": crs, "features": features}
     (folder / "positions.geojson").write_text(json.dumps(layer))
@@ -66,10 +78,18 @@ def scene(tmp_path_factory):
 
 
 def predict_in_process(folder, *jobs, blocked=()):
-    """Run `rsft predict` in a new process in which packages are missing, and return the packages that it imported."""
+    """Run `rsft predict` in a new process in which packages are missing, and return the
+    packages that it imported."""
     program = PROGRAM.replace("BLOCKED", repr(set(blocked)))
-    command = [sys.executable, "-c", program, json.dumps([[*map(str, arguments)] for arguments in jobs])]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    command = [
+        sys.executable,
+        "-c",
+        program,
+        json.dumps([[*map(str, arguments)] for arguments in jobs]),
+    ]
+    done = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return set(json.loads((folder / "modules.json").read_text()))
 
@@ -82,17 +102,26 @@ def job_arguments(kind, root, scene):
     return [scene, *(at if kind == "positions" else ["--grid", "32"])]
 
 
-SHORT = ("positions", "openvino", True)  # test_the_documented_packages blocks packages of all jobs with onnx
+SHORT = (
+    "positions",
+    "openvino",
+    True,
+)  # test_the_documented_packages blocks packages of all jobs with onnx
 JOBS = [
     pytest.param(*job, marks=[] if job == SHORT else pytest.mark.exhaustive)
-    for job in product(("chips", "positions", "tiles"), ("onnx", "openvino"), (False, True))
+    for job in product(
+        ("chips", "positions", "tiles"), ("onnx", "openvino"), (False, True)
+    )
 ]
 
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize(("kind", "engine", "is_blocked"), JOBS)
-def test_a_graph_engine_needs_no_torch(run, root, exported, scene, tmp_path, kind, engine, is_blocked):
-    arguments, blocked = job_arguments(kind, root, scene), ABSENT if is_blocked else ()
+def test_a_graph_engine_needs_no_torch(
+    run, root, exported, scene, tmp_path, kind, engine, is_blocked
+):
+    arguments = job_arguments(kind, root, scene)
+    blocked = ABSENT if is_blocked else ()
     job = (run, *arguments, "-o", "out.gpkg", "--engine", exported(engine))
     packages = predict_in_process(tmp_path, job, blocked=blocked)
     assert not packages & set(ABSENT)
@@ -102,8 +131,18 @@ def test_a_graph_engine_needs_no_torch(run, root, exported, scene, tmp_path, kin
 @pytest.mark.exhaustive
 def test_chips_without_georeference_need_no_gdal(run, root, exported, tmp_path):
     first = (run, root / "chips/val", "-o", "out.csv", "--engine", exported("onnx"))
-    (tmp_path / "out.geojson").write_text('{"features": [{"properties": {"corrected": null}}]}')
-    second = (run, root / "chips/val", "-o", "out.geojson", "--overwrite", "--engine", exported("onnx"))
+    (tmp_path / "out.geojson").write_text(
+        '{"features": [{"properties": {"corrected": null}}]}'
+    )
+    second = (
+        run,
+        root / "chips/val",
+        "-o",
+        "out.geojson",
+        "--overwrite",
+        "--engine",
+        exported("onnx"),
+    )
     packages = predict_in_process(tmp_path, first, second)
     assert {"pandas", "cv2", "onnxruntime"} <= packages
     assert not packages & {"rasterio", "pyogrio", "geopandas", "pyproj"}
@@ -111,28 +150,64 @@ def test_chips_without_georeference_need_no_gdal(run, root, exported, tmp_path):
 
 @pytest.fixture(scope="module")
 def documented_jobs(run, root, exported, scene, tmp_path_factory):
-    """Run a job of each kind with the documented packages alone; return the outputs' folder and the imported ones."""
-    distributions, needed = packages_distributions(), with_requirements(documented_packages())
-    others = {package for package, names in distributions.items() if not needed & {*map(_normalize, names), "rsft"}}
-    assert others >= set(ABSENT) & set(distributions) and {"torch", "scipy", "requests"} <= others
-    folder, onnx = tmp_path_factory.mktemp("documented"), exported("onnx")
+    """Run a job of each kind with the documented packages alone; return the outputs'
+    folder and the imported ones."""
+    distributions = packages_distributions()
+    needed = with_requirements(documented_packages())
+    others = {
+        package
+        for package, names in distributions.items()
+        if not needed & {*map(_normalize, names), "rsft"}
+    }
+    assert (
+        others >= set(ABSENT) & set(distributions)
+        and {"torch", "scipy", "requests"} <= others
+    )
+    folder = tmp_path_factory.mktemp("documented")
+    onnx = exported("onnx")
     outputs = {"chips": "out.csv", "positions": "out.geojson", "tiles": "out.gpkg"}
     jobs = [
-        (run, *job_arguments(kind, root, scene), "-o", output, "--html", f"{kind}.html", "--engine", onnx)
+        (
+            run,
+            *job_arguments(kind, root, scene),
+            "-o",
+            output,
+            "--html",
+            f"{kind}.html",
+            "--engine",
+            onnx,
+        )
         for kind, output in outputs.items()
     ]
     packages = predict_in_process(folder, *jobs, blocked=others)
-    return folder, {_normalize(name) for package in packages for name in distributions.get(package, ())}
+    return folder, {
+        _normalize(name)
+        for package in packages
+        for name in distributions.get(package, ())
+    }
 
 
 @pytest.mark.exhaustive
-def test_the_predictions_are_those_of_pytorch(run, root, documented_jobs, tmp_path, rsft):
-    code, printed = rsft("predict", run, root / "chips/val", "-o", tmp_path / "torch.csv", "--engine", "torch")
+def test_the_predictions_are_those_of_pytorch(
+    run, root, documented_jobs, tmp_path, rsft
+):
+    code, printed = rsft(
+        "predict",
+        run,
+        root / "chips/val",
+        "-o",
+        tmp_path / "torch.csv",
+        "--engine",
+        "torch",
+    )
     assert code == 0, printed
-    graph, reference = pd.read_csv(documented_jobs[0] / "out.csv"), pd.read_csv(tmp_path / "torch.csv")
+    graph = pd.read_csv(documented_jobs[0] / "out.csv")
+    reference = pd.read_csv(tmp_path / "torch.csv")
     numbers = [name for name in reference if name.startswith(("p_", "ood_distance"))]
     np.testing.assert_allclose(graph[numbers], reference[numbers], atol=1e-3)
-    assert graph.drop(columns=numbers).equals(reference.drop(columns=numbers)) or len(graph) == len(reference)
+    assert graph.drop(columns=numbers).equals(reference.drop(columns=numbers)) or len(
+        graph
+    ) == len(reference)
 
 
 @pytest.mark.slow
@@ -149,10 +224,15 @@ def documented_packages():
 
 def with_requirements(packages):
     """Return packages with everything that they require without extras."""
-    closure, pending = set(packages), list(packages)
+    closure = set(packages)
+    pending = list(packages)
     while pending:
         lines = requires(pending.pop()) or []
-        found = {_normalize(re.match(r"[\w.-]+", line)[0]) for line in lines if "extra ==" not in line}
+        found = {
+            _normalize(re.match(r"[\w.-]+", line)[0])
+            for line in lines
+            if "extra ==" not in line
+        }
         pending += [name for name in found - closure if name in INSTALLED]
         closure |= found
     return closure
@@ -162,4 +242,6 @@ def _normalize(name):
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-INSTALLED = {_normalize(distribution.name) for distribution in importlib.metadata.distributions()}
+INSTALLED = {
+    _normalize(distribution.name) for distribution in importlib.metadata.distributions()
+}

@@ -1,4 +1,5 @@
-"""Training chips with the classes of AIS: scenes without messages, interrupted builds, and declared units."""
+"""Training chips with the classes of AIS: scenes without messages, interrupted builds,
+and declared units."""
 
 from __future__ import annotations
 
@@ -19,11 +20,20 @@ OPTIONS = {"land": "none", "split": "object", "val": 0.3, "jobs": 1}
 
 
 def write_sea(folder, name="a.tif", east=0, day="2021-01-19", **options):
-    """Write a scene in sigma0 without ships, of the time of the traffic or another day."""
+    """Write a scene in sigma0 without ships, of the time of the traffic or another
+    day."""
     transform = UTM * UTM.translation(east, 0)
     tags = {"ACQUISITION_DATETIME": f"{day}T03:16:53Z"}
-    profile = {"crs": "EPSG:32633", "transform": transform, "names": ("VV",), "units": ("sigma0",), "tags": tags}
-    return write_geotiff(folder / name, simulate_sea(200, 200) ** 2, **(profile | options))
+    profile = {
+        "crs": "EPSG:32633",
+        "transform": transform,
+        "names": ("VV",),
+        "units": ("sigma0",),
+        "tags": tags,
+    }
+    return write_geotiff(
+        folder / name, simulate_sea(200, 200) ** 2, **(profile | options)
+    )
 
 
 @pytest.mark.slow
@@ -32,38 +42,74 @@ def test_scenes_without_messages_are_left_out_and_named(traffic, tmp_path, monke
     write_sea(tmp_path, "later.tif", day="2021-02-19")
     searched = []
     detect = job.detect_objects
-    monkeypatch.setattr(job, "detect_objects", lambda scene, *x: searched.append(scene.name) or detect(scene, *x))
+    monkeypatch.setattr(
+        job,
+        "detect_objects",
+        lambda scene, *x: searched.append(scene.name) or detect(scene, *x),
+    )
     store = prepare_scenes(tmp_path, tmp_path / "store", ais=traffic.ais, **OPTIONS)
     assert sorted(store.table["class"]) == ["cargo", "fishing", "tanker"]
-    assert store.skipped["scene without AIS messages"] == 2 and searched == [traffic.scene.stem]
-    notes = [note for note in read_dataset(store.root)["notes"] if "is left out" in note]
-    assert [note.partition(": ")[0] for note in notes] == ["far.tif is left out", "later.tif is left out"]
-    assert "no AIS position lies near the scene" in notes[0] and "2021-02-19 02:46:53 UTC" in notes[1]
+    assert store.skipped["scene without AIS messages"] == 2 and searched == [
+        traffic.scene.stem
+    ]
+    notes = [
+        note for note in read_dataset(store.root)["notes"] if "is left out" in note
+    ]
+    assert [note.partition(": ")[0] for note in notes] == [
+        "far.tif is left out",
+        "later.tif is left out",
+    ]
+    assert (
+        "no AIS position lies near the scene" in notes[0]
+        and "2021-02-19 02:46:53 UTC" in notes[1]
+    )
 
 
 def test_no_scene_with_messages_is_an_error(tmp_path):
     ais = tmp_path / "ais.csv"
-    ais.write_text("MMSI,BaseDateTime,LAT,LON\n219000001,2021-01-19T03:16:00Z,45.15,15.01\n")
+    ais.write_text(
+        "MMSI,BaseDateTime,LAT,LON\n219000001,2021-01-19T03:16:00Z,45.15,15.01\n"
+    )
     write_sea(tmp_path, "far.tif", east=50_000)
     write_sea(tmp_path, "later.tif", day="2021-02-19")
-    with pytest.raises(RequestError, match=mentions("none of the scenes (2)", "ais.csv", "AIS file of this region")):
+    with pytest.raises(
+        RequestError,
+        match=mentions("none of the scenes (2)", "ais.csv", "AIS file of this region"),
+    ):
         prepare_scenes(tmp_path, tmp_path / "store", ais=ais, **OPTIONS)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["ais.csv", "far.tif", "later.tif"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "ais.csv",
+        "far.tif",
+        "later.tif",
+    ]
 
 
 def test_a_scene_without_time_is_named_with_the_command_that_stores_it(tmp_path):
     ais = tmp_path / "ais.csv"
-    ais.write_text("MMSI,BaseDateTime,LAT,LON\n219000001,2021-01-19T03:16:00Z,45.15,15.01\n")
+    ais.write_text(
+        "MMSI,BaseDateTime,LAT,LON\n219000001,2021-01-19T03:16:00Z,45.15,15.01\n"
+    )
     write_sea(tmp_path, tags={})
-    with pytest.raises(RequestError, match=mentions("no time", "a.tif", "rio edit-info", "--tag ACQUISITION_DATETIME")):
+    with pytest.raises(
+        RequestError,
+        match=mentions(
+            "no time", "a.tif", "rio edit-info", "--tag ACQUISITION_DATETIME"
+        ),
+    ):
         prepare_scenes(tmp_path, tmp_path / "store", ais=ais, **OPTIONS)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tif", "ais.csv"]
 
 
 @pytest.mark.slow
 def test_a_stopped_build_does_not_detect_again(traffic, tmp_path, monkeypatch):
-    detected, detect, build = [], job.detect_objects, job.build_store
-    monkeypatch.setattr(job, "detect_objects", lambda scene, *x: detected.append(scene.name) or detect(scene, *x))
+    detected = []
+    detect = job.detect_objects
+    build = job.build_store
+    monkeypatch.setattr(
+        job,
+        "detect_objects",
+        lambda scene, *x: detected.append(scene.name) or detect(scene, *x),
+    )
 
     def stop(*arguments, **options):
         raise KeyboardInterrupt
@@ -71,13 +117,28 @@ def test_a_stopped_build_does_not_detect_again(traffic, tmp_path, monkeypatch):
     monkeypatch.setattr(job, "build_store", stop)
     with pytest.raises(KeyboardInterrupt):
         prepare_scenes(traffic.scene, tmp_path / "store", ais=traffic.ais, **OPTIONS)
-    with pytest.raises(RequestError, match="cannot be divided"):  # other options for the chips keep the detection
-        prepare_scenes(traffic.scene, tmp_path / "store", ais=traffic.ais, **(OPTIONS | {"split": "scene"}))
+    with pytest.raises(
+        RequestError, match="cannot be divided"
+    ):  # other options for the chips keep the detection
+        prepare_scenes(
+            traffic.scene,
+            tmp_path / "store",
+            ais=traffic.ais,
+            **(OPTIONS | {"split": "scene"}),
+        )
     assert len(detected) == 1 and (tmp_path / ".store.journal").is_file()
     monkeypatch.setattr(job, "build_store", build)
-    store = prepare_scenes(traffic.scene, tmp_path / "store", ais=traffic.ais, **OPTIONS)
-    assert len(detected) == 1 and len(store.table) == 3 and not (tmp_path / ".store.journal").exists()
-    expected = prepare_scenes(traffic.scene, tmp_path / "expected", ais=traffic.ais, **OPTIONS)
+    store = prepare_scenes(
+        traffic.scene, tmp_path / "store", ais=traffic.ais, **OPTIONS
+    )
+    assert (
+        len(detected) == 1
+        and len(store.table) == 3
+        and not (tmp_path / ".store.journal").exists()
+    )
+    expected = prepare_scenes(
+        traffic.scene, tmp_path / "expected", ais=traffic.ais, **OPTIONS
+    )
     assert len(detected) == 2 and expected.table.equals(store.table)
     (tmp_path / ".store.journal").touch()
     prepare_scenes(traffic.scene, tmp_path / "store", ais=traffic.ais, **OPTIONS)
@@ -86,18 +147,29 @@ def test_a_stopped_build_does_not_detect_again(traffic, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_other_options_of_the_detector_detect_again(traffic, tmp_path, monkeypatch):
-    detected, detect = [], job.detect_objects
-    monkeypatch.setattr(job, "detect_objects", lambda scene, *x: detected.append(x[0].land) or detect(scene, *x))
+    detected = []
+    detect = job.detect_objects
+    monkeypatch.setattr(
+        job,
+        "detect_objects",
+        lambda scene, *x: detected.append(x[0].land) or detect(scene, *x),
+    )
     monkeypatch.setattr(job, "build_store", lambda *x, **options: 1 / 0)
     for land in ("none", "brightness", "brightness"):
         with pytest.raises(ZeroDivisionError):
-            prepare_scenes(traffic.scene, tmp_path / "store", ais=traffic.ais, **(OPTIONS | {"land": land}))
+            prepare_scenes(
+                traffic.scene,
+                tmp_path / "store",
+                ais=traffic.ais,
+                **(OPTIONS | {"land": land}),
+            )
     assert detected == ["none", "brightness"]
 
 
 @pytest.mark.slow
 def test_the_declared_unit_reaches_the_detector(traffic, tmp_path, monkeypatch):
-    """A calibrated product is searched as it is stored, or in the unit that is declared; a wrong one is refused."""
+    """A calibrated product is searched as it is stored, or in the unit that is
+    declared; a wrong one is refused."""
     units = []
 
     def search(scene, *arguments):
@@ -106,15 +178,24 @@ def test_the_declared_unit_reaches_the_detector(traffic, tmp_path, monkeypatch):
 
     monkeypatch.setattr(ais_job, "detect_bright_objects", search)
     for unit in (None, "sigma0", "gamma0"):
-        match = ais_job.match_scene(traffic.scene, [traffic.ais], declaration=Declaration(unit))
+        match = ais_job.match_scene(
+            traffic.scene, [traffic.ais], declaration=Declaration(unit)
+        )
         assert match.counts["AIS without detection"] == 4
         with pytest.raises(RequestError, match="no label can be used"):
-            prepare_scenes(traffic.scene, tmp_path / "store", ais=traffic.ais, unit=unit, **OPTIONS)
+            prepare_scenes(
+                traffic.scene, tmp_path / "store", ais=traffic.ais, unit=unit, **OPTIONS
+            )
     stored = (open_scene(traffic.scene).unit, "uint16")
-    assert units == [stored] * 2 + [("sigma0", "float32")] * 2 + [("gamma0", "float32")] * 2
+    assert (
+        units
+        == [stored] * 2 + [("sigma0", "float32")] * 2 + [("gamma0", "float32")] * 2
+    )
     refused = mentions("--unit db", traffic.scene.name, "by its calibration")
     with pytest.raises(RequestError, match=refused):
-        prepare_scenes(traffic.scene, tmp_path / "store", ais=traffic.ais, unit="db", **OPTIONS)
+        prepare_scenes(
+            traffic.scene, tmp_path / "store", ais=traffic.ais, unit="db", **OPTIONS
+        )
     with pytest.raises(RequestError, match=refused):
         ais_job.match_scene(traffic.scene, [traffic.ais], declaration=Declaration("db"))
     assert not (tmp_path / "store").exists() and len(units) == 6

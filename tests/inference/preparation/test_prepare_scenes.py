@@ -1,4 +1,5 @@
-"""Training chips from labeled scenes: the same pixels as in a prediction, and nothing left out without a word."""
+"""Training chips from labeled scenes: the same pixels as in a prediction, and nothing
+left out without a word."""
 
 import json
 import os
@@ -15,7 +16,12 @@ from rsft.data.chips.store import ChipStore, read_dataset
 from rsft.data.imagery.reader import read_chip
 from rsft.data.prepare.published import prepare_dota
 from rsft.errors import RequestError
-from rsft.inference.options import ChipOptions, Declaration, PredictionRequest, SceneQuery
+from rsft.inference.options import (
+    ChipOptions,
+    Declaration,
+    PredictionRequest,
+    SceneQuery,
+)
 from rsft.inference.predict.scene_chips import plan_scenes
 from rsft.inference.prepare_scenes import prepare_scenes, show_notes
 from tests.helpers.files import written
@@ -32,18 +38,35 @@ SHIPS = [
 
 @pytest.fixture
 def scenes(tmp_path):
-    """Two scenes in sigma0 with three ships each, and a layer with their outlines on the map."""
-    folder, rows = tmp_path / "scenes", []
+    """Two scenes in sigma0 with three ships each, and a layer with their outlines on
+    the map."""
+    folder = tmp_path / "scenes"
+    rows = []
     folder.mkdir()
     for number in range(2):
         transform = UTM * UTM.translation(300 * number, 0)
         pixels = simulate_sea(200, 220, seed=number)
         for name, row, col, length, width in SHIPS:
-            top, left = row - width // 2, col - length // 2
+            top = row - width // 2
+            left = col - length // 2
             pixels[top : top + width, left : left + length] = 3
-            corners = [transform * (left + x, top + y) for x, y in ((0, 0), (length, 0), (length, width), (0, width))]
-            rows.append({"type": name, "mmsi": f"{number}{row:08d}", "geometry": shapely.Polygon(corners)})
-        options = {"crs": "EPSG:32633", "transform": transform, "names": ("VV",), "units": ("sigma0",)}
+            corners = [
+                transform * (left + x, top + y)
+                for x, y in ((0, 0), (length, 0), (length, width), (0, width))
+            ]
+            rows.append(
+                {
+                    "type": name,
+                    "mmsi": f"{number}{row:08d}",
+                    "geometry": shapely.Polygon(corners),
+                }
+            )
+        options = {
+            "crs": "EPSG:32633",
+            "transform": transform,
+            "names": ("VV",),
+            "units": ("sigma0",),
+        }
         write_geotiff(folder / f"s{number}.tif", pixels**2, **options)
     labels = tmp_path / "ships.gpkg"
     geopandas.GeoDataFrame(rows, crs="EPSG:32633").to_file(labels)
@@ -52,42 +75,69 @@ def scenes(tmp_path):
 
 def prepared(scenes, root, **options):
     folder, labels = scenes
-    return prepare_scenes(folder, root, labels=labels, **({"jobs": 1, "chip_size": "32"} | options))
+    return prepare_scenes(
+        folder, root, labels=labels, **({"jobs": 1, "chip_size": "32"} | options)
+    )
 
 
 def chips_of(store):
-    return {name: read_chip(store.root / path) for name, path in store.table[["name", "path"]].to_numpy()}
+    return {
+        name: read_chip(store.root / path)
+        for name, path in store.table[["name", "path"]].to_numpy()
+    }
 
 
 def test_the_manifest_says_what_a_chip_shows_where_and_when(scenes, tmp_path):
     store = prepared(scenes, tmp_path / "store", val=0.5)
     table = store.table
     assert store.classes == ("cargo", "fishing", "tanker") and store.bands == ("VV",)
-    assert dict(table.groupby("split")["group_key"].unique().map(len)) == {"train": 1, "val": 1}
+    assert dict(table.groupby("split")["group_key"].unique().map(len)) == {
+        "train": 1,
+        "val": 1,
+    }
     assert set(table["unit"]) == {"sigma0"} and set(table["flags"]) == {""}
     assert table["spacing_m"].to_numpy() == pytest.approx(10, abs=0.02)
     row = table[(table["group_key"] == "s0") & (table["class"] == "tanker")].iloc[0]
     assert (row["source"], row["source_row"], row["mmsi"]) == ("s0.tif", 2, "000000120")
     assert (row["row"], row["col"]) == pytest.approx((120, 150), abs=0.01)
     assert (row["length_m"], row["width_m"]) == pytest.approx((400, 120), rel=0.002)
-    assert np.reshape(row["box"], (4, 2)).min(axis=0) == pytest.approx([-4, 10], abs=0.01)
-    assert (row["lon"], row["lat"]) == pytest.approx((15.0, 45.1), abs=0.1) and np.isnan(row["heading_deg"])
+    assert np.reshape(row["box"], (4, 2)).min(axis=0) == pytest.approx(
+        [-4, 10], abs=0.01
+    )
+    assert (row["lon"], row["lat"]) == pytest.approx(
+        (15.0, 45.1), abs=0.1
+    ) and np.isnan(row["heading_deg"])
     assert store.table["class"].map(store.classes.index).ge(0).all()
     assert read_dataset(store.root)["notes"] == ["class: the field type of ships.gpkg"]
-    assert next(ChipStore.open(store.root).iter_pixels("train", "sigma0")).shape == (32, 32, 1)
+    assert next(ChipStore.open(store.root).iter_pixels("train", "sigma0")).shape == (
+        32,
+        32,
+        1,
+    )
 
 
 def test_chips_are_those_of_a_prediction_to_the_bit(scenes, tmp_path):
     for options in ({"chip_size": "32"}, {"chip_size": None, "margin": 2}):
         store = prepared(scenes, tmp_path / f"store{options['chip_size']}", **options)
-        contract = toy_contract(units={"sigma0": toy_contract().units["uint8"]}, bands=("VV",), planes=("VV",) * 3)
+        contract = toy_contract(
+            units={"sigma0": toy_contract().units["uint8"]},
+            bands=("VV",),
+            planes=("VV",) * 3,
+        )
         request = PredictionRequest(
             query=SceneQuery(at=scenes[1]),
             declaration=Declaration("sigma0"),
-            chip_options=ChipOptions(side=None if options["chip_size"] is None else 32, margin=options.get("margin")),
+            chip_options=ChipOptions(
+                side=None if options["chip_size"] is None else 32,
+                margin=options.get("margin"),
+            ),
         )
         plan = plan_scenes(sorted(scenes[0].glob("*.tif")), request, contract, None)
-        predicted = [source.read(number) for source in plan.sources for number in range(len(source))]
+        predicted = [
+            source.read(number)
+            for source in plan.sources
+            for number in range(len(source))
+        ]
         stored = chips_of(store)
         assert len(predicted) == len(stored) == 6
         for chip in predicted:
@@ -95,7 +145,9 @@ def test_chips_are_those_of_a_prediction_to_the_bit(scenes, tmp_path):
 
 
 def test_types_become_classes_in_the_order_of_their_file(scenes, tmp_path):
-    types = written(tmp_path / "types.yaml", "merchant: [Tanker, cargo]\nother: passenger\n")
+    types = written(
+        tmp_path / "types.yaml", "merchant: [Tanker, cargo]\nother: passenger\n"
+    )
     store = prepared(scenes, tmp_path / "store", types=types)
     assert store.classes == ("merchant",) and len(store.table) == 4
     assert store.skipped == {"type fishing, which the file of types does not have": 2}
@@ -111,7 +163,9 @@ def test_types_become_classes_in_the_order_of_their_file(scenes, tmp_path):
 )
 def test_a_wrong_file_of_types(scenes, tmp_path, text, parts):
     with pytest.raises(Exception, match=mentions(*parts)):
-        prepared(scenes, tmp_path / "store", types=written(tmp_path / "types.yaml", text))
+        prepared(
+            scenes, tmp_path / "store", types=written(tmp_path / "types.yaml", text)
+        )
     assert not (tmp_path / "store").exists()
 
 
@@ -127,19 +181,28 @@ def test_the_size_of_chips(scenes, tmp_path):
     assert sizes["boxes"] == {(64, 64)} and sizes["meters"] == {(48, 48)}
     assert sizes["margin"] == {(16, 36), (18, 46), (10, 12)}
     notes = read_dataset(tmp_path / "boxes")["notes"]
-    assert notes[1] == "chips of 64 x 64 pixels, by the boxes: --chip-size and --margin change this"
+    assert (
+        notes[1]
+        == "chips of 64 x 64 pixels, by the boxes: --chip-size and --margin change this"
+    )
 
 
 def test_background_chips_show_no_object(scenes, tmp_path):
     store = prepared(scenes, tmp_path / "store", background=5, seed=3)
     assert store.classes[-1] == "background"
-    backgrounds = {name: pixels for name, pixels in chips_of(store).items() if "background" in name}
-    assert len(backgrounds) == 10 and all(pixels.shape == (32, 32, 1) for pixels in backgrounds.values())
+    backgrounds = {
+        name: pixels for name, pixels in chips_of(store).items() if "background" in name
+    }
+    assert len(backgrounds) == 10 and all(
+        pixels.shape == (32, 32, 1) for pixels in backgrounds.values()
+    )
     assert all(pixels.max() < 9 for pixels in backgrounds.values())
     again = prepared(scenes, tmp_path / "again", background=5, seed=3)
     assert list(again.table["sha256"]) == list(store.table["sha256"])
     crowded = prepared(scenes, tmp_path / "crowded", background=40, chip_size="64")
-    assert any("background chips" in note for note in read_dataset(crowded.root)["notes"])
+    assert any(
+        "background chips" in note for note in read_dataset(crowded.root)["notes"]
+    )
 
 
 def test_labels_of_one_file_per_scene_and_without_a_scene(tmp_path):
@@ -147,16 +210,32 @@ def test_labels_of_one_file_per_scene_and_without_a_scene(tmp_path):
     for folder in ("images/train", "images/val", "labels"):
         (tmp_path / folder).mkdir(parents=True)
     for split, name in (("train", "a"), ("train", "b"), ("val", "c")):
-        write_geotiff(tmp_path / f"images/{split}/{name}.tif", rng.integers(0, 255, (60, 60), np.uint8))
-    written(tmp_path / "labels/a.txt", "10 10 20 10 20 20 10 20 ship 0\n44 50 64 50 64 58 44 58 plane 0\n")
+        write_geotiff(
+            tmp_path / f"images/{split}/{name}.tif",
+            rng.integers(0, 255, (60, 60), np.uint8),
+        )
     written(
-        tmp_path / "labels/c.txt", "5 5 9 5 9 9 5 9 ship 0\n70 70 80 70 80 80 70 80 ship 0\n1 1 1 1 1 1 1 1 ship 0\n"
+        tmp_path / "labels/a.txt",
+        "10 10 20 10 20 20 10 20 ship 0\n44 50 64 50 64 58 44 58 plane 0\n",
+    )
+    written(
+        tmp_path / "labels/c.txt",
+        "5 5 9 5 9 9 5 9 ship 0\n70 70 80 70 80 80 70 80 ship 0\n1 1 1 1 1 1 1 1"
+        " ship 0\n",
     )
     store = prepare_scenes(
-        tmp_path / "images", tmp_path / "store", labels=tmp_path / "labels", split="given", chip_size="24"
+        tmp_path / "images",
+        tmp_path / "store",
+        labels=tmp_path / "labels",
+        split="given",
+        chip_size="24",
     )
     assert store.table.groupby("split").size().to_dict() == {"train": 2, "val": 1}
-    assert store.table.set_index("name")["flags"].to_dict() == {"a_000001": "", "a_000002": "edge", "c_000001": "edge"}
+    assert store.table.set_index("name")["flags"].to_dict() == {
+        "a_000001": "",
+        "a_000002": "edge",
+        "c_000001": "edge",
+    }
     assert store.skipped["label outside of all scenes"] == 1 and store.rejected == 1
     assert sum(store.skipped.values()) == 2  # and the scene without labels
 
@@ -164,13 +243,19 @@ def test_labels_of_one_file_per_scene_and_without_a_scene(tmp_path):
 @pytest.mark.parametrize(
     ("options", "parts"),
     [
-        ({"labels": None}, ["no labels", "--labels FILE or --ais FILE", "rsft predict"]),
+        (
+            {"labels": None},
+            ["no labels", "--labels FILE or --ais FILE", "rsft predict"],
+        ),
         ({"field": "kind"}, ["no field kind", "type, mmsi", "--field"]),
         ({"chip_size": "large"}, ["'large' is no size", "640m"]),
         ({"chip_size": "32", "margin": 2}, ["exclude each other"]),
         ({"chip_size": "99999"}, ["99,999 pixels", "8192"]),
         ({"split": "given"}, ["a label has no split", "train, val or test"]),
-        ({"val": 0.4, "test": 0.4}, ["2 scenes cannot be divided between train, val, test", "--split object"]),
+        (
+            {"val": 0.4, "test": 0.4},
+            ["2 scenes cannot be divided between train, val, test", "--split object"],
+        ),
         ({"unit": "db"}, ["--unit db, but the file declares sigma0"]),
         ({"crs": "EPSG:4326", "layer": "x"}, ["no layer x"]),
     ],
@@ -178,7 +263,9 @@ def test_labels_of_one_file_per_scene_and_without_a_scene(tmp_path):
 def test_wrong_options_write_nothing(scenes, tmp_path, options, parts):
     folder, labels = scenes
     with pytest.raises(RequestError, match=mentions(*parts)):
-        prepare_scenes(folder, tmp_path / "store", **({"labels": labels, "jobs": 1} | options))
+        prepare_scenes(
+            folder, tmp_path / "store", **({"labels": labels, "jobs": 1} | options)
+        )
     assert not (tmp_path / "store").exists()
 
 
@@ -188,7 +275,12 @@ def test_scenes_that_cannot_be_used(scenes, tmp_path):
     with pytest.raises(RequestError, match=mentions("no scenes", ".tif")):
         prepare_scenes(tmp_path / "empty", tmp_path / "store", labels=labels)
     write_geotiff(folder / "plain.tif", simulate_sea(50, 50))
-    with pytest.raises(RequestError, match=mentions("float32 pixels without a unit", "plain.tif", "--unit", "sigma0")):
+    with pytest.raises(
+        RequestError,
+        match=mentions(
+            "float32 pixels without a unit", "plain.tif", "--unit", "sigma0"
+        ),
+    ):
         prepare_scenes(folder, tmp_path / "store", labels=labels)
     (folder / "plain.tif").unlink()
     (folder / "more").mkdir()
@@ -199,13 +291,23 @@ def test_scenes_that_cannot_be_used(scenes, tmp_path):
 
 def test_several_scenes_give_the_chips_of_their_folder(scenes, tmp_path):
     folder, labels = scenes
-    names = [folder / "s0.tif", folder / "s1.tif", folder / "s0.tif"]  # the first one twice
-    store = prepare_scenes(names, tmp_path / "several", labels=labels, jobs=1, chip_size="32")
+    names = [
+        folder / "s0.tif",
+        folder / "s1.tif",
+        folder / "s0.tif",
+    ]  # the first one twice
+    store = prepare_scenes(
+        names, tmp_path / "several", labels=labels, jobs=1, chip_size="32"
+    )
     whole = chips_of(prepared(scenes, tmp_path / "whole"))
     chips = chips_of(store)
-    assert chips.keys() == whole.keys() and all((chips[name] == whole[name]).all() for name in whole)
+    assert chips.keys() == whole.keys() and all(
+        (chips[name] == whole[name]).all() for name in whole
+    )
     assert store.name == "objects in scenes, s0.tif, s1.tif, s0.tif"
-    assert read_dataset(store.root)["command"].startswith(f"rsft prepare scenes {names[0]} {names[1]} {names[2]} ")
+    assert read_dataset(store.root)["command"].startswith(
+        f"rsft prepare scenes {names[0]} {names[1]} {names[2]} "
+    )
 
 
 def test_labels_that_cannot_be_used(scenes, tmp_path):
@@ -213,24 +315,42 @@ def test_labels_that_cannot_be_used(scenes, tmp_path):
     layer = geopandas.read_file(labels)
     layer.set_crs(None, allow_override=True).to_file(tmp_path / "no_crs.gpkg")
     with pytest.raises(
-        RequestError, match=mentions("no coordinate system", "no_crs.gpkg", "rsft prepare scenes: --crs")
+        RequestError,
+        match=mentions(
+            "no coordinate system", "no_crs.gpkg", "rsft prepare scenes: --crs"
+        ),
     ):
         prepare_scenes(folder, tmp_path / "store", labels=tmp_path / "no_crs.gpkg")
-    store = prepared((folder, tmp_path / "no_crs.gpkg"), tmp_path / "declared", crs="EPSG:32633")
+    store = prepared(
+        (folder, tmp_path / "no_crs.gpkg"), tmp_path / "declared", crs="EPSG:32633"
+    )
     assert len(store.table) == 6
     corner = layer.geometry.iloc[0].exterior.coords[0]
-    layer.loc[:1, "geometry"] = [shapely.Polygon([corner] * 4), shapely.box(*corner, corner[0], corner[1] + 50)]
+    layer.loc[:1, "geometry"] = [
+        shapely.Polygon([corner] * 4),
+        shapely.box(*corner, corner[0], corner[1] + 50),
+    ]
     layer.to_file(tmp_path / "zero.gpkg")
-    store = prepared((folder, tmp_path / "zero.gpkg"), tmp_path / "zero", split="object")
+    store = prepared(
+        (folder, tmp_path / "zero.gpkg"), tmp_path / "zero", split="object"
+    )
     assert len(store.table) == 4 and store.rejected == 2
     assert "the box has no area" in (store.root / "rejected.csv").read_text()
     layer.iloc[:2].to_file(tmp_path / "only_zero.gpkg")
-    with pytest.raises(RequestError, match=mentions("no label can be used", "the box has no area", "only_zero.gpkg:1")):
+    with pytest.raises(
+        RequestError,
+        match=mentions(
+            "no label can be used", "the box has no area", "only_zero.gpkg:1"
+        ),
+    ):
         prepare_scenes(folder, tmp_path / "store", labels=tmp_path / "only_zero.gpkg")
     (tmp_path / "two").mkdir()
     for name in ("s0.txt", "s0.xml", "s1.txt"):
         written(tmp_path / "two" / name, "10 10 20 10 20 20 10 20 ship 0\n")
-    with pytest.raises(RequestError, match=mentions("2 files for s0.tif: s0.txt, s0.xml", "keep one of them")):
+    with pytest.raises(
+        RequestError,
+        match=mentions("2 files for s0.tif: s0.txt, s0.xml", "keep one of them"),
+    ):
         prepare_scenes(folder, tmp_path / "store", labels=tmp_path / "two")
     assert not (tmp_path / "store").exists()
 
@@ -239,8 +359,15 @@ def test_labels_elsewhere_are_counted(scenes, tmp_path):
     far = geopandas.read_file(scenes[1])
     far["geometry"] = far.translate(xoff=1e5)
     far.to_file(tmp_path / "far.gpkg")
-    parts = "no label can be used in 2 scenes", "6 x label outside of all", "the positions (EPSG:32633) lie at lon 16."
-    with pytest.raises(RequestError, match=mentions(*parts, "s1.tif (geotransform, EPSG:32633) at lon 15.")):
+    parts = (
+        "no label can be used in 2 scenes",
+        "6 x label outside of all",
+        "the positions (EPSG:32633) lie at lon 16.",
+    )
+    with pytest.raises(
+        RequestError,
+        match=mentions(*parts, "s1.tif (geotransform, EPSG:32633) at lon 15."),
+    ):
         prepare_scenes(scenes[0], tmp_path / "store", labels=tmp_path / "far.gpkg")
     both = pd.concat([geopandas.read_file(scenes[1]), far.iloc[:2]])
     both.to_file(tmp_path / "both.gpkg")
@@ -250,7 +377,9 @@ def test_labels_elsewhere_are_counted(scenes, tmp_path):
 
 def test_a_table_of_labels_without_rows(scenes, tmp_path):
     path = written(tmp_path / "empty.csv", "lat,lon,class\n")
-    with pytest.raises(RequestError, match=mentions("the labels are empty", "no rows", "empty.csv")):
+    with pytest.raises(
+        RequestError, match=mentions("the labels are empty", "no rows", "empty.csv")
+    ):
         prepare_scenes(scenes[0], tmp_path / "store", labels=path)
 
 
@@ -260,7 +389,9 @@ def test_a_class_whose_name_may_be_a_typing_error_is_named(scenes, tmp_path):
     many.loc[3, "type"] = "Crago"
     many.to_file(tmp_path / "many.gpkg")
     store = prepared((scenes[0], tmp_path / "many.gpkg"), tmp_path / "store")
-    assert "warning: Crago (1 of 72 chips) may be a typo of Cargo (71)" in list(show_notes(store, {}))
+    assert "warning: Crago (1 of 72 chips) may be a typo of Cargo (71)" in list(
+        show_notes(store, {})
+    )
 
 
 def test_labels_that_lie_in_several_scenes_are_counted(scenes, tmp_path):
@@ -269,17 +400,29 @@ def test_labels_that_lie_in_several_scenes_are_counted(scenes, tmp_path):
     points = geopandas.read_file(labels)
     points["geometry"] = points.centroid
     points.to_file(tmp_path / "points.gpkg")
-    store = prepare_scenes(folder, tmp_path / "store", labels=tmp_path / "points.gpkg", jobs=1)
+    store = prepare_scenes(
+        folder, tmp_path / "store", labels=tmp_path / "points.gpkg", jobs=1
+    )
     notes = read_dataset(store.root)["notes"]
-    assert len(store.table) == 9 and any(note.startswith("3 labels lie in several scenes") for note in notes)
-    assert any(note.startswith("chips of 64 x 64 pixels, because labels are points:") for note in notes)
+    assert len(store.table) == 9 and any(
+        note.startswith("3 labels lie in several scenes") for note in notes
+    )
+    assert any(
+        note.startswith("chips of 64 x 64 pixels, because labels are points:")
+        for note in notes
+    )
 
 
 def test_vessels_stay_in_one_split(scenes, tmp_path):
     layer = geopandas.read_file(scenes[1])
     layer["MMSI"] = [f"21900000{number % 3}" for number in range(6)]
     layer.drop(columns="mmsi").to_file(tmp_path / "vessels.gpkg")
-    store = prepared((scenes[0], tmp_path / "vessels.gpkg"), tmp_path / "store", split="vessel", val=0.3)
+    store = prepared(
+        (scenes[0], tmp_path / "vessels.gpkg"),
+        tmp_path / "store",
+        split="vessel",
+        val=0.3,
+    )
     assert store.table.groupby("mmsi")["split"].nunique().to_list() == [1, 1, 1]
     assert set(store.table["group_key"]) == set(store.table["mmsi"])
 
@@ -305,13 +448,22 @@ def test_objects_of_dota_are_the_same_as_in_prepare_dota(tmp_path):
     folder = Path(os.environ.get("RSFT_SHARED", "../shared")) / "data/dota_samples"
     if not folder.is_dir():
         pytest.skip(f"no {folder}")
-    scenes = prepare_scenes(folder / "images", tmp_path / "scenes", labels=folder / "labelTxt", margin=0, min_side=4)
+    scenes = prepare_scenes(
+        folder / "images",
+        tmp_path / "scenes",
+        labels=folder / "labelTxt",
+        margin=0,
+        min_side=4,
+    )
     dota = prepare_dota(folder, tmp_path / "dota")
 
     def contents(store):
-        rows = store.table[["group_key", "class", "split", "path"]].itertuples(index=False)
+        rows = store.table[["group_key", "class", "split", "path"]].itertuples(
+            index=False
+        )
         return sorted(
-            (scene, label, split, read_chip(store.root / path).tobytes()) for scene, label, split, path in rows
+            (scene, label, split, read_chip(store.root / path).tobytes())
+            for scene, label, split, path in rows
         )
 
     assert contents(scenes) == contents(dota) and len(dota.table) == 593
@@ -319,16 +471,29 @@ def test_objects_of_dota_are_the_same_as_in_prepare_dota(tmp_path):
 
 @pytest.mark.slow
 def test_classes_of_ships_by_ais(traffic, tmp_path):
-    """Of four detected objects three belong to a ship: they get its class and its MMSI."""
+    """Of four detected objects three belong to a ship: they get its class and its
+    MMSI."""
     store = prepare_scenes(
-        traffic.scene, tmp_path / "store", ais=traffic.ais, land="none", split="object", val=0.3, jobs=1
+        traffic.scene,
+        tmp_path / "store",
+        ais=traffic.ais,
+        land="none",
+        split="object",
+        val=0.3,
+        jobs=1,
     )
     rows = store.table.set_index("mmsi")
-    assert rows["class"].to_dict() == {"219000001": "fishing", "219000002": "cargo", "219000003": "tanker"}
+    assert rows["class"].to_dict() == {
+        "219000001": "fishing",
+        "219000002": "cargo",
+        "219000003": "tanker",
+    }
     assert (rows["ais_confidence"] > 0.9).all() and set(rows["unit"]) == {"sigma0"}
     assert store.skipped["detected object, no AIS"] == 1
     for mmsi, (row, col) in traffic.places.items():
-        assert rows.loc[str(mmsi), ["row", "col"]].tolist() == pytest.approx([row, col], abs=1.5)
+        assert rows.loc[str(mmsi), ["row", "col"]].tolist() == pytest.approx(
+            [row, col], abs=1.5
+        )
 
 
 def test_a_model_takes_the_scenes_of_its_chips_with_oblong_pixels(scenes, tmp_path):
@@ -337,9 +502,26 @@ def test_a_model_takes_the_scenes_of_its_chips_with_oblong_pixels(scenes, tmp_pa
         (folder / f"s{number}.tif").unlink()
         transform = UTM * UTM.scale(1, 2) if number else UTM * UTM.scale(1, 1.1)
         pixels = simulate_sea(200, 220, seed=number) ** 2
-        options = {"crs": "EPSG:32633", "transform": transform, "names": ("VV",), "units": ("sigma0",)}
+        options = {
+            "crs": "EPSG:32633",
+            "transform": transform,
+            "names": ("VV",),
+            "units": ("sigma0",),
+        }
         write_geotiff(folder / f"s{number}.tif", pixels, **options)
-    store = prepare_scenes(folder, tmp_path / "store", labels=labels, chip_size="32", split="object", jobs=1)
+    store = prepare_scenes(
+        folder,
+        tmp_path / "store",
+        labels=labels,
+        chip_size="32",
+        split="object",
+        jobs=1,
+    )
     by_scene = store.table.groupby("source")["spacing_m"].first()
-    assert by_scene["s0.tif"] == pytest.approx(10.5, abs=0.02) and np.isnan(by_scene["s1.tif"])
-    assert "pixels are not square, so that no spacing is stored: s1.tif" in read_dataset(store.root)["notes"]
+    assert by_scene["s0.tif"] == pytest.approx(10.5, abs=0.02) and np.isnan(
+        by_scene["s1.tif"]
+    )
+    assert (
+        "pixels are not square, so that no spacing is stored: s1.tif"
+        in read_dataset(store.root)["notes"]
+    )

@@ -1,4 +1,5 @@
-"""A bundle is laid out as a repository of the Hub, rsft reads this folder, and only an upload contacts the Hub."""
+"""A bundle is laid out as a repository of the Hub, rsft reads this folder, and only an
+upload contacts the Hub."""
 
 import json
 import os
@@ -10,10 +11,16 @@ import pytest
 
 import rsft
 from rsft.errors import RequestError
-from rsft.inference.publish.hub import list_hub_files, upload_hub_folder, write_hub_folder
+from rsft.inference.publish.hub import (
+    list_hub_files,
+    upload_hub_folder,
+    write_hub_folder,
+)
 from tests.helpers.stac_schemas import item_faults
 
-huggingface_hub = pytest.importorskip("huggingface_hub", reason="huggingface_hub is not installed")
+huggingface_hub = pytest.importorskip(
+    "huggingface_hub", reason="huggingface_hub is not installed"
+)
 
 
 @pytest.fixture
@@ -23,26 +30,40 @@ def folder(ships, tmp_path):
 
 @pytest.fixture
 def api(monkeypatch):
-    """The client of the Hub, which accepts the arguments of the installed version and sends nothing."""
+    """The client of the Hub, which accepts the arguments of the installed version and
+    sends nothing."""
     client = create_autospec(huggingface_hub.HfApi, instance=True)
     client.repo_exists.return_value = False
-    client.upload_folder.return_value = SimpleNamespace(commit_url="https://huggingface.co/analyst/ships/commit/1")
+    client.upload_folder.return_value = SimpleNamespace(
+        commit_url="https://huggingface.co/analyst/ships/commit/1"
+    )
     monkeypatch.setattr(huggingface_hub, "HfApi", lambda: client)
     return client
 
 
 def test_the_layout(folder):
-    names = ("bundle.json", "confidence.safetensors", "recipe.yaml", "weights.safetensors")
+    names = (
+        "bundle.json",
+        "confidence.safetensors",
+        "recipe.yaml",
+        "weights.safetensors",
+    )
     bundle = [f"bundle/{name}" for name in names]
     assert list(list_hub_files(folder)) == ["README.md", *bundle, "item.json"]
     item = json.loads((folder / "item.json").read_text("utf-8"))
-    assert item_faults(item) == [] and item["assets"]["weights"]["href"] == "./bundle/weights.safetensors"
+    assert (
+        item_faults(item) == []
+        and item["assets"]["weights"]["href"] == "./bundle/weights.safetensors"
+    )
 
 
 @pytest.mark.slow
 def test_rsft_predicts_with_a_download(ships, folder, chips, tmp_path):
-    snapshot, blobs = tmp_path / "snapshots/1", tmp_path / "blobs"
-    for number, name in enumerate(list_hub_files(folder)):  # the cache of the Hub has links to files without names
+    snapshot = tmp_path / "snapshots/1"
+    blobs = tmp_path / "blobs"
+    for number, name in enumerate(
+        list_hub_files(folder)
+    ):  # the cache of the Hub has links to files without names
         (snapshot / name).parent.mkdir(parents=True, exist_ok=True)
         blobs.mkdir(exist_ok=True)
         (folder / name).replace(blobs / str(number))
@@ -65,7 +86,9 @@ def test_a_bundle_with_any_folder_name_and_a_signature(ships, tmp_path):
 def test_a_card_of_the_user(ships, tmp_path):
     (tmp_path / "card.md").write_text("my card")
     folder = write_hub_folder(ships, tmp_path / "hub", card=tmp_path / "card.md")
-    assert (folder / "README.md").read_text() == "my card" and not (folder / "item.json").exists()
+    assert (folder / "README.md").read_text() == "my card" and not (
+        folder / "item.json"
+    ).exists()
     with pytest.raises(RequestError, match="cannot be read"):
         write_hub_folder(ships, tmp_path / "other", card=tmp_path)
     with pytest.raises(RequestError, match="exists"):
@@ -78,9 +101,15 @@ def test_a_new_repository_is_private(folder, api, monkeypatch):
     assert upload_hub_folder(folder, "analyst/ships").endswith("/commit/1")
     api.create_repo.assert_called_once_with("analyst/ships", private=True)
     [call] = api.upload_folder.call_args_list
-    assert call.kwargs["repo_id"] == "analyst/ships" and call.kwargs["folder_path"] == folder
+    assert (
+        call.kwargs["repo_id"] == "analyst/ships"
+        and call.kwargs["folder_path"] == folder
+    )
     assert call.kwargs["delete_patterns"] == ["bundle/*"]
-    assert huggingface_hub.constants.HF_HUB_DISABLE_TELEMETRY and os.environ["HF_HUB_DISABLE_TELEMETRY"] == "1"
+    assert (
+        huggingface_hub.constants.HF_HUB_DISABLE_TELEMETRY
+        and os.environ["HF_HUB_DISABLE_TELEMETRY"] == "1"
+    )
 
 
 def test_a_public_repository_is_requested_twice(folder, api):
@@ -102,7 +131,17 @@ def test_a_failed_upload_is_a_sentence(folder, api):
 
 
 @pytest.mark.parametrize(
-    "name", ["ships", "a/b/c", "../ships", "a/..", "-a/b", "a b/c", "", "https://huggingface.co/a"]
+    "name",
+    [
+        "ships",
+        "a/b/c",
+        "../ships",
+        "a/..",
+        "-a/b",
+        "a b/c",
+        "",
+        "https://huggingface.co/a",
+    ],
 )
 def test_names_of_repositories(name, folder, api):
     with pytest.raises(RequestError, match="name of a repository"):

@@ -7,18 +7,32 @@ import pytest
 import yaml
 
 from rsft.errors import DataError, RequestError
-from rsft.inference.publish.hub import MAX_CLASSES, front_matter, render_card, write_model_card
+from rsft.inference.publish.hub import (
+    MAX_CLASSES,
+    front_matter,
+    render_card,
+    write_model_card,
+)
 from rsft.inference.publish.source import read_source, spdx_license
 from rsft.models.bundle.bundle import source_license
 from rsft.models.inspection.describe import EncoderOrigin
 
 
 def test_the_hub_reads_the_front_matter(ships):
-    hub = pytest.importorskip("huggingface_hub", reason="huggingface_hub is not installed")
-    card = hub.ModelCard(write_model_card(ships, repository="analyst/ships").read_text("utf-8"))
+    hub = pytest.importorskip(
+        "huggingface_hub", reason="huggingface_hub is not installed"
+    )
+    card = hub.ModelCard(
+        write_model_card(ships, repository="analyst/ships").read_text("utf-8")
+    )
     assert card.data.license == "unknown" and card.data.library_name == "rsft"
-    assert card.data.pipeline_tag == "image-classification" and card.data.tags[0] == "rsft"
-    results = {(entry.dataset_split, entry.metric_name): entry.metric_value for entry in card.data.eval_results}
+    assert (
+        card.data.pipeline_tag == "image-classification" and card.data.tags[0] == "rsft"
+    )
+    results = {
+        (entry.dataset_split, entry.metric_name): entry.metric_value
+        for entry in card.data.eval_results
+    }
     accuracy = read_source(ships).measurements[0].accuracies["micro"].value
     assert results["test", "overall accuracy"] == round(accuracy, 4)
     assert results["val", "mean recall of the tail classes"] == 0.4444
@@ -30,10 +44,15 @@ def test_the_card_says_what_the_bundle_knows(ships):
     source = read_source(ships)
     [tanker] = [row for row in rows if row.startswith("| tanker | tail | 4 | ")]
     measured = source.measurements[0]
-    assert tanker.endswith(f"| {100 * measured.recall[2]:.1f} % | {measured.class_chips[2]} |")
+    assert tanker.endswith(
+        f"| {100 * measured.recall[2]:.1f} % | {measured.class_chips[2]} |"
+    )
     for name in ("MetaLoRA", "plain k-NN"):
         assert any(row.startswith(f"| {name} | ") for row in rows)
-    assert "| lora | 44.4 (29.6 to 59.3) | 44.4 (29.6 to 59.3) | 44.4 (29.6 to 59.3) |" in rows
+    assert (
+        "| lora | 44.4 (29.6 to 59.3) | 44.4 (29.6 to 59.3) | 44.4 (29.6 to 59.3) |"
+        in rows
+    )
     assert "    hf download analyst/ships --local-dir ships" in rows
     assert "- backbone `vit_tiny_patch8_64.simship`: MIT" in rows
     assert "- unit: uint16 or uint8" in rows and source.bundle.sha256 in text
@@ -42,18 +61,29 @@ def test_the_card_says_what_the_bundle_knows(ships):
 def test_a_base_model_is_a_repository_of_the_hub(ships):
     source = read_source(ships)
     assert "base_model" not in front_matter(source)
-    front = front_matter(replace(source, encoder=EncoderOrigin("ViT", "https://x", "timm/vit")))
-    assert (front["base_model"], front["base_model_relation"]) == ("timm/vit", "adapter")
+    front = front_matter(
+        replace(source, encoder=EncoderOrigin("ViT", "https://x", "timm/vit"))
+    )
+    assert (front["base_model"], front["base_model_relation"]) == (
+        "timm/vit",
+        "adapter",
+    )
 
 
 def test_names_of_classes_stay_text(ships):
     source = read_source(ships)
     hostile = "![x](https://example.org/x.png)<script>|\n---\nlicense: mit"
-    classes, recipe = ("cargo", hostile, "tanker"), source.bundle.recipe.model_copy(update={"name": "a: [b"})
-    bundle = replace(source.bundle, classes=classes, groups={"tail": classes}, recipe=recipe)
+    classes = ("cargo", hostile, "tanker")
+    recipe = source.bundle.recipe.model_copy(update={"name": "a: [b"})
+    bundle = replace(
+        source.bundle, classes=classes, groups={"tail": classes}, recipe=recipe
+    )
     text = render_card(replace(source, bundle=bundle))
     assert "![x](" not in text and "<script>" not in text and text.count("\n---\n") == 1
-    assert r"| !\[x\](https://example.org/x.png)&lt;script&gt;\| --- license: mit | tail | 8 |" in text
+    assert (
+        r"| !\[x\](https://example.org/x.png)&lt;script&gt;\| --- license: mit | tail"
+        r" | 8 |" in text
+    )
     front = yaml.safe_load(text.split("---\n")[1])
     assert front["license"] == "unknown" and front["model-index"][0]["name"] == "a: [b"
 
@@ -62,7 +92,13 @@ def test_many_classes_are_counted(ships):
     source = read_source(ships)
     names = tuple(f"class {index}" for index in range(MAX_CLASSES + 1))
     counts = (1,) * len(names)
-    bundle = replace(source.bundle, classes=names, train_counts=counts, groups={"tail": names}, calibrator=None)
+    bundle = replace(
+        source.bundle,
+        classes=names,
+        train_counts=counts,
+        groups={"tail": names},
+        calibrator=None,
+    )
     text = render_card(replace(source, bundle=bundle, measurements=()))
     assert "201 classes (201 tail)" in text and "class 7" not in text
     assert "Not measured." in text and "not calibrated" in text
@@ -95,6 +131,14 @@ def test_an_existing_card_stays(ships):
 )
 def test_licenses(ships, backbone, data, stac, hub):
     source = read_source(ships)
-    licenses = (source_license("backbone", "vit", backbone), source_license("data", "ships", data))
+    licenses = (
+        source_license("backbone", "vit", backbone),
+        source_license("data", "ships", data),
+    )
     assert spdx_license(licenses) == stac and spdx_license([]) is None
-    assert front_matter(replace(source, bundle=replace(source.bundle, licenses=licenses)))["license"] == hub
+    assert (
+        front_matter(replace(source, bundle=replace(source.bundle, licenses=licenses)))[
+            "license"
+        ]
+        == hub
+    )

@@ -1,4 +1,5 @@
-"""The item of a bundle is valid STAC with the extension MLM, and says what the bundle knows."""
+"""The item of a bundle is valid STAC with the extension MLM, and says what the bundle
+knows."""
 
 import copy
 import hashlib
@@ -16,7 +17,12 @@ from rsft.data.imagery.contract import CHIP_MAX, IDENTITY_STRETCH, Stretch
 from rsft.errors import RequestError, WeightsError
 from rsft.inference.export.metadata import write_export_metadata
 from rsft.inference.publish.source import Measurement, read_source
-from rsft.inference.publish.stac_item import describe_scaling, model_name, render_item, write_stac_item
+from rsft.inference.publish.stac_item import (
+    describe_scaling,
+    model_name,
+    render_item,
+    write_stac_item,
+)
 from rsft.metrics import Interval
 from tests.helpers.scenes import toy_contract
 from tests.helpers.stac_schemas import item_faults
@@ -33,7 +39,10 @@ def test_the_published_schemas_accept_a_new_bundle(run, tmp_path):
     item = read_item(run, output=tmp_path / "item.json")
     assert item_faults(item) == []
     properties = item["properties"]
-    assert properties["mlm:total_parameters"] == json.loads((run / "run.json").read_text())["total_parameters"]
+    assert (
+        properties["mlm:total_parameters"]
+        == json.loads((run / "run.json").read_text())["total_parameters"]
+    )
     assert properties["mlm:input"][0]["input"]["shape"] == [-1, 3, 32, 32]
     classes = properties["mlm:output"][0]["classification:classes"]
     assert [entry["description"] for entry in classes] == ["flat", "slanted", "steep"]
@@ -42,22 +51,35 @@ def test_the_published_schemas_accept_a_new_bundle(run, tmp_path):
 def test_pystac_reads_the_item_and_finds_the_files(ships):
     pystac = pytest.importorskip("pystac", reason="pystac-core is not installed")
     item = pystac.Item.from_file(write_stac_item(ships))
-    assert item.geometry is None and item.datetime.isoformat() == "2026-11-26T05:30:38+00:00"
+    assert (
+        item.geometry is None
+        and item.datetime.isoformat() == "2026-11-26T05:30:38+00:00"
+    )
     assert set(item.assets) == {"weights", "bundle", "recipe", "confidence"}
     for asset in item.assets.values():
         data = Path(asset.get_absolute_href()).read_bytes()
         assert asset.extra_fields["file:size"] == len(data)
-        assert asset.extra_fields["file:checksum"] == f"1220{hashlib.sha256(data).hexdigest()}"
+        assert (
+            asset.extra_fields["file:checksum"]
+            == f"1220{hashlib.sha256(data).hexdigest()}"
+        )
 
 
 def test_stac_model_accepts_the_fields(ships):
-    reason = "stac-model is not installed: it needs the newest pip, so rsft does not list it"
+    reason = (
+        "stac-model is not installed: it needs the newest pip, so rsft does not list it"
+    )
     schema = pytest.importorskip("stac_model.schema", reason=reason)
     properties = read_item(ships)["properties"]
     model = schema.MLModelProperties.model_validate(properties)
-    assert model.name == "ships" and model.tasks == {"classification", "scene-classification"}
+    assert model.name == "ships" and model.tasks == {
+        "classification",
+        "scene-classification",
+    }
     with pytest.raises(ValueError, match="shape"):
-        schema.MLModelProperties.model_validate(properties | {"mlm:input": [{"name": "chip", "input": {}}]})
+        schema.MLModelProperties.model_validate(
+            properties | {"mlm:input": [{"name": "chip", "input": {}}]}
+        )
 
 
 @pytest.mark.parametrize(
@@ -79,38 +101,64 @@ def test_the_published_schemas_refuse_a_damaged_item(damage, ships):
 
 def test_planes_that_are_computed_are_valid(ships):
     source = read_source(ships)
-    units = {"db": (Stretch(low=-30.0, high=0.0), Stretch(low=-40.0, high=-10.0), CHIP_MAX)}
-    contract = toy_contract(units=units, bands=("VV", "VH", "HH"), planes=("VV", "VH", "VV - VH"), size=32)
+    units = {
+        "db": (Stretch(low=-30.0, high=0.0), Stretch(low=-40.0, high=-10.0), CHIP_MAX)
+    }
+    contract = toy_contract(
+        units=units, bands=("VV", "VH", "HH"), planes=("VV", "VH", "VV - VH"), size=32
+    )
     source = replace(source, bundle=replace(source.bundle, contract=contract))
     item = json.loads(render_item(source, ships, {}))
     assert item_faults(item) == []
     fields = item["properties"]["mlm:input"][0]
-    assert fields["bands"][1:] == ["VH", {"name": "VV - VH", "format": "rio-calc", "expression": "VV - VH"}]
-    assert [band["name"] for band in item["properties"]["bands"]] == ["VV", "VH", "VV - VH"]
-    assert item["properties"]["bands"][0]["unit"] == "dB" and "resize_type" not in fields
-    assert fields["value_scaling"][2]["expression"] == "rsft.data.imagery.contract:Contract.to_input"
+    assert fields["bands"][1:] == [
+        "VH",
+        {"name": "VV - VH", "format": "rio-calc", "expression": "VV - VH"},
+    ]
+    assert [band["name"] for band in item["properties"]["bands"]] == [
+        "VV",
+        "VH",
+        "VV - VH",
+    ]
+    assert (
+        item["properties"]["bands"][0]["unit"] == "dB" and "resize_type" not in fields
+    )
+    assert (
+        fields["value_scaling"][2]["expression"]
+        == "rsft.data.imagery.contract:Contract.to_input"
+    )
 
 
 @pytest.mark.parametrize(
     "stretch",
     [
-        *(Stretch(low=-3.5, high=400.0), Stretch(low=-3.5, high=200.0, top=900.0)),
+        Stretch(low=-3.5, high=400.0),
+        Stretch(low=-3.5, high=200.0, top=900.0),
         Stretch(curve="log", low=2.0, high=900.0),
-        *(Stretch(curve="log1p", low=2.0, high=900.0), Stretch(curve="log1p", low=-1.0)),
+        Stretch(curve="log1p", low=2.0, high=900.0),
+        Stretch(curve="log1p", low=-1.0),
     ],
 )
 def test_a_formula_gives_the_input_of_the_network(stretch):
     plane = np.random.default_rng(0).gamma(2.0, 150.0, (9, 9)).astype(np.float32)
     scaling = describe_scaling(stretch, 0.4, 0.22)
-    values = eval(scaling["expression"], {"__builtins__": {}}, vars(np) | {"A": plane.astype(np.float64)})
+    values = eval(
+        scaling["expression"],
+        {"__builtins__": {}},
+        vars(np) | {"A": plane.astype(np.float64)},
+    )
     expected = (stretch.to_bytes(plane) / 255 - 0.4) / 0.22
-    assert np.abs(values - expected).max() < 1.01 / 255 / 0.22  # a value between two bytes may be rounded to either
+    assert (
+        np.abs(values - expected).max() < 1.01 / 255 / 0.22
+    )  # a value between two bytes may be rounded to either
     assert np.isclose(values, expected).mean() > 0.97
 
 
 def test_a_z_score_gives_the_input_of_the_network():
     scaling = describe_scaling(IDENTITY_STRETCH, 0.4, 0.22)
-    assert (200 - scaling["mean"]) / scaling["stddev"] == pytest.approx((200 / 255 - 0.4) / 0.22)
+    assert (200 - scaling["mean"]) / scaling["stddev"] == pytest.approx(
+        (200 / 255 - 0.4) / 0.22
+    )
 
 
 def test_exports_of_this_bundle_are_assets(ships):
@@ -119,14 +167,22 @@ def test_exports_of_this_bundle_are_assets(ships):
         folder = ships / "exports" / name
         folder.mkdir(parents=True)
         (folder / "model.onnx").write_bytes(b"graph")
-        metadata = {"format": 1, "kind": "onnx", "precision": "fp32", "bundle_sha256": bundle_sha256}
+        metadata = {
+            "format": 1,
+            "kind": "onnx",
+            "precision": "fp32",
+            "bundle_sha256": bundle_sha256,
+        }
         write_export_metadata(folder, metadata)
     item = read_item(ships)
     assert item_faults(item) == []
     exports = {name: asset for name, asset in item["assets"].items() if "onnx" in name}
     assert set(exports) == {"onnx-fp32", "onnx-fp32/export.json"}
     assert exports["onnx-fp32"]["href"] == "./exports/onnx-fp32/model.onnx"
-    assert exports["onnx-fp32"]["roles"] == ["mlm:model"] and exports["onnx-fp32"]["mlm:framework"] == "ONNX"
+    assert (
+        exports["onnx-fp32"]["roles"] == ["mlm:model"]
+        and exports["onnx-fp32"]["mlm:framework"] == "ONNX"
+    )
 
 
 def test_files_in_folders_of_an_export_are_assets(ships):
@@ -135,11 +191,19 @@ def test_files_in_folders_of_an_export_are_assets(ships):
     for name in ("adapter_model.safetensors", "base/model.safetensors", "README.md"):
         (folder / name).write_bytes(b"content")
     digest = read_source(ships).bundle.sha256
-    write_export_metadata(folder, {"format": 1, "kind": "peft", "precision": "fp32", "bundle_sha256": digest})
+    write_export_metadata(
+        folder,
+        {"format": 1, "kind": "peft", "precision": "fp32", "bundle_sha256": digest},
+    )
     item = read_item(ships)
     assert item_faults(item) == []
-    base, text = (item["assets"][f"peft-fp32/{name}"] for name in ("base/model.safetensors", "README.md"))
-    assert base["href"] == "./exports/peft-fp32/base/model.safetensors" and base["roles"] == ["mlm:weights"]
+    base, text = (
+        item["assets"][f"peft-fp32/{name}"]
+        for name in ("base/model.safetensors", "README.md")
+    )
+    assert base["href"] == "./exports/peft-fp32/base/model.safetensors" and base[
+        "roles"
+    ] == ["mlm:weights"]
     assert text["type"] == "text/markdown" and text["roles"] == ["metadata"]
 
 
@@ -147,13 +211,20 @@ def test_nothing_is_taken_from_the_run_of_another_bundle(ships):
     metadata = json.loads((ships / "run.json").read_text())
     (ships / "run.json").write_text(json.dumps(metadata | {"bundle_sha256": "0" * 64}))
     properties = read_item(ships)["properties"]
-    assert "written" in properties["description"] and "mlm:framework_version" not in properties
+    assert (
+        "written" in properties["description"]
+        and "mlm:framework_version" not in properties
+    )
     assert [entry["split"] for entry in properties["rsft:accuracy"]] == ["val"]
 
 
 def test_settings_name_no_folder(ships):
     settings = read_item(ships)["properties"]["mlm:hyperparameters"]
-    assert settings["peft.rank"] == 2 and not {"data.root", "train.start_bundle", "train.device"} & set(settings)
+    assert settings["peft.rank"] == 2 and not {
+        "data.root",
+        "train.start_bundle",
+        "train.device",
+    } & set(settings)
 
 
 def test_an_existing_item_stays(ships):
@@ -170,11 +241,15 @@ def test_the_links_follow_the_folder(ships, tmp_path):
 
 
 def test_a_number_that_is_not_finite_is_refused(ships):
-    measurement = Measurement("ships", "test", 1, {"lora": {"micro": Interval(float("nan"), 0.0, 1.0)}})
+    measurement = Measurement(
+        "ships", "test", 1, {"lora": {"micro": Interval(float("nan"), 0.0, 1.0)}}
+    )
     with pytest.raises(WeightsError, match="not finite"):
         render_item(replace(read_source(ships), measurements=(measurement,)), ships, {})
 
 
-@pytest.mark.parametrize("name", ["ships", "7", "ü", "a", "new ships (2)", "x" * 300, "-", "a_"])
+@pytest.mark.parametrize(
+    "name", ["ships", "7", "ü", "a", "new ships (2)", "x" * 300, "-", "a_"]
+)
 def test_any_recipe_has_a_valid_name(name):
     assert re.fullmatch(r"[a-zA-Z][a-zA-Z0-9_.\-\s]+[a-zA-Z0-9]", model_name(name))

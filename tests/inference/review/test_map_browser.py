@@ -1,4 +1,5 @@
-"""Zoom and move the scene of a review page in headless Chromium; its layout from phones to wide screens."""
+"""Zoom and move the scene of a review page in headless Chromium; its layout from phones
+to wide screens."""
 
 import pytest
 
@@ -8,7 +9,10 @@ pytestmark = [needs_chromium, pytest.mark.slow]
 
 
 def view(page):
-    return [float(value) for value in page.locator("#map svg[viewBox]").get_attribute("viewBox").split()]
+    return [
+        float(value)
+        for value in page.locator("#map svg[viewBox]").get_attribute("viewBox").split()
+    ]
 
 
 def center(page):
@@ -38,7 +42,9 @@ def test_wheel_zooms_at_the_pointer(open_review):
     assert dot(page, 0) == pytest.approx((x, y), abs=1)
     for _ in range(5):
         page.mouse.wheel(0, -200)
-    wait_until(page, "document.querySelector('#map svg').viewBox.baseVal.width === 32")  # the smallest view
+    wait_until(
+        page, "document.querySelector('#map svg').viewBox.baseVal.width === 32"
+    )  # the smallest view
     for _ in range(8):
         page.mouse.wheel(0, 200)
     wait_until(page, "!document.querySelector('#map svg').classList.contains('zoomed')")
@@ -48,13 +54,16 @@ def test_wheel_zooms_at_the_pointer(open_review):
 def test_drag_moves_and_does_not_open_a_chip(open_review):
     page = open_review()
     page.get_by_role("button", name="Zoom in").click()
-    before, (x, y) = view(page), middle(page.locator("#map svg"))
+    before = view(page)
+    x, y = middle(page.locator("#map svg"))
     page.mouse.move(x, y)
     page.mouse.down()
     page.mouse.move(x + 60, y + 30, steps=4)
     page.mouse.up()
     scale = page.locator("#map svg").bounding_box()["width"] / before[2]
-    assert view(page)[:2] == pytest.approx([before[0] - 60 / scale, before[1] - 30 / scale], abs=0.1)
+    assert view(page)[:2] == pytest.approx(
+        [before[0] - 60 / scale, before[1] - 30 / scale], abs=0.1
+    )
     assert not page.get_by_role("dialog").is_visible()
     page.get_by_role("button", name="Show the whole scene").click()
     assert view(page) == [0, 0, 96, 64]
@@ -66,14 +75,23 @@ def test_pinch(open_review):
     session = page.context.new_cdp_session(page)
 
     def touch(kind, spread=None):
-        points = [] if spread is None else [{"x": x - spread, "y": y, "id": 1}, {"x": x + spread, "y": y, "id": 2}]
+        points = (
+            []
+            if spread is None
+            else [
+                {"x": x - spread, "y": y, "id": 1},
+                {"x": x + spread, "y": y, "id": 2},
+            ]
+        )
         session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
 
     touch("touchStart", 20)
     for spread in (25, 30, 35, 40):
         touch("touchMove", spread)
     touch("touchEnd")
-    assert view(page)[2] == pytest.approx(48, rel=0.1) and center(page) == pytest.approx((48, 32), abs=2)
+    assert view(page)[2] == pytest.approx(48, rel=0.1) and center(
+        page
+    ) == pytest.approx((48, 32), abs=2)
     assert page.evaluate("visualViewport.scale") == 1
 
 
@@ -92,17 +110,23 @@ def test_keys_of_the_map(open_review):
 
 
 def test_open_chip_on_the_map(open_review, made):
-    page, table = open_review(), made[1]
+    page = open_review()
+    table = made[1]
     page.locator(".card").first.click()
     page.keyboard.press("c")
-    assert center(page) == pytest.approx((table["col"][0], table["row"][0]), abs=0.01) and view(page)[2] == 32
+    assert (
+        center(page) == pytest.approx((table["col"][0], table["row"][0]), abs=0.01)
+        and view(page)[2] == 32
+    )
     ring = page.locator("#map .ring")
     assert float(ring.get_attribute("cx")) == pytest.approx(table["col"][0])
     assert middle(ring) == pytest.approx(middle(page.locator("#map svg")), abs=1.5)
     for row in range(1, 6):  # the view follows
         page.keyboard.press("ArrowRight")
         x, y, width, height = view(page)
-        assert x <= table["col"][row] <= x + width and y <= table["row"][row] <= y + height
+        assert (
+            x <= table["col"][row] <= x + width and y <= table["row"][row] <= y + height
+        )
     page.keyboard.press("0")
     x, y = dot(page, 2)
     page.mouse.click(x + 7, y + 5)  # near the dot
@@ -126,10 +150,23 @@ def test_fits(open_review, width, scheme):
     assert_fits()
     page.locator(".card").first.click()
     panel = page.locator("#detail")
-    box, scene = panel.bounding_box(), page.locator("#map svg").bounding_box()
-    assert box["x"] >= 0 and box["x"] + box["width"] <= width and box["y"] >= 0 and box["y"] + box["height"] <= 900
-    assert panel.evaluate(fits) and scene["width"] >= 0.45 * width and scene["height"] > 150
-    assert scene["x"] + scene["width"] <= box["x"] or scene["y"] + scene["height"] <= box["y"]  # the map is visible
+    box = panel.bounding_box()
+    scene = page.locator("#map svg").bounding_box()
+    assert (
+        box["x"] >= 0
+        and box["x"] + box["width"] <= width
+        and box["y"] >= 0
+        and box["y"] + box["height"] <= 900
+    )
+    assert (
+        panel.evaluate(fits)
+        and scene["width"] >= 0.45 * width
+        and scene["height"] > 150
+    )
+    assert (
+        scene["x"] + scene["width"] <= box["x"]
+        or scene["y"] + scene["height"] <= box["y"]
+    )  # the map is visible
     close = page.locator("#detail").get_by_role("button", name="Close").bounding_box()
     assert close["y"] + close["height"] <= 900
     page.keyboard.press("?")
@@ -161,7 +198,10 @@ def test_controls_have_names(open_review):
         && !element.getAttribute("aria-labelledby")).map(element => element.outerHTML)"""
     assert page.evaluate(unnamed) == []
     # the panel and the map take the focus, the rest of the page does not
-    inside = "['detail', 'map'].some(id => document.getElementById(id).contains(document.activeElement))"
+    inside = (
+        "['detail', 'map'].some(id =>"
+        " document.getElementById(id).contains(document.activeElement))"
+    )
     for _ in range(14):
         page.keyboard.press("Tab")
         assert page.evaluate(f"{inside} || document.activeElement === document.body")

@@ -1,4 +1,5 @@
-"""Maps show scene, classes, unlike chips and the shape on the ground; they are drawn from the table alone."""
+"""Maps show scene, classes, unlike chips and the shape on the ground; they are drawn
+from the table alone."""
 
 import json
 from io import BytesIO
@@ -13,9 +14,17 @@ from PIL import Image
 from rasterio.transform import Affine
 
 from rsft.errors import DataError, RequestError
-from rsft.inference.review.map_picture import MAX_SCENES, draw_map_picture, draw_scene_maps
+from rsft.inference.review.map_picture import (
+    MAX_SCENES,
+    draw_map_picture,
+    draw_scene_maps,
+)
 from rsft.inference.scenes.raster import open_scene
-from rsft.inference.writers.tables import PredictionLayer, class_colors, write_prediction_table
+from rsft.inference.writers.tables import (
+    PredictionLayer,
+    class_colors,
+    write_prediction_table,
+)
 from tests.helpers.messages import mentions
 from tests.helpers.scenes import UTM, write_geotiff
 
@@ -26,9 +35,16 @@ COLORS = class_colors(CLASSES)
 def draw(tmp_path, table, size=(100, 200), **profile):
     pixels = np.random.default_rng(0).integers(1, 60, size, np.uint8)
     scene = open_scene(write_geotiff(tmp_path / "s.tif", pixels, **profile))
-    png = draw_map_picture(PredictionLayer(table, None, CLASSES, {}), scene, ["2 of 3 found"])
+    png = draw_map_picture(
+        PredictionLayer(table, None, CLASSES, {}), scene, ["2 of 3 found"]
+    )
     (tmp_path / "map.png").write_bytes(png)
-    return np.asarray(Image.open(BytesIO((tmp_path / "map.png").read_bytes())).convert("RGB")) / 255
+    return (
+        np.asarray(
+            Image.open(BytesIO((tmp_path / "map.png").read_bytes())).convert("RGB")
+        )
+        / 255
+    )
 
 
 def table(*rows):
@@ -37,7 +53,8 @@ def table(*rows):
 
 
 def positions(picture, color, side):
-    """Return the positions of a color in the map, which has the height of the picture, as shares of height and side."""
+    """Return the positions of a color in the map, which has the height of the picture,
+    as shares of height and side."""
     rows, cols = np.nonzero(np.abs(picture - to_rgb(color)).max(axis=2) < 0.02)
     inside = cols < side
     return np.column_stack([rows[inside] / picture.shape[0], cols[inside] / side])
@@ -45,12 +62,20 @@ def positions(picture, color, side):
 
 @pytest.mark.slow
 def test_dots_have_the_color_of_their_class_and_lie_where_the_objects_are(tmp_path):
-    rows = table((25, 50, "cargo", False, None), (75, 150, "tanker", False, None), (50, 100, "cargo", True, None))
+    rows = table(
+        (25, 50, "cargo", False, None),
+        (75, 150, "tanker", False, None),
+        (50, 100, "cargo", True, None),
+    )
     picture = draw(tmp_path, rows, crs="EPSG:32633", transform=UTM)
     side = 2 * picture.shape[0]
     for name, center in {"cargo": (0.25, 0.25), "tanker": (0.75, 0.75)}.items():
-        np.testing.assert_allclose(positions(picture, COLORS[name], side).mean(axis=0), center, atol=0.01)
-    assert not len(positions(picture, COLORS["fishing"], picture.shape[1]))  # neither in the map nor in the legend
+        np.testing.assert_allclose(
+            positions(picture, COLORS[name], side).mean(axis=0), center, atol=0.01
+        )
+    assert not len(
+        positions(picture, COLORS["fishing"], picture.shape[1])
+    )  # neither in the map nor in the legend
     assert len(positions(picture, "#b0b0b0", side)) > 10
     assert len(positions(picture[:, side:], COLORS["cargo"], 10**6)) > 10  # the legend
 
@@ -60,13 +85,17 @@ def test_outlines_in_pixels_without_a_georeference(tmp_path):
     box = shapely.box(40, -80, 120, -20)  # column and -row
     picture = draw(tmp_path, table((50, 80, "fishing", False, box)))
     found = positions(picture, COLORS["fishing"], 2 * len(picture))
-    np.testing.assert_allclose([found.min(axis=0), found.max(axis=0)], [(0.2, 0.2), (0.8, 0.6)], atol=0.02)
+    np.testing.assert_allclose(
+        [found.min(axis=0), found.max(axis=0)], [(0.2, 0.2), (0.8, 0.6)], atol=0.02
+    )
 
 
 @pytest.mark.parametrize("along", [10, 5])
 def test_pixels_that_are_not_square_keep_the_shape_of_the_ground(tmp_path, along):
     transform = Affine(along, 0, 500_000, 0, -10, 5_000_000)
-    picture = draw(tmp_path, table(), size=(100, 100), crs="EPSG:32633", transform=transform)
+    picture = draw(
+        tmp_path, table(), size=(100, 100), crs="EPSG:32633", transform=transform
+    )
     is_white = (picture == 1).all(axis=2).mean(axis=0) > 0.8  # columns of the legend
     assert np.argmax(is_white) / picture.shape[0] == pytest.approx(along / 10, abs=0.02)
 
@@ -75,7 +104,12 @@ def test_pixels_that_are_not_square_keep_the_shape_of_the_ground(tmp_path, along
 def test_an_empty_table_and_ugly_classes(tmp_path):
     assert draw(tmp_path, table()).shape[2] == 3
     assert draw(tmp_path, table((10, 10, None, False, None))).shape[2] == 3
-    assert draw(tmp_path, table((10, 10, "cargo", False, None)).drop(columns="ood")).shape[2] == 3
+    assert (
+        draw(tmp_path, table((10, 10, "cargo", False, None)).drop(columns="ood")).shape[
+            2
+        ]
+        == 3
+    )
 
 
 TWO_CLASSES = ("cargo", "tanker")
@@ -85,14 +119,30 @@ TRUTH = {"scene": "a.tif", "objects": 3, "found": 2, "right": 1, "other": 1}
 @pytest.fixture
 def scenes(tmp_path):
     pixels = np.random.default_rng(0).integers(1, 60, (100, 200), np.uint8)
-    return [str(write_geotiff(tmp_path / f"{name}.tif", pixels, crs="EPSG:32633", transform=UTM)) for name in "ab"]
+    return [
+        str(
+            write_geotiff(
+                tmp_path / f"{name}.tif", pixels, crs="EPSG:32633", transform=UTM
+            )
+        )
+        for name in "ab"
+    ]
 
 
 def write_table(path, scenes, **changes):
-    rows = [("a.tif", 25, 50, "cargo", False), ("a.tif", 75, 150, "tanker", True), ("b.tif", 9, 9, "cargo", False)]
+    rows = [
+        ("a.tif", 25, 50, "cargo", False),
+        ("a.tif", 75, 150, "tanker", True),
+        ("b.tif", 9, 9, "cargo", False),
+    ]
     table = pd.DataFrame(rows, columns=["scene", "row", "col", "class", "ood"])
     table = table.assign(geometry=[shapely.Point(15, 50)] * len(rows))
-    metadata = {"scenes": scenes, "classes": list(TWO_CLASSES), "bundle_sha256": "f00", "truth": [TRUTH]} | changes
+    metadata = {
+        "scenes": scenes,
+        "classes": list(TWO_CLASSES),
+        "bundle_sha256": "f00",
+        "truth": [TRUTH],
+    } | changes
     layer = PredictionLayer(table, "EPSG:4326", TWO_CLASSES, metadata)
     write_prediction_table(layer, path, overwrite=True)
     return path
@@ -103,7 +153,10 @@ def write_table(path, scenes, **changes):
 def test_every_scene_has_a_map_with_its_numbers(tmp_path, scenes, suffix):
     first, second = draw_scene_maps(write_table(tmp_path / f"t{suffix}", scenes), "f00")
     assert first[:3] == ("a.tif", 2, 1) and first[3][0] == "2 of 3 true objects found"
-    assert second[:4] == ("b.tif", 1, 0, []) and Image.open(BytesIO(first[5])).format == "PNG"
+    assert (
+        second[:4] == ("b.tif", 1, 0, [])
+        and Image.open(BytesIO(first[5])).format == "PNG"
+    )
     assert first[4]["unlike the training chips (1)"] == "#b0b0b0" and len(first[4]) == 2
     width, height = Image.open(BytesIO(first[5])).size
     assert width == pytest.approx(height * 2, rel=0.02)  # without a legend
@@ -124,7 +177,10 @@ def test_tables_that_cannot_be_drawn(tmp_path, scenes):
         draw_scene_maps(write_table(tmp_path / "t.gpkg", scenes), "bad")
     for changes in ({"scenes": []}, {"scenes": [3]}, {"classes": "cargo"}):
         with pytest.raises(RequestError, match=mentions("no scenes")):
-            draw_scene_maps(write_table(tmp_path / "t.gpkg", **({"scenes": scenes} | changes)), "f00")
+            draw_scene_maps(
+                write_table(tmp_path / "t.gpkg", **({"scenes": scenes} | changes)),
+                "f00",
+            )
     for changes in ({"truth": [3]}, {"request": {"product_options": {"odd": 1}}}):
         with pytest.raises(RequestError, match=mentions("metadata", "damaged")):
             draw_scene_maps(write_table(tmp_path / "t.gpkg", scenes, **changes), "f00")

@@ -11,7 +11,11 @@ from rsft.inference.scenes.chip_size import resize_chip
 @pytest.mark.parametrize("bands", [1, 2, 5])
 def test_resize_keeps_type_and_bands(kind, bands):
     resized = resize_chip(np.full((9, 6, bands), 7, kind), (3, 12))
-    assert resized.dtype == kind and resized.shape == (3, 12, bands) and (resized == 7).all()
+    assert (
+        resized.dtype == kind
+        and resized.shape == (3, 12, bands)
+        and (resized == 7).all()
+    )
 
 
 def test_complex_pixels_are_not_resized():

@@ -24,7 +24,10 @@ def stores(shared, tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("opensarship")
     source = shared("opensarship")
-    return {product: prepare_opensarship(source, folder / product, product=product) for product in ("uint8", "cal")}
+    return {
+        product: prepare_opensarship(source, folder / product, product=product)
+        for product in ("uint8", "cal")
+    }
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +36,9 @@ def bundle(stores, tmp_path_factory):
     from rsft.training.finetune import finetune
 
     folder = tmp_path_factory.mktemp("run")
-    (folder / "ships.yaml").write_text(RECIPE.replace("ROOT", str(stores["uint8"].root)))
+    (folder / "ships.yaml").write_text(
+        RECIPE.replace("ROOT", str(stores["uint8"].root))
+    )
     return finetune(load_recipe(folder / "ships.yaml"), folder / "runs").bundle_dir
 
 
@@ -46,7 +51,9 @@ def decibels(stores, tmp_path_factory):
         with np.errstate(divide="ignore"):
             db = 10 * np.log10(pixels).transpose(2, 0, 1)
         shape = {"count": len(db), "height": db.shape[1], "width": db.shape[2]}
-        with rasterio.open(folder / f"{row.name}.tif", "w", "GTiff", dtype="float32", **shape) as file:
+        with rasterio.open(
+            folder / f"{row.name}.tif", "w", "GTiff", dtype="float32", **shape
+        ) as file:
             file.write(db)
     return folder
 
@@ -60,11 +67,20 @@ def table(bundle, chips, out, declaration):
 
 def test_three_products_have_the_same_ranking(bundle, stores, decibels, tmp_path):
     bands = stores["cal"].bands
-    paths = {name: [store.root / path for path in store.split("test")["path"]] for name, store in stores.items()}
+    paths = {
+        name: [store.root / path for path in store.split("test")["path"]]
+        for name, store in stores.items()
+    }
     byte = table(bundle, paths["uint8"], tmp_path / "a.csv", Declaration(bands=bands))
-    linear = table(bundle, paths["cal"], tmp_path / "b.csv", Declaration("sigma0", bands))
+    linear = table(
+        bundle, paths["cal"], tmp_path / "b.csv", Declaration("sigma0", bands)
+    )
     db = table(bundle, [decibels], tmp_path / "c.csv", Declaration("db", bands))
-    assert len(byte) > 20 and byte.index.equals(linear.index) and byte.index.equals(db.index)
+    assert (
+        len(byte) > 20
+        and byte.index.equals(linear.index)
+        and byte.index.equals(db.index)
+    )
     for other in (linear, db):
         assert np.abs(byte - other).to_numpy().max() < 0.02
         assert (np.argsort(byte.to_numpy(), 1) == np.argsort(other.to_numpy(), 1)).all()

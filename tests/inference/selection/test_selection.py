@@ -19,8 +19,19 @@ from rsft.recipe.schema import EvaluateSection
 from tests.helpers import scenes
 from tests.helpers.messages import mentions
 
-ERRORS = {"torch fp32": 0.0, "torch bf16": 0.1, "onnx fp32": 1e-5, "openvino fp32": 1e-6, "openvino bf16": 1e-3}
-SPEEDS = {"torch bf16": 9.0, "onnx fp32": 1.5, "openvino fp32": 2.0, "openvino bf16": 3.0}
+ERRORS = {
+    "torch fp32": 0.0,
+    "torch bf16": 0.1,
+    "onnx fp32": 1e-5,
+    "openvino fp32": 1e-6,
+    "openvino bf16": 1e-3,
+}
+SPEEDS = {
+    "torch bf16": 9.0,
+    "onnx fp32": 1.5,
+    "openvino fp32": 2.0,
+    "openvino bf16": 3.0,
+}
 
 
 class BrightChips:
@@ -37,7 +48,8 @@ class BrightChips:
 
 @pytest.fixture
 def loaded(monkeypatch, tmp_path):
-    """Engines with the errors and speeds above; returns the names of those that were loaded."""
+    """Engines with the errors and speeds above; returns the names of those that were
+    loaded."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     names = []
 
@@ -47,7 +59,9 @@ def loaded(monkeypatch, tmp_path):
 
         def infer(images):
             error = np.float32(ERRORS[str(spec)])
-            logits = np.stack([images.mean((1, 2, 3)) + error, -images.mean((1, 2, 3))], 1)
+            logits = np.stack(
+                [images.mean((1, 2, 3)) + error, -images.mean((1, 2, 3))], 1
+            )
             return ClassifierOutputs(logits, np.zeros((len(images), 1), np.float32))
 
         names.append(str(spec))
@@ -55,11 +69,17 @@ def loaded(monkeypatch, tmp_path):
 
     monkeypatch.setattr(fastest, "load_engine", load_engine)
     monkeypatch.setattr(pytorch, "find_cxx_compiler", lambda: "g++")
-    monkeypatch.setattr(fastest, "measure_speedup", lambda plain, short, *_: SPEEDS[names[-1]])
+    monkeypatch.setattr(
+        fastest, "measure_speedup", lambda plain, short, *_: SPEEDS[names[-1]]
+    )
     monkeypatch.setattr(fastest, "MIN_SECONDS_TO_MEASURE", 0.0)
     monkeypatch.setattr(fastest, "MIN_CHIPS_TO_MEASURE", 100)
     monkeypatch.setattr(fastest, "MIN_SECONDS_TO_COMPILE", 0.0)
-    monkeypatch.setattr(fastest, "_time_inference", lambda engine, images: (engine.infer(images.numpy()), 10.0))
+    monkeypatch.setattr(
+        fastest,
+        "_time_inference",
+        lambda engine, images: (engine.infer(images.numpy()), 10.0),
+    )
     return names
 
 
@@ -76,7 +96,10 @@ def select(name="auto", precision=None, previous=None):
 
 def test_auto_selects_the_fastest_engine_that_agrees(loaded):
     selected = select()
-    assert selected.summary == "engine: openvino bf16; 3.0 x torch fp32; logits differ by 0.001"
+    assert (
+        selected.summary
+        == "engine: openvino bf16; 3.0 x torch fp32; logits differ by 0.001"
+    )
     measured = selected.metadata["benchmarks"]
     assert measured["torch bf16"] == {
         "speed": 9.0,
@@ -86,14 +109,25 @@ def test_auto_selects_the_fastest_engine_that_agrees(loaded):
     }
     assert measured["torch bf16, compiled"] == {"failed": "no compiler"}
     candidates = [name for name in measured if name in ERRORS or "compiled" in name]
-    assert candidates == ["torch fp32", "torch bf16", "torch bf16, compiled", *list(ERRORS)[2:]]
-    assert selected.metadata["requested"] == "auto" and selected.metadata["version"]["openvino"]
+    assert candidates == [
+        "torch fp32",
+        "torch bf16",
+        "torch bf16, compiled",
+        *list(ERRORS)[2:],
+    ]
+    assert (
+        selected.metadata["requested"] == "auto"
+        and selected.metadata["version"]["openvino"]
+    )
 
 
 def test_engines_are_measured_once(loaded):
     select()
     loaded.clear()
-    assert select().metadata["kind"] == "openvino bf16" and loaded == ["torch fp32", "openvino bf16"]
+    assert select().metadata["kind"] == "openvino bf16" and loaded == [
+        "torch fp32",
+        "openvino bf16",
+    ]
 
 
 def test_an_engine_that_differs_on_these_chips_is_not_selected(loaded, monkeypatch):
@@ -113,10 +147,15 @@ def test_a_resumed_job_uses_its_engine_again(loaded):
     assert select(previous="torch fp32").metadata["kind"] == "torch fp32"
 
 
-@pytest.mark.parametrize(("limit", "value"), [("MIN_SECONDS_TO_MEASURE", 1e6), ("MIN_CHIPS_TO_MEASURE", 101)])
+@pytest.mark.parametrize(
+    ("limit", "value"), [("MIN_SECONDS_TO_MEASURE", 1e6), ("MIN_CHIPS_TO_MEASURE", 101)]
+)
 def test_engines_are_not_measured_for_a_short_job(loaded, monkeypatch, limit, value):
     monkeypatch.setattr(fastest, limit, value)
-    assert select().summary == "engine: torch fp32; job too short to benchmark other engines"
+    assert (
+        select().summary
+        == "engine: torch fp32; job too short to benchmark other engines"
+    )
     assert loaded == ["torch fp32"]
 
 
@@ -132,7 +171,14 @@ def test_time_to_load_counts(loaded, tmp_path):
 @pytest.mark.parametrize(
     ("name", "precision", "message"),
     [
-        ("tensorrt", None, "neither an engine nor the path of an export .* choose auto, .*onnx, openvino, torch"),
+        (
+            "tensorrt",
+            None,
+            (
+                "neither an engine nor the path of an export .* choose auto, .*onnx,"
+                " openvino, torch"
+            ),
+        ),
         ("torch", "int8", "no int8 for torch: rsft does not quantize PyTorch networks"),
         ("onnx", "bf16", "ONNX Runtime has no bfloat16"),
         ("onnx", "fp64", "no fp64 for onnx: onnx supports fp32 or int8"),

@@ -16,7 +16,11 @@ from rsft.errors import RequestError
 from rsft.inference.engines.base import REFERENCE
 from rsft.inference.engines.graph import LoadedEngine
 from rsft.inference.predict.pipeline import Predictor
-from rsft.inference.suggestion.suggest import suggest_audited_labels, suggest_label_checks, write_suggestion_page
+from rsft.inference.suggestion.suggest import (
+    suggest_audited_labels,
+    suggest_label_checks,
+    write_suggestion_page,
+)
 from tests.helpers.messages import mentions
 from tests.helpers.scenes import CLASSES, brightness_logits, toy_bundle, toy_contract
 
@@ -33,13 +37,21 @@ def read_flat(value):
 def root(tmp_path):
     labels = tmp_path / "labels.txt"
     records = [
-        ChipRecord(f"{name}-{value}", "val" if value == 100 else "train", name, labels, partial(read_flat, value))
+        ChipRecord(
+            f"{name}-{value}",
+            "val" if value == 100 else "train",
+            name,
+            labels,
+            partial(read_flat, value),
+        )
         for name, values in CHIPS.items()
         for value in values
     ]
     for record in records:
         record.extra_columns["group_key"] = f"scene {record.name[0]}"
-    return build_store(tmp_path / "store", records, StoreDescription("x", tuple(CHIPS), "x")).root
+    return build_store(
+        tmp_path / "store", records, StoreDescription("x", tuple(CHIPS), "x")
+    ).root
 
 
 def make_predictor(classes=CLASSES, band="gray"):
@@ -50,7 +62,10 @@ def make_predictor(classes=CLASSES, band="gray"):
 
 def test_contradicted_labels(root):
     suggestions = suggest_label_checks(root, make_predictor(), 9)
-    assert [Path(path).stem for path in suggestions.table["path"]] == ["dark-250", "bright-100"]
+    assert [Path(path).stem for path in suggestions.table["path"]] == [
+        "dark-250",
+        "bright-100",
+    ]
     assert suggestions.table["predicted"].tolist() == ["bright", "dark"]
     assert suggestions.table["scene"].tolist() == ["scene d", "scene b"]
     assert suggestions.table["reason"][0] == "labeled dark 2 %, predicted bright 98 %"
@@ -62,9 +77,13 @@ def test_contradicted_labels(root):
 
 
 def test_count_and_split(root):
-    assert suggest_label_checks(root, make_predictor(), 1).predictions["chip"].tolist() == ["dark-250.png"]
+    assert suggest_label_checks(root, make_predictor(), 1).predictions[
+        "chip"
+    ].tolist() == ["dark-250.png"]
     suggestions = suggest_label_checks(root, make_predictor(), 9, "val")
-    assert suggestions.candidates == 1 and suggestions.table["predicted"].tolist() == ["dark"]
+    assert suggestions.candidates == 1 and suggestions.table["predicted"].tolist() == [
+        "dark"
+    ]
 
 
 def test_refused(root, tmp_path):
@@ -80,19 +99,56 @@ def test_refused(root, tmp_path):
 def test_labels_that_an_audit_contradicts(root, tmp_path):
     store = ChipStore.open(root)
     chips = store.table
-    probabilities = np.array([[0.1, 0.9, 0], [0.7, 0.3, 0], [0.2, 0.8, 0], [0.4, 0.6, 0], [0.9, 0.1, 0], [0, 0, 1.0]])
+    probabilities = np.array(
+        [
+            [0.1, 0.9, 0],
+            [0.7, 0.3, 0],
+            [0.2, 0.8, 0],
+            [0.4, 0.6, 0],
+            [0.9, 0.1, 0],
+            [0, 0, 1.0],
+        ]
+    )
     suggestions = suggest_audited_labels(store, chips, probabilities, ["a note"])
-    assert chips["class"].tolist() == ["bright", "dark", "dark", "dark", "odd", "bright"]
+    assert chips["class"].tolist() == [
+        "bright",
+        "dark",
+        "dark",
+        "dark",
+        "odd",
+        "bright",
+    ]
     assert suggestions.table["label"].tolist() == ["bright", "odd", "dark", "dark"]
-    assert suggestions.table["predicted"].tolist() == ["odd", "dark", "bright", "bright"]
+    assert suggestions.table["predicted"].tolist() == [
+        "odd",
+        "dark",
+        "bright",
+        "bright",
+    ]
     assert suggestions.table["probability"].tolist() == [1.0, 0.9, 0.8, 0.6]
     assert suggestions.table["label_probability"].tolist() == [0, 0, 0.2, 0.4]
-    assert suggestions.predictions["chip"].tolist() == chips["path"].iloc[[5, 4, 2, 3]].tolist()
+    assert (
+        suggestions.predictions["chip"].tolist()
+        == chips["path"].iloc[[5, 4, 2, 3]].tolist()
+    )
     assert suggestions.notes == ["a note", "labels that are contradicted: 4 of 6"]
-    assert len(suggestions.head(1).table) == len(suggestions.head(1).predictions) == 1 and suggestions.head(None)
+    assert len(suggestions.head(1).table) == len(
+        suggestions.head(1).predictions
+    ) == 1 and suggestions.head(None)
     write_suggestion_page(tmp_path / "page.html", suggestions, None, str(root))
     page = (tmp_path / "page.html").read_text("utf-8")
-    assert '<option value="ranked">as suggested</option>' in page and "Recipe label audit, rsft" in page
+    assert (
+        '<option value="ranked">as suggested</option>' in page
+        and "Recipe label audit, rsft" in page
+    )
     data = json.loads(re.findall(r'<script id="data"[^>]*>(.*?)</script>', page)[0])
-    assert [chip["class"] for chip in data["chips"]] == ["odd", "dark", "bright", "bright"]
-    assert data["chips"][0]["attributes"]["reason"] == "labeled bright 0 %, predicted odd 100 %"
+    assert [chip["class"] for chip in data["chips"]] == [
+        "odd",
+        "dark",
+        "bright",
+        "bright",
+    ]
+    assert (
+        data["chips"][0]["attributes"]["reason"]
+        == "labeled bright 0 %, predicted odd 100 %"
+    )

@@ -17,7 +17,11 @@ from rsft.inference.writers.tables import PredictionLayer, write_prediction_tabl
 from tests.helpers.messages import mentions
 
 CLASSES = ("ship", "Öltanker")
-METADATA = {"classes": list(CLASSES), "train_counts": {"ship": 9, "Öltanker": 2}, "recipe": "ships"}
+METADATA = {
+    "classes": list(CLASSES),
+    "train_counts": {"ship": 9, "Öltanker": 2},
+    "recipe": "ships",
+}
 
 
 def write(path, rows=2):
@@ -38,7 +42,9 @@ def write(path, rows=2):
             "geometry": pd.Series([shapely.Point(1, 2), None], dtype=object),
         }
     )
-    write_prediction_table(PredictionLayer(table.head(rows), "EPSG:4326", CLASSES, METADATA), path)
+    write_prediction_table(
+        PredictionLayer(table.head(rows), "EPSG:4326", CLASSES, METADATA), path
+    )
     return path
 
 
@@ -52,18 +58,28 @@ def test_formats(tmp_path, suffix):
     assert file.classes == CLASSES and file.invalid == 0
     assert probabilities(file).tolist() == [[0.75, 0.25], [0.5, 0.5]]
     assert file.table["class_set"].tolist() == ["ship | Öltanker", ""]
-    assert file.table["scene"].tolist() == ["s.tif", ""] and file.table["at"].tolist() == ["7", ""]
-    assert file.table["ood_distance"].tolist() == [0.5, 1.5] and file.table["p_value"].tolist() == ["x", "y"]
-    assert file.metadata.get("train_counts") == (None if suffix == ".csv" else METADATA["train_counts"])
+    assert file.table["scene"].tolist() == ["s.tif", ""] and file.table[
+        "at"
+    ].tolist() == ["7", ""]
+    assert file.table["ood_distance"].tolist() == [0.5, 1.5] and file.table[
+        "p_value"
+    ].tolist() == ["x", "y"]
+    assert file.metadata.get("train_counts") == (
+        None if suffix == ".csv" else METADATA["train_counts"]
+    )
 
 
 @pytest.mark.parametrize("suffix", [".gpkg", ".geojson", ".parquet", ".csv"])
 def test_no_rows(tmp_path, suffix):
-    assert probabilities(read_prediction_file(write(tmp_path / f"out{suffix}", rows=0))).shape == (0, 2)
+    assert probabilities(
+        read_prediction_file(write(tmp_path / f"out{suffix}", rows=0))
+    ).shape == (0, 2)
 
 
 def test_a_layer_that_was_saved_again(tmp_path):
-    frame = geopandas.read_file(write(tmp_path / "out.gpkg"), layer="predictions").assign(corrected=["ship", None])
+    frame = geopandas.read_file(
+        write(tmp_path / "out.gpkg"), layer="predictions"
+    ).assign(corrected=["ship", None])
     frame.to_file(tmp_path / "edited.gpkg", layer="my ships", driver="GPKG")
     file = read_prediction_file(tmp_path / "edited.gpkg", CLASSES)
     assert file.table["corrected"].tolist() == ["ship", ""] and file.metadata == {}
@@ -71,24 +87,42 @@ def test_a_layer_that_was_saved_again(tmp_path):
 
 def test_csv_of_a_spreadsheet(tmp_path):
     path = tmp_path / "saved.csv"
-    path.write_text("path;class;p_a;p_b;ood_distance\nx.png;a;0,75;0,25;0,5\n", "utf-8-sig")
+    path.write_text(
+        "path;class;p_a;p_b;ood_distance\nx.png;a;0,75;0,25;0,5\n", "utf-8-sig"
+    )
     file = read_prediction_file(path)
-    assert probabilities(file).tolist() == [[0.75, 0.25]] and file.table["ood_distance"].tolist() == [0.5]
+    assert probabilities(file).tolist() == [[0.75, 0.25]] and file.table[
+        "ood_distance"
+    ].tolist() == [0.5]
 
 
 def test_rows_without_valid_probabilities_are_left_out(tmp_path):
     path = tmp_path / "p.csv"
-    path.write_text("path,class,p_a,p_b\nx,a,0.6,0.4\ny,a,,\n,a,1,0\nz,b,0.9,0.9\nu,b,-1,2\nv,b,nan,1\nw,b,x,1\n")
+    path.write_text(
+        "path,class,p_a,p_b\nx,a,0.6,0.4\ny,a,,\n,a,1,0\nz,b,0.9,0.9\nu,b,-1,2\nv,b,nan,1\nw,b,x,1\n"
+    )
     file = read_prediction_file(path)
-    assert file.table["path"].tolist() == ["x"] and file.invalid == 6 and np.isfinite(probabilities(file)).all()
+    assert (
+        file.table["path"].tolist() == ["x"]
+        and file.invalid == 6
+        and np.isfinite(probabilities(file)).all()
+    )
 
 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
         ("a.csv", b"", "cannot be read"),
-        ("a.csv", b"name,label\nx,y\n", "no column path, class, p_<class>; it has name, label"),
-        ("a.csv", b"path,class,p_a\nx,a,2\n", "no row has a path and the probabilities"),
+        (
+            "a.csv",
+            b"name,label\nx,y\n",
+            "no column path, class, p_<class>; it has name, label",
+        ),
+        (
+            "a.csv",
+            b"path,class,p_a\nx,a,2\n",
+            "no row has a path and the probabilities",
+        ),
         ("a.csv", b'path,class,p_a\n"x,a,1\n', "cannot be read"),
         ("a.csv", b"path,class\nx,y,z,1,2\n", "no column p_<class>"),
         ("a.csv", b"\xff\xfe\x00path", "cannot be read"),
@@ -119,7 +153,9 @@ def test_a_bundle_with_other_classes_is_refused(tmp_path):
         read_prediction_file(write(tmp_path / "out.csv"), ("ship", "tug"))
 
 
-@pytest.mark.parametrize("metadata", [3, [], {"classes": 3}, {"classes": [1]}, {"train_counts": {"a": "x"}}])
+@pytest.mark.parametrize(
+    "metadata", [3, [], {"classes": 3}, {"classes": [1]}, {"train_counts": {"a": "x"}}]
+)
 def test_damaged_metadata(tmp_path, metadata):
     path = tmp_path / "p.parquet"
     table = pa.table({"path": ["x"], "class": ["a"], "p_a": [1.0]})

@@ -8,13 +8,24 @@ import pytest
 from rsft.inference.writers.tables import PredictionLayer, qml_style, sld_style
 
 CLASSES = ("ship", "Öltanker")
-COLUMNS = ["class", "corrected", "probability", "ood", "p_ship", "length_m", "mmsi", "p_mine"]
+COLUMNS = [
+    "class",
+    "corrected",
+    "probability",
+    "ood",
+    "p_ship",
+    "length_m",
+    "mmsi",
+    "p_mine",
+]
 LONLAT = "EPSG:4326"
 
 
 def layer(columns, shape="point", tile_step=None, crs=LONLAT):
     table = pd.DataFrame(columns=[*columns, "geometry"])
-    return PredictionLayer(table, crs, CLASSES, {}, "Point" if shape == "point" else "Polygon", tile_step)
+    return PredictionLayer(
+        table, crs, CLASSES, {}, "Point" if shape == "point" else "Polygon", tile_step
+    )
 
 
 def parse(style):
@@ -28,18 +39,34 @@ def labels(root):
 def test_a_table_with_classes_alone():
     root = parse(layer(["class"]))
     renderer = root.find("renderer-v2")
-    assert renderer is not None and (renderer.get("type"), renderer.get("attr")) == ("categorizedSymbol", '"class"')
-    assert labels(root) == ["ship", "Öltanker"] and root.find("fieldConfiguration") is None
+    assert renderer is not None and (renderer.get("type"), renderer.get("attr")) == (
+        "categorizedSymbol",
+        '"class"',
+    )
+    assert (
+        labels(root) == ["ship", "Öltanker"] and root.find("fieldConfiguration") is None
+    )
     assert root.find(".//data_defined_properties") is None
 
 
-@pytest.mark.parametrize(("shape", "kinds"), [("point", {"marker"}), ("box", {"fill", "marker"}), ("tile", {"fill"})])
+@pytest.mark.parametrize(
+    ("shape", "kinds"),
+    [("point", {"marker"}), ("box", {"fill", "marker"}), ("tile", {"fill"})],
+)
 def test_symbols(shape, kinds):
     root = parse(layer(COLUMNS, shape, 0.5 if shape == "tile" else None))
-    assert labels(root)[2:] == ["unlike the training chips", "probability 0.9 or more", "0.6 to 0.9", "below 0.6"]
+    assert labels(root)[2:] == [
+        "unlike the training chips",
+        "probability 0.9 or more",
+        "0.6 to 0.9",
+        "below 0.6",
+    ]
     assert {node.get("type") for node in root.iter("symbol")} == kinds
     assert len(root.findall("renderer-v2/symbols/symbol")) == 6
-    assert (root.find("featureBlendMode") is not None, root.get("labelsEnabled") == "0") == (shape == "tile",) * 2
+    assert (
+        root.find("featureBlendMode") is not None,
+        root.get("labelsEnabled") == "0",
+    ) == (shape == "tile",) * 2
     names = {node.get("name") for node in root.iter("symbol")}
     assert len(names) == len(list(root.iter("symbol")))
 
@@ -47,9 +74,15 @@ def test_symbols(shape, kinds):
 def test_names_of_fields_and_choices():
     root = parse(layer(COLUMNS))
     aliases = {node.get("field"): node.get("name") for node in root.iter("alias")}
-    assert aliases["length_m"] == "Length (m)" and aliases["p_ship"] == "Probability of ship"
+    assert (
+        aliases["length_m"] == "Length (m)"
+        and aliases["p_ship"] == "Probability of ship"
+    )
     assert not aliases.keys() & {"mmsi", "p_mine"}
-    choices = [node.get("name") for node in root.findall("fieldConfiguration//Option/Option/Option/Option")]
+    choices = [
+        node.get("name")
+        for node in root.findall("fieldConfiguration//Option/Option/Option/Option")
+    ]
     assert choices == ["", "ship", "Öltanker", "not a target", "unsure"]
 
 
@@ -61,8 +94,13 @@ def test_boxes_in_pixels():
 
 def test_sld():
     rules = fromstring(sld_style(layer(COLUMNS, "box"))).findall(".//{*}Rule")
-    literals = [[node.text for node in rule.iter("{http://www.opengis.net/ogc}Literal")] for rule in rules]
+    literals = [
+        [node.text for node in rule.iter("{http://www.opengis.net/ogc}Literal")]
+        for rule in rules
+    ]
     assert literals == [["false", "ship"], ["false", "Öltanker"], ["true"]]
     points = fromstring(sld_style(layer(["class"])))
-    assert len(points.findall(".//{*}PointSymbolizer")) == 2 and not points.findall(".//{*}PolygonSymbolizer")
+    assert len(points.findall(".//{*}PointSymbolizer")) == 2 and not points.findall(
+        ".//{*}PolygonSymbolizer"
+    )
     assert points.tag == "{http://www.opengis.net/sld}StyledLayerDescriptor"

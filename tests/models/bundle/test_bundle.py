@@ -44,8 +44,14 @@ def test_round_trip(copy, tmp_path):
     bundle = Bundle.load(copy)
     assert bundle.save(tmp_path / "again") == bundle.sha256
     again = Bundle.load(tmp_path / "again")
-    assert (again.classes, again.contract, again.recipe) == (bundle.classes, bundle.contract, bundle.recipe)
-    assert all(torch.equal(again.tensors[key], bundle.tensors[key]) for key in bundle.tensors)
+    assert (again.classes, again.contract, again.recipe) == (
+        bundle.classes,
+        bundle.contract,
+        bundle.recipe,
+    )
+    assert all(
+        torch.equal(again.tensors[key], bundle.tensors[key]) for key in bundle.tensors
+    )
     for key, value in bundle.calibrator.tensors().items():
         np.testing.assert_array_equal(again.calibrator.tensors()[key], value)
 
@@ -61,7 +67,9 @@ def test_contents_of_a_bundle(copy):
     assert bundle.classes == ("flat", "slanted", "steep")
     assert bundle.train_counts == (24, 4, 12)
     assert bundle.group_indices == {"head": [0], "medium": [], "tail": [1, 2]}
-    assert bundle.contract.bands == ("gray",) and bundle.contract.units == {"uint8": (IDENTITY_STRETCH,) * 3}
+    assert bundle.contract.bands == ("gray",) and bundle.contract.units == {
+        "uint8": (IDENTITY_STRETCH,) * 3
+    }
     assert sum(path.stat().st_size for path in copy.iterdir()) < 1_000_000
 
 
@@ -70,10 +78,16 @@ def flip_last_bit(path):
     path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
 
 
-@pytest.mark.parametrize("name", ["weights.safetensors", "recipe.yaml", "confidence.safetensors"])
+@pytest.mark.parametrize(
+    "name", ["weights.safetensors", "recipe.yaml", "confidence.safetensors"]
+)
 @pytest.mark.parametrize(
     "damage",
-    [flip_last_bit, lambda path: path.unlink(), lambda path: path.write_bytes(path.read_bytes()[:100])],
+    [
+        flip_last_bit,
+        lambda path: path.unlink(),
+        lambda path: path.write_bytes(path.read_bytes()[:100]),
+    ],
 )
 def test_altered_file(copy, name, damage):
     damage(copy / name)
@@ -87,7 +101,10 @@ def test_file_that_does_not_belong_to_the_bundle(copy):
     refused(copy, mentions("weights.pkl", "not belong"))
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"format": 2}', "[" * 5000, '{"a":' * 200 + "1" + "}" * 200])
+@pytest.mark.parametrize(
+    "text",
+    ["{", "[]", "{}", '{"format": 2}', "[" * 5000, '{"a":' * 200 + "1" + "}" * 200],
+)
 def test_damaged_index(copy, text):
     (copy / "bundle.json").write_text(text)
     refused(copy, "damaged")
@@ -111,7 +128,10 @@ def edit_with_hash(copy, **changes):
 def replace_file(copy, name, content):
     """Replace a file of a bundle, its hash, and the hash of the index."""
     (copy / name).write_bytes(content)
-    edit_with_hash(copy, files=read_index(copy)["files"] | {name: hashlib.sha256(content).hexdigest()})
+    edit_with_hash(
+        copy,
+        files=read_index(copy)["files"] | {name: hashlib.sha256(content).hexdigest()},
+    )
 
 
 def test_unknown_format(copy):
@@ -120,7 +140,13 @@ def test_unknown_format(copy):
 
 
 @pytest.mark.parametrize(
-    "changes", [{"classes": ["steep", "slanted", "flat"]}, {"metrics": {}}, {"more": 1}, {"sha256": "0" * 64}]
+    "changes",
+    [
+        {"classes": ["steep", "slanted", "flat"]},
+        {"metrics": {}},
+        {"more": 1},
+        {"sha256": "0" * 64},
+    ],
 )
 def test_edited_index(copy, changes):
     edit(copy, **changes)
@@ -171,7 +197,11 @@ def test_invalid_tensors_with_a_valid_hash(copy):
 
 def test_tensors_of_several_runs_have_the_number_of_their_run(copy):
     for number in ("x", "9" * 5000):
-        replace_file(copy, "weights.safetensors", save_arrays({f"runs.{number}.head": np.zeros(2)}))
+        replace_file(
+            copy,
+            "weights.safetensors",
+            save_arrays({f"runs.{number}.head": np.zeros(2)}),
+        )
         refused(copy, mentions("no number"))
 
 
@@ -187,8 +217,13 @@ def test_stored_metrics(copy, run):
     metrics = Bundle.load(copy).metrics
     assert (metrics["split"], metrics["chips"]) == ("val", 18)
     rows = pd.read_csv(run / "metrics.csv")
-    assert metrics["macro"]["value"] == pytest.approx(rows["val_macro"].iloc[-1], abs=1e-4)
-    assert metrics["tail"]["low"] <= metrics["tail"]["value"] <= metrics["tail"]["high"] and "medium" not in metrics
+    assert metrics["macro"]["value"] == pytest.approx(
+        rows["val_macro"].iloc[-1], abs=1e-4
+    )
+    assert (
+        metrics["tail"]["low"] <= metrics["tail"]["value"] <= metrics["tail"]["high"]
+        and "medium" not in metrics
+    )
 
 
 FRESH = """
@@ -202,17 +237,29 @@ print(table[["p_flat", "p_slanted", "p_steep"]].round(5).to_json(orient="values"
 def test_prediction_in_another_process_without_the_training_data(copy, root, tmp_path):
     """The chip store of the recipe does not exist."""
     chips = shutil.copytree(root / "chips/val", tmp_path / "chips")
-    recipe = (copy / "recipe.yaml").read_text().replace(str(root), str(tmp_path / "gone"))
+    recipe = (
+        (copy / "recipe.yaml").read_text().replace(str(root), str(tmp_path / "gone"))
+    )
     replace_file(copy, "recipe.yaml", recipe.encode())
     local = rsft.load_bundle(copy, device="cpu").predict(chips)
-    assert Bundle.load(copy).recipe.data.root == str(tmp_path / "gone") and len(local) == 18
+    assert (
+        Bundle.load(copy).recipe.data.root == str(tmp_path / "gone")
+        and len(local) == 18
+    )
     command = [sys.executable, "-c", FRESH, copy, chips]
     remote = json.loads(subprocess.check_output(command, cwd=tmp_path, text=True))
-    assert np.array(remote) == pytest.approx(local[["p_flat", "p_slanted", "p_steep"]].to_numpy(), abs=1e-5)
+    assert np.array(remote) == pytest.approx(
+        local[["p_flat", "p_slanted", "p_steep"]].to_numpy(), abs=1e-5
+    )
 
 
 def test_bundle_is_found_by_run_and_recipe_folder(run):
-    assert find_bundle(run) == find_bundle(run.parent) == find_bundle(run / "bundle") == run / "bundle"
+    assert (
+        find_bundle(run)
+        == find_bundle(run.parent)
+        == find_bundle(run / "bundle")
+        == run / "bundle"
+    )
 
 
 def test_newest_finished_run_is_used(copy, tmp_path):
@@ -239,14 +286,21 @@ UNKNOWN = source_license("data", "bars", "unknown")
 
 
 def test_a_run_records_the_licenses_of_backbone_and_data(run):
-    expected = (source_license("backbone", "vit_tiny_patch8_64.simship", "MIT"), UNKNOWN)
+    expected = (
+        source_license("backbone", "vit_tiny_patch8_64.simship", "MIT"),
+        UNKNOWN,
+    )
     assert read_licenses(run) == Bundle.load(run).licenses == expected
     assert [entry.restrictions for entry in expected] == [(), ("unknown",)]
 
 
 def test_licenses_survive_saving(run, tmp_path):
     replace(Bundle.load(run), licenses=(SATMAE, DOTA)).save(tmp_path / "bundle")
-    assert read_licenses(tmp_path / "bundle") == Bundle.load(tmp_path / "bundle").licenses == (SATMAE, DOTA)
+    assert (
+        read_licenses(tmp_path / "bundle")
+        == Bundle.load(tmp_path / "bundle").licenses
+        == (SATMAE, DOTA)
+    )
     index = read_index(tmp_path / "bundle")
     assert index["format"] == 3 and index["licenses"][0] == {
         "source": "backbone",
@@ -258,16 +312,18 @@ def test_licenses_survive_saving(run, tmp_path):
 
 def test_only_stated_restrictions_are_a_warning():
     assert license_sentences([FREE, UNKNOWN])[0] is None
-    assert license_sentences([SATMAE, DOTA])[0] == (
-        "licenses restrict the use of this bundle: non-commercial (backbone satmae);"
+    assert (
+        license_sentences([SATMAE, DOTA])[0]
+        == "licenses restrict the use of this bundle: non-commercial (backbone satmae);"
         " non-commercial, research-only (data DOTA)"
     )
 
 
 def test_sources_with_unknown_licenses_are_named_once():
     assert license_sentences([FREE, DOTA])[1] is None
-    assert license_sentences([SATMAE, UNKNOWN, UNKNOWN])[1] == (
-        "the license or its terms are unknown: backbone satmae, data bars"
+    assert (
+        license_sentences([SATMAE, UNKNOWN, UNKNOWN])[1]
+        == "the license or its terms are unknown: backbone satmae, data bars"
     )
 
 
@@ -285,12 +341,17 @@ def test_it_is_a_dictionary(path):
     assert tensors["a"].dtype == torch.bfloat16 and "c" not in tensors
     tensors["c"] = torch.ones(1)
     del tensors["b"]
-    assert sorted(tensors) == ["a", "c"] and sorted(tensors | {"d": torch.ones(1)}) == ["a", "c", "d"]
+    assert sorted(tensors) == ["a", "c"] and sorted(tensors | {"d": torch.ones(1)}) == [
+        "a",
+        "c",
+        "d",
+    ]
     assert sorted(TensorFile(path)) == ["a", "b"]
 
 
 def test_a_replaced_or_removed_file_is_an_error(path):
-    first, second = TensorFile(path), TensorFile(path)
+    first = TensorFile(path)
+    second = TensorFile(path)
     save_file({"a": torch.zeros(4)}, path)
     with pytest.raises(WeightsError, match=mentions("replaced")):
         first["a"]

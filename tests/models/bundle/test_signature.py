@@ -1,4 +1,5 @@
-"""A signature proves that no file of a bundle changed since the owner of a key signed it."""
+"""A signature proves that no file of a bundle changed since the owner of a key signed
+it."""
 
 import hashlib
 import json
@@ -34,8 +35,12 @@ PEM = serialization.Encoding.PEM
 def write_keys(folder, key):
     """Write the private and the public key as PEM files."""
     folder.mkdir()
-    private = key.private_bytes(PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    public = key.public_key().public_bytes(PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    private = key.private_bytes(
+        PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    public = key.public_key().public_bytes(
+        PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
     (folder / "key.pem").write_bytes(private), (folder / "key.pub").write_bytes(public)
     return folder / "key.pem", folder / "key.pub"
 
@@ -56,15 +61,26 @@ def signed(bundle, keys):
     return bundle
 
 
-def test_a_signed_bundle_opens_as_before_and_keeps_its_signature_when_moved(signed, keys, tmp_path):
+def test_a_signed_bundle_opens_as_before_and_keeps_its_signature_when_moved(
+    signed, keys, tmp_path
+):
     assert find_signature_faults(signed, keys[1]) == []
-    assert Bundle.load(signed).sha256 == json.loads((signed / "bundle.json").read_text())["sha256"]
+    assert (
+        Bundle.load(signed).sha256
+        == json.loads((signed / "bundle.json").read_text())["sha256"]
+    )
     moved = shutil.move(signed, tmp_path / "another name")
     verified = check_signature(moved, keys[1])
-    assert verified["folder"] == str(moved) and verified["name"] == Bundle.load(moved).recipe.name
+    assert (
+        verified["folder"] == str(moved)
+        and verified["name"] == Bundle.load(moved).recipe.name
+    )
     assert verified["key_sha256"] == hashlib.sha256(keys[1].read_bytes()).hexdigest()
     sound = verify_bundle(moved, key=keys[1]).sound[1]
-    assert sound.startswith("signed with the key key.pub: name ") and verified["signed_at"] in sound
+    assert (
+        sound.startswith("signed with the key key.pub: name ")
+        and verified["signed_at"] in sound
+    )
 
 
 def test_an_older_signature_is_no_newer_one(signed, keys):
@@ -76,10 +92,16 @@ def test_an_older_signature_is_no_newer_one(signed, keys):
     assert find_signature_faults(signed, keys[1], later) == [
         f"it was signed at {signed_at.isoformat()}, not after {later.isoformat()}"
     ]
-    for text in (json.dumps(read_statement(signed) | {"signed_at": later.isoformat()}), "{}", "no JSON"):
+    for text in (
+        json.dumps(read_statement(signed) | {"signed_at": later.isoformat()}),
+        "{}",
+        "no JSON",
+    ):
         (signed / STATEMENT_FILE).write_text(text)
         for day in (None, later):
-            assert find_signature_faults(signed, keys[1], day) == [".signed.json was changed after signing"]
+            assert find_signature_faults(signed, keys[1], day) == [
+                ".signed.json was changed after signing"
+            ]
     (signed / STATEMENT_FILE).unlink()
     assert find_signature_faults(signed, keys[1], later) == [".signed.json is missing"]
 
@@ -87,21 +109,30 @@ def test_an_older_signature_is_no_newer_one(signed, keys):
 def test_a_signature_without_a_time(bundle, keys, monkeypatch):
     """Earlier versions wrote none."""
     monkeypatch.setattr(
-        signature, "write_bytes", lambda path, data: path.name != STATEMENT_FILE and path.write_bytes(data)
+        signature,
+        "write_bytes",
+        lambda path, data: path.name != STATEMENT_FILE and path.write_bytes(data),
     )
     sign_bundle(bundle, keys[0])
     assert find_signature_faults(bundle, keys[1]) == [] and read_statement(bundle) == {}
     assert "signed_at" not in check_signature(bundle, keys[1])
-    assert "at an unknown time" in find_signature_faults(bundle, keys[1], datetime.now(UTC))[0]
+    assert (
+        "at an unknown time"
+        in find_signature_faults(bundle, keys[1], datetime.now(UTC))[0]
+    )
 
 
-def test_hidden_files_are_ignored_and_a_second_signature_replaces_the_first(signed, keys, tmp_path):
+def test_hidden_files_are_ignored_and_a_second_signature_replaces_the_first(
+    signed, keys, tmp_path
+):
     (signed / ".DS_Store").touch()
     assert find_signature_faults(signed, keys[1]) == []
     other = write_keys(tmp_path / "other", ec.generate_private_key(ec.SECP384R1()))
     sign_bundle(signed, other[0])
     assert find_signature_faults(signed, other[1]) == []
-    assert find_signature_faults(signed, keys[1]) == ["the folder is signed with another key"]
+    assert find_signature_faults(signed, keys[1]) == [
+        "the folder is signed with another key"
+    ]
 
 
 @pytest.mark.slow
@@ -117,7 +148,9 @@ def test_a_bundle_without_signature(bundle, keys):
 @pytest.mark.slow
 def test_a_forged_bundle_with_valid_hashes(signed, keys, tmp_path):
     """Whoever changes a bundle can write new hashes, but no signature."""
-    kept = {name: (signed / name).read_bytes() for name in (SIGNATURE_FILE, STATEMENT_FILE)}
+    kept = {
+        name: (signed / name).read_bytes() for name in (SIGNATURE_FILE, STATEMENT_FILE)
+    }
     forged = Bundle.load(signed)
     forged.tensors["gamma"] += 1
     forged.save(signed)
@@ -133,20 +166,27 @@ def test_a_forged_bundle_with_valid_hashes(signed, keys, tmp_path):
 def test_added_and_missing_files(signed, keys):
     (signed / "notes.txt").touch()
     (signed / "recipe.yaml").unlink()
-    assert find_signature_faults(signed, keys[1]) == ["notes.txt was added after signing", "recipe.yaml is missing"]
+    assert find_signature_faults(signed, keys[1]) == [
+        "notes.txt was added after signing",
+        "recipe.yaml is missing",
+    ]
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", "no JSON", "\0", "[" * 5000])
 def test_a_damaged_signature(signed, keys, text):
     (signed / SIGNATURE_FILE).write_text(text)
-    assert find_signature_faults(signed, keys[1]) == [".signature.json is damaged, or not made with this key"]
+    assert find_signature_faults(signed, keys[1]) == [
+        ".signature.json is damaged, or not made with this key"
+    ]
 
 
 def test_a_signature_whose_payload_was_exchanged(signed, keys):
     content = json.loads((signed / SIGNATURE_FILE).read_text())
     content["dsseEnvelope"]["payload"] = "e30="
     (signed / SIGNATURE_FILE).write_text(json.dumps(content))
-    assert find_signature_faults(signed, keys[1]) == [".signature.json is damaged, or not made with this key"]
+    assert find_signature_faults(signed, keys[1]) == [
+        ".signature.json is damaged, or not made with this key"
+    ]
 
 
 def test_keys_that_are_none(signed, keys, tmp_path):
@@ -178,16 +218,50 @@ def test_commands(rsft, signed, keys, root, tmp_path):
     code, printed = rsft("bundle", "verify", signed, "--key", other[1])
     assert code == 1 and "fault  the folder is signed with another key" in printed
     chips = root / "chips/val/flat"
-    code, printed = rsft("predict", signed, chips, "-o", "out.gpkg", "--engine", "torch", "--verify-key", other[1])
-    assert code == 1 and "signed with another key" in printed and not Path("out.gpkg").exists()
-    code, printed = rsft("predict", signed, chips, "-o", "out.gpkg", "--engine", "torch", "--verify-key", keys[1])
+    code, printed = rsft(
+        "predict",
+        signed,
+        chips,
+        "-o",
+        "out.gpkg",
+        "--engine",
+        "torch",
+        "--verify-key",
+        other[1],
+    )
+    assert (
+        code == 1
+        and "signed with another key" in printed
+        and not Path("out.gpkg").exists()
+    )
+    code, printed = rsft(
+        "predict",
+        signed,
+        chips,
+        "-o",
+        "out.gpkg",
+        "--engine",
+        "torch",
+        "--verify-key",
+        keys[1],
+    )
     assert code == 0 and Path("out.gpkg").exists()
     metadata = read_geopackage_metadata(Path("out.gpkg"))
     assert f"verified: {signed}, signed at 20" in metadata["notes"]
     (verified,) = json.loads(metadata["request"])["signatures"]
     assert verified == check_signature(signed, keys[1])
     tomorrow = f"{datetime.now(UTC) + timedelta(days=1):%Y-%m-%d}"
-    words = ("predict", signed, chips, "-o", "new.gpkg", "--engine", "torch", "--not-before", tomorrow)
+    words = (
+        "predict",
+        signed,
+        chips,
+        "-o",
+        "new.gpkg",
+        "--engine",
+        "torch",
+        "--not-before",
+        tomorrow,
+    )
     code, printed = rsft(*words, "--verify-key", keys[1])
     assert code == 1 and "it was signed at" in printed
     code, printed = rsft(*words)
@@ -198,20 +272,39 @@ def test_commands(rsft, signed, keys, root, tmp_path):
 def test_the_export_that_classifies_is_verified(rsft, signed, keys, root):
     """An export names the hash of its bundle, which anybody can write."""
     rsft("export", signed, "--format", "onnx", "-o", "onnx")
-    words = ("predict", signed, root / "chips/val/flat", "-o", "out.gpkg", "--verify-key", keys[1], "--engine")
-    for engine in ("onnx", "onnx/model.onnx"):  # the folder, not the engine of this name
+    words = (
+        "predict",
+        signed,
+        root / "chips/val/flat",
+        "-o",
+        "out.gpkg",
+        "--verify-key",
+        keys[1],
+        "--engine",
+    )
+    for engine in (
+        "onnx",
+        "onnx/model.onnx",
+    ):  # the folder, not the engine of this name
         code, printed = rsft(*words, f"./{engine}")
         assert code == 1 and "the folder is not signed" in printed
     rsft("bundle", "sign", "onnx", "--key", keys[0])
     code, printed = rsft(*words, "./onnx")
     assert code == 0, printed
-    bundle, export = json.loads(read_geopackage_metadata(Path("out.gpkg"))["request"])["signatures"]
+    bundle, export = json.loads(read_geopackage_metadata(Path("out.gpkg"))["request"])[
+        "signatures"
+    ]
     assert (bundle["name"], export["folder"]) == (export["name"], "onnx")
     metadata = json.loads(Path("onnx/export.json").read_text())
     Path("onnx/model.onnx").write_bytes(Path("onnx/model.onnx").read_bytes() + b"\0")
-    metadata["files"]["model.onnx"] = hashlib.sha256(Path("onnx/model.onnx").read_bytes()).hexdigest()
+    metadata["files"]["model.onnx"] = hashlib.sha256(
+        Path("onnx/model.onnx").read_bytes()
+    ).hexdigest()
     code, printed = rsft("bundle", "sign", "onnx", "--key", keys[0])
     assert code == 1 and "altered" in printed
     Path("onnx/export.json").write_text(json.dumps(metadata))
     code, printed = rsft(*words, "./onnx", "--overwrite")
-    assert code == 1 and "export.json was changed after signing; model.onnx was changed" in printed
+    assert (
+        code == 1
+        and "export.json was changed after signing; model.onnx was changed" in printed
+    )

@@ -32,7 +32,8 @@ from tests.helpers.scenes import toy_contract
 
 
 def test_description_of_a_bundle(run):
-    description, bundle = describe_bundle(run), Bundle.load(run)
+    description = describe_bundle(run)
+    bundle = Bundle.load(run)
     assert json.loads(json.dumps(description)) is not None
     assert description["classes"] == [
         {"name": "flat", "group": "head", "train": 24},
@@ -43,69 +44,118 @@ def test_description_of_a_bundle(run):
         "bands": "gray",
         "unit": "uint8",
         "inputs": "gray, repeated",
-        "size": "the whole chip (most training chips have 32 x 32 pixels), resized to 32 x 32 pixels",
+        "size": (
+            "the whole chip (most training chips have 32 x 32 pixels), resized to 32 x"
+            " 32 pixels"
+        ),
         "spacing": "not checked (the training chips differ in spacing)",
         "stretch": "bytes stay unchanged",
     }
-    assert description["backbone"] == {"name": "vit_tiny_patch8_64.simship", "sha256": bundle.backbone_sha256}
-    assert description["bytes"] == sum(path.stat().st_size for path in (run / "bundle").iterdir())
-    assert description["parameters"] == sum(tensor.numel() for tensor in bundle.tensors.values())
-    assert description["method"]["method"] == "lora" and description["method"]["rank"] == bundle.recipe.peft.rank
+    assert description["backbone"] == {
+        "name": "vit_tiny_patch8_64.simship",
+        "sha256": bundle.backbone_sha256,
+    }
+    assert description["bytes"] == sum(
+        path.stat().st_size for path in (run / "bundle").iterdir()
+    )
+    assert description["parameters"] == sum(
+        tensor.numel() for tensor in bundle.tensors.values()
+    )
+    assert (
+        description["method"]["method"] == "lora"
+        and description["method"]["rank"] == bundle.recipe.peft.rank
+    )
     assert description["sha256"] == bundle.sha256 and description["runs"] == 1
-    assert description["confidence"]["chips"] == 18 and description["metrics"] == bundle.metrics
+    assert (
+        description["confidence"]["chips"] == 18
+        and description["metrics"] == bundle.metrics
+    )
 
 
 def test_scales_are_those_of_the_modulator(run):
     bundle = Bundle.load(run)
     modulator = load_unmerged_classifier(bundle, "cpu").adapted.modulator
-    scales = {(block, name): x for block, row in describe_bundle(run)["scales"].items() for name, x in row.items()}
-    assert scales == pytest.approx({tuple(site): x for site, x in modulator.scales().items()}, abs=1e-6)
+    scales = {
+        (block, name): x
+        for block, row in describe_bundle(run)["scales"].items()
+        for name, x in row.items()
+    }
+    assert scales == pytest.approx(
+        {tuple(site): x for site, x in modulator.scales().items()}, abs=1e-6
+    )
 
 
 def test_scales_of_an_ensemble_are_means_and_pruned_sites_are_zero(run):
     modulator = build_meta_model(Bundle.load(run)).modulator
     count = len(modulator.sites)
-    runs = [{"gamma": torch.full((count,), 1.0)}, {"gamma": torch.full((count,), float("-inf"))}]
+    runs = [
+        {"gamma": torch.full((count,), 1.0)},
+        {"gamma": torch.full((count,), float("-inf"))},
+    ]
     (value,) = {
-        value for row in mean_scales(SimpleNamespace(members=runs), modulator).values() for value in row.values()
+        value
+        for row in mean_scales(SimpleNamespace(members=runs), modulator).values()
+        for value in row.values()
     }
     assert value == pytest.approx(float(softplus(torch.tensor(1.0))) / 2, abs=1e-6)
 
 
 def test_contract_with_two_bands():
     stretches = (Stretch(low=-25, high=0), Stretch(low=-30, high=-5), CHIP_MAX)
-    planes = {"units": {"db": stretches}, "bands": ("VV", "VH"), "planes": ("VV", "VH", "VV-VH")}
-    description = describe_contract(toy_contract(**planes, crop=64, spacing_m=10.0, size=96))
+    planes = {
+        "units": {"db": stretches},
+        "bands": ("VV", "VH"),
+        "planes": ("VV", "VH", "VV-VH"),
+    }
+    description = describe_contract(
+        toy_contract(**planes, crop=64, spacing_m=10.0, size=96)
+    )
     assert description == {
         "bands": "VV, VH",
         "unit": "db (backscatter sigma0 in decibels)",
         "inputs": "VV, VH, VV-VH",
         "size": "the central 64 x 64 pixels, resized to 96 x 96 pixels",
         "spacing": "10 m per pixel",
-        "stretch": "VV: -25 is black, 0 is white; VH: -30 is black, -5 is white; "
-        "VV-VH: 0 is black, the maximum of the chip is white",
+        "stretch": (
+            "VV: -25 is black, 0 is white; VH: -30 is black, -5 is white; "
+            "VV-VH: 0 is black, the maximum of the chip is white"
+        ),
     }
 
 
 def test_contract_with_compressed_and_with_clipped_pixels():
-    statistics = [Statistics(low=0, high=1, mean=1, std=1, masked=0, clipped=share) for share in (0.0, 0.685, 0.685)]
+    statistics = [
+        Statistics(low=0, high=1, mean=1, std=1, masked=0, clipped=share)
+        for share in (0.0, 0.685, 0.685)
+    ]
     stretches = (
         Stretch(high=0.25, top=30),
         Stretch(curve="log", low=0.01, high=1),
         Stretch(curve="log", low=0.01, high=1),
     )
-    planes = {"units": {"sigma0": stretches}, "bands": ("VV", "VH"), "planes": ("VV", "VH", "VH")}
-    description = describe_contract(toy_contract(**planes, statistics={"sigma0": statistics}))
+    planes = {
+        "units": {"sigma0": stretches},
+        "bands": ("VV", "VH"),
+        "planes": ("VV", "VH", "VH"),
+    }
+    description = describe_contract(
+        toy_contract(**planes, statistics={"sigma0": statistics})
+    )
     assert (
-        "VV: 0 is black, 30 is white, compressed above 0.25; VH: 0.01 is black, 1 is white, log between"
-        in description["stretch"]
+        "VV: 0 is black, 30 is white, compressed above 0.25; VH: 0.01 is black, 1 is"
+        " white, log between" in description["stretch"]
     )
     assert description["clipping"].endswith(": 68.5% (plane VH); see data.stretch")
 
 
 def test_contract_that_does_not_use_all_bands():
-    description = describe_contract(toy_contract(bands=("VH", "VV"), planes=("VV",) * 3))
-    assert description["bands"] == "VV; the training chips also have VH, which the model does not use"
+    description = describe_contract(
+        toy_contract(bands=("VH", "VV"), planes=("VV",) * 3)
+    )
+    assert (
+        description["bands"]
+        == "VV; the training chips also have VH, which the model does not use"
+    )
     assert description["inputs"] == "VV, repeated"
 
 
@@ -113,37 +163,82 @@ def test_equal_bundles_have_no_differences(run):
     diff = diff_bundles(run, run)
     same = {"max": 0.0, "relative": 0.0, "first": 0, "second": 0}
     counts = {"adapter": 36, "gamma": 1, "head": 1}
-    assert diff.pop("tensors") == {kind: {"both": count, **same} for kind, count in counts.items()}
+    assert diff.pop("tensors") == {
+        kind: {"both": count, **same} for kind, count in counts.items()
+    }
     assert diff.pop("sha256") == [Bundle.load(run).sha256] * 2
-    assert not any(diff.values()) and {"recipe", "classes", "order", "chip", "backbone", "metrics"} <= set(diff)
+    assert not any(diff.values()) and {
+        "recipe",
+        "classes",
+        "order",
+        "chip",
+        "backbone",
+        "metrics",
+    } <= set(diff)
 
 
 def test_all_differences(run, tmp_path):
     bundle = Bundle.load(run)
     tensors = {key: tensor.clone() for key, tensor in bundle.tensors.items()}
-    adapters = [tensor.double() for key, tensor in tensors.items() if tensor_kind(key) == "adapter"]
+    adapters = [
+        tensor.double()
+        for key, tensor in tensors.items()
+        if tensor_kind(key) == "adapter"
+    ]
     norm = sum(float(tensor.square().sum()) for tensor in adapters) ** 0.5
     tensors["blocks.0.q.a"][0, 0] += 3
     del tensors["gamma"]
     tensors["head.bias"] = torch.zeros(3)
-    changes = {"classes": ("steep", "flat", "ferry"), "groups": {}, "train_counts": (12, 25, 4), "tensors": tensors}
+    changes = {
+        "classes": ("steep", "flat", "ferry"),
+        "groups": {},
+        "train_counts": (12, 25, 4),
+        "tensors": tensors,
+    }
     changes["recipe"] = bundle.recipe.model_copy(update={"meta": None, "seed": 7})
     changes["contract"] = bundle.contract.model_copy(update={"crop": 20})
-    changes["licenses"] = (bundle.licenses[0], source_license("data", "ships", "CC-BY-NC-4.0"))
-    changes["metrics"] = bundle.metrics | {"macro": {"value": 0.25, "low": 0.0, "high": 0.5}}
+    changes["licenses"] = (
+        bundle.licenses[0],
+        source_license("data", "ships", "CC-BY-NC-4.0"),
+    )
+    changes["metrics"] = bundle.metrics | {
+        "macro": {"value": 0.25, "low": 0.0, "high": 0.5}
+    }
     replace(bundle, backbone_sha256="0" * 64, **changes).save(tmp_path / "other")
     diff = diff_bundles(run, tmp_path / "other")
     assert json.loads(json.dumps(diff)) == diff
-    assert diff["recipe"]["seed"] == [0, 7] and diff["recipe"]["meta.outer_every"] == [2, None]
-    assert diff["classes"] == {"flat": [24, 25], "slanted": [4, None], "ferry": [None, 4]}
+    assert diff["recipe"]["seed"] == [0, 7] and diff["recipe"]["meta.outer_every"] == [
+        2,
+        None,
+    ]
+    assert diff["classes"] == {
+        "flat": [24, 25],
+        "slanted": [4, None],
+        "ferry": [None, 4],
+    }
     assert diff["order"] == [["flat", "slanted", "steep"], ["steep", "flat", "ferry"]]
-    assert list(diff["chip"]) == ["size"] and diff["chip"]["size"][1].startswith("the central 20 x 20 pixels")
-    assert diff["backbone"] == {"vit_tiny_patch8_64.simship": [bundle.backbone_sha256, "0" * 64]}
-    assert diff["licenses"] == {"data": ["bars: unknown", "ships: CC-BY-NC-4.0 (non-commercial)"]}
+    assert list(diff["chip"]) == ["size"] and diff["chip"]["size"][1].startswith(
+        "the central 20 x 20 pixels"
+    )
+    assert diff["backbone"] == {
+        "vit_tiny_patch8_64.simship": [bundle.backbone_sha256, "0" * 64]
+    }
+    assert diff["licenses"] == {
+        "data": ["bars: unknown", "ships: CC-BY-NC-4.0 (non-commercial)"]
+    }
     assert diff["metrics"] == {"macro": [bundle.metrics["macro"]["value"], 0.25]}
-    change = {"max": pytest.approx(3, abs=1e-5), "relative": pytest.approx(3 / norm, rel=1e-5)}
+    change = {
+        "max": pytest.approx(3, abs=1e-5),
+        "relative": pytest.approx(3 / norm, rel=1e-5),
+    }
     assert diff["tensors"]["adapter"] == {"both": 36, "first": 0, "second": 0, **change}
-    assert diff["tensors"]["gamma"] == {"both": 0, "first": 1, "second": 0, "max": None, "relative": None}
+    assert diff["tensors"]["gamma"] == {
+        "both": 0,
+        "first": 1,
+        "second": 0,
+        "max": None,
+        "relative": None,
+    }
     assert diff["tensors"]["head"]["second"] == 1
 
 
@@ -152,29 +247,60 @@ def test_site_pruned_in_both_is_no_difference(run, tmp_path):
     gamma = bundle.tensors["gamma"].clone()
     gamma[0] = float("-inf")
     for name, shift in (("a", 0.0), ("b", 0.5)):
-        replace(bundle, tensors=bundle.tensors | {"gamma": gamma + shift}).save(tmp_path / name)
-    assert diff_bundles(tmp_path / "a", tmp_path / "b")["tensors"]["gamma"]["max"] == pytest.approx(0.5)
+        replace(bundle, tensors=bundle.tensors | {"gamma": gamma + shift}).save(
+            tmp_path / name
+        )
+    assert diff_bundles(tmp_path / "a", tmp_path / "b")["tensors"]["gamma"][
+        "max"
+    ] == pytest.approx(0.5)
 
 
 def test_tensor_kinds_of_an_ensemble():
-    names = ("runs.0.blocks.0.q.a", "runs.1.gamma", "runs.1.head.weight", "head.bias", "shared.q.a")
-    assert [tensor_kind(name) for name in names] == ["adapter", "gamma", "head", "head", "adapter"]
+    names = (
+        "runs.0.blocks.0.q.a",
+        "runs.1.gamma",
+        "runs.1.head.weight",
+        "head.bias",
+        "shared.q.a",
+    )
+    assert [tensor_kind(name) for name in names] == [
+        "adapter",
+        "gamma",
+        "head",
+        "head",
+        "adapter",
+    ]
 
 
 def test_an_encoder_in_rsft_has_no_address():
     origin = find_encoder_origin(BackboneSection())
-    assert "simulated optical ships" in origin.about and origin.url is None and origin.repository is None
+    assert (
+        "simulated optical ships" in origin.about
+        and origin.url is None
+        and origin.repository is None
+    )
 
 
 def test_an_encoder_of_the_hub_has_a_repository():
-    origin = find_encoder_origin(BackboneSection(name="ViTSmall16_Weights.LANDSAT_OLI_TIRS_TOA_MOCO"))
-    assert origin.repository == "torchgeo/ssl4eo_landsat" and str(origin.url).startswith("https://huggingface.co/")
-    assert find_encoder_origin(BackboneSection(name="satmae_vit_large_patch16_224.fmow_rgb")).repository is None
+    origin = find_encoder_origin(
+        BackboneSection(name="ViTSmall16_Weights.LANDSAT_OLI_TIRS_TOA_MOCO")
+    )
+    assert origin.repository == "torchgeo/ssl4eo_landsat" and str(
+        origin.url
+    ).startswith("https://huggingface.co/")
+    assert (
+        find_encoder_origin(
+            BackboneSection(name="satmae_vit_large_patch16_224.fmow_rgb")
+        ).repository
+        is None
+    )
 
 
 def test_nothing_is_known_of_a_file_or_an_unknown_encoder():
     assert find_encoder_origin(BackboneSection(weights="mine.pth")) == EncoderOrigin()
-    assert find_encoder_origin(BackboneSection(name="vit_of_tomorrow")) == EncoderOrigin()
+    assert (
+        find_encoder_origin(BackboneSection(name="vit_of_tomorrow")) == EncoderOrigin()
+    )
 
 
 @pytest.mark.parametrize(
@@ -203,7 +329,12 @@ def test_names_of_tensors_state_the_sites(run, monkeypatch):
 
 def test_the_network_states_sites_without_tensors(run):
     bundle = Bundle.load(run)
-    pruned = replace(bundle, tensors={k: v for k, v in bundle.tensors.items() if not k.startswith("blocks.0.q.")})
+    pruned = replace(
+        bundle,
+        tensors={
+            k: v for k, v in bundle.tensors.items() if not k.startswith("blocks.0.q.")
+        },
+    )
     assert find_modulator(pruned).sites == find_modulator(bundle).sites
 
 
@@ -218,4 +349,9 @@ def test_an_unknown_backbone_is_refused(run):
 def test_without_a_modulator_there_are_no_sites(run):
     bundle = Bundle.load(run)
     plain = bundle.recipe.model_copy(update={"meta": None})
-    assert find_modulator(replace(bundle, recipe=plain, tensors={"head.weight": torch.zeros(3, 4)})) is None
+    assert (
+        find_modulator(
+            replace(bundle, recipe=plain, tensors={"head.weight": torch.zeros(3, 4)})
+        )
+        is None
+    )

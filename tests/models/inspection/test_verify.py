@@ -19,7 +19,12 @@ def save_changed(copy, **changes):
 def test_intact_bundle(run):
     report = verify_bundle(run)
     assert not report.faults and report.sha256 == Bundle.load(run).sha256
-    assert [words.split(" ")[0] for words in report.sound] == ["format", "3", "38", "backbone"]
+    assert [words.split(" ")[0] for words in report.sound] == [
+        "format",
+        "3",
+        "38",
+        "backbone",
+    ]
 
 
 @pytest.mark.slow
@@ -58,9 +63,18 @@ def test_edited_index(copy):
             lambda t: t.update({"blocks.9.q.a": torch.ones(2)}),
             "blocks.9.q.a does not belong to the recipe's classifier",
         ),
-        (lambda t: t.update({"blocks.0.q.a": torch.ones(3, 5)}), "blocks.0.q.a is 3 x 5, not 4 x 192"),
-        (lambda t: t["blocks.0.q.a"].fill_(float("nan")), "blocks.0.q.a contains values that are not finite"),
-        (lambda t: t["gamma"].fill_(float("inf")), "gamma contains values that are not finite"),
+        (
+            lambda t: t.update({"blocks.0.q.a": torch.ones(3, 5)}),
+            "blocks.0.q.a is 3 x 5, not 4 x 192",
+        ),
+        (
+            lambda t: t["blocks.0.q.a"].fill_(float("nan")),
+            "blocks.0.q.a contains values that are not finite",
+        ),
+        (
+            lambda t: t["gamma"].fill_(float("inf")),
+            "gamma contains values that are not finite",
+        ),
     ],
 )
 def test_tensors_that_contradict_the_recipe(copy, change, fault):
@@ -84,29 +98,49 @@ def test_pruned_site_needs_no_tensors(copy):
 @pytest.mark.slow
 def test_damaged_member_of_an_ensemble(copy):
     bundle = Bundle.load(copy)
-    both = {f"runs.{number}.{key}": tensor.clone() for number in (0, 1) for key, tensor in bundle.tensors.items()}
+    both = {
+        f"runs.{number}.{key}": tensor.clone()
+        for number in (0, 1)
+        for key, tensor in bundle.tensors.items()
+    }
     assert not save_changed(copy, tensors=both).faults
     both["runs.1.gamma"].fill_(float("nan"))
-    assert save_changed(copy, tensors=both).faults == ["run 2: gamma contains values that are not finite"]
+    assert save_changed(copy, tensors=both).faults == [
+        "run 2: gamma contains values that are not finite"
+    ]
 
 
 def test_other_backbone(copy):
     (fault,) = save_changed(copy, backbone_sha256="0" * 64).faults
-    assert fault.startswith("backbone vit_tiny_patch8_64.simship has the hash ") and "0000 as in training" in fault
+    assert (
+        fault.startswith("backbone vit_tiny_patch8_64.simship has the hash ")
+        and "0000 as in training" in fault
+    )
 
 
 def test_missing_backbone_weights(copy, monkeypatch, tmp_path):
     monkeypatch.setenv("RSFT_WEIGHTS", str(tmp_path / "empty"))
     bundle = Bundle.load(copy)
     peft = bundle.recipe.peft.model_copy(update={"blocks": "last:1"})
-    backbone = bundle.recipe.backbone.model_copy(update={"name": "vit_tiny_patch16_224.augreg_in21k", "blocks": None})
-    faults = save_changed(copy, recipe=bundle.recipe.model_copy(update={"backbone": backbone, "peft": peft})).faults
-    assert "blocks.11.q.a is missing" in faults and "blocks.0.q.a does not belong to the recipe's classifier" in faults
+    backbone = bundle.recipe.backbone.model_copy(
+        update={"name": "vit_tiny_patch16_224.augreg_in21k", "blocks": None}
+    )
+    faults = save_changed(
+        copy,
+        recipe=bundle.recipe.model_copy(update={"backbone": backbone, "peft": peft}),
+    ).faults
+    assert (
+        "blocks.11.q.a is missing" in faults
+        and "blocks.0.q.a does not belong to the recipe's classifier" in faults
+    )
     assert "rsft weights get vit_tiny_patch16_224.augreg_in21k" in faults[-1]
 
 
 def test_frozen_parameters(run):
     bundle = Bundle.load(run)
     learned = sum(tensor.numel() for tensor in bundle.tensors.values())
-    total = sum(parameter.numel() for parameter in load_unmerged_classifier(bundle, "cpu").parameters())
+    total = sum(
+        parameter.numel()
+        for parameter in load_unmerged_classifier(bundle, "cpu").parameters()
+    )
     assert build_meta_model(bundle).frozen_parameters + learned == total

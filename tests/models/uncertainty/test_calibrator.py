@@ -5,12 +5,20 @@ import pytest
 from scipy.stats import betabinom
 
 from rsft.models.uncertainty.calibrator import MAX_CLASSES, Calibrator, ValidationChips
-from rsft.models.uncertainty.statistics import class_thresholds, fit_temperature, log_softmax, min_calibration_chips
+from rsft.models.uncertainty.statistics import (
+    class_thresholds,
+    fit_temperature,
+    log_softmax,
+    min_calibration_chips,
+)
 
 
 def simulated(rng, labels, n_classes=4, strength=1.5, temperature=1.0):
-    """Logits whose softmax at `temperature` is the true posterior of classes that are equally likely, and features."""
-    features = rng.normal(size=(len(labels), n_classes)) + strength * np.eye(n_classes)[labels]
+    """Logits whose softmax at `temperature` is the true posterior of classes that are
+    equally likely, and features."""
+    features = (
+        rng.normal(size=(len(labels), n_classes)) + strength * np.eye(n_classes)[labels]
+    )
     return temperature * strength * features, features
 
 
@@ -19,7 +27,9 @@ def fitted(rng, counts, **kinds):
     logits, features = simulated(rng, labels, len(counts), **kinds)
     train = np.repeat(np.arange(len(counts)), 30)
     train_features = simulated(rng, train, len(counts), **kinds)[1]
-    return Calibrator.fit(logits, labels, features, train_features=train_features, train_labels=train)
+    return Calibrator.fit(
+        logits, labels, features, train_features=train_features, train_labels=train
+    )
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
@@ -39,15 +49,19 @@ def test_all_correct_chips_do_not_give_certainty(count):
 
 
 def test_all_wrong_logits_have_a_temperature():
-    assert fit_temperature(10 * np.eye(3), np.array([1, 2, 0])) == pytest.approx(20, rel=0.01)
+    assert fit_temperature(10 * np.eye(3), np.array([1, 2, 0])) == pytest.approx(
+        20, rel=0.01
+    )
     assert np.isfinite(log_softmax(np.array([[1e4, -1e4]]), 0.05)).all()
 
 
 @pytest.mark.parametrize("coverage", [0.8, 0.9, 0.95])
 def test_every_class_has_the_target_coverage(coverage):
-    """Coverage on new chips is beta-binomial, given n calibration chips (Vovk 2012): 99.9 % of it must hold ours."""
+    """Coverage on new chips is beta-binomial, given n calibration chips (Vovk 2012):
+    99.9 % of it must hold ours."""
     rng = np.random.default_rng(1)
-    counts, new = [400, 200, 60, 25], 3000
+    counts = [400, 200, 60, 25]
+    new = 3000
     calibrator = fitted(rng, counts)
     labels = np.repeat(np.arange(4), new)
     sets = calibrator.apply(*simulated(rng, labels), coverage=coverage).sets
@@ -63,24 +77,33 @@ def test_class_with_too_few_chips_is_in_every_set_and_named():
     calibrator = fitted(rng, [50, 50, 8, 0])
     judged = calibrator.apply(*simulated(rng, np.zeros(200, int)), coverage=0.9)
     assert judged.sets[:, 2:].all() and not judged.sets[:, 1].all()
-    assert calibrator.classes_without_coverage(0.9) == [2, 3] and calibrator.classes_without_coverage(0.8) == [3]
+    assert calibrator.classes_without_coverage(0.9) == [
+        2,
+        3,
+    ] and calibrator.classes_without_coverage(0.8) == [3]
     (note,) = calibrator.notes(["cargo", "fishing", "tanker", "dredger"], 0.9)
     assert "tanker, dredger" in note and "fewer than 9" in note and "90%" in note
     assert fitted(rng, [50] * 4).notes(list("abcd")) == []
 
 
-@pytest.mark.parametrize(("coverage", "needed"), [(0.5, 1), (0.8, 4), (0.9, 9), (0.95, 19), (0.99, 99)])
+@pytest.mark.parametrize(
+    ("coverage", "needed"), [(0.5, 1), (0.8, 4), (0.9, 9), (0.95, 19), (0.99, 99)]
+)
 def test_number_of_chips_for_a_coverage(coverage, needed):
     assert min_calibration_chips(coverage) == needed
     scores = np.arange(float(needed))
     assert class_thresholds(scores, np.zeros(needed, int), 1, coverage) == [needed - 1]
-    assert class_thresholds(scores[1:], np.zeros(needed - 1, int), 1, coverage) == [np.inf]
+    assert class_thresholds(scores[1:], np.zeros(needed - 1, int), 1, coverage) == [
+        np.inf
+    ]
 
 
 def test_no_set_is_empty_and_probabilities_keep_the_predicted_class():
     rng = np.random.default_rng(4)
     calibrator = fitted(rng, [50] * 4, strength=6)
-    logits, features = simulated(rng, rng.integers(0, 4, 500))  # less certain than anything seen before
+    logits, features = simulated(
+        rng, rng.integers(0, 4, 500)
+    )  # less certain than anything seen before
     judged = calibrator.apply(logits, features, coverage=0.5)
     assert judged.sets.any(axis=1).all()
     assert (judged.probabilities.argmax(1) == logits.argmax(1)).all()
@@ -92,7 +115,9 @@ def test_distant_features_are_out_of_distribution():
     calibrator = fitted(rng, [200] * 4)
     labels = rng.integers(0, 4, 2000)
     logits, features = simulated(rng, labels)
-    assert (calibrator.apply(logits, features).ood > 1).mean() == pytest.approx(0.05, abs=0.03)
+    assert (calibrator.apply(logits, features).ood > 1).mean() == pytest.approx(
+        0.05, abs=0.03
+    )
     strict = calibrator.apply(logits, features, ood_false_positive_rate=0.2)
     assert (strict.ood > 1).mean() == pytest.approx(0.2, abs=0.06)
     assert (calibrator.apply(logits, features + 20).ood > 3).all()
@@ -100,9 +125,12 @@ def test_distant_features_are_out_of_distribution():
 
 def test_fewer_chips_than_features_and_a_class_without_training_chips():
     rng = np.random.default_rng(6)
-    features, labels = rng.normal(size=(20, 64)), np.repeat([0, 2], 10)
+    features = rng.normal(size=(20, 64))
+    labels = np.repeat([0, 2], 10)
     logits = rng.normal(size=(20, 3))
-    calibrator = Calibrator.fit(logits, labels, features, train_features=features, train_labels=labels)
+    calibrator = Calibrator.fit(
+        logits, labels, features, train_features=features, train_labels=labels
+    )
     assert np.isnan(calibrator.means[1]).all()
     assert np.isfinite(calibrator.apply(logits, features).ood).all()
 
@@ -120,7 +148,9 @@ def test_round_trip_through_a_file(tmp_path):
     for name, array in vars(calibrator.validation).items():
         np.testing.assert_array_equal(getattr(again.validation, name), array)
     with pytest.raises(KeyError, match=r"validation\.groups"):
-        Calibrator.from_tensors({k: v for k, v in calibrator.tensors().items() if k != "validation.groups"})
+        Calibrator.from_tensors(
+            {k: v for k, v in calibrator.tensors().items() if k != "validation.groups"}
+        )
 
 
 @pytest.mark.parametrize(
@@ -133,9 +163,17 @@ def test_round_trip_through_a_file(tmp_path):
     ],
 )
 def test_invalid_input_raises(change, reason):
-    good = {"logits": np.zeros((4, 2)), "labels": np.array([0, 0, 1, 1]), "features": np.zeros((4, 2))}
+    good = {
+        "logits": np.zeros((4, 2)),
+        "labels": np.array([0, 0, 1, 1]),
+        "features": np.zeros((4, 2)),
+    }
     with pytest.raises(ValueError, match=reason):
-        Calibrator.fit(**(good | change), train_features=np.zeros((2, 2)), train_labels=np.array([0, 1]))
+        Calibrator.fit(
+            **(good | change),
+            train_features=np.zeros((2, 2)),
+            train_labels=np.array([0, 1]),
+        )
 
 
 def outputs_of(calibrator, logits, features):
@@ -145,13 +183,15 @@ def outputs_of(calibrator, logits, features):
 
 def test_widened_sets_contain_the_plain_ones_and_are_hardly_larger_for_similar_chips():
     rng = np.random.default_rng(8)
-    plain_size, widened_size = 0, 0
+    plain_size = 0
+    widened_size = 0
     for _ in range(20):
         calibrator = fitted(rng, [120, 60, 40])
         new = calibrator.apply(*simulated(rng, rng.integers(0, 3, 90), 3))
         widened = calibrator.widened_sets(new.probabilities, new.ood)
         assert (widened | ~new.sets).all()
-        plain_size, widened_size = plain_size + new.sets.sum(), widened_size + widened.sum()
+        plain_size = plain_size + new.sets.sum()
+        widened_size = widened_size + widened.sum()
     assert plain_size < widened_size < 1.15 * plain_size
 
 
@@ -162,33 +202,55 @@ def test_widened_sets_of_a_single_class_keep_the_coverage(label):
     for _ in range(30):
         calibrator = fitted(rng, [60, 30, 20])
         new = calibrator.apply(*simulated(rng, np.full(40, label), 3))
-        covered.append(calibrator.widened_sets(new.probabilities, new.ood)[:, label].mean())
+        covered.append(
+            calibrator.widened_sets(new.probabilities, new.ood)[:, label].mean()
+        )
     assert np.mean(covered) > 0.89
 
 
 def test_widened_sets_of_shifted_chips_keep_more_of_their_coverage():
-    """Chips of all classes are less typical than those of the validation, which are as uncertain at that distance."""
+    """Chips of all classes are less typical than those of the validation, which are as
+    uncertain at that distance."""
     rng = np.random.default_rng(10)
-    plain, widened = [], []
+    plain = []
+    widened = []
     for _ in range(20):
         calibrator = fitted(rng, [150, 150, 150])
         labels = np.repeat(np.arange(3), 400)
         logits, features = simulated(rng, labels, 3)
-        is_difficult = np.argsort(logits[np.arange(1200), labels] - logits.max(axis=1))[:300]
-        new, labels = calibrator.apply(logits[is_difficult], features[is_difficult]), labels[is_difficult]
+        is_difficult = np.argsort(logits[np.arange(1200), labels] - logits.max(axis=1))[
+            :300
+        ]
+        new = calibrator.apply(logits[is_difficult], features[is_difficult])
+        labels = labels[is_difficult]
         plain.append(new.sets[np.arange(300), labels].mean())
-        widened.append(calibrator.widened_sets(new.probabilities, new.ood)[np.arange(300), labels].mean())
+        widened.append(
+            calibrator.widened_sets(new.probabilities, new.ood)[
+                np.arange(300), labels
+            ].mean()
+        )
     assert np.mean(widened) > np.mean(plain) + 0.03
 
 
 def test_few_chips_have_no_widened_sets():
     rng = np.random.default_rng(10)
     calibrator = fitted(rng, [30, 30])
-    probabilities, ood = outputs_of(calibrator, *simulated(rng, np.array([0, 1] * 6), 2))
+    probabilities, ood = outputs_of(
+        calibrator, *simulated(rng, np.array([0, 1] * 6), 2)
+    )
     assert calibrator.widened_sets(probabilities[:5], ood[:5]) is None
-    assert calibrator.widened_sets(probabilities, np.where(np.arange(12) == 3, np.nan, ood)) is None
+    assert (
+        calibrator.widened_sets(
+            probabilities, np.where(np.arange(12) == 3, np.nan, ood)
+        )
+        is None
+    )
     assert fitted(rng, [4, 4]).widened_sets(probabilities, ood) is None
-    assert list(calibrator.test_shift(probabilities, ood).differences) == ["distance", "probability", "classes"]
+    assert list(calibrator.test_shift(probabilities, ood).differences) == [
+        "distance",
+        "probability",
+        "classes",
+    ]
 
 
 def test_a_single_class_is_in_every_widened_set():
@@ -204,20 +266,33 @@ def test_shifted_chips_fail_the_test():
     calibrator = fitted(rng, [60, 60])
     labels = np.array([0, 1] * 20)
     logits, features = simulated(rng, labels, 2)
-    assert calibrator.test_shift(*outputs_of(calibrator, logits, features)).shifted == ()
-    assert "distance" in calibrator.test_shift(*outputs_of(calibrator, logits, features + 3)).shifted
-    assert calibrator.test_shift(np.zeros((0, 2)), np.zeros(0)).reason == "fewer than 10 chips with a distance"
+    assert (
+        calibrator.test_shift(*outputs_of(calibrator, logits, features)).shifted == ()
+    )
+    assert (
+        "distance"
+        in calibrator.test_shift(*outputs_of(calibrator, logits, features + 3)).shifted
+    )
+    assert (
+        calibrator.test_shift(np.zeros((0, 2)), np.zeros(0)).reason
+        == "fewer than 10 chips with a distance"
+    )
 
 
 def test_the_promise_names_its_condition():
     calibrator = fitted(np.random.default_rng(13), [20, 20])
-    assert calibrator.promise() == (
-        "class sets contain the true class of 90% of the chips of every class, "
+    assert (
+        calibrator.promise()
+        == "class sets contain the true class of 90% of the chips of every class, "
         "if the chips are like the 40 validation chips"
     )
-    chips = ValidationChips.from_probabilities(np.full((40, 2), 0.5), groups=np.array(["a", "b"] * 20))
+    chips = ValidationChips.from_probabilities(
+        np.full((40, 2), 0.5), groups=np.array(["a", "b"] * 20)
+    )
     promise = replace(calibrator, validation=chips).promise(0.8)
-    assert promise.endswith("the 40 validation chips from 2 groups (such as scenes) without training chips")
+    assert promise.endswith(
+        "the 40 validation chips from 2 groups (such as scenes) without training chips"
+    )
     assert "80% of the chips" in promise
 
 
@@ -226,8 +301,12 @@ PROBABILITIES = np.array([[0.7, 0.2, 0.1], [0.1, 0.6, 0.3], [0.5, 0.3, 0.2]])
 
 def test_summary_of_probabilities():
     chips = ValidationChips.from_probabilities(PROBABILITIES)
-    assert chips.predicted.tolist() == [0, 1, 0] and chips.confidence == pytest.approx([0.7, 0.6, 0.5])
-    assert chips.probabilities == pytest.approx(PROBABILITIES) and chips.columns.tolist() == [0, 1, 2]
+    assert chips.predicted.tolist() == [0, 1, 0] and chips.confidence == pytest.approx(
+        [0.7, 0.6, 0.5]
+    )
+    assert chips.probabilities == pytest.approx(
+        PROBABILITIES
+    ) and chips.columns.tolist() == [0, 1, 2]
     assert chips.positions.tolist() == [0, 1, 2] and chips.groups.tolist() == [-1] * 3
     assert chips.describe_groups() == ""
 
@@ -236,7 +315,9 @@ def test_only_the_most_probable_classes_are_kept():
     probabilities = np.full((4, 40), 0.01)
     probabilities[:, 20:36] = 0.05
     chips = ValidationChips.from_probabilities(probabilities)
-    assert chips.columns.tolist() == list(range(20, 36)) and chips.probabilities.shape == (4, MAX_CLASSES)
+    assert chips.columns.tolist() == list(
+        range(20, 36)
+    ) and chips.probabilities.shape == (4, MAX_CLASSES)
 
 
 @pytest.mark.parametrize(
@@ -244,10 +325,16 @@ def test_only_the_most_probable_classes_are_kept():
     [
         (["a", "a", "b"], ["c"], "2 groups (such as scenes) without training chips"),
         (["a", "a", ""], ["", "c"], "1 group (such as scenes) without training chips"),
-        (["a", "c", "b"], ["c", "a"], "3 groups (such as scenes), 2 of them with training chips"),
+        (
+            ["a", "c", "b"],
+            ["c", "a"],
+            "3 groups (such as scenes), 2 of them with training chips",
+        ),
         (["", "", ""], ["c"], ""),
     ],
 )
 def test_groups_are_described(groups, trained, text):
-    chips = ValidationChips.from_probabilities(PROBABILITIES, groups=np.array(groups), trained_groups=np.array(trained))
+    chips = ValidationChips.from_probabilities(
+        PROBABILITIES, groups=np.array(groups), trained_groups=np.array(trained)
+    )
     assert chips.describe_groups() == text

@@ -13,7 +13,8 @@ def pool():
 
 def test_buffer_is_reused_after_its_last_view_is_deleted(pool):
     first = pool.empty((40, 100), LIKE)
-    address, view = first.data_ptr(), first[3:].t()
+    address = first.data_ptr()
+    view = first[3:].t()
     del first
     view.fill_(1.0)
     second = pool.empty((40, 100), LIKE).zero_()
@@ -39,7 +40,8 @@ def test_buffer_is_reused_for_slightly_smaller_tensors(pool):
 
 
 def test_release_frees_unused_buffers(pool):
-    used, idle = pool.empty((4000,), LIKE), pool.empty((4000,), LIKE)
+    used = pool.empty((4000,), LIKE)
+    idle = pool.empty((4000,), LIKE)
     del idle
     pool.release()
     assert pool.allocated_bytes == used.nbytes
@@ -56,4 +58,6 @@ def test_small_tensors_and_other_devices_are_left_to_torch(pool):
 
 
 def test_buffer_is_no_view(pool):
-    assert not pool.empty((40, 100), LIKE)._is_view()  # autograd forbids changes in place of a view
+    assert not pool.empty(
+        (40, 100), LIKE
+    )._is_view()  # autograd forbids changes in place of a view

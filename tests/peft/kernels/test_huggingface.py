@@ -1,4 +1,5 @@
-"""The same A and B as in Hugging Face PEFT's LoRA give the same outputs and gradients."""
+"""The same A and B as in Hugging Face PEFT's LoRA give the same outputs and
+gradients."""
 
 import pytest
 import torch
@@ -14,14 +15,18 @@ LAYERS = {"qkv": "attn.qkv", "proj": "attn.proj", "fc1": "mlp.fc1", "fc2": "mlp.
 
 def lora(vit):
     torch.manual_seed(1)
-    config = peft.LoraConfig(r=3, lora_alpha=6, target_modules=list(LAYERS), init_lora_weights=False)
+    config = peft.LoraConfig(
+        r=3, lora_alpha=6, target_modules=list(LAYERS), init_lora_weights=False
+    )
     config.exclude_modules = ["patch_embed.proj"]
     return peft.get_peft_model(vit, config).double()
 
 
 def test_outputs_and_gradients_equal_those_of_hugging_face_peft():
     torch.manual_seed(0)
-    vit = VisionTransformer(img_size=32, patch_size=8, embed_dim=24, depth=3, num_heads=2, num_classes=5)
+    vit = VisionTransformer(
+        img_size=32, patch_size=8, embed_dim=24, depth=3, num_heads=2, num_classes=5
+    )
     images = torch.randn(4, 3, 32, 32, dtype=torch.float64)
     model = lora(vit)
     expected = model(images)
@@ -33,7 +38,14 @@ def test_outputs_and_gradients_equal_those_of_hugging_face_peft():
     for index, block in enumerate(vit.blocks):
         layers = {name: block.get_submodule(path) for name, path in LAYERS.items()}
         deltas = {
-            name: [LowRankDelta(slice(None), layer.lora_A["default"].weight, layer.lora_B["default"].weight, 2.0)]
+            name: [
+                LowRankDelta(
+                    slice(None),
+                    layer.lora_A["default"].weight,
+                    layer.lora_B["default"].weight,
+                    2.0,
+                )
+            ]
             for name, layer in layers.items()
         }
         for name, path in LAYERS.items():

@@ -1,4 +1,5 @@
-"""The large product of a layer is the same with MKL and oneDNN; the processor decides which one computes it."""
+"""The large product of a layer is the same with MKL and oneDNN; the processor decides
+which one computes it."""
 
 from pathlib import Path
 
@@ -15,23 +16,39 @@ def test_both_libraries_compute_a_linear_layer(is_intel, transposed, monkeypatch
     monkeypatch.setattr(matmul, "_is_intel", lambda: is_intel)
     monkeypatch.setattr(matmul, "_ONEDNN_DTYPES", matmul._onednn_dtypes())
     torch.manual_seed(0)
-    x, weight, bias = torch.randn(37, 48), torch.randn(24, 48), torch.randn(24)
+    x = torch.randn(37, 48)
+    weight = torch.randn(24, 48)
+    bias = torch.randn(24)
     weight = weight.t().contiguous().t() if transposed else weight
     buffer = torch.empty(37, 24)
-    torch.testing.assert_close(matmul.matmul_linear(x, weight, bias), F.linear(x, weight, bias))
+    torch.testing.assert_close(
+        matmul.matmul_linear(x, weight, bias), F.linear(x, weight, bias)
+    )
     torch.testing.assert_close(matmul.matmul_linear(x, weight), F.linear(x, weight))
-    torch.testing.assert_close(matmul.matmul_linear(x, weight, bias, buffer), F.linear(x, weight, bias))
-    torch.testing.assert_close(matmul.matmul_linear(x, weight, None, buffer), F.linear(x, weight))
+    torch.testing.assert_close(
+        matmul.matmul_linear(x, weight, bias, buffer), F.linear(x, weight, bias)
+    )
+    torch.testing.assert_close(
+        matmul.matmul_linear(x, weight, None, buffer), F.linear(x, weight)
+    )
 
 
-@pytest.mark.parametrize(("vendor", "is_intel"), [("GenuineIntel", True), ("AuthenticAMD", False)])
+@pytest.mark.parametrize(
+    ("vendor", "is_intel"), [("GenuineIntel", True), ("AuthenticAMD", False)]
+)
 def test_the_vendor_of_the_processor(vendor, is_intel, monkeypatch):
-    monkeypatch.setattr(Path, "read_text", lambda *_: f"processor\t: 0\nvendor_id\t: {vendor}\n")
+    monkeypatch.setattr(
+        Path, "read_text", lambda *_: f"processor\t: 0\nvendor_id\t: {vendor}\n"
+    )
     assert matmul._is_intel() is is_intel
 
 
-@pytest.mark.parametrize(("name", "is_intel"), [("Intel64 Family 6, GenuineIntel", True), ("arm", False)])
-def test_the_vendor_on_systems_without_a_list_of_processors(name, is_intel, monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "is_intel"), [("Intel64 Family 6, GenuineIntel", True), ("arm", False)]
+)
+def test_the_vendor_on_systems_without_a_list_of_processors(
+    name, is_intel, monkeypatch
+):
     def missing(*_):
         raise FileNotFoundError
 

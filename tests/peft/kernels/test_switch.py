@@ -9,7 +9,8 @@ from rsft.peft.kernels.switch import requested_kernels, use_kernels
 from tests.helpers.messages import mentions
 from tests.helpers.peft_models import tiny_vit
 
-CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+CPU = torch.device("cpu")
+CUDA = torch.device("cuda")
 
 
 @pytest.fixture(autouse=True)
@@ -33,11 +34,16 @@ def calls(monkeypatch):
 
 def test_only_a_cpu_uses_the_kernels_unless_they_are_requested():
     assert [use_kernels(device, None) for device in (CPU, CUDA)] == [True, False]
-    assert [use_kernels(CUDA, requested) for requested in (True, False)] == [True, False]
+    assert [use_kernels(CUDA, requested) for requested in (True, False)] == [
+        True,
+        False,
+    ]
     assert not use_kernels(CPU, False)
 
 
-@pytest.mark.parametrize(("value", "requested"), [("", None), ("0", False), ("1", True)])
+@pytest.mark.parametrize(
+    ("value", "requested"), [("", None), ("0", False), ("1", True)]
+)
 def test_the_argument_comes_before_the_environment(monkeypatch, value, requested):
     monkeypatch.setenv("RSFT_KERNELS", value)
     assert requested_kernels() is requested
@@ -51,13 +57,22 @@ def test_another_value_is_refused(monkeypatch, vit):
     assert not hasattr(vit, "adapted_by")
 
 
-@pytest.mark.parametrize(("kernels", "value", "used"), [(None, "", True), (False, "", False), (None, "0", False)])
-def test_a_step_uses_what_was_requested(monkeypatch, calls, images, tmp_path, kernels, value, used):
+@pytest.mark.parametrize(
+    ("kernels", "value", "used"),
+    [(None, "", True), (False, "", False), (None, "0", False)],
+)
+def test_a_step_uses_what_was_requested(
+    monkeypatch, calls, images, tmp_path, kernels, value, used
+):
     monkeypatch.setenv("RSFT_KERNELS", value)
     adapted = attach(tiny_vit(), LoRA(rank=2), kernels=kernels)
     adapted.save(tmp_path / "adapter.safetensors")
     loaded = load(tiny_vit(), tmp_path / "adapter.safetensors", kernels=kernels)
-    for network in (adapted, adapted.vit, loaded):  # block by block, timm's own pass, a loaded file
+    for network in (
+        adapted,
+        adapted.vit,
+        loaded,
+    ):  # block by block, timm's own pass, a loaded file
         calls.clear()
         network(images).sum().backward()
         assert bool(calls) == used

@@ -13,19 +13,29 @@ def gradients(adapted, images, split=None):
     else:
         with adapted.joint(split):
             outputs = adapted(images)
-    return [outputs.detach(), *torch.autograd.grad(outputs.square().sum(), [*adapted.theta, *adapted.gamma])]
+    return [
+        outputs.detach(),
+        *torch.autograd.grad(outputs.square().sum(), [*adapted.theta, *adapted.gamma]),
+    ]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("network", [tiny_vit, tiny_dinov3])
 def test_blocks_share_their_graphs_and_give_the_same_gradients(images, network):
     torch._dynamo.reset()
-    plain, compiled = (with_random_adapter(attach(network(), LoRA(rank=2), learn_scales=True)) for _ in range(2))
+    plain, compiled = (
+        with_random_adapter(attach(network(), LoRA(rank=2), learn_scales=True))
+        for _ in range(2)
+    )
     counter = CompileCounter()
     compiled.compile_blocks(counter)
     for split in (None, 3):
-        assert close(gradients(compiled, images, split), gradients(plain, images, split))
-    assert 0 < counter.frame_count <= 4  # the first block and the others, with and without a split
+        assert close(
+            gradients(compiled, images, split), gradients(plain, images, split)
+        )
+    assert (
+        0 < counter.frame_count <= 4
+    )  # the first block and the others, with and without a split
     for adapted in (plain, compiled):
         adapted.checkpointing = True
     assert close(gradients(compiled, images), gradients(plain, images))
@@ -43,7 +53,11 @@ def test_without_a_compiler_a_sentence_is_logged_once(images, caplog):
     adapted.compile_blocks(no_compiler)
     for _ in range(2):
         assert close(gradients(adapted, images), expected)
-    messages = [record.getMessage() for record in caplog.records if record.name.startswith("rsft")]
+    messages = [
+        record.getMessage()
+        for record in caplog.records
+        if record.name.startswith("rsft")
+    ]
     assert messages == ["the blocks are not compiled: no C++ compiler"]
     assert adapted.compile_error == "no C++ compiler"
 

@@ -27,7 +27,13 @@ from rsft.peft import (
 )
 from rsft.peft.modules.adapter_module import is_hierarchical, named_blocks
 from tests.helpers.closeness import close
-from tests.helpers.hierarchical_models import HIERARCHICAL, tiny_convnext, tiny_resnet, tiny_swin, tiny_swin_v2
+from tests.helpers.hierarchical_models import (
+    HIERARCHICAL,
+    tiny_convnext,
+    tiny_resnet,
+    tiny_swin,
+    tiny_swin_v2,
+)
 from tests.helpers.messages import mentions
 from tests.helpers.peft_models import method_id, tiny_vit, with_random_adapter
 
@@ -35,14 +41,31 @@ NETWORK = pytest.mark.parametrize("name", HIERARCHICAL)
 
 
 def adapt(network):
-    """Attach LoRA with random factors and learned scales to all positions of a network."""
-    return with_random_adapter(attach(network, LoRA(rank=2, positions="all"), learn_scales=True))
+    """Attach LoRA with random factors and learned scales to all positions of a
+    network."""
+    return with_random_adapter(
+        attach(network, LoRA(rank=2, positions="all"), learn_scales=True)
+    )
 
 
 def test_blocks_are_counted_through_all_stages():
-    assert list(named_blocks(tiny_swin())) == ["layers.0.blocks.0", "layers.1.blocks.0", "layers.1.blocks.1"]
-    assert list(named_blocks(tiny_convnext()))[:3] == ["stages.0.blocks.0", "stages.1.blocks.0", "stages.1.blocks.1"]
-    assert list(named_blocks(tiny_resnet())) == ["layer1.0", "layer2.0", "layer2.1", "layer3.0", "layer4.0"]
+    assert list(named_blocks(tiny_swin())) == [
+        "layers.0.blocks.0",
+        "layers.1.blocks.0",
+        "layers.1.blocks.1",
+    ]
+    assert list(named_blocks(tiny_convnext()))[:3] == [
+        "stages.0.blocks.0",
+        "stages.1.blocks.0",
+        "stages.1.blocks.1",
+    ]
+    assert list(named_blocks(tiny_resnet())) == [
+        "layer1.0",
+        "layer2.0",
+        "layer2.1",
+        "layer3.0",
+        "layer4.0",
+    ]
     assert list(named_blocks(tiny_vit())) == ["blocks.0", "blocks.1", "blocks.2"]
     assert is_hierarchical(tiny_resnet()) and not is_hierarchical(tiny_vit())
     with pytest.raises(ValueError, match=mentions("Linear", "`blocks`")):
@@ -52,29 +75,84 @@ def test_blocks_are_counted_through_all_stages():
 def test_all_selects_the_positions_that_a_block_has():
     adapted = attach(tiny_resnet(), LoRA(positions="all", blocks="1-2"))
     assert [str(site) for site in adapted.sites] == [
-        *("blocks.1.conv1", "blocks.1.conv2", "blocks.1.conv3", "blocks.1.downsample"),
-        *("blocks.2.conv1", "blocks.2.conv2", "blocks.2.conv3"),
+        "blocks.1.conv1",
+        "blocks.1.conv2",
+        "blocks.1.conv3",
+        "blocks.1.downsample",
+        "blocks.2.conv1",
+        "blocks.2.conv2",
+        "blocks.2.conv3",
     ]
     adapted = attach(tiny_vit(), LoRA(positions="all", blocks=[0]))
-    assert [site.position for site in adapted.sites] == ["q", "k", "v", "out", "mlp1", "mlp2"]
+    assert [site.position for site in adapted.sites] == [
+        "q",
+        "k",
+        "v",
+        "out",
+        "mlp1",
+        "mlp2",
+    ]
 
 
 def test_downsample_is_only_asked_of_blocks_that_have_it():
-    adapted = attach(tiny_resnet(), LoRA(positions=["conv2", "downsample"], rank={"*.downsample": 1, "*": 2}))
-    assert Counter(site.position for site in adapted.sites) == {"conv2": 5, "downsample": 4}
-    assert adapted.adapter_state()["blocks.0.downsample.a"].shape == (1, 16 // 16 * 64, 1, 1)
-    with pytest.raises(ValueError, match=mentions("ResNet", "layer2.1.downsample.0", "no site blocks.2.downsam")):
+    adapted = attach(
+        tiny_resnet(),
+        LoRA(positions=["conv2", "downsample"], rank={"*.downsample": 1, "*": 2}),
+    )
+    assert Counter(site.position for site in adapted.sites) == {
+        "conv2": 5,
+        "downsample": 4,
+    }
+    assert adapted.adapter_state()["blocks.0.downsample.a"].shape == (
+        1,
+        16 // 16 * 64,
+        1,
+        1,
+    )
+    with pytest.raises(
+        ValueError,
+        match=mentions("ResNet", "layer2.1.downsample.0", "no site blocks.2.downsam"),
+    ):
         attach(tiny_resnet(), LoRA(positions=["downsample"], blocks=[2]))
 
 
 @pytest.mark.parametrize(
     ("network", "positions", "missing"),
     [
-        (tiny_resnet, "qkvo12", "layer1.0.attn.qkv, so it has no site blocks.0.q; positions of that block: conv1, con"),
-        (tiny_convnext, "q", "stages.0.blocks.0.attn.qkv, so it has no site blocks.0.q; positions of that block: mlp1"),
-        (tiny_swin, ["conv1"], "layers.0.blocks.0.conv1, so it has no site blocks.0.conv1; positions of that block: q"),
-        (lambda: tiny_resnet(BasicBlock), ["conv3"], "layer1.0.conv3, so it has no site blocks.0.conv3"),
-        (lambda: tiny_resnet(cardinality=2, base_width=64), ["conv2"], "no linear layer or full convolution layer1.0."),
+        (
+            tiny_resnet,
+            "qkvo12",
+            (
+                "layer1.0.attn.qkv, so it has no site blocks.0.q; positions of that"
+                " block: conv1, con"
+            ),
+        ),
+        (
+            tiny_convnext,
+            "q",
+            (
+                "stages.0.blocks.0.attn.qkv, so it has no site blocks.0.q; positions of"
+                " that block: mlp1"
+            ),
+        ),
+        (
+            tiny_swin,
+            ["conv1"],
+            (
+                "layers.0.blocks.0.conv1, so it has no site blocks.0.conv1; positions"
+                " of that block: q"
+            ),
+        ),
+        (
+            lambda: tiny_resnet(BasicBlock),
+            ["conv3"],
+            "layer1.0.conv3, so it has no site blocks.0.conv3",
+        ),
+        (
+            lambda: tiny_resnet(cardinality=2, base_width=64),
+            ["conv2"],
+            "no linear layer or full convolution layer1.0.",
+        ),
     ],
 )
 def test_a_position_that_the_network_lacks_is_refused(network, positions, missing):
@@ -86,17 +164,26 @@ def test_a_position_that_the_network_lacks_is_refused(network, positions, missin
 @NETWORK
 @pytest.mark.parametrize("init", ["width", "rank"])
 def test_attach_train_merge_and_detach(name, images, init):
-    network, untouched = HIERARCHICAL[name](), HIERARCHICAL[name]()
+    network = HIERARCHICAL[name]()
+    untouched = HIERARCHICAL[name]()
     before = untouched(images)
-    adapted = attach(network, LoRA(rank=2, positions="all", init=init), learn_scales=True)
+    adapted = attach(
+        network, LoRA(rank=2, positions="all", init=init), learn_scales=True
+    )
     assert torch.allclose(adapted(images), before, atol=1e-4)
     with_random_adapter(adapted)
     changed = adapted(images)
-    assert torch.allclose(changed, network(images), atol=1e-5) and not torch.allclose(changed, before, atol=1e-2)
-    gradients = torch.autograd.grad(changed.square().sum(), [*adapted.theta, *adapted.gamma])
+    assert torch.allclose(changed, network(images), atol=1e-5) and not torch.allclose(
+        changed, before, atol=1e-2
+    )
+    gradients = torch.autograd.grad(
+        changed.square().sum(), [*adapted.theta, *adapted.gamma]
+    )
     assert all(gradient.any() for gradient in gradients)
     assert adapted.detach() is network and torch.equal(network(images), before)
-    assert [type(module) for module in network.modules()] == [type(module) for module in untouched.modules()]
+    assert [type(module) for module in network.modules()] == [
+        type(module) for module in untouched.modules()
+    ]
 
 
 @NETWORK
@@ -118,7 +205,8 @@ def test_saved_adapter_loads_equal(tmp_path, name, images):
 
 @NETWORK
 def test_joint_gradients(name, images):
-    adapted, images = adapt(HIERARCHICAL[name]().double()), images.double()
+    adapted = adapt(HIERARCHICAL[name]().double())
+    images = images.double()
     expected = torch.autograd.grad(adapted(images[:3]).square().sum(), adapted.theta)
     expected += torch.autograd.grad(adapted(images[3:]).square().sum(), adapted.gamma)
     with adapted.joint(3):
@@ -133,7 +221,9 @@ def test_a_step_in_function_space_does_not_depend_on_the_scale(name, images):
     for scale in (0.5, 2.0):
         torch.manual_seed(0)
         network = HIERARCHICAL[name]().double()
-        adapted = attach(network, LoRA(rank=2, positions="all"), learn_scales=True, init_scale=scale)
+        adapted = attach(
+            network, LoRA(rank=2, positions="all"), learn_scales=True, init_scale=scale
+        )
         adapted(images.double()).square().sum().backward()
         with adapted.in_function_space(), torch.no_grad():
             for parameter in adapted.theta:
@@ -148,21 +238,30 @@ def test_half_precision(name, images):
     with torch.autocast("cpu", torch.bfloat16):
         loss = adapted(images).float().square().sum()
     gradients = torch.autograd.grad(loss, [*adapted.theta, *adapted.gamma])
-    assert all(gradient.isfinite().all() and gradient.dtype == torch.float32 for gradient in gradients)
+    assert all(
+        gradient.isfinite().all() and gradient.dtype == torch.float32
+        for gradient in gradients
+    )
 
 
 @NETWORK
 def test_additions_are_observed(name, images):
     adapted = adapt(HIERARCHICAL[name]())
     seen = {}
-    with observe_additions(adapted, lambda site, added, frozen: seen.update({site: (added, frozen)})):
+    with observe_additions(
+        adapted, lambda site, added, frozen: seen.update({site: (added, frozen)})
+    ):
         adapted(images)
     assert tuple(sorted(seen, key=adapted.sites.index)) == adapted.sites
-    assert all(added.shape == frozen.shape and added.any() for added, frozen in seen.values())
+    assert all(
+        added.shape == frozen.shape and added.any() for added, frozen in seen.values()
+    )
 
 
 def test_large_batches_of_a_network_that_changes_outputs_in_place(images):
-    many = images.repeat(16, 1, 1, 1)  # outputs come from the pool of buffers; Swin V2 adds the bias of qkv in place
+    many = images.repeat(
+        16, 1, 1, 1
+    )  # outputs come from the pool of buffers; Swin V2 adds the bias of qkv in place
     adapted = adapt(tiny_swin_v2())
     parameters = [*adapted.theta, *adapted.gamma]
     together = torch.autograd.grad(adapted(many).square().mean(), parameters)
@@ -171,8 +270,11 @@ def test_large_batches_of_a_network_that_changes_outputs_in_place(images):
 
 
 def test_the_addition_of_a_convolution_is_that_of_its_merged_weight(images):
-    adapted = with_random_adapter(attach(tiny_resnet(), LoRA(rank=2, positions=["conv2"], blocks=[1], scale=0.5)))
-    seen, inputs = [], []
+    adapted = with_random_adapter(
+        attach(tiny_resnet(), LoRA(rank=2, positions=["conv2"], blocks=[1], scale=0.5))
+    )
+    seen = []
+    inputs = []
     conv = adapted.vit.layer2[0].conv2
     conv.register_forward_pre_hook(lambda module, args: inputs.append(args[0]))
     frozen_weight = conv.weight.clone()
@@ -181,18 +283,24 @@ def test_the_addition_of_a_convolution_is_that_of_its_merged_weight(images):
     adapted.merge()
     change = conv.weight - frozen_weight
     assert conv.stride == (2, 2) and change.shape[2:] == (3, 3)
-    assert torch.allclose(nn.functional.conv2d(inputs[0], change, None, 2, 1), seen[0], atol=1e-5)
+    assert torch.allclose(
+        nn.functional.conv2d(inputs[0], change, None, 2, 1), seen[0], atol=1e-5
+    )
 
 
 def test_dropout_acts_on_the_input_of_a_convolution(images):
-    adapted = with_random_adapter(attach(tiny_resnet(), LoRA(rank=2, positions="all", dropout=0.5)))
+    adapted = with_random_adapter(
+        attach(tiny_resnet(), LoRA(rank=2, positions="all", dropout=0.5))
+    )
     assert torch.equal(adapted.eval()(images), adapted(images))
     adapted.train()
     assert not torch.allclose(adapted(images), adapted(images), atol=1e-3)
 
 
 @pytest.mark.parametrize(
-    "method", [BitFit(), LayerNormTuning(), FullTuning(), FullTuning(blocks="last:1")], ids=method_id
+    "method",
+    [BitFit(), LayerNormTuning(), FullTuning(), FullTuning(blocks="last:1")],
+    ids=method_id,
 )
 @NETWORK
 def test_tuning_of_own_parameters(name, images, method):
@@ -203,20 +311,30 @@ def test_tuning_of_own_parameters(name, images, method):
     attached = with_random_adapter(adapted)(images)
     assert not torch.allclose(attached, before, atol=1e-3)
     last = list(named_blocks(network))[-1]
-    assert all(key.startswith(f"{last}.") for key in adapted.adapter_state()) == (method == FullTuning(blocks="last:1"))
+    assert all(key.startswith(f"{last}.") for key in adapted.adapter_state()) == (
+        method == FullTuning(blocks="last:1")
+    )
     assert torch.equal(adapted.merge()(images), attached)
 
 
 def test_adapters_where_a_block_has_an_mlp_with_the_norm_before_it(images):
-    cases = [(tiny_swin, Adapter(dim=2)), (tiny_swin, AdaptFormer(dim=2)), (tiny_swin_v2, Adapter(dim=2))]
+    cases = [
+        (tiny_swin, Adapter(dim=2)),
+        (tiny_swin, AdaptFormer(dim=2)),
+        (tiny_swin_v2, Adapter(dim=2)),
+    ]
     for network, method in cases:
         adapted = attach(network(), method, learn_scales=True)
         assert torch.allclose(adapted(images), network()(images), atol=1e-5)
-        assert not torch.allclose(with_random_adapter(adapted)(images), network()(images), atol=1e-2)
+        assert not torch.allclose(
+            with_random_adapter(adapted)(images), network()(images), atol=1e-2
+        )
 
 
 def test_lotr_shares_factors_within_a_stage(images):
-    adapted = with_random_adapter(attach(tiny_swin(), LoTR(rank=2, blocks="1-2"), learn_scales=True))
+    adapted = with_random_adapter(
+        attach(tiny_swin(), LoTR(rank=2, blocks="1-2"), learn_scales=True)
+    )
     attached = adapted(images)
     assert torch.allclose(adapted.merge()(images), attached, atol=1e-4)
     with pytest.raises(ValueError, match=mentions("ranks", "widths", "equal")):
@@ -229,8 +347,16 @@ def test_lotr_shares_factors_within_a_stage(images):
         (tiny_resnet, Adapter(), "blocks.0 has no linear layer mlp.fc2"),
         (tiny_swin_v2, AdaptFormer(), "norm after the MLP"),
         (tiny_convnext, AdaptFormer(), "no norm2 before its MLP"),
-        (tiny_swin, VPTDeep(), "vpt needs a plain vision transformer, and SwinTransformer is not one"),
-        (tiny_convnext, SSF(), "ssf needs a plain vision transformer, and ConvNeXt is not one"),
+        (
+            tiny_swin,
+            VPTDeep(),
+            "vpt needs a plain vision transformer, and SwinTransformer is not one",
+        ),
+        (
+            tiny_convnext,
+            SSF(),
+            "ssf needs a plain vision transformer, and ConvNeXt is not one",
+        ),
     ],
 )
 def test_methods_that_do_not_fit_are_refused(network, method, reason):
@@ -239,13 +365,18 @@ def test_methods_that_do_not_fit_are_refused(network, method, reason):
 
 
 def assert_close(actual, expected):
-    """Assert that outputs are equal to 1e-4, relative to the largest one if that is above 1."""
-    assert (actual - expected).abs().max() < 1e-4 * max(1.0, float(expected.detach().abs().max()))
+    """Assert that outputs are equal to 1e-4, relative to the largest one if that is
+    above 1."""
+    assert (actual - expected).abs().max() < 1e-4 * max(
+        1.0, float(expected.detach().abs().max())
+    )
 
 
 def reference_network(name):
     network = HIERARCHICAL[name]()
-    for module in network.modules():  # Swin V2 reads the weight of qkv past PEFT's layer otherwise
+    for module in (
+        network.modules()
+    ):  # Swin V2 reads the weight of qkv past PEFT's layer otherwise
         if hasattr(module, "qkv_bias_separate"):
             module.qkv_bias_separate = True
     return network
@@ -256,7 +387,9 @@ def test_peft_loads_our_files(tmp_path, name, images):
     peft = pytest.importorskip("peft", reason="Hugging Face PEFT is not installed")
     adapted = adapt(HIERARCHICAL[name]()).eval()
     export_peft(adapted, tmp_path)
-    reference = peft.PeftModel.from_pretrained(reference_network(name), str(tmp_path)).eval()
+    reference = peft.PeftModel.from_pretrained(
+        reference_network(name), str(tmp_path)
+    ).eval()
     expected = adapted(images)
     assert_close(reference(images), expected)
     assert_close(import_peft(HIERARCHICAL[name](), tmp_path).eval()(images), expected)
@@ -295,18 +428,28 @@ def test_peft_files_are_read(tmp_path, name, images):
 def test_the_start_is_that_of_peft():
     peft = pytest.importorskip("peft", reason="Hugging Face PEFT is not installed")
     torch.manual_seed(0)
-    a = attach(tiny_resnet(channels=(64, 64, 64, 64)), LoRA(rank=8, positions=["conv2"])).adapter_state()
+    a = attach(
+        tiny_resnet(channels=(64, 64, 64, 64)), LoRA(rank=8, positions=["conv2"])
+    ).adapter_state()
     config = peft.LoraConfig(r=8, target_modules=r"layer\d\.\d\.conv2")
-    reference = peft.get_peft_model(tiny_resnet(channels=(64, 64, 64, 64)), config).state_dict()
+    reference = peft.get_peft_model(
+        tiny_resnet(channels=(64, 64, 64, 64)), config
+    ).state_dict()
     theirs = reference["base_model.model.layer1.0.conv2.lora_A.default.weight"]
     ours = a["blocks.0.conv2.a"]
     assert ours.shape == theirs.shape == (8, 64, 3, 3)
-    assert ours.abs().max() <= (64 * 9) ** -0.5 and ours.std().item() == pytest.approx(theirs.std().item(), rel=0.05)
+    assert ours.abs().max() <= (64 * 9) ** -0.5 and ours.std().item() == pytest.approx(
+        theirs.std().item(), rel=0.05
+    )
 
 
 @pytest.mark.slow
 def test_networks_of_timm_by_name():
-    for name, sites in {"resnet18": 19, "swin_tiny_patch4_window7_224": 72, "convnextv2_atto": 24}.items():
+    for name, sites in {
+        "resnet18": 19,
+        "swin_tiny_patch4_window7_224": 72,
+        "convnextv2_atto": 24,
+    }.items():
         with torch.device("meta"):
             network = timm.create_model(name, num_classes=0)
         adapted = attach(network, LoRA(positions="all"), learn_scales=True)

@@ -7,11 +7,27 @@ from timm.models.vision_transformer import ParallelScalingBlock, ResPostBlock
 from torch import nn
 from torch.func import functional_call
 
-from rsft.peft import SSF, Adapter, AdaptFormer, CompositeMethod, LoRA, VPTDeep, attach, class_token_features
+from rsft.peft import (
+    SSF,
+    Adapter,
+    AdaptFormer,
+    CompositeMethod,
+    LoRA,
+    VPTDeep,
+    attach,
+    class_token_features,
+)
 from rsft.peft.model.block_outputs import record_block_outputs
 from rsft.peft.modules.adapter_module import find_target_layers
 from tests.helpers.closeness import close
-from tests.helpers.peft_models import NETWORKS, method_id, tiny_dinov3, tiny_eva, tiny_vit, with_random_adapter
+from tests.helpers.peft_models import (
+    NETWORKS,
+    method_id,
+    tiny_dinov3,
+    tiny_eva,
+    tiny_vit,
+    with_random_adapter,
+)
 
 NETWORK = pytest.mark.parametrize("name", NETWORKS)
 
@@ -30,7 +46,8 @@ def method_for(name):
 
 @NETWORK
 def test_attach_and_detach(name, images):
-    vit, untouched = NETWORKS[name](), NETWORKS[name]()
+    vit = NETWORKS[name]()
+    untouched = NETWORKS[name]()
     before = untouched(images)
     adapted = attach(vit, method_for(name), learn_scales=True)
     assert torch.allclose(adapted(images), before, atol=1e-5)
@@ -38,7 +55,9 @@ def test_attach_and_detach(name, images):
     assert not torch.allclose(adapted(images), before, atol=1e-2)
     by_parts = adapted.run_adapted_suffix(adapted.run_frozen_prefix(images))
     assert torch.allclose(by_parts[:, 0], adapted(images), atol=1e-5)
-    assert torch.allclose(adapted.detach()(images), before, atol=1e-6)  # the same weights elsewhere in memory
+    assert torch.allclose(
+        adapted.detach()(images), before, atol=1e-6
+    )  # the same weights elsewhere in memory
 
 
 @NETWORK
@@ -52,8 +71,11 @@ def test_merged(name, images):
 @NETWORK
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_joint(name, images, checkpointing):
-    adapted = with_random_adapter(attach(NETWORKS[name](), method_for(name), learn_scales=True))
-    theta, gamma = adapted.theta, adapted.gamma
+    adapted = with_random_adapter(
+        attach(NETWORKS[name](), method_for(name), learn_scales=True)
+    )
+    theta = adapted.theta
+    gamma = adapted.gamma
     expected = torch.autograd.grad(adapted(images[:3]).square().sum(), theta)
     expected += torch.autograd.grad(adapted(images[3:]).square().sum(), gamma)
     adapted.checkpointing = checkpointing
@@ -66,10 +88,14 @@ def test_joint(name, images, checkpointing):
 @NETWORK
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_outputs_of_earlier_blocks(name, images, checkpointing):
-    """They are those that a hook sees, and their rows give the gradients of a joint pass."""
-    adapted = with_random_adapter(attach(NETWORKS[name](), method_for(name), learn_scales=True))
+    """They are those that a hook sees, and their rows give the gradients of a joint
+    pass."""
+    adapted = with_random_adapter(
+        attach(NETWORKS[name](), method_for(name), learn_scales=True)
+    )
     adapted.output_blocks = [1]
-    theta, gamma = adapted.theta, adapted.gamma
+    theta = adapted.theta
+    gamma = adapted.gamma
     with record_block_outputs(adapted.vit, [1]) as recorded:
         final = adapted.vit.forward_features(images)
 
@@ -78,8 +104,12 @@ def test_outputs_of_earlier_blocks(name, images, checkpointing):
 
     for tokens, expected_tokens in zip(run(images), (final, *recorded), strict=True):
         assert torch.allclose(tokens, expected_tokens, atol=1e-5)
-    expected = torch.autograd.grad(sum(tokens.square().sum() for tokens in run(images[:3])), theta)
-    expected += torch.autograd.grad(sum(tokens.square().sum() for tokens in run(images[3:])), gamma)
+    expected = torch.autograd.grad(
+        sum(tokens.square().sum() for tokens in run(images[:3])), theta
+    )
+    expected += torch.autograd.grad(
+        sum(tokens.square().sum() for tokens in run(images[3:])), gamma
+    )
     adapted.checkpointing = checkpointing
     with adapted.joint(3):
         loss = sum(tokens.square().sum() for tokens in run(images))
@@ -93,25 +123,36 @@ def test_outputs_and_gradients_equal_those_of_plain_timm(name, images, checkpoin
     lora = LoRA(rank=2, positions=positions_of(name))
     adapted = with_random_adapter(attach(NETWORKS[name](), lora, learn_scales=True))
     blocks = range(len(adapted.vit.blocks))
-    assert all(adapted._runner.uses_kernel(index) for index in blocks) == (name in BY_KERNEL)
+    assert all(adapted._runner.uses_kernel(index) for index in blocks) == (
+        name in BY_KERNEL
+    )
     trained = [*adapted.theta, *adapted.gamma]
     adapted.checkpointing = checkpointing
-    actual, expected = adapted(images), plain_timm(NETWORKS[name](), adapted, images)
+    actual = adapted(images)
+    expected = plain_timm(NETWORKS[name](), adapted, images)
     torch.testing.assert_close(actual, expected, atol=1e-5, rtol=1e-5)
-    gradients, references = (torch.autograd.grad(y.square().sum(), trained) for y in (actual, expected))
+    gradients = torch.autograd.grad(actual.square().sum(), trained)
+    references = torch.autograd.grad(expected.square().sum(), trained)
     for gradient, reference in zip(gradients, references, strict=True):
-        torch.testing.assert_close(gradient, reference, atol=1e-5 * float(reference.abs().max() + 1), rtol=1e-5)
+        torch.testing.assert_close(
+            gradient, reference, atol=1e-5 * float(reference.abs().max() + 1), rtol=1e-5
+        )
 
 
 def plain_timm(untouched, adapted, images):
-    """Run timm's own network with W + m (A B)^T in the place of W, by plain autograd and without the kernels."""
+    """Run timm's own network with W + m (A B)^T in the place of W, by plain autograd
+    and without the kernels."""
     (module,) = adapted.adapter_modules
-    names, weights = {id(layer): path for path, layer in untouched.named_modules()}, {}
+    names = {id(layer): path for path, layer in untouched.named_modules()}
+    weights = {}
     for site, (layer, rows) in find_target_layers(untouched).items():
         if site in adapted.sites:
             a, b = module.factors(site)
             start, stop, _ = rows.indices(layer.out_features)
-            delta = nn.functional.pad(module.scale_fns[site]() * (b @ a), (0, 0, start, layer.out_features - stop))
+            delta = nn.functional.pad(
+                module.scale_fns[site]() * (b @ a),
+                (0, 0, start, layer.out_features - stop),
+            )
             key = f"{names[id(layer)]}.weight"
             weights[key] = weights.get(key, layer.weight.detach()) + delta
     return functional_call(untouched, weights, (images,))
@@ -119,36 +160,52 @@ def plain_timm(untouched, adapted, images):
 
 @NETWORK
 def test_tokens_of_the_prefix_replace_the_images(name, images):
-    adapted = with_random_adapter(attach(NETWORKS[name](), LoRA(rank=2, positions="qv", blocks="last:1")))
+    adapted = with_random_adapter(
+        attach(NETWORKS[name](), LoRA(rank=2, positions="qv", blocks="last:1"))
+    )
     tokens = adapted.run_frozen_prefix(images)
     assert tokens.ndim == 3 and adapted.first_adapted_stage == 2
     expected = adapted.vit.forward_features(images)
     assert torch.allclose(adapted.run_adapted_suffix(tokens), expected, atol=1e-5)
-    assert torch.allclose(adapted.run_adapted_suffix(tokens, class_token_only=True), expected[:, :1], atol=1e-5)
+    assert torch.allclose(
+        adapted.run_adapted_suffix(tokens, class_token_only=True),
+        expected[:, :1],
+        atol=1e-5,
+    )
 
 
 @NETWORK
 def test_the_class_token_of_a_merged_network_can_be_computed_alone(name, images):
     vit = NETWORKS[name]()
-    assert torch.allclose(class_token_features(vit, images), vit.forward_features(images)[:, 0], atol=1e-5)
+    assert torch.allclose(
+        class_token_features(vit, images), vit.forward_features(images)[:, 0], atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("shape", [(32, 32), (48, 48), (16, 64), (64, 16)], ids=str)
 def test_rotary_embeddings_follow_the_size_of_the_images(shape):
-    """Only images of the network's own size are replaced by tokens, which do not tell the shape of their grid."""
+    """Only images of the network's own size are replaced by tokens, which do not tell
+    the shape of their grid."""
     images = torch.randn(2, 3, *shape)
     adapted = with_random_adapter(attach(tiny_dinov3(), LoRA(rank=2, blocks="last:1")))
     assert adapted.run_frozen_prefix(images).ndim == (3 if shape == (32, 32) else 4)
     expected = adapted.vit.forward_features(images)
     assert expected.shape[1] == 5 + shape[0] * shape[1] // 64
     assert torch.allclose(adapted.forward_features(images), expected, atol=1e-5)
-    assert torch.allclose(adapted.forward_features(images, class_token_only=True), expected[:, :1], atol=1e-5)
+    assert torch.allclose(
+        adapted.forward_features(images, class_token_only=True),
+        expected[:, :1],
+        atol=1e-5,
+    )
 
 
 @NETWORK
 def test_prompts_and_shifts(name, images):
-    vit, untouched = NETWORKS[name](), NETWORKS[name]()
-    adapted = with_random_adapter(attach(vit, CompositeMethod((VPTDeep(prompts=2), SSF()))))
+    vit = NETWORKS[name]()
+    untouched = NETWORKS[name]()
+    adapted = with_random_adapter(
+        attach(vit, CompositeMethod((VPTDeep(prompts=2), SSF())))
+    )
     tokens = adapted.forward_features(images)
     assert tokens.shape == untouched.forward_features(images).shape
     assert torch.allclose(vit.forward_features(images), tokens, atol=1e-5)
@@ -156,7 +213,8 @@ def test_prompts_and_shifts(name, images):
 
 
 def test_rotary_embeddings_leave_prompts_out(images):
-    """Prompts must count as prefix tokens, since rotary embeddings turn all other tokens."""
+    """Prompts must count as prefix tokens, since rotary embeddings turn all other
+    tokens."""
     vit = tiny_eva(attn_type="rope", num_reg_tokens=1)
     attach(vit, VPTDeep(prompts=3, blocks=[1]))
     assert [block.attn.num_prefix_tokens for block in vit.blocks] == [2, 5, 5]
@@ -184,18 +242,25 @@ def test_network_without_transformer_blocks():
 def test_a_network_without_stages(images):
     """BEiT passes relative positions from block to block."""
     torch.manual_seed(0)
-    beit = timm.models.beit.Beit(img_size=32, patch_size=8, embed_dim=24, depth=3, num_heads=2, num_classes=0)
+    beit = timm.models.beit.Beit(
+        img_size=32, patch_size=8, embed_dim=24, depth=3, num_heads=2, num_classes=0
+    )
     before = beit.eval()(images)
     adapted = attach(beit, LoRA(rank=2), learn_scales=True)
     assert torch.allclose(adapted(images), before, atol=1e-5)
     with_random_adapter(adapted)
-    assert torch.allclose(adapted(images), beit(images), atol=1e-6) and adapted.run_frozen_prefix(images) is images
+    assert (
+        torch.allclose(adapted(images), beit(images), atol=1e-6)
+        and adapted.run_frozen_prefix(images) is images
+    )
     with pytest.raises(ValueError, match="checkpointed"):
         adapted.checkpointing = True
     expected = torch.autograd.grad(adapted(images[3:]).square().sum(), adapted.gamma)
     with adapted.joint(3):
         loss = adapted(images).square().sum()
-    assert torch.allclose(torch.autograd.grad(loss, adapted.gamma)[0], expected[0], atol=1e-5)
+    assert torch.allclose(
+        torch.autograd.grad(loss, adapted.gamma)[0], expected[0], atol=1e-5
+    )
 
 
 def test_network_without_a_class_token(images):

@@ -11,7 +11,9 @@ from tools.kill_runs.verbs import CHEAP, VERBS, write_cheap_inputs, write_small_
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks for processes in /proc")
+@pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="looks for processes in /proc"
+)
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("name", CHEAP)
 def test_a_killed_command_ends_as_an_undisturbed_one(tmp_path, name):
@@ -35,11 +37,16 @@ def test_clocks_are_not_compared_but_numbers_are(tmp_path):
     (tmp_path / "metrics.csv").write_text("epoch,seconds,val_macro\n1,9.5,0.6\n")
     (tmp_path / "a.json").write_text('{"created": "2026-09-09T09:09:09+00:00", "n": 2}')
     after = digest_folder(tmp_path)
-    assert [name for name in before if after[name] != before[name]] == ["a.json", "metrics.csv"]
+    assert [name for name in before if after[name] != before[name]] == [
+        "a.json",
+        "metrics.csv",
+    ]
 
 
 def test_anything_that_is_left_fails():
     result = Result("export", 1.0, 3, set(), kills=2)
-    assert result.passed and markdown([result]).endswith("| export | 1.0 | 2 | 0 | 0 | 0 | 0 | 0 of 3 |")
+    assert result.passed and markdown([result]).endswith(
+        "| export | 1.0 | 2 | 0 | 0 | 0 | 0 | 0 of 3 |"
+    )
     result.left.append(".tmp")
     assert not result.passed and result.sentences() == "export: 2 kills\n  left: .tmp"

@@ -13,20 +13,32 @@ def checkout(tmp_path, monkeypatch):
     (tmp_path / "tests/part").mkdir(parents=True)
     (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = exhaustive\n")
     (tmp_path / "rsft/part/f.py").write_text(SOURCE)
-    test = "f = runpy.run_path('rsft/part/f.py')['f']\ndef test_f():\n    assert f(4) and not f(1)\n"
+    test = (
+        "f = runpy.run_path('rsft/part/f.py')['f']\ndef test_f():\n    assert f(4) and"
+        " not f(1)\n"
+    )
     (tmp_path / "tests/part/test_f.py").write_text("import runpy\n" + test)
     return tmp_path
 
 
 def test_changes_of_a_line(checkout):
     changes = {(m.old, m.new) for m in mutations(checkout / "rsft/part/f.py")}
-    assert {("x < 2", "(x <= 2)"), ("x + 1", "(x - 1)"), ("2", "(3)"), ("not x < 2", "(x < 2)")} <= changes
+    assert {
+        ("x < 2", "(x <= 2)"),
+        ("x + 1", "(x - 1)"),
+        ("2", "(3)"),
+        ("not x < 2", "(x < 2)"),
+    } <= changes
     assert ("int", "(int)") not in changes and len(changes) == 9
 
 
 def test_a_change_survives_if_no_test_notices_it(checkout):
     file = checkout / "rsft/part/f.py"
     assert mutation.tests_of(file) == checkout / "tests/part"
-    found = {m.new: survives(m, 60) for m in mutations(file) if m.new in ("(x <= 2)", "(x - 1)")}
+    found = {
+        m.new: survives(m, 60)
+        for m in mutations(file)
+        if m.new in ("(x <= 2)", "(x - 1)")
+    }
     assert found == {"(x <= 2)": True, "(x - 1)": False} and file.read_text() == SOURCE
     assert not survives(next(iter(mutations(file))), 0.001)

@@ -1,4 +1,5 @@
-"""The data sets that TorchGeo lacks work in a checkout of TorchGeo, where rsft cannot be imported."""
+"""The data sets that TorchGeo lacks work in a checkout of TorchGeo, where rsft cannot
+be imported."""
 
 import os
 import re
@@ -46,18 +47,40 @@ def test_the_classes_are_exported_by_the_checkout():
 @pytest.mark.exhaustive
 @pytest.mark.slow
 def test_tests_pass_in_a_checkout_without_rsft(tmp_path):
-    checkout = tmp_path  # the layout of TorchGeo's repository: the installed package, and tests
+    # the layout of TorchGeo's repository: the installed package, and tests
+    checkout = tmp_path
     package = Path(torchgeo.__file__).parent
-    shutil.copytree(package, checkout / "torchgeo", ignore=shutil.ignore_patterns("*.pyc"))
+    shutil.copytree(
+        package, checkout / "torchgeo", ignore=shutil.ignore_patterns("*.pyc")
+    )
     (checkout / "tests/datasets").mkdir(parents=True)
     written = copy_datasets(checkout)
     assert len(written) == len(MODULES) + 2 * len(CLASSES) + 2
     (checkout / "conftest.py").write_text(CONFTEST)
     (checkout / "tests/datasets/test_exports.py").write_text(CHECK)
-    options = ("--import-mode=importlib", "-m", "not realdata", "-o", "markers=realdata: real data", "-p", "no:xdist")
+    options = (
+        "--import-mode=importlib",
+        "-m",
+        "not realdata",
+        "-o",
+        "markers=realdata: real data",
+        "-p",
+        "no:xdist",
+    )
     warnings = ("-W", "ignore::rasterio.errors.NotGeoreferencedWarning")
     result = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-c", os.devnull, f"--rootdir={checkout}", *options, *warnings, "tests"],
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-c",
+            os.devnull,
+            f"--rootdir={checkout}",
+            *options,
+            *warnings,
+            "tests",
+        ],
         cwd=checkout,
         env=os.environ | {"PYTHONPATH": str(checkout), "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
@@ -69,7 +92,9 @@ def test_tests_pass_in_a_checkout_without_rsft(tmp_path):
     assert passed and int(passed[1]) > 80, result.stdout[-500:]
 
 
-def test_a_second_copy_exports_each_class_once_and_files_that_need_rsft_are_refused(tmp_path):
+def test_a_second_copy_exports_each_class_once_and_files_that_need_rsft_are_refused(
+    tmp_path,
+):
     with pytest.raises(RequestError, match="no checkout of TorchGeo"):
         copy_datasets(tmp_path)
     index = tmp_path / "torchgeo/datasets/__init__.py"

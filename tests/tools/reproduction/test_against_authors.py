@@ -14,16 +14,31 @@ LORA_ROW = next(row for row in ROWS if row.recipe == LORA)
 META_ROW = next(row for row in ROWS if row.name == "MetaLoRA")
 FLORA_ROW = next(row for row in ROWS if row.name == "FLoRA at six positions")
 MUTATIONS = {  # what rsft does otherwise, and columns that must tell
-    "init": (replace(LORA_ROW, recipe=f"{LORA} peft.init=width"), {"start q.a", "start v.a"}),
-    "rate": (replace(LORA_ROW, recipe=f"{LORA} train.lr=0.0101"), {"rate", "q.b", "v.b", "head.weight"}),
+    "init": (
+        replace(LORA_ROW, recipe=f"{LORA} peft.init=width"),
+        {"start q.a", "start v.a"},
+    ),
+    "rate": (
+        replace(LORA_ROW, recipe=f"{LORA} train.lr=0.0101"),
+        {"rate", "q.b", "v.b", "head.weight"},
+    ),
     "position": (
         replace(LORA_ROW, recipe=f"{LORA} peft.positions=kv"),
         {"k.a", "k.b", "tuner.lora_list.0.q.lora_A", "v.b"},
     ),
     "scale": (replace(LORA_ROW, recipe=f"{LORA} peft.alpha=1.001"), {"q.b", "v.b"}),
-    "Out": (replace(FLORA_ROW, recipe=f"{FLORA_ROW.recipe} peft.out_insertion=parallel"), {"out.a", "out.b", "loss"}),
-    "outer rate": (replace(META_ROW, recipe=f"{META_ROW.recipe} meta.lr=0.0101"), {"q.alpha", "v.alpha"}),
-    "decay": (replace(LORA_ROW, recipe=f"{LORA} train.weight_decay=0.001"), {"q.a", "v.a"}),
+    "Out": (
+        replace(FLORA_ROW, recipe=f"{FLORA_ROW.recipe} peft.out_insertion=parallel"),
+        {"out.a", "out.b", "loss"},
+    ),
+    "outer rate": (
+        replace(META_ROW, recipe=f"{META_ROW.recipe} meta.lr=0.0101"),
+        {"q.alpha", "v.alpha"},
+    ),
+    "decay": (
+        replace(LORA_ROW, recipe=f"{LORA} train.weight_decay=0.001"),
+        {"q.a", "v.a"},
+    ),
 }
 
 
@@ -33,37 +48,58 @@ def make_trace(*, steps=3, std=0.5, rate=0.01, tensors=("q.a", "q.b"), blocks=2)
     def draw(scale):
         return scale * torch.randn(8, 32, generator=generator, dtype=torch.float64)
 
-    names = [f"blocks.{block}.{tensor}" for block in range(blocks) for tensor in tensors]
-    start = {name: draw(std) if name.endswith("a") else torch.zeros(8, 32).double() for name in names}
+    names = [
+        f"blocks.{block}.{tensor}" for block in range(blocks) for tensor in tensors
+    ]
+    start = {
+        name: draw(std) if name.endswith("a") else torch.zeros(8, 32).double()
+        for name in names
+    }
     start["head.weight"] = draw(1)
     states = [start]
     for _ in range(steps):
-        states.append({name: tensor + draw(rate) for name, tensor in states[-1].items()})
-    return Trace(start, [2.0 - 0.1 * step for step in range(steps)], [(rate, rate)] * steps, states[1:])
+        states.append(
+            {name: tensor + draw(rate) for name, tensor in states[-1].items()}
+        )
+    return Trace(
+        start,
+        [2.0 - 0.1 * step for step in range(steps)],
+        [(rate, rate)] * steps,
+        states[1:],
+    )
 
 
 def faults(table, reasons):
-    texts = [verdict.text for verdict in judge(table, reasons) if verdict.claim == "FAULT"]
+    texts = [
+        verdict.text for verdict in judge(table, reasons) if verdict.claim == "FAULT"
+    ]
     return set(", ".join(texts).split(", ")) if texts else set()
 
 
 def test_equal_trainings_have_no_difference():
     table = compare(make_trace(), make_trace())
-    assert list(table) == ["loss", "rate", "q.a", "q.b", "head.weight"] and list(table.index) == ["start", 0, 1, 2]
+    assert list(table) == ["loss", "rate", "q.a", "q.b", "head.weight"] and list(
+        table.index
+    ) == ["start", 0, 1, 2]
     assert table.fillna(0).to_numpy().max() == 0
     assert judge(table, {}) == [("equal", 0.0, "")]
 
 
 def test_differences_are_relative_to_the_update_of_all_blocks():
-    ours, theirs = make_trace(), make_trace()
+    ours = make_trace()
+    theirs = make_trace()
     theirs.states[1]["blocks.1.q.b"] += 0.002
-    updates = [theirs.states[1][f"blocks.{block}.q.b"] for block in range(2)]  # B starts at 0
+    updates = [
+        theirs.states[1][f"blocks.{block}.q.b"] for block in range(2)
+    ]  # B starts at 0
     expected = 0.002 * 16 / torch.stack(updates).norm()
     table = compare(ours, theirs)
     assert table["q.b"].tolist() == pytest.approx([0, 0, float(expected), 0])
     assert table.drop(columns="q.b").fillna(0).to_numpy().max() == 0
     ((claim, largest, columns),) = judge(table, {})
-    assert (claim, columns) == ("FAULT", "q.b") and largest == pytest.approx(float(expected))
+    assert (claim, columns) == ("FAULT", "q.b") and largest == pytest.approx(
+        float(expected)
+    )
 
 
 def test_start_rate_and_positions_are_compared():
@@ -72,36 +108,63 @@ def test_start_rate_and_positions_are_compared():
     def columns(**changes):
         return faults(compare(replace(ours, **changes), ours), {})
 
-    narrow = {name: 0.25 * tensor if name.endswith("a") else tensor for name, tensor in ours.start.items()}
+    narrow = {
+        name: 0.25 * tensor if name.endswith("a") else tensor
+        for name, tensor in ours.start.items()
+    }
     assert columns(start=narrow) >= {"start q.a"}
-    assert columns(start=ours.start | {"head.weight": 1.001 * ours.start["head.weight"]}) >= {"start head.weight"}
+    assert columns(
+        start=ours.start | {"head.weight": 1.001 * ours.start["head.weight"]}
+    ) >= {"start head.weight"}
     assert columns(rates=[(0.01, 0.01001)] * 3) == {"rate"}
     assert columns(losses=[2.0, 1.90001, 1.8]) == {"loss"}
     other = make_trace(tensors=("k.a", "k.b"))
-    assert faults(compare(other, ours), {}) >= {"q.a", "q.b", "k.a", "k.b", "start q.a", "start k.b"}
+    assert faults(compare(other, ours), {}) >= {
+        "q.a",
+        "q.b",
+        "k.a",
+        "k.b",
+        "start q.a",
+        "start k.b",
+    }
     assert columns(losses=[2.0, float("nan"), 1.8]) == {"loss"}
 
 
 def test_a_reason_explains_its_columns_and_must_have_a_difference():
-    ours, theirs = make_trace(), make_trace()
+    ours = make_trace()
+    theirs = make_trace()
     theirs.start["head.weight"] *= 1.01
     reasons = {"start head.weight": "raw means"}
     table = compare(make_trace(), replace(theirs, states=ours.states))
-    assert {verdict.claim: verdict.text for verdict in judge(table, reasons)}["different"] == "raw means"
+    assert {verdict.claim: verdict.text for verdict in judge(table, reasons)}[
+        "different"
+    ] == "raw means"
     assert judge(table, {"all": "another rate"})[0].claim == "different"
-    assert judge(compare(ours, ours), {"all": "another rate"}) == [("FAULT", 0.0, "another rate")]
+    assert judge(compare(ours, ours), {"all": "another rate"}) == [
+        ("FAULT", 0.0, "another rate")
+    ]
 
 
 @pytest.fixture(scope="module")
 def tables():
     """Return the differences of all rows and mutations, with the authors' code."""
     variables = {"metalora": "RSFT_METALORA", "LIFT": "RSFT_LIFT"}
-    if missing := [variable for variable in variables.values() if not os.environ.get(variable)]:
-        pytest.skip(f"no checkout of the authors' code: set {' and '.join(missing)} (see docs/reproduction.md)")
-    checkouts = {name: Path(os.environ[variable]) for name, variable in variables.items()}
+    if missing := [
+        variable for variable in variables.values() if not os.environ.get(variable)
+    ]:
+        pytest.skip(
+            f"no checkout of the authors' code: set {' and '.join(missing)} (see"
+            " docs/reproduction.md)"
+        )
+    checkouts = {
+        name: Path(os.environ[variable]) for name, variable in variables.items()
+    }
     rows = [*ROWS, *(row for row, _ in MUTATIONS.values())]
     names = [*(f"{row.name} {row.code}" for row in ROWS), *MUTATIONS]
-    return {name: table for name, (_, table) in zip(names, run(checkouts, rows), strict=True)}
+    return {
+        name: table
+        for name, (_, table) in zip(names, run(checkouts, rows), strict=True)
+    }
 
 
 @pytest.mark.authors

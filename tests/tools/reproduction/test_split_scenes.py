@@ -9,11 +9,27 @@ from tools.reproduction.split_scenes import halves, main
 
 
 def test_both_sides_have_every_class_and_each_split_is_also_reversed():
-    rows = [("A", "x", 3), ("A", "y", 1), ("B", "x", 2), ("C", "y", 4), ("D", "x", 1), ("D", "y", 1)]
-    table = pd.DataFrame([(scene, label) for scene, label, count in rows for _ in range(count)])
+    rows = [
+        ("A", "x", 3),
+        ("A", "y", 1),
+        ("B", "x", 2),
+        ("C", "y", 4),
+        ("D", "x", 1),
+        ("D", "y", 1),
+    ]
+    table = pd.DataFrame(
+        [(scene, label) for scene, label, count in rows for _ in range(count)]
+    )
     table.columns = ["group_key", "class"]
     assert list(halves(table, 2)) == [{"A", "D"}, {"B", "C"}]
-    assert list(halves(table, 1)) == [{"A", "B"}, {"C", "D"}, {"A", "C"}, {"B", "D"}, {"A", "D"}, {"B", "C"}]
+    assert list(halves(table, 1)) == [
+        {"A", "B"},
+        {"C", "D"},
+        {"A", "C"},
+        {"B", "D"},
+        {"A", "D"},
+        {"B", "C"},
+    ]
 
 
 def test_the_copies_are_stores_with_other_splits(tmp_path, capsys):
@@ -30,8 +46,12 @@ def test_the_copies_are_stores_with_other_splits(tmp_path, capsys):
     main([str(tmp_path / "store"), str(tmp_path / "split_"), "--least", "4"])
     assert capsys.readouterr().out.count("8 training chips, 8 validation chips") == 6
     for number in range(0, 6, 2):
-        first, second = (ChipStore.open(tmp_path / f"split_{x}") for x in (number, number + 1))
+        first, second = (
+            ChipStore.open(tmp_path / f"split_{x}") for x in (number, number + 1)
+        )
         assert set(first.split("train")["path"]) == set(second.split("val")["path"])
-        assert first.split("train")["group_key"].nunique() == 2 and list(first.class_counts("train")) == [4, 4]
+        assert first.split("train")["group_key"].nunique() == 2 and list(
+            first.class_counts("train")
+        ) == [4, 4]
     with pytest.raises(OSError, match="not empty"):
         main([str(tmp_path / "store"), str(tmp_path / "split_"), "--least", "4"])

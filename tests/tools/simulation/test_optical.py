@@ -21,16 +21,25 @@ def test_every_ship_class_is_visible(kind):
 
 @pytest.mark.parametrize("seed", range(8))
 def test_image_without_a_ship_has_no_relief(seed):
-    image, relief, surfaces = render_optical_scene(None, np.random.default_rng(seed), size=48)
-    assert image.shape == (48, 48, 3) and not relief.any() and surfaces.max() < SURFACES.index("hull")
+    image, relief, surfaces = render_optical_scene(
+        None, np.random.default_rng(seed), size=48
+    )
+    assert (
+        image.shape == (48, 48, 3)
+        and not relief.any()
+        and surfaces.max() < SURFACES.index("hull")
+    )
 
 
 @pytest.mark.parametrize("seed", range(8))
 def test_spacing_and_heading_are_as_requested(seed):
     simulated_ship = ship("tanker", seed)
-    heading, pixels = 0.9, 40
+    heading = 0.9
+    pixels = 40
     spacing = simulated_ship.length / pixels
-    _, relief, _ = render_optical_scene(simulated_ship, np.random.default_rng(seed), 64, spacing, heading)
+    _, relief, _ = render_optical_scene(
+        simulated_ship, np.random.default_rng(seed), 64, spacing, heading
+    )
     y, x = np.nonzero(relief > 0.02)
     values, vectors = np.linalg.eigh(np.cov(x, y))
     axis = vectors[:, 1]
@@ -40,8 +49,12 @@ def test_spacing_and_heading_are_as_requested(seed):
 
 
 def test_sensor_noise_is_weaker_than_speckle():
-    """The noise of an optical sensor is far below that of single-look SAR, whose standard deviation equals its mean."""
-    chips = [render_optical_chip(None, np.random.default_rng(seed)).astype(float) for seed in range(60)]
+    """The noise of an optical sensor is far below that of single-look SAR, whose
+    standard deviation equals its mean."""
+    chips = [
+        render_optical_chip(None, np.random.default_rng(seed)).astype(float)
+        for seed in range(60)
+    ]
     noise = [np.abs(np.diff(chip, axis=1)).mean() / chip.mean() for chip in chips]
     assert np.median(noise) < 0.15
 

@@ -16,11 +16,19 @@ INITS = ["class-mean", "k-shot", "linear-probe"]
 def clusters(chips=(40, 12, 4)):
     generator = torch.Generator().manual_seed(0)
     labels = torch.repeat_interleave(torch.arange(len(chips)), torch.tensor(chips))
-    return torch.eye(len(chips), 8)[labels] * 3 + torch.randn(len(labels), 8, generator=generator), labels
+    return (
+        torch.eye(len(chips), 8)[labels] * 3
+        + torch.randn(len(labels), 8, generator=generator),
+        labels,
+    )
 
 
 def head(kind, classes=3, width=8):
-    return CosineHead(width, classes, 25) if kind == "cosine" else nn.Linear(width, classes)
+    return (
+        CosineHead(width, classes, 25)
+        if kind == "cosine"
+        else nn.Linear(width, classes)
+    )
 
 
 @pytest.mark.parametrize("kind", ["cosine", "linear"])
@@ -35,7 +43,8 @@ def test_weights_are_class_means(kind):
 @pytest.mark.parametrize("kind", ["cosine", "linear"])
 @pytest.mark.parametrize("init", INITS)
 def test_an_initial_head_separates_the_classes(kind, init):
-    new_head, (features, labels) = head(kind), clusters()
+    new_head = head(kind)
+    features, labels = clusters()
     init_head(new_head, HeadSection(init=init), features, labels, 0)
     assert (new_head(features).argmax(1) == labels).float().mean() > 0.85
 
@@ -43,8 +52,10 @@ def test_an_initial_head_separates_the_classes(kind, init):
 @pytest.mark.parametrize("kind", ["cosine", "linear"])
 @pytest.mark.parametrize("init", INITS)
 def test_every_head_of_an_average_is_initialized_from_its_features(kind, init):
-    average, (features, labels) = HeadAverage(head(kind), {4: head(kind)}), clusters()
-    section, parts = HeadSection(init=init, kind=kind, earlier_blocks=[4]), (features, features.flip(1) + 1)
+    average = HeadAverage(head(kind), {4: head(kind)})
+    features, labels = clusters()
+    section = HeadSection(init=init, kind=kind, earlier_blocks=[4])
+    parts = (features, features.flip(1) + 1)
     init_head(average, section, torch.cat(parts, dim=1), labels, 3)
     for member, part in zip(average.heads, parts, strict=True):
         expected = head(kind)
@@ -62,15 +73,24 @@ def test_random_changes_no_weight():
 
 def test_shots_are_drawn_by_seed():
     _, labels = clusters()
-    first, again, other = (sample_shots(labels, 10, seed) for seed in (0, 0, 1))
-    assert torch.bincount(labels[first]).tolist() == [10, 10, 4]  # the rarest class has four
+    first = sample_shots(labels, 10, 0)
+    again = sample_shots(labels, 10, 0)
+    other = sample_shots(labels, 10, 1)
+    assert torch.bincount(labels[first]).tolist() == [
+        10,
+        10,
+        4,
+    ]  # the rarest class has four
     assert torch.equal(first, again) and not torch.equal(first, other)
 
 
 def test_with_one_shot_weights_are_its_features():
-    new_head, (features, labels) = head("cosine"), clusters()
+    new_head = head("cosine")
+    features, labels = clusters()
     init_head(new_head, HeadSection(init="k-shot", shots=1), features, labels, 5)
-    assert torch.allclose(new_head.weight, F.normalize(features[sample_shots(labels, 1, 5)]))
+    assert torch.allclose(
+        new_head.weight, F.normalize(features[sample_shots(labels, 1, 5)])
+    )
 
 
 def test_a_probe_of_two_classes_gives_scikit_learns_probabilities():
@@ -79,9 +99,13 @@ def test_a_probe_of_two_classes_gives_scikit_learns_probabilities():
     features, labels = clusters((30, 10))
     weight, bias = fit_linear_probe(features, labels, 0, cosine=False)
     inputs = features.double() / features.double().norm(dim=1).mean()
-    probe = LogisticRegression(C=100.0, max_iter=1000, class_weight="balanced").fit(inputs.numpy(), labels.numpy())
+    probe = LogisticRegression(C=100.0, max_iter=1000, class_weight="balanced").fit(
+        inputs.numpy(), labels.numpy()
+    )
     probabilities = (features.double() @ weight.T + bias).softmax(1)
-    assert torch.allclose(probabilities, torch.from_numpy(probe.predict_proba(inputs.numpy())))
+    assert torch.allclose(
+        probabilities, torch.from_numpy(probe.predict_proba(inputs.numpy()))
+    )
 
 
 @pytest.mark.parametrize("init", INITS)

@@ -18,9 +18,14 @@ from rsft.training.finetune import finetune
 from rsft.training.trackers import RunListener
 
 METHODS = {
-    "joint": "peft={method: lora+adaptformer, rank: 2, dim: 2, positions: v2, modulator: feature}",
+    "joint": (
+        "peft={method: lora+adaptformer, rank: 2, dim: 2, positions: v2, modulator:"
+        " feature}"
+    ),
     "alternating": "peft={method: lora, rank: 2, modulator: feature}",
-    "metalora": "peft={method: adaptformer, dim: 2, scale: learnable, modulator: feature}",
+    "metalora": (
+        "peft={method: adaptformer, dim: 2, scale: learnable, modulator: feature}"
+    ),
 }
 
 
@@ -32,9 +37,18 @@ class SignalAtStep(RunListener):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("schedule", [*METHODS])
-def test_a_run_is_resumed_merged_described_verified_and_exported(recipe_file, root, tmp_path, schedule):
-    changes = ["train.accumulate_grad_batches=1", "train.optimizer=sgd", "train.checkpoint_steps=1"]
-    meta = f"meta={{schedule: {schedule}, lr: 0.1, init_scale: 0.5, outer_every: 1, warmup: 0}}"
+def test_a_run_is_resumed_merged_described_verified_and_exported(
+    recipe_file, root, tmp_path, schedule
+):
+    changes = [
+        "train.accumulate_grad_batches=1",
+        "train.optimizer=sgd",
+        "train.checkpoint_steps=1",
+    ]
+    meta = (
+        f"meta={{schedule: {schedule}, lr: 0.1, init_scale: 0.5, outer_every: 1,"
+        " warmup: 0}"
+    )
     recipe = load_recipe(recipe_file, [meta, METHODS[schedule], *changes])
     run = finetune(recipe, tmp_path / "unbroken")
     with pytest.raises(Interrupted):
@@ -45,20 +59,32 @@ def test_a_run_is_resumed_merged_described_verified_and_exported(recipe_file, ro
     last = table[table["epoch"] == table["epoch"].max()]
     assert (
         last["spread"].gt(0).all()
-        and (resumed.folder / "modulator.csv").read_bytes() == (run.folder / "modulator.csv").read_bytes()
+        and (resumed.folder / "modulator.csv").read_bytes()
+        == (run.folder / "modulator.csv").read_bytes()
     )
 
     bundle = Bundle.load(run.folder)
-    unmerged, merged = load_unmerged_classifier(bundle, "cpu"), load_classifier(bundle, "cpu")
-    images = torch.randn(3, len(bundle.contract.planes), recipe.data.size, recipe.data.size)
+    unmerged = load_unmerged_classifier(bundle, "cpu")
+    merged = load_classifier(bundle, "cpu")
+    images = torch.randn(
+        3, len(bundle.contract.planes), recipe.data.size, recipe.data.size
+    )
     with torch.no_grad():
         assert torch.allclose(merged(images), unmerged(images), atol=1e-4)
     modulator = unmerged.adapted.modulator
-    assert bundle.tensors["gamma"].shape == modulator.gamma.shape and len(modulator.gamma) > 24 * len(modulator.sites)
+    assert bundle.tensors["gamma"].shape == modulator.gamma.shape and len(
+        modulator.gamma
+    ) > 24 * len(modulator.sites)
     scales = {
-        (block, name): x for block, row in describe_bundle(run.folder)["scales"].items() for name, x in row.items()
+        (block, name): x
+        for block, row in describe_bundle(run.folder)["scales"].items()
+        for name, x in row.items()
     }
-    assert scales == pytest.approx({tuple(site): x for site, x in modulator.scales().items()}, abs=1e-6)
+    assert scales == pytest.approx(
+        {tuple(site): x for site, x in modulator.scales().items()}, abs=1e-6
+    )
     assert verify_bundle(run.folder).faults == []
     if schedule == "joint":
-        export_bundle(run.folder, "torch-export", data=root)  # compares the graph with the classifier
+        export_bundle(
+            run.folder, "torch-export", data=root
+        )  # compares the graph with the classifier

@@ -1,4 +1,5 @@
-"""The schedule of the paper's code against that code, written anew in plain torch, and its place in a run."""
+"""The schedule of the paper's code against that code, written anew in plain torch, and
+its place in a run."""
 
 import math
 import os
@@ -29,13 +30,20 @@ from tests.helpers.messages import mentions
 from tests.helpers.peft_models import tiny_vit, with_random_adapter
 from tests.helpers.plain_lora import plain_features
 
-RANK, LR, META_LR, DECAY, MOMENTUM, START = 2, 0.05, 0.3, 5e-4, 0.9, 0.25
+RANK = 2
+LR = 0.05
+META_LR = 0.3
+DECAY = 5e-4
+MOMENTUM = 0.9
+START = 0.25
 
 
 def make_classifier(method=None):
     vit = tiny_vit(depth=2).double()
     method = method or LoRA(rank=RANK, out_insertion="sequential")
-    adapted = with_random_adapter(attach(vit, method, learn_scales=True, init_scale=START))
+    adapted = with_random_adapter(
+        attach(vit, method, learn_scales=True, init_scale=START)
+    )
     adapted.modulator.double()
     with torch.no_grad():
         adapted.modulator.gamma.fill_(math.log(math.expm1(START)))
@@ -45,7 +53,15 @@ def make_classifier(method=None):
 
 def make_loops(model, **meta):
     section = MetaSection(
-        **({"schedule": "metalora", "lr": META_LR, "init_scale": START, "weight_decay": DECAY} | meta)
+        **(
+            {
+                "schedule": "metalora",
+                "lr": META_LR,
+                "init_scale": START,
+                "weight_decay": DECAY,
+            }
+            | meta
+        )
     )
     inner = torch.optim.SGD(model.theta, lr=LR, momentum=MOMENTUM, weight_decay=DECAY)
     return MetaloraLoop(model, F.cross_entropy, inner, section)
@@ -58,25 +74,48 @@ def make_batch(seed, rows=6):
 
 
 class AuthorsTrainer:
-    """MetaTrainer of metalora, trainer.py, on the weights of a classifier; the numbers are the lines of the file."""
+    """MetaTrainer of metalora, trainer.py, on the weights of a classifier; the numbers
+    are the lines of the file."""
 
     def __init__(self, model):
-        self.vit, self.head = tiny_vit(depth=2).double(), deepcopy(model.head)
+        self.vit = tiny_vit(depth=2).double()
+        self.head = deepcopy(model.head)
         (module,) = model.adapted.adapter_modules
         self.lora = {
-            site: [x.detach().t().clone().requires_grad_() for x in module.factors(site)] for site in module.sites
+            site: [
+                x.detach().t().clone().requires_grad_() for x in module.factors(site)
+            ]
+            for site in module.sites
         }
-        self.alpha = {site: torch.tensor(START * RANK, dtype=torch.float64, requires_grad=True) for site in self.lora}
-        tuner = [tensor for site, pair in self.lora.items() for tensor in (*pair, self.alpha[site])]
-        groups = [{"params": tuner, "lr": LR}, {"params": self.head.parameters(), "lr": LR}]
-        self.optim = torch.optim.SGD(groups, weight_decay=DECAY, momentum=MOMENTUM)  # 430
+        self.alpha = {
+            site: torch.tensor(START * RANK, dtype=torch.float64, requires_grad=True)
+            for site in self.lora
+        }
+        tuner = [
+            tensor
+            for site, pair in self.lora.items()
+            for tensor in (*pair, self.alpha[site])
+        ]
+        groups = [
+            {"params": tuner, "lr": LR},
+            {"params": self.head.parameters(), "lr": LR},
+        ]
+        self.optim = torch.optim.SGD(
+            groups, weight_decay=DECAY, momentum=MOMENTUM
+        )  # 430
         options = {"lr": META_LR, "weight_decay": DECAY, "momentum": MOMENTUM}
         self.meta_optim = torch.optim.SGD(list(self.alpha.values()), **options)  # 1193
         self.use_meta = False
 
     def loss(self, batch):
-        scales = {site: (alpha if self.use_meta else START * RANK) / RANK for site, alpha in self.alpha.items()}
-        return F.cross_entropy(self.head(plain_features(self.vit, batch[0], self.lora, scales)[:, 0]), batch[1])
+        scales = {
+            site: (alpha if self.use_meta else START * RANK) / RANK
+            for site, alpha in self.alpha.items()
+        }
+        return F.cross_entropy(
+            self.head(plain_features(self.vit, batch[0], self.lora, scales)[:, 0]),
+            batch[1],
+        )
 
     def train_epoch(self, batches):
         for batch in batches:  # 1314
@@ -85,7 +124,10 @@ class AuthorsTrainer:
             self.optim.step()
 
     def meta_optimization_step(self, trial_batches, outer_batch):
-        backup = {site: [tensor.detach().clone() for tensor in pair] for site, pair in self.lora.items()}  # 1373
+        backup = {
+            site: [tensor.detach().clone() for tensor in pair]
+            for site, pair in self.lora.items()
+        }  # 1373
         self.use_meta = True
         self.train_epoch(trial_batches)  # 1379
         self.meta_optim.zero_grad()
@@ -100,8 +142,10 @@ class AuthorsTrainer:
 
 
 def run_epochs(loops, epochs=3, batches=4, trials=2):
-    """Take the same steps by the loops and by the authors' trainer; return it, and the outer losses of both."""
-    authors, losses = AuthorsTrainer(loops.classifier), []
+    """Take the same steps by the loops and by the authors' trainer; return it, and the
+    outer losses of both."""
+    authors = AuthorsTrainer(loops.classifier)
+    losses = []
     for epoch in range(epochs):
         inner = [make_batch(100 * epoch + index) for index in range(batches)]
         trial = [make_batch(100 * epoch + 50 + index) for index in range(trials)]
@@ -117,7 +161,9 @@ def run_epochs(loops, epochs=3, batches=4, trials=2):
 
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_the_steps_equal_those_of_the_authors(checkpointing, monkeypatch):
-    monkeypatch.setattr(torch.Tensor, "float", lambda tensor: tensor)  # the loops compute losses in float32
+    monkeypatch.setattr(
+        torch.Tensor, "float", lambda tensor: tensor
+    )  # the loops compute losses in float32
     model = make_classifier()
     loops = make_loops(model)
     model.adapted.checkpointing = checkpointing
@@ -125,12 +171,16 @@ def test_the_steps_equal_those_of_the_authors(checkpointing, monkeypatch):
     authors, losses = run_epochs(loops)
     (module,) = model.adapted.adapter_modules
     ours = [factor.t() for site in module.sites for factor in module.factors(site)]
-    assert close(ours, [tensor for pair in authors.lora.values() for tensor in pair], 1e-10)
+    assert close(
+        ours, [tensor for pair in authors.lora.values() for tensor in pair], 1e-10
+    )
     assert close(list(model.head.parameters()), list(authors.head.parameters()), 1e-10)
     alpha = torch.stack([authors.alpha[site] for site in model.adapted.modulator.sites])
     assert close([loops.alpha], [alpha], 1e-10)
     assert (alpha - start).abs().max() > 0.01
-    assert losses == [(pytest.approx(expected, rel=1e-10), expected) for _, expected in losses]
+    assert losses == [
+        (pytest.approx(expected, rel=1e-10), expected) for _, expected in losses
+    ]
     scales = list(loops.scales().values())
     assert scales == pytest.approx((alpha / RANK).tolist(), rel=1e-10)
 
@@ -139,7 +189,9 @@ def test_all_other_passes_have_the_constant_scale():
     model = make_classifier()
     loops = make_loops(model)
     run_epochs(loops, epochs=1)
-    assert list(model.adapted.modulator.scales().values()) == pytest.approx([START] * 12, rel=1e-12)
+    assert list(model.adapted.modulator.scales().values()) == pytest.approx(
+        [START] * 12, rel=1e-12
+    )
     assert model.adapted.modulator.gamma.grad is None
     images, _ = make_batch(0)
     before = model(images)
@@ -151,13 +203,20 @@ def test_an_outer_step_changes_the_head_and_the_momentum_but_not_the_modules():
     model = make_classifier()
     loops = make_loops(model)
     take_steps(loops, make_batch(0))
-    theta, head = deepcopy(model.adapted.theta), deepcopy(list(model.head.parameters()))
-    momentum = loops.inner_optimizer.state[model.adapted.theta[0]]["momentum_buffer"].clone()
+    theta = deepcopy(model.adapted.theta)
+    head = deepcopy(list(model.head.parameters()))
+    momentum = loops.inner_optimizer.state[model.adapted.theta[0]][
+        "momentum_buffer"
+    ].clone()
     loops.trial_batches = [(make_batch(1), 1.0)]
     loops.outer_step(make_batch(0), make_batch(2))
-    assert all(torch.equal(a, b) for a, b in zip(model.adapted.theta, theta, strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(model.adapted.theta, theta, strict=True)
+    )
     assert not torch.equal(next(model.head.parameters()), head[0])
-    assert not torch.equal(loops.inner_optimizer.state[model.adapted.theta[0]]["momentum_buffer"], momentum)
+    assert not torch.equal(
+        loops.inner_optimizer.state[model.adapted.theta[0]]["momentum_buffer"], momentum
+    )
 
 
 def test_a_loss_that_is_not_finite_leaves_the_modules():
@@ -168,7 +227,9 @@ def test_a_loss_that_is_not_finite_leaves_the_modules():
     images, labels = make_batch(2)
     with pytest.raises(NonFiniteLossError):
         loops.outer_step(make_batch(0), (images * math.nan, labels))
-    assert all(torch.equal(a, b) for a, b in zip(model.adapted.theta, theta, strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(model.adapted.theta, theta, strict=True)
+    )
 
 
 def test_lotr_has_the_rank_of_its_core():
@@ -183,14 +244,21 @@ def test_lotr_has_the_rank_of_its_core():
 def test_the_factors_of_adaptformer_replace_its_own_scale_in_outer_steps():
     model = make_classifier(AdaptFormer(dim=2, scale="learnable", modulator="feature"))
     loops = make_loops(model)
-    assert loops.alpha.shape == (2 * 24,) and loops.alpha.tolist() == pytest.approx([START] * 48)
+    assert loops.alpha.shape == (2 * 24,) and loops.alpha.tolist() == pytest.approx(
+        [START] * 48
+    )
     loops.trial_batches = [(make_batch(1), 1.0)]
     (module,) = model.adapted.adapter_modules
     scale = module.get_submodule("blocks/0/mlp").scale
     images, labels = make_batch(2)
     loops.outer_step(make_batch(0), (images, labels))
-    assert scale not in loops.inner_optimizer.state  # no gradient in the trial step, and no decay
-    assert module.get_submodule("blocks/0/mlp").scale is scale and (loops.alpha - START).abs().min() > 1e-6
+    assert (
+        scale not in loops.inner_optimizer.state
+    )  # no gradient in the trial step, and no decay
+    assert (
+        module.get_submodule("blocks/0/mlp").scale is scale
+        and (loops.alpha - START).abs().min() > 1e-6
+    )
     assert {len(values) for values in loops.factors().values()} == {24}
     assert min(loops.spreads().values()) > 1e-4
     take_steps(loops, make_batch(0))
@@ -201,28 +269,43 @@ LABELS = np.repeat([0, 1, 2], [70, 25, 5])
 
 
 def test_the_split_is_drawn_once_and_has_the_authors_sizes():
-    splitter = MetaloraSplitter(LABELS, MetaSection(schedule="metalora", ratio=0.3, outer_every=2), 8, seed=0)
-    inner, subset = splitter.inner_subset(0), splitter.meta_subset(0)
+    splitter = MetaloraSplitter(
+        LABELS, MetaSection(schedule="metalora", ratio=0.3, outer_every=2), 8, seed=0
+    )
+    inner = splitter.inner_subset(0)
+    subset = splitter.meta_subset(0)
     assert (len(inner), len(subset)) == (int(100 * 0.7), 30)
     assert sorted([*inner, *subset]) == list(range(100))
     assert np.array_equal(splitter.meta_subset(9), subset)
-    trials = np.concatenate([batch for epoch in range(200) for batch in splitter.trial_batches(epoch)])
+    trials = np.concatenate(
+        [batch for epoch in range(200) for batch in splitter.trial_batches(epoch)]
+    )
     outer = np.concatenate([splitter.meta_batch(epoch, 3) for epoch in range(200)])
     assert (len(set(trials)), len(set(outer))) == (15, 15)
     assert set(trials) | set(outer) == set(subset)
     assert [len(set(batch)) for batch in splitter.trial_batches(0)] == [8, 8]
-    again = MetaloraSplitter(LABELS, MetaSection(schedule="metalora", ratio=0.3), 8, seed=1)
+    again = MetaloraSplitter(
+        LABELS, MetaSection(schedule="metalora", ratio=0.3), 8, seed=1
+    )
     assert not np.array_equal(again.meta_subset(0), subset)
 
 
 @pytest.mark.parametrize("count", [3, 4, 11])
 def test_small_data_has_chips_in_every_part(count):
-    splitter = MetaloraSplitter(np.zeros(count, int), MetaSection(schedule="metalora", ratio=0.1), 8, seed=0)
-    parts = splitter.inner_subset(0), splitter.trial_batches(0)[0], splitter.meta_batch(0, 0)
+    splitter = MetaloraSplitter(
+        np.zeros(count, int), MetaSection(schedule="metalora", ratio=0.1), 8, seed=0
+    )
+    parts = (
+        splitter.inner_subset(0),
+        splitter.trial_batches(0)[0],
+        splitter.meta_batch(0, 0),
+    )
     assert min(map(len, parts)) >= 1 and sum(map(len, parts)) == count
 
 
-SCHEDULE = "meta={schedule: metalora, lr: 0.05, init_scale: 0.5, outer_every: 2, ratio: 0.3}"
+SCHEDULE = (
+    "meta={schedule: metalora, lr: 0.05, init_scale: 0.5, outer_every: 2, ratio: 0.3}"
+)
 OVERRIDES = [
     SCHEDULE,
     "peft={rank: 4, dropout: 0.3, init: rank}",
@@ -235,7 +318,11 @@ OVERRIDES = [
 def test_one_outer_step_follows_each_epoch(recipe_file):
     learner = FineTuningModule.from_recipe(load_recipe(recipe_file, OVERRIDES)).learner
     steps = learner.batches.steps(0)
-    due = [learner.prepare_step(epoch, index) is not None for epoch in range(2) for index in range(steps)]
+    due = [
+        learner.prepare_step(epoch, index) is not None
+        for epoch in range(2)
+        for index in range(steps)
+    ]
     assert due == ([False] * (steps - 1) + [True]) * 2
     assert len(learner.loops.trial_batches) == 2
     assert [weight for _, weight in learner.loops.trial_batches] == [1.0, 1.0]
@@ -247,8 +334,12 @@ def test_the_lightning_module_takes_the_steps(recipe_file):
     module.classifier.train()
     for index, batch in enumerate(module.learner.batches.training_loader(0)):
         train_on_batch(module.learner, batch, 0, index)
-    assert module.alpha is module.learner.loops.alpha and not torch.equal(module.alpha, before)
-    assert isinstance(module.alpha, nn.Parameter) and "alpha" in dict(module.named_parameters())
+    assert module.alpha is module.learner.loops.alpha and not torch.equal(
+        module.alpha, before
+    )
+    assert isinstance(module.alpha, nn.Parameter) and "alpha" in dict(
+        module.named_parameters()
+    )
 
 
 class SignalAtStep(RunListener):
@@ -262,7 +353,11 @@ class SignalAtStep(RunListener):
 
 def results(run):
     metrics = pd.read_csv(run.folder / "metrics.csv").filter(regex="loss|val_")
-    return metrics.to_csv(), (run.folder / "modulator.csv").read_text(), run.metadata["bundle_sha256"]
+    return (
+        metrics.to_csv(),
+        (run.folder / "modulator.csv").read_text(),
+        run.metadata["bundle_sha256"],
+    )
 
 
 @pytest.mark.slow
@@ -271,10 +366,15 @@ def test_a_resumed_run_equals_an_unbroken_one(recipe_file, tmp_path, step):
     recipe = load_recipe(recipe_file, OVERRIDES)
     unbroken = finetune(recipe, tmp_path / "unbroken")
     learned = pd.read_csv(unbroken.folder / "modulator.csv")
-    assert learned.groupby("epoch")["value"].std().gt(0).all() and learned["value"].between(0.4, 0.6).all()
+    assert (
+        learned.groupby("epoch")["value"].std().gt(0).all()
+        and learned["value"].between(0.4, 0.6).all()
+    )
     with pytest.raises(Interrupted):
         finetune(recipe, tmp_path, SignalAtStep(step))
-    assert results(finetune(recipe, tmp_path, resume=tmp_path / "bars/001")) == results(unbroken)
+    assert results(finetune(recipe, tmp_path, resume=tmp_path / "bars/001")) == results(
+        unbroken
+    )
 
 
 @pytest.mark.parametrize(
@@ -284,15 +384,22 @@ def test_a_resumed_run_equals_an_unbroken_one(recipe_file, tmp_path, step):
         (["peft={method: lora, rank: 2, modulator: feature}"], "meta.schedule"),
         (["meta=null", "peft.modulator=feature"], "peft.modulator"),
         (
-            ["meta={scale_invariant_steps: true}", "peft={method: lotr, modulator: feature}"],
+            [
+                "meta={scale_invariant_steps: true}",
+                "peft={method: lotr, modulator: feature}",
+            ],
             "meta.scale_invariant_steps",
         ),
         (["train.optimizer=adamw"], "train.optimizer"),
         (["train.accumulate_grad_batches=2"], "train.accumulate_grad_batches"),
     ],
 )
-def test_what_the_authors_code_has_not_is_refused(recipe_file, tmp_path, overrides, key):
-    recipe = load_recipe(recipe_file, [SCHEDULE, "train.accumulate_grad_batches=1", *overrides])
+def test_what_the_authors_code_has_not_is_refused(
+    recipe_file, tmp_path, overrides, key
+):
+    recipe = load_recipe(
+        recipe_file, [SCHEDULE, "train.accumulate_grad_batches=1", *overrides]
+    )
     with pytest.raises(RequestError) as error:
         finetune(recipe, tmp_path)
     assert error.value.location == key
@@ -300,11 +407,15 @@ def test_what_the_authors_code_has_not_is_refused(recipe_file, tmp_path, overrid
 
 def test_keys_without_effect_are_refused(recipe_file):
     with pytest.raises(RecipeError) as error:
-        load_recipe(recipe_file, ["meta={schedule: metalora, order: 2, holdout: false}"])
+        load_recipe(
+            recipe_file, ["meta={schedule: metalora, order: 2, holdout: false}"]
+        )
     mentions(error, "meta.order", "meta.holdout", "authors' code")
 
 
 def test_the_report_says_where_the_scales_act(recipe_file):
     text = describe_recipe(load_recipe(recipe_file, OVERRIDES))
-    assert "is 0.5. The learned scales only act in one outer step after each epoch" in text
+    assert (
+        "is 0.5. The learned scales only act in one outer step after each epoch" in text
+    )
     assert "2 trial steps" in text and "30%" in text

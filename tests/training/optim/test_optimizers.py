@@ -24,7 +24,9 @@ from rsft.training.optim.optimizers import (
 
 
 def classifier(method="lora", head=None, modulated=False, **keys):
-    vit = VisionTransformer(img_size=16, patch_size=8, embed_dim=24, depth=2, num_heads=2, num_classes=0)
+    vit = VisionTransformer(
+        img_size=16, patch_size=8, embed_dim=24, depth=2, num_heads=2, num_classes=0
+    )
     adapted = attach(vit, METHODS[method](**keys), learn_scales=modulated)
     return Classifier(adapted, head or CosineHead(24, 3, 25.0), "token")
 
@@ -43,7 +45,9 @@ def test_parameters_without_weight_decay(method, keys, decayed, spared):
     model = classifier(method, **keys)
     groups = parameter_groups(model, TrainSection(epochs=1, decay_all=False))
     sizes = {group["weight_decay"]: len(group["params"]) for group in groups}
-    assert sizes == {5e-4: decayed + 1} | ({0.0: spared} if spared else {})  # the head's weight decays
+    assert sizes == {5e-4: decayed + 1} | (
+        {0.0: spared} if spared else {}
+    )  # the head's weight decays
     (everything,) = parameter_groups(model, TrainSection(epochs=1))
     assert [id(p) for p in everything["params"]] == [id(p) for p in model.theta]
 
@@ -51,11 +55,19 @@ def test_parameters_without_weight_decay(method, keys, decayed, spared):
 @pytest.mark.parametrize("decay_all", [True, False])
 def test_the_head_has_a_learning_rate_of_its_own(decay_all):
     model = classifier(head=nn.Linear(24, 3))
-    train = TrainSection(epochs=1, lr=0.1, head_lr=0.4, batch_size=32, decay_all=decay_all)
-    rates = {id(p): group["lr"] for group in parameter_groups(model, train) for p in group["params"]}
+    train = TrainSection(
+        epochs=1, lr=0.1, head_lr=0.4, batch_size=32, decay_all=decay_all
+    )
+    rates = {
+        id(p): group["lr"]
+        for group in parameter_groups(model, train)
+        for p in group["params"]
+    }
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            assert rates.pop(id(parameter)) == pytest.approx(0.2 if name.startswith("head.") else 0.05)
+            assert rates.pop(id(parameter)) == pytest.approx(
+                0.2 if name.startswith("head.") else 0.05
+            )
     assert not rates
 
 
@@ -63,26 +75,40 @@ def test_adamw():
     train = TrainSection(epochs=1, optimizer="adamw", lr=3e-3, weight_decay=0.1)
     optimizer = build_inner_optimizer(classifier(), train)
     assert isinstance(optimizer, torch.optim.AdamW)
-    assert [(group["lr"], group["weight_decay"]) for group in optimizer.param_groups] == [(3e-3, 0.1)]
+    assert [
+        (group["lr"], group["weight_decay"]) for group in optimizer.param_groups
+    ] == [(3e-3, 0.1)]
 
 
 def test_optimizers():
     model = classifier(head=nn.Linear(24, 3), modulated=True)
-    inner = build_inner_optimizer(model, TrainSection(epochs=1, lr=0.1, batch_size=32, decay_all=False))
-    groups = [(len(group["params"]), group["weight_decay"], group["lr"]) for group in inner.param_groups]
+    inner = build_inner_optimizer(
+        model, TrainSection(epochs=1, lr=0.1, batch_size=32, decay_all=False)
+    )
+    groups = [
+        (len(group["params"]), group["weight_decay"], group["lr"])
+        for group in inner.param_groups
+    ]
     assert groups == [(25, 5e-4, 0.05), (1, 0.0, 0.05)]
 
 
 @pytest.mark.parametrize(("batch", "accumulate"), [(32, 1), (16, 2)])
 def test_lr_scales_with_the_root_of_the_chips_per_step(batch, accumulate):
-    train = TrainSection(epochs=1, lr=0.1, batch_size=batch, accumulate_grad_batches=accumulate)
+    train = TrainSection(
+        epochs=1, lr=0.1, batch_size=batch, accumulate_grad_batches=accumulate
+    )
     assert base_lr(train) == pytest.approx(0.05)
 
 
 def test_warm_up_and_cosine():
-    shares = [lr_factor(TrainSection(epochs=10, warmup_epochs=3.0), step, 10) for step in range(11)]
+    shares = [
+        lr_factor(TrainSection(epochs=10, warmup_epochs=3.0), step, 10)
+        for step in range(11)
+    ]
     assert shares[:4] == [0.25, 0.5, 0.75, 1.0]
-    assert shares[3:] == pytest.approx([(1 + math.cos(math.pi * k / 7)) / 2 for k in range(8)])
+    assert shares[3:] == pytest.approx(
+        [(1 + math.cos(math.pi * k / 7)) / 2 for k in range(8)]
+    )
 
 
 def test_constant():
@@ -91,7 +117,10 @@ def test_constant():
 
 
 def test_warm_up_of_the_whole_training():
-    assert [lr_factor(TrainSection(epochs=1, warmup_epochs=2.0), step, 2) for step in range(2)] == [0.2, 0.4]
+    assert [
+        lr_factor(TrainSection(epochs=1, warmup_epochs=2.0), step, 2)
+        for step in range(2)
+    ] == [0.2, 0.4]
 
 
 COUNTS = torch.tensor([90.0, 9.0, 1.0])
@@ -145,8 +174,12 @@ def test_losses_that_equal_cross_entropy(name, keys):
 def test_focal():
     # p of the true class 0.75 and 0.25: 0.25^2 ln(4/3) and 0.75^2 ln 4
     logits = torch.tensor([[math.log(3), 0.0], [math.log(3), 0.0]])
-    result = loss("focal", torch.ones(2), gamma=2.0)(logits, torch.tensor([0, 1])).item()
-    assert result == pytest.approx((0.0625 * math.log(4 / 3) + 0.5625 * math.log(4)) / 2)
+    result = loss("focal", torch.ones(2), gamma=2.0)(
+        logits, torch.tensor([0, 1])
+    ).item()
+    assert result == pytest.approx(
+        (0.0625 * math.log(4 / 3) + 0.5625 * math.log(4)) / 2
+    )
 
 
 def test_focal_has_a_gradient_for_a_certain_chip():
@@ -159,13 +192,18 @@ def test_ldam_margins_scale_with_the_fourth_root_of_the_counts():
     # counts 16 and 1: margins 0.5 / 2 and 0.5, at scale 10 off the true logit
     ldam = loss("ldam", torch.tensor([16.0, 1.0]), margin=0.5, margin_scale=10.0)
     values = [ldam(torch.zeros(1, 2), torch.tensor([label])).item() for label in (0, 1)]
-    assert values == pytest.approx([math.log1p(math.exp(2.5)), math.log1p(math.exp(5.0))])
+    assert values == pytest.approx(
+        [math.log1p(math.exp(2.5)), math.log1p(math.exp(5.0))]
+    )
 
 
 def test_effective_numbers():
-    # beta 1/2: E = 2 (1 - 2^-n) = 1 and 1.5 for one and two chips; weights 1/E with the sum 2
+    # beta 1/2: E = 2 (1 - 2^-n) = 1 and 1.5 for one and two chips; weights 1/E with the
+    # sum 2
     function = loss("class_balanced", torch.tensor([2.0, 1.0]), beta=0.5)
-    values = [function(torch.zeros(1, 2), torch.tensor([label])).item() for label in (0, 1)]
+    values = [
+        function(torch.zeros(1, 2), torch.tensor([label])).item() for label in (0, 1)
+    ]
     assert values == pytest.approx([0.8 * math.log(2), 1.2 * math.log(2)])
 
 
@@ -180,17 +218,25 @@ def test_weights_are_deferred():
 
 
 def test_lade_equals_its_equation():
-    prior, total = COUNTS / COUNTS.sum(), 0.0
+    prior = COUNTS / COUNTS.sum()
+    total = 0.0
     for c in range(3):
         first = LOGITS[[i for i in range(7) if LABELS[i] == c], c].mean()
-        second = torch.stack([LOGITS[i, c].exp() / (3 * prior[LABELS[i]]) for i in range(7)]).mean().log()
+        second = (
+            torch.stack([LOGITS[i, c].exp() / (3 * prior[LABELS[i]]) for i in range(7)])
+            .mean()
+            .log()
+        )
         total += prior[c] * (second - first + 0.2 * second**2)
     expected = value("balanced_softmax") + 0.3 * total.item()
     assert value("lade", weight=0.3, penalty=0.2) == pytest.approx(expected, rel=1e-5)
 
 
 PRIOR_COUNTS = torch.tensor([100, 25, 4, 1])
-DRAWN = torch.randn(9, 4, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 2, 3, 0, 1, 0, 2, 3])
+DRAWN = (
+    torch.randn(9, 4, generator=torch.Generator().manual_seed(0)),
+    torch.tensor([0, 1, 2, 3, 0, 1, 0, 2, 3]),
+)
 CROSS_ENTROPY = F.cross_entropy(*DRAWN).item()
 
 
@@ -206,8 +252,11 @@ def counts_of(class_counts, exponent):
 
 
 def shift_of(function):
-    """What a loss adds to each logit, up to a constant: with all logits 0 it is -log of a softmax of the shifts."""
-    losses = torch.stack([function(torch.zeros(1, 4), torch.tensor([label])) for label in range(4)])
+    """What a loss adds to each logit, up to a constant: with all logits 0 it is -log of
+    a softmax of the shifts."""
+    losses = torch.stack(
+        [function(torch.zeros(1, 4), torch.tensor([label])) for label in range(4)]
+    )
     return (losses[-1] - losses).tolist()
 
 
@@ -231,17 +280,31 @@ def test_natural_draws_are_the_class_counts_to_the_bit():
     assert counts_of(counts, 1.0) == [counts.clamp(min=1).tolist()] * 2
 
 
-@pytest.mark.parametrize(("exponent", "share"), [(1.0, 1 / 101), (0.5, 1 / 11), (0.0, 1 / 2), (-1.0, 1 / 2)])
-def test_a_class_without_chips_is_at_most_as_frequent_as_one_chip_and_as_every_other_class(exponent, share):
+@pytest.mark.parametrize(
+    ("exponent", "share"), [(1.0, 1 / 101), (0.5, 1 / 11), (0.0, 1 / 2), (-1.0, 1 / 2)]
+)
+def test_a_class_without_chips_is_at_most_as_frequent_as_one_chip_and_as_every_other_class(
+    exponent, share
+):
     counts, drawn = counts_of(torch.tensor([100.0, 0.0]), exponent)
-    assert counts == [100, 1] and drawn == pytest.approx([101 * (1 - share), 101 * share])
+    assert counts == [100, 1] and drawn == pytest.approx(
+        [101 * (1 - share), 101 * share]
+    )
 
 
 @pytest.mark.parametrize("tau", [1.0, 2.0, 0.0])
 @pytest.mark.parametrize("sampler", list(SAMPLERS))
 def test_logit_adjustment_adds_q_tau_log_n(sampler, tau):
-    exponent = {"natural": 1, "random": 1, "square-root": 0.5, "class-balanced": 0, "tail-heavy": -1}[sampler]
-    function = make_loss(LOSSES["logit_adjustment"](tau=tau), PRIOR_COUNTS, sampling_exponent(sampler))
+    exponent = {
+        "natural": 1,
+        "random": 1,
+        "square-root": 0.5,
+        "class-balanced": 0,
+        "tail-heavy": -1,
+    }[sampler]
+    function = make_loss(
+        LOSSES["logit_adjustment"](tau=tau), PRIOR_COUNTS, sampling_exponent(sampler)
+    )
     expected = [exponent * tau * math.log(n) for n in PRIOR_COUNTS.tolist()]
     assert shift_of(function) == pytest.approx(expected, abs=1e-5)
 
@@ -250,7 +313,9 @@ def test_logit_adjustment_adds_q_tau_log_n(sampler, tau):
 def test_losses_with_the_prior_of_logit_adjustment(name):
     keys = {"weight": 0.0} if name == "lade" else {}
     function = make_loss(LOSSES[name](**keys), PRIOR_COUNTS, 0.5)
-    assert shift_of(function) == pytest.approx([math.log(n) / 2 for n in PRIOR_COUNTS.tolist()], abs=1e-5)
+    assert shift_of(function) == pytest.approx(
+        [math.log(n) / 2 for n in PRIOR_COUNTS.tolist()], abs=1e-5
+    )
 
 
 def test_lade_of_balanced_draws_is_lade_of_equal_counts():
@@ -260,18 +325,29 @@ def test_lade_of_balanced_draws_is_lade_of_equal_counts():
 
 
 @pytest.mark.parametrize("exponent", [1.0, 0.5, 0.0, -1.0])
-def test_the_share_of_a_class_in_class_balanced_loss_does_not_depend_on_the_sampler(exponent):
+def test_the_share_of_a_class_in_class_balanced_loss_does_not_depend_on_the_sampler(
+    exponent,
+):
     function = make_loss(LOSSES["class_balanced"](beta=0.9), PRIOR_COUNTS, exponent)
-    weights = [function(torch.zeros(1, 4), torch.tensor([label])).item() / math.log(4) for label in range(4)]
+    weights = [
+        function(torch.zeros(1, 4), torch.tensor([label])).item() / math.log(4)
+        for label in range(4)
+    ]
     assert sum(weights) == pytest.approx(4)
-    shares = [weight * n**exponent for weight, n in zip(weights, PRIOR_COUNTS.tolist(), strict=True)]
+    shares = [
+        weight * n**exponent
+        for weight, n in zip(weights, PRIOR_COUNTS.tolist(), strict=True)
+    ]
     expected = [n / (1 - 0.9**n) for n in PRIOR_COUNTS.tolist()]  # n / E_n
-    assert [x / sum(shares) for x in shares] == pytest.approx([x / sum(expected) for x in expected], rel=1e-5)
+    assert [x / sum(shares) for x in shares] == pytest.approx(
+        [x / sum(expected) for x in expected], rel=1e-5
+    )
 
 
 def test_margins_of_ldam_count_different_chips():
     ldam = LOSSES["ldam"]()
-    plain, balanced = (make_loss(ldam, PRIOR_COUNTS, exponent)(*DRAWN) for exponent in (1.0, 0.0))
+    plain = make_loss(ldam, PRIOR_COUNTS, 1.0)(*DRAWN)
+    balanced = make_loss(ldam, PRIOR_COUNTS, 0.0)(*DRAWN)
     assert torch.equal(plain, balanced) and not ldam.uses_prior
 
 
@@ -284,7 +360,8 @@ def test_weights_of_ldam_follow_the_sampler():
 
 @pytest.mark.parametrize("name", ["ce", "focal"])
 def test_losses_without_a_prior(name):
-    first, second = (make_loss(LOSSES[name](), PRIOR_COUNTS, exponent)(*DRAWN) for exponent in (1.0, -1.0))
+    first = make_loss(LOSSES[name](), PRIOR_COUNTS, 1.0)(*DRAWN)
+    second = make_loss(LOSSES[name](), PRIOR_COUNTS, -1.0)(*DRAWN)
     assert torch.equal(first, second)
 
 
@@ -292,14 +369,20 @@ def test_losses_without_a_prior(name):
 @pytest.mark.parametrize("name", list(LOSSES))
 def test_class_without_chips(name, exponent):
     logits = DRAWN[0].clone().requires_grad_()
-    make_loss(LOSSES[name](), torch.tensor([90, 10, 3, 0]), exponent)(logits, DRAWN[1].clamp(max=2)).backward()
+    make_loss(LOSSES[name](), torch.tensor([90, 10, 3, 0]), exponent)(
+        logits, DRAWN[1].clamp(max=2)
+    ).backward()
     assert logits.grad.isfinite().all() and logits.grad.abs().max() > 0
 
 
 def test_each_use_has_its_own_prior():
     losses = make_losses(LOSSES["logit_adjustment"](), PRIOR_COUNTS, 0.5, -1.0)
     logs = torch.tensor([math.log(n) for n in PRIOR_COUNTS.tolist()])
-    for function, exponent in ((losses.inner, 0.5), (losses.outer, -1.0), (losses.validation, 1.0)):
+    for function, exponent in (
+        (losses.inner, 0.5),
+        (losses.outer, -1.0),
+        (losses.validation, 1.0),
+    ):
         assert shift_of(function) == pytest.approx((exponent * logs).tolist(), abs=1e-5)
 
 

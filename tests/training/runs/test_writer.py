@@ -33,34 +33,53 @@ def test_numbers_follow_the_highest_one(recipe, tmp_path):
 
 @pytest.fixture
 def create(recipe, tmp_path):
-    """Return a function that creates a run on a chip store, and returns its folder in the folder of all runs."""
+    """Return a function that creates a run on a chip store, and returns its folder in
+    the folder of all runs."""
     runs = tmp_path / "runs"
 
     def run_on(store):
         data = recipe.data.model_copy(update={"root": str(store)})
-        return str(Run.create(recipe.model_copy(update={"data": data}), runs).folder.relative_to(runs))
+        return str(
+            Run.create(
+                recipe.model_copy(update={"data": data}), runs
+            ).folder.relative_to(runs)
+        )
 
     return run_on
 
 
 def change_store(store, change):
-    """Change all tables of class names in a chip store, and with them the hash of its manifest."""
+    """Change all tables of class names in a chip store, and with them the hash of its
+    manifest."""
     dataset = json.loads((store / "dataset.json").read_text())
     names = {name: change(name) for name in dataset["classes"]}
     dataset["classes"] = list(names.values())
-    dataset["groups"] = {group: [names[name] for name in members] for group, members in dataset["groups"].items()}
+    dataset["groups"] = {
+        group: [names[name] for name in members]
+        for group, members in dataset["groups"].items()
+    }
     (store / "dataset.json").write_text(json.dumps(dataset))
     table = pd.read_parquet(store / "manifest.parquet").replace({"class": names})
     pq.write_table(pa.Table.from_pandas(table), store / "manifest.parquet")
 
 
 def test_a_run_folder_has_no_blanks(recipe, root, tmp_path):
-    update = {"data": recipe.data.model_copy(update={"root": str(root)}), "name": "small network"}
+    update = {
+        "data": recipe.data.model_copy(update={"root": str(root)}),
+        "name": "small network",
+    }
     named = recipe.model_copy(update=update)
-    assert Run.create(named, tmp_path / "new").folder == tmp_path / "new/small-network/001"
+    assert (
+        Run.create(named, tmp_path / "new").folder == tmp_path / "new/small-network/001"
+    )
     (tmp_path / "old/small network/001").mkdir(parents=True)
-    assert Run.create(named, tmp_path / "old").folder == tmp_path / "old/small network/002"
-    assert load_recipe(tmp_path / "new/small-network/001/recipe.yaml").name == "small network"
+    assert (
+        Run.create(named, tmp_path / "old").folder == tmp_path / "old/small network/002"
+    )
+    assert (
+        load_recipe(tmp_path / "new/small-network/001/recipe.yaml").name
+        == "small network"
+    )
 
 
 def test_runs_of_another_store_have_their_own_folder(create, root, tmp_path, caplog):
@@ -72,7 +91,11 @@ def test_runs_of_another_store_have_their_own_folder(create, root, tmp_path, cap
     assert create(others[0]) == "bars-mine/001"
     assert re.search(mentions("runs/bars has", "runs/bars-mine"), caplog.text)
     assert create(others[1]) == "bars-mine-2/001"
-    assert [create(store) for store in (root, *others)] == ["bars/002", "bars-mine/002", "bars-mine-2/002"]
+    assert [create(store) for store in (root, *others)] == [
+        "bars/002",
+        "bars-mine/002",
+        "bars-mine-2/002",
+    ]
 
 
 def test_runs_of_other_classes_have_their_own_folder(create, root, tmp_path):
@@ -93,7 +116,15 @@ def test_a_store_may_grow_and_move(create, root, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", [[], {}, {"data": None}, {"data": "x"}, {"data": {"root": ""}}, {"data": {"root": "", "classes": 7}}]
+    "content",
+    [
+        [],
+        {},
+        {"data": None},
+        {"data": "x"},
+        {"data": {"root": ""}},
+        {"data": {"root": "", "classes": 7}},
+    ],
 )
 def test_a_damaged_run_does_not_count(create, root, tmp_path, content):
     assert create(root) == "bars/001"
@@ -114,7 +145,9 @@ def test_nothing_is_left_of_a_run_that_could_not_begin(recipe, tmp_path, monkeyp
     assert find_runs(tmp_path) == [] and list((tmp_path / recipe.name).iterdir()) == []
 
 
-def test_a_number_that_another_process_takes_is_left_to_it(recipe, tmp_path, monkeypatch):
+def test_a_number_that_another_process_takes_is_left_to_it(
+    recipe, tmp_path, monkeypatch
+):
     update = Run.update
 
     def take_the_number(run, **entries):
@@ -131,7 +164,14 @@ def test_a_number_that_another_process_takes_is_left_to_it(recipe, tmp_path, mon
 
 
 def git(folder, *arguments):
-    identity = ["-c", "user.name=x", "-c", "user.email=x@x", "-c", "commit.gpgsign=false"]
+    identity = [
+        "-c",
+        "user.name=x",
+        "-c",
+        "user.email=x@x",
+        "-c",
+        "commit.gpgsign=false",
+    ]
     command = ["git", *identity, "-C", str(folder), *arguments]
     process = subprocess.run(command, check=True, capture_output=True, text=True)
     return process.stdout.strip()
@@ -157,7 +197,12 @@ def test_the_origin_of_a_run(recipe_file, root, monkeypatch):
     manifest = sha256(root / "manifest.parquet")
     assert entries["data"] == {"root": str(root.resolve()), "manifest_sha256": manifest}
     assert entries["classes"] == ["flat", "slanted", "steep"]
-    assert entries["git"] is None and entries["recipe_file"] == str(recipe_file.resolve())
-    assert entries["recipe"]["meta"]["lr"] == 0.05 and entries["recipe"]["peft"]["rank"] == 4
+    assert entries["git"] is None and entries["recipe_file"] == str(
+        recipe_file.resolve()
+    )
+    assert (
+        entries["recipe"]["meta"]["lr"] == 0.05
+        and entries["recipe"]["peft"]["rank"] == 4
+    )
     assert {"rsft", "python", "torch", "numpy"} <= set(entries["versions"])
     assert entries["hardware"]["cores"] >= 1 and entries["hardware"]["memory_gb"] > 0.5

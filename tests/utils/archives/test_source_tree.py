@@ -1,4 +1,5 @@
-"""Folders with archives: all are extracted once, and the source folder is never written to."""
+"""Folders with archives: all are extracted once, and the source folder is never written
+to."""
 
 import os
 import shutil
@@ -18,7 +19,11 @@ from tests.helpers.killing import kill_at_call, kill_this_process, run_until_kil
 
 def listing(folder):
     """Return file contents by path."""
-    paths = (Path(folder_path, name) for folder_path, _, names in os.walk(folder, followlinks=True) for name in names)
+    paths = (
+        Path(folder_path, name)
+        for folder_path, _, names in os.walk(folder, followlinks=True)
+        for name in names
+    )
     return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 
 
@@ -49,7 +54,9 @@ def test_a_folder_of_archives(src, tmp_path):
     before = {path: path.lstat().st_mtime_ns for path in [src, *src.rglob("*")]}
     with open_source_tree(src, tmp_path / "data/out") as folder:
         assert listing(folder) == WANTED
-        assert (folder / "train/images/loose.png").is_symlink() and not (folder / "train").is_symlink()
+        assert (folder / "train/images/loose.png").is_symlink() and not (
+            folder / "train"
+        ).is_symlink()
     assert list((tmp_path / "data").iterdir()) == []
     assert {path: path.lstat().st_mtime_ns for path in [src, *src.rglob("*")]} == before
 
@@ -72,13 +79,20 @@ def test_existing_names_are_kept(tmp_path):
     make_tar(src / "b.tar", {"z": b"tar"})
     make_zip(src / "b.zip", {"y": b"zip"})
     with open_source_tree(src, tmp_path / "out") as folder:
-        expected = {"a/x": b"plain", "a.zip/y": b"zip", "a.tar/z": b"tar", "b/z": b"tar", "b.zip/y": b"zip"}
+        expected = {
+            "a/x": b"plain",
+            "a.zip/y": b"zip",
+            "a.tar/z": b"tar",
+            "b/z": b"tar",
+            "b.zip/y": b"zip",
+        }
         assert listing(folder) == expected
 
 
 @pytest.mark.parametrize("location", [".", "part"])
 def test_extracted_archive_is_not_extracted_again(tmp_path, location, caplog):
-    src, files = tmp_path / "src", {"d/a": b"one", "b": b"two"}
+    src = tmp_path / "src"
+    files = {"d/a": b"one", "b": b"two"}
     src.mkdir()
     archive = make_tar(src / "part.tgz", files, "w:gz")
     for name, data in files.items():
@@ -91,15 +105,24 @@ def test_extracted_archive_is_not_extracted_again(tmp_path, location, caplog):
     path.write_bytes(b"half a file")
     with open_source_tree(src, tmp_path / "out") as folder:
         extracted = listing(folder).keys() - listing(src).keys()
-        assert folder != src and extracted in ({"part/d/a", "part/b"}, {"part.tgz/d/a", "part.tgz/b"})
+        assert folder != src and extracted in (
+            {"part/d/a", "part/b"},
+            {"part.tgz/d/a", "part.tgz/b"},
+        )
 
 
 def test_a_rar_beside_its_folder_needs_no_unrar(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     (tmp_path / "src").mkdir()
-    make_rar(tmp_path / "src/FUSAR.rar", {"a/": b"", "a/b.tif": b"hi"}, is_compressed=True)
-    src, out = tmp_path / "src", tmp_path / "out"
-    with pytest.raises(DataError, match="needs the program unrar"), open_source_tree(src, out):
+    make_rar(
+        tmp_path / "src/FUSAR.rar", {"a/": b"", "a/b.tif": b"hi"}, is_compressed=True
+    )
+    src = tmp_path / "src"
+    out = tmp_path / "out"
+    with (
+        pytest.raises(DataError, match="needs the program unrar"),
+        open_source_tree(src, out),
+    ):
         pass
     (src / "FUSAR/a").mkdir(parents=True)
     (src / "FUSAR/a/b.tif").write_bytes(b"HI")
@@ -109,9 +132,15 @@ def test_a_rar_beside_its_folder_needs_no_unrar(tmp_path, monkeypatch):
 
 def test_file_that_is_not_an_archive_is_reported(src, tmp_path):
     (src / "part2.zip").write_bytes(b"<html>not found</html>")
-    with pytest.raises(DataError, match=r"not a \.zip") as error, open_source_tree(src, tmp_path / "data/out"):
+    with (
+        pytest.raises(DataError, match=r"not a \.zip") as error,
+        open_source_tree(src, tmp_path / "data/out"),
+    ):
         pass
-    assert error.value.location == str(src / "part2.zip") and list((tmp_path / "data").iterdir()) == []
+    assert (
+        error.value.location == str(src / "part2.zip")
+        and list((tmp_path / "data").iterdir()) == []
+    )
 
 
 def open_and_die(src, root):
@@ -124,7 +153,11 @@ def open_until(owner, name, call, src, root):
     open_and_die(src, root)
 
 
-MOMENTS = [(Path, "symlink_to", 2), (archives, "extract_archive", 1), (archives, "_write_file", 2)]
+MOMENTS = [
+    (Path, "symlink_to", 2),
+    (archives, "extract_archive", 1),
+    (archives, "_write_file", 2),
+]
 
 
 @pytest.mark.parametrize(("owner", "name", "call"), MOMENTS)
@@ -139,7 +172,10 @@ def test_killed_and_run_again(src, tmp_path, owner, name, call):
 
 def test_nothing_stays_after_a_fault_of_the_disk(src, tmp_path, monkeypatch):
     root = tmp_path / "data/out"
-    with monkeypatch.context() as patch, pytest.raises(RsftError, match="supports links"):
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(RsftError, match="supports links"),
+    ):
         patch.setattr(Path, "symlink_to", lambda *_: os.link("absent", "absent too"))
         with open_source_tree(src, root):
             pass
@@ -156,14 +192,21 @@ def test_files_of_another_build_are_removed(src, tmp_path):
         assert listing(folder) == {"x": b"1"}
     run_until_killed(open_and_die, archive, root)
     with open_source_tree(tmp_path / "plain", root) as folder:
-        assert folder == tmp_path / "plain" and not (root.parent / ".out.unpacked").exists()
+        assert (
+            folder == tmp_path / "plain"
+            and not (root.parent / ".out.unpacked").exists()
+        )
     assert list(root.parent.iterdir()) == []
 
 
 @pytest.mark.slow
 def test_second_build_is_refused(src, tmp_path):
     conflict = pytest.raises(RequestError, match="another process")
-    with FileLock(tmp_path / ".out.unpacked.lock"), conflict, open_source_tree(src, tmp_path / "out"):
+    with (
+        FileLock(tmp_path / ".out.unpacked.lock"),
+        conflict,
+        open_source_tree(src, tmp_path / "out"),
+    ):
         pass
 
 
@@ -172,9 +215,17 @@ def test_dota_as_torchgeo_downloads_it(tmp_path):
     src = tmp_path / "src"
     for version, category in (("1.0", "ship"), ("1.5", "plane")):
         labels = row(10, 10, 30, 20, category)
-        write_pair(tmp_path / version / "train", labels, labels_in=f"annotations/version{version}")
+        write_pair(
+            tmp_path / version / "train",
+            labels,
+            labels_in=f"annotations/version{version}",
+        )
     src.mkdir()
-    for version, part in (("1.0", "images"), ("1.0", "annotations"), ("1.5", "annotations")):
+    for version, part in (
+        ("1.0", "images"),
+        ("1.0", "annotations"),
+        ("1.5", "annotations"),
+    ):
         name = src / f"dotav{version}_{part}_train"
         shutil.make_archive(str(name), "gztar", tmp_path / version, f"train/{part}")
     for version, category in (("1.0", "ship"), ("1.5", "plane")):

@@ -10,18 +10,23 @@ from rsft.errors import DataError
 from rsft.utils.archives import extract_archive
 from tests.helpers.messages import mentions
 
-PAX, GLOBAL, LONG_NAME = tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME
+PAX = tarfile.XHDTYPE
+GLOBAL = tarfile.XGLTYPE
+LONG_NAME = tarfile.GNUTYPE_LONGNAME
 
 
 def block(name, kind=tarfile.REGTYPE, content=b""):
     info = tarfile.TarInfo(name)
-    info.type, info.size = kind, len(content)
+    info.type = kind
+    info.size = len(content)
     return info.tobuf(tarfile.GNU_FORMAT) + content + bytes(-len(content) % 512)
 
 
 def record(key, value):
     rest = f" {key}={value}\n".encode()
-    length = next(n for n in range(len(rest), len(rest) + 9) if len(f"{n}") + len(rest) == n)
+    length = next(
+        n for n in range(len(rest), len(rest) + 9) if len(f"{n}") + len(rest) == n
+    )
     return f"{length}".encode() + rest
 
 
@@ -32,11 +37,21 @@ def archive(folder, blocks):
 
 
 HOSTILE = {
-    "many headers of one member": [*[block("h", PAX, record("comment", "x"))] * 5000, block("a.txt")],
-    "many long names of one member": [*[block("h", LONG_NAME, b"name\0")] * 5000, block("a.txt")],
-    "a long number": [block("h", PAX, record("comment", "0" * 500_000)), block("a.txt")],
+    "many headers of one member": [
+        *[block("h", PAX, record("comment", "x"))] * 5000,
+        block("a.txt"),
+    ],
+    "many long names of one member": [
+        *[block("h", LONG_NAME, b"name\0")] * 5000,
+        block("a.txt"),
+    ],
+    "a long number": [
+        block("h", PAX, record("comment", "0" * 500_000)),
+        block("a.txt"),
+    ],
     "many headers for all members": [
-        block("h", GLOBAL, record(f"k{n}", "x" * 50_000)) + block(f"{n}.txt") for n in range(3)
+        block("h", GLOBAL, record(f"k{n}", "x" * 50_000)) + block(f"{n}.txt")
+        for n in range(3)
     ],
 }
 
@@ -52,10 +67,15 @@ def test_headers_are_limited(blocks, tmp_path):
 def test_usual_headers_are_read(tmp_path):
     blocks = [
         block("h", GLOBAL, record("comment", "x")),
-        block("h", PAX, record("path", "é" * 90) + record("mtime", "1700000000.123456789")),
+        block(
+            "h", PAX, record("path", "é" * 90) + record("mtime", "1700000000.123456789")
+        ),
         block("short", content=b"1"),
         block("h", LONG_NAME, b"b" * 150 + b"\0"),
         block("short", content=b"2"),
     ]
     extract_archive(archive(tmp_path, blocks), tmp_path / "out")
-    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == {"é" * 90: b"1", "b" * 150: b"2"}
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == {
+        "é" * 90: b"1",
+        "b" * 150: b"2",
+    }

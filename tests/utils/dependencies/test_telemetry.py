@@ -1,4 +1,5 @@
-"""Telemetry of other packages is off, whether they are imported before or after rsft asks for it."""
+"""Telemetry of other packages is off, whether they are imported before or after rsft
+asks for it."""
 
 import importlib
 import os
@@ -28,8 +29,15 @@ SECURITY = Path(__file__).parents[3] / "docs/security.md"
 @pytest.fixture(autouse=True)
 def restored(monkeypatch):
     """Restore environment and modules after each test; start without the variables."""
-    monkeypatch.setattr(os, "environ", {k: v for k, v in os.environ.items() if k not in VARIABLES})
-    for name in ("openvino_telemetry", "openvino_telemetry.utils", "openvino_telemetry.utils.sender", "onnxruntime"):
+    monkeypatch.setattr(
+        os, "environ", {k: v for k, v in os.environ.items() if k not in VARIABLES}
+    )
+    for name in (
+        "openvino_telemetry",
+        "openvino_telemetry.utils",
+        "openvino_telemetry.utils.sender",
+        "onnxruntime",
+    ):
         monkeypatch.setitem(sys.modules, name, sys)  # so that it is restored afterwards
         del sys.modules[name]
 
@@ -57,7 +65,9 @@ def test_a_value_that_allows_telemetry_is_replaced():
 
 def test_onnxruntime_that_was_imported_earlier():
     calls = []
-    sys.modules["onnxruntime"] = SimpleNamespace(disable_telemetry_events=lambda: calls.append(1))  # type: ignore[assignment]
+    sys.modules["onnxruntime"] = SimpleNamespace(
+        disable_telemetry_events=lambda: calls.append(1)
+    )  # type: ignore[assignment]
     disable_telemetry("onnxruntime")
     assert calls == [1]
 
@@ -87,7 +97,9 @@ def test_openvino_telemetry_that_was_imported_earlier(package):
 def test_optional_packages_are_imported_without_telemetry(monkeypatch):
     seen = []
     monkeypatch.setattr(
-        importlib, "import_module", lambda name: seen.append((name, os.environ["ORT_DISABLE_TELEMETRY"]))
+        importlib,
+        "import_module",
+        lambda name: seen.append((name, os.environ["ORT_DISABLE_TELEMETRY"])),
     )
     require("onnxruntime.quantization", "onnx")
     assert seen == [("onnxruntime.quantization", "1")]
@@ -105,18 +117,32 @@ from nncf.telemetry import telemetry
 from openvino.tools.ovc.convert_impl import tm
 print(type(telemetry).__name__, tm.__name__, [name for name in sys.modules if name.startswith("openvino_telemetry.")])
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "MagicMock openvino.tools.ovc.telemetry_stub []"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert (
+        done.stdout.splitlines()[-1] == "MagicMock openvino.tools.ovc.telemetry_stub []"
+    )
 
 
 def test_importing_rsft_changes_nothing():
-    code = "import os, sys; before = dict(os.environ); import rsft, rsft.cli; assert os.environ == before; "
-    subprocess.run([sys.executable, "-c", code + "assert 'openvino_telemetry' not in sys.modules"], check=True)
+    code = (
+        "import os, sys; before = dict(os.environ); import rsft, rsft.cli; assert"
+        " os.environ == before; "
+    )
+    subprocess.run(
+        [sys.executable, "-c", code + "assert 'openvino_telemetry' not in sys.modules"],
+        check=True,
+    )
 
 
 def test_the_page_lists_every_package_and_variable():
     text = SECURITY.read_text("utf-8")
-    rows = {name for row in re.findall(r"^\| (`[^|]*) \|", text, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)}
+    rows = {
+        name
+        for row in re.findall(r"^\| (`[^|]*) \|", text, re.MULTILINE)
+        for name in re.findall(r"`(\w+)`", row)
+    }
     assert rows >= PACKAGES
     for name, value in dependencies._VARIABLES.values():
         assert f"`{name}={value}`" in text

@@ -17,7 +17,10 @@ def test_a_machine_that_is_too_busy(monkeypatch):
         raise Exception("The current node timed out during startup.")
 
     monkeypatch.setattr(ray, "init", time_out)
-    with pytest.raises(RequestError, match="timed out during startup") as caught, session.ray_session(None):
+    with (
+        pytest.raises(RequestError, match="timed out during startup") as caught,
+        session.ray_session(None),
+    ):
         pytest.fail("the session started")
     assert caught.value.hint == "wait until the machine is less busy"
 
@@ -28,7 +31,9 @@ def test_no_cluster_at_the_address(monkeypatch):
     calls = []
 
     def refuse(address, **options):
-        calls.append((address, options["log_to_driver"], os.environ["RAY_USAGE_STATS_ENABLED"]))
+        calls.append(
+            (address, options["log_to_driver"], os.environ["RAY_USAGE_STATS_ENABLED"])
+        )
         raise ConnectionError("nobody answers")
 
     monkeypatch.setattr(ray, "init", refuse)
@@ -36,7 +41,9 @@ def test_no_cluster_at_the_address(monkeypatch):
     with refused, session.ray_session("far:6379"):
         pytest.fail("the session started")
     assert calls == [("far:6379", False, "0")]
-    assert os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] == "1"  # listens where the cluster can reach it
+    assert (
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] == "1"
+    )  # listens where the cluster can reach it
 
 
 def test_a_session_without_address_stays_on_the_loopback_interface(monkeypatch):
@@ -45,7 +52,11 @@ def test_a_session_without_address_stays_on_the_loopback_interface(monkeypatch):
 
     monkeypatch.setattr(os, "environ", dict(os.environ) | {"RAY_ADDRESS": "far:6379"})
     calls = []
-    monkeypatch.setattr(ray, "init", lambda address, **_: calls.append((address, services.get_node_ip_address())))
+    monkeypatch.setattr(
+        ray,
+        "init",
+        lambda address, **_: calls.append((address, services.get_node_ip_address())),
+    )
     monkeypatch.setattr(ray, "shutdown", lambda: None)
     with session.ray_session(None):
         assert os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] == "0"

@@ -23,7 +23,9 @@ with processes_end_with_this_one():
 """
 
 
-linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux lists the environment of processes")
+linux = pytest.mark.skipif(
+    sys.platform != "linux", reason="only Linux lists the environment of processes"
+)
 
 
 def has_ended(pid):
@@ -55,7 +57,9 @@ def test_processes_that_are_left_at_the_end_of_the_block_are_killed():
 @linux
 @pytest.mark.parametrize("whole_group", [False, True])
 def test_processes_end_after_the_process_is_killed(whole_group):
-    process = subprocess.Popen([sys.executable, "-c", SESSION], stdout=subprocess.PIPE, start_new_session=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", SESSION], stdout=subprocess.PIPE, start_new_session=True
+    )
     assert process.stdout is not None
     pid = int(process.stdout.readline())
     os.killpg(process.pid, signal.SIGKILL) if whole_group else process.kill()
@@ -71,13 +75,20 @@ def test_processes_end_after_the_process_is_killed(whole_group):
 @linux
 def test_a_process_that_replaces_its_environment_is_killed():
     pytest.importorskip("ray")
-    code = "import time; from ray._raylet import setproctitle; time.sleep(1); setproctitle('ray::' + 9999 * 'x')"
+    code = (
+        "import time; from ray._raylet import setproctitle; time.sleep(1);"
+        " setproctitle('ray::' + 9999 * 'x')"
+    )
     replace = [sys.executable, "-c", f"{code}; print(flush=True); time.sleep(300)"]
     with processes_end_with_this_one():
-        process = subprocess.Popen(replace, stdout=subprocess.PIPE, env={VARIABLE: os.environ[VARIABLE]})
+        process = subprocess.Popen(
+            replace, stdout=subprocess.PIPE, env={VARIABLE: os.environ[VARIABLE]}
+        )
         assert process.stdout is not None
         process.stdout.readline()
-        assert VARIABLE.encode() not in Path(f"/proc/{process.pid}/environ").read_bytes()
+        assert (
+            VARIABLE.encode() not in Path(f"/proc/{process.pid}/environ").read_bytes()
+        )
     assert process.wait(20) == -signal.SIGKILL
 
 
@@ -89,7 +100,9 @@ def test_an_error_in_the_block_is_raised():
     assert inside.wait(20) == -signal.SIGKILL
 
 
-def test_no_watcher_starts_where_the_environment_of_processes_is_not_listed(monkeypatch, tmp_path):
+def test_no_watcher_starts_where_the_environment_of_processes_is_not_listed(
+    monkeypatch, tmp_path
+):
     monkeypatch.setattr(watcher, "_PROCESSES", tmp_path / "missing")
     monkeypatch.setattr(watcher.subprocess, "Popen", None)  # is not called
     with processes_end_with_this_one():

@@ -52,8 +52,11 @@ def test_a_file_that_names_no_others_is_read(tmp_path):
 
 @pytest.mark.parametrize("name", [b"\x01.h5", b"\xff.h5", b"\t.h5", b"\x01/b5"])
 @pytest.mark.parametrize("file", ["external_link_latest", "external_link_earliest"])
-def test_a_link_whose_name_does_not_print_is_refused_if_it_leads_somewhere(name, file, tmp_path):
-    """The netCDF library follows it. Without a file of this name, the bytes may be values."""
+def test_a_link_whose_name_does_not_print_is_refused_if_it_leads_somewhere(
+    name, file, tmp_path
+):
+    """The netCDF library follows it. Without a file of this name, the bytes may be
+    values."""
     path = tmp_path / "a.h5"
     path.write_bytes((CORPUS / file).read_bytes().replace(b"b.h5", name))
     assert find_named_files(path) == ""
@@ -65,7 +68,8 @@ def test_a_link_whose_name_does_not_print_is_refused_if_it_leads_somewhere(name,
 
 
 def test_a_file_full_of_addresses_is_searched_in_one_pass(tmp_path):
-    """All addresses in one pattern took time that grew with the square of their number."""
+    """All addresses in one pattern took time that grew with the square of their
+    number."""
     path = write_hdf5(tmp_path / "a.h5", np.eye(8, dtype=np.uint8))
     with path.open("ab") as file:
         file.write(b"GCOL" * 20_000 + b"\x04\x03" * 60_000)
@@ -74,7 +78,9 @@ def test_a_file_full_of_addresses_is_searched_in_one_pass(tmp_path):
     assert time.process_time() - start < 2
 
 
-@pytest.mark.parametrize("content", [b"", b"CDF\x01" + bytes(2000), b"text", bytes(5000)])
+@pytest.mark.parametrize(
+    "content", [b"", b"CDF\x01" + bytes(2000), b"text", bytes(5000)]
+)
 def test_other_content_names_no_files(content, tmp_path):
     (tmp_path / "a.nc").write_bytes(content)
     assert find_named_files(tmp_path / "a.nc") == ""
@@ -87,7 +93,9 @@ def test_a_file_is_searched_again_after_a_change(tmp_path):
     assert find_named_files(path)
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes in folders")
+@pytest.mark.skipif(
+    not hasattr(os, "mkfifo"), reason="this system has no pipes in folders"
+)
 def test_pipes_are_refused(tmp_path):
     os.mkfifo(tmp_path / "a.nc")
     with pytest.raises(OSError, match="a pipe"):

@@ -7,7 +7,13 @@ from pathlib import Path
 import pytest
 
 from rsft.errors import DataError
-from rsft.utils.untrusted.documents import check_regular, load_json, open_regular, read_regular, read_regular_text
+from rsft.utils.untrusted.documents import (
+    check_regular,
+    load_json,
+    open_regular,
+    read_regular,
+    read_regular_text,
+)
 from tests.helpers.messages import mentions
 
 
@@ -28,12 +34,20 @@ def test_a_file_larger_than_the_limit_is_not_read(tmp_path):
     path.write_bytes(b'\xef\xbb\xbf{"a":\r\n1}')
     assert load_json(path) == {"a": 1} and read_regular_text(path) == '{"a":\n1}'
     os.truncate(path, 24 * 2**30)
-    for read, limit in [(load_json, "67,108,864"), *((x, "1,073,741,824") for x in (read_regular, read_regular_text))]:
-        with pytest.raises(DataError, match=mentions("25,769,803,776 bytes", f"limit is {limit}", "run.json")):
+    for read, limit in [
+        (load_json, "67,108,864"),
+        *((x, "1,073,741,824") for x in (read_regular, read_regular_text)),
+    ]:
+        with pytest.raises(
+            DataError,
+            match=mentions("25,769,803,776 bytes", f"limit is {limit}", "run.json"),
+        ):
             read(path)
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes in folders")
+@pytest.mark.skipif(
+    not hasattr(os, "mkfifo"), reason="this system has no pipes in folders"
+)
 def test_pipes_sockets_and_devices_are_refused(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     with socket.socket(socket.AF_UNIX) as server:

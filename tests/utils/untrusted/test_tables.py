@@ -10,27 +10,71 @@ from rsft.utils.tables import Column, check_columns, read_parquet, read_parquet_
 @pytest.mark.parametrize(
     ("cells", "column", "message"),
     [
-        (["a", None], Column("x"), "row 2, column x: found an empty cell, expected a text"),
+        (
+            ["a", None],
+            Column("x"),
+            "row 2, column x: found an empty cell, expected a text",
+        ),
         (["a", 7], Column("x"), "row 2, column x: found 7, expected a text"),
-        ([1, 2], Column("x", optional=True), "row 1, column x: found 1, expected a text"),
-        (["train", "tain"], Column("x", choices=("train", "val")), "row 2, column x: found 'tain', expected one of"),
-        ([0.5, np.nan], Column("x", "number"), "row 2, column x: found an empty cell, expected a number"),
-        ([0.5, "0.5"], Column("x", "number", optional=True), "row 2, column x: found '0.5', expected a number"),
+        (
+            [1, 2],
+            Column("x", optional=True),
+            "row 1, column x: found 1, expected a text",
+        ),
+        (
+            ["train", "tain"],
+            Column("x", choices=("train", "val")),
+            "row 2, column x: found 'tain', expected one of",
+        ),
+        (
+            [0.5, np.nan],
+            Column("x", "number"),
+            "row 2, column x: found an empty cell, expected a number",
+        ),
+        (
+            [0.5, "0.5"],
+            Column("x", "number", optional=True),
+            "row 2, column x: found '0.5', expected a number",
+        ),
         ([[1]], Column("x"), "row 1, column x: found"),
         (["a"], Column("y"), "no column y"),
-        ([1.5, np.inf], Column("x", "finite number"), "row 2, column x: found inf, expected a finite number"),
-        ([None, -np.inf, "a"], Column("x", "finite number", optional=True), "row 2, column x: found -inf"),
-        ([b"a", 1], Column("x", "number"), "row 1, column x: found b'a', expected a number"),
+        (
+            [1.5, np.inf],
+            Column("x", "finite number"),
+            "row 2, column x: found inf, expected a finite number",
+        ),
+        (
+            [None, -np.inf, "a"],
+            Column("x", "finite number", optional=True),
+            "row 2, column x: found -inf",
+        ),
+        (
+            [b"a", 1],
+            Column("x", "number"),
+            "row 1, column x: found b'a', expected a number",
+        ),
         ([1, 10**400], Column("x", "number"), "row 2, column x: found 1000"),
-        ([1, 1e31], Column("x", "finite number"), r"row 2, column x: found 1e\+31, expected a finite number"),
+        (
+            [1, 1e31],
+            Column("x", "finite number"),
+            r"row 2, column x: found 1e\+31, expected a finite number",
+        ),
         (["a", 10**400], Column("x", "finite number"), "row 1, column x: found 'a'"),
         (
             ["a", "b", "a"],
             Column("x", unique=True),
             "row 3, column x: found 'a', expected a text that no row above has",
         ),
-        ([["a"], [1]], Column("x", "list of names"), "row 2, column x: found .*, expected a list of names"),
-        ([["a"], "ab"], Column("x", "list of names"), "row 2, column x: found 'ab', expected a list of names"),
+        (
+            [["a"], [1]],
+            Column("x", "list of names"),
+            "row 2, column x: found .*, expected a list of names",
+        ),
+        (
+            [["a"], "ab"],
+            Column("x", "list of names"),
+            "row 2, column x: found 'ab', expected a list of names",
+        ),
     ],
 )
 def test_wrong_cells(cells, column, message):
@@ -53,7 +97,10 @@ def test_wrong_cells(cells, column, message):
         (pd.Categorical(["a", "b"]), Column("x")),
         ([1, np.inf], Column("x", "number")),
         ([1, 2.5, np.nan], Column("x", "finite number", optional=True)),
-        ([["a", "b"], np.array(["a"]), None], Column("x", "list of names", optional=True)),
+        (
+            [["a", "b"], np.array(["a"]), None],
+            Column("x", "list of names", optional=True),
+        ),
         (["a"], Column("y", required=False)),
     ],
 )
@@ -66,7 +113,9 @@ def test_parts_of_a_parquet_file(tmp_path):
     table.to_parquet(tmp_path / "t.parquet", row_group_size=3)
     parts = list(read_parquet_parts(tmp_path / "t.parquet"))
     assert [part.index[0] for part in parts] == [*range(0, 100, 3)]
-    pd.testing.assert_frame_equal(pd.concat(parts), read_parquet(tmp_path / "t.parquet").to_pandas())
+    pd.testing.assert_frame_equal(
+        pd.concat(parts), read_parquet(tmp_path / "t.parquet").to_pandas()
+    )
     with pytest.raises(ValueError, match=r"row 4, column y: found an empty cell"):
         check_columns(parts[1], [Column("y")])
     table[:0].to_parquet(tmp_path / "t.parquet")

@@ -1,6 +1,7 @@
 """Base class of products whose header, in XML, JSON or text, lists rasters beside it: find it, and read it safely.
 
-GDAL reads the pixels with the driver of the raster, so no driver of a product needs trust.
+GDAL reads the pixels with the driver of the raster, so no driver of a product needs
+trust.
 """
 
 import fnmatch
@@ -21,9 +22,12 @@ from rsft.types import Floats, Plane
 from rsft.utils.untrusted.documents import open_regular, parse_xml, read_regular
 
 MAX_HEADER_BYTES = 2**25
-"""Largest header that is read: 32 MiB. Those of RADARSAT-2 and TerraSAR-X have some MB."""
+"""Largest header that is read: 32 MiB. Those of RADARSAT-2 and TerraSAR-X have some
+MB."""
 
-_START = 2**18  # bytes of a file in which the marker of its format must occur; orbits may come before it
+_START = (
+    2**18
+)  # bytes of a file in which the marker of its format must occur; orbits may come before it
 _MAX_FILES = 64  # files of one pattern that are tried
 
 
@@ -32,27 +36,47 @@ def damaged_header(path: Path) -> Iterator[None]:
     """Turn what is raised for content that contradicts a specification into an error that names the file.
 
     Raises:
-        DataError: the file is too large, not a file, or not what its specification says.
+        DataError: the file is too large, not a file, or not what its specification
+            says.
     """
     try:
         yield
-    except (OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
-        fault = f"it has no {error}" if isinstance(error, KeyError) else str(error)
-        raise DataError(f"the file cannot be used: {fault}", path, "download the product again") from error
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+        LookupError,
+        AttributeError,
+        ArithmeticError,
+    ) as error:
+        if isinstance(error, KeyError):
+            fault = f"it has no {error}"
+        else:
+            fault = str(error)
+        raise DataError(
+            f"the file cannot be used: {fault}", path, "download the product again"
+        ) from error
 
 
 def _read_start(path: Path) -> bytes:
     """Return the first bytes of a file, in which the marker of its format must occur; none if it is no file.
 
     Raises:
-        DataError: the file may not be read. Without its header, an image would have no calibration.
+        DataError: the file may not be read. Without its header, an image would have no
+            calibration.
     """
     try:
         with open_regular(path) as file:
             return file.read(_START)
     except PermissionError as error:
-        message = f"the file may be the header of a product, but cannot be read: {error.strerror}"
-        raise DataError(message, path, "give the folder of the product") from error
+        raise DataError(
+            (
+                "the file may be the header of a product, but cannot be read:"
+                f" {error.strerror}"
+            ),
+            path,
+            "give the folder of the product",
+        ) from error
     except OSError:
         return b""
 
@@ -82,7 +106,10 @@ def read_numbers(parent: Element, name: str) -> Floats:
     Raises:
         ValueError: there are none, or one is not finite.
     """
-    numbers = np.array(" ".join(element.text or "" for element in parent.findall(name)).split(), np.float64)
+    numbers = np.array(
+        " ".join(element.text or "" for element in parent.findall(name)).split(),
+        np.float64,
+    )
     if not numbers.size or not np.isfinite(numbers).all():
         raise ValueError(f"<{parent.tag}> has no numbers {name}")
     return numbers
@@ -94,11 +121,13 @@ class HeaderProduct(SensorProduct):
     Attributes:
         headers: patterns of the header, relative to the folder of the product.
         marker: what the beginning of a header contains.
-        folders: names of the folders of the product with headers and rasters; "" is the product itself.
+        folders: names of the folders of the product with headers and rasters; "" is the
+            product itself.
         entries: names of further files that stand for the whole product.
         detected: what to order in place of a complex product.
         header: path of the header.
-        complex_kind: what the header says about complex pixels; empty if they are detected.
+        complex_kind: what the header says about complex pixels; empty if they are
+            detected.
         bands: names of the bands of `files`.
     """
 
@@ -112,7 +141,8 @@ class HeaderProduct(SensorProduct):
     bands: tuple[str, ...]
 
     def __init__(self, root: Path, header: Path) -> None:
-        self.root, self.header = root, header
+        self.root = root
+        self.header = header
 
     def load(self) -> dict[str, Path] | None:
         """Read the header.
@@ -144,16 +174,22 @@ class HeaderProduct(SensorProduct):
         Args:
             points: elements of the points.
             names: paths of row, column, longitude and latitude below them.
-            shift: added to row and column, so that the center of the first pixel is 0.5.
+            shift: added to row and column, so that the center of the first pixel is
+                0.5.
 
         Returns:
             The points.
         """
         try:
-            rows = [[float(read_numbers(point, name)[0]) for name in names] for point in points]
+            rows = [
+                [float(read_numbers(point, name)[0]) for name in names]
+                for point in points
+            ]
         except ValueError:
             return ()
-        return tuple((row + shift, col + shift, lon, lat) for row, col, lon, lat in rows)
+        return tuple(
+            (row + shift, col + shift, lon, lat) for row, col, lon, lat in rows
+        )
 
     def read(self, handles: Sequence[Any], keep_noise: bool) -> Product:
         """Describe the product."""
@@ -165,44 +201,92 @@ class HeaderProduct(SensorProduct):
         """Return the product of a folder, of a header, or of a raster that a header lists.
 
         Raises:
-            DataError: the folder contains several products, or the product is damaged, incomplete or complex.
+            DataError: the folder contains several products, or the product is damaged,
+                incomplete or complex.
         """
         if path.suffix.lower() == ".zip":
             cls._refuse_archive(path)
         is_folder = path.is_dir()
-        root = path if is_folder else path.parent.parent if path.parent.name in cls.folders else path.parent
+        if is_folder:
+            root = path
+        else:
+            if path.parent.name in cls.folders:
+                root = path.parent.parent
+            else:
+                root = path.parent
         products = []
-        for header in [file for pattern in cls.headers for file in sorted(root.glob(pattern))[:_MAX_FILES]]:
+        for header in [
+            file
+            for pattern in cls.headers
+            for file in sorted(root.glob(pattern))[:_MAX_FILES]
+        ]:
             if cls.marker in _read_start(header):
                 product = cls(root, header)
                 with damaged_header(header):
                     images = product.load()
-                images = images and {band: _normalize(file) for band, file in images.items()}
-                if images is not None and is_folder | (path == header) | (path.name in cls.entries):
+                images = images and {
+                    band: _normalize(file) for band, file in images.items()
+                }
+                if images is not None and is_folder | (path == header) | (
+                    path.name in cls.entries
+                ):
                     products.append((product, images))
-                elif images and (one := {band: file for band, file in images.items() if file.name == path.name}):
+                elif images and (
+                    one := {
+                        band: file
+                        for band, file in images.items()
+                        if file.name == path.name
+                    }
+                ):
                     return product._select(path, one)
         if len(products) > 1:
             names = ", ".join(product.header.name for product, _ in products[:3])
-            raise DataError(f"the folder contains {len(products)} products of {cls.title}", path, f"give one: {names}")
-        name = root if path.name in cls.entries or not any("*" in pattern for pattern in cls.headers) else path
-        return products[0][0]._select(name, products[0][1]) if products else None
+            raise DataError(
+                f"the folder contains {len(products)} products of {cls.title}",
+                path,
+                f"give one: {names}",
+            )
+        if path.name in cls.entries or not any(
+            "*" in pattern for pattern in cls.headers
+        ):
+            name = root
+        else:
+            name = path
+        if products:
+            return products[0][0]._select(name, products[0][1])
+        return None
 
     @classmethod
     def _refuse_archive(cls, path: Path) -> None:
         """Raise an error if an archive contains such a product; `Sentinel1` reports archives that cannot be read."""
-        with suppress(OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError), zipfile.ZipFile(path) as archive:
-            patterns = [pattern for header in cls.headers for pattern in (header, f"*/{header}")]
-            names = [name for name in archive.namelist() if any(fnmatch.fnmatch(name, x) for x in patterns)]
+        with (
+            suppress(OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError),
+            zipfile.ZipFile(path) as archive,
+        ):
+            patterns = [
+                pattern for header in cls.headers for pattern in (header, f"*/{header}")
+            ]
+            names = [
+                name
+                for name in archive.namelist()
+                if any(fnmatch.fnmatch(name, x) for x in patterns)
+            ]
             for name in names[:_MAX_FILES]:
                 with archive.open(name) as file:
                     if cls.marker in file.read(_START):
-                        raise DataError(f"the archive is a product of {cls.title}", path, "unpack it, give its folder")
+                        raise DataError(
+                            f"the archive is a product of {cls.title}",
+                            path,
+                            "unpack it, give its folder",
+                        )
 
     @classmethod
     def complex_error(cls, kind: str, path: object) -> DataError:
         """Return the error for a product whose pixels are complex; `kind` is what its metadata says about them."""
-        hint = f"calibrate and detect it in SNAP, export a GeoTIFF, and give that; or order {cls.detected}"
+        hint = (
+            "calibrate and detect it in SNAP, export a GeoTIFF, and give that; or"
+            f" order {cls.detected}"
+        )
         return DataError(f"{cls.title}: the pixels are complex ({kind})", path, hint)
 
     def _select(self, path: Path, images: dict[str, Path]) -> Self:
@@ -211,12 +295,24 @@ class HeaderProduct(SensorProduct):
             raise self.complex_error(self.complex_kind, self.header)
         root = _normalize(self.root)
         with damaged_header(self.header):  # a name may be too long
-            faults = [f"the image {file.name} is missing" for file in images.values() if not file.is_file()]
-        faults += [f"{file} is outside of it" for file in images.values() if root not in _normalize(file).parents]
+            faults = [
+                f"the image {file.name} is missing"
+                for file in images.values()
+                if not file.is_file()
+            ]
+        faults += [
+            f"{file} is outside of it"
+            for file in images.values()
+            if root not in _normalize(file).parents
+        ]
         if faults or not images:
             message = "; ".join(faults) or "it lists no image"
-            raise DataError(f"{self.title}: {message}", self.header, "download the product again")
-        self.path, self.bands, self.files = path, tuple(images), tuple(map(str, images.values()))
+            raise DataError(
+                f"{self.title}: {message}", self.header, "download the product again"
+            )
+        self.path = path
+        self.bands = tuple(images)
+        self.files = tuple(map(str, images.values()))
         return self
 
 
@@ -230,7 +326,8 @@ class ScaledCalibration:
     """Calibration by a factor for each pixel: backscatter = (DN^2 + offset) * factor.
 
     Attributes:
-        factors: first and last row, first and last column of a window, without the last ones -> factors (H, W).
+        factors: first and last row, first and last column of a window, without the last
+            ones -> factors (H, W).
         offset: added to the squared digital numbers.
     """
 
@@ -240,6 +337,8 @@ class ScaledCalibration:
     def __call__(self, values: Plane, top: int, left: int) -> CalibratedPlane:
         """Calibrate a window, see `Calibration`."""
         factors = self.factors(top, top + values.shape[0], left, left + values.shape[1])
-        power = ((values.astype(np.float64) ** 2 + self.offset) * factors).astype(np.float32)
+        power = ((values.astype(np.float64) ** 2 + self.offset) * factors).astype(
+            np.float32
+        )
         power[values == 0] = np.nan
         return CalibratedPlane(power, 0)

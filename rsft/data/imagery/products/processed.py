@@ -1,8 +1,9 @@
 """Read processed products: BEAM-DIMAP of SNAP, and Sentinel-1 RTC of ASF HyP3 and OPERA.
 
-Sources: SNAP, "BEAM-DIMAP format": a header .dim, and a folder .data with one ENVI file per band, whose name says the
-quantity. ASF, "Sentinel-1 RTC Product Guide", naming convention. OPERA, "RTC-S1 Product Specification" (JPL D-108758),
-tags of the backscatter convention.
+Sources: SNAP, "BEAM-DIMAP format": a header .dim, and a folder .data with one ENVI file
+per band, whose name says the quantity. ASF, "Sentinel-1 RTC Product Guide", naming
+convention. OPERA, "RTC-S1 Product Specification" (JPL D-108758), tags of the
+backscatter convention.
 """
 
 import re
@@ -15,12 +16,23 @@ from xml.etree.ElementTree import Element
 import numpy as np
 
 from rsft.data.imagery.bands import POLARIZATIONS
-from rsft.data.imagery.products.headers import HeaderProduct, read_numbers, read_plain_xml
-from rsft.data.imagery.products.product import PRODUCTS, FactorCalibration, LineTable, Product, SensorProduct
+from rsft.data.imagery.products.headers import (
+    HeaderProduct,
+    read_numbers,
+    read_plain_xml,
+)
+from rsft.data.imagery.products.product import (
+    PRODUCTS,
+    FactorCalibration,
+    LineTable,
+    Product,
+    SensorProduct,
+)
 from rsft.data.imagery.rasters import open_raster
 from rsft.types import Floats
 
-_UNITS = {  # beginning and end of the name of a band in SNAP; the first that a product has is read
+# beginning and end of the name of a band in SNAP; the first that a product has is read
+_UNITS = {
     ("sigma0", ""): "sigma0",
     ("sigma0", "_db"): "db",
     ("gamma0", ""): "gamma0",
@@ -51,30 +63,53 @@ class Dimap(HeaderProduct):
     def load(self) -> dict[str, Path] | None:
         """Read the names of the bands. Virtual bands have no file."""
         self.document = read_plain_xml(self.header)
-        names = [x.text or "" for x in self.document.findall("Image_Interpretation/Spectral_Band_Info/BAND_NAME")]
+        names = [
+            x.text or ""
+            for x in self.document.findall(
+                "Image_Interpretation/Spectral_Band_Info/BAND_NAME"
+            )
+        ]
         images: dict[str, dict[str, Path]] = {}
         for name in names:
-            match, file = _BAND.fullmatch(name.lower()), self._file(f"{name}.img")
+            match = _BAND.fullmatch(name.lower())
+            file = self._file(f"{name}.img")
             if match and file.is_file():
-                images.setdefault(_UNITS.get((match[1], match[3] or ""), ""), {})[match[2].upper()] = file
+                images.setdefault(_UNITS.get((match[1], match[3] or ""), ""), {})[
+                    match[2].upper()
+                ] = file
         self.unit = next((unit for unit in _UNITS.values() if unit in images), "")
-        self.complex_kind = "bands i and q" if not self.unit and any(name.startswith("i_") for name in names) else ""
-        return images.get(self.unit) if self.unit else {} if self.complex_kind else None
+        if not self.unit and any(name.startswith("i_") for name in names):
+            self.complex_kind = "bands i and q"
+        else:
+            self.complex_kind = ""
+        if self.unit:
+            return images.get(self.unit)
+        if self.complex_kind:
+            return {}
+        return None
 
     def describe(self, handles: Sequence[Any]) -> Product:
         """Read the time, the pass and the incidence angles."""
         times = [
-            self.document.findtext(f"Production/PRODUCT_SCENE_RASTER_{x}_TIME", "").strip() for x in ("START", "STOP")
+            self.document.findtext(
+                f"Production/PRODUCT_SCENE_RASTER_{x}_TIME", ""
+            ).strip()
+            for x in ("START", "STOP")
         ]
         start, stop = (_iso_time(time) if time else None for time in times)
         attribute = self.document.find(".//MDATTR[@name='PASS']")
         return Product(
-            kind=f"{self.title} {self.document.findtext('Production/PRODUCT_TYPE', '')}".strip(),
+            kind=(
+                f"{self.title} {self.document.findtext('Production/PRODUCT_TYPE', '')}".strip()
+            ),
             unit=self.unit,
             bands=self.bands,
             acquired=start,
             finished=stop,
-            pass_direction=("" if attribute is None else attribute.text or "").strip().lower() or None,
+            pass_direction=("" if attribute is None else attribute.text or "")
+            .strip()
+            .lower()
+            or None,
             incidence=self._angles(),
         )
 
@@ -87,13 +122,19 @@ class Dimap(HeaderProduct):
             return _sample(self._file("incidenceAngleFromEllipsoid.img"), 1.0)
         path = self._file("tie_point_grids/incident_angle.img")
         for grid in self.document.findall("Tie_Point_Grids/Tie_Point_Grid_Info"):
-            if grid.findtext("TIE_POINT_GRID_NAME") == "incident_angle" and path.is_file():
+            if (
+                grid.findtext("TIE_POINT_GRID_NAME") == "incident_angle"
+                and path.is_file()
+            ):
                 with open_raster(str(path)) as file:
                     if file.width * file.height > _MAX_TIE_POINTS:
-                        raise ValueError(f"{path.name} has {file.width * file.height:,} tie points")
+                        raise ValueError(
+                            f"{path.name} has {file.width * file.height:,} tie points"
+                        )
                     angles = file.read(1).astype(np.float64)
                 rows, cols = (
-                    read_numbers(grid, f"OFFSET_{axis}")[0] + read_numbers(grid, f"STEP_{axis}")[0] * np.arange(count)
+                    read_numbers(grid, f"OFFSET_{axis}")[0]
+                    + read_numbers(grid, f"STEP_{axis}")[0] * np.arange(count)
                     for axis, count in zip("YX", angles.shape, strict=True)
                 )
                 return LineTable(rows, [cols] * len(rows), list(angles))
@@ -102,7 +143,10 @@ class Dimap(HeaderProduct):
 
 @PRODUCTS.register
 class AsfRtc(HeaderProduct):
-    """A product of ASF HyP3: its folder, its .README.md.txt, or one of its images. Its name says quantity and scale."""
+    """A product of ASF HyP3: its folder, its .README.md.txt, or one of its images.
+
+    Its name says quantity and scale.
+    """
 
     name: ClassVar[str] = "asf-rtc"
     title: ClassVar[str] = "Sentinel-1 RTC (ASF)"
@@ -125,11 +169,17 @@ class AsfRtc(HeaderProduct):
         """Return the quantity, the time and the incidence angles at the ellipsoid, which HyP3 stores in radians."""
         day, time, quantity, scale = self.granule.groups()
         linear = "gamma0" if quantity == "g" else "sigma0"
-        angles = self.header.with_name(self.header.name.replace(".README.md.txt", "_inc_map_ell.tif"))
+        angles = self.header.with_name(
+            self.header.name.replace(".README.md.txt", "_inc_map_ell.tif")
+        )
         amplitude = {linear: (FactorCalibration(1.0),) * len(self.bands)}
         return Product(
             kind=self.title,
-            unit={"p": linear, "a": "amplitude", "d": "gamma0_db" if quantity == "g" else "db"}[scale],
+            unit={
+                "p": linear,
+                "a": "amplitude",
+                "d": "gamma0_db" if quantity == "g" else "db",
+            }[scale],
             bands=self.bands,
             calibrations=amplitude if scale == "a" else {},
             calibration_source="its name, which says that its pixels are square roots",
@@ -149,10 +199,14 @@ class OperaRtc(SensorProduct):
     def read_tags(cls, handles: Sequence[Any]) -> Product | None:
         """Read the convention of the backscatter, the time and the pass."""
         tags = {key.upper(): value for key, value in handles[0].tags().items()}
-        unit, scale = (tags.get(_CONVENTION.format(x), "") for x in ("NORMALIZATION", "EXPRESSION"))
+        unit = tags.get(_CONVENTION.format("NORMALIZATION"), "")
+        scale = tags.get(_CONVENTION.format("EXPRESSION"), "")
         if unit not in ("gamma0", "sigma0", "beta0") or "intensity" not in scale:
             return None
-        names = [re.search(rf"_({'|'.join(POLARIZATIONS)})\.\w+$", file.name) for file in handles]
+        names = [
+            re.search(rf"_({'|'.join(POLARIZATIONS)})\.\w+$", file.name)
+            for file in handles
+        ]
         bands = tuple(match[1] for match in names if match)
         return Product(
             kind=cls.title,
@@ -166,7 +220,10 @@ class OperaRtc(SensorProduct):
 
 def _iso_time(text: str) -> str:
     """Return the time in ISO 8601 that SNAP or the name of a granule writes, in UTC."""
-    form = "%Y%m%d %H%M%S" if text[:8].isdigit() else "%d-%b-%Y %H:%M:%S.%f"
+    if text[:8].isdigit():
+        form = "%Y%m%d %H%M%S"
+    else:
+        form = "%d-%b-%Y %H:%M:%S.%f"
     return f"{datetime.strptime(text, form).isoformat()}Z"
 
 
@@ -175,7 +232,10 @@ def _sample(path: Path, factor: float) -> LineTable:
     with open_raster(str(path)) as file:
         shape = min(file.height, _GRID), min(file.width, _GRID)
         angles: Floats = file.read(1, out_shape=shape).astype(np.float64)
-        sides = [(np.arange(n) + 0.5) * size / n - 0.5 for n, size in zip(shape, file.shape, strict=True)]
+        sides = [
+            (np.arange(n) + 0.5) * size / n - 0.5
+            for n, size in zip(shape, file.shape, strict=True)
+        ]
     valid = np.isfinite(angles) & (angles > 0)
     if not valid.any():
         raise ValueError(f"{path.name} has no angle")

@@ -1,7 +1,8 @@
 """What products of sensors say about their pixels, and the registry of these products.
 
-A product is a folder or a file of a sensor: rasters with their calibration, incidence angles and time. Each kind of
-product is one class with a `name`. Another package adds one through the entry-point group "rsft.products".
+A product is a folder or a file of a sensor: rasters with their calibration, incidence
+angles and time. Each kind of product is one class with a `name`. Another package adds
+one through the entry-point group "rsft.products".
 """
 
 import warnings
@@ -25,7 +26,8 @@ class CalibratedPlane(NamedTuple):
 
     Attributes:
         values: (H, W), float32; NaN without data.
-        clipped: number of values that were raised to the smallest value above the noise.
+        clipped: number of values that were raised to the smallest value above the
+            noise.
     """
 
     values: Plane
@@ -33,21 +35,24 @@ class CalibratedPlane(NamedTuple):
 
 
 Calibration = Callable[[Plane, int, int], CalibratedPlane]
-"""Digital numbers (H, W) float32 of one band, 0 and NaN without data, first row and first column of the window ->
-linear backscatter in m2/m2."""
+"""Digital numbers (H, W) float32 of one band, 0 and NaN without data, first row and
+first column of the window -> linear backscatter in m2/m2."""
 
 PixelGrid = Callable[[Floats, Floats], Floats]
-"""Rows (N,) and columns (N,) of pixels -> values (N,), such as incidence angles to the vertical in degrees."""
+"""Rows (N,) and columns (N,) of pixels -> values (N,), such as incidence angles to the
+vertical in degrees."""
 
 
 class RadarMotion(NamedTuple):
     """How a radar moved along the rows of a raster in radar geometry, whose rows are lines of one azimuth time.
 
     Attributes:
-        seconds: rows (N,) and columns (N,) of pixels -> their zero-Doppler azimuth times in seconds after
-            `Product.acquired`.
-        slant_range: rows (N,) and columns (N,) of pixels -> their distances from the radar in meters.
-        velocity: speed of the platform in its orbit, in meters per second relative to the Earth.
+        seconds: rows (N,) and columns (N,) of pixels -> their zero-Doppler azimuth
+            times in seconds after `Product.acquired`.
+        slant_range: rows (N,) and columns (N,) of pixels -> their distances from the
+            radar in meters.
+        velocity: speed of the platform in its orbit, in meters per second relative to
+            the Earth.
         looks_right: whether the radar looks to the right of its flight direction.
     """
 
@@ -63,18 +68,21 @@ class Product:
 
     Attributes:
         kind: name of the product family, such as "Sentinel-1 GRD".
-        unit: unit of the stored values, after GDAL's scale and offset and after the modulus; None if unknown.
+        unit: unit of the stored values, after GDAL's scale and offset and after the
+            modulus; None if unknown.
         bands: names of the bands; None takes those in the rasters.
-        calibrations: calibration of each band, by the unit of the result: sigma0, gamma0 or beta0.
+        calibrations: calibration of each band, by the unit of the result: sigma0,
+            gamma0 or beta0.
         calibration_source: where the calibration comes from, for the notes of a job.
-        noise: what is done about thermal noise, for the notes of a job; empty if the product does not say.
+        noise: what is done about thermal noise, for the notes of a job; empty if the
+            product does not say.
         acquired: time of the first line in UTC, ISO 8601; None if unknown.
         finished: time of the last line in UTC, ISO 8601; None if unknown.
         pass_direction: "ascending" or "descending"; None if unknown.
         incidence: incidence angles; None if unknown.
         motion: motion of the radar; None if unknown.
-        tie_points: row, column, longitude and latitude of points, for rasters without georeference. Pixel coordinates
-            are those of GDAL.
+        tie_points: row, column, longitude and latitude of points, for rasters without
+            georeference. Pixel coordinates are those of GDAL.
         NOISE_REMOVED: value of `noise` if the calibrations subtract the thermal noise.
     """
 
@@ -97,14 +105,16 @@ class Product:
 class SensorProduct:
     """Base class of the products of a sensor.
 
-    A product that its path tells, such as a folder or a raster with a header beside it, implements `find` and `read`.
-    A product that the tags of its raster tell implements `read_tags`.
+    A product that its path tells, such as a folder or a raster with a header beside it,
+    implements `find` and `read`. A product that the tags of its raster tell implements
+    `read_tags`.
 
     Attributes:
         name: name of the kind of product in the registry.
         title: its name in messages and tables.
         path: path that names the scene in tables and messages, usually the folder.
-        files: names under which GDAL opens the rasters: one raster, or one per band. All have the same size.
+        files: names under which GDAL opens the rasters: one raster, or one per band.
+            All have the same size.
 
     Example:
         >>> find_product(Path("new_chips")) is None
@@ -143,7 +153,9 @@ class SensorProduct:
         return None
 
 
-PRODUCTS: Registry[type[SensorProduct]] = Registry("product", "rsft.products", "rsft.data.imagery.products")
+PRODUCTS: Registry[type[SensorProduct]] = Registry(
+    "product", "rsft.products", "rsft.data.imagery.products"
+)
 """All kinds of products by name."""
 
 
@@ -153,7 +165,9 @@ def _all_products() -> Iterator[type[SensorProduct]]:
         try:
             yield PRODUCTS[name]
         except ImportError as error:
-            warnings.warn(f"the product {name} cannot be imported: {error}", stacklevel=3)
+            warnings.warn(
+                f"the product {name} cannot be imported: {error}", stacklevel=3
+            )
 
 
 def find_product(path: Path) -> SensorProduct | None:
@@ -162,30 +176,49 @@ def find_product(path: Path) -> SensorProduct | None:
     Raises:
         DataError: the product is damaged.
     """
-    return next((product for kind in _all_products() if (product := kind.find(path)) is not None), None)
+    return next(
+        (
+            product
+            for kind in _all_products()
+            if (product := kind.find(path)) is not None
+        ),
+        None,
+    )
 
 
-def read_product(path: object, handles: Sequence[Any], owner: SensorProduct | None, options: ProductOptions) -> Product:
+def read_product(
+    path: object,
+    handles: Sequence[Any],
+    owner: SensorProduct | None,
+    options: ProductOptions,
+) -> Product:
     """Read what a raster says about its pixels.
 
     Args:
         path: path of the scene, for errors.
         handles: the datasets of the scene, opened by rasterio.
-        owner: the product to which they belong, from `find_product`; None for any other raster.
+        owner: the product to which they belong, from `find_product`; None for any other
+            raster.
         options: the user's options. A factor becomes the only calibration.
 
     Returns:
         The product. With `options.factor`, its only calibration is that factor.
 
     Raises:
-        DataError: the values are complex and their modulus is not requested, or the description is damaged.
+        DataError: the values are complex and their modulus is not requested, or the
+            description is damaged.
         RequestError: an option contradicts the file.
     """
     dtypes = sorted({dtype for file in handles for dtype in file.dtypes})
     complex_dtypes = [dtype for dtype in dtypes if dtype.startswith("complex")]
     if complex_dtypes and not options.modulus:
-        message = f"the pixels are complex ({', '.join(complex_dtypes)}), but a model takes real values"
-        raise DataError(message, path, "give --modulus, which takes their modulus (the amplitude)")
+        message = (
+            f"the pixels are complex ({', '.join(complex_dtypes)}), but a model takes"
+            " real values"
+        )
+        raise DataError(
+            message, path, "give --modulus, which takes their modulus (the amplitude)"
+        )
     if options.modulus and not complex_dtypes:
         message = f"--modulus is for complex pixels, but these are {', '.join(dtypes)}"
         raise RequestError(message, path, "leave out --modulus")
@@ -194,11 +227,25 @@ def read_product(path: object, handles: Sequence[Any], owner: SensorProduct | No
     else:
         try:
             descriptions = (kind.read_tags(handles) for kind in _all_products())
-            product = next((description for description in descriptions if description is not None), Product())
+            product = next(
+                (
+                    description
+                    for description in descriptions
+                    if description is not None
+                ),
+                Product(),
+            )
         except (TypeError, ValueError, ArithmeticError) as error:
-            raise DataError(f"the tags of the product cannot be used: {error}", path, "download it again") from error
+            raise DataError(
+                f"the tags of the product cannot be used: {error}",
+                path,
+                "download it again",
+            ) from error
     if options.keep_noise and not product.noise:
-        message = "--keep-noise is for products whose thermal noise rsft removes, such as those of Sentinel-1"
+        message = (
+            "--keep-noise is for products whose thermal noise rsft removes, such as"
+            " those of Sentinel-1"
+        )
         raise RequestError(message, path, "leave out --keep-noise")
     unit = read_unit(handles, path) or product.unit
     if options.gamma0_to_sigma0:
@@ -206,30 +253,58 @@ def read_product(path: object, handles: Sequence[Any], owner: SensorProduct | No
     if options.factor is None:
         return replace(product, unit=unit or ("amplitude" if options.modulus else None))
     if product.calibrations:
-        message = f"--calibrate, but the file has a calibration: {product.calibration_source}"
+        message = (
+            f"--calibrate, but the file has a calibration: {product.calibration_source}"
+        )
         raise RequestError(message, path, "leave out --calibrate")
     if unit not in (None, "amplitude"):
         message = f"--calibrate is for digital numbers, but the file declares {unit}"
         raise RequestError(message, path, "leave out --calibrate")
-    calibrations = {"sigma0": (FactorCalibration(options.factor),) * sum(file.count for file in handles)}
+    calibrations = {
+        "sigma0": (
+            (FactorCalibration(options.factor),) * sum(file.count for file in handles)
+        )
+    }
     source = f"factor {options.factor:g}"
-    return replace(product, unit="amplitude", calibrations=calibrations, calibration_source=source)
+    return replace(
+        product, unit="amplitude", calibrations=calibrations, calibration_source=source
+    )
 
 
 def _to_sigma0(path: object, product: Product) -> Product:
     """Return a product of gamma0 with a calibration to sigma0, by its incidence angles."""
     is_stored = product.unit in ("gamma0", "gamma0_db")
-    if "sigma0" in product.calibrations or not (is_stored or "gamma0" in product.calibrations):
-        actual = "has a calibration to sigma0" if product.calibrations else f"declares {product.unit or 'no unit'}"
-        message = f"--gamma0-to-sigma0 is for products of gamma0, but the file {actual}"
-        raise RequestError(message, path, "leave out --gamma0-to-sigma0")
+    if "sigma0" in product.calibrations or not (
+        is_stored or "gamma0" in product.calibrations
+    ):
+        if product.calibrations:
+            actual = "has a calibration to sigma0"
+        else:
+            actual = f"declares {product.unit or 'no unit'}"
+        raise RequestError(
+            f"--gamma0-to-sigma0 is for products of gamma0, but the file {actual}",
+            path,
+            "leave out --gamma0-to-sigma0",
+        )
     if not isinstance(product.incidence, LineTable):
-        hint = "process the scene to sigma0, or use a model of gamma0"
-        raise RequestError("--gamma0-to-sigma0, but the product states no incidence angles", path, hint)
+        raise RequestError(
+            "--gamma0-to-sigma0, but the product states no incidence angles",
+            path,
+            "process the scene to sigma0, or use a model of gamma0",
+        )
     steps = product.calibrations.get("gamma0", (None,) * len(product.bands or (None,)))
-    calibrations = tuple(CosineCalibration(product.incidence, step, product.unit == "gamma0_db") for step in steps)
-    source = "sigma0 = gamma0 * cos(incidence angle at the ellipsoid), as --gamma0-to-sigma0 asks; wrong on slopes"
-    return replace(product, calibrations={"sigma0": calibrations}, calibration_source=source)
+    calibrations = tuple(
+        CosineCalibration(product.incidence, step, product.unit == "gamma0_db")
+        for step in steps
+    )
+    return replace(
+        product,
+        calibrations={"sigma0": calibrations},
+        calibration_source=(
+            "sigma0 = gamma0 * cos(incidence angle at the ellipsoid), as --gamma0-to-sigma0"
+            " asks; wrong on slopes"
+        ),
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -238,7 +313,8 @@ class CosineCalibration:
 
     Attributes:
         incidence: theta in degrees.
-        calibration: calibration of digital numbers to gamma0; None if the values are gamma0.
+        calibration: calibration of digital numbers to gamma0; None if the values are
+            gamma0.
         is_decibel: whether the values are decibels of gamma0.
     """
 
@@ -250,8 +326,14 @@ class CosineCalibration:
         """Convert a window, see `Calibration`."""
         height, width = values.shape
         angles = self.incidence.window(top, top + height, left, left + width)
-        plane = self.calibration(values, top, left) if self.calibration else CalibratedPlane(values, 0)
-        gamma0 = 10 ** (plane.values / 10) if self.is_decibel else plane.values
+        if self.calibration:
+            plane = self.calibration(values, top, left)
+        else:
+            plane = CalibratedPlane(values, 0)
+        if self.is_decibel:
+            gamma0 = 10 ** (plane.values / 10)
+        else:
+            gamma0 = plane.values
         sigma0 = (gamma0 * np.cos(np.radians(angles))).astype(np.float32)
         sigma0[values == 0] = np.nan
         return CalibratedPlane(sigma0, plane.clipped)
@@ -265,7 +347,9 @@ class FactorCalibration:
 
     def __post_init__(self) -> None:
         if not 0 < self.factor < np.inf:
-            raise ValueError(f"the calibration factor {self.factor:g} is not a positive number")
+            raise ValueError(
+                f"the calibration factor {self.factor:g} is not a positive number"
+            )
 
     def __call__(self, values: Plane, top: int, left: int) -> CalibratedPlane:
         """Calibrate a window, see `Calibration`."""
@@ -301,11 +385,15 @@ class LineTable:
     def __post_init__(self) -> None:
         if not len(self.lines) == len(self.pixels) == len(self.values) > 0:
             raise ValueError("the table has no lines")
-        if (np.diff(self.lines) <= 0).any() or any((np.diff(pixels) <= 0).any() for pixels in self.pixels):
+        if (np.diff(self.lines) <= 0).any() or any(
+            (np.diff(pixels) <= 0).any() for pixels in self.pixels
+        ):
             raise ValueError("the lines or pixels of the table do not increase")
         for pixels, values in zip(self.pixels, self.values, strict=True):
             if not len(pixels) == len(values) > 0 or not np.isfinite(values).all():
-                raise ValueError("the table has lines without values, or values that are not finite")
+                raise ValueError(
+                    "the table has lines without values, or values that are not finite"
+                )
 
     @classmethod
     def from_points(cls, points: Iterable[tuple[object, float, float, float]]) -> Self:
@@ -321,19 +409,27 @@ class LineTable:
         for key, *point in points:
             lines.setdefault(key, []).append((point[0], point[1], point[2]))
         tables = sorted(
-            (np.array(sorted(line, key=lambda x: x[1])).T for line in lines.values()), key=lambda x: x[0, 0]
+            (np.array(sorted(line, key=lambda x: x[1])).T for line in lines.values()),
+            key=lambda x: x[0, 0],
         )
-        return cls(np.array([t[0].mean() for t in tables]), [t[1] for t in tables], [t[2] for t in tables])
+        return cls(
+            np.array([t[0].mean() for t in tables]),
+            [t[1] for t in tables],
+            [t[2] for t in tables],
+        )
 
     @classmethod
     def constant(cls, value: float) -> Self:
         """Return a table with one value for the whole image."""
         return cls(np.zeros(1), [np.zeros(1)], [np.array([value])])
 
-    def window(self, top: int, bottom: int, left: int, right: int, dtype: Any = np.float64) -> NDArray[Any]:
+    def window(
+        self, top: int, bottom: int, left: int, right: int, dtype: Any = np.float64
+    ) -> NDArray[Any]:
         """Interpolate the table at all pixels of a window: values (bottom - top, right - left).
 
-        `bottom` and `right` are behind the last row and column; `dtype` is float64 or float32.
+        `bottom` and `right` are behind the last row and column; `dtype` is float64 or
+        float32.
 
         Returns:
             Noise (bottom - top, right - left).
@@ -344,8 +440,13 @@ class LineTable:
         mix = np.column_stack([1 - weights, weights]).astype(dtype)
         for index in np.unique(lower):
             start, stop = np.searchsorted(lower, (index, index + 1))
-            pair = self._row(index, cols), self._row(min(index + 1, len(self.lines) - 1), cols)
-            np.matmul(mix[start:stop], np.stack(pair).astype(dtype), out=window[start:stop])
+            pair = (
+                self._row(index, cols),
+                self._row(min(index + 1, len(self.lines) - 1), cols),
+            )
+            np.matmul(
+                mix[start:stop], np.stack(pair).astype(dtype), out=window[start:stop]
+            )
         return window
 
     def __call__(self, rows: Floats, cols: Floats) -> Floats:
@@ -361,7 +462,11 @@ class LineTable:
 
     def _rows(self, rows: Floats) -> tuple[Indices, Floats]:
         """Return the index of the line before each row, and the weight of the line after it."""
-        lower = np.clip(np.searchsorted(self.lines, rows, side="right") - 1, 0, max(0, len(self.lines) - 2))
+        lower = np.clip(
+            np.searchsorted(self.lines, rows, side="right") - 1,
+            0,
+            max(0, len(self.lines) - 2),
+        )
         upper = np.minimum(lower + 1, len(self.lines) - 1)
         distance = np.maximum(self.lines[upper] - self.lines[lower], 1)
         return lower, np.clip((rows - self.lines[lower]) / distance, 0, 1)

@@ -1,7 +1,7 @@
 """Recognize products that rsft does not read, and say which step or file helps.
 
-Sources: the product specifications of ASI (COSMO-SkyMed), CONAE (SAOCOM), NASA (NISAR), ESA (ENVISAT and ERS), and NGA
-(SICD and SIDD), for the texts that their files contain.
+Sources: the product specifications of ASI (COSMO-SkyMed), CONAE (SAOCOM), NASA (NISAR),
+ESA (ENVISAT and ERS), and NGA (SICD and SIDD), for the texts that their files contain.
 """
 
 import os
@@ -13,7 +13,9 @@ from rsft.data.imagery.products.product import PRODUCTS, SensorProduct
 from rsft.errors import DataError
 from rsft.utils.untrusted.documents import open_regular
 
-_ENDS = 2**18  # bytes at the beginning and the end of a file in which its texts must occur
+_ENDS = (
+    2**18
+)  # bytes at the beginning and the end of a file in which its texts must occur
 _MAX_FILES = 256  # files of a folder that are tried
 
 
@@ -33,15 +35,38 @@ class Refusal(NamedTuple):
     hint: str
 
 
-_SNAP = "in SNAP: Radar > Radiometric > Calibrate, then File > Export > GeoTIFF, and give that"
-_GCOV = "give one covariance of a GCOV product, such as HDF5:FILE.h5://science/LSAR/GCOV/grids/frequencyA/HHHH"
-_SICD = "its pixels are complex: give the detected image of its provider (GEC, GEO), or detect it with sarpy"
-_SIDD = "its pixels are for display: give the GeoTIFF of its provider, or convert it: gdal_translate IN OUT.tif"
-_HDF5, _NITF = (".h5", ".hdf5"), (".ntf", ".nitf")
+_SNAP = (
+    "in SNAP: Radar > Radiometric > Calibrate, then File > Export > GeoTIFF, and give"
+    " that"
+)
+_GCOV = (
+    "give one covariance of a GCOV product, such as"
+    " HDF5:FILE.h5://science/LSAR/GCOV/grids/frequencyA/HHHH"
+)
+_SICD = (
+    "its pixels are complex: give the detected image of its provider (GEC, GEO), or"
+    " detect it with sarpy"
+)
+_SIDD = (
+    "its pixels are for display: give the GeoTIFF of its provider, or convert it:"
+    " gdal_translate IN OUT.tif"
+)
+_HDF5 = (".h5", ".hdf5")
+_NITF = (".ntf", ".nitf")
 REFUSALS = (
-    Refusal("COSMO-SkyMed", _HDF5, re.compile(rb"CSKS\d|CSG_(RAW|SCS|DGM|GEC|GTC)|SSAR\d_CSG"), _SNAP),
+    Refusal(
+        "COSMO-SkyMed",
+        _HDF5,
+        re.compile(rb"CSKS\d|CSG_(RAW|SCS|DGM|GEC|GTC)|SSAR\d_CSG"),
+        _SNAP,
+    ),
     Refusal("NISAR", _HDF5, re.compile(rb"NISAR|[LS]SAR\0"), _GCOV),
-    Refusal("SAOCOM", (".xml", ".xemt"), re.compile(rb"<SAOCOM_XMLProduct|<RasterInfo|<platform>SAO1[AB]"), _SNAP),
+    Refusal(
+        "SAOCOM",
+        (".xml", ".xemt"),
+        re.compile(rb"<SAOCOM_XMLProduct|<RasterInfo|<platform>SAO1[AB]"),
+        _SNAP,
+    ),
     Refusal("ENVISAT ASAR", (".n1",), re.compile(rb'^PRODUCT="ASA_'), _SNAP),
     Refusal("ERS SAR", (".n1", ".e1", ".e2"), re.compile(rb'^PRODUCT="SAR_'), _SNAP),
     Refusal("SICD", _NITF, re.compile(rb"urn:SICD"), _SICD),
@@ -61,14 +86,27 @@ class RefusedProduct(SensorProduct):
     def find(cls, path: Path) -> None:
         """Raise an error if a folder or file is one of `REFUSALS`; SAOCOM's images have a header of their name."""
         suffixes = {suffix for refusal in REFUSALS for suffix in refusal.suffixes}
-        files = [path, path.with_name(f"{path.name}.xml")] if not path.suffix else [path]
+        if not path.suffix:
+            files = [path, path.with_name(f"{path.name}.xml")]
+        else:
+            files = [path]
         if path.is_dir():
-            files = [file for pattern in ("*", "*/*") for file in sorted(path.glob(pattern))]
-        for file in [file for file in files if file.suffix.lower() in suffixes][:_MAX_FILES]:
+            files = [
+                file for pattern in ("*", "*/*") for file in sorted(path.glob(pattern))
+            ]
+        for file in [file for file in files if file.suffix.lower() in suffixes][
+            :_MAX_FILES
+        ]:
             ends = _read_ends(file)
             for refusal in REFUSALS:
-                if file.suffix.lower() in refusal.suffixes and any(map(refusal.text.search, ends)):
-                    raise DataError(f"rsft does not read {refusal.title} products", file, refusal.hint)
+                if file.suffix.lower() in refusal.suffixes and any(
+                    map(refusal.text.search, ends)
+                ):
+                    raise DataError(
+                        f"rsft does not read {refusal.title} products",
+                        file,
+                        refusal.hint,
+                    )
 
 
 def _read_ends(path: Path) -> tuple[bytes, ...]:

@@ -15,22 +15,37 @@ SIGMA0 = 10 ** ((20 * np.log10(np.maximum(DN, 1).astype(float)) - 83.0) / 10)
 def write_product(root, product="FBDR1.5GUA", suffix=".tif", listed=True):
     root.mkdir(parents=True)
     names = [f"IMG-{band}-{SCENE}-{product}{suffix}" for band in ("HH", "HV")]
-    lines = {"Odi_SceneId": "SARD000000148073-00012-001-019", "Scs_SceneID": SCENE, "Pds_ProductID": product}
-    lines |= {"Img_SceneStartDateTime": "20260501 05:10:58.457", "Img_SceneEndDateTime": "20260501 05:11:08.457"}
+    lines = {
+        "Odi_SceneId": "SARD000000148073-00012-001-019",
+        "Scs_SceneID": SCENE,
+        "Pds_ProductID": product,
+    }
+    lines |= {
+        "Img_SceneStartDateTime": "20260501 05:10:58.457",
+        "Img_SceneEndDateTime": "20260501 05:11:08.457",
+    }
     if listed:
-        lines |= {f"Pdi_L15ProductFileName{number:02}": name for number, name in enumerate(names, 1)}
-    (root / "summary.txt").write_text("".join(f'{key}="{value}"\r\n' for key, value in lines.items()))
+        lines |= {
+            f"Pdi_L15ProductFileName{number:02}": name
+            for number, name in enumerate(names, 1)
+        }
+    (root / "summary.txt").write_text(
+        "".join(f'{key}="{value}"\r\n' for key, value in lines.items())
+    )
     for name in names:
         write_image(root / name, gcps=False) if suffix else write_ceos(root / name, DN)
     return root
 
 
 def write_ceos(path, pixels):
-    """Write an image file of level 1.5: a file descriptor of 720 bytes, and lines with a prefix of 192 bytes."""
+    """Write an image file of level 1.5: a file descriptor of 720 bytes, and lines with
+    a prefix of 192 bytes."""
     height, width = pixels.shape
     length = 192 + 2 * width
     head = bytearray(b" " * 720)
-    head[:12] = (1).to_bytes(4, "big") + bytes([50, 192, 18, 18]) + (720).to_bytes(4, "big")
+    head[:12] = (
+        (1).to_bytes(4, "big") + bytes([50, 192, 18, 18]) + (720).to_bytes(4, "big")
+    )
     for start, text in {
         12: "A   CEOS-SAR     A A", 180: f"{height:6}{length:6}", 216: f"{16:4}{1:4}{2:4}    ", 232: f"{1:4}",
         236: f"{height:8}{0:4}{width:8}{0:4}{0:4}{0:4}BSQ ", 272: f"{1:2}{1:2}{192:4}{2 * width:8}{0:4}",
@@ -40,7 +55,11 @@ def write_ceos(path, pixels):
     with path.open("wb") as file:
         file.write(head)
         for number, line in enumerate(pixels.astype(">u2"), 2):
-            record = number.to_bytes(4, "big") + bytes([50, 11, 18, 20]) + length.to_bytes(4, "big")
+            record = (
+                number.to_bytes(4, "big")
+                + bytes([50, 11, 18, 20])
+                + length.to_bytes(4, "big")
+            )
             file.write(record.ljust(192, b"\0") + line.tobytes())
 
 
@@ -49,19 +68,32 @@ def write_ceos(path, pixels):
 def test_calibration(tmp_path, suffix, listed):
     root = write_product(tmp_path / "a", suffix=suffix, listed=listed)
     scene = open_scene(root)
-    assert (scene.product.kind, scene.bands, scene.unit) == ("ALOS-2 FBDR1.5GUA", ("HH", "HV"), "amplitude")
+    assert (scene.product.kind, scene.bands, scene.unit) == (
+        "ALOS-2 FBDR1.5GUA",
+        ("HH", "HV"),
+        "amplitude",
+    )
     check_band(read_band(scene, "sigma0", 1), SIGMA0)
-    assert (scene.product.acquired, scene.product.finished) == ("2026-05-01T05:10:58.457Z", "2026-05-01T05:11:08.457Z")
+    assert (scene.product.acquired, scene.product.finished) == (
+        "2026-05-01T05:10:58.457Z",
+        "2026-05-01T05:11:08.457Z",
+    )
     assert scene.product.pass_direction == "ascending" and scene.name == "a"
     image = next(root.glob("IMG-HV*"))
-    assert open_scene(image).bands == ("HV",) and open_scene(root / "summary.txt").path.name == "a"
+    assert (
+        open_scene(image).bands == ("HV",)
+        and open_scene(root / "summary.txt").path.name == "a"
+    )
 
 
 def test_a_folder_without_summary(tmp_path):
     root = write_product(tmp_path / "a", suffix="")
     (root / "summary.txt").unlink()
     (root / f"VOL-{SCENE}-FBDR1.5GUA").write_bytes(bytes(360))
-    assert (open_scene(root).product.kind, open_scene(root).bands) == ("ALOS-2", ("HH", "HV"))
+    assert (open_scene(root).product.kind, open_scene(root).bands) == (
+        "ALOS-2",
+        ("HH", "HV"),
+    )
     check_band(read_band(open_scene(root), "sigma0", 1), SIGMA0)
     (root / f"IMG-HH-{SCENE}-FBDR1.5GUA").write_bytes(b"CEOS?")
     with pytest.raises(DataError, match="GDAL cannot read the scene of ALOS-2"):

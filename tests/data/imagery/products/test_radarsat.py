@@ -1,4 +1,5 @@
-"""RADARSAT-2 and RADARSAT Constellation: calibration by look-up tables, incidence angles, times, damaged products."""
+"""RADARSAT-2 and RADARSAT Constellation: calibration by look-up tables, incidence
+angles, times, damaged products."""
 
 import shutil
 
@@ -23,9 +24,16 @@ from tests.helpers.products import (
 HEIGHT, WIDTH = SHAPE
 RS2_NAMESPACE = 'product xmlns="http://www.rsi.ca/rs2/prod/xml/schemas"'
 RCM_NAMESPACE = 'product xmlns="rcmGsProductSchema"'
-SIGMA, BETA, GAMMA = 2.9e8 + 9e4 * np.arange(WIDTH), 1.3e8 + 2e4 * np.arange(WIDTH), 2.5e8 + 1e4 * np.arange(WIDTH)
-FIRST, LAST = "2026-05-01T06:00:07.500000Z", "2026-05-01T06:00:01.500000Z"
-KINDS = {"Sigma": ("Sigma Nought", SIGMA), "Beta": ("Beta Nought", BETA), "Gamma": ("Gamma", GAMMA)}
+SIGMA = 2.9e8 + 9e4 * np.arange(WIDTH)
+BETA = 1.3e8 + 2e4 * np.arange(WIDTH)
+GAMMA = 2.5e8 + 1e4 * np.arange(WIDTH)
+FIRST = "2026-05-01T06:00:07.500000Z"
+LAST = "2026-05-01T06:00:01.500000Z"
+KINDS = {
+    "Sigma": ("Sigma Nought", SIGMA),
+    "Beta": ("Beta Nought", BETA),
+    "Gamma": ("Gamma", GAMMA),
+}
 
 
 def text(values):
@@ -33,19 +41,34 @@ def text(values):
 
 
 def source(satellite):
-    vector = {'xVelocity units="m/s"': 1391.0, 'yVelocity units="m/s"': -1929.0, 'zVelocity units="m/s"': -7270.0}
+    vector = {
+        'xVelocity units="m/s"': 1391.0,
+        'yVelocity units="m/s"': -1929.0,
+        'zVelocity units="m/s"': -7270.0,
+    }
     return {
         "satellite": satellite,
         "rawDataStartTime": FIRST,
         "radarParameters": {"antennaPointing": "Left"},
-        "orbitAndAttitude": {"orbitInformation": {"passDirection": "Ascending", "stateVector": [vector, vector]}},
+        "orbitAndAttitude": {
+            "orbitInformation": {
+                "passDirection": "Ascending",
+                "stateVector": [vector, vector],
+            }
+        },
     }
 
 
 def generation(kind):
-    polynomial = {'groundRangeOrigin units="m"': 100, "groundToSlantRangeCoefficients": "6.5e5 0.44 6.8e-07"}
+    polynomial = {
+        'groundRangeOrigin units="m"': 100,
+        "groundToSlantRangeCoefficients": "6.5e5 0.44 6.8e-07",
+    }
     times = {"zeroDopplerTimeFirstLine": FIRST, "zeroDopplerTimeLastLine": LAST}
-    information = {"generalProcessingInformation": {"productType": kind}, "sarProcessingInformation": times}
+    information = {
+        "generalProcessingInformation": {"productType": kind},
+        "sarProcessingInformation": times,
+    }
     return information | {"slantRangeToGroundRange": polynomial}
 
 
@@ -59,26 +82,50 @@ def raster(**kinds):
 
 
 def write_radarsat2(root, kind="SGF", data_type="Magnitude Detected", offset=250.0):
-    images = {f'fullResolutionImageData pole="{band}"': f"imagery_{band}.tif" for band in ("HH", "HV")}
-    tables = {f'lookupTable incidenceAngleCorrection="{name}"': f"lut{key}.xml" for key, (name, _) in KINDS.items()}
+    images = {
+        f'fullResolutionImageData pole="{band}"': f"imagery_{band}.tif"
+        for band in ("HH", "HV")
+    }
+    tables = {
+        f'lookupTable incidenceAngleCorrection="{name}"': f"lut{key}.xml"
+        for key, (name, _) in KINDS.items()
+    }
     attributes = {"rasterAttributes": raster(dataType=data_type)} | images | tables
-    body = {"sourceAttributes": source("RADARSAT-2"), "imageGenerationParameters": generation(kind)}
-    write_xml(root / "product.xml", {RS2_NAMESPACE: body | {"imageAttributes": attributes}})
+    body = {
+        "sourceAttributes": source("RADARSAT-2"),
+        "imageGenerationParameters": generation(kind),
+    }
+    write_xml(
+        root / "product.xml", {RS2_NAMESPACE: body | {"imageAttributes": attributes}}
+    )
     for key, (_, gains) in KINDS.items():
-        write_xml(root / f"lut{key}.xml", {"lut": {"offset": offset, "gains": text(gains)}})
+        write_xml(
+            root / f"lut{key}.xml", {"lut": {"offset": offset, "gains": text(gains)}}
+        )
     for band in ("HH", "HV"):
         write_image(root / f"imagery_{band}.tif")
     return root
 
 
 def write_rcm(root, sample_type="Magnitude Detected", kind="GRD"):
-    tables, images = {}, {}
+    tables = {}
+    images = {}
     for band in ("HH", "HV"):
         for key, (name, gains) in KINDS.items():
-            tables[f'lookupTableFileName sarCalibrationType="{name}" pole="{band}"'] = f"lut{key}_{band}.xml"
-            lut = {"pixelFirstLutValue": WIDTH - 1, "stepSize": -1, "numberOfValues": WIDTH, "offset": 0}
+            tables[f'lookupTableFileName sarCalibrationType="{name}" pole="{band}"'] = (
+                f"lut{key}_{band}.xml"
+            )
+            lut = {
+                "pixelFirstLutValue": WIDTH - 1,
+                "stepSize": -1,
+                "numberOfValues": WIDTH,
+                "offset": 0,
+            }
             lut["gains"] = text(gains[::-1] * (2 if band == "HV" else 1))
-            write_xml(root / f"metadata/calibration/lut{key}_{band}.xml", {'lut xmlns="rcmGsProductSchema"': lut})
+            write_xml(
+                root / f"metadata/calibration/lut{key}_{band}.xml",
+                {'lut xmlns="rcmGsProductSchema"': lut},
+            )
         images[f'ipdf pole="{band}"'] = f"../imagery/1_{band}.tif"
         write_image(root / f"imagery/1_{band}.tif")
     angles = {
@@ -86,13 +133,23 @@ def write_rcm(root, sample_type="Magnitude Detected", kind="GRD"):
         "stepSize": -1,
         'angles units="deg"': list(30 - 0.01 * np.arange(WIDTH)),
     }
-    write_xml(root / "metadata/calibration/incidenceAngles.xml", {"incidenceAngles": angles})
+    write_xml(
+        root / "metadata/calibration/incidenceAngles.xml", {"incidenceAngles": angles}
+    )
     reference = tables | {"incidenceAngleFileName": "incidenceAngles.xml"}
     reference["rasterAttributes"] = raster(sampleType=sample_type, dataType="Integer")
-    body = {"sourceAttributes": source("RCM-2"), "imageGenerationParameters": generation(kind)}
-    body |= {"imageReferenceAttributes": reference, "sceneAttributes": {"imageAttributes": images}}
+    body = {
+        "sourceAttributes": source("RCM-2"),
+        "imageGenerationParameters": generation(kind),
+    }
+    body |= {
+        "imageReferenceAttributes": reference,
+        "sceneAttributes": {"imageAttributes": images},
+    }
     write_xml(root / "metadata/product.xml", {RCM_NAMESPACE: body})
-    write_xml(root / "manifest.safe", {'xfdu:XFDU xmlns:xfdu="urn:ccsds:schema:xfdu:1"': ""})
+    write_xml(
+        root / "manifest.safe", {'xfdu:XFDU xmlns:xfdu="urn:ccsds:schema:xfdu:1"': ""}
+    )
     return root
 
 
@@ -106,12 +163,16 @@ def test_tie_points_of_the_header(tmp_path, write):
     points = [
         {
             "imageCoordinate": {"line": row, "pixel": col},
-            "geodeticCoordinate": {'latitude units="deg"': lat, 'longitude units="deg"': lon},
+            "geodeticCoordinate": {
+                'latitude units="deg"': lat,
+                'longitude units="deg"': lon,
+            },
         }
         for row, col, lon, lat in tie_points()
     ]
     text = header.read_text().replace(
-        "</product>", elements({"geolocationGrid": {"imageTiePoint": points}}) + "</product>"
+        "</product>",
+        elements({"geolocationGrid": {"imageTiePoint": points}}) + "</product>",
     )
     header.write_text(text)
     check_tie_points(open_scene(root))
@@ -124,33 +185,56 @@ def power(dn=DN):
 def test_radarsat2(tmp_path):
     root = write_radarsat2(tmp_path / "RS2_OK1_SCNA")
     scene = open_scene(root)
-    assert (scene.product.kind, scene.bands, scene.unit) == ("RADARSAT-2 SGF", ("HH", "HV"), "amplitude")
+    assert (scene.product.kind, scene.bands, scene.unit) == (
+        "RADARSAT-2 SGF",
+        ("HH", "HV"),
+        "amplitude",
+    )
     for unit, gains in (("sigma0", SIGMA), ("beta0", BETA), ("gamma0", GAMMA)):
         check_band(read_band(scene, unit, 1), (power() + 250) / gains)
     cols = np.arange(WIDTH, dtype=float)
-    np.testing.assert_allclose(scene.product.incidence(cols * 0, cols), np.degrees(np.arcsin(BETA / SIGMA)), rtol=1e-9)
-    assert scene.name == "RS2_OK1_SCNA" and open_scene(root / "product.xml").name == scene.name
+    np.testing.assert_allclose(
+        scene.product.incidence(cols * 0, cols),
+        np.degrees(np.arcsin(BETA / SIGMA)),
+        rtol=1e-9,
+    )
+    assert (
+        scene.name == "RS2_OK1_SCNA"
+        and open_scene(root / "product.xml").name == scene.name
+    )
 
 
 def test_rcm(tmp_path):
     root = write_rcm(tmp_path / "RCM2_OK1_GRD")
     for path in (root, root / "manifest.safe", root / "metadata/product.xml"):
         scene = open_scene(path)
-        assert scene.product.kind == "RADARSAT Constellation (RCM) GRD" and scene.bands == ("HH", "HV")
+        assert (
+            scene.product.kind == "RADARSAT Constellation (RCM) GRD"
+            and scene.bands == ("HH", "HV")
+        )
         assert scene.path.name == root.name
     check_band(read_band(scene, "sigma0", 0), power() / SIGMA)
     check_band(read_band(scene, "gamma0", 1), power() / (2 * GAMMA))
-    assert scene.product.incidence(np.zeros(2), np.array([0.0, 79.0])) == pytest.approx([30 - 0.79, 30])
+    assert scene.product.incidence(np.zeros(2), np.array([0.0, 79.0])) == pytest.approx(
+        [30 - 0.79, 30]
+    )
 
 
 @pytest.mark.parametrize("write", [write_radarsat2, write_rcm])
 def test_times_and_orbit(tmp_path, write):
     """The lines and columns of this product run backwards."""
     product = open_scene(write(tmp_path / "x")).product
-    assert (product.acquired, product.finished, product.pass_direction) == (LAST, FIRST, "ascending")
+    assert (product.acquired, product.finished, product.pass_direction) == (
+        LAST,
+        FIRST,
+        "ascending",
+    )
     motion = product.motion
     assert motion.seconds(np.array([0, HEIGHT - 1.0]), np.zeros(2)).tolist() == [6, 0]
-    assert motion.velocity == pytest.approx(np.hypot(np.hypot(1391, 1929), 7270)) and not motion.looks_right
+    assert (
+        motion.velocity == pytest.approx(np.hypot(np.hypot(1391, 1929), 7270))
+        and not motion.looks_right
+    )
     meters = np.array([WIDTH - 1, 0]) * 12.5 - 100
     slant_range = motion.slant_range(np.zeros(2), np.array([0, WIDTH - 1.0]))
     assert slant_range == pytest.approx(6.5e5 + 0.44 * meters + 6.8e-7 * meters**2)
@@ -175,14 +259,21 @@ def test_complex_products(tmp_path):
 
 def test_a_product_in_a_map_projection_is_not_calibrated(tmp_path):
     product = open_scene(write_radarsat2(tmp_path / "x", "SSG")).product
-    assert not product.calibrations and product.motion is None and "map projection" in product.kind
+    assert (
+        not product.calibrations
+        and product.motion is None
+        and "map projection" in product.kind
+    )
 
 
 def test_all_missing_images_are_reported_together(tmp_path):
     root = write_radarsat2(tmp_path / "x")
     for band in ("HH", "HV"):
         (root / f"imagery_{band}.tif").unlink()
-    with pytest.raises(DataError, match=mentions("RADARSAT-2", "imagery_HH.tif", "imagery_HV.tif", "missing")):
+    with pytest.raises(
+        DataError,
+        match=mentions("RADARSAT-2", "imagery_HH.tif", "imagery_HV.tif", "missing"),
+    ):
         open_scene(root)
 
 
@@ -219,7 +310,10 @@ def test_a_header_cannot_name_files_elsewhere(tmp_path):
 
 
 def test_other_products_of_that_name(tmp_path):
-    write_xml(tmp_path / "product.xml", {"product": {"sourceAttributes": {"satellite": "OTHER"}}})
+    write_xml(
+        tmp_path / "product.xml",
+        {"product": {"sourceAttributes": {"satellite": "OTHER"}}},
+    )
     image = write_image(tmp_path / "a.tif")
     assert open_scene(image).product.kind == "raster"
     (tmp_path / "product.xml").write_text("<!DOCTYPE x><product>RADARSAT-2</product>")

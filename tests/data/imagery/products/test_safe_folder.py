@@ -17,15 +17,26 @@ BAND = np.ones((20, 20), np.uint16)
 @pytest.mark.parametrize("cog", [False, True])
 def test_folder_manifest_and_archive(tmp_path, cog):
     safe = write_product(tmp_path, {"vv": BAND, "vh": BAND}, cog=cog)
-    folders = [Sentinel1.find(path) for path in (safe, safe / "manifest.safe", zip_product(safe))]
+    folders = [
+        Sentinel1.find(path)
+        for path in (safe, safe / "manifest.safe", zip_product(safe))
+    ]
     for folder in folders:
         assert [name.split("-")[3] for name in folder.measurements] == ["vh", "vv"]
         for name in folder.measurements:
             for kind in ("calibration-", "noise-"):
                 file = folder.find_xml("annotation/calibration", name, kind)
                 assert folder.read_xml(file, lambda root: root.tag) == kind[:-1]
-            assert folder.read_xml(folder.find_xml("annotation", name), lambda root: root.tag) == "product"
-    assert folders[2].files[0].startswith(f"/vsizip/{{{tmp_path}") and folders[2].prefix == f"{safe.name}/"
+            assert (
+                folder.read_xml(
+                    folder.find_xml("annotation", name), lambda root: root.tag
+                )
+                == "product"
+            )
+    assert (
+        folders[2].files[0].startswith(f"/vsizip/{{{tmp_path}")
+        and folders[2].prefix == f"{safe.name}/"
+    )
 
 
 def test_an_archive_without_folder(tmp_path):
@@ -34,8 +45,15 @@ def test_an_archive_without_folder(tmp_path):
         for file in safe.rglob("*.*"):
             archive.write(file, file.relative_to(safe).as_posix())
     folder = Sentinel1.find(tmp_path / "flat.zip")
-    assert folder.read_xml(folder.find_xml("annotation", folder.measurements[0]), lambda root: root.tag) == "product"
-    assert folder.files[0].startswith(f"/vsizip/{{{tmp_path / 'flat.zip'}}}/measurement/")
+    assert (
+        folder.read_xml(
+            folder.find_xml("annotation", folder.measurements[0]), lambda root: root.tag
+        )
+        == "product"
+    )
+    assert folder.files[0].startswith(
+        f"/vsizip/{{{tmp_path / 'flat.zip'}}}/measurement/"
+    )
 
 
 def test_one_measurement(tmp_path):
@@ -49,7 +67,10 @@ def test_annotation_names_of_cog_products_may_lack_the_mark(tmp_path):
     for path in safe.glob("annotation/**/*-cog.xml"):
         path.rename(path.with_name(path.name.replace("-cog", "")))
     folder = Sentinel1.find(safe)
-    assert folder.find_xml("annotation/calibration", folder.measurements[0], "noise-") is not None
+    assert (
+        folder.find_xml("annotation/calibration", folder.measurements[0], "noise-")
+        is not None
+    )
 
 
 def test_other_paths(tmp_path):
@@ -86,4 +107,6 @@ def test_a_file_that_is_too_large(tmp_path, monkeypatch, packed):
     safe = write_product(tmp_path, {"vv": BAND})
     folder = Sentinel1.find(zip_product(safe) if packed else safe)
     with pytest.raises(DataError, match="larger than 1,000 bytes"):
-        folder.read_xml(folder.find_xml("annotation", folder.measurements[0]), lambda root: root.tag)
+        folder.read_xml(
+            folder.find_xml("annotation", folder.measurements[0]), lambda root: root.tag
+        )

@@ -13,16 +13,27 @@ from tests.data.imagery.products.test_gaofen3 import write_product as write_gaof
 from tests.data.imagery.products.test_processed import write_dimap
 from tests.data.imagery.products.test_radarsat import write_radarsat2, write_rcm
 from tests.data.imagery.products.test_terrasar import write_product as write_terrasar
-from tests.data.imagery.products.test_vendor_folders import capella, iceye_json, iceye_xml, umbra
+from tests.data.imagery.products.test_vendor_folders import (
+    capella,
+    iceye_json,
+    iceye_xml,
+    umbra,
+)
 from tests.helpers.products import DN
 from tests.helpers.sentinel1 import write_product as write_safe
 from tests.helpers.style import ROOT
 
 TABLES = re.findall(
-    r"((?:^\|.*\|\n)+)", (ROOT / "docs/sar-bands.md").read_text().split("## Sensors")[1].split("\n## ")[0], re.MULTILINE
+    r"((?:^\|.*\|\n)+)",
+    (ROOT / "docs/sar-bands.md").read_text().split("## Sensors")[1].split("\n## ")[0],
+    re.MULTILINE,
 )
 SENSORS, REFUSED = (
-    [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]] for table in TABLES
+    [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in table.splitlines()[2:]
+    ]
+    for table in TABLES
 )
 WRITERS = {
     "radarsat-2": write_radarsat2,
@@ -39,7 +50,9 @@ WRITERS = {
 
 
 def test_every_product_has_a_row():
-    assert [row[1].strip("`") for row in SENSORS] == [name for name in PRODUCTS.names() if name != "refused"]
+    assert [row[1].strip("`") for row in SENSORS] == [
+        name for name in PRODUCTS.names() if name != "refused"
+    ]
     assert [row[0] for row in REFUSED[:-1]] == [refusal.title for refusal in REFUSALS]
     assert all(all(row) for row in SENSORS + REFUSED)
 
@@ -57,4 +70,7 @@ def test_units_and_drivers(tmp_path, name):
 
 
 def test_both_generations_of_iceye(tmp_path):
-    assert open_scene(iceye_xml(tmp_path / "a")).product.kind == open_scene(iceye_json(tmp_path / "b")).product.kind
+    assert (
+        open_scene(iceye_xml(tmp_path / "a")).product.kind
+        == open_scene(iceye_json(tmp_path / "b")).product.kind
+    )
