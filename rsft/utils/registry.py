@@ -1,26 +1,34 @@
 """Components by name: those of rsft, and those that other installed packages provide.
 
-A component is one class or function with a `name`: a PEFT method, loss, sampler, engine, tracker, data set, product of
-a sensor or format of annotations. A package makes its own known through an entry point, and recipes, `--help` and
-reports then treat it like one of rsft's:
+A component is one class or function with a `name`: a PEFT method, loss, sampler,
+engine, tracker, data set, product of a sensor or format of annotations. A package makes
+its own known through an entry point, and recipes, `--help` and reports then treat it
+like one of rsft's:
 
     [project.entry-points."rsft.peft_methods"]
     my_method = "my_package.my_module:MyMethod"
 
-Within a running process, `Registry.register` does the same.
+The plug-ins that come with rsft do the same in their file plugin.toml, see
+`rsft.plugins`. Within a running process, `Registry.register` does the same.
 """
 
 from __future__ import annotations
 
 import pkgutil
 import sys
+import tomllib
 from collections.abc import Iterator
 from functools import cache
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
+
+
+PLUGINS = Path(__file__).parents[1] / "plugins"
+"""One folder per plug-in that comes with rsft, with a file plugin.toml."""
 
 
 class Named(Protocol):
@@ -43,15 +51,18 @@ class UnknownComponentError(KeyError):
 class Registry(Generic[C]):
     """Find components of one kind by name.
 
-    The built-in components are the registered classes of one module, or of all modules of one package. They are
-    imported when the registry is first used, so a registry costs nothing at start-up. A component of another package
-    is imported when its own name is first looked up.
+    The built-in components are the registered classes of one module, or of all modules
+    of one package. They are imported when the registry is first used, so a registry
+    costs nothing at start-up. A component of another package is imported when its own
+    name is first looked up.
 
     Args:
         kind: what a component is called in messages, such as "PEFT method".
-        group: the entry-point group in which other packages list theirs, such as "rsft.peft_methods".
-        builtin: the module or package that registers rsft's own. A package may list its modules in `__all__`, in the
-            order in which `names` returns their components.
+        group: the entry-point group in which other packages list theirs, such as
+            "rsft.peft_methods".
+        builtin: the module or package that registers rsft's own. A package may list its
+            modules in `__all__`, in the order in which `names` returns their
+            components.
     """
 
     def __init__(self, kind: str, group: str, builtin: str) -> None:
@@ -70,14 +81,17 @@ class Registry(Generic[C]):
         name = component.name
         current = self._components.get(name)
         if current is not None and _path_of(current) != _path_of(component):
-            raise ValueError(f"the {self.kind} {name!r} is registered already, by {_path_of(current)}")
+            raise ValueError(
+                f"the {self.kind} {name!r} is registered already, by"
+                f" {_path_of(current)}"
+            )
         self._components[name] = component
         return component
 
     def names(self) -> tuple[str, ...]:
         """Return all names: rsft's own in the order of definition, then those of other packages."""
         self._import_builtin()
-        return tuple(dict.fromkeys([*self._components, *self._entry_points()]))
+        return tuple(dict.fromkeys([*self._components, *entry_points_of(self.group)]))
 
     def __getitem__(self, name: str) -> C:
         """Return the class called `name`.
@@ -88,12 +102,17 @@ class Registry(Generic[C]):
         """
         self._import_builtin()
         if name not in self._components:
-            points = self._entry_points()
+            points = entry_points_of(self.group)
             if name not in points:
-                raise UnknownComponentError(f"unknown {self.kind} {name!r}; known: {', '.join(self.names())}")
+                raise UnknownComponentError(
+                    f"unknown {self.kind} {name!r}; known: {', '.join(self.names())}"
+                )
             component: C = points[name].load()
             if component.name != name:
-                raise ImportError(f"entry point {name!r} of {self.group} loads a class named {component.name!r}")
+                raise ImportError(
+                    f"entry point {name!r} of {self.group} loads a class named"
+                    f" {component.name!r}"
+                )
             self.register(component)
         return self._components[name]
 
@@ -105,32 +124,62 @@ class Registry(Generic[C]):
         """Iterate over all names."""
         return iter(self.names())
 
-    def _entry_points(self) -> dict[str, EntryPoint]:
-        return _installed_entry_points(self.group, tuple(sys.path))
-
     def _import_builtin(self) -> None:
         if self._imported:
             return
         self._imported = True
         module = import_module(self._builtin)
-        names = [info.name for info in pkgutil.iter_modules(getattr(module, "__path__", []))]
+        names = [
+            info.name for info in pkgutil.iter_modules(getattr(module, "__path__", []))
+        ]
         listed = [name for name in getattr(module, "__all__", ()) if name in names]
-        submodules = [f"{self._builtin}.{name}" for name in dict.fromkeys([*listed, *names])]
+        submodules = [
+            f"{self._builtin}.{name}" for name in dict.fromkeys([*listed, *names])
+        ]
         for submodule in submodules:
             import_module(submodule)
-        position = {name: number for number, name in enumerate([self._builtin, *submodules])}
-        ordered = sorted(self._components.values(), key=lambda c: position.get(c.__module__, len(position)))
-        self._components = {component.name: component for component in ordered}  # not in the order of import
+        position = {
+            name: number for number, name in enumerate([self._builtin, *submodules])
+        }
+        ordered = sorted(
+            self._components.values(),
+            key=lambda c: position.get(c.__module__, len(position)),
+        )
+        self._components = {
+            component.name: component for component in ordered
+        }  # not in the order of import
+
+
+def entry_points_of(group: str) -> dict[str, EntryPoint]:
+    """Return the entry points of a group by name: those of rsft's plug-ins first."""
+    return _entry_points_of(group, tuple(sys.path))
 
 
 @cache
-def _installed_entry_points(group: str, search_path: tuple[str, ...]) -> dict[str, EntryPoint]:
-    return {point.name: point for point in _all_entry_points(search_path).select(group=group)}
+def _entry_points_of(group: str, search_path: tuple[str, ...]) -> dict[str, EntryPoint]:
+    points = {point.name: point for point in _list_plugin_entry_points(group)}
+    for point in _read_installed_entry_points(search_path).select(group=group):
+        points.setdefault(point.name, point)
+    return points
+
+
+def _list_plugin_entry_points(group: str) -> list[EntryPoint]:
+    from importlib.metadata import EntryPoint
+
+    points = []
+    for file in sorted(PLUGINS.glob("*/plugin.toml")):
+        groups = tomllib.loads(file.read_text("utf-8"))["entry-points"]
+        for name, value in groups.get(group, {}).items():
+            points.append(EntryPoint(name, value, group))
+    return points
 
 
 @cache
-def _all_entry_points(search_path: tuple[str, ...]) -> Any:
-    """Read the entry points of all packages once: this takes some 10 ms, for one group as for all."""
+def _read_installed_entry_points(search_path: tuple[str, ...]) -> Any:
+    """Return the entry points of all installed packages.
+
+    They are read once: this takes some 10 ms, for one group as for all.
+    """
     from importlib.metadata import entry_points
 
     return entry_points()  # their class differs before Python 3.12
