@@ -429,7 +429,7 @@ def test_a_product_of_a_sensor(tmp_path, install, monkeypatch):
     from rsft.data.imagery.products.options import ProductOptions
     from rsft.data.imagery.products.product import PRODUCTS
     from rsft.errors import RequestError
-    from rsft.inference.scenes.raster import PixelWindow, SceneReader, open_scene
+    from rsft.scenes.raster import PixelWindow, SceneReader, open_scene
 
     install(
         "toy_sat", PRODUCT, "[rsft.products]\ntoy-sat = toy_sat:ToyProduct\n", PRODUCTS
@@ -504,8 +504,8 @@ def test_an_annotation_format(tmp_path, monkeypatch, install):
     """A format of another package is asked first, and one that cannot be imported is
     left out with a warning."""
     from rsft.data.annotations.base import ANNOTATIONS
-    from rsft.inference.scenes.locations import read_positions
-    from rsft.inference.scenes.raster import open_scene
+    from rsft.scenes.locations import read_positions
+    from rsft.scenes.raster import open_scene
 
     entry_points = (
         "[rsft.annotations]\npoints = points_format:Points\nbroken ="

@@ -17,8 +17,9 @@ from rsft.data.imagery.contract import Stretch
 from rsft.data.prepare import demo
 from rsft.data.prepare.demo import prepare_demo_scene
 from rsft.data.simulation.scene import SCENE_CLASSES
-from rsft.inference.options import CfarOptions, PredictionRequest, SceneQuery
+from rsft.inference.options import PredictionRequest
 from rsft.inference.predict import job
+from rsft.scenes.options import CfarOptions, Query
 from tests.helpers.report_page import Page
 from tests.helpers.scenes import toy_bundle, toy_contract, use_toy_model
 
@@ -72,7 +73,7 @@ def test_detection_finds_the_ships_of_the_scene(monkeypatch, tmp_path):
     scene = tmp_path / "scene"
     prepare_demo_scene(scene, 1)
     request = PredictionRequest(
-        query=SceneQuery(detect=CfarOptions(land=scene / "land.gpkg")),
+        query=Query(detect=CfarOptions(land=scene / "land.gpkg")),
         truth_path=scene / "ships.gpkg",
         picture_path=tmp_path / "map.png",
     )

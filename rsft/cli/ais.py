@@ -23,7 +23,7 @@ from rsft.cli.options import (
     documented,
     unit_name,
 )
-from rsft.inference.options import CfarOptions, Declaration, parse_land
+from rsft.scenes.options import CfarOptions, Declaration, parse_land
 
 if TYPE_CHECKING:
     from rsft.inference.ais.job import AisMatch

@@ -239,7 +239,7 @@ def data_add(
     from rsft.data.imagery.scene_uri import SceneUri
     from rsft.errors import RsftError
     from rsft.inference.corrections.add import AdditionOptions, add_corrections
-    from rsft.inference.options import Declaration
+    from rsft.scenes.options import Declaration
     from rsft.utils.fence import OFF, TRUSTED
     from rsft.utils.remote_files import allow_servers
 

@@ -20,7 +20,8 @@ from rsft.cli.options import (
 )
 from rsft.errors import RequestError
 from rsft.inference.engines.base import ENGINES
-from rsft.inference.options import PredictionRequest, parse_land
+from rsft.inference.options import PredictionRequest
+from rsft.scenes.options import parse_land
 
 app = typer.Typer()
 

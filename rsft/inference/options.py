@@ -10,220 +10,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated
 
 from rsft.data.imagery.products.options import DEFAULT_OPTIONS, ProductOptions
-from rsft.errors import RequestError
 from rsft.inference.engines.base import ENGINES
+from rsft.scenes.options import UNDECLARED, ChipOptions, Declaration, Query
 from rsft.utils.command_options import Option
 
-_scene = partial(Option, panel="Where to cut chips in a scene")
 _detection = partial(Option, panel="Detection")
-_pix = partial(Option, panel="Pixels of the input")
 _out = partial(Option, panel="Outputs")
 _speed = partial(Option, panel="Speed")
-
-LandKeyword = Literal["auto", "brightness", "none"]
-"""A keyword of `--land`."""
-
-LandSource = Path | LandKeyword
-"""Where the mask of land comes from: a file of polygons, or a keyword of `--land`."""
-
-LAND_KEYWORDS: tuple[LandKeyword, ...] = get_args(LandKeyword)
-
-
-def parse_land(text: str) -> LandSource:
-    """Return the value of `--land`: a keyword, or the path of a file; `./none` is a file."""
-    return next((keyword for keyword in LAND_KEYWORDS if keyword == text), Path(text))
-
-
-@dataclass(frozen=True)
-class CfarOptions:
-    """Options of the detector of bright objects.
-
-    With land "auto", the shorelines of roaring-landmask are used if it is installed and
-    the scene has a georeference, else "brightness", which treats large bright regions
-    as land. "none" searches everywhere.
-    """
-
-    pfa: Annotated[
-        float,
-        _detection(
-            "Probability of a false alarm per pixel of water, in the detection."
-        ),
-    ] = 1e-6
-    land: Annotated[
-        LandSource,
-        _detection(
-            "Land, where nothing is detected: a file of polygons, brightness (large"
-            " bright regions), none, or auto (shorelines of OpenStreetMap if"
-            " rsft\\[land] is installed, else brightness).",
-            metavar="FILE",
-        ),
-    ] = "auto"
-
-    def __post_init__(self) -> None:
-        if not 0 < self.pfa < 0.1:
-            raise RequestError(
-                f"the false alarm rate of {self.pfa:g} is not between 0 and 0.1",
-                "--pfa",
-                "give a rate such as 1e-6",
-            )
-
-
-@dataclass(frozen=True)
-class SceneQuery:
-    """Where chips are cut in scenes.
-
-    Without `at`, `grid` and `detect` the inputs are chips.
-    """
-
-    at: Annotated[
-        Path | None,
-        _scene(
-            "Positions of objects: a layer, a table, or labels (DOTA, YOLO, COCO,"
-            " Pascal VOC, CVAT, LabelMe, Label Studio, xView3); or a folder with one"
-            " file per scene."
-        ),
-    ] = None
-    crs: Annotated[
-        str | None,
-        _scene(
-            "Coordinate system of --at, if the file does not declare it: EPSG:32633, or"
-            " pixel.",
-            "--at-crs",
-        ),
-    ] = None
-    grid: Annotated[
-        int | None, _scene("Tile the scene; size of a tile in chip pixels.", min=1)
-    ] = None
-    stride: Annotated[
-        int | None,
-        _scene(
-            "Step between tiles in chip pixels (default: the tile size, no overlap).",
-            min=1,
-        ),
-    ] = None
-    detect: Annotated[
-        CfarOptions | None,
-        _detection(
-            "Detect bright objects on dark water with CA-CFAR; not all are ships."
-        ),
-    ] = None
-    layer: Annotated[str | None, _scene("Layer of --at, if the file has several.")] = (
-        None
-    )
-    ais: Annotated[
-        Path | None,
-        _scene(
-            "AIS messages: a file, or a folder of .csv and .parquet files. Adds MMSI,"
-            " AIS class, and whether the image agrees, for --at and --detect."
-        ),
-    ] = None
-    columns: Annotated[
-        str | None,
-        _scene(
-            "Columns of --at by their role, if their names do not tell it: lon=X,lat=Y."
-        ),
-    ] = None
-
-    def __post_init__(self) -> None:
-        options = [
-            name for name in ("at", "grid", "detect") if getattr(self, name) is not None
-        ]
-        if len(options) > 1:
-            raise RequestError(
-                f"--{' and --'.join(options)} cannot be used together",
-                hint="choose one of --at, --grid and --detect",
-            )
-        if self.ais is not None and self.at is None and self.detect is None:
-            raise RequestError(
-                "--ais needs objects", "--ais", "give --at or --detect as well"
-            )
-        if self.stride is not None and self.grid is None:
-            raise RequestError(
-                "--stride needs --grid", "--stride", "give --grid as well"
-            )
-        for option, value in {
-            "--at-crs": self.crs,
-            "--layer": self.layer,
-            "--columns": self.columns,
-        }.items():
-            if value is not None and self.at is None:
-                raise RequestError(
-                    f"{option} needs positions", option, "give --at as well"
-                )
-
-    @property
-    def reads_scenes(self) -> bool:
-        """Whether the inputs are scenes."""
-        return self.at is not None or self.grid is not None or self.detect is not None
-
-
-@dataclass(frozen=True)
-class Declaration:
-    """Properties of the pixels of a file, as the user or a chip store declares them; None if not declared.
-
-    Attributes:
-        unit: unit of the pixels, such as "sigma0".
-        bands: names of the bands, in the order of the file.
-        spacing_m: pixel spacing in meters.
-        is_chip: whether the file is a chip of a chip store, however large it is.
-    """
-
-    unit: Annotated[
-        str | None,
-        _pix(
-            "Unit, if the files do not declare it: amplitude, intensity, sigma0, db,"
-            " gamma0, gamma0_db or beta0."
-        ),
-    ] = None
-    bands: Annotated[
-        tuple[str, ...] | None,
-        _pix(
-            "Bands in the order of the file, such as VH,VV (default: as the file or the"
-            " bundle names them)."
-        ),
-    ] = None
-    spacing_m: float | None = None
-    is_chip: bool = False
-
-    def merge(self, other: Declaration) -> Declaration:
-        """Return a copy whose missing fields are taken from another declaration."""
-        return Declaration(
-            self.unit or other.unit,
-            self.bands or other.bands,
-            self.spacing_m or other.spacing_m,
-            self.is_chip or other.is_chip,
-        )
-
-
-UNDECLARED = Declaration()
-"""A declaration without any property."""
-
-
-@dataclass(frozen=True)
-class ChipOptions:
-    """Size of chips and of their pixels.
-
-    None takes a value from the contract or the file.
-
-    With a margin, each chip is as large as its box and this margin.
-    """
-
-    side: Annotated[
-        int | None, _pix("Chip size in pixels (default: the bundle's).", min=1)
-    ] = None
-    margin: Annotated[
-        int | None, _pix("Cut chips along boxes, with this margin in pixels.", min=0)
-    ] = None
-    resample_to: Annotated[
-        float | None, _pix("Resample chips to this pixel spacing in meters.", min=0.001)
-    ] = None
-    spacing: Annotated[
-        float | None,
-        _pix("Pixel spacing in meters, if a file has no georeference.", min=0.001),
-    ] = None
 
 
 @dataclass(frozen=True)
@@ -241,7 +37,7 @@ class PredictionRequest:
             for the metadata of the table.
     """
 
-    query: SceneQuery = field(default_factory=SceneQuery)
+    query: Query = field(default_factory=Query)
     declaration: Declaration = UNDECLARED
     chip_options: ChipOptions = field(default_factory=ChipOptions)
     product_options: ProductOptions = DEFAULT_OPTIONS

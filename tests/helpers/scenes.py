@@ -17,10 +17,10 @@ from shapely.geometry.base import BaseGeometry
 from rsft.data.imagery.contract import IDENTITY_STRETCH, Contract
 from rsft.inference.engines.base import REFERENCE
 from rsft.inference.engines.graph import LoadedEngine
-from rsft.inference.scenes.georeference import rectangle_corners
-from rsft.inference.scenes.raster import open_scene
 from rsft.models.outputs import ClassifierOutputs
 from rsft.models.uncertainty.calibrator import Calibrator
+from rsft.scenes.georeference import rectangle_corners
+from rsft.scenes.raster import open_scene
 
 UTM = Affine(10, 0, 500_000, 0, -10, 5_000_000)
 CLASSES = ("dark", "bright")

@@ -48,11 +48,12 @@ import pyogrio, rasterio
 from pytest import MonkeyPatch
 from rsft.data.annotations import layers
 from rsft.data.imagery import rasters, scene_uri, vectors
-from rsft.inference.options import PredictionRequest, SceneQuery, ChipOptions
+from rsft.inference.options import PredictionRequest
+from rsft.scenes.options import Query, ChipOptions
 from rsft.inference.predict import chip_files
 from rsft.inference.predict.job import predict
 from rsft.inference.review import page
-from rsft.inference.scenes import raster
+from rsft.scenes import raster
 from rsft.utils import remote_files
 from tests.helpers.scenes import use_toy_model
 
@@ -85,7 +86,7 @@ for name, (kind, path) in carriers.items():
     out.mkdir(parents=True)
     at = Path(path) if kind == "layer" else Path(folder, "in/given/at.csv")
     scene = f"{folder}/in/given/honest.tif" if kind == "layer" else path.replace("a.json", "*.json")
-    query = SceneQuery() if kind == "chip" else SceneQuery(at=at, crs="pixel" if kind == "layer" else None)
+    query = Query() if kind == "chip" else Query(at=at, crs="pixel" if kind == "layer" else None)
     request = PredictionRequest(query, chip_options=ChipOptions(side=32), html_path=out / "o.html",
                                 chips_dir=None if kind == "chip" else out / "chips")
     try:

@@ -20,10 +20,10 @@ from rich.table import Table
 
 from rsft.data.imagery.contract import Contract, Stretch
 from rsft.errors import RsftError
-from rsft.inference.detection import detect_bright_objects
-from rsft.inference.options import CfarOptions, Declaration
-from rsft.inference.scenes.locations import ChipWindow
-from rsft.inference.scenes.raster import RasterScene, gdal_environment, open_scene
+from rsft.scenes.detection import detect_bright_objects
+from rsft.scenes.locations import ChipWindow
+from rsft.scenes.options import CfarOptions, Declaration
+from rsft.scenes.raster import RasterScene, gdal_environment, open_scene
 from tools.errors import explained_errors
 
 UNITS = ("amplitude", "sigma0")

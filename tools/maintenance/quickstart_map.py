@@ -13,8 +13,9 @@ import typer
 from PIL import Image
 
 from rsft.data.simulation.scene import LAND_FILE, SCENE_FILE, SHIPS_FILE, write_scene
-from rsft.inference.options import CfarOptions, PredictionRequest, SceneQuery
+from rsft.inference.options import PredictionRequest
 from rsft.inference.predict.job import predict
+from rsft.scenes.options import CfarOptions, Query
 from rsft.utils.atomic_files import write_bytes
 from tools.errors import explained_errors
 from tools.maintenance.chromium import PICTURES_DIR, reduce_colors
@@ -33,7 +34,7 @@ def main(
         scene = Path(name, "scene")
         write_scene(scene)
         request = PredictionRequest(
-            query=SceneQuery(detect=CfarOptions(land=scene / LAND_FILE)),
+            query=Query(detect=CfarOptions(land=scene / LAND_FILE)),
             picture_path=Path(name, "map.png"),
             truth_path=scene / SHIPS_FILE,
         )

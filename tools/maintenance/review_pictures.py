@@ -23,8 +23,9 @@ from rsft.data.simulation.radar import (
     render_sar_scene,
 )
 from rsft.data.simulation.scene import place_ships
-from rsft.inference.options import ChipOptions, PredictionRequest, SceneQuery
+from rsft.inference.options import PredictionRequest
 from rsft.inference.predict.job import predict
+from rsft.scenes.options import ChipOptions, Query
 from rsft.utils.atomic_files import write_bytes, write_text
 from tools.errors import explained_errors
 from tools.maintenance.chromium import (
@@ -115,7 +116,7 @@ def make_page(bundle: Path, folder: Path) -> Path:
     scene, ships = make_scene(folder)
     page = folder / "harbour.html"
     request = PredictionRequest(
-        SceneQuery(at=ships),
+        Query(at=ships),
         chip_options=ChipOptions(side=96),
         chips_dir=folder / "cut",
         html_path=page,

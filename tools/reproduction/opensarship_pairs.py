@@ -29,7 +29,7 @@ from rsft.inference.ais.feeds import TEXTS, AisMessages
 from rsft.inference.ais.job import AMBIGUOUS, MATCHED, NO_AIS, AisOptions, match_tracks
 from rsft.inference.ais.matching import Objects
 from rsft.inference.ais.tracks import EARTH, KNOT, ShipStates, make_tracks
-from rsft.inference.scenes.georeference import Georeference
+from rsft.scenes.georeference import Georeference
 from rsft.types import Floats
 from rsft.utils.untrusted.documents import read_regular
 from tools.errors import explained_errors

@@ -31,7 +31,7 @@ from rsft.inference.ais.feeds import TEXTS, AisMessages
 from rsft.inference.ais.job import AMBIGUOUS, MATCHED, match_tracks
 from rsft.inference.ais.matching import GATE, Objects
 from rsft.inference.ais.tracks import EARTH, KNOT, Tracks, locate_ships, make_tracks
-from rsft.inference.scenes.georeference import Georeference
+from rsft.scenes.georeference import Georeference
 from rsft.types import Floats
 from tools.errors import explained_errors
 

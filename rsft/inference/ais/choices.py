@@ -18,7 +18,7 @@ from rsft.inference.corrections.corrected_table import (
     read_table_file,
     text_cells,
 )
-from rsft.inference.scenes.locations import Location
+from rsft.scenes.locations import Location
 from rsft.types import Indices
 
 NO_SHIP = "no AIS"

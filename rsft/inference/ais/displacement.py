@@ -34,11 +34,11 @@ from rsft.data.imagery.products.product import RadarMotion
 from rsft.errors import RequestError
 from rsft.inference.ais.feeds import format_time
 from rsft.inference.ais.tracks import EARTH, ShipStates
-from rsft.inference.scenes.georeference import (
+from rsft.scenes.georeference import (
     Georeference,
     ignore_georeference_warnings,
 )
-from rsft.inference.scenes.raster import RasterScene
+from rsft.scenes.raster import RasterScene
 from rsft.types import Floats
 
 SHIFT_SIGMA = 45.0

@@ -34,17 +34,17 @@ from rsft.inference.ais.tracks import (
     locate_ships,
     make_tracks,
 )
-from rsft.inference.detection import detect_bright_objects
-from rsft.inference.options import UNDECLARED, CfarOptions, Declaration
 from rsft.inference.predict.lengths import measured_length
-from rsft.inference.scenes.georeference import Georeference
-from rsft.inference.scenes.locations import (
+from rsft.scenes.detection import detect_bright_objects
+from rsft.scenes.georeference import Georeference
+from rsft.scenes.locations import (
     ChipWindow,
     Location,
     SceneLocations,
     read_positions,
 )
-from rsft.inference.scenes.raster import RasterScene, declare_unit, open_scene
+from rsft.scenes.options import UNDECLARED, CfarOptions, Declaration
+from rsft.scenes.raster import RasterScene, declare_unit, open_scene
 from rsft.types import Progress
 
 TIME_MARGIN = 30 * 60.0

@@ -25,10 +25,10 @@ from rsft.inference.ais.job import (
     ship_window,
 )
 from rsft.inference.review.page import write_review_page
-from rsft.inference.scenes.locations import cut_chip
-from rsft.inference.scenes.raster import SceneReader
 from rsft.inference.writers import tables
 from rsft.inference.writers.tables import PredictionLayer
+from rsft.scenes.locations import cut_chip
+from rsft.scenes.raster import SceneReader
 from rsft.types import LONLAT
 from rsft.utils.atomic_files import atomic_file
 from rsft.version import __version__

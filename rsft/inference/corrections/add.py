@@ -43,14 +43,14 @@ from rsft.inference.corrections.corrected_table import (
     CorrectedTable,
     read_corrected_table,
 )
-from rsft.inference.options import UNDECLARED, Declaration
 from rsft.inference.predict.chip_files import read_declarations
 from rsft.inference.predict.result_table import scene_fingerprint
 from rsft.inference.predict.scene_chips import SCENE_TAG, SceneChips, select_scene_unit
-from rsft.inference.scenes.georeference import read_georeference
-from rsft.inference.scenes.locations import ChipWindow, Location
-from rsft.inference.scenes.raster import RasterScene, gdal_environment, open_scene
 from rsft.models.contract_fitting import common_spacing
+from rsft.scenes.georeference import read_georeference
+from rsft.scenes.locations import ChipWindow, Location
+from rsft.scenes.options import UNDECLARED, Declaration
+from rsft.scenes.raster import RasterScene, gdal_environment, open_scene
 from rsft.types import Pixels, Progress, Rejection
 from rsft.utils.atomic_files import sha256
 

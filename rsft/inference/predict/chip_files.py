@@ -20,13 +20,13 @@ from rsft.data.imagery import reader
 from rsft.data.imagery.contract import Contract
 from rsft.data.imagery.scene_uri import SceneUri, names_servers
 from rsft.errors import DataError, RequestError
-from rsft.inference.options import UNDECLARED, ChipOptions, Declaration
-from rsft.inference.scenes.chip_size import (
+from rsft.scenes.chip_size import (
     MAX_CHIP_SIDE,
     resampling_factors,
     resize_chip,
     resolve_spacing,
 )
+from rsft.scenes.options import UNDECLARED, ChipOptions, Declaration
 from rsft.types import LONLAT, Pixels
 from rsft.utils.operating_system import path_order, walk_files
 from rsft.utils.tables import Column, check_columns, read_parquet
@@ -35,9 +35,9 @@ from rsft.utils.untrusted.documents import read_regular
 if (
     TYPE_CHECKING
 ):  # what opens scenes imports GDAL and PROJ, 35 MB that jobs of PNG files do without
-    from rsft.inference.scenes.georeference import Georeference
-    from rsft.inference.scenes.locations import SceneLocations
-    from rsft.inference.scenes.raster import RasterScene
+    from rsft.scenes.georeference import Georeference
+    from rsft.scenes.locations import SceneLocations
+    from rsft.scenes.raster import RasterScene
 
 _FORMATS_WITHOUT_GEOREFERENCE = frozenset(
     {"PNG", "JPEG", "MPO", "BMP", "WEBP"}
@@ -196,7 +196,7 @@ class ChipFiles(ChipSource):
         (height, width), georeference, bands = self._read_header(path)
         outline = None
         if georeference is not None:
-            from rsft.inference.scenes.georeference import rectangle_corners
+            from rsft.scenes.georeference import rectangle_corners
 
             outline = georeference.outline_polygons(
                 rectangle_corners(0, 0, height, width)[None]
@@ -332,7 +332,7 @@ class ChipFiles(ChipSource):
                 if image.format in _FORMATS_WITHOUT_GEOREFERENCE:
                     return (image.height, image.width), None, None
         from rsft.data.imagery import rasters
-        from rsft.inference.scenes import georeference as geo
+        from rsft.scenes import georeference as geo
 
         with (
             suppress(*rasters.OPEN_ERRORS),

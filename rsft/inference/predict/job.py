@@ -18,12 +18,7 @@ import pandas as pd
 from rsft.data.imagery.products.options import DEFAULT_OPTIONS
 from rsft.data.imagery.scene_uri import SceneUri, file_state
 from rsft.errors import RequestError
-from rsft.inference.options import (
-    DEFAULT_REQUEST,
-    UNDECLARED,
-    Declaration,
-    PredictionRequest,
-)
+from rsft.inference.options import DEFAULT_REQUEST, PredictionRequest
 from rsft.inference.predict import pipeline, result_table
 from rsft.inference.predict.chip_files import (
     ChipFiles,
@@ -45,6 +40,7 @@ from rsft.inference.writers.tables import (
 )
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.outputs import ClassifierOutputs
+from rsft.scenes.options import UNDECLARED, Declaration
 from rsft.types import Progress
 from rsft.utils.atomic_files import write_bytes
 from rsft.utils.process_pool import return_freed_memory
@@ -213,7 +209,7 @@ def open_job(
         with ExitStack() as stack:
             if request.query.reads_scenes:
                 from rsft.inference.predict.scene_chips import plan_scenes
-                from rsft.inference.scenes.raster import gdal_environment
+                from rsft.scenes.raster import gdal_environment
 
                 stack.enter_context(gdal_environment())
                 plan = plan_scenes(scenes, request, bundle.contract, journal, progress)

@@ -24,7 +24,7 @@ from rsft.inference.predict.chip_files import SourceChip
 from rsft.types import Plane
 
 if TYPE_CHECKING:
-    from rsft.inference.scenes.georeference import Georeference
+    from rsft.scenes.georeference import Georeference
 
 BRIGHT_FACTOR = 10.0
 """A pixel belongs to the object if it is brighter than this multiple of the chip's

@@ -21,7 +21,6 @@ from rsft.data.imagery.contract import Contract
 from rsft.errors import DataError, RequestError
 from rsft.inference.engines.base import CPU_BATCH_SIZE, EngineSpec
 from rsft.inference.engines.graph import LoadedEngine
-from rsft.inference.options import ChipOptions, Declaration
 from rsft.inference.predict import chip_files
 from rsft.inference.predict.lengths import measure_length
 from rsft.inference.predict.result_table import (
@@ -34,6 +33,7 @@ from rsft.inference.predict.result_table import (
 from rsft.inference.predict.resume_journal import BatchResult
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.outputs import ClassifierOutputs
+from rsft.scenes.options import ChipOptions, Declaration
 from rsft.types import Bytes, Pixels
 
 THUMBNAIL_SIDE = 96

@@ -26,7 +26,7 @@ from rsft.data.annotations.base import AT, concat_attributes, unique_names
 from rsft.data.imagery.contract import Contract
 from rsft.data.imagery.scene_uri import SceneUri
 from rsft.errors import DataError, WeightsError
-from rsft.inference.options import PredictionRequest, SceneQuery
+from rsft.inference.options import PredictionRequest
 from rsft.inference.predict.chip_files import (
     PredictionPlan,
     describe_assumed_bands,
@@ -41,6 +41,7 @@ from rsft.models.uncertainty.calibrator import (
     OOD_FALSE_POSITIVE_RATE,
     Calibrator,
 )
+from rsft.scenes.options import Query
 from rsft.types import Rejection
 from rsft.utils.atomic_files import atomic_file
 from rsft.utils.tables import escape_cell
@@ -48,7 +49,7 @@ from rsft.version import __version__
 
 if TYPE_CHECKING:
     from rsft.inference.predict.scene_chips import SceneChips
-    from rsft.inference.scenes.raster import RasterScene
+    from rsft.scenes.raster import RasterScene
 
 _TEXT = pd.ArrowDtype(pa.string())
 _NUMBER = "float64"
@@ -314,7 +315,7 @@ def add_disagreements(
 
 def describe_empty_result(
     plan: PredictionPlan,
-    query: SceneQuery,
+    query: Query,
     rejected: list[Rejection],
     rejected_list: Path,
     may_be_outside: bool,
@@ -705,7 +706,7 @@ def check_truth(
     """
     from scipy.optimize import linear_sum_assignment
 
-    from rsft.inference.scenes.locations import read_positions
+    from rsft.scenes.locations import read_positions
 
     truth = read_positions(truth_path, scene)
     if truth.attributes is None or "class" not in truth.attributes:

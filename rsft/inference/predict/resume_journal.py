@@ -30,7 +30,7 @@ from rsft.utils.atomic_files import (
 from rsft.utils.write_errors import explain_os_error, writing
 
 if TYPE_CHECKING:
-    from rsft.inference.scenes.locations import SceneLocations
+    from rsft.scenes.locations import SceneLocations
 
 _TABLES = {
     "job": "CREATE TABLE job (key TEXT NOT NULL, checksum INTEGER NOT NULL)",
@@ -301,7 +301,7 @@ class ResumeJournal:
         self, name: str, find: Callable[[], SceneLocations]
     ) -> SceneLocations:
         """Return the objects that an earlier run of the job recorded under a name; else find and record them."""
-        from rsft.inference.scenes.locations import Location, SceneLocations
+        from rsft.scenes.locations import Location, SceneLocations
 
         record = self.get_note(name)
         if record is None:

@@ -20,7 +20,7 @@ from rsft.data.imagery.reader import check_values
 from rsft.data.imagery.scene_uri import SceneUri
 from rsft.data.imagery.units import DIGITAL_UNITS
 from rsft.errors import DataError, RequestError
-from rsft.inference.options import Declaration, PredictionRequest
+from rsft.inference.options import PredictionRequest
 from rsft.inference.predict.chip_files import (
     ChipSource,
     NoDataError,
@@ -32,20 +32,21 @@ from rsft.inference.predict.chip_files import (
 )
 from rsft.inference.predict.lengths import annotated_length, box_length, measured_length
 from rsft.inference.predict.resume_journal import ResumeJournal
-from rsft.inference.scenes import locations as locate
-from rsft.inference.scenes.chip_size import resolve_spacing
-from rsft.inference.scenes.georeference import (
+from rsft.inference.writers.pre_annotations import SceneBoxes
+from rsft.scenes import locations as locate
+from rsft.scenes.chip_size import resolve_spacing
+from rsft.scenes.georeference import (
     ignore_georeference_warnings,
     rectangle_corners,
 )
-from rsft.inference.scenes.locations import ChipWindow, Location, SceneLocations
-from rsft.inference.scenes.raster import (
+from rsft.scenes.locations import ChipWindow, Location, SceneLocations
+from rsft.scenes.options import Declaration
+from rsft.scenes.raster import (
     RasterScene,
     SceneReader,
     declare_unit,
     open_scene,
 )
-from rsft.inference.writers.pre_annotations import SceneBoxes
 from rsft.types import Pixels, Progress
 from rsft.utils.atomic_files import write_bytes
 
@@ -255,7 +256,7 @@ def _find_locations(
     key = f"detected in {scene.name}"
 
     def detect() -> SceneLocations:
-        from rsft.inference.detection import detect_bright_objects  # SciPy
+        from rsft.scenes.detection import detect_bright_objects  # SciPy
 
         assert query.detect is not None
         return detect_bright_objects(

@@ -25,14 +25,14 @@ from rsft.inference.preparation.placement import (
     common_spacing_of,
     draw_background,
 )
-from rsft.inference.scenes.locations import (
+from rsft.recipe.text import read_document
+from rsft.scenes.locations import (
     ChipWindow,
     Location,
     SceneLocations,
     read_positions,
 )
-from rsft.inference.scenes.raster import RasterScene
-from rsft.recipe.text import read_document
+from rsft.scenes.raster import RasterScene
 from rsft.types import Progress, Rejection
 
 BACKGROUND = "background"

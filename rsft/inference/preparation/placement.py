@@ -13,10 +13,10 @@ import numpy as np
 
 from rsft.data.imagery.contract import SPACING_TOLERANCE
 from rsft.errors import RequestError
-from rsft.inference.scenes.chip_size import MAX_CHIP_SIDE
-from rsft.inference.scenes.georeference import rectangle_corners
-from rsft.inference.scenes.locations import ChipWindow, Location
-from rsft.inference.scenes.raster import PixelWindow, RasterScene, SceneReader
+from rsft.scenes.chip_size import MAX_CHIP_SIDE
+from rsft.scenes.georeference import rectangle_corners
+from rsft.scenes.locations import ChipWindow, Location
+from rsft.scenes.raster import PixelWindow, RasterScene, SceneReader
 from rsft.types import Pixels
 
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)(m?)")

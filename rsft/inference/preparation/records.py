@@ -20,8 +20,8 @@ from rsft.inference.predict.chip_files import find_scenes
 from rsft.inference.predict.lengths import box_sides
 from rsft.inference.preparation.labels import BACKGROUND, LabeledObject, group_of
 from rsft.inference.preparation.placement import common_spacing_of, spacing_of
-from rsft.inference.scenes.locations import ChipWindow, Location, cut_chip
-from rsft.inference.scenes.raster import (
+from rsft.scenes.locations import ChipWindow, Location, cut_chip
+from rsft.scenes.raster import (
     RASTER_SUFFIXES,
     PixelWindow,
     RasterScene,

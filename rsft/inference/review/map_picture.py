@@ -19,9 +19,9 @@ from rsft.inference.corrections.corrected_table import read_table_file
 from rsft.inference.predict.chip_files import path_to_text
 from rsft.inference.predict.result_table import TruthCheck
 from rsft.inference.review.page import scene_pixels
-from rsft.inference.scenes.georeference import Georeference
-from rsft.inference.scenes.raster import RasterScene, gdal_environment, open_scene
 from rsft.inference.writers.tables import UNLIKE_LABEL, PredictionLayer, class_colors
+from rsft.scenes.georeference import Georeference
+from rsft.scenes.raster import RasterScene, gdal_environment, open_scene
 
 MAX_SCENES = 6
 """Largest number of scenes in a table: a report is a page to send by mail."""

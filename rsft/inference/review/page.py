@@ -23,7 +23,7 @@ from rsft.types import Bytes
 from rsft.utils.atomic_files import write_text
 
 if TYPE_CHECKING:
-    from rsft.inference.scenes.raster import RasterScene
+    from rsft.scenes.raster import RasterScene
 
 MAX_CHIPS = 2000
 """Largest number of chips on a page, at about 4 kB each. The page shows the first, or
@@ -76,7 +76,7 @@ def scene_pixels(scene: RasterScene, side: int) -> Bytes:
     from rasterio.enums import Resampling
 
     from rsft.data.imagery.rasters import open_raster
-    from rsft.inference.scenes.georeference import ignore_georeference_warnings
+    from rsft.scenes.georeference import ignore_georeference_warnings
 
     scale = min(1.0, side / max(scene.height, scene.width))
     size = max(1, round(scene.height * scale)), max(1, round(scene.width * scale))

@@ -26,13 +26,13 @@ from rsft.inference.corrections.corrected_table import (
     read_table_file,
     text_cells,
 )
-from rsft.inference.options import ChipOptions, Declaration
 from rsft.inference.predict.chip_files import ChipFiles
 from rsft.inference.predict.pipeline import Predictor
 from rsft.inference.predict.result_table import SET_SEPARATOR, probability_columns
 from rsft.inference.review.page import write_review_page
 from rsft.inference.writers.tables import PredictionLayer
 from rsft.models.bundle.bundle import Bundle
+from rsft.scenes.options import ChipOptions, Declaration
 from rsft.types import Floats
 from rsft.version import __version__
 

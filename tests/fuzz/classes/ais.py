@@ -14,8 +14,8 @@ import pandas as pd
 from rsft.inference.ais.choices import read_choices
 from rsft.inference.ais.job import AisOptions, match_ais
 from rsft.inference.ais.layers import write_match
-from rsft.inference.scenes.locations import Location, SceneLocations
-from rsft.inference.scenes.raster import open_scene
+from rsft.scenes.locations import Location, SceneLocations
+from rsft.scenes.raster import open_scene
 from tests.fuzz.mutate import (
     Mutator,
     mutate_bytes,

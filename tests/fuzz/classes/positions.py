@@ -10,9 +10,9 @@ from pathlib import Path
 import geopandas
 import numpy as np
 
-from rsft.inference.detection import open_land_polygons
-from rsft.inference.scenes.locations import read_positions
-from rsft.inference.scenes.raster import PixelWindow, open_scene
+from rsft.scenes.detection import open_land_polygons
+from rsft.scenes.locations import read_positions
+from rsft.scenes.raster import PixelWindow, open_scene
 from tests.fuzz.mutate import (
     Mutator,
     mutate_bytes,

@@ -13,10 +13,10 @@ from PIL import Image
 
 from rsft.data.imagery.contract import Stretch
 from rsft.data.imagery.products.options import ProductOptions
-from rsft.inference.options import ChipOptions, Declaration
 from rsft.inference.predict.chip_files import ChipFiles
 from rsft.inference.predict.pipeline import ChipBatch, prepare_batch
-from rsft.inference.scenes.raster import (
+from rsft.scenes.options import ChipOptions, Declaration
+from rsft.scenes.raster import (
     PixelWindow,
     SceneReader,
     gdal_environment,

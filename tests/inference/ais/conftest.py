@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from rsft.inference.ais.tracks import EARTH, KNOT
-from rsft.inference.scenes.raster import open_scene
+from rsft.scenes.raster import open_scene
 from tests.helpers.scenes import simulate_sea
 from tests.helpers.sentinel1 import write_product
 

@@ -10,7 +10,7 @@ from rsft.data.imagery.products.product import RadarMotion
 from rsft.errors import RequestError
 from rsft.inference.ais.displacement import SHIFT_SIGMA, Acquisition, azimuth_shift
 from rsft.inference.ais.tracks import ShipStates
-from rsft.inference.scenes.raster import open_scene
+from rsft.scenes.raster import open_scene
 from tests.helpers.scenes import UTM, write_geotiff
 from tests.helpers.sentinel1 import write_product
 

@@ -24,9 +24,9 @@ from rsft.inference.ais.job import (
     search_area,
 )
 from rsft.inference.ais.layers import write_choice_page, write_match
-from rsft.inference.options import UNDECLARED, CfarOptions, Declaration
 from rsft.inference.prepare_scenes import prepare_scenes
-from rsft.inference.scenes.raster import open_scene
+from rsft.scenes.options import UNDECLARED, CfarOptions, Declaration
+from rsft.scenes.raster import open_scene
 from tests.helpers.scenes import UTM, simulate_sea, write_geotiff
 from tests.inference.ais.conftest import SHIPS
 

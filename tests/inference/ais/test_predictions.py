@@ -5,14 +5,10 @@ import pytest
 
 from rsft.data.imagery.contract import IDENTITY_STRETCH
 from rsft.errors import RequestError
-from rsft.inference.options import (
-    CfarOptions,
-    ChipOptions,
-    PredictionRequest,
-    SceneQuery,
-)
+from rsft.inference.options import PredictionRequest
 from rsft.inference.predict.job import predict
 from rsft.inference.predict.result_table import add_disagreements
+from rsft.scenes.options import CfarOptions, ChipOptions, Query
 from tests.helpers.scenes import toy_bundle, toy_contract, use_toy_model
 
 
@@ -31,7 +27,7 @@ def test_columns_of_ais(traffic, tmp_path, monkeypatch, is_detected):
         query = {"at": traffic.ais.with_name("at.csv")}
         query["at"].write_text(f"row,col\n{rows}5,600\n")
     request = PredictionRequest(
-        query=SceneQuery(**query, ais=traffic.ais), chip_options=ChipOptions(side=32)
+        query=Query(**query, ais=traffic.ais), chip_options=ChipOptions(side=32)
     )
     result = predict(
         tmp_path / "bundle", [traffic.scene], tmp_path / "out.gpkg", request
@@ -71,4 +67,4 @@ def test_only_known_classes_of_matched_objects_are_compared():
 
 def test_ais_needs_objects(tmp_path):
     with pytest.raises(RequestError, match="--ais needs objects"):
-        SceneQuery(grid=32, ais=tmp_path / "ais.csv")
+        Query(grid=32, ais=tmp_path / "ais.csv")

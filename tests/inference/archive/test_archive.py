@@ -12,8 +12,9 @@ import pytest
 from rsft.errors import RequestError
 from rsft.inference import archive
 from rsft.inference.archive import SceneResult, classify_scene, predict_archive
-from rsft.inference.options import PredictionRequest, SceneQuery
+from rsft.inference.options import PredictionRequest
 from rsft.inference.writers.tables import read_geopackage_metadata
+from rsft.scenes.options import Query
 from tests.helpers.file_server import serving_folder
 from tests.helpers.files import written
 from tests.helpers.scenes import (
@@ -25,7 +26,7 @@ from tests.helpers.scenes import (
     write_geotiff,
 )
 
-TILES = PredictionRequest(query=SceneQuery(grid=16))
+TILES = PredictionRequest(query=Query(grid=16))
 
 
 @pytest.fixture(autouse=True)
@@ -128,14 +129,14 @@ def test_a_second_call_skips_finished_scenes(scenes, tmp_path):
 
 def test_paths_may_be_given_from_another_folder(scenes, tmp_path, monkeypatch):
     at = written(tmp_path / "at.csv", "row,col\n16,16\n")
-    request = PredictionRequest(query=SceneQuery(at=Path("at.csv")))
+    request = PredictionRequest(query=Query(at=Path("at.csv")))
     monkeypatch.chdir(tmp_path)
     use_toy_model(monkeypatch, toy_bundle(contract=toy_contract(crop=8)))
     assert predict_archive(
         Path("b"), [Path("in/a.tif")], Path("out"), request, in_this_process
     ).counts == {"done": 1}
     monkeypatch.chdir(scenes)
-    request = PredictionRequest(query=SceneQuery(at=at))
+    request = PredictionRequest(query=Query(at=at))
     again = predict_archive(
         Path("b"), [Path("a.tif").resolve()], Path("../out"), request, in_this_process
     )
@@ -146,7 +147,7 @@ def test_a_scene_without_positions_is_done(scenes, tmp_path, monkeypatch):
     """One file of positions covers many scenes."""
     use_toy_model(monkeypatch, toy_bundle(contract=toy_contract(crop=8)))
     request = PredictionRequest(
-        query=SceneQuery(at=written(tmp_path / "at.csv", "row,col\n1600,16\n"))
+        query=Query(at=written(tmp_path / "at.csv", "row,col\n1600,16\n"))
     )
     result = run_archive(tmp_path, scenes / "a.tif", request=request)
     assert result.counts == {"done": 1} and result.scenes[0].chips == 0
@@ -157,9 +158,7 @@ def test_an_output_of_another_job_is_not_overwritten_unasked(
     scenes, tmp_path, monkeypatch, change
 ):
     run_archive(tmp_path, scenes / "a.tif")
-    request = (
-        PredictionRequest(query=SceneQuery(grid=8)) if change == "request" else TILES
-    )
+    request = PredictionRequest(query=Query(grid=8)) if change == "request" else TILES
     if change == "bundle":
         monkeypatch.setattr(
             archive.Bundle, "load", lambda folder: toy_bundle(sha256="1" * 64)

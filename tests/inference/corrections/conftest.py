@@ -13,13 +13,9 @@ import pytest
 from rsft.data.chips.store import ChipStore
 from rsft.data.imagery.contract import Stretch
 from rsft.data.prepare.image_folder import prepare_folder
-from rsft.inference.options import (
-    ChipOptions,
-    Declaration,
-    PredictionRequest,
-    SceneQuery,
-)
+from rsft.inference.options import PredictionRequest
 from rsft.inference.predict import job
+from rsft.scenes.options import ChipOptions, Declaration, Query
 from tests.helpers.scenes import (
     UTM,
     toy_bundle,
@@ -70,7 +66,7 @@ class Desk(NamedTuple):
         }
         contract = toy_contract(bands=("VH", "VV"), **planes)
         use_toy_model(self.patch, toy_bundle(contract=fields.pop("contract", contract)))
-        query = fields.pop("query", SceneQuery(at=self.positions))
+        query = fields.pop("query", Query(at=self.positions))
         options = {
             "chip_options": ChipOptions(side=SIDE),
             "declaration": Declaration("db"),

@@ -19,8 +19,8 @@ from rsft.data.prepare.image_folder import prepare_folder
 from rsft.errors import DataError, RequestError
 from rsft.inference.corrections.add import AdditionOptions, add_corrections
 from rsft.inference.corrections.corrected_table import read_corrected_table
-from rsft.inference.options import UNDECLARED, ChipOptions, Declaration, SceneQuery
 from rsft.inference.suggestion.suggest import suggest_chips
+from rsft.scenes.options import UNDECLARED, ChipOptions, Declaration, Query
 from rsft.utils.tables import write_csv_table
 from tests.helpers.file_server import serving_folder
 from tests.helpers.killing import kill_at_call, run_until_killed
@@ -209,7 +209,7 @@ def test_page_of_a_model_with_fewer_bands(desk):
 
 
 def test_tiles_and_fewer_bands_are_cut_from_the_scene(desk):
-    table = desk.predict("tiles.parquet", bands=("VV",), query=SceneQuery(grid=8))
+    table = desk.predict("tiles.parquet", bands=("VV",), query=Query(grid=8))
     labels = ["bright", "dark"] + [""] * 34
     summary = add_corrections(desk.store, correct(table, labels))
     assert (
@@ -425,7 +425,7 @@ def test_chips_of_the_store_itself(desk):
 def test_resampled_chips_and_boxes(desk):
     boxes = [f"{col - 3},{row - 3},{col + 3},{row + 3}" for row, col in SHIPS]
     (desk.folder / "boxes.csv").write_text("\n".join(["xmin,ymin,xmax,ymax", *boxes]))
-    query = SceneQuery(at=desk.folder / "boxes.csv", crs="pixel")
+    query = Query(at=desk.folder / "boxes.csv", crs="pixel")
     for options in (ChipOptions(margin=2), ChipOptions(side=8, resample_to=20)):
         fields = {"query": query, "chip_options": options}
         for name in ("saved.parquet", "cut.parquet"):

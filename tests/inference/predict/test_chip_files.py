@@ -11,9 +11,9 @@ import pytest
 import rasterio
 
 from rsft.errors import DataError, RequestError
-from rsft.inference.options import UNDECLARED, ChipOptions, Declaration
 from rsft.inference.predict import chip_files
 from rsft.inference.predict.chip_files import ChipFiles, find_chips, find_scenes
+from rsft.scenes.options import UNDECLARED, ChipOptions, Declaration
 from tests.helpers.messages import mentions
 from tests.helpers.scenes import UTM, toy_contract, write_geotiff
 

@@ -24,18 +24,13 @@ import shapely
 from pyproj import Transformer
 
 from rsft.errors import DataError, NetworkError, RequestError, WeightsError
-from rsft.inference.options import (
-    CfarOptions,
-    ChipOptions,
-    Declaration,
-    PredictionRequest,
-    SceneQuery,
-)
+from rsft.inference.options import PredictionRequest
 from rsft.inference.predict import job
 from rsft.inference.predict.job import predict
 from rsft.inference.predict.result_table import table_columns
 from rsft.inference.writers.tables import read_geopackage_metadata
 from rsft.models.outputs import ClassifierOutputs
+from rsft.scenes.options import CfarOptions, ChipOptions, Declaration, Query
 from tests.helpers.file_server import serving_folder
 from tests.helpers.files import written
 from tests.helpers.geokeys import write_chip_with_damaged_geokey
@@ -193,9 +188,7 @@ def two_bands(monkeypatch):
     use_toy_model(monkeypatch, toy_bundle(contract=contract))
 
 
-@pytest.mark.parametrize(
-    "query", [SceneQuery(), SceneQuery(grid=8)], ids=["chips", "scene"]
-)
+@pytest.mark.parametrize("query", [Query(), Query(grid=8)], ids=["chips", "scene"])
 @pytest.mark.parametrize(
     ("names", "declared", "is_assumed"),
     [((), None, True), (("VV", "VH"), None, False), ((), ("VV", "VH"), False)],
@@ -238,7 +231,7 @@ def test_existing_output_is_refused_before_any_work(bundle, tmp_path):
         ),
         (
             PredictionRequest(
-                query=SceneQuery(grid=8), chip_options=ChipOptions(spacing=3.0)
+                query=Query(grid=8), chip_options=ChipOptions(spacing=3.0)
             ),
             "no such scene",
         ),
@@ -256,7 +249,7 @@ def test_refused_before_any_work(bundle, tmp_path, request_, message):
 )
 def test_incompatible_options(options):
     with pytest.raises(RequestError, match=r"together|needs"):
-        SceneQuery(**options)
+        Query(**options)
 
 
 def test_batches_and_readers_do_not_change_the_result(bundle, chips, tmp_path):
@@ -312,7 +305,7 @@ def test_scene_given_as_a_chip(bundle, tmp_path):
 def request_at(positions, **fields):
     """Return a request for chips of 16 pixels at the positions of a file."""
     return PredictionRequest(
-        SceneQuery(at=positions), **({"chip_options": ChipOptions(side=16)} | fields)
+        Query(at=positions), **({"chip_options": ChipOptions(side=16)} | fields)
     )
 
 
@@ -331,7 +324,7 @@ def test_tiles_of_a_scene(bundle, scene, tmp_path):
         bundle,
         [scene],
         tmp_path / "out.gpkg",
-        PredictionRequest(query=SceneQuery(grid=16), batch_size=7),
+        PredictionRequest(query=Query(grid=16), batch_size=7),
     )
     assert (
         len(result.table) == 31
@@ -371,7 +364,7 @@ def test_scenes_without_georeference(bundle, tmp_path):
         bundle,
         paths,
         tmp_path / "out.gpkg",
-        PredictionRequest(query=SceneQuery(grid=8)),
+        PredictionRequest(query=Query(grid=8)),
     )
     assert result.table["scene"].value_counts().tolist() == [4, 4]
     assert result.table["geometry"][0].bounds == (0, -8, 8, 0)
@@ -380,7 +373,7 @@ def test_scenes_without_georeference(bundle, tmp_path):
         bundle,
         paths,
         tmp_path / "out.geojson",
-        PredictionRequest(query=SceneQuery(grid=8)),
+        PredictionRequest(query=Query(grid=8)),
     )
     assert (
         "the table has no geometry: GeoJSON needs degrees; .gpkg also takes pixel"
@@ -391,7 +384,7 @@ def test_scenes_without_georeference(bundle, tmp_path):
             bundle,
             [paths[0], paths[0]],
             tmp_path / "c.csv",
-            PredictionRequest(query=SceneQuery(grid=8)),
+            PredictionRequest(query=Query(grid=8)),
         )
 
 
@@ -516,12 +509,12 @@ def test_job_without_rows_writes_an_empty_layer(bundle, tmp_path, suffix, query)
     scene = write_geotiff(tmp_path / "s.tif", pixels, crs="EPSG:32633", transform=UTM)
     queries = {
         "at": (
-            SceneQuery(at=written(tmp_path / "at.csv", "row,col,mmsi\n")),
+            Query(at=written(tmp_path / "at.csv", "row,col,mmsi\n")),
             16,
             "at.csv has no positions",
         ),
-        "grid": (SceneQuery(grid=16), None, "all tiles are without data"),
-        "detect": (SceneQuery(detect=CfarOptions()), 16, "no object was detected"),
+        "grid": (Query(grid=16), None, "all tiles are without data"),
+        "detect": (Query(detect=CfarOptions()), 16, "no object was detected"),
     }
     scene_query, side, reason = queries[query]
     out = tmp_path / f"out.{suffix}"
@@ -629,7 +622,7 @@ def test_tiles_of_another_size_than_the_crop(bundle, scene, tmp_path, monkeypatc
             bundle,
             [scene],
             tmp_path / "out.csv",
-            PredictionRequest(query=SceneQuery(grid=16)),
+            PredictionRequest(query=Query(grid=16)),
         )
 
 
@@ -651,7 +644,7 @@ def _killed_after(calls, *arguments):
 @pytest.mark.parametrize("query", ["grid", "at"])
 def test_killed_job_is_resumed(bundle, scene, tmp_path, caplog, monkeypatch, query):
     out = tmp_path / "out.gpkg"
-    request = PredictionRequest(query=SceneQuery(grid=8))
+    request = PredictionRequest(query=Query(grid=8))
     if query == "at":
         request = request_at(ships_layer(tmp_path / "ships.gpkg"))
     size, calls, count = (8, 9, 124) if query == "grid" else (1, 2, 3)
@@ -683,7 +676,7 @@ def test_a_page_that_failed_is_finished_by_the_same_call(
 ):
     out = tmp_path / f"out.{suffix}"
     page = tmp_path / "page.html"
-    request = PredictionRequest(query=SceneQuery(grid=16), batch_size=8, html_path=page)
+    request = PredictionRequest(query=Query(grid=16), batch_size=8, html_path=page)
 
     def fill_disk(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -694,7 +687,7 @@ def test_a_page_that_failed_is_finished_by_the_same_call(
             predict(bundle, [scene], out, request)
     assert out.is_file() and not page.exists()
     with pytest.raises(RequestError, match="exists already"):  # of another job
-        predict(bundle, [scene], out, replace(request, query=SceneQuery(grid=8)))
+        predict(bundle, [scene], out, replace(request, query=Query(grid=8)))
     with pytest.raises(RequestError, match="exists already"):  # with another page
         predict(
             bundle, [scene], out, replace(request, html_path=tmp_path / "other.html")
@@ -710,7 +703,7 @@ def test_a_job_that_is_killed_after_its_last_output_can_be_repeated(
     bundle, scene, tmp_path
 ):
     request = PredictionRequest(
-        query=SceneQuery(grid=16), batch_size=8, html_path=tmp_path / "page.html"
+        query=Query(grid=16), batch_size=8, html_path=tmp_path / "page.html"
     )
 
     def predict_and_die():
@@ -729,7 +722,7 @@ def test_scene_on_a_web_server_is_resumed_after_a_failure(
     bundle, scene, tmp_path, monkeypatch
 ):
     monkeypatch.setattr("rsft.utils.remote_files._PAUSE", 0)
-    request = PredictionRequest(query=SceneQuery(grid=8), batch_size=8)
+    request = PredictionRequest(query=Query(grid=8), batch_size=8)
     local = predict(bundle, [scene], tmp_path / "local.csv", request)
     batch_sizes: list[int] = []
     with serving_folder(scene.parent) as server:

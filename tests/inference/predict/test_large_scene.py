@@ -28,7 +28,8 @@ import json, re, sys
 from pathlib import Path
 from types import SimpleNamespace
 from rsft.data.imagery.contract import Stretch
-from rsft.inference.options import CfarOptions, ChipOptions, Declaration, PredictionRequest, SceneQuery
+from rsft.inference.options import PredictionRequest
+from rsft.scenes.options import CfarOptions, ChipOptions, Declaration, Query
 from rsft.inference.predict import job
 from tests.helpers.scenes import brightness_logits, toy_bundle, toy_contract, toy_engine
 
@@ -41,7 +42,7 @@ detect = method == "detect"
 results = []
 for number, scene in enumerate(scenes):
     request = PredictionRequest(
-        query=SceneQuery(detect=CfarOptions()) if detect else SceneQuery(grid=512, stride=512),
+        query=Query(detect=CfarOptions()) if detect else Query(grid=512, stride=512),
         declaration=Declaration("amplitude" if unit == "amplitude" else None),
         chip_options=ChipOptions(side=64) if detect else ChipOptions(),
         html_path=Path(folder) / f"{number}.html",

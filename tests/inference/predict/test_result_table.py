@@ -19,10 +19,10 @@ from rsft.inference.predict.result_table import (
     describe_checks,
     predictions_table,
 )
-from rsft.inference.scenes.raster import open_scene
 from rsft.models.outputs import ClassifierOutputs
 from rsft.models.uncertainty.calibrator import ConfidenceEstimate
 from rsft.models.uncertainty.statistics import Difference, ShiftTest
+from rsft.scenes.raster import open_scene
 from tests.helpers.scenes import UTM, write_geotiff
 from tests.helpers.two_classes import fit_calibrator, outputs
 

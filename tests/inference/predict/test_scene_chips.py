@@ -9,7 +9,6 @@ import shapely
 
 from rsft.data.imagery.reader import read_chip
 from rsft.errors import DataError
-from rsft.inference.options import Declaration
 from rsft.inference.predict.chip_files import NoDataError
 from rsft.inference.predict.lengths import (
     annotated_length,
@@ -18,9 +17,10 @@ from rsft.inference.predict.lengths import (
     measured_length,
 )
 from rsft.inference.predict.scene_chips import SceneChips
-from rsft.inference.scenes.georeference import rectangle_corners
-from rsft.inference.scenes.locations import ChipWindow, Location, check_scene_bands
-from rsft.inference.scenes.raster import open_scene
+from rsft.scenes.georeference import rectangle_corners
+from rsft.scenes.locations import ChipWindow, Location, check_scene_bands
+from rsft.scenes.options import Declaration
+from rsft.scenes.raster import open_scene
 from tests.helpers.scenes import (
     UTM,
     ground_control_points,

@@ -10,16 +10,12 @@ from rsft.data.imagery.contract import Stretch
 from rsft.data.imagery.products.options import DEFAULT_OPTIONS, ProductOptions
 from rsft.data.imagery.reader import read_chip
 from rsft.errors import DataError, RequestError
-from rsft.inference.options import (
-    UNDECLARED,
-    CfarOptions,
-    PredictionRequest,
-    SceneQuery,
-)
+from rsft.inference.options import PredictionRequest
 from rsft.inference.predict.job import predict
 from rsft.inference.predict.scene_chips import describe_scene, select_scene_unit
-from rsft.inference.scenes.locations import check_scene_bands
-from rsft.inference.scenes.raster import PixelWindow, SceneReader, open_scene
+from rsft.scenes.locations import check_scene_bands
+from rsft.scenes.options import UNDECLARED, CfarOptions, Query
+from rsft.scenes.raster import PixelWindow, SceneReader, open_scene
 from tests.helpers.messages import mentions
 from tests.helpers.scenes import (
     UTM,
@@ -57,8 +53,8 @@ def read(path, model, unit=None, options=DEFAULT_OPTIONS):
 @pytest.mark.parametrize(
     ("query", "side"),
     [
-        (SceneQuery(detect=CfarOptions(land="none")), "--side 64"),
-        (SceneQuery(grid=16), None),
+        (Query(detect=CfarOptions(land="none")), "--side 64"),
+        (Query(grid=16), None),
     ],
 )
 def test_unit_spacing_and_side_are_one_answer(monkeypatch, tmp_path, query, side):
@@ -245,7 +241,7 @@ def test_a_job_tells_what_was_done(use_unit, tmp_path):
     out = tmp_path / "out.gpkg"
     page = tmp_path / "page.html"
     request = PredictionRequest(
-        SceneQuery(grid=32), html_path=page, chips_dir=tmp_path / "cut"
+        Query(grid=32), html_path=page, chips_dir=tmp_path / "cut"
     )
     result = predict(tmp_path, [zip_product(safe)], out, request)
     start = f"{NAME}.zip: "
@@ -308,7 +304,7 @@ def test_saved_chips_are_in_the_unit_of_the_scene_and_declare_their_nodata(
         tmp_path,
         [safe],
         tmp_path / "out.csv",
-        PredictionRequest(SceneQuery(grid=32), chips_dir=tmp_path / "cut"),
+        PredictionRequest(Query(grid=32), chips_dir=tmp_path / "cut"),
     )
     path = min((tmp_path / "cut").glob("*.tif"))
     chip = read_chip(path)
@@ -323,7 +319,7 @@ def test_an_amplitude_model_gets_digital_numbers(use_unit, tmp_path):
     use_unit("amplitude")
     safe = write_product(tmp_path, {"vv": NUMBERS, "vh": NUMBERS})
     result = predict(
-        tmp_path, [safe], tmp_path / "out.csv", PredictionRequest(SceneQuery(grid=32))
+        tmp_path, [safe], tmp_path / "out.csv", PredictionRequest(Query(grid=32))
     )
     assert f"unit of {safe.name}: amplitude, as the file declares" in result.notes
     assert not any("calibrated to" in note or "noise" in note for note in result.notes)

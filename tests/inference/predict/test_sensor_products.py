@@ -7,11 +7,12 @@ import pytest
 from rsft.data.imagery.contract import Stretch
 from rsft.data.imagery.products.options import ProductOptions
 from rsft.errors import DataError, RequestError
-from rsft.inference.options import PredictionRequest, SceneQuery
+from rsft.inference.options import PredictionRequest
 from rsft.inference.predict.job import predict
 from rsft.inference.predict.scene_chips import select_scene_unit
 from rsft.inference.preparation.records import open_scenes
-from rsft.inference.scenes.raster import open_scene
+from rsft.scenes.options import Query
+from rsft.scenes.raster import open_scene
 from tests.data.imagery.products.test_alos2 import write_product as write_alos2
 from tests.data.imagery.products.test_gaofen3 import write_product as write_gaofen3
 from tests.data.imagery.products.test_processed import GRANULE, VALUES, write_dimap
@@ -48,7 +49,7 @@ def use_model(patch, unit, band="VV", **fields):
 
 def run(path, tmp_path, options=None):
     request = PredictionRequest(
-        SceneQuery(grid=16), **({} if options is None else {"product_options": options})
+        Query(grid=16), **({} if options is None else {"product_options": options})
     )
     return predict(tmp_path, [path], tmp_path / "out.csv", request)
 

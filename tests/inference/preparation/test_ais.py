@@ -8,11 +8,11 @@ import pytest
 from rsft.data.chips.store import read_dataset
 from rsft.errors import RequestError
 from rsft.inference.ais import job as ais_job
-from rsft.inference.options import Declaration
 from rsft.inference.preparation import job
 from rsft.inference.prepare_scenes import prepare_scenes
-from rsft.inference.scenes.locations import SceneLocations
-from rsft.inference.scenes.raster import open_scene
+from rsft.scenes.locations import SceneLocations
+from rsft.scenes.options import Declaration
+from rsft.scenes.raster import open_scene
 from tests.helpers.messages import mentions
 from tests.helpers.scenes import UTM, simulate_sea, write_geotiff
 

@@ -16,14 +16,10 @@ from rsft.data.chips.store import ChipStore, read_dataset
 from rsft.data.imagery.reader import read_chip
 from rsft.data.prepare.published import prepare_dota
 from rsft.errors import RequestError
-from rsft.inference.options import (
-    ChipOptions,
-    Declaration,
-    PredictionRequest,
-    SceneQuery,
-)
+from rsft.inference.options import PredictionRequest
 from rsft.inference.predict.scene_chips import plan_scenes
 from rsft.inference.prepare_scenes import prepare_scenes, show_notes
+from rsft.scenes.options import ChipOptions, Declaration, Query
 from tests.helpers.files import written
 from tests.helpers.killing import kill_at_call, run_until_killed
 from tests.helpers.messages import mentions
@@ -125,7 +121,7 @@ def test_chips_are_those_of_a_prediction_to_the_bit(scenes, tmp_path):
             planes=("VV",) * 3,
         )
         request = PredictionRequest(
-            query=SceneQuery(at=scenes[1]),
+            query=Query(at=scenes[1]),
             declaration=Declaration("sigma0"),
             chip_options=ChipOptions(
                 side=None if options["chip_size"] is None else 32,

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from rsft.inference.options import PredictionRequest, SceneQuery
+from rsft.inference.options import PredictionRequest
 from rsft.inference.predict.job import predict
+from rsft.scenes.options import Query
 from tests.helpers.files import written
 from tests.helpers.scenes import (
     UTM,
@@ -48,7 +49,7 @@ def made(tmp_path_factory):
         "row,col\n" + "\n".join(f"{row},{col}" for row, col in POSITIONS),
     )
     request = PredictionRequest(
-        SceneQuery(at=at), chips_dir=folder / "cut", html_path=folder / "review.html"
+        Query(at=at), chips_dir=folder / "cut", html_path=folder / "review.html"
     )
     with pytest.MonkeyPatch.context() as patch:
         use_toy_model(patch, toy_bundle(contract=toy_contract(crop=16)))

@@ -9,7 +9,7 @@ import pytest
 
 from rsft.data.annotations.base import read_annotations
 from rsft.errors import RequestError
-from rsft.inference.options import ChipOptions, PredictionRequest, SceneQuery
+from rsft.inference.options import PredictionRequest
 from rsft.inference.predict.job import predict
 from rsft.inference.writers.pre_annotations import (
     SceneBoxes,
@@ -22,6 +22,7 @@ from rsft.inference.writers.tables import (
     table_suffix,
     write_prediction_table,
 )
+from rsft.scenes.options import ChipOptions, Query
 from tests.helpers.files import written
 from tests.helpers.messages import mentions
 from tests.helpers.scenes import CLASSES, UTM, use_toy_model, write_geotiff
@@ -186,7 +187,7 @@ def scene(tmp_path, monkeypatch):
 def test_a_prediction_for_labeling_tools(scene, tmp_path, at, box):
     """A point has the box of its chip; positions on a georeferenced scene are written
     in pixels."""
-    query = SceneQuery(at=written(tmp_path / "at.csv", at), crs="pixel")
+    query = Query(at=written(tmp_path / "at.csv", at), crs="pixel")
     request = PredictionRequest(query, chip_options=ChipOptions(side=8))
     predict(tmp_path, [scene], tmp_path / "out.coco.json", request)
     table = read_annotations(tmp_path / "out.coco.json").table

@@ -6,7 +6,7 @@ import pytest
 import rasterio
 
 from rsft.errors import DataError
-from rsft.inference.scenes.raster import open_scene
+from rsft.scenes.raster import open_scene
 from tests.helpers.messages import mentions
 from tests.helpers.products import SHAPE, read_band, write_xml
 from tests.helpers.scenes import UTM, write_geotiff

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from rsft.errors import DataError
-from rsft.inference.scenes.raster import open_scene
+from rsft.scenes.raster import open_scene
 from tests.helpers.messages import mentions
 from tests.helpers.products import (
     DN,

@@ -7,7 +7,7 @@ import rasterio
 
 from rsft.data.imagery.products.product import PRODUCTS
 from rsft.data.imagery.products.refused import REFUSALS
-from rsft.inference.scenes.raster import open_scene
+from rsft.scenes.raster import open_scene
 from tests.data.imagery.products.test_alos2 import write_product as write_alos2
 from tests.data.imagery.products.test_gaofen3 import write_product as write_gaofen3
 from tests.data.imagery.products.test_processed import write_dimap

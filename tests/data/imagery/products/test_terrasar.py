@@ -6,7 +6,7 @@ import pytest
 from pyproj import Transformer
 
 from rsft.errors import DataError
-from rsft.inference.scenes.raster import open_scene
+from rsft.scenes.raster import open_scene
 from tests.helpers.messages import mentions
 from tests.helpers.products import (
     DN,

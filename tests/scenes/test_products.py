@@ -7,8 +7,9 @@ import pytest
 import rasterio
 
 from rsft.data.imagery.reader import read_chip
-from rsft.inference.options import Declaration, PredictionRequest
+from rsft.inference.options import PredictionRequest
 from rsft.inference.predict.job import predict
+from rsft.scenes.options import Declaration
 
 RECIPE = """\
 data: {root: ROOT, size: 32, bands: [VV, VH, VV], unit: amplitude, declare: amplitude, stretch: chip-max}

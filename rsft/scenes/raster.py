@@ -36,7 +36,7 @@ from rsft.data.imagery.reader import is_tiff
 from rsft.data.imagery.scene_uri import SceneUri
 from rsft.data.imagery.units import parse_unit
 from rsft.errors import DataError, NetworkError, RequestError, RsftError
-from rsft.inference.scenes.georeference import (
+from rsft.scenes.georeference import (
     Georeference,
     ignore_georeference_warnings,
     read_georeference,

@@ -7,7 +7,7 @@ import numpy as np
 
 from rsft.data.imagery.contract import Contract, resize_image
 from rsft.errors import DataError
-from rsft.inference.options import ChipOptions
+from rsft.scenes.options import ChipOptions
 from rsft.types import Pixels
 
 MAX_CHIP_SIDE = 8192

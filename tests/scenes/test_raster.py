@@ -14,7 +14,7 @@ from scipy.io import netcdf_file
 from rsft.data.imagery.products.options import ProductOptions
 from rsft.data.imagery.scene_uri import SceneUri
 from rsft.errors import DataError, NetworkError, RequestError
-from rsft.inference.scenes.raster import (
+from rsft.scenes.raster import (
     PixelWindow,
     SceneReader,
     gdal_environment,

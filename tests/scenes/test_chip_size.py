@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rsft.errors import DataError
-from rsft.inference.scenes.chip_size import resize_chip
+from rsft.scenes.chip_size import resize_chip
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.float32])

@@ -15,13 +15,9 @@ from rasterio.control import GroundControlPoint
 from rasterio.transform import GCPTransformer, rowcol
 
 from rsft.data.imagery.contract import CHIP_MAX, Stretch
-from rsft.inference.options import (
-    CfarOptions,
-    Declaration,
-    PredictionRequest,
-    SceneQuery,
-)
+from rsft.inference.options import PredictionRequest
 from rsft.inference.predict.job import predict
+from rsft.scenes.options import CfarOptions, Declaration, Query
 from tests.helpers.scenes import toy_bundle, toy_contract, use_toy_model
 from tests.helpers.sentinel1 import calibrate_pixel
 
@@ -72,7 +68,7 @@ def test_a_point_on_a_known_pixel_comes_back(model, shared, tmp_path, crs):
         tmp_path / "ships.gpkg"
     )
     request = PredictionRequest(
-        SceneQuery(at=tmp_path / "ships.gpkg"),
+        Query(at=tmp_path / "ships.gpkg"),
         Declaration("db"),
         chips_dir=tmp_path / "cut",
     )
@@ -105,7 +101,7 @@ def test_a_scene_of_ground_control_points_alone(model, shared, tmp_path):
     rows = [f"{x},{y}" for x, y in zip(lon, lat, strict=True)]
     (tmp_path / "ships.csv").write_text("\n".join(["lon,lat", *rows]))
     request = PredictionRequest(
-        SceneQuery(at=tmp_path / "ships.csv"), Declaration("amplitude")
+        Query(at=tmp_path / "ships.csv"), Declaration("amplitude")
     )
     table = predict(tmp_path, [path], tmp_path / "out.gpkg", request).table.sort_values(
         "at"
@@ -151,7 +147,7 @@ def test_a_raw_product_is_calibrated(model, shared, tmp_path):
     model(**sar("db", ("VV",), Stretch(low=-30, high=0), spacing_m=10.0))
     (tmp_path / "at.csv").write_text("row,col\n9032,20032\n")
     request = PredictionRequest(
-        SceneQuery(at=tmp_path / "at.csv", crs="pixel"), chips_dir=tmp_path / "cut"
+        Query(at=tmp_path / "at.csv", crs="pixel"), chips_dir=tmp_path / "cut"
     )
     result = predict(tmp_path, [safe], tmp_path / "out.gpkg", request)
     (path,) = (tmp_path / "cut").glob("*.tif")
@@ -183,7 +179,7 @@ def test_bright_objects_of_real_scenes(model, shared, tmp_path):
         tmp_path,
         scenes,
         tmp_path / "out.csv",
-        PredictionRequest(SceneQuery(detect=CfarOptions())),
+        PredictionRequest(Query(detect=CfarOptions())),
     ).table
     hit = total = 0
     for scene in scenes:

@@ -15,12 +15,12 @@ from rasterio.transform import Affine
 from rsft.data.imagery.rasters import read_band_names, read_tiff_tags
 from rsft.data.imagery.reader import read_chip
 from rsft.inference.predict.scene_chips import describe_scene
-from rsft.inference.scenes.georeference import (
+from rsft.scenes.georeference import (
     _from_points,
     read_georeference,
     rectangle_corners,
 )
-from rsft.inference.scenes.raster import PixelWindow, SceneReader, open_scene
+from rsft.scenes.raster import PixelWindow, SceneReader, open_scene
 from tests.helpers.geokeys import ODD_GEOKEYS, write_scene_with_geokeys
 from tests.helpers.scenes import (
     UTM,

@@ -13,12 +13,11 @@ from rasterio.transform import Affine
 
 from rsft.data.imagery.contract import CHIP_MAX
 from rsft.errors import DataError, RequestError
-from rsft.inference import detection
-from rsft.inference.detection import detect_bright_objects, open_land_polygons
-from rsft.inference.options import CfarOptions, ChipOptions, Declaration, parse_land
-from rsft.inference.scenes import raster
-from rsft.inference.scenes.locations import make_chip_window
-from rsft.inference.scenes.raster import PixelWindow, open_scene
+from rsft.scenes import detection, raster
+from rsft.scenes.detection import detect_bright_objects, open_land_polygons
+from rsft.scenes.locations import make_chip_window
+from rsft.scenes.options import CfarOptions, ChipOptions, Declaration, parse_land
+from rsft.scenes.raster import PixelWindow, open_scene
 from tests.helpers.messages import mentions
 from tests.helpers.scenes import UTM, simulate_sea, toy_contract, write_geotiff
 

@@ -27,15 +27,15 @@ from rsft.data.annotations.images import find_annotations
 from rsft.data.imagery.contract import Contract
 from rsft.data.imagery.reader import check_declared_bands
 from rsft.errors import DataError, RequestError
-from rsft.inference.options import ChipOptions, Declaration
-from rsft.inference.scenes.chip_size import (
+from rsft.scenes.chip_size import (
     MAX_CHIP_SIDE,
     resampling_factors,
     resize_chip,
     resolve_spacing,
 )
-from rsft.inference.scenes.georeference import rectangle_corners
-from rsft.inference.scenes.raster import PixelWindow, RasterScene, SceneReader
+from rsft.scenes.georeference import rectangle_corners
+from rsft.scenes.options import ChipOptions, Declaration
+from rsft.scenes.raster import PixelWindow, RasterScene, SceneReader
 from rsft.types import LONLAT, Floats, Pixels, Rejection
 
 MAX_CHIP_VALUES = 2**28

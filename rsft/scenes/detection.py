@@ -40,15 +40,15 @@ from rsft.data.imagery.contract import Contract
 from rsft.data.imagery.units import DIGITAL_UNITS, check_unit, convert_unit
 from rsft.data.imagery.vectors import READ_ERRORS
 from rsft.errors import DataError, RequestError
-from rsft.inference.options import LAND_KEYWORDS, CfarOptions, Declaration, LandSource
-from rsft.inference.scenes.georeference import rectangle_corners
-from rsft.inference.scenes.locations import (
+from rsft.scenes.georeference import rectangle_corners
+from rsft.scenes.locations import (
     ChipWindow,
     Location,
     SceneLocations,
     check_scene_bands,
 )
-from rsft.inference.scenes.raster import PixelWindow, RasterScene, SceneReader
+from rsft.scenes.options import LAND_KEYWORDS, CfarOptions, Declaration, LandSource
+from rsft.scenes.raster import PixelWindow, RasterScene, SceneReader
 from rsft.types import LONLAT, Floats, Pixels, Progress
 
 CELL = 16

@@ -16,15 +16,15 @@ from pyproj import Transformer
 from rasterio.transform import Affine
 
 from rsft.errors import DataError, RequestError
-from rsft.inference.options import ChipOptions
-from rsft.inference.scenes.chip_size import resize_chip
-from rsft.inference.scenes.locations import (
+from rsft.scenes.chip_size import resize_chip
+from rsft.scenes.locations import (
     Location,
     make_chip_window,
     read_positions,
     tile_locations,
 )
-from rsft.inference.scenes.raster import open_scene
+from rsft.scenes.options import ChipOptions
+from rsft.scenes.raster import open_scene
 from tests.helpers.files import written
 from tests.helpers.messages import mentions
 from tests.helpers.scenes import UTM, toy_contract, write_geotiff
