@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import warnings
+from collections.abc import Iterator
 from contextlib import suppress
 from importlib import import_module
 from inspect import getdoc
@@ -96,12 +97,29 @@ def build_app(command: str = "") -> typer.Typer:
         context_settings={"help_option_names": [*_HELP]},
     )
     app.callback()(_options)
-    for location in dict.fromkeys(
-        [_APPS[command]] if command in _APPS else _APPS.values()
-    ):
-        module, name = location.split(".")
-        commands = getattr(import_module(f"rsft.cli.{module}"), name)
+    for commands in _load_apps(command):
         app.add_typer(_outline(commands) if command in _HELP else commands)
+    return app
+
+
+def _load_apps(command: str) -> Iterator[typer.Typer]:
+    """Import the app with a command, or all apps if no app has it."""
+    if command in _APPS:
+        yield _import_app(_APPS[command])
+        return
+    from rsft.cli.plugin_commands import find_commands, load_app, load_apps
+
+    registered = find_commands()
+    if command in registered:
+        yield load_app(registered[command])
+        return
+    yield from map(_import_app, dict.fromkeys(_APPS.values()))
+    yield from load_apps(registered.values())
+
+
+def _import_app(location: str) -> typer.Typer:
+    module, _, name = location.partition(".")
+    app: typer.Typer = getattr(import_module(f"rsft.cli.{module}"), name)
     return app
 
 

@@ -27,6 +27,7 @@ from rsft.cli.options import (
     check_new_file,
     documented,
 )
+from rsft.cli.plugin_commands import ExtensibleGroup
 
 if TYPE_CHECKING:
     from rsft.backbones.card import ListedEncoder, PublishedEncoder, WeightsStatus
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="backbones",
+    cls=ExtensibleGroup,
     help="List the frozen encoders that a recipe can name, and check one.",
     no_args_is_help=True,
 )
@@ -205,6 +207,7 @@ def _show_list(
 
 weights_app = typer.Typer(
     name="weights",
+    cls=ExtensibleGroup,
     help="Download, verify and convert the weights of encoders.",
     no_args_is_help=True,
 )

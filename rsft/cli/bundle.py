@@ -23,11 +23,13 @@ from rsft.cli.options import (
     documented,
     unit_name,
 )
+from rsft.cli.plugin_commands import ExtensibleGroup
 from rsft.errors import RequestError
 from rsft.inference.engines.base import FORMATS
 
 app = typer.Typer(
     name="bundle",
+    cls=ExtensibleGroup,
     help="Show, sign, verify, compare and publish bundles.",
     no_args_is_help=True,
 )

@@ -18,6 +18,7 @@ from rsft.cli.display.console import (
     show_paths,
     show_store,
 )
+from rsft.cli.plugin_commands import ExtensibleGroup
 
 if TYPE_CHECKING:
     from rsft.data.audit import AuditResult
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="data",
+    cls=ExtensibleGroup,
     help=(
         "Inspect and describe a chip store, suggest chips to label, and add corrected"
         " labels."

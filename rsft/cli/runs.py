@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.text import Text
-from typer.core import TyperGroup
 
 from rsft.cli.display.console import console, escape_controls, progress, show_paths
 from rsft.cli.options import (
@@ -20,13 +19,17 @@ from rsft.cli.options import (
     documented,
     find_named_recipe,
 )
+from rsft.cli.plugin_commands import ExtensibleGroup
 from rsft.errors import RequestError
 
 if TYPE_CHECKING:
     from rsft.training.runs.reader import RunInfo
 
 app = typer.Typer(
-    name="runs", help="List, show, compare and remove runs.", no_args_is_help=True
+    name="runs",
+    cls=ExtensibleGroup,
+    help="List, show, compare and remove runs.",
+    no_args_is_help=True,
 )
 
 RunsFolderArgument = Annotated[
@@ -240,7 +243,7 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return rows
 
 
-class _RunByDefault(TyperGroup):
+class _RunByDefault(ExtensibleGroup):
     """A command group in which `rsft report RUN` means `rsft report run RUN`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -325,7 +328,10 @@ def report_compare(
 
 
 recipes_app = typer.Typer(
-    name="recipes", help="List, show, copy and check recipes.", no_args_is_help=True
+    name="recipes",
+    cls=ExtensibleGroup,
+    help="List, show, copy and check recipes.",
+    no_args_is_help=True,
 )
 
 
