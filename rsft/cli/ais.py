@@ -26,7 +26,7 @@ from rsft.cli.options import (
 from rsft.scenes.options import CfarOptions, Declaration, parse_land
 
 if TYPE_CHECKING:
-    from rsft.inference.ais.job import AisMatch
+    from rsft.plugins.ais.job import AisMatch
 
 app = typer.Typer(
     name="ais",
@@ -90,9 +90,9 @@ def ais_match(
         as_json: Print progress and result as JSON, one object per line.
     """
     from rsft.cli.display.results import report_progress
-    from rsft.inference.ais.job import AisOptions, match_scene
-    from rsft.inference.ais.layers import write_choice_page, write_match
     from rsft.inference.writers.tables import check_output_file
+    from rsft.plugins.ais.job import AisOptions, match_scene
+    from rsft.plugins.ais.layers import write_choice_page, write_match
 
     options = AisOptions(time, min_confidence, position_error, review)
     check_output_file(out, (".gpkg",), overwrite)

@@ -1,5 +1,5 @@
 """The simulated traffic of the tests of AIS."""
 
-from tests.inference.ais.conftest import traffic
+from tests.plugins.ais.conftest import traffic
 
 __all__ = ["traffic"]

@@ -24,11 +24,11 @@ from pyproj import CRS, Transformer
 from rasterio.transform import Affine, AffineTransformer
 
 from rsft.data.imagery.products.product import Product, RadarMotion
-from rsft.inference.ais.displacement import Acquisition
-from rsft.inference.ais.feeds import TEXTS, AisMessages
-from rsft.inference.ais.job import AMBIGUOUS, MATCHED, NO_AIS, AisOptions, match_tracks
-from rsft.inference.ais.matching import Objects
-from rsft.inference.ais.tracks import EARTH, KNOT, ShipStates, make_tracks
+from rsft.plugins.ais.displacement import Acquisition
+from rsft.plugins.ais.feeds import TEXTS, AisMessages
+from rsft.plugins.ais.job import AMBIGUOUS, MATCHED, NO_AIS, AisOptions, match_tracks
+from rsft.plugins.ais.matching import Objects
+from rsft.plugins.ais.tracks import EARTH, KNOT, ShipStates, make_tracks
 from rsft.scenes.georeference import Georeference
 from rsft.types import Floats
 from rsft.utils.untrusted.documents import read_regular

@@ -26,11 +26,11 @@ from pyproj import CRS, Transformer
 from rasterio.transform import Affine, AffineTransformer
 
 from rsft.data.imagery.products.product import Product, RadarMotion
-from rsft.inference.ais.displacement import Acquisition
-from rsft.inference.ais.feeds import TEXTS, AisMessages
-from rsft.inference.ais.job import AMBIGUOUS, MATCHED, match_tracks
-from rsft.inference.ais.matching import GATE, Objects
-from rsft.inference.ais.tracks import EARTH, KNOT, Tracks, locate_ships, make_tracks
+from rsft.plugins.ais.displacement import Acquisition
+from rsft.plugins.ais.feeds import TEXTS, AisMessages
+from rsft.plugins.ais.job import AMBIGUOUS, MATCHED, match_tracks
+from rsft.plugins.ais.matching import GATE, Objects
+from rsft.plugins.ais.tracks import EARTH, KNOT, Tracks, locate_ships, make_tracks
 from rsft.scenes.georeference import Georeference
 from rsft.types import Floats
 from tools.errors import explained_errors

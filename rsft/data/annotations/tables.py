@@ -197,84 +197,11 @@ class Parquet(AnnotationFormat):
         columns = _find_columns(
             path, [str(column.name) for column in attributes], self.columns
         )
-        floats = _numbers(
-            [attributes[columns.roles[role]] for role in columns.position]
+        floats = number_columns(
+            pd.concat(attributes, axis=1, ignore_index=True),
+            [columns.roles[role] for role in columns.position],
         )
         return _make_annotations(path, columns, floats, attributes, ids, notes)
-
-
-@ANNOTATIONS.register
-class XView3(CsvTable):
-    """Labels or predictions of xView3: points in pixels of a scene, or boxes where all their sides are given.
-
-    The class is fishing, nonfishing, vessel (not known whether it fishes) or nonvessel.
-    """
-
-    name = "xview3"
-    title = "xView3"
-    has_columns = False
-
-    def recognizes(self, path: Path) -> bool:
-        return super().recognizes(path) and any(
-            set(names) <= csv_header(path) for names in _XVIEW3
-        )
-
-    def read(self, path: Path, layer: str | None = None) -> Annotations:
-        header = csv_header(path)
-        names = next(names for names in _XVIEW3 if set(names) <= header)
-        self.columns = dict(
-            zip(
-                ("row", "col") if names == _XVIEW3[0] else ("lat", "lon"),
-                names,
-                strict=True,
-            )
-        )
-        self.columns |= (
-            {"image": "scene_id"}
-            if "scene_id" in header and names == _XVIEW3[0]
-            else {}
-        )
-        annotations = super().read(path, layer)
-        table = annotations.table
-        if "is_vessel" in table:
-            if "is_fishing" in table:
-                is_fishing = table["is_fishing"]
-            else:
-                is_fishing = [None] * len(table)
-            classes = [
-                _xview3_class(*pair)
-                for pair in zip(table["is_vessel"], is_fishing, strict=True)
-            ]
-            table.insert(1, "class", base.typed_column("class", classes).array)
-        if annotations.crs == PIXEL and set(_SIDES) <= set(table):
-            sides = _numbers([table[name] for name in _SIDES])
-            has_box = (
-                np.isfinite(sides).all(axis=1)
-                & (sides[:, 0] < sides[:, 2])
-                & (sides[:, 1] != sides[:, 3])
-            )
-            table.loc[has_box, table.geometry.name] = shapely.box(*sides[has_box].T)
-        return annotations
-
-
-_XVIEW3 = (("detect_scene_row", "detect_scene_column"), ("detect_lat", "detect_lon"))
-_SIDES = ("left", "top", "right", "bottom")
-
-
-def _xview3_class(is_vessel: Any, is_fishing: Any) -> str | None:
-    if pd.isna(is_vessel):
-        vessel = None
-    else:
-        vessel = str(is_vessel).lower() in ("true", "1", "1.0")
-    if pd.isna(is_fishing):
-        fishing = None
-    else:
-        fishing = str(is_fishing).lower() in ("true", "1", "1.0")
-    if vessel is None:
-        return None
-    if vessel:
-        return {None: "vessel", True: "fishing", False: "nonfishing"}[fishing]
-    return "nonvessel"
 
 
 def _find_columns(
@@ -357,12 +284,10 @@ def _find_columns(
     return _Columns(roles, position, crs, guesses)
 
 
-def _numbers(columns: Sequence[pd.Series[Any]]) -> Floats:
+def number_columns(table: pd.DataFrame, names: Sequence[Any]) -> Floats:
     """Return columns as numbers (N, K); NaN for cells that are none."""
-    return np.array(
-        [pd.to_numeric(column.astype(object), errors="coerce") for column in columns],
-        float,
-    ).T
+    columns = [table[name].astype(object) for name in names]
+    return np.array([pd.to_numeric(x, errors="coerce") for x in columns], float).T
 
 
 def _words(name: str) -> str:

@@ -270,7 +270,7 @@ def _add_ais(
     scene: RasterScene, positions: SceneLocations, ais: Path, progress: Progress | None
 ) -> None:
     """Add what AIS says about each object to the attributes of the positions, and notes."""
-    from rsft.inference.ais.job import list_message_files, match_ais  # SciPy
+    from rsft.plugins.ais.job import list_message_files, match_ais  # SciPy
 
     match = match_ais(
         scene, lambda: positions, list_message_files(ais), progress=progress

@@ -14,11 +14,11 @@ from rsft.data.datasets.common import check_val_share
 from rsft.data.imagery.bands import check_bands
 from rsft.data.imagery.scene_uri import file_state
 from rsft.errors import RequestError
-from rsft.inference.ais.job import detect_objects, list_message_files
 from rsft.inference.predict.resume_journal import ResumeJournal, journal_path
 from rsft.inference.preparation.labels import LabeledObjects, assign_splits, read_types
 from rsft.inference.preparation.placement import ChipSize
 from rsft.inference.preparation.records import make_record, open_scenes
+from rsft.plugins.ais.job import detect_objects, list_message_files
 from rsft.scenes.locations import ChipWindow, SceneLocations
 from rsft.scenes.options import CfarOptions, Declaration, parse_land
 from rsft.scenes.raster import RasterScene, gdal_environment

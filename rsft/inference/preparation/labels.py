@@ -17,14 +17,14 @@ from rsft.data.chips.store import SPLITS, list_first_names
 from rsft.data.datasets._label_files import describe_row_fault
 from rsft.data.datasets.common import split_groups
 from rsft.errors import RecipeError, RequestError
-from rsft.inference.ais.feeds import NoMessagesError
-from rsft.inference.ais.job import MATCHED, AisOptions, match_ais
-from rsft.inference.ais.ship_types import UNKNOWN
 from rsft.inference.preparation.placement import (
     ChipSize,
     common_spacing_of,
     draw_background,
 )
+from rsft.plugins.ais.feeds import NoMessagesError
+from rsft.plugins.ais.job import MATCHED, AisOptions, match_ais
+from rsft.plugins.ais.ship_types import UNKNOWN
 from rsft.recipe.text import read_document
 from rsft.scenes.locations import (
     ChipWindow,

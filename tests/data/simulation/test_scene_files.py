@@ -19,7 +19,7 @@ from rsft.data.simulation.scene import (
     sample_coast,
     write_scene,
 )
-from rsft.inference.ais.job import match_scene
+from rsft.plugins.ais.job import match_scene
 
 pytestmark = pytest.mark.slow
 

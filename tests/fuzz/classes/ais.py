@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from rsft.inference.ais.choices import read_choices
-from rsft.inference.ais.job import AisOptions, match_ais
-from rsft.inference.ais.layers import write_match
+from rsft.plugins.ais.choices import read_choices
+from rsft.plugins.ais.job import AisOptions, match_ais
+from rsft.plugins.ais.layers import write_match
 from rsft.scenes.locations import Location, SceneLocations
 from rsft.scenes.raster import open_scene
 from tests.fuzz.mutate import (

@@ -7,9 +7,9 @@ import pytest
 
 from rsft.data.chips.store import read_dataset
 from rsft.errors import RequestError
-from rsft.inference.ais import job as ais_job
 from rsft.inference.preparation import job
 from rsft.inference.prepare_scenes import prepare_scenes
+from rsft.plugins.ais import job as ais_job
 from rsft.scenes.locations import SceneLocations
 from rsft.scenes.options import Declaration
 from rsft.scenes.raster import open_scene

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rsft.inference.ais.feeds import TEXTS, AisMessages
-from rsft.inference.ais.tracks import EARTH, KNOT, locate_ships, make_tracks, states_at
+from rsft.plugins.ais.feeds import TEXTS, AisMessages
+from rsft.plugins.ais.tracks import EARTH, KNOT, locate_ships, make_tracks, states_at
 
 SHIP = 219_000_001
 

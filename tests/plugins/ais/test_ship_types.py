@@ -2,7 +2,7 @@
 
 import pytest
 
-from rsft.inference.ais.ship_types import ship_class
+from rsft.plugins.ais.ship_types import ship_class
 
 
 @pytest.mark.parametrize(

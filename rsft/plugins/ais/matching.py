@@ -29,8 +29,8 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
-from rsft.inference.ais.displacement import RadarView
-from rsft.inference.ais.tracks import EARTH
+from rsft.plugins.ais.displacement import RadarView
+from rsft.plugins.ais.tracks import EARTH
 from rsft.types import Floats
 
 GATE = 6.0

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from pyproj import Geod
 
-from rsft.inference.ais.feeds import AisMessages
-from rsft.inference.ais.ship_types import ship_class
+from rsft.plugins.ais.feeds import AisMessages
+from rsft.plugins.ais.ship_types import ship_class
 from rsft.types import Floats
 
 EARTH = Geod(ellps="WGS84")

@@ -6,9 +6,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rsft.inference.ais.displacement import RadarView
-from rsft.inference.ais.matching import Objects, assign, find_pairs
-from rsft.inference.ais.tracks import EARTH
+from rsft.plugins.ais.displacement import RadarView
+from rsft.plugins.ais.matching import Objects, assign, find_pairs
+from rsft.plugins.ais.tracks import EARTH
 
 AREA = 1e10  # square meters
 

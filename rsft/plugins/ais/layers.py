@@ -15,8 +15,11 @@ import shapely
 from geopandas import GeoDataFrame, points_from_xy
 
 from rsft.data.chips.sidecars import render_thumbnail
-from rsft.inference.ais.choices import NO_SHIP
-from rsft.inference.ais.job import (
+from rsft.inference.review.page import write_review_page
+from rsft.inference.writers import tables
+from rsft.inference.writers.tables import PredictionLayer
+from rsft.plugins.ais.choices import NO_SHIP
+from rsft.plugins.ais.job import (
     AMBIGUOUS,
     MATCHED,
     NO_AIS,
@@ -24,9 +27,6 @@ from rsft.inference.ais.job import (
     AisMatch,
     ship_window,
 )
-from rsft.inference.review.page import write_review_page
-from rsft.inference.writers import tables
-from rsft.inference.writers.tables import PredictionLayer
 from rsft.scenes.locations import cut_chip
 from rsft.scenes.raster import SceneReader
 from rsft.types import LONLAT
@@ -141,7 +141,7 @@ def match_style(layer: _Layer) -> str:
         "is_line": layer.name == "shift",
     }
     return tables.render_template(
-        "rsft.inference.ais", "ais.qml", colors=colors, **values
+        "rsft.plugins.ais", "ais.qml", colors=colors, **values
     ).strip()
 
 

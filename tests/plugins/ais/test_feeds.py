@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from rsft.errors import RequestError
-from rsft.inference.ais import feeds
-from rsft.inference.ais.feeds import NoMessagesError, SearchArea, read_messages
+from rsft.plugins.ais import feeds
+from rsft.plugins.ais.feeds import NoMessagesError, SearchArea, read_messages
 
 NOON = pd.Timestamp("2026-03-14T12:00:00Z").timestamp()
 AREA = SearchArea(10.0, 57.0, 1.0, 1.0, NOON - 1800, NOON + 1800)
@@ -279,8 +279,8 @@ def test_local_times_without_a_zone(tmp_path, first, last, zone):
 MEASURE = """
 import json, re, sys
 from pathlib import Path
-from rsft.inference.ais import feeds
-from rsft.inference.ais.feeds import SearchArea, read_messages
+from rsft.plugins.ais import feeds
+from rsft.plugins.ais.feeds import SearchArea, read_messages
 feeds._CHUNK_BYTES, feeds._CHUNK_ROWS = 2**19, 2**14
 results = []
 for path in map(Path, sys.argv[1:]):

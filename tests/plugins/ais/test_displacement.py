@@ -8,8 +8,8 @@ import pytest
 
 from rsft.data.imagery.products.product import RadarMotion
 from rsft.errors import RequestError
-from rsft.inference.ais.displacement import SHIFT_SIGMA, Acquisition, azimuth_shift
-from rsft.inference.ais.tracks import ShipStates
+from rsft.plugins.ais.displacement import SHIFT_SIGMA, Acquisition, azimuth_shift
+from rsft.plugins.ais.tracks import ShipStates
 from rsft.scenes.raster import open_scene
 from tests.helpers.scenes import UTM, write_geotiff
 from tests.helpers.sentinel1 import write_product

@@ -1,15 +1,13 @@
-"""Files of labeling tools: Pascal VOC (labelImg, roLabelImg), CVAT, LabelMe and Label Studio."""
+"""Files of Label Studio."""
 
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
-from xml.etree.ElementTree import Element
 
 import numpy as np
 import shapely
@@ -23,7 +21,6 @@ from rsft.data.annotations.base import (
 )
 from rsft.data.annotations.shapes import (
     make_box,
-    make_centered_box,
     make_point,
     make_polygon,
     try_shape,
@@ -31,227 +28,6 @@ from rsft.data.annotations.shapes import (
 from rsft.data.annotations.tables import csv_header, read_csv_rows
 from rsft.errors import RequestError
 from rsft.utils.untrusted.documents import parse_json
-
-
-class _XmlFormat(DocumentFormat):
-    """An XML file, recognized by the name of its root element."""
-
-    suffixes = (".xml",)
-    root: str
-
-    def matches(self, content: Any) -> bool:
-        return bool(content.tag == self.root)
-
-
-@base.ANNOTATIONS.register
-class PascalVoc(_XmlFormat):
-    """Boxes in one image as labelImg writes them, and rotated boxes of roLabelImg, whose angle is clockwise in radians.
-
-    The identity of an object is its number from 1.
-    """
-
-    name = "voc"
-    title = "Pascal VOC"
-    root = "annotation"
-
-    def read(self, path: Path, layer: str | None = None) -> Annotations:
-        root: Element = base.load_document(path)
-        image = (root.findtext("filename") or "").strip()
-        objects = []
-        for number, element in enumerate(root.findall("object"), 1):
-            attributes = {
-                child.tag: child.text
-                for child in element
-                if not len(child) and child.tag != "type"
-            }
-            attributes = {"class": attributes.pop("name", None)} | attributes
-            objects.append(
-                AnnotatedObject(
-                    *try_shape(_voc_shape, element), attributes, number, image
-                )
-            )
-        images = [(image, root.findtext("size/width"), root.findtext("size/height"))]
-        return base.image_annotations(path, objects, images, column=base.text_column)
-
-
-def _voc_shape(element: Element) -> shapely.Geometry:
-    for name, keys in (
-        ("robndbox", ("cx", "cy", "w", "h", "angle")),
-        ("bndbox", ("xmin", "ymin", "xmax", "ymax")),
-    ):
-        box = element.find(name)
-        if box is not None:
-            texts = {key: box.findtext(key) for key in keys}
-            missing = [key for key, text in texts.items() if text is None]
-            if missing:
-                raise KeyError(f"{name}/{missing[0]}")
-            numbers = [float(text or "") for text in texts.values()]
-            if name == "bndbox":
-                return make_box(*numbers)
-            return make_centered_box(*numbers[:4], degrees=math.degrees(numbers[4]))
-    raise KeyError("bndbox")
-
-
-@base.ANNOTATIONS.register
-class Cvat(_XmlFormat):
-    """CVAT for images: boxes, whose rotation is clockwise around their center, polygons and points.
-
-    The tags of an image become the attribute `tags` of its objects. The identity is the
-    number of the shape from 1; a shape of several points gives one object per point.
-    """
-
-    name = "cvat"
-    title = "CVAT for images"
-    root = "annotations"
-
-    def read(self, path: Path, layer: str | None = None) -> Annotations:
-        root: Element = base.load_document(path)
-        if root.find("track") is not None:
-            raise RequestError(
-                "the file is CVAT for video", path, "export it as CVAT for images 1.1"
-            )
-        objects: list[AnnotatedObject] = []
-        left_out: Counter[str] = Counter()
-        images = root.findall("image")
-        for element in images:
-            name = element.get("name", _UNNAMED)
-            count = len(objects)
-            tags = "; ".join(tag.get("label", "") for tag in element.findall("tag"))
-            shared = {"tags": tags} if tags else {}
-            for child in element:
-                shapes = _cvat_shapes(child)
-                left_out[child.tag] += shapes is None and child.tag != "tag"
-                attributes = (
-                    {"class": child.get("label")} | _cvat_attributes(child) | shared
-                )
-                for shape in shapes or ():
-                    objects.append(
-                        AnnotatedObject(*shape, attributes, len(objects) + 1, name)
-                    )
-            left_out["image with tags but without objects"] += (
-                bool(tags) and len(objects) == count
-            )
-        sizes = (
-            (x.get("name", _UNNAMED), x.get("width"), x.get("height")) for x in images
-        )
-        return base.image_annotations(
-            path, objects, sizes, left_out, column=base.text_column
-        )
-
-
-_UNNAMED = "?"  # an image without a name, which is no scene
-
-
-def _cvat_attributes(element: Element) -> dict[str, str | None]:
-    keys = {
-        key: element.get(key)
-        for key in ("occluded", "source", "group_id")
-        if element.get(key) is not None
-    }
-    return keys | {
-        child.get("name", "attribute"): child.text
-        for child in element.findall("attribute")
-    }
-
-
-def _cvat_shapes(element: Element) -> list[tuple[shapely.Geometry | None, str]] | None:
-    """Return the shapes of an element and their faults; None if it is no box, polygon or points."""
-    if element.tag == "box":
-        return [try_shape(_cvat_box, element.attrib)]
-    if element.tag not in ("polygon", "points"):
-        return None
-    shape, fault = try_shape(_cvat_points, element)
-    if isinstance(shape, shapely.MultiPoint):
-        return [(part, "") for part in shape.geoms]
-    return [(shape, fault)]
-
-
-def _cvat_points(element: Element) -> shapely.Geometry:
-    points = np.array(
-        [pair.split(",") for pair in element.get("points", "").split(";")], float
-    )
-    if element.tag == "polygon":
-        return make_polygon(points)
-    return shapely.MultiPoint(points)
-
-
-def _cvat_box(values: Mapping[str, str]) -> shapely.Polygon:
-    sides = (float(values[key]) for key in ("xtl", "ytl", "xbr", "ybr"))
-    return make_box(*sides, degrees=float(values.get("rotation", 0)))
-
-
-@base.ANNOTATIONS.register
-class LabelMe(DocumentFormat):
-    """Rectangles, polygons, points and circles in one image; a circle becomes the square around it.
-
-    The identity of a shape is its number from 1.
-    """
-
-    name = "labelme"
-    title = "LabelMe"
-    suffixes = (".json",)
-
-    def matches(self, content: Any) -> bool:
-        return isinstance(content, dict) and {"shapes", "imagePath"} <= set(content)
-
-    def read(self, path: Path, layer: str | None = None) -> Annotations:
-        content = base.load_document(path)
-        image = str(content["imagePath"] or "")
-        objects = []
-        left_out = Counter[str]()
-        if not isinstance(content["shapes"], list):
-            raise RequestError(
-                "shapes is not a list", path, "export it again with LabelMe"
-            )
-        for number, item in enumerate(content["shapes"], 1):
-            item = item if isinstance(item, dict) else {}
-            kind = str(
-                item.get("shape_type") or "polygon"
-            )  # LabelMe before version 4 only has polygons
-            if kind not in (
-                "rectangle",
-                "oriented_rectangle",
-                "polygon",
-                "point",
-                "circle",
-            ):
-                left_out[kind] += 1
-                continue
-            if isinstance(item.get("flags"), dict):
-                flags = item["flags"]
-            else:
-                flags = {}
-            attributes = {
-                key: item[key]
-                for key in ("group_id", "description")
-                if item.get(key) not in (None, "")
-            }
-            attributes = (
-                {"class": item.get("label")}
-                | attributes
-                | {str(key): value for key, value in flags.items()}
-            )
-            shape = try_shape(_labelme_shape, kind, item.get("points"))
-            objects.append(AnnotatedObject(*shape, attributes, number, image))
-        images = [(image, content.get("imageWidth"), content.get("imageHeight"))]
-        return base.image_annotations(path, objects, images, left_out)
-
-
-def _labelme_shape(kind: str, points: Any) -> shapely.Geometry:
-    corners = np.array(points, float)
-    if corners.ndim != 2 or corners.shape[1] != 2 or not len(corners):
-        raise ValueError("points must be x and y of each corner")
-    if kind == "point":
-        return make_point(*corners[0])
-    if kind in ("rectangle", "circle") and len(corners) < 2:
-        raise ValueError(f"a {kind} has two points")
-    if kind == "circle":  # the center and a point on the circle
-        radius = float(np.linalg.norm(corners[1] - corners[0]))
-        corners = np.array([corners[0] - radius, corners[0] + radius])
-    if kind in ("rectangle", "circle"):
-        return make_box(*corners.min(0), *corners.max(0))
-    return make_polygon(corners)
-
 
 _REGION_KEYS = frozenset(
     {"x", "y", "width", "height", "rotation", "points", "radiusX", "radiusY", "rle"}
@@ -276,7 +52,6 @@ _RECORD_KEYS = frozenset(
 """Keys of JSON-MIN and CSV that neither the data nor the labels have."""
 
 
-@base.ANNOTATIONS.register
 class LabelStudio(DocumentFormat):
     """Rectangles, polygons and keypoints of Label Studio: JSON, JSON-MIN or CSV, in fractions of the image size.
 

@@ -12,12 +12,12 @@ import pandas as pd
 
 from rsft.data.chips.record import NOT_A_TARGET, UNSURE, parse_verdict
 from rsft.errors import RequestError
-from rsft.inference.ais.matching import Pairs
 from rsft.inference.corrections.corrected_table import (
     number_cells,
     read_table_file,
     text_cells,
 )
+from rsft.plugins.ais.matching import Pairs
 from rsft.scenes.locations import Location
 from rsft.types import Indices
 

@@ -15,20 +15,20 @@ import pyogrio
 import pytest
 
 from rsft.errors import DataError, RequestError
-from rsft.inference.ais.displacement import Acquisition
-from rsft.inference.ais.job import (
+from rsft.inference.prepare_scenes import prepare_scenes
+from rsft.plugins.ais.displacement import Acquisition
+from rsft.plugins.ais.job import (
     AisOptions,
     detect_objects,
     list_message_files,
     match_scene,
     search_area,
 )
-from rsft.inference.ais.layers import write_choice_page, write_match
-from rsft.inference.prepare_scenes import prepare_scenes
+from rsft.plugins.ais.layers import write_choice_page, write_match
 from rsft.scenes.options import UNDECLARED, CfarOptions, Declaration
 from rsft.scenes.raster import open_scene
 from tests.helpers.scenes import UTM, simulate_sea, write_geotiff
-from tests.inference.ais.conftest import SHIPS
+from tests.plugins.ais.conftest import SHIPS
 
 OPEN_SEA = CfarOptions(land="none")
 LAYERS = ["matched", "no_ais", "ais_without_detection", "ambiguous", "shift"]

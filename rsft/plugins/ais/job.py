@@ -15,10 +15,11 @@ from rsft.data.imagery.bands import POLARIZATIONS
 from rsft.data.imagery.contract import IDENTITY_STRETCH, Contract
 from rsft.data.imagery.units import DIGITAL_UNITS
 from rsft.errors import RequestError
-from rsft.inference.ais.choices import keep_choices, read_choices
-from rsft.inference.ais.displacement import POSITION_SIGMA, Acquisition, RadarView
-from rsft.inference.ais.feeds import SearchArea, read_messages
-from rsft.inference.ais.matching import (
+from rsft.inference.predict.lengths import measured_length
+from rsft.plugins.ais.choices import keep_choices, read_choices
+from rsft.plugins.ais.displacement import POSITION_SIGMA, Acquisition, RadarView
+from rsft.plugins.ais.feeds import SearchArea, read_messages
+from rsft.plugins.ais.matching import (
     MIN_CONFIDENCE,
     Assignment,
     Objects,
@@ -26,7 +27,7 @@ from rsft.inference.ais.matching import (
     assign,
     find_pairs,
 )
-from rsft.inference.ais.tracks import (
+from rsft.plugins.ais.tracks import (
     EARTH,
     KNOT,
     ShipStates,
@@ -34,7 +35,6 @@ from rsft.inference.ais.tracks import (
     locate_ships,
     make_tracks,
 )
-from rsft.inference.predict.lengths import measured_length
 from rsft.scenes.detection import detect_bright_objects
 from rsft.scenes.georeference import Georeference
 from rsft.scenes.locations import (
