@@ -11,10 +11,9 @@ from collections import Counter
 from pathlib import Path
 
 from tests.fuzz import sandbox
-from tests.fuzz.registry import load_targets
+from tests.fuzz.registry import CORPORA, load_targets
 from tests.fuzz.target import Target
 
-CORPUS = Path(__file__).parent / "corpus"
 SAVED_PER_FAULT = 1
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 """Folder for the inputs, if the system has one in memory: a file on a disk takes as
@@ -78,7 +77,9 @@ def _try(
     kinds = Counter[str]()
     names = Counter[str]()
     seconds: list[float] = []
-    files = sorted((CORPUS / target.name).rglob("*"))
+    files = [
+        path for corpus in CORPORA for path in sorted((corpus / target.name).rglob("*"))
+    ]
     # corpus/<class>/<changed file, / as +>/<name>
     entries = [
         (path.parent.name.replace("+", "/"), path.read_bytes())

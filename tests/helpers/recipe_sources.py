@@ -3,22 +3,20 @@ names."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from importlib import import_module
 from itertools import chain
 from pathlib import Path
+from types import ModuleType
 
 import cv2
 import numpy as np
 import pytest
 
-from rsft.data.datasets import _label_files, cifar100
 from rsft.data.datasets.dota import CLASSES
 from rsft.data.prepare import demo
 from tests.data.datasets.dota.data import row, write_pair
 from tests.data.datasets.fusar_ship.data import write_fusar
-from tests.data.datasets.opensarship.data import GRD, write_scene
 from tests.data.datasets.srsdd.data import write_srsdd
-from tests.helpers.cifar_data import write_folders
 
 EXTRA_OPTIONS = {
     "fusrs": ("--lists", "LISTS", "--jobs", "1"),
@@ -34,8 +32,6 @@ SHIPS = {
     "dredger": ("C03S01", 4),
 }
 """Number of training chips by FUSAR-Ship category index."""
-
-NATURAL = {"apple": 12, "bee": 6, "bus": 3}
 
 
 def write_all(folder: Path) -> None:
@@ -54,25 +50,14 @@ def write_all(folder: Path) -> None:
         rows = "".join(row(x, y, x + 10, y + 12, name) for x, y, name in places)
         for number in range(images):
             write_pair(folder / "DOTA" / split, rows, f"P{split}{number}", seed=number)
-    for year in range(2013, 2019):
-        ships = {"Cargo_x3_y4": 70, "Tanker_x1_y2": 80, "Law Enforcement_x5_y6": 55}
-        write_scene(
-            folder / "OPENSARSHIP", GRD.replace("2015", str(year)), ships, seed=year
-        )
-    _write_natural(folder / "CIFAR100", ("train", "test"))
-    _write_lists(folder / "PLACES365", "Places_LT", ("train", "val", "test"))
-    _write_lists(folder / "INAT2018", "iNaturalist18", ("train", "val"))
+    for module in _import_sources_of_plugins():
+        module.write_all(folder)
 
 
 def make_small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reduce the published number of classes and the size of the demonstration data."""
-    for name in ("PLACES_LT", "INATURALIST_2018"):
-        monkeypatch.setattr(
-            _label_files,
-            name,
-            replace(getattr(_label_files, name), classes=len(NATURAL)),
-        )
-    monkeypatch.setattr(cifar100, "CLASSES", tuple(NATURAL))
+    for module in _import_sources_of_plugins():
+        module.make_small(monkeypatch)
     counts = {"train": dict(zip(demo.DEMO_CLASSES, (6, 4, 3, 2), strict=True))}
     counts |= {split: dict.fromkeys(demo.DEMO_CLASSES, 1) for split in ("val", "test")}
     monkeypatch.setattr(demo, "DEMO_COUNTS", counts)
@@ -109,29 +94,10 @@ def _write_fusrs(folder: Path) -> None:
         (folder / f"LISTS/v25_{split}.txt").write_text("\n".join(rows))
 
 
-def _write_natural(folder: Path, splits: tuple[str, ...]) -> None:
-    counts = {
-        split: {
-            name: count if split == "train" else 2 for name, count in NATURAL.items()
-        }
-        for split in splits
-    }
-    write_folders(
-        folder,
-        {
-            f"{split}/{name}": count
-            for split in splits
-            for name, count in counts[split].items()
-        },
-    )
-
-
-def _write_lists(folder: Path, title: str, splits: tuple[str, ...]) -> None:
-    _write_natural(folder, splits)
-    for split in splits:
-        rows = [
-            f"{path.relative_to(folder)} {label}"
-            for label, name in enumerate(NATURAL)
-            for path in sorted(folder.glob(f"{split}/{name}/*"))
-        ]
-        (folder / f"{title}_{split}.txt").write_text("\n".join(rows))
+def _import_sources_of_plugins() -> list[ModuleType]:
+    """Return the modules recipe_sources.py of the plug-ins' tests."""
+    folder = Path(__file__).parents[1] / "plugins"
+    return [
+        import_module(f"tests.plugins.{path.parent.name}.recipe_sources")
+        for path in sorted(folder.glob("*/recipe_sources.py"))
+    ]

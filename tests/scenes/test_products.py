@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.realdata, pytest.mark.slow]
 
 @pytest.fixture(scope="module")
 def stores(shared, tmp_path_factory):
-    from rsft.data.prepare.published import prepare_opensarship
+    from rsft.plugins.opensarship.prepare import prepare_opensarship
 
     folder = tmp_path_factory.mktemp("opensarship")
     source = shared("opensarship")

@@ -2,34 +2,32 @@
 
     python -m tools.maintenance.torchgeo_checkout ../torchgeo
 
-FUSARShip, SRSDD, FUSRS and OpenSARShip import nothing of rsft. The command copies their
+FUSARShip, SRSDD, FUSRS and the classes of the entry points `rsft.torchgeo_datasets`
+import nothing of rsft. The command copies their
 files to torchgeo/datasets/, tests/data/ and tests/datasets/, changes the imports in the
 tests, and exports the classes in torchgeo/datasets/__init__.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from rsft.errors import RequestError
+from rsft.utils.registry import entry_points_of
 from tools.errors import explained_errors
 
-CLASSES = {
-    "fusar_ship": "FUSARShip",
-    "fusrs": "FUSRS",
-    "opensarship": "OpenSARShip",
-    "srsdd": "SRSDD",
-}
-"""Data set class by module."""
+CLASSES = {"fusar_ship": "FUSARShip", "fusrs": "FUSRS", "srsdd": "SRSDD"}
+"""Data set class by module in rsft/data/datasets/."""
 
 MODULES = (*CLASSES, "_fusar_files", "_srsdd_files", "images")
 _IMPORTS = {
     "rsft.data.datasets": "torchgeo.datasets",
     "tests.data.datasets": "tests.data",
+    "tests.plugins": "tests.data",
     "tests.helpers": "tests.datasets",
 }
 _ROOT = Path(__file__).parents[2]
@@ -73,19 +71,30 @@ def copy_datasets(checkout: Path, modules: Sequence[str] = MODULES) -> list[Path
         for name in modules
     }
     files["tests/datasets/messages.py"] = "tests/helpers/messages.py"
+    classes = dict(CLASSES)
+    imports = dict(_IMPORTS)
     for name in CLASSES:
         files[f"tests/data/{name}/data.py"] = f"tests/data/datasets/{name}/data.py"
         files[f"tests/datasets/test_{name}.py"] = f"tests/data/datasets/test_{name}.py"
+    for name, point in entry_points_of("rsft.torchgeo_datasets").items():
+        package = point.module.rpartition(".")[0]
+        tests = f"tests/plugins/{package.rpartition('.')[2]}"
+        classes[name] = point.attr
+        imports[package] = "torchgeo.datasets"
+        files[f"torchgeo/datasets/{name}.py"] = f"{point.module.replace('.', '/')}.py"
+        files[f"tests/data/{name}/data.py"] = f"{tests}/data.py"
+        files[f"tests/datasets/test_{name}.py"] = f"{tests}/test_{name}.py"
     texts = {
-        target: _read_for_torchgeo(_ROOT / source) for target, source in files.items()
+        target: _read_for_torchgeo(_ROOT / source, imports)
+        for target, source in files.items()
     }
     exports = "".join(
-        f"from .{name} import {title}\n" for name, title in CLASSES.items()
+        f"from .{name} import {title}\n" for name, title in classes.items()
     )
     text = index.read_text("utf-8")
     if exports not in text:
         texts["torchgeo/datasets/__init__.py"] = (
-            f"{text}\n{exports}\n__all__ += {tuple(CLASSES.values())}\n"
+            f"{text}\n{exports}\n__all__ += {tuple(classes.values())}\n"
         )
     for target, content in texts.items():
         path = checkout / target
@@ -94,10 +103,10 @@ def copy_datasets(checkout: Path, modules: Sequence[str] = MODULES) -> list[Path
     return [checkout / target for target in texts]
 
 
-def _read_for_torchgeo(source: Path) -> str:
+def _read_for_torchgeo(source: Path, imports: Mapping[str, str]) -> str:
     """Return the text of a file with the imports of a checkout of TorchGeo."""
     text = source.read_text("utf-8")
-    for ours, theirs in _IMPORTS.items():
+    for ours, theirs in imports.items():
         text = text.replace(ours, theirs)
     if "rsft" in text:
         line = next(

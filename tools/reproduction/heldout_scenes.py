@@ -28,12 +28,12 @@ from rsft.data.chips.record import stratified_split
 from rsft.data.chips.store import DATASET, MANIFEST, REJECTED, ChipStore
 from rsft.data.datasets.common import split_groups
 from rsft.data.loading.batches import ChipImages
-from rsft.data.prepare.published import prepare_opensarship
 from rsft.inference.predict.result_table import check_scenes, predictions_table
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.classifier import collect_outputs, load_classifier
 from rsft.models.outputs import ClassifierOutputs
 from rsft.models.uncertainty.calibrator import Calibrator
+from rsft.plugins.opensarship.prepare import prepare_opensarship
 from rsft.recipe.library import find_recipe
 from rsft.recipe.load import load_recipe
 from rsft.training.finetune import train_single_run

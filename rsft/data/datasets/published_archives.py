@@ -10,6 +10,7 @@ from rsft.data.datasets._srsdd_files import has_box, is_srsdd_label_file
 from rsft.data.datasets.archive_search import PublishedArchive, iter_paths
 from rsft.errors import RequestError
 from rsft.utils.archives import describe_part
+from rsft.utils.registry import entry_points_of
 
 _DOTA_NAME = re.compile(r"P\d+(__.*)?")  # of an image, or of a tile of it
 
@@ -63,68 +64,13 @@ DOTA_ARCHIVE = PublishedArchive(
         " https://captain-whu.github.io/DOTA/dataset.html"
     ),
 )
-OPENSARSHIP_ARCHIVE = PublishedArchive(
-    name="OpenSARShip",
-    command="opensarship",
-    option="SOURCE",
-    word="opensarship",
-    is_member=lambda path: path.name.lower() == "ship.xml",
-    content="scenes with Patch_Uint8/ and Ship.xml",
-    download=(
-        "version 1.0 or 2.0, OpenSARShip_1.zip or OpenSARShip_2.zip, from"
-        " https://opensar.sjtu.edu.cn"
-    ),
-)
-CIFAR_100_ARCHIVE = PublishedArchive(
-    name="CIFAR-100",
-    command="cifar100-lt",
-    option="SOURCE",
-    word="cifar100",
-    is_member=lambda path: (
-        path.name in ("cifar-100-python", "aquarium_fish")
-    ),  # pickles, or the folder of a class
-    content="cifar-100-python/, or train/ and test/ with class folders",
-    download=(
-        "cifar-100-python.tar.gz, 169 MB, from"
-        " https://www.cs.toronto.edu/~kriz/cifar.html"
-    ),
-)
-PLACES_LT_ARCHIVE = PublishedArchive(
-    name="Places365",
-    command="places-lt",
-    option="SOURCE",
-    word="places",
-    is_member=lambda path: path.name == "Places_LT_train.txt",
-    content="the images of Places365 and the list Places_LT_train.txt",
-    download=(
-        "places365standard_easyformat.tar, 24 GB, from"
-        " http://places2.csail.mit.edu/download.html, and the lists from"
-        " https://github.com/zhmiao/OpenLongTailRecognition-OLTR"
-    ),
-    is_unpacked=False,
-)
-INATURALIST_2018_ARCHIVE = PublishedArchive(
-    name="iNaturalist 2018",
-    command="inat2018",
-    option="SOURCE",
-    word="inat",
-    is_member=lambda path: path.name == "train_val2018",
-    content="train_val2018/",
-    download=(
-        "train_val2018.tar.gz, 120 GB, from"
-        " https://github.com/visipedia/inat_comp/tree/master/2018"
-    ),
-    is_unpacked=False,
-)
-ARCHIVES = (
-    FUSAR_SHIP_ARCHIVE,
-    SRSDD_ARCHIVE,
-    DOTA_ARCHIVE,
-    OPENSARSHIP_ARCHIVE,
-    CIFAR_100_ARCHIVE,
-    PLACES_LT_ARCHIVE,
-    INATURALIST_2018_ARCHIVE,
-)
+ARCHIVES = (FUSAR_SHIP_ARCHIVE, SRSDD_ARCHIVE, DOTA_ARCHIVE)
+
+
+def list_archives() -> list[PublishedArchive]:
+    """Return the data sets of rsft, and those of the entry points `rsft.archives`."""
+    points = entry_points_of("rsft.archives")
+    return [*ARCHIVES, *(point.load() for point in points.values())]
 
 
 @contextmanager
@@ -139,7 +85,7 @@ def explain_wrong_source(archive: PublishedArchive, folder: Path) -> Iterator[No
         yield
     except RequestError as error:
         notes = [fault for fault in map(describe_part, iter_paths(folder)) if fault][:1]
-        for other in ARCHIVES:
+        for other in list_archives():
             if other != archive and other.is_in(folder):
                 command = f"`rsft prepare {other.command}`"
                 if other.option.startswith("--"):

@@ -12,12 +12,11 @@ import pytest
 
 from rsft.data.datasets.archive_search import locate_sources
 from rsft.data.datasets.published_archives import (
-    ARCHIVES,
     DOTA_ARCHIVE,
     FUSAR_SHIP_ARCHIVE,
-    OPENSARSHIP_ARCHIVE,
     SRSDD_ARCHIVE,
     explain_wrong_source,
+    list_archives,
 )
 from rsft.errors import RequestError
 from tests.data.datasets.dota.data import row, write_pair
@@ -164,7 +163,7 @@ def test_nothing_names_places_downloads_and_command(top):
     assert (
         f"rsft prepare fusrs --root {top}/data --fusar FUSAR-Ship --srsdd SRSDD" in hint
     )
-    for archive in ARCHIVES:
+    for archive in list_archives():
         with pytest.raises(
             RequestError, match=mentions(archive.name, archive.download)
         ):
@@ -241,7 +240,7 @@ def test_wrong_options_are_explained(top):
             raise RequestError("no data set", top, "hint")
 
 
-def test_dota_and_opensarship(top):
+def test_dota(top):
     write_pair(top / "dota_v1/train", row(10, 10, 30, 20), "P0001")
     assert locate_sources("dota", top / "data", {DOTA_ARCHIVE: None}) == (
         top / "data",
@@ -252,12 +251,6 @@ def test_dota_and_opensarship(top):
         top / "data",
         [top / "aerial"],
     )
-    (top / "data/scenes/S1A_IW").mkdir(parents=True)
-    (top / "data/scenes/S1A_IW/Ship.xml").touch()
-    store, [path] = locate_sources(
-        "opensarship", top / "data", {OPENSARSHIP_ARCHIVE: None}
-    )
-    assert store == top / "data/opensarship" and path == top / "data/scenes/S1A_IW"
 
 
 def locate_as_another_user(top):

@@ -10,17 +10,11 @@ import pandas as pd
 import pyogrio
 from PIL import Image
 
-from rsft.data.datasets._label_files import (
-    PLACES_LT,
-    LabeledFiles,
-    LabelTable,
-    ListFiles,
-)
+from rsft.data.datasets._label_files import LabeledFiles, LabelTable
 from rsft.data.datasets.common import crop_srsdd_ship, translate_dataset_errors
 from rsft.data.datasets.dota import DOTAObjects, crop_object, read_rgb
 from rsft.data.datasets.fusar_ship import FUSARShip
 from rsft.data.datasets.fusrs import read_fusrs_list
-from rsft.data.datasets.opensarship import OpenSARShip
 from rsft.data.datasets.srsdd import SRSDD
 from rsft.data.prepare.image_folder import _class_names
 from rsft.errors import DataError
@@ -32,7 +26,6 @@ from tests.data.datasets.fusar_ship.data import (
     write_fusar,
     write_sheet,
 )
-from tests.data.datasets.opensarship.data import GRD, write_scene
 from tests.data.datasets.srsdd.data import HEADER, write_srsdd
 from tests.fuzz.mutate import mutate_bytes, mutate_text, mutate_zip
 from tests.fuzz.target import Target, read_with_each
@@ -104,11 +97,6 @@ def _read_fusar(folder: Path) -> None:
         FUSARShip(folder)
 
 
-def _read_opensarship(folder: Path) -> None:
-    with translate_dataset_errors("OpenSARShip", folder, ""):
-        OpenSARShip(folder)
-
-
 def _build_images(folder: Path) -> None:
     for number, name in enumerate(("a/1.png", "a/2.png", "b/3.png")):
         (folder / name).parent.mkdir(exist_ok=True)
@@ -119,7 +107,6 @@ def _build_images(folder: Path) -> None:
 def _build_lists(folder: Path) -> None:
     _build_images(folder)
     rows = "a/1.png 0\na/2.png 0\nb/3.png 1\n"
-    (folder / "Places_LT_train.txt").write_text(rows)
     (folder / "train.txt").write_text(rows)
     (folder / "names.txt").write_text("0 cargo\n1 tanker\n")
     (folder / "fusrs.txt").write_text("Ship_C01S01N0001.tiff 0\nL12_3.png 1\n")
@@ -128,7 +115,6 @@ def _build_lists(folder: Path) -> None:
 def _read_lists(folder: Path) -> None:
     with translate_dataset_errors("FUSRS", folder, ""):
         read_fusrs_list(folder / "fusrs.txt", "train", 4)
-    ListFiles(PLACES_LT, folder)
     LabeledFiles(folder)
     _class_names(["0", "1"], folder / "names.txt")
 
@@ -175,19 +161,9 @@ TARGETS = [  # a process of its own reads each spreadsheet, hence the smaller sh
         share=0.1,
     ),
     Target(
-        "opensarship_xml",
-        lambda folder: write_scene(
-            folder, GRD, {"Cargo_x3_y4": 70, "Tanker_x5_y6": 80}
-        ),
-        {f"{GRD}/Ship.xml": mutate_text},
-        _read_opensarship,
-    ),
-    Target(
         "lists",
         _build_lists,
-        dict.fromkeys(
-            ("Places_LT_train.txt", "train.txt", "names.txt", "fusrs.txt"), mutate_text
-        ),
+        dict.fromkeys(("train.txt", "names.txt", "fusrs.txt"), mutate_text),
         _read_lists,
     ),
     Target(

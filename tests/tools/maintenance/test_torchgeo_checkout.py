@@ -12,6 +12,7 @@ import pytest
 import torchgeo
 
 from rsft.errors import RequestError
+from rsft.utils.registry import entry_points_of
 from tools.maintenance.torchgeo_checkout import CLASSES, MODULES, copy_datasets
 
 CONFTEST = """
@@ -37,7 +38,7 @@ import torchgeo.datasets
 
 def test_the_classes_are_exported_by_the_checkout():
     assert pathlib.Path(torchgeo.datasets.__file__).parents[2] == pathlib.Path.cwd()
-    for name in ("FUSARShip", "FUSRS", "OpenSARShip", "SRSDD"):
+    for name in ("FUSARShip", "FUSRS", "SRSDD"):
         assert name in torchgeo.datasets.__all__ and hasattr(torchgeo.datasets, name)
     with pytest.raises(ModuleNotFoundError, match="not part of TorchGeo"):
         importlib.import_module("rsft")
@@ -55,7 +56,8 @@ def test_tests_pass_in_a_checkout_without_rsft(tmp_path):
     )
     (checkout / "tests/datasets").mkdir(parents=True)
     written = copy_datasets(checkout)
-    assert len(written) == len(MODULES) + 2 * len(CLASSES) + 2
+    of_plugins = entry_points_of("rsft.torchgeo_datasets")
+    assert len(written) == len(MODULES) + 2 * len(CLASSES) + 3 * len(of_plugins) + 2
     (checkout / "conftest.py").write_text(CONFTEST)
     (checkout / "tests/datasets/test_exports.py").write_text(CHECK)
     options = (

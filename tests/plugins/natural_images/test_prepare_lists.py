@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from rsft.data.datasets import _label_files
-from rsft.data.prepare.image_folder import prepare_inat2018, prepare_places_lt
 from rsft.errors import RequestError
+from rsft.plugins.natural_images import list_files
+from rsft.plugins.natural_images.prepare import prepare_inat2018, prepare_places_lt
 
 
 def write_list(root, name, rows, images):
@@ -59,8 +59,8 @@ def test_places(tmp_path):
 
 
 def test_inaturalist_with_lists_in_another_folder(tmp_path, monkeypatch):
-    published = replace(_label_files.INATURALIST_2018, classes=8)
-    monkeypatch.setattr(_label_files, "INATURALIST_2018", published)
+    published = replace(list_files.INATURALIST_2018, classes=8)
+    monkeypatch.setattr(list_files, "INATURALIST_2018", published)
     src = tmp_path / "inat"
     src.mkdir()
     rows = ["train_val2018/Aves/3/a.jpg 3", "train_val2018/Fungi/7/b.jpg 7"]

@@ -6,17 +6,17 @@ import pytest
 import rasterio
 
 from rsft.data.chips.store import SPLITS, ChipStore
-from rsft.data.datasets.opensarship import OpenSARShip, read_opensarship_pixels
-from rsft.data.prepare.published import PRODUCT_UNITS, prepare_opensarship
 from rsft.errors import DataError, RequestError
-from tests.data.datasets.opensarship.data import (
+from rsft.plugins.opensarship.opensarship import OpenSARShip, read_opensarship_pixels
+from rsft.plugins.opensarship.prepare import PRODUCT_UNITS, prepare_opensarship
+from tests.helpers.messages import mentions
+from tests.plugins.opensarship.data import (
     GRD,
     SINGLE,
     SLC,
     write_scene,
     write_tiff,
 )
-from tests.helpers.messages import mentions
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::rasterio.errors.NotGeoreferencedWarning"

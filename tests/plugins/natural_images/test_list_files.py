@@ -5,15 +5,19 @@ import pytest
 from PIL import Image
 from torchgeo.datasets import DatasetNotFoundError
 
-from rsft.data.datasets._label_files import (
+from rsft.errors import DataError, RequestError
+from rsft.plugins.natural_images.list_files import (
     INATURALIST_2018,
     PLACES_LT,
     ListFiles,
     PublishedLists,
     folder_to_class_name,
 )
-from rsft.data.datasets.image_folder import INaturalist2018, ListFileDataset, PlacesLT
-from rsft.errors import DataError, RequestError
+from rsft.plugins.natural_images.places_inaturalist import (
+    INaturalist2018,
+    ListFileDataset,
+    PlacesLT,
+)
 from tests.helpers.messages import mentions
 
 TINY = PublishedLists(

@@ -4,15 +4,15 @@ from dataclasses import replace
 
 import pytest
 
-from rsft.data.datasets import _label_files
-from tests.helpers.cifar_data import write_folders
+from rsft.plugins.natural_images import list_files
+from tests.plugins.natural_images.cifar_data import write_folders
 
 
 @pytest.fixture(autouse=True)
 def few_classes(monkeypatch):
     for name in ("PLACES_LT", "INATURALIST_2018"):
         monkeypatch.setattr(
-            _label_files, name, replace(getattr(_label_files, name), classes=2)
+            list_files, name, replace(getattr(list_files, name), classes=2)
         )
 
 

@@ -13,14 +13,15 @@ from matplotlib import pyplot as plt
 from torch import nn
 from torchgeo.datasets import DatasetNotFoundError
 
-from rsft.data.datasets.opensarship import (
+from rsft.plugins.opensarship.opensarship import (
     OpenSARShip,
     OpenSARShipProduct,
     read_opensarship_pixels,
     read_ship_records,
     ship_kind,
 )
-from tests.data.datasets.opensarship.data import (
+from tests.helpers.messages import mentions
+from tests.plugins.opensarship.data import (
     GRD,
     RECORD,
     SINGLE,
@@ -28,7 +29,6 @@ from tests.data.datasets.opensarship.data import (
     write_scene,
     write_tiff,
 )
-from tests.helpers.messages import mentions
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::rasterio.errors.NotGeoreferencedWarning"

@@ -5,11 +5,11 @@ import pandas as pd
 import pytest
 
 from rsft.data.chips.record import long_tail_counts
-from rsft.data.datasets.cifar100 import CLASSES, SPLIT_SIZE
 from rsft.data.imagery.reader import read_chip
-from rsft.data.prepare.image_folder import prepare_cifar100
 from rsft.errors import DataError, RequestError
-from tests.helpers.cifar_data import write_folders, write_pickles
+from rsft.plugins.natural_images.cifar100 import CLASSES, SPLIT_SIZE
+from rsft.plugins.natural_images.prepare import prepare_cifar100
+from tests.plugins.natural_images.cifar_data import write_folders, write_pickles
 
 SIZES = {"train": 16, "test": 4}
 

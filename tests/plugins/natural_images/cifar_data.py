@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rsft.data.datasets.cifar100 import CLASSES, PICKLES, PickledCIFAR100
+from rsft.plugins.natural_images.cifar100 import CLASSES, PICKLES, PickledCIFAR100
 
 
 def write_folders(root: Path, counts: dict[str, int]) -> Path:

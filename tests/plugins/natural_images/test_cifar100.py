@@ -9,10 +9,10 @@ import torch
 from torchgeo.datasets import DatasetNotFoundError
 
 from rsft.data.chips.record import long_tail_counts
-from rsft.data.datasets.cifar100 import CIFAR100, CLASSES, PICKLES
 from rsft.errors import DataError
+from rsft.plugins.natural_images.cifar100 import CIFAR100, CLASSES, PICKLES
 from rsft.utils.archives import extract_archive
-from tests.helpers.cifar_data import dump, write_folders, write_pickles
+from tests.plugins.natural_images.cifar_data import dump, write_folders, write_pickles
 
 
 class Trap:

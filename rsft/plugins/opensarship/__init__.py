@@ -1,0 +1,1 @@
+"""OpenSARShip: ships in images of Sentinel-1."""
