@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 from rsft.cli import build_app
 from rsft.recipe.schema import Recipe
-from rsft.sweep.schema import Sweep
+from rsft.study.sweep_file import Sweep
 
 FOLDER = Path(__file__).parent / "snapshots"
 UPDATE = "RSFT_UPDATE_SNAPSHOTS"

@@ -41,7 +41,6 @@ _APPS = {
     "bundle": "bundle.app",
     "export": "bundle.export_app",
     "recipes": "runs.recipes_app",
-    "reproduce": "reproduce.app",
     "sweep": "jobs.sweep_app",
     "runs": "runs.app",
     "report": "runs.report_app",

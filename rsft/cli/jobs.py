@@ -27,7 +27,7 @@ from rsft.recipe.library import AUTO, SHIPPED, find_recipe
 if TYPE_CHECKING:
     from rsft.cli.environment_report import EnvironmentCheck
     from rsft.recipe.schema import Recipe
-    from rsft.sweep.schema import Sweep
+    from rsft.study.sweep_file import Sweep
 
 
 app = typer.Typer()
@@ -213,7 +213,7 @@ def _show_needs(request: FinetuneRequest) -> None:
 
 def _find_auto_file(request: FinetuneRequest) -> Path | None:
     """Return the file that lets rsft choose the recipe; None for a recipe or run."""
-    from rsft.sweep.auto import read_auto_name
+    from rsft.study.choice_file import read_auto_name
 
     recipe = request.recipe
     folder = Path(request.recipe)
@@ -248,8 +248,8 @@ def _choose_recipe(
     path: Path, request: FinetuneRequest, steps: Steps | None
 ) -> tuple[Recipe, dict[str, Any]]:
     """Return the recipe that rsft chooses, and keyword arguments for training; or those of the run to resume."""
-    from rsft.sweep.auto import read_auto, read_auto_name
-    from rsft.sweep.auto_search import AutoSearch
+    from rsft.study.choice import AutoSearch
+    from rsft.study.choice_file import read_auto, read_auto_name
     from rsft.training.runs.reader import TRAINED, find_runs, find_runs_folder
 
     runs = request.runs
@@ -565,7 +565,7 @@ def sweep(
         console.print(table)
         console.print("`rsft sweep NAME` runs one", style="dim")
         return
-    from rsft.sweep.schema import list_trials, read_sweep
+    from rsft.study.sweep_file import list_trials, read_sweep
 
     path = find_named_recipe(file, "sweep")
     exit_code = 0
@@ -574,8 +574,8 @@ def sweep(
     trials = list_trials(settings, document)
 
     from rsft.cli.display.training import SweepDisplay  # imports PyTorch
-    from rsft.sweep.job import SweepFolder, run_sweep
-    from rsft.sweep.results import describe_keys, format_measure
+    from rsft.study.outcomes import describe_keys, format_measure
+    from rsft.study.sweep import SweepFolder, run_sweep
     from rsft.training.runs.reader import find_runs_folder
 
     folder = SweepFolder(find_runs_folder(runs / "sweeps", path.stem), settings, trials)
@@ -610,7 +610,7 @@ def sweep(
 
 def _find_sweep_stores(settings: Sweep, *, is_needed: bool) -> Sweep:
     """Return a sweep with the chip stores of all recipes, and say which of them are not in their `data.root`."""
-    from rsft.sweep.schema import find_stores
+    from rsft.study.sweep_file import find_stores
 
     try:
         settings, sentences = find_stores(settings)

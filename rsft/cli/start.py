@@ -182,7 +182,7 @@ class Steps:
         from rsft.data.audit import AUDIT_FILE
         from rsft.data.chips.store import MANIFEST
         from rsft.recipe.text import parse_value
-        from rsft.sweep.auto import check_auto
+        from rsft.study.choice_file import check_auto
         from rsft.training.runs.reader import find_runs_folder
 
         check_auto(

@@ -636,7 +636,7 @@ def finetune(
         resume: folder of an unfinished run to continue; `resolve_resume` returns its
             recipe.
         entries: further entries of run.json, such as the choice of
-            `rsft.sweep.auto_search`.
+            `rsft.study.choice`.
         evaluation_follows: the status stays "trained" until the caller has evaluated
             the run and calls `mark_done`.
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from rsft.sweep.results import TrialOutcome
-from rsft.sweep.schema import list_trials, read_sweep
+from rsft.study.outcomes import TrialOutcome
+from rsft.study.sweep_file import list_trials, read_sweep
 
 SWEEP = """\
 recipe: RECIPE

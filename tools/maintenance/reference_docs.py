@@ -30,7 +30,7 @@ from rsft.recipe.components import (
 from rsft.recipe.registries import SAMPLERS, TRACKERS, sampling_exponent
 from rsft.recipe.schema import SECTIONS, Recipe
 from rsft.recipe.text import to_yaml
-from rsft.sweep.auto import AutoFile
+from rsft.study.choice_file import AutoFile
 from rsft.utils.atomic_files import write_text
 from rsft.utils.registry import Registry
 from tools.maintenance import backbone_table

@@ -36,21 +36,21 @@ from torch import Tensor, nn
 
 from rsft.backbones.mae import LARGE, NORM
 from rsft.data.prepare.image_folder import prepare_folder
-from rsft.reproduction.authors import (
-    SATMAE,
-    AuthorsProcess,
-    AuthorsTask,
-    Trace,
-    learned_tensors,
-    require_checkout,
-)
-from rsft.reproduction.authors_config import (
+from rsft.plugins.paper.authors.config import (
     BIASES,
     LAYERS,
     POSITIONS,
     VPT,
     bottleneck_tensors,
     low_rank_tensors,
+)
+from rsft.plugins.paper.authors.process import (
+    SATMAE,
+    AuthorsProcess,
+    AuthorsTask,
+    Trace,
+    learned_tensors,
+    require_checkout,
 )
 from rsft.training.fit import train_on_batch
 from tools.errors import explained_errors

@@ -40,8 +40,8 @@ from rsft.models.classifier import (
 from rsft.recipe.library import AUTO, find_recipe
 from rsft.recipe.schema import Recipe
 from rsft.recipe.text import to_yaml
-from rsft.sweep.auto import read_auto
-from rsft.sweep.auto_search import AutoSearch, SearchListener
+from rsft.study.choice import AutoSearch, SearchListener
+from rsft.study.choice_file import read_auto
 from rsft.training.finetune import TrainingSetup, finetune, seed_generators, set_up
 from rsft.training.runs.reader import hash_manifest
 from rsft.types import Indices

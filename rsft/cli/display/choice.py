@@ -17,9 +17,9 @@ from rsft.cli.display.console import (
     make_table,
 )
 from rsft.cli.display.waiting import WaitingLines
-from rsft.sweep.auto import AutoPlan
-from rsft.sweep.auto_search import SearchListener, TriedCandidate, format_accuracy
-from rsft.sweep.schema import Trial
+from rsft.study.choice import SearchListener, TriedCandidate, format_accuracy
+from rsft.study.choice_file import AutoPlan
+from rsft.study.sweep_file import Trial
 from rsft.training.processes import is_rank_zero
 from rsft.training.trackers import StepReport
 

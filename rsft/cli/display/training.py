@@ -25,8 +25,8 @@ from rsft.cli.display.results import report_json_progress
 from rsft.cli.display.waiting import WaitingLines
 from rsft.peft import Site
 from rsft.recipe.schema import Recipe
-from rsft.sweep.results import TrialOutcome, describe_keys, format_measure
-from rsft.sweep.schema import Sweep
+from rsft.study.outcomes import TrialOutcome, describe_keys, format_measure
+from rsft.study.sweep_file import Sweep
 from rsft.training.processes import is_rank_zero
 from rsft.training.runs.reader import PartReplay
 from rsft.training.runs.writer import Run

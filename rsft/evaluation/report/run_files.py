@@ -99,7 +99,7 @@ class Hardware(BaseModel):
 
 
 class CandidateRow(BaseModel):
-    """A row of the table of a choice, see `rsft.sweep.auto_search.TriedCandidate`."""
+    """A row of the table of a choice, see `rsft.study.choice.TriedCandidate`."""
 
     candidate: str
     epochs: Count

@@ -4,8 +4,8 @@ import pytest
 from rich.console import Console
 
 from rsft.cli.display.training import SweepDisplay
-from rsft.sweep.results import TrialOutcome
-from rsft.sweep.schema import Sweep
+from rsft.study.outcomes import TrialOutcome
+from rsft.study.sweep_file import Sweep
 
 SWEEP = Sweep(recipe="r", grid={"peft.rank": [2, 4], "peft.scale": [0.5, 1.0]})
 

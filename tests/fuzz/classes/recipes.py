@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from rsft.recipe.load import dump_recipe, load_recipe
-from rsft.sweep.schema import read_sweep
+from rsft.study.sweep_file import read_sweep
 from tests.fuzz.mutate import mutate_text
 from tests.fuzz.target import Target
 

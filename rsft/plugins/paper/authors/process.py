@@ -1,0 +1,208 @@
+"""Train with the code of the paper's authors, metalora or LIFT, on the chips, the start and the batches of a recipe.
+
+Their code runs in a process of its own, `rsft.plugins.paper.authors.trainer`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+import torch
+from torch import Tensor
+
+from rsft.errors import RequestError, RsftError
+from rsft.recipe.load import load_recipe
+from rsft.training.finetune import (
+    TrainingSetup,
+    initialize_weights,
+    make_learner,
+    seed_generators,
+    set_up,
+)
+from rsft.training.learner import Learner
+
+COMMITS = {
+    "metalora": "5c71a62d40905bf5f38b4c3d36ff93bcf4597d2e",
+    "LIFT": "661ead9b78368f05ba79abe4672d63154467f823",
+}
+"""Commit of each repository."""
+
+SATMAE = "satmae_vit_large_patch16_224.fmow_rgb"
+"""The backbone that metalora loads by its own code."""
+
+
+@dataclass(frozen=True)
+class AuthorsTask:
+    """A training for the authors' code.
+
+    Attributes:
+        recipe: path of the recipe file of rsft.
+        overrides: `section.key=value` for the recipe.
+        config: the authors' settings, beside their defaults.
+        tensors: trained tensors of a block in rsft -> parameters of the authors, where
+            * is the block.
+        dtype: "float64" or "float32".
+        every_step: whether the trace has the tensors after every step; else those after
+            the last one.
+        takes_rates: whether modules and head have the learning rates of the recipe, in
+            place of `config`.
+    """
+
+    recipe: str
+    overrides: tuple[str, ...]
+    config: Mapping[str, Any]
+    tensors: Mapping[str, str]
+    dtype: str = "float32"
+    every_step: bool = False
+    takes_rates: bool = False
+
+    def prepare(self, device: str = "cpu") -> tuple[TrainingSetup, Learner]:
+        """Open the chips and build the network of rsft with its start, as `rsft.training` does.
+
+        Args:
+            device: "cpu" or "cuda".
+        """
+        recipe = load_recipe(Path(self.recipe), self.overrides)
+        seed_generators(recipe.seed)
+        setup = set_up(recipe)
+        setup.classifier.to(device)
+        initialize_weights(setup, recipe)
+        dtype = getattr(torch, self.dtype)
+        patch_embed = setup.classifier.to(dtype).adapted.vit.get_submodule(
+            "patch_embed"
+        )
+        patch_embed.register_forward_pre_hook(lambda module, args: (args[0].to(dtype),))
+        return setup, make_learner(recipe, setup)
+
+    def authors_name(self, name: str) -> str:
+        """Return the authors' name of a tensor of rsft; a tensor that they do not have keeps its name."""
+        match = re.fullmatch(r"blocks\.(\d+)\.(.+)", name)
+        if match and match[2] in self.tensors:
+            return self.tensors[match[2]].replace("*", match[1])
+        return name
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A training.
+
+    Attributes:
+        start: the tensors with which the code begins, by the name in rsft.
+        losses: the loss of each step.
+        rates: learning rates of modules and head at each step.
+        states: the tensors after each step.
+    """
+
+    start: dict[str, Tensor]
+    losses: list[float]
+    rates: list[tuple[float, float]]
+    states: list[dict[str, Tensor]]
+
+
+def swap_axes(name: str, tensor: Tensor) -> Tensor:
+    """Swap the axes of a factor of LoRA: those of the authors are (in, r) and (r, out)."""
+    if name.endswith((".a", ".b")):
+        return tensor.T
+    return tensor
+
+
+def learned_tensors(learner: Learner) -> dict[str, Tensor]:
+    """Return the tensors that a learner trains, with alpha, or the factors of the features, in place of gamma."""
+    state = learner.classifier.learned_state()
+    tensors = {
+        name: tensor.clone() for name, tensor in state.items() if name != "gamma"
+    }
+    for site, factors in learner.loops.factors().items():
+        rank = len(state[f"{site}.a"]) if f"{site}.a" in state else 1
+        tensors[f"{site}.alpha"] = rank * factors
+    return tensors
+
+
+def require_checkout(name: str, folder: Path) -> None:
+    """Raise RequestError if a folder is no checkout of the commit of a repository of `COMMITS`."""
+    command = ["git", "-C", str(folder), "diff", "--quiet", COMMITS[name], "--", "*.py"]
+    if subprocess.run(command, capture_output=True, check=False).returncode:
+        raise RequestError(
+            f"the Python files are not those of {name} at {COMMITS[name][:7]}",
+            folder,
+            f"git clone the repository of {name}, and git checkout {COMMITS[name]}",
+        )
+
+
+class AuthorsProcess:
+    """The process that runs the authors' code; it ends with the block.
+
+    Args:
+        checkout: folder of the code.
+        device: "cpu" or "cuda".
+    """
+
+    def __init__(self, checkout: Path, device: str = "cpu") -> None:
+        self.checkout = checkout.resolve()
+        self.device = device
+
+    def __enter__(self) -> Self:
+        self._folder = tempfile.TemporaryDirectory()
+        self._messages: IO[bytes] = tempfile.TemporaryFile()
+        module = "rsft.plugins.paper.authors.trainer"
+        command = [sys.executable, "-m", module, str(self.checkout), self.device]
+        # LIFT takes a GPU if there is one
+        if self.device == "cpu":
+            hidden = {"CUDA_VISIBLE_DEVICES": ""}
+        else:
+            hidden = {}
+        self._process = subprocess.Popen(
+            command,
+            cwd=self._folder.name,
+            env=os.environ | hidden,
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._messages,
+        )
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        self._process.kill()
+        self._process.communicate()
+        self._messages.close()
+        self._folder.cleanup()
+
+    def train(self, task: AuthorsTask) -> Trace:
+        """Train with the authors' code.
+
+        Returns:
+            The training, with the names and the axes of rsft.
+
+        Raises:
+            RsftError: the code fails.
+        """
+        assert self._process.stdin is not None and self._process.stdout is not None
+        with suppress(BrokenPipeError):  # the process has ended, and has written why
+            print(json.dumps(asdict(task)), file=self._process.stdin, flush=True)
+        if not self._process.stdout.readline():
+            self._process.wait()
+            self._messages.seek(0)
+            raise RsftError(
+                "the code of the authors failed",
+                self.checkout,
+                self._messages.read().decode(errors="replace")[-2000:],
+            )
+        result = torch.load(Path(self._folder.name, "result.pt"), weights_only=True)
+        return Trace(**result)

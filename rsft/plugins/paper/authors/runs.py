@@ -1,0 +1,136 @@
+"""Runs of the authors' code: trained by their trainer, and evaluated by rsft on the same chips as its own runs."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from torch import Tensor
+
+from rsft.evaluation.evaluate import evaluate
+from rsft.models.bundle.bundle import combine_bundles
+from rsft.peft.model.state_files import read_tensors, write_tensors
+from rsft.peft.modules.adapter_module import transformer_blocks
+from rsft.plugins.paper.authors.config import adapt_recipe, authors_task
+from rsft.plugins.paper.authors.process import AuthorsProcess, AuthorsTask
+from rsft.recipe.schema import Recipe
+from rsft.study.sweep_file import Trial
+from rsft.training.calibration import calibrate_bundle
+from rsft.training.finetune import TrainingSetup, make_bundle, member_recipe, set_up
+from rsft.training.runs.reader import hash_data
+from rsft.utils.atomic_files import write_text
+
+FOLDER = "authors"
+DATA_FILE = "data.txt"
+"""Hash of the chips of a finished run."""
+
+
+def authors_folder(results: Path, trial: Trial) -> Path:
+    """Return the folder of the authors' run of a trial, given the folder of all runs."""
+    return results / FOLDER / trial.id
+
+
+def is_finished(folder: Path, recipe: Recipe) -> bool:
+    """Return whether a run of the authors' code is finished, and its chips have not changed."""
+    path = folder / DATA_FILE
+    return path.is_file() and path.read_text("utf-8") == hash_data(recipe.data)
+
+
+class AuthorsRuns:
+    """Runs of the authors' code in one process, which starts at the first run.
+
+    Args:
+        checkout: folder of metalora.
+        device: "cpu" or "cuda".
+    """
+
+    def __init__(self, checkout: Path, device: str) -> None:
+        self._process = AuthorsProcess(checkout, device)
+        self._stack = ExitStack()
+        self._is_open = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+
+    def run(self, trial: Trial, folder: Path) -> bool:
+        """Train and evaluate a trial with the authors' code, unless it is finished.
+
+        Finished members of an ensemble are not trained again.
+
+        Args:
+            trial: the trial.
+            folder: see `authors_folder`.
+
+        Returns:
+            False if the authors' code has no such method.
+
+        Raises:
+            RsftError: the code fails, or the chips or the weights cannot be used.
+        """
+        recipe = adapt_recipe(trial.recipe)
+        if is_finished(folder, recipe):
+            return True
+        bundles = []
+        for index in range(recipe.train.ensemble_size):
+            member = member_recipe(recipe, index)
+            setup = set_up(member)
+            depth = len(transformer_blocks(setup.classifier.adapted.vit))
+            task = authors_task(member, depth, folder / f"{member.name}.yaml")
+            if task is None:
+                return False
+            setup.classifier.load_learned_state(
+                self._learned_state(task, setup, folder / f"{member.name}.safetensors")
+            )
+            bundles.append(make_bundle(member, setup))
+        if len(bundles) > 1:
+            bundle = combine_bundles(recipe, bundles)
+        else:
+            bundle = bundles[0]
+        calibrate_bundle(bundle, setup.train, setup.val, recipe.train.device).save(
+            folder / "bundle"
+        )
+        root = Path(recipe.data.root)
+        evaluate(
+            folder / "bundle",
+            root,
+            folder / "evaluation",
+            baselines=False,
+            representation=False,
+        )
+        write_text(folder / DATA_FILE, hash_data(recipe.data))
+        return True
+
+    def _learned_state(
+        self, task: AuthorsTask, setup: TrainingSetup, path: Path
+    ) -> dict[str, Tensor]:
+        """Return the learned tensors of a member by the names of rsft; train it if their file is missing."""
+        if not path.is_file():
+            if not self._is_open:
+                self._stack.enter_context(self._process)
+                self._is_open = True
+            state = self._process.train(task).states[-1]
+            write_tensors(
+                path, {name: tensor.contiguous() for name, tensor in state.items()}, {}
+            )
+        state, _ = read_tensors(path)
+        # alpha acts in outer steps only; all other passes, and so the test, have the
+        # constant scales of the start
+        ours = setup.classifier.learned_state()
+        learned = {
+            name: x.reshape(ours[name].shape)
+            for name, x in state.items()
+            if not name.endswith(".alpha")
+        }
+        return learned | {
+            name: tensor for name, tensor in ours.items() if name == "gamma"
+        }

@@ -1,0 +1,164 @@
+"""Reproduce a table of the paper: chips, weights, the runs of rsft and of the authors' code, and the table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from rsft.data.chips.store import ChipStore
+from rsft.errors import RequestError
+from rsft.models.classifier import choose_device
+from rsft.plugins.paper.authors.process import require_checkout
+from rsft.plugins.paper.authors.runs import AuthorsRuns, authors_folder
+from rsft.plugins.paper.cells import TableSettings, read_tables
+from rsft.plugins.paper.figure import save_bubble_chart
+from rsft.plugins.paper.pages import (
+    comparison_markdown,
+    data_names,
+    table_markdown,
+    table_name,
+)
+from rsft.plugins.paper.runs import TableRuns
+from rsft.plugins.paper.stores import (
+    list_missing_weights,
+    prepare_stores,
+    require_nothing_missing,
+    write_chip_hashes,
+)
+from rsft.types import Progress
+
+Say = Callable[[str], None]
+"""Shows a line."""
+
+Bars = Callable[[], AbstractContextManager[Progress | None]]
+"""Opens a display of progress."""
+
+
+@dataclass(frozen=True)
+class ReproductionRequest:
+    """What to reproduce.
+
+    Attributes:
+        number: number of a table, such as "4", "S3" or "Figure-1c"; see `find_table`.
+        settings: how the runs differ from the paper's; with `only_print`, None takes
+            those of the last run.
+        results: folder of the runs.
+        lists: folder of the authors' lists.
+        metalora: checkout of the authors' code; None runs rsft alone.
+        retry: repeat runs that failed in training.
+        threads: CPU threads of a run.
+        only_print: print what is there, and run nothing.
+    """
+
+    number: str
+    settings: TableSettings = field(default_factory=TableSettings)
+    results: Path = Path("runs/tables")
+    lists: Path | None = None
+    metalora: Path | None = None
+    retry: bool = False
+    threads: int = 1
+    only_print: bool = False
+
+
+def find_table(text: str) -> str:
+    """Return the number of the table that a text such as "table4", "S3" or "figure1a" names.
+
+    Raises:
+        RequestError: the paper has no such table.
+    """
+    numbers = {number.lower().replace("-", ""): number for number in read_tables()}
+    name = text.lower().replace("-", "").removeprefix("table").strip()
+    if name not in numbers:
+        raise RequestError(
+            f"the paper has no table {text}",
+            "",
+            f"choose from {', '.join(numbers.values())}",
+        )
+    return numbers[name]
+
+
+def reproduce_table(
+    request: ReproductionRequest, say: Say, bars: Bars = lambda: nullcontext(None)
+) -> str:
+    """Do the missing runs of a table, and return it in Markdown.
+
+    Finished runs are not repeated, and stopped ones are resumed.
+
+    Args:
+        request: what to reproduce.
+        say: shows what is done.
+        bars: shows the progress while chips are stored and hashed.
+
+    Raises:
+        RequestError: chips, weights or a recipe are missing, or the checkout has
+            another commit.
+        TrialStopped: a signal stopped a run.
+    """
+    table = read_tables()[request.number]
+    settings_file = request.results / f"table_{request.number}.json"
+    if request.only_print and request.settings == TableSettings():
+        request = replace(request, settings=TableSettings.read(settings_file))
+    runs = TableRuns(table, request.settings, request.results)
+    if not request.only_print and not table.only_counts_parameters:
+        if request.metalora is not None:
+            require_checkout("metalora", request.metalora)
+        with bars() as progress:
+            _prepare_inputs(request, runs, say, progress)
+        runs = TableRuns(
+            table, request.settings, request.results
+        )  # with the hashes of the chips
+        request.settings.save(settings_file)
+        runs.run(request.retry, request.threads, say)
+        if request.metalora is not None:
+            _run_authors(runs, request.metalora, say)
+    lines = [table_markdown(request.number, runs)]
+    if request.settings.column:
+        lines = [comparison_markdown(request.number, runs)]
+    if table.chart:
+        data = data_names(runs)
+        name = table_name(request.number)
+        if runs.settings.base_recipe:
+            title = f"{data}: not the paper's data or network"
+        else:
+            title = f"{name}, {data}"
+        path = request.results / request.number.lower().replace("-", "_")
+        lines += map(str, save_bubble_chart(runs, title, path))
+    return "\n".join(lines)
+
+
+def _prepare_inputs(
+    request: ReproductionRequest, runs: TableRuns, say: Say, progress: Progress | None
+) -> None:
+    """Prepare the chip stores, name all that is missing at once, and hash the chips."""
+    base = request.settings.base_recipe
+    recipes = {
+        base or cell.recipe: trial.recipe
+        for cell, trials in runs.cells
+        for trial in trials
+    }
+    missing = prepare_stores(recipes, request.lists, progress)
+    require_nothing_missing(missing + list_missing_weights(recipes.values()))
+    for store_root in dict.fromkeys(
+        Path(recipe.data.root) for recipe in recipes.values()
+    ):
+        store = ChipStore.open(store_root)
+        path = request.results / f"chips_{store_root.name}.csv"
+        sha256 = write_chip_hashes(store, path, progress)
+        say(
+            f"{len(store.table):,} chips of {store.name}: {path}, SHA-256 {sha256[:16]}"
+        )
+
+
+def _run_authors(runs: TableRuns, checkout: Path, say: Say) -> None:
+    """Run the authors' code for each trial that it can do."""
+    trials = {
+        trial.id: (cell, trial) for cell, trials in runs.cells for trial in trials
+    }
+    device = choose_device(next(iter(trials.values()))[1].recipe.train.device).type
+    with AuthorsRuns(checkout, device) as authors:
+        for cell, trial in trials.values():
+            name = f"{cell.row}, {cell.set}, seed {trial.recipe.seed}"
+            is_possible = authors.run(trial, authors_folder(runs.results, trial))
+            say(f"authors' code: {name}: {'done' if is_possible else 'no such method'}")
