@@ -37,7 +37,6 @@ _APPS = {
     "audit": "data.audit_app",
     **dict.fromkeys(("finetune", "evaluate", "doctor"), "jobs.app"),
     "predict": "predict.app",
-    "ais": "ais.app",
     "bundle": "bundle.app",
     "export": "bundle.export_app",
     "recipes": "runs.recipes_app",
