@@ -15,7 +15,7 @@ from rsft.version import __version__
 if TYPE_CHECKING:
     from rsft.cli.finished_run import FinishedRun
     from rsft.evaluation.evaluate import evaluate
-    from rsft.inference.predict.pipeline import Predictor
+    from rsft.inference.predict.predictor import Predictor
     from rsft.peft.model.attach import attach
     from rsft.recipe.load import load_recipe
     from rsft.recipe.schema import Recipe
@@ -66,7 +66,7 @@ def load_bundle(
         >>> list(table)[:3]
         ['chip', 'path', 'geometry']
     """
-    from rsft.inference.predict.pipeline import Predictor
+    from rsft.inference.predict.predictor import Predictor
 
     return Predictor.load(Path(path), device, engine, precision)
 

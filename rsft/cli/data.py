@@ -295,7 +295,7 @@ def data_suggest(
     """
     from rsft.cli.display.results import show_suggestions
     from rsft.errors import RequestError
-    from rsft.inference.predict.pipeline import Predictor
+    from rsft.inference.predict.predictor import Predictor
     from rsft.inference.suggestion import suggest
     from rsft.models.bundle.bundle import Bundle
     from rsft.utils.tables import write_csv_table

@@ -12,7 +12,7 @@ from rsft.evaluation.files import EVALUATION_FILE
 from rsft.evaluation.report.dataset import read_scene_maps
 from rsft.evaluation.report.run_files import read_json
 from rsft.evaluation.schema import MEASURES, Evaluation
-from rsft.inference.predict.pipeline import Predictor
+from rsft.inference.predict.predictor import Predictor
 from rsft.training.runs.writer import Run
 
 

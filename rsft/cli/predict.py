@@ -140,8 +140,8 @@ def _predict(
 
     with report_progress(as_json) as report:
         report(0, 0, "loading the bundle")
+        from rsft.inference.predict.bundles import predict_bundles
         from rsft.inference.predict.job import predict as predict_table
-        from rsft.inference.predict.job import predict_bundles
         from rsft.utils.process_pool import retain_freed_memory
 
         retain_freed_memory()

@@ -12,7 +12,8 @@ import pytest
 import shapely
 from PIL import Image
 
-from rsft.inference.writers.tables import PredictionLayer, write_prediction_table
+from rsft.inference.writers.layer import PredictionLayer
+from rsft.inference.writers.tables import write_prediction_table
 
 pytestmark = pytest.mark.skipif(
     "RSFT_TEST_QGIS" not in os.environ, reason="make test-qgis runs these tests"

@@ -48,9 +48,8 @@ import pyogrio, rasterio
 from pytest import MonkeyPatch
 from rsft.data.annotations import layers
 from rsft.data.imagery import rasters, scene_uri, vectors
-from rsft.inference.options import PredictionRequest
-from rsft.scenes.options import Query, ChipOptions
-from rsft.inference.predict import chip_files
+from rsft.inference.options import PredictionRequest, Query, ChipOptions
+from rsft.inference.predict import inputs
 from rsft.inference.predict.job import predict
 from rsft.inference.review import page
 from rsft.scenes import raster
@@ -78,7 +77,7 @@ if naive:
     layers.read_layer, layers.is_json = read_layer, lambda path: False
     raster.check_host = lambda *names: None
     raster._resolve = resolve
-    chip_files.names_servers = lambda path: False
+    inputs.names_servers = lambda path: False
 
 results = {}
 for name, (kind, path) in carriers.items():

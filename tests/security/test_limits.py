@@ -16,7 +16,7 @@ from rsft.errors import DataError
 from rsft.evaluation.report.run_files import read_json
 from rsft.inference.corrections.corrected_table import read_corrected_table
 from rsft.inference.export.metadata import read_export_metadata
-from rsft.inference.predict.chip_files import find_chips
+from rsft.inference.predict.inputs import find_chips
 from rsft.models.bundle.bundle import read_index
 from rsft.recipe.load import load_recipe
 from rsft.scenes.raster import open_scene

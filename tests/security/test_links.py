@@ -19,7 +19,7 @@ from rsft.cli import fence
 from rsft.data.datasets._label_files import LabeledFiles
 from rsft.data.imagery.reader import read_chip
 from rsft.errors import DataError, RequestError
-from rsft.inference.predict.chip_files import find_chips
+from rsft.inference.predict.inputs import find_chips
 from rsft.inference.preparation.records import open_scenes
 from rsft.utils.fence import fence_version
 from tests.security.carriers import contains_secret

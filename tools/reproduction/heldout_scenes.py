@@ -28,7 +28,8 @@ from rsft.data.chips.record import stratified_split
 from rsft.data.chips.store import DATASET, MANIFEST, REJECTED, ChipStore
 from rsft.data.datasets.common import split_groups
 from rsft.data.loading.batches import ChipImages
-from rsft.inference.predict.result_table import check_scenes, predictions_table
+from rsft.inference.predict.result_table import predictions_table
+from rsft.inference.predict.scene_check import check_scenes
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.classifier import collect_outputs, load_classifier
 from rsft.models.outputs import ClassifierOutputs

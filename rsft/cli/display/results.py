@@ -147,7 +147,7 @@ def emit_store(store: ChipStore, notes: Sequence[str]) -> None:
 
 def show_predictions(result: PredictionResult) -> None:
     """Print the counts by class, notes apart from those of `show_checks`, and the first rejected chips."""
-    from rsft.inference.predict.result_table import describe_checks
+    from rsft.inference.predict.scene_check import describe_checks
 
     title = f"{display.format_chip_count(len(result.table))} classified"
     console.print(
@@ -167,7 +167,7 @@ def show_predictions(result: PredictionResult) -> None:
 
 def show_checks(result: PredictionResult) -> None:
     """Print how many objects of the truth were found, and whether the chips are like those of the training."""
-    from rsft.inference.predict.result_table import describe_checks
+    from rsft.inference.predict.scene_check import describe_checks
 
     for check in result.truth:
         console.print(str(check), soft_wrap=True)

@@ -43,8 +43,8 @@ from rsft.inference.corrections.corrected_table import (
     CorrectedTable,
     read_corrected_table,
 )
-from rsft.inference.predict.chip_files import read_declarations
-from rsft.inference.predict.result_table import scene_fingerprint
+from rsft.inference.predict.fingerprint import scene_fingerprint
+from rsft.inference.predict.inputs import read_declarations
 from rsft.inference.predict.scene_chips import SCENE_TAG, SceneChips, select_scene_unit
 from rsft.models.contract_fitting import common_spacing
 from rsft.scenes.georeference import read_georeference

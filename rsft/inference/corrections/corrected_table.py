@@ -15,11 +15,8 @@ import shapely
 from rsft.data.chips.record import describe_verdict_fault, parse_verdict
 from rsft.data.imagery.vectors import READ_ERRORS, read_layer
 from rsft.errors import RequestError
-from rsft.inference.writers.tables import (
-    LAYER_NAME,
-    METADATA_TABLE,
-    read_geopackage_metadata,
-)
+from rsft.inference.writers.geopackage import METADATA_TABLE, read_geopackage_metadata
+from rsft.inference.writers.layer import LAYER_NAME
 from rsft.utils.tables import read_parquet, read_text_table
 from rsft.utils.untrusted.documents import MAX_TABLE_BYTES, load_json, parse_json
 

@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -19,20 +19,21 @@ from rsft.data.imagery.products.options import DEFAULT_OPTIONS
 from rsft.data.imagery.scene_uri import SceneUri, file_state
 from rsft.errors import RequestError
 from rsft.inference.options import DEFAULT_REQUEST, PredictionRequest
-from rsft.inference.predict import pipeline, result_table
-from rsft.inference.predict.chip_files import (
-    ChipFiles,
-    PredictionPlan,
-    find_chips,
-    find_scenes,
-    path_to_text,
-)
+from rsft.inference.predict import pipeline
+from rsft.inference.predict.chip_files import ChipFiles, PredictionPlan, path_to_text
+from rsft.inference.predict.columns import table_columns
+from rsft.inference.predict.inputs import find_chips, find_scenes
+from rsft.inference.predict.metadata import scene_sources, table_metadata
+from rsft.inference.predict.rejections import describe_empty_result, write_rejected_list
+from rsft.inference.predict.result_table import collect_results
 from rsft.inference.predict.resume_journal import ResumeJournal, has_note, journal_path
+from rsft.inference.predict.scene_check import SceneCheck, check_scenes, describe_checks
+from rsft.inference.predict.truth import TruthCheck, check_truth
 from rsft.inference.review.page import write_review_page
 from rsft.inference.selection.selection import select_engine
+from rsft.inference.writers.layer import PredictionLayer
 from rsft.inference.writers.pre_annotations import SUFFIXES as BOX_SUFFIXES
 from rsft.inference.writers.tables import (
-    PredictionLayer,
     check_output_path,
     check_table_size,
     table_suffix,
@@ -70,8 +71,8 @@ class PredictionResult:
     counts: dict[str, int]
     output_path: Path
     notes: list[str]
-    checks: list[result_table.SceneCheck]
-    truth: list[result_table.TruthCheck] = field(default_factory=list)
+    checks: list[SceneCheck]
+    truth: list[TruthCheck] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -222,7 +223,7 @@ def open_job(
                 plan = PredictionPlan([files])
             for source in plan.sources:
                 stack.callback(source.close)
-            columns = result_table.table_columns(bundle.classes)
+            columns = table_columns(bundle.classes)
             check_table_size(output_path, sum(map(len, plan.sources)), len(columns))
             yield PredictionJob(
                 bundle,
@@ -246,7 +247,7 @@ def _check_outputs(
     """Check table, review page, map and truth; `overwrite` tells whether existing files may be replaced."""
     check_output_path(
         output_path,
-        result_table.table_columns(bundle.classes),
+        table_columns(bundle.classes),
         overwrite=overwrite,
         discard_corrections=request.discard_corrections,
     )
@@ -426,9 +427,9 @@ def write_result(
     request = job.request
     plan = job.plan
     output_path = job.output_path
-    table, rejected, notes = result_table.collect_results(job.journal, plan, bundle)
-    table, checks = result_table.check_scenes(table, bundle.calibrator, bundle.classes)
-    rejected_list = result_table.write_rejected_list(output_path, rejected)
+    table, rejected, notes = collect_results(job.journal, plan, bundle)
+    table, checks = check_scenes(table, bundle.calibrator, bundle.classes)
+    rejected_list = write_rejected_list(output_path, rejected)
     if job.skipped_files:
         notes.append(
             "files in folders that are not images by their suffix:"
@@ -444,7 +445,7 @@ def write_result(
             f" {item['signature_sha256'][:12]}"
         )
     if table.empty:
-        empty = result_table.describe_empty_result(
+        empty = describe_empty_result(
             plan, request.query, rejected, rejected_list, may_be_outside
         )
         notes.insert(0, empty)
@@ -461,15 +462,11 @@ def write_result(
         )
     truth = []
     if request.truth_path is not None:
-        for source in result_table.scene_sources(plan):
+        for source in scene_sources(plan):
             side = (source.window.side or 0) * sum(source.window.scale) / 2
-            truth.append(
-                result_table.check_truth(table, source.scene, request.truth_path, side)
-            )
-    notes += [*map(str, truth), *result_table.describe_checks(checks)]
-    metadata = result_table.table_metadata(
-        bundle, plan, request, notes, engine.metadata
-    ) | {
+            truth.append(check_truth(table, source.scene, request.truth_path, side))
+    notes += [*map(str, truth), *describe_checks(checks)]
+    metadata = table_metadata(bundle, plan, request, notes, engine.metadata) | {
         "job": job.journal.key,
         "chips": len(table),
         "rejected": len(rejected),
@@ -486,7 +483,7 @@ def write_result(
     step = None if grid is None else min((stride or grid) / grid, 1.0)
     boxes = {}
     if table_suffix(output_path) in BOX_SUFFIXES:
-        boxes = dict(source.boxes() for source in result_table.scene_sources(plan))
+        boxes = dict(source.boxes() for source in scene_sources(plan))
     kind: Literal["Polygon", "Point"] = "Polygon" if are_boxes else "Point"
     layer = PredictionLayer(
         table, plan.crs, bundle.classes, metadata, kind, step, boxes
@@ -525,7 +522,7 @@ def _write_outputs(
         bundle = job.bundle_dir or Path("BUNDLE")
         store = job.bundle.recipe.data.root
         is_doubtful = any(check.is_doubtful for check in result.checks)
-        warnings = result_table.describe_checks(result.checks) if is_doubtful else ()
+        warnings = describe_checks(result.checks) if is_doubtful else ()
         write_review_page(
             request.html_path,
             layer,
@@ -551,131 +548,3 @@ def _write_outputs(
                     layer, scene, result.truth[number].caption() if result.truth else []
                 ),
             )
-
-
-def predict_bundles(
-    bundle_dirs: Sequence[Path],
-    inputs: Sequence[str | Path],
-    output_path: Path,
-    request: PredictionRequest = DEFAULT_REQUEST,
-    progress: Progress | None = None,
-) -> list[PredictionResult]:
-    """Classify the same chips with several bundles, one after the other.
-
-    Tables are written after the last bundle has finished, so that the same call resumes
-    an interrupted job.
-
-    Args:
-        bundle_dirs: the bundles.
-        inputs: see `predict`.
-        output_path: the table of the first bundle; see `output_paths` for the others.
-        request: options of each job.
-        progress: called with numbers of chips, for each bundle.
-
-    Returns:
-        One result per bundle.
-
-    Raises:
-        RequestError: the bundles differ in backbone, contract or test-time views; also
-            see `predict`.
-        WeightsError: see `predict`.
-        DataError: see `predict`.
-    """
-    reject_scene_outputs(
-        request, "review page, map and truth are for one bundle, without --also"
-    )
-    if request.engine not in ("auto", "torch") or request.precision not in (
-        None,
-        "fp32",
-    ):
-        raise RequestError(
-            "several bundles are only computed by PyTorch in float32",
-            "--also",
-            "leave out --engine and --precision, or give one bundle at a time",
-        )
-    bundles = [Bundle.load(folder) for folder in bundle_dirs]
-    for bundle in bundles:
-        check_compatible(bundles[0], bundle)
-    paths = output_paths(output_path, bundles)
-    request = replace(request, engine="torch")
-    with ExitStack() as stack:
-        jobs: list[PredictionJob] = []
-        for bundle, path in zip(bundles, paths, strict=True):
-            # the journal of the first job is deleted last, so it tells whether an
-            # interrupted call wrote these tables
-            replaces = request.overwrite or any(job.replaces_outputs for job in jobs)
-            job = stack.enter_context(
-                open_job(
-                    bundle, inputs, path, replace(request, overwrite=replaces), progress
-                )
-            )
-            jobs.append(replace(job, request=request))
-        engines = [run_job(job) for job in jobs]
-        return [
-            write_result(job, engine) for job, engine in zip(jobs, engines, strict=True)
-        ]
-
-
-def output_paths(output_path: Path, bundles: Sequence[Bundle]) -> list[Path]:
-    """Return one path per bundle: `output_path`, then `<stem>.<recipe name><suffix>`, numbered if names repeat."""
-    paths = [output_path]
-    stem = output_path.name[: -len(table_suffix(output_path)) or None]
-    for bundle in bundles[1:]:
-        name = bundle.recipe.name
-        number = 2
-        while (
-            path := output_path.with_name(
-                f"{stem}.{name}{output_path.name[len(stem) :]}"
-            )
-        ) in paths:
-            name = f"{bundle.recipe.name}-{number}"
-            number = number + 1
-        paths.append(path)
-    return paths
-
-
-def reject_scene_outputs(request: PredictionRequest, message: str) -> None:
-    """Raise a RequestError with this message if a job has a review page, a map or a truth: these are for one job."""
-    options = {
-        "--html": request.html_path,
-        "--picture": request.picture_path,
-        "--truth": request.truth_path,
-    }
-    for option, path in options.items():
-        if path is not None:
-            raise RequestError(
-                message, option, f"leave out {option}, or run the job without it first"
-            )
-
-
-def check_compatible(first: Bundle, other: Bundle) -> None:
-    """Raise a RequestError if two bundles do not take the same chips: other backbone, contract or test-time views."""
-    names = (
-        f"{first.recipe.name} ({first.sha256[:12]}) and {other.recipe.name}"
-        f" ({other.sha256[:12]})"
-    )
-    hint = "classify with one bundle at a time"
-    if first.backbone_sha256 != other.backbone_sha256:
-        backbones = " and ".join(
-            f"{x.recipe.backbone.name} {x.backbone_sha256[:12]}" for x in (first, other)
-        )
-        raise RequestError(
-            f"{names} have different backbones: {backbones}", "--also", hint
-        )
-    contract = first.contract.model_dump(exclude={"statistics"})
-    other_contract = other.contract.model_dump(exclude={"statistics"})
-    differences = ", ".join(
-        key for key in contract if contract[key] != other_contract[key]
-    )
-    if differences:
-        raise RequestError(
-            f"{names} take different chips: their contracts differ in {differences}",
-            "--also",
-            hint,
-        )
-    tta = first.recipe.evaluate
-    other_tta = other.recipe.evaluate
-    if (tta.tta, tta.crop_margin) != (other_tta.tta, other_tta.crop_margin):
-        raise RequestError(
-            f"{names} use different test-time views (evaluate.tta)", "--also", hint
-        )

@@ -16,7 +16,7 @@ from rsft.data.imagery.reader import check_values
 from rsft.data.imagery.scene_uri import SceneUri
 from rsft.data.imagery.units import DIGITAL_UNITS, UNIT_HINT
 from rsft.errors import DataError, RequestError
-from rsft.inference.predict.chip_files import find_scenes
+from rsft.inference.predict.inputs import find_scenes
 from rsft.inference.predict.lengths import box_sides
 from rsft.inference.preparation.labels import BACKGROUND, LabeledObject, group_of
 from rsft.inference.preparation.placement import common_spacing_of, spacing_of

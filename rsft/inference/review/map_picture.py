@@ -17,9 +17,10 @@ from rsft.data.imagery.products.options import ProductOptions
 from rsft.errors import RequestError
 from rsft.inference.corrections.corrected_table import read_table_file
 from rsft.inference.predict.chip_files import path_to_text
-from rsft.inference.predict.result_table import TruthCheck
+from rsft.inference.predict.truth import TruthCheck
 from rsft.inference.review.page import scene_pixels
-from rsft.inference.writers.tables import UNLIKE_LABEL, PredictionLayer, class_colors
+from rsft.inference.writers.layer import UNLIKE_LABEL, PredictionLayer
+from rsft.inference.writers.styles import class_colors
 from rsft.scenes.georeference import Georeference
 from rsft.scenes.raster import RasterScene, gdal_environment, open_scene
 

@@ -17,7 +17,7 @@ from geopandas import GeoDataFrame, points_from_xy
 from rsft.data.chips.sidecars import render_thumbnail
 from rsft.inference.review.page import write_review_page
 from rsft.inference.writers import tables
-from rsft.inference.writers.tables import PredictionLayer
+from rsft.inference.writers.layer import PredictionLayer
 from rsft.plugins.ais.choices import NO_SHIP
 from rsft.plugins.ais.job import (
     AMBIGUOUS,

@@ -19,10 +19,11 @@ from rsft.data.chips.store import SPLITS, ChipStore
 from rsft.data.croissant import write_croissant
 from rsft.evaluation.report.pages import write_report
 from rsft.inference.corrections.corrected_table import read_corrected_table
-from rsft.inference.predict.chip_files import find_chips
+from rsft.inference.predict.inputs import find_chips
 from rsft.inference.predict.resume_journal import BatchResult, ResumeJournal
 from rsft.inference.suggestion.suggest import suggest_chips
-from rsft.inference.writers.tables import PredictionLayer, write_prediction_table
+from rsft.inference.writers.layer import PredictionLayer
+from rsft.inference.writers.tables import write_prediction_table
 from tests.fuzz.mutate import (
     Mutator,
     mutate_json,

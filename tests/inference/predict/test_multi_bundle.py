@@ -11,12 +11,12 @@ import pytest
 from rsft.errors import RequestError
 from rsft.inference.options import PredictionRequest
 from rsft.inference.predict import pipeline
-from rsft.inference.predict.job import (
+from rsft.inference.predict.bundles import (
     check_compatible,
     output_paths,
-    predict,
     predict_bundles,
 )
+from rsft.inference.predict.job import predict
 from rsft.inference.predict.resume_journal import ResumeJournal
 from rsft.models.bundle.bundle import Bundle
 from rsft.recipe.schema import EvaluateSection

@@ -15,12 +15,8 @@ import rsft
 from rsft.errors import RequestError
 from rsft.inference.engines.base import REFERENCE
 from rsft.inference.engines.graph import LoadedEngine
-from rsft.inference.predict.pipeline import (
-    THUMBNAIL_SIDE,
-    Predictor,
-    encode_thumbnail,
-    prefetch,
-)
+from rsft.inference.predict.pipeline import THUMBNAIL_SIDE, encode_thumbnail, prefetch
+from rsft.inference.predict.predictor import Predictor
 from tests.helpers.scenes import brightness_logits, toy_bundle, toy_contract
 
 RNG = np.random.default_rng(0)

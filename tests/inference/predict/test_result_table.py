@@ -11,14 +11,9 @@ import pytest
 import shapely
 
 from rsft.errors import DataError, RequestError, WeightsError
-from rsft.inference.predict.result_table import (
-    SceneCheck,
-    TruthCheck,
-    check_scenes,
-    check_truth,
-    describe_checks,
-    predictions_table,
-)
+from rsft.inference.predict.result_table import predictions_table
+from rsft.inference.predict.scene_check import SceneCheck, check_scenes, describe_checks
+from rsft.inference.predict.truth import TruthCheck, check_truth
 from rsft.models.outputs import ClassifierOutputs
 from rsft.models.uncertainty.calibrator import ConfidenceEstimate
 from rsft.models.uncertainty.statistics import Difference, ShiftTest

@@ -19,11 +19,9 @@ from rsft.inference.review.map_picture import (
     draw_map_picture,
     draw_scene_maps,
 )
-from rsft.inference.writers.tables import (
-    PredictionLayer,
-    class_colors,
-    write_prediction_table,
-)
+from rsft.inference.writers.layer import PredictionLayer
+from rsft.inference.writers.styles import class_colors
+from rsft.inference.writers.tables import write_prediction_table
 from rsft.scenes.raster import open_scene
 from tests.helpers.messages import mentions
 from tests.helpers.scenes import UTM, write_geotiff

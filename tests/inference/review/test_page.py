@@ -16,7 +16,7 @@ import pytest
 
 from rsft.inference.review import page
 from rsft.inference.review.page import MAX_CHIPS, write_review_page
-from rsft.inference.writers.tables import PredictionLayer
+from rsft.inference.writers.layer import PredictionLayer
 from rsft.scenes.raster import open_scene
 from rsft.utils.tables import escape_cell
 from tests.helpers.scenes import write_geotiff

@@ -3,7 +3,11 @@
 import numpy as np
 import pytest
 
-from rsft.inference.suggestion.suggest import describe_reason, select_chips, uncertainty
+from rsft.inference.suggestion.chip_selection import (
+    describe_reason,
+    select_chips,
+    uncertainty,
+)
 
 
 def test_uncertainty_is_the_mean_of_margin_and_set_share():

@@ -15,12 +15,12 @@ from rsft.data.chips.store import ChipStore
 from rsft.errors import RequestError
 from rsft.inference.engines.base import REFERENCE
 from rsft.inference.engines.graph import LoadedEngine
-from rsft.inference.predict.pipeline import Predictor
-from rsft.inference.suggestion.suggest import (
+from rsft.inference.predict.predictor import Predictor
+from rsft.inference.suggestion.label_check import (
     suggest_audited_labels,
     suggest_label_checks,
-    write_suggestion_page,
 )
+from rsft.inference.suggestion.page import write_suggestion_page
 from tests.helpers.messages import mentions
 from tests.helpers.scenes import CLASSES, brightness_logits, toy_bundle, toy_contract
 

@@ -8,8 +8,10 @@ import pandas as pd
 import pytest
 
 from rsft.errors import RequestError
-from rsft.inference.suggestion.suggest import suggest_chips, write_suggestion_page
-from rsft.inference.writers.tables import PredictionLayer, write_prediction_table
+from rsft.inference.suggestion.page import write_suggestion_page
+from rsft.inference.suggestion.suggest import suggest_chips
+from rsft.inference.writers.layer import PredictionLayer
+from rsft.inference.writers.tables import write_prediction_table
 from tests.helpers.messages import mentions
 from tests.helpers.scenes import write_geotiff
 

@@ -14,7 +14,8 @@ from rsft.inference.suggestion.suggest import (
     COLUMNS,
     suggest_chips,
 )
-from rsft.inference.writers.tables import PredictionLayer, write_prediction_table
+from rsft.inference.writers.layer import PredictionLayer
+from rsft.inference.writers.tables import write_prediction_table
 from rsft.utils.tables import write_csv_table
 from tests.helpers.messages import mentions
 

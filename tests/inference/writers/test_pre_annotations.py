@@ -11,13 +11,13 @@ from rsft.data.annotations.base import read_annotations
 from rsft.errors import RequestError
 from rsft.inference.options import PredictionRequest
 from rsft.inference.predict.job import predict
+from rsft.inference.writers.layer import PredictionLayer
 from rsft.inference.writers.pre_annotations import (
     SceneBoxes,
     coco_content,
     label_studio_content,
 )
 from rsft.inference.writers.tables import (
-    PredictionLayer,
     check_output_path,
     table_suffix,
     write_prediction_table,

@@ -20,13 +20,12 @@ import shapely
 from rsft.errors import RequestError
 from rsft.inference.corrections.corrected_table import read_table_file
 from rsft.inference.writers import tables
+from rsft.inference.writers.layer import PredictionLayer
+from rsft.inference.writers.styles import qml_style, sld_style
 from rsft.inference.writers.tables import (
-    PredictionLayer,
     check_output_file,
     check_output_path,
     check_table_size,
-    qml_style,
-    sld_style,
     write_prediction_table,
 )
 from tests.helpers.messages import mentions
@@ -386,7 +385,7 @@ def test_what_does_not_fit_on_a_sheet_of_excel_is_refused(tmp_path, monkeypatch)
         RequestError, match=mentions("32,768 letters", "32,767", "out.xlsx", ".gpkg")
     ):
         write_excel(out, table(None).assign(note="x" * 32_768))
-    monkeypatch.setattr("rsft.inference.writers.tables._EXCEL_ROWS", 2)
+    monkeypatch.setattr("rsft.inference.writers.excel._ROWS", 2)
     with pytest.raises(RequestError, match=mentions("2 rows", "out.xlsx")):
         write_excel(out, table(None, None))
     assert list(tmp_path.iterdir()) == []

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from rsft.errors import RequestError, WeightsError
-from rsft.inference.writers.tables import read_geopackage_metadata
+from rsft.inference.writers.geopackage import read_geopackage_metadata
 from rsft.models.bundle import signature
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.bundle.signature import (

@@ -5,7 +5,8 @@ from xml.etree.ElementTree import fromstring
 import pandas as pd
 import pytest
 
-from rsft.inference.writers.tables import PredictionLayer, qml_style, sld_style
+from rsft.inference.writers.layer import PredictionLayer
+from rsft.inference.writers.styles import qml_style, sld_style
 
 CLASSES = ("ship", "Öltanker")
 COLUMNS = [

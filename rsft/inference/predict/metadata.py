@@ -1,0 +1,78 @@
+"""Describe how a predictions table was made."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, cast
+
+from rsft.inference.options import PredictionRequest
+from rsft.inference.predict.chip_files import (
+    PredictionPlan,
+    path_to_text,
+)
+from rsft.models.bundle.bundle import Bundle
+from rsft.version import __version__
+
+if TYPE_CHECKING:
+    from rsft.inference.predict.scene_chips import SceneChips
+from rsft.inference.predict.fingerprint import scene_fingerprint
+
+
+def table_metadata(
+    bundle: Bundle,
+    plan: PredictionPlan,
+    request: PredictionRequest,
+    notes: list[str],
+    engine: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Describe how a predictions table was made, as JSON values that are written with it.
+
+    Args:
+        bundle: the bundle that classified the chips.
+        plan: the scenes of the job. Of each one, `cuts` says how chips were cut, so
+            that they can be cut again.
+        request: the options of the job.
+        notes: remarks for the reader.
+        engine: description of the engine.
+
+    Returns:
+        The values by key.
+    """
+    return {
+        "rsft_version": __version__,
+        "bundle_sha256": bundle.sha256,
+        "recipe": bundle.recipe.name,
+        "backbone": bundle.recipe.backbone.name,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "classes": list(bundle.classes),
+        "train_counts": dict(zip(bundle.classes, bundle.train_counts, strict=True)),
+        "bands": list(bundle.contract.used_bands),
+        "scenes": [path_to_text(scene.path) for scene in plan.scenes],
+        "products": [scene.record() for scene in plan.scenes],
+        "cuts": [
+            {
+                "scene": path_to_text(source.scene.path.name),
+                "path": path_to_text(source.scene.path.absolute()),
+                "fingerprint": scene_fingerprint(source.scene.path),
+                "unit": source.unit,
+                "side": source.window.side,
+                "margin": source.window.margin,
+                "scale": list(source.window.scale),
+                "tiles": source.is_tiled,
+            }
+            for source in scene_sources(plan)
+        ],
+        "engine": engine,
+        "request": json.loads(json.dumps(asdict(request), default=path_to_text)),
+        "notes": notes,
+    }
+
+
+def scene_sources(plan: PredictionPlan) -> Sequence[SceneChips]:
+    """Return the sources of the chips, if they are cut from scenes."""
+    if plan.scenes:
+        return cast("Sequence[SceneChips]", plan.sources)
+    return ()

@@ -1,0 +1,82 @@
+"""Write a table of predictions as a sheet of Excel."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rsft.errors import RequestError
+from rsft.inference.writers.layer import (
+    LAYER_NAME,
+    PredictionLayer,
+    with_wkt,
+    without_nan,
+)
+from rsft.utils.atomic_files import atomic_file
+from rsft.utils.dependencies import require
+from rsft.utils.tables import replace_controls
+
+_ROWS = 1_048_576
+_COLUMNS = 16_384
+_LETTERS = 32_767
+_INTEGER = 10**15
+"""Limits of a sheet, and of a cell; Excel keeps 15 digits of a number."""
+
+
+def check_sheet_size(path: Path, rows: int, columns: int) -> None:
+    """Raise a RequestError if a table does not fit on a sheet."""
+    if rows < _ROWS and columns <= _COLUMNS:
+        return
+    raise RequestError(
+        f"{rows:,} rows and {columns:,} columns, but below its header, a sheet of"
+        f" Excel has {_ROWS - 1:,} rows and {_COLUMNS:,} columns",
+        path,
+        "use .gpkg, .parquet or .csv",
+    )
+
+
+def write_excel(layer: PredictionLayer, path: Path) -> None:
+    """Write a sheet.
+
+    Texts have the type of texts, so that Excel executes none; times are in UTC.
+    """
+    rows = without_nan(with_wkt(layer))
+    check_sheet_size(path, *rows.shape)
+    book = require("openpyxl", "excel").Workbook(write_only=True)
+    cell_type = require("openpyxl.cell", "excel").WriteOnlyCell
+    sheet = book.create_sheet(LAYER_NAME)
+    sheet.freeze_panes = "A2"
+
+    def to_cell(value: Any) -> Any:
+        if isinstance(value, datetime) and value.tzinfo is not None:
+            value = value.astimezone(UTC).replace(tzinfo=None)
+        is_long = isinstance(value, int | np.integer) and abs(int(value)) > _INTEGER
+        if value is None or (
+            isinstance(value, int | float | np.generic | date) and not is_long
+        ):
+            return value
+        text = replace_controls(str(value))
+        if len(text) > _LETTERS:
+            raise RequestError(
+                (
+                    f"a text has {len(text):,} letters, but a cell of Excel has at most"
+                    f" {_LETTERS:,}"
+                ),
+                path,
+                "use .gpkg, .parquet or .csv",
+            )
+        cell = cell_type(sheet, text)
+        cell.data_type = "s"  # not the formula that openpyxl makes of a text with "="
+        return cell
+
+    with closing(
+        sheet
+    ):  # also after an error: openpyxl writes rows to a temporary file
+        for row in (tuple(rows.columns), *rows.itertuples(index=False, name=None)):
+            sheet.append([to_cell(value) for value in row])
+    with atomic_file(path) as temporary:
+        book.save(temporary)

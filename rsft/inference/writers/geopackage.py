@@ -1,0 +1,129 @@
+"""Write a GeoPackage with a layer, its styles and a table of metadata."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from rsft.inference.writers.layer import (
+    LAYER_NAME,
+    PredictionLayer,
+)
+from rsft.inference.writers.styles import qml_style, sld_style
+from rsft.utils.atomic_files import atomic_file
+
+METADATA_TABLE = "rsft_metadata"
+
+
+_CREATE_LAYER_STYLES = """
+CREATE TABLE layer_styles (
+    id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL,
+    f_table_catalog TEXT(256), f_table_schema TEXT(256), f_table_name TEXT(256), f_geometry_column TEXT(256),
+    styleName TEXT(30), styleQML TEXT, styleSLD TEXT, useAsDefault BOOLEAN, description TEXT, owner TEXT(30),
+    ui TEXT(30), update_time DATETIME DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ','now'))
+)
+"""  # the table that QGIS creates; programs expect an empty schema and catalog
+
+_STYLE = """
+INSERT INTO layer_styles (f_table_catalog, f_table_schema, f_table_name, f_geometry_column, styleName, styleQML,
+    styleSLD, useAsDefault, description, owner)
+SELECT '', '', table_name, column_name, 'classes', ?, ?, 1, 'One color per class', 'rsft' FROM gpkg_geometry_columns
+WHERE table_name = ?
+"""
+
+
+_REGISTER_TABLE = (
+    "INSERT INTO gpkg_contents (table_name, data_type, identifier) VALUES (?,"
+    " 'attributes', ?)"
+)
+
+
+def write_geopackage(layer: PredictionLayer, path: Path) -> None:
+    """Write a layer, its styles and its metadata."""
+    # has a second GDAL: not imported before the weights of the engine are released
+    import pyogrio
+    from geopandas import GeoDataFrame
+
+    layer = layer.with_corrections()
+    frame = layer.table.drop(columns="geometry")
+    if layer.is_spatial:
+        frame = GeoDataFrame(
+            frame, geometry=list(layer.table["geometry"]), crs=layer.crs
+        )
+    if frame.empty:
+        options = {"geometry_type": layer.geometry_type}
+    else:
+        options = {}
+    with atomic_file(path) as temporary:
+        temporary.unlink()  # SQLite needs to create the file itself
+        with warnings.catch_warnings():
+            warnings.filterwarnings(
+                "ignore", "'crs' was not provided"
+            )  # pixel coordinates have no coordinate system
+            pyogrio.write_dataframe(
+                frame, temporary, LAYER_NAME, "GPKG", use_arrow=True, **options
+            )  # keeps dates
+        if layer.is_spatial:
+            styles = [(qml_style(layer), sld_style(layer), LAYER_NAME)]
+        else:
+            styles = []
+        add_geopackage_tables(temporary, layer.metadata, styles)
+
+
+def add_geopackage_tables(
+    path: Path,
+    metadata: Mapping[str, Any],
+    styles: Sequence[tuple[str, str | None, str]],
+) -> None:
+    """Add the tables of styles and of metadata to a GeoPackage.
+
+    Args:
+        path: the GeoPackage.
+        metadata: texts, and values that become JSON.
+        styles: QML, SLD or None, and name of each layer.
+    """
+    texts = {
+        key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        for key, value in metadata.items()
+    }
+    with closing(sqlite3.connect(path)) as database, database:
+        if styles:
+            database.execute(_CREATE_LAYER_STYLES)
+            database.execute(_REGISTER_TABLE, ("layer_styles", "layer_styles"))
+            database.executemany(_STYLE, styles)
+        columns = "id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, key TEXT, value TEXT"
+        database.execute(f"CREATE TABLE {METADATA_TABLE} ({columns})")
+        database.execute(_REGISTER_TABLE, (METADATA_TABLE, METADATA_TABLE))
+        database.executemany(
+            f"INSERT INTO {METADATA_TABLE} (key, value) VALUES (?, ?)", texts.items()
+        )
+
+
+def read_geopackage_metadata(path: Path) -> dict[str, str]:
+    """Return the metadata of the predictions in a GeoPackage; empty if it is none or does not exist."""
+    try:
+        return dict(
+            select_rows(path, f"SELECT key, value FROM {METADATA_TABLE}", seconds=10)
+        )
+    except sqlite3.Error:
+        return {}
+
+
+def select_rows(path: Path, query: str, seconds: float = float("inf")) -> list[Any]:
+    """Return the rows of a query, which is stopped after `seconds`."""
+    with closing(
+        sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)
+    ) as database:
+        database.setlimit(
+            sqlite3.SQLITE_LIMIT_LENGTH, 2**28
+        )  # the table may be a view of a stranger
+        deadline = time.monotonic() + seconds
+        database.set_progress_handler(lambda: int(time.monotonic() > deadline), 100_000)
+        return database.execute(query).fetchall()

@@ -1,0 +1,109 @@
+"""A table of predictions with everything that belongs into its file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import shapely
+
+from rsft.inference.writers.pre_annotations import (
+    SceneBoxes,
+)
+
+LAYER_NAME = "predictions"
+
+
+CLASS_COLUMN = "class"
+
+CORRECTED_COLUMN = "corrected"
+"""The column that selects the color, and that of corrections by an analyst, which
+replaces it."""
+
+
+UNLIKE_LABEL = "unlike the training chips"
+"""Label of chips whose class should not be trusted. They are gray, and hatched if they
+are polygons."""
+
+
+class PredictionLayer(NamedTuple):
+    """A table of predictions with everything that belongs into its file.
+
+    Attributes:
+        table: one row per chip; its column `geometry` contains shapes or None.
+        crs: EPSG:4326; None if shapes are in pixels of the scene: column and -row, as
+            in QGIS.
+        classes: names of the classes, in the order of the bundle.
+        metadata: how the table was made.
+        geometry_type: type of the geometries, if the table has no rows.
+        tile_step: for tiles of a grid, the step between them as a fraction of their
+            size, at most 1; None for others.
+        boxes: boxes of the chips in pixels by the name of the scene, for formats of
+            labeling tools.
+    """
+
+    table: pd.DataFrame
+    crs: str | None
+    classes: tuple[str, ...]
+    metadata: dict[str, Any]
+    geometry_type: Literal["Point", "Polygon"] = "Point"
+    tile_step: float | None = None
+    boxes: Mapping[str, SceneBoxes] = {}
+
+    @property
+    def is_spatial(self) -> bool:
+        """Whether a row has a geometry, or will have one when the table gets rows."""
+        return self.table.empty or bool(self.table["geometry"].notna().any())
+
+    @property
+    def shape(self) -> Literal["point", "box", "tile"]:
+        """Kind of the geometries: points, outlines of objects or chips, or tiles of a grid."""
+        types = {shape.geom_type for shape in self.table["geometry"].dropna()} or {
+            self.geometry_type
+        }
+        if types == {"Point"}:
+            return "point"
+        if self.tile_step is None:
+            return "box"
+        return "tile"
+
+    def has(self, column: str) -> bool:
+        """Return whether the table has a column."""
+        return column in self.table
+
+    def with_corrections(self) -> PredictionLayer:
+        """Return the layer with an empty column `corrected` after the class, unless the positions have such a column.
+
+        An analyst enters corrections there.
+        """
+        if not self.is_spatial or CORRECTED_COLUMN in {
+            name.casefold() for name in self.table.columns
+        }:
+            return self
+        table = self.table.copy(deep=False)
+        empty = pd.Series(None, index=table.index, dtype=pd.ArrowDtype(pa.string()))
+        table.insert(
+            list(table.columns).index(CLASS_COLUMN) + 1, CORRECTED_COLUMN, empty
+        )
+        return self._replace(table=table)
+
+
+def without_nan(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table of objects with None for NaN and infinity, which neither JSON nor Excel has."""
+    rows = table.astype(object)
+    return rows.where(rows.notna() & ~rows.isin([np.inf, -np.inf]), None)
+
+
+def with_wkt(layer: PredictionLayer) -> pd.DataFrame:
+    """Return the table with the geometries as texts in the column `wkt`, unless no row has one."""
+    flat = layer.table.rename(columns={"geometry": "wkt"})
+    flat["wkt"] = [
+        shape and shapely.to_wkt(shape, rounding_precision=7)
+        for shape in layer.table["geometry"]
+    ]
+    if len(flat) and flat["wkt"].isna().all():
+        return flat.drop(columns="wkt")
+    return flat
