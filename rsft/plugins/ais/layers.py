@@ -16,8 +16,10 @@ from geopandas import GeoDataFrame, points_from_xy
 
 from rsft.data.chips.sidecars import render_thumbnail
 from rsft.inference.review.page import write_review_page
-from rsft.inference.writers import tables
+from rsft.inference.writers.geopackage import add_geopackage_tables
 from rsft.inference.writers.layer import PredictionLayer
+from rsft.inference.writers.styles import class_colors, render_template
+from rsft.inference.writers.tables import check_output_file
 from rsft.plugins.ais.choices import NO_SHIP
 from rsft.plugins.ais.job import (
     AMBIGUOUS,
@@ -62,7 +64,7 @@ def write_match(
     Raises:
         RequestError: the suffix is another one, or the file exists.
     """
-    tables.check_output_file(path, (".gpkg",), overwrite)
+    check_output_file(path, (".gpkg",), overwrite)
     metadata = metadata | {
         "notes": match.notes,
         "left_out": match.left_out,
@@ -76,7 +78,7 @@ def write_match(
             pyogrio.write_dataframe(
                 layer.frame, temporary, layer.name, "GPKG", geometry_type=kind
             )
-        tables.add_geopackage_tables(
+        add_geopackage_tables(
             temporary, metadata, [(match_style(x), None, x.name) for x in layers]
         )
 
@@ -131,7 +133,7 @@ def match_style(layer: _Layer) -> str:
         if name in set(layer.frame["status"])
     }
     if layer.column == "ais_class":
-        colors = tables.class_colors(sorted(layer.frame["ais_class"].unique()))
+        colors = class_colors(sorted(layer.frame["ais_class"].unique()))
     elif layer.name == "shift":
         colors = {"shift": _SHIFT_COLOR}
     values = {
@@ -140,7 +142,7 @@ def match_style(layer: _Layer) -> str:
         "text": layer.text,
         "is_line": layer.name == "shift",
     }
-    return tables.render_template(
+    return render_template(
         "rsft.plugins.ais", "ais.qml", colors=colors, **values
     ).strip()
 
