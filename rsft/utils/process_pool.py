@@ -63,20 +63,28 @@ def imap_unordered(
 
 
 def _start_worker() -> None:
-    cv2.setNumThreads(
-        0
-    )  # OpenCV's threads do not survive a fork, and the processes use all cores already
+    # OpenCV's threads do not survive a fork, and the processes use all cores already
+    cv2.setNumThreads(0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
+    end_with_parent(lambda: os._exit(1))
+
+
+def end_with_parent(end: Callable[[], object]) -> None:
+    """Call a function in a thread as soon as the parent of this process has ended.
+
+    A killed parent cannot stop its workers, which would wait forever.
+
+    Args:
+        end: ends this process.
+    """
     parent = parent_process()
     assert parent is not None
 
-    def end_with_parent() -> (
-        None
-    ):  # a killed parent cannot stop its workers, which would wait forever
+    def wait_for_parent() -> None:
         connection.wait([parent.sentinel])
-        os._exit(1)
+        end()
 
-    threading.Thread(target=end_with_parent, daemon=True).start()
+    threading.Thread(target=wait_for_parent, daemon=True).start()
 
 
 _TRIM_THRESHOLD = -1

@@ -1,0 +1,371 @@
+"""Run tasks in processes of this machine, or as tasks of an existing Ray cluster.
+
+Each task has a process of its own: if it crashes or is killed, no other task notices. A
+task outlives neither the `with` block of its executor nor the process that started it.
+It is stopped with SIGTERM, so that it can save its state.
+
+    with open_executor(address, jobs) as executor:
+        futures = [executor.submit(work, item) for item in items]
+        for future in as_completed(futures):
+            print(future.result())
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, Self, TypeVar
+
+from rsft.errors import RequestError
+from rsft.utils.dependencies import require
+from rsft.utils.operating_system import available_cores
+from rsft.utils.process_pool import end_with_parent
+
+Result = TypeVar("Result")
+
+SAVE_TIMEOUT_S = 60.0
+"""Seconds in which a stopped task must save its state, before it is killed."""
+
+_DEVICES = "CUDA_VISIBLE_DEVICES"
+_STOP_CODES = frozenset(
+    code
+    for number in (signal.SIGINT, signal.SIGTERM)
+    for code in (-number, 128 + number)
+)
+"""Exit codes of a process that a signal stopped, with or without saving its state."""
+
+
+class TaskLostError(Exception):
+    """The process of a task ended before the task."""
+
+
+class TaskStoppedError(TaskLostError):
+    """SIGINT or SIGTERM ended the process of a task."""
+
+
+class Executor(ABC):
+    """Run tasks in other processes; leaving its `with` block stops those that run.
+
+    Within the block, SIGTERM raises `SystemExit`.
+
+    Args:
+        jobs: number of tasks at the same time.
+        attempts: number of processes that a task gets if the earlier ones crash.
+    """
+
+    def __init__(self, jobs: int, attempts: int) -> None:
+        self.jobs = jobs
+        self.attempts = attempts
+        self._threads = ThreadPoolExecutor(jobs)
+        self._lock = threading.Lock()
+        self._is_open = True
+
+    def submit(self, work: Callable[..., Result], *arguments: Any) -> Future[Result]:
+        """Call a function in another process as soon as one is free.
+
+        Args:
+            work: a function of a module. It handles its own exceptions.
+            arguments: picklable arguments; relative paths mean the same as here.
+
+        Returns:
+            The future result. It raises TaskLostError if the process ended too early.
+        """
+        return self._threads.submit(self._run, work, arguments)
+
+    def __enter__(self) -> Self:
+        self._handler = signal.getsignal(signal.SIGTERM)
+        _set_sigterm_handler(lambda number, frame: sys.exit(128 + number))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._is_open = False
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._stop_tasks()
+        self._threads.shutdown()
+        _set_sigterm_handler(self._handler)
+
+    def _run(self, work: Callable[..., Result], arguments: Sequence[Any]) -> Result:
+        left = self.attempts
+        while True:
+            left -= 1
+            try:
+                return self._run_once(work, arguments)
+            except TaskStoppedError:
+                raise
+            except TaskLostError:
+                if not left:
+                    raise
+
+    @abstractmethod
+    def _run_once(
+        self, work: Callable[..., Result], arguments: Sequence[Any]
+    ) -> Result:
+        """Run a task in a process, and wait for its result."""
+
+    @abstractmethod
+    def _stop_tasks(self) -> None:
+        """Stop the running tasks, and wait until they have saved their state."""
+
+
+def _set_sigterm_handler(handler: Any) -> None:
+    with suppress(ValueError):  # only the main thread handles signals
+        signal.signal(signal.SIGTERM, handler)
+
+
+class ProcessExecutor(Executor):
+    """Run tasks in processes of this machine, forked from a server where possible.
+
+    Args:
+        jobs: largest number of tasks at the same time; None for as many as cores and
+            GPUs allow.
+        attempts: number of processes that a task gets if the earlier ones crash.
+        cpus: threads of a task.
+        gpus: GPUs of a task; with 0.25, four tasks share one GPU, and with 0 a task
+            sees none.
+        modules: modules that the server imports once for all tasks.
+
+    Raises:
+        RequestError: this machine has fewer GPUs than a task needs.
+    """
+
+    def __init__(
+        self,
+        jobs: int | None = None,
+        attempts: int = 1,
+        cpus: int = 1,
+        gpus: float = 0.0,
+        modules: Sequence[str] = (),
+    ) -> None:
+        slots = max(1, len(available_cores()) // cpus)
+        devices = [""] * slots
+        if gpus:
+            devices = _share_gpus(gpus)
+        super().__init__(min(slots, len(devices), jobs or slots), attempts)
+        self._devices: SimpleQueue[str] = SimpleQueue()
+        for names in devices:
+            self._devices.put(names)
+        self._context = _start_server(cpus, modules)
+        self._processes: set[Any] = set()
+
+    def _run_once(
+        self, work: Callable[..., Result], arguments: Sequence[Any]
+    ) -> Result:
+        receiver, sender = self._context.Pipe(duplex=False)
+        devices = self._devices.get()
+        process = self._context.Process(
+            target=_call, args=(sender, devices, Path.cwd(), work, arguments)
+        )
+        try:
+            with self._lock:
+                if not self._is_open:
+                    raise CancelledError
+                process.start()
+                self._processes.add(process)
+            sender.close()
+            with receiver, suppress(EOFError):
+                result: Result = receiver.recv()
+                return result
+            process.join()
+            raise _describe_end(process.exitcode)
+        finally:
+            if process.pid is not None:
+                process.join()
+            self._processes.discard(process)
+            self._devices.put(devices)
+
+    def _stop_tasks(self) -> None:
+        processes = list(self._processes)
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.join(SAVE_TIMEOUT_S)
+            process.kill()
+
+
+def _describe_end(code: int) -> TaskLostError:
+    """Return the error of a process without a result, given its exit code."""
+    if code in _STOP_CODES:
+        return TaskStoppedError("its process was stopped")
+    if code >= 0:
+        return TaskLostError(f"its process ended with code {code}")
+    message = f"its process was killed by {signal.Signals(-code).name}"
+    if code == -signal.SIGKILL:
+        message += ", perhaps because the memory was full"
+    return TaskLostError(message)
+
+
+def _call(
+    sender: Connection,
+    devices: str,
+    folder: Path,
+    work: Callable[..., Any],
+    arguments: Sequence[Any],
+) -> None:
+    """Call a function in the process of a task, and send its result."""
+    os.environ[_DEVICES] = devices
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
+    end_with_parent(_stop_this_process)
+    os.chdir(folder)
+    sender.send(work(*arguments))
+
+
+def _stop_this_process() -> None:
+    """Stop this process from another thread than the main one, which handles SIGTERM."""
+    main = threading.main_thread().ident
+    if sys.platform == "win32" or main is None:
+        signal.raise_signal(signal.SIGTERM)
+    else:
+        signal.pthread_kill(main, signal.SIGTERM)
+
+
+def _start_server(threads: int, modules: Sequence[str]) -> Any:
+    """Return the context of processes; their server imports modules with some threads.
+
+    Each process imports the main module of this one, so the server imports it too.
+    """
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    from multiprocessing import forkserver
+
+    forkserver.set_forkserver_preload([*modules, *{"rsft.cli"} & sys.modules.keys()])
+    earlier = os.environ.get("OMP_NUM_THREADS")
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    forkserver.ensure_running()
+    if earlier is None:
+        del os.environ["OMP_NUM_THREADS"]
+    else:
+        os.environ["OMP_NUM_THREADS"] = earlier
+    return multiprocessing.get_context("forkserver")
+
+
+def _share_gpus(gpus: float) -> list[str]:
+    """Return the visible GPUs of each task that can run at the same time."""
+    import torch
+
+    count = torch.cuda.device_count()
+    names = os.environ.get(_DEVICES, ",".join(map(str, range(count)))).split(",")
+    if gpus > count:
+        raise RequestError(
+            f"a task needs {gpus:g} GPUs, and this machine has {count}",
+            hint="use fewer GPUs per task, or a cluster",
+        )
+    if gpus < 1:
+        return names[:count] * int(1 / gpus)
+    size = int(gpus)
+    starts = range(0, count - size + 1, size)
+    return [",".join(names[start : start + size]) for start in starts]
+
+
+class RayExecutor(Executor):
+    """Run tasks on an existing Ray cluster, whose machines share all named paths.
+
+    Args:
+        address: address of the cluster, such as "auto".
+        jobs: largest number of tasks at the same time; None for as many as cores and
+            GPUs of the cluster allow.
+        attempts: number of processes that a task gets if the earlier ones crash.
+        cpus: CPU cores of a task.
+        gpus: GPUs of a task.
+
+    Raises:
+        RequestError: Ray is not installed, or no cluster answers at the address.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        jobs: int | None = None,
+        attempts: int = 1,
+        cpus: int = 1,
+        gpus: float = 0.0,
+    ) -> None:
+        self._ray = require("ray", "ray")
+        try:
+            self._ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise RequestError(
+                f"no Ray cluster answers: {error}",
+                address,
+                "start it with ray start --head, or leave the address out",
+            ) from error
+        resources = self._ray.cluster_resources()
+        slots = resources.get("CPU", 1) / cpus
+        if gpus:
+            slots = min(slots, resources.get("GPU", 0) / gpus)
+        super().__init__(jobs or max(1, int(slots)), attempts)
+        options = {"num_cpus": cpus, "num_gpus": gpus, "max_retries": 0}
+        self._task = self._ray.remote(**options)(_call_on_cluster)
+        self._references: set[Any] = set()
+
+    def _run_once(
+        self, work: Callable[..., Result], arguments: Sequence[Any]
+    ) -> Result:
+        with self._lock:
+            if not self._is_open:
+                raise CancelledError
+            reference = self._task.remote(Path.cwd(), work, arguments)
+            self._references.add(reference)
+        try:
+            result: Result = self._ray.get(reference)
+            return result
+        except self._ray.exceptions.TaskCancelledError as error:
+            raise TaskStoppedError("its process was stopped") from error
+        except self._ray.exceptions.RayError as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise TaskLostError(f"Ray lost the task: {reason}") from error
+        finally:
+            self._references.discard(reference)
+
+    def _stop_tasks(self) -> None:
+        references = list(self._references)
+        for reference in references:
+            self._ray.cancel(reference)
+        if references:
+            self._ray.wait(
+                references, num_returns=len(references), timeout=SAVE_TIMEOUT_S
+            )
+
+    def __exit__(self, *error: object) -> None:
+        super().__exit__(*error)
+        self._ray.shutdown()
+
+
+def _call_on_cluster(
+    folder: Path, work: Callable[..., Any], arguments: Sequence[Any]
+) -> Any:
+    """Call a function in a worker of Ray."""
+    os.chdir(folder)
+    return work(*arguments)
+
+
+def open_executor(
+    address: str | None = None,
+    jobs: int | None = None,
+    *,
+    attempts: int = 1,
+    cpus: int = 1,
+    gpus: float = 0.0,
+    modules: Sequence[str] = (),
+) -> Executor:
+    """Return an executor on a Ray cluster, or on this machine without an address.
+
+    The arguments are those of `RayExecutor` and `ProcessExecutor`.
+
+    Raises:
+        RequestError: the cluster, Ray or a GPU is missing.
+    """
+    if address is None:
+        return ProcessExecutor(jobs, attempts, cpus, gpus, modules)
+    return RayExecutor(address, jobs, attempts, cpus, gpus)
