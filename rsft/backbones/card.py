@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 State: TypeAlias = "Mapping[str, Tensor]"
 """Name -> tensor."""
 
+ENCODER_GROUP = "rsft.encoders"
+"""Entry-point group of encoders; an entry point is a sequence of cards."""
+
 _PRETRAINED = Path(__file__).parent / "pretrained"
 
 

@@ -18,6 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from rsft.backbones.card import (
+    ENCODER_GROUP,
     Card,
     EncoderInfo,
     ListedEncoder,
@@ -25,6 +26,7 @@ from rsft.backbones.card import (
     Remote,
 )
 from rsft.errors import RequestError
+from rsft.utils.registry import entry_points_of
 
 _log = logging.getLogger(__name__)
 
@@ -145,5 +147,6 @@ def list_card(card: Card, parameters: int | None = None) -> ListedEncoder:
 
 
 def listing_versions() -> dict[str, str]:
-    """Return the versions of timm and TorchGeo, on which the cards depend."""
-    return {package: version(package) for package in ("timm", "torchgeo")}
+    """Return the versions and the plug-ins on which the cards depend."""
+    versions = {package: version(package) for package in ("timm", "torchgeo")}
+    return versions | {"plug-ins": " ".join(entry_points_of(ENCODER_GROUP))}

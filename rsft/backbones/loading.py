@@ -30,8 +30,8 @@ from timm.layers.pos_embed_rel import resize_rel_pos_bias_table
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn, serialization
 
-from rsft.backbones import aconvnet, croma, dofa, mae, prithvi, simship
 from rsft.backbones.card import Card, Remote, State, drop_tensors, find_weights
+from rsft.backbones.registered import registered_cards
 from rsft.backbones.unusable import check_usable
 from rsft.errors import RequestError, WeightsError
 from rsft.utils.atomic_files import sha256
@@ -44,21 +44,17 @@ from rsft.utils.untrusted.torch_files import (
     check_torch_file,
 )
 
-_MODULES = (simship, aconvnet, mae, croma, dofa, prithvi)
-_RSFT_CARDS: dict[str, Card] = {
-    card.name: card for module in _MODULES for card in module.CARDS
-}
-
 
 def names() -> list[str]:
-    """Return the names of the encoders of rsft, timm and TorchGeo, in this order, that `rsft backbones ls` lists.
+    """Return the names of all encoders that `rsft backbones ls` lists.
 
+    They are those of rsft and other packages, of timm and of TorchGeo, in this order.
     `find_card` also accepts timm's other ViTs.
     """
     from rsft.backbones import timm_vits, torchgeo_vits
 
     return [
-        *_RSFT_CARDS,
+        *registered_cards(),
         *timm_vits.NAMES,
         *timm_vits.HIERARCHICAL_NAMES,
         *torchgeo_vits.torchgeo_names(),
@@ -73,7 +69,7 @@ def find_card(name: str, blocks: int | None = None) -> Card:
     Raises:
         RequestError: the encoder is unknown, or has no tokens that could be fine-tuned.
     """
-    card = _RSFT_CARDS.get(name) or _external_card(name)
+    card = registered_cards().get(name) or _external_card(name)
     if card is None:
         closest = difflib.get_close_matches(name, names(), n=1)
         if closest:

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from rsft.backbones.card import Card, Remote, State, drop_tensors
 from rsft.backbones.mae import DECODER
+from rsft.backbones.registered import registered_cards
 from rsft.backbones.timm_vits import (
     STRIDE,
     build_hierarchical,
@@ -278,14 +279,15 @@ _REFUSED = {
 }
 """Why a network cannot be fine-tuned, by the begin of its name."""
 
-_BY_SENSOR = {
-    "CROMA(Base|Large)": "croma_vit_{}_patch8_120.sentinel1",
-    "DOFA(Base|Large)16": (
-        "dofa_vit_{0}_patch16_224.sentinel1 or dofa_vit_{0}_patch16_224.sentinel2"
-    ),
-}
-"""Names in rsft of encoders that are one file for several sensors, by the begin of
-TorchGeo's name."""
+
+def _cards_of_file(url: str) -> list[str]:
+    """Return the registered encoders with the weights file of a URL."""
+    file = url.rpartition("/")[2]
+    names = []
+    for name, card in registered_cards().items():
+        if isinstance(card.weights, Remote) and card.weights.file == file:
+            names.append(name)
+    return names
 
 
 def torchgeo_names() -> list[str]:
@@ -313,14 +315,13 @@ def torchgeo_card(name: str) -> Card | None:
     weights = published_weights().get(weights_name)
     if weights is None:
         raise _refusal_error(weights_name, "TorchGeo has no weights called {}")
-    for pattern, names in _BY_SENSOR.items():
-        match = re.match(pattern, weights_name)
-        if match:
-            raise RequestError(
-                f"{weights_name} of TorchGeo holds encoders of several sensors",
-                "backbone.name",
-                f"use {names.format(match[1].lower())}",
-            )
+    names = _cards_of_file(weights.url)
+    if names:
+        raise RequestError(
+            f"{weights_name} of TorchGeo holds encoders of several sensors",
+            "backbone.name",
+            f"use {' or '.join(names)}",
+        )
     architecture = _architecture(weights)
     scale = _scale(weights)
     if architecture is None:

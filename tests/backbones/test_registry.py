@@ -77,14 +77,6 @@ def test_search():
         ),
         ("?", "no encoder matches '\\?' \\| `rsft backbones ls` lists all encoders"),
         ("mobilenetv3_small_100", "cannot be fine-tuned"),
-        (
-            "CROMALarge_Weights.CROMA_VIT",
-            r"several sensors.* use croma_vit_large_patch8_120\.sentinel1$",
-        ),
-        (
-            "DOFABase16_Weights.DOFA_MAE",
-            r"dofa_vit_base_patch16_224\.sentinel1 or .*\.sentinel2$",
-        ),
         ("EarthLoc_Weights.SENTINEL2_RESNET50", "its network is not a timm model"),
     ],
 )

@@ -229,8 +229,6 @@ def test_prefix_is_optional():
             "unit of its input does not follow from the normalizations",
         ),
         ("Unet_Weights.SENTINEL2_2CLASS_FTW", "no features of the whole image"),
-        ("DOFABase16_Weights.DOFA_MAE", "dofa_vit_base_patch16_224.sentinel1"),
-        ("CROMABase_Weights.CROMA_VIT", "croma_vit_base_patch8_120.sentinel1"),
         ("EarthLoc_Weights.SENTINEL2_RESNET50", "not a timm model"),
         ("torchgeo:nothing", "has no weights called nothing"),
     ],

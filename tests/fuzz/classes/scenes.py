@@ -22,20 +22,7 @@ from rsft.scenes.raster import (
     gdal_environment,
     open_scene,
 )
-from tests.data.imagery.products.test_alos2 import write_product as write_alos2
-from tests.data.imagery.products.test_gaofen3 import STEM as STEM_GAOFEN3
-from tests.data.imagery.products.test_gaofen3 import write_product as write_gaofen3
 from tests.data.imagery.products.test_processed import write_dimap
-from tests.data.imagery.products.test_radarsat import write_radarsat2, write_rcm
-from tests.data.imagery.products.test_terrasar import write_product as write_terrasar
-from tests.data.imagery.products.test_vendor_folders import (
-    CAPELLA,
-    ICEYE,
-    UMBRA,
-    capella,
-    iceye_xml,
-    umbra,
-)
 from tests.fuzz.mutate import PORT, mutate_bytes, mutate_json, mutate_text
 from tests.fuzz.target import Target, read_by_name
 from tests.helpers.geokeys import ODD_GEOKEYS, with_geokeys
@@ -170,7 +157,8 @@ def _build_scene(folder: Path) -> None:
     )
 
 
-def _read_scene(name: str, folder: Path) -> None:
+def read_scene(name: str, folder: Path) -> None:
+    """Read two windows of a scene."""
     with gdal_environment():
         scene = open_scene(
             folder / name,
@@ -187,7 +175,7 @@ def _read_scene(name: str, folder: Path) -> None:
 
 def _read_scenes(folder: Path) -> list[str]:
     return read_by_name(
-        {name: partial(_read_scene, name, folder) for name in ("a.tif", "b.tif")}
+        {name: partial(read_scene, name, folder) for name in ("a.tif", "b.tif")}
     )
 
 
@@ -239,37 +227,6 @@ def _build_product(folder: Path) -> None:
     )
 
 
-SENSORS = {  # how a product is written into a folder, and its headers
-    "radarsat2": (write_radarsat2, ("product.xml", "lutSigma.xml")),
-    "rcm": (
-        write_rcm,
-        ("metadata/product.xml", "metadata/calibration/incidenceAngles.xml"),
-    ),
-    "terrasar": (write_terrasar, ("terrasar.xml", "ANNOTATION/GEOREF.xml")),
-    "gaofen3": (write_gaofen3, (f"{STEM_GAOFEN3.format('HHHV')}.meta.xml",)),
-    "alos2": (write_alos2, ("summary.txt",)),
-    "dimap": (partial(write_dimap, names=["Gamma0_VV"]), ("S1.dim",)),
-    "capella": (capella, (f"{CAPELLA}_extended.json",)),
-    "iceye": (iceye_xml, (f"{ICEYE}.xml",)),
-    "umbra": (umbra, (f"{UMBRA}_METADATA.json",)),
-}
-
-
-def _sensor_target(name: str) -> Target:
-    write, headers = SENSORS[name]
-    mutators = {
-        f"{name}/{x}": mutate_json if x.endswith(".json") else mutate_text
-        for x in headers
-    }
-    return Target(
-        name,
-        lambda folder: write(folder / name),
-        mutators,
-        partial(_read_scene, name),
-        share=0.2,
-    )
-
-
 FOLDER = f"{NAME}.SAFE/annotation"
 XML = (
     f"{FOLDER}/{STEM}.xml",
@@ -288,22 +245,28 @@ TARGETS = [
         "scenes_hdf5",
         _build_hdf5,
         {"a.h5": mutate_bytes},
-        partial(_read_scene, "a.h5"),
+        partial(read_scene, "a.h5"),
         share=0.5,
     ),
     Target(
         "stac",
         _build_stac,
         {"item.json": mutate_item},
-        partial(_read_scene, "item.json"),
+        partial(read_scene, "item.json"),
         share=0.5,
     ),
     Target(
         "sentinel1",
         _build_product,
         dict.fromkeys(XML, mutate_text),
-        partial(_read_scene, f"{NAME}.SAFE"),
+        partial(read_scene, f"{NAME}.SAFE"),
         share=0.5,
     ),
-    *map(_sensor_target, SENSORS),
+    Target(
+        "dimap",
+        lambda folder: write_dimap(folder / "dimap", ["Gamma0_VV"]),
+        {"dimap/S1.dim": mutate_text},
+        partial(read_scene, "dimap"),
+        share=0.2,
+    ),
 ]

@@ -18,7 +18,7 @@ from rsft.data.imagery.products.options import ProductOptions
 from rsft.data.imagery.rasters import read_unit
 from rsft.errors import DataError, RequestError
 from rsft.types import Floats, Indices, Plane
-from rsft.utils.registry import Registry
+from rsft.utils.registry import Registry, entry_points_of
 
 
 class CalibratedPlane(NamedTuple):
@@ -160,8 +160,13 @@ PRODUCTS: Registry[type[SensorProduct]] = Registry(
 
 
 def _all_products() -> Iterator[type[SensorProduct]]:
-    """Return all kinds of products; warn about those whose package cannot be imported."""
-    for name in PRODUCTS:
+    """Yield all kinds of products; warn about those whose package cannot be imported.
+
+    Kinds of plug-ins and other packages come first. Some have a file of a more general
+    kind: RCM has the manifest.safe of Sentinel-1, and Umbra a file of SICD.
+    """
+    specific = entry_points_of(PRODUCTS.group)
+    for name in sorted(PRODUCTS, key=lambda name: name not in specific):
         try:
             yield PRODUCTS[name]
         except ImportError as error:

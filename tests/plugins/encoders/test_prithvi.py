@@ -11,12 +11,12 @@ import torch
 from timm.models.vision_transformer import Block
 from torch import nn
 
-from rsft.backbones import prithvi
 from rsft.backbones.convert import convert_weights
 from rsft.backbones.loading import find_card, load_encoder_weights
 from rsft.errors import RequestError, WeightsError
 from rsft.peft import LoRA, attach
 from rsft.peft.kernels import unsupported_reason
+from rsft.plugins.encoders import prithvi
 from tests.helpers.messages import mentions
 from tests.helpers.satmae_data import waves
 

@@ -13,18 +13,7 @@ from rsft.inference.predict.scene_chips import select_scene_unit
 from rsft.inference.preparation.records import open_scenes
 from rsft.scenes.options import Query
 from rsft.scenes.raster import open_scene
-from tests.data.imagery.products.test_alos2 import write_product as write_alos2
-from tests.data.imagery.products.test_gaofen3 import write_product as write_gaofen3
 from tests.data.imagery.products.test_processed import GRANULE, VALUES, write_dimap
-from tests.data.imagery.products.test_radarsat import write_radarsat2, write_rcm
-from tests.data.imagery.products.test_terrasar import NAME as TERRASAR
-from tests.data.imagery.products.test_terrasar import write_product as write_terrasar
-from tests.data.imagery.products.test_vendor_folders import (
-    capella,
-    iceye_json,
-    iceye_xml,
-    umbra,
-)
 from tests.helpers.messages import mentions
 from tests.helpers.products import DN, read_band, write_image
 from tests.helpers.scenes import (
@@ -33,6 +22,17 @@ from tests.helpers.scenes import (
     toy_contract,
     use_toy_model,
     write_geotiff,
+)
+from tests.plugins.sensors.test_alos2 import write_product as write_alos2
+from tests.plugins.sensors.test_gaofen3 import write_product as write_gaofen3
+from tests.plugins.sensors.test_radarsat import write_radarsat2, write_rcm
+from tests.plugins.sensors.test_terrasar import NAME as TERRASAR
+from tests.plugins.sensors.test_terrasar import write_product as write_terrasar
+from tests.plugins.sensors.test_vendor_folders import (
+    capella,
+    iceye_json,
+    iceye_xml,
+    umbra,
 )
 
 GAMMA0 = ProductOptions(gamma0_to_sigma0=True)

@@ -11,13 +11,13 @@ import torch
 from torchgeo.models import DOFABase16_Weights, DOFALarge16_Weights
 from torchgeo.models.dofa import DOFA
 
-from rsft.backbones import dofa
 from rsft.backbones.convert import convert_weights
 from rsft.backbones.input_layer import fit_inputs
 from rsft.backbones.loading import find_card, load_encoder_weights
 from rsft.errors import RequestError, WeightsError
 from rsft.peft import LoRA, attach
 from rsft.peft.kernels import unsupported_reason
+from rsft.plugins.encoders import dofa
 from tests.helpers.messages import mentions
 
 CARDS = {card.name: card for card in dofa.CARDS}

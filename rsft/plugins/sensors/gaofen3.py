@@ -23,7 +23,6 @@ from rsft.data.imagery.products.headers import (
     read_plain_xml,
 )
 from rsft.data.imagery.products.product import (
-    PRODUCTS,
     FactorCalibration,
     LineTable,
     Product,
@@ -36,7 +35,6 @@ _POLARIZATION = re.compile(
 _PASSES = {"ASC": "ascending", "DEC": "descending"}
 
 
-@PRODUCTS.register
 class Gaofen3(HeaderProduct):
     """A product of Gaofen-3: its folder, its .meta.xml, or one of its images."""
 

@@ -28,13 +28,12 @@ from rsft.data.imagery.products.headers import (
     read_numbers,
     read_plain_xml,
 )
-from rsft.data.imagery.products.product import PRODUCTS, LineTable, Product, RadarMotion
+from rsft.data.imagery.products.product import LineTable, Product, RadarMotion
 from rsft.types import Floats
 
 _LIGHT_SPEED = 299_792_458.0  # meters per second
 
 
-@PRODUCTS.register
 class TerraSarX(HeaderProduct):
     """A product of TerraSAR-X, TanDEM-X or PAZ: its folder, its XML file, or one of its images."""
 

@@ -28,7 +28,7 @@ from rsft.data.imagery.products.headers import (
     read_numbers,
     read_plain_xml,
 )
-from rsft.data.imagery.products.product import PRODUCTS, LineTable, Product, RadarMotion
+from rsft.data.imagery.products.product import LineTable, Product, RadarMotion
 from rsft.types import Floats
 
 _UNITS = {"sigma0": "Sigma Nought", "gamma0": "Gamma", "beta0": "Beta Nought"}
@@ -216,7 +216,6 @@ class Radarsat(HeaderProduct):
         )
 
 
-@PRODUCTS.register
 class Radarsat2(Radarsat):
     """A RADARSAT-2 product: its folder, its product.xml, or one of its images."""
 
@@ -249,7 +248,6 @@ class Radarsat2(Radarsat):
         )
 
 
-@PRODUCTS.register
 class Rcm(Radarsat):
     """A product of RADARSAT Constellation: its folder, its manifest.safe, its product.xml, or one of its images."""
 

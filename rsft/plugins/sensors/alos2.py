@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from rsft.data.imagery.products.headers import MAX_HEADER_BYTES, HeaderProduct
-from rsft.data.imagery.products.product import PRODUCTS, FactorCalibration, Product
+from rsft.data.imagery.products.product import FactorCalibration, Product
 from rsft.utils.untrusted.documents import read_regular
 
 _FACTOR = 10**-8.3  # CF of -83.0 dB
@@ -21,7 +21,6 @@ _IMAGE = re.compile(r"IMG-(HH|HV|VH|VV)-")
 _PASSES = {"A": "ascending", "D": "descending"}
 
 
-@PRODUCTS.register
 class Alos2(HeaderProduct):
     """A product of ALOS-2: its folder, its summary.txt or volume directory, or one of its images."""
 

@@ -11,7 +11,6 @@ import torch
 from torchgeo.models import CROMABase_Weights, CROMALarge_Weights
 from torchgeo.models.croma import CROMA, ViT
 
-from rsft.backbones import croma
 from rsft.backbones.convert import convert_weights
 from rsft.backbones.loading import find_card, load_encoder_weights
 from rsft.errors import RequestError, WeightsError
@@ -19,6 +18,7 @@ from rsft.models.classifier import build_classifier
 from rsft.peft import LoRA, attach
 from rsft.peft.kernels import unsupported_reason
 from rsft.peft.methods.registry import METHODS
+from rsft.plugins.encoders import croma
 from rsft.recipe.load import load_recipe
 from tests.helpers.messages import mentions
 

@@ -27,7 +27,6 @@ from rsft.data.imagery.products.headers import (
     read_plain_xml,
 )
 from rsft.data.imagery.products.product import (
-    PRODUCTS,
     FactorCalibration,
     LineTable,
     Product,
@@ -52,7 +51,6 @@ _ICEYE_XML = {  # names of the properties in older products
 }
 
 
-@PRODUCTS.register
 class NisarGcov(SensorProduct):
     """Covariances of NISAR, which GDAL opens as a subdataset."""
 
@@ -68,7 +66,6 @@ class NisarGcov(SensorProduct):
         return None
 
 
-@PRODUCTS.register
 class Capella(HeaderProduct):
     """A product of Capella, with its extended metadata as JSON in the image description and beside the image."""
 
@@ -104,7 +101,6 @@ class Capella(HeaderProduct):
         return None
 
 
-@PRODUCTS.register
 class Iceye(HeaderProduct):
     """A product of ICEYE, with its properties as JSON in a tag or in XML beside the image."""
 
@@ -157,7 +153,6 @@ class Iceye(HeaderProduct):
         return _describe_iceye(properties, factor, handles)
 
 
-@PRODUCTS.register
 class Umbra(HeaderProduct):
     """A product of Umbra: its folder, its metadata, or its geocoded image (GEC)."""
 

@@ -1,0 +1,1 @@
+"""Encoders with an architecture of their own."""

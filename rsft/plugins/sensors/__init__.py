@@ -1,0 +1,1 @@
+"""Products of sensors other than Sentinel-1."""
