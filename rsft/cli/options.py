@@ -318,6 +318,9 @@ def _parameters(
         hint = item.hint
         default = item.default
         option = item.option
+        if option is not None and option.each is not None:
+            yield from _mapping_parameters(option)
+            continue
         if item.nested is not None:
             hint = bool
             default = False
@@ -344,6 +347,24 @@ def _parameters(
             yield from _parameters(item.nested, parsers)
 
 
+def _mapping_parameters(option: Option) -> Iterator[Parameter]:
+    """Yield one option for each name that a field of a mapping may have."""
+    assert option.each is not None
+    for name, text in option.each().items():
+        info = typer.Option(
+            f"--{name}",
+            help=text,
+            rich_help_panel=option.panel,
+            metavar=option.metavar,
+        )
+        yield Parameter(
+            name,
+            Parameter.KEYWORD_ONLY,
+            default=None,
+            annotation=Annotated[Path | None, info],
+        )
+
+
 def _make_request(
     request: type[Any],
     values: dict[str, Any],
@@ -357,6 +378,12 @@ def _make_request(
     """
     arguments: dict[str, Any] = {}
     for item in _field_options(request):
+        if item.option is not None and item.option.each is not None:
+            paths = {name: values.pop(name) for name in item.option.each()}
+            arguments[item.field] = {
+                name: path for name, path in paths.items() if path is not None
+            }
+            continue
         given: Any = values.pop(item.parameter) if item.option else True
         if item.nested is None:
             arguments[item.field] = (

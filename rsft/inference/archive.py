@@ -145,19 +145,11 @@ def predict_archive(
         request, "review page, map and truth are for one job, not for an archive"
     )
     bundle = Bundle.load(bundle_dir)
-    query = request.query
     chips_dir = request.chips_dir
-    query = replace(
-        query,
-        at=query.at and query.at.absolute(),
-        ais=query.ais and query.ais.absolute(),
-    )
-    if query.detect is not None and isinstance(query.detect.land, Path):
-        query = replace(
-            query, detect=replace(query.detect, land=query.detect.land.absolute())
-        )
     request = replace(
-        request, query=query, chips_dir=chips_dir and chips_dir.absolute()
+        request,
+        query=request.query.absolute(),
+        chips_dir=chips_dir and chips_dir.absolute(),
     )
     check_output_path(
         output_dir / "any.gpkg", table_columns(bundle.classes), overwrite=True

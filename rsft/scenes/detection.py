@@ -20,6 +20,7 @@ from __future__ import annotations
 import importlib
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from functools import lru_cache
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -36,7 +37,7 @@ from scipy import ndimage, stats
 
 from rsft.data.annotations.base import FRACTION, PIXEL, read_annotations
 from rsft.data.imagery.bands import POLARIZATIONS
-from rsft.data.imagery.contract import Contract
+from rsft.data.imagery.contract import IDENTITY_STRETCH, Contract
 from rsft.data.imagery.units import DIGITAL_UNITS, check_unit, convert_unit
 from rsft.data.imagery.vectors import READ_ERRORS
 from rsft.errors import DataError, RequestError
@@ -48,7 +49,7 @@ from rsft.scenes.locations import (
     check_scene_bands,
 )
 from rsft.scenes.options import LAND_KEYWORDS, CfarOptions, Declaration, LandSource
-from rsft.scenes.raster import PixelWindow, RasterScene, SceneReader
+from rsft.scenes.raster import PixelWindow, RasterScene, SceneReader, declare_unit
 from rsft.types import LONLAT, Floats, Pixels, Progress
 
 CELL = 16
@@ -73,6 +74,8 @@ _MIN_AREA_SHARE = (
 
 _MIN_CONTRAST_DB = 3.0  # between land and water; a smaller contrast may be wind
 _MARGIN_DEGREES = 0.1  # polygons of land are used up to this distance from the scene
+_LARGEST_SHIP = 500.0  # meters
+_SMALLEST_LAND = 1000.0  # meters, side of a square of its area
 _PACKAGE = "roaring_landmask"
 _SHORE_METERS = 100.0  # the shorelines are simplified to about this accuracy
 
@@ -174,6 +177,81 @@ def detect_bright_objects(
         )
     return SceneLocations(
         locations, notes=[f"{scene.path.name}: {note}" for note in notes]
+    )
+
+
+def detect_objects(
+    scene: RasterScene,
+    options: CfarOptions,
+    declaration: Declaration,
+    progress: Progress | None,
+) -> SceneLocations:
+    """Detect bright objects up to the size of the largest ships, in all polarizations of a scene.
+
+    Args:
+        scene: the scene, with a georeference.
+        options: options of the detector.
+        declaration: unit and bands of the scene, if the file does not name them.
+        progress: called with numbers of windows.
+
+    Raises:
+        RequestError: the declared unit contradicts the file.
+        DataError: the scene cannot be read, or its pixels have no unit.
+    """
+    stored = scene.in_unit(scene.product.unit)  # a calibration would only take time
+    if declaration.unit:
+        scene = declare_unit(scene, declaration.unit)
+    else:
+        scene = stored
+    names = declaration.bands or scene.bands or ("gray",)
+    if names == ("gray",) and scene.count not in (
+        1,
+        3,
+    ):  # three equal bands may be one gray band
+        raise RequestError(
+            f"the scene has {scene.count} bands without names",
+            scene.path,
+            "name them in the order of the file: --bands VV,VH",
+        )
+    bands = tuple(name for name in names if name in POLARIZATIONS) or names
+    unit = scene.unit or (scene.dtype if scene.dtype in DIGITAL_UNITS else "sigma0")
+    planes = {unit: (IDENTITY_STRETCH,) * len(bands)}
+    count = len(bands)
+    contract = Contract(
+        units=planes,
+        bands=bands,
+        planes=bands,
+        crop=None,
+        size=1,
+        mean=(0.0,) * count,
+        std=(1.0,) * count,
+    )
+    assert scene.spacing is not None
+    is_unknown = scene.unit is None and unit == "sigma0"
+    if is_unknown:
+        declaration = replace(declaration, unit=unit)
+    else:
+        declaration = declaration
+    land_side = round(_SMALLEST_LAND / float(np.mean(scene.spacing)))
+    result = detect_bright_objects(
+        scene, options, ship_window(scene), declaration, contract, progress, land_side
+    )
+    if is_unknown:
+        result.notes.insert(
+            0,
+            (
+                f"{scene.path.name} declares no unit: its values are taken as linear, as in"
+                " sigma0; else give --unit db"
+            ),
+        )
+    return result
+
+
+def ship_window(scene: RasterScene) -> ChipWindow:
+    """Return the size of chips that show the largest ships of a scene with a georeference."""
+    assert scene.spacing is not None
+    return ChipWindow(
+        max(16, round(_LARGEST_SHIP / float(np.mean(scene.spacing)))), 0, (1.0, 1.0)
     )
 
 

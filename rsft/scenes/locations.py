@@ -1,6 +1,7 @@
 """Locate chips in a scene by a file of positions or a grid of tiles, and compute the windows around the locations."""
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from pyproj import CRS, Transformer
 from pyproj.exceptions import ProjError
 
 from rsft.data.annotations.base import (
+    AT,
     FAULT,
     FRACTION,
     IMAGE,
@@ -97,6 +99,7 @@ class SceneLocations:
             file.
         bounds: smallest x and y, and largest x and y, of the positions in the file; NaN
             without positions.
+        skipped: number of objects and rows that were left out on purpose, by reason.
     """
 
     locations: list[Location] = field(default_factory=list)
@@ -108,6 +111,15 @@ class SceneLocations:
     file: Path = Path()
     crs: str = ""
     bounds: tuple[float, float, float, float] = (math.nan, math.nan, math.nan, math.nan)
+    skipped: Counter[str] = field(default_factory=Counter)
+
+    def add_attributes(self, columns: pd.DataFrame) -> None:
+        """Add columns with one row per location, in the order of the locations."""
+        if self.attributes is None:
+            missing = pd.Series([None] * len(columns), dtype="Int64")
+            self.attributes = pd.DataFrame({AT: missing})
+        columns = columns.set_axis(self.attributes.index)
+        self.attributes = pd.concat([self.attributes, columns], axis=1)
 
     def describe_ranges(self, scene: RasterScene) -> str:
         """Return where the positions of the file lie, and where the scene lies, in the same coordinates if possible."""

@@ -6,12 +6,14 @@ command line imports this module for its help, so it imports nothing heavy.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
 from rsft.errors import RequestError
+from rsft.scenes.locators import describe_locators
 from rsft.utils.command_options import Option
 
 _scene = partial(Option, panel="Where to cut chips in a scene")
@@ -70,7 +72,8 @@ class CfarOptions:
 class Query:
     """Where chips are cut in scenes.
 
-    Without `at`, `grid` and `detect` the inputs are chips.
+    Without `at`, `grid` and `detect` the inputs are chips. `sources` are the files of
+    locators by their names, see `rsft.scenes.locators`.
     """
 
     at: Annotated[
@@ -108,13 +111,9 @@ class Query:
     layer: Annotated[str | None, _scene("Layer of --at, if the file has several.")] = (
         None
     )
-    ais: Annotated[
-        Path | None,
-        _scene(
-            "AIS messages: a file, or a folder of .csv and .parquet files. Adds MMSI,"
-            " AIS class, and whether the image agrees, for --at and --detect."
-        ),
-    ] = None
+    sources: Annotated[
+        Mapping[str, Path], _scene("", metavar="FILE", each=describe_locators)
+    ] = field(default_factory=dict)
     columns: Annotated[
         str | None,
         _scene(
@@ -131,10 +130,13 @@ class Query:
                 f"--{' and --'.join(options)} cannot be used together",
                 hint="choose one of --at, --grid and --detect",
             )
-        if self.ais is not None and self.at is None and self.detect is None:
-            raise RequestError(
-                "--ais needs objects", "--ais", "give --at or --detect as well"
-            )
+        for name in self.sources:
+            if self.at is None and self.detect is None:
+                raise RequestError(
+                    f"--{name} needs objects",
+                    f"--{name}",
+                    "give --at or --detect as well",
+                )
         if self.stride is not None and self.grid is None:
             raise RequestError(
                 "--stride needs --grid", "--stride", "give --grid as well"
@@ -148,6 +150,23 @@ class Query:
                 raise RequestError(
                     f"{option} needs positions", option, "give --at as well"
                 )
+
+    def absolute(self) -> Query:
+        """Return a copy with absolute paths, for a process in another folder."""
+        detect = self.detect
+        if detect is not None and isinstance(detect.land, Path):
+            detect = replace(detect, land=detect.land.absolute())
+        return replace(
+            self,
+            at=self.at and self.at.absolute(),
+            sources={name: path.absolute() for name, path in self.sources.items()},
+            detect=detect,
+        )
+
+    def files(self) -> list[Path]:
+        """Return the files that say where objects are, and of which class."""
+        paths = [self.at, self.detect and self.detect.land, *self.sources.values()]
+        return [path for path in paths if isinstance(path, Path)]
 
     @property
     def reads_scenes(self) -> bool:

@@ -1,5 +1,6 @@
 """Describe how the command line offers a field of a dataclass, as metadata of its type."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 
@@ -15,6 +16,8 @@ class Option:
         panel: heading under which the help lists it.
         metavar: placeholder of its value; None for the type.
         min: smallest value.
+        each: returns help texts by name: the field is a mapping, and each name is an
+            option of its own.
     """
 
     help: str
@@ -22,3 +25,4 @@ class Option:
     panel: str = "Options"
     metavar: str | None = None
     min: float | None = None
+    each: Callable[[], Mapping[str, str]] | None = None

@@ -335,9 +335,7 @@ def job_key(
         "picture_path": None,
         "truth_path": None,
     }
-    query = request.query
-    paths = (query.at, query.ais, query.detect.land if query.detect else None)
-    files = chain(chips, (str(path) for path in paths if isinstance(path, Path)))
+    files = chain(chips, map(str, request.query.files()))
     states = [(path_to_text(scene), scene.state()) for scene in scenes]
     content = [__version__, bundle.sha256, states, asdict(request) | neutral]
     digest = hashlib.sha256(json.dumps(content, default=path_to_text).encode())

@@ -1,19 +1,19 @@
 """Find the chips of a job in scenes: at positions, on a grid or around detected objects. Read them."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import shapely
 from rasterio.control import GroundControlPoint
 from rasterio.io import MemoryFile
 from rasterio.transform import from_gcps
 
-from rsft.data.annotations.base import AT, parse_columns
+from rsft.data.annotations.base import parse_columns
 from rsft.data.imagery.bands import POLARIZATIONS
 from rsft.data.imagery.contract import Contract
 from rsft.data.imagery.reader import check_values
@@ -40,7 +40,8 @@ from rsft.scenes.georeference import (
     rectangle_corners,
 )
 from rsft.scenes.locations import ChipWindow, Location, SceneLocations
-from rsft.scenes.options import Declaration
+from rsft.scenes.locators import LOCATORS
+from rsft.scenes.options import Declaration, Query
 from rsft.scenes.raster import (
     RasterScene,
     SceneReader,
@@ -109,8 +110,6 @@ def plan_scenes(
         locate.check_scene_bands(scene, contract, request.declaration, chip_options)
         assumed = _warn_about_bands(scene, contract, request.declaration)
         positions, window = _find_locations(scene, request, contract, journal, progress)
-        if request.query.ais is not None:
-            _add_ais(scene, positions, request.query.ais, progress)
         spacing = resolve_spacing(scene.spacing, request.chip_options)
         if spacing is not None:
             spacing = spacing[0] * window.scale[0], spacing[1] * window.scale[1]
@@ -228,9 +227,10 @@ def _find_locations(
     options = request.chip_options
     if query.at is not None:
         columns = parse_columns(query.columns)
-        positions = locate.read_positions(
-            query.at, scene, query.crs, query.layer, columns
+        read = partial(
+            locate.read_positions, query.at, scene, query.crs, query.layer, columns
         )
+        positions = _find_objects(scene, query, read, progress)
         has_points = any(location.box is None for location in positions.locations)
         return positions, locate.make_chip_window(contract, scene, options, has_points)
     if query.grid is not None:
@@ -263,43 +263,23 @@ def _find_locations(
             scene, query.detect, window, request.declaration, contract, progress
         )
 
-    return journal.find_once(key, detect), window
+    find = partial(journal.find_once, key, detect)
+    return _find_objects(scene, query, find, progress), window
 
 
-def _add_ais(
-    scene: RasterScene, positions: SceneLocations, ais: Path, progress: Progress | None
-) -> None:
-    """Add what AIS says about each object to the attributes of the positions, and notes."""
-    from rsft.plugins.ais.job import list_message_files, match_ais  # SciPy
-
-    match = match_ais(
-        scene, lambda: positions, list_message_files(ais), progress=progress
-    )
-    columns = match.objects[
-        ["status", "mmsi", "ais_class", "ship_name", "ais_length_m", "confidence"]
-    ]
-    columns = columns.set_axis(
-        [
-            "ais_status",
-            "ais_mmsi",
-            "ais_class",
-            "ais_name",
-            "ais_length_m",
-            "ais_confidence",
-        ],
-        axis=1,
-    )
-    attributes = positions.attributes
-    if attributes is None:
-        attributes = pd.DataFrame({AT: pd.Series([None] * len(columns), dtype="Int64")})
-    positions.attributes = pd.concat(
-        [attributes, columns.set_axis(attributes.index)], axis=1
-    )
-    counts = ", ".join(f"{count:,} {name}" for name, count in match.counts.items())
-    left_out = [
-        f"left out: {count:,} {name}" for name, count in match.left_out.items() if count
-    ]
-    positions.notes += [f"AIS in {scene.path.name}: {counts}", *match.notes, *left_out]
+def _find_objects(
+    scene: RasterScene,
+    query: Query,
+    find: Callable[[], SceneLocations],
+    progress: Progress | None,
+) -> SceneLocations:
+    """Return the objects that `find` returns, with what the locators of a query add."""
+    for name, source in query.sources.items():
+        find = partial(LOCATORS[name]().locate, scene, source, find, progress=progress)
+    positions = find()
+    skipped = positions.skipped.items()
+    positions.notes += [f"left out: {count:,} {name}" for name, count in skipped]
+    return positions
 
 
 class SceneChips(ChipSource):

@@ -18,7 +18,7 @@ from rsft.inference.predict.resume_journal import ResumeJournal, journal_path
 from rsft.inference.preparation.labels import LabeledObjects, assign_splits, read_types
 from rsft.inference.preparation.placement import ChipSize
 from rsft.inference.preparation.records import make_record, open_scenes
-from rsft.plugins.ais.job import detect_objects, list_message_files
+from rsft.scenes.detection import detect_objects
 from rsft.scenes.locations import ChipWindow, SceneLocations
 from rsft.scenes.options import CfarOptions, Declaration, parse_land
 from rsft.scenes.raster import RasterScene, gdal_environment
@@ -71,11 +71,10 @@ def build_scene_store(options: SimpleNamespace, command: str) -> ChipStore:
             if locate is None:
                 objects.read(scene, options.layer, options.crs, roles)
             else:
-                ais = list_message_files(options.ais)
                 objects.match(
                     scene,
+                    "ais",
                     partial(locate, scene),
-                    ais,
                     options.min_confidence,
                     options.progress,
                 )

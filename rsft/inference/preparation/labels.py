@@ -22,9 +22,6 @@ from rsft.inference.preparation.placement import (
     common_spacing_of,
     draw_background,
 )
-from rsft.plugins.ais.feeds import NoMessagesError
-from rsft.plugins.ais.job import MATCHED, AisOptions, match_ais
-from rsft.plugins.ais.ship_types import UNKNOWN
 from rsft.recipe.text import read_document
 from rsft.scenes.locations import (
     ChipWindow,
@@ -32,6 +29,7 @@ from rsft.scenes.locations import (
     SceneLocations,
     read_positions,
 )
+from rsft.scenes.locators import LOCATORS, MATCHED, UNKNOWN, NothingInSceneError
 from rsft.scenes.raster import RasterScene
 from rsft.types import Progress, Rejection
 
@@ -119,7 +117,8 @@ class LabeledObjects:
         self.skipped = Counter[str]()
         self.notes = list[str]()
         self.scenes = 0
-        self._without_messages: list[NoMessagesError] = []
+        self._without_sources: list[NothingInSceneError] = []
+        self._title = ""  # of the locator
         self._files: set[Path] = set()
         self._ranges = ""  # where the labels outside of the scenes lie
         self._inside = Counter[tuple[Path, int | None]]()
@@ -187,71 +186,67 @@ class LabeledObjects:
     def match(
         self,
         scene: RasterScene,
-        locate: Callable[[], SceneLocations],
-        ais: Sequence[Path],
+        name: str,
+        find_objects: Callable[[], SceneLocations],
         min_confidence: float,
         progress: Progress | None = None,
     ) -> None:
-        """Add the ships of a scene whose class AIS messages tell: those that the detector finds and one ship matches.
+        """Add the objects of a scene whose class a locator names.
 
-        A scene without messages is left out, and is not searched.
+        A scene of which it has nothing is left out, and is not searched.
 
         Args:
             scene: the scene.
-            locate: detects ships.
-            ais: files of messages.
-            min_confidence: smallest confidence of a match.
-            progress: called while messages are read.
+            name: name of the locator.
+            find_objects: detects objects.
+            min_confidence: smallest confidence of an object.
+            progress: called while the source of the locator is read.
         """
         self.scenes += 1
+        locator = LOCATORS[name]()
         try:
-            match = match_ais(
-                scene, locate, ais, AisOptions(min_confidence=min_confidence), progress
+            positions = locator.locate(
+                scene, self.labels, find_objects, min_confidence, progress
             )
-        except NoMessagesError as error:
-            self._without_messages.append(error)
-            self.skipped["scene without AIS messages"] += 1
+        except NothingInSceneError as error:
+            self._without_sources.append(error)
+            self._title = locator.title
+            self.skipped[f"scene without {locator.title}"] += 1
             self.notes.append(f"{scene.path.name} is left out: {error.message}")
             return
-        self.notes += match.notes
-        table = match.objects
-        columns = (
-            table[name] for name in ("status", "ais_class", "mmsi", "confidence")
-        )
-        for location, status, name, mmsi, confidence in zip(
-            match.locations, *columns, strict=True
+        self.notes += positions.notes
+        self.skipped += positions.skipped
+        assert positions.attributes is not None
+        columns = [
+            positions.attributes[f"{name}_{column}"]
+            for column in ("status", "class", "mmsi", "confidence")
+        ]
+        for location, status, label, mmsi, confidence in zip(
+            positions.locations, *columns, strict=True
         ):
             if status != MATCHED:
                 self.skipped[f"detected object, {status}"] += 1
-            elif name == UNKNOWN:
-                self.skipped["ship of unknown type"] += 1
+            elif label == UNKNOWN:
+                self.skipped["object of unknown type"] += 1
             else:
-                self._add(
-                    LabeledObject(
-                        scene, location, name, str(mmsi), confidence=float(confidence)
-                    ),
-                    ais[0],
+                item = LabeledObject(
+                    scene, location, label, str(mmsi), confidence=float(confidence)
                 )
-        self.skipped += Counter(
-            {name: count for name, count in match.left_out.items() if count}
-        )
+                self._add(item, self.labels)
 
     def finish(self) -> None:
         """Count the labels outside of all scenes.
 
         Raises:
-            RequestError: no label can be used, or no scene has AIS messages.
+            RequestError: no label can be used, or the locator has nothing in any scene.
         """
-        if self._without_messages and len(self._without_messages) == self.scenes:
-            error = self._without_messages[0]
-            raise NoMessagesError(
-                (
-                    f"none of the scenes ({self.scenes:,}) has AIS messages; the first one:"
-                    f" {error.message}"
-                ),
-                error.location,
-                error.hint,
+        if self._without_sources and len(self._without_sources) == self.scenes:
+            error = self._without_sources[0]
+            message = (
+                f"none of the scenes ({self.scenes:,}) has {self._title}; the first one:"
+                f" {error.message}"
             )
+            raise NothingInSceneError(message, error.location, error.hint)
         unused = (
             set(list_annotation_files(self.labels)) - self._files
             if self._files and self.labels.is_dir()

@@ -24,6 +24,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from rsft.errors import DataError, RequestError
+from rsft.scenes.locators import NothingInSceneError
 from rsft.types import Floats, Progress
 from rsft.utils.untrusted.documents import open_regular
 
@@ -108,7 +109,7 @@ _HINT = (
 )
 
 
-class NoMessagesError(RequestError):
+class NoMessagesError(NothingInSceneError):
     """No message lies near a scene; the files are those of another place or time."""
 
 

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from rsft.data.imagery.bands import POLARIZATIONS
-from rsft.data.imagery.contract import IDENTITY_STRETCH, Contract
-from rsft.data.imagery.units import DIGITAL_UNITS
 from rsft.errors import RequestError
 from rsft.inference.predict.lengths import measured_length
 from rsft.plugins.ais.choices import keep_choices, read_choices
@@ -35,16 +32,15 @@ from rsft.plugins.ais.tracks import (
     locate_ships,
     make_tracks,
 )
-from rsft.scenes.detection import detect_bright_objects
+from rsft.scenes.detection import detect_objects
 from rsft.scenes.georeference import Georeference
 from rsft.scenes.locations import (
-    ChipWindow,
     Location,
     SceneLocations,
     read_positions,
 )
 from rsft.scenes.options import UNDECLARED, CfarOptions, Declaration
-from rsft.scenes.raster import RasterScene, declare_unit, open_scene
+from rsft.scenes.raster import RasterScene, open_scene
 from rsft.types import Progress
 
 TIME_MARGIN = 30 * 60.0
@@ -57,8 +53,6 @@ NO_DETECTION = "no detection"
 """What became of an object (the first three), or of a ship (all but "no AIS")."""
 
 _SPEED_MARGIN = 30 * KNOT  # meters per second of ships that enter the scene
-_LARGEST_SHIP = 500.0  # meters
-_SMALLEST_LAND = 1000.0  # meters, side of a square of its area
 _NO_OBJECT = "no object is near where the radar would show it"
 _LONG_BOX = 1.8  # length by width above which the direction of a box is a heading
 
@@ -355,81 +349,6 @@ def search_area(scene: RasterScene, acquisition: Acquisition) -> SearchArea:
     half_height = float(np.ptp(lat) / 2 + margin)
     times = acquisition.start - TIME_MARGIN, acquisition.end + TIME_MARGIN
     return SearchArea(middle, center, float(min(half_width, 180)), half_height, *times)
-
-
-def detect_objects(
-    scene: RasterScene,
-    options: CfarOptions,
-    declaration: Declaration,
-    progress: Progress | None,
-) -> SceneLocations:
-    """Detect bright objects up to the size of the largest ships, in all polarizations of a scene.
-
-    Args:
-        scene: the scene, with a georeference.
-        options: options of the detector.
-        declaration: unit and bands of the scene, if the file does not name them.
-        progress: called with numbers of windows.
-
-    Raises:
-        RequestError: the declared unit contradicts the file.
-        DataError: the scene cannot be read, or its pixels have no unit.
-    """
-    stored = scene.in_unit(scene.product.unit)  # a calibration would only take time
-    if declaration.unit:
-        scene = declare_unit(scene, declaration.unit)
-    else:
-        scene = stored
-    names = declaration.bands or scene.bands or ("gray",)
-    if names == ("gray",) and scene.count not in (
-        1,
-        3,
-    ):  # three equal bands may be one gray band
-        raise RequestError(
-            f"the scene has {scene.count} bands without names",
-            scene.path,
-            "name them in the order of the file: --bands VV,VH",
-        )
-    bands = tuple(name for name in names if name in POLARIZATIONS) or names
-    unit = scene.unit or (scene.dtype if scene.dtype in DIGITAL_UNITS else "sigma0")
-    planes = {unit: (IDENTITY_STRETCH,) * len(bands)}
-    count = len(bands)
-    contract = Contract(
-        units=planes,
-        bands=bands,
-        planes=bands,
-        crop=None,
-        size=1,
-        mean=(0.0,) * count,
-        std=(1.0,) * count,
-    )
-    assert scene.spacing is not None
-    is_unknown = scene.unit is None and unit == "sigma0"
-    if is_unknown:
-        declaration = replace(declaration, unit=unit)
-    else:
-        declaration = declaration
-    land_side = round(_SMALLEST_LAND / float(np.mean(scene.spacing)))
-    result = detect_bright_objects(
-        scene, options, ship_window(scene), declaration, contract, progress, land_side
-    )
-    if is_unknown:
-        result.notes.insert(
-            0,
-            (
-                f"{scene.path.name} declares no unit: its values are taken as linear, as in"
-                " sigma0; else give --unit db"
-            ),
-        )
-    return result
-
-
-def ship_window(scene: RasterScene) -> ChipWindow:
-    """Return the size of chips that show the largest ships of a scene with a georeference."""
-    assert scene.spacing is not None
-    return ChipWindow(
-        max(16, round(_LARGEST_SHIP / float(np.mean(scene.spacing)))), 0, (1.0, 1.0)
-    )
 
 
 def _objects(scene: RasterScene, locations: SceneLocations) -> Objects:

@@ -27,8 +27,8 @@ from rsft.plugins.ais.job import (
     NO_AIS,
     NO_DETECTION,
     AisMatch,
-    ship_window,
 )
+from rsft.scenes.detection import ship_window
 from rsft.scenes.locations import cut_chip
 from rsft.scenes.raster import SceneReader
 from rsft.types import LONLAT

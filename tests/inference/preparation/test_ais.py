@@ -10,6 +10,7 @@ from rsft.errors import RequestError
 from rsft.inference.preparation import job
 from rsft.inference.prepare_scenes import prepare_scenes
 from rsft.plugins.ais import job as ais_job
+from rsft.scenes import detection
 from rsft.scenes.locations import SceneLocations
 from rsft.scenes.options import Declaration
 from rsft.scenes.raster import open_scene
@@ -176,7 +177,7 @@ def test_the_declared_unit_reaches_the_detector(traffic, tmp_path, monkeypatch):
         units.append((scene.unit, scene.dtype))
         return SceneLocations()
 
-    monkeypatch.setattr(ais_job, "detect_bright_objects", search)
+    monkeypatch.setattr(detection, "detect_bright_objects", search)
     for unit in (None, "sigma0", "gamma0"):
         match = ais_job.match_scene(
             traffic.scene, [traffic.ais], declaration=Declaration(unit)

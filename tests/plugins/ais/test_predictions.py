@@ -27,7 +27,8 @@ def test_columns_of_ais(traffic, tmp_path, monkeypatch, is_detected):
         query = {"at": traffic.ais.with_name("at.csv")}
         query["at"].write_text(f"row,col\n{rows}5,600\n")
     request = PredictionRequest(
-        query=Query(**query, ais=traffic.ais), chip_options=ChipOptions(side=32)
+        query=Query(**query, sources={"ais": traffic.ais}),
+        chip_options=ChipOptions(side=32),
     )
     result = predict(
         tmp_path / "bundle", [traffic.scene], tmp_path / "out.gpkg", request
@@ -67,4 +68,4 @@ def test_only_known_classes_of_matched_objects_are_compared():
 
 def test_ais_needs_objects(tmp_path):
     with pytest.raises(RequestError, match="--ais needs objects"):
-        Query(grid=32, ais=tmp_path / "ais.csv")
+        Query(grid=32, sources={"ais": tmp_path / "ais.csv"})
