@@ -19,7 +19,7 @@ from rsft.data.prepare.demo import prepare_demo_scene
 from rsft.data.simulation.scene import SCENE_CLASSES
 from rsft.inference.options import PredictionRequest
 from rsft.inference.predict import job
-from rsft.scenes.options import CfarOptions, Query
+from rsft.scenes.query import CfarOptions, Query
 from tests.helpers.report_page import Page
 from tests.helpers.scenes import toy_bundle, toy_contract, use_toy_model
 

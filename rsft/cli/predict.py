@@ -21,7 +21,7 @@ from rsft.cli.options import (
 from rsft.errors import RequestError
 from rsft.inference.engines.base import ENGINES
 from rsft.inference.options import PredictionRequest
-from rsft.scenes.options import parse_land
+from rsft.scenes.query import parse_land
 
 app = typer.Typer()
 

@@ -14,7 +14,8 @@ from typing import Annotated
 
 from rsft.data.imagery.products.options import DEFAULT_OPTIONS, ProductOptions
 from rsft.inference.engines.base import ENGINES
-from rsft.scenes.options import UNDECLARED, ChipOptions, Declaration, Query
+from rsft.scenes.options import UNDECLARED, ChipOptions, Declaration
+from rsft.scenes.query import Query
 from rsft.utils.command_options import Option
 
 _detection = partial(Option, panel="Detection")

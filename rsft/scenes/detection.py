@@ -48,7 +48,8 @@ from rsft.scenes.locations import (
     SceneLocations,
     check_scene_bands,
 )
-from rsft.scenes.options import LAND_KEYWORDS, CfarOptions, Declaration, LandSource
+from rsft.scenes.options import Declaration
+from rsft.scenes.query import LAND_KEYWORDS, CfarOptions, LandSource
 from rsft.scenes.raster import PixelWindow, RasterScene, SceneReader, declare_unit
 from rsft.types import LONLAT, Floats, Pixels, Progress
 

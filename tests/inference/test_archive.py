@@ -14,7 +14,7 @@ from rsft.inference import archive
 from rsft.inference.archive import SceneResult, classify_scene, predict_archive
 from rsft.inference.options import PredictionRequest
 from rsft.inference.writers.geopackage import read_geopackage_metadata
-from rsft.scenes.options import Query
+from rsft.scenes.query import Query
 from tests.helpers.file_server import serving_folder
 from tests.helpers.files import written
 from tests.helpers.scenes import (

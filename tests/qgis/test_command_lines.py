@@ -13,7 +13,7 @@ from rsft.cli import build_app
 from rsft.data.imagery.units import DIGITAL_UNITS
 from rsft.data.imagery.units import UNITS as ALL_UNITS
 from rsft.inference.corrections.corrected_table import _READERS
-from rsft.scenes.options import parse_land
+from rsft.scenes.query import parse_land
 from tests.helpers.style import files_of
 from tools.maintenance.qgis_plugin import PLUGIN_DIR
 

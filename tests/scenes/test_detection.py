@@ -16,7 +16,8 @@ from rsft.errors import DataError, RequestError
 from rsft.scenes import detection, raster
 from rsft.scenes.detection import detect_bright_objects, open_land_polygons
 from rsft.scenes.locations import make_chip_window
-from rsft.scenes.options import CfarOptions, ChipOptions, Declaration, parse_land
+from rsft.scenes.options import ChipOptions, Declaration
+from rsft.scenes.query import CfarOptions, parse_land
 from rsft.scenes.raster import PixelWindow, open_scene
 from tests.helpers.messages import mentions
 from tests.helpers.scenes import UTM, simulate_sea, toy_contract, write_geotiff

@@ -17,7 +17,8 @@ from rasterio.transform import GCPTransformer, rowcol
 from rsft.data.imagery.contract import CHIP_MAX, Stretch
 from rsft.inference.options import PredictionRequest
 from rsft.inference.predict.job import predict
-from rsft.scenes.options import CfarOptions, Declaration, Query
+from rsft.scenes.options import Declaration
+from rsft.scenes.query import CfarOptions, Query
 from tests.helpers.scenes import toy_bundle, toy_contract, use_toy_model
 from tests.helpers.sentinel1 import calibrate_pixel
 

@@ -22,7 +22,8 @@ from rsft.data.imagery.contract import Contract, Stretch
 from rsft.errors import RsftError
 from rsft.scenes.detection import detect_bright_objects
 from rsft.scenes.locations import ChipWindow
-from rsft.scenes.options import CfarOptions, Declaration
+from rsft.scenes.options import Declaration
+from rsft.scenes.query import CfarOptions
 from rsft.scenes.raster import RasterScene, gdal_environment, open_scene
 from tools.errors import explained_errors
 

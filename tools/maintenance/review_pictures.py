@@ -25,7 +25,8 @@ from rsft.data.simulation.radar import (
 from rsft.data.simulation.scene import place_ships
 from rsft.inference.options import PredictionRequest
 from rsft.inference.predict.job import predict
-from rsft.scenes.options import ChipOptions, Query
+from rsft.scenes.options import ChipOptions
+from rsft.scenes.query import Query
 from rsft.utils.atomic_files import write_bytes, write_text
 from tools.errors import explained_errors
 from tools.maintenance.chromium import (

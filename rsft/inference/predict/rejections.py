@@ -10,7 +10,7 @@ from rsft.errors import DataError
 from rsft.inference.predict.chip_files import (
     PredictionPlan,
 )
-from rsft.scenes.options import Query
+from rsft.scenes.query import Query
 from rsft.types import Rejection
 from rsft.utils.atomic_files import atomic_file
 from rsft.utils.tables import escape_cell

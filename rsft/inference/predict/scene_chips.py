@@ -41,7 +41,8 @@ from rsft.scenes.georeference import (
 )
 from rsft.scenes.locations import ChipWindow, Location, SceneLocations
 from rsft.scenes.locators import LOCATORS
-from rsft.scenes.options import Declaration, Query
+from rsft.scenes.options import Declaration
+from rsft.scenes.query import Query
 from rsft.scenes.raster import (
     RasterScene,
     SceneReader,

@@ -20,7 +20,8 @@ from rsft.inference.preparation.placement import ChipSize
 from rsft.inference.preparation.records import make_record, open_scenes
 from rsft.scenes.detection import detect_objects
 from rsft.scenes.locations import ChipWindow, SceneLocations
-from rsft.scenes.options import CfarOptions, Declaration, parse_land
+from rsft.scenes.options import Declaration
+from rsft.scenes.query import CfarOptions, parse_land
 from rsft.scenes.raster import RasterScene, gdal_environment
 from rsft.version import __version__
 

@@ -23,7 +23,8 @@ from rsft.cli.options import (
     documented,
     unit_name,
 )
-from rsft.scenes.options import CfarOptions, Declaration, parse_land
+from rsft.scenes.options import Declaration
+from rsft.scenes.query import CfarOptions, parse_land
 
 if TYPE_CHECKING:
     from rsft.plugins.ais.job import AisMatch

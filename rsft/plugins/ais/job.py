@@ -39,7 +39,8 @@ from rsft.scenes.locations import (
     SceneLocations,
     read_positions,
 )
-from rsft.scenes.options import UNDECLARED, CfarOptions, Declaration
+from rsft.scenes.options import UNDECLARED, Declaration
+from rsft.scenes.query import CfarOptions
 from rsft.scenes.raster import RasterScene, open_scene
 from rsft.types import Progress
 

@@ -15,7 +15,8 @@ from rsft.data.imagery.contract import Stretch
 from rsft.data.prepare.image_folder import prepare_folder
 from rsft.inference.options import PredictionRequest
 from rsft.inference.predict import job
-from rsft.scenes.options import ChipOptions, Declaration, Query
+from rsft.scenes.options import ChipOptions, Declaration
+from rsft.scenes.query import Query
 from tests.helpers.scenes import (
     UTM,
     toy_bundle,

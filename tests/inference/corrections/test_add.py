@@ -20,7 +20,8 @@ from rsft.errors import DataError, RequestError
 from rsft.inference.corrections.add import AdditionOptions, add_corrections
 from rsft.inference.corrections.corrected_table import read_corrected_table
 from rsft.inference.suggestion.suggest import suggest_chips
-from rsft.scenes.options import UNDECLARED, ChipOptions, Declaration, Query
+from rsft.scenes.options import UNDECLARED, ChipOptions, Declaration
+from rsft.scenes.query import Query
 from rsft.utils.tables import write_csv_table
 from tests.helpers.file_server import serving_folder
 from tests.helpers.killing import kill_at_call, run_until_killed

@@ -30,7 +30,8 @@ from rsft.inference.predict.columns import table_columns
 from rsft.inference.predict.job import predict
 from rsft.inference.writers.geopackage import read_geopackage_metadata
 from rsft.models.outputs import ClassifierOutputs
-from rsft.scenes.options import CfarOptions, ChipOptions, Declaration, Query
+from rsft.scenes.options import ChipOptions, Declaration
+from rsft.scenes.query import CfarOptions, Query
 from tests.helpers.file_server import serving_folder
 from tests.helpers.files import written
 from tests.helpers.geokeys import write_chip_with_damaged_geokey

@@ -29,7 +29,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from rsft.data.imagery.contract import Stretch
 from rsft.inference.options import PredictionRequest
-from rsft.scenes.options import CfarOptions, ChipOptions, Declaration, Query
+from rsft.scenes.options import ChipOptions, Declaration
+from rsft.scenes.query import CfarOptions, Query
 from rsft.inference.predict import job
 from tests.helpers.scenes import brightness_logits, toy_bundle, toy_contract, toy_engine
 

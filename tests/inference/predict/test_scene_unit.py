@@ -14,7 +14,8 @@ from rsft.inference.options import PredictionRequest
 from rsft.inference.predict.job import predict
 from rsft.inference.predict.scene_chips import describe_scene, select_scene_unit
 from rsft.scenes.locations import check_scene_bands
-from rsft.scenes.options import UNDECLARED, CfarOptions, Query
+from rsft.scenes.options import UNDECLARED
+from rsft.scenes.query import CfarOptions, Query
 from rsft.scenes.raster import PixelWindow, SceneReader, open_scene
 from tests.helpers.messages import mentions
 from tests.helpers.scenes import (

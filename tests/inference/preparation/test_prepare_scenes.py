@@ -19,7 +19,8 @@ from rsft.errors import RequestError
 from rsft.inference.options import PredictionRequest
 from rsft.inference.predict.scene_chips import plan_scenes
 from rsft.inference.prepare_scenes import prepare_scenes, show_notes
-from rsft.scenes.options import ChipOptions, Declaration, Query
+from rsft.scenes.options import ChipOptions, Declaration
+from rsft.scenes.query import Query
 from tests.helpers.files import written
 from tests.helpers.killing import kill_at_call, run_until_killed
 from tests.helpers.messages import mentions

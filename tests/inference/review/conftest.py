@@ -5,7 +5,7 @@ import pytest
 
 from rsft.inference.options import PredictionRequest
 from rsft.inference.predict.job import predict
-from rsft.scenes.options import Query
+from rsft.scenes.query import Query
 from tests.helpers.files import written
 from tests.helpers.scenes import (
     UTM,

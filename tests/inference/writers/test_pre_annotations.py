@@ -22,7 +22,8 @@ from rsft.inference.writers.tables import (
     table_suffix,
     write_prediction_table,
 )
-from rsft.scenes.options import ChipOptions, Query
+from rsft.scenes.options import ChipOptions
+from rsft.scenes.query import Query
 from tests.helpers.files import written
 from tests.helpers.messages import mentions
 from tests.helpers.scenes import CLASSES, UTM, use_toy_model, write_geotiff

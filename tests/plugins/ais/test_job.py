@@ -25,7 +25,8 @@ from rsft.plugins.ais.job import (
     search_area,
 )
 from rsft.plugins.ais.layers import write_choice_page, write_match
-from rsft.scenes.options import UNDECLARED, CfarOptions, Declaration
+from rsft.scenes.options import UNDECLARED, Declaration
+from rsft.scenes.query import CfarOptions
 from rsft.scenes.raster import open_scene
 from tests.helpers.scenes import UTM, simulate_sea, write_geotiff
 from tests.plugins.ais.conftest import SHIPS

@@ -8,7 +8,8 @@ from rsft.errors import RequestError
 from rsft.inference.options import PredictionRequest
 from rsft.inference.predict.job import predict
 from rsft.inference.predict.result_table import add_disagreements
-from rsft.scenes.options import CfarOptions, ChipOptions, Query
+from rsft.scenes.options import ChipOptions
+from rsft.scenes.query import CfarOptions, Query
 from tests.helpers.scenes import toy_bundle, toy_contract, use_toy_model
 
 

@@ -11,7 +11,7 @@ from rsft.inference.options import PredictionRequest
 from rsft.inference.predict.job import predict
 from rsft.inference.predict.scene_chips import select_scene_unit
 from rsft.inference.preparation.records import open_scenes
-from rsft.scenes.options import Query
+from rsft.scenes.query import Query
 from rsft.scenes.raster import open_scene
 from tests.data.imagery.products.test_processed import GRANULE, VALUES, write_dimap
 from tests.helpers.messages import mentions
