@@ -1,4 +1,4 @@
-"""Tables from untrusted sources: check their columns, and keep spreadsheets from executing texts of CSV cells.
+"""Check the columns of tables, and keep spreadsheets from executing texts of CSV cells.
 
 Excel and LibreOffice execute a cell that begins with =, +, -, @, a tab or a carriage
 return. rsft writes an apostrophe before such a text, which spreadsheets show as text,
@@ -8,8 +8,6 @@ the file would execute control characters, so they become texts.
 
 from __future__ import annotations
 
-import io
-import math
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
@@ -20,7 +18,6 @@ import numpy as np
 import pandas as pd
 
 from rsft.utils.atomic_files import atomic_file
-from rsft.utils.untrusted.documents import read_regular
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -31,7 +28,9 @@ _ESCAPED = re.compile(r"''*[=+\-@\t\r]")
 
 
 def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
-    """Read a Parquet file, or some of its columns, and check all values: pandas reads texts only when they are used.
+    """Read a Parquet file, or some of its columns, and check all values.
+
+    pandas reads texts only when they are used.
 
     Raises:
         OSError: the file cannot be read.
@@ -47,12 +46,16 @@ def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
 def read_parquet_parts(
     path: Path, columns: list[str] | None = None
 ) -> Iterator[pd.DataFrame]:
-    """Yield the row groups of a Parquet file, whose index counts all rows; at least one. See `read_parquet`."""
+    """Yield the row groups of a Parquet file, whose index counts all rows.
+
+    At least one is yielded. See `read_parquet`.
+    """
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(path) as file:
         row = 0
-        for groups in [[group] for group in range(file.num_row_groups)] or [[]]:
+        for group in range(max(1, file.num_row_groups)):
+            groups = [group] if file.num_row_groups else []
             table = file.read_row_groups(groups, columns)
             table.validate(full=True)
             part: pd.DataFrame = table.replace_schema_metadata().to_pandas()
@@ -61,9 +64,10 @@ def read_parquet_parts(
 
 
 def escape_cell(value: Any) -> Any:
-    """Return a text with an apostrophe before it if a spreadsheet would execute it, and without control characters.
+    """Return a text that no spreadsheet executes, without control characters.
 
-    Tabs and ends of lines stay, and so does any value that is no text.
+    A formula gets an apostrophe. Tabs and ends of lines stay, and so does any value
+    that is no text.
 
     Example:
         >>> [escape_cell(value) for value in ("=1+1", "-1.5", "ship", -2)]
@@ -86,7 +90,7 @@ def replace_controls(text: str) -> str:
 
 
 def unescape_cell(value: Any) -> Any:
-    """Return the text to which `escape_cell` added an apostrophe; any other value as it is."""
+    """Return the text to which `escape_cell` added an apostrophe, or the value."""
     if isinstance(value, str) and _ESCAPED.match(value):
         return value[1:]
     return value
@@ -94,50 +98,22 @@ def unescape_cell(value: Any) -> Any:
 
 def escape_table(table: pd.DataFrame) -> pd.DataFrame:
     """Return a table whose texts and column names are no formulas."""
-    return _map(table, escape_cell)
+    columns = [table.iloc[:, index] for index in range(table.shape[1])]
+    escaped = [_escape_column(column) for column in columns]
+    result = pd.concat(escaped, axis=1) if escaped else table
+    return result.set_axis([escape_cell(name) for name in table.columns], axis=1)
+
+
+def _escape_column(column: pd.Series[Any]) -> pd.Series[Any]:
+    if column.dtype == object or pd.api.types.is_string_dtype(column.dtype):
+        return column.map(escape_cell, na_action="ignore")
+    return column
 
 
 def write_csv_table(table: pd.DataFrame, path: Path) -> None:
     """Write any table as CSV, whole or not at all."""
     with atomic_file(path) as temporary:
         escape_table(table).to_csv(temporary, index=False)
-
-
-def unescape_table(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a table that was read from CSV with the texts and column names that `escape_table` received."""
-    return _map(table, unescape_cell)
-
-
-def read_text_table(path: Path) -> pd.DataFrame:
-    """Read a CSV table in UTF-8 whose cells remain texts; empty cells are "".
-
-    The separator is the comma, unless the header has more semicolons or tabs.
-
-    Raises:
-        OSError: the file cannot be read.
-        DataError: it is larger than MAX_TABLE_BYTES.
-        ValueError: it is not such a table.
-    """
-    text = read_regular(path).decode("utf-8-sig")
-    separator = max(",;\t", key=text.partition("\n")[0].count)
-    return unescape_table(
-        pd.read_csv(io.StringIO(text), sep=separator, dtype=str, keep_default_na=False)
-    )
-
-
-def _map(table: pd.DataFrame, change: Callable[[Any], Any]) -> pd.DataFrame:
-    def is_text(column: pd.Series[Any]) -> bool:
-        return column.dtype == object or pd.api.types.is_string_dtype(column.dtype)
-
-    columns = [
-        table.iloc[:, index] for index in range(table.shape[1])
-    ]  # names may occur twice
-    changed = [
-        column.map(change, na_action="ignore") if is_text(column) else column
-        for column in columns
-    ]
-    mapped = pd.concat(changed, axis=1) if changed else table
-    return mapped.set_axis([change(name) for name in table.columns], axis=1)
 
 
 def is_number(text: str) -> bool:
@@ -187,85 +163,94 @@ def check_columns(table: pd.DataFrame, columns: Iterable[Column]) -> None:
         Traceback (most recent call last):
         ValueError: row 2, column share: found 'x', expected a number
     """
-    columns = list(columns)
-    missing = [
-        column.name
-        for column in columns
-        if column.required and column.name not in table
-    ]
-    if missing:
-        raise ValueError(f"no column {', '.join(missing)}")
+    missing = []
+    present = []
     for column in columns:
         if column.name in table:
-            _check_column(table[column.name], column)
+            present.append(column)
+        elif column.required:
+            missing.append(column.name)
+    if missing:
+        raise ValueError(f"no column {', '.join(missing)}")
+    for column in present:
+        _check_column(table[column.name], column)
 
 
-def _check_column(cells: pd.Series, column: Column) -> None:
-    empty = cells.isna()
-    if (
-        "number" in column.kind
-        and pd.api.types.is_numeric_dtype(cells)
-        and cells.dtype != bool
-    ):
-        wrong = empty & (not column.optional)
-        if column.kind == "finite number":
-            wrong |= cells.abs() > _LARGEST
-    elif column.kind == "text" and pd.api.types.infer_dtype(cells, skipna=True) in (
-        "string",
-        "empty",
-    ):
-        wrong = empty & (not column.optional)
-        if column.choices:
-            wrong |= ~empty & ~cells.isin([*column.choices])
-    else:
-        wrong = pd.Series(
-            [not _is_valid(cell, column) for cell in cells], cells.index, bool
-        )
+def _check_column(cells: pd.Series[Any], column: Column) -> None:
+    wrong = _find_wrong_cells(cells, column)
+    expected = f"a {column.kind}"
     if column.choices:
         expected = f"one of {', '.join(column.choices)}"
-    else:
-        expected = f"a {column.kind}"
     if column.unique and not wrong.any():
         wrong = cells.duplicated()
-        expected = f"{expected} that no row above has"
+        expected += " that no row above has"
     if not wrong.any():
         return
     position = int(wrong.to_numpy(bool).argmax())
-    row = cells.index[position]
     cell = cells.iloc[position]
+    content = repr(cell) if isinstance(cell, str) else str(cell)
     if _is_empty(cell):
         content = "an empty cell"
-    else:
-        content = (repr(cell) if isinstance(cell, str) else str(cell))[:_SHOWN]
+    row = cells.index[position] + 1
     raise ValueError(
-        f"row {row + 1:,}, column {column.name}: found {content}, expected {expected}"
+        f"row {row:,}, column {column.name}: found {content[:_SHOWN]}, expected"
+        f" {expected}"
     )
+
+
+def _find_wrong_cells(cells: pd.Series[Any], column: Column) -> pd.Series[bool]:
+    """Return which cells are wrong; column by column where all have one type."""
+    if column.kind == "text":
+        kinds = ("string", "empty")
+        has_one_type = pd.api.types.infer_dtype(cells, skipna=True) in kinds
+    else:
+        is_number = pd.api.types.is_numeric_dtype(cells) and cells.dtype != bool
+        has_one_type = "number" in column.kind and is_number
+    if not has_one_type:
+        wrong = [not _is_valid(cell, column) for cell in cells]
+        return pd.Series(wrong, cells.index, bool)
+    is_empty = cells.isna()
+    result = is_empty & (not column.optional)
+    if column.kind == "finite number":
+        result |= cells.abs() > _LARGEST
+    if column.choices:
+        result |= ~is_empty & ~cells.isin(list(column.choices))
+    return result
 
 
 def _is_valid(cell: object, column: Column) -> bool:
-    if _is_empty(cell):
+    is_blank = isinstance(cell, str) and not cell and column.kind != "text"
+    if is_blank or _is_empty(cell):
         return column.optional
-    if column.kind == "list of names":
-        return isinstance(cell, list | np.ndarray) and all(
-            isinstance(name, str) for name in cell
-        )
-    if "number" in column.kind:
-        if (
-            isinstance(cell, str) and not cell and column.optional
-        ):  # of a table that was read and written as text
-            return True
-        if not isinstance(cell, int | float) or isinstance(cell, bool):
-            return False
-        return abs(cell) <= _LARGEST or (
-            column.kind == "number" and isinstance(cell, float)
-        )
-    return isinstance(cell, str) and (not column.choices or cell in column.choices)
+    is_choice = not column.choices or cell in column.choices
+    return _CHECKS[column.kind](cell) and is_choice
 
 
 def _is_empty(cell: object) -> bool:
-    return (
-        cell is None
-        or cell is pd.NA
-        or cell is pd.NaT
-        or (isinstance(cell, float) and math.isnan(cell))
-    )
+    return pd.api.types.is_scalar(cell) and bool(pd.isna(cell))
+
+
+def _is_text(cell: object) -> bool:
+    return isinstance(cell, str)
+
+
+def _is_any_number(cell: object) -> bool:
+    return _is_finite_number(cell) or isinstance(cell, float)
+
+
+def _is_finite_number(cell: object) -> bool:
+    is_number = isinstance(cell, int | float) and not isinstance(cell, bool)
+    return is_number and abs(cell) <= _LARGEST
+
+
+def _is_list_of_names(cell: object) -> bool:
+    return isinstance(cell, list | np.ndarray) and all(map(_is_text, cell))
+
+
+_CHECKS: dict[str, Callable[[object], bool]] = {
+    "text": _is_text,
+    "number": _is_any_number,
+    "finite number": _is_finite_number,
+    "list of names": _is_list_of_names,
+}
+"""Whether a cell has a kind."""

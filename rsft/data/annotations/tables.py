@@ -1,10 +1,7 @@
-"""Tables of positions and boxes in CSV or Parquet, whose columns are found by their names, and those of xView3."""
+"""Tables of positions and boxes in CSV or Parquet, whose columns are found by name."""
 
 from __future__ import annotations
 
-import csv
-import io
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,72 +14,43 @@ from pyproj import CRS
 from pyproj.exceptions import ProjError
 from shapely.errors import ShapelyError
 
-from rsft.data.annotations import base
 from rsft.data.annotations.base import (
     ANNOTATIONS,
     PIXEL,
     AnnotationFormat,
     Annotations,
     annotation_table,
+    describe_counts,
+    text_column,
 )
 from rsft.data.annotations.layers import convert_columns
 from rsft.errors import RequestError
-from rsft.types import Floats
-from rsft.utils.tables import read_parquet, unescape_cell
-from rsft.utils.untrusted.documents import (
-    MAX_TABLE_BYTES,
-    open_regular,
-    parse_json,
-    read_regular_text,
+from rsft.types import LONLAT, Floats
+from rsft.utils.tables import read_parquet
+from rsft.utils.text_tables import (
+    SEPARATORS,
+    SYNONYMS,
+    find_columns,
+    find_separator,
+    read_text_table,
 )
+from rsft.utils.untrusted.documents import MAX_TABLE_BYTES, open_regular, parse_json
 
-_LONLAT = "EPSG:4326"
-_POSITIONS: dict[
-    tuple[str, ...], str | None
-] = {  # roles of the columns of boxes and points, and coordinate system
+_POSITIONS: dict[tuple[str, ...], str | None] = {
     ("xmin", "ymin", "xmax", "ymax"): None,
-    ("west", "south", "east", "north"): _LONLAT,
-    ("lon", "lat"): _LONLAT,
+    ("west", "south", "east", "north"): LONLAT,
+    ("lon", "lat"): LONLAT,
     ("col", "row"): PIXEL,
     ("x", "y"): None,
 }
-_SYNONYMS: dict[
-    str, tuple[str, ...]
-] = {  # names of columns by their role, in lower case with _ between words
-    "xmin": ("x_min", "minx", "min_x", "left", "x1"),
-    "ymin": ("y_min", "miny", "min_y", "top", "y1"),
-    "xmax": ("x_max", "maxx", "max_x", "right", "x2"),
-    "ymax": ("y_max", "maxy", "max_y", "bottom", "y2"),
-    **{name: () for name in ("west", "south", "east", "north")},
-    "lon": ("longitude", "lng", "long", "lon_deg", "longitude_deg"),
-    "lat": ("latitude", "lat_deg", "latitude_deg"),
-    "col": ("column", "pixel_x", "px"),
-    "row": ("line", "pixel_y", "py"),
-    "x": ("easting", "x_center", "center_x", "cx"),
-    "y": ("northing", "y_center", "center_y", "cy"),
-    "class": (
-        "class_name",
-        "label",
-        "category",
-        "category_name",
-        "ship_type",
-        "vessel_type",
-        "type",
-    ),
-    "image": (
-        "image_name",
-        "image_path",
-        "image_id",
-        "filename",
-        "file_name",
-        "scene",
-        "scene_id",
-    ),
-}
-_DOCUMENTED = frozenset((*_SYNONYMS, "longitude", "latitude"))
-"""Names of columns that docs/analyst.md documents. A column with another name is a
-guess, which a note states."""
-_SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
+"""Roles of the columns of a box or a point -> coordinate system, if the roles tell."""
+
+_DOCUMENTED = frozenset((*SYNONYMS, "longitude", "latitude"))
+"""Documented names of columns. Another name is a guess, which a note states."""
+
+_CORNERS = ("x1", "y1", "x2", "y2")
+"""Columns of an upright box, unless the table has x3 as well."""
+
 _HEADER_BYTES = 2**16
 
 
@@ -90,22 +58,53 @@ class _Columns(NamedTuple):
     """The columns of a table that have a role.
 
     Attributes:
-        roles: number of the column of each role.
+        header: names of all columns.
+        named: names of columns by role that the user gave.
+        numbers: number of the column of each role.
         position: roles that are the position.
-        crs: coordinate system of the position.
-        guesses: what was decided by the names of columns that docs/analyst.md does not
-            document.
     """
 
-    roles: dict[str, int]
+    header: Sequence[str]
+    named: Mapping[str, str]
+    numbers: dict[str, int]
     position: tuple[str, ...]
-    crs: str | None
-    guesses: list[str]
+
+    @property
+    def position_numbers(self) -> list[int]:
+        """Numbers of the columns of the position."""
+        return [self.numbers[role] for role in self.position]
+
+    @property
+    def position_names(self) -> str:
+        """Names of the columns of the position."""
+        return ", ".join(self.header[number] for number in self.position_numbers)
+
+    def name_of(self, role: str) -> str:
+        """Return the name of the column of a role; "" without one."""
+        return self.header[self.numbers[role]] if role in self.numbers else ""
+
+    @property
+    def name_images(self) -> bool:
+        """Whether the rows belong to the images that a column names.
+
+        A position on a map belongs to every image. So do coordinates of scenes, which
+        may be on a map as well.
+        """
+        crs = _POSITIONS[self.position]
+        return "image" in self.numbers and (
+            crs == PIXEL or (crs is None and not self.name_scenes)
+        )
+
+    @property
+    def name_scenes(self) -> bool:
+        """Whether a column that the user did not name contains scenes."""
+        is_scene = self.name_of("image").lower().startswith("scene")
+        return is_scene and "image" not in self.named
 
 
 @ANNOTATIONS.register
 class CsvTable(AnnotationFormat):
-    """A table with columns of positions as in docs/analyst.md.
+    """A table with columns of positions.
 
     The identity of a position is its line.
     """
@@ -116,39 +115,25 @@ class CsvTable(AnnotationFormat):
     has_columns = True
 
     def read(self, path: Path, layer: str | None = None) -> Annotations:
-        separator, header, rows = read_csv_rows(path)
-        columns = _find_columns(
-            path, header, self.columns, f" (separated by {_SEPARATORS[separator]})"
-        )
-        coordinates = rows[[columns.roles[role] for role in columns.position]]
-        cells = coordinates.to_numpy(object).ravel()
-        has_commas = (
-            separator != ","
-            and any("," in cell for cell in cells)
-            and not any("." in cell for cell in cells)
-        )
+        separator, cells = read_text_table(path)
+        columns = _find_columns(path, list(cells), self.columns, SEPARATORS[separator])
+        coordinates = cells.iloc[:, columns.position_numbers]
+        texts = "".join(coordinates.to_numpy(object).ravel())
+        has_commas = separator != "," and "," in texts and "." not in texts
         decimal = "," if has_commas else "."
         attributes = [
-            base.text_column(name or f"column_{number + 1}", rows[number], decimal)
-            for number, name in enumerate(header)
+            text_column(name or f"column_{number}", column, decimal)
+            for number, (name, column) in enumerate(cells.items(), 1)
         ]
-        commas = ", numbers with decimal commas" if has_commas else ""
-        if separator == ",":
-            notes = []
-        else:
-            notes = [
-                f"{path.name}: columns separated by {_SEPARATORS[separator]}{commas}"
-            ]
-        floats = coordinates.map(lambda cell: cell.replace(decimal, ".")).apply(
-            pd.to_numeric, errors="coerce"
-        )
+        notes = []
+        if separator != ",":
+            commas = ", numbers with decimal commas" if has_commas else ""
+            columns_text = f"columns separated by {SEPARATORS[separator]}"
+            notes.append(f"{path.name}: {columns_text}{commas}")
+        numbers = coordinates.map(lambda cell: cell.replace(decimal, "."))
+        ids = cells.index.tolist()
         return _make_annotations(
-            path,
-            columns,
-            floats.to_numpy(float),
-            attributes,
-            rows.index.tolist(),
-            notes,
+            path, columns, read_floats(numbers), attributes, ids, notes
         )
 
 
@@ -168,10 +153,7 @@ class Parquet(AnnotationFormat):
         try:
             open_regular(path, MAX_TABLE_BYTES).close()
             table = read_parquet(path)
-            shapes, crs, left = (
-                (None, None, []) if self.columns else _read_geometry(table)
-            )
-            table = table.drop_columns(left)
+            geometry = None if self.columns else _read_geometry(table)
         except (KeyError, TypeError, AttributeError, IndexError) as error:
             raise RequestError(
                 f"its description as GeoParquet is damaged: {error!r}",
@@ -185,113 +167,71 @@ class Parquet(AnnotationFormat):
             ShapelyError,
             ProjError,
         ) as error:
-            raise RequestError(
-                f"the file cannot be read: {error}", path, "export it again"
-            ) from error
-        attributes, notes = convert_columns(path, table)
+            message = f"the file cannot be read: {error}"
+            raise RequestError(message, path, "export it again") from error
         ids = list(range(table.num_rows))
-        if shapes is not None:
-            return Annotations(
-                annotation_table(shapes, ids, attributes), crs, notes=notes
-            )
-        columns = _find_columns(
-            path, [str(column.name) for column in attributes], self.columns
-        )
-        floats = number_columns(
-            pd.concat(attributes, axis=1, ignore_index=True),
-            [columns.roles[role] for role in columns.position],
-        )
+        if geometry is not None:
+            attributes, notes = convert_columns(path, geometry.attributes)
+            objects = annotation_table(geometry.shapes, ids, attributes)
+            return Annotations(objects, geometry.crs, notes=notes)
+        attributes, notes = convert_columns(path, table)
+        header = [str(column.name) for column in attributes]
+        columns = _find_columns(path, header, self.columns)
+        coordinates = [attributes[number] for number in columns.position_numbers]
+        floats = read_floats(pd.concat(coordinates, axis=1))
         return _make_annotations(path, columns, floats, attributes, ids, notes)
 
 
 def _find_columns(
-    path: Path, header: Sequence[str], columns: Mapping[str, str], separated: str = ""
+    path: Path, header: Sequence[str], named: Mapping[str, str], separator: str = ""
 ) -> _Columns:
-    """Find the columns of a table by their names, and by `columns`, see `read_annotations`.
+    """Find the columns of a table by their names, and those that the user named.
 
     Raises:
-        RequestError: no columns are a position, or `columns` has an unknown role or
+        RequestError: no columns are a position, or `named` has an unknown role or
             column.
     """
-    numbers = {_words(name): number for number, name in enumerate(header)}
-    if "x3" in numbers:  # x1, y1, x2, y2 are then no upright box
-        numbers = {
-            name: number
-            for name, number in numbers.items()
-            if not re.fullmatch("[xy][12]", name)
-        }
-    present = {
-        role: [name for name in (role, *names) if name in numbers]
-        for role, names in _SYNONYMS.items()
-    }
-    roles = {role: numbers[names[0]] for role, names in present.items() if names}
-    for role, name in columns.items():
-        if role not in _SYNONYMS or name not in header:
-            if role in _SYNONYMS:
-                message = f"no column {name}"
-            else:
-                message = f"{role} is no role of a column"
-            choices = ", ".join(header if role in _SYNONYMS else _SYNONYMS)
-            raise RequestError(message, f"{path} --columns", f"choose among {choices}")
-        roles[role] = list(header).index(name)
-    candidates = [position for position in _POSITIONS if set(position) <= set(roles)]
-    position = max(
-        candidates, key=lambda position: len(set(position) & set(columns)), default=None
+    names = [name.lower() for name in header]
+    if "x3" in names:
+        names = ["" if name in _CORNERS else name for name in names]
+    numbers = find_columns(names)
+    numbers |= _find_named(path, header, named)
+    possible = [position for position in _POSITIONS if set(position) <= set(numbers)]
+    if not possible:
+        raise _no_position(path, header, separator)
+    position = max(possible, key=lambda roles: len(set(roles) & set(named)))
+    return _Columns(header, named, numbers, position)
+
+
+def _find_named(
+    path: Path, header: Sequence[str], named: Mapping[str, str]
+) -> dict[str, int]:
+    option = f"{path} --columns"
+    for role, name in named.items():
+        if role not in SYNONYMS:
+            hint = f"choose among {', '.join(SYNONYMS)}"
+            raise RequestError(f"{role} is no role of a column", option, hint)
+        if name not in header:
+            hint = f"choose among {', '.join(header)}"
+            raise RequestError(f"no column {name}", option, hint)
+    return {role: list(header).index(name) for role, name in named.items()}
+
+
+def _no_position(path: Path, header: Sequence[str], separator: str) -> RequestError:
+    separated = f" (separated by {separator})" if separator else ""
+    choices = [" and ".join(roles) for roles in sorted(_POSITIONS, key=len)]
+    return RequestError(
+        f"no columns of positions among {', '.join(header).lower()}{separated}",
+        path,
+        f"name the columns {'; '.join(choices)}; or say which they are: --columns"
+        " lon=NAME,lat=NAME",
     )
-    if position is None:
-        listed = ", ".join(header).lower()
-        choices = "; ".join(" and ".join(x) for x in sorted(_POSITIONS, key=len))
-        raise RequestError(
-            f"no columns of positions among {listed}{separated}",
-            path,
-            (
-                f"name the columns {choices}; or say which they are: --columns"
-                " lon=NAME,lat=NAME"
-            ),
-        )
-    used = [header[roles[role]] for role in position]
-    guesses = []
-    crs = _POSITIONS[position]
-    if not {name.lower() for name in used} <= _DOCUMENTED and not set(position) & set(
-        columns
-    ):
-        guesses.append(f"the position is {', '.join(used)}")
-    is_scene = (
-        "image" in roles
-        and header[roles["image"]].lower().startswith("scene")
-        and "image" not in columns
-    )
-    if crs == _LONLAT or (crs is None and is_scene):
-        roles.pop("image", None)  # positions on a map belong to every image
-        if crs is None and is_scene:
-            guesses.append(
-                "rows of all scenes belong to an image; for those of one: --columns"
-                " image=NAME"
-            )
-    elif "image" in roles:
-        if crs is None:
-            meaning = f" and {', '.join(used)} are pixels in it"
-        else:
-            meaning = ""
-        guesses.append(f"{header[roles['image']]} names the image{meaning}")
-        crs = PIXEL
-    if (
-        "class" in roles
-        and header[roles["class"]].lower() != "class"
-        and "class" not in columns
-    ):
-        guesses.append(f"the class is {header[roles['class']]}")
-    return _Columns(roles, position, crs, guesses)
 
 
-def number_columns(table: pd.DataFrame, names: Sequence[Any]) -> Floats:
-    """Return columns as numbers (N, K); NaN for cells that are none."""
-    columns = [table[name].astype(object) for name in names]
-    return np.array([pd.to_numeric(x, errors="coerce") for x in columns], float).T
-
-
-def _words(name: str) -> str:
-    return re.sub(r"[\W_]+", "_", name.lower()).strip("_")
+def read_floats(table: pd.DataFrame) -> Floats:
+    """Return columns as numbers; NaN for cells that are none."""
+    numbers = table.astype(object).apply(pd.to_numeric, errors="coerce")
+    return numbers.to_numpy(np.float64, na_value=np.nan)
 
 
 def _make_annotations(
@@ -302,141 +242,117 @@ def _make_annotations(
     ids: list[int],
     notes: list[str],
 ) -> Annotations:
-    """Return the annotations of positions (N, 2) or boxes (N, 4); `attributes` are all columns of the table."""
-    roles = columns.roles
-    position = columns.position
-    kept = {
-        number: column
-        for number, column in enumerate(attributes)
-        if number not in map(roles.get, position)
-    }
-    if "class" in roles:
-        column = attributes[roles["class"]].rename("class")
-        if str(attributes[roles["class"]].name).lower() == "class":
-            kept[roles["class"]] = column
-        else:
-            kept = {-1: column} | kept
-    images = [""] * len(ids)
-    if "image" in roles:
-        cells = attributes[roles["image"]]
-        images = [
-            "" if is_missing else str(name)
-            for name, is_missing in zip(cells, cells.isna(), strict=True)
-        ]
-        unnamed = images.count("")
-        notes = notes + base.describe_counts(
-            path, "left out", {"rows without the name of an image": unnamed}
-        )
-    if columns.guesses:
-        notes = [
-            *notes,
-            f"{path.name}: {'; '.join(columns.guesses)}, by the names of columns",
-        ]
-    is_complete = np.isfinite(floats).all(axis=1)
-    shapes = np.full(len(floats), None, object)
-    shapes[is_complete] = (shapely.points if len(position) == 2 else shapely.box)(
-        *floats[is_complete].T
-    )
-    table = annotation_table(shapes, ids, kept.values(), images=images)
-    return Annotations(
-        table,
-        columns.crs,
-        tuple(dict.fromkeys(name for name in images if name)),
-        notes=notes,
-    )
+    """Return the objects of a table.
 
-
-def _read_geometry(table: pa.Table) -> tuple[Any, str | None, list[str]]:
-    """Return the shapes of GeoParquet, their coordinate system, and the columns that are no attributes.
-
-    Returns:
-        None, None and [] if the file is no GeoParquet.
+    Args:
+        path: the file.
+        columns: its columns.
+        floats: positions (N, 2) or boxes (N, 4).
+        attributes: all columns of the table.
+        ids: identities of the objects.
+        notes: remarks for the reader.
     """
+    images = [""] * len(ids)
+    if columns.name_images:
+        names = attributes[columns.numbers["image"]].astype(object)
+        images = names.where(names.notna(), "").astype(str).tolist()
+        counts = {"rows without the name of an image": images.count("")}
+        notes = notes + describe_counts(path, "left out", counts)
+    guesses = "; ".join(filter(None, [rule(columns) for rule in _GUESSES]))
+    if guesses:
+        notes = [*notes, f"{path.name}: {guesses}, by the names of columns"]
+    is_complete = np.isfinite(floats).all(axis=1)
+    make_shapes = shapely.points if len(columns.position) == 2 else shapely.box
+    shapes = np.full(len(ids), None, object)
+    shapes[is_complete] = make_shapes(*floats[is_complete].T)
+    kept = _select_attributes(columns, attributes)
+    table = annotation_table(shapes, ids, kept, images=images)
+    crs = PIXEL if columns.name_images else _POSITIONS[columns.position]
+    image_names = tuple(dict.fromkeys(filter(None, images)))
+    return Annotations(table, crs, image_names, notes=notes)
+
+
+def _select_attributes(
+    columns: _Columns, attributes: Sequence[pd.Series[Any]]
+) -> list[pd.Series[Any]]:
+    """Return the columns that are no position; the class has the name "class"."""
+    class_number = columns.numbers.get("class", -1)
+    is_named_class = columns.name_of("class").lower() == "class"
+    selected = []
+    if class_number >= 0 and not is_named_class:
+        selected.append(attributes[class_number].rename("class"))
+    for number, column in enumerate(attributes):
+        if number == class_number and is_named_class:
+            selected.append(column.rename("class"))
+        elif number not in columns.position_numbers:
+            selected.append(column)
+    return selected
+
+
+def _guess_position(columns: _Columns) -> str:
+    names = columns.position_names
+    if set(names.lower().split(", ")) <= _DOCUMENTED:
+        return ""
+    if set(columns.position) & set(columns.named):
+        return ""
+    return f"the position is {names}"
+
+
+def _guess_image(columns: _Columns) -> str:
+    crs = _POSITIONS[columns.position]
+    if columns.name_images and crs is None:
+        image = columns.name_of("image")
+        return f"{image} names the image and {columns.position_names} are pixels in it"
+    if columns.name_images:
+        return f"{columns.name_of('image')} names the image"
+    if columns.name_scenes and crs is None:
+        return (
+            "rows of all scenes belong to an image; for those of one: --columns"
+            " image=NAME"
+        )
+    return ""
+
+
+def _guess_class(columns: _Columns) -> str:
+    name = columns.name_of("class")
+    if name.lower() in ("", "class") or "class" in columns.named:
+        return ""
+    return f"the class is {name}"
+
+
+_GUESSES = (_guess_position, _guess_image, _guess_class)
+"""What was decided by names of columns that are not documented, as text, or ""."""
+
+
+class _Geometry(NamedTuple):
+    """Shapes of GeoParquet, their coordinate system, and the other columns."""
+
+    shapes: Any
+    crs: str | None
+    attributes: pa.Table
+
+
+def _read_geometry(table: pa.Table) -> _Geometry | None:
+    """Return the geometry of GeoParquet; None if the file is no GeoParquet."""
     description = (table.schema.metadata or {}).get(b"geo")
     if description is None:
-        return None, None, []
+        return None
     geo = parse_json(description)
     name = geo["primary_column"]
     column = geo["columns"][name]
     if column["encoding"] != "WKB":
         raise ValueError(f"the geometry is not WKB, but {str(column['encoding'])[:40]}")
     crs = column.get("crs", "OGC:CRS84")
+    if crs is not None:
+        crs = CRS.from_user_input(crs).to_wkt()
     covering = {box["xmin"][0] for box in (column.get("covering") or {}).values()}
     shapes = shapely.from_wkb(table[name].to_numpy())
-    return (
-        shapes,
-        None if crs is None else CRS.from_user_input(crs).to_wkt(),
-        [name, *covering],
-    )
+    return _Geometry(shapes, crs, table.drop_columns([name, *covering]))
 
 
 def csv_header(path: Path) -> set[str]:
     """Return the names of the columns of a table, in lower case."""
     with open_regular(path, MAX_TABLE_BYTES) as file:
         line = file.readline(_HEADER_BYTES).decode("utf-8-sig", "replace")
-    return {
-        name.strip().strip('"').strip().lower() for name in re.split(r"[,;\t|]", line)
-    }
-
-
-def read_csv_rows(path: Path) -> tuple[str, list[str], pd.DataFrame]:
-    """Return the separator, the header, and the cells of all rows as texts, indexed by the line where a row begins.
-
-    The separator gives the header columns of positions, or else most columns; it is the
-    comma if several are equal.
-    """
-    try:
-        text = read_regular_text(path)
-    except UnicodeDecodeError as error:
-        raise RequestError(
-            f"the table cannot be read: {error}", path, "save it as CSV in UTF-8"
-        ) from error
-    first = text.partition("\n")[0]
-
-    def rank(separator: str) -> tuple[bool, int]:
-        names = {_words(name) for name in first.split(separator)}
-        roles = {
-            role for role, synonyms in _SYNONYMS.items() if names & {role, *synonyms}
-        }
-        return any(set(columns) <= roles for columns in _POSITIONS), first.count(
-            separator
-        )
-
-    separator = max(_SEPARATORS, key=rank)
-    reader = csv.reader(
-        io.StringIO(text, newline=""),
-        delimiter=separator,
-        skipinitialspace=True,
-        strict=True,
-    )
-    rows: dict[int, list[str]] = {}
-    line = 1
-    try:
-        for row in reader:
-            if len(row) > 1 or any(cell.strip() for cell in row):  # not a blank line
-                rows[line] = [unescape_cell(cell) for cell in row]
-            line = reader.line_num + 1
-    except csv.Error as error:
-        raise RequestError(
-            f"the table cannot be read: {error}",
-            f"{path}:{line}",
-            "save it as CSV in UTF-8",
-        ) from error
-    if rows:
-        header = [name.strip() for name in rows.pop(next(iter(rows)))]
-    else:
-        header = []
-    width = len(header)
-    for line, row in rows.items():
-        if any(cell.strip() for cell in row[width:]):
-            raise RequestError(
-                f"the row has {len(row)} fields, but the header has {width}",
-                f"{path}:{line}",
-                "enclose fields that contain the separator in quotes",
-            )
-        row[width:] = [""] * (width - len(row))
-    return (
-        separator,
-        header,
-        pd.DataFrame(list(rows.values()), list(rows), range(width), dtype=object),
-    )
+    names = line.split(find_separator(line))
+    return {name.strip(' "\r\n').lower() for name in names}

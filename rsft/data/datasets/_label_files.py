@@ -28,7 +28,7 @@ from rsft.data.imagery.reader import IMAGE_SUFFIXES
 from rsft.errors import DataError, RequestError
 from rsft.types import Rejection
 from rsft.utils.operating_system import path_order, walk_files
-from rsft.utils.tables import read_text_table
+from rsft.utils.text_tables import read_text_table
 
 MAX_LABEL_BYTES = 250
 """Longest name of a class; names of files have at most 255 bytes, with their suffix."""
@@ -304,9 +304,7 @@ class LabelTable:
         self.skipped: Counter[str] = Counter()
         self.rejected: list[Rejection] = []
         seen: dict[Path, int] = {}
-        for number, row in enumerate(
-            _read_table(path).to_dict("records"), 2
-        ):  # row numbers of a spreadsheet
+        for number, row in _read_table(path).to_dict("index").items():
             image = (path.parent / row["path"]).absolute()
             verdict = parse_verdict(row["class"], row["verdict"])
             split = row["split"].strip() or "train"
@@ -346,8 +344,8 @@ class LabelTable:
 
 def _read_table(path: Path) -> pd.DataFrame:
     try:
-        table = read_text_table(path)
-    except (OSError, ValueError) as error:
+        table = read_text_table(path).cells
+    except OSError as error:
         raise RequestError(
             f"the table cannot be read: {error}", path, "save it as CSV in UTF-8"
         ) from error

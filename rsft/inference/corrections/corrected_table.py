@@ -17,7 +17,8 @@ from rsft.data.imagery.vectors import READ_ERRORS, read_layer
 from rsft.errors import RequestError
 from rsft.inference.writers.geopackage import METADATA_TABLE, read_geopackage_metadata
 from rsft.inference.writers.layer import LAYER_NAME
-from rsft.utils.tables import read_parquet, read_text_table
+from rsft.utils.tables import read_parquet
+from rsft.utils.text_tables import read_text_table
 from rsft.utils.untrusted.documents import MAX_TABLE_BYTES, load_json, parse_json
 
 DEFAULT_FIELD = "corrected"
@@ -266,11 +267,12 @@ def number_cells(frame: pd.DataFrame, name: str) -> list[float]:
 
 
 def _read_csv(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
-    frame = read_text_table(path)
+    cells = read_text_table(path).cells
+    frame = cells.loc[:, ~cells.columns.duplicated()].reset_index(drop=True)
     if "wkt" in frame:
         shapes = [shapely.from_wkt(text) if text else None for text in frame["wkt"]]
         frame["geometry"] = pd.Series(shapes, frame.index, object)
-    return frame.assign(_line=range(2, len(frame) + 2)), {}
+    return frame.assign(_line=cells.index), {}
 
 
 def _read_gpkg(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:

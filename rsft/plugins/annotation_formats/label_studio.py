@@ -25,8 +25,9 @@ from rsft.data.annotations.shapes import (
     make_polygon,
     try_shape,
 )
-from rsft.data.annotations.tables import csv_header, read_csv_rows
+from rsft.data.annotations.tables import csv_header
 from rsft.errors import RequestError
+from rsft.utils.text_tables import read_text_table
 from rsft.utils.untrusted.documents import parse_json
 
 _REGION_KEYS = frozenset(
@@ -111,11 +112,8 @@ class LabelStudio(DocumentFormat):
 def _read_tasks(path: Path) -> Iterable[dict[str, Any]]:
     """Return the tasks of a file, with the structure of the full JSON."""
     if path.suffix.lower() == ".csv":
-        _, header, rows = read_csv_rows(path)
-        records = [
-            dict(zip(header, map(_parse_cell, row), strict=True))
-            for row in rows.itertuples(index=False)
-        ]
+        cells = read_text_table(path).cells.map(_parse_cell)
+        records = cells.to_dict("records")
     else:
         content = base.load_document(path)
         records = content if isinstance(content, list) else [content]

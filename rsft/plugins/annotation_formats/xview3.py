@@ -11,7 +11,7 @@ import shapely
 
 from rsft.data.annotations import base
 from rsft.data.annotations.base import PIXEL, Annotations
-from rsft.data.annotations.tables import CsvTable, csv_header, number_columns
+from rsft.data.annotations.tables import CsvTable, csv_header, read_floats
 
 _PIXELS = {"row": "detect_scene_row", "col": "detect_scene_column"}
 _DEGREES = {"lat": "detect_lat", "lon": "detect_lon"}
@@ -46,7 +46,7 @@ class XView3(CsvTable):
         if "is_vessel" in table:
             table.insert(1, "class", _vessel_classes(table).array)
         if annotations.crs == PIXEL and set(_SIDES) <= set(table):
-            left, top, right, bottom = sides = number_columns(table, _SIDES).T
+            left, top, right, bottom = sides = read_floats(table[_SIDES]).T
             has_box = np.isfinite(sides).all(axis=0) & (left < right) & (top != bottom)
             boxes = shapely.box(*sides[:, has_box])
             table.loc[has_box, table.geometry.name] = boxes
