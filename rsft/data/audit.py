@@ -18,8 +18,8 @@ from rsft.data.chips.store import (
     missing_classes,
     read_manifest_parts,
 )
-from rsft.data.datasets._label_files import LabeledFiles
-from rsft.data.datasets._srsdd_files import REPEATED_ROW_FLAG
+from rsft.data.datasets.formats.fusrs_classes import REPEATED_ROW_FLAG
+from rsft.data.datasets.formats.labeled_files import LabeledFiles
 from rsft.data.imagery.reader import read_chip
 from rsft.data.similarity import (
     Thumbnail,

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
-from rsft.data.datasets._srsdd_files import CLASSES
+from rsft.data.datasets.formats.fusrs_classes import CLASSES
 from rsft.data.datasets.fusrs import FUSRSListRow
 from tests.data.datasets.fusar_ship.data import write_fusar
 from tests.data.datasets.srsdd.data import write_srsdd

@@ -10,7 +10,8 @@ import pytest
 from rsft.data.annotations.base import read_annotations
 from rsft.data.audit import read_audits
 from rsft.data.chips.store import read_dataset
-from rsft.data.datasets._label_files import LabelTable, read_numbered_lines
+from rsft.data.datasets.formats.label_rows import read_numbered_lines
+from rsft.data.datasets.formats.label_table import LabelTable
 from rsft.data.imagery.vectors import read_geojson
 from rsft.errors import DataError
 from rsft.evaluation.report.run_files import read_json

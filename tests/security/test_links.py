@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from rsft.cli import fence
-from rsft.data.datasets._label_files import LabeledFiles
+from rsft.data.datasets.formats.labeled_files import LabeledFiles
 from rsft.data.imagery.reader import read_chip
 from rsft.errors import DataError, RequestError
 from rsft.inference.predict.inputs import find_chips

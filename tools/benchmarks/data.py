@@ -33,8 +33,8 @@ from rsft.data.chips.sidecars import (
     select_sheet_chips,
 )
 from rsft.data.chips.store import SCHEMA
-from rsft.data.datasets.common import crop_srsdd_ship
 from rsft.data.datasets.fusar_ship import FUSARShip
+from rsft.data.datasets.gaofen_chips import crop_srsdd_ship
 from rsft.data.datasets.srsdd import SRSDD
 from rsft.data.imagery.reader import read_chip
 from rsft.data.simulation.scene import write_fusar_tree, write_srsdd_tree

@@ -23,8 +23,21 @@ from tools.errors import explained_errors
 CLASSES = {"fusar_ship": "FUSARShip", "fusrs": "FUSRS", "srsdd": "SRSDD"}
 """Data set class by module in rsft/data/datasets/."""
 
-MODULES = (*CLASSES, "_fusar_files", "_srsdd_files", "images")
+MODULES = (
+    *CLASSES,
+    "images",
+    "formats/box_labels",
+    "formats/fusar_files",
+    "formats/fusar_metadata",
+    "formats/fusrs_classes",
+    "formats/gray_images",
+    "formats/srsdd_files",
+    "formats/text_files",
+)
+"""Modules in rsft/data/datasets/; TorchGeo gets those of formats/ as _NAME."""
+
 _IMPORTS = {
+    "rsft.data.datasets.formats.": "torchgeo.datasets._",
     "rsft.data.datasets": "torchgeo.datasets",
     "tests.data.datasets": "tests.data",
     "tests.plugins": "tests.data",
@@ -67,7 +80,9 @@ def copy_datasets(checkout: Path, modules: Sequence[str] = MODULES) -> list[Path
             "the folder is no checkout of TorchGeo", checkout, f"{index} is missing"
         )
     files = {
-        f"torchgeo/datasets/{name}.py": f"rsft/data/datasets/{name}.py"
+        f"torchgeo/datasets/{name.replace('formats/', '_')}.py": (
+            f"rsft/data/datasets/{name}.py"
+        )
         for name in modules
     }
     files["tests/datasets/messages.py"] = "tests/helpers/messages.py"

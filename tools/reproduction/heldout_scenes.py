@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from rsft.data.chips.record import stratified_split
 from rsft.data.chips.store import DATASET, MANIFEST, REJECTED, ChipStore
-from rsft.data.datasets.common import split_groups
+from rsft.data.datasets.splits import split_groups
 from rsft.data.loading.batches import ChipImages
 from rsft.inference.predict.result_table import predictions_table
 from rsft.inference.predict.scene_check import check_scenes

@@ -15,10 +15,10 @@ from torchvision.datasets.utils import check_integrity
 
 from rsft.cli.data import show_audit
 from rsft.data.audit import AuditFinding, AuditResult, count_finding, write_audits
-from rsft.data.datasets._fusar_files import FUSAR_CATEGORIES
-from rsft.data.datasets._srsdd_files import CLASSES, FUSAR_TO_FUSRS
-from rsft.data.datasets.common import translate_dataset_errors
+from rsft.data.datasets.formats.fusar_files import FUSAR_CATEGORIES
+from rsft.data.datasets.formats.fusrs_classes import CLASSES, FUSAR_TO_FUSRS
 from rsft.data.datasets.fusrs import FUSRS, LIST_VERSIONS, FUSRSListRow, read_fusrs_list
+from rsft.data.datasets.source_errors import translate_dataset_errors
 from rsft.errors import RequestError
 from rsft.types import Rejection
 from tools.errors import explained_errors

@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from rsft.data.chips.store import ChipStore
-from rsft.data.datasets.common import split_groups
+from rsft.data.datasets.splits import split_groups
 from rsft.errors import RequestError
 from rsft.types import Indices
 

@@ -19,7 +19,8 @@ from pathlib import Path
 
 from rsft.data.chips.builder import check_root_is_free
 from rsft.data.chips.store import DATASET
-from rsft.data.datasets._fusar_files import FUSAR_CATEGORIES, normalize_folder_name
+from rsft.data.datasets.formats.fusar_files import FUSAR_CATEGORIES
+from rsft.data.datasets.formats.fusar_metadata import normalize_folder_name
 from rsft.errors import RequestError
 from rsft.utils.archives import describe_part, is_archive_name, is_extracted
 from rsft.utils.fence import OUTSIDE, describe_fence, is_hidden

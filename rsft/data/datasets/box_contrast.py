@@ -18,12 +18,9 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from rsft.data.datasets._srsdd_files import (
-    UNREADABLE,
-    SRSDDShip,
-    find_split,
-    read_gray_band,
-)
+from rsft.data.datasets.formats.gray_images import UNREADABLE, read_gray_band
+from rsft.data.datasets.formats.srsdd_files import SRSDDShip
+from rsft.data.datasets.formats.text_files import find_split
 from rsft.types import Floats, Plane
 
 _MAX_IMAGES = 40  # of a split and a size

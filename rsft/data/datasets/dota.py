@@ -18,15 +18,14 @@ from torchgeo.datasets import DOTA, DatasetNotFoundError
 from torchgeo.datasets.utils import Path as PathOrText
 
 from rsft.data.chips.record import ChipRecord, describe_rejections
-from rsft.data.datasets._label_files import read_list_rows, read_numbered_lines
-from rsft.data.datasets._srsdd_files import (
-    REPEATED_ROW_FLAG,
+from rsft.data.datasets.formats.box_labels import (
     LabelRow,
     build_class_lookup,
-    find_split,
-    parse_finite,
     read_label_file,
 )
+from rsft.data.datasets.formats.fusrs_classes import REPEATED_ROW_FLAG
+from rsft.data.datasets.formats.label_rows import read_list_rows, read_numbered_lines
+from rsft.data.datasets.formats.text_files import find_split, parse_finite
 from rsft.data.datasets.images import (
     LabeledImages,
     Sample,

@@ -5,7 +5,7 @@ import os
 import torch
 from torchgeo.datasets.errors import DatasetNotFoundError
 
-from rsft.data.datasets._fusar_files import FUSAR_CATEGORIES, FUSARChips
+from rsft.data.datasets.formats.fusar_files import FUSAR_CATEGORIES, FUSARChips
 from rsft.data.datasets.images import LabeledImages, Sample, Transforms, load_gray_image
 
 

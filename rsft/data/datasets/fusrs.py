@@ -12,8 +12,10 @@ import torch
 from torchgeo.datasets.errors import DatasetNotFoundError
 from torchvision.datasets.utils import check_integrity, download_url
 
-from rsft.data.datasets._fusar_files import CONTRADICTION, FUSARChip, read_text_lines
-from rsft.data.datasets._srsdd_files import CLASSES, Rejected, SRSDDShip
+from rsft.data.datasets.formats.fusar_files import CONTRADICTION, FUSARChip
+from rsft.data.datasets.formats.fusrs_classes import CLASSES
+from rsft.data.datasets.formats.srsdd_files import SRSDDShip
+from rsft.data.datasets.formats.text_files import Rejected, read_text_lines
 from rsft.data.datasets.fusar_ship import FUSARShip
 from rsft.data.datasets.images import LabeledImages, Sample, Transforms, load_gray_image
 from rsft.data.datasets.srsdd import SRSDD

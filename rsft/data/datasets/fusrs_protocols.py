@@ -21,17 +21,32 @@ from rasterio.errors import NotGeoreferencedWarning
 
 from rsft.data.chips.builder import source_names
 from rsft.data.chips.record import ChipRecord, describe_rejections
-from rsft.data.datasets import _srsdd_files as srsdd_files
-from rsft.data.datasets import common
-from rsft.data.datasets._fusar_files import CONTRADICTION, FUSARChip, FUSARChips
-from rsft.data.datasets._srsdd_files import SRSDDShip, SRSDDShips
 from rsft.data.datasets.archive_search import PublishedArchive
 from rsft.data.datasets.box_contrast import check_contrast
-from rsft.data.datasets.published_archives import (
-    FUSAR_SHIP_ARCHIVE,
-    SRSDD_ARCHIVE,
-    explain_wrong_source,
+from rsft.data.datasets.chip_names import full_chip_name
+from rsft.data.datasets.formats.fusar_files import CONTRADICTION, FUSARChip, FUSARChips
+from rsft.data.datasets.formats.fusrs_classes import (
+    FUSAR_TO_FUSRS,
+    REPEATED_ROW_FLAG,
+    SRSDD_TO_FUSRS,
 )
+from rsft.data.datasets.formats.gray_images import have_same_pixels
+from rsft.data.datasets.formats.srsdd_files import (
+    SRSDD_SPACING_M,
+    SRSDDShip,
+    SRSDDShips,
+)
+from rsft.data.datasets.gaofen_chips import (
+    crop_srsdd_ship,
+    fusar_columns,
+    read_gray_chip,
+)
+from rsft.data.datasets.published_archives import FUSAR_SHIP_ARCHIVE, SRSDD_ARCHIVE
+from rsft.data.datasets.source_errors import (
+    explain_wrong_source,
+    translate_dataset_errors,
+)
+from rsft.data.datasets.splits import split_groups
 from rsft.data.imagery.reader import open_image
 from rsft.data.similarity import (
     find_similar,
@@ -110,7 +125,7 @@ def _read_source(
 ) -> None:
     """Add the files of an archive to the sources; messages name its `path`, and not the `folder` of its files."""
     hint = f"give the folder that contains {archive.content}, or the archive of it"
-    with common.translate_dataset_errors(archive.name, path, hint):
+    with translate_dataset_errors(archive.name, path, hint):
         files = _READERS[archive](folder)
     if isinstance(files, FUSARChips):
         sources.chips = files.chips
@@ -137,8 +152,8 @@ def _check_categories(chips: Sequence[FUSARChip], path: Path) -> None:
         chip
         for chip in chips
         if CONTRADICTION in chip.flags
-        and srsdd_files.FUSAR_TO_FUSRS.get(chip.category)
-        != srsdd_files.FUSAR_TO_FUSRS.get(chip.named_category or "")
+        and FUSAR_TO_FUSRS.get(chip.category)
+        != FUSAR_TO_FUSRS.get(chip.named_category or "")
     ]
     totals = Counter(chip.named_category for chip in chips)
     counts = Counter(chip.named_category for chip in contradicting)
@@ -213,28 +228,28 @@ class _ArchiveChip:
 
 def _fusar_chip(chip: FUSARChip, root: Path) -> _ArchiveChip:
     has_mmsi = chip.mmsi is not None and chip.mmsi.strip("0") != ""
-    columns = common.fusar_columns(chip, FUSAR_NAME, _SENSOR)
+    columns = fusar_columns(chip, FUSAR_NAME, _SENSOR)
     read_pixels = None
     flags = chip.flags
     with suppress(DataError):  # the build reports the fault
         if chip.path.suffix.lower() == ".png":  # the published TIFF files have one band
             with open_image(chip.path) as image:
                 if len(image.getbands()) > 1:
-                    read_pixels = partial(common.read_gray_chip, chip.path)
+                    read_pixels = partial(read_gray_chip, chip.path)
                 else:
                     read_pixels = None
                 flags += (ALPHA_FLAG,) if image.mode in ("LA", "RGBA") else ()
     return _ArchiveChip(
         archive=FUSAR_NAME,
         category=chip.category,
-        fusrs_class=srsdd_files.FUSAR_TO_FUSRS.get(chip.category),
+        fusrs_class=FUSAR_TO_FUSRS.get(chip.category),
         group=(
             f"MMSI {chip.mmsi}"
             if has_mmsi
             else f"FUSAR-Ship {chip.category}/{chip.subcategory}/{chip.name}"
         ),
         name=chip.name,
-        full_name=common.full_chip_name(chip.path, root),
+        full_name=full_chip_name(chip.path, root),
         record=ChipRecord("", "", "", chip.path, read_pixels, extra_columns=columns),
         flags=flags,
     )
@@ -244,10 +259,10 @@ def _srsdd_chip(ship: SRSDDShip, root: Path) -> _ArchiveChip:
     columns = {
         "source": SRSDD_NAME,
         "sensor": _SENSOR,
-        "spacing_m": srsdd_files.SRSDD_SPACING_M,
+        "spacing_m": SRSDD_SPACING_M,
     }
     columns |= {"box": ship.box_in_chip}
-    crop = partial(common.crop_srsdd_ship, ship)
+    crop = partial(crop_srsdd_ship, ship)
     record = ChipRecord(
         "",
         "",
@@ -261,10 +276,10 @@ def _srsdd_chip(ship: SRSDDShip, root: Path) -> _ArchiveChip:
     return _ArchiveChip(
         archive=SRSDD_NAME,
         category=ship.category,
-        fusrs_class=srsdd_files.SRSDD_TO_FUSRS.get(ship.category),
+        fusrs_class=SRSDD_TO_FUSRS.get(ship.category),
         group=f"SRSDD {ship.image.stem}",
         name=ship.name,
-        full_name=f"{common.full_chip_name(ship.image, root)}_{ship.number}",
+        full_name=f"{full_chip_name(ship.image, root)}_{ship.number}",
         record=record,
     )
 
@@ -295,7 +310,7 @@ def list_records(
     """
     from rsft.data.datasets.fusrs import FUSRS
 
-    with common.translate_dataset_errors(
+    with translate_dataset_errors(
         "the list", lists, "copy or download the lists again"
     ):
         datasets = [
@@ -319,9 +334,7 @@ def list_records(
         for ship in chips_by_name[name]
         if isinstance(ship, SRSDDShip)
     ):
-        if first.name == other.name and not srsdd_files.have_same_pixels(
-            first.image, other.image
-        ):
+        if first.name == other.name and not have_same_pixels(first.image, other.image):
             raise DataError(
                 f"the lists name the ship {first.name}, but two images have this number",
                 f"{first.image}, {other.image}",
@@ -337,7 +350,7 @@ def list_records(
     train = [row for row in rows if row.split == "train"]
     labels = [classes[row.label] for row in train]
     groups = [chosen[row.name].group for row in train]
-    split_of = common.split_groups(labels, groups, {"train": 1 - val, "val": val}, seed)
+    split_of = split_groups(labels, groups, {"train": 1 - val, "val": val}, seed)
     counts: Counter[tuple[str, str]] = Counter()
     for row in rows:
         chip = chosen[row.name]
@@ -345,7 +358,7 @@ def list_records(
         counts[row.split, row.name] += 1
         count = counts[row.split, row.name]
         flags = {
-            srsdd_files.REPEATED_ROW_FLAG: count > 1,
+            REPEATED_ROW_FLAG: count > 1,
             CONTRADICTION_FLAG: label != chip.fusrs_class,
         }
         flags[AMBIGUOUS_NAME_FLAG] = len(chips_by_name[row.name]) > 1
@@ -426,9 +439,7 @@ def clean_records(
         else:
             skipped[f"{first.archive} {first.category}: not among the classes"] += 1
     strata = [f"{chip.archive} {label}" for chip, label in selected]
-    split_of = common.split_groups(
-        strata, [chip.group for chip, _ in selected], shares, seed
-    )
+    split_of = split_groups(strata, [chip.group for chip, _ in selected], shares, seed)
     spaces = [
         (label if chip.archive == FUSAR_NAME else "", chip.name)
         for chip, label in selected
@@ -539,7 +550,7 @@ def _read_contents(
     pairs = find_similar(
         list(similarities.values()),
         range(len(paths)),
-        lambda row: make_thumbnail(common.read_gray_chip(paths[row])),
+        lambda row: make_thumbnail(read_gray_chip(paths[row])),
     )
     for pair in pairs:
         for row in pair:
@@ -552,7 +563,7 @@ def _hash_file(path: Path, ships: Sequence[SRSDDShip]) -> tuple[list[str], int |
     digests = [str(path), *(f"{ship.label_file}:{ship.line}" for ship in ships)]
     similarity = None
     with suppress(DataError):
-        pixels = common.read_gray_chip(path)
+        pixels = read_gray_chip(path)
         digests[0] = symmetric_digest(pixels)
         similarity = hash_similarity(pixels)
         for index, ship in enumerate(ships, 1):

@@ -6,7 +6,7 @@ import torch
 from torchgeo.datasets import DatasetNotFoundError
 from torchgeo.datasets.utils import Path as PathOrText
 
-from rsft.data.datasets._label_files import LabeledFiles
+from rsft.data.datasets.formats.labeled_files import LabeledFiles
 from rsft.data.datasets.images import LabeledImages, Sample, Transforms, to_image_tensor
 from rsft.data.imagery.reader import read_chip
 from rsft.errors import RequestError

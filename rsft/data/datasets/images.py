@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torchgeo.datasets.geo import NonGeoDataset
 
-from rsft.data.datasets._srsdd_files import read_gray_band
+from rsft.data.datasets.formats.gray_images import read_gray_band
 
 Sample = dict[str, Any]
 Transforms = Callable[[Sample], Sample]

@@ -1,26 +1,20 @@
-"""The data sets whose archives `rsft prepare` finds: how to recognize them, and where they are published."""
+"""How to recognize the archives of data sets, and where they are published."""
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from rsft.data.datasets._fusar_files import is_fusar_chip
-from rsft.data.datasets._srsdd_files import has_box, is_srsdd_label_file
-from rsft.data.datasets.archive_search import PublishedArchive, iter_paths
-from rsft.errors import RequestError
-from rsft.utils.archives import describe_part
+from rsft.data.datasets.archive_search import PublishedArchive
+from rsft.data.datasets.formats.box_labels import has_box
+from rsft.data.datasets.formats.fusar_files import is_fusar_chip
+from rsft.data.datasets.formats.srsdd_files import is_srsdd_label_file
 from rsft.utils.registry import entry_points_of
 
 _DOTA_NAME = re.compile(r"P\d+(__.*)?")  # of an image, or of a tile of it
 
 
 def _is_dota_label_file(path: Path) -> bool:
-    return (
-        path.suffix.lower() == ".txt"
-        and _DOTA_NAME.fullmatch(path.stem) is not None
-        and has_box(path)
-    )
+    has_name = path.suffix.lower() == ".txt" and _DOTA_NAME.fullmatch(path.stem)
+    return bool(has_name) and has_box(path)
 
 
 FUSAR_SHIP_ARCHIVE = PublishedArchive(
@@ -71,34 +65,3 @@ def list_archives() -> list[PublishedArchive]:
     """Return the data sets of rsft, and those of the entry points `rsft.archives`."""
     points = entry_points_of("rsft.archives")
     return [*ARCHIVES, *(point.load() for point in points.values())]
-
-
-@contextmanager
-def explain_wrong_source(archive: PublishedArchive, folder: Path) -> Iterator[None]:
-    """Add to a RequestError of the block what a folder contains instead of the data set: another one, or a part.
-
-    Args:
-        archive: the data set that the block reads.
-        folder: the folder, with its archives extracted.
-    """
-    try:
-        yield
-    except RequestError as error:
-        notes = [fault for fault in map(describe_part, iter_paths(folder)) if fault][:1]
-        for other in list_archives():
-            if other != archive and other.is_in(folder):
-                command = f"`rsft prepare {other.command}`"
-                if other.option.startswith("--"):
-                    option = f" for {other.option}"
-                else:
-                    option = ""
-                notes.append(
-                    f"the folder contains {other.name}, which {command} reads{option}"
-                )
-                if other.command == archive.command:
-                    notes[-1] = (
-                        f"the folder contains {other.name}: exchange {archive.option}"
-                        f" and {other.option}"
-                    )
-        error.hint = "; ".join([*notes, error.hint])
-        raise

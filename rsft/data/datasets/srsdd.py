@@ -10,7 +10,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Polygon
 from torchgeo.datasets.errors import DatasetNotFoundError
 
-from rsft.data.datasets._srsdd_files import SRSDD_CATEGORIES, SRSDDShip, SRSDDShips
+from rsft.data.datasets.formats.srsdd_files import (
+    SRSDD_CATEGORIES,
+    SRSDDShip,
+    SRSDDShips,
+)
 from rsft.data.datasets.images import (
     LabeledImages,
     Sample,

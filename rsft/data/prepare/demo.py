@@ -20,8 +20,8 @@ from rsft.errors import RequestError
 if TYPE_CHECKING:
     from rsft.data.chips.record import ChipRecord
     from rsft.data.chips.store import ChipStore, Counts
-    from rsft.data.datasets._fusar_files import FUSARChips
-    from rsft.data.datasets._srsdd_files import SRSDDShips
+    from rsft.data.datasets.formats.fusar_files import FUSARChips
+    from rsft.data.datasets.formats.srsdd_files import SRSDDShips
     from rsft.types import Progress
 
 DEMO_CLASSES = ("cargo", "fishing", "tanker", "dredger")
@@ -112,8 +112,9 @@ def _build_store(
     """Simulate both archives, read them and build a chip store."""
     from rsft.data.chips.builder import build_store, find_finished_store, work_folders
     from rsft.data.chips.record import StoreDescription
-    from rsft.data.datasets._fusar_files import FUSARChips
-    from rsft.data.datasets._srsdd_files import FUSAR_CLASSES, SRSDDShips
+    from rsft.data.datasets.formats.fusar_files import FUSARChips
+    from rsft.data.datasets.formats.fusrs_classes import FUSAR_CLASSES
+    from rsft.data.datasets.formats.srsdd_files import SRSDDShips
     from rsft.data.simulation.scene import write_fusar_tree, write_srsdd_tree
     from rsft.utils.atomic_files import work_folder
     from rsft.version import __version__
@@ -238,8 +239,9 @@ def _scene_records(
 
     from rsft.data.chips.record import ChipRecord
     from rsft.data.chips.store import SPLITS
-    from rsft.data.datasets._srsdd_files import SRSDD_CLASSES, SRSDD_SPACING_M
-    from rsft.data.datasets.common import crop_srsdd_ship
+    from rsft.data.datasets.formats.fusrs_classes import SRSDD_CLASSES
+    from rsft.data.datasets.formats.srsdd_files import SRSDD_SPACING_M
+    from rsft.data.datasets.gaofen_chips import crop_srsdd_ship
 
     order = np.random.default_rng((seed, 1)).permutation(len(srsdd.images))
     boundaries = np.cumsum(_SCENE_SHARES)[:-1] * len(order)
@@ -286,8 +288,9 @@ def _chip_records(
 
     from rsft.data.chips.record import ChipRecord
     from rsft.data.chips.store import SPLITS
-    from rsft.data.datasets import common
-    from rsft.data.datasets._srsdd_files import FUSAR_CLASSES
+    from rsft.data.datasets.chip_names import make_chip_names
+    from rsft.data.datasets.formats.fusrs_classes import FUSAR_CLASSES
+    from rsft.data.datasets.gaofen_chips import fusar_columns
 
     rng = np.random.default_rng((seed, 2))
     splits = {
@@ -303,13 +306,13 @@ def _chip_records(
     skipped = Counter(
         f"FUSAR-Ship {category}: not among the classes" for category in others
     )
-    names = common.make_chip_names(
+    names = make_chip_names(
         [chip.path for chip in chips], [chip.category for chip in chips], fusar.root
     )
     records = []
     for name, chip in zip(names, chips, strict=True):
         label = FUSAR_CLASSES[chip.category]
-        columns = common.fusar_columns(chip, "simulated FUSAR-Ship", "simulated") | {
+        columns = fusar_columns(chip, "simulated FUSAR-Ship", "simulated") | {
             "flags": ",".join(chip.flags)
         }
         records.append(

@@ -17,7 +17,7 @@ from rsft.utils.licenses import UNKNOWN
 if TYPE_CHECKING:
     from rsft.data.chips.record import ChipRecord
     from rsft.data.chips.store import ChipStore
-    from rsft.data.datasets._label_files import LabeledFile
+    from rsft.data.datasets.formats.labeled_files import LabeledFile
     from rsft.types import Progress
 
 
@@ -84,8 +84,10 @@ def prepare_folder(
     """
     from rsft.data.chips.builder import build_store, find_finished_store
     from rsft.data.chips.record import ChipRecord, StoreDescription, describe_rejections
-    from rsft.data.datasets import common
-    from rsft.data.datasets._label_files import LabeledFiles, LabelTable
+    from rsft.data.datasets.chip_names import make_chip_names
+    from rsft.data.datasets.formats.label_table import LabelTable
+    from rsft.data.datasets.formats.labeled_files import LabeledFiles
+    from rsft.data.datasets.splits import check_val_share, subsample_long_tail
 
     options = {
         "imbalance": imbalance,
@@ -105,7 +107,7 @@ def prepare_folder(
     finished = find_finished_store(root, command, overwrite)
     if finished:
         return finished
-    common.check_val_share(val)
+    check_val_share(val)
     if test is not None and not 0 < test < 1:
         raise RequestError(
             f"the test share is {test}", "--test", "give a share above 0 and below 1"
@@ -141,7 +143,7 @@ def prepare_folder(
     skipped = files.skipped
     if imbalance is not None:
         train = selected
-        selected = common.subsample_long_tail(selected, files.classes, imbalance, seed)
+        selected = subsample_long_tail(selected, files.classes, imbalance, seed)
         skipped += Counter(
             {
                 f"training chip, to reach an imbalance of {imbalance:g}": (
@@ -155,9 +157,7 @@ def prepare_folder(
 
     def records() -> Iterator[ChipRecord]:
         groups = ((file.split, file.label) for file in selected)
-        names = common.make_chip_names(
-            [file.name for file in selected], groups, files.root
-        )
+        names = make_chip_names([file.name for file in selected], groups, files.root)
         for name, file in zip(names, selected, strict=True):
             label = class_names[file.label]
             yield ChipRecord(
@@ -194,7 +194,7 @@ def _split_files(
     files: list[LabeledFile], val: float, test: float | None, seed: int
 ) -> tuple[list[LabeledFile], list[LabeledFile]]:
     """Return the training files and the others, with a validation and a test split as far as they are asked for."""
-    from rsft.data.datasets import common
+    from rsft.data.datasets.splits import hold_out, split_off_test
 
     train = [file for file in files if file.split == "train"]
     others = [file for file in files if file.split != "train"]
@@ -202,7 +202,7 @@ def _split_files(
     if test is not None and "test" in splits:
         raise RequestError("SOURCE has a test split", "--test", "leave out --test")
     if "val" in splits:
-        return train, others if test is None else common.split_off_test(others, test)
+        return train, others if test is None else split_off_test(others, test)
     held_out_share = val + (test or 0)
     if held_out_share >= 1:
         raise RequestError(
@@ -211,11 +211,11 @@ def _split_files(
             "give shares with a sum below 1",
         )
     if held_out_share:
-        train, held_out = common.hold_out(train, held_out_share, seed)
+        train, held_out = hold_out(train, held_out_share, seed)
         others += (
             held_out
             if test is None
-            else common.split_off_test(held_out, test / held_out_share)
+            else split_off_test(held_out, test / held_out_share)
         )
     return train, others
 
@@ -253,7 +253,10 @@ def _check(
 
 def _class_names(classes: list[str], path: Path | None) -> dict[str, str]:
     """Return the name of each class, which a text file with one `folder name` pair per line may replace."""
-    from rsft.data.datasets._label_files import describe_row_fault, read_numbered_lines
+    from rsft.data.datasets.formats.label_rows import (
+        describe_row_fault,
+        read_numbered_lines,
+    )
 
     if path is None:
         return {label: label for label in classes}

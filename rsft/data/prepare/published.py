@@ -83,7 +83,6 @@ def prepare_dota(
     """
     from rsft.data.chips.builder import build_store, find_finished_store
     from rsft.data.chips.record import StoreDescription
-    from rsft.data.datasets import common
     from rsft.data.datasets.archive_search import locate_source
     from rsft.data.datasets.dota import (
         DOTAObjects,
@@ -91,7 +90,12 @@ def prepare_dota(
         make_crop_record,
         read_rgb_cached,
     )
-    from rsft.data.datasets.published_archives import DOTA_ARCHIVE, explain_wrong_source
+    from rsft.data.datasets.published_archives import DOTA_ARCHIVE
+    from rsft.data.datasets.source_errors import (
+        explain_wrong_source,
+        translate_dataset_errors,
+    )
+    from rsft.data.datasets.splits import check_val_share
     from rsft.utils.archives import open_source_tree
 
     root, source = locate_source(DOTA_ARCHIVE, root, source, overwrite)
@@ -120,12 +124,12 @@ def prepare_dota(
             "--margin, --min-side",
             "give a margin of 0 or more, and a side of 1 or more",
         )
-    common.check_val_share(val)
+    check_val_share(val)
     with open_source_tree(source, root, progress) as folder:
         hint = f"give the folder that contains {DOTA_ARCHIVE.content}"
         with (
             explain_wrong_source(DOTA_ARCHIVE, folder),
-            common.translate_dataset_errors(
+            translate_dataset_errors(
                 f"an image with labels of DOTA v{version}", folder, hint
             ),
         ):
@@ -176,16 +180,14 @@ def prepare_dota(
 
 def _split_dota_images(dataset: DOTAObjects, val: float, seed: int) -> dict[Path, str]:
     """Return the split of every image; `val` is the share of validation, unless a folder is that split."""
-    from rsft.data.datasets import common
+    from rsft.data.datasets.splits import split_groups
 
     split_of = {image.path: image.split or "train" for image in dataset.images}
     unassigned = [item for item in dataset.objects if not item.image.split]
     if unassigned and "val" not in split_of.values():
         labels = [item.category for item in unassigned]
         images = [item.image.path for item in unassigned]
-        split_of |= common.split_groups(
-            labels, images, {"train": 1 - val, "val": val}, seed
-        )
+        split_of |= split_groups(labels, images, {"train": 1 - val, "val": val}, seed)
     return split_of
 
 
@@ -253,8 +255,8 @@ def prepare_fusrs(
     """
     from rsft.data.chips.builder import build_store, find_finished_store
     from rsft.data.datasets import fusrs_protocols as protocols
-    from rsft.data.datasets._srsdd_files import CLASSES
     from rsft.data.datasets.archive_search import locate_sources
+    from rsft.data.datasets.formats.fusrs_classes import CLASSES
     from rsft.data.datasets.published_archives import FUSAR_SHIP_ARCHIVE, SRSDD_ARCHIVE
 
     val = VAL_SHARES[protocol] if val is None else val
@@ -339,14 +341,18 @@ def _describe_store(
     required: Iterable[str],
 ) -> StoreDescription:
     from rsft.data.chips.record import StoreDescription
-    from rsft.data.datasets import _srsdd_files as srsdd_files
+    from rsft.data.datasets.formats.fusrs_classes import (
+        CLASSES,
+        HEAD_CLASSES,
+        TAIL_CLASSES,
+    )
     from rsft.data.datasets.fusrs_protocols import ALLOW_PARTIAL_HINT
 
-    names = srsdd_files.CLASSES[classes]
+    names = CLASSES[classes]
     groups = {
-        "head": srsdd_files.HEAD_CLASSES,
+        "head": HEAD_CLASSES,
         "medium": (),
-        "tail": srsdd_files.TAIL_CLASSES,
+        "tail": TAIL_CLASSES,
     }
     return StoreDescription(
         f"FUSRS v2, {protocol}, {classes} classes",

@@ -208,7 +208,7 @@ def prepare_torchgeo(
     """
     from rsft.data.chips.builder import build_store, find_finished_store
     from rsft.data.chips.record import StoreDescription
-    from rsft.data.datasets import common
+    from rsft.data.datasets.splits import check_val_share, hold_out
 
     options = {
         "split": split,
@@ -227,7 +227,7 @@ def prepare_torchgeo(
     finished = find_finished_store(root, command, overwrite)
     if finished:
         return finished
-    common.check_val_share(val)
+    check_val_share(val)
     dataset_class = find_torchgeo_class(name)
     name = dataset_class.__name__
     loaded = choose_bands(name, bands, unit) if name in KNOWN else None
@@ -256,7 +256,7 @@ def prepare_torchgeo(
             progress,
         )
     if val and "train" in splits and not {"val", "validation", "valid"} & splits.keys():
-        train, held_out = common.hold_out(
+        train, held_out = hold_out(
             [record for record in records if record.split == "train"], val, seed
         )
         records = [
@@ -506,7 +506,7 @@ def _open_dataset(dataset_class: Any, arguments: dict[str, Any]) -> Any:
     """Open a data set; raise FileNotFoundError if the folder does not contain it."""
     from torchgeo.datasets.errors import DatasetNotFoundError, DependencyNotFoundError
 
-    from rsft.data.datasets.common import translate_dataset_errors
+    from rsft.data.datasets.source_errors import translate_dataset_errors
 
     name = dataset_class.__name__
     try:
@@ -566,7 +566,7 @@ def _check_first_sample(name: str, splits: Mapping[str, Any]) -> None:
 
 def _class_names(name: str, dataset: Any, classes: Sequence[str] | None) -> list[str]:
     """Return the class names of a split in the order of its labels; those of the user come first."""
-    from rsft.data.datasets._label_files import describe_row_fault
+    from rsft.data.datasets.formats.label_rows import describe_row_fault
 
     names = [str(label) for label in classes or getattr(dataset, "classes", None) or ()]
     faults = [fault for label in names if (fault := describe_row_fault(label, label))]
@@ -598,7 +598,7 @@ def _iter_records(
     from torchvision.datasets import ImageFolder
 
     from rsft.data.chips.record import ChipRecord
-    from rsft.data.datasets.common import make_chip_names
+    from rsft.data.datasets.chip_names import make_chip_names
 
     count, (group, selected), entry = len(dataset), loaded, KNOWN.get(name)
     labels = None

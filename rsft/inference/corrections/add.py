@@ -30,7 +30,7 @@ from rsft.data.chips.additions import (
 from rsft.data.chips.builder import encode_chip, resolve_unit
 from rsft.data.chips.record import NO_CLASS, NOT_A_TARGET, UNSURE, resolve_label
 from rsft.data.chips.store import REJECTED, ChipStore, read_dataset
-from rsft.data.datasets._label_files import describe_row_fault
+from rsft.data.datasets.formats.label_rows import describe_row_fault
 from rsft.data.imagery import rasters, reader
 from rsft.data.imagery.contract import IDENTITY_STRETCH, Contract
 from rsft.data.imagery.products.options import ProductOptions

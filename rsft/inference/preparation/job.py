@@ -10,7 +10,7 @@ from rsft.data.annotations.base import parse_columns
 from rsft.data.chips.builder import build_store
 from rsft.data.chips.record import StoreDescription
 from rsft.data.chips.store import OBJECT_COLUMNS, ChipStore, list_first_names
-from rsft.data.datasets.common import check_val_share
+from rsft.data.datasets.splits import check_val_share
 from rsft.data.imagery.bands import check_bands
 from rsft.data.imagery.scene_uri import file_state
 from rsft.errors import RequestError

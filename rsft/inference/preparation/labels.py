@@ -14,8 +14,8 @@ from rsft.data.annotations.base import AT
 from rsft.data.annotations.images import NoAnnotationsError, list_annotation_files
 from rsft.data.chips.record import describe_rejections
 from rsft.data.chips.store import SPLITS, list_first_names
-from rsft.data.datasets._label_files import describe_row_fault
-from rsft.data.datasets.common import split_groups
+from rsft.data.datasets.formats.label_rows import describe_row_fault
+from rsft.data.datasets.splits import split_groups
 from rsft.errors import RecipeError, RequestError
 from rsft.inference.preparation.placement import (
     ChipSize,

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from rsft.data.datasets._label_files import exists
+from rsft.data.datasets.formats.label_rows import exists
 from rsft.errors import RequestError
 from rsft.inference.predict.columns import SET_SEPARATOR, probability_columns
 from rsft.inference.suggestion.chip_selection import (

@@ -15,7 +15,7 @@ from torchgeo.datasets import DatasetNotFoundError
 from torchgeo.datasets.utils import Path as PathOrText
 from torchvision.datasets import CIFAR100 as PickledCIFAR100
 
-from rsft.data.datasets._label_files import LabeledFile, LabeledFiles
+from rsft.data.datasets.formats.labeled_files import LabeledFile, LabeledFiles
 from rsft.data.datasets.images import LabeledImages, Sample, Transforms, to_image_tensor
 from rsft.data.imagery.reader import read_chip
 from rsft.errors import DataError, RequestError

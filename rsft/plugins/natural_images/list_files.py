@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from rsft.data.chips.store import SPLITS
-from rsft.data.datasets._label_files import OUTSIDE, exists, read_list_rows
+from rsft.data.datasets.formats.label_rows import OUTSIDE, exists, read_list_rows
 from rsft.errors import RequestError
 from rsft.types import Rejection
 

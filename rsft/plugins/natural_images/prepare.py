@@ -53,9 +53,13 @@ def prepare_cifar100(
     """
     from rsft.data.chips.builder import build_store, find_finished_store
     from rsft.data.chips.record import ChipRecord, StoreDescription
-    from rsft.data.datasets import common
     from rsft.data.datasets.archive_search import locate_source
-    from rsft.data.datasets.published_archives import explain_wrong_source
+    from rsft.data.datasets.chip_names import make_chip_names
+    from rsft.data.datasets.source_errors import (
+        explain_wrong_source,
+        translate_dataset_errors,
+    )
+    from rsft.data.datasets.splits import check_val_share, hold_out, subsample_long_tail
     from rsft.plugins.natural_images.archives import CIFAR_100_ARCHIVE
     from rsft.plugins.natural_images.cifar100 import CIFAR100, CLASSES, PICKLES
     from rsft.utils.archives import open_source_tree
@@ -73,17 +77,17 @@ def prepare_cifar100(
             "--ratio",
             "give largest / smallest class, at least 1",
         )
-    common.check_val_share(val)
+    check_val_share(val)
     with open_source_tree(source, root, progress) as folder:
         hint = f"give the folder that contains {PICKLES}, or train and test"
         with (
             explain_wrong_source(CIFAR_100_ARCHIVE, folder),
-            common.translate_dataset_errors("CIFAR-100", folder, hint),
+            translate_dataset_errors("CIFAR-100", folder, hint),
         ):
             dataset = CIFAR100(folder, "all")
         train = [image for image in dataset.images if image.split == "train"]
         others = [image for image in dataset.images if image.split != "train"]
-        selected = common.subsample_long_tail(train, CLASSES, ratio, seed)
+        selected = subsample_long_tail(train, CLASSES, ratio, seed)
         left_out = Counter(
             {
                 f"training image, to reach a ratio of {ratio:g}": (
@@ -92,12 +96,10 @@ def prepare_cifar100(
             }
         )
         if val and not any(image.split == "val" for image in others):
-            others = [
-                image for part in common.hold_out(others, val, seed) for image in part
-            ]
+            others = [image for part in hold_out(others, val, seed) for image in part]
         images = selected + others
         groups = [(image.split, image.label) for image in images]
-        file_names = common.make_chip_names(
+        file_names = make_chip_names(
             [image.path for image in images], groups, dataset.root
         )
         names = [
@@ -215,7 +217,7 @@ def _build_list_store(
     from rsft.data.chips.builder import build_store, find_finished_store
     from rsft.data.chips.record import StoreDescription
     from rsft.data.datasets.archive_search import locate_source
-    from rsft.data.datasets.published_archives import explain_wrong_source
+    from rsft.data.datasets.source_errors import explain_wrong_source
     from rsft.plugins.natural_images.list_files import ListFiles
 
     root, source = locate_source(archive, root, source, overwrite)

@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from torchgeo.datasets.errors import DatasetNotFoundError
 from torchgeo.datasets.utils import Path
 
-from rsft.data.datasets._fusar_files import iterate_files
-from rsft.data.datasets._srsdd_files import parse_finite
+from rsft.data.datasets.formats.text_files import iterate_files, parse_finite
 from rsft.data.datasets.images import (
     LabeledImages,
     Sample,

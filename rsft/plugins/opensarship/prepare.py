@@ -109,9 +109,12 @@ def prepare_opensarship(
     """
     from rsft.data.chips.builder import build_store, find_finished_store
     from rsft.data.chips.record import StoreDescription, describe_rejections
-    from rsft.data.datasets import common
     from rsft.data.datasets.archive_search import locate_source
-    from rsft.data.datasets.published_archives import explain_wrong_source
+    from rsft.data.datasets.source_errors import (
+        explain_wrong_source,
+        translate_dataset_errors,
+    )
+    from rsft.data.datasets.splits import split_groups
     from rsft.plugins.opensarship.archives import OPENSARSHIP_ARCHIVE
     from rsft.plugins.opensarship.opensarship import OpenSARShip
     from rsft.utils.archives import open_source_tree
@@ -143,7 +146,7 @@ def prepare_opensarship(
         title = f"an OpenSARShip scene with chips of product {product}"
         with (
             explain_wrong_source(OPENSARSHIP_ARCHIVE, folder),
-            common.translate_dataset_errors(title, folder, hint),
+            translate_dataset_errors(title, folder, hint),
         ):
             dataset = OpenSARShip(folder, product, label=label)
         if not dataset.chips:
@@ -157,9 +160,7 @@ def prepare_opensarship(
         chips = [chip for chip, name in zip(chips, labels, strict=True) if name]
         labels = [name for name in labels if name]
         shares = {"train": 1 - val - test, "val": val, "test": test}
-        split_of = common.split_groups(
-            labels, [chip.scene for chip in chips], shares, seed
-        )
+        split_of = split_groups(labels, [chip.scene for chip in chips], shares, seed)
         title = f"OpenSARShip, {dataset.products[product]}"
         names = {"3": THREE_CLASSES, "merchant": MERCHANT_CLASSES}.get(
             classes, sorted(set(labels))

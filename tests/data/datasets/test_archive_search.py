@@ -15,9 +15,9 @@ from rsft.data.datasets.published_archives import (
     DOTA_ARCHIVE,
     FUSAR_SHIP_ARCHIVE,
     SRSDD_ARCHIVE,
-    explain_wrong_source,
     list_archives,
 )
+from rsft.data.datasets.source_errors import explain_wrong_source
 from rsft.errors import RequestError
 from tests.data.datasets.dota.data import row, write_pair
 from tests.data.datasets.fusar_ship.data import make_names, write_fusar

@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from rsft.data.datasets._srsdd_files import SRSDDShips
 from rsft.data.datasets.box_contrast import check_contrast, measure_contrast
+from rsft.data.datasets.formats.srsdd_files import SRSDDShips
 from tests.data.datasets.srsdd.data import write_srsdd
 from tests.helpers.messages import mentions
 

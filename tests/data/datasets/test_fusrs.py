@@ -10,7 +10,11 @@ import torch
 from PIL import Image
 from torchgeo.datasets import DatasetNotFoundError
 
-from rsft.data.datasets._srsdd_files import CLASSES, FUSAR_TO_FUSRS, SRSDD_TO_FUSRS
+from rsft.data.datasets.formats.fusrs_classes import (
+    CLASSES,
+    FUSAR_TO_FUSRS,
+    SRSDD_TO_FUSRS,
+)
 from rsft.data.datasets.fusar_ship import FUSARShip
 from rsft.data.datasets.fusrs import FUSRS, LIST_VERSIONS, read_fusrs_list
 from rsft.data.datasets.srsdd import SRSDD

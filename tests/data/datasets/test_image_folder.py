@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 from torchgeo.datasets import DatasetNotFoundError
 
-from rsft.data.datasets._label_files import LabeledFiles
+from rsft.data.datasets.formats.labeled_files import LabeledFiles
 from rsft.data.datasets.image_folder import ImageFolderLT
 from rsft.errors import DataError, RequestError
 from tests.helpers.messages import mentions

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rsft.data.datasets._label_files import LabelTable
+from rsft.data.datasets.formats.label_table import LabelTable
 from rsft.errors import RequestError
 
 

@@ -8,7 +8,6 @@ import cv2
 import numpy as np
 import pytest
 
-from rsft.data.datasets import common
 from rsft.data.imagery.reader import read_chip
 from rsft.data.prepare.published import prepare_dota
 from rsft.errors import DataError, RequestError, RsftError
@@ -121,8 +120,7 @@ def test_truncated_image_rejects_only_its_objects(tmp_path):
 def test_image_deleted_during_the_build_stops_it(tree, monkeypatch, tmp_path):
     write_pair(tmp_path / "src", row(10, 10, 30, 20))
     monkeypatch.setattr(
-        common,
-        "split_groups",
+        "rsft.data.datasets.splits.split_groups",
         lambda *_: (tmp_path / "src/images/P1.png").unlink() or {},
     )
     with pytest.raises(RsftError, match="a source file disappeared") as caught:

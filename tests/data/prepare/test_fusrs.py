@@ -366,7 +366,7 @@ def test_clean_is_not_written_if_its_audit_finds_a_leak(raw, tmp_path, monkeypat
     numbers = count()
     splits = cycle(["train", "test"])
     monkeypatch.setattr(
-        "rsft.data.datasets.common.split_groups",
+        "rsft.data.datasets.fusrs_protocols.split_groups",
         lambda labels, groups, *_: {group: next(splits) for group in groups},
     )
     with pytest.raises(DataError, match=mentions("1 contents in two splits")):

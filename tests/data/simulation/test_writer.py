@@ -6,8 +6,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from rsft.data.datasets.common import crop_srsdd_ship
 from rsft.data.datasets.fusar_ship import FUSARShip
+from rsft.data.datasets.gaofen_chips import crop_srsdd_ship
 from rsft.data.datasets.srsdd import SRSDD
 from rsft.data.imagery.reader import read_chip
 from rsft.data.simulation.scene import write_fusar_tree, write_srsdd_tree

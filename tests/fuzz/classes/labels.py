@@ -10,11 +10,13 @@ import pandas as pd
 import pyogrio
 from PIL import Image
 
-from rsft.data.datasets._label_files import LabeledFiles, LabelTable
-from rsft.data.datasets.common import crop_srsdd_ship, translate_dataset_errors
 from rsft.data.datasets.dota import DOTAObjects, crop_object, read_rgb
+from rsft.data.datasets.formats.label_table import LabelTable
+from rsft.data.datasets.formats.labeled_files import LabeledFiles
 from rsft.data.datasets.fusar_ship import FUSARShip
 from rsft.data.datasets.fusrs import read_fusrs_list
+from rsft.data.datasets.gaofen_chips import crop_srsdd_ship
+from rsft.data.datasets.source_errors import translate_dataset_errors
 from rsft.data.datasets.srsdd import SRSDD
 from rsft.data.prepare.image_folder import _class_names
 from rsft.errors import DataError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rsft.data.datasets.common import translate_dataset_errors
+from rsft.data.datasets.source_errors import translate_dataset_errors
 from rsft.plugins.opensarship.opensarship import OpenSARShip
 from tests.fuzz.mutate import mutate_text
 from tests.fuzz.target import Target

@@ -1,30 +1,18 @@
-"""What data sets share: held-out samples, long tails, splits of whole groups, gray
-chips and crops of SRSDD ships."""
+"""Held-out samples, long tails and splits of whole groups."""
 
-import os
-import re
 from collections import Counter
-from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from PIL import Image
-from torchgeo.datasets import DatasetNotFoundError
 
-from rsft.data.datasets import common
-from rsft.data.datasets._label_files import LabeledFile
-from rsft.data.datasets.common import (
-    crop_srsdd_ship,
+from rsft.data.datasets.formats.labeled_files import LabeledFile
+from rsft.data.datasets.splits import (
+    check_val_share,
     hold_out,
-    read_gray_chip,
     split_groups,
     subsample_long_tail,
 )
-from rsft.data.datasets.srsdd import SRSDD
-from rsft.data.imagery.reader import read_chip
-from rsft.errors import DataError, RequestError
-from tests.data.datasets.srsdd.data import write_srsdd
+from rsft.errors import RequestError
 
 FILES = [
     LabeledFile(f"{label}{index}", label, "train")
@@ -60,7 +48,7 @@ def test_empty_input_gives_empty_output():
 @pytest.mark.parametrize("share", [-0.1, 1.0, float("nan")])
 def test_invalid_share_is_refused(share):
     with pytest.raises(RequestError, match="--val"):
-        common.check_val_share(share)
+        check_val_share(share)
 
 
 SHARES = {"train": 0.7, "val": 0.1, "test": 0.2}
@@ -138,69 +126,3 @@ def test_rare_classes_leave_no_split_empty():
 
 def test_no_samples_give_no_groups():
     assert split_groups([], [], SHARES, seed=0) == {}
-
-
-@pytest.fixture
-def ships(tmp_path):
-    return SRSDD(
-        write_srsdd(tmp_path, {7: ["Fishing", "Dredger", "ore-oil"]}), split="all"
-    ).ships
-
-
-def test_ships_of_one_image_have_it_decoded_once_unless_it_changes(ships, monkeypatch):
-    decoded = []
-    monkeypatch.setattr(
-        common, "read_chip", lambda path: (decoded.append(path), read_chip(path))[1]
-    )
-    first = [crop_srsdd_ship(ship) for ship in ships]
-    assert decoded == [ships[0].image] and first[0].shape == (64, 64, 1)
-    Image.fromarray(255 - np.asarray(Image.open(ships[0].image))).save(ships[0].image)
-    os.utime(ships[0].image, ns=(0, 1))
-    np.testing.assert_array_equal(crop_srsdd_ship(ships[0]), 255 - first[0])
-
-
-def test_a_box_outside_the_image_is_an_error(ships):
-    Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).save(ships[0].image)
-    os.utime(ships[0].image, ns=(0, 2))
-    with pytest.raises(DataError, match="outside the image"):
-        crop_srsdd_ship(ships[0])
-
-
-def test_three_equal_bands_are_one_and_others_are_refused(tmp_path):
-    path = tmp_path / "chip.png"
-    pixels = np.repeat(np.arange(64, dtype=np.uint8).reshape(8, 8, 1), 3, axis=2)
-    Image.fromarray(pixels).save(path)
-    np.testing.assert_array_equal(read_gray_chip(path), pixels[..., :1])
-    pixels[0, 0] = (1, 2, 3)
-    Image.fromarray(pixels).save(path)
-    with pytest.raises(DataError, match="the 3 bands differ"):
-        read_gray_chip(path)
-
-
-@pytest.mark.parametrize(
-    ("error", "kind", "words"),
-    [
-        (
-            PermissionError(13, "Permission denied", "a.txt"),
-            DataError,
-            "Ships cannot be read: Permission denied",
-        ),
-        (
-            UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid"),
-            DataError,
-            "Ships is not UTF-8 text",
-        ),
-        (ValueError("row 3 has no class"), DataError, "row 3 has no class"),
-        (
-            DatasetNotFoundError(SimpleNamespace(root="x")),
-            RequestError,
-            "the folder does not contain Ships",
-        ),
-    ],
-)
-def test_errors_of_data_sets_name_the_data_set(error, kind, words):
-    with (
-        pytest.raises(kind, match=re.escape(words)),
-        common.translate_dataset_errors("Ships", Path("x"), "copy it"),
-    ):
-        raise error

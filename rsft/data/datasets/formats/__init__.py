@@ -1,0 +1,1 @@
+"""The files of the data sets. No module of this package needs torch."""

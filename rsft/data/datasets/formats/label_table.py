@@ -1,0 +1,104 @@
+"""Labeled image files in the rows of a CSV table of paths and classes."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from pathlib import Path
+
+import pandas as pd
+
+from rsft.data.chips.record import (
+    describe_rejections,
+    describe_verdict_fault,
+    parse_verdict,
+    resolve_label,
+)
+from rsft.data.chips.store import SPLITS
+from rsft.data.datasets.formats.label_rows import (
+    describe_row_fault,
+    exists,
+    sort_class_names,
+)
+from rsft.data.datasets.formats.labeled_files import LabeledFile
+from rsft.errors import RequestError
+from rsft.types import Rejection
+from rsft.utils.text_tables import read_text_table
+
+
+class LabelTable:
+    """The images in the rows of a CSV table.
+
+    The columns are `path` (relative to the folder of the table), `class` and optionally
+    `split` and `verdict`. Rows without a split belong to the training split. A verdict
+    is "class" (or nothing), "not a target" or "unsure"; unsure rows have no label.
+    Other columns are ignored.
+
+    Args:
+        path: the table.
+        not_a_target: class of the rows that are not a target; None leaves them out.
+
+    Attributes:
+        files: in the order of the rows.
+        classes: class names, sorted as in `sort_class_names`.
+        root: the folder that contains all images.
+
+    Raises:
+        RequestError: the table cannot be read, lacks a column, or has no usable row.
+    """
+
+    def __init__(self, path: Path, not_a_target: str | None = None) -> None:
+        self.files: list[LabeledFile] = []
+        self.skipped: Counter[str] = Counter()
+        self.rejected: list[Rejection] = []
+        seen: dict[Path, int] = {}
+        for number, row in _read_table(path).to_dict("index").items():
+            image = (path.parent / row["path"]).absolute()
+            verdict = parse_verdict(row["class"], row["verdict"])
+            split = row["split"].strip() or "train"
+            label, reason = resolve_label(verdict, not_a_target)
+            if reason:
+                self.skipped[reason] += 1
+                continue
+            fault = describe_verdict_fault(row["verdict"])
+            fault = fault or _describe_fault(image, label, split, seen)
+            if fault:
+                self.rejected.append((str(path), number, fault))
+            else:
+                seen[image] = number
+                self.files.append(LabeledFile(str(image), label, split))
+        if not self.files:
+            hints = ["each row needs an existing file and a class"]
+            hints += [f"{count:,} {reason}" for reason, count in self.skipped.items()]
+            if self.rejected:
+                hints.append(describe_rejections(self.rejected))
+            message = "no row of the table can be used"
+            raise RequestError(message, path, "; ".join(hints))
+        self.classes = sort_class_names({file.label for file in self.files})
+        self.root = Path(os.path.commonpath([file.path.parent for file in self.files]))
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    try:
+        table = read_text_table(path).cells
+    except OSError as error:
+        message = f"the table cannot be read: {error}"
+        raise RequestError(message, path, "save it as CSV in UTF-8") from error
+    missing = [name for name in ("path", "class") if name not in table]
+    if missing:
+        message = f"the table has no column {', '.join(missing)}"
+        raise RequestError(message, path, "it needs path and class")
+    for name in ("split", "verdict"):
+        if name not in table:
+            table[name] = ""
+    return table
+
+
+def _describe_fault(image: Path, label: str, split: str, seen: dict[Path, int]) -> str:
+    if not exists(image):
+        return f"the file does not exist: {str(image)[:600]}"
+    if split not in SPLITS:
+        return f"unknown split {split}; it must be train, val or test"
+    if image in seen:
+        return f"{image.name} is already listed in line {seen[image]}"
+    return describe_row_fault(image.name, label)

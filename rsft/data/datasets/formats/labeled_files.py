@@ -1,0 +1,194 @@
+"""Labeled image files in class folders, or in list files with `path label` rows."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from rsft.data.chips.record import describe_rejections
+from rsft.data.chips.store import SPLITS
+from rsft.data.datasets.formats.label_rows import (
+    describe_row_fault,
+    exists,
+    read_list_rows,
+    sort_class_names,
+)
+from rsft.data.datasets.formats.text_files import SPLIT_FOLDERS
+from rsft.data.imagery.reader import IMAGE_SUFFIXES
+from rsft.errors import RequestError
+from rsft.types import Rejection
+from rsft.utils.operating_system import path_order, walk_files
+
+_LABEL_FOLDERS = {"labels", "labeltxt", "annotations", "annfiles", "masks"}
+"""Names of folders beside images/ with labels of the objects or pixels in these
+images."""
+
+_OBJECT_LABELS = {
+    ".json": (re.compile(rb'"file_name"|"image_id"'), "has annotations of COCO"),
+    ".yaml": (re.compile(rb"^(names|nc) *:", re.MULTILINE), "describes labels of YOLO"),
+}
+_OBJECT_LABELS[".yml"] = _OBJECT_LABELS[".yaml"]
+"""Content of files of labels of objects, and its description, by suffix."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabeledFile:
+    """An image file with its class name and its split.
+
+    The path is a text, because a `Path` takes 400 bytes.
+    """
+
+    name: str
+    label: str
+    split: str
+
+    @property
+    def path(self) -> Path:
+        """Path of the file."""
+        return Path(self.name)
+
+
+class LabeledFiles:
+    """The labeled images of a folder, in one of the layouts of `ImageFolderLT`.
+
+    Attributes:
+        classes: class names, sorted as in `sort_class_names`.
+        files: in the order of the lists, or sorted by path.
+        layout: "lists", "split folders" or "class folders".
+        skipped: number of empty class folders and of files that are not labeled images,
+            by reason.
+        rejected: rows of a list, and images of class folders, that cannot be used.
+
+    Raises:
+        RequestError: the folder does not exist, contains no labeled image, or contains
+            labels of objects in images.
+        DataError: a list is not a text file.
+    """
+
+    def __init__(self, root: Path) -> None:
+        _check_folder(root)
+        self.root = root
+        self.files: list[LabeledFile] = []
+        self.skipped: Counter[str] = Counter()
+        self.rejected: list[Rejection] = []
+        self.layout = self._find_files()
+        self.skipped = +self.skipped
+        if not self.files:
+            raise RequestError(
+                f"no labeled image in the folder (read as {self.layout})",
+                root,
+                describe_rejections(self.rejected)
+                or "give class folders (in train/ and val/, or at the top), or"
+                " train.txt with `path label` rows",
+            )
+        self.classes = sort_class_names({file.label for file in self.files})
+
+    def _find_files(self) -> str:
+        """Collect the images and return the layout."""
+        train = self.root / "train"
+        if (self.root / "train.txt").is_file():
+            for split in SPLITS:
+                if (self.root / f"{split}.txt").is_file():
+                    self._read_list(split)
+            return "lists"
+        # without folders it is a class: CIFAR-100 has one called train
+        if train.is_dir() and any(entry.is_dir() for entry in train.iterdir()):
+            for folder, split in SPLIT_FOLDERS.items():
+                if (self.root / folder).is_dir():
+                    self._read_class_folders(self.root / folder, split)
+            return "split folders"
+        self._read_class_folders(self.root, "train")
+        return "class folders"
+
+    def _read_list(self, split: str) -> None:
+        path = self.root / f"{split}.txt"
+        seen: dict[Path, int] = {}
+        for number, relative, label in read_list_rows(path):
+            fault = describe_row_fault(relative, label)
+            image = self.root / relative
+            if not exists(image):
+                image = self.root / split / relative
+            if not fault and not exists(image):
+                fault = f"the file {relative[:300]} does not exist"
+            elif not fault and image in seen:
+                fault = f"{relative} is already listed in line {seen[image]}"
+            if fault:
+                self.rejected.append((str(path), number, fault))
+            else:
+                seen[image] = number
+                self.files.append(LabeledFile(str(image), label, split))
+
+    def _read_class_folders(self, folder: Path, split: str) -> None:
+        for entry in sorted(folder.iterdir()):
+            if entry.is_dir() and not entry.name.startswith("."):
+                self._read_class_folder(entry, split)
+            elif entry.suffix.lower() in IMAGE_SUFFIXES:
+                self.skipped["image outside the class folders"] += 1
+            else:
+                self.skipped["not an image by its name"] += entry.is_file()
+
+    def _read_class_folder(self, folder: Path, split: str) -> None:
+        before = len(self.files)
+        fault = describe_row_fault(folder.name, folder.name)
+        for path in map(Path, sorted(walk_files(folder), key=path_order)):
+            is_image = path.suffix.lower() in IMAGE_SUFFIXES
+            if not is_image or path.name.startswith("."):
+                self.skipped["not an image by its name"] += 1
+            elif fault:
+                # whatever bytes the name has
+                name = str(path).encode(errors="backslashreplace").decode()
+                self.rejected.append((name, 0, fault))
+            else:
+                self.files.append(LabeledFile(str(path), folder.name, split))
+        if len(self.files) == before:
+            self.skipped["class folder without an image"] += 1
+
+
+def _check_folder(root: Path) -> None:
+    """Raise RequestError for a file, and for a folder with labels of objects."""
+    labels = _describe_object_labels(root)
+    if labels:
+        raise RequestError(
+            f"{labels}, but `path label` lists and class folders have one label per"
+            " image",
+            root,
+            "cut out the objects: rsft prepare scenes IMAGES --labels LABELS --root"
+            " STORE",
+        )
+    if not root.is_dir():
+        fault = "the folder does not exist"
+        if root.exists():
+            fault = "this is a file, not a folder"
+        hint = "give the folder that contains the class folders"
+        raise RequestError(fault, root, hint)
+
+
+def _describe_object_labels(root: Path) -> str:
+    """Return which labels of objects in images a file or folder has, or ""."""
+    folders = [root, *(root / name for name in (*SPLIT_FOLDERS, "annotations"))]
+    folders = [folder for folder in folders if folder.is_dir()]
+    for path in _list_files(root, folders):
+        pattern, text = _OBJECT_LABELS.get(path.suffix.lower(), (None, ""))
+        if pattern is not None and path.is_file():
+            with path.open("rb") as file:
+                if pattern.search(file.read(2**20)):
+                    return f"{path.name} {text}"
+    for folder in folders:
+        names = {x.name.lower(): x.name for x in folder.iterdir() if x.is_dir()}
+        labels = sorted(names.keys() & _LABEL_FOLDERS)
+        if "images" in names and labels:
+            return (
+                f"{folder.name}/ has {names['images']}/ beside {names[labels[0]]}/,"
+                " as labels of objects"
+            )
+    return ""
+
+
+def _list_files(root: Path, folders: list[Path]) -> Iterator[Path]:
+    if root.is_file():
+        yield root
+    for folder in folders:
+        yield from sorted(folder.glob("*.*"))

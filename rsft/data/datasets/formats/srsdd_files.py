@@ -1,0 +1,427 @@
+"""The ships in the label files of SRSDD, with the images of these files."""
+
+import filecmp
+import os
+import pathlib
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
+from operator import attrgetter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from rsft.data.datasets.formats.box_labels import (
+    LabelRow,
+    build_class_lookup,
+    has_box,
+    read_label_file,
+)
+from rsft.data.datasets.formats.gray_images import UNREADABLE, have_same_pixels
+from rsft.data.datasets.formats.text_files import (
+    Rejected,
+    find_split,
+    iterate_files,
+    read_text_lines,
+)
+
+_Paths = list[pathlib.Path]
+
+SRSDD_SPACING_M = 1.0
+"""Pixel spacing in meters."""
+
+CHIP_SIZE_STEP = 64
+"""The size of a chip is a multiple of this number of pixels."""
+
+MAX_CHIP_SIZE = 4096
+"""Largest size of a chip in pixels, four times that of an image of SRSDD."""
+
+SRSDD_CATEGORIES = (
+    "Cell-Container",
+    "Container",
+    "Fishing",
+    "LawEnforce",
+    "Dredger",
+    "ore-oil",
+    "bulk-cargo",
+)
+"""Class names in the order of the labels."""
+
+_CLASS_LOOKUP = build_class_lookup(SRSDD_CATEGORIES) | {
+    "lawenforcement": "LawEnforce",
+    "bulkcargoship": "bulk-cargo",
+}
+_IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"})
+_IMAGE_FOLDERS = ("images", "jpegimages")
+_LABEL_FOLDERS = ("labels", "labeltxt")  # preferred among equal copies
+
+_MAX_COORDINATE = 10**6  # pixels
+_MIN_AREA = 1.0  # square pixels
+_LARGEST_SHARE_OUTSIDE = 0.05  # share of the images with a ship whose center is outside
+_MIN_OUTSIDE = 3  # such images of one split and size
+_MIN_REACH = 2 / 3
+"""Boxes of enough images end beyond this part of the width and the height."""
+_MIN_IMAGES = 10
+_LEAST_PROBABILITY = 1e-6  # that boxes at random end before this part
+
+
+def is_srsdd_label_file(path: pathlib.Path) -> bool:
+    """Return whether a file is a label file of SRSDD, by its first rows."""
+    return path.suffix.lower() == ".txt" and has_box(path, _CLASS_LOOKUP)
+
+
+@dataclass(frozen=True)
+class SRSDDShip(LabelRow):
+    """A ship in an image."""
+
+    image: pathlib.Path
+    label_file: pathlib.Path
+
+    @property
+    def name(self) -> str:
+        """Name in the FUSRS lists: L<image>_<number>."""
+        stem = self.image.stem
+        return f"L{int(stem) if stem.isdecimal() else stem}_{self.number}"
+
+    @property
+    def window(self) -> tuple[int, int, int]:
+        """Left, top and size of the square chip in pixels; it may leave the image."""
+        corners = np.reshape(self.box, (4, 2))
+        low = corners.min(axis=0)
+        high = corners.max(axis=0)
+        steps = np.ceil(max(1.0, (high - low).max()) / CHIP_SIZE_STEP)
+        side = CHIP_SIZE_STEP * int(steps)
+        left, top = np.rint((low + high) / 2 - side / 2).astype(int).tolist()
+        return left, top, side
+
+    @property
+    def box_in_chip(self) -> list[float]:
+        """Corners x1 y1 ... x4 y4 of the box in pixels of the chip."""
+        left, top, _ = self.window
+        return list((np.array(self.box) - np.tile((left, top), 4)).tolist())
+
+    def crop(self, image: NDArray[Any]) -> NDArray[Any]:
+        """Crop the chip from its image (H, W, ...), which is mirrored at its border.
+
+        Returns:
+            The chip (S, S, ...), where S is the size of `window`.
+
+        Raises:
+            ValueError: the box lies outside the image, or is larger than MAX_CHIP_SIZE.
+        """
+        height, width = image.shape[:2]
+        left, top, side = self.window
+        if side > MAX_CHIP_SIZE:
+            raise ValueError(
+                f"the box needs a chip of {side:,} pixels a side; the limit is"
+                f" {MAX_CHIP_SIZE:,}"
+            )
+        x, y = np.reshape(self.box, (4, 2)).T
+        if x.max() < 0 or y.max() < 0 or x.min() >= width or y.min() >= height:
+            raise ValueError("the box lies outside the image")
+        rows = _mirror(np.arange(top, top + side), height)
+        columns = _mirror(np.arange(left, left + side), width)
+        return np.ascontiguousarray(image[np.ix_(rows, columns)])
+
+
+def _mirror(index: NDArray[np.int64], length: int) -> NDArray[np.int64]:
+    """Reflect indices into [0, length) without repeating the border pixels."""
+    period = max(1, 2 * (length - 1))
+    folded = np.abs(index) % period
+    return np.asarray(np.minimum(folded, period - folded))
+
+
+class SRSDDShips:
+    """The ships in the label files of SRSDD at any depth below a folder.
+
+    A label file belongs to the image of its stem in the nearest folder, i.e. the
+    deepest one that contains both, but not to one of another split.
+
+    Args:
+        root: the folder.
+        split: "train" or "test" for the images below a folder of that name, "all" for
+            all images.
+
+    Attributes:
+        images: the images with labels, sorted by number; none if the folder does not
+            contain the data set.
+        ships: by image, then in the order of the label file.
+
+    Raises:
+        ValueError: several images of a label file, or label files of an image, are
+            equally near and differ; or the labels seem to be of images of another size.
+    """
+
+    def __init__(self, root: str | os.PathLike[str], split: str = "all") -> None:
+        self.root = pathlib.Path(root)
+        self.skipped: Counter[str] = Counter()
+        self.rejected: Rejected = []
+        images, labels = self._find_files(split)
+        self._check_numbers(images, labels)
+        label_of = self._choose_labels(self._choose_images(images, labels))
+        self.images = sorted(label_of, key=_image_order)
+        self.ships = list[SRSDDShip]()
+        for image in self.images:
+            self.ships += self._read_ships(label_of[image], image)
+        # a copy of an image is met by each of its label files
+        self.rejected = list(dict.fromkeys(self.rejected))
+        used = {*map(str, label_of), *(path for path, _, _ in self.rejected)}
+        self.skipped["image without a label file"] = len({*map(str, images)} - used)
+        self._check_boxes()
+        self.skipped = +self.skipped
+
+    def _find_files(self, split: str) -> tuple[_Paths, _Paths]:
+        """Return the images and the label files."""
+        images: _Paths = []
+        labels: _Paths = []
+        for parts in iterate_files(self.root):
+            if split != "all" and split not in map(str.lower, parts[:-1]):
+                continue
+            path = self.root.joinpath(*parts)
+            if path.suffix.lower() in _IMAGE_SUFFIXES:
+                images.append(path)
+            elif path.suffix.lower() == ".txt":
+                if _is_other_format(path):
+                    self.skipped["label file in another format"] += 1
+                else:
+                    labels.append(path)
+        return images, labels
+
+    def _check_numbers(self, images: _Paths, labels: _Paths) -> None:
+        """Raise ValueError if images and labels of a split are counted differently.
+
+        Then they fit together with 1 added to or subtracted from one kind.
+        """
+        for split in sorted({find_split(label, self.root) for label in labels}):
+            of_split = [x for x in labels if find_split(x, self.root) == split]
+            label_numbers = _find_numbers(of_split)
+            near = [image for image in images if self._may_belong(image, split)]
+            image_numbers = _find_numbers(near)
+            for step in (-1, 1):
+                moved = {(name, number + step) for name, number in label_numbers}
+                if moved and moved == image_numbers:
+                    matches = len(image_numbers & label_numbers)
+                    raise ValueError(
+                        f"{matches:,} label files {f'of {split} ' if split else ''}have"
+                        f" the number of an image, and {len(label_numbers):,} of"
+                        f" {len(label_numbers):,} with {step:+} added: images and"
+                        " labels seem to be counted from different numbers"
+                    )
+
+    def _choose_images(
+        self, images: _Paths, labels: _Paths
+    ) -> dict[pathlib.Path, _Paths]:
+        """Return the label files of each image."""
+        images_of = _group_by_stem(images)
+        nearest = {x: self._find_nearest(x, images_of[x.stem]) for x in labels}
+        depths: Counter[pathlib.Path] = Counter()
+        for label, (depth, _) in nearest.items():
+            depths[label.parent] = max(depth, depths[label.parent])
+        labels_of = defaultdict[pathlib.Path, _Paths](list)
+        for label, (depth, candidates) in nearest.items():
+            # an image farther away than those of the folder is that of other labels
+            if not candidates or depth < depths[label.parent]:
+                self.rejected.append((str(label), 0, f"image {label.stem} is missing"))
+                continue
+            image = _choose_copy(label, candidates, _IMAGE_FOLDERS, have_same_pixels)
+            self._reject_copies(image, candidates)
+            labels_of[image].append(label)
+        return labels_of
+
+    def _choose_labels(
+        self, labels_of: Mapping[pathlib.Path, _Paths]
+    ) -> dict[pathlib.Path, pathlib.Path]:
+        """Return one label file of each image."""
+        are_equal = partial(filecmp.cmp, shallow=False)
+        label_of: dict[pathlib.Path, pathlib.Path] = {}
+        for image, labels in labels_of.items():
+            _, candidates = self._find_nearest(image, labels)
+            label = _choose_copy(image, candidates, _LABEL_FOLDERS, are_equal)
+            self._reject_copies(label, labels)
+            label_of[image] = label
+        return label_of
+
+    def _reject_copies(self, original: pathlib.Path, copies: _Paths) -> None:
+        reason = f"{original.stem} exists already: {original}"
+        others = sorted(copy for copy in copies if copy != original)
+        self.rejected += [(str(copy), 0, reason) for copy in others]
+
+    def _may_belong(self, path: pathlib.Path, split: str) -> bool:
+        """Return whether a file is not of another split; "" is any split."""
+        return not split or find_split(path, self.root) in (split, "")
+
+    def _find_nearest(self, path: pathlib.Path, others: _Paths) -> tuple[int, _Paths]:
+        """Return the files in the deepest folder that contains `path` too.
+
+        Files of another split than `path` are left out.
+
+        Returns:
+            The length of the name of this folder, and the files.
+        """
+        split = find_split(path, self.root)
+        nearest = defaultdict[int, _Paths](list)
+        for other in others:
+            if self._may_belong(other, split):
+                common = os.path.commonpath((path.parent, other.parent))
+                nearest[len(common)].append(other)
+        return max(nearest.items(), default=(0, []))
+
+    def _read_ships(
+        self, path: pathlib.Path, image: pathlib.Path
+    ) -> Iterator[SRSDDShip]:
+        _, rows, rejected = read_label_file(path, _CLASS_LOOKUP)
+        for row in rows:
+            fault = _describe_box_fault(row.box)
+            if fault:
+                rejected.append((str(path), row.line, fault))
+            else:
+                yield SRSDDShip(**vars(row), image=image, label_file=path)
+        self.rejected += sorted(rejected)
+
+    def _check_boxes(self) -> None:
+        """Count bands of opacity, and check that the boxes lie in their images.
+
+        All images are checked together, and those of one split and size.
+
+        Raises:
+            ValueError: ships are outside of many images, or in one part of all.
+        """
+        groups = defaultdict[tuple[Any, ...], list[_LabeledImage]](list)
+        for image, ships in groupby(self.ships, attrgetter("image")):
+            boxes = [ship.box for ship in ships]
+            try:
+                with Image.open(image) as file:
+                    has_opacity = file.mode in ("LA", "RGBA")
+                    size = file.size
+            except UNREADABLE:
+                continue  # reported when the pixels are read
+            self.skipped["opacity band of an image"] += has_opacity
+            corners = np.reshape(boxes, (-1, 4, 2)) / size
+            labeled = _LabeledImage(image, size, corners)
+            groups[()].append(labeled)
+            groups[find_split(image, self.root), size].append(labeled)
+        for key, group in groups.items():
+            fault = _describe_misfit(group, min_outside=_MIN_OUTSIDE if key else 1)
+            if fault:
+                raise ValueError(
+                    f"{fault}: the labels seem to be of images of another size, or to"
+                    " exchange x and y"
+                )
+
+
+def _image_order(path: pathlib.Path) -> tuple[int, pathlib.Path]:
+    return int(path.stem) if path.stem.isdecimal() else 2**31, path
+
+
+def _group_by_stem(paths: _Paths) -> Mapping[str, _Paths]:
+    groups = defaultdict[str, _Paths](list)
+    for path in paths:
+        groups[path.stem].append(path)
+    return groups
+
+
+def _is_other_format(path: pathlib.Path) -> bool:
+    """Return whether the first row has only numbers, as in labels of YOLO."""
+    try:
+        lines = read_text_lines(path)
+    except (OSError, ValueError):
+        return False  # rejected when it is read
+    fields = lines[0][1].split() if lines else []
+    is_number = [re.fullmatch(r"[-+.\de]+", field) for field in fields]
+    return len(fields) >= 4 and all(is_number)
+
+
+def _find_numbers(paths: Iterable[pathlib.Path]) -> set[tuple[str, int]]:
+    """Return the numbers at the end of file names, each with the text before it."""
+    numbers: set[tuple[str, int]] = set()
+    for path in paths:
+        text = path.stem.rstrip("0123456789")
+        if text != path.stem:
+            numbers.add((text, int(path.stem[len(text) :])))
+    return numbers
+
+
+def _choose_copy(
+    path: pathlib.Path,
+    copies: _Paths,
+    preferred: Sequence[str],
+    are_equal: Callable[[pathlib.Path, pathlib.Path], bool],
+) -> pathlib.Path:
+    """Return the file that belongs to `path`, first one in a preferred folder.
+
+    Raises:
+        ValueError: the files are not equal.
+    """
+    first, *others = sorted(
+        copies, key=lambda copy: (copy.parent.name.lower() not in preferred, copy)
+    )
+    for other in others:
+        if not are_equal(first, other):
+            raise ValueError(
+                f"{first} and {other} differ, and {path} may belong to either: move one"
+                " out of the folder"
+            )
+    return first
+
+
+def _describe_box_fault(box: tuple[float, ...]) -> str:
+    x, y = np.reshape(box, (4, 2)).T
+    area = abs(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2
+    if not area >= _MIN_AREA:  # also true for NaN
+        return "the box has no area"
+    if not np.abs(box).max() < _MAX_COORDINATE:
+        return f"a corner is not within {_MAX_COORDINATE:,} pixels"
+    return ""
+
+
+@dataclass(frozen=True)
+class _LabeledImage:
+    """An image with the boxes in it.
+
+    Attributes:
+        size: width and height in pixels.
+        corners: corners (N, 4, 2) of the boxes as shares of width and height.
+    """
+
+    path: pathlib.Path
+    size: tuple[int, int]
+    corners: NDArray[np.float64]
+
+    def __str__(self) -> str:
+        return f"{self.path} ({self.size[0]} x {self.size[1]} pixels)"
+
+
+def _describe_misfit(images: Sequence[_LabeledImage], min_outside: int) -> str:
+    """Return why labels do not fit their images, or "".
+
+    Args:
+        images: the images.
+        min_outside: number of images with a box outside that is a fault.
+    """
+    count = len(images)
+    outside = list[_LabeledImage]()
+    for image in images:
+        centers = image.corners.mean(axis=1)
+        if (centers < 0).any() or (centers > 1).any():
+            outside.append(image)
+    if len(outside) >= min_outside and len(outside) > _LARGEST_SHARE_OUTSIDE * count:
+        return (
+            f"{len(outside):,} of {count:,} images have a box outside, such as"
+            f" {outside[0]}"
+        )
+    reach = np.max([image.corners.max(axis=(0, 1)) for image in images], axis=0)
+    # of both sides if the image is larger; of the longer one if x and y are exchanged
+    is_short = reach < _MIN_REACH
+    sizes = np.array([image.size for image in images])
+    is_longer = (sizes > sizes.min(axis=1, keepdims=True)).all(axis=0)
+    is_suspect = is_short.all() or (is_short & is_longer).any()
+    probability = np.prod(reach[is_short]) ** count
+    if is_suspect and count >= _MIN_IMAGES and probability < _LEAST_PROBABILITY:
+        limits = f"{reach[0]:.0%} of the width, {reach[1]:.0%} of the height"
+        return f"no box of {count:,} images, such as {images[0]}, is beyond {limits}"
+    return ""
