@@ -11,7 +11,12 @@ from pathlib import Path
 import pytest
 
 from rsft.data.datasets.archive_search import locate_sources
-from rsft.data.datasets.published_archives import DOTA_ARCHIVE, FUSAR_SHIP_ARCHIVE, SRSDD_ARCHIVE, list_archives
+from rsft.data.datasets.published_archives import (
+    DOTA_ARCHIVE,
+    FUSAR_SHIP_ARCHIVE,
+    SRSDD_ARCHIVE,
+    list_archives,
+)
 from rsft.data.datasets.source_errors import explain_wrong_source
 from rsft.errors import RequestError
 from tests.data.datasets.dota.data import row, write_pair
