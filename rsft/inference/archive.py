@@ -23,12 +23,12 @@ from rsft.data.imagery.scene_uri import SceneUri
 from rsft.errors import NetworkError, RequestError, RsftError
 from rsft.inference.engines.base import REFERENCE
 from rsft.inference.options import PredictionRequest
+from rsft.inference.predict.batch_journal import journal_path
 from rsft.inference.predict.bundles import reject_scene_outputs
 from rsft.inference.predict.chip_files import path_to_text
 from rsft.inference.predict.columns import table_columns
 from rsft.inference.predict.inputs import find_scenes
 from rsft.inference.predict.job import job_key, predict
-from rsft.inference.predict.resume_journal import journal_path
 from rsft.inference.selection.fastest import load_engine
 from rsft.inference.writers.geopackage import read_geopackage_metadata
 from rsft.inference.writers.tables import check_output_path

@@ -114,7 +114,7 @@ def prepare_scenes(
         sources = list(source)
     arguments = dict(locals())
     from rsft.data.chips.builder import find_finished_store
-    from rsft.inference.predict.resume_journal import journal_path
+    from rsft.inference.predict.batch_journal import journal_path
     from rsft.inference.preparation.job import build_scene_store
 
     not_options = ("source", "sources", "root", "jobs", "overwrite", "progress")

@@ -8,12 +8,9 @@ folders stay.
 
 import hashlib
 import logging
-import os
 import shutil
-import sqlite3
 import stat
 import tempfile
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -240,63 +237,3 @@ def _busy(folder: Path) -> RequestError:
         folder,
         "wait until it is done, or stop it",
     )
-
-
-_IN_USE = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL)
-_NO_ACCESS = (
-    sqlite3.SQLITE_PERM,
-    sqlite3.SQLITE_IOERR,
-    sqlite3.SQLITE_FULL,
-    sqlite3.SQLITE_CANTOPEN,
-)
-_NO_VALUE = b"\xff" * 8  # in place of the length of a value
-
-
-def compute_checksum(*parts: bytes | str | int | None) -> int:
-    """Return the CRC-32 of values, each with its length; a text has the checksum of its bytes in UTF-8."""
-    crc = 0
-    for part in parts:
-        if part is None:
-            data = b""
-        else:
-            if isinstance(part, bytes):
-                data = part
-            else:
-                data = str(part).encode()
-        crc = zlib.crc32(
-            data,
-            zlib.crc32(
-                _NO_VALUE if part is None else len(data).to_bytes(8, "little"), crc
-            ),
-        )
-    return crc
-
-
-def is_intact(stored_checksum: object, *parts: object) -> bool:
-    """Return whether values of a database have types that `compute_checksum` takes, and their checksum."""
-    values = [
-        part for part in parts if part is None or isinstance(part, bytes | str | int)
-    ]
-    return len(values) == len(parts) and stored_checksum == compute_checksum(*values)
-
-
-def is_in_use(error: sqlite3.Error) -> bool:
-    """Return whether another process uses a database."""
-    return _code(error) in _IN_USE
-
-
-def is_damage(error: sqlite3.Error, path: Path) -> bool:
-    """Return whether a database is damaged, rather than in use, on a full disk or without permission."""
-    return _code(error) not in (*_IN_USE, *_NO_ACCESS) and os.access(
-        path, os.R_OK | os.W_OK
-    )
-
-
-def remove_database(path: Path) -> None:
-    """Delete a database and the files that SQLite keeps beside it."""
-    for suffix in ("", "-journal", "-wal", "-shm"):
-        path.with_name(path.name + suffix).unlink(missing_ok=True)
-
-
-def _code(error: sqlite3.Error) -> int:
-    return int(getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)) & 0xFF

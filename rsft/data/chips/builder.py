@@ -423,7 +423,7 @@ def build_store(
             if finish is not None:
                 finish(ChipStore.open(store))
         finally:
-            journal.close()
+            journal.close(finished=False)
     return ChipStore.open(root)
 
 

@@ -20,13 +20,13 @@ from rsft.data.imagery.scene_uri import SceneUri, file_state
 from rsft.errors import RequestError
 from rsft.inference.options import DEFAULT_REQUEST, PredictionRequest
 from rsft.inference.predict import pipeline
+from rsft.inference.predict.batch_journal import BatchJournal, journal_path
 from rsft.inference.predict.chip_files import ChipFiles, PredictionPlan, path_to_text
 from rsft.inference.predict.columns import table_columns
 from rsft.inference.predict.inputs import find_chips, find_scenes
 from rsft.inference.predict.metadata import scene_sources, table_metadata
 from rsft.inference.predict.rejections import describe_empty_result, write_rejected_list
 from rsft.inference.predict.result_table import collect_results
-from rsft.inference.predict.resume_journal import ResumeJournal, has_note, journal_path
 from rsft.inference.predict.scene_check import SceneCheck, check_scenes, describe_checks
 from rsft.inference.predict.truth import TruthCheck, check_truth
 from rsft.inference.review.page import write_review_page
@@ -44,6 +44,7 @@ from rsft.models.outputs import ClassifierOutputs
 from rsft.scenes.options import UNDECLARED, Declaration
 from rsft.types import Progress
 from rsft.utils.atomic_files import write_bytes
+from rsft.utils.journal import has_note
 from rsft.utils.process_pool import return_freed_memory
 from rsft.version import __version__
 
@@ -90,7 +91,7 @@ class PredictionJob:
     bundle: Bundle
     request: PredictionRequest
     plan: PredictionPlan
-    journal: ResumeJournal
+    journal: BatchJournal
     output_path: Path
     replaces_outputs: bool
     skipped_files: int = 0
@@ -204,7 +205,7 @@ def open_job(
         has_journal and has_note(path, key, *_writing_note(output_path, request))
     )
     _check_outputs(bundle, output_path, request, replaces_outputs)
-    journal = ResumeJournal(path, key)
+    journal = BatchJournal(path, key)
     finished = False
     try:
         with ExitStack() as stack:

@@ -19,11 +19,11 @@ from rsft.data.imagery.contract import Contract
 from rsft.errors import DataError
 from rsft.inference.engines.base import CPU_BATCH_SIZE
 from rsft.inference.predict import chip_files
+from rsft.inference.predict.batch_journal import BatchResult
 from rsft.inference.predict.lengths import measure_length
 from rsft.inference.predict.result_table import (
     predictions_table,
 )
-from rsft.inference.predict.resume_journal import BatchResult
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.outputs import ClassifierOutputs
 from rsft.types import Bytes

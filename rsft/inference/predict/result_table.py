@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from rsft.data.annotations.base import AT, concat_attributes, unique_names
 from rsft.data.imagery.contract import Contract
 from rsft.errors import WeightsError
+from rsft.inference.predict.batch_journal import BatchJournal
 from rsft.inference.predict.chip_files import (
     PredictionPlan,
     describe_assumed_bands,
@@ -29,7 +30,6 @@ from rsft.inference.predict.columns import (
     probability_columns,
     table_columns,
 )
-from rsft.inference.predict.resume_journal import ResumeJournal
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.outputs import ClassifierOutputs
 from rsft.models.uncertainty import statistics
@@ -122,7 +122,7 @@ def format_sets(
 
 
 def collect_results(
-    journal: ResumeJournal, plan: PredictionPlan, bundle: Bundle
+    journal: BatchJournal, plan: PredictionPlan, bundle: Bundle
 ) -> tuple[pd.DataFrame, list[Rejection], list[str]]:
     """Combine the results of all batches.
 

@@ -31,7 +31,6 @@ from rsft.inference.predict.chip_files import (
     path_to_text,
 )
 from rsft.inference.predict.lengths import annotated_length, box_length, measured_length
-from rsft.inference.predict.resume_journal import ResumeJournal
 from rsft.inference.writers.pre_annotations import SceneBoxes
 from rsft.scenes import locations as locate
 from rsft.scenes.chip_size import resolve_spacing
@@ -49,8 +48,10 @@ from rsft.scenes.raster import (
     declare_unit,
     open_scene,
 )
+from rsft.scenes.recorded import find_once
 from rsft.types import Pixels, Progress
 from rsft.utils.atomic_files import write_bytes
+from rsft.utils.journal import Journal
 
 _log = logging.getLogger(__name__)
 
@@ -63,7 +64,7 @@ def plan_scenes(
     names: Sequence[SceneUri | Path],
     request: PredictionRequest,
     contract: Contract,
-    journal: ResumeJournal,
+    journal: Journal,
     progress: Progress | None = None,
 ) -> PredictionPlan:
     """Find the locations of all chips in scenes.
@@ -221,7 +222,7 @@ def _find_locations(
     scene: RasterScene,
     request: PredictionRequest,
     contract: Contract,
-    journal: ResumeJournal,
+    journal: Journal,
     progress: Progress | None,
 ) -> tuple[SceneLocations, ChipWindow]:
     query = request.query
@@ -264,7 +265,7 @@ def _find_locations(
             scene, query.detect, window, request.declaration, contract, progress
         )
 
-    find = partial(journal.find_once, key, detect)
+    find = partial(find_once, journal, key, detect)
     return _find_objects(scene, query, find, progress), window
 
 

@@ -14,7 +14,7 @@ from rsft.data.datasets.splits import check_val_share
 from rsft.data.imagery.bands import check_bands
 from rsft.data.imagery.scene_uri import file_state
 from rsft.errors import RequestError
-from rsft.inference.predict.resume_journal import ResumeJournal, journal_path
+from rsft.inference.predict.batch_journal import journal_path
 from rsft.inference.preparation.labels import LabeledObjects, assign_splits, read_types
 from rsft.inference.preparation.placement import ChipSize
 from rsft.inference.preparation.records import make_record, open_scenes
@@ -23,6 +23,8 @@ from rsft.scenes.locations import ChipWindow, SceneLocations
 from rsft.scenes.options import Declaration
 from rsft.scenes.query import CfarOptions, parse_land
 from rsft.scenes.raster import RasterScene, gdal_environment
+from rsft.scenes.recorded import find_once
+from rsft.utils.journal import Journal
 from rsft.version import __version__
 
 _UNLABELED = "rsft predict SCENES --detect --chips FOLDER"
@@ -100,13 +102,15 @@ def _detector(
     else:
         land = None
     key = repr((__version__, declared, detector, land))
-    journal = ResumeJournal(journal_path(options.root), key)
+    journal = Journal(journal_path(options.root), key)
     is_built = False
 
     def locate(scene: RasterScene) -> SceneLocations:
         name = f"detected in {scene.path}, {scene.path.state()}"
-        return journal.find_once(
-            name, partial(detect_objects, scene, detector, declared, options.progress)
+        return find_once(
+            journal,
+            name,
+            partial(detect_objects, scene, detector, declared, options.progress),
         )
 
     try:

@@ -19,8 +19,8 @@ from rsft.data.chips.store import SPLITS, ChipStore
 from rsft.data.croissant import write_croissant
 from rsft.evaluation.report.pages import write_report
 from rsft.inference.corrections.corrected_table import read_corrected_table
+from rsft.inference.predict.batch_journal import BatchJournal, BatchResult
 from rsft.inference.predict.inputs import find_chips
-from rsft.inference.predict.resume_journal import BatchResult, ResumeJournal
 from rsft.inference.suggestion.suggest import suggest_chips
 from rsft.inference.writers.layer import PredictionLayer
 from rsft.inference.writers.tables import write_prediction_table
@@ -109,7 +109,7 @@ def _build_journal(folder: Path) -> None:
     rows = pd.DataFrame(
         {"chip": ["a", "b"], "p": [0.1, None], "geometry": [shapely.Point(1, 2), None]}
     )
-    journal = ResumeJournal(folder / "out.journal", KEY)
+    journal = BatchJournal(folder / "out.journal", KEY)
     for number in range(3):
         journal.record(
             number, BatchResult(rows, [("f", 3, "why")], Counter(empty=4, gray=5))
@@ -119,7 +119,7 @@ def _build_journal(folder: Path) -> None:
 
 
 def _read_journal(folder: Path) -> None:
-    journal = ResumeJournal(folder / "out.journal", KEY)
+    journal = BatchJournal(folder / "out.journal", KEY)
     try:
         journal.get_note("x")
         for result in journal.results():

@@ -708,7 +708,7 @@ def test_a_job_that_is_killed_after_its_last_output_can_be_repeated(
     )
 
     def predict_and_die():
-        job.ResumeJournal.close = kill_this_process
+        job.BatchJournal.close = kill_this_process
         predict(bundle, [scene], tmp_path / "out.csv", request)
 
     run_until_killed(predict_and_die)

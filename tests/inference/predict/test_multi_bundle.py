@@ -11,13 +11,13 @@ import pytest
 from rsft.errors import RequestError
 from rsft.inference.options import PredictionRequest
 from rsft.inference.predict import pipeline
+from rsft.inference.predict.batch_journal import BatchJournal
 from rsft.inference.predict.bundles import (
     check_compatible,
     output_paths,
     predict_bundles,
 )
 from rsft.inference.predict.job import predict
-from rsft.inference.predict.resume_journal import ResumeJournal
 from rsft.models.bundle.bundle import Bundle
 from rsft.recipe.schema import EvaluateSection
 from tests.helpers.tiny_bundles import perturbed_copy
@@ -78,13 +78,13 @@ def test_call_that_was_killed_between_the_deletions_of_its_journals(
 ):
     chips = root / "chips/val"
     request = PredictionRequest(device="cpu")
-    close = ResumeJournal.close
+    close = BatchJournal.close
 
     def close_only_the_second(journal, finished):
         close(journal, finished and "bars" in journal.path.name)
 
     with monkeypatch.context() as patched:
-        patched.setattr(ResumeJournal, "close", close_only_the_second)
+        patched.setattr(BatchJournal, "close", close_only_the_second)
         before = predict_bundles([run, other], [chips], tmp_path / "out.csv", request)
     assert [path.name for path in tmp_path.glob(".*")] == [".out.csv.journal"]
     results = predict_bundles([run, other], [chips], tmp_path / "out.csv", request)

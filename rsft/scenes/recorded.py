@@ -1,0 +1,24 @@
+"""Keep the objects that were found in a scene in the journal of the job."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+
+from rsft.scenes.locations import Location, SceneLocations
+from rsft.utils.journal import Journal
+
+
+def find_once(
+    journal: Journal, name: str, find: Callable[[], SceneLocations]
+) -> SceneLocations:
+    """Return the objects that the journal has under a name; else find and record them."""
+    if journal.get_note(name) is None:
+        objects = find()
+        locations = [asdict(location) for location in objects.locations]
+        content = {"locations": locations, "notes": objects.notes}
+        journal.set_note(name, json.dumps(content))
+    content = json.loads(journal.get_note(name) or "")
+    locations = [
+        Location(**{**row, "box": tuple(row["box"])}) for row in content["locations"]
+    ]
+    return SceneLocations(locations, notes=content["notes"], are_boxes=True)
