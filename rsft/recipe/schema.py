@@ -20,7 +20,7 @@ from rsft.recipe.components import (
     Unit,
     as_lower_case,
 )
-from rsft.recipe.registries import LOSSES, SAMPLERS, TRACKERS
+from rsft.recipe.registries import LOSSES, SAMPLERS, SCHEDULES, TRACKERS
 from rsft.utils.registry import Registry
 
 
@@ -95,9 +95,12 @@ class PeftSection(ComponentSection):
 
 
 class MetaSection(Section):
-    """The modulator (learned scales; peft.modulator) and its outer loop (paper, Section 3.3); null is plain PEFT."""
+    """The learned scales (peft.modulator) and their outer loop (paper, Section 3.3).
 
-    schedule: Literal["alternating", "joint", "metalora"] = "alternating"
+    null is plain PEFT.
+    """
+
+    schedule: Annotated[str, RegisteredName(SCHEDULES)] = "alternating"
     """inner and outer steps take turns, one pass gives both gradients, or one outer
     step per epoch as in the authors' code"""
     order: Literal[1, 2] = 1
@@ -137,27 +140,12 @@ class MetaSection(Section):
 
     @property
     def unneeded(self) -> dict[str, str]:
-        """The keys of an outer loop that the schedule metalora does not have."""
-        keys = (
-            "order",
-            "decay",
-            "scale_invariant_steps",
-            "sampling",
-            "holdout",
-            "prune_below",
-            "resplit_every",
-        )
-        hint = "nothing: the authors' code has no such setting"
-        if self.schedule == "metalora":
-            return dict.fromkeys(keys, hint)
-        return {}
+        """The keys that the schedule does not have."""
+        return SCHEDULES[self.schedule].unneeded
 
 
 class SemiSection(Section):
-    """Training on the chips of data.unlabeled by FixMatch (Sohn et al.
-
-    2020), beside the labeled chips.
-    """
+    """Training on the chips of data.unlabeled by FixMatch, beside the labeled chips."""
 
     start: float = Field(default=0.3, ge=0, lt=1)
     """share of training after which unlabeled chips are used"""

@@ -245,7 +245,7 @@ def recipe_page() -> str:
         _key_table(_rows(Recipe, {key: Recipe.model_fields[key] for key in top})),
     ]
     for name, section in SECTIONS.items():
-        parts += [f"## {name}\n", f"{section.__doc__}\n"]
+        parts += [f"## {name}\n", f"{section.about()}\n"]
         if issubclass(section, ComponentSection):
             parts += _component_tables(name, section)
         else:
