@@ -50,7 +50,7 @@ def write_suggestion_page(
         raise RequestError(
             "no chip was suggested, so the page would be empty",
             path,
-            "leave out --page",
+            "leave out --html",
         )
     for name, scene in zip(
         suggestions.table["path"], suggestions.table["scene"], strict=True
