@@ -21,12 +21,13 @@ from rsft.cli.display.console import (
     two_lines,
 )
 from rsft.cli.options import (
+    JsonOption,
+    OverwriteOption,
     WordArgument,
     check_new_file,
     documented,
 )
 from rsft.cli.plugin_commands import ExtensibleGroup
-from rsft.utils.command_options import Argument, Option
 
 if TYPE_CHECKING:
     from rsft.backbones.card import ListedEncoder, PublishedEncoder, WeightsStatus
@@ -42,8 +43,7 @@ app = typer.Typer(
 
 
 @app.command("ls")
-@documented
-def backbones_ls(word: WordArgument = "", as_json: bool = False) -> None:
+def backbones_ls(word: WordArgument = "", as_json: JsonOption = False) -> None:
     """List encoders with size, input, license and the uses that the license does not allow.
 
     Any other vision transformer of timm works too, by its timm name, or as timm:MODEL
@@ -214,13 +214,12 @@ weights_app = typer.Typer(
 
 NamesArgument = Annotated[
     list[str],
-    Argument("Names of encoders, from `rsft backbones ls` or timm."),
+    typer.Argument(help="Names of encoders, from `rsft backbones ls` or timm."),
 ]
 
 
 @weights_app.command("ls")
-@documented
-def weights_ls(word: WordArgument = "", as_json: bool = False) -> None:
+def weights_ls(word: WordArgument = "", as_json: JsonOption = False) -> None:
     """List the weights files of the encoders: size, published checksum, and whether the file is present."""
 
     def cells(row: dict[str, Any]) -> tuple[str, ...]:
@@ -238,7 +237,6 @@ def weights_ls(word: WordArgument = "", as_json: bool = False) -> None:
 
 
 @weights_app.command("get")
-@documented
 def weights_get(names: NamesArgument) -> None:
     """Download and verify weights. An interrupted download is resumed."""
     from rsft.backbones.card import fetch_weights
@@ -253,7 +251,6 @@ def weights_get(names: NamesArgument) -> None:
 
 
 @weights_app.command("verify")
-@documented
 def weights_verify(
     names: NamesArgument = [],  # noqa: B006
 ) -> None:  # typer takes no None for a list of arguments
@@ -284,8 +281,8 @@ def weights_verify(
 def weights_convert(
     source: Path,
     target: Path,
-    name: Annotated[str, Option(name="--as")],
-    overwrite: bool = False,
+    name: Annotated[str, typer.Option("--as")],
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Write the encoder in a checkpoint as plain tensors, without decoder, head and optimizer.
 

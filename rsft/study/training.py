@@ -26,7 +26,6 @@ from filelock import FileLock
 
 from rsft.errors import Interrupted, RecipeError, RsftError
 from rsft.study.outcomes import ERRORS, LOCK, RECIPE, TrialOutcome
-from rsft.training.listeners import RunListener
 from rsft.training.runs.reader import (
     METRICS_FILE,
     TRAINED,
@@ -35,6 +34,7 @@ from rsft.training.runs.reader import (
     hash_data,
     read_data_hash,
 )
+from rsft.training.trackers import RunListener
 from rsft.utils.untrusted.documents import load_json
 
 ACCURACIES = ("micro", "macro", "macro_f1", "avg", "head", "medium", "tail")

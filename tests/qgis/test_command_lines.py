@@ -10,8 +10,6 @@ import typer
 from rsft_qgis import command_lines as lines
 
 from rsft.cli import build_app
-from rsft.cli.flags import FLAGS as COMMON_FLAGS
-from rsft.cli.flags import Flags, take_flags
 from rsft.data.imagery.units import DIGITAL_UNITS
 from rsft.data.imagery.units import UNITS as ALL_UNITS
 from rsft.inference.corrections.corrected_table import _READERS
@@ -94,12 +92,11 @@ def test_the_command_line_parses_them():
         {**every, **PIXELS.options(), "--html": "p.html"},
     )
     command = COMMANDS["predict"]
-    words, flags = take_flags(words[2:])
-    values = command.make_context("predict", words).params
+    values = command.make_context("predict", words[2:]).params
     assert (
         values["bundle"] == Path("b")
         and values["inputs"] == ["s.tif"]
-        and flags == Flags(as_json=True, overwrite=True)
+        and values["as_json"] is True
     )
     assert (values["pfa"], values["calibrate"], values["margin"], values["stride"]) == (
         0.1,
@@ -107,12 +104,17 @@ def test_the_command_line_parses_them():
         2,
         4,
     )
-    assert values["html"] == Path("p.html") and values["keep_noise"] is True
+    assert (
+        values["html"] == Path("p.html")
+        and values["overwrite"] is True
+        and values["keep_noise"] is True
+    )
     show = lines.bundle_command("rsft", "b")
     shown = typer.main.get_command(build_app()).commands["bundle"].commands["show"]  # type: ignore[attr-defined]
-    words, flags = take_flags(show[3:])
-    assert shown.make_context("show", words).params == {"bundle": Path("b")}
-    assert flags.as_json
+    assert shown.make_context("show", show[3:]).params == {
+        "bundle": Path("b"),
+        "as_json": True,
+    }
 
 
 def test_labels_join_a_store():
@@ -129,9 +131,7 @@ def test_labels_join_a_store():
     ]
     labels = lines.LabelOptions("truth", "clutter", "a b, c,", "db", "VV,VH", "chips")
     words = lines.add_command("rsft", "s", "t.gpkg", labels)
-    words, flags = take_flags(words[3:])
-    assert flags.as_json
-    values = COMMANDS["data"].commands["add"].make_context("add", words).params
+    values = COMMANDS["data"].commands["add"].make_context("add", words[3:]).params
     assert values == {
         **{
             "root": Path("s"),
@@ -143,6 +143,7 @@ def test_labels_join_a_store():
             "new_classes": ["a b", "c"],
             "unit": "db",
             "bands": "VV,VH",
+            "as_json": True,
             "mixed_noise": False,
         },
         "source": ["chips"],
@@ -153,14 +154,17 @@ def test_a_run_starts_at_a_bundle():
     words = lines.finetune_command(
         "rsft", "b", "my store", "r", "train.epochs=2 --no-report"
     )
-    words, flags = take_flags(words[2:])
-    values = COMMANDS["finetune"].make_context("f", words).params
+    values = COMMANDS["finetune"].make_context("f", words[2:]).params
     assert [values["recipe"], *values["overrides"]] == [
         "data.root=my store",
         "train.epochs=2",
     ]
-    start = (values["start"], values["runs"], flags.as_json, values["log_every"])
-    assert start == (Path("b"), Path("r"), True, 1)
+    assert (
+        values["start"],
+        values["runs"],
+        values["as_json"],
+        values["log_every"],
+    ) == (Path("b"), Path("r"), True, 1)
     assert values["no_report"] is True and values["resume"] is False
 
 
@@ -214,7 +218,7 @@ def test_the_names_are_those_of_the_dialogs():
         for parameter in command.params
         for option in parameter.opts
     }
-    assert set(lines.PARAMETER_NAMES) <= options | set(COMMON_FLAGS)
+    assert set(lines.PARAMETER_NAMES) <= options
 
 
 def test_texts():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,9 +16,15 @@ from rsft.cli.display.console import (
     make_table,
     show_paths,
 )
-from rsft.cli.options import FencedCommand, documented
+from rsft.cli.options import (
+    FencedCommand,
+    OverwriteOption,
+    band_names,
+    documented,
+    unit_name,
+)
 from rsft.scenes.options import Declaration
-from rsft.scenes.query import CfarOptions
+from rsft.scenes.query import CfarOptions, parse_land
 
 if TYPE_CHECKING:
     from rsft.plugins.ais.job import AisMatch
@@ -35,7 +42,7 @@ def _group() -> None:
 
 
 @app.command("match", cls=FencedCommand)
-@documented
+@partial(documented, unit=unit_name, bands=band_names, land=parse_land)
 def ais_match(
     scene: Annotated[str, typer.Argument()],
     ais: Annotated[list[Path], typer.Option("--ais", metavar="FILE")],
@@ -49,8 +56,8 @@ def ais_match(
     position_error: Annotated[float, typer.Option(metavar="METERS")] = 20.0,
     html: Annotated[Path | None, typer.Option(metavar="PAGE")] = None,
     review: Annotated[Path | None, typer.Option(metavar="FILE")] = None,
-    overwrite: bool = False,
-    as_json: bool = False,
+    overwrite: OverwriteOption = False,
+    as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
     """Find the ships in a radar scene, and name each one by the AIS messages around the time of its line.
 
@@ -81,6 +88,7 @@ def ais_match(
         html: HTML page to write, on which you choose the ships of ambiguous objects.
         review: Your choices: the file that the page saves. Give the other options as
             before.
+        as_json: Print progress and result as JSON, one object per line.
     """
     from rsft.cli.display.results import report_progress
     from rsft.inference.writers.tables import check_output_file

@@ -1,1 +1,0 @@
-"""The outer loop as the code of the paper runs it."""
