@@ -429,7 +429,8 @@ def test_a_product_of_a_sensor(tmp_path, install, monkeypatch):
     from rsft.data.imagery.products.options import ProductOptions
     from rsft.data.imagery.products.product import PRODUCTS
     from rsft.errors import RequestError
-    from rsft.scenes.raster import PixelWindow, SceneReader, open_scene
+    from rsft.scenes.raster import PixelWindow, open_scene
+    from rsft.scenes.reader import SceneReader
 
     install(
         "toy_sat", PRODUCT, "[rsft.products]\ntoy-sat = toy_sat:ToyProduct\n", PRODUCTS

@@ -50,7 +50,8 @@ from rsft.scenes.locations import (
 )
 from rsft.scenes.options import Declaration
 from rsft.scenes.query import LAND_KEYWORDS, CfarOptions, LandSource
-from rsft.scenes.raster import PixelWindow, RasterScene, SceneReader, declare_unit
+from rsft.scenes.raster import PixelWindow, RasterScene, declare_unit
+from rsft.scenes.reader import SceneReader
 from rsft.types import LONLAT, Floats, Pixels, Progress
 
 CELL = 16

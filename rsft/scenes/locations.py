@@ -37,7 +37,8 @@ from rsft.scenes.chip_size import (
 )
 from rsft.scenes.georeference import rectangle_corners
 from rsft.scenes.options import ChipOptions, Declaration
-from rsft.scenes.raster import PixelWindow, RasterScene, SceneReader
+from rsft.scenes.raster import PixelWindow, RasterScene
+from rsft.scenes.reader import SceneReader
 from rsft.types import LONLAT, Floats, Pixels, Rejection
 
 MAX_CHIP_VALUES = 2**28

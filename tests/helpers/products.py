@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 from pyproj import Transformer
 
-from rsft.scenes.raster import PixelWindow, RasterScene, SceneReader
+from rsft.scenes.raster import PixelWindow, RasterScene
+from rsft.scenes.reader import SceneReader
 from tests.helpers.scenes import UTM, ground_control_points, write_geotiff
 
 SHAPE = 60, 80

@@ -20,7 +20,8 @@ from rsft.scenes.georeference import (
     read_georeference,
     rectangle_corners,
 )
-from rsft.scenes.raster import PixelWindow, SceneReader, open_scene
+from rsft.scenes.raster import PixelWindow, open_scene
+from rsft.scenes.reader import SceneReader
 from tests.helpers.geokeys import ODD_GEOKEYS, write_scene_with_geokeys
 from tests.helpers.scenes import (
     UTM,

@@ -1,7 +1,6 @@
 """Read windows of scenes: files, archives, web servers, subdatasets and STAC items; and
 what goes wrong there."""
 
-import json
 import os
 import zipfile
 
@@ -11,18 +10,13 @@ import rasterio
 import rasterio.shutil
 from scipy.io import netcdf_file
 
-from rsft.data.imagery.products.options import ProductOptions
 from rsft.data.imagery.scene_uri import SceneUri
 from rsft.errors import DataError, NetworkError, RequestError
-from rsft.scenes.raster import (
-    PixelWindow,
-    SceneReader,
-    gdal_environment,
-    open_scene,
-)
-from tests.helpers.file_server import serving_folder
+from rsft.scenes.raster import PixelWindow, open_scene
+from rsft.scenes.reader import SceneReader
 from tests.helpers.messages import mentions
-from tests.helpers.scenes import UTM, add_mask, ground_control_points, write_geotiff
+from tests.helpers.scenes import UTM, ground_control_points, write_geotiff
+from tests.scenes.conftest import LARGE_RAMP
 
 RAMP = np.arange(20 * 30, dtype=np.uint16).reshape(20, 30) + 1
 
@@ -41,27 +35,6 @@ def refused(name, message, error=DataError):
     """Assert that a scene cannot be opened."""
     with pytest.raises(error, match=message):
         open_scene(name)
-
-
-def test_windows_over_the_edge(tmp_path):
-    scene = open_scene(write_geotiff(tmp_path / "s.tif", RAMP))
-    window = read(scene, -2, 28, 3, 33)[:, :, 0]
-    assert (
-        (window[2:, :2] == RAMP[:3, 28:]).all()
-        and not window[:2].any()
-        and not window[:, 2:].any()
-    )
-    assert not read(scene, 50, 50, 52, 53).any()
-
-
-def test_no_data(tmp_path):
-    floats = RAMP.astype(np.float32)
-    floats[0, 0] = -9999
-    scene = open_scene(write_geotiff(tmp_path / "s.tif", floats, nodata=-9999))
-    assert np.isnan(read(scene, -1, -1, 1, 1)).all()
-    floats[0, 0] = np.nan
-    with pytest.raises(DataError, match=mentions("1 of 4", "NaN")):
-        read(open_scene(write_geotiff(tmp_path / "t.tif", floats)), 0, 0, 2, 2)
 
 
 @pytest.mark.parametrize(
@@ -180,26 +153,6 @@ def test_palette(tmp_path):
     refused(tmp_path / "p.png", "palette")
 
 
-def test_inverted_pixels(tmp_path):
-    refused(
-        write_geotiff(
-            tmp_path / "s.tif", np.eye(4, dtype=np.uint8), photometric="miniswhite"
-        ),
-        "MINISWHITE",
-    )
-
-
-def test_pixels_outside_of_the_mask_have_no_data(tmp_path):
-    path = write_geotiff(tmp_path / "s.tif", np.full((4, 4), 7, np.uint8))
-    add_mask(path, np.eye(4, dtype=bool))
-    assert read(open_scene(path), 1, 1, 3, 3)[:, :, 0].tolist() == [[7, 0], [0, 7]]
-    path = write_geotiff(tmp_path / "s.tif", np.full((4, 4), 7, np.uint8), scales=(2,))
-    add_mask(path, np.eye(4, dtype=bool))
-    np.testing.assert_array_equal(
-        read(open_scene(path), 1, 1, 3, 3)[:, :, 0], [[14, np.nan], [np.nan, 14]]
-    )
-
-
 def product(folder, *sizes):
     """Write a Sentinel-1 product with measurements of these sides, VV first."""
     (folder / "measurement").mkdir(parents=True)
@@ -237,26 +190,6 @@ def test_product_of_several_swaths(tmp_path):
         product(tmp_path / "S1A.SAFE", 20, 24),
         mentions("several swaths", "s1a-iw-grd-"),
     )
-
-
-LARGE_RAMP = np.arange(300 * 200, dtype=np.uint16).reshape(300, 200) + 1
-TILES = {"tiled": True, "blockxsize": 64, "blockysize": 64}
-
-
-@pytest.fixture
-def folder(tmp_path):
-    write_geotiff(
-        tmp_path / "a b.tif", LARGE_RAMP, crs="EPSG:32633", transform=UTM, **TILES
-    )
-    write_geotiff(tmp_path / "ü.tif", LARGE_RAMP)
-    return tmp_path
-
-
-@pytest.fixture
-def server(folder, monkeypatch):
-    monkeypatch.setattr("rsft.utils.remote_files._PAUSE", 0)
-    with serving_folder(folder) as server, gdal_environment():
-        yield server
 
 
 def is_large_ramp(name):
@@ -449,275 +382,3 @@ def test_variables_of_a_netcdf_file(tmp_path):
     assert (open_scene(first).bands, open_scene(second).bands) == (("VV",), ("VH",))
     refused(f"NETCDF:{path}:HH", mentions("GDAL", "scene"))
     refused(f"NETCDF:{tmp_path}/missing.nc:VV", "no such scene")
-
-
-STORED = np.arange(20 * 30, dtype=np.int16).reshape(20, 30) - 2500
-TIFF = "image/tiff; application=geotiff; profile=cloud-optimized"
-GAMMA0 = {
-    "unit": "gamma0",
-    "scale": 0.5,
-    "offset": 2000,
-    "nodata": -2500,
-    "spatial_resolution": 10,
-}
-
-
-def asset(href, **content):
-    return {"href": href, "type": TIFF, "roles": ["data"]} | content
-
-
-def write_item(path, assets, **properties):
-    item = {
-        "type": "Feature",
-        "stac_version": "1.0.0",
-        "id": path.stem,
-        "properties": properties,
-        "assets": assets,
-    }
-    path.write_text(json.dumps(item))
-    return path
-
-
-@pytest.fixture
-def tiffs(tmp_path):
-    for name in ("vv", "vh", "a b ü"):
-        write_geotiff(
-            tmp_path / f"{name}.tif",
-            STORED + (name == "vh"),
-            crs="EPSG:32633",
-            transform=UTM,
-        )
-    return tmp_path
-
-
-def corner(name, **options):
-    """Return the first two pixels of a scene."""
-    return (
-        read(open_scene(name, ProductOptions(**options)), 0, 0, 1, 2).ravel().tolist()
-    )
-
-
-def test_item_declares_unit_scale_nodata_and_names(tiffs):
-    path = write_item(
-        tiffs / "S1A_x.json", {"vv": asset("./vv.tif", **{"raster:bands": [GAMMA0]})}
-    )
-    scene = open_scene(path)
-    assert (scene.name, scene.unit, scene.bands, scene.dtype) == (
-        "S1A_x",
-        "gamma0",
-        ("VV",),
-        "float32",
-    )
-    assert str(scene.path) == str(path) and scene.files == (str(tiffs / "vv.tif"),)
-    assert scene.spacing == pytest.approx((10, 10), rel=1e-3)
-    np.testing.assert_array_equal(corner(path), [np.nan, 2000 - 2499 / 2])
-
-
-def test_item_of_version_1_1(tiffs):
-    band = {
-        "name": "HH",
-        "unit": "dB",
-        "nodata": "nan",
-        "raster:scale": 0.01,
-        "raster:spatial_resolution": 20,
-    }
-    path = write_item(tiffs / "i.json", {"data": asset("vv.tif", bands=[band])})
-    scene = open_scene(path)
-    assert (scene.unit, scene.bands) == ("db", ("HH",)) and np.isnan(scene.nodata[0])
-    assert corner(path) == pytest.approx([-25, -24.99])
-    write_item(
-        path,
-        {
-            "data": asset(
-                "vv.tif", nodata=-2499, **{"raster:scale": 2, "bands": [{"name": "HV"}]}
-            )
-        },
-    )
-    np.testing.assert_array_equal(corner(path), [-5000, np.nan])
-
-
-def test_spacing_of_a_file_without_georeference(tiffs):
-    write_geotiff(tiffs / "plain.tif", STORED)
-    path = write_item(
-        tiffs / "i.json",
-        {"vv": asset("plain.tif", **{"raster:bands": [{"spatial_resolution": 2.5}]})},
-    )
-    assert open_scene(path).spacing == (2.5, 2.5)
-
-
-def test_polarizations_become_bands(tiffs):
-    assets = {"vh": asset("vh.tif"), "vv": asset("vv.tif")}
-    assets["look"] = asset("vv.png", type="image/png", roles=["overview"])
-    path = write_item(tiffs / "i.json", assets)
-    scene = open_scene(path)
-    assert (scene.bands, scene.assets) == (("VH", "VV"), ("vh", "vv")) and corner(
-        path
-    ) == [-2499, -2500, -2498, -2499]
-    assert open_scene(path, ProductOptions(asset="vv")).bands == ("VV",)
-    assert open_scene(path, ProductOptions(asset="vv, vh")).bands == ("VV", "VH")
-    path = write_item(
-        tiffs / "j.json", {"data": asset("vv.tif")}, **{"sar:polarizations": ["HV"]}
-    )
-    assert open_scene(path).bands is None  # the item does not describe the band
-    path = write_item(
-        tiffs / "k.json", {"data": asset("vv.tif", **{"sar:polarizations": ["HV"]})}
-    )
-    assert open_scene(path).bands == ("HV",)
-    path = write_item(
-        tiffs / "l.json",
-        {"data": asset("vv.tif", **{"eo:bands": [{"common_name": "red"}]})},
-    )
-    assert open_scene(path).bands == ("R",)
-
-
-@pytest.mark.parametrize("href", ["a b ü.tif", "./a%20b%20%C3%BC.tif"])
-def test_addresses_with_spaces(tiffs, server, href):
-    path = write_item(tiffs / "i j.json", {"vv": asset(href)})
-    assert corner(path) == [-2500, -2499]
-    (tiffs / "item").write_bytes(
-        path.read_bytes()
-    )  # addresses of a STAC API have no suffix
-    for name in ("i%20j.json", "i j.json", "item"):
-        assert corner(server.url(name)) == [-2500, -2499]
-    write_item(path, {"vv": asset(server.url("a b ü.tif"))})
-    assert corner(server.url("i j.json")) == [-2500, -2499]
-
-
-def test_an_item_leads_into_no_private_network(tiffs, server):
-    """The user named the item, not the host; the host of an item on a server may send
-    its assets."""
-    before = len(server.requests)
-    for host in ("127.0.0.1", "localhost", "[::1]", "169.254.169.254", "10.0.0.1"):
-        address = f"http://{host}:{server.server_port}/vv.tif"
-        path = write_item(tiffs / "i.json", {"vv": asset(address)})
-        refused(path, mentions("public Internet"), NetworkError)
-        refused(
-            write_item(path, {"vv": asset(f"/vsicurl/{address}")}),
-            mentions("public Internet"),
-            NetworkError,
-        )
-    assert len(server.requests) == before
-    write_item(path, {"vv": asset(f"http://localhost:{server.server_port}/vv.tif")})
-    refused(server.url("i.json"), "127.0.0.1 leads to localhost", NetworkError)
-
-
-def test_item_on_a_server(tiffs, server):
-    write_item(tiffs / "i.json", {"vv": asset("missing.tif")})
-    write_item(tiffs / "j.json", {"vv": asset("file:///etc/passwd")})
-    refused(server.url("i.json"), r"answered 404 Not Found.*missing.tif", NetworkError)
-    refused(server.url("j.json"), mentions("not on a server"))
-    refused(server.url("k.json"), r"answered 404 Not Found.*k.json", NetworkError)
-
-
-@pytest.mark.parametrize(
-    ("assets", "chosen", "error", "message"),
-    [
-        ({}, None, DataError, "no asset of the item has the role data.*--asset: none"),
-        (
-            {"x": asset("vv.tif", roles=None)},
-            None,
-            DataError,
-            "no asset of the item has the role data.*--asset: x",
-        ),
-        (
-            {"vv": asset("vv.tif")},
-            "hh",
-            RequestError,
-            "the item has no asset hh.*its assets are vv",
-        ),
-        (
-            {"a": asset("vv.tif"), "b": asset("vh.tif")},
-            None,
-            RequestError,
-            "2 data assets: a, b.*--asset NAME",
-        ),
-        (
-            {"vv": asset("vv.xml", type="application/xml")},
-            None,
-            DataError,
-            "asset vv is application/xml, not a raster",
-        ),
-        ({"vv": {"roles": ["data"]}}, None, DataError, "the asset vv has no href"),
-        (
-            {"vv": {"href": "\ud800.tif", "roles": ["data"]}},
-            None,
-            DataError,
-            "the JSON cannot be read",
-        ),
-        (
-            {"vv": asset("none.tif")},
-            None,
-            DataError,
-            "vv does not exist.*none.tif.*i.json",
-        ),
-        (
-            {"vv": asset("vv.tif", bands=[{}, {}])},
-            None,
-            DataError,
-            "describes 2 bands, but the asset has 1",
-        ),
-        (
-            {"vv": asset("vv.tif"), "hh": asset("big.tif")},
-            None,
-            DataError,
-            "the assets vv, hh differ in size",
-        ),
-        (
-            {"vv": {"raster:bands": [3]}},
-            None,
-            DataError,
-            "raster:bands of vv is not a list of objects",
-        ),
-        (
-            {"vv": {"bands": {"a": 1}}},
-            None,
-            DataError,
-            "bands of vv is not a list of objects",
-        ),
-        ({"vv": {"roles": 3}}, None, DataError, "roles of vv is not a list of texts"),
-        (
-            {"vv": {"sar:polarizations": [None]}},
-            None,
-            DataError,
-            "sar:polarizations of vv is not a list of texts",
-        ),
-    ],
-)
-def test_items_that_are_no_scene(tiffs, assets, chosen, error, message):
-    write_geotiff(tiffs / "big.tif", np.zeros((40, 40), np.int16))
-    with pytest.raises(error, match=message):
-        open_scene(write_item(tiffs / "i.json", assets), ProductOptions(asset=chosen))
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("{", "the JSON cannot be read"),
-        ("[]", "the JSON is something else, not a STAC item"),
-        (
-            '{"type": "FeatureCollection"}',
-            "the JSON is FeatureCollection, not a STAC item.*one item",
-        ),
-        (
-            '{"type": "Feature", "geometry": null}',
-            "the JSON is Feature, not a STAC item",
-        ),
-    ],
-)
-def test_other_json(tmp_path, content, message):
-    (tmp_path / "i.json").write_text(content)
-    refused(tmp_path / "i.json", message)
-
-
-def test_file_and_item_contradict_each_other(tiffs):
-    with rasterio.open(tiffs / "vv.tif", "r+") as file:
-        file.scales = (0.1,)
-    path = write_item(
-        tiffs / "i.json", {"vv": asset("vv.tif", **{"raster:bands": [{"scale": 0.5}]})}
-    )
-    refused(path, mentions("scale 0.5 and offset 0", "0.1 and 0"))
-
-
-def test_asset_without_an_item(tiffs):
-    with pytest.raises(RequestError, match=mentions("--asset", "STAC")):
-        open_scene(tiffs / "vv.tif", ProductOptions(asset="vv"))

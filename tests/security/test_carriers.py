@@ -52,7 +52,7 @@ from rsft.inference.options import PredictionRequest, Query, ChipOptions
 from rsft.inference.predict import inputs
 from rsft.inference.predict.job import predict
 from rsft.inference.review import page
-from rsft.scenes import raster
+from rsft.scenes import stac_items
 from rsft.utils import remote_files
 from tests.helpers.scenes import use_toy_model
 
@@ -75,8 +75,8 @@ def resolve(uri, name, content):
 if naive:
     rasters.open_raster = lambda name: rasterio.open(name)
     layers.read_layer, layers.is_json = read_layer, lambda path: False
-    raster.check_host = lambda *names: None
-    raster._resolve = resolve
+    stac_items.check_host = lambda *names: None
+    stac_items._resolve = resolve
     inputs.names_servers = lambda path: False
 
 results = {}

@@ -42,12 +42,8 @@ from rsft.scenes.locations import ChipWindow, Location, SceneLocations
 from rsft.scenes.locators import LOCATORS
 from rsft.scenes.options import Declaration
 from rsft.scenes.query import Query
-from rsft.scenes.raster import (
-    RasterScene,
-    SceneReader,
-    declare_unit,
-    open_scene,
-)
+from rsft.scenes.raster import RasterScene, declare_unit, open_scene
+from rsft.scenes.reader import SceneReader
 from rsft.scenes.recorded import find_once
 from rsft.types import Pixels, Progress
 from rsft.utils.atomic_files import write_bytes

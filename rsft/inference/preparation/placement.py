@@ -16,7 +16,8 @@ from rsft.errors import RequestError
 from rsft.scenes.chip_size import MAX_CHIP_SIDE
 from rsft.scenes.georeference import rectangle_corners
 from rsft.scenes.locations import ChipWindow, Location
-from rsft.scenes.raster import PixelWindow, RasterScene, SceneReader
+from rsft.scenes.raster import PixelWindow, RasterScene
+from rsft.scenes.reader import SceneReader
 from rsft.types import Pixels
 
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)(m?)")

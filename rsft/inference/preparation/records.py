@@ -25,10 +25,10 @@ from rsft.scenes.raster import (
     RASTER_SUFFIXES,
     PixelWindow,
     RasterScene,
-    SceneReader,
     declare_unit,
     open_scene,
 )
+from rsft.scenes.reader import SceneReader
 from rsft.types import Pixels, Progress
 from rsft.utils.operating_system import walk_files
 

@@ -30,7 +30,7 @@ from rsft.plugins.ais.job import (
 )
 from rsft.scenes.detection import ship_window
 from rsft.scenes.locations import cut_chip
-from rsft.scenes.raster import SceneReader
+from rsft.scenes.reader import SceneReader
 from rsft.types import LONLAT
 from rsft.utils.atomic_files import atomic_file
 from rsft.version import __version__

@@ -16,12 +16,8 @@ from rsft.data.imagery.products.options import ProductOptions
 from rsft.inference.predict.chip_files import ChipFiles
 from rsft.inference.predict.pipeline import ChipBatch, prepare_batch
 from rsft.scenes.options import ChipOptions, Declaration
-from rsft.scenes.raster import (
-    PixelWindow,
-    SceneReader,
-    gdal_environment,
-    open_scene,
-)
+from rsft.scenes.raster import PixelWindow, gdal_environment, open_scene
+from rsft.scenes.reader import SceneReader
 from tests.data.imagery.products.test_processed import write_dimap
 from tests.fuzz.mutate import PORT, mutate_bytes, mutate_json, mutate_text
 from tests.fuzz.target import Target, read_by_name

@@ -16,7 +16,8 @@ from rsft.inference.predict.scene_chips import describe_scene, select_scene_unit
 from rsft.scenes.locations import check_scene_bands
 from rsft.scenes.options import UNDECLARED
 from rsft.scenes.query import CfarOptions, Query
-from rsft.scenes.raster import PixelWindow, SceneReader, open_scene
+from rsft.scenes.raster import PixelWindow, open_scene
+from rsft.scenes.reader import SceneReader
 from tests.helpers.messages import mentions
 from tests.helpers.scenes import (
     UTM,

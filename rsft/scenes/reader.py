@@ -1,0 +1,140 @@
+"""Read windows of a scene in its unit."""
+
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from rasterio._err import CPLE_BaseError
+from rasterio.errors import RasterioError
+from rasterio.windows import Window
+
+from rsft.data.imagery import rasters
+from rsft.data.imagery.scene_uri import SceneUri
+from rsft.errors import DataError, NetworkError, RsftError
+from rsft.scenes.georeference import ignore_georeference_warnings
+from rsft.scenes.raster import PixelWindow, RasterScene, check_exists
+from rsft.types import Pixels
+
+_AGAIN = "run the same command again: it resumes"
+
+
+class SceneReader:
+    """Reads windows of a scene, with one open handle per thread and file.
+
+    Args:
+        scene: the scene.
+        bands: indices of the bands to read, from 0 and in order (default: all bands).
+    """
+
+    def __init__(self, scene: RasterScene, bands: Sequence[int] | None = None) -> None:
+        self.scene = scene
+        self.indices = list(range(scene.count)) if bands is None else list(bands)
+        self._thread = threading.local()
+        self._handles: list[Any] = []  # open handles of all threads
+
+    def __call__(self, window: PixelWindow) -> Pixels:
+        """Return the pixels (H, W, B) of a window, see `read`."""
+        return self.read(window)[0]
+
+    def read(self, window: PixelWindow) -> tuple[Pixels, int]:
+        """Read a window in the unit of the scene.
+
+        The window may extend beyond the edge of the scene.
+
+        Returns:
+            Pixels (H, W, B), which are 0 in integers and NaN in floats without data,
+            and the number of values below the thermal noise, which the calibration
+            raised to its smallest value.
+
+        Raises:
+            DataError: the file is damaged, or contains NaN that it does not declare as
+                no data.
+            NetworkError: a server no longer sends the scene.
+        """
+        scene = self.scene
+        top = max(window.top, 0)
+        left = max(window.left, 0)
+        bottom = min(window.bottom, scene.height)
+        right = min(window.right, scene.width)
+        fill_value = np.nan if np.issubdtype(scene.dtype, np.inexact) else 0
+        shape = (*window.size, len(self.indices))
+        pixels = np.full(shape, fill_value, scene.dtype)
+        if top >= bottom or left >= right:
+            return pixels, 0
+        inside, clipped = self._read(Window(left, top, right - left, bottom - top))
+        rows = slice(top - window.top, bottom - window.top)
+        cols = slice(left - window.left, right - window.left)
+        pixels[rows, cols] = inside
+        return pixels, clipped
+
+    def _read(self, window: Window) -> tuple[Pixels, int]:
+        scene = self.scene
+        try:
+            bands, masks = self._read_stored(window)
+        except (RasterioError, CPLE_BaseError) as error:
+            raise _reading_error(scene, error) from error
+        clipped = 0
+        calibrations = scene.calibrations
+        for number, index in enumerate(self.indices):
+            nodata = scene.nodata[index]
+            mask = masks[number]
+            if scene.dtype == scene.stored_dtype and calibrations is None:
+                rasters.mask_nodata(bands[number], nodata, scene.path, mask)
+                continue
+            values = rasters.to_float32(
+                bands[number], nodata, scene.scalings[index], scene.path, mask
+            )
+            if calibrations is not None:
+                calibrate = calibrations[index]
+                values, count = calibrate(values, window.row_off, window.col_off)
+                clipped += count
+            bands[number] = values
+        return np.stack(bands, axis=2), clipped
+
+    def _read_stored(self, window: Window) -> tuple[list[Any], list[Any]]:
+        """Return the stored values of each band, and which of them are valid."""
+        files = self._files()
+        if len(files) == 1:
+            numbers = [index + 1 for index in self.indices]
+            bands = list(files[0].read(numbers, window=window))
+            return bands, [rasters.read_validity(files[0], window)] * len(bands)
+        read = [files[index] for index in self.indices]
+        bands = [file.read(1, window=window) for file in read]
+        return bands, [rasters.read_validity(file, window) for file in read]
+
+    def _files(self) -> Any:
+        """Return the handles of the current thread."""
+        if not hasattr(self._thread, "files"):
+            names = self.scene.files
+            with ignore_georeference_warnings():
+                self._thread.files = [rasters.open_raster(name) for name in names]
+            self._handles += self._thread.files
+        return self._thread.files
+
+    def close(self) -> None:
+        """Close the handles of all threads."""
+        for handle in self._handles:
+            handle.close()
+        self._handles.clear()
+
+
+def _reading_error(scene: RasterScene, error: Exception) -> RsftError:
+    """Return the error for a window that cannot be read.
+
+    A fault of the network stops the job, one of the file does not.
+    """
+    for file in map(SceneUri, scene.files):
+        reason = str(error)
+        if file.url is not None:
+            try:
+                check_exists(file)
+                continue
+            except RsftError as cause:
+                reason = cause.message
+        elif not file.is_remote:
+            continue
+        message = f"the scene can no longer be read: {reason}"
+        return NetworkError(message, scene.path, _AGAIN)
+    message = "the file is truncated or damaged"
+    return DataError(message, scene.path, "copy the file again")
