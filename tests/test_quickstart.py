@@ -13,7 +13,7 @@ import pyogrio
 import pytest
 from PIL import Image
 
-from rsft.data.imagery.contract import Stretch
+from rsft.data.imagery.stretch import Stretch
 from rsft.data.prepare import demo
 from rsft.data.prepare.demo import prepare_demo_scene
 from rsft.data.simulation.scene import SCENE_CLASSES

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from rsft.data.imagery.contract import resize_image
+from rsft.data.imagery.resize import resize_image
 from rsft.types import Pixels
 
 MAX_HASH_DISTANCE = 3

@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import normalize
 
-from rsft.data.imagery.contract import resize_image
+from rsft.data.imagery.resize import resize_image
 from rsft.types import Bytes
 
 NEIGHBORS = 5

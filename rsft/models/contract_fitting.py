@@ -7,13 +7,9 @@ from typing import Any
 import numpy as np
 
 from rsft.backbones import Backbone
-from rsft.data.imagery.contract import (
-    CHIP_STANDARD,
-    SPACING_TOLERANCE,
-    Contract,
-    Stretch,
-    fit_stretches,
-)
+from rsft.data.imagery.chip_spec import SPACING_TOLERANCE
+from rsft.data.imagery.contract import Contract
+from rsft.data.imagery.stretch import CHIP_STANDARD, Stretch, fit_stretches
 from rsft.data.imagery.units import DIGITAL_UNITS
 from rsft.errors import RequestError
 from rsft.recipe.schema import DataSection

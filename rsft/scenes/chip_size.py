@@ -5,7 +5,8 @@ A job of chips imports no GDAL with it.
 
 import numpy as np
 
-from rsft.data.imagery.contract import Contract, resize_image
+from rsft.data.imagery.contract import Contract
+from rsft.data.imagery.resize import resize_image
 from rsft.errors import DataError
 from rsft.scenes.options import ChipOptions
 from rsft.types import Pixels

@@ -37,7 +37,8 @@ from scipy import ndimage, stats
 
 from rsft.data.annotations.base import FRACTION, PIXEL, read_annotations
 from rsft.data.imagery.bands import POLARIZATIONS
-from rsft.data.imagery.contract import IDENTITY_STRETCH, Contract
+from rsft.data.imagery.contract import Contract
+from rsft.data.imagery.stretch import IDENTITY_STRETCH
 from rsft.data.imagery.units import DIGITAL_UNITS, check_unit, convert_unit
 from rsft.data.imagery.vectors import READ_ERRORS
 from rsft.errors import DataError, RequestError

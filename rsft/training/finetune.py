@@ -20,7 +20,8 @@ from rsft.backbones import Backbone
 from rsft.data.chips.folds import open_store
 from rsft.data.chips.store import ChipStore, list_first_names, missing_classes
 from rsft.data.imagery.augmentation import Augmentation
-from rsft.data.imagery.contract import AUTO_OF_0_2, Contract
+from rsft.data.imagery.contract import Contract
+from rsft.data.imagery.stretch import AUTO_OF_0_2
 from rsft.data.loading.batches import BatchSource, ChipImages, EpochBatches
 from rsft.data.loading.samplers import SINGLE_PROCESS, ProcessShard
 from rsft.errors import RequestError

@@ -14,7 +14,8 @@ from rasterio.control import GroundControlPoint
 from rasterio.transform import Affine
 from shapely.geometry.base import BaseGeometry
 
-from rsft.data.imagery.contract import IDENTITY_STRETCH, Contract
+from rsft.data.imagery.contract import Contract
+from rsft.data.imagery.stretch import IDENTITY_STRETCH
 from rsft.inference.engines.base import REFERENCE
 from rsft.inference.engines.graph import LoadedEngine
 from rsft.models.outputs import ClassifierOutputs

@@ -5,7 +5,8 @@ import numpy as np
 
 from rsft.data.chips.builder import build_store
 from rsft.data.chips.record import ChipRecord, StoreDescription
-from rsft.data.imagery.contract import IDENTITY_STRETCH, Contract
+from rsft.data.imagery.contract import Contract
+from rsft.data.imagery.stretch import IDENTITY_STRETCH
 from rsft.data.loading.batches import ChipImages
 
 UNITS = {"uint8": (IDENTITY_STRETCH,) * 3, "uint16": (IDENTITY_STRETCH,) * 3}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rsft.backbones import Backbone
-from rsft.data.imagery.contract import CHIP_MAX, IDENTITY_STRETCH
+from rsft.data.imagery.stretch import CHIP_MAX, IDENTITY_STRETCH
 from rsft.errors import DataError, RequestError
 from rsft.models.contract_fitting import fit_contract
 from rsft.recipe.schema import DataSection

@@ -11,7 +11,7 @@ import pytest
 import shapely
 from rasterio.transform import Affine
 
-from rsft.data.imagery.contract import CHIP_MAX
+from rsft.data.imagery.stretch import CHIP_MAX
 from rsft.errors import DataError, RequestError
 from rsft.scenes import detection, raster
 from rsft.scenes.detection import detect_bright_objects, open_land_polygons

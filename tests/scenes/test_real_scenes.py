@@ -14,7 +14,7 @@ import shapely
 from rasterio.control import GroundControlPoint
 from rasterio.transform import GCPTransformer, rowcol
 
-from rsft.data.imagery.contract import CHIP_MAX, Stretch
+from rsft.data.imagery.stretch import CHIP_MAX, Stretch
 from rsft.inference.options import PredictionRequest
 from rsft.inference.predict.job import predict
 from rsft.scenes.options import Declaration

@@ -168,7 +168,7 @@ def test_class_without_validation_chips_gives_a_warning(
 
 
 def test_clipped_chips_give_a_warning(recipe_file, caplog, monkeypatch):
-    monkeypatch.setattr("rsft.data.imagery.contract.PERCENTILES", (0.5, 50))
+    monkeypatch.setattr("rsft.data.imagery.stretch.PERCENTILES", (0.5, 50))
     set_up(load_recipe(recipe_file))
     assert "brightest pixel" not in caplog.text
     set_up(load_recipe(recipe_file, ["data.stretch=percentile"]))

@@ -7,7 +7,8 @@ import torch
 from rsft.data.chips.builder import build_store
 from rsft.data.chips.record import ChipRecord, StoreDescription
 from rsft.data.imagery.augmentation import Augmentation
-from rsft.data.imagery.contract import IDENTITY_STRETCH, Contract
+from rsft.data.imagery.contract import Contract
+from rsft.data.imagery.stretch import IDENTITY_STRETCH
 from rsft.data.loading.batches import ChipImages, EpochBatches
 from rsft.errors import RequestError
 from rsft.models.classifier import Prediction

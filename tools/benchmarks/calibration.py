@@ -18,7 +18,8 @@ from statistics import median
 from rich.console import Console
 from rich.table import Table
 
-from rsft.data.imagery.contract import Contract, Stretch
+from rsft.data.imagery.contract import Contract
+from rsft.data.imagery.stretch import Stretch
 from rsft.errors import RsftError
 from rsft.scenes.detection import detect_bright_objects
 from rsft.scenes.locations import ChipWindow

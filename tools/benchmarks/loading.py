@@ -22,7 +22,8 @@ from torchvision.transforms import v2
 
 from rsft.data.chips.store import ChipStore
 from rsft.data.imagery.augmentation import Augmentation
-from rsft.data.imagery.contract import IDENTITY_STRETCH, Contract
+from rsft.data.imagery.contract import Contract
+from rsft.data.imagery.stretch import IDENTITY_STRETCH
 from rsft.data.loading.batches import ChipImages, EpochBatches
 from rsft.data.prepare.image_folder import prepare_folder
 

@@ -27,7 +27,8 @@ from rsft.backbones.simship import NAME
 from rsft.backbones.timm_vits import timm_card
 from rsft.data.chips.builder import build_store
 from rsft.data.chips.record import StoreDescription
-from rsft.data.imagery.contract import IDENTITY_STRETCH, Contract
+from rsft.data.imagery.contract import Contract
+from rsft.data.imagery.stretch import IDENTITY_STRETCH
 from rsft.errors import WeightsError
 from rsft.inference.engines.base import (
     CPU_BATCH_SIZE,

@@ -10,7 +10,7 @@ import numpy as np
 import typer
 from PIL import Image
 
-from rsft.data.imagery.contract import center_crop
+from rsft.data.imagery.resize import center_crop
 from rsft.data.prepare.demo import DEMO_CLASSES
 from rsft.data.simulation import radar
 from rsft.data.simulation.scene import FUSAR_SPACING

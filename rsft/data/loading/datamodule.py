@@ -9,12 +9,8 @@ from torchgeo.datamodules import NonGeoDataModule
 
 from rsft.data.chips.store import ChipStore
 from rsft.data.datasets.images import LabeledImages, Sample, Transforms
-from rsft.data.imagery.contract import (
-    CHIP_STANDARD,
-    Contract,
-    StretchOption,
-    fit_stretches,
-)
+from rsft.data.imagery.contract import Contract
+from rsft.data.imagery.stretch import CHIP_STANDARD, StretchOption, fit_stretches
 from rsft.data.loading.batches import ChipImages
 from rsft.errors import RequestError
 

@@ -32,10 +32,11 @@ from rsft.data.chips.record import NO_CLASS, NOT_A_TARGET, UNSURE, resolve_label
 from rsft.data.chips.store import REJECTED, ChipStore, read_dataset
 from rsft.data.datasets.formats.label_rows import describe_row_fault
 from rsft.data.imagery import rasters, reader
-from rsft.data.imagery.contract import IDENTITY_STRETCH, Contract
+from rsft.data.imagery.contract import Contract
 from rsft.data.imagery.products.options import ProductOptions
 from rsft.data.imagery.products.product import Product
 from rsft.data.imagery.scene_uri import SceneUri
+from rsft.data.imagery.stretch import IDENTITY_STRETCH
 from rsft.data.similarity import pixel_digest
 from rsft.errors import DataError, RequestError, RsftError
 from rsft.inference.corrections.corrected_table import (

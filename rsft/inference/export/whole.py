@@ -14,8 +14,10 @@ from torch import Tensor, nn
 
 from rsft.data.chips.store import ChipStore
 from rsft.data.imagery.bands import compute_planes
-from rsft.data.imagery.contract import Contract, center_crop, standardize_chips
+from rsft.data.imagery.contract import Contract
+from rsft.data.imagery.input_transform import standardize_chips
 from rsft.data.imagery.reader import read_chip
+from rsft.data.imagery.resize import center_crop
 from rsft.data.imagery.units import UNIT_DTYPES, convert_unit, parse_unit
 from rsft.errors import RequestError, WeightsError
 from rsft.inference.engines.base import ExportFormat

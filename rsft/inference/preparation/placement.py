@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rsft.data.imagery.contract import SPACING_TOLERANCE
+from rsft.data.imagery.chip_spec import SPACING_TOLERANCE
 from rsft.errors import RequestError
 from rsft.scenes.chip_size import MAX_CHIP_SIDE
 from rsft.scenes.georeference import rectangle_corners

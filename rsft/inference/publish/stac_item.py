@@ -18,7 +18,8 @@ from urllib.parse import quote
 import numpy as np
 
 from rsft.data.imagery.bands import BANDS
-from rsft.data.imagery.contract import IDENTITY_STRETCH, KNEE, Contract, Stretch
+from rsft.data.imagery.contract import Contract
+from rsft.data.imagery.stretch import IDENTITY_STRETCH, KNEE, Stretch
 from rsft.data.imagery.units import DIGITAL_UNITS
 from rsft.errors import RequestError, WeightsError
 from rsft.inference.engines.base import FORMATS

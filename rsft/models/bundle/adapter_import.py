@@ -16,7 +16,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from rsft.backbones import Backbone
-from rsft.data.imagery.contract import IDENTITY_STRETCH, Contract
+from rsft.data.imagery.contract import Contract
+from rsft.data.imagery.stretch import IDENTITY_STRETCH
 from rsft.errors import RequestError, WeightsError
 from rsft.models.bundle.bundle import Bundle, source_license
 from rsft.models.classifier import load_encoder

@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 
 from rsft.backbones.card import Remote
 from rsft.backbones.catalog import find_encoder, is_listed
-from rsft.data.imagery.contract import IDENTITY_STRETCH, Contract, Stretch
+from rsft.data.imagery.contract import Contract
+from rsft.data.imagery.stretch import IDENTITY_STRETCH, Stretch
 from rsft.data.imagery.units import QUANTITIES
 from rsft.errors import RequestError
 from rsft.models.bundle.bundle import Bundle, find_bundle

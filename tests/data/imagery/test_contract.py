@@ -5,15 +5,10 @@ import numpy as np
 import pytest
 import torch
 
-from rsft.data.imagery.contract import (
-    CHIP_MAX,
-    IDENTITY_STRETCH,
-    Contract,
-    Stretch,
-    center_crop,
-    resize_image,
-    standardize_chips,
-)
+from rsft.data.imagery.contract import Contract
+from rsft.data.imagery.input_transform import standardize_chips
+from rsft.data.imagery.resize import center_crop, resize_image
+from rsft.data.imagery.stretch import CHIP_MAX, IDENTITY_STRETCH, Stretch
 from rsft.errors import DataError
 from tests.helpers.messages import mentions
 

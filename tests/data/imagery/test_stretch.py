@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from rsft.data.imagery.contract import (
+from rsft.data.imagery.reader import read_chip
+from rsft.data.imagery.stretch import (
     AUTO_OF_0_2,
     CHIP_MAX,
     IDENTITY_STRETCH,
@@ -9,7 +10,6 @@ from rsft.data.imagery.contract import (
     fit_stretches,
     stretches_from_option,
 )
-from rsft.data.imagery.reader import read_chip
 from rsft.errors import DataError, RequestError
 from tests.helpers.messages import mentions
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from rsft.data.chips.store import ChipStore
-from rsft.data.imagery.contract import Stretch
 from rsft.data.imagery.reader import read_chip
+from rsft.data.imagery.stretch import Stretch
 from rsft.data.loading import packing
 from rsft.data.loading.batches import ChipImages
 from rsft.errors import DataError, RsftError

@@ -9,8 +9,9 @@ import cv2
 import numpy as np
 import pytest
 
-from rsft.data.imagery.contract import IDENTITY_STRETCH, Contract, Stretch
+from rsft.data.imagery.contract import Contract
 from rsft.data.imagery.reader import read_chip
+from rsft.data.imagery.stretch import IDENTITY_STRETCH, Stretch
 from rsft.data.loading import packing, pool
 from rsft.data.loading.pool import open_pool
 from rsft.errors import DataError, RequestError

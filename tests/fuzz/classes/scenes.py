@@ -11,8 +11,8 @@ from random import Random
 import numpy as np
 from PIL import Image
 
-from rsft.data.imagery.contract import Stretch
 from rsft.data.imagery.products.options import ProductOptions
+from rsft.data.imagery.stretch import Stretch
 from rsft.inference.predict.chip_files import ChipFiles
 from rsft.inference.predict.pipeline import ChipBatch, prepare_batch
 from rsft.scenes.options import ChipOptions, Declaration

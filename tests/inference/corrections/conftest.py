@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from rsft.data.chips.store import ChipStore
-from rsft.data.imagery.contract import Stretch
+from rsft.data.imagery.stretch import Stretch
 from rsft.data.prepare.image_folder import prepare_folder
 from rsft.inference.options import PredictionRequest
 from rsft.inference.predict import job

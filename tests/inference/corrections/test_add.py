@@ -13,8 +13,8 @@ import pytest
 from rsft.data.chips import additions
 from rsft.data.chips.additions import locked_store
 from rsft.data.chips.store import ChipStore
-from rsft.data.imagery.contract import Stretch
 from rsft.data.imagery.reader import read_chip
+from rsft.data.imagery.stretch import Stretch
 from rsft.data.prepare.image_folder import prepare_folder
 from rsft.errors import DataError, RequestError
 from rsft.inference.corrections.add import AdditionOptions, add_corrections

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from rsft.data.imagery.contract import CHIP_MAX, IDENTITY_STRETCH, Contract, Stretch
+from rsft.data.imagery.contract import Contract
+from rsft.data.imagery.stretch import CHIP_MAX, IDENTITY_STRETCH, Stretch
 from rsft.errors import DataError, RequestError
 from rsft.inference.engines.base import find_format
 from rsft.inference.export.traceable import trace

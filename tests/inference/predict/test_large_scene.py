@@ -27,7 +27,7 @@ JOB = """
 import json, re, sys
 from pathlib import Path
 from types import SimpleNamespace
-from rsft.data.imagery.contract import Stretch
+from rsft.data.imagery.stretch import Stretch
 from rsft.inference.options import PredictionRequest
 from rsft.scenes.options import ChipOptions, Declaration
 from rsft.scenes.query import CfarOptions, Query

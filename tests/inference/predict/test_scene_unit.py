@@ -6,9 +6,9 @@ import sqlite3
 import numpy as np
 import pytest
 
-from rsft.data.imagery.contract import Stretch
 from rsft.data.imagery.products.options import DEFAULT_OPTIONS, ProductOptions
 from rsft.data.imagery.reader import read_chip
+from rsft.data.imagery.stretch import Stretch
 from rsft.errors import DataError, RequestError
 from rsft.inference.options import PredictionRequest
 from rsft.inference.predict.job import predict

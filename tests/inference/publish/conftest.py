@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from rsft.data.imagery.contract import IDENTITY_STRETCH, Stretch
+from rsft.data.imagery.stretch import IDENTITY_STRETCH, Stretch
 from rsft.models.bundle.bundle import Bundle, source_license
 from rsft.models.classifier import build_classifier, load_encoder
 from rsft.models.uncertainty.calibrator import Calibrator

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rsft.data.imagery.contract import CHIP_MAX, IDENTITY_STRETCH, Stretch
+from rsft.data.imagery.stretch import CHIP_MAX, IDENTITY_STRETCH, Stretch
 from rsft.errors import RequestError, WeightsError
 from rsft.inference.export.metadata import write_export_metadata
 from rsft.inference.publish.source import Measurement, read_source

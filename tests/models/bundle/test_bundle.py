@@ -15,7 +15,7 @@ from safetensors.numpy import save as save_arrays
 from safetensors.torch import save_file
 
 import rsft
-from rsft.data.imagery.contract import IDENTITY_STRETCH
+from rsft.data.imagery.stretch import IDENTITY_STRETCH
 from rsft.errors import RequestError, WeightsError
 from rsft.models.bundle.bundle import (
     Bundle,

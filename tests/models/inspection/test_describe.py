@@ -9,7 +9,7 @@ import torch
 from torch.nn.functional import softplus
 
 from rsft.backbones.catalog import is_listed
-from rsft.data.imagery.contract import CHIP_MAX, Statistics, Stretch
+from rsft.data.imagery.stretch import CHIP_MAX, Statistics, Stretch
 from rsft.errors import RequestError
 from rsft.models.bundle.bundle import Bundle, source_license
 from rsft.models.classifier import load_unmerged_classifier

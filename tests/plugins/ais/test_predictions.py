@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from rsft.data.imagery.contract import IDENTITY_STRETCH
+from rsft.data.imagery.stretch import IDENTITY_STRETCH
 from rsft.errors import RequestError
 from rsft.inference.options import PredictionRequest
 from rsft.inference.predict.job import predict

@@ -4,8 +4,8 @@ gamma0 for sigma0."""
 import numpy as np
 import pytest
 
-from rsft.data.imagery.contract import Stretch
 from rsft.data.imagery.products.options import ProductOptions
+from rsft.data.imagery.stretch import Stretch
 from rsft.errors import DataError, RequestError
 from rsft.inference.options import PredictionRequest
 from rsft.inference.predict.job import predict

@@ -1,0 +1,33 @@
+"""Base class of the parts of a contract, which are stored as JSON."""
+
+from typing import Any, ClassVar
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
+
+
+class Document(BaseModel):
+    """A frozen data model without unknown fields.
+
+    Attributes:
+        newer: fields that rsft 0.2 did not have, with their defaults. A default is not
+            written, so that hashes of bundles and names of caches stay the same.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    newer: ClassVar[dict[str, Any]] = {}
+
+    @model_serializer(mode="wrap")
+    def _leave_out_defaults(
+        self, serialize: SerializerFunctionWrapHandler
+    ) -> dict[str, Any]:
+        written = {}
+        for name, value in serialize(self).items():
+            if name not in self.newer or value != self.newer[name]:
+                written[name] = value
+        return written
