@@ -5,7 +5,7 @@ A job of chips imports no GDAL with it.
 
 import numpy as np
 
-from rsft.data.imagery.contract import Contract
+from rsft.data.imagery.chip_spec import ChipSpec
 from rsft.data.imagery.resize import resize_image
 from rsft.errors import DataError
 from rsft.scenes.options import ChipOptions
@@ -26,7 +26,7 @@ def resolve_spacing(
 
 
 def resampling_factors(
-    contract: Contract, spacing: tuple[float, float] | None, options: ChipOptions
+    contract: ChipSpec, spacing: tuple[float, float] | None, options: ChipOptions
 ) -> tuple[float, float]:
     """Compute how many image pixels make one chip pixel, and check the pixel spacing of the chip.
 

@@ -37,8 +37,7 @@ from scipy import ndimage, stats
 
 from rsft.data.annotations.base import FRACTION, PIXEL, read_annotations
 from rsft.data.imagery.bands import POLARIZATIONS
-from rsft.data.imagery.contract import Contract
-from rsft.data.imagery.stretch import IDENTITY_STRETCH
+from rsft.data.imagery.chip_spec import ChipSpec
 from rsft.data.imagery.units import DIGITAL_UNITS, check_unit, convert_unit
 from rsft.data.imagery.vectors import READ_ERRORS
 from rsft.errors import DataError, RequestError
@@ -91,7 +90,7 @@ def detect_bright_objects(
     options: CfarOptions,
     chip_window: ChipWindow,
     declaration: Declaration,
-    contract: Contract,
+    contract: ChipSpec,
     progress: Progress | None,
     land_side: int | None = None,
 ) -> SceneLocations:
@@ -218,17 +217,7 @@ def detect_objects(
         )
     bands = tuple(name for name in names if name in POLARIZATIONS) or names
     unit = scene.unit or (scene.dtype if scene.dtype in DIGITAL_UNITS else "sigma0")
-    planes = {unit: (IDENTITY_STRETCH,) * len(bands)}
-    count = len(bands)
-    contract = Contract(
-        units=planes,
-        bands=bands,
-        planes=bands,
-        crop=None,
-        size=1,
-        mean=(0.0,) * count,
-        std=(1.0,) * count,
-    )
+    contract = ChipSpec(units=(unit,), bands=bands, owner="the detection")
     assert scene.spacing is not None
     is_unknown = scene.unit is None and unit == "sigma0"
     if is_unknown:
@@ -290,7 +279,7 @@ class _Detector:
         scene: RasterScene,
         options: CfarOptions,
         side: int,
-        contract: Contract,
+        contract: ChipSpec,
         declaration: Declaration,
         land_side: int,
     ) -> None:

@@ -26,7 +26,7 @@ from rsft.data.annotations.base import (
     check_vessels,
 )
 from rsft.data.annotations.images import find_annotations
-from rsft.data.imagery.contract import Contract
+from rsft.data.imagery.chip_spec import ChipSpec
 from rsft.data.imagery.reader import check_declared_bands
 from rsft.errors import DataError, RequestError
 from rsft.scenes.chip_size import (
@@ -486,7 +486,7 @@ class ChipWindow:
 
 
 def make_chip_window(
-    contract: Contract, scene: RasterScene, options: ChipOptions, has_points: bool
+    contract: ChipSpec, scene: RasterScene, options: ChipOptions, has_points: bool
 ) -> ChipWindow:
     """Decide how large the chips of a scene are.
 
@@ -536,7 +536,7 @@ def make_chip_window(
     return ChipWindow(side, options.margin or 0, scale, (scene.height, scene.width))
 
 
-def _check_side(contract: Contract, options: ChipOptions) -> None:
+def _check_side(contract: ChipSpec, options: ChipOptions) -> None:
     """Raise an error if nothing says how large a chip is.
 
     Raises:
@@ -599,7 +599,7 @@ def cut_chip(reader: SceneReader, window: ChipWindow, location: Location) -> Cut
 
 def check_scene_bands(
     scene: RasterScene,
-    contract: Contract,
+    contract: ChipSpec,
     declaration: Declaration,
     options: ChipOptions | None = None,
 ) -> list[int]:
@@ -613,7 +613,7 @@ def check_scene_bands(
             size as well.
 
     Returns:
-        Indices of the bands to read, in the order of `Contract.used_bands`.
+        Indices of the bands to read, in the order of `ChipSpec.used_bands`.
 
     Raises:
         DataError: bands, unit or spacing do not fulfill the contract, or the file

@@ -32,11 +32,10 @@ from rsft.data.chips.record import NO_CLASS, NOT_A_TARGET, UNSURE, resolve_label
 from rsft.data.chips.store import REJECTED, ChipStore, read_dataset
 from rsft.data.datasets.formats.label_rows import describe_row_fault
 from rsft.data.imagery import rasters, reader
-from rsft.data.imagery.contract import Contract
+from rsft.data.imagery.chip_spec import ChipSpec
 from rsft.data.imagery.products.options import ProductOptions
 from rsft.data.imagery.products.product import Product
 from rsft.data.imagery.scene_uri import SceneUri
-from rsft.data.imagery.stretch import IDENTITY_STRETCH
 from rsft.data.similarity import pixel_digest
 from rsft.errors import DataError, RequestError, RsftError
 from rsft.inference.corrections.corrected_table import (
@@ -44,6 +43,7 @@ from rsft.inference.corrections.corrected_table import (
     CorrectedTable,
     read_corrected_table,
 )
+from rsft.inference.predict.chip_files import collapse_gray_rgb
 from rsft.inference.predict.fingerprint import scene_fingerprint
 from rsft.inference.predict.inputs import read_declarations
 from rsft.inference.predict.scene_chips import SCENE_TAG, SceneChips, select_scene_unit
@@ -354,26 +354,15 @@ def _read_chips(
 
 
 class StoreFit:
-    """The requirements of a store on its chips; its `spacing_m` is None if it varies or is unknown."""
+    """What a chip of a store must be: its bands, one of its units, its pixel spacing."""
 
     def __init__(self, store: ChipStore) -> None:
-        self.bands = store.bands
-        self.units = store.units
-        self.spacing_m = common_spacing(
-            pd.to_numeric(store.table["spacing_m"]).to_numpy(float).tolist()
-        )
-
-    def contract(self, side: int | None) -> Contract:
-        """Return a contract for chips of `side` pixels (None: any) with all bands of the store, in one of its units."""
-        count = len(self.bands)
-        return Contract(
-            units={unit: (IDENTITY_STRETCH,) * count for unit in self.units},
-            bands=self.bands,
-            planes=self.bands,
-            crop=side,
-            size=side or 1,
-            mean=(0.0,) * count,
-            std=(1.0,) * count,
+        spacings = pd.to_numeric(store.table["spacing_m"]).to_numpy(float).tolist()
+        self.spec = ChipSpec(
+            units=store.units,
+            bands=store.bands,
+            spacing_m=common_spacing(spacings),
+            owner="the store",
         )
 
     def select_bands(self, pixels: Pixels, names: tuple[str, ...] | None) -> Pixels:
@@ -384,31 +373,17 @@ class StoreFit:
         Raises:
             DataError: bands are missing.
         """
+        if names in (None, ("R", "G", "B")):
+            pixels, is_gray = collapse_gray_rgb(pixels, self.spec)
+            if is_gray:
+                return pixels
         count = pixels.shape[2]
-        needed = ", ".join(self.bands)
-        may_be_gray = (
-            len(self.bands) == 1 and names in (None, ("R", "G", "B")) and count == 3
-        )
-        if may_be_gray and (pixels == pixels[:, :, :1]).all():
-            return pixels[:, :, :1]
-        if names is None:
-            if count != len(self.bands):
-                raise DataError(
-                    f"{count} bands without names, but the store has {needed}",
-                    hint="name them: --bands",
-                )
-            return pixels
-        if len(names) != count:
+        if names is None and count != len(self.spec.bands):
             raise DataError(
-                f"{count} bands, but {len(names)} names ({', '.join(names)})"
+                f"{count} bands without names, but the store takes"
+                f" {', '.join(self.spec.bands)}; name them with --bands"
             )
-        if self.bands == ("gray",) and count == 1:
-            return pixels
-        if not set(self.bands) <= set(names):
-            raise DataError(f"bands {', '.join(names)}, but the store has {needed}")
-        if names == self.bands:
-            return pixels
-        return pixels[:, :, [names.index(name) for name in self.bands]]
+        return self.spec.select_bands(pixels, names)
 
     def check_unit(self, pixels: Pixels, *units: str | None) -> str:
         """Return the unit of a chip: the first declared one.
@@ -424,16 +399,17 @@ class StoreFit:
             DataError: the store has another unit, or the values cannot be in this unit.
         """
         is_float = pixels.dtype.kind == "f"
-        listed = " or ".join(self.units)
-        declared = [unit for unit in units if unit and (is_float or unit in self.units)]
+        accepted = self.spec.units
+        listed = " or ".join(accepted)
+        declared = [unit for unit in units if unit and (is_float or unit in accepted)]
         if is_float and not declared:
             raise DataError(
-                f"{pixels.dtype} pixels without a unit, but the store has {listed};"
+                f"{pixels.dtype} pixels without a unit, but the store takes {listed};"
                 " give --unit"
             )
         unit = resolve_unit(pixels, declared[0] if declared else None)
-        if unit not in self.units:
-            raise DataError(f"{unit} pixels, but the store has {listed}")
+        if unit not in accepted:
+            raise DataError(f"{unit} pixels, but the store takes {listed}")
         return unit
 
     def check_spacing(self, spacing: tuple[float, float] | None) -> float | None:
@@ -444,15 +420,8 @@ class StoreFit:
         """
         if spacing is None:
             return None
-        try:
-            self.contract(None).model_copy(
-                update={"spacing_m": self.spacing_m}
-            ).check_spacing(spacing)
-        except DataError as error:
-            raise DataError(
-                error.message.replace("the model was trained on", "the store has")
-            ) from error
-        return self.spacing_m or round(float(np.mean(spacing)), 4)
+        self.spec.check_spacing(spacing)
+        return self.spec.spacing_m or round(float(np.mean(spacing)), 4)
 
 
 class CorrectedChip(NamedTuple):
@@ -660,8 +629,7 @@ class ChipCutter:
             try:
                 self._scenes[row.scene] = self._open_scene(row.scene)
             except RsftError as error:
-                message = error.message.replace("the model takes", "the store has")
-                self._scenes[row.scene] = DataError(f"{row.scene}: {message}")
+                self._scenes[row.scene] = DataError(f"{row.scene}: {error.message}")
         chips = self._scenes[row.scene]
         if isinstance(chips, DataError):
             raise DataError(chips.message)
@@ -691,14 +659,13 @@ class ChipCutter:
             raise DataError(
                 "the scene has changed since the prediction; predict it again"
             )
-        contract = self.fit.contract(record["side"])
-        if record["unit"] in self.fit.units:
-            unit = record["unit"]
-        else:
-            unit = None
+        spec = self.fit.spec.model_copy(
+            update={"crop": record["side"], "spacing_m": None}
+        )
+        unit = record["unit"] if record["unit"] in spec.units else None
         scene = select_scene_unit(
             open_scene(uri, ProductOptions(**request.get("product_options", {}))),
-            contract,
+            spec,
             unit,
         )
         names = (request.get("declaration") or {}).get("bands")
@@ -716,7 +683,7 @@ class ChipCutter:
         return SceneChips(
             scene,
             locations,
-            contract,
+            spec,
             ChipWindow(
                 record["side"], record["margin"], scale, (scene.height, scene.width)
             ),

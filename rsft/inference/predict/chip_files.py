@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rsft.data.imagery import reader
+from rsft.data.imagery.chip_spec import ChipSpec
 from rsft.data.imagery.contract import Contract
 from rsft.errors import DataError
 from rsft.scenes.chip_size import (
@@ -137,7 +138,7 @@ class PredictionPlan:
         return LONLAT
 
 
-def collapse_gray_rgb(pixels: Pixels, contract: Contract) -> tuple[Pixels, bool]:
+def collapse_gray_rgb(pixels: Pixels, contract: ChipSpec) -> tuple[Pixels, bool]:
     """Reduce a gray chip that was stored as RGB to one band, if the model takes one band.
 
     Returns:

@@ -15,7 +15,7 @@ from rasterio.transform import from_gcps
 
 from rsft.data.annotations.base import parse_columns
 from rsft.data.imagery.bands import POLARIZATIONS
-from rsft.data.imagery.contract import Contract
+from rsft.data.imagery.chip_spec import ChipSpec
 from rsft.data.imagery.reader import check_values
 from rsft.data.imagery.scene_uri import SceneUri
 from rsft.data.imagery.units import DIGITAL_UNITS
@@ -59,7 +59,7 @@ split."""
 def plan_scenes(
     names: Sequence[SceneUri | Path],
     request: PredictionRequest,
-    contract: Contract,
+    contract: ChipSpec,
     journal: Journal,
     progress: Progress | None = None,
 ) -> PredictionPlan:
@@ -156,7 +156,7 @@ def plan_scenes(
 
 
 def _warn_about_bands(
-    scene: RasterScene, contract: Contract, declaration: Declaration
+    scene: RasterScene, contract: ChipSpec, declaration: Declaration
 ) -> list[str]:
     """Return the note on the assumed order of the bands of a scene, if it names none; also print it at once."""
     bands = contract.assumed_bands(scene.count, declaration.bands or scene.bands)
@@ -168,7 +168,7 @@ def _warn_about_bands(
 
 
 def select_scene_unit(
-    scene: RasterScene, contract: Contract, unit: str | None
+    scene: RasterScene, contract: ChipSpec, unit: str | None
 ) -> RasterScene:
     """Return a scene that is read in the unit that the user declares, or in one that the model takes.
 
@@ -206,7 +206,7 @@ def select_scene_unit(
     return scene.in_unit(next(units, scene.unit))
 
 
-def _accepts(contract: Contract, dtype: str, unit: str | None) -> bool:
+def _accepts(contract: ChipSpec, dtype: str, unit: str | None) -> bool:
     try:
         contract.check_header(dtype, len(contract.used_bands), unit)
     except DataError:
@@ -217,7 +217,7 @@ def _accepts(contract: Contract, dtype: str, unit: str | None) -> bool:
 def _find_locations(
     scene: RasterScene,
     request: PredictionRequest,
-    contract: Contract,
+    contract: ChipSpec,
     journal: Journal,
     progress: Progress | None,
 ) -> tuple[SceneLocations, ChipWindow]:
@@ -306,7 +306,7 @@ class SceneChips(ChipSource):
         self,
         scene: RasterScene,
         locations: Sequence[Location],
-        contract: Contract,
+        contract: ChipSpec,
         window: ChipWindow,
         spacing: tuple[float, float] | None,
         *,

@@ -299,7 +299,7 @@ def test_rejected_rows(desk):
     (desk.folder / "bad.csv").write_text("\n".join(rows))
     with pytest.raises(
         DataError,
-        match=mentions("none of the 4", "line 2", "bands VV", "store has VH, VV"),
+        match=mentions("none of the 4", "line 2", "bands VV", "store takes VH, VV"),
     ):
         add_corrections(desk.store, desk.folder / "bad.csv")
     listed = pd.read_csv(desk.store / "rejected.csv")

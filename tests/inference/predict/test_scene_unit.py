@@ -68,7 +68,7 @@ def test_unit_spacing_and_side_are_one_answer(monkeypatch, tmp_path, query, side
     )
     with pytest.raises(
         DataError,
-        match=mentions("without a declared unit", "pixels of 10 m", "on 20 m"),
+        match=mentions("without a declared unit", "pixels of 10 m", "takes 20 m"),
     ) as error:
         predict("bundle", [path], tmp_path / "out.csv", PredictionRequest(query=query))
     assert "--unit" in error.value.hint and "--resample-to 20" in error.value.hint
