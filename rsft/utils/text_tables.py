@@ -22,26 +22,33 @@ from rsft.utils.tables import unescape_cell
 from rsft.utils.untrusted.documents import read_regular_text
 
 Synonyms = Mapping[str, Sequence[str]]
-"""Names of columns by their role. The name of the role comes first."""
+"""Names of columns by their role."""
 
-SYNONYMS: Synonyms = {
-    "xmin": ("xmin", "minx", "left", "x1"),
-    "ymin": ("ymin", "miny", "top", "y1"),
-    "xmax": ("xmax", "maxx", "right", "x2"),
-    "ymax": ("ymax", "maxy", "bottom", "y2"),
-    "west": ("west",),
-    "south": ("south",),
-    "east": ("east",),
-    "north": ("north",),
-    "lon": ("lon", "longitude", "lng", "long", "londeg", "longitudedeg", "longitudedegrees"),
-    "lat": ("lat", "latitude", "latdeg", "latitudedeg", "latitudedegrees"),
-    "col": ("col", "column", "pixelx", "px"),
-    "row": ("row", "line", "pixely", "py"),
-    "x": ("x", "easting", "xcenter", "centerx", "cx"),
-    "y": ("y", "northing", "ycenter", "centery", "cy"),
-    "class": ("class", "classname", "label", "category", "categoryname", "shiptype", "vesseltype", "type"),
-    "image": ("image", "imagename", "imagepath", "imageid", "filename", "scene", "sceneid"),
-}  # fmt: skip
+
+def parse_synonyms(text: str) -> dict[str, list[str]]:
+    """Return the names of each role from lines such as `lon: lon longitude`."""
+    rows = [line.partition(":") for line in text.strip().splitlines()]
+    return {role.strip(): names.split() for role, _, names in rows}
+
+
+SYNONYMS: Synonyms = parse_synonyms("""
+    xmin: xmin minx left x1
+    ymin: ymin miny top y1
+    xmax: xmax maxx right x2
+    ymax: ymax maxy bottom y2
+    west: west
+    south: south
+    east: east
+    north: north
+    lon: lon longitude lng long londeg longitudedeg longitudedegrees
+    lat: lat latitude latdeg latitudedeg latitudedegrees
+    col: col column pixelx px
+    row: row line pixely py
+    x: x easting xcenter centerx cx
+    y: y northing ycenter centery cy
+    class: class classname label category categoryname shiptype vesseltype type
+    image: image imagename imagepath imageid filename scene sceneid
+""")
 """Names of the columns of objects: their box or position, class and image."""
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}

@@ -32,7 +32,7 @@ import pandas as pd
 from rsft.data.imagery import rasters
 from rsft.data.imagery.products.product import RadarMotion
 from rsft.errors import RequestError
-from rsft.plugins.ais.feeds import format_time
+from rsft.plugins.ais.message_times import format_time
 from rsft.plugins.ais.tracks import EARTH, ShipStates
 from rsft.scenes.georeference import (
     Georeference,

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from rsft.errors import RequestError
-from rsft.plugins.ais import feeds
+from rsft.plugins.ais import feed_files
 from rsft.plugins.ais.feeds import NoMessagesError, SearchArea, read_messages
 
 NOON = pd.Timestamp("2026-03-14T12:00:00Z").timestamp()
@@ -177,7 +177,7 @@ def test_semicolons_and_several_files(tmp_path):
 
 
 def test_chunks(tmp_path, monkeypatch):
-    monkeypatch.setattr(feeds, "_CHUNK_BYTES", 4096)
+    monkeypatch.setattr(feed_files, "_CHUNK_BYTES", 4096)
     lines = [
         f"{219000000 + i},2026-03-14T12:00:00,57.0,{10 + i / 1e4}\n"
         for i in range(3000)
@@ -279,9 +279,9 @@ def test_local_times_without_a_zone(tmp_path, first, last, zone):
 MEASURE = """
 import json, re, sys
 from pathlib import Path
-from rsft.plugins.ais import feeds
+from rsft.plugins.ais import feed_files
 from rsft.plugins.ais.feeds import SearchArea, read_messages
-feeds._CHUNK_BYTES, feeds._CHUNK_ROWS = 2**19, 2**14
+feed_files._CHUNK_BYTES, feed_files._CHUNK_ROWS = 2**19, 2**14
 results = []
 for path in map(Path, sys.argv[1:]):
     messages = read_messages([path], SearchArea(10.0, 57.0, 0.001, 1.0, 1773487800.0, 1773491400.0))

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rsft.plugins.ais.feeds import TEXTS, AisMessages
+from rsft.plugins.ais.feed_files import TEXTS
+from rsft.plugins.ais.feeds import AisMessages
 from rsft.plugins.ais.tracks import EARTH, KNOT, locate_ships, make_tracks, states_at
 
 SHIP = 219_000_001

@@ -1,0 +1,86 @@
+"""Parse the times of AIS messages in any of the forms that feeds have."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from rsft.types import Floats
+
+_SECONDS = re.compile(r"\d{9,}(\.\d*)?")
+_LARGEST_SECONDS = 1e11  # larger numbers are milliseconds
+_DATE_FIRST = re.compile(r"\d{1,2}[/.-]\d{1,2}[/.-]\d{4}")  # day or month before year
+_ZONE = re.compile(r"(Z|[+-]\d\d:?\d\d)$")
+_UTC_NOTE = "times have no zone, and are read as UTC"
+
+
+class MessageTimes:
+    """How the times of a file are written.
+
+    Attributes:
+        has_zone: whether all times that were read say their zone.
+        notes: what was decided.
+    """
+
+    def __init__(self) -> None:
+        self.has_zone = True
+        self.notes: list[str] = []
+        self._date_format = ""
+
+    def parse(self, array: pa.Array) -> Floats:
+        """Return times (N,) in seconds since 1970, UTC; NaN if they cannot be read."""
+        if pa.types.is_timestamp(array.type):
+            self._set_zone(array.type.tz is not None)
+            timestamps = array.cast(pa.timestamp("us", array.type.tz))
+            microseconds = timestamps.cast(pa.int64()).to_pandas()
+            return microseconds.to_numpy(np.float64, na_value=np.nan) / 1e6
+        texts = pd.Series(array.cast(pa.string()).to_pylist(), dtype=object)
+        texts = texts.fillna("").str.strip()
+        texts = texts.str.replace(r"\s*UTC$", "Z", regex=True)
+        first = next((text for text in texts if text[:1].isdigit()), "")
+        if _SECONDS.fullmatch(first):
+            seconds = pd.to_numeric(texts, errors="coerce").to_numpy(np.float64)
+            is_milliseconds = np.nanmedian(seconds) > _LARGEST_SECONDS
+            return np.asarray(seconds / 1000 if is_milliseconds else seconds)
+        form = "ISO8601"
+        if _DATE_FIRST.match(first):
+            texts = texts.str.replace(r"[.-]", "/", n=2, regex=True)
+            form = f"{self._find_date_format(texts)}/%Y %H:%M:%S"
+            self._set_zone(False)
+        else:
+            texts = texts.str.replace("/", "-", regex=False)
+            self._set_zone(_ZONE.search(first) is not None)
+        times = pd.to_datetime(texts, format=form, utc=True, errors="coerce")
+        microseconds = times.dt.as_unit("us").astype("int64")  # years before 1677
+        return np.asarray(microseconds.where(times.notna()) / 1e6, np.float64)
+
+    def _find_date_format(self, texts: pd.Series[str]) -> str:
+        """Return the order of day and month.
+
+        The day comes first, unless one of the first messages has a second number above
+        12.
+        """
+        if not self._date_format:
+            numbers = texts.str.extract(r"^(\d+)/(\d+)/").astype("float64").max()
+            is_month_first = numbers[1] > 12
+            self._date_format = "%m/%d" if is_month_first else "%d/%m"
+            order = "month/day" if is_month_first else "day/month"
+            is_sure = max(numbers) > 12
+            doubt = "" if is_sure else ", which is a guess: no number is above 12"
+            self.notes.append(f"dates are read as {order}/year{doubt}")
+        return self._date_format
+
+    def _set_zone(self, has_zone: bool) -> None:
+        self.has_zone &= has_zone
+        if not has_zone and _UTC_NOTE not in self.notes:
+            self.notes.append(_UTC_NOTE)
+
+
+def format_time(seconds: float) -> str:
+    """Return seconds since 1970 in UTC, such as "2021-01-19 03:16:53 UTC"."""
+    if np.isfinite(seconds):
+        return f"{np.datetime64(int(seconds), 's')} UTC".replace("T", " ", 1)
+    return "unknown times"
