@@ -27,7 +27,13 @@ from rsft.data.imagery.products.product import Product, RadarMotion
 from rsft.plugins.ais.displacement import Acquisition
 from rsft.plugins.ais.feed_files import TEXTS
 from rsft.plugins.ais.feeds import AisMessages
-from rsft.plugins.ais.job import AMBIGUOUS, MATCHED, NO_AIS, AisOptions, match_tracks
+from rsft.plugins.ais.match import (
+    AMBIGUOUS,
+    MATCHED,
+    NO_AIS,
+    AisOptions,
+    match_tracks,
+)
 from rsft.plugins.ais.matching import Objects
 from rsft.plugins.ais.tracks import EARTH, KNOT, ShipStates, make_tracks
 from rsft.scenes.georeference import Georeference

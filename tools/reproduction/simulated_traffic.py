@@ -29,7 +29,7 @@ from rsft.data.imagery.products.product import Product, RadarMotion
 from rsft.plugins.ais.displacement import Acquisition
 from rsft.plugins.ais.feed_files import TEXTS
 from rsft.plugins.ais.feeds import AisMessages
-from rsft.plugins.ais.job import AMBIGUOUS, MATCHED, match_tracks
+from rsft.plugins.ais.match import AMBIGUOUS, MATCHED, match_tracks
 from rsft.plugins.ais.matching import GATE, Objects
 from rsft.plugins.ais.tracks import EARTH, KNOT, Tracks, locate_ships, make_tracks
 from rsft.scenes.georeference import Georeference

@@ -1,4 +1,4 @@
-"""Take back the ships that a reviewer chose for ambiguous objects, from the file that the review page saves."""
+"""Take back the ships that a reviewer chose for ambiguous objects."""
 
 from __future__ import annotations
 
@@ -10,13 +10,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from rsft.data.chips.record import NOT_A_TARGET, UNSURE, parse_verdict
+from rsft.data.chips.record import NOT_A_TARGET, UNSURE
 from rsft.errors import RequestError
-from rsft.inference.corrections.corrected_table import (
-    number_cells,
-    read_table_file,
-    text_cells,
-)
+from rsft.inference.corrections.corrected_table import read_corrected_table
 from rsft.plugins.ais.matching import Pairs
 from rsft.scenes.locations import Location
 from rsft.types import Indices
@@ -24,7 +20,6 @@ from rsft.types import Indices
 NO_SHIP = "no AIS"
 """Choice of a reviewer who finds none of the ships right."""
 
-_COLUMNS = ("chip", "class", "verdict", "row", "col")
 _TOLERANCE = 0.5  # pixels
 _SAME = (
     "give the scene, messages and options with which the page was written, or review"
@@ -44,41 +39,24 @@ def read_choices(path: Path, locations: Sequence[Location]) -> dict[int, int]:
         without a choice are missing.
 
     Raises:
-        RequestError: the file is none of the page, is of other objects, or has one ship
-            twice.
+        RequestError: the file is none of the page, or is of other objects.
     """
-    frame, _ = read_table_file(
-        path, "give the corrected.csv that the page of --html saves"
-    )
-    missing = [name for name in _COLUMNS if name not in frame]
-    if missing:
-        raise RequestError(
-            f"the table has no column {', '.join(missing)}",
-            path,
-            "give the file that the page saves",
-        )
     numbers = {location.name: number for number, location in enumerate(locations)}
-    choices = dict[int, int]()
-    texts = (text_cells(frame, name) for name in _COLUMNS[:3])
-    for name, label, verdict, *center in zip(
-        *texts, *(number_cells(frame, x) for x in ("row", "col")), strict=True
-    ):
-        choice = parse_verdict(label, verdict)
-        if choice in ("", UNSURE):
+    choices: dict[int, int] = {}
+    for row in read_corrected_table(path).rows:
+        if row.verdict in ("", UNSURE):
             continue
-        number = numbers.get(name, -1)
-        if (
-            number < 0
-            or not math.dist(center, (locations[number].row, locations[number].col))
-            <= _TOLERANCE
-        ):
+        number = numbers.get(row.chip, -1)
+        center = (locations[number].row, locations[number].col)
+        if number < 0 or not math.dist(center, (row.row, row.col)) <= _TOLERANCE:
+            name = row.chip or "a row without a chip"
             raise RequestError(
                 f"{name} is not at the same place in this scene", path, _SAME
             )
-        mmsi = re.match(r"\d{9}\b", choice)
-        if mmsi is None and choice not in (NO_SHIP, NOT_A_TARGET):
+        mmsi = re.match(r"\d{9}\b", row.verdict)
+        if mmsi is None and row.verdict not in (NO_SHIP, NOT_A_TARGET):
             raise RequestError(
-                f"the choice {choice} of {name} is no ship",
+                f"the choice {row.verdict} of {row.chip} is no ship",
                 path,
                 f"begin it with an MMSI, or {NO_SHIP}",
             )
@@ -104,16 +82,12 @@ def keep_choices(
     chosen = pd.Series(choices, dtype=float)
     choice = chosen.reindex(pairs.objects).to_numpy()
     is_chosen = choice == ships
-    wrong = set(chosen[chosen > 0]) - set(ships[is_chosen])
-    if wrong:
-        raise RequestError(
-            f"the ship {min(wrong):.0f} is no candidate of its object", path, _SAME
-        )
+    impossible = set(chosen[chosen > 0]) - set(ships[is_chosen])
+    if impossible:
+        message = f"the ship {min(impossible):.0f} is no candidate of its object"
+        raise RequestError(message, path, _SAME)
     if is_chosen.sum() > len(set(ships[is_chosen])):
-        raise RequestError(
-            "one ship was chosen for two objects",
-            path,
-            "correct the file, or review again",
-        )
+        message = "one ship was chosen for two objects"
+        raise RequestError(message, path, "correct the file, or review again")
     is_open = np.isnan(choice) & ~np.isin(ships, chosen)
     return Pairs(*(column[is_chosen | is_open] for column in pairs))

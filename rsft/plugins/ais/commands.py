@@ -27,7 +27,7 @@ from rsft.scenes.options import Declaration
 from rsft.scenes.query import CfarOptions, parse_land
 
 if TYPE_CHECKING:
-    from rsft.plugins.ais.job import AisMatch
+    from rsft.plugins.ais.match import AisMatch
 
 app = typer.Typer(
     name="ais",
@@ -92,8 +92,10 @@ def ais_match(
     """
     from rsft.cli.display.results import report_progress
     from rsft.inference.writers.tables import check_output_file
-    from rsft.plugins.ais.job import AisOptions, match_scene
-    from rsft.plugins.ais.layers import write_choice_page, write_match
+    from rsft.plugins.ais.choice_page import write_choice_page
+    from rsft.plugins.ais.job import match_scene
+    from rsft.plugins.ais.layers import write_match
+    from rsft.plugins.ais.match import AisOptions
 
     options = AisOptions(time, min_confidence, position_error, review)
     check_output_file(out, (".gpkg",), overwrite)

@@ -41,18 +41,12 @@ class AisLocator(Locator):
         min_confidence: float = 0.9,
         progress: Progress | None = None,
     ) -> SceneLocations:
-        from rsft.plugins.ais.job import AisOptions, list_message_files, match_ais
+        from rsft.plugins.ais.job import match_ais
+        from rsft.plugins.ais.match import AisOptions
 
-        objects: list[SceneLocations] = []
-
-        def find() -> SceneLocations:
-            objects.append(find_objects())
-            return objects[-1]
-
-        files = list_message_files(source)
         options = AisOptions(min_confidence=min_confidence)
-        match = match_ais(scene, find, files, options, progress)
-        positions = objects[0]
+        match = match_ais(scene, find_objects, [source], options, progress)
+        positions = match.positions
         columns = match.objects[list(_COLUMNS)].rename(columns=_COLUMNS)
         positions.add_attributes(columns)
         counts = ", ".join(f"{count:,} {name}" for name, count in match.counts.items())

@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 
 from rsft.plugins.ais.choices import read_choices
-from rsft.plugins.ais.job import AisOptions, match_ais
+from rsft.plugins.ais.job import match_ais
 from rsft.plugins.ais.layers import write_match
+from rsft.plugins.ais.match import AisOptions
 from rsft.scenes.locations import Location, SceneLocations
 from rsft.scenes.raster import open_scene
 from tests.fuzz.mutate import (

@@ -16,15 +16,16 @@ import pytest
 
 from rsft.errors import DataError, RequestError
 from rsft.inference.prepare_scenes import prepare_scenes
+from rsft.plugins.ais.choice_page import write_choice_page
 from rsft.plugins.ais.displacement import Acquisition
 from rsft.plugins.ais.job import (
-    AisOptions,
     detect_objects,
     list_message_files,
     match_scene,
     search_area,
 )
-from rsft.plugins.ais.layers import write_choice_page, write_match
+from rsft.plugins.ais.layers import write_match
+from rsft.plugins.ais.match import AisOptions
 from rsft.scenes.options import UNDECLARED, Declaration
 from rsft.scenes.query import CfarOptions
 from rsft.scenes.raster import open_scene
@@ -185,7 +186,7 @@ def test_a_reviewer_chooses_the_ships_of_ambiguous_objects(traffic, tmp_path):
         ("219000001", "ship", "is no ship"),
         ("no AIS", "219000001", "chosen for two objects"),
         ("_0000", "_9000", "not at the same place"),
-        (",chip", ",name", "no column chip"),
+        (",chip", ",name", "row without a chip"),
     ],
 )
 def test_choices_that_cannot_be_used(traffic, tmp_path, old, new, message):

@@ -1,0 +1,293 @@
+"""Name the ship of each object by the tracks of ships, or say why it has none."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from rsft.errors import RequestError
+from rsft.plugins.ais.choices import keep_choices
+from rsft.plugins.ais.displacement import POSITION_SIGMA, Acquisition, RadarView
+from rsft.plugins.ais.matching import (
+    MIN_CONFIDENCE,
+    Assignment,
+    Objects,
+    Pairs,
+    assign,
+    find_pairs,
+)
+from rsft.plugins.ais.tracks import KNOT, ShipStates, Tracks, locate_ships
+from rsft.scenes.locations import SceneLocations
+from rsft.scenes.locators import MATCHED
+from rsft.scenes.raster import RasterScene
+
+AMBIGUOUS = "ambiguous"
+NO_AIS = "no AIS"
+NO_DETECTION = "no detection"
+"""What became of an object (`MATCHED`, `AMBIGUOUS` or `NO_AIS`), or of a ship
+(`MATCHED`, `AMBIGUOUS` or `NO_DETECTION`)."""
+
+
+@dataclass(frozen=True)
+class AisOptions:
+    """Options of a match.
+
+    Attributes:
+        time: time of the acquisition, ISO 8601; None takes that of the scene.
+        min_confidence: pairs with a smaller confidence are ambiguous.
+        position_sigma: standard deviation of the places of objects in meters, see
+            `POSITION_SIGMA`.
+        review: file of the ships that a reviewer chose, see `read_choices`.
+    """
+
+    time: str | None = None
+    min_confidence: float = MIN_CONFIDENCE
+    position_sigma: float = POSITION_SIGMA
+    review: Path | None = None
+
+    def __post_init__(self) -> None:
+        if not 0.5 <= self.min_confidence < 1:
+            raise RequestError(
+                f"the confidence {self.min_confidence:g} is not between 0.5 and 1",
+                "--min-confidence",
+                "give 0.5 to accept every best pair, or up to 0.999",
+            )
+        if not 0 < self.position_sigma < 10_000:
+            raise RequestError(
+                f"the error of positions {self.position_sigma:g} m is not between 0"
+                " and 10,000 m",
+                "--position-error",
+                "give a standard deviation in meters, such as 20",
+            )
+
+
+DEFAULT_OPTIONS = AisOptions()
+"""The time of the scene, and pairs with a confidence of 0.9."""
+
+
+@dataclass
+class AisMatch:
+    """Objects and ships of a scene, and which belong together.
+
+    Attributes:
+        objects: one row per object, in the order of the positions: `status` ("matched",
+            "ambiguous" or "no AIS"), `mmsi`, `ais_class`, `confidence` and `reason`,
+            position, length, and what AIS says about the ship.
+        ships: one row per ship in the scene: `status` ("matched", "ambiguous" or "no
+            detection"), `reason`, the place that AIS reports (`lon`, `lat`), and where
+            the radar shows it (`radar_lon`, `radar_lat`).
+        candidates: one row per possible pair: `object` (row in `objects`), MMSI, class,
+            name and length of the ship, `distance_m` and `score`.
+        notes: remarks for the reader.
+        left_out: number of messages and ships that were left out, by reason.
+        scene: the scene.
+        positions: where the objects are in it.
+    """
+
+    objects: pd.DataFrame
+    ships: pd.DataFrame
+    candidates: pd.DataFrame
+    notes: list[str]
+    left_out: Counter[str] = field(default_factory=Counter)
+    scene: RasterScene | None = None
+    positions: SceneLocations = field(default_factory=SceneLocations)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of objects by status, and of ships without a detection."""
+        statuses = self.objects["status"].tolist()
+        counts = {name: statuses.count(name) for name in (MATCHED, AMBIGUOUS, NO_AIS)}
+        ships = self.ships["status"].tolist()
+        return {**counts, "AIS without detection": ships.count(NO_DETECTION)}
+
+
+def match_tracks(
+    acquisition: Acquisition,
+    tracks: Tracks,
+    objects: Objects,
+    area: float,
+    options: AisOptions = DEFAULT_OPTIONS,
+    choices: Mapping[int, int] = {},
+) -> AisMatch:
+    """Match tracks to objects.
+
+    Args:
+        acquisition: when and from where the radar saw the scene.
+        tracks: the tracks.
+        objects: the objects.
+        area: area of the scene in square meters.
+        options: confidence and error of positions.
+        choices: MMSI by the number of the object, see `read_choices`.
+
+    Raises:
+        RequestError: a chosen ship is no candidate of its object.
+    """
+    middle = (acquisition.start + acquisition.end) / 2
+    states = locate_ships(tracks, acquisition.time_at, middle)
+    view = acquisition.view(states, options.position_sigma)
+    ships = _make_ship_table(tracks, states, view)
+    length = ships["ais_length_m"].to_numpy(np.float64, na_value=np.nan)
+    pairs = find_pairs(objects, view, length, states.heading, area)
+    if options.review is not None:
+        mmsi = tracks.ships["mmsi"].to_numpy()
+        pairs = keep_choices(pairs, mmsi, choices, options.review)
+    best = assign(pairs, len(objects.lon))
+    best.confidence[list(choices)] = 1
+    candidates = _make_candidate_table(pairs, ships)
+    status = _find_statuses(pairs, best, options.min_confidence)
+    table = _make_object_table(objects, candidates, pairs, best, status)
+    listed = _list_candidates(candidates, len(status))
+    table["candidates"] = ["; ".join(texts) or None for texts in listed]
+    table["reason"] = [
+        _describe_status(number, status[number], listed[number], pairs, best, options)
+        for number in range(len(status))
+    ]
+    table.loc[list(choices), "reason"] = "chosen in the review"
+    notes = []
+    if choices:
+        notes.append(f"ships chosen in the review: {len(choices):,} objects")
+    if acquisition.scene is None:
+        notes.append(
+            "moving ships are not shifted, because the product does not say how the"
+            " radar moved"
+        )
+    _add_ship_statuses(ships, pairs, best, status)
+    ships = ships.assign(
+        lon=states.lon, lat=states.lat, radar_lon=view.lon, radar_lat=view.lat
+    )
+    return AisMatch(table, ships, candidates, notes)
+
+
+def _make_ship_table(
+    tracks: Tracks, states: ShipStates, view: RadarView
+) -> pd.DataFrame:
+    names = {
+        "mmsi": "mmsi",
+        "ais_class": "ais_class",
+        "ship_type": "ship_type",
+        "name": "ship_name",
+        "imo": "imo",
+        "call_sign": "call_sign",
+        "length": "ais_length_m",
+        "width": "ais_width_m",
+    }
+    ships = tracks.ships[list(names)].rename(columns=names).astype({"mmsi": "Int64"})
+    return ships.assign(
+        speed_kn=(states.speed / KNOT).round(1),
+        course_deg=states.course.round(1),
+        gap_s=states.gap.round(),
+        position_from=states.method,
+        sigma_m=np.hypot(view.along, view.across).round() / np.sqrt(2),
+        shift_m=view.shift.round(1),
+    )
+
+
+def _make_candidate_table(pairs: Pairs, ships: pd.DataFrame) -> pd.DataFrame:
+    values = {
+        "object": pairs.objects,
+        "score": pairs.score,
+        "distance_m": pairs.distance,
+        "sigmas": pairs.sigmas,
+    }
+    return pd.DataFrame(values).join(ships.iloc[pairs.ships].reset_index(drop=True))
+
+
+def _find_statuses(pairs: Pairs, best: Assignment, min_confidence: float) -> Any:
+    """Return the status of each object (N,).
+
+    A ship of an ambiguous object may belong to another object as well. An object
+    without a ship is then ambiguous, too.
+    """
+    has_ship = best.ship >= 0
+    is_sure = best.confidence >= min_confidence
+    status = np.select([~has_ship, is_sure], [NO_AIS, MATCHED], AMBIGUOUS)
+    status = status.astype(object)
+    is_open = status[pairs.objects] == AMBIGUOUS
+    open_ships = np.setdiff1d(pairs.ships[is_open], best.ship[status == MATCHED])
+    is_rival = ~has_ship[pairs.objects] & np.isin(pairs.ships, open_ships)
+    status[pairs.objects[is_rival]] = AMBIGUOUS
+    return status
+
+
+def _make_object_table(
+    objects: Objects,
+    candidates: pd.DataFrame,
+    pairs: Pairs,
+    best: Assignment,
+    status: Any,
+) -> pd.DataFrame:
+    table = pd.DataFrame(
+        {
+            "lon": objects.lon,
+            "lat": objects.lat,
+            "length_m": objects.length,
+            "heading_deg": objects.heading,
+            "status": status,
+            "confidence": np.where(best.ship < 0, np.nan, best.confidence.round(4)),
+            "reason": None,
+            "candidates": None,
+        }
+    )
+    ships = candidates.drop(columns=["object", "score"]).reindex(best.pair)
+    ships = ships.round({"distance_m": 2, "sigmas": 2})
+    return table.join(ships.reset_index(drop=True))
+
+
+def _list_candidates(candidates: pd.DataFrame, count: int) -> list[list[str]]:
+    """Return ship and distance of the candidates of each object, the best one first."""
+    listed: list[list[str]] = [[] for _ in range(count)]
+    ranked = candidates.sort_values("score", ascending=False, kind="stable")
+    for row in ranked[["object", "mmsi", "distance_m"]].itertuples(index=False):
+        listed[row.object].append(f"{row.mmsi} at {row.distance_m:.0f} m")
+    return listed
+
+
+def _describe_status(
+    number: int,
+    status: str,
+    candidates: list[str],
+    pairs: Pairs,
+    best: Assignment,
+    options: AisOptions,
+) -> str:
+    """Return why an object has its status."""
+    if not candidates:
+        return "no ship of AIS is near"
+    pair = best.pair[number]
+    listed = "; ".join(candidates[:3])
+    if status == NO_AIS:
+        return f"the ships near it belong to other objects: {listed}"
+    if pair < 0:
+        return f"another object may be its ship as well: {listed}"
+    sigmas = f"({pairs.sigmas[pair]:.1f} sigma)"
+    if status == MATCHED:
+        return f"{pairs.distance[pair]:.0f} m {sigmas} from the ship"
+    if best.other[number] >= 0:
+        return f"several ships explain it almost equally well: {listed}"
+    if 1 / (1 + np.exp(-pairs.score[pair])) < options.min_confidence:
+        return f"the ship is far or differs in size: {candidates[0]} {sigmas}"
+    return (
+        f"another object near it explains the ship almost equally well: {candidates[0]}"
+    )
+
+
+def _add_ship_statuses(
+    ships: pd.DataFrame, pairs: Pairs, best: Assignment, object_status: Any
+) -> None:
+    status = np.full(len(ships), NO_DETECTION, object)
+    reason = np.full(
+        len(ships), "no object is near where the radar would show it", object
+    )
+    reason[pairs.ships] = "the objects near it belong to other ships"
+    status[pairs.ships[object_status[pairs.objects] == AMBIGUOUS]] = AMBIGUOUS
+    status[best.ship[object_status == MATCHED]] = MATCHED
+    reason[status == AMBIGUOUS] = "see the layer of ambiguous objects"
+    reason[status == MATCHED] = ""
+    ships.insert(1, "status", status)
+    ships.insert(2, "reason", reason)
