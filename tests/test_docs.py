@@ -12,6 +12,7 @@ from typing import Any
 import typer
 
 from rsft.cli import build_app
+from rsft.cli.flags import FLAGS
 from rsft.data.chips.store import OBJECT_COLUMNS, SCHEMA
 from rsft.data.prepare.registry import DATASETS
 from rsft.recipe.load import recipe_keys
@@ -101,9 +102,8 @@ def test_commands_and_options_exist():
             for option in command.params
             for name in (*option.opts, *option.secondary_opts)
         }
-        assert {word for word in words if word.startswith("-")} <= options | {
-            "--help"
-        }, (path, words)
+        given = {word for word in words if word.startswith("-")}
+        assert given <= options | {"--help", *FLAGS}, (path, words)
 
 
 def test_recipe_keys_exist():

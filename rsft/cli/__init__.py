@@ -25,6 +25,7 @@ from rsft.cli.display.console import (
     format_warning,
     show_failure,
 )
+from rsft.cli.flags import take_flags
 from rsft.utils.dependencies import disable_telemetry
 from rsft.utils.remote_files import refuse_servers
 from rsft.utils.untrusted.gdal_drivers import LIMIT
@@ -62,6 +63,16 @@ def _options(
     debug: Annotated[
         bool, typer.Option("--debug", help="Show the traceback of an error.")
     ] = False,
+    as_json: Annotated[
+        bool,
+        typer.Option("--json", help="Print JSON in place of tables and progress."),
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace existing output.")
+    ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Print no tables and no progress.")
+    ] = False,
     version: Annotated[
         bool,
         typer.Option(
@@ -69,9 +80,9 @@ def _options(
         ),
     ] = False,
 ) -> None:
-    """Define the options of every command.
+    """Define the options of every command, see `rsft.cli.flags`.
 
-    `main` handles --debug, wherever it is given.
+    `main` takes all but --version, wherever they are given.
     """
 
 
@@ -145,53 +156,42 @@ def run() -> None:
 def main(*, fenced: bool = False) -> None:
     """Run the command line.
 
-    Print every error as a sentence with its location and a hint.
-
-    An exception that rsft does not expect ends with the path of a crash file and exit
-    code 70. With --debug, every exception is raised.
+    Print every error as a sentence with its location and a hint. An exception that rsft
+    does not expect ends with the path of a crash file and exit code 70. With --debug,
+    every exception is raised.
 
     Args:
         fenced: whether commands may limit this process for the rest of its life, see
             `rsft.cli.fence`.
     """
-    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    words, flags = take_flags(sys.argv[1:], fenced=fenced)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(
-                errors="backslashreplace"
-            )  # file names need not be UTF-8
-    debug = len(arguments) < len(sys.argv) - 1
+            # file names need not be UTF-8
+            stream.reconfigure(errors="backslashreplace")
     disable_telemetry()
-    os.environ.setdefault(
-        "OMP_WAIT_POLICY", "passive"
-    )  # OpenMP's threads sleep while they wait; read by torch
-    os.environ.setdefault(
-        "ARROW_DEFAULT_MEMORY_POOL", "system"
-    )  # mimalloc, pyarrow's own, keeps much freed memory
-    os.environ[
-        "MPLBACKEND"
-    ] = (  # that of a notebook's kernel may be missing here, and commands open no windows
-        "agg"
-    )
+    # OpenMP's threads sleep while they wait; read by torch
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    # mimalloc, pyarrow's own, keeps much freed memory
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+    # that of a notebook's kernel may be missing here, and commands open no windows
+    os.environ["MPLBACKEND"] = "agg"
     warnings.formatwarning = format_warning
     if logging.lastResort is not None:  # prints warnings
         logging.lastResort.setFormatter(PlainFormatter())
     try:
         set_user_folders()
-        build_app(*arguments[:1])(args=arguments, obj=fenced)
-    except (
-        KeyboardInterrupt,
-        SystemExit,
-    ) as error:  # typer turns the first one into the second one
+        build_app(*words[:1])(args=words, obj=flags)
+    except (KeyboardInterrupt, SystemExit) as error:  # typer makes the 2nd of the 1st
         code = getattr(error, "code", INTERRUPTED)
         if code == INTERRUPTED:
             _end_at_next_interrupt()
             error_console.print("stopped")
         sys.exit(code)
-    except Exception as error:
-        if debug:
+    except Exception as error:  # whatever a command or a library raises
+        if flags.debug:
             raise
-        code = show_failure(error, arguments)
+        code = show_failure(error, sys.argv[1:])
         if code == INTERRUPTED:
             _end_at_next_interrupt()
         sys.exit(code)

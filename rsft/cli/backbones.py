@@ -21,13 +21,12 @@ from rsft.cli.display.console import (
     two_lines,
 )
 from rsft.cli.options import (
-    JsonOption,
-    OverwriteOption,
     WordArgument,
     check_new_file,
     documented,
 )
 from rsft.cli.plugin_commands import ExtensibleGroup
+from rsft.utils.command_options import Argument, Option
 
 if TYPE_CHECKING:
     from rsft.backbones.card import ListedEncoder, PublishedEncoder, WeightsStatus
@@ -43,7 +42,8 @@ app = typer.Typer(
 
 
 @app.command("ls")
-def backbones_ls(word: WordArgument = "", as_json: JsonOption = False) -> None:
+@documented
+def backbones_ls(word: WordArgument = "", as_json: bool = False) -> None:
     """List encoders with size, input, license and the uses that the license does not allow.
 
     Any other vision transformer of timm works too, by its timm name, or as timm:MODEL
@@ -214,12 +214,13 @@ weights_app = typer.Typer(
 
 NamesArgument = Annotated[
     list[str],
-    typer.Argument(help="Names of encoders, from `rsft backbones ls` or timm."),
+    Argument("Names of encoders, from `rsft backbones ls` or timm."),
 ]
 
 
 @weights_app.command("ls")
-def weights_ls(word: WordArgument = "", as_json: JsonOption = False) -> None:
+@documented
+def weights_ls(word: WordArgument = "", as_json: bool = False) -> None:
     """List the weights files of the encoders: size, published checksum, and whether the file is present."""
 
     def cells(row: dict[str, Any]) -> tuple[str, ...]:
@@ -237,6 +238,7 @@ def weights_ls(word: WordArgument = "", as_json: JsonOption = False) -> None:
 
 
 @weights_app.command("get")
+@documented
 def weights_get(names: NamesArgument) -> None:
     """Download and verify weights. An interrupted download is resumed."""
     from rsft.backbones.card import fetch_weights
@@ -251,6 +253,7 @@ def weights_get(names: NamesArgument) -> None:
 
 
 @weights_app.command("verify")
+@documented
 def weights_verify(
     names: NamesArgument = [],  # noqa: B006
 ) -> None:  # typer takes no None for a list of arguments
@@ -281,8 +284,8 @@ def weights_verify(
 def weights_convert(
     source: Path,
     target: Path,
-    name: Annotated[str, typer.Option("--as")],
-    overwrite: OverwriteOption = False,
+    name: Annotated[str, Option(name="--as")],
+    overwrite: bool = False,
 ) -> None:
     """Write the encoder in a checkpoint as plain tensors, without decoder, head and optimizer.
 

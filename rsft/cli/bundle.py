@@ -15,17 +15,16 @@ import typer
 from rsft.cli.display import console as display
 from rsft.cli.display.console import console, progress, show_paths
 from rsft.cli.options import (
+    OUT,
     BundleArgument,
     FencedCommand,
-    JsonOption,
-    OverwriteOption,
+    UnitOption,
     check_new_file,
     documented,
-    unit_name,
 )
 from rsft.cli.plugin_commands import ExtensibleGroup
-from rsft.errors import RequestError
 from rsft.inference.engines.base import FORMATS
+from rsft.utils.command_options import Argument, Option
 
 app = typer.Typer(
     name="bundle",
@@ -38,7 +37,8 @@ _MEASURES = {"micro": "overall"}
 
 
 @app.command("show", cls=FencedCommand)
-def bundle_show(bundle: BundleArgument, as_json: JsonOption = False) -> None:
+@documented
+def bundle_show(bundle: BundleArgument, as_json: bool = False) -> None:
     """Show a bundle: classes, contract of a chip, backbone, licenses, PEFT method, learned scales, accuracy."""
     from rsft.models.inspection.describe import describe_bundle
     from rsft.utils.licenses import describe_license
@@ -141,7 +141,7 @@ def bundle_show(bundle: BundleArgument, as_json: JsonOption = False) -> None:
 
 @app.command("sign", cls=FencedCommand)
 @documented
-def bundle_sign(bundle: Path, key: Annotated[Path, typer.Option()]) -> None:
+def bundle_sign(bundle: Path, key: Annotated[Path, Option()]) -> None:
     """Sign a bundle or an export, so that others can verify who made it.
 
     Needs no network.
@@ -165,7 +165,7 @@ def bundle_verify(
     bundle: BundleArgument,
     sha256: str | None = None,
     key: Path | None = None,
-    as_json: JsonOption = False,
+    as_json: bool = False,
 ) -> None:
     """Check that all files are unchanged and that this machine can build the classifier; exit with status 1 if not.
 
@@ -193,17 +193,17 @@ def bundle_verify(
 @app.command("import", cls=FencedCommand)
 @documented
 def bundle_import(
-    adapter: Annotated[Path, typer.Argument()],
-    out: Annotated[Path, typer.Option("--out", "-o")],
-    classes: Annotated[str, typer.Option(metavar="NAME,NAME")],
-    size: Annotated[int, typer.Option(min=1)],
+    adapter: Annotated[Path, Argument()],
+    out: Annotated[Path, OUT],
+    classes: Annotated[tuple[str, ...], Option(metavar="NAME,NAME")],
+    size: Annotated[int, Option(min=1)],
     backbone: str | None = None,
     weights: Path | None = None,
-    bands: str = "R,G,B",
+    bands: tuple[str, ...] = ("R", "G", "B"),
     pool: str = "token",
-    mean: str | None = None,
-    std: str | None = None,
-    overwrite: OverwriteOption = False,
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
+    overwrite: bool = False,
 ) -> None:
     """Make a bundle of a LoRA adapter that Hugging Face PEFT trained on a network of timm, with its linear head.
 
@@ -230,15 +230,11 @@ def bundle_import(
     """
     from rsft.models.bundle.adapter_import import ImportedInput, import_adapter
 
-    names = tuple(part.strip() for part in classes.split(","))
-    bands_of_image = tuple(part.strip() for part in bands.split(","))
-    inputs = ImportedInput(
-        size, bands_of_image, _numbers(mean, "--mean"), _numbers(std, "--std"), pool
-    )
+    inputs = ImportedInput(size, bands, mean, std, pool)
     bundle = import_adapter(
         adapter,
         out,
-        names,
+        classes,
         inputs,
         backbone=backbone,
         weights=weights,
@@ -262,29 +258,15 @@ def bundle_import(
     show_paths({"bundle": out})
 
 
-def _numbers(text: str | None, option: str) -> tuple[float, ...] | None:
-    """Return the numbers in a text with commas."""
-    try:
-        if text:
-            return tuple(map(float, text.split(",")))
-        return None
-    except ValueError as error:
-        raise RequestError(
-            f"{text!r} is not a list of numbers",
-            option,
-            "give numbers with commas: 0.5,0.5,0.5",
-        ) from error
-
-
 @app.command("from", cls=FencedCommand)
 @documented
 def bundle_from(
-    checkpoint: Annotated[Path, typer.Argument(exists=True, dir_okay=False)],
-    out: Annotated[Path | None, typer.Option("--out", "-o")] = None,
+    checkpoint: Annotated[Path, Argument()],
+    out: Annotated[Path | None, OUT] = None,
     data: Path | None = None,
-    size: Annotated[int | None, typer.Option(min=8)] = None,
+    size: Annotated[int | None, Option(min=8)] = None,
     weights: Path | None = None,
-    overwrite: OverwriteOption = False,
+    overwrite: bool = False,
 ) -> None:
     """Make a bundle of a checkpoint of the task `rsft.torchgeo.PEFTClassificationTask`.
 
@@ -308,9 +290,7 @@ def bundle_from(
 
 @app.command("diff", cls=FencedCommand)
 @documented
-def bundle_diff(
-    first: BundleArgument, second: Path, as_json: JsonOption = False
-) -> None:
+def bundle_diff(first: BundleArgument, second: Path, as_json: bool = False) -> None:
     """Compare two bundles: recipe, classes, contract, backbone, licenses, accuracy and tensors.
 
     Args:
@@ -376,8 +356,8 @@ def bundle_diff(
 @documented
 def bundle_stac(
     bundle: BundleArgument,
-    out: Annotated[Path | None, typer.Option("--out", "-o")] = None,
-    overwrite: OverwriteOption = False,
+    out: Annotated[Path | None, OUT] = None,
+    overwrite: bool = False,
 ) -> None:
     """Write a STAC item with the extension Machine Learning Model: input, output, settings and files of a bundle.
 
@@ -395,9 +375,9 @@ def bundle_stac(
 @documented
 def bundle_card(
     bundle: BundleArgument,
-    out: Annotated[Path | None, typer.Option("--out", "-o")] = None,
-    repository: Annotated[str | None, typer.Option(metavar="OWNER/NAME")] = None,
-    overwrite: OverwriteOption = False,
+    out: Annotated[Path | None, OUT] = None,
+    repository: Annotated[str | None, Option(metavar="OWNER/NAME")] = None,
+    overwrite: bool = False,
 ) -> None:
     """Write the model card of a bundle for the Hugging Face Hub: classes, chips, results, use, limits, licenses.
 
@@ -420,13 +400,13 @@ def bundle_card(
 @documented
 def bundle_push(
     bundle: BundleArgument,
-    repository: Annotated[str, typer.Argument(metavar="OWNER/NAME")],
+    repository: Annotated[str, Argument(metavar="OWNER/NAME")],
     to: Path | None = None,
     card: Path | None = None,
     item: bool = False,
     public: bool = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y")] = False,
-    overwrite: OverwriteOption = False,
+    yes: Annotated[bool, Option(short="-y")] = False,
+    overwrite: bool = False,
 ) -> None:
     """Upload a bundle with its model card to the Hugging Face Hub, into a private repository.
 
@@ -504,18 +484,16 @@ def export(
     bundle: BundleArgument,
     format_name: Annotated[
         str,
-        typer.Option(
-            "--format", metavar="FORMAT", help=f"Format to write: {', '.join(FORMATS)}."
-        ),
+        Option(f"Format to write: {', '.join(FORMATS)}.", "--format", metavar="FORMAT"),
     ],
     precision: str = "fp32",
-    out: Annotated[Path | None, typer.Option("--out", "-o")] = None,
+    out: Annotated[Path | None, OUT] = None,
     data: Path | None = None,
-    max_loss: Annotated[float, typer.Option(min=0)] = 0.5,
+    max_loss: Annotated[float, Option(min=0)] = 0.5,
     whole: bool = False,
-    unit: str | None = None,
-    side: Annotated[int | None, typer.Option(min=1)] = None,
-    overwrite: OverwriteOption = False,
+    unit: UnitOption = None,
+    side: Annotated[int | None, Option(min=1)] = None,
+    overwrite: bool = False,
 ) -> None:
     """Write a bundle as files for another program, together with its classes, contract and hash.
 
@@ -560,7 +538,7 @@ def export(
                 data=data,
                 max_loss=max_loss,
                 whole=whole,
-                unit=unit_name(unit),
+                unit=unit,
                 side=side,
                 overwrite=overwrite,
                 progress=report,

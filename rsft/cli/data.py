@@ -1,10 +1,12 @@
-"""`rsft data` and `rsft audit`: inspect, check and describe chips, add labels to them, and suggest chips to label."""
+"""`rsft data` and `rsft audit`: inspect, check, describe and extend chip stores."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import suppress
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,9 +21,12 @@ from rsft.cli.display.console import (
     show_store,
 )
 from rsft.cli.plugin_commands import ExtensibleGroup
+from rsft.errors import RequestError
+from rsft.utils.command_options import Argument, Option
 
 if TYPE_CHECKING:
     from rsft.data.audit import AuditResult
+    from rsft.data.chips.store import ChipStore
 
 
 app = typer.Typer(
@@ -34,25 +39,20 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
-RootArgument = Annotated[
-    Path, typer.Argument(help="Chip store made by `rsft prepare`.")
-]
+RootArgument = Annotated[Path, Argument("Chip store made by `rsft prepare`.")]
 
 
 @app.command("show")
 @options.documented
 def data_show(
-    root: RootArgument, chip: Annotated[str | None, typer.Argument()] = None
+    root: RootArgument, chip: Annotated[str | None, Argument()] = None
 ) -> None:
-    """Show the number of chips by class and split.
-
-    With CHIP, show the manifest row of this chip.
+    """Show the number of chips by class and split, or the manifest row of a chip.
 
     Args:
         chip: Name or path of a chip in the manifest.
     """
     from rsft.data.chips.store import ChipStore
-    from rsft.errors import RequestError
 
     store = ChipStore.open(root)
     if chip is None:
@@ -67,22 +67,22 @@ def data_show(
         )
     for _, row in rows.iterrows():
         for name, value in row.dropna().items():
+            text = str(value)
             if name == "box":
-                shown = " ".join(f"{number:g}" for number in value)
-            else:
-                shown = str(value)
-            if shown:
-                console.print(f"{name:<14} {shown}", soft_wrap=True)
+                text = " ".join(f"{number:g}" for number in value)
+            if text:
+                console.print(f"{name:<14} {text}", soft_wrap=True)
         console.print()
 
 
 @app.command("stats")
+@options.documented
 def data_stats(root: RootArgument) -> None:
     """Show counts, sizes, data types, pixel ranges, sources, splits and groups.
 
     Reads every chip.
     """
-    from rsft.data.chips.store import SPLITS, ChipStore, summarize_pixels
+    from rsft.data.chips.store import ChipStore, summarize_pixels
 
     store = ChipStore.open(root)
     with progress() as report:
@@ -90,59 +90,49 @@ def data_stats(root: RootArgument) -> None:
     show_store(store)
     rows = []
     for kind, row in pixels.to_dict("index").items():
-        values = (
-            f"{row['lowest']:g}",
-            f"{row['highest']:g}",
-            f"{row['mean']:.4g}",
-            f"{row['bytes'] / 1e6:,.1f}",
-        )
-        rows.append(
-            (
-                str(kind),
-                f"{row['chips']:,}",
-                f"{row['shortest']}-{row['longest']} px",
-                *values,
-            )
-        )
-    console.print(
-        make_table(
-            "", ("pixels", "chips", "sides", "lowest", "highest", "mean", "MB"), rows
-        )
-    )
-    console.print(f"bands        {', '.join(store.bands)}")
+        cells = [str(kind), f"{row['chips']:,}"]
+        cells.append(f"{row['shortest']}-{row['longest']} px")
+        cells += [f"{row['lowest']:g}", f"{row['highest']:g}", f"{row['mean']:.4g}"]
+        rows.append([*cells, f"{row['bytes'] / 1e6:,.1f}"])
+    columns = ("pixels", "chips", "sides", "lowest", "highest", "mean", "MB")
+    console.print(make_table("", columns, rows))
+    for name, text in _list_counts(store):
+        console.print(f"{name:<12} {text}", soft_wrap=True)
+
+
+def _list_counts(store: ChipStore) -> Iterator[tuple[str, str]]:
+    """Yield the bands, and counts by source, sensor, polarization and group of classes."""
+    from rsft.data.chips.store import SPLITS
+
+    yield "bands", ", ".join(store.bands)
     for column in ("source", "sensor", "polarisation"):
-        tally = store.table[column].value_counts()
+        tally = store.table[column].value_counts().sort_index()
         if len(tally):
-            shown = ", ".join(
-                f"{name} {count:,}" for name, count in sorted(tally.items())
-            )
-            console.print(f"{column:<12} {shown}")
+            yield column, ", ".join(f"{name} {n:,}" for name, n in tally.items())
     for group, names in store.groups.items():
-        split = store.table[store.table["class"].isin(names)]["split"].value_counts()
-        shown = ", ".join(f"{name} {split[name]:,}" for name in SPLITS if name in split)
+        tally = store.table[store.table["class"].isin(names)]["split"].value_counts()
+        shown = ", ".join(f"{name} {tally[name]:,}" for name in SPLITS if name in tally)
         if shown:
-            console.print(f"{group:<12} {shown} ({', '.join(names)})", soft_wrap=True)
+            yield group, f"{shown} ({', '.join(names)})"
 
 
 @app.command("contact-sheet")
 @options.documented
 def data_contact_sheet(
     root: RootArgument,
-    out: Annotated[Path, typer.Option("-o", "--output")],
-    name: Annotated[str | None, typer.Option("--class")] = None,
-    split: str | None = None,
-    overwrite: options.OverwriteOption = False,
+    out: Annotated[Path, options.OUT],
+    name: Annotated[str | None, Option(name="--class")] = None,
+    split: options.SplitOption = None,
+    overwrite: bool = False,
 ) -> None:
     """Write a PNG with thumbnails of chips, evenly spaced in the order of the manifest.
 
     Args:
         out: PNG file to write.
         name: Only chips of this class.
-        split: Only chips of this split: train, val or test.
     """
     from rsft.data.chips.sidecars import render_contact_sheet, select_sheet_chips
     from rsft.data.chips.store import ChipStore
-    from rsft.errors import RequestError
     from rsft.utils.atomic_files import write_bytes
 
     store = ChipStore.open(root)
@@ -154,13 +144,11 @@ def data_contact_sheet(
             f"choose one of {', '.join(store.classes)}",
         )
     table = store.table if split is None else store.split(split)
-    table = table if name is None else table[table["class"] == name]
+    if name is not None:
+        table = table[table["class"] == name]
     if table.empty:
-        raise RequestError(
-            "no chip has both this class and this split",
-            root,
-            "drop --class or --split",
-        )
+        message = "no chip has both this class and this split"
+        raise RequestError(message, root, "drop --class or --split")
     paths = [root / path for path in table["path"]]
     shown = [paths[number] for number in select_sheet_chips(len(paths))]
     write_bytes(out, render_contact_sheet(shown))
@@ -173,10 +161,8 @@ def data_croissant(
     root: RootArgument,
     url: str | None = None,
     creator: str | None = None,
-    published: Annotated[
-        datetime | None, typer.Option(formats=["%Y-%m-%d"], metavar="DATE")
-    ] = None,
-    overwrite: options.OverwriteOption = False,
+    published: Annotated[date | None, Option(metavar="DATE")] = None,
+    overwrite: bool = False,
 ) -> None:
     """Write croissant.json into a chip store: its description for catalogs and data loaders.
 
@@ -192,7 +178,7 @@ def data_croissant(
     from rsft.data.croissant import Publication, write_croissant
 
     publication = Publication(
-        url, creator, None if published is None else published.date().isoformat()
+        url, creator, None if published is None else published.isoformat()
     )
     show_paths({"croissant": write_croissant(root, publication, overwrite=overwrite)})
     if publication.missing:
@@ -208,16 +194,16 @@ def data_croissant(
 def data_add(
     root: Annotated[RootArgument, options.check_store],
     corrected: Path,
-    label_field: Annotated[str | None, typer.Option("--field")] = None,
+    label_field: Annotated[str | None, Option(name="--field")] = None,
     not_a_target: options.NotATargetOption = None,
     new_classes: Annotated[
-        list[str] | None, typer.Option("--new-class", metavar="NAME")
+        list[str] | None, Option(name="--new-class", metavar="NAME")
     ] = None,
-    unit: str | None = None,
-    bands: str | None = None,
+    unit: options.UnitOption = None,
+    bands: tuple[str, ...] | None = None,
     mixed_noise: bool = False,
-    source: Annotated[list[str] | None, typer.Option(metavar="PATH|ADDRESS")] = None,
-    as_json: options.JsonOption = False,
+    source: Annotated[list[str] | None, Option(metavar="PATH|ADDRESS")] = None,
+    as_json: bool = False,
 ) -> None:
     """Join corrected labels to a chip store, all of them or none; list rows that cannot be used.
 
@@ -248,7 +234,7 @@ def data_add(
     sources = (*map(str, TRUSTED), *(source or ()))
     if any(SceneUri.parse(text).is_remote for text in sources):
         allow_servers()
-    declaration = Declaration(options.unit_name(unit), options.band_names(bands))
+    declaration = Declaration(unit, bands)
     classes = tuple(new_classes or ())
     allowed = None if OFF else sources
     addition = AdditionOptions(
@@ -268,17 +254,17 @@ def data_add(
 @app.command("suggest")
 @options.documented
 def data_suggest(
-    source: Annotated[Path, typer.Argument(metavar="PREDICTIONS|STORE")],
-    count: Annotated[int, typer.Option(min=1)] = 50,
-    out: Annotated[Path | None, typer.Option("-o", "--output")] = None,
+    source: Annotated[Path, Argument(metavar="PREDICTIONS|STORE")],
+    count: Annotated[int, Option(min=1)] = 50,
+    out: options.LabelTableOption = None,
     bundle: Path | None = None,
-    page: Path | None = None,
-    split: str | None = None,
+    html: options.LabelPageOption = None,
+    split: options.SplitOption = None,
     device: options.DeviceOption = "auto",
-    overwrite: options.OverwriteOption = False,
-    as_json: options.JsonOption = False,
+    overwrite: bool = False,
+    as_json: bool = False,
 ) -> None:
-    """Suggest the chips worth labeling next, or the labels of a chip store that a bundle contradicts.
+    """Suggest chips to label next, or labels of a chip store that a bundle contradicts.
 
     From a table of predictions: chips of uncertain class, of rare classes, unlike the
     training chips, and different from each other. Write the class of each chip into the
@@ -287,76 +273,99 @@ def data_suggest(
     Args:
         source: Table that `rsft predict` wrote, or a chip store.
         count: Number of chips.
-        out: CSV file to write, to be filled by you.
         bundle: Bundle. A chip store needs it; a table in CSV has no training counts
             without.
-        page: HTML page to write, to review only these chips.
-        split: Of a chip store, only this split.
     """
     from rsft.cli.display.results import show_suggestions
-    from rsft.errors import RequestError
+    from rsft.data.chips.store import MANIFEST
     from rsft.inference.predict.predictor import Predictor
     from rsft.inference.suggestion import suggest
     from rsft.models.bundle.bundle import Bundle
     from rsft.utils.tables import write_csv_table
 
-    check_outputs(out, page, overwrite)
-    is_store = (source / "manifest.parquet").is_file()
+    check_outputs(out, html, overwrite)
+    is_store = (source / MANIFEST).is_file()
     if is_store and bundle is None:
-        raise RequestError(
-            "a chip store needs a bundle that classifies its chips",
-            source,
-            "give --bundle BUNDLE",
-        )
+        message = "a chip store needs a bundle that classifies its chips"
+        raise RequestError(message, source, "give --bundle BUNDLE")
     if split is not None and not is_store:
-        raise RequestError(
-            "--split only works with a chip store", "--split", "leave it out"
-        )
+        message = "--split only works with a chip store"
+        raise RequestError(message, "--split", "leave it out")
     if is_store and bundle is not None:
-        suggestions = suggest.suggest_label_checks(
-            source, Predictor.load(bundle, device), count, split
-        )
+        predictor = Predictor.load(bundle, device)
+        suggestions = suggest.suggest_label_checks(source, predictor, count, split)
     else:
-        suggestions = suggest.suggest_chips(
-            source, count, None if bundle is None else Bundle.load(bundle)
-        )
-    if page is not None:
-        suggest.write_suggestion_page(
-            page, suggestions, bundle, str(source) if is_store else "STORE"
-        )
+        loaded = None if bundle is None else Bundle.load(bundle)
+        suggestions = suggest.suggest_chips(source, count, loaded)
+    if html is not None:
+        store = str(source) if is_store else "STORE"
+        suggest.write_suggestion_page(html, suggestions, bundle, store)
     if out is not None:
         write_csv_table(suggestions.table, out)
-    show_suggestions(suggestions, {"table": out, "page": page}, as_json)
+    show_suggestions(suggestions, {"table": out, "page": html}, as_json)
 
 
 def check_outputs(table: Path | None, page: Path | None, overwrite: bool) -> None:
-    """Raise a RequestError if the table or the page of suggestions cannot be written."""
+    """Raise a RequestError if the files of suggestions cannot be written."""
     from rsft.inference.writers.tables import check_output_file
 
-    for path, suffixes in ((table, (".csv",)), (page, (".html", ".htm"))):
-        if path is not None:
-            check_output_file(path, suffixes, overwrite)
+    if table is not None:
+        check_output_file(table, (".csv",), overwrite)
+    if page is not None:
+        check_output_file(page, (".html", ".htm"), overwrite)
 
 
 audit_app = typer.Typer()
 
 
+@dataclass(frozen=True)
+class LabelAudit:
+    """Options of `rsft audit --labels`.
+
+    Attributes:
+        bundle: the bundle or run whose features are used.
+        count: number of chips in the files.
+        html: page to write.
+        device: device of the encoder.
+    """
+
+    bundle: Annotated[
+        Path | None,
+        Option(
+            "Bundle or run whose features are used (default: the embedded encoder). A"
+            " model that was trained on these chips has seen their labels: only its"
+            " features are used, not its predictions, and wrong labels that it learned"
+            " may be missing.",
+            metavar="BUNDLE",
+        ),
+    ] = None
+    count: Annotated[
+        int | None,
+        Option(
+            "Number of chips in the files (default: all whose label is contradicted).",
+            min=1,
+        ),
+    ] = None
+    html: options.LabelPageOption = None
+    device: options.DeviceOption = "auto"
+
+
 @audit_app.command("audit", cls=options.FencedCommand)
 @options.documented
 def audit(
-    source: Annotated[Path, typer.Argument(metavar="DIR")],
+    source: Annotated[Path, Argument(metavar="DIR")],
+    labels: Annotated[
+        LabelAudit | None,
+        Option(
+            "Rank the chips of a chip store whose labels are probably wrong.",
+        ),
+    ] = None,
     strict: bool = False,
-    json: Path | None = None,
     jobs: options.JobsOption = 2,
-    labels: bool = False,
-    bundle: Annotated[Path | None, typer.Option("--from", metavar="BUNDLE")] = None,
-    count: Annotated[int | None, typer.Option(min=1)] = None,
-    out: Annotated[Path | None, typer.Option("-o", "--output")] = None,
-    page: Path | None = None,
-    device: options.DeviceOption = "auto",
-    overwrite: options.OverwriteOption = False,
+    out: Annotated[Path | None, options.OUT] = None,
+    overwrite: bool = False,
 ) -> None:
-    """Find duplicates, near-duplicates, leaks between splits, contradictory labels and unusable chips.
+    """Find duplicates, leaks between splits, contradictory labels and unusable chips.
 
     With --labels, find wrong labels in place of them: chips whose label is contradicted
     by classifiers that were fitted on chips of other scenes. Nothing is written into
@@ -365,47 +374,28 @@ def audit(
     Args:
         source: A chip store, or class folders.
         strict: Exit with status 1 if any fault is found.
-        json: JSON file for the findings (default: audit.json in a chip store).
-        labels: Rank the chips of a chip store whose labels are probably wrong.
-        bundle: With --labels, the bundle or run whose features are used (default: the
-            embedded encoder). A model that was trained on these chips has seen their
-            labels, so only its features are used, not its predictions, and wrong labels
-            that it learned may be missing.
-        count: With --labels, the number of chips in the files (default: all whose label
-            is contradicted).
-        out: With --labels, the CSV file to write, to be filled by you.
-        page: With --labels, the HTML page to write, on which you confirm or correct the
-            proposed classes.
+        out: JSON file for the findings (default: audit.json in a chip store); with
+            --labels, CSV file to be filled by you.
     """
     from rsft.data.audit import AUDIT_FILE, audit_folder, audit_store, write_audits
     from rsft.data.chips.store import DATASET, ChipStore
-    from rsft.errors import RequestError
 
-    if labels and (strict or json):
-        raise RequestError(
-            "--strict and --json do not work with --labels",
-            "--labels",
-            "leave them out, or give -o",
-        )
-    if labels:
-        check_outputs(out, page, overwrite)
-        return audit_labels(source, bundle, device, count, out, page)
-    if any((bundle, count, out, page)):
-        raise RequestError(
-            "--from, --count, -o and --page only work with --labels",
-            source,
-            "give --labels as well",
-        )
+    if labels is not None:
+        if strict:
+            message = "--strict does not work with --labels"
+            raise RequestError(message, "--labels", "leave it out")
+        check_outputs(out, labels.html, overwrite)
+        return audit_labels(source, labels, out)
     with progress() as report:
         if (source / DATASET).is_file():
             result = audit_store(ChipStore.open(source), jobs=jobs, progress=report)
-            json = json or source / AUDIT_FILE
+            out = out or source / AUDIT_FILE
         else:
             result = audit_folder(source, jobs=jobs, progress=report)
     show_audit(result)
-    if json is not None:
-        write_audits(json, [result])
-        show_paths({"audit": json})
+    if out is not None:
+        write_audits(out, [result])
+        show_paths({"audit": out})
     if strict and not result.is_clean:
         raise typer.Exit(1)
 
@@ -413,15 +403,8 @@ def audit(
 _SHOWN = 20  # rows in the terminal
 
 
-def audit_labels(
-    root: Path,
-    bundle: Path | None,
-    device: str,
-    count: int | None,
-    out: Path | None,
-    page: Path | None,
-) -> None:
-    """Print and write the chips of a store whose labels are probably wrong; the arguments are those of `audit`."""
+def audit_labels(root: Path, audit: LabelAudit, out: Path | None) -> None:
+    """Print and write the chips of a store whose labels are probably wrong."""
     from rsft.cli.display.results import show_suggestions
     from rsft.data.chips.store import ChipStore
     from rsft.evaluation.label_audit import predict_out_of_fold, read_audit_inputs
@@ -430,9 +413,8 @@ def audit_labels(
 
     store = ChipStore.open(root)
     with progress() as report:
-        result = predict_out_of_fold(
-            read_audit_inputs(store, bundle, device, report), store.classes, report
-        )
+        inputs = read_audit_inputs(store, audit.bundle, audit.device, report)
+        result = predict_out_of_fold(inputs, store.classes, report)
     audited = suggest.suggest_audited_labels(
         store, result.table, result.probabilities, result.notes
     )
@@ -443,51 +425,39 @@ def audit_labels(
     rows = [(*pair, f"{chips:,}") for pair, chips in pairs]
     if rows:
         console.print(make_table("", columns, rows, texts=columns[:2]))
-    audited = audited.head(count)
-    page = page if rows else None  # a page without chips is refused
+    audited = audited.head(audit.count)
+    page = audit.html if rows else None  # a page without chips is refused
     if out is not None:
         write_csv_table(audited.table, out)
     if page is not None:
-        suggest.write_suggestion_page(page, audited, bundle, str(root))
+        suggest.write_suggestion_page(page, audited, audit.bundle, str(root))
     show_suggestions(audited, {"table": out, "page": page}, shown=_SHOWN)
 
 
 def show_audit(audit: AuditResult) -> None:
-    """Print three tables: totals, findings, and the rows of each class by origin and split."""
-    totals = [
-        (name, value if isinstance(value, str) else f"{value:,}")
-        for name, value in audit.totals.items()
-    ]
+    """Print totals, findings, and the rows of each class by origin and split."""
+    totals = []
+    for name, value in audit.totals.items():
+        totals.append((name, value if isinstance(value, str) else f"{value:,}"))
     console.print(make_table(audit.subject, ("", "count"), totals))
-    rows = []
+    findings = []
     for finding in audit.findings:
-        if finding.total is None:
-            total = ""
-        else:
-            total = f" of {finding.total:,}"
-        rows.append(
-            (
-                finding.description,
-                f"{finding.count:,}{total}",
-                ", ".join(finding.examples[:2]),
-            )
-        )
-    console.print(
-        make_table(
-            "", ("finding", "count", "examples"), rows, texts=("finding", "examples")
-        )
-    )
-    counts_by_origin = [
-        counts for origins in audit.classes.values() for counts in origins.values()
-    ]
-    splits = list(
-        dict.fromkeys(split for counts in counts_by_origin for split in counts)
-    )
-    classes = [
-        ("" if index else label, origin, *(f"{counts[split]:,}" for split in splits))
-        for label, origins in audit.classes.items()
-        for index, (origin, counts) in enumerate(origins.items())
-    ]
-    console.print(
-        make_table("", ("class", "origin", *splits), classes, texts=("class", "origin"))
-    )
+        count = f"{finding.count:,}"
+        if finding.total is not None:
+            count += f" of {finding.total:,}"
+        findings.append((finding.description, count, ", ".join(finding.examples[:2])))
+    columns = ("finding", "count", "examples")
+    texts = ("finding", "examples")
+    console.print(make_table("", columns, findings, texts=texts))
+    splits: dict[str, None] = {}
+    for origins in audit.classes.values():
+        for counts in origins.values():
+            splits |= dict.fromkeys(counts)
+    classes = []
+    for name, origins in audit.classes.items():
+        label = name
+        for origin, counts in origins.items():
+            classes.append((label, origin, *(f"{counts[x]:,}" for x in splits)))
+            label = ""
+    columns = ("class", "origin", *splits)
+    console.print(make_table("", columns, classes, texts=columns[:2]))

@@ -12,6 +12,7 @@ import typer
 from rsft.cli.display import console as display
 from rsft.cli.display.console import console, progress, show_paths
 from rsft.cli.options import (
+    OUT,
     BundleArgument,
     DeviceOption,
     OverridesArgument,
@@ -23,6 +24,7 @@ from rsft.cli.options import (
 from rsft.cli.start import FinetuneRequest, Steps, find_same_run, find_steps, list_keys
 from rsft.errors import Interrupted, RequestError
 from rsft.recipe.library import AUTO, SHIPPED, find_recipe
+from rsft.utils.command_options import Argument, Option
 
 if TYPE_CHECKING:
     from rsft.cli.environment_report import EnvironmentCheck
@@ -39,22 +41,22 @@ IMPORTS = "loading PyTorch"
 @app.command()
 @documented
 def finetune(
-    recipe: Annotated[str, typer.Argument()] = "",
+    recipe: Annotated[str, Argument()] = "",
     overrides: OverridesArgument = None,
     data: Path | None = None,
     runs: RunsOption = Path("runs"),
     resume: bool = False,
-    start: Annotated[Path | None, typer.Option("--from", metavar="BUNDLE")] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q")] = False,
-    as_json: Annotated[bool, typer.Option("--json")] = False,
-    log_every: Annotated[int, typer.Option(min=1)] = 50,
+    start: Annotated[Path | None, Option(name="--from", metavar="BUNDLE")] = None,
+    quiet: bool = False,
+    as_json: bool = False,
+    log_every: Annotated[int, Option(min=1)] = 50,
     no_report: bool = False,
-    budget: Annotated[str | None, typer.Option(metavar="TIME")] = None,
-    measure: Annotated[str | None, typer.Option("--for", metavar="macro|tail")] = None,
+    budget: Annotated[str | None, Option(metavar="TIME")] = None,
+    measure: Annotated[str | None, Option(name="--for", metavar="macro|tail")] = None,
     labels: Path | None = None,
     ais: Path | None = None,
     root: Path | None = None,
-    prepare: Annotated[str, typer.Option(metavar="OPTIONS")] = "",
+    prepare: Annotated[str, Option(metavar="OPTIONS")] = "",
     dry_run: bool = False,
 ) -> None:
     """Fine-tune with a recipe, or with the method that suits your chips; evaluate it, and write a report.
@@ -81,8 +83,6 @@ def finetune(
         start: Start at the modules, scales and head of a bundle (bundle, run folder, or
             runs/<recipe>). Without RECIPE: a short run with the recipe of the bundle,
             which trains the last blocks and the head.
-        quiet: Only print the run folder.
-        as_json: Print events as JSON, one object per line.
         log_every: Steps between two lines, in a log or with --json.
         no_report: Only measure accuracy: no baselines, no t-SNE map, no report.
         budget: CPU time of the choice of a recipe, such as 90s, 10min or 2h (default:
@@ -102,8 +102,7 @@ def finetune(
     request = FinetuneRequest(**arguments)
     if dry_run:
         return _show_needs(request)
-    with display.quiet_console(quiet, as_json):
-        folder, paths, _ = run_finetune(request)
+    folder, paths, _ = run_finetune(request)
     if not paths:
         return
     if as_json:
@@ -436,8 +435,8 @@ def evaluate(
     bundle: BundleArgument,
     data: Path,
     split: str | None = None,
-    all_chips: Annotated[bool, typer.Option("--all")] = False,
-    out: Annotated[Path, typer.Option("--out", "-o")] = Path("evaluation"),
+    all_chips: Annotated[bool, Option(name="--all")] = False,
+    out: Annotated[Path, OUT] = Path("evaluation"),
     compare: Path | None = None,
     device: DeviceOption = "auto",
 ) -> None:
@@ -500,6 +499,7 @@ def evaluate(
 
 
 @app.command()
+@documented
 def doctor() -> None:
     """Report the environment of rsft: versions, device, threads, speed in bfloat16, free disk and memory, weights."""
     from rsft.cli.environment_report import environment_report
@@ -531,13 +531,13 @@ sweep_app = typer.Typer()
 @sweep_app.command("sweep")
 @documented
 def sweep(
-    file: Annotated[str | None, typer.Argument()] = None,
+    file: Annotated[str | None, Argument()] = None,
     overrides: OverridesArgument = None,
     runs: RunsOption = Path("runs"),
     report: bool = False,
     retry: bool = False,
     address: str | None = None,
-    jobs: Annotated[int | None, typer.Option(min=1)] = None,
+    jobs: Annotated[int | None, Option(min=1)] = None,
 ) -> None:
     """Run a recipe with many settings on Ray Tune.
 

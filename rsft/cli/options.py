@@ -1,22 +1,30 @@
-"""Define arguments and options that several commands share, and make options from the fields of a dataclass."""
+"""Make the arguments and options of commands from functions and dataclasses.
+
+Types that several commands share are defined here.
+"""
+
+from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import fields, is_dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
+from datetime import date, datetime
 from functools import cached_property, update_wrapper
 from inspect import Parameter, Signature, getdoc, signature
 from pathlib import Path
-from types import NoneType
-from typing import Annotated, Any, NamedTuple, get_args, get_type_hints
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import typer
 from typer.core import TyperCommand
-from typer.models import OptionInfo
+from typer.models import ParameterInfo
 
-from rsft.cli.display.console import error_console
-from rsft.errors import DataError, RequestError
+from rsft.cli.display.console import error_console, quiet_console
+from rsft.cli.flags import FLAGS, Flags
+from rsft.errors import RequestError
 from rsft.recipe.library import find_recipe
-from rsft.utils.command_options import Option
+from rsft.scenes.options import unit_name
+from rsft.utils.command_options import Argument, Option
 
 
 class FencedCommand(TyperCommand):
@@ -28,7 +36,7 @@ class FencedCommand(TyperCommand):
         Raises:
             RequestError: the fence cannot be closed.
         """
-        if ctx.obj:
+        if ctx.obj is not None and ctx.obj.fenced:
             from rsft.cli.fence import close_fence  # 20 ms that --help does without
 
             close_fence(str(ctx.info_name), ctx.params)
@@ -36,22 +44,10 @@ class FencedCommand(TyperCommand):
 
 
 def check_bundle(folder: Path) -> None:
-    """Raise a RequestError if a folder contains no bundle, see `rsft.models.bundle.bundle.find_bundle`."""
+    """Raise a RequestError if a folder contains no bundle, see `find_bundle`."""
     from rsft.models.bundle.bundle import find_bundle
 
     find_bundle(folder)
-
-
-def find_named_recipe(name: str, kind: str = "recipe") -> Path:
-    """Return the file of a recipe or sweep, see `find_recipe`; say so if a path stands for what comes with rsft."""
-    path = find_recipe(name, kind)
-    if len(Path(name).parts) > 1 and path != Path(name):
-        text = (
-            f"{name} is no file here; this is the {kind} {path.stem} that comes with"
-            " rsft"
-        )
-        error_console.print(text, soft_wrap=True)
-    return path
 
 
 def check_store(root: Path) -> None:
@@ -61,91 +57,73 @@ def check_store(root: Path) -> None:
     ChipStore.open(root)
 
 
+def check_new_file(path: Path, overwrite: bool) -> None:
+    """Raise a RequestError if a file exists, unless it may be overwritten."""
+    if path.exists() and not overwrite:
+        raise RequestError(
+            "the file exists already", path, "choose another name, or add --overwrite"
+        )
+
+
+def find_named_recipe(name: str, kind: str = "recipe") -> Path:
+    """Return the file of a recipe or sweep, see `find_recipe`.
+
+    Say so if a path stands for a file that comes with rsft.
+    """
+    path = find_recipe(name, kind)
+    if len(Path(name).parts) > 1 and path != Path(name):
+        text = f"{name} is no file here; this is the {kind} {path.stem} that comes with"
+        error_console.print(f"{text} rsft", soft_wrap=True)
+    return path
+
+
+OUT = Option(name="--out", short="-o")
+"""What a command writes."""
+
 RootOption = Annotated[
-    Path,
-    typer.Option(
-        "--root", help="Folder of the chip store to create: data.root of a recipe."
-    ),
+    Path, Option("Folder of the chip store to create: data.root of a recipe.")
 ]
-SeedOption = Annotated[int, typer.Option("--seed", help="Seed of all random choices.")]
-JobsOption = Annotated[
-    int, typer.Option("--jobs", min=1, help="Number of parallel processes.")
-]
-OverwriteOption = Annotated[
-    bool, typer.Option("--overwrite", help="Replace existing output.")
-]
+SeedOption = Annotated[int, Option("Seed of all random choices.")]
+JobsOption = Annotated[int, Option("Number of parallel processes.", min=1)]
 RunsOption = Annotated[
-    Path,
-    typer.Option(
-        "--runs", help="Folder of all runs; a run folder is RUNS/<recipe>/<number>."
-    ),
+    Path, Option("Folder of all runs; a run folder is RUNS/<recipe>/<number>.")
 ]
-DeviceOption = Annotated[
-    str, typer.Option("--device", help="Device: auto, cpu or cuda.")
-]
-RecipeArgument = Annotated[
-    str, typer.Argument(help="Recipe file, or name of a shipped recipe.")
-]
+DeviceOption = Annotated[str, Option("Device: auto, cpu or cuda.")]
+RecipeArgument = Annotated[str, Argument("Recipe file, or name of a shipped recipe.")]
 BundleArgument = Annotated[
     Path,
-    typer.Argument(
-        help="Bundle folder, run folder, or runs/<recipe> for its newest run."
-    ),
+    Argument("Bundle folder, run folder, or runs/<recipe> for its newest run."),
     check_bundle,
 ]
 OverridesArgument = Annotated[
     list[str] | None,
-    typer.Argument(
-        help=(
-            "Recipe keys to override, as section.key=value: peft.rank=8 train.epochs=3"
-            " meta=null"
-        )
+    Argument(
+        "Recipe keys to override, as section.key=value: peft.rank=8 train.epochs=3"
+        " meta=null"
     ),
 ]
 WordArgument = Annotated[
     str,
-    typer.Argument(
-        metavar="[WORD]",
-        help="Only list entries whose name or description contains WORD.",
-    ),
+    Argument("Only list entries whose name or description contains WORD.", "[WORD]"),
 ]
+SplitOption = Annotated[
+    str | None, Option("Only chips of this split: train, val or test.")
+]
+LabelTableOption = Annotated[
+    Path | None, replace(OUT, help="CSV file to write, to be filled by you.")
+]
+LabelPageOption = Annotated[
+    Path | None,
+    Option("HTML page to write, on which you confirm or correct the classes."),
+]
+UnitOption = Annotated[str | None, Option(parse=unit_name)]
 NotATargetOption = Annotated[
     str | None,
-    typer.Option(
-        help=(
-            "Class of the rows whose verdict is `not a target`, such as clutter"
-            " (default: left out)."
-        )
+    Option(
+        "Class of the rows whose verdict is `not a target`, such as clutter (default:"
+        " left out)."
     ),
 ]
-JsonOption = Annotated[
-    bool, typer.Option("--json", help="Print JSON instead of a table.")
-]
-
-
-def band_names(text: str | None) -> tuple[str, ...] | None:
-    """Return the band names in a comma-separated text such as "VV, VH"; None for None."""
-    if text:
-        return tuple(name.strip() for name in text.split(","))
-    return None
-
-
-def unit_name(text: str | None) -> str | None:
-    """Return the unit that a text such as "dB" names; None for None.
-
-    Raises:
-        RequestError: the text is not a unit.
-    """
-    from rsft.data.imagery.units import parse_unit
-
-    try:
-        if text:
-            return parse_unit(text)
-        return None
-    except DataError as error:
-        raise RequestError(
-            error.message, "--unit", "correct the name of the unit"
-        ) from error
 
 
 def argument_texts(function: Callable[..., Any]) -> dict[str, str]:
@@ -155,250 +133,330 @@ def argument_texts(function: Callable[..., Any]) -> dict[str, str]:
     return {name: " ".join(text.split()) for name, text in entries}
 
 
-def describe_parameter(
-    parameter: Parameter, hint: Any, texts: Mapping[str, str]
-) -> Parameter:
-    """Return a parameter of a command with its help: an argument without a default, otherwise an option.
+@dataclass(frozen=True)
+class Setting:
+    """A parameter of a function, or a field of a dataclass, that a command offers.
 
-    An argument whose type has None may be left out.
+    Attributes:
+        name: its name.
+        hint: its type.
+        default: `Parameter.empty` if it must be given.
+        info: the argument or option; None for a dataclass without one, which only adds
+            the options of its fields.
+        marks: further metadata of the type.
+        is_field: whether it is a field of a dataclass.
+    """
+
+    name: str
+    hint: Any
+    default: Any
+    info: Argument | Option | ParameterInfo | None
+    marks: tuple[Any, ...] = ()
+    is_field: bool = False
+
+    @cached_property
+    def nested(self) -> tuple[Setting, ...]:
+        """The options of its dataclass or mapping, if its type is one."""
+        if self.is_mapping:
+            return tuple(_read_names(self.info))
+        request = find_dataclass(self.hint)
+        return tuple(_read_fields(request)) if request else ()
+
+    @property
+    def is_mapping(self) -> bool:
+        """Whether its value has one path per option in `nested`."""
+        return isinstance(self.info, Option) and self.info.each is not None
+
+    @property
+    def flag(self) -> str:
+        """The name of the option."""
+        name = self.info.name if isinstance(self.info, Option) else ""
+        return name or "--" + self.name.replace("_", "-")
+
+    @property
+    def key(self) -> str:
+        """The name of the parameter of the command."""
+        return self.flag[2:].replace("-", "_") if self.is_field else self.name
+
+    def as_parameter(self) -> Parameter:
+        """Return the parameter from which typer makes the argument or option."""
+        hint = bool if self.nested else _typer_hint(self.hint)
+        default = False if self.nested else self.default
+        if isinstance(default, tuple):
+            default = ",".join(default)
+        info: Any = self.info
+        if isinstance(info, Option):
+            info = typer.Option(
+                *filter(None, (self.flag, info.short)),
+                help=info.help,
+                rich_help_panel=info.panel,
+                metavar=info.metavar,
+                min=info.min,
+                formats=["%Y-%m-%d"] if hint == datetime | None else None,
+            )
+        elif isinstance(info, Argument):
+            info = typer.Argument(help=info.help, metavar=info.metavar)
+            if default is Parameter.empty and NoneType in get_args(self.hint):
+                default = None
+        elif info.default is ... and not info.param_decls:  # typer's, without a name
+            info.param_decls = (self.flag,)
+        return Parameter(
+            self.key,
+            Parameter.KEYWORD_ONLY,
+            default=default,
+            annotation=Annotated[hint, info],
+        )
+
+    def parse(self, value: Any) -> Any:
+        """Return a value of typer as its type says: texts with commas as tuples.
+
+        Raises:
+            RequestError: a text is not a list of numbers.
+        """
+        if value is None:
+            return None
+        if isinstance(self.info, Option) and self.info.parse is not None:
+            return self.info.parse(value)
+        for branch in _branches(self.hint):
+            if get_origin(branch) is tuple:
+                return self._split(value, get_args(branch)[0])
+            if get_origin(branch) is Literal:
+                return value if value in get_args(branch) else Path(value)
+            if branch is date and isinstance(value, datetime):
+                return value.date()
+        return value
+
+    def _split(self, text: Any, kind: type) -> tuple[Any, ...] | None:
+        if not isinstance(text, str):
+            return tuple(text)
+        parts = [part.strip() for part in text.split(",")] if text else []
+        try:
+            return tuple(map(kind, parts)) or None
+        except ValueError as error:
+            hint = "give numbers with commas: 0.5,0.5,0.5"
+            message = f"{text!r} is not a list of numbers"
+            raise RequestError(message, self.flag, hint) from error
+
+
+def _branches(hint: Any) -> tuple[Any, ...]:
+    """Return the types of a union, or the type itself."""
+    return get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+
+
+def _typer_hint(hint: Any) -> Any:
+    """Return the type that typer reads: a text for tuples and keywords, a time for a day."""
+    branches = _branches(hint)
+    optional = str | None if NoneType in branches else str
+    if any(get_origin(branch) in (tuple, Literal) for branch in branches):
+        return optional
+    if date in branches:
+        return datetime | None
+    if hint == Path | list[Path]:
+        return list[Path]
+    return hint
+
+
+def find_dataclass(hint: Any) -> type[Any] | None:
+    """Return the dataclass that a type is, or that it may be besides None."""
+    for branch in _branches(hint):
+        if isinstance(branch, type) and is_dataclass(branch):
+            return branch
+    return None
+
+
+def _read_fields(request: type[Any]) -> Iterator[Setting]:
+    """Yield the settings of a dataclass: fields with an `Option`, and dataclasses."""
+    hints = get_type_hints(request, include_extras=True)
+    for field in fields(request):
+        default = None if field.default is MISSING else field.default
+        setting = make_setting(field.name, hints[field.name], default, None)
+        setting = replace(setting, is_field=True)
+        if setting.info is not None or setting.nested:
+            yield setting
+
+
+def _read_names(option: Option) -> Iterator[Setting]:
+    """Yield a setting for each name that a mapping may have."""
+    texts = option.each() if option.each is not None else {}
+    for name, text in texts.items():
+        info = Option(text, panel=option.panel, metavar=option.metavar)
+        yield Setting(name, Path | None, None, info, is_field=True)
+
+
+def make_setting(
+    name: str, hint: Any, default: Any, info: Argument | Option | None
+) -> Setting:
+    """Return the setting for a parameter or field.
 
     Args:
-        parameter: parameter of the function.
-        hint: its type, in `Annotated` with typer's settings where a flag, a short name
-            or a limit need them.
-        texts: help by name of the parameter, if the settings have none.
+        name: name of the parameter or field.
+        hint: its type.
+        default: `Parameter.empty` for a parameter without one.
+        info: how a command offers it, unless its type says so.
     """
-    base, *given = get_args(hint) if hasattr(hint, "__metadata__") else (hint,)
-    is_argument = parameter.default is parameter.empty
-    if given:
-        info = given[0]
-    else:
-        info = typer.Argument() if is_argument else typer.Option()
-    if info.help is None:
-        info.help = texts.get(parameter.name)
-    if (
-        isinstance(info, OptionInfo) and info.default is ... and not info.param_decls
-    ):  # that is the first flag
-        info.param_decls = (f"--{parameter.name.replace('_', '-')}",)
-    if is_argument and NoneType in get_args(base):
-        default = None
-    else:
-        default = parameter.default
-    return parameter.replace(
-        annotation=Annotated[base, info], default=default, kind=Parameter.KEYWORD_ONLY
-    )
+    marks = getattr(hint, "__metadata__", ())
+    if marks:
+        hint = hint.__origin__
+    infos = [x for x in marks if isinstance(x, Argument | Option | ParameterInfo)]
+    if infos:
+        info = infos[0]
+    elif find_dataclass(hint):
+        info = None
+    return Setting(name, hint, default, info, marks)
 
 
 class CommandFunction:
-    """A command whose help comes from its docstring.
+    """A command whose arguments and options are the parameters of a function.
 
-    A dataclass among its parameters becomes options.
+    Their help comes from their types or from the docstring. A dataclass among the
+    parameters becomes options. A parameter with the name of a flag, such as `as_json`,
+    is given the flag. A function in the `Annotated` type of a parameter checks its
+    value before the command runs and imports PyTorch, which takes seconds.
 
     The parameters are read when the options are first needed: `rsft --help` shows
-    commands without options. A function in the `Annotated` type of a parameter checks
-    its value before the command runs and imports PyTorch, which takes seconds.
+    commands without options.
 
     Args:
-        command: the function of the command.
-        parsers: functions by name of a field of a dataclass, which make its value of a
-            text.
+        function: the function.
     """
 
-    def __init__(
-        self, command: Callable[..., None], parsers: Mapping[str, Callable[[str], Any]]
-    ) -> None:
-        update_wrapper(self, command, ("__module__", "__name__", "__qualname__"))
-        self.command = command
-        self.parsers = parsers
-        self.__doc__ = (getdoc(command) or "").partition("\n\nArgs:\n")[0]
+    flags: tuple[str, ...] = ()
+    """Flags that the command takes besides those among its parameters."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        update_wrapper(self, function, ("__module__", "__name__", "__qualname__"))
+        self.function = function
+        text = (getdoc(function) or "").partition("\n\nArgs:\n")[0]
+        taken = {*self.flags, *signature(function).parameters}
+        flags = [flag for flag, name in FLAGS.items() if name in taken]
+        if flags:
+            text += f"\n\nAlso takes {' and '.join(flags)}, see `rsft --help`."
+        self.__doc__ = text
         self.__annotations__: dict[str, Any] = {}  # typer takes those of the signature
 
+    @property
+    def parameters(self) -> list[Parameter]:
+        """The parameters of the function that the command offers."""
+        return list(signature(self.function).parameters.values())
+
     @cached_property
-    def hints(self) -> dict[str, Any]:
-        """The types of the parameters by name."""
-        return get_type_hints(self.command, include_extras=True)
+    def settings(self) -> list[Setting]:
+        """The parameters as settings."""
+        texts = argument_texts(self.function)
+        settings = []
+        for parameter, hint in self.read_hints():
+            text = texts.get(parameter.name, "")
+            if parameter.default is Parameter.empty:
+                info: Argument | Option = Argument(text)
+            else:
+                info = Option(text)
+            setting = make_setting(parameter.name, hint, parameter.default, info)
+            if setting.info is not None and not setting.info.help:
+                setting = replace(setting, info=_with_help(setting.info, text))
+            settings.append(setting)
+        return settings
+
+    def read_hints(self) -> Iterator[tuple[Parameter, Any]]:
+        """Yield the parameters with their types."""
+        hints = get_type_hints(self.function, include_extras=True)
+        for parameter in self.parameters:
+            yield parameter, hints[parameter.name]
 
     @cached_property
     def __signature__(self) -> Signature:
-        """The parameters of the command line."""
-        texts = argument_texts(self.command)
-        parameters = list[Parameter]()
-        for name, parameter in signature(self.command).parameters.items():
-            if is_dataclass(self.hints[name]):
-                parameters += _parameters(self.hints[name], self.parsers)
-            else:
-                parameters.append(
-                    describe_parameter(parameter, self.hints[name], texts)
+        """The parameters of the command line, and the context of typer."""
+        context = Parameter("ctx", Parameter.KEYWORD_ONLY, annotation=typer.Context)
+        options = [setting.as_parameter() for setting in _list_options(self.settings)]
+        return Signature([context, *options])
+
+    def __call__(self, *, ctx: typer.Context, **values: Any) -> None:
+        """Run the command with the values of its arguments and options.
+
+        Raises:
+            RequestError: the command does not take a flag or a value.
+        """
+        flags = ctx.obj or Flags()
+        self._check_flags(flags)
+        with quiet_console(flags.quiet, flags.as_json):
+            for setting in self.settings:
+                for check in filter(callable, setting.marks):
+                    check(values[setting.key])
+            self.run(_take_values(self.settings, values, flags), flags)
+
+    def run(self, arguments: dict[str, Any], flags: Flags) -> None:
+        """Call the function."""
+        self.function(**arguments)
+
+    def _check_flags(self, flags: Flags) -> None:
+        taken = {*self.flags, "quiet"}
+        taken |= {setting.name for setting in _flatten(self.settings)}
+        for flag, name in FLAGS.items():
+            if name != "debug" and name not in taken and getattr(flags, name):
+                raise RequestError(
+                    f"this command does not take {flag}", flag, "leave it out"
                 )
-        return Signature(parameters)
-
-    def __call__(self, **values: Any) -> None:
-        """Run the command with the values of its arguments and options."""
-        for name, hint in self.hints.items():
-            for check in filter(callable, getattr(hint, "__metadata__", ())):
-                check(values[name])
-        requests: dict[str, Any] = {
-            name: hint for name, hint in self.hints.items() if is_dataclass(hint)
-        }
-        made = {
-            name: _make_request(request, values, self.parsers)
-            for name, request in requests.items()
-        }
-        self.command(**made, **values)
 
 
-def documented(
-    command: Callable[..., None], **parsers: Callable[[str], Any]
-) -> CommandFunction:
-    """Take the help of a command's arguments and options from its docstring, and options from its dataclasses.
-
-    Use it below `command` as a decorator, as `partial(documented, unit=unit_name)` if
-    the texts of a field, such as `unit`, must be parsed. Every field with an `Option`
-    of a parameter that is a dataclass becomes an option. A field that is a dataclass
-    itself adds the options of its fields. If it has an `Option`, this is a flag, and
-    the field is None without it.
-    """
-    return CommandFunction(command, parsers)
+def documented(function: Callable[..., Any]) -> CommandFunction:
+    """Make a command of a function, see `CommandFunction`; a decorator."""
+    return CommandFunction(function)
 
 
-def check_new_file(path: Path, overwrite: bool) -> None:
-    """Raise a RequestError if a file that a command writes exists, unless it may be overwritten."""
-    if path.exists() and not overwrite:
-        raise RequestError(
-            "the file exists already", path, "choose another name, or add --overwrite"
-        )
+def _with_help(info: Any, text: str) -> Any:
+    if isinstance(info, Argument | Option):
+        return replace(info, help=text)
+    info.help = text
+    return info
 
 
-class _FieldOption(NamedTuple):
-    """A field of a dataclass that is an option of a command.
-
-    `nested` is the dataclass of the field, if it is one; the flag then says whether it
-    is made. `option` is None for a dataclass that only adds the options of its fields.
-    """
-
-    field: str
-    flag: str
-    hint: Any
-    default: Any
-    option: Option | None
-    nested: type[Any] | None
-
-    @property
-    def parameter(self) -> str:
-        """Name of the parameter of the command."""
-        return self.flag.removeprefix("--").replace("-", "_")
+def _flatten(settings: Iterable[Setting]) -> Iterator[Setting]:
+    """Yield settings, and the options of dataclasses among them."""
+    for setting in settings:
+        yield setting
+        yield from _flatten(setting.nested)
 
 
-def _field_options(request: type[Any]) -> Iterator[_FieldOption]:
-    hints = get_type_hints(request, include_extras=True)
-    for field in fields(request):
-        hint = hints[field.name]
-        option = next(
-            (x for x in getattr(hint, "__metadata__", ()) if isinstance(x, Option)),
-            None,
-        )
-        hint = hint if option is None else hint.__origin__
-        nested = next(
-            (
-                x
-                for x in (hint, *get_args(hint))
-                if isinstance(x, type) and is_dataclass(x)
-            ),
-            None,
-        )
-        flag = (option.name if option else "") or "--" + field.name.replace("_", "-")
-        if option or nested:
-            yield _FieldOption(field.name, flag, hint, field.default, option, nested)
+def _list_options(settings: Iterable[Setting]) -> Iterator[Setting]:
+    """Yield the settings that are arguments or options of the command."""
+    for setting in _flatten(settings):
+        is_flag = setting.name in FLAGS.values()
+        if setting.info is not None and not is_flag and not setting.is_mapping:
+            yield setting
 
 
-def _parameters(
-    request: type[Any], parsers: Mapping[str, Callable[[str], Any]]
-) -> Iterator[Parameter]:
-    for item in _field_options(request):
-        hint = item.hint
-        default = item.default
-        option = item.option
-        if option is not None and option.each is not None:
-            yield from _mapping_parameters(option)
-            continue
-        if item.nested is not None:
-            hint = bool
-            default = False
-        elif item.field in parsers:
-            hint = str | None if default is None else str
-        if option is not None:
-            panel = None if option.panel == "Options" else option.panel
-            text = option.help
-            metavar = option.metavar
-            info = typer.Option(
-                item.flag,
-                help=text,
-                rich_help_panel=panel,
-                metavar=metavar,
-                min=option.min,
-            )
-            yield Parameter(
-                item.parameter,
-                Parameter.KEYWORD_ONLY,
-                default=default,
-                annotation=Annotated[hint, info],
-            )
-        if item.nested is not None:
-            yield from _parameters(item.nested, parsers)
-
-
-def _mapping_parameters(option: Option) -> Iterator[Parameter]:
-    """Yield one option for each name that a field of a mapping may have."""
-    assert option.each is not None
-    for name, text in option.each().items():
-        info = typer.Option(
-            f"--{name}",
-            help=text,
-            rich_help_panel=option.panel,
-            metavar=option.metavar,
-        )
-        yield Parameter(
-            name,
-            Parameter.KEYWORD_ONLY,
-            default=None,
-            annotation=Annotated[Path | None, info],
-        )
-
-
-def _make_request(
-    request: type[Any],
-    values: dict[str, Any],
-    parsers: Mapping[str, Callable[[str], Any]],
-) -> Any:
-    """Return an instance of a dataclass, and remove the values of its options from `values`.
+def _take_values(
+    settings: Iterable[Setting], values: Mapping[str, Any], flags: Flags
+) -> dict[str, Any]:
+    """Return the value of each setting: of a flag, an option, or a dataclass of options.
 
     Raises:
-        RequestError: an option only works with the flag of its dataclass, such as
-            --land with --detect.
+        RequestError: a value is wrong, or an option only works with the flag of its
+            dataclass, such as --land with --detect.
     """
-    arguments: dict[str, Any] = {}
-    for item in _field_options(request):
-        if item.option is not None and item.option.each is not None:
-            paths = {name: values.pop(name) for name in item.option.each()}
-            arguments[item.field] = {
-                name: path for name, path in paths.items() if path is not None
-            }
-            continue
-        given: Any = values.pop(item.parameter) if item.option else True
-        if item.nested is None:
-            arguments[item.field] = (
-                parsers[item.field](given)
-                if given is not None and item.field in parsers
-                else given
+    arguments = {}
+    for setting in settings:
+        if setting.name in FLAGS.values():
+            arguments[setting.name] = getattr(flags, setting.name)
+        elif setting.is_mapping:
+            paths = {inner.name: values[inner.key] for inner in setting.nested}
+            arguments[setting.name] = {x: path for x, path in paths.items() if path}
+        elif not setting.nested:
+            arguments[setting.name] = setting.parse(values[setting.key])
+        elif setting.info is None or values[setting.key]:
+            request: Any = find_dataclass(setting.hint)
+            nested = _take_values(setting.nested, values, flags)
+            arguments[setting.name] = request(**nested)
+        else:
+            _check_unused(setting, values)
+            arguments[setting.name] = None
+    return arguments
+
+
+def _check_unused(setting: Setting, values: Mapping[str, Any]) -> None:
+    for inner in setting.nested:
+        if values[inner.key] != inner.default:
+            raise RequestError(
+                f"{inner.flag} only works with {setting.flag}",
+                inner.flag,
+                f"give {setting.flag} as well",
             )
-            continue
-        nested = _make_request(item.nested, values, parsers)
-        for inner in () if given else _field_options(item.nested):
-            if getattr(nested, inner.field) != inner.default:
-                raise RequestError(
-                    f"{inner.flag} only works with {item.flag}",
-                    inner.flag,
-                    f"give {item.flag} as well",
-                )
-        arguments[item.field] = nested if given else None
-    return request(**arguments)

@@ -3,50 +3,39 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
-from functools import partial
+from datetime import UTC, date, datetime, time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from rsft.cli.display.console import show_bundles, show_paths, warn_about_licenses
-from rsft.cli.options import (
-    BundleArgument,
-    FencedCommand,
-    band_names,
-    documented,
-    unit_name,
-)
+from rsft.cli.options import OUT, BundleArgument, FencedCommand, documented
 from rsft.errors import RequestError
 from rsft.inference.engines.base import ENGINES
 from rsft.inference.options import PredictionRequest
-from rsft.scenes.query import parse_land
+from rsft.utils.command_options import Argument, Option
 
 app = typer.Typer()
 
 
 @app.command(cls=FencedCommand)
-@partial(documented, unit=unit_name, bands=band_names, land=parse_land)
+@documented
 def predict(
     bundle: BundleArgument,
-    inputs: Annotated[list[str], typer.Argument(metavar="INPUT...")],
-    out: Annotated[Path, typer.Option("--out", "-o")],
+    inputs: Annotated[list[str], Argument(metavar="INPUT...")],
+    out: Annotated[Path, OUT],
     request: PredictionRequest,
     also: Annotated[
-        list[Path] | None, typer.Option(metavar="BUNDLE", rich_help_panel="Outputs")
+        list[Path] | None, Option(metavar="BUNDLE", panel="Outputs")
     ] = None,
     strict: bool = False,
-    verify_key: Annotated[Path | None, typer.Option(metavar="FILE")] = None,
-    not_before: Annotated[
-        datetime | None, typer.Option(metavar="DATE", formats=["%Y-%m-%d"])
-    ] = None,
-    ray: Annotated[bool, typer.Option(rich_help_panel="Many scenes")] = False,
-    address: Annotated[str | None, typer.Option(rich_help_panel="Many scenes")] = None,
-    jobs: Annotated[
-        int | None, typer.Option(min=1, rich_help_panel="Many scenes")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json")] = False,
+    verify_key: Annotated[Path | None, Option(metavar="FILE")] = None,
+    not_before: Annotated[date | None, Option(metavar="DATE")] = None,
+    ray: Annotated[bool, Option(panel="Many scenes")] = False,
+    address: Annotated[str | None, Option(panel="Many scenes")] = None,
+    jobs: Annotated[int | None, Option(min=1, panel="Many scenes")] = None,
+    as_json: bool = False,
 ) -> None:
     """Classify chips or scenes; reject and list chips that cannot be read or do not fulfill the bundle's contract.
 
@@ -67,7 +56,6 @@ def predict(
         ray: Classify scenes in parallel by Ray Data, with one .gpkg per scene.
         address: Address of a Ray cluster, such as auto (default: this machine).
         jobs: Maximum number of parallel scenes.
-        as_json: Print progress and result as JSON, one object per line.
     """
     bundles = [bundle, *(also or [])]
     if ray and also:
@@ -94,7 +82,7 @@ def predict(
             exports = [engine if engine.is_dir() else engine.parent]
         else:
             exports = []
-        day = not_before and not_before.replace(tzinfo=UTC)
+        day = not_before and datetime.combine(not_before, time(), UTC)
         verified = tuple(
             check_signature(folder, verify_key, day) for folder in (*bundles, *exports)
         )

@@ -2,38 +2,35 @@
 
 from __future__ import annotations
 
-import inspect
 import sys
 import warnings
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Iterator
 from functools import cache
+from inspect import Parameter, getdoc
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 import typer
 from rich.text import Text
 
 from rsft.cli import options
 from rsft.cli.display.console import PlainGroup, console, escape_controls, show_store
-from rsft.cli.options import (
-    FencedCommand,
-    argument_texts,
-    band_names,
-    describe_parameter,
-)
+from rsft.cli.flags import Flags
+from rsft.cli.options import CommandFunction, FencedCommand
 from rsft.errors import RsftError
 
+if TYPE_CHECKING:
+    from rsft.data.chips.store import ChipStore
+
 _SHARED: dict[str, Any] = {
-    **{"root": options.RootOption, "jobs": options.JobsOption},
-    **{"seed": options.SeedOption, "overwrite": options.OverwriteOption},
+    "root": options.RootOption,
+    "jobs": options.JobsOption,
+    "seed": options.SeedOption,
 }
-_JSON = Annotated[
-    bool,
-    typer.Option(
-        "--json", help="Print progress and result as JSON, one object per line."
-    ),
-]
+"""Types of parameters that several data sets have."""
+
 _CONSEQUENCES = {
     "train": "these classes cannot be learned",
     "val": "validation and calibration do not see these classes",
@@ -71,11 +68,11 @@ def _dataset_commands() -> dict[str, Any]:
                 f"the data set {name} cannot be imported: {error}", stacklevel=2
             )
             continue
-        summary = (inspect.getdoc(function) or "").partition("\n\n")[0]
+        summary = (getdoc(function) or "").partition("\n\n")[0]
         command = group.command(
             name, cls=FencedCommand, help=summary, rich_help_panel=function.heading
         )
-        command(make_command(function))
+        command(StoreCommand(function))
     return dict(typer.main.get_group(group).commands)
 
 
@@ -111,80 +108,66 @@ def _note_store(root: Path, data_set: str) -> str:
     )
 
 
-def make_command(function: Any) -> Callable[..., None]:
-    """Return the command of a data set, which builds a chip store, and shows its counts and what a split lacks.
+class StoreCommand(CommandFunction):
+    """The command of a data set: it builds a chip store, and shows what is in it.
 
-    Args:
-        function: a function that `data_set` has registered;
-            `rsft.data.prepare.registry` says how its parameters become options.
+    `rsft.data.prepare.registry` says how the parameters of the function of a data set
+    become options.
     """
-    parameters = list(inspect.signature(function).parameters.values())
-    names = [parameter.name for parameter in parameters]
-    parameters = parameters[: names.index("overwrite") + 1]
-    annotations = SimpleNamespace(
-        __annotations__={
-            parameter.name: parameter.annotation for parameter in parameters
-        }
-    )
-    hints = get_type_hints(
-        annotations, vars(sys.modules[function.__module__]), include_extras=True
-    )
-    texts = argument_texts(function)
-    tuples = [
-        name for name, hint in hints.items() if hint == tuple[str, ...] | None
-    ]  # texts with commas
-    hints |= {
-        name: list[Path] for name, hint in hints.items() if hint == Path | list[Path]
-    }
-    hints |= dict.fromkeys(tuples, str | None) | _SHARED
 
-    def command(as_json: bool, **arguments: Any) -> None:
-        from rsft.cli.display.results import emit_store, report_progress
-        from rsft.data.chips.store import list_first_names, missing_classes
+    flags = ("as_json",)
 
-        arguments |= {name: band_names(arguments[name]) for name in tuples}
-        with report_progress(as_json) as report:
-            store = function(**arguments, progress=report)
-        lines = [
-            f"warning: no chip in {split}: {list_first_names(names)};"
-            f" {_CONSEQUENCES[split]}"
-            for split, names in missing_classes(store.counts).items()
-        ]
-        names = {
-            name
-            for chips in store.counts.values()
-            for name, count in chips.items()
-            if count
-        }
-        if len(names) == 1:
-            name = names.pop()
-            lines.append(
-                f"warning: all chips have the class {name}; `rsft finetune` needs at"
-                " least two classes"
-            )
-        lines += function.notes(store, arguments)
-        lines.append(
-            _note_store(store.root, function.name if function.is_published else "")
+    @property
+    def parameters(self) -> list[Parameter]:
+        """The parameters up to `overwrite`; those behind it are for programs."""
+        parameters = super().parameters
+        names = [parameter.name for parameter in parameters]
+        return parameters[: names.index("overwrite") + 1]
+
+    def read_hints(self) -> Iterator[tuple[Parameter, Any]]:
+        """Yield the parameters with their types, or the types that commands share."""
+        annotated = SimpleNamespace(
+            __annotations__={x.name: x.annotation for x in self.parameters}
         )
-        if as_json:
+        module = vars(sys.modules[self.function.__module__])
+        hints = get_type_hints(annotated, module, include_extras=True)
+        for parameter in self.parameters:
+            name = parameter.name
+            yield parameter, _SHARED.get(name, hints[name])
+
+    def run(self, arguments: dict[str, Any], flags: Flags) -> None:
+        """Build the chip store, and show its counts and what a split lacks."""
+        from rsft.cli.display.results import emit_store, report_progress
+
+        function: Any = self.function
+        with report_progress(flags.as_json) as report:
+            store = function(**arguments, progress=report)
+        lines = [*_find_gaps(store), *function.notes(store, arguments)]
+        name = function.name if function.is_published else ""
+        lines.append(_note_store(store.root, name))
+        if flags.as_json:
             emit_store(store, lines)
             return
         show_store(store)
         for line in lines:
             before, mark, after = line.rpartition("warning: ")
-            console.print(
-                Text.assemble(before, (mark, "yellow"), escape_controls(after)),
-                soft_wrap=True,
-            )
+            text = Text.assemble(before, (mark, "yellow"), escape_controls(after))
+            console.print(text, soft_wrap=True)
 
-    described = [
-        describe_parameter(parameter, hints[parameter.name], texts)
-        for parameter in parameters
-    ]
-    described.append(
-        inspect.Parameter(
-            "as_json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=_JSON
+
+def _find_gaps(store: ChipStore) -> Iterator[str]:
+    """Yield a warning for each split without chips of a class, and for a single class."""
+    from rsft.data.chips.store import list_first_names, missing_classes
+
+    for split, names in missing_classes(store.counts).items():
+        yield (
+            f"warning: no chip in {split}: {list_first_names(names)};"
+            f" {_CONSEQUENCES[split]}"
         )
-    )
-    vars(command)["__signature__"] = inspect.Signature(described)
-    return command
+    totals = sum(map(Counter[str], store.counts.values()), Counter[str]())
+    classes = list(+totals)
+    if len(classes) == 1:
+        yield (
+            f"warning: all chips have the class {classes[0]}; `rsft finetune` needs at"
+            " least two classes"
+        )

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from rsft.cli.display.console import console, escape_controls, progress, show_paths
 from rsft.cli.options import (
+    OUT,
     OverridesArgument,
     RecipeArgument,
     WordArgument,
@@ -21,6 +22,7 @@ from rsft.cli.options import (
 )
 from rsft.cli.plugin_commands import ExtensibleGroup
 from rsft.errors import RequestError
+from rsft.utils.command_options import Argument, Option
 
 if TYPE_CHECKING:
     from rsft.training.runs.reader import RunInfo
@@ -33,16 +35,16 @@ app = typer.Typer(
 )
 
 RunsFolderArgument = Annotated[
-    Path, typer.Argument(help="Folder with runs: runs, or runs/<recipe>.")
+    Path, Argument("Folder with runs: runs, or runs/<recipe>.")
 ]
 RunArgument = Annotated[
-    Path, typer.Argument(help="Run folder, or runs/<recipe> for its newest run.")
+    Path, Argument("Run folder, or runs/<recipe> for its newest run.")
 ]
 RunsArgument = Annotated[
-    list[Path], typer.Argument(help="Run folders, or runs/<recipe> for its newest run.")
+    list[Path], Argument("Run folders, or runs/<recipe> for its newest run.")
 ]
 ExactRunsArgument = Annotated[
-    list[Path], typer.Argument(help="Run folders: runs/<recipe>/<number>.")
+    list[Path], Argument("Run folders: runs/<recipe>/<number>.")
 ]
 
 STYLES = {
@@ -61,6 +63,7 @@ _MEASURES = {
 
 
 @app.command("ls")
+@documented
 def runs_ls(folder: RunsFolderArgument = Path("runs")) -> None:
     """List runs, oldest first: status, accuracy in %, epochs, time."""
     from rich.table import Table
@@ -112,6 +115,7 @@ def runs_ls(folder: RunsFolderArgument = Path("runs")) -> None:
 
 
 @app.command("show")
+@documented
 def runs_show(run: RunArgument) -> None:
     """Show a run: status, accuracy, everything in run.json, and its files."""
     from rsft.training.runs.reader import find_newest_run, read_run_info
@@ -147,6 +151,7 @@ def runs_show(run: RunArgument) -> None:
 
 
 @app.command("compare")
+@documented
 def runs_compare(runs: RunsArgument) -> None:
     """Compare runs: recipe keys that differ, and results side by side."""
     from rich.table import Table
@@ -174,7 +179,7 @@ def runs_compare(runs: RunsArgument) -> None:
 @app.command("rm")
 @documented
 def runs_rm(
-    runs: ExactRunsArgument, yes: Annotated[bool, typer.Option("--yes", "-y")] = False
+    runs: ExactRunsArgument, yes: Annotated[bool, Option(short="-y")] = False
 ) -> None:
     """Remove run folders with everything in them.
 
@@ -270,7 +275,7 @@ def report_run(
     data: Path | None = None,
     no_pictures: bool = False,
     scene_map: Annotated[
-        Path | None, typer.Option("--map", metavar="PREDICTIONS")
+        Path | None, Option(name="--map", metavar="PREDICTIONS")
     ] = None,
 ) -> None:
     """Write RUN/report.html again from the files of the run.
@@ -307,7 +312,7 @@ def report_run(
 @documented
 def report_compare(
     runs: list[Path],
-    out: Annotated[Path, typer.Option("--out", "-o")] = Path("comparison.html"),
+    out: Annotated[Path, OUT] = Path("comparison.html"),
     overwrite: bool = False,
 ) -> None:
     """Compare runs on one page: accuracy, paired differences, features, modulators, cost, and the recipes.
@@ -316,7 +321,6 @@ def report_compare(
         runs: Run folders, or RUNS/<recipe> for its newest run; the first is the
             reference.
         out: HTML page to write.
-        overwrite: Replace an existing page.
     """
     from rsft.evaluation.report.pages import write_comparison
     from rsft.training.runs.reader import find_newest_run
@@ -387,6 +391,7 @@ def recipes_ls(word: WordArgument = "", paper: bool = False) -> None:
 
 
 @recipes_app.command("show")
+@documented
 def recipes_show(recipe: RecipeArgument) -> None:
     """Print a recipe."""
     _print_yaml(find_named_recipe(recipe).read_text(encoding="utf-8"))
@@ -411,6 +416,7 @@ def recipes_cp(recipe: RecipeArgument, target: Path) -> None:
 
 
 @recipes_app.command("validate")
+@documented
 def recipes_validate(
     recipe: RecipeArgument, overrides: OverridesArgument = None
 ) -> None:

@@ -21,6 +21,7 @@ from typer.main import get_command
 
 from rsft.cli import INTERRUPTED, build_app
 from rsft.cli.display.console import console, emit_json_event
+from rsft.cli.flags import take_flags
 from rsft.errors import RequestError, RsftError
 from rsft.recipe.library import AUTO, find_recipe
 from rsft.utils.untrusted.gdal_drivers import LIMIT
@@ -218,7 +219,8 @@ class Steps:
                 command = [sys.executable, "-P", "-c", _PROGRAM, *words[1:]]
                 output = subprocess.DEVNULL if console.quiet else None
                 sys.exit(subprocess.run(command, stdout=output, check=False).returncode)
-            get_command(build_app(words[1])).main(words[1:], "rsft")
+            arguments, flags = take_flags(words[1:])
+            get_command(build_app(words[1])).main(arguments, "rsft", obj=flags)
         except RsftError as error:
             error.hint = "; ".join(filter(None, (error.hint, hint)))
             raise

@@ -25,15 +25,15 @@ from rsft.inference.engines.base import REFERENCE
 from rsft.inference.options import PredictionRequest
 from rsft.inference.predict.batch_journal import journal_path
 from rsft.inference.predict.bundles import reject_scene_outputs
-from rsft.inference.predict.chip_files import path_to_text
-from rsft.inference.predict.columns import table_columns
 from rsft.inference.predict.inputs import find_scenes
 from rsft.inference.predict.job import job_key, predict
 from rsft.inference.selection.fastest import load_engine
+from rsft.inference.writers.columns import table_columns
 from rsft.inference.writers.geopackage import read_geopackage_metadata
 from rsft.inference.writers.tables import check_output_path
 from rsft.models.bundle.bundle import Bundle
 from rsft.types import Progress
+from rsft.utils.operating_system import path_to_text
 from rsft.utils.ray_cluster.session import ray_session
 from rsft.utils.tables import write_csv_table
 

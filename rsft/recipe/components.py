@@ -155,9 +155,14 @@ class Section(BaseModel):
         for info in cls.model_fields.values():
             info.description = " ".join((info.description or "").split())
 
+    @classmethod
+    def about(cls) -> str:
+        """Return the docstring as one line."""
+        return " ".join((cls.__doc__ or "").split())
+
     @property
     def unneeded(self) -> dict[str, str]:
-        """The keys without an effect beside the others, each with the message for a recipe that sets it."""
+        """Keys without an effect beside the others, with the message for each."""
         return {}
 
     @property

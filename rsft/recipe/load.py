@@ -138,7 +138,7 @@ def dump_recipe(recipe: Recipe) -> str:
     for name, section in recipe.sections():
         lines += [
             "",
-            f"# {' '.join((SECTIONS[name].__doc__ or '').split())}",
+            f"# {SECTIONS[name].about()}",
             f"{name}:" if section else f"{name}: null",
         ]
         if section is not None:

@@ -8,7 +8,7 @@ their registry in `rsft.peft.methods.registry`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from rsft.utils.registry import Registry
 
@@ -115,3 +115,42 @@ TRACKERS: Registry[type[Component]] = Registry(
 )
 """All trackers by name. `rsft.training.trackers.Tracker` says what a tracker must
 offer."""
+
+
+class Schedule(Protocol):
+    """A schedule of the outer loop.
+
+    Attributes:
+        name: the schedule in recipes.
+        title: the schedule in print.
+        unneeded: keys of the section `meta` without an effect, each with the message
+            for a recipe that sets it.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    unneeded: ClassVar[dict[str, str]]
+
+    def check(self, recipe: Any) -> None:
+        """Raise RequestError if a recipe has what the schedule has not."""
+
+    def make_loops(
+        self,
+        classifier: Any,
+        loss: Any,
+        inner_optimizer: Any,
+        meta: Any,
+        **options: Any,
+    ) -> Any:
+        """Return the steps of both loops; the arguments are those of `BiLevelLoop`."""
+
+    def make_splitter(
+        self, labels: Indices, meta: Any, batch_size: int, seed: int
+    ) -> Any:
+        """Return what draws the chips of outer steps, and says when one is due."""
+
+
+SCHEDULES: Registry[type[Schedule]] = Registry(
+    "schedule", "rsft.schedules", "rsft.training.meta.schedules"
+)
+"""All schedules of the outer loop by name."""

@@ -20,7 +20,7 @@ from rsft.recipe.components import (
     Unit,
     as_lower_case,
 )
-from rsft.recipe.registries import LOSSES, SAMPLERS, TRACKERS
+from rsft.recipe.registries import LOSSES, SAMPLERS, SCHEDULES, TRACKERS
 from rsft.utils.registry import Registry
 
 
@@ -55,8 +55,8 @@ class DataSection(Section):
     other types; chip-standard is auto, with each chip normalized by its own mean and
     standard deviation"""
     fold: Fold | None = None
-    """held-out fold of the training chips, such as 1/3: used for validation and test,
-    never for training; null takes the splits of the data"""
+    """fold of the training chips, such as 1/3, that takes the place of val and test in
+    the run, and that it is not trained on; null takes the splits of the data"""
     unlabeled: Text | None = None
     """further chips without labels, for the section semi: folder, chip store or glob
     pattern; null takes none"""
@@ -95,9 +95,12 @@ class PeftSection(ComponentSection):
 
 
 class MetaSection(Section):
-    """The modulator (learned scales; peft.modulator) and its outer loop (paper, Section 3.3); null is plain PEFT."""
+    """The learned scales (peft.modulator) and their outer loop (paper, Section 3.3).
 
-    schedule: Literal["alternating", "joint", "metalora"] = "alternating"
+    null is plain PEFT.
+    """
+
+    schedule: Annotated[str, RegisteredName(SCHEDULES)] = "alternating"
     """inner and outer steps take turns, one pass gives both gradients, or one outer
     step per epoch as in the authors' code"""
     order: Literal[1, 2] = 1
@@ -137,27 +140,12 @@ class MetaSection(Section):
 
     @property
     def unneeded(self) -> dict[str, str]:
-        """The keys of an outer loop that the schedule metalora does not have."""
-        keys = (
-            "order",
-            "decay",
-            "scale_invariant_steps",
-            "sampling",
-            "holdout",
-            "prune_below",
-            "resplit_every",
-        )
-        hint = "nothing: the authors' code has no such setting"
-        if self.schedule == "metalora":
-            return dict.fromkeys(keys, hint)
-        return {}
+        """The keys that the schedule does not have."""
+        return SCHEDULES[self.schedule].unneeded
 
 
 class SemiSection(Section):
-    """Training on the chips of data.unlabeled by FixMatch, beside the labeled chips.
-
-    Source: Sohn et al. 2020, https://arxiv.org/abs/2001.07685.
-    """
+    """Training on the chips of data.unlabeled by FixMatch, beside the labeled chips."""
 
     start: float = Field(default=0.3, ge=0, lt=1)
     """share of training after which unlabeled chips are used"""
@@ -235,10 +223,11 @@ class TrainSection(Section):
     once; null trains all"""
     repeat_added: Literal["auto"] | Annotated[int, Field(ge=1, le=1000)] = 1
     """how often an epoch draws each training chip that `rsft data add` brought; auto
-    makes them a quarter of each epoch; the class prior is adjusted"""
+    makes them a quarter of the draws; the class prior of the loss follows"""
     until_added_right: bool = False
-    """stop after the first epoch that classifies all added chips correctly, then use the
-    smallest interpolation step from train.start_bundle at which they stay correct"""
+    """stop after the first epoch in which all these chips are right, at train.epochs at
+    the latest, and keep the shortest part of the way from train.start_bundle with which
+    they are"""
     epochs: int = Field(ge=1)
     """passes over the training chips"""
     batch_size: int = Field(default=128, ge=1)

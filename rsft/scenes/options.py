@@ -9,9 +9,25 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Annotated
 
+from rsft.errors import DataError, RequestError
 from rsft.utils.command_options import Option
 
 _pix = partial(Option, panel="Pixels of the input")
+
+
+def unit_name(text: str) -> str:
+    """Return the unit that a text such as "dB" names.
+
+    Raises:
+        RequestError: the text is not a unit.
+    """
+    from rsft.data.imagery.units import parse_unit
+
+    try:
+        return parse_unit(text)
+    except DataError as error:
+        hint = "correct the name of the unit"
+        raise RequestError(error.message, "--unit", hint) from error
 
 
 @dataclass(frozen=True)
@@ -29,7 +45,8 @@ class Declaration:
         str | None,
         _pix(
             "Unit, if the files do not declare it: amplitude, intensity, sigma0, db,"
-            " gamma0, gamma0_db or beta0."
+            " gamma0, gamma0_db or beta0.",
+            parse=unit_name,
         ),
     ] = None
     bands: Annotated[

@@ -26,8 +26,8 @@ from rsft.study.choice_file import AutoPlan, Candidate
 from rsft.study.outcomes import RECIPE, TRIALS, TrialOutcome, read_outcome
 from rsft.study.sweep_file import Trial
 from rsft.study.training import read_run_outcome, train_in_folder
+from rsft.training.listeners import RunListener, StepReport
 from rsft.training.runs.reader import hash_data, lock_run
-from rsft.training.trackers import RunListener, StepReport
 from rsft.utils.atomic_files import write_text
 
 if TYPE_CHECKING:

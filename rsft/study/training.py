@@ -26,6 +26,7 @@ from filelock import FileLock
 
 from rsft.errors import Interrupted, RecipeError, RsftError
 from rsft.study.outcomes import ERRORS, LOCK, RECIPE, TrialOutcome
+from rsft.training.listeners import RunListener
 from rsft.training.runs.reader import (
     METRICS_FILE,
     TRAINED,
@@ -34,7 +35,6 @@ from rsft.training.runs.reader import (
     hash_data,
     read_data_hash,
 )
-from rsft.training.trackers import RunListener
 from rsft.utils.untrusted.documents import load_json
 
 ACCURACIES = ("micro", "macro", "macro_f1", "avg", "head", "medium", "tail")

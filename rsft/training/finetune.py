@@ -60,6 +60,7 @@ from rsft.training.init import (
     init_head,
 )
 from rsft.training.learner import Learner
+from rsft.training.listeners import RunListener
 from rsft.training.meta.bilevel import outer_batch_size
 from rsft.training.meta.schedules import outer_loop
 from rsft.training.optim.optimizers import make_losses
@@ -82,7 +83,7 @@ from rsft.training.runs.writer import (
     require_unchanged_inputs,
 )
 from rsft.training.semi import check_semi, make_labeler
-from rsft.training.trackers import RunListener, TrackerListener
+from rsft.training.trackers import TrackerListener
 from rsft.types import Progress
 from rsft.utils.atomic_files import atomic_file
 from rsft.utils.operating_system import available_cores
@@ -237,7 +238,7 @@ def _check_settings(recipe: Recipe) -> None:
     """Raise RequestError if keys of different sections, or the recipe and the processes, contradict each other."""
     require_consistent_processes(recipe.train)
     check_semi(recipe)
-    outer_loop(recipe.meta).check_recipe(recipe)
+    outer_loop(recipe.meta).check(recipe)
 
 
 def _shorten_step(
@@ -484,7 +485,7 @@ def make_learner(
     seed = recipe.seed
     outer_batch = outer_batch_size(meta, section) if meta else 0
     if meta:
-        splitter = outer_loop(meta).splitter(train.labels, meta, outer_batch, seed)
+        splitter = outer_loop(meta).make_splitter(train.labels, meta, outer_batch, seed)
     else:
         splitter = None
     added = find_added_chips(setup.train.table)

@@ -17,11 +17,11 @@ from rsft.training.checkpointing import (
     TrainingPosition,
 )
 from rsft.training.learner import Learner
+from rsft.training.listeners import RunListener
 from rsft.training.meta.bilevel import BiLevelLoop, NonFiniteLossError
 from rsft.training.processes import Processes, all_gather_object
 from rsft.training.recorder import EarlyStopping, Recorder
 from rsft.training.runs.writer import Run
-from rsft.training.trackers import RunListener
 from rsft.types import GROUPS
 
 VALIDATION_MEASURES = ("micro", "macro", *GROUPS)

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from rsft.peft import Site
+from rsft.training.listeners import RunListener, StepReport
 from rsft.training.runs.writer import Run
-from rsft.training.trackers import RunListener, StepReport
 from rsft.utils.operating_system import peak_memory_bytes
 
 

@@ -56,6 +56,14 @@ def describe_path_fault(path: str) -> tuple[str, str] | None:
     return next(((fault, "choose another name") for fault in names), None)
 
 
+def path_to_text(path: object) -> str:
+    """Return a path as text that every file format can store.
+
+    Bytes of a name that are not UTF-8 become escapes.
+    """
+    return str(path).encode("utf-8", "backslashreplace").decode()
+
+
 def unique_name(name: str) -> str:
     """Return a text that is the same for all names of one file: Windows and macOS ignore case and composition."""
     if sys.platform in ("win32", "darwin"):

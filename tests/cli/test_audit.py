@@ -23,7 +23,7 @@ def test_findings_are_written_and_strict_exits_with_1(rsft, class_folders, tmp_p
     )
     shutil.copyfile(first, other)
     code, printed = rsft(
-        "audit", tmp_path / "copy", "--jobs", "1", "--json", "findings.json", "--strict"
+        "audit", tmp_path / "copy", "--jobs", "1", "-o", "findings.json", "--strict"
     )
     assert code == 1 and "flat" in printed
     [audit] = json.loads(Path("findings.json").read_text("utf-8"))
@@ -64,7 +64,7 @@ def test_wrong_labels_are_found_and_corrected(rsft, class_folders, tmp_path):
         "--labels",
         "-o",
         "labels.csv",
-        "--page",
+        "--html",
         "labels.html",
         "--count",
         3,
@@ -131,7 +131,7 @@ def test_a_store_of_right_labels_gets_no_page(rsft, tmp_path):
                 pixels.astype(np.uint8),
             )
     prepare_folder(tmp_path / "source", tmp_path / "store", val=0)
-    code, printed = rsft("audit", "store", "--labels", "--page", "labels.html")
+    code, printed = rsft("audit", "store", "--labels", "--html", "labels.html")
     assert (
         code == 0
         and "labels that are contradicted: 0 of 12" in printed
@@ -146,7 +146,7 @@ def test_a_store_of_right_labels_gets_no_page(rsft, tmp_path):
         (["--labels", "--strict"], "--strict"),
         (["--count", "3"], "--labels"),
         (["--labels", "-o", "labels.txt"], ".csv"),
-        (["--labels", "--page", "page.csv"], ".html"),
+        (["--labels", "--html", "page.csv"], ".html"),
     ],
 )
 def test_arguments_that_do_not_fit(rsft, class_folders, arguments, words):

@@ -209,7 +209,7 @@ def test_suggest_labels_to_check(data, tmp_path):
         "2",
         "--split",
         "val",
-        "--page",
+        "--html",
         page,
     ]
     code, printed = data("suggest", COMPAT / "store", *options)

@@ -2,7 +2,7 @@
 
 import math
 
-from rsft.training.trackers import StepReport
+from rsft.training.listeners import StepReport
 
 RUN_METADATA = {
     "trained_parameters": 1000,

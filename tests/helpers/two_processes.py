@@ -12,7 +12,7 @@ from rsft.backbones.loading import tensors_sha256
 from rsft.recipe.load import load_recipe
 from rsft.training import finetune as finetune_module
 from rsft.training import processes as processes_module
-from rsft.training.trackers import RunListener
+from rsft.training.listeners import RunListener
 
 
 class LossRecorder(RunListener):

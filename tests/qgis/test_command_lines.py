@@ -10,6 +10,8 @@ import typer
 from rsft_qgis import command_lines as lines
 
 from rsft.cli import build_app
+from rsft.cli.flags import FLAGS as COMMON_FLAGS
+from rsft.cli.flags import Flags, take_flags
 from rsft.data.imagery.units import DIGITAL_UNITS
 from rsft.data.imagery.units import UNITS as ALL_UNITS
 from rsft.inference.corrections.corrected_table import _READERS
@@ -92,11 +94,12 @@ def test_the_command_line_parses_them():
         {**every, **PIXELS.options(), "--html": "p.html"},
     )
     command = COMMANDS["predict"]
-    values = command.make_context("predict", words[2:]).params
+    words, flags = take_flags(words[2:])
+    values = command.make_context("predict", words).params
     assert (
         values["bundle"] == Path("b")
         and values["inputs"] == ["s.tif"]
-        and values["as_json"] is True
+        and flags == Flags(as_json=True, overwrite=True)
     )
     assert (values["pfa"], values["calibrate"], values["margin"], values["stride"]) == (
         0.1,
@@ -104,17 +107,12 @@ def test_the_command_line_parses_them():
         2,
         4,
     )
-    assert (
-        values["html"] == Path("p.html")
-        and values["overwrite"] is True
-        and values["keep_noise"] is True
-    )
+    assert values["html"] == Path("p.html") and values["keep_noise"] is True
     show = lines.bundle_command("rsft", "b")
     shown = typer.main.get_command(build_app()).commands["bundle"].commands["show"]  # type: ignore[attr-defined]
-    assert shown.make_context("show", show[3:]).params == {
-        "bundle": Path("b"),
-        "as_json": True,
-    }
+    words, flags = take_flags(show[3:])
+    assert shown.make_context("show", words).params == {"bundle": Path("b")}
+    assert flags.as_json
 
 
 def test_labels_join_a_store():
@@ -131,7 +129,9 @@ def test_labels_join_a_store():
     ]
     labels = lines.LabelOptions("truth", "clutter", "a b, c,", "db", "VV,VH", "chips")
     words = lines.add_command("rsft", "s", "t.gpkg", labels)
-    values = COMMANDS["data"].commands["add"].make_context("add", words[3:]).params
+    words, flags = take_flags(words[3:])
+    assert flags.as_json
+    values = COMMANDS["data"].commands["add"].make_context("add", words).params
     assert values == {
         **{
             "root": Path("s"),
@@ -143,7 +143,6 @@ def test_labels_join_a_store():
             "new_classes": ["a b", "c"],
             "unit": "db",
             "bands": "VV,VH",
-            "as_json": True,
             "mixed_noise": False,
         },
         "source": ["chips"],
@@ -154,17 +153,14 @@ def test_a_run_starts_at_a_bundle():
     words = lines.finetune_command(
         "rsft", "b", "my store", "r", "train.epochs=2 --no-report"
     )
-    values = COMMANDS["finetune"].make_context("f", words[2:]).params
+    words, flags = take_flags(words[2:])
+    values = COMMANDS["finetune"].make_context("f", words).params
     assert [values["recipe"], *values["overrides"]] == [
         "data.root=my store",
         "train.epochs=2",
     ]
-    assert (
-        values["start"],
-        values["runs"],
-        values["as_json"],
-        values["log_every"],
-    ) == (Path("b"), Path("r"), True, 1)
+    start = (values["start"], values["runs"], flags.as_json, values["log_every"])
+    assert start == (Path("b"), Path("r"), True, 1)
     assert values["no_report"] is True and values["resume"] is False
 
 
@@ -218,7 +214,7 @@ def test_the_names_are_those_of_the_dialogs():
         for parameter in command.params
         for option in parameter.opts
     }
-    assert set(lines.PARAMETER_NAMES) <= options
+    assert set(lines.PARAMETER_NAMES) <= options | set(COMMON_FLAGS)
 
 
 def test_texts():

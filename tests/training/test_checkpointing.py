@@ -21,8 +21,8 @@ from rsft.training.checkpointing import (
     save_checkpoint,
 )
 from rsft.training.finetune import finetune
+from rsft.training.listeners import RunListener
 from rsft.training.runs.reader import TIMING_COLUMNS, lock_run, read_run_info
-from rsft.training.trackers import RunListener
 from tests.helpers.messages import mentions
 
 

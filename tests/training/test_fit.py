@@ -6,7 +6,7 @@ import pytest
 from rsft.recipe.load import load_recipe
 from rsft.training.checkpointing import load_newest_checkpoint
 from rsft.training.finetune import finetune
-from rsft.training.trackers import RunListener
+from rsft.training.listeners import RunListener
 
 
 class CallRecorder(RunListener):

@@ -20,9 +20,9 @@ from rsft.models.classifier import Classifier
 from rsft.recipe.load import load_recipe
 from rsft.training import fit, semi
 from rsft.training.finetune import finetune
+from rsft.training.listeners import RunListener
 from rsft.training.runs.reader import TIMING_COLUMNS
 from rsft.training.semi import TEACHER_DECAY, WeightAverage
-from rsft.training.trackers import RunListener
 from tests.helpers.messages import mentions
 from tests.helpers.pool_chips import pixels, write
 

@@ -1,175 +1,148 @@
-import os
-import sqlite3
-import subprocess
-import sys
+import json
+import math
 
 import pytest
 
+from rsft.errors import RequestError
+from rsft.peft import Site
 from rsft.recipe.load import load_recipe
 from rsft.recipe.registries import TRACKERS
+from rsft.training import trackers
+from rsft.training.listeners import StepReport
+from rsft.training.runs.writer import Run
+from rsft.training.trackers import TrackerListener
 
-pytestmark = pytest.mark.slow
-
-
-def open_tracker(name, recipe, folder, record_id=None):
-    return TRACKERS[name]().open(recipe, folder, record_id)
-
-
-def test_the_names_of_trackers_do_not_need_torch():
-    code = "import sys\nfrom rsft.recipe.registries import TRACKERS\n"
-    code += (
-        "print(*TRACKERS.names(), *{'torch', 'mlflow', 'tensorboard', 'wandb'} &"
-        " set(sys.modules))"
-    )
-    printed = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    ).stdout
-    assert printed.split() == ["tensorboard", "mlflow", "wandb"]
+STEP = StepReport(0, 2, 5, 2, 15, 1.5, 30.0, 0.01, 0.2, 0.05, 800.0, math.nan, 12.0)
 
 
-def read_events(folder):
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+class FakeTracker:
+    """A tracker of another package, and its open record."""
 
-    events = EventAccumulator(str(folder), size_guidance={"scalars": 0})
-    events.Reload()
-    return {
-        tag: [(point.step, round(point.value, 4)) for point in events.Scalars(tag)]
-        for tag in events.Tags()["scalars"]
-    }
+    name = "fake"
+    title = "Fake"
+    packages = ()
+    works = True
+    record_ids = []  # noqa: RUF012
+    points = []  # noqa: RUF012
+    closed = None
+
+    def open(self, recipe, folder, record_id):
+        self.record_ids.append(record_id)
+        self.require_server()
+        self.id = record_id or "abc"
+        return self
+
+    def log(self, step, values):
+        self.require_server()
+        self.points.append((step, dict(values)))
+
+    def close(self, failed):
+        type(self).closed = failed
+
+    def require_server(self):
+        if not self.works:
+            raise ConnectionError("no route")
 
 
 @pytest.fixture
-def tensorboard(recipe_file, tmp_path):
-    """Open the record of the run in `tmp_path`."""
-    recipe = load_recipe(recipe_file)
-    return lambda: open_tracker("tensorboard", recipe, tmp_path)
+def fake(monkeypatch):
+    class Fake(FakeTracker):
+        record_ids = []  # noqa: RUF012
+        points = []  # noqa: RUF012
+
+    TRACKERS.names()
+    monkeypatch.setattr(TRACKERS, "_components", dict(TRACKERS._components))
+    return TRACKERS.register(Fake)
 
 
-def test_tensorboard_reads_every_point_of_a_killed_run(tensorboard, tmp_path):
-    record = tensorboard()
-    record.log(0, {"train/loss": 1.5, "pace/images_per_s": 1e6})
-    record.log(300, {"train/loss": -0.25})
-    expected = {"train/loss": [(0, 1.5), (300, -0.25)], "pace/images_per_s": [(0, 1e6)]}
+@pytest.fixture
+def start(recipe_file, tmp_path, fake):
+    """Start or resume the run in `tmp_path`; return its listener and the run."""
+
+    def start():
+        listener = TrackerListener(
+            load_recipe(recipe_file, ["track.every=2", "track.to=[fake]"])
+        )
+        run = Run(tmp_path)
+        if (tmp_path / "run.json").exists():
+            run.metadata = read_metadata(run)
+        listener.on_start(run, run.metadata)
+        return listener, run
+
+    return start
+
+
+def read_metadata(run):
+    return json.loads((run.folder / "run.json").read_text())
+
+
+def test_only_finite_numbers_are_recorded(start, fake):
+    listener, _ = start()
+    for done in (1, 2, 3):
+        listener.on_step(StepReport(**vars(STEP) | {"done": done}))
+    assert [step for step, _ in fake.points] == [2]
     assert (
-        record.id == "tensorboard" and read_events(tmp_path / "tensorboard") == expected
+        fake.points[0][1]["train/loss"] == 1.5
+        and "memory/gpu_mb" not in fake.points[0][1]
     )
-    record.close(failed=False)
-    assert read_events(tmp_path / "tensorboard") == expected
+    listener.on_epoch_end(
+        {"epoch": 0, "step": 5, "val_macro": 0.5, "meta_loss": math.nan},
+        {Site(3, "q"): 1.25},
+    )
+    assert fake.points[1] == (5, {"epoch/val_macro": 0.5, "modulator/blocks.3.q": 1.25})
+    listener.on_end(failed=True)
+    assert fake.closed is True
 
 
-def test_a_run_without_numbers_has_no_event_file(tensorboard, tmp_path):
-    tensorboard().close(failed=True)
-    assert not (tmp_path / "tensorboard").exists()
-
-
-def test_a_resumed_run_replaces_what_it_repeats(tensorboard, tmp_path):
-    killed = tensorboard()
-    resumed = tensorboard()
-    for step in (1, 2, 3):
-        killed.log(step, {"loss": float(step)})
-    resumed.log(2, {"loss": 20.0})
-    assert read_events(tmp_path / "tensorboard") == {"loss": [(1, 1.0), (2, 20.0)]}
-    resumed.log(3, {"loss": 30.0})
-    resumed.close(failed=False)
-    assert read_events(tmp_path / "tensorboard") == {
-        "loss": [(1, 1.0), (2, 20.0), (3, 30.0)]
+def test_a_resumed_run_continues_its_record(start, fake):
+    start()
+    _, run = start()
+    assert fake.record_ids == [None, "abc"] and read_metadata(run)["tracking"] == {
+        "fake": "abc"
     }
 
 
-@pytest.mark.filterwarnings(
-    "ignore::pytest.PytestUnhandledThreadExceptionWarning"
-)  # SummaryWriter's thread
-def test_tensorboard_continues_after_a_full_disk(tensorboard, tmp_path):
-    resource = pytest.importorskip("resource")
-    record = tensorboard()
-    record.log(1, {"loss": 1.0})
-    _, hard = limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    (file,) = (tmp_path / "tensorboard").iterdir()
-    try:
-        for size in (
-            file.stat().st_size + 5,
-            10,
-        ):  # in the middle of a point, and of the start of a new file
-            resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-            with pytest.raises(OSError, match="File too large"):
-                record.log(2, {"loss": 2.0})
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    record.log(3, {"loss": 3.0})
-    record.close(failed=False)
-    assert read_events(tmp_path / "tensorboard") == {"loss": [(1, 1.0), (3, 3.0)]}
+def test_a_record_that_cannot_be_opened_is_continued_by_a_later_resume(start, fake):
+    start()
+    fake.works = False
+    listener, run = start()
+    listener.on_step(STEP)
+    assert not fake.points
+    metadata = read_metadata(run)
+    assert metadata["tracking"] == {"fake": "abc"} and metadata["tracking_lost"] == {
+        "fake": 1
+    }
+    fake.works = True
+    start()[0].on_step(STEP)
+    assert fake.record_ids == [None, "abc", "abc"] and len(fake.points) == 1
 
 
-def test_mlflow_stores_recipe_and_numbers_and_continues_a_record(
-    recipe_file, tmp_path, monkeypatch
-):
-    pytest.importorskip("mlflow")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "")
-    monkeypatch.delenv("MLFLOW_DISABLE_TELEMETRY")
-    recipe = load_recipe(recipe_file, ["track.to=[mlflow]", "track.project=ships"])
-    folder = tmp_path / "runs/bars/001"
-    folder.mkdir(parents=True)
-    first = open_tracker("mlflow", recipe, folder)
-    first.log(50, {"train/loss": 1.5})
-    first.close(failed=True)
-    assert first.client.get_run(first.id).info.status == "FAILED"
-    resumed = open_tracker("mlflow", recipe, folder, record_id=first.id)
-    assert first.client.get_run(first.id).info.status == "RUNNING"
-    resumed.log(100, {"train/loss": 0.5, "modulator/blocks.3.q": 1.25})
-    resumed.close(failed=False)
-    stored = resumed.client.get_run(first.id)
+@pytest.mark.slow
+def test_a_failing_tracker_never_ends_a_run_and_is_no_longer_used(start, fake, caplog):
+    listener, run = start()
+    for works, steps in ((False, 2), (True, 1), (False, 5)):
+        fake.works = works
+        for _ in range(steps):
+            listener.on_step(STEP)
+    assert len(fake.points) == 1 and read_metadata(run)["tracking_lost"] == {"fake": 5}
+    assert caplog.messages.count("track.to fake: ConnectionError: no route") == 5
     assert (
-        resumed.id == first.id
-        and stored.info.status == "FINISHED"
-        and stored.info.run_name == "bars/001"
+        caplog.messages[-1] == "track.to fake: no longer used after 3 errors in a row"
     )
-    assert (
-        stored.data.params["meta.lr"] == "0.05"
-        and stored.data.params["peft.positions"] == "qkvo12"
-    )
-    assert stored.data.params.keys() == recipe.flatten().keys()
-    assert stored.data.metrics == {"train/loss": 0.5, "modulator/blocks.3.q": 1.25}
-    query = "select step, value from metrics where key = 'train/loss' order by step"
-    assert sqlite3.connect(tmp_path / "mlflow.db").execute(query).fetchall() == [
-        (50, 1.5),
-        (100, 0.5),
-    ]
-    assert (
-        os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
-        and "MLFLOW_TRACKING_URI" not in os.environ
-    )
+    listener.on_end(failed=False)
+    assert fake.closed is None
 
 
-@pytest.mark.exhaustive
-def test_mlflow_writes_to_the_uri_of_the_recipe_or_of_the_environment(
-    recipe_file, tmp_path, monkeypatch
-):
-    pytest.importorskip("mlflow")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/environment.db")
-    for overrides in ([], [f"track.uri=sqlite:///{tmp_path}/recipe.db"]):
-        recipe = load_recipe(recipe_file, ["track.to=[mlflow]", *overrides])
-        open_tracker("mlflow", recipe, tmp_path).close(failed=False)
-        names = {path.name for path in tmp_path.glob("*.db")}
-        assert names == (
-            {"environment.db", "recipe.db"} if overrides else {"environment.db"}
-        )
-
-
-def test_wandb_offline(recipe_file, tmp_path, monkeypatch):
-    monkeypatch.setenv("WANDB_ERROR_REPORTING", "")
-    monkeypatch.delenv("WANDB_ERROR_REPORTING")
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    pytest.importorskip("wandb", exc_type=ImportError)
-    recipe = load_recipe(recipe_file)
-    first = open_tracker("wandb", recipe, tmp_path)
-    assert first.run.config["meta.lr"] == 0.05 and first.run.project == "rsft"
-    first.log(1, {"train/loss": 1.5})
-    first.close(failed=True)
-    resumed = open_tracker("wandb", recipe, tmp_path, first.id)
-    resumed.log(2, {"train/loss": 0.5})
-    resumed.close(failed=False)
-    assert resumed.id == first.id
-    assert list(tmp_path.glob(f"wandb/offline-run-*-{first.id}/run-{first.id}.wandb"))
+def test_a_missing_package_is_reported_before_the_run(recipe_file, monkeypatch):
+    monkeypatch.setattr(trackers, "find_spec", lambda name: None)
+    TrackerListener(load_recipe(recipe_file, ["track.to=[]"]))
+    for names, package in (
+        ("tensorboard", "tensorboard"),
+        ("wandb", "wandb"),
+        ("mlflow", "mlflow, sqlalchemy, alembic"),
+    ):
+        with pytest.raises(
+            RequestError,
+            match=rf"{names} needs {package} .* pip install 'rsft\[track\]'",
+        ):
+            TrackerListener(load_recipe(recipe_file, [f"track.to=[{names}]"]))

@@ -20,8 +20,8 @@ from rsft.cli.display.waiting import WaitingLines
 from rsft.study.choice import SearchListener, TriedCandidate, format_accuracy
 from rsft.study.choice_file import AutoPlan
 from rsft.study.sweep_file import Trial
+from rsft.training.listeners import StepReport
 from rsft.training.processes import is_rank_zero
-from rsft.training.trackers import StepReport
 
 COLUMNS = ("candidate", "folds", "epochs", "macro", "tail", "CPU s")
 

@@ -308,7 +308,7 @@ def show_suggestions(
         console.print(display.make_table("", columns, cells, texts=columns))
     if len(cells) < len(rows):
         console.print(
-            f"and {len(rows) - len(cells):,} more, which --output and --page write"
+            f"and {len(rows) - len(cells):,} more, which --out and --html write"
         )
     console.print(
         f"{len(rows):,} of {display.format_chip_count(suggestions.candidates)}"

@@ -27,10 +27,10 @@ from rsft.peft import Site
 from rsft.recipe.schema import Recipe
 from rsft.study.outcomes import TrialOutcome, describe_keys, format_measure
 from rsft.study.sweep_file import Sweep
+from rsft.training.listeners import RunListener, StepReport
 from rsft.training.processes import is_rank_zero
 from rsft.training.runs.reader import PartReplay
 from rsft.training.runs.writer import Run
-from rsft.training.trackers import RunListener, StepReport
 
 COLUMNS = {
     "epoch": "epoch",

@@ -13,7 +13,7 @@ from rsft.errors import DataError
 from rsft.types import Rejection
 from rsft.utils.atomic_files import sha256
 from rsft.utils.journal import Journal
-from rsft.utils.operating_system import unique_name
+from rsft.utils.operating_system import path_to_text, unique_name
 
 ManifestRow = dict[str, Any]
 """Values of one row of the manifest, by column."""
@@ -68,8 +68,8 @@ class BuildJournal(Journal):
             DataError: this round has another record of the same split, class and name.
         """
         stem = unique_name(record.path_stem)
-        if _as_text(stem) != stem:  # neither SQLite nor Parquet can store it
-            self._add(_as_text(stem), record, _NOT_UTF8)
+        if path_to_text(stem) != stem:  # neither SQLite nor Parquet can store it
+            self._add(path_to_text(stem), record, _NOT_UTF8)
             return False
         entry = self.execute(
             "SELECT round, key, path, sha256, reason FROM entry WHERE place = ?",
@@ -102,9 +102,9 @@ class BuildJournal(Journal):
             else:
                 file, line, reason = outcome
                 values = {
-                    "file": _as_text(file),
+                    "file": path_to_text(file),
                     "line": line,
-                    "reason": _as_text(reason),
+                    "reason": path_to_text(reason),
                 }
             changes = ", ".join(f"{name} = ?" for name in values)
             command = f"UPDATE entry SET {changes} WHERE place = ?"
@@ -184,7 +184,7 @@ class BuildJournal(Journal):
         """Replace the entry of a record by one without a chip."""
         first = (stem, record.key(), self.round)
         no_chip = [None] * (len(_CHIP_COLUMNS) + 1)
-        source = _as_text(record.source_path)
+        source = path_to_text(record.source_path)
         self.insert("entry", (*first, *no_chip, source, record.line, reason))
 
     def _has_file(self, path: str | None, digest: str) -> bool:
@@ -192,10 +192,6 @@ class BuildJournal(Journal):
         if path is None or not (self.store / path).is_file():
             return False
         return sha256(self.store / path) == digest
-
-
-def _as_text(value: object) -> str:
-    return str(value).encode(errors="backslashreplace").decode()
 
 
 def _to_json(value: Any) -> Any:

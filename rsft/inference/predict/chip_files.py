@@ -23,6 +23,7 @@ from rsft.scenes.chip_size import (
 )
 from rsft.scenes.options import ChipOptions, Declaration
 from rsft.types import LONLAT, Pixels
+from rsft.utils.operating_system import path_to_text
 
 if (
     TYPE_CHECKING
@@ -150,11 +151,6 @@ def collapse_gray_rgb(pixels: Pixels, contract: ChipSpec) -> tuple[Pixels, bool]
         and bool((pixels == pixels[:, :, :1]).all())
     )
     return (pixels[:, :, :1] if is_gray else pixels), is_gray
-
-
-def path_to_text(path: object) -> str:
-    """Return a path as text that every file format can store, even if its name is not UTF-8."""
-    return str(path).encode("utf-8", "backslashreplace").decode()
 
 
 class ChipFiles(ChipSource):

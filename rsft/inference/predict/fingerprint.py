@@ -6,9 +6,7 @@ import hashlib
 from typing import TYPE_CHECKING
 
 from rsft.data.imagery.scene_uri import SceneUri
-from rsft.inference.predict.chip_files import (
-    path_to_text,
-)
+from rsft.utils.operating_system import path_to_text
 
 if TYPE_CHECKING:
     pass

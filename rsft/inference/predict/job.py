@@ -21,16 +21,16 @@ from rsft.errors import RequestError
 from rsft.inference.options import DEFAULT_REQUEST, PredictionRequest
 from rsft.inference.predict import pipeline
 from rsft.inference.predict.batch_journal import BatchJournal, journal_path
-from rsft.inference.predict.chip_files import ChipFiles, PredictionPlan, path_to_text
-from rsft.inference.predict.columns import table_columns
+from rsft.inference.predict.chip_files import ChipFiles, PredictionPlan
 from rsft.inference.predict.inputs import find_chips, find_scenes
 from rsft.inference.predict.metadata import scene_sources, table_metadata
 from rsft.inference.predict.rejections import describe_empty_result, write_rejected_list
 from rsft.inference.predict.result_table import collect_results
 from rsft.inference.predict.scene_check import SceneCheck, check_scenes, describe_checks
-from rsft.inference.predict.truth import TruthCheck, check_truth
 from rsft.inference.review.page import write_review_page
+from rsft.inference.review.truth import TruthCheck, check_truth
 from rsft.inference.selection.selection import select_engine
+from rsft.inference.writers.columns import table_columns
 from rsft.inference.writers.layer import PredictionLayer
 from rsft.inference.writers.pre_annotations import SUFFIXES as BOX_SUFFIXES
 from rsft.inference.writers.tables import (
@@ -45,6 +45,7 @@ from rsft.scenes.options import UNDECLARED, Declaration
 from rsft.types import Progress
 from rsft.utils.atomic_files import write_bytes
 from rsft.utils.journal import has_note
+from rsft.utils.operating_system import path_to_text
 from rsft.utils.process_pool import return_freed_memory
 from rsft.version import __version__
 

@@ -9,11 +9,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 
 from rsft.inference.options import PredictionRequest
-from rsft.inference.predict.chip_files import (
-    PredictionPlan,
-    path_to_text,
-)
+from rsft.inference.predict.chip_files import PredictionPlan
 from rsft.models.bundle.bundle import Bundle
+from rsft.utils.operating_system import path_to_text
 from rsft.version import __version__
 
 if TYPE_CHECKING:

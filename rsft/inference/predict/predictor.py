@@ -20,7 +20,6 @@ from rsft.inference.predict.chip_files import (
     SourceChip,
     collapse_gray_rgb,
 )
-from rsft.inference.predict.columns import probability_columns
 from rsft.inference.predict.inputs import find_chips
 from rsft.inference.predict.pipeline import (
     batch_result,
@@ -30,6 +29,7 @@ from rsft.inference.predict.pipeline import (
 )
 from rsft.inference.predict.result_table import describe_unnamed_chips
 from rsft.inference.predict.scene_check import check_scenes, describe_checks
+from rsft.inference.writers.columns import probability_columns
 from rsft.models.bundle.bundle import Bundle
 from rsft.scenes.options import ChipOptions, Declaration
 from rsft.types import Pixels

@@ -18,12 +18,8 @@ from rsft.data.annotations.base import AT, concat_attributes, unique_names
 from rsft.data.imagery.contract import Contract
 from rsft.errors import WeightsError
 from rsft.inference.predict.batch_journal import BatchJournal
-from rsft.inference.predict.chip_files import (
-    PredictionPlan,
-    describe_assumed_bands,
-    path_to_text,
-)
-from rsft.inference.predict.columns import (
+from rsft.inference.predict.chip_files import PredictionPlan, describe_assumed_bands
+from rsft.inference.writers.columns import (
     FORMAT_COLUMNS,
     SET_SEPARATOR,
     TEXT,
@@ -37,6 +33,7 @@ from rsft.models.uncertainty.calibrator import (
     Calibrator,
 )
 from rsft.types import Rejection
+from rsft.utils.operating_system import path_to_text
 
 if TYPE_CHECKING:
     pass

@@ -28,7 +28,6 @@ from rsft.inference.predict.chip_files import (
     SourceChip,
     collapse_gray_rgb,
     describe_assumed_bands,
-    path_to_text,
 )
 from rsft.inference.predict.lengths import annotated_length, box_length, measured_length
 from rsft.inference.writers.pre_annotations import SceneBoxes
@@ -48,6 +47,7 @@ from rsft.scenes.recorded import find_once
 from rsft.types import Pixels, Progress
 from rsft.utils.atomic_files import write_bytes
 from rsft.utils.journal import Journal
+from rsft.utils.operating_system import path_to_text
 
 _log = logging.getLogger(__name__)
 

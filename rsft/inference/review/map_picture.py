@@ -16,13 +16,13 @@ from matplotlib.patheffects import withStroke
 from rsft.data.imagery.products.options import ProductOptions
 from rsft.errors import RequestError
 from rsft.inference.corrections.corrected_table import read_table_file
-from rsft.inference.predict.chip_files import path_to_text
-from rsft.inference.predict.truth import TruthCheck
 from rsft.inference.review.page import scene_pixels
+from rsft.inference.review.truth import TruthCheck
 from rsft.inference.writers.layer import UNLIKE_LABEL, PredictionLayer
 from rsft.inference.writers.styles import class_colors
 from rsft.scenes.georeference import Georeference
 from rsft.scenes.raster import RasterScene, gdal_environment, open_scene
+from rsft.utils.operating_system import path_to_text
 
 MAX_SCENES = 6
 """Largest number of scenes in a table: a report is a page to send by mail."""

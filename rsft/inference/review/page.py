@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from rsft.inference.predict.columns import FORMAT_COLUMNS, table_columns
+from rsft.inference.writers.columns import FORMAT_COLUMNS, table_columns
 from rsft.inference.writers.layer import PredictionLayer
 from rsft.inference.writers.styles import class_colors, render_template
 from rsft.types import Bytes

@@ -11,9 +11,9 @@ import pandas as pd
 from rsft.data.chips.store import ChipStore
 from rsft.errors import RequestError
 from rsft.inference.predict.chip_files import ChipFiles
-from rsft.inference.predict.columns import probability_columns
 from rsft.inference.predict.predictor import Predictor
 from rsft.inference.suggestion.suggest import Suggestions, suggestion_table
+from rsft.inference.writers.columns import probability_columns
 from rsft.scenes.options import ChipOptions, Declaration
 from rsft.types import Floats
 from rsft.version import __version__

@@ -7,9 +7,9 @@ import cv2
 from rsft.data.chips.sidecars import render_thumbnail
 from rsft.data.imagery.reader import read_chip
 from rsft.errors import RequestError
-from rsft.inference.predict.columns import probability_columns
 from rsft.inference.review.page import write_review_page
 from rsft.inference.suggestion.suggest import Suggestions
+from rsft.inference.writers.columns import probability_columns
 from rsft.inference.writers.layer import PredictionLayer
 
 _KEYS = (
@@ -50,7 +50,7 @@ def write_suggestion_page(
         raise RequestError(
             "no chip was suggested, so the page would be empty",
             path,
-            "leave out --page",
+            "leave out --html",
         )
     for name, scene in zip(
         suggestions.table["path"], suggestions.table["scene"], strict=True

@@ -14,7 +14,7 @@ from rsft.inference.corrections.corrected_table import (
     read_table_file,
     text_cells,
 )
-from rsft.inference.predict.columns import probability_columns
+from rsft.inference.writers.columns import probability_columns
 
 _HINT = "give a chip store, or a table that `rsft predict` wrote"
 

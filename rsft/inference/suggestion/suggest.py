@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 from rsft.data.datasets.formats.label_rows import exists
 from rsft.errors import RequestError
-from rsft.inference.predict.columns import SET_SEPARATOR, probability_columns
 from rsft.inference.suggestion.chip_selection import (
     describe_reason,
     select_chips,
     uncertainty,
 )
 from rsft.inference.suggestion.prediction_file import read_prediction_file
+from rsft.inference.writers.columns import SET_SEPARATOR, probability_columns
 from rsft.models.bundle.bundle import Bundle
 
 CUT_COLUMNS = ("chip", "row", "col", "table")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,15 +15,9 @@ from rsft.cli.display.console import (
     make_table,
     show_paths,
 )
-from rsft.cli.options import (
-    FencedCommand,
-    OverwriteOption,
-    band_names,
-    documented,
-    unit_name,
-)
+from rsft.cli.options import FencedCommand, documented
 from rsft.scenes.options import Declaration
-from rsft.scenes.query import CfarOptions, parse_land
+from rsft.scenes.query import CfarOptions
 
 if TYPE_CHECKING:
     from rsft.plugins.ais.match import AisMatch
@@ -42,7 +35,7 @@ def _group() -> None:
 
 
 @app.command("match", cls=FencedCommand)
-@partial(documented, unit=unit_name, bands=band_names, land=parse_land)
+@documented
 def ais_match(
     scene: Annotated[str, typer.Argument()],
     ais: Annotated[list[Path], typer.Option("--ais", metavar="FILE")],
@@ -56,8 +49,8 @@ def ais_match(
     position_error: Annotated[float, typer.Option(metavar="METERS")] = 20.0,
     html: Annotated[Path | None, typer.Option(metavar="PAGE")] = None,
     review: Annotated[Path | None, typer.Option(metavar="FILE")] = None,
-    overwrite: OverwriteOption = False,
-    as_json: Annotated[bool, typer.Option("--json")] = False,
+    overwrite: bool = False,
+    as_json: bool = False,
 ) -> None:
     """Find the ships in a radar scene, and name each one by the AIS messages around the time of its line.
 
@@ -88,7 +81,6 @@ def ais_match(
         html: HTML page to write, on which you choose the ships of ambiguous objects.
         review: Your choices: the file that the page saves. Give the other options as
             before.
-        as_json: Print progress and result as JSON, one object per line.
     """
     from rsft.cli.display.results import report_progress
     from rsft.inference.writers.tables import check_output_file

@@ -9,6 +9,7 @@ import typer
 
 from rsft.cli.display.console import console, escape_controls, progress
 from rsft.cli.options import documented
+from rsft.utils.command_options import Argument, Option
 
 app = typer.Typer()
 
@@ -16,20 +17,18 @@ app = typer.Typer()
 @app.command()
 @documented
 def reproduce(
-    table: Annotated[str, typer.Argument()] = "",
-    overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...")
-    ] = None,
-    column: Annotated[str, typer.Option(metavar="SET")] = "",
-    root: Annotated[Path | None, typer.Option(metavar="FOLDER")] = None,
+    table: Annotated[str, Argument()] = "",
+    overrides: Annotated[list[str] | None, Argument(metavar="[KEY=VALUE]...")] = None,
+    column: Annotated[str, Option(metavar="SET")] = "",
+    root: Annotated[Path | None, Option(metavar="FOLDER")] = None,
     lists: Path | None = None,
-    metalora: Annotated[Path | None, typer.Option(metavar="CHECKOUT")] = None,
+    metalora: Annotated[Path | None, Option(metavar="CHECKOUT")] = None,
     results: Path = Path("runs/tables"),
-    base: Annotated[str, typer.Option("--on", metavar="RECIPE")] = "",
-    seeds: Annotated[int, typer.Option(min=0)] = 0,
-    threads: Annotated[int, typer.Option(min=1)] = 1,
+    base: Annotated[str, Option(name="--on", metavar="RECIPE")] = "",
+    seeds: Annotated[int, Option(min=0)] = 0,
+    threads: Annotated[int, Option(min=1)] = 1,
     retry: bool = False,
-    only_print: Annotated[bool, typer.Option("--print")] = False,
+    only_print: Annotated[bool, Option(name="--print")] = False,
 ) -> None:
     """Repeat a table or figure of the paper, and print our numbers beside the paper's.
 

@@ -1,20 +1,74 @@
-"""The outer loops by the name of their schedule."""
+"""The schedules of the outer loop of MetaPEFT.
+
+A schedule makes the steps of both loops. This module imports torch only when it does.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
-
-import torch
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from rsft.errors import RequestError
-from rsft.models.classifier import Classifier
 from rsft.peft.methods.builtin import LoTR
-from rsft.peft.methods.settings import BottleneckMethod, LowRankMethod
-from rsft.recipe.registries import LossFunction
-from rsft.recipe.schema import MetaSection, Recipe
-from rsft.training.meta.bilevel import BiLevelLoop, MetaSplitter
-from rsft.training.meta.metalora import MetaloraLoop, MetaloraSplitter
+from rsft.recipe.registries import SCHEDULES, Schedule
+
+if TYPE_CHECKING:
+    from rsft.recipe.schema import MetaSection, Recipe
+    from rsft.training.meta.bilevel import BiLevelLoop, MetaSplitter
+    from rsft.types import Indices
+
+
+@SCHEDULES.register
+class Alternating:
+    """Inner and outer steps take turns."""
+
+    name: ClassVar[str] = "alternating"
+    title: ClassVar[str] = "inner and outer steps take turns"
+    unneeded: ClassVar[dict[str, str]] = {}
+
+    def check(self, recipe: Recipe) -> None:
+        """Raise RequestError if the recipe has settings that nothing computes."""
+        _check_metapeft(recipe)
+
+    def make_loops(
+        self,
+        classifier: Any,
+        loss: Any,
+        inner_optimizer: Any,
+        meta: MetaSection | None,
+        **options: Any,
+    ) -> BiLevelLoop:
+        """Return the loops of MetaPEFT, with Adam for gamma."""
+        import torch
+
+        from rsft.training.meta.bilevel import BiLevelLoop
+
+        outer_optimizer = None
+        if meta is not None:
+            outer_optimizer = torch.optim.Adam(classifier.adapted.gamma, lr=meta.lr)
+        return BiLevelLoop(
+            classifier, loss, inner_optimizer, outer_optimizer, meta, **options
+        )
+
+    def make_splitter(
+        self, labels: Indices, meta: MetaSection, batch_size: int, seed: int
+    ) -> MetaSplitter:
+        """Return the sampler of the meta subset."""
+        from rsft.training.meta.bilevel import MetaSplitter
+
+        return MetaSplitter(labels, meta, batch_size, seed)
+
+
+@SCHEDULES.register
+class Joint(Alternating):
+    """One pass gives the gradients of both loops."""
+
+    name: ClassVar[str] = "joint"
+    title: ClassVar[str] = "one pass gives both gradients"
+
+
+def outer_loop(meta: MetaSection | None) -> Schedule:
+    """Return the schedule of a recipe; without a modulator, one without outer steps."""
+    return SCHEDULES["alternating" if meta is None else meta.schedule]()
 
 
 def _check_metapeft(recipe: Recipe) -> None:
@@ -45,80 +99,3 @@ def _check_metapeft(recipe: Recipe) -> None:
         message = "a second-order outer step unrolls a step of SGD"
         hint = "use meta.order=1, or train.optimizer=sgd"
         raise RequestError(message, "meta.order", hint)
-
-
-def _check_metalora(recipe: Recipe) -> None:
-    """Raise RequestError if a recipe has what the code of metalora has not."""
-    train = recipe.train
-    hint = "or choose another meta.schedule"
-    method = recipe.peft.build()
-    kinds = {"site": LowRankMethod, "feature": BottleneckMethod}
-    if not isinstance(method, kinds[getattr(method, "modulator", "site")]):
-        message = (
-            "metalora learns a scale for each site of LoRA and LoTR, and a factor for"
-            " each feature of adapters"
-        )
-        method_hint = (
-            "use peft.modulator=site with lora or lotr, feature with adapter or"
-            " adaptformer"
-        )
-        raise RequestError(message, "meta.schedule", f"{method_hint}, {hint}")
-    if train.optimizer != "sgd":
-        raise RequestError(
-            "both optimizers of metalora are SGD", "train.optimizer", f"use sgd, {hint}"
-        )
-    if train.accumulate_grad_batches > 1:
-        message = (
-            "an outer step of metalora would drop the gradients of an unfinished step"
-        )
-        raise RequestError(message, "train.accumulate_grad_batches", f"use 1, {hint}")
-    if train.last_blocks is not None:
-        message = "metalora learns the scales of all sites"
-        raise RequestError(message, "train.last_blocks", f"leave the key out, {hint}")
-
-
-def _make_metapeft_loops(
-    classifier: Classifier,
-    loss: LossFunction,
-    inner_optimizer: torch.optim.Optimizer,
-    meta: MetaSection | None,
-    **options: Any,
-) -> BiLevelLoop:
-    """Return the loops of MetaPEFT, with Adam for gamma; the arguments are those of `BiLevelLoop`."""
-    if meta is None:
-        outer_optimizer = None
-    else:
-        outer_optimizer = torch.optim.Adam(classifier.adapted.gamma, lr=meta.lr)
-    return BiLevelLoop(
-        classifier, loss, inner_optimizer, outer_optimizer, meta, **options
-    )
-
-
-class OuterLoop(NamedTuple):
-    """What a schedule consists of.
-
-    Attributes:
-        make_loops: makes the steps of both loops of classifier, inner loss, inner
-            optimizer, section and options.
-        splitter: class that draws the chips of outer steps, and says when one is due.
-        check_recipe: raises RequestError if a recipe has what the schedule has not.
-    """
-
-    make_loops: Callable[..., BiLevelLoop]
-    splitter: type[MetaSplitter]
-    check_recipe: Callable[[Recipe], None]
-
-
-_METAPEFT = OuterLoop(_make_metapeft_loops, MetaSplitter, _check_metapeft)
-_BY_SCHEDULE = {"metalora": OuterLoop(MetaloraLoop, MetaloraSplitter, _check_metalora)}
-
-
-def outer_loop(meta: MetaSection | None) -> OuterLoop:
-    """Return the outer loop of a recipe; without a modulator, the one of MetaPEFT, which then takes no outer steps.
-
-    Args:
-        meta: the section `meta`, or None.
-    """
-    if meta is None:
-        return _METAPEFT
-    return _BY_SCHEDULE.get(meta.schedule, _METAPEFT)

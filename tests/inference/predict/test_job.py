@@ -26,8 +26,8 @@ from pyproj import Transformer
 from rsft.errors import DataError, NetworkError, RequestError, WeightsError
 from rsft.inference.options import PredictionRequest
 from rsft.inference.predict import job
-from rsft.inference.predict.columns import table_columns
 from rsft.inference.predict.job import predict
+from rsft.inference.writers.columns import table_columns
 from rsft.inference.writers.geopackage import read_geopackage_metadata
 from rsft.models.outputs import ClassifierOutputs
 from rsft.scenes.options import ChipOptions, Declaration

@@ -13,7 +13,7 @@ import shapely
 from rsft.errors import DataError, RequestError, WeightsError
 from rsft.inference.predict.result_table import predictions_table
 from rsft.inference.predict.scene_check import SceneCheck, check_scenes, describe_checks
-from rsft.inference.predict.truth import TruthCheck, check_truth
+from rsft.inference.review.truth import TruthCheck, check_truth
 from rsft.models.outputs import ClassifierOutputs
 from rsft.models.uncertainty.calibrator import ConfidenceEstimate
 from rsft.models.uncertainty.statistics import Difference, ShiftTest

@@ -18,7 +18,7 @@ import shapely
 from rsft.cli import main
 from rsft.data.chips.store import ChipStore
 from rsft.data.prepare.image_folder import prepare_folder
-from rsft.inference.predict.columns import table_columns
+from rsft.inference.writers.columns import table_columns
 from rsft.recipe.load import load_recipe
 from rsft.training.finetune import finetune
 from tests.helpers.bars_recipe import BARS_RECIPE

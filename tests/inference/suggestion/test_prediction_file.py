@@ -11,8 +11,8 @@ import pytest
 import shapely
 
 from rsft.errors import RequestError
-from rsft.inference.predict.columns import probability_columns
 from rsft.inference.suggestion.prediction_file import read_prediction_file
+from rsft.inference.writers.columns import probability_columns
 from rsft.inference.writers.layer import PredictionLayer
 from rsft.inference.writers.tables import write_prediction_table
 from tests.helpers.messages import mentions

@@ -27,7 +27,7 @@ from rsft.recipe.load import load_recipe
 from rsft.study.sweep_file import Trial
 from rsft.study.training import TrialStopped, read_run_outcome, train_in_folder
 from rsft.training.finetune import finetune
-from rsft.training.trackers import RunListener
+from rsft.training.listeners import RunListener
 from tests.helpers.fusrs_data import write_for_lists
 
 ROWS = ("BitFit", "LoRA", "LoRA, six positions", "MetaLoRA, query and value")

@@ -295,7 +295,7 @@ def test_a_resumed_run_needs_no_bundle(run, corrected, tmp_path):
     class Stop(Exception):
         pass
 
-    from rsft.training.trackers import RunListener
+    from rsft.training.listeners import RunListener
 
     class Stopper(RunListener):
         def on_step(self, step):

@@ -15,7 +15,7 @@ from rsft.models.inspection.describe import describe_bundle
 from rsft.models.inspection.verify import verify_bundle
 from rsft.recipe.load import load_recipe
 from rsft.training.finetune import finetune
-from rsft.training.trackers import RunListener
+from rsft.training.listeners import RunListener
 
 METHODS = {
     "joint": (

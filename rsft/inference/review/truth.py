@@ -11,9 +11,7 @@ import pandas as pd
 import shapely
 
 from rsft.errors import DataError
-from rsft.inference.predict.chip_files import (
-    path_to_text,
-)
+from rsft.utils.operating_system import path_to_text
 
 if TYPE_CHECKING:
     from rsft.scenes.raster import RasterScene

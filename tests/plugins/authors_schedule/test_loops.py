@@ -17,14 +17,14 @@ from rsft.errors import Interrupted, RecipeError, RequestError
 from rsft.evaluation.report.pages import describe_recipe
 from rsft.models.classifier import Classifier, CosineHead
 from rsft.peft import AdaptFormer, LoRA, LoTR, attach
+from rsft.plugins.authors_schedule.loops import MetaloraLoop, MetaloraSplitter
 from rsft.recipe.load import load_recipe
 from rsft.recipe.schema import MetaSection
 from rsft.training import FineTuningModule
 from rsft.training.finetune import finetune
 from rsft.training.fit import take_steps, train_on_batch
+from rsft.training.listeners import RunListener
 from rsft.training.meta.bilevel import NonFiniteLossError
-from rsft.training.meta.metalora import MetaloraLoop, MetaloraSplitter
-from rsft.training.trackers import RunListener
 from tests.helpers.closeness import close
 from tests.helpers.messages import mentions
 from tests.helpers.peft_models import tiny_vit, with_random_adapter

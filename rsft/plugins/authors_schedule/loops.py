@@ -1,4 +1,6 @@
-"""The outer loop as the paper's code runs it: MetaTrainer in trainer.py of https://github.com/doem97/metalora.
+"""The outer loop as the paper's code runs it.
+
+It is MetaTrainer in trainer.py of https://github.com/doem97/metalora.
 
 It is a reference. The paper's text describes another loop,
 `rsft.training.meta.bilevel`.

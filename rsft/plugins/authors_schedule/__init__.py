@@ -1,0 +1,1 @@
+"""The outer loop as the code of the paper runs it."""

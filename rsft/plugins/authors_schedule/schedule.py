@@ -1,0 +1,89 @@
+"""The schedule "metalora". This module imports torch only when it makes loops."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from rsft.errors import RequestError
+from rsft.peft.methods.settings import BottleneckMethod, LowRankMethod
+
+if TYPE_CHECKING:
+    from rsft.recipe.schema import MetaSection, Recipe
+    from rsft.training.meta.bilevel import BiLevelLoop, MetaSplitter
+    from rsft.types import Indices
+
+_HINT = "or choose another meta.schedule"
+_KEYS = (
+    "order",
+    "decay",
+    "scale_invariant_steps",
+    "sampling",
+    "holdout",
+    "prune_below",
+    "resplit_every",
+)
+
+
+class Metalora:
+    """One outer step per epoch, as in the code of the paper."""
+
+    name: ClassVar[str] = "metalora"
+    title: ClassVar[str] = "one outer step per epoch, as in the authors' code"
+    unneeded: ClassVar[dict[str, str]] = dict.fromkeys(
+        _KEYS, "nothing: the authors' code has no such setting"
+    )
+
+    def check(self, recipe: Recipe) -> None:
+        """Raise RequestError if a recipe has what the code of metalora has not."""
+        train = recipe.train
+        method = recipe.peft.build()
+        kinds = {"site": LowRankMethod, "feature": BottleneckMethod}
+        if not isinstance(method, kinds[getattr(method, "modulator", "site")]):
+            raise RequestError(
+                "metalora learns a scale for each site of LoRA and LoTR, and a factor"
+                " for each feature of adapters",
+                "meta.schedule",
+                "use peft.modulator=site with lora or lotr, feature with adapter or"
+                f" adaptformer, {_HINT}",
+            )
+        if train.optimizer != "sgd":
+            raise RequestError(
+                "both optimizers of metalora are SGD",
+                "train.optimizer",
+                f"use sgd, {_HINT}",
+            )
+        if train.accumulate_grad_batches > 1:
+            raise RequestError(
+                "an outer step of metalora would drop the gradients of an unfinished"
+                " step",
+                "train.accumulate_grad_batches",
+                f"use 1, {_HINT}",
+            )
+        if train.last_blocks is not None:
+            raise RequestError(
+                "metalora learns the scales of all sites",
+                "train.last_blocks",
+                f"leave the key out, {_HINT}",
+            )
+
+    def make_loops(
+        self,
+        classifier: Any,
+        loss: Any,
+        inner_optimizer: Any,
+        meta: MetaSection | None,
+        **options: Any,
+    ) -> BiLevelLoop:
+        """Return the loops of metalora."""
+        from rsft.plugins.authors_schedule.loops import MetaloraLoop
+
+        assert meta is not None
+        return MetaloraLoop(classifier, loss, inner_optimizer, meta, **options)
+
+    def make_splitter(
+        self, labels: Indices, meta: MetaSection, batch_size: int, seed: int
+    ) -> MetaSplitter:
+        """Return the sampler of trial batches and outer batches."""
+        from rsft.plugins.authors_schedule.loops import MetaloraSplitter
+
+        return MetaloraSplitter(labels, meta, batch_size, seed)
