@@ -1,8 +1,6 @@
-"""A small convolutional network without pre-training: A-ConvNet (Chen et al.
+"""A small convolutional network without pre-training: A-ConvNet with batch norm.
 
-2016) with batch norm.
-
-Source: https://doi.org/10.1109/TGRS.2016.2551720, Figure 7. As there, all convolutions
+Source: Chen et al. 2016, https://doi.org/10.1109/TGRS.2016.2551720, Figure 7. As there, all convolutions
 but the last are unpadded. Batch norm follows each of them, and the mean of the last
 feature map replaces the last convolution, so that the side of the input is free. A
 recipe trains all weights from a random start (`peft.method: full`).

@@ -58,9 +58,9 @@ def build_simship_vit(size: int = SIZE) -> VisionTransformer:
 
 
 def _stem(width: int) -> nn.Sequential:
-    """Return convolutions that replace the patch projection (Xiao et al.
+    """Return convolutions that replace the patch projection.
 
-    2021, https://arxiv.org/abs/2106.14881).
+    Source: Xiao et al. 2021, https://arxiv.org/abs/2106.14881.
     """
     layers: list[nn.Module] = []
     for before, after in zip((3, *STEM), STEM, strict=False):

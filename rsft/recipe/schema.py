@@ -55,8 +55,8 @@ class DataSection(Section):
     other types; chip-standard is auto, with each chip normalized by its own mean and
     standard deviation"""
     fold: Fold | None = None
-    """fold of the training chips, such as 1/3, that takes the place of val and test in
-    the run, and that it is not trained on; null takes the splits of the data"""
+    """held-out fold of the training chips, such as 1/3: used for validation and test,
+    never for training; null takes the splits of the data"""
     unlabeled: Text | None = None
     """further chips without labels, for the section semi: folder, chip store or glob
     pattern; null takes none"""
@@ -145,7 +145,10 @@ class MetaSection(Section):
 
 
 class SemiSection(Section):
-    """Training on the chips of data.unlabeled by FixMatch, beside the labeled chips."""
+    """Training on the chips of data.unlabeled by FixMatch, beside the labeled chips.
+
+    Source: Sohn et al. 2020, https://arxiv.org/abs/2001.07685.
+    """
 
     start: float = Field(default=0.3, ge=0, lt=1)
     """share of training after which unlabeled chips are used"""
@@ -223,11 +226,10 @@ class TrainSection(Section):
     once; null trains all"""
     repeat_added: Literal["auto"] | Annotated[int, Field(ge=1, le=1000)] = 1
     """how often an epoch draws each training chip that `rsft data add` brought; auto
-    makes them a quarter of the draws; the class prior of the loss follows"""
+    makes them a quarter of each epoch; the class prior is adjusted"""
     until_added_right: bool = False
-    """stop after the first epoch in which all these chips are right, at train.epochs at
-    the latest, and keep the shortest part of the way from train.start_bundle with which
-    they are"""
+    """stop after the first epoch that classifies all added chips correctly, then use the
+    smallest interpolation step from train.start_bundle at which they stay correct"""
     epochs: int = Field(ge=1)
     """passes over the training chips"""
     batch_size: int = Field(default=128, ge=1)

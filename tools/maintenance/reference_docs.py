@@ -10,6 +10,7 @@ sections is hand-written outside of their markers, which the tool leaves in plac
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -245,7 +246,7 @@ def recipe_page() -> str:
         _key_table(_rows(Recipe, {key: Recipe.model_fields[key] for key in top})),
     ]
     for name, section in SECTIONS.items():
-        parts += [f"## {name}\n", f"{section.about()}\n"]
+        parts += [f"## {name}\n", f"{inspect.getdoc(section)}\n"]
         if issubclass(section, ComponentSection):
             parts += _component_tables(name, section)
         else:

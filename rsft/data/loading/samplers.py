@@ -49,9 +49,9 @@ class _FrequencySampler:
 @SAMPLERS.register
 @dataclass(frozen=True)
 class ClassBalancedSampler(_FrequencySampler):
-    """Every class with the same probability: Kang et al.
+    """Every class with the same probability.
 
-    2020, equation 1 at q = 0, https://arxiv.org/abs/1910.09217.
+    Source: Kang et al. 2020, equation 1 at q = 0, https://arxiv.org/abs/1910.09217.
     """
 
     name: ClassVar[str] = "class-balanced"
@@ -62,9 +62,9 @@ class ClassBalancedSampler(_FrequencySampler):
 @SAMPLERS.register
 @dataclass(frozen=True)
 class SquareRootSampler(_FrequencySampler):
-    """A class of n members with a probability proportional to sqrt(n): Kang et al.
+    """A class of n members with a probability proportional to sqrt(n).
 
-    2020, equation 1 at q = 1/2.
+    Source: Kang et al. 2020, equation 1 at q = 1/2.
     """
 
     name: ClassVar[str] = "square-root"

@@ -192,9 +192,9 @@ would be infinite."""
 
 
 def fit_temperature(logits: Reals, labels: Labels) -> float:
-    """Return the T that minimizes the log loss of softmax(logits / T) (Guo et al.
+    """Return the T that minimizes the log loss of softmax(logits / T).
 
-    2017, https://arxiv.org/abs/1706.04599).
+    Source: Guo et al. 2017, https://arxiv.org/abs/1706.04599.
 
     The target probability of the true class is (N + 1) / (N + 2), the rule of
     succession, instead of 1 (Platt 1999, section 2.2): a small number of correct chips

@@ -28,10 +28,9 @@ if TYPE_CHECKING:
 @registry.register
 @dataclass(frozen=True)
 class LoRA(LowRankMethod):
-    """Low-rank adaptation (Hu et al.
+    """Low-rank adaptation: f(x) = (x A) B, where B is zero at first.
 
-    2022, https://arxiv.org/abs/2106.09685): f(x) = (x A) B, where B is zero at first.
-
+    Source: Hu et al. 2022, https://arxiv.org/abs/2106.09685.
     The attributes are those of `LowRankMethod`.
 
     Example:
@@ -52,9 +51,9 @@ class LoRA(LowRankMethod):
 @registry.register
 @dataclass(frozen=True)
 class LoTR(LowRankMethod):
-    """Low tensor rank adaptation (Bershatsky et al.
+    """Low tensor rank adaptation: f(x) = (x A) G B.
 
-    2024, https://arxiv.org/abs/2402.01376): f(x) = (x A) G B.
+    Source: Bershatsky et al. 2024, https://arxiv.org/abs/2402.01376.
 
     All blocks share the A and B of a position. Each block has its own G (r, r), which
     is zero at first. The attributes are those of `LowRankMethod`, but the rank of a
@@ -81,9 +80,9 @@ class LoTR(LowRankMethod):
 @registry.register
 @dataclass(frozen=True)
 class Adapter(BottleneckMethod):
-    """A bottleneck on the MLP's output y, before the residual (Houlsby et al.
+    """A bottleneck on the MLP's output y, before the residual.
 
-    2019, https://arxiv.org/abs/1902.00751).
+    Source: Houlsby et al. 2019, https://arxiv.org/abs/1902.00751.
 
     It computes y + m f(y) with f(y) = up(relu(down(LN(y)))), where up is zero at first.
     LayerScale, in blocks that have it, acts on the sum, as it does on an addition at
@@ -115,9 +114,9 @@ class Adapter(BottleneckMethod):
 @registry.register
 @dataclass(frozen=True)
 class AdaptFormer(BottleneckMethod):
-    """A bottleneck parallel to the MLP (Chen et al.
+    """A bottleneck parallel to the MLP.
 
-    2022, https://arxiv.org/abs/2205.13535).
+    Source: Chen et al. 2022, https://arxiv.org/abs/2205.13535.
 
     Its input x is that of the MLP branch, before the norm. It adds m f(x) to the MLP's
     output, with f(x) = up(relu(down(LN(x)))), where up is zero at first. The attributes
@@ -203,9 +202,9 @@ class LoRAWithAdaptFormer:
 @registry.register
 @dataclass(frozen=True)
 class VPTShallow:
-    """Prompts at the input of the first block (Jia et al.
+    """Prompts at the input of the first block.
 
-    2022, https://arxiv.org/abs/2203.12119).
+    Source: Jia et al. 2022, https://arxiv.org/abs/2203.12119.
 
     Prompts are learned tokens between the prefix tokens and the patch tokens.
 
@@ -316,9 +315,9 @@ class BitFit(SelectiveMethod):
 @registry.register
 @dataclass(frozen=True)
 class LayerNormTuning(SelectiveMethod):
-    """Training of weight and bias of every normalization (Zhao et al.
+    """Training of weight and bias of every normalization.
 
-    2024, https://arxiv.org/abs/2312.11420).
+    Source: Zhao et al. 2024, https://arxiv.org/abs/2312.11420.
 
     Example:
         >>> import timm

@@ -1,6 +1,6 @@
-"""DOFA for the bands of Sentinel-1 and of Sentinel-2: Xiong et al.
+"""DOFA for the bands of Sentinel-1 and of Sentinel-2.
 
-2024, https://arxiv.org/abs/2403.15356.
+Source: Xiong et al. 2024, https://arxiv.org/abs/2403.15356.
 
 A small network computes the filters of the patch embedding from the wavelengths of the
 bands. For given bands the filters are constant, so `convert_dofa` computes them once,

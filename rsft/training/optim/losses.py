@@ -37,9 +37,9 @@ def _beta() -> Any:
 @LOSSES.register
 @dataclass(frozen=True)
 class LogitAdjustmentLoss:
-    """CE(logits + tau log prior): Menon et al.
+    """CE(logits + tau log prior).
 
-    2021, equation 10, https://arxiv.org/abs/2007.07314.
+    Source: Menon et al. 2021, equation 10, https://arxiv.org/abs/2007.07314.
 
     The equation's prior is that of the chips whose loss is taken, so of the draws: the
     shift is q tau log n.
@@ -82,9 +82,9 @@ class CrossEntropyLoss:
 @LOSSES.register
 @dataclass(frozen=True)
 class FocalLoss:
-    """-(1 - p_y)^gamma log p_y, p by softmax: Lin et al.
+    """-(1 - p_y)^gamma log p_y, p by softmax.
 
-    2017, equation 4, https://arxiv.org/abs/1708.02002.
+    Source: Lin et al. 2017, equation 4, https://arxiv.org/abs/1708.02002.
     """
 
     name: ClassVar[str] = "focal"
@@ -240,9 +240,9 @@ class ClassBalancedLoss:
 @LOSSES.register
 @dataclass(frozen=True)
 class BalancedSoftmaxLoss:
-    """-log (n_y e^z_y / sum n_c e^z_c): Ren et al.
+    """-log (n_y e^z_y / sum n_c e^z_c).
 
-    2020, equation 3, https://arxiv.org/abs/2007.10740.
+    Source: Ren et al. 2020, equation 3, https://arxiv.org/abs/2007.10740.
 
     n are the draws: with class-balanced draws, the counts of the training split correct
     twice (Section 3.2).
