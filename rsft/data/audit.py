@@ -1,4 +1,7 @@
-"""Audit of chips in a chip store or in class folders: duplicates, leaks between splits, contradictory labels."""
+"""Audit of chips: duplicates, leaks between splits, contradictory labels.
+
+The chips are those of a chip store or of class folders.
+"""
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -107,7 +110,10 @@ class AuditResult:
 
     @property
     def leaks(self) -> list[str]:
-        """Count and description of the faults that let a test see training data; near-duplicates are a guess."""
+        """Count and name of the faults that let a test see training data.
+
+        Near-duplicates are a guess.
+        """
         return [
             f"{fault.count:,} {fault.description}"
             for fault in self.findings
@@ -123,7 +129,10 @@ class AuditResult:
 def count_finding(
     description: str, occurrences: Iterable[object], total: int | None = None
 ) -> AuditFinding:
-    """Count the occurrences of a fault among `total` checked items; the texts of the first few become examples."""
+    """Count the occurrences of a fault among `total` checked items.
+
+    The texts of the first few become examples.
+    """
     texts = tuple(map(str, occurrences))
     return AuditFinding(description, len(texts), total, texts[:_EXAMPLES])
 
@@ -169,7 +178,7 @@ def write_audits(path: Path, audits: Sequence[AuditResult]) -> None:
 def audit_store(
     store: ChipStore, *, jobs: int = 1, progress: Progress | None = None
 ) -> AuditResult:
-    """Audit the manifest of a chip store and every chip in it, with `jobs` processes."""
+    """Audit a chip store's manifest and every chip in it, with `jobs` processes."""
     import pyarrow.parquet as pq
 
     total = pq.read_metadata(store.root / MANIFEST).num_rows
@@ -181,7 +190,9 @@ def audit_store(
 def audit_folder(
     folder: Path, *, jobs: int = 1, progress: Progress | None = None
 ) -> AuditResult:
-    """Audit class folders or list files, as `ImageFolderLT` reads them; a chip is called class/file stem.
+    """Audit class folders or list files, as `ImageFolderLT` reads them.
+
+    A chip is called class/file stem.
 
     Returns:
         Counts of chips, and one finding per check with examples.
@@ -303,7 +314,7 @@ def _audit_table(
 def _read_content(
     task: tuple[int, Path, object],
 ) -> tuple[int, tuple[int, int, bool, bool, str]]:
-    """Read one chip, which is given by its row, its path and the SHA-256 in the manifest.
+    """Read one chip, given its row, its path and its SHA-256 in the manifest.
 
     Returns:
         The row; 64 bits of `symmetric_digest`, `hash_similarity`, whether the chip is
@@ -330,7 +341,10 @@ def _read_content(
 def _find_faults(
     table: pd.DataFrame, faults: "pd.Series[str]", root: Path
 ) -> Iterator[AuditFinding]:
-    """Yield one finding per kind of fault, those of the manifest first; `faults` has the rows that cannot be used."""
+    """Yield one finding per kind of fault, those of the manifest first.
+
+    `faults` has the rows that cannot be used.
+    """
     flags = table["flags"]
     names = table["name"]
     total = len(table)
@@ -394,13 +408,16 @@ def _find_faults(
 
 
 def _keys_in_several(table: pd.DataFrame, key: str, column: str) -> list[Any]:
-    """Return the values of `key` that occur with more than one value of `column`, in order."""
+    """Return the values of `key` with more than one value of `column`, in order."""
     keys = table[[key, column]].drop_duplicates()[key].dropna()
     return sorted(set(keys[keys.duplicated()]))
 
 
 def _is_repeated(column: "pd.Series[int]") -> "pd.Series[bool]":
-    """Return `column.duplicated(keep=False)`; sorting needs less memory than a hash table."""
+    """Return `column.duplicated(keep=False)`.
+
+    Sorting needs less memory than a hash table.
+    """
     values = np.sort(column.to_numpy())
     return column.isin(values[1:][values[1:] == values[:-1]])
 
@@ -408,7 +425,10 @@ def _is_repeated(column: "pd.Series[int]") -> "pd.Series[bool]":
 def _near_duplicates_across_splits(
     table: pd.DataFrame, names: "pd.Series[str]", root: Path
 ) -> Iterator[str]:
-    """Yield `name (split) ~ name (split)` for similar but not identical chips in different splits."""
+    """Yield `name (split) ~ name (split)` for similar chips across splits.
+
+    Identical chips are not similar.
+    """
 
     def read(row: int) -> Thumbnail:
         return make_thumbnail(read_chip(root / table["path"].iloc[row]))

@@ -1,4 +1,6 @@
-"""Describe a chip store as Croissant 1.1, with the terms of GeoCroissant and of responsible AI (RAI).
+"""Describe a chip store as Croissant 1.1.
+
+With the terms of GeoCroissant and of responsible AI (RAI).
 
 The record sets are the chips of the manifest, their classes and their splits. The
 statements on biases, limitations and origin of the chips come from the manifest and the
@@ -151,7 +153,9 @@ _SPDX = r"MIT|ISC|Apache-2\.0|BSD-[234]-Clause|CC0-1\.0|CC-BY(-NC)?(-SA|-ND)?-\d
 
 @dataclass(frozen=True)
 class Publication:
-    """What Croissant requires of a published data set, and a chip store does not know; None if unknown.
+    """What Croissant requires of a published data set, and a store lacks.
+
+    None if unknown.
 
     Attributes:
         url: address of the page of the data set.
@@ -190,7 +194,7 @@ class Publication:
 def write_croissant(
     root: Path, publication: Publication = Publication(), *, overwrite: bool = False
 ) -> Path:
-    """Write croissant.json beside the manifest of the chip store `root`, completely or not at all.
+    """Write croissant.json beside the manifest of `root`, whole or not at all.
 
     Returns:
         Path of the file.
@@ -213,7 +217,9 @@ def write_croissant(
 
 
 def describe_store(store: ChipStore, publication: Publication = Publication()) -> Node:
-    """Describe a chip store, and what is known of its publication, as a JSON-LD document.
+    """Describe a chip store as a JSON-LD document.
+
+    What is known of its publication is included.
 
     Returns:
         The document. Values that are unknown are left out, and its description and
@@ -319,7 +325,10 @@ def _files(store: ChipStore) -> list[Node]:
 
 
 def _record_sets(store: ChipStore, splits: Sequence[str]) -> list[Node]:
-    """Describe the splits, the classes with their numbers of chips, and the chips; the first two have their records."""
+    """Describe the splits, the classes with their numbers of chips, and the chips.
+
+    The first two have their records.
+    """
     counts = {split: store.class_counts(split).tolist() for split in splits}
     group_of = {name: group for group, names in store.groups.items() for name in names}
     class_fields = [
@@ -402,7 +411,7 @@ def _field(identifier: str, data_type: str | list[str], description: str) -> Nod
 
 
 def _tally(column: pd.Series[Any]) -> str:
-    """Return the values of a column with their numbers of rows; "" if it has no value."""
+    """Return the values of a column with their numbers of rows, or ""."""
     values = column[column.notna()].astype(str)
     return ", ".join(
         f"{name} {count:,}"
@@ -411,7 +420,10 @@ def _tally(column: pd.Series[Any]) -> str:
 
 
 def _list_biases(store: ChipStore, splits: Sequence[str]) -> Iterator[str]:
-    """List the smallest and the largest class, and the number of scenes or vessels, of each split."""
+    """List the smallest and largest class, and the scenes, of each split.
+
+    Vessels are counted in place of scenes if they are known.
+    """
     counts = store.counts
     for split in splits:
         scenes = store.split(split)["group_key"].replace("", None).nunique()
@@ -433,7 +445,10 @@ def _list_biases(store: ChipStore, splits: Sequence[str]) -> Iterator[str]:
 
 
 def _list_limitations(store: ChipStore) -> Iterator[str]:
-    """List the faults that the audit found, what the license restricts, and labels that a classifier suggested."""
+    """List faults of the audit, license restrictions, and suggested labels.
+
+    A classifier suggested these labels.
+    """
     path = store.root / AUDIT_FILE
     audits = read_audits(path) if path.is_file() else []
     if audits:

@@ -1,4 +1,4 @@
-"""Copies of a chip: equal pixels, and pixels that show the same, as they are, turned by 90 degrees, or mirrored.
+"""Copies of a chip: equal pixels, also turned by 90 degrees or mirrored.
 
 A near-duplicate passes two tests: 63 bits of the low frequencies of both chips, as in
 pHash (Zauner 2010), and the correlation of both chips at 64 x 64 pixels. Each alone
@@ -38,7 +38,10 @@ _Hashes = NDArray[np.uint64]
 
 
 def pixel_digest(pixels: Pixels) -> str:
-    """Return a hash, in hexadecimal digits, of the shape, the data type and the values of a chip (H, W, B)."""
+    """Return a hexadecimal hash of shape, data type and values of a chip.
+
+    The chip is (H, W, B).
+    """
     if pixels.dtype.kind == "f":  # one pattern of bits for all NaN, and for 0 and -0
         pixels = np.where(np.isnan(pixels), np.float32(np.nan), pixels + np.float32(0))
     digest = hashlib.sha256(f"{pixels.shape} {pixels.dtype}".encode())
@@ -47,7 +50,7 @@ def pixel_digest(pixels: Pixels) -> str:
 
 
 def orientations(image: Pixels) -> list[Pixels]:
-    """Return the eight views of an image (H, W, ...) under the symmetries of a square."""
+    """Return the eight views of an image (H, W, ...) by a square's symmetries."""
     turned = [np.rot90(image, quarter) for quarter in range(4)]
     return turned + [np.fliplr(view) for view in turned]
 
@@ -75,14 +78,20 @@ def make_thumbnail(pixels: Pixels) -> Thumbnail:
 
 
 def hash_similarity(pixels: Pixels) -> int:
-    """Return the signs of the 8 x 8 lowest frequencies of a chip (H, W, B) as 64 bits; the first, the mean, is 0."""
+    """Return the signs of the 8 x 8 lowest frequencies of a chip as 64 bits.
+
+    The chip is (H, W, B). The first bit, the mean, is 0.
+    """
     frequencies = cv2.dct(make_thumbnail(pixels))[:_FREQUENCIES, :_FREQUENCIES]
     frequencies[0, 0] = 0
     return int.from_bytes(np.packbits(frequencies > 0).tobytes())
 
 
 def _orient_hashes(hashes: _Hashes) -> Iterator[_Hashes]:
-    """Yield the hashes (N,) of the eight views of the chips: a mirror changes the sign of the odd frequencies."""
+    """Yield the hashes (N,) of the eight views of the chips.
+
+    A mirror changes the sign of the odd frequencies.
+    """
     bits = np.unpackbits(hashes.astype(">u8").view(np.uint8)).reshape(
         -1, _FREQUENCIES, _FREQUENCIES
     )
@@ -97,7 +106,9 @@ def _orient_hashes(hashes: _Hashes) -> Iterator[_Hashes]:
 
 
 def find_near_hashes(hashes: ArrayLike) -> set[tuple[int, int]]:
-    """Find pairs of distinct hashes of which one differs from a view of the other in at most MAX_HASH_DISTANCE bits.
+    """Find pairs of distinct hashes that nearly agree in one of the views.
+
+    At most MAX_HASH_DISTANCE bits differ.
 
     By the pigeonhole principle, such a pair agrees in at least one run of 16 bits. Only
     hashes that share a run are compared.
@@ -179,7 +190,10 @@ def find_similar(
 
 
 def sort_distinct(values: _Hashes) -> _Hashes:
-    """Return the distinct values in ascending order; `np.unique` needs several times the memory."""
+    """Return the distinct values in ascending order.
+
+    `np.unique` needs several times the memory.
+    """
     values = np.sort(values)
     is_first: NDArray[np.bool_] = np.diff(values, prepend=~values[:1]) != 0
     return values[is_first]

@@ -1,1 +1,4 @@
-"""Evaluate a bundle on labeled chips: accuracy, calibration, baselines, paired comparisons and the HTML report."""
+"""Evaluate a bundle on labeled chips.
+
+Accuracy, calibration, baselines, paired comparisons and the HTML report.
+"""

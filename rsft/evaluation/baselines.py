@@ -1,4 +1,7 @@
-"""Cheap baselines of an evaluation: k-nearest neighbors and a linear probe on frozen features, or on small images."""
+"""Cheap baselines of an evaluation: k-nearest neighbors and a linear probe.
+
+They use frozen features or small images.
+"""
 
 from collections.abc import Iterable
 from typing import Any, Literal
@@ -72,7 +75,10 @@ def knn_predict(
 
 
 def _unit_rows(rows: NDArray[Any]) -> NDArray[Any]:
-    """Return rows divided by their lengths; the same array if they have length 1 already, for less memory."""
+    """Return rows divided by their lengths.
+
+    An array whose rows have length 1 is returned itself, for less memory.
+    """
     has_length_one = np.allclose(
         np.einsum("nd,nd->n", rows, rows), 1, rtol=0, atol=1e-5
     )
@@ -82,7 +88,7 @@ def _unit_rows(rows: NDArray[Any]) -> NDArray[Any]:
 def balance_votes(
     votes: NDArray[np.float64], train_y: NDArray[np.integer]
 ) -> NDArray[np.float64]:
-    """Divide the votes of each class by its number of training samples, and normalize them.
+    """Divide the votes of each class by its training samples, and normalize them.
 
     Args:
         votes: (M, C), from `knn_predict`; those of a class without training samples are
@@ -103,7 +109,9 @@ def linear_probe_predict(
     test_x: NDArray[Any],
     n_classes: int,
 ) -> NDArray[np.float64]:
-    """Compute class probabilities by logistic regression on normalized features, with logit adjustment.
+    """Compute class probabilities by logistic regression on normalized features.
+
+    Logits are adjusted by the class prior.
 
     The log of the class prior is subtracted from the logits (post-hoc logit adjustment,
     Menon et al. 2021, https://arxiv.org/abs/2007.07314).

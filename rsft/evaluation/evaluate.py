@@ -82,7 +82,9 @@ MAX_MAP_CHIPS = 800
 
 
 def tsne(features: NDArray[np.float32], seed: int = 0) -> NDArray[np.float32]:
-    """Compute a t-SNE map of features (N, D) by cosine distance (van der Maaten and Hinton 2008).
+    """Compute a t-SNE map of features (N, D) by cosine distance.
+
+    Source: van der Maaten and Hinton 2008.
 
     Returns:
         Positions (N, 2); zeros for fewer than four chips.
@@ -142,7 +144,9 @@ def estimate_by_scene(
     scenes: NDArray[np.str_],
     coverage: float = COVERAGE,
 ) -> ConfidenceEstimate:
-    """Estimate the confidence of predictions as `rsft predict` does: with sets that are widened for every scene.
+    """Estimate the confidence of predictions as `rsft predict` does.
+
+    Sets are widened for every scene.
 
     Args:
         calibrator: calibrator of the bundle.
@@ -385,7 +389,7 @@ def _open_split(
     output_dir: Path,
     progress: Progress | None,
 ) -> tuple[ChipStore, str, ChipStore]:
-    """Open a chip store, and select the split on which a bundle is evaluated, see `evaluate`.
+    """Open a chip store, and select the split to evaluate, see `evaluate`.
 
     Returns:
         The store, the split, and the store with the chips of the training: the same,
@@ -437,7 +441,7 @@ def _open_split(
 def _open_held_out(
     root: Path, output_dir: Path, progress: Progress | None
 ) -> HeldOutStore:
-    """Open a chip store, or make one of class folders, in which every chip is a test chip."""
+    """Open a chip store or class folders in which every chip is a test chip."""
     if not (root / MANIFEST).is_file():
         from rsft.data.prepare.image_folder import prepare_folder
 
@@ -475,7 +479,9 @@ _SEEN_SPLITS = {"test": ("train", "val"), "val": ("train",), "train": ()}
 
 
 def count_leaks(store: ChipStore, training: ChipStore, split: str) -> schema.Leaks:
-    """Count the chips of a split that share content, group or vessel with chips of the splits that a model has seen.
+    """Count the chips of a split that share content, group or vessel with others.
+
+    The others are chips of the splits that a model has seen.
 
     Args:
         store: the evaluated chips.
@@ -531,7 +537,7 @@ def _load_chips(
 def _classify(
     bundle: Bundle, store: ChipStore, split: str, device: str, progress: Progress | None
 ) -> ClassifierOutputs:
-    """Compute logits and features of a split, averaged over the test-time views of the recipe."""
+    """Compute logits and features of a split, averaged over test-time views."""
     model, contract = with_tta(
         load_classifier(bundle, device), bundle.contract, bundle.recipe.evaluate
     )
@@ -652,7 +658,7 @@ def _measure(
 
 
 def _scenes(chips: ChipImages) -> NDArray[np.str_]:
-    """Return the group of each chip, such as its scene; "" for a chip without a group."""
+    """Return the group of each chip, such as its scene; "" without a group."""
     return chips.table["group_key"].fillna("").to_numpy(str)
 
 
@@ -664,7 +670,10 @@ def _baselines(
     test_x: NDArray[np.float32],
     progress: Progress | None,
 ) -> dict[str, NDArray[np.float64]]:
-    """Compute the probabilities of all baselines; `test_x` are the frozen features of `chips`."""
+    """Compute the probabilities of all baselines.
+
+    `test_x` are the frozen features of `chips`.
+    """
     k = bundle.recipe.evaluate.knn
     n_classes = len(bundle.classes)
     train_x = normalize(
@@ -694,7 +703,9 @@ def _add_small_network(
     device: str,
     progress: Progress | None,
 ) -> schema.Evaluation:
-    """Add the small network without pre-training, whose training must not fail an evaluation, to the baselines.
+    """Add the small network without pre-training to the baselines.
+
+    Its training must not fail an evaluation.
 
     It is not added if the recipe gives it no time, or describes such a network itself.
     """

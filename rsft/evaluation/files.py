@@ -92,7 +92,7 @@ def _write_parquet(path: Path, table: pd.DataFrame) -> None:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The difference of the first evaluation from the second; the content of comparison.json.
+    """The first evaluation minus the second; the content of comparison.json.
 
     Attributes:
         first, second: folders of the evaluations.
@@ -110,7 +110,7 @@ class Comparison:
 
 
 def compare_runs(first: Path, second: Path) -> Comparison:
-    """Compare two runs that were evaluated on the same chips: the first minus the second.
+    """Compare two runs that were evaluated on the same chips: first minus second.
 
     Args:
         first: a run folder, runs/<recipe> for its newest run, or a folder that `rsft
@@ -153,7 +153,10 @@ def compare_runs(first: Path, second: Path) -> Comparison:
 
 
 def _read_evaluation(folder: Path) -> tuple[Path, dict[str, Any], pd.DataFrame]:
-    """Find an evaluation; read classes, methods and groups, and true and predicted class by path of the chip."""
+    """Find an evaluation, and read its classes, methods, groups and predictions.
+
+    True and predicted class are by path of the chip.
+    """
     run = find_newest_run(folder)
     names = (EVALUATION_FILE, PREDICTIONS_FILE)
     folders = [

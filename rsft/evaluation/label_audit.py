@@ -1,4 +1,4 @@
-"""Classify every chip of a store by classifiers that have not seen its label, to find wrong labels.
+"""Find wrong labels by classifiers that have not seen the label of a chip.
 
 Two classifiers are fitted on four fifths of the chips and predict the last fifth, in
 turn: a linear probe on features of an encoder, and k-nearest neighbors on small images.
@@ -195,7 +195,10 @@ def read_audit_inputs(
 def _load_encoder(
     store: ChipStore, bundle_dir: Path | None
 ) -> tuple[Classifier, Contract]:
-    """Return a network with features, and what it takes: that of a bundle, or the embedded encoder."""
+    """Return a network with features, and its contract.
+
+    It is that of a bundle, or the embedded encoder.
+    """
     if bundle_dir is not None:
         bundle = Bundle.load(bundle_dir)
         return load_merged_classifier(bundle), bundle.contract
@@ -217,7 +220,7 @@ def _load_encoder(
 def predict_out_of_fold(
     inputs: AuditInputs, classes: Sequence[str], progress: Progress | None = None
 ) -> OutOfFoldPredictions:
-    """Predict each chip by classifiers that were fitted on chips of other scenes and vessels.
+    """Predict each chip by classifiers fitted on chips of other scenes and vessels.
 
     The folds depend on the manifest alone, and nothing else is random.
 
@@ -316,7 +319,9 @@ def _describe_folds(
 
 
 def choose_weight(probe: Floats, neighbors: Floats, labels: Indices) -> float:
-    """Return the weight of `neighbors`, from 0 to 0.5, with which the mean of both predicts the labels best.
+    """Return the weight of `neighbors`, from 0 to 0.5, that predicts labels best.
+
+    The prediction is the weighted mean of both.
 
     Args:
         probe: probabilities (N, C).

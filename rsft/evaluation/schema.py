@@ -1,4 +1,7 @@
-"""The content of metrics.json, which `rsft evaluate` writes and `rsft report` reads, and the names of the baselines."""
+"""The content of metrics.json, and the names of the baselines.
+
+`rsft evaluate` writes it and `rsft report` reads it.
+"""
 
 from typing import Annotated, Any, Self
 
@@ -80,7 +83,9 @@ class CoverageLevel(BaseModel):
 
 
 class SceneCoverage(BaseModel):
-    """The measured reliability of the confidence on the chips of one group of the chip store, such as a scene.
+    """The measured reliability of the confidence on one group of chips.
+
+    A group is, for example, a scene.
 
     Attributes:
         group: name of the group.
@@ -105,7 +110,7 @@ class SceneCoverage(BaseModel):
 
 
 class CalibrationReport(BaseModel):
-    """The measured reliability of calibrated probabilities, class sets and out-of-distribution flags.
+    """The measured reliability of probabilities, class sets and OOD flags.
 
     Attributes:
         temperature: the number by which logits are divided.
@@ -136,7 +141,7 @@ class CalibrationReport(BaseModel):
 
 
 class Leaks(BaseModel):
-    """Numbers of evaluated chips that are not independent of the chips with which the model was made.
+    """Numbers of evaluated chips that are not independent of the training.
 
     Test chips are compared with the training and validation chips of the store,
     validation chips with its training chips.
@@ -171,7 +176,9 @@ class SmallNetwork(BaseModel):
     macro_difference: Interval
 
     def sentence(self, method: str) -> str:
-        """Return the result of the comparison in one sentence; `method` is the name of the run's method.
+        """Return the result of the comparison in one sentence.
+
+        `method` is the name of the run's method.
 
         An interval that touches 0 in its first decimal separates nothing.
         """

@@ -1,4 +1,6 @@
-"""Measure predictions on long-tailed data: accuracy, calibration, sets of classes, and distances between classes.
+"""Measure predictions on long-tailed data.
+
+Accuracy, calibration, sets of classes, and distances between classes.
 
 Intervals are percentile bootstraps. Two classifiers are compared on the same chips,
 with McNemar's test.
@@ -45,7 +47,7 @@ class Interval:
 
 
 def percentile_interval(value: float, resampled: Floats) -> Interval:
-    """Return a value with its percentile interval, given the values of the resamples (R,)."""
+    """Return a value with the percentile interval of its resamples (R,)."""
     low, high = np.quantile(
         resampled, [(1 - CONFIDENCE_LEVEL) / 2, (1 + CONFIDENCE_LEVEL) / 2]
     )
@@ -82,7 +84,10 @@ def resample_confusion(
 
 
 def resampled_means(values: Floats, resamples: int, rng: np.random.Generator) -> Floats:
-    """Return the means (R,) of R bootstrap resamples of values (n,), each drawn n times with replacement."""
+    """Return the means (R,) of R bootstrap resamples of values (n,).
+
+    Each resample draws n times with replacement.
+    """
     count = len(values)
     if count > NORMAL_APPROXIMATION_MIN:
         return rng.normal(values.mean(), values.std() / np.sqrt(count), resamples)
@@ -94,7 +99,10 @@ Hits = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class McNemarTest:
-    """McNemar's exact test (1947): numbers of chips that only one of two classifiers gets right, two-sided p-value."""
+    """McNemar's exact test (1947) with its two-sided p-value.
+
+    The counts are of chips that only one of two classifiers gets right.
+    """
 
     first: int
     second: int
@@ -124,7 +132,7 @@ def compare_predictions(
     seed: int = 0,
     resamples: int = 1000,
 ) -> PairedDifferences:
-    """Compare the predictions of two classifiers by a paired bootstrap, stratified by class.
+    """Compare two classifiers by a paired bootstrap, stratified by class.
 
     Each resample draws the same chips for both, so chips that are hard for both do not
     widen the interval. A class for which the classifiers agree on all chips does not
@@ -209,7 +217,9 @@ def _add_groups(means: dict[str, Any], by_group: dict[str, Any]) -> dict[str, An
 
 
 def exact_mcnemar(first: Hits, second: Hits) -> McNemarTest:
-    """Test whether two classifiers have the same accuracy, on the chips (N,) that exactly one gets right.
+    """Test whether two classifiers have the same accuracy.
+
+    It takes the chips (N,) that exactly one gets right.
 
     Returns:
         The counts and the two-sided p-value.
@@ -227,7 +237,9 @@ def exact_mcnemar(first: Hits, second: Hits) -> McNemarTest:
 
 
 def holm_adjust(p_values: Sequence[float]) -> list[float]:
-    """Adjust p-values of several tests, so that any false alarm is as rare as in a single test (Holm 1979).
+    """Adjust p-values of several tests (Holm 1979).
+
+    Any false alarm becomes as rare as in a single test.
 
     Returns:
         Adjusted p-values, in the same order.
@@ -250,7 +262,7 @@ MIN_PROBABILITY = float(np.finfo(np.float64).eps)
 def _top2_and_log_loss(
     probabilities: Reals, labels: Labels, rng: np.random.Generator, resamples: int
 ) -> tuple[Interval, Interval]:
-    """Return the share of chips with the true class among the two most probable, and the mean -log p over the classes.
+    """Return the share of chips in the top two, and the class mean of -log p.
 
     Ties go to the lower index. p is the probability of the true class, -log p its mean
     over the chips of a class, in nats.
@@ -275,7 +287,10 @@ def _top2_and_log_loss(
 def _class_means(
     values: Floats, labels: Labels, rng: np.random.Generator, resamples: int
 ) -> tuple[Floats, Floats, _Counts]:
-    """Return class means (K,), those of the resamples (R, K) and chip counts (K,) of the K classes with chips."""
+    """Return class means (K,), their resamples (R, K) and chip counts (K,).
+
+    The K classes are those with chips.
+    """
     by_class = [values[labels == index] for index in np.unique(labels)]
     resampled = np.stack(
         [resampled_means(class_values, resamples, rng) for class_values in by_class],
@@ -292,7 +307,9 @@ _ECE_BINS = 15
 
 
 def expected_calibration_error(probabilities: Reals, labels: Labels) -> float:
-    """Return the mean gap between confidence and accuracy, weighted by bin size (Guo et al. 2017, eq. 3).
+    """Return the mean gap between confidence and accuracy, by bin size.
+
+    Source: Guo et al. 2017, eq. 3.
 
     The 15 bins over the confidence of the predicted class have equal width and are
     closed at the upper end. The rows of the probabilities (N, C) sum to 1.
@@ -308,7 +325,9 @@ def expected_calibration_error(probabilities: Reals, labels: Labels) -> float:
 
 @dataclass(frozen=True)
 class AccuracySummary:
-    """All metrics of one method on one test set; accuracies are 0-1, and classes are indices.
+    """All metrics of one method on one test set.
+
+    Accuracies are 0-1, and classes are indices.
 
     Attributes:
         micro: share of correctly classified chips.
@@ -362,7 +381,10 @@ class AccuracySummary:
 
     @property
     def only_answer(self) -> int | None:
-        """The class that the method predicts for every chip of several classes; None if it predicts several."""
+        """The class that the method predicts for all chips; None if it has several.
+
+        The chips are of several classes.
+        """
         predicted = [
             index for index, value in enumerate(self.precision) if value is not None
         ]
@@ -389,7 +411,9 @@ def summarize_accuracy(
     seed: int = 0,
     resamples: int = 1000,
 ) -> AccuracySummary:
-    """Compute all metrics of one method on a test set, with 95 % bootstrap intervals stratified by class.
+    """Compute all metrics of one method on a test set.
+
+    The 95 % bootstrap intervals are stratified by class.
 
     The recall of a class does not vary between resamples if all its chips are correct,
     or all are wrong. Intervals of groups with few chips are therefore rather narrow.
@@ -452,7 +476,10 @@ def summarize_accuracy(
 
 
 def confusion_matrix(labels: Labels, predictions: Labels, n_classes: int) -> _Counts:
-    """Count chips (C, C) by class (row) and predicted class, given the class indices (N,) of both."""
+    """Count chips (C, C) by class (row) and predicted class.
+
+    Both are class indices (N,).
+    """
     cells = labels.astype(np.int64) * n_classes + predictions
     return np.bincount(cells, minlength=n_classes**2).reshape(n_classes, n_classes)
 
@@ -460,7 +487,10 @@ def confusion_matrix(labels: Labels, predictions: Labels, n_classes: int) -> _Co
 def _accuracies(
     hits: _Counts, predicted: _Counts, truth: _Counts, groups: Groups
 ) -> dict[str, Floats]:
-    """Return means over classes, () or (R,), from hits and predicted (C,) or (R, C) and truth (C,)."""
+    """Return means over classes, () or (R,), from hits, predicted and truth.
+
+    Hits and predicted are (C,) or (R, C), truth is (C,).
+    """
     recall = _ratio(hits, truth)
     means = {
         "micro": hits.sum(axis=-1) / truth.sum(),
@@ -569,13 +599,16 @@ def _members(n_classes: int, groups: Groups) -> dict[str, Indices]:
 
 
 def coverage_by_class(sets: NDArray[np.bool_], labels: Labels) -> list[float | None]:
-    """Return the coverage 0-1 of the chips of each class by sets (N, C); None for a class without chips."""
+    """Return the coverage 0-1 of each class by sets (N, C).
+
+    A class without chips has None.
+    """
     is_covered = (sets[labels == index, index] for index in range(sets.shape[1]))
     return [float(covered.mean()) if len(covered) else None for covered in is_covered]
 
 
 def measure_coverage(sets: NDArray[np.bool_], labels: Labels) -> SetCoverage:
-    """Return the coverage of N > 0 chips, given sets (N, C) of the classes that each may have."""
+    """Return the coverage of N > 0 chips by sets (N, C) of classes."""
     from scipy.stats import binomtest
 
     covered = sets[np.arange(len(labels)), labels]
@@ -620,7 +653,7 @@ def class_mean_distances(features: Reals, labels: Labels, n_classes: int) -> Flo
 
 
 def distance_by_group(distances: Floats, groups: Groups) -> dict[str, float | None]:
-    """Average the distances (C,) of `class_mean_distances` over all classes and over those of each group.
+    """Average distances (C,) of `class_mean_distances` over all and by group.
 
     Returns:
         Means under "all", "head", "medium" and "tail"; None if no class has a distance.

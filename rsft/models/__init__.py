@@ -1,1 +1,1 @@
-"""The classifier, its bundle and contract, averages of classifiers, uncertainty, and inspection of bundles."""
+"""The classifier, its bundle and contract, averages, and uncertainty."""

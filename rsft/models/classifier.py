@@ -1,4 +1,6 @@
-"""The classifier (frozen backbone, PEFT modules and head as one module), its averages, and its stored outputs.
+"""The classifier: frozen backbone, PEFT modules and head as one module.
+
+Also averages of classifiers, and their stored outputs.
 
 Calibration, evaluation and the replay check of a run need the outputs of the same
 bundle on the same chips, so these are kept beside the cache of images of a chip store.
@@ -91,7 +93,9 @@ class CosineHead(nn.Module):
 
 
 class HeadAverage(nn.Module):
-    """Mean of the logits of several heads: one on the final features, and one on the features of each earlier block.
+    """Mean of the logits of several heads.
+
+    One reads the final features, the others those of an earlier block each.
 
     Features of earlier blocks are more general, which helps classes with few chips
     (compare SciLT, arXiv 2604.03687).
@@ -180,7 +184,10 @@ class Classifier(nn.Module):
         return self.final_features(self.head_inputs(x, stage))
 
     def head_inputs(self, x: Tensor, stage: int | None = None) -> Tensor:
-        """Return what the head reads: the pooled features and, for a `HeadAverage`, those of its earlier blocks.
+        """Return what the head reads.
+
+        These are the pooled features and, for a `HeadAverage`, those of its earlier
+        blocks.
 
         Returns:
             Features side by side, (B, D) or (B, heads * D).
@@ -216,7 +223,7 @@ class Classifier(nn.Module):
         )
 
     def final_features(self, head_inputs: Tensor) -> Tensor:
-        """Return the pooled features (B, D) in the input of the head, which is from `head_inputs`."""
+        """Return the pooled features (B, D) in the output of `head_inputs`."""
         return head_inputs.chunk(1 + len(self.adapted.output_blocks), dim=1)[0]
 
     def forward(self, x: Tensor) -> Tensor:
@@ -224,7 +231,7 @@ class Classifier(nn.Module):
         return self.predict(x).logits
 
     def predict(self, x: Tensor, stage: int | None = None) -> Prediction:
-        """Return logits (B, C) and features (B, D); the arguments are those of `features`."""
+        """Return logits (B, C) and features (B, D); arguments as in `features`."""
         inputs = self.head_inputs(x, stage)
         return Prediction(self.head(inputs), self.final_features(inputs))
 
@@ -234,7 +241,7 @@ class Classifier(nn.Module):
         return [*self.adapted.theta, *self.head.parameters()]
 
     def learned_state(self) -> dict[str, Tensor]:
-        """Return all learned tensors by name: those of the PEFT modules, "gamma" and "head.*"."""
+        """Return all learned tensors by name: PEFT modules, "gamma" and "head.*"."""
         head = {f"head.{key}": value for key, value in self.head.state_dict().items()}
         return {**self.adapted.adapter_state(), **head}
 
@@ -349,7 +356,7 @@ class Ensemble(PredictionAverage):
         ]
 
     def member_predictions(self, x: Tensor) -> Iterable[Prediction]:
-        """Predict images with every run; all runs share one pass through the frozen prefix."""
+        """Predict images with every run, in one pass through the frozen prefix."""
         tokens = self.classifier.adapted.run_frozen_prefix(x)
         for state in self.states:
             self.classifier.load_learned_state(state)
@@ -376,7 +383,10 @@ class TestTimeAugmentation(PredictionAverage):
         self.take_views = take_views
 
     def member_predictions(self, x: Tensor) -> Iterable[Prediction]:
-        """Predict every view of images with a margin m, which is 0 without crops, (B, P, S + m, S + m)."""
+        """Predict every view of images (B, P, S + m, S + m) with a margin m.
+
+        The margin is 0 without crops.
+        """
         return (
             self.model.predict(view.contiguous())
             for view in self.take_views(x, self.size)
@@ -386,7 +396,7 @@ class TestTimeAugmentation(PredictionAverage):
 def with_tta(
     model: M, contract: Contract, evaluate: EvaluateSection
 ) -> tuple[M | TestTimeAugmentation, Contract]:
-    """Return a model with the test-time augmentation of `evaluate.tta`, and the contract of its input.
+    """Return a model with the augmentation of `evaluate.tta`, and its contract.
 
     Args:
         model: a model of images as `contract` describes them.
@@ -474,7 +484,9 @@ def join_rows(
     batches: CountedBatches,
     on_progress: Callable[[int], object] | None = None,
 ) -> list[Tensor]:
-    """Return the joined tensors (N, ...) of batches; lists and their concatenation would need twice the memory.
+    """Return the joined tensors (N, ...) of batches.
+
+    Lists and their concatenation would need twice the memory.
 
     Args:
         compute: returns tensors (B, ...) of inputs (B, P, S, S).
@@ -514,7 +526,9 @@ def load_or_collect_outputs(
     device: str,
     on_progress: Callable[[int], object] | None = None,
 ) -> ClassifierOutputs:
-    """Return the outputs of a bundle on all chips of a cache file, from disk if they were computed before.
+    """Return the outputs of a bundle on all chips of a cache file.
+
+    They are read from disk if they were computed before.
 
     Args:
         bundle: the bundle; its calibrator does not count.
@@ -590,7 +604,7 @@ def _digest(bundle: Bundle, images: Path, contract: Contract, device: str) -> st
 
 
 def load_encoder(recipe: Recipe, bands: Sequence[str]) -> Backbone:
-    """Load the frozen backbone of a recipe and fit its input layer to the bands of the chips.
+    """Load a recipe's frozen backbone, and fit its input layer to the bands.
 
     Raises:
         RequestError: the backbone is unknown, or does not support the planes or the
@@ -607,7 +621,9 @@ def load_encoder(recipe: Recipe, bands: Sequence[str]) -> Backbone:
 
 
 def build_classifier(encoder: Backbone, classes: int, recipe: Recipe) -> Classifier:
-    """Build a new classifier on the backbone of a recipe: PEFT modules in their initial state and a random head.
+    """Build a new classifier on the backbone of a recipe.
+
+    PEFT modules have their initial state, and the head is random.
 
     Args:
         encoder: the backbone, from `load_encoder`.
@@ -665,7 +681,7 @@ def build_classifier(encoder: Backbone, classes: int, recipe: Recipe) -> Classif
 
 
 def build_head(width: int, classes: int, section: HeadSection) -> nn.Module:
-    """Build a head with random weights: linear or cosine, or a `HeadAverage` of such heads."""
+    """Build a head with random weights: linear, cosine, or a `HeadAverage`."""
 
     def build() -> nn.Module:
         is_cosine = section.kind == "cosine"
@@ -704,7 +720,7 @@ def load_classifier(bundle: Bundle, device: str = "auto") -> Classifier | Ensemb
 
 
 def load_merged_classifier(bundle: Bundle, run: int = 0) -> Classifier:
-    """Load the classifier of one run of a bundle, merged, in evaluation mode, on the CPU.
+    """Load one run of a bundle, merged, in evaluation mode, on the CPU.
 
     Args:
         bundle: an open bundle.
@@ -721,7 +737,7 @@ def load_merged_classifier(bundle: Bundle, run: int = 0) -> Classifier:
 def load_unmerged_classifier(
     bundle: Bundle, device: str = "auto", run: int = 0
 ) -> Classifier:
-    """Load the classifier of one run of a bundle in evaluation mode, with its PEFT modules attached.
+    """Load one run of a bundle in evaluation mode, with PEFT modules attached.
 
     Args:
         bundle: an open bundle.
@@ -755,7 +771,9 @@ def _build_untrained(bundle: Bundle) -> Classifier:
 
 
 def choose_device(name: str) -> torch.device:
-    """Return the torch device of "cpu", "cuda" or "auto", which takes a GPU if the machine has one.
+    """Return the torch device of "cpu", "cuda" or "auto".
+
+    auto takes a GPU if the machine has one.
 
     Raises:
         RequestError: "cuda" on a machine without a GPU.

@@ -1,4 +1,4 @@
-"""Test-time views of chips and averages of predictions, of arrays of NumPy and tensors of PyTorch.
+"""Test-time views of chips and averages of predictions, in NumPy and PyTorch.
 
 Engines without PyTorch need them too, so this module does not import it.
 """
@@ -16,7 +16,7 @@ from rsft.utils.array_namespace import array_namespace, log_sum_exp
 
 
 class ClassifierOutputs(NamedTuple):
-    """Logits (N, C) and the pooled features (N, D) from which they were computed, float32."""
+    """Logits (N, C), and the pooled features (N, D) behind them, float32."""
 
     logits: NDArray[np.float32]
     features: NDArray[np.float32]
@@ -46,7 +46,7 @@ def take_crops(images: Any, size: int) -> list[Any]:
 
 
 def add_mirror_images(views: Sequence[Any]) -> list[Any]:
-    """Return views (B, P, S, S) and their mirror images, flipped left to right (the last axis)."""
+    """Return views (B, P, S, S) and their mirror images along the last axis."""
     return [*views, *(array_namespace(view).flip(view, (3,)) for view in views)]
 
 
@@ -64,7 +64,9 @@ VIEWS: dict[str, TakeViews] = {
 
 
 def tta_contract(contract: Contract, evaluate: EvaluateSection) -> Contract:
-    """Return the contract for test-time augmentation, with a size larger by the margin of its crops.
+    """Return the contract for test-time augmentation.
+
+    Its size is larger by the margin of the crops.
 
     Args:
         contract: the contract of the bundle.

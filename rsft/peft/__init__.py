@@ -1,4 +1,6 @@
-"""Parameter-efficient fine-tuning of a frozen vision transformer, with one scale for every site, fixed or learned.
+"""Parameter-efficient fine-tuning of a frozen vision transformer.
+
+Every site has one scale, fixed or learned.
 
 The package works with any timm ViT, and with timm's ResNet, ConvNeXt and Swin:
 

@@ -67,7 +67,7 @@ Factors = tuple[Tensor, Tensor]
 def export_peft(
     adapted: AdaptedModel, folder: Path | str, base: str | None = None
 ) -> None:
-    """Write the low-rank additions of a model, at their current scales, as a PEFT adapter.
+    """Write the low-rank additions, at their current scales, as a PEFT adapter.
 
     Args:
         adapted: a model with attached PEFT modules, all of them low-rank additions.
@@ -247,7 +247,9 @@ def import_peft(
 
 
 def bypasses_peft(adapted: AdaptedModel) -> bool:
-    """Return whether timm reads the weight of an adapted qkv layer itself, so that PEFT's layer has no effect.
+    """Return whether timm reads the weight of an adapted qkv layer itself.
+
+    PEFT's layer then has no effect.
 
     Attention with q_bias (EVA-02, Swin V2, BEiT) does so, unless its qkv_bias_separate
     is set.
@@ -264,7 +266,10 @@ def bypasses_peft(adapted: AdaptedModel) -> bool:
 def _combine_sites(
     layer: LowRankLinear | LowRankConv2d,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return A, B and the bias of B of all sites of a layer in the shapes of PEFT, with their scales in B and bias."""
+    """Return A, B and the bias of B of all sites of a layer in PEFT's shapes.
+
+    B and its bias contain the scales.
+    """
     deltas = layer.deltas()
     b = torch.zeros(
         len(layer.weight),
@@ -285,7 +290,7 @@ def _combine_sites(
 def _with_biases(
     state: dict[str, Tensor], biases: Mapping[str, Tensor], current: dict[str, Tensor]
 ) -> dict[str, Tensor]:
-    """Return the state of LoRA, and that of the network's trained biases after the addition of those of lora_B."""
+    """Return the state of LoRA, and the trained biases plus those of lora_B."""
     for name, bias in biases.items():
         if f"{name}.bias" not in current:
             raise ValueError(f"{name} has no bias, so that of lora_B has no place")
@@ -298,7 +303,10 @@ def _with_biases(
 def _separate_sites(
     a: Tensor, b: Tensor, sites: Mapping[Site, slice], ranks: Mapping[str, int]
 ) -> dict[Site, Factors]:
-    """Return the factors of each site of a layer: its blocks if B consists of blocks, else A and its rows of B."""
+    """Return the factors of each site of a layer.
+
+    A site has its blocks if B consists of blocks, else A and its rows of B.
+    """
     blocks = {}
     remainder = b.clone()
     start = 0
@@ -315,7 +323,10 @@ def _separate_sites(
 
 
 def _read_adapter(path: Path) -> tuple[dict[str, Tensor], dict[str, str], str]:
-    """Return the tensors by their name in the network of timm, the metadata, and the name of a module around it."""
+    """Return the tensors by their name in timm, the metadata, and a module's name.
+
+    That module is around the network.
+    """
     stored, metadata = read_tensors(path)
     stored = {key.removeprefix(_PREFIX): tensor for key, tensor in stored.items()}
     if all(key.startswith(_WRAPPER) for key in stored):
@@ -404,7 +415,10 @@ def _layer_scale(config: Mapping[str, Any], name: str, rank: int) -> float:
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    """Read the configuration of a LoRA and refuse options that change the meaning of A and B."""
+    """Read the configuration of a LoRA.
+
+    Options that change the meaning of A and B are an error.
+    """
     try:
         config: dict[str, Any] = json.loads(path.read_text("utf-8"))
     except json.JSONDecodeError as error:

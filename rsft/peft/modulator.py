@@ -1,4 +1,7 @@
-"""The modulator of MetaPEFT: a non-negative scale for every site, or a factor for every feature (paper, equation 6)."""
+"""The modulator of MetaPEFT (paper, equation 6).
+
+It is a non-negative scale for every site, or a factor for every feature.
+"""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -117,7 +120,9 @@ class Modulator(nn.Module):
 
     @contextmanager
     def use_factors(self, factors: Tensor) -> Iterator[None]:
-        """Let other factors act until the block ends, at all sites; `gamma` and `scales` do not change.
+        """Let other factors act until the block ends, at all sites.
+
+        `gamma` and `scales` do not change.
 
         Args:
             factors: (factors,); they get a gradient if they require one.
@@ -214,7 +219,9 @@ class Modulator(nn.Module):
                         self._frozen_gamma[index].fill_(scale_to_gamma(scale))
 
     def freeze(self, pattern: str = "*", frozen: bool = True) -> None:
-        """Freeze the scales of sites at their current values, or release them; "blocks.3.*" is a shell pattern.
+        """Freeze the scales of sites at their values, or release them.
+
+        Sites are given by shell patterns such as "blocks.3.*".
 
         Raises:
             ValueError: the pattern matches no site.
@@ -238,7 +245,9 @@ class Modulator(nn.Module):
         }
 
     def add_decay_toward_init(self, weight_decay: float) -> None:
-        """Add the gradient of an L2 penalty on gamma's distance from its initial value to gamma's gradient.
+        """Add the gradient of an L2 penalty to gamma's gradient.
+
+        The penalty acts on gamma's distance from its initial value.
 
         Decay toward a gamma of 0 would mean decay toward a scale of 0.69. Sites that
         are frozen or off stay unchanged.

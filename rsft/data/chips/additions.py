@@ -1,4 +1,6 @@
-"""Add labeled chips to a finished store: new chips join it, chips that it has already get the new class.
+"""Add labeled chips to a finished store.
+
+New chips join it; chips that it has already get the new class.
 
 A chip is recognized by its pixels, whatever the format of its file. A killed process
 leaves no mixture: the new manifest gets its name in one step, and this step decides.
@@ -60,7 +62,9 @@ from rsft.version import __version__
 
 @contextmanager
 def locked_store(root: Path) -> Iterator[None]:
-    """Keep other processes from changing a store, and settle a change that was interrupted.
+    """Keep other processes from changing a store.
+
+    A change that was interrupted is settled first.
 
     Raises:
         RequestError: another process changes or builds the store.
@@ -358,7 +362,10 @@ def add_chips(
 def _distinct(
     chips: Sequence[LabeledChip], table: Path, result: AdditionResult
 ) -> list[LabeledChip]:
-    """Return the first chip of each content; count repeated rows, and reject those that contradict."""
+    """Return the first chip of each content.
+
+    Repeated rows are counted, and those that contradict are rejected.
+    """
     firsts: dict[str, LabeledChip] = {}
     for chip in chips:
         first = firsts.setdefault(chip.digest, chip)
@@ -381,7 +388,10 @@ def _relabel(
     chips: Sequence[LabeledChip],
     result: AdditionResult,
 ) -> list[LabeledChip]:
-    """Give rows of the manifest their new class, in place; return the chips that the store does not have."""
+    """Give rows of the manifest their new class, in place.
+
+    Returns the chips that the store does not have.
+    """
     for name in PROVENANCE:
         if name not in manifest:
             manifest[name] = pd.Series(None, manifest.index, object)
@@ -491,7 +501,10 @@ def _make_rows(
 
 
 def scene_key(name: str) -> str:
-    """Return the name by which a scene is recognized: the last part of a path or group key, without suffix."""
+    """Return the name by which a scene is recognized.
+
+    It is the last part of a path or group key, without suffix.
+    """
     stem = Path(name.replace("\\", "/")).name
     for suffix in (
         ".zip",
@@ -531,7 +544,10 @@ def _describe(result: AdditionResult) -> dict[str, Any]:
 
 
 def _write_rejected(path: Path, table: Path, rejections: Sequence[Rejection]) -> None:
-    """Append the rejected rows of a table; those of an earlier attempt with this table are replaced."""
+    """Append the rejected rows of a table.
+
+    Those of an earlier attempt with this table are replaced.
+    """
     try:
         header, *rows = [
             row
@@ -557,7 +573,7 @@ def _write_rejected(path: Path, table: Path, rejections: Sequence[Rejection]) ->
 
 
 def _refresh_sidecars(root: Path, labels: set[str]) -> None:
-    """Write README.md, the class figure, and the contact sheets of some classes again."""
+    """Write README.md, the class figure, and some contact sheets again."""
     store = ChipStore.open(root)
     dataset = read_dataset(root)
     group_of = {name: group for group, names in store.groups.items() for name in names}

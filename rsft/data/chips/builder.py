@@ -66,7 +66,9 @@ _log = logging.getLogger(__name__)
 
 
 def check_root_is_free(root: Path, overwrite: bool) -> None:
-    """Raise an error if a store cannot be written to `root`; `overwrite` accepts an existing store, nothing else.
+    """Raise an error if a store cannot be written to `root`.
+
+    `overwrite` accepts an existing store, and nothing else.
 
     Raises:
         RequestError: the root contains something else, or a store that must not be
@@ -87,7 +89,9 @@ def check_root_is_free(root: Path, overwrite: bool) -> None:
 def find_finished_store(
     root: Path, command: str, overwrite: bool, counts: Counts | None = None
 ) -> ChipStore | None:
-    """Return the store at `root` if the same command has built it, so that a repeated command succeeds; else None.
+    """Return the store at `root` if the same command has built it, else None.
+
+    So a repeated command succeeds.
 
     Work folders that a build left when it was killed in its last step are removed.
 
@@ -132,7 +136,10 @@ def find_finished_store(
 
 
 def work_folders(root: Path) -> list[Path]:
-    """Return the hidden folders beside a store in which its sources are extracted or simulated."""
+    """Return the hidden folders beside a store.
+
+    Its sources are extracted or simulated there.
+    """
     root = root.resolve()
     names = [
         *(f"{name}.unpacked" for name in (root.name, *source_names(root))),
@@ -158,7 +165,9 @@ def _request(command: str) -> list[str]:
 def open_build_directory(
     root: Path, fingerprint: str, overwrite: bool
 ) -> Iterator[Path]:
-    """Yield a folder whose subfolder `store/` becomes `root` if the block ends without an exception.
+    """Yield a folder whose subfolder `store/` becomes `root` in the end.
+
+    It does so if the block ends without an exception.
 
     The folder is `.<name>.partial/<fingerprint>/` beside the root. Folders of other
     fingerprints are removed. The folder is removed after a DataError, and stays after
@@ -250,7 +259,9 @@ _PNG_DTYPES = (np.dtype("uint8"), np.dtype("uint16"))
 
 
 def resolve_unit(pixels: Pixels, declared: str | None) -> str:
-    """Return the unit of a chip (H, W, B): the declared one in lower case, or the data type of integers.
+    """Return the unit of a chip (H, W, B).
+
+    It is the declared one in lower case, or the data type of integers.
 
     Raises:
         DataError: the unit is unknown or missing, or the pixels cannot be in this unit.
@@ -272,7 +283,9 @@ def resolve_unit(pixels: Pixels, declared: str | None) -> str:
 def resolve_band_names(
     pixels: Pixels, names: tuple[str, ...] | None
 ) -> tuple[str, ...]:
-    """Return the band names of a chip (H, W, B): the declared `names`, or gray (1 band) or R, G, B (3 bands).
+    """Return the band names of a chip (H, W, B).
+
+    They are the declared `names`, or gray (1 band) or R, G, B (3 bands).
 
     Returns:
         One name per band.
@@ -449,7 +462,7 @@ def _store_all(
     seen = unfinished = 0
 
     def chunks() -> Iterator[list[ChipRecord]]:
-        """Yield lists of consecutive records; all records of a source file are in one list."""
+        """Yield lists of consecutive records, one list for all of a source file."""
         nonlocal seen, unfinished
         chunk: list[ChipRecord] = []
         for _, records_of_file in groupby(records, attrgetter("source_path")):
@@ -540,7 +553,7 @@ def _store_chip(store: Path, record: ChipRecord) -> ManifestRow | Rejection:
 
 
 def _read_pixels(record: ChipRecord) -> tuple[Pixels, tuple[str, ...] | None, bool]:
-    """Return the pixels of a record, the names of its bands, and whether its file can be copied as it is."""
+    """Return pixels, band names, and whether the record's file can be copied."""
     if record.read_pixels is not None:
         return record.read_pixels(), record.bands, False
     pixels = read_chip(record.source_path)
@@ -570,7 +583,10 @@ def write_chip(path: str, data: bytes) -> None:
 
 
 def _remove_strays(journal: BuildJournal, bands: str) -> None:
-    """Remove files that are not in the manifest: chips with other bands, and files of earlier attempts."""
+    """Remove files that are not in the manifest.
+
+    They are chips with other bands, and files of earlier attempts.
+    """
     for folder, subfolders, names in os.walk(journal.store, topdown=False):
         for file in (Path(folder, name) for name in names):
             if not journal.has_chip(file.relative_to(journal.store).as_posix(), bands):

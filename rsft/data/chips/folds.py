@@ -1,4 +1,6 @@
-"""Folds of the training chips, for cross-validation without a copy of a chip store: the recipe key `data.fold`.
+"""Folds of the training chips, for cross-validation: `data.fold` of a recipe.
+
+No chip store is copied.
 
 Chips of one scene, vessel or file are in one fold. The folds only depend on the rows of
 the training split.
@@ -46,14 +48,14 @@ class FoldStore(ChipStore):
 
     @cached_property
     def table(self) -> pd.DataFrame:
-        """The manifest with the splits of `split_fold`, which needs all of it; read on first use."""
+        """The manifest with the splits of `split_fold`; read on first use."""
         table = pd.concat(super().read_parts())
         return table.assign(split=split_fold(table, self.fold, self.root))
 
     def read_parts(
         self, columns: Sequence[str] | None = None, split: str | None = None
     ) -> Iterator[pd.DataFrame]:
-        """Yield the table, or some of its columns or the rows of a split, as one part."""
+        """Yield the table, or some columns or the rows of a split, as one part."""
         if split is None:
             table = self.table
         else:
@@ -68,13 +70,18 @@ class HeldOutStore(ChipStore):
     def read_parts(
         self, columns: Sequence[str] | None = None, split: str | None = None
     ) -> Iterator[pd.DataFrame]:
-        """Yield the table in parts, with the split test alone; other splits have no rows."""
+        """Yield the table in parts, with the split test alone.
+
+        Other splits have no rows.
+        """
         for part in super().read_parts(columns):
             yield part.assign(split="test") if split in (None, "test") else part[:0]
 
 
 def open_store(root: Path, fold: str | None) -> ChipStore:
-    """Open the chip store at `root` with its splits, or with a fold of its training chips, the recipe key `data.fold`.
+    """Open the chip store at `root` with its splits, or with a fold.
+
+    A fold is the recipe key `data.fold`.
 
     Raises:
         RequestError: the folder is not a chip store.
@@ -89,7 +96,9 @@ def open_store(root: Path, fold: str | None) -> ChipStore:
 
 
 def split_fold(table: pd.DataFrame, fold: str, root: Path) -> list[str]:
-    """Return the splits of a run on a fold: "train" outside of it, "val" in it, and "" for the other splits.
+    """Return the splits of a run on a fold.
+
+    They are "train" outside of it, "val" in it, and "" for the other splits.
 
     Args:
         table: manifest of a store.
@@ -120,7 +129,9 @@ def split_fold(table: pd.DataFrame, fold: str, root: Path) -> list[str]:
 
 
 def assign_folds(train: pd.DataFrame, count: int) -> tuple[Indices, tuple[str, ...]]:
-    """Assign the training chips of a store to folds, so that each class comes near an equal share in every fold.
+    """Assign the training chips of a store to folds.
+
+    Each class comes near an equal share in every fold.
 
     Each fold leaves at least one chip of every class outside of it: a class in one fold
     only has a chip, with all chips of its scene, vessel and file, in no fold. So a
@@ -146,7 +157,10 @@ def assign_folds(train: pd.DataFrame, count: int) -> tuple[Indices, tuple[str, .
 
 
 def _connect(train: pd.DataFrame, keys: Sequence[str]) -> Indices:
-    """Return a number for each chip; chips that share a value of a key, also through other chips, have the same one."""
+    """Return a number for each chip.
+
+    Chips that share a value of a key, also through others, have the same one.
+    """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -168,7 +182,10 @@ def _connect(train: pd.DataFrame, keys: Sequence[str]) -> Indices:
 
 
 def _assign_units(labels: NDArray[np.str_], units: Indices, count: int) -> Indices:
-    """Return the fold of each chip; chips of one unit are in one fold, or in none (0)."""
+    """Return the fold of each chip.
+
+    Chips of one unit are in one fold, or in none (0).
+    """
     if len(np.unique(units)) == len(units):
         folds = np.zeros(len(units), np.int64)
         rng = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""Inputs of a store build: records of chips, verdicts on their labels, and long-tailed subsets of classes."""
+"""Inputs of a store build: records, verdicts on labels, long-tailed subsets."""
 
 import hashlib
 import json
@@ -80,7 +80,9 @@ class ChipRecord:
 
 
 def describe_rejections(rejected: Iterable[Rejection]) -> str:
-    """Return the three most frequent reasons, each with its count and a file, for a hint; "" if nothing was rejected.
+    """Return the three most frequent reasons for a hint.
+
+    Each has its count and a file. It is "" if nothing was rejected.
 
     Example:
         >>> describe_rejections([("1.txt", 1, "5 fields"), ("1.txt", 2, "5 fields"), ("2.txt", 0, "no text")])
@@ -129,7 +131,10 @@ class StoreDescription:
     notes: Sequence[str] = ()
 
     def fingerprint(self) -> str:
-        """Return a hash of the description; a build resumes the work of a stopped build with the same hash."""
+        """Return a hash of the description.
+
+        A build resumes the work of a stopped build with the same hash.
+        """
         if self.groups is None:
             groups = None
         else:
@@ -156,7 +161,9 @@ _SPELLINGS = {NOT_A_TARGET: NOT_A_TARGET, UNSURE: UNSURE}
 
 
 def parse_verdict(label: str, verdict: str = "") -> str:
-    """Return the verdict of a row; `verdict` counts before `label` unless it is "class" or "". Case does not matter.
+    """Return the verdict of a row; case does not matter.
+
+    `verdict` counts before `label` unless it is "class" or "".
 
     Returns:
         The name of a class, `NOT_A_TARGET` or `UNSURE`; "" if nobody looked at the row.
@@ -176,7 +183,9 @@ def describe_verdict_fault(verdict: str) -> str:
 
 
 def resolve_label(verdict: str, not_a_target: str | None) -> tuple[str, str]:
-    """Return the label of a verdict; `not_a_target` is the class of chips that are not a target, None leaves them out.
+    """Return the label of a verdict.
+
+    `not_a_target` is the class of chips without a target; None leaves them out.
 
     Returns:
         The label and "", or "" and the reason why the row has no label.
@@ -198,7 +207,9 @@ TAIL_COUNT = 20
 
 
 def head_limit(counts: Mapping[str, int]) -> float:
-    """Return the number of training chips above which a class is in the head: 100, or half of the largest class.
+    """Return the number of training chips above which a class is in the head.
+
+    It is 100, or half of the largest class.
 
     Half of the largest class is the limit of a long tail in which no class has more
     than 100 chips. In a long tail, a class has at most half as many chips as the
@@ -242,7 +253,10 @@ def group_by_count(
 def describe_groups(
     groups: Mapping[str, Sequence[str]], counts: Mapping[str, int]
 ) -> str:
-    """Return the rule that made the groups of classes, which have `counts` training chips, in one sentence."""
+    """Return the rule of the groups of classes in one sentence.
+
+    The classes have `counts` training chips.
+    """
     members = [{*groups.get(group, ())} for group in GROUPS]
     others = f"tail: other classes with fewer than {TAIL_COUNT}"
     if members == [{*names} for names in group_by_count(counts, HEAD_COUNT).values()]:
@@ -257,7 +271,9 @@ def describe_groups(
 
 
 def long_tail_counts(available: Mapping[str, int], ratio: float) -> dict[str, int]:
-    """Return the exponential profile n_c = n_max * ratio^(-c / (C - 1)), rounded down (Cao et al. 2019, LDAM).
+    """Return the exponential profile n_c = n_max * ratio^(-c / (C - 1)).
+
+    It is rounded down (Cao et al. 2019, LDAM).
 
     Classes are ranked by descending `available`; ties keep their order. A class gets at
     least one chip and at most as many as are available.
@@ -327,7 +343,7 @@ def stratified_split(
 
 
 def _indices_by_label(labels: Sequence[Hashable]) -> dict[Hashable, Indices]:
-    """Return the indices of each label; labels are in the order of their first appearance."""
+    """Return the indices of each label, in the order of their first appearance."""
     members: dict[Hashable, list[int]] = {}
     for index, label in enumerate(labels):
         members.setdefault(label, []).append(index)

@@ -54,7 +54,9 @@ _MAX_NAMED_CLASSES = 40  # more bars leave no room for class names
 def render_class_figure(
     title: str, counts: Mapping[str, Mapping[str, int]], group_of: Mapping[str, str]
 ) -> bytes:
-    """Draw the number of chips per class on a logarithmic axis, largest class first, colored by group.
+    """Draw the number of chips per class on a logarithmic axis.
+
+    The largest class is first; colors show the groups.
 
     Args:
         title: name of the data set.
@@ -111,7 +113,9 @@ def render_class_figure(
 
 
 def select_sheet_chips(count: int) -> list[int]:
-    """Return the ascending indices of the chips of a contact sheet: all, or evenly spaced ones that fit on it.
+    """Return the ascending indices of the chips of a contact sheet.
+
+    These are all, or evenly spaced ones that fit on it.
 
     Returns:
         Ascending indices: all chips, or evenly spaced ones if there are more than fit
@@ -122,7 +126,10 @@ def select_sheet_chips(count: int) -> list[int]:
 
 
 def render_contact_sheet(paths: Sequence[Path]) -> bytes:
-    """Draw thumbnails of at most SHEET_COLUMNS x SHEET_ROWS image files; return the content of a PNG file."""
+    """Draw thumbnails of image files, and return the content of a PNG file.
+
+    At most SHEET_COLUMNS x SHEET_ROWS files.
+    """
     columns = min(SHEET_COLUMNS, len(paths))
     step = THUMB + GAP
     sheet = np.full(
@@ -137,7 +144,9 @@ def render_contact_sheet(paths: Sequence[Path]) -> bytes:
 
 
 def render_thumbnail(pixels: Pixels) -> Bytes:
-    """Resize a chip for a contact sheet; it keeps its aspect ratio and is centered on gray.
+    """Resize a chip for a contact sheet.
+
+    It keeps its aspect ratio and is centered on gray.
 
     Bytes are shown unchanged; other values are stretched from their 0.5th to their
     99.5th percentile. Three bands are shown as R, G, B; of any other number of bands,

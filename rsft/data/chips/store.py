@@ -1,4 +1,6 @@
-"""Chip store: image files with unchanged pixels, and a manifest with one row per chip, whose columns are checked.
+"""Chip store: image files with unchanged pixels, and a checked manifest.
+
+The manifest has one row per chip.
 
 Statistics of a store: class counts come from the manifest, pixel values from the files.
 """
@@ -118,7 +120,10 @@ _BOX = "8 finite numbers"
 def _check_cells(
     column: pd.Series[Any], is_wrong: pd.Series[bool], expected: str
 ) -> None:
-    """Raise an error that names the first wrong cell; `is_wrong` has no rows for empty cells."""
+    """Raise an error that names the first wrong cell.
+
+    `is_wrong` has no rows for empty cells.
+    """
     wrong = is_wrong[is_wrong.astype(bool)]
     if len(wrong):
         row = wrong.index[0]
@@ -130,7 +135,10 @@ def _check_cells(
 
 
 def _are_boxes(cells: Iterable[Any]) -> bool:
-    """Return whether all cells are 8 finite numbers; much faster than a test of each cell."""
+    """Return whether all cells are 8 finite numbers.
+
+    This is much faster than a test of each cell.
+    """
     try:
         numbers = np.stack(list(cells))
         return (
@@ -354,7 +362,9 @@ class ChipStore:
     def read(
         self, columns: Sequence[str] | None = None, split: str | None = None
     ) -> pd.DataFrame:
-        """Read the table, or some of its columns or the rows of a split, which need less memory.
+        """Read the table, or some of its columns or the rows of a split.
+
+        Parts need less memory.
 
         Raises:
             DataError: the manifest is damaged.
@@ -399,7 +409,10 @@ class ChipStore:
 
     @property
     def is_radar(self) -> bool:
-        """Whether the chips are known to be radar images, by a calibrated unit or a polarization."""
+        """Whether the chips are known to be radar images.
+
+        A calibrated unit or a polarization says so.
+        """
         polarizations = set(self._categories["polarisation"].dropna()) - {""}
         return not set(self.units) <= set(DIGITAL_UNITS) or bool(polarizations)
 
@@ -408,7 +421,9 @@ class ChipStore:
         return {}
 
     def split(self, name: str) -> pd.DataFrame:
-        """Return the manifest rows of one split; an empty table if the data set does not have it.
+        """Return the manifest rows of one split.
+
+        The table is empty if the data set does not have the split.
 
         Raises:
             RequestError: the name is not a split.
@@ -428,7 +443,9 @@ class ChipStore:
         return np.array([*self.counts[split].values()], np.int64)
 
     def iter_pixels(self, split: str, unit: str) -> Iterator[Pixels]:
-        """Yield the pixels (H, W, B) of the chips of a split that have a unit, with the values on disk.
+        """Yield the pixels (H, W, B) of a split's chips that have a unit.
+
+        They have the values on disk.
 
         Raises:
             DataError: a chip cannot be read.
@@ -438,7 +455,9 @@ class ChipStore:
             yield read_chip(self.root / path)
 
     def sample_sides(self, split: str) -> list[int]:
-        """Return the longer side in pixels of at most `MAX_SAMPLED_SIDES` chips of a split, evenly spaced.
+        """Return the longer sides, in pixels, of some chips of a split.
+
+        At most `MAX_SAMPLED_SIDES` chips are read, evenly spaced.
 
         Raises:
             DataError: a chip cannot be read.
@@ -449,7 +468,9 @@ class ChipStore:
 
 
 def check_manifest_paths(paths: pd.Series[Any], manifest: Path) -> None:
-    """Check that the chips of a manifest, whose column `path` is given, lie in their store.
+    """Check that the chips of a manifest lie in their store.
+
+    The column `path` is given.
 
     Raises:
         DataError: a path is not a text, is absolute, or leaves the store.
@@ -464,7 +485,9 @@ def check_manifest_paths(paths: pd.Series[Any], manifest: Path) -> None:
 def read_manifest(
     root: Path, columns: Sequence[str] | None = None, split: str | None = None
 ) -> pd.DataFrame:
-    """Read the manifest of a store, one row per chip, and check the types of all columns.
+    """Read the manifest of a store, and check the types of all columns.
+
+    It has one row per chip.
 
     Args:
         root: folder of the store.
@@ -514,7 +537,9 @@ def read_dataset(root: Path) -> dict[str, Any]:
 
 
 def read_pending_change(root: Path) -> tuple[dict[str, Any], PendingChange | None]:
-    """Read dataset.json: the description without the key "pending", and the change under this key.
+    """Read dataset.json.
+
+    Returns the description without "pending", and the change under this key.
 
     Raises:
         DataError: the file is damaged. The message names the key.
@@ -596,7 +621,7 @@ _SHORTEST_NAME = 4
 
 
 def missing_classes(counts: Counts) -> dict[str, list[str]]:
-    """Find classes that have chips, but none in a split that has chips of other classes.
+    """Find classes that lack chips in a split that has chips of other classes.
 
     Returns:
         Names of the missing classes by split; splits without one are left out.
@@ -612,7 +637,7 @@ def missing_classes(counts: Counts) -> dict[str, list[str]]:
 
 
 def list_first_names(names: Sequence[str], limit: int = 10) -> str:
-    """Return names for a message: the first `limit` ones, and the number of the others."""
+    """Return names for a message: the first `limit`, and how many follow."""
     return ", ".join(names[:limit]) + (
         f" and {len(names) - limit:,} more" if len(names) > limit else ""
     )

@@ -1,4 +1,6 @@
-"""Note the chip stores that `rsft prepare` builds in a file of the user, so that a recipe finds them in any folder.
+"""Note the chip stores that `rsft prepare` builds, so that recipes find them.
+
+The notes are a file of the user.
 
 The file is a list in JSON. It stays on this machine, and nothing else is stored about a
 store outside of it.
@@ -67,7 +69,10 @@ class _Notes(BaseModel):
 
 
 def notes_file() -> Path:
-    """Return the path of the file: $RSFT_STORES, or stores.json in the user's folder of data."""
+    """Return the path of the notes.
+
+    It is $RSFT_STORES, or stores.json in the user's folder of data.
+    """
     override = os.environ.get(NOTES_VARIABLE)
     if override:
         return Path(override).absolute()
@@ -155,7 +160,9 @@ def find_note(root: Path) -> StoreNote | None:
 
 
 def find_notes(name: str, data_set: str = "") -> list[StoreNote]:
-    """Return the notes of stores with a name: that of their published data set, or of their folder.
+    """Return the notes of stores with a name.
+
+    The name is that of their published data set, or of their folder.
 
     Args:
         name: name of a data set or folder.

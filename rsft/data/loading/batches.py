@@ -1,4 +1,4 @@
-"""Batches of tensors from the chips of a split, which are augmented anew in each epoch."""
+"""Batches of tensors from the chips of a split, augmented anew in each epoch."""
 
 import mmap
 from collections.abc import Callable, Iterator, Sequence
@@ -85,7 +85,10 @@ class ChipImages:
         return list(self.table["name"])
 
     def image(self, index: int) -> Bytes:
-        """Return image (S, S, P); from time to time, give back the memory of the images that were read."""
+        """Return image (S, S, P).
+
+        From time to time, the memory of the images that were read is given back.
+        """
         self.reads += 1
         if self.reads % _READS == 0 and hasattr(mmap, "MADV_DONTNEED"):
             self.images.base.madvise(mmap.MADV_DONTNEED)  # type: ignore[union-attr]  # of a memory map
@@ -93,7 +96,10 @@ class ChipImages:
         return image
 
     def batches(self, size: int) -> "UnaugmentedLoader":
-        """Return batches of all chips in order: network inputs (b, P, S, S) float32 and labels (b,)."""
+        """Return batches of all chips in order.
+
+        Inputs are (b, P, S, S) float32, labels (b,).
+        """
         return UnaugmentedLoader(self, np.arange(len(self)), size)
 
     def batch(
@@ -131,7 +137,9 @@ class ChipImages:
 
 
 class AugmentedChips(Dataset[tuple[Bytes, int] | RsftError]):
-    """Augmented images of one epoch; the augmentation of a chip only depends on (seed, epoch, chip).
+    """Augmented images of one epoch.
+
+    The augmentation of a chip only depends on (seed, epoch, chip).
 
     Args:
         chips: the images.
@@ -153,7 +161,9 @@ class AugmentedChips(Dataset[tuple[Bytes, int] | RsftError]):
         return len(self.chips)
 
     def images(self, indices: Indices, threads: int) -> list[Bytes]:
-        """Return the augmented images (S, S, P) of some chips (b,); (S, S, 1) if all planes have the same bytes.
+        """Return the augmented images (S, S, P) of some chips (b,).
+
+        They are (S, S, 1) if all planes have the same bytes.
 
         `threads` read the files, if the augmentation takes the chips at their full
         size.
@@ -173,7 +183,10 @@ class AugmentedChips(Dataset[tuple[Bytes, int] | RsftError]):
             ]
 
     def _original(self, index: int) -> Bytes:
-        """Return the image that is augmented: the whole chip (h, w, P) if the augmentation resizes, else (S, S, P)."""
+        """Return the image that is augmented.
+
+        It is the whole chip (h, w, P) if the augmentation resizes, else (S, S, P).
+        """
         if self.augmentation.resizes:
             return self.chips.full_size_image(index)
         return self.chips.image(index)
@@ -261,7 +274,9 @@ class BatchSource(Protocol):
         """Number of chips."""
 
     def batch(self, indices: Indices) -> tuple[Tensor, Tensor]:
-        """Return the chips at `indices` (b,) without augmentation: inputs (b, ...) and labels (b,).
+        """Return the chips at `indices` (b,) without augmentation.
+
+        Inputs are (b, ...), labels (b,).
 
         Returns:
             Network inputs (b, P, S, S) float32 and labels (b,).
@@ -301,7 +316,7 @@ class UnaugmentedLoader:
 
 @dataclass(eq=False)
 class EpochBatches:
-    """The training batches of every epoch, and the validation batches, of one of several processes.
+    """The training and validation batches of one of several processes.
 
     Attributes:
         train: training chips; must be images if they are augmented.
@@ -338,7 +353,9 @@ class EpochBatches:
         return -(-len(self.chip_order(epoch)) // self.batch_size)
 
     def batch_indices(self, epoch: int, number: int) -> Indices:
-        """Select the training chips of a batch of an epoch, over all processes; both numbers count from 0.
+        """Select the training chips of a batch of an epoch, over all processes.
+
+        Both numbers count from 0.
 
         Returns:
             Indices (b,).
@@ -348,7 +365,9 @@ class EpochBatches:
     def training_loader(
         self, epoch: int, first: int = 0
     ) -> ChipLoader | UnaugmentedLoader:
-        """Return the training batches of an epoch from the batch `first`: a resumed run begins within an epoch.
+        """Return the training batches of an epoch from the batch `first` on.
+
+        A resumed run begins within an epoch.
 
         Returns:
             A loader of this process's part of each batch.
@@ -365,7 +384,7 @@ class EpochBatches:
         return UnaugmentedLoader(self.train, indices, self.batch_size, self.shard)
 
     def load(self, indices: Indices, epoch: int) -> Batch:
-        """Return this process's part of a batch of training chips, augmented as in an epoch: inputs and labels.
+        """Return this process's part of a training batch, augmented: inputs, labels.
 
         Returns:
             Network inputs (b, ...) and labels (b,).
@@ -378,7 +397,10 @@ class EpochBatches:
         return self.train.batch(chips)
 
     def validation_loader(self) -> UnaugmentedLoader:
-        """Return the validation batches; every process loads a contiguous part of the chips, in order."""
+        """Return the validation batches.
+
+        Every process loads a contiguous part of the chips, in order.
+        """
         rank, world_size = self.shard
         indices = np.array_split(np.arange(len(self.val)), world_size)[rank]
         return UnaugmentedLoader(self.val, indices, self.eval_batch_size)

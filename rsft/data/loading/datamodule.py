@@ -1,4 +1,4 @@
-"""A chip store as a data set and a data module of TorchGeo, for training with TorchGeo's tasks."""
+"""A chip store as a data set and a data module of TorchGeo."""
 
 import warnings
 from pathlib import Path
@@ -142,7 +142,10 @@ class ChipStoreDataModule(NonGeoDataModule):
 
     @property
     def contract(self) -> Contract | None:
-        """How a chip becomes the input of the network, with mean and standard deviation; None before `setup`."""
+        """How a chip becomes the network's input; None before `setup`.
+
+        It has mean and standard deviation.
+        """
         moments = {
             name: tuple((getattr(self, name) / 255).expand(self.in_channels).tolist())
             for name in ("mean", "std")
@@ -152,7 +155,9 @@ class ChipStoreDataModule(NonGeoDataModule):
         return self._contract.model_copy(update=moments)
 
     def setup(self, stage: str) -> None:
-        """Open the splits of a stage: "fit", "validate", "test" or "predict", which takes the test split.
+        """Open the splits of a stage: "fit", "validate", "test" or "predict".
+
+        "predict" takes the test split.
 
         Raises:
             RequestError: the chip store does not have a split of this stage.

@@ -95,7 +95,10 @@ def load_packed_images(
 
 
 def _remove_stale(folder: Path, manifest: str) -> None:
-    """Remove cache files of other manifests, and of chips without a manifest all but the newest ones."""
+    """Remove cache files of other manifests.
+
+    Of chips without a manifest, the newest files stay.
+    """
     files = sorted(folder.glob("*.npy"), key=lambda file: file.stat().st_mtime)
     kept = files[-_KEPT_UNLABELED:] if manifest == _UNLABELED else files
     for file in files:
@@ -105,7 +108,10 @@ def _remove_stale(folder: Path, manifest: str) -> None:
 
 
 def cache_folder(root: Path) -> Path:
-    """Return and make the folder of the cache of a chip store, or of chips without a manifest."""
+    """Return and make the cache folder of a chip store.
+
+    Chips without a manifest have one as well.
+    """
     folder = root / ".cache"
     if not (root / MANIFEST).is_file():
         folder = user_cache_path("rsft") / "unlabeled"
@@ -162,7 +168,10 @@ def _pack_chunk(
     contract: Contract,
     chunk: tuple[int, list[tuple[str, str, str]]],
 ) -> int:
-    """Write the images of some chips; a chunk is the index of the first chip, and path, unit and SHA-256 of each."""
+    """Write the images of some chips.
+
+    A chunk is the index of the first chip, and path, unit and SHA-256 of each.
+    """
     start, chips = chunk
     images = np.empty(
         (len(chips), contract.size, contract.size, len(contract.planes)), np.uint8

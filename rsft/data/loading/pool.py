@@ -70,7 +70,10 @@ class Pool:
         }
 
     def describe(self) -> str:
-        """Return the number of chips, and of those that are left out by reason, in words."""
+        """Return in words how many chips there are, and how many are left out.
+
+        Chips are left out by reason.
+        """
         left_out = "".join(
             f"; left out: {count:,} x {reason}"
             for reason, count in self.left_out.items()
@@ -81,7 +84,9 @@ class Pool:
 def open_pool(
     source: str, store: ChipStore, contract: Contract, progress: Progress | None = None
 ) -> Pool:
-    """Read the chips of a folder, a chip store or a glob pattern; labels in a chip store are ignored.
+    """Read the chips of a folder, a chip store or a glob pattern.
+
+    Labels in a chip store are ignored.
 
     Args:
         source: folder (searched recursively), chip store, or pattern.
@@ -136,7 +141,10 @@ def open_pool(
 
 
 def hash_files(source: str) -> str:
-    """Return a hash that changes with the chips of a folder, a chip store or a pattern; "" if there are none."""
+    """Return a hash that changes with the chips; "" if there are none.
+
+    They are those of a folder, a chip store or a pattern.
+    """
     manifest = Path(source) / MANIFEST
     if manifest.is_file():
         return sha256(manifest)
@@ -148,7 +156,10 @@ def hash_files(source: str) -> str:
 
 
 def _read_table(source: str, progress: Progress | None) -> pd.DataFrame:
-    """Return one row per chip, with the columns of a manifest, hashes of file and pixels, and the fault of the file."""
+    """Return one row per chip, as in a manifest.
+
+    It also has hashes of file and pixels, and the fault of the file.
+    """
     folder = Path(source)
     root = Path()
     if (folder / MANIFEST).is_file():
@@ -300,7 +311,9 @@ def _describe(task: tuple[str, Path]) -> tuple[str, dict[str, Any]]:
 def _find_similar(
     pool: Sequence[tuple[Path, str]], evaluated: Sequence[tuple[Path, str]]
 ) -> set[Path]:
-    """Return the files of a pool that are near-duplicates of an evaluated chip, also turned or mirrored.
+    """Return the files of a pool that are near-duplicates of an evaluated chip.
+
+    Turned and mirrored ones count as well.
 
     Args:
         pool: files with their hash in hexadecimal digits, see `hash_similarity`.

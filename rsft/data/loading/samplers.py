@@ -1,4 +1,4 @@
-"""Samplers: select and order the training chips of an epoch, or of a batch of the outer loop.
+"""Samplers: select and order the training chips of an epoch, or outer batch.
 
 The `exponent` q of a sampler says how it draws: a class of n chips has a probability
 proportional to n^q, with q = 1 if it has none. Losses that use the class prior use that
@@ -31,14 +31,20 @@ class NaturalSampler:
 
 
 class _FrequencySampler:
-    """Draws with replacement; a class of n members has a probability proportional to n^exponent."""
+    """Draws with replacement, by the size of the class.
+
+    A class of n members has a probability proportional to n^exponent.
+    """
 
     exponent: ClassVar[float]
 
     def draw(
         self, labels: Indices, members: Indices, size: int, rng: np.random.Generator
     ) -> Indices:
-        """Return `size` chips of `members` (M,), drawn with replacement by the frequency of their classes."""
+        """Return `size` chips of `members` (M,), drawn with replacement.
+
+        Classes are drawn by their frequency.
+        """
         member_labels = labels[members]
         weights = np.bincount(member_labels)[member_labels] ** (
             self.exponent - 1
@@ -108,7 +114,7 @@ SINGLE_PROCESS: ProcessShard = (0, 1)
 def shard_batches(
     indices: Indices, batch_size: int, shard: ProcessShard = SINGLE_PROCESS
 ) -> list[Indices]:
-    """Cut `indices` into batches, and return the part of each batch that one process takes.
+    """Cut `indices` into batches, and return one process's part of each.
 
     Process r of n takes the chips r, r + n, r + 2n ... of a batch. If the last batch
     has fewer chips than processes, the others take its first chip with weight 0

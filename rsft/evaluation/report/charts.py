@@ -1,4 +1,4 @@
-"""Draw the charts of the report with matplotlib, as SVG with the colors and the font of the page."""
+"""Draw the charts of the report as SVG with the colors and font of the page."""
 
 import io
 import re
@@ -81,7 +81,10 @@ Drawing = tuple[Figure, str, str]
 
 
 def chart(draw: Callable[P, Drawing | None]) -> Callable[P, Markup | None]:
-    """Make a function return its figure as SVG, which follows the light and the dark colors of the page; None stays."""
+    """Make a function return its figure as SVG.
+
+    It follows the light and the dark colors of the page. None stays None.
+    """
 
     @wraps(draw)
     def render(*args: P.args, **kwargs: P.kwargs) -> Markup | None:
@@ -120,7 +123,10 @@ def chart(draw: Callable[P, Drawing | None]) -> Callable[P, Markup | None]:
 
 
 def _clean_tag(tag: re.Match[str]) -> str:
-    """Return an SVG tag with variables of the page for its colors, and without what the page does not need."""
+    """Return an SVG tag with the page's variables for its colors.
+
+    What the page does not need is left out.
+    """
     text = re.sub(
         r'(?<=<g) id="[^"]*"|font-family: [^;]*; | transform="rotate\(-0 [^"]*"',
         "",
@@ -146,7 +152,10 @@ def _percent(value: float, _: object) -> str:
 
 
 def _shorten(label: str, length: int) -> str:
-    """Return a label with at most `length` characters, with an ellipsis at the end of a shortened one."""
+    """Return a label with at most `length` characters.
+
+    A shortened label ends with an ellipsis.
+    """
     if len(label) <= length:
         return label
     return label[: length - 1] + "…"
@@ -161,7 +170,10 @@ def _marker_style(index: int) -> dict[str, Any]:
 
 
 def _errors(intervals: Sequence[Interval]) -> list[list[float]]:
-    """Return the distances of the lower and of the upper ends of intervals from their values, for `errorbar`."""
+    """Return the distances of both ends of intervals from their values.
+
+    `errorbar` takes them.
+    """
     ends = [
         (max(0.0, x.value - x.low), max(0.0, x.high - x.value)) for x in intervals
     ]  # a damaged file may differ
@@ -183,7 +195,10 @@ groups have names."""
 
 @chart
 def class_bars(evaluation: Evaluation) -> Drawing:
-    """Draw the training chips (log) and the recall of each class, from head to tail, with 95 % intervals (Wilson)."""
+    """Draw the training chips (log) and the recall of each class.
+
+    Classes go from head to tail; intervals are of 95 % (Wilson).
+    """
     order = order_by_training(evaluation)
     is_named = len(order) <= MAX_NAMED_CLASSES
     step = 20.0 if is_named else max(4.0, 560 / len(order))
@@ -242,7 +257,10 @@ it only has shades."""
 
 
 def confusion_charts(evaluation: Evaluation) -> dict[str, Markup | None]:
-    """Draw the confusion matrix from head to tail by unit: "% of the true class" and "chips"."""
+    """Draw the confusion matrix by unit: "% of the true class" and "chips".
+
+    Classes go from head to tail.
+    """
     return {
         unit: _confusion_chart(evaluation, unit)
         for unit in ("% of the true class", "chips")
@@ -251,7 +269,9 @@ def confusion_charts(evaluation: Evaluation) -> dict[str, Markup | None]:
 
 @chart
 def _confusion_chart(evaluation: Evaluation, unit: str) -> Drawing:
-    """Draw the confusion matrix; rows are the true classes, and lines separate the groups.
+    """Draw the confusion matrix, whose rows are the true classes.
+
+    Lines separate the groups.
 
     Args:
         evaluation: evaluation of the run.
@@ -357,7 +377,10 @@ _PHASES = {
 
 @chart
 def phase_bar(epochs: pd.DataFrame) -> Drawing | None:
-    """Draw the share of training time of each phase in metrics.csv; return None if the phases were not measured."""
+    """Draw the share of training time of each phase in metrics.csv.
+
+    Returns None if the phases were not measured.
+    """
     measured = {
         label: float(epochs[column].sum())
         for column, label in _PHASES.items()
@@ -408,12 +431,18 @@ _VALIDATION = {
 
 
 def loss_curves(epochs: pd.DataFrame) -> Markup | None:
-    """Draw training, outer-loop and validation loss by epoch of metrics.csv; return None if no loss is finite."""
+    """Draw training, outer-loop and validation loss by epoch of metrics.csv.
+
+    Returns None if no loss is finite.
+    """
     return _line_chart("Loss by epoch", epochs, _LOSSES)
 
 
 def accuracy_curves(epochs: pd.DataFrame) -> Markup | None:
-    """Draw validation accuracy of head, medium, tail and all classes by epoch; return None if none is finite."""
+    """Draw validation accuracy of head, medium, tail and all classes by epoch.
+
+    Returns None if none is finite.
+    """
     return _line_chart(
         "Validation accuracy by epoch, in %", epochs, _VALIDATION, percent=True
     )
@@ -426,7 +455,10 @@ _UNLABELED = {
 
 
 def pseudo_label_curves(table: pd.DataFrame) -> Markup | None:
-    """Draw the shares of unlabeled chips with a pseudo-label, and of foreign ones, by epoch of pseudo_labels.csv."""
+    """Draw the shares of pseudo-labeled and foreign unlabeled chips by epoch.
+
+    The shares are those of pseudo_labels.csv.
+    """
     labeled = table[[name for name in table if str(name).startswith("class_")]].sum(
         axis=1
     )
@@ -483,7 +515,10 @@ def _line_chart(
 
 
 def accuracy_plot(methods: Mapping[str, AccuracySummary]) -> Markup | None:
-    """Draw overall accuracy and accuracy by group of several methods or runs, with 95 % intervals."""
+    """Draw overall accuracy and accuracy by group of several methods or runs.
+
+    Intervals are of 95 %.
+    """
     rows = {
         label.lower(): [getattr(x, measure) for x in methods.values()]
         for measure, label in ACCURACIES.items()
@@ -494,7 +529,10 @@ def accuracy_plot(methods: Mapping[str, AccuracySummary]) -> Markup | None:
 
 
 def coverage_plot(report: CalibrationReport) -> Markup | None:
-    """Draw the measured coverage by group with 95 % intervals; a stroke marks each target."""
+    """Draw the measured coverage by group with 95 % intervals.
+
+    A stroke marks each target.
+    """
     rows = {
         "all chips" if name == "all" else name: [
             Interval(x.value, x.low, x.high) if (x := level.groups.get(name)) else None
@@ -593,7 +631,10 @@ def _interval_plot(
 
 @dataclass(frozen=True)
 class ParetoPoint:
-    """A run in the chart: its letter, its number (which selects the marker), its cost and its accuracy."""
+    """A run in the chart: letter, number, cost and accuracy.
+
+    The number selects the marker.
+    """
 
     letter: str
     index: int
@@ -621,7 +662,9 @@ def pareto_front(points: Sequence[ParetoPoint]) -> list[ParetoPoint]:
 
 @chart
 def pareto_plot(points: Sequence[ParetoPoint], measure: str, cost: str) -> Drawing:
-    """Draw accuracy with its 95 % interval over cost; a dashed line joins the runs that no other run beats.
+    """Draw accuracy with its 95 % interval over cost.
+
+    A dashed line joins the runs that no other run beats.
 
     Args:
         points: at least one run.
@@ -692,7 +735,10 @@ def reliability_bins(predictions: pd.DataFrame, classes: Sequence[str]) -> pd.Da
 
 @chart
 def reliability_diagram(predictions: pd.DataFrame, classes: Sequence[str]) -> Drawing:
-    """Draw accuracy over confidence with 95 % intervals (Wilson), and below it a histogram of the chips."""
+    """Draw accuracy over confidence, and below it a histogram of the chips.
+
+    Intervals are of 95 % (Wilson).
+    """
     bins = reliability_bins(predictions, classes)
     figure = _new_figure(440)
     diagram, histogram = figure.subplots(2, 1, height_ratios=(5, 1))

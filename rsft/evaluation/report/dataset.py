@@ -1,4 +1,4 @@
-"""Show the chips of a run: numbers of chips, audit, pictures, the gallery of chips to check, and maps of scenes."""
+"""Show the chips of a run: counts, audit, pictures, gallery, and maps of scenes."""
 
 import base64
 import json
@@ -38,7 +38,9 @@ are those of Sentinel-2."""
 
 
 def summarize_store(run: RunFiles, store: ChipStore) -> dict[str, Any]:
-    """Return the variables of the section on the data: chips by class or group and split, and the audit of the store.
+    """Return the variables of the section on the data.
+
+    They are chips by class or group and split, and the audit of the store.
 
     Raises:
         DataError: a file of the store is damaged.
@@ -66,7 +68,9 @@ def summarize_store(run: RunFiles, store: ChipStore) -> dict[str, Any]:
 
 
 class ChipPictures:
-    """Evaluated chips as the network sees them: cropped, resized and stretched according to the run's contract.
+    """Evaluated chips as the network sees them.
+
+    They are cropped, resized and stretched by the run's contract.
 
     Raises:
         RsftError: the bundle or a chip cannot be read, or a class or the split is not
@@ -95,7 +99,10 @@ class ChipPictures:
         self.plane_names = ", ".join(dict.fromkeys(names))
 
     def picture(self, path: str, side: int) -> str:
-        """Return one chip, at most `side` pixels wide, as a data URI; "" if the evaluated split has no such chip."""
+        """Return one chip, at most `side` pixels wide, as a data URI.
+
+        It is "" if the evaluated split has no such chip.
+        """
         if path in self.rows:
             return data_uri(self._image(path, side))
         return ""
@@ -134,7 +141,10 @@ class ChipPictures:
 
 
 def data_uri(image: NDArray[Any], quality: int = 72) -> str:
-    """Return an image (H, W, 3) of bytes (blue, green, red) as WebP of a quality 0-100 in a data URI."""
+    """Return an image (H, W, 3) of bytes, BGR, as WebP in a data URI.
+
+    The quality is 0-100.
+    """
     data = cv2.imencode(".webp", image, [cv2.IMWRITE_WEBP_QUALITY, quality])[
         1
     ].tobytes()
@@ -268,7 +278,10 @@ class SceneMap:
 
 
 def save_scene_maps(run: Path, maps: Sequence[tuple[SceneMap, bytes]]) -> None:
-    """Replace the maps (numbers of every scene, and its picture as PNG) in a run folder, all of them or none."""
+    """Replace the maps in a run folder, all of them or none.
+
+    A map is the numbers of a scene, and its picture as PNG.
+    """
     with atomic_folder(run / MAPS_DIR) as folder:
         for number, (_, picture) in enumerate(maps, 1):
             (folder / f"{number}.png").write_bytes(picture)

@@ -1,4 +1,7 @@
-"""The maps that scripts of a page change: heat maps of sites, and t-SNE maps of chips. assets/maps.html draws them."""
+"""Heat maps of sites, and t-SNE maps of chips.
+
+Scripts of a page change them; assets/maps.html draws them.
+"""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Self
@@ -21,7 +24,7 @@ have weak colors."""
 
 
 class SiteCell(NamedTuple):
-    """A cell of a heat map: its row and column, the strength of its shade (0-1), its text, and a style class."""
+    """A cell of a heat map: row, column, shade (0-1), text, and style class."""
 
     row: int
     column: int
@@ -31,7 +34,10 @@ class SiteCell(NamedTuple):
 
 
 class SiteMap(NamedTuple):
-    """A heat map of sites, with blocks as rows and positions as columns; `key` are the cells of the color key."""
+    """A heat map of sites, with blocks as rows and positions as columns.
+
+    `key` are the cells of the color key.
+    """
 
     title: str
     summary: str
@@ -76,7 +82,9 @@ def block_names(
 def contribution_map(
     contributions: pd.DataFrame, stage_depths: Sequence[int] | None = None
 ) -> SiteMap | None:
-    """Return what each site adds, in percent of the frozen layer's output; None if no share is a number.
+    """Return what each site adds, in percent of the frozen layer's output.
+
+    None if no share is a number.
 
     Args:
         contributions: the table contributions.csv. The largest share has the strongest
@@ -166,7 +174,10 @@ class ModulatorMap:
 
     @classmethod
     def of_run(cls, run: RunFiles) -> Self | None:
-        """Return the map of a run; None if it has no modulator, or its table is missing or has empty values."""
+        """Return the map of a run, or None without a modulator or its table.
+
+        A table with empty values counts as missing.
+        """
         meta = run.recipe.meta
         scales = run.scales
         if meta is None or scales is None or scales["value"].isna().any():
@@ -219,7 +230,10 @@ class ModulatorMap:
         )
 
     def by_position(self) -> list[tuple[str, float, float, float]]:
-        """Return each position with the mean, lowest and highest scale of the last frame over the blocks."""
+        """Return each position with the mean, lowest and highest scale over blocks.
+
+        The scales are those of the last frame.
+        """
         values = [
             (name, self.frames[-1, :, column])
             for column, name in enumerate(self.positions)
@@ -230,7 +244,10 @@ class ModulatorMap:
         ]
 
     def data(self) -> dict[str, object]:
-        """Return the data for slider.js; "frames" contains the scales of each frame in the order of `sites`."""
+        """Return the data for slider.js.
+
+        "frames" contains the scales of each frame in the order of `sites`.
+        """
         rows, columns = self.sites.T
         frames = self.frames[:, rows, columns].round(4).tolist()
         scale = {
@@ -335,7 +352,7 @@ class ChipMap:
         return ClassMarker(index % COLORS, (index % COLORS + index // COLORS) % SHAPES)
 
     def legend(self) -> list[tuple[ClassMarker, str]]:
-        """Return markers with the names of their classes or groups, from head to tail."""
+        """Return markers with the names of their classes or groups, head to tail."""
         if self.by_class:
             return [(self.marker(index), self.classes[index]) for index in self.order]
         groups = {group_of_class(self.evaluation, index): index for index in self.order}
@@ -344,7 +361,9 @@ class ChipMap:
         ]
 
     def chip_paths(self, stage: str) -> Iterator[tuple[str, int, str, int]]:
-        """Iterate over two paths per class, for its correct and its misclassified chips: path, color, style, class.
+        """Iterate over two paths per class: its correct and misclassified chips.
+
+        A path has a color, a style and a class.
 
         Args:
             stage: "frozen" or "adapted".

@@ -1,4 +1,4 @@
-"""Make the numbers of a page: sentences, headline numbers, tables of methods, measures and mistakes, and costs."""
+"""Make the numbers of a page: sentences, headline numbers, tables and costs."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
@@ -34,7 +34,10 @@ MACRO = "All classes (macro)"
 
 
 def order_by_training(evaluation: Evaluation) -> list[int]:
-    """Return class indices (C,) from head to tail, then classes without a group; each by falling number of chips."""
+    """Return class indices (C,) from head to tail, then classes without a group.
+
+    Within a group, the number of chips falls.
+    """
     rank = {
         index: number
         for number, group in enumerate(GROUPS)
@@ -60,7 +63,10 @@ def class_names(evaluation: Evaluation, indices: Sequence[int]) -> str:
 
 
 def chance_share(evaluation: Evaluation) -> float | None:
-    """Return the share of chips that chance may mark as unlike the training chips; None if it is unknown."""
+    """Return the share of chips that chance may mark as unlike the training.
+
+    None if it is unknown.
+    """
     report = evaluation.confidence
     if report is None or report.validation_chips is None:
         return None
@@ -73,7 +79,10 @@ def chance_share(evaluation: Evaluation) -> float | None:
 
 
 def best_baseline(evaluation: Evaluation, measure: str) -> tuple[str, Interval] | None:
-    """Return name and value of the baseline with the highest value of a measure, such as "micro"; None without one."""
+    """Return name and value of the best baseline by a measure, such as "micro".
+
+    None without a baseline.
+    """
     values = {
         name: getattr(summary, measure)
         for name, summary in evaluation.baselines.items()
@@ -92,7 +101,10 @@ def intervals_overlap(first: Interval, second: Interval) -> bool:
 
 
 def trained_parts(recipe: Recipe) -> str:
-    """Return what a recipe trains, such as "LoRA with learned scales and the classifier head"."""
+    """Return what a recipe trains.
+
+    For example "LoRA with learned scales and the classifier head".
+    """
     if recipe.peft.method == "linear-probe":
         return "only the classifier head"
     scales = " with learned scales" if recipe.meta is not None else ""
@@ -102,7 +114,10 @@ def trained_parts(recipe: Recipe) -> str:
 
 
 def describe_result(evaluation: Evaluation, recipe: Recipe) -> tuple[str, str]:
-    """Return what was trained, and how good it is beside the best baseline by macro accuracy, as a choice compares."""
+    """Return what was trained, and how good it is beside the best baseline.
+
+    The best one is chosen by macro accuracy, as a choice compares.
+    """
     chips = sum(evaluation.train_counts)
     classes = len(evaluation.classes)
     frozen = recipe.peft.method != "full"
@@ -144,7 +159,10 @@ def describe_result(evaluation: Evaluation, recipe: Recipe) -> tuple[str, str]:
 
 
 def constant_baselines(evaluation: Evaluation) -> list[str]:
-    """Return a sentence for each baseline that predicts one class for every chip, whose overall accuracy misleads."""
+    """Return a sentence for each baseline that predicts one class for all chips.
+
+    Its overall accuracy misleads.
+    """
     sentences = []
     for name, summary in evaluation.baselines.items():
         answer = summary.only_answer
@@ -158,7 +176,9 @@ def constant_baselines(evaluation: Evaluation) -> list[str]:
 
 
 def headline_numbers(evaluation: Evaluation) -> list[tuple[str, str, str]]:
-    """Return the four numbers of the first screen: label, value in percent, and its interval or the name of a class.
+    """Return the four numbers of the first screen.
+
+    Each has a label, a value in percent, and its interval or the name of a class.
 
     The mean of the groups is no number of its own if it equals the overall accuracy.
     """
@@ -189,7 +209,10 @@ def headline_numbers(evaluation: Evaluation) -> list[tuple[str, str, str]]:
 
 
 class TableCell(NamedTuple):
-    """A cell of a table of measures: a number, the text below it, and whether it is the best number of its row."""
+    """A cell of a table of measures: a number, text, and whether it is best.
+
+    The text stands below the number; the best is that of its row.
+    """
 
     value: str
     detail: str = ""
@@ -206,7 +229,10 @@ def accuracy_cells(
     best: Iterable[float | None],
     marks: Iterable[str],
 ) -> list[TableCell | None]:
-    """Return the cells of accuracies in percent; `best` is the value marked as the best, `marks` follow the numbers."""
+    """Return the cells of accuracies in percent.
+
+    `best` is the value marked as the best, `marks` follow the numbers.
+    """
     return [
         (
             TableCell(
@@ -222,7 +248,10 @@ def accuracy_cells(
 def accuracy_rows(
     evaluations: Sequence[Evaluation | None],
 ) -> list[tuple[str, list[TableCell | None]]]:
-    """Return each measure with one cell per run; None if the measure is not defined or the run was not evaluated."""
+    """Return each measure with one cell per run.
+
+    None if the measure is not defined or the run was not evaluated.
+    """
     labels = ACCURACIES | {"macro": MACRO, "macro_f1": "Macro F1", "top2": "Top 2"}
     rows = []
     for measure, label in labels.items():
@@ -240,7 +269,10 @@ def accuracy_rows(
 
 
 def format_interval(interval: Interval, decimals: int | None = None) -> str:
-    """Return both ends of an interval, such as "84.1–87.3"; in percent with one decimal if `decimals` is None."""
+    """Return both ends of an interval, such as "84.1–87.3".
+
+    It is in percent with one decimal if `decimals` is None.
+    """
     return "–".join(_format(end, decimals) for end in (interval.low, interval.high))
 
 
@@ -251,7 +283,7 @@ def _format(value: float, decimals: int | None) -> str:
 
 
 def method_columns(evaluation: Evaluation) -> dict[str, str]:
-    """Return the heading of each column of the table of methods, by attribute of `AccuracySummary`."""
+    """Return the headings of the table of methods, by `AccuracySummary` field."""
     return {
         name: label
         for name, label in ACCURACIES.items()
@@ -260,7 +292,10 @@ def method_columns(evaluation: Evaluation) -> dict[str, str]:
 
 
 def method_rows(evaluation: Evaluation, recipe: Recipe) -> list[TableRow]:
-    """Return the accuracy of each method, the simplest baseline first, and what the run adds to the linear probe."""
+    """Return the accuracy of each method, the simplest baseline first.
+
+    The run's gain over the linear probe follows.
+    """
     columns = method_columns(evaluation)
     methods = evaluation.methods
     peft = recipe.peft
@@ -316,7 +351,9 @@ def method_rows(evaluation: Evaluation, recipe: Recipe) -> list[TableRow]:
 
 
 def baseline_rows(evaluation: Evaluation) -> tuple[list[str], list[TableRow]]:
-    """Return the columns and rows of the table of baselines: macro accuracy, and accuracy of the rarest group.
+    """Return the columns and rows of the table of baselines.
+
+    It has macro accuracy, and accuracy of the rarest group.
 
     Below each number is the difference of the run from it in points, with the interval
     of a paired bootstrap if the evaluation contains it.
@@ -385,7 +422,10 @@ def measure_rows(evaluation: Evaluation) -> list[TableRow]:
 def pseudo_label_shares(
     table: pd.DataFrame, classes: Sequence[str]
 ) -> list[tuple[str, float]]:
-    """Return the share of the unlabeled chips with a pseudo-label of each class, in the last epoch with any chips."""
+    """Return the share of pseudo-labels of each class, in the last epoch.
+
+    The last epoch is the last one with any chips.
+    """
     rows = table[table["chips"] > 0]
     columns = [f"class_{index}" for index in range(len(classes))]
     if rows.empty or not set(columns) <= set(rows):
@@ -400,7 +440,7 @@ def pseudo_label_shares(
 def frequent_mistakes(
     evaluation: Evaluation, limit: int = 8
 ) -> list[tuple[str, str, int, str]]:
-    """Return the largest entries of the confusion matrix outside of its diagonal, at most `limit`.
+    """Return at most `limit` of the largest errors in the confusion matrix.
 
     Returns:
         True class, predicted class, number of chips, and their share of the true class
@@ -478,7 +518,9 @@ def cost_table(run: RunFiles) -> dict[str, str]:
 
 
 def peak_memory_mb(epochs: pd.DataFrame | None) -> float | None:
-    """Return the peak memory in MB, of the GPU if the run used one, else of the process; None if it was not measured.
+    """Return the peak memory in MB, or None if it was not measured.
+
+    It is that of the GPU if the run used one, else of the process.
 
     Args:
         epochs: the table metrics.csv, or None.

@@ -1,4 +1,7 @@
-"""Write the report of a run and the page that compares runs: the content of every section, or why it is missing."""
+"""Write the report of a run and the page that compares runs.
+
+Every section has its content, or why it is missing.
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -73,7 +76,9 @@ def write_report(
     pictures: bool = True,
     progress: Progress | None = None,
 ) -> Path:
-    """Write report.html from the files of a run and from its chip store, if it still exists.
+    """Write report.html from the files of a run.
+
+    Its chip store is used if it still exists.
 
     Args:
         run_dir: the run folder.
@@ -222,7 +227,10 @@ def _page_content(
 
 
 def describe_recipe(recipe: Recipe) -> Markup:
-    """Describe method, modulator, loss and head, training and input of a recipe in one or two sentences each."""
+    """Describe method, modulator, loss, head, training and input of a recipe.
+
+    Each takes one or two sentences.
+    """
     head = recipe.head
     settings = recipe.peft.settings
     texts: dict[str, Any] = {
@@ -338,7 +346,7 @@ def write_comparison(runs: Sequence[Path], page_path: Path) -> Path:
 
 
 def _pair(reference: RunFiles, letter: str, run: RunFiles) -> dict[str, Any]:
-    """Return the differences of a run from the reference, or the reason why they cannot be compared."""
+    """Return a run's differences from the reference, or why there are none."""
     pair = {"letter": letter, "name": run.name, "reason": ""}
     try:
         paired = compare_runs(run.folder, reference.folder).paired
@@ -386,7 +394,9 @@ def _pareto_plots(runs: Mapping[str, RunFiles]) -> dict[str, Any]:
 
 
 def _feature_section(runs: Mapping[str, RunFiles]) -> dict[str, Any] | None:
-    """Return the variables of the section with one map of the adapted features for each run; None without a map.
+    """Return the variables of the section with one feature map per run.
+
+    None without a map.
 
     The maps show the chips of the first run that has a map. A run with other chips has
     no map, but a reason.
@@ -426,7 +436,9 @@ def _feature_section(runs: Mapping[str, RunFiles]) -> dict[str, Any] | None:
 
 
 def _modulator_section(runs: Mapping[str, RunFiles]) -> dict[str, Any] | None:
-    """Return the variables of the section with the learned scales of each run; None if no run has a modulator.
+    """Return the variables of the section with each run's learned scales.
+
+    None if no run has a modulator.
 
     The colors of all maps cover the same distance from the initial scale.
     """

@@ -1,4 +1,7 @@
-"""Fill the HTML templates of the report, explain terms with the words of docs/glossary.md, and format numbers."""
+"""Fill the templates of the report, explain terms, and format numbers.
+
+The words of docs/glossary.md explain terms.
+"""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -41,7 +44,9 @@ _BUTTON = Markup(
 
 @cache
 def read_glossary() -> Mapping[str, str]:
-    """Read the first paragraph of each entry of the glossary, as text without links and references to other pages.
+    """Read the first paragraph of each entry of the glossary.
+
+    It is text without links and references to other pages.
 
     Returns:
         Entry and text, by the entry in lower case; empty if the file is missing, so
@@ -71,7 +76,10 @@ class Terms:
         ] = {}  # definitions of the terms so far, by the id of their element
 
     def term(self, text: str, entry: str = "") -> Markup:
-        """Return a term with its definition, as HTML; the text alone if the glossary has no such entry."""
+        """Return a term with its definition, as HTML.
+
+        The text stays alone if the glossary has no such entry.
+        """
         entry = (entry or _ENTRIES.get(text, text)).lower()
         definition = read_glossary().get(entry)
         if definition is None:
@@ -81,7 +89,7 @@ class Terms:
         return _BUTTON.format(id=name, text=text)
 
     def mark(self, sentences: str) -> Markup:
-        """Return plain text in which the first occurrence of each known word is a term."""
+        """Return plain text in which the first use of each known word is a term."""
         seen: set[str] = set()
 
         def replace(match: re.Match[str]) -> str:
@@ -137,7 +145,7 @@ def write_page(path: Path, template: str, content: Mapping[str, Any]) -> Path:
 
 
 def points_apart(value: float, reference: float) -> str:
-    """Return the difference of two accuracies (0-1) as text, such as "1.2 points above"."""
+    """Return the difference of two accuracies (0-1), such as "1.2 points above"."""
     points = round(100 * (value - reference), 1)
     if points == 0:
         return "level with"
@@ -145,7 +153,7 @@ def points_apart(value: float, reference: float) -> str:
 
 
 def signed_points(value: float, reference: float) -> str:
-    """Return the difference of two accuracies (0-1) in points with its sign, such as "+1.2"."""
+    """Return the difference of two accuracies (0-1) in points, such as "+1.2"."""
     points = round(100 * (value - reference), 1)
     if points:
         return f"{points:+.1f}".replace("-", "\N{MINUS SIGN}")
@@ -180,6 +188,9 @@ def format_bytes(count: int) -> str:
 
 
 def join_words(names: Sequence[object], word: str = "and") -> str:
-    """Return names as an enumeration, such as "a, b and c"; `word` stands before the last name."""
+    """Return names as an enumeration, such as "a, b and c".
+
+    `word` stands before the last name.
+    """
     texts = list(map(str, names))
     return f" {word} ".join(filter(None, [", ".join(texts[:-1]), *texts[-1:]]))

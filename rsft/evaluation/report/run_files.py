@@ -82,14 +82,17 @@ CHIP_COLUMNS = [
 
 
 class GitState(BaseModel):
-    """State of the repository that contains the recipe: its newest commit, and whether files were changed since."""
+    """The recipe's repository: its newest commit, and whether files were changed."""
 
     commit: str
     dirty: bool = False
 
 
 class Hardware(BaseModel):
-    """The machine of a run; `cores` are those that the process may use, `threads` those of PyTorch."""
+    """The machine of a run.
+
+    `cores` are those that the process may use, `threads` those of PyTorch.
+    """
 
     cpu: str | None = None
     cores: Count | None = None
@@ -187,14 +190,14 @@ class RunFiles:
 
     @property
     def method(self) -> str:
-        """Name of the method in the evaluation, or in the recipe if the run was not evaluated."""
+        """Name of the method in the evaluation, else in the recipe."""
         if self.evaluation:
             return self.evaluation.method
         return self.recipe.peft.title
 
     @property
     def data(self) -> str:
-        """Path of the chip store in the evaluation, or in the recipe if the run was not evaluated."""
+        """Path of the chip store in the evaluation, else in the recipe."""
         if self.evaluation:
             return self.evaluation.data
         return self.recipe.data.root
@@ -257,7 +260,7 @@ def read_run_files(folder: Path) -> RunFiles:
 
 
 def read_json(path: Path, kind: type[T]) -> T:
-    """Read a JSON file of a known structure: a pydantic model or a type that pydantic knows.
+    """Read a JSON file as a pydantic model or a type that pydantic supports.
 
     Raises:
         DataError: the file is damaged.
@@ -266,7 +269,7 @@ def read_json(path: Path, kind: type[T]) -> T:
 
 
 def _read_table(path: Path, columns: list[Column]) -> pd.DataFrame | None:
-    """Read a table and check its columns; return None if the file is missing or has no rows."""
+    """Read a table and check its columns; None if missing or without rows."""
 
     def read(path: Path) -> pd.DataFrame:
         if path.suffix == ".parquet":

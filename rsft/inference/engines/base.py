@@ -57,7 +57,7 @@ InferenceFn = Callable[["NDArray[np.float32]"], "ClassifierOutputs"]
 
 
 class EngineSpec(NamedTuple):
-    """An engine with its options; the text form is its key in benchmarks and metadata."""
+    """An engine with its options; the text form is its key in metadata."""
 
     engine: str
     precision: str = "fp32"
@@ -153,7 +153,10 @@ class _Component(ABC):
             )
 
     def require(self, module: str) -> Any:
-        """Import a package that the extra installs, or one of its modules; raise a RequestError if it is missing."""
+        """Import a package of the extra, or one of its modules.
+
+        A missing package is a RequestError.
+        """
         return require(module, self.extra)
 
 
@@ -166,11 +169,14 @@ class Engine(_Component):
     devices: ClassVar[tuple[str, ...]] = ("cpu",)
 
     def spec(self, precision: str) -> EngineSpec:
-        """Return the options with which this engine is loaded if the user requests it in a precision."""
+        """Return the options for an engine that the user requests in a precision."""
         return EngineSpec(self.name, precision)
 
     def candidates(self, device_type: str) -> list[EngineSpec]:
-        """Return the options among which "auto" may select on a device (cpu or cuda); int8 is never one of them."""
+        """Return the options that "auto" may select on a device (cpu or cuda).
+
+        int8 is never one of them.
+        """
         if device_type not in self.devices or not all(map(find_spec, self.packages)):
             return []
         comparable = [
@@ -241,7 +247,7 @@ class ExportFormat(_Component):
         images: Tensor,
         reference: ClassifierOutputs,
     ) -> ClassifierOutputs:
-        """Write a bundle into an empty folder, and compute outputs with the written files.
+        """Write a bundle into an empty folder, and compute outputs with its files.
 
         Args:
             bundle: PEFT modules are merged if the format needs it.
@@ -336,7 +342,7 @@ def all_engines() -> list[Engine]:
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line of a message of another library, or the name of the error."""
+    """Return the first line of a library's message, or the name of the error."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
@@ -344,7 +350,9 @@ _TOPOLOGY = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
 
 
 def engine_threads() -> int:
-    """Return the number of threads with which an engine computes: that of PyTorch, if this process has imported it.
+    """Return the number of threads with which an engine computes.
+
+    It is that of PyTorch, if this process has imported it.
 
     Otherwise it is `OMP_NUM_THREADS`, or the number of physical cores that the process
     may use, as in PyTorch.

@@ -1,4 +1,4 @@
-"""Base classes of export formats that store a traced graph, and of engines that run such a graph.
+"""Base classes of export formats and engines with a traced graph.
 
 A subclass of `GraphFormat` writes and opens one kind of graph file. A subclass of
 `GraphEngine` is also an engine, so `rsft export` writes its files and `rsft predict`
@@ -47,7 +47,7 @@ CALIBRATING = "calibrating"
 
 
 class FloatNodes(NamedTuple):
-    """Nodes of a traced graph that stay in floating point when the graph is quantized to int8.
+    """Nodes of a traced graph that stay in floating point in int8.
 
     Attributes:
         names: names of all these nodes.
@@ -105,7 +105,9 @@ class GraphFormat(ExportFormat):
 
     @abstractmethod
     def open_graph(self, path: Path, precision: str) -> GraphModel:
-        """Open the main file of a written graph, ready to run in its precision: fp32, bf16 or int8.
+        """Open the main file of a written graph in its precision.
+
+        The precision is fp32, bf16 or int8.
 
         Raises:
             ValueError: the file holds no graph that can be run safely.
@@ -144,7 +146,9 @@ class GraphFormat(ExportFormat):
         metadata: Mapping[str, Any],
         calibration: Calibration,
     ) -> None:
-        """Write a traced network in int8, by static quantization; the arguments are those of `write_graph`.
+        """Write a traced network in int8, by static quantization.
+
+        The arguments are those of `write_graph`.
 
         Raises:
             WeightsError: the converted graph lacks nodes that must stay in floating
@@ -155,7 +159,9 @@ class GraphFormat(ExportFormat):
     def check_float_nodes(
         self, expected: Collection[str], names: Iterable[str]
     ) -> None:
-        """Check that the converted graph, whose nodes have `names`, has all nodes that must stay in floating point.
+        """Check that the converted graph has all nodes that stay in floating point.
+
+        The graph's nodes have `names`.
 
         Quantizers ignore names of nodes that are not in their graph. Without this
         check, attention and the head would silently become int8 if a new version of a
@@ -181,7 +187,7 @@ class GraphFormat(ExportFormat):
     def run_pipeline(
         self, path: Path, pixels: NDArray[np.float32]
     ) -> list[NDArray[np.float32]]:
-        """Return the outputs of a graph file that holds a whole pipeline, for chips (N, B, H, W)."""
+        """Return the outputs of a whole pipeline's graph for chips (N, B, H, W)."""
         raise NotImplementedError(f"{self.name} holds no whole pipelines")
 
 
@@ -218,7 +224,10 @@ def as_inference_fn(
     module: Callable[[Tensor], tuple[Tensor, Tensor]],
     device: torch.device | str = "cpu",
 ) -> InferenceFn:
-    """Wrap a PyTorch module on a device as a function from arrays to arrays, which computes without gradients."""
+    """Wrap a PyTorch module as a function from arrays to arrays.
+
+    It computes on a device, without gradients.
+    """
     import torch
 
     from rsft.models.classifier import copy_to_device
@@ -235,7 +244,9 @@ def as_inference_fn(
 def run_in_threads(
     infer: InferenceFn, pool: ThreadPoolExecutor | None = None, share: int = 4
 ) -> GraphModel:
-    """Run a single-core function in as many threads as PyTorch uses, each with a share of the images.
+    """Run a single-core function in as many threads as PyTorch uses.
+
+    Each thread takes a share of the images.
 
     If all threads worked on each layer together, they would wait at its end for a
     thread that was interrupted, for example by one that reads chips. The model should
@@ -308,7 +319,7 @@ class LoadedEngine(NamedTuple):
 def graph_engine(
     bundle: Bundle, graph: GraphModel, spec: EngineSpec, path: Path
 ) -> LoadedEngine:
-    """Add the bundle's test-time views to an opened graph, and split the inputs into batches.
+    """Add the bundle's test-time views to an opened graph, and split batches.
 
     The `infer` of the returned engine raises WeightsError if the graph cannot be run,
     or is not one of the bundle.
@@ -359,7 +370,10 @@ def graph_engine(
 def _run_graph(
     graph: GraphModel, path: Path, images: NDArray[np.float32], class_count: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Run a graph, whose file may contain anything, and check the shapes of its outputs."""
+    """Run a graph and check the shapes of its outputs.
+
+    Its file may contain anything.
+    """
     try:
         logits, features = graph.infer(images)
     except (RsftError, MemoryError):

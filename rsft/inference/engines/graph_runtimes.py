@@ -179,13 +179,16 @@ class OnnxEngine(graph.GraphEngine):
 
 
 def _describe_pixels(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what programs without rsft must know of the pixels of a whole pipeline; {} for other graphs."""
+    """Return the properties of pixels that a whole pipeline needs; else {}."""
     whole = metadata.get("whole", {})
     return whole | {"bands": ", ".join(whole["bands"])} if whole else {}
 
 
 class MlflowFormat(OnnxEngine):
-    """Model of MLflow: the whole pipeline in ONNX Runtime, which returns a table with the names of the classes."""
+    """Model of MLflow: the whole pipeline in ONNX Runtime.
+
+    It returns a table with the names of the classes.
+    """
 
     name = "mlflow"
     title = "MLflow"

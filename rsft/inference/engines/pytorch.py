@@ -1,4 +1,4 @@
-"""The engine PyTorch, and the export formats of torch.export, timm and Hugging Face PEFT."""
+"""The engine PyTorch, and the exports of torch.export, timm and PEFT."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ class TorchExportFormat(GraphFormat):
 
 @base.FORMATS.register
 class TimmFormat(ExportFormat):
-    """Merged network and its head in the form of timm's repositories on the Hugging Face Hub."""
+    """Merged network and head in timm's layout for the Hugging Face Hub."""
 
     name = "timm"
     title = "timm"
@@ -145,7 +145,7 @@ class TimmFormat(ExportFormat):
 
 @base.FORMATS.register
 class PeftFormat(ExportFormat):
-    """LoRA weights in the format of Hugging Face PEFT, with the head in a second file."""
+    """LoRA weights in the format of PEFT, with the head in a second file."""
 
     name = "peft"
     title = "Hugging Face PEFT"
@@ -166,7 +166,7 @@ class PeftFormat(ExportFormat):
 
 
 def find_cxx_compiler() -> str | None:
-    """Return the path of the C++ compiler that torch.compile would call; None if none is installed."""
+    """Return the C++ compiler that torch.compile would call, or None."""
     return next(
         filter(
             None, map(shutil.which, (os.environ.get("CXX", "g++"), "g++", "clang++"))
@@ -176,7 +176,10 @@ def find_cxx_compiler() -> str | None:
 
 
 def _compile(bundle: Bundle) -> GraphModel:
-    """Compile with frozen weights, so that the compiler can rearrange them for matrix products and fuse layers."""
+    """Compile with frozen weights.
+
+    The compiler can then rearrange them for matrix products and fuse layers.
+    """
     if find_cxx_compiler() is None:
         raise RuntimeError("no C++ compiler is installed")
     import numpy as np

@@ -1,1 +1,1 @@
-"""Write a bundle as files for other programs, and check that its outputs match PyTorch."""
+"""Write a bundle for other programs, and check that its outputs match PyTorch."""

@@ -78,14 +78,17 @@ class AccuracyChange(NamedTuple):
 
     @property
     def lost(self) -> float:
-        """Lost accuracy in percentage points; negative if the export is more accurate."""
+        """Lost accuracy in percentage points; negative for a gain."""
         return round(
             100 * (self.before - self.after), 9
         )  # so that one chip of 200 is exactly 0.5
 
 
 class AccuracyLossError(RsftError):
-    """An int8 export loses more accuracy than allowed; `table` has the accuracy before and after, by group."""
+    """An int8 export loses more accuracy than allowed.
+
+    `table` has the accuracy before and after, by group.
+    """
 
     def __init__(
         self, message: str, where: object, hint: str, table: dict[str, AccuracyChange]
@@ -328,7 +331,9 @@ def _write_int8(
     max_loss: float,
     progress: Progress | None,
 ) -> dict[str, AccuracyChange]:
-    """Write a bundle in int8, with the fewest blocks in floating point that keep the accuracy of every group.
+    """Write a bundle in int8, with as few blocks in floating point as possible.
+
+    The accuracy of every group must be kept.
 
     Calibration, floating-point blocks and accuracies are added to `metadata`.
 
@@ -407,7 +412,7 @@ def _validate(
     item: str,
     progress: Progress | None,
 ) -> tuple[ClassifierOutputs, NDArray[np.int64]]:
-    """Return outputs of all validation chips, with the test-time views of the evaluation, and the labels."""
+    """Return outputs and labels of all validation chips, with test-time views."""
     tta_model, contract = with_tta(model, bundle.contract, bundle.recipe.evaluate)
     chips = _load_split(store, "val", contract, progress)
     if progress is None:
@@ -423,7 +428,7 @@ def accuracy_changes(
     labels: NDArray[np.int64],
     groups: dict[str, list[int]],
 ) -> dict[str, AccuracyChange]:
-    """Compare the accuracy of all chips, and the mean class recall of head, medium and tail.
+    """Compare the accuracy of all chips, and the mean recall of each group.
 
     Args:
         reference: outputs of PyTorch in float32 for N chips.
@@ -457,7 +462,7 @@ def accuracy_changes(
 
 
 def describe_float_parts(metadata: dict[str, Any]) -> str:
-    """Return a text that lists the floating-point parts of an int8 export, given its metadata."""
+    """Return a text that lists the floating-point parts of an int8 export."""
     blocks = metadata["float_blocks"]
     if blocks["count"]:
         first = f"the first {blocks['count']} of {blocks['depth']} blocks, "
@@ -469,7 +474,9 @@ def describe_float_parts(metadata: dict[str, Any]) -> str:
 
 
 def float_nodes(program: ExportedProgram, first: int) -> FloatNodes:
-    """Return the nodes that stay in floating point: attention's products, the head, and the first blocks.
+    """Return the nodes that stay in floating point.
+
+    They are attention's products, the head, and the first blocks.
 
     Attention in int8 makes neither runtime faster, and a head has a thousandth of the
     arithmetic. With attention, head and patch embedding in int8, the root mean square
@@ -491,7 +498,10 @@ def float_nodes(program: ExportedProgram, first: int) -> FloatNodes:
 
 
 def _nodes(program: ExportedProgram) -> Iterator[Node]:
-    """Iterate over the nodes of the graph and of its subgraphs; a head that switches off autocast is a subgraph."""
+    """Iterate over the nodes of the graph and of its subgraphs.
+
+    A head that switches off autocast is a subgraph.
+    """
     for module in program.graph_module.modules():
         if isinstance(module, GraphModule):
             yield from module.graph.nodes
@@ -507,7 +517,9 @@ def _block_of(node: Node) -> int:
 
 
 def find_training_store(bundle: Bundle, data: Path | None) -> ChipStore | None:
-    """Return the chip store `data`, or that of the recipe; None if the latter does not exist or has other classes.
+    """Return the chip store `data`, or that of the recipe.
+
+    It is None if the latter does not exist or has other classes.
 
     Raises:
         RequestError: `data` is not a chip store, or has other classes.
@@ -549,7 +561,7 @@ def _load_split(
 
 
 def _sample_evenly(chips: ChipImages, count: int) -> Tensor:
-    """Return network inputs (n, P, S, S) of up to `count` chips, evenly spaced in the table."""
+    """Return network inputs (n, P, S, S) of up to `count` chips, evenly spaced."""
     return chips.batch(
         np.linspace(0, len(chips) - 1, min(count, len(chips))).astype(int)
     )[0]

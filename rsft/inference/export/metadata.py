@@ -24,7 +24,7 @@ METADATA_FORMAT = 1
 def export_metadata(
     bundle: Bundle, export_format: ExportFormat, precision: str
 ) -> dict[str, Any]:
-    """Return the content of export.json before the check, without "checked" and "files"."""
+    """Return export.json before the check, without "checked" and "files"."""
     contract = bundle.contract
     evaluate = bundle.recipe.evaluate
     planes = len(contract.planes)
@@ -77,7 +77,7 @@ def installed_versions(packages: tuple[str, ...]) -> dict[str, str]:
 
 
 def write_export_metadata(folder: Path, metadata: dict[str, Any]) -> None:
-    """Write export.json: `metadata`, and the hashes of the other files of the folder."""
+    """Write export.json: `metadata`, and the hashes of the folder's other files."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     files = {path.relative_to(folder).as_posix(): sha256(path) for path in paths}
     write_text(

@@ -1,4 +1,6 @@
-"""The model of an MLflow export: a whole pipeline in ONNX Runtime. rsft copies this file into the export.
+"""The model of an MLflow export: a whole pipeline in ONNX Runtime.
+
+rsft copies this file into the export.
 
 It runs without rsft, so it imports nothing of it.
 """

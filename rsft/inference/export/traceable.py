@@ -1,4 +1,4 @@
-"""Build a bundle's network from plain modules, and trace it as the graph that other runtimes use.
+"""Build a bundle's network from plain modules, and trace it as a graph.
 
 The outputs of an export are compared with those of PyTorch in float32.
 """
@@ -59,14 +59,14 @@ class OutputDifference(NamedTuple):
 def compute_outputs(
     predict: Callable[[Tensor], tuple[Tensor, Tensor]], images: Tensor
 ) -> ClassifierOutputs:
-    """Return logits (N, C) and features (N, D) of images (N, P, S, S) as arrays in float32."""
+    """Return logits (N, C) and features (N, D), float32, of images (N, P, S, S)."""
     return ClassifierOutputs(*(tensor.float().numpy() for tensor in predict(images)))
 
 
 def compare_outputs(
     outputs: ClassifierOutputs, reference: ClassifierOutputs, tolerance: Tolerance
 ) -> OutputDifference:
-    """Measure how much outputs differ from those of PyTorch in float32 for the same images.
+    """Measure how much outputs differ from those of PyTorch in float32.
 
     Raises:
         ValueError: the tolerance has no limit.
@@ -84,7 +84,9 @@ def compare_outputs(
 
 
 class TraceableNetwork(nn.Module):
-    """A merged classifier, or the average of several, without the memory-saving kernels of training.
+    """A merged classifier, or the average of several.
+
+    It does not use the memory-saving kernels of training.
 
     PEFT modules that cannot be merged (adapters, prompts) stay modules.
     """
@@ -106,7 +108,9 @@ class TraceableNetwork(nn.Module):
 
 
 class BFloat16Network(nn.Module):
-    """A network whose matrix products are in bfloat16; norms, sums and the head stay in float32.
+    """A network whose matrix products are in bfloat16.
+
+    Norms, sums and the head stay in float32.
 
     Args:
         network: the network, which is changed in place.
@@ -126,14 +130,14 @@ class BFloat16Network(nn.Module):
                     cast(Any, module).fused_attn = False
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return logits (B, C) and features (B, D), float32, of images (B, P, S, S), float32."""
+        """Return logits (B, C) and features (B, D) of images (B, P, S, S), float32."""
         with torch.autocast(x.device.type, torch.bfloat16):
             logits, features = self.network(x)
         return logits.float(), features.float()
 
 
 def build_network(bundle: Bundle) -> TraceableNetwork:
-    """Build the network of a bundle: the average of its runs, each merged into the backbone."""
+    """Build a bundle's network: the average of its merged runs."""
     return TraceableNetwork(
         [load_merged_classifier(bundle, run) for run in range(len(bundle.members))]
     )
@@ -149,7 +153,7 @@ def trace_network(
 
 
 def trace(network: nn.Module, example: Tensor) -> ExportedProgram:
-    """Trace a network in evaluation mode for any number of images, given an example of two."""
+    """Trace a network in evaluation mode for any number of images."""
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         return torch.export.export(

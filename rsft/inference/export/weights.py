@@ -1,4 +1,6 @@
-"""Write the weights of a bundle for timm and for Hugging Face PEFT, with a README.md that says how to load them.
+"""Write the weights of a bundle for timm and for Hugging Face PEFT.
+
+A README.md says how to load them.
 
 A network or a head that these libraries cannot build is refused, because they would
 load its weights into another one.
@@ -61,7 +63,7 @@ publishes."""
 def write_timm_weights(
     bundle: Bundle, folder: Path, metadata: dict[str, Any], images: Tensor
 ) -> ClassifierOutputs:
-    """Write the merged network and its head as timm's `save_for_hf` does, and compute outputs with it.
+    """Write the merged network and head as timm's `save_for_hf`; compute outputs.
 
     Args:
         bundle: a bundle of one run with a linear head, whose network timm can build.
@@ -124,7 +126,7 @@ def write_timm_weights(
 def write_peft_weights(
     bundle: Bundle, folder: Path, metadata: dict[str, Any], images: Tensor
 ) -> ClassifierOutputs:
-    """Write the adapter in the format of Hugging Face PEFT, and the head; compute outputs with both files.
+    """Write the adapter in PEFT's format and the head; compute outputs with both.
 
     The configuration names the base: the repository of timm on the Hub, or a folder
     with the frozen network.
@@ -196,7 +198,9 @@ def write_peft_weights(
 def build_in_timm(
     vit: nn.Module, bundle: Bundle, format_name: str, head: nn.Linear | None = None
 ) -> tuple[nn.Module, dict[str, Any]]:
-    """Build the network of a bundle with timm alone, from the names and arguments of `timm.create_model`.
+    """Build the network of a bundle with timm alone.
+
+    It needs only the names and arguments of `timm.create_model`.
 
     Args:
         vit: the network, merged or frozen.
@@ -245,7 +249,7 @@ def build_in_timm(
 def timm_options(
     vit: VisionTransformer, classes: int, bundle: Bundle
 ) -> dict[str, Any]:
-    """Return the arguments with which timm builds this network, if it is a network of timm.
+    """Return the arguments with which timm builds this network, if it can.
 
     Args:
         vit: the network.
@@ -320,7 +324,10 @@ def timm_options(
 def _save_for_timm(
     model: Any, folder: Path, bundle: Bundle, metadata: dict[str, Any]
 ) -> None:
-    """Write model.safetensors and config.json, from which `local-dir:` and `hf-hub:` names build the network."""
+    """Write model.safetensors and config.json.
+
+    `local-dir:` and `hf-hub:` names build the network from them.
+    """
     contract = bundle.contract
     source = model.pretrained_cfg
     model.pretrained_cfg = {

@@ -1,4 +1,4 @@
-"""Export the whole pipeline of a bundle as one graph, and compare it with `rsft predict`.
+"""Export the pipeline of a bundle as one graph, and compare it with `predict`.
 
 The pipeline takes the pixels of a chip, and returns probabilities and the distance from
 the training.
@@ -49,7 +49,7 @@ _WEIGHT_SCALE = np.float32(2048)  # OpenCV's bilinear weights of bytes are whole
 
 
 class ChipTreatment(nn.Module):
-    """What a contract does with the pixels of a chip, for chips of one size and one unit.
+    """What a contract does with the pixels of chips of one size and one unit.
 
     It computes the same bytes as `Contract.to_image`, and then the network's input.
 
@@ -91,7 +91,10 @@ class ChipTreatment(nn.Module):
         self.is_standard = contract.chip_standard
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Return network inputs (N, P, S, S) of chips (N, B, H, W) with `used_bands` of the contract, float32."""
+        """Return network inputs (N, P, S, S), float32, of chips (N, B, H, W).
+
+        The bands are `used_bands` of the contract.
+        """
         start = max(0, (self.side - self.crop) // 2)
         crop = self.crop
         chips = pixels[:, :, start : start + crop, start : start + crop].permute(
@@ -115,7 +118,9 @@ class ChipTreatment(nn.Module):
 
 
 class ByteResize(nn.Module):
-    """OpenCV's resizing of bytes from `side` to `size` pixels: area averaging if the image shrinks, else bilinear.
+    """OpenCV's resizing of bytes from `side` to `size` pixels.
+
+    It is area averaging if the image shrinks, else bilinear.
 
     The rounding is that of OpenCV, which depends on the number of channels.
     """
@@ -158,7 +163,7 @@ class ByteResize(nn.Module):
             self.register_buffer("column_weights", _whole_weights(column_shares))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return images (N, P, size, size) of images (N, P, side, side), both of whole numbers from 0 to 255."""
+        """Return images (N, P, size, size), whole numbers from 0 to 255, resized."""
         if self.side == self.size:
             return images
         if self.side > self.size:
@@ -195,7 +200,10 @@ def _whole_weights(shares: NDArray[np.floating]) -> Tensor:
 
 
 class WholePipeline(nn.Module):
-    """Chip treatment, network, test-time views and calibration of a bundle as one network, for chips of one size."""
+    """A bundle as one network, from the pixels of chips of one size.
+
+    It contains chip treatment, network, test-time views and calibration.
+    """
 
     def __init__(self, bundle: Bundle, unit: str, side: int) -> None:
         super().__init__()
@@ -220,7 +228,10 @@ class WholePipeline(nn.Module):
             )
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
-        """Return probabilities (N, C) and, of a calibrated bundle, the OOD distance (N,), of chips (N, B, H, W)."""
+        """Return probabilities (N, C) and OOD distances (N,) of chips (N, B, H, W).
+
+        Only a calibrated bundle has distances.
+        """
         images = self.treatment(pixels)
         if self.views == "none":
             logits, features = self.network(images)
@@ -265,7 +276,7 @@ def write_whole_export(
     unit: str | None,
     side: int | None,
 ) -> dict[str, Any]:
-    """Write the graph, run it on chips, and compare its outputs with those of `rsft predict`.
+    """Write the graph, and compare its outputs with those of `rsft predict`.
 
     Args:
         bundle: the bundle to export.
@@ -355,7 +366,10 @@ def write_whole_export(
 def _predict_pixels(
     bundle: Bundle, pixels: NDArray[np.float32], unit: str
 ) -> list[NDArray[np.float64]]:
-    """Return what `rsft predict` says of chips (N, B, H, W): probabilities (N, C), and OOD distances (N,) if any."""
+    """Return probabilities (N, C) and OOD distances (N,) as `rsft predict` does.
+
+    Chips are (N, B, H, W). Not every bundle has distances.
+    """
     model, contract = with_tta(
         load_classifier(bundle, "cpu"), bundle.contract, bundle.recipe.evaluate
     )
@@ -379,7 +393,7 @@ def _predict_pixels(
 def _sample_pixels(
     bundle: Bundle, store: ChipStore | None, unit: str, side: int
 ) -> tuple[NDArray[np.float32], str]:
-    """Return chips (n, B, H, W) for the comparison, and a text that names their source."""
+    """Return chips (n, B, H, W) for the comparison, and the name of their source."""
     if store is None:
         chips = []
     else:

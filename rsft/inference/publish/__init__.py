@@ -1,1 +1,1 @@
-"""Describe a bundle in the formats of others: a STAC item, a model card, a repository of the Hugging Face Hub."""
+"""Describe a bundle for others: a STAC item, a model card, a repository."""

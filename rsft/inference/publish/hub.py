@@ -1,4 +1,4 @@
-"""Write the model card of a bundle, lay it out as a repository of the Hugging Face Hub, and upload it.
+"""Write a model card, lay a bundle out for the Hugging Face Hub, upload it.
 
 Nothing else contacts the Hub.
 """
@@ -46,7 +46,9 @@ def write_model_card(
     repository: str | None = None,
     overwrite: bool = False,
 ) -> Path:
-    """Write the model card of a bundle in the form of the Hugging Face Hub: Markdown with YAML front matter.
+    """Write the model card of a bundle for the Hugging Face Hub.
+
+    It is Markdown with YAML front matter.
 
     Args:
         bundle: a bundle, a run folder, or runs/<recipe> for its newest run.
@@ -84,7 +86,7 @@ def write_model_card(
 
 
 def check_repository(repository: str | None) -> None:
-    """Raise a RequestError unless the name of a repository, if any, is of the form OWNER/NAME."""
+    """Raise a RequestError unless the repository's name is OWNER/NAME."""
     if repository is not None and not _REPOSITORY.fullmatch(repository):
         raise RequestError(
             f"{repository!r} is not the name of a repository",
@@ -94,7 +96,7 @@ def check_repository(repository: str | None) -> None:
 
 
 def render_card(source: BundleSource, repository: str | None = None) -> str:
-    """Fill the template of the model card, card.md.jinja: Markdown with YAML front matter."""
+    """Fill the template of the model card, card.md.jinja."""
     weights = source.bundle.recipe.backbone.weights
     return fill_bundle_template(
         "card.md.jinja",
@@ -169,7 +171,7 @@ def write_hub_folder(
     item: bool = False,
     overwrite: bool = False,
 ) -> Path:
-    """Write the files of a repository of the Hugging Face Hub: README.md, bundle/ and, if requested, item.json.
+    """Write a repository: README.md, bundle/ and, if requested, item.json.
 
     `rsft.load_bundle` and `rsft predict` read this folder, and a download of the
     repository.
@@ -227,13 +229,15 @@ def write_hub_folder(
 
 
 def list_hub_files(folder: Path) -> dict[str, int]:
-    """Return the size in bytes of each file that an upload of a folder would send, by its path in the repository."""
+    """Return the size in bytes of each file that an upload would send."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): path.stat().st_size for path in paths}
 
 
 def upload_hub_folder(folder: Path, repository: str, *, public: bool = False) -> str:
-    """Upload a folder as one commit to a repository of the Hugging Face Hub, with the account that is logged in there.
+    """Upload a folder as one commit to a repository of the Hugging Face Hub.
+
+    The account that is logged in there is used.
 
     A repository that does not exist is made, private unless `public`. Files of an
     earlier bundle are removed.

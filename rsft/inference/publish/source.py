@@ -1,4 +1,7 @@
-"""Collect the data of a model card and a STAC item: a bundle, and the run, evaluation and exports beside it."""
+"""Collect the data of a model card and a STAC item.
+
+They come from a bundle, and from the run, evaluation and exports beside it.
+"""
 
 import math
 import re
@@ -128,7 +131,7 @@ def read_source(folder: Path) -> BundleSource:
 
 
 def fill_bundle_template(name: str, source: BundleSource, **values: Any) -> str:
-    """Fill a template of this package with the description of a bundle and further values."""
+    """Fill a template of this package with the description of a bundle."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -201,7 +204,7 @@ def _read_evaluation(path: Path, bundle: Bundle) -> Measurement | None:
 
 
 def _read_validation(bundle: Bundle) -> Measurement | None:
-    """Return the accuracies in a bundle, of the validation after training; None if it has none."""
+    """Return the validation accuracies in a bundle, or None."""
     split = bundle.metrics.get("split")
     chips = bundle.metrics.get("chips")
     accuracies = {}

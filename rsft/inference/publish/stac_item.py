@@ -90,7 +90,7 @@ _SEMANTIC_VERSION = re.compile(r"\d+\.\d+\.\d+(\+[0-9a-zA-Z.-]+)?")
 def write_stac_item(
     bundle: Path, output: Path | None = None, *, overwrite: bool = False
 ) -> Path:
-    """Write a STAC item that describes a bundle, and the exports beside it, as a machine learning model.
+    """Write a STAC item for a bundle, and the exports beside it, as a model.
 
     Args:
         bundle: a bundle, a run folder, or runs/<recipe> for its newest run.
@@ -221,7 +221,7 @@ def render_item(
 
 
 def list_stac_bands(contract: Contract) -> list[dict[str, Any]]:
-    """Return the bands that a model reads, and its planes that are computed from them, as band objects of STAC 1.1."""
+    """Return bands and computed planes as band objects of STAC 1.1."""
     unit = next(iter(contract.units))
     pixels: dict[str, Any] = {"data_type": unit} if unit in DIGITAL_UNITS else {}
     pixels |= {"unit": _UNITS[unit]} if unit in _UNITS else {}
@@ -278,7 +278,9 @@ def describe_scaling(stretch: Stretch, mean: float, std: float) -> dict[str, Any
 
 
 def model_name(name: str) -> str:
-    """Return a name as MLM allows it: letters, digits, dots, hyphens and spaces; a letter first.
+    """Return a name as MLM allows it.
+
+    It has letters, digits, dots, hyphens and spaces; a letter is first.
 
     Example:
         >>> model_name("7 ships (new)")
@@ -293,7 +295,7 @@ def model_name(name: str) -> str:
 def _list_assets(
     source: BundleSource, exports: Mapping[Path, Mapping[str, Any]], base: Path
 ) -> dict[str, Any]:
-    """Return the files of the bundle, the published weights of its encoder, and the files of the exports."""
+    """Return the files of the bundle, its encoder's weights, and the exports."""
     backbone = source.bundle.recipe.backbone.name
     confidence = (
         "temperature, class means and validation chips, for the confidence of"

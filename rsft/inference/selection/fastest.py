@@ -1,4 +1,4 @@
-"""Load a bundle into any engine with PyTorch, and select the engine that finishes a job first.
+"""Load a bundle into any engine, and select the one that finishes a job first.
 
 The exports that `rsft predict` writes for itself and the measured speeds of engines are
 cached.
@@ -214,7 +214,10 @@ def select_fastest(
 
 
 def read_images(bundle: Bundle, read_sample: ReadSample) -> Tensor | None:
-    """Return the first chips of a job as network inputs (n, P, S, S); None if no chip can be read."""
+    """Return a job's first chips as network inputs (n, P, S, S), or None.
+
+    It is None if no chip can be read.
+    """
     images = read_sample(tta_contract(bundle.contract, bundle.recipe.evaluate))
     if images is None:
         return None
@@ -228,7 +231,10 @@ def _read_benchmarks(
     images: Tensor,
     specs: Sequence[base.EngineSpec],
 ) -> dict[str, dict[str, Any]]:
-    """Return the stored measurements of this bundle on this machine; measure and store those of `specs` they lack."""
+    """Return the measurements of this bundle on this machine.
+
+    Those that are not stored are measured and stored.
+    """
     machine = [platform.node(), processor_name(), torch.get_num_threads(), device]
     path = (
         _cache_folder(bundle)
@@ -251,7 +257,10 @@ def _measure(
     reference: LoadedEngine,
     images: Tensor,
 ) -> dict[str, Any]:
-    """Return relative speed, seconds to load and difference of outputs; or why the engine cannot be used."""
+    """Return relative speed, load seconds and difference of outputs, or a reason.
+
+    The reason says why the engine cannot be used.
+    """
     if spec == base.REFERENCE:
         return {"speed": 1.0, "open": 0.0, "difference": 0.0, "fits": True}
     try:

@@ -32,7 +32,9 @@ def select_engine(
     chips: int,
     previous: str | None = None,
 ) -> LoadedEngine:
-    """Return the requested engine; for "auto", the fastest engine whose outputs match PyTorch float32 within tolerance.
+    """Return the requested engine, or for "auto" the fastest exact one.
+
+    The outputs of an exact engine match PyTorch float32 within tolerance.
 
     Args:
         bundle: the bundle to load.
@@ -80,7 +82,9 @@ def select_engine(
 
 
 def load_exported_engine(bundle: Bundle, path: Path) -> LoadedEngine:
-    """Load an export of a bundle, with the bundle's test-time augmentation, from its folder or a file in it.
+    """Load an export of a bundle, with the bundle's test-time augmentation.
+
+    It is given as its folder or as a file in it.
 
     Raises:
         RequestError: the path is not an export or belongs to another bundle, or no

@@ -1,4 +1,4 @@
-"""Make a bundle of a LoRA adapter that was trained with Hugging Face PEFT on a vision transformer of timm.
+"""Make a bundle of a LoRA adapter of Hugging Face PEFT on a ViT of timm.
 
 Nothing of the adapter is dropped: what a recipe cannot name is refused.
 """
@@ -34,7 +34,10 @@ _TIMM_HUB = "timm/"
 
 
 class _AdapterConfig(BaseModel):
-    """The keys of adapter_config.json that are read, as Hugging Face PEFT writes them; others are checked later."""
+    """The keys of adapter_config.json that are read.
+
+    Hugging Face PEFT writes them; others are checked later.
+    """
 
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
 
@@ -208,7 +211,7 @@ def _byte_contract(inputs: ImportedInput, encoder: Backbone) -> Contract:
 
 
 def _read_config(folder: Path) -> _AdapterConfig:
-    """Read adapter_config.json, and check that the weights are a file of safetensors."""
+    """Read adapter_config.json, and check that the weights are safetensors."""
     hint = "give the folder of save_pretrained"
     try:
         config = load_json(folder / _CONFIG_FILE)

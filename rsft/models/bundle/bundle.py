@@ -60,7 +60,10 @@ class SourceLicense(BaseModel):
 def source_license(
     source: Literal["backbone", "data"], name: str, text: str
 ) -> SourceLicense:
-    """Return the license of an encoder or a data set with its restrictions, given SPDX identifier or statement."""
+    """Return the license of an encoder or a data set with its restrictions.
+
+    It is an SPDX identifier or a statement.
+    """
     return SourceLicense(
         source=source, name=name, license=text, restrictions=license_restrictions(text)
     )
@@ -69,7 +72,7 @@ def source_license(
 def license_sentences(
     licenses: Iterable[SourceLicense],
 ) -> tuple[str | None, str | None]:
-    """Return one sentence about uses that licenses of bundles do not allow, and one about unknown licenses or terms.
+    """Return sentences on uses that licenses forbid, and on unknown licenses.
 
     A sentence is None if there is nothing to say.
     """
@@ -234,7 +237,10 @@ def _check_contract(contract: Contract) -> None:
 
 
 def index_digest(content: dict[str, Any]) -> str:
-    """Return the SHA-256 of the content of bundle.json: all keys except `sha256`, sorted, as JSON without spaces."""
+    """Return the SHA-256 of the content of bundle.json.
+
+    It covers all keys except `sha256`, sorted, as JSON without spaces.
+    """
     hashed = {key: value for key, value in content.items() if key != DIGEST_KEY}
     return hashlib.sha256(
         json.dumps(hashed, sort_keys=True, separators=(",", ":")).encode()
@@ -358,7 +364,9 @@ _NAME_WITH_RUN = re.compile(r"runs\.[0-9]{1,6}\..+", re.DOTALL)
 
 @dataclass(frozen=True)
 class Bundle:
-    """Learned tensors (PEFT modules, head, gamma) with everything needed to classify chips with them.
+    """Learned tensors with everything needed to classify chips with them.
+
+    The tensors are those of PEFT modules, head and gamma.
 
     Attributes:
         recipe: the resolved recipe of the run.
@@ -393,7 +401,10 @@ class Bundle:
     rsft_version: str = __version__
 
     def save(self, folder: Path) -> str:
-        """Write the bundle atomically to a folder, which is replaced if it exists, and return its hash."""
+        """Write the bundle atomically to a folder, and return its hash.
+
+        A folder that exists is replaced.
+        """
         from safetensors.numpy import save as save_arrays
         from safetensors.torch import save
 
@@ -440,7 +451,7 @@ class Bundle:
 
     @property
     def members(self) -> list[dict[str, Tensor]]:
-        """The learned tensors of each run; a bundle has one run, or several to average."""
+        """The learned tensors of each run; a bundle averages one or more runs."""
         if not all(key.startswith(_RUNS) for key in self.tensors):
             return [dict(self.tensors)]
         members: dict[int, dict[str, Tensor]] = {}
@@ -459,7 +470,9 @@ class Bundle:
 
 
 def open_intact_index(folder: Path) -> tuple[Path, BundleIndex, str]:
-    """Return the folder, index and hash of a bundle whose files are unchanged, given a folder as in `find_bundle`.
+    """Return folder, index and hash of a bundle whose files are unchanged.
+
+    The folder is given as in `find_bundle`.
 
     Raises:
         RequestError: `folder` contains no bundle.
@@ -475,7 +488,9 @@ def open_intact_index(folder: Path) -> tuple[Path, BundleIndex, str]:
 
 
 def combine_bundles(recipe: Recipe, bundles: Sequence[Bundle]) -> Bundle:
-    """Combine several runs of a recipe, which differ only in their seed, into one bundle that averages them.
+    """Combine several runs of a recipe into one bundle that averages them.
+
+    The runs differ only in their seed.
 
     Returns:
         A bundle without calibrator and metrics, not saved.
@@ -555,7 +570,7 @@ def read_verified_bundle(folder: Path, index: BundleIndex, digest: str) -> Bundl
 
 
 def read_licenses(folder: Path) -> tuple[SourceLicense, ...]:
-    """Return the licenses of the backbone and the data of a bundle, without reading its tensors.
+    """Return the licenses of backbone and data, without reading tensors.
 
     Raises:
         RequestError: `folder` contains no bundle.
@@ -566,7 +581,9 @@ def read_licenses(folder: Path) -> tuple[SourceLicense, ...]:
 
 
 def find_bundle(folder: Path) -> Path:
-    """Return the folder of a bundle, given this folder, a run folder, or runs/<recipe> for its newest run with one.
+    """Return the folder of a bundle, also of a run or of runs/<recipe>.
+
+    In runs/<recipe>, it is that of the newest run with a bundle.
 
     Returns:
         The bundle's folder.

@@ -1,4 +1,4 @@
-"""Name the keys in the recipe of a bundle that do not act in a run that starts at the bundle.
+"""Name the keys of a bundle's recipe that do not act in a run started at it.
 
 A bundle may be a stranger's. His recipe says how the network was made, but not where
 the numbers of a run go, which other chips are read, or which processes start.

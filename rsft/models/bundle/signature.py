@@ -1,4 +1,6 @@
-"""Sign bundles and exports with a key of elliptic curves, in the format of OpenSSF model signing, without a network.
+"""Sign bundles and exports with a key of elliptic curves, without a network.
+
+The format is that of OpenSSF model signing.
 
 A signature covers all files of a folder, and with them what `STATEMENT_FILE` states:
 name, version and date.
@@ -103,7 +105,9 @@ def read_statement(folder: Path) -> dict[str, str]:
 def find_signature_faults(
     folder: Path, key: Path, not_before: datetime | None = None
 ) -> list[str]:
-    """Compare all files of a bundle or an export with its signature; other hidden files are ignored.
+    """Compare all files of a bundle or an export with its signature.
+
+    Other hidden files are ignored.
 
     Args:
         folder: the folder of the bundle or the export.
@@ -160,7 +164,7 @@ def find_signature_faults(
 def check_signature(
     folder: Path, key: Path, not_before: datetime | None = None
 ) -> dict[str, str]:
-    """Raise an error unless a bundle or an export is unchanged since the owner of a key signed it.
+    """Raise an error unless files are unchanged since a key's owner signed them.
 
     Args:
         folder: a folder as in `find_bundle`, or an export.

@@ -30,7 +30,9 @@ _SITE = re.compile(rf"blocks\.(\d+)\.({'|'.join(POSITIONS)})\.")
 
 
 def find_modulator(bundle: Bundle) -> Modulator | None:
-    """Return the modulator of a bundle, whose sites are in the order of gamma; None without one.
+    """Return the modulator of a bundle, or None.
+
+    Its sites are in the order of gamma.
 
     Names of tensors begin with their site. The network is built on the meta device,
     which takes seconds, if this does not name as many sites as gamma has values,
@@ -89,7 +91,9 @@ def describe_bundle(folder: Path) -> dict[str, Any]:
 
 
 def describe(bundle: Bundle) -> dict[str, Any]:
-    """Describe an open bundle as data for JSON, for `rsft bundle show`, the model card and the STAC item.
+    """Describe an open bundle as data for JSON.
+
+    `rsft bundle show`, the model card and the STAC item use it.
 
     Returns:
         name, sha256, rsft_version, parameters; runs (number of runs); classes (name,
@@ -204,7 +208,10 @@ def _describe_stretch(stretch: Stretch) -> str:
 
 
 def mean_scales(bundle: Bundle, modulator: Modulator) -> dict[int, dict[str, float]]:
-    """Return block -> position -> learned scale, averaged over the runs of a bundle; a pruned site has 0."""
+    """Return block -> position -> learned scale, averaged over a bundle's runs.
+
+    A pruned site has 0.
+    """
     import torch
 
     from rsft.peft import gamma_to_scale
@@ -268,7 +275,7 @@ def find_encoder_origin(section: BackboneSection) -> EncoderOrigin:
 
 
 def architecture_family(encoder: str) -> str:
-    """Return the name that the literature gives to the architecture of an encoder, or the name of the encoder itself.
+    """Return the name of an encoder's architecture in the literature, or its own.
 
     Example:
         >>> architecture_family("vit_tiny_patch8_64.simship")
@@ -289,7 +296,9 @@ TENSOR_KINDS = ("adapter", "gamma", "head")
 
 
 def diff_bundles(first: Path, second: Path) -> dict[str, Any]:
-    """Compare two bundles, folders as in `find_bundle`, and return the differences as data for JSON.
+    """Compare two bundles, and return the differences as data for JSON.
+
+    Bundles are given as in `find_bundle`.
 
     Returns:
         "sha256" of both bundles. "recipe", "classes", "chip", "backbone", "licenses"
@@ -366,7 +375,10 @@ def _differences(pair: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
 def _diff_tensors(
     first: Mapping[str, Tensor], second: Mapping[str, Tensor]
 ) -> dict[str, dict[str, Any]]:
-    """Compare tensors by kind; equal values have the distance 0, also -inf, the gamma of a pruned site."""
+    """Compare tensors by kind; equal values have the distance 0.
+
+    This includes -inf, the gamma of a pruned site.
+    """
     differences: dict[str, dict[str, Any]] = {}
     for kind in TENSOR_KINDS:
         names = {name for name in first if tensor_kind(name) == kind}

@@ -40,7 +40,7 @@ class MetaModel(NamedTuple):
 
 
 def build_meta_model(bundle: Bundle) -> MetaModel:
-    """Build the classifier of a bundle's recipe on the meta device, which needs no weights of the backbone.
+    """Build a bundle's classifier on the meta device, without backbone weights.
 
     Raises:
         RequestError: this version of rsft does not know the backbone, or the backbone
@@ -102,7 +102,9 @@ class BundleVerification:
 def verify_bundle(
     folder: Path, sha256: str | None = None, key: Path | None = None
 ) -> BundleVerification:
-    """Check index, files, tensors and backbone of a bundle; continue after a fault where possible.
+    """Check index, files, tensors and backbone of a bundle.
+
+    The check continues after a fault where possible.
 
     Args:
         folder: a folder as in `find_bundle`.

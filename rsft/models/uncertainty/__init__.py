@@ -1,1 +1,1 @@
-"""Uncertainty of predictions: calibrated probabilities, sets of classes, and out-of-distribution chips."""
+"""Uncertainty: calibrated probabilities, class sets, and foreign chips."""

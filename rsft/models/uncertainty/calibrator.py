@@ -1,4 +1,7 @@
-"""The calibrator, which is fitted on validation chips and estimates the confidence of new predictions."""
+"""The calibrator, which estimates the confidence of new predictions.
+
+It is fitted on validation chips.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -20,7 +23,7 @@ _PREFIX = "validation."  # of the names of the arrays in a file
 
 @dataclass(frozen=True)
 class ValidationChips:
-    """The N validation chips on which a calibrator was fitted, so that new chips can be compared with them.
+    """The N validation chips of a calibrator, for comparisons with new chips.
 
     Attributes:
         predicted: (N,) index of the predicted class.
@@ -86,7 +89,10 @@ class ValidationChips:
         )
 
     def describe_groups(self) -> str:
-        """Return from which groups the chips are, such as "2 groups (such as scenes) without training chips", or ""."""
+        """Return the groups that the chips come from, as text, or "".
+
+        For example "2 groups (such as scenes) without training chips".
+        """
         groups = np.unique(self.groups[self.groups >= 0])
         if not len(groups):
             return ""
@@ -161,7 +167,9 @@ class Calibrator:
         train_features: Reals,
         train_labels: Labels,
     ) -> Self:
-        """Fit a calibrator to outputs of the final classifier on validation chips, on which it was not trained.
+        """Fit a calibrator to the final classifier's outputs on validation chips.
+
+        The classifier was not trained on them.
 
         Args:
             logits: (N, C) of the validation chips.
@@ -323,7 +331,9 @@ class Calibrator:
         return sets
 
     def was_fitted_on(self, logits: Reals, labels: Labels) -> bool:
-        """Return whether the calibrator was fitted on these chips, for which its estimates are too optimistic.
+        """Return whether the calibrator was fitted on these chips.
+
+        Its estimates are then too optimistic.
 
         Args:
             logits: (N, C).
@@ -342,7 +352,10 @@ class Calibrator:
         return bool(np.allclose(scores, self.scores, rtol=1e-3, atol=1e-3))
 
     def classes_without_coverage(self, coverage: float = COVERAGE) -> list[int]:
-        """Return the indices of the classes that are in every set, because they have too few validation chips."""
+        """Return the indices of the classes that are in every set.
+
+        They have too few validation chips.
+        """
         counts = np.bincount(self.labels, minlength=len(self.means))
         return np.flatnonzero(
             counts < statistics.min_calibration_chips(coverage)

@@ -1,4 +1,4 @@
-"""Statistics of uncertainty: temperature, conformal sets, distances from the training chips, and two-sample tests.
+"""Statistics: temperature, conformal sets, distances, two-sample tests.
 
 Sets are those of split conformal prediction with the classes as Mondrian categories
 (Vovk et al. 2005): for every class, a given share of its chips have sets that contain
@@ -33,7 +33,9 @@ from rsft.utils.array_namespace import array_namespace, log_sum_exp, to_float
 
 
 def min_calibration_chips(coverage: float) -> int:
-    """Return the smallest number of calibration chips with which a class can have the coverage: 9 for 0.9, 19 for 0.95.
+    """Return the smallest number of calibration chips for a coverage of a class.
+
+    It is 9 for 0.9, and 19 for 0.95.
 
     With fewer chips even the largest observed score is too low a threshold, so every
     set contains the class.
@@ -81,7 +83,9 @@ _MIN_STEP = 1e-9  # of Newton's method, which takes about 6 steps
 
 
 def likelihood_ratios(validation: Reals, new: Reals) -> tuple[Floats, Floats]:
-    """Estimate by how much every chip is more frequent among the new chips than among the validation chips.
+    """Estimate how much more frequent each chip is among new chips.
+
+    The comparison is with the validation chips.
 
     Args:
         validation: (N, F) features of the validation chips.
@@ -109,7 +113,9 @@ def likelihood_ratios(validation: Reals, new: Reals) -> tuple[Floats, Floats]:
 
 
 def _fit_logistic_regression(rows: Floats, targets: Floats) -> tuple[Floats, float]:
-    """Return weights (F,) and intercept of a logistic regression with an L2 penalty on its weights, by Newton's method.
+    """Fit a logistic regression by Newton's method.
+
+    Returns weights (F,) and intercept; the weights have an L2 penalty.
 
     The rows (N, F) have mean 0 and standard deviation 1; the targets (N,) are 0 or 1.
     """
@@ -155,7 +161,7 @@ def weighted_thresholds(
     n_classes: int,
     coverage: float,
 ) -> Floats:
-    """Return for every new chip the largest score at which a class still belongs to its set.
+    """Return for every new chip the largest score of a class in its set.
 
     Args:
         scores: (N,) scores of the true class of each validation chip; larger means less
@@ -232,7 +238,9 @@ def log_softmax(logits: Any, temperature: float = 1.0) -> Any:
 
 
 def ood_limit(distances: Reals, rate: float) -> float:
-    """Return the limit that a share `rate` of new chips exceeds on average, if they are like the validation chips.
+    """Return the limit that a share `rate` of new chips exceeds on average.
+
+    The new chips are like the validation chips.
 
     With fewer than 1 / rate - 1 validation chips, it is their largest distance, which
     more chips exceed.
@@ -248,14 +256,17 @@ def ood_limit(distances: Reals, rate: float) -> float:
 
 
 def expected_share(validation_chips: int, rate: float) -> float:
-    """Return the expected share of chips above `ood_limit`: `rate`, or 1 / (N + 1) if N chips are too few for it."""
+    """Return the expected share of chips above `ood_limit`.
+
+    It is `rate`, or 1 / (N + 1) if N chips are too few for it.
+    """
     return 1 - _ood_rank(validation_chips, rate) / (validation_chips + 1)
 
 
 def chance_of_ood_chips(
     ood_chips: int, chips: int, validation_chips: int, rate: float
 ) -> float:
-    """Return the probability that at least `ood_chips` of the chips are above the limit by chance.
+    """Return the probability of `ood_chips` or more above the limit by chance.
 
     The number is beta-binomial, because the limit itself is estimated.
 
@@ -289,7 +300,10 @@ def largest_chance_share(
 
 
 def _chances(chips: int, validation_chips: int, rate: float) -> Floats:
-    """Return the probability (chips + 1,) of at least 0, 1, ... chips above the limit."""
+    """Return the probability (chips + 1,) of at least 0, 1, ... chips above it.
+
+    The limit is that of OOD chips.
+    """
     rank = _ood_rank(validation_chips, rate)
     above = validation_chips + 1 - rank
     numbers = np.arange(chips, dtype=float)
@@ -308,14 +322,19 @@ def _chances(chips: int, validation_chips: int, rate: float) -> Floats:
 
 
 def _ood_rank(count: int, rate: float) -> int:
-    """Return ceil((N + 1) (1 - rate)), at most N; rounded first so that 0.95 x 20 is 19."""
+    """Return ceil((N + 1) (1 - rate)), at most N.
+
+    It is rounded first so that 0.95 x 20 is 19.
+    """
     return min(count, math.ceil(round((count + 1) * (1 - rate), 9)))
 
 
 def fit_distance(
     features: Reals, labels: Labels, n_classes: int
 ) -> tuple[Floats, Floats]:
-    """Fit class means, and the matrix that transforms the covariance within classes, common to all, to the identity.
+    """Fit class means, and the matrix that whitens the covariance within classes.
+
+    The covariance is common to all classes.
 
     The covariance is shrunk (Ledoit and Wolf 2004), because it may be estimated from
     fewer chips than features.
@@ -345,7 +364,9 @@ _ROWS = 4096  # chips whose features are in memory as float64
 
 
 def mahalanobis_distance(features: Reals, means: Reals, whitening: Reals) -> Floats:
-    """Return the Mahalanobis distance of each chip to the nearest class mean (Lee et al. 2018, eq. 2).
+    """Return the Mahalanobis distance of each chip to the nearest class mean.
+
+    Source: Lee et al. 2018, eq. 2.
 
     Args:
         features: (N, D).
@@ -365,7 +386,9 @@ def mahalanobis_distance(features: Reals, means: Reals, whitening: Reals) -> Flo
 
 
 def white_class_means(means: Reals, whitening: Reals) -> Floats:
-    """Return the class means in the space in which the covariance within classes is the identity.
+    """Return the class means in the whitened space.
+
+    There, the covariance within classes is the identity.
 
     Args:
         means: (C, D); rows with NaN are left out.
@@ -432,7 +455,9 @@ def kolmogorov_smirnov(values: Reals, others: Reals) -> tuple[float, float]:
 
 
 def _exact_probability(distance: int, n: int, m: int) -> float:
-    """Return the probability that samples of n and m values have at least `distance` / (n m).
+    """Return the probability of a distance of `distance` / (n m) or more.
+
+    The samples have n and m values.
 
     The order of both samples is a path from (0, 0) to (n, m), and all paths are equally
     probable. The share of those with |i m - j n| < distance everywhere is summed row by
@@ -452,7 +477,9 @@ def _exact_probability(distance: int, n: int, m: int) -> float:
 
 
 def chi_squared(counts: NDArray[np.integer]) -> float:
-    """Compare the shares of K classes in two samples by the chi-squared test, with Yates' correction for two classes.
+    """Compare the shares of K classes in two samples by the chi-squared test.
+
+    Two classes have Yates' correction.
 
     Args:
         counts: (2, K) counts, with K of at least 2 and no column of zeros.
@@ -529,7 +556,7 @@ class ChipSummary(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """Difference between new chips and validation chips: its size, 0 to 1, and its probability by chance.
+    """Difference of new from validation chips: size 0 to 1, and its p-value.
 
     The size is a Kolmogorov-Smirnov statistic, or the total variation distance of class
     shares.
@@ -558,7 +585,10 @@ class ShiftTest:
 
     @property
     def shifted(self) -> tuple[str, ...]:
-        """Names of the differences that are significant at `SHIFT_LEVEL` together, and larger than tolerated."""
+        """Names of the significant differences that are larger than tolerated.
+
+        They are significant at `SHIFT_LEVEL` together.
+        """
         level = SHIFT_LEVEL / max(1, len(self.differences))  # Bonferroni
         return tuple(
             name
@@ -568,7 +598,10 @@ class ShiftTest:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Names of the differences that make predictions less reliable: a smaller distance does not."""
+        """Names of the differences that make predictions less reliable.
+
+        A smaller distance does not.
+        """
         return tuple(
             name for name in self.shifted if name != "distance" or not self.is_nearer
         )

@@ -1,4 +1,7 @@
-"""Low-rank additions with hand-written gradients, which take less memory and time than plain autograd on a CPU."""
+"""Low-rank additions with hand-written gradients.
+
+On a CPU, they take less memory and time than plain autograd.
+"""
 
 from rsft.peft.kernels.block import class_token_block, low_rank_block
 from rsft.peft.kernels.layout import LAYER_PATHS, unsupported_reason

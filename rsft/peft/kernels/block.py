@@ -1,4 +1,6 @@
-"""A frozen timm transformer block with low-rank additions that stores 10 widths of activations instead of 16.
+"""A frozen timm transformer block with low-rank additions.
+
+It stores 10 widths of activations instead of 16.
 
 It stores these tensors for the backward pass, counted in widths of (B, N, D): the input
 (1), q, k and v (3), the output of attention (1), the input of the MLP (1) and its
@@ -31,7 +33,7 @@ _MAX_STORED_TOKENS = 256
 
 
 class _Linear(Protocol):
-    """Applies some rows of a linear layer of a block, (B, N, width_in) -> (B, N, rows)."""
+    """Applies some rows of a linear layer, (B, N, width_in) -> (B, N, rows)."""
 
     def __call__(
         self, owner: Any, name: str, x: Tensor, rows: slice = _ALL_ROWS
@@ -50,7 +52,9 @@ def low_rank_block(
     needs_output: bool = True,
     kernels: bool | None = None,
 ) -> Tensor:
-    """Apply a frozen timm block with low-rank additions; output and gradients equal those of plain autograd.
+    """Apply a frozen timm block with low-rank additions.
+
+    Output and gradients equal those of plain autograd.
 
     Args:
         block: a block for which `unsupported_reason` returns None.
@@ -114,7 +118,9 @@ def low_rank_block(
 def class_token_block(
     block: nn.Module, x: Tensor, rope: Tensor | None = None
 ) -> Tensor:
-    """Compute only the first output token of a timm block in evaluation mode; it attends to all tokens.
+    """Compute only the first output token of a timm block in evaluation mode.
+
+    The token attends to all tokens.
 
     The function uses only torch's own operators, so that `torch.export` can trace it.
 
@@ -176,7 +182,9 @@ def attend(attn: Any, q: Tensor, k: Tensor, v: Tensor, rope: Tensor | None) -> T
 
 
 def _attention(q: Tensor, k: Tensor, v: Tensor, dropout: float) -> Tensor:
-    """Compute scaled dot-product attention of queries (B, H, Q, D), keys and values (B, H, N, D).
+    """Compute scaled dot-product attention.
+
+    Queries are (B, H, Q, D), keys and values (B, H, N, D).
 
     On a CPU, the gradient of torch's fused attention in bfloat16 takes two to five
     times as long as batched products. These store the attention weights, N numbers for
@@ -197,7 +205,10 @@ def _attention(q: Tensor, k: Tensor, v: Tensor, dropout: float) -> Tensor:
 def _project(
     attn: Any, x: Tensor, linear: _Linear, class_token_only: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return queries (B, Q, W), keys and values (B, N, W); only the query of the first token if `class_token_only`."""
+    """Return queries (B, Q, W), keys and values (B, N, W).
+
+    With `class_token_only`, only the first token has a query.
+    """
     first = x[:, :1] if class_token_only else x
     if getattr(attn, "qkv", None) is None:
         return (
@@ -217,7 +228,10 @@ def _project(
 
 
 def _rotate(attn: Any, x: Tensor, rope: Tensor) -> Tensor:
-    """Turn queries or keys (B, N, heads, width) by the position of their patch; prefix tokens have no position."""
+    """Turn queries or keys (B, N, heads, width) by the position of their patch.
+
+    Prefix tokens have no position.
+    """
     prefix = attn.num_prefix_tokens
     if x.shape[1] <= prefix:
         return x
@@ -241,7 +255,7 @@ def _rotate(attn: Any, x: Tensor, rope: Tensor) -> Tensor:
 def _select_rows(
     deltas: Sequence[LowRankDelta], rows: slice, width: int
 ) -> list[LowRankDelta]:
-    """Return the parts of the additions that act on `rows` of a layer with `width` rows."""
+    """Return the additions' parts that act on `rows` of a layer with `width` rows."""
     selected = []
     from_row, to_row, _ = rows.indices(width)
     for delta in deltas:

@@ -75,7 +75,10 @@ class CpuBufferPool:
             self._peak_used_bytes = self.allocated_bytes
 
     def _acquire(self, size: int) -> mmap.mmap:
-        """Return the smallest and most recently used idle buffer that fits closely, or else a new one."""
+        """Return the smallest idle buffer that fits closely, or else a new one.
+
+        Of equal buffers, it is the most recently used one.
+        """
         with self._lock:
             fitting = [
                 buffer

@@ -99,7 +99,9 @@ def layer_bias(layer_owner: Any, name: str) -> Tensor | None:
 
 
 def add_branch(block: Any, index: int, residual: Tensor, branch: Tensor) -> Tensor:
-    """Add the output of attention (1) or of the MLP (2) to the residual stream, with LayerScale and stochastic depth.
+    """Add the output of attention (1) or of the MLP (2) to the residual stream.
+
+    LayerScale and stochastic depth apply.
 
     Args:
         block: a block for which `unsupported_reason` returns None.
@@ -118,7 +120,7 @@ def add_branch(block: Any, index: int, residual: Tensor, branch: Tensor) -> Tens
 
 
 def _unusual_attention(block: Any) -> dict[str, bool]:
-    """Return path -> whether the kernel has no gradient for the module there, for norms and attention."""
+    """Return path -> whether the kernel has no gradient, for norms and attention."""
     attn = block.attn
     is_fused = getattr(block.attn, "qkv", None) is not None
     layers = ("qkv", "proj") if is_fused else ("q_proj", "k_proj", "v_proj", "proj")
@@ -138,7 +140,7 @@ def _unusual_attention(block: Any) -> dict[str, bool]:
 
 
 def _unusual_mlp(mlp: Any) -> dict[str, bool]:
-    """Return path -> whether the kernel has no gradient for the module there, for the MLP."""
+    """Return path -> whether the kernel has no gradient, for the MLP."""
     is_gelu = type(mlp).__name__ == "Mlp"
     norms = nn.Identity if is_gelu else nn.Identity | nn.LayerNorm
     layers = (

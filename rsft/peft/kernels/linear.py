@@ -1,4 +1,6 @@
-"""A frozen linear layer with low-rank additions, as one autograd function that stores as little as possible.
+"""A frozen linear layer with low-rank additions, as one autograd function.
+
+It stores as little as possible.
 
     y = x W^T + bias + sum over deltas of ((x A^T + s) m) B^T
 
@@ -200,7 +202,9 @@ def low_rank_linear(
     needs_output: bool = True,
     kernels: bool | None = None,
 ) -> Tensor:
-    """Apply a frozen linear layer with low-rank additions: x W^T + bias + sum over deltas of ((x A^T + s) m) B^T.
+    """Apply a frozen linear layer with low-rank additions.
+
+    Computes x W^T + bias + sum over deltas of ((x A^T + s) m) B^T.
 
     Args:
         x: (B, ..., width_in).

@@ -1,4 +1,4 @@
-"""The large matrix product of a linear layer, by the fastest operator that torch has."""
+"""The large matrix product of a linear layer, by the fastest operator of torch."""
 
 import platform
 from pathlib import Path
@@ -65,7 +65,7 @@ def _is_available(backend: ModuleType) -> bool:
 
 
 def _is_intel() -> bool:
-    """Return whether this is a processor of Intel, for which MKL uses its fastest code."""
+    """Return whether this is an Intel processor, for which MKL is fastest."""
     try:
         return "GenuineIntel" in Path("/proc/cpuinfo").read_text("utf-8", "replace")
     except OSError:  # not Linux

@@ -1,4 +1,4 @@
-"""The low-rank additions of a linear layer, packed side by side into one pair of matrices."""
+"""The low-rank additions of a linear layer, packed into one pair of matrices."""
 
 from collections.abc import Sequence
 from itertools import groupby
@@ -32,7 +32,10 @@ class LowRankDelta(NamedTuple):
 
 
 class PackedDeltas(NamedTuple):
-    """The additions of one layer side by side, rank first, in the dtype of its matrix products."""
+    """The additions of one layer side by side, rank first.
+
+    They have the dtype of its matrix products.
+    """
 
     a: Tensor  # (R, width_in)
     b: Tensor  # (R, width_out), zero outside of an addition's rows
@@ -51,7 +54,7 @@ class SeededDropout(NamedTuple):
     seed: int
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Set a share `rate` of `x` (n, width) to zero and scale up the other values."""
+        """Set a share `rate` of `x` (n, width) to zero and scale up the others."""
         generator = torch.Generator(x.device).manual_seed(self.seed)
         return x * torch.empty_like(x).bernoulli_(
             1 - self.rate, generator=generator
@@ -61,7 +64,7 @@ class SeededDropout(NamedTuple):
 def pack_deltas(
     deltas: Sequence[LowRankDelta], weight: Tensor, x: Tensor
 ) -> PackedDeltas:
-    """Return the additions side by side, connected to the original tensors for autograd.
+    """Return the additions side by side, connected to the original tensors.
 
     Args:
         deltas: the additions.
@@ -103,7 +106,9 @@ def pack_deltas(
 
 
 def matmul_dtype(x: Tensor) -> torch.dtype:
-    """Return the dtype of matrix products: that of autocast if it is on, else that of the input.
+    """Return the dtype of matrix products.
+
+    It is that of autocast if autocast is on, else that of the input.
 
     Args:
         x: input of the layer.
@@ -120,7 +125,9 @@ def matmul_dtype(x: Tensor) -> torch.dtype:
 
 
 def draw_dropouts(deltas: Sequence[LowRankDelta]) -> tuple[SeededDropout, ...]:
-    """Return one dropout for each group of consecutive additions with the same rate, seeded from torch's generator.
+    """Return one dropout for each group of consecutive additions of one rate.
+
+    The seed comes from torch's generator.
 
     Args:
         deltas: the additions of one layer.

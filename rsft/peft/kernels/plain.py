@@ -1,4 +1,6 @@
-"""A frozen linear layer with low-rank additions by plain autograd: the reference of the kernels, and the path of GPUs.
+"""A frozen linear layer with low-rank additions by plain autograd.
+
+It is the reference of the kernels, and the path of GPUs.
 
 All tensors that autograd needs are stored. The additions of a layer are packed, so that
 those of q, k and v are two products. Only PyTorch's own operators are used, so that

@@ -88,7 +88,10 @@ class GeluPrologue(NamedTuple):
 
 
 class SwiGluPrologue(NamedTuple):
-    """Product of the activated first half of the input and its second half, with an optional norm after it."""
+    """Product of the activated first half of the input and its second half.
+
+    An optional norm follows.
+    """
 
     norm: LayerNormPrologue | None
 

@@ -12,7 +12,9 @@ VARIABLE = "RSFT_KERNELS"
 
 
 def requested_kernels(kernels: bool | None = None) -> bool | None:
-    """Return whether the kernels are requested, by an argument or else by the environment variable `RSFT_KERNELS`.
+    """Return whether the kernels are requested.
+
+    An argument counts, or else the environment variable `RSFT_KERNELS`.
 
     Args:
         kernels: the argument; None if the caller requests nothing.

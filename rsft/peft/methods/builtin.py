@@ -1,4 +1,4 @@
-"""The PEFT methods of rsft: first those with a scale at every site, then those without scales.
+"""The PEFT methods of rsft: first those with a scale at every site.
 
 The settings `blocks` are "all", "last:N", "every:N", a range such as "0-5", or indices
 from 0.
@@ -71,7 +71,7 @@ class LoTR(LowRankMethod):
     title: ClassVar[str] = "LoTR"
 
     def build_modules(self, vit: nn.Module) -> list[AdapterModule]:
-        """Build shared factors for every selected position and a core for every site."""
+        """Build shared factors for every selected position, and a core per site."""
         from rsft.peft.modules.scaled import LoTRModule
 
         return [LoTRModule(self, vit)]
@@ -100,7 +100,10 @@ class Adapter(BottleneckMethod):
     title: ClassVar[str] = "Adapter"
 
     def build_modules(self, vit: nn.Module) -> list[AdapterModule]:
-        """Build one bottleneck for every selected block; a learnable scale is an error."""
+        """Build one bottleneck for every selected block.
+
+        A learnable scale is an error.
+        """
         from rsft.peft.modules.scaled import BottleneckModule
 
         module = BottleneckModule(self, vit, parallel=False)
@@ -136,7 +139,10 @@ class AdaptFormer(BottleneckMethod):
     title: ClassVar[str] = "AdaptFormer"
 
     def build_modules(self, vit: nn.Module) -> list[AdapterModule]:
-        """Build one bottleneck for every selected block; the norm of a block must come before its MLP."""
+        """Build one bottleneck for every selected block.
+
+        The norm of a block must come before its MLP.
+        """
         from rsft.peft.modules.scaled import BottleneckModule
 
         return [BottleneckModule(self, vit, parallel=True)]
@@ -233,7 +239,9 @@ class VPTShallow:
 @registry.register
 @dataclass(frozen=True)
 class VPTDeep:
-    """Prompts at the input of every selected block, which replace the prompts of the selected block before.
+    """Prompts at the input of every selected block.
+
+    They replace the prompts of the selected block before.
 
     Prompts pass through the blocks that are not selected (Jia et al. 2022,
     https://arxiv.org/abs/2203.12119).
@@ -338,7 +346,9 @@ class LayerNormTuning(SelectiveMethod):
 @registry.register
 @dataclass(frozen=True)
 class SSF:
-    """Scale and shift, y * scale + shift, after patch embedding, norms and linear layers (Lian et al. 2022).
+    """Scale and shift, y * scale + shift, after embedding, norms and linear layers.
+
+    Source: Lian et al. 2022.
 
     Source: https://arxiv.org/abs/2210.08823. Scale and shift start at 1 and 0, so that
     attaching the method does not change the outputs. The authors draw them from normal

@@ -1,4 +1,4 @@
-"""The registry of PEFT methods, the metadata of their recipe keys, and their form as plain data.
+"""The registry of PEFT methods, their recipe keys, and their form as plain data.
 
 A method is a frozen dataclass. Its fields are the keys of a recipe's `peft` section,
 and `build_modules` makes the modules that it adds to a network. Other packages register

@@ -1,4 +1,4 @@
-"""Settings of PEFT methods with scales: the dataclasses that share them, and their values at every site."""
+"""Settings of PEFT methods with scales, and their values at every site."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -157,7 +157,9 @@ def resolve_scales(
 def validate_dropout(
     dropout: float | Mapping[str, float], sites: Sequence[Site]
 ) -> dict[Site, float]:
-    """Return the dropout rate of every site, given one rate, or rates by pattern of sites.
+    """Return the dropout rate of every site.
+
+    Rates are one number, or numbers by pattern of sites.
 
     Raises:
         ValueError: a rate is outside of [0, 1).
@@ -172,7 +174,9 @@ def validate_dropout(
 def validate_ranks(
     rank: int | Mapping[str, int], sites: Sequence[Site]
 ) -> dict[Site, int]:
-    """Return the rank of every site that has one, given one rank, or ranks by pattern; 0 excludes a site.
+    """Return the rank of every site that has one.
+
+    Ranks are one number, or numbers by pattern; 0 excludes a site.
 
     Returns:
         Site -> rank of 1 or more.

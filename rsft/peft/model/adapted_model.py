@@ -1,4 +1,4 @@
-"""A frozen transformer with PEFT modules: its sites, its state, pruning, detaching and merging."""
+"""A frozen transformer with PEFT modules: sites, state, pruning, merging."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ from rsft.peft.sites import POSITIONS, Site
 
 
 class AdaptedModel(ForwardPasses):
-    """A frozen transformer with PEFT modules; its parameters are theta (modules) and gamma (modulator).
+    """A frozen transformer with PEFT modules.
+
+    Its parameters are theta (modules) and gamma (modulator).
 
     `rsft.peft.attach` returns it. The transformer computes the adapted outputs when it
     is called by itself, too. A forward pass through this object takes less time and
@@ -98,7 +100,9 @@ class AdaptedModel(ForwardPasses):
         return state | {"gamma": self.modulator.effective_gamma()}
 
     def load_adapter_state(self, state: Mapping[str, Tensor]) -> None:
-        """Load a state from `adapter_state`, and prune the sites that the state lacks because they were pruned.
+        """Load a state from `adapter_state`.
+
+        Sites that the state lacks, because they were pruned, are pruned.
 
         Args:
             state: name -> tensor.
@@ -130,7 +134,9 @@ class AdaptedModel(ForwardPasses):
             self.modulator.load_gamma(expected["gamma"])
 
     def save(self, path: Path | str) -> None:
-        """Write method and state to a safetensors file, atomically; `rsft.peft.load` reads it.
+        """Write method and state to a safetensors file, atomically.
+
+        `rsft.peft.load` reads it.
 
         Args:
             path: the path of the file.
@@ -161,7 +167,9 @@ class AdaptedModel(ForwardPasses):
 
     @contextmanager
     def in_function_space(self) -> Iterator[None]:
-        """Fold the scale of every site into its module until the block ends; gradients are converted too.
+        """Fold the scale of every site into its module until the block ends.
+
+        Gradients are converted too.
 
         An optimizer step in the block changes the outputs of a module in the same way
         at every scale. Without it, SGD moves the output of LoRA at a rate proportional
@@ -224,7 +232,7 @@ class AdaptedModel(ForwardPasses):
         return tuple(weak)
 
     def cast_frozen_weights(self, dtype: torch.dtype = torch.bfloat16) -> AdaptedModel:
-        """Cast the frozen matrices to a half-precision dtype, for use under torch.autocast.
+        """Cast the frozen matrices to half precision, for use under torch.autocast.
 
         Trained parameters stay in float32. The cast cannot be undone: `detach` returns
         the rounded network, and `merge` raises an error.
@@ -270,7 +278,9 @@ class AdaptedModel(ForwardPasses):
                 module.weight.data = weight
 
     def detach(self) -> nn.Module:
-        """Remove all modules and restore the transformer bit for bit, unless `cast_frozen_weights` rounded it.
+        """Remove all modules and restore the transformer.
+
+        It is restored bit for bit, unless `cast_frozen_weights` rounded it.
 
         Returns:
             The transformer.
@@ -328,7 +338,7 @@ class AdaptedModel(ForwardPasses):
         return self.vit
 
     def _pruned_prefixes(self, state: Mapping[str, Tensor]) -> tuple[str, ...]:
-        """Return the key prefixes of the sites that are off in a state and have no tensors in it."""
+        """Return the key prefixes of the sites that are off and have no tensors."""
         gamma = state.get("gamma")
         if (
             self.modulator is None

@@ -223,7 +223,7 @@ def _require_frozen(vit: nn.Module) -> None:
 
 
 def _frozen_classifiers(vit: nn.Module) -> tuple[str, ...]:
-    """Return the names of the classifiers of a network that have parameters, none of them trained."""
+    """Return the classifiers of a network that have parameters, none trained."""
     get_classifier = getattr(
         vit, "get_classifier", None
     )  # of timm; a network may have two

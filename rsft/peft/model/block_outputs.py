@@ -13,7 +13,7 @@ from rsft.peft.modules.adapter_module import transformer_blocks
 def record_block_outputs(
     vit: nn.Module, blocks: Sequence[int]
 ) -> Iterator[list[Tensor]]:
-    """Record the outputs of blocks in one forward pass of a network that runs as a whole.
+    """Record the outputs of blocks in one forward pass of a whole network.
 
     The hooks are plain Python, so `torch.export` traces through them.
     `AdaptedModel.run_suffix_with_blocks` does without them where it can, because the

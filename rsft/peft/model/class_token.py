@@ -9,7 +9,9 @@ from rsft.peft.model.stages import ViTStages
 
 
 def class_token_features(vit: nn.Module, images: Tensor) -> Tensor:
-    """Return the class token after the final norm; a standard last block computes no other token.
+    """Return the class token after the final norm.
+
+    A standard last block computes no other token.
 
     The pass uses only torch's own operators, so that `torch.export` can trace it.
 

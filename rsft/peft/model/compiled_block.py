@@ -1,4 +1,7 @@
-"""Transformer blocks that `torch.compile` compiles for fixed shapes; the blocks of a network share the code."""
+"""Transformer blocks that `torch.compile` compiles for fixed shapes.
+
+The blocks of a network share the code.
+"""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -86,7 +89,7 @@ class CompiledBlock:
 
 
 def _reason(error: BaseException) -> str:
-    """Return the first line of the error that the compiler reports, without its own words around it."""
+    """Return the first line of the compiler's error, without its own prefix."""
     while isinstance(inner := getattr(error, "inner_exception", None), BaseException):
         error = inner
     return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

@@ -15,7 +15,9 @@ from rsft.peft.modules.scaled import LowRankModule
 
 
 class ForwardPasses(nn.Module):
-    """A transformer with PEFT modules that runs from images, or from the tokens before the first adapted stage.
+    """A transformer with PEFT modules.
+
+    It runs from images, or from the tokens before the first adapted stage.
 
     Args:
         runner: runs the stages of the transformer.
@@ -48,19 +50,28 @@ class ForwardPasses(nn.Module):
 
     @property
     def theta(self) -> list[nn.Parameter]:
-        """Parameters of the PEFT modules that the inner loop trains: all of them, unless `keep_before` keeps some."""
+        """Parameters of the PEFT modules that the inner loop trains.
+
+        These are all of them, unless `keep_before` keeps some.
+        """
         return self._split_parameters()[1]
 
     @property
     def gamma(self) -> list[nn.Parameter]:
-        """The modulator's parameter, which only the outer loop trains; empty if no scale is learned."""
+        """The modulator's parameter, which only the outer loop trains.
+
+        It is empty if no scale is learned.
+        """
         if self.modulator is None or self.modulator.is_frozen:
             return []
         return [self.modulator.gamma]
 
     @property
     def first_adapted_stage(self) -> int:
-        """The first stage with an injected module: -1 embedding, 0 to L - 1 block, L final norm, L + 1 no stage."""
+        """The first stage with an injected module.
+
+        -1 is the embedding, 0 to L - 1 a block, L the final norm, and L + 1 no stage.
+        """
         stages = self._runner.stages
         return min(
             (
@@ -72,7 +83,7 @@ class ForwardPasses(nn.Module):
         )
 
     def keep_before(self, stage: int) -> None:
-        """Keep the modules and scales before a stage as they are: `theta` does not contain them.
+        """Keep the modules and scales before a stage: `theta` does not contain them.
 
         Tensors that several blocks share are kept too. The outputs of the kept stages
         can be cached (`run_frozen_prefix`).
@@ -98,7 +109,9 @@ class ForwardPasses(nn.Module):
         return max(0, min(self._first_trained_stage, self._runner.stages.depth))
 
     def stage_of(self, name: str) -> int:
-        """Return the stage of a learned tensor: -1 embedding, 0 to L - 1 block, L final norm.
+        """Return the stage of a learned tensor.
+
+        -1 is the embedding, 0 to L - 1 a block, and L the final norm.
 
         Args:
             name: a key of `adapter_state` other than "gamma".
@@ -107,7 +120,7 @@ class ForwardPasses(nn.Module):
 
     @property
     def output_blocks(self) -> tuple[int, ...]:
-        """Blocks whose outputs `run_suffix_with_blocks` returns beside the final tokens; none by default."""
+        """Blocks whose outputs `run_suffix_with_blocks` returns; none by default."""
         return self._output_blocks
 
     @output_blocks.setter
@@ -130,13 +143,19 @@ class ForwardPasses(nn.Module):
 
     @property
     def prefix_end(self) -> int:
-        """The stage before which `run_frozen_prefix` stops: the first trained one, or the one after an output block."""
+        """The stage before which `run_frozen_prefix` stops.
+
+        It is the first trained stage, or the one after an output block.
+        """
         first_trained = max(self.first_adapted_stage, self._first_trained_stage)
         return min([first_trained, *(block + 1 for block in self.output_blocks)])
 
     @property
     def checkpointing(self) -> bool:
-        """Whether each block stores only its input and is computed again in the backward pass."""
+        """Whether each block stores only its input.
+
+        The backward pass then computes the block again.
+        """
         return self._checkpointing or bool(
             getattr(self.vit, "grad_checkpointing", False)
         )
@@ -151,7 +170,7 @@ class ForwardPasses(nn.Module):
         self._checkpointing = enabled
 
     def compile_blocks(self, backend: str | Callable[..., Any] = "inductor") -> None:
-        """Compile the blocks of training steps with `torch.compile`, for the sizes of batches that occur.
+        """Compile the blocks of training steps, for the batch sizes that occur.
 
         This concerns frozen standard blocks with low-rank additions and without
         dropout. They run by plain autograd. If the compiler is missing, a warning says
@@ -166,13 +185,15 @@ class ForwardPasses(nn.Module):
 
     @property
     def compile_error(self) -> str:
-        """Why blocks run without the compiler although `compile_blocks` was called; else empty."""
+        """Why blocks run uncompiled although `compile_blocks` was called; else empty."""
         if self._runner.compiled is None:
             return ""
         return self._runner.compiled.error
 
     def train(self, mode: bool = True) -> Self:
-        """Set the mode of the PEFT modules; the transformer's own dropout and stochastic depth stay off.
+        """Set the mode of the PEFT modules.
+
+        The transformer's own dropout and stochastic depth stay off.
 
         Args:
             mode: True for training.
@@ -225,7 +246,7 @@ class ForwardPasses(nn.Module):
 
     @torch.no_grad()
     def run_frozen_prefix(self, x: Tensor, stage: int | None = None) -> Tensor:
-        """Run images up to a stage, by default `prefix_end`; training does not change this part.
+        """Run images up to a stage that training does not change (`prefix_end`).
 
         Args:
             x: images (B, P, S, S).
@@ -270,7 +291,9 @@ class ForwardPasses(nn.Module):
     def run_suffix_with_blocks(
         self, x: Tensor, *, class_token_only: bool = False, stage: int | None = None
     ) -> tuple[Tensor, ...]:
-        """Run the output of `run_frozen_prefix` up to the final norm, and also return outputs of earlier blocks.
+        """Run the output of `run_frozen_prefix` up to the final norm.
+
+        Outputs of earlier blocks are returned as well.
 
         Args:
             x: output of `run_frozen_prefix`.
@@ -316,7 +339,9 @@ class ForwardPasses(nn.Module):
         return tuple(torch.cat(tokens) for tokens in zip(inner, outer, strict=True))
 
     def patch_tokens(self, tokens: Tensor) -> Tensor:
-        """Return the patch tokens in the output of a block, which follow prefix tokens and prompts.
+        """Return the patch tokens of a block's output.
+
+        They follow prefix tokens and prompts.
 
         Args:
             tokens: the output of a block (B, N, D).
@@ -330,7 +355,9 @@ class ForwardPasses(nn.Module):
 
     @contextmanager
     def joint(self, split: int) -> Iterator[None]:
-        """Treat batches as [inner ; meta]: the first `split` items give theta's gradient, the others gamma's.
+        """Treat batches as [inner ; meta] items.
+
+        The first `split` items give theta's gradient, the others gamma's.
 
         Only forward passes through this object do so, not passes through `vit`.
 
@@ -360,7 +387,7 @@ class ForwardPasses(nn.Module):
         return tokens[:, :1] if options.class_token_only else tokens, *block_tokens
 
     def _split_parameters(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-        """Return the parameters of the PEFT modules that are kept (`keep_before`), and those that are trained."""
+        """Return the kept parameters (`keep_before`) and the trained ones."""
         if self._first_trained_stage == EMBEDDING:
             return [], list(self.additive.parameters())
         kept: list[nn.Parameter] = []
@@ -374,7 +401,10 @@ class ForwardPasses(nn.Module):
         return kept, trained
 
     def _kernels_split_rows(self) -> bool:
-        """Return whether only low-rank additions are injected, and only in blocks whose kernel supports `split`."""
+        """Return whether the kernels support `split` here.
+
+        Only low-rank additions are injected, and only in standard blocks.
+        """
         stages = self._runner.stages
         adapted_blocks = range(max(self.first_adapted_stage, 0), stages.depth)
         by_kernel = stages.runs_by_stage and all(

@@ -20,7 +20,7 @@ both of the same shape."""
 
 @contextmanager
 def observe_additions(adapted: AdaptedModel, observer: SiteObserver) -> Iterator[None]:
-    """Call `observer` for every site in each forward pass of the transformer within the context.
+    """Call `observer` for every site in each forward pass within the context.
 
     The frozen output is W_p x without bias at a linear layer or convolution, and the
     output of the MLP at a bottleneck. Methods without additions (BitFit, prompts, SSF)

@@ -1,4 +1,7 @@
-"""Run a network stage by stage: frozen standard blocks by `low_rank_block`, with optional checkpointing."""
+"""Run a network stage by stage, frozen standard blocks by `low_rank_block`.
+
+Checkpointing is optional.
+"""
 
 from __future__ import annotations
 
@@ -74,7 +77,9 @@ class StageRunner:
         )
 
     def uses_kernel(self, index: int) -> bool:
-        """Return whether `low_rank_block` runs a block, which must be standard, frozen and without hooks.
+        """Return whether `low_rank_block` runs a block.
+
+        The block must be standard, frozen and without hooks.
 
         Args:
             index: the index of the block.
@@ -175,7 +180,10 @@ class StageRunner:
 
     @contextmanager
     def _recompute(self, no_grad_parameters: Sequence[nn.Parameter]) -> Iterator[None]:
-        """Mark the recomputation of a block in the backward pass, which runs outside of `run`; its output is unused."""
+        """Mark the recomputation of a block in the backward pass.
+
+        It runs outside of `run`, and its output is unused.
+        """
         self._is_recomputing = True
         try:
             with without_gradient(no_grad_parameters):
@@ -215,7 +223,7 @@ def _deltas_by_layer(block: nn.Module) -> dict[str, list[LowRankDelta]]:
 
 
 def _has_dropout(deltas: dict[str, list[LowRankDelta]]) -> bool:
-    """Return whether an addition has dropout, whose random generator cannot be compiled."""
+    """Return whether an addition has dropout, which cannot be compiled."""
     return any(delta.dropout for layer in deltas.values() for delta in layer)
 
 

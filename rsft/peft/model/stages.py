@@ -1,4 +1,7 @@
-"""The stages of a timm transformer: -1 is the embedding, 0 to L - 1 are the blocks, L is the final norm."""
+"""The stages of a timm transformer.
+
+-1 is the embedding, 0 to L - 1 are the blocks, and L is the final norm.
+"""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple, cast
@@ -25,7 +28,7 @@ _LAST_MODULES = (
 
 
 class EmbeddedTokens(NamedTuple):
-    """Output of the embedding: tokens (B, N, D), and rotary embeddings where the network has them."""
+    """Output of the embedding: tokens (B, N, D), and rotary embeddings if any."""
 
     x: Tensor
     rope: Tensor | None = None
@@ -146,7 +149,7 @@ class ViTStages:
         return self._steps.finish(self.vit, x)
 
     def can_cache_tokens(self, images: Tensor) -> bool:
-        """Return whether the network can be run from the tokens of a stage on, without the images.
+        """Return whether the network can run from a stage's tokens, without images.
 
         Rotary embeddings depend on the size of the images. From tokens, they are only
         known for the network's own size.
@@ -162,7 +165,7 @@ class ViTStages:
         )
 
     def rotary_embedding(self) -> Tensor | None:
-        """Return the rotary embeddings for images of the network's own size, or None if it has none."""
+        """Return the rotary embeddings at the network's own size; None without any."""
         rope = getattr(self.vit, "rope", None)
         if rope is None:
             return None

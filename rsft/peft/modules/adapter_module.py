@@ -1,4 +1,4 @@
-"""The base class of PEFT modules, and the blocks and layers of a network to which modules are added."""
+"""The base class of PEFT modules, and the parts of a network that they adapt."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -18,7 +18,7 @@ Undo = Callable[[], object]
 
 
 class AdapterModule(nn.Module):
-    """Base class of PEFT modules: trained parameters that one PEFT method adds to a frozen network.
+    """Base class: trained parameters that one PEFT method adds to a network.
 
     Names of its submodules and parameters have "/" instead of ".", which torch does not
     allow.
@@ -57,7 +57,7 @@ class AdapterModule(nn.Module):
 
     @property
     def placements(self) -> tuple[str, ...]:
-        """Names of the sites, modules or parameters of the network at which the module is injected now."""
+        """Names of the sites, modules or parameters at which the module is injected."""
         return tuple(self._undo)
 
     def install(
@@ -69,7 +69,7 @@ class AdapterModule(nn.Module):
         self.inject()
 
     def output_parameters(self, site: Site) -> list[nn.Parameter]:
-        """Return the parameters of one of `sites` in which its output is linear, such as B of LoRA.
+        """Return the parameters in which the module's output is linear, such as B.
 
         The scale multiplies the output, so scale and these parameters can trade a
         factor without a change of the function. `AdaptedModel.in_function_space` uses
@@ -81,11 +81,16 @@ class AdapterModule(nn.Module):
         return []
 
     def inject(self) -> None:
-        """Change the network wherever the module acts, and register with `add_undo` how to revert it."""
+        """Change the network wherever the module acts.
+
+        `add_undo` registers how to revert it.
+        """
         raise NotImplementedError
 
     def set_network_training(self, mode: bool, is_kept: Callable[[str], bool]) -> None:
-        """Set the mode of those layers of the network that the module trains; the others stay in evaluation mode.
+        """Set the mode of the layers that the module trains.
+
+        The others stay in evaluation mode.
 
         Args:
             mode: True for training.
@@ -94,11 +99,14 @@ class AdapterModule(nn.Module):
         """
 
     def add_undo(self, placement: str, *undo: Undo) -> None:
-        """Register how to revert the changes at a site, module or parameter; the last function is called first."""
+        """Register how to revert a change; the last function is called first."""
         self._undo[placement] = undo
 
     def remove(self, placements: Iterable[str] | None = None) -> None:
-        """Remove the module, at some placements or everywhere, and restore the network bit for bit."""
+        """Remove the module, and restore the network bit for bit.
+
+        It is removed at some placements or everywhere.
+        """
         for placement in reversed(
             self.placements if placements is None else tuple(placements)
         ):
@@ -113,7 +121,10 @@ class AdapterModule(nn.Module):
 
     @torch.no_grad()
     def merge(self) -> None:
-        """Fold the module into the network's weights, at least in float32; what cannot be folded stays injected."""
+        """Fold the module into the network's weights, at least in float32.
+
+        What cannot be folded stays injected.
+        """
 
     def named_tensors(self) -> dict[str, Tensor]:
         """Return the tensors of the module, without copies.
@@ -127,12 +138,14 @@ class AdapterModule(nn.Module):
 
 
 def mangle_name(name: object) -> str:
-    """Return a site or a dotted name in the form that torch allows for modules and parameters: each "." becomes "/"."""
+    """Return a dotted name in the form that torch allows: "." becomes "/"."""
     return str(name).replace(".", "/")
 
 
 def trainable_kwargs(tensor: Tensor) -> dict[str, Any]:
-    """Return device and dtype for trained parameters that belong to a frozen one; the dtype is at least float32.
+    """Return device and dtype for trained parameters of a frozen one.
+
+    The dtype is at least float32.
 
     Args:
         tensor: the frozen parameter.
@@ -182,12 +195,17 @@ def named_blocks(network: nn.Module) -> dict[str, nn.Module]:
 
 
 def is_hierarchical(network: nn.Module) -> bool:
-    """Return whether a network has stages of different resolution, so that feature maps pass between its blocks."""
+    """Return whether a network has stages of different resolution.
+
+    Feature maps then pass between its blocks.
+    """
     return not next(iter(named_blocks(network))).startswith("blocks.")
 
 
 def stage_depths(network: nn.Module) -> list[int]:
-    """Return the number of blocks in each stage of a network; one number for a plain vision transformer.
+    """Return the number of blocks in each stage of a network.
+
+    A plain vision transformer has one number.
 
     Example:
         >>> import timm
@@ -202,7 +220,9 @@ def stage_depths(network: nn.Module) -> list[int]:
 
 
 def require_tokens(network: nn.Module, name: str, reason: str) -> None:
-    """Raise an error if a network is hierarchical, given the PEFT method that needs tokens, and why.
+    """Raise an error if a network is hierarchical.
+
+    The error names the PEFT method that needs tokens, and why.
 
     Raises:
         ValueError: the network is hierarchical.
@@ -215,7 +235,10 @@ def require_tokens(network: nn.Module, name: str, reason: str) -> None:
 
 
 def _children(module: nn.Module, name: str) -> dict[str, nn.Module]:
-    """Return the children of a container by dotted name; nothing if it is not a container of modules."""
+    """Return the children of a module container by dotted name.
+
+    Other modules have none.
+    """
     container = getattr(module, name, None)
     if not isinstance(container, nn.Sequential | nn.ModuleList):
         return {}
@@ -234,14 +257,14 @@ _LAYERS = {
 
 
 class TargetLayer(NamedTuple):
-    """The linear layer or convolution of a site, and the rows of its output that belong to the site."""
+    """The linear layer or convolution of a site, and the site's rows of its output."""
 
     layer: nn.Linear | nn.Conv2d
     rows: slice
 
     @property
     def weight(self) -> Tensor:
-        """The rows of the weight that belong to the site, (rows, width_in), or of a convolution (rows, in, h, w)."""
+        """The site's rows of the weight: (rows, width_in) or (rows, in, h, w)."""
         return self.layer.weight[self.rows]
 
 
@@ -258,7 +281,9 @@ def transformer_blocks(vit: nn.Module) -> Sequence[nn.Module]:
 
 
 def find_target_layers(vit: nn.Module) -> dict[Site, TargetLayer]:
-    """Return every site of a timm network that is a convolution, a linear layer or some rows of one.
+    """Return every site of a timm network.
+
+    A site is a convolution, a linear layer or some rows of one.
 
     Returns:
         Site -> layer, block by block in forward order.
@@ -332,7 +357,9 @@ def find_submodule(module: nn.Module, path: str) -> nn.Module | None:
 
 
 def use_fused_qkv_layers(vit: nn.Module) -> list[Callable[[], object]]:
-    """Make attention call its fused qkv layer instead of reading the layer's weight (timm's EVA and BEiT).
+    """Make attention call its qkv layer instead of reading the layer's weight.
+
+    This concerns EVA and BEiT of timm.
 
     Returns:
         Functions that undo the change.

@@ -1,4 +1,4 @@
-"""Modules with a scale at every site: bottlenecks at the MLP of a block, and low-rank additions to layers.
+"""Modules with a scale at every site: bottlenecks and low-rank additions.
 
 The additions to convolutions are those of Hugging Face PEFT: A has the kernel, B is a 1
 x 1 convolution.
@@ -62,7 +62,10 @@ class BottleneckMlp(nn.Module):
             nn.init.zeros_(tensor)
 
     def forward(self, x: Tensor, m: Tensor | float) -> Tensor:
-        """Return the addition (B, N, D) to tokens x (B, N, D) at the scale m, or at a factor for every feature (D,)."""
+        """Return the addition (B, N, D) to tokens x (B, N, D) at the scale m.
+
+        m may also be a factor for every feature (D,).
+        """
         m = m if self.scale is None else m * self.scale
         hidden = self.dropout(F.relu(self.down(self.norm(x))))
         if isinstance(m, Tensor) and m.ndim:
@@ -118,7 +121,11 @@ class BottleneckModule(AdapterModule):
         )
 
     def inject(self) -> None:
-        """Hook the MLPs and, for a parallel module, the norms before them, which receive the input of the branch."""
+        """Hook the MLPs.
+
+        A parallel module also hooks the norms before them, which receive the input of
+        the branch.
+        """
         for site, block in self._blocks.items():
             hooks = [block.mlp.register_forward_hook(partial(self._add_output, site))]
             if self.parallel:
@@ -186,7 +193,7 @@ class _AdaptedLayer(nn.Module):
 
 
 class LowRankLinear(_AdaptedLayer, nn.Linear):
-    """A frozen linear layer with low-rank additions, each to the rows of the output that belong to its site.
+    """A frozen linear layer with low-rank additions to rows of its output.
 
     A fused qkv layer stays one matrix product.
     """
@@ -221,7 +228,7 @@ class LowRankConv2d(_AdaptedLayer, nn.Conv2d):
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        """Apply the convolution (B, in, H, W) -> (B, out, H', W') with its additions."""
+        """Apply the convolution (B, in, H, W) -> (B, out, H', W') and its additions."""
         y = nn.Conv2d.forward(self, input)
         for delta in self.deltas():
             y = y + self.addition(input, delta)
@@ -304,14 +311,17 @@ class LowRankModule(AdapterModule):
         raise NotImplementedError
 
     def input_shape(self, site: Site) -> torch.Size:
-        """Return the shape that A of a site maps to r: (width,), or of a convolution (in, h, w)."""
+        """Return the shape that A of a site maps to r: (width,) or (in, h, w)."""
         shape = self.target_layers[site].weight.shape
         if site in self._sequential:
             return shape[:1]
         return shape[1:]
 
     def delta(self, site: Site) -> LowRankDelta:
-        """Return the addition at a site; its dropout is 0 unless the module is in training mode."""
+        """Return the addition at a site.
+
+        Its dropout is 0 unless the module is in training mode.
+        """
         rate = self.dropouts[site] if self.training else 0.0
         shift = None
         a, b = self.factors(site)
@@ -426,7 +436,9 @@ class LoTRModule(LowRankModule):
 
 
 class _Factors(nn.Module):
-    """Factors A (width_in, r), Kaiming-uniform with a = sqrt 5, and B (r, width_out), zero.
+    """Factors A (width_in, r), Kaiming-uniform with a = sqrt 5, and B, zero.
+
+    B is (r, width_out).
 
     Both are stored transposed, because torch's initializers and linear layers count
     fan-in along the last axis. LIFT and the paper's code store A untransposed, so the

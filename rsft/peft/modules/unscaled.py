@@ -1,4 +1,4 @@
-"""Modules without scales: prompts, trained parameters of the network, and scale and shift of its features (SSF)."""
+"""Modules without scales: prompts, trained parameters, and scale and shift (SSF)."""
 
 import inspect
 import math
@@ -22,7 +22,9 @@ from rsft.peft.sites import select_blocks
 
 
 class PromptModule(AdapterModule):
-    """Learned tokens after the prefix tokens, which are removed after the last block, so the output keeps its layout.
+    """Learned tokens after the prefix tokens.
+
+    They are removed after the last block, so the output keeps its layout.
 
     Unlike additive modules, prompts change the outputs from the start: no prompt leaves
     attention unchanged.
@@ -114,7 +116,7 @@ class PromptModule(AdapterModule):
 
 
 def _prompt_fault(vit: nn.Module, blocks: Sequence[Any]) -> str | None:
-    """Return why a network cannot take more tokens than its patches and prefix tokens, or None if it can."""
+    """Return why a network cannot take more tokens, or None if it can."""
     for path in ("embed_dim", "num_prefix_tokens", "patch_embed.patch_size"):
         module: Any = vit
         for name in path.split("."):
@@ -154,7 +156,7 @@ _LAYERS = (
 
 
 class SelectiveTuning(AdapterModule):
-    """Trained copies that replace some of the network's parameters; the frozen originals do not change.
+    """Trained copies that replace parameters; the frozen originals do not change.
 
     Batch norms stay in evaluation mode, unless the network has the attribute
     `trains_batch_norm`. Then the running statistics of those that are trained change in
@@ -269,13 +271,15 @@ def _restore_statistic(norm: nn.Module, name: str, original: Tensor) -> None:
 
 
 def _restore_parameter(module: nn.Module, name: str, frozen: nn.Parameter) -> None:
-    """Replace the trained parameter by the frozen one, moved to the device of the trained one."""
+    """Replace the trained parameter by the frozen one, on the trained one's device."""
     frozen.data = frozen.data.to(getattr(module, name).device)
     setattr(module, name, frozen)
 
 
 class ScaleShiftModule(AdapterModule):
-    """Scale and shift, y * scale + shift, of the output features of some layers; layers with a bias can absorb them.
+    """Scale and shift, y * scale + shift, of the output features of some layers.
+
+    Layers with a bias can absorb them.
 
     Args:
         vit: a timm vision transformer.
@@ -344,7 +348,7 @@ class ScaleShiftModule(AdapterModule):
 
     @torch.no_grad()
     def merge(self) -> None:
-        """Replace W by scale W and b by scale b + shift in every layer that has a bias."""
+        """Replace W by scale W and b by scale b + shift in layers with a bias."""
         foldable = [
             name
             for name in self.placements
