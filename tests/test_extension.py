@@ -199,13 +199,13 @@ class ToyTracker:
 
 class ToyRecord:
     def __init__(self, name, path):
-        self.id, self.file = name, path.open("a")
+        self.version, self.file = name, path.open("a")
 
-    def log(self, step, values):
-        print(step, *sorted(values), file=self.file)
+    def log_metrics(self, metrics, step):
+        print(step, *sorted(metrics), file=self.file)
 
-    def close(self, failed):
-        print("failed" if failed else "finished", file=self.file)
+    def finalize(self, status):
+        print(status, file=self.file)
         self.file.close()
 """
 
@@ -270,7 +270,7 @@ def test_a_recipe_names_a_method_a_loss_a_sampler_and_a_tracker(
     assert (
         "train/loss" in lines[0]
         and "epoch/val_macro" in lines[-2]
-        and lines[-1] == "finished"
+        and lines[-1] == "success"
     )
     assert (
         rsft("predict", folder, root / "chips/val", "-o", "toy.csv")[0] == 0

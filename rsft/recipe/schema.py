@@ -358,8 +358,8 @@ class EvaluateSection(Section):
 class TrackSection(Section):
     """Where the numbers of a run go during training, beside its own tables."""
 
-    to: list[Annotated[str, RegisteredName(TRACKERS)]] = Field(default=["tensorboard"])
-    """trackers by name; metrics.csv is always written, with [] nothing else"""
+    to: list[Annotated[str, RegisteredName(TRACKERS)]] = Field(default=[])
+    """trackers by name, beside metrics.csv and the report"""
     every: int = Field(default=50, ge=1)
     """steps between two points of the training loss"""
     project: Text = "rsft"
@@ -371,15 +371,12 @@ class TrackSection(Section):
     @property
     def unneeded(self) -> dict[str, str]:
         """The keys of trackers that are not used."""
-        if "mlflow" in self.to:
-            uri = {}
-        else:
-            uri = {"uri": "nothing: track.to has no mlflow"}
-        if set(self.to) - {"tensorboard"}:
-            project = {}
-        else:
-            project = {"project": "nothing: track.to has no mlflow or wandb"}
-        return uri | project
+        hints = {}
+        if "mlflow" not in self.to:
+            hints["uri"] = "nothing: track.to has no mlflow"
+        if not set(self.to) - {"tensorboard"}:
+            hints["project"] = "nothing: track.to has no mlflow or wandb"
+        return hints
 
 
 class Recipe(Section):

@@ -20,41 +20,37 @@ from rsft.recipe.registries import TRACKERS
 from rsft.training.listeners import RunListener, StepReport
 
 if TYPE_CHECKING:
+    from lightning.fabric.loggers.logger import Logger
+
     from rsft.recipe.schema import Recipe
     from rsft.training.runs.writer import Run
 
 
-class Record(Protocol):
-    """The open record of one run in a tracker.
-
-    `id` identifies it, so that a resumed run can continue it.
-    """
-
-    id: str
-
-    def log(self, step: int, values: Mapping[str, float]) -> None:
-        """Record finite numbers by name, such as "train/loss", at a step: number of batches since the start."""
-
-    def close(self, failed: bool) -> None:
-        """End the record; `failed` says whether the run ended with an error."""
-
-
 class Tracker(Protocol):
-    """A tracker: its name in recipes, its title in reports, and the packages that must be installed."""
+    """A tracker.
+
+    Attributes:
+        name: the tracker in recipes.
+        title: the tracker in reports.
+        packages: packages that must be installed.
+    """
 
     name: ClassVar[str]
     title: ClassVar[str]
     packages: ClassVar[tuple[str, ...]]
 
-    def open(self, recipe: Recipe, folder: Path, record_id: str | None) -> Record:
+    def open(self, recipe: Recipe, folder: Path, record_id: str | None) -> Logger:
         """Begin the record of a run, or continue one.
 
         Args:
+            recipe: the recipe of the run.
+            folder: the run folder.
             record_id: id of the record to continue; None begins a new one.
 
         Returns:
-            The open record. rsft's trackers return themselves: one object serves one
-            run.
+            A logger of Lightning. It receives finite numbers by name, such as
+            "train/loss", at a step: number of batches since the start. Its `version`
+            is the id of the record, and `finalize` gets "success" or "failed".
         """
 
 
@@ -77,7 +73,9 @@ _log = logging.getLogger(__name__)
 
 
 class TrackerListener(RunListener):
-    """Listener that opens the trackers of `track.to`, and writes their ids and numbers of errors to run.json.
+    """Listener that records a run in the trackers of `track.to`.
+
+    It writes their ids and numbers of errors to run.json.
 
     Raises:
         RequestError: the package of a tracker is not installed.
@@ -85,78 +83,72 @@ class TrackerListener(RunListener):
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
-        self.trackers = {
-            name: cast("type[Tracker]", TRACKERS[name])() for name in recipe.track.to
-        }
-        for name, tracker in self.trackers.items():
-            missing = [
-                package for package in tracker.packages if find_spec(package) is None
-            ]
+        self.trackers: dict[str, Tracker] = {}
+        for name in recipe.track.to:
+            tracker = cast("type[Tracker]", TRACKERS[name])()
+            missing = [x for x in tracker.packages if find_spec(x) is None]
             if missing:
                 raise RequestError(
                     f"the tracker {name} needs {', '.join(missing)}",
                     "track.to",
                     f"pip install 'rsft[track]', or leave {name} out of track.to",
                 )
-        self.records: dict[str, Record] = {}
+            self.trackers[name] = tracker
+        self.records: dict[str, Logger] = {}
         self.errors: Counter[str] = Counter()
         self.consecutive_errors: Counter[str] = Counter()
 
     def on_start(self, run: Run, metadata: dict[str, Any]) -> None:
-        """Open the trackers; a resumed run continues its records and its numbers of errors."""
+        """Open the trackers; a resumed run continues its records and error counts."""
         self.run = run
-        record_ids = metadata.get("tracking", {})
+        record_ids = dict(metadata.get("tracking", {}))
         self.errors = Counter(metadata.get("tracking_lost", {}))
+
+        def open_tracker(name: str) -> None:
+            tracker = self.trackers[name]
+            record = tracker.open(self.recipe, run.folder, record_ids.get(name))
+            record_ids[name] = str(record.version)
+            self.records[name] = record
+
         for name in self.trackers:
-            self._attempt(name, partial(self._open, name, record_ids.get(name)))
-        ids = {name: record.id for name, record in self.records.items()}
-        run.update(
-            tracking=record_ids | ids
-        )  # also the id of a record that cannot be opened now
+            self._attempt(name, partial(open_tracker, name))
+        # also the id of a record that cannot be opened now
+        run.update(tracking=record_ids)
 
     def on_step(self, step: StepReport) -> None:
         """Record the step if its number is a multiple of `track.every`."""
         if step.done % self.recipe.track.every == 0:
-            self._log_values(
-                step.done, {tag: getattr(step, field) for field, tag in _TAGS.items()}
-            )
+            values = {tag: getattr(step, field) for field, tag in _TAGS.items()}
+            self._log_values(step.done, values)
 
     def on_epoch_end(self, row: dict[str, float], scales: dict[Site, float]) -> None:
         """Record the row of metrics.csv and the learned scales."""
-        values = {
-            f"epoch/{name}": value
-            for name, value in row.items()
-            if name not in ("epoch", "step")
-        }
-        self._log_values(
-            int(row["step"]),
-            values | {f"modulator/{site}": scale for site, scale in scales.items()},
-        )
+        values = {f"epoch/{name}": value for name, value in row.items()}
+        del values["epoch/epoch"], values["epoch/step"]
+        values |= {f"modulator/{site}": scale for site, scale in scales.items()}
+        self._log_values(int(row["step"]), values)
 
     def on_end(self, failed: bool) -> None:
         """Close the trackers."""
+        status = "failed" if failed else "success"
         for name, record in list(self.records.items()):
-            self._attempt(name, partial(record.close, failed))
-
-    def _open(self, name: str, record_id: str | None) -> None:
-        self.records[name] = self.trackers[name].open(
-            self.recipe, self.run.folder, record_id
-        )
+            self._attempt(name, partial(record.finalize, status))
 
     def _log_values(self, step: int, values: Mapping[str, float]) -> None:
         finite = {name: value for name, value in values.items() if math.isfinite(value)}
         for name, record in list(self.records.items()):
-            self._attempt(name, partial(record.log, step, finite))
+            self._attempt(name, partial(record.log_metrics, finite, step))
 
     def _attempt(self, name: str, call: Callable[[], None]) -> None:
+        """Call a tracker; an error never ends the run."""
         try:
             call()
+        # a server is down, a disk is full, or a library has changed
+        except Exception as error:
+            _log.warning("track.to %s: %s: %s", name, type(error).__name__, error)
+        else:
             self.consecutive_errors[name] = 0
             return
-        except (
-            Exception
-        ) as error:  # a server is down, a disk is full, or a library has changed
-            _log.warning("track.to %s: %s: %s", name, type(error).__name__, error)
         self.errors[name] += 1
         self.consecutive_errors[name] += 1
         self.run.update(tracking_lost=dict(self.errors))

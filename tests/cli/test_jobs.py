@@ -35,6 +35,7 @@ def test_json_events_of_a_run(rsft, recipe_file):
         "finetune",
         recipe_file,
         "train.epochs=2",
+        "track.to=[tensorboard]",
         "--json",
         "--log-every",
         "3",

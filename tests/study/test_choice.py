@@ -92,7 +92,7 @@ def test_halving(auto_file, training, tmp_path):
     assert training.calls == first + second + third
     assert choice.recipe.name == "some" and choice.source == tmp_path / "best.yaml"
     assert choice.recipe.train.epochs == 4 and choice.recipe.data.fold is None
-    assert choice.recipe.track.to == ["tensorboard"]
+    assert choice.recipe.track.to == []
     assert choice.sentence == "chosen: best, macro 32.0 ± 1.0 in 3 folds; good 22.0"
     rows = [
         (x["candidate"], x["folds"], x["epochs"], x["chosen"])

@@ -29,15 +29,15 @@ class FakeTracker:
     def open(self, recipe, folder, record_id):
         self.record_ids.append(record_id)
         self.require_server()
-        self.id = record_id or "abc"
+        self.version = record_id or "abc"
         return self
 
-    def log(self, step, values):
+    def log_metrics(self, metrics, step):
         self.require_server()
-        self.points.append((step, dict(values)))
+        self.points.append((step, dict(metrics)))
 
-    def close(self, failed):
-        type(self).closed = failed
+    def finalize(self, status):
+        type(self).closed = status
 
     def require_server(self):
         if not self.works:
@@ -91,7 +91,7 @@ def test_only_finite_numbers_are_recorded(start, fake):
     )
     assert fake.points[1] == (5, {"epoch/val_macro": 0.5, "modulator/blocks.3.q": 1.25})
     listener.on_end(failed=True)
-    assert fake.closed is True
+    assert fake.closed == "failed"
 
 
 def test_a_resumed_run_continues_its_record(start, fake):

@@ -1,4 +1,4 @@
-"""TensorBoard, MLflow and Weights & Biases.
+"""TensorBoard, MLflow and Weights & Biases by the loggers of Lightning.
 
 Only their methods import the libraries.
 """
@@ -7,19 +7,18 @@ from __future__ import annotations
 
 import logging
 import os
-import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from rsft.recipe.text import to_yaml
 from rsft.utils.dependencies import disable_telemetry
 
 if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
+    from lightning.fabric.loggers.logger import Logger
 
     from rsft.recipe.schema import Recipe
-    from rsft.training.trackers import Record
+
+_MLFLOW_URI = "MLFLOW_TRACKING_URI"
 
 
 class TensorBoard:
@@ -29,92 +28,53 @@ class TensorBoard:
     title: ClassVar[str] = "TensorBoard"
     packages: ClassVar[tuple[str, ...]] = ("tensorboard",)
 
-    def open(self, recipe: Recipe, folder: Path, record_id: str | None) -> Record:
+    def open(self, recipe: Recipe, folder: Path, record_id: str | None) -> Logger:
         """Choose the folder, which a resumed run shares.
 
         The first numbers create a file.
         """
-        self.id = self.name
-        self.folder = folder / self.name
-        self.writer: SummaryWriter | None = None
-        return self
+        from rsft.plugins.trackers.durable_loggers import EventFileLogger
 
-    def log(self, step: int, values: Mapping[str, float]) -> None:
-        """Write the numbers of a step to the disk.
-
-        A new file hides this step and later ones in older files.
-        """
-        from torch.utils.tensorboard import SummaryWriter
-
-        writer = self.writer or SummaryWriter(str(self.folder), purge_step=step)
-        self.writer = None
-        for name, value in values.items():
-            writer.add_scalar(name, value, step)
-        # a killed run loses nothing, and an error of the writing thread is raised here
-        writer.flush()
-        self.writer = writer  # only without an error, which ends the writing thread
-
-    def close(self, failed: bool) -> None:
-        """Close the file, which does not record whether the run failed."""
-        if self.writer is not None:
-            self.writer.close()
+        return EventFileLogger(folder, name=None, version=self.name)
 
 
 class MLflow:
-    """MLflow: one run in the experiment `track.project`, on a server or in a SQLite file in the working directory."""
+    """MLflow: one run in the experiment `track.project`.
+
+    It is on a server, or in a SQLite file in the working directory.
+    """
 
     name: ClassVar[str] = "mlflow"
     title: ClassVar[str] = "MLflow"
     packages: ClassVar[tuple[str, ...]] = ("mlflow", "sqlalchemy", "alembic")
 
-    def open(self, recipe: Recipe, folder: Path, record_id: str | None) -> Record:
-        """Begin a run of MLflow with the recipe's keys as parameters, or continue the run `record_id`."""
+    def open(self, recipe: Recipe, folder: Path, record_id: str | None) -> Logger:
+        """Begin a run of MLflow with the recipe's keys, or continue `record_id`."""
         disable_telemetry("mlflow")
         for library in ("mlflow", "alembic"):
-            logging.getLogger(library).setLevel(
-                logging.WARNING
-            )  # they log every step of creating a SQLite file
-        from mlflow import MlflowClient
-        from mlflow.entities import Param
+            # they log every step of creating a SQLite file
+            logging.getLogger(library).setLevel(logging.WARNING)
+        from lightning.pytorch.loggers import MLFlowLogger
 
-        self.client = MlflowClient(
-            recipe.track.uri
-            or os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
+        uri_of_user = os.environ.get(_MLFLOW_URI)
+        logger = MLFlowLogger(
+            experiment_name=recipe.track.project,
+            run_name=f"{recipe.name}/{folder.name}",
+            tracking_uri=recipe.track.uri or uri_of_user or "sqlite:///mlflow.db",
+            tags={"folder": str(folder.resolve())},
+            run_id=record_id,
         )
-        if record_id is not None:
-            self.id = record_id
-            self.client.update_run(record_id, status="RUNNING")
-            return self
-        project = recipe.track.project
-        name = f"{recipe.name}/{folder.name}"
-        experiment = self.client.get_experiment_by_name(project)
-        if experiment:
-            parent_id = experiment.experiment_id
+        client = logger.experiment
+        # it sets the variable, which the next run of the process would read
+        os.environ.pop(_MLFLOW_URI, None)
+        if uri_of_user is not None:
+            os.environ[_MLFLOW_URI] = uri_of_user
+        if record_id is None:
+            values = recipe.flatten()
+            logger.log_hyperparams({key: to_yaml(x) for key, x in values.items()})
         else:
-            parent_id = self.client.create_experiment(project)
-        self.id = self.client.create_run(
-            parent_id, run_name=name, tags={"folder": str(folder.resolve())}
-        ).info.run_id
-        self.client.log_batch(
-            self.id,
-            params=[
-                Param(key, to_yaml(value)) for key, value in recipe.flatten().items()
-            ],
-        )
-        return self
-
-    def log(self, step: int, values: Mapping[str, float]) -> None:
-        """Record the numbers of a step in one call."""
-        from mlflow.entities import Metric
-
-        now = int(1000 * time.time())
-        self.client.log_batch(
-            self.id, [Metric(name, value, now, step) for name, value in values.items()]
-        )
-
-    def close(self, failed: bool) -> None:
-        """Mark the run as finished or failed."""
-        self.client.set_terminated(self.id, "FAILED" if failed else "FINISHED")
+            client.update_run(record_id, status="RUNNING")
+        return logger
 
 
 class WandB:
@@ -127,27 +87,20 @@ class WandB:
     title: ClassVar[str] = "Weights & Biases"
     packages: ClassVar[tuple[str, ...]] = ("wandb",)
 
-    def open(self, recipe: Recipe, folder: Path, record_id: str | None) -> Record:
-        """Begin a run with the recipe's keys as its configuration, or continue the run `record_id`."""
+    def open(self, recipe: Recipe, folder: Path, record_id: str | None) -> Logger:
+        """Begin a run with the recipe's keys, or continue `record_id`."""
         disable_telemetry("wandb")
         import wandb
 
-        self.run: Any = wandb.init(
+        from rsft.plugins.trackers.durable_loggers import FinishedWandbLogger
+
+        logger = FinishedWandbLogger(
             project=recipe.track.project,
             name=f"{recipe.name}/{folder.name}",
             id=record_id,
-            resume="allow",
-            dir=folder,
+            save_dir=folder,
             config=recipe.flatten(),
             settings=wandb.Settings(silent=True, console="off"),
         )
-        self.id = str(self.run.id)
-        return self
-
-    def log(self, step: int, values: Mapping[str, float]) -> None:
-        """Record the numbers of a step; two calls at one step become one row."""
-        self.run.log(dict(values), step=step)
-
-    def close(self, failed: bool) -> None:
-        """End the run with exit code 0 or, if it failed, 1."""
-        self.run.finish(exit_code=int(failed))
+        logger.experiment  # noqa: B018  (begins the run, which has an id from then on)
+        return logger

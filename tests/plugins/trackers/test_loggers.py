@@ -47,18 +47,19 @@ def tensorboard(recipe_file, tmp_path):
 
 def test_tensorboard_reads_every_point_of_a_killed_run(tensorboard, tmp_path):
     record = tensorboard()
-    record.log(0, {"train/loss": 1.5, "pace/images_per_s": 1e6})
-    record.log(300, {"train/loss": -0.25})
+    record.log_metrics({"train/loss": 1.5, "pace/images_per_s": 1e6}, 0)
+    record.log_metrics({"train/loss": -0.25}, 300)
     expected = {"train/loss": [(0, 1.5), (300, -0.25)], "pace/images_per_s": [(0, 1e6)]}
     assert (
-        record.id == "tensorboard" and read_events(tmp_path / "tensorboard") == expected
+        record.version == "tensorboard"
+        and read_events(tmp_path / "tensorboard") == expected
     )
-    record.close(failed=False)
+    record.finalize("success")
     assert read_events(tmp_path / "tensorboard") == expected
 
 
 def test_a_run_without_numbers_has_no_event_file(tensorboard, tmp_path):
-    tensorboard().close(failed=True)
+    tensorboard().finalize("failed")
     assert not (tmp_path / "tensorboard").exists()
 
 
@@ -66,11 +67,11 @@ def test_a_resumed_run_replaces_what_it_repeats(tensorboard, tmp_path):
     killed = tensorboard()
     resumed = tensorboard()
     for step in (1, 2, 3):
-        killed.log(step, {"loss": float(step)})
-    resumed.log(2, {"loss": 20.0})
+        killed.log_metrics({"loss": float(step)}, step)
+    resumed.log_metrics({"loss": 20.0}, 2)
     assert read_events(tmp_path / "tensorboard") == {"loss": [(1, 1.0), (2, 20.0)]}
-    resumed.log(3, {"loss": 30.0})
-    resumed.close(failed=False)
+    resumed.log_metrics({"loss": 30.0}, 3)
+    resumed.finalize("success")
     assert read_events(tmp_path / "tensorboard") == {
         "loss": [(1, 1.0), (2, 20.0), (3, 30.0)]
     }
@@ -82,7 +83,7 @@ def test_a_resumed_run_replaces_what_it_repeats(tensorboard, tmp_path):
 def test_tensorboard_continues_after_a_full_disk(tensorboard, tmp_path):
     resource = pytest.importorskip("resource")
     record = tensorboard()
-    record.log(1, {"loss": 1.0})
+    record.log_metrics({"loss": 1.0}, 1)
     _, hard = limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     (file,) = (tmp_path / "tensorboard").iterdir()
     try:
@@ -92,11 +93,11 @@ def test_tensorboard_continues_after_a_full_disk(tensorboard, tmp_path):
         ):  # in the middle of a point, and of the start of a new file
             resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
             with pytest.raises(OSError, match="File too large"):
-                record.log(2, {"loss": 2.0})
+                record.log_metrics({"loss": 2.0}, 2)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    record.log(3, {"loss": 3.0})
-    record.close(failed=False)
+    record.log_metrics({"loss": 3.0}, 3)
+    record.finalize("success")
     assert read_events(tmp_path / "tensorboard") == {"loss": [(1, 1.0), (3, 3.0)]}
 
 
@@ -112,16 +113,16 @@ def test_mlflow_stores_recipe_and_numbers_and_continues_a_record(
     folder = tmp_path / "runs/bars/001"
     folder.mkdir(parents=True)
     first = open_tracker("mlflow", recipe, folder)
-    first.log(50, {"train/loss": 1.5})
-    first.close(failed=True)
-    assert first.client.get_run(first.id).info.status == "FAILED"
-    resumed = open_tracker("mlflow", recipe, folder, record_id=first.id)
-    assert first.client.get_run(first.id).info.status == "RUNNING"
-    resumed.log(100, {"train/loss": 0.5, "modulator/blocks.3.q": 1.25})
-    resumed.close(failed=False)
-    stored = resumed.client.get_run(first.id)
+    first.log_metrics({"train/loss": 1.5}, 50)
+    first.finalize("failed")
+    assert first.experiment.get_run(first.version).info.status == "FAILED"
+    resumed = open_tracker("mlflow", recipe, folder, record_id=first.version)
+    assert first.experiment.get_run(first.version).info.status == "RUNNING"
+    resumed.log_metrics({"train/loss": 0.5, "modulator/blocks.3.q": 1.25}, 100)
+    resumed.finalize("success")
+    stored = resumed.experiment.get_run(first.version)
     assert (
-        resumed.id == first.id
+        resumed.version == first.version
         and stored.info.status == "FINISHED"
         and stored.info.run_name == "bars/001"
     )
@@ -151,7 +152,7 @@ def test_mlflow_writes_to_the_uri_of_the_recipe_or_of_the_environment(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/environment.db")
     for overrides in ([], [f"track.uri=sqlite:///{tmp_path}/recipe.db"]):
         recipe = load_recipe(recipe_file, ["track.to=[mlflow]", *overrides])
-        open_tracker("mlflow", recipe, tmp_path).close(failed=False)
+        open_tracker("mlflow", recipe, tmp_path).finalize("success")
         names = {path.name for path in tmp_path.glob("*.db")}
         assert names == (
             {"environment.db", "recipe.db"} if overrides else {"environment.db"}
@@ -165,11 +166,16 @@ def test_wandb_offline(recipe_file, tmp_path, monkeypatch):
     pytest.importorskip("wandb", exc_type=ImportError)
     recipe = load_recipe(recipe_file)
     first = open_tracker("wandb", recipe, tmp_path)
-    assert first.run.config["meta.lr"] == 0.05 and first.run.project == "rsft"
-    first.log(1, {"train/loss": 1.5})
-    first.close(failed=True)
-    resumed = open_tracker("wandb", recipe, tmp_path, first.id)
-    resumed.log(2, {"train/loss": 0.5})
-    resumed.close(failed=False)
-    assert resumed.id == first.id
-    assert list(tmp_path.glob(f"wandb/offline-run-*-{first.id}/run-{first.id}.wandb"))
+    assert (
+        first.experiment.config["meta.lr"] == 0.05
+        and first.experiment.project == "rsft"
+    )
+    first.log_metrics({"train/loss": 1.5}, 1)
+    first.finalize("failed")
+    resumed = open_tracker("wandb", recipe, tmp_path, first.version)
+    resumed.log_metrics({"train/loss": 0.5}, 2)
+    resumed.finalize("success")
+    assert resumed.version == first.version
+    assert list(
+        tmp_path.glob(f"wandb/offline-run-*-{first.version}/run-{first.version}.wandb")
+    )
