@@ -150,54 +150,39 @@ class Acquisition:
                 8601.
         """
         georeference = scene.georeference
-        product = scene.product
         if georeference is None:
             raise RequestError(
                 "the scene has no georeference, so AIS positions cannot be found in it",
                 scene.path,
                 "give a product with ground control points or a geotransform",
             )
+        product = scene.product
         if time is not None:
-            second = _seconds(time, "--time")
-            return cls(
-                georeference,
-                second,
-                second,
-                None,
-                f"one time for all lines (--time): {format_time(second)}",
-            )
-        if product.acquired is None:
-            second, tag = _tag_time(scene)
-            return cls(
-                georeference,
-                second,
-                second,
-                None,
-                f"one time for all lines ({tag}): {format_time(second)}",
-            )
-        start = _seconds(product.acquired, scene.path)
-        if product.finished is None:
+            source = "--time"
+            start = end = _parse_time(time, "--time")
+        elif product.acquired is None:
+            start, source = _tag_time(scene)
             end = start
+        elif product.finished is None:
+            source = "that of the first one"
+            start = end = _parse_time(product.acquired, scene.path)
         else:
-            end = _seconds(product.finished, scene.path)
-        if product.motion is None or product.incidence is None:
-            if product.finished is None:
-                kind = "that of the first one"
-            else:
-                kind = "the middle of the product"
-            middle = (start + end) / 2
-            return cls(
-                georeference,
-                middle,
-                middle,
-                None,
-                f"one time for all lines, {kind}: {format_time(middle)}",
-            )
-        note = f"azimuth times of the lines: {format_time(start)} to {format_time(end)}"
-        return cls(georeference, start, end, scene, note)
+            source = "the middle of the product"
+            start = _parse_time(product.acquired, scene.path)
+            end = _parse_time(product.finished, scene.path)
+        if time is None and product.acquired is not None and _has_motion(scene):
+            times = f"{format_time(start)} to {format_time(end)}"
+            note = f"azimuth times of the lines: {times}"
+            return cls(georeference, start, end, scene, note)
+        middle = (start + end) / 2
+        note = f"one time for all lines ({source}): {format_time(middle)}"
+        return cls(georeference, middle, middle, None, note)
 
     def time_at(self, lon: Floats, lat: Floats) -> Floats:
-        """Return when the radar saw places (N,) in seconds since 1970; NaN where the georeference is not defined."""
+        """Return when the radar saw places (N,) in seconds since 1970.
+
+        NaN where the georeference is not defined.
+        """
         if self.scene is None or self.scene.product.motion is None:
             return np.full(len(lon), self.start)
         rows, cols = self.georeference.lonlat_to_pixels(lon, lat).T
@@ -206,44 +191,49 @@ class Acquisition:
     def view(
         self, states: ShipStates, position_sigma: float = POSITION_SIGMA
     ) -> RadarView:
-        """Displace ships, see the module; without the motion of the radar, enlarge their uncertainty instead."""
+        """Displace ships, see the module.
+
+        Without the motion of the radar, their uncertainty grows instead.
+        """
         across = np.hypot(states.sigma, position_sigma)
-        product = None if self.scene is None else self.scene.product
+        product = self.scene.product if self.scene else None
         if product is None or product.motion is None or product.incidence is None:
             sigma = np.hypot(across, SHIFT_SIGMA * states.speed)
             zero = np.zeros(len(states.lon))
             return RadarView(states.lon, states.lat, zero, zero, sigma, sigma)
+        motion = product.motion
         rows, cols = self.georeference.lonlat_to_pixels(states.lon, states.lat).T
-        ends = [
-            self.georeference.pixels_to_lonlat(rows + step, cols).T
-            for step in (-_STEP, _STEP)
-        ]
-        later = product.motion.seconds(rows + _STEP, cols) < product.motion.seconds(
-            rows - _STEP, cols
-        )
-        flight = (
-            np.asarray(EARTH.inv(*ends[0], *ends[1])[0]) + 180 * later
-        )  # lines may be in reverse order
-        slant_range = product.motion.slant_range(rows, cols)
+        flight = self._flight_direction(rows, cols, motion)
+        slant_range = motion.slant_range(rows, cols)
         incidence = product.incidence(rows, cols)
         shift = azimuth_shift(
-            states.speed, states.course, flight, incidence, slant_range, product.motion
+            states.speed, states.course, flight, incidence, slant_range, motion
         )
         lon, lat, _ = EARTH.fwd(states.lon, states.lat, flight, shift)
-        along = np.hypot(
-            across, slant_range / product.motion.velocity * _RANGE_SPEED_SIGMA
-        )
+        along = np.hypot(across, slant_range / motion.velocity * _RANGE_SPEED_SIGMA)
         return RadarView(np.asarray(lon), np.asarray(lat), shift, flight, along, across)
 
+    def _flight_direction(
+        self, rows: Floats, cols: Floats, motion: RadarMotion
+    ) -> Floats:
+        """Return the flight direction in degrees (N,); lines may be in reverse order."""
+        before, after = rows - _STEP, rows + _STEP
+        start = self.georeference.pixels_to_lonlat(before, cols).T
+        end = self.georeference.pixels_to_lonlat(after, cols).T
+        is_reverse = motion.seconds(after, cols) < motion.seconds(before, cols)
+        return np.asarray(EARTH.inv(*start, *end)[0]) + 180 * is_reverse
 
-def _seconds(text: str, location: object) -> float:
+
+def _has_motion(scene: RasterScene) -> bool:
+    return scene.product.motion is not None and scene.product.incidence is not None
+
+
+def _parse_time(text: str, location: object) -> float:
     try:
-        time = pd.Timestamp(text)
-        return (time.tz_localize("UTC") if time.tz is None else time).timestamp()
+        return pd.to_datetime(text, utc=True).timestamp()
     except ValueError as error:
-        raise RequestError(
-            f"{text[:60]!r} is not a time", location, _NO_TIME
-        ) from error
+        message = f"{text[:60]!r} is not a time"
+        raise RequestError(message, location, _NO_TIME) from error
 
 
 def _tag_time(scene: RasterScene) -> tuple[float, str]:
@@ -253,15 +243,13 @@ def _tag_time(scene: RasterScene) -> tuple[float, str]:
         RequestError: no tag has a time.
     """
     with ignore_georeference_warnings(), rasters.open_raster(scene.files[0]) as file:
-        tags = {
-            key.upper(): value
-            for key, value in (file.tags() | file.tags(ns="IMAGERY")).items()
-        }
-    name = next((name for name in (*_TIME_TAGS, _FILE_TIME) if tags.get(name)), None)
-    if name is None:
-        raise RequestError(
-            "the scene says no time of its acquisition", scene.path, _NO_TIME
-        )
-    text = tags[name].strip()
-    text = text.replace(":", "-", 2) if name == _FILE_TIME else text
-    return _seconds(text, f"{scene.path}, tag {name}"), f"tag {name}"
+        tags = file.tags() | file.tags(ns="IMAGERY")
+    texts = {key.upper(): text.strip() for key, text in tags.items()}
+    for name in (*_TIME_TAGS, _FILE_TIME):
+        text = texts.get(name)
+        if text:
+            if name == _FILE_TIME:
+                text = text.replace(":", "-", 2)
+            return _parse_time(text, f"{scene.path}, tag {name}"), f"tag {name}"
+    message = "the scene says no time of its acquisition"
+    raise RequestError(message, scene.path, _NO_TIME)

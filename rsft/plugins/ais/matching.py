@@ -21,6 +21,7 @@ the probability of the pair.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -41,10 +42,8 @@ MIN_CONFIDENCE = 0.9
 _FREEDOM = 4.0
 _NEIGHBORHOOD = 3000.0  # meters
 _EARTH_RADIUS = 6.4e6  # meters, rounded up
-_LENGTH_SIGMA = 0.3
-_ALL_LENGTHS_SIGMA = (
-    0.8  # of the logarithm: measured lengths of a ship, and those of all ships
-)
+_LENGTH_SIGMA = 0.3  # of the logarithm of the measured lengths of a ship
+_ALL_LENGTHS_SIGMA = 0.8  # of the logarithm of the lengths of all ships
 _HEADING_SIGMA = 20.0  # degrees
 _LEAST_EVIDENCE = -4.0  # lower limit of the terms of length and of heading
 
@@ -83,16 +82,16 @@ class Assignment(NamedTuple):
 
     Attributes:
         ship: index of the ship of each object (N,); -1 without one.
-        confidence: confidence of this pair (N,); 0 without one.
         pair: index in `Pairs` of this pair (N,); -1 without one.
         other: index in `Pairs` of the pair that takes its place if it is forbidden
             (N,); -1 if there is none.
+        confidence: confidence of this pair (N,); 0 without one.
     """
 
     ship: Any
-    confidence: Floats
     pair: Any
     other: Any
+    confidence: Floats
 
 
 def find_pairs(
@@ -108,50 +107,45 @@ def find_pairs(
         area: area of the scene in square meters.
     """
     tree = cKDTree(_vectors(objects.lon, objects.lat))
-    ships = _vectors(view.lon, view.lat)
-    reach = GATE * np.maximum(view.along, view.across)
-    if len(ships) and len(objects.lon):
-        near = tree.query_ball_point(ships, reach)
-    else:
-        near = []
-    j = np.repeat(np.arange(len(near)), [len(rows) for rows in near]).astype(int)
-    if len(near):
-        i = np.concatenate([np.asarray(rows, int) for rows in near])
-    else:
-        i = np.empty(0, int)
+    i, j = _find_near(tree, view)
     azimuth, _, meters = map(
         np.asarray, EARTH.inv(view.lon[j], view.lat[j], objects.lon[i], objects.lat[i])
     )
     angle = np.radians(azimuth - view.flight[j])
-    sigmas = np.hypot(
-        meters * np.cos(angle) / view.along[j], meters * np.sin(angle) / view.across[j]
-    )
-    around = (
-        np.array(
-            [len(rows) for rows in tree.query_ball_point(tree.data, _NEIGHBORHOOD)]
-        )
-        - 1
-    )
-    density = np.maximum(
-        around / (np.pi * _NEIGHBORHOOD**2), max(len(around), 1) / area
-    )
+    along = view.along[j]
+    across = view.across[j]
+    sigmas = np.hypot(meters * np.cos(angle) / along, meters * np.sin(angle) / across)
+    others = tree.query_ball_point(tree.data, _NEIGHBORHOOD, return_length=True) - 1
+    scene_density = max(len(others), 1) / area
+    density = np.maximum(others / (np.pi * _NEIGHBORHOOD**2), scene_density)
     score = -(_FREEDOM + 2) / 2 * np.log1p(sigmas**2 / _FREEDOM)
-    score -= np.log(2 * np.pi * view.along[j] * view.across[j] * density[i])
+    score -= np.log(2 * np.pi * along * across * density[i])
     ratio = np.log(objects.length[i] / length[j]) / _LENGTH_SIGMA
     score += _evidence(ratio, np.log(_ALL_LENGTHS_SIGMA / _LENGTH_SIGMA))
     turn = np.abs((objects.heading[i] - heading[j] + 90) % 180 - 90) / _HEADING_SIGMA
     score += _evidence(turn, np.log(180 / (_HEADING_SIGMA * np.sqrt(2 * np.pi))))
-    possible = (sigmas <= GATE) & (score > 0)
-    return Pairs(
-        i[possible], j[possible], score[possible], meters[possible], sigmas[possible]
-    )
+    is_possible = (sigmas <= GATE) & (score > 0)
+    return Pairs(*(column[is_possible] for column in (i, j, score, meters, sigmas)))
+
+
+def _find_near(tree: cKDTree, view: RadarView) -> tuple[Any, Any]:
+    """Return the numbers of objects and of ships (P,) within the gate."""
+    reach = GATE * np.maximum(view.along, view.across)
+    near = tree.query_ball_point(_vectors(view.lon, view.lat), reach)
+    objects = np.array([row for rows in near for row in rows], int)
+    return objects, np.repeat(np.arange(len(near)), [len(rows) for rows in near])
 
 
 def _vectors(lon: Floats, lat: Floats) -> Floats:
-    """Return points on a sphere (N, 3) in meters; their distances are those on the Earth or a little more."""
-    lon, lat = np.radians(lon), np.radians(lat)
+    """Return points on a sphere (N, 3) in meters.
+
+    Their distances are those on the Earth or a little more.
+    """
+    east = np.radians(lon)
+    north = np.radians(lat)
+    radius = np.cos(north)
     return _EARTH_RADIUS * np.column_stack(
-        [np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)]
+        [radius * np.cos(east), radius * np.sin(east), np.sin(north)]
     )
 
 
@@ -167,43 +161,49 @@ def assign(pairs: Pairs, count: int) -> Assignment:
         pairs: the possible pairs.
         count: number of objects N.
     """
-    ship, pair, other = (np.full(count, -1) for _ in range(3))
-    confidence = np.zeros(count)
-    total = count + int(pairs.ships.max(initial=-1)) + 1
-    edges = coo_array(
-        (np.ones(len(pairs.ships)), (pairs.objects, count + pairs.ships)),
-        shape=(total, total),
-    )
-    labels = connected_components(edges, directed=False)[1][pairs.objects]
-    order = np.argsort(labels, kind="stable")
-    for group in (
-        np.split(order, np.flatnonzero(np.diff(labels[order])) + 1)
-        if len(order)
-        else []
-    ):
+    best = Assignment(*(np.full(count, -1) for _ in range(3)), np.zeros(count))
+    for group in _connect(pairs, count):
         scores, numbers = _matrix(pairs, group)
-        rows = np.unique(pairs.objects[group])
-        best = _solve(scores)
-        values = scores[np.arange(len(rows)), best]
-        possible = (numbers >= 0).astype(int)
-        neighbors = np.linalg.matrix_power(possible @ possible.T > 0, 2)
-        for row in np.flatnonzero(numbers[np.arange(len(rows)), best] >= 0):
-            near = np.flatnonzero(neighbors[row])  # objects further away do not change
-            columns = np.setdiff1d(np.arange(scores.shape[1]), best[~neighbors[row]])
-            forbidden = scores[np.ix_(near, columns)]
+        objects = np.unique(pairs.objects[group])
+        rows = np.arange(len(objects))
+        columns = _solve(scores)
+        values = scores[rows, columns]
+        best.pair[objects] = numbers[rows, columns]
+        is_possible = (numbers >= 0).astype(int)
+        are_near = np.linalg.matrix_power(is_possible @ is_possible.T > 0, 2)
+        for row in np.flatnonzero(best.pair[objects] >= 0):
+            near = np.flatnonzero(are_near[row])  # objects further away do not change
+            open_columns = np.setdiff1d(
+                np.arange(scores.shape[1]), columns[~are_near[row]]
+            )
+            forbidden = scores[np.ix_(near, open_columns)]
             position = int(np.searchsorted(near, row))
-            forbidden[position, columns == best[row]] = -np.inf
+            forbidden[position, open_columns == columns[row]] = -np.inf
             second = _solve(forbidden)
-            margin = values[near].sum() - forbidden[np.arange(len(near)), second].sum()
-            pair[rows[row]] = numbers[row, best[row]]
-            other[rows[row]] = numbers[row, columns[second[position]]]
-            confidence[rows[row]] = 1 / (1 + np.exp(-margin))
-    ship[pair >= 0] = pairs.ships[pair[pair >= 0]]
-    return Assignment(ship, confidence, pair, other)
+            total = forbidden[np.arange(len(near)), second].sum()
+            margin = values[near].sum() - total
+            best.other[objects[row]] = numbers[row, open_columns[second[position]]]
+            best.confidence[objects[row]] = 1 / (1 + np.exp(-margin))
+    has_ship = best.pair >= 0
+    best.ship[has_ship] = pairs.ships[best.pair[has_ship]]
+    return best
+
+
+def _connect(pairs: Pairs, count: int) -> Iterator[Any]:
+    """Yield the numbers of the pairs of each group of connected objects and ships."""
+    total = count + int(pairs.ships.max(initial=-1)) + 1
+    ends = (pairs.objects, count + pairs.ships)
+    edges = coo_array((np.ones(len(pairs.ships)), ends), shape=(total, total))
+    labels = connected_components(edges, directed=False)[1][pairs.objects]
+    for label in np.unique(labels):
+        yield np.flatnonzero(labels == label)
 
 
 def _matrix(pairs: Pairs, group: Any) -> tuple[Floats, Any]:
-    """Return the scores (N, S + N) of a group, whose last columns mean no ship, and the number of each pair or -1."""
+    """Return the scores (N, S + N) of a group, and the number of each pair or -1.
+
+    The last columns mean no ship.
+    """
     rows, i = np.unique(pairs.objects[group], return_inverse=True)
     columns, j = np.unique(pairs.ships[group], return_inverse=True)
     scores = np.full((len(rows), len(columns) + len(rows)), -np.inf)

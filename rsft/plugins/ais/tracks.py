@@ -1,4 +1,4 @@
-"""Make tracks of ships from AIS messages, and compute where each ship is at the time of its line in a scene."""
+"""Make tracks of ships from AIS messages, and compute where each ship is at a time."""
 
 from __future__ import annotations
 
@@ -23,16 +23,23 @@ MAX_SPEED = 60.0
 HERMITE_GAP = 600.0
 """Longest gap in seconds that is interpolated with speeds and courses."""
 
+_COLUMNS = ["lon", "lat", "time", "sog", "cog", "heading"]
+_SIZES = ["bow", "stern", "port", "starboard", "length"]
+_LIMITS = {"sog": 102.3, "cog": 360.0, "heading": 360.0}
+"""Values that mean "not available": ITU-R M.1371-5, tables 48 and 52."""
+
+_WRONG_MMSI = "messages with an MMSI of other than nine digits"
+_STATION = "messages of stations, aircraft, buoys and handhelds"
+_SHARED = "messages of an MMSI that two ships use"
+_JUMP = "messages with an impossible jump"
 _JUMP_TOLERANCE = 300.0  # meters; positions and times of messages are not exact
 _MESSAGES_OF_A_SHIP = 3  # as many messages elsewhere are another ship with this MMSI
 _ANTENNA_SIGMA = 0.2  # of the length: the antenna lies anywhere along the ship
 _UNKNOWN_LENGTH = 100.0  # meters
 _SPEED_SIGMA = 0.15  # meters per second; AIS rounds to 0.1 knots and smooths
 _STOPPED = 0.5  # meters per second below which a course means nothing
-_TURN_RATE = 4e-4
-_ACCELERATION = (
-    3e-4  # radians per second and m/s2, standard deviations over some minutes
-)
+_TURN_RATE = 4e-4  # radians per second, standard deviation over some minutes
+_ACCELERATION = 3e-4  # m/s2, standard deviation over some minutes
 _UNKNOWN_SPEED = 4.0  # meters per second
 
 
@@ -63,81 +70,73 @@ def make_tracks(messages: AisMessages) -> Tracks:
     ship cannot have reached are left out. An MMSI whose messages are in two places at a
     time belongs to two ships, which are set aside.
     """
-    table = messages.table.copy()
     counts = Counter[str]()
-    for name, limit in (
-        ("sog", 102.3),
-        ("cog", 360.0),
-        ("heading", 360.0),
-    ):  # ITU-R M.1371-5, tables 48 and 52
-        table[name] = table[name].where((table[name] >= 0) & (table[name] < limit))
+    table = messages.table.copy()
+    for name, limit in _LIMITS.items():
+        is_available = table[name].between(0, limit, inclusive="left")
+        table[name] = table[name].where(is_available)
+    is_short = ~table["mmsi"].between(10**8, 10**9 - 1)
+    table = _drop(table, is_short, counts, _WRONG_MMSI)
     first_digits = table["mmsi"] // 10**7
-    has_nine_digits = (table["mmsi"] >= 10**8) & (table["mmsi"] < 10**9)
-    is_ship = has_nine_digits & (first_digits.between(20, 79) | (first_digits == 98))
-    counts["messages with an MMSI of other than nine digits"] = int(
-        (~has_nine_digits).sum()
-    )
-    counts["messages of stations, aircraft, buoys and handhelds"] = int(
-        (has_nine_digits & ~is_ship).sum()
-    )
-    repeated = ["mmsi", "time", "lat", "lon"]
-    unique = (
-        table[is_ship]
-        .drop_duplicates(repeated)
-        .sort_values(["mmsi", "time"], kind="stable")
-    )
-    counts["repeated messages"] = int(is_ship.sum()) - len(unique)
-    unique = unique.reset_index(drop=True)
-    kept = np.ones(len(unique), bool)
-    shared = list[int]()
-    for rows in _rows_with_jumps(unique):
-        inside, is_shared = _follow(
-            unique.loc[rows, ["lon", "lat", "time"]].to_numpy(np.float64)
-        )
-        kept[rows] = inside & (not is_shared)
-        shared += [int(unique["mmsi"][rows[0]])] * is_shared
-        counts[
-            (
-                "messages of an MMSI that two ships use"
-                if is_shared
-                else "messages with an impossible jump"
-            )
-        ] += int((~kept[rows]).sum())
+    is_ship = first_digits.between(20, 79) | (first_digits == 98)
+    table = _drop(table, ~is_ship, counts, _STATION)
+    is_repeated = table.duplicated(["mmsi", "time", "lat", "lon"])
+    table = _drop(table, is_repeated, counts, "repeated messages")
+    table = table.sort_values(["mmsi", "time"], kind="stable", ignore_index=True)
+    faults = _find_jumps(table)
+    shared = table["mmsi"][faults == _SHARED].unique().tolist()
+    counts.update(faults[faults != ""])
+    table = table[faults == ""]
+    is_second = table.duplicated(["mmsi", "time"])
+    table = _drop(table, is_second, counts, "messages of a ship at one time")
+    counts["ships that share an MMSI"] = len(shared)
     notes = []
     if shared:
-        listed = ", ".join(map(str, shared[:10])) + (
-            ", ..." if len(shared) > 10 else ""
-        )
-        notes.append(f"set aside, because two ships use the MMSI: {listed}")
-    counts["ships that share an MMSI"] = len(shared)
-    table = unique[kept].drop_duplicates(["mmsi", "time"]).reset_index(drop=True)
-    counts["messages of a ship at one time"] = int(kept.sum()) - len(table)
+        listed = ", ".join(map(str, shared[:10]))
+        dots = ", ..." if len(shared) > 10 else ""
+        notes.append(f"set aside, because two ships use the MMSI: {listed}{dots}")
     mmsi, starts = np.unique(table["mmsi"], return_index=True)
-    ships = messages.static.reindex(mmsi).rename_axis("mmsi").reset_index()
-    ships["ais_class"] = [
-        ship_class(text or "")
-        for text in (
-            ships["ship_type"].astype(object).where(ships["ship_type"].notna(), "")
-        )
-    ]
-    for size, (first, second) in {
-        "length": ("bow", "stern"),
-        "width": ("port", "starboard"),
-    }.items():
-        total = ships[first] + ships[second]
-        ships[size] = ships[size].fillna(total.where(total > 0))
+    ships = _describe_ships(messages.static.reindex(mmsi))
+    table = table.reset_index(drop=True)
     return Tracks(table, np.append(starts, len(table)), ships, counts, notes)
 
 
-def _rows_with_jumps(table: pd.DataFrame) -> list[Any]:
-    """Return the rows of each ship that is too fast between any two messages."""
-    lon = table["lon"].to_numpy()
-    lat = table["lat"].to_numpy()
-    time = table["time"].to_numpy()
-    mmsi = table["mmsi"].to_numpy()
+def _drop(
+    table: pd.DataFrame, rows: pd.Series[bool], counts: Counter[str], reason: str
+) -> pd.DataFrame:
+    """Return a table without some rows, and count them."""
+    counts[reason] = int(rows.sum())
+    return table[~rows]
+
+
+def _describe_ships(static: pd.DataFrame) -> pd.DataFrame:
+    """Return the ships with their class, and with sizes by the place of the antenna."""
+    ships = static.rename_axis("mmsi").reset_index()
+    ships["ais_class"] = ships["ship_type"].astype(object).fillna("").map(ship_class)
+    length = ships["bow"] + ships["stern"]
+    width = ships["port"] + ships["starboard"]
+    ships["length"] = ships["length"].fillna(length.where(length > 0))
+    ships["width"] = ships["width"].fillna(width.where(width > 0))
+    return ships
+
+
+def _find_jumps(table: pd.DataFrame) -> pd.Series[str]:
+    """Return what is wrong with each message of a ship that is too fast; "" if nothing.
+
+    Only ships with a jump between any two messages are followed.
+    """
+    lon, lat, time, mmsi = table[["lon", "lat", "time", "mmsi"]].to_numpy(np.float64).T
     meters = EARTH.inv(lon[:-1], lat[:-1], lon[1:], lat[1:])[2]
-    is_jump = (mmsi[:-1] == mmsi[1:]) & (np.asarray(meters) > _reach(np.diff(time)))
-    return [np.flatnonzero(mmsi == ship) for ship in np.unique(mmsi[:-1][is_jump])]
+    is_jump = (np.diff(mmsi) == 0) & (np.asarray(meters) > _reach(np.diff(time)))
+    points = np.column_stack([lon, lat, time])
+    faults = np.full(len(table), "", object)
+    for ship in np.unique(mmsi[:-1][is_jump]):
+        rows = np.flatnonzero(mmsi == ship)
+        is_followed, is_shared = _follow(points[rows])
+        faults[rows[~is_followed]] = _JUMP
+        if is_shared:
+            faults[rows] = _SHARED
+    return pd.Series(faults, table.index)
 
 
 def _reach(seconds: Any) -> Any:
@@ -227,125 +226,139 @@ def states_at(tracks: Tracks, times: Floats) -> ShipStates:
         tracks: the tracks of S ships.
         times: times (S,) in seconds since 1970.
     """
-    columns = ["lon", "lat", "time", "sog", "cog", "heading"]
-    lon, lat, time, sog, cog, heading = tracks.table[columns].to_numpy(np.float64).T
-    first, last = tracks.starts[:-1], tracks.starts[1:] - 1
-    after = np.array(
-        [
-            a + np.searchsorted(time[a : b + 1], t)
-            for a, b, t in zip(first, last, times, strict=True)
-        ],
-        int,
-    )
-    is_between = (after > first) & (after <= last)
-    before = np.where(is_between, after - 1, np.clip(after, first, last))
-    after = np.where(is_between, after, before)
-    gap = time[after] - time[before]
-    elapsed = times - time[before]
-    neighbor = np.where(is_between, before, np.maximum(before - 1, first))
-    next_one = np.minimum(neighbor + 1, last)
-    mean = _path(lon, lat, neighbor, next_one) / np.where(
-        neighbor < next_one, time[next_one] - time[neighbor], 1
-    )
-    sent = np.where(np.isfinite(sog * cog), sog * KNOT * _direction(cog), np.nan)
-    is_hermite = (
-        is_between & (gap <= HERMITE_GAP) & np.isfinite(sent[before] * sent[after])
-    )
-    v0 = np.where(np.isfinite(sent[before]), sent[before], mean)
-    v1 = np.where(np.isfinite(sent[after]), sent[after], mean)
-    straight = np.where(is_between, mean, v0)
-    seconds = np.where(is_between, gap, elapsed)
-    u = elapsed / np.where(seconds == 0, 1, seconds)
-    v0, v1 = np.where(
-        is_hermite, (v0, v1), straight
-    )  # with equal velocities, the cubic is a straight line
-    offset = seconds * (
-        (u**3 - 2 * u**2 + u) * v0
-        + (3 * u**2 - 2 * u**3) * straight
-        + (u**3 - u**2) * v1
-    )
-    slope = (
-        (3 * u**2 - 4 * u + 1) * v0
-        + 6 * (u - u**2) * straight
-        + (3 * u**2 - 2 * u) * v1
-    )
-    nearest = np.where(u < 0.5, before, after)
-    speed = np.abs(slope)
-    course = np.degrees(np.angle(slope)) % 360
-    own_heading = np.where(
-        np.isfinite(heading[nearest]),
-        heading[nearest],
-        np.where(speed > _STOPPED, course, np.nan),
-    )
-    middle, antenna_sigma = _middle(tracks.ships, own_heading)
-    azimuth = np.degrees(np.angle(offset + middle))
-    meters = np.abs(offset + middle)
-    lon, lat, _ = EARTH.fwd(lon[before], lat[before], azimuth, meters)
-    is_known = np.isfinite(mean) & ((sog[before] >= 0) | (first < last))
-    motion_sigma = _motion_sigma(
-        np.where(is_between, gap, 0), np.abs(elapsed), speed, is_hermite, is_known
-    )
-    method = np.select(
-        [is_hermite, is_between], ["hermite", "great circle"], "extrapolated"
-    )
-    sigma = np.hypot(antenna_sigma, motion_sigma)
-    return ShipStates(
-        np.asarray(lon),
-        np.asarray(lat),
-        speed,
-        course,
-        own_heading,
-        sigma,
-        np.abs(seconds),
-        method,
-    )
+    messages = tracks.table[_COLUMNS].astype(np.float64).to_records(index=False)
+    ships = tracks.ships[_SIZES].astype(np.float64).to_records(index=False)
+    rows = []
+    bounds = zip(tracks.starts[:-1], tracks.starts[1:], strict=True)
+    for ship, (first, end), time in zip(ships, bounds, times, strict=True):
+        sent = messages[first:end]
+        after = int(np.searchsorted(sent.time, time))
+        if 0 < after < len(sent):
+            path = _interpolate(sent[after - 1], sent[after], time)
+        elif after:
+            path = _extrapolate(sent[-1], sent[-2:], time)
+        else:
+            path = _extrapolate(sent[0], sent[:2], time)
+        rows.append(_make_state(path, ship))
+    columns = zip(*rows, strict=True) if rows else [()] * len(ShipStates._fields)
+    return ShipStates(*map(np.array, columns))
 
 
-def _direction(degrees: Floats) -> Any:
-    """Return directions as complex numbers: north is 1, east is i."""
-    return np.exp(1j * np.radians(degrees))
+class _Path(NamedTuple):
+    """Where a ship has sailed at a time.
+
+    Attributes:
+        start: message from which it sailed.
+        way: way from there in meters, see `_direction`.
+        velocity: velocity in meters per second, see `_direction`.
+        heading: heading in the nearest message; NaN without one.
+        sigma: standard deviation in meters.
+        gap, method: see `ShipStates`.
+    """
+
+    start: Any
+    way: complex
+    velocity: complex
+    heading: float
+    sigma: float
+    gap: float
+    method: str
 
 
-def _path(lon: Floats, lat: Floats, start: Any, end: Any) -> Any:
-    """Return the way between rows in meters as complex numbers, in the azimuthal equidistant plane of the first row."""
-    azimuth, _, meters = EARTH.inv(lon[start], lat[start], lon[end], lat[end])
-    return meters * _direction(azimuth)
+def _interpolate(before: Any, after: Any, time: float) -> _Path:
+    """Return the path between two messages.
+
+    An unknown acceleration a displaces a ship by a t (gap - t) / 2 at the time t. With
+    the velocities at both ends only its change counts, which is a quarter of it in the
+    simulated traffic.
+    """
+    gap = after.time - before.time
+    elapsed = time - before.time
+    u = elapsed / gap
+    straight = _path(before, after) / gap
+    v0 = _velocity(before)
+    v1 = _velocity(after)
+    is_hermite = gap <= HERMITE_GAP and bool(np.isfinite(v0 * v1))
+    if not is_hermite:  # with equal velocities, the cubic is a straight line
+        v0 = straight
+        v1 = straight
+    way = (u**3 - 2 * u**2 + u) * v0
+    way += (3 * u**2 - 2 * u**3) * straight
+    way += (u**3 - u**2) * v1
+    velocity = (3 * u**2 - 4 * u + 1) * v0
+    velocity += 6 * (u - u**2) * straight
+    velocity += (3 * u**2 - 2 * u) * v1
+    sigma = _acceleration(velocity) * elapsed * (gap - elapsed) / 2
+    if is_hermite:
+        sigma /= 4
+    method = "hermite" if is_hermite else "great circle"
+    heading = before.heading if u < 0.5 else after.heading
+    return _Path(before, gap * way, velocity, heading, sigma, gap, method)
 
 
-def _middle(ships: pd.DataFrame, heading: Floats) -> tuple[Any, Floats]:
-    """Return the way from the antenna to the middle of each ship as complex numbers, and what is left uncertain.
+def _extrapolate(start: Any, nearest: Any, time: float) -> _Path:
+    """Return the path before the first or after the last message, which is `start`.
+
+    Without a velocity in it, that between the nearest two messages counts. An unknown
+    acceleration a displaces a ship by a t^2 / 2 after the time t.
+    """
+    elapsed = time - start.time
+    seconds = np.ptp(nearest.time)
+    velocity = _velocity(start)
+    if not np.isfinite(velocity):
+        velocity = _path(nearest[0], nearest[-1]) / (seconds or 1)
+    gap = abs(elapsed)
+    sigma = _UNKNOWN_SPEED * gap
+    if start.sog >= 0 or seconds:
+        sigma = np.hypot(_SPEED_SIGMA * gap, _acceleration(velocity) * gap**2 / 2)
+    way = elapsed * velocity
+    return _Path(start, way, velocity, start.heading, sigma, gap, "extrapolated")
+
+
+def _make_state(path: _Path, ship: Any) -> tuple[Any, ...]:
+    """Return the state of a ship, with the fields of `ShipStates`.
 
     The distances A to D of ITU-R M.1371-5 are those from the antenna to bow, stern,
     port and starboard.
     """
-    bow, stern, port, starboard = (
-        ships[["bow", "stern", "port", "starboard"]].to_numpy(np.float64).T
-    )
-    is_known = (bow + stern > 0) & np.isfinite(heading)
-    way = ((bow - stern) / 2 + 1j * np.nan_to_num((starboard - port) / 2)) * _direction(
-        heading
-    )
-    length = ships["length"].fillna(_UNKNOWN_LENGTH).to_numpy(np.float64)
-    return np.where(is_known, way, 0), np.where(is_known, 0, _ANTENNA_SIGMA * length)
+    speed = abs(path.velocity)
+    course = np.degrees(np.angle(path.velocity)) % 360
+    heading = path.heading
+    if np.isnan(heading) and speed > _STOPPED:
+        heading = course
+    way = path.way
+    antenna_sigma = 0.0
+    if ship.bow + ship.stern > 0 and np.isfinite(heading):
+        to_starboard = np.nan_to_num((ship.starboard - ship.port) / 2)
+        middle = complex((ship.bow - ship.stern) / 2, to_starboard)
+        way += middle * _direction(heading)
+    else:
+        is_known = np.isfinite(ship.length)
+        antenna_sigma = _ANTENNA_SIGMA * (ship.length if is_known else _UNKNOWN_LENGTH)
+    azimuth = np.degrees(np.angle(way))
+    lon, lat, _ = EARTH.fwd(path.start.lon, path.start.lat, azimuth, abs(way))
+    sigma = np.hypot(antenna_sigma, path.sigma)
+    return lon, lat, speed, course, heading, sigma, path.gap, path.method
 
 
-def _motion_sigma(
-    gap: Floats, elapsed: Floats, speed: Floats, is_hermite: Any, is_known: Any
-) -> Floats:
-    """Return the standard deviation in meters (S,) of a position between messages, or behind the last one.
+def _direction(degrees: float) -> complex:
+    """Return a direction as complex number: north is 1, east is i."""
+    return complex(np.exp(1j * np.radians(degrees)))
 
-    An unknown acceleration a displaces a ship by a u (gap - u) / 2 between two
-    positions, and by a u^2 / 2 behind one. With the velocities at both ends only its
-    change counts, which is a quarter of it in the simulated traffic.
+
+def _velocity(message: Any) -> complex:
+    """Return the velocity in meters per second; NaN without speed and course."""
+    return complex(message.sog * KNOT * _direction(message.cog))
+
+
+def _path(start: Any, end: Any) -> complex:
+    """Return the way between messages in meters, see `_direction`.
+
+    It lies in the azimuthal equidistant plane of the first one.
     """
-    acceleration = _ACCELERATION + _TURN_RATE * speed
-    between = (
-        acceleration
-        * np.abs(elapsed * (gap - elapsed))
-        / 2
-        * np.where(is_hermite, 0.25, 1)
-    )
-    behind = np.hypot(_SPEED_SIGMA * elapsed, acceleration * elapsed**2 / 2)
-    return np.where(
-        gap > 0, between, np.where(is_known, behind, _UNKNOWN_SPEED * elapsed)
-    )
+    azimuth, _, meters = EARTH.inv(start.lon, start.lat, end.lon, end.lat)
+    return meters * _direction(azimuth)
+
+
+def _acceleration(velocity: complex) -> float:
+    return _ACCELERATION + _TURN_RATE * abs(velocity)
