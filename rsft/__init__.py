@@ -97,8 +97,8 @@ def finetune(
         *arguments: further arguments of `rsft.training.finetune.finetune`, for a
             `Recipe`.
         **options: the options of the command: `overrides` (a list of
-            "section.key=value"), `data`, `labels`, `ais`, `root`, `prepare`, `budget`,
-            `measure` (--for), `start` (--from), `no_report`, `quiet`.
+            "section.key=value"), `at`, `root`, `prepare`, `start` (--from),
+            `no_report`, `quiet`.
 
     Returns:
         The run with `report` and `bundle` (paths), `accuracy` (a table), and
@@ -123,18 +123,16 @@ def finetune(
         return train(recipe, Path(runs), *arguments, **options)
     import shlex
 
-    from rsft.cli.display.console import quiet_console
+    from rsft.cli.display.failures import quiet_console
+    from rsft.cli.finetune import run_finetune
+    from rsft.cli.finetune_steps import FinetuneRequest
     from rsft.cli.finished_run import FinishedRun
-    from rsft.cli.jobs import run_finetune
-    from rsft.cli.start import FinetuneRequest
     from rsft.training.runs.reader import read_run_metadata
 
-    paths = {
-        name: Path(options[name])
-        for name in ("data", "labels", "ais", "root", "start")
-        if options.get(name)
-    }
-    request = FinetuneRequest(str(recipe), runs=Path(runs), **(options | paths))
+    for name in ("at", "root", "start"):
+        if options.get(name):
+            options[name] = Path(options[name])
+    request = FinetuneRequest(str(recipe), runs=Path(runs), **options)
     with quiet_console(request.quiet):
         folder, files, steps = run_finetune(request)
     commands = tuple(map(shlex.join, steps.commands.values() if steps else ()))

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rsft.cli.display.console import explain, show_error
+from rsft.cli.display.failures import explain, show_error
 from rsft.errors import RsftError
 
 

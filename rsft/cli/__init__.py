@@ -23,8 +23,8 @@ from rsft.cli.display.console import (
     console,
     error_console,
     format_warning,
-    show_failure,
 )
+from rsft.cli.display.failures import show_failure
 from rsft.cli.flags import take_flags
 from rsft.utils.dependencies import disable_telemetry
 from rsft.utils.remote_files import refuse_servers
@@ -36,12 +36,14 @@ _APPS = {
     "prepare": "prepare.app",
     "data": "data.app",
     "audit": "data.audit_app",
-    **dict.fromkeys(("finetune", "evaluate", "doctor"), "jobs.app"),
+    "finetune": "finetune.app",
+    "evaluate": "evaluate.app",
+    "doctor": "doctor.app",
     "predict": "predict.app",
     "bundle": "bundle.app",
     "export": "bundle.export_app",
     "recipes": "runs.recipes_app",
-    "sweep": "jobs.sweep_app",
+    "sweep": "sweep.app",
     "runs": "runs.app",
     "report": "runs.report_app",
     "backbones": "backbones.app",

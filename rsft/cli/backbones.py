@@ -15,11 +15,11 @@ from rsft.cli.display.console import (
     console,
     make_table,
     progress,
-    show_error,
     show_paths,
     show_waiting,
     two_lines,
 )
+from rsft.cli.display.failures import show_error
 from rsft.cli.options import (
     WordArgument,
     check_new_file,

@@ -14,6 +14,7 @@ import typer
 
 from rsft.cli.display import console as display
 from rsft.cli.display.console import console, progress, show_paths
+from rsft.cli.display.evaluation import changes_table
 from rsft.cli.options import (
     OUT,
     BundleArgument,
@@ -544,10 +545,10 @@ def export(
                 progress=report,
             )
     except AccuracyLossError as error:
-        console.print(display.changes_table(error.table))
+        console.print(changes_table(error.table))
         raise
     if result.changes:
-        console.print(display.changes_table(result.changes))
+        console.print(changes_table(result.changes))
     for line in result.notes:
         console.print(line, soft_wrap=True)
     show_paths({"export": result.folder})

@@ -11,6 +11,7 @@ from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from datetime import date, datetime
 from functools import cached_property, update_wrapper
 from inspect import Parameter, Signature, getdoc, signature
+from keyword import iskeyword
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -19,7 +20,8 @@ import typer
 from typer.core import TyperCommand
 from typer.models import ParameterInfo
 
-from rsft.cli.display.console import error_console, quiet_console
+from rsft.cli.display.console import error_console
+from rsft.cli.display.failures import quiet_console
 from rsft.cli.flags import FLAGS, Flags
 from rsft.errors import RequestError
 from rsft.recipe.library import find_recipe
@@ -176,7 +178,8 @@ class Setting:
     @property
     def key(self) -> str:
         """The name of the parameter of the command."""
-        return self.flag[2:].replace("-", "_") if self.is_field else self.name
+        key = self.flag[2:].replace("-", "_")
+        return key if self.is_field and not iskeyword(key) else self.name
 
     def as_parameter(self) -> Parameter:
         """Return the parameter from which typer makes the argument or option."""
@@ -271,7 +274,7 @@ def _read_fields(request: type[Any]) -> Iterator[Setting]:
         default = None if field.default is MISSING else field.default
         setting = make_setting(field.name, hints[field.name], default, None)
         setting = replace(setting, is_field=True)
-        if setting.info is not None or setting.nested:
+        if setting.info or setting.nested or setting.name in FLAGS.values():
             yield setting
 
 

@@ -130,7 +130,7 @@ def _predict(
         report(0, 0, "loading the bundle")
         from rsft.inference.predict.bundles import predict_bundles
         from rsft.inference.predict.job import predict as predict_table
-        from rsft.utils.process_pool import retain_freed_memory
+        from rsft.utils.memory import retain_freed_memory
 
         retain_freed_memory()
         show_bundles(bundles)

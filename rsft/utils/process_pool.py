@@ -1,9 +1,7 @@
-"""A process pool with a bounded queue, whose workers end with their parent; and memory that a network frees is kept."""
+"""A process pool with a bounded queue, whose workers end with their parent."""
 
-import ctypes
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -85,43 +83,3 @@ def end_with_parent(end: Callable[[], object]) -> None:
         end()
 
     threading.Thread(target=wait_for_parent, daemon=True).start()
-
-
-_TRIM_THRESHOLD = -1
-_MMAP_THRESHOLD = -3
-_ARENA_MAX = -8  # options of <malloc.h>
-_RETAINED = 2**29  # free bytes at the top of the heap
-_LARGEST_BLOCKS = (
-    2**25,
-    2**27,
-)  # bytes of a block from the heap; an older glibc only accepts the first value
-
-
-def retain_freed_memory() -> bool:
-    """Let this process retain up to 512 MiB of freed memory; return whether the C library supports it.
-
-    PyTorch allocates activations with malloc. glibc returns blocks of tens of MB to the
-    system at once, and each layer then faults its pages in again: about 5 % of the time
-    of a ViT-B/16 on two cores. All threads share one heap after the call, because glibc
-    always returns the memory of per-thread heaps, and a job computes in a thread. The
-    setting changes the whole process, so only commands call this function, not library
-    functions.
-    """
-    if sys.platform != "linux":
-        return False
-    set_option = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
-    if set_option is None:
-        return False
-    set_option(_ARENA_MAX, 1)
-    for size in _LARGEST_BLOCKS:
-        set_option(_MMAP_THRESHOLD, size)
-    return bool(set_option(_TRIM_THRESHOLD, _RETAINED))
-
-
-def return_freed_memory() -> None:
-    """Return freed memory of this process to the system, where the C library can."""
-    if (
-        sys.platform == "linux"
-        and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None
-    ):
-        trim(0)

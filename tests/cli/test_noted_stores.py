@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from rsft.cli import jobs
+from rsft.cli import finetune
 from rsft.data.chips.store import MANIFEST, ChipStore
 from rsft.data.chips.store_notes import note_store, read_notes
 from rsft.errors import RequestError
@@ -47,7 +47,7 @@ def stop(root):
 def stopped(monkeypatch):
     """End `rsft finetune` before the training, with the folder of the chip store as the
     location of the error."""
-    monkeypatch.setattr(jobs, "check_store", stop)
+    monkeypatch.setattr(finetune, "check_store", stop)
 
 
 @pytest.mark.slow
@@ -71,7 +71,7 @@ def test_a_run_reads_what_prepare_wrote_elsewhere(
         and run.metadata["data"]["root"] == run.recipe.data.root
     )
     stores_of_test.unlink()  # the run itself names its store
-    monkeypatch.setattr(jobs, "check_store", stop)
+    monkeypatch.setattr(finetune, "check_store", stop)
     for words in (["runs/mine/001/recipe.yaml"], ["--from", "runs/mine"]):
         lines = rsft("finetune", *words)[1].splitlines()
         assert lines == ["error: stopped by the test", f"where: {run.recipe.data.root}"]
@@ -80,14 +80,11 @@ def test_a_run_reads_what_prepare_wrote_elsewhere(
 def test_options_that_name_a_store(rsft, store, recipe, stopped):
     assert f"where: {store}\n" in rsft("finetune", recipe)[1]
     for words in (
-        ("--data", "other"),
         ("data.root=other",),
         ('data={"root": "other", "size": 32}',),
     ):
         code, printed = rsft("finetune", recipe, *words)
         assert code == 2 and "where: other\n" in printed and str(store) not in printed
-    code, printed = rsft("finetune", store, "--data", "other")
-    assert code == 2 and "where: --data" in printed and "--root" in printed
 
 
 def test_a_recipe_that_starts_at_a_bundle(rsft, store, recipe, run, stopped):
@@ -122,7 +119,7 @@ def test_the_path_of_a_shipped_recipe_outside_of_a_clone(rsft, stopped):
         "recipes/quickstart.yaml is no file here; this is the recipe quickstart that"
         " comes with rsft\n"
     )
-    code, printed = rsft("finetune", "recipes/quickstart.yaml", "--data", "demo")
+    code, printed = rsft("finetune", "recipes/quickstart.yaml", "data.root=demo")
     assert code == 2 and printed.count(sentence) == 1 and "where: demo\n" in printed
     code, printed = rsft("recipes", "show", "recipes/paper/in21k_dota_lift.yaml")
     assert (

@@ -14,7 +14,7 @@ from rsft_qgis.json_lines import (
     parse_line,
 )
 
-from rsft.cli.display.console import quiet_console
+from rsft.cli.display.failures import quiet_console
 from rsft.cli.display.results import emit_predictions, report_progress
 from rsft.errors import DataError
 from rsft.inference.predict.job import PredictionResult

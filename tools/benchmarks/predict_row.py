@@ -45,7 +45,7 @@ from rsft.inference.selection.selection import load_exported_engine, select_engi
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.classifier import build_classifier, load_encoder
 from rsft.recipe.schema import Recipe
-from rsft.utils.process_pool import retain_freed_memory
+from rsft.utils.memory import retain_freed_memory
 from tools.benchmarks.memory import CLASSES, peak_memory, random_records
 
 MODELS = {

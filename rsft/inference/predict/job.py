@@ -45,8 +45,8 @@ from rsft.scenes.options import UNDECLARED, Declaration
 from rsft.types import Progress
 from rsft.utils.atomic_files import write_bytes
 from rsft.utils.journal import has_note
+from rsft.utils.memory import return_freed_memory
 from rsft.utils.operating_system import path_to_text
-from rsft.utils.process_pool import return_freed_memory
 from rsft.version import __version__
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from rsft.cli.display import console, waiting
+from rsft.cli.display import console, failures, waiting
+from rsft.cli.display import evaluation as evaluation_display
 from rsft.errors import Fault, RecipeError, RsftError
 from rsft.evaluation.schema import SMALL_NETWORK, Evaluation, SmallNetwork
 from rsft.metrics import Interval, summarize_accuracy
@@ -23,7 +24,7 @@ def printed(monkeypatch):
 
 
 def test_error_shows_message_location_and_hint(printed):
-    console.show_error(RsftError("it broke [here]", "a.tif", "fix it"))
+    failures.show_error(RsftError("it broke [here]", "a.tif", "fix it"))
     assert printed.getvalue().splitlines() == [
         "error: it broke [here]",
         "where: a.tif",
@@ -32,7 +33,7 @@ def test_error_shows_message_location_and_hint(printed):
 
 
 def test_recipe_error_shows_every_fault(printed):
-    console.show_error(
+    failures.show_error(
         RecipeError([Fault("r.yaml", 3, "peft.rnk", "8", "did you mean peft.rank?")])
     )
     assert "r.yaml:3  peft.rnk  found 8" in printed.getvalue()
@@ -60,7 +61,7 @@ def test_the_table_of_accuracies_omits_empty_groups(printed):
         **chips, groups=groups, methods=methods, confusion=[[2, 0], [1, 1]]
     )
     printed.write("")
-    console.show_evaluation(evaluation, BUNDLE)
+    evaluation_display.show_evaluation(evaluation, BUNDLE)
     text = printed.getvalue()
     assert (
         "medium" not in text
@@ -75,7 +76,7 @@ def test_the_table_of_accuracies_omits_empty_groups(printed):
     )
     assert "100.0 ±0" in text and "75.0" in text
     small = SmallNetwork(epochs=40, macro_difference=Interval(0.031, 0.012, 0.05))
-    console.show_evaluation(
+    evaluation_display.show_evaluation(
         evaluation.model_copy(update={"small_network": small}), BUNDLE
     )
     assert f"LoRA is 3.1 points above a {SMALL_NETWORK}" in printed.getvalue()
@@ -107,7 +108,7 @@ def test_the_map_is_first_and_gains_over_the_baselines_have_a_column(printed, tm
     )
     shutil.copytree(BUNDLE, tmp_path / "001/bundle")
     (tmp_path / "001/maps").mkdir()
-    console.show_evaluation(evaluation, tmp_path)
+    evaluation_display.show_evaluation(evaluation, tmp_path)
     lines = [line.split() for line in printed.getvalue().splitlines()]
     assert (
         lines[0][0] == "map"
@@ -142,7 +143,7 @@ def test_one_column_for_overall_and_macro_accuracy_if_they_are_equal(printed):
         "classes": ("a", "b"),
         "train_counts": (9, 1),
     }
-    console.show_evaluation(
+    evaluation_display.show_evaluation(
         Evaluation(**chips, groups={}, methods=methods, confusion=[[2, 0], [1, 1]]),
         BUNDLE,
     )

@@ -14,12 +14,12 @@ from pyproj.exceptions import CRSError
 from safetensors import SafetensorError
 
 from rsft.cli import build_app, main
-from rsft.cli.display.console import CRASH_EXIT_CODE, explain
+from rsft.cli.display.failures import CRASH_EXIT_CODE, explain
 from rsft.errors import DataError
 
 
 def _fail(as_json=False):
-    from rsft.cli.display.console import quiet_console
+    from rsft.cli.display.failures import quiet_console
 
     with quiet_console(False, as_json):
         raise FAULTS[-1]

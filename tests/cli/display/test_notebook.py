@@ -8,6 +8,7 @@ from rich.text import Text
 
 from rsft.cli.display import console as display
 from rsft.cli.display.console import LiveArea, PlainConsole, can_redraw
+from rsft.cli.display.failures import quiet_console
 
 
 @pytest.fixture
@@ -54,7 +55,7 @@ def test_bars_of_a_task(shown):
     with display.progress() as report:
         report(1, 4, "writing [chips]")
     assert len(shown) >= 2 and shown[-1] == ""
-    with display.quiet_console(quiet=True), display.progress() as report:
+    with quiet_console(quiet=True), display.progress() as report:
         shown.clear()
         report(1, 4, "writing chips")
     assert shown == [] and not display.console.quiet

@@ -10,7 +10,7 @@ import pytest
 from rich.table import Table
 from rich.text import Text
 
-from rsft.cli.display import console
+from rsft.cli.display import console, failures
 from rsft.cli.display.console import (
     PlainConsole,
     PlainFormatter,
@@ -45,8 +45,8 @@ def test_lines_tables_and_errors(capsys):
     table.add_row(console.two_lines(HOSTILE, HOSTILE))
     table.add_row(Text(HOSTILE.replace("\n", "")))
     console.console.print(table)
-    console.show_error(RsftError(HOSTILE, HOSTILE, HOSTILE))
-    console.show_error(RecipeError([Fault(HOSTILE, 1, HOSTILE, HOSTILE, HOSTILE)]))
+    failures.show_error(RsftError(HOSTILE, HOSTILE, HOSTILE))
+    failures.show_error(RecipeError([Fault(HOSTILE, 1, HOSTILE, HOSTILE, HOSTILE)]))
     printed = capsys.readouterr()
     assert is_plain(printed.out) and is_plain(printed.err), printed.out + printed.err
     assert printed.out.count(SHOWN) >= 2 and printed.err.count(SHOWN) >= 4

@@ -13,17 +13,18 @@ import pytest
 import shapely
 
 import rsft as package
-from rsft.cli import jobs, start
-from rsft.cli.start import FinetuneRequest, Steps, find_steps
+from rsft.cli import finetune, finetune_steps
+from rsft.cli.finetune_steps import FinetuneRequest, Source, Steps, find_steps
 from rsft.data.chips.store import ChipStore, read_dataset
 from rsft.errors import RequestError
 from rsft.evaluation.report.dataset import SceneMap, save_scene_maps
 from rsft.models.bundle.bundle import Bundle
 from rsft.recipe.load import load_recipe
+from rsft.utils.operating_system import terminate_with_parent
 from rsft.utils.untrusted.gdal_drivers import LIMIT
 from tests.helpers.scenes import UTM, simulate_sea, write_geotiff
 
-SHORT = ("train.epochs=1", "--budget", "0s", "--no-report")
+SHORT = ("train.epochs=1", "budget=0s", "--no-report")
 
 
 def learned(run):
@@ -47,7 +48,7 @@ def stopped(monkeypatch):
     def stop(path, request, steps):
         raise RequestError("stopped by the test", steps.root)
 
-    monkeypatch.setattr(jobs, "_choose_recipe", stop)
+    monkeypatch.setattr(finetune, "choose_run", stop)
 
 
 @pytest.mark.exhaustive
@@ -114,8 +115,7 @@ def test_all_steps_are_the_printed_commands_and_continue(
 @pytest.mark.slow
 def test_python(rsft, chips, root, run, monkeypatch):
     options = {
-        "overrides": ["train.epochs=1"],
-        "budget": "0s",
+        "overrides": ["train.epochs=1", "budget=0s"],
         "no_report": True,
         "quiet": True,
     }
@@ -184,10 +184,11 @@ def test_a_scene_with_labels(rsft, tmp_path, stopped, monkeypatch):
         "geometry": [shapely.Point(UTM @ place).buffer(200) for place in places],
     }
     geopandas.GeoDataFrame(rows, crs="EPSG:32633").to_file(tmp_path / "ships.gpkg")
-    words = ("--labels", "ships.gpkg", "--prepare", "--chip-size 32 --val 0.5 --jobs 1")
+    words = ("--at", "ships.gpkg", "--prepare", "--chip-size 32 --val 0.5 --jobs 1")
     processes = []
 
-    def run(command, stdout, check):
+    def run(command, stdout, preexec_fn, check):
+        assert preexec_fn is terminate_with_parent
         processes.append(
             subprocess.run(command, capture_output=True, text=True, check=check)
         )
@@ -196,7 +197,8 @@ def test_a_scene_with_labels(rsft, tmp_path, stopped, monkeypatch):
     monkeypatch.setenv(
         LIMIT, "limited"
     )  # as in the program: preparation and audit are processes behind a fence
-    monkeypatch.setattr(start, "subprocess", SimpleNamespace(run=run))
+    fake = SimpleNamespace(run=run, DEVNULL=subprocess.DEVNULL)
+    monkeypatch.setattr(finetune_steps, "subprocess", fake)
     code, printed = rsft(
         "finetune", "scene.tif", *words, "--root", "store", "name=first"
     )
@@ -226,7 +228,8 @@ def test_a_scene_with_labels(rsft, tmp_path, stopped, monkeypatch):
         "No such option: --bogus" in processes[2].stderr
         and "rsft prepare scenes" in processes[2].stderr
     )
-    steps = find_steps(FinetuneRequest("scenes", ais=Path("ais.csv")))
+    Path("scenes").mkdir()
+    steps = find_steps(FinetuneRequest("scenes", prepare="--ais ais.csv"))
     assert steps.commands["prepare"] == shlex.split(
         "rsft prepare scenes scenes --root data/scenes --ais ais.csv"
     )
@@ -267,14 +270,14 @@ def test_what_is_neither(rsft, chips, recipe_file, root):
     for name in ("empty", "scenes", "scenes/a.tif"):
         code, printed = rsft("finetune", name)
         assert code == 2 and "neither a recipe, nor a chip store" in printed, printed
-        assert f"rsft finetune {name} --labels LABELS" in printed
+        assert f"rsft finetune {name} --at LABELS" in printed
     code, printed = rsft("finetune", "no_such_recipe")
     assert code == 2 and "no such recipe" in printed
     code, printed = rsft("finetune", recipe_file, "--root", "x")
     assert code == 2 and "a recipe names its chip store" in printed
     code, printed = rsft("finetune", root, "--prepare", "--val 0.3")
     assert code == 2 and "prepared already" in printed
-    code, printed = rsft("finetune", chips, "train.epoch=3", "--for", "best")
+    code, printed = rsft("finetune", chips, "train.epoch=3", "for=best")
     assert (
         code == 2 and "macro | tail" in printed and not Path("data").exists()
     )  # before the chips are prepared
@@ -302,24 +305,21 @@ def test_the_store_never_lies_in_its_source(tmp_path, monkeypatch, source, root)
         Path(source).write_text("")
     else:
         Path(source).mkdir(parents=True)
-    assert start._choose_root(Path(source)) == Path(root)
+    assert finetune_steps._choose_root(Path(source)) == Path(root)
 
 
 def test_overrides_and_options_are_in_the_command(root):
     request = FinetuneRequest(
         str(root),
-        ["name=a b"],
+        ["budget=1min", "name=a b"],
         runs=Path("r"),
-        budget="1min",
-        measure="tail",
         no_report=True,
     )
-    steps = Steps(request, "")
+    steps = Steps(request, Source.STORE)
     keys = [
         f"data.root={root}",
         f"name={root.name}",
         "budget=1min",
-        "for=tail",
         "name=a b",
     ]
     assert steps.commands["choose"] == [
@@ -340,7 +340,7 @@ def test_a_notebook_shows_progress_and_the_result(chips, tmp_path):
     nbclient = pytest.importorskip("nbclient")
     pytest.importorskip("ipykernel")
     call = (
-        f"rsft.finetune({str(chips)!r}, overrides=['train.epochs=1'], budget='0s',"
+        f"rsft.finetune({str(chips)!r}, overrides=['train.epochs=1', 'budget=0s'],"
         " no_report=True)"
     )
     cells = [

@@ -3,7 +3,7 @@ import io
 import pytest
 from rich.console import Console
 
-from rsft.cli.display.training import SweepDisplay
+from rsft.cli.display.sweep import SweepDisplay
 from rsft.study.outcomes import TrialOutcome
 from rsft.study.sweep_file import Sweep
 

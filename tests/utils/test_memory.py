@@ -5,12 +5,12 @@ import sys
 
 import pytest
 
-from rsft.utils import process_pool
-from rsft.utils.process_pool import retain_freed_memory
+from rsft.utils import memory
+from rsft.utils.memory import retain_freed_memory
 
 SCRIPT = """
 import resource, sys, threading, torch
-from rsft.utils.process_pool import retain_freed_memory
+from rsft.utils.memory import retain_freed_memory
 if sys.argv[1] == "retain":
     assert retain_freed_memory()
 def layers():
@@ -43,5 +43,5 @@ def test_memory_is_not_faulted_in_again():
 
 
 def test_other_systems_are_left_alone(monkeypatch):
-    monkeypatch.setattr(process_pool.sys, "platform", "win32")
+    monkeypatch.setattr(memory.sys, "platform", "win32")
     assert not retain_freed_memory()

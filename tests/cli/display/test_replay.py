@@ -3,7 +3,7 @@ import io
 import pytest
 from rich.console import Console
 
-from rsft.cli.display.training import replay_table
+from rsft.cli.display.replay import replay_table
 from rsft.training.runs.reader import ClassReplay, PartReplay
 
 

@@ -1,0 +1,146 @@
+"""Print the accuracy of a bundle, comparisons of two runs, and losses of int8."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+from rich.text import Text
+
+from rsft.cli.display import console as display
+
+if TYPE_CHECKING:
+    from rsft.evaluation.files import Comparison
+    from rsft.evaluation.schema import CalibrationReport, Evaluation
+    from rsft.inference.export.export import AccuracyChange
+    from rsft.metrics import Interval
+
+
+def show_evaluation(evaluation: Evaluation, run: Path) -> None:
+    """Print map, result in sentences, accuracies, and notes, as the report does.
+
+    Accuracies are in %, gains of the run over a baseline in points, with half the width
+    of the 95 % interval.
+
+    Args:
+        evaluation: content of metrics.json.
+        run: folder of the bundle, or the run folder.
+    """
+    from rsft.evaluation.report.dataset import MAPS_DIR
+    from rsft.evaluation.report.metric_tables import describe_result
+    from rsft.models.bundle.bundle import Bundle, find_bundle
+
+    bundle = find_bundle(run)
+    maps = bundle.parent / MAPS_DIR
+    if maps.is_dir():
+        display.show_paths({"map": maps / "1.png"})
+    for sentence in describe_result(evaluation, Bundle.load(bundle).recipe):
+        display.console.print(sentence, soft_wrap=True)
+    display.console.print(evaluation_table(evaluation))
+    if evaluation.confidence is not None:
+        display.console.print(describe_class_sets(evaluation.confidence))
+    if evaluation.small_network is not None:
+        sentence = evaluation.small_network.sentence(evaluation.method)
+        display.console.print(sentence)
+    for note in evaluation.notes:
+        display.console.print(note)
+
+
+def evaluation_table(evaluation: Evaluation) -> Table:
+    """Return accuracies by method, and gains of the run over the baselines.
+
+    Groups without chips have no column, nor has macro if it equals the overall
+    accuracy.
+    """
+    from rsft.evaluation.schema import MEASURES
+
+    methods = evaluation.methods.values()
+    columns = {}
+    for key, name in MEASURES.items():
+        if any(getattr(summary, key) for summary in methods):
+            columns[key] = name
+    if all(f"{x.macro.value:.3f}" == f"{x.micro.value:.3f}" for x in methods):
+        del columns["macro"]
+    headings = ["method", *columns.values()]
+    if evaluation.differences:
+        headings.append("gain in macro" if "macro" in columns else "gain")
+    table = display.make_table(
+        f"{evaluation.count:,} chips of {evaluation.data}, split {evaluation.split};"
+        " accuracy in %, 95 % interval",
+        headings,
+    )
+    for method, summary in evaluation.methods.items():
+        is_run = method == evaluation.method
+        cells = []
+        for key in columns:
+            cells.append(_accuracy_cell(getattr(summary, key), mark=evaluation.mark))
+        if evaluation.differences:
+            gain = evaluation.differences.get(method, {}).get("macro")
+            cells.append(Text("") if is_run else _accuracy_cell(gain, sign="+"))
+        table.add_row(method, *cells, style="bold" if is_run else "")
+    return table
+
+
+def describe_class_sets(confidence: CalibrationReport) -> str:
+    """Return the coverage and the size of the class sets of 90 %, in one sentence."""
+    levels = {level.target: level for level in confidence.coverage}
+    groups = {name: x for name, x in levels[0.9].groups.items() if x}
+    shares = {name: f"{100 * x.value:.0f} %" for name, x in groups.items()}
+    share = f"{shares.pop('all')} of the chips"
+    if shares:
+        listed = ", ".join(f"{name} {text}" for name, text in shares.items())
+        share += f" ({listed})"
+    return (
+        f"90 % class sets contain the true class for {share};"
+        f" {groups['all'].size:.1f} classes per set on average"
+    )
+
+
+def _accuracy_cell(interval: Interval | None, sign: str = "", mark: str = "") -> Text:
+    if interval is None:
+        return Text("-")
+    spread = (f"±{50 * (interval.high - interval.low):.0f}", "dim")
+    return Text.assemble(f"{100 * interval.value:{sign}.1f}{mark} ", spread)
+
+
+def comparison_table(comparison: Comparison) -> Table:
+    """Return the paired differences of two runs by measure, with McNemar's test."""
+    table = display.make_table(
+        f"{comparison.count:,} chips: this run minus {comparison.second}, in points,"
+        " 95 % interval",
+        [
+            "measure",
+            "difference",
+            "interval",
+            "this correct",
+            "other correct",
+            "p (McNemar)",
+        ],
+    )
+    for name, difference in comparison.paired.differences.items():
+        test = comparison.paired.mcnemar.get("all" if name == "micro" else name)
+        counts = ["", "", ""]
+        if test:
+            counts = [f"{test.first:,}", f"{test.second:,}", f"{test.p:.2g}"]
+        spread = f"{100 * difference.low:+.1f} to {100 * difference.high:+.1f}"
+        label = display.MEASURES.get(name, name)
+        table.add_row(label, f"{100 * difference.value:+.1f}", spread, *counts)
+    return table
+
+
+def changes_table(changes: Mapping[str, AccuracyChange]) -> Table:
+    """Return accuracy in % before and after quantization by group, and the change."""
+    columns = ("group", "chips", "changed", "torch fp32", "int8", "points")
+    table = display.make_table("accuracy in %, validation chips", columns)
+    for name, change in changes.items():
+        table.add_row(
+            name,
+            f"{change.chips:,}",
+            f"{change.differ:,}",
+            f"{100 * change.before:.2f}",
+            f"{100 * change.after:.2f}",
+            f"{round(-change.lost, 2) + 0.0:+.2f}",
+        )
+    return table

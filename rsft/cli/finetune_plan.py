@@ -1,0 +1,212 @@
+"""What `rsft finetune` trains: a new run, a run to resume, or nothing more."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rsft.cli.display import console as display
+from rsft.cli.display.console import console
+from rsft.cli.finetune_steps import FinetuneRequest, Steps, list_keys
+from rsft.errors import RequestError
+from rsft.recipe.library import find_recipe
+
+if TYPE_CHECKING:
+    from rsft.recipe.schema import Recipe
+    from rsft.training.runs.reader import RunInfo
+
+
+@dataclass(frozen=True)
+class NewRun:
+    """A run to start.
+
+    Attributes:
+        recipe: the resolved recipe.
+        source: file of the recipe; None for a short run with the recipe of a bundle.
+        entries: what run.json records besides.
+    """
+
+    recipe: Recipe
+    source: Path | None = None
+    entries: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ResumedRun:
+    """A run to continue: its resolved recipe, and its folder."""
+
+    recipe: Recipe
+    folder: Path
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A run that needs no training: its resolved recipe, and its folder."""
+
+    recipe: Recipe
+    folder: Path
+
+
+RunPlan = NewRun | ResumedRun | TrainedRun
+
+
+def plan_run(request: FinetuneRequest) -> RunPlan:
+    """Return the run that a request with a recipe, a run or a bundle names.
+
+    Raises:
+        RequestError: the request names none of them, or names that do not fit.
+        RecipeError: the recipe is wrong.
+    """
+    from rsft.models.bundle.bundle import find_bundle
+
+    if request.names_key and (request.resume or request.start is not None):
+        keys = [request.recipe, *request.recipe_keys]
+        request = replace(request, recipe="", overrides=keys)
+    overrides = request.recipe_keys
+    if request.resume:
+        return _plan_resumed_run(request)
+    if request.start is None and not request.recipe:
+        hint = "list the shipped recipes with `rsft recipes ls`"
+        raise RequestError("Missing argument RECIPE", hint=hint)
+    if request.start is None:
+        return _plan_new_run(request, overrides)
+    start = find_bundle(request.start)
+    if request.recipe:
+        keys = list_keys({"train.start_bundle": str(start)})
+        return _plan_new_run(request, [*keys, *overrides])
+
+    from rsft.training.replay import correction_recipe  # imports PyTorch
+
+    return NewRun(correction_recipe(start, overrides))
+
+
+def _plan_resumed_run(request: FinetuneRequest) -> RunPlan:
+    from rsft.training.runs.reader import resolve_resume
+
+    if request.start is not None:
+        message = "a resumed run starts at its checkpoint"
+        raise RequestError(message, "--from", "leave out --from or --resume")
+    run, recipe = resolve_resume(
+        request.recipe or None, request.runs, request.recipe_keys
+    )
+    return _plan_known_run(run, recipe)
+
+
+def _plan_known_run(run: RunInfo, recipe: Recipe) -> RunPlan:
+    from rsft.training.runs.reader import TRAINED
+
+    if run.status in TRAINED:
+        return TrainedRun(recipe, run.folder)
+    return ResumedRun(recipe, run.folder)
+
+
+def _plan_new_run(request: FinetuneRequest, overrides: Sequence[str]) -> NewRun:
+    """Return the run of a recipe, on the chip store of its name that this machine has.
+
+    Another store than that of the recipe is only looked for if no override names one.
+    """
+    from rsft.recipe.load import load_recipe
+    from rsft.training.store_lookup import find_chip_store
+
+    source = find_recipe(request.recipe)
+    recipe = load_recipe(source, overrides)
+    keys = [text.partition("=")[0] for text in overrides]
+    if "data" in keys or "data.root" in keys:
+        return NewRun(recipe, source)
+    root, sentence = find_chip_store(recipe.data.root, source)
+    if not sentence:
+        return NewRun(recipe, source)
+    console.print(sentence, soft_wrap=True)
+    if request.as_json:
+        display.emit_json_event("store", {"root": root, "sentence": sentence})
+    recipe = load_recipe(source, [*overrides, *list_keys({"data.root": root})])
+    return NewRun(recipe, source, {"store": sentence})
+
+
+def find_auto_file(request: FinetuneRequest) -> Path | None:
+    """Return the file that lets rsft choose the recipe; None for a recipe or run.
+
+    Raises:
+        RequestError: there is no such recipe, or --from does not fit.
+    """
+    from rsft.study.choice_file import read_auto_name
+
+    is_run = request.resume and Path(request.recipe).is_dir()
+    if not request.recipe or request.names_key or is_run:
+        return None
+    path = find_recipe(request.recipe)
+    if read_auto_name(path) is None:
+        return None
+    if request.start is not None:
+        message = "a run that starts at a bundle takes its recipe"
+        raise RequestError(message, "--from", "leave out --from, or the store")
+    return path
+
+
+def choose_run(path: Path, request: FinetuneRequest, steps: Steps | None) -> RunPlan:
+    """Choose a recipe by cross-validation, and return its run.
+
+    Args:
+        path: the file with the candidates.
+        request: the request.
+        steps: the steps before, if there are any; a run of the same recipe and chips is
+            kept then.
+    """
+    from rsft.study.choice import AutoSearch
+    from rsft.study.choice_file import read_auto, read_auto_name
+    from rsft.training.runs.reader import find_runs, find_runs_folder
+
+    folder = find_runs_folder(request.runs, str(read_auto_name(path)))
+    statuses = {run.status for run in find_runs(folder)}
+    if request.resume and statuses - {"done", "broken"}:
+        return plan_run(replace(request, recipe=str(folder), overrides=()))
+    plan = read_auto(path, request.recipe_keys if steps is None else steps.keys)
+    if steps is not None:
+        steps.begin(
+            "choose",
+            f" among {len(plan.candidates)}: at most {plan.settings.budget} of CPU"
+            " time, which budget=TIME sets; the training comes after it",
+        )
+    with display.show_waiting(display.IMPORTS):
+        from rsft.cli.display.choice import choose_search_display
+
+    studies = find_runs_folder(request.runs / "sweeps", plan.settings.name)
+    with choose_search_display(
+        plan, console, quiet=request.quiet, as_json=request.as_json
+    ) as listener:
+        choice = AutoSearch(plan, studies, listener).run()
+    console.print(choice.sentence, soft_wrap=True)
+    if request.as_json:
+        display.emit_json_event("choice", choice.metadata)
+    if steps is not None:
+        steps.begin("train")
+        same = find_same_run(choice.recipe, request.runs)
+        if same is not None and same.recipe is not None:
+            text = f"kept {same.folder}, {same.status}: the same recipe and chips"
+            console.print(text, soft_wrap=True)
+            return _plan_known_run(same, same.recipe)
+    return NewRun(choice.recipe, choice.source, {"choice": choice.metadata})
+
+
+def find_same_run(recipe: Recipe, runs: Path) -> RunInfo | None:
+    """Return the newest run of a recipe on the same chips; None without one."""
+    from rsft.training.runs.reader import (
+        CHANGEABLE_KEYS,
+        find_runs,
+        hash_data,
+        read_data_hash,
+        recipe_differences,
+    )
+
+    ignored = set(CHANGEABLE_KEYS)
+    if recipe.train.precision == "auto":
+        ignored.add("train.precision")
+    chips = hash_data(recipe.data)
+    for run in reversed(find_runs(runs)):
+        if run.status != "broken" and read_data_hash(run.metadata) == chips:
+            same = replace(run, recipe=recipe)
+            if not set(recipe_differences([run, same])) - ignored:
+                return run
+    return None

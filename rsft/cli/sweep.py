@@ -1,0 +1,122 @@
+"""`rsft sweep`: run a recipe with many settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rsft.cli.display.console import console, show_paths
+from rsft.cli.options import (
+    OverridesArgument,
+    RunsOption,
+    documented,
+    find_named_recipe,
+)
+from rsft.errors import Interrupted, RequestError
+from rsft.utils.command_options import Argument, Option
+
+if TYPE_CHECKING:
+    from rsft.study.sweep_file import Sweep
+
+app = typer.Typer()
+
+
+@app.command("sweep")
+@documented
+def sweep(
+    file: Annotated[str | None, Argument()] = None,
+    overrides: OverridesArgument = None,
+    runs: RunsOption = Path("runs"),
+    report: bool = False,
+    retry: bool = False,
+    address: str | None = None,
+    jobs: Annotated[int | None, Option(min=1)] = None,
+) -> None:
+    """Run a recipe with many settings on Ray Tune.
+
+    The same command resumes a stopped sweep.
+
+    Writes RUNS/sweeps/<name>/ with one folder per trial, results.parquet, results.md
+    and heat maps.
+
+    Args:
+        file: Sweep file, or name of a shipped sweep (default: list the shipped sweeps).
+        report: Run nothing; write the table and the heat maps again.
+        retry: Run failed trials again.
+        address: Address of a Ray cluster, such as auto (default: this machine).
+        jobs: Maximum number of parallel trials.
+    """
+    if file is None:
+        return _list_sweeps()
+    from rsft.study.sweep_file import list_trials, read_sweep
+
+    path = find_named_recipe(file, "sweep")
+    exit_code = 0
+    settings, document = read_sweep(path, overrides or [])
+    settings = _find_sweep_stores(settings, is_needed=not report)
+    trials = list_trials(settings, document)
+
+    from rsft.cli.display.sweep import SweepDisplay  # imports PyTorch
+    from rsft.study.outcomes import describe_keys, format_measure
+    from rsft.study.sweep import SweepFolder, run_sweep
+    from rsft.training.runs.reader import find_runs_folder
+
+    folder = SweepFolder(find_runs_folder(runs / "sweeps", path.stem), settings, trials)
+    if not report:
+        try:
+            with SweepDisplay(
+                settings, folder.planned, folder.finished(retry), console
+            ) as board:
+                run_sweep(folder, board, address=address, jobs=jobs, retry=retry)
+        except Interrupted as error:
+            exit_code = error.exit_code
+    results = folder.report()
+    lines = []
+    for outcome in results.failed:
+        lines.append(f"failed  {describe_keys(outcome.keys)}  {outcome.reason}")
+    if results.best is not None:
+        value = format_measure(settings.metric, results.best.metrics[settings.metric])
+        best = describe_keys(results.best.keys)
+        lines.append(f"best  {best}  {settings.metric} {value}")
+    if results.remaining:
+        lines.append(
+            f"{results.remaining} of {folder.planned} trials remain: run the same"
+            " command to continue"
+        )
+    for line in lines:
+        console.print(line, soft_wrap=True)
+    show_paths(results.paths)
+    raise typer.Exit(exit_code)
+
+
+def _list_sweeps() -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from rsft.recipe.library import list_entries
+
+    table = Table.grid(padding=(0, 2))
+    for entry in list_entries("sweep"):
+        table.add_row(Text(entry.name, "bold"), entry.title)
+    console.print(table)
+    console.print("`rsft sweep NAME` runs one", style="dim")
+
+
+def _find_sweep_stores(settings: Sweep, *, is_needed: bool) -> Sweep:
+    """Return a sweep with the chip stores of all recipes.
+
+    Say which of them are not in their `data.root`.
+    """
+    from rsft.study.sweep_file import find_stores
+
+    try:
+        settings, sentences = find_stores(settings)
+    except RequestError:
+        if is_needed:
+            raise
+        return settings
+    for sentence in sentences:
+        console.print(sentence, soft_wrap=True)
+    return settings
