@@ -41,7 +41,7 @@ _APPS = {
     "doctor": "doctor.app",
     "predict": "predict.app",
     "bundle": "bundle.app",
-    "export": "bundle.export_app",
+    "export": "export.app",
     "recipes": "runs.recipes_app",
     "sweep": "sweep.app",
     "runs": "runs.app",

@@ -59,9 +59,7 @@ _SYSTEM = (
     "/etc/OpenCL",
 )
 _CACHES = ("rsft", "fontconfig")
-_OUTPUTS = frozenset(
-    ("out", "root", "scene", "html", "page", "picture", "chips", "to", "json")
-)
+_OUTPUTS = frozenset(("out", "root", "scene", "html", "page", "picture", "chips"))
 """Parameters that name what a command writes."""
 _LABELS = ("at", "truth", "labels")
 """Parameters that name files of objects, whose classes may have their names in a folder
@@ -70,7 +68,7 @@ _PRODUCT_FOLDERS = ("measurement", "IMAGEDATA", "imagery", "metadata")
 """Folders with images of a product, whose header lies in the folder above or below
 that."""
 _DOWNLOADS = {
-    "push": "to",
+    "push": "out",
     "fusrs": "lists",
 }  # commands that connect, unless this parameter names a folder
 _MAX_RECIPE_BYTES = 2**20

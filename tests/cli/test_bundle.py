@@ -144,7 +144,7 @@ def test_push_to_a_folder(rsft, run, root, tmp_path, monkeypatch):
 
     monkeypatch.setattr(hub, "upload_hub_folder", None)
     code, printed = rsft(
-        "bundle", "push", run, "analyst/bars", "--to", tmp_path / "hub"
+        "bundle", "push", run, "analyst/bars", "--out", tmp_path / "hub"
     )
     assert (
         code == 0
@@ -156,4 +156,4 @@ def test_push_to_a_folder(rsft, run, root, tmp_path, monkeypatch):
     assert rsft("predict", tmp_path / "hub", chips, "-o", "hub.csv")[0] == 0
     assert rsft("predict", run, chips, "-o", "run.csv")[0] == 0
     assert (tmp_path / "hub.csv").read_text() == (tmp_path / "run.csv").read_text()
-    assert rsft("bundle", "push", run, "bars", "--to", tmp_path / "other")[0] == 2
+    assert rsft("bundle", "push", run, "bars", "--out", tmp_path / "other")[0] == 2

@@ -185,8 +185,8 @@ def test_a_named_server_can_be_contacted(tmp_path, port, name, monkeypatch):
 @pytest.mark.parametrize(
     ("command", "parameters", "result"),
     [
-        ("push", {"bundle": "inputs", "to": None}, "connected"),
-        ("push", {"bundle": "inputs", "to": "outputs/hub"}, "PermissionError"),
+        ("push", {"bundle": "inputs", "out": None}, "connected"),
+        ("push", {"bundle": "inputs", "out": "outputs/hub"}, "PermissionError"),
         ("fusrs", {"root": "outputs/s", "lists": None}, "connected"),
         ("fusrs", {"root": "outputs/s", "lists": "inputs"}, "PermissionError"),
         (
@@ -367,7 +367,7 @@ def test_signing_audits_and_cards_write_beside_their_input(tmp_path, monkeypatch
     monkeypatch.chdir(tmp_path)
     write = ("write", "inputs/new")
     assert attempt("sign", {"bundle": "inputs", "key": "k"}, write) == ["3"]
-    assert attempt("audit", {"source": "inputs", "json": None}, write) == ["3"]
+    assert attempt("audit", {"source": "inputs", "out": None}, write) == ["3"]
     assert attempt("card", {"bundle": "inputs/bundle", "out": None}, write) == ["3"]
     assert attempt("card", {"bundle": "inputs", "out": "outputs/c"}, write) == [
         "PermissionError"

@@ -207,8 +207,8 @@ def export_bundle(
     whole = whole or export_format.whole_only
     if not whole and (unit is not None or side is not None):
         raise RequestError(
-            "--unit and --side only work with --whole",
-            "--unit, --side",
+            "--unit and --size only work with --whole",
+            "--unit, --size",
             "give --whole as well",
         )
     if whole and precision != "fp32":

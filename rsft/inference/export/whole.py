@@ -305,13 +305,13 @@ def write_whole_export(
             "the bundle takes chips of any size, but a graph takes chips of one size"
         )
         raise RequestError(
-            message, "--whole", "give the size of the chips in pixels: --side"
+            message, "--whole", "give the size of the chips in pixels: --size"
         )
     if contract.crop is not None and side < contract.crop:
         message = (
             f"chips of {side} pixels, but the bundle takes their middle {contract.crop}"
         )
-        raise RequestError(message, "--side", "leave it out")
+        raise RequestError(message, "--size", "leave it out")
     if not isinstance(export_format, GraphFormat) or not export_format.holds_pipelines:
         message = f"{export_format.name} cannot hold the whole pipeline"
         raise RequestError(

@@ -97,7 +97,7 @@ def test_mlflow_serves_the_folder(folder, chips):
 
 def test_the_command(rsft, run, tmp_path):
     code, printed = rsft("export", run, "--format", "mlflow", "-o", tmp_path / "out")
-    assert code == 2 and "takes chips of any size" in printed and "--side" in printed
+    assert code == 2 and "takes chips of any size" in printed and "--size" in printed
     code, printed = rsft(
         "export",
         run,

@@ -1,0 +1,152 @@
+"""Print what a bundle is, and how two bundles differ."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from rich.table import Table
+
+from rsft.cli.display import console as display
+from rsft.cli.display.console import MEASURES, console, print_rows
+from rsft.utils.licenses import describe_license
+
+
+def show_bundle(description: Mapping[str, Any]) -> None:
+    """Print the description of a bundle, see `describe_bundle`."""
+    print_rows(describe_rows(description))
+    console.print(classes_table(description["classes"]))
+    if description["scales"]:
+        console.print(scales_table(description["scales"]))
+
+
+def describe_rows(description: Mapping[str, Any]) -> dict[str, str]:
+    """Return the rows of `rsft bundle show`: texts by name."""
+    recipe = f"{description['name']}, rsft {description['rsft_version']}"
+    if description["runs"] > 1:
+        recipe += f", average of {description['runs']} runs"
+    size = f"{description['bytes'] / 1e6:.1f} MB"
+    backbone = description["backbone"]
+    rows = {
+        "bundle": description["folder"],
+        "sha256": description["sha256"],
+        "recipe": recipe,
+        "size": f"{size}, {description['parameters']:,} parameters",
+        "backbone": f"{backbone['name']}  {backbone['sha256'][:12]}",
+    }
+    for entry in description["licenses"]:
+        text = describe_license(entry["license"], entry["restrictions"])
+        if entry["name"]:
+            text = f"{entry['name']}: {text}"
+        rows[f"license, {entry['source']}"] = text
+    rows["method"] = _describe_method(description["method"])
+    for key, text in description["chip"].items():
+        rows[f"chip, {key}"] = text
+    rows["accuracy"] = _describe_accuracy(description["metrics"])
+    rows["confidence"] = _describe_confidence(description["confidence"])
+    ignored = [f"{key} {value}" for key, value in description["ignored"].items()]
+    if ignored:
+        text = "finetune --from takes them from the command alone"
+        rows["ignored"] = f"{', '.join(ignored)}: {text}"
+    return rows
+
+
+def _describe_method(method: Mapping[str, Any]) -> str:
+    texts = [method["method"]]
+    for key, value in method.items():
+        if key != "method" and value is not None:
+            texts.append(f"{key} {value}")
+    return ", ".join(texts)
+
+
+def _describe_accuracy(metrics: Mapping[str, Any] | None) -> str:
+    if not metrics:
+        return "not measured"
+    texts = []
+    for name, entry in metrics.items():
+        if isinstance(entry, dict):
+            texts.append(f"{MEASURES.get(name, name)} {100 * entry['value']:.1f}")
+    chips = f"{metrics['chips']:,} chips of {metrics['split']}"
+    return f"{', '.join(texts)} % on {chips}"
+
+
+def _describe_confidence(confidence: Mapping[str, Any] | None) -> str:
+    if confidence is None:
+        return "none: probabilities are not calibrated"
+    fit = (
+        f"temperature {confidence['temperature']:.3g}, fitted on"
+        f" {confidence['chips']:,} validation chips"
+    )
+    return "; ".join([fit, confidence["promise"], *confidence["notes"]])
+
+
+def classes_table(classes: list[dict[str, Any]]) -> Table:
+    """Return the classes with their groups and chips; many classes by group."""
+    if len(classes) > display.CLASSES_SHOWN:
+        groups = Counter(row["group"] or "-" for row in classes)
+        rows = [[group, f"{count:,}"] for group, count in groups.items()]
+        title = f"{len(classes):,} classes"
+        return display.make_table(title, ["group", "classes"], rows)
+    title = f"{len(classes):,} classes, in the order of the logits"
+    rows = [[x["name"], x["group"] or "-", f"{x['train']:,}"] for x in classes]
+    columns = ["class", "group", "training chips"]
+    return display.make_table(title, columns, rows, texts=columns[:2])
+
+
+def scales_table(scales: Mapping[Any, Mapping[str, float]]) -> Table:
+    """Return the learned scales by block and position."""
+    positions: dict[str, None] = {}
+    for row in scales.values():
+        positions |= dict.fromkeys(row)
+    title = "learned scales, block x position"
+    table = display.make_table(title, ["block", *positions], texts=())
+    for block, row in scales.items():
+        cells = [f"{row[x]:.2f}" if x in row else "" for x in positions]
+        table.add_row(str(block), *cells)
+    return table
+
+
+_PREFIXES = {
+    "recipe": "",
+    "classes": "training chips of ",
+    "chip": "chip, ",
+    "backbone": "backbone ",
+    "licenses": "license, ",
+    "metrics": "",
+}
+"""Keys of the differences of two bundles -> what stands before a name."""
+
+
+def show_differences(differences: Mapping[str, Any], headings: tuple[str, str]) -> None:
+    """Print how two bundles differ, see `diff_bundles`."""
+    if differences["sha256"][0] == differences["sha256"][1]:
+        console.print("the bundles are identical")
+        return
+    table = Table("", *headings, box=None, pad_edge=False)
+    for key, prefix in _PREFIXES.items():
+        for name, values in differences[key].items():
+            label = f"{prefix}{MEASURES.get(name, name)}"
+            table.add_row(label, *map(_format_value, values))
+    if differences["order"]:
+        orders = [", ".join(names) for names in differences["order"]]
+        table.add_row("order of classes", *orders)
+    console.print(table if table.row_count else "only the tensors differ")
+    console.print(_tensors_table(differences["tensors"]))
+
+
+def _tensors_table(tensors: Mapping[str, Mapping[str, Any]]) -> Table:
+    columns = ("tensors", "in both", "only first", "only second")
+    table = display.make_table("", [*columns, "largest difference", "relative"])
+    for name, row in tensors.items():
+        counts = [f"{row[key]:,}" for key in ("both", "first", "second")]
+        for key in ("max", "relative"):
+            counts.append("-" if row[key] is None else f"{row[key]:.3g}")
+        table.add_row(name, *counts)
+    return table
+
+
+def _format_value(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
