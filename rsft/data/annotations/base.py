@@ -12,20 +12,18 @@ entry-point group `rsft.annotations`:
 
 from __future__ import annotations
 
-import json
 import re
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 
+from rsft.data.annotations.columns import typed_column, unique_names
 from rsft.errors import RequestError
 from rsft.utils.registry import Registry
 from rsft.utils.untrusted.documents import (
@@ -57,22 +55,6 @@ AT = "at"
 
 MAX_XML_BYTES = 2**28
 """Largest XML file of annotations: 256 MiB."""
-
-PREFIX = "at_"
-"""Prefix of an attribute whose name is that of another column. Upper and lower case are
-the same name."""
-
-_MISSING = frozenset(
-    {"", "na", "n/a", "nan", "none", "null"}
-)  # of a number or a truth value, in lower case
-_PARSERS: tuple[tuple[re.Pattern[str], Callable[[str], Any]], ...] = (
-    (
-        re.compile(r"-?(0|[1-9]\d{0,17})"),
-        int,
-    ),  # no leading zero, which only identifiers have
-    (re.compile(r"-?(0|[1-9]\d{0,14}|(?=\.\d))(\.\d*)?([eE][+-]\d+)?"), float),
-    (re.compile(r"true|false", re.IGNORECASE), lambda value: value.lower() == "true"),
-)
 
 
 class Annotations(NamedTuple):
@@ -131,7 +113,9 @@ class AnnotationFormat(ABC):
     columns: Mapping[str, str] = {}
 
     def recognizes(self, path: Path) -> bool:
-        """Return whether a file has this format, by its suffix and, if formats share the suffix, by its content.
+        """Return whether a file has this format.
+
+        Its suffix decides and, if formats share the suffix, its content.
 
         Raises:
             RequestError: the file is damaged.
@@ -140,7 +124,11 @@ class AnnotationFormat(ABC):
 
     @abstractmethod
     def read(self, path: Path, layer: str | None = None) -> Annotations:
-        """Read a file, which may be damaged or hostile; `layer` is the name of the layer if it has several.
+        """Read a file, which may be damaged or hostile.
+
+        Args:
+            path: the file.
+            layer: name of the layer if it has several.
 
         Raises:
             RequestError: the file cannot be read, or it has several layers and `layer`
@@ -148,43 +136,34 @@ class AnnotationFormat(ABC):
         """
 
 
-class DocumentFormat(AnnotationFormat):
-    """Base class of formats in JSON or XML, which several formats share."""
-
-    def recognizes(self, path: Path) -> bool:
-        return super().recognizes(path) and self.matches(load_document(path))
-
-    @abstractmethod
-    def matches(self, content: Any) -> bool:
-        """Return whether the content of a JSON file, or the root element of an XML file, has this format."""
-
-
 ANNOTATIONS: Registry[type[AnnotationFormat]] = Registry(
     "annotation format", "rsft.annotations", "rsft.data.annotations"
 )
 """Registry of formats."""
 
-_OTHER_FILES = (  # the format of files that no format recognizes: it checks the content
-    "layer"
-)
+_OTHER_FILES = "layer"
+"""Format of the files that no format recognizes: it checks the content."""
 
 
 def annotation_formats() -> Iterator[AnnotationFormat]:
-    """Yield the formats in the order in which they are asked; warn of those that cannot be imported."""
+    """Yield the formats in the order in which they are asked.
+
+    A warning names those that cannot be imported.
+    """
     for name in reversed(ANNOTATIONS.names()):
         try:
             yield ANNOTATIONS[name]()
         except ImportError as error:
-            warnings.warn(
-                f"the annotation format {name} cannot be imported: {error}",
-                stacklevel=2,
-            )
+            message = f"the annotation format {name} cannot be imported: {error}"
+            warnings.warn(message, stacklevel=2)
 
 
 def read_annotations(
     path: Path, layer: str | None = None, columns: Mapping[str, str] | None = None
 ) -> Annotations:
-    r"""Read the objects of a file; formats of other packages are asked first whether they recognize it.
+    r"""Read the objects of a file.
+
+    Formats of plug-ins and other packages are asked first whether they recognize it.
 
     Args:
         path: the file.
@@ -206,32 +185,30 @@ def read_annotations(
     """
     if not path.is_file():
         raise RequestError("no such file", path, "check the path")
-    if (
-        path.suffix.lower() != ".txt" and path.stat().st_size == 0
-    ):  # a text file without rows means no objects
+    may_be_empty = path.suffix.lower() == ".txt"  # no rows are no objects
+    if path.stat().st_size == 0 and not may_be_empty:
         raise RequestError("the file is empty: 0 bytes", path, "export it again")
     try:
-        formats = (
-            reader
-            for reader in annotation_formats()
-            if reader.has_columns or not columns
-        )
-        reader = next((reader for reader in formats if reader.recognizes(path)), None)
-        if reader is None and columns:
-            raise RequestError(
-                f"{path.name} has no columns",
-                "--columns",
-                "leave out --columns, or give a table",
-            )
-        reader = reader or ANNOTATIONS[_OTHER_FILES]()
+        reader = _find_format(path, has_columns=bool(columns))
         if layer is not None and not reader.has_layers:
-            raise RequestError(
-                f"{path.name} has no layers", "--layer", "leave out --layer"
-            )
+            message = f"{path.name} has no layers"
+            raise RequestError(message, "--layer", "leave out --layer")
         reader.columns = columns or {}
         return reader.read(path, layer)._replace(path=path)
     finally:
         _load.cache_clear()
+
+
+def _find_format(path: Path, *, has_columns: bool) -> AnnotationFormat:
+    """Return the format of a file, which must have columns if `has_columns`."""
+    for reader in annotation_formats():
+        if (reader.has_columns or not has_columns) and reader.recognizes(path):
+            return reader
+    if has_columns:
+        message = f"{path.name} has no columns"
+        hint = "leave out --columns, or give a table"
+        raise RequestError(message, "--columns", hint)
+    return ANNOTATIONS[_OTHER_FILES]()
 
 
 def parse_columns(text: str | None) -> dict[str, str]:
@@ -244,19 +221,23 @@ def parse_columns(text: str | None) -> dict[str, str]:
         >>> parse_columns("lon=X, lat=Y")
         {'lon': 'X', 'lat': 'Y'}
     """
-    pairs = [part.partition("=") for part in (text or "").split(",") if part.strip()]
-    columns = {role.strip(): name.strip() for role, _, name in pairs}
-    if not all(columns) or not all(columns.values()) or len(columns) < len(pairs):
-        raise RequestError(
-            f"{text} does not name columns",
-            "--columns",
-            "write ROLE=COLUMN, such as lon=X,lat=Y",
-        )
+    columns: dict[str, str] = {}
+    for part in filter(str.strip, (text or "").split(",")):
+        role, _, name = map(str.strip, part.partition("="))
+        if not role or not name or role in columns:
+            raise RequestError(
+                f"{text} does not name columns",
+                "--columns",
+                "write ROLE=COLUMN, such as lon=X,lat=Y",
+            )
+        columns[role] = name
     return columns
 
 
 def load_document(path: Path) -> Any:
-    """Return the content of a JSON file, or the root element of an XML file, which several formats look at.
+    """Return the content of a JSON file, or the root element of an XML file.
+
+    Several formats look at it, so it is loaded once.
 
     Raises:
         RequestError: the file is damaged.
@@ -273,41 +254,36 @@ def _load(path: Path, *state: int) -> Any:
             return parse_xml(read_regular(path, MAX_XML_BYTES))
         return load_json(path, MAX_TABLE_BYTES)
     except ValueError as error:
-        raise RequestError(
-            f"not a {kind} file: {error}", path, "export it again"
-        ) from error
+        message = f"not a {kind} file: {error}"
+        raise RequestError(message, path, "export it again") from error
 
 
 def check_vessels(path: Path, table: pd.DataFrame) -> None:
-    """Raise RequestError if a vessel (MMSI) has several rows, or if rows with an MMSI have different times.
+    """Check that a vessel (MMSI) has one row, and that all rows have one time.
 
     Args:
         path: the file.
         table: those of its rows that belong to one scene.
+
+    Raises:
+        RequestError: the rows are messages of AIS.
     """
-    vessels = next((str(name) for name in table if "mmsi" in str(name).lower()), None)
+    names = list(map(str, table))
+    vessels = next((name for name in names if "mmsi" in name.lower()), None)
     if vessels is None:
         return
     numbers = table[vessels].dropna().astype(str)
     numbers = numbers[numbers.str.strip("0 ") != ""]  # 0 means unknown
-    times = [
-        str(name) for name in table if re.search("time|utc", str(name), re.IGNORECASE)
-    ]
-    if numbers.is_unique and not any(table[name].nunique() > 1 for name in times):
+    times = [name for name in names if re.search("time|utc", name, re.IGNORECASE)]
+    if numbers.is_unique and not (table[times].nunique() > 1).any():
         return
-    columns = ", ".join([vessels, *times])
-    message = (
-        f"{len(table):,} rows of {numbers.nunique():,} vessels are AIS messages, not"
-        f" objects (columns {columns})"
-    )
-    hint = (
-        "keep one position per vessel, at the time of the acquisition, without the"
-        " column of the time"
-    )
     raise RequestError(
-        message,
+        f"{len(table):,} rows of {numbers.nunique():,} vessels are AIS messages, not"
+        f" objects (columns {', '.join([vessels, *times])})",
         path,
-        f"{hint}; if the rows are different objects, drop the column {vessels}",
+        "keep one position per vessel, at the time of the acquisition, without the"
+        " column of the time; if the rows are different objects, drop the column"
+        f" {vessels}",
     )
 
 
@@ -332,85 +308,31 @@ def annotation_table(
     """
     from geopandas import GeoDataFrame
 
-    is_whole = [
-        isinstance(x, int) and not isinstance(x, bool) and abs(x) < 2**63 for x in ids
-    ]
-    if all(known or value is None for known, value in zip(is_whole, ids, strict=True)):
-        identity = pd.Series(ids, dtype="Int64")
-    else:
-        identity = typed_column(
-            AT, [None if value is None else str(value) for value in ids]
-        )
     columns = list(attributes)
-    names = unique_names(
-        (str(column.name) for column in columns), [AT, SCORE, IMAGE, FAULT, "geometry"]
-    )
+    identity, numbers = _make_identity(ids)
+    reserved = [AT, SCORE, IMAGE, FAULT, "geometry"]
+    names = unique_names([str(column.name) for column in columns], reserved)
     table = pd.concat([identity, *columns], axis=1).set_axis([AT, *names], axis=1)
-    is_number = (
-        all(is_whole) and len(set(ids)) == len(ids) and all(value >= 0 for value in ids)
-    )
-    table.index = pd.Index(
-        list(ids) if is_number else range(1, len(ids) + 1), dtype="int64"
-    )
+    table.index = numbers
     table[SCORE] = np.nan if scores is None else np.array(scores, float)
     table[IMAGE] = "" if images is None else list(images)
     table[FAULT] = "" if faults is None else list(faults)
-    return GeoDataFrame(table, geometry=np.array([*geometry, None], object)[:-1])
+    shapes = np.empty(len(ids), object)
+    shapes[:] = list(geometry)
+    return GeoDataFrame(table, geometry=shapes)
 
 
-class AnnotatedObject(NamedTuple):
-    """One object of a file, see `Annotations`."""
-
-    shape: shapely.Geometry | None
-    fault: str
-    attributes: Mapping[str, Any]
-    identity: Any
-    image: str = ""
-    score: float | None = None
-
-
-def image_annotations(
-    path: Path,
-    objects: Sequence[AnnotatedObject],
-    images: Iterable[tuple[str, Any, Any]] = (),
-    left_out: Mapping[str, int] | None = None,
-    *,
-    crs: str = PIXEL,
-    column: Callable[[str, list[Any]], pd.Series[Any]] | None = None,
-) -> Annotations:
-    """Return the objects in images, with a column for every attribute of an object.
-
-    Args:
-        path: the file.
-        objects: the objects.
-        images: name, width and height of every image; "" or None if they are not known.
-        left_out: number of things that were left out, for a note.
-        crs: coordinate system of the shapes, PIXEL or FRACTION.
-        column: makes a column of its name and values: `typed_column` by default, or
-            `text_column`.
-    """
-    images = list(images)
-    names = dict.fromkeys(name for item in objects for name in item.attributes)
-    columns = [
-        (column or typed_column)(name, [item.attributes.get(name) for item in objects])
-        for name in names
-    ]
-    shapes, faults, _, ids, of_images, scores = (
-        zip(*objects, strict=True) if objects else ((),) * 6
-    )
-    table = annotation_table(
-        shapes, ids, columns, scores=scores, images=of_images, faults=faults
-    )
-    sizes: dict[str, tuple[int, int]] = {}
-    for name, *size in images:
-        with suppress(TypeError, ValueError, OverflowError):
-            width, height = map(int, size)
-            sizes |= {name: (width, height)} if min(width, height) > 0 else {}
-    image_names = tuple(dict.fromkeys(name for name, *_ in images if name))
-    notes = describe_counts(path, "left out", left_out or {})
-    return Annotations(
-        table, crs, image_names, are_boxes=True, notes=notes, sizes=sizes
-    )
+def _make_identity(ids: Sequence[Any]) -> tuple[pd.Series[Any], pd.Index[int]]:
+    """Return the identities of objects, and the index of their table."""
+    present = [value for value in ids if value is not None]
+    are_whole = all(type(value) is int and abs(value) < 2**63 for value in present)
+    if not are_whole:
+        texts = [None if value is None else str(value) for value in ids]
+        return typed_column(AT, texts), pd.RangeIndex(1, len(ids) + 1)
+    identity = pd.Series(ids, dtype="Int64")
+    is_unique = len(set(present)) == len(ids) and min(present, default=0) >= 0
+    numbers = present if is_unique else range(1, len(ids) + 1)
+    return identity, pd.Index(numbers, dtype="int64")
 
 
 def describe_counts(path: Path, what: str, counts: Mapping[str, int]) -> list[str]:
@@ -419,100 +341,3 @@ def describe_counts(path: Path, what: str, counts: Mapping[str, int]) -> list[st
     if listed:
         return [f"{path.name}: {what}: {listed}"]
     return []
-
-
-def typed_column(name: str, values: Sequence[Any]) -> pd.Series[Any]:
-    """Return values of any type, None if there is no value, as a column of one type.
-
-    Returns:
-        The column. Lists, objects and values of several types become JSON or text.
-    """
-    flat = [
-        (
-            json.dumps(value, ensure_ascii=False)
-            if isinstance(value, list | dict)
-            else value
-        )
-        for value in values
-    ]
-    try:
-        array = pa.array(flat)
-    except (pa.ArrowException, OverflowError):
-        array = pa.array(
-            [
-                value if value is None or isinstance(value, str) else str(value)
-                for value in flat
-            ]
-        )
-    return arrow_column(
-        name, array.cast(pa.string()) if pa.types.is_null(array.type) else array
-    )
-
-
-def arrow_column(name: str, array: pa.Array | pa.ChunkedArray) -> pd.Series[Any]:
-    """Return an Arrow array as a column of pandas that keeps its type and its nulls."""
-    return pd.Series(pd.array(array, dtype=pd.ArrowDtype(array.type)), name=name)
-
-
-def text_column(
-    name: str, texts: Iterable[str | None], decimal: str = "."
-) -> pd.Series[Any]:
-    """Return texts of a file without types as a column of whole numbers, numbers, truth values or texts.
-
-    Texts with a leading zero are not numbers, because identifiers have them.
-
-    Args:
-        name: name of the column.
-        texts: the texts; "" or None if there is no value.
-        decimal: decimal separator of numbers.
-    """
-    values = [(text or "").strip() for text in texts]
-    numbers = [
-        None if value.lower() in _MISSING else value.replace(decimal, ".")
-        for value in values
-    ]
-    present = [number for number in numbers if number is not None]
-    for pattern, parse in _PARSERS:
-        if present and all(pattern.fullmatch(number) for number in present):
-            return typed_column(
-                name, [None if number is None else parse(number) for number in numbers]
-            )
-    return typed_column(name, [value or None for value in values])
-
-
-def unique_names(names: Iterable[str], reserved: Iterable[str]) -> list[str]:
-    """Return names that differ from each other and from the reserved ones, regardless of case.
-
-    Returns:
-        The names; those that are taken get the prefix `at_`.
-    """
-    taken = {name.casefold() for name in reserved}
-    unique = []
-    for name in names:
-        while name.casefold() in taken:
-            name = PREFIX + name
-        taken.add(name.casefold())
-        unique.append(name)
-    return unique
-
-
-def concat_attributes(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Return tables of attributes, one per scene, below each other.
-
-    A column whose types differ becomes text.
-    """
-    types = pd.DataFrame([table.dtypes.astype(str) for table in tables])
-    mixed = types.columns[types.nunique() > 1]
-    result = []
-    for table in tables:
-        names = mixed.intersection(table.columns)
-        texts = [
-            [None if pd.isna(value) else str(value) for value in table[name]]
-            for name in names
-        ]
-        columns = {
-            name: typed_column(name, column).array
-            for name, column in zip(names, texts, strict=True)
-        }
-        result.append(table.assign(**columns))
-    return pd.concat(result)

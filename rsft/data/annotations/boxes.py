@@ -4,76 +4,88 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, NamedTuple
 
 import numpy as np
 import shapely
 import yaml
 
-from rsft.data.annotations import CLASS_NAME_FILES, CLASS_NAME_LEVELS, base
-from rsft.data.annotations.base import (
-    ANNOTATIONS,
-    PIXEL,
-    AnnotatedObject,
-    AnnotationFormat,
-    Annotations,
+from rsft.data.annotations import CLASS_NAME_FILES, CLASS_NAME_LEVELS
+from rsft.data.annotations.base import ANNOTATIONS, FRACTION
+from rsft.data.annotations.objects import DocumentFormat, ObjectFormat, ObjectList
+from rsft.data.annotations.shapes import (
+    make_box,
+    make_centered_box,
+    make_polygon,
+    try_shape,
 )
-from rsft.data.annotations.shapes import make_box, make_centered_box, make_polygon
 from rsft.errors import RequestError
 from rsft.utils.tables import is_number
 from rsft.utils.untrusted.documents import read_regular_text
 
+_YOLO_ROWS = (
+    "`class x y width height [score]` or `class x1 y1 ... x4 y4 [score]` in fractions of"
+    " the image size"
+)
+_DOTA_ROWS = "`x1 y1 x2 y2 x3 y3 x4 y4 class [difficulty]` in pixels"
+_ROWS = f"YOLO rows are {_YOLO_ROWS}, DOTA rows are {_DOTA_ROWS}"
 _DOTA_HEADERS = ("imagesource", "gsd")
+
 _COCO_SHAPES = frozenset(
     {"id", "image_id", "bbox", "segmentation", "keypoints", "score"}
 )
 """Keys of annotations that are not attributes, because they are the identity, the shape
 or the score."""
-_COCO_HINT = (
-    "COCO has images (file_name, id) and annotations (image_id, bbox), or is a list of"
-    " results"
-)
+
 MAX_NAME_BYTES = 2**20
 """Largest file of names of classes: 1 MiB."""
 
 
-class _TextBoxes(AnnotationFormat):
+class _Row(NamedTuple):
+    """A line of a text file of boxes."""
+
+    shape: shapely.Polygon
+    attributes: dict[str, str]
+    score: float | None = None
+
+
+class _TextBoxes(ObjectFormat):
     """A text file with one box per line and without a header of columns.
 
     The identity of a box is its line.
-
-    Attributes:
-        crs: coordinate system of the boxes.
-        rows: the fields of a line.
     """
 
     suffixes = (".txt",)
-    crs: ClassVar[str]
-    rows: ClassVar[str]
+    has_types = False
 
     @abstractmethod
-    def parse(
-        self, fields: list[str]
-    ) -> tuple[shapely.Polygon, dict[str, str], float | None]:
-        """Return the shape, the attributes and the score of a line.
+    def parse_row(self, fields: list[str]) -> _Row:
+        """Return the box of a line.
 
         Raises:
             ValueError: the line has another form.
         """
 
-    def read(self, path: Path, layer: str | None = None) -> Annotations:
-        objects = []
+    def parse(self, path: Path, objects: ObjectList) -> None:
         for line, fields in _read_fields(path):
             try:
-                shape, attributes, score = self.parse(fields)
-                objects.append(
-                    AnnotatedObject(shape, "", attributes, line, score=score)
-                )
+                shape, attributes, score = self.parse_row(fields)
+                objects.add((shape, ""), attributes, line, score=score)
             except ValueError as error:
-                objects.append(AnnotatedObject(None, str(error), {}, line))
-        return base.image_annotations(
-            path, objects, crs=self.crs, column=base.text_column
-        )
+                objects.add((None, str(error)), {}, line)
+
+
+def _read_fields(path: Path) -> list[tuple[int, list[str]]]:
+    """Return the number and the fields of every line with a box."""
+    try:
+        lines = read_regular_text(path).splitlines()
+    except UnicodeDecodeError as error:
+        raise RequestError("the file is not UTF-8 text", path, _ROWS) from error
+    rows = []
+    for number, line in enumerate(lines, 1):
+        if line.strip() and not line.lower().startswith(_DOTA_HEADERS):
+            rows.append((number, line.split()))
+    return rows
 
 
 @ANNOTATIONS.register
@@ -86,58 +98,46 @@ class Yolo(_TextBoxes):
 
     name = "yolo"
     title = "YOLO or YOLO-OBB"
-    crs = base.FRACTION
-    rows = (
-        "`class x y width height [score]` or `class x1 y1 ... x4 y4 [score]` in"
-        " fractions of the image size"
-    )
-
-    def recognizes(self, path: Path) -> bool:
-        return super().recognizes(path) and not Dota().recognizes(path)
+    crs = FRACTION
 
     def __init__(self) -> None:
         self.names: dict[str, str] = {}
 
-    def read(self, path: Path, layer: str | None = None) -> Annotations:
-        folders = path.absolute().parents[:CLASS_NAME_LEVELS]
-        files = (folder / name for folder in folders for name in CLASS_NAME_FILES)
-        named = (file for file in files if file.is_file() and file != path.absolute())
-        names_path = next(
-            (file for file in named if (names := _read_class_names(file))), None
-        )
-        if names_path is None:
-            return super().read(path, layer)
-        self.names = names
-        numbers = {fields[0] for _, fields in _read_fields(path)}
-        unnamed = ", ".join(sorted(numbers - set(self.names))[:10])
-        notes = [f"the names of classes come from {names_path}"]
-        notes += (
-            [f"{names_path.name}: no name for class {unnamed}, which keeps its number"]
-            if unnamed
-            else []
-        )
-        return super().read(path, layer)._replace(notes=notes)
+    def recognizes(self, path: Path) -> bool:
+        return super().recognizes(path) and not Dota().recognizes(path)
 
-    def parse(
-        self, fields: list[str]
-    ) -> tuple[shapely.Polygon, dict[str, str], float | None]:
+    def parse(self, path: Path, objects: ObjectList) -> None:
+        for folder in path.absolute().parents[:CLASS_NAME_LEVELS]:
+            for file in [folder / name for name in CLASS_NAME_FILES]:
+                if not self.names and file.is_file() and file != path.absolute():
+                    self.names = _read_class_names(file)
+                    names_path = file
+        if self.names:
+            objects.notes.append(f"the names of classes come from {names_path}")
+            numbers = {fields[0] for _, fields in _read_fields(path)}
+            unnamed = ", ".join(sorted(numbers - set(self.names))[:10])
+            if unnamed:
+                objects.notes.append(
+                    f"{names_path.name}: no name for class {unnamed}, which keeps its"
+                    " number"
+                )
+        super().parse(path, objects)
+
+    def parse_row(self, fields: list[str]) -> _Row:
         if len(fields) not in (5, 6, 9, 10):
-            raise ValueError(
-                f"{len(fields)} fields; YOLO rows are {self.rows}, DOTA rows are"
-                f" {Dota.rows}"
-            )
-        numbers = np.array(fields[1:], float)
-        count = 4 if len(fields) < 9 else 8
-        if (
-            np.abs(numbers[:count] - 0.5).max() > 0.6
-        ):  # boxes may extend a little beyond the edge
+            raise ValueError(f"{len(fields)} fields; {_ROWS}")
+        label, *texts = fields
+        numbers = np.array(texts, float)
+        count = 8 if len(fields) >= 9 else 4
+        box = numbers[:count]
+        if np.abs(box - 0.5).max() > 0.6:  # boxes may extend a little beyond the edge
             raise ValueError("YOLO rows need fractions of the image size, from 0 to 1")
-        if count == 4:
-            shape = make_centered_box(*numbers[:4])
-        else:
-            shape = make_polygon(numbers[:8].reshape(4, 2))
+        is_upright = count == 4
+        shape = (
+            make_centered_box(*box) if is_upright else make_polygon(box.reshape(4, 2))
+        )
         score = float(numbers[count]) if len(numbers) > count else None
-        return shape, {"class": self.names.get(fields[0], fields[0])}, score
+        return _Row(shape, {"class": self.names.get(label, label)}, score)
 
 
 def _read_class_names(path: Path) -> dict[str, str]:
@@ -145,34 +145,34 @@ def _read_class_names(path: Path) -> dict[str, str]:
 
     YAML is not constructed, so that `no` and `007` are names, too.
     """
-    hint = "it has a list of names, as Ultralytics or Darknet write it"
     try:
         text = read_regular_text(path, MAX_NAME_BYTES)
-        if path.suffix != ".yaml":
-            return {
-                str(number): name.strip()
-                for number, name in enumerate(text.splitlines())
-                if name.strip()
-            }
-        root = yaml.compose(text, yaml.SafeLoader)
-        if isinstance(root, yaml.MappingNode):
-            content = {key.value: value for key, value in root.value}
-        else:
-            content = {}
-        names = content.get("names")
-        if isinstance(names, yaml.ScalarNode):
-            raise ValueError("the key names has no list")
-        nodes = names.value if names else []
-        if isinstance(names, yaml.MappingNode):
-            pairs = nodes
-        else:
-            pairs = enumerate(nodes)
-        return {str(getattr(key, "value", key)): str(node.value) for key, node in pairs}
+        if path.suffix == ".yaml":
+            return _parse_class_names(text)
+        names = enumerate(map(str.strip, text.splitlines()))
+        return {str(number): name for number, name in names if name}
     except (OSError, ValueError, TypeError, RecursionError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())[:200]
         raise RequestError(
-            f"the names of classes cannot be read: {reason}", path, hint
+            f"the names of classes cannot be read: {reason}",
+            path,
+            "it has a list of names, as Ultralytics or Darknet write it",
         ) from error
+
+
+def _parse_class_names(text: str) -> dict[str, str]:
+    root = yaml.compose(text, yaml.SafeLoader)
+    if not isinstance(root, yaml.MappingNode):
+        return {}
+    nodes = {key.value: value for key, value in root.value}
+    names = nodes.get("names")
+    if names is None:
+        return {}
+    if isinstance(names, yaml.ScalarNode):
+        raise ValueError("the key names has no list")
+    if isinstance(names, yaml.MappingNode):
+        return {str(key.value): str(node.value) for key, node in names.value}
+    return {str(number): str(node.value) for number, node in enumerate(names.value)}
 
 
 @ANNOTATIONS.register
@@ -181,32 +181,24 @@ class Dota(_TextBoxes):
 
     name = "dota"
     title = "DOTA"
-    crs = PIXEL
-    rows = "`x1 y1 x2 y2 x3 y3 x4 y4 class [difficulty]` in pixels"
 
     def recognizes(self, path: Path) -> bool:
-        return super().recognizes(path) and any(
-            self._has_class(fields) for _, fields in _read_fields(path)
-        )
+        if not super().recognizes(path):
+            return False
+        return any(self._has_class(fields) for _, fields in _read_fields(path))
 
-    def parse(
-        self, fields: list[str]
-    ) -> tuple[shapely.Polygon, dict[str, str], float | None]:
+    def parse_row(self, fields: list[str]) -> _Row:
         if not self._has_class(fields):
-            raise ValueError(f"{len(fields)} fields; DOTA rows are {self.rows}")
+            raise ValueError(f"{len(fields)} fields; DOTA rows are {_DOTA_ROWS}")
         shape = make_polygon(np.array(fields[:8], float).reshape(4, 2))
-        return (
-            shape,
-            dict(zip(("class", "difficulty"), fields[8:10], strict=False)),
-            None,
-        )
+        return _Row(shape, dict(zip(("class", "difficulty"), fields[8:], strict=False)))
 
     def _has_class(self, fields: list[str]) -> bool:
         return len(fields) >= 9 and not is_number(fields[8])
 
 
 @ANNOTATIONS.register
-class Coco(base.DocumentFormat):
+class Coco(DocumentFormat):
     """Upright boxes of many images in JSON, or a list of the results of a detector.
 
     The name of the category is the class, and the attribute `category`. Annotations
@@ -216,94 +208,52 @@ class Coco(base.DocumentFormat):
     name = "coco"
     title = "COCO"
     suffixes = (".json",)
+    hint = (
+        "COCO has images (file_name, id) and annotations (image_id, bbox), or is a list"
+        " of results"
+    )
 
     def matches(self, content: Any) -> bool:
-        is_geojson = (
-            isinstance(content, dict)
-            and "type" in content
-            and not {"images", "annotations"} <= set(content)
-        )
-        return not is_geojson  # COCO of converters has the type "instances"
+        if not isinstance(content, dict) or {"images", "annotations"} <= set(content):
+            return True
+        return "type" not in content  # of GeoJSON; converters write "instances"
 
-    def read(self, path: Path, layer: str | None = None) -> Annotations:
-        content = base.load_document(path)
-        try:
-            is_results = isinstance(content, list)
-            if is_results:
-                content = {"annotations": content, "images": ()}
-            else:
-                content = content
-            files = {
-                image["id"]: str(image["file_name"]) for image in content["images"]
-            }
-            categories = {x["id"]: x.get("name") for x in content.get("categories", [])}
-            rows = content["annotations"]
-            objects = [
-                _parse_row(row, number, files, categories)
-                for number, row in enumerate(rows, 1)
-            ]
-            images = [
-                (str(x["file_name"]), x.get("width"), x.get("height"))
-                for x in content["images"]
-            ]
-        except (KeyError, TypeError, AttributeError) as error:
-            raise RequestError(
-                f"not a COCO file: {error!r} is missing", path, _COCO_HINT
-            ) from error
-        if (
-            is_results and len({item.image for item in objects}) > 1
-        ):  # a list of results does not name its only image
-            images = [(item.image, None, None) for item in objects]
-        return base.image_annotations(path, objects, images)
-
-
-def _read_fields(path: Path) -> list[tuple[int, list[str]]]:
-    """Return the number and the fields of every line that is neither blank nor a header of DOTA."""
-    try:
-        lines = read_regular_text(path).splitlines()
-    except UnicodeDecodeError as error:
-        raise RequestError(
-            "the file is not UTF-8 text",
-            path,
-            f"YOLO rows are {Yolo.rows}, DOTA rows are {Dota.rows}",
-        ) from error
-    rows = (
-        (number, line)
-        for number, line in enumerate(lines, 1)
-        if not line.lower().startswith(_DOTA_HEADERS)
-    )
-    return [(number, line.split()) for number, line in rows if line.strip()]
-
-
-def _parse_row(
-    row: dict[str, Any], number: int, files: dict[Any, str], categories: dict[Any, Any]
-) -> AnnotatedObject:
-    """Return the object of an annotation of COCO."""
-    shape, fault, score = _parse_box(row["bbox"], row.get("score"))
-    attributes = {key: value for key, value in row.items() if key not in _COCO_SHAPES}
-    if categories:
-        category = categories.get(row.get("category_id"))
-        attributes |= {"category": category, "class": category}
-    image = files.get(row["image_id"], str(row["image_id"]))
-    return AnnotatedObject(
-        shape, fault, attributes, row.get("id", number), image, score
-    )
+    def parse_content(self, content: Any, objects: ObjectList) -> None:
+        is_results = isinstance(content, list)
+        if is_results:
+            content = {"annotations": content, "images": ()}
+        files = {}
+        for image in content["images"]:
+            name = str(image["file_name"])
+            files[image["id"]] = name
+            objects.add_image(name, image.get("width"), image.get("height"))
+        categories = {x["id"]: x.get("name") for x in content.get("categories", [])}
+        for row in content["annotations"]:
+            shape, score = _parse_box(row["bbox"], row.get("score"))
+            attributes = {key: row[key] for key in row if key not in _COCO_SHAPES}
+            if categories:
+                category = categories.get(row.get("category_id"))
+                attributes |= {"category": category, "class": category}
+            image = files.get(row["image_id"], str(row["image_id"]))
+            objects.add(shape, attributes, row.get("id"), image, score)
+        images = {item.image for item in objects.objects}
+        if is_results and len(images) > 1:  # a list does not name its only image
+            for item in objects.objects:
+                objects.add_image(item.image)
 
 
 def _parse_box(
     box: Any, score: Any
-) -> tuple[shapely.Polygon | None, str, float | None]:
-    """Return the shape of a COCO box, why it cannot be used, and its score."""
-    fault = "bbox must be x, y, width, height"
+) -> tuple[tuple[shapely.Geometry | None, str], float | None]:
+    """Return the shape of a COCO box, and its score."""
     try:
         left, top, width, height = map(float, box)
-        fault = f"the score {str(score)[:40]!r} is not a number"
-        probability = None if score is None else float(score)
-        fault = "the box has no area"
-        return (
-            make_box(left, top, left + max(width, 0), top + max(height, 0)),
-            "",
-            probability,
-        )
     except (TypeError, ValueError, OverflowError):
-        return None, fault, None
+        return (None, "bbox must be x, y, width, height"), None
+    try:
+        probability = None if score is None else float(score)
+    except (TypeError, ValueError, OverflowError):
+        return (None, f"the score {str(score)[:40]!r} is not a number"), None
+    right = left + max(width, 0)
+    bottom = top + max(height, 0)
+    return try_shape(make_box, left, top, right, bottom), probability

@@ -15,20 +15,38 @@ from rsft.data.annotations.base import (
 )
 from rsft.errors import DataError, RequestError
 
-_UPLOAD = re.compile(
-    r"[0-9a-f]{8}-"
-)  # Label Studio puts it before the name of an uploaded file
+_UPLOAD = re.compile(r"[0-9a-f]{8}-")  # before the name of an uploaded file
+
+
+def _base_name(name: str) -> str:
+    return PureWindowsPath(name).name  # separators of Windows and others
+
+
+def _stem(name: str) -> str:
+    return PureWindowsPath(name).stem
+
+
+def _has_name(name: str, image: Path) -> bool:
+    return _base_name(name) == image.name
+
+
+def _has_stem(name: str, image: Path) -> bool:
+    return _stem(name) == image.stem
+
+
+def _has_upload_stem(name: str, image: Path) -> bool:
+    return _stem(_UPLOAD.sub("", _base_name(name), count=1)) == image.stem
+
+
+def _is_folder(name: str, image: Path) -> bool:
+    return name == image.absolute().parent.name
+
+
 _MATCHES: tuple[tuple[str, Callable[[str, Path], bool]], ...] = (
-    ("", lambda name, image: _base_name(name) == image.name),
-    ("without its suffix", lambda name, image: _stem(name) == image.stem),
-    (
-        "after the prefix of Label Studio",
-        lambda name, image: _stem(_UPLOAD.sub("", _base_name(name), 1)) == image.stem,
-    ),
-    (
-        "the name of its folder",
-        lambda name, image: name == image.absolute().parent.name,
-    ),
+    ("", _has_name),
+    ("without its suffix", _has_stem),
+    ("without the prefix of an upload", _has_upload_stem),
+    ("the name of its folder", _is_folder),
 )
 """How the name of an image in a file is that of an image, from the strictest rule
 on."""
@@ -64,68 +82,57 @@ def find_annotations(
             other images.
         DataError: the file names several images with the name of the image.
     """
-    is_named = path.is_dir()
+    is_named = False
     if path.is_dir():
         path, is_named = _find_file(path, image)
     elif not path.is_file():
-        raise RequestError(
-            f"no file of positions for {image.name}",
-            path,
-            "check the path and the file name",
-        )
+        message = f"no file of positions for {image.name}"
+        raise RequestError(message, path, "check the path and the file name")
     annotations = read_annotations(path, layer, columns)
-    if not annotations.images:
+    images = annotations.images
+    if not images:
         return annotations
-    names, rule = _match(annotations.images, image)
-    notes = list(annotations.notes)
+    names, rule = _match(images, image)
+    if not names and is_named and len(images) == 1:
+        names = list(images)
+        rule = "by the name of the file"
+    if not names:
+        message = f"none of its {len(images):,} images has the name {image.name}"
+        raise NoAnnotationsError(message, path, "rename the scene or the image")
     if len(names) > 1:
         message = f"several of its images may be {image.name}: {', '.join(names[:5])}"
         raise DataError(message, path, "keep one of them")
-    if not names:
-        if not is_named or len(annotations.images) > 1:
-            message = (
-                f"none of its {len(annotations.images):,} images has the name"
-                f" {image.name}"
-            )
-            raise NoAnnotationsError(message, path, "rename the scene or the image")
-        names = list(annotations.images)
-        rule = "by the name of the file"
+    (name,) = names
+    notes = list(annotations.notes)
     if rule:
-        notes.append(
-            f"{path.name}: the image {names[0]} is taken as {image.name}: {rule}"
-        )
-    table = annotations.table[annotations.table[IMAGE] == names[0]]
-    return annotations._replace(table=table, images=(names[0],), notes=notes)
+        notes.append(f"{path.name}: the image {name} is taken as {image.name}: {rule}")
+    table = annotations.table[annotations.table[IMAGE] == name]
+    return annotations._replace(table=table, images=(name,), notes=notes)
 
 
 def _find_file(folder: Path, image: Path) -> tuple[Path, bool]:
-    """Return the file of an image in a folder, and whether the name of the file tells it."""
+    """Return the file of an image in a folder, and whether its name tells it."""
     files = list_annotation_files(folder)
-    named = [path for path in files if path.stem in (image.stem, image.name)]
-    matches = named or [
-        path
-        for path in files
-        if _match(_image_names(path, path.stat().st_mtime_ns), image)[0]
-    ]
+    matches = [path for path in files if path.stem in (image.stem, image.name)]
+    is_named = bool(matches)
+    if not is_named:
+        for path in files:
+            names = _image_names(path, path.stat().st_mtime_ns)
+            if _match(names, image)[0]:
+                matches.append(path)
     if len(matches) > 1:
-        message = (
-            f"{len(matches)} files for {image.name}:"
-            f" {', '.join(path.name for path in matches)}"
-        )
-        raise RequestError(
-            message, folder, "keep one of them, or give the path of the file"
-        )
+        listed = ", ".join(path.name for path in matches)
+        message = f"{len(matches)} files for {image.name}: {listed}"
+        hint = "keep one of them, or give the path of the file"
+        raise RequestError(message, folder, hint)
     if not matches:
-        message = (
-            f"no file of positions for {image.name} among {len(files):,} files of"
-            " annotations"
-        )
         raise NoAnnotationsError(
-            message,
+            f"no file of positions for {image.name} among {len(files):,} files of"
+            " annotations",
             folder,
             f"name it {image.stem}.txt, .xml or .json, or give the path of a file",
         )
-    return matches[0], bool(named)
+    return matches[0], is_named
 
 
 def list_annotation_files(folder: Path) -> list[Path]:
@@ -140,7 +147,10 @@ def list_annotation_files(folder: Path) -> list[Path]:
 
 @lru_cache(maxsize=10_000)
 def _image_names(path: Path, modified: int) -> tuple[str, ...]:
-    """Return the names of the images in a file; none if it cannot be read, or is a text file, which names none."""
+    """Return the names of the images in a file.
+
+    A text file names none; neither does a file that cannot be read.
+    """
     try:
         if path.suffix.lower() == ".txt":
             return ()
@@ -153,19 +163,14 @@ def _match(names: tuple[str, ...], image: Path) -> tuple[list[str], str]:
     """Return the names that are an image by the strictest rule that fits, and this rule."""
     for rule, is_match in _MATCHES:
         matches = [name for name in names if is_match(name, image)]
+        ends = [f"/{PureWindowsPath(name).as_posix()}" for name in matches]
+        whole = [
+            name
+            for name, end in zip(matches, ends, strict=True)
+            if image.as_posix().endswith(end)
+        ]
+        if len(whole) == 1:
+            return whole, rule
         if matches:
-            whole = [
-                name
-                for name in matches
-                if image.as_posix().endswith(f"/{PureWindowsPath(name).as_posix()}")
-            ]
-            return whole if len(whole) == 1 else matches, rule
+            return matches, rule
     return [], ""
-
-
-def _base_name(name: str) -> str:
-    return PureWindowsPath(name).name  # separators of Windows and others
-
-
-def _stem(name: str) -> str:
-    return PureWindowsPath(name).stem

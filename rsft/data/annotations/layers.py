@@ -1,4 +1,4 @@
-"""Layers of a geographic information system: GeoPackage, FlatGeobuf, Shapefile, KML and GeoJSON."""
+"""Layers of a GIS: GeoPackage, FlatGeobuf, Shapefile, KML and GeoJSON."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import pyarrow as pa
 import shapely
 from shapely.errors import ShapelyError
 
-from rsft.data.annotations import base
 from rsft.data.annotations.base import (
     ANNOTATIONS,
     AnnotationFormat,
     Annotations,
     annotation_table,
 )
+from rsft.data.annotations.columns import arrow_column, typed_column
 from rsft.data.imagery.vectors import is_json, read_geojson, read_layer
 from rsft.errors import RequestError
 
@@ -38,47 +38,35 @@ class VectorLayer(AnnotationFormat):
     has_layers = True
 
     def read(self, path: Path, layer: str | None = None) -> Annotations:
-        content, ids = (
-            _take_ids(path, read_geojson(path)) if is_json(path) else (None, None)
-        )
+        content, ids = _take_ids(path) if is_json(path) else (None, [])
         layers, features = read_layer(path, layer, content)
         if features is None or not layers.get(layer or "", True):
-            raise _selection_error(
-                path,
-                [name for name, has_geometries in layers.items() if has_geometries],
-                layer,
-            )
-        table = features.table
+            names = [name for name, has_geometries in layers.items() if has_geometries]
+            raise _selection_error(path, names, layer)
+        fids, *_, geometry = features.table.columns
         try:
-            shapes = shapely.from_wkb(table.columns[-1].to_numpy(zero_copy_only=False))
+            shapes = shapely.from_wkb(geometry.to_numpy(zero_copy_only=False))
         except (ShapelyError, pa.ArrowException, ValueError) as error:
             raise RequestError(
                 f"the layer cannot be read: {error}",
                 path,
                 "give .gpkg, .geojson, .csv, DOTA or YOLO .txt, or COCO .json",
             ) from error
-        fids: list[Any] = table.columns[
-            0
-        ].to_pylist()  # the first column; the last one is the geometry
-        fid_column = table.column_names[0]
-        is_attribute = (
-            fid_column.lower() not in _FID_COLUMNS and fid_column not in features.fields
+        fid_name = features.table.column_names[0]
+        is_fid = fid_name.lower() in _FID_COLUMNS or fid_name in features.fields
+        table = features.table.select(
+            range(int(is_fid), features.table.num_columns - 1)
         )
-        table = table.select(range(0 if is_attribute else 1, table.num_columns - 1))
-        if ids is not None:
-            column = table[_ROW] if _ROW in table.column_names else None
-            if column is None or column.null_count:
-                raise RequestError(
-                    "a feature is not what GeoJSON specifies",
-                    path,
-                    "export the layer again",
-                )
+        identities = fids.to_pylist()
+        if ids:
+            if _ROW not in table.column_names or table[_ROW].null_count:
+                message = "a feature is not what GeoJSON specifies"
+                raise RequestError(message, path, "export the layer again")
+            identities = [ids[row] for row in table[_ROW].to_pylist()]
             table = table.drop_columns([_ROW])
-            fids = [ids[row] for row in column.to_pylist()]
         attributes, notes = convert_columns(path, table)
-        return Annotations(
-            annotation_table(shapes, fids, attributes), features.crs, notes=notes
-        )
+        objects = annotation_table(shapes, identities, attributes)
+        return Annotations(objects, features.crs, notes=notes)
 
 
 @ANNOTATIONS.register
@@ -96,55 +84,46 @@ class GeoJson(VectorLayer):
 def _selection_error(path: Path, names: list[str], layer: str | None) -> RequestError:
     listed = ", ".join(names) or "none"
     if layer is not None:
-        return RequestError(
-            f"no layer {layer} with geometry",
-            f"{path} --layer",
-            f"choose one of: {listed}",
-        )
-    message = f"{len(names)} layers with geometry: {listed}"
-    return RequestError(
-        message,
-        path,
-        "choose one: --layer NAME" if names else "give a file with a vector layer",
-    )
+        message = f"no layer {layer} with geometry"
+        return RequestError(message, f"{path} --layer", f"choose one of: {listed}")
+    hint = "choose one: --layer NAME" if names else "give a file with a vector layer"
+    return RequestError(f"{len(names)} layers with geometry: {listed}", path, hint)
 
 
-def _take_ids(path: Path, data: bytes) -> tuple[bytes, list[Any] | None]:
-    """Return GeoJSON without the ids of its features, and these ids; None if it has none.
+def _take_ids(path: Path) -> tuple[bytes, list[Any]]:
+    """Return GeoJSON without the ids of its features, and these ids, if it has any.
 
     GDAL renumbers features whose ids are repeated, sorts by id, and drops text ids
     beside a property `id`.
     """
+    data = read_geojson(path)
     content = json.loads(data)
-    if isinstance(content, dict):
-        features = content.get("features")
-    else:
-        features = None
-    if not isinstance(features, list) or not any(
-        isinstance(x, dict) and "id" in x for x in features
-    ):
-        return data, None
-    if not all(
-        isinstance(x, dict) and isinstance(x.get("properties") or {}, dict)
-        for x in features
-    ):
-        raise RequestError(
-            "a feature or its properties are not objects",
-            path,
-            "export the layer again",
-        )
+    features = content.get("features") if isinstance(content, dict) else None
+    if not isinstance(features, list):
+        return data, []
+    if not any(isinstance(feature, dict) and "id" in feature for feature in features):
+        return data, []
     ids = []
     for number, feature in enumerate(features):
+        is_object = isinstance(feature, dict)
+        properties = (feature.get("properties") or {}) if is_object else None
+        if not isinstance(properties, dict):
+            message = "a feature or its properties are not objects"
+            raise RequestError(message, path, "export the layer again")
         value = feature.pop("id", None)
         ids.append(value if value is None or isinstance(value, int) else str(value))
-        feature["properties"] = (feature.get("properties") or {}) | {_ROW: number}
+        feature["properties"] = {**properties, _ROW: number}
     return json.dumps(content).encode(), ids
 
 
 def convert_columns(
     path: Path, table: pa.Table
 ) -> tuple[list[pd.Series[Any]], list[str]]:
-    """Return attributes of types that every output can store, and a note of binary ones, which are left out."""
+    """Return attributes of types that every output can store.
+
+    Returns:
+        The columns, and a note of binary ones, which are left out.
+    """
     columns = []
     binary = []
     for name, array in zip(table.column_names, table.columns, strict=True):
@@ -152,15 +131,15 @@ def convert_columns(
         if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
             binary.append(name)
         elif pa.types.is_nested(kind) or pa.types.is_time(kind) or kind != array.type:
-            texts = [
-                value.isoformat() if hasattr(value, "isoformat") else value
-                for value in array.to_pylist()
-            ]
-            columns.append(base.typed_column(name, texts))
+            values = map(_to_text, array.to_pylist())
+            columns.append(typed_column(name, list(values)))
         else:
-            columns.append(base.arrow_column(name, array))
-    return columns, (
-        [f"{path.name}: binary attributes were left out: {', '.join(binary)}"]
-        if binary
-        else []
-    )
+            columns.append(arrow_column(name, array))
+    if binary:
+        note = f"{path.name}: binary attributes were left out: {', '.join(binary)}"
+        return columns, [note]
+    return columns, []
+
+
+def _to_text(value: Any) -> Any:
+    return value.isoformat() if hasattr(value, "isoformat") else value

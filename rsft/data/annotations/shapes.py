@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 def try_shape(
     make: Callable[..., shapely.Geometry], *values: Any
 ) -> tuple[shapely.Geometry | None, str]:
-    """Return the shape that a function makes of values, or None and why it cannot be made."""
+    """Return the shape that a function makes of values, or None and why it has none."""
     try:
         return make(*values), ""
     except KeyError as error:
@@ -31,7 +31,9 @@ def make_box(
     degrees: float = 0,
     pivot: ArrayLike | None = None,
 ) -> shapely.Polygon:
-    """Return a box, rotated clockwise as seen in an image, whose y axis points down, around its center or a pivot.
+    """Return a box, rotated around its center or a pivot.
+
+    The rotation is clockwise as seen in an image, whose y axis points down.
 
     Raises:
         ValueError: a number is not finite, or the box has no area.

@@ -21,8 +21,8 @@ from rsft.data.annotations.base import (
     Annotations,
     annotation_table,
     describe_counts,
-    text_column,
 )
+from rsft.data.annotations.columns import text_column
 from rsft.data.annotations.layers import convert_columns
 from rsft.errors import RequestError
 from rsft.types import LONLAT, Floats

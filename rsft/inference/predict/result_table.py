@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from rsft.data.annotations.base import AT, concat_attributes, unique_names
+from rsft.data.annotations.base import AT
+from rsft.data.annotations.columns import concat_attributes, unique_names
 from rsft.data.imagery.contract import Contract
 from rsft.errors import WeightsError
 from rsft.inference.predict.batch_journal import BatchJournal

@@ -3,34 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element
 
 import numpy as np
 import shapely
 
-from rsft.data.annotations import base
-from rsft.data.annotations.base import (
-    AnnotatedObject,
-    Annotations,
-    DocumentFormat,
-)
+from rsft.data.annotations.objects import DocumentFormat, ObjectList, Shape
 from rsft.data.annotations.shapes import (
     make_box,
     make_centered_box,
     make_polygon,
     try_shape,
 )
-from rsft.errors import RequestError
+
+_UNNAMED = "?"  # an image without a name, which is no scene
 
 
 class _XmlFormat(DocumentFormat):
     """An XML file, recognized by the name of its root element."""
 
     suffixes = (".xml",)
+    has_types = False
     root: str
 
     def matches(self, content: Any) -> bool:
@@ -38,135 +32,124 @@ class _XmlFormat(DocumentFormat):
 
 
 class PascalVoc(_XmlFormat):
-    """Boxes in one image as labelImg writes them, and rotated boxes of roLabelImg, whose angle is clockwise in radians.
+    """Boxes in one image as labelImg writes them, and rotated boxes of roLabelImg.
 
-    The identity of an object is its number from 1.
+    Their angle is clockwise in radians. The identity of an object is its number from 1.
     """
 
     name = "voc"
     title = "Pascal VOC"
     root = "annotation"
 
-    def read(self, path: Path, layer: str | None = None) -> Annotations:
-        root: Element = base.load_document(path)
-        image = (root.findtext("filename") or "").strip()
-        objects = []
-        for number, element in enumerate(root.findall("object"), 1):
-            attributes = {
-                child.tag: child.text
-                for child in element
-                if not len(child) and child.tag != "type"
-            }
-            attributes = {"class": attributes.pop("name", None)} | attributes
-            objects.append(
-                AnnotatedObject(
-                    *try_shape(_voc_shape, element), attributes, number, image
-                )
-            )
-        images = [(image, root.findtext("size/width"), root.findtext("size/height"))]
-        return base.image_annotations(path, objects, images, column=base.text_column)
+    def parse_content(self, content: Element, objects: ObjectList) -> None:
+        image = (content.findtext("filename") or "").strip()
+        width = content.findtext("size/width")
+        objects.add_image(image, width, content.findtext("size/height"))
+        for element in content.findall("object"):
+            attributes = {"class": element.findtext("name")}
+            for child in element:
+                if not len(child) and child.tag not in ("name", "type"):
+                    attributes[child.tag] = child.text
+            objects.add(try_shape(_make_voc_shape, element), attributes, image=image)
 
 
-def _voc_shape(element: Element) -> shapely.Geometry:
-    for name, keys in (
-        ("robndbox", ("cx", "cy", "w", "h", "angle")),
-        ("bndbox", ("xmin", "ymin", "xmax", "ymax")),
-    ):
-        box = element.find(name)
-        if box is not None:
-            texts = {key: box.findtext(key) for key in keys}
-            missing = [key for key, text in texts.items() if text is None]
-            if missing:
-                raise KeyError(f"{name}/{missing[0]}")
-            numbers = [float(text or "") for text in texts.values()]
-            if name == "bndbox":
-                return make_box(*numbers)
-            return make_centered_box(*numbers[:4], degrees=math.degrees(numbers[4]))
-    raise KeyError("bndbox")
+def _make_voc_shape(element: Element) -> shapely.Geometry:
+    rotated = element.find("robndbox")
+    if rotated is None:
+        return make_box(*_read_numbers(element, "bndbox", "xmin ymin xmax ymax"))
+    *box, radians = _read_numbers(element, "robndbox", "cx cy w h angle")
+    return make_centered_box(*box, degrees=math.degrees(radians))
+
+
+def _read_numbers(element: Element, box: str, names: str) -> list[float]:
+    """Return numbers of a box of an element.
+
+    Raises:
+        KeyError: one of them is missing.
+    """
+    texts = {
+        f"{box}/{name}": element.findtext(f"{box}/{name}") for name in names.split()
+    }
+    if element.find(box) is None:
+        raise KeyError(box)
+    for key, text in texts.items():
+        if text is None:
+            raise KeyError(key)
+    return [float(text or "") for text in texts.values()]
 
 
 class Cvat(_XmlFormat):
-    """CVAT for images: boxes, whose rotation is clockwise around their center, polygons and points.
+    """CVAT for images: boxes, polygons and points.
 
-    The tags of an image become the attribute `tags` of its objects. The identity is the
-    number of the shape from 1; a shape of several points gives one object per point.
+    A box is rotated clockwise around its center. The tags of an image become the
+    attribute `tags` of its objects. The identity is the number of the shape from 1; a
+    shape of several points gives one object per point.
     """
 
     name = "cvat"
     title = "CVAT for images"
     root = "annotations"
+    hint = "export it as CVAT for images 1.1"
 
-    def read(self, path: Path, layer: str | None = None) -> Annotations:
-        root: Element = base.load_document(path)
-        if root.find("track") is not None:
-            raise RequestError(
-                "the file is CVAT for video", path, "export it as CVAT for images 1.1"
-            )
-        objects: list[AnnotatedObject] = []
-        left_out: Counter[str] = Counter()
-        images = root.findall("image")
-        for element in images:
-            name = element.get("name", _UNNAMED)
-            count = len(objects)
-            tags = "; ".join(tag.get("label", "") for tag in element.findall("tag"))
-            shared = {"tags": tags} if tags else {}
-            for child in element:
-                shapes = _cvat_shapes(child)
-                left_out[child.tag] += shapes is None and child.tag != "tag"
-                attributes = (
-                    {"class": child.get("label")} | _cvat_attributes(child) | shared
-                )
-                for shape in shapes or ():
-                    objects.append(
-                        AnnotatedObject(*shape, attributes, len(objects) + 1, name)
-                    )
-            left_out["image with tags but without objects"] += (
-                bool(tags) and len(objects) == count
-            )
-        sizes = (
-            (x.get("name", _UNNAMED), x.get("width"), x.get("height")) for x in images
-        )
-        return base.image_annotations(
-            path, objects, sizes, left_out, column=base.text_column
-        )
+    def parse_content(self, content: Element, objects: ObjectList) -> None:
+        if content.find("track") is not None:
+            raise ValueError("the file is CVAT for video")
+        for image in content.findall("image"):
+            count = len(objects.objects)
+            name = image.get("name", _UNNAMED)
+            objects.add_image(name, image.get("width"), image.get("height"))
+            labels = [tag.get("label", "") for tag in image.findall("tag")]
+            tags = {"tags": "; ".join(labels)} if any(labels) else {}
+            for element in image:
+                if element.tag in _CVAT_SHAPES:
+                    for shape in _make_cvat_shapes(element):
+                        attributes = _read_cvat_attributes(element) | tags
+                        objects.add(shape, attributes, image=name)
+                elif element.tag != "tag":
+                    objects.left_out[element.tag] += 1
+            if tags and len(objects.objects) == count:
+                objects.left_out["image with tags but without objects"] += 1
 
 
-_UNNAMED = "?"  # an image without a name, which is no scene
+def _read_cvat_attributes(element: Element) -> dict[str, str | None]:
+    attributes: dict[str, str | None] = {"class": element.get("label")}
+    for key in ("occluded", "source", "group_id"):
+        if key in element.attrib:
+            attributes[key] = element.get(key)
+    for child in element.findall("attribute"):
+        attributes[child.get("name", "attribute")] = child.text
+    return attributes
 
 
-def _cvat_attributes(element: Element) -> dict[str, str | None]:
-    keys = {
-        key: element.get(key)
-        for key in ("occluded", "source", "group_id")
-        if element.get(key) is not None
-    }
-    return keys | {
-        child.get("name", "attribute"): child.text
-        for child in element.findall("attribute")
-    }
-
-
-def _cvat_shapes(element: Element) -> list[tuple[shapely.Geometry | None, str]] | None:
-    """Return the shapes of an element and their faults; None if it is no box, polygon or points."""
-    if element.tag == "box":
-        return [try_shape(_cvat_box, element.attrib)]
-    if element.tag not in ("polygon", "points"):
-        return None
-    shape, fault = try_shape(_cvat_points, element)
+def _make_cvat_shapes(element: Element) -> list[Shape]:
+    shape, fault = try_shape(_CVAT_SHAPES[element.tag], element)
     if isinstance(shape, shapely.MultiPoint):
-        return [(part, "") for part in shape.geoms]
+        return [(point, "") for point in shape.geoms]
     return [(shape, fault)]
 
 
-def _cvat_points(element: Element) -> shapely.Geometry:
-    points = np.array(
-        [pair.split(",") for pair in element.get("points", "").split(";")], float
-    )
-    if element.tag == "polygon":
-        return make_polygon(points)
-    return shapely.MultiPoint(points)
-
-
-def _cvat_box(values: Mapping[str, str]) -> shapely.Polygon:
-    sides = (float(values[key]) for key in ("xtl", "ytl", "xbr", "ybr"))
+def _make_cvat_box(element: Element) -> shapely.Polygon:
+    values = element.attrib
+    sides = [float(values[key]) for key in ("xtl", "ytl", "xbr", "ybr")]
     return make_box(*sides, degrees=float(values.get("rotation", 0)))
+
+
+def _make_cvat_polygon(element: Element) -> shapely.Polygon:
+    return make_polygon(_read_points(element))
+
+
+def _make_cvat_points(element: Element) -> shapely.MultiPoint:
+    return shapely.MultiPoint(_read_points(element))
+
+
+def _read_points(element: Element) -> Any:
+    pairs = element.get("points", "").split(";")
+    return np.array([pair.split(",") for pair in pairs], float)
+
+
+_CVAT_SHAPES = {
+    "box": _make_cvat_box,
+    "polygon": _make_cvat_polygon,
+    "points": _make_cvat_points,
+}
+"""Function that makes the shape of an element."""

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import shapely
 
-from rsft.data.annotations import base
 from rsft.data.annotations.base import PIXEL, Annotations
+from rsft.data.annotations.columns import typed_column
 from rsft.data.annotations.tables import CsvTable, csv_header, read_floats
 
 _PIXELS = {"row": "detect_scene_row", "col": "detect_scene_column"}
@@ -69,7 +69,7 @@ def _vessel_classes(table: pd.DataFrame) -> pd.Series[Any]:
             classes.append(_VESSELS[is_fishing])
         else:
             classes.append(None if is_vessel is None else "nonvessel")
-    return base.typed_column("class", classes)
+    return typed_column("class", classes)
 
 
 def _parse_flag(cell: Any) -> bool | None:

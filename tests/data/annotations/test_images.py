@@ -40,7 +40,7 @@ def voc(name):
             ("/data/upload/1/0f12cd34-b.png", "c.png"),
             "b.tif",
             10,
-            "after the prefix of Label Studio",
+            "without the prefix of an upload",
         ),
         (
             ("590dd08f71056cacv", "b1844cde847a3942v"),
