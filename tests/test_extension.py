@@ -380,7 +380,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 import numpy as np
-from rsft.data.imagery.products.product import CalibratedPlane, Product, SensorProduct
+from rsft.data.imagery.products.calibration import CalibratedPlane
+from rsft.data.imagery.products.product import Product, SensorProduct
 
 @dataclass(frozen=True)
 class Doubled:

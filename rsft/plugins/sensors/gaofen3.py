@@ -11,38 +11,32 @@ Complex products (1A, productType SLC) have the bands I and Q.
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 from xml.etree.ElementTree import Element
 
 import numpy as np
 
 from rsft.data.imagery.bands import POLARIZATIONS
-from rsft.data.imagery.products.headers import (
-    HeaderProduct,
-    read_numbers,
-    read_plain_xml,
-)
-from rsft.data.imagery.products.product import (
-    FactorCalibration,
-    LineTable,
-    Product,
-)
+from rsft.data.imagery.products.calibration import FactorCalibration
+from rsft.data.imagery.products.elements import read_numbers, read_text
+from rsft.data.imagery.products.headers import HeaderProduct, read_plain_xml
+from rsft.data.imagery.products.line_table import LineTable
+from rsft.data.imagery.products.product import Product
 from rsft.errors import DataError
 
-_POLARIZATION = re.compile(
-    r"_(HHHV|HVHH|VVVH|VHVV|AHV|DH|DV|HH|HV|VH|VV)_"
-)  # in the name of a file
+_POLARIZATION = re.compile(r"_(HHHV|HVHH|VVVH|VHVV|AHV|DH|DV|HH|HV|VH|VV)_")
+"""Polarizations in the name of a file."""
 _PASSES = {"ASC": "ascending", "DEC": "descending"}
 
 
 class Gaofen3(HeaderProduct):
     """A product of Gaofen-3: its folder, its .meta.xml, or one of its images."""
 
-    name: ClassVar[str] = "gaofen-3"
-    title: ClassVar[str] = "Gaofen-3"
-    headers: ClassVar[tuple[str, ...]] = ("*.meta.xml",)
-    marker: ClassVar[bytes] = b"<satellite>GF3"
-    detected: ClassVar[str] = "a detected product (level 1B or 2)"
+    name = "gaofen-3"
+    title = "Gaofen-3"
+    headers = ("*.meta.xml",)
+    marker = b"<satellite>GF3"
+    detected = "a detected product (level 1B or 2)"
     product: Element
 
     def load(self) -> dict[str, Path] | None:
@@ -53,37 +47,30 @@ class Gaofen3(HeaderProduct):
         self.product = read_plain_xml(self.header)
         if self.product.findtext("productinfo/productType") == "SLC":
             self.complex_kind = "I and Q, SLC"
-        else:
-            self.complex_kind = ""
+        bands = []
+        for band in POLARIZATIONS:
+            if self._number("imageinfo/QualifyValue", band) is not None:
+                bands.append(band)
         stem = self.header.name.removesuffix(".meta.xml")
         images = {}
-        bands = [
-            band
-            for band in POLARIZATIONS
-            if self._number("imageinfo/QualifyValue", band) is not None
-        ]
         for band in bands:
-            names = {
-                _POLARIZATION.sub(f"_{band}_", stem),
-                *([stem] if len(bands) == 1 else []),
-            }
-            files = [
-                self.root / f"{name}{suffix}"
-                for name in sorted(names)
-                for suffix in (".tiff", ".tif")
-            ]
-            images[band] = next((file for file in files if file.is_file()), files[0])
+            names = {_POLARIZATION.sub(f"_{band}_", stem)}
+            if len(bands) == 1:
+                names.add(stem)
+            files = []
+            for name in sorted(names):
+                files += [self.root / f"{name}.tiff", self.root / f"{name}.tif"]
+            images[band] = next(filter(Path.is_file, files), files[0])
         return images
 
     def describe(self, handles: Sequence[Any]) -> Product:
         """Read the calibration, the incidence angles and the time."""
         if any(file.count == 2 for file in handles):
-            message = "Gaofen-3: the pixels are complex (bands I and Q)"
-            hint = f"give {self.detected}, or calibrate"
             raise DataError(
-                message,
+                "Gaofen-3: the pixels are complex (bands I and Q)",
                 self.path,
-                f"{hint} and detect them in SNAP, and export a GeoTIFF",
+                f"give {self.detected}, or calibrate and detect them in SNAP, and export"
+                " a GeoTIFF",
             )
         factors = []
         for file, band in zip(handles, self.bands, strict=True):
@@ -91,50 +78,42 @@ class Gaofen3(HeaderProduct):
             qualify = self._number("imageinfo/QualifyValue", band)
             constant = self._number("processinfo/CalibrationConst", band)
             if qualify and constant is not None:
-                factors.append(
-                    FactorCalibration((qualify / largest) ** 2 / 10 ** (constant / 10))
-                )
-        is_calibrated = len(factors) == len(self.bands)
-        start, stop = (
-            self._text(f"imageinfo/imagingTime/{x}").replace(" ", "T")
-            for x in ("start", "end")
-        )
+                factor = (qualify / largest) ** 2 / 10 ** (constant / 10)
+                factors.append(FactorCalibration(factor))
+        calibrations = {}
+        if len(factors) == len(self.bands):
+            calibrations["sigma0"] = tuple(factors)
+        level = read_text(self.product, "productinfo/productLevel")
         return Product(
-            kind=(
-                f"{self.title} level {self._text('productinfo/productLevel')}".removesuffix(
-                    " level "
-                )
-            ),
+            kind=f"{self.title} level {level}" if level else self.title,
             unit="amplitude",
             bands=self.bands,
-            calibrations={"sigma0": tuple(factors)} if is_calibrated else {},
+            calibrations=calibrations,
             calibration_source="QualifyValue and CalibrationConst of the product",
-            acquired=f"{start}Z" if start else None,
-            finished=f"{stop}Z" if stop else None,
-            pass_direction=_PASSES.get(self._text("Direction")),
+            acquired=self._time("start"),
+            finished=self._time("end"),
+            pass_direction=_PASSES.get(read_text(self.product, "Direction")),
             incidence=self._angles(handles[0].width),
         )
 
-    def _text(self, name: str) -> str:
-        return self.product.findtext(name, "").strip()
+    def _time(self, name: str) -> str:
+        time = read_text(self.product, f"imageinfo/imagingTime/{name}")
+        return time and f"{time.replace(' ', 'T')}Z"
 
     def _number(self, name: str, band: str) -> float | None:
         """Return a number of a polarization; None if it is NULL."""
-        text = self._text(f"{name}/{band}")
+        text = read_text(self.product, f"{name}/{band}")
         if text in ("", "NULL"):
             return None
         return float(text)
 
     def _angles(self, width: int) -> LineTable | None:
-        """Read the angle of each column from the .incidence.xml beside the header; None without it."""
-        path = self.header.with_name(
-            self.header.name.replace(".meta.xml", ".incidence.xml")
-        )
+        """Read the angle of each column from the .incidence.xml beside the header."""
+        name = self.header.name.replace(".meta.xml", ".incidence.xml")
+        path = self.header.with_name(name)
         if not path.is_file():
             return None
         angles = read_numbers(read_plain_xml(path), "incidenceValue")
         if len(angles) != width:
-            raise ValueError(
-                f"{path.name} has {len(angles)} angles for {width} columns"
-            )
-        return LineTable(np.zeros(1), [np.arange(width, dtype=np.float64)], [angles])
+            raise ValueError(f"{name} has {len(angles)} angles for {width} columns")
+        return LineTable.along_range(np.arange(width, dtype=np.float64), angles)

@@ -1,4 +1,4 @@
-"""Read RADARSAT-2 and RADARSAT Constellation (RCM): calibration, incidence angles, times and orbit.
+"""Read RADARSAT-2 and RADARSAT Constellation (RCM): calibration, geometry, times, orbit.
 
 Detected pixels are sigma0 = (DN^2 + B) / A, with an offset B and gains A along the
 range; likewise gamma0 and beta0. Sources:
@@ -12,9 +12,7 @@ The noise levels in the products are not subtracted. Products in a map projectio
 not calibrated, because there the column of a pixel is not its range.
 """
 
-import math
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -22,23 +20,35 @@ from xml.etree.ElementTree import Element
 
 import numpy as np
 
-from rsft.data.imagery.products.headers import (
-    HeaderProduct,
-    ScaledCalibration,
+from rsft.data.imagery.products.calibration import ScaledCalibration
+from rsft.data.imagery.products.elements import (
+    read_mean_speed,
+    read_number,
     read_numbers,
-    read_plain_xml,
+    read_seconds,
+    read_text,
+    read_tie_points,
 )
-from rsft.data.imagery.products.product import LineTable, Product, RadarMotion
+from rsft.data.imagery.products.headers import HeaderProduct, read_plain_xml
+from rsft.data.imagery.products.line_table import LineTable
+from rsft.data.imagery.products.product import Product, RadarMotion
 from rsft.types import Floats
 
 _UNITS = {"sigma0": "Sigma Nought", "gamma0": "Gamma", "beta0": "Beta Nought"}
 _PROJECTED = ("SSG", "SPG", "GCC", "GCD")
 _TIE_POINT = (".//line", ".//pixel", ".//longitude", ".//latitude")
-_PROCESSING = "imageGenerationParameters/sarProcessingInformation"
+_GENERATION = "imageGenerationParameters"
+_TYPE = f"{_GENERATION}/generalProcessingInformation/productType"
+_TIME = f"{_GENERATION}/sarProcessingInformation/zeroDopplerTime{{}}Line"
+_ORBIT = "sourceAttributes/orbitAndAttitude/orbitInformation"
+_SPEEDS = ("xVelocity", "yVelocity", "zVelocity")
+
+_Tables = Mapping[str, Sequence[ScaledCalibration | None]]
+"""Calibration of each band, by the unit of the result."""
 
 
 class _Names(NamedTuple):
-    """Where the header of a product lists its files and the attributes of its rasters."""
+    """Where a header lists its files and the attributes of its rasters."""
 
     images: str
     tables: str
@@ -48,7 +58,12 @@ class _Names(NamedTuple):
 
 
 class Radarsat(HeaderProduct):
-    """What RADARSAT-2 and RCM have in common; `satellite` is the beginning of the name in their headers."""
+    """What RADARSAT-2 and RCM have in common.
+
+    Attributes:
+        satellite: beginning of the name in their headers.
+        names: where the header lists its content.
+    """
 
     satellite: ClassVar[str]
     names: ClassVar[_Names]
@@ -57,175 +72,151 @@ class Radarsat(HeaderProduct):
     def load(self) -> dict[str, Path] | None:
         """Read the header."""
         self.product = read_plain_xml(self.header)
-        if not self.product.findtext("sourceAttributes/satellite", "").startswith(
-            self.satellite
-        ):
+        if not self._text("sourceAttributes/satellite").startswith(self.satellite):
             return None
-        texts = [
-            self._text(f"{self.names.attributes}/{name}")
-            for name in ("dataType", "sampleType")
-        ]
-        self.complex_kind = next(
-            (text for text in texts if text.lower().startswith(("complex", "mixed"))),
-            "",
-        )
-        images = self.product.findall(self.names.images)
-        return {
-            image.get("pole", ""): self.header.parent / (image.text or "")
-            for image in images
-        }
+        for name in ("sampleType", "dataType"):
+            text = self._text(f"{self.names.attributes}/{name}")
+            if text.lower().startswith(("complex", "mixed")):
+                self.complex_kind = text
+        images = {}
+        for image in self.product.iterfind(self.names.images):
+            images[image.get("pole", "")] = self.header.parent / (image.text or "")
+        return images
 
     def describe(self, handles: Sequence[Any]) -> Product:
         """Read the calibration, the incidence angles, the times and the orbit."""
-        kind = self._text(
-            "imageGenerationParameters/generalProcessingInformation/productType"
-        )
-        is_projected = kind in _PROJECTED
-        size = (handles[0].height, handles[0].width)
-        tables = {
-            unit: [self._table(unit, band, size[1]) for band in self.bands]
-            for unit in _UNITS
-            if not is_projected
-        }
-        times = [
-            self._text(f"{_PROCESSING}/zeroDopplerTime{line}Line")
-            for line in ("First", "Last")
-        ]
-        start, stop = (
-            sorted(times)
-            if all(times)
-            else (self._text("sourceAttributes/rawDataStartTime"), "")
-        )
+        kind = self._text(_TYPE)
+        start = self._text("sourceAttributes/rawDataStartTime")
+        times = [self._text(_TIME.format(line)) for line in ("First", "Last")]
+        stop = ""
+        if all(times):
+            start, stop = sorted(times)
+        calibrations = {}
+        incidence = None
+        motion = None
+        if kind in _PROJECTED:
+            kind += " in a map projection, without calibration"
+        else:
+            width = handles[0].width
+            tables = {unit: self._tables(unit, width) for unit in _UNITS}
+            for unit, bands in tables.items():
+                complete = tuple(band for band in bands if band)
+                if len(complete) == len(bands):
+                    calibrations[unit] = complete
+            incidence = self.incidence(width, tables)
+            if stop:
+                motion = self._motion(handles[0].height, width, start)
         return Product(
-            kind=(
-                f"{self.title}"
-                f" {kind}{' in a map projection, without calibration' * is_projected}".strip()
-            ),
+            kind=f"{self.title} {kind}".strip(),
             unit="amplitude",
             bands=self.bands,
-            calibrations={
-                unit: tuple(x for x in row if x)
-                for unit, row in tables.items()
-                if all(row)
-            },
+            calibrations=calibrations,
             calibration_source=(
                 "the look-up tables of the product, without subtraction of its noise"
                 " levels"
             ),
-            acquired=start or None,
-            finished=stop or None,
-            pass_direction=self._text(
-                "sourceAttributes/orbitAndAttitude/orbitInformation/passDirection"
-            ).lower()
-            or None,
-            incidence=None if is_projected else self.incidence(size[1], tables),
-            motion=(
-                None if is_projected or not stop else self._motion(size, times, start)
-            ),
-            tie_points=self.read_tie_points(
+            acquired=start,
+            finished=stop,
+            pass_direction=self._text(f"{_ORBIT}/passDirection").lower(),
+            incidence=incidence,
+            motion=motion,
+            tie_points=read_tie_points(
                 self.product.iter("imageTiePoint"), _TIE_POINT, 0.5
             ),
         )
 
-    def incidence(
-        self, width: int, tables: Mapping[str, Sequence[ScaledCalibration | None]]
-    ) -> LineTable | None:
-        """Return the incidence angles along the range; None if the product does not state them."""
+    def incidence(self, width: int, tables: _Tables) -> LineTable | None:
+        """Return the incidence angles along the range.
+
+        Args:
+            width: number of columns.
+            tables: the calibrations of the product.
+
+        Returns:
+            The angles; None if the product does not state them.
+        """
         raise NotImplementedError
 
     def _text(self, name: str) -> str:
-        return self.product.findtext(name, "").strip()
+        return read_text(self.product, name)
 
-    def _table(self, unit: str, band: str, width: int) -> ScaledCalibration | None:
-        """Return the calibration by the look-up table of a band; None without one.
+    def _tables(self, unit: str, width: int) -> list[ScaledCalibration | None]:
+        """Return the calibration of each band by its look-up table; None without one.
 
         That of sigma0 must exist.
         """
-        for element in self.product.findall(self.names.tables):
+        return [self._table(unit, band, width) for band in self.bands]
+
+    def _table(self, unit: str, band: str, width: int) -> ScaledCalibration | None:
+        for element in self.product.iterfind(self.names.tables):
+            if element.get(self.names.quantity) != _UNITS[unit]:
+                continue
             path = self.header.parent / self.names.folder / (element.text or "")
-            is_table = (
-                element.get(self.names.quantity) == _UNITS[unit]
-                and element.get("pole", band) == band
-            )
-            if is_table and (unit == "sigma0" or path.is_file()):
-                lut = read_plain_xml(path)
-                gains = _range_table(lut, "pixelFirstLutValue", "gains", width)
-                if (gains.values[0] <= 0).any():
-                    raise ValueError(f"{path.name} has gains that are not positive")
-                return ScaledCalibration(
-                    partial(_inverse, gains), float(read_numbers(lut, "offset")[0])
-                )
+            is_required = unit == "sigma0"
+            if element.get("pole", band) != band or not (is_required or path.is_file()):
+                continue
+            lut = read_plain_xml(path)
+            gains = _range_table(lut, "pixelFirstLutValue", "gains", width)
+            if (gains.values[0] <= 0).any():
+                raise ValueError(f"{path.name} has gains that are not positive")
+            offset = read_number(lut, "offset")
+            return ScaledCalibration(partial(_inverse, gains), offset)
         return None
 
-    def _motion(
-        self, size: tuple[int, int], times: Sequence[str], start: str
-    ) -> RadarMotion | None:
-        """Return times, slant ranges and the speed of the orbit; None if the header lacks one of them.
+    def _motion(self, height: int, width: int, start: str) -> RadarMotion | None:
+        """Return times, slant ranges and the speed of the orbit.
 
         The slant range is the polynomial of the ground range that the header states.
+
+        Returns:
+            The motion; None if the header lacks one of them.
         """
-        height, width = size
+        polynomial = self.product.find(f"{_GENERATION}/slantRangeToGroundRange")
+        attributes = self.product.find(self.names.attributes)
+        if polynomial is None or attributes is None:
+            return None
+        cols: Floats = np.linspace(0, width - 1, 129)
+        pixels = cols
+        if read_text(attributes, "pixelTimeOrdering").lower() == "decreasing":
+            pixels = width - 1 - cols
         try:
-            seconds = [
-                (
-                    datetime.fromisoformat(x) - datetime.fromisoformat(start)
-                ).total_seconds()
-                for x in times
-            ]
-            polynomial = self.product.find(
-                "imageGenerationParameters/slantRangeToGroundRange"
-            )
-            vectors = self.product.findall(
-                "sourceAttributes/orbitAndAttitude/orbitInformation/stateVector"
-            )
-            speeds = [
-                math.hypot(*(read_numbers(x, f"{axis}Velocity")[0] for axis in "xyz"))
-                for x in vectors
-            ]
-            attributes = self.product.find(self.names.attributes)
-            if polynomial is None or attributes is None or not speeds:
-                return None
-            cols: Floats = np.linspace(0, width - 1, 129)
-            is_reversed = (
-                attributes.findtext("pixelTimeOrdering", "").lower() == "decreasing"
-            )
-            meters = (width - 1 - cols if is_reversed else cols) * read_numbers(
-                attributes, "sampledPixelSpacing"
-            )[0]
-            meters -= read_numbers(polynomial, "groundRangeOrigin")[0]
+            first = read_seconds(self.product, _TIME.format("First"), start)
+            last = read_seconds(self.product, _TIME.format("Last"), start)
+            meters = pixels * read_number(attributes, "sampledPixelSpacing")
+            meters -= read_number(polynomial, "groundRangeOrigin")
             coefficients = read_numbers(polynomial, "groundToSlantRangeCoefficients")
-            ranges = np.asarray(
-                np.polynomial.polynomial.polyval(meters, coefficients), np.float64
+            speed = read_mean_speed(
+                self.product.iterfind(f"{_ORBIT}/stateVector"), _SPEEDS
             )
         except ValueError:
             return None
-        looks_right = (
-            self._text("sourceAttributes/radarParameters/antennaPointing").lower()
-            != "left"
-        )
-        along = LineTable(
+        if not speed:
+            return None
+        ranges = np.polynomial.polynomial.polyval(meters, coefficients)
+        times = LineTable(
             np.array([0.0, height - 1]),
             [np.zeros(1)] * 2,
-            [np.array([x]) for x in seconds],
+            [np.array([first]), np.array([last])],
         )
+        pointing = self._text("sourceAttributes/radarParameters/antennaPointing")
         return RadarMotion(
-            along,
-            LineTable(np.zeros(1), [cols], [ranges]),
-            float(np.mean(speeds)),
-            looks_right,
+            times,
+            LineTable.along_range(cols, np.asarray(ranges, np.float64)),
+            speed,
+            looks_right=pointing.lower() != "left",
         )
 
 
 class Radarsat2(Radarsat):
     """A RADARSAT-2 product: its folder, its product.xml, or one of its images."""
 
-    name: ClassVar[str] = "radarsat-2"
-    title: ClassVar[str] = "RADARSAT-2"
-    headers: ClassVar[tuple[str, ...]] = ("product.xml",)
-    marker: ClassVar[bytes] = b"RADARSAT-2"
-    detected: ClassVar[str] = "a detected product (SGF, SGX or SCN)"
-    satellite: ClassVar[str] = "RADARSAT-2"
-    names: ClassVar[_Names] = _Names(
+    name = "radarsat-2"
+    title = "RADARSAT-2"
+    headers = ("product.xml",)
+    marker = b"RADARSAT-2"
+    detected = "a detected product (SGF, SGX or SCN)"
+    satellite = "RADARSAT-2"
+    names = _Names(
         images="imageAttributes/fullResolutionImageData",
         tables="imageAttributes/lookupTable",
         quantity="incidenceAngleCorrection",
@@ -233,33 +224,36 @@ class Radarsat2(Radarsat):
         attributes="imageAttributes/rasterAttributes",
     )
 
-    def incidence(
-        self, width: int, tables: Mapping[str, Sequence[ScaledCalibration | None]]
-    ) -> LineTable | None:
-        """Return the angles theta of sigma0 = beta0 * sin theta: the tables differ by nothing else."""
+    def incidence(self, width: int, tables: _Tables) -> LineTable | None:
+        """Return the angles theta of sigma0 = beta0 * sin theta.
+
+        The tables differ by nothing else.
+        """
         sigma = tables["sigma0"][0]
         beta = tables["beta0"][0]
         if sigma is None or beta is None:
             return None
-        cols = np.arange(width, dtype=np.float64)
-        sine = (sigma.factors(0, 1, 0, width) / beta.factors(0, 1, 0, width))[0]
-        return LineTable(
-            np.zeros(1), [cols], [np.degrees(np.arcsin(np.clip(sine, 0, 1)))]
-        )
+        window = (0, 1, 0, width)
+        sine = (sigma.factors(*window) / beta.factors(*window))[0]
+        angles = np.degrees(np.arcsin(np.clip(sine, 0, 1)))
+        return LineTable.along_range(np.arange(width, dtype=np.float64), angles)
 
 
 class Rcm(Radarsat):
-    """A product of RADARSAT Constellation: its folder, its manifest.safe, its product.xml, or one of its images."""
+    """A product of RADARSAT Constellation.
 
-    name: ClassVar[str] = "rcm"
-    title: ClassVar[str] = "RADARSAT Constellation (RCM)"
-    headers: ClassVar[tuple[str, ...]] = ("metadata/product.xml",)
-    marker: ClassVar[bytes] = b"rcmGsProductSchema"
-    folders: ClassVar[tuple[str, ...]] = ("metadata", "imagery")
-    entries: ClassVar[tuple[str, ...]] = ("manifest.safe",)
-    detected: ClassVar[str] = "a detected product (GRD)"
-    satellite: ClassVar[str] = "RCM"
-    names: ClassVar[_Names] = _Names(
+    It is found by its folder, its manifest.safe, its product.xml, or one of its images.
+    """
+
+    name = "rcm"
+    title = "RADARSAT Constellation (RCM)"
+    headers = ("metadata/product.xml",)
+    marker = b"rcmGsProductSchema"
+    folders = ("metadata", "imagery")
+    entries = ("manifest.safe",)
+    detected = "a detected product (GRD)"
+    satellite = "RCM"
+    names = _Names(
         images="sceneAttributes/imageAttributes/ipdf",
         tables="imageReferenceAttributes/lookupTableFileName",
         quantity="sarCalibrationType",
@@ -267,31 +261,28 @@ class Rcm(Radarsat):
         attributes="imageReferenceAttributes/rasterAttributes",
     )
 
-    def incidence(
-        self, width: int, tables: Mapping[str, Sequence[ScaledCalibration | None]]
-    ) -> LineTable | None:
+    def incidence(self, width: int, tables: _Tables) -> LineTable | None:
         """Read the file of incidence angles."""
         name = self._text("imageReferenceAttributes/incidenceAngleFileName")
-        path = self.header.parent / self.names.folder / name
-        if name:
-            return _range_table(
-                read_plain_xml(path), "pixelFirstAnglesValue", "angles", width
-            )
-        return None
+        if not name:
+            return None
+        root = read_plain_xml(self.header.parent / self.names.folder / name)
+        return _range_table(root, "pixelFirstAnglesValue", "angles", width)
 
 
 def _range_table(root: Element, first: str, values: str, width: int) -> LineTable:
-    """Return the values along the range of an image, which begin at any column and may run backwards."""
+    """Return the values along the range of an image.
+
+    They begin at any column and may run backwards.
+    """
     numbers = read_numbers(root, values)
-    start, step = (
-        float(root.findtext(name, default))
-        for name, default in ((first, "0"), ("stepSize", "1"))
-    )
+    start = float(root.findtext(first, "0"))
+    step = float(root.findtext("stepSize", "1"))
     cols = start + step * np.arange(len(numbers), dtype=np.float64)
-    order = np.argsort(cols)
     if not step or cols.min() > abs(step) or cols.max() < width - 1 - abs(step):
         raise ValueError(f"{len(numbers)} {values} do not cover {width} columns")
-    return LineTable(np.zeros(1), [cols[order]], [numbers[order]])
+    order = np.argsort(cols)
+    return LineTable.along_range(cols[order], numbers[order])
 
 
 def _inverse(table: LineTable, *window: int) -> Floats:

@@ -10,39 +10,51 @@ corners of the scene in radar geometry, and of a plane through the corners and t
 center in a map projection.
 """
 
-import math
 from collections.abc import Callable, Sequence
-from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 from xml.etree.ElementTree import Element
 
 import numpy as np
 from rasterio.transform import AffineTransformer
 from rasterio.warp import transform
 
-from rsft.data.imagery.products.headers import (
-    HeaderProduct,
-    ScaledCalibration,
-    read_numbers,
-    read_plain_xml,
+from rsft.data.imagery.products.calibration import ScaledCalibration
+from rsft.data.imagery.products.elements import (
+    LIGHT_SPEED,
+    read_mean_speed,
+    read_number,
+    read_seconds,
+    read_text,
+    read_tie_points,
 )
-from rsft.data.imagery.products.product import LineTable, Product, RadarMotion
+from rsft.data.imagery.products.headers import HeaderProduct, read_plain_xml
+from rsft.data.imagery.products.line_table import LineTable
+from rsft.data.imagery.products.product import Product, RadarMotion
 from rsft.types import Floats
 
-_LIGHT_SPEED = 299_792_458.0  # meters per second
+_UNITS: dict[str, Callable[[Floats], Floats]] = {
+    "beta0": np.ones_like,
+    "sigma0": np.sin,
+    "gamma0": np.tan,
+}
+"""What calFactor * DN^2 is multiplied by, as a function of the incidence angle."""
+_CORNER = ("refRow", "refColumn")
 
 
 class TerraSarX(HeaderProduct):
-    """A product of TerraSAR-X, TanDEM-X or PAZ: its folder, its XML file, or one of its images."""
+    """A product of TerraSAR-X, TanDEM-X or PAZ.
 
-    name: ClassVar[str] = "terrasar-x"
-    title: ClassVar[str] = "TerraSAR-X"
-    headers: ClassVar[tuple[str, ...]] = ("*.xml",)
-    marker: ClassVar[bytes] = b"<level1Product"
-    folders: ClassVar[tuple[str, ...]] = ("IMAGEDATA",)
-    detected: ClassVar[str] = "a detected product (MGD, GEC or EEC)"
+    It is found by its folder, its XML file, or one of its images.
+    """
+
+    name = "terrasar-x"
+    title = "TerraSAR-X"
+    headers = ("*.xml",)
+    marker = b"<level1Product"
+    folders = ("IMAGEDATA",)
+    detected = "a detected product (MGD, GEC or EEC)"
     product: Element
 
     def load(self) -> dict[str, Path] | None:
@@ -53,172 +65,157 @@ class TerraSarX(HeaderProduct):
         self.product = read_plain_xml(self.header)
         if self._text("imageDataInfo/imageDataType") == "COMPLEX":
             self.complex_kind = "SSC"
-        else:
-            self.complex_kind = ""
         images = {}
-        for image in self.product.findall("productComponents/imageData"):
-            parts = [
-                image.findtext(f"file/location/{part}", "")
-                for part in ("path", "filename")
-            ]
-            if not parts[1].endswith(".cos"):
-                images[image.findtext("polLayer", "")] = self.header.parent.joinpath(
-                    *parts
-                )
+        for image in self.product.iterfind("productComponents/imageData"):
+            folder = image.findtext("file/location/path", "")
+            name = image.findtext("file/location/filename", "")
+            if not name.endswith(".cos"):
+                file = self.header.parent / folder / name
+                images[image.findtext("polLayer", "")] = file
         return images
 
     def describe(self, handles: Sequence[Any]) -> Product:
         """Read the calibration, the incidence angles, the times and the orbit."""
         corners = self.product.findall("productInfo/sceneInfo/sceneCornerCoord")
-        is_projected = self._text("productVariantInfo/projection") == "MAP"
-        georef = self.header.parent / "ANNOTATION/GEOREF.xml"
-        has_grid = not is_projected and georef.is_file()
-        if has_grid:
-            grid = read_plain_xml(georef).findall("geolocationGrid/gridPoint")
-        else:
-            grid = []
-        if is_projected:
+        start = self._text("sceneInfo/start/timeUTC")
+        grid = []
+        motion = None
+        if self._text("productVariantInfo/projection") == "MAP":
             angles = self._plane(corners, handles[0])
         else:
+            georef = self.header.parent / "ANNOTATION/GEOREF.xml"
+            if georef.is_file():
+                grid = read_plain_xml(georef).findall("geolocationGrid/gridPoint")
             angles = _angles(grid, corners)
-        constants = self.product.findall("calibration/calibrationConstant")
-        factors = {
-            x.findtext("polLayer", ""): float(read_numbers(x, "calFactor")[0])
-            for x in constants
-        }
-        if min(factors.values(), default=1) <= 0:
-            raise ValueError("a calFactor is not positive")
-        if self._text("productVariantInfo/radiometricCorrection") == "NOTCALIBRATED":
-            factors = {}
-        units: dict[str, Callable[[Floats], Floats]] = {"beta0": np.ones_like}
-        units |= {"sigma0": np.sin, "gamma0": np.tan} if angles else {}
-        start, stop = (
-            self._text(f"sceneInfo/{name}/timeUTC") for name in ("start", "stop")
-        )
+            motion = self._motion(corners, start)
+        title = self.title
         if self._text("missionInfo/mission").startswith("PAZ"):
             title = "PAZ"
-        else:
-            title = self.title
         return Product(
             kind=f"{title} {self._text('productVariantInfo/productVariant')}".strip(),
             unit="amplitude",
             bands=self.bands,
-            calibrations={
-                unit: tuple(
-                    ScaledCalibration(partial(_factors, angles, factors[x], function))
-                    for x in self.bands
-                )
-                for unit, function in units.items()
-                if factors.keys() >= {*self.bands}
-            },
+            calibrations=self._calibrations(angles),
             calibration_source=(
                 "calFactor and incidence angles at the ellipsoid, without subtraction"
                 " of noise (NEBN)"
             ),
-            acquired=start or None,
-            finished=stop or None,
-            pass_direction=self._text("missionInfo/orbitDirection").lower() or None,
+            acquired=start,
+            finished=self._text("sceneInfo/stop/timeUTC"),
+            pass_direction=self._text("missionInfo/orbitDirection").lower(),
             incidence=angles,
-            motion=None if is_projected else self._motion(corners, start),
-            tie_points=self.read_tie_points(grid, ("row", "col", "lon", "lat"), -0.5),
+            motion=motion,
+            tie_points=read_tie_points(grid, ("row", "col", "lon", "lat"), -0.5),
         )
 
     def _text(self, name: str) -> str:
-        return self.product.findtext(f"productInfo/{name}", "").strip()
+        return read_text(self.product, f"productInfo/{name}")
+
+    def _calibrations(
+        self, angles: LineTable | None
+    ) -> dict[str, tuple[ScaledCalibration, ...]]:
+        """Return the calibrations; without angles, that to beta0 alone."""
+        factors = {}
+        for constant in self.product.iterfind("calibration/calibrationConstant"):
+            factor = read_number(constant, "calFactor")
+            if factor <= 0:
+                raise ValueError("a calFactor is not positive")
+            factors[constant.findtext("polLayer", "")] = factor
+        variant = self._text("productVariantInfo/radiometricCorrection")
+        if variant == "NOTCALIBRATED" or not factors.keys() >= {*self.bands}:
+            return {}
+        calibrations = {}
+        for unit, function in _UNITS.items():
+            if angles or unit == "beta0":
+                scales = [
+                    partial(_scale, angles, factors[x], function) for x in self.bands
+                ]
+                calibrations[unit] = tuple(map(ScaledCalibration, scales))
+        return calibrations
 
     def _plane(self, corners: Sequence[Element], file: Any) -> LineTable | None:
-        """Fit the angles at the corners and the center of a scene by a plane in the image; None without coordinates."""
-        points = [
-            *corners,
-            *self.product.findall("productInfo/sceneInfo/sceneCenterCoord"),
-        ]
+        """Fit the angles at the corners and the center of a scene by a plane.
+
+        Returns:
+            The plane in the image; None without coordinates.
+        """
+        center = self.product.findall("productInfo/sceneInfo/sceneCenterCoord")
+        points = [*corners, *center]
         if len(points) < 3 or file.crs is None:
             return None
-        lat = [float(read_numbers(x, "lat")[0]) for x in points]
-        lon = [float(read_numbers(x, "lon")[0]) for x in points]
-        angles = [float(read_numbers(x, "incidenceAngle")[0]) for x in points]
-        xy = transform("EPSG:4326", file.crs, lon, lat)
-        rows, cols = AffineTransformer(file.transform).rowcol(
-            *xy, op=lambda value: value
-        )
+        lat = [read_number(point, "lat") for point in points]
+        lon = [read_number(point, "lon") for point in points]
+        angles = np.array([read_number(point, "incidenceAngle") for point in points])
+        x, y = transform("EPSG:4326", file.crs, lon, lat)
+        rows, cols = AffineTransformer(file.transform).rowcol(x, y, op=lambda x: x)
         design = np.column_stack([np.ones(len(rows)), rows, cols])
-        offset, down, along = np.linalg.lstsq(design, np.array(angles), rcond=None)[0]
+        offset, down, along = np.linalg.lstsq(design, angles, rcond=None)[0]
         sides = np.array([0.0, file.width])
         lines = np.array([0.0, file.height])
-        return LineTable(
-            lines, [sides] * 2, [offset + down * line + along * sides for line in lines]
-        )
+        values = [offset + down * line + along * sides for line in lines]
+        return LineTable(lines, [sides] * 2, values)
 
     def _motion(self, corners: Sequence[Element], start: str) -> RadarMotion | None:
-        """Return the times and slant ranges of the corners, and the speed of the orbit; None without one of them."""
+        """Return the times and slant ranges of the corners, and the speed of the orbit.
 
-        def seconds(corner: Element) -> float:
-            time = datetime.fromisoformat(corner.findtext("azimuthTimeUTC", ""))
-            return (time - datetime.fromisoformat(start)).total_seconds()
-
+        Returns:
+            The motion; None without one of them.
+        """
         try:
-            times = _grid(corners, _CORNER, seconds)
+            times = _grid(
+                corners, _CORNER, lambda x: read_seconds(x, "azimuthTimeUTC", start)
+            )
             ranges = _grid(
                 corners,
                 _CORNER,
-                lambda x: float(read_numbers(x, "rangeTime")[0]) * _LIGHT_SPEED / 2,
+                lambda x: read_number(x, "rangeTime") * LIGHT_SPEED / 2,
             )
-            vectors = self.product.findall("platform/orbit/stateVec")
-            speeds = [
-                math.hypot(*(read_numbers(x, f"vel{axis}")[0] for axis in "XYZ"))
-                for x in vectors
-            ]
+            speed = read_mean_speed(
+                self.product.iterfind("platform/orbit/stateVec"),
+                ("velX", "velY", "velZ"),
+            )
         except ValueError:
             return None
-        looks_right = self._text("acquisitionInfo/lookDirection") != "LEFT"
-        if times and ranges and speeds:
-            return RadarMotion(times, ranges, float(np.mean(speeds)), looks_right)
+        if times and ranges and speed:
+            looks_right = self._text("acquisitionInfo/lookDirection") != "LEFT"
+            return RadarMotion(times, ranges, speed, looks_right)
         return None
 
 
-_CORNER = ("refRow", "refColumn")
-
-
 def _angles(grid: Sequence[Element], corners: Sequence[Element]) -> LineTable | None:
-    """Return the incidence angles of the geolocation grid, else of the corners; None without either."""
-    table = _grid(
-        grid, ("row", "col"), lambda point: float(read_numbers(point, "inc")[0])
-    )
-    return table or _grid(
-        corners,
-        _CORNER,
-        lambda corner: float(read_numbers(corner, "incidenceAngle")[0]),
-    )
+    """Return the incidence angles of the geolocation grid, else of the corners."""
+    table = _grid(grid, ("row", "col"), lambda point: read_number(point, "inc"))
+    if table:
+        return table
+    return _grid(corners, _CORNER, lambda point: read_number(point, "incidenceAngle"))
 
 
 def _grid(
     points: Sequence[Element], names: tuple[str, str], value: Callable[[Element], float]
 ) -> LineTable | None:
-    """Make a table of the values of points, whose rows and columns count from 1; None if they are not stated."""
-    if not points or any(
-        point.find(name) is None for point in points for name in names
-    ):
-        return None
-    rows, cols = (
-        [float(read_numbers(point, name)[0]) - 1 for point in points] for name in names
-    )
-    lines = [
-        point.get("iaz") or row for point, row in zip(points, rows, strict=True)
-    ]  # rows may be rounded
-    return LineTable.from_points(
-        zip(lines, rows, cols, map(value, points), strict=True)
-    )
+    """Make a table of the values of points, whose rows and columns count from 1.
+
+    Returns:
+        The table; None if the points do not state their rows and columns.
+    """
+    entries = []
+    for point in points:
+        if any(point.find(name) is None for name in names):
+            return None
+        row, col = [read_number(point, name) - 1 for name in names]
+        line = point.get("iaz") or row  # rows may be rounded
+        entries.append((line, row, col, value(point)))
+    return LineTable.from_points(entries) if entries else None
 
 
-def _factors(
+def _scale(
     angles: LineTable | None,
     factor: float,
     function: Callable[[Floats], Floats],
     *window: int,
 ) -> Floats:
     """Return calFactor times a function of the incidence angle."""
-    if angles is None:
-        theta = np.zeros(1)
-    else:
+    theta = np.zeros(1)
+    if angles is not None:
         theta = np.radians(angles.window(*window))
     return np.asarray(factor * function(theta))

@@ -1,4 +1,4 @@
-"""Read the calibration of commercial products: in the tags of their GeoTIFF, or in the metadata beside it.
+"""Read commercial products: by the tags of their GeoTIFF, or the metadata beside it.
 
 Sources:
 
@@ -18,20 +18,17 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from rsft.data.imagery.bands import POLARIZATIONS
+from rsft.data.imagery.products.calibration import FactorCalibration
 from rsft.data.imagery.products.headers import (
     MAX_HEADER_BYTES,
     HeaderProduct,
     read_plain_xml,
 )
-from rsft.data.imagery.products.product import (
-    FactorCalibration,
-    LineTable,
-    Product,
-    SensorProduct,
-)
+from rsft.data.imagery.products.line_table import LineTable
+from rsft.data.imagery.products.product import Product, SensorProduct
 from rsft.utils.untrusted.documents import load_json, parse_json
 
 _MAX_TAG = 2**24  # characters of JSON that are parsed
@@ -41,8 +38,9 @@ _RADIOMETRY = {
     "gamma_nought": "gamma0",
 }
 _GCOV = re.compile(r"/[LS]SAR/GCOV/grids/frequency[AB]/(HH|HV|VH|VV)\1\b")
+_FACTOR = "iceye:calibration_factor"
 _ICEYE_XML = {  # names of the properties in older products
-    "iceye:calibration_factor": "calibration_factor",
+    _FACTOR: "calibration_factor",
     "start_datetime": "acquisition_start_utc",
     "end_datetime": "acquisition_end_utc",
     "sat:orbit_state": "orbit_direction",
@@ -54,8 +52,8 @@ _ICEYE_XML = {  # names of the properties in older products
 class NisarGcov(SensorProduct):
     """Covariances of NISAR, which GDAL opens as a subdataset."""
 
-    name: ClassVar[str] = "nisar-gcov"
-    title: ClassVar[str] = "NISAR GCOV"
+    name = "nisar-gcov"
+    title = "NISAR GCOV"
 
     @classmethod
     def read_tags(cls, handles: Sequence[Any]) -> Product | None:
@@ -67,24 +65,26 @@ class NisarGcov(SensorProduct):
 
 
 class Capella(HeaderProduct):
-    """A product of Capella, with its extended metadata as JSON in the image description and beside the image."""
+    """A product of Capella.
 
-    name: ClassVar[str] = "capella"
-    title: ClassVar[str] = "Capella"
-    headers: ClassVar[tuple[str, ...]] = ("*_extended.json",)
-    marker: ClassVar[bytes] = b'"collect"'
-    detected: ClassVar[str] = "a detected image (GEO or GEC)"
+    Its extended metadata are JSON, in the image description and beside the image.
+    """
+
+    name = "capella"
+    title = "Capella"
+    headers = ("*_extended.json",)
+    marker = b'"collect"'
+    detected = "a detected image (GEO or GEC)"
     collect: dict[str, Any]
 
     def load(self) -> dict[str, Path] | None:
         """Read the extended metadata."""
-        self.collect = _objects(load_json(self.header, MAX_HEADER_BYTES), "collect")
-        if "scale_factor" not in _objects(self.collect, "image"):
+        self.collect = _object(load_json(self.header, MAX_HEADER_BYTES), "collect")
+        if "scale_factor" not in _object(self.collect, "image"):
             return None
-        image = self.header.with_name(
-            self.header.name.replace("_extended.json", ".tif")
-        )
-        return {_capella_band(self.collect) or "": image}
+        name = self.header.name.replace("_extended.json", ".tif")
+        band = _capella_band(self.collect)
+        return {band or "": self.header.with_name(name)}
 
     def describe(self, handles: Sequence[Any]) -> Product:
         """Read the scale factor, the time and the incidence angle."""
@@ -93,61 +93,54 @@ class Capella(HeaderProduct):
     @classmethod
     def read_tags(cls, handles: Sequence[Any]) -> Product | None:
         """Read the same from the image description."""
-        collect = _objects(
-            _parse(_tags(handles).get("TIFFTAG_IMAGEDESCRIPTION")), "collect"
-        )
-        if "scale_factor" in _objects(collect, "image"):
+        description = _parse(_tags(handles).get("TIFFTAG_IMAGEDESCRIPTION"))
+        collect = _object(description, "collect")
+        if "scale_factor" in _object(collect, "image"):
             return _describe_capella(collect, handles)
         return None
 
 
 class Iceye(HeaderProduct):
-    """A product of ICEYE, with its properties as JSON in a tag or in XML beside the image."""
+    """A product of ICEYE.
 
-    name: ClassVar[str] = "iceye"
-    title: ClassVar[str] = "ICEYE"
-    headers: ClassVar[tuple[str, ...]] = ("*.xml", "ICEYE*.json")
-    marker: ClassVar[bytes] = b"ICEYE"
-    detected: ClassVar[str] = "the detected image (GRD)"
+    Its properties are JSON in a tag, or XML or JSON beside the image.
+    """
+
+    name = "iceye"
+    title = "ICEYE"
+    headers = ("*.xml", "ICEYE*.json")
+    marker = b"ICEYE"
+    detected = "the detected image (GRD)"
     properties: Mapping[str, Any]
 
     def load(self) -> dict[str, Path] | None:
         """Read the properties."""
+        image = self.header.with_suffix(".tif")
         if self.header.suffix == ".json":
-            self.properties = _objects(
-                load_json(self.header, MAX_HEADER_BYTES), "properties"
-            )
+            item = load_json(self.header, MAX_HEADER_BYTES)
+            self.properties = _object(item, "properties")
+            if not image.is_file():
+                return None  # the item may name an image elsewhere
         else:
             root = read_plain_xml(self.header)
-            self.properties = {
-                key: root.findtext(name) for key, name in _ICEYE_XML.items()
-            }
+            texts = {key: root.findtext(name) for key, name in _ICEYE_XML.items()}
+            self.properties = texts
             if root.findtext("product_level") == "SLC":
                 self.complex_kind = "SLC"
-            else:
-                self.complex_kind = ""
-        image = self.header.with_suffix(".tif")
-        is_item = self.header.suffix == ".json"
-        if self.properties.get("iceye:calibration_factor") is None or (
-            is_item and not image.is_file()
-        ):
-            return None  # the item may name an image elsewhere
+        if self.properties.get(_FACTOR) is None:
+            return None
         return {_first_band(self.properties.get("sar:polarizations")) or "": image}
 
     def describe(self, handles: Sequence[Any]) -> Product:
         """Read the calibration factor, the time, the pass and the incidence angle."""
-        return _describe_iceye(
-            self.properties, self.properties["iceye:calibration_factor"], handles
-        )
+        return _describe_iceye(self.properties, self.properties[_FACTOR], handles)
 
     @classmethod
     def read_tags(cls, handles: Sequence[Any]) -> Product | None:
-        """Read the same from the tags; older products store the factor in a tag of its own."""
+        """Read the same from the tags; older products have a tag with the factor."""
         tags = _tags(handles)
         properties = _parse(tags.get("ICEYE_PROPERTIES"))
-        factor = properties.get(
-            "iceye:calibration_factor", tags.get("CALIBRATION_FACTOR")
-        )
+        factor = properties.get(_FACTOR, tags.get("CALIBRATION_FACTOR"))
         if factor is None:
             return None
         return _describe_iceye(properties, factor, handles)
@@ -156,11 +149,11 @@ class Iceye(HeaderProduct):
 class Umbra(HeaderProduct):
     """A product of Umbra: its folder, its metadata, or its geocoded image (GEC)."""
 
-    name: ClassVar[str] = "umbra"
-    title: ClassVar[str] = "Umbra"
-    headers: ClassVar[tuple[str, ...]] = ("*_METADATA.json",)
-    marker: ClassVar[bytes] = b'"collects"'
-    detected: ClassVar[str] = "the geocoded image (GEC)"
+    name = "umbra"
+    title = "Umbra"
+    headers = ("*_METADATA.json",)
+    marker = b'"collects"'
+    detected = "the geocoded image (GEC)"
     collect: dict[str, Any]
 
     def load(self) -> dict[str, Path] | None:
@@ -170,8 +163,10 @@ class Umbra(HeaderProduct):
             return None
         self.collect = metadata["collects"][0]
         stem = self.header.name.removesuffix("_METADATA.json")
-        images = [self.root / f"{stem}{suffix}" for suffix in ("_GEC.tif", ".tif")]
-        image = next((image for image in images if image.is_file()), images[0])
+        image = self.root / f"{stem}_GEC.tif"
+        plain = self.root / f"{stem}.tif"
+        if plain.is_file() and not image.is_file():
+            image = plain
         if not image.is_file() and (self.root / f"{stem}_SICD.nitf").is_file():
             self.complex_kind = "SICD"
         return {_first_band(self.collect.get("polarizations")) or "": image}
@@ -183,26 +178,25 @@ class Umbra(HeaderProduct):
             bands=_bands(handles, self.bands[0]),
             acquired=self.collect.get("startAtUTC"),
             finished=self.collect.get("endAtUTC"),
-            pass_direction=str(self.collect.get("satelliteTrack") or "").lower()
-            or None,
+            pass_direction=_lower(self.collect.get("satelliteTrack")),
             incidence=_constant(self.collect.get("angleIncidenceDegrees")),
         )
 
 
 def _describe_capella(collect: Mapping[str, Any], handles: Sequence[Any]) -> Product:
-    image = _objects(collect, "image")
+    image = _object(collect, "image")
     factor = _positive(image["scale_factor"], "scale_factor") ** 2
+    unit = _RADIOMETRY.get(str(image.get("radiometry")))
+    angle = _object(image, "center_pixel").get("incidence_angle")
     return Product(
         kind=Capella.title,
         unit="amplitude",
         bands=_bands(handles, _capella_band(collect)),
-        calibrations=_calibrations(
-            handles, _RADIOMETRY.get(str(image.get("radiometry"))), factor
-        ),
+        calibrations=_calibrations(handles, unit, factor),
         calibration_source="scale_factor in its metadata",
         acquired=collect.get("start_timestamp"),
         finished=collect.get("stop_timestamp"),
-        incidence=_constant(_objects(image, "center_pixel").get("incidence_angle")),
+        incidence=_constant(angle),
     )
 
 
@@ -216,52 +210,60 @@ def _describe_iceye(
             f"{product_type}: amplitude and phase", handles[0].name
         )
     unit = "beta0" if is_complex else "sigma0"
+    number = _positive(factor, "calibration_factor")
+    bands = properties.get("sar:polarizations") or properties.get("polarization")
     return Product(
         kind=Iceye.title if properties else "product with CALIBRATION_FACTOR",
         unit="amplitude",
-        bands=_bands(
-            handles,
-            _first_band(
-                properties.get("sar:polarizations") or properties.get("polarization")
-            ),
-        ),
-        calibrations=_calibrations(
-            handles, unit, _positive(factor, "calibration_factor")
-        ),
+        bands=_bands(handles, _first_band(bands)),
+        calibrations=_calibrations(handles, unit, number),
         calibration_source="calibration_factor in its metadata",
         acquired=properties.get("start_datetime"),
         finished=properties.get("end_datetime"),
-        pass_direction=str(properties.get("sat:orbit_state") or "").lower() or None,
+        pass_direction=_lower(properties.get("sat:orbit_state")),
         incidence=_constant(properties.get("view:incidence_angle")),
     )
 
 
-def _objects(parent: Any, name: str) -> dict[str, Any]:
+def _as_object(value: Any) -> dict[str, Any]:
+    """Return a value that is a JSON object; an empty object for all others."""
+    return value if isinstance(value, dict) else {}
+
+
+def _object(parent: Any, name: str) -> dict[str, Any]:
     """Return the JSON object under a key; an empty one without it."""
-    child = parent.get(name) if isinstance(parent, dict) else None
-    if isinstance(child, dict):
-        return child
-    return {}
+    return _as_object(_as_object(parent).get(name))
+
+
+def _lower(text: Any) -> str:
+    return str(text or "").lower()
 
 
 def _capella_band(collect: Mapping[str, Any]) -> str | None:
-    radar = _objects(collect, "radar")
+    radar = _object(collect, "radar")
     return _first_band(
         f"{radar.get('transmit_polarization')}{radar.get('receive_polarization')}"
     )
 
 
 def _first_band(texts: Any) -> str | None:
-    """Return the polarization that is a text, or the first in a list; None if it is none of `POLARIZATIONS`."""
-    text = texts[0] if isinstance(texts, list) and texts else texts
-    return text if text in POLARIZATIONS else None
+    """Return the polarization that is a text, or the first in a list.
+
+    Returns:
+        The polarization; None if it is none of `POLARIZATIONS`.
+    """
+    if isinstance(texts, list) and texts:
+        texts = texts[0]
+    return texts if texts in POLARIZATIONS else None
+
+
+def _count(handles: Sequence[Any]) -> int:
+    return sum(file.count for file in handles)
 
 
 def _bands(handles: Sequence[Any], band: str | None) -> tuple[str, ...] | None:
     """Return the band of an image of one band; None if it is unknown."""
-    if band and sum(file.count for file in handles) == 1:
-        return (band,)
-    return None
+    return (band,) if band and _count(handles) == 1 else None
 
 
 def _tags(handles: Sequence[Any]) -> dict[str, str]:
@@ -272,29 +274,27 @@ def _calibrations(
     handles: Sequence[Any], unit: str | None, factor: float
 ) -> dict[str, tuple[FactorCalibration, ...]]:
     """Return one factor for all bands; no calibration without a unit."""
-    if unit:
-        return {
-            unit: (FactorCalibration(factor),) * sum(file.count for file in handles)
-        }
-    return {}
+    if not unit:
+        return {}
+    return {unit: (FactorCalibration(factor),) * _count(handles)}
 
 
 def _parse(text: str | None) -> dict[str, Any]:
-    """Return the JSON object in a tag; an empty one for other text, such as a free description."""
+    """Return the JSON object in a tag.
+
+    The object is empty for other text, such as a free description.
+    """
     if text is None or len(text) > _MAX_TAG or not text.lstrip().startswith("{"):
         return {}
     try:
-        content = parse_json(text)
+        return _as_object(parse_json(text))
     except (ValueError, RecursionError):
         return {}
-    if isinstance(content, dict):
-        return content
-    return {}
 
 
 def _positive(value: Any, name: str) -> float:
     number = float(value)
-    if not (number > 0 and math.isfinite(number)):
+    if not 0 < number < math.inf:
         raise ValueError(f"{name} is {value}")
     return number
 
@@ -302,9 +302,6 @@ def _positive(value: Any, name: str) -> float:
 def _constant(angle: Any) -> LineTable | None:
     """Return a table with one angle for the whole scene; None without a number."""
     try:
-        value = float(angle)
-    except (TypeError, ValueError):
+        return LineTable.constant(float(angle))
+    except (TypeError, ValueError):  # no number, or one that is not finite
         return None
-    if math.isfinite(value):
-        return LineTable.constant(value)
-    return None

@@ -7,8 +7,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from rsft.data.imagery.products.line_table import LineTable
 from rsft.data.imagery.products.options import DEFAULT_OPTIONS, ProductOptions
-from rsft.data.imagery.products.product import LineTable, read_product
+from rsft.data.imagery.products.product import read_product
 from rsft.errors import DataError
 from tests.helpers.messages import mentions
 

@@ -1,42 +1,28 @@
 """What products of sensors say about their pixels, and the registry of these products.
 
 A product is a folder or a file of a sensor: rasters with their calibration, incidence
-angles and time. Each kind of product is one class with a `name`. Another package adds
+angles and times. Each kind of product is one class with a `name`. Another package adds
 one through the entry-point group "rsft.products".
 """
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
 
-import numpy as np
-from numpy.typing import NDArray
-
+from rsft.data.imagery.products.calibration import (
+    Calibration,
+    CosineCalibration,
+    FactorCalibration,
+)
+from rsft.data.imagery.products.elements import TiePoint
+from rsft.data.imagery.products.line_table import LineTable
 from rsft.data.imagery.products.options import ProductOptions
 from rsft.data.imagery.rasters import read_unit
 from rsft.errors import DataError, RequestError
-from rsft.types import Floats, Indices, Plane
+from rsft.types import Floats
 from rsft.utils.registry import Registry, entry_points_of
-
-
-class CalibratedPlane(NamedTuple):
-    """Calibrated values of one band.
-
-    Attributes:
-        values: (H, W), float32; NaN without data.
-        clipped: number of values that were raised to the smallest value above the
-            noise.
-    """
-
-    values: Plane
-    clipped: int
-
-
-Calibration = Callable[[Plane, int, int], CalibratedPlane]
-"""Digital numbers (H, W) float32 of one band, 0 and NaN without data, first row and
-first column of the window -> linear backscatter in m2/m2."""
 
 PixelGrid = Callable[[Floats, Floats], Floats]
 """Rows (N,) and columns (N,) of pixels -> values (N,), such as incidence angles to the
@@ -44,7 +30,9 @@ vertical in degrees."""
 
 
 class RadarMotion(NamedTuple):
-    """How a radar moved along the rows of a raster in radar geometry, whose rows are lines of one azimuth time.
+    """How a radar moved along the rows of a raster in radar geometry.
+
+    The rows of such a raster are lines of one azimuth time.
 
     Attributes:
         seconds: rows (N,) and columns (N,) of pixels -> their zero-Doppler azimuth
@@ -81,8 +69,8 @@ class Product:
         pass_direction: "ascending" or "descending"; None if unknown.
         incidence: incidence angles; None if unknown.
         motion: motion of the radar; None if unknown.
-        tie_points: row, column, longitude and latitude of points, for rasters without
-            georeference. Pixel coordinates are those of GDAL.
+        tie_points: points for rasters without georeference. Pixel coordinates are those
+            of GDAL.
         NOISE_REMOVED: value of `noise` if the calibrations subtract the thermal noise.
     """
 
@@ -99,7 +87,12 @@ class Product:
     pass_direction: str | None = None
     incidence: PixelGrid | None = None
     motion: RadarMotion | None = None
-    tie_points: tuple[tuple[float, float, float, float], ...] = ()
+    tie_points: tuple[TiePoint, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Replace empty texts, which a description without a value gives, by None."""
+        for name in ("acquired", "finished", "pass_direction"):
+            object.__setattr__(self, name, getattr(self, name) or None)
 
 
 class SensorProduct:
@@ -128,7 +121,10 @@ class SensorProduct:
 
     @classmethod
     def find(cls, path: Path) -> Self | None:
-        """Return the product that a folder or file is or belongs to; None for all others. Read no pixels.
+        """Return the product that a folder or file is or belongs to, without its pixels.
+
+        Returns:
+            The product; None for all other paths.
 
         Raises:
             DataError: the path is such a product, but damaged.
@@ -136,7 +132,11 @@ class SensorProduct:
         return None
 
     def read(self, handles: Sequence[Any], keep_noise: bool) -> Product:
-        """Return what the product says about the pixels of `files`, which rasterio has opened as `handles`.
+        """Return what the product says about its pixels.
+
+        Args:
+            handles: the rasters `files`, which rasterio has opened.
+            keep_noise: whether the calibrations keep the thermal noise.
 
         Raises:
             DataError: the description is damaged.
@@ -145,7 +145,10 @@ class SensorProduct:
 
     @classmethod
     def read_tags(cls, handles: Sequence[Any]) -> Product | None:
-        """Return what the tags of rasters say that `find` does not recognize; None if they are no such product.
+        """Return what the tags of rasters say that `find` does not recognize.
+
+        Returns:
+            The description; None if they are no such product.
 
         Raises:
             ValueError: the tags are damaged.
@@ -176,19 +179,19 @@ def _all_products() -> Iterator[type[SensorProduct]]:
 
 
 def find_product(path: Path) -> SensorProduct | None:
-    """Return the product that a folder or file is or belongs to; None if no registered kind recognizes it.
+    """Return the product that a folder or file is or belongs to.
+
+    Returns:
+        The product; None if no registered kind recognizes it.
 
     Raises:
         DataError: the product is damaged.
     """
-    return next(
-        (
-            product
-            for kind in _all_products()
-            if (product := kind.find(path)) is not None
-        ),
-        None,
-    )
+    for kind in _all_products():
+        product = kind.find(path)
+        if product is not None:
+            return product
+    return None
 
 
 def read_product(
@@ -214,75 +217,89 @@ def read_product(
             description is damaged.
         RequestError: an option contradicts the file.
     """
-    dtypes = sorted({dtype for file in handles for dtype in file.dtypes})
-    complex_dtypes = [dtype for dtype in dtypes if dtype.startswith("complex")]
-    if complex_dtypes and not options.modulus:
-        message = (
-            f"the pixels are complex ({', '.join(complex_dtypes)}), but a model takes"
-            " real values"
-        )
-        raise DataError(
-            message, path, "give --modulus, which takes their modulus (the amplitude)"
-        )
-    if options.modulus and not complex_dtypes:
-        message = f"--modulus is for complex pixels, but these are {', '.join(dtypes)}"
-        raise RequestError(message, path, "leave out --modulus")
+    _check_modulus(path, handles, options.modulus)
     if owner is not None:
         product = owner.read(handles, options.keep_noise)
     else:
-        try:
-            descriptions = (kind.read_tags(handles) for kind in _all_products())
-            product = next(
-                (
-                    description
-                    for description in descriptions
-                    if description is not None
-                ),
-                Product(),
-            )
-        except (TypeError, ValueError, ArithmeticError) as error:
-            raise DataError(
-                f"the tags of the product cannot be used: {error}",
-                path,
-                "download it again",
-            ) from error
+        product = _read_tags(path, handles)
     if options.keep_noise and not product.noise:
-        message = (
+        raise RequestError(
             "--keep-noise is for products whose thermal noise rsft removes, such as"
-            " those of Sentinel-1"
+            " those of Sentinel-1",
+            path,
+            "leave out --keep-noise",
         )
-        raise RequestError(message, path, "leave out --keep-noise")
-    unit = read_unit(handles, path) or product.unit
+    product = replace(product, unit=read_unit(handles, path) or product.unit)
     if options.gamma0_to_sigma0:
-        return _to_sigma0(path, replace(product, unit=unit))
-    if options.factor is None:
-        return replace(product, unit=unit or ("amplitude" if options.modulus else None))
+        return _to_sigma0(path, product)
+    if options.factor is not None:
+        bands = sum(file.count for file in handles)
+        return _calibrate(path, product, options.factor, bands)
+    if options.modulus and product.unit is None:
+        return replace(product, unit="amplitude")
+    return product
+
+
+def _check_modulus(path: object, handles: Sequence[Any], modulus: bool) -> None:
+    """Raise an error unless the modulus is requested for complex pixels alone."""
+    dtypes = sorted({dtype for file in handles for dtype in file.dtypes})
+    complex_dtypes = [dtype for dtype in dtypes if dtype.startswith("complex")]
+    if complex_dtypes and not modulus:
+        raise DataError(
+            f"the pixels are complex ({', '.join(complex_dtypes)}), but a model takes"
+            " real values",
+            path,
+            "give --modulus, which takes their modulus (the amplitude)",
+        )
+    if modulus and not complex_dtypes:
+        raise RequestError(
+            f"--modulus is for complex pixels, but these are {', '.join(dtypes)}",
+            path,
+            "leave out --modulus",
+        )
+
+
+def _read_tags(path: object, handles: Sequence[Any]) -> Product:
+    """Return what the tags of rasters say; a raster of no product says nothing."""
+    try:
+        for kind in _all_products():
+            product = kind.read_tags(handles)
+            if product is not None:
+                return product
+    except (TypeError, ValueError, ArithmeticError) as error:
+        raise DataError(
+            f"the tags of the product cannot be used: {error}",
+            path,
+            "download it again",
+        ) from error
+    return Product()
+
+
+def _calibrate(path: object, product: Product, factor: float, bands: int) -> Product:
+    """Return a product of digital numbers with a calibration to sigma0 by a factor."""
+    fault = ""
     if product.calibrations:
-        message = (
-            f"--calibrate, but the file has a calibration: {product.calibration_source}"
-        )
-        raise RequestError(message, path, "leave out --calibrate")
-    if unit not in (None, "amplitude"):
-        message = f"--calibrate is for digital numbers, but the file declares {unit}"
-        raise RequestError(message, path, "leave out --calibrate")
-    calibrations = {
-        "sigma0": (
-            (FactorCalibration(options.factor),) * sum(file.count for file in handles)
-        )
-    }
-    source = f"factor {options.factor:g}"
+        fault = f"the file has a calibration: {product.calibration_source}"
+    elif product.unit not in (None, "amplitude"):
+        fault = f"the file declares {product.unit}, not digital numbers"
+    if fault:
+        raise RequestError(f"--calibrate, but {fault}", path, "leave out --calibrate")
     return replace(
-        product, unit="amplitude", calibrations=calibrations, calibration_source=source
+        product,
+        unit="amplitude",
+        calibrations={"sigma0": (FactorCalibration(factor),) * bands},
+        calibration_source=f"factor {factor:g}",
     )
 
 
 def _to_sigma0(path: object, product: Product) -> Product:
     """Return a product of gamma0 with a calibration to sigma0, by its incidence angles."""
-    is_stored = product.unit in ("gamma0", "gamma0_db")
-    if "sigma0" in product.calibrations or not (
-        is_stored or "gamma0" in product.calibrations
-    ):
-        if product.calibrations:
+    calibrations = product.calibrations
+    steps: Sequence[Calibration | None] | None = calibrations.get("gamma0")
+    if steps is None and product.unit in ("gamma0", "gamma0_db"):
+        steps = (None,) * len(product.bands or (None,))
+    if steps is None or "sigma0" in calibrations:
+        if calibrations:
             actual = "has a calibration to sigma0"
         else:
             actual = f"declares {product.unit or 'no unit'}"
@@ -297,184 +314,15 @@ def _to_sigma0(path: object, product: Product) -> Product:
             path,
             "process the scene to sigma0, or use a model of gamma0",
         )
-    steps = product.calibrations.get("gamma0", (None,) * len(product.bands or (None,)))
-    calibrations = tuple(
-        CosineCalibration(product.incidence, step, product.unit == "gamma0_db")
-        for step in steps
-    )
+    is_decibel = product.unit == "gamma0_db"
+    converted = []
+    for step in steps:
+        converted.append(CosineCalibration(product.incidence, step, is_decibel))
     return replace(
         product,
-        calibrations={"sigma0": calibrations},
+        calibrations={"sigma0": tuple(converted)},
         calibration_source=(
-            "sigma0 = gamma0 * cos(incidence angle at the ellipsoid), as --gamma0-to-sigma0"
-            " asks; wrong on slopes"
+            "sigma0 = gamma0 * cos(incidence angle at the ellipsoid), as"
+            " --gamma0-to-sigma0 asks; wrong on slopes"
         ),
     )
-
-
-@dataclass(frozen=True, eq=False)
-class CosineCalibration:
-    """Conversion of gamma0 to sigma0 = gamma0 * cos(theta).
-
-    Attributes:
-        incidence: theta in degrees.
-        calibration: calibration of digital numbers to gamma0; None if the values are
-            gamma0.
-        is_decibel: whether the values are decibels of gamma0.
-    """
-
-    incidence: "LineTable"
-    calibration: Calibration | None
-    is_decibel: bool
-
-    def __call__(self, values: Plane, top: int, left: int) -> CalibratedPlane:
-        """Convert a window, see `Calibration`."""
-        height, width = values.shape
-        angles = self.incidence.window(top, top + height, left, left + width)
-        if self.calibration:
-            plane = self.calibration(values, top, left)
-        else:
-            plane = CalibratedPlane(values, 0)
-        if self.is_decibel:
-            gamma0 = 10 ** (plane.values / 10)
-        else:
-            gamma0 = plane.values
-        sigma0 = (gamma0 * np.cos(np.radians(angles))).astype(np.float32)
-        sigma0[values == 0] = np.nan
-        return CalibratedPlane(sigma0, plane.clipped)
-
-
-@dataclass(frozen=True)
-class FactorCalibration:
-    """Calibration by one factor: backscatter = factor * DN^2."""
-
-    factor: float
-
-    def __post_init__(self) -> None:
-        if not 0 < self.factor < np.inf:
-            raise ValueError(
-                f"the calibration factor {self.factor:g} is not a positive number"
-            )
-
-    def __call__(self, values: Plane, top: int, left: int) -> CalibratedPlane:
-        """Calibrate a window, see `Calibration`."""
-        power = values * values * np.float32(self.factor)
-        power[values == 0] = np.nan
-        return CalibratedPlane(power, 0)
-
-
-@dataclass(frozen=True, eq=False)
-class LineTable:
-    """Values between which an image is interpolated bilinearly, in line and pixel.
-
-    Beyond the first and last line or pixel, the value there is used.
-
-    Attributes:
-        lines: (L,) line numbers, increasing.
-        pixels: for each line, (P,) pixel numbers, increasing.
-        values: for each line, (P,) values.
-
-    Raises:
-        ValueError: lines or pixels do not increase, or the numbers of entries differ.
-
-    Example:
-        >>> table = LineTable(np.array([0.0, 10.0]), [np.array([0.0, 4.0])] * 2, [np.array([0.0, 4.0])] * 2)
-        >>> table.window(5, 6, 1, 4).tolist()
-        [[1.0, 2.0, 3.0]]
-    """
-
-    lines: Floats
-    pixels: Sequence[Floats]
-    values: Sequence[Floats]
-
-    def __post_init__(self) -> None:
-        if not len(self.lines) == len(self.pixels) == len(self.values) > 0:
-            raise ValueError("the table has no lines")
-        if (np.diff(self.lines) <= 0).any() or any(
-            (np.diff(pixels) <= 0).any() for pixels in self.pixels
-        ):
-            raise ValueError("the lines or pixels of the table do not increase")
-        for pixels, values in zip(self.pixels, self.values, strict=True):
-            if not len(pixels) == len(values) > 0 or not np.isfinite(values).all():
-                raise ValueError(
-                    "the table has lines without values, or values that are not finite"
-                )
-
-    @classmethod
-    def from_points(cls, points: Iterable[tuple[object, float, float, float]]) -> Self:
-        """Make a table of points of a grid: (key of their line, row, column, value); a line has the mean row.
-
-        Returns:
-            The table.
-
-        Raises:
-            ValueError: see the class.
-        """
-        lines: dict[object, list[tuple[float, float, float]]] = {}
-        for key, *point in points:
-            lines.setdefault(key, []).append((point[0], point[1], point[2]))
-        tables = sorted(
-            (np.array(sorted(line, key=lambda x: x[1])).T for line in lines.values()),
-            key=lambda x: x[0, 0],
-        )
-        return cls(
-            np.array([t[0].mean() for t in tables]),
-            [t[1] for t in tables],
-            [t[2] for t in tables],
-        )
-
-    @classmethod
-    def constant(cls, value: float) -> Self:
-        """Return a table with one value for the whole image."""
-        return cls(np.zeros(1), [np.zeros(1)], [np.array([value])])
-
-    def window(
-        self, top: int, bottom: int, left: int, right: int, dtype: Any = np.float64
-    ) -> NDArray[Any]:
-        """Interpolate the table at all pixels of a window: values (bottom - top, right - left).
-
-        `bottom` and `right` are behind the last row and column; `dtype` is float64 or
-        float32.
-
-        Returns:
-            Noise (bottom - top, right - left).
-        """
-        cols = np.arange(left, right, dtype=np.float64)
-        lower, weights = self._rows(np.arange(top, bottom, dtype=np.float64))
-        window = np.empty((bottom - top, right - left), dtype)
-        mix = np.column_stack([1 - weights, weights]).astype(dtype)
-        for index in np.unique(lower):
-            start, stop = np.searchsorted(lower, (index, index + 1))
-            pair = (
-                self._row(index, cols),
-                self._row(min(index + 1, len(self.lines) - 1), cols),
-            )
-            np.matmul(
-                mix[start:stop], np.stack(pair).astype(dtype), out=window[start:stop]
-            )
-        return window
-
-    def __call__(self, rows: Floats, cols: Floats) -> Floats:
-        """Interpolate the table at some pixels: rows (N,) and columns (N,) -> values (N,)."""
-        lower, weights = self._rows(rows)
-        values = np.empty(len(rows))
-        for index in np.unique(lower):
-            chosen = lower == index
-            first = self._row(index, cols[chosen])
-            second = self._row(min(index + 1, len(self.lines) - 1), cols[chosen])
-            values[chosen] = first + weights[chosen] * (second - first)
-        return values
-
-    def _rows(self, rows: Floats) -> tuple[Indices, Floats]:
-        """Return the index of the line before each row, and the weight of the line after it."""
-        lower = np.clip(
-            np.searchsorted(self.lines, rows, side="right") - 1,
-            0,
-            max(0, len(self.lines) - 2),
-        )
-        upper = np.minimum(lower + 1, len(self.lines) - 1)
-        distance = np.maximum(self.lines[upper] - self.lines[lower], 1)
-        return lower, np.clip((rows - self.lines[lower]) / distance, 0, 1)
-
-    def _row(self, index: int, cols: Floats) -> Floats:
-        return np.asarray(np.interp(cols, self.pixels[index], self.values[index]))

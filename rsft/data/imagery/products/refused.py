@@ -13,10 +13,10 @@ from rsft.data.imagery.products.product import PRODUCTS, SensorProduct
 from rsft.errors import DataError
 from rsft.utils.untrusted.documents import open_regular
 
-_ENDS = (
-    2**18
-)  # bytes at the beginning and the end of a file in which its texts must occur
-_MAX_FILES = 256  # files of a folder that are tried
+_ENDS = 2**18
+"""Bytes at the beginning and the end of a file in which its texts must occur."""
+_MAX_FILES = 256
+"""Files of a folder that are tried."""
 
 
 class Refusal(NamedTuple):
@@ -84,19 +84,16 @@ class RefusedProduct(SensorProduct):
 
     @classmethod
     def find(cls, path: Path) -> None:
-        """Raise an error if a folder or file is one of `REFUSALS`; SAOCOM's images have a header of their name."""
-        suffixes = {suffix for refusal in REFUSALS for suffix in refusal.suffixes}
-        if not path.suffix:
-            files = [path, path.with_name(f"{path.name}.xml")]
-        else:
-            files = [path]
+        """Raise an error if a folder or file is one of `REFUSALS`."""
         if path.is_dir():
-            files = [
-                file for pattern in ("*", "*/*") for file in sorted(path.glob(pattern))
-            ]
-        for file in [file for file in files if file.suffix.lower() in suffixes][
-            :_MAX_FILES
-        ]:
+            files = [*sorted(path.glob("*")), *sorted(path.glob("*/*"))]
+        elif path.suffix:
+            files = [path]
+        else:  # images of SAOCOM have a header of their name
+            files = [path.with_name(f"{path.name}.xml")]
+        suffixes = {suffix for refusal in REFUSALS for suffix in refusal.suffixes}
+        files = [file for file in files if file.suffix.lower() in suffixes]
+        for file in files[:_MAX_FILES]:
             ends = _read_ends(file)
             for refusal in REFUSALS:
                 if file.suffix.lower() in refusal.suffixes and any(
