@@ -1,4 +1,4 @@
-"""Open rasters with GDAL, read what they say of their bands, and turn stored values into values of pixels.
+"""Open rasters with GDAL, and read what they say of their bands and values.
 
 The content of a file cannot make GDAL read other files, or ask a server.
 """
@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from errno import EINVAL
 from functools import lru_cache
-from itertools import takewhile
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 from xml.etree.ElementTree import Element
@@ -128,18 +127,19 @@ _NAMES = {
     "description",
 }
 _POLARIZATION = re.compile(rf"(?<![A-Z0-9])({'|'.join(POLARIZATIONS)})(?![A-Z0-9])")
-_MEASUREMENT = re.compile(
-    r"s1[a-d]-\w+-\w+-(vv|vh|hh|hv)-", re.IGNORECASE
-)  # a file of Sentinel-1 outside its folder
+_MEASUREMENT = re.compile(r"s1[a-d]-\w+-\w+-(vv|vh|hh|hv)-", re.IGNORECASE)
+"""Name of a file of Sentinel-1, which may lie outside of its folder."""
 _UNIT_TAGS = {
-    **{unit: unit for unit in ("db", "amplitude", "intensity", "gamma0_db")},
-    **dict.fromkeys(("decibel", "decibels"), "db"),
-    **{
-        f"{name}{end}": f"{name}0"
-        for name in ("sigma", "gamma", "beta")
-        for end in ("0", "_0", " nought", "_nought")
-    },
+    "db": "db",
+    "decibel": "db",
+    "decibels": "db",
+    "amplitude": "amplitude",
+    "intensity": "intensity",
+    "gamma0_db": "gamma0_db",
 }
+for _name in ("sigma", "gamma", "beta"):
+    for _end in ("0", "_0", " nought", "_nought"):
+        _UNIT_TAGS[_name + _end] = f"{_name}0"
 _OTHER_ENCODING = re.compile(
     rb"""\s*<\?xml[^>]*\bencoding\s*=\s*["'](?!utf-?8["'])""", re.IGNORECASE
 )
@@ -157,13 +157,12 @@ OPEN_ERRORS = (RasterioError, CPLE_BaseError, UnicodeEncodeError)
 _DRIVERS = _IMAGE_DRIVERS | _ARRAY_DRIVERS | {"MEM"}
 limit_drivers(_base.__file__, _DRIVERS)
 
-logging.getLogger("rasterio").addHandler(
-    logging.NullHandler()
-)  # GDAL reports its errors as exceptions too
+# GDAL reports its errors as exceptions too
+logging.getLogger("rasterio").addHandler(logging.NullHandler())
 
 
 class ForeignFilesError(RasterioIOError):  # type: ignore[misc]
-    """A file is not opened, because it refers to other files or servers, or is not a regular file."""
+    """A file is not opened: it refers to other files or servers, or is not regular."""
 
 
 def open_raster(name: str) -> Any:
@@ -184,82 +183,103 @@ def open_raster(name: str) -> Any:
     """
     uri = SceneUri(name)
     path = Path(name)
-    name = _escape_syntax(name) if uri.is_path else name
-    is_vrt = uri.is_path and path.suffix.lower() == ".vrt"
-    if is_vrt:
+    has_arrays = path.suffix.lower() in _ARRAY_SUFFIXES
+    if not uri.is_path:
+        is_local = uri.path is not None and not name.startswith("/vsi")
+        if is_local:
+            _check_arrays(name, uri.path)
+        with _environment(is_remote=uri.is_remote) as environment:
+            if not name.startswith("/vsi"):
+                # the name of a subdataset begins with that of its driver
+                return rasterio.open(name)
+            return _open_image(name, _drivers(environment, has_arrays))
+    name = _escape_syntax(name)
+    if path.suffix.lower() == ".vrt":
         _check_vrt(path)
         limit_drivers(_base.__file__, _DRIVERS | {"VRT"})
-    elif uri.is_path:
-        _read_start(path, 1)
-    has_arrays = not is_vrt and path.suffix.lower() in _ARRAY_SUFFIXES
-    if uri.path and (has_arrays if uri.is_path else not name.startswith("/vsi")):
-        try:
-            fault = find_named_files(uri.path)  # the HDF5 library would read them
-        except OSError as error:
-            raise RasterioIOError(error.strerror or str(error)) from error
-        if fault:
-            raise ForeignFilesError(fault)
-        state = file_state(uri.path)
-        if state:
-            _try_arrays(name, str(uri.path), state)
-    has_sidecars = uri.is_path and not is_vrt and _check_sidecars(path)
+        with _environment():
+            return _open_image(name, ["VRT"], is_path=True)
+    _read_start(path, 1)
+    if has_arrays:
+        _check_arrays(name, path)
+    with _environment(has_sidecars=_check_sidecars(path)) as environment:
+        return _open_image(name, _drivers(environment, has_arrays), is_path=True)
+
+
+def _environment(*, has_sidecars: bool = False, is_remote: bool = False) -> Any:
+    """Return an environment in which GDAL reads no other files and asks no servers."""
     options = {"GDAL_DISABLE_READDIR_ON_OPEN": "FALSE" if has_sidecars else "EMPTY_DIR"}
-    if not uri.is_remote:
-        options["CPL_VSIL_CURL_ALLOWED_FILENAME"] = (
-            "-"  # no name of a server has only this letter
+    if not is_remote:
+        # no name of a server has only this letter
+        options["CPL_VSIL_CURL_ALLOWED_FILENAME"] = "-"
+    return rasterio.Env(**options)
+
+
+def _drivers(environment: Any, has_arrays: bool) -> list[str]:
+    accepted = _DRIVERS if has_arrays else _IMAGE_DRIVERS
+    return sorted(accepted.intersection(environment.drivers()))
+
+
+def _escape_syntax(path: str) -> str:
+    """Return a name that GDAL takes for a path.
+
+    GTIFF_DIR:1:a.tif would be a part of a.tif.
+    """
+    if Path(path).is_absolute():
+        return path
+    return f".{os.sep}{path}"
+
+
+def _open_image(name: str, drivers: list[str], *, is_path: bool = False) -> Any:
+    """Open a raster that takes no pixels from other files.
+
+    Raises:
+        ForeignFilesError: it does.
+        RasterioError: GDAL cannot open it.
+    """
+    try:
+        file = DatasetReader(name, driver=drivers)  # `open` takes one driver
+    except UnicodeDecodeError as error:  # for instance the name of a coordinate system
+        raise RasterioIOError(f"a text in it is not UTF-8: {error}") from error
+    fault = ""
+    folders = set()
+    if is_path and file.driver in _RAW_DRIVERS:
+        folders = {Path(part).resolve().parent for part in file.files}
+    if len(folders) > 1:
+        fault = (
+            "a link takes its values or its header from another folder: copy the files"
         )
-    with rasterio.Env(**options) as environment:
-        if not uri.is_path and not name.startswith("/vsi"):
-            return rasterio.open(
-                name
-            )  # the name of a subdataset begins with that of its driver
-        accepted = _DRIVERS if has_arrays else _IMAGE_DRIVERS
-        if is_vrt:
-            drivers = ["VRT"]
-        else:
-            drivers = sorted(accepted.intersection(environment.drivers()))
-        file = _open_dataset(name, drivers)
-    fault = _find_foreign_files(file, is_local=uri.is_path)
+    elif file.tags(ns="OVERVIEWS"):
+        fault = "its tags name another file as its overviews"
     if fault:
         file.close()
         raise ForeignFilesError(fault)
     return file
 
 
-def _escape_syntax(path: str) -> str:
-    """Return the path of a file that GDAL takes for a path: GTIFF_DIR:1:a.tif would be a part of a.tif."""
-    if Path(path).is_absolute():
-        return path
-    return f".{os.sep}{path}"
+def _check_arrays(name: str, path: Path) -> None:
+    """Check an HDF5 or netCDF file before its library opens it.
 
-
-def _find_foreign_files(file: Any, is_local: bool) -> str:
-    """Return how an open raster takes pixels from other files; "" if it does not."""
-    if (
-        is_local
-        and file.driver in _RAW_DRIVERS
-        and len({Path(part).resolve().parent for part in file.files}) > 1
-    ):
-        return (
-            "a link takes its values or its header from another folder: copy the files"
-        )
-    if file.tags(ns="OVERVIEWS"):
-        return "its tags name another file as its overviews"
-    return ""
-
-
-def _open_dataset(name: str, drivers: list[str]) -> Any:
+    Raises:
+        ForeignFilesError: it names other files, which the library would read.
+        RasterioIOError: it cannot be opened.
+    """
     try:
-        return DatasetReader(name, driver=drivers)  # `open` takes one driver
-    except (
-        UnicodeDecodeError
-    ) as error:  # of the name of its coordinate system, for instance
-        raise RasterioIOError(f"a text in it is not UTF-8: {error}") from error
+        fault = find_named_files(path)
+    except OSError as error:
+        raise RasterioIOError(error.strerror or str(error)) from error
+    if fault:
+        raise ForeignFilesError(fault)
+    state = file_state(path)
+    if state:
+        _try_arrays(name, str(path), state)
 
 
 @lru_cache(maxsize=1024)
 def _try_arrays(name: str, path: str, state: tuple[int, int]) -> None:
-    """Open HDF5 or netCDF in a process with limits: its library may crash, or need any time or memory.
+    """Open HDF5 or netCDF in a process with limits.
+
+    Its library may crash, or need any time or memory.
 
     Raises:
         RasterioIOError: the file cannot be opened there.
@@ -274,37 +294,36 @@ def _try_arrays(name: str, path: str, state: tuple[int, int]) -> None:
 
 
 def _open_arrays() -> None:
-    """Open the dataset on the standard input as `_try_arrays` asks, and read its first pixel."""
+    """Open the dataset on the standard input, and read its first pixel."""
     path, _, name = sys.stdin.read().partition("\n")
     enter_limits([Path(path).absolute()])
-    with (
-        suppress(RasterioError, CPLE_BaseError),
-        rasterio.open(name) as file,
-    ):  # the caller reports them
+    with suppress(*OPEN_ERRORS), rasterio.open(name) as file:  # the caller reports them
         if file.count:  # else it only lists its subdatasets
             file.read(window=((0, 1), (0, 1)))
 
 
 def _check_sidecars(path: Path) -> bool:
-    """Check overviews and masks beside a raster; return whether any file there has its stem, such as a world file."""
+    """Check overviews and masks beside a raster.
+
+    Returns:
+        Whether any file beside it has its stem, such as a world file.
+    """
     try:
         names = _list_names(path.parent, path.parent.stat().st_mtime_ns)
     except OSError:  # GDAL may open the file nevertheless
         return False
-    same_start = takewhile(
-        lambda name: name.startswith(path.stem), names[bisect_left(names, path.stem) :]
-    )
-    sidecars = [
-        name
-        for name in same_start
-        if name != path.name and name.removeprefix(path.stem)[:1] in (".", "_")
-    ]
-    for name in sidecars:
+    has_sidecars = False
+    for name in names[bisect_left(names, path.stem) :]:
+        if not name.startswith(path.stem):
+            break
+        end = name.removeprefix(path.stem)
+        if name == path.name or not end.startswith((".", "_")):
+            continue
+        has_sidecars = True
         if name.startswith(f"{path.name}.") and _IMAGE_BESIDE.search(name):
-            open_raster(
-                str(path.with_name(name))
-            ).close()  # GDAL would open it with any driver
-    return bool(sidecars)
+            # GDAL would open it with any driver
+            open_raster(str(path.with_name(name))).close()
+    return has_sidecars
 
 
 @lru_cache(maxsize=4)
@@ -321,14 +340,25 @@ def _read_start(path: Path, size: int) -> bytes:
         return b""
     except OSError as error:
         if error.errno == EINVAL:
-            kind = ForeignFilesError
-        else:
-            kind = RasterioIOError
-        raise kind(error.strerror) from error
+            raise ForeignFilesError(error.strerror) from error
+        raise RasterioIOError(error.strerror) from error
 
 
 def _check_vrt(path: Path) -> None:
     """Check that a VRT names images below its folder, and nothing else."""
+    folder = path.resolve().parent
+    for text, is_relative in sorted(_find_vrt_sources(_read_vrt(path))):
+        source = (folder / text if is_relative == "1" else Path(text)).resolve()
+        is_inside = source.is_relative_to(folder) and source.is_file()
+        if not is_inside or source.suffix.lower() == ".vrt":
+            raise ForeignFilesError(
+                f"the VRT names {text}, which is not an image below its folder"
+            )
+        open_raster(str(source)).close()
+
+
+def _read_vrt(path: Path) -> Element:
+    """Read a VRT that all programs read in the same way."""
     data = _read_start(path, MAX_VRT_BYTES + 1)
     if len(data) > MAX_VRT_BYTES:
         raise ForeignFilesError(f"the VRT is larger than {MAX_VRT_BYTES:,} bytes")
@@ -343,57 +373,52 @@ def _check_vrt(path: Path) -> None:
         )
     if _OTHER_ENCODING.match(data) and not data.isascii():
         raise ForeignFilesError("the VRT is not UTF-8, which GDAL takes it for")
-    folder = path.resolve().parent
-    for text, is_relative in sorted(_find_vrt_sources(root)):
-        source = (folder / text if is_relative == "1" else Path(text)).resolve()
-        if (
-            not (source.is_relative_to(folder) and source.is_file())
-            or source.suffix.lower() == ".vrt"
-        ):
-            raise ForeignFilesError(
-                f"the VRT names {text}, which is not an image below its folder"
-            )
-        open_raster(str(source)).close()
+    return root
 
 
 def _find_vrt_sources(root: Element) -> set[tuple[str, str]]:
-    """Return the names of the images in a VRT, each with "1" if it is relative to the VRT, else "0"."""
+    """Return the names of the images in a VRT.
+
+    Returns:
+        Each name, with "1" if it is relative to the VRT, else "0".
+    """
     sources: set[tuple[str, str]] = set()
     for element in root.iter():
-        tag = (
-            element.tag.lower()
-        )  # GDAL ignores case, and takes attributes for elements
+        # GDAL ignores case, and takes attributes for elements
+        tag = element.tag.lower()
         attributes = {name.lower(): value for name, value in element.attrib.items()}
-        kind = attributes.get("subclass", _PLAIN_BAND)
-        if (
-            tag in _OTHER_SOURCES
-            or kind != _PLAIN_BAND
-            or "sourcefilename" in attributes
-        ):
+        is_plain_band = attributes.get("subclass", _PLAIN_BAND) == _PLAIN_BAND
+        names_others = tag in _OTHER_SOURCES or "sourcefilename" in attributes
+        if names_others or not is_plain_band:
             raise ForeignFilesError(
                 f"the VRT contains {element.get('subClass', element.tag)}, not only"
                 " images"
             )
-        if tag != "sourcefilename":
-            continue
-        name = element.text or ""
-        is_relative = attributes.get("relativetovrt", "0")
-        is_plain = (
-            name == name.strip()
-            and not _SYNTAX.match(name)
-            and is_relative in ("0", "1")
-        )
-        if not is_plain or len(element) or len(attributes) < len(element.attrib):
-            raise ForeignFilesError(
-                f"the VRT writes the name {name!r} in a way that programs read"
-                " differently"
-            )
-        sources.add((name, is_relative))
+        if tag == "sourcefilename":
+            sources.add(_read_vrt_source(element, attributes))
     return sources
 
 
+def _read_vrt_source(
+    element: Element, attributes: Mapping[str, str]
+) -> tuple[str, str]:
+    name = element.text or ""
+    is_relative = attributes.get("relativetovrt", "0")
+    is_repeated = len(attributes) < len(element.attrib)
+    is_plain = name == name.strip() and not _SYNTAX.match(name)
+    if not is_plain or len(element) or is_repeated or is_relative not in ("0", "1"):
+        raise ForeignFilesError(
+            f"the VRT writes the name {name!r} in a way that programs read differently"
+        )
+    return name, is_relative
+
+
 def read_tiff_tags(path: Path, read: Callable[[Any], _T]) -> _T | None:
-    """Return what `read` (such as `read_band_names`) finds in the dataset of a TIFF file, opened by rasterio.
+    """Read the dataset of a TIFF file.
+
+    Args:
+        path: the file.
+        read: takes the dataset that rasterio has opened, such as `read_band_names`.
 
     Returns:
         The result of `read`; None if the file is no TIFF, or GDAL cannot open it.
@@ -423,25 +448,27 @@ def read_band_names(file: Any) -> tuple[str, ...] | None:
         descriptions = file.descriptions
     except UnicodeDecodeError:
         return None
-    names = []
+    names: list[str | None] = []
     for number, description in zip(file.indexes, descriptions, strict=True):
         texts = [description or "", *_name_tags(file.tags(number))]
         if file.count == 1:
             match = _MEASUREMENT.match(Path(file.name).name)
             texts += [*_name_tags(file.tags()), match[1] if match else ""]
-        names.append(next((name for name in map(parse_band_name, texts) if name), None))
+        names.append(next(filter(None, map(parse_band_name, texts)), None))
     known = tuple(name for name in names if name is not None)
-    if len(set(known)) == file.count:
-        return known
-    return None
+    return known if len(set(known)) == file.count else None
 
 
-def _name_tags(tags: Mapping[str, str]) -> Iterable[str]:
-    return (value for key, value in tags.items() if key.lower() in _NAMES)
+def _name_tags(tags: Mapping[str, str]) -> list[str]:
+    return [value for key, value in tags.items() if key.lower() in _NAMES]
 
 
 def parse_band_name(text: str) -> str | None:
-    """Return the band that a text such as "Sigma0_VV_db" or "B4" names; None if it names none, or two polarizations."""
+    """Return the band that a text such as "Sigma0_VV_db" or "B4" names.
+
+    Returns:
+        The band; None if the text names none, or two polarizations.
+    """
     text = re.sub(r"^B(\d)$", r"B0\1", text.strip().upper())
     for name in BANDS:
         if text == name.upper():
@@ -482,9 +509,7 @@ def unit_from_tags(units: Iterable[str | None], path: object) -> str | None:
             path,
             "give a file with one unit",
         )
-    if names:
-        return names[0]
-    return None
+    return names[0] if names else None
 
 
 class Scaling(NamedTuple):
@@ -499,14 +524,17 @@ IDENTITY_SCALING = Scaling()
 
 
 def read_dtype(dtype: str, scalings: Iterable[Scaling]) -> str:
-    """Return the data type of a scene's values: uint8 or uint16 as in its file if no band is scaled, else float32."""
+    """Return the data type of a scene's values.
+
+    It is uint8 or uint16 as in its file if no band is scaled, else float32.
+    """
     if dtype in DIGITAL_UNITS and set(scalings) <= {IDENTITY_SCALING}:
         return dtype
     return "float32"
 
 
 def check_encoding(files: Sequence[Any], path: object) -> None:
-    """Raise an error if the numbers in open rasters, a chip or a scene, are not the values of pixels.
+    """Raise an error if the numbers in open rasters are not the values of pixels.
 
     Raises:
         DataError: there are more than `MAX_BANDS`, or pixels are indices into a
@@ -530,15 +558,15 @@ def check_encoding(files: Sequence[Any], path: object) -> None:
             raise DataError(
                 "the pixels are stored inverted: 0 is white (MINISWHITE)",
                 path,
-                (
-                    "invert the values, and store them as MINISBLACK (tag"
-                    " PhotometricInterpretation)"
-                ),
+                "invert the values, and store them as MINISBLACK (tag"
+                " PhotometricInterpretation)",
             )
 
 
 def read_validity(file: Any, window: Any = None) -> NDArray[np.bool_] | None:
-    """Return where the mask of an open raster, inside the file or in a .msk beside it, says that pixels are valid.
+    """Return where the mask of an open raster says that pixels are valid.
+
+    The mask lies inside the file or in a .msk beside it.
 
     Returns:
         One value per pixel (H, W); None if it has no such mask. A nodata value and a
@@ -571,25 +599,32 @@ def mask_nodata(
     is_float = np.issubdtype(band.dtype, np.inexact)
     if valid is not None:
         band[~valid] = np.nan if is_float else 0
-    if not is_float:
-        if nodata:
-            band[band == nodata] = 0
-        return
-    without_value = ~np.isfinite(band)
-    if without_value.any():
-        if valid is not None:
-            without_value &= valid
+    if is_float:
+        _check_finite(band, nodata, path, valid)
         if nodata is not None:
-            without_value &= ~np.isnan(band) if np.isnan(nodata) else band != nodata
-        count = int(without_value.sum())
-        if count:
-            raise DataError(
-                f"{count} of {band.size} values are NaN or infinite",
-                path,
-                "declare them as nodata, or fill them in",
-            )
+            band[band == nodata] = np.nan
+    elif nodata:
+        band[band == nodata] = 0
+
+
+def _check_finite(
+    band: Pixels, nodata: float | None, path: object, valid: NDArray[np.bool_] | None
+) -> None:
+    """Raise an error if a valid pixel is not finite and not declared as nodata."""
+    without_value = ~np.isfinite(band)
+    if not without_value.any():
+        return
+    if valid is not None:
+        without_value &= valid
     if nodata is not None:
-        band[band == nodata] = np.nan
+        without_value &= ~np.isnan(band) if np.isnan(nodata) else band != nodata
+    count = int(without_value.sum())
+    if count:
+        raise DataError(
+            f"{count} of {band.size} values are NaN or infinite",
+            path,
+            "declare them as nodata, or fill them in",
+        )
 
 
 def to_float32(
@@ -645,55 +680,44 @@ def read_tiff(data: bytes, path: Path) -> Pixels:
             only named.
     """
     with _open_memory(data, "GTiff") as file:
-        check_encoding([file], path)
-        if file.dtypes[0].startswith("complex"):
-            raise DataError(
-                f"the pixels are complex ({file.dtypes[0]}), but a model takes real"
-                " values",
-                path,
-                (
-                    "give the scene that the chips were cut from, with --modulus, or store"
-                    " the modulus in the chips"
-                ),
-            )
-        size = (
-            file.width
-            * file.height
-            * sum(np.dtype(dtype).itemsize for dtype in file.dtypes)
-        )
-        if size > MAX_TIFF_BYTES:  # a file of some kB can state any size
-            raise DataError(
-                (
-                    f"the image is too large: {size:,} bytes when it is decoded; the limit"
-                    f" is {MAX_TIFF_BYTES:,}"
-                ),
-                path,
-                "cut it into smaller ones, or leave it out",
-            )
+        _check_tiff(file, path)
         bands: Pixels = file.read()  # (B, H, W)
         valid = read_validity(file)
         nodata_values = file.nodatavals
-        scalings = [
-            Scaling(*pair) for pair in zip(file.scales, file.offsets, strict=True)
-        ]
+        scalings = [*map(Scaling, file.scales, file.offsets)]
     if valid is not None and not valid.any():
         raise DataError(
             "its mask says that no pixel is valid",
             path,
             "leave the file out, or remove the mask",
         )
-    if any(scaling != IDENTITY_SCALING for scaling in scalings):
-        parts = zip(bands, nodata_values, scalings, strict=True)
-        bands = np.stack(
-            [
-                to_float32(band, nodata, scaling, path, valid)
-                for band, nodata, scaling in parts
-            ]
-        )
-    else:
-        for band, nodata in zip(bands, nodata_values, strict=True):
+    parts = list(zip(bands, nodata_values, scalings, strict=True))
+    if set(scalings) == {IDENTITY_SCALING}:
+        for band, nodata, _ in parts:
             mask_nodata(band, nodata, path, valid)
+    else:
+        bands = np.stack([to_float32(*part, path, valid) for part in parts])
     return np.ascontiguousarray(bands.transpose(1, 2, 0))
+
+
+def _check_tiff(file: Any, path: Path) -> None:
+    check_encoding([file], path)
+    if file.dtypes[0].startswith("complex"):
+        raise DataError(
+            f"the pixels are complex ({file.dtypes[0]}), but a model takes real values",
+            path,
+            "give the scene that the chips were cut from, with --modulus, or store the"
+            " modulus in the chips",
+        )
+    pixel_bytes = sum(np.dtype(dtype).itemsize for dtype in file.dtypes)
+    size = file.width * file.height * pixel_bytes
+    if size > MAX_TIFF_BYTES:  # a file of some kB can state any size
+        raise DataError(
+            f"the image is too large: {size:,} bytes when it is decoded; the limit is"
+            f" {MAX_TIFF_BYTES:,}",
+            path,
+            "cut it into smaller ones, or leave it out",
+        )
 
 
 def read_png(data: bytes) -> Pixels:
