@@ -22,8 +22,10 @@ from rsft.data.chips.store import DATASET
 from rsft.data.datasets.formats.fusar_files import FUSAR_CATEGORIES
 from rsft.data.datasets.formats.fusar_metadata import normalize_folder_name
 from rsft.errors import RequestError
-from rsft.utils.archives import describe_part, is_archive_name, is_extracted
+from rsft.utils.archive_members import describe_part
+from rsft.utils.archives import is_archive_name
 from rsft.utils.fence import OUTSIDE, describe_fence, is_hidden
+from rsft.utils.source_tree import is_extracted
 
 _log = logging.getLogger(__name__)
 

@@ -56,7 +56,7 @@ from rsft.data.similarity import (
 )
 from rsft.errors import DataError, RequestError
 from rsft.types import Progress, Rejection
-from rsft.utils.archives import open_source_tree
+from rsft.utils.source_tree import open_source_tree
 
 FUSAR_NAME = FUSAR_SHIP_ARCHIVE.name
 SRSDD_NAME = SRSDD_ARCHIVE.name

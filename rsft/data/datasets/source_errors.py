@@ -10,7 +10,7 @@ from typing import TypeVar
 from rsft.data.datasets.archive_search import PublishedArchive, iter_paths
 from rsft.data.datasets.published_archives import list_archives
 from rsft.errors import DataError, RequestError
-from rsft.utils.archives import describe_part
+from rsft.utils.archive_members import describe_part
 
 T = TypeVar("T")
 

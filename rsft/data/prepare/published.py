@@ -96,7 +96,7 @@ def prepare_dota(
         translate_dataset_errors,
     )
     from rsft.data.datasets.splits import check_val_share
-    from rsft.utils.archives import open_source_tree
+    from rsft.utils.source_tree import open_source_tree
 
     root, source = locate_source(DOTA_ARCHIVE, root, source, overwrite)
     options = {

@@ -62,7 +62,7 @@ def prepare_cifar100(
     from rsft.data.datasets.splits import check_val_share, hold_out, subsample_long_tail
     from rsft.plugins.natural_images.archives import CIFAR_100_ARCHIVE
     from rsft.plugins.natural_images.cifar100 import CIFAR100, CLASSES, PICKLES
-    from rsft.utils.archives import open_source_tree
+    from rsft.utils.source_tree import open_source_tree
 
     root, source = locate_source(CIFAR_100_ARCHIVE, root, source, overwrite)
     command = format_prepare_command(

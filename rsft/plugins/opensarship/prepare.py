@@ -117,7 +117,7 @@ def prepare_opensarship(
     from rsft.data.datasets.splits import split_groups
     from rsft.plugins.opensarship.archives import OPENSARSHIP_ARCHIVE
     from rsft.plugins.opensarship.opensarship import OpenSARShip
-    from rsft.utils.archives import open_source_tree
+    from rsft.utils.source_tree import open_source_tree
 
     root, source = locate_source(OPENSARSHIP_ARCHIVE, root, source, overwrite)
     options: dict[str, object] = {

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from typing import Any
 
 from rsft.data.datasets.formats.text_files import Rejected, read_text_lines
@@ -186,6 +187,10 @@ def read_sheet(path: pathlib.Path) -> list[list[str]]:
     if not path.is_file() or path.stat().st_size > MAX_SHEET_BYTES:
         raise ValueError(
             f"{path} is larger than {MAX_SHEET_BYTES:,} bytes, or not a file; {hint}"
+        )
+    if find_spec("python_calamine") is None:
+        raise ValueError(
+            f"{path} needs python-calamine: pip install 'rsft[archives]', or {hint}"
         )
     command = [sys.executable, "-c", _PROGRAM, str(path)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "utf-8"}

@@ -10,8 +10,8 @@ from filelock import FileLock
 
 from rsft.data.prepare.published import prepare_dota
 from rsft.errors import DataError, RequestError, RsftError
-from rsft.utils import archives
-from rsft.utils.archives import open_source_tree
+from rsft.utils import archives, source_tree
+from rsft.utils.source_tree import open_source_tree
 from tests.data.datasets.dota.data import row, write_pair
 from tests.helpers.archive_files import make_rar, make_tar, make_zip
 from tests.helpers.killing import kill_at_call, kill_this_process, run_until_killed
@@ -155,8 +155,8 @@ def open_until(owner, name, call, src, root):
 
 MOMENTS = [
     (Path, "symlink_to", 2),
-    (archives, "extract_archive", 1),
-    (archives, "_write_file", 2),
+    (source_tree, "extract_archive", 1),
+    (archives, "_write_member", 2),
 ]
 
 

@@ -203,7 +203,7 @@ def test_a_bomb_is_refused(tmp_path, make, monkeypatch):
 @pytest.mark.parametrize("make", [make_zip, make_rar])
 def test_a_bomb_is_refused_before_a_byte_is_written(tmp_path, make, monkeypatch):
     monkeypatch.setattr(
-        archives, "_write_file", lambda *_: pytest.fail("a member was written")
+        archives, "_write_member", lambda *_: pytest.fail("a member was written")
     )
     refused(make(tmp_path / "x", FILES), "contains more than", max_bytes=2_000_000)
     refused(
@@ -506,10 +506,10 @@ def extract_until(owner, name, call, after, archive, target):
 
 
 MOMENTS = [
-    (archives, "_read_members", 1, False),
-    (archives, "_write_file", 1, False),
-    (archives, "_write_file", 5, True),
-    (archives, "_write_file", 8, True),
+    (archives, "read_members", 1, False),
+    (archives, "_write_member", 1, False),
+    (archives, "_write_member", 5, True),
+    (archives, "_write_member", 8, True),
     (archives, "sync_all", 1, True),
     (Path, "replace", 1, True),
     (shutil, "rmtree", 1, False),
@@ -546,7 +546,7 @@ def test_nothing_stays_after_a_fault_of_the_disk(tmp_path, monkeypatch, code, te
         monkeypatch.context() as patch,
         pytest.raises(RsftError, match=f"{text}.*run the same command again"),
     ):
-        patch.setattr(archives, "_write_file", fail)
+        patch.setattr(archives, "_write_member", fail)
         extract_archive(archive, tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["x.zip"]
     assert content(extract_archive(archive, tmp_path / "out")) == FILES
