@@ -97,6 +97,7 @@ class Fault:
         key: dotted key, such as "train.lr".
         value: the value of the key, as text.
         allowed: the values that the key accepts.
+        overridden: whether the value is from the command line.
     """
 
     file: str
@@ -104,13 +105,21 @@ class Fault:
     key: str
     value: str
     allowed: str
+    overridden: bool = False
+
+    @property
+    def found(self) -> str:
+        """The value, and where it is from if not from the file."""
+        if self.overridden:
+            return f"{self.value} (command line)"
+        return self.value
 
     def __str__(self) -> str:
         if self.line:
             location = f"{self.file}:{self.line}"
         else:
             location = self.file
-        return f"{location}: {self.key}: found {self.value}; {self.allowed}"
+        return f"{location}: {self.key}: found {self.found}; {self.allowed}"
 
     def as_json(self) -> dict[str, str | int]:
         """Return the fields under their keys in the JSON error event."""
@@ -118,7 +127,7 @@ class Fault:
             "file": self.file,
             "line": self.line,
             "key": self.key,
-            "found": self.value,
+            "found": self.found,
             "allowed": self.allowed,
         }
 

@@ -34,7 +34,7 @@ def sweep(
     address: str | None = None,
     jobs: Annotated[int | None, Option(min=1)] = None,
 ) -> None:
-    """Run a recipe with many settings on Ray Tune.
+    """Run a recipe with many settings.
 
     The same command resumes a stopped sweep.
 
@@ -45,12 +45,13 @@ def sweep(
         file: Sweep file, or name of a shipped sweep (default: list the shipped sweeps).
         report: Run nothing; write the table and the heat maps again.
         retry: Run failed trials again.
-        address: Address of a Ray cluster, such as auto (default: this machine).
+        address: Address of a Ray cluster, such as auto (default: this machine alone).
         jobs: Maximum number of parallel trials.
     """
     if file is None:
         return _list_sweeps()
-    from rsft.study.sweep_file import list_trials, read_sweep
+    from rsft.study.sweep_file import read_sweep
+    from rsft.study.trials import list_trials
 
     path = find_named_recipe(file, "sweep")
     exit_code = 0

@@ -86,15 +86,7 @@ class Document:
                 0,
             )
         file = COMMAND_LINE if overridden and not line else self.file
-        self.faults.append(
-            Fault(
-                file,
-                line,
-                key,
-                f"{value} (command line)" if overridden else value,
-                allowed,
-            )
-        )
+        self.faults.append(Fault(file, line, key, value, allowed, overridden))
 
 
 def read_document(path: Path) -> Document:

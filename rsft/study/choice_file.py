@@ -1,34 +1,29 @@
-"""A file with `method: auto`, which lets rsft choose among recipes, and its candidates: the schema and all checks.
+"""A file with `method: auto`: its keys, its candidates, and all checks.
 
-Reading reports all faults at once, before any run starts.
+It lets rsft choose among recipes. Reading reports all faults before any run starts.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from rsft.data.chips.folds import assign_folds
 from rsft.data.chips.store import ChipStore, list_first_names
 from rsft.errors import Fault, RecipeError, RequestError
-from rsft.recipe.components import FolderName, Section, Text, allowed_values
+from rsft.recipe.components import FolderName, Section, Text
 from rsft.recipe.library import AUTO, find_recipe
-from rsft.recipe.load import first_errors, load_recipe
+from rsft.recipe.load import load_recipe
 from rsft.recipe.schema import Recipe, TrackSection
-from rsft.recipe.text import (
-    COMMAND_LINE,
-    Document,
-    parse_overrides,
-    read_document,
-    to_yaml,
-)
-from rsft.study.sweep_file import Trial
+from rsft.recipe.text import COMMAND_LINE, parse_overrides, read_document, to_yaml
+from rsft.study.file_faults import check_keys, locate_fault, raise_faults
+from rsft.study.trials import Trial
 from rsft.training.store_lookup import find_chip_store
 
 _SECONDS = {"s": 1, "min": 60, "h": 3600}
@@ -103,14 +98,22 @@ class Candidate:
         return max(1, math.ceil(share * self.recipe.train.epochs))
 
     def trial(self, fold: int, folds: int, share: float) -> Trial:
-        """Return the run of this candidate that is validated on a fold of the training chips."""
-        changes = {"data.fold": f"{fold}/{folds}", "train.epochs": self.epochs(share)}
-        data = self.recipe.data.model_copy(update={"fold": changes["data.fold"]})
-        train = self.recipe.train.model_copy(update={"epochs": changes["train.epochs"]})
-        update = {"data": data, "train": train, "track": TrackSection(to=[])}
-        return Trial(
-            {"candidate": self.name, **changes}, self.recipe.model_copy(update=update)
-        )
+        """Return the run that is validated on a fold of the training chips.
+
+        Args:
+            fold: number of the fold, from 1.
+            folds: number of folds.
+            share: share of the epochs.
+        """
+        name = f"{fold}/{folds}"
+        epochs = self.epochs(share)
+        update = {
+            "data": self.recipe.data.model_copy(update={"fold": name}),
+            "train": self.recipe.train.model_copy(update={"epochs": epochs}),
+            "track": TrackSection(to=[]),
+        }
+        keys = {"candidate": self.name, "data.fold": name, "train.epochs": epochs}
+        return Trial(keys, self.recipe.model_copy(update=update))
 
 
 @dataclass(frozen=True)
@@ -123,7 +126,7 @@ class AutoPlan:
 
 
 def read_auto_name(path: Path) -> str | None:
-    """Return the name of the runs of a file that lets rsft choose among recipes; None for any other file."""
+    """Return the name of the runs of a file with `method: auto`; None for another."""
     values = read_document(path).values
     if values.get("method") == AUTO:
         return str(values.get("name", path.stem))
@@ -145,161 +148,140 @@ def read_auto(path: Path, overrides: Sequence[str] = ()) -> AutoPlan:
             the folds.
         DataError: the chip store is damaged.
     """
-    document, settings, given, commanded = _read_keys(path, overrides)
-    sentence = ""
-    if "data.root" not in commanded:
-        given["data.root"], sentence = find_chip_store(str(given["data.root"]), path)
-    store = ChipStore.open(Path(str(given["data.root"])))
-    if given.get("data.declare") is not None or store.is_radar:
-        augment = "sar"
-    else:
-        augment = "optical"
-    candidates = _load_candidates(document, settings, given, augment, commanded)
-    notes = [*filter(None, [sentence]), *_check_folds(store, settings)]
-    if augment == "optical" and "data.augment" not in given:
-        notes.insert(
-            0,
+    reader = _Reader(path, overrides)
+    notes = []
+    if "data.root" not in reader.commanded:
+        root, sentence = find_chip_store(str(reader.given["data.root"]), path)
+        reader.given["data.root"] = root
+        notes = [sentence] if sentence else []
+    store = ChipStore.open(Path(str(reader.given["data.root"])))
+    is_radar = reader.given.get("data.declare") is not None or store.is_radar
+    candidates = reader.load_candidates("sar" if is_radar else "optical")
+    notes += _check_folds(store, reader.settings)
+    if not is_radar and "data.augment" not in reader.given:
+        note = (
             "training chips are turned and mirrored as optical images; set"
-            " data.augment=sar for radar images",
+            " data.augment=sar for radar images"
         )
-    return AutoPlan(settings, candidates, tuple(notes))
+        notes.insert(0, note)
+    return AutoPlan(reader.settings, candidates, tuple(notes))
 
 
 def check_auto(path: Path, overrides: Sequence[str] = ()) -> None:
-    """Check a file with `method: auto`, the overrides and the candidates before their chip store exists.
+    """Check a file with `method: auto` before its chip store exists.
 
     Raises:
         RecipeError: all faults of the file, of the overrides and of the candidates at
             once.
     """
-    document, settings, given, commanded = _read_keys(path, overrides)
-    _load_candidates(document, settings, given, "optical", commanded)
+    _Reader(path, overrides).load_candidates("optical")
 
 
-def _read_keys(
-    path: Path, overrides: Sequence[str]
-) -> tuple[Document, AutoFile, dict[str, Any], set[str]]:
-    """Return the file, its settings, the keys of all candidates by name, and which of them are overrides."""
-    document = read_document(path)
-    keys = {info.alias or key for key, info in AutoFile.model_fields.items()}
-    document.values.setdefault("name", path.stem)
-    if document.values.get("data") is None:
-        document.values["data"] = {}
-    changes: dict[str, Any] = {}
-    for key, value in parse_overrides(document, overrides):
-        (document.values if key in keys else changes)[key] = value
-    settings = _validate(document)
-    given = {f"data.{key}": value for key, value in settings.data.items()} | changes
-    if "data.root" not in given:
-        document.add_fault(
-            "data.root",
-            "nothing",
-            "the folder that `rsft prepare` made: data.root=STORE",
-        )
-    if "data.fold" in given:
-        document.add_fault(
-            "data.fold",
-            to_yaml(given["data.fold"]),
-            "nothing: the folds are those of the choice",
-        )
-    _raise_faults(document)
-    return document, settings, given | {"seed": settings.seed}, set(changes)
+class _Reader:
+    """Reads the keys of a file, and then its candidates.
 
+    Attributes:
+        document: the file.
+        settings: its keys.
+        given: keys that all candidates take.
+        commanded: those of them that are overrides.
 
-def _validate(document: Document) -> AutoFile:
-    try:
-        return AutoFile.model_validate(document.values)
-    except ValidationError as error:
-        schema = AutoFile.model_json_schema()["properties"]
-        for key in first_errors(error, ()):
-            unknown = f"no such key; a file with method: auto has {', '.join(schema)}"
-            if key in schema:
-                allowed = allowed_values(schema[key])
+    Raises:
+        RecipeError: all faults of the keys.
+    """
+
+    def __init__(self, path: Path, overrides: Sequence[str]) -> None:
+        self.document = read_document(path)
+        values = self.document.values
+        values.setdefault("name", path.stem)
+        if values.get("data") is None:
+            values["data"] = {}
+        keys = {info.alias or key for key, info in AutoFile.model_fields.items()}
+        changes: dict[str, Any] = {}
+        for key, value in parse_overrides(self.document, overrides):
+            target = values if key in keys else changes
+            target[key] = value
+        self.commanded = set(changes)
+        settings = check_keys(AutoFile, self.document, "a file with method: auto")
+        if settings is None:
+            raise_faults(self.document, "recipe")
+            raise AssertionError("a file that is not valid has a fault")
+        self.settings = settings
+        self.given = {f"data.{key}": value for key, value in settings.data.items()}
+        self.given |= changes
+        self.given["seed"] = settings.seed
+        if "data.root" not in self.given:
+            allowed = "the folder that `rsft prepare` made: data.root=STORE"
+            self.document.add_fault("data.root", "nothing", allowed)
+        if "data.fold" in self.given:
+            value = to_yaml(self.given["data.fold"])
+            allowed = "nothing: the folds are those of the choice"
+            self.document.add_fault("data.fold", value, allowed)
+        raise_faults(self.document, "recipe")
+
+    def load_candidates(self, augment: str) -> tuple[Candidate, ...]:
+        """Return the candidates that take part.
+
+        Args:
+            augment: augmentation of the candidates that name none.
+
+        Raises:
+            RecipeError: all faults of the candidates.
+        """
+        candidates = []
+        for name in self.settings.candidates:
+            try:
+                candidate = self._load_candidate(find_recipe(name), augment)
+            except RecipeError as error:
+                self.document.faults += map(self._locate, error.faults)
+            except RequestError as error:
+                allowed = f"a recipe: {error.message}; {error.hint}"
+                self.document.add_fault("candidates", name, allowed)
             else:
-                allowed = unknown
-            document.add_fault(key, to_yaml(document.values.get(key)), allowed)
-    _raise_faults(document)
-    raise AssertionError("a file that is not valid has a fault")
+                if candidate is not None:
+                    candidates.append(candidate)
+        self._check_candidates(candidates)
+        raise_faults(self.document, "recipe")
+        return tuple(candidates)
 
+    def _load_candidate(self, path: Path, augment: str) -> Candidate | None:
+        """Return a candidate; None if it needs unlabeled chips, and none are given."""
+        values = read_document(path).values
+        changes = dict(self.given)
+        if values.get("semi") is None:
+            for key in self.given:
+                if key == "data.unlabeled" or key.partition(".")[0] == "semi":
+                    del changes[key]
+        elif self.given.get("data.unlabeled") is None:
+            return None
+        data = values.get("data")
+        if not isinstance(data, dict) or "augment" not in data:
+            changes.setdefault("data.augment", augment)
+        overrides = [f"{key}={to_yaml(value)}" for key, value in changes.items()]
+        return Candidate(load_recipe(path, overrides), path)
 
-def _raise_faults(document: Document) -> None:
-    if document.faults:
-        raise RecipeError(
-            sorted(dict.fromkeys(document.faults), key=lambda fault: fault.line)
-        )
+    def _check_candidates(self, candidates: Sequence[Candidate]) -> None:
+        """Add the faults of candidates that can be read."""
+        names = [candidate.name for candidate in candidates]
+        for candidate in candidates:
+            train = candidate.recipe.train
+            allowed = ""
+            if names.count(candidate.name) > 1:
+                allowed = "recipes of different names: change the key `name` of one"
+            elif train.devices * train.nodes > 1:
+                allowed = "recipes with train.devices and train.nodes 1"
+            if allowed:
+                self.document.add_fault("candidates", candidate.name, allowed)
+        if not names and not self.document.faults:
+            value = to_yaml(self.settings.candidates)
+            allowed = "a recipe without a section semi, unless data.unlabeled is set"
+            self.document.add_fault("candidates", value, allowed)
 
-
-def _load_candidates(
-    document: Document,
-    settings: AutoFile,
-    given: Mapping[str, Any],
-    augment: str,
-    commanded: set[str],
-) -> tuple[Candidate, ...]:
-    """Return the candidates that take part, with the keys `given`, of which those in `commanded` are overrides."""
-    candidates: list[Candidate] = []
-    for name in settings.candidates:
-        try:
-            path = find_recipe(name)
-            values = read_document(path).values
-            uses_pool = values.get("semi") is not None
-            if uses_pool and given.get("data.unlabeled") is None:
-                continue
-            changes = {
-                key: x
-                for key, x in given.items()
-                if uses_pool or not re.match(r"data\.unlabeled$|semi\b", key)
-            }
-            own = values.get("data")
-            if not (isinstance(own, dict) and "augment" in own):
-                changes = {"data.augment": augment, **changes}
-            recipe = load_recipe(
-                path, [f"{key}={to_yaml(value)}" for key, value in changes.items()]
-            )
-            candidates.append(Candidate(recipe, path))
-        except RecipeError as error:
-            document.faults += [
-                _locate_fault(document, fault, commanded) for fault in error.faults
-            ]
-        except RequestError as error:
-            document.add_fault(
-                "candidates", name, f"a recipe: {error.message}; {error.hint}"
-            )
-    names = [candidate.name for candidate in candidates]
-    for name in {name for name in names if names.count(name) > 1}:
-        document.add_fault(
-            "candidates",
-            name,
-            "recipes of different names: change the key `name` of one of them",
-        )
-    for candidate in candidates:
-        if candidate.recipe.train.devices * candidate.recipe.train.nodes > 1:
-            document.add_fault(
-                "candidates",
-                candidate.name,
-                "recipes with train.devices and train.nodes 1",
-            )
-    if not names and not document.faults:
-        value = to_yaml(settings.candidates)
-        document.add_fault(
-            "candidates",
-            value,
-            "a recipe without a section semi, unless data.unlabeled is set",
-        )
-    _raise_faults(document)
-    return tuple(candidates)
-
-
-def _locate_fault(document: Document, fault: Fault, commanded: set[str]) -> Fault:
-    """Return a fault of a candidate with the line of its value in the file of the choice, if it is from there."""
-    value, is_given, _ = fault.value.rpartition(" (command line)")
-    if not is_given:
-        return fault
-    if fault.key in commanded:
-        return Fault(COMMAND_LINE, 0, fault.key, fault.value, fault.allowed)
-    return Fault(
-        document.file, document.lines.get(fault.key, 0), fault.key, value, fault.allowed
-    )
+    def _locate(self, fault: Fault) -> Fault:
+        """Return a fault of a candidate with its line in this file, if it is from it."""
+        if fault.key in self.commanded:
+            return replace(fault, file=COMMAND_LINE, line=0)
+        return locate_fault(self.document, fault, [fault.key])
 
 
 def _check_folds(store: ChipStore, settings: AutoFile) -> list[str]:
@@ -310,21 +292,16 @@ def _check_folds(store: ChipStore, settings: AutoFile) -> list[str]:
     """
     train = store.split("train")
     folds, keys = assign_folds(train, settings.folds)
-    missing = settings.folds - len(set(folds.tolist()) - {0})
-    if missing:
-        message = (
-            f"{len(train):,} training chips are too few for {settings.folds} folds"
-        )
+    if len(set(folds.tolist()) - {0}) < settings.folds:
         raise RequestError(
-            message,
+            f"{len(train):,} training chips are too few for {settings.folds} folds",
             store.root,
             "take fewer folds, or name a recipe in place of a choice",
         )
     held_out = set(train["class"][folds > 0])
-    if settings.measure == "tail" and not held_out & set(store.groups.get("tail", ())):
-        message = "no chip of a tail class can be held out"
+    if settings.measure == "tail" and held_out.isdisjoint(store.groups.get("tail", ())):
         raise RequestError(
-            message,
+            "no chip of a tail class can be held out",
             store.root,
             "choose for macro, or label more chips of the rare classes",
         )
@@ -335,12 +312,10 @@ def _check_folds(store: ChipStore, settings: AutoFile) -> list[str]:
             "always trained on, and not measured, because of too few chips:"
             f" {list_first_names(never)}"
         )
-    names = {"group_key": "scene", "mmsi": "vessel"}
-    shared = [
-        name
-        for key, name in names.items()
-        if key not in keys and train[key].fillna("").ne("").any()
-    ]
+    shared = []
+    for key, name in (("group_key", "scene"), ("mmsi", "vessel")):
+        if key not in keys and train[key].fillna("").ne("").any():
+            shared.append(name)
     if shared:
         notes.append(
             f"chips of one {' or '.join(shared)} are in several folds, so that"

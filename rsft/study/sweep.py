@@ -1,32 +1,67 @@
-"""Run the unfinished trials of a sweep, then write its table and heat maps."""
+"""Run the trials of a study, and write the table and heat maps of a sweep."""
 
 from __future__ import annotations
 
 import signal
-from contextlib import nullcontext, suppress
+from collections.abc import Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
-from filelock import FileLock, Timeout
-
+from rsft.data.chips.store import ChipStore
 from rsft.errors import Interrupted
-from rsft.study import outcomes as results
-from rsft.study.outcomes import LOCK, OUTCOME, TRIALS, TrialOutcome, read_outcome
-from rsft.study.sweep_file import Sweep, Trial, is_in_search_space, make_trial
-from rsft.training.runs.reader import hash_data
-from rsft.utils.dependencies import check_installed
+from rsft.recipe.load import dump_recipe
+from rsft.study.figures import draw_figures
+from rsft.study.halving import Halving
+from rsft.study.outcomes import (
+    OUTCOME,
+    RECIPE,
+    TRIALS,
+    TrialOutcome,
+    read_outcomes,
+    read_run_outcome,
+    read_trial_epochs,
+)
+from rsft.study.runs import (
+    ERRORS,
+    MODULES,
+    TrialSettings,
+    read_last_line,
+    train_trial,
+)
+from rsft.study.strategies import ListedTrials, Strategy, TpeSearch, list_proposals
+from rsft.study.sweep_file import Sweep
+from rsft.study.tables import results_table, write_results
+from rsft.study.trials import Trial, make_trial
+from rsft.utils.atomic_files import write_text
+from rsft.utils.executor import (
+    Executor,
+    TaskLostError,
+    TaskStoppedError,
+    open_executor,
+)
 
-if TYPE_CHECKING:
-    from rsft.study.strategies import SweepWatcher
+_INTERVAL_S = 1.0
+"""Seconds between two looks at the epochs of running trials."""
 
-SAVE_TIMEOUT_S = 60.0
-"""Seconds in which stopped trials must save their state."""
+
+class SweepWatcher(Protocol):
+    """Callbacks that show the progress of a sweep."""
+
+    def on_start(self, id: str, keys: Mapping[str, Any]) -> None:
+        """Show that a trial starts."""
+
+    def on_epoch(self, id: str, row: Mapping[str, Any]) -> None:
+        """Show the last epoch that a trial has finished, a row of metrics.csv."""
+
+    def on_end(self, id: str, outcome: TrialOutcome | None) -> None:
+        """Show that a trial ends, with its outcome; None if a signal stopped it."""
 
 
 @dataclass(frozen=True)
 class SweepResults:
-    """Results of a sweep so far; `remaining` is the number of trials without an outcome."""
+    """Results of a sweep so far; `remaining` counts the trials without an outcome."""
 
     best: TrialOutcome | None
     failed: list[TrialOutcome]
@@ -35,7 +70,7 @@ class SweepResults:
 
 
 class SweepFolder:
-    """Folder RUNS/sweeps/<name>/: one folder per trial, named by the id of the trial, and the results.
+    """Folder RUNS/sweeps/<name>/: one folder per trial, named by its id, and results.
 
     `trials` are those that are known in advance, from `list_trials`.
     """
@@ -48,77 +83,51 @@ class SweepFolder:
     @property
     def planned(self) -> int:
         """Total number of trials."""
-        if self.sweep.method == "random":
-            return len(self.trials)
-        return self.sweep.trials or 0
-
-    def known_trials(self) -> list[Trial]:
-        """Return the trials that are known in advance, or those that TPE proposed, in the order in which they ended."""
-        if self.sweep.method == "random":
-            return self.trials
-        trials = []
-        for file in sorted(
-            (self.path / TRIALS).glob(f"*/{OUTCOME}"),
-            key=lambda path: path.stat().st_mtime_ns,
-        ):
-            outcome = read_outcome(file.parent)
-            if outcome is not None and is_in_search_space(self.sweep, outcome.keys):
-                trial = make_trial(self.sweep, outcome.keys)
-                trials += (
-                    [trial] if trial.id == file.parent.name else []
-                )  # of the present recipe
-        return trials
+        if self.sweep.method == "tpe":
+            return self.sweep.trials or 0
+        return len(self.trials)
 
     def outcomes(self) -> dict[str, TrialOutcome]:
-        """Return the outcomes of this sweep by trial id, without those of other data than the present data."""
-        trials = self.known_trials()
-        chips = {
-            (trial.recipe.data.root, trial.recipe.data.unlabeled): trial.recipe.data
-            for trial in trials
-        }
-        hashes = {key: hash_data(data) for key, data in chips.items()}
-        outcomes = {}
-        for trial in trials:
-            outcome = read_outcome(self.path / TRIALS / trial.id)
-            data = hashes[trial.recipe.data.root, trial.recipe.data.unlabeled]
-            if outcome is not None and (
-                outcome.data == data or not outcome.data or not data
-            ):
-                outcomes[trial.id] = outcome
-        return outcomes
+        """Return the outcomes of this sweep on the present data, by trial id."""
+        trials = self.trials
+        if self.sweep.method == "tpe":
+            trials = list_proposals(self.sweep, self.path / TRIALS)
+        return read_outcomes(self.path, trials)
 
     def finished(self, retry: bool = False) -> dict[str, TrialOutcome]:
-        """Return the outcomes of the trials that are not run again, by trial id.
-
-        These are finished trials and, unless `retry`, trials that failed during
-        training. A trial that failed before training is always run again.
-        """
-        outcomes = self.outcomes().items()
-        return {
-            id: x
-            for id, x in outcomes
-            if x.status != "failed" or (x.data and not retry)
-        }
+        """Return the outcomes of the trials that are not run again, by trial id."""
+        return drop_failed(self.outcomes(), retry)
 
     def report(self) -> SweepResults:
         """Write table and figures from the current outcomes, and return the results."""
         sweep = self.sweep
         outcomes = self.outcomes()
-        table = results.results_table(sweep, outcomes)
-        measures = [
-            measure for measure in sweep.measures or [sweep.metric] if measure in table
-        ]
-        paths = results.write_results(self.path, sweep, table, measures)
-        paths |= results.draw_figures(self.path, sweep, table, measures)
-        done = [outcome for outcome in outcomes.values() if outcome.status == "done"]
-        choose = max if sweep.mode == "max" else min
-        best = choose(
-            done, key=lambda outcome: outcome.metrics[sweep.metric], default=None
-        )
-        failed = [
-            outcome for outcome in outcomes.values() if outcome.status == "failed"
-        ]
+        table = results_table(sweep, outcomes)
+        measures = sweep.measures or [sweep.metric]
+        measures = [measure for measure in measures if measure in table]
+        paths = write_results(self.path, sweep, table, measures)
+        paths |= draw_figures(self.path, sweep, table, measures)
+        done = [x for x in outcomes.values() if x.status == "done"]
+        failed = [x for x in outcomes.values() if x.status == "failed"]
+        done.sort(key=lambda x: x.metrics[sweep.metric], reverse=sweep.mode == "max")
+        best = done[0] if done else None
         return SweepResults(best, failed, self.planned - len(outcomes), paths)
+
+
+def drop_failed(
+    outcomes: Mapping[str, TrialOutcome], retry: bool
+) -> dict[str, TrialOutcome]:
+    """Return the outcomes by trial id without those of trials that are run again.
+
+    Args:
+        outcomes: all outcomes.
+        retry: run all failed trials again; else those that failed before training.
+    """
+    ended = {}
+    for id, outcome in outcomes.items():
+        if outcome.status != "failed" or (outcome.data and not retry):
+            ended[id] = outcome
+    return ended
 
 
 def run_sweep(
@@ -139,66 +148,111 @@ def run_sweep(
         retry: run all failed trials again.
 
     Raises:
-        RequestError: Ray is not installed, or a chip store is missing.
+        RequestError: Ray or Optuna is not installed, or a chip store is missing.
         Interrupted: SIGINT or SIGTERM; the trials have saved their state.
     """
     sweep = folder.sweep
-    check_installed(
-        "sweep", *(("ray", "optuna") if sweep.method == "tpe" else ("ray",))
-    )
-
     finished = folder.finished(retry)
-    unfinished = [trial for trial in folder.known_trials() if trial.id not in finished]
     if len(finished) >= folder.planned:
         return
-    from rsft.data.chips.store import ChipStore
-    from rsft.study.training import trial_server
-
-    address = address or sweep.address
-    for root in {
-        trial.recipe.data.root for trial in unfinished or [make_trial(sweep, {})]
-    }:
+    trials = [trial for trial in folder.trials if trial.id not in finished]
+    strategy: Strategy = ListedTrials(trials)
+    if sweep.method == "tpe":
+        strategy = TpeSearch(sweep, folder.path, finished)
+        trials = [make_trial(sweep, {})]
+    for root in {trial.recipe.data.root for trial in trials}:
         ChipStore.open(Path(root))
-    for trial in unfinished:
-        (folder.path / TRIALS / trial.id / OUTCOME).unlink(missing_ok=True)
-    try:
-        with trial_server(sweep.cpus) if address is None else nullcontext() as server:
-            from rsft.study.strategies import tune_trials
-            from rsft.utils.ray_cluster.session import ray_session
+    halving = None
+    if sweep.scheduler is not None:
+        epochs = max(trial.recipe.train.epochs for trial in trials)
+        halving = Halving(sweep.metric, sweep.mode, sweep.grace_period, epochs)
+    settings = TrialSettings(sweep.metric, sweep.cpus, halving)
+    options: dict[str, Any] = {"cpus": sweep.cpus, "gpus": sweep.gpus}
+    executor = open_executor(address or sweep.address, jobs, modules=MODULES, **options)
+    TrialRunner(folder.path, strategy, settings, executor, watcher).run()
 
-            with ray_session(address):
-                continues = True
-                trials = folder.path / TRIALS
-                while continues and len(finished) < folder.planned:
-                    continues = tune_trials(
-                        sweep,
-                        trials,
-                        unfinished,
-                        list(finished.values()),
-                        watcher,
-                        jobs,
-                        server,
-                    )
-                    finished = folder.outcomes()
-                    unfinished = [
-                        trial for trial in unfinished if trial.id not in finished
-                    ]
-    except (
-        KeyboardInterrupt,
-        SystemExit,
-    ) as error:  # Ray turns SIGTERM into SystemExit
-        for lock in folder.path.glob(
-            f"{TRIALS}/*/{LOCK}"
-        ):  # the process of a trial holds it until its state is saved
-            with (
-                suppress(Timeout, NotImplementedError),
-                FileLock(lock, timeout=SAVE_TIMEOUT_S),
-            ):
-                pass
-        if isinstance(error, KeyboardInterrupt):
-            number = signal.SIGINT
-        else:
+
+class TrialRunner:
+    """Runs all trials of a strategy.
+
+    Args:
+        folder: folder of the study.
+        strategy: chooses the trials.
+        settings: settings of all trials.
+        executor: runs them; it is closed at the end.
+        watcher: called when trials start, finish an epoch and end.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        strategy: Strategy,
+        settings: TrialSettings,
+        executor: Executor,
+        watcher: SweepWatcher,
+    ) -> None:
+        self.folder = folder.absolute()
+        self.strategy = strategy
+        self.settings = settings
+        self.executor = executor
+        self.watcher = watcher
+        self._running: dict[Future[TrialOutcome], Trial] = {}
+
+    def run(self) -> None:
+        """Run the trials until none is left.
+
+        Raises:
+            Interrupted: SIGINT or SIGTERM; the trials have saved their state.
+        """
+        try:
+            with self.executor:
+                self._start()
+                while self._running:
+                    done, _ = wait(self._running, _INTERVAL_S, FIRST_COMPLETED)
+                    for future in done:
+                        trial = self._running.pop(future)
+                        self.watcher.on_end(trial.id, self._outcome(future, trial))
+                    self._start()
+                    self._show_epochs()
+        except (KeyboardInterrupt, SystemExit) as error:
             number = signal.SIGTERM
-        raise Interrupted(
-            number, folder.path, "run the same command to continue"
-        ) from error
+            if isinstance(error, KeyboardInterrupt):
+                number = signal.SIGINT
+            hint = "run the same command to continue"
+            raise Interrupted(number, self.folder, hint) from error
+
+    def _start(self) -> None:
+        """Start trials until the executor is busy or no trial is left."""
+        while len(self._running) < self.executor.jobs:
+            trial = self.strategy.next_trial()
+            if trial is None:
+                return
+            path = self.folder / TRIALS / trial.id
+            (path / OUTCOME).unlink(missing_ok=True)
+            write_text(path / RECIPE, dump_recipe(trial.recipe))
+            self.watcher.on_start(trial.id, trial.keys)
+            submit = self.executor.submit
+            future = submit(train_trial, path, trial.keys, self.settings)
+            self._running[future] = trial
+
+    def _show_epochs(self) -> None:
+        for trial in self._running.values():
+            for row in read_trial_epochs(self.folder / TRIALS / trial.id)[-1:]:
+                self.watcher.on_epoch(trial.id, row)
+
+    def _outcome(
+        self, future: Future[TrialOutcome], trial: Trial
+    ) -> TrialOutcome | None:
+        """Return the outcome of a trial; that of a crashed process is written here."""
+        try:
+            return future.result()
+        except TaskStoppedError:
+            return None
+        except TaskLostError as error:
+            path = self.folder / TRIALS / trial.id
+            reason = str(error)
+            if error.has_raised:
+                reason = read_last_line(path / ERRORS) or reason
+            outcome = read_run_outcome(path, trial.keys, "failed", reason)
+            outcome.save(path)
+            return outcome

@@ -20,7 +20,7 @@ import sys
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -47,7 +47,15 @@ _STOP_CODES = frozenset(
 
 
 class TaskLostError(Exception):
-    """The process of a task ended before the task."""
+    """The process of a task ended before the task.
+
+    Attributes:
+        has_raised: whether it ended by itself, and has printed why.
+    """
+
+    def __init__(self, message: str, has_raised: bool = False) -> None:
+        super().__init__(message)
+        self.has_raised = has_raised
 
 
 class TaskStoppedError(TaskLostError):
@@ -70,6 +78,7 @@ class Executor(ABC):
         self._threads = ThreadPoolExecutor(jobs)
         self._lock = threading.Lock()
         self._is_open = True
+        self._futures: set[Future[Any]] = set()
 
     def submit(self, work: Callable[..., Result], *arguments: Any) -> Future[Result]:
         """Call a function in another process as soon as one is free.
@@ -81,7 +90,10 @@ class Executor(ABC):
         Returns:
             The future result. It raises TaskLostError if the process ended too early.
         """
-        return self._threads.submit(self._run, work, arguments)
+        future = self._threads.submit(self._run, work, arguments)
+        self._futures.add(future)
+        future.add_done_callback(self._futures.discard)
+        return future
 
     def __enter__(self) -> Self:
         self._handler = signal.getsignal(signal.SIGTERM)
@@ -93,6 +105,8 @@ class Executor(ABC):
             self._is_open = False
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._stop_tasks()
+        wait(set(self._futures), SAVE_TIMEOUT_S)
+        self._stop_tasks(force=True)
         self._threads.shutdown()
         _set_sigterm_handler(self._handler)
 
@@ -115,8 +129,8 @@ class Executor(ABC):
         """Run a task in a process, and wait for its result."""
 
     @abstractmethod
-    def _stop_tasks(self) -> None:
-        """Stop the running tasks, and wait until they have saved their state."""
+    def _stop_tasks(self, force: bool = False) -> None:
+        """Let the running tasks save their state and end, or with `force` kill them."""
 
 
 def _set_sigterm_handler(handler: Any) -> None:
@@ -177,21 +191,23 @@ class ProcessExecutor(Executor):
             with receiver, suppress(EOFError):
                 result: Result = receiver.recv()
                 return result
-            process.join()
-            raise _describe_end(process.exitcode)
         finally:
-            if process.pid is not None:
-                process.join()
-            self._processes.discard(process)
+            # two threads must not wait for one process, as `start` does for all
+            with self._lock:
+                if process.pid is not None:
+                    process.join(SAVE_TIMEOUT_S)
+                    process.kill()
+                    process.join()
+                self._processes.discard(process)
             self._devices.put(devices)
+        raise _describe_end(process.exitcode)
 
-    def _stop_tasks(self) -> None:
-        processes = list(self._processes)
-        for process in processes:
-            process.terminate()
-        for process in processes:
-            process.join(SAVE_TIMEOUT_S)
-            process.kill()
+    def _stop_tasks(self, force: bool = False) -> None:
+        for process in list(self._processes):
+            if force:
+                process.kill()
+            else:
+                process.terminate()
 
 
 def _describe_end(code: int) -> TaskLostError:
@@ -199,7 +215,7 @@ def _describe_end(code: int) -> TaskLostError:
     if code in _STOP_CODES:
         return TaskStoppedError("its process was stopped")
     if code >= 0:
-        return TaskLostError(f"its process ended with code {code}")
+        return TaskLostError(f"its process ended with code {code}", has_raised=True)
     message = f"its process was killed by {signal.Signals(-code).name}"
     if code == -signal.SIGKILL:
         message += ", perhaps because the memory was full"
@@ -328,14 +344,9 @@ class RayExecutor(Executor):
         finally:
             self._references.discard(reference)
 
-    def _stop_tasks(self) -> None:
-        references = list(self._references)
-        for reference in references:
-            self._ray.cancel(reference)
-        if references:
-            self._ray.wait(
-                references, num_returns=len(references), timeout=SAVE_TIMEOUT_S
-            )
+    def _stop_tasks(self, force: bool = False) -> None:
+        for reference in list(self._references):
+            self._ray.cancel(reference, force=force)
 
     def __exit__(self, *error: object) -> None:
         super().__exit__(*error)

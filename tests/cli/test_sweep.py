@@ -13,7 +13,8 @@ import pandas as pd
 import pytest
 
 from rsft.study.outcomes import TrialOutcome
-from rsft.study.sweep_file import list_trials, read_sweep
+from rsft.study.sweep_file import read_sweep
+from rsft.study.trials import list_trials
 
 SWEEP = """\
 recipe: RECIPE

@@ -71,11 +71,12 @@ def test_override_faults_name_line_and_nearest_key(quick):
             str(quick),
             6,
             "peft.rnk",
-            "8 (command line)",
+            "8",
             "no such key; did you mean peft.rank?",
+            overridden=True,
         ),
         Fault(
-            str(quick), 10, "train.epochs", "-1 (command line)", "a whole number >= 1"
+            str(quick), 10, "train.epochs", "-1", "a whole number >= 1", overridden=True
         ),
     ]
 

@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from rsft.errors import Interrupted, RequestError
-from rsft.study import choice as auto_search
+from rsft.study import choice as choice_module
+from rsft.study import runs
 from rsft.study.choice import AutoSearch, SearchListener
 from rsft.study.choice_file import read_auto
 from rsft.study.outcomes import TrialOutcome
@@ -59,7 +60,7 @@ def training(monkeypatch, root):
             self.calls.append(tuple(self.trial.keys.values()))
             self.clock += 1.0
 
-        def outcome(self, folder, keys, status, reason, metric):
+        def outcome(self, folder, keys, status, reason, metric=""):
             metrics = {} if status == "failed" else self.measure(*arguments(keys))
             return TrialOutcome(
                 keys, status, reason, metrics, 1.0, "run", hash_manifest(root)
@@ -71,9 +72,9 @@ def training(monkeypatch, root):
         def on_trial(self, trial, spent_s, budget_s):
             training.trial = trial
 
-    monkeypatch.setattr(auto_search.time, "process_time", lambda: training.clock)
-    monkeypatch.setattr(auto_search, "train_in_folder", training.train)
-    monkeypatch.setattr(auto_search, "read_run_outcome", training.outcome)
+    monkeypatch.setattr(choice_module.time, "process_time", lambda: training.clock)
+    monkeypatch.setattr(runs, "train_in_folder", training.train)
+    monkeypatch.setattr(runs, "read_run_outcome", training.outcome)
     training.search = lambda path, folder, *overrides: AutoSearch(
         read_auto(path, overrides), folder, Listener()
     )
@@ -201,7 +202,7 @@ def test_candidates_that_fail(auto_file, training, tmp_path):
         ):
             raise RequestError("the weights are missing", "a.pth", "get them")
 
-    auto_search.train_in_folder = fail  # the fixture restores it
+    runs.train_in_folder = fail  # the fixture restores it
     broken = ("best",)
     epochs = 4
     choice = training.search(auto_file(), tmp_path / "sweep").run()
@@ -223,7 +224,7 @@ def test_a_signal_stops_the_choice(auto_file, training, tmp_path, monkeypatch):
     def stop(folder, listener):
         raise Interrupted(signal.SIGTERM, folder, "rsft finetune --resume")
 
-    monkeypatch.setattr(auto_search, "train_in_folder", stop)
+    monkeypatch.setattr(runs, "train_in_folder", stop)
     with pytest.raises(Interrupted) as caught:
         training.search(auto_file(), tmp_path / "sweep").run()
     assert (
@@ -367,7 +368,7 @@ def test_the_budget_stops_a_run_which_continues_later(
         return clock
 
     with monkeypatch.context() as patch:
-        patch.setattr(auto_search.time, "process_time", process_time)
+        patch.setattr(choice_module.time, "process_time", process_time)
         choice = AutoSearch(read_auto(path, ["budget=2s"]), folder).run()
     assert "before a comparison" in choice.sentence and choice.source.stem == "random"
     (trial,) = (folder / "trials").iterdir()

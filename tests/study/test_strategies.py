@@ -1,246 +1,116 @@
-"""Ray Tune runs the trials of a sweep: proposals, early stops, lost trials, and
-sessions that are continued."""
+"""Which trial comes next, also after a kill."""
 
-import contextlib
 import json
-import logging
-import os
-import signal
-from pathlib import Path
 
 import pytest
 
-from rsft.errors import RsftError
-from rsft.study.outcomes import TrialOutcome, read_outcome
-from rsft.study.sweep_file import list_trials, read_sweep
-from rsft.utils.ray_cluster.session import ray_session
+from rsft.recipe.load import dump_recipe
+from rsft.study.outcomes import TrialOutcome
+from rsft.study.strategies import ListedTrials, TpeSearch, list_proposals
+from rsft.study.trials import list_trials, make_trial
 
-tuning = pytest.importorskip("rsft.study.strategies")
-
-GRID = (
-    "recipe: RECIPE\noverrides: {meta: null, train.epochs: 2, head.init: random}\ngrid:"
-    " {train.lr: [0.02, 1.0e-9]}\n"
-)
+GRID = "recipe: RECIPE\noverrides: {meta: null}\ngrid: {peft.rank: [1, 2]}\n"
 TPE = """\
 recipe: RECIPE
 overrides: {meta: null, train.epochs: 2}
 method: tpe
-trials: 3
-search: {train.lr: {log: [0.001, 1]}, peft.rank: {choice: [2, 4]}, peft.positions: {choice: [q, "12"]}}
+trials: 4
+search: {train.lr: {log: [0.001, 1]}, peft.rank: {choice: [2, 4]}, peft.positions: {choice: [q, 1, "12"]}}
 """
 
 
-class Watcher:
-    """Records what happens, and stops the sweep at the start of a trial."""
-
-    def __init__(self, stop_at=None):
-        self.started = {}
-        self.epochs = []
-        self.ended = []
-        self.stop_at = stop_at
-
-    def on_start(self, id, keys):
-        self.started[id] = keys
-        if len(self.started) == self.stop_at:
-            raise KeyboardInterrupt
-
-    def on_epoch(self, id, row):
-        self.epochs.append((id, row["epoch"]))
-
-    def on_end(self, id, outcome):
-        self.ended.append(outcome)
+def start(trial, folder):
+    """Write what a started trial leaves behind."""
+    path = folder / "trials" / trial.id
+    path.mkdir(parents=True)
+    (path / "recipe.yaml").write_text(dump_recipe(trial.recipe))
+    return path
 
 
-@pytest.fixture
-def read(tmp_path, recipe_file, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.chdir(tmp_path)
-
-    def read(text):
-        path = tmp_path / "some.yaml"
-        path.write_text(text.replace("RECIPE", str(recipe_file)))
-        sweep, document = read_sweep(path)
-        return sweep, list_trials(sweep, document)
-
-    return read
+def end(trial, folder, value, status="done"):
+    metrics = {} if value is None else {"val_macro": value}
+    TrialOutcome(trial.keys, status, "", metrics).save(start(trial, folder))
 
 
-@pytest.fixture
-def ray():
-    """Start Ray for one test: the workers of a stopped sweep end with the session."""
-    with ray_session(None):
-        yield
+def propose(sweep, folder, count, ended=()):
+    """Return the keys of trials that start one after the other."""
+    search = TpeSearch(sweep, folder, ended)
+    keys = []
+    for _ in range(count):
+        trial = search.next_trial()
+        if trial is not None:
+            start(trial, folder)
+            keys.append(trial.keys)
+    return keys
 
 
-def test_points_of_the_search_become_keys(read):
-    sweep, _ = read(TPE)
-    config = {"train.lr": 0.0123456, "peft.rank": "2", "peft.positions": '"12"'}
-    assert tuning._keys_of(sweep, config) == {
-        "train.lr": 0.01235,
-        "peft.rank": 2,
-        "peft.positions": "12",
-    }
-    sweep, _ = read(
-        "recipe: RECIPE\ntrials: 1\nmethod: tpe\nsearch: {peft.rank: {integer: [1,"
-        " 3]}}\n"
-    )
-    domain = tuning._domain(sweep.search["peft.rank"])
-    assert {domain.sample() for _ in range(60)} == {1, 2, 3}
+def test_listed_trials_keep_their_order(read_text):
+    trials = list_trials(*read_text(GRID))
+    strategy = ListedTrials(trials)
+    assert [strategy.next_trial() for _ in range(3)] == [*trials, None]
 
 
-def test_estimator_knows_the_finished_trials(read):
+def test_the_same_seed_proposes_the_same_trials(read_text, tmp_path):
     pytest.importorskip("optuna")
-    sweep, _ = read(TPE)
-
-    def propose(finished):
-        search = tuning._tpe_search(sweep, finished)
-        space = {key: tuning._domain(values) for key, values in sweep.search.items()}
-        assert search.set_search_properties("val_macro", "max", space)
-        return [
-            tuning._keys_of(sweep, search.suggest(str(number))) for number in range(4)
-        ]
-
-    keys = propose([])
-    assert keys == propose([]) and len({json.dumps(point) for point in keys}) == 4
-    assert all(
-        0.001 <= point["train.lr"] <= 1 and point["peft.rank"] in (2, 4)
-        for point in keys
-    )
-    rates = [0.001 * 1.5**number for number in range(15)]
-    values = {"peft.rank": 2, "peft.positions": "12"}
-    outcomes = [
-        TrialOutcome(
-            {"train.lr": lr, **values}, "done", "", {"val_macro": 1 - abs(lr - 0.25)}
-        )
-        for lr in rates
-    ]
-    failed = TrialOutcome({"train.lr": 0.9, **values}, "failed", "the loss is nan")
-    assert min(point["train.lr"] for point in propose([*outcomes, failed])) > 0.01
+    sweep, document = read_text(TPE)
+    assert list_trials(sweep, document) == []
+    keys = propose(sweep, tmp_path / "a", 5)
+    assert keys == propose(sweep, tmp_path / "b", 5)
+    assert len(keys) == len({json.dumps(point) for point in keys}) == 4
+    for point in keys:
+        assert 0.001 <= point["train.lr"] <= 1 and point["peft.rank"] in (2, 4)
+        assert float(f"{point['train.lr']:.4g}") == point["train.lr"]
+        assert point["peft.positions"] in ("q", 1, "12")
+    other, _ = read_text(f"{TPE}seed: 9\n")
+    assert propose(other, tmp_path / "c", 5) != keys
 
 
-def test_an_outcome_is_not_trained_again(read, tmp_path, monkeypatch):
-    sweep, (first, second) = read(GRID)
-    reports = []
-    monkeypatch.setattr(tuning.tune, "report", reports.append)
-    for trial, outcome in (
-        (first, TrialOutcome(first.keys, "done", "", {"val_macro": 0.5})),
-        (second, TrialOutcome(second.keys, "failed", "the loss is nan")),
-    ):
-        (tmp_path / trial.id).mkdir()
-        outcome.save(tmp_path / trial.id)
-    tuning.run_in_worker({"keys": first.keys}, sweep, tmp_path, tmp_path)
-    assert reports == [{"val_macro": 0.5}]
-    with pytest.raises(RsftError, match="the loss is nan"):
-        tuning.run_in_worker({"keys": second.keys}, sweep, tmp_path, tmp_path)
+def test_integers_are_proposed_with_both_limits(read_text, tmp_path):
+    pytest.importorskip("optuna")
+    text = "recipe: RECIPE\ntrials: 9\nmethod: tpe\nsearch: {peft.rank: {integer: [1, 3]}}\n"
+    sweep, _ = read_text(text)
+    keys = propose(sweep, tmp_path, 9)
+    assert sorted(point["peft.rank"] for point in keys) == [1, 2, 3]  # none twice
 
 
-def trial_process(folder):
-    """Return the number of the process that locks the folder of a trial."""
-    for path in Path("/proc").glob("[0-9]*/fd/*"):
-        with contextlib.suppress(OSError):
-            if path.readlink() == folder / "lock":
-                return int(path.parts[2])
-    raise AssertionError("no process trains this trial")
+def test_the_estimator_knows_the_finished_trials(read_text, tmp_path):
+    pytest.importorskip("optuna")
+    sweep, _ = read_text(TPE.replace("trials: 4", "trials: 20"))
+    rest = {"peft.rank": 2, "peft.positions": "12"}
+    for number in range(15):
+        lr = round(0.001 * 1.5**number, 6)
+        trial = make_trial(sweep, {"train.lr": lr, **rest})
+        end(trial, tmp_path, 1 - abs(lr - 0.25))
+    end(make_trial(sweep, {"train.lr": 0.9, **rest}), tmp_path, None, "failed")
+    ended = [trial.id for trial in list_proposals(sweep, tmp_path / "trials")]
+    assert len(ended) == 16
+    keys = propose(sweep, tmp_path, 4, ended)
+    assert len(keys) == 4 and min(point["train.lr"] for point in keys) > 0.01
 
 
-@pytest.mark.slow
-@pytest.mark.exhaustive
-@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="reads /proc")
-def test_killed_trial_does_not_stop_others(read, tmp_path, ray):
-    sweep, trials = read(GRID.replace("train.epochs: 2", "train.epochs: 20"))
-    folder = tmp_path / "trials"
-    first, second = trials
-
-    class Killer(Watcher):
-        def on_epoch(self, id, row):
-            super().on_epoch(id, row)
-            if self.started[id] == second.keys and row["epoch"] == 1:
-                os.kill(trial_process(folder / second.id), signal.SIGSEGV)
-
-    watcher = Killer()
-    assert tuning.tune_trials(sweep, folder, trials, [], watcher) is False
-    outcomes = [read_outcome(folder / trial.id) for trial in trials]
-    assert [outcome.status for outcome in outcomes] == ["done", "failed"]
-    assert (
-        outcomes[1].reason == "its process was killed by SIGSEGV" and outcomes[1].data
-    )
-    assert sorted(outcome.status for outcome in watcher.ended) == ["done", "failed"]
-    assert [
-        epoch for id, epoch in watcher.epochs if watcher.started[id] == first.keys
-    ] == list(range(20))
-    assert not list((tmp_path / "cache/rsft/sweeps").glob("*"))
+def test_a_killed_search_goes_on_with_its_proposals(read_text, tmp_path):
+    pytest.importorskip("optuna")
+    sweep, _ = read_text(TPE)
+    keys = propose(sweep, tmp_path, 2)
+    first = make_trial(sweep, keys[0])
+    search = TpeSearch(sweep, tmp_path, [first.id])
+    assert search.next_trial().keys == keys[1]
+    assert search.next_trial().keys not in keys
 
 
-@pytest.mark.slow
-@pytest.mark.exhaustive
-def test_asha_stops_a_trial_that_falls_behind(read, tmp_path, ray):
-    text = GRID.replace("train.epochs: 2", "train.epochs: 8").replace(
-        "[0.02", "[0.03, 0.02"
-    )
-    sweep, trials = read(f"{text}scheduler: asha\ngrace_period: 4\n")
-    watcher = Watcher()
-    tuning.tune_trials(sweep, tmp_path / "trials", trials, [], watcher, jobs=1)
-    statuses = [outcome.status for outcome in watcher.ended]
-    assert statuses[0] == "done" and statuses[-1] == "stopped"
-    assert (
-        watcher.ended[-1].keys == {"train.lr": 1e-9}
-        and watcher.ended[-1].metrics["epoch"] >= 3
-    )
-    assert watcher.ended[-1].reason == "stopped early by asha"
+def test_proposals_belong_to_the_present_search(read_text, tmp_path):
+    sweep, _ = read_text(TPE)
+    for lr, rank in ((0.002, 2), (0.1, 4), (0.5, 2)):
+        keys = {"train.lr": lr, "peft.rank": rank, "peft.positions": 1}
+        start(make_trial(sweep, keys), tmp_path)
 
+    def count(text):
+        return len(list_proposals(read_text(text)[0], tmp_path / "trials"))
 
-@pytest.mark.slow
-@pytest.mark.exhaustive
-def test_stopped_search_continues_with_its_proposals(read, tmp_path, ray, caplog):
-    sweep, trials = read(TPE)
-    assert trials == []
-    first = Watcher(stop_at=2)
-    second = Watcher()
-    third = Watcher()
-    with pytest.raises(KeyboardInterrupt):
-        tuning.tune_trials(sweep, tmp_path / "trials", [], [], first, jobs=1)
-    assert (
-        tuning.tune_trials(sweep, tmp_path / "trials", [], [], second, jobs=1) is True
-    )
-    proposals = list(first.started.values())
-    assert (
-        proposals[1] in second.started.values()
-        and proposals[0] not in second.started.values()
-    )
-    assert len(second.started) == len(second.ended) == 2
-    outcomes = [read_outcome(path) for path in (tmp_path / "trials").iterdir()]
-    assert [outcome.status for outcome in outcomes] == [
-        "done"
-    ] * 3 and not caplog.records
-    assert (
-        tuning.tune_trials(sweep, tmp_path / "trials", [], outcomes[:2], third, jobs=1)
-        is False
-    )
-    assert len(third.started) == 1
-
-
-@pytest.mark.slow
-@pytest.mark.exhaustive
-@pytest.mark.parametrize("is_damaged", [False, True])
-def test_state_of_another_or_broken_session_is_discarded(
-    read, tmp_path, ray, caplog, is_damaged
-):
-    text = GRID.replace("[0.02, 1.0e-9]", "[0.02]").replace("epochs: 2", "epochs: 1")
-    sweep, trials = read(text)
-    with pytest.raises(KeyboardInterrupt):
-        tuning.tune_trials(
-            sweep, tmp_path / "trials", trials, [], Watcher(stop_at=1), jobs=1
-        )
-    (state,) = (tmp_path / "cache/rsft/sweeps").glob("*/*/tuner.pkl")
-    if is_damaged:
-        state.write_bytes(state.read_bytes()[:100])
-    else:
-        sweep, trials = read(text.replace("0.02", "0.03"))
-    watcher = Watcher()
-    caplog.set_level(logging.WARNING)
-    assert (
-        tuning.tune_trials(sweep, tmp_path / "trials", trials, [], watcher, jobs=1)
-        is False
-    )
-    assert ("is incomplete" if is_damaged else "has changed") in caplog.text
-    assert [outcome.status for outcome in watcher.ended] == ["done"]
+    proposals = list_proposals(sweep, tmp_path / "trials")
+    assert [trial.keys["peft.positions"] for trial in proposals] == [1, 1, 1]
+    assert count(TPE.replace("[0.001, 1]", "[0.01, 1]")) == 2
+    assert count(TPE.replace("[2, 4]", "[4, 8]")) == 1
+    assert count(TPE.replace("train.epochs: 2", "train.epochs: 9")) == 0
+    (tmp_path / "trials" / proposals[0].id / "recipe.yaml").write_text("{")
+    assert count(TPE) == 2

@@ -1,17 +1,20 @@
-"""Which trials of a sweep are run, and what its results are; Ray Tune is replaced."""
+"""Which trials of a sweep are run, and what its results are; processes are replaced."""
 
-import contextlib
-import json
+import os
 import signal
 
 import pytest
 
 from rsft.errors import Interrupted, RequestError
-from rsft.study.outcomes import TrialOutcome
+from rsft.recipe.load import load_recipe
+from rsft.study import sweep as sweep_module
+from rsft.study.outcomes import RECIPE, TrialOutcome, read_outcome
 from rsft.study.sweep import SweepFolder, run_sweep
-from rsft.study.sweep_file import list_trials, make_trial, read_sweep
+from rsft.study.trials import list_trials
 from rsft.utils import dependencies
-from rsft.utils.ray_cluster import session
+from rsft.utils.atomic_files import sha256
+from rsft.utils.executor import TaskLostError, TaskStoppedError
+from tests.helpers.executors import ExecutorHere
 
 SWEEP = "recipe: RECIPE\noverrides: {meta: null}\ngrid: {peft.rank: [1, 2, 3, 4]}\n"
 TPE = (
@@ -21,50 +24,57 @@ TPE = (
 
 
 @pytest.fixture
-def sweep_folder(tmp_path, recipe_file):
+def sweep_folder(read_text, tmp_path):
     def open_folder(text=SWEEP):
-        path = tmp_path / "some.yaml"
-        path.write_text(text.replace("RECIPE", str(recipe_file)))
-        sweep, document = read_sweep(path)
-        return SweepFolder(
-            tmp_path / "runs/sweeps/some", sweep, list_trials(sweep, document)
-        )
+        sweep, document = read_text(text)
+        trials = list_trials(sweep, document)
+        return SweepFolder(tmp_path / "runs/sweeps/some", sweep, trials)
 
     return open_folder
 
 
+class Watcher:
+    """Records what happens."""
+
+    def __init__(self):
+        self.events = []
+
+    def on_start(self, id, keys):
+        self.events.append(("start", keys["peft.rank"]))
+
+    def on_epoch(self, id, row):
+        self.events.append(("epoch", row["epoch"]))
+
+    def on_end(self, id, outcome):
+        self.events.append(("end", outcome and outcome.status))
+
+
 @pytest.fixture
-def tune(monkeypatch):
-    """Replace Ray Tune: run trials one by one with the outcomes of `end`; return the
-    keys of all calls."""
-    tuning = pytest.importorskip("rsft.study.strategies")
-    monkeypatch.setattr(
-        session, "ray_session", lambda address: contextlib.nullcontext()
-    )
+def run(monkeypatch):
+    """Run a sweep with the outcomes of `end` in place of training; return the keys of
+    all trials."""
     calls = []
 
-    def use(end, count=100, restored=(False,)):
-        sessions = iter(restored)
+    def run(folder, end, watcher=None, **options):
+        def work(path, keys, settings):
+            assert path.is_absolute() and not (path / "trial.json").exists()
+            assert load_recipe(path / RECIPE).peft.rank == keys["peft.rank"]
+            calls.append(keys)
+            outcome = end(keys)
+            outcome.save(path)
+            return outcome
 
-        def fake(sweep, folder, trials, finished, watcher, jobs, server):
-            for trial in trials[:count]:
-                path = folder / trial.id
-                path.mkdir(parents=True, exist_ok=True)
-                assert not (path / "trial.json").exists()
-                calls.append(trial.keys)
-                end(trial.keys).save(path)
-            return next(sessions)
-
-        monkeypatch.setattr(tuning, "tune_trials", fake)
+        executor = ExecutorHere(work)
+        monkeypatch.setattr(sweep_module, "open_executor", lambda *_, **__: executor)
+        run_sweep(folder, watcher or Watcher(), **options)
         return calls
 
-    return use
+    return run
 
 
 def done(keys):
-    return TrialOutcome(
-        keys, "done", "", {"val_macro": 0.1 * keys["peft.rank"]}, 3.0, "x"
-    )
+    metrics = {"val_macro": 0.1 * keys["peft.rank"]}
+    return TrialOutcome(keys, "done", "", metrics, 3.0, "x")
 
 
 def ranks(calls):
@@ -72,147 +82,218 @@ def ranks(calls):
 
 
 @pytest.mark.slow
-def test_finished_trials_are_not_run_again(sweep_folder, tune):
-    calls = tune(done, count=2)
-    run_sweep(sweep_folder(), None)
+def test_finished_trials_are_not_run_again(sweep_folder, run):
+    def stop_after_two(keys):
+        if keys["peft.rank"] == 3:
+            raise KeyboardInterrupt
+        return done(keys)
+
+    with pytest.raises(Interrupted):
+        run(sweep_folder(), stop_after_two)
     results = sweep_folder().report()
     assert results.remaining == 2 and results.best.keys == {"peft.rank": 2}
-    tune(done)
-    run_sweep(sweep_folder(), None)
-    assert ranks(calls) == [1, 2, 3, 4]
+    watcher = Watcher()
+    calls = run(sweep_folder(), done, watcher)
+    assert ranks(calls) == [1, 2, 3, 3, 4]
+    assert watcher.events == [
+        ("start", 3),
+        ("end", "done"),
+        ("start", 4),
+        ("end", "done"),
+    ]
     results = sweep_folder().report()
     assert results.remaining == 0 and results.best.keys == {"peft.rank": 4}
-    assert {path.name for path in results.paths.values()} == {
-        "results.parquet",
-        "results.md",
-        "some.png",
-        "some.svg",
-    }
+    names = {path.name for path in results.paths.values()}
+    assert names == {"results.parquet", "results.md", "some.png", "some.svg"}
+    assert run(sweep_folder(), done) is calls and len(calls) == 5
 
 
 @pytest.mark.slow
-def test_larger_grid_runs_the_new_trials_only(sweep_folder, tune):
-    calls = tune(done)
-    run_sweep(sweep_folder(), None)
-    tune(done)
-    run_sweep(sweep_folder(SWEEP.replace("[1,", "[8, 1,")), None)
+def test_larger_grid_runs_the_new_trials_only(sweep_folder, run):
+    run(sweep_folder(), done)
+    calls = run(sweep_folder(SWEEP.replace("[1,", "[8, 1,")), done)
     assert ranks(calls) == [1, 2, 3, 4, 8]
     assert sweep_folder().report().remaining == 0
 
 
 @pytest.mark.slow
-def test_failed_trials_do_not_stop_others_and_are_retried_on_request_or_if_never_trained(
-    sweep_folder, tune, root
+def test_failed_trials_are_retried_on_request_or_if_never_trained(
+    sweep_folder, run, root
 ):
-    from rsft.utils.atomic_files import sha256
-
     manifest = sha256(root / "manifest.parquet")
 
     def end(keys):
         data = {2: "", 3: manifest}.get(keys["peft.rank"])
-        return (
-            done(keys)
-            if data is None
-            else TrialOutcome(keys, "failed", "nan", data=data)
-        )
+        if data is None:
+            return done(keys)
+        return TrialOutcome(keys, "failed", "nan", data=data)
 
-    calls = tune(end, restored=[False] * 3)
     folder = sweep_folder()
-    run_sweep(folder, None)
+    run(folder, end)
     assert [outcome.reason for outcome in folder.report().failed] == ["nan", "nan"]
-    run_sweep(folder, None)
-    run_sweep(folder, None, retry=True)
+    run(folder, end)
+    calls = run(folder, end, retry=True)
     assert ranks(calls) == [1, 2, 3, 4, 2, 2, 3]
 
 
 @pytest.mark.slow
-def test_trials_that_the_scheduler_stopped_have_ended(sweep_folder, tune):
-    calls = tune(
-        lambda keys: (
-            done(keys)
-            if keys["peft.rank"] < 4
-            else TrialOutcome(keys, "stopped", "behind")
-        )
-    )
-    run_sweep(sweep_folder(), None)
-    run_sweep(sweep_folder(), None, retry=True)
+def test_trials_that_the_scheduler_stopped_have_ended(sweep_folder, run):
+    def end(keys):
+        if keys["peft.rank"] < 4:
+            return done(keys)
+        return TrialOutcome(keys, "stopped", "behind")
+
+    run(sweep_folder(), end)
+    calls = run(sweep_folder(), end, retry=True)
     results = sweep_folder().report()
     assert len(calls) == 4 and results.remaining == 0
     assert results.best.keys == {"peft.rank": 3} and results.failed == []
 
 
-def test_trials_on_other_data_are_run_again(sweep_folder, tune):
-    calls = tune(
-        lambda keys: TrialOutcome(
-            keys, "done", "", {"val_macro": 0.5}, data="of other data"
-        ),
-        restored=[0, 0],
-    )
-    run_sweep(sweep_folder(), None)
-    run_sweep(sweep_folder(), None)
+def test_trials_on_other_data_are_run_again(sweep_folder, run):
+    def end(keys):
+        return TrialOutcome(keys, "done", "", {"val_macro": 0.5}, data="of other data")
+
+    run(sweep_folder(), end)
+    calls = run(sweep_folder(), end)
     assert len(calls) == 8 and sweep_folder().report().remaining == 4
-
-
-@pytest.mark.slow
-def test_trials_that_a_restored_session_lacks_are_run_afterwards(sweep_folder, tune):
-    calls = tune(done, count=3, restored=[True, False])
-    run_sweep(sweep_folder(), None)
-    assert ranks(calls) == [1, 2, 3, 4] and sweep_folder().report().remaining == 0
 
 
 @pytest.mark.parametrize(
     ("error", "number"),
     [(KeyboardInterrupt, signal.SIGINT), (SystemExit(143), signal.SIGTERM)],
 )
-def test_signal_stops_the_sweep(sweep_folder, tune, monkeypatch, error, number):
-    tuning = pytest.importorskip("rsft.study.strategies")
-
-    def fake(*_):
+def test_signal_stops_the_sweep(sweep_folder, run, error, number):
+    def stop(keys):
         raise error
 
-    monkeypatch.setattr(
-        session, "ray_session", lambda address: contextlib.nullcontext()
-    )
-    monkeypatch.setattr(tuning, "tune_trials", fake)
     with pytest.raises(Interrupted) as caught:
-        run_sweep(sweep_folder(), None)
-    assert (
-        caught.value.exit_code == 128 + number and "same command" in caught.value.hint
-    )
+        run(sweep_folder(), stop)
+    assert caught.value.exit_code == 128 + number
+    assert "same command" in caught.value.hint
     assert sweep_folder().report().remaining == 4
 
 
+def test_crashed_and_stopped_processes(sweep_folder, run, tmp_path):
+    def crash(keys):
+        path = next((tmp_path / "runs/sweeps/some/trials").glob("*"))
+        if keys["peft.rank"] == 1:
+            (path / "errors.txt").write_text("Traceback\nValueError: odd\n")
+            raise TaskLostError("its process ended with code 1", has_raised=True)
+        if keys["peft.rank"] == 2:
+            raise TaskLostError("its process was killed by SIGSEGV")
+        if keys["peft.rank"] == 3:
+            raise TaskStoppedError("its process was stopped")
+        return done(keys)
+
+    watcher = Watcher()
+    run(sweep_folder(), crash, watcher)
+    ends = [status for kind, status in watcher.events if kind == "end"]
+    assert ends == ["failed", "failed", None, "done"]
+    outcomes = sweep_folder().outcomes().values()
+    reasons = {outcome.keys["peft.rank"]: outcome.reason for outcome in outcomes}
+    assert reasons == {
+        1: "ValueError: odd",
+        2: "its process was killed by SIGSEGV",
+        4: "",
+    }
+
+
 def test_missing_requirements_are_reported_before_any_run(
-    sweep_folder, tune, monkeypatch, tmp_path
+    sweep_folder, run, monkeypatch, tmp_path
 ):
-    calls = tune(done)
     with pytest.raises(RequestError, match="not a chip store"):
-        run_sweep(
-            sweep_folder(SWEEP.replace("meta: null", f"data.root: {tmp_path}")), None
-        )
-    monkeypatch.setattr(dependencies, "find_spec", lambda name: None)
-    with pytest.raises(RequestError, match=r"rsft\[sweep\]"):
-        run_sweep(sweep_folder(), None)
-    assert not calls
+        folder = sweep_folder(SWEEP.replace("meta: null", f"data.root: {tmp_path}"))
+        run(folder, done)
+
+    def fail(name):
+        raise ImportError(name)
+
+    monkeypatch.setattr(dependencies.importlib, "import_module", fail)
+    with pytest.raises(RequestError) as caught:
+        run(sweep_folder(TPE), done)
+    assert "rsft[sweep]" in caught.value.hint
+    monkeypatch.undo()
+    with pytest.raises(RequestError, match="GPUs"):
+        run_sweep(sweep_folder(f"{SWEEP}gpus: 99\n"), Watcher())
 
 
 @pytest.mark.slow
-def test_proposed_trials_count_if_the_present_search_could_propose_them(sweep_folder):
-    folder = sweep_folder(TPE)
-    for lr, rank in ((0.002, 2), (0.1, 4), (0.5, 2)):
-        keys = {"train.lr": lr, "peft.rank": rank}
-        path = folder.path / "trials" / make_trial(folder.sweep, keys).id
-        path.mkdir(parents=True)
-        TrialOutcome(keys, "done", "", {"val_macro": lr}).save(path)
-    results = folder.report()
-    assert results.remaining == 1 and results.best.keys == {
-        "train.lr": 0.5,
-        "peft.rank": 2,
+def test_tpe_runs_its_number_of_trials(sweep_folder, run):
+    pytest.importorskip("optuna")
+    calls = run(sweep_folder(TPE), done)
+    assert len(calls) == 4 and sweep_folder(TPE).report().remaining == 0
+    calls = run(sweep_folder(TPE.replace("trials: 4", "trials: 5")), done)
+    assert len(calls) == 5
+
+
+def is_between(trials):
+    """Whether one trial has ended, and another one has finished two epochs."""
+    ended = {path.parent for path in trials.glob("*/trial.json")}
+    started = {
+        path.parents[2]
+        for path in trials.glob("*/*/*/metrics.csv")
+        if len(path.read_text().splitlines()) > 2
     }
-    assert sweep_folder(TPE.replace("[0.001, 1]", "[0.01, 1]")).report().remaining == 2
-    assert sweep_folder(TPE.replace("[2, 4]", "[4, 8]")).report().remaining == 3
-    other_recipe = sweep_folder(f"{TPE}overrides: {{train.epochs: 9}}\n")
-    assert (
-        other_recipe.report().remaining == 4
-        and len(json.loads((path / "trial.json").read_text())) > 3
+    return ended and started - ended
+
+
+@pytest.mark.slow
+@pytest.mark.exhaustive
+def test_a_killed_trial_does_not_stop_others(sweep_folder):
+    text = (
+        "recipe: RECIPE\noverrides: {meta: null, train.epochs: 20, head.init: random}\n"
+        "grid: {train.lr: [0.02, 1.0e-9]}\n"
     )
+    folder = sweep_folder(text)
+    first, second = folder.trials
+    trials = folder.path / "trials"
+
+    class Killer(Watcher):
+        def on_start(self, id, keys):
+            pass
+
+        def on_epoch(self, id, row):
+            super().on_epoch(id, row)
+            if id == second.id and ("epoch", None) not in self.events:
+                self.events.append(("epoch", None))
+                os.kill(process_that_locks(trials / id / "lock"), signal.SIGSEGV)
+
+    run_sweep(folder, Killer())
+    outcomes = [read_outcome(trials / trial.id) for trial in (first, second)]
+    assert [outcome.status for outcome in outcomes] == ["done", "failed"]
+    assert outcomes[1].reason == "its process was killed by SIGSEGV"
+    assert outcomes[1].data
+
+
+def process_that_locks(path):
+    """Return the number of the process that has a file open."""
+    from pathlib import Path
+
+    for handle in Path("/proc").glob("[0-9]*/fd/*"):
+        try:
+            if handle.readlink() == path and handle.parts[2] != str(os.getpid()):
+                return int(handle.parts[2])
+        except OSError:  # the process has ended
+            continue
+    raise AssertionError("no process trains this trial")
+
+
+@pytest.mark.slow
+@pytest.mark.exhaustive
+def test_asha_stops_a_trial_that_falls_behind(sweep_folder):
+    text = (
+        "recipe: RECIPE\noverrides: {meta: null, train.epochs: 8, head.init: random}\n"
+        "grid: {train.lr: [0.03, 1.0e-9]}\nscheduler: asha\ngrace_period: 4\n"
+    )
+    folder = sweep_folder(text)
+    run_sweep(folder, AnyWatcher(), jobs=1)
+    first, second = folder.outcomes().values()
+    assert first.status == "done" and second.status == "stopped"
+    assert second.keys == {"train.lr": 1e-9} and second.metrics["epoch"] == 3
+    assert second.reason == "stopped early by asha"
+
+
+class AnyWatcher(Watcher):
+    def on_start(self, id, keys):
+        pass

@@ -11,14 +11,8 @@ from rsft.errors import RecipeError, RequestError
 from rsft.recipe.library import find_recipe, list_entries
 from rsft.recipe.load import dump_recipe, load_recipe
 from rsft.recipe.schema import Recipe, TrainSection
-from rsft.study.sweep_file import (
-    Trial,
-    changed_values,
-    find_stores,
-    list_trials,
-    make_trial,
-    read_sweep,
-)
+from rsft.study.sweep_file import find_stores, read_sweep
+from rsft.study.trials import Trial, changed_values, list_trials, make_trial
 from tests.helpers.messages import mentions
 
 SWEEP = """\

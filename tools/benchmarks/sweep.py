@@ -46,7 +46,7 @@ from pathlib import Path
 import torch
 from rsft.evaluation.evaluate import evaluate
 from rsft.study.sweep_file import read_sweep
-from rsft.study.sweep_file import list_trials
+from rsft.study.trials import list_trials
 from rsft.training.finetune import finetune
 torch.set_num_threads(1)
 for trial in list_trials(*read_sweep(Path(sys.argv[1]))):

@@ -17,9 +17,10 @@ from rsft.cli.display.console import (
     make_table,
 )
 from rsft.cli.display.waiting import WaitingLines
-from rsft.study.choice import SearchListener, TriedCandidate, format_accuracy
+from rsft.study.choice import SearchListener
 from rsft.study.choice_file import AutoPlan
-from rsft.study.sweep_file import Trial
+from rsft.study.comparison import TriedCandidate, format_accuracy
+from rsft.study.trials import Trial
 from rsft.training.listeners import StepReport
 from rsft.training.processes import is_rank_zero
 

@@ -93,7 +93,7 @@ def show_error(error: RsftError) -> None:
             (escape_controls(position), "cyan"),
             "  ",
             (escape_controls(fault.key), "bold"),
-            f"  found {escape_controls(fault.value)}",
+            f"  found {escape_controls(fault.found)}",
         )
         display.error_console.print(line)
         display.error_console.print(f"      {fault.allowed}")

@@ -102,7 +102,7 @@ class Hardware(BaseModel):
 
 
 class CandidateRow(BaseModel):
-    """A row of the table of a choice, see `rsft.study.choice.TriedCandidate`."""
+    """A row of the table of a choice, see `rsft.study.comparison.TriedCandidate`."""
 
     candidate: str
     epochs: Count

@@ -19,7 +19,7 @@ from rsft.recipe.library import find_recipe
 from rsft.recipe.load import load_recipe
 from rsft.recipe.schema import PeftSection, Recipe
 from rsft.recipe.text import to_yaml
-from rsft.study.sweep_file import Trial
+from rsft.study.trials import Trial
 from rsft.utils.atomic_files import write_text
 
 TABLES_FILE = Path(__file__).with_name("tables.yaml")

@@ -60,7 +60,6 @@ def reproduce(
     from rsft.plugins.paper.cells import TableSettings, read_tables
     from rsft.plugins.paper.job import ReproductionRequest, find_table, reproduce_table
     from rsft.plugins.paper.pages import overview_markdown
-    from rsft.study.training import TrialStopped
 
     def say(text: str) -> None:
         for line in text.splitlines():
@@ -84,8 +83,4 @@ def reproduce(
         threads=threads,
         only_print=only_print,
     )
-    try:
-        text = reproduce_table(request, say, progress)
-    except TrialStopped:
-        raise KeyboardInterrupt from None
-    say(text)
+    say(reproduce_table(request, say, progress))

@@ -94,7 +94,7 @@ def reproduce_table(
     Raises:
         RequestError: chips, weights or a recipe are missing, or the checkout has
             another commit.
-        TrialStopped: a signal stopped a run.
+        Interrupted: a signal stopped a run, which can be resumed.
     """
     table = read_tables()[request.number]
     settings_file = request.results / f"table_{request.number}.json"

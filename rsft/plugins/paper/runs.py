@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 from rsft.plugins.paper.authors.runs import authors_folder, is_finished
 from rsft.plugins.paper.cells import (
@@ -15,13 +16,14 @@ from rsft.plugins.paper.cells import (
     cell_trials,
     table_cells,
 )
-from rsft.recipe.load import dump_recipe
 from rsft.recipe.schema import Recipe
-from rsft.study.outcomes import OUTCOME, RECIPE, TRIALS, TrialOutcome
-from rsft.study.sweep import SweepFolder
-from rsft.study.sweep_file import Sweep, Trial
-from rsft.study.training import run_trial
+from rsft.study.outcomes import TrialOutcome, read_outcomes
+from rsft.study.runs import MODULES, TrialSettings
+from rsft.study.strategies import ListedTrials
+from rsft.study.sweep import TrialRunner, drop_failed
+from rsft.study.trials import Trial
 from rsft.utils.atomic_files import write_text
+from rsft.utils.executor import open_executor
 from rsft.utils.untrusted.documents import load_json
 
 DISTANCES = "distances.json"
@@ -60,14 +62,13 @@ class TableRuns:
             (cell, cell_trials(cell, self.settings))
             for cell in table_cells(self.table, root)
         ]
-        all_trials = [trial for _, trials in self.cells for trial in trials]
-        self.folder = SweepFolder(
-            results, Sweep(recipe=[cell.recipe for cell, _ in self.cells]), all_trials
-        )
-        if table.only_counts_parameters:
-            self.outcomes = {}
-        else:
-            self.outcomes = self.folder.outcomes()
+        self.outcomes: dict[str, TrialOutcome] = {}
+        if not table.only_counts_parameters:
+            self._read_outcomes()
+
+    def _read_outcomes(self) -> None:
+        trials = [trial for _, trials in self.cells for trial in trials]
+        self.outcomes = read_outcomes(self.results, trials)
 
     @property
     def finished_count(self) -> int:
@@ -79,7 +80,7 @@ class TableRuns:
         """Total number of trials; cells of the same experiment share one."""
         if self.table.only_counts_parameters:
             return 0
-        return self.folder.planned
+        return len({trial.id for _, trials in self.cells for trial in trials})
 
     def run(self, retry: bool, threads: int, say: Callable[[str], None]) -> None:
         """Run the missing trials, the first seed of every cell first.
@@ -88,35 +89,28 @@ class TableRuns:
             retry: run trials that failed in training again.
             threads: CPU threads of one trial.
             say: called with one line per trial.
-        """
-        finished = self.folder.finished(retry)
-        rows = [[(cell, trial) for trial in trials] for cell, trials in self.cells]
-        trials = {
-            trial.id: (cell, trial)
-            for seed in zip_longest(*rows)
-            for cell, trial in filter(None, seed)
-        }
-        for number, (id, (cell, trial)) in enumerate(trials.items(), 1):
-            if id not in finished:
-                outcome = self._run(trial, threads)
-                if outcome.status == "done":
-                    result = f"avg {100 * outcome.metrics['avg']:.1f}"
-                else:
-                    result = outcome.reason
-                name = f"{cell.row}, {cell.set}, seed {trial.recipe.seed}"
-                say(
-                    f"{number} of {len(trials)}: {name}: {result}"
-                    f" ({outcome.seconds:.0f} s)"
-                )
-        self.outcomes = self.folder.outcomes()
 
-    def _run(self, trial: Trial, threads: int) -> TrialOutcome:
-        folder = (self.folder.path / TRIALS / trial.id).resolve()
-        (folder / OUTCOME).unlink(missing_ok=True)
-        write_text(folder / RECIPE, dump_recipe(trial.recipe))
-        return run_trial(
-            folder, trial.keys, lambda row: None, metric="avg", threads=threads
-        )
+        Raises:
+            Interrupted: SIGINT or SIGTERM; the trials have saved their state.
+        """
+        rows = [[(cell, trial) for trial in trials] for cell, trials in self.cells]
+        named = {}
+        for pairs in zip_longest(*rows):
+            for cell, trial in filter(None, pairs):
+                named[trial.id] = (f"{cell.row}, {cell.set}", trial)
+        finished = drop_failed(self.outcomes, retry)
+        missing = [trial for id, (_, trial) in named.items() if id not in finished]
+        if missing:
+            names = {
+                id: f"{name}, seed {trial.recipe.seed}"
+                for id, (name, trial) in named.items()
+            }
+            settings = TrialSettings("avg", threads)
+            executor = open_executor(jobs=1, cpus=threads, modules=MODULES)
+            watcher = _Narrator(names, say)
+            strategy = ListedTrials(missing)
+            TrialRunner(self.results, strategy, settings, executor, watcher).run()
+        self._read_outcomes()
 
     def failures(self) -> list[str]:
         """Return the failed trials.
@@ -208,6 +202,38 @@ class TableRuns:
             for outcome in outcomes
             if measure in outcome.metrics
         ]
+
+
+class _Narrator:
+    """Shows one line per trial that ends.
+
+    Args:
+        names: names of all trials by id.
+        say: shows a line.
+    """
+
+    def __init__(self, names: dict[str, str], say: Callable[[str], None]) -> None:
+        self.names = names
+        self.say = say
+
+    def on_start(self, id: str, keys: Mapping[str, Any]) -> None:
+        """Show nothing."""
+
+    def on_epoch(self, id: str, row: Mapping[str, Any]) -> None:
+        """Show nothing."""
+
+    def on_end(self, id: str, outcome: TrialOutcome | None) -> None:
+        """Show the accuracy of a trial, or why it failed."""
+        if outcome is None:
+            return
+        result = outcome.reason
+        if outcome.status == "done":
+            result = f"avg {100 * outcome.metrics['avg']:.1f}"
+        number = list(self.names).index(id) + 1
+        self.say(
+            f"{number} of {len(self.names)}: {self.names[id]}: {result}"
+            f" ({outcome.seconds:.0f} s)"
+        )
 
 
 def count_parameters(

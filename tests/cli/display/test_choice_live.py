@@ -12,8 +12,8 @@ from rsft.cli.display.choice import (
     search_table,
 )
 from rsft.recipe.schema import DataSection, Recipe, TrainSection
-from rsft.study.choice import TriedCandidate
 from rsft.study.choice_file import AutoFile, AutoPlan, Candidate
+from rsft.study.comparison import TriedCandidate
 
 RECIPE = Recipe(
     name="LoRA", data=DataSection(root="data", size=32), train=TrainSection(epochs=8)

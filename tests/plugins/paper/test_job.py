@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from rsft.data.datasets.fusrs import read_fusrs_list
 from rsft.data.prepare.published import prepare_fusrs
-from rsft.errors import RequestError
+from rsft.errors import Interrupted, RequestError
 from rsft.models.bundle.bundle import Bundle
 from rsft.plugins.paper import job, runs
 from rsft.plugins.paper.authors import runs as authors_runs
@@ -24,10 +24,11 @@ from rsft.plugins.paper.cells import TableSettings, read_tables
 from rsft.plugins.paper.job import ReproductionRequest, find_table, reproduce_table
 from rsft.recipe.library import find_recipe
 from rsft.recipe.load import load_recipe
-from rsft.study.sweep_file import Trial
-from rsft.study.training import TrialStopped, read_run_outcome, train_in_folder
+from rsft.study.runs import run_trial
+from rsft.study.trials import Trial
 from rsft.training.finetune import finetune
 from rsft.training.listeners import RunListener
+from tests.helpers.executors import ExecutorHere
 from tests.helpers.fusrs_data import write_for_lists
 
 ROWS = ("BitFit", "LoRA", "LoRA, six positions", "MetaLoRA, query and value")
@@ -83,14 +84,16 @@ def folder(tmp_path, monkeypatch):
     )
     monkeypatch.setattr(job, "read_tables", lambda: tables | {"4": small})
 
-    def run_here(folder, keys, report, *, metric, threads):
-        train_in_folder(folder, RunListener())
-        outcome = read_run_outcome(folder, keys, "done", "", metric)
-        outcome.save(folder)
-        return outcome
-
-    monkeypatch.setattr(runs, "run_trial", run_here)
+    use_executor(monkeypatch, run_here)
     return tmp_path
+
+
+def use_executor(monkeypatch, work):
+    monkeypatch.setattr(runs, "open_executor", lambda **_: ExecutorHere(work))
+
+
+def run_here(folder, keys, settings):
+    return run_trial(folder, keys, settings.metric, RunListener())
 
 
 def make_request(folder, **changes):
@@ -195,7 +198,7 @@ def test_archives_become_a_column_with_paper_authors_and_rsft(folder, monkeypatc
     def stop(*_, **__):
         raise AssertionError("a finished run is done again")
 
-    monkeypatch.setattr(runs, "run_trial", stop)
+    use_executor(monkeypatch, stop)
     assert reproduce_table(request, lines.append) == text and FakeProcess.trained == 3
     printed = ReproductionRequest("4", results=folder / "results", only_print=True)
     assert reproduce_table(printed, lines.append) == text
@@ -204,17 +207,16 @@ def test_archives_become_a_column_with_paper_authors_and_rsft(folder, monkeypatc
 @pytest.mark.slow
 @pytest.mark.exhaustive
 def test_a_stopped_command_goes_on(folder, monkeypatch):
-    run_here = runs.run_trial
     calls = []
 
-    def stop_at_third(*arguments, **options):
+    def stop_at_third(*arguments):
         calls.append(arguments)
         if len(calls) == 3:
-            raise TrialStopped
-        return run_here(*arguments, **options)
+            raise KeyboardInterrupt
+        return run_here(*arguments)
 
-    monkeypatch.setattr(runs, "run_trial", stop_at_third)
-    with pytest.raises(TrialStopped):
+    use_executor(monkeypatch, stop_at_third)
+    with pytest.raises(Interrupted):
         reproduce_table(make_request(folder), print)
     text = reproduce_table(make_request(folder), print)
     assert (

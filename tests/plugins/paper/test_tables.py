@@ -20,9 +20,10 @@ from rsft.plugins.paper.runs import class_distances
 from rsft.recipe.library import find_recipe
 from rsft.recipe.load import load_recipe
 from rsft.study.outcomes import RECIPE, TrialOutcome
-from rsft.study.sweep_file import list_trials, read_sweep
-from rsft.study.training import TrialStopped
+from rsft.study.sweep_file import read_sweep
+from rsft.study.trials import list_trials
 from rsft.training.runs.reader import hash_data
+from tests.helpers.executors import ExecutorHere
 
 TABLES = read_tables()
 SWEEPS = {
@@ -138,10 +139,10 @@ def results(tmp_path, monkeypatch):
     """Folder of runs, which a stub replaces: tail is 50 % plus 10 % per seed; row Q
     fails and row V is stopped."""
 
-    def run(folder, keys, report, **_):
+    def run(folder, keys, settings):
         recipe = load_recipe(folder / RECIPE)
         if recipe.peft.settings["positions"] == "v":
-            raise TrialStopped
+            raise KeyboardInterrupt
         failed = recipe.peft.settings["positions"] == "q"
         value = 0.5 + recipe.seed / 10
         metrics = (
@@ -158,7 +159,7 @@ def results(tmp_path, monkeypatch):
         return outcome
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(table_runs, "run_trial", run)
+    monkeypatch.setattr(table_runs, "open_executor", lambda **_: ExecutorHere(run))
     return tmp_path / "results"
 
 

@@ -16,7 +16,7 @@ from rsft.peft.modules.adapter_module import transformer_blocks
 from rsft.plugins.paper.authors.config import adapt_recipe, authors_task
 from rsft.plugins.paper.authors.process import AuthorsProcess, AuthorsTask
 from rsft.recipe.schema import Recipe
-from rsft.study.sweep_file import Trial
+from rsft.study.trials import Trial
 from rsft.training.calibration import calibrate_bundle
 from rsft.training.finetune import TrainingSetup, make_bundle, member_recipe, set_up
 from rsft.training.runs.reader import hash_data

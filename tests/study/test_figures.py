@@ -5,16 +5,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rsft.study.outcomes import (
-    TrialOutcome,
+from rsft.study.figures import draw_figures, make_panels
+from rsft.study.outcomes import TrialOutcome
+from rsft.study.sweep_file import Sweep
+from rsft.study.tables import (
     compared_keys,
-    draw_figures,
-    make_panels,
     mean_over_seeds,
     results_table,
     write_results,
 )
-from rsft.study.sweep_file import Sweep
 
 SWEEP = Sweep(
     recipe="r",

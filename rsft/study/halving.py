@@ -1,0 +1,92 @@
+"""Stop trials early that fall behind, by asynchronous successive halving.
+
+Li et al., A System for Massively Parallel Hyperparameter Tuning, MLSys 2020. The epochs
+in the run folders are all that is needed, so a killed sweep goes on where it was.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rsft.errors import Interrupted
+from rsft.study.outcomes import Epoch, read_trial_epochs
+from rsft.training.listeners import RunListener
+
+REDUCTION = 4
+"""One of so many trials goes on."""
+
+
+class StoppedEarlyError(Interrupted):
+    """The trial has fallen behind."""
+
+    def __init__(self) -> None:
+        super().__init__(signal.SIGTERM)
+        self.message = "stopped early by asha"
+
+
+@dataclass(frozen=True)
+class Halving:
+    """After 1, 4, 16, ... times the grace period, only the best quarter goes on.
+
+    Attributes:
+        metric: column of metrics.csv; an epoch without it does not count.
+        mode: "max" or "min": whether the largest or the smallest value is best.
+        grace_period: epochs before a trial may be stopped.
+        epochs: epochs of a whole trial.
+    """
+
+    metric: str
+    mode: str
+    grace_period: int
+    epochs: int
+
+    def is_behind(
+        self, trial: Sequence[Epoch], others: Iterable[Sequence[Epoch]]
+    ) -> bool:
+        """Return whether a trial stops after its last epoch, given the other trials."""
+        rungs = self._rungs(trial) - self._rungs(trial[:-1])
+        if not rungs:
+            return False
+        rung = max(rungs)
+        value = self._value_at(trial, rung)
+        values = [self._value_at(other, rung) for other in others]
+        rivals = [rival for rival in values if rival is not None]
+        better = [rival for rival in rivals if value is not None and rival > value]
+        return len(better) >= max(1, (len(rivals) + 1) // REDUCTION)
+
+    def _rungs(self, trial: Sequence[Epoch]) -> set[int]:
+        """Return the numbers of epochs that a trial has finished, of those that count."""
+        rungs = set()
+        rung = self.grace_period
+        while rung < self.epochs and self._value_at(trial, rung) is not None:
+            rungs.add(rung)
+            rung *= REDUCTION
+        return rungs
+
+    def _value_at(self, trial: Sequence[Epoch], rung: int) -> float | None:
+        """Return the first value after some epochs, larger if it is better."""
+        for epoch in trial:
+            if epoch["epoch"] + 1 >= rung and self.metric in epoch:
+                value = epoch[self.metric]
+                return -value if self.mode == "min" else value
+        return None
+
+    def listener(self, folder: Path) -> RunListener:
+        """Return a listener that stops the run of the trial in a folder."""
+        return _HalvingListener(self, folder)
+
+
+class _HalvingListener(RunListener):
+    def __init__(self, halving: Halving, folder: Path) -> None:
+        self.halving = halving
+        self.folder = folder
+
+    def on_epoch_end(self, row: dict[str, float], scales: Any) -> None:
+        others = [path for path in self.folder.parent.iterdir() if path != self.folder]
+        epochs = map(read_trial_epochs, others)
+        if self.halving.is_behind(read_trial_epochs(self.folder), epochs):
+            raise StoppedEarlyError

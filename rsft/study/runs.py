@@ -1,0 +1,180 @@
+"""Train and evaluate one trial in its folder, or resume its unfinished run."""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from rsft.errors import Interrupted, RecipeError, RsftError
+from rsft.study.halving import Halving, StoppedEarlyError
+from rsft.study.outcomes import RECIPE, TrialOutcome, read_run_outcome
+from rsft.training.listeners import RunListener
+from rsft.training.runs.reader import (
+    TRAINED,
+    RunInfo,
+    find_runs,
+    hash_data,
+    read_data_hash,
+)
+
+ERRORS = "errors.txt"
+"""What the process of a trial prints."""
+LOCK = "lock"
+
+MODULES = ("rsft.training.finetune", "rsft.evaluation.evaluate")
+"""Modules that every process of a trial imports."""
+
+
+@dataclass(frozen=True)
+class TrialSettings:
+    """What a process needs to know about the study of its trial.
+
+    Attributes:
+        metric: the trial fails if this metric is not a finite number at the end.
+        threads: number of CPU threads.
+        halving: stops a trial that falls behind; None trains all trials to the end.
+    """
+
+    metric: str
+    threads: int = 1
+    halving: Halving | None = None
+
+
+def train_trial(
+    folder: Path, keys: Mapping[str, Any], settings: TrialSettings
+) -> TrialOutcome:
+    """Run a trial in a process of its own, and save its outcome in its folder.
+
+    The folder stays locked until the process ends; a second process for it waits.
+
+    Args:
+        folder: folder of the trial, with its recipe.
+        keys: recipe keys that the study set.
+        settings: settings of the study.
+
+    Raises:
+        SystemExit: SIGINT or SIGTERM; the run has saved its state.
+    """
+    import torch
+
+    errors = (folder / ERRORS).open("w", encoding="utf-8")
+    for stream in (1, 2):
+        os.dup2(errors.fileno(), stream)
+    faulthandler.enable(errors)
+    torch.set_num_threads(settings.threads)
+    listener = RunListener()
+    if settings.halving is not None:
+        listener = settings.halving.listener(folder)
+    with FileLock(folder / LOCK):
+        try:
+            return run_trial(folder, keys, settings.metric, listener)
+        except Interrupted as error:
+            raise SystemExit(error.exit_code) from error
+
+
+def read_last_line(path: Path) -> str:
+    """Return the last line of what a process printed; "" without any."""
+    if not path.is_file():
+        return ""
+    lines = path.read_text("utf-8", errors="replace").strip().splitlines()
+    return lines[-1] if lines else ""
+
+
+def run_trial(
+    folder: Path, keys: Mapping[str, Any], metric: str, listener: RunListener
+) -> TrialOutcome:
+    """Run a trial in this process, and save its outcome in its folder.
+
+    Args:
+        folder: folder of the trial, with its recipe.
+        keys: recipe keys that the study set.
+        metric: the trial fails if this metric is not a finite number at the end.
+        listener: receives the events of the run.
+
+    Raises:
+        Interrupted: the listener, SIGINT or SIGTERM stopped the run, which can be
+            resumed.
+    """
+    began = time.monotonic()
+    try:
+        train_in_folder(folder, listener)
+        outcome = read_run_outcome(folder, keys, "done", "", metric)
+    except StoppedEarlyError as error:
+        outcome = read_run_outcome(folder, keys, "stopped", error.message)
+    except Interrupted:
+        raise
+    except RsftError as error:
+        outcome = read_run_outcome(folder, keys, "failed", _describe_error(error))
+    except (RuntimeError, MemoryError) as error:  # such as a lack of memory of a GPU
+        reason = str(error) or type(error).__name__
+        outcome = read_run_outcome(folder, keys, "failed", reason)
+    if not outcome.seconds:
+        outcome = replace(outcome, seconds=round(time.monotonic() - began, 1))
+    outcome.save(folder)
+    return outcome
+
+
+def _describe_error(error: RsftError) -> str:
+    parts = [error.message, error.location]
+    if isinstance(error, RecipeError):
+        parts += ["; ".join(f"{x.key}: {x.allowed}" for x in error.faults)]
+    return ": ".join(filter(None, parts))
+
+
+def train_in_folder(folder: Path, listener: RunListener) -> None:
+    """Train and evaluate the recipe in the folder of a trial in this process.
+
+    Raises:
+        Interrupted: SIGINT or SIGTERM; the run can be resumed.
+        RsftError: the recipe cannot be trained.
+    """
+    from rsft.evaluation.evaluate import evaluate
+    from rsft.recipe.load import load_recipe
+    from rsft.training.finetune import finetune
+
+    source = folder / RECIPE
+    run = _unfinished_run(folder)
+    if run is None or run.recipe is None:
+        recipe = load_recipe(source)
+        path = finetune(recipe, folder, listener, source=source).folder
+    else:
+        recipe = run.recipe
+        path = run.folder
+        # a trained run was stopped during the evaluation
+        if run.status not in TRAINED:
+            finetune(recipe, folder, listener, source=source, resume=path)
+    evaluate(
+        path / "bundle",
+        Path(recipe.data.root),
+        path / "evaluation",
+        baselines=False,
+        representation=False,
+        device=recipe.train.device,
+        progress=listener.on_progress,
+    )
+
+
+def _unfinished_run(folder: Path) -> RunInfo | None:
+    """Return the newest run of a trial, if it can be resumed with the same result."""
+    import torch
+
+    runs = find_runs(folder)
+    if not runs or runs[-1].recipe is None:
+        return None
+    run = runs[-1]
+    data = read_data_hash(run.metadata)
+    present = hash_data(runs[-1].recipe.data)
+    if run.status in ("failed", "broken") or (data and present and data != present):
+        return None
+    if run.status in TRAINED or run.metadata.get("device") != "cpu":
+        return run
+    # with another number of threads of the CPU, the weights would differ
+    threads = run.metadata.get("hardware", {}).get("threads")
+    return run if threads in (None, torch.get_num_threads()) else None
