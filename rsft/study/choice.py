@@ -21,7 +21,13 @@ from rsft.errors import Interrupted, RequestError
 from rsft.recipe.load import dump_recipe
 from rsft.recipe.schema import Recipe
 from rsft.study.choice_file import AutoPlan, Candidate
-from rsft.study.comparison import SHORT, Comparison, Result, Stage, TriedCandidate
+from rsft.study.comparison import (
+    SHORT,
+    CandidateComparison,
+    Result,
+    Stage,
+    TriedCandidate,
+)
 from rsft.study.outcomes import RECIPE, TRIALS, TrialOutcome, read_outcome
 from rsft.study.runs import run_trial
 from rsft.study.trials import Trial
@@ -140,7 +146,7 @@ class AutoSearch:
         self.plan = plan
         self.folder = folder
         self.listener = listener or SearchListener()
-        self.comparison = Comparison(plan.settings, plan.candidates)
+        self.comparison = CandidateComparison(plan.settings, plan.candidates)
         self.stages: list[Stage] = []
 
     def run(self) -> Choice:

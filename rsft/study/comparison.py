@@ -63,7 +63,7 @@ class Ranking(NamedTuple):
     folds: list[int]
 
 
-class Comparison:
+class CandidateComparison:
     """The results of all runs by candidate, number of epochs and fold.
 
     Args:
