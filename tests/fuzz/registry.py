@@ -22,7 +22,6 @@ GROUPS = (
     "labels",
     "recipes",
     "positions",
-    "ais",
     "scenes",
     "stores",
     "models",

@@ -5,7 +5,6 @@ from functools import cache
 
 import geopandas
 import numpy as np
-import pandas as pd
 import pytest
 import rasterio
 import shapely
@@ -19,7 +18,6 @@ from rsft.data.simulation.scene import (
     sample_coast,
     write_scene,
 )
-from rsft.plugins.ais.job import match_scene
 
 pytestmark = pytest.mark.slow
 
@@ -148,15 +146,3 @@ def test_no_ship_is_moored_at_a_natural_coast():
         max(coast.distance_inland(*pose.bounding_box().T).max() for pose in poses)
         <= -40
     )
-
-
-def test_the_messages_lead_to_the_ships(scene):
-    match = match_scene(
-        scene(0) / "scene.tif", [scene(0) / "ais.csv"], at=scene(0) / "ships.gpkg"
-    )
-    ships, _ = read_layers(scene(0))
-    senders = pd.read_csv(scene(0) / "ais.csv")["MMSI"].nunique()
-    assert 0.7 * len(ships) < senders < len(ships)
-    matched = match.objects[match.objects["status"] == "matched"]
-    assert len(matched) >= 0.9 * senders
-    assert (matched["ais_class"] == ships["class"][matched.index]).all()

@@ -48,86 +48,6 @@ DOTA = (
     "imagesource:x\ngsd:10\n10 10 30 10 30 25 10 25 ship 0\n40 40 50 42 49 47 39 45"
     " plane 1\n"
 )
-BOX = "<bndbox><xmin>10</xmin><ymin>5</ymin><xmax>30</xmax><ymax>25</ymax></bndbox>"
-ROTATED = (
-    "<robndbox><cx>40</cx><cy>30</cy><w>20</w><h>8</h><angle>0.5</angle></robndbox>"
-)
-VOC = (
-    "<annotation><filename>scene.tif</filename><size><width>80</width><height>60</height></size>\n"
-    f"<object><name>ship</name><difficult>0</difficult>{BOX}</object>\n<object><name>tug</name>{ROTATED}</object>\n"
-    "</annotation>"
-)
-CVAT = (
-    '<annotations><version>1.1</version><image id="0" name="scene.tif" width="80"'
-    ' height="60">\n<tag label="sea"/>\n<box label="ship" xtl="10" ytl="5" xbr="30"'
-    ' ybr="25" rotation="30"><attribute name="a">b</attribute></box>\n<polygon'
-    ' label="oil" points="1,1;20,2;9,30"/>\n<points label="buoy"'
-    ' points="5,6;7,8"/>\n</image></annotations>'
-)
-LABELME = {
-    "shapes": [
-        {
-            "label": "ship",
-            "shape_type": "rectangle",
-            "points": [[10, 5], [30, 25]],
-            "flags": {"sure": True},
-        },
-        {
-            "label": "oil",
-            "shape_type": "polygon",
-            "points": [[1, 1], [20, 2], [9, 30]],
-            "group_id": 4,
-        },
-        {"label": "tank", "shape_type": "circle", "points": [[40, 30], [45, 30]]},
-    ],
-    "imagePath": "scene.tif",
-    "imageHeight": 60,
-    "imageWidth": 80,
-}
-_RECTANGLE = {
-    "x": 10,
-    "y": 20,
-    "width": 30,
-    "height": 20,
-    "rotation": 15,
-    "rectanglelabels": ["ship"],
-}
-_SIZE = {"original_width": 80, "original_height": 60}
-_REGIONS = [
-    {"id": "r1", "from_name": "label", "type": "rectanglelabels", "value": _RECTANGLE}
-    | _SIZE,
-    {"id": "r2", "from_name": "label", "type": "polygonlabels"}
-    | {"value": {"points": [[1, 1], [50, 2], [9, 60]], "polygonlabels": ["oil"]}},
-    {
-        "id": "r3",
-        "from_name": "sea",
-        "type": "choices",
-        "value": {"choices": ["rough"]},
-    },
-]
-STUDIO = [
-    {"id": 1, "data": {"image": "/data/upload/1/0f12cd34-scene.tif"}}
-    | {
-        "annotations": [
-            {"id": 5, "result": _REGIONS, "was_cancelled": False, "updated_at": "2026"}
-        ]
-    }
-]
-STUDIO_MIN = [
-    {
-        "id": 1,
-        "image": "scene.tif",
-        "annotation_id": 5,
-        "annotator": 1,
-        "updated_at": "2026",
-        "lead_time": 3,
-    }
-    | {"label": [_RECTANGLE | _SIZE], "sea": "rough"}
-]
-XVIEW3 = (
-    "detect_scene_row,detect_scene_column,is_vessel,is_fishing,scene_id,vessel_length_m,left,top,right,bottom\n"
-    "20,30,True,False,scene,25.5,,,,\n40,50,True,True,scene,,45,35,55,45\n"
-)
 YOLO = "0 0.5 0.5 0.2 0.1\n1 0.25 0.3 0.1 0.1 0.9\n"
 
 
@@ -184,13 +104,14 @@ def _read_land(name: str, folder: Path) -> None:
     mask(PixelWindow(0, 0, 60, 80))
 
 
-def _target(
+def make_target(
     name: str,
     file: str,
     content: str | Callable[[Path], object],
     mutator: Mutator,
     share: float = 1,
 ) -> Target:
+    """Return a class of input of `--at` or, if its name begins with land, `--land`."""
     read = _read_land if name.startswith("land") else _read
     return Target(
         name,
@@ -203,31 +124,27 @@ def _target(
 
 TARGETS = [
     *(
-        _target(f"positions_{name[:-4]}_csv", name, text, mutate_text)
+        make_target(f"positions_{name[:-4]}_csv", name, text, mutate_text)
         for name, text in TEXTS.items()
     ),
-    _target("positions_geojson", "at.geojson", _geojson("Point"), mutate_json),
-    _target("positions_polygons", "at.geojson", _geojson("Polygon"), mutate_json),
-    _target(
+    make_target("positions_geojson", "at.geojson", _geojson("Point"), mutate_json),
+    make_target("positions_polygons", "at.geojson", _geojson("Polygon"), mutate_json),
+    make_target(
         "positions_gpkg",
         "at.gpkg",
         partial(_write_layer, "Polygon"),
         mutate_sqlite,
         0.5,
     ),
-    _target("positions_fgb", "at.fgb", partial(_write_layer, "Polygon"), mutate_bytes),
-    _target("positions_coco", "at.json", json.dumps(COCO), mutate_json),
-    _target("positions_dota", "scene.txt", DOTA, mutate_text),
-    _target("positions_yolo", "scene.txt", YOLO, mutate_text),
-    _target("positions_voc", "at.xml", VOC, mutate_text),
-    _target("positions_cvat", "at.xml", CVAT, mutate_text),
-    _target("positions_labelme", "at.json", json.dumps(LABELME), mutate_json),
-    _target("positions_labelstudio", "at.json", json.dumps(STUDIO), mutate_json),
-    _target("positions_json_min", "at.json", json.dumps(STUDIO_MIN), mutate_json),
-    _target("positions_xview3", "at.csv", XVIEW3, mutate_text),
-    _target("positions_parquet", "at.parquet", _write_parquet, mutate_parquet, 0.5),
-    _target("land_geojson", "land.geojson", _geojson("Polygon"), mutate_json, 0.5),
-    _target(
+    make_target(
+        "positions_fgb", "at.fgb", partial(_write_layer, "Polygon"), mutate_bytes
+    ),
+    make_target("positions_coco", "at.json", json.dumps(COCO), mutate_json),
+    make_target("positions_dota", "scene.txt", DOTA, mutate_text),
+    make_target("positions_yolo", "scene.txt", YOLO, mutate_text),
+    make_target("positions_parquet", "at.parquet", _write_parquet, mutate_parquet, 0.5),
+    make_target("land_geojson", "land.geojson", _geojson("Polygon"), mutate_json, 0.5),
+    make_target(
         "land_gpkg", "land.gpkg", partial(_write_layer, "Polygon"), mutate_sqlite, 0.25
     ),
 ]

@@ -466,33 +466,6 @@ def test_objects_of_dota_are_the_same_as_in_prepare_dota(tmp_path):
     assert contents(scenes) == contents(dota) and len(dota.table) == 593
 
 
-@pytest.mark.slow
-def test_classes_of_ships_by_ais(traffic, tmp_path):
-    """Of four detected objects three belong to a ship: they get its class and its
-    MMSI."""
-    store = prepare_scenes(
-        traffic.scene,
-        tmp_path / "store",
-        ais=traffic.ais,
-        land="none",
-        split="object",
-        val=0.3,
-        jobs=1,
-    )
-    rows = store.table.set_index("mmsi")
-    assert rows["class"].to_dict() == {
-        "219000001": "fishing",
-        "219000002": "cargo",
-        "219000003": "tanker",
-    }
-    assert (rows["ais_confidence"] > 0.9).all() and set(rows["unit"]) == {"sigma0"}
-    assert store.skipped["detected object, no AIS"] == 1
-    for mmsi, (row, col) in traffic.places.items():
-        assert rows.loc[str(mmsi), ["row", "col"]].tolist() == pytest.approx(
-            [row, col], abs=1.5
-        )
-
-
 def test_a_model_takes_the_scenes_of_its_chips_with_oblong_pixels(scenes, tmp_path):
     folder, labels = scenes
     for number in range(2):

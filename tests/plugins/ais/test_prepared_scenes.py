@@ -203,3 +203,30 @@ def test_the_declared_unit_reaches_the_detector(traffic, tmp_path, monkeypatch):
     monkeypatch.undo()
     match = ais_job.match_scene(write_sea(tmp_path, units=(None,)), [traffic.ais])
     assert any("a.tif declares no unit" in note for note in match.notes)
+
+
+@pytest.mark.slow
+def test_classes_of_ships_by_ais(traffic, tmp_path):
+    """Of four detected objects three belong to a ship: they get its class and its
+    MMSI."""
+    store = prepare_scenes(
+        traffic.scene,
+        tmp_path / "store",
+        ais=traffic.ais,
+        land="none",
+        split="object",
+        val=0.3,
+        jobs=1,
+    )
+    rows = store.table.set_index("mmsi")
+    assert rows["class"].to_dict() == {
+        "219000001": "fishing",
+        "219000002": "cargo",
+        "219000003": "tanker",
+    }
+    assert (rows["ais_confidence"] > 0.9).all() and set(rows["unit"]) == {"sigma0"}
+    assert store.skipped["detected object, no AIS"] == 1
+    for mmsi, (row, col) in traffic.places.items():
+        assert rows.loc[str(mmsi), ["row", "col"]].tolist() == pytest.approx(
+            [row, col], abs=1.5
+        )
