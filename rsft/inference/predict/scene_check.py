@@ -17,7 +17,7 @@ from rsft.models.uncertainty.calibrator import (
 
 if TYPE_CHECKING:
     pass
-from rsft.inference.predict.result_table import format_sets
+from rsft.inference.writers.columns import (format_sets)
 from rsft.inference.writers.columns import probability_columns
 
 _MAX_SCENES = 10  # scenes that a sentence names

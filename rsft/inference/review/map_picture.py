@@ -18,7 +18,8 @@ from rsft.errors import RequestError
 from rsft.inference.corrections.corrected_table import read_table_file
 from rsft.inference.review.page import scene_pixels
 from rsft.inference.review.truth import TruthCheck
-from rsft.inference.writers.layer import UNLIKE_LABEL, PredictionLayer
+from rsft.inference.writers.layer import (PredictionLayer)
+from rsft.inference.writers.columns import (UNLIKE_LABEL)
 from rsft.inference.writers.styles import class_colors
 from rsft.scenes.georeference import Georeference
 from rsft.scenes.raster import RasterScene, gdal_environment, open_scene

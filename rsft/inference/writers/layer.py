@@ -24,10 +24,6 @@ CORRECTED_COLUMN = "corrected"
 replaces it."""
 
 
-UNLIKE_LABEL = "unlike the training chips"
-"""Label of chips whose class should not be trusted. They are gray, and hatched if they
-are polygons."""
-
 
 class PredictionLayer(NamedTuple):
     """A table of predictions with everything that belongs into its file.

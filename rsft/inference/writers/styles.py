@@ -7,13 +7,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from rsft.data.chips.record import NOT_A_TARGET, UNSURE
-from rsft.inference.writers.layer import (
-    CLASS_COLUMN,
-    CORRECTED_COLUMN,
-    LAYER_NAME,
-    UNLIKE_LABEL,
-    PredictionLayer,
-)
+from rsft.inference.writers.layer import (CLASS_COLUMN, CORRECTED_COLUMN, LAYER_NAME, PredictionLayer)
+from rsft.inference.writers.columns import (UNLIKE_LABEL)
 from rsft.types import LONLAT
 
 _OUTLINE = "#202020"
