@@ -1,23 +1,18 @@
-"""Classify many scenes in processes of Ray Data, on this machine or on a cluster, with one GeoPackage per scene.
+"""Classify many scenes in processes, with one GeoPackage per scene.
 
-Finished scenes are skipped; a failure does not stop others. Each scene is a separate
-block, so Ray repeats only this scene if its process or machine is lost. Ray may also
-run a block twice. The output is still complete: it is written to a temporary file and
-renamed, and only one process at a time can lock the journal that it is made from.
+Finished scenes are skipped; a failure does not stop others. A scene may run twice if
+its process is lost: its output is written to a temporary file and renamed, and only one
+process at a time can lock the journal that it is made from.
 """
 
-import logging
-import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, as_completed
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
-import ray
-import ray.data
 
 from rsft.data.imagery.scene_uri import SceneUri
 from rsft.errors import NetworkError, RequestError, RsftError
@@ -26,15 +21,16 @@ from rsft.inference.options import PredictionRequest
 from rsft.inference.predict.batch_journal import journal_path
 from rsft.inference.predict.bundles import reject_scene_outputs
 from rsft.inference.predict.inputs import find_scenes
-from rsft.inference.predict.job import job_key, predict
+from rsft.inference.predict.job import predict
+from rsft.inference.predict.open_job import job_key
 from rsft.inference.selection.fastest import load_engine
 from rsft.inference.writers.columns import table_columns
 from rsft.inference.writers.geopackage import read_geopackage_metadata
 from rsft.inference.writers.tables import check_output_path
 from rsft.models.bundle.bundle import Bundle
 from rsft.types import Progress
+from rsft.utils.executor import Executor, TaskLostError, open_executor
 from rsft.utils.operating_system import path_to_text
-from rsft.utils.ray_cluster.session import ray_session
 from rsft.utils.tables import write_csv_table
 
 SCENES_FILE = "scenes.csv"
@@ -44,8 +40,6 @@ ATTEMPTS = 3
 slow disk or a lack of memory."""
 
 _PAUSE = 1.0  # seconds before the second attempt; doubled before each later one
-
-_KILLED = f"its process was killed {ATTEMPTS} times, perhaps for lack of memory"
 _OTHER_OUTPUT = (
     "the existing output was made from another bundle, request, rsft version or state"
     " of the scene: give --overwrite, or another folder"
@@ -84,16 +78,6 @@ class SceneResult:
     address: str = ""
 
 
-SceneExecutor = Callable[
-    [Sequence[SceneResult], Path, PredictionRequest], Iterator[SceneResult]
-]
-"""Distributes scenes to processes that call `classify_scene`, and yields the results in
-any order.
-
-Its arguments are the scenes with the status pending, the bundle's folder and the
-request. If a scene has no result, its process was killed."""
-
-
 @dataclass(frozen=True)
 class ArchiveResult:
     """Results of all scenes, in the order of the inputs, and the path of scenes.csv."""
@@ -107,25 +91,45 @@ class ArchiveResult:
         return Counter(result.status for result in self.scenes)
 
 
+def open_archive_executor(
+    device: str, address: str | None = None, jobs: int | None = None
+) -> Executor:
+    """Return an executor for `predict_archive`, on this machine or on a Ray cluster.
+
+    Args:
+        device: device of the request; "auto" gives each scene a GPU if there are any.
+        address: address of the cluster; None for this machine.
+        jobs: number of scenes at the same time (default: the number of cores, or of
+            GPUs if the scenes use them).
+
+    Raises:
+        RequestError: no cluster answers at the address, or a GPU is missing.
+    """
+    gpus = {"auto": None, "cuda": 1.0}.get(device, 0.0)
+    return open_executor(
+        address, jobs, attempts=ATTEMPTS, gpus=gpus, modules=[__name__]
+    )
+
+
 def predict_archive(
     bundle_dir: Path,
     inputs: Sequence[str | Path],
     output_dir: Path,
     request: PredictionRequest,
-    executor: SceneExecutor,
+    executor: Executor,
     progress: Progress | None = None,
 ) -> ArchiveResult:
-    """Classify scenes into `output_dir`/<scene>.gpkg, and write scenes.csv there even if interrupted.
+    """Classify scenes into `output_dir`/<scene>.gpkg.
 
     A scene is skipped if its output was made by this version of rsft from the same
-    scene, bundle and request.
+    scene, bundle and request. scenes.csv is written even after an interruption.
 
     Args:
         bundle_dir: folder of the bundle.
         inputs: scenes, folders, globs or lists (@file).
         output_dir: folder of the outputs.
         request: options of every scene's job.
-        executor: distributes the scenes to processes.
+        executor: runs the jobs of the scenes.
         progress: called after each scene.
 
     Returns:
@@ -145,192 +149,149 @@ def predict_archive(
         request, "review page, map and truth are for one job, not for an archive"
     )
     bundle = Bundle.load(bundle_dir)
-    chips_dir = request.chips_dir
-    request = replace(
-        request,
-        query=request.query.absolute(),
-        chips_dir=chips_dir and chips_dir.absolute(),
-    )
-    check_output_path(
-        output_dir / "any.gpkg", table_columns(bundle.classes), overwrite=True
-    )
+    columns = table_columns(bundle.classes)
+    check_output_path(output_dir / "any.gpkg", columns, overwrite=True)
     scenes = dict.fromkeys(scene.absolute() for scene in find_scenes(inputs))
     results = _plan(list(scenes), output_dir.absolute(), bundle, request)
-    remaining = [result for result in results.values() if result.status == "pending"]
+    pending = [result for result in results.values() if result.status == "pending"]
     archive = ArchiveResult([], output_dir / SCENES_FILE)
     try:
-        if remaining:
-            load_engine(
-                bundle, REFERENCE, "cpu"
-            )  # raises an error that would make every scene fail
-            for result in executor(remaining, bundle_dir, request):
-                results[result.scene] = result
-                if progress:
-                    progress(
-                        sum(x.status != "pending" for x in results.values()),
-                        len(results),
-                        "scenes",
-                    )
-            for planned in remaining:
-                if results[planned.scene].status == "pending":
-                    results[planned.scene] = replace(
-                        planned, status="failed", reason=_KILLED
-                    )
+        if pending:
+            # raises an error that would make every scene fail
+            load_engine(bundle, REFERENCE, "cpu")
+        done = len(results) - len(pending)
+        for result in _run(pending, bundle_dir, request, executor):
+            results[result.scene] = result
+            done += 1
+            if progress:
+                progress(done, len(results), "scenes")
     finally:
         archive.scenes.extend(results.values())
         names = [field.name for field in fields(SceneResult)]
-        table = pd.DataFrame(
-            [asdict(result) for result in archive.scenes], columns=names
-        ).drop(columns="address")
+        rows = [asdict(result) for result in archive.scenes]
+        table = pd.DataFrame(rows, columns=names).drop(columns="address")
         write_csv_table(table, archive.summary_path)
     return archive
+
+
+def _run(
+    pending: Sequence[SceneResult],
+    bundle_dir: Path,
+    request: PredictionRequest,
+    executor: Executor,
+) -> Iterator[SceneResult]:
+    """Classify scenes, and yield their results in the order in which they finish."""
+    scenes: dict[Future[SceneResult], SceneResult] = {}
+    for planned in pending:
+        future = executor.submit(classify_scene, planned, bundle_dir, request)
+        scenes[future] = planned
+    for future in as_completed(scenes):
+        try:
+            yield future.result()
+        except TaskLostError as error:
+            reason = f"{error} ({ATTEMPTS} attempts)"
+            yield replace(scenes[future], status="failed", reason=reason)
 
 
 def classify_scene(
     planned: SceneResult, bundle_dir: Path, request: PredictionRequest
 ) -> SceneResult:
-    """Classify one scene in any process, and return a result that is done or failed, with the error.
+    """Classify one scene in any process.
 
     Args:
         planned: scene, output and job, with the status pending.
         bundle_dir: folder of the bundle.
         request: options of the job.
+
+    Returns:
+        A result that is done, or failed with the reason.
     """
     start = time.monotonic()
-    out = Path(planned.output)
     finished = _read_output(planned, "done")
     if finished is not None:  # an earlier process was killed right after its work
         return finished
-    resumed = journal_path(out).exists()
+    resumed = journal_path(Path(planned.output)).exists()
+    reason = _try_to_predict(planned, bundle_dir, request)
+    result = None if reason else _read_output(planned, "done")
+    if result is None:
+        reason = reason or "the scene or another input changed during the job"
+        result = replace(planned, status="failed", reason=reason)
+    seconds = round(time.monotonic() - start, 1)
+    return replace(result, seconds=seconds, resumed=resumed)
+
+
+def _try_to_predict(
+    planned: SceneResult, bundle_dir: Path, request: PredictionRequest
+) -> str:
+    """Classify a scene, and return why it fails; "" if it does not."""
     scene = planned.address or planned.scene
     reason = ""
     for attempt in range(ATTEMPTS):
+        if attempt:
+            time.sleep(_PAUSE * 2 ** (attempt - 1))
         try:
+            # positions may lie in other scenes
             predict(
-                bundle_dir, [scene], out, request, may_be_outside=True
-            )  # positions may lie in other scenes
-            reason = ""
-            break
+                bundle_dir, [scene], Path(planned.output), request, may_be_outside=True
+            )
+            return ""
         except RsftError as error:  # another attempt would end in the same way
-            reason = str(error)
-            break
-        except (
-            Exception
-        ) as error:  # from a library or the system; other scenes are not affected
-            reason = f"{type(error).__name__}: {error}"
-            time.sleep(_PAUSE * 2**attempt if attempt + 1 < ATTEMPTS else 0)
-    result = None if reason else _read_output(planned, "done")
-    reason = (
-        " ".join(reason.split()) or "the scene or another input changed during the job"
-    )
-    result = result or replace(planned, status="failed", reason=reason)
-    return replace(result, seconds=round(time.monotonic() - start, 1), resumed=resumed)
+            return " ".join(str(error).split())
+        except Exception as error:
+            # expected: faults of disks, networks and memory, which GDAL, SQLite, Arrow
+            # and PyTorch report by exceptions of their own; scenes.csv names them
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+    return reason
 
 
 def _read_output(planned: SceneResult, status: str) -> SceneResult | None:
-    """Return the result of an existing output; None if it does not exist, or if another job made it."""
+    """Return the result of an existing output; None if another job made it."""
     out = Path(planned.output)
     metadata = read_geopackage_metadata(out)
     if metadata.get("job") != planned.job:
         return None
-    journal_path(out).unlink(
-        missing_ok=True
-    )  # left behind if the process was killed just before it removed this file
-    chips = int(metadata["chips"])
-    rejected = int(metadata["rejected"])
-    ood = int(metadata["ood"])
-    withheld = int(metadata["withheld"])
+    # left behind if the process was killed just before it removed this file
+    journal_path(out).unlink(missing_ok=True)
     return replace(
         planned,
         status=status,
-        chips=chips,
-        rejected=rejected,
-        ood=ood,
-        class_sets="withheld" if withheld else "",
+        chips=int(metadata["chips"]),
+        rejected=int(metadata["rejected"]),
+        ood=int(metadata["ood"]),
+        class_sets="withheld" if int(metadata["withheld"]) else "",
     )
 
 
 def _plan(
     scenes: list[SceneUri], folder: Path, bundle: Bundle, request: PredictionRequest
 ) -> dict[str, SceneResult]:
-    """Return the status of every scene before the call: pending, skipped, or failed because of another output."""
+    """Return the status of every scene before the call.
+
+    It is pending, skipped, or failed because of another output.
+    """
     counts = Counter(scene.stem for scene in scenes)
     repeated = sorted(name for name, count in counts.items() if count > 1)
     if repeated:
         raise RequestError(
             f"{len(repeated)} names belong to several scenes, such as {repeated[0]}",
-            hint=(
-                "outputs are named after scenes: rename the scenes, or write them into"
-                " several folders"
-            ),
+            hint="outputs are named after scenes: rename the scenes, or write them into"
+            " several folders",
         )
     results = {}
     for scene in scenes:
         out = folder / f"{scene.stem}.gpkg"
-        planned = SceneResult(
+        result = SceneResult(
             path_to_text(scene), "pending", output=path_to_text(out), address=scene.text
         )
         try:
-            planned = replace(planned, job=job_key(bundle, [scene], {}, request))
+            result = replace(result, job=job_key(bundle, [scene], {}, request))
         except NetworkError as error:
-            results[planned.scene] = replace(
-                planned, status="failed", reason=str(error)
-            )
-            continue
-        result = _read_output(planned, "skipped") or planned
-        if result is planned and out.exists() and not request.overwrite:
-            result = replace(planned, status="failed", reason=_OTHER_OUTPUT)
+            result = replace(result, status="failed", reason=str(error))
+        else:
+            finished = _read_output(result, "skipped")
+            if finished is not None:
+                result = finished
+            elif out.exists() and not request.overwrite:
+                result = replace(result, status="failed", reason=_OTHER_OUTPUT)
         results[result.scene] = result
     return results
-
-
-def ray_executor(address: str | None = None, jobs: int | None = None) -> SceneExecutor:
-    """Return an executor that distributes scenes over a cluster or over this machine.
-
-    All machines must see the working directory, bundle, scenes and outputs under the
-    same paths.
-
-    Args:
-        address: address of the cluster; None for this machine.
-        jobs: number of scenes at the same time (default: the number of cores, or of
-            GPUs if the request uses them).
-
-    Returns:
-        The executor, which starts Ray when it is called and stops it at the end.
-    """
-
-    def execute(
-        scenes: Sequence[SceneResult], bundle_dir: Path, request: PredictionRequest
-    ) -> Iterator[SceneResult]:
-        working_dir = Path.cwd()
-
-        def classify(row: dict[str, Any]) -> dict[str, Any]:
-            os.chdir(
-                working_dir
-            )  # so that relative paths mean the same as in the parent process
-            return asdict(classify_scene(SceneResult(**row), bundle_dir, request))
-
-        os.environ["RAY_TASK_MAX_RETRIES"] = str(
-            ATTEMPTS - 1
-        )  # of a task whose process is killed
-        logging.getLogger("ray.data").setLevel(logging.CRITICAL)
-        with ray_session(address):
-            context: Any = ray.data.DataContext.get_current()
-            context.enable_progress_bars = context.print_on_execution_start = False
-            context.max_errored_blocks = (
-                -1
-            )  # continue with other scenes if Ray gives up on one
-            resources: Any = ray.cluster_resources  # not typed
-            uses_gpu = request.device == "cuda" or (
-                request.device == "auto" and "GPU" in resources()
-            )
-            rows = ray.data.from_items(
-                [asdict(scene) for scene in scenes], override_num_blocks=len(scenes)
-            )
-            function: Any = classify
-            for row in rows.map(
-                function, num_cpus=1, num_gpus=int(uses_gpu), concurrency=jobs
-            ).iter_rows():
-                yield SceneResult(**row)
-
-    return execute

@@ -27,6 +27,9 @@ _speed = partial(Option, panel="Speed")
 class PredictionRequest:
     """Options of a prediction job, apart from bundle, inputs and output.
 
+    Fields with `compare=False` do not change what a job records, so that it can be
+    resumed with other values.
+
     Attributes:
         query: where to cut chips in scenes; by default the inputs are chips.
         declaration: unit, bands and pixel spacing of all inputs. Missing values come
@@ -49,7 +52,7 @@ class PredictionRequest:
     html_path: Annotated[
         Path | None,
         _out("HTML page to write, for reviewing and correcting labels.", "--html"),
-    ] = None
+    ] = field(default=None, compare=False)
     picture_path: Annotated[
         Path | None,
         _out(
@@ -57,7 +60,7 @@ class PredictionRequest:
             " scale and north arrow.",
             "--picture",
         ),
-    ] = None
+    ] = field(default=None, compare=False)
     truth_path: Annotated[
         Path | None,
         _detection(
@@ -65,15 +68,21 @@ class PredictionRequest:
             " Prints how many --detect found.",
             "--truth",
         ),
-    ] = None
-    overwrite: Annotated[bool, Option("Replace existing output.")] = False
+    ] = field(default=None, compare=False)
+    overwrite: Annotated[bool, Option("Replace existing output.")] = field(
+        default=False, compare=False
+    )
     discard_corrections: Annotated[
         bool,
         _out("With --overwrite: replace even a table that contains corrected classes."),
-    ] = False
+    ] = field(default=False, compare=False)
     batch_size: Annotated[int, _speed("Number of chips in a batch.", min=1)] = 32
-    readers: Annotated[int, _speed("Number of threads that read chips.", min=1)] = 1
-    device: Annotated[str, Option("Device: auto, cpu or cuda.")] = "auto"
+    readers: Annotated[int, _speed("Number of threads that read chips.", min=1)] = (
+        field(default=1, compare=False)
+    )
+    device: Annotated[str, Option("Device: auto, cpu or cuda.")] = field(
+        default="auto", compare=False
+    )
     engine: Annotated[
         str,
         _speed(

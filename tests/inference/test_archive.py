@@ -1,7 +1,8 @@
-"""Archives without Ray: scenes that are classified, that fail, and that are skipped."""
+"""Archives: scenes that are classified, that fail, and that are skipped."""
 
 import csv
 import sqlite3
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,10 +12,16 @@ import pytest
 
 from rsft.errors import RequestError
 from rsft.inference import archive
-from rsft.inference.archive import SceneResult, classify_scene, predict_archive
+from rsft.inference.archive import (
+    SceneResult,
+    classify_scene,
+    open_archive_executor,
+    predict_archive,
+)
 from rsft.inference.options import PredictionRequest
 from rsft.inference.writers.geopackage import read_geopackage_metadata
 from rsft.scenes.query import Query
+from rsft.utils.executor import TaskLostError
 from tests.helpers.file_server import serving_folder
 from tests.helpers.files import written
 from tests.helpers.scenes import (
@@ -49,15 +56,39 @@ def scenes(tmp_path):
     return tmp_path / "in"
 
 
-def in_this_process(scenes, bundle_dir, request):
-    """Classify scenes in this process, in reverse order."""
-    for scene in reversed(scenes):
-        yield classify_scene(scene, bundle_dir, request)
+class InThisProcess:
+    """Classifies scenes in this process.
+
+    Args:
+        run: called with the number of the scene, the function and its arguments.
+    """
+
+    def __init__(self, run=lambda number, work, *arguments: work(*arguments)):
+        self.run = run
+        self.count = 0
+
+    def submit(self, work, *arguments):
+        future = Future()
+        try:
+            future.set_result(self.run(self.count, work, *arguments))
+        except TaskLostError as error:
+            future.set_exception(error)
+        self.count += 1
+        return future
 
 
-def run_archive(tmp_path, *inputs, request=TILES, executor=in_this_process, **options):
+def refuse(number, *_):
+    pytest.fail("a scene is classified again")
+
+
+def run_archive(tmp_path, *inputs, request=TILES, executor=None, **options):
     return predict_archive(
-        Path("bundle"), inputs, tmp_path / "out", request, executor, **options
+        Path("bundle"),
+        inputs,
+        tmp_path / "out",
+        request,
+        executor or InThisProcess(),
+        **options,
     )
 
 
@@ -122,7 +153,7 @@ def test_a_second_call_skips_finished_scenes(scenes, tmp_path):
     again = run_archive(
         tmp_path,
         scenes / "*.tif",
-        executor=lambda *_: pytest.fail("a scene is classified again"),
+        executor=InThisProcess(refuse),
     )
     assert again.counts == {"skipped": 3}
 
@@ -133,12 +164,12 @@ def test_paths_may_be_given_from_another_folder(scenes, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     use_toy_model(monkeypatch, toy_bundle(contract=toy_contract(crop=8)))
     assert predict_archive(
-        Path("b"), [Path("in/a.tif")], Path("out"), request, in_this_process
+        Path("b"), [Path("in/a.tif")], Path("out"), request, InThisProcess()
     ).counts == {"done": 1}
     monkeypatch.chdir(scenes)
     request = PredictionRequest(query=Query(at=at))
     again = predict_archive(
-        Path("b"), [Path("a.tif").resolve()], Path("../out"), request, in_this_process
+        Path("b"), [Path("a.tif").resolve()], Path("../out"), request, InThisProcess()
     )
     assert again.counts == {"skipped": 1}
 
@@ -236,28 +267,39 @@ def test_a_disk_error_leads_to_another_attempt(
 
 
 def test_a_lost_scene_has_failed(scenes, tmp_path):
-    def lossy(scenes, bundle_dir, request):
-        yield classify_scene(scenes[0], bundle_dir, request)
+    def lose_second(number, work, *arguments):
+        if number == 1:
+            raise TaskLostError("its process was killed")
+        return work(*arguments)
 
-    result = run_archive(tmp_path, scenes / "a.tif", scenes / "b.tif", executor=lossy)
-    assert (
-        result.counts == {"done": 1, "failed": 1}
-        and "was killed 3 times" in result.scenes[1].reason
+    executor = InThisProcess(lose_second)
+    result = run_archive(
+        tmp_path, scenes / "a.tif", scenes / "b.tif", executor=executor
     )
+    assert result.counts == {"done": 1, "failed": 1}
+    assert result.scenes[1].reason == "its process was killed (3 attempts)"
 
 
 def test_an_interrupted_call_writes_its_summary(scenes, tmp_path):
-    def stopped(scenes, bundle_dir, request):
-        yield classify_scene(scenes[0], bundle_dir, request)
-        raise KeyboardInterrupt
+    def stop(done, *_):
+        if done == 1:
+            raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_archive(tmp_path, scenes / "*.tif", executor=stopped)
-    assert table(tmp_path) == [
-        ("a.tif", "done", 6),
-        ("b.tif", "pending", 0),
-        ("c.tif", "pending", 0),
-    ]
+        run_archive(tmp_path, scenes / "*.tif", progress=stop)
+    statuses = [status for _, status, _ in table(tmp_path)]
+    assert sorted(statuses) == ["done", "pending", "pending"]
+
+
+@pytest.mark.slow
+def test_scenes_in_processes(scenes, tmp_path, monkeypatch):
+    """Real processes have no toy model, so each of their jobs fails for its bundle."""
+    with open_archive_executor("cpu", jobs=2) as executor:
+        result = run_archive(
+            tmp_path, scenes / "a.tif", scenes / "b.tif", executor=executor
+        )
+    assert result.counts == {"failed": 2}
+    assert all("bundle" in scene.reason for scene in result.scenes)
 
 
 def test_the_output_of_a_killed_process_is_used(scenes, tmp_path):

@@ -17,21 +17,17 @@ from rsft_qgis.json_lines import (
 from rsft.cli.display.failures import quiet_console
 from rsft.cli.display.results import emit_predictions, report_progress
 from rsft.errors import DataError
-from rsft.inference.predict.job import PredictionResult
+from rsft.inference.predict.result import PredictionResult
 
 
 def test_lines_of_rsft(capsys, tmp_path):
     with report_progress(as_json=True) as report:
         report(5, 20, "classifying")
     table = pd.DataFrame({"class": ["a", "b", "a"]})
-    counts = {"a": 2, "b": 1}
+    rejections = [(str(tmp_path), 0, "too small")]
     notes = ["engine: torch"]
-    emit_predictions(
-        PredictionResult(
-            table, [(tmp_path, "too small")], counts, tmp_path / "o.gpkg", notes, []
-        ),
-        {},
-    )
+    result = PredictionResult(table, rejections, ("a", "b"), tmp_path / "o.gpkg", notes)
+    emit_predictions(result, {})
     with pytest.raises(DataError), quiet_console(quiet=False, as_json=True):
         raise DataError("no unit", "a.tif", "declare it with --unit")
     progress, result, failure = (

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from rsft.data.chips.store import ChipStore
     from rsft.inference.archive import ArchiveResult
     from rsft.inference.corrections.add import CorrectionSummary
-    from rsft.inference.predict.job import PredictionResult
+    from rsft.inference.predict.result import PredictionResult
     from rsft.inference.suggestion.suggest import Suggestions
     from rsft.types import Progress
 

@@ -6,20 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from rsft.errors import RequestError
-from rsft.inference.options import (
-    DEFAULT_REQUEST,
-    PredictionRequest,
-)
-from rsft.inference.predict.job import (
-    PredictionJob,
-    PredictionResult,
-    open_job,
-    run_job,
-    write_result,
-)
-from rsft.inference.writers.tables import (
-    table_suffix,
-)
+from rsft.inference.options import DEFAULT_REQUEST, PredictionRequest
+from rsft.inference.predict.job import run_job
+from rsft.inference.predict.open_job import PredictionJob, open_job
+from rsft.inference.predict.result import PredictionResult, write_result
+from rsft.inference.writers.tables import table_suffix
 from rsft.models.bundle.bundle import Bundle
 from rsft.types import Progress
 
@@ -38,7 +29,7 @@ def predict_bundles(
 
     Args:
         bundle_dirs: the bundles.
-        inputs: see `predict`.
+        inputs: see `rsft.inference.predict.job.predict`.
         output_path: the table of the first bundle; see `output_paths` for the others.
         request: options of each job.
         progress: called with numbers of chips, for each bundle.
@@ -48,17 +39,15 @@ def predict_bundles(
 
     Raises:
         RequestError: the bundles differ in backbone, contract or test-time views; also
-            see `predict`.
-        WeightsError: see `predict`.
-        DataError: see `predict`.
+            see `rsft.inference.predict.job.predict`, as for the other errors.
+        WeightsError: a bundle cannot be used.
+        DataError: the chips cannot be used.
     """
     reject_scene_outputs(
         request, "review page, map and truth are for one bundle, without --also"
     )
-    if request.engine not in ("auto", "torch") or request.precision not in (
-        None,
-        "fp32",
-    ):
+    is_reference = request.engine in ("auto", "torch")
+    if not is_reference or request.precision not in (None, "fp32"):
         raise RequestError(
             "several bundles are only computed by PyTorch in float32",
             "--also",
@@ -75,11 +64,8 @@ def predict_bundles(
             # the journal of the first job is deleted last, so it tells whether an
             # interrupted call wrote these tables
             replaces = request.overwrite or any(job.replaces_outputs for job in jobs)
-            job = stack.enter_context(
-                open_job(
-                    bundle, inputs, path, replace(request, overwrite=replaces), progress
-                )
-            )
+            options = replace(request, overwrite=replaces)
+            job = stack.enter_context(open_job(bundle, inputs, path, options, progress))
             jobs.append(replace(job, request=request))
         engines = [run_job(job) for job in jobs]
         return [
@@ -88,25 +74,31 @@ def predict_bundles(
 
 
 def output_paths(output_path: Path, bundles: Sequence[Bundle]) -> list[Path]:
-    """Return one path per bundle: `output_path`, then `<stem>.<recipe name><suffix>`, numbered if names repeat."""
+    """Return the path of the table of each bundle.
+
+    The first one is `output_path`, the others are `<stem>.<recipe name><suffix>`,
+    numbered if names repeat.
+    """
     paths = [output_path]
-    stem = output_path.name[: -len(table_suffix(output_path)) or None]
+    file_name = output_path.name
+    stem = file_name[: len(file_name) - len(table_suffix(output_path))]
+    suffix = file_name[len(stem) :]
     for bundle in bundles[1:]:
         name = bundle.recipe.name
+        path = output_path.with_name(f"{stem}.{name}{suffix}")
         number = 2
-        while (
-            path := output_path.with_name(
-                f"{stem}.{name}{output_path.name[len(stem) :]}"
-            )
-        ) in paths:
-            name = f"{bundle.recipe.name}-{number}"
-            number = number + 1
+        while path in paths:
+            path = output_path.with_name(f"{stem}.{name}-{number}{suffix}")
+            number += 1
         paths.append(path)
     return paths
 
 
 def reject_scene_outputs(request: PredictionRequest, message: str) -> None:
-    """Raise a RequestError with this message if a job has a review page, a map or a truth: these are for one job."""
+    """Raise a RequestError if a job has a review page, a map or a truth.
+
+    These are for one job.
+    """
     options = {
         "--html": request.html_path,
         "--picture": request.picture_path,
@@ -120,33 +112,38 @@ def reject_scene_outputs(request: PredictionRequest, message: str) -> None:
 
 
 def check_compatible(first: Bundle, other: Bundle) -> None:
-    """Raise a RequestError if two bundles do not take the same chips: other backbone, contract or test-time views."""
-    names = (
-        f"{first.recipe.name} ({first.sha256[:12]}) and {other.recipe.name}"
-        f" ({other.sha256[:12]})"
-    )
-    hint = "classify with one bundle at a time"
-    if first.backbone_sha256 != other.backbone_sha256:
-        backbones = " and ".join(
-            f"{x.recipe.backbone.name} {x.backbone_sha256[:12]}" for x in (first, other)
-        )
+    """Raise a RequestError if two bundles do not take the same chips.
+
+    Their backbones, contracts or test-time views differ.
+    """
+    fault = _describe_difference(first, other)
+    if fault:
         raise RequestError(
-            f"{names} have different backbones: {backbones}", "--also", hint
+            f"{_describe(first)} and {_describe(other)} {fault}",
+            "--also",
+            "classify with one bundle at a time",
         )
+
+
+def _describe(bundle: Bundle) -> str:
+    return f"{bundle.recipe.name} ({bundle.sha256[:12]})"
+
+
+def _describe_difference(first: Bundle, other: Bundle) -> str:
+    """Return in which way two bundles do not take the same chips; "" if they do."""
+    if first.backbone_sha256 != other.backbone_sha256:
+        names = [
+            f"{bundle.recipe.backbone.name} {bundle.backbone_sha256[:12]}"
+            for bundle in (first, other)
+        ]
+        return f"have different backbones: {' and '.join(names)}"
     contract = first.contract.model_dump(exclude={"statistics"})
     other_contract = other.contract.model_dump(exclude={"statistics"})
-    differences = ", ".join(
-        key for key in contract if contract[key] != other_contract[key]
-    )
-    if differences:
-        raise RequestError(
-            f"{names} take different chips: their contracts differ in {differences}",
-            "--also",
-            hint,
-        )
-    tta = first.recipe.evaluate
-    other_tta = other.recipe.evaluate
-    if (tta.tta, tta.crop_margin) != (other_tta.tta, other_tta.crop_margin):
-        raise RequestError(
-            f"{names} use different test-time views (evaluate.tta)", "--also", hint
-        )
+    keys = [key for key in contract if contract[key] != other_contract[key]]
+    if keys:
+        return f"take different chips: their contracts differ in {', '.join(keys)}"
+    views = first.recipe.evaluate
+    other_views = other.recipe.evaluate
+    if (views.tta, views.crop_margin) != (other_views.tta, other_views.crop_margin):
+        return "use different test-time views (evaluate.tta)"
+    return ""

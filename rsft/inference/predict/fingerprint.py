@@ -1,23 +1,17 @@
 """Recognize a scene that was copied or moved by its content."""
 
-from __future__ import annotations
-
 import hashlib
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from rsft.data.imagery.scene_uri import SceneUri
 from rsft.utils.operating_system import path_to_text
 
-if TYPE_CHECKING:
-    pass
-
 _BLOCKS = 64
-
 _BLOCK_BYTES = 16384  # parts of a file that are hashed
 
 
 def scene_fingerprint(uri: SceneUri) -> str | None:
-    """Return a hash that changes if the files of a local scene change, but not if they are copied or moved.
+    """Return a hash of a local scene that changes with its content, not its path.
 
     It contains the names of the files in a folder, their sizes, and parts of their
     content.
@@ -29,15 +23,21 @@ def scene_fingerprint(uri: SceneUri) -> str | None:
     if path is None or not path.exists():
         return None
     digest = hashlib.sha256()
-    for name in (
-        sorted(x for x in path.rglob("*") if x.is_file()) if path.is_dir() else [path]
-    ):
-        if path.is_dir():
-            digest.update(path_to_text(name.relative_to(path)).encode())
-        size = name.stat().st_size
-        digest.update(str(size).encode())
-        with name.open("rb") as file:
-            for number in range(_BLOCKS if size > _BLOCK_BYTES else 1):
-                file.seek(max(0, size - _BLOCK_BYTES) * number // (_BLOCKS - 1))
-                digest.update(file.read(_BLOCK_BYTES))
+    if path.is_dir():
+        for file in sorted(file for file in path.rglob("*") if file.is_file()):
+            digest.update(path_to_text(file.relative_to(path)).encode())
+            _update(digest, file)
+    else:
+        _update(digest, path)
     return digest.hexdigest()[:32]
+
+
+def _update(digest: "hashlib._Hash", path: Path) -> None:
+    """Add the size of a file and parts of its content to a hash."""
+    size = path.stat().st_size
+    digest.update(str(size).encode())
+    blocks = _BLOCKS if size > _BLOCK_BYTES else 1
+    with path.open("rb") as file:
+        for number in range(blocks):
+            file.seek(max(0, size - _BLOCK_BYTES) * number // (_BLOCKS - 1))
+            digest.update(file.read(_BLOCK_BYTES))

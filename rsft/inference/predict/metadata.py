@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 from rsft.inference.options import PredictionRequest
 from rsft.inference.predict.chip_files import PredictionPlan
+from rsft.inference.predict.fingerprint import scene_fingerprint
 from rsft.models.bundle.bundle import Bundle
 from rsft.utils.operating_system import path_to_text
 from rsft.version import __version__
 
 if TYPE_CHECKING:
     from rsft.inference.predict.scene_chips import SceneChips
-from rsft.inference.predict.fingerprint import scene_fingerprint
 
 
 def table_metadata(
@@ -26,7 +26,7 @@ def table_metadata(
     notes: list[str],
     engine: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Describe how a predictions table was made, as JSON values that are written with it.
+    """Describe how a predictions table was made, as JSON values.
 
     Args:
         bundle: the bundle that classified the chips.
@@ -37,7 +37,7 @@ def table_metadata(
         engine: description of the engine.
 
     Returns:
-        The values by key.
+        The values by key, which are written with the table.
     """
     return {
         "rsft_version": __version__,
@@ -50,19 +50,7 @@ def table_metadata(
         "bands": list(bundle.contract.used_bands),
         "scenes": [path_to_text(scene.path) for scene in plan.scenes],
         "products": [scene.record() for scene in plan.scenes],
-        "cuts": [
-            {
-                "scene": path_to_text(source.scene.path.name),
-                "path": path_to_text(source.scene.path.absolute()),
-                "fingerprint": scene_fingerprint(source.scene.path),
-                "unit": source.unit,
-                "side": source.window.side,
-                "margin": source.window.margin,
-                "scale": list(source.window.scale),
-                "tiles": source.is_tiled,
-            }
-            for source in scene_sources(plan)
-        ],
+        "cuts": [_describe_cut(source) for source in scene_sources(plan)],
         "engine": engine,
         "request": json.loads(json.dumps(asdict(request), default=path_to_text)),
         "notes": notes,
@@ -74,3 +62,18 @@ def scene_sources(plan: PredictionPlan) -> Sequence[SceneChips]:
     if plan.scenes:
         return cast("Sequence[SceneChips]", plan.sources)
     return ()
+
+
+def _describe_cut(source: SceneChips) -> dict[str, Any]:
+    """Return how the chips of a scene are cut."""
+    path = source.scene.path
+    return {
+        "scene": path_to_text(path.name),
+        "path": path_to_text(path.absolute()),
+        "fingerprint": scene_fingerprint(path),
+        "unit": source.unit,
+        "side": source.window.side,
+        "margin": source.window.margin,
+        "scale": list(source.window.scale),
+        "tiles": source.is_tiled,
+    }

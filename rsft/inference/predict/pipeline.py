@@ -1,7 +1,4 @@
-"""Read, prepare, classify and record batches of chips, and classify arrays or files from Python.
-
-Background threads read ahead.
-"""
+"""Read and prepare batches of chips in background threads, which read ahead."""
 
 from __future__ import annotations
 
@@ -73,20 +70,17 @@ class PreparedBatch(NamedTuple):
 def make_batches(
     sources: Sequence[chip_files.ChipSource], size: int
 ) -> list[ChipBatch]:
-    """Split the chips of all sources into batches of `size` chips of one source, numbered from 0.
+    """Split the chips of all sources into batches of `size` chips of one source.
 
     Batches depend only on the sources and on `size`, so that a resumed job finds the
     same batches under the same numbers.
     """
-    ranges = [
-        (source, range(start, min(start + size, len(source))))
-        for source in sources
-        for start in range(0, len(source), size)
-    ]
-    return [
-        ChipBatch(number, source, chips)
-        for number, (source, chips) in enumerate(ranges)
-    ]
+    batches: list[ChipBatch] = []
+    for source in sources:
+        for start in range(0, len(source), size):
+            chips = range(start, min(start + size, len(source)))
+            batches.append(ChipBatch(len(batches), source, chips))
+    return batches
 
 
 def prefetch(
@@ -95,7 +89,7 @@ def prefetch(
     workers: int,
     ahead: int | None = None,
 ) -> Generator[_Out]:
-    """Call `function` on every item in background threads, and yield the results in order.
+    """Call `function` on every item in background threads.
 
     Args:
         function: called from several threads.
@@ -150,12 +144,8 @@ def prepare_batch(
             counts["empty"] += 1
             continue
         except DataError as error:
-            rejected.append(
-                (
-                    number,
-                    f"{error.message}; {error.hint}" if error.hint else error.message,
-                )
-            )
+            reason = "; ".join(filter(None, [error.message, error.hint]))
+            rejected.append((number, reason))
             continue
         counts.update(
             gray=chip.is_gray,
@@ -165,11 +155,10 @@ def prepare_batch(
         )
         numbers.append(number)
         images.append(image)
+        row = chip.columns | measure_length(chip, contract)
         if thumbnails:
-            thumbnail = {"thumb": encode_thumbnail(image)}
-        else:
-            thumbnail = {}
-        columns.append(chip.columns | measure_length(chip, contract) | thumbnail)
+            row["thumb"] = encode_thumbnail(image)
+        columns.append(row)
     return PreparedBatch(
         batch, numbers, contract.normalize(images), columns, rejected, counts
     )
@@ -185,9 +174,8 @@ def read_sample(
         chip is usable.
     """
     for batch in batches:
-        prepared = prepare_batch(
-            batch._replace(chips=batch.chips[:CPU_BATCH_SIZE]), contract
-        )
+        first = batch._replace(chips=batch.chips[:CPU_BATCH_SIZE])
+        prepared = prepare_batch(first, contract)
         if prepared.numbers:
             return prepared.inputs
     return None
@@ -196,7 +184,10 @@ def read_sample(
 def batch_result(
     prepared: PreparedBatch, outputs: ClassifierOutputs | None, bundle: Bundle
 ) -> BatchResult:
-    """Combine the columns of a batch with the outputs of the network, which are None if no chip could be classified."""
+    """Combine the columns of a batch with the outputs of the network.
+
+    The outputs are None if no chip could be classified.
+    """
     rows = pd.DataFrame()
     if outputs is not None:
         predictions = predictions_table(outputs, bundle.classes, bundle.calibrator)
@@ -209,17 +200,14 @@ def batch_result(
 
 
 def encode_thumbnail(image: Bytes) -> bytes:
-    """Encode a network input (S, S, P) before normalization as a JPEG with the side `THUMBNAIL_SIDE`.
+    """Encode a network input (S, S, P) before normalization as a JPEG.
 
-    The picture shows three planes, or only the first one if there are fewer than three.
+    Its side is `THUMBNAIL_SIDE`. The picture shows three planes, or only the first one if there are fewer than three.
     """
-    planes = image[:, :, :3] if image.shape[2] >= 3 else image[:, :, 0]
-    small = cv2.resize(
-        planes, (THUMBNAIL_SIDE, THUMBNAIL_SIDE), interpolation=cv2.INTER_AREA
-    )
-    bgr = small[:, :, ::-1] if small.ndim == 3 else small  # OpenCV expects B, G, R
-    return bytes(
-        cv2.imencode(".jpg", np.ascontiguousarray(bgr), [cv2.IMWRITE_JPEG_QUALITY, 80])[
-            1
-        ]
-    )
+    planes = image[:, :, 0] if image.shape[2] < 3 else image[:, :, :3]
+    size = (THUMBNAIL_SIDE, THUMBNAIL_SIDE)
+    small = cv2.resize(planes, size, interpolation=cv2.INTER_AREA)
+    bgr = small[..., ::-1] if small.ndim == 3 else small  # OpenCV expects B, G, R
+    quality = [cv2.IMWRITE_JPEG_QUALITY, 80]
+    _, data = cv2.imencode(".jpg", np.ascontiguousarray(bgr), quality)
+    return bytes(data)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from rsft.inference.predict.pipeline import (
 )
 from rsft.inference.predict.result_table import describe_unnamed_chips
 from rsft.inference.predict.scene_check import check_scenes, describe_checks
-from rsft.inference.writers.columns import probability_columns
+from rsft.inference.writers.columns import classified_names
 from rsft.models.bundle.bundle import Bundle
 from rsft.scenes.options import ChipOptions, Declaration
 from rsft.types import Pixels
@@ -66,9 +67,8 @@ class Predictor:
             WeightsError: the bundle cannot be used, or the backbone is not the one it
                 was trained on.
         """
-        from rsft.inference.selection.fastest import (
-            load_engine,
-        )  # PyTorch, which `rsft predict` can do without
+        # PyTorch, which `rsft predict` can do without
+        from rsft.inference.selection.fastest import load_engine
 
         bundle = Bundle.load(folder)
         return cls(bundle, load_engine(bundle, EngineSpec(engine, precision), device))
@@ -112,92 +112,68 @@ class Predictor:
             [0, 1]
         """
         declaration = Declaration(unit, tuple(bands) if bands else None)
+        contract = self.engine.contract
         items: Any = [chips] if isinstance(chips, str | Path) else chips
-        if not len(items) or not all(isinstance(item, str | Path) for item in items):
-            return self.predict_source(
-                _ChipArrays(items, self.engine.contract, declaration), batch_size
-            )
-        files, _ = find_chips([Path(path) for path in items], declaration)
-        return self.predict_source(
-            ChipFiles(files, self.engine.contract, ChipOptions()), batch_size
-        )
+        if len(items) and all(isinstance(item, str | Path) for item in items):
+            files, _ = find_chips([Path(path) for path in items], declaration)
+            source = ChipFiles(files, contract, ChipOptions())
+            return self.predict_source(source, batch_size)
+        arrays = _ChipArrays(items, contract, declaration)
+        return self.predict_source(arrays, batch_size)
 
     def predict_source(
         self, source: ChipFiles | _ChipArrays, batch_size: int = 32
     ) -> pd.DataFrame:
-        """Return the table of `predict` for the chips of a source, in the order of the source."""
+        """Return the table of `predict` for the chips of a source, in its order."""
         contract = self.engine.contract
         bundle = self.bundle
+        prepare = partial(prepare_batch, contract=contract)
         tables = []
         unnamed = 0
-        for prepared in prefetch(
-            lambda batch: prepare_batch(batch, contract),
-            make_batches([source], batch_size),
-            1,
-        ):
+        for prepared in prefetch(prepare, make_batches([source], batch_size), 1):
             if prepared.numbers:
-                result = batch_result(
-                    prepared, self.engine.infer(prepared.inputs), bundle
-                )
-                tables.append(
-                    result.rows.assign(rejected=None, number=prepared.numbers)
-                )
-                unnamed += result.counts["unnamed"]
-            if prepared.rejected:
-                rows = [
-                    {"chip": source.name(x), "rejected": reason, "number": x}
-                    for x, reason in prepared.rejected
-                ]
-                tables.append(pd.DataFrame(rows))
-        table = (
-            pd.concat(tables)
-            .sort_values("number", ignore_index=True)
-            .drop(columns="number")
-        )
+                outputs = self.engine.infer(prepared.inputs)
+                rows = batch_result(prepared, outputs, bundle).rows
+                tables.append(rows.assign(rejected=None, number=prepared.numbers))
+                unnamed += prepared.counts["unnamed"]
+            for number, reason in prepared.rejected:
+                row = {"chip": source.name(number), "rejected": reason}
+                tables.append(pd.DataFrame([row | {"number": number}]))
+        table = pd.concat(tables).sort_values("number", ignore_index=True)
+        table = table.drop(columns="number")
         if "class" not in table:  # no chip could be classified
-            best = [
-                "class",
-                "probability",
-                *(("class_2", "probability_2") if len(bundle.classes) > 1 else ()),
-            ]
-            if bundle.calibrator is None:
-                calibrated = []
-            else:
-                calibrated = ["class_set", "ood", "ood_distance"]
-            columns = [*table, *best, *calibrated, *probability_columns(bundle.classes)]
-            table = table.reindex(columns=columns)
+            is_calibrated = bundle.calibrator is not None
+            names = classified_names(bundle.classes, is_calibrated)
+            table = table.reindex(columns=[*table, *names])
         table, checks = check_scenes(table, bundle.calibrator, bundle.classes)
-        notes = describe_checks(checks)
-        table.attrs["notes"] = [*describe_unnamed_chips(unnamed, contract), *notes]
+        notes = describe_unnamed_chips(unnamed, contract)
+        table.attrs["notes"] = notes + describe_checks(checks)
         return table
 
 
 class _ChipArrays(ChipSource):
-    """A source of chips in memory: an array (H, W), (H, W, B) or (N, H, W, B), or a list of arrays."""
+    """A source of chips in memory.
+
+    They are an array (H, W), (H, W, B) or (N, H, W, B), or a list of arrays.
+    """
 
     def __init__(
         self, chips: Any, contract: Contract, declaration: Declaration
     ) -> None:
-        if isinstance(chips, np.ndarray) and chips.ndim != 4:
-            arrays = [chips]
-        else:
-            arrays = list(chips)
-        wrong_shapes = [
+        is_one = isinstance(chips, np.ndarray) and chips.ndim != 4
+        arrays = [chips] if is_one else list(chips)
+        shapes = [
             array.shape
             for array in arrays
             if array.ndim not in (2, 3) or not array.size
         ]
-        if wrong_shapes or not arrays:
+        if shapes or not arrays:
+            shape = shapes[0] if shapes else "none"
             raise RequestError(
-                (
-                    f"an array of shape {wrong_shapes[0] if wrong_shapes else 'none'} does"
-                    " not contain chips"
-                ),
+                f"an array of shape {shape} does not contain chips",
                 hint="give (H, W), (H, W, B) or (N, H, W, B)",
             )
-        self.arrays = [
-            array[:, :, None] if array.ndim == 2 else array for array in arrays
-        ]
+        self.arrays = [np.atleast_3d(array) for array in arrays]
         self.contract = contract
         self.declaration = declaration
 
@@ -208,9 +184,8 @@ class _ChipArrays(ChipSource):
         array = self.arrays[number]
         names = self.declaration.bands
         is_unnamed = bool(self.contract.assumed_bands(array.shape[2], names))
-        pixels, is_gray = collapse_gray_rgb(
-            self.contract.select_bands(array, names), self.contract
-        )
+        selected = self.contract.select_bands(array, names)
+        pixels, is_gray = collapse_gray_rgb(selected, self.contract)
         columns = {"chip": number}
         return SourceChip(
             pixels, self.declaration.unit, None, columns, is_gray, is_unnamed=is_unnamed

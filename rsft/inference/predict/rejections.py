@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rsft.errors import DataError
-from rsft.inference.predict.chip_files import (
-    PredictionPlan,
-)
+from rsft.inference.predict.chip_files import PredictionPlan
 from rsft.scenes.query import Query
 from rsft.types import Rejection
 from rsft.utils.atomic_files import atomic_file
 from rsft.utils.tables import escape_cell
-
-if TYPE_CHECKING:
-    pass
 
 
 def describe_empty_result(
@@ -42,54 +36,51 @@ def describe_empty_result(
             of the scenes.
     """
     total = sum(len(source) for source in plan.sources)
-    if rejected and (total or not any(item.outside for item in plan.positions)):
-        file, line, reason = rejected[0]
-        location = f"{file}:{line}" if line else file
+    outside = max((len(item.outside) for item in plan.positions), default=0)
+    if rejected and (total or not outside):
+        path, reason = locate_rejection(rejected[0])
+        count = max(total, len(rejected))
         raise DataError(
-            (
-                f"none of the {max(total, len(rejected)):,} chips can be used; {location}:"
-                f" {reason}"
-            ),
+            f"none of the {count:,} chips can be used; {path}: {reason}",
             rejected_list,
             "the file lists the reason for each chip",
         )
-    if query.at is not None:
-        outside = max((len(item.outside) for item in plan.positions), default=0)
-        if outside and not may_be_outside:
-            if len(plan.scenes) == 1:
-                scenes = plan.scenes[0].path.name
-            else:
-                scenes = f"the {len(plan.scenes):,} scenes"
-            raise DataError(
-                f"none of the {outside:,} positions lies in {scenes}",
-                query.at,
-                "; ".join(plan.positions[0].notes),
-            )
-        if outside:
-            reason = "no position of {} lies in a scene"
-        else:
-            reason = "{} has no positions"
-        return f"the table has no rows: {reason.format(query.at.name)}"
-    return (
-        "the table has no rows:"
-        f" {'no object was detected' if query.detect else 'all tiles are without data'}"
-    )
+    if outside and query.at is not None and not may_be_outside:
+        scenes = f"the {len(plan.scenes):,} scenes"
+        if len(plan.scenes) == 1:
+            scenes = plan.scenes[0].path.name
+        raise DataError(
+            f"none of the {outside:,} positions lies in {scenes}",
+            query.at,
+            "; ".join(plan.positions[0].notes),
+        )
+    if query.detect is not None:
+        reason = "no object was detected"
+    elif query.at is None:
+        reason = "all tiles are without data"
+    elif outside:
+        reason = f"no position of {query.at.name} lies in a scene"
+    else:
+        reason = f"{query.at.name} has no positions"
+    return f"the table has no rows: {reason}"
 
 
-def write_rejected_list(output_path: Path, rejected: list[Rejection]) -> Path:
-    """Write <output stem>.rejected.csv and return its path.
+def locate_rejection(rejection: Rejection) -> tuple[Path, str]:
+    """Return the file with the line, if there is one, and the reason of a rejection."""
+    file, line, reason = rejection
+    return Path(f"{file}:{line}" if line else file), reason
 
-    If nothing was rejected, delete that of an earlier job.
-    """
-    rejected_list = output_path.with_suffix(".rejected.csv")
+
+def write_rejected_list(path: Path, rejected: list[Rejection]) -> None:
+    """Write the list of rejected chips; without any, delete that of an earlier job."""
     if not rejected:
-        rejected_list.unlink(missing_ok=True)
-        return rejected_list
+        path.unlink(missing_ok=True)
+        return
     with (
-        atomic_file(rejected_list) as temporary,
+        atomic_file(path) as temporary,
         temporary.open("w", newline="", encoding="utf-8") as file,
     ):
         writer = csv.writer(file)
         writer.writerow(["file", "line", "reason"])
-        writer.writerows([escape_cell(value) for value in row] for row in rejected)
-    return rejected_list
+        for rejection in rejected:
+            writer.writerow([escape_cell(value) for value in rejection])

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import pandas as pd
 
+from rsft.inference.writers.columns import format_sets, probability_columns
 from rsft.models.uncertainty import statistics
 from rsft.models.uncertainty.calibrator import (
     COVERAGE,
@@ -15,13 +16,7 @@ from rsft.models.uncertainty.calibrator import (
     Calibrator,
 )
 
-if TYPE_CHECKING:
-    pass
-from rsft.inference.writers.columns import (format_sets)
-from rsft.inference.writers.columns import probability_columns
-
 _MAX_SCENES = 10  # scenes that a sentence names
-
 _MEASURES = {
     "distance": "farther from the training chips",
     "probability": "probability",
@@ -29,9 +24,9 @@ _MEASURES = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass
 class SceneCheck:
-    """Whether the chips of a scene are like those that the bundle was trained and calibrated on.
+    """Whether the chips of a scene are like the training and validation chips.
 
     Attributes:
         scene: path of the scene; "" if the inputs are chips, which are then compared
@@ -62,8 +57,17 @@ class SceneCheck:
 
     @property
     def is_doubtful(self) -> bool:
-        """Whether the chips differ from the training or validation chips so that their classes are less reliable."""
+        """Whether the chips differ from those of the training.
+
+        Their classes are less reliable then.
+        """
         return self.is_unusual or bool(self.test.warnings)
+
+    @property
+    def name(self) -> str:
+        """Name of the scene in a sentence."""
+        path = self.scene.replace("\\", "/").rstrip("/")
+        return path.rpartition("/")[2] or "the chips"
 
     def as_json(self) -> dict[str, Any]:
         """Return the content as JSON values.
@@ -75,25 +79,25 @@ class SceneCheck:
             reason (why the chips were not compared; "" if they were).
         """
         differences = {
-            name: {"size": x.size, "p": x.p}
-            for name, x in self.test.differences.items()
+            name: {"size": difference.size, "p": difference.p}
+            for name, difference in self.test.differences.items()
         }
-        values = {
-            name: getattr(self, name)
-            for name in ("scene", "chips", "ood", "class_sets")
-        }
-        test = {
+        return {
+            "scene": self.scene,
+            "chips": self.chips,
+            "ood": self.ood,
+            "class_sets": self.class_sets,
             "shifted": list(self.test.shifted),
             "nearer": self.test.is_nearer,
             "reason": self.test.reason,
+            "differences": differences,
         }
-        return values | test | {"differences": differences}
 
 
 def check_scenes(
     table: pd.DataFrame, calibrator: Calibrator | None, classes: Sequence[str]
 ) -> tuple[pd.DataFrame, list[SceneCheck]]:
-    """Compare the chips of every scene with the training and validation chips, and adjust their class sets.
+    """Compare each scene with the bundle's chips, and adjust its class sets.
 
     The sets of a scene are widened for its chips (`Calibrator.widened_sets`). If most
     chips of a scene are unlike the training chips, its sets are withheld: they are
@@ -110,99 +114,116 @@ def check_scenes(
     """
     if calibrator is None or table.empty or "ood_distance" not in table:
         return table, []
-    classified = table["class"].notna()
+    scenes = pd.Series("", table.index)
     if "scene" in table:
         scenes = table["scene"].fillna("")
-    else:
-        scenes = pd.Series("", table.index)
+    scenes = scenes[table["class"].notna()]
     class_sets = table["class_set"].to_numpy(object, copy=True)
     checks = []
-    for scene, rows in scenes[classified].groupby(scenes[classified]).groups.items():
+    for scene, rows in scenes.groupby(scenes).groups.items():
         positions = table.index.get_indexer(rows)
         probabilities = table.loc[rows, probability_columns(classes)].to_numpy(float)
         ood = table.loc[rows, "ood_distance"].to_numpy(float)
-        test = calibrator.test_shift(probabilities, ood)
-        unlike = int((~(ood <= 1)).sum())
         check = SceneCheck(
-            str(scene), len(ood), unlike, test, "withheld", len(calibrator.labels)
+            str(scene),
+            len(ood),
+            int((~(ood <= 1)).sum()),
+            calibrator.test_shift(probabilities, ood),
+            "plain",
+            len(calibrator.labels),
         )
-        if unlike > len(ood) / 2 and check.is_unusual:
+        widened = calibrator.widened_sets(probabilities, ood)
+        if check.ood > len(ood) / 2 and check.is_unusual:
+            check.class_sets = "withheld"
             class_sets[positions] = None
-        elif (widened := calibrator.widened_sets(probabilities, ood)) is not None:
-            check = replace(check, class_sets="widened")
+        elif widened is not None:
+            check.class_sets = "widened"
             class_sets[positions] = format_sets(probabilities, widened, classes)
-        else:
-            check = replace(check, class_sets="plain")
         checks.append(check)
     return table.assign(class_set=pd.Series(class_sets, table.index, object)), checks
 
 
 def describe_checks(checks: Sequence[SceneCheck]) -> list[str]:
-    """Describe how the chips differ from training and validation chips; the most important sentence is the last."""
+    """Describe how the chips differ from training and validation chips.
+
+    The most important sentence is the last.
+    """
     if not checks:
         return []
-    sentences = []
     untested = [check for check in checks if check.test.reason]
+    shifted = [check for check in checks if check.test.warnings]
+    withheld = [check for check in checks if check.class_sets == "withheld"]
+    sentences = []
     if untested:
         reasons = "; ".join(dict.fromkeys(check.test.reason for check in untested))
-        chips = sum(check.chips for check in untested)
         sentences.append(
-            f"not compared with the validation chips: {chips:,} chips ({reasons})"
+            f"not compared with the validation chips: {_count_chips(untested):,} chips"
+            f" ({reasons})"
         )
-    shifted = [check for check in checks if check.test.warnings]
     if shifted:
-        measures = (
-            text
-            for name, text in _MEASURES.items()
-            if any(name in check.test.warnings for check in shifted)
-        )
-        if len(checks) > 1:
-            where = f" in {_list_scenes(map(_name, shifted))}"
-        else:
-            where = ""
-        widened = all(check.class_sets == "widened" for check in shifted)
-        sentences.append(
-            f"the chips{where} are not like the validation chips"
-            f" ({', '.join(measures)}): probabilities are less "
-            f"reliable, and class sets may miss the coverage of {COVERAGE:.0%}"
-            f"{', although they are widened for these chips' if widened else ''}"
-        )
-    withheld = [check for check in checks if check.class_sets == "withheld"]
+        sentences.append(_describe_shift(shifted, len(checks)))
     if withheld:
-        if len(checks) > 1:
-            where = f" of {_list_scenes(map(_name, withheld))}"
-        else:
-            where = ""
-        chips = sum(check.chips for check in withheld)
-        reason = "most of these chips are unlike the training chips"
-        sentences.append(f"class sets withheld for {chips:,} chips{where}: {reason}")
+        sentences.append(
+            f"class sets withheld for {_count_chips(withheld):,} chips"
+            f"{_list_names(' of ', withheld, len(checks))}: most of these chips are"
+            " unlike the training chips"
+        )
+    return [*sentences, _describe_unlike(checks)]
+
+
+def _describe_shift(shifted: Sequence[SceneCheck], scenes: int) -> str:
+    """Return the sentence on scenes that are not like the validation chips."""
+    warnings = {name for check in shifted for name in check.test.warnings}
+    measures = [text for name, text in _MEASURES.items() if name in warnings]
+    sentence = (
+        f"the chips{_list_names(' in ', shifted, scenes)} are not like the validation"
+        f" chips ({', '.join(measures)}): probabilities are less reliable, and class"
+        f" sets may miss the coverage of {COVERAGE:.0%}"
+    )
+    if all(check.class_sets == "widened" for check in shifted):
+        sentence += ", although they are widened for these chips"
+    return sentence
+
+
+def _describe_unlike(checks: Sequence[SceneCheck]) -> str:
+    """Return the sentence on chips that are unlike the training chips."""
     unlike = sum(check.ood for check in checks)
-    chips = sum(check.chips for check in checks)
+    chips = _count_chips(checks)
     validation_chips = checks[0].validation_chips
     rate = OOD_FALSE_POSITIVE_RATE
     expected = statistics.expected_share(validation_chips, rate)
     most = statistics.largest_chance_share(
         chips, validation_chips, rate, statistics.SHIFT_LEVEL
     )
-    shares = f"{expected:.0%} are expected, up to {most:.0%} by chance"
-    sentence = f"{unlike:,} of {chips:,} chips are unlike the training chips ({shares})"
-    unusual = sorted(
-        (x for x in checks if x.is_unusual), key=lambda x: (-x.ood / x.chips, x.scene)
+    sentence = (
+        f"{unlike:,} of {chips:,} chips are unlike the training chips ({expected:.0%}"
+        f" are expected, up to {most:.0%} by chance)"
     )
-    if unusual:
-        if len(checks) > 1:
-            sentence += f": {_list_scenes(f'{x.ood:,} of {x.chips:,} in {_name(x)}' for x in unusual)}"
-        sentence += "; do not trust their classes"
-    return [*sentences, sentence]
+    unusual = [check for check in checks if check.is_unusual]
+    if not unusual:
+        return sentence
+    if len(checks) > 1:
+        unusual.sort(key=lambda check: (-check.ood / check.chips, check.scene))
+        names = [f"{x.ood:,} of {x.chips:,} in {x.name}" for x in unusual]
+        sentence += f": {_shorten_list(names)}"
+    return sentence + "; do not trust their classes"
 
 
-def _name(check: SceneCheck) -> str:
-    return check.scene.replace("\\", "/").rstrip("/").rpartition("/")[2] or "the chips"
+def _count_chips(checks: Iterable[SceneCheck]) -> int:
+    return sum(check.chips for check in checks)
 
 
-def _list_scenes(texts: Iterable[str]) -> str:
-    names = list(texts)
-    more = len(names) - _MAX_SCENES
-    return ", ".join(names[:_MAX_SCENES]) + (
-        f" and {more:,} more scenes" if more > 0 else ""
-    )
+def _list_names(word: str, checks: Sequence[SceneCheck], scenes: int) -> str:
+    """Return a word and the names of scenes; "" if there is one scene alone."""
+    if scenes == 1:
+        return ""
+    return word + _shorten_list([check.name for check in checks])
+
+
+def _shorten_list(texts: Sequence[str]) -> str:
+    """Return the first texts and the number of others."""
+    more = len(texts) - _MAX_SCENES
+    shown = ", ".join(texts[:_MAX_SCENES])
+    if more > 0:
+        return f"{shown} and {more:,} more scenes"
+    return shown

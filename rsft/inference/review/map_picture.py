@@ -1,8 +1,12 @@
-"""Draw scenes with their classified objects as maps: colored outlines, legend, scale bar and north arrow."""
+"""Draw scenes with their classified objects as maps.
+
+A map has colored outlines, a legend, a scale bar and a north arrow.
+"""
 
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -18,11 +22,12 @@ from rsft.errors import RequestError
 from rsft.inference.corrections.corrected_table import read_table_file
 from rsft.inference.review.page import scene_pixels
 from rsft.inference.review.truth import TruthCheck
-from rsft.inference.writers.layer import (PredictionLayer)
-from rsft.inference.writers.columns import (UNLIKE_LABEL)
+from rsft.inference.writers.columns import UNLIKE_LABEL
+from rsft.inference.writers.layer import PredictionLayer
 from rsft.inference.writers.styles import class_colors
 from rsft.scenes.georeference import Georeference
 from rsft.scenes.raster import RasterScene, gdal_environment, open_scene
+from rsft.types import Floats
 from rsft.utils.operating_system import path_to_text
 
 MAX_SCENES = 6
@@ -41,13 +46,31 @@ _WIDTHS = (3.5, 14.0)  # of the map, in inches
 _SMALL = 1 / 60  # an outline smaller than this share of the scene gets a dot
 _BAR_SHARE = 0.25  # largest length of the scale bar as a share of the width
 _STEPS = (1, 2, 5)  # leading digits of its length
-_ARROW_SHARE = (
-    0.06  # length of the north arrow as a share of the larger side of the scene
-)
+_ARROW_SHARE = 0.06  # length of the north arrow as a share of the larger side
 _UNLIKE_COLOR = "#b0b0b0"
-_OUTLINED = [
-    withStroke(linewidth=2.5, foreground="black")
-]  # makes white text readable on bright land
+# makes white text readable on bright land
+_OUTLINED = [withStroke(linewidth=2.5, foreground="black")]
+
+
+class MapPicture(NamedTuple):
+    """The map of one scene of a predictions table.
+
+    Attributes:
+        scene: name of the scene.
+        chips: number of classified chips.
+        unlike: number of chips that are unlike the training chips; None if the bundle
+            is not calibrated.
+        caption: the comparison with the truth in short lines.
+        colors: `legend_colors` of the scene.
+        picture: the map as a PNG without a legend.
+    """
+
+    scene: str
+    chips: int
+    unlike: int | None
+    caption: list[str]
+    colors: dict[str, str]
+    picture: bytes
 
 
 def draw_map_picture(
@@ -86,28 +109,9 @@ def draw_map_picture(
     axes.set(xlim=(0, scene.width), ylim=(scene.height, 0))
     _draw_objects(axes, table, scene, class_colors(layer.classes))
     if caption is not None:
-        entries = {
-            text.replace(" the ", " the\n"): color
-            for text, color in legend_colors(layer, scene).items()
-        }
-        handles = [
-            Line2D([], [], color=color, marker="s", linestyle="", label=text)
-            for text, color in entries.items()
-        ]
-        figure.legend(
-            handles=handles,
-            loc="upper left",
-            bbox_to_anchor=(right, 0.99),
-            frameon=False,
-            alignment="left",
-        )
-        figure.text(
-            right + 0.02,
-            0.02,
-            "\n".join([scene.path.name, *caption]),
-            fontsize=8,
-            va="bottom",
-        )
+        _draw_legend(figure, right, legend_colors(layer, scene))
+        text = "\n".join([scene.path.name, *caption])
+        figure.text(right + 0.02, 0.02, text, fontsize=8, va="bottom")
     _draw_scale(axes, scene)
     if scene.georeference is not None:
         _draw_north(axes, scene, scene.georeference)
@@ -117,25 +121,50 @@ def draw_map_picture(
 
 
 def legend_colors(layer: PredictionLayer, scene: RasterScene) -> dict[str, str]:
-    """Return the colors of the map of a scene as #rrggbb, by class (or "unlike the training chips") with its chips."""
+    """Return the colors of the map of a scene as #rrggbb.
+
+    Returns:
+        Colors by class (or "unlike the training chips") with its number of chips.
+    """
     table = _chips_of_scene(layer, scene)
-    unlike = table.get("ood", pd.Series(False, table.index)).fillna(False).astype(bool)
+    unlike = _is_unlike(table)
     counts = table.loc[~unlike, "class"].value_counts()
-    colors = {
-        f"{name} ({counts[name]:,})": x
-        for name, x in class_colors(layer.classes).items()
-        if name in counts
-    }
-    return colors | (
-        {f"{UNLIKE_LABEL} ({unlike.sum():,})": _UNLIKE_COLOR} if unlike.any() else {}
-    )
+    colors = {}
+    for name, color in class_colors(layer.classes).items():
+        if name in counts:
+            colors[f"{name} ({counts[name]:,})"] = color
+    if unlike.any():
+        colors[f"{UNLIKE_LABEL} ({unlike.sum():,})"] = _UNLIKE_COLOR
+    return colors
 
 
 def _chips_of_scene(layer: PredictionLayer, scene: RasterScene) -> pd.DataFrame:
     table = layer.table
-    return table[
-        table["class"].notna() & (table["scene"] == path_to_text(scene.path.name))
-    ]
+    name = path_to_text(scene.path.name)
+    return table[table["class"].notna() & (table["scene"] == name)]
+
+
+def _is_unlike(table: pd.DataFrame) -> pd.Series:
+    """Return which chips are unlike the training chips; none without a calibration."""
+    if "ood" not in table:
+        return pd.Series(False, table.index)
+    return table["ood"].fillna(False).astype(bool)
+
+
+def _draw_legend(figure: Figure, left: float, colors: dict[str, str]) -> None:
+    handles = []
+    for text, color in colors.items():
+        label = text.replace(" the ", " the\n")
+        handles.append(
+            Line2D([], [], color=color, marker="s", linestyle="", label=label)
+        )
+    figure.legend(
+        handles=handles,
+        loc="upper left",
+        bbox_to_anchor=(left, 0.99),
+        frameon=False,
+        alignment="left",
+    )
 
 
 def _draw_objects(
@@ -144,22 +173,12 @@ def _draw_objects(
     """Draw the outline of every object, and a dot if it is a point or small."""
     limit = _SMALL * max(scene.width, scene.height)
     for row in table.to_dict("records"):
-        is_unlike = row.get("ood") is True
-        shape = row["geometry"]
-        color, style = (
-            (_UNLIKE_COLOR, "dashed") if is_unlike else (colors[row["class"]], "solid")
-        )
-        if shape is not None and shape.geom_type.endswith("Polygon"):
-            polygons = shapely.get_parts(shape)
-        else:
-            polygons = []
-        rings = [np.asarray(polygon.exterior.coords)[:, :2] for polygon in polygons]
-        if scene.georeference is None:
-            rings = [ring * (1, -1) for ring in rings]
-        else:
-            rings = [
-                scene.georeference.lonlat_to_pixels(*ring.T)[:, ::-1] for ring in rings
-            ]
+        color = colors[row["class"]]
+        style = "solid"
+        if row.get("ood") is True:
+            color = _UNLIKE_COLOR
+            style = "dashed"
+        rings = _outlines(row["geometry"], scene)
         axes.add_collection(
             LineCollection(rings, colors=color, linewidths=1.6, linestyles=style)
         )
@@ -175,20 +194,37 @@ def _draw_objects(
             )
 
 
+def _outlines(shape: Any, scene: RasterScene) -> list[Floats]:
+    """Return the outlines (N, 2) of polygons in pixels of the scene; none of points."""
+    if shape is None or not shape.geom_type.endswith("Polygon"):
+        return []
+    rings = []
+    for polygon in shapely.get_parts(shape):
+        ring = np.asarray(polygon.exterior.coords)[:, :2]
+        if scene.georeference is None:
+            rings.append(ring * (1, -1))
+        else:
+            rings.append(scene.georeference.lonlat_to_pixels(*ring.T)[:, ::-1])
+    return rings
+
+
 def _draw_scale(axes: Axes, scene: RasterScene) -> None:
-    """Draw a bar of a round length at the lower left; without pixel spacing, its length is in pixels."""
+    """Draw a bar of a round length at the lower left.
+
+    Without pixel spacing, its length is in pixels.
+    """
     meters = scene.spacing[1] if scene.spacing else 1.0
     longest = _BAR_SHARE * scene.width * meters
     power = 10 ** np.floor(np.log10(longest))
-    length = float(max(step * power for step in _STEPS if step * power <= longest))
-    unit, divisor = (
-        ("km", 1000)
-        if scene.spacing and length >= 1000
-        else ("m" if scene.spacing else "pixels", 1)
-    )
+    lengths = np.array(_STEPS) * power
+    length = float(lengths[lengths <= longest].max())
+    text = f"{length:g} m"
+    if not scene.spacing:
+        text = f"{length:g} pixels"
+    elif length >= 1000:
+        text = f"{length / 1000:g} km"
     left = 0.03 * scene.width
     row = 0.97 * scene.height
-    label = f"{length / divisor:g} {unit}"
     for color, linewidth in (("black", 6), ("white", 3)):
         axes.plot(
             [left, left + length / meters],
@@ -200,7 +236,7 @@ def _draw_scale(axes: Axes, scene: RasterScene) -> None:
     axes.text(
         left,
         row - 0.015 * scene.height,
-        label,
+        text,
         color="white",
         fontsize=10,
         path_effects=_OUTLINED,
@@ -231,9 +267,7 @@ def _draw_north(axes: Axes, scene: RasterScene, georeference: Georeference) -> N
     )
 
 
-def draw_scene_maps(
-    predictions: Path, bundle_sha256: str
-) -> list[tuple[str, int, int | None, list[str], dict[str, str], bytes]]:
+def draw_scene_maps(predictions: Path, bundle_sha256: str) -> list[MapPicture]:
     """Draw every scene of a predictions table with its classified chips.
 
     Args:
@@ -242,10 +276,7 @@ def draw_scene_maps(
         bundle_sha256: SHA-256 of the bundle that must have classified the chips.
 
     Returns:
-        Of each scene its name, the number of classified chips, how many of them are
-        unlike the training chips (None if the bundle is not calibrated), the comparison
-        with the truth in short lines, its `legend_colors`, and the map as a PNG without
-        a legend.
+        One map per scene.
 
     Raises:
         RequestError: the table is not one of scenes, was made by another bundle, or has
@@ -255,11 +286,8 @@ def draw_scene_maps(
     table, metadata = read_table_file(predictions, _HINT)
     names = metadata.get("scenes", [])
     classes = metadata.get("classes", [])
-    if not (
-        _is_texts(names)
-        and _is_texts(classes)
-        and {"class", "scene", "row", "col", "geometry"} <= set(table)
-    ):
+    has_columns = {"class", "scene", "row", "col", "geometry"} <= set(table)
+    if not (has_columns and _is_texts(names) and _is_texts(classes)):
         raise RequestError(
             "the table has no scenes with classified chips", predictions, _HINT
         )
@@ -267,28 +295,21 @@ def draw_scene_maps(
         raise RequestError(
             "another bundle made the table",
             predictions,
-            (
-                "predict the scene with the bundle of this run, or write the report of the"
-                " run that made the table"
-            ),
+            "predict the scene with the bundle of this run, or write the report of the"
+            " run that made the table",
         )
     if len(names) > MAX_SCENES:
         raise RequestError(
-            (
-                f"the table has {len(names):,} scenes, but a report shows at most"
-                f" {MAX_SCENES}"
-            ),
+            f"the table has {len(names):,} scenes, but a report shows at most"
+            f" {MAX_SCENES}",
             predictions,
             "predict fewer scenes",
         )
     try:
-        options = ProductOptions(
-            **metadata.get("request", {}).get("product_options", {})
-        )
-        truth = {
-            check.scene: check.caption()
-            for check in (TruthCheck(**x) for x in metadata.get("truth") or ())
-        }
+        request = metadata.get("request", {})
+        options = ProductOptions(**request.get("product_options", {}))
+        checks = [TruthCheck(**values) for values in metadata.get("truth") or ()]
+        captions = {check.scene: check.caption() for check in checks}
     except (TypeError, ValueError, AttributeError) as error:
         raise RequestError(
             "the metadata of the table are damaged",
@@ -296,25 +317,28 @@ def draw_scene_maps(
             "predict the scene again",
         ) from error
     layer = PredictionLayer(table, None, tuple(classes), metadata)
-    maps = []
     with gdal_environment():
-        for scene in (open_scene(name, options) for name in names):
-            name = path_to_text(scene.path.name)
-            chips = _chips_of_scene(layer, scene)
-            if "ood" in chips:
-                unlike = int(chips["ood"].fillna(False).astype(bool).sum())
-            else:
-                unlike = None
-            caption = truth.get(name, [])
-            legend = legend_colors(layer, scene)
-            picture = draw_map_picture(layer, scene, None)
-            maps.append((name, len(chips), unlike, caption, legend, picture))
-    return maps
+        scenes = [open_scene(name, options) for name in names]
+        return [_draw_scene_map(layer, scene, captions) for scene in scenes]
+
+
+def _draw_scene_map(
+    layer: PredictionLayer, scene: RasterScene, captions: dict[str, list[str]]
+) -> MapPicture:
+    name = path_to_text(scene.path.name)
+    chips = _chips_of_scene(layer, scene)
+    unlike = int(_is_unlike(chips).sum()) if "ood" in chips else None
+    return MapPicture(
+        name,
+        len(chips),
+        unlike,
+        captions.get(name, []),
+        legend_colors(layer, scene),
+        draw_map_picture(layer, scene, None),
+    )
 
 
 def _is_texts(value: object) -> bool:
-    return (
-        isinstance(value, list)
-        and bool(value)
-        and all(isinstance(item, str) for item in value)
-    )
+    if not isinstance(value, list):
+        return False
+    return bool(value) and all(isinstance(item, str) for item in value)

@@ -97,7 +97,8 @@ function properties(chip) {
     "row, column": chip.row === undefined ? undefined : `${chip.row.toFixed(1)}, ${chip.col.toFixed(1)}`,
     "longitude, latitude": chip.lon === undefined ? undefined : `${chip.lon.toFixed(5)}, ${chip.lat.toFixed(5)}`,
     length: chip.length_m === undefined ? undefined : `${Math.round(chip.length_m)} m, from ${chip.length_from}`, file: chip.path };
-  return [...Object.entries(rows), ...Object.entries(chip.attributes)].filter(([, value]) => value !== undefined && value !== null);
+  const columns = Object.entries(data.columns).map(([name, label]) => [label, chip[name]]);
+  return [...Object.entries(rows), ...columns, ...Object.entries(chip.attributes)].filter(([, value]) => value !== undefined && value !== null);
 }
 
 function describeState(index) {

@@ -1,4 +1,4 @@
-"""Write the review page, which shows the least certain chips, their scenes and how they were classified."""
+"""Write the review page of the least certain chips and their scenes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,13 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from rsft.inference.writers.columns import FORMAT_COLUMNS, table_columns
+from rsft.data.annotations.base import AT
+from rsft.inference.writers.columns import (
+    FORMAT_COLUMNS,
+    page_columns,
+    probability_columns,
+    table_columns,
+)
 from rsft.inference.writers.layer import PredictionLayer
 from rsft.inference.writers.styles import class_colors, render_template
 from rsft.types import Bytes
@@ -30,22 +36,13 @@ MAX_CHIPS = 2000
 """Largest number of chips on a page, at about 4 kB each. The page shows the first, or
 the least certain ones."""
 
-_DETAILS = (
-    "class_2",
-    "probability_2",
-    "class_set",
-    "ood",
-    "length_m",
-    "length_from",
-    "row",
-    "col",
-    "lon",
-    "lat",
+_SCRIPT_COLUMNS = frozenset(
+    {"class_set", "ood", "length_m", "length_from", "row", "col", "lon", "lat"}
 )
-_SCENE_SIDES = (
-    1400,
-    3000,
-)  # smallest and largest picture of a scene, which may have more pixels
+"""Columns that the script of the page shows in words of its own."""
+
+# smallest and largest picture of a scene, which may have more pixels
+_SCENE_SIDES = (1400, 3000)
 _SCENE_PIXELS = 9_000_000  # of the pictures of all scenes, about 0.3 bytes each
 _POLICY = (  # the browser runs the script of the page, and loads nothing
     "default-src 'none'; script-src 'sha256-{hash}'; style-src 'unsafe-inline'; img-src"
@@ -55,17 +52,16 @@ _SCRIPTS = ("dom.js", "labels.js", "map.js", "page.js")  # joined in this order
 _PERCENTILES = (1, 99)
 _JPEG_OPTIONS = [cv2.IMWRITE_JPEG_QUALITY, 75]
 _TABLE = "corrected.csv"
-_DEFAULT_BANDS = (
-    ["gray"],
-    ["R", "G", "B"],
-)  # `rsft prepare folder` needs no --bands for these
+# `rsft prepare folder` needs no --bands for these
+_DEFAULT_BANDS = (["gray"], ["R", "G", "B"])
 
 
 def scene_pixels(scene: RasterScene, side: int) -> Bytes:
-    """Read the first band of a scene, stretched between the 1st and 99th percentile of the stored values.
+    """Read the first band of a scene as bytes.
 
-    Complex values become their modulus. Single pixels are taken then, because the mean
-    of complex values is about 0.
+    The stored values are stretched between their 1st and 99th percentile. Complex
+    values become their modulus. Single pixels are taken then, because the mean of
+    complex values is about 0.
 
     Args:
         scene: the scene.
@@ -80,20 +76,21 @@ def scene_pixels(scene: RasterScene, side: int) -> Bytes:
     from rsft.scenes.georeference import ignore_georeference_warnings
 
     scale = min(1.0, side / max(scene.height, scene.width))
-    size = max(1, round(scene.height * scale)), max(1, round(scene.width * scale))
+    height = max(1, round(scene.height * scale))
+    width = max(1, round(scene.width * scale))
     with ignore_georeference_warnings(), open_raster(scene.files[0]) as file:
+        resampling = Resampling.average
         if file.dtypes[0].startswith("complex"):
             resampling = Resampling.nearest
-        else:
-            resampling = Resampling.average
-        band = file.read(1, out_shape=size, resampling=resampling, masked=True).filled(
-            0
+        band = file.read(
+            1, out_shape=(height, width), resampling=resampling, masked=True
         )
+    band = band.filled(0)
     values = np.asarray(np.abs(band) if np.iscomplexobj(band) else band, np.float32)
     has_data = np.isfinite(values) & (values != 0)
-    low, high = (
-        np.percentile(values[has_data], _PERCENTILES) if has_data.any() else (0.0, 1.0)
-    )
+    if not has_data.any():
+        return np.zeros((height, width), np.uint8)
+    low, high = np.percentile(values[has_data], _PERCENTILES)
     scaled = np.clip((values - low) / max(high - low, 1e-12), 0, 1)
     return np.where(has_data, np.rint(255 * scaled), 0).astype(np.uint8)
 
@@ -123,38 +120,31 @@ def training_commands(
         the training of the bundle, and "prepare" makes a new chip store of the labels.
     """
     declared = metadata["request"]["declaration"]
-    units = {product.get("unit") for product in metadata.get("products", ())}
-    if from_scenes and len(units) == 1:
-        unit = units.pop()
-    else:
-        unit = declared["unit"]
-    if from_scenes or not declared["bands"]:
-        bands = metadata["bands"]
-    else:
-        bands = declared["bands"]
-    new_store = _options(unit, None if bands in _DEFAULT_BANDS else bands)
+    unit = declared["unit"]
+    bands = declared["bands"] or metadata["bands"]
+    added = _options(unit, declared["bands"])
     if from_scenes:
+        units = {product.get("unit") for product in metadata.get("products", ())}
+        if len(units) == 1:
+            unit = units.pop()
+        bands = metadata["bands"]
         added = []
-    else:
-        added = _options(declared["unit"], declared["bands"])
-    added += _source_options(chips)
+    if bands in _DEFAULT_BANDS:
+        bands = None
     commands = {
-        "add": ["data", "add", store, _TABLE, *added],
+        "add": ["data", "add", store, _TABLE, *added, *_source_options(chips)],
         "finetune": ["finetune", "--from", str(bundle)],
-        "prepare": [
-            "prepare",
-            "folder",
-            _TABLE,
-            "--root",
-            "data/corrected",
-            *new_store,
-        ],
+        "prepare": ["prepare", "folder", _TABLE, "--root", "data/corrected"],
     }
+    commands["prepare"] += _options(unit, bands)
     return {name: shlex.join(["rsft", *words]) for name, words in commands.items()}
 
 
 def _source_options(files: Sequence[str]) -> list[str]:
-    """Return the option that names the folder of all files; none if they have no folder but the root in common."""
+    """Return the option that names the folder of all files.
+
+    There is none if they have no folder but the root in common.
+    """
     try:
         folder = Path(os.path.commonpath([os.path.dirname(file) for file in files]))  # noqa: PTH120
     except ValueError:  # no files, or several drives of Windows
@@ -165,10 +155,12 @@ def _source_options(files: Sequence[str]) -> list[str]:
 
 
 def _options(unit: str | None, bands: Sequence[str] | None) -> list[str]:
-    return [
-        *(("--unit", unit) if unit else ()),
-        *(("--bands", ",".join(bands)) if bands else ()),
-    ]
+    options = []
+    if unit:
+        options += ["--unit", unit]
+    if bands:
+        options += ["--bands", ",".join(bands)]
+    return options
 
 
 def write_review_page(
@@ -206,55 +198,36 @@ def write_review_page(
     from markupsafe import Markup
 
     table = layer.table.assign(thumb=list(thumbnails))
-    table = (table if ranked else table.sort_values("probability", kind="stable")).head(
-        MAX_CHIPS
-    )
-    others = {*table_columns(layer.classes), *FORMAT_COLUMNS}
-    if "at" in table:
-        attributes = ["at", *(name for name in table.columns if name not in others)]
-    else:
-        attributes = []
+    if not ranked:
+        table = table.sort_values("probability", kind="stable")
+    table = table.head(MAX_CHIPS)
     has_files = not scenes or layer.metadata["request"]["chips_dir"] is not None
-    can_label = (
-        has_files or table_path.suffix.lower() != ".csv"
-    )  # a CSV table does not say how chips were cut
-    side = min(
-        _SCENE_SIDES[1],
-        max(_SCENE_SIDES[0], math.isqrt(_SCENE_PIXELS // max(len(scenes), 1))),
-    )
-    pictures = [
-        bytes(cv2.imencode(".jpg", scene_pixels(scene, side), _JPEG_OPTIONS)[1])
-        for scene in scenes
-    ]
-    chips = [
-        _chip(row, layer.classes, attributes, has_files)
-        for row in table.to_dict("records")
-    ]
+    # a CSV table does not say how chips were cut
+    can_label = has_files or table_path.suffix.lower() != ".csv"
+    chips = _describe_chips(table, layer.classes, has_files)
+    commands = {}
+    if bundle is not None:
+        chip_files = [chip["path"] for chip in chips if chip["path"]]
+        commands = training_commands(
+            layer.metadata, bundle, store, bool(scenes), chip_files
+        )
+    colors = class_colors(layer.classes)
+    bundle_name = layer.metadata["bundle_sha256"][:12]
+    labels = page_columns()
     data = {
         "chips": chips,
-        "classes": [
-            {"name": name, "color": color}
-            for name, color in class_colors(layer.classes).items()
-        ],
-        "scenes": [
-            {
-                "name": scene.path.name,
-                "width": scene.width,
-                "height": scene.height,
-                "picture": _jpeg_uri(picture),
-            }
-            for scene, picture in zip(scenes, pictures, strict=True)
-        ],
+        "classes": [{"name": name, "color": color} for name, color in colors.items()],
+        "columns": {
+            name: labels[name] for name in labels if name not in _SCRIPT_COLUMNS
+        },
+        "scenes": _describe_scenes(scenes),
         "can_label": can_label,
         "table": str(table_path.absolute()) if scenes else None,
-        "key": (
-            f"rsft review {path.stem} {layer.metadata['bundle_sha256'][:12]}"
-            f" {layer.metadata['created']}"
-        ),
+        "key": f"rsft review {path.stem} {bundle_name} {layer.metadata['created']}",
     }
-    chip_files = [chip["path"] for chip in chips if chip["path"]]
     folder = files("rsft.inference.review")
     script = "".join((folder / name).read_text("utf-8") for name in _SCRIPTS)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     page = render_template(
         "rsft.inference.review",
         "page.html",
@@ -267,58 +240,70 @@ def write_review_page(
         can_label=can_label,
         has_files=has_files,
         command=command,
-        commands=(
-            {}
-            if bundle is None
-            else training_commands(
-                layer.metadata, bundle, store, bool(scenes), chip_files
-            )
-        ),
+        commands=commands,
         style=Markup((folder / "page.css").read_text("utf-8")),
-        policy=_POLICY.format(
-            hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-        ),
+        policy=_POLICY.format(hash=digest),
         script=Markup(script),
         data=Markup(json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")),
     )
     write_text(path, page)
 
 
-def _chip(
-    row: Mapping[Any, Any],
-    classes: Sequence[str],
-    attributes: Sequence[str],
-    with_path: bool,
-) -> dict[str, Any]:
-    chip = {
-        "chip": row["chip"],
-        "class": row["class"],
-        "probability": row["probability"],
-    }
-    chip |= {
-        name: _python_value(row[name])
-        for name in _DETAILS
-        if name in row and not pd.isna(row[name])
-    }
-    chip["attributes"] = {
-        name: _python_value(row[name]) for name in attributes if not pd.isna(row[name])
-    }
-    chip["all"] = [
-        None if pd.isna(row[f"p_{name}"]) else _python_value(row[f"p_{name}"])
-        for name in classes
-    ]
-    chip["scene"] = row.get("scene")
-    chip["path"] = str(Path(row["path"]).absolute()) if with_path else None
-    chip["thumb"] = _jpeg_uri(row["thumb"])
-    return chip
+def _describe_scenes(scenes: Sequence[RasterScene]) -> list[dict[str, Any]]:
+    """Return name, size and picture of each scene; all pictures share a limit."""
+    smallest, largest = _SCENE_SIDES
+    side = math.isqrt(_SCENE_PIXELS // max(len(scenes), 1))
+    side = min(largest, max(smallest, side))
+    described = []
+    for scene in scenes:
+        _, picture = cv2.imencode(".jpg", scene_pixels(scene, side), _JPEG_OPTIONS)
+        described.append(
+            {
+                "name": scene.path.name,
+                "width": scene.width,
+                "height": scene.height,
+                "picture": _jpeg_uri(bytes(picture)),
+            }
+        )
+    return described
+
+
+def _describe_chips(
+    table: pd.DataFrame, classes: Sequence[str], has_files: bool
+) -> list[dict[str, Any]]:
+    """Return what the page shows of each chip."""
+    attributes = []
+    if AT in table:
+        others = {*table_columns(classes), *FORMAT_COLUMNS}
+        attributes = [AT, *(name for name in table.columns if name not in others)]
+    chips = []
+    for row in table.to_dict("records"):
+        values = {name: _to_json(value) for name, value in row.items()}
+        chip = {name: values[name] for name in ("chip", "class", "probability")}
+        for name in page_columns():
+            if values.get(name) is not None:
+                chip[name] = values[name]
+        chip["attributes"] = {
+            name: values[name] for name in attributes if values[name] is not None
+        }
+        chip["all"] = [values[name] for name in probability_columns(classes)]
+        chip["scene"] = row.get("scene")
+        chip["path"] = str(Path(row["path"]).absolute()) if has_files else None
+        chip["thumb"] = _jpeg_uri(row["thumb"])
+        chips.append(chip)
+    return chips
 
 
 def _jpeg_uri(jpeg: bytes) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()
 
 
-def _python_value(value: Any) -> Any:
-    value = value.item() if isinstance(value, np.generic) else value
+def _to_json(value: Any) -> Any:
+    """Return a value of a table as one of JSON; None for a missing one."""
+    if not isinstance(value, bytes) and pd.isna(value):
+        return None
+    if isinstance(value, np.generic):
+        return value.item()
     if hasattr(value, "isoformat"):
         return value.isoformat()
     return value

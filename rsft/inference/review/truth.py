@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import shapely
 
 from rsft.errors import DataError
+from rsft.types import Floats
 from rsft.utils.operating_system import path_to_text
 
 if TYPE_CHECKING:
+    from rsft.scenes.locations import Location
     from rsft.scenes.raster import RasterScene
 
-_TOLERANCE = (
-    1 / 8
-)  # largest distance of a detection from the outline of the object, as a share of the chip's side
+_TOLERANCE = 1 / 8
+"""Largest distance of a detection from the outline of an object, as a share of the
+side of a chip."""
 
 
 @dataclass(frozen=True)
@@ -85,32 +88,41 @@ def check_truth(
             "give a vector layer or a CSV with the column class",
         )
     name = path_to_text(scene.path.name)
+    rows = table
     if len(table):
         rows = table[table["class"].notna() & (table["scene"] == name)]
-    else:
-        rows = table
-    shapes = [
-        (
-            shapely.Point(x.row, x.col)
-            if x.box is None
-            else shapely.MultiPoint(np.reshape(x.box, (4, 2))).convex_hull
-        )
-        for x in truth.locations
-    ]
-    points = shapely.points(
-        rows[["row", "col"]].to_numpy(float) if len(rows) else np.empty((0, 2))
-    )
-    distances = np.asarray(
-        shapely.distance(np.array(shapes, object)[:, None], points[None]), float
-    )
+    distances = _distances(truth.locations, rows)
     is_near = distances <= side * _TOLERANCE
-    objects, detections = linear_sum_assignment(
-        np.where(is_near, distances / max(side, 1), 1e6)
-    )
-    pairs = [(i, j) for i, j in zip(objects, detections, strict=True) if is_near[i, j]]
+    costs = np.where(is_near, distances / max(side, 1), 1e6)
+    pairs = [
+        (number, row)
+        for number, row in zip(*linear_sum_assignment(costs), strict=True)
+        if is_near[number, row]
+    ]
     class_of = truth.attributes["class"].astype(str).to_dict()
-    classes = [class_of[location.source_row] for location in truth.locations]
-    right = sum(classes[i] == rows["class"].iloc[j] for i, j in pairs)
+    right = 0
+    for number, row in pairs:
+        true_class = class_of[truth.locations[number].source_row]
+        right += int(true_class == rows["class"].iloc[row])
     return TruthCheck(
         name, len(truth.locations), len(pairs), right, len(rows) - len(pairs)
     )
+
+
+def _distances(locations: Sequence[Location], rows: pd.DataFrame) -> Floats:
+    """Return the distance in pixels of each of N true objects to M detections (N, M).
+
+    It is 0 for a detection within the outline of the object.
+    """
+    shapes: list[Any] = []
+    for location in locations:
+        shape = shapely.Point(location.row, location.col)
+        if location.box is not None:
+            corners = np.reshape(location.box, (4, 2))
+            shape = shapely.MultiPoint(corners).convex_hull
+        shapes.append(shape)
+    centers = np.empty((0, 2))
+    if len(rows):
+        centers = rows[["row", "col"]].to_numpy(float)
+    outlines = np.array(shapes, object)[:, None]
+    return np.asarray(shapely.distance(outlines, shapely.points(centers)), float)

@@ -331,6 +331,32 @@ def column_labels(classes: Sequence[str]) -> dict[str, str]:
     return labels
 
 
+def column_tips(has: Callable[[str], bool]) -> list[str]:
+    """Return the QGIS expressions of the tip of a chip; corrections come last.
+
+    Args:
+        has: returns whether the table has a column.
+    """
+    tips = ["'<b>' || \"class\" || '</b>'"]
+    for column in sorted(COLUMNS, key=lambda column: column.is_input):
+        if column.tip and has(column.name):
+            tips.append(column.tip)
+    return tips
+
+
+def page_columns() -> dict[str, str]:
+    """Return the label of each column that the review page shows, by its name."""
+    return {column.name: column.label for column in COLUMNS if column.on_page}
+
+
+def describe_columns() -> list[tuple[str, str, str]]:
+    """Return name, meaning and existence of all columns, for the documentation."""
+    return [
+        (f"`{column.name}`", column.meaning, column.exists or "always")
+        for column in COLUMNS
+    ]
+
+
 def probability_columns(classes: Sequence[str]) -> list[str]:
     """Return the name of the probability column of each class."""
     return [f"p_{name}" for name in classes]

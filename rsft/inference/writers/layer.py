@@ -24,7 +24,6 @@ CORRECTED_COLUMN = "corrected"
 replaces it."""
 
 
-
 class PredictionLayer(NamedTuple):
     """A table of predictions with everything that belongs into its file.
 

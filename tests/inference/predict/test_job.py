@@ -25,7 +25,8 @@ from pyproj import Transformer
 
 from rsft.errors import DataError, NetworkError, RequestError, WeightsError
 from rsft.inference.options import PredictionRequest
-from rsft.inference.predict import job
+from rsft.inference.predict import result as result_module
+from rsft.inference.predict.batch_journal import BatchJournal
 from rsft.inference.predict.job import predict
 from rsft.inference.writers.columns import table_columns
 from rsft.inference.writers.geopackage import read_geopackage_metadata
@@ -225,7 +226,7 @@ def test_existing_output_is_refused_before_any_work(bundle, tmp_path):
 @pytest.mark.parametrize(
     ("request_", "message"),
     [
-        (PredictionRequest(html_path=Path("page.txt")), "HTML"),
+        (PredictionRequest(html_path=Path("page.txt")), ".html"),
         (
             PredictionRequest(chips_dir=Path("cut")),
             "only saved if they are cut from scenes",
@@ -683,7 +684,7 @@ def test_a_page_that_failed_is_finished_by_the_same_call(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(job, "write_review_page", fill_disk)
+        patch.setattr(result_module, "write_review_page", fill_disk)
         with pytest.raises(OSError, match="No space"):
             predict(bundle, [scene], out, request)
     assert out.is_file() and not page.exists()
@@ -708,7 +709,7 @@ def test_a_job_that_is_killed_after_its_last_output_can_be_repeated(
     )
 
     def predict_and_die():
-        job.BatchJournal.close = kill_this_process
+        BatchJournal.close = kill_this_process
         predict(bundle, [scene], tmp_path / "out.csv", request)
 
     run_until_killed(predict_and_die)

@@ -1,0 +1,245 @@
+"""Open a prediction job: check the outputs, find the chips, open the journal."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from rsft.data.imagery.products.options import DEFAULT_OPTIONS
+from rsft.data.imagery.scene_uri import SceneUri, file_state
+from rsft.errors import RequestError
+from rsft.inference.options import PredictionRequest
+from rsft.inference.predict.batch_journal import BatchJournal, journal_path
+from rsft.inference.predict.chip_files import ChipFiles, PredictionPlan
+from rsft.inference.predict.inputs import find_chips, find_scenes
+from rsft.inference.writers.columns import table_columns
+from rsft.inference.writers.pre_annotations import SUFFIXES as BOX_SUFFIXES
+from rsft.inference.writers.tables import (
+    check_output_file,
+    check_output_path,
+    check_table_size,
+    table_suffix,
+)
+from rsft.models.bundle.bundle import Bundle
+from rsft.scenes.options import Declaration
+from rsft.types import Progress
+from rsft.utils.journal import has_note
+from rsft.utils.operating_system import path_to_text
+from rsft.version import __version__
+
+
+@dataclass(frozen=True)
+class PredictionJob:
+    """One bundle, the chips to classify, and the output.
+
+    Attributes:
+        replaces_outputs: whether existing outputs may be replaced: on request, or
+            because this job has written them before it was interrupted.
+        skipped_files: number of files in input folders that are not images.
+        progress: called with the number of finished chips and the number of all chips.
+        bundle_dir: where the bundle is; the review page names it.
+    """
+
+    bundle: Bundle
+    request: PredictionRequest
+    plan: PredictionPlan
+    journal: BatchJournal
+    output_path: Path
+    replaces_outputs: bool
+    skipped_files: int = 0
+    progress: Progress | None = None
+    bundle_dir: Path | None = None
+
+
+@contextmanager
+def open_job(
+    bundle: Bundle,
+    inputs: Sequence[str | Path],
+    output_path: Path,
+    request: PredictionRequest,
+    progress: Progress | None = None,
+    bundle_dir: Path | None = None,
+) -> Iterator[PredictionJob]:
+    """Check the output, find the inputs and open the journal.
+
+    Delete the journal if the block ends without an error.
+
+    Args:
+        bundle: the bundle.
+        inputs: see `rsft.inference.predict.job.predict`.
+        output_path: the file of the table.
+        request: options of the job.
+        progress: called with numbers of windows of a scene while objects are detected,
+            then with numbers of chips.
+        bundle_dir: where the bundle is; the review page names it.
+
+    Yields:
+        The job.
+
+    Raises:
+        RequestError: no chips exist, options contradict each other, or the output
+            cannot be written.
+        DataError: a scene cannot be read or does not fulfill the contract.
+    """
+    path = journal_path(output_path)
+    has_journal = path.is_file()
+    _check_options(output_path, request)
+    _check_outputs(bundle, output_path, request, request.overwrite or has_journal)
+    scenes: list[SceneUri] = []
+    chips: dict[str, Declaration] = {}
+    skipped_files = 0
+    if request.query.reads_scenes:
+        scenes = find_scenes(inputs)
+    else:
+        chips, skipped_files = find_chips(inputs, request.declaration)
+    key = job_key(bundle, scenes, chips, request)
+    replaces_outputs = request.overwrite or (
+        has_journal and has_note(path, key, *writing_note(output_path, request))
+    )
+    _check_outputs(bundle, output_path, request, replaces_outputs)
+    journal = BatchJournal(path, key)
+    is_finished = False
+    try:
+        with ExitStack() as stack:
+            if request.query.reads_scenes:
+                from rsft.inference.predict.scene_chips import plan_scenes
+                from rsft.scenes.raster import gdal_environment
+
+                stack.enter_context(gdal_environment())
+                plan = plan_scenes(scenes, request, bundle.contract, journal, progress)
+            else:
+                plan = _plan_files(chips, bundle, request)
+            for source in plan.sources:
+                stack.callback(source.close)
+            count = sum(len(source) for source in plan.sources)
+            columns = table_columns(bundle.classes)
+            check_table_size(output_path, count, len(columns))
+            yield PredictionJob(
+                bundle,
+                request,
+                plan,
+                journal,
+                output_path,
+                replaces_outputs,
+                skipped_files,
+                progress,
+                bundle_dir,
+            )
+        is_finished = True
+    finally:
+        journal.close(is_finished)
+
+
+def writing_note(output_path: Path, request: PredictionRequest) -> tuple[str, str]:
+    """Return the note of a job that has begun to write its table, page and map.
+
+    The next call finishes them all.
+    """
+    paths = (output_path, request.html_path, request.picture_path)
+    texts = [str(path.absolute()) for path in paths if path is not None]
+    return "outputs", json.dumps(texts)
+
+
+def job_key(
+    bundle: Bundle,
+    scenes: Sequence[SceneUri],
+    chips: Mapping[str, Declaration],
+    request: PredictionRequest,
+) -> str:
+    """Return a hash of everything that determines the results of a job.
+
+    The metadata of the output has it as `job`.
+
+    Args:
+        bundle: the bundle.
+        scenes: the scenes; none for chips.
+        chips: unit, bands and pixel spacing of each chip; none for scenes.
+        request: options. Fields with `compare=False` do not change the results.
+
+    Raises:
+        NetworkError: a web server does not send a scene.
+    """
+    options = [
+        getattr(request, field.name) for field in fields(request) if field.compare
+    ]
+    has_thumbnails = request.html_path is not None
+    states = [(path_to_text(scene), scene.state()) for scene in scenes]
+    content = [__version__, bundle.sha256, states, options, has_thumbnails]
+    digest = hashlib.sha256(json.dumps(content, default=_to_json).encode())
+    for file in request.query.files():
+        state = [file, file_state(file)]
+        digest.update(json.dumps(state, default=_to_json).encode())
+    for path, declaration in chips.items():
+        state = [path_to_text(path), file_state(Path(path)), declaration]
+        digest.update(json.dumps(state, default=_to_json).encode())
+    return digest.hexdigest()
+
+
+def _to_json(value: Any) -> Any:
+    """Return an option as JSON; a path means the same in every folder."""
+    if isinstance(value, Path):
+        return path_to_text(value.absolute())
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    return path_to_text(value)
+
+
+def _plan_files(
+    chips: Mapping[str, Declaration], bundle: Bundle, request: PredictionRequest
+) -> PredictionPlan:
+    files = ChipFiles(chips, bundle.contract, request.chip_options)
+    if len(files) == 1:  # of several files, those that are scenes are rejected
+        files.check_header(0)
+    return PredictionPlan([files])
+
+
+def _check_options(output_path: Path, request: PredictionRequest) -> None:
+    """Raise a RequestError if an option needs scenes or objects that are detected."""
+    if request.truth_path is not None and request.query.detect is None:
+        raise RequestError(
+            "--truth only works with --detect", "--truth", "give --detect as well"
+        )
+    if request.query.reads_scenes:
+        return
+    faults = {
+        "this format has boxes in scenes, but the inputs are chips": (
+            table_suffix(output_path) in BOX_SUFFIXES,
+            str(output_path),
+        ),
+        "a map needs a scene, but the inputs are chips": (
+            request.picture_path is not None,
+            "--picture",
+        ),
+        "options of products such as --asset need scenes": (
+            request.product_options != DEFAULT_OPTIONS,
+            "",
+        ),
+        "chips are only saved if they are cut from scenes": (
+            request.chips_dir is not None,
+            "--chips",
+        ),
+    }
+    for message, (is_given, option) in faults.items():
+        if is_given:
+            raise RequestError(message, option, "give --at, --grid or --detect as well")
+
+
+def _check_outputs(
+    bundle: Bundle, output_path: Path, request: PredictionRequest, overwrite: bool
+) -> None:
+    """Raise a RequestError if table, review page or map cannot be written."""
+    check_output_path(
+        output_path,
+        table_columns(bundle.classes),
+        overwrite=overwrite,
+        discard_corrections=request.discard_corrections,
+    )
+    if request.html_path is not None:
+        check_output_file(request.html_path, (".html", ".htm"), overwrite)
+    if request.picture_path is not None:
+        check_output_file(request.picture_path, (".png",), overwrite)
