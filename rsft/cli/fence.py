@@ -120,9 +120,9 @@ def close_fence(command: str, parameters: Mapping[str, Any]) -> None:
         for text in values
     ]
     connects = command in _DOWNLOADS and not parameters[_DOWNLOADS[command]]
-    connects |= any(bool(parameters.get(name)) for name in ("ray", "download")) or any(
-        map(_names_server, inputs)
-    )
+    connects |= any(
+        bool(parameters.get(name)) for name in ("address", "download")
+    ) or any(map(_names_server, inputs))
     (allow_servers if connects else refuse_servers)()
     if OFF:
         return
@@ -205,7 +205,7 @@ def _writable(
     yield from (Path("/dev"), *temporary, Path.home() / ".nv")
     caches = [user_cache_path(name) for name in _CACHES]
     caches.append(Path(os.environ.get("MPLCONFIGDIR") or user_cache_path("matplotlib")))
-    if parameters.get("ray"):
+    if parameters.get("address"):
         caches.append(Path.home() / ".ray")
     if "root" in parameters:  # `rsft prepare` notes the new store
         yield make_notes_folder()

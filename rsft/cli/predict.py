@@ -53,8 +53,8 @@ def predict(
             of --engine (`rsft bundle sign`).
         not_before: With --verify-key: stop if something was signed before this day
             (UTC), such as 2026-11-01.
-        ray: Classify scenes in parallel by Ray Data, with one .gpkg per scene.
-        address: Address of a Ray cluster, such as auto (default: this machine).
+        ray: Classify scenes in parallel processes, with one .gpkg per scene.
+        address: Address of a Ray cluster, such as auto (default: this machine alone).
         jobs: Maximum number of parallel scenes.
     """
     bundles = [bundle, *(also or [])]
@@ -89,17 +89,15 @@ def predict(
         request = replace(request, signatures=verified)
     if ray:
         from rsft.cli.display.results import report_progress, show_archive
-        from rsft.utils.dependencies import check_installed
-
-        check_installed("ray", "ray")
-        from rsft.inference.archive import predict_archive, ray_executor
+        from rsft.inference.archive import open_archive_executor, predict_archive
 
         with report_progress(as_json) as report:
             show_bundles(bundles)
             warn_about_licenses(bundles)
-            archive = predict_archive(
-                bundle, inputs, out, request, ray_executor(address, jobs), report
-            )
+            with open_archive_executor(request.device, address, jobs) as executor:
+                archive = predict_archive(
+                    bundle, inputs, out, request, executor, report
+                )
         show_archive(archive, as_json)
         has_rejected = any(
             scene.status == "failed" or scene.rejected for scene in archive.scenes

@@ -147,7 +147,7 @@ class ProcessExecutor(Executor):
         attempts: number of processes that a task gets if the earlier ones crash.
         cpus: threads of a task.
         gpus: GPUs of a task; with 0.25, four tasks share one GPU, and with 0 a task
-            sees none.
+            sees none. None gives each task a GPU if this machine has any.
         modules: modules that the server imports once for all tasks.
 
     Raises:
@@ -159,13 +159,11 @@ class ProcessExecutor(Executor):
         jobs: int | None = None,
         attempts: int = 1,
         cpus: int = 1,
-        gpus: float = 0.0,
+        gpus: float | None = 0.0,
         modules: Sequence[str] = (),
     ) -> None:
         slots = max(1, len(available_cores()) // cpus)
-        devices = [""] * slots
-        if gpus:
-            devices = _share_gpus(gpus)
+        devices = _share_gpus(gpus) or [""] * slots
         super().__init__(min(slots, len(devices), jobs or slots), attempts)
         self._devices: SimpleQueue[str] = SimpleQueue()
         for names in devices:
@@ -266,11 +264,17 @@ def _start_server(threads: int, modules: Sequence[str]) -> Any:
     return multiprocessing.get_context("forkserver")
 
 
-def _share_gpus(gpus: float) -> list[str]:
+def _share_gpus(gpus: float | None) -> list[str]:
     """Return the visible GPUs of each task that can run at the same time."""
+    if gpus == 0:
+        return []
     import torch
 
     count = torch.cuda.device_count()
+    if gpus is None:
+        gpus = 1
+        if not count:
+            return []
     names = os.environ.get(_DEVICES, ",".join(map(str, range(count)))).split(",")
     if gpus > count:
         raise RequestError(
@@ -293,7 +297,7 @@ class RayExecutor(Executor):
             GPUs of the cluster allow.
         attempts: number of processes that a task gets if the earlier ones crash.
         cpus: CPU cores of a task.
-        gpus: GPUs of a task.
+        gpus: GPUs of a task; None for one if the cluster has any.
 
     Raises:
         RequestError: Ray is not installed, or no cluster answers at the address.
@@ -305,7 +309,7 @@ class RayExecutor(Executor):
         jobs: int | None = None,
         attempts: int = 1,
         cpus: int = 1,
-        gpus: float = 0.0,
+        gpus: float | None = 0.0,
     ) -> None:
         self._ray = require("ray", "ray")
         try:
@@ -318,6 +322,8 @@ class RayExecutor(Executor):
             ) from error
         resources = self._ray.cluster_resources()
         slots = resources.get("CPU", 1) / cpus
+        if gpus is None:
+            gpus = float("GPU" in resources)
         if gpus:
             slots = min(slots, resources.get("GPU", 0) / gpus)
         super().__init__(jobs or max(1, int(slots)), attempts)
@@ -367,7 +373,7 @@ def open_executor(
     *,
     attempts: int = 1,
     cpus: int = 1,
-    gpus: float = 0.0,
+    gpus: float | None = 0.0,
     modules: Sequence[str] = (),
 ) -> Executor:
     """Return an executor on a Ray cluster, or on this machine without an address.

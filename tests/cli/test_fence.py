@@ -200,7 +200,7 @@ def test_a_named_server_can_be_contacted(tmp_path, port, name, monkeypatch):
             "PermissionError",
         ),
         ("show", {"bundle": "inputs"}, "PermissionError"),
-        ("predict", {"inputs": ["inputs"], "out": "o", "ray": True}, "connected"),
+        ("predict", {"inputs": ["inputs"], "out": "o", "address": "auto"}, "connected"),
     ],
 )
 def test_who_may_connect(tmp_path, port, command, parameters, result, monkeypatch):
@@ -290,7 +290,11 @@ def test_folders_that_libraries_need_are_made(tmp_path, monkeypatch):
     (tmp_path / "home/.local/share/proj").mkdir(parents=True)
     (tmp_path / "home/.local/share/proj/grid.tif").write_text("shifts")
     home = tmp_path / "home"
-    parameters = {"inputs": ["inputs"], "out": tmp_path / "outputs/o", "ray": True}
+    parameters = {
+        "inputs": ["inputs"],
+        "out": tmp_path / "outputs/o",
+        "address": "auto",
+    }
     attempts = [
         ("write", f"{home}/{name}/x") for name in (".ray", ".cache/rsft", "own")
     ]

@@ -1,8 +1,9 @@
-"""Write docs/recipes.md, the generated sections of three other pages, and the list of encoders in the package.
+"""Write docs/recipes.md, the generated sections of four other pages, and the list of encoders in the package.
 
 python -m tools.maintenance.reference_docs
 
-The pages are docs/engines.md, docs/data.md and docs/backbones.md; the list is
+The pages are docs/engines.md, docs/data.md, docs/backbones.md and
+docs/reference/predictions.md; the list is
 rsft/backbones/encoders.json. The text comes from the models of the recipe, the
 registries of components, the commands and the cards of encoders. A page with generated
 sections is hand-written outside of their markers, which the tool leaves in place.
@@ -22,6 +23,7 @@ from pydantic.fields import FieldInfo
 from rsft.backbones.catalog import LISTING
 from rsft.cli import prepare
 from rsft.inference.engines.base import ENGINES, FORMATS, Engine, ExportFormat
+from rsft.inference.writers.columns import describe_columns
 from rsft.recipe.components import (
     ComponentSection,
     Section,
@@ -95,7 +97,12 @@ def pages() -> dict[Path, str]:
     Returns:
         Text by path.
     """
-    partly_generated = (DOCS / "engines.md", DOCS / "data.md", DOCS / "backbones.md")
+    partly_generated = (
+        DOCS / "engines.md",
+        DOCS / "data.md",
+        DOCS / "backbones.md",
+        DOCS / "reference/predictions.md",
+    )
     generated = {DOCS / "recipes.md": recipe_page(), LISTING: backbone_table.listing()}
     return generated | {
         path: fill_sections(path.read_text("utf-8")) for path in partly_generated
@@ -228,12 +235,18 @@ def restriction_table() -> str:
     return _table(backbone_table.restriction_rows(), ["restriction", "meaning"])
 
 
+def column_table() -> str:
+    """Return the table of columns in docs/reference/predictions.md."""
+    return _table(describe_columns(), ["column", "meaning", "exists in"])
+
+
 SECTION_TEXTS: dict[str, Callable[[], str]] = {
     "engines": engine_table,
     "formats": format_table,
     "commands": prepare_commands,
     "encoders": encoder_table,
     "restrictions": restriction_table,
+    "columns": column_table,
 }
 """Functions that return the text of a generated section, by the name in its marker."""
 

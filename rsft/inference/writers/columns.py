@@ -103,7 +103,7 @@ class Column:
         dtype: type of its values in pandas.
         label: its name in QGIS.
         meaning: what its values are, in Markdown.
-        exists: when a table has it, if not always.
+        exists: which tables have it; "" for all.
         compute: returns its values from a classification, or None if they do not exist;
             None for a column of the source of the chips.
         on_page: whether the review page shows it.
@@ -143,7 +143,7 @@ COLUMNS = [
         "corrected",
         TEXT,
         "Corrected class",
-        "empty, for the [corrected class](#use-the-result-in-qgis); a column of this"
+        "empty, for the [corrected class](../analyst.md#use-the-result-in-qgis); a column of this"
         " name in the positions is kept instead",
         ".gpkg and .geojson with geometry",
         tip="'corrected: ' || \"corrected\"",
@@ -181,9 +181,9 @@ COLUMNS = [
         "class_set",
         TEXT,
         "Class set",
-        "the [class set](glossary.md#class-set): it contains the true class for 90 % of"
+        "the [class set](../glossary.md#class-set): it contains the true class for 90 % of"
         " the chips of each class, if the scene resembles the validation chips; empty"
-        " if [withheld](#is-the-scene-like-the-training-data)",
+        " if [withheld](../analyst.md#is-the-scene-like-the-training-data)",
         _CALIBRATED,
         compute=lambda chips: chips.class_sets(),
         on_page=True,
@@ -194,7 +194,7 @@ COLUMNS = [
         "bool",
         "Unlike the training chips",
         "whether the chip is unlike the training chips"
-        " ([out of distribution](glossary.md#out-of-distribution))",
+        " ([out of distribution](../glossary.md#out-of-distribution))",
         _CALIBRATED,
         compute=lambda chips: chips.is_unlike(),
         on_page=True,
@@ -352,7 +352,7 @@ def page_columns() -> dict[str, str]:
 def describe_columns() -> list[tuple[str, str, str]]:
     """Return name, meaning and existence of all columns, for the documentation."""
     return [
-        (f"`{column.name}`", column.meaning, column.exists or "always")
+        (f"`{column.name}`", column.meaning, column.exists or "all tables")
         for column in COLUMNS
     ]
 

@@ -18,7 +18,6 @@ import shapely
 from rsft.cli import main
 from rsft.data.chips.store import ChipStore
 from rsft.data.prepare.image_folder import prepare_folder
-from rsft.inference.writers.columns import table_columns
 from rsft.recipe.load import load_recipe
 from rsft.training.finetune import finetune
 from tests.helpers.bars_recipe import BARS_RECIPE
@@ -213,14 +212,3 @@ def test_python_example(desk, capsys):
     (code,) = re.findall(r"```python\n(.*?)```", DOC, re.DOTALL)
     exec(code, {})
     assert capsys.readouterr().out.count("\n") == 6
-
-
-def test_every_column_is_explained():
-    documented = set(
-        re.findall(
-            r"`([^`]+)`", "".join(re.findall(r"^\| (`[^|]*)\|", DOC, re.MULTILINE))
-        )
-    ) | {"geometry"}
-    assert {
-        name.replace("p_x", "p_<class>") for name in table_columns(["x"])
-    } <= documented
