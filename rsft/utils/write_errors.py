@@ -4,7 +4,7 @@ import errno
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,9 +21,8 @@ TEMPORARY_PREFIX = ".rsft-tmp-"
 _AGAIN = "run the same command again"
 _SHOWN_NAME = 60  # characters of a name that is too long
 _LONGEST_NAME = 255  # bytes on most file systems
-_LONGEST_JOURNAL = _LONGEST_NAME - len(
-    "-journal"
-)  # SQLite adds this to the name of a database
+_LONGEST_JOURNAL = _LONGEST_NAME - len("-journal")
+"""Bytes of the name of a database, to which SQLite adds this suffix."""
 _NO_ROOM = 1 << 20  # a disk with fewer free bytes is full
 _CLOSE = (
     "close the program that shows it, such as QGIS or Excel, or choose another name"
@@ -120,38 +119,40 @@ def explain_os_error(
         the disk is full | map.gpkg | free some space or choose another disk, then run
         the same command again
     """
-    location = _shorten(error.filename if error.filename is not None else path)
+    location = _shorten(path if error.filename is None else error.filename)
     number = error.errno
     if number in (errno.EEXIST, errno.ENOTDIR) and error.filename is not None:
-        name = Path(os.fsdecode(error.filename))
-        blocker = next((path for path in (name, *name.parents) if path.exists()), name)
+        blocker = _find_existing(Path(os.fsdecode(error.filename)))
         if blocker.is_file():
             number = errno.ENOTDIR  # a folder cannot be made where a file is
         elif not blocker.is_dir():
             message = "a device, a pipe or a socket is in the place of a folder"
             return RsftError(message, _shorten(blocker), "choose another folder")
-    if number in (errno.EINVAL, errno.ENOENT) and (
-        fault := describe_path_fault(location)
-    ):
-        return RsftError(fault[0], location, fault[1])
+    if number in (errno.EINVAL, errno.ENOENT):
+        fault = describe_path_fault(location)
+        if fault is not None:
+            return RsftError(fault[0], location, fault[1])
+    message = error.strerror or str(error) or type(error).__name__
+    hint = "check the path, its permissions and the free space, then {again}"
     if number == errno.EACCES and is_windows():
-        return RsftError(
-            "permission denied, or another program has the file open",
-            location,
-            f"{_CLOSE}, then {again}",
-        )
-    if number in _SENTENCES:
+        message = "permission denied, or another program has the file open"
+        hint = f"{_CLOSE}, then {{again}}"
+    elif number in _SENTENCES:
         message, hint = _SENTENCES[number]
-        return RsftError(message, location, hint.format(again=again))
-    hint = f"check the path, its permissions and the free space, then {again}"
-    return RsftError(
-        error.strerror or str(error) or type(error).__name__, location, hint
-    )
+    return RsftError(message, location, hint.format(again=again))
+
+
+def _find_existing(path: Path) -> Path:
+    """Return the path or its nearest parent that exists; the path if none does."""
+    for parent in (path, *path.parents):
+        if parent.exists():
+            return parent
+    return path
 
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Raise an OSError that names `path` if a library cannot write the file within the block.
+    """Raise an OSError that names `path` if a library cannot write the file.
 
     SQLite, GDAL, Arrow, safetensors and torch report a full disk with exceptions of
     their own, whose texts do not name the cause. All other exceptions pass unchanged.
@@ -164,7 +165,7 @@ def writing(path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except Exception as error:
+    except Exception as error:  # those of any library; most pass unchanged
         failure = as_os_error(error, path)
         if failure is None:
             raise
@@ -181,81 +182,114 @@ def as_os_error(error: Exception, path: Path) -> OSError | None:
     if isinstance(error, RsftError):
         return None
     if isinstance(error, OSError) and error.errno is not None:
-        is_copy = (
-            error.filename2 is not None and error.errno in _NO_SPACE
-        )  # the file that is written is the second one
-        name = error.filename2 if is_copy else error.filename
-        is_unknown = (
-            name is None and error.errno not in _SENTENCES
-        )  # such as those of a network
-        if is_unknown or (name is not None and TEMPORARY_PREFIX not in str(name)):
+        if _names_other_file(error):
             return None
         return OSError(error.errno, error.strerror or str(error), str(path))
-    text = str(error).lower()
-    kinds = [f"{kind.__module__}.{kind.__name__}" for kind in type(error).__mro__]
-    if isinstance(error, sqlite3.Error):
-        primary = (
-            getattr(error, "sqlite_errorcode", 0) & 0xFF
-        )  # the other bits tell cases apart
-        code = {
-            sqlite3.SQLITE_FULL: errno.ENOSPC,
-            sqlite3.SQLITE_NOMEM: errno.ENOMEM,
-        }.get(primary)
-        if primary == sqlite3.SQLITE_IOERR:
-            code = _limit_code(path) or errno.EIO
-        elif primary in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
-            if len(os.fsencode(path.name)) > _LONGEST_JOURNAL:
-                code = errno.ENAMETOOLONG
-            else:
-                code = errno.EACCES
-            try:
-                path.open("ab").close()
-                if (
-                    path.stat().st_size == 0
-                ):  # made here, or by SQLite, and without content
-                    path.unlink()
-            except OSError as cause:
-                code = cause.errno or errno.EACCES
-    elif any(kind.startswith(_WRITERS) for kind in kinds) or any(
-        word in text for word in _TORCH_WORDS
-    ):
-        code = _limit_code(path) or (
-            errno.EIO if any(word in text for word in _WRITE_WORDS) else None
-        )
-    else:
-        is_full = (
-            _is_full(path) or f"[errno {errno.ENOSPC}]" in text
-        )  # shutil.Error lists the faults of a folder
-        if isinstance(error, OSError | RuntimeError) and is_full:
-            code = errno.ENOSPC
-        else:
-            code = None
-    if code is None:
-        return None
-    return OSError(code, str(error), str(path))
-
-
-def _limit_code(path: Path) -> int | None:
-    """Return the number of the limit at which a write near `path` failed; None if no limit is near."""
-    if _is_full(path):
-        return errno.ENOSPC
-    if limits_file_size():
-        return errno.EFBIG
+    for is_kind, find_code in _CODES:
+        if is_kind(error):
+            code = find_code(error, path)
+            return None if code is None else OSError(code, str(error), str(path))
     return None
 
 
+def _names_other_file(error: OSError) -> bool:
+    """Return whether an error of the system says enough, or is not about a file."""
+    name = error.filename
+    if error.filename2 is not None and error.errno in _NO_SPACE:
+        name = error.filename2  # of a copy, the file that is written
+    if name is None:
+        return error.errno not in _SENTENCES  # such as those of a network
+    return TEMPORARY_PREFIX not in str(name)
+
+
+def _is_of_sqlite(error: Exception) -> bool:
+    return isinstance(error, sqlite3.Error)
+
+
+def _sqlite_code(error: Exception, path: Path) -> int | None:
+    # the other bits tell cases apart
+    primary = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if primary == sqlite3.SQLITE_IOERR:
+        return _limit_code(path) or errno.EIO
+    if primary in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
+        return _open_code(path)
+    codes = {sqlite3.SQLITE_FULL: errno.ENOSPC, sqlite3.SQLITE_NOMEM: errno.ENOMEM}
+    return codes.get(primary)
+
+
+def _open_code(path: Path) -> int:
+    """Return why a database cannot be opened for writing."""
+    try:
+        path.open("ab").close()
+        if path.stat().st_size == 0:  # made here, or by SQLite, and without content
+            path.unlink()
+    except OSError as cause:
+        return cause.errno or errno.EACCES
+    if len(os.fsencode(path.name)) > _LONGEST_JOURNAL:
+        return errno.ENAMETOOLONG
+    return errno.EACCES
+
+
+def _is_of_writer(error: Exception) -> bool:
+    """Return whether a library that writes files has raised an exception."""
+    for kind in type(error).__mro__:
+        if f"{kind.__module__}.{kind.__name__}".startswith(_WRITERS):
+            return True
+    return _contains(error, _TORCH_WORDS)
+
+
+def _writer_code(error: Exception, path: Path) -> int | None:
+    code = _limit_code(path)
+    if code is None and _contains(error, _WRITE_WORDS):
+        return errno.EIO
+    return code
+
+
+def _is_general(error: Exception) -> bool:
+    return isinstance(error, OSError | RuntimeError)
+
+
+def _space_code(error: Exception, path: Path) -> int | None:
+    # shutil.Error lists the faults of a folder
+    if _is_full(path) or _contains(error, (f"[errno {errno.ENOSPC}]",)):
+        return errno.ENOSPC
+    return None
+
+
+_CODES: tuple[
+    tuple[Callable[[Exception], bool], Callable[[Exception, Path], int | None]], ...
+] = (
+    (_is_of_sqlite, _sqlite_code),
+    (_is_of_writer, _writer_code),
+    (_is_general, _space_code),
+)
+"""Which exceptions report a failed write, and how the number of the cause is found."""
+
+
+def _contains(error: Exception, words: tuple[str, ...]) -> bool:
+    text = str(error).lower()
+    return any(word in text for word in words)
+
+
+def _limit_code(path: Path) -> int | None:
+    """Return the number of the limit at which a write failed; None if none is near."""
+    if _is_full(path):
+        return errno.ENOSPC
+    return errno.EFBIG if limits_file_size() else None
+
+
 def _is_full(path: Path) -> bool:
-    folder = next(
-        (parent for parent in (path.parent, *path.parents) if parent.is_dir()), None
-    )
-    return folder is not None and shutil.disk_usage(folder).free < _NO_ROOM
+    for parent in (path.parent, *path.parents):
+        if parent.is_dir():
+            return shutil.disk_usage(parent).free < _NO_ROOM
+    return False
 
 
 def _shorten(path: object) -> str:
-    """Return a path as text, in which a name that is too long for a terminal is cut."""
+    """Return a path as text, in which names that are too long for a terminal are cut."""
     text = os.fsdecode(path) if isinstance(path, bytes) else str(path)
-    parts = (
-        f"{part[:_SHOWN_NAME]}..." if len(part) > _LONGEST_NAME else part
-        for part in text.split("/")
-    )
+    parts = text.split("/")
+    for number, part in enumerate(parts):
+        if len(part) > _LONGEST_NAME:
+            parts[number] = f"{part[:_SHOWN_NAME]}..."
     return "/".join(parts).encode(errors="replace").decode()
