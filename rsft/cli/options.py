@@ -186,7 +186,7 @@ class Setting:
         hint = bool if self.nested else _typer_hint(self.hint)
         default = False if self.nested else self.default
         if isinstance(default, tuple):
-            default = ",".join(default)
+            default = ",".join(map(str, default))
         info: Any = self.info
         if isinstance(info, Option):
             info = typer.Option(
@@ -271,7 +271,10 @@ def _read_fields(request: type[Any]) -> Iterator[Setting]:
     """Yield the settings of a dataclass: fields with an `Option`, and dataclasses."""
     hints = get_type_hints(request, include_extras=True)
     for field in fields(request):
-        default = None if field.default is MISSING else field.default
+        default = field.default
+        if default is MISSING:
+            is_given = field.default_factory is not MISSING
+            default = None if is_given else Parameter.empty
         setting = make_setting(field.name, hints[field.name], default, None)
         setting = replace(setting, is_field=True)
         if setting.info or setting.nested or setting.name in FLAGS.values():
