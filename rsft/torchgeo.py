@@ -29,9 +29,9 @@ from rsft.models.contract_fitting import common_spacing
 from rsft.peft import AdaptedModel, FullTuning, attach
 from rsft.peft.model.state_files import write_tensors
 from rsft.recipe.components import ComponentSection
-from rsft.recipe.registries import LOSSES
+from rsft.recipe.registries import LOSSES, LossFunction
 from rsft.recipe.schema import LossSection, PeftSection, Recipe
-from rsft.training.optim.losses import DeferredReweighting
+from rsft.training.optim.losses import loss_at
 from rsft.training.optim.optimizers import make_loss
 from rsft.version import __version__
 
@@ -155,6 +155,7 @@ class PEFTClassificationTask(ClassificationTask):  # type: ignore[misc]  # Torch
     def configure_losses(self) -> None:
         """Build the loss; one of rsft without `class_counts` is built in `setup`."""
         loss = self.hparams["loss"]
+        self._loss: LossFunction | None = None
         if isinstance(loss, str) and loss in _TORCHGEO_LOSSES:
             super().configure_losses()
             return
@@ -167,9 +168,7 @@ class PEFTClassificationTask(ClassificationTask):  # type: ignore[misc]  # Torch
         self._loss_config = _build_component(LossSection, "loss", loss)
         self.criterion: Any = None
         if self.hparams["class_counts"] is not None:
-            self.criterion = make_loss(
-                self._loss_config, torch.tensor(self.hparams["class_counts"])
-            )
+            self._set_criterion()
 
     def setup(self, stage: str) -> None:
         """Count the classes of the data module, if the loss needs the counts."""
@@ -178,16 +177,18 @@ class PEFTClassificationTask(ClassificationTask):  # type: ignore[misc]  # Torch
             self.hparams["class_counts"] = _count_classes(
                 self.trainer, self.hparams["num_classes"]
             )
-            self.criterion = make_loss(
-                self._loss_config, torch.tensor(self.hparams["class_counts"])
-            )
+            self._set_criterion()
+
+    def _set_criterion(self) -> None:
+        counts = torch.tensor(self.hparams["class_counts"])
+        self._loss = make_loss(self._loss_config, counts)
+        self.criterion = self._loss
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Tell a deferred loss how much of the training is done."""
-        if isinstance(self.criterion, DeferredReweighting):
-            self.criterion.progress = self.global_step / max(
-                1, self.trainer.estimated_stepping_batches
-            )
+        """Let a deferred loss change with the share of the training that is done."""
+        if self._loss is not None:
+            steps = max(1, self.trainer.estimated_stepping_batches)
+            self.criterion = loss_at(self._loss, self.global_step / steps)
 
     def learned_names(self) -> set[str]:
         """Return the names of all trained tensors in the state of the task; a shared tensor has several."""

@@ -110,7 +110,7 @@ def test_a_contract_keeps_its_stretch(old_folder, run):
 
 def test_a_run_that_began_earlier_keeps_its_stretch(old_folder):
     from rsft.recipe.load import load_recipe
-    from rsft.training.finetune import set_up
+    from rsft.training.setup import set_up
 
     recipe = load_recipe(Path("run_average/recipe.yaml"))
     units = set_up(recipe, origin=Path("run_average")).contract.model_dump(mode="json")[

@@ -305,6 +305,63 @@ def test_faults_of_a_component_of_another_package(rsft, recipe_file, toys):
     )
 
 
+CUT_MIX = """
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+import torch
+
+from rsft.data.loading.batches import EpochBatches
+from rsft.training.objective import Mixing
+from rsft.training.parts.base import Part
+
+@dataclass
+class CutMix(Part):
+    name: ClassVar[str] = "cutmix"
+    title: ClassVar[str] = "CutMix"
+    batches: EpochBatches
+
+    @classmethod
+    def make(cls, context):
+        return cls(context.batches)
+
+    def prepare(self, moment, objective):
+        rng = np.random.default_rng((self.batches.seed, 70, moment.epoch, moment.index))
+        chips = len(self.batches.batch_indices(moment.epoch, moment.index))
+        order = torch.from_numpy(rng.permutation(chips))
+        return replace(objective, mixing=Mixing(0.75, order, paste))
+
+def paste(inputs, partners, share):
+    side = round(inputs.shape[-1] * (1 - share) ** 0.5)
+    mixed = inputs.clone()
+    mixed[..., :side, :side] = partners[..., :side, :side]
+    return mixed
+"""
+
+
+@pytest.mark.slow
+def test_a_training_part_is_one_file(recipe_file, tmp_path, install, monkeypatch):
+    from rsft.errors import RecipeError
+    from rsft.recipe.load import load_recipe
+    from rsft.recipe.registries import PARTS
+    from rsft.training.finetune import finetune
+
+    with pytest.raises(RecipeError, match=r"train\.parts"):
+        load_recipe(recipe_file, ["train.parts=[cutmix]"])
+    monkeypatch.delitem(sys.modules, "cut_mix", raising=False)
+    install(
+        "cut_mix", CUT_MIX, "[rsft.training_parts]\ncutmix = cut_mix:CutMix\n", PARTS
+    )
+    losses = {}
+    for parts in ("[]", "[cutmix]"):
+        overrides = [f"train.parts={parts}", "train.epochs=1"]
+        run = finetune(load_recipe(recipe_file, overrides), tmp_path / "runs")
+        losses[parts] = pd.read_csv(run.folder / "metrics.csv")["train_loss"][0]
+        assert f"parts: {parts}" in (run.bundle_dir / "recipe.yaml").read_text()
+    assert losses["[]"] != losses["[cutmix]"]
+
+
 DATA_SET = """
 from __future__ import annotations
 

@@ -242,7 +242,7 @@ class RegisteredName:
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
         """Add the known names as the words for what is allowed."""
-        return {**handler(schema), "words": " | ".join(self.registry.names())}
+        return {**handler(schema), "words": _list_names(self.registry)}
 
     def _check(self, name: str) -> str:
         words = _lookup_error(self.registry, name)
@@ -392,10 +392,15 @@ class ComponentSection(Section):
         return section
 
 
+def _list_names(registry: Registry[Any]) -> str:
+    names = " | ".join(registry.names())
+    return names or f"the name of an installed {registry.kind}"
+
+
 def _lookup_error(registry: Registry[Any], name: object) -> str:
     """Return why a name is not allowed; "" if it is."""
     if not isinstance(name, str) or name not in registry:
-        return " | ".join(registry.names())
+        return _list_names(registry)
     try:
         registry[name]
     except (

@@ -28,6 +28,9 @@ class LossConfig(Protocol):
     Attributes:
         name: the loss in recipes.
         title: the loss in print.
+        adjusts_logits: optional; whether the loss is cross entropy of logits that are
+            adjusted to the class prior. Pseudo-labels then have the same loss, with the
+            prior of their own; with other losses they have cross entropy.
         uses_prior: optional; whether `drawn_counts` has an effect. Reports then print
             the class prior of the draws.
     """
@@ -125,22 +128,19 @@ class Schedule(Protocol):
         title: the schedule in print.
         unneeded: keys of the section `meta` without an effect, each with the message
             for a recipe that sets it.
+        is_joint: whether an outer step shares its pass with an inner step.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
+    is_joint: ClassVar[bool]
     unneeded: ClassVar[dict[str, str]]
 
     def check(self, recipe: Any) -> None:
         """Raise RequestError if a recipe has what the schedule has not."""
 
     def make_loops(
-        self,
-        classifier: Any,
-        loss: Any,
-        inner_optimizer: Any,
-        meta: Any,
-        **options: Any,
+        self, classifier: Any, inner_optimizer: Any, meta: Any, settings: Any
     ) -> Any:
         """Return the steps of both loops; the arguments are those of `BiLevelLoop`."""
 
@@ -154,3 +154,12 @@ SCHEDULES: Registry[type[Schedule]] = Registry(
     "schedule", "rsft.schedules", "rsft.training.meta.schedules"
 )
 """All schedules of the outer loop by name."""
+
+
+PARTS: Registry[type[Component]] = Registry(
+    "training part", "rsft.training_parts", "rsft.recipe.registries"
+)
+"""Training parts of other packages by name.
+
+`rsft.training.parts.base.Part` says what a part offers.
+"""

@@ -20,7 +20,7 @@ from rsft.recipe.components import (
     Unit,
     as_lower_case,
 )
-from rsft.recipe.registries import LOSSES, SAMPLERS, SCHEDULES, TRACKERS
+from rsft.recipe.registries import LOSSES, PARTS, SAMPLERS, SCHEDULES, TRACKERS
 from rsft.utils.registry import Registry
 
 
@@ -277,6 +277,8 @@ class TrainSection(Section):
     """decay of a mean of the weights over the steps, which is validated and stored;
     null stores the last weights, except with data.unlabeled and semi.teacher ema, which
     take 0.99"""
+    parts: list[Annotated[str, RegisteredName(PARTS)]] = Field(default=[])
+    """further training parts by name, which other packages bring"""
     max_grad_norm: float | None = Field(default=None, gt=0)
     """clip the norm of the gradient to this; null does not clip"""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "fp32"

@@ -157,14 +157,14 @@ class AutoSearch:
             RequestError: the data has no validation chips, no candidate can be trained,
                 or another process works on the choice.
         """
-        from rsft.training.finetune import open_data
+        from rsft.training.setup import open_data
 
         self.folder.mkdir(parents=True, exist_ok=True)
         lock = lock_run(self.folder)
         is_complete = False
         try:
             # the chosen run warns again
-            with _only_errors(logging.getLogger("rsft.training.finetune")):
+            with _only_errors(logging.getLogger("rsft.training.setup")):
                 open_data(self.plan.candidates[0].recipe.data)
                 self._compare()
             is_complete = True

@@ -5,10 +5,7 @@ bundle that averages them.
 """
 
 import logging
-import random
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import cache, partial
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,14 +13,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from rsft.backbones import Backbone
 from rsft.data.chips.folds import open_store
-from rsft.data.chips.store import ChipStore, list_first_names, missing_classes
-from rsft.data.imagery.augmentation import Augmentation
-from rsft.data.imagery.contract import Contract
-from rsft.data.imagery.stretch import AUTO_OF_0_2
-from rsft.data.loading.batches import BatchSource, ChipImages, EpochBatches
-from rsft.data.loading.samplers import SINGLE_PROCESS, ProcessShard
+from rsft.data.chips.store import ChipStore
 from rsft.errors import RequestError
 from rsft.models.bundle.bundle import (
     Bundle,
@@ -32,47 +23,27 @@ from rsft.models.bundle.bundle import (
     source_license,
 )
 from rsft.models.classifier import (
-    Classifier,
-    build_classifier,
     choose_device,
-    load_encoder,
     move_network,
     tta_warning,
 )
-from rsft.models.contract_fitting import fit_contract
-from rsft.peft.modules.adapter_module import stage_depths, transformer_blocks
-from rsft.recipe.registries import sampling_exponent
-from rsft.recipe.schema import DataSection, Recipe
-from rsft.training.added import (
-    AddedChips,
-    count_repeats,
-    find_added_chips,
-    repeat_added_chips,
-)
+from rsft.peft.modules.adapter_module import stage_depths
+from rsft.recipe.schema import Recipe
+from rsft.training.assembly import make_learner, part_kinds
 from rsft.training.calibration import calibrate_bundle
 from rsft.training.checkpointing import load_newest_checkpoint
 from rsft.training.fit import fit
-from rsft.training.init import (
-    CachedPrefixTokens,
-    StartBundle,
-    can_cache_prefix,
-    compute_initial_features,
-    init_head,
-)
+from rsft.training.init.prefix_cache import CachedPrefixTokens
+from rsft.training.init.start_bundle import StartBundle
 from rsft.training.learner import Learner
 from rsft.training.listeners import RunListener
-from rsft.training.meta.bilevel import outer_batch_size
 from rsft.training.meta.schedules import outer_loop
-from rsft.training.optim.optimizers import make_losses
 from rsft.training.processes import (
-    HALF_DTYPES,
-    Processes,
     broadcast_object,
     is_rank_zero,
     launch_processes,
     require_consistent_processes,
     resolve_precision,
-    shard_frozen_blocks,
 )
 from rsft.training.replay import correction_recipe, replay
 from rsft.training.runs.reader import METRICS_FILE, TRAINED, read_run_info
@@ -82,33 +53,22 @@ from rsft.training.runs.writer import (
     mark_done,
     require_unchanged_inputs,
 )
-from rsft.training.semi import check_semi, make_labeler
+from rsft.training.setup import (
+    TrainingSetup,
+    initialize_weights,
+    read_splits,
+    seed_generators,
+    set_up,
+)
 from rsft.training.trackers import TrackerListener
 from rsft.types import Progress
 from rsft.utils.atomic_files import atomic_file
-from rsft.utils.operating_system import available_cores
 from rsft.utils.progress import announce
 
 if TYPE_CHECKING:
-    from rsft.data.loading.pool import Pool
+    pass
 
 _log = logging.getLogger(__name__)
-
-
-@cache
-def worker_count(requested: int) -> int:
-    """Return the number of processes that read chips: not more than processor cores.
-
-    A run does not depend on it.
-    """
-    cores = len(available_cores())
-    if requested > cores and is_rank_zero():
-        _log.warning(
-            "data.workers: %d processes read chips instead of %d, one for each core",
-            cores,
-            requested,
-        )
-    return min(requested, cores)
 
 
 def train_single_run(
@@ -219,10 +179,7 @@ def train_single_run(
             listeners,
             checkpoint,
         )
-        learner.keep_average()
-        _shorten_step(
-            learner, partial(initialize_weights, setup, recipe), processes, run
-        )
+        run.update(**learner.finish())
         if run.is_writer:
             finish(
                 (earlier and earlier.recipe) or recipe,
@@ -237,17 +194,9 @@ def train_single_run(
 def _check_settings(recipe: Recipe) -> None:
     """Raise RequestError if keys of different sections, or the recipe and the processes, contradict each other."""
     require_consistent_processes(recipe.train)
-    check_semi(recipe)
+    for part in part_kinds(recipe):
+        part.check(recipe)
     outer_loop(recipe.meta).check(recipe)
-
-
-def _shorten_step(
-    learner: Learner, load_start: Callable[[], None], processes: Processes, run: Run
-) -> None:
-    if learner.added is not None:
-        run.update(
-            step_share=learner.added.shorten_step(load_start, processes.autocast)
-        )
 
 
 def _kept_blocks(learner: Learner) -> int:
@@ -256,289 +205,6 @@ def _kept_blocks(learner: Learner) -> int:
     if is_cached:
         return max(0, learner.classifier.adapted.prefix_end)
     return 0
-
-
-def seed_generators(seed: int) -> None:
-    """Seed the global random generators of Python, NumPy and PyTorch."""
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)
-
-
-@dataclass(frozen=True)
-class TrainingSetup:
-    """Data and network of a run before its training.
-
-    Attributes:
-        store: the chip store, with the classes of the start bundle.
-        contract: how a chip becomes the network's input.
-        start: the bundle at which the run starts.
-        pool: the unlabeled chips; None without `data.unlabeled`.
-    """
-
-    store: ChipStore
-    train: ChipImages
-    val: ChipImages
-    encoder: Backbone
-    classifier: Classifier
-    contract: Contract
-    start: StartBundle | None
-    pool: "Pool | None" = None
-
-
-def open_data(section: DataSection, start: StartBundle | None = None) -> ChipStore:
-    """Open the chips of a run, with the classes of the bundle at which it starts after those of the store.
-
-    Raises:
-        RequestError: the folder is not a chip store, a split has no chips, or all
-            training chips have one class.
-    """
-    store = open_store(Path(section.root), section.fold)
-    for split in ("train", "val"):
-        if store.split(split).empty:
-            raise RequestError(
-                f"the split {split} has no chips",
-                store.root,
-                "prepare the data with a train and a val split",
-            )
-    classes = store.split("train")["class"].unique()
-    if classes.size < 2:
-        raise RequestError(
-            (
-                f"all training chips have the class {classes[0]}, so that a classifier has"
-                " nothing to distinguish"
-            ),
-            store.root,
-            "prepare training chips of at least two classes",
-        )
-    if is_rank_zero() and section.fold is None:
-        for split, names in missing_classes(store.counts).items():
-            _log.warning("no chip in %s: %s", split, list_first_names(names))
-    if start is None:
-        return store
-    return start.extend_classes(store)
-
-
-def set_up(
-    recipe: Recipe,
-    start: StartBundle | None = None,
-    progress: Progress | None = None,
-    origin: Path | None = None,
-) -> TrainingSetup:
-    """Open the chips, fit the backbone and the contract to them, attach PEFT modules and a head, and read the chips.
-
-    Args:
-        recipe: the recipe of the run.
-        start: the bundle at which the run starts; its contract is used in place of a
-            new one.
-        progress: called while chips are read.
-        origin: folder of the run that is resumed, or of the ensemble.
-
-    Returns:
-        The setup. The network is on the CPU, in evaluation mode, without the tensors of
-        `start`.
-
-    Raises:
-        RequestError: the backbone is unknown, lacks a site of the recipe, or does not
-            suit the chips.
-        WeightsError: the weights of the backbone cannot be used.
-        DataError: a chip cannot be read.
-    """
-    store = open_data(recipe.data, start)
-    announce(progress, f"weights of {recipe.backbone.name}")
-    encoder = load_encoder(recipe, store.bands)
-    classifier = build_classifier(encoder, len(store.classes), recipe)
-    if start is not None:
-        contract = start.adopt_contract(store, encoder)
-    else:
-        table = store.split("train")
-        units = sorted(table["unit"].unique())
-        spacings = table["spacing_m"].tolist()
-        data = recipe.data
-        if origin is None:
-            metadata = {}
-        else:
-            metadata = read_run_info(origin).metadata
-        if (
-            data.stretch == "auto" and metadata and "auto_stretch" not in metadata
-        ):  # rsft 0.2 began the run
-            data = data.model_copy(update={"stretch": AUTO_OF_0_2})
-        sides = store.sample_sides("train") if data.crop is None else []
-        chips = partial(store.iter_pixels, "train")
-        contract = fit_contract(
-            data, encoder, store.bands, units, chips, spacings, sides
-        )
-        if contract.clipping_note and is_rank_zero():
-            _log.warning("%s", contract.clipping_note)
-    last_blocks = recipe.train.last_blocks
-    if last_blocks is not None:  # the modules and scales of the others stay as they are
-        if encoder.is_random and start is None:
-            message = (
-                f"{encoder.name} starts at random weights, which train.last_blocks"
-                " would leave in the first blocks"
-            )
-            raise RequestError(
-                message,
-                "train.last_blocks",
-                "leave the key out, or name a train.start_bundle",
-            )
-        depth = len(transformer_blocks(classifier.adapted.vit))
-        if last_blocks > depth:
-            message = f"the network has {depth} blocks, fewer than {last_blocks}"
-            raise RequestError(
-                message,
-                "train.last_blocks",
-                f"set train.last_blocks to {depth} or less",
-            )
-        classifier.adapted.keep_before(
-            depth - last_blocks if last_blocks else depth + 1
-        )
-    splits = _read_splits(store, contract, progress)
-    pool = None
-    if recipe.data.unlabeled is not None:
-        from rsft.data.loading.pool import open_pool
-
-        pool = open_pool(recipe.data.unlabeled, store, contract, progress)
-        if is_rank_zero():
-            _log.warning("%s: %s", recipe.data.unlabeled, pool.describe())
-    return TrainingSetup(store, *splits, encoder, classifier, contract, start, pool)
-
-
-def _read_splits(
-    store: ChipStore, contract: Contract, progress: Progress | None
-) -> tuple[ChipImages, ChipImages]:
-    tables = store.split("train"), store.split("val")
-    train, val = (
-        ChipImages(store.root, table, store.classes, contract, progress)
-        for table in tables
-    )
-    return train, val
-
-
-def initialize_weights(
-    setup: TrainingSetup, recipe: Recipe, progress: Progress | None = None
-) -> None:
-    """Load the tensors of the start bundle; without one, initialize the head by `head.init`.
-
-    Raises:
-        RequestError: a class has no training chip.
-        WeightsError: a tensor of the start bundle does not fit.
-    """
-    if setup.start is not None:
-        setup.start.load_into(
-            setup.classifier, setup.train, setup.store.classes, recipe
-        )
-    elif recipe.head.init != "random":
-        batch_size = recipe.evaluate.batch_size
-        sha256 = setup.encoder.sha256
-        if setup.encoder.is_random:  # the hash does not depend on the weights
-            sha256 += f" of seed {recipe.seed}"
-        features = compute_initial_features(
-            setup.classifier, setup.train, sha256, batch_size, progress
-        )
-        labels = torch.from_numpy(setup.train.labels).to(features.device)
-        init_head(setup.classifier.head, recipe.head, features, labels, recipe.seed)
-
-
-def make_learner(
-    recipe: Recipe,
-    setup: TrainingSetup,
-    shard: ProcessShard = SINGLE_PROCESS,
-    progress: Progress | None = None,
-) -> Learner:
-    """Combine network, chips, loss and the settings of a recipe for training; `fit` trains the learner.
-
-    Without augmentation and with room on the disk, batches have the outputs of the
-    frozen prefix in place of images.
-
-    Args:
-        setup: data and network, on its device.
-        shard: rank of this process, and the number of processes.
-        progress: called while outputs of frozen blocks are cached.
-    """
-    adapted = setup.classifier.adapted
-    section = recipe.train
-    precision = recipe.train.precision
-    adapted.checkpointing = section.checkpointing
-    if section.compile:
-        adapted.compile_blocks()
-    if precision in HALF_DTYPES:
-        adapted.cast_frozen_weights(HALF_DTYPES[precision])
-    train: BatchSource = setup.train
-    val: BatchSource = setup.val
-    planes = len(setup.contract.planes)
-    size = setup.contract.size
-    device = next(setup.classifier.parameters()).device
-    batch_size = recipe.evaluate.batch_size
-    with torch.autocast(
-        device.type, HALF_DTYPES.get(precision), enabled=precision in HALF_DTYPES
-    ):
-        if recipe.data.augment == "none" and all(
-            can_cache_prefix(x, adapted) for x in (setup.train, setup.val)
-        ):
-            key = f"{setup.encoder.sha256} {precision}"
-            train = CachedPrefixTokens(setup.train, adapted, key, batch_size, progress)
-            val = CachedPrefixTokens(setup.val, adapted, key, batch_size, progress)
-    if section.strategy == "fsdp":
-        shard_frozen_blocks(setup.classifier)
-    meta = recipe.meta if adapted.gamma else None
-    seed = recipe.seed
-    outer_batch = outer_batch_size(meta, section) if meta else 0
-    if meta:
-        splitter = outer_loop(meta).make_splitter(train.labels, meta, outer_batch, seed)
-    else:
-        splitter = None
-    added = find_added_chips(setup.train.table)
-    repeats = count_repeats(section.repeat_added, len(added), len(train))
-    if splitter:
-        members = splitter.inner_subset
-    else:
-        members = lambda epoch: np.arange(len(train))  # noqa: E731
-    batches = EpochBatches(
-        train,
-        val,
-        batch_size=section.batch_size,
-        eval_batch_size=batch_size,
-        augmentation=Augmentation(recipe.data.augment, planes, size),
-        seed=seed,
-        workers=worker_count(recipe.data.workers),
-        members=repeat_added_chips(members, added, repeats),
-        sampler=section.sampler,
-        shard=shard,
-    )
-    added_counts = np.bincount(train.labels[added], minlength=len(setup.store.classes))
-    counts = torch.from_numpy(
-        setup.store.class_counts("train") + (repeats - 1) * added_counts
-    )
-    samplers = section.sampler, meta.sampling if meta else section.sampler
-    loss = make_losses(recipe.loss.build(), counts, *map(sampling_exponent, samplers))
-    pool = None if setup.pool is None else setup.pool.chips
-    average, labeler = make_labeler(recipe, setup.classifier, pool, batches, counts)
-    learned = None
-    if section.until_added_right and setup.start is not None and len(added):
-        learned = AddedChips(
-            setup.classifier, setup.train, added, setup.store.classes, recipe.evaluate
-        )
-    learner = Learner(
-        setup.classifier,
-        loss,
-        batches,
-        splitter,
-        section,
-        meta,
-        seed,
-        average,
-        labeler,
-        learned,
-    )
-    if meta and not learner.has_outer_steps() and is_rank_zero():
-        _log.warning(
-            (  # noqa: UP034
-                "the scales stay as they are: the run ends before the first outer step"
-                " (meta.outer_every, meta.warmup)"
-            )
-        )
-    return learner
 
 
 def finish(
@@ -762,7 +428,7 @@ def train_ensemble(
                 recipe, [Bundle.load(member.bundle_dir) for member in members]
             )
             store = open_store(Path(recipe.data.root), recipe.data.fold)
-            train, val = _read_splits(store, bundle.contract, progress)
+            train, val = read_splits(store, bundle.contract, progress)
             bundle = calibrate_bundle(bundle, train, val, recipe.train.device, progress)
             run.update(bundle_sha256=bundle.save(run.bundle_dir))
         run.finish()

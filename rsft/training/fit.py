@@ -1,4 +1,4 @@
-"""The training loop: inner and outer steps, validation, early stopping and checkpoints, epoch by epoch."""
+"""The training loop: steps, validation, early stopping and checkpoints by epoch."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -19,8 +19,10 @@ from rsft.training.checkpointing import (
 from rsft.training.learner import Learner
 from rsft.training.listeners import RunListener
 from rsft.training.meta.bilevel import BiLevelLoop, NonFiniteLossError
+from rsft.training.objective import Objective
+from rsft.training.parts.base import Moment
 from rsft.training.processes import Processes, all_gather_object
-from rsft.training.recorder import EarlyStopping, Recorder
+from rsft.training.recorder import EarlyStopping, Recorder, StepTimer
 from rsft.training.runs.writer import Run
 from rsft.types import GROUPS
 
@@ -64,12 +66,9 @@ def fit(
         start = checkpointer.restore(checkpoint)
         for epoch in range(start.epoch, train.epochs):
             first = start.batch if epoch == start.epoch else 0
-            is_after_epoch = (
-                epoch > 0 and first == 0
-            )  # not where a run resumes within an epoch
-            if early_stopping.is_due or (
-                is_after_epoch and has_learned_added(processes, learner)
-            ):
+            # not where a run resumes within an epoch
+            is_after_epoch = epoch > 0 and first == 0
+            if early_stopping.is_due or (is_after_epoch and learner.is_done()):
                 break
             recorder.start_epoch(epoch, batches.steps(epoch))
             for index, loss, chips in train_epoch(processes, learner, epoch, first):
@@ -81,7 +80,7 @@ def fit(
                 ("val_loss", *(f"val_{name}" for name in VALIDATION_MEASURES)), math.nan
             )
             if (epoch + 1) % evaluate.every == 0 or epoch + 1 == train.epochs:
-                with learner.use_average():
+                with learner.use_stored_weights():
                     measures = validate(
                         processes, learner, groups, checkpointer.after_validation_batch
                     )
@@ -91,7 +90,7 @@ def fit(
                 learner.loops.scales(),
                 learner.loops.spreads(),
             )
-            run.add_pseudo_labels(epoch, learner.take_pseudo_counts())
+            learner.end_epoch(run, epoch)
             checkpointer.after_epoch(TrainingPosition(epoch + 1))
     if signals.received:  # after the last step
         raise Interrupted(signals.received, "saved at the end of training")
@@ -138,19 +137,23 @@ def train_on_batch(learner: Learner, batch: Batch, epoch: int, index: int) -> Te
     Raises:
         NonFiniteLossError: a loss is NaN or infinite.
     """
-    outer_batch = learner.prepare_step(epoch, index)
+    objective = learner.prepare_step(epoch, index)
     try:
-        loss, outer_loss = take_steps(learner.loops, batch, outer_batch)
+        loss, outer_loss = take_steps(learner.loops, batch, objective, learner.timer)
     except NonFiniteLossError as error:
-        raise learner.locate(error, batch, outer_batch, epoch, index) from error
+        moment = Moment(epoch, index, learner.progress)
+        raise learner.locate(error, batch, objective, moment) from error
     learner.add_losses(loss, outer_loss)
     return loss
 
 
 def take_steps(
-    loops: BiLevelLoop, batch: Batch, outer_batch: Batch | None = None
+    loops: BiLevelLoop,
+    batch: Batch,
+    objective: Objective,
+    timer: StepTimer | None = None,
 ) -> tuple[Tensor, Tensor | None]:
-    """Update theta on a batch, and gamma on a batch of the meta subset, by the schedule of the recipe.
+    """Update theta, and gamma if the objective has an outer batch.
 
     Every process passes its own chips; gradients and losses are means over the
     processes.
@@ -158,27 +161,27 @@ def take_steps(
     Args:
         loops: the two loops.
         batch: a batch of the inner loop.
-        outer_batch: a batch of the outer loop, drawn from the meta subset; None if no
-            outer step is due.
+        objective: the losses of the step.
+        timer: measures the phases "inner" and "outer".
 
     Returns:
-        The inner and the outer loss, scalars; the outer loss is None without
-        `outer_batch`.
+        The inner and the outer loss, scalars; the outer loss is None without an outer
+            step.
 
     Raises:
         NonFiniteLossError: a loss is not finite; its step is not taken.
     """
-    if (
-        outer_batch is not None and loops.is_joint
-    ):  # both gradients in one pass, at the same weights
-        with loops.timer(inner=len(batch[1]), outer=len(outer_batch[1])):
-            return loops.joint_step(batch, outer_batch)
-    with loops.timer(inner=1):
-        loss = loops.inner_step(batch)
+    timer = timer or StepTimer()
+    outer_batch = objective.outer_batch
+    if outer_batch is not None and loops.is_joint:
+        with timer(inner=len(batch[1]), outer=len(outer_batch[1])):
+            return loops.joint_step(batch, objective)
+    with timer(inner=1):
+        loss = loops.inner_step(batch, objective)
     if outer_batch is None:
         return loss, None
-    with loops.timer(outer=1):
-        return loss, loops.outer_step(batch, outer_batch)
+    with timer(outer=1):
+        return loss, loops.outer_step(batch, objective)
 
 
 @torch.inference_mode()
@@ -207,21 +210,6 @@ def validate(
             outputs.append((learner.classifier(inputs).float(), labels))
         after_batch()
     return measure_outputs(learner, outputs, groups)
-
-
-def has_learned_added(processes: Processes, learner: Learner) -> bool:
-    """Return whether all added chips are right, if the recipe asks for it (`train.until_added_right`).
-
-    It depends on the weights only, so a resumed run stops at the same epoch.
-
-    Args:
-        processes: the launched processes, with device and precision.
-        learner: the classifier in training.
-    """
-    if learner.added is None:
-        return False
-    with learner.use_average():
-        return learner.added.are_right(processes.autocast)
 
 
 def measure_outputs(
@@ -254,4 +242,4 @@ def measure_outputs(
         f"val_{name}": interval.value if interval else math.nan
         for name, interval in intervals.items()
     }
-    return {"val_loss": float(learner.loss.validation(logits, labels)), **accuracies}
+    return {"val_loss": learner.validation_loss(logits, labels), **accuracies}

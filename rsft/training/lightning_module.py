@@ -8,10 +8,11 @@ from lightning import LightningModule, seed_everything
 from rsft.data.loading.batches import Batch, ChipLoader, UnaugmentedLoader
 from rsft.errors import RequestError
 from rsft.recipe.schema import Recipe
-from rsft.training.finetune import initialize_weights, make_learner, set_up
+from rsft.training.assembly import make_learner
 from rsft.training.fit import measure_outputs, train_on_batch
-from rsft.training.init import StartBundle
+from rsft.training.init.start_bundle import StartBundle
 from rsft.training.learner import Learner
+from rsft.training.setup import initialize_weights, set_up
 
 
 class FineTuningModule(LightningModule):

@@ -26,8 +26,8 @@ from rsft.models.classifier import (
 from rsft.recipe.load import load_recipe
 from rsft.recipe.schema import Recipe
 from rsft.recipe.text import to_yaml
-from rsft.training.added import find_added_chips
-from rsft.training.init import START_DIR
+from rsft.training.init.start_bundle import START_DIR
+from rsft.training.parts.added_chips import find_added_chips
 from rsft.training.runs.reader import (
     ADDED,
     REPLAY_FILE,

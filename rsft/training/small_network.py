@@ -33,16 +33,16 @@ from rsft.models.uncertainty.statistics import log_softmax
 from rsft.recipe.library import SMALL_NETWORK_RECIPE, find_recipe
 from rsft.recipe.load import load_recipe
 from rsft.recipe.schema import BackboneSection, Recipe
-from rsft.training.finetune import (
-    TrainingSetup,
-    initialize_weights,
-    make_learner,
-    seed_generators,
-    set_up,
-)
+from rsft.training.assembly import make_learner
 from rsft.training.fit import train_epoch
 from rsft.training.processes import launch_processes, without_others
 from rsft.training.runs.reader import hash_manifest
+from rsft.training.setup import (
+    TrainingSetup,
+    initialize_weights,
+    seed_generators,
+    set_up,
+)
 from rsft.types import Progress
 from rsft.version import __version__
 
@@ -202,7 +202,7 @@ def train_small_network(
                 )
         if progress is not None:
             progress(epoch + 1, epochs, "small network, epoch")
-    learner.keep_average()
+    learner.finish()
     return setup
 
 

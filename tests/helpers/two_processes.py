@@ -63,7 +63,7 @@ def train_trials(
         )
         dtypes.append(str(processes.dtype))
         fit(processes, learner, *arguments)
-        learner.keep_average()
+        learner.finish()
         digests.append(tensors_sha256(learner.classifier.learned_state()))
 
     finetune_module.fit = count_shards_and_fit

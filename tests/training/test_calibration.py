@@ -45,7 +45,7 @@ def test_the_calibration_is_fitted_on_the_averaged_views(
         "data.augment=sar",
         "evaluate.tta=turns",
     ]
-    with caplog.at_level(logging.WARNING, logger="rsft.training.finetune"):
+    with caplog.at_level(logging.WARNING, logger="rsft.training.setup"):
         bundle = Bundle.load(
             finetune(load_recipe(recipe_file, overrides), tmp_path / "runs").folder
         )

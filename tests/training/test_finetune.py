@@ -12,7 +12,9 @@ from rsft.errors import RequestError, RsftError
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.classifier import build_classifier, load_encoder
 from rsft.recipe.load import load_recipe
-from rsft.training.finetune import finetune, open_data, set_up, worker_count
+from rsft.training.assembly import worker_count
+from rsft.training.finetune import finetune
+from rsft.training.setup import open_data, set_up
 from tests.helpers.messages import mentions
 
 pytestmark = pytest.mark.slow
@@ -34,7 +36,7 @@ def test_run_folder(run):
 
 
 def test_not_more_processes_read_chips_than_there_are_cores(monkeypatch, caplog):
-    monkeypatch.setattr("rsft.training.finetune.available_cores", lambda: [0, 1])
+    monkeypatch.setattr("rsft.training.assembly.available_cores", lambda: [0, 1])
     worker_count.cache_clear()
     assert [worker_count(count) for count in (0, 2, 8, 8)] == [0, 2, 2, 2]
     worker_count.cache_clear()

@@ -27,7 +27,10 @@ def make_learner(recipe_file):
 def test_outer_steps_are_due_after_the_warm_up_in_every_second_step(make_learner):
     learner = make_learner("train.accumulate_grad_batches=1")
     due = [
-        [learner.prepare_step(epoch, index) is not None for index in range(4)]
+        [
+            learner.prepare_step(epoch, index).outer_batch is not None
+            for index in range(4)
+        ]
         for epoch in range(2)
     ]
     assert due == [[False] * 4, [False, True, False, True]]
@@ -39,25 +42,24 @@ def test_half_of_the_batches_are_mixed(make_learner):
     drawn = []
     for epoch in range(20):
         for index in range(4):
-            learner.prepare_step(epoch, index)
-            drawn.append(learner.loops.mixing)
-    other.prepare_step(19, 3)
-    assert (other.loops.mixing is None) == (
+            drawn.append(learner.prepare_step(epoch, index).mixing)
+    assert (other.prepare_step(19, 3).mixing is None) == (
         drawn[-1] is None
     )  # a resumed run mixes the same chips
     mixed = [item for item in drawn if item is not None]
-    assert 25 < len(mixed) < 55 and all(0 <= share <= 1 for share, _ in mixed)
-    assert all(sorted(order.tolist()) == list(range(len(order))) for _, order in mixed)
+    assert 25 < len(mixed) < 55 and all(0 <= x.share <= 1 for x in mixed)
+    assert all(sorted(x.order.tolist()) == list(range(len(x.order))) for x in mixed)
     learner = make_learner()
-    learner.prepare_step(0, 0)
-    assert learner.loops.mixing is None
+    assert learner.prepare_step(0, 0).mixing is None
 
 
 def test_accumulated_batches_count_as_one_step(make_learner):
     learner = make_learner(
         "train.accumulate_grad_batches=2", "meta.warmup=0", "data.augment=none"
     )
-    assert [learner.prepare_step(0, index) is not None for index in range(4)] == [
+    assert [
+        learner.prepare_step(0, index).outer_batch is not None for index in range(4)
+    ] == [
         False,
         False,
         False,
@@ -75,8 +77,9 @@ def test_learning_rates_and_losses_follow_their_schedules(make_learner):
     learner = make_learner("train.epochs=10", *overrides)
     rates = []
     for epoch in (0, 5, 9):
-        learner.prepare_step(epoch, 0)
-        assert [loss.progress for loss in learner.loss] == [epoch / 10] * 3
+        objective = learner.prepare_step(epoch, 0)
+        assert objective.inner is learner.loss.inner.at(epoch / 10)
+        assert objective.outer is learner.loss.outer.at(epoch / 10)
         rates.append(
             [optimizer.param_groups[0]["lr"] for optimizer in learner.loops.optimizers]
         )
@@ -94,23 +97,21 @@ def test_the_loss_of_each_loop_has_the_prior_of_its_sampler(make_learner, loop):
         if loop == "inner"
         else ("meta.sampling", "train.sampler")
     )
-    natural = make_learner("train.sampler=natural", "meta.sampling=random").loops
+    natural = make_learner("train.sampler=natural", "meta.sampling=random").loss
     learner = make_learner(f"{key}=class-balanced", f"{other}=natural")
-    loops = learner.loops
+    loss = learner.loss
     count = learner.classifier.head.weight.shape[0]
     logits = torch.randn(6, count, generator=torch.Generator().manual_seed(0))
     labels = torch.arange(6) % count
     plain = F.cross_entropy(logits, labels)
-    adjusted = natural.loss(logits, labels)
+    adjusted = natural.inner(logits, labels)
     assert not torch.isclose(plain, adjusted)
     changed, kept = (
-        (loops.loss, loops.outer_loss)
-        if loop == "inner"
-        else (loops.outer_loss, loops.loss)
+        (loss.inner, loss.outer) if loop == "inner" else (loss.outer, loss.inner)
     )
     assert torch.isclose(changed(logits, labels), plain)
     assert torch.equal(kept(logits, labels), adjusted)
-    assert torch.equal(natural.outer_loss(logits, labels), adjusted)
+    assert torch.equal(natural.outer(logits, labels), adjusted)
     assert torch.equal(learner.loss.validation(logits, labels), adjusted)
 
 

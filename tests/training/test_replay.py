@@ -16,9 +16,9 @@ from rsft.models.classifier import collect_outputs, load_classifier
 from rsft.models.inspection.describe import describe_bundle
 from rsft.recipe.schema import Recipe, SemiSection, TrackSection
 from rsft.training.finetune import finetune
+from rsft.training.parts.pseudo_labels import PseudoLabeler
 from rsft.training.replay import compare_by_class, correction_recipe, replay
 from rsft.training.runs.reader import ADDED, TERMS, VALIDATION, Replay, read_replay
-from rsft.training.semi import check_semi
 
 from .init.test_start_bundle import edit_store
 
@@ -37,7 +37,7 @@ def test_a_correction_takes_no_unlabeled_chips(run, tmp_path):
         and corrected.semi is None
         and corrected.data.augment == "none"
     )
-    check_semi(corrected)
+    PseudoLabeler.check(corrected)
 
 
 @pytest.mark.parametrize(("trained", "corrected"), [("bf16", "auto"), ("fp32", "fp32")])

@@ -18,11 +18,12 @@ from rsft.errors import Interrupted, RequestError
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.classifier import Classifier
 from rsft.recipe.load import load_recipe
-from rsft.training import fit, semi
+from rsft.training import fit
 from rsft.training.finetune import finetune
 from rsft.training.listeners import RunListener
+from rsft.training.parts import pseudo_labels
+from rsft.training.parts.average import TEACHER_DECAY, WeightAverage
 from rsft.training.runs.reader import TIMING_COLUMNS
-from rsft.training.semi import TEACHER_DECAY, WeightAverage
 from tests.helpers.messages import mentions
 from tests.helpers.pool_chips import pixels, write
 
@@ -160,10 +161,10 @@ def test_the_mean_is_validated_calibrated_and_stored(
         return original_validate(processes, learner, *arguments)
 
     first = []
-    original_update = WeightAverage.update
+    original_update = WeightAverage.after_step
     original_validate = fit.validate
     original_init = WeightAverage.__init__
-    monkeypatch.setattr(WeightAverage, "update", update)
+    monkeypatch.setattr(WeightAverage, "after_step", update)
     monkeypatch.setattr(fit, "validate", validate)
     monkeypatch.setattr(WeightAverage, "__init__", init)
     run = finetune(recipe(*TRIALS[trial]), tmp_path)
@@ -252,9 +253,9 @@ def test_the_teacher_has_a_decay_without_train_ema(recipe, tmp_path, monkeypatch
 )
 def test_pseudo_labels_within_the_bi_level_loop(recipe, tmp_path, monkeypatch, meta):
     seen = []
-    loss = semi.PseudoBatch.loss
+    loss = pseudo_labels.PseudoBatch.loss
     monkeypatch.setattr(
-        semi.PseudoBatch,
+        pseudo_labels.PseudoBatch,
         "loss",
         lambda batch, logits: seen.append(len(logits)) or loss(batch, logits),
     )

@@ -24,14 +24,10 @@ import typer
 
 from rsft.recipe.library import find_recipe
 from rsft.recipe.load import load_recipe
-from rsft.training.finetune import (
-    initialize_weights,
-    make_learner,
-    seed_generators,
-    set_up,
-)
+from rsft.training.assembly import make_learner
 from rsft.training.fit import train_epoch
 from rsft.training.processes import launch_processes
+from rsft.training.setup import initialize_weights, seed_generators, set_up
 from tools.errors import explained_errors
 
 ROWS = {

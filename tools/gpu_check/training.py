@@ -15,20 +15,16 @@ from rsft.models.classifier import move_network
 from rsft.recipe.library import find_recipe
 from rsft.recipe.load import load_recipe
 from rsft.recipe.schema import Recipe
+from rsft.training.assembly import make_learner
 from rsft.training.checkpointing import (
     TrainingPosition,
     load_newest_checkpoint,
     save_checkpoint,
 )
-from rsft.training.finetune import (
-    initialize_weights,
-    make_learner,
-    seed_generators,
-    set_up,
-)
 from rsft.training.fit import train_on_batch
 from rsft.training.learner import Learner
 from rsft.training.processes import HALF_DTYPES, Processes, resolve_precision
+from rsft.training.setup import initialize_weights, seed_generators, set_up
 from tools.gpu_check.equality import relative_difference, without_tf32
 from tools.gpu_check.rows import EqualityRow, NotRunError, run_check
 

@@ -42,8 +42,9 @@ from rsft.recipe.schema import Recipe
 from rsft.recipe.text import to_yaml
 from rsft.study.choice import AutoSearch, SearchListener
 from rsft.study.choice_file import read_auto
-from rsft.training.finetune import TrainingSetup, finetune, seed_generators, set_up
+from rsft.training.finetune import finetune
 from rsft.training.runs.reader import hash_manifest
+from rsft.training.setup import TrainingSetup, seed_generators, set_up
 from rsft.types import Indices
 from rsft.utils.atomic_files import write_text
 

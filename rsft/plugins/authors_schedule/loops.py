@@ -8,14 +8,15 @@ It is a reference. The paper's text describes another loop,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from rsft.data.loading.batches import Batch
 from rsft.models.classifier import Classifier
 from rsft.peft.model.adapted_model import AdaptedModel
 from rsft.peft.modulator import Modulator
@@ -24,14 +25,13 @@ from rsft.peft.sites import Site
 from rsft.recipe.registries import LossFunction
 from rsft.recipe.schema import MetaSection
 from rsft.training.meta.bilevel import (
-    Batch,
     BiLevelLoop,
     MetaSplitter,
-    WeightedLoader,
+    StepSettings,
     requires_grad_only,
     restore_on_exit,
-    widen,
 )
+from rsft.training.objective import Objective, widen
 from rsft.training.processes import average_gradients
 from rsft.types import Indices
 
@@ -55,19 +55,14 @@ class MetaloraLoop(BiLevelLoop):
 
     The arguments are those of `BiLevelLoop`, without `outer_optimizer`. Theta and alpha
     have the same learning rate, momentum and weight decay in the trial steps.
-
-    Attributes:
-        trial_batches: batches of the trial steps of the next outer step, with the
-            weight of their loss in this process.
     """
 
     def __init__(
         self,
         classifier: Classifier,
-        loss: LossFunction,
         inner_optimizer: torch.optim.Optimizer,
         meta: MetaSection,
-        **options: Any,
+        settings: StepSettings | None = None,
     ) -> None:
         adapted = classifier.adapted
         self._modulator = cast(Modulator, adapted.modulator)
@@ -96,38 +91,31 @@ class MetaloraLoop(BiLevelLoop):
                 "weight_decay": group["weight_decay"],
             }
         )
-        options_of_sgd = {
-            "momentum": inner_optimizer.defaults["momentum"],
-            "weight_decay": meta.weight_decay,
-        }
-        outer_optimizer = torch.optim.SGD([self.alpha], lr=meta.lr, **options_of_sgd)
-        super().__init__(
-            classifier, loss, inner_optimizer, outer_optimizer, meta, **options
+        outer_optimizer = torch.optim.SGD(
+            [self.alpha],
+            lr=meta.lr,
+            momentum=inner_optimizer.defaults["momentum"],
+            weight_decay=meta.weight_decay,
         )
+        super().__init__(classifier, inner_optimizer, outer_optimizer, meta, settings)
         self._modulator.gamma.requires_grad_(False)
         self.gamma = [self.alpha]
-        self.trial_batches: list[tuple[Batch, float]] = []
 
     @property
     def own_parameters(self) -> dict[str, nn.Parameter]:
         return {"alpha": self.alpha}
 
-    def load_trial_batches(
-        self, splitter: MetaSplitter, epoch: int, load: WeightedLoader
-    ) -> None:
-        assert isinstance(splitter, MetaloraSplitter)
-        self.trial_batches = [load(chips) for chips in splitter.trial_batches(epoch)]
-
     def factors(self) -> dict[Site, Tensor]:
         """Return the factors alpha / r, which act in outer steps only."""
         return self._modulator.by_site((self.alpha / self._ranks).detach())
 
-    def outer_step(self, batch: Batch, outer_batch: Batch) -> Tensor:
+    def outer_step(self, batch: Batch, objective: Objective) -> Tensor:
         """Update alpha, and the head by the trial steps.
 
         Args:
             batch: not used.
-            outer_batch: a batch of the second half of the meta subset.
+            objective: losses and trial batches of the step, and a batch of the second
+                half of the meta subset.
 
         Returns:
             The loss of the outer batch, a scalar.
@@ -135,50 +123,42 @@ class MetaloraLoop(BiLevelLoop):
         Raises:
             NonFiniteLossError: a loss is not finite; the modules do not change.
         """
+        assert self.outer_optimizer is not None and objective.outer_batch is not None
         with restore_on_exit(self.classifier.adapted.theta):
-            for trial_batch, weight in self.trial_batches:
+            for trial_batch, weight in objective.trial_batches:
                 self.inner_optimizer.zero_grad()
-                self._backward(
-                    trial_batch,
-                    self.loss,
-                    weight,
-                    lambda loss: self.backward(self.inner_scaler.scale(loss)),
-                )
+                with self._alpha_as_factors():
+                    loss = self._loss(trial_batch, objective.inner, weight)
+                    self.backward(self.inner_scaler.scale(loss))
                 self._step_theta(self.gamma)
             self.classifier.eval()
-            with requires_grad_only(self.gamma, self.theta):
-                self._backward(
-                    outer_batch,
-                    self.outer_loss,
-                    self.loss_weights[1],
-                    self._set_alpha_gradient,
-                )
+            with (
+                requires_grad_only(self.gamma, self.theta),
+                self._alpha_as_factors(),
+            ):
+                weight = objective.outer_weight
+                loss = self._loss(objective.outer_batch, objective.outer, weight)
+                scaled_loss = self.outer_scaler.scale(loss)
+                (self.alpha.grad,) = torch.autograd.grad(scaled_loss, self.gamma)
             self.classifier.train()
             average_gradients(self.gamma)
-            assert self.outer_optimizer is not None
             self.outer_scaler.unscale_(self.outer_optimizer)
             self._step_optimizer(self.outer_optimizer, self.outer_scaler)
         return self._last_losses["outer"]
 
-    def _backward(
-        self,
-        batch: Batch,
-        loss_function: LossFunction,
-        weight: float,
-        backward: Callable[[Tensor], None],
-    ) -> None:
-        """Compute a loss at the factors alpha / r, and its gradients, for which checkpointed blocks run again."""
+    def _loss(self, batch: Batch, loss_function: LossFunction, weight: float) -> Tensor:
+        inputs, labels = batch
+        loss = loss_function(widen(self.classifier(inputs)), labels)
+        return self._check_finite("outer", loss * weight)
+
+    @contextmanager
+    def _alpha_as_factors(self) -> Iterator[None]:
+        """Let the factors be alpha / r, also where checkpointed blocks run again."""
         with (
             self._modulator.use_factors(self.alpha / self._ranks),
             _without_scales(self.classifier.adapted),
         ):
-            loss = loss_function(widen(self.classifier(batch[0])), batch[1])
-            backward(self._check_finite("outer", loss * weight))
-
-    def _set_alpha_gradient(self, loss: Tensor) -> None:
-        (self.alpha.grad,) = torch.autograd.grad(
-            self.outer_scaler.scale(loss), self.gamma
-        )
+            yield
 
 
 @contextmanager

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from rsft.errors import RequestError
 from rsft.peft.methods.settings import BottleneckMethod, LowRankMethod
 
 if TYPE_CHECKING:
+    from torch.optim import Optimizer
+
+    from rsft.models.classifier import Classifier
     from rsft.recipe.schema import MetaSection, Recipe
-    from rsft.training.meta.bilevel import BiLevelLoop, MetaSplitter
+    from rsft.training.meta.bilevel import BiLevelLoop, MetaSplitter, StepSettings
     from rsft.types import Indices
 
 _HINT = "or choose another meta.schedule"
@@ -29,6 +32,7 @@ class Metalora:
 
     name: ClassVar[str] = "metalora"
     title: ClassVar[str] = "one outer step per epoch, as in the authors' code"
+    is_joint: ClassVar[bool] = False
     unneeded: ClassVar[dict[str, str]] = dict.fromkeys(
         _KEYS, "nothing: the authors' code has no such setting"
     )
@@ -68,17 +72,16 @@ class Metalora:
 
     def make_loops(
         self,
-        classifier: Any,
-        loss: Any,
-        inner_optimizer: Any,
+        classifier: Classifier,
+        inner_optimizer: Optimizer,
         meta: MetaSection | None,
-        **options: Any,
+        settings: StepSettings,
     ) -> BiLevelLoop:
         """Return the loops of metalora."""
         from rsft.plugins.authors_schedule.loops import MetaloraLoop
 
         assert meta is not None
-        return MetaloraLoop(classifier, loss, inner_optimizer, meta, **options)
+        return MetaloraLoop(classifier, inner_optimizer, meta, settings)
 
     def make_splitter(
         self, labels: Indices, meta: MetaSection, batch_size: int, seed: int

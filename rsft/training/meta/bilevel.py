@@ -6,6 +6,7 @@ one unrolled inner step.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -14,14 +15,14 @@ from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 from torch.func import functional_call
 
+from rsft.data.loading.batches import Batch
 from rsft.errors import RsftError
 from rsft.models.classifier import Classifier
 from rsft.peft.sites import Site
-from rsft.recipe.registries import SAMPLERS, LossFunction
+from rsft.recipe.registries import SAMPLERS, SCHEDULES
 from rsft.recipe.schema import MetaSection, TrainSection
+from rsft.training.objective import Objective
 from rsft.training.processes import all_reduce_mean, average_gradients
-from rsft.training.recorder import StepTimer
-from rsft.training.semi import PseudoBatch
 from rsft.types import Indices
 
 LossClosure = Callable[[], Tensor]
@@ -147,14 +148,27 @@ def _without_autocast_cache() -> Iterator[None]:
         torch.set_autocast_cache_enabled(enabled)
 
 
-Batch = tuple[Tensor, Tensor]
-"""Images (B, P, S, S) and labels (B,)."""
-
-WeightedLoader = Callable[[Indices], tuple[Batch, float]]
-"""Loads training chips (B,): the batch of this process, and the weight of its loss."""
-
 MAX_CHIPS_IN_MESSAGE = 6
 """Names of chips that an error message lists; run.json lists all."""
+
+
+@dataclass(frozen=True)
+class StepSettings:
+    """How both loops step.
+
+    Attributes:
+        max_grad_norm: the norm to which theta's gradient is clipped; None does not
+            clip.
+        accumulate_grad_batches: number of batches that one inner step accumulates
+            gradients of.
+        scale_losses: scale the losses, so that small gradients do not underflow in
+            float16. Each loop has its own scaler, because the inner scale must not
+            change while gradients accumulate.
+    """
+
+    max_grad_norm: float | None = None
+    accumulate_grad_batches: int = 1
+    scale_losses: bool = False
 
 
 class NonFiniteLossError(RsftError):
@@ -204,133 +218,97 @@ class NonFiniteLossError(RsftError):
 class BiLevelLoop:
     """The steps of both loops: an inner step updates theta, an outer step gamma.
 
-    `rsft.training.fit` calls them.
-
-    Every process passes its own chips; gradients and losses are means over the
-    processes.
+    `rsft.training.fit` calls them. Every process passes its own chips; gradients and
+    losses are means over the processes.
 
     Args:
         classifier: the network.
-        loss: a function of logits and labels, of the inner loop.
         inner_optimizer: the optimizer of theta.
         outer_optimizer: the optimizer of gamma; None for plain PEFT.
         meta: the section `meta` of the recipe; None for plain PEFT.
-        outer_loss: a function of logits and labels, of the outer loop, whose chips may
-            be drawn otherwise; None is `loss`.
-        max_grad_norm: the norm to which theta's gradient is clipped; None does not
-            clip.
-        accumulate_grad_batches: number of batches that one inner step accumulates
-            gradients of.
-        backward: computes the gradients of a loss; Lightning's trainer has its own.
-        timer: measures the phases "inner" and "outer".
-        scale_losses: scale the losses, so that small gradients do not underflow in
-            float16. Each loop has its own scaler, because the inner scale must not
-            change while gradients accumulate.
+        settings: clipping, accumulation and scaling of the losses.
 
     Attributes:
+        backward: computes the gradients of a loss; Lightning's trainer has its own.
         batches_seen: number of inner batches so far. Unless it is a multiple of
             `accumulate_grad_batches`, theta has gradients of an unfinished step.
-        loss_weights: factors of the inner and the outer loss of this process: its share
-            of the chips, times the number of processes.
         skipped_steps: optimizer steps that were skipped because a scaled gradient
             overflowed.
-        pseudo: chips with pseudo-labels, whose loss is added to the inner loss of the
-            next batch; None for none.
-        mixing: share of each chip of the next inner batch, and the order of the chips
-            that it is mixed with (B,); None mixes none.
     """
 
     def __init__(
         self,
         classifier: Classifier,
-        loss: LossFunction,
         inner_optimizer: torch.optim.Optimizer,
         outer_optimizer: torch.optim.Optimizer | None = None,
         meta: MetaSection | None = None,
-        *,
-        outer_loss: LossFunction | None = None,
-        max_grad_norm: float | None = None,
-        accumulate_grad_batches: int = 1,
-        backward: Callable[[Tensor], None] = Tensor.backward,
-        timer: StepTimer | None = None,
-        scale_losses: bool = False,
+        settings: StepSettings | None = None,
     ) -> None:
+        settings = settings or StepSettings()
         self.classifier = classifier
-        self.loss = loss
-        self.outer_loss = outer_loss or loss
         self.meta = meta
         self.inner_optimizer = inner_optimizer
         self.outer_optimizer = outer_optimizer
-        self.max_grad_norm = max_grad_norm
-        self.accumulate_grad_batches = accumulate_grad_batches
-        self.backward = backward
+        self.max_grad_norm = settings.max_grad_norm
+        self.accumulate_grad_batches = settings.accumulate_grad_batches
+        self.backward: Callable[[Tensor], None] = Tensor.backward
         self.theta = classifier.theta
         self.gamma = classifier.adapted.gamma
-        self.timer = timer or StepTimer()
         device = self.theta[0].device.type
-        self.inner_scaler, self.outer_scaler = (
-            GradScaler(device, enabled=scale_losses) for _ in range(2)
-        )
-        self.batches_seen = self.skipped_steps = 0
-        self.loss_weights = (1.0, 1.0)
-        self.pseudo: PseudoBatch | None = None
-        self.mixing: tuple[float, Tensor] | None = None
-        self._last_losses: dict[
-            str, Tensor
-        ] = {}  # by loop, the mean over all processes
+        self.inner_scaler = GradScaler(device, enabled=settings.scale_losses)
+        self.outer_scaler = GradScaler(device, enabled=settings.scale_losses)
+        self.batches_seen = 0
+        self.skipped_steps = 0
+        # by loop, the mean over all processes
+        self._last_losses: dict[str, Tensor] = {}
 
     @property
     def own_parameters(self) -> dict[str, nn.Parameter]:
         """Parameters by name that no module of the classifier has."""
         return {}
 
-    def load_trial_batches(
-        self, splitter: "MetaSplitter", epoch: int, load: WeightedLoader
-    ) -> None:
-        """Load the batches that an outer step needs beside its own; most schedules need none.
-
-        Args:
-            splitter: the sampler of the meta subset.
-            epoch: number of the epoch from 0.
-            load: loads training chips.
-        """
-
-    @property
-    def is_joint(self) -> bool:
-        """Whether an outer step shares its pass with an inner step: the schedule "joint"."""
-        return self.meta is not None and self.meta.schedule == "joint"
-
     @property
     def optimizers(self) -> list[torch.optim.Optimizer]:
         """The optimizer of theta and, with an outer loop, that of gamma."""
-        return [
-            x for x in (self.inner_optimizer, self.outer_optimizer) if x is not None
-        ]
+        if self.outer_optimizer is None:
+            return [self.inner_optimizer]
+        return [self.inner_optimizer, self.outer_optimizer]
+
+    @property
+    def is_step_unfinished(self) -> bool:
+        """Whether theta has gradients of a step that needs further batches."""
+        return self.batches_seen % self.accumulate_grad_batches != 0
 
     def factors(self) -> dict[Site, Tensor]:
-        """Return the learned factors of every site: its scale, or one for each feature; nothing without a modulator."""
+        """Return the learned factors of every site: its scale, or one per feature.
+
+        Without a modulator there are none.
+        """
         modulator = self.classifier.adapted.modulator
         if modulator is None:
             return {}
         return modulator.factors()
 
     def scales(self) -> dict[Site, float]:
-        """Return the learned scale of every site, the mean of its factors; nothing without a modulator."""
+        """Return the learned scale of every site, the mean of its factors."""
         return {site: float(factors.mean()) for site, factors in self.factors().items()}
 
     def spreads(self) -> dict[Site, float]:
-        """Return the standard deviation of the factors of every site that has several."""
+        """Return the standard deviation of the factors of sites that have several."""
         return {
             site: float(values.std(correction=0))
             for site, values in self.factors().items()
             if len(values) > 1
         }
 
-    def inner_step(self, batch: Batch) -> Tensor:
-        """Add the gradient of a batch to theta, and update theta if `accumulate_grad_batches` batches are complete.
+    def inner_step(self, batch: Batch, objective: Objective) -> Tensor:
+        """Add the gradient of a batch to theta.
+
+        Theta changes if `accumulate_grad_batches` batches are complete.
 
         Args:
             batch: a batch of the inner loop.
+            objective: the losses of the step.
 
         Returns:
             The loss, a scalar.
@@ -339,18 +317,18 @@ class BiLevelLoop:
             NonFiniteLossError: the loss is not finite; theta does not change.
         """
         with requires_grad_only(self.theta, self.gamma):
-            loss = self._check_finite("inner", self._compute_loss(batch))
-            self._begin_inner_batch()
-            self.backward(self.inner_scaler.scale(loss / self.accumulate_grad_batches))
-            self._update_theta()
+            loss = self._check_finite("inner", self._inner_loss(batch, objective))
+            self._descend(loss)
         return self._last_losses["inner"]
 
-    def outer_step(self, batch: Batch, outer_batch: Batch) -> Tensor:
-        """Update gamma by its hypergradient (paper, equations 4 and 5), after the inner step of the same batch.
+    def outer_step(self, batch: Batch, objective: Objective) -> Tensor:
+        """Update gamma by its hypergradient (paper, equations 4 and 5).
+
+        The inner step of the same batch comes before.
 
         Args:
             batch: the batch of the inner step, which the second-order gradient uses.
-            outer_batch: a batch drawn from the meta subset.
+            objective: the losses of the step, with a batch of the meta subset.
 
         Returns:
             The loss of the outer batch, a scalar.
@@ -358,17 +336,20 @@ class BiLevelLoop:
         Raises:
             NonFiniteLossError: the loss is not finite; gamma does not change.
         """
+        assert objective.outer_batch is not None
+        inputs, labels = objective.outer_batch
+
+        def outer_loss() -> Tensor:
+            loss = objective.outer_loss(self.classifier(inputs), labels)
+            return self.outer_scaler.scale(self._check_finite("outer", loss))
+
         order = self._meta.order
         with requires_grad_only(self.gamma, [] if order == 2 else self.theta):
             gradients = hypergradient(
                 self.theta,
                 self.gamma,
-                lambda: self._compute_loss(batch),
-                lambda: self.outer_scaler.scale(
-                    self._check_finite(
-                        "outer", self._compute_loss(outer_batch, outer=True)
-                    )
-                ),
+                lambda: self._inner_loss(batch, objective),
+                outer_loss,
                 order=order,
                 lr=float(self.inner_optimizer.param_groups[0]["lr"]),
                 reduce_mean=all_reduce_mean,
@@ -379,12 +360,14 @@ class BiLevelLoop:
         self._update_gamma()
         return self._last_losses["outer"]
 
-    def joint_step(self, batch: Batch, outer_batch: Batch) -> tuple[Tensor, Tensor]:
-        """Run both batches in one pass; theta gets the gradient of the inner rows, gamma that of the outer rows.
+    def joint_step(self, batch: Batch, objective: Objective) -> tuple[Tensor, Tensor]:
+        """Run both batches in one pass, if the schedule is joint.
+
+        Theta gets the gradient of the inner rows, gamma that of the outer rows.
 
         Args:
             batch: a batch of the inner loop.
-            outer_batch: a batch drawn from the meta subset.
+            objective: the losses of the step, with a batch of the meta subset.
 
         Returns:
             The inner and the outer loss, scalars.
@@ -392,73 +375,44 @@ class BiLevelLoop:
         Raises:
             NonFiniteLossError: a loss is not finite; no parameter changes.
         """
-        (outer_inputs, outer_labels), inputs, head = (
-            outer_batch,
-            self._inner_inputs(batch),
-            self.classifier.head,
-        )
+        assert objective.outer_batch is not None and self.outer_optimizer is not None
+        outer_inputs, outer_labels = objective.outer_batch
+        inputs = objective.inner_inputs(batch[0])
         rows = len(inputs)
+        head = self.classifier.head
         with self.classifier.adapted.joint(rows):
             features = self.classifier.head_inputs(torch.cat([inputs, outer_inputs]))
-        fixed_head = {
-            name: parameter.detach() for name, parameter in head.named_parameters()
-        }
-        outer_weight = self.loss_weights[1]
-        loss = self._check_finite(
-            "inner", self._inner_loss(head(features[:rows]), batch[1])
-        )
+        fixed_head = {name: x.detach() for name, x in head.named_parameters()}
+        loss = objective.inner_loss(head(features[:rows]), batch[1])
+        self._check_finite("inner", loss)
         outer_logits = functional_call(head, fixed_head, (features[rows:],))
-        outer_loss = self._check_finite(
-            "outer", outer_weight * self.outer_loss(widen(outer_logits), outer_labels)
-        )
-        self._begin_inner_batch()
-        assert self.outer_optimizer is not None
+        outer_loss = objective.outer_loss(outer_logits, outer_labels)
+        self._check_finite("outer", outer_loss)
         self.outer_optimizer.zero_grad()
-        inner_loss = self.inner_scaler.scale(loss / self.accumulate_grad_batches)
-        self.backward(inner_loss + self.outer_scaler.scale(outer_loss))
-        self._update_theta()
+        self._descend(loss, self.outer_scaler.scale(outer_loss))
         self._update_gamma()
         return self._last_losses["inner"], self._last_losses["outer"]
 
-    def _compute_loss(self, batch: Batch, *, outer: bool = False) -> Tensor:
-        if not outer:
-            return self._inner_loss(
-                self.classifier(self._inner_inputs(batch)), batch[1]
-            )
-        return (
-            self.outer_loss(widen(self.classifier(batch[0])), batch[1])
-            * self.loss_weights[1]
-        )
+    def _inner_loss(self, batch: Batch, objective: Objective) -> Tensor:
+        inputs, labels = batch
+        logits = self.classifier(objective.inner_inputs(inputs))
+        return objective.inner_loss(logits, labels)
 
-    def _inner_inputs(self, batch: Batch) -> Tensor:
-        """Return the inputs of a batch, mixed if this is due, and those of the chips with pseudo-labels after them."""
-        inputs = batch[0]
-        if self.mixing is not None:
-            share, order = self.mixing
-            inputs = share * inputs + (1 - share) * inputs[order]
-        if self.pseudo is None:
-            return inputs
-        return torch.cat([inputs, self.pseudo.inputs])
+    def _descend(self, loss: Tensor, scaled_outer_loss: Tensor | None = None) -> None:
+        """Add the gradient of a batch to theta; step if its batches are complete.
 
-    def _inner_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the loss of the logits of `_inner_inputs`, of which the first are those of the labeled chips."""
-        labeled = widen(logits[: len(labels)])
-        loss = self.loss(labeled, labels)
-        if self.mixing is not None:
-            share, order = self.mixing
-            loss = share * loss + (1 - share) * self.loss(labeled, labels[order])
-        loss = loss * self.loss_weights[0]
-        if self.pseudo is None:
-            return loss
-        return loss + self.pseudo.loss(logits[len(labels) :])
-
-    def _begin_inner_batch(self) -> None:
-        if self.batches_seen % self.accumulate_grad_batches == 0:
+        Args:
+            loss: the inner loss.
+            scaled_outer_loss: an outer loss that shares the backward pass.
+        """
+        if not self.is_step_unfinished:
             self.inner_optimizer.zero_grad()
         self.batches_seen += 1
-
-    def _update_theta(self) -> None:
-        if self.batches_seen % self.accumulate_grad_batches == 0:
+        total = self.inner_scaler.scale(loss / self.accumulate_grad_batches)
+        if scaled_outer_loss is not None:
+            total = total + scaled_outer_loss
+        self.backward(total)
+        if not self.is_step_unfinished:
             self._step_theta()
 
     def _step_theta(self, trained_too: Parameters = ()) -> None:
@@ -472,13 +426,11 @@ class BiLevelLoop:
             self._step_optimizer(self.inner_optimizer, self.inner_scaler)
 
     def _update_gamma(self) -> None:
-        assert (
-            self.outer_optimizer is not None
-            and self.classifier.adapted.modulator is not None
-        )
+        modulator = self.classifier.adapted.modulator
+        assert self.outer_optimizer is not None and modulator is not None
         average_gradients(self.gamma)
         self.outer_scaler.unscale_(self.outer_optimizer)
-        self.classifier.adapted.modulator.add_decay_toward_init(self._meta.weight_decay)
+        modulator.add_decay_toward_init(self._meta.weight_decay)
         self._step_optimizer(self.outer_optimizer, self.outer_scaler)
 
     def _step_optimizer(
@@ -490,9 +442,8 @@ class BiLevelLoop:
         self.skipped_steps += scaler.get_scale() < scale
 
     def _check_finite(self, loop: str, loss: Tensor) -> Tensor:
-        mean_loss = all_reduce_mean(
-            loss
-        )  # over the processes, so that either all or none of them stop
+        # over the processes, so that either all or none of them stop
+        mean_loss = all_reduce_mean(loss)
         self._last_losses[loop] = mean_loss
         if not torch.isfinite(mean_loss):
             raise NonFiniteLossError(
@@ -501,14 +452,14 @@ class BiLevelLoop:
         return loss
 
     @property
+    def is_joint(self) -> bool:
+        """Whether an outer step shares its pass with an inner step."""
+        return self.meta is not None and SCHEDULES[self.meta.schedule].is_joint
+
+    @property
     def _meta(self) -> MetaSection:
         assert self.meta is not None
         return self.meta
-
-
-def widen(logits: Tensor) -> Tensor:
-    """Return logits in float32, or in float64 if the network computes in it."""
-    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 @contextmanager
@@ -579,6 +530,17 @@ class MetaSplitter:
         size = min(self.batch_size, len(subset))
         return SAMPLERS[self.meta.sampling]().draw(self.labels, subset, size, rng)
 
+    def trial_batches(self, epoch: int) -> list[Indices]:
+        """Draw the batches that an outer step needs beside its own.
+
+        Args:
+            epoch: number of the epoch from 0.
+
+        Returns:
+            For each batch, indices of training chips (B,); most schedules need none.
+        """
+        return []
+
     def is_due(self, epoch: int, index: int, steps: int, accumulated: int) -> bool:
         """Return whether an outer step follows an inner batch.
 
@@ -616,7 +578,7 @@ def outer_batch_size(meta: MetaSection, train: TrainSection) -> int:
     schedule the default is the number with which an epoch uses each chip of the meta
     subset about once.
     """
-    if meta.batch_size is not None or meta.schedule != "joint":
+    if meta.batch_size is not None or not SCHEDULES[meta.schedule].is_joint:
         return meta.batch_size or train.batch_size
     inner_share = 1 - meta.ratio if meta.holdout else 1.0
     inner_chips = train.batch_size * train.accumulate_grad_batches * meta.outer_every

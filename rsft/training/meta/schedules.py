@@ -5,15 +5,18 @@ A schedule makes the steps of both loops. This module imports torch only when it
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from rsft.errors import RequestError
 from rsft.peft.methods.builtin import LoTR
 from rsft.recipe.registries import SCHEDULES, Schedule
 
 if TYPE_CHECKING:
+    from torch.optim import Optimizer
+
+    from rsft.models.classifier import Classifier
     from rsft.recipe.schema import MetaSection, Recipe
-    from rsft.training.meta.bilevel import BiLevelLoop, MetaSplitter
+    from rsft.training.meta.bilevel import BiLevelLoop, MetaSplitter, StepSettings
     from rsft.types import Indices
 
 
@@ -24,6 +27,7 @@ class Alternating:
     name: ClassVar[str] = "alternating"
     title: ClassVar[str] = "inner and outer steps take turns"
     unneeded: ClassVar[dict[str, str]] = {}
+    is_joint: ClassVar[bool] = False
 
     def check(self, recipe: Recipe) -> None:
         """Raise RequestError if the recipe has settings that nothing computes."""
@@ -31,11 +35,10 @@ class Alternating:
 
     def make_loops(
         self,
-        classifier: Any,
-        loss: Any,
-        inner_optimizer: Any,
+        classifier: Classifier,
+        inner_optimizer: Optimizer,
         meta: MetaSection | None,
-        **options: Any,
+        settings: StepSettings,
     ) -> BiLevelLoop:
         """Return the loops of MetaPEFT, with Adam for gamma."""
         import torch
@@ -45,9 +48,7 @@ class Alternating:
         outer_optimizer = None
         if meta is not None:
             outer_optimizer = torch.optim.Adam(classifier.adapted.gamma, lr=meta.lr)
-        return BiLevelLoop(
-            classifier, loss, inner_optimizer, outer_optimizer, meta, **options
-        )
+        return BiLevelLoop(classifier, inner_optimizer, outer_optimizer, meta, settings)
 
     def make_splitter(
         self, labels: Indices, meta: MetaSection, batch_size: int, seed: int
@@ -64,6 +65,7 @@ class Joint(Alternating):
 
     name: ClassVar[str] = "joint"
     title: ClassVar[str] = "one pass gives both gradients"
+    is_joint: ClassVar[bool] = True
 
 
 def outer_loop(meta: MetaSection | None) -> Schedule:
@@ -72,30 +74,24 @@ def outer_loop(meta: MetaSection | None) -> Schedule:
 
 
 def _check_metapeft(recipe: Recipe) -> None:
-    """Raise RequestError if a recipe has a second-order step, or factors of features, that nothing computes."""
+    meta = recipe.meta
     method = recipe.peft.build()
-    is_feature = getattr(method, "modulator", "site") == "feature"
-    if is_feature and recipe.meta is None:
-        message = "nothing learns factors of features"
-        hint = "add the section meta, or leave peft.modulator out"
-        raise RequestError(message, "peft.modulator", hint)
-    if (
-        is_feature
-        and isinstance(method, LoTR)
-        and recipe.meta is not None
-        and recipe.meta.scale_invariant_steps
-    ):
-        message = "the core of LoTR is not linear in the factors of output features"
+    if getattr(method, "modulator", "site") == "feature":
+        if meta is None:
+            raise RequestError(
+                "nothing learns factors of features",
+                "peft.modulator",
+                "add the section meta, or leave peft.modulator out",
+            )
+        if isinstance(method, LoTR) and meta.scale_invariant_steps:
+            raise RequestError(
+                "the core of LoTR is not linear in the factors of output features",
+                "meta.scale_invariant_steps",
+                "leave it out, or use peft.modulator=site",
+            )
+    if meta is not None and meta.order == 2 and recipe.train.optimizer != "sgd":
         raise RequestError(
-            message,
-            "meta.scale_invariant_steps",
-            "leave it out, or use peft.modulator=site",
+            "a second-order outer step unrolls a step of SGD",
+            "meta.order",
+            "use meta.order=1, or train.optimizer=sgd",
         )
-    if (
-        recipe.meta is not None
-        and recipe.meta.order == 2
-        and recipe.train.optimizer != "sgd"
-    ):
-        message = "a second-order outer step unrolls a step of SGD"
-        hint = "use meta.order=1, or train.optimizer=sgd"
-        raise RequestError(message, "meta.order", hint)

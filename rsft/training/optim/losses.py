@@ -48,6 +48,7 @@ class LogitAdjustmentLoss:
     name: ClassVar[str] = "logit_adjustment"
     title: ClassVar[str] = "logit-adjusted cross entropy"
     uses_prior: ClassVar[bool] = True
+    adjusts_logits: ClassVar[bool] = True
 
     tau: float = _field(
         1.0,
@@ -251,6 +252,7 @@ class BalancedSoftmaxLoss:
     name: ClassVar[str] = "balanced_softmax"
     title: ClassVar[str] = "balanced softmax"
     uses_prior: ClassVar[bool] = True
+    adjusts_logits: ClassVar[bool] = True
 
     def make(self, class_counts: Tensor, drawn_counts: Tensor) -> LossFunction:
         from torch.nn import functional as F
@@ -306,21 +308,31 @@ class LADELoss:
         return loss
 
 
+@dataclass(frozen=True)
 class DeferredReweighting:
-    """A loss that changes during training: `first` before the share `start` of training, `second` from then on.
+    """A loss that changes during training.
 
     Attributes:
-        progress: finished share of training, 0-1; `Learner.prepare_step` sets it.
+        first: the loss before the share `start` of training.
+        second: the loss from then on.
+        start: finished share of training, 0-1.
     """
 
-    def __init__(self, first: LossFunction, second: LossFunction, start: float) -> None:
-        self.first = first
-        self.second = second
-        self.start = start
-        self.progress = 0.0
+    first: LossFunction
+    second: LossFunction
+    start: float
+
+    def at(self, progress: float) -> LossFunction:
+        """Return the loss at a finished share of training, 0-1."""
+        return self.second if progress >= self.start else self.first
 
     def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the loss of logits (B, C) and labels (B,) at the current progress."""
-        return (self.second if self.progress >= self.start else self.first)(
-            logits, labels
-        )
+        """Return the loss of logits (B, C) and labels (B,) at the start."""
+        return self.at(0.0)(logits, labels)
+
+
+def loss_at(loss: LossFunction, progress: float) -> LossFunction:
+    """Return a loss at a finished share of training; most losses never change."""
+    if isinstance(loss, DeferredReweighting):
+        return loss.at(progress)
+    return loss

@@ -25,6 +25,7 @@ from rsft.training.finetune import finetune
 from rsft.training.fit import take_steps, train_on_batch
 from rsft.training.listeners import RunListener
 from rsft.training.meta.bilevel import NonFiniteLossError
+from rsft.training.objective import Objective
 from tests.helpers.closeness import close
 from tests.helpers.messages import mentions
 from tests.helpers.peft_models import tiny_vit, with_random_adapter
@@ -64,7 +65,17 @@ def make_loops(model, **meta):
         )
     )
     inner = torch.optim.SGD(model.theta, lr=LR, momentum=MOMENTUM, weight_decay=DECAY)
-    return MetaloraLoop(model, F.cross_entropy, inner, section)
+    return MetaloraLoop(model, inner, section)
+
+
+def losses_of(outer_batch=None, trials=()):
+    """Return the losses of a step."""
+    return Objective(
+        F.cross_entropy,
+        F.cross_entropy,
+        outer_batch=outer_batch,
+        trial_batches=[(batch, 1.0) for batch in trials],
+    )
 
 
 def make_batch(seed, rows=6):
@@ -153,8 +164,10 @@ def run_epochs(loops, epochs=3, batches=4, trials=2):
         authors.train_epoch(inner)
         expected = authors.meta_optimization_step(trial, outer)
         for index, batch in enumerate(inner):
-            loops.trial_batches = [(x, 1.0) for x in trial]
-            _, loss = take_steps(loops, batch, outer if index == batches - 1 else None)
+            objective = losses_of()
+            if index == batches - 1:
+                objective = losses_of(outer, trial)
+            _, loss = take_steps(loops, batch, objective)
         losses.append((float(loss), float(expected)))
     return authors, losses
 
@@ -202,14 +215,13 @@ def test_all_other_passes_have_the_constant_scale():
 def test_an_outer_step_changes_the_head_and_the_momentum_but_not_the_modules():
     model = make_classifier()
     loops = make_loops(model)
-    take_steps(loops, make_batch(0))
+    take_steps(loops, make_batch(0), losses_of())
     theta = deepcopy(model.adapted.theta)
     head = deepcopy(list(model.head.parameters()))
     momentum = loops.inner_optimizer.state[model.adapted.theta[0]][
         "momentum_buffer"
     ].clone()
-    loops.trial_batches = [(make_batch(1), 1.0)]
-    loops.outer_step(make_batch(0), make_batch(2))
+    loops.outer_step(make_batch(0), losses_of(make_batch(2), [make_batch(1)]))
     assert all(
         torch.equal(a, b) for a, b in zip(model.adapted.theta, theta, strict=True)
     )
@@ -223,10 +235,11 @@ def test_a_loss_that_is_not_finite_leaves_the_modules():
     model = make_classifier()
     loops = make_loops(model)
     theta = deepcopy(model.adapted.theta)
-    loops.trial_batches = [(make_batch(1), 1.0)]
     images, labels = make_batch(2)
     with pytest.raises(NonFiniteLossError):
-        loops.outer_step(make_batch(0), (images * math.nan, labels))
+        loops.outer_step(
+            make_batch(0), losses_of((images * math.nan, labels), [make_batch(1)])
+        )
     assert all(
         torch.equal(a, b) for a, b in zip(model.adapted.theta, theta, strict=True)
     )
@@ -236,8 +249,7 @@ def test_lotr_has_the_rank_of_its_core():
     model = make_classifier(LoTR(rank=3, positions="qo", out_insertion="sequential"))
     loops = make_loops(model)
     assert loops.alpha.tolist() == pytest.approx([START * 3] * 4)
-    loops.trial_batches = [(make_batch(1), 1.0)]
-    loops.outer_step(make_batch(0), make_batch(2))
+    loops.outer_step(make_batch(0), losses_of(make_batch(2), [make_batch(1)]))
     assert (loops.alpha - START * 3).abs().max() > 1e-4
 
 
@@ -247,11 +259,10 @@ def test_the_factors_of_adaptformer_replace_its_own_scale_in_outer_steps():
     assert loops.alpha.shape == (2 * 24,) and loops.alpha.tolist() == pytest.approx(
         [START] * 48
     )
-    loops.trial_batches = [(make_batch(1), 1.0)]
     (module,) = model.adapted.adapter_modules
     scale = module.get_submodule("blocks/0/mlp").scale
     images, labels = make_batch(2)
-    loops.outer_step(make_batch(0), (images, labels))
+    loops.outer_step(make_batch(0), losses_of((images, labels), [make_batch(1)]))
     assert (
         scale not in loops.inner_optimizer.state
     )  # no gradient in the trial step, and no decay
@@ -261,7 +272,7 @@ def test_the_factors_of_adaptformer_replace_its_own_scale_in_outer_steps():
     )
     assert {len(values) for values in loops.factors().values()} == {24}
     assert min(loops.spreads().values()) > 1e-4
-    take_steps(loops, make_batch(0))
+    take_steps(loops, make_batch(0), losses_of())
     assert "momentum_buffer" in loops.inner_optimizer.state[scale]
 
 
@@ -318,14 +329,14 @@ OVERRIDES = [
 def test_one_outer_step_follows_each_epoch(recipe_file):
     learner = FineTuningModule.from_recipe(load_recipe(recipe_file, OVERRIDES)).learner
     steps = learner.batches.steps(0)
-    due = [
-        learner.prepare_step(epoch, index) is not None
+    objectives = [
+        learner.prepare_step(epoch, index)
         for epoch in range(2)
         for index in range(steps)
     ]
+    due = [objective.outer_batch is not None for objective in objectives]
     assert due == ([False] * (steps - 1) + [True]) * 2
-    assert len(learner.loops.trial_batches) == 2
-    assert [weight for _, weight in learner.loops.trial_batches] == [1.0, 1.0]
+    assert [weight for _, weight in objectives[-1].trial_batches] == [1.0, 1.0]
 
 
 def test_the_lightning_module_takes_the_steps(recipe_file):

@@ -1,13 +1,13 @@
 import pytest
 import torch
+from rsft.training.UNKNOWN import frozen_features
 
 from rsft.data.chips.store import ChipStore
 from rsft.data.loading.batches import ChipImages
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.classifier import build_classifier, load_encoder
 from rsft.recipe.load import load_recipe
-from rsft.training import init
-from rsft.training.init import compute_initial_features
+from rsft.training.init.frozen_features import compute_initial_features
 
 
 def make_inputs(recipe_file, root, run, *overrides):
@@ -36,7 +36,7 @@ def test_features_are_computed_once_for_most_methods(
         [classifier.features(inputs) for inputs, _ in chips.batches(40)]
     )
     assert torch.allclose(first, expected, atol=1e-5)
-    monkeypatch.setattr(init, "compute_features", None)
+    monkeypatch.setattr(frozen_features, "compute_features", None)
     other, chips, weights = make_inputs(
         recipe_file, root, run, "peft={method: bitfit}", "meta=null"
     )
@@ -54,7 +54,7 @@ def test_prompts_change_the_initial_features(recipe_file, root, run, monkeypatch
 def test_other_weights_have_their_own_cache(recipe_file, root, run, monkeypatch):
     classifier, chips, _ = make_inputs(recipe_file, root, run)
     monkeypatch.setattr(
-        init, "compute_features", lambda *args: torch.zeros(len(chips), 2)
+        frozen_features, "compute_features", lambda *args: torch.zeros(len(chips), 2)
     )
     assert compute_initial_features(classifier, chips, "other", 16).shape == (40, 2)
 

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 from rsft.errors import RequestError
 from rsft.models.classifier import CosineHead, HeadAverage
 from rsft.recipe.schema import HeadSection
-from rsft.training.init import fit_linear_probe, init_head, sample_shots
+from rsft.training.init.head_init import fit_linear_probe, init_head, sample_shots
 
 FEATURES = torch.tensor([[3.0, 0.0], [1.0, 0.0], [0.0, 5.0]])
 LABELS = torch.tensor([0, 0, 1])

@@ -4,7 +4,7 @@ import pytest
 from rsft.recipe.load import load_recipe
 from rsft.training import FineTuningModule
 from rsft.training.finetune import finetune
-from rsft.training.init import can_cache_prefix
+from rsft.training.init.prefix_cache import can_cache_prefix
 
 pytestmark = pytest.mark.slow
 
@@ -33,7 +33,7 @@ def test_cached_tokens_give_the_same_run(
     overrides = [*OVERRIDES, *overrides]
     cached = finetune(load_recipe(recipe_file, overrides), tmp_path / "a")
     monkeypatch.setattr(
-        "rsft.training.finetune.can_cache_prefix", lambda chips, adapted: False
+        "rsft.training.assembly.can_cache_prefix", lambda chips, adapted: False
     )
     plain = finetune(load_recipe(recipe_file, overrides), tmp_path / "b")
     assert (cached.metadata["blocks_kept"], plain.metadata["blocks_kept"]) == (
@@ -48,7 +48,7 @@ def test_cached_tokens_give_the_same_run(
 
 def test_tokens_are_computed_once(recipe_file, tmp_path, monkeypatch):
     finetune(load_recipe(recipe_file, OVERRIDES), tmp_path)
-    monkeypatch.setattr("rsft.training.init.atomic_file", None)
+    monkeypatch.setattr("rsft.training.init.prefix_cache.atomic_file", None)
     finetune(load_recipe(recipe_file, OVERRIDES), tmp_path)
 
 

@@ -93,7 +93,7 @@ def test_the_same_seed_gives_the_same_run_and_an_uncached_one_agrees(
     again = finetune(start=run, runs=corrected.folder.parents[1])
     assert corrected.folder.name == "001" and again.folder.name == "002"
     assert_equal_tensors(corrected.folder, again.folder)
-    monkeypatch.setattr("rsft.training.finetune.can_cache_prefix", lambda *_: False)
+    monkeypatch.setattr("rsft.training.assembly.can_cache_prefix", lambda *_: False)
     uncached = finetune(start=run, runs=corrected.folder.parents[1])
     assert (
         corrected.metadata["blocks_kept"] == 1 and uncached.metadata["blocks_kept"] == 0
@@ -105,7 +105,7 @@ def test_the_same_seed_gives_the_same_run_and_an_uncached_one_agrees(
 def test_kept_blocks_have_no_dropout(run, tmp_path, monkeypatch):
     overrides = ["peft.dropout=0.5", "train.last_blocks=0", "train.epochs=2"]
     cached = finetune(correction_recipe(run, overrides), tmp_path)
-    monkeypatch.setattr("rsft.training.finetune.can_cache_prefix", lambda *_: False)
+    monkeypatch.setattr("rsft.training.assembly.can_cache_prefix", lambda *_: False)
     uncached = finetune(correction_recipe(run, overrides), tmp_path)
     assert torch.allclose(logits(cached.folder), logits(uncached.folder), atol=1e-5)
     assert cached.metadata["modulator_parameters"] == 0  # no scale is learned

@@ -19,9 +19,11 @@ from rsft.training.meta.bilevel import (
     BiLevelLoop,
     MetaSplitter,
     NonFiniteLossError,
+    StepSettings,
     hypergradient,
     outer_batch_size,
 )
+from rsft.training.objective import Mixing, Objective
 from tests.helpers.closeness import close
 from tests.helpers.messages import mentions
 
@@ -66,8 +68,14 @@ def make_loops(model, lr=0.1, outer_lr=0.1, **keys):
     outer = torch.optim.Adam(model.adapted.gamma, lr=outer_lr)
     options = {name: keys.pop(name, default) for name, default in LOOP_DEFAULTS.items()}
     return BiLevelLoop(
-        model, F.cross_entropy, inner, outer, MetaSection(**keys), **options
+        model, inner, outer, MetaSection(**keys), StepSettings(**options)
     )
+
+
+def losses_of(outer_batch=None, **keys):
+    """Return the losses of a step."""
+    losses = {"inner": F.cross_entropy, "outer": F.cross_entropy} | keys
+    return Objective(**losses, outer_batch=outer_batch)
 
 
 def snapshot(model, *optimizers):
@@ -86,10 +94,10 @@ def test_inner_steps_leave_gamma_and_outer_steps_leave_theta():
     gamma = model.adapted.gamma[0]
     theta = model.theta
     before = gamma.detach().clone()
-    take_steps(loops, make_batch(0))
+    take_steps(loops, make_batch(0), losses_of())
     assert torch.equal(gamma, before)
     theta_before = deepcopy(theta)
-    loops.outer_step(make_batch(0), make_batch(1))
+    loops.outer_step(make_batch(0), losses_of(make_batch(1)))
     assert not torch.equal(gamma, before)
     assert all(torch.equal(a, b) for a, b in zip(theta, theta_before, strict=True))
 
@@ -98,16 +106,18 @@ def test_inner_steps_leave_gamma_and_outer_steps_leave_theta():
 def test_an_outer_step_with_learning_rate_zero_changes_nothing(order):
     model = make_classifier()
     loops = make_loops(model, outer_lr=0.0, order=order)
-    take_steps(loops, make_batch(0))  # gives SGD a momentum
+    take_steps(loops, make_batch(0), losses_of())  # gives SGD a momentum
     before = snapshot(model, loops.inner_optimizer)
-    loops.outer_step(make_batch(0), make_batch(1))
+    loops.outer_step(make_batch(0), losses_of(make_batch(1)))
     after = snapshot(model, loops.inner_optimizer)
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
 
 def test_gamma_has_no_gradient_before_training():
     model = make_classifier(trained=False)
-    make_loops(model, weight_decay=0.0).outer_step(make_batch(0), make_batch(1))
+    make_loops(model, weight_decay=0.0).outer_step(
+        make_batch(0), losses_of(make_batch(1))
+    )
     assert model.adapted.gamma[0].grad.abs().max() == 0
 
 
@@ -121,8 +131,11 @@ def test_joint_gradients_equal_those_of_two_passes(early_head, checkpointing):
     joint = make_loops(second, lr=0.0, outer_lr=0.0, schedule="joint")
     batch = make_batch(0)
     outer_batch = make_batch(1, rows=3)
-    losses = [alternating.inner_step(batch), alternating.outer_step(batch, outer_batch)]
-    joint_losses = torch.stack(take_steps(joint, batch, outer_batch))
+    losses = [
+        alternating.inner_step(batch, losses_of()),
+        alternating.outer_step(batch, losses_of(outer_batch)),
+    ]
+    joint_losses = torch.stack(take_steps(joint, batch, losses_of(outer_batch)))
     assert joint_losses.tolist() == pytest.approx(torch.stack(losses).tolist())
     for a, b in zip(
         [*first.theta, *first.adapted.gamma],
@@ -137,11 +150,11 @@ def test_accumulated_batches_equal_one_large_batch():
     large = make_classifier()
     small = make_classifier()
     images, labels = make_batch(0, rows=16)
-    take_steps(make_loops(large), (images, labels))
+    take_steps(make_loops(large), (images, labels), losses_of())
     loops = make_loops(small, accumulate_grad_batches=2)
-    take_steps(loops, (images[:8], labels[:8]))
+    take_steps(loops, (images[:8], labels[:8]), losses_of())
     assert torch.equal(small.theta[0], make_classifier().theta[0])
-    take_steps(loops, (images[8:], labels[8:]))
+    take_steps(loops, (images[8:], labels[8:]), losses_of())
     assert all(
         torch.allclose(a, b, atol=1e-6)
         for a, b in zip(large.theta, small.theta, strict=True)
@@ -152,7 +165,8 @@ def test_accumulated_batches_equal_one_large_batch():
 def test_both_loops_lower_their_loss(schedule):
     loops = make_loops(make_classifier(), lr=0.02, outer_lr=0.02, schedule=schedule)
     first, *_, last = [
-        torch.stack(take_steps(loops, make_batch(0), make_batch(0))) for _ in range(15)
+        torch.stack(take_steps(loops, make_batch(0), losses_of(make_batch(0))))
+        for _ in range(15)
     ]
     assert (last < first - 0.1).all()
 
@@ -163,11 +177,10 @@ def test_each_loop_has_its_own_loss(meta):
     for number in (1, 2):
         model = make_classifier()
         loops = make_loops(model, lr=0.0, outer_lr=0.0, weight_decay=0.0, **meta)
+        outer = F.cross_entropy
         if number == 2:
-            loops.outer_loss = lambda logits, labels: (
-                2 * F.cross_entropy(logits, labels)
-            )
-        values = take_steps(loops, make_batch(0), make_batch(1))
+            outer = lambda logits, labels: 2 * F.cross_entropy(logits, labels)  # noqa: E731
+        values = take_steps(loops, make_batch(0), losses_of(make_batch(1), outer=outer))
         losses[number] = (
             [x.item() for x in values],
             model.theta[0].grad.clone(),
@@ -197,8 +210,8 @@ def test_mixed_pairs_of_chips(schedule):
     )
     with torch.no_grad():
         plain, outer = (F.cross_entropy(model(x), y) for x, y in (batch, outer_batch))
-    loops.mixing = share, order
-    losses = take_steps(loops, batch, outer_batch)
+    objective = losses_of(outer_batch, mixing=Mixing(share, order))
+    losses = take_steps(loops, batch, objective)
     assert close(losses[:1], [expected]) and not close(losses[:1], [plain])
     assert schedule == "alternating" or close(
         losses[1:], [outer]
@@ -209,9 +222,9 @@ def test_loss_that_is_not_finite_changes_no_parameter():
     model = make_classifier()
     before = deepcopy(model.theta)
     loops = make_loops(model)
-    loops.loss = lambda logits, labels: logits.sum() * torch.nan
+    objective = losses_of(inner=lambda logits, labels: logits.sum() * torch.nan)
     with pytest.raises(NonFiniteLossError, match=mentions("inner loop", "nan")):
-        take_steps(loops, make_batch(0))
+        take_steps(loops, make_batch(0), objective)
     assert all(torch.equal(a, b) for a, b in zip(model.theta, before, strict=True))
 
 
@@ -227,7 +240,11 @@ def test_loss_scaling_does_not_change_steps(schedule):
             schedule=schedule,
         )
         losses = [
-            take_steps(loops, make_batch(number), make_batch(9) if number % 2 else None)
+            take_steps(
+                loops,
+                make_batch(number),
+                losses_of(make_batch(9) if number % 2 else None),
+            )
             for number in range(4)
         ]
         assert losses[-1][1] < 10  # the returned loss is not scaled
@@ -241,12 +258,14 @@ def test_an_overflow_skips_the_step_of_its_loop_and_halves_its_scale(schedule):
     model = make_classifier()
     loops = make_loops(model, lr=1e-4, scale_losses=True, schedule=schedule)
     loops.outer_scaler = GradScaler("cpu", init_scale=2.0**127)
-    loops.loss = loops.outer_loss = lambda logits, labels: (
-        1000 * F.cross_entropy(logits, labels)
-    )
+
+    def loss(logits, labels):
+        return 1000 * F.cross_entropy(logits, labels)
+
+    objective = losses_of(make_batch(1), inner=loss, outer=loss)
     gamma = model.adapted.gamma[0].detach().clone()
     theta = model.theta[0].detach().clone()
-    take_steps(loops, make_batch(0), make_batch(1))
+    take_steps(loops, make_batch(0), objective)
     assert torch.equal(model.adapted.gamma[0], gamma) and not torch.equal(
         model.theta[0], theta
     )
@@ -261,7 +280,7 @@ def test_training_in_float16_lowers_both_losses():
     loops = make_loops(make_classifier(), lr=0.02, outer_lr=0.02, scale_losses=True)
     with torch.autocast("cpu", torch.float16):
         first, *_, last = [
-            torch.stack(take_steps(loops, make_batch(0), make_batch(0)))
+            torch.stack(take_steps(loops, make_batch(0), losses_of(make_batch(0))))
             for _ in range(15)
         ]
     assert (last < first - 0.1).all()

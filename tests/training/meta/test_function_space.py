@@ -9,7 +9,8 @@ from rsft.models.classifier import Classifier, CosineHead
 from rsft.peft import METHODS, attach
 from rsft.recipe.schema import MetaSection, TrainSection
 from rsft.training.fit import take_steps
-from rsft.training.meta.bilevel import BiLevelLoop
+from rsft.training.meta.bilevel import BiLevelLoop, StepSettings
+from rsft.training.objective import Objective
 from rsft.training.optim.optimizers import build_inner_optimizer
 
 IMAGES = torch.randn(5, 3, 16, 16, generator=torch.Generator().manual_seed(7))
@@ -49,20 +50,20 @@ def outputs_by_step(
     meta = MetaSection(scale_invariant_steps=True, lr=1e-9, schedule=schedule)
     inner = build_inner_optimizer(model, section)
     outer = torch.optim.Adam(adapted.gamma, lr=0.0)
-    options = {
-        "max_grad_norm": section.max_grad_norm,
-        "accumulate_grad_batches": section.accumulate_grad_batches,
-    }
-    loops = BiLevelLoop(
-        model, F.cross_entropy, inner, outer, meta, scale_losses=scale_losses, **options
+    settings = StepSettings(
+        section.max_grad_norm, section.accumulate_grad_batches, scale_losses
     )
+    loops = BiLevelLoop(model, inner, outer, meta, settings)
     outputs = []
     for step in range(8):
         images, labels = make_batch(step)
         outer_images, outer_labels = make_batch(100 + step)
         outer_batch = (outer_images.double(), outer_labels) if step % 2 else None
         with torch.autocast("cpu", precision, enabled=precision != torch.float64):
-            take_steps(loops, (images.double(), labels), outer_batch)
+            objective = Objective(
+                F.cross_entropy, F.cross_entropy, outer_batch=outer_batch
+            )
+            take_steps(loops, (images.double(), labels), objective)
         with torch.no_grad():
             outputs.append(model(IMAGES.double()))
     return torch.stack(outputs)

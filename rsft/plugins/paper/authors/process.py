@@ -23,14 +23,14 @@ from torch import Tensor
 
 from rsft.errors import RequestError, RsftError
 from rsft.recipe.load import load_recipe
-from rsft.training.finetune import (
+from rsft.training.assembly import make_learner
+from rsft.training.learner import Learner
+from rsft.training.setup import (
     TrainingSetup,
     initialize_weights,
-    make_learner,
     seed_generators,
     set_up,
 )
-from rsft.training.learner import Learner
 
 COMMITS = {
     "metalora": "5c71a62d40905bf5f38b4c3d36ff93bcf4597d2e",

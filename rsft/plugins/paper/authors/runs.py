@@ -18,8 +18,9 @@ from rsft.plugins.paper.authors.process import AuthorsProcess, AuthorsTask
 from rsft.recipe.schema import Recipe
 from rsft.study.trials import Trial
 from rsft.training.calibration import calibrate_bundle
-from rsft.training.finetune import TrainingSetup, make_bundle, member_recipe, set_up
+from rsft.training.finetune import make_bundle, member_recipe
 from rsft.training.runs.reader import hash_data
+from rsft.training.setup import TrainingSetup, set_up
 from rsft.utils.atomic_files import write_text
 
 FOLDER = "authors"

@@ -37,8 +37,9 @@ from rsft.plugins.paper.authors.process import (
     swap_axes,
 )
 from rsft.recipe.load import load_recipe
-from rsft.training.finetune import TrainingSetup
 from rsft.training.learner import Learner
+from rsft.training.objective import Objective
+from rsft.training.setup import TrainingSetup
 
 
 class Silence:
@@ -130,23 +131,22 @@ class OuterBatches:
 
     def load_trial(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Iterate over the one batch of a trial step."""
-        outer = self._outer(number // self.trials)
-        batches = [
-            batch for batch, _ in getattr(self.learner.loops, "trial_batches", [])
-        ] or [outer]
+        objective = self._outer(number // self.trials)
+        batches = [batch for batch, _ in objective.trial_batches]
+        batches = batches or [objective.outer_batch]
         return iter([batches[number % self.trials % len(batches)]])
 
     def load_outer(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Iterate over the one batch of an outer step."""
-        return iter([self._outer(number)])
+        return iter([self._outer(number).outer_batch])
 
-    def _outer(self, number: int) -> tuple[Tensor, Tensor]:
+    def _outer(self, number: int) -> Objective:
         steps = self.learner.batches.steps(number)
-        batches = (
-            self.learner.prepare_step(number, index)
-            for index in (steps - 1, *range(steps - 1))
-        )
-        return next(batch for batch in batches if batch is not None)
+        for index in (steps - 1, *range(steps - 1)):
+            objective = self.learner.prepare_step(number, index)
+            if objective.outer_batch is not None:
+                return objective
+        raise ValueError(f"no outer step in epoch {number + 1}")
 
 
 def use_frozen_network(authors: Any, task: AuthorsTask, setup: TrainingSetup) -> str:

@@ -1,4 +1,4 @@
-"""Pseudo-labels of unlabeled chips (FixMatch), and the mean of the weights that gives them.
+"""Pseudo-labels of unlabeled chips (FixMatch).
 
 Sources: Sohn et al. 2020, https://arxiv.org/abs/2001.07685; the alignment of
 probabilities is that of Berthelot et al. 2020, section 3.1,
@@ -11,7 +11,8 @@ no class is.
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -31,60 +32,13 @@ from rsft.models.uncertainty.statistics import (
 )
 from rsft.recipe.registries import LossConfig, LossFunction
 from rsft.recipe.schema import Recipe, SemiSection
-from rsft.training.init import compute_features
-from rsft.training.optim.losses import BalancedSoftmaxLoss, LogitAdjustmentLoss
+from rsft.training.init.frozen_features import compute_features
+from rsft.training.objective import Objective
+from rsft.training.parts.average import WeightAverage
+from rsft.training.parts.base import Moment, Part, PartContext
 from rsft.training.processes import all_reduce_mean
+from rsft.training.runs.writer import Run
 from rsft.types import Indices
-
-
-class WeightAverage:
-    """Exponential mean of the learned tensors of a classifier over its steps.
-
-    Args:
-        classifier: the classifier in training.
-        decay: weight of the earlier mean in a step. In the first steps it is (1 + t) /
-            (10 + t) at most.
-
-    Attributes:
-        state: the mean of each learned tensor, by name.
-    """
-
-    def __init__(self, classifier: Classifier, decay: float) -> None:
-        self.classifier = classifier
-        self.decay = decay
-        self.state = {
-            name: tensor.detach().clone()
-            for name, tensor in classifier.learned_state().items()
-        }
-        self._current: dict[str, Tensor] | None = None
-
-    @torch.no_grad()
-    def update(self, step: int) -> None:
-        """Add the current tensors, given the number of steps before."""
-        decay = min(self.decay, (1 + step) / (10 + step))
-        for name, tensor in self.classifier.learned_state().items():
-            mean = self.state[name].lerp(tensor, 1 - decay)
-            self.state[name] = torch.where(
-                tensor.isinf(), tensor, mean
-            )  # gamma of a pruned site
-
-    @contextmanager
-    def in_classifier(self) -> Iterator[None]:
-        """Give the classifier the mean tensors until the block ends."""
-        self._current = {
-            name: tensor.detach().clone()
-            for name, tensor in self.classifier.learned_state().items()
-        }
-        self.classifier.load_learned_state(self.state)
-        try:
-            yield
-        finally:
-            self.classifier.load_learned_state(self._current)
-            self._current = None
-
-    def current_state(self) -> dict[str, Tensor]:
-        """Return the learned tensors in training, also within `in_classifier`."""
-        return self._current or self.classifier.learned_state()
 
 
 class PseudoBatch(NamedTuple):
@@ -109,10 +63,6 @@ class PseudoBatch(NamedTuple):
         )
 
 
-TEACHER_DECAY = 0.99
-"""Decay of the mean of the weights that gives pseudo-labels, if the recipe has no
-train.ema."""
-
 _MOMENTUM = 0.98
 """Of the mean probabilities of unlabeled chips, to which probabilities are aligned."""
 
@@ -126,7 +76,7 @@ _MAX_CHIPS = 50
 """Chips per class to which it is fitted."""
 
 
-class PseudoLabeler:
+class PseudoLabeler(Part):
     """Gives unlabeled chips pseudo-labels, batch by batch.
 
     Args:
@@ -146,6 +96,9 @@ class PseudoLabeler:
         counts: chips of this epoch so far, over all processes: with a pseudo-label of
             each class (C,), foreign, and all.
     """
+
+    name: ClassVar[str] = "labeler"
+    title: ClassVar[str] = "pseudo-labels"
 
     def __init__(
         self,
@@ -188,6 +141,62 @@ class PseudoLabeler:
             None  # white means, whitening, limit
         )
         self.counts = torch.zeros(len(class_counts) + 2, dtype=torch.int64)
+
+    @classmethod
+    def check(cls, recipe: Recipe) -> None:
+        """Raise an error if keys on unlabeled chips contradict each other.
+
+        Raises:
+            RequestError: a section `semi` without chips, or chips without augmentation.
+        """
+        if recipe.semi is not None and recipe.data.unlabeled is None:
+            raise RequestError(
+                "the section semi needs unlabeled chips",
+                "data.unlabeled",
+                "name a folder of chips",
+            )
+        if recipe.data.unlabeled is not None and recipe.data.augment == "none":
+            raise RequestError(
+                "pseudo-labels are learned from changed images",
+                "data.augment",
+                "set data.augment=sar or data.augment=optical",
+            )
+
+    @classmethod
+    def make(cls, context: PartContext) -> Self | None:
+        """Return what labels the chips of `data.unlabeled`."""
+        recipe = context.recipe
+        pool = context.pool
+        if pool is None:
+            return None
+        section = recipe.semi or SemiSection()
+        contract = pool.contract
+        strong = Augmentation(
+            recipe.data.augment, len(contract.planes), contract.size, strong=True
+        )
+        teacher = None
+        if section.teacher == "ema":
+            (teacher,) = (x for x in context.parts if isinstance(x, WeightAverage))
+        return cls(
+            context.classifier,
+            section,
+            pool,
+            context.batches,
+            strong,
+            teacher,
+            recipe.train.epochs,
+            context.class_counts,
+            recipe.loss.build(),
+        )
+
+    def prepare(self, moment: Moment, objective: Objective) -> Objective:
+        """Add the chips of a step that have a pseudo-label."""
+        return replace(objective, extra=self.batch(*moment))
+
+    def end_epoch(self, run: Run, epoch: int) -> None:
+        """Write the counts of an epoch, and count from 0."""
+        run.add_pseudo_labels(epoch, self.counts.tolist())
+        self.counts.zero_()
 
     def batch(self, epoch: int, index: int, progress: float) -> PseudoBatch | None:
         """Return the chips of a step that have a pseudo-label; None before `semi.start`.
@@ -237,7 +246,8 @@ class PseudoLabeler:
         return PseudoBatch(inputs, labels[is_used], factor, self._mean_loss())
 
     def _mean_loss(self) -> LossFunction:
-        if not isinstance(self.loss, LogitAdjustmentLoss | BalancedSoftmaxLoss):
+        """Return the loss of the recipe, if it only adjusts logits to the prior."""
+        if not getattr(self.loss, "adjusts_logits", False):
             return F.cross_entropy
         return self.loss.make(self.class_counts, self.shares.clamp_min(_MIN_SHARE))
 
@@ -310,7 +320,7 @@ class PseudoLabeler:
     def _teacher(self) -> Iterator[Classifier]:
         """Give the classifier the weights of the teacher, and set it to evaluation mode, until the block ends."""
         is_training = self.classifier.training
-        with nullcontext() if self.average is None else self.average.in_classifier():
+        with nullcontext() if self.average is None else self.average.use_weights():
             self.classifier.eval()
             yield self.classifier
         self.classifier.train(is_training)
@@ -379,60 +389,3 @@ class PseudoLabeler:
         if state["distance"] is not None:
             means, whitening, limit = state["distance"]
             self.distance = means.to(self.device), whitening.to(self.device), limit
-
-
-def check_semi(recipe: Recipe) -> None:
-    """Raise an error if the keys of a recipe on unlabeled chips contradict each other.
-
-    Raises:
-        RequestError: a section `semi` without chips, or chips without augmentation.
-    """
-    if recipe.semi is not None and recipe.data.unlabeled is None:
-        raise RequestError(
-            "the section semi needs unlabeled chips",
-            "data.unlabeled",
-            "name a folder of chips",
-        )
-    if recipe.data.unlabeled is not None and recipe.data.augment == "none":
-        raise RequestError(
-            "pseudo-labels are learned from changed images",
-            "data.augment",
-            "set data.augment=sar or data.augment=optical",
-        )
-
-
-def make_labeler(
-    recipe: Recipe,
-    classifier: Classifier,
-    pool: ChipImages | None,
-    batches: EpochBatches,
-    class_counts: Tensor,
-) -> tuple[WeightAverage | None, PseudoLabeler | None]:
-    """Return the mean of the weights of a run, and what gives the chips of a pool pseudo-labels.
-
-    Args:
-        recipe: the recipe of the run.
-        classifier: the classifier with its first weights.
-        pool: chips without labels; None for none.
-        batches: the training chips.
-        class_counts: training chips of each class (C,).
-    """
-    semi = recipe.semi or SemiSection()
-    decay = recipe.train.ema
-    if pool is not None and decay is None and semi.teacher == "ema":
-        decay = TEACHER_DECAY
-    if decay is None:
-        average = None
-    else:
-        average = WeightAverage(classifier, decay)
-    if pool is None:
-        return average, None
-    strong = Augmentation(
-        recipe.data.augment, len(pool.contract.planes), pool.contract.size, strong=True
-    )
-    teacher = average if semi.teacher == "ema" else None
-    loss = recipe.loss.build()
-    epochs = recipe.train.epochs
-    return average, PseudoLabeler(
-        classifier, semi, pool, batches, strong, teacher, epochs, class_counts, loss
-    )

@@ -1,4 +1,3 @@
-from contextlib import nullcontext
 from unittest.mock import MagicMock
 
 import numpy as np
@@ -8,18 +7,17 @@ import torch
 
 from rsft.models.bundle.bundle import Bundle
 from rsft.training import fit
-from rsft.training.added import (
+from rsft.training.checkpointing import TrainingPosition
+from rsft.training.finetune import finetune
+from rsft.training.optim.optimizers import make_losses
+from rsft.training.parts.added_chips import (
     AddedChips,
     count_repeats,
     find_added_chips,
     repeat_added_chips,
 )
-from rsft.training.checkpointing import TrainingPosition
-from rsft.training.finetune import finetune
-from rsft.training.optim.optimizers import make_losses
 from rsft.training.replay import correction_recipe, replay
-
-from .init.test_start_bundle import edit_store
+from tests.training.init.test_start_bundle import edit_store
 
 
 def test_added_chips_are_marked_by_their_date():
@@ -69,7 +67,7 @@ def test_an_epoch_draws_added_chips_more_often(run, root, tmp_path, monkeypatch)
         counts.append(class_counts.tolist())
         return make_losses(loss, class_counts, *exponents)
 
-    monkeypatch.setattr("rsft.training.finetune.make_losses", record)
+    monkeypatch.setattr("rsft.training.assembly.make_losses", record)
 
     def edit(table):
         return table.assign(
@@ -112,7 +110,7 @@ def test_the_shortest_step_keeps_added_chips_right(monkeypatch, needed, share, w
     added = AddedChips.__new__(AddedChips)
     added.classifier = weights
     monkeypatch.setattr(
-        added, "are_right", lambda autocast: float(weights.state["a"][0]) >= 1 + needed
+        added, "are_right", lambda: float(weights.state["a"][0]) >= 1 + needed
     )
     steps = []
 
@@ -120,7 +118,8 @@ def test_the_shortest_step_keeps_added_chips_right(monkeypatch, needed, share, w
         steps.append("start")
         weights.state = {"a": torch.tensor([1.0, 0.0])}
 
-    assert added.shorten_step(load_start, nullcontext) == share
+    added.load_start = load_start
+    assert added.shorten_step() == share
     assert weights.state["a"].tolist() == pytest.approx([weight, float("-inf")])
     assert steps == ["start"] * (needed < 1)  # weights that do not suffice are kept
 
@@ -172,6 +171,6 @@ def test_a_run_that_resumes_within_an_epoch_finishes_it(monkeypatch, batch, chec
     )
     monkeypatch.setattr(fit, "validate", lambda *_: {"val_macro": 0.5})
     checked = []
-    monkeypatch.setattr(fit, "has_learned_added", lambda *_: checked.append(1) or True)
+    learner.is_done = lambda: checked.append(1) or True
     fit.fit(MagicMock(), learner, {}, MagicMock(every=1), MagicMock())
     assert checked == checks and seen == ([] if checks else [(1, 2)])

@@ -15,7 +15,8 @@ from rsft.models.classifier import Prediction
 from rsft.recipe.load import load_recipe
 from rsft.recipe.registries import LOSSES
 from rsft.recipe.schema import SemiSection
-from rsft.training.semi import PseudoLabeler, WeightAverage, check_semi
+from rsft.training.parts.average import WeightAverage
+from rsft.training.parts.pseudo_labels import PseudoLabeler
 
 CONTRACT = Contract(
     units={"uint8": (IDENTITY_STRETCH,)},
@@ -165,7 +166,7 @@ def test_the_mean_of_the_weights_follows_the_recursion():
     expected = 1.0
     for step, value in enumerate([2.0, 5.0, -1.0, 4.0, 8.0]):
         classifier.bias.fill_(value)
-        average.update(step)
+        average.after_step(step)
         decay = min(0.3, (1 + step) / (10 + step))
         expected = decay * expected + (1 - decay) * value
         assert average.state["bias"].item() == pytest.approx(expected)
@@ -178,18 +179,22 @@ def test_the_mean_is_in_the_classifier_for_a_block():
     classifier = FakeClassifier(1.0)
     average = WeightAverage(classifier, 0.0)
     classifier.bias.fill_(3.0)
-    with pytest.raises(ValueError, match="stop"), average.in_classifier():
+    with pytest.raises(ValueError, match="stop"), average.use_weights():
         assert (
-            classifier.bias.item() == 1 and average.current_state()["bias"].item() == 3
+            classifier.bias.item() == 1
+            and average.training_weights(classifier.learned_state())["bias"].item() == 3
         )
         raise ValueError("stop")
-    assert classifier.bias.item() == 3 and average.current_state()["bias"].item() == 3
+    assert (
+        classifier.bias.item() == 3
+        and average.training_weights(classifier.learned_state())["bias"].item() == 3
+    )
 
 
 def test_a_pruned_site_stays_pruned():
     classifier = FakeClassifier(float("-inf"))
     average = WeightAverage(classifier, 0.9)
-    average.update(0)
+    average.after_step(0)
     assert average.state["bias"].item() == float("-inf")
 
 
@@ -397,8 +402,8 @@ def test_the_augmentation_of_a_chip_does_not_depend_on_the_other_chips(sources):
 )
 def test_keys_that_contradict_each_other(recipe_file, overrides, location, hint):
     with pytest.raises(RequestError) as caught:
-        check_semi(load_recipe(recipe_file, overrides))
+        PseudoLabeler.check(load_recipe(recipe_file, overrides))
     assert caught.value.location == location and hint in caught.value.hint
-    check_semi(load_recipe(recipe_file, ["data.unlabeled=x", "semi={}"]))
-    check_semi(load_recipe(recipe_file, ["data.unlabeled=x"]))
-    check_semi(load_recipe(recipe_file, ["data.augment=none"]))
+    PseudoLabeler.check(load_recipe(recipe_file, ["data.unlabeled=x", "semi={}"]))
+    PseudoLabeler.check(load_recipe(recipe_file, ["data.unlabeled=x"]))
+    PseudoLabeler.check(load_recipe(recipe_file, ["data.augment=none"]))

@@ -1,24 +1,20 @@
 """Training chips that were added to a finished store: how often an epoch draws them, and when they are learned."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
 
 from rsft.data.loading.batches import ChipImages
 from rsft.models.classifier import Classifier, copy_to_device, with_tta
 from rsft.recipe.schema import EvaluateSection
+from rsft.training.parts.base import Autocast, Part, PartContext, copy_weights
 from rsft.types import Indices
 
-Autocast = Callable[[], AbstractContextManager[None]]
-"""Returns the context of a forward pass."""
-
-_ADDED_COLUMN = (  # of the manifest; missing or empty for chips of the original store
-    "added_on"
-)
+# column of the manifest; missing or empty for chips of the original store
+_ADDED_COLUMN = "added_on"
 
 
 def find_added_chips(table: pd.DataFrame) -> Indices:
@@ -73,7 +69,7 @@ def repeat_added_chips(
 _SHARES = [tenths / 10 for tenths in range(1, 10)]  # of the way to the learned weights
 
 
-class AddedChips:
+class AddedChips(Part):
     """The added chips of a run, classified with its test-time views.
 
     Args:
@@ -82,7 +78,12 @@ class AddedChips:
         added: the added ones (M,).
         classes: class names.
         evaluate: the section `evaluate` of the recipe.
+        load_start: gives the classifier the weights of its start.
+        autocast: returns the context of a forward pass.
     """
+
+    name: ClassVar[str] = "added"
+    title: ClassVar[str] = "added chips"
 
     def __init__(
         self,
@@ -91,8 +92,12 @@ class AddedChips:
         added: Indices,
         classes: tuple[str, ...],
         evaluate: EvaluateSection,
+        load_start: Callable[[], None],
+        autocast: Autocast,
     ) -> None:
         self.classifier = classifier
+        self.load_start = load_start
+        self.autocast = autocast
         self.batch_size = evaluate.batch_size
         self.model, contract = with_tta(classifier, chips.contract, evaluate)
         self.chips = ChipImages(
@@ -102,13 +107,41 @@ class AddedChips:
             contract,
         )
 
+    @classmethod
+    def make(cls, context: PartContext) -> Self | None:
+        """Return the chips that `train.until_added_right` asks for."""
+        train = context.recipe.train
+        is_asked = train.until_added_right and train.start_bundle is not None
+        if not is_asked or not len(context.added):
+            return None
+        return cls(
+            context.classifier,
+            context.images,
+            context.added,
+            context.classes,
+            context.recipe.evaluate,
+            context.load_start,
+            context.autocast,
+        )
+
+    def is_done(self) -> bool:
+        """Return whether all added chips are right.
+
+        It depends on the weights only, so a resumed run stops at the same epoch.
+        """
+        return self.are_right()
+
+    def finish(self) -> dict[str, Any]:
+        """Shorten the way from the start to the learned weights."""
+        return {"step_share": self.shorten_step()}
+
     @torch.inference_mode()
-    def are_right(self, autocast: Autocast) -> bool:
+    def are_right(self) -> bool:
         """Return whether the classifier gives every added chip its class; True without such chips."""
         self.classifier.eval()
         device = self.classifier.theta[0].device
         for inputs, labels in self.chips.batches(self.batch_size):
-            with autocast():
+            with self.autocast():
                 predicted = self.model.predict(copy_to_device(inputs, device))[
                     0
                 ].argmax(1)
@@ -116,38 +149,28 @@ class AddedChips:
                 return False
         return True
 
-    def shorten_step(self, load_start: Callable[[], None], autocast: Autocast) -> float:
+    def shorten_step(self) -> float:
         """Give the classifier the weights nearest to those of its start with which all added chips are right.
 
         Tried are tenths of the way from the start to the learned weights (Ilharco et
         al. 2022, https://arxiv.org/abs/2208.05592): fewer of the other chips change
         there than after fewer steps of training.
 
-        Args:
-            load_start: gives the classifier the weights of its start.
-            autocast: returns the context of a forward pass.
-
         Returns:
             The share of the way; 1 leaves the weights as they are, also if they do not
             suffice.
         """
-        end = self._copy_state()
-        if self.are_right(autocast):
-            load_start()
-            start = self._copy_state()
+        end = copy_weights(self.classifier)
+        if self.are_right():
+            self.load_start()
+            start = copy_weights(self.classifier)
             for share in _SHARES:
                 state = {
                     name: torch.where(x.isinf(), x, start[name].lerp(x, share))
                     for name, x in end.items()
                 }
                 self.classifier.load_learned_state(state)
-                if self.are_right(autocast):
+                if self.are_right():
                     return share
         self.classifier.load_learned_state(end)
         return 1.0
-
-    def _copy_state(self) -> dict[str, Tensor]:
-        return {
-            name: tensor.detach().clone()
-            for name, tensor in self.classifier.learned_state().items()
-        }

@@ -1,0 +1,136 @@
+"""Cached outputs of the frozen blocks: without augmentation they never change."""
+
+import hashlib
+import shutil
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rsft.data.loading.batches import ChipImages
+from rsft.models.classifier import copy_to_device
+from rsft.peft import AdaptedModel
+from rsft.training.init.frozen_features import feature_cache_path
+from rsft.types import Indices, Progress
+from rsft.utils.atomic_files import atomic_file
+from rsft.utils.progress import announce
+
+
+class CachedPrefixTokens:
+    """Source of batches of cached tokens (B, T, D), float32, in place of images.
+
+    The tokens are computed once, into a memory-mapped file next to the cache of the
+    chips. The name of the file depends on the images, the backbone and the number of
+    blocks.
+
+    Args:
+        chips: the chips to compute tokens of.
+        key: identifies frozen weights and precision.
+        batch_size: chips in a forward pass.
+
+    Attributes:
+        tokens: the tokens of every chip (N, T, D), memory-mapped.
+    """
+
+    def __init__(
+        self,
+        chips: ChipImages,
+        adapted: AdaptedModel,
+        key: str,
+        batch_size: int,
+        progress: Progress | None = None,
+    ) -> None:
+        self.labels = chips.labels
+        self.contract = chips.contract
+        self.names = chips.names
+        path = feature_cache_path(chips, key, adapted.prefix_end, *_kept_state(adapted))
+        device = next(adapted.vit.parameters()).device
+        done = 0
+        with FileLock(path.parent / "lock"):
+            if not path.is_file():
+                announce(progress, "frozen blocks")
+                with atomic_file(path) as temporary:
+                    output: np.memmap[Any, np.dtype[np.float32]] | None = None
+                    for inputs, _ in chips.batches(batch_size):
+                        tokens = (
+                            adapted.run_frozen_prefix(copy_to_device(inputs, device))
+                            .float()
+                            .cpu()
+                            .numpy()
+                        )
+                        if output is None:
+                            shape = len(chips), *tokens.shape[1:]
+                            output = np.lib.format.open_memmap(
+                                temporary, "w+", np.float32, shape
+                            )
+                        output[done : done + len(tokens)] = tokens
+                        done += len(tokens)
+                        if progress is not None:
+                            progress(done, len(chips), "frozen blocks")
+                    assert output is not None
+                    output.flush()
+                    # Windows does not rename a file that is mapped into memory
+                    output = None
+        self.tokens: NDArray[np.float32] = np.load(path, mmap_mode="r")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def batch(self, indices: Indices) -> tuple[Tensor, Tensor]:
+        """Return tokens (B, T, D) and labels (B,) of the chips with these indices (B,)."""
+        return torch.from_numpy(self.tokens[indices]), torch.from_numpy(
+            self.labels[indices]
+        )
+
+
+def can_cache_prefix(chips: ChipImages, adapted: AdaptedModel) -> bool:
+    """Return whether the frozen prefix yields tokens after a block, and the disk has room for twice the tokens."""
+    if adapted.prefix_end <= 0:
+        return False
+    device = next(adapted.vit.parameters()).device
+    prefix = adapted.run_frozen_prefix(
+        copy_to_device(chips.batch(np.arange(1))[0], device)
+    )
+    if prefix.ndim == 4:  # the images: the network cannot be run from tokens
+        return False
+    return (
+        len(chips) * prefix.numel() * 4 * 2
+        < shutil.disk_usage(feature_cache_path(chips).parent).free
+    )
+
+
+def _kept_state(adapted: AdaptedModel) -> list[str]:
+    """Return the hash of the learned tensors and scales within the prefix, which a start bundle brings; else nothing.
+
+    Without such tensors, the names of cache files are those of earlier versions.
+    """
+    state = {
+        name: value
+        for name, value in adapted.adapter_state().items()
+        if name != "gamma"
+    }
+    kept = {
+        name: value
+        for name, value in state.items()
+        if adapted.stage_of(name) < adapted.prefix_end
+    }
+    if adapted.modulator is None:
+        factors = {}
+    else:
+        factors = adapted.modulator.factors()
+    kept |= {
+        str(site): values
+        for site, values in factors.items()
+        if site.block < adapted.prefix_end
+    }
+    if not kept:
+        return []
+    digest = hashlib.sha256()
+    for name in sorted(kept):
+        digest.update(
+            name.encode() + kept[name].detach().cpu().contiguous().numpy().tobytes()
+        )
+    return [digest.hexdigest()]

@@ -1,0 +1,323 @@
+"""The bundle at which a run starts."""
+
+import logging
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rsft.backbones import Backbone
+from rsft.data.chips.store import ChipStore, list_first_names
+from rsft.data.imagery.contract import Contract
+from rsft.data.imagery.units import DIGITAL_UNITS
+from rsft.data.loading.batches import ChipImages
+from rsft.errors import DataError, Fault, RecipeError, RequestError
+from rsft.models.bundle.bundle import Bundle, find_bundle
+from rsft.models.classifier import Classifier, build_head
+from rsft.recipe.schema import Recipe
+from rsft.recipe.text import to_yaml
+from rsft.training.init.frozen_features import compute_features
+from rsft.training.init.head_init import init_head
+from rsft.training.processes import is_rank_zero
+from rsft.utils.atomic_files import atomic_folder
+
+START_DIR = "start"
+"""Subfolder of a run folder with a copy of the bundle at which the run started."""
+
+_SHARED_KEYS = {
+    "data": ("size", "crop", "bands", "remap", "unit", "declare", "stretch"),
+    "backbone": ("name", "blocks", "pool"),
+    "head": ("kind", "logit_scale", "earlier_blocks"),
+}
+_FREE_PEFT_KEYS = (
+    "init",
+    "dropout",
+)  # they have no effect on the outputs of a trained bundle
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class StartBundle:
+    """The bundle at which a run starts.
+
+    Attributes:
+        path: the bundle that the recipe names.
+        folder: the bundle that is read: the same, or its copy in the run folder.
+        member: index of the run whose tensors are used, in a bundle of several runs.
+    """
+
+    path: Path
+    folder: Path
+    bundle: Bundle
+    member: int = 0
+
+    @classmethod
+    def open(
+        cls, recipe: Recipe, member: int = 0, members: int = 1, run: Path | None = None
+    ) -> "StartBundle | None":
+        """Open the bundle of `train.start_bundle`, and check the recipe against it.
+
+        Args:
+            recipe: the recipe of the run.
+            member: index of the run in an ensemble.
+            members: number of runs in the ensemble; 1 for a single run.
+            run: folder of a run that is resumed, or of the ensemble; its copy of the
+                bundle is read if it has one.
+
+        Returns:
+            The bundle; None if the recipe names none.
+
+        Raises:
+            RequestError: the folder contains no bundle, or the bundle averages another
+                number of runs.
+            RecipeError: keys of the recipe do not agree with the bundle.
+            WeightsError: the bundle is damaged.
+        """
+        if recipe.train.start_bundle is None:
+            return None
+        path = Path(recipe.train.start_bundle)
+        has_copy = run is not None and (run / START_DIR).is_dir()
+        folder = find_bundle(run / START_DIR if run is not None and has_copy else path)
+        bundle = Bundle.load(folder)
+        if len(bundle.members) != members:
+            hint = (
+                f"set train.ensemble_size={len(bundle.members)}, which trains each of"
+                " them"
+            )
+            if len(bundle.members) > 1 and members == 1:
+                hint += ", or start at one of them: <run folder>/members/run-1"
+            raise RequestError(
+                (
+                    f"the bundle has {len(bundle.members)} runs, but the recipe trains"
+                    f" {members}"
+                ),
+                folder,
+                hint,
+            )
+        require_same_settings(recipe, bundle)
+        return cls(path, folder, bundle, member)
+
+    def extend_classes(self, store: ChipStore) -> ChipStore:
+        """Return a store that also has the classes of the bundle that it lacks, after its own."""
+        missing = [name for name in self.bundle.classes if name not in store.classes]
+        if not missing:
+            return store
+        groups = {group: list(names) for group, names in store.groups.items()}
+        for group, names in self.bundle.groups.items():
+            groups.setdefault(group, []).extend(
+                name for name in names if name in missing
+            )
+        return replace(store, classes=(*store.classes, *missing), groups=groups)
+
+    def adopt_contract(self, store: ChipStore, encoder: Backbone) -> Contract:
+        """Return the contract of the bundle, after a check of the chips and the backbone of the run.
+
+        Returns:
+            The contract with the bands of the store's files.
+
+        Raises:
+            RequestError: backbone, planes or a unit differ.
+        """
+        bundle = self.bundle
+        hint = (
+            "start a run without --from, or prepare the chips like those of the bundle"
+        )
+        if encoder.sha256 != bundle.backbone_sha256:
+            raise RequestError(
+                (
+                    f"the backbone's weights differ ({encoder.sha256[:12]}, bundle"
+                    f" {bundle.backbone_sha256[:12]})"
+                ),
+                f"backbone.name {encoder.name}",
+                "use the weights that the bundle was trained on",
+            )
+        contract = bundle.contract
+        if encoder.bands != contract.planes:
+            planes = (
+                f"{', '.join(encoder.bands)}; the bundle has"
+                f" {', '.join(contract.planes)}"
+            )
+            raise RequestError(
+                f"the planes of the network's input are {planes}", store.root, hint
+            )
+        contract = contract.model_copy(update={"bands": store.bands})
+        for unit in store.units:
+            try:
+                contract.check_header(
+                    unit if unit in DIGITAL_UNITS else "float32", len(store.bands), unit
+                )
+            except DataError as error:
+                raise RequestError(
+                    error.message, f"{store.root}, unit {unit}", error.hint
+                ) from error
+        return contract
+
+    def load_into(
+        self,
+        classifier: Classifier,
+        train: ChipImages,
+        classes: tuple[str, ...],
+        recipe: Recipe,
+    ) -> None:
+        """Copy the tensors of the bundle into a classifier, and initialize the rows of its head for new classes.
+
+        A row of the head goes to the class of the same name. Rows of new classes are
+        initialized by `head.init`, from features of the network that the bundle
+        trained: they are scaled to the mean norm of the other rows, and a bias is the
+        mean of the other biases. With `head.init=random`, they stay random.
+
+        Args:
+            classifier: a new classifier, on its device.
+            train: the training chips.
+            classes: names of all classes, in the order of the logits.
+            recipe: the recipe of the run.
+
+        Raises:
+            RequestError: a new class has no training chip.
+            WeightsError: a tensor does not fit.
+        """
+        state = dict(self.bundle.members[self.member])
+        current = classifier.learned_state()
+        shared = [name for name in classes if name in self.bundle.classes]
+        source = [self.bundle.classes.index(name) for name in shared]
+        target = [classes.index(name) for name in shared]
+        for key in [key for key in state if key.startswith("head.")]:
+            rows: Tensor = current[key].clone()
+            rows[target] = state[key][source].to(rows)
+            state[key] = rows
+        classifier.load_learned_state(state)
+        new = [
+            label
+            for label, name in enumerate(classes)
+            if name not in self.bundle.classes
+        ]
+        if new and recipe.head.init != "random":
+            absent = [classes[label] for label in new if label not in train.labels]
+            if absent:
+                raise RequestError(
+                    f"new classes without a training chip: {', '.join(absent)}",
+                    train.root,
+                    "add training chips of them, or use head.init=random",
+                )
+            _initialize_rows(classifier, train, new, recipe)
+
+    def copy_into(self, run: Path) -> None:
+        """Copy the bundle into a run folder, so that the run can be resumed and compared without the original."""
+        if is_rank_zero() and self.folder != run / START_DIR:
+            with atomic_folder(run / START_DIR) as temporary:
+                shutil.copytree(self.folder, temporary, dirs_exist_ok=True)
+
+    def metadata(self, store: ChipStore, kept_blocks: int) -> dict[str, Any]:
+        """Return the entry "start" of run.json, given the number of first blocks that stay; log absent classes."""
+        counts = store.counts["train"]
+        absent = [name for name in self.bundle.classes if not counts[name]]
+        if is_rank_zero() and absent:
+            _log.warning(
+                "no training chip of %s: these classes of the bundle stay, but no chip"
+                " protects what it knows of them",
+                list_first_names(absent),
+            )
+        return {
+            "bundle": str(self.path),
+            "sha256": self.bundle.sha256,
+            "new_classes": [
+                name for name in store.classes if name not in self.bundle.classes
+            ],
+            "classes_without_chips": absent,
+            "kept_blocks": kept_blocks,
+        }
+
+
+def require_same_settings(recipe: Recipe, bundle: Bundle) -> None:
+    """Raise an error if a recipe describes another network, or another input of it, than a bundle.
+
+    Raises:
+        RecipeError: all keys that differ, with both values.
+    """
+    values = _network_settings(recipe)
+    expected = _network_settings(bundle.recipe)
+    faults = []
+    for key in dict.fromkeys([*expected, *values]):
+        value = values.get(key)
+        other = expected.get(key)
+        if value != other:
+            allowed = (
+                f"the bundle has {to_yaml(other)}: set {key}={to_yaml(other)}, or train"
+                " without --from"
+            )
+            faults.append(Fault(recipe.name, 0, key, to_yaml(value), allowed))
+    has_scales = bundle.recipe.meta is not None
+    if (recipe.meta is not None) != has_scales:
+        if has_scales:
+            allowed = "learned scales: add a section meta"
+        else:
+            allowed = "constant scales: set meta=null"
+        value = "null" if has_scales else "a section"
+        faults.append(
+            Fault(
+                recipe.name,
+                0,
+                "meta",
+                value,
+                f"the bundle has {allowed}, or train without --from",
+            )
+        )
+    if faults:
+        raise RecipeError(faults)
+
+
+def _network_settings(recipe: Recipe) -> dict[str, Any]:
+    """Return the value of every key on which the outputs of a trained network depend."""
+    settings = {
+        f"{name}.{x}": getattr(getattr(recipe, name), x)
+        for name, keys in _SHARED_KEYS.items()
+        for x in keys
+    }
+    peft: Mapping[str, Any] = {"method": recipe.peft.method, **recipe.peft.settings}
+    return settings | {
+        f"peft.{key}": value
+        for key, value in peft.items()
+        if key not in _FREE_PEFT_KEYS
+    }
+
+
+def _initialize_rows(
+    classifier: Classifier, train: ChipImages, new: list[int], recipe: Recipe
+) -> None:
+    """Initialize the rows of the new classes in the head of a classifier."""
+    head = classifier.head
+    section = recipe.head
+    indices = np.flatnonzero(
+        (section.init == "linear-probe") | np.isin(train.labels, new)
+    )
+    present, labels = np.unique(train.labels[indices], return_inverse=True)
+    features = compute_features(classifier, train, indices, recipe.evaluate.batch_size)
+    width = features.shape[1] // (1 + len(section.earlier_blocks))
+    fresh = build_head(width, len(present), section).to(features.device)
+    init_head(
+        fresh,
+        section,
+        features,
+        torch.from_numpy(labels).to(features.device),
+        recipe.seed,
+    )
+    state = fresh.state_dict()
+    source = np.searchsorted(present, new).tolist()
+    with torch.no_grad():
+        for name, parameter in head.named_parameters():
+            old = [row for row in range(len(parameter)) if row not in new]
+            rows = state[name][source]
+            if parameter.ndim == 1:
+                rows = parameter[old].mean().expand(len(new))
+            elif old:
+                rows = rows * (
+                    parameter[old].norm(dim=1).mean()
+                    / rows.norm(dim=1, keepdim=True).clamp(min=1e-12)
+                )
+            parameter[new] = rows
