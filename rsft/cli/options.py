@@ -330,7 +330,8 @@ class CommandFunction:
     """Flags that the command takes besides those among its parameters."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
-        update_wrapper(self, function, ("__module__", "__name__", "__qualname__"))
+        names = ("__module__", "__name__", "__qualname__")
+        update_wrapper(self, function, names, updated=())
         self.function = function
         text = (getdoc(function) or "").partition("\n\nArgs:\n")[0]
         taken = {*self.flags, *signature(function).parameters}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from rsft.data.prepare.published import prepare_dota
+from rsft.data.prepare.dota import prepare_dota
 from rsft.errors import DataError, RequestError, RsftError
 from rsft.utils import archives, source_tree
 from rsft.utils.source_tree import open_source_tree

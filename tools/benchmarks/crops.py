@@ -37,10 +37,10 @@ from rsft.data.datasets.dota import (
     DOTAObject,
     DOTAObjects,
     crop_object,
-    make_crop_record,
     read_rgb,
 )
-from rsft.data.prepare.published import prepare_dota
+from rsft.data.datasets.dota_records import make_crop_record
+from rsft.data.prepare.dota import prepare_dota
 from tools.errors import explained_errors
 
 MIN_SPEEDUP = 10.0

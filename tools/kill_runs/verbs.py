@@ -10,7 +10,8 @@ import numpy as np
 from PIL import Image
 
 from rsft.data.prepare.demo import prepare_demo
-from rsft.data.simulation.scene import write_fusar_tree, write_scene, write_srsdd_tree
+from rsft.data.simulation.archives import write_fusar_tree, write_srsdd_tree
+from rsft.data.simulation.scene import write_scene
 
 RECIPE = """\
 # Ships, small, with every kind of state

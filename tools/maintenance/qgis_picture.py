@@ -22,13 +22,13 @@ from PIL import Image
 from rasterio.transform import Affine
 from shapely.affinity import affine_transform
 
+from rsft.data.simulation.placement import place_ships
 from rsft.data.simulation.radar import (
     Pose,
     amplitude_to_uint8,
     render_sar_scene,
     sample_sensor,
 )
-from rsft.data.simulation.scene import place_ships
 from rsft.utils.atomic_files import write_bytes
 from tools.errors import explained_errors
 from tools.maintenance.chromium import reduce_colors

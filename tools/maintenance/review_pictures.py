@@ -16,13 +16,13 @@ import shapely
 import typer
 from PIL import Image
 
+from rsft.data.simulation.placement import place_ships
 from rsft.data.simulation.radar import (
     SarSensor,
     Shore,
     amplitude_to_uint8,
     render_sar_scene,
 )
-from rsft.data.simulation.scene import place_ships
 from rsft.inference.options import PredictionRequest
 from rsft.inference.predict.job import predict
 from rsft.scenes.options import ChipOptions

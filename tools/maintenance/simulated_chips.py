@@ -13,7 +13,7 @@ from PIL import Image
 from rsft.data.imagery.resize import center_crop
 from rsft.data.prepare.demo import DEMO_CLASSES
 from rsft.data.simulation import radar
-from rsft.data.simulation.scene import FUSAR_SPACING
+from rsft.data.simulation.archives import FUSAR_SPACING
 from rsft.data.simulation.ships import sample_ship
 from rsft.recipe.library import find_recipe
 from rsft.recipe.load import load_recipe

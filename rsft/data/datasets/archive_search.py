@@ -1,4 +1,4 @@
-"""Search for the archives of published data sets in the folder of a chip store and beside it.
+"""Search for the archives of published data sets in and beside a folder.
 
 A folder is recognized by its content: a file or folder in it has a name, or a row of
 labels, that only this data set has. An archive is recognized by its name. The search
@@ -14,7 +14,9 @@ import shlex
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice, zip_longest
+from operator import attrgetter
 from pathlib import Path
 
 from rsft.data.chips.builder import check_root_is_free
@@ -30,21 +32,21 @@ from rsft.utils.source_tree import is_extracted
 _log = logging.getLogger(__name__)
 
 _SYSTEM_FOLDERS = {
-    f"/{name}"
-    for name in (
-        "bin",
-        "boot",
-        "dev",
-        "etc",
-        "lib",
-        "lib32",
-        "lib64",
-        "proc",
-        "run",
-        "sbin",
-    )
+    "/bin",
+    "/boot",
+    "/dev",
+    "/etc",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/proc",
+    "/run",
+    "/sbin",
+    "/sys",
+    "/tmp",
+    "/usr",
+    "/var",
 }
-_SYSTEM_FOLDERS |= {"/sys", "/tmp", "/usr", "/var"}
 """Folders that are not searched if ROOT is a folder directly below /. Any user may put
 files into /tmp."""
 
@@ -83,11 +85,14 @@ class PublishedArchive:
     is_unpacked: bool = True
 
     def has_name(self, path: Path) -> bool:
-        """Return whether a folder or archive has the name of the data set; case and punctuation do not matter."""
+        """Return whether a folder or archive has the name of the data set.
+
+        Case and punctuation do not matter.
+        """
         return self.word in "".join(filter(str.isalnum, path.name.lower()))
 
     def is_in(self, folder: Path) -> bool:
-        """Return whether a folder contains a member of the data set at most six levels below."""
+        """Return whether a folder contains a member, at most six levels below."""
         return any(map(self.is_member, iter_paths(folder)))
 
 
@@ -98,7 +103,7 @@ def locate_sources(
     overwrite: bool = False,
     allow_partial: bool = False,
 ) -> tuple[Path, list[Path | None]]:
-    """Return the folder for the chip store, and the folder or archive of each data set.
+    """Return the folder for the chip store, and the source of each data set.
 
     The search covers `root`, the folder that contains it, and raw/ in both. A folder or
     archive with the name of the data set comes before a folder with any name. If `root`
@@ -121,17 +126,27 @@ def locate_sources(
         if (root / DATASET).is_file():
             check_root_is_free(root, overwrite)  # the more important error
         raise
-    for archive, path in zip(sources, paths, strict=True):
+    for (archive, requested), path in zip(sources.items(), paths, strict=True):
         if path is None:
             _log.warning(
                 "%s was not found: the chip store is built without it", archive.name
             )
-        elif sources[archive] is None:
+        elif requested is None:
             _log.warning("%s: %s", archive.name, path)
-    return (
-        _choose_root(command, root, [path for path in paths if path is not None]),
-        paths,
-    )
+    existing = [path for path in paths if path is not None]
+    return _choose_root(command, root, existing), paths
+
+
+def locate_source(
+    archive: PublishedArchive, root: Path, source: Path | None, overwrite: bool
+) -> tuple[Path, Path]:
+    """Return the folder for the chip store, and the source of one data set.
+
+    See `locate_sources`.
+    """
+    store, [path] = locate_sources(archive.command, root, {archive: source}, overwrite)
+    assert path is not None  # a missing one is an error
+    return store, path
 
 
 def _search(
@@ -141,49 +156,43 @@ def _search(
     candidates = dict[PublishedArchive, list[Path]]()
     notes = list[str]()
     for archive, path in sources.items():
-        search = _Search(archive, root.resolve())
-        candidates[archive] = search.find_all() if path is None else [path]
-        notes += search.notes
+        if path is None:
+            search = _Search(archive, root.resolve())
+            candidates[archive] = search.find_all()
+            notes += search.notes
+        else:
+            candidates[archive] = [path]
     missing = [archive for archive, paths in candidates.items() if not paths]
     if missing and (len(missing) == len(sources) or not allow_partial):
         raise _explain_missing(missing, root, notes, len(sources) > 1)
     for archive, paths in candidates.items():
         if len(paths) > 1:
+            example = format_example([archive], root, paths[:1])
             raise RequestError(
                 f"{archive.name}: {len(paths)} folders or archives contain it",
                 ", ".join(map(str, paths)),
-                (
-                    "name the one to read, such as"
-                    f" {format_example([archive], root, paths[:1])}"
-                ),
+                f"name the one to read, such as {example}",
             )
-    return [next(iter(paths), None) for paths in candidates.values()]
+    return [paths[0] if paths else None for paths in candidates.values()]
 
 
-def locate_source(
-    archive: PublishedArchive, root: Path, source: Path | None, overwrite: bool
-) -> tuple[Path, Path]:
-    """Return the folder for the chip store, and the folder or archive of one data set, see `locate_sources`."""
-    store, [path] = locate_sources(archive.command, root, {archive: source}, overwrite)
-    assert path is not None  # a missing one is an error
-    return store, path
-
-
-def _choose_root(command: str, root: Path, paths: Iterable[Path]) -> Path:
+def _choose_root(command: str, root: Path, paths: Sequence[Path]) -> Path:
     """Return `root`, or a folder in it if it contains one of the paths."""
-
-    def is_inside(path: Path, folder: Path) -> bool:
-        return path.resolve().is_relative_to(
-            folder.resolve()
-        ) or path.absolute().is_relative_to(folder.absolute())
-
-    if not any(is_inside(path, root) for path in paths):
+    if not _contains_any(root, paths):
         return root
     store = root / command
-    if any(is_inside(path, store) for path in paths):
+    if _contains_any(store, paths):
         store = root / f"{command}-chips"
     _log.warning("%s contains the archives: the chip store is %s", root, store)
     return store
+
+
+def _contains_any(folder: Path, paths: Sequence[Path]) -> bool:
+    return any(
+        path.resolve().is_relative_to(folder.resolve())
+        or path.absolute().is_relative_to(folder.absolute())
+        for path in paths
+    )
 
 
 def _explain_missing(
@@ -191,17 +200,13 @@ def _explain_missing(
 ) -> RequestError:
     names = " and ".join(archive.name for archive in missing)
     downloads = "; ".join(f"{archive.name} {archive.download}" for archive in missing)
-    folders = ", ".join(map(str, _places(root.resolve())))
+    folders = ", ".join(map(str, _list_places(root.resolve())))
     hint = (
         f"download {downloads}. Put the folders or archives into {root} or beside it,"
-        " or name them: "
+        f" or name them: {format_example(missing, root)}"
     )
-    hint += format_example(missing, root)
-    hint += (
-        " (--allow-partial builds from the other data set alone)"
-        if is_pair and len(missing) == 1
-        else ""
-    )
+    if is_pair and len(missing) == 1:
+        hint += " (--allow-partial builds from the other data set alone)"
     return RequestError(
         f"{names} not found",
         f"{folders}, and the folders in them",
@@ -212,7 +217,12 @@ def _explain_missing(
 def format_example(
     archives: Sequence[PublishedArchive], root: Path, paths: Sequence[Path] = ()
 ) -> str:
-    """Return the command that names the folders or archives of data sets; `paths` replace the names of the data sets.
+    """Return the command that names the folders or archives of data sets.
+
+    Args:
+        archives: the data sets.
+        root: folder of the chip store.
+        paths: their folders or archives; missing ones are called like the data set.
 
     Example:
         >>> from rsft.data.datasets.published_archives import FUSAR_SHIP_ARCHIVE
@@ -221,12 +231,13 @@ def format_example(
     """
     words = ["rsft", "prepare", archives[0].command, "--root", str(root)]
     for archive, path in zip_longest(archives, paths):
-        words += [archive.option] if archive.option.startswith("--") else []
+        if archive.option.startswith("--"):
+            words.append(archive.option)
         words.append(str(path or archive.name))
     return shlex.join(words)
 
 
-def _places(root: Path) -> list[Path]:
+def _list_places(root: Path) -> list[Path]:
     """Return the folders that a search reads."""
     return list(dict.fromkeys([root, root / "raw", root.parent, root.parent / "raw"]))
 
@@ -246,36 +257,32 @@ class _Search:
     notes: list[str] = field(default_factory=list)
 
     def find_all(self) -> list[Path]:
-        """Return the folders and archives of the data set: those with its name, or else folders with any name.
+        """Return the folders and archives of the data set.
 
-        An archive whose files exist beside it is left out.
+        Those with its name come before folders with any name. An archive whose files
+        exist beside it is left out.
 
         Raises:
             RequestError: the fence hides a folder with the name of the data set.
         """
-        places = _places(self.root)
-        candidates = [
-            path for place in places for path in self._find_named(_list_folder(place))
-        ]
+        places = _list_places(self.root)
+        candidates = dict[Path, Path]()
+        for place in places:
+            for path in self._find_named(map(Path, _list_folder(place))):
+                candidates.setdefault(path.resolve(), path)
         if not candidates:
-            candidates = [
-                path for place in places for path in self._find_by_content(place)
-            ]
-        candidates = list(
-            {path.resolve(): path for path in reversed(candidates)}.values()
-        )[::-1]
-        if len(candidates) > 1:
-            candidates = [
-                path for path in candidates if path.is_dir() or not is_extracted(path)
-            ]
-        return candidates
+            for place in places:
+                for path in self._find_by_content(place):
+                    candidates.setdefault(path.resolve(), path)
+        paths = list(candidates.values())
+        if len(paths) > 1:
+            return [path for path in paths if path.is_dir() or not is_extracted(path)]
+        return paths
 
-    def _find_named(self, entries: Iterable[os.DirEntry[str]]) -> Iterator[Path]:
-        """Yield the archives with the name of the data set, and the folders with its name and content."""
-        for path in (
-            Path(entry) for entry in entries if self.archive.has_name(Path(entry))
-        ):
-            if self._is_left_out(path):
+    def _find_named(self, paths: Iterable[Path]) -> Iterator[Path]:
+        """Yield archives with the name of the data set, and such folders with it."""
+        for path in paths:
+            if not self.archive.has_name(path) or self._is_left_out(path):
                 continue
             if _is_kind(path, Path.is_dir):
                 yield from self._check_folder(path)
@@ -283,7 +290,7 @@ class _Search:
                 yield from self._check_file(path)
 
     def _check_file(self, path: Path) -> Iterator[Path]:
-        """Yield a file with the name of the data set if it is an archive that the command extracts."""
+        """Yield a file with the name of the data set that the command extracts."""
         fault = describe_part(path)
         if fault:
             self.notes.append(fault)
@@ -293,54 +300,52 @@ class _Search:
             self.notes.append(f"rsft does not extract {path}: extract it by hand")
 
     def _check_folder(self, folder: Path) -> Iterator[Path]:
-        """Yield a folder with the name of the data set if it contains a member or an archive.
+        """Yield a folder with the name of the data set and a member or an archive.
 
         Raises:
             RequestError: the fence hides the folder.
         """
         if not _is_kind(folder, _can_list):
             if describe_fence() and is_hidden(folder):
-                raise RequestError(
-                    OUTSIDE,
-                    folder,
-                    f"name it: {format_example([self.archive], self.root, [folder])}",
-                )
+                example = format_example([self.archive], self.root, [folder])
+                raise RequestError(OUTSIDE, folder, f"name it: {example}")
             self.notes.append(f"{folder} cannot be read: change its permissions")
             return
-        paths = list(iter_paths(folder))
-        has_archive = self.archive.is_unpacked and any(map(is_archive_name, paths))
-        if has_archive or any(map(self.archive.is_member, paths)):
-            yield folder
-            return
-        parts = list(filter(None, map(describe_part, paths)))
-        self.notes += parts[:1] or [f"{folder} does not contain {self.archive.content}"]
+        note = f"{folder} does not contain {self.archive.content}"
+        parts = list[str]()
+        for path in iter_paths(folder):
+            if self.archive.is_unpacked and is_archive_name(path):
+                yield folder
+                return
+            if self.archive.is_member(path):
+                yield folder
+                return
+            parts += filter(None, [describe_part(path)])
+        self.notes += parts[:1] or [note]
 
     def _find_by_content(self, place: Path) -> Iterator[Path]:
-        """Yield the data set in the folders of a place; ROOT and raw/ may be its folder themselves."""
-        entries = [entry for entry in _list_folder(place) if not entry.is_symlink()]
+        """Yield the data set in the folders of a place.
+
+        ROOT and raw/ may be its folder themselves.
+        """
+        entries = _list_folder(place, follow_links=False)
         is_parent = place == self.root.parent
-        if not is_parent and any(
-            self.archive.is_member(Path(entry))
-            for entry in entries[: _NEIGHBORS.entries]
-        ):
+        members = map(self.archive.is_member, map(Path, entries[: _NEIGHBORS.entries]))
+        if not is_parent and any(members):
             yield place
             return
-        device = place.stat().st_dev if entries else 0
         folders = [
-            entry
-            for entry in entries
-            if entry.is_dir(follow_symlinks=False) and _is_open(entry, device)
-        ]
-        paths = [
             path
-            for path in map(Path, folders)
-            if not (self._is_left_out(path) or self.archive.has_name(path))
+            for path in _list_open_folders(place, entries)
+            if not self._is_left_out(path) and not self.archive.has_name(path)
         ]
-        for folder in paths[: _NEIGHBORS.entries]:
+        for folder in folders[: _NEIGHBORS.entries]:
             yield from self._find_below(folder, folder if is_parent else place)
 
     def _find_below(self, folder: Path, top: Path) -> Iterator[Path]:
-        """Yield what has the name of the data set in a folder of any name, or else the folder of all members.
+        """Yield what has the name of the data set in a folder of any name.
+
+        If nothing has, yield the folder of all members.
 
         Args:
             folder: the folder.
@@ -349,125 +354,129 @@ class _Search:
         """
         named = list[Path]()
         homes = list[Path]()
-        for entries in _walk(folder, _NEIGHBORS, self.archive.has_name):
-            named += self._find_named(entries)
-            members = (
-                Path(entry) for entry in entries if self.archive.is_member(Path(entry))
-            )
-            member = next(members, None)
-            if member is not None:
-                homes.append(_outer_folder(member.parent, top))
+        for paths in _walk(folder, _NEIGHBORS, self.archive.has_name):
+            named += self._find_named(paths)
+            for path in paths:
+                if self.archive.is_member(path):
+                    homes.append(_outer_folder(path.parent, top))
+                    break
         if named:
             yield from named
         elif homes:
             yield Path(os.path.commonpath(homes))
 
     def _is_left_out(self, path: Path) -> bool:
-        """Return whether a path is a place of the search itself, a folder of the system or a chip store."""
+        """Return whether a path is a place, a folder of the system or a chip store."""
         return (
-            path in _places(self.root)
+            path in _list_places(self.root)
             or str(path) in _SYSTEM_FOLDERS
             or _is_kind(path / DATASET, Path.is_file)
         )
 
 
 def _outer_folder(folder: Path, top: Path) -> Path:
-    """Return the folder, or its highest parent below `top` that contains a folder such as images/ on the way to it."""
+    """Return the highest parent below `top` that contains a folder such as images/.
+
+    Without such a folder on the way, return the folder itself.
+    """
     parts = folder.relative_to(top).parts
-    inner = [
-        level
-        for level, name in enumerate(parts)
-        if normalize_folder_name(name) in _INNER_FOLDERS
-    ]
-    if inner:
-        return top.joinpath(*parts[: inner[0]])
+    for level, name in enumerate(parts):
+        if normalize_folder_name(name) in _INNER_FOLDERS:
+            return top.joinpath(*parts[:level])
     return folder
 
 
 @dataclass(frozen=True)
 class _Limits:
-    """Limits of a walk: levels below its folder, folders in all, and entries of each folder."""
+    """Limits of a walk.
+
+    Attributes:
+        levels: levels below its folder.
+        folders: number of folders in all.
+        entries: number of entries of each folder.
+    """
 
     levels: int
     folders: int
     entries: int
 
 
-_NEIGHBORS = _Limits(
-    levels=5, folders=100, entries=300
-)  # a data set has two levels below its own folder
+_NEIGHBORS = _Limits(levels=5, folders=100, entries=300)
+"""A data set has two levels below its own folder."""
 _NAMED = _Limits(levels=6, folders=1000, entries=3000)
 
 
 def iter_paths(folder: Path) -> Iterator[Path]:
-    """Yield the files and folders in a folder, at most six levels below, without links and special files."""
-    for entries in _walk(folder, _NAMED, lambda path: False):
-        yield from map(Path, entries)
+    """Yield the files and folders in a folder, at most six levels below.
+
+    Links and special files are left out.
+    """
+    for paths in _walk(folder, _NAMED, lambda path: False):
+        yield from paths
 
 
 def _walk(
     folder: Path, limits: _Limits, is_leaf: Callable[[Path], bool]
-) -> Iterator[list[os.DirEntry[str]]]:
-    """Yield the entries of a folder and of the folders below it, level by level, but not of those that are leaves."""
+) -> Iterator[list[Path]]:
+    """Yield the paths in a folder and in the folders below it, level by level.
+
+    What is in a leaf is left out.
+    """
     waiting = deque([(folder, 1)])
-    device = folder.stat().st_dev
     for _ in range(limits.folders):
         if not waiting:
             return
         path, level = waiting.popleft()
-        entries = [
-            entry
-            for entry in _list_folder(path, limits.entries)
-            if not entry.is_symlink()
-        ]
-        yield entries
+        entries = _list_folder(path, limits.entries, follow_links=False)
+        yield list(map(Path, entries))
         if level < limits.levels:
-            folders = [
-                entry for entry in entries if entry.is_dir(follow_symlinks=False)
-            ]
-            folders = [
-                entry
-                for entry in folders
-                if _is_open(entry, device) and not is_leaf(Path(entry))
-            ]
-            waiting += [(Path(entry), level + 1) for entry in folders]
+            for inner in _list_open_folders(folder, entries):
+                if not is_leaf(inner):
+                    waiting.append((inner, level + 1))
 
 
-def _is_open(folder: os.DirEntry[str], device: int) -> bool:
-    """Return whether the walk may enter a folder: it is on the file system `device`, and is no chip store."""
-    try:
-        is_on_device = (
-            Path(folder).stat().st_dev == device
-        )  # that of a DirEntry is 0 on Windows
-    except OSError:
-        return False
-    return is_on_device and not _is_kind(Path(folder, DATASET), Path.is_file)
+def _list_open_folders(top: Path, entries: Iterable[os.DirEntry[str]]) -> list[Path]:
+    """Return the folders on the file system of `top` that are no chip stores."""
+    folders = [Path(entry) for entry in entries if entry.is_dir(follow_symlinks=False)]
+    if not folders:
+        return []
+    is_open = partial(_is_open, device=top.stat().st_dev)
+    return [path for path in folders if _is_kind(path, is_open)]
 
 
-def _list_folder(folder: Path, limit: int | None = None) -> list[os.DirEntry[str]]:
-    """Return `limit` folders, regular files and links in a folder, sorted by name; none if it cannot be read.
+def _is_open(folder: Path, device: int) -> bool:
+    # the device of a DirEntry is 0 on Windows
+    return folder.stat().st_dev == device and not (folder / DATASET).is_file()
 
-    Hidden and special files are left out. The file system chooses what is beyond the
-    limit.
+
+def _list_folder(
+    folder: Path, limit: int | None = None, follow_links: bool = True
+) -> list[os.DirEntry[str]]:
+    """Return folders, regular files and links in a folder, sorted by name.
+
+    Hidden and special files are left out. A folder that cannot be read has none.
+
+    Args:
+        folder: the folder.
+        limit: number of entries; the file system chooses what is beyond it.
+        follow_links: whether to return links.
     """
     try:
         with os.scandir(folder) as entries:
-            usable = (
-                entry
-                for entry in entries
-                if not entry.name.startswith(".") and _is_usable(entry)
-            )
-            return sorted(islice(usable, limit), key=lambda entry: entry.name)
+            usable = (entry for entry in entries if _is_usable(entry))
+            listed = sorted(islice(usable, limit), key=attrgetter("name"))
     except OSError:
         return []
+    return [entry for entry in listed if follow_links or not entry.is_symlink()]
 
 
 def _is_usable(entry: os.DirEntry[str]) -> bool:
-    return (
+    is_special = not (
         entry.is_symlink()
         or entry.is_dir(follow_symlinks=False)
         or entry.is_file(follow_symlinks=False)
     )
+    return not entry.name.startswith(".") and not is_special
 
 
 def _is_kind(path: Path, is_kind: Callable[[Path], bool]) -> bool:

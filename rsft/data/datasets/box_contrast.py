@@ -1,4 +1,6 @@
-"""Refuse labels of ships that are not where the images are bright: they are of other images, or of another size.
+"""Refuse labels of ships that are not where the images are bright.
+
+Such labels are of other images, or of images of another size.
 
 Ships are the brightest objects of their radar images. Measured on 25 real images with
 62 ships (HRSID, SSDD): right boxes have 43 % or more of the contrast of the brightest
@@ -10,8 +12,6 @@ images.
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from itertools import groupby
-from operator import attrgetter
 from pathlib import Path
 
 import cv2
@@ -32,7 +32,9 @@ _NOISE = 6.0
 
 
 def check_contrast(ships: Sequence[SRSDDShip], root: Path) -> None:
-    """Raise ValueError if the boxes of one split and image size miss the bright objects of most images.
+    """Raise ValueError if boxes miss the bright objects of most images.
+
+    The images of each split and size are checked together.
 
     Images without bright objects, such as noise, show nothing, and up to 40 images of a
     split and size are read.
@@ -44,27 +46,25 @@ def check_contrast(ships: Sequence[SRSDDShip], root: Path) -> None:
     Raises:
         ValueError: they do.
     """
-    boxes_of = {
-        image: [ship.box for ship in group]
-        for image, group in groupby(ships, attrgetter("image"))
-    }
+    boxes_of = defaultdict[Path, list[tuple[float, ...]]](list)
+    for ship in ships:
+        boxes_of[ship.image].append(ship.box)
     groups = defaultdict[tuple[str, tuple[int, int]], list[Path]](list)
     for image in boxes_of:
-        with (
-            suppress(*UNREADABLE),
-            Image.open(image) as file,
-        ):  # the fault is reported when the pixels are read
+        # the fault is reported when the pixels are read
+        with suppress(*UNREADABLE), Image.open(image) as file:
             groups[find_split(image, root), file.size].append(image)
     for images in groups.values():
         missed = list[Path]()
         checked = 0
         for image in images[:: -(-len(images) // _MAX_IMAGES)]:
+            contrast = None
             with suppress(*UNREADABLE):
-                contrast = measure_contrast(
-                    read_gray_band(image)[:, :, 0], boxes_of[image]
-                )
-                checked += contrast is not None
-                if contrast is not None and contrast < _MIN_RELATIVE_CONTRAST:
+                pixels = read_gray_band(image)[:, :, 0]
+                contrast = measure_contrast(pixels, boxes_of[image])
+            if contrast is not None:
+                checked += 1
+                if contrast < _MIN_RELATIVE_CONTRAST:
                     missed.append(image)
         if len(missed) >= _MIN_MISSED and 2 * len(missed) > checked:
             raise ValueError(
@@ -75,7 +75,10 @@ def check_contrast(ships: Sequence[SRSDDShip], root: Path) -> None:
 
 
 def measure_contrast(image: Plane, boxes: Iterable[Sequence[float]]) -> float | None:
-    """Return the contrast of boxes with their surroundings, relative to that of the brightest window of their size.
+    """Return the contrast of boxes relative to that of the brightest window.
+
+    The contrast is that with the surroundings, and the window has the size of the
+    boxes.
 
     Args:
         image: the image (H, W).
@@ -90,12 +93,12 @@ def measure_contrast(image: Plane, boxes: Iterable[Sequence[float]]) -> float | 
     sides = np.median(np.ptp(corners, axis=1), axis=0)
     width, height = np.clip(sides, 4, limits / 2).astype(int).tolist()
     values = image.astype(np.float32)
-    difference = cv2.blur(values, (width, height)) - cv2.blur(
-        values, (2 * width, 2 * height)
-    )
+    surroundings = cv2.blur(values, (2 * width, 2 * height))
+    difference = cv2.blur(values, (width, height)) - surroundings
     difference /= max(float(values.std()), 1e-6)
     brightest = float(difference.max())
     if brightest < _MIN_BRIGHTNESS + _NOISE / np.sqrt(width * height):
         return None
-    columns, rows = np.clip(np.rint(corners.mean(axis=1)), 0, limits - 1).astype(int).T
+    centers = np.rint(corners.mean(axis=1))
+    columns, rows = np.clip(centers, 0, limits - 1).astype(int).T
     return float(difference[rows, columns].mean()) / brightest

@@ -33,5 +33,5 @@ def _hash_name(path: str | Path, group: object) -> int:
 
 
 def full_chip_name(path: Path, root: Path) -> str:
-    """Return the path of a file below `root` as a name: `a/b.png` becomes `a__b_png`."""
+    """Return the path of a file below `root` as a name: a/b.png becomes a__b_png."""
     return "__".join(path.relative_to(root).parts).replace(".", "_")

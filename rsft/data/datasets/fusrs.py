@@ -46,19 +46,17 @@ class FUSRSListRow:
 
     @property
     def image(self) -> int | None:
-        """Number of the SRSDD image in the name L<image>_<k>; None for another name."""
-        match = _NAME.fullmatch(self.name)
-        if match and match["image"]:
-            return int(match["image"])
-        return None
+        """Number of the SRSDD image in the name L<image>_<k>, or None."""
+        return self._read_number("image")
 
     @property
     def category(self) -> int | None:
-        """FUSAR-Ship category in the name Ship_CxxSyyNzzzz, from 1; None for another name."""
+        """FUSAR-Ship category in the name Ship_CxxSyyNzzzz, from 1, or None."""
+        return self._read_number("category")
+
+    def _read_number(self, part: str) -> int | None:
         match = _NAME.fullmatch(self.name)
-        if match and match["category"]:
-            return int(match["category"])
-        return None
+        return int(match[part]) if match and match[part] else None
 
 
 class FUSRS(LabeledImages):
@@ -171,17 +169,14 @@ class FUSRS(LabeledImages):
             fusar_chips = FUSARShip(pathlib.Path(root, "FUSAR-Ship")).chips
         if srsdd_ships is None:
             srsdd_ships = SRSDD(pathlib.Path(root, "SRSDD"), split="all").ships
-        self.chips = defaultdict[str, list[FUSARChip | SRSDDShip]](list)
-        for chip in sorted(fusar_chips, key=lambda chip: CONTRADICTION in chip.flags):
-            self.chips[chip.name].append(chip)
-        for ship in srsdd_ships:
-            self.chips[ship.name].append(ship)
-        self.rows = [row for row in rows if row.name in self.chips]
-        absent = [row for row in rows if row.name not in self.chips]
-        self.rejected += [
-            (str(row.file), row.line, f"{row.name} is in neither archive")
-            for row in absent
-        ]
+        self.chips = _group_by_name(fusar_chips, srsdd_ships)
+        self.rows = []
+        for row in rows:
+            if row.name in self.chips:
+                self.rows.append(row)
+            else:
+                reason = f"{row.name} is in neither archive"
+                self.rejected.append((str(row.file), row.line, reason))
 
     def __len__(self) -> int:
         """Return the number of samples in the dataset."""
@@ -194,10 +189,21 @@ class FUSRS(LabeledImages):
         if isinstance(chip, FUSARChip):
             image = load_gray_image(chip.path)
         else:
-            image = torch.from_numpy(chip.crop(load_gray_image(chip.image)[0].numpy()))[
-                None
-            ]
+            pixels = chip.crop(load_gray_image(chip.image)[0].numpy())
+            image = torch.from_numpy(pixels)[None]
         return {"image": image, "label": torch.tensor(row.label)}
+
+
+def _group_by_name(
+    chips: Sequence[FUSARChip], ships: Sequence[SRSDDShip]
+) -> dict[str, list[FUSARChip | SRSDDShip]]:
+    """Return the chips of each name, first those whose folder agrees with the name."""
+    groups = defaultdict[str, list[FUSARChip | SRSDDShip]](list)
+    for chip in sorted(chips, key=lambda chip: CONTRADICTION in chip.flags):
+        groups[chip.name].append(chip)
+    for ship in ships:
+        groups[ship.name].append(ship)
+    return groups
 
 
 def read_fusrs_list(
@@ -216,39 +222,28 @@ def read_fusrs_list(
     rows: list[FUSRSListRow] = []
     rejected: Rejected = []
     for number, line in read_text_lines(path):
-        fields = line.split()
-        if len(fields) != 2:
-            rejected.append(
-                (str(path), number, f"{len(fields)} fields; a row is `name label`")
-            )
-        elif _NAME.fullmatch(pathlib.Path(fields[0]).stem) is None:
-            rejected.append(
-                (
-                    str(path),
-                    number,
-                    f"{fields[0][:300]} is neither Ship_CxxSyyNzzzz nor L<image>_<k>",
-                )
-            )
-        elif not (
-            re.fullmatch("[0-9]{1,3}", fields[1]) and int(fields[1]) < num_classes
-        ):
-            rejected.append(
-                (
-                    str(path),
-                    number,
-                    f"label {fields[1][:40]}; labels are 0 to {num_classes - 1}",
-                )
-            )
+        fault = _describe_fault(line, num_classes)
+        if fault:
+            rejected.append((str(path), number, fault))
         else:
-            rows.append(
-                FUSRSListRow(
-                    pathlib.Path(fields[0]).stem, int(fields[1]), split, path, number
-                )
-            )
+            name, label = line.split()
+            stem = pathlib.Path(name).stem
+            rows.append(FUSRSListRow(stem, int(label), split, path, number))
     if not rows:
+        reason = "the file is empty"
         if rejected:
             reason = f"line {rejected[0][1]}: {rejected[0][2]}"
-        else:
-            reason = "the file is empty"
         raise ValueError(f"no row of the list {path.name} can be used: {reason}")
     return rows, rejected
+
+
+def _describe_fault(line: str, num_classes: int) -> str:
+    fields = line.split()
+    if len(fields) != 2:
+        return f"{len(fields)} fields; a row is `name label`"
+    name, label = fields
+    if _NAME.fullmatch(pathlib.Path(name).stem) is None:
+        return f"{name[:300]} is neither Ship_CxxSyyNzzzz nor L<image>_<k>"
+    if not re.fullmatch("[0-9]{1,3}", label) or int(label) >= num_classes:
+        return f"label {label[:40]}; labels are 0 to {num_classes - 1}"
+    return ""

@@ -4,20 +4,13 @@ Archives that would give a wrong chip store are refused.
 """
 
 import os
-import re
-import warnings
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import groupby, pairwise
-from operator import attrgetter
+from itertools import pairwise
 from pathlib import Path
-
-import numpy as np
-from rasterio.errors import NotGeoreferencedWarning
 
 from rsft.data.chips.builder import source_names
 from rsft.data.chips.record import ChipRecord, describe_rejections
@@ -31,29 +24,21 @@ from rsft.data.datasets.formats.fusrs_classes import (
     SRSDD_TO_FUSRS,
 )
 from rsft.data.datasets.formats.gray_images import have_same_pixels
-from rsft.data.datasets.formats.srsdd_files import (
-    SRSDD_SPACING_M,
-    SRSDDShip,
-    SRSDDShips,
-)
+from rsft.data.datasets.formats.srsdd_files import SRSDDShip, SRSDDShips
 from rsft.data.datasets.gaofen_chips import (
     crop_srsdd_ship,
     fusar_columns,
     read_gray_chip,
+    srsdd_columns,
 )
 from rsft.data.datasets.published_archives import FUSAR_SHIP_ARCHIVE, SRSDD_ARCHIVE
+from rsft.data.datasets.same_content import group_by_content, read_contents
 from rsft.data.datasets.source_errors import (
     explain_wrong_source,
     translate_dataset_errors,
 )
 from rsft.data.datasets.splits import split_groups
 from rsft.data.imagery.reader import open_image
-from rsft.data.similarity import (
-    find_similar,
-    hash_similarity,
-    make_thumbnail,
-    symmetric_digest,
-)
 from rsft.errors import DataError, RequestError
 from rsft.types import Progress, Rejection
 from rsft.utils.source_tree import open_source_tree
@@ -64,12 +49,22 @@ SRSDD_NAME = SRSDD_ARCHIVE.name
 
 ALLOW_PARTIAL_HINT = "add --allow-partial to build from the other archive alone"
 
-_READERS = {FUSAR_SHIP_ARCHIVE: FUSARChips, SRSDD_ARCHIVE: SRSDDShips}
+CONTRADICTION_FLAG = "label-contradicts-annotation"
+"""Flag of a chip whose label in the list differs from its category in the archive."""
+ALPHA_FLAG = "alpha-dropped"
+"""Flag of a chip without the constant band of opacity of its file."""
+AMBIGUOUS_NAME_FLAG = "ambiguous-name"
+"""Flag of a chip whose name several files of the archives share."""
+
+_SENSOR = "Gaofen-3"
 
 
 @dataclass
 class FUSRSSources:
-    """The chips of FUSAR-Ship, and the ships and images of SRSDD; an archive that is left out has nothing."""
+    """The chips of FUSAR-Ship, and the ships and images of SRSDD.
+
+    An archive that is left out has nothing.
+    """
 
     chips: Sequence[FUSARChip] = ()
     ships: Sequence[SRSDDShip] = ()
@@ -81,17 +76,15 @@ class FUSRSSources:
 @contextmanager
 def open_fusrs_sources(
     root: Path,
-    fusar: Path | None,
-    srsdd: Path | None,
+    archives: Mapping[PublishedArchive, Path | None],
     allow_partial: bool,
     progress: Progress | None,
 ) -> Iterator[FUSRSSources]:
-    """Read the archives; compressed ones are extracted beside `root` until the end of the block.
+    """Read the archives; compressed ones are extracted until the end of the block.
 
     Args:
-        root: folder of the chip store.
-        fusar: folder or archive of FUSAR-Ship; None to leave it out.
-        srsdd: folder or archive of SRSDD; None to leave it out.
+        root: folder of the chip store; the extracted files lie beside it.
+        archives: folder or archive of FUSAR-Ship and of SRSDD; None to leave it out.
         allow_partial: accept FUSAR-Ship if most file names of a category contradict
             their folders, so that the folders do not seem to be the categories, and
             SRSDD if its boxes are not where the images are bright.
@@ -103,58 +96,78 @@ def open_fusrs_sources(
     """
     sources = FUSRSSources()
     with ExitStack() as stack:
-        for archive, path, work_name in zip(
-            _READERS, (fusar, srsdd), source_names(root), strict=True
+        for name, (archive, path) in zip(
+            source_names(root), archives.items(), strict=True
         ):
             if path is None:
                 continue
-            folder = stack.enter_context(
-                open_source_tree(path, root.with_name(work_name), progress)
-            )
+            tree = open_source_tree(path, root.with_name(name), progress)
+            folder = stack.enter_context(tree)
             with explain_wrong_source(archive, folder):
-                _read_source(sources, archive, folder, path)
-            if not allow_partial and archive is SRSDD_ARCHIVE:
-                _check_contrast(sources.ships, folder, path)
-        if not allow_partial and fusar is not None:
-            _check_categories(sources.chips, fusar)
+                _read_archive(sources, archive, folder, path)
+            if not allow_partial:
+                _check_archive(sources, archive, folder, path)
         yield sources
 
 
-def _read_source(
+def _read_archive(
     sources: FUSRSSources, archive: PublishedArchive, folder: Path, path: Path
 ) -> None:
-    """Add the files of an archive to the sources; messages name its `path`, and not the `folder` of its files."""
+    """Add the files of an archive to the sources.
+
+    Messages name its `path`, and not the `folder` of its files.
+    """
+    files: FUSARChips | SRSDDShips
     hint = f"give the folder that contains {archive.content}, or the archive of it"
     with translate_dataset_errors(archive.name, path, hint):
-        files = _READERS[archive](folder)
-    if isinstance(files, FUSARChips):
-        sources.chips = files.chips
-    else:
-        sources.ships = files.ships
-        sources.images = files.images
-    if not (files.chips if isinstance(files, FUSARChips) else files.images):
-        reasons = [
-            f"{count:,} {reason}" for reason, count in files.skipped.most_common(3)
-        ]
-        hint = "; ".join(
-            filter(None, [hint, *reasons, describe_rejections(files.rejected)])
-        )
-        raise RequestError(f"the folder does not contain {archive.name}", path, hint)
-    sources.skipped.update(
-        {f"{archive.name}: {reason}": count for reason, count in files.skipped.items()}
-    )
+        if archive is FUSAR_SHIP_ARCHIVE:
+            files = FUSARChips(folder)
+            sources.chips = files.chips
+        else:
+            files = SRSDDShips(folder)
+            sources.ships = files.ships
+            sources.images = files.images
+    if not (sources.chips if archive is FUSAR_SHIP_ARCHIVE else sources.images):
+        hints = [hint]
+        hints += [f"{count:,} {text}" for text, count in files.skipped.most_common(3)]
+        if files.rejected:
+            hints.append(describe_rejections(files.rejected))
+        message = f"the folder does not contain {archive.name}"
+        raise RequestError(message, path, "; ".join(hints))
+    for reason, count in files.skipped.items():
+        sources.skipped[f"{archive.name}: {reason}"] = count
     sources.rejected += files.rejected
 
 
+def _check_archive(
+    sources: FUSRSSources, archive: PublishedArchive, folder: Path, path: Path
+) -> None:
+    """Raise DataError if labels contradict file names or images."""
+    if archive is FUSAR_SHIP_ARCHIVE:
+        _check_categories(sources.chips, path)
+        return
+    try:
+        check_contrast(sources.ships, folder)
+    except ValueError as error:
+        raise DataError(
+            str(error),
+            path,
+            "give the labels of these images. Add --allow-partial if the boxes are"
+            " right and the ships are dark",
+        ) from error
+
+
 def _check_categories(chips: Sequence[FUSARChip], path: Path) -> None:
-    """Raise DataError if most file names of a category are in folders of categories with another class."""
-    contradicting = [
-        chip
-        for chip in chips
-        if CONTRADICTION in chip.flags
-        and FUSAR_TO_FUSRS.get(chip.category)
-        != FUSAR_TO_FUSRS.get(chip.named_category or "")
-    ]
+    """Raise DataError if most file names of a category are in folders of others.
+
+    Only categories with another class count.
+    """
+    contradicting = list[FUSARChip]()
+    for chip in chips:
+        named_class = FUSAR_TO_FUSRS.get(chip.named_category or "")
+        has_other_class = FUSAR_TO_FUSRS.get(chip.category) != named_class
+        if has_other_class and CONTRADICTION in chip.flags:
+            contradicting.append(chip)
     totals = Counter(chip.named_category for chip in chips)
     counts = Counter(chip.named_category for chip in contradicting)
     wrong = [
@@ -163,43 +176,15 @@ def _check_categories(chips: Sequence[FUSARChip], path: Path) -> None:
         if 2 * count > totals[name]
     ]
     if wrong:
-        message = (
+        first = contradicting[0]
+        raise DataError(
             f"{len(contradicting):,} of {len(chips):,} file names contradict their"
-            f" folder ({', '.join(wrong)})"
-        )
-        example = (
-            f"{contradicting[0].path.name} is in the folder of"
-            f" {contradicting[0].category}"
-        )
-        option = "Add --allow-partial to take the categories of the folders"
-        raise DataError(
-            message, path, f"sort the files as published; {example}. {option}"
-        )
-
-
-def _check_contrast(ships: Sequence[SRSDDShip], folder: Path, path: Path) -> None:
-    """Raise DataError if the boxes of SRSDD in `folder` are not where its images are bright; `path` is named."""
-    try:
-        check_contrast(ships, folder)
-    except ValueError as error:
-        raise DataError(
-            str(error),
+            f" folder ({', '.join(wrong)})",
             path,
-            (
-                "give the labels of these images. Add --allow-partial if the boxes are"
-                " right and the ships are dark"
-            ),
-        ) from error
-
-
-CONTRADICTION_FLAG = "label-contradicts-annotation"
-"""Flag of a chip whose label in the list differs from its category in the archive."""
-ALPHA_FLAG = "alpha-dropped"
-"""Flag of a chip without the constant band of opacity of its file."""
-AMBIGUOUS_NAME_FLAG = "ambiguous-name"
-"""Flag of a chip whose name several files of the archives share."""
-
-_SENSOR = "Gaofen-3"
+            f"sort the files as published; {first.path.name} is in the folder of"
+            f" {first.category}. Add --allow-partial to take the categories of the"
+            " folders",
+        )
 
 
 @dataclass(frozen=True)
@@ -212,8 +197,8 @@ class _ArchiveChip:
         group: the scene or vessel, which two splits must not share.
         name: the name in the authors' lists.
         full_name: the name to use where `name` is not unique.
-        record: the record of the chip; `_finish_record` sets its name, split, class,
-            group and flags.
+        record: the record of the chip; `finish` sets its name, split, class, group and
+            flags.
     """
 
     archive: str
@@ -225,29 +210,40 @@ class _ArchiveChip:
     record: ChipRecord
     flags: tuple[str, ...] = ()
 
+    def finish(
+        self, name: str, split: str, label: str, flags: Sequence[str] = ()
+    ) -> ChipRecord:
+        """Return the record with its name, split and class."""
+        columns = {
+            **self.record.extra_columns,
+            "group_key": self.group,
+            "flags": ",".join([*self.flags, *flags]),
+        }
+        return replace(
+            self.record, name=name, split=split, label=label, extra_columns=columns
+        )
 
-def _fusar_chip(chip: FUSARChip, root: Path) -> _ArchiveChip:
-    has_mmsi = chip.mmsi is not None and chip.mmsi.strip("0") != ""
-    columns = fusar_columns(chip, FUSAR_NAME, _SENSOR)
+
+def _wrap_fusar_chip(chip: FUSARChip, root: Path) -> _ArchiveChip:
     read_pixels = None
     flags = chip.flags
-    with suppress(DataError):  # the build reports the fault
-        if chip.path.suffix.lower() == ".png":  # the published TIFF files have one band
-            with open_image(chip.path) as image:
-                if len(image.getbands()) > 1:
-                    read_pixels = partial(read_gray_chip, chip.path)
-                else:
-                    read_pixels = None
-                flags += (ALPHA_FLAG,) if image.mode in ("LA", "RGBA") else ()
+    # the published TIFF files have one band
+    if chip.path.suffix.lower() == ".png":
+        with suppress(DataError), open_image(chip.path) as image:  # the build reports
+            if len(image.getbands()) > 1:
+                read_pixels = partial(read_gray_chip, chip.path)
+            if image.mode in ("LA", "RGBA"):
+                flags += (ALPHA_FLAG,)
+    if chip.mmsi is not None and chip.mmsi.strip("0"):
+        group = f"MMSI {chip.mmsi}"
+    else:
+        group = f"FUSAR-Ship {chip.category}/{chip.subcategory}/{chip.name}"
+    columns = fusar_columns(chip, FUSAR_NAME, _SENSOR)
     return _ArchiveChip(
         archive=FUSAR_NAME,
         category=chip.category,
         fusrs_class=FUSAR_TO_FUSRS.get(chip.category),
-        group=(
-            f"MMSI {chip.mmsi}"
-            if has_mmsi
-            else f"FUSAR-Ship {chip.category}/{chip.subcategory}/{chip.name}"
-        ),
+        group=group,
         name=chip.name,
         full_name=full_chip_name(chip.path, root),
         record=ChipRecord("", "", "", chip.path, read_pixels, extra_columns=columns),
@@ -255,22 +251,15 @@ def _fusar_chip(chip: FUSARChip, root: Path) -> _ArchiveChip:
     )
 
 
-def _srsdd_chip(ship: SRSDDShip, root: Path) -> _ArchiveChip:
-    columns = {
-        "source": SRSDD_NAME,
-        "sensor": _SENSOR,
-        "spacing_m": SRSDD_SPACING_M,
-    }
-    columns |= {"box": ship.box_in_chip}
-    crop = partial(crop_srsdd_ship, ship)
+def _wrap_srsdd_ship(ship: SRSDDShip, root: Path) -> _ArchiveChip:
     record = ChipRecord(
         "",
         "",
         "",
         ship.label_file,
-        crop,
+        partial(crop_srsdd_ship, ship),
         ship.line,
-        extra_columns=columns,
+        extra_columns=srsdd_columns(ship, SRSDD_NAME, _SENSOR),
         image_paths=(ship.image,),
     )
     return _ArchiveChip(
@@ -282,6 +271,24 @@ def _srsdd_chip(ship: SRSDDShip, root: Path) -> _ArchiveChip:
         full_name=f"{full_chip_name(ship.image, root)}_{ship.number}",
         record=record,
     )
+
+
+def _wrap_chips(
+    chips: Sequence[FUSARChip | SRSDDShip], sources: FUSRSSources
+) -> list[_ArchiveChip]:
+    fusar_root = _common_folder([chip.path for chip in sources.chips])
+    srsdd_root = _common_folder(sources.images)
+    wrapped = []
+    for chip in chips:
+        if isinstance(chip, FUSARChip):
+            wrapped.append(_wrap_fusar_chip(chip, fusar_root))
+        else:
+            wrapped.append(_wrap_srsdd_ship(chip, srsdd_root))
+    return wrapped
+
+
+def _common_folder(images: Sequence[Path]) -> Path:
+    return Path(os.path.commonpath([path.parent for path in images] or [Path()]))
 
 
 def list_records(
@@ -310,80 +317,73 @@ def list_records(
     """
     from rsft.data.datasets.fusrs import FUSRS
 
-    with translate_dataset_errors(
-        "the list", lists, "copy or download the lists again"
-    ):
-        datasets = [
-            FUSRS(
-                lists,
-                split,
-                len(classes),
-                fusar_chips=sources.chips,
-                srsdd_ships=sources.ships,
-            )
-            for split in FUSRS.splits
-        ]
-    records = list[ChipRecord]()
-    skipped = Counter[str]()
-    rows = [row for dataset in datasets for row in dataset.rows]
+    datasets = list[FUSRS]()
+    hint = "copy or download the lists again"
+    with translate_dataset_errors("the list", lists, hint):
+        for split in FUSRS.splits:
+            chips = {"fusar_chips": sources.chips, "srsdd_ships": sources.ships}
+            datasets.append(FUSRS(lists, split, len(classes), **chips))
     chips_by_name = datasets[0].chips
+    rows = [row for dataset in datasets for row in dataset.rows]
     names = list(dict.fromkeys(row.name for row in rows))
-    for first, other in pairwise(
-        ship
-        for name in names
-        for ship in chips_by_name[name]
-        if isinstance(ship, SRSDDShip)
-    ):
-        if first.name == other.name and not have_same_pixels(first.image, other.image):
-            raise DataError(
-                f"the lists name the ship {first.name}, but two images have this number",
-                f"{first.image}, {other.image}",
-                "give the images with their published numbers",
-            )
-    chosen = dict(
-        zip(
-            names,
-            _wrap_chips([chips_by_name[name][0] for name in names], sources),
-            strict=True,
-        )
-    )
+    for name in names:
+        _check_copies(chips_by_name[name])
+    first_chips = _wrap_chips([chips_by_name[name][0] for name in names], sources)
+    chosen = dict(zip(names, first_chips, strict=True))
     train = [row for row in rows if row.split == "train"]
-    labels = [classes[row.label] for row in train]
-    groups = [chosen[row.name].group for row in train]
-    split_of = split_groups(labels, groups, {"train": 1 - val, "val": val}, seed)
+    split_of = split_groups(
+        [classes[row.label] for row in train],
+        [chosen[row.name].group for row in train],
+        {"train": 1 - val, "val": val},
+        seed,
+    )
+    records = list[ChipRecord]()
     counts: Counter[tuple[str, str]] = Counter()
     for row in rows:
-        chip = chosen[row.name]
-        label = classes[row.label]
         counts[row.split, row.name] += 1
         count = counts[row.split, row.name]
+        chip = chosen[row.name]
+        label = classes[row.label]
         flags = {
             REPEATED_ROW_FLAG: count > 1,
             CONTRADICTION_FLAG: label != chip.fusrs_class,
+            AMBIGUOUS_NAME_FLAG: len(chips_by_name[row.name]) > 1,
         }
-        flags[AMBIGUOUS_NAME_FLAG] = len(chips_by_name[row.name]) > 1
         name = row.name if count == 1 else f"{row.name}__{count}"
-        if row.split == "train":
-            split = split_of[chip.group]
-        else:
-            split = row.split
-        records.append(
-            _finish_record(
-                chip, name, split, label, [flag for flag in flags if flags[flag]]
-            )
-        )
-    for name, chips in chips_by_name.items():
-        if name in chosen:
-            reason = "another file of a listed name"
-        else:
-            reason = "in no list"
-        if isinstance(chips[0], FUSARChip):
-            archive = FUSAR_NAME
-        else:
-            archive = SRSDD_NAME
-        skipped[f"{archive}: {reason}"] += len(chips) - (name in chosen)
+        split = split_of[chip.group] if row.split == "train" else row.split
+        set_flags = [flag for flag, is_set in flags.items() if is_set]
+        records.append(chip.finish(name, split, label, set_flags))
+    skipped = _count_unlisted(chips_by_name, chosen)
     rejected = [rejection for dataset in datasets for rejection in dataset.rejected]
     return _finish_protocol(sources, records, skipped, rejected)
+
+
+def _check_copies(chips: Sequence[FUSARChip | SRSDDShip]) -> None:
+    """Raise DataError if ships of SRSDD with one name are in different images."""
+    images = [chip.image for chip in chips if isinstance(chip, SRSDDShip)]
+    for first, other in pairwise(images):
+        if not have_same_pixels(first, other):
+            raise DataError(
+                f"the lists name the ship {chips[-1].name}, but two images have this"
+                " number",
+                f"{first}, {other}",
+                "give the images with their published numbers",
+            )
+
+
+def _count_unlisted(
+    chips_by_name: Mapping[str, Sequence[FUSARChip | SRSDDShip]],
+    chosen: Mapping[str, _ArchiveChip],
+) -> Counter[str]:
+    """Count the chips that no list names, and further files of a listed name."""
+    skipped = Counter[str]()
+    for name, chips in chips_by_name.items():
+        archive = FUSAR_NAME if isinstance(chips[0], FUSARChip) else SRSDD_NAME
+        if name in chosen:
+            skipped[f"{archive}: another file of a listed name"] += len(chips) - 1
+        else:
+            skipped[f"{archive}: in no list"] += len(chips)
+    return skipped
 
 
 def clean_records(
@@ -393,12 +393,12 @@ def clean_records(
     seed: int,
     jobs: int,
 ) -> list[ChipRecord]:
-    """Make one record per distinct chip content, with the class from the archive and no group in two splits.
+    """Make one record per distinct chip content, with the class from the archive.
 
-    A group is an SRSDD image or a FUSAR-Ship vessel, with its copies; a chip without an
-    MMSI is a group by itself. A turned or mirrored chip has the same content. A content
-    that occurs in several categories is rejected, because the archive does not show
-    which one is right.
+    No group is in two splits. A group is an SRSDD image or a FUSAR-Ship vessel, with
+    its copies; a chip without an MMSI is a group by itself. A turned or mirrored chip
+    has the same content. A content that occurs in several categories is rejected,
+    because the archive does not show which one is right.
 
     Args:
         sources: the archives, to which the protocol adds skipped duplicates and
@@ -413,79 +413,42 @@ def clean_records(
     """
     skipped = Counter[str]()
     rejected = list[Rejection]()
-    contents, keys = _read_contents(sources, jobs)
+    contents, keys = read_contents(sources.chips, sources.ships, jobs)
     chips = _wrap_chips([*sources.chips, *sources.ships], sources)
-    files = [
-        *(chip.path for chip in sources.chips),
-        *(ship.image for ship in sources.ships),
-    ]
-    groups = _join_groups(chips, files, keys)
+    groups = group_by_content([chip.group for chip in chips], keys)
     chips_by_content = defaultdict[str, list[_ArchiveChip]](list)
     for content, chip, group in zip(contents, chips, groups, strict=True):
         chips_by_content[content].append(replace(chip, group=group))
     selected: list[tuple[_ArchiveChip, str]] = []
-    for first, *others in chips_by_content.values():
-        if any(other.category != first.category for other in others):
-            categories = ", ".join(sorted({chip.category for chip in (first, *others)}))
-            reason = f"the same content has the categories {categories}"
-            copies = [chip.record for chip in (first, *others)]
-            rejected.extend(
-                (str(record.source_path), record.line, reason) for record in copies
-            )
+    for copies in chips_by_content.values():
+        first = copies[0]
+        categories = sorted({chip.category for chip in copies})
+        if len(categories) > 1:
+            reason = f"the same content has the categories {', '.join(categories)}"
+            for chip in copies:
+                path = str(chip.record.source_path)
+                rejected.append((path, chip.record.line, reason))
             continue
-        skipped[f"{first.archive}: repeated content"] += len(others)
+        skipped[f"{first.archive}: repeated content"] += len(copies) - 1
         if first.fusrs_class in classes:
             selected.append((first, str(first.fusrs_class)))
         else:
             skipped[f"{first.archive} {first.category}: not among the classes"] += 1
     strata = [f"{chip.archive} {label}" for chip, label in selected]
-    split_of = split_groups(strata, [chip.group for chip, _ in selected], shares, seed)
-    spaces = [
-        (label if chip.archive == FUSAR_NAME else "", chip.name)
-        for chip, label in selected
-    ]  # as in the store
-    counts = Counter(spaces)
-    records = [
-        _finish_record(
-            chip,
-            chip.name if counts[space] == 1 else chip.full_name,
-            split_of[chip.group],
-            label,
-        )
-        for (chip, label), space in zip(selected, spaces, strict=True)
-    ]
+    groups = [chip.group for chip, _ in selected]
+    split_of = split_groups(strata, groups, shares, seed)
+    counts = Counter(_name_space(chip, label) for chip, label in selected)
+    records = list[ChipRecord]()
+    for chip, label in selected:
+        is_unique = counts[_name_space(chip, label)] == 1
+        name = chip.name if is_unique else chip.full_name
+        records.append(chip.finish(name, split_of[chip.group], label))
     return _finish_protocol(sources, records, skipped, rejected)
 
 
-def _wrap_chips(
-    chips: Iterable[FUSARChip | SRSDDShip], sources: FUSRSSources
-) -> list[_ArchiveChip]:
-    paths = ([chip.path for chip in sources.chips], sources.images)
-    roots = [
-        Path(os.path.commonpath([path.parent for path in images] or [Path()]))
-        for images in paths
-    ]
-    return [
-        (
-            _fusar_chip(chip, roots[0])
-            if isinstance(chip, FUSARChip)
-            else _srsdd_chip(chip, roots[1])
-        )
-        for chip in chips
-    ]
-
-
-def _finish_record(
-    chip: _ArchiveChip, name: str, split: str, label: str, flags: Sequence[str] = ()
-) -> ChipRecord:
-    columns = {
-        **chip.record.extra_columns,
-        "group_key": chip.group,
-        "flags": ",".join([*chip.flags, *flags]),
-    }
-    return replace(
-        chip.record, name=name, split=split, label=label, extra_columns=columns
-    )
+def _name_space(chip: _ArchiveChip, label: str) -> tuple[str, str]:
+    """Return what two chips must not share, so that they can have their names."""
+    return (label if chip.archive == FUSAR_NAME else "", chip.name)
 
 
 def _finish_protocol(
@@ -494,110 +457,12 @@ def _finish_protocol(
     skipped: Counter[str],
     rejected: list[Rejection],
 ) -> list[ChipRecord]:
-    """Add what the protocol leaves out to the sources; sort the records, so that each image is decoded once."""
+    """Add what the protocol leaves out to the sources, and sort the records.
+
+    Each image is decoded once, because the order is that of the source files.
+    """
     sources.skipped = skipped + sources.skipped
     sources.rejected = [*rejected, *sources.rejected]
     return sorted(
         records, key=lambda record: (record.source_path, record.line, record.name)
     )
-
-
-_COPY_NAME = re.compile(
-    r"_(png|jpe?g|tiff?|bmp)\.rf\.\w+$|[_-](aug|rot|flip|mirror|[hv]flip)\w*$",
-    re.IGNORECASE,
-)
-"""End of the name of an augmented copy of an image, as Roboflow and others write it."""
-
-
-def _read_contents(
-    sources: FUSRSSources, jobs: int
-) -> tuple[list[str], dict[Path, list[str]]]:
-    """Hash the pixels of all chips.
-
-    Returns:
-        One hash per chip of FUSAR-Ship and per ship of SRSDD, or a name if the chip
-        cannot be read, which the build reports; and the keys of each file. Files that
-        share a key show one vessel or scene: they share the pixels of an image or chip,
-        as copies and tiles do, or the name and all boxes, as filtered copies do, or
-        they are near-duplicates, or one is an augmented copy of the other by its name.
-    """
-    ships_of = {
-        image: list(ships)
-        for image, ships in groupby(sources.ships, attrgetter("image"))
-    }
-    files = {chip.path: list[SRSDDShip]() for chip in sources.chips} | ships_of
-    with warnings.catch_warnings(), ThreadPoolExecutor(jobs) as pool:
-        warnings.simplefilter(
-            "ignore", NotGeoreferencedWarning
-        )  # the filters that a thread sets are those of all
-        results = dict(
-            zip(files, pool.map(_hash_file, files, files.values()), strict=True)
-        )
-    contents = [results[chip.path][0][0] for chip in sources.chips]
-    keys = dict[Path, list[str]]()
-    for path, ships in files.items():
-        digests, _ = results[path]
-        contents += digests[1:]
-        keys[path] = [*digests, str(path.with_name(_COPY_NAME.sub("", path.stem)))]
-        if ships:
-            keys[path].append(f"{path.stem} {[ship.box for ship in ships]}")
-    similarities = {
-        path: similarity
-        for path, (_, similarity) in results.items()
-        if similarity is not None
-    }
-    paths = list(similarities)
-    pairs = find_similar(
-        list(similarities.values()),
-        range(len(paths)),
-        lambda row: make_thumbnail(read_gray_chip(paths[row])),
-    )
-    for pair in pairs:
-        for row in pair:
-            keys[paths[row]].append(f"near-duplicates {pair}")
-    return contents, keys
-
-
-def _hash_file(path: Path, ships: Sequence[SRSDDShip]) -> tuple[list[str], int | None]:
-    """Return the hashes of an image and of the chips of its ships, and the hash of its near-duplicates."""
-    digests = [str(path), *(f"{ship.label_file}:{ship.line}" for ship in ships)]
-    similarity = None
-    with suppress(DataError):
-        pixels = read_gray_chip(path)
-        digests[0] = symmetric_digest(pixels)
-        similarity = hash_similarity(pixels)
-        for index, ship in enumerate(ships, 1):
-            with suppress(ValueError):  # the ship is outside
-                digests[index] = symmetric_digest(ship.crop(pixels))
-    return digests, similarity
-
-
-def _join_groups(
-    chips: Sequence[_ArchiveChip],
-    files: Sequence[Path],
-    keys: Mapping[Path, Sequence[str]],
-) -> list[str]:
-    """Return the group of each chip; chips whose files share a key get the group of the first one.
-
-    Args:
-        chips: the chips.
-        files: the image of each chip.
-        keys: keys of each image, see `_read_contents`.
-    """
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    first_with: dict[str, int] = {}
-    edges: list[tuple[int, int]] = []
-    for index, (chip, file) in enumerate(zip(chips, files, strict=True)):
-        for key in (f"group {chip.group}", *keys[file]):
-            edges.append((index, first_with.setdefault(key, index)))
-    graph = coo_array(
-        (np.ones(len(edges)), np.transpose(edges)), shape=(len(chips), len(chips))
-    )
-    _, components = connected_components(graph, directed=False)
-    first_of: dict[int, int] = {}
-    return [
-        chips[first_of.setdefault(component, index)].group
-        for index, component in enumerate(components.tolist())
-    ]

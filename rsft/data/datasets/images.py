@@ -1,4 +1,4 @@
-"""What the data sets share, in the form of TorchGeo: samples with transforms, gray images and figures."""
+"""What the data set classes share: samples with transforms, and figures."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -47,7 +47,13 @@ class LabeledImages(NonGeoDataset):
     def plot(
         self, sample: Sample, show_titles: bool = True, suptitle: str | None = None
     ) -> Figure:
-        """Plot a sample, and the predicted class if the sample has one; `show_titles` shows the class."""
+        """Plot a sample, and the predicted class if the sample has one.
+
+        Args:
+            sample: a sample.
+            show_titles: whether to show the class.
+            suptitle: title of the figure.
+        """
         return plot_sample(sample, self.classes, show_titles, suptitle)
 
 
@@ -70,10 +76,9 @@ def plot_sample(
         bands: names of the bands, to be shown above the panels.
     """
     image = sample["image"].numpy()
+    panels = list(image)
     if len(image) >= 3:
         panels = [image[:3].transpose(1, 2, 0)]
-    else:
-        panels = list(image)
     title = f"Label: {classes[int(sample['label'])]}"
     if "prediction" in sample:
         title += f"\nPrediction: {classes[int(sample['prediction'])]}"
@@ -90,21 +95,17 @@ def plot_sample(
 
 def stretch_to_white(values: NDArray[Any]) -> NDArray[Any]:
     """Scale values to 0-1, where 1 is the 99.5th percentile."""
-    return np.clip(
-        values
-        / max(float(np.percentile(values, 99.5)), float(np.finfo(np.float32).tiny)),
-        0,
-        1,
-    )
+    white = max(np.percentile(values, 99.5), np.finfo(np.float32).tiny)
+    return np.clip(values / white, 0, 1)
 
 
 def to_image_tensor(pixels: NDArray[Any]) -> torch.Tensor:
-    """Convert pixels (H, W, B) of any data type to a tensor (B, H, W) of float32 with the same values."""
+    """Convert pixels (H, W, B) to a tensor (B, H, W) of float32 with their values."""
     return torch.from_numpy(pixels.transpose(2, 0, 1).astype(np.float32))
 
 
 def load_gray_image(path: str | os.PathLike[str]) -> torch.Tensor:
-    """Load an image of one band; some copies repeat the band as R, G and B, or add a constant band of opacity.
+    """Load an image of one band, see `read_gray_band`.
 
     Returns:
         (1, H, W) float32 with the values of the file.

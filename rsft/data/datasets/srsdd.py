@@ -123,19 +123,19 @@ class SRSDD(LabeledImages):
         """Return image (1, H, W), label (N,), and bbox (N, 8) or bbox_xyxy (N, 4)."""
         path = self.images[index]
         ships = self._ships_of[path]
-        boxes = torch.tensor([ship.box for ship in ships], dtype=torch.float32).reshape(
-            -1, 8
-        )
-        labels = torch.tensor(
-            [self.classes.index(ship.category) for ship in ships], dtype=torch.long
-        )
-        sample = {"image": load_gray_image(path), "label": labels}
-        if self.bbox_orientation == "oriented":
-            return sample | {"bbox": boxes}
-        corners = boxes.reshape(-1, 4, 2)
-        return sample | {
-            "bbox_xyxy": torch.cat([corners.amin(dim=1), corners.amax(dim=1)], dim=1)
+        labels = [self.classes.index(ship.category) for ship in ships]
+        boxes = [ship.box for ship in ships]
+        corners = torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4, 2)
+        sample: Sample = {
+            "image": load_gray_image(path),
+            "label": torch.tensor(labels, dtype=torch.long),
         }
+        if self.bbox_orientation == "oriented":
+            sample["bbox"] = corners.reshape(-1, 8)
+        else:
+            limits = [corners.amin(dim=1), corners.amax(dim=1)]
+            sample["bbox_xyxy"] = torch.cat(limits, dim=1)
+        return sample
 
     def plot(
         self,
@@ -144,25 +144,31 @@ class SRSDD(LabeledImages):
         suptitle: str | None = None,
         box_alpha: float = 0.7,
     ) -> Figure:
-        """Plot a sample with its boxes; `show_titles` shows the classes beside them, `box_alpha` is their opacity."""
+        """Plot a sample with its boxes.
+
+        Args:
+            sample: a sample.
+            show_titles: whether to show the classes beside the boxes.
+            suptitle: title of the figure.
+            box_alpha: opacity of the boxes.
+        """
         figure, axes = plt.subplots(figsize=(10, 10))
-        axes.imshow(
-            stretch_to_white(sample["image"][0].numpy()), cmap="gray", vmin=0, vmax=1
-        )
+        image = stretch_to_white(sample["image"][0].numpy())
+        axes.imshow(image, cmap="gray", vmin=0, vmax=1)
         axes.axis("off")
         if "bbox" in sample:
             boxes = sample["bbox"]
         else:
             boxes = sample["bbox_xyxy"][:, [0, 1, 2, 1, 2, 3, 0, 3]]
         colors = plt.get_cmap("tab10")
-        for polygon, label in zip(
-            boxes.reshape(-1, 4, 2).numpy(), sample["label"].tolist(), strict=True
-        ):
+        polygons = boxes.reshape(-1, 4, 2).numpy()
+        for polygon, label in zip(polygons, sample["label"].tolist(), strict=True):
+            color = colors(label)
             axes.add_patch(
-                Polygon(polygon, fill=False, edgecolor=colors(label), alpha=box_alpha)
+                Polygon(polygon, fill=False, edgecolor=color, alpha=box_alpha)
             )
             if show_titles:
-                axes.annotate(self.classes[label], polygon[0], color=colors(label))
+                axes.annotate(self.classes[label], polygon[0], color=color)
         if suptitle is not None:
             figure.suptitle(suptitle)
         return figure

@@ -9,12 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rsft.data.prepare.registry import data_set, format_prepare_command
+from rsft.data.prepare.registry import data_set
+from rsft.data.prepare.store_build import StoreBuild
 from rsft.errors import RequestError
 
 if TYPE_CHECKING:
@@ -42,25 +43,19 @@ DEMO_COUNTS: Counts = {
 DEMO_SCENES = 10
 """Number of simulated SRSDD scenes."""
 
-_OTHER_CATEGORIES = {
-    "LawEnforce": 3,
-    "Passenger": 3,
-    "Tug": 3,
-}  # FUSAR-Ship categories that are not among the classes
+_OTHER_CATEGORIES = {"LawEnforce": 3, "Passenger": 3, "Tug": 3}
+"""Chips of FUSAR-Ship categories that are not among the classes."""
 _CLUTTER = 4  # chips without a ship
 _SCENE_SHARES = (0.7, 0.1, 0.2)  # shares of the scenes for train, val and test
 
 
 def scene_files(store: ChipStore, arguments: Mapping[str, Any]) -> Iterator[str]:
     """Yield the paths of the files of a simulated scene."""
+    from rsft.data.simulation.scene import SCENE_FILES
+
     scene = arguments["scene"]
     if scene is not None:
-        for name, file in {
-            "scene": "scene.tif",
-            "truth": "ships.gpkg",
-            "land": "land.gpkg",
-            "AIS": "ais.csv",
-        }.items():
+        for name, file in SCENE_FILES.items():
             yield f"{name:<12} {scene / file}"
 
 
@@ -75,10 +70,11 @@ def prepare_demo(
     counts: Counts | None = None,
     scenes: int | None = None,
 ) -> ChipStore:
-    """Simulate a long-tailed data set of SAR ship chips with four classes (FUSAR-Ship and SRSDD formats).
+    """Simulate a long-tailed data set of SAR ship chips with four classes.
 
-    All ships of an image of SRSDD go to one split. The remaining chips come from
-    FUSAR-Ship, one per vessel.
+    The simulated archives have the formats of FUSAR-Ship and SRSDD. All ships of an
+    image of SRSDD go to one split. The remaining chips come from FUSAR-Ship, one per
+    vessel.
 
     Args:
         scene: Folder for a simulated scene with such ships: scene.tif, ships.gpkg (the
@@ -92,91 +88,78 @@ def prepare_demo(
     """
     if scene is not None:
         check_scene_folder_is_free(scene, overwrite, seed)
-    counts = counts or DEMO_COUNTS
-    scenes = scenes or DEMO_SCENES
-    store = _build_store(root, jobs, seed, overwrite, progress, counts, scenes)
+    build = StoreBuild("demo", root, {"seed": seed}, None, overwrite, progress, jobs)
+    store = _build_store(build, seed, counts or DEMO_COUNTS, scenes or DEMO_SCENES)
     if scene is not None:
         prepare_demo_scene(scene, seed, overwrite)
     return store
 
 
 def _build_store(
-    root: Path,
-    jobs: int,
-    seed: int,
-    overwrite: bool,
-    progress: Progress | None,
-    counts: Counts,
-    scenes: int,
+    build: StoreBuild, seed: int, counts: Counts, scenes: int
 ) -> ChipStore:
     """Simulate both archives, read them and build a chip store."""
-    from rsft.data.chips.builder import build_store, find_finished_store, work_folders
+    from rsft.data.chips.builder import find_finished_store, work_folders
     from rsft.data.chips.record import StoreDescription
     from rsft.data.datasets.formats.fusar_files import FUSARChips
     from rsft.data.datasets.formats.fusrs_classes import FUSAR_CLASSES
     from rsft.data.datasets.formats.srsdd_files import SRSDDShips
-    from rsft.data.simulation.scene import write_fusar_tree, write_srsdd_tree
+    from rsft.data.simulation.archives import write_fusar_tree, write_srsdd_tree
     from rsft.utils.atomic_files import work_folder
     from rsft.version import __version__
 
-    command = format_prepare_command("demo", root=root, seed=seed)
-    finished = find_finished_store(root, command, overwrite, counts)
+    finished = find_finished_store(build.root, build.command, build.overwrite, counts)
     if finished:
         return finished
-    *_, work = work_folders(root)
-    request = [seed, counts, scenes, __version__]
-    fingerprint = hashlib.sha256(
-        json.dumps(request, sort_keys=True).encode()
-    ).hexdigest()[:16]
-    options: dict[str, Any] = {"seed": seed, "jobs": jobs, "progress": progress}
+    *_, work = work_folders(build.root)
+    request = json.dumps([seed, counts, scenes, __version__], sort_keys=True)
+    fingerprint = hashlib.sha256(request.encode()).hexdigest()[:16]
+    options: dict[str, Any] = {"jobs": build.jobs, "progress": build.progress}
     with work_folder(work, fingerprint) as raw:
-        if not Path(raw, "SRSDD").exists():  # an interrupted build has left it
-            write_srsdd_tree(Path(raw, "SRSDD"), scenes, **options)
-        srsdd = SRSDDShips(Path(raw, "SRSDD"))
+        srsdd_root = Path(raw, "SRSDD")
+        fusar_root = Path(raw, "FUSAR-Ship")
+        if not srsdd_root.exists():  # an interrupted build has left it
+            write_srsdd_tree(srsdd_root, scenes, seed=seed, **options)
+        srsdd = SRSDDShips(srsdd_root)
         records, skipped = _scene_records(srsdd, counts, seed)
-        available = Counter((record.split, record.label) for record in records)
-        missing = {
-            x: {name: n - available[x, name] for name, n in by_class.items()}
-            for x, by_class in counts.items()
-        }
-        if not Path(raw, "FUSAR-Ship").exists():
-            categories = {
-                x: sum(by_class[name] for by_class in missing.values())
-                for x, name in FUSAR_CLASSES.items()
-            }
+        missing = _count_missing(counts, records)
+        if not fusar_root.exists():
+            categories = dict(_OTHER_CATEGORIES)
+            for category, name in FUSAR_CLASSES.items():
+                categories[category] = sum(split[name] for split in missing.values())
             write_fusar_tree(
-                Path(raw, "FUSAR-Ship"),
-                categories | _OTHER_CATEGORIES,
-                clutter=_CLUTTER,
-                **options,
+                fusar_root, categories, seed=seed, clutter=_CLUTTER, **options
             )
-        fusar = FUSARChips(Path(raw, "FUSAR-Ship"))
+        fusar = FUSARChips(fusar_root)
         chip_records, chip_skipped = _chip_records(fusar, missing, seed)
-        skipped += chip_skipped + srsdd.skipped + fusar.skipped
         description = StoreDescription(
             "simulated FUSRS v2, clean classes",
             DEMO_CLASSES,
-            command,
+            build.command,
             DEMO_GROUPS,
-            skipped,
-            rejected=[*srsdd.rejected, *fusar.rejected],
+            skipped + chip_skipped + srsdd.skipped + fusar.skipped,
+            srsdd.rejected + fusar.rejected,
             license="MIT",  # as all images that rsft simulates
         )
-        records += chip_records
-        return build_store(
-            root,
-            records,
-            description,
-            overwrite=overwrite,
-            progress=progress,
-            jobs=jobs,
-        )
+        return build.write(records + chip_records, description)
+
+
+def _count_missing(counts: Counts, records: Iterable[ChipRecord]) -> Counts:
+    """Return the number of chips by split and class that are not among the records."""
+    available = Counter((record.split, record.label) for record in records)
+    missing: Counts = {}
+    for split, by_class in counts.items():
+        missing[split] = {
+            name: count - available[split, name] for name, count in by_class.items()
+        }
+    return missing
 
 
 def prepare_demo_scene(folder: Path, seed: int = 0, overwrite: bool = False) -> None:
-    """Simulate a scene with ships of the demonstration's classes: scene.tif, ships.gpkg, land.gpkg, ais.csv.
+    """Simulate a scene with ships of the demonstration's classes.
 
-    A scene of the same seed stays as it is.
+    Its files are scene.tif, ships.gpkg, land.gpkg and ais.csv. A scene of the same seed
+    stays as it is.
 
     Raises:
         RequestError: `folder` is not free, see `check_scene_folder_is_free`.
@@ -203,21 +186,14 @@ def check_scene_folder_is_free(folder: Path, overwrite: bool, seed: int) -> None
         RequestError: `folder` is a file, contains other files, or contains a scene that
             may not be replaced.
     """
-    from rsft.data.simulation.scene import (
-        AIS_FILE,
-        LAND_FILE,
-        SCENE_FILE,
-        SHIPS_FILE,
-        read_scene_seed,
-    )
+    from rsft.data.simulation.scene import SCENE_FILES, read_scene_seed
 
     if not folder.exists():
         return
+    names = {folder.name}
     if folder.is_dir():
         names = {path.name for path in folder.iterdir()}
-    else:
-        names = {folder.name}
-    if names - {SCENE_FILE, SHIPS_FILE, LAND_FILE, AIS_FILE}:
+    if not names <= {*SCENE_FILES.values()}:
         raise RequestError(
             "the folder contains other files",
             folder,
@@ -234,23 +210,24 @@ def check_scene_folder_is_free(folder: Path, overwrite: bool, seed: int) -> None
 def _scene_records(
     srsdd: SRSDDShips, counts: Counts, seed: int
 ) -> tuple[list[ChipRecord], Counter[str]]:
-    """Make one record per ship of the classes, at most `counts` per split and class; count the skipped ships."""
+    """Make one record per ship, at most `counts` per split and class.
+
+    Returns:
+        The records, and the number of skipped ships by reason.
+    """
     import numpy as np
 
     from rsft.data.chips.record import ChipRecord
     from rsft.data.chips.store import SPLITS
     from rsft.data.datasets.formats.fusrs_classes import SRSDD_CLASSES
-    from rsft.data.datasets.formats.srsdd_files import SRSDD_SPACING_M
-    from rsft.data.datasets.gaofen_chips import crop_srsdd_ship
+    from rsft.data.datasets.gaofen_chips import crop_srsdd_ship, srsdd_columns
 
     order = np.random.default_rng((seed, 1)).permutation(len(srsdd.images))
-    boundaries = np.cumsum(_SCENE_SHARES)[:-1] * len(order)
-    indices_of = dict(
-        zip(SPLITS, np.split(order, np.rint(boundaries).astype(int)), strict=True)
-    )
-    split_of = {
-        srsdd.images[index]: split for split in SPLITS for index in indices_of[split]
-    }
+    boundaries = np.rint(np.cumsum(_SCENE_SHARES)[:-1] * len(order)).astype(int)
+    split_of = {}
+    for split, indices in zip(SPLITS, np.split(order, boundaries), strict=True):
+        for index in indices:
+            split_of[srsdd.images[index]] = split
     records = []
     skipped = Counter[str]()
     taken = Counter[tuple[str, str]]()
@@ -263,27 +240,29 @@ def _scene_records(
             skipped[f"SRSDD {ship.category}: beyond the count of its class"] += 1
         else:
             taken[split, label] += 1
-            columns = {
-                "source": "simulated SRSDD",
-                "sensor": "simulated",
-                "spacing_m": SRSDD_SPACING_M,
-            }
-            columns |= {"polarisation": "HH", "box": ship.box_in_chip}
-            inputs = (
+            columns = srsdd_columns(ship, "simulated SRSDD", "simulated")
+            record = ChipRecord(
+                ship.name,
+                split,
+                label,
                 ship.label_file,
                 partial(crop_srsdd_ship, ship),
                 ship.line,
                 DEMO_BANDS,
-                columns,
+                {**columns, "polarisation": "HH"},
             )
-            records.append(ChipRecord(ship.name, split, label, *inputs))
+            records.append(record)
     return records, skipped
 
 
 def _chip_records(
     fusar: FUSARChips, counts: Counts, seed: int
 ) -> tuple[list[ChipRecord], Counter[str]]:
-    """Make one record per chip of the classes, with random splits; count the skipped chips."""
+    """Make one record per chip of the classes, with random splits.
+
+    Returns:
+        The records, and the number of skipped chips by reason.
+    """
     import numpy as np
 
     from rsft.data.chips.record import ChipRecord
@@ -293,36 +272,25 @@ def _chip_records(
     from rsft.data.datasets.gaofen_chips import fusar_columns
 
     rng = np.random.default_rng((seed, 2))
-    splits = {
-        x: iter(
-            rng.permutation([y for y in SPLITS for _ in range(counts[y][x])]).tolist()
-        )
-        for x in DEMO_CLASSES
-    }
-    chips = [chip for chip in fusar.chips if chip.category in FUSAR_CLASSES]
-    others = [
-        chip.category for chip in fusar.chips if chip.category not in FUSAR_CLASSES
-    ]
-    skipped = Counter(
-        f"FUSAR-Ship {category}: not among the classes" for category in others
-    )
-    names = make_chip_names(
-        [chip.path for chip in chips], [chip.category for chip in chips], fusar.root
-    )
+    splits = {}
+    for name in DEMO_CLASSES:
+        numbers = [counts[split][name] for split in SPLITS]
+        splits[name] = iter(rng.permutation(np.repeat(SPLITS, numbers)).tolist())
+    skipped = Counter[str]()
     records = []
-    for name, chip in zip(names, chips, strict=True):
-        label = FUSAR_CLASSES[chip.category]
-        columns = fusar_columns(chip, "simulated FUSAR-Ship", "simulated") | {
-            "flags": ",".join(chip.flags)
-        }
-        records.append(
-            ChipRecord(
-                name,
-                next(splits[label]),
-                label,
-                chip.path,
-                bands=DEMO_BANDS,
-                extra_columns=columns,
-            )
+    paths = [chip.path for chip in fusar.chips]
+    categories = [chip.category for chip in fusar.chips]
+    names = make_chip_names(paths, categories, fusar.root)
+    for name, chip in zip(names, fusar.chips, strict=True):
+        label = FUSAR_CLASSES.get(chip.category)
+        if label is None:
+            skipped[f"FUSAR-Ship {chip.category}: not among the classes"] += 1
+            continue
+        columns = fusar_columns(chip, "simulated FUSAR-Ship", "simulated")
+        columns["flags"] = ",".join(chip.flags)
+        split = next(splits[label])
+        record = ChipRecord(
+            name, split, label, chip.path, bands=DEMO_BANDS, extra_columns=columns
         )
+        records.append(record)
     return records, skipped

@@ -6,44 +6,48 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
-
-from rsft.data.prepare.registry import data_set, format_prepare_command
+from rsft.data.prepare.registry import data_set
+from rsft.data.prepare.store_build import StoreBuild, builds_store
 from rsft.errors import DataError, RequestError
 from rsft.utils.licenses import UNKNOWN
 
 if TYPE_CHECKING:
     from rsft.data.chips.record import ChipRecord
     from rsft.data.chips.store import ChipStore
-    from rsft.data.datasets.formats.labeled_files import LabeledFile
+    from rsft.data.datasets.formats.label_table import LabelTable
+    from rsft.data.datasets.formats.labeled_files import LabeledFile, LabeledFiles
     from rsft.types import Progress
 
 
 def find_typos(store: ChipStore, arguments: Mapping[str, Any]) -> Iterator[str]:
-    """Yield a warning for each rare class whose name may be a typing error of a common one, with their counts."""
+    """Yield a warning for each rare class that may be a typo of a common one."""
     from rsft.data.chips.store import find_label_typos
 
-    counts = sum(map(Counter[str], store.counts.values()), Counter[str]())
+    counts = Counter[str]()
+    for chips in store.counts.values():
+        counts.update(chips)
     for rare, common in find_label_typos(counts):
-        total = f"{counts[rare]:,} of {sum(counts.values()):,} chips"
+        share = f"{counts[rare]:,} of {counts.total():,} chips"
         yield (
-            f"warning: {rare} ({total}) may be a typo of {common} ({counts[common]:,})"
+            f"warning: {rare} ({share}) may be a typo of {common} ({counts[common]:,})"
         )
 
 
 @data_set("folder", notes=find_typos, is_published=False)
+@builds_store("folder")
 def prepare_folder(
+    build: StoreBuild,
     source: Path,
     root: Path,
-    imbalance: Annotated[float | None, typer.Option(min=1)] = None,
+    imbalance: float | None = None,
     val: float = 0.2,
     test: float | None = None,
     names: Path | None = None,
     unit: str | None = None,
     bands: tuple[str, ...] | None = None,
-    spacing: Annotated[float | None, typer.Option(min=0.001)] = None,
+    spacing: float | None = None,
     license: str = UNKNOWN,
     not_a_target: str | None = None,
     one_class: bool = False,
@@ -82,118 +86,109 @@ def prepare_folder(
             empty, or an argument is out of range.
         DataError: no image can be used.
     """
-    from rsft.data.chips.builder import build_store, find_finished_store
-    from rsft.data.chips.record import ChipRecord, StoreDescription, describe_rejections
-    from rsft.data.datasets.chip_names import make_chip_names
-    from rsft.data.datasets.formats.label_table import LabelTable
-    from rsft.data.datasets.formats.labeled_files import LabeledFiles
-    from rsft.data.datasets.splits import check_val_share, subsample_long_tail
+    from rsft.data.chips.record import StoreDescription
 
-    options = {
-        "imbalance": imbalance,
-        "names": names,
-        "unit": unit,
-        "bands": bands,
-        "spacing": spacing,
-    }
-    options |= {
-        "license": None if license == UNKNOWN else license,
-        "not_a_target": not_a_target,
-    }
-    options |= {"one_class": one_class, "test": test}
-    command = format_prepare_command(
-        "folder", source, root=root, **options, val=val, seed=seed
+    _check_shares(val, test)
+    _check_pixels(unit, bands, spacing)
+    if imbalance is not None:
+        check_imbalance(imbalance)
+    files = _read_files(source, not_a_target)
+    class_names = read_class_names(files.classes, names)
+    if not one_class:
+        _check_classes(files, source)
+    train, others = _split_files(files.files, val, test, seed)
+    skipped = files.skipped
+    if imbalance is not None:
+        train, left_out = _subsample(train, files.classes, imbalance, seed)
+        skipped += left_out
+    selected = train + others
+    columns = {"source": source.resolve().name, "unit": unit, "spacing_m": spacing}
+    columns = {key: value for key, value in columns.items() if value is not None}
+    description = StoreDescription(
+        root.resolve().name,
+        [class_names[label] for label in files.classes],
+        build.command,
+        skipped=skipped,
+        rejected=files.rejected,
+        license=license,
     )
-    finished = find_finished_store(root, command, overwrite)
-    if finished:
-        return finished
+    records = _list_records(selected, files.root, class_names, bands, columns)
+    return build.write(records, description, len(selected))
+
+
+def _check_shares(val: float, test: float | None) -> None:
+    from rsft.data.datasets.splits import check_val_share
+
     check_val_share(val)
     if test is not None and not 0 < test < 1:
         raise RequestError(
             f"the test share is {test}", "--test", "give a share above 0 and below 1"
         )
-    _check(imbalance, unit, bands, spacing)
-    if source.suffix.lower() != ".csv" and not_a_target is not None:
+
+
+def _check_pixels(
+    unit: str | None, bands: tuple[str, ...] | None, spacing: float | None
+) -> None:
+    from rsft.data.imagery.bands import check_bands
+    from rsft.data.imagery.units import parse_unit
+
+    if spacing is not None and not 0 < spacing < math.inf:
+        raise RequestError(
+            f"the pixel spacing is {spacing} m",
+            "--spacing",
+            "give meters per pixel, such as 10",
+        )
+    if unit is not None:
+        try:
+            parse_unit(unit)
+        except DataError as error:
+            hint = "correct the name of the unit"
+            raise RequestError(error.message, "--unit", hint) from error
+    check_bands(bands or ())
+
+
+def check_imbalance(imbalance: float) -> None:
+    """Raise RequestError if the largest class is not at least as large as the least."""
+    if imbalance < 1:
+        raise RequestError(
+            f"the imbalance is {imbalance}",
+            "--imbalance",
+            "give largest / smallest class, at least 1",
+        )
+
+
+def _read_files(source: Path, not_a_target: str | None) -> LabeledFiles | LabelTable:
+    """Read class folders, lists or a table."""
+    from rsft.data.datasets.formats.label_table import LabelTable
+    from rsft.data.datasets.formats.labeled_files import LabeledFiles
+
+    if source.suffix.lower() == ".csv":
+        return LabelTable(source, not_a_target)
+    if not_a_target is not None:
         raise RequestError(
             "only a .csv file has verdicts",
             "--not-a-target",
             "leave out --not-a-target",
         )
-    files = (
-        LabelTable(source, not_a_target)
-        if source.suffix.lower() == ".csv"
-        else LabeledFiles(source)
-    )
-    class_names = _class_names(files.classes, names)
-    if len(class_names) == 1 and not one_class:
-        raise RequestError(
-            f"all {len(files.files):,} images have the class {files.classes[0]}",
-            source,
-            "; ".join(
-                filter(
-                    None,
-                    [
-                        "give the folder that contains the class folders, or add --one-class",
-                        describe_rejections(files.rejected),
-                    ],
-                )
-            ),
-        )
-    selected, others = _split_files(files.files, val, test, seed)
-    skipped = files.skipped
-    if imbalance is not None:
-        train = selected
-        selected = subsample_long_tail(selected, files.classes, imbalance, seed)
-        skipped += Counter(
-            {
-                f"training chip, to reach an imbalance of {imbalance:g}": (
-                    len(train) - len(selected)
-                )
-            }
-        )
-    selected += others
-    columns = {"source": source.resolve().name, "unit": unit, "spacing_m": spacing}
-    columns = {key: value for key, value in columns.items() if value is not None}
+    return LabeledFiles(source)
 
-    def records() -> Iterator[ChipRecord]:
-        groups = ((file.split, file.label) for file in selected)
-        names = make_chip_names([file.name for file in selected], groups, files.root)
-        for name, file in zip(names, selected, strict=True):
-            label = class_names[file.label]
-            yield ChipRecord(
-                name,
-                file.split,
-                label,
-                file.path,
-                selected_bands=bands,
-                extra_columns=columns,
-            )
 
-    title = root.resolve().name
-    labels = [class_names[label] for label in files.classes]
-    total = len(selected)
-    description = StoreDescription(
-        title,
-        labels,
-        command,
-        skipped=skipped,
-        rejected=files.rejected,
-        license=license,
-    )
-    return build_store(
-        root,
-        records(),
-        description,
-        total=total,
-        overwrite=overwrite,
-        progress=progress,
-    )
+def _check_classes(files: LabeledFiles | LabelTable, source: Path) -> None:
+    """Raise RequestError if all images have one class."""
+    from rsft.data.chips.record import describe_rejections
+
+    if len(files.classes) == 1:
+        hint = "give the folder that contains the class folders, or add --one-class"
+        if files.rejected:
+            hint += f"; {describe_rejections(files.rejected)}"
+        message = f"all {len(files.files):,} images have the class {files.classes[0]}"
+        raise RequestError(message, source, hint)
 
 
 def _split_files(
     files: list[LabeledFile], val: float, test: float | None, seed: int
 ) -> tuple[list[LabeledFile], list[LabeledFile]]:
-    """Return the training files and the others, with a validation and a test split as far as they are asked for."""
+    """Return the training files and the others, with the requested splits."""
     from rsft.data.datasets.splits import hold_out, split_off_test
 
     train = [file for file in files if file.split == "train"]
@@ -212,47 +207,57 @@ def _split_files(
         )
     if held_out_share:
         train, held_out = hold_out(train, held_out_share, seed)
-        others += (
-            held_out
-            if test is None
-            else split_off_test(held_out, test / held_out_share)
-        )
+        if test is not None:
+            held_out = split_off_test(held_out, test / held_out_share)
+        others += held_out
     return train, others
 
 
-def _check(
-    imbalance: float | None,
-    unit: str | None,
+def _subsample(
+    train: list[LabeledFile], classes: list[str], imbalance: float, seed: int
+) -> tuple[list[LabeledFile], Counter[str]]:
+    """Return the training files of a long tail, and the number of the others."""
+    from rsft.data.datasets.splits import subsample_long_tail
+
+    selected = subsample_long_tail(train, classes, imbalance, seed)
+    reason = f"training chip, to reach an imbalance of {imbalance:g}"
+    return selected, Counter({reason: len(train) - len(selected)})
+
+
+def _list_records(
+    files: list[LabeledFile],
+    root: Path,
+    class_names: Mapping[str, str],
     bands: tuple[str, ...] | None,
-    spacing: float | None,
-) -> None:
-    from rsft.data.imagery.bands import check_bands
-    from rsft.data.imagery.units import parse_unit
+    columns: Mapping[str, object],
+) -> Iterator[ChipRecord]:
+    from rsft.data.chips.record import ChipRecord
+    from rsft.data.datasets.chip_names import make_chip_names
 
-    if spacing is not None and not 0 < spacing < math.inf:
-        raise RequestError(
-            f"the pixel spacing is {spacing} m",
-            "--spacing",
-            "give meters per pixel, such as 10",
+    groups = ((file.split, file.label) for file in files)
+    names = make_chip_names([file.name for file in files], groups, root)
+    for name, file in zip(names, files, strict=True):
+        yield ChipRecord(
+            name,
+            file.split,
+            class_names[file.label],
+            file.path,
+            selected_bands=bands,
+            extra_columns=columns,
         )
-    if imbalance is not None and imbalance < 1:
-        raise RequestError(
-            f"the imbalance is {imbalance}",
-            "--imbalance",
-            "give largest / smallest class, at least 1",
-        )
-    if unit is not None:
-        try:
-            parse_unit(unit)
-        except DataError as error:
-            raise RequestError(
-                error.message, "--unit", "correct the name of the unit"
-            ) from error
-    check_bands(bands or ())
 
 
-def _class_names(classes: list[str], path: Path | None) -> dict[str, str]:
-    """Return the name of each class, which a text file with one `folder name` pair per line may replace."""
+def read_class_names(classes: list[str], path: Path | None) -> dict[str, str]:
+    """Return the name of each class.
+
+    Args:
+        classes: names of the class folders.
+        path: text file with one `folder name` pair per line; None keeps the names.
+
+    Raises:
+        RequestError: a class has no name, or one that cannot be used.
+        DataError: the file is not a text file.
+    """
     from rsft.data.datasets.formats.label_rows import (
         describe_row_fault,
         read_numbered_lines,
@@ -260,17 +265,16 @@ def _class_names(classes: list[str], path: Path | None) -> dict[str, str]:
 
     if path is None:
         return {label: label for label in classes}
-    pairs = [
-        (number, line.split(maxsplit=1)) for number, line in read_numbered_lines(path)
-    ]
-    incomplete = [number for number, pair in pairs if len(pair) != 2]
-    if incomplete:
-        raise RequestError(
-            "the line is not a `folder name` pair",
-            f"{path}:{incomplete[0]}",
-            "give each class folder a name",
-        )
-    names = dict(pair for _, pair in pairs)
+    names: dict[str, str] = {}
+    for number, line in read_numbered_lines(path):
+        pair = line.split(maxsplit=1)
+        if len(pair) != 2:
+            raise RequestError(
+                "the line is not a `folder name` pair",
+                f"{path}:{number}",
+                "give each class folder a name",
+            )
+        names[pair[0]] = pair[1]
     missing = [label for label in classes if label not in names]
     if missing:
         raise RequestError(
@@ -278,8 +282,8 @@ def _class_names(classes: list[str], path: Path | None) -> dict[str, str]:
         )
     class_names = {label: names[label] for label in classes}
     counts = Counter(class_names.values())
-    for name in class_names.values():
-        if counts[name] > 1 or describe_row_fault(name, name):
+    for name, count in counts.items():
+        if count > 1 or describe_row_fault(name, name):
             raise RequestError(
                 f"{name[:300]!r} is used twice or cannot name a folder",
                 path,

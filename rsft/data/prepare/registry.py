@@ -1,4 +1,6 @@
-"""The data sets that `rsft prepare` builds, by name: those of rsft, and those of other installed packages.
+"""The data sets that `rsft prepare` builds, by name.
+
+They are those of rsft and of other installed packages.
 
 A data set is one function, and its command follows from the function. A parameter
 without a default is an argument of the command (`root` is the option --root), the
@@ -50,7 +52,12 @@ def data_set(
 
     Example:
         >>> @data_set("toy")
-        ... def prepare_toy(source: Path, root: Path, overwrite: bool = False, progress: Progress | None = None):
+        ... def prepare_toy(
+        ...     source: Path,
+        ...     root: Path,
+        ...     overwrite: bool = False,
+        ...     progress: Progress | None = None,
+        ... ):
         ...     \"\"\"Build a chip store of the toy data set.
         ...
         ...     Args:
@@ -60,9 +67,11 @@ def data_set(
 
     def register(function: F) -> F:
         vars(function).update(
-            name=name, heading=heading, notes=notes or (lambda store, arguments: ())
+            name=name,
+            heading=heading,
+            notes=notes or (lambda store, arguments: ()),
+            is_published=is_published,
         )
-        vars(function).update(is_published=is_published)
         DATASETS.register(function)
         return function
 
@@ -75,20 +84,19 @@ def format_prepare_command(name: str, *arguments: object, **options: object) -> 
     Args:
         name: the subcommand.
         *arguments: positional arguments, in order.
-        **options: option values by name (`min_side` becomes `--min-side`, a tuple a
+        **options: option values by name (`min_size` becomes `--min-size`, a tuple a
             text with commas); options that are None or False are omitted, and those
             that are True have no value.
     """
     words = ["rsft", "prepare", name, *map(str, arguments)]
     for option, value in options.items():
-        if value is not None and value is not False:
-            text = str(value)
-            if isinstance(value, tuple):
-                text = ",".join(value)
-            elif isinstance(value, float):
-                text = f"{value:g}"
-            words += [
-                f"--{option.replace('_', '-')}",
-                *([] if value is True else [text]),
-            ]
+        if value is None or value is False:
+            continue
+        words.append(f"--{option.replace('_', '-')}")
+        if isinstance(value, tuple):
+            words.append(",".join(value))
+        elif isinstance(value, float):
+            words.append(f"{value:g}")
+        elif value is not True:
+            words.append(str(value))
     return shlex.join(words)

@@ -1,4 +1,4 @@
-"""Simulated SAR images: scatterers and clutter, convolved with the impulse response of the sensor, then detected.
+"""Simulated SAR images: scatterers and clutter, seen by a sensor and detected.
 
 The image frame is ground range x to the right, away from the radar, and azimuth y
 downward, in meters. A point at height z appears at x - z / tan(incidence) (layover) and
@@ -30,22 +30,12 @@ Float = NDArray[np.float32]
 Complex = NDArray[np.complex64]
 
 _QUANTILES = np.linspace(-3.5, 3.5, 141)
-_SHAPES = (
-    0.6,
-    1.0,
-    1.6,
-    2.5,
-    4.0,
-    8.0,
-    16.0,
-    32.0,
-    64.0,
-)  # of the gamma distribution, from spiky to smooth
+# of the gamma distribution, from spiky to smooth
+_SHAPES = (0.6, 1.0, 1.6, 2.5, 4.0, 8.0, 16.0, 32.0, 64.0)
 _OUTLINE_POINTS = 400
 _NOISE = 0.1  # noise power of the sensor, relative to the sea; the power in a shadow
-_DENSITY = (
-    2.0  # scatterers per pixel of a rough surface: enough for fully developed speckle
-)
+# scatterers per pixel of a rough surface: enough for fully developed speckle
+_DENSITY = 2.0
 # exponent of the cosine to the wall's normal: a hull is brightest when seen broadside
 _DIHEDRAL_WIDTH = 3.0
 
@@ -71,10 +61,10 @@ _QUAY_RCS_DB = 22.0
 
 @dataclass(frozen=True)
 class Shore:
-    """Shore: land is where x cos(angle) + y sin(angle) > offset, in meters of the image frame.
+    """Shore: land is where x cos(angle) + y sin(angle) > offset.
 
-    A shore without bends is straight and built up, with a quay. A shore with bends is a
-    natural coast.
+    Lengths are in meters of the image frame. A shore without bends is straight and
+    built up, with a quay. A shore with bends is a natural coast.
 
     Attributes:
         angle: direction inland, in radians from +x to +y.
@@ -119,17 +109,20 @@ class Shore:
         inland = np.append(inland, [inland.max() + 2 * reach] * 2)
         cos = np.cos(self.angle)
         sin = np.sin(self.angle)
-        return np.stack(
-            [inland * cos - along * sin, inland * sin + along * cos], axis=1
-        ).astype(np.float32)
+        x = inland * cos - along * sin
+        y = inland * sin + along * cos
+        return np.stack([x, y], axis=1).astype(np.float32)
 
     def _bend(self, along: Float) -> Float:
-        """Return how far inland the coast lies, relative to `offset`, at positions along it in meters."""
-        waves = (
-            amplitude * np.sin(2 * np.pi * along / length + phase)
-            for amplitude, length, phase in self.bends
-        )
-        return np.asarray(sum(waves, np.zeros_like(along)), np.float32)
+        """Return how far inland the coast lies, relative to `offset`.
+
+        Args:
+            along: positions along the coast in meters.
+        """
+        inland = np.zeros_like(along)
+        for amplitude, length, phase in self.bends:
+            inland = inland + amplitude * np.sin(2 * np.pi * along / length + phase)
+        return np.asarray(inland, np.float32)
 
 
 @dataclass(frozen=True)
@@ -148,19 +141,24 @@ class Pose:
     heading: float
 
     def to_image_frame(self, points: Floats) -> Floats:
-        """Transform points (..., 2), in meters along the keel and toward starboard, to the image frame."""
+        """Transform points (..., 2) to the image frame.
+
+        Args:
+            points: meters along the keel and toward starboard.
+        """
         cos = np.cos(self.heading)
         sin = np.sin(self.heading)
-        return np.asarray(
-            points @ np.array([[cos, sin], [-sin, cos]]) + (self.x, self.y)
-        )
+        rotation = np.array([[cos, sin], [-sin, cos]])
+        return np.asarray(points @ rotation + (self.x, self.y))
 
     def bounding_box(self) -> Floats:
-        """Return the corners (4, 2) of the rotated box around the ship: port bow first, clockwise in the image."""
+        """Return the corners (4, 2) of the rotated box around the ship.
+
+        They begin at port of the bow, and go clockwise in the image.
+        """
         half = np.array([self.ship.length, self.ship.beam]) / 2
-        return self.to_image_frame(
-            np.array([[1, -1], [1, 1], [-1, 1], [-1, -1]]) * half
-        )
+        corners = np.array([[1, -1], [1, 1], [-1, 1], [-1, -1]])
+        return self.to_image_frame(corners * half)
 
 
 @dataclass(frozen=True)
@@ -196,19 +194,19 @@ class SarSensor:
         return self.spacing[0] * self.spacing[1]
 
     def spectral_window(self, size: int) -> Float:
-        """Return the spectrum (size, size) of the impulse response; it preserves the power of noise."""
+        """Return the spectrum (size, size) of the impulse response.
+
+        It preserves the power of noise.
+        """
         frequency = scipy.fft.fftfreq(size) * self.oversampling
-        line = np.where(
-            abs(frequency) < 0.5,
-            self.taper + (1 - self.taper) * np.cos(2 * np.pi * frequency),
-            0,
-        )
+        line = self.taper + (1 - self.taper) * np.cos(2 * np.pi * frequency)
+        line = np.where(abs(frequency) < 0.5, line, 0)
         line /= np.sqrt(np.mean(line**2))
         return np.outer(line, line).astype(np.float32)
 
 
 def sample_sensor(rng: Rng, spacing: tuple[float, float]) -> SarSensor:
-    """Draw a sensor with the usual parameters of spaceborne SAR; see `SarSensor` for the spacing."""
+    """Draw a sensor with the usual parameters of spaceborne SAR, see `SarSensor`."""
     incidence = rng.uniform(30, 48)
     looks = int(rng.integers(2, 5))
     oversampling = rng.uniform(1.1, 1.5)
@@ -218,20 +216,20 @@ def sample_sensor(rng: Rng, spacing: tuple[float, float]) -> SarSensor:
 
 
 def render_sar_chip(ship: Ship, sensor: SarSensor, rng: Rng, size: int = 256) -> Float:
-    """Simulate a chip with one ship near its center, on open water or (in 12 % of the chips) at a quay.
+    """Simulate a chip with one ship near its center.
+
+    The ship is on open water or, in 12 % of the chips, at a quay.
 
     Returns:
         Amplitude (size, size).
     """
     x, y = rng.normal(0, 0.014 * size, 2) * sensor.spacing[::-1]
-    x += (
-        ship.freeboard / sensor.tan_incidence
-    )  # the deck, not the waterline, appears at the center
+    # the deck, not the waterline, appears at the center
+    x += ship.freeboard / sensor.tan_incidence
     pose = Pose(ship, float(x), float(y), rng.uniform(0, 2 * np.pi))
     quay = None
-    if (
-        rng.random() < 0.12
-    ):  # along one side of the ship, with a few meters of water between them
+    # along one side of the ship, with a few meters of water between them
+    if rng.random() < 0.12:
         angle = pose.heading + rng.choice([-1, 1]) * np.pi / 2
         midships = pose.x * np.cos(angle) + pose.y * np.sin(angle)
         quay = Shore(float(angle), float(midships + ship.beam / 2 + rng.uniform(2, 30)))
@@ -247,76 +245,103 @@ def render_sar_scene(
         Amplitude (size, size); a moderate sea has a power of 1.
     """
     steps = (np.arange(size) - (size - 1) / 2).astype(np.float32)
-    center = (size - 1) / 2
     x = steps[None] * np.float32(sensor.spacing[1])
     y = steps[:, None] * np.float32(sensor.spacing[0])
     power = sea_clutter_power(rng, size, sensor.spacing)
-    relief = np.zeros((size, size), np.float32)
-    for pose in poses:
-        bases = box_corners(pose.ship.deck_objects)
-        boxes = pose.ship.deck_objects
-        shapes = [
-            (base, pose.ship.freeboard + box.height)
-            for base, box in zip(bases, boxes, strict=True)
-        ]
-        for base, height in [(pose.ship.outline(), pose.ship.freeboard), *shapes]:
-            fill_polygon(
-                relief,
-                pose.to_image_frame(base) / sensor.spacing[::-1] + center,
-                height,
-            )
     power *= np.float32(10 ** rng.uniform(-0.6, 0.6))  # wind speed
     if shore is not None:
         inland = shore.distance_inland(x, y) > 0
         power[inland] = _land_clutter_power(rng, size, sensor.spacing)[inland]
+    relief = _draw_relief(poses, sensor, size)
     # x + z tan(incidence) is constant along a ray, so a nearer point with a larger
     # value hides this point
-    lit_from = np.maximum.accumulate(
-        x + relief.astype(np.float64) * sensor.tan_incidence, axis=1
-    )
+    rays = x + relief.astype(np.float64) * sensor.tan_incidence
+    lit_from = np.maximum.accumulate(rays, axis=1)
     power[(relief > 0) | (x < lit_from)] = 0
     power += np.float32(_NOISE)
-    groups = [
-        np.empty((5, 0)),
-        *(_ship_scatterers(pose, sensor.pixel_area, rng) for pose in poses),
-    ]
+    groups = [np.empty((5, 0))]
+    groups += [_ship_scatterers(pose, sensor.pixel_area, rng) for pose in poses]
     if shore is not None and shore.has_quay:
         groups.append(_shore_scatterers(shore, float(x.max()), sensor.pixel_area, rng))
-    scatterers = np.concatenate(groups, axis=1)
-    column = np.rint(scatterers[0] / sensor.spacing[1] + center).astype(int)
-    row = np.rint(scatterers[1] / sensor.spacing[0] + center).astype(int)
+    scatterers = _select_lit(np.concatenate(groups, axis=1), lit_from, sensor)
+    return _detect(power, scatterers, sensor, rng)
+
+
+def _draw_relief(poses: list[Pose], sensor: SarSensor, size: int) -> Float:
+    """Return the height of the ships above the water (size, size)."""
+    relief = np.zeros((size, size), np.float32)
+    center = (size - 1) / 2
+    for pose in poses:
+        ship = pose.ship
+        boxes = ship.deck_objects
+        bases = [ship.outline(), *box_corners(boxes)]
+        heights = [ship.freeboard, *(ship.freeboard + box.height for box in boxes)]
+        for base, height in zip(bases, heights, strict=True):
+            pixels = pose.to_image_frame(base) / sensor.spacing[::-1] + center
+            fill_polygon(relief, pixels, height)
+    return relief
+
+
+def _select_lit(scatterers: Floats, lit_from: Floats, sensor: SarSensor) -> Floats:
+    """Return the scatterers in the image that are neither covered nor in a shadow.
+
+    Args:
+        scatterers: all scatterers (5, N).
+        lit_from: value of the rays that reach each pixel (S, S).
+        sensor: the sensor.
+    """
+    x, y, z, *_ = scatterers
+    size = len(lit_from)
+    center = (size - 1) / 2
+    column = np.rint(x / sensor.spacing[1] + center).astype(int)
+    row = np.rint(y / sensor.spacing[0] + center).astype(int)
     inside = (column >= 0) & (column < size) & (row >= 0) & (row < size)
-    row = np.where(inside, row, 0)
     nearer = np.where(inside, column - 1, 0).clip(0)
-    lit = (
-        scatterers[0] + scatterers[2] * sensor.tan_incidence
-        > lit_from[row, nearer] - 0.5 * sensor.spacing[1]
-    )
-    scatterers = scatterers[:, inside & lit]  # neither covered nor in a shadow
+    limit = lit_from[np.where(inside, row, 0), nearer] - 0.5 * sensor.spacing[1]
+    return scatterers[:, inside & (x + z * sensor.tan_incidence > limit)]
+
+
+def _detect(power: Float, scatterers: Floats, sensor: SarSensor, rng: Rng) -> Float:
+    """Return the amplitude of the mean of the looks.
+
+    Args:
+        power: mean power of the clutter (S, S).
+        scatterers: points (5, N).
+        sensor: the sensor.
+        rng: source of randomness.
+    """
+    size = len(power)
     frequency = scipy.fft.fftfreq(size)[:, None] * sensor.oversampling * 2
-    defocus = np.asarray(
-        np.exp(1j * sensor.defocus * frequency**2), np.complex64
-    )  # of moving ships
+    phase = np.exp(1j * sensor.defocus * frequency**2)
+    defocus = np.asarray(phase, np.complex64)  # of moving ships
     window = sensor.spectral_window(size)
     total = np.zeros((size, size), np.float32)
     for _ in range(sensor.looks):
-        spectrum = scipy.fft.fft2(np.sqrt(power / 2) * _normal(rng, (size, size)))
-        spectrum += (
-            scipy.fft.fft2(_complex_image(scatterers, sensor, rng, size)) * defocus
-        )
+        speckle = np.sqrt(power / 2) * _normal(rng, (size, size))
+        spectrum = scipy.fft.fft2(speckle)
+        points = _draw_points(scatterers, sensor, rng, size)
+        spectrum += scipy.fft.fft2(points) * defocus
         image = scipy.fft.ifft2(spectrum * window)
         total += image.real**2 + image.imag**2
     return np.sqrt(total / sensor.looks)
 
 
 def amplitude_to_uint8(amplitude: Float) -> NDArray[np.uint8]:
-    """Stretch an amplitude image to bytes: the sea stays dark, and the strongest returns saturate."""
+    """Stretch an amplitude image to bytes.
+
+    The sea stays dark, and the strongest returns saturate.
+    """
     white = max(np.percentile(amplitude, 99.9), 8 * np.median(amplitude))
     return np.asarray(np.rint(np.minimum(amplitude * (255 / white), 255)), np.uint8)
 
 
 def amplitude_to_uint16(amplitude: Float, gain: float) -> NDArray[np.uint16]:
-    """Convert an amplitude image to digital numbers, `gain` per unit of amplitude; the largest saturate."""
+    """Convert an amplitude image to digital numbers; the largest saturate.
+
+    Args:
+        amplitude: the image.
+        gain: digital numbers per unit of amplitude.
+    """
     return np.asarray(np.rint(np.minimum(amplitude * gain, 65535)), np.uint16)
 
 
@@ -328,90 +353,72 @@ def sea_clutter_power(rng: Rng, size: int, spacing: tuple[float, float]) -> Floa
     """
     frequency_x, frequency_y = _frequencies(size, spacing)
     squared = frequency_x**2 + frequency_y**2
-    correlation_length = rng.uniform(4, 20)
-    spectrum = np.exp(
-        -squared * np.float32(np.pi * correlation_length) ** 2
-    ) * np.float32(correlation_length)
+    length = rng.uniform(4, 20)  # of the correlation
+    decay = np.exp(-squared * np.float32(np.pi * length) ** 2)
+    spectrum = decay * np.float32(length)
     if rng.random() < 0.7:
         wavenumber = 1 / rng.uniform(60, 180)
         direction = rng.uniform(0, 2 * np.pi)
         swell_x = wavenumber * np.cos(direction)
         swell_y = wavenumber * np.sin(direction)
-        squared_distance = (frequency_x - swell_x) ** 2 + (frequency_y - swell_y) ** 2
-        spectrum += rng.uniform(0, 25) * np.exp(
-            -squared_distance / np.float32(2 * (wavenumber / 4) ** 2)
-        )
+        distance = (frequency_x - swell_x) ** 2 + (frequency_y - swell_y) ** 2
+        width = np.float32(2 * (wavenumber / 4) ** 2)
+        spectrum += rng.uniform(0, 25) * np.exp(-distance / width)
     return _gamma_field(rng, size, spectrum, _SHAPES[rng.integers(4, len(_SHAPES))])
 
 
 def _land_clutter_power(rng: Rng, size: int, spacing: tuple[float, float]) -> Float:
-    """Draw the mean power of land, from fields to a dense port, relative to that of the sea."""
+    """Draw the mean power of land relative to that of the sea.
+
+    Land reaches from fields to a dense port.
+    """
     frequency_x, frequency_y = _frequencies(size, spacing)
-    correlation_length = rng.uniform(3, 10)
-    spectrum = (
-        1
-        + (frequency_x**2 + frequency_y**2)
-        * np.float32(2 * np.pi * correlation_length * 2) ** 2
-    ) ** -1.0
-    return _gamma_field(rng, size, spectrum, _SHAPES[rng.integers(0, 4)]) * np.float32(
-        10 ** rng.uniform(0.9, 1.4)
-    )
+    squared = frequency_x**2 + frequency_y**2
+    length = rng.uniform(3, 10)  # of the correlation
+    spectrum = (1 + squared * np.float32(2 * np.pi * length * 2) ** 2) ** -1.0
+    field = _gamma_field(rng, size, spectrum, _SHAPES[rng.integers(0, 4)])
+    return field * np.float32(10 ** rng.uniform(0.9, 1.4))
 
 
 def _frequencies(size: int, spacing: tuple[float, float]) -> tuple[Float, Float]:
-    """Return the frequencies of a real FFT in cycles per meter: range (1, size // 2 + 1) and azimuth (size, 1)."""
-    along_range = scipy.fft.rfftfreq(size, spacing[1]).astype(np.float32)[None]
-    return along_range, scipy.fft.fftfreq(size, spacing[0]).astype(np.float32)[:, None]
+    """Return the frequencies of a real FFT in cycles per meter.
+
+    Returns:
+        Frequencies along range (1, size // 2 + 1) and azimuth (size, 1).
+    """
+    along_range = scipy.fft.rfftfreq(size, spacing[1]).astype(np.float32)
+    along_azimuth = scipy.fft.fftfreq(size, spacing[0]).astype(np.float32)
+    return along_range[None], along_azimuth[:, None]
 
 
 def _gamma_field(rng: Rng, size: int, spectrum: Float, shape: float) -> Float:
-    """Draw a gamma field (size, size) of mean 1 whose correlation is given by `spectrum` (size, size // 2 + 1)."""
-    white = rng.standard_normal((size, size), np.float32)
-    field = scipy.fft.irfft2(
-        scipy.fft.rfft2(white) * spectrum.astype(np.float32), (size, size)
-    )
+    """Draw a gamma field (size, size) of mean 1.
+
+    Args:
+        rng: source of randomness.
+        size: side of the field.
+        spectrum: spectrum (size, size // 2 + 1) that gives the correlation.
+        shape: shape of the gamma distribution.
+    """
+    white = scipy.fft.rfft2(rng.standard_normal((size, size), np.float32))
+    field = scipy.fft.irfft2(white * spectrum.astype(np.float32), (size, size))
     field *= 1 / field.std()
-    return np.asarray(
-        np.interp(
-            field, _QUANTILES, gamma.ppf(ndtr(_QUANTILES), shape, scale=1 / shape)
-        ),
-        np.float32,
-    )
+    quantiles = gamma.ppf(ndtr(_QUANTILES), shape, scale=1 / shape)
+    return np.asarray(np.interp(field, _QUANTILES, quantiles), np.float32)
 
 
 def _ship_scatterers(pose: Pose, pixel_area: float, rng: Rng) -> Floats:
     """Draw all scatterers of a ship, including hidden ones."""
     ship = pose.ship
-    deck_objects = pose.ship.deck_objects
-    boxes = np.array(
-        [(box.x, box.y, box.length, box.width) for box in deck_objects]
-    ).reshape(-1, 4)
-    tops = np.array([ship.freeboard + box.height for box in deck_objects])
-    surface_db, wall_db, corner_db = (
-        np.array([_RCS_DB[box.kind] for box in deck_objects]).reshape(-1, 3).T
-    )
-    corners = pose.to_image_frame(box_corners(deck_objects))
+    boxes = ship.deck_objects
+    tops = np.array([ship.freeboard + box.height for box in boxes])
+    rcs_db = np.array([_RCS_DB[box.kind] for box in boxes]).reshape(-1, 3)
+    surface_db, wall_db, corner_db = rcs_db.T
+    corners = pose.to_image_frame(box_corners(boxes))
     hull = pose.to_image_frame(ship.outline())[None]
-    # on the deck, within the outline of the hull
-    count = max(16, int(_DENSITY * ship.length * ship.beam / pixel_area))
-    x = rng.uniform(-0.5, 0.5, count) * ship.length
-    width = 2 * ship.half_beam(x)
-    position = pose.to_image_frame(
-        np.stack([x, rng.uniform(-0.5, 0.5, count) * width], axis=1)
-    )
-    rcs = _from_decibel(_RCS_DB["hull"][0]) * width * ship.length / count
-    deck = np.stack([*position.T, np.full(count, ship.freeboard), rcs, np.zeros(count)])
-    # on the tops of the boxes
-    area = boxes[:, 2] * boxes[:, 3]
-    counts = np.maximum(4, _DENSITY * area / pixel_area).astype(int)
-    owner = np.repeat(np.arange(len(boxes)), counts)
-    on_top = pose.to_image_frame(
-        boxes[owner, :2] + rng.uniform(-0.5, 0.5, (len(owner), 2)) * boxes[owner, 2:]
-    )
-    rcs = (_from_decibel(surface_db) * area / counts)[owner]
     groups = [
-        deck,
-        np.stack([*on_top.T, tops[owner], rcs, np.zeros(len(owner))]),
+        _deck_scatterers(pose, pixel_area, rng),
+        _top_scatterers(pose, tops, surface_db, pixel_area, rng),
         _walls(hull, 0, ship.freeboard, _RCS_DB["hull"][1], pixel_area, rng),
         _walls(corners, ship.freeboard, tops, wall_db, pixel_area, rng),
         _corner_scatterers(corners, tops, corner_db, rng),
@@ -421,12 +428,56 @@ def _ship_scatterers(pose: Pose, pixel_area: float, rng: Rng) -> Floats:
     return scatterers
 
 
+def _deck_scatterers(pose: Pose, pixel_area: float, rng: Rng) -> Floats:
+    """Draw scatterers on the deck, within the outline of the hull."""
+    ship = pose.ship
+    count = max(16, int(_DENSITY * ship.length * ship.beam / pixel_area))
+    x = rng.uniform(-0.5, 0.5, count) * ship.length
+    width = 2 * ship.half_beam(x)
+    y = rng.uniform(-0.5, 0.5, count) * width
+    position = pose.to_image_frame(np.stack([x, y], axis=1))
+    rcs = _from_decibel(_RCS_DB["hull"][0]) * width * ship.length / count
+    return _stack(position, np.full(count, ship.freeboard), rcs)
+
+
+def _top_scatterers(
+    pose: Pose, tops: Floats, rcs_db: Floats, pixel_area: float, rng: Rng
+) -> Floats:
+    """Draw scatterers on the tops of the boxes on deck.
+
+    Args:
+        pose: the ship.
+        tops: heights of the boxes (P,).
+        rcs_db: radar cross section per square meter of each box (P,).
+        pixel_area: area of a pixel in square meters.
+        rng: source of randomness.
+    """
+    columns = [(box.x, box.y, box.length, box.width) for box in pose.ship.deck_objects]
+    boxes = np.array(columns).reshape(-1, 4)
+    area = boxes[:, 2] * boxes[:, 3]
+    counts = np.maximum(4, _DENSITY * area / pixel_area).astype(int)
+    owner = np.repeat(np.arange(len(boxes)), counts)
+    offset = rng.uniform(-0.5, 0.5, (len(owner), 2)) * boxes[owner, 2:]
+    position = pose.to_image_frame(boxes[owner, :2] + offset)
+    rcs = _from_decibel(rcs_db) * area / counts
+    return _stack(position, tops[owner], rcs[owner])
+
+
+def _stack(position: Floats, z: Floats, rcs: Floats, steady: float = 0) -> Floats:
+    """Return scatterers (5, N) of positions (N, 2), heights and cross sections (N,)."""
+    return np.stack([*position.T, z, rcs, np.full(len(rcs), steady, float)])
+
+
 def _shore_scatterers(
     shore: Shore, reach: float, pixel_area: float, rng: Rng
 ) -> Floats:
-    """Draw the scatterers of a built-up shore: the wall of a quay, and rows of buildings along it.
+    """Draw the scatterers of a built-up shore: a quay, and buildings along it.
 
-    `reach` is half the side of the image in meters.
+    Args:
+        shore: the shore.
+        reach: half the side of the image in meters.
+        pixel_area: area of a pixel in square meters.
+        rng: source of randomness.
     """
     along = np.array([-np.sin(shore.angle), np.cos(shore.angle)])
     inward = np.array([np.cos(shore.angle), np.sin(shore.angle)])
@@ -436,14 +487,12 @@ def _shore_scatterers(
     count = int(rng.integers(0, 1 + int(reach / 6)))
     extent = np.stack([rng.uniform(15, 70, count), rng.uniform(10, 30, count)], axis=1)
     inland = (rng.integers(0, 8, count) + 0.7) * 45 + shore.offset
-    centers = (
-        rng.uniform(-1.5, 1.5, (count, 1)) * reach * along + inland[:, None] * inward
-    )
+    sideways = rng.uniform(-1.5, 1.5, (count, 1)) * reach * along
+    centers = sideways + inland[:, None] * inward
     corners = centers[:, None] + UNIT_BOX * extent[:, None] @ np.stack([along, inward])
     height = rng.uniform(5, 25, count)
-    groups.append(
-        _walls(corners, 0, height, rng.uniform(12, 24, count), pixel_area, rng)
-    )
+    wall_db = rng.uniform(12, 24, count)
+    groups.append(_walls(corners, 0, height, wall_db, pixel_area, rng))
     groups.append(_corner_scatterers(corners, height, rng.uniform(24, 36, count), rng))
     return np.concatenate(groups, axis=1)
 
@@ -456,45 +505,46 @@ def _walls(
     pixel_area: float,
     rng: Rng,
 ) -> Floats:
-    """Draw scatterers of walls on polygons (P, K, 2) that face the radar: half at the foot, half higher up.
+    """Draw scatterers of walls that face the radar: half at the foot, half higher up.
 
-    Heights of the tops and radar cross sections are those of each polygon (P,), or of
-    all.
+    Args:
+        base: polygons (P, K, 2).
+        low: height of the foot in meters.
+        top: heights of the tops, of each polygon (P,) or of all.
+        db: radar cross sections, of each polygon (P,) or of all.
+        pixel_area: area of a pixel in square meters.
+        rng: source of randomness.
     """
     high = np.broadcast_to(top, len(base))
     rcs_db = np.broadcast_to(db, len(base))
     along = np.roll(base, -1, axis=1) - base
     length = np.hypot(*np.moveaxis(along, -1, 0))
+    facing = np.maximum(0, -_outward_normals(base, along, length)[..., 0])
+    facing = facing**_DIHEDRAL_WIDTH
+    counts = np.maximum(2, 2 * _DENSITY * length / np.sqrt(pixel_area))
+    counts = np.where(facing > 1e-3, counts, 0).astype(int)
+    rcs = _from_decibel(rcs_db[:, None]) * length * (high - low)[:, None] * facing
+    rcs = rcs / np.maximum(counts, 1)
+    polygon, wall = np.repeat(
+        np.indices(counts.shape).reshape(2, -1), counts.ravel(), axis=1
+    )
+    shift = rng.uniform(0, 1, (len(wall), 1)) * along[polygon, wall]
+    up = rng.uniform(0, 1, len(wall)) * (rng.random(len(wall)) < 0.5)
+    height = low + up * (high - low)[polygon]
+    return _stack(base[polygon, wall] + shift, height, rcs[polygon, wall])
+
+
+def _outward_normals(base: Floats, along: Floats, length: Floats) -> Floats:
+    """Return the normals (P, K, 2) of the edges of polygons, pointing outward.
+
+    Args:
+        base: corners (P, K, 2).
+        along: edges (P, K, 2).
+        length: their lengths (P, K).
+    """
     normal = along[..., ::-1] * (1, -1) / np.maximum(length, 1e-9)[..., None]
     outward = base + along / 2 - base.mean(axis=1, keepdims=True)
-    normal *= np.sign((normal * outward).sum(axis=-1, keepdims=True))
-    facing = np.maximum(0, -normal[..., 0]) ** _DIHEDRAL_WIDTH
-    counts = np.where(
-        facing > 1e-3, np.maximum(2, 2 * _DENSITY * length / np.sqrt(pixel_area)), 0
-    ).astype(int)
-    rcs = (
-        _from_decibel(rcs_db[:, None])
-        * length
-        * (high - low)[:, None]
-        * facing
-        / np.maximum(counts, 1)
-    )
-    polygon, wall = (
-        np.repeat(index, counts.ravel())
-        for index in np.indices(counts.shape).reshape(2, -1)
-    )
-    position = (
-        base[polygon, wall] + rng.uniform(0, 1, (len(wall), 1)) * along[polygon, wall]
-    )
-    up = rng.uniform(0, 1, len(wall)) * (rng.random(len(wall)) < 0.5)
-    return np.stack(
-        [
-            *position.T,
-            low + up * (high - low)[polygon],
-            rcs[polygon, wall],
-            np.zeros(len(wall)),
-        ]
-    )
+    return np.asarray(normal * np.sign((normal * outward).sum(axis=-1, keepdims=True)))
 
 
 def _corner_scatterers(
@@ -504,31 +554,25 @@ def _corner_scatterers(
     count = len(corners)
     position = corners[np.arange(count), rng.integers(0, 4, count)]
     rcs = _from_decibel(rcs_db + rng.normal(0, _CORNER_SPREAD_DB, count))
-    return np.stack(
-        [*position.T, tops * rng.uniform(0.6, 1, count), rcs, np.ones(count)]
-    )
+    return _stack(position, tops * rng.uniform(0.6, 1, count), rcs, steady=1)
 
 
 def _from_decibel(decibel: Floats | float) -> Floats:
     return np.asarray(10 ** (np.asarray(decibel) / 10))
 
 
-def _complex_image(
-    scatterers: Floats, sensor: SarSensor, rng: Rng, size: int
-) -> Complex:
+def _draw_points(scatterers: Floats, sensor: SarSensor, rng: Rng, size: int) -> Complex:
     """Draw one look at the scatterers, with layover: a complex image (size, size)."""
     x, y, z, rcs, steady = scatterers
-    column = np.rint(
-        (x - z / sensor.tan_incidence) / sensor.spacing[1] + (size - 1) / 2
-    ).astype(int)
-    row = np.rint(y / sensor.spacing[0] + (size - 1) / 2).astype(int)
+    center = (size - 1) / 2
+    layover = z / sensor.tan_incidence
+    column = np.rint((x - layover) / sensor.spacing[1] + center).astype(int)
+    row = np.rint(y / sensor.spacing[0] + center).astype(int)
     inside = (column >= 0) & (column < size)
     signal = _normal(rng, x.shape) / np.sqrt(2)
-    signal = np.where(steady > 0, signal / abs(signal), signal) * np.sqrt(
-        rcs / sensor.pixel_area
-    )
+    signal = np.where(steady > 0, signal / abs(signal), signal)
+    signal = (signal * np.sqrt(rcs / sensor.pixel_area))[inside]
     index = (row * size + column)[inside]
-    signal = signal[inside]
     real = np.bincount(index, signal.real, size * size)
     imaginary = np.bincount(index, signal.imag, size * size)
     return (real + 1j * imaginary).astype(np.complex64).reshape(size, size)

@@ -1,4 +1,6 @@
-"""Random ships by class: a hull, and boxes on its deck, which tell the classes apart when seen from above.
+"""Random ships by class: a hull, and boxes on its deck.
+
+The boxes tell the classes apart when seen from above.
 
 The sizes follow the usual ranges of each trade. Small cargo ships are as long as large
 fishing vessels, so that structure, not size, has to tell the two common classes of the
@@ -77,19 +79,24 @@ class Ship:
     deck_objects: tuple[DeckObject, ...]
 
     def half_beam(self, x: float | Floats) -> Floats:
-        """Return half the width of the hull at `x` from midships: full there, 0 at the bow, 72 % at the transom."""
+        """Return half the width of the hull at `x` from midships.
+
+        It is full there, 0 at the bow, and 72 % at the transom.
+        """
         x = np.asarray(x, np.float64)
         ahead = np.clip((0.5 - x / self.length) / self.bow, 0, 1)
         astern = np.clip((0.5 + x / self.length) / self.stern, 0, 1)
         return self.beam / 2 * (1 - (1 - ahead) ** 2) * (1 - 0.28 * (1 - astern) ** 2)
 
     def outline(self) -> Floats:
-        """Return the hull as a closed polygon (N, 2) of (x, y), beginning with the starboard side from stern to bow."""
+        """Return the hull as a closed polygon (N, 2) of (x, y).
+
+        It begins with the starboard side from stern to bow.
+        """
         half = self.length / 2
         astern = np.linspace(-half, -half + self.stern * self.length, _OUTLINE_POINTS)
-        ahead = (
-            half - self.bow * self.length * np.linspace(1, 0, _OUTLINE_POINTS) ** 1.5
-        )
+        taper = np.linspace(1, 0, _OUTLINE_POINTS) ** 1.5
+        ahead = half - self.bow * self.length * taper
         x = np.concatenate([astern, ahead])
         starboard = np.stack([x, self.half_beam(x)], axis=1)
         return np.concatenate([starboard, starboard[::-1] * (1, -1)])
@@ -97,14 +104,19 @@ class Ship:
 
 def box_corners(deck_objects: Sequence[DeckObject]) -> Floats:
     """Return the corners (N, 4, 2) of N boxes on deck, in ship coordinates."""
-    boxes = np.array(
-        [(box.x, box.y, box.length, box.width) for box in deck_objects]
-    ).reshape(-1, 1, 4)
+    columns = [(box.x, box.y, box.length, box.width) for box in deck_objects]
+    boxes = np.array(columns).reshape(-1, 1, 4)
     return np.asarray(boxes[..., :2] + UNIT_BOX * boxes[..., 2:])
 
 
 def fill_polygon(image: NDArray[np.float32], points: Floats, value: float) -> None:
-    """Fill a convex polygon with corners (N, 2), (x, y) in pixels, in an image (H, W), in place."""
+    """Fill a convex polygon in an image, in place.
+
+    Args:
+        image: the image (H, W).
+        points: corners (N, 2), (x, y) in pixels.
+        value: the new value of the pixels.
+    """
     fixed = np.rint(points * (1 << FRACTION_BITS)).astype(np.int32)
     cv2.fillConvexPoly(image, fixed, value, shift=FRACTION_BITS)
 
@@ -128,18 +140,23 @@ def sample_ship(kind: str, rng: Rng) -> Ship:
         rng.uniform(*ranges.stern),
         (),
     )
-    boxes = list(ranges.deck_layout(hull, rng))
-    # shift and narrow the boxes until they lie within the hull
-    x, y, half, width = np.array(
-        [(box.x, box.y, box.length / 2, box.width) for box in boxes]
-    ).T
-    x = np.clip(x, half - length / 2, 0.46 * length - half)
+    boxes = _fit_boxes(hull, list(ranges.deck_layout(hull, rng)))
+    return replace(hull, deck_objects=tuple(sorted(boxes, key=lambda box: box.height)))
+
+
+def _fit_boxes(hull: Ship, boxes: list[DeckObject]) -> list[DeckObject]:
+    """Shift and narrow boxes until they lie within the hull."""
+    columns = [(box.x, box.y, box.length / 2, box.width) for box in boxes]
+    x, y, half, width = np.array(columns).T
+    x = np.clip(x, half - hull.length / 2, 0.46 * hull.length - half)
     room = 0.98 * hull.half_beam(np.stack([x - half, x + half])).min(axis=0)
     width = np.minimum(width, 2 * room)
     y = np.clip(y, width / 2 - room, room - width / 2)
-    columns = zip(boxes, x.tolist(), y.tolist(), width.tolist(), strict=True)
-    fitted = [replace(box, x=x, y=y, width=width) for box, x, y, width in columns]
-    return replace(hull, deck_objects=tuple(sorted(fitted, key=lambda box: box.height)))
+    fitted = []
+    for index, box in enumerate(boxes):
+        place = {"x": x[index].item(), "y": y[index].item()}
+        fitted.append(replace(box, **place, width=width[index].item()))
+    return fitted
 
 
 Range = tuple[float, float]
@@ -148,7 +165,9 @@ DeckLayout = Callable[[Ship, Rng], Iterable[DeckObject]]
 
 @dataclass
 class ShipClass:
-    """Ranges of sizes of a class of ships; it decorates the function that draws the deck, whose name it gets.
+    """Ranges of sizes of a class of ships.
+
+    It decorates the function that draws the deck, and gets the name of this function.
 
     Attributes:
         length: length in meters, drawn log-uniformly.
@@ -183,12 +202,13 @@ SHIP_CLASSES: dict[str, ShipClass] = {}
     stern=(0.05, 0.15),
 )
 def cargo(hull: Ship, rng: Rng) -> Iterator[DeckObject]:
-    """A row of hatches, a house aft and, on every other ship, cranes between the hatches."""
+    """A row of hatches and a house aft; on every other ship, cranes between hatches."""
+    beam = hull.beam
     aft, fore = yield from _house_aft(hull, rng, 0.09, 0.16)
     count = int(rng.integers(2, 5 + int(hull.length / 60)))
     pitch = (fore - aft) / count
     length = pitch * rng.uniform(0.6, 0.78)
-    width = hull.beam * rng.uniform(0.6, 0.8)
+    width = beam * rng.uniform(0.6, 0.8)
     height = rng.uniform(1, 3)
     side = rng.choice([0, 0, -0.35, 0.35])
     geared = rng.random() < 0.5
@@ -196,12 +216,12 @@ def cargo(hull: Ship, rng: Rng) -> Iterator[DeckObject]:
         x = aft + (index + 0.5) * pitch
         yield DeckObject(x, 0, length, width, height, "hatch")
         if geared and index:
-            post = hull.beam * 0.1
-            y = hull.beam * side
+            post = beam * 0.1
+            y = beam * side
             jib = pitch * rng.uniform(0.6, 0.95)
-            yield DeckObject(x - pitch / 2, y, post, post, hull.beam * 0.6, "crane")
+            yield DeckObject(x - pitch / 2, y, post, post, beam * 0.6, "crane")
             yield DeckObject(
-                x - pitch / 2 + jib / 2, y, jib, post * 0.4, hull.beam * 0.35, "crane"
+                x - pitch / 2 + jib / 2, y, jib, post * 0.4, beam * 0.35, "crane"
             )
 
 
@@ -214,23 +234,24 @@ def cargo(hull: Ship, rng: Rng) -> Iterator[DeckObject]:
 )
 def container(hull: Ship, rng: Rng) -> Iterator[DeckObject]:
     """Bays of forty-foot containers, a house aft or (on the largest) well forward."""
-    house = min(0.12, 16 / hull.length)
+    ship_length = hull.length
+    house = min(0.12, 16 / ship_length)
     if rng.random() < 0.6:
         center = rng.uniform(-0.42, -0.3)
     else:
         center = rng.uniform(0.1, 0.2)
     yield from _forecastle(hull)
-    yield from _house(hull, rng, hull.length * center, hull.length * house)
+    yield from _house(hull, rng, ship_length * center, ship_length * house)
     pitch = rng.uniform(13.4, 14.6)  # a forty-foot bay and its lashing gap
     load = rng.uniform(0.5, 1)
-    tiers = int(rng.integers(2, 4 + int(hull.length / 90)))
+    tiers = int(rng.integers(2, 4 + int(ship_length / 90)))
     for x in np.arange(
-        -0.46 * hull.length + pitch / 2,
-        0.46 * hull.length - 0.6 * hull.bow * hull.length,
+        -0.46 * ship_length + pitch / 2,
+        0.46 * ship_length - 0.6 * hull.bow * ship_length,
         pitch,
     ):
         if (
-            abs(x - hull.length * center) < (hull.length * house + pitch) / 2
+            abs(x - ship_length * center) < (ship_length * house + pitch) / 2
             or rng.random() > load
         ):
             continue
@@ -251,23 +272,24 @@ def container(hull: Ship, rng: Rng) -> Iterator[DeckObject]:
 )
 def tanker(hull: Ship, rng: Rng) -> Iterator[DeckObject]:
     """Pipes along the deck, a manifold across it amidships, and a house aft."""
+    beam = hull.beam
     aft, fore = yield from _house_aft(hull, rng, 0.1, 0.17)
     middle = (aft + fore) / 2 + hull.length * rng.uniform(-0.04, 0.04)
-    thick = max(0.5, hull.beam * 0.03)
+    thick = max(0.5, beam * 0.03)
     for lane in range(int(rng.integers(1, 4))):
         yield DeckObject(
             (aft + fore) / 2, thick * 2 * lane, fore - aft, thick, 1.5, "pipe"
         )
     for lane in range(int(rng.integers(1, 4))):
         yield DeckObject(
-            middle + thick * 2.5 * lane, 0, thick, hull.beam * 0.85, 2, "manifold"
+            middle + thick * 2.5 * lane, 0, thick, beam * 0.85, 2, "manifold"
         )
-    for y in (-hull.beam * 0.12, hull.beam * 0.12):
+    for y in (-beam * 0.12, beam * 0.12):
         yield DeckObject(
-            middle - thick * 4, y, thick * 2, thick * 2, hull.beam * 0.4, "crane"
+            middle - thick * 4, y, thick * 2, thick * 2, beam * 0.4, "crane"
         )
     for x in np.linspace(aft, fore, int(rng.integers(3, 7)) + 2)[1:-1]:
-        for y in (-hull.beam * 0.27, hull.beam * 0.27):
+        for y in (-beam * 0.27, beam * 0.27):
             yield DeckObject(float(x), y, thick * 1.5, thick * 1.5, 1.2, "hatch")
 
 
@@ -279,35 +301,37 @@ def tanker(hull: Ship, rng: Rng) -> Iterator[DeckObject]:
     stern=(0.05, 0.12),
 )
 def dredger(hull: Ship, rng: Rng) -> Iterator[DeckObject]:
-    """An open hopper amidships, gantries across it, and suction pipes along the sides."""
+    """An open hopper amidships, gantries across it, and suction pipes at the sides."""
+    beam = hull.beam
+    ship_length = hull.length
     house = rng.uniform(0.12, 0.2)
     sign = rng.choice([-1, 1], p=[0.65, 0.35])
-    center = sign * hull.length * (0.44 - house / 2 - 0.5 * hull.bow * (sign > 0))
-    yield from _house(hull, rng, center, hull.length * house)
-    length = hull.length * rng.uniform(0.36, 0.52)
-    width = hull.beam * rng.uniform(0.5, 0.72)
-    x = -sign * hull.length * rng.uniform(0.0, 0.06)
+    center = sign * ship_length * (0.44 - house / 2 - 0.5 * hull.bow * (sign > 0))
+    yield from _house(hull, rng, center, ship_length * house)
+    length = ship_length * rng.uniform(0.36, 0.52)
+    width = beam * rng.uniform(0.5, 0.72)
+    x = -sign * ship_length * rng.uniform(0.0, 0.06)
     yield DeckObject(x, 0, length, width, rng.uniform(0.5, 2), "hopper")
-    thin = max(0.8, hull.beam * 0.06)
+    thin = max(0.8, beam * 0.06)
     for gantry in np.linspace(x - length / 2, x + length / 2, int(rng.integers(2, 5))):
         yield DeckObject(
             float(gantry),
             0,
             thin,
-            hull.beam * 0.95,
-            hull.beam * rng.uniform(0.25, 0.5),
+            beam * 0.95,
+            beam * rng.uniform(0.25, 0.5),
             "gear",
         )
-    pipe = hull.length * rng.uniform(0.35, 0.5)
+    pipe = ship_length * rng.uniform(0.35, 0.5)
     for side in (-1, 1) if rng.random() < 0.5 else (int(rng.choice([-1, 1])),):
-        yield DeckObject(x, side * hull.beam * 0.45, pipe, thin, 2, "pipe")
+        yield DeckObject(x, side * beam * 0.45, pipe, thin, 2, "pipe")
     yield DeckObject(x, 0, length, thin * 0.6, 3, "pipe")
     yield DeckObject(
         x - sign * length * 0.55,
-        hull.beam * 0.2,
+        beam * 0.2,
         thin * 2,
         thin * 2,
-        hull.beam * 0.6,
+        beam * 0.6,
         "crane",
     )
 
@@ -321,36 +345,36 @@ def dredger(hull: Ship, rng: Rng) -> Iterator[DeckObject]:
 )
 def fishing(hull: Ship, rng: Rng) -> Iterator[DeckObject]:
     """A large house forward or aft, a gantry, a mast and fishing gear."""
+    beam = hull.beam
+    ship_length = hull.length
     forward = rng.random() < 0.55
     house = rng.uniform(0.2, 0.32)
-    x = hull.length * (rng.uniform(0.05, 0.18) if forward else rng.uniform(-0.32, -0.2))
-    yield from _house(hull, rng, x, hull.length * house)
-    thin = max(0.3, hull.beam * 0.07)
+    x = ship_length * (rng.uniform(0.05, 0.18) if forward else rng.uniform(-0.32, -0.2))
+    yield from _house(hull, rng, x, ship_length * house)
+    thin = max(0.3, beam * 0.07)
     gantry = -0.46 if forward else -0.1 + rng.uniform(0, 0.2)
+    yield DeckObject(ship_length * gantry, 0, thin, beam * 0.8, beam * 0.7, "gear")
     yield DeckObject(
-        hull.length * gantry, 0, thin, hull.beam * 0.8, hull.beam * 0.7, "gear"
-    )
-    yield DeckObject(
-        x + hull.length * (-0.26 if forward else 0.3),
+        x + ship_length * (-0.26 if forward else 0.3),
         0,
         thin,
         thin,
-        hull.beam * 1.1,
+        beam * 1.1,
         "mast",
     )
-    work = hull.length * (-0.25 if forward else 0.15)
+    work = ship_length * (-0.25 if forward else 0.15)
     for _ in range(int(rng.integers(2, 5))):
-        gear = work + hull.length * rng.uniform(-0.12, 0.12)
-        size = hull.beam * rng.uniform(0.12, 0.3)
+        gear = work + ship_length * rng.uniform(-0.12, 0.12)
+        size = beam * rng.uniform(0.12, 0.3)
         yield DeckObject(
             gear,
-            hull.beam * rng.uniform(-0.3, 0.3),
+            beam * rng.uniform(-0.3, 0.3),
             size,
             size,
             rng.uniform(0.5, 1.5),
             "gear",
         )
-    yield DeckObject(work, 0, hull.length * 0.08, hull.beam * 0.3, 0.6, "hatch")
+    yield DeckObject(work, 0, ship_length * 0.08, beam * 0.3, 0.6, "hatch")
 
 
 @ShipClass(
@@ -362,42 +386,43 @@ def fishing(hull: Ship, rng: Rng) -> Iterator[DeckObject]:
 )
 def passenger(hull: Ship, rng: Rng) -> Iterator[DeckObject]:
     """Several decks over most of the length, and boats along both sides."""
-    length = hull.length * rng.uniform(0.74, 0.86)
-    width = hull.beam * rng.uniform(0.84, 0.96)
-    x = hull.length * rng.uniform(-0.07, -0.04)
-    deck_height = min(2.8, hull.beam * 0.2)
-    for tier in range(int(rng.integers(1, 3)) + int(hull.length / 80)):
+    beam = hull.beam
+    ship_length = hull.length
+    length = ship_length * rng.uniform(0.74, 0.86)
+    width = beam * rng.uniform(0.84, 0.96)
+    x = ship_length * rng.uniform(-0.07, -0.04)
+    deck_height = min(2.8, beam * 0.2)
+    for tier in range(int(rng.integers(1, 3)) + int(ship_length / 80)):
         top = deck_height * (2 + tier)
         yield DeckObject(x, 0, length, width, top, "house")
-        length, width, x = (
-            length * rng.uniform(0.8, 0.95),
-            width * rng.uniform(0.8, 0.97),
-            x - length * 0.02,
-        )
+        x_of_next = x - length * 0.02
+        length *= rng.uniform(0.8, 0.95)
+        width *= rng.uniform(0.8, 0.97)
+        x = x_of_next
     for _ in range(int(rng.integers(1, 3))):
         funnel = x + length * rng.uniform(-0.35, 0.1)
         yield DeckObject(
             funnel,
             0,
-            hull.length * 0.05,
-            hull.beam * 0.25,
-            top + hull.beam * 0.35,
+            ship_length * 0.05,
+            beam * 0.25,
+            top + beam * 0.35,
             "funnel",
         )
     yield DeckObject(
         x + length * 0.38,
         0,
-        hull.length * 0.01,
-        hull.beam * 0.3,
-        top + hull.beam * 0.4,
+        ship_length * 0.01,
+        beam * 0.3,
+        top + beam * 0.4,
         "mast",
     )
     boats = int(rng.integers(3, 9))
-    size = 0.3 * hull.length / boats
-    for boat in np.linspace(-0.3, 0.25, boats) * hull.length:
-        for y in (-hull.beam * 0.45, hull.beam * 0.45):
+    size = 0.3 * ship_length / boats
+    for boat in np.linspace(-0.3, 0.25, boats) * ship_length:
+        for y in (-beam * 0.45, beam * 0.45):
             yield DeckObject(
-                float(boat), y, size, hull.beam * 0.08, deck_height * 2.5, "gear"
+                float(boat), y, size, beam * 0.08, deck_height * 2.5, "gear"
             )
 
 
@@ -409,21 +434,21 @@ def passenger(hull: Ship, rng: Rng) -> Iterator[DeckObject]:
     stern=(0.15, 0.35),
 )
 def tug(hull: Ship, rng: Rng) -> Iterator[DeckObject]:
-    """A house forward of midships, two funnels side by side behind it, and a towing winch."""
+    """A house forward of midships, two funnels behind it, and a towing winch."""
+    beam = hull.beam
+    ship_length = hull.length
     house = rng.uniform(0.26, 0.38)
-    x = hull.length * rng.uniform(0.04, 0.12)
-    yield from _house(hull, rng, x, hull.length * house)[:2]
-    yield DeckObject(
-        x, 0, hull.length * 0.03, hull.length * 0.03, hull.beam * 1.2, "mast"
-    )
-    size = hull.beam * 0.12
-    for y in (-hull.beam * 0.22, hull.beam * 0.22):
+    x = ship_length * rng.uniform(0.04, 0.12)
+    yield from _house(hull, rng, x, ship_length * house)[:2]
+    yield DeckObject(x, 0, ship_length * 0.03, ship_length * 0.03, beam * 1.2, "mast")
+    size = beam * 0.12
+    for y in (-beam * 0.22, beam * 0.22):
         yield DeckObject(
-            x - hull.length * house * 0.4, y, size, size, hull.beam * 0.7, "funnel"
+            x - ship_length * house * 0.4, y, size, size, beam * 0.7, "funnel"
         )
-    winch = hull.beam * rng.uniform(0.2, 0.35)
-    yield DeckObject(-0.18 * hull.length, 0, winch, winch * 1.2, 2, "gear")
-    yield DeckObject(0.36 * hull.length, 0, winch * 0.6, winch, 1.5, "gear")
+    winch = beam * rng.uniform(0.2, 0.35)
+    yield DeckObject(-0.18 * ship_length, 0, winch, winch * 1.2, 2, "gear")
+    yield DeckObject(0.36 * ship_length, 0, winch * 0.6, winch, 1.5, "gear")
 
 
 @ShipClass(
@@ -435,44 +460,44 @@ def tug(hull: Ship, rng: Rng) -> Iterator[DeckObject]:
 )
 def patrol(hull: Ship, rng: Rng) -> Iterator[DeckObject]:
     """A stepped house, a tall mast, a gun and boats; a flight deck on larger ones."""
+    beam = hull.beam
+    ship_length = hull.length
     house = rng.uniform(0.28, 0.42)
-    x = hull.length * rng.uniform(-0.04, 0.04)
-    deck_height = max(2.2, hull.beam * 0.25)
-    front = x + hull.length * house * 0.3
+    x = ship_length * rng.uniform(-0.04, 0.04)
+    deck_height = max(2.2, beam * 0.25)
+    front = x + ship_length * house * 0.3
     yield DeckObject(
         x,
         0,
-        hull.length * house,
-        hull.beam * rng.uniform(0.65, 0.9),
+        ship_length * house,
+        beam * rng.uniform(0.65, 0.9),
         deck_height,
         "house",
     )
     yield DeckObject(
-        front, 0, hull.length * house * 0.4, hull.beam * 0.6, deck_height * 2, "house"
+        front, 0, ship_length * house * 0.4, beam * 0.6, deck_height * 2, "house"
+    )
+    yield DeckObject(front, 0, beam * 0.15, beam * 0.15, deck_height * 4.5, "mast")
+    funnel = x - ship_length * house * 0.25
+    yield DeckObject(
+        funnel, 0, ship_length * 0.05, beam * 0.3, deck_height * 2, "funnel"
     )
     yield DeckObject(
-        front, 0, hull.beam * 0.15, hull.beam * 0.15, deck_height * 4.5, "mast"
-    )
-    funnel = x - hull.length * house * 0.25
-    yield DeckObject(
-        funnel, 0, hull.length * 0.05, hull.beam * 0.3, deck_height * 2, "funnel"
-    )
-    yield DeckObject(
-        0.32 * hull.length,
+        0.32 * ship_length,
         0,
-        hull.beam * 0.2,
-        hull.beam * 0.2,
+        beam * 0.2,
+        beam * 0.2,
         deck_height * 0.8,
         "gear",
     )
-    if hull.length > 45:
+    if ship_length > 45:
         yield DeckObject(
-            -0.37 * hull.length, 0, hull.length * 0.2, hull.beam * 0.8, 0.3, "deck"
+            -0.37 * ship_length, 0, ship_length * 0.2, beam * 0.8, 0.3, "deck"
         )
-    boat = hull.length * 0.07
-    for y in (-hull.beam * 0.4, hull.beam * 0.4):
+    boat = ship_length * 0.07
+    for y in (-beam * 0.4, beam * 0.4):
         yield DeckObject(
-            x - hull.length * house * 0.3, y, boat, boat * 0.3, deck_height, "gear"
+            x - ship_length * house * 0.3, y, boat, boat * 0.3, deck_height, "gear"
         )
 
 
@@ -482,7 +507,11 @@ SHIP_KINDS = tuple(SHIP_CLASSES)
 def _house_aft(
     hull: Ship, rng: Rng, shortest: float, longest: float
 ) -> Generator[DeckObject, None, Range]:
-    """Draw a forecastle and a house aft; return the aft and fore end of the cargo space between them."""
+    """Draw a forecastle and a house aft.
+
+    Returns:
+        The aft and fore end of the cargo space between them.
+    """
     house = rng.uniform(shortest, longest)
     yield from _forecastle(hull)
     yield from _house(

@@ -5,7 +5,7 @@ Krizhevsky 2009, "Learning multiple layers of features from tiny images".
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -22,13 +22,15 @@ from rsft.errors import DataError, RequestError
 from rsft.types import Pixels, Rejection
 
 _NAMES = """
-apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can castle
-caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin elephant
-flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard lobster man maple_tree
-motorcycle mountain mouse mushroom oak_tree orange orchid otter palm_tree pear pickup_truck pine_tree plain plate
-poppy porcupine possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk skyscraper snail snake spider
-squirrel streetcar sunflower sweet_pepper table tank telephone television tiger tractor train trout tulip turtle
-wardrobe whale willow_tree wolf woman worm
+apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus
+butterfly camel can castle caterpillar cattle chair chimpanzee clock cloud cockroach
+couch crab crocodile cup dinosaur dolphin elephant flatfish forest fox girl hamster
+house kangaroo keyboard lamp lawn_mower leopard lion lizard lobster man maple_tree
+motorcycle mountain mouse mushroom oak_tree orange orchid otter palm_tree pear
+pickup_truck pine_tree plain plate poppy porcupine possum rabbit raccoon ray road rocket
+rose sea seal shark shrew skunk skyscraper snail snake spider squirrel streetcar
+sunflower sweet_pepper table tank telephone television tiger tractor train trout tulip
+turtle wardrobe whale willow_tree wolf woman worm
 """
 CLASSES = tuple(_NAMES.split())
 """Class names in the order of the labels."""
@@ -54,7 +56,7 @@ class CIFARImage(LabeledFile):
 
 
 class CIFAR100(LabeledImages):
-    """CIFAR-100 as published (cifar-100-python/), or as PNG files in train/<class>/ and test/<class>/.
+    """CIFAR-100 as published, or as PNG files in train/<class>/ and test/<class>/.
 
     The published files are pickles. torchvision checks the MD5 sum of each file before
     it loads it, so a pickle with other content is never loaded.
@@ -80,7 +82,7 @@ class CIFAR100(LabeledImages):
         """Find the images.
 
         Args:
-            root: the folder of the images, or a folder up to two levels above it.
+            root: the folder of the images, or the folder that contains it.
             split: one of `splits`; only folders may have a split "val".
             transforms: applied to each sample.
 
@@ -127,24 +129,17 @@ class CIFAR100(LabeledImages):
         }
 
     def _find_root(self) -> None:
-        """Set `root` to the folder of the images, which is at most two levels below it, and set the layout."""
-        level = [self.root] if self.root.is_dir() else []
-        for _ in range(2):
-            for folder in level:
-                for layout, names in (
-                    ("pickles", (PICKLES,)),
-                    ("folders", ("train", "test")),
-                ):
-                    if all((folder / name).is_dir() for name in names):
-                        self.root = folder
-                        self.layout = layout
-                        return
-            level = sorted(
-                child
-                for folder in level
-                for child in folder.iterdir()
-                if child.is_dir()
-            )
+        """Set the folder of the images, `root` or one in it, and the layout."""
+        folders = [self.root, *sorted(self.root.glob("*"))]
+        for folder in filter(Path.is_dir, folders):
+            if (folder / PICKLES).is_dir():
+                self.layout = "pickles"
+            elif (folder / "train").is_dir() and (folder / "test").is_dir():
+                self.layout = "folders"
+            else:
+                continue
+            self.root = folder
+            return
         raise DatasetNotFoundError(self)
 
     def _from_pickles(self) -> list[CIFARImage]:
@@ -158,36 +153,28 @@ class CIFAR100(LabeledImages):
                     self.root / PICKLES,
                     f"download {PickledCIFAR100.url} again",
                 ) from error
-            for line, (pixels, target) in enumerate(
-                zip(published.data, published.targets, strict=True), 1
-            ):
+            file = str(self.root / PICKLES / split)
+            samples = zip(published.data, published.targets, strict=True)
+            for line, (pixels, target) in enumerate(samples, 1):
                 read = partial(np.asarray, pixels)
-                images.append(
-                    CIFARImage(
-                        str(self.root / PICKLES / split),
-                        CLASSES[target],
-                        split,
-                        line,
-                        read,
-                    )
-                )
+                images.append(CIFARImage(file, CLASSES[target], split, line, read))
         return images
 
     def _from_folders(self) -> list[CIFARImage]:
-        folder = LabeledFiles(self.root)
-        self.skipped = folder.skipped
-        self.rejected = folder.rejected
-        images = [
-            CIFARImage(*astuple(file)) for file in folder.files if file.label in CLASSES
-        ]
+        source = LabeledFiles(self.root)
+        self.skipped = source.skipped
+        self.rejected = source.rejected
+        images = []
+        for file in source.files:
+            if file.label in CLASSES:
+                images.append(CIFARImage(file.name, file.label, file.split))
+            else:
+                reason = "image in a folder that is not a class of CIFAR-100"
+                self.skipped[reason] += 1
         if not images:
             raise RequestError(
                 "no folder has the name of a CIFAR-100 class",
                 self.root,
                 f"the folders should be called {CLASSES[0]}, {CLASSES[1]} and so on",
             )
-        if len(images) < len(folder.files):
-            self.skipped["image in a folder that is not a class of CIFAR-100"] += len(
-                folder.files
-            ) - len(images)
         return images

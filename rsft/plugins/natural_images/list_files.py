@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import posixpath
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,19 +12,36 @@ from pathlib import Path
 import pandas as pd
 
 from rsft.data.chips.store import SPLITS
+from rsft.data.datasets.archive_search import PublishedArchive
 from rsft.data.datasets.formats.label_rows import OUTSIDE, exists, read_list_rows
 from rsft.errors import RequestError
+from rsft.plugins.natural_images.archives import (
+    INATURALIST_2018_ARCHIVE,
+    PLACES_LT_ARCHIVE,
+)
 from rsft.types import Rejection
+from rsft.utils.licenses import UNKNOWN
 
 
 @dataclass(frozen=True)
 class PublishedLists:
-    """Name of a data set, file name and number of rows of the published list of each split, and number of classes."""
+    """The published lists of a data set.
+
+    Attributes:
+        title: name of the data set.
+        lists: file name of the list of each split.
+        rows: number of rows of each list.
+        classes: number of classes.
+        archive: the archive of the images.
+        license: license of the images.
+    """
 
     title: str
     lists: Mapping[str, str]
     rows: Mapping[str, int]
     classes: int
+    archive: PublishedArchive
+    license: str = UNKNOWN
 
 
 PLACES_LT = PublishedLists(
@@ -31,17 +49,25 @@ PLACES_LT = PublishedLists(
     lists={split: f"Places_LT_{split}.txt" for split in SPLITS},
     rows={"train": 62_500, "val": 7_300, "test": 36_500},
     classes=365,
+    archive=PLACES_LT_ARCHIVE,
 )
 INATURALIST_2018 = PublishedLists(
     title="iNaturalist 2018",
     lists={split: f"iNaturalist18_{split}.txt" for split in ("train", "val")},
     rows={"train": 437_513, "val": 24_426},
     classes=8_142,
+    archive=INATURALIST_2018_ARCHIVE,
+    license="non-commercial, research-only",
 )
 
 
 class ListFiles:
-    """The images in the list files of a data set, whose paths are relative to `root`; `lists` is their folder.
+    """The images in the list files of a data set.
+
+    Args:
+        published: the published lists.
+        root: the folder that the paths in the lists are relative to.
+        lists: the folder of the lists; None takes `root`.
 
     Attributes:
         table: split, path, label (integer) and class of every existing image, in the
@@ -60,121 +86,109 @@ class ListFiles:
         self, published: PublishedLists, root: Path, lists: Path | None = None
     ) -> None:
         if not root.is_dir():
-            raise RequestError(
-                "the folder does not exist",
-                root,
-                f"give the folder of {published.title}",
-            )
+            hint = f"give the folder of {published.title}"
+            raise RequestError("the folder does not exist", root, hint)
         self.published = published
         self.root = root
-        self.lists = root if lists is None else lists
+        self.lists = lists or root
         rows = self._read_lists()
         is_class = rows["label"].between(0, published.classes - 1)
         train = rows[(rows["split"] == "train") & is_class]
-        self.classes, labels = _class_names(train, published.classes)
+        self.classes, labels = _name_classes(train, published.classes)
         faults = self._find_faults(rows, is_class, labels)
-        faulty = rows[faults != ""]
-        files = faulty["split"].map(
-            {split: str(self._list_path(split)) for split in published.lists}
-        )
-        self.rejected: list[Rejection] = list(
-            zip(files, faulty["line"], faults[faults != ""], strict=True)
-        )
-        counts = rows["split"].value_counts()
-        self.differences = [
-            f"rows of {published.lists[split]}: {counts.get(split, 0):,}; published:"
-            f" {count:,}"
-            for split, count in published.rows.items()
-            if counts.get(split, 0) != count
+        self.rejected: list[Rejection] = [
+            (str(self._list_path(row.split)), row.line, row.fault)
+            for row in rows.assign(fault=faults)[faults != ""].itertuples()
         ]
-        count = train["label"].nunique()
-        if count != published.classes:
-            self.differences.append(
-                f"classes with a training row: {count:,}; published:"
-                f" {published.classes:,}"
-            )
+        self.differences = self._compare_with_published(rows, train)
         usable = rows[faults == ""].reset_index(drop=True)
         if usable.empty:
+            first = "it is empty"
             if len(rows):
                 first = f"the first row needs {root / rows['path'].iloc[0]}"
-            else:
-                first = "it is empty"
             raise RequestError(
                 f"none of the images of {published.title} is in the folder",
                 root,
                 f"see {self._list_path('train')}: {first}",
             )
         names = usable["label"].map(dict(enumerate(self.classes)))
-        self.table = usable[["split", "path"]].assign(
-            label=usable["label"].astype("int32"), **{"class": names}
-        )
+        labels_of_rows = usable["label"].astype("int32")
+        columns = {"label": labels_of_rows, "class": names}
+        self.table = usable[["split", "path"]].assign(**columns)
 
     def _list_path(self, split: str) -> Path:
         return self.lists / self.published.lists[split]
 
     def _read_lists(self) -> pd.DataFrame:
-        """Return split, line, path, folder, text (the label as written) and label (-1 if not a number) of every row."""
+        """Return all rows of the lists.
+
+        Returns:
+            Columns split, line, path, folder, text (the label as written) and label (-1
+            if it is not a number).
+        """
         train = self._list_path("train")
         if not train.is_file():
-            raise RequestError(
-                f"{train.name} is missing",
-                self.lists,
-                "give the folder of the lists with --lists",
-            )
-        columns = ["line", "path", "text"]
-        tables = [
-            pd.DataFrame(
-                read_list_rows(self._list_path(split)), columns=columns
-            ).assign(split=split)
-            for split in self.published.lists
-            if self._list_path(split).is_file()
-        ]
-        table = pd.concat(tables, ignore_index=True)
-        label = (
-            table["text"]
-            .where(table["text"].str.fullmatch(r"[0-9]{1,9}"), "-1")
-            .astype("int64")
-        )
+            hint = "give the folder of the lists with --lists"
+            raise RequestError(f"{train.name} is missing", self.lists, hint)
+        rows = list[tuple[str, int, str, str]]()
+        for split in self.published.lists:
+            path = self._list_path(split)
+            if path.is_file():
+                rows += [(split, *row) for row in read_list_rows(path)]
+        table = pd.DataFrame(rows, columns=["split", "line", "path", "text"])
+        is_number = table["text"].str.fullmatch(r"[0-9]{1,9}").astype(bool)
+        label = table["text"].where(is_number, "-1").astype("int64")
         return table.assign(label=label, folder=table["path"].map(os.path.dirname))
+
+    def _compare_with_published(
+        self, rows: pd.DataFrame, train: pd.DataFrame
+    ) -> list[str]:
+        differences = []
+        counts = rows["split"].value_counts()
+        for split, expected in self.published.rows.items():
+            count = counts.get(split, 0)
+            if count != expected:
+                name = self.published.lists[split]
+                differences.append(
+                    f"rows of {name}: {count:,}; published: {expected:,}"
+                )
+        count = train["label"].nunique()
+        expected = self.published.classes
+        if count != expected:
+            differences.append(
+                f"classes with a training row: {count:,}; published: {expected:,}"
+            )
+        return differences
 
     def _find_faults(
         self, rows: pd.DataFrame, is_class: pd.Series[bool], labels: Mapping[str, int]
     ) -> pd.Series[str]:
         """Return the first fault of each row, "" for a usable row."""
-        folders = {folder: self.root / folder for folder in rows["folder"].unique()}
-        folder_label = rows["folder"].map(
-            {name: labels.get(folder_to_class_name(name)) for name in folders}
-        )
+        folders = rows["folder"].unique()
+        names = {folder: folder_to_class_name(folder) for folder in folders}
+        folder_label = rows["folder"].map(names).map(labels)
         # list each folder once, because half a million `stat` calls are slow on a
         # network disk
-        files = {
-            name: {entry.name for entry in os.scandir(folder) if entry.is_file()}
-            for name, folder in folders.items()
-            if exists(folder, Path.is_dir)
-        }
-        names = rows["path"].map(os.path.basename)
-        is_file = [
-            name in files.get(folder, ())
-            for name, folder in zip(names, rows["folder"], strict=True)
-        ]
+        files = set[str]()
+        for folder in folders:
+            if exists(self.root / folder, Path.is_dir):
+                for entry in os.scandir(self.root / folder):
+                    if entry.is_file():
+                        files.add(posixpath.join(folder, entry.name))
+        has_other_label = folder_label.notna() & (folder_label != rows["label"])
         checks = {
             "a row is `path label`": rows["path"] == "",
             f"the class number must be 0 to {self.published.classes - 1}": ~is_class,
-            "the path leaves the folder": (
-                rows["path"].str.startswith(OUTSIDE).astype(bool)
-            ),
-            "the file does not exist": ~pd.Series(is_file, rows.index, dtype=bool),
-            "the folder belongs to another class": (
-                folder_label.notna() & (folder_label != rows["label"])
-            ),
+            "the path leaves the folder": rows["path"].str.startswith(OUTSIDE),
+            "the file does not exist": ~rows["path"].isin(files),
+            "the folder belongs to another class": has_other_label,
             "the path is already listed": rows["path"].duplicated(),
         }
         faults = pd.Series("", rows.index)
         for reason, is_faulty in reversed(checks.items()):
-            faults = faults.mask(is_faulty, reason)
-        return faults.where(
-            faults == "", faults + ": " + rows["path"] + " " + rows["text"]
-        )
+            faults = faults.mask(is_faulty.astype(bool), reason)
+        texts = faults + ": " + rows["path"] + " " + rows["text"]
+        return texts.where(faults != "", "")
 
 
 def folder_to_class_name(folder: str) -> str:
@@ -187,13 +201,16 @@ def folder_to_class_name(folder: str) -> str:
         >>> folder_to_class_name("data_256/a/apartment/outdoor")
         'apartment-outdoor'
     """
-    return "-".join(
-        name for name in folder.split("/")[1:] if len(name) > 1 or name.isdecimal()
-    )
+    parts = folder.split("/")[1:]
+    return "-".join(name for name in parts if len(name) > 1 or name.isdecimal())
 
 
-def _class_names(train: pd.DataFrame, count: int) -> tuple[list[str], dict[str, int]]:
-    """Return the names of the classes, by the folders of most rows in the training list, and the label of each name."""
+def _name_classes(train: pd.DataFrame, count: int) -> tuple[list[str], dict[str, int]]:
+    """Name the classes by the folders of most of their rows in the training list.
+
+    Returns:
+        The names in the order of the labels, and the label of each name.
+    """
     pairs = Counter(zip(train["label"], train["folder"], strict=True))
     names: dict[int, str] = {}
     labels: dict[str, int] = {}

@@ -8,7 +8,7 @@ OPENSARSHIP_ARCHIVE = PublishedArchive(
     option="SOURCE",
     word="opensarship",
     is_member=lambda path: path.name.lower() == "ship.xml",
-    content="scenes with Patch_Uint8/ and Ship.xml",
+    content="scenes with Patch_Uint8/, Patch_Cal/ or Patch/, and Ship.xml",
     download=(
         "version 1.0 or 2.0, OpenSARShip_1.zip or OpenSARShip_2.zip, from"
         " https://opensar.sjtu.edu.cn"

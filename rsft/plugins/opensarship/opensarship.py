@@ -33,17 +33,13 @@ _NAME = re.compile(r"(?:Visual_)?(.+)_x(\d+)_y(\d+)(?:_(vh|vv))?\.tiff?", re.ASC
 _FULL_NAMES = {
     "Search": "Search and Rescue vessel",
     "Law Enforce": "Law Enforcement",
-}  # truncated in the files
+}
+"""Types that are truncated in the files."""
 _WRONG_END = rb"<\ShipList>"
-_END = b"</ShipList>"  # a fault of version 2.0
+"""A fault of version 2.0."""
 _CODES = {6: "Passenger", 7: "Cargo", 8: "Tanker"}  # the tens of an AIS ship type
-_UNKNOWN = (
-    "",
-    "NA",
-    "Unspecified",
-    "Reserved",
-    "Other",
-)  # MarineTraffic types that say nothing
+_UNKNOWN = ("", "NA", "Unspecified", "Reserved", "Other")
+"""Types of MarineTraffic that say nothing."""
 _HAZARD = " - Hazard"  # as in "Tanker - Hazard D (Recognizable)"
 _KINDS = {
     "Passenger": ("Passenger",),
@@ -106,11 +102,13 @@ class OpenSARShipChip:
         return " ".join(self.scene.split("_")[:3])
 
     def ship_type(self, label: OpenSARShipLabel) -> str:
-        """Return the ship type of MarineTraffic, or of AIS where it is unknown; with the label "ais", that of AIS."""
-        use_ais = label == "ais" or self.marinetraffic_type is None
-        if use_ais:
+        """Return the ship type of MarineTraffic, or of AIS where it is unknown.
+
+        With the label "ais", return that of AIS.
+        """
+        if label == "ais" or self.marinetraffic_type is None:
             return self.category
-        return str(self.marinetraffic_type)
+        return self.marinetraffic_type
 
 
 class OpenSARShip(LabeledImages):
@@ -204,16 +202,17 @@ class OpenSARShip(LabeledImages):
         self.label = label
         self.rejected: list[tuple[str, int, str]] = []
         self.chips: list[OpenSARShipChip] = []
-        names = {parts[:-1] for parts in iterate_files(pathlib.Path(root))}
-        folders = [
-            pathlib.Path(root, *parts)
-            for parts in sorted(names)
-            if parts[-1:] == (self.products[product],)
-        ]
+        folders = sorted(
+            {
+                parts[:-1]
+                for parts in iterate_files(pathlib.Path(root))
+                if parts[-2:-1] == (self.products[product],)
+            }
+        )
         if not folders:
             raise DatasetNotFoundError(self)
-        for folder in folders:
-            self._read_scene(folder)
+        for parts in folders:
+            self._read_scene(pathlib.Path(root, *parts))
         self.classes = sorted({chip.ship_type(label) for chip in self.chips})
 
     def __len__(self) -> int:
@@ -221,97 +220,98 @@ class OpenSARShip(LabeledImages):
         return len(self.chips)
 
     def load_sample(self, index: int) -> Sample:
-        """Return image (B, H, W) in the unit of the product, and label, an index into `classes`."""
+        """Return image (B, H, W) in the unit of the product, and label."""
         chip = self.chips[index]
+        label = self.classes.index(chip.ship_type(self.label))
         image = to_image_tensor(read_opensarship_pixels(chip, self.product))
-        return {
-            "image": image,
-            "label": torch.tensor(self.classes.index(chip.ship_type(self.label))),
-        }
+        return {"image": image, "label": torch.tensor(label)}
 
     def plot(
         self, sample: Sample, show_titles: bool = True, suptitle: str | None = None
     ) -> Figure:
         """Plot the bands of a sample side by side."""
-        bands = next(
-            names for names in self.modes.values() if len(names) == len(sample["image"])
-        )
+        bands = _BANDS_BY_NUMBER[len(sample["image"])]
         return plot_sample(sample, self.classes, show_titles, suptitle, bands)
+
+    def _reject(self, path: pathlib.Path, reason: str) -> None:
+        self.rejected.append((str(path), 0, reason))
 
     def _read_scene(self, folder: pathlib.Path) -> None:
         """Add the chips in one folder."""
-        names = [
-            folder.parent.name,
-            *sorted(path.name for path in folder.parent.iterdir()),
-        ]
-        scene = next((match[0] for match in map(_SCENE.search, names) if match), None)
+        scene = _find_scene_name(folder.parent)
         if scene is None:
-            reason = (
+            self._reject(
+                folder.parent,
                 "neither the folder nor a file in it is named after a Sentinel-1 IW"
-                " scene of VV, or of VH and VV"
+                " scene of VV, or of VH and VV",
             )
-            self.rejected.append((str(folder.parent), 0, reason))
             return
         bands = self.modes[scene.split("_1", 1)[1][:3]]
+        suffixes = ("",)
         if self.product == "uint8" and len(bands) > 1:
             suffixes = bands
-        else:
-            suffixes = ("",)
-        records = dict[tuple[str, str], dict[str, str]]()
-        record_file = folder.parent / "Ship.xml"
-        try:
-            records = read_ship_records(record_file)
-        except (OSError, ValueError) as error:
-            if isinstance(error, OSError):
-                reason = f"the file cannot be read: {error.strerror}"
-            else:
-                reason = str(error)
-            self.rejected.append((str(record_file), 0, reason))
-        for (category, x, y), files in self._group_files(folder).items():
-            record = records.pop((x, y), None)
-            if set(files) == set(suffixes):
-                paths = tuple(files[suffix] for suffix in suffixes)
-                fields: dict[str, Any]
-                if record is None:
-                    fields = {"flags": ("no-record",)}
-                else:
-                    fields = _parse_record(record, category)
-                self.chips.append(
-                    OpenSARShipChip(paths, scene, category, bands, **fields)
-                )
-            else:
+        records = self._read_records(folder.parent / "Ship.xml")
+        for (category, *center), files in self._group_files(folder).items():
+            record = records.pop((*center,), None)
+            if set(files) != set(suffixes):
                 expected = ", ".join(suffix or "none" for suffix in suffixes)
-                reason = (
-                    f"the band suffixes must be {expected}, by the name of the scene"
-                )
-                self.rejected += [(str(path), 0, reason) for path in files.values()]
+                for path in files.values():
+                    self._reject(
+                        path,
+                        f"the band suffixes must be {expected}, by the name of the"
+                        " scene",
+                    )
+                continue
+            paths = tuple(files[suffix] for suffix in suffixes)
+            fields = _parse_record(record, category)
+            chip = OpenSARShipChip(paths, scene, category, bands, **fields)
+            self.chips.append(chip)
         for x, y in records:
-            self.rejected.append(
-                (
-                    str(record_file),
-                    0,
-                    f"no chip for the record of Center_x {x}, Center_y {y}",
-                )
-            )
+            reason = f"no chip for the record of Center_x {x}, Center_y {y}"
+            self._reject(folder.parent / "Ship.xml", reason)
+
+    def _read_records(
+        self, path: pathlib.Path
+    ) -> dict[tuple[str, ...], dict[str, str]]:
+        try:
+            return read_ship_records(path)
+        except OSError as error:
+            self._reject(path, f"the file cannot be read: {error.strerror}")
+        except ValueError as error:
+            self._reject(path, str(error))
+        return {}
 
     def _group_files(
         self, folder: pathlib.Path
     ) -> dict[tuple[str, str, str], dict[str, pathlib.Path]]:
-        """Return the files by (category, center x, center y), then by the suffix of the band."""
+        """Return the files by category, center x and center y, then by band suffix."""
         files: dict[tuple[str, str, str], dict[str, pathlib.Path]] = {}
         for path in sorted(path for path in folder.iterdir() if path.is_file()):
             match = _NAME.fullmatch(path.name)
             if match is None:
-                self.rejected.append(
-                    (str(path), 0, "the name is not <class>_x<column>_y<row>.tif")
-                )
-            else:
-                key = (_FULL_NAMES.get(match[1], match[1]), match[2], match[3])
-                files.setdefault(key, {})[(match[4] or "").upper()] = path
+                self._reject(path, "the name is not <class>_x<column>_y<row>.tif")
+                continue
+            category, x, y, suffix = match.groups("")
+            key = (_FULL_NAMES.get(category, category), x, y)
+            files.setdefault(key, {})[suffix.upper()] = path
         return files
 
 
-def read_ship_records(path: pathlib.Path) -> dict[tuple[str, str], dict[str, str]]:
+_BANDS_BY_NUMBER = {len(names): names for names in OpenSARShip.modes.values()}
+
+
+def _find_scene_name(folder: pathlib.Path) -> str | None:
+    """Return the Sentinel-1 product after which a folder or a file in it is named."""
+    for name in (folder.name, *sorted(path.name for path in folder.iterdir())):
+        match = _SCENE.search(name)
+        if match:
+            return match[0]
+    return None
+
+
+def read_ship_records(
+    path: pathlib.Path,
+) -> dict[tuple[str, ...], dict[str, str]]:
     """Read the records of a Ship.xml.
 
     Returns:
@@ -327,17 +327,14 @@ def read_ship_records(path: pathlib.Path) -> dict[tuple[str, str], dict[str, str
             "the file declares a document type, which a ship list does not have"
         )
     try:
-        root = ElementTree.fromstring(data.replace(_WRONG_END, _END))
+        root = ElementTree.fromstring(data.replace(_WRONG_END, b"</ShipList>"))
     except (ElementTree.ParseError, LookupError, ValueError) as error:
         raise ValueError(f"the file is not XML: {error}") from error
-    records = [
-        {item.tag: (item.text or "").strip() for part in ship for item in part}
-        for ship in root
-    ]
-    return {
-        (record.get("Center_x", ""), record.get("Center_y", "")): record
-        for record in records
-    }
+    records: dict[tuple[str, ...], dict[str, str]] = {}
+    for ship in root:
+        record = {item.tag: (item.text or "").strip() for item in ship.iterfind("*/*")}
+        records[record.get("Center_x", ""), record.get("Center_y", "")] = record
+    return records
 
 
 def read_opensarship_pixels(
@@ -376,34 +373,34 @@ def _read_tiff(path: pathlib.Path) -> NDArray[Any]:
             return np.asarray(file.read())
 
 
-def _parse_record(record: Mapping[str, str], category: str) -> dict[str, Any]:
+def _parse_record(record: Mapping[str, str] | None, category: str) -> dict[str, Any]:
     """Return fields of an `OpenSARShipChip`."""
+    if record is None:
+        return {"flags": ("no-record",)}
+    flags = []
     code = record.get("Ship_Type", "")
-    if code.isdecimal() and len(code) < 10:
-        ais_category = _CODES.get(int(code) // 10, category)
-    else:
-        ais_category = category
+    is_code = code.isdecimal() and len(code) < 10
+    if is_code and _CODES.get(int(code) // 10, category) != category:
+        flags.append("class-code")
+    kind = ship_kind(category)
     marinetraffic_type = _marinetraffic_type(record)
-    conflicts = marinetraffic_type is not None and ship_kind(
-        marinetraffic_type
-    ) != ship_kind(category)
-    flags = {"class-code": ais_category != category, "label-conflict": conflicts}
+    if marinetraffic_type and ship_kind(marinetraffic_type) != kind:
+        flags.append("label-conflict")
     return {
         "marinetraffic_type": marinetraffic_type,
         "mmsi": record.get("MMSI"),
-        "length_m": (
-            parse_finite(record.get("Length")) or None
-        ),  # 0 means unknown in AIS
+        # 0 means unknown in AIS
+        "length_m": parse_finite(record.get("Length")) or None,
         "beam_m": parse_finite(record.get("Width")) or None,
         "incidence_deg": parse_finite(record.get("Incidence")),
         "longitude": parse_finite(record.get("Center_longitude")),
         "latitude": parse_finite(record.get("Center_latitude")),
-        "flags": tuple(name for name, is_set in flags.items() if is_set),
+        "flags": tuple(flags),
     }
 
 
 def _marinetraffic_type(record: Mapping[str, str]) -> str | None:
-    """Return the ship type of MarineTraffic without its hazard category; None if it is unknown."""
+    """Return the ship type of MarineTraffic without its hazard category, or None."""
     text = record.get("Elaborated_type", "").partition(_HAZARD)[0]
     text = _FULL_NAMES.get(text, text)
     if text in _UNKNOWN:

@@ -8,7 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from rsft.data.prepare.registry import data_set, format_prepare_command
+from rsft.data.prepare.registry import data_set
+from rsft.data.prepare.store_build import StoreBuild, builds_store, check_choice
 from rsft.errors import DataError, RequestError
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ MERCHANT_CLASSES = ("Bulk Carrier", "Container Ship", "Tanker")
 
 
 def describe_labels(store: ChipStore, arguments: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the number of chips by source of the label, and the contradictions between AIS and MarineTraffic.
+    """Yield the sources of the labels, and where AIS and MarineTraffic contradict.
 
     Args:
         store: a store of `prepare_opensarship`.
@@ -44,7 +45,8 @@ def describe_labels(store: ChipStore, arguments: Mapping[str, Any]) -> Iterator[
     """
     from rsft.plugins.opensarship.opensarship import ship_kind
 
-    is_known = store.table["marinetraffic_type"].notna()
+    table = store.table
+    is_known = table["marinetraffic_type"].notna()
     chips = f"{is_known.sum():,} of {len(is_known):,} chips"
     if arguments["label"] == "ais":
         yield f"labels: AIS for all chips; MarineTraffic has a type for {chips}"
@@ -53,22 +55,22 @@ def describe_labels(store: ChipStore, arguments: Mapping[str, Any]) -> Iterator[
             f"labels: MarineTraffic for {chips}, AIS for those without a type of"
             " MarineTraffic"
         )
-    conflicts = store.table[
-        store.table["flags"].fillna("").str.contains("label-conflict")
-    ]
-    kinds = zip(
-        conflicts["ais_type"],
-        conflicts["marinetraffic_type"].map(ship_kind),
-        strict=True,
-    )
-    for (ais, marinetraffic), count in Counter(kinds).most_common():
+    has_conflict = table["flags"].fillna("").str.contains("label-conflict")
+    types = table.loc[has_conflict, ["ais_type", "marinetraffic_type"]]
+    counts = Counter(types.itertuples(index=False, name=None))
+    kinds = Counter[tuple[str, str]]()
+    for (ais, marinetraffic), count in counts.items():
+        kinds[ais, ship_kind(marinetraffic)] += count
+    for (ais, marinetraffic), count in kinds.most_common():
         yield (
             f"contradiction: {count:,}  {ais} by AIS, {marinetraffic} by MarineTraffic"
         )
 
 
 @data_set("opensarship", notes=describe_labels)
+@builds_store("opensarship")
 def prepare_opensarship(
+    build: StoreBuild,
     source: Path | None,
     root: Path,
     product: Literal["uint8", "cal", "patch"] = "uint8",
@@ -81,12 +83,12 @@ def prepare_opensarship(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> ChipStore:
-    """Build a chip store of OpenSARShip, Sentinel-1 ships in VH and VV; no scene is in two splits.
+    """Build a chip store of OpenSARShip, Sentinel-1 ships in VH and VV.
 
-    Without `bands`, chips of other polarization modes than the most common one are
-    skipped. `val` and `test` are approximate. A class is in every split if it is in at
-    least as many scenes as there are splits. README.md of the store lists the classes
-    that a split lacks.
+    No scene is in two splits. Without `bands`, chips of other polarization modes than
+    the most common one are skipped. `val` and `test` are approximate. A class is in
+    every split if it is in at least as many scenes as there are splits. README.md of
+    the store lists the classes that a split lacks.
 
     Args:
         source: Folder or archive of OpenSARShip that contains the scenes (default:
@@ -107,100 +109,57 @@ def prepare_opensarship(
             `root` is not empty, or an argument is out of range.
         DataError: no chip can be used.
     """
-    from rsft.data.chips.builder import build_store, find_finished_store
     from rsft.data.chips.record import StoreDescription, describe_rejections
-    from rsft.data.datasets.archive_search import locate_source
-    from rsft.data.datasets.source_errors import (
-        explain_wrong_source,
-        translate_dataset_errors,
-    )
-    from rsft.data.datasets.splits import split_groups
+    from rsft.data.datasets.source_errors import read_source
     from rsft.plugins.opensarship.archives import OPENSARSHIP_ARCHIVE
     from rsft.plugins.opensarship.opensarship import OpenSARShip
-    from rsft.utils.source_tree import open_source_tree
 
-    root, source = locate_source(OPENSARSHIP_ARCHIVE, root, source, overwrite)
-    options: dict[str, object] = {
-        "product": product,
-        "classes": classes,
-        "label": label,
-        "bands": bands,
-    }
-    options |= {"val": val, "test": test, "seed": seed}
-    command = format_prepare_command("opensarship", source, root=root, **options)
-    finished = find_finished_store(root, command, overwrite)
-    if finished:
-        return finished
-    _check_opensarship_choices(product, classes, label, bands)
+    _check_options(product, classes, label, bands)
     if not (val >= 0 and test >= 0 and val + test < 1):
         raise RequestError(
             f"the shares are {val} and {test}",
             "--val, --test",
             "give shares >= 0 with a sum < 1",
         )
-    with open_source_tree(source, root, progress) as folder:
-        hint = (
-            "give the folder that contains the scenes, each with"
-            f" {OpenSARShip.products[product]}/ and Ship.xml"
+    title = f"an OpenSARShip scene with chips of product {product}"
+    with build.open_source() as folder:
+        dataset = read_source(
+            OPENSARSHIP_ARCHIVE,
+            folder,
+            title,
+            lambda folder: OpenSARShip(folder, product, label=label),
         )
-        title = f"an OpenSARShip scene with chips of product {product}"
-        with (
-            explain_wrong_source(OPENSARSHIP_ARCHIVE, folder),
-            translate_dataset_errors(title, folder, hint),
-        ):
-            dataset = OpenSARShip(folder, product, label=label)
         if not dataset.chips:
             hint = describe_rejections(dataset.rejected) or "the folders are empty"
-            raise DataError("no chip can be used", source, hint)
-        chips, skipped = _select_chips(dataset.chips, bands, source)
+            raise DataError("no chip can be used", build.source, hint)
+        chips, skipped = _select_chips(dataset.chips, bands, build.source_path)
         labels = [opensarship_class(chip.ship_type(label), classes) for chip in chips]
-        count = labels.count("")
-        if count:
-            skipped[f"no {', '.join(MERCHANT_CLASSES)}"] = count
-        chips = [chip for chip, name in zip(chips, labels, strict=True) if name]
-        labels = [name for name in labels if name]
+        without_class = labels.count("")
+        if without_class:
+            skipped[f"no {', '.join(MERCHANT_CLASSES)}"] = without_class
         shares = {"train": 1 - val - test, "val": val, "test": test}
-        split_of = split_groups(labels, [chip.scene for chip in chips], shares, seed)
-        title = f"OpenSARShip, {dataset.products[product]}"
-        names = {"3": THREE_CLASSES, "merchant": MERCHANT_CLASSES}.get(
-            classes, sorted(set(labels))
-        )
-        rejected = dataset.rejected
+        records = _list_records(chips, labels, shares, seed, product, bands)
+        names = {"3": THREE_CLASSES, "merchant": MERCHANT_CLASSES}
         description = StoreDescription(
-            title,
-            names,
-            command,
-            None,
-            skipped,
-            rejected,
-            columns=_opensarship_columns(),
+            f"OpenSARShip, {dataset.products[product]}",
+            names.get(classes, sorted({*labels} - {""})),
+            build.command,
+            skipped=skipped,
+            rejected=dataset.rejected,
+            columns=_further_columns(),
         )
-        columns = zip(chips, labels, strict=True)
-        records = [
-            _make_record(chip, label, split_of[chip.scene], product, bands)
-            for chip, label in columns
-        ]
-        return build_store(
-            root, records, description, overwrite=overwrite, progress=progress
-        )
+        return build.write(records, description)
 
 
-def _check_opensarship_choices(
+def _check_options(
     product: str, classes: str, label: str, bands: tuple[str, ...] | None
 ) -> None:
     from rsft.data.imagery.bands import check_bands
     from rsft.plugins.opensarship.opensarship import OpenSARShip
 
-    choices = {
-        "--product": (product, tuple(OpenSARShip.products)),
-        "--classes": (classes, ("3", "merchant", "typed")),
-        "--label": (label, OpenSARShip.labels),
-    }
-    for option, (value, allowed) in choices.items():
-        if value not in allowed:
-            raise RequestError(
-                f"unknown value {value}", option, f"choose one of {', '.join(allowed)}"
-            )
+    check_choice(product, "--product", OpenSARShip.products)
+    check_choice(classes, "--classes", ("3", "merchant", "typed"))
+    check_choice(label, "--label", OpenSARShip.labels)
     if classes == "merchant" and label == "ais":
         raise RequestError(
             "AIS has no bulk carriers", "--classes, --label", "leave out --label ais"
@@ -221,52 +180,72 @@ def opensarship_class(ship_type: str, classes: str) -> str:
     from rsft.plugins.opensarship.opensarship import ship_kind
 
     kind = ship_kind(ship_type)
-    if classes == "3":
-        if kind in THREE_CLASSES:
-            return kind
-        return "Other"
+    if classes == "typed":
+        return ship_type.replace("/", "-")
     if classes == "merchant":
         name = kind if kind == "Tanker" else ship_type
-        if name in MERCHANT_CLASSES:
-            return name
-        return ""
-    return ship_type.replace("/", "-")
+        return name if name in MERCHANT_CLASSES else ""
+    return kind if kind in THREE_CLASSES else "Other"
 
 
-def _opensarship_columns() -> dict[str, Any]:
+def _further_columns() -> dict[str, Any]:
     import pyarrow as pa
 
-    texts = dict.fromkeys(("ais_type", "marinetraffic_type"), pa.string())
-    return texts | dict.fromkeys(("ais_length_m", "ais_beam_m"), pa.float64())
+    return {
+        "ais_type": pa.string(),
+        "marinetraffic_type": pa.string(),
+        "ais_length_m": pa.float64(),
+        "ais_beam_m": pa.float64(),
+    }
 
 
 def _select_chips(
     chips: list[OpenSARShipChip], bands: tuple[str, ...] | None, source: Path
 ) -> tuple[list[OpenSARShipChip], Counter[str]]:
-    """Return the chips that have `bands`, by default the most common ones, and the number of the others by reason."""
+    """Return the chips that have `bands`, and the number of the others by reason.
+
+    By default, the bands are the most common ones.
+    """
     counts = Counter(chip.bands for chip in chips)
     if bands is None:
-        (common, _), *others = counts.most_common()
+        [(common, _)] = counts.most_common(1)
+        usable = {common}
         reason = f"but most chips have {','.join(common)}"
-        selected = [chip for chip in chips if chip.bands == common]
     else:
-        others = [
-            (names, count)
-            for names, count in counts.items()
-            if not set(bands) <= set(names)
-        ]
+        usable = {names for names in counts if set(bands) <= set(names)}
         reason = f"without {','.join(bands)}"
-        selected = [chip for chip in chips if set(bands) <= set(chip.bands)]
-    if not selected:
+    if not usable:
         available = ", ".join(sorted({band for names in counts for band in names}))
         raise RequestError(
             f"no chip has {', '.join(bands or ())}",
             source,
             f"choose --bands from {available}",
         )
-    return selected, Counter(
-        {f"{','.join(names)}, {reason}": count for names, count in others}
-    )
+    skipped = Counter[str]()
+    for names, count in counts.items():
+        if names not in usable:
+            skipped[f"{','.join(names)}, {reason}"] = count
+    return [chip for chip in chips if chip.bands in usable], skipped
+
+
+def _list_records(
+    chips: list[OpenSARShipChip],
+    labels: list[str],
+    shares: Mapping[str, float],
+    seed: int,
+    product: OpenSARShipProduct,
+    bands: tuple[str, ...] | None,
+) -> list[ChipRecord]:
+    """Make the records of the chips whose label is not "", split by whole scenes."""
+    from rsft.data.datasets.splits import split_groups
+
+    labeled = [pair for pair in zip(chips, labels, strict=True) if pair[1]]
+    scenes = [chip.scene for chip, _ in labeled]
+    split_of = split_groups([label for _, label in labeled], scenes, shares, seed)
+    return [
+        _make_record(chip, label, split_of[chip.scene], product, bands)
+        for chip, label in labeled
+    ]
 
 
 def _make_record(
@@ -278,32 +257,33 @@ def _make_record(
 ) -> ChipRecord:
     from rsft.data.chips.record import ChipRecord
 
-    name = (
-        f"{chip.scene}__{chip.paths[0].stem.removeprefix('Visual_').replace(' ', '-')}"
-    )
+    path, *others = chip.paths
+    name = path.stem.removeprefix("Visual_").replace(" ", "-")
     columns: dict[str, object] = {
         "unit": PRODUCT_UNITS[product],
         "group_key": chip.scene,
         "source": "OpenSARShip",
-    }
-    columns |= {
         "sensor": chip.sensor,
         "spacing_m": _SPACING_M.get(chip.sensor.split()[-1]),
-    }
-    columns |= {
         "polarisation": ",".join(bands or chip.bands),
         "incidence_deg": chip.incidence_deg,
-    }
-    columns |= {"mmsi": chip.mmsi, "flags": ",".join(chip.flags)}
-    columns |= {
+        "mmsi": chip.mmsi,
+        "flags": ",".join(chip.flags),
         "ais_type": chip.category,
         "marinetraffic_type": chip.marinetraffic_type,
+        "ais_length_m": chip.length_m,
+        "ais_beam_m": chip.beam_m,
     }
-    columns |= {"ais_length_m": chip.length_m, "ais_beam_m": chip.beam_m}
-    path, *others = chip.paths
-    read = partial(_read_pixels, chip, product)
     return ChipRecord(
-        name, split, label, path, read, 0, chip.bands, columns, tuple(others), bands
+        f"{chip.scene}__{name}",
+        split,
+        label,
+        path,
+        partial(_read_pixels, chip, product),
+        bands=chip.bands,
+        extra_columns=columns,
+        image_paths=tuple(others),
+        selected_bands=bands,
     )
 
 
@@ -316,16 +296,10 @@ def _read_pixels(chip: OpenSARShipChip, product: OpenSARShipProduct) -> Pixels:
     path = chip.paths[0]
     try:
         pixels = read_opensarship_pixels(chip, product)
+    except FileNotFoundError as error:
+        raise DataError("the file cannot be read", path) from error
     except OSError as error:
-        is_absent = isinstance(error, FileNotFoundError)
-        raise DataError(
-            (
-                "the file cannot be read"
-                if is_absent
-                else "the file is truncated or damaged"
-            ),
-            path,
-        ) from error
+        raise DataError("the file is truncated or damaged", path) from error
     except ValueError as error:
         raise DataError(str(error), path) from error
     mask_nodata(pixels, None, path)

@@ -13,7 +13,8 @@ from rsft.backbones.card import find_weights
 from rsft.backbones.loading import find_card
 from rsft.data.chips.store import DATASET, ChipStore
 from rsft.data.imagery.reader import read_chip
-from rsft.data.prepare.published import prepare_dota, prepare_fusrs
+from rsft.data.prepare.dota import prepare_dota
+from rsft.data.prepare.fusrs import prepare_fusrs
 from rsft.data.similarity import pixel_digest
 from rsft.errors import RequestError, RsftError
 from rsft.recipe.library import find_recipe

@@ -58,7 +58,7 @@ def test_window_is_the_clipped_bounding_box(box, window):
 )
 def test_unusable_box_is_refused_with_its_reason(box, match):
     with pytest.raises(DataError, match=match):
-        crop_window(box, 80, 60, margin=3, min_side=4)
+        crop_window(box, 80, 60, margin=3, min_size=4)
 
 
 def test_faulty_label_rows_are_rejected_with_their_line(tmp_path):
@@ -398,6 +398,6 @@ def test_crops_of_P1888_have_the_published_names(shared):
         line.split()[0] for line in (root / "crops_P1888.txt").read_text().splitlines()
     ]
     assert (
-        len(DOTAObjects(root, "all", min_side=1)) == 107 + 130 + 64 + 295 - 2
+        len(DOTAObjects(root, "all", min_size=1)) == 107 + 130 + 64 + 295 - 2
     )  # of two objects a split left a line
     assert not any(item.clipped for item in source.objects)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rsft.data.prepare.published import prepare_fusrs
+from rsft.data.prepare.fusrs import prepare_fusrs
 from rsft.errors import DataError
 from tests.data.datasets.fusar_ship.data import CATEGORIES, make_names, write_fusar
 from tests.data.datasets.srsdd.data import write_srsdd

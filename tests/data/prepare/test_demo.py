@@ -11,7 +11,7 @@ import pytest
 
 from rsft.data.chips import builder
 from rsft.data.prepare.demo import DEMO_CLASSES, prepare_demo, prepare_demo_scene
-from rsft.data.simulation import scene
+from rsft.data.simulation import archives, scene
 from rsft.errors import RequestError
 from tests.helpers.killing import kill_at_call, run_until_killed
 
@@ -32,7 +32,8 @@ def _small_images():
             "_RENDERED": 704,
             "_SHAPE": (440, 672),
         }.items():
-            patch.setattr(scene, name, value)
+            module = archives if name == "_SRSDD_SIDE" else scene
+            patch.setattr(module, name, value)
         yield
 
 
@@ -96,7 +97,7 @@ def test_a_store_of_another_request_is_refused_before_any_work(demo, options):
 
 
 def test_the_same_request_is_done_already(demo, monkeypatch, caplog):
-    monkeypatch.setattr(scene, "write_srsdd_tree", None)
+    monkeypatch.setattr(archives, "write_srsdd_tree", None)
     before = (demo.root / "dataset.json").stat()
     left = [
         demo.root.parent / name
@@ -122,8 +123,8 @@ def test_a_killed_build_goes_on_with_its_simulated_files(demo, tmp_path, monkeyp
         ".demo.simulated",
         ".demo.simulated.lock",
     ]
-    monkeypatch.setattr(scene, "write_srsdd_tree", None)
-    monkeypatch.setattr(scene, "write_fusar_tree", None)
+    monkeypatch.setattr(archives, "write_srsdd_tree", None)
+    monkeypatch.setattr(archives, "write_fusar_tree", None)
     store = prepare_demo(tmp_path / "demo", counts=COUNTS, scenes=4, jobs=1)
     assert [path.name for path in tmp_path.iterdir()] == ["demo"]
     assert (store.root / "manifest.parquet").read_bytes() == (

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from rsft.data.imagery.reader import read_chip
-from rsft.data.prepare.published import prepare_dota
+from rsft.data.prepare.dota import prepare_dota
 from rsft.errors import DataError, RequestError, RsftError
 from tests.data.datasets.dota.data import HEADER, row, write_image, write_pair
 from tests.helpers.messages import mentions
@@ -153,7 +153,7 @@ def test_bad_requests(tree, tmp_path):
         {"version": "3.0"},
         {"classes": 16},
         {"margin": -1},
-        {"min_side": 0},
+        {"min_size": 0},
         {"val": 1.0},
     ):
         with pytest.raises(RequestError):

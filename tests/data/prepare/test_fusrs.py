@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from rsft.data.datasets.fusrs import LIST_VERSIONS, read_fusrs_list
-from rsft.data.prepare.published import prepare_fusrs
+from rsft.data.prepare.fusrs import prepare_fusrs
 from rsft.errors import DataError, RequestError
 from tests.data.datasets.fusar_ship.data import write_fusar
 from tests.data.datasets.srsdd.data import write_srsdd
@@ -357,12 +357,10 @@ def test_clean_is_not_written_if_its_audit_finds_a_leak(raw, tmp_path, monkeypat
         raw / "FUSAR/Cargo/Sub01/Ship_C01S01N0002.tiff",
     )
     monkeypatch.setattr(
-        "rsft.data.datasets.fusrs_protocols.symmetric_digest",
+        "rsft.data.datasets.same_content.symmetric_digest",
         lambda pixels: str(next(numbers)),
     )
-    monkeypatch.setattr(
-        "rsft.data.datasets.fusrs_protocols.find_similar", lambda *_: []
-    )
+    monkeypatch.setattr("rsft.data.datasets.same_content.find_similar", lambda *_: [])
     numbers = count()
     splits = cycle(["train", "test"])
     monkeypatch.setattr(
@@ -426,7 +424,7 @@ def test_sources_are_found_by_content_or_must_be_named(many):
     ("arguments", "message"),
     [
         ({"val": 0.9}, "share is 0.9"),
-        ({"classes": 3}, "3 classes"),
+        ({"classes": 3}, "unknown value 3"),
         ({"lists": Path()}, "--lists"),
     ],
 )

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rsft.data.prepare.published import prepare_fusrs
+from rsft.data.prepare.fusrs import prepare_fusrs
 from rsft.errors import DataError, RequestError
 from tests.data.datasets.fusar_ship.data import make_names, write_chip, write_fusar
 from tests.data.datasets.srsdd.data import write_srsdd

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rsft.data.prepare.published import prepare_fusrs
+from rsft.data.prepare.fusrs import prepare_fusrs
 from rsft.errors import DataError
 from tests.helpers.messages import mentions
 

@@ -15,7 +15,6 @@ from PIL import Image
 from rsft.data.chips.store import ChipStore
 from rsft.data.imagery.reader import read_chip
 from rsft.data.prepare.image_folder import prepare_folder
-from rsft.data.prepare.registry import format_prepare_command
 from rsft.errors import RequestError
 from tests.helpers.geokeys import write_chip_with_damaged_geokey
 from tests.helpers.messages import mentions
@@ -33,17 +32,6 @@ def write_tree(root, counts):
             )
             Image.fromarray(pixels).save(root / folder / f"{index:03}.png")
     return root
-
-
-def test_command_is_quoted_for_a_shell():
-    options = {"names": None, "min_side": 4, "val": 0.2, "ratio": 100.0}
-    command = format_prepare_command(
-        "folder", Path("raw data/船"), root=Path("out"), **options
-    )
-    assert (
-        command == "rsft prepare folder 'raw data/船' --root out --min-side 4 --val 0.2"
-        " --ratio 100"
-    )
 
 
 def test_one_level_gets_a_stratified_validation_split(tmp_path):

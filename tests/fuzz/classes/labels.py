@@ -18,7 +18,7 @@ from rsft.data.datasets.fusrs import read_fusrs_list
 from rsft.data.datasets.gaofen_chips import crop_srsdd_ship
 from rsft.data.datasets.source_errors import translate_dataset_errors
 from rsft.data.datasets.srsdd import SRSDD
-from rsft.data.prepare.image_folder import _class_names
+from rsft.data.prepare.image_folder import read_class_names
 from rsft.errors import DataError
 from rsft.inference.corrections.corrected_table import read_corrected_table
 from tests.data.datasets.dota.data import row, write_pair
@@ -118,7 +118,7 @@ def _read_lists(folder: Path) -> None:
     with translate_dataset_errors("FUSRS", folder, ""):
         read_fusrs_list(folder / "fusrs.txt", "train", 4)
     LabeledFiles(folder)
-    _class_names(["0", "1"], folder / "names.txt")
+    read_class_names(["0", "1"], folder / "names.txt")
 
 
 def _build_corrections(folder: Path) -> None:

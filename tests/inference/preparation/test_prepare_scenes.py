@@ -14,7 +14,7 @@ import shapely
 from rsft.data.chips import builder
 from rsft.data.chips.store import ChipStore, read_dataset
 from rsft.data.imagery.reader import read_chip
-from rsft.data.prepare.published import prepare_dota
+from rsft.data.prepare.dota import prepare_dota
 from rsft.errors import RequestError
 from rsft.inference.options import PredictionRequest
 from rsft.inference.predict.scene_chips import plan_scenes

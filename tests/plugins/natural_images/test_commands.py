@@ -19,7 +19,7 @@ def few_classes(monkeypatch):
 @pytest.mark.parametrize(
     ("command", "train", "message"),
     [
-        ("cifar100-lt", "", "skipped: 1  training image, to reach a ratio of 2"),
+        ("cifar100-lt", "", "skipped: 1  training image, to reach an imbalance of 2"),
         ("places-lt", "Places_LT_train.txt", "3 rejected"),
         ("inat2018", "iNaturalist18_train.txt", "2 rejected"),
     ],
@@ -35,7 +35,7 @@ def test_command_builds_a_chip_store(rsft, tmp_path, command, train, message):
             for index in (0, 1)
         ]
         (src / train).write_text("\n".join(rows))
-    options = ["--ratio", "2", "--val", "0"] if command == "cifar100-lt" else []
+    options = ["--imbalance", "2", "--val", "0"] if command == "cifar100-lt" else []
     code, printed = rsft("prepare", command, src, "--root", "out", *options)
     assert code == 0 and "4 chips" in printed and message in printed
     assert (tmp_path / "out/manifest.parquet").is_file()

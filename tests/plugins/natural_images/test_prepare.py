@@ -42,12 +42,12 @@ def test_the_published_count_at_a_ratio_of_100():
 def test_training_split_is_long_tailed_and_validation_is_taken_from_test(
     folders, tmp_path
 ):
-    store = prepare_cifar100(folders, tmp_path / "out", ratio=16, val=0.25)
+    store = prepare_cifar100(folders, tmp_path / "out", imbalance=16, val=0.25)
     assert counts(store.root, "train") == {"apple": 16, "bee": 4, "train": 1}
     assert counts(store.root, "val") == {"apple": 1, "bee": 1, "train": 1}
     assert sum(counts(store.root, "test").values()) == 9
     assert (
-        store.skipped == {"training image, to reach a ratio of 16": 27}
+        store.skipped == {"training image, to reach an imbalance of 16": 27}
         and store.classes == CLASSES
     )
 
@@ -57,7 +57,7 @@ def test_existing_long_tail_is_unchanged_and_seed_determines_the_choice(
     folders, tmp_path
 ):
     first, again, other = (
-        prepare_cifar100(folders, tmp_path / name, ratio=16, val=0, seed=seed)
+        prepare_cifar100(folders, tmp_path / name, imbalance=16, val=0, seed=seed)
         for name, seed in (("1", 0), ("2", 0), ("3", 1))
     )
     manifests = [
@@ -65,7 +65,7 @@ def test_existing_long_tail_is_unchanged_and_seed_determines_the_choice(
         for store in (first, again, other)
     ]
     assert manifests[0] == manifests[1] != manifests[2]
-    second = prepare_cifar100(first.root / "chips", tmp_path / "4", ratio=16, val=0)
+    second = prepare_cifar100(first.root / "chips", tmp_path / "4", imbalance=16, val=0)
     assert second.table["sha256"].tolist() == first.table["sha256"].tolist()
 
 
@@ -79,7 +79,7 @@ def test_a_faulty_archive_leaves_nothing(tmp_path):
 @pytest.mark.slow
 def test_published_files_become_png(tmp_path, monkeypatch):
     src = write_pickles(tmp_path / "src", monkeypatch, train=40, test=20)
-    store = prepare_cifar100(src, tmp_path / "out", ratio=1, val=0)
+    store = prepare_cifar100(src, tmp_path / "out", imbalance=1, val=0)
     last = store.table.iloc[-1]
     assert (len(store.table), last["path"]) == (60, "chips/train/keyboard/00039.png")
     pixels = np.random.default_rng(40).integers(0, 256, (40, 3072), dtype=np.uint8)[39]
@@ -88,7 +88,7 @@ def test_published_files_become_png(tmp_path, monkeypatch):
     )
 
 
-@pytest.mark.parametrize(("argument", "value"), [("ratio", 0.5), ("val", 1.0)])
+@pytest.mark.parametrize(("argument", "value"), [("imbalance", 0.5), ("val", 1.0)])
 def test_arguments_out_of_range_are_refused(folders, tmp_path, argument, value):
     with pytest.raises(RequestError) as caught:
         prepare_cifar100(folders, tmp_path / "out", **{argument: value})

@@ -149,7 +149,8 @@ def test_bad_requests_and_empty_scenes(scenes, tmp_path):
         prepare_opensarship(tmp_path, tmp_path / "out", product="cal")
     assert (
         caught.value.location == str(tmp_path)
-        and "Patch_Cal/ and Ship.xml" in caught.value.hint
+        and "Patch_Cal/" in caught.value.hint
+        and "Ship.xml" in caught.value.hint
     )
     (tmp_path / GRD / "Patch_Uint8").mkdir(parents=True)
     (tmp_path / GRD / "Patch_Uint8/notes.txt").write_text("no chip")

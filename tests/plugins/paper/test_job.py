@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from rsft.data.datasets.fusrs import read_fusrs_list
-from rsft.data.prepare.published import prepare_fusrs
+from rsft.data.prepare.fusrs import prepare_fusrs
 from rsft.errors import Interrupted, RequestError
 from rsft.models.bundle.bundle import Bundle
 from rsft.plugins.paper import job, runs

@@ -197,7 +197,7 @@ def _suffix_rank(chip: FUSARChip) -> int:
 
 
 class _Layout:
-    """The folders of an archive that name a category, by the names of the chips in them.
+    """The folders of an archive that name a category.
 
     A folder with the name of a category is none if most chips below it lie in folders
     of other categories that agree better with the names of the chips, or if it is

@@ -43,8 +43,10 @@ try:
 except (ImportError, ValueError, OSError):  # Windows
     pass
 def text(cell):
-    return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell)
-rows = CalamineWorkbook.from_path(sys.argv[1]).get_sheet_by_index(0).to_python(skip_empty_area=False)
+    is_whole = isinstance(cell, float) and cell.is_integer()
+    return str(int(cell) if is_whole else cell)
+sheet = CalamineWorkbook.from_path(sys.argv[1]).get_sheet_by_index(0)
+rows = sheet.to_python(skip_empty_area=False)
 rows = [[text(cell) for cell in row] for row in rows]
 if sum(len(cell) + 4 for row in rows for cell in row) > {_MAX_TEXT}:
     sys.exit(1)

@@ -1,12 +1,11 @@
 """Files below a folder, their splits, and the lines of text files."""
 
 import errno
+import math
 import os
 import pathlib
 import stat
 from collections.abc import Iterator
-
-import numpy as np
 
 PathParts = tuple[str, ...]
 """Names of the folders of a file and of the file itself."""
@@ -111,6 +110,4 @@ def parse_finite(text: str | None) -> float | None:
         value = float(text or "nan")
     except ValueError:
         return None
-    if np.isfinite(value):
-        return value
-    return None
+    return value if math.isfinite(value) else None

@@ -15,7 +15,6 @@ from rsft.data.simulation.radar import (
     amplitude_to_uint16,
     render_sar_chip,
 )
-from rsft.data.simulation.scene import place_ships
 from rsft.data.simulation.ships import SHIP_KINDS, DeckObject, Ship, sample_ship
 
 SENSOR = SarSensor(
@@ -150,20 +149,3 @@ def test_digital_numbers_use_their_range():
         numbers[amplitude < 600] / 100, amplitude[amplitude < 600], atol=0.006
     )
     assert amplitude_to_uint16(amplitude, 1e6).max() == 65535
-
-
-def test_ships_of_a_scene_neither_overlap_nor_lie_on_land():
-    shore = Shore(0.4, 100.0)
-    poses = list(
-        place_ships(
-            ["tanker", "fishing"] * 5, shore, 1000, np.random.default_rng(0)
-        ).values()
-    )
-    assert len(poses) >= 6
-    for index, pose in enumerate(poses):
-        assert shore.distance_inland(*pose.bounding_box().T).max() <= 0
-        for other in poses[:index]:
-            gaps = np.linalg.norm(
-                pose.bounding_box()[:, None] - other.bounding_box()[None], axis=-1
-            )
-            assert gaps.min() > 1

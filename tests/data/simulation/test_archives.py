@@ -10,7 +10,7 @@ from rsft.data.datasets.fusar_ship import FUSARShip
 from rsft.data.datasets.gaofen_chips import crop_srsdd_ship
 from rsft.data.datasets.srsdd import SRSDD
 from rsft.data.imagery.reader import read_chip
-from rsft.data.simulation.scene import write_fusar_tree, write_srsdd_tree
+from rsft.data.simulation.archives import write_fusar_tree, write_srsdd_tree
 
 COUNTS = {"Cargo": 5, "Tanker": 2, "LawEnforce": 1}
 

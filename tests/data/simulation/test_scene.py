@@ -10,14 +10,9 @@ import rasterio
 import shapely
 from rasterio.features import rasterize
 
+from rsft.data.simulation.placement import place_ships, sample_coast
 from rsft.data.simulation.radar import Shore
-from rsft.data.simulation.scene import (
-    SCENE_CLASSES,
-    SCENE_CRS,
-    place_ships,
-    sample_coast,
-    write_scene,
-)
+from rsft.data.simulation.scene import SCENE_CLASSES, SCENE_CRS, write_scene
 
 pytestmark = pytest.mark.slow
 

@@ -1,0 +1,162 @@
+"""Find the images of DOTA and their label files."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from torchgeo.datasets import DOTA
+
+from rsft.data.datasets.formats.label_rows import read_numbered_lines
+from rsft.data.datasets.formats.text_files import find_split
+from rsft.data.imagery.reader import IMAGE_SUFFIXES
+from rsft.errors import DataError
+from rsft.types import Rejection
+from rsft.utils.operating_system import walk_files
+
+DOTASplit = Literal["train", "val", "test", "all"]
+DOTAVersion = Literal["1.0", "1.5", "2.0"]
+
+Key = tuple[str, str]
+"""Split and file stem. The split is "" if no folder gives it."""
+
+_VERSION = re.compile(r"(?:version|v)[-_ ]?(\d\.\d)", re.IGNORECASE)
+_HORIZONTAL = re.compile(r"hbb|reclabel", re.IGNORECASE)
+"""Folders with horizontal boxes of the same objects."""
+_LABEL_FOLDER = re.compile(r"label|annotation", re.IGNORECASE)
+_LABEL_LINE = re.compile(r"(imagesource|gsd)\b|([-+.\de]+\s+){8}\S", re.IGNORECASE)
+"""A header, or a box and a class."""
+
+
+def find_torchgeo_pairs(
+    root: Path, split: DOTASplit, version: DOTAVersion, download: bool, checksum: bool
+) -> Iterator[tuple[Key, tuple[Path, Path]]]:
+    """Yield image and label file, by key, as `torchgeo.datasets.DOTA` names them.
+
+    If the files are not in the folder, there are none, unless `download` is set.
+    TorchGeo would extract archives there.
+    """
+    for name in ("train", "val"):
+        folder = root / name
+        labels = folder / "annotations" / f"version{version}"
+        is_extracted = (
+            (root / DOTA.sample_df_path).is_file()
+            and (folder / "images").is_dir()
+            and labels.is_dir()
+        )
+        if split in (name, "all") and (download or is_extracted):
+            source: Any = DOTA(
+                root, name, version, download=download, checksum=checksum
+            )
+            columns = source.sample_df[["image_path", "annotation_path"]]
+            for image, label_file in columns.itertuples(index=False):
+                yield (name, Path(image).stem), (root / image, root / label_file)
+
+
+class DOTATree:
+    """The pairs of image and label file below a folder.
+
+    An image and its label file have the same split and stem; their folders do not
+    matter. The split is that of the nearest parent folder called train, val or test.
+    Label files of other versions or with horizontal boxes are skipped. Other text files
+    are skipped if they have no image of the same name, are in no label folder, and do
+    not begin like a label file. Of the copies of a file in folders of several versions,
+    one is taken: that of TorchGeo.
+
+    Attributes:
+        pairs: image and label file by key, sorted.
+        skipped: number of files left out on purpose, by reason.
+        rejected: label files without an image, and files that repeat a key.
+    """
+
+    def __init__(self, root: Path, split: DOTASplit, version: DOTAVersion) -> None:
+        self.root = root
+        self.version = version
+        self.skipped: Counter[str] = Counter()
+        self.rejected: list[Rejection] = []
+        files = defaultdict[str, list[Path]](list)
+        for path in self._list_files(split):
+            files[path.suffix.lower()].append(path)
+        # v1.5 has the images of v1.0 and v2.0 adds some: prefer images in no folder of
+        # a version, then the lowest one
+        images = self._choose_files(
+            [path for suffix in IMAGE_SUFFIXES for path in files[suffix]],
+            lambda versions: (bool(versions), versions[-1:] > [version], versions),
+        )
+        # the archives of TorchGeo may repeat older versions: prefer label files in the
+        # archive of their version
+        labels = self._choose_files(
+            [path for path in files[".txt"] if self._is_label_file(path, images)],
+            lambda versions: (versions[:1] != [version], len(versions)),
+        )
+        self.pairs: dict[Key, tuple[Path, Path]] = {}
+        for key, label_file in sorted(labels.items()):
+            if key in images:
+                self.pairs[key] = (images[key], label_file)
+            else:
+                reason = f"image {label_file.stem} is missing"
+                self.rejected.append((str(label_file), 0, reason))
+        self.skipped["image without a label file"] = len(images) - len(self.pairs)
+        self.skipped = +self.skipped
+
+    def _list_files(self, split: DOTASplit) -> list[Path]:
+        if not self.root.is_dir():
+            return []
+        paths = sorted(map(Path, walk_files(self.root)))
+        return [
+            path
+            for path in paths
+            if path.is_file() and split in (self._key(path)[0], "all")
+        ]
+
+    def _is_label_file(self, path: Path, images: Mapping[Key, Path]) -> bool:
+        folders = self._folders(path)
+        versions = _VERSION.findall(folders)
+        has_place = self._key(path) in images or _LABEL_FOLDER.search(folders)
+        if not has_place and not _begins_like_labels(path):
+            self.skipped["text file that is not a label file"] += 1
+        elif versions and versions[-1] != self.version:
+            self.skipped[f"label file of v{versions[-1]}"] += 1
+        elif _HORIZONTAL.search(folders):
+            self.skipped["label file of horizontal boxes"] += 1
+        else:
+            return True
+        return False
+
+    def _folders(self, path: Path) -> str:
+        return path.relative_to(self.root).parent.as_posix()
+
+    def _key(self, path: Path) -> Key:
+        return find_split(path, self.root), path.stem
+
+    def _choose_files(
+        self, paths: list[Path], preference: Callable[[list[str]], Any]
+    ) -> dict[Key, Path]:
+        """Return one path per key: the first one with the lowest preference.
+
+        Args:
+            paths: the files.
+            preference: preference by the versions in the names of the folders; the
+                archive of a version has one too.
+        """
+        versions = {path: _VERSION.findall(self._folders(path)) for path in paths}
+        chosen: dict[Key, Path] = {}
+        for path in sorted(paths, key=lambda path: (preference(versions[path]), path)):
+            first = chosen.setdefault(self._key(path), path)
+            if versions[path] != versions[first]:
+                self.skipped["file that the folder of another version repeats"] += 1
+            elif path != first:
+                reason = f"{path.stem} exists already: {first}"
+                self.rejected.append((str(path), 0, reason))
+        return chosen
+
+
+def _begins_like_labels(path: Path) -> bool:
+    try:
+        lines = read_numbered_lines(path)
+    except DataError:  # not a text file
+        return False
+    return bool(lines) and _LABEL_LINE.match(lines[0][1]) is not None
