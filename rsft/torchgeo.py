@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from torchgeo.datamodules import BaseDataModule
 from torchvision.models._api import WeightsEnum
 
-from rsft.backbones.loading import read_torch_file, tensors_sha256
+from rsft.backbones.checkpoint_files import read_torch_file
+from rsft.backbones.loading import tensors_sha256
 from rsft.data.chips.store import ChipStore
 from rsft.data.imagery.contract import Contract
 from rsft.data.loading.datamodule import ChipStoreDataModule, fit_store_contract

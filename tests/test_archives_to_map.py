@@ -28,10 +28,10 @@ from tests.helpers.scenes import write_geotiff
 RECIPE = "satmae_sar_metalora"
 SMALL_ENCODER = """
 import sys
-from rsft.backbones import loading
+from rsft.backbones import registered
 from rsft.cli import run
 from tests.helpers.tiny_backbones import CARDS
-loading._RSFT_CARDS.update({card.name: card for card in CARDS})
+registered.CARDS.update({card.name: card for card in CARDS})
 if sys.argv[1] == "finetune":
     from rsft.training import small_network
     small_network.STEPS = 10

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from rsft.backbones import loading
+from rsft.backbones import loading, registered
 from rsft.cli import main
 from rsft.recipe.library import library_folder, list_entries
 from rsft.recipe.load import load_recipe
@@ -58,7 +58,7 @@ def run_command(workspace, monkeypatch, capsys):
     monkeypatch.chdir(workspace)
     monkeypatch.setenv("RSFT_WEIGHTS", str(workspace / "weights"))
     for card in tiny_backbones.CARDS:
-        monkeypatch.setitem(loading._RSFT_CARDS, card.name, card)
+        monkeypatch.setitem(registered.CARDS, card.name, card)
     recipe_sources.make_small(monkeypatch)
 
     def run(command, *arguments):

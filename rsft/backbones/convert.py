@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from rsft.backbones.card import Card, State
-from rsft.backbones.loading import load_encoder_weights, read_checkpoint, tensor_bytes
+from rsft.backbones.checkpoint_files import read_checkpoint
+from rsft.backbones.loading import load_encoder_weights, tensor_bytes
 from rsft.errors import RequestError, WeightsError
 from rsft.utils.atomic_files import atomic_file, sha256
 

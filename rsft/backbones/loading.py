@@ -1,48 +1,33 @@
-"""Find encoders by name, and load their weights: all tensors or none, mapped from the file where possible.
+"""Find encoders by name, and load their weights: all tensors or none."""
 
-A file is read as plain tensors, without running code from it. An encoder can be run on
-fixed noise, to compare the encoders of two machines or two files, and written to a
-safetensors file of its own.
-"""
-
-import argparse
 import difflib
 import glob
 import hashlib
 import json
 import math
 import re
-import time
-import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
-import safetensors
 import timm
 import torch
-from safetensors.torch import load_file
 from timm.layers.pos_embed import resample_abs_pos_embed
 from timm.layers.pos_embed_rel import resize_rel_pos_bias_table
 from timm.models.vision_transformer import VisionTransformer
-from torch import Tensor, nn, serialization
+from torch import Tensor, nn
 
-from rsft.backbones.card import Card, Remote, State, drop_tensors, find_weights
+from rsft.backbones.card import Card, Remote, State, find_weights
+from rsft.backbones.checkpoint_files import read_checkpoint, read_metadata
 from rsft.backbones.registered import registered_cards
 from rsft.backbones.unusable import check_usable
 from rsft.errors import RequestError, WeightsError
 from rsft.utils.atomic_files import sha256
 from rsft.utils.download import weights_dir
 from rsft.utils.licenses import UNKNOWN
-from rsft.utils.untrusted.documents import open_regular
-from rsft.utils.untrusted.torch_files import (
-    REWRITE_HINT,
-    DamagedTorchFileError,
-    check_torch_file,
-)
 
 
 def names() -> list[str]:
@@ -62,9 +47,11 @@ def names() -> list[str]:
 
 
 def find_card(name: str, blocks: int | None = None) -> Card:
-    """Return the card of an encoder of rsft, timm or TorchGeo; `timm:MODEL` takes weights from a local file.
+    """Return the card of an encoder of rsft, timm or TorchGeo.
 
-    Of its transformer blocks, the first `blocks` are kept; None keeps all.
+    Args:
+        name: its name; `timm:MODEL` takes weights from a local file.
+        blocks: number of transformer blocks to keep, from the first; None keeps all.
 
     Raises:
         RequestError: the encoder is unknown, or has no tokens that could be fine-tuned.
@@ -105,15 +92,14 @@ def find_unlisted_card(word: str) -> Card:
     card = _external_card(word)
     if card:
         return card
-    parts = {
-        part.lower(): part
-        for name in names()
-        for part in (*re.split(r"[._:]", name), name)
-    }
-    nearest = [
-        parts[part] for part in difflib.get_close_matches(word.lower(), parts, n=3)
-    ]
-    hints = [f"the nearest are {', '.join(nearest)}"] if nearest else []
+    parts = {}
+    for name in names():
+        for part in (*re.split(r"[._:]", name), name):
+            parts[part.lower()] = part
+    hints = []
+    nearest = difflib.get_close_matches(word.lower(), parts, n=3)
+    if nearest:
+        hints.append(f"the nearest are {', '.join(parts[part] for part in nearest)}")
     in_timm = timm.list_models(f"*{glob.escape(word)}*", pretrained=True)
     if in_timm:
         hints.append(
@@ -125,7 +111,7 @@ def find_unlisted_card(word: str) -> Card:
 
 
 def _with_first_blocks(card: Card, blocks: int) -> Card:
-    """Return the card of a shorter encoder, which keeps the first transformer blocks and the final norm.
+    """Return the card of a shorter encoder: its first blocks and its final norm.
 
     Its weights file may contain all blocks, or only the first ones.
     """
@@ -134,10 +120,8 @@ def _with_first_blocks(card: Card, blocks: int) -> Card:
         vit = card.build(size, **options)
         if not hasattr(vit, "blocks"):
             raise RequestError(
-                (
-                    f"{card.name} has stages of different resolution, so its first blocks"
-                    " are no encoder"
-                ),
+                f"{card.name} has stages of different resolution, so its first blocks"
+                " are no encoder",
                 "backbone.blocks",
                 "leave the key out",
             )
@@ -151,190 +135,15 @@ def _with_first_blocks(card: Card, blocks: int) -> Card:
 
     def convert(state: State) -> dict[str, Tensor]:
         tensors = card.convert(state)
-        indices = {
-            int(match[1])
-            for name in tensors
-            if (match := re.match(r"blocks\.(\d+)\.", name))
-        }
-        return drop_tensors(
-            tensors, *(f"blocks.{index}" for index in indices if index >= blocks)
-        )
+        kept = {}
+        for name, tensor in tensors.items():
+            match = re.match(r"blocks\.(\d+)\.", name)
+            if match is None or int(match[1]) < blocks:
+                kept[name] = tensor
+        return kept
 
-    return replace(
-        card,
-        about=f"{card.about}; the first {blocks} blocks",
-        build=build,
-        convert=convert,
-    )
-
-
-WRAPPERS = ("model", "state_dict", "model_state_dict", "teacher")
-"""Keys under which training scripts store the network; the first key in the file is
-used."""
-
-_DOWNLOAD_HINT = "download it again"
-_MAX_WRAPPERS = 8
-_TRUST_HINT = (
-    "use the publisher's own file, or a safetensors file from a source you trust"
-)
-
-
-def read_checkpoint(path: Path) -> dict[str, Tensor]:
-    """Read the tensors of a network from a safetensors file or a torch.save file (.pth, .pt, .bin, .ckpt).
-
-    The tensors are views of the mapped file. Pages are loaded when they are read, and
-    the system can release them again. A write to a tensor changes memory of this
-    process only, not the file. While the tensors are in use, the file may be replaced,
-    but not overwritten in place. A pickle may contain only containers, numbers, tensors
-    and an `argparse.Namespace`.
-
-    Args:
-        path: the file. The network may be stored under one of the keys in `WRAPPERS`,
-            or as one mapping per part.
-
-    Returns:
-        Tensors by name; those of a part have its name and a dot before their own.
-
-    Raises:
-        WeightsError: the file is missing, is damaged, has another format, or contains
-            more than tensors.
-    """
-    try:
-        with open_regular(path) as file:
-            start = file.read(24)
-    except OSError as error:
-        raise WeightsError(
-            f"the weights file cannot be read: {error.strerror}", path, "check the path"
-        ) from error
-    if start.startswith(b"PK"):
-        stored = read_torch_file(path)
-    elif _is_safetensors(start):
-        try:
-            stored = load_file(path)
-        except (safetensors.SafetensorError, OSError, ValueError) as error:
-            raise WeightsError(
-                f"the file is damaged: {error}", path, _DOWNLOAD_HINT
-            ) from error
-    elif start.startswith(b"\x80"):
-        raise WeightsError(
-            "this is a pickle from before torch 1.6, which cannot be mapped",
-            path,
-            REWRITE_HINT,
-        )
-    else:
-        if start:
-            message = f"this is not a weights file: it begins with {start!r}"
-        else:
-            message = "the weights file is empty"
-        raise WeightsError(message, path, _DOWNLOAD_HINT)
-    return _take_tensors(stored, path)
-
-
-def read_metadata(path: Path) -> dict[str, str]:
-    """Return the metadata of a safetensors file that `read_checkpoint` has read; empty for other files."""
-    with path.open("rb") as file:
-        if not _is_safetensors(file.read(24)):
-            return {}
-    with safetensors.safe_open(path, "pt") as tensors:
-        return dict(tensors.metadata() or {})
-
-
-def _is_safetensors(start: bytes) -> bool:
-    return start[8:9] == b"{"  # after the length of the header
-
-
-def read_torch_file(path: Path) -> Any:
-    """Read a torch.save file of plain containers, numbers and tensors, which are views of the mapped file.
-
-    Raises:
-        WeightsError: the file is damaged, or contains more than tensors.
-        OSError: the file cannot be read.
-    """
-    try:
-        is_complete = zipfile.is_zipfile(path)
-    except zipfile.BadZipFile:  # its last bytes say that it has several parts
-        is_complete = False
-    if not is_complete:
-        raise WeightsError(
-            "the file is truncated: its end is missing", path, _DOWNLOAD_HINT
-        )
-    try:
-        check_torch_file(path)
-    except DamagedTorchFileError as error:
-        raise WeightsError(
-            f"the file is damaged: {error}", path, _DOWNLOAD_HINT
-        ) from error
-    except ValueError as error:
-        raise WeightsError(
-            f"the file is not safe to load: {error}", path, _TRUST_HINT
-        ) from error
-    allowed = serialization.get_safe_globals()
-    serialization.clear_safe_globals()  # of classes that other libraries have allowed
-    try:
-        with serialization.safe_globals([argparse.Namespace]):
-            return torch.load(path, map_location="cpu", mmap=True, weights_only=True)
-    except Exception as error:  # a damaged or hostile pickle raises anything
-        first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
-        match = re.search(r"GLOBAL (\S+)|function (<.*?>)|(TorchScript)", str(error))
-        if match:
-            raise WeightsError(
-                (
-                    f"the file asks for {match[match.lastindex or 0]}, which is not"
-                    " allowed; no code in it was run"
-                ),
-                path,
-                _TRUST_HINT,
-            ) from error
-        raise WeightsError(
-            f"the file is damaged: {first_line}", path, _DOWNLOAD_HINT
-        ) from error
-    finally:
-        serialization.clear_safe_globals()
-        serialization.add_safe_globals(allowed)
-
-
-def _take_tensors(stored: Any, path: Path) -> dict[str, Tensor]:
-    """Return the innermost mapping of a file, which must hold tensors alone."""
-    for _ in range(_MAX_WRAPPERS):  # a mapping may contain itself
-        if isinstance(stored, Mapping):
-            stored = next(
-                (
-                    stored[key]
-                    for key in WRAPPERS
-                    if isinstance(stored.get(key), Mapping)
-                ),
-                stored,
-            )
-    if isinstance(stored, Mapping) and all(
-        isinstance(part, Mapping) for part in stored.values()
-    ):
-        stored = {
-            f"{part}.{key}": value
-            for part, tensors in stored.items()
-            for key, value in tensors.items()
-        }
-    hint = (
-        "use a file that maps names to tensors, directly or under one of"
-        f" {', '.join(WRAPPERS)}"
-    )
-    if not isinstance(stored, Mapping) or not stored:
-        raise WeightsError(
-            f"the file holds {type(stored).__name__}, not a network", path, hint
-        )
-    for key, value in stored.items():
-        if not (
-            isinstance(key, str)
-            and isinstance(value, Tensor)
-            and value.layout == torch.strided
-        ):
-            raise WeightsError(
-                f"{key!r} is not a plain tensor but {type(value).__name__}", path, hint
-            )
-        if value.nbytes > path.stat().st_size:  # a view can repeat one number
-            raise WeightsError(
-                f"the tensor {key!r} is larger than the file", path, _TRUST_HINT
-            )
-    return {key: value.detach() for key, value in stored.items()}
+    about = f"{card.about}; the first {blocks} blocks"
+    return replace(card, about=about, build=build, convert=convert)
 
 
 _MAX_NAMES_IN_MESSAGE = 3
@@ -409,43 +218,56 @@ def load_backbone(
         WeightsError: the weights are missing, incomplete or altered.
     """
     card = find_card(name, blocks)
-    if weights is None and card.weights is None:
-        return _start_at_random(card, size, seed)
     if weights is None:
+        if card.weights is None:
+            return _start_at_random(card, size, seed)
         weights = find_weights(card)
         if isinstance(card.weights, Path):
-            model_card = card.weights.with_suffix(".json")
-            if not model_card.is_file():
-                raise WeightsError(
-                    f"the model card of {card.name} is missing",
-                    model_card,
-                    "reinstall rsft",
-                )
-            if sha256(weights) != json.loads(model_card.read_text("utf-8"))["sha256"]:
-                raise WeightsError(
-                    f"the weights of {card.name} differ from their model card",
-                    weights,
-                    "reinstall rsft",
-                )
-    elif (
-        weights.name == str(weights)
-        and not weights.exists()
-        and (weights_dir() / weights).exists()
-    ):
-        weights = weights_dir() / weights
+            _check_packaged(card, weights)
+    elif weights.name == str(weights) and not weights.exists():
+        in_folder = weights_dir() / weights
+        if in_folder.exists():
+            weights = in_folder
     return load_encoder_weights(card, size, weights)
+
+
+def _check_packaged(card: Card, weights: Path) -> None:
+    """Raise an error unless a file of this package agrees with its model card."""
+    model_card = weights.with_suffix(".json")
+    if not model_card.is_file():
+        raise WeightsError(
+            f"the model card of {card.name} is missing", model_card, "reinstall rsft"
+        )
+    if sha256(weights) != json.loads(model_card.read_text("utf-8"))["sha256"]:
+        raise WeightsError(
+            f"the weights of {card.name} differ from their model card",
+            weights,
+            "reinstall rsft",
+        )
 
 
 def _start_at_random(card: Card, size: int, seed: int) -> Backbone:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        vit = card.build(size).requires_grad_(False).eval()
-    sha256 = tensors_sha256(
-        {name: torch.zeros_like(tensor) for name, tensor in vit.state_dict().items()}
-    )
-    values = card.mean, card.std, card.bands, card.unit
+        vit = card.build(size)
+    zeros = {name: torch.zeros_like(x) for name, x in vit.state_dict().items()}
+    digest = tensors_sha256(zeros)
+    return _make_backbone(card, vit, digest, license=card.license, is_random=True)
+
+
+def _make_backbone(
+    card: Card, vit: VisionTransformer, digest: str, **fields: Any
+) -> Backbone:
+    """Return a frozen encoder, with what its card says of its inputs."""
     return Backbone(
-        card.name, sha256, vit, *values, license=card.license, is_random=True
+        name=card.name,
+        sha256=digest,
+        vit=vit.requires_grad_(False).eval(),
+        mean=card.mean,
+        std=card.std,
+        bands=card.bands,
+        unit=card.unit,
+        **fields,
     )
 
 
@@ -474,102 +296,90 @@ def load_encoder_weights(card: Card, size: int, path: Path) -> Backbone:
     stored = read_checkpoint(path)
     state = card.convert(stored)
     used = {tensor.data_ptr() for tensor in state.values()}
-    left_out = tuple(
-        sorted(name for name, tensor in stored.items() if tensor.data_ptr() not in used)
-    )
+    left_out = [name for name, x in stored.items() if x.data_ptr() not in used]
     _check_names(state, vit, card, path)
-    if card.name.startswith("timm:") and (
-        channels := _input_channels(state, vit)
-    ) != len(card.bands):
+    channels = _other_channels(state, vit)
+    if channels is not None and card.name.startswith("timm:"):
         card = _with_channels(card, channels)
         with torch.device("meta"):
             vit = card.build(size)
-    state = {
-        name: tensor.float() if tensor.is_floating_point() else tensor
-        for name, tensor in state.items()
-    }
+    for name, tensor in state.items():
+        if tensor.is_floating_point():
+            state[name] = tensor.float()
     resampled = _resample_positions(state, vit, card)
-    expected = {
-        name: _dtype_and_shape(tensor) for name, tensor in vit.state_dict().items()
-    }
-    actual = {name: _dtype_and_shape(resampled[name]) for name in expected}
-    faults = [
-        f"{x} is {actual[x]}, not {expected[x]}"
-        for x in expected
-        if actual[x] != expected[x]
-    ]
-    if faults:
-        message = (
-            f"{len(faults)} of the {len(resampled)} tensors do not fit {card.name}:"
-            f" {_first_few(faults)}"
-        )
-        raise WeightsError(message, path, _hint_other_file(card))
+    _check_shapes(resampled, vit, card, path)
     faults = [name for name, tensor in state.items() if not tensor.sum().isfinite()]
     if faults:  # a sum needs no extra memory
-        message = (
+        raise WeightsError(
             f"{len(faults)} of the {len(state)} tensors of {card.name} hold NaN or"
-            f" infinity: {_first_few(faults)}"
+            f" infinity: {_first_few(faults)}",
+            path,
+            "download it again",
         )
-        raise WeightsError(message, path, "download it again")
     vit.load_state_dict(resampled, assign=True)
     _initialize_buffers(vit, card, path)
-    vit.requires_grad_(False).eval()
+    terms = card.license
+    if not _is_published(card, path):
+        terms = f"{UNKNOWN}; the weights are those of {path.name}"
+    return _make_backbone(
+        card,
+        vit,
+        tensors_sha256(state),
+        left_out=tuple(sorted(left_out)),
+        license=terms,
+    )
+
+
+def _is_published(card: Card, path: Path) -> bool:
+    """Return whether the name of a file, or the name in it, is that of the encoder.
+
+    `rsft weights convert` writes the name of the encoder into its files.
+    """
+    published = ""
     if isinstance(card.weights, Remote):
         published = card.weights.file
-    else:
-        published = getattr(card.weights, "name", "")
-    # `rsft weights convert` writes the name of the encoder into its files
-    is_published = (
-        path.name == published or read_metadata(path).get("backbone") == card.name
-    )
-    if is_published:
-        terms = card.license
-    else:
-        terms = f"{UNKNOWN}; the weights are those of {path.name}"
-    return Backbone(
-        card.name,
-        tensors_sha256(state),
-        vit,
-        card.mean,
-        card.std,
-        card.bands,
-        card.unit,
-        left_out,
-        terms,
-    )
+    elif card.weights is not None:
+        published = card.weights.name
+    return path.name == published or read_metadata(path).get("backbone") == card.name
 
 
-def _input_channels(state: State, vit: VisionTransformer) -> int | None:
-    """Return the channels of the first layer of a file, if it differs from that of the network in them alone."""
-    layers = [
-        (state[name].shape, tensor.shape)
-        for name, tensor in vit.state_dict().items()
-        if tensor.ndim == 4
-    ]
-    return next(
-        (
-            a[1]
-            for a, b in layers
-            if a != b and len(a) == 4 and (a[0], *a[2:]) == (b[0], *b[2:])
-        ),
-        None,
-    )
+def _check_shapes(state: State, vit: VisionTransformer, card: Card, path: Path) -> None:
+    """Raise an error if a tensor has another shape or type than the encoder's."""
+    faults = []
+    for name, tensor in vit.state_dict().items():
+        expected = _dtype_and_shape(tensor)
+        actual = _dtype_and_shape(state[name])
+        if actual != expected:
+            faults.append(f"{name} is {actual}, not {expected}")
+    if faults:
+        raise WeightsError(
+            f"{len(faults)} of the {len(state)} tensors do not fit {card.name}:"
+            f" {_first_few(faults)}",
+            path,
+            _hint_other_file(card),
+        )
 
 
-def _with_channels(card: Card, channels: int | None) -> Card:
-    """Return the card of a network of timm whose local file has been trained on other images than RGB."""
-    if channels is None:
-        return card
-    mean, std = (
-        [values[index % len(values)] for index in range(channels)]
-        for values in (card.mean, card.std)
-    )
-    bands = tuple(f"input {index}" for index in range(channels))
+def _other_channels(state: State, vit: VisionTransformer) -> int | None:
+    """Return the channels of the first layer of a file, if they alone differ."""
+    for name, tensor in vit.state_dict().items():
+        expected = tensor.shape
+        actual = state[name].shape
+        if len(expected) != 4 or len(actual) != 4 or actual == expected:
+            continue
+        if actual[0] == expected[0] and actual[2:] == expected[2:]:
+            return actual[1]
+    return None
+
+
+def _with_channels(card: Card, channels: int) -> Card:
+    """Return the card of a network of timm that was trained on other images than RGB."""
+    inputs = range(channels)
     return replace(
         card,
-        bands=bands,
-        mean=tuple(mean),
-        std=tuple(std),
+        bands=tuple(f"input {index}" for index in inputs),
+        mean=tuple(card.mean[index % len(card.mean)] for index in inputs),
+        std=tuple(card.std[index % len(card.std)] for index in inputs),
         build=partial(card.build, in_chans=channels),
     )
 
@@ -585,85 +395,84 @@ def tensors_sha256(state: State) -> str:
     The hash covers one line per tensor, sorted by name, with name, dtype, shape and the
     SHA-256 of its bytes.
     """
+    names = sorted(state)
 
-    def digest(tensor: Tensor) -> str:
-        return hashlib.sha256(tensor_bytes(tensor)).hexdigest()
+    def digest(name: str) -> str:
+        content = hashlib.sha256(tensor_bytes(state[name])).hexdigest()
+        return f"{name} {_dtype_and_shape(state[name])} {content}\n"
 
     with ThreadPoolExecutor() as pool:  # hashing releases the GIL
-        digests = pool.map(digest, (state[name] for name in sorted(state)))
-        lines = [
-            f"{name} {_dtype_and_shape(state[name])} {next(digests)}\n"
-            for name in sorted(state)
-        ]
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+        lines = "".join(pool.map(digest, names))
+    return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def _resample_positions(
     state: dict[str, Tensor], vit: VisionTransformer, card: Card
 ) -> dict[str, Tensor]:
-    """Resample position embeddings and tables of relative positions to the grid of the encoder, as timm does.
+    """Resample the embeddings of positions to the grid of the encoder, as timm does.
 
     A tensor that is none, and has another shape than that of the encoder, is returned
     unchanged.
     """
-    changed: dict[str, Tensor] = {}
+    resampled = dict(state)
     for name, target in vit.state_dict().items():
         stored = state[name]
         if stored.shape == target.shape:
             continue
-        if (
-            name == "pos_embed" and stored.ndim == 3
-        ):  # from (1, prefix + n^2, D) to (1, prefix + m^2, D)
-            grid = vit.patch_embed.grid_size
-            prefix = target.shape[1] - math.prod(grid)
-            side = math.isqrt(max(0, stored.shape[1] - prefix))
-            if side and stored.shape == (1, prefix + side**2, target.shape[2]):
-                sides = [side, side]
-                changed[name] = resample_abs_pos_embed(
-                    stored, list(grid), sides, prefix, antialias=card.antialias
-                )
-        elif (
-            name.endswith("relative_position_bias_table") and stored.ndim == 2
-        ):  # ((2n - 1)^2 + k, heads), same for m
+        if name == "pos_embed" and stored.ndim == 3:
+            resampled[name] = _resample_absolute(stored, target, vit, card)
+        elif name.endswith("relative_position_bias_table") and stored.ndim == 2:
+            # a window is the grid, but in Swin
             attention: Any = vit.get_submodule(name.rpartition(".")[0])
-            grid = getattr(
-                attention, "window_size", vit.patch_embed.grid_size
-            )  # a window is the grid, but in Swin
-            extra = target.shape[0] - math.prod(2 * side - 1 for side in grid)
-            side = math.isqrt(max(0, stored.shape[0] - extra))
-            if side and stored.shape == (side**2 + extra, target.shape[1]):
-                changed[name] = resize_rel_pos_bias_table(stored, grid, target.shape)
-    return state | changed
+            grid = getattr(attention, "window_size", vit.patch_embed.grid_size)
+            resampled[name] = _resample_relative(stored, target, grid)
+    return resampled
+
+
+def _resample_absolute(
+    stored: Tensor, target: Tensor, vit: VisionTransformer, card: Card
+) -> Tensor:
+    """Resample embeddings (1, prefix + n^2, D) to (1, prefix + m^2, D)."""
+    grid = vit.patch_embed.grid_size
+    prefix = target.shape[1] - math.prod(grid)
+    side = math.isqrt(max(0, stored.shape[1] - prefix))
+    if not side or stored.shape != (1, prefix + side**2, target.shape[2]):
+        return stored
+    return resample_abs_pos_embed(
+        stored, list(grid), [side, side], prefix, antialias=card.antialias
+    )
+
+
+def _resample_relative(stored: Tensor, target: Tensor, grid: Any) -> Tensor:
+    """Resample a table ((2n - 1)^2 + k, heads) to ((2m - 1)^2 + k, heads)."""
+    extra = target.shape[0] - math.prod(2 * side - 1 for side in grid)
+    side = math.isqrt(max(0, stored.shape[0] - extra))
+    if not side or stored.shape != (side**2 + extra, target.shape[1]):
+        return stored
+    return resize_rel_pos_bias_table(stored, grid, target.shape)
 
 
 def _initialize_buffers(vit: VisionTransformer, card: Card, path: Path) -> None:
-    """Compute the buffers that no checkpoint contains, such as the periods of rotary embeddings.
+    """Compute the buffers that no checkpoint contains, such as rotary embeddings.
 
     They were built on the meta device and have no values yet.
     """
     for path_in_vit, module in vit.named_modules():
-        names = [
-            name
-            for name, buffer in module.named_buffers(recurse=False)
-            if buffer.is_meta
-        ]
-        if not names:
+        buffers = dict(module.named_buffers(recurse=False))
+        without_values = {name: x for name, x in buffers.items() if x.is_meta}
+        if not without_values:
             continue
         if not hasattr(module, "init_non_persistent_buffers"):
+            name = next(iter(without_values))
             raise WeightsError(
-                (
-                    f"timm {timm.__version__} cannot initialize {path_in_vit}.{names[0]} of"
-                    f" {card.name}"
-                ),
+                f"timm {timm.__version__} cannot initialize {path_in_vit}.{name} of"
+                f" {card.name}",
                 path,
                 "install a newer version of timm",
             )
-        for name in names:
-            module.register_buffer(
-                name,
-                torch.empty_like(module.get_buffer(name), device="cpu"),
-                persistent=False,
-            )
+        for name, buffer in without_values.items():
+            empty = torch.empty_like(buffer, device="cpu")
+            module.register_buffer(name, empty, persistent=False)
         cast(Any, module).init_non_persistent_buffers()
 
 
@@ -671,27 +480,28 @@ def _check_names(state: State, vit: VisionTransformer, card: Card, path: Path) -
     expected = vit.state_dict().keys()
     missing = [name for name in expected if name not in state]
     unexpected = [name for name in state if name not in expected]
-    if missing or unexpected:
-        faults = [
-            f"{len(expected) - len(missing)} of the {len(expected)} tensors of"
-            f" {card.name} are in the file"
-        ]
-        faults += [f"missing: {_first_few(missing)}"] if missing else []
-        faults += [f"not expected: {_first_few(unexpected)}"] if unexpected else []
-        raise WeightsError("; ".join(faults), path, _hint_other_file(card))
+    if not missing and not unexpected:
+        return
+    message = (
+        f"{len(expected) - len(missing)} of the {len(expected)} tensors of {card.name}"
+        " are in the file"
+    )
+    if missing:
+        message += f"; missing: {_first_few(missing)}"
+    if unexpected:
+        message += f"; not expected: {_first_few(unexpected)}"
+    raise WeightsError(message, path, _hint_other_file(card))
 
 
 def _dtype_and_shape(tensor: Tensor) -> str:
-    return (
-        f"{str(tensor.dtype).removeprefix('torch.')}"
-        f" {'x'.join(map(str, tensor.shape)) or 'scalar'}"
-    )
+    shape = "x".join(map(str, tensor.shape)) or "scalar"
+    return f"{str(tensor.dtype).removeprefix('torch.')} {shape}"
 
 
-def _first_few(texts: Iterable[str]) -> str:
-    first = (texts := list(texts))[:_MAX_NAMES_IN_MESSAGE]
+def _first_few(texts: Sequence[str]) -> str:
+    first = ", ".join(texts[:_MAX_NAMES_IN_MESSAGE])
     others = len(texts) - _MAX_NAMES_IN_MESSAGE
-    return ", ".join(first) + (f" and {others} more" if others > 0 else "")
+    return f"{first} and {others} more" if others > 0 else first
 
 
 def _hint_other_file(card: Card) -> str:
@@ -701,73 +511,4 @@ def _hint_other_file(card: Card) -> str:
     return (
         "name the encoder that the file holds, or use the file of this encoder:"
         f" {usual}"
-    )
-
-
-BATCH_SIZE = 4
-"""Number of noise images."""
-
-
-class EncoderCheck(NamedTuple):
-    """The result of `check_encoder`.
-
-    Attributes:
-        tokens: tokens per image, or pixels of the feature map.
-        features: mean and standard deviation of all entries, and mean Euclidean norm,
-            of one feature vector per image: of the class token (if the encoder has one)
-            and of the mean of the patch tokens or of the feature map.
-        speed: images per second.
-        device: the device, in words.
-    """
-
-    tokens: int
-    features: dict[str, tuple[float, float, float]]
-    speed: float
-    device: str
-
-
-def check_encoder(backbone: Backbone, size: int, seconds: float = 1.0) -> EncoderCheck:
-    """Compute features of noise images and measure the speed of an encoder.
-
-    Args:
-        backbone: the loaded encoder.
-        size: side of the input, in pixels.
-        seconds: minimum duration of the speed measurement.
-
-    Returns:
-        Features of 4 images (bands, size, size) of normal noise with seed 0, and the
-        speed at a batch size of 4.
-    """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    vit = backbone.vit.to(device)
-    shape = (BATCH_SIZE, len(backbone.bands), size, size)
-    noise = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(device)
-    with torch.inference_mode():
-        output: Tensor = vit.forward_features(noise)
-        batches = 0
-        start = time.perf_counter()
-        while not batches or time.perf_counter() - start < seconds:
-            vit.forward_features(noise).sum().item()  # waits for the device
-            batches += 1
-        speed = batches * BATCH_SIZE / (time.perf_counter() - start)
-        # the vectors (B, D) that a recipe can pool from a feature map, or from tokens
-        # (B, N, D)
-        if output.ndim == 4:
-            vectors = {"map mean": vit.forward_head(output, pre_logits=True)}
-        else:
-            if vit.cls_token is not None:
-                vectors = {"class token": output[:, 0]}
-            else:
-                vectors = {}
-            vectors["patch mean"] = output[:, vit.num_prefix_tokens :].mean(1)
-    features = {
-        x: (v.mean().item(), v.std().item(), v.norm(dim=1).mean().item())
-        for x, v in vectors.items()
-    }
-    if device.type == "cpu":
-        device_text = f"cpu, {torch.get_num_threads()} threads"
-    else:
-        device_text = torch.cuda.get_device_name()
-    return EncoderCheck(
-        output[0].numel() // backbone.width, features, speed, device_text
     )

@@ -7,10 +7,16 @@ from rsft.backbones import aconvnet, mae, simship
 from rsft.backbones.card import ENCODER_GROUP, Card
 from rsft.utils.registry import entry_points_of
 
+CARDS: dict[str, Card] = {}
+"""Cards of rsft's own encoders by name."""
+for _card in (*simship.CARDS, *aconvnet.CARDS, *mae.CARDS):
+    CARDS[_card.name] = _card
+
 
 def registered_cards() -> dict[str, Card]:
-    """Return the cards by name: those of rsft first."""
-    cards = [*simship.CARDS, *aconvnet.CARDS, *mae.CARDS]
+    """Return all cards by name: those of rsft first."""
+    cards = dict(CARDS)
     for family in entry_points_of(ENCODER_GROUP).values():
-        cards += family.load()
-    return {card.name: card for card in cards}
+        for card in family.load():
+            cards.setdefault(card.name, card)
+    return cards

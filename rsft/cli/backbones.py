@@ -85,12 +85,8 @@ def backbones_check(
         weights: Weights file (default: the file that `rsft weights ls` lists).
     """
     from rsft.backbones.card import weights_path
-    from rsft.backbones.loading import (
-        BATCH_SIZE,
-        check_encoder,
-        find_card,
-        load_backbone,
-    )
+    from rsft.backbones.encoder_check import BATCH_SIZE, check_encoder
+    from rsft.backbones.loading import find_card, load_backbone
     from rsft.utils.licenses import describe_license, license_restrictions
 
     card = find_card(name)

@@ -12,9 +12,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from rsft.backbones.convert import convert_weights, stream_tensors
+from rsft.backbones.encoder_check import check_encoder
 from rsft.backbones.loading import (
     Backbone,
-    check_encoder,
     find_card,
     load_backbone,
     load_encoder_weights,

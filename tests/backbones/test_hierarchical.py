@@ -6,8 +6,9 @@ import torch
 from safetensors.torch import save_file
 
 from rsft.backbones import fit_inputs, timm_vits
+from rsft.backbones.encoder_check import check_encoder
 from rsft.backbones.input_layer import first_layer_path
-from rsft.backbones.loading import check_encoder, find_card, load_encoder_weights
+from rsft.backbones.loading import find_card, load_encoder_weights
 from rsft.errors import RequestError, WeightsError
 from tests.helpers.messages import mentions
 

@@ -9,7 +9,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from rsft.backbones import load_backbone, loading, simship
+from rsft.backbones import load_backbone, registered, simship
 from rsft.errors import WeightsError
 from rsft.utils.atomic_files import sha256
 from tests.helpers.messages import mentions
@@ -21,7 +21,7 @@ def copied(tmp_path, monkeypatch):
     shutil.copy(simship.CARD, tmp_path)
     weights = Path(shutil.copy(simship.WEIGHTS, tmp_path))
     monkeypatch.setitem(
-        loading._RSFT_CARDS, simship.NAME, replace(simship.CARDS[0], weights=weights)
+        registered.CARDS, simship.NAME, replace(simship.CARDS[0], weights=weights)
     )
     return weights
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from rsft.backbones import loading
+from rsft.backbones import registered
 from rsft.errors import RequestError
 from rsft.inference.export.export import export_bundle
 from rsft.models.bundle.bundle import Bundle
@@ -58,7 +58,7 @@ NAME = pytest.mark.parametrize("name", SITES)
 def recipe(root, tmp_path, monkeypatch, name):
     """A recipe with a small network of random weights."""
     card = small_card(name)
-    monkeypatch.setitem(loading._RSFT_CARDS, card.name, card)
+    monkeypatch.setitem(registered.CARDS, card.name, card)
     weights = write_small_weights(name, tmp_path)
     text = (
         RECIPE.replace("ROOT", str(root))

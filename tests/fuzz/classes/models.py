@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from rsft.backbones.loading import read_checkpoint, read_metadata
+from rsft.backbones.checkpoint_files import read_checkpoint, read_metadata
 from rsft.errors import DataError
 from rsft.models.bundle.bundle import Bundle
 from rsft.training.checkpointing import (

@@ -13,7 +13,7 @@ import safetensors.torch
 import torch
 from torch import serialization
 
-from rsft.backbones.loading import read_checkpoint
+from rsft.backbones.checkpoint_files import read_checkpoint
 from rsft.errors import WeightsError
 from tests.helpers.messages import mentions
 
