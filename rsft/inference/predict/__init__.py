@@ -1,1 +1,1 @@
-"""Classify chips and scenes with a bundle, and write tables that a GIS or a spreadsheet opens."""
+"""Classify chips or scenes with a bundle, and write a table of predictions."""

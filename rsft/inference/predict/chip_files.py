@@ -1,4 +1,4 @@
-"""Chips in image files: find them in folders, chip stores, globs and lists, and read them one at a time."""
+"""Chips in image files, which are read one at a time; the chips of a job."""
 
 from __future__ import annotations
 
@@ -25,9 +25,8 @@ from rsft.scenes.options import ChipOptions, Declaration
 from rsft.types import LONLAT, Pixels
 from rsft.utils.operating_system import path_to_text
 
-if (
-    TYPE_CHECKING
-):  # what opens scenes imports GDAL and PROJ, 35 MB that jobs of PNG files do without
+# what opens scenes imports GDAL and PROJ, 35 MB that jobs of PNG files do without
+if TYPE_CHECKING:
     from rsft.scenes.georeference import Georeference
     from rsft.scenes.locations import SceneLocations
     from rsft.scenes.raster import RasterScene
@@ -77,7 +76,9 @@ SCENE_FACTOR = 10
 
 
 def describe_assumed_bands(subject: str, bands: Sequence[str]) -> str:
-    """Return the note that files which do not name their bands have them in the order of the training chips.
+    """Return the note that files have their bands in the order of the training chips.
+
+    They do not name their bands.
 
     Args:
         subject: the files, as the begin of the sentence.
@@ -109,7 +110,11 @@ class ChipSource(ABC):
 
     @abstractmethod
     def location_of(self, number: int) -> tuple[str, int]:
-        """Return the file and the line (0 for the whole file) that the list of rejected chips names for a chip."""
+        """Return what the list of rejected chips names for a chip.
+
+        Returns:
+            The file and the line, 0 for the whole file.
+        """
 
     def close(self) -> None:  # noqa: B027
         """Close all files that stay open."""
@@ -140,17 +145,27 @@ class PredictionPlan:
 
 
 def collapse_gray_rgb(pixels: Pixels, contract: ChipSpec) -> tuple[Pixels, bool]:
-    """Reduce a gray chip that was stored as RGB to one band, if the model takes one band.
+    """Reduce a gray chip that was stored as RGB to one band.
+
+    A chip stays as it is if the model takes more bands.
 
     Returns:
         Pixels (H, W, 1) and True for such a chip, else the unchanged pixels and False.
     """
-    is_gray = (
-        pixels.shape[2] == 3
-        and len(contract.used_bands) == 1
-        and bool((pixels == pixels[:, :, :1]).all())
-    )
-    return (pixels[:, :, :1] if is_gray else pixels), is_gray
+    if pixels.shape[2] != 3 or len(contract.used_bands) != 1:
+        return pixels, False
+    first = pixels[:, :, :1]
+    if not (pixels == first).all():
+        return pixels, False
+    return first, True
+
+
+class _Header(NamedTuple):
+    """What a file declares: height and width, georeference and names of bands."""
+
+    shape: tuple[int, int] = (0, 0)
+    georeference: Georeference | None = None
+    bands: tuple[str, ...] | None = None
 
 
 class ChipFiles(ChipSource):
@@ -170,9 +185,8 @@ class ChipFiles(ChipSource):
         self.declarations = files
         self.contract = contract
         self.options = options
-        self.shared_stems: dict[
-            Path, set[str]
-        ] = {}  # folder -> stems that several of its files have
+        # folder -> stems that several of its files have
+        self.shared_stems: dict[Path, set[str]] = {}
         self._has_warned = False
 
     def __len__(self) -> int:
@@ -181,36 +195,26 @@ class ChipFiles(ChipSource):
     def read(self, number: int) -> SourceChip:
         path = Path(self.paths[number])
         declaration = self.declarations[self.paths[number]]
-        (height, width), georeference, bands = self._read_header(path)
-        outline = None
-        if georeference is not None:
-            from rsft.scenes.georeference import rectangle_corners
-
-            outline = georeference.outline_polygons(
-                rectangle_corners(0, 0, height, width)[None]
-            )[0]
-        spacing = self._resolve_spacing(georeference, (height, width), declaration)
-        self._check_side(path, declaration, (height, width), spacing)
-        reader.check_declared_bands(declaration.bands, bands, path)
+        header = self._read_header(path)
+        spacing = self._resolve_spacing(header, declaration)
+        self._check_side(path, declaration, header.shape, spacing)
+        reader.check_declared_bands(declaration.bands, header.bands, path)
         stored = reader.read_chip(path)
-        names = declaration.bands or bands
+        names = declaration.bands or header.bands
         is_unnamed = self._warn_about_bands(path, stored.shape[2], names)
-        pixels, is_gray = collapse_gray_rgb(
-            self.contract.select_bands(stored, names), self.contract
-        )
-        factors = resampling_factors(self.contract, spacing, self.options)
-        size = [
-            max(1, round(side / factor))
-            for side, factor in zip(pixels.shape[:2], factors, strict=True)
-        ]
+        selected = self.contract.select_bands(stored, names)
+        pixels, is_gray = collapse_gray_rgb(selected, self.contract)
+        down, along = resampling_factors(self.contract, spacing, self.options)
         if spacing is not None:
-            spacing = spacing[0] * factors[0], spacing[1] * factors[1]
+            spacing = spacing[0] * down, spacing[1] * along
+        height = max(1, round(pixels.shape[0] / down))
+        width = max(1, round(pixels.shape[1] / along))
         columns = {
             "chip": self.name(number),
             "path": path_to_text(path),
-            "geometry": outline,
+            "geometry": _outline(header),
         }
-        resized = resize_chip(pixels, (size[0], size[1]))
+        resized = resize_chip(pixels, (height, width))
         return SourceChip(
             resized, declaration.unit, spacing, columns, is_gray, is_unnamed=is_unnamed
         )
@@ -223,25 +227,18 @@ class ChipFiles(ChipSource):
         """
         path = Path(self.paths[number])
         declaration = self.declarations[self.paths[number]]
-        shape, georeference, _ = self._read_header(path)
-        self._check_side(
-            path,
-            declaration,
-            shape,
-            self._resolve_spacing(georeference, shape, declaration),
-        )
+        header = self._read_header(path)
+        spacing = self._resolve_spacing(header, declaration)
+        self._check_side(path, declaration, header.shape, spacing)
 
     def _resolve_spacing(
-        self,
-        georeference: Georeference | None,
-        shape: tuple[int, int],
-        declaration: Declaration,
+        self, header: _Header, declaration: Declaration
     ) -> tuple[float, float] | None:
-        height, width = shape
-        if georeference is None:
-            measured = None
-        else:
-            measured = georeference.spacing_at(height / 2, width / 2)
+        """Return the pixel spacing of a chip; None if it is unknown."""
+        measured = None
+        if header.georeference is not None:
+            height, width = header.shape
+            measured = header.georeference.spacing_at(height / 2, width / 2)
         spacing = resolve_spacing(measured, self.options)
         if spacing is None and declaration.spacing_m is not None:
             return declaration.spacing_m, declaration.spacing_m
@@ -260,43 +257,37 @@ class ChipFiles(ChipSource):
             DataError: its side is `SCENE_FACTOR` times that of a chip or more, or above
                 `MAX_CHIP_SIDE`.
         """
-        side = (
-            self.options.side
-            or self.contract.crop
-            or self.contract.side
-            or self.contract.size
-        )
+        contract = self.contract
+        side = self.options.side or contract.crop or contract.side or contract.size
+        longest = max(shape)
         scale = 1.0
         if self.options.resample_to is not None and spacing is not None:
             scale = self.options.resample_to / min(spacing)
-        is_scene = max(shape) >= SCENE_FACTOR * side * scale and not declaration.is_chip
-        if is_scene or max(shape) > MAX_CHIP_SIDE:
-            message = (
-                f"{shape[0]:,} x {shape[1]:,} pixels are a scene, not a chip of"
-                f" {side:,} x {side:,}"
-            )
-            command = f"rsft predict RUN {path_to_text(path.name)} -o OUT"
-            hint = (
-                f"say where its chips are: {command} --detect, or with --grid {side} or"
-                " --at POSITIONS"
-            )
-            if max(shape) <= MAX_CHIP_SIDE:
-                hint += f"; --side {max(shape)} takes the whole image as one chip"
-            raise DataError(message, path, hint)
+        is_scene = longest >= SCENE_FACTOR * side * scale and not declaration.is_chip
+        if not is_scene and longest <= MAX_CHIP_SIDE:
+            return
+        hint = (
+            f"say where its chips are: rsft predict RUN {path_to_text(path.name)} -o OUT"
+            f" --detect, or with --grid {side} or --at POSITIONS"
+        )
+        if longest <= MAX_CHIP_SIDE:
+            hint += f"; --side {longest} takes the whole image as one chip"
+        raise DataError(
+            f"{shape[0]:,} x {shape[1]:,} pixels are a scene, not a chip of {side:,} x"
+            f" {side:,}",
+            path,
+            hint,
+        )
 
     def _warn_about_bands(
         self, path: Path, count: int, names: Sequence[str] | None
     ) -> bool:
-        """Return whether the order of the bands of a chip is assumed; say so for the first one."""
+        """Return whether the order of the bands is assumed; warn about the first chip."""
         bands = self.contract.assumed_bands(count, names)
         if bands and not self._has_warned:
             self._has_warned = True
-            _log.warning(
-                "%s",
-                describe_assumed_bands(
-                    f"the bands of {path_to_text(path.name)}", bands
-                ),
-            )
+            subject = f"the bands of {path_to_text(path.name)}"
+            _log.warning("%s", describe_assumed_bands(subject, bands))
         return bool(bands)
 
     def name(self, number: int) -> str:
@@ -306,10 +297,8 @@ class ChipFiles(ChipSource):
     def location_of(self, number: int) -> tuple[str, int]:
         return path_to_text(self.paths[number]), 0
 
-    def _read_header(
-        self, path: Path
-    ) -> tuple[tuple[int, int], Georeference | None, tuple[str, ...] | None]:
-        """Return height and width, georeference and names of bands of a file; None for what it does not declare.
+    def _read_header(self, path: Path) -> _Header:
+        """Return what a file declares.
 
         GDAL takes as long to open a chip as Pillow takes to decode it, so it only opens
         files that may have a georeference or names of bands. The size is 0 if neither
@@ -318,7 +307,7 @@ class ChipFiles(ChipSource):
         if not self._may_have_sidecar(path):
             with suppress(DataError), reader.open_image(path) as image:
                 if image.format in _FORMATS_WITHOUT_GEOREFERENCE:
-                    return (image.height, image.width), None, None
+                    return _Header((image.height, image.width))
         from rsft.data.imagery import rasters
         from rsft.scenes import georeference as geo
 
@@ -327,32 +316,40 @@ class ChipFiles(ChipSource):
             geo.ignore_georeference_warnings(),
             rasters.open_raster(str(path)) as file,
         ):
-            is_chip = max(file.height, file.width) <= MAX_CHIP_SIDE
-            if is_chip:
+            georeference = None
+            if max(file.height, file.width) <= MAX_CHIP_SIDE:
                 georeference = geo.read_georeference(file)
-            else:
-                georeference = None
-            return (
-                (file.height, file.width),
-                georeference,
-                rasters.read_band_names(file),
-            )
-        return (0, 0), None, None
+            bands = rasters.read_band_names(file)
+            return _Header((file.height, file.width), georeference, bands)
+        return _Header()
 
     def _may_have_sidecar(self, path: Path) -> bool:
-        """Return True if another file has the same stem and may contain a georeference (.aux.xml, .tab).
+        """Return whether another file of the same stem may have a georeference.
 
-        Also return True if the folder cannot be listed. Every folder is listed once.
+        Such files are .aux.xml and .tab. Every folder is listed once; True if it cannot
+        be listed.
         """
         folder = path.parent
         if folder not in self.shared_stems:
             try:
-                stems = Counter(
-                    file.name.partition(".")[0] for file in folder.iterdir()
-                )
+                stems = Counter(_stem(file) for file in folder.iterdir())
             except OSError:
                 return True
             self.shared_stems[folder] = {
                 stem for stem, count in stems.items() if count > 1
             }
-        return path.name.partition(".")[0] in self.shared_stems[folder]
+        return _stem(path) in self.shared_stems[folder]
+
+
+def _stem(path: Path) -> str:
+    return path.name.partition(".")[0]
+
+
+def _outline(header: _Header) -> Any:
+    """Return the outline of a chip as a polygon; None without a georeference."""
+    if header.georeference is None:
+        return None
+    from rsft.scenes.georeference import rectangle_corners
+
+    corners = rectangle_corners(0, 0, *header.shape)[None]
+    return header.georeference.outline_polygons(corners)[0]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pandas as pd
 import pyarrow as pa
@@ -19,21 +19,16 @@ from rsft.utils.operating_system import path_order, walk_files
 from rsft.utils.tables import Column, check_columns, read_parquet
 from rsft.utils.untrusted.documents import read_regular
 
-if (
-    TYPE_CHECKING
-):  # what opens scenes imports GDAL and PROJ, 35 MB that jobs of PNG files do without
-    pass
-
 _MANIFEST = "manifest.parquet"  # in the folder of a chip store
 
 
 def find_chips(
     inputs: Sequence[str | Path], declaration: Declaration = UNDECLARED
 ) -> tuple[dict[str, Declaration], int]:
-    """Find chips in files, folders (searched recursively), chip stores, globs and lists.
+    """Find chips in files, folders, chip stores, globs and lists.
 
-    In folders, only files with the suffix of an image are chips. Files that an input
-    names are always chips.
+    Folders are searched recursively for files with the suffix of an image. Files that
+    an input names are always chips.
 
     Args:
         inputs: files, folders, chip stores, globs, or text files of paths as "@path".
@@ -48,45 +43,41 @@ def find_chips(
         RequestError: an input does not exist, or no chips are found.
         DataError: the user's names of bands contradict those of a chip store.
     """
+    files: set[str] = set()  # in folders
     chips: set[str] = set()
-    skipped: set[str] = set()
     stored: dict[str, Declaration] = {}
     for item in inputs:
-        if not SceneUri.parse(item).is_path:
+        uri = SceneUri.parse(item)
+        if not uri.is_path:
             hint = "to cut chips from a scene, give --at, --grid or --detect as well"
-            raise RequestError("chips are files or folders", SceneUri.parse(item), hint)
+            raise RequestError("chips are files or folders", uri, hint)
         for path in _expand(Path(item)):
-            if (
-                path / _MANIFEST
-            ).is_file():  # other files, such as figures, are not chips
+            if (path / _MANIFEST).is_file():  # figures beside it are not chips
                 stored |= read_declarations(path)
             elif path.is_dir():
-                for file in map(Path, walk_files(path)):
-                    if (
-                        file.is_file() or file.is_symlink()
-                    ):  # a link to nothing is a rejected chip
-                        (
-                            chips
-                            if file.suffix.lower() in reader.IMAGE_SUFFIXES
-                            else skipped
-                        ).add(str(file))
+                files.update(walk_files(path))
             else:
                 chips.add(str(path))
-    chips |= stored.keys()
+    # a link to nothing is a rejected chip
+    files = {name for name in files if Path(name).is_file() or Path(name).is_symlink()}
+    images = {
+        name for name in files if Path(name).suffix.lower() in reader.IMAGE_SUFFIXES
+    }
+    chips |= images | stored.keys()
     if not chips:
-        hint = (
-            "a folder must contain image files, with a suffix of"
-            f" {' '.join(sorted(reader.IMAGE_SUFFIXES))}"
+        suffixes = " ".join(sorted(reader.IMAGE_SUFFIXES))
+        raise RequestError(
+            "no chips",
+            ", ".join(map(str, inputs)),
+            f"a folder must contain image files, with a suffix of {suffixes}",
         )
-        raise RequestError("no chips", ", ".join(map(str, inputs)), hint)
     for name in sorted(stored, key=path_order):
         reader.check_declared_bands(declaration.bands, stored[name].bands, Path(name))
     merge = lru_cache(declaration.merge)  # chips share one object
-    merged = {
-        path: merge(stored.get(path, UNDECLARED))
-        for path in sorted(chips, key=path_order)
-    }
-    return merged, len(skipped - chips)
+    declarations = {}
+    for name in sorted(chips, key=path_order):
+        declarations[name] = merge(stored.get(name, UNDECLARED))
+    return declarations, len(files - chips)
 
 
 def find_scenes(inputs: Sequence[str | Path]) -> list[SceneUri]:
@@ -112,7 +103,10 @@ def find_scenes(inputs: Sequence[str | Path]) -> list[SceneUri]:
 
 
 def _match(uri: SceneUri) -> list[SceneUri]:
-    """Return the scenes that a path or a pattern stands for; a pattern must not start requests."""
+    """Return the scenes that a path or a pattern stands for.
+
+    A pattern must not start requests.
+    """
     matches = _expand(Path(uri.text))
     for path in matches:
         if str(path) != uri.text and names_servers(path):
@@ -125,25 +119,18 @@ def _match(uri: SceneUri) -> list[SceneUri]:
 
 
 def read_declarations(store: Path) -> dict[str, Declaration]:
-    """Return what the manifest of a chip store declares about each chip, by its path.
+    """Return what a chip store declares about each chip, by its path.
 
     Raises:
         RequestError: the manifest cannot be read.
         DataError: a path in it leaves the store.
     """
     try:
-        columns = read_parquet(
-            store / _MANIFEST, ["path", "unit", "bands", "spacing_m"]
-        )
+        names = ["path", "unit", "bands", "spacing_m"]
+        columns = read_parquet(store / _MANIFEST, names)
         table = columns.replace_schema_metadata().to_pandas()
-        check_columns(
-            table,
-            [
-                Column("unit"),
-                Column("bands"),
-                Column("spacing_m", "number", optional=True),
-            ],
-        )
+        spacing = Column("spacing_m", "number", optional=True)
+        check_columns(table, [Column("unit"), Column("bands"), spacing])
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         raise RequestError(
             f"the manifest cannot be read: {error}",
@@ -151,42 +138,39 @@ def read_declarations(store: Path) -> dict[str, Declaration]:
             "make it with `rsft prepare`",
         ) from error
     check_manifest_paths(table["path"], store / _MANIFEST)
-    spacings = [
-        None if pd.isna(meters) or meters == "" else float(meters)
-        for meters in table["spacing_m"]
-    ]
-    rows = zip(table["path"], table["unit"], table["bands"], spacings, strict=True)
-    return {
-        str(store / path): Declaration(
-            unit, tuple(bands.split(",")), meters, is_chip=True
-        )
-        for path, unit, bands, meters in rows
-    }
+    declarations = {}
+    for row in table.itertuples():
+        meters = None
+        if not (pd.isna(row.spacing_m) or row.spacing_m == ""):
+            meters = float(row.spacing_m)
+        bands = tuple(row.bands.split(","))
+        declared = Declaration(row.unit, bands, meters, is_chip=True)
+        declarations[str(store / row.path)] = declared
+    return declarations
 
 
 def _expand(item: Path) -> list[Path]:
+    """Return the paths that a path, a list or a pattern stands for."""
     if item.exists():
         return [item]
     if str(item).startswith("@"):
-        return [
-            path
-            for line in _read_lines(Path(str(item)[1:]))
-            for path in _expand(Path(line))
-        ]
+        paths = []
+        for line in _read_lines(Path(str(item)[1:])):
+            paths += _expand(Path(line))
+        return paths
     start = Path(item.anchor)
-    try:
-        matches = list(start.glob(str(item.relative_to(start))))
-    except ValueError:  # not a valid pattern
-        matches = []
+    matches: list[Path] = []
+    with suppress(ValueError):  # not a valid pattern
+        matches = sorted(start.glob(str(item.relative_to(start))))
     if not matches:
         raise RequestError(
             "no such file or folder, and no match as a glob", item, "check the path"
         )
-    return sorted(matches)
+    return matches
 
 
 def _read_lines(path: Path) -> list[str]:
-    """Read a list of paths, one per line, without empty lines and lines that begin with #."""
+    """Read a list of paths, one per line; empty lines and comments are left out."""
     try:
         lines = [line.strip() for line in read_regular(path).decode().splitlines()]
     except (OSError, UnicodeDecodeError) as error:

@@ -54,7 +54,8 @@ def predict(
             all positions lie outside.
 
     Example:
-        >>> result = predict(Path("runs/ships"), [Path("new_chips")], Path("chips.gpkg"))
+        >>> out = Path("chips.gpkg")
+        >>> result = predict(Path("runs/ships"), [Path("new_chips")], out)
         >>> sorted(result.counts)
         ['cargo', 'fishing', 'tanker']
     """

@@ -202,7 +202,8 @@ def batch_result(
 def encode_thumbnail(image: Bytes) -> bytes:
     """Encode a network input (S, S, P) before normalization as a JPEG.
 
-    Its side is `THUMBNAIL_SIDE`. The picture shows three planes, or only the first one if there are fewer than three.
+    Its side is `THUMBNAIL_SIDE`. The picture shows three planes, or the first one if
+    there are fewer.
     """
     planes = image[:, :, 0] if image.shape[2] < 3 else image[:, :, :3]
     size = (THUMBNAIL_SIDE, THUMBNAIL_SIDE)

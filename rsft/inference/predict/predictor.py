@@ -107,7 +107,8 @@ class Predictor:
 
         Example:
             >>> predictor = Predictor.load(Path("runs/ships"))
-            >>> chips = np.random.default_rng(0).integers(0, 255, (2, 64, 64, 1), "uint8")
+            >>> generator = np.random.default_rng(0)
+            >>> chips = generator.integers(0, 255, (2, 64, 64, 1), "uint8")
             >>> list(predictor.predict(chips)["chip"])
             [0, 1]
         """

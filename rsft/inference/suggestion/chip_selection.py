@@ -85,20 +85,16 @@ def select_chips(
     selected: list[int] = []
     for _ in range(min(count, len(probabilities))):
         gains = scores * (probabilities @ rarity_weights(chips_by_class))
-        different = np.where(remaining, gains * nearest, -1.0)
-        best = int(
-            np.argmax(
-                different if different.max() > 0 else np.where(remaining, gains, -1.0)
-            )
-        )
+        products = np.where(remaining, gains * nearest, -1.0)
+        if products.max() <= 0:
+            products = np.where(remaining, gains, -1.0)
+        best = int(np.argmax(products))
         selected.append(best)
         remaining[best] = False
         chips_by_class += probabilities[best]
+        # at most 1, the distance to no chip
         distances = np.sqrt(((roots - roots[best]) ** 2).sum(axis=1) / 2)
-        if len(selected) == 1:
-            nearest = distances
-        else:
-            nearest = np.minimum(nearest, distances)
+        nearest = np.minimum(nearest, distances)
     return selected
 
 
@@ -126,12 +122,8 @@ def describe_reason(
         classes; T72 has 5 training chips".
     """
     order = np.argsort(-probabilities, kind="stable")[:2]
-    phrases = [
-        ", ".join(
-            f"{classes[index]} {probabilities[index]:.0%}".replace("%", " %")
-            for index in order
-        )
-    ]
+    shares = [f"{100 * share:.0f} %" for share in probabilities]
+    phrases = [", ".join(f"{classes[index]} {shares[index]}" for index in order)]
     if set_size == 0:
         phrases.append("class set withheld")
     elif set_size is not None and set_size > 1:
@@ -139,13 +131,10 @@ def describe_reason(
     if chips_by_class is not None:
         rare = int(np.argmax(probabilities * rarity_weights(chips_by_class)))
         if chips_by_class[rare] < chips_by_class.mean():
-            if rare in order:
-                share = ""
-            else:
-                share = f" ({probabilities[rare]:.0%})".replace("%", " %")
-            phrases.append(
-                f"{classes[rare]}{share} has {chips_by_class[rare]:.0f} training chips"
-            )
+            name = classes[rare]
+            if rare not in order:
+                name += f" ({shares[rare]})"
+            phrases.append(f"{name} has {chips_by_class[rare]:.0f} training chips")
     if distance > 1:
         phrases.append(f"unlike the training chips ({distance:.1f} times the limit)")
     return "; ".join(phrases)

@@ -11,10 +11,11 @@ import pandas as pd
 from rsft.data.chips.store import ChipStore
 from rsft.errors import RequestError
 from rsft.inference.predict.chip_files import ChipFiles
+from rsft.inference.predict.inputs import read_declarations
 from rsft.inference.predict.predictor import Predictor
 from rsft.inference.suggestion.suggest import Suggestions, suggestion_table
 from rsft.inference.writers.columns import probability_columns
-from rsft.scenes.options import ChipOptions, Declaration
+from rsft.scenes.options import ChipOptions
 from rsft.types import Floats
 from rsft.version import __version__
 
@@ -47,7 +48,8 @@ def suggest_label_checks(
 
     Example:
         >>> predictor = Predictor.load(Path("runs/ships"))
-        >>> suggest_label_checks(Path("data/ships"), predictor, 20, "train").table["reason"][0]
+        >>> checks = suggest_label_checks(Path("data/ships"), predictor, 20, "train")
+        >>> checks.table["reason"][0]
         'labeled ... %, predicted ... %'
     """
     chips, predictions, notes = _classify(ChipStore.open(root), predictor, split)
@@ -63,7 +65,9 @@ def suggest_label_checks(
 def suggest_audited_labels(
     store: ChipStore, chips: pd.DataFrame, probabilities: Floats, notes: Sequence[str]
 ) -> Suggestions:
-    """Suggest the chips of a chip store whose labels given probabilities contradict most, as `suggest_label_checks`.
+    """Suggest the chips of a chip store whose labels given probabilities contradict.
+
+    The order is that of `suggest_label_checks`.
 
     Args:
         store: the chip store.
@@ -75,16 +79,14 @@ def suggest_audited_labels(
         All chips whose label is contradicted, with the label and its probability as
         further columns of the table. Their names are their paths in the store.
     """
-    best = probabilities.argmax(axis=1)
     predictions = pd.DataFrame(
         probabilities, columns=probability_columns(store.classes)
     )
-    predictions = predictions.assign(
-        chip=chips["path"].to_list(),
-        path=[str(store.root / path) for path in chips["path"]],
-        probability=probabilities.max(axis=1),
-        **{"class": np.array(store.classes, object)[best]},
-    )
+    classes = np.array(store.classes, object)
+    predictions["class"] = classes[probabilities.argmax(axis=1)]
+    predictions["chip"] = chips["path"].to_list()
+    predictions["path"] = [str(store.root / path) for path in chips["path"]]
+    predictions["probability"] = probabilities.max(axis=1)
     metadata = {
         "bundle_sha256": "",
         "recipe": "label audit",
@@ -100,7 +102,15 @@ def _rank_labels(
     metadata: dict[str, Any],
     notes: Sequence[str],
 ) -> Suggestions:
-    """Return the chips whose label has a negative margin, the smallest first; `chips` are their manifest rows."""
+    """Return the chips whose label has a negative margin, the smallest first.
+
+    Args:
+        chips: manifest rows.
+        predictions: predictions of the same chips.
+        classes: names of the classes.
+        metadata: metadata of the predictions.
+        notes: remarks on them.
+    """
     probabilities = predictions[probability_columns(classes)].to_numpy(float)
     metadata = metadata | {
         "rsft_version": __version__,
@@ -117,14 +127,15 @@ def _rank_labels(
     selected = order[margins[order] < 0]
     reasons = []
     for row in selected:
-        pair = (labels[row], others[row].argmax())
-        label, predicted = (
-            f"{classes[x]} {100 * probabilities[row, x]:.0f} %" for x in pair
+        label = labels[row]
+        best = others[row].argmax()
+        percent = 100 * probabilities[row]
+        reasons.append(
+            f"labeled {classes[label]} {percent[label]:.0f} %,"
+            f" predicted {classes[best]} {percent[best]:.0f} %"
         )
-        reasons.append(f"labeled {label}, predicted {predicted}")
-    contradicted = (
-        f"labels that are contradicted: {(margins < 0).sum():,} of {len(margins):,}"
-    )
+    count = len(selected)
+    contradicted = f"labels that are contradicted: {count:,} of {len(margins):,}"
     chips = chips.iloc[selected]
     predictions = predictions.iloc[selected].assign(
         scene=chips["group_key"].fillna("").map(str).tolist()
@@ -146,17 +157,20 @@ def _rank_labels(
 def _classify(
     store: ChipStore, predictor: Predictor, split: str | None
 ) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
-    """Return the rows of the manifest that the bundle can classify, their predictions in the same order, and notes."""
+    """Classify the chips of a store.
+
+    Returns:
+        Manifest rows of the chips that the bundle can classify, their predictions in
+        the same order, and notes.
+    """
     classes = predictor.bundle.classes
     chips = store.table if split is None else store.split(split)
-    known = chips["class"].isin(classes)
-    if known.all():
-        notes = []
-    else:
-        notes = [
-            f"chips whose labels are not classes of the bundle: {(~known).sum():,}"
-        ]
-    chips = chips[known]
+    is_known = chips["class"].isin(classes)
+    notes = []
+    unknown = int((~is_known).sum())
+    if unknown:
+        notes.append(f"chips whose labels are not classes of the bundle: {unknown:,}")
+    chips = chips[is_known]
     if chips.empty or len(classes) < 2:
         location = store.root if split is None else f"{store.root}, split {split}"
         raise RequestError(
@@ -164,28 +178,21 @@ def _classify(
             location,
             f"its classes: {', '.join(classes)}",
         )
-    declared = {}
-    for row in chips.to_dict("records"):
-        if pd.isna(row["spacing_m"]):
-            spacing_m = None
-        else:
-            spacing_m = float(row["spacing_m"])
-        declared[str(store.root / row["path"])] = Declaration(
-            row["unit"], tuple(row["bands"].split(",")), spacing_m
-        )
-    predictions = predictor.predict_source(
-        ChipFiles(declared, predictor.engine.contract, ChipOptions())
-    )
-    usable = predictions["rejected"].isna().to_numpy(bool)
-    if not usable.any():
+    declarations = read_declarations(store.root)
+    files = {}
+    for path in chips["path"]:
+        name = str(store.root / path)
+        files[name] = declarations[name]
+    source = ChipFiles(files, predictor.engine.contract, ChipOptions())
+    predictions = predictor.predict_source(source)
+    is_usable = predictions["rejected"].isna().to_numpy(bool)
+    if not is_usable.any():
         raise RequestError(
             "the bundle can classify no chip",
             store.root,
             str(predictions["rejected"].iloc[0]),
         )
-    notes += (
-        []
-        if usable.all()
-        else [f"chips that the bundle cannot classify: {(~usable).sum():,}"]
-    )
-    return chips[usable], predictions[usable], notes
+    unusable = int((~is_usable).sum())
+    if unusable:
+        notes.append(f"chips that the bundle cannot classify: {unusable:,}")
+    return chips[is_usable], predictions[is_usable], notes

@@ -52,37 +52,34 @@ def write_suggestion_page(
             path,
             "leave out --html",
         )
-    for name, scene in zip(
-        suggestions.table["path"], suggestions.table["scene"], strict=True
-    ):
-        if Path(name).name == scene or not Path(name).is_file():
+    table = suggestions.table
+    thumbnails = []
+    for name, scene in zip(table["path"], table["scene"], strict=True):
+        path_of_chip = Path(name)
+        if path_of_chip.name == scene or not path_of_chip.is_file():
             raise RequestError(
                 "a suggested chip has no file of its own",
                 name,
-                (
-                    "run `rsft predict` with --chips DIR, and both commands in the same"
-                    " folder"
-                ),
+                "run `rsft predict` with --chips DIR, and both commands in the same"
+                " folder",
             )
-    table = suggestions.predictions.copy()
-    table["at"] = table["at"].where(table["at"] != "", None) if "at" in table else None
-    reasons = suggestions.table["reason"].to_list()
-    table = table.drop(columns="corrected", errors="ignore").assign(
-        reason=reasons, geometry=None
-    )
-    if "probability" not in table:
-        table["probability"] = table[probability_columns(suggestions.classes)].max(
-            axis=1
-        )
-    pictures = [
-        render_thumbnail(read_chip(Path(name))) for name in suggestions.table["path"]
-    ]
-    thumbnails = [
-        bytes(cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 80])[1])
-        for picture in pictures
-    ]
-    layer = PredictionLayer(table, None, suggestions.classes, suggestions.metadata)
+        thumbnails.append(_encode_thumbnail(path_of_chip))
+    rows = suggestions.predictions.drop(columns="corrected", errors="ignore")
+    rows = rows.assign(reason=table["reason"].to_list(), geometry=None)
+    if "at" not in rows:
+        rows["at"] = None
+    rows["at"] = rows["at"].where(rows["at"] != "", None)
+    if "probability" not in rows:
+        columns = probability_columns(suggestions.classes)
+        rows["probability"] = rows[columns].max(axis=1)
+    layer = PredictionLayer(rows, None, suggestions.classes, suggestions.metadata)
     bundle = bundle or Path("BUNDLE")
-    write_review_page(
-        path, layer, thumbnails, (), bundle, store, path, ranked=True
-    )  # no table cuts chips with files
+    # without scenes, because no table cuts chips that have files
+    write_review_page(path, layer, thumbnails, (), bundle, store, path, ranked=True)
+
+
+def _encode_thumbnail(path: Path) -> bytes:
+    """Return a small picture of a chip as JPEG."""
+    quality = [cv2.IMWRITE_JPEG_QUALITY, 80]
+    _, data = cv2.imencode(".jpg", render_thumbnail(read_chip(path)), quality)
+    return bytes(data)

@@ -1,7 +1,6 @@
 """Read a table of predictions."""
 
 from collections.abc import Sequence
-from itertools import dropwhile, takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,9 +16,7 @@ from rsft.inference.corrections.corrected_table import (
 from rsft.inference.writers.columns import probability_columns
 
 _HINT = "give a chip store, or a table that `rsft predict` wrote"
-
 _TEXT_COLUMNS = ("chip", "scene", "path", "class", "class_set", "at", "corrected")
-
 _SUM_TOLERANCE = 0.01  # of the probabilities of a chip, which are rounded
 
 
@@ -58,68 +55,73 @@ def read_prediction_file(
             predictions.
     """
     table, metadata = read_table_file(path, _HINT)
-    if isinstance(metadata, dict):
-        listed = metadata.get("classes")
-    else:
-        listed = 0
-    if isinstance(metadata, dict):
-        counts = metadata.get("train_counts")
-    else:
-        counts = 0
-    are_names = listed is None or (
-        isinstance(listed, list) and all(isinstance(name, str) for name in listed)
-    )
-    are_counts = not isinstance(counts, dict) or all(
-        isinstance(count, int | float) for count in counts.values()
-    )
-    if not (are_names and are_counts):
+    if not _is_valid(metadata):
         raise RequestError(
             "the metadata of the table are damaged: classes or train_counts",
             path,
             _HINT,
         )
     table = table.drop(columns=["_line", "geometry"], errors="ignore")
-    classes = classes or listed
-    if table.empty and classes:  # GeoJSON without features names no columns
-        table = table.reindex(
-            columns=list(
-                dict.fromkeys([*table, "path", "class", *probability_columns(classes)])
-            )
-        )
-    # the first columns p_<class> that follow each other: attributes may also begin with
-    # p_
-    if not classes:
-        columns = dropwhile(lambda name: not name.startswith("p_"), table.columns)
-        classes = [
-            name[2:] for name in takewhile(lambda name: name.startswith("p_"), columns)
-        ]
+    classes = classes or metadata.get("classes") or _find_classes(table)
     names = probability_columns(classes)
-    missing = [
-        name
-        for name in ("path", "class", *(names or ["p_<class>"]))
-        if name not in table
-    ]
-    if missing:
-        listed = ", ".join(map(str, table.columns[:8])) or "none"
-        raise RequestError(
-            f"the table has no column {', '.join(missing[:3])}; it has {listed}",
-            path,
-            _HINT,
-        )
-    texts = {name: text_cells(table, name) for name in _TEXT_COLUMNS if name in table}
-    numbers = {
-        name: number_cells(table, name)
-        for name in ("ood_distance", *names)
-        if name in table
-    }
-    table = table.assign(**texts, **numbers)
+    needed = ["path", "class", *names]
+    if table.empty and names:  # GeoJSON without features names no columns
+        table = table.reindex(columns=list(dict.fromkeys([*table, *needed])))
+    _check_columns(table, [*needed, *([] if names else ["p_<class>"])], path)
+    for name in _TEXT_COLUMNS:
+        if name in table:
+            table[name] = text_cells(table, name)
+    for name in ("ood_distance", *names):
+        if name in table:
+            table[name] = number_cells(table, name)
     probabilities = table[names].to_numpy(float)
-    valid = (probabilities >= 0).all(axis=1) & (
-        np.abs(probabilities.sum(axis=1) - 1) < _SUM_TOLERANCE
-    )
+    has_sum = np.abs(probabilities.sum(axis=1) - 1) < _SUM_TOLERANCE
+    valid = has_sum & (probabilities >= 0).all(axis=1)
     valid &= (table["path"] != "").to_numpy(bool)
     if len(table) and not valid.any():
         raise RequestError(
             "no row has a path and the probabilities of all classes", path, _HINT
         )
     return PredictionFile(table[valid], tuple(classes), metadata, int((~valid).sum()))
+
+
+def _is_valid(metadata: object) -> bool:
+    """Return whether classes and train_counts have their types, if they exist."""
+    if not isinstance(metadata, dict):
+        return False
+    classes = metadata.get("classes")
+    if classes is not None:
+        if not isinstance(classes, list):
+            return False
+        if not all(isinstance(name, str) for name in classes):
+            return False
+    counts = metadata.get("train_counts")
+    if not isinstance(counts, dict):
+        return True
+    return all(isinstance(count, int | float) for count in counts.values())
+
+
+def _find_classes(table: pd.DataFrame) -> list[str]:
+    """Return the classes of the first columns p_<class> that follow each other.
+
+    Attributes may also begin with p_.
+    """
+    classes: list[str] = []
+    for name in table.columns:
+        if name.startswith("p_"):
+            classes.append(name[2:])
+        elif classes:
+            break
+    return classes
+
+
+def _check_columns(table: pd.DataFrame, needed: Sequence[str], path: Path) -> None:
+    """Raise a RequestError if columns are missing."""
+    missing = [name for name in needed if name not in table]
+    if missing:
+        existing = ", ".join(map(str, table.columns[:8])) or "none"
+        raise RequestError(
+            f"the table has no column {', '.join(missing[:3])}; it has {existing}",
+            path,
+            _HINT,
+        )

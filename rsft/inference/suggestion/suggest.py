@@ -1,7 +1,7 @@
-"""Suggest the chips of a predictions table that are worth labeling next, or the doubtful labels of a chip store.
+"""Suggest the chips of a predictions table that are worth labeling next.
 
-The former are uncertain, of rare classes, unlike the training chips, and different from
-each other. A review page shows suggested chips.
+They are uncertain, of rare classes, unlike the training chips, and different from each
+other.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from rsft.data.datasets.formats.label_rows import exists
 from rsft.errors import RequestError
@@ -20,9 +19,13 @@ from rsft.inference.suggestion.chip_selection import (
     select_chips,
     uncertainty,
 )
-from rsft.inference.suggestion.prediction_file import read_prediction_file
+from rsft.inference.suggestion.prediction_file import (
+    PredictionFile,
+    read_prediction_file,
+)
 from rsft.inference.writers.columns import SET_SEPARATOR, probability_columns
 from rsft.models.bundle.bundle import Bundle
+from rsft.types import Floats
 
 CUT_COLUMNS = ("chip", "row", "col", "table")
 """Columns by which `rsft data add` cuts a chip from its scene again; empty for chips
@@ -100,88 +103,93 @@ def suggest_chips(
     file = read_prediction_file(predictions, None if bundle is None else bundle.classes)
     table = file.table
     classes = file.classes
+    notes = []
     if file.invalid:
-        notes = [f"rows without a path or valid probabilities: {file.invalid:,}"]
-    else:
-        notes = []
-    if "corrected" in table and (labeled := int((table["corrected"] != "").sum())):
-        notes.append(f"rows that have a label already: {labeled:,}")
-        table = table[table["corrected"] == ""]
-    listed = file.metadata.get("classes")
-    train_counts = file.metadata.get("train_counts")
-    counts: NDArray[np.float64] | None = None
-    if bundle is not None:
-        if listed is not None and set(listed) != set(classes):
-            raise RequestError(
-                f"the table has the classes {', '.join(listed)}",
-                predictions,
-                "give the bundle that made the table, or one with the same classes",
-            )
-        counts = np.array(bundle.train_counts, float)
-    elif isinstance(train_counts, dict) and all(
-        name in train_counts for name in classes
-    ):
-        counts = np.array([train_counts[name] for name in classes], float)
-    else:
+        notes.append(f"rows without a path or valid probabilities: {file.invalid:,}")
+    if "corrected" in table:
+        is_labeled = table["corrected"] != ""
+        if is_labeled.any():
+            notes.append(f"rows that have a label already: {is_labeled.sum():,}")
+        table = table[~is_labeled]
+    counts = _count_training_chips(file, bundle, predictions)
+    if counts is None:
         notes.append(
             "training chips by class unknown, so rarity is that of the predictions:"
             " give --bundle BUNDLE"
         )
     set_sizes = None
     if "class_set" in table:
-        set_sizes = np.array(
-            [
-                len(text.split(SET_SEPARATOR)) if text else 0
-                for text in table["class_set"]
-            ],
-            np.int64,
-        )
+        sizes = [_set_size(text) for text in table["class_set"]]
+        set_sizes = np.array(sizes, np.int64)
     else:
         notes.append("the table has no class sets: uncertainty is the margin alone")
     probabilities = table[probability_columns(classes)].to_numpy(float)
+    distances = np.full(len(table), np.nan)
     if "ood_distance" in table:
         distances = table["ood_distance"].to_numpy(float)
     else:
-        distances = np.full(len(table), np.nan)
-    if "ood_distance" not in table:
         notes.append("the table has no distances from the training chips")
     # A factor that ends at the limit: a few chips far from everything may be no targets
     # at all.
     closeness = np.clip(np.nan_to_num(distances, nan=1.0), 0.0, 1.0)
+    scores = uncertainty(probabilities, set_sizes) * closeness
     expected = probabilities.sum(axis=0) if counts is None else counts
-    selected = select_chips(
-        probabilities,
-        uncertainty(probabilities, set_sizes) * closeness,
-        expected,
-        count,
-    )
-    sizes = [None if set_sizes is None else int(set_sizes[row]) for row in selected]
-    reasons = [
-        describe_reason(
-            probabilities[row], classes, counts, size, float(distances[row])
+    selected = select_chips(probabilities, scores, expected, count)
+    reasons = []
+    for row in selected:
+        size = None if set_sizes is None else int(set_sizes[row])
+        distance = float(distances[row])
+        reasons.append(
+            describe_reason(probabilities[row], classes, counts, size, distance)
         )
-        for row, size in zip(selected, sizes, strict=True)
-    ]
     chips = table.iloc[selected]
-    scenes = {
-        cut.get("scene")
-        for cut in file.metadata.get("cuts") or ()
-        if isinstance(cut, dict)
-    }
-    has_columns = {"scene", "chip", "row", "col"} <= set(chips)
-    if has_columns:
-        can_cut = chips["scene"].isin(scenes)
-    else:
-        can_cut = pd.Series(False, chips.index)
-    cuts = (
-        chips.reindex(columns=["chip", "row", "col"])
-        .astype(object)
-        .assign(table=str(predictions.absolute()))
-    )
-    suggested, path_notes = suggestion_table(chips, reasons, cuts.where(can_cut, ""))
+    cuts = _find_cuts(chips, file.metadata, predictions)
+    suggested, path_notes = suggestion_table(chips, reasons, cuts)
     return Suggestions(
         suggested, chips, classes, file.metadata, len(table), notes + path_notes
     )
+
+
+def _count_training_chips(
+    file: PredictionFile, bundle: Bundle | None, path: Path
+) -> Floats | None:
+    """Return the number of training chips of each class; None if it is unknown.
+
+    Raises:
+        RequestError: the bundle has other classes.
+    """
+    if bundle is not None:
+        listed = file.metadata.get("classes")
+        if listed is not None and set(listed) != set(file.classes):
+            raise RequestError(
+                f"the table has the classes {', '.join(listed)}",
+                path,
+                "give the bundle that made the table, or one with the same classes",
+            )
+        return np.array(bundle.train_counts, float)
+    counts = file.metadata.get("train_counts")
+    if not isinstance(counts, dict) or not set(file.classes) <= set(counts):
+        return None
+    return np.array([counts[name] for name in file.classes], float)
+
+
+def _set_size(text: str) -> int:
+    """Return the number of classes in a class set; 0 if it was withheld."""
+    return len(text.split(SET_SEPARATOR)) if text else 0
+
+
+def _find_cuts(
+    chips: pd.DataFrame, metadata: dict[str, Any], predictions: Path
+) -> pd.DataFrame:
+    """Return the columns `CUT_COLUMNS`, empty for chips that cannot be cut again."""
+    columns = chips.reindex(columns=["chip", "row", "col"]).astype(object)
+    columns = columns.assign(table=str(predictions.absolute()))
+    cuts = metadata.get("cuts") or ()
+    scenes = {cut.get("scene") for cut in cuts if isinstance(cut, dict)}
+    can_cut = pd.Series(False, chips.index)
+    if {"scene", "chip", "row", "col"} <= set(chips):
+        can_cut = chips["scene"].isin(scenes)
+    return columns.where(can_cut, "")
 
 
 def suggestion_table(
@@ -201,39 +209,30 @@ def suggestion_table(
         of chips.
     """
     paths = [Path(path).absolute() for path in chips["path"]]
-    texts = chips.reindex(columns=["scene", "at"], fill_value="").reset_index(drop=True)
-    cells: dict[str, Any] = {
-        "path": list(map(str, paths)),
-        "predicted": chips["class"].tolist(),
-        "reason": reasons,
-    }
-    if cuts is None:
-        columns = pd.DataFrame("", range(len(chips)), CUT_COLUMNS)
-    else:
-        columns = cuts.reset_index(drop=True)
-    table = (
-        pd.concat([texts, columns], axis=1)
-        .assign(**cells)
-        .reindex(columns=list(COLUMNS), fill_value="")
+    table = chips.reindex(columns=["scene", "at"], fill_value="")
+    if cuts is not None:
+        table = pd.concat([table, cuts], axis=1)
+    table = table.reset_index(drop=True).assign(
+        path=[str(path) for path in paths],
+        predicted=chips["class"].tolist(),
+        reason=reasons,
     )
-    needs_file = (table["table"] == "").tolist()
-    has_scene_path = [
-        path.name == scene for path, scene in zip(paths, table["scene"], strict=True)
-    ]
-    in_scenes = sum(
-        needed and is_scene
-        for needed, is_scene in zip(needs_file, has_scene_path, strict=True)
-    )
-    missing = sum(
-        needed and not exists(path, Path.exists)
-        for path, needed in zip(paths, needs_file, strict=True)
-    )
-    notes = {
-        f"{in_scenes:,} chips have no file of their own: to label them, run `rsft predict` with --chips DIR": (
-            in_scenes
-        ),
-        f"{missing:,} files do not exist: run the command in the folder where `rsft predict` ran": (
-            missing
-        ),
-    }
-    return table, [note for note, count in notes.items() if count]
+    table = table.reindex(columns=list(COLUMNS), fill_value="")
+    in_scenes = 0
+    missing = 0
+    for path, scene, source in zip(paths, table["scene"], table["table"], strict=True):
+        if source == "":  # the chip needs a file
+            in_scenes += path.name == scene
+            missing += not exists(path, Path.exists)
+    notes = []
+    if in_scenes:
+        notes.append(
+            f"{in_scenes:,} chips have no file of their own: to label them, run `rsft"
+            " predict` with --chips DIR"
+        )
+    if missing:
+        notes.append(
+            f"{missing:,} files do not exist: run the command in the folder where `rsft"
+            " predict` ran"
+        )
+    return table, notes

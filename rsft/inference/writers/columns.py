@@ -143,8 +143,8 @@ COLUMNS = [
         "corrected",
         TEXT,
         "Corrected class",
-        "empty, for the [corrected class](../analyst.md#use-the-result-in-qgis); a column of this"
-        " name in the positions is kept instead",
+        "empty, for the [corrected class](../analyst.md#use-the-result-in-qgis); a"
+        " column of this name in the positions is kept instead",
         ".gpkg and .geojson with geometry",
         tip="'corrected: ' || \"corrected\"",
         is_input=True,
@@ -165,8 +165,8 @@ COLUMNS = [
         _TWO_CLASSES,
         compute=lambda chips: chips.class_at(1),
         tip=(
-            "'or: ' || \"class_2\" || ' (' || format_number(\"probability_2\", 2)"
-            " || ')'"
+            "'or: ' || \"class_2\" || ' (' ||"
+            " format_number(\"probability_2\", 2) || ')'"
         ),
     ),
     Column(
@@ -181,9 +181,9 @@ COLUMNS = [
         "class_set",
         TEXT,
         "Class set",
-        "the [class set](../glossary.md#class-set): it contains the true class for 90 % of"
-        " the chips of each class, if the scene resembles the validation chips; empty"
-        " if [withheld](../analyst.md#is-the-scene-like-the-training-data)",
+        "the [class set](../glossary.md#class-set): it contains the true class for 90 %"
+        " of the chips of each class, if the scene resembles the validation chips;"
+        " empty if [withheld](../analyst.md#is-the-scene-like-the-training-data)",
         _CALIBRATED,
         compute=lambda chips: chips.class_sets(),
         on_page=True,

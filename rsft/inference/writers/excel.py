@@ -47,36 +47,33 @@ def write_excel(layer: PredictionLayer, path: Path) -> None:
     rows = without_nan(with_wkt(layer))
     check_sheet_size(path, *rows.shape)
     book = require("openpyxl", "excel").Workbook(write_only=True)
-    cell_type = require("openpyxl.cell", "excel").WriteOnlyCell
     sheet = book.create_sheet(LAYER_NAME)
     sheet.freeze_panes = "A2"
-
-    def to_cell(value: Any) -> Any:
-        if isinstance(value, datetime) and value.tzinfo is not None:
-            value = value.astimezone(UTC).replace(tzinfo=None)
-        is_long = isinstance(value, int | np.integer) and abs(int(value)) > _INTEGER
-        if value is None or (
-            isinstance(value, int | float | np.generic | date) and not is_long
-        ):
-            return value
-        text = replace_controls(str(value))
-        if len(text) > _LETTERS:
-            raise RequestError(
-                (
-                    f"a text has {len(text):,} letters, but a cell of Excel has at most"
-                    f" {_LETTERS:,}"
-                ),
-                path,
-                "use .gpkg, .parquet or .csv",
-            )
-        cell = cell_type(sheet, text)
-        cell.data_type = "s"  # not the formula that openpyxl makes of a text with "="
-        return cell
-
-    with closing(
-        sheet
-    ):  # also after an error: openpyxl writes rows to a temporary file
-        for row in (tuple(rows.columns), *rows.itertuples(index=False, name=None)):
-            sheet.append([to_cell(value) for value in row])
+    with closing(sheet):  # also after an error: openpyxl writes a temporary file
+        sheet.append([_to_cell(sheet, name, path) for name in rows.columns])
+        for row in rows.itertuples(index=False, name=None):
+            sheet.append([_to_cell(sheet, value, path) for value in row])
     with atomic_file(path) as temporary:
         book.save(temporary)
+
+
+def _to_cell(sheet: Any, value: Any, path: Path) -> Any:
+    """Return a value as Excel stores it; long numbers become texts."""
+    if isinstance(value, datetime) and value.tzinfo is not None:
+        value = value.astimezone(UTC).replace(tzinfo=None)
+    is_long = isinstance(value, int | np.integer) and abs(int(value)) > _INTEGER
+    if value is None:
+        return None
+    if isinstance(value, int | float | np.generic | date) and not is_long:
+        return value
+    text = replace_controls(str(value))
+    if len(text) > _LETTERS:
+        raise RequestError(
+            f"a text has {len(text):,} letters, but a cell of Excel has at most"
+            f" {_LETTERS:,}",
+            path,
+            "use .gpkg, .parquet or .csv",
+        )
+    cell = require("openpyxl.cell", "excel").WriteOnlyCell(sheet, text)
+    cell.data_type = "s"  # not the formula that openpyxl makes of a text with "="
+    return cell

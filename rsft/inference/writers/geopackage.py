@@ -21,24 +21,23 @@ from rsft.utils.atomic_files import atomic_file
 
 METADATA_TABLE = "rsft_metadata"
 
-
+# the table that QGIS creates; programs expect an empty schema and catalog
 _CREATE_LAYER_STYLES = """
 CREATE TABLE layer_styles (
     id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL,
-    f_table_catalog TEXT(256), f_table_schema TEXT(256), f_table_name TEXT(256), f_geometry_column TEXT(256),
-    styleName TEXT(30), styleQML TEXT, styleSLD TEXT, useAsDefault BOOLEAN, description TEXT, owner TEXT(30),
-    ui TEXT(30), update_time DATETIME DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ','now'))
+    f_table_catalog TEXT(256), f_table_schema TEXT(256), f_table_name TEXT(256),
+    f_geometry_column TEXT(256), styleName TEXT(30), styleQML TEXT, styleSLD TEXT,
+    useAsDefault BOOLEAN, description TEXT, owner TEXT(30), ui TEXT(30),
+    update_time DATETIME DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ','now'))
 )
-"""  # the table that QGIS creates; programs expect an empty schema and catalog
-
-_STYLE = """
-INSERT INTO layer_styles (f_table_catalog, f_table_schema, f_table_name, f_geometry_column, styleName, styleQML,
-    styleSLD, useAsDefault, description, owner)
-SELECT '', '', table_name, column_name, 'classes', ?, ?, 1, 'One color per class', 'rsft' FROM gpkg_geometry_columns
-WHERE table_name = ?
 """
-
-
+_STYLE = """
+INSERT INTO layer_styles (f_table_catalog, f_table_schema, f_table_name,
+    f_geometry_column, styleName, styleQML, styleSLD, useAsDefault, description, owner)
+SELECT '', '', table_name, column_name, 'classes', ?, ?, 1, 'One color per class',
+    'rsft'
+FROM gpkg_geometry_columns WHERE table_name = ?
+"""
 _REGISTER_TABLE = (
     "INSERT INTO gpkg_contents (table_name, data_type, identifier) VALUES (?,"
     " 'attributes', ?)"
@@ -57,23 +56,18 @@ def write_geopackage(layer: PredictionLayer, path: Path) -> None:
         frame = GeoDataFrame(
             frame, geometry=list(layer.table["geometry"]), crs=layer.crs
         )
+    options: dict[str, Any] = {"use_arrow": True}  # keeps dates
     if frame.empty:
-        options = {"geometry_type": layer.geometry_type}
-    else:
-        options = {}
+        options["geometry_type"] = layer.geometry_type
+    styles = []
+    if layer.is_spatial:
+        styles.append((qml_style(layer), sld_style(layer), LAYER_NAME))
     with atomic_file(path) as temporary:
         temporary.unlink()  # SQLite needs to create the file itself
         with warnings.catch_warnings():
-            warnings.filterwarnings(
-                "ignore", "'crs' was not provided"
-            )  # pixel coordinates have no coordinate system
-            pyogrio.write_dataframe(
-                frame, temporary, LAYER_NAME, "GPKG", use_arrow=True, **options
-            )  # keeps dates
-        if layer.is_spatial:
-            styles = [(qml_style(layer), sld_style(layer), LAYER_NAME)]
-        else:
-            styles = []
+            # pixel coordinates have no coordinate system
+            warnings.filterwarnings("ignore", "'crs' was not provided")
+            pyogrio.write_dataframe(frame, temporary, LAYER_NAME, "GPKG", **options)
         add_geopackage_tables(temporary, layer.metadata, styles)
 
 
@@ -89,10 +83,10 @@ def add_geopackage_tables(
         metadata: texts, and values that become JSON.
         styles: QML, SLD or None, and name of each layer.
     """
-    texts = {
-        key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        for key, value in metadata.items()
-    }
+    texts = dict(metadata)
+    for key, value in metadata.items():
+        if not isinstance(value, str):
+            texts[key] = json.dumps(value, ensure_ascii=False)
     with closing(sqlite3.connect(path)) as database, database:
         if styles:
             database.execute(_CREATE_LAYER_STYLES)
@@ -107,23 +101,23 @@ def add_geopackage_tables(
 
 
 def read_geopackage_metadata(path: Path) -> dict[str, str]:
-    """Return the metadata of the predictions in a GeoPackage; empty if it is none or does not exist."""
+    """Return the metadata of the predictions in a GeoPackage.
+
+    They are empty if the file has none or does not exist.
+    """
+    query = f"SELECT key, value FROM {METADATA_TABLE}"
     try:
-        return dict(
-            select_rows(path, f"SELECT key, value FROM {METADATA_TABLE}", seconds=10)
-        )
+        return dict(select_rows(path, query, seconds=10))
     except sqlite3.Error:
         return {}
 
 
 def select_rows(path: Path, query: str, seconds: float = float("inf")) -> list[Any]:
     """Return the rows of a query, which is stopped after `seconds`."""
-    with closing(
-        sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)
-    ) as database:
-        database.setlimit(
-            sqlite3.SQLITE_LIMIT_LENGTH, 2**28
-        )  # the table may be a view of a stranger
+    address = f"file:{quote(str(path))}?mode=ro"
+    with closing(sqlite3.connect(address, uri=True)) as database:
+        # the table may be a view of a stranger
+        database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 2**28)
         deadline = time.monotonic() + seconds
         database.set_progress_handler(lambda: int(time.monotonic() > deadline), 100_000)
         return database.execute(query).fetchall()

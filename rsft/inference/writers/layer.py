@@ -7,18 +7,15 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import shapely
 
+from rsft.inference.writers.columns import TEXT
 from rsft.inference.writers.pre_annotations import (
     SceneBoxes,
 )
 
 LAYER_NAME = "predictions"
-
-
 CLASS_COLUMN = "class"
-
 CORRECTED_COLUMN = "corrected"
 """The column that selects the color, and that of corrections by an analyst, which
 replaces it."""
@@ -55,11 +52,9 @@ class PredictionLayer(NamedTuple):
 
     @property
     def shape(self) -> Literal["point", "box", "tile"]:
-        """Kind of the geometries: points, outlines of objects or chips, or tiles of a grid."""
-        types = {shape.geom_type for shape in self.table["geometry"].dropna()} or {
-            self.geometry_type
-        }
-        if types == {"Point"}:
+        """Kind of the geometries: points, outlines, or tiles of a grid."""
+        types = {shape.geom_type for shape in self.table["geometry"].dropna()}
+        if (types or {self.geometry_type}) == {"Point"}:
             return "point"
         if self.tile_step is None:
             return "box"
@@ -70,30 +65,36 @@ class PredictionLayer(NamedTuple):
         return column in self.table
 
     def with_corrections(self) -> PredictionLayer:
-        """Return the layer with an empty column `corrected` after the class, unless the positions have such a column.
+        """Return the layer with an empty column `corrected` after the class.
 
-        An analyst enters corrections there.
+        An analyst enters corrections there. A column of this name in the positions is
+        kept instead.
         """
-        if not self.is_spatial or CORRECTED_COLUMN in {
-            name.casefold() for name in self.table.columns
-        }:
+        folded = {name.casefold() for name in self.table.columns}
+        if not self.is_spatial or CORRECTED_COLUMN in folded:
             return self
         table = self.table.copy(deep=False)
-        empty = pd.Series(None, index=table.index, dtype=pd.ArrowDtype(pa.string()))
+        place = list(table.columns).index(CLASS_COLUMN) + 1
         table.insert(
-            list(table.columns).index(CLASS_COLUMN) + 1, CORRECTED_COLUMN, empty
+            place, CORRECTED_COLUMN, pd.Series(None, index=table.index, dtype=TEXT)
         )
         return self._replace(table=table)
 
 
 def without_nan(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a table of objects with None for NaN and infinity, which neither JSON nor Excel has."""
+    """Return a table of objects with None for NaN and infinity.
+
+    Neither JSON nor Excel has them.
+    """
     rows = table.astype(object)
     return rows.where(rows.notna() & ~rows.isin([np.inf, -np.inf]), None)
 
 
 def with_wkt(layer: PredictionLayer) -> pd.DataFrame:
-    """Return the table with the geometries as texts in the column `wkt`, unless no row has one."""
+    """Return the table with its geometries as texts in the column `wkt`.
+
+    The column is left out if no row has a geometry.
+    """
     flat = layer.table.rename(columns={"geometry": "wkt"})
     flat["wkt"] = [
         shape and shapely.to_wkt(shape, rounding_precision=7)

@@ -1,4 +1,4 @@
-"""Predictions as COCO, or as pre-annotations of Label Studio, so that labeling tools can show and correct them."""
+"""Predictions as COCO or pre-annotations of Label Studio, for labeling tools."""
 
 from __future__ import annotations
 
@@ -45,27 +45,30 @@ def coco_content(
         The content of the file. A rotated box becomes the upright box around it, and is
         the segmentation.
     """
-    images = [
-        {"id": number, "file_name": name, "width": scene.width, "height": scene.height}
-        for number, (name, scene) in enumerate(scenes.items(), 1)
-    ]
-    image_ids = {image["file_name"]: image["id"] for image in images}
+    images = []
+    image_ids = {}
+    for number, (name, scene) in enumerate(scenes.items(), 1):
+        image_ids[name] = number
+        size = {"width": scene.width, "height": scene.height}
+        images.append({"id": number, "file_name": name, **size})
     annotations = []
-    for number, (name, row, corners) in enumerate(_rows(table, scenes), 1):
-        (left, top), (right, bottom) = corners.min(0), corners.max(0)
+    for number, box in enumerate(_boxes(table, scenes), 1):
+        corners = box.corners
+        left, top = corners.min(0)
+        right, bottom = corners.max(0)
         is_upright = all(len(np.unique(axis.round(6))) == 2 for axis in corners.T)
         sides = np.linalg.norm(np.diff(corners[:3], axis=0), axis=1)
         annotations.append(
             {
                 "id": number,
-                "image_id": image_ids[name],
-                "category_id": classes.index(row["class"]) + 1,
+                "image_id": image_ids[box.scene],
+                "category_id": classes.index(box.label) + 1,
                 "bbox": _rounded([left, top, right - left, bottom - top]),
                 "area": round(float(sides.prod()), 3),
                 "segmentation": [] if is_upright else [_rounded(corners.ravel())],
                 "iscrowd": 0,
-                "score": row["probability"],
-                "chip": row["chip"],
+                "score": box.probability,
+                "chip": box.chip,
             }
         )
     categories = [
@@ -88,67 +91,67 @@ def label_studio_content(
         One task per scene with one prediction, for the tags `label` and `image`.
     """
     results: dict[str, list[dict[str, Any]]] = {name: [] for name in scenes}
-    for name, row, corners in _rows(table, scenes):
-        size = np.array([scenes[name].width, scenes[name].height])
-        start, width, height, rotation = _rectangle(corners)
-        x, y = 100 * start / size
+    for box in _boxes(table, scenes):
+        scene = scenes[box.scene]
+        start, width, height, rotation = _rectangle(box.corners)
         value = {
-            "x": x,
-            "y": y,
-            "width": 100 * width / size[0],
-            "height": 100 * height / size[1],
+            "x": 100 * start[0] / scene.width,
+            "y": 100 * start[1] / scene.height,
+            "width": 100 * width / scene.width,
+            "height": 100 * height / scene.height,
             "rotation": rotation,
         }
-        kind = {
-            "from_name": "label",
-            "to_name": "image",
-            "type": "rectanglelabels",
-            "image_rotation": 0,
-        }
-        sizes = {"original_width": int(size[0]), "original_height": int(size[1])}
-        labels = {"rectanglelabels": [row["class"]]}
-        value = {key: round(float(number), 9) for key, number in value.items()} | labels
-        results[name].append(
+        rounded = {key: round(float(number), 9) for key, number in value.items()}
+        results[box.scene].append(
             {
-                "id": row["chip"],
-                **kind,
-                **sizes,
-                "score": row["probability"],
-                "value": value,
+                "id": box.chip,
+                "from_name": "label",
+                "to_name": "image",
+                "type": "rectanglelabels",
+                "image_rotation": 0,
+                "original_width": scene.width,
+                "original_height": scene.height,
+                "score": box.probability,
+                "value": {**rounded, "rectanglelabels": [box.label]},
             }
         )
-    return [
-        {
-            "data": {"image": name},
-            "predictions": [{"model_version": version, "result": result}],
-        }
-        for name, result in results.items()
-    ]
+    tasks = []
+    for name, result in results.items():
+        prediction = {"model_version": version, "result": result}
+        tasks.append({"data": {"image": name}, "predictions": [prediction]})
+    return tasks
 
 
-def _rows(
-    table: pd.DataFrame, scenes: Mapping[str, SceneBoxes]
-) -> Iterator[tuple[str, dict[str, Any], Floats]]:
-    """Yield the scene, the row and the corners as x and y (4, 2) of every prediction."""
-    columns = (table[name] for name in ("scene", "chip", "class", "probability"))
+class _Box(NamedTuple):
+    """A classified box; its corners are x and y (4, 2)."""
+
+    scene: str
+    chip: str
+    label: str
+    probability: float
+    corners: Floats
+
+
+def _boxes(table: pd.DataFrame, scenes: Mapping[str, SceneBoxes]) -> Iterator[_Box]:
+    """Yield the box of every prediction."""
+    columns = [table[name] for name in ("scene", "chip", "class", "probability")]
     for scene, chip, label, probability in zip(*columns, strict=True):
         corners = np.reshape(scenes[scene].corners[chip], (4, 2))[:, ::-1]
-        yield (
-            scene,
-            {"chip": chip, "class": label, "probability": round(float(probability), 6)},
-            corners,
-        )
+        yield _Box(scene, chip, label, round(float(probability), 6), corners)
 
 
 def _rectangle(corners: Floats) -> tuple[Floats, float, float, float]:
-    """Return the first corner, the sides, and the clockwise rotation from 0 to 90 degrees of a rectangle (4, 2)."""
+    """Return first corner, sides and rotation of a rectangle (4, 2).
+
+    The rotation is clockwise, from 0 to 90 degrees.
+    """
     (x1, y1), (x2, y2) = np.diff(corners[:3], axis=0)
     if x1 * y2 - y1 * x2 < 0:  # y points down, so this is counterclockwise
         corners = corners[::-1]
     edges = np.roll(corners, -1, axis=0) - corners
     angles = [round(math.degrees(math.atan2(y, x)), 9) for x, y in edges]
     first = next((number for number, angle in enumerate(angles) if 0 <= angle < 90), 0)
-    width = float(np.linalg.norm(edges[(first + 0) % 4]))
+    width = float(np.linalg.norm(edges[first]))
     height = float(np.linalg.norm(edges[(first + 1) % 4]))
     return corners[first], width, height, angles[first] % 360
 

@@ -1,7 +1,7 @@
-"""Write a table of predictions as GeoPackage, GeoJSON, GeoParquet, CSV, Excel or labels, never an unfinished file.
+"""Write a table of predictions in the format of its suffix, whole or not at all.
 
-A GeoPackage has a layer, its styles, and a table of metadata. Styles have one color per
-class: style.qml for QGIS, style.sld for other programs.
+The formats are GeoPackage, GeoJSON, GeoParquet, CSV, Excel, and those of labeling
+tools.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -50,11 +51,10 @@ _CSV_TYPES = {
 }
 """GDAL's names of the types of columns, by the kind of their NumPy or pandas type."""
 
+# elsewhere SQLite ignores case
 _SELECT_CORRECTIONS = (
-    f"SELECT {CORRECTED_COLUMN} FROM {LAYER_NAME} WHERE '{CORRECTED_COLUMN}' IN "
-)
-_SELECT_CORRECTIONS += (  # elsewhere SQLite ignores case
-    f"(SELECT name FROM pragma_table_info('{LAYER_NAME}'))"
+    f"SELECT {CORRECTED_COLUMN} FROM {LAYER_NAME} WHERE '{CORRECTED_COLUMN}' IN"
+    f" (SELECT name FROM pragma_table_info('{LAYER_NAME}'))"
 )
 # rows of a table in Parquet that are in memory once more while they are written
 _ROW_GROUP = 32_768
@@ -78,14 +78,7 @@ def check_output_file(path: Path, suffixes: Sequence[str], overwrite: bool) -> N
             path,
             f"give it the suffix {suffixes[0]}",
         )
-    if path.is_dir():
-        raise RequestError("the output is a folder", path, "give the path of a file")
-    if path.exists() and not overwrite:
-        raise RequestError(
-            "the file exists already",
-            path,
-            "give --overwrite to replace it, or another name",
-        )
+    _check_is_free(path, overwrite)
 
 
 def check_output_path(
@@ -108,13 +101,42 @@ def check_output_path(
         RequestError: the format is unknown or does not support the columns, or the file
             exists.
     """
+    _check_format(path, columns)
+    for file in (path, *sidecar_paths(path)):
+        _check_is_free(file, overwrite)
+    corrections = 0 if discard_corrections else _count_corrections(path)
+    if corrections:
+        raise RequestError(
+            f"the file contains {corrections:,} labels in its field {CORRECTED_COLUMN},"
+            " which would be lost",
+            path,
+            "give another name; or keep them with rsft data add, then give"
+            " --discard-corrections",
+        )
+
+
+def _check_is_free(path: Path, overwrite: bool) -> None:
+    """Raise a RequestError if a path is a folder, or a file that must stay."""
+    if path.is_dir():
+        raise RequestError("the output is a folder", path, "give the path of a file")
+    if path.exists() and not overwrite:
+        raise RequestError(
+            "the file exists already",
+            path,
+            "give --overwrite to replace it, or another name",
+        )
+
+
+def _check_format(path: Path, columns: Iterable[str]) -> None:
+    """Raise a RequestError if a format is unknown or does not support the columns."""
     suffix = table_suffix(path)
     if suffix == ".shp":
-        message = (
+        raise RequestError(
             "a Shapefile cuts column names at 10 characters, has no NULL and ends at"
-            " 2 GB"
+            " 2 GB",
+            path,
+            "use .gpkg, which has none of these limits",
         )
-        raise RequestError(message, path, "use .gpkg, which has none of these limits")
     if suffix not in _WRITERS:
         raise RequestError(
             f"unknown format: {suffix or 'no suffix'}",
@@ -123,36 +145,16 @@ def check_output_path(
         )
     if suffix == ".xlsx":
         check_installed("excel", "openpyxl")
-    folded = [column.casefold() for column in columns]
-    if suffix == ".gpkg" and len(set(folded)) < len(folded):
-        repeated = sorted({column for column in folded if folded.count(column) > 1})
-        message = (
-            "a GeoPackage ignores case, so these column names are duplicates:"
-            f" {', '.join(repeated)}"
-        )
-        raise RequestError(message, path, "use .geojson or .csv")
-    if path.is_dir():
-        raise RequestError("the output is a folder", path, "give the path of a file")
-    for file in (path, *sidecar_paths(path)):
-        if file.exists() and not overwrite:
+    if suffix == ".gpkg":
+        counts = Counter(column.casefold() for column in columns)
+        repeated = sorted(name for name, count in counts.items() if count > 1)
+        if repeated:
             raise RequestError(
-                "the file exists already",
-                file,
-                "give --overwrite to replace it, or another name",
+                "a GeoPackage ignores case, so these column names are duplicates:"
+                f" {', '.join(repeated)}",
+                path,
+                "use .geojson or .csv",
             )
-    if not discard_corrections and (corrections := _count_corrections(path)):
-        message = (
-            f"the file contains {corrections:,} labels in its field {CORRECTED_COLUMN},"
-            " which would be lost"
-        )
-        raise RequestError(
-            message,
-            path,
-            (
-                "give another name; or keep them with rsft data add, then give"
-                " --discard-corrections"
-            ),
-        )
 
 
 def check_table_size(path: Path, rows: int, columns: int) -> None:
@@ -171,25 +173,22 @@ def _count_corrections(path: Path) -> int:
     A file that cannot be read contains none.
     """
     labels: list[Any] = []
+    suffix = path.suffix.lower()
     with suppress(
         sqlite3.Error, OSError, ValueError, LookupError, TypeError, AttributeError
     ):
-        if path.suffix.lower() == ".gpkg" and path.is_file():
+        if suffix == ".gpkg" and path.is_file():
             labels = [label for (label,) in select_rows(path, _SELECT_CORRECTIONS)]
-        elif path.suffix.lower() == ".geojson":
-            features = load_json(path, sys.maxsize)["features"]
-            labels = [
-                feature["properties"].get(CORRECTED_COLUMN) for feature in features
-            ]
+        elif suffix == ".geojson":
+            for feature in load_json(path, sys.maxsize)["features"]:
+                labels.append(feature["properties"].get(CORRECTED_COLUMN))
     return sum(label is not None and str(label).strip() != "" for label in labels)
 
 
 def sidecar_paths(path: Path) -> list[Path]:
-    """Return the files that rsft writes beside a table, in which QGIS finds its style or the types of its columns."""
+    """Return the files beside a table in which QGIS finds its style or types."""
     suffix = _SIDECARS.get(path.suffix.lower())
-    if suffix:
-        return [path.with_suffix(suffix)]
-    return []
+    return [path.with_suffix(suffix)] if suffix else []
 
 
 def write_prediction_table(
@@ -227,102 +226,99 @@ def write_prediction_table(
 
 
 def table_suffix(path: Path) -> str:
-    """Return the suffix of a table, which selects its format, in lower case: `.coco.json` of `out.coco.json`."""
-    return next(
-        (suffix for suffix in _WRITERS if path.name.lower().endswith(suffix)),
-        path.suffix.lower(),
-    )
+    """Return the suffix of a table in lower case, which selects its format.
+
+    That of `out.coco.json` is `.coco.json`.
+    """
+    name = path.name.lower()
+    for suffix in _WRITERS:
+        if name.endswith(suffix):
+            return suffix
+    return path.suffix.lower()
 
 
 def _write_geojson(layer: PredictionLayer, path: Path) -> None:
-    has_geometry = (
-        layer.crs == LONLAT and layer.is_spatial
-    )  # RFC 7946 only allows degrees
-    if has_geometry:
+    style = None
+    shapes: Any = [None] * len(layer.table)
+    if layer.crs == LONLAT and layer.is_spatial:  # RFC 7946 only allows degrees
         layer = layer.with_corrections()
-    rows = without_nan(layer.table.drop(columns="geometry"))
-    shapes = layer.table["geometry"] if has_geometry else [None] * len(rows)
-    features = [
-        {
-            "type": "Feature",
-            "geometry": shape and json.loads(shapely.to_geojson(shape)),
-            "properties": row,
-        }
-        for row, shape in zip(rows.to_dict("records"), shapes, strict=True)
-    ]
+        style = qml_style(layer)
+        shapes = layer.table["geometry"]
+    rows = without_nan(layer.table.drop(columns="geometry")).to_dict("records")
+    features = []
+    for row, shape in zip(rows, shapes, strict=True):
+        geometry = shape and json.loads(shapely.to_geojson(shape))
+        features.append({"type": "Feature", "geometry": geometry, "properties": row})
     collection = {
         "type": "FeatureCollection",
         "name": LAYER_NAME,
         "metadata": layer.metadata,
         "features": features,
     }
-    text = json.dumps(
-        collection, ensure_ascii=False, default=lambda date: date.isoformat()
-    )
-    with _table_and_sidecar(
-        path, qml_style(layer) if has_geometry else None
-    ) as temporary:
+    with _table_and_sidecar(path, style) as temporary:
+        text = json.dumps(collection, ensure_ascii=False, default=_format_date)
         temporary.write_text(text, encoding="utf-8")
+
+
+def _format_date(value: Any) -> Any:
+    return value.isoformat()
 
 
 def _write_parquet(layer: PredictionLayer, path: Path) -> None:
     import pyarrow.parquet as pq
     from geopandas import GeoDataFrame
 
-    covering = (
-        layer.is_spatial and "bbox" not in layer.table
-    )  # the name of the column that geopandas adds
-    plain = (
-        pa.BufferOutputStream()
-    )  # without metadata of rsft, which geopandas does not write
-    options = {
-        "schema_version": "1.1.0",
-        "write_covering_bbox": covering,
-        "row_group_size": _ROW_GROUP,
-    }
-    GeoDataFrame(layer.table, geometry="geometry", crs=layer.crs).to_parquet(
-        plain, index=False, **options
+    # unless the table has the name of the column that geopandas adds
+    covering = layer.is_spatial and "bbox" not in layer.table
+    # without metadata of rsft, which geopandas does not write
+    plain = pa.BufferOutputStream()
+    frame = GeoDataFrame(layer.table, geometry="geometry", crs=layer.crs)
+    frame.to_parquet(
+        plain,
+        index=False,
+        schema_version="1.1.0",
+        write_covering_bbox=covering,
+        row_group_size=_ROW_GROUP,
     )
     source = pq.ParquetFile(plain.getvalue())
-    metadata = json.dumps(layer.metadata, ensure_ascii=False).encode()
-    schema = source.schema_arrow.with_metadata(
-        {**source.schema_arrow.metadata, b"rsft": metadata}
-    )
+    metadata = dict(source.schema_arrow.metadata)
+    metadata[b"rsft"] = json.dumps(layer.metadata, ensure_ascii=False).encode()
+    schema = source.schema_arrow.with_metadata(metadata)
     with atomic_file(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
         for group in range(source.num_row_groups):
             rows = source.read_row_group(group)
-            # GeoParquet 1.1 requires null for rows without a geometry; geopandas writes
-            # NaN
             if covering:
-                boxes = rows["bbox"].combine_chunks()
-                shapes = rows["geometry"].combine_chunks()
-                cleared = pa.StructArray.from_arrays(
-                    boxes.flatten(), fields=list(boxes.type), mask=shapes.is_null()
-                )
-                rows = rows.set_column(
-                    rows.schema.get_field_index("bbox"), "bbox", cleared
-                )
+                rows = _clear_boxes(rows)
             writer.write_table(rows.cast(schema))
+
+
+def _clear_boxes(rows: pa.Table) -> pa.Table:
+    """Return rows with null as the box of a row without a geometry.
+
+    GeoParquet 1.1 requires it; geopandas writes NaN.
+    """
+    boxes = rows["bbox"].combine_chunks()
+    is_missing = rows["geometry"].combine_chunks().is_null()
+    cleared = pa.StructArray.from_arrays(
+        boxes.flatten(), fields=list(boxes.type), mask=is_missing
+    )
+    return rows.set_column(rows.schema.get_field_index("bbox"), "bbox", cleared)
 
 
 def _write_csv(layer: PredictionLayer, path: Path) -> None:
     flat = with_wkt(layer)
-    types = [
-        "WKT" if name == "wkt" else _CSV_TYPES.get(flat[name].dtype.kind, "String")
-        for name in flat
-    ]
-    with _table_and_sidecar(
-        path, ",".join(f'"{type_}"' for type_ in types)
-    ) as temporary:
+    types = []
+    for name in flat:
+        kind = _CSV_TYPES.get(flat[name].dtype.kind, "String")
+        types.append('"WKT"' if name == "wkt" else f'"{kind}"')
+    with _table_and_sidecar(path, ",".join(types)) as temporary:
         escape_table(flat).to_csv(temporary, index=False)
 
 
 def _write_coco(layer: PredictionLayer, path: Path) -> None:
+    info = {"description": "predictions of rsft", **layer.metadata}
     content = coco_content(layer.table, layer.boxes, layer.classes)
-    _write_json(
-        {"info": {"description": "predictions of rsft", **layer.metadata}, **content},
-        path,
-    )
+    _write_json({"info": info, **content}, path)
 
 
 def _write_label_studio(layer: PredictionLayer, path: Path) -> None:
