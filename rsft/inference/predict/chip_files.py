@@ -266,9 +266,10 @@ class ChipFiles(ChipSource):
         is_scene = longest >= SCENE_FACTOR * side * scale and not declaration.is_chip
         if not is_scene and longest <= MAX_CHIP_SIDE:
             return
+        name = path_to_text(path.name)
         hint = (
-            f"say where its chips are: rsft predict RUN {path_to_text(path.name)} -o OUT"
-            f" --detect, or with --grid {side} or --at POSITIONS"
+            f"say where its chips are: rsft predict RUN {name} -o OUT --detect, or with"
+            f" --grid {side} or --at POSITIONS"
         )
         if longest <= MAX_CHIP_SIDE:
             hint += f"; --side {longest} takes the whole image as one chip"
@@ -282,7 +283,7 @@ class ChipFiles(ChipSource):
     def _warn_about_bands(
         self, path: Path, count: int, names: Sequence[str] | None
     ) -> bool:
-        """Return whether the order of the bands is assumed; warn about the first chip."""
+        """Return whether the order of bands is assumed; warn about the first chip."""
         bands = self.contract.assumed_bands(count, names)
         if bands and not self._has_warned:
             self._has_warned = True
