@@ -23,11 +23,6 @@ def coco(*names):
     return json.dumps({"images": images, "annotations": rows})
 
 
-def voc(name):
-    box = "<bndbox><xmin>1</xmin><ymin>2</ymin><xmax>3</xmax><ymax>4</ymax></bndbox>"
-    return f"<annotation><filename>{name}</filename><object><name>ship</name>{box}</object></annotation>"
-
-
 @pytest.mark.parametrize(
     ("names", "image", "at", "rule"),
     [
@@ -89,7 +84,7 @@ def test_a_file_that_names_no_image_belongs_to_all(tmp_path):
 
 
 def test_a_folder_with_one_file_per_image(tmp_path):
-    written(tmp_path / "a.xml", voc("a.png"))
+    written(tmp_path / "a.json", coco("a.png"))
     written(tmp_path / "b.tif.json", coco("b.tif"))
     written(tmp_path / "c.txt", "0 0.5 0.5 0.1 0.1\n0 0.5 0.5 0.2 0.2\n")
     written(tmp_path / "classes.txt", "ship\n")
@@ -110,23 +105,22 @@ def test_a_folder_with_one_file_per_image(tmp_path):
 
 
 def test_a_file_with_the_name_of_the_image_may_name_another(tmp_path):
-    written(tmp_path / "b.xml", voc("000001.jpg"))
+    written(tmp_path / "b.json", coco("000001.jpg"))
     annotations = find_annotations(tmp_path, tmp_path / "b.tif")
     assert len(annotations.table) == 1
     assert annotations.notes == [
-        "b.xml: the image 000001.jpg is taken as b.tif: by the name of the file"
+        "b.json: the image 000001.jpg is taken as b.tif: by the name of the file"
     ]
 
 
 def test_a_folder_whose_files_name_the_images_inside(tmp_path):
-    written(
-        tmp_path / "annotations.xml",
-        "<annotations><image id='0' name='a.tif'/></annotations>",
-    )
+    written(tmp_path / "annotations.json", coco("a.tif"))
     written(tmp_path / "val.json", coco("b.tif", "c.tif"))
     written(tmp_path / "notes.json", '{"a": 3}')
     written(tmp_path / "x.txt", "0 0.5 0.5 0.1 0.1\n")
-    assert find_annotations(tmp_path, tmp_path / "a.tif").path.name == "annotations.xml"
+    assert (
+        find_annotations(tmp_path, tmp_path / "a.tif").path.name == "annotations.json"
+    )
     assert find_annotations(tmp_path, tmp_path / "c.tif").table["at"].tolist() == [11]
     written(tmp_path / "train.json", coco("c.tif"))
     with pytest.raises(
@@ -136,10 +130,11 @@ def test_a_folder_whose_files_name_the_images_inside(tmp_path):
 
 
 def test_two_files_for_one_image(tmp_path):
-    written(tmp_path / "a.xml", voc("a.tif"))
+    written(tmp_path / "a.json", coco("a.tif"))
     written(tmp_path / "a.txt", "")
     with pytest.raises(
-        RequestError, match=mentions(str(tmp_path), "2 files for a.tif", "a.txt, a.xml")
+        RequestError,
+        match=mentions(str(tmp_path), "2 files for a.tif", "a.json, a.txt"),
     ):
         find_annotations(tmp_path, tmp_path / "a.tif")
 

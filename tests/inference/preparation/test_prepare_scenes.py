@@ -342,11 +342,11 @@ def test_labels_that_cannot_be_used(scenes, tmp_path):
     ):
         prepare_scenes(folder, tmp_path / "store", labels=tmp_path / "only_zero.gpkg")
     (tmp_path / "two").mkdir()
-    for name in ("s0.txt", "s0.xml", "s1.txt"):
+    for name in ("s0.json", "s0.txt", "s1.txt"):
         written(tmp_path / "two" / name, "10 10 20 10 20 20 10 20 ship 0\n")
     with pytest.raises(
         RequestError,
-        match=mentions("2 files for s0.tif: s0.txt, s0.xml", "keep one of them"),
+        match=mentions("2 files for s0.tif: s0.json, s0.txt", "keep one of them"),
     ):
         prepare_scenes(folder, tmp_path / "store", labels=tmp_path / "two")
     assert not (tmp_path / "store").exists()
