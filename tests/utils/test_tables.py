@@ -14,7 +14,7 @@ from rsft.utils.tables import (
     read_parquet_parts,
     unescape_cell,
 )
-from rsft.utils.text_tables import read_text_table
+from rsft.utils.untrusted.text_tables import read_text_table
 from tests.helpers.files import written
 
 

@@ -27,14 +27,14 @@ from rsft.data.annotations.layers import convert_columns
 from rsft.errors import RequestError
 from rsft.types import LONLAT, Floats
 from rsft.utils.tables import read_parquet
-from rsft.utils.text_tables import (
+from rsft.utils.untrusted.documents import MAX_TABLE_BYTES, open_regular, parse_json
+from rsft.utils.untrusted.text_tables import (
     SEPARATORS,
     SYNONYMS,
     find_columns,
     find_separator,
     read_text_table,
 )
-from rsft.utils.untrusted.documents import MAX_TABLE_BYTES, open_regular, parse_json
 
 _POSITIONS: dict[tuple[str, ...], str | None] = {
     ("xmin", "ymin", "xmax", "ymax"): None,

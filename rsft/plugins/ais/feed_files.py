@@ -22,14 +22,14 @@ import pyarrow.parquet as pq
 from rsft.errors import RequestError
 from rsft.plugins.ais.message_times import MessageTimes
 from rsft.types import Floats
-from rsft.utils.text_tables import (
+from rsft.utils.untrusted.documents import open_regular
+from rsft.utils.untrusted.text_tables import (
     SYNONYMS,
     Synonyms,
     find_columns,
     find_separator,
     parse_synonyms,
 )
-from rsft.utils.untrusted.documents import open_regular
 
 _MESSAGE_COLUMNS = parse_synonyms("""
     mmsi: mmsi userid sourcemmsi
@@ -55,7 +55,7 @@ COLUMNS: Synonyms = {
     "lon": SYNONYMS["lon"],
     **_MESSAGE_COLUMNS,
 }
-"""Columns of messages -> names in feeds, see `rsft.utils.text_tables.SYNONYMS`."""
+"""Columns of messages -> names in feeds, see `rsft.utils.untrusted.text_tables.SYNONYMS`."""
 
 TEXTS = ("ship_type", "name", "imo", "call_sign")
 """Columns of texts; all others are numbers."""

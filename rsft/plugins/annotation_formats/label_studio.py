@@ -17,8 +17,8 @@ from rsft.data.annotations.base import FRACTION, load_document
 from rsft.data.annotations.objects import DocumentFormat, ObjectList
 from rsft.data.annotations.shapes import make_box, make_point, make_polygon, try_shape
 from rsft.data.annotations.tables import csv_header
-from rsft.utils.text_tables import read_text_table
 from rsft.utils.untrusted.documents import parse_json
+from rsft.utils.untrusted.text_tables import read_text_table
 
 _SHAPE_KEYS = frozenset(
     ["x", "y", "width", "height", "rotation", "points", "radiusX", "radiusY", "rle"]

@@ -23,7 +23,7 @@ from rsft.data.datasets.formats.label_rows import (
 from rsft.data.datasets.formats.labeled_files import LabeledFile
 from rsft.errors import RequestError
 from rsft.types import Rejection
-from rsft.utils.text_tables import read_text_table
+from rsft.utils.untrusted.text_tables import read_text_table
 
 
 class LabelTable:

@@ -3,7 +3,7 @@
 import pytest
 
 from rsft.errors import RequestError
-from rsft.utils.text_tables import (
+from rsft.utils.untrusted.text_tables import (
     SYNONYMS,
     find_columns,
     find_separator,
