@@ -3,11 +3,12 @@
 Every section has its content, or why it is missing.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from string import ascii_uppercase
 from typing import Any
 
+import pandas as pd
 from markupsafe import Markup
 
 from rsft.data.chips.folds import open_store
@@ -96,35 +97,39 @@ def write_report(
         WeightsError: the index of its bundle is damaged or was edited.
     """
     run = read_run_files(run_dir)
-    store = None
+    store, missing = _open_chips(run, data)
     chips = None
-    if pictures:
-        reason = ""
+    scenes = []
+    if not pictures:
+        missing = "Pictures of chips were left out on request."
     else:
-        reason = "Pictures of chips were left out on request."
-    trained_on = Path(run.metadata.data.get("root", run.recipe.data.root))
-    candidates = [data] if data else [Path(run.data), trained_on]
-    try:
-        root = next(
-            (path for path in candidates if (path / MANIFEST).is_file()), candidates[0]
-        )
-        store = open_store(root, run.recipe.data.fold)
-    except RsftError as error:
-        location = f"The chips were not found ({error.message}: {error.location})."
-        reason = (
-            reason or f"{location} Use --data to give the folder of the chip store."
-        )
-    if store and pictures:
-        try:
-            chips = ChipPictures(run, store, progress)
-        except RsftError as error:
-            reason = f"No pictures of chips: {error}."
-    scenes = read_scene_maps(run_dir) if pictures else []
-    content = _page_content(run, store, chips) | {
-        "missing_reason": reason,
-        "scenes": scenes,
-    }
+        scenes = read_scene_maps(run_dir)
+        if store is not None:
+            try:
+                chips = ChipPictures(run, store, progress)
+            except RsftError as error:
+                missing = f"No pictures of chips: {error}."
+    content = _page_content(run, store, chips)
+    content["missing_reason"] = missing
+    content["scenes"] = scenes
     return write_page(run_dir / REPORT_FILE, "run.html", content)
+
+
+def _open_chips(run: RunFiles, data: Path | None) -> tuple[ChipStore | None, str]:
+    """Return the chip store of a run, or None and the reason."""
+    if data is not None:
+        candidates = [data]
+    else:
+        trained_on = run.metadata.data.get("root", run.recipe.data.root)
+        candidates = [Path(run.data), Path(trained_on)]
+    stores = [path for path in candidates if (path / MANIFEST).is_file()]
+    try:
+        return open_store((stores or candidates)[0], run.recipe.data.fold), ""
+    except RsftError as error:
+        return None, (
+            f"The chips were not found ({error.message}: {error.location}). Use --data"
+            " to give the folder of the chip store."
+        )
 
 
 def _page_content(
@@ -134,96 +139,91 @@ def _page_content(
 
     None means that a file is missing.
     """
-    evaluation = run.evaluation
-    predictions = run.predictions
-    chip_map = None
+    predictions = _select_predictions(run)
     gallery = None
     samples = []
-    if predictions is not None:  # without classes that are not in metrics.json
-        if evaluation:
-            predictions = predictions[predictions["class"].isin(evaluation.classes)]
-        else:
-            predictions = None
-    if predictions is not None and predictions.empty:
-        predictions = None
-    if evaluation and run.embedding is not None:
-        chips = maps.ChipMap(run.embedding, evaluation, run.predictions)
-        chip_map = {
-            "figures": [
-                (title, title.partition(":")[0], chips, stage)
-                for stage, title in maps.STAGES.items()
-            ],
-            "data": maps.linked_maps_data(
-                [(chips, stage) for stage in maps.STAGES],
-                with_pictures=pictures is not None,
-            ),
-            "sheet": (
-                pictures.sheet(chips.paths, maps.TILE_SIZE, maps.SHEET_COLUMNS)
-                if pictures
-                else ""
-            ),
-        }
-    if evaluation and predictions is not None:
-        gallery = make_gallery(predictions, evaluation.classes, pictures)
-        classes = [
-            evaluation.classes[index]
-            for index in metric_tables.order_by_training(evaluation)
-        ]
-        if pictures:
-            samples = draw_samples(predictions, classes, pictures)
-        else:
-            samples = []
-    chips_by_split = {
-        "training": run.metadata.train_chips,
-        "validation": run.metadata.val_chips,
-    }
-    if evaluation and evaluation.split != "val":
-        chips_by_split[evaluation.split] = evaluation.count
-    sizes = [
-        f"{count:,} {split}"
-        for split, count in chips_by_split.items()
-        if count is not None
-    ]
-    overview = {"Data": Path(run.data).name, "Chips": ", ".join(sizes)}
-    if evaluation:
-        groups = [
-            f"{len(indices)} {group}"
-            for group in GROUPS
-            if (indices := evaluation.groups.get(group))
-        ]
-        overview["Classes"] = f"{len(evaluation.classes)}" + (
-            f" ({join_words(groups)})" if groups else ""
-        )
-    restrictions = dict.fromkeys(
-        name
-        for entry in run.licenses or ()
-        for name in entry.restrictions
-        if name != UNKNOWN
-    )
-    overview |= {
-        "Restrictions": ", ".join(restrictions),
-        "Started": f"{run.metadata.started:%Y-%m-%d %H:%M}",
-    }
+    if predictions is not None:
+        assert run.evaluation is not None
+        classes = run.evaluation.classes
+        gallery = make_gallery(predictions, classes, pictures)
+        if pictures is not None:
+            order = metric_tables.order_by_training(run.evaluation)
+            samples = draw_samples(predictions, [classes[i] for i in order], pictures)
     start = run.recipe.train.start_bundle
     return {
         "run": run,
         "number": run.folder.resolve().name,
-        "evaluation": evaluation,
+        "evaluation": run.evaluation,
         "predictions": predictions,
         "pictures": pictures,
         "charts": charts,
         "tables": metric_tables,
         "contribution_map": maps.contribution_map,
         "method": describe_recipe(run.recipe),
-        "overview": overview,
+        "overview": _overview(run),
         "start": start and run.metadata.start.get("bundle", start),
         "terms": TERMS,
         "modulator": maps.ModulatorMap.of_run(run),
-        "map": chip_map,
+        "map": _feature_map(run, pictures),
         "gallery": gallery,
         "samples": samples,
         "dataset": summarize_store(run, store) if store else None,
     }
+
+
+def _select_predictions(run: RunFiles) -> pd.DataFrame | None:
+    """Return the predictions of the classes in metrics.json, or None without any."""
+    if run.predictions is None or run.evaluation is None:
+        return None
+    is_evaluated = run.predictions["class"].isin(run.evaluation.classes)
+    if not is_evaluated.any():
+        return None
+    return run.predictions[is_evaluated]
+
+
+def _feature_map(run: RunFiles, pictures: ChipPictures | None) -> dict[str, Any] | None:
+    """Return the variables of the map of the features, or None without a map."""
+    if run.evaluation is None or run.embedding is None:
+        return None
+    chips = maps.ChipMap(run.embedding, run.evaluation, run.predictions)
+    figures = []
+    for stage, title in maps.STAGES.items():
+        figures.append((title, title.partition(":")[0], chips, stage))
+    sheet = ""
+    if pictures is not None:
+        sheet = pictures.sheet(chips.paths, maps.TILE_SIZE, maps.SHEET_COLUMNS)
+    data = maps.linked_maps_data(
+        [(chips, stage) for stage in maps.STAGES], with_pictures=pictures is not None
+    )
+    return {"figures": figures, "data": data, "sheet": sheet}
+
+
+def _overview(run: RunFiles) -> dict[str, str]:
+    """Return the rows at the head of the page: data, chips, classes and licenses."""
+    evaluation = run.evaluation
+    counts = {
+        "training": run.metadata.train_chips,
+        "validation": run.metadata.val_chips,
+    }
+    if evaluation and evaluation.split != "val":
+        counts[evaluation.split] = evaluation.count
+    sizes = [f"{n:,} {split}" for split, n in counts.items() if n is not None]
+    overview = {"Data": Path(run.data).name, "Chips": ", ".join(sizes)}
+    if evaluation:
+        overview["Classes"] = str(len(evaluation.classes))
+        groups = []
+        for group in GROUPS:
+            if evaluation.groups.get(group):
+                groups.append(f"{len(evaluation.groups[group])} {group}")
+        if groups:
+            overview["Classes"] += f" ({join_words(groups)})"
+    restrictions: dict[str, None] = {}
+    for entry in run.licenses or ():
+        restrictions.update(dict.fromkeys(entry.restrictions))
+    restrictions.pop(UNKNOWN, None)
+    overview["Restrictions"] = ", ".join(restrictions)
+    overview["Started"] = f"{run.metadata.started:%Y-%m-%d %H:%M}"
+    return overview
 
 
 def describe_recipe(recipe: Recipe) -> Markup:
@@ -231,46 +231,55 @@ def describe_recipe(recipe: Recipe) -> Markup:
 
     Each takes one or two sentences.
     """
-    head = recipe.head
     settings = recipe.peft.settings
-    texts: dict[str, Any] = {
-        key: to_yaml(x) if isinstance(x, dict) else f"{x}"
-        for key, x in settings.items()
-    }
+    sizes = []
+    for key, value in settings.items():
+        if key not in SITE_KEYS:
+            sizes.append(f"{key} {_setting_text(value)}")
     positions = ""
-    if "positions" in settings:
-        every = settings["positions"] == ALL_POSITIONS
-        if every:
-            positions = "all positions"
-        else:
-            positions = join_words(select_positions(settings["positions"]))
-    loss = recipe.loss.build()
-    samplers = [recipe.train.sampler, *([recipe.meta.sampling] if recipe.meta else [])]
-    objective = summarize(loss)
-    exponents = [sampling_exponent(name) for name in samplers]
-    if set(exponents) != {1.0} and getattr(
-        loss, "uses_prior", False
-    ):  # not drawn as often as they occur
-        inner, *outer = ("n" if q == 1 else f"n^{q:g}" for q in exponents)
-        if outer and outer[0] != inner:
-            outer_prior = f" (outer loop: {outer[0]})"
-        else:
-            outer_prior = ""
-        objective += f", with class priors as drawn: {inner} for n chips{outer_prior}"
+    if settings.get("positions") == ALL_POSITIONS:
+        positions = "all positions"
+    elif "positions" in settings:
+        positions = join_words(select_positions(settings["positions"]))
+    head_init = HEAD_INITS[recipe.head.init].format(shots=recipe.head.shots)
     content = {
-        "settings": settings | {"scale": texts.get("scale", "")},
-        "sizes": [
-            f"{key} {text}" for key, text in texts.items() if key not in SITE_KEYS
-        ],
+        "settings": settings | {"scale": _setting_text(settings.get("scale", ""))},
+        "sizes": sizes,
         "positions": positions,
         "blocks": _blocks(settings["blocks"]) if "blocks" in settings else "",
-        "objective": f"{objective[0].upper()}{objective[1:]}",
+        "objective": _objective(recipe),
         "pool": POOLS[recipe.backbone.pool],
-        "head_init": HEAD_INITS[head.init].format(shots=head.shots),
+        "head_init": head_init,
         "sampler": SAMPLERS[recipe.train.sampler].title,
     }
     text = fill_template("recipe.html", dict(recipe) | content)
     return Markup(" ".join(text.split()))
+
+
+def _setting_text(value: Any) -> str:
+    return to_yaml(value) if isinstance(value, dict) else str(value)
+
+
+def _objective(recipe: Recipe) -> str:
+    """Return the loss as a sentence, with the class priors that it corrects."""
+    loss = recipe.loss.build()
+    text = summarize(loss)
+    samplers = [recipe.train.sampler]
+    if recipe.meta is not None:
+        samplers.append(recipe.meta.sampling)
+    exponents = [sampling_exponent(name) for name in samplers]
+    is_drawn_by_frequency = set(exponents) == {1.0}
+    if getattr(loss, "uses_prior", False) and not is_drawn_by_frequency:
+        inner = _prior(exponents[0])
+        outer = _prior(exponents[-1])
+        text += f", with class priors as drawn: {inner} for n chips"
+        if outer != inner:
+            text += f" (outer loop: {outer})"
+    return text[0].upper() + text[1:]
+
+
+def _prior(exponent: float) -> str:
+    return "n" if exponent == 1 else f"n^{exponent:g}"
 
 
 def _blocks(blocks: str | Sequence[int]) -> str:
@@ -298,11 +307,8 @@ def write_comparison(runs: Sequence[Path], page_path: Path) -> Path:
             is not a run folder.
         DataError: a file of a run is damaged.
     """
-    if (
-        len(runs) < 2
-        or len(runs) > MAX_RUNS
-        or len({run.resolve() for run in runs}) < len(runs)
-    ):
+    are_different = len({run.resolve() for run in runs}) == len(runs)
+    if not are_different or not 2 <= len(runs) <= MAX_RUNS:
         raise RequestError(
             f"{len(runs)} runs cannot be compared, or one of them is listed twice",
             ", ".join(map(str, runs)),
@@ -310,39 +316,38 @@ def write_comparison(runs: Sequence[Path], page_path: Path) -> Path:
         )
     files = [read_run_files(run) for run in runs]
     by_letter = dict(zip(ascii_uppercase, files, strict=False))
-    evaluated = {
-        f"{x} {run.name}": run.evaluation.summary
-        for x, run in by_letter.items()
-        if run.evaluation
-    }
+    evaluated = {}
+    machines = set()
+    for letter, run in by_letter.items():
+        if run.evaluation:
+            evaluated[f"{letter} {run.name}"] = run.evaluation.summary
+        metadata = run.metadata
+        machines.add((metadata.machine, str(metadata.hardware), metadata.device))
     differences = recipe_differences([read_run_info(run) for run in runs])
-    costs = [metric_tables.cost_table(run) for run in files]
-    machines = {
-        (run.metadata.machine, str(run.metadata.hardware), run.metadata.device)
-        for run in files
-    }
+    keys = {key: [to_yaml(x) for x in values] for key, values in differences.items()}
+    others = list(by_letter.items())[1:]
     content = {
         "runs": by_letter,
-        "keys": {
-            key: [to_yaml(value) for value in values]
-            for key, values in differences.items()
-        },
+        "keys": keys,
         "rows": metric_tables.accuracy_rows([run.evaluation for run in files]),
         "plot": charts.accuracy_plot(evaluated) if evaluated else None,
-        "pairs": [
-            _pair(files[0], letter, run) for letter, run in list(by_letter.items())[1:]
-        ],
+        "pairs": [_pair(files[0], letter, run) for letter, run in others],
         "measures": metric_tables.ACCURACIES,
         "pareto": _pareto_plots(by_letter),
         "features": _feature_section(by_letter),
         "modulators": _modulator_section(by_letter),
-        "costs": {
-            name: [cost.get(name, "–") for cost in costs]
-            for name in dict.fromkeys(n for c in costs for n in c)
-        },
+        "costs": _cost_rows([metric_tables.cost_table(run) for run in files]),
         "several_machines": len(machines) > 1,
     }
     return write_page(page_path, "compare.html", content)
+
+
+def _cost_rows(tables: Sequence[Mapping[str, str]]) -> dict[str, list[str]]:
+    """Return each cost with its value in every table."""
+    names: dict[str, None] = {}
+    for table in tables:
+        names.update(dict.fromkeys(table))
+    return {name: [table.get(name, "–") for table in tables] for name in names}
 
 
 def _pair(reference: RunFiles, letter: str, run: RunFiles) -> dict[str, Any]:
@@ -361,33 +366,28 @@ def _pareto_plots(runs: Mapping[str, RunFiles]) -> dict[str, Any]:
 
     It shows the accuracy of the rarest group that all evaluated runs have.
     """
-    summaries = {
-        letter: run.evaluation.summary for letter, run in runs.items() if run.evaluation
-    }
-    shared = [
-        group
-        for group in GROUPS
-        if all(getattr(summary, group) for summary in summaries.values())
-    ]
-    measure = shared[-1] if shared else "macro"
-    costs_by_name: dict[str, list[float | None]] = {
-        "seconds": [run.metadata.seconds for run in runs.values()],
-        "trained parameters": [
-            run.metadata.trained_parameters for run in runs.values()
-        ],
-        "peak memory, MB": [
-            metric_tables.peak_memory_mb(run.epochs) for run in runs.values()
-        ],
+    evaluated = {}
+    for letter, run in runs.items():
+        if run.evaluation:
+            evaluated[letter] = run.evaluation.summary
+    measure = "macro"
+    for group in GROUPS:
+        if all(getattr(summary, group) for summary in evaluated.values()):
+            measure = group
+    costs_by_name: dict[str, Callable[[RunFiles], float | None]] = {
+        "seconds": lambda run: run.metadata.seconds,
+        "trained parameters": lambda run: run.metadata.trained_parameters,
+        "peak memory, MB": lambda run: metric_tables.peak_memory_mb(run.epochs),
     }
     plots = {}
-    for name, costs in costs_by_name.items():
-        points = [
-            charts.ParetoPoint(
-                letter, index, float(cost), getattr(summaries[letter], measure)
-            )
-            for index, (letter, cost) in enumerate(zip(runs, costs, strict=True))
-            if cost and letter in summaries
-        ]
+    for name, cost_of in costs_by_name.items():
+        points = []
+        for index, (letter, run) in enumerate(runs.items()):
+            cost = cost_of(run)
+            if cost and letter in evaluated:
+                accuracy = getattr(evaluated[letter], measure)
+                point = charts.ParetoPoint(letter, index, float(cost), accuracy)
+                points.append(point)
         if len(points) > 1:
             plots[name] = charts.pareto_plot(points, f"{measure} accuracy", name)
     return plots
@@ -442,25 +442,23 @@ def _modulator_section(runs: Mapping[str, RunFiles]) -> dict[str, Any] | None:
 
     The colors of all maps cover the same distance from the initial scale.
     """
-    shown = {
-        x: scale_map
-        for x, run in runs.items()
-        if (scale_map := maps.ModulatorMap.of_run(run)) is not None
-    }
+    shown = {}
+    for letter, run in runs.items():
+        scale_map = maps.ModulatorMap.of_run(run)
+        if scale_map is not None:
+            shown[letter] = scale_map
     if not shown:
         return None
     widest = max(scale_map.color_range for scale_map in shown.values())
+    by_position = []
+    names: dict[str, None] = {}
     for scale_map in shown.values():
         scale_map.color_range = widest
-    by_position = [
-        {name: numbers for name, *numbers in scale_map.by_position()}
-        for scale_map in shown.values()
-    ]
-    positions = dict.fromkeys(name for values in by_position for name in values)
+        numbers = {name: values for name, *values in scale_map.by_position()}
+        by_position.append(numbers)
+        names.update(dict.fromkeys(numbers))
     return {
         "maps": shown,
         "without": [letter for letter in runs if letter not in shown],
-        "positions": {
-            name: [values.get(name) for values in by_position] for name in positions
-        },
+        "positions": {name: [x.get(name) for x in by_position] for name in names},
     }
