@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from rsft.cli.display import console as display
 from rsft.cli.display.console import console, show_paths
 from rsft.cli.options import (
     OUT,
@@ -206,109 +204,3 @@ def bundle_diff(first: BundleArgument, second: Path, as_json: bool = False) -> N
         typer.echo(json.dumps(differences, indent=2))
     else:
         show_differences(differences, (str(first), str(second)))
-
-
-@app.command("stac", cls=FencedCommand)
-@documented
-def bundle_stac(
-    bundle: BundleArgument,
-    out: Annotated[Path | None, OUT] = None,
-    overwrite: bool = False,
-) -> None:
-    """Write a STAC item: input, output, settings and files of a bundle.
-
-    It has the extension Machine Learning Model, and lists the exports beside the bundle
-    as well.
-
-    Args:
-        out: File to write (default: item.json beside the bundle).
-    """
-    from rsft.inference.publish.stac_item import write_stac_item
-
-    show_paths({"item": write_stac_item(bundle, out, overwrite=overwrite)})
-
-
-@app.command("card", cls=FencedCommand)
-@documented
-def bundle_card(
-    bundle: BundleArgument,
-    out: Annotated[Path | None, OUT] = None,
-    repository: Annotated[str | None, Option(metavar="OWNER/NAME")] = None,
-    overwrite: bool = False,
-) -> None:
-    """Write the model card of a bundle for the Hugging Face Hub.
-
-    It has the classes, chips, results, use, limits and licenses.
-
-    Args:
-        out: File to write (default: README.md beside the bundle).
-        repository: Repository on the Hub, for the commands in the card.
-    """
-    from rsft.inference.publish.hub import write_model_card
-
-    card = write_model_card(bundle, out, repository=repository, overwrite=overwrite)
-    show_paths({"card": card})
-
-
-@app.command("push", cls=FencedCommand)
-@documented
-def bundle_push(
-    bundle: BundleArgument,
-    repository: Annotated[str, Argument(metavar="OWNER/NAME")],
-    out: Annotated[Path | None, OUT] = None,
-    card: Path | None = None,
-    item: bool = False,
-    public: bool = False,
-    yes: Annotated[bool, Option(short="-y")] = False,
-    overwrite: bool = False,
-) -> None:
-    """Upload a bundle with its model card to the Hugging Face Hub, privately.
-
-    First, the command lists the files and asks. It uploads nothing else. Log in with
-    `hf auth login`.
-
-    `rsft predict` reads a folder that `hf download` wrote.
-
-    Args:
-        repository: Repository on the Hugging Face Hub.
-        out: Folder to write the files to; nothing is uploaded.
-        card: Model card to upload as README.md (default: that of `rsft bundle card`).
-        item: Also upload a STAC item, item.json.
-        public: Let everybody see the repository.
-        yes: Do not ask for confirmation.
-    """
-    from rsft.inference.publish.hub import (
-        list_hub_files,
-        upload_hub_folder,
-        write_hub_folder,
-    )
-
-    display.warn_about_licenses([bundle], unknown=True)
-    _warn_about_paths(bundle)
-    with tempfile.TemporaryDirectory(prefix="rsft-") as temporary:
-        folder = out or Path(temporary) / "hub"
-        write_hub_folder(
-            bundle, folder, repository, card=card, item=item, overwrite=overwrite
-        )
-        for name, size in list_hub_files(folder).items():
-            console.print(f"{size:>12,} bytes  {name}", soft_wrap=True)
-        visibility = "public" if public else "private"
-        question = f"upload these files to the {visibility} repository {repository}?"
-        if out is not None:
-            show_paths({"folder": out})
-        elif yes or typer.confirm(question):
-            address = upload_hub_folder(folder, repository, public=public)
-            console.print(address, soft_wrap=True)
-
-
-def _warn_about_paths(bundle: Path) -> None:
-    """Say which keys of the recipe of a bundle are paths of this machine."""
-    from rsft.models.bundle.bundle import Bundle
-
-    paths = []
-    for key, text in Bundle.load(bundle).recipe.flatten().items():
-        if isinstance(text, str) and (Path(text).is_absolute() or text[:1] == "~"):
-            paths.append(f"{key} {text}")
-    if paths:
-        note = "note: recipe.yaml of the bundle names paths of this machine:"
-        display.error_console.print(f"{note} {', '.join(paths)}", soft_wrap=True)

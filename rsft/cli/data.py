@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -153,40 +152,6 @@ def data_contact_sheet(
     shown = [paths[number] for number in select_sheet_chips(len(paths))]
     write_bytes(out, render_contact_sheet(shown))
     console.print(f"{out}: {len(shown)} of {len(paths):,} chips", soft_wrap=True)
-
-
-@app.command("croissant")
-@options.documented
-def data_croissant(
-    root: RootArgument,
-    url: str | None = None,
-    creator: str | None = None,
-    published: Annotated[date | None, Option(metavar="DATE")] = None,
-    overwrite: bool = False,
-) -> None:
-    """Write croissant.json into a chip store: its description for catalogs and data loaders.
-
-    It has the fields of the manifest, the classes with their counts, the license, the
-    sources and the findings of the audit, with terms of Croissant 1.1, GeoCroissant 1.0
-    and Croissant RAI 1.0.
-
-    Args:
-        url: Address of the page of the data set.
-        creator: Organization that made the data set.
-        published: Date of publication, as YYYY-MM-DD.
-    """
-    from rsft.data.croissant import Publication, write_croissant
-
-    publication = Publication(
-        url, creator, None if published is None else published.isoformat()
-    )
-    show_paths({"croissant": write_croissant(root, publication, overwrite=overwrite)})
-    if publication.missing:
-        names = ", ".join(publication.missing)
-        console.print(
-            f"unknown      {names}, which Croissant requires of a published data set",
-            soft_wrap=True,
-        )
 
 
 @app.command("add")

@@ -112,7 +112,7 @@ def test_stac_and_card(rsft, run, tmp_path):
 
 @pytest.mark.slow
 def test_push_lists_the_files_and_asks(rsft, run, tmp_path, monkeypatch):
-    from rsft.inference.publish import hub
+    from rsft.plugins.publishing import hub
 
     uploads = []
     questions = []
@@ -140,7 +140,7 @@ def test_push_lists_the_files_and_asks(rsft, run, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_push_to_a_folder(rsft, run, root, tmp_path, monkeypatch):
-    from rsft.inference.publish import hub
+    from rsft.plugins.publishing import hub
 
     monkeypatch.setattr(hub, "upload_hub_folder", None)
     code, printed = rsft(

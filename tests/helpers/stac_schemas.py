@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-SCHEMAS = Path(__file__).parents[1] / "inference/publish/schemas"
+SCHEMAS = Path(__file__).parents[1] / "plugins/publishing/schemas"
 CORE = "https://schemas.stacspec.org/v1.1.0/item-spec/json-schema/item.json"
 
 

@@ -47,7 +47,6 @@ from rsft.data.chips.store import (
     read_dataset,
     read_manifest,
 )
-from rsft.data.croissant import CROISSANT_FILE
 from rsft.data.imagery.reader import open_image, read_chip
 from rsft.data.similarity import pixel_digest
 from rsft.errors import DataError, RequestError
@@ -342,7 +341,7 @@ def add_chips(
             ]
             for file, command in (
                 (AUDIT_FILE, "rsft audit"),
-                (CROISSANT_FILE, "rsft data croissant"),
+                ("croissant.json", "rsft data croissant"),
             ):
                 if (
                     root / file

@@ -1,21 +1,17 @@
-"""The engine PyTorch, and the exports of torch.export, timm and PEFT."""
+"""The engine PyTorch."""
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from io import BytesIO
-from pathlib import Path
 from threading import Barrier
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rsft.inference.engines import base
-from rsft.inference.engines.base import EngineModel, EngineSpec, ExportFormat, Tolerance
+from rsft.inference.engines.base import EngineModel, EngineSpec, Tolerance
 from rsft.inference.engines.graph import (
-    GraphFormat,
     GraphModel,
     as_inference_fn,
     run_in_threads,
@@ -23,8 +19,6 @@ from rsft.inference.engines.graph import (
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from torch import Tensor
-    from torch.export import ExportedProgram
 
     from rsft.models.bundle.bundle import Bundle
     from rsft.models.outputs import ClassifierOutputs
@@ -82,87 +76,6 @@ class TorchEngine(base.DirectEngine):
         return EngineModel(
             model, spec._replace(compiled=False), batch_size=batch_size, note=note
         )
-
-
-@base.FORMATS.register
-class TorchExportFormat(GraphFormat):
-    """Graph that `torch.export.load` opens without rsft."""
-
-    name = "torch-export"
-    title = "torch.export"
-    packages = ("torch",)
-    file_name = "model.pt2"
-    precisions: ClassVar[Mapping[str, Tolerance]] = {
-        "fp32": base.EXACT,
-        "bf16": base.ROUNDED,
-    }
-    unsupported: ClassVar[Mapping[str, str]] = {
-        "int8": "rsft does not quantize torch.export graphs"
-    }
-    traces_bfloat16 = True
-
-    def write_graph(
-        self, program: ExportedProgram, folder: Path, metadata: Mapping[str, Any]
-    ) -> None:
-        import torch
-
-        from rsft.utils.atomic_files import write_bytes
-
-        content = BytesIO()  # torch aborts the process if it cannot write to a disk
-        torch.export.save(
-            program, content, extra_files={"rsft.json": json.dumps(metadata)}
-        )
-        write_bytes(folder / self.file_name, content.getbuffer())
-
-    def open_graph(self, path: Path, precision: str) -> GraphModel:
-        import torch
-
-        return GraphModel(as_inference_fn(torch.export.load(path).module()))
-
-
-@base.FORMATS.register
-class TimmFormat(ExportFormat):
-    """Merged network and head in timm's layout for the Hugging Face Hub."""
-
-    name = "timm"
-    title = "timm"
-    packages = ("timm",)
-    file_name = "model.safetensors"
-    precisions: ClassVar[Mapping[str, Tolerance]] = {"fp32": base.SAME_NETWORK}
-
-    def write(
-        self,
-        bundle: Bundle,
-        folder: Path,
-        metadata: dict[str, Any],
-        images: Tensor,
-        reference: ClassifierOutputs,
-    ) -> ClassifierOutputs:
-        from rsft.inference.export.weights import write_timm_weights
-
-        return write_timm_weights(bundle, folder, metadata, images)
-
-
-@base.FORMATS.register
-class PeftFormat(ExportFormat):
-    """LoRA weights in the format of PEFT, with the head in a second file."""
-
-    name = "peft"
-    title = "Hugging Face PEFT"
-    file_name = "adapter_model.safetensors"
-    precisions: ClassVar[Mapping[str, Tolerance]] = {"fp32": base.EXACT}
-
-    def write(
-        self,
-        bundle: Bundle,
-        folder: Path,
-        metadata: dict[str, Any],
-        images: Tensor,
-        reference: ClassifierOutputs,
-    ) -> ClassifierOutputs:
-        from rsft.inference.export.weights import write_peft_weights
-
-        return write_peft_weights(bundle, folder, metadata, images)
 
 
 def find_cxx_compiler() -> str | None:

@@ -36,6 +36,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+_SHARED_IDENTIFIERS = re.compile(
+    r"(?i:mit|apache-2\.0|bsd-[23]-clause|cc0-1\.0|cc-by(-nc)?(-sa|-nd)?-4\.0)"
+)
+"""Licenses that SPDX and the Hub know by the same identifier, apart from capitals."""
+
+
 class SourceLicense(BaseModel):
     """The license of a backbone or a data set.
 
@@ -67,6 +73,21 @@ def source_license(
     return SourceLicense(
         source=source, name=name, license=text, restrictions=license_restrictions(text)
     )
+
+
+def spdx_license(licenses: Sequence[SourceLicense]) -> str | None:
+    """Return the license of a bundle for STAC.
+
+    Returns:
+        The SPDX identifier, if backbone and data have the same; "other" if they differ
+        or have another license; None if one of them is unknown.
+    """
+    if not licenses or any(UNKNOWN in entry.restrictions for entry in licenses):
+        return None
+    first, *others = {entry.license for entry in licenses}
+    if not others and _SHARED_IDENTIFIERS.fullmatch(first):
+        return first
+    return "other"
 
 
 def license_sentences(

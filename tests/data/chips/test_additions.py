@@ -14,11 +14,11 @@ import pytest
 from rsft.data.audit import AUDIT_FILE, audit_store, write_audits
 from rsft.data.chips.additions import LabeledChip, add_chips, locked_store, scene_key
 from rsft.data.chips.store import ChipStore
-from rsft.data.croissant import CROISSANT_FILE, write_croissant
 from rsft.data.imagery.reader import read_chip
 from rsft.data.loading.packing import load_packed_images
 from rsft.data.similarity import pixel_digest
 from rsft.errors import DataError
+from rsft.plugins.publishing.croissant import CROISSANT_FILE, write_croissant
 from tests.helpers.messages import mentions
 from tests.helpers.scenes import toy_contract
 

@@ -16,7 +16,6 @@ import shapely
 from rsft.cli.runs import runs_compare, runs_ls, runs_show
 from rsft.data.chips.additions import locked_store
 from rsft.data.chips.store import SPLITS, ChipStore
-from rsft.data.croissant import write_croissant
 from rsft.evaluation.report.pages import write_report
 from rsft.inference.corrections.corrected_table import read_corrected_table
 from rsft.inference.predict.batch_journal import BatchJournal, BatchResult
@@ -24,6 +23,7 @@ from rsft.inference.predict.inputs import find_chips
 from rsft.inference.suggestion.suggest import suggest_chips
 from rsft.inference.writers.layer import PredictionLayer
 from rsft.inference.writers.tables import write_prediction_table
+from rsft.plugins.publishing.croissant import write_croissant
 from tests.fuzz.mutate import (
     Mutator,
     mutate_json,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from rsft.inference.engines.graph_runtimes import OnnxEngine
+from rsft.inference.engines.onnx import OnnxEngine
 from rsft.inference.export import export
 from rsft.inference.export.export import AccuracyChange
 

@@ -13,8 +13,8 @@ from rsft.inference.export import whole
 from rsft.inference.export.export import export_bundle
 from rsft.inference.options import PredictionRequest
 from rsft.inference.predict.job import predict
-from rsft.inference.publish.stac_item import write_stac_item
 from rsft.models.bundle.bundle import Bundle, combine_bundles
+from rsft.plugins.publishing.stac_item import write_stac_item
 from rsft.recipe.load import load_recipe
 from rsft.recipe.schema import EvaluateSection
 from rsft.training.finetune import finetune

@@ -7,15 +7,15 @@ import pytest
 import yaml
 
 from rsft.errors import DataError, RequestError
-from rsft.inference.publish.hub import (
+from rsft.models.bundle.bundle import source_license, spdx_license
+from rsft.models.inspection.describe import EncoderOrigin
+from rsft.plugins.publishing.hub import (
     MAX_CLASSES,
     front_matter,
     render_card,
     write_model_card,
 )
-from rsft.inference.publish.source import read_source, spdx_license
-from rsft.models.bundle.bundle import source_license
-from rsft.models.inspection.describe import EncoderOrigin
+from rsft.plugins.publishing.source import read_source
 
 
 def test_the_hub_reads_the_front_matter(ships):

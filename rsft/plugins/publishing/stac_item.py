@@ -24,19 +24,19 @@ from rsft.data.imagery.units import DIGITAL_UNITS
 from rsft.errors import RequestError, WeightsError
 from rsft.inference.engines.base import FORMATS
 from rsft.inference.export.metadata import METADATA_FILE, read_export_metadata
-from rsft.inference.publish.source import (
-    BundleSource,
-    fill_bundle_template,
-    read_source,
-    spdx_license,
-)
 from rsft.models.bundle.bundle import (
     CONFIDENCE_FILE,
     INDEX_FILE,
     RECIPE_FILE,
     WEIGHTS_FILE,
+    spdx_license,
 )
 from rsft.models.inspection.describe import architecture_family
+from rsft.plugins.publishing.source import (
+    BundleSource,
+    fill_bundle_template,
+    read_source,
+)
 from rsft.utils.atomic_files import sha256, write_text
 
 ITEM_FILE = "item.json"

@@ -21,8 +21,7 @@ from torch import Tensor, nn
 from rsft.errors import RequestError
 from rsft.inference.engines.base import FORMATS, METADATA_KEY, find_format
 from rsft.inference.export.traceable import build_network, compute_outputs
-from rsft.inference.publish.source import spdx_license
-from rsft.models.bundle.bundle import Bundle
+from rsft.models.bundle.bundle import Bundle, spdx_license
 from rsft.models.classifier import (
     Classifier,
     HeadAverage,
@@ -403,7 +402,7 @@ def _write_readme(
 ) -> None:
     """Fill the template readme.md.jinja of this package."""
     environment = Environment(
-        loader=PackageLoader("rsft.inference", "export"),
+        loader=PackageLoader("rsft.plugins", "exports"),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -16,14 +16,14 @@ import pytest
 from rsft.data.imagery.stretch import CHIP_MAX, IDENTITY_STRETCH, Stretch
 from rsft.errors import RequestError, WeightsError
 from rsft.inference.export.metadata import write_export_metadata
-from rsft.inference.publish.source import Measurement, read_source
-from rsft.inference.publish.stac_item import (
+from rsft.metrics import Interval
+from rsft.plugins.publishing.source import Measurement, read_source
+from rsft.plugins.publishing.stac_item import (
     describe_scaling,
     model_name,
     render_item,
     write_stac_item,
 )
-from rsft.metrics import Interval
 from tests.helpers.scenes import toy_contract
 from tests.helpers.stac_schemas import item_faults
 

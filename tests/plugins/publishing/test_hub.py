@@ -11,7 +11,7 @@ import pytest
 
 import rsft
 from rsft.errors import RequestError
-from rsft.inference.publish.hub import (
+from rsft.plugins.publishing.hub import (
     list_hub_files,
     upload_hub_folder,
     write_hub_folder,

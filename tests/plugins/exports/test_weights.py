@@ -14,11 +14,11 @@ import torch
 from PIL import Image
 
 from rsft.errors import RequestError
-from rsft.inference.export import weights
 from rsft.inference.export.export import export_bundle
 from rsft.models.bundle.bundle import Bundle, combine_bundles
 from rsft.models.classifier import load_classifier
 from rsft.models.inspection.describe import EncoderOrigin
+from rsft.plugins.exports import weights
 from tests.helpers.messages import mentions
 from tests.helpers.tiny_bundles import copy_with_early_head, perturbed_copy, timm_bundle
 

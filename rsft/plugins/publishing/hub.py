@@ -13,16 +13,15 @@ import yaml
 
 from rsft.data.imagery.bands import POLARIZATIONS
 from rsft.errors import RequestError, RsftError
-from rsft.inference.publish.source import (
+from rsft.models.bundle.bundle import INDEX_FILE, read_index, spdx_license
+from rsft.models.bundle.signature import SIGNATURE_FILE
+from rsft.plugins.publishing.source import (
     MEASURES,
     BundleSource,
     fill_bundle_template,
     read_source,
-    spdx_license,
 )
-from rsft.inference.publish.stac_item import ITEM_FILE, render_item
-from rsft.models.bundle.bundle import INDEX_FILE, read_index
-from rsft.models.bundle.signature import SIGNATURE_FILE
+from rsft.plugins.publishing.stac_item import ITEM_FILE, render_item
 from rsft.utils.atomic_files import atomic_folder, write_text
 from rsft.utils.dependencies import require
 from rsft.utils.licenses import UNKNOWN

@@ -5,7 +5,7 @@ They come from a bundle, and from the run, evaluation and exports beside it.
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,10 +16,9 @@ from pydantic import TypeAdapter, ValidationError
 from rsft.errors import DataError
 from rsft.evaluation.schema import Evaluation
 from rsft.metrics import Interval
-from rsft.models.bundle.bundle import Bundle, SourceLicense, find_bundle
+from rsft.models.bundle.bundle import Bundle, find_bundle
 from rsft.models.inspection.describe import EncoderOrigin, describe, find_encoder_origin
 from rsft.types import GROUPS
-from rsft.utils.licenses import UNKNOWN
 from rsft.utils.untrusted.documents import code_span, escape_markdown, load_json
 
 MEASURES = {
@@ -28,11 +27,6 @@ MEASURES = {
     **{group: f"mean recall of the {group} classes" for group in GROUPS},
 }
 """Accuracies in the order of the card, with their names."""
-
-_SHARED_IDENTIFIERS = re.compile(
-    r"(?i:mit|apache-2\.0|bsd-[23]-clause|cc0-1\.0|cc-by(-nc)?(-sa|-nd)?-4\.0)"
-)
-"""Licenses that SPDX and the Hub know by the same identifier, apart from capitals."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +129,7 @@ def fill_bundle_template(name: str, source: BundleSource, **values: Any) -> str:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
-        loader=PackageLoader("rsft.inference", "publish"),
+        loader=PackageLoader("rsft.plugins", "publishing"),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -155,21 +149,6 @@ def fill_bundle_template(name: str, source: BundleSource, **values: Any) -> str:
         "encoder": encoder,
     }
     return environment.get_template(name).render(describe(bundle), **shared, **values)
-
-
-def spdx_license(licenses: Sequence[SourceLicense]) -> str | None:
-    """Return the license of a bundle for STAC.
-
-    Returns:
-        The SPDX identifier, if backbone and data have the same; "other" if they differ
-        or have another license; None if one of them is unknown.
-    """
-    if not licenses or any(UNKNOWN in entry.restrictions for entry in licenses):
-        return None
-    first, *others = {entry.license for entry in licenses}
-    if not others and _SHARED_IDENTIFIERS.fullmatch(first):
-        return first
-    return "other"
 
 
 def _read_evaluation(path: Path, bundle: Bundle) -> Measurement | None:

@@ -24,15 +24,15 @@ from rsft.data.audit import (
 from rsft.data.chips.builder import build_store
 from rsft.data.chips.record import ChipRecord, StoreDescription
 from rsft.data.chips.store import PROVENANCE, SCHEMA, ChipStore
-from rsft.data.croissant import (
+from rsft.data.imagery.reader import IMAGE_SUFFIXES
+from rsft.errors import DataError, RequestError
+from rsft.plugins.publishing.croissant import (
     _FORMATS,
     COLUMN_DESCRIPTIONS,
     Publication,
     describe_store,
     write_croissant,
 )
-from rsft.data.imagery.reader import IMAGE_SUFFIXES
-from rsft.errors import DataError, RequestError
 from tests.helpers.messages import mentions
 
 RELEASE = Path(__file__).parents[1] / "compat/0.2/store"

@@ -1,0 +1,191 @@
+"""The engine and export format ONNX Runtime."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from rsft.inference.engines import base, graph
+from rsft.inference.engines.base import (
+    FEATURES,
+    IMAGES,
+    LOGITS,
+    METADATA_KEY,
+    Tolerance,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch.export import ExportedProgram
+
+
+_MAX_PROTOBUF = 1_500_000_000
+"""Bytes of weights. Larger weights go into a second file, because protobuf files are
+limited to 2 GB."""
+
+_CALIBRATION_BATCH = 8
+_QUANTIZED_OPS = ("MatMul", "Gemm")
+
+
+@base.ENGINES.register
+class OnnxEngine(graph.GraphEngine):
+    """ONNX Runtime on the CPU."""
+
+    name = "onnx"
+    title = "ONNX Runtime"
+    extra = "onnx"
+    packages: ClassVar[tuple[str, ...]] = ("onnxruntime",)
+    export_packages = ("onnx", "onnxscript")
+    file_name = "model.onnx"
+    precisions: ClassVar[Mapping[str, Tolerance]] = {
+        "fp32": base.EXACT,
+        "int8": base.QUANTIZED,
+    }
+    unsupported: ClassVar[Mapping[str, str]] = {
+        "bf16": "ONNX Runtime has no bfloat16 on a CPU"
+    }
+    int8_float_precision = "fp32"
+    holds_pipelines = True
+
+    def write_graph(
+        self, program: ExportedProgram, folder: Path, metadata: Mapping[str, Any]
+    ) -> None:
+        import torch
+
+        self.require("onnx"), self.require("onnxscript")
+        path = folder / self.file_name
+        input_name = metadata.get("input", {}).get("name", IMAGES)
+        output_names = list(metadata.get("outputs", (LOGITS, FEATURES)))
+        has_large_weights = (
+            sum(tensor.nbytes for tensor in program.state_dict.values()) > _MAX_PROTOBUF
+        )
+        with graph.silence_output():
+            converted = torch.onnx.export(
+                program,
+                dynamo=True,
+                input_names=[input_name],
+                output_names=output_names,
+                verbose=False,
+            )
+            assert converted is not None
+            converted.save(path, external_data=has_large_weights)
+        self._add_metadata(path, metadata)
+
+    def open_graph(self, path: Path, precision: str) -> graph.GraphModel:
+        from rsft.models.outputs import ClassifierOutputs
+
+        runtime = self.require("onnxruntime")
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads = 1  # each thread of the pool uses one core
+        options.log_severity_level = 3
+        options.enable_mem_pattern = (
+            False  # it would reserve the activations of all layers at once
+        )
+        session = runtime.InferenceSession(
+            path, options, providers=["CPUExecutionProvider"]
+        )
+        names = [LOGITS, FEATURES]
+        return graph.run_in_threads(
+            lambda images: ClassifierOutputs(*session.run(names, {IMAGES: images}))
+        )
+
+    def run_pipeline(
+        self, path: Path, pixels: NDArray[np.float32]
+    ) -> list[NDArray[np.float32]]:
+        session = self.require("onnxruntime").InferenceSession(
+            path, providers=["CPUExecutionProvider"]
+        )
+        return list(session.run(None, {session.get_inputs()[0].name: pixels}))
+
+    def quantize(
+        self,
+        program: ExportedProgram,
+        folder: Path,
+        metadata: Mapping[str, Any],
+        calibration: graph.Calibration,
+    ) -> None:
+        """Write matrix products in int8 (QDQ) with one scale per row of a weight."""
+        chips, float_nodes, progress = calibration
+        quantization = self.require("onnxruntime.quantization")
+        shapes = self.require("onnxruntime.quantization.shape_inference")
+        onnx = self.require("onnx")
+        self.write_graph(program, folder, metadata)
+        path = folder / self.file_name
+        prepared_path = folder / "prepared.onnx"
+        nodes = onnx.load(path, load_external_data=False).graph.node
+        self.check_float_nodes(
+            float_nodes.products, {_traced_name(node) for node in nodes}
+        )
+        excluded = {
+            node.name for node in nodes if _traced_name(node) in float_nodes.names
+        }
+
+        def batches() -> Iterator[dict[str, NDArray[np.float32]]]:
+            for start in range(0, len(chips), _CALIBRATION_BATCH):
+                if progress is not None:
+                    progress(
+                        min(start + _CALIBRATION_BATCH, len(chips)),
+                        len(chips),
+                        graph.CALIBRATING,
+                    )
+                yield {IMAGES: chips[start : start + _CALIBRATION_BATCH]}
+
+        with graph.silence_output():
+            shapes.quant_pre_process(path, prepared_path, skip_symbolic_shape=True)
+            prepared = onnx.load(prepared_path, load_external_data=False).graph.node
+            products = {node.name for node in nodes if node.op_type in _QUANTIZED_OPS}
+            self.check_float_nodes(
+                excluded & products, {node.name for node in prepared}
+            )
+            quantization.quantize_static(
+                prepared_path,
+                path,
+                SimpleNamespace(
+                    get_next=partial(next, batches(), None)
+                ),  # as a `CalibrationDataReader`
+                quant_format=quantization.QuantFormat.QDQ,
+                per_channel=True,
+                activation_type=quantization.QuantType.QUInt8,
+                weight_type=quantization.QuantType.QInt8,
+                op_types_to_quantize=list(_QUANTIZED_OPS),
+                nodes_to_exclude=sorted(excluded),
+            )
+        prepared_path.unlink()
+        self._add_metadata(path, metadata)
+
+    def _add_metadata(self, path: Path, metadata: Mapping[str, Any]) -> None:
+        onnx = self.require("onnx")
+        model = onnx.load(path, load_external_data=False)
+        properties = {
+            METADATA_KEY: json.dumps(metadata),
+            "classes": json.dumps(metadata.get("classes", [])),
+        }
+        properties |= {
+            key: str(value) for key, value in describe_pixels(metadata).items()
+        }
+        onnx.helper.set_model_props(model, properties)
+        onnx.save(model, path)
+
+
+def describe_pixels(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the properties of pixels that a whole pipeline needs; else {}."""
+    whole = metadata.get("whole", {})
+    return whole | {"bands": ", ".join(whole["bands"])} if whole else {}
+
+
+def _traced_name(node: Any) -> str:
+    """Return the name that an ONNX node has in the traced graph, or ""."""
+    values = (
+        str(entry.value)
+        for entry in node.metadata_props
+        if entry.key == "pkg.torch.onnx.fx_node"
+    )
+    return next(values, "").partition(" ")[0].removeprefix("%")
+
+
+base.FORMATS.register(OnnxEngine)

@@ -1,0 +1,1 @@
+"""Export formats but ONNX, and the engine OpenVINO."""

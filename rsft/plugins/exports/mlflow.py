@@ -1,0 +1,101 @@
+"""The export format of MLflow: the whole pipeline as a model."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from rsft.inference.engines import base, graph
+from rsft.inference.engines.base import (
+    Tolerance,
+)
+from rsft.inference.engines.onnx import OnnxEngine, describe_pixels
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch.export import ExportedProgram
+
+
+class MlflowFormat(OnnxEngine):
+    """Model of MLflow: the whole pipeline in ONNX Runtime.
+
+    It returns a table with the names of the classes.
+    """
+
+    name = "mlflow"
+    title = "MLflow"
+    extra = "mlflow"
+    packages = ("mlflow", "onnxruntime")
+    file_name = "MLmodel"
+    precisions: ClassVar[Mapping[str, Tolerance]] = {"fp32": base.EXACT}
+    unsupported: ClassVar[Mapping[str, str]] = {
+        "bf16": "a whole pipeline is in fp32",
+        "int8": "as bf16",
+    }
+    whole_only = True
+
+    def write_graph(
+        self, program: ExportedProgram, folder: Path, metadata: Mapping[str, Any]
+    ) -> None:
+        """Write the graph, and let MLflow write a model around it."""
+        import numpy as np
+
+        from rsft.inference.export import metadata as export_metadata
+
+        pyfunc, models, schema = (
+            self.require(f"mlflow.{name}")
+            for name in ("pyfunc", "models", "types.schema")
+        )
+        columns = [
+            "class",
+            "probability",
+            *(f"p_{name}" for name in metadata["classes"]),
+            *list(metadata["outputs"])[1:],
+        ]
+        shape = (-1, *metadata["input"]["shape"][1:])
+        signature = models.ModelSignature(
+            schema.Schema([schema.TensorSpec(np.dtype("float32"), shape)]),
+            schema.Schema(
+                [
+                    schema.ColSpec("string" if name == "class" else "float", name)
+                    for name in columns
+                ]
+            ),
+        )
+        packages = export_metadata.installed_versions(
+            ("numpy", "onnxruntime", "pandas")
+        )
+        with TemporaryDirectory() as temporary, graph.silence_output():
+            graph_dir = Path(temporary) / "graph"
+            graph_dir.mkdir()
+            OnnxEngine().write_graph(program, graph_dir, metadata)
+            # MLflow writes the path of the code into its files: not that of this
+            # installation
+            code = shutil.copy(Path(__file__).with_name("mlflow_model.py"), temporary)
+            pyfunc.save_model(
+                folder,
+                python_model=code,
+                artifacts={"graph": str(graph_dir)},
+                signature=signature,
+                pip_requirements=[
+                    f"{package}=={version}" for package, version in packages.items()
+                ],
+                metadata=describe_pixels(metadata) | {"classes": metadata["classes"]},
+            )
+
+    def run_pipeline(
+        self, path: Path, pixels: NDArray[np.float32]
+    ) -> list[NDArray[np.float32]]:
+        with graph.silence_output():
+            table = (
+                self.require("mlflow.pyfunc")
+                .load_model(str(path.parent))
+                .predict(pixels)
+            )
+        is_probability = [name.startswith("p_") for name in table]
+        distances = [table[name].to_numpy() for name in table if name == "ood_distance"]
+        return [table.loc[:, is_probability].to_numpy(), *distances]
