@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -28,12 +28,22 @@ METHOD_KEYS = ("positions", "out_insertion", "blocks", "prompts", "dim")
 scale belong to the network."""
 
 Measure = Literal[
-    "head", "medium", "tail", "avg", "distance head", "distance tail", "parameters", "head parameters"
-]  # fmt: skip
+    "head",
+    "medium",
+    "tail",
+    "avg",
+    "distance head",
+    "distance tail",
+    "parameters",
+    "head parameters",
+]
+
+Column = tuple[str, str]
+"""Set and measure of a column."""
 
 
 class ColumnSet(Section):
-    """Columns that the same runs fill: one data set, or one value of the key that varies across a grid.
+    """Columns that the same runs fill: a data set, or a value of a key that varies.
 
     The braces in `recipe` stand for the part that a row names.
     """
@@ -44,7 +54,10 @@ class ColumnSet(Section):
 
 
 class TableRow(Section):
-    """A row: the recipe part and keys of its runs, and the paper's number for each column; None if it is missing."""
+    """A row: the recipe part and keys of its runs, and the paper's numbers.
+
+    A number that the paper does not print is None.
+    """
 
     part: str = ""
     keys: dict[str, Any] = Field(default={})
@@ -70,25 +83,20 @@ class PaperTable(Section):
     rows: dict[str, TableRow] = Field(min_length=1)
 
     @property
-    def columns(self) -> list[tuple[str, str]]:
+    def columns(self) -> list[Column]:
         """Set and measure of every column; a mean over sets has an empty set."""
-        measured = [
-            (name, measure)
-            for name, columns in self.sets.items()
-            for measure in columns.measures
-        ]
-        return measured + [("", name) for name in self.means]
+        columns = []
+        for name, column_set in self.sets.items():
+            columns += [(name, str(measure)) for measure in column_set.measures]
+        return columns + [("", name) for name in self.means]
 
     @property
     def only_counts_parameters(self) -> bool:
         """True if the recipes alone determine its numbers, without a run."""
-        return all(
-            measure.endswith("parameters")
-            for columns in self.sets.values()
-            for measure in columns.measures
-        )
+        measures = [measure for name, measure in self.columns if name]
+        return all(measure.endswith("parameters") for measure in measures)
 
-    def paper_values(self, row: str) -> dict[tuple[str, str], float | None]:
+    def paper_values(self, row: str) -> dict[Column, float | None]:
         """Return the paper's numbers of a row.
 
         Args:
@@ -104,7 +112,7 @@ class PaperTable(Section):
         return dict(zip(self.columns, printed, strict=True))
 
     def for_one_dataset(self, column: str = "") -> PaperTable:
-        """Return the table with the columns of one data set, and without means over sets.
+        """Return the table with the columns of one data set, without means over sets.
 
         Args:
             column: name of a set; "" for DOTA, or else the first set, with all sets of
@@ -116,35 +124,24 @@ class PaperTable(Section):
         Raises:
             RequestError: the table has no such set.
         """
-        names = {name.lower(): name for name in self.sets}
-        if column and column.lower() not in names:
+        if column:
+            names = [name for name in self.sets if name.lower() == column.lower()]
+        else:
+            first = self.sets.get("DOTA", next(iter(self.sets.values())))
+            names = [name for name, x in self.sets.items() if x.recipe == first.recipe]
+        if not names:
             raise RequestError(
                 f"the table has no column {column}",
                 "--column",
                 f"choose from {', '.join(self.sets)}",
             )
-        recipe = self.sets[
-            "DOTA" if "DOTA" in self.sets else next(iter(self.sets))
-        ].recipe
-        sets = {
-            name: columns
-            for name, columns in self.sets.items()
-            if columns.recipe == recipe
-        }
-        if column:
-            sets = {names[column.lower()]: self.sets[names[column.lower()]]}
-        small = self.model_copy(update={"sets": sets, "means": {}})
-        rows = {
-            name: row.model_copy(
-                update={
-                    "paper": [
-                        self.paper_values(name)[column] for column in small.columns
-                    ]
-                }
-            )
-            for name, row in self.rows.items()
-        }
-        return small.model_copy(update={"rows": rows})
+        sets = {name: self.sets[name] for name in names}
+        rows = {}
+        for name, row in self.rows.items():
+            values = self.paper_values(name).items()
+            paper = [value for (set_name, _), value in values if set_name in sets]
+            rows[name] = row.model_copy(update={"paper": paper})
+        return self.model_copy(update={"sets": sets, "means": {}, "rows": rows})
 
 
 class Cell(NamedTuple):
@@ -177,23 +174,17 @@ class TableSettings:
     root: str = ""
 
     def save(self, path: Path) -> None:
-        """Write the settings, so that a later command can print the table without them."""
+        """Write the settings, so that a later command can print the table alone."""
         write_text(path, json.dumps(asdict(self), indent=1))
 
     @classmethod
     def read(cls, path: Path) -> TableSettings:
-        """Return the saved settings, or those of the paper without a file.
-
-        Args:
-            path: path of the JSON file.
-
-        Returns:
-            Settings of the last run of the table.
-        """
+        """Return the settings of the last run of a table; the paper's without a file."""
         if not path.is_file():
             return cls()
         values = json.loads(path.read_text("utf-8"))
-        values |= {key: tuple(values[key]) for key in ("overrides", "seeds")}
+        for key in ("overrides", "seeds"):
+            values[key] = tuple(values[key])
         return cls(**values)
 
 
@@ -207,10 +198,7 @@ def read_tables(path: Path = TABLES_FILE) -> dict[str, PaperTable]:
         Tables by number, such as "2", "S3" or "Figure-1c".
     """
     tables = yaml.safe_load(path.read_text("utf-8"))
-    return {
-        str(number): PaperTable.model_validate(values)
-        for number, values in tables.items()
-    }
+    return {str(key): PaperTable.model_validate(x) for key, x in tables.items()}
 
 
 def table_cells(table: PaperTable, root: Path | None = None) -> Iterator[Cell]:
@@ -223,22 +211,26 @@ def table_cells(table: PaperTable, root: Path | None = None) -> Iterator[Cell]:
     Yields:
         One cell per row and set.
     """
+    roots = {}
+    if root is not None:
+        for name, columns in table.sets.items():
+            recipe = load_recipe(find_recipe(columns.recipe.format(table.part)))
+            path = store_path(store_name(recipe), root)
+            roots[name] = {"data.root": str(path)}
     for row_name, row in table.rows.items():
-        for set_name, columns in table.sets.items():
-            recipe = columns.recipe.format(row.part or table.part)
-            keys = table.overrides | row.keys | columns.keys
-            if root is not None:
-                name = Path(
-                    load_recipe(
-                        find_recipe(columns.recipe.format(table.part))
-                    ).data.root
-                ).name
-                keys |= {"data.root": str(store_path(name, root))}
-            yield Cell(row_name, set_name, recipe, keys)
+        for name, columns in table.sets.items():
+            part = columns.recipe.format(row.part or table.part)
+            keys = table.overrides | row.keys | columns.keys | roots.get(name, {})
+            yield Cell(row_name, name, part, keys)
+
+
+def store_name(recipe: Recipe) -> str:
+    """Return the name of the chip store of a recipe."""
+    return Path(recipe.data.root).name
 
 
 def store_path(name: str, root: Path) -> Path:
-    """Return the folder of the chip store of a data set: `root` itself if it is a chip store, or a folder in it.
+    """Return a chip store: `root` itself if it is one, or a folder in it.
 
     Args:
         name: name of the folder, such as "fusrs".
@@ -268,14 +260,13 @@ def cell_trials(cell: Cell, settings: TableSettings) -> list[Trial]:
         find_recipe(cell.recipe)
     except RequestError:
         return []
-    seeds: Sequence[dict[str, int]] = [{"seed": seed} for seed in settings.seeds] or [
-        {}
-    ]
-    keys_by_trial = [cell.keys | seed for seed in seeds]
-    return [
-        Trial({"recipe": cell.recipe} | keys, build_recipe(cell.recipe, settings, keys))
-        for keys in keys_by_trial
-    ]
+    seeds: list[dict[str, Any]] = [{"seed": seed} for seed in settings.seeds]
+    trials = []
+    for seed in seeds or [{}]:
+        keys = cell.keys | seed
+        recipe = build_recipe(cell.recipe, settings, keys)
+        trials.append(Trial({"recipe": cell.recipe} | keys, recipe))
+    return trials
 
 
 def build_recipe(name: str, settings: TableSettings, keys: Mapping[str, Any]) -> Recipe:
@@ -290,23 +281,20 @@ def build_recipe(name: str, settings: TableSettings, keys: Mapping[str, Any]) ->
         The shipped recipe, or its method on the base recipe.
     """
     if not settings.base_recipe:
-        changes = [
-            *settings.overrides,
-            *(f"{key}={to_yaml(value)}" for key, value in keys.items()),
-        ]
-        return load_recipe(find_recipe(name), changes)
-    values = _move_method(name, settings.base_recipe, settings.overrides).model_dump(
-        exclude_unset=True
-    )
+        changes = [f"{key}={to_yaml(value)}" for key, value in keys.items()]
+        return load_recipe(find_recipe(name), [*settings.overrides, *changes])
+    recipe = _move_method(name, settings.base_recipe, settings.overrides)
+    values = recipe.model_dump(exclude_unset=True)
     for key, value in keys.items():
         section, _, leaf = key.rpartition(".")
-        (values[section] if section else values)[leaf] = value
+        target = values[section] if section else values
+        target[leaf] = value
     return Recipe.model_validate(values)
 
 
 @cache
 def _move_method(name: str, base_name: str, overrides: tuple[str, ...]) -> Recipe:
-    """Return the base recipe with the method of the recipe `name`.
+    """Return a base recipe with the method of another recipe.
 
     Raises:
         RequestError: the method has a modulator, and the base recipe has no section
@@ -320,15 +308,12 @@ def _move_method(name: str, base_name: str, overrides: tuple[str, ...]) -> Recip
             base_name,
             "add the section, or name another recipe",
         )
-    paper_keys = [key for key in METHOD_KEYS if key in paper.peft.settings]
-    paper_keys += ["scale"] if paper.peft.settings.get("scale") == "learnable" else []
-    settings = {
-        key: value
-        for key, value in base.peft.settings.items()
-        if key in paper.peft.settings
-    }
-    settings |= {key: paper.peft.settings[key] for key in paper_keys}
-    method = PeftSection.model_validate({"method": paper.peft.method} | settings)
-    return base.model_copy(
-        update={"name": name, "peft": method, "meta": base.meta if paper.meta else None}
-    )
+    settings = {"method": paper.peft.method}
+    for key, value in paper.peft.settings.items():
+        if key in METHOD_KEYS or (key == "scale" and value == "learnable"):
+            settings[key] = value
+        elif key in base.peft.settings:
+            settings[key] = base.peft.settings[key]
+    peft = PeftSection.model_validate(settings)
+    meta = base.meta if paper.meta else None
+    return base.model_copy(update={"name": name, "peft": peft, "meta": meta})

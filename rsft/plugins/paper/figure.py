@@ -1,4 +1,7 @@
-"""Draw Figure 1a of the paper: one bubble per method, tail accuracy over overall accuracy, area by variance."""
+"""Draw Figure 1a of the paper: one bubble per method.
+
+Its place is tail accuracy over overall accuracy, and its area the variance.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,6 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from rsft.plugins.paper.runs import TableRuns
 from rsft.recipe.schema import Recipe
@@ -50,7 +52,7 @@ class Bubble:
 
     @property
     def label(self) -> str:
-        """Name and, with two or more runs, the standard deviation of the overall accuracy."""
+        """Name, and with two or more runs the deviation of the overall accuracy."""
         if self.variance is None:
             return self.name
         return f"{self.name} ± {self.variance**0.5:.1f}"
@@ -68,13 +70,16 @@ def list_bubbles(runs: TableRuns) -> list[Bubble]:
         overall = runs.measured_values(cell.row, set_name, "avg")
         tail = runs.measured_values(cell.row, set_name, "tail")
         if overall and tail:
-            if len(overall) > 1:
-                variance = statistics.variance(overall)
-            else:
-                variance = None
-            kind = _kind(trials[0].recipe)
-            means = statistics.mean(overall), statistics.mean(tail)
-            bubbles.append(Bubble(cell.row, kind, *means, variance, len(overall)))
+            variance = statistics.variance(overall) if len(overall) > 1 else None
+            bubble = Bubble(
+                name=cell.row,
+                kind=_kind(trials[0].recipe),
+                overall=statistics.mean(overall),
+                tail=statistics.mean(tail),
+                variance=variance,
+                runs=len(overall),
+            )
+            bubbles.append(bubble)
     return bubbles
 
 
@@ -112,22 +117,17 @@ def draw_bubbles(bubbles: Sequence[Bubble], title: str) -> Figure:
     """
     figure = Figure(figsize=(6.8, 5.2), layout="constrained")
     axes = figure.add_subplot()
-    largest = max((bubble.variance or 0.0 for bubble in bubbles), default=0.0)
-    for bubble in sorted(
-        bubbles, key=lambda bubble: bubble.variance or 0.0, reverse=True
-    ):  # small ones in front
-        area = bubble_area(bubble.variance, largest)
-        if bubble.variance is None:
-            face = "none"
-        else:
-            face = COLORS[bubble.kind]
-        edge = COLORS[bubble.kind]
+    variances = [bubble.variance or 0.0 for bubble in bubbles]
+    largest = max(variances, default=0.0)
+    # small bubbles in front
+    for bubble in sorted(bubbles, key=lambda bubble: -(bubble.variance or 0.0)):
+        color = COLORS[bubble.kind]
         axes.scatter(
             bubble.overall,
             bubble.tail,
-            s=area,
-            facecolor=face,
-            edgecolor=edge,
+            s=bubble_area(bubble.variance, largest),
+            facecolor="none" if bubble.variance is None else color,
+            edgecolor=color,
             alpha=0.6,
             linewidth=1.2,
         )
@@ -144,11 +144,12 @@ def draw_bubbles(bubbles: Sequence[Bubble], title: str) -> Figure:
 
 
 def _add_labels(axes: Axes, bubbles: Sequence[Bubble]) -> None:
-    """Write the names in a column right of the axes, joined to their bubbles by lines; names never overlap."""
+    """Write the names right of the axes, joined to their bubbles; none overlap."""
     low, high = axes.get_ylim()
     height = 0.0
     for bubble in sorted(bubbles, key=lambda bubble: (bubble.tail, bubble.overall)):
         height = max(height + LABEL_DISTANCE, (bubble.tail - low) / (high - low))
+        color = COLORS[bubble.kind]
         axes.annotate(
             bubble.label,
             (bubble.overall, bubble.tail),
@@ -156,61 +157,45 @@ def _add_labels(axes: Axes, bubbles: Sequence[Bubble]) -> None:
             textcoords="axes fraction",
             va="center",
             fontsize=8,
-            color=COLORS[bubble.kind],
-            arrowprops={
-                "arrowstyle": "-",
-                "color": COLORS[bubble.kind],
-                "alpha": 0.5,
-                "linewidth": 0.7,
-            },
+            color=color,
+            arrowprops={"arrowstyle": "-", "color": color, "alpha": 0.5, "lw": 0.7},
         )
 
 
 def bubble_area(variance: float | None, largest: float) -> float:
-    """Return the area of a bubble in points^2, proportional to the variance down to SMALLEST_AREA.
+    """Return the area of a bubble in points^2, at least SMALLEST_AREA.
 
     Args:
         variance: variance of the method; None with one run.
         largest: largest variance of all methods.
     """
-    if variance and largest:
-        return max(SMALLEST_AREA, LARGEST_AREA * variance / largest)
-    return SMALLEST_AREA
+    if not variance or not largest:
+        return SMALLEST_AREA
+    return max(SMALLEST_AREA, LARGEST_AREA * variance / largest)
 
 
 def _add_legend(axes: Axes, bubbles: Sequence[Bubble], largest: float) -> None:
-    def circle(label: str, area: float, color: str, face: str) -> Line2D:
-        size = 2 * (area / 3.14) ** 0.5
-        return Line2D(
-            [],
-            [],
-            marker="o",
-            ls="",
-            ms=size,
-            mec=color,
-            mfc=face,
-            alpha=0.6,
-            label=label,
-        )
-
-    kinds = [kind for kind in COLORS if any(bubble.kind == kind for bubble in bubbles)]
-    handles = [circle(kind, 60, COLORS[kind], COLORS[kind]) for kind in kinds]
-    if largest:
-        for share in (0.25, 1.0):
-            area = bubble_area(share * largest, largest)
-            handles.append(
-                circle(f"variance {share * largest:.2g}", area, "black", "none")
-            )
+    kinds = {bubble.kind for bubble in bubbles}
+    for kind, color in COLORS.items():
+        if kind in kinds:
+            _add_circle(axes, kind, 60, color, color)
+    for variance in (0.25 * largest, largest):
+        if variance:
+            area = bubble_area(variance, largest)
+            _add_circle(axes, f"variance {variance:.2g}", area, "black")
     if any(bubble.variance is None for bubble in bubbles):
-        handles.append(circle("one run", SMALLEST_AREA, "black", "none"))
+        _add_circle(axes, "one run", SMALLEST_AREA, "black")
     axes.legend(
-        handles=handles,
-        fontsize=8,
-        labelspacing=1.6,
-        borderpad=1,
-        handletextpad=2.0,
-        loc="best",
+        fontsize=8, labelspacing=1.6, borderpad=1, handletextpad=2.0, loc="best"
     )
+
+
+def _add_circle(
+    axes: Axes, label: str, area: float, color: str, face: str = "none"
+) -> None:
+    """Add an entry to the legend, and nothing to the axes."""
+    options = {"alpha": 0.6, "facecolor": face, "edgecolor": color}
+    axes.scatter([], [], s=area, label=label, **options)
 
 
 def _kind(recipe: Recipe) -> str:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
 
 from rsft.plugins.paper.authors.runs import authors_folder, is_finished
 from rsft.plugins.paper.cells import (
@@ -16,11 +15,10 @@ from rsft.plugins.paper.cells import (
     cell_trials,
     table_cells,
 )
-from rsft.recipe.schema import Recipe
 from rsft.study.outcomes import TrialOutcome, read_outcomes
 from rsft.study.runs import MODULES, TrialSettings
 from rsft.study.strategies import ListedTrials
-from rsft.study.sweep import TrialRunner, drop_failed
+from rsft.study.sweep import SweepWatcher, TrialRunner, drop_failed
 from rsft.study.trials import Trial
 from rsft.utils.atomic_files import write_text
 from rsft.utils.executor import open_executor
@@ -48,20 +46,16 @@ class TableRuns:
         self, table: PaperTable, settings: TableSettings, results: Path
     ) -> None:
         if table.only_counts_parameters:
-            self.settings = TableSettings()
-        else:
-            self.settings = settings
+            settings = TableSettings()
+        if settings.base_recipe or settings.column:
+            table = table.for_one_dataset(settings.column)
+        self.table = table
+        self.settings = settings
         self.results = results
-        is_small = bool(self.settings.base_recipe or self.settings.column)
-        if is_small:
-            self.table = table.for_one_dataset(self.settings.column)
-        else:
-            self.table = table
-        root = Path(self.settings.root) if self.settings.root else None
-        self.cells = [
-            (cell, cell_trials(cell, self.settings))
-            for cell in table_cells(self.table, root)
-        ]
+        root = Path(settings.root) if settings.root else None
+        self.cells = []
+        for cell in table_cells(table, root):
+            self.cells.append((cell, cell_trials(cell, settings)))
         self.outcomes: dict[str, TrialOutcome] = {}
         if not table.only_counts_parameters:
             self._read_outcomes()
@@ -69,6 +63,18 @@ class TableRuns:
     def _read_outcomes(self) -> None:
         trials = [trial for _, trials in self.cells for trial in trials]
         self.outcomes = read_outcomes(self.results, trials)
+
+    def _done(self, trials: Sequence[Trial]) -> list[TrialOutcome]:
+        """Return the outcomes of the trials that finished."""
+        outcomes = [self.outcomes.get(trial.id) for trial in trials]
+        return [x for x in outcomes if x is not None and x.status == "done"]
+
+    def _find(self, row: str, set_name: str) -> tuple[Cell, list[Trial]]:
+        """Return a cell and its trials."""
+        for cell, trials in self.cells:
+            if cell.row == row and cell.set == set_name:
+                return cell, trials
+        raise KeyError((row, set_name))
 
     @property
     def finished_count(self) -> int:
@@ -82,8 +88,18 @@ class TableRuns:
             return 0
         return len({trial.id for _, trials in self.cells for trial in trials})
 
+    def named_trials(self) -> dict[str, tuple[str, Trial]]:
+        """Return name and trial by id, the first seed of every cell first."""
+        named = {}
+        for seed in zip_longest(*(trials for _, trials in self.cells)):
+            for (cell, _), trial in zip(self.cells, seed, strict=True):
+                if trial is not None:
+                    name = f"{cell.row}, {cell.set}, seed {trial.recipe.seed}"
+                    named[trial.id] = (name, trial)
+        return named
+
     def run(self, retry: bool, threads: int, say: Callable[[str], None]) -> None:
-        """Run the missing trials, the first seed of every cell first.
+        """Run the missing trials.
 
         Args:
             retry: run trials that failed in training again.
@@ -93,46 +109,35 @@ class TableRuns:
         Raises:
             Interrupted: SIGINT or SIGTERM; the trials have saved their state.
         """
-        rows = [[(cell, trial) for trial in trials] for cell, trials in self.cells]
-        named = {}
-        for pairs in zip_longest(*rows):
-            for cell, trial in filter(None, pairs):
-                named[trial.id] = (f"{cell.row}, {cell.set}", trial)
         finished = drop_failed(self.outcomes, retry)
+        named = self.named_trials()
         missing = [trial for id, (_, trial) in named.items() if id not in finished]
-        if missing:
-            names = {
-                id: f"{name}, seed {trial.recipe.seed}"
-                for id, (name, trial) in named.items()
-            }
-            settings = TrialSettings("avg", threads)
-            executor = open_executor(jobs=1, cpus=threads, modules=MODULES)
-            watcher = _Narrator(names, say)
-            strategy = ListedTrials(missing)
-            TrialRunner(self.results, strategy, settings, executor, watcher).run()
+        if not missing:
+            return
+        names = {id: name for id, (name, _) in named.items()}
+        executor = open_executor(jobs=1, cpus=threads, modules=MODULES)
+        TrialRunner(
+            self.results,
+            ListedTrials(missing),
+            TrialSettings("avg", threads),
+            executor,
+            _Narrator(names, say),
+        ).run()
         self._read_outcomes()
 
     def failures(self) -> list[str]:
-        """Return the failed trials.
-
-        Returns:
-            One line per trial: its cell and the reason.
-        """
+        """Return one line per failed trial: its cell and the reason."""
         cells = {trial.id: cell for cell, trials in self.cells for trial in trials}
-        failed = {
-            id: outcome
-            for id, outcome in self.outcomes.items()
-            if outcome.status == "failed"
-        }
-        return [
-            f"{cells[id].row}, {cells[id].set}: {outcome.reason}"
-            for id, outcome in failed.items()
-        ]
+        lines = []
+        for id, outcome in self.outcomes.items():
+            if outcome.status == "failed":
+                lines.append(f"{cells[id].row}, {cells[id].set}: {outcome.reason}")
+        return lines
 
     def intervals(
         self, row: str, set_name: str, measure: str, authors: bool = False
     ) -> list[tuple[float, ...]]:
-        """Return an accuracy of the finished runs of a cell, with its interval over the test chips.
+        """Return an accuracy of the finished runs of a cell, with its interval.
 
         Args:
             row: name of the row.
@@ -141,33 +146,24 @@ class TableRuns:
             authors: whether the runs are those of the authors' code.
 
         Returns:
-            Value, lower and upper bound of the 95 % interval in % for each seed.
+            Value, lower and upper bound of the 95 % interval over the test chips in %
+                for each seed.
         """
-        _, trials = next(
-            (cell, trials) for cell, trials in self.cells if cell[:2] == (row, set_name)
-        )
+        _, trials = self._find(row, set_name)
+        folders = [Path(outcome.run) for outcome in self._done(trials)]
         if authors:
-            folders = [authors_folder(self.results, trial) for trial in trials]
-            folders = [
-                x
-                for x, trial in zip(folders, trials, strict=True)
-                if is_finished(x, trial.recipe)
-            ]
-        else:
-            outcomes = [
-                self.outcomes[trial.id] for trial in trials if trial.id in self.outcomes
-            ]
-            folders = [
-                Path(outcome.run) for outcome in outcomes if outcome.status == "done"
-            ]
+            folders = []
+            for trial in trials:
+                folder = authors_folder(self.results, trial)
+                if is_finished(folder, trial.recipe):
+                    folders.append(folder)
         intervals = []
         for folder in folders:
             methods = load_json(folder / "evaluation/metrics.json")["methods"]
             interval = next(iter(methods.values())).get(measure)
             if interval:
-                intervals.append(
-                    tuple(100 * interval[key] for key in ("value", "low", "high"))
-                )
+                numbers = (interval["value"], interval["low"], interval["high"])
+                intervals.append(tuple(100 * number for number in numbers))
         return intervals
 
     def measured_values(self, row: str, set_name: str, measure: str) -> list[float]:
@@ -181,30 +177,24 @@ class TableRuns:
         Returns:
             One value per seed: accuracy in %, a distance, or parameters in millions.
         """
-        cell, trials = next(
-            (cell, trials) for cell, trials in self.cells if cell[:2] == (row, set_name)
-        )
+        _, trials = self._find(row, set_name)
         if measure.endswith("parameters"):
-            counts = count_parameters(cell, trials, self.table.rows[row].classes)
+            counts = count_parameters(trials, self.table.rows[row].classes)
             return [counts[measure.startswith("head")] / 1e6]
-        outcomes = [
-            self.outcomes[trial.id] for trial in trials if trial.id in self.outcomes
-        ]
-        outcomes = [outcome for outcome in outcomes if outcome.status == "done"]
-        if measure.startswith("distance"):
-            group = measure.removeprefix("distance ")
-            values = [
-                class_distances(Path(outcome.run)).get(group) for outcome in outcomes
-            ]
-            return [value for value in values if value is not None]
-        return [
-            100 * outcome.metrics[measure]
-            for outcome in outcomes
-            if measure in outcome.metrics
-        ]
+        values = []
+        for outcome in self._done(trials):
+            if measure.startswith("distance"):
+                distances = class_distances(Path(outcome.run))
+                value = distances.get(measure.removeprefix("distance "))
+            else:
+                value = outcome.metrics.get(measure)
+                value = None if value is None else 100 * value
+            if value is not None:
+                values.append(value)
+        return values
 
 
-class _Narrator:
+class _Narrator(SweepWatcher):
     """Shows one line per trial that ends.
 
     Args:
@@ -216,34 +206,24 @@ class _Narrator:
         self.names = names
         self.say = say
 
-    def on_start(self, id: str, keys: Mapping[str, Any]) -> None:
-        """Show nothing."""
-
-    def on_epoch(self, id: str, row: Mapping[str, Any]) -> None:
-        """Show nothing."""
-
     def on_end(self, id: str, outcome: TrialOutcome | None) -> None:
-        """Show the accuracy of a trial, or why it failed."""
         if outcome is None:
             return
         result = outcome.reason
         if outcome.status == "done":
             result = f"avg {100 * outcome.metrics['avg']:.1f}"
         number = list(self.names).index(id) + 1
+        seconds = f"{outcome.seconds:.0f} s"
         self.say(
-            f"{number} of {len(self.names)}: {self.names[id]}: {result}"
-            f" ({outcome.seconds:.0f} s)"
+            f"{number} of {len(self.names)}: {self.names[id]}: {result} ({seconds})"
         )
 
 
-def count_parameters(
-    cell: Cell, trials: Sequence[Trial], classes: int
-) -> tuple[int, int]:
+def count_parameters(trials: Sequence[Trial], classes: int) -> tuple[int, int]:
     """Count trained parameters, on a network without weights.
 
     Args:
-        cell: a cell of a table.
-        trials: its only trial.
+        trials: the only trial of a cell.
         classes: number of classes of the head.
 
     Returns:
@@ -255,18 +235,16 @@ def count_parameters(
     from rsft.peft import attach
 
     (trial,) = trials
-    recipe: Recipe = trial.recipe
+    recipe = trial.recipe
     with torch.device("meta"):
         vit = find_card(recipe.backbone.name).build(recipe.data.size)
     adapted = attach(vit, recipe.peft.build())
-    return (
-        sum(parameter.numel() for parameter in adapted.theta),
-        classes * vit.num_features,
-    )
+    count = sum(parameter.numel() for parameter in adapted.theta)
+    return count, classes * vit.num_features
 
 
 def class_distances(run: Path) -> dict[str, float | None]:
-    """Return inter-class cosine distances of a run's adapted features on its evaluated split.
+    """Return inter-class cosine distances of a run's features on its evaluated split.
 
     Args:
         run: the run folder, where distances.json stores the result.
@@ -283,14 +261,11 @@ def class_distances(run: Path) -> dict[str, float | None]:
     from rsft.models.classifier import collect_outputs, load_classifier
 
     bundle = Bundle.load(run / "bundle")
-    split = json.loads((run / "evaluation" / "metrics.json").read_text("utf-8"))[
-        "split"
-    ]
+    split = load_json(run / "evaluation/metrics.json")["split"]
     store = ChipStore.open(Path(bundle.recipe.data.root))
     chips = ChipImages(store.root, store.split(split), store.classes, bundle.contract)
-    features = collect_outputs(
-        load_classifier(bundle), chips.batches(bundle.recipe.evaluate.batch_size)
-    ).features
+    batches = chips.batches(bundle.recipe.evaluate.batch_size)
+    features = collect_outputs(load_classifier(bundle), batches).features
     distances = class_mean_distances(features, chips.labels, len(store.classes))
     by_group = distance_by_group(distances, bundle.group_indices)
     write_text(run / DISTANCES, json.dumps(by_group))

@@ -29,13 +29,37 @@ VPT = {"prompts": "tuner.vpt_list.*.prompt"}
 BIASES = {f"{layer}.bias": f"image_encoder.blocks.*.{layer}.bias" for layer in LAYERS}
 
 
+PLAIN = {
+    "train.sampler": "natural",
+    "train.accumulate_grad_batches": 1,
+    "train.warmup_epochs": 0,
+    "train.optimizer": "sgd",
+    "train.max_grad_norm": None,
+    "train.mixup": None,
+    "train.ema": None,
+    "train.decay_all": True,
+    "head.kind": "cosine",
+    "head.init": "class-mean",
+    "head.earlier_blocks": [],
+    "loss.name": "logit_adjustment",
+    "backbone.pool": "token",
+}
+"""Settings outside of the method that metalora always has."""
+
+SCHEDULERS = {"cosine": "CosineAnnealingLR", "constant": "ConstantLR"}
+
+MethodConfig = tuple[dict[str, Any], Mapping[str, str]]
+"""The authors' settings of a method, and their names of its tensors."""
+
+
 def low_rank_tensors(modules: str, *positions: str) -> dict[str, str]:
-    """Return the tensors of LoRA at some positions, given the authors' list of modules."""
-    return {
-        f"{p}.{name}": f"tuner.{modules}.*.{p}.lora_{name.upper()}"
-        for p in positions
-        for name in "ab"
-    }
+    """Return the tensors of LoRA at some positions, given the authors' modules."""
+    tensors = {}
+    for position in positions:
+        for name in "ab":
+            theirs = f"tuner.{modules}.*.{position}.lora_{name.upper()}"
+            tensors[f"{position}.{name}"] = theirs
+    return tensors
 
 
 def bottleneck_tensors(modules: str, scale: str = "") -> dict[str, str]:
@@ -45,29 +69,29 @@ def bottleneck_tensors(modules: str, scale: str = "") -> dict[str, str]:
         modules: the authors' list of modules.
         scale: the authors' name of a trained scale; "" for none.
     """
-    layers = {"norm": "ln", "down": "down_proj", "up": "up_proj"}
-    names = {
-        f"{ours}.{x}": f"{theirs}.{x}"
-        for ours, theirs in layers.items()
-        for x in ("weight", "bias")
-    }
-    names |= {"scale": scale} if scale else {}
-    return {
-        f"mlp.{ours}": f"tuner.{modules}.*.{theirs}" for ours, theirs in names.items()
-    }
+    prefix = f"tuner.{modules}.*"
+    tensors = {}
+    for ours, theirs in (("norm", "ln"), ("down", "down_proj"), ("up", "up_proj")):
+        for name in ("weight", "bias"):
+            tensors[f"mlp.{ours}.{name}"] = f"{prefix}.{theirs}.{name}"
+    if scale:
+        tensors["mlp.scale"] = f"{prefix}.{scale}"
+    return tensors
 
 
 def adapt_recipe(recipe: Recipe) -> Recipe:
-    """Return a recipe with what the authors' code always has: float32, a trained scale in AdaptFormer, three planes."""
+    """Return a recipe with what the authors' code always has.
+
+    This is float32, a trained scale in AdaptFormer, and three planes.
+    """
     settings = recipe.peft.model_dump()
-    if recipe.peft.method == "adaptformer" and (
-        recipe.meta is None or settings["modulator"] == "feature"
-    ):
+    has_scale = recipe.meta is not None and settings["modulator"] != "feature"
+    if recipe.peft.method == "adaptformer" and not has_scale:
         settings["scale"] = "learnable"
     data = recipe.data
-    train = recipe.train.model_copy(update={"precision": "fp32"})
     if recipe.backbone.name == SATMAE:
         data = data.model_copy(update={"remap": "replicate"})
+    train = recipe.train.model_copy(update={"precision": "fp32"})
     peft = type(recipe.peft).model_validate(settings)
     return recipe.model_copy(update={"peft": peft, "data": data, "train": train})
 
@@ -84,7 +108,7 @@ def authors_task(recipe: Recipe, depth: int, path: Path) -> AuthorsTask | None:
         The task; None if metalora's code cannot train so.
     """
     method = _method_config(recipe, depth)
-    if method is None or _has_other_settings(recipe):
+    if method is None or not _is_plain(recipe):
         return None
     config, tensors = method
     train = recipe.train
@@ -93,137 +117,106 @@ def authors_task(recipe: Recipe, depth: int, path: Path) -> AuthorsTask | None:
         "num_epochs": train.epochs,
         "lr": base_lr(train),
         "momentum": train.momentum,
-    }
-    config |= {
         "weight_decay": train.weight_decay,
         "scale": recipe.head.logit_scale,
         "loss_type": "LA",
+        "scheduler": SCHEDULERS[train.schedule],
     }
-    config["scheduler"] = {"cosine": "CosineAnnealingLR", "constant": "ConstantLR"}[
-        train.schedule
-    ]
-    if meta is not None:  # the code trains num_epochs / (1 - ratio), rounded up
-        config |= {"use_meta": True, "meta_lr": meta.lr, "meta_data_ratio": meta.ratio}
+    if meta is not None:
         config |= {
+            "use_meta": True,
+            "meta_lr": meta.lr,
+            "meta_data_ratio": meta.ratio,
             "meta_inner_steps": meta.outer_every,
+            # the code trains num_epochs / (1 - ratio), rounded up
             "num_epochs": math.floor(train.epochs * (1 - meta.ratio)),
         }
     write_text(path, dump_recipe(recipe))
     return AuthorsTask(str(path), (), config, tensors, takes_rates=True)
 
 
-def _has_other_settings(recipe: Recipe) -> bool:
-    """Return whether a recipe has settings outside of the method that metalora does not have."""
-    train = recipe.train
-    head = recipe.head
-    is_plain = (
-        train.sampler == "natural"
-        and train.accumulate_grad_batches == 1
-        and train.warmup_epochs == 0
-    )
-    is_plain &= (
-        train.optimizer == "sgd"
-        and train.max_grad_norm is None
-        and train.mixup is None
-        and train.ema is None
-    )
-    is_plain &= (head.kind, head.init, head.earlier_blocks) == (
-        "cosine",
-        "class-mean",
-        [],
-    )
-    is_plain &= (
-        recipe.loss.name == "logit_adjustment"
-        and recipe.backbone.pool == "token"
-        and train.decay_all
-    )
-    is_plain &= (
-        recipe.data.augment != "none"
-    )  # else the batches are outputs of frozen blocks
-    return not is_plain or (
-        recipe.meta is not None and recipe.meta.schedule != "metalora"
-    )
+def _is_plain(recipe: Recipe) -> bool:
+    """Return whether metalora has all settings outside of the method."""
+    for key, value in PLAIN.items():
+        section, _, name = key.partition(".")
+        if getattr(getattr(recipe, section), name) != value:
+            return False
+    # without augmentation, the batches are outputs of frozen blocks
+    is_augmented = recipe.data.augment != "none"
+    return is_augmented and (recipe.meta is None or recipe.meta.schedule == "metalora")
 
 
-def _method_config(
-    recipe: Recipe, depth: int
-) -> tuple[dict[str, Any], Mapping[str, str]] | None:
-    """Return the authors' settings and tensors of the section peft; None if they have no such method."""
+def _method_config(recipe: Recipe, depth: int) -> MethodConfig | None:
+    """Return the section peft for the authors' code; None if it has no such method."""
     settings = recipe.peft.settings
     method = recipe.peft.method
-    is_meta = recipe.meta is not None
     if method == "bitfit":
         if settings["blocks"] == "every:1":
-            return ({"bias_tuning": True}, BIASES)
+            return {"bias_tuning": True}, BIASES
         return None
     if method == "vpt-shallow":
         return {"vpt_shallow": True, "vpt_len": settings["prompts"]}, VPT
-    if (
-        method not in ("lora", "adapter", "adaptformer", "vpt-deep")
-        or settings["dropout"]
-    ):
+    makers = {
+        "lora": _lora_config,
+        "adapter": _bottleneck_config,
+        "adaptformer": _bottleneck_config,
+        "vpt-deep": _prompt_config,
+    }
+    if method not in makers or settings["dropout"]:
         return None
     blocks = select_blocks(settings["blocks"], depth)
-    partial = [blocks[0], blocks[-1] + 1]
-    if list(blocks) != list(range(*partial)):
+    if list(blocks) != list(range(blocks[0], blocks[-1] + 1)):
         return None
-    if method == "vpt-deep":
-        return {
-            "vpt_deep": True,
-            "vpt_len": settings["prompts"],
-            "partial": partial,
-        }, VPT
-    if method == "lora":
-        return _lora_config(recipe, blocks)
-    if recipe.meta is not None and (settings["modulator"], recipe.meta.init_scale) != (
-        "feature",
-        1,
-    ):
-        return None
+    return makers[method](recipe, blocks)
+
+
+def _prompt_config(recipe: Recipe, blocks: tuple[int, ...]) -> MethodConfig:
+    length = recipe.peft.settings["prompts"]
+    config = {"vpt_deep": True, "vpt_len": length, "partial": _limits(blocks)}
+    return config, VPT
+
+
+def _limits(blocks: tuple[int, ...]) -> list[int]:
+    return [blocks[0], blocks[-1] + 1]
+
+
+def _bottleneck_config(recipe: Recipe, blocks: tuple[int, ...]) -> MethodConfig | None:
+    settings = recipe.peft.settings
+    method = recipe.peft.method
     modules = f"{method}_list"
     tensors = bottleneck_tensors(modules, "scaling" if method == "adaptformer" else "")
-    tensors |= {"mlp.alpha": f"tuner.{modules}.*.meta_scale"} if is_meta else {}
-    width = {
-        "adapter_dim": settings["dim"],
-        "scale_alpha": settings["dim"],
-    }  # a scale of 1
-    return {method: True, "partial": partial} | width, tensors
+    if recipe.meta is not None:
+        if settings["modulator"] != "feature" or recipe.meta.init_scale != 1:
+            return None
+        tensors["mlp.alpha"] = f"tuner.{modules}.*.meta_scale"
+    width = settings["dim"]
+    config = {method: True, "partial": _limits(blocks), "adapter_dim": width}
+    config["scale_alpha"] = width  # a scale of 1
+    return config, tensors
 
 
-def _lora_config(
-    recipe: Recipe, blocks: tuple[int, ...]
-) -> tuple[dict[str, Any], Mapping[str, str]] | None:
+def _lora_config(recipe: Recipe, blocks: tuple[int, ...]) -> MethodConfig | None:
     settings = recipe.peft.settings
-    is_meta = recipe.meta is not None
-    positions = select_positions(settings["positions"])
-    rank = settings["rank"]
-    if recipe.meta:
-        alpha = recipe.meta.init_scale * rank
-    else:
-        alpha = settings["alpha"] or settings["scale"] * rank
     if settings["init"] != "rank" or settings["modulator"] != "site":
         return None
+    rank = settings["rank"]
+    alpha = settings["alpha"] or settings["scale"] * rank
+    if recipe.meta is not None:
+        alpha = recipe.meta.init_scale * rank
+    positions = select_positions(settings["positions"])
+    config: dict[str, Any] = {"adapter_dim": rank}
     if set(positions) == {"q", "v"}:
         tensors = low_rank_tensors("lora_list", "q", "v")
-        tensors |= (
-            {f"{p}.alpha": f"tuner.lora_list.*.{p}.meta_alpha" for p in "qv"}
-            if is_meta
-            else {}
-        )
-        partial = [blocks[0], blocks[-1] + 1]
-        return {
-            "lora": True,
-            "adapter_dim": rank,
-            "scale_alpha": float(alpha),
-            "partial": partial,
-        }, tensors
-    if is_meta or ("out" in positions and settings["out_insertion"] != "sequential"):
+        if recipe.meta is not None:
+            for position in "qv":
+                theirs = f"tuner.lora_list.*.{position}.meta_alpha"
+                tensors[f"{position}.alpha"] = theirs
+        config |= {"lora": True, "scale_alpha": float(alpha)}
+        return config | {"partial": _limits(blocks)}, tensors
+    is_parallel = "out" in positions and settings["out_insertion"] != "sequential"
+    if recipe.meta is not None or is_parallel:
         return None
-    arch = {
-        "alpha": alpha,
-        "rank": rank,
-        "layers": list(blocks),
-        "modules": list(positions),
-    }
-    config = {"use_flora": True, "adapter_dim": rank, "flora": {"arch": arch}}
+    arch = {"alpha": alpha, "rank": rank}
+    arch |= {"layers": list(blocks), "modules": list(positions)}
+    config |= {"use_flora": True, "flora": {"arch": arch}}
     return config, low_rank_tensors("flora_list", *positions)
