@@ -72,7 +72,7 @@ class SearchListener(RunListener):
         """Handle the start of a run, given the CPU seconds so far and in all."""
 
     def on_table(self, rows: Sequence[TriedCandidate], changed: int) -> None:
-        """Handle the end of a run, given the table and the number of its row, from 0."""
+        """Handle the end of a run, given the table and the number of the new row."""
 
 
 class BudgetSpentError(Interrupted):

@@ -118,7 +118,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class AutoPlan:
-    """A checked file, its candidates, and what a reader should know about data and folds."""
+    """A checked file, its candidates, and notes on data and folds."""
 
     settings: AutoFile
     candidates: tuple[Candidate, ...]
@@ -278,7 +278,7 @@ class _Reader:
             self.document.add_fault("candidates", value, allowed)
 
     def _locate(self, fault: Fault) -> Fault:
-        """Return a fault of a candidate with its line in this file, if it is from it."""
+        """Return a fault of a candidate with its line in this file, if it has one."""
         if fault.key in self.commanded:
             return replace(fault, file=COMMAND_LINE, line=0)
         return locate_fault(self.document, fault, [fault.key])

@@ -59,7 +59,7 @@ class Halving:
         return len(better) >= max(1, (len(rivals) + 1) // REDUCTION)
 
     def _rungs(self, trial: Sequence[Epoch]) -> set[int]:
-        """Return the numbers of epochs that a trial has finished, of those that count."""
+        """Return those numbers of epochs that count and that a trial has finished."""
         rungs = set()
         rung = self.grace_period
         while rung < self.epochs and self._value_at(trial, rung) is not None:

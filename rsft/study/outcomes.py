@@ -151,7 +151,7 @@ def read_epochs(run: Path) -> list[Epoch]:
 
 
 def read_trial_epochs(folder: Path) -> list[Epoch]:
-    """Return the finished epochs of the newest run of a trial; none before its start."""
+    """Return the finished epochs of the newest run of a trial."""
     files = sorted(folder.glob(f"*/*/{METRICS_FILE}"))
     if not files:
         return []

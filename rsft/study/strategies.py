@@ -164,7 +164,7 @@ def list_proposals(sweep: Sweep, folder: Path) -> list[Trial]:
 
 
 def _find_keys(sweep: Sweep, recipe: Recipe) -> KeyValues | None:
-    """Return the values of the searched keys in a recipe; None outside of the search."""
+    """Return the searched keys of a recipe; None if it is outside of the search."""
     keys = {}
     for key, space in sweep.search.items():
         ((kind, values),) = space.items()

@@ -16,9 +16,20 @@ from rsft.study.file_faults import check_keys, raise_faults
 from rsft.training.store_lookup import find_chip_store
 
 Metric = Literal[
-    "val_loss", "val_micro", "val_macro", "val_head", "val_medium", "val_tail", "avg", "macro", "micro", "macro_f1",
-    "head", "medium", "tail",
-]  # fmt: skip
+    "val_loss",
+    "val_micro",
+    "val_macro",
+    "val_head",
+    "val_medium",
+    "val_tail",
+    "avg",
+    "macro",
+    "micro",
+    "macro_f1",
+    "head",
+    "medium",
+    "tail",
+]
 """With val_: a column of metrics.csv (last epoch). Without: an accuracy on the
 evaluated split."""
 
@@ -174,7 +185,7 @@ def read_sweep(path: Path, overrides: Sequence[str] = ()) -> tuple[Sweep, Docume
 
 
 def _contradictions(sweep: Sweep) -> Iterator[tuple[str, Any, str]]:
-    """Iterate over keys that contradict each other, their values and what is allowed."""
+    """Iterate over contradicting keys, their values and what is allowed."""
     yield from _search_contradictions(sweep)
     keys = sweep.keys
     for name in sweep.roots.keys() - set(sweep.recipes):

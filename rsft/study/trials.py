@@ -1,4 +1,4 @@
-"""Trials: one resolved recipe each, from the values that a sweep file lists or draws."""
+"""Trials: one resolved recipe for each combination of values of a sweep file."""
 
 from __future__ import annotations
 

@@ -236,7 +236,7 @@ def _call(
 
 
 def _stop_this_process() -> None:
-    """Stop this process from another thread than the main one, which handles SIGTERM."""
+    """Stop this process from any thread; the main one handles SIGTERM."""
     main = threading.main_thread().ident
     if sys.platform == "win32" or main is None:
         signal.raise_signal(signal.SIGTERM)

@@ -1,1 +1,1 @@
-"""The tables of the paper: their cells, the runs that repeat them, and the code of the paper's authors beside them."""
+"""Repeat the tables of the paper, also with the code of its authors."""

@@ -179,7 +179,7 @@ class TableSettings:
 
     @classmethod
     def read(cls, path: Path) -> TableSettings:
-        """Return the settings of the last run of a table; the paper's without a file."""
+        """Return the settings of the last run of a table, or else the paper's."""
         if not path.is_file():
             return cls()
         values = json.loads(path.read_text("utf-8"))

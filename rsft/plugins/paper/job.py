@@ -1,4 +1,4 @@
-"""Reproduce a table of the paper: chips, weights, the runs of rsft and of the authors' code, and the table."""
+"""Reproduce a table of the paper: chips, weights, runs of both codes, and the page."""
 
 from __future__ import annotations
 
@@ -63,7 +63,9 @@ class ReproductionRequest:
 
 
 def find_table(text: str) -> str:
-    """Return the number of the table that a text such as "table4", "S3" or "figure1a" names.
+    """Return the number of the table that a text names.
+
+    Such texts are "table4", "S3" and "figure1a".
 
     Raises:
         RequestError: the paper has no such table.
@@ -113,36 +115,30 @@ def reproduce_table(
         runs.run(request.retry, request.threads, say)
         if request.metalora is not None:
             _run_authors(runs, request.metalora, say)
-    lines = [table_markdown(request.number, runs)]
+    text = table_markdown(request.number, runs)
     if request.settings.column:
-        lines = [comparison_markdown(request.number, runs)]
-    if table.chart:
-        data = data_names(runs)
-        name = table_name(request.number)
-        if runs.settings.base_recipe:
-            title = f"{data}: not the paper's data or network"
-        else:
-            title = f"{name}, {data}"
-        path = request.results / request.number.lower().replace("-", "_")
-        lines += map(str, save_bubble_chart(runs, title, path))
-    return "\n".join(lines)
+        text = comparison_markdown(request.number, runs)
+    if not table.chart:
+        return text
+    title = f"{table_name(request.number)}, {data_names(runs)}"
+    if runs.settings.base_recipe:
+        title = f"{data_names(runs)}: not the paper's data or network"
+    path = request.results / request.number.lower().replace("-", "_")
+    return "\n".join([text, *map(str, save_bubble_chart(runs, title, path))])
 
 
 def _prepare_inputs(
     request: ReproductionRequest, runs: TableRuns, say: Say, progress: Progress | None
 ) -> None:
     """Prepare the chip stores, name all that is missing at once, and hash the chips."""
-    base = request.settings.base_recipe
-    recipes = {
-        base or cell.recipe: trial.recipe
-        for cell, trials in runs.cells
-        for trial in trials
-    }
+    recipes = {}
+    for cell, trials in runs.cells:
+        for trial in trials:
+            recipes[request.settings.base_recipe or cell.recipe] = trial.recipe
     missing = prepare_stores(recipes, request.lists, progress)
     require_nothing_missing(missing + list_missing_weights(recipes.values()))
-    for store_root in dict.fromkeys(
-        Path(recipe.data.root) for recipe in recipes.values()
-    ):
+    roots = [Path(recipe.data.root) for recipe in recipes.values()]
+    for store_root in dict.fromkeys(roots):
         store = ChipStore.open(store_root)
         path = request.results / f"chips_{store_root.name}.csv"
         sha256 = write_chip_hashes(store, path, progress)
@@ -153,12 +149,10 @@ def _prepare_inputs(
 
 def _run_authors(runs: TableRuns, checkout: Path, say: Say) -> None:
     """Run the authors' code for each trial that it can do."""
-    trials = {
-        trial.id: (cell, trial) for cell, trials in runs.cells for trial in trials
-    }
-    device = choose_device(next(iter(trials.values()))[1].recipe.train.device).type
+    named = runs.named_trials().values()
+    (_, first), *_ = named
+    device = choose_device(first.recipe.train.device).type
     with AuthorsRuns(checkout, device) as authors:
-        for cell, trial in trials.values():
-            name = f"{cell.row}, {cell.set}, seed {trial.recipe.seed}"
+        for name, trial in named:
             is_possible = authors.run(trial, authors_folder(runs.results, trial))
             say(f"authors' code: {name}: {'done' if is_possible else 'no such method'}")

@@ -1,4 +1,4 @@
-"""The chips and weights of a table: find or prepare the chip stores, list what is missing, and hash every chip."""
+"""The chips and weights of a table: prepare or find them, and hash every chip."""
 
 from __future__ import annotations
 
@@ -42,55 +42,61 @@ def prepare_stores(
         What is missing, as sentences: a store that cannot be built, with the commands
             that build it.
     """
+    names = {Path(recipe.data.root): name for name, recipe in recipes.items()}
     missing = []
-    for store in dict.fromkeys(Path(recipe.data.root) for recipe in recipes.values()):
+    for store, name in names.items():
         if (store / DATASET).is_file():
             continue
         try:
-            built = store
-            if store.name == "fusrs":
-                options: dict[str, Any] = {"protocol": "published", "val": VAL_SHARE}
-                built = prepare_fusrs(
-                    store, lists=lists, progress=progress, **options
-                ).root
-            elif store.name == "dota":
-                built = prepare_dota(None, store, lists=lists, progress=progress).root
-            else:
-                name = next(
-                    name
-                    for name, recipe in recipes.items()
-                    if Path(recipe.data.root) == store
-                )
-                missing.append(f"the chips {store}: {_prepare_command(name, store)}")
-            if built.resolve() != store.resolve():
-                missing.append(
-                    f"the chips {store}: they are in {built}; name it with --root"
-                )
+            built = _prepare_store(store, lists, progress)
         except RsftError as error:
             parts = filter(None, (error.message, error.location, error.hint))
             missing.append(f"the chips {store}: {'; '.join(parts)}")
+            continue
+        if built is None:
+            missing.append(f"the chips {store}: {_prepare_command(name, store)}")
+        elif built.resolve() != store.resolve():
+            hint = f"they are in {built}; name it with --root"
+            missing.append(f"the chips {store}: {hint}")
     return missing
 
 
+def _prepare_store(
+    store: Path, lists: Path | None, progress: Progress | None
+) -> Path | None:
+    """Build a chip store; return its folder, or None if rsft does not know its source.
+
+    Raises:
+        RsftError: the archives are missing or cannot be read.
+    """
+    if store.name == "fusrs":
+        options: dict[str, Any] = {"protocol": "published", "val": VAL_SHARE}
+        return prepare_fusrs(store, lists=lists, progress=progress, **options).root
+    if store.name == "dota":
+        return prepare_dota(None, store, lists=lists, progress=progress).root
+    return None
+
+
 def _prepare_command(name: str, store: Path) -> str:
-    """Return the command in the header of a recipe that builds its chip store, with another folder of the store."""
+    """Return the command that builds the chip store of a recipe in another folder.
+
+    Args:
+        name: name of the recipe, whose header has the command.
+        store: the folder.
+    """
     lines = find_recipe(name).read_text("utf-8").splitlines()
-    command = next(
-        (line[2:] for line in lines if line.startswith("# rsft prepare")),
-        "rsft prepare",
-    )
-    words = command.split()
+    commands = [line[2:] for line in lines if line.startswith("# rsft prepare")]
+    words = (commands or ["rsft prepare"])[0].split()
     if "--root" in words:
         words[words.index("--root") + 1] = str(store)
     return " ".join(words)
 
 
 def list_missing_weights(recipes: Iterable[Recipe]) -> list[str]:
-    """Return the weights that recipes need and that are not on this machine, as sentences with a command."""
+    """Return one sentence, with a command, per encoder without weights here."""
     missing = []
-    for name in dict.fromkeys(
-        recipe.backbone.name for recipe in recipes if recipe.backbone.weights is None
-    ):
+    backbones = [recipe.backbone for recipe in recipes]
+    for name in dict.fromkeys(x.name for x in backbones if x.weights is None):
         card = find_card(name)
         if card.weights is None:
             continue
@@ -104,7 +110,7 @@ def list_missing_weights(recipes: Iterable[Recipe]) -> list[str]:
 def write_chip_hashes(
     store: ChipStore, path: Path, progress: Progress | None = None
 ) -> str:
-    """Write path, class, split and the SHA-256 of the pixels of every chip to a CSV file.
+    """Write path, class, split and the SHA-256 of the pixels of every chip as CSV.
 
     Args:
         store: the chip store.

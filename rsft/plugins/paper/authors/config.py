@@ -200,9 +200,10 @@ def _lora_config(recipe: Recipe, blocks: tuple[int, ...]) -> MethodConfig | None
     if settings["init"] != "rank" or settings["modulator"] != "site":
         return None
     rank = settings["rank"]
-    alpha = settings["alpha"] or settings["scale"] * rank
     if recipe.meta is not None:
         alpha = recipe.meta.init_scale * rank
+    else:
+        alpha = settings["alpha"] or settings["scale"] * rank
     positions = select_positions(settings["positions"])
     config: dict[str, Any] = {"adapter_dim": rank}
     if set(positions) == {"q", "v"}:

@@ -1,6 +1,7 @@
-"""Train with the code of the paper's authors, metalora or LIFT, on the chips, the start and the batches of a recipe.
+"""Train with the code of the paper's authors, metalora or LIFT.
 
-Their code runs in a process of its own, `rsft.plugins.paper.authors.trainer`.
+It gets the chips, the start and the batches of a recipe. Their code runs in a process
+of its own, `rsft.plugins.paper.authors.trainer`.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ class AuthorsTask:
     takes_rates: bool = False
 
     def prepare(self, device: str = "cpu") -> tuple[TrainingSetup, Learner]:
-        """Open the chips and build the network of rsft with its start, as `rsft.training` does.
+        """Open the chips and build the network with its start, as training does.
 
         Args:
             device: "cpu" or "cuda".
@@ -86,7 +87,7 @@ class AuthorsTask:
         return setup, make_learner(recipe, setup)
 
     def authors_name(self, name: str) -> str:
-        """Return the authors' name of a tensor of rsft; a tensor that they do not have keeps its name."""
+        """Return the authors' name of a tensor; one that they lack keeps its name."""
         match = re.fullmatch(r"blocks\.(\d+)\.(.+)", name)
         if match and match[2] in self.tensors:
             return self.tensors[match[2]].replace("*", match[1])
@@ -111,18 +112,19 @@ class Trace:
 
 
 def swap_axes(name: str, tensor: Tensor) -> Tensor:
-    """Swap the axes of a factor of LoRA: those of the authors are (in, r) and (r, out)."""
+    """Swap the axes of a factor of LoRA: the authors have (in, r) and (r, out)."""
     if name.endswith((".a", ".b")):
         return tensor.T
     return tensor
 
 
 def learned_tensors(learner: Learner) -> dict[str, Tensor]:
-    """Return the tensors that a learner trains, with alpha, or the factors of the features, in place of gamma."""
+    """Return the tensors that a learner trains.
+
+    Alpha, or the factors of the features, are in place of gamma.
+    """
     state = learner.classifier.learned_state()
-    tensors = {
-        name: tensor.clone() for name, tensor in state.items() if name != "gamma"
-    }
+    tensors = {name: x.clone() for name, x in state.items() if name != "gamma"}
     for site, factors in learner.loops.factors().items():
         rank = len(state[f"{site}.a"]) if f"{site}.a" in state else 1
         tensors[f"{site}.alpha"] = rank * factors
@@ -130,7 +132,7 @@ def learned_tensors(learner: Learner) -> dict[str, Tensor]:
 
 
 def require_checkout(name: str, folder: Path) -> None:
-    """Raise RequestError if a folder is no checkout of the commit of a repository of `COMMITS`."""
+    """Raise RequestError if a folder is no checkout of a commit of `COMMITS`."""
     command = ["git", "-C", str(folder), "diff", "--quiet", COMMITS[name], "--", "*.py"]
     if subprocess.run(command, capture_output=True, check=False).returncode:
         raise RequestError(
@@ -157,15 +159,13 @@ class AuthorsProcess:
         self._messages: IO[bytes] = tempfile.TemporaryFile()
         module = "rsft.plugins.paper.authors.trainer"
         command = [sys.executable, "-m", module, str(self.checkout), self.device]
-        # LIFT takes a GPU if there is one
-        if self.device == "cpu":
-            hidden = {"CUDA_VISIBLE_DEVICES": ""}
-        else:
-            hidden = {}
+        environment = dict(os.environ)
+        if self.device == "cpu":  # LIFT takes a GPU if there is one
+            environment["CUDA_VISIBLE_DEVICES"] = ""
         self._process = subprocess.Popen(
             command,
             cwd=self._folder.name,
-            env=os.environ | hidden,
+            env=environment,
             text=True,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

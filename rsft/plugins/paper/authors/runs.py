@@ -1,4 +1,4 @@
-"""Runs of the authors' code: trained by their trainer, and evaluated by rsft on the same chips as its own runs."""
+"""Runs that the authors' trainer trains, and rsft evaluates as its own runs."""
 
 from __future__ import annotations
 
@@ -29,12 +29,17 @@ DATA_FILE = "data.txt"
 
 
 def authors_folder(results: Path, trial: Trial) -> Path:
-    """Return the folder of the authors' run of a trial, given the folder of all runs."""
+    """Return the folder of the authors' run of a trial.
+
+    Args:
+        results: folder of all runs.
+        trial: the trial.
+    """
     return results / FOLDER / trial.id
 
 
 def is_finished(folder: Path, recipe: Recipe) -> bool:
-    """Return whether a run of the authors' code is finished, and its chips have not changed."""
+    """Return whether an authors' run is finished, and its chips have not changed."""
     path = folder / DATA_FILE
     return path.is_file() and path.read_text("utf-8") == hash_data(recipe.data)
 
@@ -93,10 +98,9 @@ class AuthorsRuns:
                 self._learned_state(task, setup, folder / f"{member.name}.safetensors")
             )
             bundles.append(make_bundle(member, setup))
+        bundle = bundles[0]
         if len(bundles) > 1:
             bundle = combine_bundles(recipe, bundles)
-        else:
-            bundle = bundles[0]
         calibrate_bundle(bundle, setup.train, setup.val, recipe.train.device).save(
             folder / "bundle"
         )
@@ -114,24 +118,22 @@ class AuthorsRuns:
     def _learned_state(
         self, task: AuthorsTask, setup: TrainingSetup, path: Path
     ) -> dict[str, Tensor]:
-        """Return the learned tensors of a member by the names of rsft; train it if their file is missing."""
+        """Return the learned tensors of a member by the names of rsft.
+
+        The member is trained if their file is missing.
+        """
         if not path.is_file():
             if not self._is_open:
                 self._stack.enter_context(self._process)
                 self._is_open = True
             state = self._process.train(task).states[-1]
-            write_tensors(
-                path, {name: tensor.contiguous() for name, tensor in state.items()}, {}
-            )
+            write_tensors(path, {name: x.contiguous() for name, x in state.items()}, {})
         state, _ = read_tensors(path)
         # alpha acts in outer steps only; all other passes, and so the test, have the
         # constant scales of the start
         ours = setup.classifier.learned_state()
-        learned = {
-            name: x.reshape(ours[name].shape)
-            for name, x in state.items()
-            if not name.endswith(".alpha")
-        }
-        return learned | {
-            name: tensor for name, tensor in ours.items() if name == "gamma"
-        }
+        learned = {name: x for name, x in ours.items() if name == "gamma"}
+        for name, tensor in state.items():
+            if not name.endswith(".alpha"):
+                learned[name] = tensor.reshape(ours[name].shape)
+        return learned

@@ -1,9 +1,9 @@
-"""Train with the authors' trainers on the batches of recipes: the process that imports their code.
+"""The process that imports the authors' trainers, and trains on batches of recipes.
 
     python -m rsft.plugins.paper.authors.trainer CHECKOUT DEVICE
 
-`rsft.plugins.paper.authors.process` starts it, writes one task per line, and reads result.pt
-after each answer. Model, loss, loops, optimizers, schedules and the start of the head
+`AuthorsProcess` starts it, writes one task per line, and reads result.pt after each
+answer. Model, loss, loops, optimizers, schedules and the start of the head
 are the authors', and so is the loading of SatMAE. Stand-ins replace the data sets, the
 tokenizer of CLIP (ftfy, regex), the reader of configurations (yacs, OmegaConf), loggers
 and DDP. Chips, other frozen weights, the start of the modules and the batches are those
@@ -43,7 +43,7 @@ from rsft.training.setup import TrainingSetup
 
 
 class Silence:
-    """Stand-in of a logger or a tokenizer: all its attributes and results are silent."""
+    """Stand-in of a logger or a tokenizer, whose attributes and results are silent."""
 
     def __init__(self, *args: object, **options: object) -> None: ...
 
@@ -117,7 +117,7 @@ class Batches:
 
 
 class OuterBatches:
-    """The batches of the outer steps, one outer step after each epoch, as `MetaTrainer` draws them.
+    """The batches of one outer step after each epoch, as `MetaTrainer` draws them.
 
     Args:
         learner: the learner of rsft. If its schedule takes no outer step at the end of
@@ -150,7 +150,9 @@ class OuterBatches:
 
 
 def use_frozen_network(authors: Any, task: AuthorsTask, setup: TrainingSetup) -> str:
-    """Let the authors' code use the frozen weights of rsft; it loads SatMAE by itself, from the same file.
+    """Let the authors' code use the frozen weights of rsft.
+
+    It loads SatMAE by itself, from the same file.
 
     Args:
         authors: their module `trainer`.
@@ -181,10 +183,7 @@ def use_frozen_network(authors: Any, task: AuthorsTask, setup: TrainingSetup) ->
     weights = Path("data/fmow_pretrain.pth")  # the path in their code
     weights.parent.mkdir(exist_ok=True)
     weights.unlink(missing_ok=True)
-    if recipe.backbone.weights:
-        source = Path(recipe.backbone.weights)
-    else:
-        source = find_weights(find_card(SATMAE))
+    source = Path(recipe.backbone.weights or find_weights(find_card(SATMAE)))
     if source.suffix == ".safetensors":
         torch.save({"model": read_tensors(source)[0]}, weights)
     else:
@@ -203,25 +202,22 @@ def make_trainer_class(
         setup: the chips of rsft.
         learner: the batches of rsft.
     """
-    base: Any = (
-        authors.MetaTrainer if config.get("use_meta", False) else authors.Trainer
-    )
+    base: Any = authors.Trainer
+    if config.get("use_meta", False):
+        base = authors.MetaTrainer
 
     def load_epoch(epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        for inputs, labels in learner.batches.training_loader(epoch):
-            yield (
-                copy_to_device(inputs, learner.device),
-                copy_to_device(labels, learner.device),
-            )
+        for batch in learner.batches.training_loader(epoch):
+            inputs, labels = [copy_to_device(x, learner.device) for x in batch]
+            yield inputs, labels
 
     class TrainerOnBatches(base):  # type: ignore[misc]
         def build_data_loader(self) -> None:
             self.cls_num_list = setup.store.class_counts("train").tolist()
             self.num_classes = len(self.cls_num_list)
-            self.classnames = [f"class {label}" for label in range(self.num_classes)]
-            self.many_idxs = self.med_idxs = self.few_idxs = list(
-                range(self.num_classes)
-            )
+            labels = list(range(self.num_classes))
+            self.classnames = [f"class {label}" for label in labels]
+            self.many_idxs = self.med_idxs = self.few_idxs = labels
             self.train_loader = Batches(load_epoch, learner.batches.steps(0))
             self.train_init_loader = Batches(
                 lambda epoch: setup.train.batches(64), -(-len(setup.train) // 64)
@@ -276,7 +272,7 @@ def train(trainer: Any, start: dict[str, Tensor], every_step: bool) -> dict[str,
 
     @contextlib.contextmanager
     def outer_step() -> Iterator[None]:
-        """Record no trial step, and the outer step together with the inner step before it."""
+        """Record no trial step, and the outer step with the inner step before it."""
         nonlocal is_outer
         is_outer = True
         yield
@@ -306,26 +302,18 @@ def train(trainer: Any, start: dict[str, Tensor], every_step: bool) -> dict[str,
 def train_task(
     authors: Any, config: Config, task: AuthorsTask, number: int
 ) -> dict[str, Any]:
-    """Return the trace of a task as a dictionary, with the names and the axes of rsft."""
+    """Return the trace of a task, with the names and the axes of rsft."""
     setup, learner = task.prepare(sys.argv[2])
     tensors = learned_tensors(learner)
     names = {task.authors_name(name): name for name in tensors}
-    start = {
-        theirs: swap_axes(ours, tensors[ours]).contiguous()
-        for theirs, ours in names.items()
-    }
+    start = {}
+    for theirs, ours in names.items():
+        start[theirs] = swap_axes(ours, tensors[ours]).contiguous()
     torch.manual_seed(number)
     config["head_init_folder"] = f"heads/{number}"
     backbone = use_frozen_network(authors, task, setup)
-    config.merge(
-        {
-            "backbone": backbone,
-            "prec": "fp32",
-            "init_head": "class_mean",
-            "output_dir": "output",
-        }
-    )
-    config.merge(dict(task.config))
+    settings = {"backbone": backbone, "prec": "fp32", "init_head": "class_mean"}
+    config.merge(settings | {"output_dir": "output"} | dict(task.config))
     trainer_class = make_trainer_class(authors, config, setup, learner)
     if hasattr(trainer_class, "initialize"):  # metalora
         trainer = trainer_class(config, learner.device)
@@ -341,10 +329,11 @@ def train_task(
     result = train(trainer, start, task.every_step)
 
     def rename(state: dict[str, Tensor]) -> dict[str, Tensor]:
-        renamed = {
-            names.get(name, name): tensor.cpu() for name, tensor in state.items()
-        }
-        return {name: swap_axes(name, tensor) for name, tensor in renamed.items()}
+        renamed = {}
+        for theirs, tensor in state.items():
+            name = names.get(theirs, theirs)
+            renamed[name] = swap_axes(name, tensor.cpu())
+        return renamed
 
     return result | {
         "start": rename(result["start"]),
@@ -353,7 +342,7 @@ def train_task(
 
 
 def run_trainer() -> None:
-    """Train each task on the standard input, write result.pt, and answer with a line."""
+    """Train each task of the standard input, write result.pt, and answer a line."""
     checkout = sys.argv[1]
     for name, attributes in STAND_INS.items():
         sys.modules[name] = ModuleType(name)
