@@ -24,7 +24,6 @@ FAKE = ROOT / "tests/helpers/fake_windows"
 POSIX_MODULES = {
     "rsft/utils/operating_system.py",
     "rsft/utils/fence.py",  # Landlock, Linux only
-    "rsft/utils/ray_cluster/watcher.py",  # only where /proc exists
     "rsft/peft/kernels/buffer_pool.py",  # rsft.peft imports no other package
 }
 PROGRAM = """

@@ -214,8 +214,9 @@ def _describe_end(code: int) -> TaskLostError:
         return TaskStoppedError("its process was stopped")
     if code >= 0:
         return TaskLostError(f"its process ended with code {code}", has_raised=True)
-    message = f"its process was killed by {signal.Signals(-code).name}"
-    if code == -signal.SIGKILL:
+    name = signal.Signals(-code).name
+    message = f"its process was killed by {name}"
+    if name == "SIGKILL":
         message += ", perhaps because the memory was full"
     return TaskLostError(message)
 

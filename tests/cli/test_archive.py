@@ -71,7 +71,6 @@ def summary(folder):
 @pytest.mark.exhaustive
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the worker in /proc")
 def test_killed_worker(archive):
-    pytest.importorskip("ray.data")
     folder, command = archive
     journals = {name: folder / f"out/.{name}.gpkg.journal" for name in NAMES}
     with subprocess.Popen(

@@ -145,8 +145,6 @@ def correct(folder):
 def test_every_command(desk, monkeypatch, capsys):
     assert len(COMMANDS) == 20
     for command in COMMANDS:
-        if "--ray" in command:
-            pytest.importorskip("ray.data")
         if "corrected.csv" in command:
             correct(desk)
         printed = call(monkeypatch, capsys, command)
