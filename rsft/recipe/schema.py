@@ -147,7 +147,7 @@ class MetaSection(Section):
 class SemiSection(Section):
     """Training on the chips of data.unlabeled by FixMatch, beside the labeled chips.
 
-    Source: Sohn et al. 2020, https://arxiv.org/abs/2001.07685.
+    Source: Sohn et al. 2020, arXiv 2001.07685.
     """
 
     start: float = Field(default=0.3, ge=0, lt=1)
