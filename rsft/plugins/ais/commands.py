@@ -16,6 +16,7 @@ from rsft.cli.display.console import (
     show_paths,
 )
 from rsft.cli.options import FencedCommand, documented
+from rsft.scenes.locators import MATCHED
 from rsft.scenes.options import Declaration
 from rsft.scenes.query import CfarOptions
 
@@ -43,7 +44,7 @@ def ais_match(
     detector: CfarOptions,
     declaration: Declaration,
     at: Annotated[Path | None, typer.Option(metavar="FILE")] = None,
-    at_crs: Annotated[str | None, typer.Option()] = None,
+    crs: Annotated[str | None, typer.Option()] = None,
     time: Annotated[str | None, typer.Option(metavar="TIME")] = None,
     min_confidence: Annotated[float, typer.Option()] = 0.9,
     position_error: Annotated[float, typer.Option(metavar="METERS")] = 20.0,
@@ -52,7 +53,7 @@ def ais_match(
     overwrite: bool = False,
     as_json: bool = False,
 ) -> None:
-    """Find the ships in a radar scene, and name each one by the AIS messages around the time of its line.
+    """Find the ships in a radar scene, and name each one by its AIS messages.
 
     Tracks are interpolated to the time at which the radar saw each ship. Moving ships
     are shifted to where the radar shows them, and assigned to objects one to one. Pairs
@@ -71,7 +72,7 @@ def ais_match(
             ais_without_detection, ambiguous and shift.
         at: Positions of objects, as for `rsft predict --at` (default: detect bright
             objects).
-        at_crs: Coordinate system of --at, if the file does not declare it, such as
+        crs: Coordinate system of --at, if the file does not declare it, such as
             EPSG:32633 or pixel.
         time: Time of the acquisition in UTC, such as 2021-01-19T03:16:53Z (default:
             that of the product).
@@ -93,65 +94,55 @@ def ais_match(
     check_output_file(out, (".gpkg",), overwrite)
     if html is not None:
         check_output_file(html, (".html", ".htm"), overwrite)
+    paths = {"matches": out}
     with report_progress(as_json) as report:
         match = match_scene(
             scene,
             ais,
             options,
             at=at,
-            at_crs=at_crs,
+            crs=crs,
             detector=detector,
             declaration=declaration,
             progress=report,
         )
-        words = [
-            "rsft",
-            "ais",
-            "match",
-            scene,
-            *(f"--ais={path}" for path in ais),
-            "-o",
-            str(out),
-            "--overwrite",
-        ]
-        if html is not None and not write_choice_page(
-            match, html, shlex.join([*words, "--review", "corrected.csv"])
-        ):
-            match.notes.append(f"no object is ambiguous, so {html} was not written")
-            html = None
+        if html is not None:
+            if write_choice_page(match, html, _review_command(scene, ais, out)):
+                paths["page"] = html
+            else:
+                match.notes.append(f"no object is ambiguous, so {html} was not written")
         metadata = {
             "scene": scene,
             "ais": [str(path) for path in ais],
             "min_confidence": str(min_confidence),
         }
         write_match(match, out, metadata, overwrite=overwrite)
-    paths = {"matches": out} | ({"page": html} if html else {})
     if as_json:
-        texts = {name: str(path) for name, path in paths.items()}
-        emit_json_event(
-            "done",
-            {**texts, **match.counts, "left_out": match.left_out, "notes": match.notes},
-        )
+        result = {name: str(path) for name, path in paths.items()}
+        result |= {**match.counts, "left_out": match.left_out, "notes": match.notes}
+        emit_json_event("done", result)
     else:
         show_match(match)
         show_paths(paths)
 
 
+def _review_command(scene: str, ais: list[Path], out: Path) -> str:
+    """Return the command that takes the choices of a review page."""
+    words = ["rsft", "ais", "match", scene]
+    words += [f"--ais={path}" for path in ais]
+    words += ["-o", str(out), "--overwrite", "--review", "corrected.csv"]
+    return shlex.join(words)
+
+
 def show_match(match: AisMatch) -> None:
-    """Print the counts by outcome, the matched ships by class, what was left out, and the notes."""
+    """Print the counts by outcome, the classes of matched ships, and the notes."""
     rows = [(name, f"{count:,}") for name, count in match.counts.items()]
     console.print(make_table("", ("objects and ships", "count"), rows))
-    classes = match.objects.loc[
-        match.objects["status"] == "matched", "ais_class"
-    ].value_counts()
-    if len(classes):
-        console.print(
-            counts_table(
-                "",
-                {str(name): {"ships": int(n)} for name, n in classes.items()},
-                "AIS class",
-            )
-        )
+    matched = match.objects[match.objects["status"] == MATCHED]
+    if len(matched):
+        counts = matched["ais_class"].value_counts()
+        classes = {str(name): {"ships": int(count)} for name, count in counts.items()}
+        console.print(counts_table("", classes, "AIS class"))
     for name, count in match.left_out.items():
         if count:
             console.print(f"left out     {count:,}  {name}", soft_wrap=True)

@@ -60,7 +60,7 @@ def match_scene(
     options: AisOptions = DEFAULT_OPTIONS,
     *,
     at: Path | None = None,
-    at_crs: str | None = None,
+    crs: str | None = None,
     detector: CfarOptions | None = None,
     declaration: Declaration = UNDECLARED,
     progress: Progress | None = None,
@@ -72,7 +72,7 @@ def match_scene(
         ais_paths: files or folders of messages, see `read_messages`.
         options: time and confidence.
         at: file of the positions of objects; None detects bright objects.
-        at_crs: coordinate system of `at`, if the file names none.
+        crs: coordinate system of `at`, if the file names none.
         detector: options of the detector.
         declaration: unit and bands of the scene, if the file does not name them.
         progress: called with numbers of windows and of megabytes.
@@ -84,7 +84,7 @@ def match_scene(
     """
     scene = open_scene(name)
     if at is not None:
-        locate = partial(read_positions, at, scene, at_crs)
+        locate = partial(read_positions, at, scene, crs)
     else:
         detector = detector or CfarOptions()
         locate = partial(detect_objects, scene, detector, declaration, progress)

@@ -12,43 +12,43 @@ import re
 from functools import cache
 from importlib.resources import files
 
-UNKNOWN = "unknown"
-"""Class of ships that send no type, or a reserved one."""
+from rsft.scenes.locators import UNKNOWN
 
 OTHER = "other"
 """Class of types that are not in the table."""
 
 
 @cache
-def _table() -> tuple[dict[int, str], tuple[tuple[re.Pattern[str], str], ...]]:
+def _read_table() -> tuple[dict[int, str], dict[str, str]]:
+    """Return the class of each code, and of each text in the order of the table."""
     codes: dict[int, str] = {}
-    texts = []
-    for row in csv.DictReader(
-        files(__package__).joinpath("ship_types.csv").read_text("utf-8").splitlines()
-    ):
+    texts: dict[str, str] = {}
+    table = files(__package__).joinpath("ship_types.csv").read_text("utf-8")
+    for row in csv.DictReader(table.splitlines()):
         first, _, last = row["match"].partition("-")
         if first.isdecimal():
-            codes |= dict.fromkeys(
-                range(int(first), int(last or first) + 1), row["class"]
-            )
+            numbers = range(int(first), int(last or first) + 1)
+            codes |= dict.fromkeys(numbers, row["class"])
         else:
-            texts.append((re.compile(rf"\b{re.escape(row['match'])}"), row["class"]))
-    return codes, tuple(texts)
+            texts[row["match"]] = row["class"]
+    return codes, texts
 
 
 @cache
 def ship_class(ship_type: str) -> str:
-    """Return the class of a ship type, such as "70", "70.0", "Cargo" or "Cargo - Hazard A (Major)"; "" is unknown.
+    """Return the class of a ship type; "" is unknown.
 
     Example:
-        >>> [ship_class(text) for text in ("82", "Towing long/wide", "Oil/Chemical Tanker", "", "999")]
-        ['tanker', 'tug', 'tanker', 'unknown', 'other']
+        >>> [ship_class(text) for text in ("82", "Oil/Chemical Tanker", "", "999")]
+        ['tanker', 'tanker', 'unknown', 'other']
     """
-    codes, texts = _table()
+    codes, texts = _read_table()
     words = " ".join(re.findall(r"[a-z0-9.]+", ship_type.lower()))
+    if not words:
+        return UNKNOWN
     if re.fullmatch(r"\d{1,4}(\.0*)?", words):
         return codes.get(int(float(words)), OTHER)
-    return next(
-        (name for pattern, name in texts if pattern.search(words)),
-        OTHER if words else UNKNOWN,
-    )
+    for text, name in texts.items():
+        if re.search(rf"\b{re.escape(text)}", words):
+            return name
+    return OTHER
