@@ -205,7 +205,7 @@ def _evaluate_run(
         from rsft.cli.display.evaluation import show_evaluation
         from rsft.evaluation.evaluate import evaluate
         from rsft.training.replay import replay
-        from rsft.training.runs.reader import REPLAY_FILE
+        from rsft.training.runs.replay_file import REPLAY_FILE
 
         evaluation = evaluate(
             bundle,

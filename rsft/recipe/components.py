@@ -323,73 +323,74 @@ class ComponentSection(Section):
     @model_validator(mode="wrap")
     @classmethod
     def _fill_settings(cls, values: Any, handler: Any) -> Any:
-        """Check the settings against the dataclass and add its defaults; the error names all faults at once.
+        """Check the settings against the dataclass and add its defaults.
 
-        If no component has the name, each setting is checked against the first
-        component that takes it.
+        The error names all faults at once. If no component has the name, each setting
+        is checked against the first component that takes it.
         """
         if not isinstance(values, Mapping):
             return handler(values)
         name = values.get(cls.selector, cls.model_fields[cls.selector].default)
         given = {key: value for key, value in values.items() if key != cls.selector}
-        registry = cls.registry
         words = _lookup_error(cls.registry, name)
-        errors = [_error(cls.selector, name, words)] if words else []
-        models = [
-            settings_model(component)
-            for component in (cls.components() if words else [registry[name]])
+        if words:
+            models = [settings_model(component) for component in cls.components()]
+            errors = [_error(cls.selector, name, words)]
+        else:
+            models = [settings_model(cls.registry[name])]
+            errors = []
+        errors += [
+            cls._unknown_key(key, value, name, None if words else models[0])
+            for key, value in given.items()
+            if not any(key in model.model_fields for model in models)
         ]
-        owners = {
-            key: next((model for model in models if key in model.model_fields), None)
-            for key in given
-        }
         settings: dict[str, Any] = {}
-        for key in (key for key, owner in owners.items() if owner is None):
-            if not words and key in cls.all_key_infos():
-                takes = (
-                    f"nothing: the {registry.kind} {name} takes"
-                    f" {', '.join(models[0].model_fields) or 'no keys'}"
-                )
-                errors.append(_error(key, given[key], takes))
-            else:
-                errors.append(
-                    InitErrorDetails(
-                        type="extra_forbidden", loc=(key,), input=given[key]
-                    )
-                )
+        unused = dict(given)
         for model in models:
+            keys = unused.keys() & model.model_fields.keys()
+            taken = {key: unused.pop(key) for key in given if key in keys}
             try:
-                settings |= dict(
-                    model.model_validate(
-                        {key: given[key] for key in given if owners[key] is model}
-                    )
-                )
-            except ValidationError as error:  # a union reports all its branches
-                schema = model.model_json_schema()["properties"]
-                for key in dict.fromkeys(
-                    str(item["loc"][0]) for item in error.errors(include_url=False)
-                ):
-                    if key in given or not words:
-                        words_of_key = allowed_values(schema[key])
-                        missing = key not in given
-                        errors.append(
-                            _error(key, given.get(key), words_of_key, missing=missing)
-                        )
+                settings |= dict(model.model_validate(taken))
+            except ValidationError as error:
+                faults = _setting_faults(error, model, given)
+                errors += [x for x in faults if x["loc"][0] in given or not words]
         if errors:
             order = [cls.selector, *given]  # of the file; missing keys are last
-            errors.sort(
-                key=lambda error: (
-                    order.index(error["loc"][0])
-                    if error["loc"][0] in order
-                    else len(order)
-                )
-            )
+            ranks = {key: rank for rank, key in enumerate(order)}
+            errors.sort(key=lambda error: ranks.get(error["loc"][0], len(order)))
             raise ValidationError.from_exception_data(cls.__name__, errors)
         section = handler({cls.selector: name, **settings})
-        object.__setattr__(
-            section, "__pydantic_fields_set__", set(values)
-        )  # the defaults do not count as set
+        # the defaults do not count as set
+        object.__setattr__(section, "__pydantic_fields_set__", set(values))
         return section
+
+    @classmethod
+    def _unknown_key(
+        cls, key: str, value: Any, name: str, model: type[Section] | None
+    ) -> InitErrorDetails:
+        """Return the fault of a key that the component does not take.
+
+        Args:
+            model: the settings of the component; None if it is unknown.
+        """
+        if model is None or key not in cls.all_key_infos():
+            return InitErrorDetails(type="extra_forbidden", loc=(key,), input=value)
+        takes = ", ".join(model.model_fields) or "no keys"
+        return _error(
+            key, value, f"nothing: the {cls.registry.kind} {name} takes {takes}"
+        )
+
+
+def _setting_faults(
+    error: ValidationError, model: type[Section], given: Mapping[str, Any]
+) -> list[InitErrorDetails]:
+    """Return one fault for each key: a union reports all its branches."""
+    schema = model.model_json_schema()["properties"]
+    keys = dict.fromkeys(str(x["loc"][0]) for x in error.errors(include_url=False))
+    return [
+        _error(key, given.get(key), allowed_values(schema[key]), key not in given)
+        for key in keys
+    ]
 
 
 def _list_names(registry: Registry[Any]) -> str:
@@ -416,16 +417,13 @@ def summarize(component: Any) -> str:
     """Return a component with its settings in one phrase, such as "focal loss (γ = 2)", or its `summary`."""
     if hasattr(component, "summary"):
         return str(component.summary)
-    values = {
-        (
-            f"{info.metadata['symbol']} =" if "symbol" in info.metadata else info.name
-        ): getattr(component, info.name)
-        for info in dataclasses.fields(component)
-    }
-    settings = [
-        f"{name} {x:g}" if isinstance(x, float) else f"{name} {x}"
-        for name, x in values.items()
-    ]
+    settings = []
+    for info in dataclasses.fields(component):
+        value = getattr(component, info.name)
+        symbol = info.metadata.get("symbol")
+        label = f"{symbol} =" if symbol else info.name
+        text = f"{value:g}" if isinstance(value, float) else str(value)
+        settings.append(f"{label} {text}")
     if settings:
         return f"{component.title} ({', '.join(settings)})"
     return str(component.title)
@@ -472,60 +470,44 @@ def _annotation(
     arguments = get_args(hint)
     if origin in (Union, types.UnionType):
         numeric = bool({int, float} & set(arguments))
-        return Union[  # noqa: UP007
-            tuple(
-                _annotation(branch, metadata, numeric=numeric) for branch in arguments
-            )
-        ]
+        branches = [_annotation(x, metadata, numeric=numeric) for x in arguments]
+        return Union[tuple(branches)]  # noqa: UP007
     if hint in (int, float):
-        return Annotated[
-            hint,
-            Field(
-                **{
-                    _LIMITS[key]: value
-                    for key, value in metadata.items()
-                    if key in _LIMITS
-                }
-            ),
-        ]
+        limits = {_LIMITS[key]: metadata[key] for key in metadata if key in _LIMITS}
+        return Annotated[hint, Field(**limits)]
     if hint is str:
         words = {"words": metadata.get("words", "text")}
-        text = Annotated[
-            str, Field(pattern=metadata.get("pattern"), json_schema_extra=words)
-        ]
+        pattern = metadata.get("pattern")
+        text = Annotated[str, Field(pattern=pattern, json_schema_extra=words)]
         if numeric:
             return text
         return Annotated[text, BeforeValidator(as_text)]
     if isinstance(origin, type) and issubclass(origin, Mapping):
-        words = {
-            "words": (
-                "numbers by pattern of sites"
-                + ", such as {blocks.*.q: 8, '*': 4}" * (arguments[1] is int)
-            )
-        }
-        # in values by pattern of sites, 0 leaves a site out
-        if {"minimum", "exclusive_minimum"} & set(metadata):
-            limits = {"minimum": 0}
-        else:
-            limits = {}
-        limits |= {
-            key: value
-            for key, value in metadata.items()
-            if key not in ("minimum", "exclusive_minimum")
-        }
-        item = _annotation(arguments[1], limits, numeric=True)
-        return Annotated[dict[str, item], Field(min_length=1, json_schema_extra=words)]  # type: ignore[valid-type]
+        return _mapping_annotation(arguments[1], metadata)
     if isinstance(origin, type) and issubclass(origin, Sequence):
-        item = _annotation(
-            arguments[0], {key: metadata[key] for key in _LIMITS if key in metadata}
-        )
+        limits = {key: metadata[key] for key in _LIMITS if key in metadata}
+        item = _annotation(arguments[0], limits)
         return Annotated[list[item], Field(min_length=1)]  # type: ignore[valid-type]
     return hint
 
 
-def _error(
-    key: str, value: Any, words: str, *, missing: bool = False
-) -> InitErrorDetails:
+def _mapping_annotation(value_type: Any, metadata: Mapping[str, Any]) -> Any:
+    """Return the annotation of values by pattern of sites; 0 leaves a site out."""
+    words = "numbers by pattern of sites"
+    if value_type is int:
+        words += ", such as {blocks.*.q: 8, '*': 4}"
+    limits = dict(metadata)
+    lower = [
+        limits.pop(key) for key in ("minimum", "exclusive_minimum") if key in limits
+    ]
+    if lower:
+        limits["minimum"] = 0
+    item = _annotation(value_type, limits, numeric=True)
+    extra = {"words": words}
+    return Annotated[dict[str, item], Field(min_length=1, json_schema_extra=extra)]  # type: ignore[valid-type]
+
+
+def _error(key: str, value: Any, words: str, missing: bool = False) -> InitErrorDetails:
     context = {"words": words, "missing": missing}
     return InitErrorDetails(
         type=PydanticCustomError(WORDS, "{words}", context), loc=(key,), input=value

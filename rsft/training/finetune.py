@@ -5,9 +5,9 @@ bundle that averages them.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -65,9 +65,6 @@ from rsft.types import Progress
 from rsft.utils.atomic_files import atomic_file
 from rsft.utils.progress import announce
 
-if TYPE_CHECKING:
-    pass
-
 _log = logging.getLogger(__name__)
 
 
@@ -110,101 +107,84 @@ def train_single_run(
     progress = listener.on_progress if listener else None
     recipe, precision_metadata = resolve_precision(recipe, device, progress)
     seed_generators(recipe.seed)
-
-    origin = (
-        resume if member[1] == 1 else runs.parent
-    )  # the folder of a run that began earlier
+    is_single = member[1] == 1
+    # the folder of a run that began earlier
+    origin = resume if is_single else runs.parent
     start = StartBundle.open(recipe, *member, run=origin)
     setup = set_up(recipe, start, progress, origin)
-    earlier = None if resume is None else read_run_info(resume)
-    if earlier is not None:
+    if resume is None:
+        run = Run.create(recipe, runs, source, entries)
+        stored_recipe = None
+    else:
+        earlier = read_run_info(resume)
         pool_sha256 = setup.pool.sha256 if setup.pool else ""
         require_unchanged_inputs(
             earlier, setup.store.root, setup.encoder.sha256, device.type, pool_sha256
         )
-
-    if earlier is None:
-        run = Run.create(recipe, runs, source, entries)
-    else:
         run = Run.resume(earlier)
+        stored_recipe = earlier.recipe
     with run.track_status():
         run.update(**precision_metadata, device=device.type)
         if start is not None:
-            if member[1] == 1:  # an ensemble has one copy
+            if is_single:  # an ensemble has one copy
                 start.copy_into(run.folder)
-            run.update(
-                start=start.metadata(setup.store, setup.classifier.adapted.kept_blocks)
-            )
+            kept_blocks = setup.classifier.adapted.kept_blocks
+            run.update(start=start.metadata(setup.store, kept_blocks))
         checkpoint = load_newest_checkpoint(run.checkpoints_dir)
         processes = launch_processes(recipe.train, device)
-        recipe = broadcast_object(
-            recipe
-        )  # with the precision that the first process has measured
+        # with the precision that the first process has measured
+        recipe = broadcast_object(recipe)
         move_network(setup.classifier, processes.device)
         if checkpoint is None:
             initialize_weights(setup, recipe, progress)
         else:
-            setup.classifier.load_learned_state(
-                checkpoint.state["learned"]
-            )  # the cache of a prefix depends on it
-        learner = make_learner(
-            recipe, setup, (processes.rank, processes.world_size), progress
-        )
-        run.update(
-            pool=setup.pool and setup.pool.metadata(),
-            trained_parameters=sum(map(torch.Tensor.numel, setup.classifier.theta)),
-            modulator_parameters=sum(
-                map(torch.Tensor.numel, setup.classifier.adapted.gamma)
-            ),
-            total_parameters=sum(
-                map(torch.Tensor.numel, setup.classifier.parameters())
-            ),
-            train_chips=len(setup.train),
-            val_chips=len(setup.val),
-            backbone_sha256=setup.encoder.sha256,
-            stage_depths=stage_depths(setup.classifier.adapted.vit),
-            blocks_kept=_kept_blocks(learner),
-        )
+            # the cache of a prefix depends on it
+            setup.classifier.load_learned_state(checkpoint.state["learned"])
+        shard = processes.rank, processes.world_size
+        learner = make_learner(recipe, setup, shard, progress)
+        run.update(**_describe_sizes(setup, learner))
         run.drop_epochs_from(checkpoint.position.epoch if checkpoint else 0)
+        listeners: list[RunListener] = []
         if run.is_writer:
-            listeners = [x for x in (listener, trackers) if x is not None]
-        else:
-            listeners = []
-        fit(
-            processes,
-            learner,
-            setup.store.group_indices,
-            recipe.evaluate,
-            run,
-            listeners,
-            checkpoint,
-        )
+            listeners = [trackers] if listener is None else [listener, trackers]
+        groups = setup.store.group_indices
+        evaluate = recipe.evaluate
+        fit(processes, learner, groups, evaluate, run, listeners, checkpoint)
         run.update(**learner.finish())
         if run.is_writer:
-            finish(
-                (earlier and earlier.recipe) or recipe,
-                run,
-                setup,
-                recipe.train.device,
-                progress,
-            )
+            finish(stored_recipe or recipe, run, setup, recipe.train.device, progress)
     return run
 
 
+def _describe_sizes(setup: TrainingSetup, learner: Learner) -> dict[str, Any]:
+    """Return entries of run.json: what is trained on which chips."""
+
+    def count(parameters: Iterable[torch.Tensor]) -> int:
+        return sum(parameter.numel() for parameter in parameters)
+
+    classifier = setup.classifier
+    blocks_kept = 0
+    if isinstance(learner.batches.train, CachedPrefixTokens):
+        blocks_kept = max(0, classifier.adapted.prefix_end)
+    return {
+        "pool": setup.pool and setup.pool.metadata(),
+        "trained_parameters": count(classifier.theta),
+        "modulator_parameters": count(classifier.adapted.gamma),
+        "total_parameters": count(classifier.parameters()),
+        "train_chips": len(setup.train),
+        "val_chips": len(setup.val),
+        "backbone_sha256": setup.encoder.sha256,
+        "stage_depths": stage_depths(classifier.adapted.vit),
+        "blocks_kept": blocks_kept,
+    }
+
+
 def _check_settings(recipe: Recipe) -> None:
-    """Raise RequestError if keys of different sections, or the recipe and the processes, contradict each other."""
+    """Raise RequestError if keys of different sections contradict each other."""
     require_consistent_processes(recipe.train)
     for part in part_kinds(recipe):
         part.check(recipe)
     outer_loop(recipe.meta).check(recipe)
-
-
-def _kept_blocks(learner: Learner) -> int:
-    """Return the number of first blocks whose outputs are cached."""
-    is_cached = isinstance(learner.batches.train, CachedPrefixTokens)
-    if is_cached:
-        return max(0, learner.classifier.adapted.prefix_end)
-    return 0
 
 
 def finish(
@@ -223,12 +203,8 @@ def finish(
         device: the device for the calibration: auto, cpu or cuda.
     """
     if recipe.meta is not None and recipe.meta.prune_below is not None:
-        run.update(
-            pruned_sites=[
-                str(site)
-                for site in setup.classifier.adapted.prune(recipe.meta.prune_below)
-            ]
-        )
+        pruned = setup.classifier.adapted.prune(recipe.meta.prune_below)
+        run.update(pruned_sites=[str(site) for site in pruned])
     announce(progress, "calibration")
     bundle = calibrate_bundle(
         make_bundle(recipe, setup), setup.train, setup.val, device, progress
@@ -286,7 +262,7 @@ def finetune(
     entries: Mapping[str, Any] | None = None,
     evaluation_follows: bool = False,
 ) -> Run:
-    """Train the classifier of a recipe and write its bundle; with `train.ensemble_size` > 1, train an ensemble.
+    """Train the classifier of a recipe, or an ensemble of them, and write its bundle.
 
     A run that starts at a bundle is compared with it on the same chips
     (`rsft.training.replay`).
@@ -322,36 +298,30 @@ def finetune(
     Example:
         >>> from rsft.recipe.library import find_recipe
         >>> from rsft.recipe.load import load_recipe
-        >>> run = finetune(load_recipe(find_recipe("quickstart"), ["data.root=data/ships", "train.epochs=1"]))
+        >>> overrides = ["data.root=data/ships", "train.epochs=1"]
+        >>> run = finetune(load_recipe(find_recipe("quickstart"), overrides))
         >>> run.bundle_dir
         PosixPath('runs/quickstart/001/bundle')
     """
-    if recipe is None and start is None:
-        raise RequestError(
-            "neither a recipe nor a bundle to start at", hint="pass recipe or start"
-        )
     if recipe is None:
-        recipe = correction_recipe(Path(str(start)))
+        if start is None:
+            raise RequestError(
+                "neither a recipe nor a bundle to start at", hint="pass recipe or start"
+            )
+        recipe = correction_recipe(Path(start))
     elif start is not None:
-        train_section = recipe.train.model_copy(
-            update={"start_bundle": str(find_bundle(Path(start)))}
-        )
-        recipe = recipe.model_copy(update={"train": train_section})
-    are_chips_turned = (
-        recipe.evaluate.tta == "turns"
-    )  # else the manifest need not be read here
-    if are_chips_turned:
+        update = {"start_bundle": str(find_bundle(Path(start)))}
+        section = recipe.train.model_copy(update=update)
+        recipe = recipe.model_copy(update={"train": section})
+    if recipe.evaluate.tta == "turns" and is_rank_zero():
         warning = tta_warning(recipe, ChipStore.open(Path(recipe.data.root)).units)
-    else:
-        warning = ""
-    if warning and is_rank_zero():
-        _log.warning("%s: %s", recipe.name, warning)
+        if warning:
+            _log.warning("%s: %s", recipe.name, warning)
     train = train_single_run if recipe.train.ensemble_size == 1 else train_ensemble
     run = train(recipe, runs, listener, source=source, resume=resume, entries=entries)
     if recipe.train.start_bundle is not None and run.is_writer:
-        replay(
-            run.folder, recipe.train.device, listener.on_progress if listener else None
-        )
+        progress = listener.on_progress if listener else None
+        replay(run.folder, recipe.train.device, progress)
     if not evaluation_follows:
         run.metadata["status"] = "done"
         if run.is_writer:
@@ -368,7 +338,7 @@ def train_ensemble(
     resume: Path | None = None,
     entries: Mapping[str, Any] | None = None,
 ) -> Run:
-    """Train `train.ensemble_size` members one after another, and write the bundle that averages them.
+    """Train the members of an ensemble, and write the bundle that averages them.
 
     The tables of the run hold the means over its members. A resumed run continues with
     its unfinished member.
@@ -391,9 +361,8 @@ def train_ensemble(
         DataError: a chip cannot be read.
         RsftError: a loss is not finite.
     """
-    ChipStore.open(
-        Path(recipe.data.root)
-    )  # without data, fail before a run folder exists
+    # without data, fail before a run folder exists
+    ChipStore.open(Path(recipe.data.root))
     start = StartBundle.open(recipe, members=recipe.train.ensemble_size, run=resume)
     progress = listener.on_progress if listener else None
     recipe, precision_metadata = resolve_precision(
@@ -413,13 +382,8 @@ def train_ensemble(
             _train_member(recipe, index, folder, listener) for index in range(size)
         ]
         if run.is_writer:
-            run.update(
-                **{
-                    key: value
-                    for key, value in members[0].metadata.items()
-                    if key in SHARED_METADATA
-                }
-            )
+            first = members[0].metadata
+            run.update(**{key: first[key] for key in SHARED_METADATA if key in first})
             _write_mean_table(run, members, METRICS_FILE, ["epoch"])
             _write_mean_table(
                 run, members, MODULATOR_FILE, ["epoch", "block", "position"]
@@ -438,7 +402,7 @@ def train_ensemble(
 def _train_member(
     recipe: Recipe, index: int, folder: Path, listener: RunListener | None
 ) -> Run:
-    """Return a finished member: read it if it exists, else continue or start its training."""
+    """Return a finished member, which is read, continued or trained."""
     member = member_recipe(recipe, index)
     position = index, recipe.train.ensemble_size
     run_folders = sorted((folder / member.name).glob("[0-9]*"))
@@ -453,7 +417,7 @@ def _train_member(
 
 
 def member_recipe(recipe: Recipe, index: int) -> Recipe:
-    """Return the recipe of one member of an ensemble, counted from 0, with its own name and seed."""
+    """Return the recipe of one member of an ensemble, with its own name and seed."""
     train = recipe.train.model_copy(update={"ensemble_size": 1})
     # the first member has the recipe's seed, so it equals a single run of the recipe
     if index:
@@ -466,7 +430,10 @@ def member_recipe(recipe: Recipe, index: int) -> Recipe:
 
 
 def _write_mean_table(run: Run, members: list[Run], name: str, keys: list[str]) -> None:
-    """Write the mean over the members of each row, identified by `keys`; skip a table that a member lacks."""
+    """Write the mean over the members of each row, which `keys` identify.
+
+    A table that a member lacks is skipped.
+    """
     paths = [member.folder / name for member in members]
     if all(path.is_file() for path in paths):
         rows = pd.concat([pd.read_csv(path) for path in paths])

@@ -28,7 +28,7 @@ from rsft.recipe.schema import Recipe
 from rsft.recipe.text import to_yaml
 from rsft.training.init.start_bundle import START_DIR
 from rsft.training.parts.added_chips import find_added_chips
-from rsft.training.runs.reader import (
+from rsft.training.runs.replay_file import (
     ADDED,
     REPLAY_FILE,
     VALIDATION,

@@ -18,7 +18,7 @@ from rsft.recipe.schema import Recipe, SemiSection, TrackSection
 from rsft.training.finetune import finetune
 from rsft.training.parts.pseudo_labels import PseudoLabeler
 from rsft.training.replay import compare_by_class, correction_recipe, replay
-from rsft.training.runs.reader import ADDED, TERMS, VALIDATION, Replay, read_replay
+from rsft.training.runs.replay_file import ADDED, TERMS, VALIDATION, Replay, read_replay
 
 from .init.test_start_bundle import edit_store
 

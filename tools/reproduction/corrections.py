@@ -33,7 +33,7 @@ from rsft.recipe.library import find_recipe
 from rsft.recipe.load import load_recipe
 from rsft.training.finetune import finetune
 from rsft.training.replay import correction_recipe
-from rsft.training.runs.reader import REPLAY_FILE, VALIDATION, read_replay
+from rsft.training.runs.replay_file import REPLAY_FILE, VALIDATION, read_replay
 from rsft.utils.atomic_files import write_text
 from tools.errors import explained_errors
 

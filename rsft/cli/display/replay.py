@@ -3,7 +3,7 @@
 from rich.table import Table
 
 from rsft.cli.display.console import format_chip_count, make_table
-from rsft.training.runs.reader import PartReplay
+from rsft.training.runs.replay_file import PartReplay
 
 MAX_ROWS = 30
 """Classes in a table; of more classes, those with the most gained and lost chips are

@@ -30,7 +30,8 @@ from rsft.recipe.components import summarize
 from rsft.recipe.registries import SAMPLERS, sampling_exponent
 from rsft.recipe.schema import Recipe
 from rsft.recipe.text import to_yaml
-from rsft.training.runs.reader import TERMS, read_run_info, recipe_differences
+from rsft.training.runs.reader import read_run_info, recipe_differences
+from rsft.training.runs.replay_file import TERMS
 from rsft.types import GROUPS, Progress
 from rsft.utils.licenses import UNKNOWN
 

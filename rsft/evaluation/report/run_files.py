@@ -27,10 +27,8 @@ from rsft.training.runs.reader import (
     METRICS_FILE,
     PSEUDO_LABELS_FILE,
     RECIPE_FILE,
-    REPLAY_FILE,
-    Replay,
-    read_replay,
 )
+from rsft.training.runs.replay_file import REPLAY_FILE, Replay, read_replay
 from rsft.utils.tables import Column, check_columns, read_parquet
 from rsft.utils.untrusted.documents import load_json, read_regular
 

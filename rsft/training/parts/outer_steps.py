@@ -1,5 +1,6 @@
 """The outer loop of a run: its learning rate, its chips, and when a step is due."""
 
+import logging
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
@@ -11,7 +12,10 @@ from rsft.training.meta.bilevel import BiLevelLoop, MetaSplitter
 from rsft.training.objective import Objective
 from rsft.training.optim.optimizers import half_cosine
 from rsft.training.parts.base import Moment, Part, PartContext
+from rsft.training.processes import is_rank_zero
 from rsft.types import Indices
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -40,7 +44,13 @@ class OuterSteps(Part):
         if context.splitter is None or meta is None:
             return None
         train = context.recipe.train
-        return cls(context.loops, context.splitter, context.batches, meta, train)
+        part = cls(context.loops, context.splitter, context.batches, meta, train)
+        if is_rank_zero() and not part.has_steps():
+            _log.warning(
+                "the scales stay as they are: the run ends before the first outer step"
+                " (meta.outer_every, meta.warmup)"
+            )
+        return part
 
     def prepare(self, moment: Moment, objective: Objective) -> Objective:
         """Set the learning rate, and add the batches of an outer step that is due."""

@@ -4,7 +4,7 @@ import pytest
 from rich.console import Console
 
 from rsft.cli.display.replay import replay_table
-from rsft.training.runs.reader import ClassReplay, PartReplay
+from rsft.training.runs.replay_file import ClassReplay, PartReplay
 
 
 def printed(part):

@@ -34,7 +34,13 @@ from rsft.peft.methods.registry import METHODS
 from rsft.recipe import schema
 from rsft.recipe.load import dump_recipe, load_recipe
 from rsft.recipe.registries import LOSSES, SAMPLERS
-from rsft.training.runs.reader import ADDED, VALIDATION, ClassReplay, PartReplay, Replay
+from rsft.training.runs.replay_file import (
+    ADDED,
+    VALIDATION,
+    ClassReplay,
+    PartReplay,
+    Replay,
+)
 from tests.helpers.fake_run import SHIPS, change_metrics, read_metrics, write_fake_run
 from tests.helpers.messages import mentions
 from tests.helpers.report_page import page_of
