@@ -42,7 +42,7 @@ def sea(tmp_path):
 def classify(rsft, bundle, out):
     """Predict the bars of the scene, and return the table in the order of the
     positions."""
-    options = ("--at", "bars.csv", "--side", SIDE, "--chips", "cut", "--overwrite")
+    options = ("--at", "bars.csv", "--size", SIDE, "--chips", "cut", "--overwrite")
     code, printed = rsft("predict", bundle, "scene.tif", *options, "-o", out)
     assert code == 0, printed
     return pd.read_csv(out).sort_values("at", ignore_index=True)

@@ -113,9 +113,7 @@ def test_an_engine_and_format(rsft, run, root, tmp_path, monkeypatch, install):
     assert (
         rsft("predict", run, chips, "-o", "by_path.csv", "--engine", "exported")[0] == 0
     )
-    code, printed = rsft(
-        "predict", run, chips, "-o", "x.csv", "--engine", "toy", "--precision", "int8"
-    )
+    code, printed = rsft("predict", run, chips, "-o", "x.csv", "--engine", "toy,int8")
     assert code == 2 and "no int8 for toy: toy supports fp32" in printed
     help_text = run_in_new_process(site, "predict --help", "export --help")
     assert (
@@ -526,7 +524,7 @@ def test_a_product_of_a_sensor(tmp_path, install, monkeypatch):
             values.tolist() == (pixels[5:7, 6:8] * 2.0 + np.array([[5], [6]])).tolist()
         )
     with pytest.raises(
-        RequestError, match=mentions("--calibrate", "gain in its header")
+        RequestError, match=mentions("--read calibrate", "gain in its header")
     ):
         open_scene(tmp_path / "scene", ProductOptions(factor=2.0))
     (tmp_path / "file.txt").unlink()
@@ -563,7 +561,7 @@ def test_an_annotation_format(tmp_path, monkeypatch, install):
     """A format of another package is asked first, and one that cannot be imported is
     left out with a warning."""
     from rsft.data.annotations.base import ANNOTATIONS
-    from rsft.scenes.locations import read_positions
+    from rsft.scenes.positions import read_positions
     from rsft.scenes.raster import open_scene
 
     entry_points = (

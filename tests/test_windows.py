@@ -140,7 +140,7 @@ def test_main_jobs(class_folders, tmp_path):
         "scene.tif",
         "--at",
         "at.gpkg",
-        "--side",
+        "--size",
         "32",
         "-o",
         "map.gpkg",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 Options = Mapping[str, object]
 """Option -> value. None and False leave the option out; True gives it without a
@@ -25,8 +25,7 @@ PARAMETER_NAMES = {
     "--at": "Positions",
     "--grid": "Tile size",
     "--detect": "Detect and classify",
-    "--side": "Chip size",
-    "--margin": "Margin around boxes",
+    "--size": "Chip size",
     "--stride": "Step between tiles",
     "--pfa": "Probability of a false alarm",
     "--land": "Land",
@@ -34,15 +33,10 @@ PARAMETER_NAMES = {
     "--bands": "Names of the bands",
     "--spacing": "Pixel spacing",
     "--resample-to": "Resample chips to this spacing",
-    "--modulus": "Modulus of complex pixels",
-    "--calibrate": "Calibration factor",
-    "--keep-noise": "Keep the thermal noise",
     "--html": "Review page",
     "--out": "Predictions",
     "--field": "Field with corrected classes",
     "--not-a-target": "Class for what is not a target",
-    "--labels": "Labeled objects",
-    "--chip-size": "Chip size",
     "--background": "Background chips per scene",
     "--split": "Divide between training and validation",
     "--root": "Chip store",
@@ -84,9 +78,20 @@ class PixelOptions:
 
     def options(self) -> dict[str, object]:
         """Return the options of `rsft predict`."""
-        values = asdict(self)
-        values["unit"] = None if self.unit == AS_DECLARED else self.unit
-        return {f"--{name.replace('_', '-')}": value for name, value in values.items()}
+        read = []
+        if self.modulus:
+            read.append("modulus")
+        if self.calibrate is not None:
+            read.append(f"calibrate={self.calibrate}")
+        if self.keep_noise:
+            read.append("keep-noise")
+        return {
+            "--unit": None if self.unit == AS_DECLARED else self.unit,
+            "--bands": self.bands,
+            "--spacing": self.spacing,
+            "--resample-to": self.resample_to,
+            "--read": read,
+        }
 
 
 def position_options(
@@ -100,7 +105,8 @@ def position_options(
         side: chip size in pixels.
         margin: margin in pixels of chips along boxes.
     """
-    return {"--at": path, "--layer": layer, "--side": side, "--margin": margin}
+    size = side if margin is None else f"box+{margin}"
+    return {"--at": path, "--layer": layer, "--size": size}
 
 
 def tile_options(tile: int, stride: int | None) -> dict[str, object]:
@@ -121,7 +127,7 @@ def detection_options(side: int | None, pfa: float, land: str) -> dict[str, obje
         pfa: probability of a false alarm per pixel of water.
         land: a file of polygons, or one of `LAND_METHODS`.
     """
-    return {"--detect": True, "--side": side, "--pfa": pfa, "--land": land}
+    return {"--detect": True, "--size": side, "--pfa": pfa, "--land": land}
 
 
 def predict_command(
@@ -195,7 +201,10 @@ def command_words(options: Options, extra: str = "") -> list[str]:
     """
     words: list[str] = []
     for name, value in options.items():
-        if value is True:
+        if isinstance(value, list):
+            for item in value:
+                words += [name, str(item)]
+        elif value is True:
             words.append(name)
         elif value is not None and value is not False and value != "":
             words += [name, str(value)]

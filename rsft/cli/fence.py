@@ -121,7 +121,7 @@ def close_fence(command: str, parameters: Mapping[str, Any]) -> None:
     ]
     connects = command in _DOWNLOADS and not parameters[_DOWNLOADS[command]]
     connects |= any(
-        bool(parameters.get(name)) for name in ("address", "download")
+        bool(parameters.get(name)) for name in ("address", "ray", "download")
     ) or any(map(_names_server, inputs))
     (allow_servers if connects else refuse_servers)()
     if OFF:
@@ -205,7 +205,7 @@ def _writable(
     yield from (Path("/dev"), *temporary, Path.home() / ".nv")
     caches = [user_cache_path(name) for name in _CACHES]
     caches.append(Path(os.environ.get("MPLCONFIGDIR") or user_cache_path("matplotlib")))
-    if parameters.get("address"):
+    if parameters.get("address") or parameters.get("ray"):
         caches.append(Path.home() / ".ray")
     if "root" in parameters:  # `rsft prepare` notes the new store
         yield make_notes_folder()

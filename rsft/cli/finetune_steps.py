@@ -166,7 +166,7 @@ class Steps:
         words = ["rsft", "prepare", source.value, request.recipe]
         words += ["--root", str(self.root)]
         if request.at is not None:
-            words += ["--labels", str(request.at)]
+            words += ["--at", str(request.at)]
         is_one_scene = source is Source.SCENES and Path(request.recipe).is_file()
         if is_one_scene and "--split" not in request.prepare:
             # one scene cannot be divided between train and val

@@ -184,7 +184,11 @@ class Setting:
     def as_parameter(self) -> Parameter:
         """Return the parameter from which typer makes the argument or option."""
         hint = bool if self.nested else _typer_hint(self.hint)
+        if isinstance(self.info, Option) and self.info.parse is not None:
+            hint = list[str] | None if self.info.is_repeated else str | None
         default = False if self.nested else self.default
+        if isinstance(self.info, Option) and self.info.is_repeated:
+            default = None
         if isinstance(default, tuple):
             default = ",".join(map(str, default))
         info: Any = self.info
@@ -216,6 +220,8 @@ class Setting:
         Raises:
             RequestError: a text is not a list of numbers.
         """
+        if isinstance(self.info, Option) and self.info.is_repeated:
+            return self.info.parse and self.info.parse(value or [])
         if value is None:
             return None
         if isinstance(self.info, Option) and self.info.parse is not None:
@@ -223,7 +229,7 @@ class Setting:
         for branch in _branches(self.hint):
             if get_origin(branch) is tuple:
                 return self._split(value, get_args(branch)[0])
-            if get_origin(branch) is Literal:
+            if get_origin(branch) is Literal and Path in _branches(self.hint):
                 return value if value in get_args(branch) else Path(value)
             if branch is date and isinstance(value, datetime):
                 return value.date()
@@ -250,7 +256,8 @@ def _typer_hint(hint: Any) -> Any:
     """Return the type that typer reads: a text for tuples and keywords, a time for a day."""
     branches = _branches(hint)
     optional = str | None if NoneType in branches else str
-    if any(get_origin(branch) in (tuple, Literal) for branch in branches):
+    kinds = {get_origin(branch) for branch in branches}
+    if tuple in kinds or (Literal in kinds and Path in branches):
         return optional
     if date in branches:
         return datetime | None

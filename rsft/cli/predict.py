@@ -32,80 +32,94 @@ def predict(
     strict: bool = False,
     verify_key: Annotated[Path | None, Option(metavar="FILE")] = None,
     not_before: Annotated[date | None, Option(metavar="DATE")] = None,
-    ray: Annotated[bool, Option(panel="Many scenes")] = False,
-    address: Annotated[str | None, Option(panel="Many scenes")] = None,
-    jobs: Annotated[int | None, Option(min=1, panel="Many scenes")] = None,
+    ray: Annotated[str | None, Option(metavar="ADDRESS", panel="Speed")] = None,
     as_json: bool = False,
 ) -> None:
-    """Classify chips or scenes; reject and list chips that cannot be read or do not fulfill the bundle's contract.
+    """Classify chips or scenes, and write a table.
 
-    Run the same command again to resume an interrupted job.
+    Chips that cannot be read, or that the bundle's contract rejects, are listed. Run
+    the same command again to resume an interrupted job.
 
     Args:
         inputs: Chips: files, folders, globs, @list. With --at, --grid or --detect,
             scenes: rasters, .SAFE folders, .zip files, https:// and s3:// addresses,
             /vsi names, subdatasets (NETCDF:file:variable), STAC items.
         out: Output table: .gpkg, .geojson, .parquet, .csv or .xlsx; .coco.json or
-            .labelstudio.json for labeling tools. With --ray: a folder.
+            .labelstudio.json for labeling tools. A folder gets one .gpkg per scene;
+            the scenes are classified in parallel.
         also: Classify with this bundle too (same backbone). Written to OUT.RECIPE.gpkg.
         strict: Exit with status 1 if anything was rejected.
         verify_key: Public key: stop unless its owner signed the bundle and the export
             of --engine (`rsft bundle sign`).
         not_before: With --verify-key: stop if something was signed before this day
             (UTC), such as 2026-11-01.
-        ray: Classify scenes in parallel processes, with one .gpkg per scene.
-        address: Address of a Ray cluster, such as auto (default: this machine alone).
-        jobs: Maximum number of parallel scenes.
+        ray: Address of a Ray cluster, such as auto, for an output folder (default: this
+            machine).
     """
     bundles = [bundle, *(also or [])]
-    if ray and also:
-        raise RequestError(
-            "--ray takes one bundle", "--also", "run the command once per bundle"
-        )
-    if not ray and (address is not None or jobs is not None):
-        raise RequestError(
-            "--address and --jobs only work with --ray",
-            "--address, --jobs",
-            "give --ray as well",
-        )
+    is_archive = not out.suffix
+    if ray is not None and not is_archive:
+        message = "--ray is for many scenes with an output folder"
+        raise RequestError(message, "--ray", "give -o FOLDER")
+    if is_archive and also:
+        message = "an output folder is for one bundle"
+        raise RequestError(message, "--also", "run the command once per bundle")
     if not_before is not None and verify_key is None:
-        raise RequestError(
-            "--not-before only works with --verify-key",
-            "--not-before",
-            "give --verify-key as well",
-        )
+        message = "--not-before only works with --verify-key"
+        raise RequestError(message, "--not-before", "give --verify-key as well")
+    request = _split_engine(request)
     if verify_key is not None:
-        from rsft.models.bundle.signature import check_signature
-
-        engine = Path(request.engine)
-        if request.engine not in ("auto", *ENGINES):
-            exports = [engine if engine.is_dir() else engine.parent]
-        else:
-            exports = []
-        day = not_before and datetime.combine(not_before, time(), UTC)
-        verified = tuple(
-            check_signature(folder, verify_key, day) for folder in (*bundles, *exports)
-        )
-        request = replace(request, signatures=verified)
-    if ray:
-        from rsft.cli.display.results import report_progress, show_archive
-        from rsft.inference.archive import open_archive_executor, predict_archive
-
-        with report_progress(as_json) as report:
-            show_bundles(bundles)
-            warn_about_licenses(bundles)
-            with open_archive_executor(request.device, address, jobs) as executor:
-                archive = predict_archive(
-                    bundle, inputs, out, request, executor, report
-                )
-        show_archive(archive, as_json)
-        has_rejected = any(
-            scene.status == "failed" or scene.rejected for scene in archive.scenes
-        )
+        request = _verify(request, bundles, verify_key, not_before)
+    if is_archive:
+        has_rejected = _predict_archive(bundle, inputs, out, request, ray, as_json)
     else:
         has_rejected = _predict(bundles, inputs, out, request, as_json=as_json)
     if strict and has_rejected:
         raise typer.Exit(1)
+
+
+def _split_engine(request: PredictionRequest) -> PredictionRequest:
+    """Return a request with the engine and the precision that --engine names."""
+    engine, _, precision = request.engine.partition(",")
+    return replace(request, engine=engine, precision=precision or None)
+
+
+def _verify(
+    request: PredictionRequest, bundles: list[Path], key: Path, not_before: date | None
+) -> PredictionRequest:
+    """Return a request with what was verified of the bundles and the export."""
+    from rsft.models.bundle.signature import check_signature
+
+    folders = list(bundles)
+    engine = Path(request.engine)
+    if request.engine not in ("auto", *ENGINES):
+        folders.append(engine if engine.is_dir() else engine.parent)
+    day = not_before and datetime.combine(not_before, time(), UTC)
+    verified = [check_signature(folder, key, day) for folder in folders]
+    return replace(request, signatures=tuple(verified))
+
+
+def _predict_archive(
+    bundle: Path,
+    inputs: list[str],
+    out: Path,
+    request: PredictionRequest,
+    address: str | None,
+    as_json: bool,
+) -> bool:
+    """Write one table per scene, and return whether anything was rejected."""
+    from rsft.cli.display.results import report_progress, show_archive
+    from rsft.inference.archive import open_archive_executor, predict_archive
+
+    jobs = request.readers
+    request = replace(request, readers=None)
+    with report_progress(as_json) as report:
+        show_bundles([bundle])
+        warn_about_licenses([bundle])
+        with open_archive_executor(request.device, address, jobs) as executor:
+            archive = predict_archive(bundle, inputs, out, request, executor, report)
+    show_archive(archive, as_json)
+    return any(x.status == "failed" or x.rejected for x in archive.scenes)
 
 
 def _predict(

@@ -18,9 +18,7 @@ from rsft.data.imagery.scene_uri import SceneUri
 from rsft.errors import NetworkError, RequestError, RsftError
 from rsft.inference.engines.base import REFERENCE
 from rsft.inference.options import PredictionRequest
-from rsft.inference.predict.batch_journal import journal_path
 from rsft.inference.predict.bundles import reject_scene_outputs
-from rsft.inference.predict.inputs import find_scenes
 from rsft.inference.predict.job import predict
 from rsft.inference.predict.open_job import job_key
 from rsft.inference.selection.fastest import load_engine
@@ -28,8 +26,10 @@ from rsft.inference.writers.columns import table_columns
 from rsft.inference.writers.geopackage import read_geopackage_metadata
 from rsft.inference.writers.tables import check_output_path
 from rsft.models.bundle.bundle import Bundle
+from rsft.scenes.inputs import find_scenes
 from rsft.types import Progress
 from rsft.utils.executor import Executor, TaskLostError, open_executor
+from rsft.utils.journal import journal_path
 from rsft.utils.operating_system import path_to_text
 from rsft.utils.tables import write_csv_table
 

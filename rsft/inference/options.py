@@ -12,13 +12,19 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-from rsft.data.imagery.products.options import DEFAULT_OPTIONS, ProductOptions
+from rsft.data.imagery.products.options import (
+    DEFAULT_OPTIONS,
+    READ_HELP,
+    ProductOptions,
+    parse_product_options,
+)
 from rsft.inference.engines.base import ENGINES
 from rsft.scenes.options import UNDECLARED, ChipOptions, Declaration
 from rsft.scenes.query import Query
 from rsft.utils.command_options import Option
 
 _detection = partial(Option, panel="Detection")
+_pix = partial(Option, panel="Pixels of the input")
 _out = partial(Option, panel="Outputs")
 _speed = partial(Option, panel="Speed")
 
@@ -36,7 +42,8 @@ class PredictionRequest:
             from the manifest of a chip store or from the files.
         chip_options: size of chips and of their pixels.
         product_options: how the values of scenes are read.
-        precision: None leaves the choice to the engine.
+        readers: number of threads that read chips; None is one.
+        precision: fp32, bf16 or int8; None leaves the choice to the engine.
         signatures: what `rsft.models.bundle.signature.check_signature` has verified,
             for the metadata of the table.
     """
@@ -44,7 +51,16 @@ class PredictionRequest:
     query: Query = field(default_factory=Query)
     declaration: Declaration = UNDECLARED
     chip_options: ChipOptions = field(default_factory=ChipOptions)
-    product_options: ProductOptions = DEFAULT_OPTIONS
+    product_options: Annotated[
+        ProductOptions,
+        _pix(
+            READ_HELP,
+            "--read",
+            metavar="HOW",
+            parse=parse_product_options,
+            is_repeated=True,
+        ),
+    ] = DEFAULT_OPTIONS
     chips_dir: Annotated[
         Path | None,
         _out("Folder in which chips cut from scenes are saved as GeoTIFF.", "--chips"),
@@ -72,14 +88,16 @@ class PredictionRequest:
     overwrite: Annotated[bool, Option("Replace existing output.")] = field(
         default=False, compare=False
     )
-    discard_corrections: Annotated[
-        bool,
-        _out("With --overwrite: replace even a table that contains corrected classes."),
-    ] = field(default=False, compare=False)
     batch_size: Annotated[int, _speed("Number of chips in a batch.", min=1)] = 32
-    readers: Annotated[int, _speed("Number of threads that read chips.", min=1)] = (
-        field(default=1, compare=False)
-    )
+    readers: Annotated[
+        int | None,
+        _speed(
+            "Number of threads that read chips (default: 1); with an output folder, of"
+            " scenes at the same time (default: all cores).",
+            "--jobs",
+            min=1,
+        ),
+    ] = field(default=None, compare=False)
     device: Annotated[str, Option("Device: auto, cpu or cuda.")] = field(
         default="auto", compare=False
     )
@@ -87,17 +105,12 @@ class PredictionRequest:
         str,
         _speed(
             f"auto (the fastest that is exact), {', '.join(ENGINES)}, or an export of"
-            " this bundle (`rsft export`).",
+            " this bundle (`rsft export`). A precision may follow: onnx,int8 or"
+            " torch,bf16 (default: fp32; with auto, any exact one).",
             metavar="ENGINE",
         ),
     ] = "auto"
-    precision: Annotated[
-        str | None,
-        _speed(
-            "fp32, bf16 or int8 (default: fp32; with auto, any exact one). Not every"
-            " engine supports all."
-        ),
-    ] = None
+    precision: str | None = None
     signatures: tuple[dict[str, str], ...] = ()
 
 

@@ -5,14 +5,17 @@ The command line imports this module for its help, so it imports nothing heavy.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 from rsft.errors import DataError, RequestError
 from rsft.utils.command_options import Option
 
 _pix = partial(Option, panel="Pixels of the input")
+_NUMBER = r"(?=[0-9.]*[1-9])[0-9]+(?:\.[0-9]+)?"
+_SIZE = re.compile(rf"([1-9][0-9]*)|({_NUMBER})m|box(?:\+([0-9]+))?")
 
 
 def unit_name(text: str) -> str:
@@ -73,20 +76,67 @@ UNDECLARED = Declaration()
 """A declaration without any property."""
 
 
+class ChipSize(NamedTuple):
+    """How large chips are: a side, or boxes with a margin.
+
+    Attributes:
+        pixels: side in pixels of the chip.
+        meters: side in meters.
+        margin: number of pixels around the box of each object.
+    """
+
+    pixels: int | None = None
+    meters: float | None = None
+    margin: int | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> ChipSize:
+        """Return the size that a value of --size names.
+
+        Raises:
+            RequestError: the text is no size.
+
+        Example:
+            >>> ChipSize.parse("640m")
+            ChipSize(pixels=None, meters=640.0, margin=None)
+            >>> ChipSize.parse("box+8")
+            ChipSize(pixels=None, meters=None, margin=8)
+        """
+        match = _SIZE.fullmatch(text.strip())
+        if match is None:
+            hint = "give pixels (64), meters (640m), or boxes with a margin (box+8)"
+            raise RequestError(f"{text!r} is no size of a chip", "--size", hint)
+        pixels, meters, margin = match.groups()
+        if pixels:
+            return cls(pixels=int(pixels))
+        if meters:
+            return cls(meters=float(meters))
+        return cls(margin=int(margin or 0))
+
+    def __str__(self) -> str:
+        """Return the value of --size."""
+        if self.pixels is not None:
+            return str(self.pixels)
+        if self.meters is not None:
+            return f"{self.meters:g}m"
+        return f"box+{self.margin}"
+
+
 @dataclass(frozen=True)
 class ChipOptions:
     """Size of chips and of their pixels.
 
     None takes a value from the contract or the file.
-
-    With a margin, each chip is as large as its box and this margin.
     """
 
-    side: Annotated[
-        int | None, _pix("Chip size in pixels (default: the bundle's).", min=1)
-    ] = None
-    margin: Annotated[
-        int | None, _pix("Cut chips along boxes, with this margin in pixels.", min=0)
+    size: Annotated[
+        ChipSize | None,
+        _pix(
+            "Chip size in pixels (64) or meters (640m), or box+8: along the box of each"
+            " object, with a margin of 8 pixels (default: the bundle's).",
+            metavar="SIZE",
+            parse=ChipSize.parse,
+        ),
     ] = None
     resample_to: Annotated[
         float | None, _pix("Resample chips to this pixel spacing in meters.", min=0.001)

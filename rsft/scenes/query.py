@@ -67,29 +67,60 @@ class CfarOptions:
 
 
 @dataclass(frozen=True)
-class Query:
-    """Where chips are cut in scenes.
+class ObjectQuery:
+    """Where objects are, and what is known about them.
 
-    Without `at`, `grid` and `detect` the inputs are chips. `sources` are the files of
-    locators by their names, see `rsft.scenes.locators`.
+    Attributes:
+        sources: files of locators by their names, see `rsft.scenes.locators`.
     """
 
     at: Annotated[
         Path | None,
         _scene(
-            "Positions of objects: a layer, a table, or labels (DOTA, YOLO, COCO,"
-            " Pascal VOC, CVAT, LabelMe, Label Studio, xView3); or a folder with one"
-            " file per scene."
+            "Positions or labels of objects: a layer, a table, or labels (DOTA, YOLO,"
+            " COCO, Pascal VOC, CVAT, LabelMe, Label Studio, xView3); or a folder with"
+            " one file per scene.",
+            metavar="FILE",
         ),
     ] = None
     crs: Annotated[
         str | None,
         _scene(
             "Coordinate system of --at, if the file does not declare it: EPSG:32633, or"
-            " pixel.",
-            "--at-crs",
+            " pixel."
         ),
     ] = None
+    layer: Annotated[str | None, _scene("Layer of --at, if the file has several.")] = (
+        None
+    )
+    columns: Annotated[
+        str | None,
+        _scene(
+            "Columns of --at by their role, if their names do not tell it:"
+            " lon=X,lat=Y,class=kind."
+        ),
+    ] = None
+    sources: Annotated[
+        Mapping[str, Path], _scene("", metavar="FILE", each=describe_locators)
+    ] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for option in ("crs", "layer", "columns"):
+            if getattr(self, option) is not None and self.at is None:
+                raise RequestError(
+                    f"--{option} needs positions",
+                    f"--{option}",
+                    "give --at as well",
+                )
+
+
+@dataclass(frozen=True)
+class Query(ObjectQuery):
+    """Where chips are cut in scenes.
+
+    Without `at`, `grid` and `detect` the inputs are chips.
+    """
+
     grid: Annotated[
         int | None, _scene("Tile the scene; size of a tile in chip pixels.", min=1)
     ] = None
@@ -106,48 +137,23 @@ class Query:
             "Detect bright objects on dark water with CA-CFAR; not all are ships."
         ),
     ] = None
-    layer: Annotated[str | None, _scene("Layer of --at, if the file has several.")] = (
-        None
-    )
-    sources: Annotated[
-        Mapping[str, Path], _scene("", metavar="FILE", each=describe_locators)
-    ] = field(default_factory=dict)
-    columns: Annotated[
-        str | None,
-        _scene(
-            "Columns of --at by their role, if their names do not tell it: lon=X,lat=Y."
-        ),
-    ] = None
 
     def __post_init__(self) -> None:
-        options = [
-            name for name in ("at", "grid", "detect") if getattr(self, name) is not None
-        ]
+        super().__post_init__()
+        names = ("at", "grid", "detect")
+        options = [f"--{name}" for name in names if getattr(self, name) is not None]
         if len(options) > 1:
             raise RequestError(
-                f"--{' and --'.join(options)} cannot be used together",
+                f"{' and '.join(options)} cannot be used together",
                 hint="choose one of --at, --grid and --detect",
             )
         for name in self.sources:
-            if self.at is None and self.detect is None:
-                raise RequestError(
-                    f"--{name} needs objects",
-                    f"--{name}",
-                    "give --at or --detect as well",
-                )
+            if options in ([], ["--grid"]):
+                hint = "give --at or --detect as well"
+                raise RequestError(f"--{name} needs objects", f"--{name}", hint)
         if self.stride is not None and self.grid is None:
-            raise RequestError(
-                "--stride needs --grid", "--stride", "give --grid as well"
-            )
-        for option, value in {
-            "--at-crs": self.crs,
-            "--layer": self.layer,
-            "--columns": self.columns,
-        }.items():
-            if value is not None and self.at is None:
-                raise RequestError(
-                    f"{option} needs positions", option, "give --at as well"
-                )
+            hint = "give --grid as well"
+            raise RequestError("--stride needs --grid", "--stride", hint)
 
     def absolute(self) -> Query:
         """Return a copy with absolute paths, for a process in another folder."""
@@ -169,4 +175,4 @@ class Query:
     @property
     def reads_scenes(self) -> bool:
         """Whether the inputs are scenes."""
-        return self.at is not None or self.grid is not None or self.detect is not None
+        return (self.at, self.grid, self.detect) != (None, None, None)

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict
 
 from rsft.scenes.locations import Location, SceneLocations
 from rsft.utils.journal import Journal
@@ -14,7 +13,7 @@ def find_once(
     """Return the objects that the journal has under a name; else find and record them."""
     if journal.get_note(name) is None:
         objects = find()
-        locations = [asdict(location) for location in objects.locations]
+        locations = [location._asdict() for location in objects.locations]
         content = {"locations": locations, "notes": objects.notes}
         journal.set_note(name, json.dumps(content))
     content = json.loads(journal.get_note(name) or "")

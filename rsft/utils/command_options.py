@@ -4,8 +4,8 @@
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, get_type_hints
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,9 @@ class Option:
         metavar: placeholder of its value; None for the type.
         min: smallest value.
         short: a second name of one letter, such as "-o".
-        parse: makes the value of the text that is given.
+        parse: makes the value of the text that is given; of all texts, if it is
+            repeated.
+        is_repeated: whether the option may be given several times.
         each: returns help texts by name: the field is a mapping, and each name is an
             option of its own, a path.
     """
@@ -31,7 +33,8 @@ class Option:
     metavar: str | None = None
     min: float | None = None
     short: str = ""
-    parse: Callable[[str], Any] | None = None
+    parse: Callable[[Any], Any] | None = None
+    is_repeated: bool = False
     each: Callable[[], Mapping[str, str]] | None = None
 
 
@@ -46,3 +49,25 @@ class Argument:
 
     help: str = ""
     metavar: str | None = None
+
+
+def option_values(request: Any) -> dict[str, Any]:
+    """Return the values of the options of a dataclass by their names.
+
+    Example:
+        >>> option_values(SceneStoreRequest(min_size=4))["min_size"]
+        4
+    """
+    values: dict[str, Any] = {}
+    hints = get_type_hints(type(request), include_extras=True)
+    for item in fields(request):
+        value = getattr(request, item.name)
+        if is_dataclass(value):
+            values |= option_values(value)
+        for mark in getattr(hints[item.name], "__metadata__", ()):
+            if isinstance(mark, Option) and mark.each is not None:
+                values |= value
+            elif isinstance(mark, Option):
+                name = mark.name.removeprefix("--").replace("-", "_")
+                values[name or item.name] = value
+    return values

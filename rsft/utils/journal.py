@@ -198,6 +198,11 @@ class Journal:
         return faults == [("ok",)]
 
 
+def journal_path(output_path: Path) -> Path:
+    """Return the path of the journal of the job that writes `output_path`."""
+    return output_path.parent / f".{output_path.name}.journal"
+
+
 def has_note(path: Path, key: str, name: str, value: str) -> bool:
     """Return whether a journal is of this job and has a note.
 

@@ -35,7 +35,6 @@ def archive(run, tmp_path):
         "in/*.tif",
         "-o",
         "out",
-        "--ray",
         "--grid",
         "32",
         "--stride",
@@ -125,13 +124,14 @@ def test_killed_worker(archive):
 
 
 @pytest.mark.slow
-def test_options_that_need_ray(rsft, run, tmp_path):
+def test_options_of_an_output_folder(rsft, run, tmp_path):
     (tmp_path / "x.tif").touch()
-    code, printed = rsft(
-        "predict", run, "x.tif", "-o", "x.csv", "--grid", "32", "--jobs", "2"
-    )
-    assert code == 2 and "give --ray as well" in printed
-    code, printed = rsft("predict", run, "x.tif", "-o", "out", "--ray")
+    words = ("predict", run, "x.tif", "-o")
+    code, printed = rsft(*words, "x.csv", "--grid", "32", "--ray", "auto")
+    assert code == 2 and "give -o FOLDER" in printed
+    code, printed = rsft(*words, "out", "--grid", "32", "--also", run)
+    assert code == 2 and "an output folder is for one bundle" in printed
+    code, printed = rsft(*words, "out")
     assert code == 2 and "say where to cut chips" in printed
 
 
@@ -141,11 +141,8 @@ def test_finished_archive_does_not_start_ray(rsft, run, tmp_path, monkeypatch):
     with sqlite3.connect(tmp_path / "out/x.gpkg") as database:
         database.execute("CREATE TABLE y (z)")
     (tmp_path / "x.tif").touch()
-    code, printed = rsft("predict", run, "x.tif", "-o", "out", "--ray", "--grid", "32")
+    code, printed = rsft("predict", run, "x.tif", "-o", "out", "--grid", "32")
     assert code == 0 and "scenes: 1 failed" in printed and "--overwrite" in printed
     assert (
-        rsft("predict", run, "x.tif", "-o", "out", "--ray", "--grid", "32", "--strict")[
-            0
-        ]
-        == 1
+        rsft("predict", run, "x.tif", "-o", "out", "--grid", "32", "--strict")[0] == 1
     )

@@ -414,7 +414,7 @@ def test_a_whole_prediction_behind_the_fence(tmp_path, run):
     points.to_file(tmp_path / "inputs/p.gpkg")
     out = tmp_path / "outputs/o.gpkg"
     options = (
-        f"--at {tmp_path}/inputs/p.gpkg --at-crs pixel -o {out} --html"
+        f"--at {tmp_path}/inputs/p.gpkg --crs pixel -o {out} --html"
         f" {out.with_suffix('.html')} --engine torch"
     )
     command = [
@@ -424,7 +424,7 @@ def test_a_whole_prediction_behind_the_fence(tmp_path, run):
         "predict",
         str(run),
         str(scene),
-        "--side",
+        "--size",
         "32",
         *options.split(),
     ]

@@ -184,7 +184,7 @@ def test_a_scene_with_labels(rsft, tmp_path, stopped, monkeypatch):
         "geometry": [shapely.Point(UTM @ place).buffer(200) for place in places],
     }
     geopandas.GeoDataFrame(rows, crs="EPSG:32633").to_file(tmp_path / "ships.gpkg")
-    words = ("--at", "ships.gpkg", "--prepare", "--chip-size 32 --val 0.5 --jobs 1")
+    words = ("--at", "ships.gpkg", "--prepare", "--size 32 --val 0.5 --jobs 1")
     processes = []
 
     def run(command, stdout, preexec_fn, check):
@@ -209,9 +209,9 @@ def test_a_scene_with_labels(rsft, tmp_path, stopped, monkeypatch):
     ), (printed, processes)
     assert "4 chips in store" in processes[0].stdout and len(processes) == 2
     command = (
-        "rsft prepare scenes scene.tif --root store --labels ships.gpkg --split object"
+        "rsft prepare scenes scene.tif --root store --at ships.gpkg --split object"
     )
-    assert f"{command} --chip-size 32 --val 0.5 --jobs 1" in printed
+    assert f"{command} --size 32 --val 0.5 --jobs 1" in printed
     assert (
         len(ChipStore.open(Path("store")).table) == 4
         and Path("store/audit.json").is_file()

@@ -34,7 +34,7 @@ import pytest
             ["-o", "out.gpkg", "--unit", "sigma"],
             ["unknown unit sigma; choose one of uint8", "gamma0_db", "--unit"],
         ),
-        (["-o", "out.gpkg", "--asset", "vv"], ["--asset need scenes", "--grid"]),
+        (["-o", "out.gpkg", "--read", "asset=vv"], ["--read needs scenes", "--grid"]),
     ],
 )
 def test_refused(run, tmp_path, rsft, options, words):

@@ -55,7 +55,7 @@ def test_several_scenes(rsft, tmp_path):
         "prepare",
         "scenes",
         *names,
-        "--labels",
+        "--at",
         tmp_path / "x.gpkg",
         "--root",
         tmp_path / "out",

@@ -20,7 +20,7 @@ from tests.helpers.style import files_of
 from tools.maintenance.qgis_plugin import PLUGIN_DIR
 
 COMMANDS = typer.main.get_command(build_app()).commands
-FLAGS = ("--modulus", "--calibrate", "1e-05", "--keep-noise")
+FLAGS = ("--read", "modulus", "--read", "calibrate=1e-05", "--read", "keep-noise")
 PIXELS = lines.PixelOptions("sigma0", "VV,VH", 10.0, 20.0, True, 1e-5, True)
 
 
@@ -29,17 +29,17 @@ PIXELS = lines.PixelOptions("sigma0", "VV,VH", 10.0, 20.0, True, 1e-5, True)
     [
         (
             lines.position_options("a b.gpkg", "ships", 32, None),
-            ["--at", "a b.gpkg", "--layer", "ships", "--side", "32"],
+            ["--at", "a b.gpkg", "--layer", "ships", "--size", "32"],
         ),
         (
             lines.position_options("a.geojson", "", None, 0),
-            ["--at", "a.geojson", "--margin", "0"],
+            ["--at", "a.geojson", "--size", "box+0"],
         ),
         (lines.tile_options(32, None), ["--grid", "32"]),
         (lines.tile_options(32, 16), ["--grid", "32", "--stride", "16"]),
         (
             lines.detection_options(64, 1e-6, "auto"),
-            ["--detect", "--side", "64", "--pfa", "1e-06", "--land", "auto"],
+            ["--detect", "--size", "64", "--pfa", "1e-06", "--land", "auto"],
         ),
         (
             lines.detection_options(None, 0.001, "l.gpkg"),
@@ -101,13 +101,9 @@ def test_the_command_line_parses_them():
         and values["inputs"] == ["s.tif"]
         and flags == Flags(as_json=True, overwrite=True)
     )
-    assert (values["pfa"], values["calibrate"], values["margin"], values["stride"]) == (
-        0.1,
-        1e-5,
-        2,
-        4,
-    )
-    assert values["html"] == Path("p.html") and values["keep_noise"] is True
+    assert (values["pfa"], values["stride"]) == (0.1, 4)
+    assert values["read"] == ["modulus", "calibrate=1e-05", "keep-noise"]
+    assert values["html"] == Path("p.html")
     show = lines.bundle_command("rsft", "b")
     shown = typer.main.get_command(build_app()).commands["bundle"].commands["show"]  # type: ignore[attr-defined]
     words, flags = take_flags(show[3:])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rsft.scenes.raster import gdal_environment
+from rsft.scenes.raster import gdal_environment, open_scene
 from tests.helpers.file_server import serving_folder
 from tests.helpers.scenes import UTM, write_geotiff
 from tests.helpers.vector_layers import read_layer_here
@@ -34,3 +34,19 @@ def server(folder, monkeypatch):
     monkeypatch.setattr("rsft.utils.remote_files._PAUSE", 0)
     with serving_folder(folder) as server, gdal_environment():
         yield server
+
+
+def blank(folder, **georeference):
+    return open_scene(
+        write_geotiff(folder / "s.tif", np.zeros((100, 200), np.uint8), **georeference)
+    )
+
+
+@pytest.fixture
+def scene(tmp_path):
+    return blank(tmp_path, crs="EPSG:32633", transform=UTM)
+
+
+@pytest.fixture
+def bare(tmp_path):
+    return blank(tmp_path)

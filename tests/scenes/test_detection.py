@@ -13,46 +13,48 @@ from rasterio.transform import Affine
 
 from rsft.data.imagery.stretch import CHIP_MAX
 from rsft.errors import DataError, RequestError
-from rsft.scenes import detection, raster
-from rsft.scenes.detection import detect_bright_objects, open_land_polygons
-from rsft.scenes.locations import make_chip_window
+from rsft.scenes import cfar, raster
+from rsft.scenes import land as land_masks
+from rsft.scenes.detection import detect_bright_objects
+from rsft.scenes.land import open_land_polygons
 from rsft.scenes.options import ChipOptions, Declaration
 from rsft.scenes.query import CfarOptions, parse_land
 from rsft.scenes.raster import PixelWindow, open_scene
+from rsft.scenes.windows import make_window
 from tests.helpers.messages import mentions
 from tests.helpers.scenes import UTM, simulate_sea, toy_contract, write_geotiff
 
-WINDOW = detection.CfarWindow(8, 16)
+WINDOW = cfar.CfarWindow(8, 16)
 
 
 def test_threshold_of_one_look():
     cells = WINDOW.cells
-    assert detection.cfar_threshold(1e-6, 1, cells) == pytest.approx(
+    assert cfar.cfar_threshold(1e-6, 1, cells) == pytest.approx(
         cells * (1e-6 ** (-1 / cells) - 1)
     )
-    both = detection.cfar_threshold(1e-6, np.array([[1.0], [4.0]]), cells)
+    both = cfar.cfar_threshold(1e-6, np.array([[1.0], [4.0]]), cells)
     assert (
         both.shape == (2, 1)
-        and both[0, 0] == detection.cfar_threshold(1e-6, 1, cells) > both[1, 0] > 1
+        and both[0, 0] == cfar.cfar_threshold(1e-6, 1, cells) > both[1, 0] > 1
     )
 
 
 @pytest.mark.parametrize("looks", [1, 4])
 def test_false_alarm_rate(looks):
     water = simulate_sea(1000, 1000, looks=looks) ** 2
-    alarms = detection.cfar_contrast(
-        water, water > 0, WINDOW
-    ) > detection.cfar_threshold(1e-3, looks, WINDOW.cells)
+    alarms = cfar.cfar_contrast(water, water > 0, WINDOW) > cfar.cfar_threshold(
+        1e-3, looks, WINDOW.cells
+    )
     assert alarms.mean() == pytest.approx(1e-3, rel=0.15)
 
 
 def test_position_and_size_of_a_ship():
     water = simulate_sea(128, 128) ** 2
     water[60:64, 40:60] = 40
-    wide = detection.CfarWindow(16, 32)
-    ratio = detection.cfar_contrast(water, water > 0, wide)
-    (ship,) = detection.find_bright_objects(
-        ratio, ratio > detection.cfar_threshold(1e-6, 4, wide.cells), 1
+    wide = cfar.CfarWindow(16, 32)
+    ratio = cfar.cfar_contrast(water, water > 0, wide)
+    (ship,) = cfar.find_bright_objects(
+        ratio, ratio > cfar.cfar_threshold(1e-6, 4, wide.cells), 1
     )
     assert (ship.row, ship.col) == pytest.approx((62, 50), abs=0.2)
     assert sorted(ship.sides) == pytest.approx(
@@ -64,18 +66,18 @@ def test_gaps_are_bridged():
     ratio = np.zeros((40, 40), np.float32)
     ratio[10:14, 5:10] = ratio[10:14, 12:17] = 20
     assert [
-        len(detection.find_bright_objects(ratio, ratio > 10, gap)) for gap in (1, 2)
+        len(cfar.find_bright_objects(ratio, ratio > 10, gap)) for gap in (1, 2)
     ] == [2, 1]
 
 
 def test_pixels_without_data_are_ignored():
     water = simulate_sea(64, 64) ** 2
     water[:, :32] = 0
-    ratio = detection.cfar_contrast(water, water > 0, WINDOW)
+    ratio = cfar.cfar_contrast(water, water > 0, WINDOW)
     assert not ratio[:, :32].any() and ratio[:, 33:].mean() == pytest.approx(
         1, abs=0.05
     )
-    assert not detection.cfar_contrast(water, np.zeros((64, 64), bool), WINDOW).any()
+    assert not cfar.cfar_contrast(water, np.zeros((64, 64), bool), WINDOW).any()
 
 
 def measure(intensity, side=10_000):
@@ -85,7 +87,7 @@ def measure(intensity, side=10_000):
         for top in range(0, height, side)
         for left in range(0, width, side)
     ]
-    return detection.measure_cells(
+    return cfar.measure_cells(
         (height, width),
         intensity.shape[2],
         windows,
@@ -102,7 +104,7 @@ def test_looks_of_two_kinds_of_water_and_two_bands():
             [np.concatenate([left, right], 1), np.concatenate([right, left], 1)], axis=2
         )
     )
-    first, second = (detection.looks_by_block(plane) for plane in looks)
+    first, second = (cfar.looks_by_block(plane) for plane in looks)
     assert first.shape == (3, 12)
     assert first[:, :5] == pytest.approx(4, rel=0.05) and first[:, 7:] == pytest.approx(
         16, rel=0.05
@@ -127,7 +129,7 @@ def test_ships_do_not_change_the_looks():
     water[:48, :48] *= (
         np.random.default_rng(0).exponential(30, (48, 48)).astype(np.float32)
     )
-    assert detection.looks_by_block(measure(water[:, :, None])[1][0]) == pytest.approx(
+    assert cfar.looks_by_block(measure(water[:, :, None])[1][0]) == pytest.approx(
         4, rel=0.1
     )
 
@@ -135,35 +137,33 @@ def test_ships_do_not_change_the_looks():
 @pytest.mark.parametrize("value", [0.0, 1.0, 1e-12, 1e12])
 def test_a_constant_scene_has_no_looks(value):
     _, looks = measure(np.full((64, 64, 1), value, np.float32))
-    assert np.isnan(looks).all() and detection.looks_by_block(looks[0]).tolist() == [
-        [1.0]
-    ]
+    assert np.isnan(looks).all() and cfar.looks_by_block(looks[0]).tolist() == [[1.0]]
 
 
 def test_one_pixel():
     mean, looks = measure(np.ones((1, 1, 1), np.float32))
-    assert mean.tolist() == [[[1.0]]] and detection.looks_by_block(
-        looks[0]
-    ).tolist() == [[1.0]]
+    assert mean.tolist() == [[[1.0]]] and cfar.looks_by_block(looks[0]).tolist() == [
+        [1.0]
+    ]
 
 
 def test_a_block_with_few_cells_takes_the_looks_of_the_scene():
-    side = detection.BLOCK // detection.CELL
+    side = cfar.BLOCK // cfar.CELL
     looks = np.full((side, 5 * side), np.nan)
     looks[:, : 2 * side] = 9.0
     looks[0, -31:] = 3.0  # one too few
-    assert detection.looks_by_block(looks).tolist() == [[9.0] * 5]
+    assert cfar.looks_by_block(looks).tolist() == [[9.0] * 5]
     looks[0, -32:] = 3.0
-    assert detection.looks_by_block(looks).tolist() == [[9.0, 9.0, 9.0, 3.0, 3.0]]
-    assert detection.looks_by_block(np.full((1, 1), 1e6)).tolist() == [[100.0]]
+    assert cfar.looks_by_block(looks).tolist() == [[9.0, 9.0, 9.0, 3.0, 3.0]]
+    assert cfar.looks_by_block(np.full((1, 1), 1e6)).tolist() == [[100.0]]
 
 
 def test_values_of_blocks_at_pixels():
     blocks = np.array([[1.0, 2.0]])
-    window = PixelWindow(-2, detection.BLOCK - 2, 1, 2 * detection.BLOCK + 5)
-    values = detection.expand_blocks(blocks, window, detection.BLOCK)
+    window = PixelWindow(-2, cfar.BLOCK - 2, 1, 2 * cfar.BLOCK + 5)
+    values = cfar.expand_blocks(blocks, window, cfar.BLOCK)
     assert (
-        values.shape == (3, detection.BLOCK + 7)
+        values.shape == (3, cfar.BLOCK + 7)
         and values[0, :3].tolist() == [1, 1, 2]
         and values[2, -1] == 2
     )
@@ -197,7 +197,7 @@ def detect(
     scene = open_scene(
         write_geotiff(folder / "s.tif", pixels, names=names, **tiles, **profile)
     )
-    window = make_chip_window(contract, scene, ChipOptions(), True)
+    window = make_window(scene, ChipOptions(), contract)
     return detect_bright_objects(
         scene, options or CfarOptions(), window, Declaration(unit), contract, None
     )
@@ -384,13 +384,13 @@ def shorelines(monkeypatch):
         package = SimpleNamespace(
             Shapes=SimpleNamespace(wkb=lambda name: wkb), LandmaskProvider=provider
         )
-        detection._read_shorelines.cache_clear()
-        monkeypatch.setattr(detection, "find_spec", lambda name: True)
-        monkeypatch.setattr(detection, "version", lambda name: "9.9")
-        monkeypatch.setattr(detection.importlib, "import_module", lambda name: package)
+        land_masks._read_shorelines.cache_clear()
+        monkeypatch.setattr(land_masks, "find_spec", lambda name: True)
+        monkeypatch.setattr(land_masks, "version", lambda name: "9.9")
+        monkeypatch.setattr(land_masks.importlib, "import_module", lambda name: package)
 
     yield install
-    detection._read_shorelines.cache_clear()
+    land_masks._read_shorelines.cache_clear()
 
 
 def open_zeros(path, crs="EPSG:32633", transform=UTM):
@@ -439,7 +439,7 @@ def test_without_georeference_or_package(tmp_path, shorelines, monkeypatch):
     assert (
         open_land_polygons("auto", open_zeros(tmp_path / "s.tif", None, None)) is None
     )
-    monkeypatch.setattr(detection, "find_spec", lambda name: None)
+    monkeypatch.setattr(land_masks, "find_spec", lambda name: None)
     assert open_land_polygons("auto", open_zeros(tmp_path / "t.tif")) is None
 
 

@@ -49,7 +49,7 @@ from pytest import MonkeyPatch
 from rsft.data.annotations import layers
 from rsft.data.imagery import rasters, scene_uri, vectors
 from rsft.inference.options import PredictionRequest, Query, ChipOptions
-from rsft.inference.predict import inputs
+from rsft.scenes import inputs
 from rsft.inference.predict.job import predict
 from rsft.inference.review import page
 from rsft.scenes import stac_items
@@ -86,7 +86,7 @@ for name, (kind, path) in carriers.items():
     at = Path(path) if kind == "layer" else Path(folder, "in/given/at.csv")
     scene = f"{folder}/in/given/honest.tif" if kind == "layer" else path.replace("a.json", "*.json")
     query = Query() if kind == "chip" else Query(at=at, crs="pixel" if kind == "layer" else None)
-    request = PredictionRequest(query, chip_options=ChipOptions(side=32), html_path=out / "o.html",
+    request = PredictionRequest(query, chip_options=ChipOptions(size=ChipSize(32)), html_path=out / "o.html",
                                 chips_dir=None if kind == "chip" else out / "chips")
     try:
         predict(Path("bundle"), [Path(path).parent if kind == "chip" else scene], out / "o.geojson", request)

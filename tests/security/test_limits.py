@@ -17,9 +17,9 @@ from rsft.errors import DataError
 from rsft.evaluation.report.run_files import read_json
 from rsft.inference.corrections.corrected_table import read_corrected_table
 from rsft.inference.export.metadata import read_export_metadata
-from rsft.inference.predict.inputs import find_chips
 from rsft.models.bundle.bundle import read_index
 from rsft.recipe.load import load_recipe
+from rsft.scenes.inputs import find_chips
 from rsft.scenes.raster import open_scene
 from rsft.training.runs.reader import read_run_metadata
 from tests.helpers.messages import mentions

@@ -19,8 +19,8 @@ from rsft.cli import fence
 from rsft.data.datasets.formats.labeled_files import LabeledFiles
 from rsft.data.imagery.reader import read_chip
 from rsft.errors import DataError, RequestError
-from rsft.inference.predict.inputs import find_chips
-from rsft.inference.preparation.records import open_scenes
+from rsft.scenes.inputs import find_chips
+from rsft.scenes.store import open_scenes
 from rsft.utils.fence import fence_version
 from tests.security.carriers import contains_secret
 
@@ -235,13 +235,13 @@ def test_a_delivered_folder_gets_no_key_into_chips(tmp_path, monkeypatch, has_li
     if has_link:
         (evil / "x").symlink_to("/")
     options = [
-        "--labels",
+        "--at",
         str(evil),
         "--root",
         str(tmp_path / "out/store"),
         "--split",
         "object",
-        "--min-side",
+        "--min-size",
         "1",
     ]
     environment = os.environ | {

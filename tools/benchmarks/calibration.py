@@ -22,10 +22,10 @@ from rsft.data.imagery.contract import Contract
 from rsft.data.imagery.stretch import Stretch
 from rsft.errors import RsftError
 from rsft.scenes.detection import detect_bright_objects
-from rsft.scenes.locations import ChipWindow
 from rsft.scenes.options import Declaration
 from rsft.scenes.query import CfarOptions
 from rsft.scenes.raster import RasterScene, gdal_environment, open_scene
+from rsft.scenes.windows import ChipWindow
 from tools.errors import explained_errors
 
 UNITS = ("amplitude", "sigma0")

@@ -147,7 +147,7 @@ def engine_table() -> str:
         rows,
         [
             "`--engine`",
-            "`--precision`",
+            "precision",
             "runtime",
             "packages",
             "installed with",

@@ -25,7 +25,7 @@ from rsft.data.simulation.radar import (
 )
 from rsft.inference.options import PredictionRequest
 from rsft.inference.predict.job import predict
-from rsft.scenes.options import ChipOptions
+from rsft.scenes.options import ChipOptions, ChipSize
 from rsft.scenes.query import Query
 from rsft.utils.atomic_files import write_bytes, write_text
 from tools.errors import explained_errors
@@ -118,7 +118,7 @@ def make_page(bundle: Path, folder: Path) -> Path:
     page = folder / "harbour.html"
     request = PredictionRequest(
         Query(at=ships),
-        chip_options=ChipOptions(side=96),
+        chip_options=ChipOptions(size=ChipSize(96)),
         chips_dir=folder / "cut",
         html_path=page,
         device="cpu",

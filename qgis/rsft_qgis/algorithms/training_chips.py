@@ -188,12 +188,10 @@ class CutTrainingChips(RsftAlgorithm):
         store = str(self.parameterAsString(parameters, self.OUTPUT, context))
         unit = self.parameterAsEnumString(parameters, self.UNIT, context)
         options = {
-            "--labels": labels,
+            "--at": labels,
             "--layer": name,
             "--field": self.parameterAsString(parameters, self.FIELD, context),
-            "--chip-size": (
-                self.parameterAsString(parameters, self.SIZE, context).strip()
-            ),
+            "--size": self.parameterAsString(parameters, self.SIZE, context).strip(),
             "--background": (
                 self.parameterAsInt(parameters, self.BACKGROUND, context) or None
             ),

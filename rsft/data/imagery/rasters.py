@@ -706,8 +706,8 @@ def _check_tiff(file: Any, path: Path) -> None:
         raise DataError(
             f"the pixels are complex ({file.dtypes[0]}), but a model takes real values",
             path,
-            "give the scene that the chips were cut from, with --modulus, or store the"
-            " modulus in the chips",
+            "give the scene that the chips were cut from, with --read modulus, or store"
+            " the modulus in the chips",
         )
     pixel_bytes = sum(np.dtype(dtype).itemsize for dtype in file.dtypes)
     size = file.width * file.height * pixel_bytes

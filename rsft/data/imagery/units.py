@@ -43,7 +43,8 @@ POWER_UNITS = ("intensity", "sigma0", "gamma0", "beta0")
 
 _CALIBRATION_HINT = (
     "the calibration constant is missing: give the .SAFE folder of a Sentinel-1 GRD"
-    " product, which contains it, or the factor of another product with --calibrate"
+    " product, which contains it, or the factor of another product with --read"
+    " calibrate=F"
 )
 _ANGLE_HINT = (
     "{0} and {1} differ by the local incidence angle: process the scene to {1}, not"
@@ -147,7 +148,7 @@ def conversion_hint(unit: str, target: str) -> str:
         unit = _DECIBEL.get(unit, unit)
         target = _DECIBEL.get(target, target)
         if (unit, target) == ("gamma0", "sigma0"):
-            sea = "; over the sea, --gamma0-to-sigma0 converts"
+            sea = "; over the sea, --read gamma0-to-sigma0 converts"
         else:
             sea = ""
         return _ANGLE_HINT.format(unit, target) + sea

@@ -93,7 +93,7 @@ def format_prepare_command(name: str, *arguments: object, **options: object) -> 
         if value is None or value is False:
             continue
         words.append(f"--{option.replace('_', '-')}")
-        if isinstance(value, tuple):
+        if type(value) is tuple:  # no named one
             words.append(",".join(value))
         elif isinstance(value, float):
             words.append(f"{value:g}")

@@ -43,15 +43,19 @@ from rsft.inference.corrections.corrected_table import (
     CorrectedTable,
     read_corrected_table,
 )
+from rsft.inference.options import PredictionRequest
 from rsft.inference.predict.chip_files import collapse_gray_rgb
 from rsft.inference.predict.fingerprint import scene_fingerprint
-from rsft.inference.predict.inputs import read_declarations
-from rsft.inference.predict.scene_chips import SCENE_TAG, SceneChips, select_scene_unit
+from rsft.inference.predict.scene_chips import SCENE_TAG, SceneChips
 from rsft.models.contract_fitting import common_spacing
 from rsft.scenes.georeference import read_georeference
-from rsft.scenes.locations import ChipWindow, Location
-from rsft.scenes.options import UNDECLARED, Declaration
+from rsft.scenes.inputs import read_declarations
+from rsft.scenes.locations import Location
+from rsft.scenes.options import UNDECLARED, ChipOptions, Declaration
+from rsft.scenes.query import Query
 from rsft.scenes.raster import RasterScene, gdal_environment, open_scene
+from rsft.scenes.requirements import select_unit
+from rsft.scenes.windows import ChipWindow
 from rsft.types import Pixels, Progress, Rejection
 from rsft.utils.atomic_files import sha256
 
@@ -186,7 +190,7 @@ def add_corrections(
         listed += (
             f"; earlier additions: {', '.join(sorted(earlier))}" if earlier else ""
         )
-        hint = "predict all scenes again with --keep-noise, or add --mixed-noise"
+        hint = "predict all scenes again with --read keep-noise, or add --mixed-noise"
         raise RequestError(
             f"the thermal noise was removed from some of the scenes only ({listed})",
             table,
@@ -663,34 +667,28 @@ class ChipCutter:
             update={"crop": record["side"], "spacing_m": None}
         )
         unit = record["unit"] if record["unit"] in spec.units else None
-        scene = select_scene_unit(
-            open_scene(uri, ProductOptions(**request.get("product_options", {}))),
-            spec,
-            unit,
-        )
+        options = ProductOptions(**request.get("product_options", {}))
+        scene = select_unit(open_scene(uri, options), spec, unit)
         names = (request.get("declaration") or {}).get("bands")
-        scale = (float(record["scale"][0]), float(record["scale"][1]))
-        spacing = scene.spacing or _square(
-            (request.get("chip_options") or {}).get("spacing")
-        )
-        locations = [
-            Location(row.row, row.col, _find_box(row, scene), str(row.line))
-            for row in self.table.rows
-            if row.scene == name
-            and 0 <= row.row < scene.height
-            and 0 <= row.col < scene.width
-        ]
-        return SceneChips(
-            scene,
-            locations,
-            spec,
-            ChipWindow(
-                record["side"], record["margin"], scale, (scene.height, scene.width)
-            ),
-            None if spacing is None else (spacing[0] * scale[0], spacing[1] * scale[1]),
+        spacing = (request.get("chip_options") or {}).get("spacing")
+        job = PredictionRequest(
+            query=Query(grid=1) if record["tiles"] else Query(),
             declaration=Declaration(unit, tuple(names) if names else None),
-            is_tiled=bool(record["tiles"]),
+            chip_options=ChipOptions(spacing=spacing),
         )
+        down, along = record["scale"]
+        window = ChipWindow(
+            record["side"],
+            record["margin"],
+            (float(down), float(along)),
+            (scene.height, scene.width),
+        )
+        locations = []
+        for row in self.table.rows:
+            location = Location(row.row, row.col, None, str(row.line))
+            if row.scene == name and location.is_inside(scene):
+                locations.append(location._replace(box=_find_box(row, scene)))
+        return SceneChips(scene, locations, spec, window, job)
 
 
 _Header = tuple[tuple[str, ...] | None, str | None, tuple[float, float] | None, str]

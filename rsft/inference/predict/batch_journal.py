@@ -43,11 +43,6 @@ class _StoredBatch(NamedTuple):
     counts: dict[str, int]
 
 
-def journal_path(output_path: Path) -> Path:
-    """Return the path of the journal of the job that writes `output_path`."""
-    return output_path.parent / f".{output_path.name}.journal"
-
-
 class BatchJournal(Journal):
     """The results of the batches of one job, beside its output.
 

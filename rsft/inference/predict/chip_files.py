@@ -258,7 +258,9 @@ class ChipFiles(ChipSource):
                 `MAX_CHIP_SIDE`.
         """
         contract = self.contract
-        side = self.options.side or contract.crop or contract.side or contract.size
+        side = contract.crop or contract.side or contract.size
+        if self.options.size is not None and self.options.size.pixels is not None:
+            side = self.options.size.pixels
         longest = max(shape)
         scale = 1.0
         if self.options.resample_to is not None and spacing is not None:
@@ -272,7 +274,7 @@ class ChipFiles(ChipSource):
             f" --grid {side} or --at POSITIONS"
         )
         if longest <= MAX_CHIP_SIDE:
-            hint += f"; --side {longest} takes the whole image as one chip"
+            hint += f"; --size {longest} takes the whole image as one chip"
         raise DataError(
             f"{shape[0]:,} x {shape[1]:,} pixels are a scene, not a chip of {side:,} x"
             f" {side:,}",

@@ -110,7 +110,7 @@ def run_job(job: PredictionJob) -> UsedEngine:
     ) -> tuple[pipeline.PreparedBatch, ClassifierOutputs | None]:
         return prepared, engine.infer(prepared.inputs) if prepared.numbers else None
 
-    readers = pipeline.prefetch(prepare, remaining, request.readers)
+    readers = pipeline.prefetch(prepare, remaining, request.readers or 1)
     with closing(readers) as prepared_batches:
         for prepared, outputs in pipeline.prefetch(
             compute, prepared_batches, engine.concurrency, ahead=engine.concurrency

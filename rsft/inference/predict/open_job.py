@@ -14,9 +14,8 @@ from rsft.data.imagery.products.options import DEFAULT_OPTIONS
 from rsft.data.imagery.scene_uri import SceneUri, file_state
 from rsft.errors import RequestError
 from rsft.inference.options import PredictionRequest
-from rsft.inference.predict.batch_journal import BatchJournal, journal_path
+from rsft.inference.predict.batch_journal import BatchJournal
 from rsft.inference.predict.chip_files import ChipFiles, PredictionPlan
-from rsft.inference.predict.inputs import find_chips, find_scenes
 from rsft.inference.writers.columns import table_columns
 from rsft.inference.writers.pre_annotations import SUFFIXES as BOX_SUFFIXES
 from rsft.inference.writers.tables import (
@@ -26,9 +25,10 @@ from rsft.inference.writers.tables import (
     table_suffix,
 )
 from rsft.models.bundle.bundle import Bundle
+from rsft.scenes.inputs import find_chips, find_scenes
 from rsft.scenes.options import Declaration
 from rsft.types import Progress
-from rsft.utils.journal import has_note
+from rsft.utils.journal import has_note, journal_path
 from rsft.utils.operating_system import path_to_text
 from rsft.version import __version__
 
@@ -215,7 +215,7 @@ def _check_options(output_path: Path, request: PredictionRequest) -> None:
             request.picture_path is not None,
             "--picture",
         ),
-        "options of products such as --asset need scenes": (
+        "--read needs scenes": (
             request.product_options != DEFAULT_OPTIONS,
             "",
         ),
@@ -237,7 +237,6 @@ def _check_outputs(
         output_path,
         table_columns(bundle.classes),
         overwrite=overwrite,
-        discard_corrections=request.discard_corrections,
     )
     if request.html_path is not None:
         check_output_file(request.html_path, (".html", ".htm"), overwrite)

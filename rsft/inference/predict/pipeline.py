@@ -17,12 +17,12 @@ from rsft.errors import DataError
 from rsft.inference.engines.base import CPU_BATCH_SIZE
 from rsft.inference.predict import chip_files
 from rsft.inference.predict.batch_journal import BatchResult
-from rsft.inference.predict.lengths import measure_length
 from rsft.inference.predict.result_table import (
     predictions_table,
 )
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.outputs import ClassifierOutputs
+from rsft.scenes.lengths import measure_length
 from rsft.types import Bytes
 
 THUMBNAIL_SIDE = 96
@@ -155,7 +155,9 @@ def prepare_batch(
         )
         numbers.append(number)
         images.append(image)
-        row = chip.columns | measure_length(chip, contract)
+        row = dict(chip.columns)
+        if "length_m" not in row:
+            row |= measure_length(chip.pixels, chip.unit, chip.spacing, contract)
         if thumbnails:
             row["thumb"] = encode_thumbnail(image)
         columns.append(row)

@@ -21,7 +21,6 @@ from rsft.inference.predict.chip_files import (
     SourceChip,
     collapse_gray_rgb,
 )
-from rsft.inference.predict.inputs import find_chips
 from rsft.inference.predict.pipeline import (
     batch_result,
     make_batches,
@@ -32,6 +31,7 @@ from rsft.inference.predict.result_table import describe_unnamed_chips
 from rsft.inference.predict.scene_check import check_scenes, describe_checks
 from rsft.inference.writers.columns import classified_names
 from rsft.models.bundle.bundle import Bundle
+from rsft.scenes.inputs import find_chips
 from rsft.scenes.options import ChipOptions, Declaration
 from rsft.types import Pixels
 

@@ -219,7 +219,6 @@ def _write_outputs(
         layer,
         job.output_path,
         overwrite=job.replaces_outputs,
-        discard_corrections=request.discard_corrections,
     )
     if request.html_path is not None:
         warnings = []

@@ -1,7 +1,7 @@
-"""Find the chips of a job in scenes: at positions, on a grid or around detected objects. Read them."""
+"""Find the chips of a job in scenes, and read them with the columns of the table."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,12 +13,10 @@ from rasterio.control import GroundControlPoint
 from rasterio.io import MemoryFile
 from rasterio.transform import from_gcps
 
-from rsft.data.annotations.base import parse_columns
 from rsft.data.imagery.bands import POLARIZATIONS
 from rsft.data.imagery.chip_spec import ChipSpec
 from rsft.data.imagery.reader import check_values
 from rsft.data.imagery.scene_uri import SceneUri
-from rsft.data.imagery.units import DIGITAL_UNITS
 from rsft.errors import DataError, RequestError
 from rsft.inference.options import PredictionRequest
 from rsft.inference.predict.chip_files import (
@@ -29,21 +27,18 @@ from rsft.inference.predict.chip_files import (
     collapse_gray_rgb,
     describe_assumed_bands,
 )
-from rsft.inference.predict.lengths import annotated_length, box_length, measured_length
 from rsft.inference.writers.pre_annotations import SceneBoxes
-from rsft.scenes import locations as locate
 from rsft.scenes.chip_size import resolve_spacing
-from rsft.scenes.georeference import (
-    ignore_georeference_warnings,
-    rectangle_corners,
-)
-from rsft.scenes.locations import ChipWindow, Location, SceneLocations
-from rsft.scenes.locators import LOCATORS
-from rsft.scenes.options import Declaration
-from rsft.scenes.query import Query
-from rsft.scenes.raster import RasterScene, declare_unit, open_scene
+from rsft.scenes.georeference import ignore_georeference_warnings, rectangle_corners
+from rsft.scenes.lengths import annotated_length, box_length, measured_length
+from rsft.scenes.locate import locate
+from rsft.scenes.locations import Location, SceneLocations
+from rsft.scenes.options import ChipSize, Declaration
+from rsft.scenes.raster import RasterScene, open_scene
 from rsft.scenes.reader import SceneReader
 from rsft.scenes.recorded import find_once
+from rsft.scenes.requirements import check_scene, select_unit
+from rsft.scenes.windows import ChipWindow, check_boxes, cut_chip, make_window
 from rsft.types import Pixels, Progress
 from rsft.utils.atomic_files import write_bytes
 from rsft.utils.journal import Journal
@@ -59,7 +54,7 @@ split."""
 def plan_scenes(
     names: Sequence[SceneUri | Path],
     request: PredictionRequest,
-    contract: ChipSpec,
+    spec: ChipSpec,
     journal: Journal,
     progress: Progress | None = None,
 ) -> PredictionPlan:
@@ -68,7 +63,7 @@ def plan_scenes(
     Args:
         names: the scenes.
         request: where chips are cut, and how the scenes are read.
-        contract: bands, units and size of the chips.
+        spec: what the chips must be.
         journal: stores detected objects, so that a resumed job does not detect them
             again.
         progress: called with numbers of windows of a scene while objects are detected.
@@ -77,89 +72,108 @@ def plan_scenes(
         The chips, with notes about the scenes.
 
     Raises:
-        RequestError: an option contradicts the contract or the positions.
-        DataError: a scene cannot be read or does not fulfill the contract.
+        RequestError: an option contradicts the specification or the positions.
+        DataError: a scene cannot be read or its chips would be others.
         NetworkError: a server does not send a scene.
     """
-    unit = request.declaration.unit
-    scenes = [
-        select_scene_unit(open_scene(name, request.product_options), contract, unit)
-        for name in names
-    ]
-    stems = [scene.name for scene in scenes]
-    repeated = sorted({stem for stem in stems if stems.count(stem) > 1})
-    if repeated:
-        raise RequestError(
-            f"two scenes have the name {repeated[0]}",
-            hint="classify them one at a time, or rename one of them",
-        )
-    chip_options = request.chip_options
+    scenes = _open_scenes(names, request, spec)
     grid = request.query.grid
     if grid is not None:
-        chip_options = replace(chip_options, side=grid, margin=None)
+        if spec.crop not in (None, grid):
+            raise RequestError(
+                f"tiles have {grid} pixels, but the model takes the middle {spec.crop}"
+                " pixels of a chip",
+                "--grid",
+                f"give --grid {spec.crop}",
+            )
+        chip_options = replace(request.chip_options, size=ChipSize(grid))
+        request = replace(request, chip_options=chip_options)
     sources: list[SceneChips] = []
     plan = PredictionPlan(sources, scenes)
-    if contract.side and chip_options.side is None and chip_options.margin is None:
-        size = f"{contract.side} x {contract.side} pixels"
+    if spec.side and request.chip_options.size is None:
         plan.notes.append(
-            f"chips have {size}, as most training chips; --side N takes another size"
+            f"chips have {spec.side} x {spec.side} pixels, as most training chips;"
+            " --size N takes another size"
         )
     for scene in scenes:
-        locate.check_scene_bands(scene, contract, request.declaration, chip_options)
-        assumed = _warn_about_bands(scene, contract, request.declaration)
-        positions, window = _find_locations(scene, request, contract, journal, progress)
-        spacing = resolve_spacing(scene.spacing, request.chip_options)
-        if spacing is not None:
-            spacing = spacing[0] * window.scale[0], spacing[1] * window.scale[1]
+        check_scene(scene, spec, request.declaration, request.chip_options)
+        notes = _warn_about_bands(scene, spec, request.declaration)
+        window = make_window(scene, request.chip_options, spec)
+        positions = _locate(scene, request, spec, window, journal, progress)
         source = SceneChips(
-            scene,
-            positions.locations,
-            contract,
-            window,
-            spacing,
-            declaration=request.declaration,
-            in_pixels=plan.crs is None,
-            is_tiled=request.query.grid is not None,
-            is_detected=request.query.detect is not None,
-            chips_dir=request.chips_dir,
+            scene, positions.locations, spec, window, request, plan.crs is None
         )
         sources.append(source)
         plan.positions.append(positions)
-        notes = [
-            *assumed,
-            *describe_scene(scene, spacing, contract.spacing_m),
-            *positions.notes,
-        ]
-        is_unnamed = (
-            scene.bands is None
-            and request.declaration.bands is None
-            and scene.product.kind != "raster"
-        )
-        if is_unnamed and {*contract.used_bands} <= {*POLARIZATIONS}:
-            compared = (
-                f"so it is not compared with {', '.join(contract.used_bands)} of the"
-                " model"
-            )
-            notes.append(
-                f"{scene.path.name} does not state its polarization, {compared}:"
-                " declare it with --bands"
-            )
-        plan.notes.extend(
-            note for note in notes if note not in plan.notes
-        )  # one file may cover several scenes
+        notes += describe_scene(scene, source.spacing, spec.spacing_m)
+        notes += positions.notes
+        notes += _describe_polarization(scene, spec, request.declaration)
         if source.edge_chips:
-            plan.notes.append(
+            notes.append(
                 f"chips that reach over the edge of {scene.path.name}:"
                 f" {source.edge_chips:,}"
             )
+        for note in notes:  # one file may cover several scenes
+            if note not in plan.notes:
+                plan.notes.append(note)
     return plan
 
 
+def _open_scenes(
+    names: Sequence[SceneUri | Path], request: PredictionRequest, spec: ChipSpec
+) -> list[RasterScene]:
+    """Open the scenes in a unit that the specification accepts.
+
+    Raises:
+        RequestError: two have the same name.
+    """
+    scenes: dict[str, RasterScene] = {}
+    for name in names:
+        scene = open_scene(name, request.product_options)
+        if scene.name in scenes:
+            raise RequestError(
+                f"two scenes have the name {scene.name}",
+                hint="classify them one at a time, or rename one of them",
+            )
+        scenes[scene.name] = select_unit(scene, spec, request.declaration.unit)
+    return list(scenes.values())
+
+
+def _locate(
+    scene: RasterScene,
+    request: PredictionRequest,
+    spec: ChipSpec,
+    window: ChipWindow,
+    journal: Journal,
+    progress: Progress | None,
+) -> SceneLocations:
+    """Return the locations of a query in a scene, with notes on what was left out."""
+
+    def detect() -> SceneLocations:
+        from rsft.scenes.detection import detect_bright_objects  # SciPy
+
+        detector = request.query.detect
+        assert detector is not None
+        return detect_bright_objects(
+            scene, detector, window, request.declaration, spec, progress
+        )
+
+    if request.query.detect is not None and window.side is None:
+        message = "--size box needs boxes, but the detected objects get none"
+        raise RequestError(message, "--size", "give --size in pixels")
+    find = partial(find_once, journal, f"detected in {scene.name}", detect)
+    positions = locate(scene, request.query, find, window.scale, progress=progress)
+    check_boxes(window, positions.locations)
+    skipped = positions.skipped.items()
+    positions.notes += [f"left out: {count:,} {name}" for name, count in skipped]
+    return positions
+
+
 def _warn_about_bands(
-    scene: RasterScene, contract: ChipSpec, declaration: Declaration
+    scene: RasterScene, spec: ChipSpec, declaration: Declaration
 ) -> list[str]:
-    """Return the note on the assumed order of the bands of a scene, if it names none; also print it at once."""
-    bands = contract.assumed_bands(scene.count, declaration.bands or scene.bands)
+    """Return the note on the assumed order of unnamed bands; also print it at once."""
+    bands = spec.assumed_bands(scene.count, declaration.bands or scene.bands)
     if not bands:
         return []
     note = describe_assumed_bands(f"the bands of {scene.path.name}", bands)
@@ -167,170 +181,71 @@ def _warn_about_bands(
     return [note]
 
 
-def select_scene_unit(
-    scene: RasterScene, contract: ChipSpec, unit: str | None
-) -> RasterScene:
-    """Return a scene that is read in the unit that the user declares, or in one that the model takes.
-
-    The first of these is used: the declared unit; the unit of the stored values; their
-    data type, for a model of digital numbers; a unit to which the product has a
-    calibration.
-
-    Args:
-        scene: the scene.
-        contract: units of the model.
-        unit: the unit that the user declares; None if not declared.
-
-    Returns:
-        The scene with its unit; the unit stays None if neither the user nor the file
-        declares it.
-
-    Raises:
-        RequestError: the declared unit contradicts the file.
-    """
-    if unit is not None:
-        return declare_unit(scene, unit)
-    if _accepts(contract, scene.dtype, scene.unit):
-        return scene
-    if scene.stored_dtype in DIGITAL_UNITS and _accepts(
-        contract, scene.stored_dtype, None
-    ):
-        return replace(
-            scene, unit=None, dtype=scene.stored_dtype
-        )  # as stored, without scale and offset
-    units = (
-        name
-        for name in scene.product.calibrations
-        if _accepts(contract, "float32", name)
-    )
-    return scene.in_unit(next(units, scene.unit))
-
-
-def _accepts(contract: ChipSpec, dtype: str, unit: str | None) -> bool:
-    try:
-        contract.check_header(dtype, len(contract.used_bands), unit)
-    except DataError:
-        return False
-    return True
-
-
-def _find_locations(
-    scene: RasterScene,
-    request: PredictionRequest,
-    contract: ChipSpec,
-    journal: Journal,
-    progress: Progress | None,
-) -> tuple[SceneLocations, ChipWindow]:
-    query = request.query
-    options = request.chip_options
-    if query.at is not None:
-        columns = parse_columns(query.columns)
-        read = partial(
-            locate.read_positions, query.at, scene, query.crs, query.layer, columns
-        )
-        positions = _find_objects(scene, query, read, progress)
-        has_points = any(location.box is None for location in positions.locations)
-        return positions, locate.make_chip_window(contract, scene, options, has_points)
-    if query.grid is not None:
-        if contract.crop not in (None, query.grid):
-            raise RequestError(
-                (
-                    f"tiles have {query.grid} pixels, but the model takes the middle"
-                    f" {contract.crop} pixels of a chip"
-                ),
-                "--grid",
-                f"give --grid {contract.crop}",
-            )
-        options = replace(options, side=query.grid, margin=None)
-        window = locate.make_chip_window(contract, scene, options, has_points=False)
-        (down, along), stride = window.scale, query.stride or query.grid
-        size = query.grid * down, query.grid * along
-        return (
-            locate.tile_locations(scene, size, (stride * down, stride * along)),
-            window,
-        )
-    assert query.detect is not None
-    window = locate.make_chip_window(contract, scene, options, has_points=True)
-    key = f"detected in {scene.name}"
-
-    def detect() -> SceneLocations:
-        from rsft.scenes.detection import detect_bright_objects  # SciPy
-
-        assert query.detect is not None
-        return detect_bright_objects(
-            scene, query.detect, window, request.declaration, contract, progress
-        )
-
-    find = partial(find_once, journal, key, detect)
-    return _find_objects(scene, query, find, progress), window
-
-
-def _find_objects(
-    scene: RasterScene,
-    query: Query,
-    find: Callable[[], SceneLocations],
-    progress: Progress | None,
-) -> SceneLocations:
-    """Return the objects that `find` returns, with what the locators of a query add."""
-    for name, source in query.sources.items():
-        find = partial(LOCATORS[name]().locate, scene, source, find, progress=progress)
-    positions = find()
-    skipped = positions.skipped.items()
-    positions.notes += [f"left out: {count:,} {name}" for name, count in skipped]
-    return positions
+def _describe_polarization(
+    scene: RasterScene, spec: ChipSpec, declaration: Declaration
+) -> list[str]:
+    """Return a note if a product does not state its polarization."""
+    is_named = scene.bands is not None or declaration.bands is not None
+    is_radar = {*spec.used_bands} <= {*POLARIZATIONS}
+    if is_named or scene.product.kind == "raster" or not is_radar:
+        return []
+    return [
+        f"{scene.path.name} does not state its polarization, so it is not compared with"
+        f" {', '.join(spec.used_bands)} of the model: declare it with --bands"
+    ]
 
 
 class SceneChips(ChipSource):
-    """A source of chips around locations in a scene, in the order of the blocks on disk, which are decoded only once.
+    """A source of chips around locations in a scene.
+
+    They are in the order of the blocks on disk, which are decoded only once.
 
     Args:
         scene: the scene.
         locations: centers of the chips.
-        contract: bands, units and pixel spacing of the model.
+        spec: what the chips must be.
         window: size of the chips.
-        spacing: pixel spacing of the chips in meters, along columns and along rows;
-            None if it is unknown.
-        declaration: unit and bands of the scene.
+        request: unit and bands of the scene, kind of the locations, and folder in which
+            the chips are saved.
         in_pixels: whether geometries are in pixels of the scene (column, -row) instead
             of degrees.
-        is_tiled: whether the locations are tiles, which may have no data.
-        is_detected: whether the boxes are those of the detector, drawn around bright
-            pixels.
-        chips_dir: folder in which the chips are saved; None does not save them.
+
+    Attributes:
+        spacing: pixel spacing of the chips in meters, along columns and along rows;
+            None if it is unknown.
+        unit: unit of the chips; None if it is unknown.
 
     Raises:
-        DataError: bands or unit do not fulfill the contract.
+        DataError: bands or unit are not those of the specification.
     """
 
     def __init__(
         self,
         scene: RasterScene,
         locations: Sequence[Location],
-        contract: ChipSpec,
+        spec: ChipSpec,
         window: ChipWindow,
-        spacing: tuple[float, float] | None,
-        *,
-        declaration: Declaration,
+        request: PredictionRequest,
         in_pixels: bool = False,
-        is_tiled: bool = False,
-        is_detected: bool = False,
-        chips_dir: Path | None = None,
     ) -> None:
         height, width = scene.block_shape
         self.locations = sorted(
             locations, key=lambda x: (int(x.row // height), int(x.col // width))
         )
         self.scene = scene
-        self.contract = contract
+        self.spec = spec
         self.window = window
-        self.spacing = spacing
-        self.unit = declaration.unit or scene.unit
-        self.is_tiled = is_tiled
-        self.is_detected = is_detected
-        self.chips_dir = chips_dir
-        self._reader = SceneReader(
-            scene, locate.check_scene_bands(scene, contract, declaration)
-        )
+        self.chips_dir = request.chips_dir
+        self.is_tiled = request.query.grid is not None
+        self.is_detected = request.query.detect is not None
+        self.unit = request.declaration.unit or scene.unit
+        self.scene_spacing = resolve_spacing(scene.spacing, request.chip_options)
+        self.spacing: tuple[float, float] | None = None
+        if self.scene_spacing is not None:
+            down, along = self.scene_spacing
+            self.spacing = down * window.scale[0], along * window.scale[1]
+        indices = check_scene(scene, spec, request.declaration)
+        self._reader = SceneReader(scene, indices)
         self._geometry = _geometries(scene, self.locations, in_pixels)
         rows = np.array([x.row for x in self.locations], np.float64)
         cols = np.array([x.col for x in self.locations], np.float64)
@@ -350,37 +265,36 @@ class SceneChips(ChipSource):
 
         They have no data there.
         """
-        windows = (self.window.window_at(location) for location in self.locations)
-        height, width = self.scene.height, self.scene.width
-        return sum(
-            x.top < 0 or x.left < 0 or x.bottom > height or x.right > width
-            for x in windows
-        )
+        size = self.scene.height, self.scene.width
+        windows = map(self.window.window_at, self.locations)
+        return sum(not window.is_inside(*size) for window in windows)
 
     def boxes(self) -> tuple[str, SceneBoxes]:
-        """Return the name of the scene, and the boxes of its chips; a point has the box of its chip."""
-        corners = {
-            path_to_text(x.name): (
-                x.box
-                or tuple(rectangle_corners(*self.window.window_at(x)).ravel().tolist())
-            )
-            for x in self.locations
-        }
-        return path_to_text(self.scene.path.name), SceneBoxes(
-            self.scene.width, self.scene.height, corners
-        )
+        """Return the name of the scene, and the boxes of its chips.
+
+        A point has the box of its chip.
+        """
+        corners = {}
+        for location in self.locations:
+            box = location.box
+            if box is None:
+                edges = rectangle_corners(*self.window.window_at(location))
+                box = tuple(edges.ravel().tolist())
+            corners[path_to_text(location.name)] = box
+        boxes = SceneBoxes(self.scene.width, self.scene.height, corners)
+        return path_to_text(self.scene.path.name), boxes
 
     def read(self, number: int) -> SourceChip:
         """Read a chip, and save it if `chips_dir` is set."""
         location = self.locations[number]
-        chip = locate.cut_chip(self._reader, self.window, location)
+        chip = cut_chip(self._reader, self.window, location)
         try:
             check_values(chip.pixels, self.scene.path)
         except DataError as error:
             if self.is_tiled:
                 raise NoDataError(error.message) from error
             raise
-        pixels, is_gray = collapse_gray_rgb(chip.pixels, self.contract)
+        pixels, is_gray = collapse_gray_rgb(chip.pixels, self.spec)
         columns = self._columns(number)
         if self.chips_dir is not None:
             path = self.chips_dir / f"{location.name}.tif"
@@ -393,81 +307,62 @@ class SceneChips(ChipSource):
 
     def _columns(self, number: int) -> dict[str, Any]:
         location = self.locations[number]
-        scene = self.scene
-        lon, lat = (
-            float(value) if np.isfinite(value) else None
-            for value in self._lonlat[number]
-        )
-        incidence = self._incidence[number]
+        incidence = _finite_or_none(self._incidence[number])
         columns: dict[str, Any] = {
             "chip": path_to_text(location.name),
-            "scene": path_to_text(scene.path.name),
-            "path": path_to_text(scene.path),
+            "scene": path_to_text(self.scene.path.name),
+            "path": path_to_text(self.scene.path),
             "row": round(location.row, 3),
             "col": round(location.col, 3),
-            "lon": lon,
-            "lat": lat,
+            "lon": _finite_or_none(self._lonlat[number, 0]),
+            "lat": _finite_or_none(self._lonlat[number, 1]),
             "at": location.source_row,
             "score": location.score,
-            "incidence_deg": (
-                round(float(incidence), 2) if np.isfinite(incidence) else None
-            ),
+            "incidence_deg": incidence and round(incidence, 2),
         }
-        if location.box is not None and self.spacing is not None and not self.is_tiled:
-            down, along = (
-                meters / scale
-                for meters, scale in zip(self.spacing, self.window.scale, strict=True)
-            )
+        spacing = self.scene_spacing
+        if location.box is not None and spacing is not None and not self.is_tiled:
             if self.is_detected:
-                columns |= measured_length(
-                    box_length(location.box, (down, along)), (down, along), "detection"
-                )
+                length = box_length(location.box, spacing)
+                columns |= measured_length(length, spacing, "detection")
             else:
-                columns |= annotated_length(location.box, (down, along))
+                columns |= annotated_length(location.box, spacing)
         return columns | {"geometry": self._geometry[number]}
 
     def _encode_geotiff(self, pixels: Pixels, location: Location) -> bytes:
-        """Return a chip with the names of its bands, its unit, its scene and its georeference. NaN means no data.
+        """Return a chip as GeoTIFF. NaN means no data.
 
-        The geotransform is fitted to the corners of the chip, in the coordinate system
-        of the scene. If the scene has ground control points, the coordinates are in
-        meters around their center.
+        It names its bands, its unit and its scene. The geotransform is fitted to the
+        corners of the chip, in the coordinate system of the scene. If the scene has
+        ground control points, the coordinates are in meters around their center.
         """
-        (height, width, count), georeference = pixels.shape, self.scene.georeference
-        profile = {
+        height, width, count = pixels.shape
+        georeference = self.scene.georeference
+        profile: dict[str, Any] = {
             "driver": "GTiff",
             "height": height,
             "width": width,
             "count": count,
             "dtype": str(pixels.dtype),
+            "compress": "deflate",
         }
         if np.issubdtype(pixels.dtype, np.inexact):
             profile["nodata"] = np.nan
         if georeference is not None:
             corners = rectangle_corners(*self.window.window_at(location))
-            coordinates = np.column_stack(
-                georeference.transformer.xy(*corners.T, offset="ul")
+            x, y = georeference.transformer.xy(*corners.T, offset="ul")
+            rows, cols = rectangle_corners(0, 0, height, width).T
+            profile["crs"] = georeference.crs.to_wkt()
+            profile["transform"] = from_gcps(
+                list(map(GroundControlPoint, rows, cols, x, y))
             )
-            pairs = zip(
-                rectangle_corners(0, 0, height, width), coordinates, strict=True
-            )
-            points = [
-                GroundControlPoint(row=row, col=col, x=x, y=y)
-                for (row, col), (x, y) in pairs
-            ]
-            profile |= {
-                "crs": georeference.crs.to_wkt(),
-                "transform": from_gcps(points),
-            }
-        with (
-            ignore_georeference_warnings(),
-            MemoryFile() as memory,
-        ):  # GDAL does not report a full disk on closing
-            with memory.open(compress="deflate", **profile) as file:
+        # GDAL does not report a full disk on closing
+        with ignore_georeference_warnings(), MemoryFile() as memory:
+            with memory.open(**profile) as file:
                 file.write(pixels.transpose(2, 0, 1))
                 file.units = (self.unit or "",) * count
                 file.update_tags(**{SCENE_TAG: path_to_text(self.scene.path.name)})
-                for index, name in enumerate(self.contract.used_bands[:count], 1):
+                for index, name in enumerate(self.spec.used_bands[:count], 1):
                     file.set_band_description(index, name)
             return bytes(memory.read())
 
@@ -478,29 +373,34 @@ class SceneChips(ChipSource):
         self._reader.close()
 
 
+def _finite_or_none(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
 def _geometries(
     scene: RasterScene, locations: Sequence[Location], in_pixels: bool
 ) -> list[Any]:
-    """Return polygons if every location has a box, else points; None for locations without coordinates."""
+    """Return polygons if every location has a box, else points.
+
+    A location without coordinates has None.
+    """
     if not locations:
         return []
-    boxed = all(location.box is not None for location in locations)
-    points = [
-        location.box if boxed else (location.row, location.col)
-        for location in locations
-    ]
+    boxes = [location.box for location in locations if location.box is not None]
+    are_boxes = len(boxes) == len(locations)
+    points = boxes if are_boxes else [location[:2] for location in locations]
     corners = np.array(points, float).reshape(len(locations), -1, 2)
     if in_pixels:
         xy = corners[:, :, ::-1] * [1, -1]
-        return list(shapely.polygons(xy) if boxed else shapely.points(xy[:, 0]))
+        return list(shapely.polygons(xy) if are_boxes else shapely.points(xy[:, 0]))
     if scene.georeference is None:
         return [None] * len(locations)
-    if boxed:
+    if are_boxes:
         return list(scene.georeference.outline_polygons(corners))
-    degrees = scene.georeference.pixels_to_lonlat(*corners[:, 0].T)
-    return [
-        shapely.Point(pair) if np.isfinite(pair).all() else None for pair in degrees
-    ]
+    geometries: list[Any] = []
+    for pair in scene.georeference.pixels_to_lonlat(*corners[:, 0].T):
+        geometries.append(shapely.Point(pair) if np.isfinite(pair).all() else None)
+    return geometries
 
 
 def describe_scene(
@@ -518,27 +418,29 @@ def describe_scene(
     """
     record = scene.record()
     name = scene.path.name
-    georeference = scene.georeference
-    notes = [f"{name} has no georeference: coordinates are in pixels"]
-    if georeference is not None:
-        notes = [f"georeference of {name}: {georeference.description}"]
+    notes = []
+    if scene.georeference is None:
+        notes.append(f"{name} has no georeference: coordinates are in pixels")
+    else:
+        notes.append(f"georeference of {name}: {scene.georeference.description}")
     if scene.assets:
         notes.append(f"assets of the item {name}: {', '.join(scene.assets)}")
     if "acquired" in record or "incidence_deg" in record:
         words = [record["product"], record.get("acquired"), record.get("pass")]
         if "incidence_deg" in record:
-            words.append(
-                "incidence {:g} to {:g} degrees".format(*record["incidence_deg"])
-            )
+            low, high = record["incidence_deg"]
+            words.append(f"incidence {low:g} to {high:g} degrees")
         notes.append(f"{name}: {', '.join(word for word in words if word)}")
     if "calibration" in record:
-        noise = f"; {record['noise']}" if "noise" in record else ""
-        notes.append(
-            f"{name}: calibrated to {scene.unit} by {record['calibration']}{noise}"
-        )
+        note = f"{name}: calibrated to {scene.unit} by {record['calibration']}"
+        if "noise" in record:
+            note += f"; {record['noise']}"
+        notes.append(note)
     elif scene.unit is not None and scene.product.unit == scene.unit:
         notes.append(f"unit of {name}: {scene.unit}, as the file declares")
     if spacing is None and needed_m is not None:
-        compared = f"so it is not compared with the model's {needed_m:g} m"
-        notes.append(f"the pixel spacing of {name} is unknown, {compared}")
+        notes.append(
+            f"the pixel spacing of {name} is unknown, so it is not compared with the"
+            f" model's {needed_m:g} m"
+        )
     return notes

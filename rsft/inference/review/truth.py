@@ -78,7 +78,7 @@ def check_truth(
     """
     from scipy.optimize import linear_sum_assignment
 
-    from rsft.scenes.locations import read_positions
+    from rsft.scenes.positions import read_positions
 
     truth = read_positions(truth_path, scene)
     if truth.attributes is None or "class" not in truth.attributes:

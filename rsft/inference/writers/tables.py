@@ -86,7 +86,6 @@ def check_output_path(
     columns: Iterable[str],
     *,
     overwrite: bool = False,
-    discard_corrections: bool = False,
 ) -> None:
     """Check that a table can be written, before a job starts.
 
@@ -94,8 +93,6 @@ def check_output_path(
         path: path of the table.
         columns: names of its columns.
         overwrite: whether to replace an existing file.
-        discard_corrections: whether to replace even a file in which an analyst entered
-            corrections.
 
     Raises:
         RequestError: the format is unknown or does not support the columns, or the file
@@ -104,14 +101,13 @@ def check_output_path(
     _check_format(path, columns)
     for file in (path, *sidecar_paths(path)):
         _check_is_free(file, overwrite)
-    corrections = 0 if discard_corrections else _count_corrections(path)
+    corrections = _count_corrections(path)
     if corrections:
         raise RequestError(
             f"the file contains {corrections:,} labels in its field {CORRECTED_COLUMN},"
             " which would be lost",
             path,
-            "give another name; or keep them with rsft data add, then give"
-            " --discard-corrections",
+            "give another name; or keep them with rsft data add, and delete the file",
         )
 
 
@@ -196,7 +192,6 @@ def write_prediction_table(
     path: Path,
     *,
     overwrite: bool = False,
-    discard_corrections: bool = False,
 ) -> None:
     """Write a table in the format of the suffix.
 
@@ -210,18 +205,11 @@ def write_prediction_table(
         layer: the table.
         path: path of the file.
         overwrite: whether to replace an existing file.
-        discard_corrections: whether to replace even a file in which an analyst entered
-            corrections.
 
     Raises:
         RequestError: see `check_output_path`.
     """
-    check_output_path(
-        path,
-        layer.table.columns,
-        overwrite=overwrite,
-        discard_corrections=discard_corrections,
-    )
+    check_output_path(path, layer.table.columns, overwrite=overwrite)
     _WRITERS[table_suffix(path)](layer, path)
 
 

@@ -16,9 +16,9 @@ from rsft.inference.writers.layer import PredictionLayer
 from rsft.plugins.ais.choices import NO_SHIP
 from rsft.plugins.ais.match import AMBIGUOUS, AisMatch
 from rsft.scenes.detection import ship_window
-from rsft.scenes.locations import cut_chip
 from rsft.scenes.raster import RasterScene
 from rsft.scenes.reader import SceneReader
+from rsft.scenes.windows import cut_chip
 from rsft.types import LONLAT
 from rsft.version import __version__
 

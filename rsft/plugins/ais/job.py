@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 
 from rsft.errors import RequestError
-from rsft.inference.predict.lengths import measured_length
 from rsft.plugins.ais.choices import read_choices
 from rsft.plugins.ais.displacement import Acquisition
 from rsft.plugins.ais.feeds import SearchArea, read_messages
@@ -26,8 +25,10 @@ from rsft.plugins.ais.matching import Objects
 from rsft.plugins.ais.tracks import EARTH, KNOT, make_tracks
 from rsft.scenes.detection import detect_objects
 from rsft.scenes.georeference import Georeference
-from rsft.scenes.locations import Location, SceneLocations, read_positions
+from rsft.scenes.lengths import measured_length
+from rsft.scenes.locations import Location, SceneLocations
 from rsft.scenes.options import UNDECLARED, Declaration
+from rsft.scenes.positions import read_positions
 from rsft.scenes.query import CfarOptions
 from rsft.scenes.raster import RasterScene, open_scene
 from rsft.types import Progress

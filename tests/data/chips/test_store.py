@@ -25,7 +25,7 @@ from rsft.data.chips.store import (
 )
 from rsft.data.imagery.reader import read_chip
 from rsft.errors import DataError, RequestError
-from rsft.inference.predict.inputs import read_declarations
+from rsft.scenes.inputs import read_declarations
 from tests.helpers.messages import mentions
 
 LEFT_OUT = {"skipped": {"not an image": 2}, "rejected": [("labels.txt", 3, "odd")]}

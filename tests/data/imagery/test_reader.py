@@ -103,7 +103,7 @@ def test_complex_pixels(tmp_path, dtype):
     )
     with pytest.raises(DataError, match="the pixels are complex") as caught:
         read_chip(path)
-    assert "--modulus" in caught.value.hint
+    assert "--read modulus" in caught.value.hint
 
 
 def test_palette_png_gives_colors(tmp_path):

@@ -39,7 +39,7 @@ def test_zero_becomes_minus_infinity_decibel():
 
 @pytest.mark.parametrize(
     ("unit", "target", "missing"),
-    [("amplitude", "sigma0", "--calibrate"), ("intensity", "db", ".SAFE"), ("uint8", "db", "declare"),
+    [("amplitude", "sigma0", "--read calibrate"), ("intensity", "db", ".SAFE"), ("uint8", "db", "declare"),
      ("sigma0", "uint8", "declare"), ("uint16", "uint8", "declare"), ("intensity", "gamma0", "calibration"),
      ("sigma0", "gamma0", "process the scene to gamma0, not to sigma0"), ("gamma0", "sigma0", "incidence angle"),
      ("gamma0", "db", "process the scene to sigma0, not to gamma0"), ("db", "gamma0_db", "incidence angle"),
@@ -106,7 +106,7 @@ def test_data_types_are_checked_without_pixels():
         DataError, match=mentions("uint16 pixels", "sigma0 is float32")
     ) as caught:
         check_dtype("uint16", "sigma0")
-    assert "--calibrate" in caught.value.hint
+    assert "--read calibrate" in caught.value.hint
     with pytest.raises(
         DataError, match=mentions("float32 pixels", "uint16 is uint16")
     ) as caught:

@@ -11,7 +11,7 @@ import geopandas
 import numpy as np
 
 from rsft.scenes.detection import open_land_polygons
-from rsft.scenes.locations import read_positions
+from rsft.scenes.positions import read_positions
 from rsft.scenes.raster import PixelWindow, open_scene
 from tests.fuzz.mutate import (
     Mutator,

@@ -19,11 +19,11 @@ from rsft.data.chips.store import SPLITS, ChipStore
 from rsft.evaluation.report.pages import write_report
 from rsft.inference.corrections.corrected_table import read_corrected_table
 from rsft.inference.predict.batch_journal import BatchJournal, BatchResult
-from rsft.inference.predict.inputs import find_chips
 from rsft.inference.suggestion.suggest import suggest_chips
 from rsft.inference.writers.layer import PredictionLayer
 from rsft.inference.writers.tables import write_prediction_table
 from rsft.plugins.publishing.croissant import write_croissant
+from rsft.scenes.inputs import find_chips
 from tests.fuzz.mutate import (
     Mutator,
     mutate_json,

@@ -15,7 +15,7 @@ from rsft.data.imagery.stretch import Stretch
 from rsft.data.prepare.image_folder import prepare_folder
 from rsft.inference.options import PredictionRequest
 from rsft.inference.predict import job
-from rsft.scenes.options import ChipOptions, Declaration
+from rsft.scenes.options import ChipOptions, ChipSize, Declaration
 from rsft.scenes.query import Query
 from tests.helpers.scenes import (
     UTM,
@@ -69,7 +69,7 @@ class Desk(NamedTuple):
         use_toy_model(self.patch, toy_bundle(contract=fields.pop("contract", contract)))
         query = fields.pop("query", Query(at=self.positions))
         options = {
-            "chip_options": ChipOptions(side=SIDE),
+            "chip_options": ChipOptions(size=ChipSize(SIDE)),
             "declaration": Declaration("db"),
             "chips_dir": self.folder / "cut" if chips else None,
             "overwrite": True,

@@ -20,7 +20,7 @@ from rsft.errors import DataError, RequestError
 from rsft.inference.corrections.add import AdditionOptions, add_corrections
 from rsft.inference.corrections.corrected_table import read_corrected_table
 from rsft.inference.suggestion.suggest import suggest_chips
-from rsft.scenes.options import UNDECLARED, ChipOptions, Declaration
+from rsft.scenes.options import UNDECLARED, ChipOptions, ChipSize, Declaration
 from rsft.scenes.query import Query
 from rsft.utils.tables import write_csv_table
 from tests.helpers.file_server import serving_folder
@@ -390,7 +390,9 @@ def test_scenes_with_and_without_their_noise(desk, monkeypatch):
 
     with pytest.raises(
         RequestError,
-        match=mentions("some of the scenes", kept, "--keep-noise", "--mixed-noise"),
+        match=mentions(
+            "some of the scenes", kept, "--read keep-noise", "--mixed-noise"
+        ),
     ):
         add(kept)
     assert add(kept, scene="other").result.added.total() == 3
@@ -427,7 +429,10 @@ def test_resampled_chips_and_boxes(desk):
     boxes = [f"{col - 3},{row - 3},{col + 3},{row + 3}" for row, col in SHIPS]
     (desk.folder / "boxes.csv").write_text("\n".join(["xmin,ymin,xmax,ymax", *boxes]))
     query = Query(at=desk.folder / "boxes.csv", crs="pixel")
-    for options in (ChipOptions(margin=2), ChipOptions(side=8, resample_to=20)):
+    for options in (
+        ChipOptions(size=ChipSize(margin=2)),
+        ChipOptions(size=ChipSize(8), resample_to=20),
+    ):
         fields = {"query": query, "chip_options": options}
         for name in ("saved.parquet", "cut.parquet"):
             (desk.folder / name).unlink(

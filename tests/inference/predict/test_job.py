@@ -31,7 +31,7 @@ from rsft.inference.predict.job import predict
 from rsft.inference.writers.columns import table_columns
 from rsft.inference.writers.geopackage import read_geopackage_metadata
 from rsft.models.outputs import ClassifierOutputs
-from rsft.scenes.options import ChipOptions, Declaration
+from rsft.scenes.options import ChipOptions, ChipSize, Declaration
 from rsft.scenes.query import CfarOptions, Query
 from tests.helpers.file_server import serving_folder
 from tests.helpers.files import written
@@ -161,11 +161,11 @@ def test_a_scene_is_not_one_chip(bundle, whole_scene, tmp_path):
         "--detect",
         "--grid 8",
         "--at POSITIONS",
-        "--side 100",
+        "--size 100",
     ):
         assert text in error.value.hint
     assert list(tmp_path.iterdir()) == [whole_scene]
-    request = PredictionRequest(chip_options=ChipOptions(side=100))
+    request = PredictionRequest(chip_options=ChipOptions(size=ChipSize(100)))
     assert predict(bundle, [whole_scene], tmp_path / "out.csv", request).counts == {
         "dark": 0,
         "bright": 1,
@@ -307,7 +307,8 @@ def test_scene_given_as_a_chip(bundle, tmp_path):
 def request_at(positions, **fields):
     """Return a request for chips of 16 pixels at the positions of a file."""
     return PredictionRequest(
-        Query(at=positions), **({"chip_options": ChipOptions(side=16)} | fields)
+        Query(at=positions),
+        **({"chip_options": ChipOptions(size=ChipSize(16))} | fields),
     )
 
 
@@ -496,7 +497,9 @@ def test_positions_of_several_scenes(bundle, scene, tmp_path):
     (tmp_path / "labels").mkdir()
     (tmp_path / "labels/s.txt").write_text("0 0.5 0.5 0.2 0.2\n")
     (tmp_path / "labels/t.txt").write_text("gsd:1\n20 10 60 10 60 30 20 30 ship 0\n")
-    request = request_at(tmp_path / "labels", chip_options=ChipOptions(margin=2))
+    request = request_at(
+        tmp_path / "labels", chip_options=ChipOptions(size=ChipSize(margin=2))
+    )
     table = predict(bundle, [scene, other], tmp_path / "out.gpkg", request).table
     assert table[["scene", "at", "at_class"]].to_numpy().tolist() == [
         ["s.tif", 1, "0"],
@@ -520,7 +523,9 @@ def test_job_without_rows_writes_an_empty_layer(bundle, tmp_path, suffix, query)
     }
     scene_query, side, reason = queries[query]
     out = tmp_path / f"out.{suffix}"
-    request = PredictionRequest(scene_query, chip_options=ChipOptions(side=side))
+    request = PredictionRequest(
+        scene_query, chip_options=ChipOptions(size=ChipSize(side))
+    )
     result = predict(bundle, [scene], out, request)
     assert result.notes[0] == f"the table has no rows: {reason}"
     assert result.counts == {"dark": 0, "bright": 0} and result.table.empty
@@ -578,20 +583,19 @@ def test_positions_that_all_lie_outside_are_an_error(bundle, scene, tmp_path):
         predict(bundle, [scene], tmp_path / "o.csv", replace(request, html_path=None))
 
 
-def test_a_corrected_table_is_only_replaced_on_request(bundle, scene, tmp_path):
+def test_a_corrected_table_is_never_replaced(bundle, scene, tmp_path):
     out = tmp_path / "o.geojson"
     request = request_at(written(tmp_path / "at.csv", "row,col\n20,30\n"))
     predict(bundle, [scene], out, request)
     content = json.loads(out.read_text())
     content["features"][0]["properties"]["corrected"] = "dark"
     out.write_text(json.dumps(content))
-    with pytest.raises(RequestError, match="give --discard-corrections"):
+    with pytest.raises(
+        RequestError, match=mentions("rsft data add", "delete the file")
+    ):
         predict(bundle, [scene], out, replace(request, overwrite=True))
-    with pytest.raises(RequestError, match="the file exists already"):
-        predict(bundle, [scene], out, replace(request, discard_corrections=True))
-    predict(
-        bundle, [scene], out, replace(request, overwrite=True, discard_corrections=True)
-    )
+    out.unlink()
+    predict(bundle, [scene], out, replace(request, overwrite=True))
     assert json.loads(out.read_text())["features"][0]["properties"]["corrected"] is None
 
 

@@ -29,7 +29,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from rsft.data.imagery.stretch import Stretch
 from rsft.inference.options import PredictionRequest
-from rsft.scenes.options import ChipOptions, Declaration
+from rsft.scenes.options import ChipSize, ChipOptions, Declaration
 from rsft.scenes.query import CfarOptions, Query
 from rsft.inference.predict import job
 from tests.helpers.scenes import brightness_logits, toy_bundle, toy_contract, toy_engine
@@ -45,7 +45,7 @@ for number, scene in enumerate(scenes):
     request = PredictionRequest(
         query=Query(detect=CfarOptions()) if detect else Query(grid=512, stride=512),
         declaration=Declaration("amplitude" if unit == "amplitude" else None),
-        chip_options=ChipOptions(side=64) if detect else ChipOptions(),
+        chip_options=ChipOptions(size=ChipSize(64)) if detect else ChipOptions(),
         html_path=Path(folder) / f"{number}.html",
     )
     result = job.predict(Path("bundle"), [Path(scene)], Path(folder) / f"{number}.gpkg", request)

@@ -9,18 +9,22 @@ import shapely
 
 from rsft.data.imagery.reader import read_chip
 from rsft.errors import DataError
+from rsft.inference.options import PredictionRequest
 from rsft.inference.predict.chip_files import NoDataError
-from rsft.inference.predict.lengths import (
+from rsft.inference.predict.scene_chips import SceneChips
+from rsft.scenes.georeference import rectangle_corners
+from rsft.scenes.lengths import (
     annotated_length,
     box_length,
     bright_length,
     measured_length,
 )
-from rsft.inference.predict.scene_chips import SceneChips
-from rsft.scenes.georeference import rectangle_corners
-from rsft.scenes.locations import ChipWindow, Location, check_scene_bands
+from rsft.scenes.locations import Location
 from rsft.scenes.options import Declaration
+from rsft.scenes.query import Query
 from rsft.scenes.raster import open_scene
+from rsft.scenes.requirements import check_scene
+from rsft.scenes.windows import ChipWindow
 from tests.helpers.scenes import (
     UTM,
     ground_control_points,
@@ -41,18 +45,13 @@ SAR = toy_contract(
 PIXELS = np.random.default_rng(0).random((2, 60, 80), np.float32)
 
 
-def chips(scene, locations, scale=1.0, **options):
+POINTS = Query()
+
+
+def chips(scene, locations, scale=1.0, query=POINTS, in_pixels=False, **options):
     window = ChipWindow(8, 0, (scale, scale))
-    spacing = scene.spacing and (scene.spacing[0] * scale, scene.spacing[1] * scale)
-    return SceneChips(
-        scene,
-        locations,
-        SAR,
-        window,
-        spacing,
-        declaration=Declaration("sigma0"),
-        **options,
-    )
+    request = PredictionRequest(query, Declaration("sigma0"), **options)
+    return SceneChips(scene, locations, SAR, window, request, in_pixels)
 
 
 def point(row, col, name="p"):
@@ -64,7 +63,7 @@ def test_only_the_bands_of_the_model_in_its_order(tmp_path):
     scene = open_scene(
         write_geotiff(tmp_path / "s.tif", bands, names=("VH", "HH", "VV"))
     )
-    assert check_scene_bands(scene, SAR, Declaration("sigma0")) == [2, 0]
+    assert check_scene(scene, SAR, Declaration("sigma0")) == [2, 0]
     chip = chips(scene, [point(20, 30)]).read(0)
     assert (chip.pixels.transpose(2, 0, 1) == PIXELS[:, 16:24, 26:34]).all()
     assert chip.columns | {"geometry": 0} == {
@@ -121,7 +120,7 @@ def test_scene_that_does_not_fulfill_the_contract(
 ):
     scene = open_scene(write_geotiff(tmp_path / "s.tif", PIXELS, names=names))
     with pytest.raises(DataError, match=message) as caught:
-        check_scene_bands(scene, SAR, declaration)
+        check_scene(scene, SAR, declaration)
     assert hint in caught.value.hint and caught.value.location.endswith("s.tif")
 
 
@@ -136,7 +135,9 @@ def test_chips_over_the_edge_and_without_data(tmp_path):
     with pytest.raises(DataError, match=r"every pixel is 0\.0"):
         cut.read(cut.locations.index(locations[1]))
     with pytest.raises(NoDataError):
-        chips(scene, locations, is_tiled=True).read(cut.locations.index(locations[1]))
+        chips(scene, locations, query=Query(grid=8)).read(
+            cut.locations.index(locations[1])
+        )
 
 
 def test_chips_in_the_order_of_blocks(tmp_path):
@@ -220,7 +221,7 @@ def test_a_scene_needs_only_the_bands_of_the_planes(tmp_path):
         ((), PIXELS, [1]),
     ):
         scene = open_scene(write_geotiff(tmp_path / "s.tif", bands, names=names))
-        assert check_scene_bands(scene, contract, Declaration("sigma0")) == indices
+        assert check_scene(scene, contract, Declaration("sigma0")) == indices
 
 
 def test_boxes():

@@ -12,12 +12,12 @@ from rsft.data.imagery.stretch import Stretch
 from rsft.errors import DataError, RequestError
 from rsft.inference.options import PredictionRequest
 from rsft.inference.predict.job import predict
-from rsft.inference.predict.scene_chips import describe_scene, select_scene_unit
-from rsft.scenes.locations import check_scene_bands
+from rsft.inference.predict.scene_chips import describe_scene
 from rsft.scenes.options import UNDECLARED
 from rsft.scenes.query import CfarOptions, Query
 from rsft.scenes.raster import PixelWindow, open_scene
 from rsft.scenes.reader import SceneReader
+from rsft.scenes.requirements import check_scene, select_unit
 from tests.helpers.messages import mentions
 from tests.helpers.scenes import (
     UTM,
@@ -44,8 +44,8 @@ def contract(unit, **fields):
 
 def read(path, model, unit=None, options=DEFAULT_OPTIONS):
     """Return unit, data type and value of a pixel, as a job reads them."""
-    scene = select_scene_unit(open_scene(path, options), model, unit)
-    indices = check_scene_bands(scene, model, UNDECLARED)
+    scene = select_unit(open_scene(path, options), model, unit)
+    indices = check_scene(scene, model, UNDECLARED)
     reader = SceneReader(scene, indices)
     value = reader(PIXEL)[0, 0, 0]
     reader.close()
@@ -55,7 +55,7 @@ def read(path, model, unit=None, options=DEFAULT_OPTIONS):
 @pytest.mark.parametrize(
     ("query", "side"),
     [
-        (Query(detect=CfarOptions(land="none")), "--side 64"),
+        (Query(detect=CfarOptions(land="none")), "--size 64"),
         (Query(grid=16), None),
     ],
 )
@@ -180,7 +180,7 @@ def test_complex_values(tmp_path, dtype):
     path = write_geotiff(tmp_path / "s.tif", stored, dtype=dtype)
     with pytest.raises(DataError, match=mentions("complex", f"({dtype})")) as caught:
         open_scene(path)
-    assert "--modulus" in caught.value.hint
+    assert "--read modulus" in caught.value.hint
     expected = np.hypot(*map(float, (DN[7, 9], DN[32, 9])))
     options = ProductOptions(modulus=True)
     assert read(path, contract("amplitude"), None, options) == (
@@ -201,9 +201,9 @@ def test_options_that_contradict_the_file(tmp_path, safe):
         (
             plain,
             ProductOptions(modulus=True),
-            "--modulus is for complex pixels, but these are uint16",
+            "--read modulus is for complex pixels, but these are uint16",
         ),
-        (plain, ProductOptions(keep_noise=True), "--keep-noise"),
+        (plain, ProductOptions(keep_noise=True), "--read keep-noise"),
         (decibels, ProductOptions(factor=1), "the file declares db"),
         (
             safe,

@@ -98,7 +98,7 @@ def job_arguments(kind, root, scene):
     """Return inputs and options of a job with chips, positions or tiles."""
     if kind == "chips":
         return [root / "chips/val"]
-    at = ["--at", scene.with_name("positions.geojson"), "--side", "32"]
+    at = ["--at", scene.with_name("positions.geojson"), "--size", "32"]
     return [scene, *(at if kind == "positions" else ["--grid", "32"])]
 
 

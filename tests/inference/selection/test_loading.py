@@ -10,10 +10,10 @@ import pytest
 from rsft.errors import RequestError
 from rsft.evaluation.evaluate import evaluate
 from rsft.inference.options import PredictionRequest
-from rsft.inference.predict.inputs import find_chips
 from rsft.inference.predict.job import predict
 from rsft.models.bundle.bundle import Bundle, combine_bundles
 from rsft.recipe.schema import EvaluateSection
+from rsft.scenes.inputs import find_chips
 from tests.helpers.messages import mentions
 from tests.helpers.tiny_bundles import perturbed_copy
 

@@ -22,7 +22,7 @@ from rsft.inference.writers.tables import (
     table_suffix,
     write_prediction_table,
 )
-from rsft.scenes.options import ChipOptions
+from rsft.scenes.options import ChipOptions, ChipSize
 from rsft.scenes.query import Query
 from tests.helpers.files import written
 from tests.helpers.messages import mentions
@@ -189,7 +189,7 @@ def test_a_prediction_for_labeling_tools(scene, tmp_path, at, box):
     """A point has the box of its chip; positions on a georeferenced scene are written
     in pixels."""
     query = Query(at=written(tmp_path / "at.csv", at), crs="pixel")
-    request = PredictionRequest(query, chip_options=ChipOptions(side=8))
+    request = PredictionRequest(query, chip_options=ChipOptions(size=ChipSize(8)))
     predict(tmp_path, [scene], tmp_path / "out.coco.json", request)
     table = read_annotations(tmp_path / "out.coco.json").table
     assert (

@@ -15,7 +15,6 @@ import pyogrio
 import pytest
 
 from rsft.errors import DataError, RequestError
-from rsft.inference.prepare_scenes import prepare_scenes
 from rsft.plugins.ais.choice_page import write_choice_page
 from rsft.plugins.ais.displacement import Acquisition
 from rsft.plugins.ais.job import (
@@ -29,6 +28,7 @@ from rsft.plugins.ais.match import AisOptions
 from rsft.scenes.options import UNDECLARED, Declaration
 from rsft.scenes.query import CfarOptions
 from rsft.scenes.raster import open_scene
+from tests.helpers.scene_stores import prepare
 from tests.helpers.scenes import UTM, simulate_sea, write_geotiff
 from tests.plugins.ais.conftest import SHIPS
 
@@ -214,14 +214,14 @@ def test_matched_objects_become_training_chips(traffic, tmp_path):
     options = {
         "layer": "matched",
         "field": "ais_class",
-        "chip_size": "32",
+        "size": "32",
         "split": "object",
         "jobs": 1,
     }
-    store = prepare_scenes(
+    store = prepare(
         traffic.scene,
         tmp_path / "store",
-        labels=tmp_path / "matches.gpkg",
+        at=tmp_path / "matches.gpkg",
         val=0.5,
         **options,
     )

@@ -8,7 +8,7 @@ from rsft.errors import RequestError
 from rsft.inference.options import PredictionRequest
 from rsft.inference.predict.job import predict
 from rsft.inference.predict.result_table import add_disagreements
-from rsft.scenes.options import ChipOptions
+from rsft.scenes.options import ChipOptions, ChipSize
 from rsft.scenes.query import CfarOptions, Query
 from tests.helpers.scenes import toy_bundle, toy_contract, use_toy_model
 
@@ -29,7 +29,7 @@ def test_columns_of_ais(traffic, tmp_path, monkeypatch, is_detected):
         query["at"].write_text(f"row,col\n{rows}5,600\n")
     request = PredictionRequest(
         query=Query(**query, sources={"ais": traffic.ais}),
-        chip_options=ChipOptions(side=32),
+        chip_options=ChipOptions(size=ChipSize(32)),
     )
     result = predict(
         tmp_path / "bundle", [traffic.scene], tmp_path / "out.gpkg", request

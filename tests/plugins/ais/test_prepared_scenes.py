@@ -7,14 +7,14 @@ import pytest
 
 from rsft.data.chips.store import read_dataset
 from rsft.errors import RequestError
-from rsft.inference.preparation import job
-from rsft.inference.prepare_scenes import prepare_scenes
 from rsft.plugins.ais import job as ais_job
 from rsft.scenes import detection
+from rsft.scenes import store as job
 from rsft.scenes.locations import SceneLocations
 from rsft.scenes.options import Declaration
 from rsft.scenes.raster import open_scene
 from tests.helpers.messages import mentions
+from tests.helpers.scene_stores import prepare
 from tests.helpers.scenes import UTM, simulate_sea, write_geotiff
 
 OPTIONS = {"land": "none", "split": "object", "val": 0.3, "jobs": 1}
@@ -48,7 +48,7 @@ def test_scenes_without_messages_are_left_out_and_named(traffic, tmp_path, monke
         "detect_objects",
         lambda scene, *x: searched.append(scene.name) or detect(scene, *x),
     )
-    store = prepare_scenes(tmp_path, tmp_path / "store", ais=traffic.ais, **OPTIONS)
+    store = prepare(tmp_path, tmp_path / "store", ais=traffic.ais, **OPTIONS)
     assert sorted(store.table["class"]) == ["cargo", "fishing", "tanker"]
     assert store.skipped["scene without AIS messages"] == 2 and searched == [
         traffic.scene.stem
@@ -77,7 +77,7 @@ def test_no_scene_with_messages_is_an_error(tmp_path):
         RequestError,
         match=mentions("none of the scenes (2)", "ais.csv", "AIS file of this region"),
     ):
-        prepare_scenes(tmp_path, tmp_path / "store", ais=ais, **OPTIONS)
+        prepare(tmp_path, tmp_path / "store", ais=ais, **OPTIONS)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "ais.csv",
         "far.tif",
@@ -97,7 +97,7 @@ def test_a_scene_without_time_is_named_with_the_command_that_stores_it(tmp_path)
             "no time", "a.tif", "rio edit-info", "--tag ACQUISITION_DATETIME"
         ),
     ):
-        prepare_scenes(tmp_path, tmp_path / "store", ais=ais, **OPTIONS)
+        prepare(tmp_path, tmp_path / "store", ais=ais, **OPTIONS)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tif", "ais.csv"]
 
 
@@ -117,11 +117,11 @@ def test_a_stopped_build_does_not_detect_again(traffic, tmp_path, monkeypatch):
 
     monkeypatch.setattr(job, "build_store", stop)
     with pytest.raises(KeyboardInterrupt):
-        prepare_scenes(traffic.scene, tmp_path / "store", ais=traffic.ais, **OPTIONS)
+        prepare(traffic.scene, tmp_path / "store", ais=traffic.ais, **OPTIONS)
     with pytest.raises(
         RequestError, match="cannot be divided"
     ):  # other options for the chips keep the detection
-        prepare_scenes(
+        prepare(
             traffic.scene,
             tmp_path / "store",
             ais=traffic.ais,
@@ -129,20 +129,16 @@ def test_a_stopped_build_does_not_detect_again(traffic, tmp_path, monkeypatch):
         )
     assert len(detected) == 1 and (tmp_path / ".store.journal").is_file()
     monkeypatch.setattr(job, "build_store", build)
-    store = prepare_scenes(
-        traffic.scene, tmp_path / "store", ais=traffic.ais, **OPTIONS
-    )
+    store = prepare(traffic.scene, tmp_path / "store", ais=traffic.ais, **OPTIONS)
     assert (
         len(detected) == 1
         and len(store.table) == 3
         and not (tmp_path / ".store.journal").exists()
     )
-    expected = prepare_scenes(
-        traffic.scene, tmp_path / "expected", ais=traffic.ais, **OPTIONS
-    )
+    expected = prepare(traffic.scene, tmp_path / "expected", ais=traffic.ais, **OPTIONS)
     assert len(detected) == 2 and expected.table.equals(store.table)
     (tmp_path / ".store.journal").touch()
-    prepare_scenes(traffic.scene, tmp_path / "store", ais=traffic.ais, **OPTIONS)
+    prepare(traffic.scene, tmp_path / "store", ais=traffic.ais, **OPTIONS)
     assert not (tmp_path / ".store.journal").exists()
 
 
@@ -158,7 +154,7 @@ def test_other_options_of_the_detector_detect_again(traffic, tmp_path, monkeypat
     monkeypatch.setattr(job, "build_store", lambda *x, **options: 1 / 0)
     for land in ("none", "brightness", "brightness"):
         with pytest.raises(ZeroDivisionError):
-            prepare_scenes(
+            prepare(
                 traffic.scene,
                 tmp_path / "store",
                 ais=traffic.ais,
@@ -184,7 +180,7 @@ def test_the_declared_unit_reaches_the_detector(traffic, tmp_path, monkeypatch):
         )
         assert match.counts["AIS without detection"] == 4
         with pytest.raises(RequestError, match="no label can be used"):
-            prepare_scenes(
+            prepare(
                 traffic.scene, tmp_path / "store", ais=traffic.ais, unit=unit, **OPTIONS
             )
     stored = (open_scene(traffic.scene).unit, "uint16")
@@ -194,7 +190,7 @@ def test_the_declared_unit_reaches_the_detector(traffic, tmp_path, monkeypatch):
     )
     refused = mentions("--unit db", traffic.scene.name, "by its calibration")
     with pytest.raises(RequestError, match=refused):
-        prepare_scenes(
+        prepare(
             traffic.scene, tmp_path / "store", ais=traffic.ais, unit="db", **OPTIONS
         )
     with pytest.raises(RequestError, match=refused):
@@ -209,7 +205,7 @@ def test_the_declared_unit_reaches_the_detector(traffic, tmp_path, monkeypatch):
 def test_classes_of_ships_by_ais(traffic, tmp_path):
     """Of four detected objects three belong to a ship: they get its class and its
     MMSI."""
-    store = prepare_scenes(
+    store = prepare(
         traffic.scene,
         tmp_path / "store",
         ais=traffic.ais,

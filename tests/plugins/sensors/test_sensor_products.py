@@ -9,10 +9,10 @@ from rsft.data.imagery.stretch import Stretch
 from rsft.errors import DataError, RequestError
 from rsft.inference.options import PredictionRequest
 from rsft.inference.predict.job import predict
-from rsft.inference.predict.scene_chips import select_scene_unit
-from rsft.inference.preparation.records import open_scenes
 from rsft.scenes.query import Query
 from rsft.scenes.raster import open_scene
+from rsft.scenes.requirements import select_unit
+from rsft.scenes.store import open_scenes
 from tests.data.imagery.products.test_processed import GRANULE, VALUES, write_dimap
 from tests.helpers.messages import mentions
 from tests.helpers.products import DN, read_band, write_image
@@ -131,10 +131,10 @@ def test_gamma0_to_sigma0(tmp_path, monkeypatch, scale):
     contract = use_model(monkeypatch, "db")
     root = write_asf(tmp_path / "asf", scale)
     with pytest.raises(
-        DataError, match="--gamma0-to-sigma0" if scale != "ga" else "amplitude"
+        DataError, match="--read gamma0-to-sigma0" if scale != "ga" else "amplitude"
     ):
         run(root, tmp_path)
-    scene = select_scene_unit(open_scene(root, GAMMA0), contract, None)
+    scene = select_unit(open_scene(root, GAMMA0), contract, None)
     assert (scene.unit, scene.dtype) == ("sigma0", "float32")
     gamma0 = VALUES.astype(float) ** (2 if scale == "ga" else 1)
     cosine = np.cos(np.linspace(0.5, 0.7, VALUES.shape[1]))
@@ -161,11 +161,13 @@ def test_gamma0_to_sigma0_is_refused(tmp_path, monkeypatch):
         "declares no unit": write_geotiff(tmp_path / "d.tif", VALUES),
     }
     for message, path in cases.items():
-        with pytest.raises(RequestError, match=mentions("--gamma0-to-sigma0", message)):
+        with pytest.raises(
+            RequestError, match=mentions("--read gamma0-to-sigma0", message)
+        ):
             open_scene(path, GAMMA0)
-    with pytest.raises(RequestError, match="--calibrate"):
+    with pytest.raises(RequestError, match="--read calibrate"):
         ProductOptions(gamma0_to_sigma0=True, factor=1.0)
-    scene = select_scene_unit(
+    scene = select_unit(
         open_scene(write_asf(tmp_path / "e", "gp"), GAMMA0), contract, None
     )
     assert scene.unit == "sigma0"  # which a model of gamma0 refuses

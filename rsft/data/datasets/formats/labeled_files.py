@@ -155,8 +155,7 @@ def _check_folder(root: Path) -> None:
             f"{labels}, but `path label` lists and class folders have one label per"
             " image",
             root,
-            "cut out the objects: rsft prepare scenes IMAGES --labels LABELS --root"
-            " STORE",
+            "cut out the objects: rsft prepare scenes IMAGES --at LABELS --root STORE",
         )
     if not root.is_dir():
         fault = "the folder does not exist"

@@ -3,76 +3,98 @@
 The command line imports this module for its help.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from math import isfinite
-from typing import Annotated
+from typing import Any
 
 from rsft.errors import RequestError
-from rsft.utils.command_options import Option
 
-_option = partial(Option, panel="Pixels of the input")
+_FLAGS = {
+    "modulus": "modulus",
+    "keep-noise": "keep_noise",
+    "gamma0-to-sigma0": "gamma0_to_sigma0",
+}
+"""Field of each value of `--read` that has no value of its own."""
+
+_HINT = "give modulus, keep-noise, gamma0-to-sigma0, calibrate=F or asset=NAME"
+
+READ_HELP = (
+    "How scenes are read; repeatable. modulus: take |z| of complex scenes (SLC)."
+    " keep-noise: do not subtract the thermal noise that a Sentinel-1 product lists."
+    " gamma0-to-sigma0: sigma0 = gamma0 * cos(theta), which is right for the sea and"
+    " wrong on slopes. calibrate=F: sigma0 = F * DN^2, where the provider states F."
+    " asset=NAME: the asset of a STAC item, or several such as vv,vh."
+)
+"""Help of the option `--read`."""
 
 
 @dataclass(frozen=True)
 class ProductOptions:
     """How the values of a product are read.
 
-    `rsft predict` has an option for each field.
+    Attributes:
+        modulus: take the modulus |z| of complex scenes. It is amplitude, unless the
+            product has a calibration.
+        factor: calibration factor F of digital numbers DN: sigma0 = F * DN^2.
+        keep_noise: do not subtract the thermal noise that a product lists.
+        gamma0_to_sigma0: convert gamma0 to sigma0 with the incidence angle at the
+            ellipsoid.
+        asset: names of the assets of a STAC item, separated by commas; None takes those
+            with the role data.
     """
 
-    modulus: Annotated[
-        bool,
-        _option(
-            "Take the modulus |z| of complex scenes (SLC). It is amplitude, unless the"
-            " product has a calibration."
-        ),
-    ] = False
-    factor: Annotated[
-        float | None,
-        _option(
-            "Calibration factor F of a scene in digital numbers DN: sigma0 = F * DN^2."
-            " Its provider states F (10^(dB / 10), if in dB). The products of most"
-            " sensors contain their calibration.",
-            name="--calibrate",
-            metavar="F",
-        ),
-    ] = None
-    keep_noise: Annotated[
-        bool,
-        _option(
-            "Do not subtract the thermal noise that a Sentinel-1 product lists: for"
-            " models of chips that contain it."
-        ),
-    ] = False
-    gamma0_to_sigma0: Annotated[
-        bool,
-        _option(
-            "Convert gamma0 to sigma0 = gamma0 * cos(theta), with the incidence angle"
-            " theta at the ellipsoid. This is right for the sea and wrong on slopes."
-        ),
-    ] = False
-    asset: Annotated[
-        str | None,
-        _option(
-            "Assets of a STAC item, such as vv or vv,vh (default: those with the role"
-            " data).",
-            metavar="NAME",
-        ),
-    ] = None
+    modulus: bool = False
+    factor: float | None = None
+    keep_noise: bool = False
+    gamma0_to_sigma0: bool = False
+    asset: str | None = None
 
     def __post_init__(self) -> None:
-        if self.factor is not None and self.gamma0_to_sigma0:
-            message = "--calibrate and --gamma0-to-sigma0 cannot be used together"
-            raise RequestError(
-                message, hint="leave out --calibrate for pixels that are gamma0"
-            )
-        if self.factor is not None and not (self.factor > 0 and isfinite(self.factor)):
+        if self.factor is None:
+            return
+        if self.gamma0_to_sigma0:
+            message = "calibrate and gamma0-to-sigma0 cannot be used together"
+            hint = "leave out calibrate for pixels that are gamma0"
+            raise RequestError(message, "--read", hint)
+        if not (self.factor > 0 and isfinite(self.factor)):
             message = f"the calibration factor {self.factor:g} is not a positive number"
-            raise RequestError(
-                message, "--calibrate", "give the factor F of sigma0 = F * DN^2"
-            )
+            hint = "give the factor F of sigma0 = F * DN^2"
+            raise RequestError(message, "--read calibrate", hint)
 
 
 DEFAULT_OPTIONS = ProductOptions()
 """Real values, the product's calibration, without thermal noise."""
+
+
+def parse_product_options(texts: Sequence[str]) -> ProductOptions:
+    """Return the options that values of `--read` name.
+
+    Raises:
+        RequestError: a text is no option.
+
+    Example:
+        >>> parse_product_options(["modulus", "asset=vv"]).asset
+        'vv'
+    """
+    values: dict[str, Any] = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        if text in _FLAGS:
+            values[_FLAGS[text]] = True
+        elif name == "asset" and value:
+            values["asset"] = value
+        elif name == "calibrate":
+            values["factor"] = _parse_factor(value)
+        else:
+            raise RequestError(f"{text!r} is no way to read scenes", "--read", _HINT)
+    return ProductOptions(**values)
+
+
+def _parse_factor(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        message = f"the calibration factor {text!r} is no number"
+        hint = "give the factor F of sigma0 = F * DN^2"
+        raise RequestError(message, "--read calibrate", hint) from error

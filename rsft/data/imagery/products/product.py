@@ -224,10 +224,10 @@ def read_product(
         product = _read_tags(path, handles)
     if options.keep_noise and not product.noise:
         raise RequestError(
-            "--keep-noise is for products whose thermal noise rsft removes, such as"
+            "--read keep-noise is for products whose thermal noise rsft removes, such as"
             " those of Sentinel-1",
             path,
-            "leave out --keep-noise",
+            "leave out --read keep-noise",
         )
     product = replace(product, unit=read_unit(handles, path) or product.unit)
     if options.gamma0_to_sigma0:
@@ -249,13 +249,13 @@ def _check_modulus(path: object, handles: Sequence[Any], modulus: bool) -> None:
             f"the pixels are complex ({', '.join(complex_dtypes)}), but a model takes"
             " real values",
             path,
-            "give --modulus, which takes their modulus (the amplitude)",
+            "give --read modulus, which takes their modulus (the amplitude)",
         )
     if modulus and not complex_dtypes:
         raise RequestError(
-            f"--modulus is for complex pixels, but these are {', '.join(dtypes)}",
+            f"--read modulus is for complex pixels, but these are {', '.join(dtypes)}",
             path,
-            "leave out --modulus",
+            "leave out --read modulus",
         )
 
 
@@ -283,7 +283,8 @@ def _calibrate(path: object, product: Product, factor: float, bands: int) -> Pro
     elif product.unit not in (None, "amplitude"):
         fault = f"the file declares {product.unit}, not digital numbers"
     if fault:
-        raise RequestError(f"--calibrate, but {fault}", path, "leave out --calibrate")
+        hint = "leave out --read calibrate"
+        raise RequestError(f"--read calibrate, but {fault}", path, hint)
     return replace(
         product,
         unit="amplitude",
@@ -304,13 +305,13 @@ def _to_sigma0(path: object, product: Product) -> Product:
         else:
             actual = f"declares {product.unit or 'no unit'}"
         raise RequestError(
-            f"--gamma0-to-sigma0 is for products of gamma0, but the file {actual}",
+            f"--read gamma0-to-sigma0 is for products of gamma0, but the file {actual}",
             path,
-            "leave out --gamma0-to-sigma0",
+            "leave out --read gamma0-to-sigma0",
         )
     if not isinstance(product.incidence, LineTable):
         raise RequestError(
-            "--gamma0-to-sigma0, but the product states no incidence angles",
+            "--read gamma0-to-sigma0, but the product states no incidence angles",
             path,
             "process the scene to sigma0, or use a model of gamma0",
         )
@@ -323,6 +324,6 @@ def _to_sigma0(path: object, product: Product) -> Product:
         calibrations={"sigma0": tuple(converted)},
         calibration_source=(
             "sigma0 = gamma0 * cos(incidence angle at the ellipsoid), as"
-            " --gamma0-to-sigma0 asks; wrong on slopes"
+            " --read gamma0-to-sigma0 asks; wrong on slopes"
         ),
     )

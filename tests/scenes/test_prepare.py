@@ -18,12 +18,13 @@ from rsft.data.prepare.dota import prepare_dota
 from rsft.errors import RequestError
 from rsft.inference.options import PredictionRequest
 from rsft.inference.predict.scene_chips import plan_scenes
-from rsft.inference.prepare_scenes import prepare_scenes, show_notes
-from rsft.scenes.options import ChipOptions, Declaration
+from rsft.scenes.options import ChipOptions, ChipSize, Declaration
+from rsft.scenes.prepare import show_notes
 from rsft.scenes.query import Query
 from tests.helpers.files import written
 from tests.helpers.killing import kill_at_call, run_until_killed
 from tests.helpers.messages import mentions
+from tests.helpers.scene_stores import prepare
 from tests.helpers.scenes import UTM, simulate_sea, toy_contract, write_geotiff
 
 SHIPS = [
@@ -72,9 +73,7 @@ def scenes(tmp_path):
 
 def prepared(scenes, root, **options):
     folder, labels = scenes
-    return prepare_scenes(
-        folder, root, labels=labels, **({"jobs": 1, "chip_size": "32"} | options)
-    )
+    return prepare(folder, root, at=labels, **({"jobs": 1, "size": "32"} | options))
 
 
 def chips_of(store):
@@ -114,8 +113,8 @@ def test_the_manifest_says_what_a_chip_shows_where_and_when(scenes, tmp_path):
 
 
 def test_chips_are_those_of_a_prediction_to_the_bit(scenes, tmp_path):
-    for options in ({"chip_size": "32"}, {"chip_size": None, "margin": 2}):
-        store = prepared(scenes, tmp_path / f"store{options['chip_size']}", **options)
+    for options in ({"size": "32"}, {"size": "box+2"}):
+        store = prepared(scenes, tmp_path / f"store{options['size']}", **options)
         contract = toy_contract(
             units={"sigma0": toy_contract().units["uint8"]},
             bands=("VV",),
@@ -124,10 +123,7 @@ def test_chips_are_those_of_a_prediction_to_the_bit(scenes, tmp_path):
         request = PredictionRequest(
             query=Query(at=scenes[1]),
             declaration=Declaration("sigma0"),
-            chip_options=ChipOptions(
-                side=None if options["chip_size"] is None else 32,
-                margin=options.get("margin"),
-            ),
+            chip_options=ChipOptions(size=ChipSize.parse(options["size"])),
         )
         plan = plan_scenes(sorted(scenes[0].glob("*.tif")), request, contract, None)
         predicted = [
@@ -169,19 +165,16 @@ def test_a_wrong_file_of_types(scenes, tmp_path, text, parts):
 def test_the_size_of_chips(scenes, tmp_path):
     sizes = {}
     for name, options in {
-        "boxes": {"chip_size": None},
-        "meters": {"chip_size": "480m"},
-        "margin": {"chip_size": None, "margin": 3},
+        "boxes": {"size": None},
+        "meters": {"size": "480m"},
+        "margin": {"size": "box+3"},
     }.items():
         store = prepared(scenes, tmp_path / name, **options)
         sizes[name] = {pixels.shape[:2] for pixels in chips_of(store).values()}
     assert sizes["boxes"] == {(64, 64)} and sizes["meters"] == {(48, 48)}
     assert sizes["margin"] == {(16, 36), (18, 46), (10, 12)}
     notes = read_dataset(tmp_path / "boxes")["notes"]
-    assert (
-        notes[1]
-        == "chips of 64 x 64 pixels, by the boxes: --chip-size and --margin change this"
-    )
+    assert notes[1] == "chips of 64 x 64 pixels, by the boxes: --size changes this"
 
 
 def test_background_chips_show_no_object(scenes, tmp_path):
@@ -196,7 +189,7 @@ def test_background_chips_show_no_object(scenes, tmp_path):
     assert all(pixels.max() < 9 for pixels in backgrounds.values())
     again = prepared(scenes, tmp_path / "again", background=5, seed=3)
     assert list(again.table["sha256"]) == list(store.table["sha256"])
-    crowded = prepared(scenes, tmp_path / "crowded", background=40, chip_size="64")
+    crowded = prepared(scenes, tmp_path / "crowded", background=40, size="64")
     assert any(
         "background chips" in note for note in read_dataset(crowded.root)["notes"]
     )
@@ -220,12 +213,12 @@ def test_labels_of_one_file_per_scene_and_without_a_scene(tmp_path):
         "5 5 9 5 9 9 5 9 ship 0\n70 70 80 70 80 80 70 80 ship 0\n1 1 1 1 1 1 1 1"
         " ship 0\n",
     )
-    store = prepare_scenes(
+    store = prepare(
         tmp_path / "images",
         tmp_path / "store",
-        labels=tmp_path / "labels",
+        at=tmp_path / "labels",
         split="given",
-        chip_size="24",
+        size="24",
     )
     assert store.table.groupby("split").size().to_dict() == {"train": 2, "val": 1}
     assert store.table.set_index("name")["flags"].to_dict() == {
@@ -241,13 +234,12 @@ def test_labels_of_one_file_per_scene_and_without_a_scene(tmp_path):
     ("options", "parts"),
     [
         (
-            {"labels": None},
-            ["no labels", "--labels FILE or --ais FILE", "rsft predict"],
+            {"at": None},
+            ["no labels", "--at FILE or --ais FILE", "rsft predict"],
         ),
         ({"field": "kind"}, ["no field kind", "type, mmsi", "--field"]),
-        ({"chip_size": "large"}, ["'large' is no size", "640m"]),
-        ({"chip_size": "32", "margin": 2}, ["exclude each other"]),
-        ({"chip_size": "99999"}, ["99,999 pixels", "8192"]),
+        ({"size": "large"}, ["'large' is no size", "640m", "box+8"]),
+        ({"size": "99999"}, ["99,999 pixels", "8192"]),
         ({"split": "given"}, ["a label has no split", "train, val or test"]),
         (
             {"val": 0.4, "test": 0.4},
@@ -260,9 +252,7 @@ def test_labels_of_one_file_per_scene_and_without_a_scene(tmp_path):
 def test_wrong_options_write_nothing(scenes, tmp_path, options, parts):
     folder, labels = scenes
     with pytest.raises(RequestError, match=mentions(*parts)):
-        prepare_scenes(
-            folder, tmp_path / "store", **({"labels": labels, "jobs": 1} | options)
-        )
+        prepare(folder, tmp_path / "store", **({"at": labels, "jobs": 1} | options))
     assert not (tmp_path / "store").exists()
 
 
@@ -270,7 +260,7 @@ def test_scenes_that_cannot_be_used(scenes, tmp_path):
     folder, labels = scenes
     (tmp_path / "empty").mkdir()
     with pytest.raises(RequestError, match=mentions("no scenes", ".tif")):
-        prepare_scenes(tmp_path / "empty", tmp_path / "store", labels=labels)
+        prepare(tmp_path / "empty", tmp_path / "store", at=labels)
     write_geotiff(folder / "plain.tif", simulate_sea(50, 50))
     with pytest.raises(
         RequestError,
@@ -278,12 +268,12 @@ def test_scenes_that_cannot_be_used(scenes, tmp_path):
             "float32 pixels without a unit", "plain.tif", "--unit", "sigma0"
         ),
     ):
-        prepare_scenes(folder, tmp_path / "store", labels=labels)
+        prepare(folder, tmp_path / "store", at=labels)
     (folder / "plain.tif").unlink()
     (folder / "more").mkdir()
     os.link(folder / "s0.tif", folder / "more/s0.tif")
     with pytest.raises(RequestError, match="2 scenes have the name s0"):
-        prepare_scenes(folder, tmp_path / "store", labels=labels)
+        prepare(folder, tmp_path / "store", at=labels)
 
 
 def test_several_scenes_give_the_chips_of_their_folder(scenes, tmp_path):
@@ -293,9 +283,7 @@ def test_several_scenes_give_the_chips_of_their_folder(scenes, tmp_path):
         folder / "s1.tif",
         folder / "s0.tif",
     ]  # the first one twice
-    store = prepare_scenes(
-        names, tmp_path / "several", labels=labels, jobs=1, chip_size="32"
-    )
+    store = prepare(names, tmp_path / "several", at=labels, jobs=1, size="32")
     whole = chips_of(prepared(scenes, tmp_path / "whole"))
     chips = chips_of(store)
     assert chips.keys() == whole.keys() and all(
@@ -313,11 +301,9 @@ def test_labels_that_cannot_be_used(scenes, tmp_path):
     layer.set_crs(None, allow_override=True).to_file(tmp_path / "no_crs.gpkg")
     with pytest.raises(
         RequestError,
-        match=mentions(
-            "no coordinate system", "no_crs.gpkg", "rsft prepare scenes: --crs"
-        ),
+        match=mentions("no coordinate system", "no_crs.gpkg", "--crs pixel"),
     ):
-        prepare_scenes(folder, tmp_path / "store", labels=tmp_path / "no_crs.gpkg")
+        prepare(folder, tmp_path / "store", at=tmp_path / "no_crs.gpkg")
     store = prepared(
         (folder, tmp_path / "no_crs.gpkg"), tmp_path / "declared", crs="EPSG:32633"
     )
@@ -340,7 +326,7 @@ def test_labels_that_cannot_be_used(scenes, tmp_path):
             "no label can be used", "the box has no area", "only_zero.gpkg:1"
         ),
     ):
-        prepare_scenes(folder, tmp_path / "store", labels=tmp_path / "only_zero.gpkg")
+        prepare(folder, tmp_path / "store", at=tmp_path / "only_zero.gpkg")
     (tmp_path / "two").mkdir()
     for name in ("s0.json", "s0.txt", "s1.txt"):
         written(tmp_path / "two" / name, "10 10 20 10 20 20 10 20 ship 0\n")
@@ -348,7 +334,7 @@ def test_labels_that_cannot_be_used(scenes, tmp_path):
         RequestError,
         match=mentions("2 files for s0.tif: s0.json, s0.txt", "keep one of them"),
     ):
-        prepare_scenes(folder, tmp_path / "store", labels=tmp_path / "two")
+        prepare(folder, tmp_path / "store", at=tmp_path / "two")
     assert not (tmp_path / "store").exists()
 
 
@@ -365,7 +351,7 @@ def test_labels_elsewhere_are_counted(scenes, tmp_path):
         RequestError,
         match=mentions(*parts, "s1.tif (geotransform, EPSG:32633) at lon 15."),
     ):
-        prepare_scenes(scenes[0], tmp_path / "store", labels=tmp_path / "far.gpkg")
+        prepare(scenes[0], tmp_path / "store", at=tmp_path / "far.gpkg")
     both = pd.concat([geopandas.read_file(scenes[1]), far.iloc[:2]])
     both.to_file(tmp_path / "both.gpkg")
     store = prepared((scenes[0], tmp_path / "both.gpkg"), tmp_path / "store")
@@ -377,7 +363,7 @@ def test_a_table_of_labels_without_rows(scenes, tmp_path):
     with pytest.raises(
         RequestError, match=mentions("the labels are empty", "no rows", "empty.csv")
     ):
-        prepare_scenes(scenes[0], tmp_path / "store", labels=path)
+        prepare(scenes[0], tmp_path / "store", at=path)
 
 
 def test_a_class_whose_name_may_be_a_typing_error_is_named(scenes, tmp_path):
@@ -397,9 +383,7 @@ def test_labels_that_lie_in_several_scenes_are_counted(scenes, tmp_path):
     points = geopandas.read_file(labels)
     points["geometry"] = points.centroid
     points.to_file(tmp_path / "points.gpkg")
-    store = prepare_scenes(
-        folder, tmp_path / "store", labels=tmp_path / "points.gpkg", jobs=1
-    )
+    store = prepare(folder, tmp_path / "store", at=tmp_path / "points.gpkg", jobs=1)
     notes = read_dataset(store.root)["notes"]
     assert len(store.table) == 9 and any(
         note.startswith("3 labels lie in several scenes") for note in notes
@@ -445,12 +429,12 @@ def test_objects_of_dota_are_the_same_as_in_prepare_dota(tmp_path):
     folder = Path(os.environ.get("RSFT_SHARED", "../shared")) / "data/dota_samples"
     if not folder.is_dir():
         pytest.skip(f"no {folder}")
-    scenes = prepare_scenes(
+    scenes = prepare(
         folder / "images",
         tmp_path / "scenes",
-        labels=folder / "labelTxt",
-        margin=0,
-        min_side=4,
+        at=folder / "labelTxt",
+        size="box",
+        min_size=4,
     )
     dota = prepare_dota(folder, tmp_path / "dota")
 
@@ -479,11 +463,11 @@ def test_a_model_takes_the_scenes_of_its_chips_with_oblong_pixels(scenes, tmp_pa
             "units": ("sigma0",),
         }
         write_geotiff(folder / f"s{number}.tif", pixels, **options)
-    store = prepare_scenes(
+    store = prepare(
         folder,
         tmp_path / "store",
-        labels=labels,
-        chip_size="32",
+        at=labels,
+        size="32",
         split="object",
         jobs=1,
     )

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from rsft.errors import DataError, RequestError
-from rsft.inference.predict import inputs
-from rsft.inference.predict.inputs import find_chips, find_scenes
+from rsft.scenes import inputs
+from rsft.scenes.inputs import find_chips, find_scenes
 from rsft.scenes.options import Declaration
 from tests.helpers.messages import mentions
 

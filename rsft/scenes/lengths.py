@@ -18,10 +18,9 @@ import cv2
 import numpy as np
 
 from rsft.data.imagery.bands import POLARIZATIONS
-from rsft.data.imagery.contract import Contract
+from rsft.data.imagery.chip_spec import ChipSpec
 from rsft.data.imagery.units import DIGITAL_UNITS, convert_unit
-from rsft.inference.predict.chip_files import SourceChip
-from rsft.types import Plane
+from rsft.types import Floats, Pixels, Plane
 
 if TYPE_CHECKING:
     from rsft.scenes.georeference import Georeference
@@ -41,38 +40,39 @@ m. They are subtracted, which reduces the median error from 23 % to 13 %."""
 
 # pixels; a side that is shorter along rows or along columns is parallel to the image
 _UPRIGHT = 0.5
+# pixels, and share of the length, at both ends of the interval
 _TOO_LONG = (3.0, 0.15)
-_TOO_SHORT = (
-    8.0,
-    0.20,
-)  # pixels, and share of the length, at both ends of the interval
+_TOO_SHORT = (8.0, 0.20)
+_PIXEL_CORNERS = ((0, 0), (0, 1), (1, 0), (1, 1))
 
 
-def measure_length(chip: SourceChip, contract: Contract) -> dict[str, Any]:
-    """Measure the length of the object in the middle of a radar chip, unless a box gives the length.
+def measure_length(
+    pixels: Pixels,
+    unit: str | None,
+    spacing: tuple[float, float] | None,
+    spec: ChipSpec,
+) -> dict[str, Any]:
+    """Measure the length of the object in the middle of a radar chip.
+
+    Args:
+        pixels: the chip (H, W, B).
+        unit: its declared unit.
+        spacing: pixel spacing in meters along columns and rows; None if unknown.
+        spec: bands and units of the chip.
 
     Returns:
-        The columns of `measured_length`; empty if a box gives the length or it cannot
-        be measured.
+        The columns of `measured_length`; empty if it cannot be measured.
     """
-    if (
-        chip.spacing is None
-        or "length_m" in chip.columns
-        or not set(contract.used_bands) <= set(POLARIZATIONS)
-    ):
+    if spacing is None or not set(spec.used_bands) <= set(POLARIZATIONS):
         return {}
-    unit, _ = contract.check_header(
-        str(chip.pixels.dtype), chip.pixels.shape[2], chip.unit
-    )
-    intensity = convert_unit(
-        chip.pixels, "amplitude" if unit in DIGITAL_UNITS else unit, "intensity"
-    )
-    meters = bright_length(
-        np.nansum(intensity.astype(np.float64), axis=2), chip.spacing
-    )
+    unit, _ = spec.check_header(str(pixels.dtype), pixels.shape[2], unit)
+    if unit in DIGITAL_UNITS:
+        unit = "amplitude"
+    intensity = convert_unit(pixels, unit, "intensity").astype(np.float64)
+    meters = bright_length(np.nansum(intensity, axis=2), spacing)
     if meters is None:
         return {}
-    return measured_length(meters, chip.spacing, "pixels")
+    return measured_length(meters, spacing, "pixels")
 
 
 def measured_length(
@@ -94,10 +94,9 @@ def measured_length(
     """
     pixel = max(spacing)
     length = max(meters - BLUR_PIXELS * pixel, pixel)
-    low, high = (
-        pixels * pixel + share * length for pixels, share in (_TOO_LONG, _TOO_SHORT)
-    )
-    return _length_columns(length, length - low, length + high, source)
+    low = length - (_TOO_LONG[0] * pixel + _TOO_LONG[1] * length)
+    high = length + (_TOO_SHORT[0] * pixel + _TOO_SHORT[1] * length)
+    return _length_columns(length, low, high, source)
 
 
 def annotated_length(
@@ -113,10 +112,9 @@ def annotated_length(
         The columns length_m, length_m_low, length_m_high and length_from ("box").
     """
     corners = np.reshape(box, (4, 2))
-    length = longest = box_length(box, spacing)
-    if any(
-        np.ptp(side) < 1e-6 for side in (corners[:2, 0], corners[:2, 1])
-    ):  # parallel to rows or columns
+    length = box_length(box, spacing)
+    longest = length
+    if np.ptp(corners[:2], axis=0).min() < 1e-6:  # parallel to rows or columns
         longest = float(np.linalg.norm((corners[2] - corners[0]) * spacing))
     return _length_columns(length, length - max(spacing), longest + max(spacing), "box")
 
@@ -124,16 +122,28 @@ def annotated_length(
 def _length_columns(
     length: float, low: float, high: float, source: str
 ) -> dict[str, Any]:
-    values = {"length_m": length, "length_m_low": max(low, 0.0), "length_m_high": high}
-    return {name: round(value, 1) for name, value in values.items()} | {
-        "length_from": source
+    return {
+        "length_m": round(length, 1),
+        "length_m_low": round(max(low, 0.0), 1),
+        "length_m_high": round(high, 1),
+        "length_from": source,
     }
 
 
 def box_length(box: tuple[float, ...], spacing: tuple[float, float]) -> float:
-    """Return the longer side in meters of a box r1 c1 ... r4 c4 in pixels, by the spacing along columns and rows."""
-    corners = np.reshape(box, (4, 2)) * spacing
-    return float(np.linalg.norm(np.diff(corners[:3], axis=0), axis=1).max())
+    """Return the longer side of a box in meters.
+
+    Args:
+        box: corners r1 c1 ... r4 c4 in pixels.
+        spacing: pixel spacing in meters along columns and along rows.
+    """
+    return float(_side_lengths(box, spacing).max())
+
+
+def _side_lengths(box: tuple[float, ...], spacing: tuple[float, float]) -> Floats:
+    """Return the lengths (2,) in meters of two sides that meet."""
+    sides = np.diff(np.reshape(box, (4, 2))[:3], axis=0) * spacing
+    return np.asarray(np.linalg.norm(sides, axis=1))
 
 
 def box_sides(
@@ -154,22 +164,15 @@ def box_sides(
         degrees from 0 to 180. Upright boxes do not show the direction of the object.
     """
     corners = np.reshape(box, (4, 2))
-    sides = np.linalg.norm(np.diff(corners[:3], axis=0) * spacing, axis=1)
+    sides = _side_lengths(box, spacing)
     columns = {
         "length_m": round(float(sides.max()), 1),
         "width_m": round(float(sides.min()), 1),
     }
-    long = int(sides.argmax())
-    if (
-        georeference is None
-        or np.abs(corners[long + 1] - corners[long]).min() < _UPRIGHT
-    ):
-        return columns
-    return columns | {
-        "heading_deg": round(
-            georeference.direction(corners[long], corners[long + 1]) % 180, 1
-        )
-    }
+    start, end = corners[sides.argmax() :][:2]
+    if georeference is not None and np.abs(end - start).min() >= _UPRIGHT:
+        columns["heading_deg"] = round(georeference.direction(start, end) % 180, 1)
+    return columns
 
 
 def bright_length(intensity: Plane, spacing: tuple[float, float]) -> float | None:
@@ -185,28 +188,23 @@ def bright_length(intensity: Plane, spacing: tuple[float, float]) -> float | Non
     """
     height, width = intensity.shape
     positive = intensity[intensity > 0]
-    if positive.size:
-        mask = intensity > BRIGHT_FACTOR * np.median(positive)
-    else:
-        mask = np.zeros_like(intensity)
+    if not positive.size:
+        return None
+    mask = intensity > BRIGHT_FACTOR * np.median(positive)
     _, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
     rows, cols = np.nonzero(labels)
     if not len(rows):
         return None
     distance = np.hypot(rows - (height - 1) / 2, cols - (width - 1) / 2)
-    if distance.min() > min(height, width) / 4:
+    nearest = distance.argmin()
+    if distance[nearest] > min(height, width) / 4:
         return None
-    rows, cols = np.nonzero(
-        labels == labels[rows[distance.argmin()], cols[distance.argmin()]]
-    )
-    if (
-        min(rows.min(), cols.min()) == 0
-        or rows.max() == height - 1
-        or cols.max() == width - 1
-    ):
+    rows, cols = np.nonzero(labels == labels[rows[nearest], cols[nearest]])
+    if min(rows.min(), cols.min()) == 0:
         return None
-    corners = np.concatenate(
-        [np.stack([cols + dx, rows + dy], 1) for dx in (0, 1) for dy in (0, 1)]
-    )
+    if rows.max() == height - 1 or cols.max() == width - 1:
+        return None
+    pixels = np.stack([cols, rows], axis=1)
+    corners = np.concatenate([pixels + shift for shift in _PIXEL_CORNERS])
     _, sides, _ = cv2.minAreaRect((corners * spacing[::-1]).astype(np.float32))
     return float(max(sides))

@@ -1,1 +1,0 @@
-"""Training chips from labeled scenes."""

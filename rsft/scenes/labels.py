@@ -1,0 +1,291 @@
+"""The labeled objects of scenes, and what became of all other labels."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from itertools import groupby
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from rsft.data.annotations.base import AT
+from rsft.data.annotations.images import list_annotation_files
+from rsft.data.chips.record import describe_rejections
+from rsft.data.datasets.formats.label_rows import describe_row_fault
+from rsft.errors import RecipeError, RequestError
+from rsft.recipe.text import read_document
+from rsft.scenes.locations import Location, SceneLocations
+from rsft.scenes.locators import MATCHED, UNKNOWN
+from rsft.scenes.raster import RasterScene
+from rsft.scenes.windows import ChipWindow
+from rsft.types import Rejection
+
+BACKGROUND = "background"
+"""Class of the chips away from all objects."""
+
+CLASS_FIELDS = (
+    "class",
+    "category",
+    "label",
+    "type",
+    "ship_type",
+    "vessel_type",
+    "name",
+)
+"""Fields of labels that may contain the class; the first one that the labels have is
+used."""
+
+
+def read_types(path: Path | None) -> dict[str, str] | None:
+    """Return the class of each type in lower case, from lists of types by class.
+
+    Raises:
+        RecipeError: the file is no YAML.
+        RequestError: the types of a class are no list, or a type has two classes.
+    """
+    if path is None:
+        return None
+    document = read_document(path)
+    if document.faults:
+        raise RecipeError(document.faults)
+    class_of: dict[str, str] = {}
+    for name, value in document.values.items():
+        types = value if isinstance(value, list) else [value]
+        for kind in types:
+            if not isinstance(kind, str | int):
+                hint = 'write: cargo: [Cargo, "70"]'
+                raise RequestError(f"the types of {name} are not a list", path, hint)
+            other = class_of.setdefault(str(kind).lower(), str(name))
+            if other != str(name):
+                message = f"{kind} is in two classes, {other} and {name}"
+                raise RequestError(message, path, "choose one")
+    return class_of
+
+
+class LabeledObject(NamedTuple):
+    """An object in a scene, or the place of a background chip.
+
+    Attributes:
+        scene: the scene.
+        location: where it is; a place has no `source_row`.
+        label: its class, or a type that stands for one.
+        vessel: identity of the vessel; "" if unknown.
+        split: its split; "" if the labels have none.
+        confidence: of a match by a locator.
+    """
+
+    scene: RasterScene
+    location: Location
+    label: str
+    vessel: str = ""
+    split: str = ""
+    confidence: float | None = None
+
+
+class LabeledObjects:
+    """The labeled objects of scenes, and what became of all other labels.
+
+    Args:
+        labels: file or folder of the labels, or the source of a locator.
+        field: field of the class; None looks for one of `CLASS_FIELDS`.
+        types: class by type in lower case; None takes the types as classes.
+        min_size: minimum side of a box in pixels.
+
+    Attributes:
+        objects: the objects, scene by scene.
+        rejected: labels that cannot be used.
+        skipped: number of labels that were left out on purpose, by reason.
+        notes: what was chosen.
+        scenes: number of scenes.
+    """
+
+    def __init__(
+        self,
+        labels: Path,
+        field: str | None,
+        types: dict[str, str] | None,
+        min_size: int,
+    ) -> None:
+        self.labels = labels
+        self.field = field
+        self.types = types
+        self.min_size = min_size
+        self.objects: list[LabeledObject] = []
+        self.rejected: list[Rejection] = []
+        self.skipped = Counter[str]()
+        self.notes: list[str] = []
+        self.scenes = 0
+        self._files: set[Path] = set()
+        self._ranges = ""  # where the labels outside of the scenes lie
+        self._inside = Counter[tuple[Path, int | None]]()  # by file and row
+        self._outside = set[tuple[Path, int | None]]()
+
+    @property
+    def classes(self) -> list[str]:
+        """The classes, the background last.
+
+        The others are in the order of the file of types, else by name.
+        """
+        present = {item.label for item in self.objects}
+        order = sorted(present - {BACKGROUND})
+        if self.types:
+            order = list(dict.fromkeys(self.types.values()))
+        return [name for name in [*order, BACKGROUND] if name in present]
+
+    def add(self, scene: RasterScene, positions: SceneLocations) -> None:
+        """Add the objects of a scene whose attributes name their class.
+
+        Raises:
+            RequestError: the labels have no field with the class.
+        """
+        self._files.add(positions.file)
+        # one file may be of several scenes
+        self.rejected = list(dict.fromkeys([*self.rejected, *positions.rejected]))
+        notes = [note for note in positions.notes if note != positions.outside_note]
+        self.notes += notes
+        if positions.outside:
+            self._ranges = positions.describe_ranges(scene)
+            self._outside.update((positions.file, row) for row in positions.outside)
+        rows = positions.attributes
+        assert rows is not None
+        fields = [self._find_field(rows), _find(rows, "mmsi"), _find(rows, "split")]
+        for location, row in _pair(positions, rows):
+            self._inside[positions.file, location.source_row] += 1
+            label, vessel, split = [_text(row, name) for name in fields]
+            item = LabeledObject(scene, location, label, vessel, split)
+            self._add(item, positions.file)
+
+    def add_matched(
+        self, scene: RasterScene, positions: SceneLocations, locator: str
+    ) -> None:
+        """Add the objects of a scene of which a locator says the class."""
+        self.notes += positions.notes
+        self.skipped += positions.skipped
+        assert positions.attributes is not None
+        for location, row in _pair(positions, positions.attributes):
+            status = row[f"{locator}_status"]
+            label = row[f"{locator}_class"]
+            if status != MATCHED:
+                self.skipped[f"detected object, {status}"] += 1
+            elif label == UNKNOWN:
+                self.skipped["object of unknown type"] += 1
+            else:
+                vessel = str(row[f"{locator}_mmsi"])
+                confidence = float(row[f"{locator}_confidence"])
+                item = LabeledObject(
+                    scene, location, label, vessel, confidence=confidence
+                )
+                self._add(item, self.labels)
+
+    def finish(self) -> None:
+        """Count the labels outside of all scenes.
+
+        Raises:
+            RequestError: no label can be used.
+        """
+        if self._files and self.labels.is_dir():
+            unused = set(list_annotation_files(self.labels)) - self._files
+            if unused:
+                self.skipped["file of labels without a scene"] = len(unused)
+        outside = self._outside - set(self._inside)
+        if outside:
+            self.skipped["label outside of all scenes"] = len(outside)
+        shared = sum(count > 1 for count in self._inside.values())
+        if shared:
+            self.notes.append(
+                f"{shared:,} labels lie in several scenes, and give a chip in each one;"
+                " if the objects move, give a folder with one file of labels per scene"
+            )
+        if not self.objects:
+            raise self._no_label_error()
+
+    def by_scene(self) -> Iterator[tuple[RasterScene, list[LabeledObject]]]:
+        """Yield each scene with its objects."""
+        for _, items in groupby(self.objects, lambda item: item.scene.name):
+            objects = list(items)
+            yield objects[0].scene, objects
+
+    def _find_field(self, rows: pd.DataFrame) -> str:
+        names = (self.field,) if self.field else CLASS_FIELDS
+        for name in names:
+            column = _find(rows, name)
+            if column is not None:
+                self.notes.append(f"class: the field {column} of {self.labels.name}")
+                return column
+        listed = ", ".join(str(name) for name in rows if name != AT) or "none"
+        message = "no field of the labels is the class"
+        if self.field:
+            message = f"the labels have no field {self.field}"
+        message += f"; their fields are {listed}"
+        raise RequestError(message, self.labels, "name it with --field")
+
+    def _add(self, item: LabeledObject, file: Path) -> None:
+        """Add an object whose label is a type, or count why it is left out."""
+        label = item.label
+        if self.types is not None:
+            label = self.types.get(label.lower(), "")
+        if item.label and not label:
+            reason = f"type {item.label}, which the file of types does not have"
+            self.skipped[reason] += 1
+            return
+        item = item._replace(label=label, split=item.split.lower())
+        fault = self._describe_fault(item)
+        if fault:
+            self.rejected.append((str(file), item.location.source_row or 0, fault))
+        else:
+            self.objects.append(item)
+
+    def _describe_fault(self, item: LabeledObject) -> str:
+        if not item.label:
+            return "the label has no class"
+        if item.label == BACKGROUND:
+            return f"{BACKGROUND} is the class of --background"
+        fault = describe_row_fault("chip", item.label)
+        if fault or item.location.extent is None:
+            return fault
+        scene = item.scene
+        window = ChipWindow(side=None, limits=(scene.height, scene.width))
+        height, width = window.window_at(item.location).size
+        if min(height, width) >= self.min_size:
+            return ""
+        return (
+            f"the box has {width} x {height} pixels; the minimum side is"
+            f" {self.min_size}"
+        )
+
+    def _no_label_error(self) -> RequestError:
+        """Return the error for labels of which none can be used."""
+        if self._files and not (self.rejected or self.skipped or self._inside):
+            message = "the labels are empty: the file has no rows"
+            hint = "give a file with one row for each object"
+            return RequestError(message, self.labels, hint)
+        reasons = [describe_rejections(self.rejected)]
+        if self._outside and not self._inside:
+            reasons.insert(0, self._ranges)
+        reasons += [f"{count:,} x {reason}" for reason, count in self.skipped.items()]
+        reasons += dict.fromkeys(self.notes)
+        message = f"no label can be used in {self.scenes:,} scenes"
+        return RequestError(message, self.labels, "; ".join(filter(None, reasons)))
+
+
+def _pair(
+    positions: SceneLocations, rows: pd.DataFrame
+) -> Iterator[tuple[Location, dict[Any, Any]]]:
+    """Return each location with its attributes."""
+    return zip(positions.locations, rows.to_dict("records"), strict=True)
+
+
+def _text(row: dict[Any, Any], field: str | None) -> str:
+    if field is None or pd.isna(row[field]):
+        return ""
+    return str(row[field]).strip()
+
+
+def _find(rows: pd.DataFrame, name: str) -> str | None:
+    """Return the column of a name in any case."""
+    for column in rows:
+        if str(column).lower() == name.lower():
+            return str(column)
+    return None

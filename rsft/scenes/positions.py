@@ -1,0 +1,261 @@
+"""Read the positions of objects in a scene, from a file of annotations or a layer."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import shapely
+from pyproj import CRS, Transformer
+from pyproj.exceptions import ProjError
+
+from rsft.data.annotations.base import (
+    FAULT,
+    FRACTION,
+    IMAGE,
+    PIXEL,
+    SCORE,
+    Annotations,
+    check_vessels,
+)
+from rsft.data.annotations.images import find_annotations
+from rsft.errors import RequestError
+from rsft.scenes.locations import NUDGE, Location, SceneLocations
+from rsft.scenes.raster import RasterScene
+from rsft.types import LONLAT, Floats
+
+_MAX_COORDINATE = 1e9
+"""Rows and columns of a position are below it: GEOS finds no rectangle around much
+larger numbers."""
+
+_SHAPES = ("Point", "Polygon", "MultiPolygon")
+
+_ToPixels = Callable[[Floats], Floats]
+"""A function from x and y (K, 2) to row and column (K, 2)."""
+
+
+def read_positions(
+    path: Path,
+    scene: RasterScene,
+    crs: str | None = None,
+    layer: str | None = None,
+    columns: Mapping[str, str] | None = None,
+) -> SceneLocations:
+    """Read the positions that lie in a scene.
+
+    A note counts the others: one file may cover several scenes.
+
+    Args:
+        path: a file in one of the formats of `rsft.data.annotations`, or a folder with
+            one file per scene.
+        scene: the scene. Of a file with several images, that with the name of the scene
+            is read.
+        crs: coordinate system of the positions, if their file does not name one:
+            EPSG:32633, or "pixel".
+        layer: name of the layer, if the file has several layers.
+        columns: names of columns by their role, see `read_annotations`.
+
+    Returns:
+        The locations in the scene with their attributes, and the rows that cannot be
+        used.
+
+    Raises:
+        RequestError: the file does not exist, is empty or has an unknown format, its
+            coordinate system is missing or unusable, its coordinates are exchanged, or
+            its rows are the messages of vessels (AIS) rather than one position per
+            vessel.
+        DataError: the file has images, but none with the name of the scene.
+    """
+    folder = (scene.path.path or Path()).absolute().parent
+    positions = find_annotations(path, folder / scene.path.name, layer, columns)
+    path = positions.path
+    crs = positions.crs or crs
+    if crs is None:
+        hint = "name it: --crs EPSG:4326, or --crs pixel"
+        raise RequestError("the positions have no coordinate system", path, hint)
+    to_pixels = _pixel_transform(path, scene, crs)
+    result = SceneLocations(
+        notes=list(positions.notes), file=path, crs=crs, are_boxes=positions.are_boxes
+    )
+    shapes = _add_locations(result, positions, scene, to_pixels)
+    inside = [location for location in result.locations if location.is_inside(scene)]
+    if shapes:
+        left, bottom, right, top = shapely.total_bounds(shapes).tolist()
+        result.bounds = left, bottom, right, top
+    if not positions.are_boxes:
+        boxes = [location.box for location in result.locations]
+        result.are_boxes = bool(boxes) and None not in boxes
+        if shapes and not inside:
+            result.notes += _find_exchange(result, shapes, scene, to_pixels)
+    result.notes += _check_image_size(positions, scene)
+    _leave_out_others(result, inside, scene)
+    attributes = positions.table.drop(
+        columns=[positions.table.geometry.name, SCORE, IMAGE, FAULT]
+    )
+    rows = [location.source_row for location in inside]
+    result.attributes = pd.DataFrame(attributes).loc[rows]
+    check_vessels(path, result.attributes)
+    return result
+
+
+def _add_locations(
+    result: SceneLocations,
+    positions: Annotations,
+    scene: RasterScene,
+    to_pixels: _ToPixels,
+) -> list[shapely.Geometry]:
+    """Add the usable positions and the rejected ones, and return the usable shapes."""
+    usable: list[shapely.Geometry] = []
+    table = positions.table
+    columns = [table[name] for name in (table.geometry.name, SCORE, FAULT)]
+    for number, shape, score, fault in zip(table.index.tolist(), *columns, strict=True):
+        fault = fault or _describe_shape(shape)
+        corners = np.empty((0, 2))
+        if not fault:
+            usable.append(shape)
+            corners = to_pixels(shapely.get_coordinates(shape))
+            fault = _describe_corners(corners)
+        if fault:
+            result.rejected.append((str(result.file), number, fault))
+            continue
+        location = Location(
+            *corners[0].tolist(),
+            None,
+            f"{scene.name}_{number:06d}",
+            number,
+            None if np.isnan(score) else float(score),
+        )
+        if len(corners) > 1:
+            location = _with_box(location, corners, positions.are_boxes)
+        result.locations.append(location)
+    return usable
+
+
+def _describe_shape(shape: Any) -> str:
+    """Return why a shape is no position; "" if it is one."""
+    if shape is None or shape.is_empty:
+        return "no position"
+    if shape.geom_type in _SHAPES:
+        return ""
+    return f"{shape.geom_type} geometry, but only points and polygons can be used"
+
+
+def _describe_corners(corners: Floats) -> str:
+    """Return why corners (K, 2) in pixels cannot be used; "" if they can."""
+    if not (np.abs(corners) < _MAX_COORDINATE).all():  # or not finite
+        return "the position cannot be transformed to pixels of the scene"
+    if len(corners) > 1 and np.ptp(corners, axis=0).min() < NUDGE:
+        return "the box has no area"
+    return ""
+
+
+def _with_box(location: Location, corners: Floats, is_image_box: bool) -> Location:
+    """Return a location with the smallest rectangle around corners (K, 2).
+
+    The rectangle may be rotated. The center is that of the rectangle, or of the corners
+    if they are a box in an image.
+    """
+    rectangle = shapely.minimum_rotated_rectangle(shapely.MultiPoint(corners))
+    low = corners.min(axis=0)
+    high = corners.max(axis=0)
+    if rectangle.geom_type != "Polygon":  # all points lie on a line
+        rectangle = shapely.box(*low, *high)
+    ends = np.asarray(rectangle.exterior.coords)[:4]
+    row, col = ((low + high) / 2 if is_image_box else ends.mean(axis=0)).tolist()
+    extent = (*low.tolist(), *high.tolist())
+    return location._replace(
+        row=row, col=col, box=tuple(ends.ravel().tolist()), extent=extent
+    )
+
+
+def _check_image_size(positions: Annotations, scene: RasterScene) -> list[str]:
+    """Return a note if the image of a file has another size than the scene."""
+    sizes = [positions.sizes[x] for x in positions.images if x in positions.sizes]
+    if len(positions.images) != 1 or sizes in ([], [(scene.width, scene.height)]):
+        return []
+    width, height = sizes[0]
+    return [
+        f"{positions.path.name}: its image has {width:,} x {height:,} pixels, but"
+        f" {scene.path.name} has {scene.width:,} x {scene.height:,}: check the positions"
+    ]
+
+
+def _leave_out_others(
+    result: SceneLocations, inside: list[Location], scene: RasterScene
+) -> None:
+    """Leave out the positions outside of a scene, and note their number."""
+    total = len(result.locations)
+    result.outside = [
+        location.source_row
+        for location in result.locations
+        if not location.is_inside(scene)
+    ]
+    result.locations = inside
+    if not result.outside:
+        return
+    note = f"positions outside of {scene.path.name}: {len(result.outside):,} of"
+    note += f" {total:,}"
+    if not inside:
+        ranges = result.describe_ranges(scene)
+        note += f"; check the coordinate system of their file: {ranges}"
+    result.outside_note = note
+    result.notes.append(note)
+
+
+def _find_exchange(
+    result: SceneLocations,
+    shapes: list[shapely.Geometry],
+    scene: RasterScene,
+    to_pixels: _ToPixels,
+) -> list[str]:
+    """Return a note if positions lie in the scene with exchanged coordinates.
+
+    Raises:
+        RequestError: most positions do.
+    """
+    centers = shapely.get_coordinates([shape.centroid for shape in shapes])
+    pixels = to_pixels(centers[:, ::-1])
+    with np.errstate(invalid="ignore"):
+        is_inside = (pixels >= 0) & (pixels < (scene.height, scene.width))
+    count = int(is_inside.all(axis=1).sum())
+    if not count:
+        return []
+    names = "x and y"
+    if result.crs == PIXEL:
+        names = "row and col"
+    elif CRS.from_user_input(result.crs).is_geographic:
+        names = "lon and lat"
+    where = (
+        f"{count:,} of {len(shapes):,} positions lie in {scene.path.name} if {names}"
+        " are exchanged"
+    )
+    if 2 * count > len(shapes):
+        message = f"{names} are exchanged: no position lies in the scene, but {where}"
+        raise RequestError(message, result.file, f"exchange {names} in the file")
+    return [f"{where}, and none as they are"]
+
+
+def _pixel_transform(path: Path, scene: RasterScene, crs: str) -> _ToPixels:
+    if crs == PIXEL:
+        return lambda xy: xy[:, ::-1]
+    if crs == FRACTION:
+        return lambda xy: xy[:, ::-1] * (scene.height, scene.width)
+    try:
+        source = CRS.from_user_input(crs)
+        to_lonlat = Transformer.from_crs(source, LONLAT, always_xy=True)
+    except ProjError as error:  # of the code, or of its operation
+        message = f"the coordinate system {crs[:200]} cannot be used"
+        hint = "give a code such as EPSG:32633"
+        raise RequestError(message, f"{path} --crs", hint) from error
+    georeference = scene.georeference
+    if georeference is None:
+        message = (
+            f"the positions have a coordinate system, but {scene.path.name} has no"
+            " georeference"
+        )
+        hint = "give positions in pixels: columns row and col, or --crs pixel"
+        raise RequestError(message, path, hint)
+    return lambda xy: georeference.lonlat_to_pixels(
+        *to_lonlat.transform(xy[:, 0], xy[:, 1])
+    )

@@ -1,0 +1,344 @@
+"""Build a chip store of labeled objects in scenes."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from rsft.data.annotations.images import NoAnnotationsError
+from rsft.data.chips.builder import build_store
+from rsft.data.chips.record import ChipRecord, StoreDescription
+from rsft.data.chips.store import OBJECT_COLUMNS, ChipStore, list_first_names
+from rsft.data.datasets.splits import check_val_share
+from rsft.data.imagery.bands import check_bands
+from rsft.data.imagery.products.product import find_product
+from rsft.data.imagery.scene_uri import SceneUri, file_state
+from rsft.errors import DataError, RequestError
+from rsft.scenes.background import draw_background
+from rsft.scenes.detection import detect_objects
+from rsft.scenes.inputs import find_scenes
+from rsft.scenes.labels import BACKGROUND, LabeledObject, LabeledObjects, read_types
+from rsft.scenes.locate import locate
+from rsft.scenes.locations import SceneLocations
+from rsft.scenes.locators import LOCATORS, NothingInSceneError
+from rsft.scenes.options import ChipOptions, Declaration
+from rsft.scenes.query import CfarOptions, Query
+from rsft.scenes.raster import (
+    RASTER_SUFFIXES,
+    RasterScene,
+    gdal_environment,
+    open_scene,
+)
+from rsft.scenes.recorded import find_once
+from rsft.scenes.records import common_spacing, make_record
+from rsft.scenes.requirements import select_unit
+from rsft.scenes.splits import assign_splits, group_of
+from rsft.scenes.store_request import SceneStoreRequest
+from rsft.scenes.windows import ChipWindow, check_boxes, fit_size, make_window
+from rsft.types import Progress
+from rsft.utils.journal import Journal, journal_path
+from rsft.utils.operating_system import walk_files
+from rsft.version import __version__
+
+_SHARED_SCENES = (
+    "warning: chips of one scene are in several splits, so that the measured accuracy"
+    " will be too high"
+)
+
+
+class SceneStoreBuilder:
+    """Locates labeled objects in scenes, and builds the store of their chips.
+
+    Args:
+        sources: files, folders, patterns and lists of scenes.
+        root: folder of the store.
+        request: which chips are stored.
+        seed: seed of all random choices.
+        progress: called while scenes are read and chips are stored.
+
+    Raises:
+        RequestError: there are no labels, or an option is out of range.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[Path],
+        root: Path,
+        request: SceneStoreRequest,
+        seed: int,
+        progress: Progress | None,
+    ) -> None:
+        objects = request.objects
+        if objects.at is None and not objects.sources:
+            hint = (
+                "give --at FILE or --ais FILE, or cut unlabeled chips: rsft predict"
+                " SCENES --detect --chips FOLDER"
+            )
+            raise RequestError("no labels", "--at", hint)
+        check_bands(request.bands or ())
+        check_val_share(request.val + request.test)
+        detector = None if objects.at else CfarOptions(land=request.land)
+        self.query = Query(**vars(objects), detect=detector)
+        self.sources = sources
+        self.root = root
+        self.request = request
+        self.seed = seed
+        self.progress = progress
+        self.declaration = Declaration(request.unit, request.bands)
+        self.options = ChipOptions(request.size, spacing=request.spacing)
+        labels = objects.at or next(iter(objects.sources.values()))
+        self.objects = LabeledObjects(
+            labels, request.label_field, read_types(request.types), request.min_size
+        )
+
+    def build(self, command: str, jobs: int, overwrite: bool) -> ChipStore:
+        """Build the store.
+
+        Args:
+            command: the command that builds the same store again.
+            jobs: number of processes.
+            overwrite: whether to replace a store.
+
+        Raises:
+            RequestError: no scene or no usable label is found.
+            DataError: a scene cannot be read.
+        """
+        with gdal_environment(), self._detector() as detect:
+            self._find_objects(detect)
+            windows = self._make_windows()
+            if self.request.background:
+                self._add_background(windows)
+            records = list(self._records(windows))
+            objects = self.objects
+            names = list_first_names([source.name for source in self.sources], 3)
+            description = StoreDescription(
+                f"objects in scenes, {names}",
+                objects.classes,
+                command,
+                skipped=dict(sorted(objects.skipped.items())),
+                rejected=objects.rejected,
+                license=self.request.license,
+                columns=OBJECT_COLUMNS,
+                notes=tuple(dict.fromkeys(objects.notes)),
+            )
+            return build_store(
+                self.root,
+                records,
+                description,
+                overwrite=overwrite,
+                progress=self.progress,
+                jobs=jobs,
+            )
+
+    @contextmanager
+    def _detector(self) -> Iterator[Callable[[RasterScene], SceneLocations]]:
+        """Yield a function that detects objects and records them.
+
+        They are recorded until the store is built.
+        """
+        detector = self.query.detect
+        if detector is None:
+            yield lambda scene: SceneLocations()
+            return
+        land = file_state(detector.land) if isinstance(detector.land, Path) else None
+        key = repr((__version__, self.declaration, detector, land))
+        journal = Journal(journal_path(self.root), key)
+
+        def detect(scene: RasterScene) -> SceneLocations:
+            name = f"detected in {scene.path}, {scene.path.state()}"
+            find = partial(
+                detect_objects, scene, detector, self.declaration, self.progress
+            )
+            return find_once(journal, name, find)
+
+        is_built = False
+        try:
+            yield detect
+            is_built = True
+        finally:
+            journal.close(is_built)
+
+    def _find_objects(self, detect: Callable[[RasterScene], SceneLocations]) -> None:
+        """Find the labeled objects of all scenes.
+
+        Raises:
+            RequestError: no label can be used, or no scene is in the labels.
+        """
+        objects = self.objects
+        empty: list[NothingInSceneError] = []
+        names = list(self.query.sources)
+        scenes = open_scenes(self.sources, self.request.unit, self.progress)
+        for scene in scenes:
+            objects.scenes += 1
+            try:
+                positions = locate(
+                    scene,
+                    self.query,
+                    partial(detect, scene),
+                    min_confidence=self.request.min_confidence,
+                    progress=self.progress,
+                )
+            except NoAnnotationsError:
+                objects.skipped["scene without labels"] += 1
+            except NothingInSceneError as error:
+                empty.append(error)
+                objects.skipped[f"scene without {LOCATORS[names[0]].title}"] += 1
+                note = f"{scene.path.name} is left out: {error.message}"
+                objects.notes.append(note)
+            else:
+                if names:
+                    objects.add_matched(scene, positions, names[0])
+                else:
+                    objects.add(scene, positions)
+        if empty and len(empty) == objects.scenes:
+            message = (
+                f"none of the scenes ({objects.scenes:,}) has"
+                f" {LOCATORS[names[0]].title}; the first one: {empty[0].message}"
+            )
+            raise NothingInSceneError(message, empty[0].location, empty[0].hint)
+        objects.finish()
+
+    def _make_windows(self) -> dict[str, ChipWindow]:
+        """Return the window of chips by the name of the scene, and note what was chosen."""
+        objects = self.objects
+        locations = [item.location for item in objects.objects]
+        options = self.options
+        if options.size is None:
+            options = replace(options, size=fit_size(locations))
+            has_boxes = any(location.box for location in locations)
+            reason = "by the boxes" if has_boxes else "because labels are points"
+            objects.notes.append(
+                f"chips of {options.size} x {options.size} pixels, {reason}: --size"
+                " changes this"
+            )
+        windows = {}
+        oblong = []
+        for scene, _ in objects.by_scene():
+            windows[scene.name] = make_window(scene, options)
+            check_boxes(windows[scene.name], locations)
+            if scene.spacing and common_spacing(scene, options) is None:
+                oblong.append(scene.path.name)
+        if oblong:
+            objects.notes.append(
+                "pixels are not square, so that no spacing is stored:"
+                f" {list_first_names(oblong)}"
+            )
+        return windows
+
+    def _add_background(self, windows: dict[str, ChipWindow]) -> None:
+        """Add places of background chips, at random in each scene with labels."""
+        count = self.request.background
+        found: list[LabeledObject] = []
+        for scene, items in self.objects.by_scene():
+            locations = [item.location for item in items]
+            places = draw_background(
+                scene, windows[scene.name], locations, count, self.seed
+            )
+            found += items
+            found += [LabeledObject(scene, place, BACKGROUND) for place in places]
+            if len(places) < count:
+                self.objects.notes.append(
+                    f"{scene.name}: room for {len(places)} of {count} background chips"
+                )
+        self.objects.objects = found  # scene by scene: one worker process reads a scene
+
+    def _records(self, windows: dict[str, ChipWindow]) -> Iterator[ChipRecord]:
+        request = self.request
+        items = self.objects.objects
+        shares = {
+            "train": 1 - request.val - request.test,
+            "val": request.val,
+            "test": request.test,
+        }
+        splits = assign_splits(items, request.split, shares, self.seed)
+        if request.split == "object":
+            self.objects.notes.append(_SHARED_SCENES)
+        for item, split in zip(items, splits, strict=True):
+            yield make_record(
+                item,
+                windows[item.scene.name],
+                split,
+                group_of(item, request.split),
+                labels=self.objects.labels,
+                bands=request.bands,
+                options=self.options,
+            )
+
+
+def open_scenes(
+    sources: Sequence[Path], unit: str | None, progress: Progress | None
+) -> Iterator[RasterScene]:
+    """Open the scenes of files, folders, patterns and lists.
+
+    Args:
+        sources: the files, folders, patterns and lists; a scene that is in several of
+            them is opened once.
+        unit: the unit that the user declares.
+        progress: called after each scene.
+
+    Yields:
+        The scenes, in the unit in which their chips are stored.
+
+    Raises:
+        RequestError: two scenes have the same name, or a source has no scene.
+    """
+    uris: dict[SceneUri, None] = {}
+    for source in sources:
+        uris |= dict.fromkeys(_find_scenes(source))
+    names = Counter(uri.stem.removesuffix(".SAFE") for uri in uris)
+    for name, count in names.items():
+        if count > 1:
+            message = f"{count} scenes have the name {name}"
+            raise RequestError(message, sources[0], "rename them")
+    for number, uri in enumerate(uris, 1):
+        yield select_unit(open_scene(uri), None, unit)
+        if progress is not None:
+            progress(number, len(uris), "reading labels")
+
+
+def _find_scenes(source: Path) -> list[SceneUri]:
+    """Return the scenes of a file, folder, pattern or list.
+
+    Raises:
+        RequestError: there is none, or one is not on this machine.
+    """
+    if source.is_dir() and find_product(source) is None:
+        scenes = [SceneUri(str(path)) for path in _list_scenes(source)]
+    else:
+        scenes = find_scenes([source])
+    if not scenes:
+        hint = f"a folder must contain rasters, such as {' '.join(RASTER_SUFFIXES)}"
+        raise RequestError("no scenes", source, hint)
+    for uri in scenes:
+        if uri.path is None:
+            message = "scenes are files for this command"
+            raise RequestError(message, uri, "download the scene")
+    return scenes
+
+
+def _list_scenes(folder: Path) -> list[Path]:
+    """Return the products in a folder, and the rasters outside of them."""
+    paths = [Path(name) for name in walk_files(folder)]
+    parents: set[Path] = set()
+    for path in paths:
+        parents |= {parent for parent in path.parents if folder in parent.parents}
+    products = {parent for parent in parents if _is_product(parent)}
+    scenes = set(products)
+    for path in paths:
+        is_raster = path.suffix.lower() in RASTER_SUFFIXES
+        if is_raster and products.isdisjoint(path.parents):
+            scenes.add(path)
+    return sorted(scenes)
+
+
+def _is_product(folder: Path) -> bool:
+    """Return whether a folder is one product.
+
+    Of a folder with several products or a damaged one, the rasters are scenes.
+    """
+    try:
+        return find_product(folder) is not None
+    except DataError:
+        return False

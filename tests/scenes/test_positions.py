@@ -1,0 +1,635 @@
+"""Read positions in every format, to the pixel."""
+
+import datetime
+import json
+import sqlite3
+
+import geopandas
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+import shapely
+from pyproj import Transformer
+
+from rsft.errors import DataError, RequestError
+from rsft.scenes.positions import read_positions
+from tests.helpers.files import written
+from tests.helpers.messages import mentions
+from tests.helpers.scenes import UTM
+
+PIXELS = np.array([[30.25, 40.5], [90.0, 10.75]])  # row, col
+BOX = (20, 10, 60, 30)  # xmin ymin xmax ymax in pixels
+
+
+def in_crs(crs):
+    x, y = UTM @ (PIXELS[:, 1], PIXELS[:, 0])
+    return Transformer.from_crs("EPSG:32633", crs, always_xy=True).transform(x, y)
+
+
+def middles(positions):
+    return np.array([[location.row, location.col] for location in positions.locations])
+
+
+@pytest.mark.parametrize(
+    ("suffix", "crs"),
+    [
+        ("geojson", "EPSG:4326"),
+        *(("gpkg", f"EPSG:{x}") for x in (4326, 32633, 3857, 3035)),
+    ],
+)
+def test_layers(scene, tmp_path, crs, suffix):
+    path = tmp_path / f"ships.{suffix}"
+    geopandas.GeoDataFrame(geometry=shapely.points(*in_crs(crs)), crs=crs).to_file(path)
+    positions = read_positions(path, scene)
+    assert middles(positions) == pytest.approx(PIXELS, abs=1e-3)
+    first = (
+        1 if suffix == "gpkg" else 0
+    )  # GDAL counts features without ids from 0, except in a GeoPackage
+    names = [
+        (location.source_row, location.name, location.box)
+        for location in positions.locations
+    ]
+    assert names == [(number, f"s_{number:06d}", None) for number in (first, first + 1)]
+
+
+@pytest.mark.parametrize(
+    ("names", "crs", "option"),
+    [
+        ("lon,lat", "EPSG:4326", None),
+        ("Longitude,Latitude", "EPSG:4326", None),
+        ("x,y", "EPSG:3035", "EPSG:3035"),
+    ],
+)
+def test_csv(scene, tmp_path, names, crs, option):
+    rows = [f"{x:.9f},{y:.9f},7" for x, y in zip(*in_crs(crs), strict=True)]
+    path = written(
+        tmp_path / "a.csv", "\n".join([f"{names},imo", *rows, ",,8", "a,b,9"])
+    )
+    positions = read_positions(path, scene, option)
+    assert middles(positions) == pytest.approx(PIXELS, abs=1e-3)
+    assert [location.source_row for location in positions.locations] == [2, 3]
+    assert positions.attributes.to_dict("list") == {"at": [2, 3], "imo": [7, 7]}
+    assert [(line, reason) for _, line, reason in positions.rejected] == [
+        (4, "no position"),
+        (5, "no position"),
+    ]
+
+
+TIMES = "2026-05-01T06:00:00", "2026-05-01T06:10:00"
+
+
+@pytest.mark.parametrize(
+    ("names", "rows", "columns"),
+    [
+        (
+            "MMSI,BaseDateTime,LAT,LON,SOG",
+            [f"211,{TIMES[0]}", f"211,{TIMES[1]}"],
+            "MMSI, BaseDateTime",
+        ),
+        (
+            "# Timestamp,MMSI,Latitude,Longitude,SOG",
+            [f"{TIMES[0]},211", f"{TIMES[1]},212"],
+            "MMSI, # Timestamp",
+        ),
+        ("mmsi,name,lat,lon,SOG", ["211,a", "211,b"], "mmsi"),
+    ],
+)
+def test_ais_messages_are_no_objects(scene, tmp_path, names, rows, columns):
+    cells = [
+        f"{row},{y:.9f},{x:.9f},9.5"
+        for row, x, y in zip(rows, *in_crs("EPSG:4326"), strict=True)
+    ]
+    path = written(tmp_path / "ais.csv", "\n".join([names, *cells]))
+    with pytest.raises(
+        RequestError,
+        match=mentions(
+            "2 rows of", "AIS", str(path), f"(columns {columns})", "one position"
+        ),
+    ):
+        read_positions(path, scene)
+
+
+@pytest.mark.parametrize("vessels", [("211", "212"), ("0", "0"), ("", "")])
+@pytest.mark.parametrize("time", ["", TIMES[0]])
+def test_one_position_per_vessel_at_one_time(scene, tmp_path, vessels, time):
+    cells = [
+        f"{vessel},{time},{y:.9f},{x:.9f}"
+        for vessel, x, y in zip(vessels, *in_crs("EPSG:4326"), strict=True)
+    ]
+    positions = read_positions(
+        written(tmp_path / "a.csv", "\n".join(["MMSI,time,lat,lon", *cells])), scene
+    )
+    assert (
+        middles(positions) == pytest.approx(PIXELS, abs=1e-3)
+        and "MMSI" in positions.attributes
+    )
+
+
+@pytest.mark.parametrize(("header", "crs"), [("row,col", None), ("y,x", "pixel")])
+def test_pixels(bare, tmp_path, header, crs):
+    path = written(
+        tmp_path / "a.csv",
+        "\n".join([header, *(f"{row},{col}" for row, col in PIXELS)]),
+    )
+    assert middles(read_positions(path, bare, crs)) == pytest.approx(PIXELS)
+
+
+def test_rotated_boxes(scene, tmp_path):
+    rotated = shapely.Polygon(
+        [UTM @ corner for corner in ((50, 20), (60, 30), (40, 50), (30, 40))]
+    )
+    geopandas.GeoDataFrame(geometry=[rotated], crs="EPSG:32633").to_file(
+        tmp_path / "a.gpkg"
+    )
+    location = read_positions(tmp_path / "a.gpkg", scene).locations[0]
+    assert (location.row, location.col) == pytest.approx((35, 45), abs=1e-3)
+    sides = np.linalg.norm(np.diff(np.reshape(location.box, (4, 2)), axis=0), axis=1)
+    assert (sides.min(), sides.max()) == pytest.approx((200**0.5, 800**0.5), abs=1e-2)
+
+
+def test_positions_outside_are_counted_and_lines_rejected(scene, tmp_path):
+    shapes = [
+        shapely.LineString([(15, 45), (16, 46)]),
+        shapely.Point(15.001, 45.15),
+        shapely.Point(15, 10),
+    ]
+    geopandas.GeoDataFrame(geometry=shapes, crs=4326).to_file(tmp_path / "a.geojson")
+    positions = read_positions(tmp_path / "a.geojson", scene)
+    assert len(positions.locations) == 1 and positions.notes == [
+        "positions outside of s.tif: 1 of 2"
+    ]
+    assert positions.rejected[0][1:] == (
+        0,
+        "LineString geometry, but only points and polygons can be used",
+    )
+
+
+DETECTIONS = {
+    "dota.txt": (
+        "imagesource:x\ngsd:1\n20 10 60 10 60 30 20 30 ship 0\n1 2 3 ship 0\n1 1 1 1 1"
+        " 1 1 1 ship 0\n"
+    ),
+    "yolo.txt": "0 0.2 0.2 0.2 0.2 0.9\n0 20 20 5 5\n",
+    "obb.txt": "0 0.1 0.1 0.3 0.1 0.3 0.3 0.1 0.3\n",
+    "coco.json": {
+        "images": [{"id": 7, "file_name": "a/s.tif"}, {"id": 8, "file_name": "t.tif"}],
+        "annotations": [
+            {"image_id": 8, "bbox": [0, 0, 9, 9]},
+            {"image_id": 7, "bbox": [20, 10, 40, 20]},
+            {"image_id": 7, "bbox": [20, 10, 0, 20]},
+        ],
+    },
+    "results.json": [{"image_id": 3, "bbox": [20, 10, 40, 20], "score": 0.9}],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "score", "rejected"),
+    [
+        ("dota.txt", 3, None, [4, 5]),
+        ("yolo.txt", 1, 0.9, [2]),
+        ("obb.txt", 1, None, []),
+        ("coco.json", 2, None, [3]),
+        ("results.json", 1, 0.9, []),
+    ],
+)
+def test_detections(bare, tmp_path, name, row, score, rejected):
+    content = DETECTIONS[name]
+    (tmp_path / name).write_text(
+        content if isinstance(content, str) else json.dumps(content)
+    )
+    positions = read_positions(tmp_path / name, bare)
+    (location,) = positions.locations
+    rows, cols = np.reshape(location.box, (4, 2)).T
+    assert (cols.min(), rows.min(), cols.max(), rows.max()) == pytest.approx(BOX)
+    assert (
+        location.row,
+        location.col,
+        location.source_row,
+        location.score,
+    ) == pytest.approx((20, 40, row, score))
+    assert [line for _, line, _ in positions.rejected] == rejected
+
+
+def test_folder_of_yolo_files(bare, tmp_path):
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels/s.txt").write_text("0 0.5 0.5 0.1 0.1")
+    assert middles(read_positions(tmp_path / "labels", bare)).tolist() == [[50, 100]]
+
+
+ONE_POINT = '{"type": "Polygon", "coordinates": [[[15.0, 50.0]]]}'
+BAD_TEXT = (
+    b'{"type": "FeatureCollection", "features": [{"type": "Feature", "properties":'
+    b' {"a\xff": "\xfe"}, "geometry": {}}]}'
+)
+FEATURES = '{"type": "FeatureCollection", "features": [{"id": 1}, %s]}'
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "parts"),
+    [
+        ("gone.gpkg", None, ["no file of positions"]),
+        ("a.gpkg", "text", ["cannot be read"]),
+        *(
+            (f"a.{suffix}", "", ["0 bytes"])
+            for suffix in ("gpkg", "geojson", "csv", "json", "shp")
+        ),
+        ("a.csv", "name,size\na,1", ["among name, size", "commas", "lon and lat"]),
+        ("a.csv", "name;size\na;1", ["among name, size", "semicolons"]),
+        ("a.csv", "x,y\n1,2", ["coordinate system", "--crs"]),
+        ("a.csv", "lon,lat\n15,45", ["no georeference", "--crs pixel"]),
+        ("a.csv", "row,col\n1,2\n3,4,5\n", ["a.csv:3", "3 fields", "header has 2"]),
+        ("a.csv", b"row,col\n\xff,2\n", ["cannot be read"]),
+        ("a.csv", 'row,col\n"1,2\n', ["cannot be read"]),
+        ("a.txt", b"\xff\xfe", ["UTF-8", "YOLO", "DOTA"]),
+        ("a.json", "{", ["not a JSON file"]),
+        ("a.json", '{"images": []}', ["COCO", "annotations"]),
+        (
+            "a.json",
+            '{"images": [{"id": 1, "file_name": "t.tif"}], "annotations": []}',
+            ["1 images", "s.tif"],
+        ),
+        (
+            "a.json",
+            '[{"image_id": 1, "bbox": []}, {"image_id": 2, "bbox": []}]',
+            ["2 images", "s.tif"],
+        ),
+        (
+            "a.geojson",
+            f'{{"type": "Feature", "properties": {{}}, "geometry": {ONE_POINT}}}',
+            ["cannot be read"],
+        ),
+        ("a.geojson", BAD_TEXT, ["cannot be read"]),
+        ("a.geojson", FEATURES % "[1]", ["feature", "objects"]),
+        (
+            "a.geojson",
+            FEATURES % '{"id": 1, "properties": [1]}',
+            ["feature", "objects"],
+        ),
+    ],
+)
+def test_refused(bare, tmp_path, name, content, parts):
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises((RequestError, DataError), match=mentions(*parts)):
+        read_positions(path, bare)
+
+
+def test_unknown_coordinate_system(scene, tmp_path):
+    with pytest.raises(RequestError, match=mentions("EPSG:1", "--crs")):
+        read_positions(written(tmp_path / "a.csv", "x,y\n1,2"), scene, "EPSG:1")
+
+
+def layer_of(attributes, count=2):
+    lon, lat = in_crs("EPSG:4326")
+    return geopandas.GeoDataFrame(
+        attributes, geometry=shapely.points(lon[:count], lat[:count]), crs=4326
+    )
+
+
+ATTRIBUTES = {
+    "mmsi": pd.array([211, None], "Int64"),
+    "speed": [1.5, None],
+    "name": ["Anna", None],
+    "towing": pd.array([True, None], "boolean"),
+    "built": pd.array([datetime.date(1999, 5, 1), None], pd.ArrowDtype(pa.date32())),
+    "seen": pd.to_datetime(["2020-01-02T03:04:05Z", None]),
+}
+
+
+def test_attributes_of_a_geopackage_keep_their_types(scene, tmp_path):
+    layer_of(ATTRIBUTES).to_file(
+        tmp_path / "a.gpkg", use_arrow=True, SPATIAL_INDEX="NO"
+    )
+    with sqlite3.connect(tmp_path / "a.gpkg") as database:
+        database.execute("UPDATE a SET fid = CASE fid WHEN 1 THEN 3 ELSE 42 END")
+    attributes = read_positions(tmp_path / "a.gpkg", scene).attributes
+    assert attributes["at"].tolist() == [3, 42] and attributes.index.tolist() == [3, 42]
+    assert {name: str(column.dtype) for name, column in attributes.items()} == {
+        "at": "Int64",
+        "mmsi": "int64[pyarrow]",
+        "speed": "double[pyarrow]",
+        "name": "string[pyarrow]",
+        "towing": "bool[pyarrow]",
+        "built": "date32[day][pyarrow]",
+        "seen": "timestamp[ms, tz=UTC][pyarrow]",
+    }
+    assert (
+        attributes.loc[3, "built"] == datetime.date(1999, 5, 1)
+        and attributes.loc[3, "towing"] is True
+    )
+    assert attributes.loc[42].isna().tolist() == [False] + [True] * 6
+
+
+def geojson(path, *features):
+    lon, lat = in_crs("EPSG:4326")
+    rows = [
+        {"type": "Feature", "geometry": {"type": "Point", "coordinates": [x, y]}}
+        | feature
+        for x, y, feature in zip(lon, lat, features, strict=True)
+    ]
+    return written(path, json.dumps({"type": "FeatureCollection", "features": rows}))
+
+
+@pytest.mark.parametrize(
+    ("features", "at", "numbers"),
+    [
+        (({"id": 6}, {"id": 3}), [6, 3], [6, 3]),
+        (({"id": "007"}, {"id": "b"}), ["007", "b"], [1, 2]),
+        (({"id": 5}, {"id": 5}), [5, 5], [1, 2]),
+        (
+            (
+                {"id": "x", "properties": {"id": 9}},
+                {"id": "y", "properties": {"id": 8}},
+            ),
+            ["x", "y"],
+            [1, 2],
+        ),
+        (({"properties": {"id": 9}}, {"properties": {"id": 4}}), [9, 4], [9, 4]),
+        (({}, {"properties": None}), [0, 1], [0, 1]),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["geojson", "json"])
+def test_ids_of_geojson(scene, tmp_path, features, at, numbers, suffix):
+    features = [{"properties": {}} | feature for feature in features]
+    positions = read_positions(geojson(tmp_path / f"a.{suffix}", *features), scene)
+    assert middles(positions) == pytest.approx(PIXELS, abs=1e-3)
+    assert positions.attributes["at"].tolist() == at
+    assert [location.source_row for location in positions.locations] == numbers
+    ids = [
+        feature["properties"]["id"]
+        for feature in features
+        if "id" in (feature["properties"] or {})
+    ]
+    assert (
+        ("id" not in positions.attributes)
+        if not ids
+        else positions.attributes["id"].tolist() == ids
+    )
+
+
+def test_nested_attributes_become_json(scene, tmp_path):
+    path = geojson(
+        tmp_path / "a.geojson",
+        {"properties": {"tags": ["a", 1], "size": {"l": 3}}},
+        {"properties": {}},
+    )
+    attributes = read_positions(path, scene).attributes
+    assert [json.loads(attributes.loc[0, name]) for name in ("tags", "size")] == [
+        ["a", 1],
+        {"l": 3},
+    ]
+
+
+def test_binary_attributes_are_left_out_with_a_note(scene, tmp_path):
+    layer = layer_of(
+        {"photo": pd.array([b"x", b"y"], pd.ArrowDtype(pa.binary())), "mmsi": [1, 2]}
+    )
+    layer.to_file(tmp_path / "a.gpkg", use_arrow=True)
+    positions = read_positions(tmp_path / "a.gpkg", scene)
+    assert list(positions.attributes) == ["at", "mmsi"]
+    assert positions.notes == ["a.gpkg: binary attributes were left out: photo"]
+
+
+def test_shapefile(scene, tmp_path):
+    layer_of({"fid": [30, 40], "name": ["a", "b"]}).to_file(tmp_path / "a.shp")
+    attributes = read_positions(tmp_path / "a.shp", scene).attributes
+    assert attributes.to_dict("list") == {
+        "at": [0, 1],
+        "fid": [30, 40],
+        "name": ["a", "b"],
+    }
+
+
+def test_layers_are_chosen_by_name(scene, tmp_path):
+    for name, mmsi in (("ships", [1, 2]), ("buoys", [3, 4])):
+        layer_of({"mmsi": mmsi}).to_file(tmp_path / "a.gpkg", layer=name)
+    with pytest.raises(RequestError, match=mentions("ships, buoys", "--layer NAME")):
+        read_positions(tmp_path / "a.gpkg", scene)
+    assert read_positions(tmp_path / "a.gpkg", scene, layer="buoys").attributes[
+        "mmsi"
+    ].tolist() == [3, 4]
+    with pytest.raises(RequestError, match=mentions("boats", "ships, buoys")):
+        read_positions(tmp_path / "a.gpkg", scene, layer="boats")
+    with pytest.raises(RequestError, match=mentions("a.csv", "--layer")):
+        read_positions(written(tmp_path / "a.csv", "lon,lat\n"), scene, layer="ships")
+
+
+def test_types_and_lines_of_a_csv(bare, tmp_path):
+    text = 'row,col,MMSI,imo,speed,towing,"first\nname",\n1,2,211,007,1.5,true,"a\nb",x\n\n3,4,NA,8,,FALSE,NA,\n'
+    attributes = read_positions(written(tmp_path / "a.csv", text), bare).attributes
+    assert attributes.astype(object).where(attributes.notna(), None).to_dict(
+        "list"
+    ) == {
+        "at": [
+            3,
+            6,
+        ],  # the header and the first row have two lines each, and line 5 is blank
+        "MMSI": [211, None],
+        "imo": ["007", "8"],
+        "speed": [1.5, None],
+        "towing": [True, False],
+        "first\nname": ["a\nb", "NA"],
+        "column_8": ["x", None],
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "note"),
+    [
+        ("row;col;size\n30.25;40.5;1.5\n", "a.csv: columns separated by semicolons"),
+        (
+            "row;col;size\n30,25;40,5;1,5\n",
+            "a.csv: columns separated by semicolons, numbers with decimal commas",
+        ),
+        ("row\tcol\tsize\n30.25\t40.5\t1.5\n", "a.csv: columns separated by tabs"),
+    ],
+)
+def test_separators_of_a_csv(bare, tmp_path, text, note):
+    positions = read_positions(written(tmp_path / "a.csv", "\ufeff" + text), bare)
+    assert middles(positions).tolist() == [[30.25, 40.5]] and positions.attributes[
+        "size"
+    ].tolist() == [1.5]
+    assert positions.notes == [note]
+
+
+@pytest.mark.parametrize(("name", "text"), [("a.txt", ""), ("a.csv", "lon,lat\n")])
+def test_a_file_without_objects(scene, tmp_path, name, text):
+    """A detector that found nothing writes only a header, or nothing."""
+    positions = read_positions(written(tmp_path / name, text), scene)
+    assert not positions.locations and positions.attributes["at"].tolist() == []
+
+
+def test_attributes_of_detections(bare, tmp_path):
+    box = "20 10 60 10 60 30 20 30"
+    dota = read_positions(
+        written(tmp_path / "dota.txt", f"gsd:1\n{box} ship 1\n{box} tank\n"), bare
+    ).attributes
+    assert dota[["at", "class"]].to_dict("list") == {
+        "at": [2, 3],
+        "class": ["ship", "tank"],
+    }
+    assert dota["difficulty"].fillna(-1).tolist() == [1, -1]
+    yolo = read_positions(
+        written(tmp_path / "yolo.txt", "4 0.2 0.2 0.2 0.2\n"), bare
+    ).attributes
+    assert yolo.to_dict("list") == {"at": [1], "class": [4]}
+
+
+def test_a_box_of_unbelievable_size_is_rejected(bare, tmp_path):
+    boxes = [
+        {"image_id": 1, "category_id": 1, "bbox": box}
+        for box in ([5, 5, 9, 1e308], [5, 5, 9, 9])
+    ]
+    images = [{"id": 1, "file_name": bare.path.name}]
+    path = tmp_path / "at.json"
+    path.write_text(
+        json.dumps(
+            {
+                "images": images,
+                "categories": [{"id": 1, "name": "ship"}],
+                "annotations": boxes,
+            }
+        )
+    )
+    result = read_positions(path, bare)
+    assert len(result.locations) == 1
+    assert [(line, reason) for _, line, reason in result.rejected] == [
+        (1, "the position cannot be transformed to pixels of the scene")
+    ]
+
+
+def test_attributes_of_coco(bare, tmp_path):
+    coco = {
+        "images": [{"id": 7, "file_name": "s.tif"}, {"id": 8, "file_name": "t.tif"}],
+        "categories": [{"id": 2, "name": "tanker"}],
+        "annotations": [
+            {"id": 90, "image_id": 8, "bbox": [0, 0, 9, 9], "category_id": 2},
+            {
+                "id": 70,
+                "image_id": 7,
+                "bbox": [20, 10, 40, 20],
+                "category_id": 2,
+                "iscrowd": 0,
+                "segmentation": [[1]],
+            },
+        ],
+    }
+    positions = read_positions(written(tmp_path / "a.json", json.dumps(coco)), bare)
+    attributes = {
+        "at": [70],
+        "category_id": [2],
+        "iscrowd": [0],
+        "category": ["tanker"],
+        "class": ["tanker"],
+    }
+    assert positions.attributes.to_dict("list") == attributes
+    assert positions.locations[0].name == "s_000070"
+    coco["annotations"][1]["id"] = "a-1"
+    assert read_positions(
+        written(tmp_path / "a.json", json.dumps(coco)), bare
+    ).attributes["at"].tolist() == ["a-1"]
+
+
+def test_labels_of_an_image_of_another_size(bare, tmp_path):
+    """Pixels are taken as they are, with a note; percent are those of the scene."""
+    box = (
+        "<bndbox><xmin>20</xmin><ymin>10</ymin><xmax>60</xmax><ymax>30</ymax></bndbox>"
+    )
+    size = (
+        "<filename>s.png</filename><size><width>100</width><height>50</height></size>"
+    )
+    text = f"<annotation>{size}<object><name>tug</name>{box}</object></annotation>"
+    positions = read_positions(written(tmp_path / "a.xml", text), bare)
+    assert middles(positions).tolist() == [[20, 40]] and positions.attributes[
+        "class"
+    ].tolist() == ["tug"]
+    assert positions.notes == [
+        "a.xml: the image s.png is taken as s.tif: without its suffix",
+        (
+            "a.xml: its image has 100 x 50 pixels, but s.tif has 200 x 100: check the"
+            " positions"
+        ),
+    ]
+    value = {"x": 10, "y": 10, "width": 20, "height": 20, "rectanglelabels": ["tug"]}
+    result = [{"value": value, "original_width": 100, "original_height": 50}]
+    task = {
+        "id": 1,
+        "data": {"image": "s.tif"},
+        "annotations": [{"id": 1, "result": result}],
+    }
+    assert middles(
+        read_positions(written(tmp_path / "a.json", json.dumps([task])), bare)
+    ).tolist() == [[20, 40]]
+
+
+def test_columns_by_role(bare, tmp_path):
+    path = written(tmp_path / "a.csv", "u,v\n40.5,30.25\n")
+    assert middles(
+        read_positions(path, bare, columns={"col": "u", "row": "v"})
+    ).tolist() == [[30.25, 40.5]]
+
+
+@pytest.mark.parametrize(("names", "crs"), [("lat,lon", None), ("y,x", "EPSG:32633")])
+def test_exchanged_coordinates_are_named(scene, tmp_path, names, crs):
+    rows = [f"{x},{y}" for x, y in zip(*in_crs(crs or "EPSG:4326"), strict=True)]
+    path = written(tmp_path / "a.csv", "\n".join([names, *rows]))
+    with pytest.raises(
+        RequestError,
+        match=r"2 of 2 positions lie in s\.tif if (lon and lat|x and y) are exchanged",
+    ):
+        read_positions(path, scene, crs)
+
+
+def test_a_few_exchanged_coordinates_give_a_note(scene, tmp_path):
+    lon, lat = (values[0] for values in in_crs("EPSG:4326"))
+    positions = read_positions(
+        written(tmp_path / "a.csv", f"lat,lon\n{lon},{lat}\n1,2\n3,4\n"), scene
+    )
+    assert not positions.locations and positions.outside == [2, 3, 4]
+    assert positions.notes == [
+        (
+            "1 of 3 positions lie in s.tif if lon and lat are exchanged, and none as"
+            " they are"
+        ),
+        (
+            "positions outside of s.tif: 3 of 3; check the coordinate system of their"
+            " file: the positions (EPSG:4326) lie at lon 2 to 45.1508, lat 1 to"
+            " 15.0052, s.tif (geotransform, EPSG:32633) at lon 15 to 15.0254, lat"
+            " 45.1445 to 45.1535"
+        ),
+    ]
+
+
+def test_the_ranges_of_positions_in_a_wrong_zone_and_in_pixels(scene, bare, tmp_path):
+    rows = [f"{x},{y}" for x, y in zip(*in_crs("EPSG:32633"), strict=True)]
+    path = written(tmp_path / "a.csv", "\n".join(["x,y", *rows]))
+    (note,) = read_positions(path, scene, "EPSG:32650").notes
+    assert (
+        "the positions (EPSG:32650) lie at lon 117" in note
+        and "s.tif (geotransform, EPSG:32633) at lon 15" in note
+    )
+    (note,) = read_positions(
+        written(tmp_path / "b.csv", "row,col\n5000,9000\n6000,9500\n"), bare, "pixel"
+    ).notes
+    shape = f"s.tif (pixel) at col 0 to {bare.width}, row 0 to {bare.height}"
+    assert (
+        f"the positions (pixel) lie at col 9000 to 9500, row 5000 to 6000, {shape}"
+        in note
+    )
+
+
+def test_scores_of_coco_that_are_no_numbers(bare, tmp_path):
+    rows = [
+        {"image_id": 1, "bbox": [10, 10, 5, 5], "score": score}
+        for score in ("x", [1], None, 0.5, {"a": 1})
+    ]
+    found = read_positions(written(tmp_path / "d.json", json.dumps(rows)), bare)
+    assert [location.score for location in found.locations] == [None, 0.5]
+    assert [(line, reason) for _, line, reason in found.rejected] == [
+        (1, "the score 'x' is not a number"),
+        (2, "the score '[1]' is not a number"),
+        (5, "the score \"{'a': 1}\" is not a number"),
+    ]
