@@ -53,7 +53,7 @@ class DatasetGroup(PlainGroup):
 
 @cache
 def _dataset_commands() -> dict[str, Any]:
-    import rsft.scenes.prepare  # noqa: F401
+    import rsft.scenes.preparation.prepare  # noqa: F401
     from rsft.data.prepare.registry import DATASETS
 
     group = typer.Typer()

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import fields
 
 from rsft.scenes.options import ChipSize
-from rsft.scenes.prepare import prepare_scenes
+from rsft.scenes.preparation.prepare import prepare_scenes
+from rsft.scenes.preparation.request import SceneStoreRequest
 from rsft.scenes.query import ObjectQuery
-from rsft.scenes.store_request import SceneStoreRequest
 
 ARGUMENTS = ("jobs", "seed", "overwrite", "progress")
 

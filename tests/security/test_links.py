@@ -20,7 +20,7 @@ from rsft.data.datasets.formats.labeled_files import LabeledFiles
 from rsft.data.imagery.reader import read_chip
 from rsft.errors import DataError, RequestError
 from rsft.scenes.inputs import find_chips
-from rsft.scenes.store import open_scenes
+from rsft.scenes.preparation.builder import open_scenes
 from rsft.utils.fence import fence_version
 from tests.security.carriers import contains_secret
 

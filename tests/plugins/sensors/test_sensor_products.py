@@ -9,10 +9,10 @@ from rsft.data.imagery.stretch import Stretch
 from rsft.errors import DataError, RequestError
 from rsft.inference.options import PredictionRequest
 from rsft.inference.predict.job import predict
+from rsft.scenes.preparation.builder import open_scenes
 from rsft.scenes.query import Query
 from rsft.scenes.raster import open_scene
 from rsft.scenes.requirements import select_unit
-from rsft.scenes.store import open_scenes
 from tests.data.imagery.products.test_processed import GRANULE, VALUES, write_dimap
 from tests.helpers.messages import mentions
 from tests.helpers.products import DN, read_band, write_image

@@ -12,10 +12,10 @@ from rsft.data.chips.record import ChipRecord
 from rsft.data.imagery.chip_spec import SPACING_TOLERANCE
 from rsft.data.imagery.reader import check_values
 from rsft.scenes.chip_size import resolve_spacing
-from rsft.scenes.labels import BACKGROUND, LabeledObject
 from rsft.scenes.lengths import box_sides
 from rsft.scenes.locations import Location
 from rsft.scenes.options import ChipOptions
+from rsft.scenes.preparation.labels import BACKGROUND, LabeledObject
 from rsft.scenes.raster import PixelWindow, RasterScene, open_scene
 from rsft.scenes.reader import SceneReader
 from rsft.scenes.windows import ChipWindow, cut_chip
@@ -88,7 +88,7 @@ def _describe_scene(
         "source": scene.path.name,
         "sensor": None if product.kind == "raster" else product.kind,
         "unit": scene.unit,
-        "spacing_m": common_spacing(scene, options),
+        "spacing_m": square_spacing(scene, options),
         "acquired": product.acquired,
         "pass_direction": product.pass_direction,
         "row": location.row,
@@ -120,7 +120,7 @@ def _describe_box(
     return columns
 
 
-def common_spacing(scene: RasterScene, options: ChipOptions) -> float | None:
+def square_spacing(scene: RasterScene, options: ChipOptions) -> float | None:
     """Return the mean pixel spacing of a scene in meters.
 
     It is None if it is unknown, or so uneven that a model of it would reject the scene.

@@ -16,14 +16,22 @@ from rsft.data.imagery.bands import check_bands
 from rsft.data.imagery.products.product import find_product
 from rsft.data.imagery.scene_uri import SceneUri, file_state
 from rsft.errors import DataError, RequestError
-from rsft.scenes.background import draw_background
 from rsft.scenes.detection import detect_objects
 from rsft.scenes.inputs import find_scenes
-from rsft.scenes.labels import BACKGROUND, LabeledObject, LabeledObjects, read_types
 from rsft.scenes.locate import locate
 from rsft.scenes.locations import SceneLocations
 from rsft.scenes.locators import LOCATORS, NothingInSceneError
 from rsft.scenes.options import ChipOptions, Declaration
+from rsft.scenes.preparation.background import draw_background
+from rsft.scenes.preparation.labels import (
+    BACKGROUND,
+    LabeledObject,
+    LabeledObjects,
+    read_types,
+)
+from rsft.scenes.preparation.records import make_record, square_spacing
+from rsft.scenes.preparation.request import SceneStoreRequest
+from rsft.scenes.preparation.splits import assign_splits, group_of
 from rsft.scenes.query import CfarOptions, Query
 from rsft.scenes.raster import (
     RASTER_SUFFIXES,
@@ -32,10 +40,7 @@ from rsft.scenes.raster import (
     open_scene,
 )
 from rsft.scenes.recorded import find_once
-from rsft.scenes.records import common_spacing, make_record
 from rsft.scenes.requirements import select_unit
-from rsft.scenes.splits import assign_splits, group_of
-from rsft.scenes.store_request import SceneStoreRequest
 from rsft.scenes.windows import ChipWindow, check_boxes, fit_size, make_window
 from rsft.types import Progress
 from rsft.utils.journal import Journal, journal_path
@@ -218,7 +223,7 @@ class SceneStoreBuilder:
         for scene, _ in objects.by_scene():
             windows[scene.name] = make_window(scene, options)
             check_boxes(windows[scene.name], locations)
-            if scene.spacing and common_spacing(scene, options) is None:
+            if scene.spacing and square_spacing(scene, options) is None:
                 oblong.append(scene.path.name)
         if oblong:
             objects.notes.append(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from rsft.data.prepare.image_folder import find_typos
 from rsft.data.prepare.registry import data_set, format_prepare_command
-from rsft.scenes.store_request import DEFAULT_REQUEST, SceneStoreRequest
+from rsft.scenes.preparation.request import DEFAULT_REQUEST, SceneStoreRequest
 from rsft.utils.command_options import option_values
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def prepare_scenes(
         DataError: a scene cannot be read.
     """
     from rsft.data.chips.builder import find_finished_store
-    from rsft.scenes.store import SceneStoreBuilder
+    from rsft.scenes.preparation.builder import SceneStoreBuilder
     from rsft.utils.journal import journal_path
 
     sources = source if isinstance(source, list) else [Path(source)]

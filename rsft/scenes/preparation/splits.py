@@ -6,8 +6,8 @@ from pathlib import Path
 from rsft.data.chips.store import SPLITS
 from rsft.data.datasets.splits import split_groups
 from rsft.errors import RequestError
-from rsft.scenes.labels import LabeledObject
-from rsft.scenes.store_request import SplitBy
+from rsft.scenes.preparation.labels import LabeledObject
+from rsft.scenes.preparation.request import SplitBy
 
 
 def assign_splits(

@@ -19,7 +19,7 @@ from rsft.errors import RequestError
 from rsft.inference.options import PredictionRequest
 from rsft.inference.predict.scene_chips import plan_scenes
 from rsft.scenes.options import ChipOptions, ChipSize, Declaration
-from rsft.scenes.prepare import show_notes
+from rsft.scenes.preparation.prepare import show_notes
 from rsft.scenes.query import Query
 from tests.helpers.files import written
 from tests.helpers.killing import kill_at_call, run_until_killed

@@ -1,0 +1,1 @@
+"""Training chips from labeled objects in scenes."""
