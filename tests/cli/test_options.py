@@ -19,7 +19,6 @@ MEANINGS = {
     "--address": "address of a Ray cluster",
     "--ais": "messages",
     "--at": "positions|labels of the objects",
-    "--at-crs": "coordinate system",
     "--bands": "bands",
     "--bundle": "bundle",
     "--columns": "columns",

@@ -534,35 +534,26 @@ def test_attributes_of_coco(bare, tmp_path):
 
 
 def test_labels_of_an_image_of_another_size(bare, tmp_path):
-    """Pixels are taken as they are, with a note; percent are those of the scene."""
-    box = (
-        "<bndbox><xmin>20</xmin><ymin>10</ymin><xmax>60</xmax><ymax>30</ymax></bndbox>"
-    )
-    size = (
-        "<filename>s.png</filename><size><width>100</width><height>50</height></size>"
-    )
-    text = f"<annotation>{size}<object><name>tug</name>{box}</object></annotation>"
-    positions = read_positions(written(tmp_path / "a.xml", text), bare)
-    assert middles(positions).tolist() == [[20, 40]] and positions.attributes[
-        "class"
-    ].tolist() == ["tug"]
+    """Pixels are taken as they are, with a note; fractions are those of the scene."""
+    image = {"id": 1, "file_name": "s.png", "width": 100, "height": 50}
+    coco = {
+        "images": [image],
+        "categories": [{"id": 1, "name": "tug"}],
+        "annotations": [{"image_id": 1, "category_id": 1, "bbox": [20, 10, 40, 20]}],
+    }
+    path = written(tmp_path / "a.json", json.dumps(coco))
+    positions = read_positions(path, bare)
+    assert middles(positions).tolist() == [[20, 40]]
+    assert positions.attributes["class"].tolist() == ["tug"]
     assert positions.notes == [
-        "a.xml: the image s.png is taken as s.tif: without its suffix",
+        "a.json: the image s.png is taken as s.tif: without its suffix",
         (
-            "a.xml: its image has 100 x 50 pixels, but s.tif has 200 x 100: check the"
+            "a.json: its image has 100 x 50 pixels, but s.tif has 200 x 100: check the"
             " positions"
         ),
     ]
-    value = {"x": 10, "y": 10, "width": 20, "height": 20, "rectanglelabels": ["tug"]}
-    result = [{"value": value, "original_width": 100, "original_height": 50}]
-    task = {
-        "id": 1,
-        "data": {"image": "s.tif"},
-        "annotations": [{"id": 1, "result": result}],
-    }
-    assert middles(
-        read_positions(written(tmp_path / "a.json", json.dumps([task])), bare)
-    ).tolist() == [[20, 40]]
+    path = written(tmp_path / "a.txt", "0 0.2 0.2 0.2 0.2")
+    assert middles(read_positions(path, bare)).tolist() == [[20, 40]]
 
 
 def test_columns_by_role(bare, tmp_path):

@@ -11,10 +11,10 @@ import pandas as pd
 from rsft.data.chips.store import ChipStore
 from rsft.errors import RequestError
 from rsft.inference.predict.chip_files import ChipFiles
-from rsft.inference.predict.inputs import read_declarations
 from rsft.inference.predict.predictor import Predictor
 from rsft.inference.suggestion.suggest import Suggestions, suggestion_table
 from rsft.inference.writers.columns import probability_columns
+from rsft.scenes.inputs import read_declarations
 from rsft.scenes.options import ChipOptions
 from rsft.types import Floats
 from rsft.version import __version__
