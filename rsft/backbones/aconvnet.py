@@ -1,9 +1,9 @@
 """A small convolutional network without pre-training: A-ConvNet with batch norm.
 
-Source: Chen et al. 2016, https://doi.org/10.1109/TGRS.2016.2551720, Figure 7. As there, all convolutions
-but the last are unpadded. Batch norm follows each of them, and the mean of the last
-feature map replaces the last convolution, so that the side of the input is free. A
-recipe trains all weights from a random start (`peft.method: full`).
+Source: Chen et al. 2016, https://doi.org/10.1109/TGRS.2016.2551720, Figure 7. As there,
+all convolutions but the last are unpadded. Batch norm follows each of them, and the
+mean of the last feature map replaces the last convolution, so that the side of the
+input is free. A recipe trains all weights from a random start (`peft.method: full`).
 """
 
 from collections.abc import Callable
@@ -27,7 +27,10 @@ _PADDED_BELOW = 48
 
 
 class UncountedBatchNorm(nn.BatchNorm2d):
-    """Batch norm whose state only contains tensors that change its outputs, not the number of its batches."""
+    """Batch norm whose state lacks the number of its batches.
+
+    All of its tensors change its outputs.
+    """
 
     def __init__(self, width: int) -> None:
         super().__init__(width)
@@ -43,7 +46,7 @@ class UncountedBatchNorm(nn.BatchNorm2d):
 
 
 class ConvBlock(nn.Sequential):
-    """An unbiased convolution, batch norm, ReLU and, with `pools`, a maximum over 2 x 2 pixels."""
+    """An unbiased convolution, batch norm, ReLU and, with `pools`, a 2 x 2 maximum."""
 
     def __init__(
         self,
@@ -85,11 +88,14 @@ class AConvNet(nn.Module):
     def __init__(self, size: int, *, is_padded: bool = False) -> None:
         super().__init__()
         first, second, third, fourth = WIDTHS
-        outer, kernel, padding = (
-            (2, 3, 1) if is_padded else (0, 6, 2 if size < _PADDED_BELOW else 0)
-        )
+        outer, kernel, padding = 0, 6, 0
+        if is_padded:
+            outer, kernel, padding = 2, 3, 1
+        elif size < _PADDED_BELOW:
+            padding = 2
         last = [ConvBlock(third, fourth, 3, 1, pools=False)]
-        last += [ConvBlock(fourth, fourth, 3, 1, pools=False)] if is_padded else []
+        if is_padded:
+            last.append(ConvBlock(fourth, fourth, 3, 1, pools=False))
         self.layer1 = nn.Sequential(ConvBlock(3, first, 5, outer))
         self.layer2 = nn.Sequential(ConvBlock(first, second, 5, outer))
         self.layer3 = nn.Sequential(ConvBlock(second, third, kernel, padding))
@@ -97,15 +103,14 @@ class AConvNet(nn.Module):
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Return the last feature map (B, 128, h, w) of images (B, P, S, S)."""
-        x = x.contiguous(
-            memory_format=torch.channels_last
-        )  # a step takes three quarters of the time
+        # a step takes three quarters of the time
+        x = x.contiguous(memory_format=torch.channels_last)
         for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
             x = layer(x)
         return x
 
     def forward_head(self, x: Tensor, pre_logits: bool = True) -> Tensor:
-        """Return the mean (B, 128) of a feature map (B, 128, h, w); the network has no classifier of its own."""
+        """Return the mean (B, 128) of a feature map (B, 128, h, w)."""
         return x.mean((2, 3))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -114,7 +119,9 @@ class AConvNet(nn.Module):
 
 
 def build_aconvnet(size: int = 64, *, is_padded: bool = False) -> VisionTransformer:
-    """Build the network with random weights; it offers what rsft uses of a network of timm.
+    """Build the network with random weights.
+
+    It offers what rsft uses of a network of timm.
 
     Raises:
         RequestError: `size` is not from 32 to 128.

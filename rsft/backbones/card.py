@@ -1,4 +1,4 @@
-"""Cards: descriptions of encoders that are available before any weights are read, and their weights files.
+"""Cards: descriptions of encoders without their weights, and their weights files.
 
 This module imports no torch.
 """
@@ -47,10 +47,10 @@ class Remote:
     """
 
     file: str
-    url: str | None
-    bytes: int | None
-    sha256: str | None
-    page: str
+    url: str | None = None
+    bytes: int | None = None
+    sha256: str | None = None
+    page: str = ""
     md5: str | None = None
 
 
@@ -85,7 +85,10 @@ class EncoderInfo:
 
     @property
     def restrictions(self) -> tuple[str, ...]:
-        """What the license of the weights does not allow: names of `rsft.utils.licenses.RESTRICTIONS`."""
+        """What the license of the weights does not allow.
+
+        These are names of `rsft.utils.licenses.RESTRICTIONS`.
+        """
         return license_restrictions(self.license)
 
 
@@ -131,7 +134,9 @@ class ListedEncoder(EncoderInfo):
     @property
     def weights(self) -> Path | Remote | None:
         """A file in this package, or a published one; None for random weights."""
-        return self.remote or (_PRETRAINED / self.file if self.file else None)
+        if self.file:
+            return _PRETRAINED / self.file
+        return self.remote
 
     @property
     def path(self) -> Path | None:
@@ -142,7 +147,7 @@ class ListedEncoder(EncoderInfo):
 
     @property
     def state(self) -> str:
-        """Where the weights are: "random" for those of no file, "in rsft", "here", "to get" or "by hand"."""
+        """Where the weights are: "random", "in rsft", "here", "to get" or "by hand"."""
         if self.remote is None:
             if self.file:
                 return "in rsft"
@@ -159,7 +164,12 @@ PublishedEncoder: TypeAlias = Card | ListedEncoder
 
 
 def check_input_size(name: str, patch: int, size: int) -> None:
-    """Raise an error if `size`, the side of the input, is not a positive multiple of `patch`, both in pixels.
+    """Raise an error if the side of the input does not suit an encoder.
+
+    Args:
+        name: name of the encoder.
+        patch: the side must be a positive multiple of this number of pixels.
+        size: side of the input, in pixels.
 
     Raises:
         RequestError: the encoder `name` cannot take inputs of this size.
@@ -173,17 +183,17 @@ def check_input_size(name: str, patch: int, size: int) -> None:
 
 
 def drop_tensors(state: State, *names: str) -> dict[str, Tensor]:
-    """Return `state` without some tensors, or without those of some modules; nothing is copied.
+    """Return `state` without the tensors of these names, or of modules of these names.
 
     Returns:
         Name -> tensor for the remaining tensors, without copies.
     """
     modules = tuple(f"{name}." for name in names)
-    return {
-        key: value
-        for key, value in state.items()
-        if key not in names and not key.startswith(modules)
-    }
+    kept = {}
+    for key, value in state.items():
+        if key not in names and not key.startswith(modules):
+            kept[key] = value
+    return kept
 
 
 @dataclass(frozen=True)
@@ -242,7 +252,11 @@ def find_weights(card: PublishedEncoder) -> Path:
 def fetch_weights(
     card: PublishedEncoder, progress: Progress | None = None
 ) -> WeightsStatus:
-    """Download the weights of an encoder unless they exist, and verify them; progress is in bytes.
+    """Download the weights of an encoder unless they exist, and verify them.
+
+    Args:
+        card: the encoder.
+        progress: called with numbers of bytes.
 
     Returns:
         The status of the file.
@@ -254,26 +268,25 @@ def fetch_weights(
     """
     remote = card.weights
     path = weights_path(card)
-    if isinstance(remote, Remote) and remote.url and not path.exists():
-        published = _published_checksum(card)
-        host = urlsplit(remote.url).hostname
-        if _is_complete(published):
-            server_sha256 = None
-        else:
-            server_sha256 = fetch_server_sha256(remote.url)
-        download(remote.url, path, server_sha256 or published, progress=progress)
-        if server_sha256:
-            _write_record(path, server_sha256)
-            return replace(
-                verify_weights(card),
-                state="verified",
-                evidence=f"SHA-256 as {host} states it",
-            )
-    return verify_weights(card)
+    if not isinstance(remote, Remote) or not remote.url or path.exists():
+        return verify_weights(card)
+    published = _published_checksum(card)
+    if _is_complete(published):
+        download(remote.url, path, published, progress=progress)
+        return verify_weights(card)
+    server_sha256 = fetch_server_sha256(remote.url)
+    download(remote.url, path, server_sha256 or published, progress=progress)
+    if not server_sha256:
+        return verify_weights(card)
+    _write_record(path, server_sha256)
+    evidence = f"SHA-256 as {urlsplit(remote.url).hostname} states it"
+    return replace(verify_weights(card), state="verified", evidence=evidence)
 
 
 def verify_weights(card: PublishedEncoder) -> WeightsStatus:
-    """Compare an encoder's weights with the published size and checksum, and with the digest recorded at first sight.
+    """Compare an encoder's weights with what is published and what was recorded.
+
+    The digest is recorded at first sight, unless a whole SHA-256 is published.
 
     Returns:
         The status of the file.
@@ -282,60 +295,59 @@ def verify_weights(card: PublishedEncoder) -> WeightsStatus:
         WeightsError: the file is missing, has another size, or was changed.
     """
     path = find_weights(card)
+    record = _record_path(path)
     published = _published_checksum(card)
     refetch = f"move the file away, then {_hint_fetch(card)}"
-    if _record_path(path).is_file():
-        words = _record_path(path).read_text(errors="replace").split()
-    else:
-        words = []
-    recorded = words[0] if words else None
     size = path.stat().st_size
-    if isinstance(card.weights, Remote):
-        expected = card.weights.bytes
-    else:
-        expected = None
-    if expected is not None and size != expected:
+    expected = card.weights.bytes if isinstance(card.weights, Remote) else None
+    if expected not in (None, size):
         raise WeightsError(
             f"the file has {size:,} bytes, the published one {expected:,}",
             path,
             refetch,
         )
-    digest = actual = sha256(path)
-    if published and published.startswith("md5:"):
-        with path.open("rb") as file:
-            actual = f"md5:{hashlib.file_digest(file, 'md5').hexdigest()}"
-    if published and not actual.startswith(published):
+    digest = sha256(path)
+    if published and not _matches(path, digest, published):
         raise WeightsError(
             f"this is not the published file: its SHA-256 is {digest}", path, refetch
         )
-    if recorded and recorded != digest:
+    recorded = ""
+    if record.is_file():
+        recorded = record.read_text(errors="replace").partition(" ")[0].strip()
+    if recorded not in ("", digest):
         raise WeightsError(
-            (
-                "the file has changed since it was first verified: its SHA-256 is"
-                f" {digest}, not {recorded}"
-            ),
+            "the file has changed since it was first verified: its SHA-256 is"
+            f" {digest}, not {recorded}",
             path,
             refetch,
         )
-    if not recorded and not _is_complete(published):
-        _write_record(path, digest)
-    if recorded:
-        note = "the digest is the recorded one"
-    else:
-        note = f"the digest is recorded in {_record_path(path).name}"
-    if published:
-        evidence = f"{describe_checksum(card)} as published" + (
-            "" if _is_complete(published) else f"; {note}"
-        )
+    if _is_complete(published):
+        evidence = f"{describe_checksum(card)} as published"
         return WeightsStatus(path, size, digest, "verified", evidence)
+    note = "the digest is the recorded one"
+    if not recorded:
+        _write_record(path, digest)
+        note = f"the digest is recorded in {record.name}"
+    if published:
+        evidence = f"{describe_checksum(card)} as published; {note}"
+        return WeightsStatus(path, size, digest, "verified", evidence)
+    evidence = f"no checksum is published; {note}"
     state: Literal["unchanged", "first seen"] = (
         "unchanged" if recorded else "first seen"
     )
-    return WeightsStatus(path, size, digest, state, f"no checksum is published; {note}")
+    return WeightsStatus(path, size, digest, state, evidence)
+
+
+def _matches(path: Path, digest: str, published: str) -> bool:
+    """Return whether a file, whose SHA-256 is known, has the published checksum."""
+    if not published.startswith("md5:"):
+        return digest.startswith(published)
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest() == published[4:]
 
 
 def describe_checksum(card: PublishedEncoder) -> str:
-    """Return the kind of checksum that is published for an encoder: "SHA-256", "8 digits", "MD5" or "none"."""
+    """Return the kind of the published checksum: SHA-256, 8 digits, MD5 or none."""
     published = _published_checksum(card)
     if published is None:
         return "none"
@@ -347,13 +359,16 @@ def describe_checksum(card: PublishedEncoder) -> str:
 
 
 def _published_checksum(card: PublishedEncoder) -> str | None:
-    """Return the published checksum as `rsft.utils.download` takes it; packaged weights have it in their model card."""
+    """Return the published checksum as `rsft.utils.download` takes it.
+
+    Packaged weights have it in their model card.
+    """
     if card.weights is None:
         return None
     if isinstance(card.weights, Remote):
-        return card.weights.sha256 or (
-            f"md5:{card.weights.md5}" if card.weights.md5 else None
-        )
+        if card.weights.sha256 or not card.weights.md5:
+            return card.weights.sha256
+        return f"md5:{card.weights.md5}"
     model_card = card.weights.with_suffix(".json")
     if model_card.is_file():
         return str(json.loads(model_card.read_text("utf-8"))["sha256"])

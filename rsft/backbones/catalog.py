@@ -35,10 +35,11 @@ LISTING = Path(__file__).parent / "encoders.json"
 
 
 def search_listing(word: str, *, may_be_empty: bool = False) -> list[ListedEncoder]:
-    """Return the listed encoders with a word, in any case, in their name, description, sensor, unit, bands or license.
+    """Return the listed encoders that contain a word, in any case.
 
-    If there is none, the word is the name of another encoder, unless the result may be
-    empty.
+    It may stand in their name, description, sensor, unit, bands or license. If no
+    listed encoder contains it, it is the name of another encoder, unless the result may
+    be empty.
 
     Returns:
         At least one encoder, unless `may_be_empty`.
@@ -55,11 +56,10 @@ def search_listing(word: str, *, may_be_empty: bool = False) -> list[ListedEncod
             encoder.sensor,
             encoder.unit,
             encoder.license,
+            *encoder.bands,
+            *encoder.restrictions,
         )
-        if (
-            word.lower()
-            in " ".join([*words, *encoder.bands, *encoder.restrictions]).lower()
-        ):
+        if word.lower() in " ".join(words).lower():
             matches.append(encoder)
     if matches or may_be_empty:
         return matches
@@ -69,16 +69,14 @@ def search_listing(word: str, *, may_be_empty: bool = False) -> list[ListedEncod
 
 
 def find_encoder(name: str) -> PublishedEncoder:
-    """Return an encoder by its name in a recipe; only one that is not listed needs its card.
+    """Return an encoder by its name in a recipe.
 
     Raises:
         RequestError: the encoder is unknown, or has no tokens that could be fine-tuned.
     """
-    listed = next(
-        (encoder for encoder in listed_encoders() if encoder.name == name), None
-    )
-    if listed is not None:
-        return listed
+    for encoder in listed_encoders():
+        if encoder.name == name:
+            return encoder
     from rsft.backbones.loading import find_card
 
     return find_card(name)
@@ -90,24 +88,20 @@ def listed_encoders() -> tuple[ListedEncoder, ...]:
     document = json.loads(LISTING.read_text("utf-8"))
     shipped = []
     for entry in document["encoders"]:
-        tuples = {name: tuple(entry[name]) for name in ("bands", "mean", "std")}
-        shipped.append(
-            ListedEncoder(
-                **entry
-                | tuples
-                | {"remote": entry["remote"] and Remote(**entry["remote"])}
-            )
-        )
+        for name in ("bands", "mean", "std"):
+            entry[name] = tuple(entry[name])
+        if entry["remote"]:
+            entry["remote"] = Remote(**entry["remote"])
+        shipped.append(ListedEncoder(**entry))
     if document["versions"] == listing_versions():
         return tuple(shipped)
     counts = {(encoder.name, encoder.size): encoder.parameters for encoder in shipped}
-    return tuple(
-        list_card(card, counts.get((card.name, card.size))) for card in _usable_cards()
-    )
+    cards = _usable_cards()
+    return tuple(list_card(card, counts.get((card.name, card.size))) for card in cards)
 
 
 def _usable_cards() -> Iterator[Card]:
-    """Yield the cards of all encoders that the installed versions of timm and TorchGeo can fine-tune."""
+    """Yield the cards that the installed versions of timm and TorchGeo support."""
     from rsft.backbones.loading import find_card, names
 
     for name in names():
@@ -118,7 +112,7 @@ def _usable_cards() -> Iterator[Card]:
 
 
 def is_listed(name: str) -> bool:
-    """Return whether the shipped list contains an encoder and holds for the installed versions."""
+    """Return whether the shipped list holds, and contains an encoder."""
     document = json.loads(LISTING.read_text("utf-8"))
     return document["versions"] == listing_versions() and any(
         entry["name"] == name for entry in document["encoders"]
@@ -126,18 +120,18 @@ def is_listed(name: str) -> bool:
 
 
 def list_card(card: Card, parameters: int | None = None) -> ListedEncoder:
-    """Return the entry of a card in the list; None counts the parameters in the network, which takes up to a second.
+    """Return the entry of a card in the list: the card without its functions.
 
-    Returns:
-        The card without its functions.
+    Args:
+        card: the card.
+        parameters: number of parameters; None counts them, which takes up to a second.
     """
     if parameters is None:
         import torch
 
         with torch.device("meta"):
-            parameters = sum(
-                parameter.numel() for parameter in card.build(card.size).parameters()
-            )
+            network = card.build(card.size)
+        parameters = sum(parameter.numel() for parameter in network.parameters())
     return ListedEncoder(
         **{field.name: getattr(card, field.name) for field in fields(EncoderInfo)},
         parameters=parameters,

@@ -1,4 +1,4 @@
-"""Write the encoder in a checkpoint to a safetensors file of its own, tensor by tensor."""
+"""Write the encoder in a checkpoint to a safetensors file, tensor by tensor."""
 
 import json
 from collections.abc import Mapping
@@ -58,16 +58,18 @@ def convert_weights(card: Card, source: Path, target: Path) -> ConvertedWeights:
     digest = backbone.sha256
     left_out = backbone.left_out
     del backbone  # unmaps the source
-    metadata = {"format": "pt", "backbone": card.name, "encoder_sha256": digest}
-    metadata |= {
+    metadata = {
+        "format": "pt",
+        "backbone": card.name,
+        "encoder_sha256": digest,
         "source": source.name,
         "source_sha256": sha256(source),
         "left_out": json.dumps(left_out),
     }
     with atomic_file(target) as temporary:
-        count = stream_tensors(
-            temporary, card.convert(read_checkpoint(source)), metadata
-        )
+        tensors = card.convert(read_checkpoint(source))
+        count = stream_tensors(temporary, tensors, metadata)
+        del tensors  # unmaps the source
         if load_encoder_weights(card, card.size, temporary).sha256 != digest:
             raise WeightsError(
                 "the converted weights differ from their source",
@@ -100,17 +102,16 @@ def stream_tensors(path: Path, tensors: State, metadata: Mapping[str, str]) -> i
     `save_file` of some versions of safetensors copies all tensors first. The layout of
     the file is described at https://github.com/huggingface/safetensors#format.
     """
-    names = sorted(
-        tensors, key=lambda name: (-tensors[name].itemsize, name)
-    )  # keeps every tensor aligned
+    # this order keeps every tensor aligned
+    names = sorted(tensors, key=lambda name: (-tensors[name].itemsize, name))
     header: dict[str, Any] = {"__metadata__": metadata}
     end = 0
     for name in names:
         tensor = tensors[name]
-        start, end = end, end + tensor.nbytes
-        dtype = SAFETENSORS_DTYPES[tensor.dtype]
+        start = end
+        end += tensor.nbytes
         header[name] = {
-            "dtype": dtype,
+            "dtype": SAFETENSORS_DTYPES[tensor.dtype],
             "shape": list(tensor.shape),
             "data_offsets": [start, end],
         }

@@ -1,6 +1,6 @@
 """Adapt the first layer of an encoder to the input planes of a recipe."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -41,63 +41,74 @@ def fit_inputs(
             planes.
     """
     inputs = len(backbone.bands)
-    requested = tuple(planes or ())
     if backbone.is_random:
-        return _resize_random_inputs(
-            backbone, requested or tuple(chip_bands), chip_bands
-        )
-    planes = requested or (
-        backbone.bands if set(backbone.bands) <= set(chip_bands) else tuple(chip_bands)
-    )
-    if (
-        remap != "expand" and len(planes) == 1 and backbone.unit == "uint8"
-    ):  # a gray image
-        planes *= inputs
-    elif remap != "expand" and (
-        len(planes) != inputs or not (requested or planes == backbone.bands)
-    ):
-        example = ", ".join((planes * inputs)[:inputs])
-        raise RequestError(
-            (
-                f"{backbone.name} takes {inputs} inputs ({', '.join(backbone.bands)}), not"
-                f" {', '.join(planes)}"
-            ),
-            _BANDS_KEY,
-            (
-                f"assign one plane to each input, for example data.bands='[{example}]', or"
-                " use data.remap=expand"
-            ),
-        )
+        return _resize_random_inputs(backbone, planes or chip_bands, chip_bands)
+    takes_all = planes is not None and len(planes) > 0
+    if not planes:
+        takes_all = set(backbone.bands) <= set(chip_bands)
+        planes = backbone.bands if takes_all else chip_bands
+    planes = tuple(planes)
+    if remap != "expand":
+        if len(planes) == 1 and backbone.unit == "uint8":  # a gray image
+            planes *= inputs
+        elif len(planes) != inputs or not takes_all:
+            raise _wrong_planes(backbone, planes)
     check_planes(planes, chip_bands)
-    if (
-        len(planes) != inputs
-    ):  # repeat the filters cyclically; timm keeps their sum over the inputs
-        conv = _first_layer(backbone)
-        _replace_first_layer(
-            backbone, conv, adapt_input_conv(len(planes), conv.weight.detach()), None
-        )
-        repeated = [index % inputs for index in range(len(planes))]
-        mean = tuple(backbone.mean[index] for index in repeated)
-        std = tuple(backbone.std[index] for index in repeated)
-        return replace(backbone, bands=planes, mean=mean, std=std)
+    if len(planes) != inputs:
+        # repeat the filters cyclically; timm keeps their sum over the inputs
+        weight = _first_layer(backbone).weight.detach()
+        _replace_first_layer(backbone, adapt_input_conv(len(planes), weight))
+        return _with_inputs(backbone, planes, range(len(planes)))
     if remap == "fold":
         return _fold_equal_planes(backbone, planes)
     return replace(backbone, bands=planes)
 
 
-def _resize_random_inputs(
-    backbone: Backbone, planes: tuple[str, ...], chip_bands: Sequence[str]
+def _wrong_planes(backbone: Backbone, planes: tuple[str, ...]) -> RequestError:
+    inputs = len(backbone.bands)
+    example = ", ".join((planes * inputs)[:inputs])
+    return RequestError(
+        f"{backbone.name} takes {inputs} inputs ({', '.join(backbone.bands)}), not"
+        f" {', '.join(planes)}",
+        _BANDS_KEY,
+        f"assign one plane to each input, for example data.bands='[{example}]', or use"
+        " data.remap=expand",
+    )
+
+
+def _with_inputs(
+    backbone: Backbone, planes: Sequence[str], inputs: Iterable[int]
 ) -> Backbone:
-    """Give random filters one input per plane, with a variance of the output that does not depend on their number."""
+    """Return the encoder with other planes.
+
+    Args:
+        backbone: the encoder.
+        planes: the new planes.
+        inputs: the input of the encoder whose statistics each plane has; numbers behind
+            the last input begin again.
+    """
+    used = [index % len(backbone.bands) for index in inputs]
+    return replace(
+        backbone,
+        bands=tuple(planes),
+        mean=tuple(backbone.mean[index] for index in used),
+        std=tuple(backbone.std[index] for index in used),
+    )
+
+
+def _resize_random_inputs(
+    backbone: Backbone, planes: Sequence[str], chip_bands: Sequence[str]
+) -> Backbone:
+    """Give random filters one input per plane.
+
+    The variance of the output does not depend on their number.
+    """
     check_planes(planes, chip_bands)
     inputs = len(backbone.bands)
-    conv = _first_layer(backbone)
     used = [index % inputs for index in range(len(planes))]
-    weight = conv.weight.detach()[:, used] * (inputs / len(planes)) ** 0.5
-    _replace_first_layer(backbone, conv, weight, None)
-    mean = tuple(backbone.mean[index] for index in used)
-    std = tuple(backbone.std[index] for index in used)
-    return replace(backbone, bands=planes, mean=mean, std=std)
+    weight = _first_layer(backbone).weight.detach()[:, used]
+    _replace_first_layer(backbone, weight * (inputs / len(planes)) ** 0.5)
+    return _with_inputs(backbone, planes, used)
 
 
 def _fold_equal_planes(backbone: Backbone, planes: tuple[str, ...]) -> Backbone:
@@ -109,56 +120,50 @@ def _fold_equal_planes(backbone: Backbone, planes: tuple[str, ...]) -> Backbone:
     """
     distinct = list(dict.fromkeys(planes))
     first_inputs = [planes.index(plane) for plane in distinct]
+    columns = [distinct.index(plane) for plane in planes]
     mean = torch.tensor(backbone.mean, dtype=torch.float64)
     std = torch.tensor(backbone.std, dtype=torch.float64)
+    firsts = [first_inputs[column] for column in columns]
+    shift = (mean[firsts] - mean) / std
+    is_shifted = bool(shift.any())
     conv = _first_layer(backbone)
-    shift = torch.stack(
-        [
-            (mean[first_inputs[distinct.index(p)]] - mean[c]) / std[c]
-            for c, p in enumerate(planes)
-        ]
-    )
-    if conv.padding != (0, 0) and bool(
-        shift.any()
-    ):  # the bias would also shift the padding
+    if conv.padding != (0, 0) and is_shifted:  # the bias would also shift the padding
         raise RequestError(
-            (
-                f"the first layer of {backbone.name} pads the image, and its inputs differ"
-                " in mean"
-            ),
+            f"the first layer of {backbone.name} pads the image, and its inputs differ"
+            " in mean",
             "data.remap",
             "replicate",
         )
-    old_weight = conv.weight.detach().double()
-    weight = torch.zeros(
-        old_weight.shape[0], len(distinct), *old_weight.shape[2:], dtype=torch.float64
-    )
-    for c, plane in enumerate(planes):
-        column = distinct.index(plane)
-        weight[:, column] += old_weight[:, c] * (std[first_inputs[column]] / std[c])
-    bias = (old_weight.sum((2, 3)) * shift).sum(1)
-    _replace_first_layer(
-        backbone, conv, weight.float(), bias.float() if bool(shift.any()) else None
-    )
-    new_mean = tuple(backbone.mean[first] for first in first_inputs)
-    new_std = tuple(backbone.std[first] for first in first_inputs)
-    return replace(backbone, bands=tuple(distinct), mean=new_mean, std=new_std)
+    old = conv.weight.detach().double()
+    weight = old.new_zeros(old.shape[0], len(distinct), *old.shape[2:])
+    for index, column in enumerate(columns):
+        weight[:, column] += old[:, index] * (std[firsts[index]] / std[index])
+    bias = (old.sum((2, 3)) * shift).sum(1).float() if is_shifted else None
+    _replace_first_layer(backbone, weight.float(), bias)
+    return _with_inputs(backbone, distinct, first_inputs)
+
+
+_FIRST_LAYERS = (
+    "patch_embed.proj",
+    "patch_embed.proj.0",
+    "conv1",
+    "conv1.0",
+    "stem.0",
+    "layer1.0.conv1",
+)
 
 
 def first_layer_path(network: nn.Module) -> str | None:
-    """Return the dotted name of the convolution that reads the image; None if the network has another first layer."""
+    """Return the dotted name of the convolution that reads the image.
+
+    Returns:
+        The name; None if the network has another first layer.
+    """
     layers = dict(network.named_modules())
-    paths = (
-        "patch_embed.proj",
-        "patch_embed.proj.0",
-        "conv1",
-        "conv1.0",
-        "stem.0",
-        "layer1.0.conv1",
-    )
-    return next(
-        (path for path in paths if isinstance(layers.get(path), nn.Conv2d)), None
-    )
+    for path in _FIRST_LAYERS:
+        if isinstance(layers.get(path), nn.Conv2d):
+            return path
+    return None
 
 
 def _first_layer(backbone: Backbone) -> nn.Conv2d:
@@ -173,24 +178,19 @@ def _first_layer(backbone: Backbone) -> nn.Conv2d:
 
 
 def _replace_first_layer(
-    backbone: Backbone, old: nn.Conv2d, weight: Tensor, extra_bias: Tensor | None
+    backbone: Backbone, weight: Tensor, extra_bias: Tensor | None = None
 ) -> None:
-    kernel, stride, padding = cast(
-        Any, (old.kernel_size, old.stride, old.padding)
-    )  # torch types them as any tuple
-    has_bias = old.bias is not None or extra_bias is not None
-    new = nn.Conv2d(
-        weight.shape[1], weight.shape[0], kernel, stride, padding, bias=has_bias
-    )
+    """Replace the filters of the first layer, and add to its bias."""
+    old = _first_layer(backbone)
+    # torch types them as any tuple
+    shape = cast(Any, (old.kernel_size, old.stride, old.padding))
+    bias = None if old.bias is None else old.bias.detach().clone()
+    if extra_bias is not None:
+        bias = extra_bias if bias is None else bias + extra_bias
+    has_bias = bias is not None
+    new = nn.Conv2d(weight.shape[1], weight.shape[0], *shape, bias=has_bias)
     new.weight.data = weight
-    if new.bias is not None:
-        if old.bias is None:
-            bias = torch.zeros(weight.shape[0])
-        else:
-            bias = old.bias.detach()
-        if extra_bias is not None:
-            new.bias.data = bias + extra_bias
-        else:
-            new.bias.data = bias.clone()
+    if bias is not None:
+        new.bias = nn.Parameter(bias)
     new.requires_grad_(False)
     backbone.vit.set_submodule(cast(str, first_layer_path(backbone.vit)), new)

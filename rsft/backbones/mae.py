@@ -1,4 +1,4 @@
-"""Encoders of masked autoencoders: SatMAE for RGB, SatMAE for the bands of Sentinel-2, and SARMAE.
+"""Encoders of masked autoencoders: SatMAE for RGB and for Sentinel-2, and SARMAE.
 
 SatMAE ViT-L/16 was pre-trained on optical satellite images of fMoW RGB: Cong et al.
 2022, https://arxiv.org/abs/2207.08051, and https://github.com/sustainlab-group/SatMAE.
@@ -27,7 +27,7 @@ repeated as three planes, with the mean and standard deviation of ImageNet
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import torch
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
@@ -116,24 +116,27 @@ def _card(
     )
 
 
+def _drop_head(state: State) -> dict[str, Tensor]:
+    return drop_tensors(state, "head")
+
+
+def _drop_decoder(state: State) -> dict[str, Tensor]:
+    return drop_tensors(state, *DECODER)
+
+
 def _satmae_card(tag: str, about: str, file: str, mean_pooled: bool) -> Card:
     name = f"satmae_vit_large_patch16_224.{tag}"
     page = "https://zenodo.org/record/7369797"
     return _card(
         name,
         f"SatMAE ViT-L/16, {about}",
-        Remote(file, f"{page}/files/{file}", bytes=None, sha256=None, page=page),
+        Remote(file, f"{page}/files/{file}", page=page),
         partial(build_mae_vit, name, LARGE, mean_pooled),
-        mean=(
-            0.4182007312774658,
-            0.4214799106121063,
-            0.3991275727748871,
-        ),  # of fMoW RGB, util/datasets.py
+        # of fMoW RGB, util/datasets.py
+        mean=(0.4182007312774658, 0.4214799106121063, 0.3991275727748871),
         std=(0.28774282336235046, 0.27541765570640564, 0.2764017581939697),
         license=SATMAE_LICENSE,
-        convert=lambda state: drop_tensors(
-            state, *(("head",) if mean_pooled else DECODER)
-        ),
+        convert=_drop_head if mean_pooled else _drop_decoder,
         sensor="WorldView, GeoEye, QuickBird",
     )
 
@@ -149,13 +152,15 @@ CARDS_SATMAE = (
 
 
 def convert_sarmae(state: State) -> dict[str, Tensor]:
-    """Return the tensors of the radar encoder with timm's names, without decoder, optical encoder and projection."""
+    """Return the tensors of the radar encoder with timm's names.
+
+    Decoder, optical encoder and projection are left out.
+    """
     plain = {name.removeprefix("module."): tensor for name, tensor in state.items()}
     if any(name.startswith("sar_encoder.") for name in plain):
         plain = drop_tensors(plain, "optical_encoder", "sar_alignment_ffn")
-    return drop_tensors(
-        {name.removeprefix("sar_encoder."): tensor for name, tensor in plain.items()},
-        *DECODER,
+    return _drop_decoder(
+        {name.removeprefix("sar_encoder."): tensor for name, tensor in plain.items()}
     )
 
 
@@ -167,7 +172,7 @@ def _sarmae_card(kind: str, architecture: dict[str, Any]) -> Card:
         name,
         f"SARMAE ViT-{kind[0].upper()}/16, pre-trained on SAR-1M; gray repeated as R,"
         " G, B",
-        Remote(file, f"{page}/resolve/main/{file}", bytes=None, sha256=None, page=page),
+        Remote(file, f"{page}/resolve/main/{file}", page=page),
         partial(build_mae_vit, name, architecture, False),
         mean=IMAGENET_DEFAULT_MEAN,
         std=IMAGENET_DEFAULT_STD,
@@ -209,7 +214,10 @@ position."""
 
 
 class GroupPatchEmbed(nn.ModuleList):
-    """Patch embedding with one projection per group of bands: (B, bands, S, S) -> (B, G * (S / patch)^2, D)."""
+    """Patch embedding with one projection per group of bands.
+
+    It maps (B, bands, S, S) to (B, G * (S / patch)^2, D).
+    """
 
     def __init__(
         self,
@@ -236,13 +244,8 @@ class GroupPatchEmbed(nn.ModuleList):
             Patches (B, G * (S / patch)^2, D): all of the first group, then those of the
             second, and so on.
         """
-        return torch.cat(
-            [
-                embed(x[:, group])
-                for embed, group in zip(self, self.groups, strict=True)
-            ],
-            dim=1,
-        )
+        parts = zip(self, self.groups, strict=True)
+        return torch.cat([embed(x[:, group]) for embed, group in parts], dim=1)
 
 
 class GroupChannelViT(VisionTransformer):
@@ -275,25 +278,21 @@ class GroupChannelViT(VisionTransformer):
         self.channel_cls_embed = nn.Parameter(torch.zeros(1, 1, channel_width))
 
     def _pos_embed(self, x: Tensor) -> Tensor:
-        """Add the embeddings and the class token: patches (B, G * L, D) -> tokens (B, 1 + G * L, D)."""
+        """Add the embeddings and the class token.
+
+        Returns:
+            Tokens (B, 1 + G * L, D) of patches (B, G * L, D).
+        """
         groups = self.channel_embed.shape[1]
         positions = self.pos_embed.shape[1] - 1
-        position_part = self.pos_embed[:, None, 1:].expand(
-            -1, groups, -1, -1
-        )  # (1, G, L, D - C)
-        group_part = self.channel_embed[:, :, None].expand(
-            -1, -1, positions, -1
-        )  # (1, G, L, C)
-        class_token = self.cls_token + torch.cat(
-            [self.pos_embed[:, :1], self.channel_cls_embed], dim=2
-        )
+        # (1, G, L, D - C) and (1, G, L, C)
+        position_part = self.pos_embed[:, None, 1:].expand(-1, groups, -1, -1)
+        group_part = self.channel_embed[:, :, None].expand(-1, -1, positions, -1)
         tokens = x + torch.cat([position_part, group_part], dim=3).flatten(1, 2)
-        return cast(
-            Tensor,
-            self.pos_drop(
-                torch.cat([class_token.expand(x.shape[0], -1, -1), tokens], dim=1)
-            ),
-        )
+        class_embed = torch.cat([self.pos_embed[:, :1], self.channel_cls_embed], dim=2)
+        class_token = (self.cls_token + class_embed).expand(x.shape[0], -1, -1)
+        output: Tensor = self.pos_drop(torch.cat([class_token, tokens], dim=1))
+        return output
 
 
 def _convert_pretrained(state: State) -> dict[str, Tensor]:
@@ -309,18 +308,18 @@ def _convert_pretrained(state: State) -> dict[str, Tensor]:
 
 def _group_card(kind: str, architecture: dict[str, Any], file: str, md5: str) -> Card:
     page = "https://zenodo.org/record/7338613"
+    name = f"satmae_vit_{kind}_patch8_96.fmow_sentinel"
+    task = "pre-trained on fMoW-Sentinel, 200 epochs"
+    convert = _convert_pretrained
     is_fine_tuned = file.startswith("finetune")
-    name = f"satmae_vit_{kind}_patch8_96.fmow_sentinel{'_ft' if is_fine_tuned else ''}"
     if is_fine_tuned:
+        name += "_ft"
         task = "fine-tuned on fMoW-Sentinel, 62 classes"
-    else:
-        task = "pre-trained on fMoW-Sentinel, 200 epochs"
+        convert = _drop_head
     return _card(
         name,
         f"SatMAE ViT-{kind[0].upper()}/8 of three groups of bands, {task}",
-        Remote(
-            file, f"{page}/files/{file}", bytes=None, sha256=None, page=page, md5=md5
-        ),
+        Remote(file, f"{page}/files/{file}", page=page, md5=md5),
         partial(
             build_mae_vit,
             name,
@@ -336,32 +335,20 @@ def _group_card(kind: str, architecture: dict[str, Any], file: str, md5: str) ->
         mean=tuple(low for low, _ in LIMITS),
         std=tuple(high - low for low, high in LIMITS),
         license=SATMAE_LICENSE,
-        convert=(
-            (lambda state: drop_tensors(state, "head"))
-            if is_fine_tuned
-            else _convert_pretrained
-        ),
+        convert=convert,
         sensor="Sentinel-2",
     )
 
 
-CARDS_SATMAE_GROUPS = (  # Zenodo lists MD5 and sizes: 3.9, 3.6, 1.3 and 1.0 GB
-    _group_card(
-        "large",
-        LARGE,
-        "pretrain-vit-large-e199.pth",
-        "436bcd815194afdae38f3e023c74e9cd",
-    ),
-    _group_card(
-        "large", LARGE, "finetune-vit-large-e7.pth", "c1a6b1e97c7f99de7e38efa6e756c1ab"
-    ),
-    _group_card(
-        "base", BASE, "pretrain-vit-base-e199.pth", "1269e6a8255cee0affdeb6bb75776c86"
-    ),
-    _group_card(
-        "base", BASE, "finetune-vit-base-e7.pth", "775060bbd292a3d39216e36bf1423a02"
-    ),
+_FILES = (
+    ("large", LARGE, "pretrain-vit-large-e199.pth", "436bcd815194afdae38f3e023c74e9cd"),
+    ("large", LARGE, "finetune-vit-large-e7.pth", "c1a6b1e97c7f99de7e38efa6e756c1ab"),
+    ("base", BASE, "pretrain-vit-base-e199.pth", "1269e6a8255cee0affdeb6bb75776c86"),
+    ("base", BASE, "finetune-vit-base-e7.pth", "775060bbd292a3d39216e36bf1423a02"),
 )
+"""Zenodo lists MD5 and sizes: 3.9, 3.6, 1.3 and 1.0 GB."""
+
+CARDS_SATMAE_GROUPS = tuple(_group_card(*entry) for entry in _FILES)
 
 
 CARDS = (*CARDS_SARMAE, *CARDS_SATMAE, *CARDS_SATMAE_GROUPS)

@@ -1,4 +1,6 @@
-"""The encoder in the rsft package: a small ViT, pre-trained on simulated optical images of ships, not on radar.
+"""The encoder in the rsft package: a small ViT, pre-trained on simulated ships.
+
+The images are optical, not radar.
 
 `tools/maintenance/pretrain_simship.py` writes the weights and the model card.
 """
@@ -30,15 +32,17 @@ ARCHITECTURE: dict[str, Any] = {
     "num_classes": 0,
 }
 STEM = (24, 48, 96)
-STEM_GROUPS = (
-    4  # channels of the stem's layers, each of which halves the side; GroupNorm groups
-)
+"""Channels of the stem's layers, each of which halves the side."""
+STEM_GROUPS = 4
+"""Groups of GroupNorm."""
 MEAN = (0.4, 0.4, 0.4)
 STD = (0.22, 0.22, 0.22)
 
 
 def build_simship_vit(size: int = SIZE) -> VisionTransformer:
-    """Build the encoder's architecture with random weights; on the meta device, without initializing them.
+    """Build the encoder's architecture with random weights.
+
+    On the meta device, they are not initialized.
 
     Returns:
         A ViT that maps (B, 3, size, size) to tokens (B, 1 + (size / 8)^2, 192).
@@ -47,12 +51,10 @@ def build_simship_vit(size: int = SIZE) -> VisionTransformer:
         RequestError: `size` is not a positive multiple of the patch side.
     """
     check_input_size(NAME, PATCH, size)
-    is_meta = (
-        torch.get_default_device().type == "meta"
-    )  # initialization would take most of the time
-    vit = VisionTransformer(
-        img_size=size, weight_init="skip" if is_meta else "", **ARCHITECTURE
-    )
+    weight_init: Any = ""
+    if torch.get_default_device().type == "meta":
+        weight_init = "skip"  # initialization would take most of the time
+    vit = VisionTransformer(img_size=size, weight_init=weight_init, **ARCHITECTURE)
     vit.patch_embed.proj = _stem(vit.embed_dim)
     return vit
 

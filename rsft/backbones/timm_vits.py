@@ -1,4 +1,4 @@
-"""Cards of timm's vision transformers, and of its convolutional and hierarchical networks.
+"""Cards of timm's vision transformers, ResNets, ConvNeXts and Swins.
 
 All vision transformers for which `structure_fault` returns None have a card, and all
 ResNets, ConvNeXts, Swins and Swin V2s. The features of the latter are a map with one
@@ -9,14 +9,13 @@ map (`backbone.pool: avg`).
 import math
 import re
 from collections.abc import Collection
-from functools import cache, partial, reduce
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, cast
 
 import timm
 import torch
 from timm.models import get_pretrained_cfg, is_model, is_model_in_modules
-from timm.models.swin_transformer_v2 import SwinTransformerV2
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
@@ -58,22 +57,17 @@ def convert_timm_checkpoint(
     if "storage_tokens" in state:
         state = _rename_meta_tensors(state, expected)
     state = drop_tensors(state, *_UNUSED, *heads)
-    state = {
-        name: tensor
-        for name, tensor in state.items()
-        if name in expected or not _RECOMPUTED.search(name)
-    }
-    if (
-        "fc_norm.weight" in expected
-        and "norm.weight" not in expected
-        and "fc_norm.weight" not in state
-    ):
-        # as in timm, the final norm of masked pre-training is used after pooling
-        state = {
-            re.sub(r"^norm\.", "fc_norm.", name): tensor
-            for name, tensor in state.items()
-        }
-    return state
+    norm = "fc_norm.weight"
+    pools_first = norm in expected and "norm.weight" not in expected
+    converted = {}
+    for name, tensor in state.items():
+        if name not in expected and _RECOMPUTED.search(name):
+            continue
+        if pools_first and norm not in state:
+            # as in timm, the final norm of masked pre-training is used after pooling
+            name = re.sub(r"^norm\.", "fc_norm.", name)
+        converted[name] = tensor
+    return converted
 
 
 def _rename_meta_tensors(state: State, expected: Collection[str]) -> dict[str, Tensor]:
@@ -148,28 +142,29 @@ def build_hierarchical(
     if "swin" in architecture:
         options["img_size"] = size
     if is_model_in_modules(architecture.split(".")[0], ["swin_transformer_v2"]):
-        network = cast(SwinTransformerV2, _on_meta_device(architecture))
-        attentions: list[Any] = [
-            cast(Any, stage).blocks[0].attn for stage in network.layers
-        ]
-        windows = tuple(
-            attn.pretrained_window_size[0] or attn.window_size[0] for attn in attentions
-        )
-        options["pretrained_window_sizes"] = windows
-    return cast(
-        VisionTransformer, timm.create_model(architecture, num_classes=0, **options)
-    )
+        network: Any = _on_meta_device(architecture)
+        windows = []
+        for stage in network.layers:
+            attention = stage.blocks[0].attn
+            window = attention.pretrained_window_size[0] or attention.window_size[0]
+            windows.append(window)
+        options["pretrained_window_sizes"] = tuple(windows)
+    network = timm.create_model(architecture, num_classes=0, **options)
+    return cast(VisionTransformer, network)
 
 
 @cache
 def _on_meta_device(name: str) -> nn.Module:
-    """Build a model without a head on the meta device, where it has shapes but no weights."""
+    """Build a model without a head on the meta device, where it has no weights."""
     with torch.device("meta"):
         return timm.create_model(name, num_classes=0, **_skip_options(name))
 
 
 def _skip_options(name: str) -> dict[str, Any]:
-    """Return the options that skip the initialization on the meta device, which would take most of the time."""
+    """Return the options that skip the initialization on the meta device.
+
+    It would take most of the time.
+    """
     is_plain = is_model_in_modules(name.split(".")[0], _SKIPS_INITIALIZATION)
     if is_plain and torch.get_default_device().type == "meta":
         return {"weight_init": "skip"}
@@ -219,10 +214,12 @@ _SKIPS_INITIALIZATION = ("vision_transformer", "vision_transformer_hybrid", "dei
 
 
 def timm_card(name: str) -> Card | None:
-    """Return the card of a model in timm's registry, by architecture and tag; without a tag, it has timm's default tag.
+    """Return the card of a model in timm's registry.
 
-    `timm:MODEL` takes weights from a local file, so the model needs no weights on the
-    hub.
+    Args:
+        name: architecture and tag; without a tag, it has timm's default tag.
+            `timm:MODEL` takes weights from a local file, so the model needs no weights
+            on the hub.
 
     Returns:
         The card; None if timm has no such model.
@@ -235,61 +232,29 @@ def timm_card(name: str) -> Card | None:
     name = name.removeprefix(PREFIX)
     if not is_model(name):
         return None
-    try:
-        config = get_pretrained_cfg(name)
-    except (
-        RuntimeError
-    ) as error:  # an unknown tag; the message names architecture and tag
-        models = timm.list_models(f"{name.split('.')[0]}.*", pretrained=True)
-        tags = ", ".join(model.partition(".")[2] for model in models)
-        hint = f"tags: {tags}" if tags else "it has no weights in timm"
-        raise RequestError(str(error), "backbone.name", hint) from error
+    config = _config(name)
     if config is None or not (config.hf_hub_id or is_local):
-        hint = (
-            f"choose another model, or name your own file: backbone.name=timm:{name}"
-            " backbone.weights=FILE"
-        )
         raise RequestError(
-            f"timm has no weights of {name} on the hub", "backbone.name", hint
+            f"timm has no weights of {name} on the hub",
+            "backbone.name",
+            f"choose another model, or name your own file: backbone.name=timm:{name}"
+            " backbone.weights=FILE",
         )
     full_name = ".".join(filter(None, (config.architecture, config.tag)))
-    page = f"https://huggingface.co/{config.hf_hub_id}"
-    file = config.hf_hub_filename or "model.safetensors"
     if is_local:
-        remote = Remote(
-            f"{name}.safetensors", None, None, None, "name the file in backbone.weights"
-        )
+        card_name = f"{PREFIX}{name}"
+        origin = "of a local file"
+        terms = "unknown"
+        page = "name the file in backbone.weights"
+        remote = Remote(f"{name}.safetensors", page=page)
     else:
-        remote = Remote(
-            f"{full_name}{Path(file).suffix}",
-            f"{page}/resolve/main/{file}",
-            None,
-            None,
-            page,
-        )
-    fields: dict[str, Any] = {
-        "name": f"{PREFIX}{name}" if is_local else full_name,
-        "about": (
-            f"timm {config.architecture}, weights"
-            f" {'of a local file' if is_local else config.tag}"
-        ),
-        "bands": ("R", "G", "B"),
-        "unit": "uint8",
-        "mean": tuple(config.mean),
-        "std": tuple(config.std),
-        "license": (None if is_local else config.license) or "unknown",
-        "weights": remote,
-        "sensor": (
-            "satellite images"
-            if (config.tag or "").startswith("sat")
-            else "photographs"
-        ),
-    }
-    heads = (
-        (config.classifier,)
-        if isinstance(config.classifier, str)
-        else tuple(config.classifier or ())
-    )
+        card_name = full_name
+        origin = config.tag
+        terms = config.license or "unknown"
+        page = f"https://huggingface.co/{config.hf_hub_id}"
+        file = config.hf_hub_filename or "model.safetensors"
+        url = f"{page}/resolve/main/{file}"
+        remote = Remote(f"{full_name}{Path(file).suffix}", url, page=page)
     if is_hierarchical_model(full_name):
         size = config.input_size[-1]
         patch = STRIDE
@@ -298,19 +263,44 @@ def timm_card(name: str) -> Card | None:
     else:
         size, patch, tensor_names = _checked_structure(full_name)
         build = partial(build_timm_vit, full_name, patch)
+    heads = config.classifier or ()
+    if isinstance(heads, str):
+        heads = (heads,)
+    is_satellite = (config.tag or "").startswith("sat")
     return Card(
+        name=card_name,
+        about=f"timm {config.architecture}, weights {origin}",
         size=size,
         patch=patch,
+        bands=("R", "G", "B"),
+        unit="uint8",
+        mean=tuple(config.mean),
+        std=tuple(config.std),
+        license=terms,
+        weights=remote,
         build=build,
-        convert=partial(convert_timm_checkpoint, expected=tensor_names, heads=heads),
-        **fields,
+        convert=partial(
+            convert_timm_checkpoint, expected=tensor_names, heads=tuple(heads)
+        ),
+        sensor="satellite images" if is_satellite else "photographs",
     )
+
+
+def _config(name: str) -> Any:
+    """Return timm's configuration of a model; None if it has no pre-trained weights."""
+    try:
+        return get_pretrained_cfg(name)
+    except RuntimeError as error:  # an unknown tag, which the message names
+        models = timm.list_models(f"{name.split('.')[0]}.*", pretrained=True)
+        tags = ", ".join(model.partition(".")[2] for model in models)
+        hint = f"tags: {tags}" if tags else "it has no weights in timm"
+        raise RequestError(str(error), "backbone.name", hint) from error
 
 
 def build_timm_vit(
     architecture: str, patch: int, size: int, **options: Any
 ) -> VisionTransformer:
-    """Build a timm ViT without a head: images (B, bands, size, size) -> tokens (B, N, D). On meta, it has no weights.
+    """Build a timm ViT without a head; on the meta device, it has no weights.
 
     Args:
         architecture: timm's name, with or without tag.
@@ -346,45 +336,47 @@ def structure_fault(network: nn.Module) -> str | None:
         not tokens, as a sentence.
     """
     for attribute in _REQUIRED_ATTRIBUTES:
-        if (
-            reduce(
-                lambda module, name: getattr(module, name, None),
-                attribute.split("."),
-                cast(Any, network),
-            )
-            is None
-        ):
+        value: Any = network
+        for name in attribute.split("."):
+            value = getattr(value, name, None)
+        if value is None:
             return f"it has no {attribute}"
     vit = cast(VisionTransformer, network)
     if not isinstance(vit.embed_dim, int):
         return f"its embed_dim is {vit.embed_dim}, not one width"
     for index, block in enumerate(vit.blocks):
-        layers = {
-            name for name, module in block.named_modules() if type(module) is nn.Linear
-        }
+        layers = set()
+        for name, module in block.named_modules():
+            if type(module) is nn.Linear:
+                layers.add(name)
         for alternatives in _REQUIRED_LAYERS:
             if not layers.intersection(alternatives):
                 return f"blocks.{index} has no linear layer {' or '.join(alternatives)}"
+    return _feature_fault(vit)
+
+
+def _feature_fault(vit: VisionTransformer) -> str | None:
+    """Return the shape of the features if they are not tokens, as a sentence."""
+    tokens = vit.num_prefix_tokens + math.prod(vit.patch_embed.grid_size)
+    expected = (1, tokens, vit.embed_dim)
     image = torch.empty(1, 3, *vit.patch_embed.img_size, device="meta")
-    expected = (
-        1,
-        vit.num_prefix_tokens + math.prod(vit.patch_embed.grid_size),
-        vit.embed_dim,
-    )
     with torch.device("meta"), torch.no_grad():
         features = vit.eval().forward_features(image)
-    if isinstance(features, Tensor) and features.shape == expected:
-        return None
+    shape: Any = type(features).__name__
     if isinstance(features, Tensor):
         shape = tuple(features.shape)
-    else:
-        shape = type(features).__name__
+    if shape == expected:
+        return None
     return f"its forward_features returns {shape}, not tokens {expected}"
 
 
 @cache
 def _checked_structure(name: str) -> tuple[int, int, frozenset[str]]:
-    """Return side of the input and of a patch in pixels, and names of the tensors of a model without a fault."""
+    """Check the structure of a model.
+
+    Returns:
+        Side of the input and of a patch in pixels, and names of the tensors.
+    """
     network = _on_meta_device(name)
     fault = structure_fault(network)
     if fault:
@@ -396,8 +388,5 @@ def _checked_structure(name: str) -> tuple[int, int, frozenset[str]]:
     vit = cast(VisionTransformer, network)
     grid = vit.patch_embed.grid_size[0]
     patch = vit.patch_embed.img_size[0] // grid
-    return (
-        grid * patch,
-        patch,
-        frozenset(vit.state_dict()),
-    )  # an image that whole patches do not cover is cropped
+    # an image that whole patches do not cover is cropped
+    return grid * patch, patch, frozenset(vit.state_dict())

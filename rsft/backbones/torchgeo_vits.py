@@ -1,4 +1,6 @@
-"""Cards of TorchGeo's vision transformers, ResNets and Swins for Sentinel-1, Sentinel-2, Landsat, NAIP and fMoW.
+"""Cards of TorchGeo's vision transformers, ResNets and Swins.
+
+They are for Sentinel-1, Sentinel-2, Landsat, NAIP and fMoW.
 
 Names, addresses, bands and normalization come from TorchGeo's enums. TorchGeo does not
 state the unit of the input, the license of the weights, and which tensors of a file do
@@ -12,7 +14,7 @@ does not import TorchGeo.
 
 import difflib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, partial
@@ -74,12 +76,12 @@ _INDEX = TypeAdapter(list[PublishedWeights])
 
 @cache
 def published_weights() -> dict[str, PublishedWeights]:
-    """Return all weights that the installed TorchGeo publishes, by name in the order of its `list_models`."""
-    path = (
-        user_cache_path("rsft")
-        / "torchgeo"
-        / f"weights-{_FORMAT}-{version('torchgeo')}.json"
-    )
+    """Return all weights that the installed TorchGeo publishes, by name.
+
+    They are in the order of its `list_models`.
+    """
+    file = f"weights-{_FORMAT}-{version('torchgeo')}.json"
+    path = user_cache_path("rsft") / "torchgeo" / file
     try:
         index = _INDEX.validate_json(path.read_bytes())
     except (OSError, ValueError):  # missing, or damaged by hand
@@ -91,7 +93,10 @@ def published_weights() -> dict[str, PublishedWeights]:
 
 
 def read_enums() -> Iterator[PublishedWeights]:
-    """Import TorchGeo, and yield the members of its enums of weights, in the order of its `list_models`."""
+    """Import TorchGeo, and yield the members of its enums of weights.
+
+    They are in the order of its `list_models`.
+    """
     from torchgeo.models import get_model_weights, list_models
     from torchvision.transforms.v2 import Normalize
 
@@ -102,6 +107,11 @@ def read_enums() -> Iterator[PublishedWeights]:
             continue
         for member in enum:
             meta = member.meta
+            steps = []
+            for step in member.transforms.modules():
+                if isinstance(step, Normalize):
+                    mean = tuple(map(float, step.mean))
+                    steps.append((mean, tuple(map(float, step.std))))
             yield PublishedWeights(
                 name=str(member),
                 model=model,
@@ -111,11 +121,7 @@ def read_enums() -> Iterator[PublishedWeights]:
                 bands=tuple(meta.get("bands") or ()),
                 channels=meta.get("in_chans"),
                 size=meta.get("img_size"),
-                normalizations=tuple(
-                    (tuple(map(float, step.mean)), tuple(map(float, step.std)))
-                    for step in member.transforms.modules()
-                    if isinstance(step, Normalize)
-                ),
+                normalizations=tuple(steps),
             )
 
 
@@ -135,14 +141,12 @@ _RENAMES = (
     (r"\.mlp\.0\.", ".mlp.fc1."),
     (r"\.mlp\.3\.", ".mlp.fc2."),
 )
-_COMPUTED = (
-    ".relative_position_index",
-    ".relative_coords_table",
-)  # they follow from the size of the windows
+_COMPUTED = (".relative_position_index", ".relative_coords_table")
+"""Ends of tensors that follow from the size of the windows."""
 
 
 def convert_torchvision_swin(state: State) -> dict[str, Tensor]:
-    """Return the tensors of a Swin or Swin V2 of torchvision under timm's names, without its head.
+    """Return the tensors of a Swin or Swin V2 of torchvision under timm's names.
 
     timm's networks compute the same. torchvision's blocks pass the weights of qkv and
     proj to a function instead of calling the layers, so PEFT modules have no effect in
@@ -154,10 +158,9 @@ def convert_torchvision_swin(state: State) -> dict[str, Tensor]:
         loader refuses them.
     """
 
-    def stage(
-        match: re.Match[str],
-    ) -> str:  # of timm: features 0 is the embedding, even ones merge patches
-        return f"layers.{int(match[1]) // 2}.{'blocks' if int(match[1]) % 2 else 'downsample'}."
+    def stage(match: re.Match[str]) -> str:
+        number = int(match[1])  # 0 is the embedding, even ones merge patches
+        return f"layers.{number // 2}.{'blocks' if number % 2 else 'downsample'}."
 
     is_v2 = any(name.endswith(".logit_scale") for name in state)
     converted: dict[str, Tensor] = {}
@@ -181,10 +184,8 @@ _HUB = "https://huggingface.co/"
 _SIZE = 224  # of inputs whose size TorchGeo does not state
 # the crop in TorchGeo's transforms for Satlas, and the size of torchvision's Swin V2
 _SATLAS_SIZE = 256
-_MAE_UNUSED = (
-    "head",
-    *DECODER,
-)  # the authors publish checkpoints of whole masked autoencoders
+# the authors publish checkpoints of whole masked autoencoders
+_MAE_UNUSED = ("head", *DECODER)
 _SCALE_MAE = "scalemae_large_patch16"
 
 
@@ -292,15 +293,18 @@ def _cards_of_file(url: str) -> list[str]:
 
 def torchgeo_names() -> list[str]:
     """Return the names of TorchGeo's weights that have a card."""
-    return [
-        weights.name
-        for weights in published_weights().values()
-        if _architecture(weights) and _scale(weights)
-    ]
+    names = []
+    for weights in published_weights().values():
+        if _architecture(weights) and _scale(weights):
+            names.append(weights.name)
+    return names
 
 
 def torchgeo_card(name: str) -> Card | None:
-    """Return the card of weights that TorchGeo publishes, by enum and member; the prefix "torchgeo:" is optional.
+    """Return the card of weights that TorchGeo publishes.
+
+    Args:
+        name: enum and member; the prefix "torchgeo:" is optional.
 
     Returns:
         The card; None if the name is not that of TorchGeo weights.
@@ -324,26 +328,21 @@ def torchgeo_card(name: str) -> Card | None:
         )
     architecture = _architecture(weights)
     scale = _scale(weights)
+    if architecture is not None and scale is not None:
+        return _card(weights, architecture, *scale)
     if architecture is None:
-        reason = next(
-            reason
-            for pattern, reason in _REFUSED.items()
-            if re.match(pattern, weights_name)
+        begin = next(begin for begin in _REFUSED if weights_name.startswith(begin))
+        reason = _REFUSED[begin]
+    elif weights.normalizations:
+        reason = (
+            "the unit of its input does not follow from the normalizations that TorchGeo"
+            " declares"
         )
-        raise _refusal_error(
-            weights_name, f"{{}} of TorchGeo cannot be fine-tuned: {reason}"
-        )
-    if scale is None:
+    else:
         reason = "TorchGeo declares neither unit nor normalization of its input"
-        if weights.normalizations:
-            reason = (
-                "the unit of its input does not follow from the normalizations that"
-                " TorchGeo declares"
-            )
-        raise _refusal_error(
-            weights_name, f"{{}} of TorchGeo cannot be fine-tuned: {reason}"
-        )
-    return _card(weights, architecture, *scale)
+    raise _refusal_error(
+        weights_name, f"{{}} of TorchGeo cannot be fine-tuned: {reason}"
+    )
 
 
 def _card(
@@ -358,47 +357,48 @@ def _card(
     file = url.rpartition("/")[2]
     match = re.search(r"-([0-9a-f]{8})\.pth$", file)
     digits = match and match[1]
-    bytes_, digest = _CHECKSUMS.get(digits, (None, digits))
-    is_hierarchical = is_hierarchical_model(network)
-    if is_hierarchical:
+    size_in_bytes, digest = _CHECKSUMS.get(digits, (None, digits))
+    if is_hierarchical_model(network):
         patch = STRIDE
+        build = partial(build_hierarchical, network, in_chans=len(mean))
     else:
         patch = int(network.split("_patch")[1].split("_")[0])
-    member = weights.name.partition(".")[2]
-    build = partial(build_timm_vit, network, patch, in_chans=len(mean))
-    if is_hierarchical:
-        build = partial(build_hierarchical, network, in_chans=len(mean))
-    unused = (
-        ("fc",)
-        if weights.model.startswith("resnet")
-        else _UNUSED.get(hub_name, ("head",))
-    )
+        build = partial(build_timm_vit, network, patch, in_chans=len(mean))
+    size = weights.size
+    if size is None:
+        size = _SATLAS_SIZE if weights.model.startswith("swin_v2") else _SIZE
     training = " by ".join(filter(None, (weights.dataset, weights.method)))
+    member = weights.name.partition(".")[2]
+    sensors = [text for begin, text in _SENSORS.items() if member.startswith(begin)]
     return Card(
         name=weights.name,
         about=f"TorchGeo {weights.model}, trained on {training}",
-        size=weights.size
-        or (_SATLAS_SIZE if weights.model.startswith("swin_v2") else _SIZE),
+        size=size,
         patch=patch,
         bands=_band_names(weights),
         unit=unit,
         mean=mean,
         std=std,
         license=_LICENSES.get(hub_name, "unknown"),
-        weights=Remote(file, url, bytes_, digest, f"{_HUB}{hub_name}"),
+        weights=Remote(file, url, size_in_bytes, digest, f"{_HUB}{hub_name}"),
         build=build,
-        convert=_CONVERTERS.get(
-            weights.model, lambda state: drop_tensors(state, *unused)
-        ),
-        sensor=next(
-            (text for begin, text in _SENSORS.items() if member.startswith(begin)),
-            "several sensors",
-        ),
+        convert=_converter(weights.model, hub_name),
+        sensor=sensors[0] if sensors else "several sensors",
     )
 
 
+def _converter(model: str, hub_name: str) -> Callable[[State], dict[str, Tensor]]:
+    """Return what makes the tensors of an encoder of those in its file."""
+    if model in _CONVERTERS:
+        return _CONVERTERS[model]
+    unused = _UNUSED.get(hub_name, ("head",))
+    if model.startswith("resnet"):
+        unused = ("fc",)
+    return lambda state: drop_tensors(state, *unused)
+
+
 def _architecture(weights: PublishedWeights) -> str | None:
-    """Return timm's name of the network; None if it is none of the networks that rsft adapts."""
+    """Return timm's name of the network; None if rsft does not adapt it."""
     if weights.model == _SCALE_MAE:
         return "vit_large_patch16_224"
     if weights.model.startswith(("vit_", "resnet")):
@@ -410,19 +410,25 @@ def _band_names(weights: PublishedWeights) -> tuple[str, ...]:
     if weights.name.endswith("_MS_SATLAS"):
         return tuple(_TRUE_COLOR.get(band, band) for band in weights.bands)
     if "SENTINEL2" in weights.name:
-        # B01 for TorchGeo's B1, B8A for B8a; NDVI stays
-        is_band = re.compile(r"B\d+a?", re.IGNORECASE).fullmatch
-        return tuple(
-            f"B{band[1:].zfill(2)}".upper() if is_band(band) else band
-            for band in weights.bands
-        )
+        return tuple(map(_sentinel2_band, weights.bands))
     return weights.bands or ("R", "G", "B")
+
+
+def _sentinel2_band(band: str) -> str:
+    """Return B01 for TorchGeo's B1, and B8A for B8a; NDVI stays."""
+    if re.fullmatch(r"B\d+a?", band, re.IGNORECASE):
+        return f"B{band[1:].zfill(2)}".upper()
+    return band
 
 
 def _scale(
     weights: PublishedWeights,
 ) -> tuple[str, tuple[float, ...], tuple[float, ...]] | None:
-    """Infer unit, mean and standard deviation from the normalization; None if they do not follow from it."""
+    """Infer unit, mean and standard deviation from the normalization.
+
+    Returns:
+        The three; None if they do not follow from it.
+    """
     if not weights.normalizations:
         return None
     (mean, std), *others = weights.normalizations
@@ -449,29 +455,26 @@ def _refusal_error(name: str, message: str) -> RequestError:
 
 
 def _convert_scale_mae(state: State) -> dict[str, Tensor]:
-    """Drop the head of a Scale-MAE checkpoint and compute its position embedding for pixels of 1 m, TorchGeo's default.
+    """Drop the head of a Scale-MAE checkpoint and compute its position embedding.
 
-    Source: Reed et al. 2023, equation 1, https://arxiv.org/abs/2212.14532. For a larger
-    input the embedding is resampled, as if its pixels were smaller.
+    It is that of pixels of 1 m, TorchGeo's default. For a larger input the embedding is
+    resampled, as if its pixels were smaller. Source: Reed et al. 2023, equation 1,
+    https://arxiv.org/abs/2212.14532.
     """
     tensors = drop_tensors(state, "head")
     if "cls_token" in tensors:
         width = tensors["cls_token"].shape[-1]
         side = _SIZE // 16
         steps = torch.arange(width // 4) / (width / 4)
-        rows, columns = torch.meshgrid(
-            torch.arange(side), torch.arange(side), indexing="ij"
-        )
-        angles = [
-            coordinate.reshape(-1, 1) * 10_000.0**-steps
-            for coordinate in (columns, rows)
-        ]
-        waves = torch.cat(
-            [wave for angle in angles for wave in (angle.sin(), angle.cos())], dim=1
-        )
-        tensors["pos_embed"] = torch.cat([torch.zeros(1, width), waves])[
-            None
-        ]  # zeros for the class token
+        axis = torch.arange(side)
+        rows, columns = torch.meshgrid(axis, axis, indexing="ij")
+        waves = []
+        for coordinate in (columns, rows):
+            angles = coordinate.reshape(-1, 1) * 10_000.0**-steps
+            waves += [angles.sin(), angles.cos()]
+        class_token = torch.zeros(1, width)
+        embedding = torch.cat([class_token, torch.cat(waves, dim=1)])
+        tensors["pos_embed"] = embedding[None]
     return tensors
 
 

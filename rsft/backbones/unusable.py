@@ -40,7 +40,7 @@ class UnusableEncoder:
 
     @property
     def restrictions(self) -> tuple[str, ...]:
-        """What the license of the weights does not allow: names of `rsft.utils.licenses.RESTRICTIONS`."""
+        """What the license of the weights does not allow."""
         return license_restrictions(self.license)
 
 
@@ -53,17 +53,23 @@ def unusable_encoders() -> tuple[UnusableEncoder, ...]:
 
 
 def search_unusable(word: str) -> list[UnusableEncoder]:
-    """Return the encoders of `unusable_encoders` that have a word in their names, description, sensor or license."""
-    return [
-        encoder
-        for encoder in unusable_encoders()
-        if re.search(encoder.pattern, word.lower())
-        or word.lower()
-        in " ".join(
-            [encoder.name, encoder.about, encoder.sensor, encoder.license]
-        ).lower()
-        or word in encoder.restrictions
-    ]
+    """Return the encoders of `unusable_encoders` that contain a word, in any case.
+
+    It may stand in their names, description, sensor or license.
+    """
+    matches = []
+    for encoder in unusable_encoders():
+        words = (
+            encoder.name,
+            encoder.about,
+            encoder.sensor,
+            encoder.license,
+            *encoder.restrictions,
+        )
+        is_name = re.search(encoder.pattern, word.lower())
+        if is_name or word.lower() in " ".join(words).lower():
+            matches.append(encoder)
+    return matches
 
 
 def check_usable(name: str) -> None:

@@ -1,4 +1,4 @@
-"""Fit the contract (what a chip must be, and how it becomes the network's input) to the chips of a recipe."""
+"""Fit the contract between pixels and network to the chips of a recipe."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -47,25 +47,25 @@ def fit_contract(
         DataError: a chip cannot be read, or its unit cannot be converted.
     """
     planes = encoder.bands
-    meanings = {
-        unit: data.declare if data.declare and unit in DIGITAL_UNITS else unit
-        for unit in units
-    }
-    network_unit = data.unit or (encoder.unit if encoder.unit != "uint8" else None)
-    target_units = {
-        unit: (meaning, network_unit or meaning) for unit, meaning in meanings.items()
-    }
+    network_unit = data.unit
+    is_physical = encoder.unit != "uint8"
+    if not network_unit and is_physical:
+        network_unit = encoder.unit
+    target_units = {}
+    for unit in units:
+        meaning = unit
+        if data.declare and unit in DIGITAL_UNITS:
+            meaning = data.declare
+        target_units[unit] = (meaning, network_unit or meaning)
     option: Any = data.stretch
     if not isinstance(option, str):
-        option = tuple(map(tuple, [option] if isinstance(option[0], float) else option))
-    is_physical = encoder.unit != "uint8"
+        pairs = [option] if isinstance(option[0], float) else option
+        option = tuple(map(tuple, pairs))
     is_standard = option == CHIP_STANDARD
     if is_standard and is_physical:
         raise RequestError(
-            (
-                f"{encoder.name} was trained on {encoder.unit}, not on chips that are"
-                " normalized one by one"
-            ),
+            f"{encoder.name} was trained on {encoder.unit}, not on chips that are"
+            " normalized one by one",
             "data.stretch",
             "leave the key out",
         )
@@ -74,7 +74,8 @@ def fit_contract(
     )
     mean, std = _byte_moments(encoder, stretches)
     if is_standard:
-        mean, std = (0.0,) * len(planes), (1.0,) * len(planes)
+        mean = (0.0,) * len(planes)
+        std = (1.0,) * len(planes)
     return Contract(
         units=stretches,
         digital=data.declare,
@@ -92,7 +93,7 @@ def fit_contract(
 
 
 def common_side(sides: Sequence[int]) -> int | None:
-    """Return the side that at least half of the chips have, in pixels; None if there is none.
+    """Return the side that at least half of the chips have, in pixels; None without one.
 
     Args:
         sides: longer side of each chip.
@@ -106,9 +107,10 @@ def common_side(sides: Sequence[int]) -> int | None:
 
 
 def common_spacing(spacings: Sequence[float]) -> float | None:
-    """Return the median spacing if most spacings are known and all of these are within the tolerance of prediction.
+    """Return the median spacing of chips.
 
-    Chips of an unknown spacing may be a minority, such as the SLC chips of OpenSARShip
+    It is None unless most spacings are known, and all of these are within the tolerance
+    of prediction. Chips of an unknown spacing may be a minority, such as the SLC chips of OpenSARShip
     beside its GRD chips.
 
     Args:
@@ -127,7 +129,7 @@ def common_spacing(spacings: Sequence[float]) -> float | None:
 def _byte_moments(
     encoder: Backbone, stretches: dict[str, tuple[Stretch, ...]]
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Convert the encoder's mean and standard deviation from its unit to shares of the byte range."""
+    """Convert the encoder's mean and standard deviation to shares of the byte range."""
     if encoder.unit == "uint8":
         return encoder.mean, encoder.std
     if list(stretches) != [encoder.unit]:
@@ -136,16 +138,17 @@ def _byte_moments(
             "data.unit",
             "remove data.unit",
         )
-    mean, std = [], []
-    for stretch, m, s in zip(
-        stretches[encoder.unit], encoder.mean, encoder.std, strict=True
-    ):
+    mean = []
+    std = []
+    planes = zip(stretches[encoder.unit], encoder.mean, encoder.std, strict=True)
+    for stretch, m, s in planes:
         if stretch.high is None or stretch.curve != "linear":
             raise RequestError(
                 f"{encoder.name} needs a linear stretch between fixed limits",
                 "data.stretch",
                 "use percentile, or a pair of limits",
             )
-        mean.append((m - stretch.low) / (stretch.high - stretch.low))
-        std.append(s / (stretch.high - stretch.low))
+        width = stretch.high - stretch.low
+        mean.append((m - stretch.low) / width)
+        std.append(s / width)
     return tuple(mean), tuple(std)

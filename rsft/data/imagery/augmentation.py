@@ -55,14 +55,12 @@ class Augmentation:
             raise ValueError('Augmentation("natural") needs the size of its result')
         self._compose: Any = None
         if name != "none":
-            disable_telemetry(
-                "albumentations"
-            )  # its import asks a server for the newest version otherwise
+            # its import asks a server for the newest version otherwise
+            disable_telemetry("albumentations")
             from albumentations import Compose
 
-            self._compose = Compose(
-                _transforms(name, planes, size, 1.5 if strong else 1.0)
-            )
+            strength = 1.5 if strong else 1.0
+            self._compose = Compose(_transforms(name, planes, size, strength))
 
     @property
     def is_active(self) -> bool:
@@ -77,17 +75,14 @@ class Augmentation:
         """
         if self._compose is None:
             return image
-        if _has_equal_planes(image[:1]) and _has_equal_planes(
-            image
-        ):  # one row tells color images from gray ones
-            return np.asarray(
-                cv2.merge([self(image[:, :, :1], seed)] * image.shape[2]), np.uint8
-            )
+        # one row tells color images from gray ones
+        if _has_equal_planes(image[:1]) and _has_equal_planes(image):
+            plane = self(image[:, :, :1], seed)
+            return np.asarray(cv2.merge([plane] * image.shape[2]), np.uint8)
         self._compose.set_random_seed(seed)
         augmented = np.asarray(self._compose(image=image)["image"], np.uint8)
-        augmented = augmented.reshape(
-            *augmented.shape[:2], -1
-        )  # OpenCV drops the axis of one plane
+        # OpenCV drops the axis of one plane
+        augmented = augmented.reshape(*augmented.shape[:2], -1)
         if self.strong:
             return _cover_square(augmented, seed)
         return augmented
@@ -99,11 +94,13 @@ def _has_equal_planes(image: Bytes) -> bool:
 
 
 def _cover_square(image: Bytes, seed: int) -> Bytes:
-    """Replace a random square of a quarter of the shorter side by the mean of each plane (DeVries and Taylor 2017)."""
+    """Replace a random square by the mean of each plane (DeVries and Taylor 2017).
+
+    Its side is a quarter of the shorter side of the image.
+    """
     side = min(image.shape[:2]) // 4
-    top, left = np.random.default_rng(seed).integers(
-        0, np.array(image.shape[:2]) - side + 1
-    )
+    ends = np.array(image.shape[:2]) - side + 1
+    top, left = np.random.default_rng(seed).integers(0, ends)
     covered = image.copy()
     covered[top : top + side, left : left + side] = image.mean((0, 1))
     return covered

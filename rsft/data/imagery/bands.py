@@ -1,4 +1,4 @@
-"""Names of bands, and planes: the channels of the network's input, each an expression over bands."""
+"""Names of bands, and planes, which are expressions over bands."""
 
 import ast
 import operator
@@ -114,11 +114,12 @@ def compute_planes(
         arrays = [_compute(_parse(plane), by_name) for plane in planes]
     band = pixels[..., 0]
     library = array_namespace(pixels)
-    # an expression of numbers alone, such as "2", is one number
-    return [
-        x if x.ndim else library.full_like(band, float(x), dtype=library.float32)
-        for x in arrays
-    ]
+    computed = []
+    for array in arrays:
+        if not array.ndim:  # an expression of numbers alone, such as "2"
+            array = library.full_like(band, float(array), dtype=library.float32)
+        computed.append(array)
+    return computed
 
 
 @lru_cache(maxsize=256)
@@ -126,50 +127,46 @@ def _parse(expression: str) -> ast.expr:
     try:
         tree = ast.parse(expression.strip(), mode="eval").body
     except (SyntaxError, ValueError) as error:
-        raise RequestError(
-            f"{expression!r} is not an expression over bands", "data.bands", _HINT
-        ) from error
+        raise _syntax_error(expression) from error
     _check(tree, expression)
     return tree
 
 
+def _syntax_error(expression: str, fault: str = "") -> RequestError:
+    message = f"{expression!r} is not an expression over bands{fault}"
+    return RequestError(message, "data.bands", _HINT)
+
+
 def _check(node: ast.expr, expression: str) -> None:
     """Raise an error if the tree contains anything but names, numbers and + - * /."""
-    if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
-        _check(node.left, expression)
-        _check(node.right, expression)
-    elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
-        _check(node.operand, expression)
-    elif (
-        isinstance(node, ast.Constant)
-        and isinstance(node.value, int | float)
-        and not isinstance(node.value, bool)
-    ):
-        if abs(node.value) > float(np.finfo(np.float32).max):
-            raise RequestError(
-                (
-                    f"{expression!r} is not an expression over bands: {node.value:g} does"
-                    " not fit into float32"
-                ),
-                "data.bands",
-                _HINT,
-            )
-    elif not isinstance(node, ast.Name):
-        raise RequestError(
-            f"{expression!r} is not an expression over bands", "data.bands", _HINT
-        )
+    match node:
+        case ast.Name():
+            return
+        case ast.BinOp(left=left, right=right) if type(node.op) in _OPERATORS:
+            _check(left, expression)
+            _check(right, expression)
+        case ast.UnaryOp(op=ast.USub(), operand=operand):
+            _check(operand, expression)
+        case ast.Constant(value=bool()):
+            raise _syntax_error(expression)
+        case ast.Constant(value=int() | float() as value):
+            if abs(value) > float(np.finfo(np.float32).max):
+                fault = f": {value:g} does not fit into float32"
+                raise _syntax_error(expression, fault)
+        case _:
+            raise _syntax_error(expression)
 
 
 def _compute(node: ast.expr, by_name: dict[str, Plane]) -> Any:
+    """Compute a checked expression, in floats: arithmetic on bytes would overflow."""
     if isinstance(node, ast.Name):
         return by_name[node.id]
     if isinstance(node, ast.Constant):
-        return np.float32(node.value)  # type: ignore[arg-type]  # `_check` accepts numbers only
+        number: Any = node.value
+        return np.float32(number)
     if isinstance(node, ast.UnaryOp):
         return -to_float(_compute(node.operand, by_name))
-    assert isinstance(
-        node, ast.BinOp
-    )  # floats, because arithmetic on bytes would overflow
-    return _OPERATORS[type(node.op)](
-        to_float(_compute(node.left, by_name)), to_float(_compute(node.right, by_name))
-    )
+    assert isinstance(node, ast.BinOp)
+    left = to_float(_compute(node.left, by_name))
+    right = to_float(_compute(node.right, by_name))
+    return _OPERATORS[type(node.op)](left, right)

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -34,11 +35,8 @@ _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 _PNG_END = b"IEND"
 _HINT = "copy or download the file again, or leave it out"
-_EXPANDED = {
-    "1": "L",
-    "P": "RGB",
-    "PA": "RGBA",
-}  # Pillow modes of bits or palette indices, not gray values
+_EXPANDED = {"1": "L", "P": "RGB", "PA": "RGBA"}
+"""Modes of Pillow whose values are bits or indices into a palette, not gray values."""
 _DECODING_ERRORS = (OSError, ValueError, SyntaxError, EOFError, struct.error)
 _ORIENTATION = ExifTags.Base.Orientation
 _pillow_limit = threading.Lock()
@@ -69,31 +67,29 @@ def check_declared_bands(
     Raises:
         DataError: a band has another name in the file.
     """
-    if (
-        declared is None or actual is None or len(declared) != len(actual)
-    ):  # a wrong number is another error
-        return
-    pairs = [
-        pair
-        for pair in zip(declared, actual, strict=True)
-        if "gray" not in pair and pair[0] in BANDS
-    ]
-    if any(name != file_name for name, file_name in pairs):
-        raise DataError(
-            (
-                f"the file names its bands {', '.join(actual)}, but {', '.join(declared)}"
-                " was declared"
-            ),
-            path,
-            "leave out --bands; if the names in the file are wrong, correct them there",
-        )
+    if declared is None or actual is None or len(declared) != len(actual):
+        return  # a wrong number is another error
+    for pair in zip(declared, actual, strict=True):
+        name, file_name = pair
+        if name != file_name and name in BANDS and "gray" not in pair:
+            raise DataError(
+                f"the file names its bands {', '.join(actual)}, but"
+                f" {', '.join(declared)} was declared",
+                path,
+                "leave out --bands; if the names in the file are wrong, correct them"
+                " there",
+            )
 
 
 def read_chip(path: Path, digest: str | None = None) -> Pixels:
-    """Read an image file; `digest` is its SHA-256 in a manifest, if it was read before.
+    """Read an image file.
 
     What a GeoTIFF declares as nodata, or masks, becomes NaN in floats and 0 in
     integers. Its scale and offset give float32.
+
+    Args:
+        path: the file.
+        digest: its SHA-256 in a manifest, if it was read before.
 
     Returns:
         Pixels (H, W, B), float32 instead of float64; three bands are in R, G, B order.
@@ -116,12 +112,14 @@ def read_chip(path: Path, digest: str | None = None) -> Pixels:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about missing georeferences and unusual tags
         try:
-            pixels = (_decode_tiff if data.startswith(_TIFF_MAGIC) else _decode)(
-                data, path, is_intact
-            )
+            if data.startswith(_TIFF_MAGIC):
+                pixels = _decode_tiff(data, path)
+            else:
+                pixels = _decode(data, path, is_intact)
         except _DECODING_ERRORS as error:
             raise DataError("the file is truncated or damaged", path, _HINT) from error
-    pixels = pixels[:, :, None] if pixels.ndim == 2 else pixels
+    if pixels.ndim == 2:
+        pixels = pixels[:, :, None]
     check_values(pixels, path)
     if digest is not None and not is_intact:
         raise DataError("the file differs from the manifest", path)
@@ -129,11 +127,15 @@ def read_chip(path: Path, digest: str | None = None) -> Pixels:
 
 
 def open_image(path: Path, data: bytes | None = None) -> Image.Image:
-    """Open an image with Pillow; only its header is read, from `data` if the content is in memory already.
+    """Open an image with Pillow, which only reads its header.
 
     Pillow's own limit is a global variable. It is raised while a header is read, by one
     thread at a time, and then restored. Other code that uses Pillow at that moment has
     the raised limit too.
+
+    Args:
+        path: the file.
+        data: its content, if that is in memory already.
 
     Returns:
         The image, which is not decoded yet.
@@ -142,9 +144,8 @@ def open_image(path: Path, data: bytes | None = None) -> Image.Image:
         DataError: the file is not an image, or has more than MAX_PIXELS.
     """
     with _pillow_limit, warnings.catch_warnings():
-        warnings.simplefilter(
-            "error", Image.DecompressionBombWarning
-        )  # Pillow raises an error at twice its limit only
+        # Pillow raises an error at twice its limit only
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
         default = Image.MAX_IMAGE_PIXELS
         Image.MAX_IMAGE_PIXELS = MAX_PIXELS
         try:
@@ -165,10 +166,9 @@ def open_image(path: Path, data: bytes | None = None) -> Image.Image:
             Image.MAX_IMAGE_PIXELS = default
 
 
-def _decode_tiff(data: bytes, path: Path, is_intact: bool) -> Pixels:
-    from rsft.data.imagery.rasters import (
-        read_tiff,
-    )  # GDAL takes 20 MB, which a job without a TIFF does without
+def _decode_tiff(data: bytes, path: Path) -> Pixels:
+    # GDAL takes 20 MB, which a job without a TIFF does without
+    from rsft.data.imagery.rasters import read_tiff
 
     pixels = read_tiff(data, path)
     _check_upright(_read_tiff_orientation(data), path)
@@ -177,16 +177,20 @@ def _decode_tiff(data: bytes, path: Path, is_intact: bool) -> Pixels:
 
 def _read_tiff_orientation(data: bytes) -> int | None:
     """Return the tag Orientation of a TIFF, which GDAL ignores."""
-    is_big = b"+" in data[:4]
-    is_little = data[:1] == b"I"
-    start = int.from_bytes(
-        data[8:16] if is_big else data[4:8], "little" if is_little else "big"
-    )
-    if (b"\x12\x01\x03\0" if is_little else b"\x01\x12\0\x03") not in data[
-        start : start + 4096
-    ]:
+    start_of_entry = b"\x01\x12\0\x03"
+    order: Literal["big", "little"] = "big"
+    if data.startswith(b"I"):
+        start_of_entry = b"\x12\x01\x03\0"
+        order = "little"
+    header = data[:8]
+    offset = data[4:8]
+    if b"+" in data[:4]:  # BigTIFF
+        header = data[:16]
+        offset = data[8:16]
+    start = int.from_bytes(offset, order)
+    if start_of_entry not in data[start : start + 4096]:
         return None  # reading all tags takes longer
-    tags = ImageFileDirectory_v2(data[: 16 if is_big else 8])
+    tags = ImageFileDirectory_v2(header)
     stream = io.BytesIO(data)
     stream.seek(start)
     tags.load(stream)
@@ -194,7 +198,10 @@ def _read_tiff_orientation(data: bytes) -> int | None:
 
 
 def _check_upright(orientation: int | None, path: Path) -> None:
-    """Raise an error if the EXIF orientation of an image is not 1: programs disagree about where its first row is."""
+    """Raise an error if the EXIF orientation of an image is not 1.
+
+    Programs disagree about where the first row of such an image is.
+    """
     if orientation not in (None, 1):
         raise DataError(
             f"the pixels are stored turned (EXIF orientation {orientation})",
@@ -204,21 +211,12 @@ def _check_upright(orientation: int | None, path: Path) -> None:
 
 
 def _decode(data: bytes, path: Path, is_intact: bool) -> Pixels:
-    """Decode any format except TIFF with Pillow, which reports missing bytes; OpenCV and GDAL fill them in silently."""
+    """Decode any format except TIFF with Pillow, which reports missing bytes.
+
+    OpenCV and GDAL fill them in silently.
+    """
     image = open_image(path, data)
-    is_plain = (
-        image.format == "PNG"
-        and data[24] == 8
-        and image.mode in ("L", "RGB")
-        and not image.info
-    )
-    is_large = image.width * image.height >= 2**16  # GDAL opens slowly
-    if (
-        is_intact
-        and is_plain
-        and is_large
-        and b"eXIf" not in data[data.rfind(b"IDAT") :]
-    ):
+    if is_intact and _is_plain_png(image, data):
         from rsft.data.imagery.rasters import read_png
 
         with suppress(ValueError):
@@ -229,20 +227,29 @@ def _decode(data: bytes, path: Path, is_intact: bool) -> Pixels:
     if data.startswith(_PNG_MAGIC):
         if data.rfind(_PNG_END) < 0:  # search from the end, where the marker is
             raise ValueError("the PNG has no end")
-        if data[24] == 16 and image.mode in (
-            "RGB",
-            "RGBA",
-            "LA",
-        ):  # 16 bits; Pillow reads only 8 of them
-            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-            if pixels is None:
-                raise ValueError("OpenCV cannot read the PNG")
-            return np.concatenate(
-                [pixels[:, :, 2::-1], pixels[:, :, 3:]], axis=2
-            )  # from OpenCV's B, G, R
-    return np.asarray(
-        image.convert(_EXPANDED[image.mode]) if image.mode in _EXPANDED else image
-    )
+        if data[24] == 16 and image.mode in ("RGB", "RGBA", "LA"):
+            return _decode_deep_png(data)
+    if image.mode in _EXPANDED:
+        image = image.convert(_EXPANDED[image.mode])
+    return np.asarray(image)
+
+
+def _is_plain_png(image: Image.Image, data: bytes) -> bool:
+    """Return whether an image is a PNG of bytes without more, which GDAL decodes."""
+    is_large = image.width * image.height >= 2**16  # GDAL opens slowly
+    if not is_large or image.format != "PNG" or image.info:
+        return False
+    is_upright = b"eXIf" not in data[data.rfind(b"IDAT") :]
+    return data[24] == 8 and image.mode in ("L", "RGB") and is_upright
+
+
+def _decode_deep_png(data: bytes) -> Pixels:
+    """Decode a PNG of 16 bits and several bands, of which Pillow only reads 8 bits."""
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None:
+        raise ValueError("OpenCV cannot read the PNG")
+    # from OpenCV's B, G, R
+    return np.concatenate([pixels[:, :, 2::-1], pixels[:, :, 3:]], axis=2)
 
 
 def check_values(pixels: Pixels, path: object) -> None:
@@ -251,12 +258,11 @@ def check_values(pixels: Pixels, path: object) -> None:
     Raises:
         DataError: no pixel has a value, or all pixels have the same value.
     """
+    valid = pixels
     if np.issubdtype(pixels.dtype, np.inexact):
         valid = pixels[~np.isnan(pixels)]
-    else:
-        valid = pixels
     if not valid.size:
         raise DataError("no pixel has a value", path, "leave the file out")
-    low, high = valid.min(), valid.max()
-    if low == high:
+    low = valid.min()
+    if low == valid.max():
         raise DataError(f"every pixel is {low}", path, "leave the file out")

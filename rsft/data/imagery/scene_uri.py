@@ -25,11 +25,7 @@ FileState = tuple[int, int] | None
 
 
 def file_state(path: Path) -> FileState:
-    """Return size and modification time of a file, which usually change with its content; None without a file.
-
-    Returns:
-        Bytes and ns; None if the file does not exist.
-    """
+    """Return size and modification time, which usually change with the content."""
     try:
         status = path.stat()
     except OSError:  # the error is reported when the file is read
@@ -38,10 +34,10 @@ def file_state(path: Path) -> FileState:
 
 
 class LastImageCache:
-    """Reads images and caches the last one, because consecutive chips are often cut from the same image.
+    """Reads images and caches the last one.
 
-    An image that cannot be read is cached as its error. An image whose file has changed
-    is read again.
+    Consecutive chips are often cut from the same image. An image that cannot be read is
+    cached as its error. An image whose file has changed is read again.
 
     Args:
         read: reads an image file.
@@ -60,23 +56,21 @@ class LastImageCache:
         Raises:
             DataError: `read` raised it, now or at the first call.
         """
-        cached = self._cached
         state = file_state(path)
-        if cached is None or cached[:2] != (path, state):
-            cached = self._cached = (
-                None  # frees the memory before the next image is decoded
-            )
-            try:
-                cached = path, state, self.read(path)
-            except DataError as error:
-                cached = path, state, error
-            self._cached = cached
-        image = cached[2]
+        if self._cached is None or self._cached[:2] != (path, state):
+            self._cached = None  # frees the memory before the next image is decoded
+            self._cached = path, state, self._read(path)
+        image = self._cached[2]
         if isinstance(image, DataError):
-            raise DataError(
-                image.message, image.location, image.hint
-            ) from image.__cause__
+            error = DataError(image.message, image.location, image.hint)
+            raise error from image.__cause__
         return image
+
+    def _read(self, path: Path) -> Pixels | DataError:
+        try:
+            return self.read(path)
+        except DataError as error:
+            return error
 
     def clear(self) -> None:
         """Empty the cache."""
@@ -85,9 +79,8 @@ class LastImageCache:
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _HTTP = re.compile(r"https?://", re.IGNORECASE)
-_SUBDATASET = re.compile(
-    r"([A-Za-z][A-Za-z0-9_]+):(?!//)(.+)", re.DOTALL
-)  # at least two letters: C:\ is a drive
+# at least two letters: C:\ is a drive
+_SUBDATASET = re.compile(r"([A-Za-z][A-Za-z0-9_]+):(?!//)(.+)", re.DOTALL)
 _NETWORK_PREFIX = re.compile(
     r"/vsi(curl|s3|gs|az|adls|oss|swift|hdfs|webhdfs)(_streaming)?[/?]"
 )
@@ -118,9 +111,6 @@ class SceneUri:
     def parse(cls, value: str | Path | SceneUri) -> SceneUri:
         """Return the scene that a text or a path names.
 
-        Returns:
-            The name of the scene.
-
         Raises:
             RequestError: the text begins like an address, but is none, or contains a
                 zero byte.
@@ -132,15 +122,17 @@ class SceneUri:
             raise RequestError(
                 "the name of a scene contains a zero byte", text, "correct the name"
             )
+        address = _HTTP.search(text)
         try:
-            urlsplit(text[match.start() :] if (match := _HTTP.search(text)) else "")
+            urlsplit(text[address.start() :] if address else "")
         except ValueError as error:
             raise RequestError(
                 f"this is not an address: {error}", text, "correct the address"
             ) from error
         if text.lower().startswith("file://"):
             text = unquote(urlsplit(text).path)
-            text = text.removeprefix("/") if is_windows() else text  # /C:/scene.tif
+            if is_windows():  # /C:/scene.tif
+                text = text.removeprefix("/")
         if cls(text).is_path:
             return cls(str(Path(text)))
         return cls(text)
@@ -149,13 +141,15 @@ class SceneUri:
     def is_path(self) -> bool:
         """Whether the name is a path, which may or may not exist."""
         text = self.text
-        return not (
-            _URL.match(text) or text.startswith("/vsi") or _SUBDATASET.match(text)
-        ) or _exists(text)
+        is_address = _URL.match(text) or text.startswith("/vsi")
+        return not (is_address or _SUBDATASET.match(text)) or _exists(text)
 
     @property
     def path(self) -> Path | None:
-        """The local file or folder that contains the scene; None if it is on a server, or in a missing archive."""
+        """The local file or folder that contains the scene.
+
+        It is None if the scene is on a server, or in a missing archive.
+        """
         if self.is_path:
             return Path(self.text)
         if self.is_remote or _URL.match(self.text):
@@ -163,9 +157,7 @@ class SceneUri:
         if self.text.startswith("/vsi"):
             return _containing_file(self.text)
         container = _split_subdataset(self.text)[0]
-        if container:
-            return SceneUri(container).path
-        return None
+        return SceneUri(container).path if container else None
 
     @property
     def is_remote(self) -> bool:
@@ -179,7 +171,7 @@ class SceneUri:
 
     @property
     def url(self) -> str | None:
-        """The http address of the file that contains the scene; None for any other kind of name."""
+        """The http address of the file that contains the scene; None without one."""
         match = None if self.is_path else _HTTP.search(self.text)
         if match is None or self.text.startswith("/vsicurl?"):
             return None
@@ -193,29 +185,26 @@ class SceneUri:
     @property
     def gdal_name(self) -> str:
         """The name under which GDAL opens the scene."""
-        scheme, _, rest = self.text.partition("://")
         if self.is_path:
             return self.text
         if _HTTP.match(self.text):
             name = f"/vsicurl/{self.url}"
-            if urlsplit(self.text).path.lower().endswith(".zip"):
-                return f"/vsizip/{{{name}}}"
-            return name
+            is_archive = urlsplit(self.text).path.lower().endswith(".zip")
+            return f"/vsizip/{{{name}}}" if is_archive else name
+        scheme, _, key = self.text.partition("://")
         if scheme.lower() in _BUCKETS:
-            return _BUCKETS[scheme.lower()] + rest
+            return _BUCKETS[scheme.lower()] + key
         return self.text
 
     @property
     def name(self) -> str:
-        """Short name for notes and tables: the file name, with the variable of a subdataset."""
+        """Short name for tables: the file name, with the variable of a subdataset."""
         if self.is_path:
             return Path(self.text).name
         if _URL.match(self.text):
             address = urlsplit(self.text)
-            return (
-                PurePosixPath(unquote(address.path)).name
-                or address.netloc.rpartition("@")[2]
-            )
+            file_name = PurePosixPath(unquote(address.path)).name
+            return file_name or address.netloc.rpartition("@")[2]
         if self.text.startswith("/vsi"):
             return PurePosixPath(str(self).rstrip("/}")).name
         container, variable = _split_subdataset(self.text)
@@ -225,15 +214,17 @@ class SceneUri:
 
     @property
     def stem(self) -> str:
-        """Name without suffix for chips and output files; the last part of a variable follows after an underscore."""
+        """Name without suffix for chips and output files.
+
+        The last part of the variable of a subdataset follows after an underscore.
+        """
         if self.is_path:
             return Path(self.text).stem
         container, variable = _split_subdataset(self.text)
         if _URL.match(self.text) or self.text.startswith("/vsi") or not container:
             return _UNSAFE.sub("_", PurePosixPath(self.name).stem)
-        return _UNSAFE.sub(
-            "_", f"{SceneUri(container).stem}_{PurePosixPath(variable).name}"
-        )
+        stem = f"{SceneUri(container).stem}_{PurePosixPath(variable).name}"
+        return _UNSAFE.sub("_", stem)
 
     def __str__(self) -> str:
         match = None if self.is_path else _HTTP.search(self.text)
@@ -249,10 +240,7 @@ class SceneUri:
         return self
 
     def state(self) -> tuple[object, ...] | None:
-        """Return values that change with the content of the scene; None for servers other than web servers.
-
-        They are size and modification time of a local file, or size and version (ETag
-        or date) of one on a web server.
+        """Return values that change with the content of the scene.
 
         Returns:
             Size and modification time of a local file; size and version (ETag or date)
@@ -263,12 +251,8 @@ class SceneUri:
         """
         if self.url is not None:
             remote = probe_url(self.url)
-            if remote:
-                return (remote.size, remote.version)
-            return None
-        if self.path:
-            return file_state(self.path)
-        return None
+            return (remote.size, remote.version) if remote else None
+        return file_state(self.path) if self.path else None
 
 
 def names_servers(path: Path) -> bool:
@@ -277,19 +261,12 @@ def names_servers(path: Path) -> bool:
         if path.suffix.lower() not in (".json", ".geojson") or not path.is_file():
             return False
         item = load_json(path)
-        if "stac_version" in item:
-            assets = item["assets"].values()
-        else:
-            assets = ()
-        return any(SceneUri(str(asset["href"])).is_remote for asset in assets)
-    except (
-        DataError,
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-    ):  # the reader of items reports it
+        if "stac_version" not in item:
+            return False
+        addresses = [str(asset["href"]) for asset in item["assets"].values()]
+        return any(SceneUri(address).is_remote for address in addresses)
+    # the reader of items reports it
+    except (DataError, OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
 
 
@@ -301,18 +278,20 @@ def _exists(text: str) -> bool:
 
 
 def _containing_file(text: str) -> Path | None:
-    """Return the archive in a name such as /vsizip/a.zip/b.tif; None if no file exists."""
-    rest = text
-    while match := re.match(r"/vsi\w+/", rest):
-        rest = rest[match.end() :]
-    if rest.startswith("{"):
-        rest = rest[1:].partition("}")[0]
-    path = Path(rest)
-    return next((parent for parent in (path, *path.parents) if parent.is_file()), None)
+    """Return the archive in a name such as /vsizip/a.zip/b.tif; None without a file."""
+    name = re.sub(r"^(/vsi\w+/)+", "", text)
+    # the second slash of /vsizip//a/b.zip begins the path
+    if name.startswith("{"):
+        name = name[1:].partition("}")[0]
+    path = Path(name)
+    return next(filter(Path.is_file, (path, *path.parents)), None)
 
 
 def _split_subdataset(text: str) -> tuple[str, str]:
-    """Split a name such as NETCDF:"a.nc":VV into the file and the variable; both are empty if it is something else."""
+    """Split a name such as NETCDF:"a.nc":VV into the file and the variable.
+
+    Both are empty if it is something else.
+    """
     match = _SUBDATASET.fullmatch(text)
     if match is None:
         return "", ""
@@ -321,8 +300,7 @@ def _split_subdataset(text: str) -> tuple[str, str]:
         container, _, variable = body[1:].partition('"')
         return container, variable.strip(":/")
     parts = body.split(":")
-    lengths = (
-        count for count in range(len(parts), 0, -1) if _exists(":".join(parts[:count]))
-    )
-    count = next(lengths, 1)  # a name may have colons
+    count = len(parts)
+    while count > 1 and not _exists(":".join(parts[:count])):  # a name may have colons
+        count -= 1
     return ":".join(parts[:count]), ":".join(parts[count:]).strip(":/")

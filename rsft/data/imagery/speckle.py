@@ -10,10 +10,10 @@ from rsft.types import Bytes
 
 
 class Speckle(A.ImageOnlyTransform):  # type: ignore[misc]  # albumentations has no type hints
-    """Speckle of an L-look SAR amplitude: the square root of unit-mean gamma noise, multiplied with the image.
+    """Speckle of an L-look SAR amplitude.
 
-    All planes get the same noise, because the planes of a repeated band are one
-    measurement.
+    The square root of unit-mean gamma noise is multiplied with the image. All planes
+    get the same noise, because the planes of a repeated band are one measurement.
 
     Args:
         looks: lowest and highest number of looks.
@@ -27,15 +27,11 @@ class Speckle(A.ImageOnlyTransform):  # type: ignore[misc]  # albumentations has
     def get_params_dependent_on_data(
         self, params: dict[str, Any], data: dict[str, Any]
     ) -> dict[str, Any]:
-        """Draw a number of looks, and a gain for every pixel: "gain" (H, W, 1) float32."""
+        """Draw a number of looks, and a gain (H, W, 1) for every pixel."""
         looks = self.random_generator.uniform(*self.looks)
         height, width = params["shape"][:2]
-        return {
-            "gain": np.sqrt(
-                self.random_generator.gamma(looks, 1 / looks, (height, width, 1)),
-                dtype=np.float32,
-            )
-        }
+        power = self.random_generator.gamma(looks, 1 / looks, (height, width, 1))
+        return {"gain": np.sqrt(power, dtype=np.float32)}
 
     def apply(self, img: Bytes, gain: NDArray[np.float32], **params: Any) -> Bytes:
         """Multiply an image (H, W, P) by `gain` (H, W, 1)."""

@@ -14,27 +14,23 @@ _UINT16 = np.dtype("uint16")
 _FLOATS = np.dtype("float32"), np.dtype("float64"), np.dtype("float16")
 
 UNIT_DTYPES: dict[str, tuple[np.dtype[Any], ...]] = {
-    "uint8": (
-        _UINT8,
-    ),  # digital numbers of unknown meaning: photographs, stretched products
+    "uint8": (_UINT8,),
     "uint16": (_UINT16,),
-    "amplitude": (
-        *_FLOATS,
-        _UINT16,
-        _UINT8,
-    ),  # proportional to the field strength, by an unknown factor
-    "intensity": (*_FLOATS, _UINT16),  # squared amplitude
-    "sigma0": _FLOATS,  # calibrated backscatter per area on the ground, linear, m2/m2
-    "db": _FLOATS,  # 10 log10 sigma0
-    "gamma0": (
-        _FLOATS
-    ),  # calibrated backscatter per area perpendicular to the line of sight, linear, m2/m2
-    "gamma0_db": _FLOATS,  # 10 log10 gamma0
-    "beta0": (
-        _FLOATS
-    ),  # calibrated backscatter per area in the slant range plane, linear, m2/m2
+    "amplitude": (*_FLOATS, _UINT16, _UINT8),
+    "intensity": (*_FLOATS, _UINT16),
+    "sigma0": _FLOATS,
+    "db": _FLOATS,
+    "gamma0": _FLOATS,
+    "gamma0_db": _FLOATS,
+    "beta0": _FLOATS,
 }
-"""All units with the data types that can carry them, the usual one first."""
+"""All units with the data types that can carry them, the usual one first.
+
+uint8 and uint16 are digital numbers of unknown meaning, such as photographs and
+stretched products. Amplitude is proportional to the field strength, by an unknown
+factor; intensity is its square. sigma0, gamma0 and beta0 are calibrated backscatter in
+m2/m2: per area on the ground, perpendicular to the line of sight, and in the plane of
+the slant range. db and gamma0_db are 10 log10 of sigma0 and gamma0."""
 
 UNITS = tuple(UNIT_DTYPES)
 DIGITAL_UNITS = ("uint8", "uint16")
@@ -71,9 +67,8 @@ def _square_root(x: Any) -> Any:
 
 
 def _to_decibel(x: Any) -> Any:
-    with np.errstate(
-        divide="ignore"
-    ):  # 0 means no data; it becomes -inf, which is masked later
+    # 0 means no data; it becomes -inf, which is masked later
+    with np.errstate(divide="ignore"):
         return 10 * array_namespace(x).log10(x)
 
 
@@ -141,18 +136,17 @@ def can_convert(unit: str, target: str) -> bool:
 
 
 def conversion_hint(unit: str, target: str) -> str:
-    """Return a hint what is missing for a conversion that `convert_unit` does not support."""
+    """Return what is missing for a conversion that `convert_unit` does not support."""
     if unit in DIGITAL_UNITS or target in DIGITAL_UNITS:
         return _DIGITAL_HINT
-    if unit in _CALIBRATED and target in _CALIBRATED:
-        unit = _DECIBEL.get(unit, unit)
-        target = _DECIBEL.get(target, target)
-        if (unit, target) == ("gamma0", "sigma0"):
-            sea = "; over the sea, --read gamma0-to-sigma0 converts"
-        else:
-            sea = ""
-        return _ANGLE_HINT.format(unit, target) + sea
-    return _CALIBRATION_HINT
+    if unit not in _CALIBRATED or target not in _CALIBRATED:
+        return _CALIBRATION_HINT
+    unit = _DECIBEL.get(unit, unit)
+    target = _DECIBEL.get(target, target)
+    hint = _ANGLE_HINT.format(unit, target)
+    if (unit, target) == ("gamma0", "sigma0"):
+        hint += "; over the sea, --read gamma0-to-sigma0 converts"
+    return hint
 
 
 def convert_unit(pixels: Pixels, unit: str, target: str) -> Pixels:
@@ -198,18 +192,17 @@ def check_dtype(dtype: Any, unit: str) -> None:
     if dtype in accepted:
         return
     names = " or ".join(str(other) for other in accepted if other not in _FLOATS[1:])
-    if unit in _CALIBRATED and dtype.kind in "iu":
-        hint = _CALIBRATION_HINT
-    else:
-        hint = UNIT_HINT
-    raise DataError(f"{dtype} pixels, but {unit} is {names}", hint=hint)
+    is_uncalibrated = unit in _CALIBRATED and dtype.kind in "iu"
+    raise DataError(
+        f"{dtype} pixels, but {unit} is {names}",
+        hint=_CALIBRATION_HINT if is_uncalibrated else UNIT_HINT,
+    )
 
 
 def as_float32(pixels: Pixels, path: object = "") -> Pixels:
-    """Convert float64 and float16 to float32, which all computations use; return other types unchanged.
+    """Convert float64 and float16 to float32, which all computations use.
 
-    Returns:
-        Values of the same shape.
+    Other types are returned unchanged.
 
     Raises:
         DataError: a finite value does not fit into float32.
@@ -229,7 +222,7 @@ def as_float32(pixels: Pixels, path: object = "") -> Pixels:
 
 
 def check_unit(pixels: Pixels, unit: str) -> None:
-    """Raise an error if `pixels` cannot be in `unit`, judged by their data type and values.
+    """Raise an error if the type and the values of pixels do not suit a unit.
 
     Raises:
         DataError: the unit is unknown, or does not fit the data type or the values.
@@ -241,26 +234,32 @@ def check_unit(pixels: Pixels, unit: str) -> None:
     values = pixels[np.isfinite(pixels)]
     if not values.size:
         raise DataError("no pixel has a value", hint="leave the file out")
-    low, high = float(values.min()), float(values.max())
-    rule = ""
-    if unit in _DECIBEL and low >= 0:
-        rule = "somewhere below 0 in every chip"
-    elif unit in _DECIBEL and (low < _DB_RANGE[0] or high > _DB_RANGE[1]):
-        rule = f"{_DB_RANGE[0]:g} to {_DB_RANGE[1]:g}"
-    elif unit not in _DECIBEL and low < 0:
-        rule = "never below 0"
-    elif (
-        unit in _CALIBRATED
-        and unit not in _DECIBEL
-        and (median := float(np.median(values))) > _LINEAR_MEDIAN
-    ):
-        rule = (
-            f"{_LINEAR_MEDIAN:g} or less in half of the pixels (the median is"
-            f" {median:.4g})"
-        )
+    low = float(values.min())
+    high = float(values.max())
+    rule = _broken_rule(unit, low, high, values)
     if rule:
+        text = f"values from {low:.4g} to {high:.4g}"
         if low == high:
-            values_text = f"the value {low:.4g}"
-        else:
-            values_text = f"values from {low:.4g} to {high:.4g}"
-        raise DataError(f"{values_text}, but {unit} is {rule}", hint=UNIT_HINT)
+            text = f"the value {low:.4g}"
+        raise DataError(f"{text}, but {unit} is {rule}", hint=UNIT_HINT)
+
+
+def _broken_rule(unit: str, low: float, high: float, values: Pixels) -> str:
+    """Return which rule of a unit values break; "" if none."""
+    if unit in _DECIBEL:
+        lowest, highest = _DB_RANGE
+        if low >= 0:
+            return "somewhere below 0 in every chip"
+        if low < lowest or high > highest:
+            return f"{lowest:g} to {highest:g}"
+        return ""
+    if low < 0:
+        return "never below 0"
+    if unit in _CALIBRATED:
+        median = float(np.median(values))
+        if median > _LINEAR_MEDIAN:
+            return (
+                f"{_LINEAR_MEDIAN:g} or less in half of the pixels (the median is"
+                f" {median:.4g})"
+            )
+    return ""

@@ -73,11 +73,8 @@ _GEOMETRIES = [
     "GeometryCollection",
 ]
 _GEOJSON_TYPES = frozenset((*_GEOMETRIES, "FeatureCollection", "Feature", "Topology"))
-_CRS_BY_NAME = (
-    "name",
-    "epsg",
-    "ogc",
-)  # a crs of another type is an address, which GDAL would ask
+_CRS_BY_NAME = ("name", "epsg", "ogc")
+"""Types of a crs; another one is an address, which GDAL would ask."""
 
 
 class LayerContent(NamedTuple):
@@ -119,38 +116,38 @@ def read_layer(
         with ExitStack() as stack:
             if content is None and is_json(path):
                 content = read_geojson(path)
-            else:
-                content = content
-            if _has_log(
-                path
-            ):  # SQLite must write beside the file to read it; without this, GDAL ignores the log
-                folder = Path(stack.enter_context(TemporaryDirectory(prefix="rsft-")))
+            if _has_log(path):
+                # SQLite writes beside the file to read it; else GDAL ignores the log
+                folder = stack.enter_context(TemporaryDirectory(prefix="rsft-"))
+                copy = f"{Path(folder) / path.name}"
                 for suffix in ("", _LOG):
-                    shutil.copyfile(f"{path}{suffix}", f"{folder / path.name}{suffix}")
-                request["path"] = str(folder / path.name)
-            data = (
-                json.dumps(request | {"read": content is None}).encode()
-                + b"\n"
-                + (content or b"")
-            )
+                    shutil.copyfile(f"{path}{suffix}", f"{copy}{suffix}")
+                request["path"] = copy
+            request["read"] = content is None
+            data = json.dumps(request).encode() + b"\n" + (content or b"")
             line, _, stream = run_limited(_PROGRAM, data).partition(b"\n")
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise RequestError(
-            f"the layer cannot be read: {reason}", path, _HINT
-        ) from error
+        raise _unreadable(path, error) from error
     header = json.loads(line)
     if "error" in header:
-        raise RequestError(f"the layer cannot be read: {header['error']}", path, _HINT)
+        raise _unreadable(path, header["error"])
     if not stream:
         return header["layers"], None
-    return header["layers"], LayerContent(
-        header["crs"], header["fields"], pa.ipc.open_stream(stream).read_all()
-    )
+    table = pa.ipc.open_stream(stream).read_all()
+    return header["layers"], LayerContent(header["crs"], header["fields"], table)
+
+
+def _unreadable(path: Path, fault: object) -> RequestError:
+    if isinstance(fault, OSError):
+        fault = fault.strerror
+    return RequestError(f"the layer cannot be read: {fault}", path, _HINT)
 
 
 def _has_log(path: Path) -> bool:
-    """Return whether a SQLite file has changes in a file of its own, as QGIS leaves them while it is open."""
+    """Return whether a SQLite file has changes in a file of its own.
+
+    QGIS leaves them there while it is open.
+    """
     log = path.with_name(path.name + _LOG)
     return log.is_file() and log.stat().st_size > 0
 
@@ -159,21 +156,18 @@ def _serve() -> None:
     """Answer the request of `read_layer` on the standard input."""
     request = json.loads(sys.stdin.buffer.readline())
     path = Path(request["path"])
-    enter_limits(
-        [path.parent, path.resolve().parent], [path.parent] if _has_log(path) else []
-    )
+    written = [path.parent] if _has_log(path) else []
+    enter_limits([path.parent, path.resolve().parent], written)
+    content = None
     try:
-        layers, content = _read(
-            path if request["read"] else sys.stdin.buffer.read(), request["layer"]
-        )
+        source = path if request["read"] else sys.stdin.buffer.read()
+        layers, content = _read(source, request["layer"])
         answer: dict[str, Any] = {"layers": layers}
         if content:
             answer |= {"crs": content.crs, "fields": content.fields}
     except (*READ_ERRORS, pa.ArrowException, OSError) as error:
-        answer = {
-            "error": str(error).strip().partition("\n")[0] or type(error).__name__
-        }
-        content = None
+        line = str(error).strip().partition("\n")[0]
+        answer = {"error": line or type(error).__name__}
     sys.stdout.buffer.write(json.dumps(answer).encode() + b"\n")
     if content:
         with pa.ipc.new_stream(sys.stdout.buffer, content.table.schema) as stream:
@@ -190,11 +184,11 @@ def _read(
         return layers, None
     header, table = pyogrio.read_arrow(source, layer=layer, return_fids=True)
     table.validate(full=True)  # texts are UTF-8
-    columns = zip(table.column_names, table.columns, strict=True)
-    if (
-        sum(column.nbytes for name, column in columns if name in header["fields"])
-        > MAX_ATTRIBUTE_BYTES
-    ):
+    size = 0
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        if name in header["fields"]:
+            size += column.nbytes
+    if size > MAX_ATTRIBUTE_BYTES:
         raise ValueError(
             f"its attributes have more than {MAX_ATTRIBUTE_BYTES:,} bytes; keep only"
             " those you need"
@@ -212,48 +206,38 @@ def is_json(path: Path) -> bool:
         with open_regular(path) as file:
             return file.read(64).removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{"
     except OSError as error:
-        raise RequestError(
-            f"the layer cannot be read: {error.strerror}", path, _HINT
-        ) from error
+        raise _unreadable(path, error) from error
 
 
 def read_geojson(path: Path) -> bytes:
-    """Return the content of GeoJSON or TopoJSON, written again: OGR then reads each key once, and asks no address.
+    """Return the content of GeoJSON or TopoJSON, written again.
+
+    OGR then reads each key once, and asks no address.
 
     Raises:
         RequestError: the file is no such JSON, or its coordinate system is an address.
     """
     try:
         content = load_json(path, MAX_TABLE_BYTES, object_pairs_hook=_without_addresses)
-        if isinstance(content, dict):
-            kind = str(content.get("type"))
-        else:
-            kind = "none"
+        kind = str(content.get("type")) if isinstance(content, dict) else "none"
         if kind not in _GEOJSON_TYPES:
             raise ValueError(
                 f"the type of the JSON is {kind[:40]!r}, not that of a layer"
             )
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise RequestError(
-            f"the layer cannot be read: {reason}", path, _HINT
-        ) from error
-    return json.dumps(
-        {"name": path.stem} | content
-    ).encode()  # without a name, GDAL takes that of a temporary file
+        raise _unreadable(path, error) from error
+    # without a name, GDAL takes that of a temporary file
+    return json.dumps({"name": path.stem} | content).encode()
 
 
 def _without_addresses(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     """Return a JSON object, unless its coordinate system is an address."""
     content = dict(pairs)
-    for key, value in content.items():
-        if key.lower() == "crs" and isinstance(value, dict):
-            kinds = [
-                str(kind).lower()
-                for name, kind in value.items()
-                if name.lower() == "type"
-            ]
-            if any(kind not in _CRS_BY_NAME for kind in kinds):
+    for key, crs in content.items():
+        if key.lower() != "crs" or not isinstance(crs, dict):
+            continue
+        for name, kind in crs.items():
+            if name.lower() == "type" and str(kind).lower() not in _CRS_BY_NAME:
                 raise ValueError(
                     "its coordinate system (crs) is the address of another file"
                 )

@@ -47,10 +47,10 @@ _RENAMES = (
 
 
 class DistanceBiasAttention(Attention):
-    """Attention whose score of two patches falls with their distance: `get_2dalibi` of use_croma.py.
+    """Attention whose score of two patches falls with their distance.
 
-    Head h of H subtracts 2^(-8 (h + 1) / H) per patch of distance. This is no learned
-    weight.
+    It is `get_2dalibi` of use_croma.py. Head h of H subtracts 2^(-8 (h + 1) / H) per
+    patch of distance. This is no learned weight.
 
     Attributes:
         distances: distance of each two patches, (N, N).
@@ -66,31 +66,36 @@ class DistanceBiasAttention(Attention):
         self.init_non_persistent_buffers()
 
     def init_non_persistent_buffers(self) -> None:
-        """Compute the distances, as timm's networks compute the buffers that no checkpoint contains."""
-        axis = torch.arange(
-            math.isqrt(len(self.distances)), device=self.distances.device
-        )
+        """Compute the distances.
+
+        timm's networks compute the buffers that no checkpoint contains in this method.
+        """
+        side = math.isqrt(len(self.distances))
+        axis = torch.arange(side, device=self.distances.device)
         points = torch.cartesian_prod(axis, axis).float()
         self.distances.copy_((points[:, None] - points).square().sum(-1).sqrt())
 
     def forward(
         self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False
     ) -> Tensor:
-        """Return the attention output (B, N, D) of tokens (B, N, D); timm's other arguments keep their defaults."""
+        """Return the attention output (B, N, D) of tokens (B, N, D).
+
+        timm's other arguments keep their defaults.
+        """
         assert attn_mask is None and not is_causal
-        prompts = x.shape[1] - len(
-            self.distances
-        )  # they come before the patches, and have no position
+        # prompts come before the patches, and have no position
+        prompts = x.shape[1] - len(self.distances)
         distances = F.pad(self.distances, (prompts, 0, prompts, 0))
         heads = torch.arange(1, self.num_heads + 1, device=x.device)
         slopes = 2.0 ** (-8 * heads / self.num_heads)
-        return super().forward(
-            x, attn_mask=(-slopes[:, None, None] * distances).to(x.dtype)
-        )
+        bias = -slopes[:, None, None] * distances
+        return super().forward(x, attn_mask=bias.to(x.dtype))
 
 
 def build_croma_vit(name: str, size: int, **architecture: Any) -> VisionTransformer:
-    """Build the encoder with random weights: images (B, 2, size, size) -> tokens (B, (size / 8)^2, D).
+    """Build the encoder with random weights.
+
+    It maps images (B, 2, size, size) to tokens (B, (size / 8)^2, D).
 
     Args:
         name: name of the encoder, for messages.
@@ -105,21 +110,19 @@ def build_croma_vit(name: str, size: int, **architecture: Any) -> VisionTransfor
     """
     check_input_size(name, PATCH, size)
     norm = partial(nn.LayerNorm, eps=1e-5)
-    options: dict[str, Any] = {
-        "class_token": False,
-        "pos_embed": "none",
-        "global_pool": "avg",
-        "fc_norm": False,
-    }
-    options |= {
-        "patch_size": PATCH,
-        "in_chans": len(BANDS),
-        "qkv_bias": False,
-        "num_classes": 0,
-        "norm_layer": norm,
-    }
     vit = VisionTransformer(
-        img_size=size, attn_layer=DistanceBiasAttention, **options, **architecture
+        img_size=size,
+        patch_size=PATCH,
+        in_chans=len(BANDS),
+        num_classes=0,
+        class_token=False,
+        pos_embed="none",
+        global_pool="avg",
+        fc_norm=False,
+        qkv_bias=False,
+        norm_layer=norm,
+        attn_layer=DistanceBiasAttention,
+        **architecture,
     )
     for block in vit.blocks:
         cast(DistanceBiasAttention, block.attn).set_grid(size // PATCH)
@@ -138,17 +141,14 @@ def convert_croma(state: State) -> dict[str, Tensor]:
         loader refuses them.
     """
     converted: dict[str, Tensor] = {}
-    for name, tensor in drop_tensors(
-        state, "s2_encoder", "s2_GAP_FFN", "joint_encoder"
-    ).items():
+    radar = drop_tensors(state, "s2_encoder", "s2_GAP_FFN", "joint_encoder")
+    for name, tensor in radar.items():
         for pattern, text in _RENAMES:
             name = re.sub(pattern, text, name)
-        is_projection = (
-            name == "patch_embed.proj.weight" and tensor.ndim == 2
-        )  # of flat patches, band by band
-        converted[name] = (
-            tensor.reshape(-1, len(BANDS), PATCH, PATCH) if is_projection else tensor
-        )
+        if name == "patch_embed.proj.weight" and tensor.ndim == 2:
+            # of flat patches, band by band
+            tensor = tensor.reshape(-1, len(BANDS), PATCH, PATCH)
+        converted[name] = tensor
     return converted
 
 
@@ -170,11 +170,7 @@ def _card(kind: str, commit: str, digits: str, architecture: dict[str, int]) -> 
         std=tuple(high - low for low, high in LIMITS),
         license="CC-BY-4.0",  # docs/api/weights/agnostic.csv of TorchGeo
         weights=Remote(
-            file,
-            f"{page}/resolve/{commit}/{file}",
-            bytes=None,
-            sha256=digits,
-            page=page,
+            file, f"{page}/resolve/{commit}/{file}", sha256=digits, page=page
         ),
         build=partial(build_croma_vit, name, **architecture),
         convert=convert_croma,
@@ -182,11 +178,8 @@ def _card(kind: str, commit: str, digits: str, architecture: dict[str, int]) -> 
     )
 
 
-_BASE = {
-    "embed_dim": 768,
-    "depth": 6,
-    "num_heads": 16,
-}  # half of the blocks of the encoder of Sentinel-2
+# half of the blocks of the encoder of Sentinel-2
+_BASE = {"embed_dim": 768, "depth": 6, "num_heads": 16}
 _LARGE = {"embed_dim": 1024, "depth": 12, "num_heads": 16}
 
 CARDS = (

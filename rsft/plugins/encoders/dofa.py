@@ -59,7 +59,9 @@ SENTINEL2 = {
 def build_dofa_vit(
     name: str, architecture: dict[str, Any], bands: int, size: int
 ) -> VisionTransformer:
-    """Build an encoder with random weights: images (B, bands, size, size) -> tokens (B, 1 + (size / 16)^2, D).
+    """Build an encoder with random weights.
+
+    It maps images (B, bands, size, size) to tokens (B, 1 + (size / 16)^2, D).
 
     Args:
         name: name of the encoder, for messages.
@@ -109,19 +111,19 @@ def convert_dofa(state: State, wavelengths: Sequence[float]) -> dict[str, Tensor
 def _generate_filters(
     tensors: State, wavelengths: Sequence[float]
 ) -> dict[str, Tensor]:
-    """Return weight and bias of the patch embedding; nothing if the tensors that compute them are missing or damaged.
+    """Return weight and bias of the patch embedding.
 
+    The result is empty if the tensors that compute them are missing or damaged.
     The result hardly depends on the processor, which the hash of the encoder needs: it
     is computed in float64. Only the angles are rounded to float32, as in the authors'
     code, because their rounding changes the features of large ones.
     """
     from torchgeo.models.dofa import DOFAEmbedding  # imports all of torchgeo.models
 
-    generator = {
-        x.removeprefix("patch_embed."): value
-        for x, value in tensors.items()
-        if x.startswith(_GENERATOR)
-    }
+    generator = {}
+    for name, tensor in tensors.items():
+        if name.startswith(_GENERATOR):
+            generator[name.removeprefix("patch_embed.")] = tensor
     if "cls_token" not in tensors or not generator:
         return {}
     width = tensors["cls_token"].shape[-1]
@@ -140,24 +142,27 @@ def _generate_filters(
     waves = embedding.fclayer(torch.cat([angles.sin(), angles.cos()], dim=1))
     weight, bias = embedding.weight_generator(waves)
     weight = weight.view(len(wavelengths), PATCH, PATCH, width).permute(3, 0, 1, 2)
-    names = ("patch_embed.proj.weight", "patch_embed.proj.bias")
     return {
-        name: (SCALE * value).float().contiguous()
-        for name, value in zip(names, (weight, bias), strict=True)
+        "patch_embed.proj.weight": (SCALE * weight).float().contiguous(),
+        "patch_embed.proj.bias": (SCALE * bias).float().contiguous(),
     }
 
 
-def _card(kind: str, digits: str, architecture: dict[str, Any], sensor: str) -> Card:
-    name = f"dofa_vit_{kind}_patch16_224.{sensor}"
+def _card(kind: str, digits: str, architecture: dict[str, Any], mission: int) -> Card:
+    """Return the card of an encoder for the bands of Sentinel-1 or Sentinel-2."""
+    name = f"dofa_vit_{kind}_patch16_224.sentinel{mission}"
     page = "https://huggingface.co/torchgeo/dofa"
     file = f"dofa_{kind}_patch16_224-{digits}.pth"
     commit = "b8db318b64a90b9e085ec04ba8851233c5893666"
-    bands = SENTINEL1 if sensor == "sentinel1" else SENTINEL2
-    wavelengths, mean, std = zip(*bands.values(), strict=True)
-    if sensor == "sentinel1":
+    if mission == 1:
+        bands = SENTINEL1
+        unit = "uint8"
         filters = "the same filters for VV and VH"
     else:
+        bands = SENTINEL2
+        unit = "uint16"
         filters = "filters of nine bands of Sentinel-2"
+    wavelengths, mean, std = zip(*bands.values(), strict=True)
     return Card(
         name=name,
         about=(
@@ -167,31 +172,25 @@ def _card(kind: str, digits: str, architecture: dict[str, Any], sensor: str) -> 
         size=224,
         patch=PATCH,
         bands=tuple(bands),
-        unit="uint8" if sensor == "sentinel1" else "uint16",
+        unit=unit,
         mean=mean,
         std=std,
         license="CC-BY-4.0",  # docs/api/weights/agnostic.csv of TorchGeo
         weights=Remote(
-            file,
-            f"{page}/resolve/{commit}/{file}",
-            bytes=None,
-            sha256=digits,
-            page=page,
+            file, f"{page}/resolve/{commit}/{file}", sha256=digits, page=page
         ),
         build=partial(build_dofa_vit, name, architecture, len(bands)),
         convert=partial(convert_dofa, wavelengths=wavelengths),
         antialias=False,  # as in util/pos_embed.py of the authors' code
-        sensor="Sentinel-1" if sensor == "sentinel1" else "Sentinel-2",
+        sensor=f"Sentinel-{mission}",
     )
 
 
-CARDS = tuple(
-    _card(kind, digits, architecture, sensor)
-    for kind, digits, architecture in (
-        ("base", "a0275954", BASE),
-        ("large", "0ff904d3", LARGE),
-    )
-    for sensor in ("sentinel1", "sentinel2")
+CARDS = (
+    _card("base", "a0275954", BASE, 1),
+    _card("base", "a0275954", BASE, 2),
+    _card("large", "0ff904d3", LARGE, 1),
+    _card("large", "0ff904d3", LARGE, 2),
 )
 """The encoders, with the addresses of TorchGeo's enums. The names of the files have 8
 digits of their SHA-256."""

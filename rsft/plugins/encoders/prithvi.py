@@ -32,7 +32,9 @@ STATISTICS = {  # of reflectance times 10,000, from prithvi_vit.py of TerraTorch
 def build_prithvi_vit(
     name: str, architecture: dict[str, Any], patch: int, size: int
 ) -> VisionTransformer:
-    """Build an encoder with random weights: images (B, 6, size, size) -> tokens (B, 1 + (size / patch)^2, D).
+    """Build an encoder with random weights.
+
+    It maps images (B, 6, size, size) to tokens (B, 1 + (size / patch)^2, D).
 
     Args:
         name: name of the encoder, for messages.
@@ -47,14 +49,14 @@ def build_prithvi_vit(
         RequestError: `size` is not a positive multiple of the patch side.
     """
     check_input_size(name, patch, size)
-    norm = partial(nn.LayerNorm, eps=1e-5)
-    options: dict[str, Any] = {
-        "in_chans": len(STATISTICS),
-        "num_classes": 0,
-        "global_pool": "token",
-    }
     return VisionTransformer(
-        img_size=size, patch_size=patch, norm_layer=norm, **options, **architecture
+        img_size=size,
+        patch_size=patch,
+        in_chans=len(STATISTICS),
+        num_classes=0,
+        global_pool="token",
+        norm_layer=partial(nn.LayerNorm, eps=1e-5),
+        **architecture,
     )
 
 
@@ -70,18 +72,15 @@ def convert_prithvi(state: State, patch: int) -> dict[str, Tensor]:
         Name -> tensor. Unknown tensors keep their names, so that the loader refuses
         them.
     """
-    tensors = {
-        name.removeprefix("encoder."): tensor
-        for name, tensor in drop_tensors(state, "decoder").items()
-    }
+    tensors = drop_tensors(state, "decoder")
+    tensors = {name.removeprefix("encoder."): x for name, x in tensors.items()}
     tensors = drop_tensors(tensors, "temporal_embed_enc", "location_embed_enc")
     weight = tensors.get("patch_embed.proj.weight")
     positions = tensors.get("pos_embed")
     if weight is not None and weight.ndim == 5 and weight.shape[2] == 1:
         tensors["patch_embed.proj.weight"] = weight[:, :, 0]
-    if (
-        positions is not None and positions.ndim == 3
-    ):  # the class token, then the patches date by date
+    if positions is not None and positions.ndim == 3:
+        # the class token, then the patches date by date
         tensors["pos_embed"] = positions[:, : 1 + (SIZE // patch) ** 2]
     return tensors
 
@@ -108,9 +107,7 @@ def _card(
         mean=means,
         std=deviations,
         license="Apache-2.0",  # of the repositories on Hugging Face
-        weights=Remote(
-            file, f"{page}/resolve/{commit}/{file}", bytes=None, sha256=None, page=page
-        ),
+        weights=Remote(file, f"{page}/resolve/{commit}/{file}", page=page),
         build=partial(build_prithvi_vit, name, architecture, patch),
         convert=partial(convert_prithvi, patch=patch),
         antialias=False,
