@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import chain, groupby
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 import pyarrow as pa
@@ -39,7 +39,7 @@ class BatchResult(NamedTuple):
 
 class _StoredBatch(NamedTuple):
     rows: pa.Table
-    rejected: list[list[str | int]]
+    rejected: list[Any]
     counts: dict[str, int]
 
 

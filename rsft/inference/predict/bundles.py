@@ -10,7 +10,7 @@ from rsft.inference.options import DEFAULT_REQUEST, PredictionRequest
 from rsft.inference.predict.job import run_job
 from rsft.inference.predict.open_job import PredictionJob, open_job
 from rsft.inference.predict.result import PredictionResult, write_result
-from rsft.inference.writers.tables import table_suffix
+from rsft.inference.writers.table_format import table_suffix
 from rsft.models.bundle.bundle import Bundle
 from rsft.types import Progress
 

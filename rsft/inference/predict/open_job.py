@@ -17,12 +17,10 @@ from rsft.inference.options import PredictionRequest
 from rsft.inference.predict.batch_journal import BatchJournal
 from rsft.inference.predict.chip_files import ChipFiles, PredictionPlan
 from rsft.inference.writers.columns import table_columns
-from rsft.inference.writers.pre_annotations import SUFFIXES as BOX_SUFFIXES
+from rsft.inference.writers.table_format import find_format
 from rsft.inference.writers.tables import (
     check_output_file,
     check_output_path,
-    check_table_size,
-    table_suffix,
 )
 from rsft.models.bundle.bundle import Bundle
 from rsft.scenes.inputs import find_chips, find_scenes
@@ -118,7 +116,7 @@ def open_job(
                 stack.callback(source.close)
             count = sum(len(source) for source in plan.sources)
             columns = table_columns(bundle.classes)
-            check_table_size(output_path, count, len(columns))
+            find_format(output_path).check_size(output_path, count, len(columns))
             yield PredictionJob(
                 bundle,
                 request,
@@ -208,7 +206,7 @@ def _check_options(output_path: Path, request: PredictionRequest) -> None:
         return
     faults = {
         "this format has boxes in scenes, but the inputs are chips": (
-            table_suffix(output_path) in BOX_SUFFIXES,
+            find_format(output_path).has_boxes,
             str(output_path),
         ),
         "a map needs a scene, but the inputs are chips": (

@@ -27,7 +27,7 @@ from rsft.inference.predict.chip_files import (
     collapse_gray_rgb,
     describe_assumed_bands,
 )
-from rsft.inference.writers.pre_annotations import SceneBoxes
+from rsft.inference.writers.layer import SceneBoxes
 from rsft.scenes.chip_size import resolve_spacing
 from rsft.scenes.georeference import ignore_georeference_warnings, rectangle_corners
 from rsft.scenes.lengths import annotated_length, box_length, measured_length

@@ -322,7 +322,7 @@ def table_columns(classes: Sequence[str]) -> dict[str, Any]:
 
 def column_labels(classes: Sequence[str]) -> dict[str, str]:
     """Return the label of every column."""
-    labels = {}
+    labels: dict[str, str] = {}
     for column in COLUMNS:
         texts = [column.label]
         if _PER_CLASS in column.name:
@@ -383,7 +383,8 @@ def classified_names(classes: Sequence[str], is_calibrated: bool) -> list[str]:
     estimate = None
     if is_calibrated:
         estimate = ConfidenceEstimate(none, none.astype(bool), np.empty(0))
-    return list(classified_columns(Classification(classes, none, estimate)))
+    table = classified_columns(Classification(classes, none, estimate))
+    return table.columns.tolist()
 
 
 def format_sets(

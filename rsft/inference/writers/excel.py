@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import closing
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -16,8 +17,9 @@ from rsft.inference.writers.layer import (
     with_wkt,
     without_nan,
 )
+from rsft.inference.writers.table_format import TABLE_FORMATS, TableFormat
 from rsft.utils.atomic_files import atomic_file
-from rsft.utils.dependencies import require
+from rsft.utils.dependencies import check_installed, require
 from rsft.utils.tables import replace_controls
 
 _ROWS = 1_048_576
@@ -27,34 +29,40 @@ _INTEGER = 10**15
 """Limits of a sheet, and of a cell; Excel keeps 15 digits of a number."""
 
 
-def check_sheet_size(path: Path, rows: int, columns: int) -> None:
-    """Raise a RequestError if a table does not fit on a sheet."""
-    if rows < _ROWS and columns <= _COLUMNS:
-        return
-    raise RequestError(
-        f"{rows:,} rows and {columns:,} columns, but below its header, a sheet of"
-        f" Excel has {_ROWS - 1:,} rows and {_COLUMNS:,} columns",
-        path,
-        "use .gpkg, .parquet or .csv",
-    )
-
-
-def write_excel(layer: PredictionLayer, path: Path) -> None:
-    """Write a sheet.
+@TABLE_FORMATS.register
+class Excel(TableFormat):
+    """A sheet of Excel.
 
     Texts have the type of texts, so that Excel executes none; times are in UTC.
     """
-    rows = without_nan(with_wkt(layer))
-    check_sheet_size(path, *rows.shape)
-    book = require("openpyxl", "excel").Workbook(write_only=True)
-    sheet = book.create_sheet(LAYER_NAME)
-    sheet.freeze_panes = "A2"
-    with closing(sheet):  # also after an error: openpyxl writes a temporary file
-        sheet.append([_to_cell(sheet, name, path) for name in rows.columns])
-        for row in rows.itertuples(index=False, name=None):
-            sheet.append([_to_cell(sheet, value, path) for value in row])
-    with atomic_file(path) as temporary:
-        book.save(temporary)
+
+    name = "xlsx"
+
+    def check(self, path: Path, columns: Iterable[str]) -> None:
+        check_installed("excel", "openpyxl")
+
+    def check_size(self, path: Path, rows: int, columns: int) -> None:
+        if rows < _ROWS and columns <= _COLUMNS:
+            return
+        raise RequestError(
+            f"{rows:,} rows and {columns:,} columns, but below its header, a sheet of"
+            f" Excel has {_ROWS - 1:,} rows and {_COLUMNS:,} columns",
+            path,
+            "use .gpkg, .parquet or .csv",
+        )
+
+    def write(self, layer: PredictionLayer, path: Path) -> None:
+        rows = without_nan(with_wkt(layer))
+        self.check_size(path, *rows.shape)
+        book = require("openpyxl", "excel").Workbook(write_only=True)
+        sheet = book.create_sheet(LAYER_NAME)
+        sheet.freeze_panes = "A2"
+        with closing(sheet):  # also after an error: openpyxl writes a temporary file
+            sheet.append([_to_cell(sheet, name, path) for name in rows.columns])
+            for row in rows.itertuples(index=False, name=None):
+                sheet.append([_to_cell(sheet, value, path) for value in row])
+        with atomic_file(path) as temporary:
+            book.save(temporary)
 
 
 def _to_cell(sheet: Any, value: Any, path: Path) -> Any:

@@ -6,17 +6,21 @@ import json
 import sqlite3
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from rsft.errors import RequestError
 from rsft.inference.writers.layer import (
+    CORRECTED_COLUMN,
     LAYER_NAME,
     PredictionLayer,
 )
 from rsft.inference.writers.styles import qml_style, sld_style
+from rsft.inference.writers.table_format import TABLE_FORMATS, TableFormat
 from rsft.utils.atomic_files import atomic_file
 
 METADATA_TABLE = "rsft_metadata"
@@ -38,37 +42,61 @@ SELECT '', '', table_name, column_name, 'classes', ?, ?, 1, 'One color per class
     'rsft'
 FROM gpkg_geometry_columns WHERE table_name = ?
 """
+# elsewhere SQLite ignores case
+_SELECT_CORRECTIONS = (
+    f"SELECT {CORRECTED_COLUMN} FROM {LAYER_NAME} WHERE '{CORRECTED_COLUMN}' IN"
+    f" (SELECT name FROM pragma_table_info('{LAYER_NAME}'))"
+)
 _REGISTER_TABLE = (
     "INSERT INTO gpkg_contents (table_name, data_type, identifier) VALUES (?,"
     " 'attributes', ?)"
 )
 
 
-def write_geopackage(layer: PredictionLayer, path: Path) -> None:
-    """Write a layer, its styles and its metadata."""
-    # has a second GDAL: not imported before the weights of the engine are released
-    import pyogrio
-    from geopandas import GeoDataFrame
+@TABLE_FORMATS.register
+class GeoPackage(TableFormat):
+    """GeoPackage with a layer, its styles and its metadata."""
 
-    layer = layer.with_corrections()
-    frame = layer.table.drop(columns="geometry")
-    if layer.is_spatial:
-        frame = GeoDataFrame(
-            frame, geometry=list(layer.table["geometry"]), crs=layer.crs
-        )
-    options: dict[str, Any] = {"use_arrow": True}  # keeps dates
-    if frame.empty:
-        options["geometry_type"] = layer.geometry_type
-    styles = []
-    if layer.is_spatial:
-        styles.append((qml_style(layer), sld_style(layer), LAYER_NAME))
-    with atomic_file(path) as temporary:
-        temporary.unlink()  # SQLite needs to create the file itself
-        with warnings.catch_warnings():
-            # pixel coordinates have no coordinate system
-            warnings.filterwarnings("ignore", "'crs' was not provided")
-            pyogrio.write_dataframe(frame, temporary, LAYER_NAME, "GPKG", **options)
-        add_geopackage_tables(temporary, layer.metadata, styles)
+    name = "gpkg"
+
+    def check(self, path: Path, columns: Iterable[str]) -> None:
+        counts = Counter(column.casefold() for column in columns)
+        repeated = sorted(name for name, count in counts.items() if count > 1)
+        if repeated:
+            raise RequestError(
+                "a GeoPackage ignores case, so these column names are duplicates:"
+                f" {', '.join(repeated)}",
+                path,
+                "use .geojson or .csv",
+            )
+
+    def write(self, layer: PredictionLayer, path: Path) -> None:
+        # has a second GDAL: not imported before the weights of the engine are released
+        import pyogrio
+        from geopandas import GeoDataFrame
+
+        layer = layer.with_corrections()
+        frame = layer.table.drop(columns="geometry")
+        if layer.is_spatial:
+            frame = GeoDataFrame(
+                frame, geometry=list(layer.table["geometry"]), crs=layer.crs
+            )
+        options: dict[str, Any] = {"use_arrow": True}  # keeps dates
+        if frame.empty:
+            options["geometry_type"] = layer.geometry_type
+        styles = []
+        if layer.is_spatial:
+            styles.append((qml_style(layer), sld_style(layer), LAYER_NAME))
+        with atomic_file(path) as temporary:
+            temporary.unlink()  # SQLite needs to create the file itself
+            with warnings.catch_warnings():
+                # pixel coordinates have no coordinate system
+                warnings.filterwarnings("ignore", "'crs' was not provided")
+                pyogrio.write_dataframe(frame, temporary, LAYER_NAME, "GPKG", **options)
+            add_geopackage_tables(temporary, layer.metadata, styles)
+
+    def find_corrections(self, path: Path) -> list[Any]:
+        return [label for (label,) in select_rows(path, _SELECT_CORRECTIONS)]
 
 
 def add_geopackage_tables(

@@ -10,15 +10,27 @@ import pandas as pd
 import shapely
 
 from rsft.inference.writers.columns import TEXT
-from rsft.inference.writers.pre_annotations import (
-    SceneBoxes,
-)
 
 LAYER_NAME = "predictions"
 CLASS_COLUMN = "class"
 CORRECTED_COLUMN = "corrected"
 """The column that selects the color, and that of corrections by an analyst, which
 replaces it."""
+
+
+class SceneBoxes(NamedTuple):
+    """The boxes of the chips of a scene.
+
+    Attributes:
+        width: width of the scene in pixels.
+        height: height of the scene in pixels.
+        corners: corners r1 c1 ... r4 c4 by the name of the chip: the box of the object,
+            or the chip around a point.
+    """
+
+    width: int
+    height: int
+    corners: Mapping[str, tuple[float, ...]]
 
 
 class PredictionLayer(NamedTuple):

@@ -19,13 +19,13 @@ import shapely
 
 from rsft.errors import RequestError
 from rsft.inference.corrections.corrected_table import read_table_file
-from rsft.inference.writers import tables
+from rsft.inference.writers import geoparquet
 from rsft.inference.writers.layer import PredictionLayer
 from rsft.inference.writers.styles import qml_style, sld_style
+from rsft.inference.writers.table_format import find_format
 from rsft.inference.writers.tables import (
     check_output_file,
     check_output_path,
-    check_table_size,
     write_prediction_table,
 )
 from tests.helpers.messages import mentions
@@ -267,7 +267,7 @@ def test_geoparquet(tmp_path, crs):
 )
 @pytest.mark.parametrize("crs", ["EPSG:4326", "EPSG:32633", None])
 def test_geoparquet_conforms_to_its_specification(tmp_path, shapes, crs, monkeypatch):
-    monkeypatch.setattr(tables, "_ROW_GROUP", 2)
+    monkeypatch.setattr(geoparquet, "_ROW_GROUP", 2)
     out = write(tmp_path / "out.parquet", *shapes, crs=crs)
     frame = geopandas.read_parquet(out)
     assert frame["path"].tolist() == table(*shapes)["path"].tolist() and frame[
@@ -371,8 +371,8 @@ def test_no_text_is_a_formula_in_excel(tmp_path):
 
 def test_what_does_not_fit_on_a_sheet_of_excel_is_refused(tmp_path, monkeypatch):
     out = tmp_path / "out.xlsx"
-    check_table_size(out, 1_048_575, 16_384)
-    check_table_size(tmp_path / "out.csv", 2_000_000, 20_000)
+    find_format(out).check_size(out, 1_048_575, 16_384)
+    find_format(tmp_path / "out.csv").check_size(out, 2_000_000, 20_000)
     for rows, columns in ((1_048_576, 3), (1, 16_385)):
         with pytest.raises(
             RequestError,
@@ -380,7 +380,7 @@ def test_what_does_not_fit_on_a_sheet_of_excel_is_refused(tmp_path, monkeypatch)
                 f"{rows:,} rows", f"{columns:,} columns", "out.xlsx", ".csv"
             ),
         ):
-            check_table_size(out, rows, columns)
+            find_format(out).check_size(out, rows, columns)
     with pytest.raises(
         RequestError, match=mentions("32,768 letters", "32,767", "out.xlsx", ".gpkg")
     ):

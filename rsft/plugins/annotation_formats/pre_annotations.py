@@ -2,32 +2,55 @@
 
 from __future__ import annotations
 
+import json
 import math
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from rsft.inference.writers.layer import PredictionLayer, SceneBoxes
+from rsft.inference.writers.table_format import TableFormat
 from rsft.types import Floats
-
-SUFFIXES = (".coco.json", ".labelstudio.json")
-"""Suffixes of these formats, whose boxes are in pixels of scenes."""
+from rsft.utils.atomic_files import write_text
 
 
-class SceneBoxes(NamedTuple):
-    """The boxes of the chips of a scene.
+class _Json(TableFormat):
+    """A JSON file with the boxes of the chips in pixels of their scenes."""
 
-    Attributes:
-        width: width of the scene in pixels.
-        height: height of the scene in pixels.
-        corners: corners r1 c1 ... r4 c4 by the name of the chip: the box of the object,
-            or the chip around a point.
-    """
+    has_boxes = True
 
-    width: int
-    height: int
-    corners: Mapping[str, tuple[float, ...]]
+    def write(self, layer: PredictionLayer, path: Path) -> None:
+        text = json.dumps(self.make_content(layer), ensure_ascii=False, default=str)
+        write_text(path, text)
+
+    @abstractmethod
+    def make_content(self, layer: PredictionLayer) -> Any:
+        """Return the content of the file."""
+
+
+class Coco(_Json):
+    """A COCO data set."""
+
+    name = "coco.json"
+
+    def make_content(self, layer: PredictionLayer) -> dict[str, Any]:
+        info = {"description": "predictions of rsft", **layer.metadata}
+        content = coco_content(layer.table, layer.boxes, layer.classes)
+        return {"info": info, **content}
+
+
+class LabelStudio(_Json):
+    """Pre-annotations of Label Studio."""
+
+    name = "labelstudio.json"
+
+    def make_content(self, layer: PredictionLayer) -> list[dict[str, Any]]:
+        version = str(layer.metadata.get("bundle_sha256", "rsft"))[:12]
+        return label_studio_content(layer.table, layer.boxes, version)
 
 
 def coco_content(

@@ -11,16 +11,12 @@ from rsft.data.annotations.base import read_annotations
 from rsft.errors import RequestError
 from rsft.inference.options import PredictionRequest
 from rsft.inference.predict.job import predict
-from rsft.inference.writers.layer import PredictionLayer
-from rsft.inference.writers.pre_annotations import (
-    SceneBoxes,
+from rsft.inference.writers.layer import PredictionLayer, SceneBoxes
+from rsft.inference.writers.table_format import table_suffix
+from rsft.inference.writers.tables import check_output_path, write_prediction_table
+from rsft.plugins.annotation_formats.pre_annotations import (
     coco_content,
     label_studio_content,
-)
-from rsft.inference.writers.tables import (
-    check_output_path,
-    table_suffix,
-    write_prediction_table,
 )
 from rsft.scenes.options import ChipOptions, ChipSize
 from rsft.scenes.query import Query
