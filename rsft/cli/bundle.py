@@ -17,7 +17,7 @@ from rsft.cli.options import (
     documented,
 )
 from rsft.cli.plugin_commands import ExtensibleGroup
-from rsft.utils.command_options import Argument, Option
+from rsft.utils.command_options import Access, Argument, Option
 
 app = typer.Typer(
     name="bundle",
@@ -43,7 +43,10 @@ def bundle_show(bundle: BundleArgument, as_json: bool = False) -> None:
 
 @app.command("sign", cls=FencedCommand)
 @documented
-def bundle_sign(bundle: Path, key: Annotated[Path, Option()]) -> None:
+def bundle_sign(
+    bundle: Annotated[Path, Argument(access=Access.BUNDLE | Access.BESIDE)],
+    key: Annotated[Path, Option()],
+) -> None:
     """Sign a bundle or an export, so that others can verify who made it.
 
     Needs no network.
@@ -161,7 +164,7 @@ def bundle_import(
 @app.command("from", cls=FencedCommand)
 @documented
 def bundle_from(
-    checkpoint: Annotated[Path, Argument()],
+    checkpoint: Annotated[Path, Argument(access=Access.READ | Access.BESIDE)],
     out: Annotated[Path | None, OUT] = None,
     data: Path | None = None,
     size: Annotated[int | None, Option(min=8)] = None,
@@ -190,7 +193,11 @@ def bundle_from(
 
 @app.command("diff", cls=FencedCommand)
 @documented
-def bundle_diff(first: BundleArgument, second: Path, as_json: bool = False) -> None:
+def bundle_diff(
+    first: BundleArgument,
+    second: Annotated[Path, Argument(access=Access.BUNDLE)],
+    as_json: bool = False,
+) -> None:
     """Compare two bundles: recipe, classes, contract, licenses, accuracy and tensors.
 
     Args:

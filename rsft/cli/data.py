@@ -21,7 +21,7 @@ from rsft.cli.display.console import (
 )
 from rsft.cli.plugin_commands import ExtensibleGroup
 from rsft.errors import RequestError
-from rsft.utils.command_options import Argument, Option
+from rsft.utils.command_options import Access, Argument, Option
 
 if TYPE_CHECKING:
     from rsft.data.audit import AuditResult
@@ -38,7 +38,10 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
-RootArgument = Annotated[Path, Argument("Chip store made by `rsft prepare`.")]
+RootArgument = Annotated[
+    Path,
+    Argument("Chip store made by `rsft prepare`.", access=Access.READ | Access.WRITE),
+]
 
 
 @app.command("show")
@@ -297,7 +300,8 @@ class LabelAudit:
     bundle: Annotated[
         Path | None,
         Option(
-            "Bundle or run whose features are used (default: the embedded encoder). A"
+            access=Access.BUNDLE,
+            help="Bundle or run whose features are used (default: the embedded encoder). A"
             " model that was trained on these chips has seen their labels: only its"
             " features are used, not its predictions, and wrong labels that it learned"
             " may be missing.",
@@ -318,7 +322,9 @@ class LabelAudit:
 @audit_app.command("audit", cls=options.FencedCommand)
 @options.documented
 def audit(
-    source: Annotated[Path, Argument(metavar="DIR")],
+    source: Annotated[
+        Path, Argument(metavar="DIR", access=Access.READ | Access.BESIDE)
+    ],
     labels: Annotated[
         LabelAudit | None,
         Option(

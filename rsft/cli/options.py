@@ -18,7 +18,6 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 import typer
 from typer.core import TyperCommand
-from typer.models import ParameterInfo
 
 from rsft.cli.display.console import error_console
 from rsft.cli.display.failures import quiet_console
@@ -26,7 +25,7 @@ from rsft.cli.flags import FLAGS, Flags
 from rsft.errors import RequestError
 from rsft.recipe.library import find_recipe
 from rsft.scenes.options import unit_name
-from rsft.utils.command_options import Argument, Option
+from rsft.utils.command_options import Access, Argument, Option
 
 
 class FencedCommand(TyperCommand):
@@ -41,7 +40,8 @@ class FencedCommand(TyperCommand):
         if ctx.obj is not None and ctx.obj.fenced:
             from rsft.cli.fence import close_fence  # 20 ms that --help does without
 
-            close_fence(str(ctx.info_name), ctx.params)
+            command: Any = self.callback
+            close_fence(str(ctx.info_name), command.__wrapped__.find_files(ctx.params))
         return super().invoke(ctx)
 
 
@@ -79,11 +79,15 @@ def find_named_recipe(name: str, kind: str = "recipe") -> Path:
     return path
 
 
-OUT = Option(name="--out", short="-o")
+OUT = Option(name="--out", short="-o", access=Access.WRITE)
 """What a command writes."""
 
 RootOption = Annotated[
-    Path, Option("Folder of the chip store to create: data.root of a recipe.")
+    Path,
+    Option(
+        "Folder of the chip store to create: data.root of a recipe.",
+        access=Access.WRITE | Access.STORE,
+    ),
 ]
 SeedOption = Annotated[int, Option("Seed of all random choices.")]
 JobsOption = Annotated[int, Option("Number of parallel processes.", min=1)]
@@ -94,7 +98,18 @@ DeviceOption = Annotated[str, Option("Device: auto, cpu or cuda.")]
 RecipeArgument = Annotated[str, Argument("Recipe file, or name of a shipped recipe.")]
 BundleArgument = Annotated[
     Path,
-    Argument("Bundle folder, run folder, or runs/<recipe> for its newest run."),
+    Argument(
+        "Bundle folder, run folder, or runs/<recipe> for its newest run.",
+        access=Access.BUNDLE,
+    ),
+    check_bundle,
+]
+DescribedBundleArgument = Annotated[
+    Path,
+    Argument(
+        "Bundle folder, run folder, or runs/<recipe> for its newest run.",
+        access=Access.BUNDLE | Access.BESIDE,
+    ),
     check_bundle,
 ]
 OverridesArgument = Annotated[
@@ -116,7 +131,10 @@ LabelTableOption = Annotated[
 ]
 LabelPageOption = Annotated[
     Path | None,
-    Option("HTML page to write, on which you confirm or correct the classes."),
+    Option(
+        "HTML page to write, on which you confirm or correct the classes.",
+        access=Access.WRITE,
+    ),
 ]
 UnitOption = Annotated[str | None, Option(parse=unit_name)]
 NotATargetOption = Annotated[
@@ -152,7 +170,7 @@ class Setting:
     name: str
     hint: Any
     default: Any
-    info: Argument | Option | ParameterInfo | None
+    info: Argument | Option | None
     marks: tuple[Any, ...] = ()
     is_field: bool = False
 
@@ -205,8 +223,6 @@ class Setting:
             info = typer.Argument(help=info.help, metavar=info.metavar)
             if default is Parameter.empty and NoneType in get_args(self.hint):
                 default = None
-        elif info.default is ... and not info.param_decls:  # typer's, without a name
-            info.param_decls = (self.flag,)
         return Parameter(
             self.key,
             Parameter.KEYWORD_ONLY,
@@ -226,14 +242,13 @@ class Setting:
             return None
         if isinstance(self.info, Option) and self.info.parse is not None:
             return self.info.parse(value)
-        for branch in _branches(self.hint):
+        branches = _branches(self.hint)
+        for branch in branches:
             if get_origin(branch) is tuple:
                 return self._split(value, get_args(branch)[0])
-            if get_origin(branch) is Literal and Path in _branches(self.hint):
+            if get_origin(branch) is Literal and Path in branches:
                 return value if value in get_args(branch) else Path(value)
-            if branch is date and isinstance(value, datetime):
-                return value.date()
-        return value
+        return value.date() if date in branches else value
 
     def _split(self, text: Any, kind: type) -> tuple[Any, ...] | None:
         if not isinstance(text, str):
@@ -255,10 +270,9 @@ def _branches(hint: Any) -> tuple[Any, ...]:
 def _typer_hint(hint: Any) -> Any:
     """Return the type that typer reads: a text for tuples and keywords, a time for a day."""
     branches = _branches(hint)
-    optional = str | None if NoneType in branches else str
     kinds = {get_origin(branch) for branch in branches}
     if tuple in kinds or (Literal in kinds and Path in branches):
-        return optional
+        return str | None if NoneType in branches else str
     if date in branches:
         return datetime | None
     if hint == Path | list[Path]:
@@ -310,7 +324,7 @@ def make_setting(
     marks = getattr(hint, "__metadata__", ())
     if marks:
         hint = hint.__origin__
-    infos = [x for x in marks if isinstance(x, Argument | Option | ParameterInfo)]
+    infos = [x for x in marks if isinstance(x, Argument | Option)]
     if infos:
         info = infos[0]
     elif find_dataclass(hint):
@@ -366,7 +380,7 @@ class CommandFunction:
                 info = Option(text)
             setting = make_setting(parameter.name, hint, parameter.default, info)
             if setting.info is not None and not setting.info.help:
-                setting = replace(setting, info=_with_help(setting.info, text))
+                setting = replace(setting, info=replace(setting.info, help=text))
             settings.append(setting)
         return settings
 
@@ -401,6 +415,20 @@ class CommandFunction:
         """Call the function."""
         self.function(**arguments)
 
+    def find_files(self, values: Mapping[str, Any]) -> dict[Access, list[Any]]:
+        """Return the values of the parameters by what the command does with them.
+
+        Args:
+            values: values by name of a parameter; missing ones are left out.
+        """
+        files: dict[Access, list[Any]] = {}
+        for setting in _list_options(self.settings):
+            if setting.key in values and setting.info is not None:
+                value = values[setting.key]
+                items = value if isinstance(value, list | tuple) else [value]
+                files.setdefault(setting.info.access, []).extend(items)
+        return files
+
     def _check_flags(self, flags: Flags) -> None:
         taken = {*self.flags, "quiet"}
         taken |= {setting.name for setting in _flatten(self.settings)}
@@ -414,13 +442,6 @@ class CommandFunction:
 def documented(function: Callable[..., Any]) -> CommandFunction:
     """Make a command of a function, see `CommandFunction`; a decorator."""
     return CommandFunction(function)
-
-
-def _with_help(info: Any, text: str) -> Any:
-    if isinstance(info, Argument | Option):
-        return replace(info, help=text)
-    info.help = text
-    return info
 
 
 def _flatten(settings: Iterable[Setting]) -> Iterator[Setting]:

@@ -14,7 +14,7 @@ from rsft.cli.options import OUT, BundleArgument, FencedCommand, documented
 from rsft.errors import RequestError
 from rsft.inference.engines.base import ENGINES
 from rsft.inference.options import PredictionRequest
-from rsft.utils.command_options import Argument, Option
+from rsft.utils.command_options import Access, Argument, Option
 
 app = typer.Typer()
 
@@ -27,12 +27,15 @@ def predict(
     out: Annotated[Path, OUT],
     request: PredictionRequest,
     also: Annotated[
-        list[Path] | None, Option(metavar="BUNDLE", panel="Outputs")
+        list[Path] | None,
+        Option(metavar="BUNDLE", panel="Outputs", access=Access.BUNDLE),
     ] = None,
     strict: bool = False,
     verify_key: Annotated[Path | None, Option(metavar="FILE")] = None,
     not_before: Annotated[date | None, Option(metavar="DATE")] = None,
-    ray: Annotated[str | None, Option(metavar="ADDRESS", panel="Speed")] = None,
+    ray: Annotated[
+        str | None, Option(metavar="ADDRESS", panel="Speed", access=Access.ONLINE)
+    ] = None,
     as_json: bool = False,
 ) -> None:
     """Classify chips or scenes, and write a table.

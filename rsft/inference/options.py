@@ -21,11 +21,11 @@ from rsft.data.imagery.products.options import (
 from rsft.inference.engines.base import ENGINES
 from rsft.scenes.options import UNDECLARED, ChipOptions, Declaration
 from rsft.scenes.query import Query
-from rsft.utils.command_options import Option
+from rsft.utils.command_options import Access, Option
 
 _detection = partial(Option, panel="Detection")
 _pix = partial(Option, panel="Pixels of the input")
-_out = partial(Option, panel="Outputs")
+_out = partial(Option, panel="Outputs", access=Access.WRITE)
 _speed = partial(Option, panel="Speed")
 
 
@@ -83,6 +83,7 @@ class PredictionRequest:
             "Positions and classes (column class) of the true objects, as for --at."
             " Prints how many --detect found.",
             "--truth",
+            access=Access.OBJECTS,
         ),
     ] = field(default=None, compare=False)
     overwrite: Annotated[bool, Option("Replace existing output.")] = field(

@@ -13,7 +13,7 @@ from typing import Annotated, Literal, get_args
 
 from rsft.errors import RequestError
 from rsft.scenes.locators import describe_locators
-from rsft.utils.command_options import Option
+from rsft.utils.command_options import Access, Option
 
 _scene = partial(Option, panel="Where to cut chips in a scene")
 _detection = partial(Option, panel="Detection")
@@ -81,6 +81,7 @@ class ObjectQuery:
             " COCO, Pascal VOC, CVAT, LabelMe, Label Studio, xView3); or a folder with"
             " one file per scene.",
             metavar="FILE",
+            access=Access.OBJECTS,
         ),
     ] = None
     crs: Annotated[

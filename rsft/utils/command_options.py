@@ -5,7 +5,33 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
+from enum import Flag, auto
 from typing import Any, get_type_hints
+
+
+class Access(Flag):
+    """What a command does with the files that a parameter names, see `rsft.cli.fence`.
+
+    Attributes:
+        READ: it reads them.
+        WRITE: it writes them.
+        BESIDE: it writes beside them, if no other parameter says where to write.
+        STORE: it makes a chip store there, and notes it for later commands.
+        BUNDLE: it reads the files of a bundle by their names, and the weights that its
+            recipe names.
+        OBJECTS: they are labels, whose classes may have their names in a folder above.
+        ONLINE: it asks servers if the value is true.
+        OFFLINE: it asks servers if no value is given.
+    """
+
+    READ = auto()
+    WRITE = auto()
+    BESIDE = auto()
+    STORE = auto()
+    BUNDLE = auto()
+    OBJECTS = auto()
+    ONLINE = auto()
+    OFFLINE = auto()
 
 
 @dataclass(frozen=True)
@@ -25,6 +51,7 @@ class Option:
         is_repeated: whether the option may be given several times.
         each: returns help texts by name: the field is a mapping, and each name is an
             option of its own, a path.
+        access: what the command does with the files that it names.
     """
 
     help: str = ""
@@ -36,6 +63,7 @@ class Option:
     parse: Callable[[Any], Any] | None = None
     is_repeated: bool = False
     each: Callable[[], Mapping[str, str]] | None = None
+    access: Access = Access.READ
 
 
 @dataclass(frozen=True)
@@ -45,10 +73,12 @@ class Argument:
     Attributes:
         help: what it names, as in `Option`.
         metavar: placeholder of its value; None for the name of the parameter.
+        access: what the command does with the files that it names.
     """
 
     help: str = ""
     metavar: str | None = None
+    access: Access = Access.READ
 
 
 def option_values(request: Any) -> dict[str, Any]:

@@ -16,12 +16,26 @@ import geopandas
 import numpy as np
 import pytest
 import shapely
+import typer
 
+from rsft.cli import build_app
 from rsft.cli.fence import close_fence
+from rsft.cli.options import FencedCommand
 from rsft.errors import RequestError
 from rsft.utils.fence import describe_fence, enter_fence, explain_fence, fence_version
 from tests.helpers.messages import mentions
 from tests.helpers.scenes import write_geotiff
+
+
+def find_commands(command):
+    """Yield the fenced commands with their functions."""
+    for name, member in getattr(command, "commands", {}).items():
+        if isinstance(member, FencedCommand):
+            yield name, member.callback.__wrapped__
+        yield from find_commands(member)
+
+
+COMMANDS = dict(find_commands(typer.main.get_command(build_app())))
 
 pytestmark = pytest.mark.skipif(
     not fence_version(), reason="the kernel has no Landlock"
@@ -60,10 +74,10 @@ def perform(action, target):
         return type(error).__name__
 
 
-def perform_behind_fence(command, parameters, attempts, environment):
+def perform_behind_fence(command, files, attempts, environment):
     os.environ |= environment
     tempfile.tempdir = None  # it is read from the environment again
-    close_fence(command, parameters)
+    close_fence(command, files)
     return [perform(*attempt) for attempt in attempts]
 
 
@@ -71,10 +85,9 @@ def attempt(command, parameters, *attempts, **environment):
     """Close the fence in a process of one thread, and return what each of the attempts
     gives there."""
     environment = {"TMPDIR": os.environ["FENCE_TMP"]} | environment
+    files = COMMANDS[command].find_files(parameters)
     with multiprocessing.get_context("fork").Pool(1) as pool:
-        return pool.apply(
-            perform_behind_fence, (command, parameters, attempts, environment)
-        )
+        return pool.apply(perform_behind_fence, (command, files, attempts, environment))
 
 
 @pytest.fixture(autouse=True)
@@ -263,7 +276,7 @@ def test_links_in_a_folder_lead_nowhere_else(tmp_path, monkeypatch):
             RequestError, match=mentions(f"inputs/{name}", "RSFT_FENCE")
         ):
             attempt("predict", parameters)
-        both = parameters | {"labels": "elsewhere"}
+        both = parameters | {"truth": "elsewhere"}
         assert attempt("predict", both, ("read", "elsewhere/secret.txt")) == ["secret"]
         Path("inputs", name).unlink()
 

@@ -34,11 +34,12 @@ naive = layer in ("nothing", "fence")
 if layer != "nothing":
     os.environ["RSFT_FENCE"] = "on" if layer == "fence" else "off"
     from rsft.cli import fence
+    from rsft.utils.command_options import Access
     fence._check_links = lambda *named: None  # the links in these folders would end the command before
     if layer == "readers":
         os.environ["RSFT_GDAL_DRIVERS"] = "limited"
     inputs = [f"{folder}/in/{name}" for name in ("given", *carriers)] + ["tests"]
-    fence.close_fence("predict", {"inputs": inputs, "out": f"{folder}/out/x"})
+    fence.close_fence("predict", {Access.READ: inputs, Access.WRITE: [f"{folder}/out/x"]})
 if naive:
     os.environ.pop("CPL_VSIL_CURL_ALLOWED_FILENAME", None)
 

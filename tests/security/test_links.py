@@ -21,6 +21,7 @@ from rsft.data.imagery.reader import read_chip
 from rsft.errors import DataError, RequestError
 from rsft.scenes.inputs import find_chips
 from rsft.scenes.preparation.builder import open_scenes
+from rsft.utils.command_options import Access
 from rsft.utils.fence import fence_version
 from tests.security.carriers import contains_secret
 
@@ -65,7 +66,7 @@ def count_chips(command, folders, is_fenced):
     command."""
     try:
         if is_fenced:
-            fence.close_fence(command, {"inputs": folders})
+            fence.close_fence(command, {Access.READ: folders})
         if command == "folder":
             paths = [Path(file.name) for file in LabeledFiles(folders[0]).files]
         else:
@@ -153,7 +154,7 @@ def test_a_link_of_a_stranger_opens_nothing(tree, target):
 
 
 def read_elsewhere(bundle, path):
-    fence.close_fence("show", {"bundle": bundle})
+    fence.close_fence("show", {Access.BUNDLE: [bundle]})
     try:
         return path.read_bytes()[:4]
     except PermissionError:
@@ -167,7 +168,7 @@ def test_a_link_in_a_bundle_opens_nothing(tree):
 
 
 def read_hidden(folder, path):
-    fence.close_fence("predict", {"inputs": [folder]})
+    fence.close_fence("predict", {Access.READ: [folder]})
     try:
         return read_chip(path).size
     except RequestError as error:

@@ -12,11 +12,12 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from rsft.data.prepare.registry import data_set
 from rsft.data.prepare.store_build import StoreBuild
 from rsft.errors import RequestError
+from rsft.utils.command_options import Access, Option
 
 if TYPE_CHECKING:
     from rsft.data.chips.record import ChipRecord
@@ -62,7 +63,7 @@ def scene_files(store: ChipStore, arguments: Mapping[str, Any]) -> Iterator[str]
 @data_set("demo", notes=scene_files)
 def prepare_demo(
     root: Path,
-    scene: Path | None = None,
+    scene: Annotated[Path | None, Option(access=Access.WRITE)] = None,
     jobs: int = 2,
     seed: int = 0,
     overwrite: bool = False,

@@ -6,11 +6,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from rsft.data.prepare.registry import data_set
 from rsft.data.prepare.store_build import StoreBuild, check_choice
 from rsft.errors import DataError, RequestError
+from rsft.utils.command_options import Access, Option
 
 if TYPE_CHECKING:
     from rsft.data.chips.record import ChipRecord, StoreDescription
@@ -41,7 +42,7 @@ def prepare_fusrs(
     fusar: Path | None = None,
     srsdd: Path | None = None,
     protocol: Literal["clean", "published"] = "clean",
-    lists: Path | None = None,
+    lists: Annotated[Path | None, Option(access=Access.READ | Access.OFFLINE)] = None,
     classes: int = 4,
     val: float | None = None,
     allow_partial: bool = False,

@@ -11,13 +11,14 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 from rsft.data.datasets.formats.text_files import SPLIT_FOLDERS
 from rsft.data.prepare.registry import data_set
 from rsft.data.prepare.store_build import StoreBuild, builds_store
 from rsft.data.prepare.torchgeo_bands import KNOWN, BandChoice, choose_bands
 from rsft.errors import DataError, RequestError
+from rsft.utils.command_options import Access, Option
 from rsft.utils.licenses import UNKNOWN
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def prepare_torchgeo(
     build: StoreBuild,
     name: str,
     root: Path,
-    data: Path = Path("data"),
+    data: Annotated[Path, Option(access=Access.READ | Access.WRITE)] = Path("data"),
     split: tuple[str, ...] | None = None,
     bands: tuple[str, ...] | None = None,
     unit: str | None = None,
@@ -70,7 +71,7 @@ def prepare_torchgeo(
     settings: tuple[str, ...] | None = None,
     val: float = 0.2,
     license: str = UNKNOWN,
-    download: bool = False,
+    download: Annotated[bool, Option(access=Access.ONLINE)] = False,
     seed: int = 0,
     overwrite: bool = False,
     progress: Progress | None = None,

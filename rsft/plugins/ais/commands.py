@@ -15,10 +15,11 @@ from rsft.cli.display.console import (
     make_table,
     show_paths,
 )
-from rsft.cli.options import FencedCommand, documented
+from rsft.cli.options import OUT, FencedCommand, documented
 from rsft.scenes.locators import MATCHED
 from rsft.scenes.options import Declaration
 from rsft.scenes.query import CfarOptions
+from rsft.utils.command_options import Access, Option
 
 if TYPE_CHECKING:
     from rsft.plugins.ais.match import AisMatch
@@ -38,18 +39,18 @@ def _group() -> None:
 @app.command("match", cls=FencedCommand)
 @documented
 def ais_match(
-    scene: Annotated[str, typer.Argument()],
-    ais: Annotated[list[Path], typer.Option("--ais", metavar="FILE")],
-    out: Annotated[Path, typer.Option("--out", "-o")],
+    scene: str,
+    ais: Annotated[list[Path], Option(metavar="FILE")],
+    out: Annotated[Path, OUT],
     detector: CfarOptions,
     declaration: Declaration,
-    at: Annotated[Path | None, typer.Option(metavar="FILE")] = None,
-    crs: Annotated[str | None, typer.Option()] = None,
-    time: Annotated[str | None, typer.Option(metavar="TIME")] = None,
-    min_confidence: Annotated[float, typer.Option()] = 0.9,
-    position_error: Annotated[float, typer.Option(metavar="METERS")] = 20.0,
-    html: Annotated[Path | None, typer.Option(metavar="PAGE")] = None,
-    review: Annotated[Path | None, typer.Option(metavar="FILE")] = None,
+    at: Annotated[Path | None, Option(metavar="FILE", access=Access.OBJECTS)] = None,
+    crs: str | None = None,
+    time: Annotated[str | None, Option(metavar="TIME")] = None,
+    min_confidence: float = 0.9,
+    position_error: Annotated[float, Option(metavar="METERS")] = 20.0,
+    html: Annotated[Path | None, Option(metavar="PAGE", access=Access.WRITE)] = None,
+    review: Annotated[Path | None, Option(metavar="FILE")] = None,
     overwrite: bool = False,
     as_json: bool = False,
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Annotated
@@ -12,13 +13,13 @@ import typer
 from rsft.cli.data import RootArgument
 from rsft.cli.display import console as display
 from rsft.cli.display.console import console, show_paths
-from rsft.cli.options import OUT, BundleArgument, documented
-from rsft.utils.command_options import Argument, Option
+from rsft.cli.options import OUT, BundleArgument, DescribedBundleArgument, documented
+from rsft.utils.command_options import Access, Argument, Option
 
 
 @documented
 def bundle_stac(
-    bundle: BundleArgument,
+    bundle: DescribedBundleArgument,
     out: Annotated[Path | None, OUT] = None,
     overwrite: bool = False,
 ) -> None:
@@ -37,7 +38,7 @@ def bundle_stac(
 
 @documented
 def bundle_card(
-    bundle: BundleArgument,
+    bundle: DescribedBundleArgument,
     out: Annotated[Path | None, OUT] = None,
     repository: Annotated[str | None, Option(metavar="OWNER/NAME")] = None,
     overwrite: bool = False,
@@ -60,7 +61,9 @@ def bundle_card(
 def bundle_push(
     bundle: BundleArgument,
     repository: Annotated[str, Argument(metavar="OWNER/NAME")],
-    out: Annotated[Path | None, OUT] = None,
+    out: Annotated[
+        Path | None, replace(OUT, access=Access.WRITE | Access.OFFLINE)
+    ] = None,
     card: Path | None = None,
     item: bool = False,
     public: bool = False,
