@@ -213,7 +213,7 @@ def test_a_named_server_can_be_contacted(tmp_path, port, name, monkeypatch):
             "PermissionError",
         ),
         ("show", {"bundle": "inputs"}, "PermissionError"),
-        ("predict", {"inputs": ["inputs"], "out": "o", "address": "auto"}, "connected"),
+        ("predict", {"inputs": ["inputs"], "out": "o", "ray": "auto"}, "connected"),
     ],
 )
 def test_who_may_connect(tmp_path, port, command, parameters, result, monkeypatch):
@@ -306,7 +306,7 @@ def test_folders_that_libraries_need_are_made(tmp_path, monkeypatch):
     parameters = {
         "inputs": ["inputs"],
         "out": tmp_path / "outputs/o",
-        "address": "auto",
+        "ray": "auto",
     }
     attempts = [
         ("write", f"{home}/{name}/x") for name in (".ray", ".cache/rsft", "own")

@@ -26,7 +26,7 @@ MEANINGS = {
     "--crs": "coordinate system",
     "--field": "field of the labels",
     "--html": "HTML page to write",
-    "--jobs": "number of parallel",
+    "--jobs": "number of (parallel|threads)",
     "--land": "land",
     "--layer": "layer",
     "--lists": "lists|list files",
