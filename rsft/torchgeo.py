@@ -1,4 +1,4 @@
-"""PEFT in TorchGeo's classification task and command line, and a bundle from the checkpoint of such a task.
+"""PEFT in TorchGeo's classification task, and a bundle from its checkpoint.
 
 A checkpoint holds the learned tensors alone. Its key "rsft" names the encoder by a
 hash, and describes the data module, so that `bundle_from_checkpoint` needs nothing else
@@ -50,7 +50,7 @@ _KEY = "rsft"  # of a checkpoint
 
 
 class PEFTClassificationTask(ClassificationTask):  # type: ignore[misc]  # TorchGeo has no types
-    """TorchGeo's classification task with a frozen network, PEFT modules and a trained head.
+    """TorchGeo's classification task with a frozen network and PEFT modules.
 
     Args:
         model: timm's name of the network.
@@ -192,12 +192,15 @@ class PEFTClassificationTask(ClassificationTask):  # type: ignore[misc]  # Torch
             self.criterion = loss_at(self._loss, self.global_step / steps)
 
     def learned_names(self) -> set[str]:
-        """Return the names of all trained tensors in the state of the task; a shared tensor has several."""
+        """Return the names of all trained tensors; a shared tensor has several."""
         parameters = self.named_parameters(remove_duplicate=False)
         return {name for name, parameter in parameters if parameter.requires_grad}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the learned tensors alone, unless the frozen ones are random; describe the encoder and the data."""
+        """Keep the learned tensors alone, unless the frozen ones are random.
+
+        The checkpoint also describes the encoder and the data.
+        """
         datamodule = getattr(self._trainer, "datamodule", None)
         if self.hparams["weights"]:
             state = checkpoint["state_dict"]
@@ -250,7 +253,7 @@ class PEFTClassificationTask(ClassificationTask):  # type: ignore[misc]  # Torch
 def _build_component(
     section: type[ComponentSection], key: str, value: str | Mapping[str, Any]
 ) -> Any:
-    """Return the component that a name or the mapping of a recipe's section describes."""
+    """Return the component that a name or a section of a recipe describes."""
     try:
         return section.model_validate(
             {section.selector: value} if isinstance(value, str) else dict(value)
@@ -271,7 +274,10 @@ def _build_component(
 
 
 def _classifier_names(network: Any) -> list[str]:
-    """Return the names of the classifiers of a network of timm; it has two if it was distilled."""
+    """Return the names of the classifiers of a network of timm.
+
+    A distilled network has two.
+    """
     heads = network.get_classifier()
     heads = heads if isinstance(heads, list | tuple) else [heads]
     return [
@@ -308,7 +314,7 @@ def _count_classes(trainer: Any, num_classes: int) -> list[int]:
 
 
 def _describe_data(datamodule: Any) -> dict[str, Any]:
-    """Return what a bundle needs of a data module as plain values; empty for an unknown or unused one."""
+    """Return what a bundle needs of a data module; empty for an unknown one."""
     if isinstance(datamodule, ChipStoreDataModule) and datamodule.contract is not None:
         store = datamodule.store
         spacings = datamodule.store.split("train").get("spacing_m")
@@ -504,7 +510,7 @@ def _open_store(record: Mapping[str, Any], data: Path | None, path: Path) -> Chi
 def _rebuild_task(
     hparams: dict[str, Any], checkpoint: dict[str, Any], path: Path
 ) -> PEFTClassificationTask:
-    """Return the task with the learned tensors of the checkpoint; its frozen tensors are random."""
+    """Return the task with the learned tensors of the checkpoint."""
     model = hparams["model"]
     if hparams["task"] != "multiclass" or not is_model(
         model
@@ -535,7 +541,7 @@ def _fit_contract(
     path: Path,
     notes: list[str],
 ) -> Contract:
-    """Return the contract of a chip store with the normalization of a data module of TorchGeo."""
+    """Return the contract of a chip store, normalized as a data module of TorchGeo."""
     side = size or next(
         iter(
             getattr(getattr(task.model.vit, "patch_embed", None), "img_size", None)
@@ -590,7 +596,7 @@ def _describe_backbone(
     weights: Path | None,
     notes: list[str],
 ) -> dict[str, Any]:
-    """Return the section `backbone` of the recipe; frozen weights of a file are written beside the bundle."""
+    """Return the section `backbone`; weights of a file are written beside the bundle."""
     model = hparams["model"]
     name = hparams["weights"]
     pool = getattr(network, "global_pool", "avg")

@@ -1,4 +1,4 @@
-"""Sections of a recipe, the kinds of values that their keys have, and the words for what a key accepts.
+"""Sections of a recipe, the values of their keys, and the words for what is allowed.
 
 The keys of a `ComponentSection` are the fields of the component that it names. A
 component is a frozen dataclass in a `rsft.utils.registry.Registry`. Each of its fields
@@ -49,7 +49,7 @@ from rsft.utils.registry import Registry
 
 
 def as_text(value: object) -> object:
-    """Return a whole number as text, and any other value unchanged: YAML reads an unquoted 12 as a number."""
+    """Return a whole number as text: YAML reads an unquoted 12 as a number."""
     if type(value) is int:
         return str(value)
     return value
@@ -137,7 +137,7 @@ Pairs = Annotated[
 
 
 class Section(BaseModel):
-    """A closed set of keys: an unknown key is a fault, and so is a value of another type.
+    """A closed set of keys; an unknown key or a value of another type is a fault.
 
     The docstring of a key is its description in recipes, help and documentation.
     """
@@ -252,7 +252,7 @@ class RegisteredName:
 
 
 class ComponentSection(Section):
-    """A section that names a component of a registry and holds the settings of this component.
+    """A section that names a component of a registry and holds its settings.
 
     Attributes:
         registry: where its components are.
@@ -286,7 +286,7 @@ class ComponentSection(Section):
 
     @property
     def unneeded(self) -> dict[str, str]:
-        """The settings without an effect beside the others, as far as the component names them."""
+        """The settings without an effect beside the others."""
         return dict(getattr(self.build(), "unneeded", {}))
 
     @property
@@ -299,7 +299,10 @@ class ComponentSection(Section):
 
     @classmethod
     def all_key_infos(cls) -> dict[str, FieldInfo]:
-        """Return the field of every key that any component takes; of a key of several components, the first one."""
+        """Return the field of every key that any component takes.
+
+        If several components take a key, the field is that of the first one.
+        """
         infos = {cls.selector: cls.model_fields[cls.selector]}
         for component in cls.components():
             infos |= {
@@ -311,7 +314,7 @@ class ComponentSection(Section):
 
     @classmethod
     def components(cls) -> list[Any]:
-        """Return the dataclasses of the registry, without those of packages that cannot be imported."""
+        """Return the dataclasses of the registry that can be imported."""
         components: list[Any] = []
         for name in cls.registry.names():
             with suppress(
@@ -414,7 +417,10 @@ def _lookup_error(registry: Registry[Any], name: object) -> str:
 
 
 def summarize(component: Any) -> str:
-    """Return a component with its settings in one phrase, such as "focal loss (γ = 2)", or its `summary`."""
+    """Return a component with its settings, such as "focal loss (γ = 2)".
+
+    A component may have a `summary` of its own.
+    """
     if hasattr(component, "summary"):
         return str(component.summary)
     settings = []
@@ -431,7 +437,7 @@ def summarize(component: Any) -> str:
 
 @functools.cache
 def settings_model(component: type[Any]) -> type[Section]:
-    """Return the pydantic model of a component: a section with one key for each field, in the same order.
+    """Return the model of a component: a section with one key for each field.
 
     Raises:
         TypeError: a field with metadata that no recipe key has.
@@ -461,7 +467,7 @@ def settings_model(component: type[Any]) -> type[Section]:
 def _annotation(
     hint: Any, metadata: Mapping[str, Any], *, numeric: bool = False
 ) -> Any:
-    """Return the pydantic annotation of a field's type, with the limits of its metadata on every branch.
+    """Return the pydantic annotation of a field, with the limits of its metadata.
 
     An unquoted 12 is read as text, unless the type is a branch of a `numeric` union,
     which has numbers.

@@ -40,12 +40,12 @@ class LibraryEntry:
 
     @property
     def group(self) -> str:
-        """The title up to its last colon, which the recipes of one transfer share; "" without a colon."""
+        """The title up to its last colon, which recipes share; "" without a colon."""
         return self.title.rpartition(": ")[0]
 
     @property
     def first_commands(self) -> list[str]:
-        """The commands that come before `rsft finetune` or `rsft sweep`: they get weights and build the chip store."""
+        """The commands before the training: they get weights and build the chip store."""
         return list(
             takewhile(
                 lambda line: not line.startswith(_TRAINING), self.command.splitlines()
@@ -61,7 +61,7 @@ class LibraryEntry:
 
 
 def library_folder() -> Path:
-    """Return the folder of the recipes: inside the installed package, or beside it in a checkout."""
+    """Return the folder of the recipes, inside the package or beside it."""
     package = Path(__file__).parents[1]
     inside = package / "recipes"
     if inside.is_dir():
@@ -70,7 +70,7 @@ def library_folder() -> Path:
 
 
 def find_recipe(name_or_path: str | Path, kind: str = "recipe") -> Path:
-    """Return the file of a recipe or sweep, by its path or its name in rsft, with or without `.yaml`.
+    """Return the file of a recipe or sweep, by its path or its name in rsft.
 
     `recipes/NAME.yaml` is the path of a recipe in a clone. Where no such file is, it
     stands for the recipe NAME.
@@ -137,7 +137,7 @@ def _files(kind: str) -> list[Path]:
 
 
 def read_header(path: Path) -> LibraryEntry:
-    """Read the comment with which a recipe or sweep file begins, whether rsft ships it or not."""
+    """Read the comment with which a recipe or sweep file begins."""
     lines = path.read_text(encoding="utf-8").splitlines()
     header = [
         line.lstrip("# ").rstrip()

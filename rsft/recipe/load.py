@@ -1,4 +1,4 @@
-"""From a YAML file and the command line to a recipe, and back; an unknown key is answered with a similar one."""
+"""Load a recipe from a YAML file and the command line, and write it."""
 
 import difflib
 from collections.abc import Collection, Sequence
@@ -79,7 +79,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def _validate(document: Document, overridden: set[str]) -> Recipe | None:
-    """Return the recipe; add a fault for each key that is not valid, or without an effect in its section."""
+    """Return the recipe; add a fault for each key that is invalid or has no effect."""
     for name in SECTIONS:
         if Recipe.model_fields[name].is_required():
             document.values.setdefault(
@@ -119,7 +119,7 @@ def _validate(document: Document, overridden: set[str]) -> Recipe | None:
 
 
 def first_errors(error: ValidationError, sections: Collection[str]) -> dict[str, Any]:
-    """Return the first error of each dotted key: a union reports every branch that failed."""
+    """Return the first error of each dotted key: a union reports every branch."""
     first: dict[str, Any] = {}
     for item in error.errors(include_url=False):
         depth = 2 if item["loc"][0] in sections else 1
@@ -128,7 +128,10 @@ def first_errors(error: ValidationError, sections: Collection[str]) -> dict[str,
 
 
 def dump_recipe(recipe: Recipe) -> str:
-    """Return a recipe as YAML with a comment on every key, without keys that have no effect; it loads back equal."""
+    """Return a recipe as YAML with a comment on every key; it loads back equal.
+
+    Keys without an effect are left out.
+    """
     infos = Recipe.model_fields
     lines = [
         _dump_key(key, value, infos[key].description)
@@ -157,7 +160,7 @@ def _dump_key(label: str, value: Any, description: str | None) -> str:
 
 
 def recipe_keys() -> dict[str, FieldInfo]:
-    """Return the pydantic field of every key of a recipe by dotted key, as the command line writes it.
+    """Return the pydantic field of every key of a recipe by dotted key.
 
     The sections `peft` and `loss` have the keys of all installed components.
     """
@@ -170,7 +173,7 @@ def recipe_keys() -> dict[str, FieldInfo]:
 
 
 def allowed_words(key: str) -> str:
-    """Return what a key or section accepts, in words: "a whole number >= 1, or null"."""
+    """Return what a key accepts, in words: "a whole number >= 1, or null"."""
     if key in SECTIONS:
         return f"a section with keys {', '.join(SECTIONS[key].all_key_infos())}"
     section, _, leaf = key.rpartition(".")
@@ -196,7 +199,7 @@ def explain_unknown(key: str) -> str:
 
 
 def nearest_key(key: str) -> str:
-    """Return the dotted key that was meant, in the same section, with the same last name, or similar; or ""."""
+    """Return the dotted key that was probably meant; "" if none is similar."""
     keys = recipe_keys()
     section, _, leaf = key.rpartition(".")
     if section in SECTIONS:

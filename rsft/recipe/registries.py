@@ -1,4 +1,4 @@
-"""The components that a recipe names, by kind: what each kind must offer, and where they are found.
+"""The components that a recipe names: what each kind offers, and where they are.
 
 rsft's own components register themselves in the module named last. A component of
 another package is found through the entry-point group named second. PEFT methods have
@@ -23,7 +23,7 @@ LossFunction = Callable[["Tensor", "Tensor"], "Tensor"]
 
 
 class LossConfig(Protocol):
-    """A loss with its settings: a frozen dataclass whose fields are keys of the section `loss`.
+    """A loss: a frozen dataclass whose fields are keys of the section `loss`.
 
     Attributes:
         name: the loss in recipes.
@@ -109,7 +109,7 @@ SAMPLERS: Registry[type[Sampler]] = Registry(
 
 
 def sampling_exponent(sampler: str) -> float:
-    """Return the q of a sampler that draws a class of n chips with a probability proportional to n^q."""
+    """Return the q of a sampler: a class of n chips is drawn as often as n^q."""
     return float(getattr(SAMPLERS[sampler], "exponent", 1.0))
 
 

@@ -1,4 +1,4 @@
-"""The sections and keys of a recipe: one model for each section, one described field for each key."""
+"""The sections of a recipe: one model for each, with a described field for each key."""
 
 from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, Literal
@@ -304,7 +304,7 @@ class TrainSection(Section):
 
     @property
     def unneeded(self) -> dict[str, str]:
-        """The momentum of SGD with another optimizer, and blocks to keep without a bundle that has learned them."""
+        """The momentum without SGD, and keys of a start without a bundle."""
         if self.optimizer == "sgd":
             momentum = {}
         else:
@@ -344,7 +344,7 @@ class EvaluateSection(Section):
 
     @property
     def crop_margin(self) -> int:
-        """Pixels by which the network's input is enlarged for test-time crops; 0 without crops."""
+        """Pixels that test-time crops add to the network's input; 0 without crops."""
         if self.tta in ("five-crop", "ten-crop"):
             return self.margin
         return 0
@@ -400,7 +400,7 @@ class Recipe(Section):
     track: TrackSection = TrackSection()
 
     def sections(self) -> Iterator[tuple[str, Section | None]]:
-        """Iterate over pairs of name and section; a section that is left out is None."""
+        """Iterate over names and sections; a section that is left out is None."""
         return ((name, getattr(self, name)) for name in SECTIONS)
 
     def flatten(self) -> dict[str, Any]:

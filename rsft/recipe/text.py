@@ -1,4 +1,4 @@
-"""YAML as recipes use it: scalars by the rules of YAML 1.2, a line number for every key, no aliases or tags."""
+"""YAML of recipes: scalars of YAML 1.2, lines of keys, no aliases or tags."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -137,7 +137,7 @@ def read_document(path: Path) -> Document:
 
 
 def parse_value(text: str) -> Any:
-    """Read one value as the command line gives it: YAML such as "8", "null" or "[9, 10]".
+    """Read one value of the command line: YAML such as "8", "null" or "[9, 10]".
 
     Returns:
         The value; an empty text is None.
@@ -158,7 +158,10 @@ def parse_value(text: str) -> Any:
 def parse_overrides(
     document: Document, overrides: Sequence[str]
 ) -> Iterator[tuple[str, Any]]:
-    """Iterate over keys and values of `section.key=value`; those that cannot be read become faults of a document."""
+    """Iterate over keys and values of `section.key=value`.
+
+    Those that cannot be read become faults of the document.
+    """
     for text in overrides:
         key, equals, raw = map(str.strip, text.partition("="))
         if not equals:
@@ -196,7 +199,10 @@ def to_yaml(value: Any) -> str:
 
 @lru_cache(maxsize=32)  # a command reads the same recipe several times, in 20 ms each
 def _compose(text: str) -> yaml.Node | None:
-    """Return the node tree of a text within the limits and without anchors, aliases and tags; else raise YAMLError."""
+    """Return the node tree of a text.
+
+    A text beyond the limits, or with anchors, aliases or tags, raises YAMLError.
+    """
     if len(text) > MAX_YAML_LENGTH:
         raise yaml.MarkedYAMLError(
             problem=f"it has {len(text):,} letters; the limit is {MAX_YAML_LENGTH:,}"
@@ -224,7 +230,7 @@ def _compose(text: str) -> yaml.Node | None:
 def _walk(
     document: Document, mapping: yaml.MappingNode, prefix: str, values: dict[str, Any]
 ) -> None:
-    """Fill `values` from a mapping, one level of sections deep, and record lines and repeated keys."""
+    """Fill `values` from a mapping, and record lines and repeated keys."""
     for key_node, node in mapping.value:
         key = _name(key_node)
         line = key_node.start_mark.line + 1
@@ -260,7 +266,7 @@ def _value(node: yaml.Node) -> Any:
 
 
 def _scalar(text: str) -> Any:
-    """Return a plain scalar by the core rules of YAML 1.2: 1e-3 is a number, `no` and 1:30 are text."""
+    """Return a plain scalar of YAML 1.2: 1e-3 is a number, `no` and 1:30 are text."""
     if text in _CONSTANTS:
         return _CONSTANTS[text]
     if _INTEGER.fullmatch(text):

@@ -66,7 +66,7 @@ def make_learner(
     shard: ProcessShard = SINGLE_PROCESS,
     progress: Progress | None = None,
 ) -> Learner:
-    """Combine network, chips, loss and the settings of a recipe for training; `fit` trains the learner.
+    """Combine network, chips, losses and parts; `fit` trains the learner.
 
     Without augmentation and with room on the disk, batches have the outputs of the
     frozen prefix in place of images.

@@ -36,7 +36,7 @@ def calibrate_bundle(
     device: str = "auto",
     progress: Progress | None = None,
 ) -> Bundle:
-    """Add calibrator and metrics to a bundle, from its outputs on validation and training chips.
+    """Add calibrator and metrics to a bundle, from its outputs on chips.
 
     The classifier is loaded anew from the bundle and receives chips as in prediction,
     with test-time augmentation if the recipe has it.
@@ -142,7 +142,9 @@ def select_calibration_chips(
 
 
 def sample_evenly_per_class(labels: Indices, max_per_class: int) -> Indices:
-    """Return a sample of chips with at most `max_per_class` of every class, evenly spaced over the chips of the class.
+    """Return a sample of chips with at most `max_per_class` of every class.
+
+    It is evenly spaced over the chips of a class.
 
     `labels` are the class indices of all chips (N,). A class with fewer chips is
     sampled whole.

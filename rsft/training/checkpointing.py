@@ -145,7 +145,7 @@ def load_newest_checkpoint(folder: Path) -> Checkpoint | None:
 
 
 class StopSignals:
-    """Handler of SIGINT and SIGTERM within a `with` block, so that training saves its state before it ends.
+    """Handler of SIGINT and SIGTERM: training saves its state before it ends.
 
     A second SIGINT ends the process at once. Outside of the main thread Python delivers
     no signals, so the handler receives none.
@@ -179,7 +179,7 @@ class StopSignals:
 
 
 class Checkpointer:
-    """Saves the full state of training at intervals, after every epoch, and when a signal arrives.
+    """Saves the state of training at intervals, after every epoch, and at a signal.
 
     Args:
         run: the run that receives the checkpoints.
@@ -260,7 +260,7 @@ class Checkpointer:
             self._stop_if_signaled()
 
     def after_epoch(self, position: TrainingPosition) -> None:
-        """Save a checkpoint for the start of the next epoch; the row of the finished epoch is already written.
+        """Save a checkpoint for the start of the next epoch.
 
         Raises:
             Interrupted: a process received a signal; a checkpoint is saved.
@@ -270,7 +270,7 @@ class Checkpointer:
         self._save()
 
     def _stop_if_signaled(self) -> None:
-        """Save and raise `Interrupted` in all processes if one of them received a signal."""
+        """Save, and raise `Interrupted` in all processes, if one received a signal."""
         received = all_reduce_max(self.signals.received, self.learner.device)
         if received:
             self._save()

@@ -1,4 +1,4 @@
-"""Estimate what a run needs before it starts: its operations are counted on a network without weights or chips."""
+"""Estimate what a run needs before it starts, on a network without weights."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class NetworkCost:
 
 
 def count_network(recipe: Recipe, classes: int) -> NetworkCost:
-    """Count parameters, operations and memory of a recipe on the meta device, which computes nothing.
+    """Count parameters, operations and memory of a recipe on the meta device.
 
     Args:
         recipe: the recipe.
@@ -75,7 +75,10 @@ def count_network(recipe: Recipe, classes: int) -> NetworkCost:
 
 
 def _train_and_count(classifier: Classifier, chip: Tensor) -> int:
-    """Run a forward and a backward pass, and return the bytes that are kept between them, without the weights."""
+    """Return the bytes that are kept between a forward and a backward pass.
+
+    The weights do not count.
+    """
     weights = {
         parameter.untyped_storage()._cdata for parameter in classifier.parameters()
     }
@@ -99,7 +102,7 @@ def _train_and_count(classifier: Classifier, chip: Tensor) -> int:
 def count_operations(
     recipe: Recipe, network: NetworkCost, chips: Mapping[str, int]
 ) -> float:
-    """Return the floating-point operations of a run without its baselines: training, validation and evaluation.
+    """Return the floating-point operations of a run without its baselines.
 
     The cache of frozen blocks is not considered, with which a run without augmentation
     needs fewer operations.
@@ -127,7 +130,7 @@ def count_operations(
 
 
 def count_memory(recipe: Recipe, network: NetworkCost) -> float:
-    """Return the bytes of the weights, the optimizer and one training step of a process; at most for its kernels."""
+    """Return the bytes of weights, optimizer and one training step of a process."""
     half = recipe.train.precision in ("bf16", "fp16")
     weights = (
         network.parameters * _FLOAT_BYTES + half * network.parameters * _FLOAT_BYTES / 2
@@ -142,7 +145,7 @@ def count_memory(recipe: Recipe, network: NetworkCost) -> float:
 def count_disk(
     recipe: Recipe, network: NetworkCost, chips: Mapping[str, int], planes: int
 ) -> tuple[float, float]:
-    """Return the bytes that a run writes: the inputs of the network beside the chips, and the run folder.
+    """Return the bytes that a run writes beside the chips and in its folder.
 
     Args:
         recipe: the recipe.

@@ -1,4 +1,4 @@
-"""Fine-tuning from top to bottom: open the data, build the model, train, write the bundle.
+"""Fine-tuning from top to bottom: open data, build the model, train, write the bundle.
 
 An ensemble is several independent runs of one recipe with different seeds, and the
 bundle that averages them.

@@ -226,7 +226,7 @@ class Learner:
             parameter.data.copy_(state[name])
 
     def _lr_factor(self, epoch: int, index: int) -> float:
-        """Return the factor of the base learning rate at the optimizer step to which a batch belongs."""
+        """Return the factor of the base learning rate at the step of a batch."""
         batches = self.batches.steps(epoch)
         accumulated = self.train.accumulate_grad_batches
         step = epoch * batches + index
@@ -267,7 +267,7 @@ class Learner:
 
 
 def _to_cpu(value: Any) -> Any:
-    """Return a value in which all tensors of dictionaries, lists and tuples are on the CPU."""
+    """Return a value with all tensors of its containers on the CPU."""
     if isinstance(value, Tensor):
         return value.cpu()
     if isinstance(value, dict):

@@ -16,7 +16,7 @@ from rsft.training.setup import initialize_weights, set_up
 
 
 class FineTuningModule(LightningModule):
-    """Lightning module that takes the same steps as `rsft finetune`, with its own data loaders.
+    """Lightning module that takes the steps of `rsft finetune`.
 
     The trainer needs `reload_dataloaders_every_n_epochs=1`, because order and
     augmentation change in every epoch, and a single device. Early stopping, checkpoints
@@ -48,7 +48,7 @@ class FineTuningModule(LightningModule):
 
     @classmethod
     def from_recipe(cls, recipe: Recipe) -> Self:
-        """Open the data, build the model and initialize its head, from the seed of the recipe.
+        """Open the data, build the model and initialize its head.
 
         The precision of the recipe must be fp32, because the trainer has its own
         precision.
@@ -87,7 +87,7 @@ class FineTuningModule(LightningModule):
         return self.learner.loops.optimizers
 
     def on_fit_start(self) -> None:
-        """Let the loops step through the trainer's optimizers, which count its steps."""
+        """Let the loops step through the trainer's optimizers."""
         loops = self.learner.loops
         optimizers = cast(Any, self.optimizers(use_pl_optimizer=True))
         inner, *outer = optimizers if isinstance(optimizers, list) else [optimizers]
@@ -99,7 +99,7 @@ class FineTuningModule(LightningModule):
             part.train()
 
     def on_train_epoch_start(self) -> None:
-        """Enable dropout of the PEFT modules, and set the frozen backbone to evaluation mode."""
+        """Enable dropout of the PEFT modules; the backbone stays in evaluation mode."""
         self.classifier.train()
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:

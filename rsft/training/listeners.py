@@ -55,7 +55,7 @@ class RunListener:
     """
 
     def on_progress(self, done: int, total: int, item: str) -> None:
-        """Handle progress before or after training; `item` names the work, such as reading chips."""
+        """Handle progress of other work, which `item` names, such as reading chips."""
 
     def on_start(self, run: Run, metadata: dict[str, Any]) -> None:
         """Handle the start of training; `metadata` is the content of run.json."""
@@ -72,4 +72,4 @@ class RunListener:
         """
 
     def on_end(self, failed: bool) -> None:
-        """Handle the end of training; `failed` says whether an error or a signal ended it."""
+        """Handle the end of training, which `failed` by an error or a signal or not."""

@@ -1,4 +1,4 @@
-"""The processes of a run: their precision and devices, how they start, and how they communicate.
+"""The processes of a run: precision, devices, start and communication.
 
 In a run of one process nothing is sent.
 """
@@ -41,7 +41,7 @@ _NOTICED_SLOWDOWN = 1.1
 def resolve_precision(
     recipe: Recipe, device: torch.device, progress: Progress | None = None
 ) -> tuple[Recipe, dict[str, Any]]:
-    """Replace the precision "auto" of a recipe by the fastest one, and reject a precision that is slow here.
+    """Replace the precision "auto" by the fastest one; reject one that is slow here.
 
     Of several processes, the first one measures; `launch_processes` gives its precision
     to the others.
@@ -109,7 +109,7 @@ def _precision_fault(
 
 
 def _check_speed(train: TrainSection, device: torch.device, speedup: float) -> None:
-    """Warn of a precision that is slower than float32, and reject one that is much slower.
+    """Warn of a precision that is slower than float32; reject a much slower one.
 
     Raises:
         RequestError: it is more than `MAX_SLOWDOWN` times slower, and the recipe does
@@ -143,13 +143,13 @@ class Processes:
     world_size: int = 1
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """Return a context in which the network computes in the precision of the run."""
+        """Return a context in which the network has the precision of the run."""
         if self.dtype is None:
             return nullcontext()
         return torch.autocast(self.device.type, self.dtype)
 
     def to_device(self, batch: Batch) -> Batch:
-        """Return network inputs (B, ...) and labels (B,) on the device of this process."""
+        """Return inputs (B, ...) and labels (B,) on the device of this process."""
         inputs, labels = batch
         return copy_to_device(inputs, self.device), copy_to_device(labels, self.device)
 
@@ -202,7 +202,7 @@ def _keep_freed_memory() -> None:
 
 
 def require_consistent_processes(train: TrainSection) -> None:
-    """Raise an error if the keys of a recipe on processes contradict each other or the started processes.
+    """Raise an error if the keys on processes do not agree with what was started.
 
     Raises:
         RequestError: they contradict each other, or the number of processes that
@@ -249,7 +249,7 @@ def require_consistent_processes(train: TrainSection) -> None:
 
 
 def shard_frozen_blocks(classifier: Classifier) -> None:
-    """Shard the blocks of a classifier over the processes (FSDP 2); a block is gathered when it runs.
+    """Shard the blocks of a classifier over the processes (FSDP 2).
 
     Learned parameters are not sharded. Blocks run without the memory-efficient kernels.
     """
@@ -271,7 +271,7 @@ _RANK_VARIABLES = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
 
 
 def is_rank_zero() -> bool:
-    """Return whether this process writes files and prints, also before the processes have connected."""
+    """Return whether this process writes files, also before it has connected."""
     if _is_distributed():
         return distributed.get_rank() == 0
     has_slurm_ranks = (
@@ -296,7 +296,7 @@ def all_reduce_mean(value: Tensor) -> Tensor:
 
 
 def all_reduce_max(value: int, device: torch.device) -> int:
-    """Return the largest value of all processes; NCCL exchanges tensors on the device of this process."""
+    """Return the largest value of all processes, exchanged on a device."""
     if not _is_distributed():
         return value
     largest = torch.tensor(value, device=device)
@@ -305,7 +305,7 @@ def all_reduce_max(value: int, device: torch.device) -> int:
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Replace every gradient by its mean over the processes, with one message; parameters without one are ignored."""
+    """Replace every gradient by its mean over the processes, with one message."""
     gradients = [
         parameter.grad for parameter in parameters if parameter.grad is not None
     ]
@@ -319,7 +319,7 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
 
 
 def average_statistics(network: nn.Module) -> None:
-    """Replace the running statistics of the batch norms that are in training by their means over the processes."""
+    """Replace the statistics of batch norms in training by their means."""
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d) and module.training:
             for statistic in (
@@ -330,7 +330,7 @@ def average_statistics(network: nn.Module) -> None:
 
 
 def all_gather_object(value: Any) -> list[Any]:
-    """Return the values of all processes, which pickle can store, in the order of ranks."""
+    """Return the values of all processes, in the order of ranks."""
     if not _is_distributed():
         return [value]
     values: list[Any] = [None] * distributed.get_world_size()
@@ -352,7 +352,7 @@ _IS_ALONE = ContextVar("is_alone", default=False)
 
 @contextmanager
 def without_others() -> Iterator[None]:
-    """Exchange nothing with other processes within the block, because they have ended or do something else.
+    """Exchange nothing with other processes within the block.
 
     Yields:
         None.

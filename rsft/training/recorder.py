@@ -1,4 +1,4 @@
-"""Record a run while it trains: time its steps, write tables to the run folder, call listeners, and stop early."""
+"""Record a run while it trains: time, tables, listeners and early stopping."""
 
 import math
 import time
@@ -58,7 +58,10 @@ class StepTimer:
         self._seconds.clear()
 
     def seconds(self, phase: str) -> float:
-        """Return the seconds of a phase since the last reset; blocks that the GPU has not finished do not count."""
+        """Return the seconds of a phase since the last reset.
+
+        Blocks that the GPU has not finished do not count.
+        """
         while self._pending and (not self.cuda or self._pending[0][1].query()):
             start, end, weights = self._pending.popleft()
             if self.cuda:
@@ -78,7 +81,7 @@ class StepTimer:
 
 
 class Recorder:
-    """Writes the tables of a run after each epoch, and calls listeners, from the start to the end of a `with` block.
+    """Writes the tables of a run after each epoch, and calls listeners.
 
     Args:
         run: the run that receives the tables.
@@ -181,7 +184,7 @@ class Recorder:
             listener.on_epoch_end(row, scales)
 
     def _pace(self) -> dict[str, float]:
-        """Return images per second, and the seconds of the epoch so far, in total and by phase."""
+        """Return images per second, and the seconds of the epoch by phase."""
         seconds = time.monotonic() - self._epoch_began
         inner = self.timer.seconds("inner")
         outer = self.timer.seconds("outer")

@@ -1,4 +1,4 @@
-"""Compare the bundle of a run with the one at which it started, and the recipe of a run that starts at a bundle."""
+"""Compare a bundle with the one at which its run started; the recipe of such a run."""
 
 import json
 import logging
@@ -46,7 +46,7 @@ _Names = NDArray[np.str_]  # of the classes of chips (N,)
 
 
 def replay(run: Path, device: str = "auto", progress: Progress | None = None) -> Replay:
-    """Compare the bundle of a run with the one at which it started, on the same chips, and write replay.json.
+    """Compare the bundle of a run with its start on the same chips; write replay.json.
 
     A replay.json of the same two bundles is read instead.
 
@@ -103,7 +103,7 @@ def _predict(
     device: str,
     progress: Progress | None,
 ) -> _Names:
-    """Return the class that a bundle predicts for each chip of a table, with the test-time views of its recipe."""
+    """Return the class that a bundle predicts for each chip of a table."""
     recipe = bundle.recipe
     model, contract = with_tta(
         load_classifier(bundle, device), bundle.contract, recipe.evaluate
@@ -209,7 +209,9 @@ EPOCHS_WITHOUT_ADDED = 5
 
 
 def correction_recipe(bundle: Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Return the recipe of a short run that starts at a bundle: the bundle's recipe with `CORRECTION_KEYS`.
+    """Return the recipe of a short run that starts at a bundle.
+
+    It is the bundle's recipe with `CORRECTION_KEYS`.
 
     A bundle that is itself the result of such a run keeps its recipe. `bundle` is a
     folder as in `find_bundle`, and `overrides` are `section.key=value`, which win over

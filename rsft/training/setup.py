@@ -61,7 +61,7 @@ class TrainingSetup:
 
 
 def open_data(section: DataSection, start: StartBundle | None = None) -> ChipStore:
-    """Open the chips of a run, with the classes of the bundle at which it starts after those of the store.
+    """Open the chips of a run; classes of the start bundle come after their own.
 
     Raises:
         RequestError: the folder is not a chip store, a split has no chips, or all
@@ -195,7 +195,7 @@ def read_splits(
 def initialize_weights(
     setup: TrainingSetup, recipe: Recipe, progress: Progress | None = None
 ) -> None:
-    """Load the tensors of the start bundle; without one, initialize the head by `head.init`.
+    """Load the tensors of the start bundle, or initialize the head.
 
     Raises:
         RequestError: a class has no training chip.

@@ -1,4 +1,4 @@
-"""A small network without pre-training, trained on the chips of a recipe: the bar that a fine-tuned encoder must clear.
+"""A small network without pre-training: the bar that a fine-tuned encoder must clear.
 
 The settings are those of recipes/mstar_lt_small.yaml. The number of epochs follows from
 the number of chips alone, so that the result does not depend on the machine. A limit of
@@ -110,7 +110,7 @@ def predict_with_small_network(
     cache_folder: Path,
     progress: Progress | None = None,
 ) -> NDArray[np.float64]:
-    """Return the predictions of the small network, from disk if it was trained on the same chips before.
+    """Return the predictions of the small network, from disk if they are there.
 
     Args:
         recipe: its recipe, from `small_network_recipe`.
@@ -163,7 +163,7 @@ def predict_with_small_network(
 def train_small_network(
     recipe: Recipe, cpu_seconds: float = math.inf, progress: Progress | None = None
 ) -> TrainingSetup:
-    """Train the small network as `rsft.finetune` does, but write no run folder and do not validate it.
+    """Train the small network without a run folder and without validation.
 
     Args:
         recipe: its recipe, from `small_network_recipe`.
@@ -208,7 +208,7 @@ def train_small_network(
 
 @contextmanager
 def _single_thread() -> Iterator[None]:
-    """Compute in one thread: more threads mostly wait in so small a network, and the result would depend on them."""
+    """Compute in one thread: the result would depend on the number of threads."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -1,4 +1,4 @@
-"""Find the chip store of a recipe whose `data.root` does not exist, among those that `rsft prepare` noted."""
+"""Find the chip store of a recipe among those that `rsft prepare` noted."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PREPARE = re.compile(r"^rsft prepare (\S+)", re.MULTILINE)
 
 
 def find_chip_store(root: str, source: Path) -> tuple[str, str]:
-    """Return the chip store of a recipe: its `data.root`, or the only noted store of the same name that is intact.
+    """Return the chip store of a recipe: its `data.root`, or a noted store of its name.
 
     The name is that of the folder `data.root`, or of the data set in the `rsft prepare`
     command of the recipe's header.

@@ -163,7 +163,7 @@ class MetaloraLoop(BiLevelLoop):
 
 @contextmanager
 def _without_scales(adapted: AdaptedModel) -> Iterator[None]:
-    """Take the learned scales of bottlenecks out of the network until the block ends."""
+    """Take the learned scales of bottlenecks out of the network for a block."""
     modules = [
         module
         for module in adapted.additive.modules()
@@ -180,7 +180,7 @@ def _without_scales(adapted: AdaptedModel) -> Iterator[None]:
 
 
 class MetaloraSplitter(MetaSplitter):
-    """One random split of the training chips for the whole run, without strata, as in metalora.
+    """One random split of the training chips for the whole run, without strata.
 
     The inner loop has the share 1 - `ratio`. Half of the rest is for the trial steps,
     half for the outer batches.
@@ -190,14 +190,14 @@ class MetaloraSplitter(MetaSplitter):
         return np.sort(np.concatenate(self._halves()))
 
     def meta_batch(self, epoch: int, index: int) -> Indices:
-        """Draw the outer batch of an epoch (from 0): indices of at most `batch_size` training chips (B,)."""
+        """Draw the outer batch of an epoch: indices of training chips (B,)."""
         return self._draw(self._halves()[1], (epoch, 2, index))
 
     def is_due(self, epoch: int, index: int, steps: int, accumulated: int) -> bool:
         return index == steps - 1 and epoch + 1 >= self.meta.warmup
 
     def trial_batches(self, epoch: int) -> list[Indices]:
-        """Draw the batches of the trial steps of an epoch (from 0): for each, indices of training chips (B,)."""
+        """Draw the trial batches of an epoch: indices of training chips (B,)."""
         half = self._halves()[0]
         return [
             self._draw(half, (epoch, 3, number))

@@ -18,7 +18,10 @@ from rsft.utils.atomic_files import atomic_file
 
 
 def feature_cache_path(chips: ChipImages, *key: object) -> Path:
-    """Return the path of a cache file next to the cache of the chips, named after images, normalization and a key."""
+    """Return the path of a cache file next to the cache of the chips.
+
+    Its name depends on images, normalization and a key.
+    """
     images = chips.cache_file
     contract = chips.contract  # the cache of the chips holds bytes before normalization
     moments = (
@@ -35,7 +38,7 @@ def compute_initial_features(
     batch_size: int,
     progress: Progress | None = None,
 ) -> Tensor:
-    """Return the inputs of the head for all chips before training, without augmentation.
+    """Return the inputs of the head for all chips before training.
 
     They are cached next to the cache of the chips. The key is made of images and frozen
     weights only, because most methods do not change the outputs at first. For methods

@@ -15,7 +15,7 @@ _ROWS = 4096  # chips whose normalized features are in memory
 def init_head(
     head: nn.Module, section: HeadSection, features: Tensor, labels: Tensor, seed: int
 ) -> None:
-    """Initialize the weights of a head by the method `head.init`; "random" changes nothing.
+    """Initialize a head by the method `head.init`; "random" changes nothing.
 
     With "class-mean" and "k-shot", biases are set to 0.
 

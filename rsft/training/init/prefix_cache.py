@@ -80,14 +80,14 @@ class CachedPrefixTokens:
         return len(self.labels)
 
     def batch(self, indices: Indices) -> tuple[Tensor, Tensor]:
-        """Return tokens (B, T, D) and labels (B,) of the chips with these indices (B,)."""
+        """Return tokens (B, T, D) and labels (B,) of the chips of some indices."""
         return torch.from_numpy(self.tokens[indices]), torch.from_numpy(
             self.labels[indices]
         )
 
 
 def can_cache_prefix(chips: ChipImages, adapted: AdaptedModel) -> bool:
-    """Return whether the frozen prefix yields tokens after a block, and the disk has room for twice the tokens."""
+    """Return whether the frozen prefix yields tokens, and the disk has room for them."""
     if adapted.prefix_end <= 0:
         return False
     device = next(adapted.vit.parameters()).device
@@ -103,7 +103,7 @@ def can_cache_prefix(chips: ChipImages, adapted: AdaptedModel) -> bool:
 
 
 def _kept_state(adapted: AdaptedModel) -> list[str]:
-    """Return the hash of the learned tensors and scales within the prefix, which a start bundle brings; else nothing.
+    """Return the hash of the learned tensors and scales that a start bundle brings.
 
     Without such tensors, the names of cache files are those of earlier versions.
     """

@@ -104,7 +104,7 @@ class StartBundle:
         return cls(path, folder, bundle, member)
 
     def extend_classes(self, store: ChipStore) -> ChipStore:
-        """Return a store that also has the classes of the bundle that it lacks, after its own."""
+        """Return a store with the classes of the bundle that it lacks after its own."""
         missing = [name for name in self.bundle.classes if name not in store.classes]
         if not missing:
             return store
@@ -116,7 +116,7 @@ class StartBundle:
         return replace(store, classes=(*store.classes, *missing), groups=groups)
 
     def adopt_contract(self, store: ChipStore, encoder: Backbone) -> Contract:
-        """Return the contract of the bundle, after a check of the chips and the backbone of the run.
+        """Return the contract of the bundle, after a check of chips and backbone.
 
         Returns:
             The contract with the bands of the store's files.
@@ -165,7 +165,7 @@ class StartBundle:
         classes: tuple[str, ...],
         recipe: Recipe,
     ) -> None:
-        """Copy the tensors of the bundle into a classifier, and initialize the rows of its head for new classes.
+        """Copy the tensors into a classifier, and initialize its head for new classes.
 
         A row of the head goes to the class of the same name. Rows of new classes are
         initialized by `head.init`, from features of the network that the bundle
@@ -208,13 +208,13 @@ class StartBundle:
             _initialize_rows(classifier, train, new, recipe)
 
     def copy_into(self, run: Path) -> None:
-        """Copy the bundle into a run folder, so that the run can be resumed and compared without the original."""
+        """Copy the bundle into a run folder: a resumed run needs no original."""
         if is_rank_zero() and self.folder != run / START_DIR:
             with atomic_folder(run / START_DIR) as temporary:
                 shutil.copytree(self.folder, temporary, dirs_exist_ok=True)
 
     def metadata(self, store: ChipStore, kept_blocks: int) -> dict[str, Any]:
-        """Return the entry "start" of run.json, given the number of first blocks that stay; log absent classes."""
+        """Return the entry "start" of run.json; log absent classes."""
         counts = store.counts["train"]
         absent = [name for name in self.bundle.classes if not counts[name]]
         if is_rank_zero() and absent:
@@ -235,7 +235,7 @@ class StartBundle:
 
 
 def require_same_settings(recipe: Recipe, bundle: Bundle) -> None:
-    """Raise an error if a recipe describes another network, or another input of it, than a bundle.
+    """Raise an error if a recipe describes another network or input than a bundle.
 
     Raises:
         RecipeError: all keys that differ, with both values.
@@ -273,7 +273,7 @@ def require_same_settings(recipe: Recipe, bundle: Bundle) -> None:
 
 
 def _network_settings(recipe: Recipe) -> dict[str, Any]:
-    """Return the value of every key on which the outputs of a trained network depend."""
+    """Return the value of every key that the outputs of a network depend on."""
     settings = {
         f"{name}.{x}": getattr(getattr(recipe, name), x)
         for name, keys in _SHARED_KEYS.items()

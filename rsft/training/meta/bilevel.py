@@ -1,4 +1,4 @@
-"""The two loops of MetaPEFT (paper, section 3.3): SGD on theta, Adam on gamma, and the split of the training chips.
+"""The two loops of MetaPEFT (paper, section 3.3), and the split of the chips.
 
 The gradient of the outer loss with respect to gamma is taken at fixed theta, or through
 one unrolled inner step.
@@ -102,7 +102,7 @@ def _gradient_at(
     direction: Sequence[Tensor],
     distance: float,
 ) -> list[Tensor]:
-    """Return the gradient of a loss with respect to gamma at theta + distance * direction."""
+    """Return the gradient by gamma at theta + distance * direction."""
     with restore_on_exit(theta):
         _add_scaled(theta, direction, distance)
         return _gradients(loss(), gamma)
@@ -139,7 +139,7 @@ def restore_on_exit(parameters: Parameters) -> Iterator[None]:
 
 @contextmanager
 def _without_autocast_cache() -> Iterator[None]:
-    """Let autocast convert parameters at every use until the block ends; its cache ignores changes of theta."""
+    """Let autocast convert parameters anew: its cache ignores changes of theta."""
     enabled = torch.is_autocast_cache_enabled()
     torch.set_autocast_cache_enabled(False)
     try:
@@ -479,7 +479,9 @@ def requires_grad_only(
 
 
 class MetaSplitter:
-    """Sampler of the meta subset, which changes every `resplit_every` epochs, and of its batches.
+    """Sampler of the meta subset and of its batches.
+
+    The subset changes every `resplit_every` epochs.
 
     Every result is a function of (seed, epoch, batch number), so a run can be resumed
     at any step.
@@ -505,11 +507,11 @@ class MetaSplitter:
         self._cached_split = lru_cache(maxsize=1)(self._split)
 
     def meta_subset(self, epoch: int) -> Indices:
-        """Return the meta subset of an epoch (from 0), stratified by class: sorted indices of training chips (M,)."""
+        """Return the meta subset of an epoch: sorted indices of training chips (M,)."""
         return self._cached_split(epoch // self.meta.resplit_every)
 
     def inner_subset(self, epoch: int) -> Indices:
-        """Return the chips that the inner loop may use in an epoch: sorted indices of training chips (K,)."""
+        """Return the chips of the inner loop in an epoch: sorted indices (K,)."""
         all_chips = np.arange(len(self.labels))
         if self.meta.holdout:
             return np.setdiff1d(all_chips, self.meta_subset(epoch))

@@ -155,7 +155,7 @@ class LDAMLoss:
 
     @property
     def uses_prior(self) -> bool:
-        """Whether the class prior has an effect: re-weighting divides by the draws per chip."""
+        """Whether the class prior has an effect: re-weighting uses the draws."""
         return self.drw_start is not None
 
     @property
@@ -206,7 +206,9 @@ class LDAMLoss:
 @LOSSES.register
 @dataclass(frozen=True)
 class ClassBalancedLoss:
-    """Cross entropy with classes weighted by 1 / E_n, where E_n = (1 - beta^n) / (1 - beta) is the effective number.
+    """Cross entropy with classes weighted by their effective number of chips.
+
+    The weight is 1 / E_n with E_n = (1 - beta^n) / (1 - beta).
 
     The weights of the C classes have the sum C. Source: Cui et al. 2019, equations 2
     and 10, https://arxiv.org/abs/1901.05555.
@@ -266,7 +268,10 @@ class BalancedSoftmaxLoss:
 @LOSSES.register
 @dataclass(frozen=True)
 class LADELoss:
-    """Balanced softmax with a regularizer that pulls logit c toward log p_u(x | c) / p_u(x); u is the uniform prior.
+    """Balanced softmax with a regularizer (LADE).
+
+    The regularizer pulls logit c toward log p_u(x | c) / p_u(x); u is the uniform
+    prior.
 
     Source: Hong et al. 2021, Section 3.3, https://arxiv.org/abs/2012.00321.
 

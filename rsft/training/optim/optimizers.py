@@ -1,4 +1,4 @@
-"""Optimizers of both loops, learning rates as functions of the step, and losses with the class prior of the draws.
+"""Optimizers, learning rates of a step, and losses with the prior of the draws.
 
 A sampler with the exponent q draws a class of n chips with a probability proportional
 to n^q. A loss that corrects for the class prior takes this one, so that the sampler and
@@ -67,7 +67,7 @@ def parameter_groups(
 
 
 def base_lr(train: TrainSection) -> float:
-    """Return the recipe's learning rate, scaled by the square root of the number of chips in an optimizer step."""
+    """Return the learning rate, scaled by the root of the chips in a step."""
     return train.lr * math.sqrt(
         train.batch_size * train.accumulate_grad_batches / PAPER_BATCH
     )
@@ -93,7 +93,7 @@ def lr_factor(train: TrainSection, step: int, steps: int) -> float:
 
 
 def half_cosine(progress: float) -> float:
-    """Return the factor of a learning rate that falls from 1 to 0 as half a cosine, at a progress of 0-1."""
+    """Return the factor that falls from 1 to 0 as half a cosine (progress 0-1)."""
     return 0.5 * (1 + math.cos(math.pi * progress))
 
 

@@ -1,4 +1,4 @@
-"""Read run folders: find runs, their status, results and replay checks, and compare their recipes.
+"""Read run folders: find runs, their status and results, and compare recipes.
 
 This module imports no torch.
 """
@@ -92,7 +92,9 @@ class RunInfo:
 
     @property
     def status(self) -> str:
-        """The status: running, trained, done, failed, interrupted, killed (no record of its end) or broken (faults).
+        """The status: running, trained, done, failed, interrupted, killed or broken.
+
+        The end of a killed run was not recorded; a broken run has faults.
 
         Evaluation and report of a trained run are not complete.
         """
@@ -109,7 +111,7 @@ class RunInfo:
 
     @property
     def seconds(self) -> float | None:
-        """Wall-clock seconds, summed over all resumed sessions; None if run.json has none."""
+        """Wall-clock seconds of all sessions; None if run.json has none."""
         seconds = self.metadata.get("seconds")
         if isinstance(seconds, int | float) and 0 <= seconds <= _LONGEST_RUN_S:
             return seconds
@@ -157,7 +159,7 @@ def read_run_metadata(folder: Path) -> dict[str, Any]:
 
 
 def hash_manifest(root: Path | str) -> str:
-    """Return the SHA-256 of the manifest of a chip store, with the hash of every chip; "" if it is missing."""
+    """Return the SHA-256 of the manifest of a chip store; "" if it is missing."""
     from rsft.data.chips.store import MANIFEST
 
     path = Path(root) / MANIFEST
@@ -167,7 +169,7 @@ def hash_manifest(root: Path | str) -> str:
 
 
 def describe_data(data: DataSection) -> dict[str, Any]:
-    """Return the entries "data" and "classes" of run.json: folder, hash and classes of a recipe's chip store."""
+    """Return the entries "data" and "classes" of run.json for a chip store."""
     from rsft.data.chips.store import MANIFEST, ChipStore
 
     root = Path(data.root)
@@ -182,7 +184,7 @@ def describe_data(data: DataSection) -> dict[str, Any]:
 
 
 def find_runs_folder(runs: Path, name: str) -> Path:
-    """Return the folder of the runs of a name: `runs`/<name>, with "-" in place of blanks.
+    """Return the folder of the runs of a name, with "-" in place of blanks.
 
     A folder with blanks is used if it exists, because rsft 0.2 made such folders.
     """
@@ -193,7 +195,7 @@ def find_runs_folder(runs: Path, name: str) -> Path:
 
 
 def choose_runs_folder(runs: Path, name: str, entries: Mapping[str, Any]) -> Path:
-    """Return the folder for a new run of a recipe: that of its name, whose runs all have the same data.
+    """Return the folder for a new run: that of its name, if its runs have the same data.
 
     If the newest readable run in it has other data, the name gets the suffix -<store>.
     Other data is another chip store (with another folder and another manifest), or one
@@ -232,7 +234,7 @@ def _has_other_data(folder: Path, entries: Mapping[str, Any]) -> bool:
 
 
 def hash_data(data: DataSection) -> str:
-    """Return `hash_manifest` of a recipe's chips, or with unlabeled chips, a hash of both; "" if some are missing."""
+    """Return the hash of a recipe's chips, with unlabeled ones; "" if some are missing."""
     from rsft.data.loading.pool import hash_files
 
     manifest = hash_manifest(data.root)
@@ -245,13 +247,13 @@ def hash_data(data: DataSection) -> str:
 
 
 def read_data_hash(metadata: Mapping[str, Any]) -> str:
-    """Return the hash of the chips of a run from the content of its run.json, see `hash_data`; "" if it is missing."""
+    """Return the hash of the chips from the content of run.json; "" if it is missing."""
     data = metadata.get("data", {})
     return str(data.get("sha256") or data.get("manifest_sha256") or "")
 
 
 def find_runs(folder: Path) -> list[RunInfo]:
-    """Return the runs in a folder (of all runs, of one recipe, or of one run), in the order of their start.
+    """Return the runs of a folder, in the order of their start.
 
     Returns:
         The runs, broken ones included.
@@ -268,7 +270,7 @@ def find_runs(folder: Path) -> list[RunInfo]:
 
 
 def find_newest_run(folder: Path) -> Path:
-    """Return a run folder itself, and for the folder of the runs of one recipe the run with the highest number.
+    """Return a run folder itself, or the newest run of a recipe's folder.
 
     Returns:
         The run folder; `folder` itself if it contains no run.
@@ -375,7 +377,7 @@ def recipe_differences(runs: Sequence[RunInfo]) -> dict[str, list[Any]]:
 
 
 def lock_run(folder: Path, timeout_s: float = 10.0) -> FileLock:
-    """Mark a run as in progress by a file lock, which ends with the process at the latest.
+    """Mark a run as in progress by a file lock, which ends with the process.
 
     The workers of a killed process hold it a little longer, which is why there is a
     timeout.
@@ -421,7 +423,7 @@ def _is_run(path: Path) -> bool:
 
 
 def _read_accuracy(folder: Path) -> tuple[dict[str, float], int]:
-    """Return measure -> accuracy, without measures that are unknown, and the number of leaking chips."""
+    """Return the known accuracies by measure, and the number of leaking chips."""
     with suppress(
         OSError, ValueError, KeyError, TypeError, StopIteration, AttributeError
     ):

@@ -65,7 +65,7 @@ class ClassReplay:
 
     @property
     def lost_more_than_chance(self) -> bool:
-        """Whether the class lost more chips than it gained, and by more than chance explains."""
+        """Whether the class lost more chips than it gained and than chance explains."""
         return self.lost > self.gained and self.p < ALPHA
 
     @property
@@ -75,7 +75,7 @@ class ClassReplay:
 
     @property
     def largest_fall(self) -> float:
-        """The largest fall of the recall that these chips do not exclude, with a probability of 95 %, 0-1.
+        """The largest fall of the recall that these chips do not exclude (95 %), 0-1.
 
         It is the upper limit of the share of lost chips less the lower limit of that of
         gained chips (Clopper and Pearson, each with 97.5 %), which is on the safe side.
@@ -123,7 +123,7 @@ class PartReplay:
 
 
 def _describe_loss(item: ClassReplay, part: PartReplay) -> str:
-    """Return a sentence about a class that lost chips by more than chance, or that fell by `FALL`; else ""."""
+    """Return a sentence about a class that lost chips or fell by `FALL`; else ""."""
     counts = (
         f"lost {item.lost:,} and gained {item.gained:,} of {item.chips:,} {part.name}"
     )
@@ -172,7 +172,7 @@ class Replay:
         return asdict(self) | {"sentences": self.sentences(), "terms": TERMS}
 
     def sentences(self) -> list[str]:
-        """Say in words which classes lost chips, what the chips cannot exclude, and what became of the added chips."""
+        """Say which classes lost chips, and what became of the added chips."""
         losses = []
         compared = []
         added = []

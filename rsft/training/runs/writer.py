@@ -1,4 +1,4 @@
-"""Write a run folder while the run trains, and record its origin: code, packages, machine, data."""
+"""Write a run folder during the training: tables, status and origin."""
 
 import errno
 import json
@@ -54,7 +54,7 @@ RECORDED_PACKAGES = (
 
 
 def collect_provenance(recipe: Recipe, source: Path | None) -> dict[str, Any]:
-    """Return the entries of run.json on the origin of a run, given the recipe and its file, if it has one.
+    """Return the entries of run.json on the origin of a run.
 
     Returns:
         "seed", "recipe", "recipe_file", "git", "data", "classes", "auto_stretch",
@@ -152,7 +152,7 @@ class Run:
         source: Path | None = None,
         entries: Mapping[str, Any] | None = None,
     ) -> Self:
-        """Create and lock a run folder, <folder of the recipe's runs>/<next free number>, with recipe and metadata.
+        """Create and lock the next run folder of a recipe, with recipe and metadata.
 
         A run of other data than the earlier ones gets another folder
         (`rsft.training.runs.reader.choose_runs_folder`).
@@ -236,7 +236,7 @@ class Run:
 
     @contextmanager
     def track_status(self) -> Iterator[None]:
-        """Write an error or a signal that ends the block to run.json, and release the lock.
+        """Write what ends the block to run.json, and release the lock.
 
         Raises:
             Interrupted: SIGINT or SIGTERM; the hint is the command that resumes the
@@ -337,7 +337,7 @@ class Run:
         scales: dict[Site, float],
         spreads: dict[Site, float],
     ) -> None:
-        """Append an epoch to metrics.csv, and the learned scales to modulator.csv; a plain method has none."""
+        """Append an epoch to metrics.csv, and the learned scales to modulator.csv."""
         self._rows.append(row)
         self._write_table(reader.METRICS_FILE, self._rows)
         if scales:
@@ -352,7 +352,7 @@ class Run:
             self._write_table(MODULATOR_FILE, self._scales)
 
     def add_pseudo_labels(self, epoch: int, counts: Sequence[int]) -> None:
-        """Append an epoch to pseudo_labels.csv: chips with a pseudo-label of each class, foreign ones, and all."""
+        """Append an epoch to pseudo_labels.csv: chips of each class, foreign, and all."""
         if counts:
             columns = (
                 *(f"class_{index}" for index in range(len(counts) - 2)),
@@ -393,7 +393,7 @@ def require_unchanged_inputs(
     device: str,
     pool_sha256: str = "",
 ) -> None:
-    """Raise an error if something that decides about the weights has changed since the resumed run began.
+    """Raise an error if something that the weights depend on has changed.
 
     Args:
         info: the run.
