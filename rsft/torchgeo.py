@@ -80,9 +80,10 @@ class PEFTClassificationTask(ClassificationTask):  # type: ignore[misc]  # Torch
         RequestError: method, loss or weights do not fit.
 
     Example:
-        >>> settings = {"method": "lora", "rank": 2, "positions": "qv"}
+        >>> peft = {"method": "lora", "rank": 2, "positions": "qv"}
+        >>> model = "vit_tiny_patch16_224"
         >>> with warnings.catch_warnings(action="ignore"):  # random weights
-        ...     task = PEFTClassificationTask("vit_tiny_patch16_224", num_classes=3, peft=settings)
+        ...     task = PEFTClassificationTask(model, num_classes=3, peft=peft)
         >>> sorted({name.split(".")[1] for name in task.learned_names()})
         ['additive', 'vit']
     """
@@ -108,8 +109,6 @@ class PEFTClassificationTask(ClassificationTask):  # type: ignore[misc]  # Torch
     ) -> None:
         if isinstance(weights, WeightsEnum | Path):
             weights = str(weights)
-        else:
-            weights = weights
         if isinstance(kwargs.get("class_weights"), Tensor):
             kwargs["class_weights"] = kwargs["class_weights"].tolist()
         super().__init__(
@@ -596,7 +595,7 @@ def _describe_backbone(
     weights: Path | None,
     notes: list[str],
 ) -> dict[str, Any]:
-    """Return the section `backbone`; weights of a file are written beside the bundle."""
+    """Return the section `backbone`; write weights of a file beside the bundle."""
     model = hparams["model"]
     name = hparams["weights"]
     pool = getattr(network, "global_pool", "avg")

@@ -199,10 +199,8 @@ def allowed_values(schema: dict[str, Any]) -> str:
     if "const" in schema or "enum" in schema:
         return " | ".join(map(str, schema.get("enum") or [schema["const"]]))
     if schema["type"] == "array":
-        return (
-            "a list of"
-            f" {allowed_values(schema['items']).removeprefix('a ').replace('number', 'numbers')}"
-        )
+        item = allowed_values(schema["items"]).removeprefix("a ")
+        return f"a list of {item.replace('number', 'numbers')}"
     limits = {sign: schema[bound] for bound, sign in _SIGNS.items() if bound in schema}
     # pydantic before 2.10 writes the bound 0 of a float as 0.0
     bounds = " and ".join(
@@ -317,9 +315,8 @@ class ComponentSection(Section):
         """Return the dataclasses of the registry that can be imported."""
         components: list[Any] = []
         for name in cls.registry.names():
-            with suppress(
-                Exception
-            ):  # a broken package of somebody else must not hide the faults of a recipe
+            # a broken package of somebody else must not hide the faults of a recipe
+            with suppress(Exception):
                 components.append(cls.registry[name])
         return components
 
@@ -407,12 +404,10 @@ def _lookup_error(registry: Registry[Any], name: object) -> str:
         return _list_names(registry)
     try:
         registry[name]
-    except (
-        Exception
-    ) as error:  # a package of somebody else may raise anything at import
-        return (
-            f"this {registry.kind} cannot be imported: {type(error).__name__}: {error}"
-        )
+    # a package of somebody else may raise anything at import
+    except Exception as error:
+        fault = f"{type(error).__name__}: {error}"
+        return f"this {registry.kind} cannot be imported: {fault}"
     return ""
 
 

@@ -45,7 +45,7 @@ class LibraryEntry:
 
     @property
     def first_commands(self) -> list[str]:
-        """The commands before the training: they get weights and build the chip store."""
+        """The commands before the training, which build the chip store."""
         return list(
             takewhile(
                 lambda line: not line.startswith(_TRAINING), self.command.splitlines()

@@ -115,9 +115,7 @@ def read_document(path: Path) -> Document:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line if error.problem_mark else 0
         line_text = repr([*text.splitlines(), "the end of the file"][line])
-        if len(line_text) <= 120:
-            line_text = line_text
-        else:
+        if len(line_text) > 120:
             line_text = f"{line_text[:117]}..."
         document.add_fault(
             "syntax", line_text, f"valid YAML ({error.problem})", line=line + 1
@@ -189,7 +187,8 @@ def to_yaml(value: Any) -> str:
     if isinstance(value, list):
         return f"[{', '.join(map(to_yaml, value))}]"
     if isinstance(value, dict):
-        return f"{{{', '.join(f'{to_yaml(key)}: {to_yaml(item)}' for key, item in value.items())}}}"
+        pairs = [f"{to_yaml(key)}: {to_yaml(item)}" for key, item in value.items()]
+        return "{" + ", ".join(pairs) + "}"
     if value is None:
         return "null"
     if isinstance(value, bool):

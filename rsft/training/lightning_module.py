@@ -30,9 +30,11 @@ class FineTuningModule(LightningModule):
         >>> from lightning import Trainer
         >>> from rsft.recipe.library import find_recipe
         >>> from rsft.recipe.load import load_recipe
-        >>> recipe = load_recipe(find_recipe("quickstart"), ["data.root=data/ships", "train.epochs=1"])
-        >>> quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
-        >>> trainer = Trainer(max_epochs=1, reload_dataloaders_every_n_epochs=1, accelerator="cpu", **quiet)
+        >>> overrides = ["data.root=data/ships", "train.epochs=1"]
+        >>> recipe = load_recipe(find_recipe("quickstart"), overrides)
+        >>> quiet = {"enable_progress_bar": False, "enable_model_summary": False}
+        >>> options = {"reload_dataloaders_every_n_epochs": 1, "logger": False, **quiet}
+        >>> trainer = Trainer(max_epochs=1, accelerator="cpu", **options)
         >>> trainer.fit(FineTuningModule.from_recipe(recipe))
     """
 

@@ -4,7 +4,7 @@ import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -153,38 +153,33 @@ def compare_by_class(
     """
     old_hits = before == labels
     new_hits = after == labels
-    masks = {label: labels == label for label in classes if (labels == label).any()}
-    tests = {
-        label: exact_mcnemar(new_hits[mask], old_hits[mask])
-        for label, mask in masks.items()
-    }
+    tests = {}
+    for label in classes:
+        mask = labels == label
+        if mask.any():
+            tests[label] = exact_mcnemar(new_hits[mask], old_hits[mask])
     adjusted = holm_adjust([test.p for test in tests.values()])
-    rows = tuple(
-        ClassReplay(
-            name=label,
-            chips=int(masks[label].sum()),
-            before=(
-                float(old_hits[masks[label]].mean()) if label in old_classes else None
-            ),
-            after=float(new_hits[masks[label]].mean()),
-            gained=test.first,
-            lost=test.second,
-            p=p,
+    rows = []
+    for (label, test), p in zip(tests.items(), adjusted, strict=True):
+        mask = labels == label
+        before_share = float(old_hits[mask].mean()) if label in old_classes else None
+        rows.append(
+            ClassReplay(
+                name=label,
+                chips=int(mask.sum()),
+                before=before_share,
+                after=float(new_hits[mask].mean()),
+                gained=test.first,
+                lost=test.second,
+                p=p,
+            )
         )
-        for (label, test), p in zip(tests.items(), adjusted, strict=True)
-    )
-    shared = [row for row in rows if row.before is not None]
-    return PartReplay(
-        name=name,
-        classes=rows,
-        macro_before=(
-            float(np.mean([cast(float, row.before) for row in shared]))
-            if shared
-            else None
-        ),
-        macro_after=float(np.mean([row.after for row in shared])) if shared else None,
-        p=exact_mcnemar(new_hits, old_hits).p,
-    )
+    recalls = [(x.before, x.after) for x in rows if x.before is not None]
+    macro_before, macro_after = None, None
+    if recalls:
+        macro_before, macro_after = map(float, np.mean(recalls, axis=0))
+    p_of_all = exact_mcnemar(new_hits, old_hits).p
+    return PartReplay(name, tuple(rows), macro_before, macro_after, p_of_all)
 
 
 CORRECTION_LR = 0.1
@@ -230,60 +225,47 @@ def correction_recipe(bundle: Path, overrides: Sequence[str] = ()) -> Recipe:
     folder, _, _ = open_intact_index(bundle)
     path = folder / RECIPE_FILE
     recipe = load_recipe(path)
-    values: dict[str, Any] = {"train.start_bundle": str(folder)}
     foreign = find_foreign_keys(recipe, folder)
     given = {override.partition("=")[0] for override in overrides}
     if "data.root" in foreign.keys() - given:
         raise RequestError(
             "the recipe of a bundle outside of its run does not choose the chip store",
             folder,
-            (
-                "name it: data.root=STORE (the bundle was trained on"
-                f" {foreign['data.root']})"
-            ),
+            "name it: data.root=STORE (the bundle was trained on"
+            f" {foreign['data.root']})",
         )
-    ignored = {key: value for key, value in foreign.items() if key not in given}
+    ignored = [key for key in foreign if key not in given]
     if ignored:
-        listed = " ".join(f"{key}={to_yaml(value)}" for key, value in ignored.items())
         _log.warning(
             "%s: its recipe does not decide %s; to take these values, add them to the"
             " command",
             folder,
-            listed,
+            " ".join(f"{key}={to_yaml(foreign[key])}" for key in ignored),
         )
-    values[
-        "track"
-    ] = {}  # a key alone may be a fault: without a tracker it has no effect
-    values |= {
-        key: default_value(key)
-        for key in foreign
-        if key != "data.root" and not key.startswith("track.")
-    }
+    # a key of `track` alone may be a fault: without a tracker it has no effect
+    values: dict[str, Any] = {"train.start_bundle": str(folder), "track": {}}
+    for key in foreign:
+        if key != "data.root" and not key.startswith("track."):
+            values[key] = default_value(key)
     if "data.unlabeled" in foreign:
         values["semi"] = None
     if not recipe.train.start_bundle:
-        rates = {"train.lr": recipe.train.lr, "train.head_lr": recipe.train.head_lr}
-        values |= {
-            key: rate * CORRECTION_LR for key, rate in rates.items() if rate is not None
-        }
+        values["train.lr"] = recipe.train.lr * CORRECTION_LR
+        if recipe.train.head_lr is not None:
+            values["train.head_lr"] = recipe.train.head_lr * CORRECTION_LR
         values |= CORRECTION_KEYS
     if recipe.train.precision != "fp32":
-        values |= {
-            "train.precision": "auto"
-        }  # the machine of the correction may be another one
-
-    def load() -> Recipe:
-        return load_recipe(
-            path,
-            [*(f"{key}={to_yaml(value)}" for key, value in values.items()), *overrides],
-        )
-
-    recipe = load()
+        # the machine of the correction may be another one
+        values["train.precision"] = "auto"
+    recipe = _load_with(path, values, overrides)
     table = open_store(Path(recipe.data.root), recipe.data.fold).split("train")
     if recipe.train.until_added_right and not len(find_added_chips(table)):
-        values |= {
-            "train.epochs": EPOCHS_WITHOUT_ADDED,
-            "train.until_added_right": False,
-        }
-        recipe = load()
+        values["train.epochs"] = EPOCHS_WITHOUT_ADDED
+        values["train.until_added_right"] = False
+        recipe = _load_with(path, values, overrides)
     return recipe
+
+
+def _load_with(path: Path, values: dict[str, Any], overrides: Sequence[str]) -> Recipe:
+    given = [f"{key}={to_yaml(value)}" for key, value in values.items()]
+    return load_recipe(path, [*given, *overrides])

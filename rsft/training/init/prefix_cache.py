@@ -87,7 +87,7 @@ class CachedPrefixTokens:
 
 
 def can_cache_prefix(chips: ChipImages, adapted: AdaptedModel) -> bool:
-    """Return whether the frozen prefix yields tokens, and the disk has room for them."""
+    """Return whether the frozen prefix yields tokens that the disk has room for."""
     if adapted.prefix_end <= 0:
         return False
     device = next(adapted.vit.parameters()).device

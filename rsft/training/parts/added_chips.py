@@ -1,4 +1,4 @@
-"""Training chips that were added to a finished store: how often an epoch draws them, and when they are learned."""
+"""Training chips that were added to a finished store, and when they are learned."""
 
 from collections.abc import Callable
 from typing import Any, ClassVar, Self
@@ -18,7 +18,7 @@ _ADDED_COLUMN = "added_on"
 
 
 def find_added_chips(table: pd.DataFrame) -> Indices:
-    """Return the rows of a manifest with the chips that were added to a finished store, or relabeled there.
+    """Return the rows of chips that were added to a finished store or relabeled.
 
     Returns:
         Indices of rows (M,).
@@ -46,7 +46,7 @@ def count_repeats(repeat_added: int | str, added: int, chips: int) -> int:
 def repeat_added_chips(
     members: Callable[[int], Indices], added: Indices, repeats: int
 ) -> Callable[[int], Indices]:
-    """Return a function that lists the chips of an epoch, with added chips several times.
+    """Return what lists the chips of an epoch, with added chips several times.
 
     Args:
         members: returns the chips that an epoch may use, by epoch.
@@ -137,20 +137,18 @@ class AddedChips(Part):
 
     @torch.inference_mode()
     def are_right(self) -> bool:
-        """Return whether the classifier gives every added chip its class; True without such chips."""
+        """Return whether the classifier gives every added chip its class."""
         self.classifier.eval()
         device = self.classifier.theta[0].device
         for inputs, labels in self.chips.batches(self.batch_size):
             with self.autocast():
-                predicted = self.model.predict(copy_to_device(inputs, device))[
-                    0
-                ].argmax(1)
-            if (predicted.cpu() != labels).any():
+                logits = self.model.predict(copy_to_device(inputs, device)).logits
+            if (logits.argmax(1).cpu() != labels).any():
                 return False
         return True
 
     def shorten_step(self) -> float:
-        """Give the classifier the weights nearest to those of its start with which all added chips are right.
+        """Go the shortest way from the start with which all added chips are right.
 
         Tried are tenths of the way from the start to the learned weights (Ilharco et
         al. 2022, https://arxiv.org/abs/2208.05592): fewer of the other chips change

@@ -199,7 +199,7 @@ class PseudoLabeler(Part):
         self.counts.zero_()
 
     def batch(self, epoch: int, index: int, progress: float) -> PseudoBatch | None:
-        """Return the chips of a step that have a pseudo-label; None before `semi.start`.
+        """Return the chips of a step with a pseudo-label; None before `semi.start`.
 
         Args:
             epoch: number of the epoch from 0.
@@ -252,7 +252,7 @@ class PseudoLabeler(Part):
         return self.loss.make(self.class_counts, self.shares.clamp_min(_MIN_SHARE))
 
     def _count(self, used: Tensor, is_foreign: Tensor) -> None:
-        """Count the chips of a step over all processes, given the pseudo-labels (K,) of this one; update shares."""
+        """Count the chips of a step over all processes, and update the shares."""
         classes = len(self.counts) - 2
         counts = [
             *torch.bincount(used, minlength=classes).tolist(),
@@ -318,7 +318,7 @@ class PseudoLabeler(Part):
 
     @contextmanager
     def _teacher(self) -> Iterator[Classifier]:
-        """Give the classifier the weights of the teacher, and set it to evaluation mode, until the block ends."""
+        """Give the classifier the weights of the teacher, in evaluation mode."""
         is_training = self.classifier.training
         with nullcontext() if self.average is None else self.average.use_weights():
             self.classifier.eval()
@@ -326,7 +326,7 @@ class PseudoLabeler(Part):
         self.classifier.train(is_training)
 
     def _fit_distance(self) -> None:
-        """Fit the distance from the classes to training chips, and its limit to validation chips, without their labels.
+        """Fit the distance to training chips, and its limit to validation chips.
 
         Training chips are closer to their classes than new chips, so they cannot give
         the limit.

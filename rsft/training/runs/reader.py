@@ -195,7 +195,7 @@ def find_runs_folder(runs: Path, name: str) -> Path:
 
 
 def choose_runs_folder(runs: Path, name: str, entries: Mapping[str, Any]) -> Path:
-    """Return the folder for a new run: that of its name, if its runs have the same data.
+    """Return the folder for a new run: that of its name, if its data are the same.
 
     If the newest readable run in it has other data, the name gets the suffix -<store>.
     Other data is another chip store (with another folder and another manifest), or one
@@ -234,7 +234,7 @@ def _has_other_data(folder: Path, entries: Mapping[str, Any]) -> bool:
 
 
 def hash_data(data: DataSection) -> str:
-    """Return the hash of a recipe's chips, with unlabeled ones; "" if some are missing."""
+    """Return the hash of a recipe's chips; "" if some are missing."""
     from rsft.data.loading.pool import hash_files
 
     manifest = hash_manifest(data.root)
@@ -247,7 +247,7 @@ def hash_data(data: DataSection) -> str:
 
 
 def read_data_hash(metadata: Mapping[str, Any]) -> str:
-    """Return the hash of the chips from the content of run.json; "" if it is missing."""
+    """Return the hash of the chips in the content of run.json; "" without one."""
     data = metadata.get("data", {})
     return str(data.get("sha256") or data.get("manifest_sha256") or "")
 
@@ -301,28 +301,7 @@ def resolve_resume(
         RequestError: no such run or no unfinished one, the run is broken, or an
             override changes another key.
     """
-    folder = runs if request is None else Path(request)
-    name = None
-    if request is not None and not folder.is_dir():
-        name = load_recipe(find_recipe(request)).name
-        folder = find_runs_folder(runs, name)
-    if _is_run(folder):
-        run = read_run_info(folder)
-    else:
-        candidates = find_runs(
-            runs if name else folder
-        )  # runs of other data are in other folders of `runs`
-        unfinished = [run for run in candidates if run.status not in ("done", "broken")]
-        unfinished = [
-            run for run in unfinished if run.recipe and name in (None, run.recipe.name)
-        ]
-        if not unfinished:
-            hint = (
-                "`rsft runs ls` lists the runs; of chips or a chip store, repeat the"
-                " command without --resume"
-            )
-            raise RequestError("no unfinished run", folder, hint)
-        run = unfinished[-1]
+    run = _find_unfinished(request, runs)
     if run.recipe is None or run.faults:
         raise RequestError(
             "; ".join(run.faults), run.folder, "start a new run of the recipe"
@@ -330,20 +309,43 @@ def resolve_resume(
     if not overrides:
         return run, run.recipe
     recipe = load_recipe(run.folder / RECIPE_FILE, overrides)
-    changed = [
-        key
-        for key in recipe_differences([run, replace(run, recipe=recipe)])
-        if key not in CHANGEABLE_KEYS
-    ]
+    differences = recipe_differences([run, replace(run, recipe=recipe)])
+    changed = [key for key in differences if key not in CHANGEABLE_KEYS]
     if changed:
         command = f"rsft finetune {run.folder / RECIPE_FILE} {' '.join(overrides)}"
-        hint = f"resume without this override, or start a new run: {command}"
         raise RequestError(
             f"{', '.join(changed)} cannot change when a run is resumed",
             run.folder,
-            hint,
+            f"resume without this override, or start a new run: {command}",
         )
     return run, recipe
+
+
+def _find_unfinished(request: str | None, runs: Path) -> RunInfo:
+    """Return a run by its folder, or the newest unfinished run of a recipe or of all.
+
+    Raises:
+        RequestError: no unfinished run.
+    """
+    name = None
+    folder = runs if request is None else Path(request)
+    candidates = folder
+    if request is not None and not folder.is_dir():
+        name = load_recipe(find_recipe(request)).name
+        folder = find_runs_folder(runs, name)
+        candidates = runs  # runs of other data are in other folders of `runs`
+    if _is_run(folder):
+        return read_run_info(folder)
+    for run in reversed(find_runs(candidates)):
+        is_named = run.recipe is not None and name in (None, run.recipe.name)
+        if is_named and run.status not in ("done", "broken"):
+            return run
+    raise RequestError(
+        "no unfinished run",
+        folder,
+        "`rsft runs ls` lists the runs; of chips or a chip store, repeat the command"
+        " without --resume",
+    )
 
 
 def remove_run(run: RunInfo) -> None:

@@ -352,7 +352,7 @@ class Run:
             self._write_table(MODULATOR_FILE, self._scales)
 
     def add_pseudo_labels(self, epoch: int, counts: Sequence[int]) -> None:
-        """Append an epoch to pseudo_labels.csv: chips of each class, foreign, and all."""
+        """Append an epoch to pseudo_labels.csv."""
         if counts:
             columns = (
                 *(f"class_{index}" for index in range(len(counts) - 2)),
