@@ -153,7 +153,7 @@ def _search(
     root: Path, sources: Mapping[PublishedArchive, Path | None], allow_partial: bool
 ) -> list[Path | None]:
     """Return the path of each data set; None for a missing one."""
-    candidates = dict[PublishedArchive, list[Path]]()
+    candidates = {}
     notes = list[str]()
     for archive, path in sources.items():
         if path is None:
@@ -353,7 +353,7 @@ class _Search:
                 data set.
         """
         named = list[Path]()
-        homes = list[Path]()
+        homes = []
         for paths in _walk(folder, _NEIGHBORS, self.archive.has_name):
             named += self._find_named(paths)
             for path in paths:

@@ -55,7 +55,7 @@ def check_contrast(ships: Sequence[SRSDDShip], root: Path) -> None:
         with suppress(*UNREADABLE), Image.open(image) as file:
             groups[find_split(image, root), file.size].append(image)
     for images in groups.values():
-        missed = list[Path]()
+        missed = []
         checked = 0
         for image in images[:: -(-len(images) // _MAX_IMAGES)]:
             contrast = None

@@ -254,8 +254,9 @@ class DOTAObjects(LabeledImages):
         if self.images:
             return
         if pairs:
-            hint = describe_rejections(self.rejected)
-            raise DataError("no image can be used", root, hint)
+            raise DataError(
+                "no image can be used", root, describe_rejections(self.rejected)
+            )
         error = DatasetNotFoundError(self)
         for reason, count in self.skipped.items():
             error.add_note(f"found: {count} x {reason}")
@@ -301,8 +302,13 @@ class DOTAObjects(LabeledImages):
             self.rejected.append((error.location, 0, error.message))
             return
         if mode not in _MODE_FLAGS:
-            reason = f"the image has mode {mode}, but 8-bit gray or RGB is expected"
-            self.rejected.append((str(path), 0, reason))
+            self.rejected.append(
+                (
+                    str(path),
+                    0,
+                    f"the image has mode {mode}, but 8-bit gray or RGB is expected",
+                )
+            )
             return
         spacing = parse_finite(header.get("gsd"))
         image = DOTAImage(

@@ -97,8 +97,9 @@ class DOTATree:
             if key in images:
                 self.pairs[key] = (images[key], label_file)
             else:
-                reason = f"image {label_file.stem} is missing"
-                self.rejected.append((str(label_file), 0, reason))
+                self.rejected.append(
+                    (str(label_file), 0, f"image {label_file.stem} is missing")
+                )
         self.skipped["image without a label file"] = len(images) - len(self.pairs)
         self.skipped = +self.skipped
 
@@ -149,8 +150,9 @@ class DOTATree:
             if versions[path] != versions[first]:
                 self.skipped["file that the folder of another version repeats"] += 1
             elif path != first:
-                reason = f"{path.stem} exists already: {first}"
-                self.rejected.append((str(path), 0, reason))
+                self.rejected.append(
+                    (str(path), 0, f"{path.stem} exists already: {first}")
+                )
         return chosen
 
 

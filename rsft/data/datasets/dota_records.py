@@ -90,18 +90,19 @@ def list_crop_records(
         RequestError: a list is missing.
         DataError: a list is not a text file, or no row has an object.
     """
-    objects = dict[str, DOTAObject]()
+    objects = {}
     for item in dataset.objects:
         window = "_".join(map(str, unclipped_window(item.box)))
         objects[f"{item.category}/{item.image.stem}_{window}"] = item
-    records = list[ChipRecord]()
+    records = []
     counts = Counter[tuple[str, str]]()
-    listed = set[str]()
+    listed = set()
     for path, line, split, key in _read_lists(lists):
         item = objects.get(key)
         if item is None:
-            reason = f"no label file has the object {key}"
-            dataset.rejected.append((str(path), line, reason))
+            dataset.rejected.append(
+                (str(path), line, f"no label file has the object {key}")
+            )
             continue
         listed.add(key)
         name = key.partition("/")[2]
@@ -109,8 +110,11 @@ def list_crop_records(
         record = make_crop_record(item, split, version)
         records.append(_rename(record, name, counts[split, name]))
     if not records:
-        hint = describe_rejections(dataset.rejected)
-        raise DataError("no row of the lists has an object", lists, hint)
+        raise DataError(
+            "no row of the lists has an object",
+            lists,
+            describe_rejections(dataset.rejected),
+        )
     dataset.skipped["object in no list"] = len(dataset.objects) - len(listed)
     return sorted(records, key=lambda x: (x.image_paths, x.line, x.name))
 
@@ -120,8 +124,11 @@ def _read_lists(folder: Path) -> Iterator[tuple[Path, int, str, str]]:
     for split, file_name in LISTS.items():
         path = folder / file_name
         if not path.is_file():
-            hint = "give the folder of the authors' lists with --lists"
-            raise RequestError(f"{file_name} is missing", folder, hint)
+            raise RequestError(
+                f"{file_name} is missing",
+                folder,
+                "give the folder of the authors' lists with --lists",
+            )
         for line, chip_path, _ in read_list_rows(path):
             chip = Path(chip_path)
             yield path, line, split, f"{chip.parent.name}/{chip.stem}"

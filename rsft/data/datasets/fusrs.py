@@ -175,8 +175,9 @@ class FUSRS(LabeledImages):
             if row.name in self.chips:
                 self.rows.append(row)
             else:
-                reason = f"{row.name} is in neither archive"
-                self.rejected.append((str(row.file), row.line, reason))
+                self.rejected.append(
+                    (str(row.file), row.line, f"{row.name} is in neither archive")
+                )
 
     def __len__(self) -> int:
         """Return the number of samples in the dataset."""
@@ -219,8 +220,8 @@ def read_fusrs_list(
         ValueError: the file is no text, or no row can be used.
         OSError: the file cannot be read.
     """
-    rows: list[FUSRSListRow] = []
-    rejected: Rejected = []
+    rows = []
+    rejected = []
     for number, line in read_text_lines(path):
         fault = _describe_fault(line, num_classes)
         if fault:

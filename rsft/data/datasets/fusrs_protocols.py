@@ -132,8 +132,9 @@ def _read_archive(
         hints += [f"{count:,} {text}" for text, count in files.skipped.most_common(3)]
         if files.rejected:
             hints.append(describe_rejections(files.rejected))
-        message = f"the folder does not contain {archive.name}"
-        raise RequestError(message, path, "; ".join(hints))
+        raise RequestError(
+            f"the folder does not contain {archive.name}", path, "; ".join(hints)
+        )
     for reason, count in files.skipped.items():
         sources.skipped[f"{archive.name}: {reason}"] = count
     sources.rejected += files.rejected
@@ -162,7 +163,7 @@ def _check_categories(chips: Sequence[FUSARChip], path: Path) -> None:
 
     Only categories with another class count.
     """
-    contradicting = list[FUSARChip]()
+    contradicting = []
     for chip in chips:
         named_class = FUSAR_TO_FUSRS.get(chip.named_category or "")
         has_other_class = FUSAR_TO_FUSRS.get(chip.category) != named_class
@@ -317,7 +318,7 @@ def list_records(
     """
     from rsft.data.datasets.fusrs import FUSRS
 
-    datasets = list[FUSRS]()
+    datasets = []
     hint = "copy or download the lists again"
     with translate_dataset_errors("the list", lists, hint):
         for split in FUSRS.splits:
@@ -337,7 +338,7 @@ def list_records(
         {"train": 1 - val, "val": val},
         seed,
     )
-    records = list[ChipRecord]()
+    records = []
     counts: Counter[tuple[str, str]] = Counter()
     for row in rows:
         counts[row.split, row.name] += 1
@@ -412,14 +413,14 @@ def clean_records(
         The records, sorted by source file.
     """
     skipped = Counter[str]()
-    rejected = list[Rejection]()
+    rejected = []
     contents, keys = read_contents(sources.chips, sources.ships, jobs)
     chips = _wrap_chips([*sources.chips, *sources.ships], sources)
     groups = group_by_content([chip.group for chip in chips], keys)
     chips_by_content = defaultdict[str, list[_ArchiveChip]](list)
     for content, chip, group in zip(contents, chips, groups, strict=True):
         chips_by_content[content].append(replace(chip, group=group))
-    selected: list[tuple[_ArchiveChip, str]] = []
+    selected = []
     for copies in chips_by_content.values():
         first = copies[0]
         categories = sorted({chip.category for chip in copies})
@@ -438,7 +439,7 @@ def clean_records(
     groups = [chip.group for chip, _ in selected]
     split_of = split_groups(strata, groups, shares, seed)
     counts = Counter(_name_space(chip, label) for chip, label in selected)
-    records = list[ChipRecord]()
+    records = []
     for chip, label in selected:
         is_unique = counts[_name_space(chip, label)] == 1
         name = chip.name if is_unique else chip.full_name

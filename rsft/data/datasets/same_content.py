@@ -51,7 +51,7 @@ def read_contents(
         hashes = list(pool.map(_hash_file, ships_of, ships_of.values()))
     contents = dict[object, str]()
     keys = defaultdict[Path, list[str]](list)
-    similarities = dict[Path, int]()
+    similarities = {}
     for (path, ships_in_file), (digests, similarity) in zip(
         ships_of.items(), hashes, strict=True
     ):
@@ -104,7 +104,7 @@ def group_by_content(groups: Sequence[str], keys: Sequence[Sequence[str]]) -> li
 
     count = len(groups)
     first_with: dict[str, int] = {}
-    edges: list[tuple[int, int]] = []
+    edges = []
     for index, (group, keys_of_file) in enumerate(zip(groups, keys, strict=True)):
         for key in (f"group {group}", *keys_of_file):
             edges.append((index, first_with.setdefault(key, index)))

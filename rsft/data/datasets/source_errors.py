@@ -36,8 +36,9 @@ def translate_dataset_errors(title: str, path: Path, hint: str) -> Iterator[None
         if isinstance(error.__cause__, RequestError):  # it says more
             raise error.__cause__ from None
         hint = "; ".join([hint, *getattr(error, "__notes__", [])])
-        message = f"the folder does not contain {title}"
-        raise RequestError(message, path, hint) from error
+        raise RequestError(
+            f"the folder does not contain {title}", path, hint
+        ) from error
     except OSError as error:
         raise DataError(
             f"{title} cannot be read: {error.strerror or error}",
@@ -45,8 +46,9 @@ def translate_dataset_errors(title: str, path: Path, hint: str) -> Iterator[None
             "change its permissions, or copy it again",
         ) from error
     except UnicodeDecodeError as error:
-        message = f"{title} is not UTF-8 text"
-        raise DataError(message, path, "save it as UTF-8") from error
+        raise DataError(
+            f"{title} is not UTF-8 text", path, "save it as UTF-8"
+        ) from error
     except (ValueError, RuntimeError) as error:
         raise DataError(str(error), path, hint) from error
 

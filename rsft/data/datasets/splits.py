@@ -67,7 +67,7 @@ def split_off_test(samples: Sequence[R], share: float) -> list[R]:
         All samples in the same order.
     """
     seen = Counter[str]()
-    result = list[R]()
+    result = []
     for sample in samples:
         if sample.split == "val":
             before = math.floor(seen[sample.label] * share)

@@ -148,7 +148,7 @@ def _build_store(
 def _count_missing(counts: Counts, records: Iterable[ChipRecord]) -> Counts:
     """Return the number of chips by split and class that are not among the records."""
     available = Counter((record.split, record.label) for record in records)
-    missing: Counts = {}
+    missing = {}
     for split, by_class in counts.items():
         missing[split] = {
             name: count - available[split, name] for name, count in by_class.items()

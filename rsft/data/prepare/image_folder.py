@@ -142,8 +142,9 @@ def _check_pixels(
         try:
             parse_unit(unit)
         except DataError as error:
-            hint = "correct the name of the unit"
-            raise RequestError(error.message, "--unit", hint) from error
+            raise RequestError(
+                error.message, "--unit", "correct the name of the unit"
+            ) from error
     check_bands(bands or ())
 
 
@@ -265,7 +266,7 @@ def read_class_names(classes: list[str], path: Path | None) -> dict[str, str]:
 
     if path is None:
         return {label: label for label in classes}
-    names: dict[str, str] = {}
+    names = {}
     for number, line in read_numbered_lines(path):
         pair = line.split(maxsplit=1)
         if len(pair) != 2:

@@ -201,8 +201,9 @@ def _class_arguments(
         hint = "leave out --settings"
         if free:
             hint = f"it takes {', '.join(free)}, as KEY=VALUE"
-        message = f"{name} has no setting {', '.join(wrong)}"
-        raise RequestError(message, "--settings", hint)
+        raise RequestError(
+            f"{name} has no setting {', '.join(wrong)}", "--settings", hint
+        )
     if download and "download" not in accepted:
         page = "https://torchgeo.readthedocs.io/en/stable/api/datasets.html"
         hint = f"follow {page}#{name.lower()}, and give --data"
@@ -310,8 +311,9 @@ def _open_dataset(dataset_class: Any, arguments: Mapping[str, Any]) -> Any:
         with translate_dataset_errors(name, Path(folder), hint):
             return dataset_class(**arguments)
     except DependencyNotFoundError as error:
-        message = " ".join(str(error).split())
-        raise RequestError(message, name, "install this package") from error
+        raise RequestError(
+            " ".join(str(error).split()), name, "install this package"
+        ) from error
     except RequestError as error:
         if isinstance(error.__cause__, DatasetNotFoundError):
             raise FileNotFoundError(name) from error
@@ -321,8 +323,9 @@ def _open_dataset(dataset_class: Any, arguments: Mapping[str, Any]) -> Any:
     # readers of other packages raise anything for a damaged archive, such as
     # zlib.error, pickle.UnpicklingError or struct.error
     except Exception as error:
-        message = f"TorchGeo cannot read {name}: {error}"
-        raise DataError(message, folder, "download it again") from error
+        raise DataError(
+            f"TorchGeo cannot read {name}: {error}", folder, "download it again"
+        ) from error
 
 
 def _check_first_sample(name: str, splits: Mapping[str, Any]) -> None:
@@ -369,8 +372,9 @@ def _class_names(name: str, dataset: Any, classes: Sequence[str] | None) -> list
     for label in names:
         fault = fault or describe_row_fault(label, label)
     if fault:
-        hint = "give the names with --classes, in the order of the labels"
-        raise RequestError(fault, name, hint)
+        raise RequestError(
+            fault, name, "give the names with --classes, in the order of the labels"
+        )
     return names
 
 

@@ -148,8 +148,9 @@ def _parse_unit(text: str) -> str:
     try:
         return parse_unit(text)
     except DataError as error:
-        hint = "correct the name of the unit"
-        raise RequestError(error.message, "--unit", hint) from error
+        raise RequestError(
+            error.message, "--unit", "correct the name of the unit"
+        ) from error
 
 
 def _refuse_unknown(

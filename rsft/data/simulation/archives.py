@@ -98,7 +98,7 @@ def write_fusar_tree(
     Raises:
         RsftError: a worker process was killed.
     """
-    tasks = list[FusarTask]()
+    tasks = []
     for category, count in counts.items():
         kinds = len(_FUSAR[category][1])
         for index in range(count):

@@ -86,8 +86,11 @@ class ListFiles:
         self, published: PublishedLists, root: Path, lists: Path | None = None
     ) -> None:
         if not root.is_dir():
-            hint = f"give the folder of {published.title}"
-            raise RequestError("the folder does not exist", root, hint)
+            raise RequestError(
+                "the folder does not exist",
+                root,
+                f"give the folder of {published.title}",
+            )
         self.published = published
         self.root = root
         self.lists = lists or root
@@ -128,8 +131,11 @@ class ListFiles:
         """
         train = self._list_path("train")
         if not train.is_file():
-            hint = "give the folder of the lists with --lists"
-            raise RequestError(f"{train.name} is missing", self.lists, hint)
+            raise RequestError(
+                f"{train.name} is missing",
+                self.lists,
+                "give the folder of the lists with --lists",
+            )
         rows = list[tuple[str, int, str, str]]()
         for split in self.published.lists:
             path = self._list_path(split)
@@ -169,7 +175,7 @@ class ListFiles:
         folder_label = rows["folder"].map(names).map(labels)
         # list each folder once, because half a million `stat` calls are slow on a
         # network disk
-        files = set[str]()
+        files = set()
         for folder in folders:
             if exists(self.root / folder, Path.is_dir):
                 for entry in os.scandir(self.root / folder):

@@ -267,8 +267,10 @@ class OpenSARShip(LabeledImages):
             chip = OpenSARShipChip(paths, scene, category, bands, **fields)
             self.chips.append(chip)
         for x, y in records:
-            reason = f"no chip for the record of Center_x {x}, Center_y {y}"
-            self._reject(folder.parent / "Ship.xml", reason)
+            self._reject(
+                folder.parent / "Ship.xml",
+                f"no chip for the record of Center_x {x}, Center_y {y}",
+            )
 
     def _read_records(
         self, path: pathlib.Path
@@ -330,7 +332,7 @@ def read_ship_records(
         root = ElementTree.fromstring(data.replace(_WRONG_END, b"</ShipList>"))
     except (ElementTree.ParseError, LookupError, ValueError) as error:
         raise ValueError(f"the file is not XML: {error}") from error
-    records: dict[tuple[str, ...], dict[str, str]] = {}
+    records = {}
     for ship in root:
         record = {item.tag: (item.text or "").strip() for item in ship.iterfind("*/*")}
         records[record.get("Center_x", ""), record.get("Center_y", "")] = record

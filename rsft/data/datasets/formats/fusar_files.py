@@ -111,7 +111,7 @@ class FUSARChips:
         tables = [self.root.joinpath(*parts) for parts in self._layout.tables]
         self._metadata = Metadata(tables)
         self.rejected = self._metadata.rejected
-        chips = list[FUSARChip]()
+        chips = []
         for parts in files:
             chip = self._read_chip(parts)
             if chip is not None:
@@ -208,15 +208,14 @@ class _Layout:
     """
 
     def __init__(self, files: Sequence[PathParts]) -> None:
-        chips = list[tuple[PathParts, str | None]]()
-        with_chips = set[PathParts]()
-        for *folders, name in files:
-            path = pathlib.Path(name)
-            if is_fusar_chip(path):
-                number = int(_NAME.fullmatch(path.stem)[1])  # type: ignore[index]
-                chips.append((tuple(folders), _CATEGORY_BY_NUMBER.get(number)))
-                for depth in range(len(folders) + 1):
-                    with_chips.add(tuple(folders[:depth]))
+        chips = []
+        with_chips = set()
+        for parts in files:
+            match = _NAME.fullmatch(pathlib.Path(parts[-1]).stem)
+            if match and parts[-1].lower().endswith(_SUFFIXES):
+                folders = parts[:-1]
+                chips.append((folders, _CATEGORY_BY_NUMBER.get(int(match[1]))))
+                with_chips.update(folders[:depth] for depth in range(len(parts)))
         self.tables = [
             parts
             for parts in files

@@ -28,8 +28,9 @@ def read_numbered_lines(path: Path) -> list[tuple[int, str]]:
     except OSError as error:
         raise DataError(f"the file cannot be read: {error.strerror}", path) from error
     except ValueError as error:
-        hint = "save it as UTF-8"
-        raise DataError("the file is not UTF-8 text", path, hint) from error
+        raise DataError(
+            "the file is not UTF-8 text", path, "save it as UTF-8"
+        ) from error
 
 
 def read_list_rows(path: Path) -> Iterator[tuple[int, str, str]]:

@@ -72,8 +72,9 @@ class LabelTable:
             hints += [f"{count:,} {reason}" for reason, count in self.skipped.items()]
             if self.rejected:
                 hints.append(describe_rejections(self.rejected))
-            message = "no row of the table can be used"
-            raise RequestError(message, path, "; ".join(hints))
+            raise RequestError(
+                "no row of the table can be used", path, "; ".join(hints)
+            )
         self.classes = sort_class_names({file.label for file in self.files})
         self.root = Path(os.path.commonpath([file.path.parent for file in self.files]))
 
@@ -82,12 +83,16 @@ def _read_table(path: Path) -> pd.DataFrame:
     try:
         table = read_text_table(path).cells
     except OSError as error:
-        message = f"the table cannot be read: {error}"
-        raise RequestError(message, path, "save it as CSV in UTF-8") from error
+        raise RequestError(
+            f"the table cannot be read: {error}", path, "save it as CSV in UTF-8"
+        ) from error
     missing = [name for name in ("path", "class") if name not in table]
     if missing:
-        message = f"the table has no column {', '.join(missing)}"
-        raise RequestError(message, path, "it needs path and class")
+        raise RequestError(
+            f"the table has no column {', '.join(missing)}",
+            path,
+            "it needs path and class",
+        )
     for name in ("split", "verdict"):
         if name not in table:
             table[name] = ""

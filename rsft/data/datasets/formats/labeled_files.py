@@ -161,8 +161,9 @@ def _check_folder(root: Path) -> None:
         fault = "the folder does not exist"
         if root.exists():
             fault = "this is a file, not a folder"
-        hint = "give the folder that contains the class folders"
-        raise RequestError(fault, root, hint)
+        raise RequestError(
+            fault, root, "give the folder that contains the class folders"
+        )
 
 
 def _describe_object_labels(root: Path) -> str:

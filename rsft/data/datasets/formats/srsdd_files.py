@@ -177,8 +177,8 @@ class SRSDDShips:
 
     def _find_files(self, split: str) -> tuple[_Paths, _Paths]:
         """Return the images and the label files."""
-        images: _Paths = []
-        labels: _Paths = []
+        images = []
+        labels = []
         for parts in iterate_files(self.root):
             if split != "all" and split not in map(str.lower, parts[:-1]):
                 continue
@@ -238,7 +238,7 @@ class SRSDDShips:
     ) -> dict[pathlib.Path, pathlib.Path]:
         """Return one label file of each image."""
         are_equal = partial(filecmp.cmp, shallow=False)
-        label_of: dict[pathlib.Path, pathlib.Path] = {}
+        label_of = {}
         for image, labels in labels_of.items():
             _, candidates = self._find_nearest(image, labels)
             label = _choose_copy(image, candidates, _LABEL_FOLDERS, are_equal)
@@ -404,7 +404,7 @@ def _describe_misfit(images: Sequence[_LabeledImage], min_outside: int) -> str:
         min_outside: number of images with a box outside that is a fault.
     """
     count = len(images)
-    outside = list[_LabeledImage]()
+    outside = []
     for image in images:
         centers = image.corners.mean(axis=1)
         if (centers < 0).any() or (centers > 1).any():

@@ -65,8 +65,9 @@ def _check_kind(path: pathlib.Path) -> None:
     except OSError:  # reported when the file is read
         return
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-        reason = "it is a pipe, a socket or a device, not a file"
-        raise OSError(errno.EINVAL, reason, str(path))
+        raise OSError(
+            errno.EINVAL, "it is a pipe, a socket or a device, not a file", str(path)
+        )
 
 
 def find_split(path: pathlib.Path, root: pathlib.Path) -> str:
