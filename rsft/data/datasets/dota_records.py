@@ -91,9 +91,9 @@ def list_crop_records(
         DataError: a list is not a text file, or no row has an object.
     """
     objects = {}
-    for item in dataset.objects:
-        window = "_".join(map(str, unclipped_window(item.box)))
-        objects[f"{item.category}/{item.image.stem}_{window}"] = item
+    for labeled in dataset.objects:
+        window = "_".join(map(str, unclipped_window(labeled.box)))
+        objects[f"{labeled.category}/{labeled.image.stem}_{window}"] = labeled
     records = []
     counts = Counter[tuple[str, str]]()
     listed = set()

@@ -322,8 +322,14 @@ def list_records(
     hint = "copy or download the lists again"
     with translate_dataset_errors("the list", lists, hint):
         for split in FUSRS.splits:
-            chips = {"fusar_chips": sources.chips, "srsdd_ships": sources.ships}
-            datasets.append(FUSRS(lists, split, len(classes), **chips))
+            dataset = FUSRS(
+                lists,
+                split,
+                len(classes),
+                fusar_chips=sources.chips,
+                srsdd_ships=sources.ships,
+            )
+            datasets.append(dataset)
     chips_by_name = datasets[0].chips
     rows = [row for dataset in datasets for row in dataset.rows]
     names = list(dict.fromkeys(row.name for row in rows))

@@ -96,7 +96,7 @@ def plot_sample(
 def stretch_to_white(values: NDArray[Any]) -> NDArray[Any]:
     """Scale values to 0-1, where 1 is the 99.5th percentile."""
     white = max(np.percentile(values, 99.5), np.finfo(np.float32).tiny)
-    return np.clip(values / white, 0, 1)
+    return np.asarray(np.clip(values / white, 0, 1))
 
 
 def to_image_tensor(pixels: NDArray[Any]) -> torch.Tensor:

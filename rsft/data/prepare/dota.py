@@ -103,8 +103,14 @@ def prepare_dota(
         min_size = 1
 
     def read(folder: Path) -> DOTAObjects:
-        sizes = {"num_classes": classes, "margin": margin, "min_size": min_size}
-        return DOTAObjects(folder, "all", version, **sizes)
+        return DOTAObjects(
+            folder,
+            "all",
+            version,
+            num_classes=classes,
+            margin=margin,
+            min_size=min_size,
+        )
 
     title = f"an image with labels of DOTA v{version}"
     with build.open_source() as folder:

@@ -99,10 +99,11 @@ class ListFiles:
         train = rows[(rows["split"] == "train") & is_class]
         self.classes, labels = _name_classes(train, published.classes)
         faults = self._find_faults(rows, is_class, labels)
-        self.rejected: list[Rejection] = [
-            (str(self._list_path(row.split)), row.line, row.fault)
-            for row in rows.assign(fault=faults)[faults != ""].itertuples()
-        ]
+        faulty = rows[faults != ""]
+        files = [str(self._list_path(split)) for split in faulty["split"]]
+        self.rejected: list[Rejection] = list(
+            zip(files, faulty["line"], faults[faults != ""], strict=True)
+        )
         self.differences = self._compare_with_published(rows, train)
         usable = rows[faults == ""].reset_index(drop=True)
         if usable.empty:
@@ -115,9 +116,9 @@ class ListFiles:
                 f"see {self._list_path('train')}: {first}",
             )
         names = usable["label"].map(dict(enumerate(self.classes)))
-        labels_of_rows = usable["label"].astype("int32")
-        columns = {"label": labels_of_rows, "class": names}
-        self.table = usable[["split", "path"]].assign(**columns)
+        self.table = usable[["split", "path"]].assign(
+            label=usable["label"].astype("int32"), **{"class": names}
+        )
 
     def _list_path(self, split: str) -> Path:
         return self.lists / self.published.lists[split]

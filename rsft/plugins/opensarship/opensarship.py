@@ -247,7 +247,7 @@ class OpenSARShip(LabeledImages):
             )
             return
         bands = self.modes[scene.split("_1", 1)[1][:3]]
-        suffixes = ("",)
+        suffixes: tuple[str, ...] = ("",)
         if self.product == "uint8" and len(bands) > 1:
             suffixes = bands
         records = self._read_records(folder.parent / "Ship.xml")
@@ -332,7 +332,7 @@ def read_ship_records(
         root = ElementTree.fromstring(data.replace(_WRONG_END, b"</ShipList>"))
     except (ElementTree.ParseError, LookupError, ValueError) as error:
         raise ValueError(f"the file is not XML: {error}") from error
-    records = {}
+    records: dict[tuple[str, ...], dict[str, str]] = {}
     for ship in root:
         record = {item.tag: (item.text or "").strip() for item in ship.iterfind("*/*")}
         records[record.get("Center_x", ""), record.get("Center_y", "")] = record

@@ -52,7 +52,8 @@ class LabelTable:
         self.skipped: Counter[str] = Counter()
         self.rejected: list[Rejection] = []
         seen: dict[Path, int] = {}
-        for number, row in _read_table(path).to_dict("index").items():
+        table = _read_table(path)
+        for number, row in zip(table.index, table.to_dict("records"), strict=True):
             image = (path.parent / row["path"]).absolute()
             verdict = parse_verdict(row["class"], row["verdict"])
             split = row["split"].strip() or "train"
