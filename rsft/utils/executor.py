@@ -29,7 +29,7 @@ from typing import Any, Self, TypeVar
 
 from rsft.errors import RequestError
 from rsft.utils.dependencies import require
-from rsft.utils.operating_system import available_cores
+from rsft.utils.operating_system import available_cores, stop_this_process
 from rsft.utils.process_pool import end_with_parent
 
 Result = TypeVar("Result")
@@ -231,18 +231,9 @@ def _call(
     """Call a function in the process of a task, and send its result."""
     os.environ[_DEVICES] = devices
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
-    end_with_parent(_stop_this_process)
+    end_with_parent(stop_this_process)
     os.chdir(folder)
     sender.send(work(*arguments))
-
-
-def _stop_this_process() -> None:
-    """Stop this process from any thread; the main one handles SIGTERM."""
-    main = threading.main_thread().ident
-    if sys.platform == "win32" or main is None:
-        signal.raise_signal(signal.SIGTERM)
-    else:
-        signal.pthread_kill(main, signal.SIGTERM)
 
 
 def _start_server(threads: int, modules: Sequence[str]) -> Any:

@@ -10,6 +10,7 @@ import platform
 import re
 import signal
 import sys
+import threading
 import time
 import unicodedata
 from collections.abc import Iterator
@@ -132,6 +133,15 @@ def sync_all() -> None:
     """Write all files to the disk; for thousands of files this is cheaper than one call per file. Not on Windows."""
     if hasattr(os, "sync"):
         os.sync()
+
+
+def stop_this_process() -> None:
+    """Stop this process from any thread; the main one handles SIGTERM."""
+    main = threading.main_thread().ident
+    if sys.platform == "win32" or main is None:
+        signal.raise_signal(signal.SIGTERM)
+    else:
+        signal.pthread_kill(main, signal.SIGTERM)
 
 
 def available_cores() -> list[int]:

@@ -1,8 +1,9 @@
+"""The heat maps of a sweep."""
+
 import itertools
 
 import cv2
 import numpy as np
-import pandas as pd
 import pytest
 
 from rsft.study.figures import draw_figures, make_panels
@@ -12,37 +13,8 @@ from rsft.study.tables import (
     compared_keys,
     mean_over_seeds,
     results_table,
-    write_results,
 )
-
-SWEEP = Sweep(
-    recipe="r",
-    grid={"peft.positions": ["q", 1], "peft.scale": [0.5, 1, "1/r"]},
-    seeds=[0, 1],
-)
-
-
-def outcomes(sweep=SWEEP, failed=("q", "1/r")):
-    by_id = {}
-    grid = itertools.product(
-        enumerate(sweep.grid["peft.positions"]),
-        enumerate(sweep.grid["peft.scale"]),
-        sweep.seeds,
-    )
-    for (row, position), (column, scale), seed in grid:
-        keys = {"peft.positions": position, "peft.scale": scale, "seed": seed}
-        value = 0.5 + 0.1 * row + 0.05 * column + 0.01 * seed
-        outcome = TrialOutcome(
-            keys,
-            "done",
-            "",
-            {"val_macro": value, "val_tail": 1 - value, "val_loss": 2.0},
-            9.0,
-        )
-        if (position, scale) == failed:
-            outcome = TrialOutcome(keys, "failed", "the loss is nan")
-        by_id[f"{position}{column}{seed}"] = outcome
-    return by_id
+from tests.helpers.sweeps import SWEEP, outcomes
 
 
 def panels_of(sweep, trials, measures):
@@ -51,59 +23,6 @@ def panels_of(sweep, trials, measures):
         results_table(sweep, trials), compared_keys(sweep), measures
     )
     return make_panels(sweep, means, measures)
-
-
-def test_table_has_one_row_per_trial(tmp_path):
-    table = results_table(SWEEP, outcomes())
-    write_results(tmp_path, SWEEP, table, ["val_loss"])
-    again = pd.read_parquet(tmp_path / "results.parquet")
-    assert list(again)[:6] == [
-        "id",
-        "peft.positions",
-        "peft.scale",
-        "seed",
-        "status",
-        "reason",
-    ]
-    assert again["peft.scale"].tolist()[:6] == [
-        "0.5",
-        "0.5",
-        "1",
-        "1",
-        "1/r",
-        "1/r",
-    ]  # text, because one of them is
-    assert (
-        again["peft.positions"].unique().tolist() == ["q", "1"]
-        and again["seed"].tolist() == [0, 1] * 6
-    )
-    assert again["status"].value_counts().to_dict() == {"done": 10, "failed": 2}
-    lines = (tmp_path / "results.md").read_text().splitlines()
-    assert lines[0] == "| peft.positions | peft.scale | val_macro | val_loss | runs |"
-    assert lines[2] == "| 1 | 1/r | 70.5 | 2.000 | 2 |"
-    assert (
-        lines[-1] == "Failed: peft.positions q, peft.scale 1/r, seed 1: the loss is nan"
-    )
-
-
-def test_trials_that_the_scheduler_stopped_are_listed(tmp_path):
-    stopped = TrialOutcome(
-        {"peft.rank": 2}, "stopped", "stopped early by asha", {"val_macro": 0.9}
-    )
-    done = TrialOutcome({"peft.rank": 4}, "done", "", {"val_macro": 0.5}, 1.0)
-    sweep = Sweep(recipe="r", grid={"peft.rank": [2, 4]})
-    table = results_table(sweep, {"a": stopped, "b": done})
-    write_results(tmp_path, sweep, table, [])
-    lines = (tmp_path / "results.md").read_text().splitlines()
-    assert lines[2:] == [
-        "| 4 | 50.0 | 1 |",
-        "",
-        "Stopped: peft.rank 2: stopped early by asha",
-    ]
-    assert pd.read_parquet(tmp_path / "results.parquet")["val_macro"].tolist() == [
-        0.9,
-        0.5,
-    ]
 
 
 def test_heat_map_has_the_order_of_the_grid():

@@ -125,15 +125,6 @@ def test_a_process_prints_what_nobody_expects(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text",
-    ["", "{", "[]", '{"status": "done"}', '{"keys": {}, "status": "done", "new": 1}'],
-)
-def test_damaged_outcome_is_none(tmp_path, text):
-    (tmp_path / "trial.json").write_text(text)
-    assert read_outcome(tmp_path) is None
-
-
-@pytest.mark.parametrize(
     ("status", "data", "is_resumed"),
     [("running", "present", True), ("interrupted", "present", True), ("interrupted", None, True),
      ("interrupted", "earlier", False), ("done", "present", True), ("failed", "present", False),
