@@ -6,7 +6,7 @@ The command line imports this module for its help, so it imports nothing heavy.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal, get_args
@@ -155,18 +155,6 @@ class Query(ObjectQuery):
         if self.stride is not None and self.grid is None:
             hint = "give --grid as well"
             raise RequestError("--stride needs --grid", "--stride", hint)
-
-    def absolute(self) -> Query:
-        """Return a copy with absolute paths, for a process in another folder."""
-        detect = self.detect
-        if detect is not None and isinstance(detect.land, Path):
-            detect = replace(detect, land=detect.land.absolute())
-        return replace(
-            self,
-            at=self.at and self.at.absolute(),
-            sources={name: path.absolute() for name, path in self.sources.items()},
-            detect=detect,
-        )
 
     def files(self) -> list[Path]:
         """Return the files that say where objects are, and of which class."""
