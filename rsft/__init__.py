@@ -82,7 +82,7 @@ def finetune(
 def finetune(
     recipe: Any = None, runs: Path | str = Path("runs"), *arguments: Any, **options: Any
 ) -> Any:
-    """Do what `rsft finetune` does: from chips, scenes or a recipe to a trained bundle and its report.
+    """Do what `rsft finetune` does: from chips, scenes or a recipe to a report.
 
     Chips and scenes are prepared and audited, and a method is chosen for them. The
     steps and their commands are printed. The same call again continues what was
@@ -110,8 +110,8 @@ def finetune(
         RsftError: a step fails, as the commands of the steps do.
 
     Example:
-        >>> overrides = ["data.root=data/ships", "train.epochs=1"]  # a recipe; finetune("chips/") takes any chips
-        >>> result = finetune("quickstart", overrides=overrides, no_report=True, quiet=True)
+        >>> overrides = ["data.root=data/ships", "train.epochs=1"]
+        >>> result = finetune("quickstart", overrides=overrides, no_report=True)
         >>> result.bundle
         PosixPath('runs/quickstart/001/bundle')
         >>> list(result.predict("new_chips"))[:3]

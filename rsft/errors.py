@@ -1,4 +1,4 @@
-"""Exceptions that rsft raises on purpose: a message, the location of the fault, and a hint how to fix it."""
+"""Exceptions that rsft raises on purpose: a message, a location and a hint."""
 
 import signal
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class RsftError(Exception):
         self.hint = hint
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Return how to make a copy in another process: subclasses have other arguments than `args`."""
+        """Return how to make a copy in another process, whatever the arguments are."""
         return _restore, (type(self), self.args, self.__dict__)
 
     def __str__(self) -> str:

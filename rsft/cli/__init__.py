@@ -135,7 +135,7 @@ def _import_app(location: str) -> typer.Typer:
 
 
 def _outline(app: typer.Typer) -> typer.Typer:
-    """Return an app with the name, the help and the commands of another, but without options."""
+    """Return an app with the names and helps of another, but without options."""
     outline = typer.Typer(name=app.info.name, help=app.info.help)
     for command in app.registered_commands:
         name = command.name or getattr(command.callback, "__name__", None)
@@ -146,7 +146,7 @@ def _outline(app: typer.Typer) -> typer.Typer:
 
 
 def run() -> None:
-    """Run the command line as a program: commands that read foreign files put the whole process behind a fence.
+    """Run the command line as a program: commands close a fence around the process.
 
     No command asks a server that no argument names, whatever its files say.
     """
@@ -203,6 +203,6 @@ INTERRUPTED = 128 + signal.SIGINT
 
 
 def _end_at_next_interrupt() -> None:
-    """Let another Ctrl-C end the process at once; the exit functions of libraries would print tracebacks."""
+    """Let another Ctrl-C end the process at once, without tracebacks of libraries."""
     with suppress(ValueError):  # not in the main thread
         signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))

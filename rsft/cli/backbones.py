@@ -1,4 +1,4 @@
-"""`rsft backbones` and `rsft weights`: list and check encoders, and download, verify and convert their weights."""
+"""`rsft backbones` and `rsft weights`: list, check, download and convert encoders."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ app = typer.Typer(
 @app.command("ls")
 @documented
 def backbones_ls(word: WordArgument = "", as_json: bool = False) -> None:
-    """List encoders with size, input, license and the uses that the license does not allow.
+    """List encoders with size, input, license and the uses that it does not allow.
 
     Any other vision transformer of timm works too, by its timm name, or as timm:MODEL
     with a local file. Encoders that rsft knows and cannot use follow, with the reason.
@@ -77,7 +77,7 @@ def backbones_ls(word: WordArgument = "", as_json: bool = False) -> None:
 def backbones_check(
     name: str, size: int | None = None, weights: Path | None = None
 ) -> None:
-    """Load all tensors of an encoder, and show its features on fixed noise images and its speed.
+    """Load an encoder, and show its features on fixed noise images and its speed.
 
     Args:
         name: Name of an encoder, from `rsft backbones ls` or timm.
@@ -155,7 +155,7 @@ def _show_list(
     cells: Callable[[dict[str, Any]], tuple[str, ...]],
     unusable: Sequence[UnusableEncoder] = (),
 ) -> None:
-    """Print the listed encoders that contain a word: below the name of each its first cell, then the other cells.
+    """Print the listed encoders that contain a word, with their cells.
 
     The `unusable` encoders follow. If there are any, the word may match no other
     encoder.
@@ -217,7 +217,7 @@ NamesArgument = Annotated[
 @weights_app.command("ls")
 @documented
 def weights_ls(word: WordArgument = "", as_json: bool = False) -> None:
-    """List the weights files of the encoders: size, published checksum, and whether the file is present."""
+    """List the weights files of the encoders: size, checksum, and whether present."""
 
     def cells(row: dict[str, Any]) -> tuple[str, ...]:
         size = f"{row['bytes'] / 1e6:,.1f}" if row["bytes"] else "?"
@@ -253,7 +253,7 @@ def weights_get(names: NamesArgument) -> None:
 def weights_verify(
     names: NamesArgument = [],  # noqa: B006
 ) -> None:  # typer takes no None for a list of arguments
-    """Verify weights against the published checksum or the recorded digest (default: all present files)."""
+    """Verify weights against the published or recorded digest (default: all files)."""
     from rsft.backbones.card import verify_weights
     from rsft.backbones.catalog import find_encoder, listed_encoders
     from rsft.errors import RsftError
@@ -283,7 +283,7 @@ def weights_convert(
     name: Annotated[str, Option(name="--as")],
     overwrite: bool = False,
 ) -> None:
-    """Write the encoder in a checkpoint as plain tensors, without decoder, head and optimizer.
+    """Write the encoder in a checkpoint as plain tensors, without decoder and head.
 
     Args:
         source: Checkpoint: .safetensors, or a file of torch.save.

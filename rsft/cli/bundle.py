@@ -30,7 +30,7 @@ app = typer.Typer(
 @app.command("show", cls=FencedCommand)
 @documented
 def bundle_show(bundle: BundleArgument, as_json: bool = False) -> None:
-    """Show a bundle: classes, contract of a chip, backbone, licenses, method, accuracy."""
+    """Show a bundle: classes, chips, backbone, licenses, method, accuracy."""
     from rsft.cli.display.bundles import show_bundle
     from rsft.models.inspection.describe import describe_bundle
 
@@ -72,7 +72,7 @@ def bundle_verify(
     key: Path | None = None,
     as_json: bool = False,
 ) -> None:
-    """Check that all files are unchanged and that this machine can build the classifier.
+    """Check that all files are unchanged and that this machine can build the model.
 
     The exit status is 1 if not.
 

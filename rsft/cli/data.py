@@ -103,7 +103,7 @@ def data_stats(root: RootArgument) -> None:
 
 
 def _list_counts(store: ChipStore) -> Iterator[tuple[str, str]]:
-    """Yield the bands, and counts by source, sensor, polarization and group of classes."""
+    """Yield the bands, and counts by source, sensor, polarization and group."""
     from rsft.data.chips.store import SPLITS
 
     yield "bands", ", ".join(store.bands)
@@ -173,7 +173,7 @@ def data_add(
     source: Annotated[list[str] | None, Option(metavar="PATH|ADDRESS")] = None,
     as_json: bool = False,
 ) -> None:
-    """Join corrected labels to a chip store, all of them or none; list rows that cannot be used.
+    """Join corrected labels to a chip store, all or none; list rows without use.
 
     Chips that were not saved are cut from their scene again. No scene gets into two
     splits. The same command again changes nothing.

@@ -1,4 +1,4 @@
-"""Check the environment of rsft: versions, device, threads, bfloat16, free space, weights."""
+"""Check the environment: versions, device, threads, speed, free space, weights."""
 
 import os
 import platform
@@ -102,7 +102,7 @@ def _version(package: str) -> EnvironmentCheck:
 
 
 def _processor() -> list[EnvironmentCheck]:
-    """Check device, threads and load, and compare float32 with bfloat16 (a matrix product, a training step)."""
+    """Check device, threads and load, and compare float32 with bfloat16."""
     import torch
 
     from rsft.utils.precision_benchmark import (

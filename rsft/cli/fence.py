@@ -243,7 +243,7 @@ def _class_names(text: str) -> Iterator[Path]:
 
 
 def _names_server(text: str) -> bool:
-    """Return whether an argument is an address, or a local STAC item with files on servers."""
+    """Return whether an argument is an address, or an item with files on servers."""
     from rsft.data.imagery.scene_uri import SceneUri, names_servers
 
     is_list = text.startswith("@") and any(map(_names_server, _list_lines(text)))

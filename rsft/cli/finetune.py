@@ -171,7 +171,7 @@ def _show_needs(request: FinetuneRequest) -> None:
 
 
 def _show_kept_run(folder: Path, request: FinetuneRequest) -> dict[str, Path]:
-    """Show the result of a complete run, and return its files; none if one is missing."""
+    """Show a complete run, and return its files; none if one is missing."""
     from rsft.cli.display.evaluation import show_evaluation
     from rsft.evaluation.report.run_files import read_json
     from rsft.evaluation.schema import Evaluation

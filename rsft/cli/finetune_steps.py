@@ -174,7 +174,7 @@ class Steps:
         return words + shlex.split(request.prepare)
 
     def begin(self, step: str, note: str = "") -> None:
-        """Print the number and the name of a step, and the command that does it alone."""
+        """Print the number and the name of a step, and its command."""
         later = ("train", "report")
         steps = [name for name in _TITLES if name in self.commands or name in later]
         number = steps.index(step) + 1
@@ -335,7 +335,7 @@ def _is_image(path: Path) -> bool:
 
 
 def _choose_root(source: Path) -> Path:
-    """Return the folder of the chip store: data/<name of the source>, or one beside it."""
+    """Return the folder of the chip store: data/<name>, or one beside the source."""
     whole = source.resolve()
     stem = whole.name if whole.is_dir() else whole.stem
     name = re.sub(r"[^\w.-]+", "-", stem).strip(".-") or "chips"

@@ -1,4 +1,4 @@
-"""The result of `rsft.finetune`: files of a run, its bundle as a classifier, and what a notebook shows of it."""
+"""The result of `rsft.finetune`: files, classifier, and what a notebook shows."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -46,7 +46,7 @@ class FinishedRun(Run):
 
     @property
     def accuracy(self) -> pd.DataFrame:
-        """Accuracy in %, one row for the run and for each baseline; a group without chips has no column."""
+        """Accuracy in %, one row per method; a group without chips has no column."""
         rows = {
             method: {
                 name: 100 * interval.value
@@ -67,7 +67,7 @@ class FinishedRun(Run):
         return self.predictor.predict(chips, **options)
 
     def _repr_html_(self) -> str:
-        """Return the maps of scenes in the run folder, the accuracy and its notes, and the path of the report."""
+        """Return the maps of scenes, the accuracy, and the path of the report."""
         evaluation = self.evaluation
         parts = []
         for scene, picture in read_scene_maps(self.folder):

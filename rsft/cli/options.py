@@ -29,7 +29,7 @@ from rsft.utils.command_options import Access, Argument, Option
 
 
 class FencedCommand(TyperCommand):
-    """A command that closes the fence before it runs, if `rsft` was started as a program."""
+    """A command that closes the fence, if `rsft` was started as a program."""
 
     def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]  # typer's class of contexts
         """Close the fence, and run the command.
@@ -268,7 +268,7 @@ def _branches(hint: Any) -> tuple[Any, ...]:
 
 
 def _typer_hint(hint: Any) -> Any:
-    """Return the type that typer reads: a text for tuples and keywords, a time for a day."""
+    """Return the type that typer reads, such as a text for a tuple."""
     branches = _branches(hint)
     kinds = {get_origin(branch) for branch in branches}
     if tuple in kinds or (Literal in kinds and Path in branches):
@@ -462,7 +462,7 @@ def _list_options(settings: Iterable[Setting]) -> Iterator[Setting]:
 def _take_values(
     settings: Iterable[Setting], values: Mapping[str, Any], flags: Flags
 ) -> dict[str, Any]:
-    """Return the value of each setting: of a flag, an option, or a dataclass of options.
+    """Return the value of each setting: a flag, an option, or a dataclass.
 
     Raises:
         RequestError: a value is wrong, or an option only works with the flag of its

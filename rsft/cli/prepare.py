@@ -1,4 +1,4 @@
-"""`rsft prepare`: build chip stores, one command per data set of `rsft.data.prepare.registry.DATASETS`."""
+"""`rsft prepare`: build chip stores, one command per registered data set."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class DatasetGroup(PlainGroup):
 
     @property
     def commands(self) -> dict[str, Any]:
-        """The commands by name; a data set whose package cannot be imported is left out with a warning."""
+        """The commands by name; a data set that cannot be imported gives a warning."""
         return _dataset_commands()
 
     @commands.setter
@@ -90,7 +90,7 @@ def _group() -> None:
 
 
 def _note_store(root: Path, data_set: str) -> str:
-    """Note a new store for later commands, and return the line that says so; without a writable home, say that."""
+    """Note a new store for later commands, and return the line that says so."""
     from rsft.data.chips.store_notes import note_store, notes_file
 
     name = data_set or root.resolve().name
@@ -156,7 +156,7 @@ class StoreCommand(CommandFunction):
 
 
 def _find_gaps(store: ChipStore) -> Iterator[str]:
-    """Yield a warning for each split without chips of a class, and for a single class."""
+    """Yield a warning for each split that lacks a class, and for a single class."""
     from rsft.data.chips.store import list_first_names, missing_classes
 
     for split, names in missing_classes(store.counts).items():

@@ -1,4 +1,4 @@
-"""`rsft finetune RECIPE --dry-run`: what a run needs, and what of it is missing on this machine."""
+"""`rsft finetune RECIPE --dry-run`: what a run needs, and what is missing."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def _failure(name: str, error: RsftError) -> EnvironmentCheck:
 
 
 def _check_weights(recipe: Recipe) -> EnvironmentCheck:
-    """Check that the weights file of the backbone exists; its content is checked when it is loaded."""
+    """Check that the weights file of the backbone exists."""
     from rsft.backbones.card import find_weights
     from rsft.backbones.catalog import find_encoder
 
@@ -125,7 +125,7 @@ def _check_weights(recipe: Recipe) -> EnvironmentCheck:
 def _check_space(
     name: str, needed: float, free: float, otherwise: Status = "fail"
 ) -> EnvironmentCheck:
-    """Compare two numbers of bytes; `otherwise` is the status if `free` is less than `needed`."""
+    """Compare numbers of bytes; `otherwise` is the status if too few are free."""
     text = f"{needed / 1e9:,.2g} GB of {free / 1e9:,.1f} GB free"
     if needed <= free:
         return EnvironmentCheck(name, text)

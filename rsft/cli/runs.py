@@ -315,7 +315,7 @@ def report_compare(
     out: Annotated[Path, OUT] = Path("comparison.html"),
     overwrite: bool = False,
 ) -> None:
-    """Compare runs on one page: accuracy, paired differences, features, modulators, cost, and the recipes.
+    """Compare runs on one page: accuracy, differences, features, cost, recipes.
 
     Args:
         runs: Run folders, or RUNS/<recipe> for its newest run; the first is the
@@ -427,7 +427,7 @@ def recipes_validate(
 
 
 def _print_yaml(text: str) -> None:
-    """Print YAML: in color and in the width of a terminal, and otherwise line by line as it is."""
+    """Print YAML: in color on a terminal, and otherwise line by line as it is."""
     from rich.syntax import Syntax
     from rich.text import Text
 

@@ -1,1 +1,1 @@
-"""Code that knows nothing of chips or networks: files, downloads, archives, processes."""
+"""Code that knows nothing of chips or networks: files, archives, processes."""

@@ -1,4 +1,4 @@
-"""Let one formula compute with arrays of NumPy and with tensors of PyTorch, without importing PyTorch."""
+"""Let one formula compute with arrays of NumPy and with tensors of PyTorch."""
 
 import sys
 from typing import Any
@@ -68,7 +68,7 @@ def fill_missing(array: Any, value: float) -> Any:
 
 
 def log_sum_exp(values: Any, axis: int) -> Any:
-    """Return log(sum(exp(values))) of finite values along an axis, which stays with length 1.
+    """Return log(sum(exp(values))) of finite values along an axis, which stays.
 
     Returns:
         The logarithms.

@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary path that replaces `path` if the block ends without an exception.
+    """Yield a temporary path that replaces `path` if the block succeeds.
 
     Yields:
         Path of an empty file with the same name, in a hidden folder beside `path`.
@@ -56,7 +56,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: Path, replace: bool = True) -> Iterator[Path]:
-    """Yield a temporary folder that replaces `path` if the block ends without an exception.
+    """Yield a temporary folder that replaces `path` if the block succeeds.
 
     An existing folder is first moved out of the way. If the process is killed before
     the second rename, `path` does not exist until the next write beside it restores the
@@ -102,7 +102,7 @@ def sha256(path: Path) -> str:
 
 
 def remove_stale_folders(parent: Path) -> None:
-    """Remove the temporary folders that killed processes left in a folder; every write beside them does so too."""
+    """Remove the temporary folders that killed processes left in a folder."""
     for stale in parent.glob(f"{TEMPORARY_PREFIX}*"):
         lock = FileLock(stale / _LOCK)
         with suppress(*_NO_LOCK):  # its process is alive, or it belongs to another user
@@ -112,7 +112,7 @@ def remove_stale_folders(parent: Path) -> None:
 
 @contextmanager
 def _temporary_folder(parent: Path) -> Iterator[Path]:
-    """Yield a locked folder in `parent` with subfolders new/ and old/; remove it when the block ends."""
+    """Yield a locked folder in `parent` with subfolders new/ and old/."""
     parent.mkdir(parents=True, exist_ok=True)
     remove_stale_folders(parent)
     while True:
@@ -135,7 +135,7 @@ def _temporary_folder(parent: Path) -> Iterator[Path]:
 
 
 def _remove(folder: Path, lock: FileLock) -> None:
-    """Remove a temporary folder whose lock this process holds, and restore what was set aside in it."""
+    """Remove a temporary folder of this process, and restore what was set aside."""
     try:
         for old in folder.glob("old/*"):
             path = folder.parent / old.name
@@ -217,7 +217,7 @@ def work_folder(folder: Path, fingerprint: str) -> Iterator[Path]:
 
 
 def remove_work_folder(folder: Path, lock_file: Path | None = None) -> None:
-    """Remove the folder of a killed process, and its lock file; do nothing if another process uses it.
+    """Remove the folder of a killed process, and its lock file, unless it is in use.
 
     By default, the lock file is that of `work_folder`.
     """

@@ -1,4 +1,4 @@
-"""Import optional dependencies: a missing one is an error with the command that installs it, and telemetry is off.
+"""Import optional dependencies, without their telemetry.
 
 docs/security.md lists what the telemetry of each package would send.
 """
@@ -35,7 +35,7 @@ PACKAGES = frozenset({*_VARIABLES, *_OPENVINO_PACKAGES})
 
 
 def disable_telemetry(*packages: str) -> None:
-    """Switch off the telemetry of packages in this process and in processes that it starts later.
+    """Switch off the telemetry of packages in this and in later processes.
 
     The command line calls this for all packages. Other code calls it for a package that
     it is about to import, so that a program that uses rsft keeps its environment
@@ -67,7 +67,7 @@ def disable_telemetry(*packages: str) -> None:
 
 
 def require(module: str, extra: str) -> Any:
-    """Import a module of a dependency that an extra of rsft installs ("" if none does), without its telemetry.
+    """Import a module of an optional dependency, without its telemetry.
 
     Raises:
         RequestError: the module cannot be imported; the hint says how to install it.

@@ -33,7 +33,7 @@ _TEMPORARY = (
 def download(
     url: str, target: Path, checksum: str | None, *, progress: Progress | None = None
 ) -> Path:
-    """Download a file unless it exists; an incomplete file is kept as .part beside it and resumed.
+    """Download a file unless it exists; an incomplete one is kept and resumed.
 
     Args:
         url: address of the file.
@@ -89,7 +89,7 @@ def download(
 def _fetch(
     url: str, part: Path, name: str, hint: str, progress: Progress | None
 ) -> None:
-    """Append the missing bytes to `part`, or download all of it if the server does not support ranges."""
+    """Append the missing bytes to `part`, or download all of it."""
     received = part.stat().st_size if part.exists() else 0
     headers = {"Accept-Encoding": "identity"} | (
         {"Range": f"bytes={received}-"} if received else {}
@@ -132,7 +132,7 @@ def _fetch(
 
 
 def weights_dir() -> Path:
-    """Return the folder of downloaded weights: $RSFT_WEIGHTS, or a folder in the user's cache."""
+    """Return the folder of downloaded weights: $RSFT_WEIGHTS, or in the cache."""
     return Path(
         os.environ.get("RSFT_WEIGHTS")
         or platformdirs.user_cache_path("rsft") / "weights"
@@ -140,7 +140,7 @@ def weights_dir() -> Path:
 
 
 def fetch_server_sha256(url: str) -> str | None:
-    """Ask the server for the SHA-256 of a file in hex, which Hugging Face sends in a header; None if it does not.
+    """Ask the server for the SHA-256 of a file in hex; None if it does not say it.
 
     huggingface_hub uses the same header: https://huggingface.co/docs/huggingface_hub,
     `get_hf_file_metadata`.
@@ -179,7 +179,7 @@ def _parse_checksum(checksum: str) -> tuple[str, str, str]:
 
 
 def root_cause(error: BaseException) -> str:
-    """Return the message of the innermost cause, such as "Connection refused", instead of the pool's description."""
+    """Return the message of the innermost cause, such as "Connection refused"."""
     while (cause := error.__cause__ or error.__context__) is not None:
         error = cause
     return (error.strerror if isinstance(error, OSError) else None) or str(error)

@@ -1,4 +1,4 @@
-"""Limit what this process can read, write and contact, with Landlock, a part of the Linux kernel.
+"""Limit what this process can read, write and contact, with Linux's Landlock.
 
 See https://docs.kernel.org/userspace-api/landlock.html. The limit covers the calling
 thread, and all threads and processes that it starts later, whatever library makes the
@@ -116,7 +116,7 @@ def explain_fence(error: OSError) -> RequestError | None:
 def enter_fence(
     readable: Iterable[Path], writable: Iterable[Path], *, connects: bool
 ) -> bool:
-    """Let this process read and write only below the given paths, and connect to no TCP port unless `connects` is set.
+    """Let this process read and write only below the given paths.
 
     Call it before another thread starts: threads that run already stay outside.
 

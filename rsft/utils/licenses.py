@@ -83,7 +83,7 @@ def license_restrictions(text: str) -> tuple[str, ...]:
 
 
 def describe_license(text: str, restrictions: tuple[str, ...]) -> str:
-    """Return a license with its restrictions in parentheses, such as "CC-BY-NC-4.0 (non-commercial)"."""
+    """Return a license with its restrictions, such as "CC-BY-NC-4.0 (...)"."""
     shown = [name for name in restrictions if name not in text.lower()]
     if shown:
         return f"{text} ({', '.join(shown)})"

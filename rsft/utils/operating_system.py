@@ -1,4 +1,4 @@
-"""What differs between Windows, macOS and Linux: names of files, open files, processors, memory and limits of memory.
+"""What differs between Windows, macOS and Linux: files, processors and memory.
 
 All branches on the platform are here, in `rsft.utils.fence` (Landlock) and in the
 allocators of `rsft.peft`.
@@ -43,7 +43,7 @@ def describe_name_fault(name: str) -> str:
 
 
 def describe_path_fault(path: str) -> tuple[str, str] | None:
-    """Return why Windows does not find, or does not open, a path that should exist, and a hint; None elsewhere."""
+    """Return why Windows does not open a path, and a hint; None elsewhere."""
     if not is_windows():
         return None
     if len(str(Path(path).absolute())) > _LONGEST_PATH:
@@ -69,7 +69,7 @@ def path_to_text(path: object) -> str:
 
 
 def unique_name(name: str) -> str:
-    """Return a text that is the same for all names of one file: Windows and macOS ignore case and composition."""
+    """Return a text that is the same for all names of one file on this system."""
     if sys.platform in ("win32", "darwin"):
         return fold_name(name)
     return name
@@ -86,7 +86,7 @@ def is_windows() -> bool:
 
 
 def replace_path(source: Path, target: Path) -> None:
-    """Rename a file or folder, like `Path.replace`; on Windows, wait until other programs have closed it.
+    """Rename a file or folder; on Windows, wait until other programs closed it.
 
     Raises:
         OSError: the rename failed.
@@ -130,7 +130,7 @@ def sync_path(path: Path) -> None:
 
 
 def sync_all() -> None:
-    """Write all files to the disk; for thousands of files this is cheaper than one call per file. Not on Windows."""
+    """Write all files to the disk; not on Windows."""
     if hasattr(os, "sync"):
         os.sync()
 
@@ -178,7 +178,7 @@ def peak_memory_bytes() -> float:
 
 
 def limit_address_space(size: int) -> bool:
-    """Limit the address space of this process to `size` bytes; return False where the system has no such limit."""
+    """Limit the address space of this process; return False where it cannot be."""
     if sys.platform == "win32":
         return False
     import resource
@@ -191,7 +191,7 @@ def limit_address_space(size: int) -> bool:
 
 
 def watch_memory(process: Popen[bytes], size: int) -> None:
-    """Kill a process that has more than `size` bytes of resident memory, on systems without `limit_address_space`."""
+    """Kill a process that has more than `size` bytes of resident memory."""
     if sys.platform == "linux":
         return
     import psutil
@@ -213,7 +213,7 @@ def watch_memory(process: Popen[bytes], size: int) -> None:
 
 
 def terminate_with_parent() -> None:
-    """Ask Linux to end this process with SIGTERM when its parent ends, even if killed."""
+    """Ask Linux to end this process with SIGTERM when its parent ends."""
     ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGTERM)
 
 
@@ -227,7 +227,7 @@ def limits_file_size() -> bool:
 
 
 def refuse_folder(error: OSError) -> None:
-    """Raise an error for a folder that cannot be listed; `os.walk` would leave it out without a word.
+    """Raise an error for a folder that cannot be listed, for `os.walk`.
 
     Raises:
         RequestError: always, except for lost+found, which belongs to the file system.
@@ -241,7 +241,7 @@ def refuse_folder(error: OSError) -> None:
 
 
 def walk_files(folder: Path) -> Iterator[str]:
-    """Yield the paths of the files in a folder and its subfolders: texts, because `Path.rglob` keeps all its paths.
+    """Yield the paths of the files in a folder and its subfolders, as texts.
 
     Linked folders are followed. A link is left out if it leads above `folder`, where
     the walk would not end, or to a folder whose files come anyway.
@@ -262,7 +262,7 @@ def walk_files(folder: Path) -> Iterator[str]:
 
 
 def _is_new_folder(path: Path, visited: list[Path]) -> bool:
-    """Return whether a walk should enter a folder, and add the target of a link to the visited folders."""
+    """Return whether a walk should enter a folder, and remember a linked one."""
     if not path.is_symlink():
         return True
     target = Path(os.path.realpath(path))

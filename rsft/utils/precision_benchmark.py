@@ -1,4 +1,4 @@
-"""Measure which precision (fp32, bf16 or fp16) makes a training step fastest on this machine."""
+"""Measure which precision makes a training step fastest on this machine."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ EMULATED_SPEEDUP = 0.1
 def measure_speedups(
     device: torch.device, precisions: Iterable[str]
 ) -> dict[str, float]:
-    """Return the speedup of a training step over float32 for each of some precisions: bf16, fp16."""
+    """Return the speedup of a training step over float32 by precision."""
     import torch
 
     dtypes = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -39,7 +39,7 @@ def measure_speedups(
 
 
 def fastest_precision(speedups: Mapping[str, float]) -> str:
-    """Return the precision that "auto" selects: fp32, or one of those whose speedup over it was measured.
+    """Return the precision that "auto" selects.
 
     A later precision must be clearly faster than an earlier one: bfloat16 is preferred
     to float16, which needs a scaled loss.
@@ -94,7 +94,7 @@ def matmul_speedup(device: torch.device, dtype: torch.dtype) -> float:
 def _measure_growing(
     device: torch.device, make_pair: Callable[..., tuple[Work, Work]]
 ) -> float:
-    """Return the speedup of the second function of a pair over the first, for many tokens unless it is very slow.
+    """Return the speedup of the second function of a pair over the first.
 
     Args:
         make_pair: takes tokens (N, D) and a matrix (D, 4 D), and returns the two
@@ -112,7 +112,7 @@ def _measure_growing(
 def measure_speedup(
     baseline: Work, candidate: Work, repeats: int = 9, limit: float = 2.0
 ) -> float:
-    """Return the median duration of `baseline` divided by that of `candidate`; the two are called alternately.
+    """Return the median duration of `baseline` divided by that of `candidate`.
 
     Args:
         baseline: the reference function, usually the slower one.
@@ -131,7 +131,7 @@ def measure_speedup(
 
 
 def _matrices(device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return tokens (N, D) and a matrix (D, 4 D) of a ViT-S, or larger on a GPU, where launching kernels takes long."""
+    """Return tokens (N, D) and a matrix (D, 4 D) of a ViT-S, or larger on a GPU."""
     import torch
 
     rows, width = (8192, 1024) if device.type == "cuda" else (1024, 384)

@@ -4,6 +4,6 @@ from rsft.types import Progress
 
 
 def announce(progress: Progress | None, task: str) -> None:
-    """Report that a task of unknown length begins, so that a display can say what a command waits for."""
+    """Report that a task of unknown length begins."""
     if progress is not None:
         progress(0, 0, task)

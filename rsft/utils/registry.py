@@ -89,7 +89,7 @@ class Registry(Generic[C]):
         return component
 
     def names(self) -> tuple[str, ...]:
-        """Return all names: rsft's own in the order of definition, then those of other packages."""
+        """Return all names: rsft's own in the order of definition come first."""
         self._import_builtin()
         return tuple(dict.fromkeys([*self._components, *entry_points_of(self.group)]))
 

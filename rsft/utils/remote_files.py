@@ -1,4 +1,4 @@
-"""Ask a web server about a file before it is read in parts, and report in words what is wrong.
+"""Ask a web server about a file before it is read in parts.
 
 Only the functions that ask a server import requests, because a job without remote files
 should start fast.
@@ -122,7 +122,7 @@ def read_url(url: str, limit: int) -> bytes:
 
 
 def check_host(url: str, named: str) -> None:
-    """Raise an error if an address that another file or server gives leads to this machine or into a private network.
+    """Raise an error if a foreign address leads into a private network.
 
     Args:
         url: the address.
@@ -154,7 +154,7 @@ def check_host(url: str, named: str) -> None:
 
 
 def public_url(url: str) -> str:
-    """Return an address without user name, password and signed query, for messages and tables.
+    """Return an address without user name, password and signed query.
 
     Example:
         >>> public_url("https://me:secret@example.com/a.tif?sig=secret")

@@ -1,4 +1,4 @@
-"""Open a source that is an archive, or contains archives, as a folder of plain files."""
+"""Open a source with archives as a folder of plain files."""
 
 import logging
 import os

@@ -1,4 +1,4 @@
-"""Name folders that libraries can write, before they are imported: on some machines the home of the user is missing.
+"""Name folders that libraries can write, before they are imported.
 
 Otherwise Matplotlib, Fontconfig and others print lines of their own, or fail: if the
 home is read-only, if the fence of `rsft.cli.fence` hides it, or if a container has a
@@ -20,7 +20,7 @@ _WRITE = os.W_OK | os.X_OK
 
 
 def set_user_folders() -> None:
-    """Set the environment variables of the home, of the caches and of Matplotlib's folder, as far as it is necessary.
+    """Set the variables of the home, the caches and Matplotlib, where necessary.
 
     A folder for temporary files takes the place of a home that is unknown, and of
     caches that cannot be written, with a warning. Matplotlib gets a folder in rsft's
@@ -63,7 +63,7 @@ def _is_writable(folder: Path) -> bool:
 
 
 def _temporary_folder() -> Path:
-    """Return the folder for temporary files that this user's commands share: no other user can write it.
+    """Return the folder for temporary files that this user's commands share.
 
     Raises:
         OSError: no folder for temporary files can be written.

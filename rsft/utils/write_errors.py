@@ -286,7 +286,7 @@ def _is_full(path: Path) -> bool:
 
 
 def _shorten(path: object) -> str:
-    """Return a path as text, in which names that are too long for a terminal are cut."""
+    """Return a path as text; names that are too long are cut."""
     text = os.fsdecode(path) if isinstance(path, bytes) else str(path)
     parts = text.split("/")
     for number, part in enumerate(parts):

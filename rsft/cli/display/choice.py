@@ -1,4 +1,4 @@
-"""Show the choice of a recipe: a table that grows as candidates are compared, and one line of progress."""
+"""Show the choice of a recipe: a table that grows, and one line of progress."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -41,7 +41,7 @@ class SearchDisplay(SearchListener):
 
 
 class SearchJson(SearchDisplay):
-    """Prints one JSON object per line: the event candidate with a row of the table, whenever a run ends."""
+    """Prints a row of the table as the event candidate, whenever a run ends."""
 
     def on_table(self, rows: Sequence[TriedCandidate], changed: int) -> None:
         emit_json_event("candidate", asdict(rows[changed]))
@@ -138,7 +138,7 @@ class LiveSearch(SearchLines):
 def choose_search_display(
     plan: AutoPlan, console: Console, *, quiet: bool, as_json: bool
 ) -> SearchDisplay:
-    """Return the live display on a terminal that can be redrawn, else lines or JSON lines.
+    """Return the display for a choice: live, lines of a log, or JSON lines.
 
     Args:
         plan: the candidates and the notes.
@@ -164,7 +164,7 @@ def describe_trial(trial: Trial) -> str:
 
 
 def search_table(rows: Sequence[TriedCandidate]) -> Table:
-    """Return the table of what was tried: means over folds in %, and their standard deviations."""
+    """Return the table of what was tried: means and deviations over folds in %."""
     return make_table(
         "recall in % of held-out training chips, mean ± deviation over folds",
         COLUMNS,

@@ -303,7 +303,7 @@ def _show_bars() -> Iterator[ReportProgress]:
 
 @contextmanager
 def show_waiting(task: str) -> Iterator[None]:
-    """Say within the block what a command waits for, such as the import of a large package."""
+    """Say within the block what a command waits for, such as an import."""
     with progress() as report:
         report(0, 0, task)
         yield

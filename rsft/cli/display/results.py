@@ -1,4 +1,4 @@
-"""Print the results of predictions, corrected labels and suggestions, as tables or as JSON lines."""
+"""Print predictions, corrected labels and suggestions, as tables or JSON lines."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _REASONS_SHOWN = 20
 
 
 def show_addition(summary: CorrectionSummary) -> None:
-    """Print the counts by class and split, what was left out, the splits of the scenes, and the rejected rows."""
+    """Print what became of corrected labels: counts, splits, and rejected rows."""
     result = summary.result
     if result.added:
         splits = [
@@ -147,7 +147,7 @@ def emit_store(store: ChipStore, notes: Sequence[str]) -> None:
 
 
 def show_predictions(result: PredictionResult) -> None:
-    """Print the counts by class, notes apart from those of `show_checks`, and the first rejected chips."""
+    """Print the counts by class, notes, and the first rejected chips."""
     from rsft.inference.predict.scene_check import describe_checks
 
     title = f"{display.format_chip_count(len(result.table))} classified"
@@ -167,7 +167,7 @@ def show_predictions(result: PredictionResult) -> None:
 
 
 def show_checks(result: PredictionResult) -> None:
-    """Print how many objects of the truth were found, and whether the chips are like those of the training."""
+    """Print how many true objects were found, and whether the chips are as expected."""
     from rsft.inference.predict.scene_check import describe_checks
 
     for check in result.truth:
@@ -181,7 +181,7 @@ def show_checks(result: PredictionResult) -> None:
 
 
 def show_archive(archive: ArchiveResult, as_json: bool) -> None:
-    """Print the number of scenes by status, and the reasons of the first failures, or every scene as a JSON line."""
+    """Print the number of scenes by status, or every scene as a JSON line."""
     if as_json:
         for scene in archive.scenes:
             emit_json_event("scene", vars(scene))
@@ -224,7 +224,7 @@ def show_archive(archive: ArchiveResult, as_json: bool) -> None:
 
 
 def report_json_progress() -> Progress:
-    """Return a callable that prints progress as JSON lines, at most one per percent and task."""
+    """Return a callable that prints progress as JSON, once per percent and task."""
     printed: dict[str, int] = {}
 
     def report(done: int, total: int, task: str) -> None:
@@ -247,7 +247,7 @@ def report_progress(as_json: bool) -> Iterator[Progress]:
 
 
 def emit_predictions(result: PredictionResult, paths: dict[str, Path]) -> None:
-    """Print the result of a job as one JSON line; `paths` are further files and folders that it wrote, by name."""
+    """Print the result of a job as one JSON line; `paths` are further outputs."""
     fields: dict[str, Any] = {
         "predictions": str(result.output_path),
         "chips": len(result.table),
@@ -268,7 +268,7 @@ def show_suggestions(
     as_json: bool = False,
     shown: int | None = None,
 ) -> None:
-    """Print the chips with the reason for each one, and notes, as tables or as one JSON object.
+    """Print the chips with the reason for each one, and notes, or one JSON object.
 
     Args:
         suggestions: the chips.

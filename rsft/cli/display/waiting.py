@@ -1,4 +1,4 @@
-"""Lines that say what a command waits for, where no bar can be redrawn: in a log, a pipe or a dumb terminal."""
+"""Lines that say what a command waits for, where no bar can be redrawn."""
 
 import math
 import threading
@@ -16,7 +16,7 @@ _SECONDS_PER_CHECK = 0.1
 
 
 class WaitingLines:
-    """Prints the running task within a `with` block, once it takes longer than `FIRST_LINE_SECONDS`.
+    """Prints the running task within a `with` block, if it takes long.
 
     A thread prints, because one step of a task may take minutes.
 
@@ -54,7 +54,7 @@ class WaitingLines:
                 self._line = task
 
     def postpone(self) -> None:
-        """Wait `SECONDS_PER_LINE` for the next line, because another one was printed."""
+        """Wait `SECONDS_PER_LINE` for the next line: another one was printed."""
         with self._lock:
             self._due = time.monotonic() + SECONDS_PER_LINE
 

@@ -1,4 +1,4 @@
-"""Read JSON and XML from untrusted sources, only from regular files, and write untrusted text into Markdown.
+"""Read JSON and XML from untrusted sources, only from regular files.
 
 A file that is a pipe, a socket or a device can block for ever, or never end.
 """
@@ -25,7 +25,7 @@ MAX_DIGITS = 1000
 
 
 def parse_json(data: str | bytes, **options: Any) -> Any:
-    """Parse JSON in UTF-8, with limits on its depth and its integers; `options` are those of `json.loads`.
+    """Parse JSON in UTF-8, with limits; `options` are those of `json.loads`.
 
     Returns:
         Its content.
@@ -129,7 +129,7 @@ def read_regular(path: Path, limit: int = MAX_TABLE_BYTES) -> bytes:
 
 
 def read_regular_text(path: Path, limit: int = MAX_TABLE_BYTES) -> str:
-    """Read a regular file of at most `limit` bytes as UTF-8, with or without a byte-order mark.
+    """Read a regular file as UTF-8, with or without a byte-order mark.
 
     Returns:
         Its text, in which all ends of lines are line feeds.
@@ -179,7 +179,7 @@ _ACTIVE = re.compile(r"[\\`*\[\]|]")
 
 
 def escape_markdown(text: str) -> str:
-    r"""Return a text that Markdown shows as it is: without HTML, links, images, code, line breaks and cell borders.
+    r"""Return a text that Markdown shows as it is, without active content.
 
     An image would make the program that shows the page send a request to its address.
 
@@ -214,7 +214,7 @@ class _StrictBuilder(ElementTree.TreeBuilder):
         self.depth = 0
 
     def doctype(self, name: str, pubid: str, system: str) -> None:
-        """Raise an error: a document type could define entities that expand without bound, or name other files."""
+        """Raise an error: a document type could define entities, or name files."""
         raise ValueError("it declares a document type")
 
     def start(self, tag: str, attrs: dict[str, str], /) -> ElementTree.Element:

@@ -1,4 +1,4 @@
-"""Take the drivers of GDAL that nobody needs out of the process: those of lists, servers and scripts among them.
+"""Take the drivers of GDAL that nobody needs out of the process.
 
 An overview, a mask or a source of another raster is opened by GDAL itself, with all
 registered drivers. A driver that is not registered cannot be reached by any file.
@@ -15,7 +15,7 @@ and all its drivers stay."""
 
 
 def limit_drivers(extension: str, accepted: Collection[str]) -> bool:
-    """Unregister all drivers of GDAL but the accepted ones, if the environment variable `LIMIT` is "limited".
+    """Unregister all drivers of GDAL but the accepted ones, if `LIMIT` says so.
 
     Call it before files are opened, and again to accept others. GDAL_SKIP stays set,
     because rasterio registers all drivers again when it needs a new environment.

@@ -1,4 +1,4 @@
-"""Find out whether an HDF5 or netCDF file names other files, from which the HDF5 library would read values."""
+"""Find out whether an HDF5 or netCDF file names other files to read from."""
 
 import mmap
 import os
@@ -87,7 +87,7 @@ def _refers_to(data: mmap.mmap, heap: bytes, before: bytes) -> bool:
 
 
 def _is_external_link(data: mmap.mmap, start: int, folder: Path) -> bool:
-    """Return whether a link message names a file and an object, as the HDF5 library reads it.
+    """Return whether a link message names a file and an object.
 
     The bytes of a message also occur by chance among values. So the names are
     printable, or the file exists.
@@ -120,7 +120,7 @@ def _is_printable(text: bytes) -> bool:
 
 
 def _exists(name: bytes, folder: Path) -> bool:
-    """Return whether the HDF5 library would open a file of this name: beside the file, or in the working folder."""
+    """Return whether the HDF5 library would open a file of this name."""
     start = os.fsencode(folder)
     paths = (
         os.path.join(start, name),  # noqa: PTH118

@@ -1,4 +1,4 @@
-"""Read an untrusted file in a process of its own, with limits: what harms it, harms nothing else."""
+"""Read an untrusted file in a process of its own, with limits."""
 
 import os
 import subprocess
@@ -71,7 +71,7 @@ def run_limited(program: str, data: bytes) -> bytes:
 
 
 def enter_limits(readable: Iterable[Path], writable: Iterable[Path] = ()) -> None:
-    """Limit the memory of this process, and, where the kernel has Landlock, what it can read, write and contact.
+    """Limit the memory of this process, and what it can read and contact.
 
     Args:
         readable: files and folders, besides Python, its packages and libraries of the

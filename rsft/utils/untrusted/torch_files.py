@@ -49,7 +49,7 @@ _LOCATOR64 = struct.Struct("<4s4xQ4x")
 
 
 class UnsafeTorchFileError(ValueError):
-    """Reading a checkpoint could take more memory than its size, or hours; or its weights are quantized."""
+    """Reading a checkpoint could take too much memory or time, or it is quantized."""
 
 
 class DamagedTorchFileError(ValueError):
@@ -83,7 +83,7 @@ def check_torch_file(path: Path) -> None:
 
 
 def _check_end(file: BinaryIO, size: int) -> None:
-    """Check that the list of members is where the end of the file says, so that torch and Python find the same one."""
+    """Check that the list of members is where the end of the file says."""
     file.seek(max(0, size - _END.size - _LOCATOR64.size - _END64.size))
     tail = file.read()
     end = size - _END.size
