@@ -6,22 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from rsft.peft import AdaptedModel
-from rsft.recipe.load import load_recipe
-from rsft.training import FineTuningModule
 from rsft.training.fit import train_on_batch
-
-
-@pytest.fixture
-def make_learner(recipe_file):
-    def make(*overrides):
-        learner = FineTuningModule.from_recipe(
-            load_recipe(recipe_file, overrides)
-        ).learner
-        # as at the start of an epoch; computing frozen features leaves evaluation mode
-        learner.classifier.train()
-        return learner
-
-    return make
 
 
 def test_outer_steps_are_due_after_the_warm_up_in_every_second_step(make_learner):
@@ -34,23 +19,6 @@ def test_outer_steps_are_due_after_the_warm_up_in_every_second_step(make_learner
         for epoch in range(2)
     ]
     assert due == [[False] * 4, [False, True, False, True]]
-
-
-def test_half_of_the_batches_are_mixed(make_learner):
-    learner = make_learner("train.mixup=0.4")
-    other = make_learner("train.mixup=0.4")
-    drawn = []
-    for epoch in range(20):
-        for index in range(4):
-            drawn.append(learner.prepare_step(epoch, index).mixing)
-    assert (other.prepare_step(19, 3).mixing is None) == (
-        drawn[-1] is None
-    )  # a resumed run mixes the same chips
-    mixed = [item for item in drawn if item is not None]
-    assert 25 < len(mixed) < 55 and all(0 <= x.share <= 1 for x in mixed)
-    assert all(sorted(x.order.tolist()) == list(range(len(x.order))) for x in mixed)
-    learner = make_learner()
-    assert learner.prepare_step(0, 0).mixing is None
 
 
 def test_accumulated_batches_count_as_one_step(make_learner):

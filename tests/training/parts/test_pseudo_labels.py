@@ -1,4 +1,4 @@
-"""The mean of the weights, and pseudo-labels of unlabeled chips."""
+"""Pseudo-labels of unlabeled chips."""
 
 import numpy as np
 import pytest
@@ -158,44 +158,6 @@ def drawn(sources, size, epoch=0, index=0):
 def expected_labels(probabilities, threshold):
     confidence, labels = probabilities.max(1)
     return labels[confidence >= threshold], confidence >= threshold
-
-
-def test_the_mean_of_the_weights_follows_the_recursion():
-    classifier = FakeClassifier(1.0)
-    average = WeightAverage(classifier, 0.3)
-    expected = 1.0
-    for step, value in enumerate([2.0, 5.0, -1.0, 4.0, 8.0]):
-        classifier.bias.fill_(value)
-        average.after_step(step)
-        decay = min(0.3, (1 + step) / (10 + step))
-        expected = decay * expected + (1 - decay) * value
-        assert average.state["bias"].item() == pytest.approx(expected)
-        assert classifier.bias.item() == value
-    first = [(1 + step) / (10 + step) for step in range(3)]
-    assert first == [1 / 10, 2 / 11, 3 / 12] and 0.3 < 4 / 13
-
-
-def test_the_mean_is_in_the_classifier_for_a_block():
-    classifier = FakeClassifier(1.0)
-    average = WeightAverage(classifier, 0.0)
-    classifier.bias.fill_(3.0)
-    with pytest.raises(ValueError, match="stop"), average.use_weights():
-        assert (
-            classifier.bias.item() == 1
-            and average.training_weights(classifier.learned_state())["bias"].item() == 3
-        )
-        raise ValueError("stop")
-    assert (
-        classifier.bias.item() == 3
-        and average.training_weights(classifier.learned_state())["bias"].item() == 3
-    )
-
-
-def test_a_pruned_site_stays_pruned():
-    classifier = FakeClassifier(float("-inf"))
-    average = WeightAverage(classifier, 0.9)
-    average.after_step(0)
-    assert average.state["bias"].item() == float("-inf")
 
 
 def test_the_threshold(sources):
