@@ -37,9 +37,10 @@ from rsft.training.optim.optimizers import make_loss
 from rsft.version import __version__
 
 try:
+    # since TorchGeo 0.9
     from torchgeo.tasks import (
         Classification as ClassificationTask,
-    )  # since TorchGeo 0.9
+    )
 except ImportError:
     from torchgeo.trainers import ClassificationTask
 
@@ -127,9 +128,8 @@ class PEFTClassificationTask(ClassificationTask):  # type: ignore[misc]  # Torch
         method = _build_component(PeftSection, "peft", self.hparams["peft"])
         try:
             with warnings.catch_warnings():
-                warnings.filterwarnings(
-                    "error", message="input channels"
-                )  # the first layer would stay random
+                # the first layer would stay random
+                warnings.filterwarnings("error", message="input channels")
                 super().configure_models()
         except UserWarning as error:
             raise RequestError(
@@ -429,10 +429,11 @@ def _make_bundle(
     else:
         chips = _describe_store(_open_store(record, data, path))
     shape = hparams["in_channels"], hparams["num_classes"]
+    # before memory is allocated for them
     if shape != (
         len(chips["bands"]),
         len(chips["classes"]),
-    ):  # before memory is allocated for them
+    ):
         message = f"the task has {shape[0]} channels and {shape[1]} classes"
         message += (
             f", and {chips['name']} has {len(chips['bands'])} and"
@@ -511,9 +512,8 @@ def _rebuild_task(
 ) -> PEFTClassificationTask:
     """Return the task with the learned tensors of the checkpoint."""
     model = hparams["model"]
-    if hparams["task"] != "multiclass" or not is_model(
-        model
-    ):  # timm would ask a server for hf-hub:...
+    # timm would ask a server for hf-hub:...
+    if hparams["task"] != "multiclass" or not is_model(model):
         raise RequestError(
             f"the task is {hparams['task']} with {model}",
             path,
@@ -599,9 +599,8 @@ def _describe_backbone(
     model = hparams["model"]
     name = hparams["weights"]
     pool = getattr(network, "global_pool", "avg")
-    pool = (
-        pool if isinstance(pool, str) else "avg"
-    )  # a module of a hierarchical network
+    # a module of a hierarchical network
+    pool = pool if isinstance(pool, str) else "avg"
     if pool not in ("token", "avg") or not isinstance(
         network.get_classifier(), nn.Linear
     ):

@@ -504,7 +504,7 @@ def _mapping_annotation(value_type: Any, metadata: Mapping[str, Any]) -> Any:
     if lower:
         limits["minimum"] = 0
     item = _annotation(value_type, limits, numeric=True)
-    extra = {"words": words}
+    extra: dict[str, Any] = {"words": words}
     return Annotated[dict[str, item], Field(min_length=1, json_schema_extra=extra)]  # type: ignore[valid-type]
 
 

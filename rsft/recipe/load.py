@@ -82,9 +82,8 @@ def _validate(document: Document, overridden: set[str]) -> Recipe | None:
     """Return the recipe; add a fault for each key that is invalid or has no effect."""
     for name in SECTIONS:
         if Recipe.model_fields[name].is_required():
-            document.values.setdefault(
-                name, {}
-            )  # so that each missing key of the section is a fault
+            # so that each missing key of the section is a fault
+            document.values.setdefault(name, {})
     try:
         recipe = Recipe.model_validate(document.values)
     except ValidationError as error:

@@ -215,9 +215,8 @@ class Checkpointer:
         Returns:
             The position from which training continues.
         """
-        if (
-            self.learner.batches.shard[1] > 1
-        ):  # all processes start from the same weights
+        # all processes start from the same weights
+        if self.learner.batches.shard[1] > 1:
             checkpoint = broadcast_object(
                 checkpoint or Checkpoint(TrainingPosition(), self._state())
             )

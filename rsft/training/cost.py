@@ -82,9 +82,8 @@ def _train_and_count(classifier: Classifier, chip: Tensor) -> int:
     weights = {
         parameter.untyped_storage()._cdata for parameter in classifier.parameters()
     }
-    kept: dict[
-        int, Tensor
-    ] = {}  # the tensors stay alive, so that no number of a storage is used twice
+    # the tensors stay alive, so that no number of a storage is used twice
+    kept: dict[int, Tensor] = {}
 
     def keep(tensor: Tensor) -> Tensor:
         kept[tensor.untyped_storage()._cdata] = tensor

@@ -173,8 +173,6 @@ def launch_processes(train: TrainSection, device: torch.device) -> Processes:
     if train.devices * train.nodes == 1:
         if device.type == "cuda":
             device = torch.device(device.type, 0)
-        else:
-            device = device
         return Processes(device, HALF_DTYPES.get(train.precision))
     from lightning.fabric import Fabric
 
@@ -196,9 +194,8 @@ def _keep_freed_memory() -> None:
     """
     if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "mallopt"):
         library.mallopt(-1, 1 << 30)  # M_TRIM_THRESHOLD: free bytes that are kept
-        library.mallopt(
-            -3, 1 << 25
-        )  # M_MMAP_THRESHOLD: larger blocks are given back; this is the largest value
+        # M_MMAP_THRESHOLD: larger blocks are given back; this is the largest value
+        library.mallopt(-3, 1 << 25)
 
 
 def require_consistent_processes(train: TrainSection) -> None:
@@ -217,8 +214,6 @@ def require_consistent_processes(train: TrainSection) -> None:
         # no interactive shell
         if SLURMEnvironment.detect():
             started = int(os.environ["SLURM_NTASKS"])
-        else:
-            started = started
     if started != world_size:
         message = (
             f"{started} processes were started, but the recipe asks for {world_size}"
@@ -274,9 +269,8 @@ def is_rank_zero() -> bool:
     """Return whether this process writes files, also before it has connected."""
     if _is_distributed():
         return distributed.get_rank() == 0
-    has_slurm_ranks = (
-        int(os.environ.get("SLURM_NTASKS", "1")) > 1
-    )  # SLURM sets its variables also for a single task
+    # SLURM sets its variables also for a single task
+    has_slurm_ranks = int(os.environ.get("SLURM_NTASKS", "1")) > 1
     names = [
         name
         for name in _RANK_VARIABLES

@@ -34,10 +34,11 @@ _SHARED_KEYS = {
     "backbone": ("name", "blocks", "pool"),
     "head": ("kind", "logit_scale", "earlier_blocks"),
 }
+# they have no effect on the outputs of a trained bundle
 _FREE_PEFT_KEYS = (
     "init",
     "dropout",
-)  # they have no effect on the outputs of a trained bundle
+)
 
 _log = logging.getLogger(__name__)
 

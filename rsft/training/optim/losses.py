@@ -104,9 +104,8 @@ class FocalLoss:
 
         def loss(logits: Tensor, labels: Tensor) -> Tensor:
             log_loss = F.cross_entropy(logits, labels, reduction="none")
-            complement = -torch.expm1(
-                -log_loss
-            )  # 1 - p_y, clamped above 0: its power has no gradient at 0
+            # 1 - p_y, clamped above 0: its power has no gradient at 0
+            complement = -torch.expm1(-log_loss)
             return (
                 complement.clamp(min=torch.finfo(complement.dtype).tiny) ** self.gamma
                 * log_loss

@@ -145,14 +145,12 @@ def make_loss(
         A function of logits (B, C) and labels (B,).
     """
     counts = class_counts.float().clamp(min=1)
-    if (
-        "drawn_counts" not in signature(loss.make).parameters
-    ):  # a loss of another package may leave them out
+    # a loss of another package may leave them out
+    if "drawn_counts" not in signature(loss.make).parameters:
         return loss.make(counts)  # type: ignore[call-arg]
     if exponent == 1:
         return loss.make(counts, counts)
     draws = counts**exponent  # expected draws of each class in an epoch
-    draws = draws.where(
-        class_counts >= 1, draws.min()
-    )  # a class without chips is never frequent, also with q < 0
+    # a class without chips is never frequent, also with q < 0
+    draws = draws.where(class_counts >= 1, draws.min())
     return loss.make(counts, draws * (counts.sum() / draws.sum()))

@@ -220,9 +220,8 @@ class PseudoLabeler(Part):
                 logits, features = teacher.predict(inputs)
             probabilities = logits.float().softmax(1)
             if self.section.align != "none":
-                share = shard_loss_weight(
-                    self.size, self.shard
-                )  # of the chips of this process
+                # of the chips of this process
+                share = shard_loss_weight(self.size, self.shard)
                 mean = all_reduce_mean(probabilities.mean(0) * share)
                 self.mean_probabilities = (
                     _MOMENTUM * self.mean_probabilities + (1 - _MOMENTUM) * mean
@@ -259,9 +258,8 @@ class PseudoLabeler(Part):
             int(is_foreign.sum()),
             len(is_foreign),
         ]
-        is_counted = (
-            shard_loss_weight(self.size, self.shard) > 0
-        )  # else this process repeats a chip of another
+        # else this process repeats a chip of another
+        is_counted = shard_loss_weight(self.size, self.shard) > 0
         mean = all_reduce_mean(
             is_counted * torch.tensor(counts, dtype=torch.float64, device=self.device)
         )

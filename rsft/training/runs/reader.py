@@ -219,9 +219,8 @@ def _has_other_data(folder: Path, entries: Mapping[str, Any]) -> bool:
         if path.parent.name.isdecimal()
     ]
     for run in sorted(numbered, key=lambda path: int(path.name), reverse=True):
-        with suppress(
-            OSError, ValueError, TypeError, LookupError, AttributeError
-        ):  # a damaged run
+        # a damaged run
+        with suppress(OSError, ValueError, TypeError, LookupError, AttributeError):
             earlier = read_run_metadata(run)
             data = entries["data"]
             is_other_store = all(
@@ -413,10 +412,11 @@ def is_running(folder: Path) -> bool:
             return False
     except Timeout:
         return True
+    # no permission, or a file system without locks
     except (
         OSError,
         NotImplementedError,
-    ):  # no permission, or a file system without locks
+    ):
         return False
 
 

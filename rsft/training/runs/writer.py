@@ -68,9 +68,9 @@ def collect_provenance(recipe: Recipe, source: Path | None) -> dict[str, Any]:
         "recipe_file": None if source is None else str(source.resolve()),
         "git": None if source is None else git_state(source),
         **reader.describe_data(recipe.data),
-        "auto_stretch": (
-            2
-        ),  # version of the rule of data.stretch=auto; a resumed run of rsft 0.2 keeps the first one
+        # version of the rule of data.stretch=auto; a resumed run of rsft 0.2 keeps the
+        # first one
+        "auto_stretch": 2,
         "versions": package_versions(),
         "machine": platform.platform(),
         "hardware": {
@@ -136,9 +136,8 @@ class Run:
     metadata: dict[str, Any] = field(default_factory=dict)
     is_writer: bool = field(default_factory=is_rank_zero)
     _lock: FileLock | None = field(default=None, repr=False)
-    _earlier_seconds: float = field(
-        default=0.0, repr=False
-    )  # of sessions before this one
+    # of sessions before this one
+    _earlier_seconds: float = field(default=0.0, repr=False)
     _session_began: float = field(default_factory=time.monotonic, repr=False)
     _rows: list[dict[str, float]] = field(default_factory=list, repr=False)
     _scales: list[dict[str, Any]] = field(default_factory=list, repr=False)
@@ -217,9 +216,8 @@ class Run:
         run = cls(info.folder)
         if run.is_writer:
             run._lock = reader.lock_run(info.folder)
-        metadata = reader.read_run_metadata(
-            info.folder
-        )  # the last owner of the lock may have changed it
+        # the last owner of the lock may have changed it
+        metadata = reader.read_run_metadata(info.folder)
         run.metadata = {
             key: value
             for key, value in metadata.items()
@@ -251,9 +249,9 @@ class Run:
             error.hint = self.resume_command
             raise
         except (KeyboardInterrupt, SystemExit) as error:
-            self._fail(
-                "interrupted"
-            )  # before training, or at the second Ctrl-C, which Lightning turns into SystemExit
+            # before training, or at the second Ctrl-C, which Lightning turns into
+            # SystemExit
+            self._fail("interrupted")
             raise Interrupted(
                 signal.SIGINT, self.folder, self.resume_command
             ) from error
@@ -311,9 +309,8 @@ class Run:
             shutil.rmtree(self.checkpoints_dir, ignore_errors=True)
 
     def _fail(self, status: str, **entries: Any) -> None:
-        with suppress(
-            OSError
-        ):  # the disk may be full, and the caller raises the error that ended the run
+        # the disk may be full, and the caller raises the error that ended the run
+        with suppress(OSError):
             self.update(status=status, finished=_now(), seconds=self.seconds, **entries)
 
     def drop_epochs_from(self, epoch: int) -> None:
@@ -377,9 +374,8 @@ def mark_done(folder: Path) -> None:
     """
     metadata = reader.read_run_metadata(folder)
     if metadata.get("status") == "trained":
-        shutil.rmtree(
-            folder / reader.CHECKPOINTS_DIR, ignore_errors=True
-        )  # of a process that was killed earlier
+        # of a process that was killed earlier
+        shutil.rmtree(folder / reader.CHECKPOINTS_DIR, ignore_errors=True)
         write_text(
             folder / reader.METADATA_FILE,
             json.dumps(metadata | {"status": "done"}, indent=1),
