@@ -11,12 +11,13 @@ def find_once(
     journal: Journal, name: str, find: Callable[[], SceneLocations]
 ) -> SceneLocations:
     """Return the objects that the journal has under a name; else find and record them."""
-    if journal.get_note(name) is None:
+    record = journal.get_note(name)
+    if record is None:
         objects = find()
-        locations = [location._asdict() for location in objects.locations]
-        content = {"locations": locations, "notes": objects.notes}
-        journal.set_note(name, json.dumps(content))
-    content = json.loads(journal.get_note(name) or "")
+        rows = [location._asdict() for location in objects.locations]
+        record = json.dumps({"locations": rows, "notes": objects.notes})
+        journal.set_note(name, record)
+    content = json.loads(record)
     locations = [
         Location(**{**row, "box": tuple(row["box"])}) for row in content["locations"]
     ]
