@@ -209,7 +209,7 @@ class _Layout:
 
     def __init__(self, files: Sequence[PathParts]) -> None:
         chips = []
-        with_chips = set()
+        with_chips: set[PathParts] = set()
         for parts in files:
             match = _NAME.fullmatch(pathlib.Path(parts[-1]).stem)
             if match and parts[-1].lower().endswith(_SUFFIXES):
