@@ -183,12 +183,13 @@ def _replace_first_layer(
     """Replace the filters of the first layer, and add to its bias."""
     old = _first_layer(backbone)
     # torch types them as any tuple
-    shape = cast(Any, (old.kernel_size, old.stride, old.padding))
+    kernel, stride, padding = cast(Any, (old.kernel_size, old.stride, old.padding))
     bias = None if old.bias is None else old.bias.detach().clone()
     if extra_bias is not None:
         bias = extra_bias if bias is None else bias + extra_bias
+    outputs, inputs = weight.shape[:2]
     has_bias = bias is not None
-    new = nn.Conv2d(weight.shape[1], weight.shape[0], *shape, bias=has_bias)
+    new = nn.Conv2d(inputs, outputs, kernel, stride, padding, bias=has_bias)
     new.weight.data = weight
     if bias is not None:
         new.bias = nn.Parameter(bias)

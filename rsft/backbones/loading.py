@@ -70,7 +70,7 @@ def find_card(name: str, blocks: int | None = None) -> Card:
 
 
 def _external_card(name: str) -> Card | None:
-    """Return the card of an encoder of timm or TorchGeo; None if neither has one of this name.
+    """Return the card of an encoder of timm or TorchGeo; None if neither has one.
 
     Raises:
         RequestError: the encoder is known and cannot be used.
@@ -373,7 +373,7 @@ def _other_channels(state: State, vit: VisionTransformer) -> int | None:
 
 
 def _with_channels(card: Card, channels: int) -> Card:
-    """Return the card of a network of timm that was trained on other images than RGB."""
+    """Return the card of a network of timm that was trained on other images."""
     inputs = range(channels)
     return replace(
         card,
@@ -438,9 +438,10 @@ def _resample_absolute(
     side = math.isqrt(max(0, stored.shape[1] - prefix))
     if not side or stored.shape != (1, prefix + side**2, target.shape[2]):
         return stored
-    return resample_abs_pos_embed(
+    resampled: Tensor = resample_abs_pos_embed(
         stored, list(grid), [side, side], prefix, antialias=card.antialias
     )
+    return resampled
 
 
 def _resample_relative(stored: Tensor, target: Tensor, grid: Any) -> Tensor:
@@ -449,7 +450,8 @@ def _resample_relative(stored: Tensor, target: Tensor, grid: Any) -> Tensor:
     side = math.isqrt(max(0, stored.shape[0] - extra))
     if not side or stored.shape != (side**2 + extra, target.shape[1]):
         return stored
-    return resize_rel_pos_bias_table(stored, grid, target.shape)
+    resampled: Tensor = resize_rel_pos_bias_table(stored, grid, target.shape)
+    return resampled
 
 
 def _initialize_buffers(vit: VisionTransformer, card: Card, path: Path) -> None:

@@ -329,11 +329,11 @@ def build_timm_vit(
 
 
 def structure_fault(network: nn.Module) -> str | None:
-    """Return why a network cannot be fine-tuned as a vision transformer, or None if it can.
+    """Return why a network cannot be fine-tuned as a vision transformer.
 
     Returns:
         The first missing attribute or layer, or the shape of the features if they are
-        not tokens, as a sentence.
+        not tokens, as a sentence; None if it can be.
     """
     for attribute in _REQUIRED_ATTRIBUTES:
         value: Any = network

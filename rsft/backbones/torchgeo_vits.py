@@ -335,8 +335,8 @@ def torchgeo_card(name: str) -> Card | None:
         reason = _REFUSED[begin]
     elif weights.normalizations:
         reason = (
-            "the unit of its input does not follow from the normalizations that TorchGeo"
-            " declares"
+            "the unit of its input does not follow from the normalizations that"
+            " TorchGeo declares"
         )
     else:
         reason = "TorchGeo declares neither unit nor normalization of its input"

@@ -47,7 +47,7 @@ def fit_contract(
         DataError: a chip cannot be read, or its unit cannot be converted.
     """
     planes = encoder.bands
-    network_unit = data.unit
+    network_unit: str | None = data.unit
     is_physical = encoder.unit != "uint8"
     if not network_unit and is_physical:
         network_unit = encoder.unit
@@ -93,7 +93,7 @@ def fit_contract(
 
 
 def common_side(sides: Sequence[int]) -> int | None:
-    """Return the side that at least half of the chips have, in pixels; None without one.
+    """Return the side that at least half of the chips have; None without one.
 
     Args:
         sides: longer side of each chip.
@@ -110,8 +110,8 @@ def common_spacing(spacings: Sequence[float]) -> float | None:
     """Return the median spacing of chips.
 
     It is None unless most spacings are known, and all of these are within the tolerance
-    of prediction. Chips of an unknown spacing may be a minority, such as the SLC chips of OpenSARShip
-    beside its GRD chips.
+    of prediction. Chips of an unknown spacing may be a minority, such as the SLC chips
+    of OpenSARShip beside its GRD chips.
 
     Args:
         spacings: meters per pixel of each chip; NaN if unknown.

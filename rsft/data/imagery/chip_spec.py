@@ -41,7 +41,7 @@ class ChipSpec(Document):
     crop: int | None = None
     spacing_m: float | None = None
     side: int | None = None
-    owner: str = Field("the model", exclude=True)
+    owner: str = Field(default="the model", exclude=True)
 
     @property
     def used_bands(self) -> tuple[str, ...]:
@@ -126,7 +126,7 @@ class ChipSpec(Document):
     def check_header(
         self, dtype: str, bands: int, unit: str | None = None
     ) -> tuple[str, str]:
-        """Check data type, number of bands and unit of a file before its pixels are read.
+        """Check type, number of bands and unit of a file before its pixels are read.
 
         Args:
             dtype: data type of the pixels, such as "uint16".
@@ -143,9 +143,10 @@ class ChipSpec(Document):
         """
         used = self.used_bands
         if bands not in (len(used), len(self.bands)):
+            needed = f"{len(used)} ({', '.join(used)})"
             raise DataError(
-                f"{bands} bands, but {self.owner} takes {len(used)} ({', '.join(used)})",
-                hint="give the names of the bands, in the order of the file, with --bands",
+                f"{bands} bands, but {self.owner} takes {needed}",
+                hint="give the names of the bands of the file in its order: --bands",
             )
         accepted = " or ".join(self.units)
         if unit:
@@ -166,9 +167,9 @@ class ChipSpec(Document):
         for target in self.units:
             if pixel_units.can_convert(unit, target):
                 return unit, target
+        hint = pixel_units.conversion_hint(unit, next(iter(self.units)))
         raise DataError(
-            f"{unit} pixels, but {self.owner} takes {accepted}",
-            hint=f"{pixel_units.conversion_hint(unit, next(iter(self.units)))} (--unit)",
+            f"{unit} pixels, but {self.owner} takes {accepted}", hint=f"{hint} (--unit)"
         )
 
     def check_spacing(self, spacing: Sequence[float]) -> None:

@@ -14,7 +14,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 from rsft.data.imagery.bands import required_bands
 from rsft.data.imagery.chip_spec import ChipSpec
 from rsft.data.imagery.input_transform import InputTransform
-from rsft.data.imagery.stretch import Statistics
+from rsft.data.imagery.stretch import Statistics, Stretches
 from rsft.types import Bytes, Pixels
 
 _ORDER = (
@@ -44,7 +44,8 @@ class Contract(InputTransform, ChipSpec):
 
     newer: ClassVar[dict[str, Any]] = {"chip_standard": False, "side": None}
 
-    statistics: dict[str, tuple[Statistics, ...]] = Field({})
+    units: Stretches
+    statistics: dict[str, tuple[Statistics, ...]] = Field(default={})
 
     @model_serializer(mode="wrap")
     def _order(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:

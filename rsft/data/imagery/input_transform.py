@@ -1,4 +1,4 @@
-"""How a chip becomes the input of a network: planes, stretch, size and normalization."""
+"""How a chip becomes the input of a network: planes, stretch, size, normalization."""
 
 from collections.abc import Sequence
 from typing import Any

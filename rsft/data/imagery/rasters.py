@@ -185,8 +185,7 @@ def open_raster(name: str) -> Any:
     path = Path(name)
     has_arrays = path.suffix.lower() in _ARRAY_SUFFIXES
     if not uri.is_path:
-        is_local = uri.path is not None and not name.startswith("/vsi")
-        if is_local:
+        if uri.path is not None and not name.startswith("/vsi"):
             _check_arrays(name, uri.path)
         with _environment(is_remote=uri.is_remote) as environment:
             if not name.startswith("/vsi"):

@@ -36,9 +36,11 @@ def resize_image(image: Pixels, size: tuple[int, int], *, by_area: bool) -> Pixe
 
 
 def center_crop(pixels: Pixels, side: int | None) -> Pixels:
-    """Return a view of the center of a chip (H, W, B) with at most `side` pixels a side.
+    """Return a view of the center of a chip (H, W, B).
 
-    None returns the whole chip.
+    Args:
+        pixels: the chip.
+        side: largest height and width of the view; None returns the whole chip.
     """
     if side is None:
         return pixels

@@ -115,7 +115,7 @@ QUANTITIES = {
 
 
 def parse_unit(text: str) -> str:
-    """Return the unit in `UNITS` that a text names, in upper or lower case, such as "dB".
+    """Return the unit in `UNITS` that a text such as "dB" names, in any case.
 
     Raises:
         DataError: the text is not a unit; the message lists all units.
@@ -213,8 +213,9 @@ def as_float32(pixels: Pixels, path: object = "") -> Pixels:
         converted = pixels.astype(np.float32)
     overflow = np.isinf(converted) & np.isfinite(pixels)
     if overflow.any():
+        value = float(pixels[overflow][0])
         raise DataError(
-            f"the value {float(pixels[overflow].flat[0]):.4g} does not fit into float32",
+            f"the value {value:.4g} does not fit into float32",
             path,
             "declare it as nodata, or replace it",
         )

@@ -45,7 +45,8 @@ _DRIVERS = (
 )
 _LOG = "-wal"
 _PROGRAM = """import sys
-sys.modules["geopandas"] = sys.modules["pandas"] = None  # pyogrio would import them, which takes half of the time
+# pyogrio would import them, which takes half of the time
+sys.modules["geopandas"] = sys.modules["pandas"] = None
 from rsft.data.imagery.vectors import _serve; _serve()"""
 
 READ_ERRORS = (

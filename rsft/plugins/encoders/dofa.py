@@ -83,7 +83,7 @@ def build_dofa_vit(
 
 
 def convert_dofa(state: State, wavelengths: Sequence[float]) -> dict[str, Tensor]:
-    """Return the tensors of an encoder with the filters of its bands, which are new tensors.
+    """Return the tensors of an encoder with new tensors: the filters of its bands.
 
     Args:
         state: a checkpoint of TorchGeo or of the authors, or one that this function has

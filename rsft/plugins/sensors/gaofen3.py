@@ -69,8 +69,8 @@ class Gaofen3(HeaderProduct):
             raise DataError(
                 "Gaofen-3: the pixels are complex (bands I and Q)",
                 self.path,
-                f"give {self.detected}, or calibrate and detect them in SNAP, and export"
-                " a GeoTIFF",
+                f"give {self.detected}, or calibrate and detect them in SNAP, and"
+                " export a GeoTIFF",
             )
         factors = []
         for file, band in zip(handles, self.bands, strict=True):

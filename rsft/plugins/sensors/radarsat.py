@@ -1,4 +1,4 @@
-"""Read RADARSAT-2 and RADARSAT Constellation (RCM): calibration, geometry, times, orbit.
+"""Read RADARSAT-2 and RADARSAT Constellation: calibration, geometry, times, orbit.
 
 Detected pixels are sigma0 = (DN^2 + B) / A, with an offset B and gains A along the
 range; likewise gamma0 and beta0. Sources:

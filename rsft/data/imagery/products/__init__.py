@@ -1,1 +1,1 @@
-"""Read what radar products say about their pixels: unit, calibration, geometry, time."""
+"""What radar products say about their pixels: unit, calibration, geometry, time."""

@@ -151,19 +151,10 @@ class HeaderProduct(SensorProduct):
         """
         if path.suffix.lower() == ".zip":
             cls._refuse_archive(path)
-        root = path
-        if not path.is_dir():
-            root = path.parent
-            if root.name in cls.folders:
-                root = root.parent
+        root = cls._root_of(path)
         is_whole = root == path or path.name in cls.entries
         products = []
-        for product in cls._products_in(root):
-            with damaged_header(product.header):
-                images = product.load()
-            if images is None:
-                continue
-            images = {band: _normalize(file) for band, file in images.items()}
+        for product, images in cls._products_in(root):
             if is_whole or path == product.header:
                 products.append((product, images))
                 continue
@@ -186,12 +177,26 @@ class HeaderProduct(SensorProduct):
         return product._select(path, images)
 
     @classmethod
-    def _products_in(cls, root: Path) -> Iterator[Self]:
-        """Yield a product for each header in a folder, before it is read."""
+    def _root_of(cls, path: Path) -> Path:
+        """Return the folder of the product that a path may belong to."""
+        if path.is_dir():
+            return path
+        if path.parent.name in cls.folders:
+            return path.parent.parent
+        return path.parent
+
+    @classmethod
+    def _products_in(cls, root: Path) -> Iterator[tuple[Self, dict[str, Path]]]:
+        """Yield the product of each header in a folder, with its rasters by band."""
         for pattern in cls.headers:
-            for file in sorted(root.glob(pattern))[:_MAX_FILES]:
-                if cls.marker in _read_start(file):
-                    yield cls(root, file)
+            for header in sorted(root.glob(pattern))[:_MAX_FILES]:
+                if cls.marker not in _read_start(header):
+                    continue
+                product = cls(root, header)
+                with damaged_header(header):
+                    images = product.load()
+                if images is not None:
+                    yield product, {x: _normalize(images[x]) for x in images}
 
     @classmethod
     def _refuse_archive(cls, path: Path) -> None:

@@ -101,7 +101,7 @@ class LineTable:
         return window
 
     def __call__(self, rows: Floats, cols: Floats) -> Floats:
-        """Interpolate the table at pixels: rows (N,) and columns (N,) -> values (N,)."""
+        """Interpolate at pixels: rows (N,) and columns (N,) -> values (N,)."""
         lower, weights = self._rows(rows)
         values = np.empty(len(rows))
         for index in np.unique(lower):

@@ -1,4 +1,4 @@
-"""Read processed products: BEAM-DIMAP of SNAP, and Sentinel-1 RTC of ASF HyP3 and OPERA.
+"""Read processed products: BEAM-DIMAP of SNAP, and Sentinel-1 RTC of ASF and OPERA.
 
 Sources: SNAP, "BEAM-DIMAP format": a header .dim, and a folder .data with one ENVI file
 per band, whose name says the quantity. ASF, "Sentinel-1 RTC Product Guide", naming
@@ -33,8 +33,8 @@ _UNITS = {
     ("intensity", ""): "intensity",
     ("amplitude", ""): "amplitude",
 }
-"""Unit by the beginning and the end of the name of a band in SNAP. The first unit that a
-product has is read."""
+"""Unit by the beginning and the end of the name of a band in SNAP. The first unit that
+a product has is read."""
 _RTC_UNITS = {
     "gp": "gamma0",
     "sp": "sigma0",

@@ -121,7 +121,9 @@ class SensorProduct:
 
     @classmethod
     def find(cls, path: Path) -> Self | None:
-        """Return the product that a folder or file is or belongs to, without its pixels.
+        """Return the product that a folder or file is or belongs to.
+
+        No pixels are read.
 
         Returns:
             The product; None for all other paths.
@@ -224,8 +226,8 @@ def read_product(
         product = _read_tags(path, handles)
     if options.keep_noise and not product.noise:
         raise RequestError(
-            "--read keep-noise is for products whose thermal noise rsft removes, such as"
-            " those of Sentinel-1",
+            "--read keep-noise is for products whose thermal noise rsft removes, such"
+            " as those of Sentinel-1",
             path,
             "leave out --read keep-noise",
         )
@@ -294,7 +296,7 @@ def _calibrate(path: object, product: Product, factor: float, bands: int) -> Pro
 
 
 def _to_sigma0(path: object, product: Product) -> Product:
-    """Return a product of gamma0 with a calibration to sigma0, by its incidence angles."""
+    """Return a product of gamma0 with a calibration to sigma0."""
     calibrations = product.calibrations
     steps: Sequence[Calibration | None] | None = calibrations.get("gamma0")
     if steps is None and product.unit in ("gamma0", "gamma0_db"):
