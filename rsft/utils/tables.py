@@ -159,7 +159,8 @@ def check_columns(table: pd.DataFrame, columns: Iterable[Column]) -> None:
             index + 1) and the column.
 
     Example:
-        >>> check_columns(pd.DataFrame({"share": [0.5, "x"]}), [Column("share", "number")])
+        >>> table = pd.DataFrame({"share": [0.5, "x"]})
+        >>> check_columns(table, [Column("share", "number")])
         Traceback (most recent call last):
         ValueError: row 2, column share: found 'x', expected a number
     """
@@ -226,7 +227,7 @@ def _is_valid(cell: object, column: Column) -> bool:
     return _CHECKS[column.kind](cell) and is_choice
 
 
-def _is_empty(cell: object) -> bool:
+def _is_empty(cell: Any) -> bool:
     return pd.api.types.is_scalar(cell) and bool(pd.isna(cell))
 
 
@@ -239,8 +240,9 @@ def _is_any_number(cell: object) -> bool:
 
 
 def _is_finite_number(cell: object) -> bool:
-    is_number = isinstance(cell, int | float) and not isinstance(cell, bool)
-    return is_number and abs(cell) <= _LARGEST
+    if isinstance(cell, bool) or not isinstance(cell, int | float):
+        return False
+    return abs(cell) <= _LARGEST
 
 
 def _is_list_of_names(cell: object) -> bool:

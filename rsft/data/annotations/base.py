@@ -1,4 +1,4 @@
-"""The formats of positions, boxes and labels of objects, and the table that they all return.
+"""The formats of positions, boxes and labels of objects, and their common table.
 
 A format is one class with a `name` that reads a file into one table. To add one,
 register a class in a module of this package, or list a class of another package in the
@@ -179,7 +179,8 @@ def read_annotations(
             such layer or column.
 
     Example:
-        >>> _ = Path("ships.csv").write_text("row,col,class\n10,20,tanker\n30,40,cargo\n")
+        >>> text = "row,col,class\n10,20,tanker\n30,40,cargo\n"
+        >>> _ = Path("ships.csv").write_text(text)
         >>> read_annotations(Path("ships.csv")).table["class"].tolist()
         ['tanker', 'cargo']
     """

@@ -24,8 +24,8 @@ from rsft.utils.tables import is_number
 from rsft.utils.untrusted.documents import read_regular_text
 
 _YOLO_ROWS = (
-    "`class x y width height [score]` or `class x1 y1 ... x4 y4 [score]` in fractions of"
-    " the image size"
+    "`class x y width height [score]` or `class x1 y1 ... x4 y4 [score]` in fractions"
+    " of the image size"
 )
 _DOTA_ROWS = "`x1 y1 x2 y2 x3 y3 x4 y4 class [difficulty]` in pixels"
 _ROWS = f"YOLO rows are {_YOLO_ROWS}, DOTA rows are {_DOTA_ROWS}"

@@ -160,7 +160,7 @@ def _image_names(path: Path, modified: int) -> tuple[str, ...]:
 
 
 def _match(names: tuple[str, ...], image: Path) -> tuple[list[str], str]:
-    """Return the names that are an image by the strictest rule that fits, and this rule."""
+    """Return the names that are an image by the strictest rule, and this rule."""
     for rule, is_match in _MATCHES:
         matches = [name for name in names if is_match(name, image)]
         ends = [f"/{PureWindowsPath(name).as_posix()}" for name in matches]

@@ -116,14 +116,15 @@ class CsvTable(AnnotationFormat):
 
     def read(self, path: Path, layer: str | None = None) -> Annotations:
         separator, cells = read_text_table(path)
-        columns = _find_columns(path, list(cells), self.columns, SEPARATORS[separator])
+        header = [str(name) for name in cells]
+        columns = _find_columns(path, header, self.columns, SEPARATORS[separator])
         coordinates = cells.iloc[:, columns.position_numbers]
         texts = "".join(coordinates.to_numpy(object).ravel())
         has_commas = separator != "," and "," in texts and "." not in texts
         decimal = "," if has_commas else "."
         attributes = [
-            text_column(name or f"column_{number}", column, decimal)
-            for number, (name, column) in enumerate(cells.items(), 1)
+            text_column(name or f"column_{number}", cells.iloc[:, number - 1], decimal)
+            for number, name in enumerate(header, 1)
         ]
         notes = []
         if separator != ",":
@@ -231,7 +232,7 @@ def _no_position(path: Path, header: Sequence[str], separator: str) -> RequestEr
 def read_floats(table: pd.DataFrame) -> Floats:
     """Return columns as numbers; NaN for cells that are none."""
     numbers = table.astype(object).apply(pd.to_numeric, errors="coerce")
-    return numbers.to_numpy(np.float64, na_value=np.nan)
+    return np.asarray(numbers.to_numpy(np.float64, na_value=np.nan))
 
 
 def _make_annotations(

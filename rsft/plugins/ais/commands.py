@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -119,7 +119,7 @@ def ais_match(
         }
         write_match(match, out, metadata, overwrite=overwrite)
     if as_json:
-        result = {name: str(path) for name, path in paths.items()}
+        result: dict[str, Any] = {name: str(path) for name, path in paths.items()}
         result |= {**match.counts, "left_out": match.left_out, "notes": match.notes}
         emit_json_event("done", result)
     else:

@@ -76,7 +76,7 @@ def azimuth_shift(
     slant_range: Floats,
     motion: RadarMotion,
 ) -> Floats:
-    """Return how far the radar displaces ships along its flight direction (N,) in meters, see the module.
+    """Return the displacement (N,) of ships along the flight direction in meters.
 
     Args:
         speed: speeds of the ships (N,) in meters per second.
@@ -87,7 +87,9 @@ def azimuth_shift(
         motion: speed and look side of the radar.
 
     Example:
-        >>> motion = RadarMotion(None, None, 7600.0)  # a ship that moves to the west, away from a descending radar
+        A ship that sails to the west moves away from a descending radar:
+
+        >>> motion = RadarMotion(None, None, 7600.0)
         >>> float(azimuth_shift(10.0, 270.0, 180.0, 30.0, 760_000.0, motion).round(6))
         -500.0
     """
@@ -216,12 +218,13 @@ class Acquisition:
     def _flight_direction(
         self, rows: Floats, cols: Floats, motion: RadarMotion
     ) -> Floats:
-        """Return the flight direction in degrees (N,); lines may be in reverse order."""
+        """Return the flight direction (N,) in degrees; lines may be reversed."""
         before, after = rows - _STEP, rows + _STEP
         start = self.georeference.pixels_to_lonlat(before, cols).T
         end = self.georeference.pixels_to_lonlat(after, cols).T
         is_reverse = motion.seconds(after, cols) < motion.seconds(before, cols)
-        return np.asarray(EARTH.inv(*start, *end)[0]) + 180 * is_reverse
+        azimuth = np.asarray(EARTH.inv(*start, *end)[0])
+        return np.asarray(azimuth + 180 * is_reverse)
 
 
 def _has_motion(scene: RasterScene) -> bool:

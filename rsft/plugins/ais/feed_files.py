@@ -55,7 +55,7 @@ COLUMNS: Synonyms = {
     "lon": SYNONYMS["lon"],
     **_MESSAGE_COLUMNS,
 }
-"""Columns of messages -> names in feeds, see `rsft.utils.untrusted.text_tables.SYNONYMS`."""
+"""Columns of messages -> names in feeds, see `rsft.utils.untrusted.text_tables`."""
 
 TEXTS = ("ship_type", "name", "imo", "call_sign")
 """Columns of texts; all others are numbers."""

@@ -149,7 +149,7 @@ def _drop_ships_outside(
     ships = match.ships
     pixels = georeference.lonlat_to_pixels(ships["radar_lon"], ships["radar_lat"])
     is_inside = ((pixels >= 0) & (pixels < (scene.height, scene.width))).all(axis=1)
-    is_kept = is_inside | (ships["status"] != NO_DETECTION)
+    is_kept = is_inside | (ships["status"] != NO_DETECTION).to_numpy()
     match.ships = ships[is_kept].reset_index(drop=True)
     match.left_out["ships outside of the scene"] = len(ships) - len(match.ships)
 

@@ -243,8 +243,9 @@ def _list_candidates(candidates: pd.DataFrame, count: int) -> list[list[str]]:
     """Return ship and distance of the candidates of each object, the best one first."""
     listed: list[list[str]] = [[] for _ in range(count)]
     ranked = candidates.sort_values("score", ascending=False, kind="stable")
-    for row in ranked[["object", "mmsi", "distance_m"]].itertuples(index=False):
-        listed[row.object].append(f"{row.mmsi} at {row.distance_m:.0f} m")
+    columns = zip(ranked["object"], ranked["mmsi"], ranked["distance_m"], strict=True)
+    for number, mmsi, meters in columns:
+        listed[number].append(f"{mmsi} at {meters:.0f} m")
     return listed
 
 

@@ -150,7 +150,7 @@ def _vectors(lon: Floats, lat: Floats) -> Floats:
 
 
 def _evidence(deviation: Floats, gain: float) -> Floats:
-    """Return the log ratio of a deviation in standard deviations; 0 if it is unknown."""
+    """Return the log ratio of a deviation in sigmas; 0 if it is unknown."""
     return np.nan_to_num(np.maximum(gain - deviation**2 / 2, _LEAST_EVIDENCE))
 
 
@@ -161,7 +161,8 @@ def assign(pairs: Pairs, count: int) -> Assignment:
         pairs: the possible pairs.
         count: number of objects N.
     """
-    best = Assignment(*(np.full(count, -1) for _ in range(3)), np.zeros(count))
+    ship, pair, other = np.full((3, count), -1)
+    best = Assignment(ship, pair, other, np.zeros(count))
     for group in _connect(pairs, count):
         scores, numbers = _matrix(pairs, group)
         objects = np.unique(pairs.objects[group])

@@ -36,7 +36,8 @@ class MessageTimes:
             self._set_zone(array.type.tz is not None)
             timestamps = array.cast(pa.timestamp("us", array.type.tz))
             microseconds = timestamps.cast(pa.int64()).to_pandas()
-            return microseconds.to_numpy(np.float64, na_value=np.nan) / 1e6
+            floats = microseconds.to_numpy(np.float64, na_value=np.nan)
+            return np.asarray(floats / 1e6)
         texts = pd.Series(array.cast(pa.string()).to_pylist(), dtype=object)
         texts = texts.fillna("").str.strip()
         texts = texts.str.replace(r"\s*UTC$", "Z", regex=True)

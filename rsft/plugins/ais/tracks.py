@@ -195,7 +195,7 @@ class ShipStates(NamedTuple):
 def locate_ships(
     tracks: Tracks, time_at: Callable[[Floats, Floats], Floats], start: float
 ) -> ShipStates:
-    """Compute where ships are when the radar sees them, which depends on where they are.
+    """Compute where ships are at the time at which the radar sees each of them.
 
     Args:
         tracks: the tracks.
@@ -226,8 +226,8 @@ def states_at(tracks: Tracks, times: Floats) -> ShipStates:
         tracks: the tracks of S ships.
         times: times (S,) in seconds since 1970.
     """
-    messages = tracks.table[_COLUMNS].astype(np.float64).to_records(index=False)
-    ships = tracks.ships[_SIZES].astype(np.float64).to_records(index=False)
+    messages: Any = tracks.table[_COLUMNS].astype(np.float64).to_records(index=False)
+    ships: Any = tracks.ships[_SIZES].astype(np.float64).to_records(index=False)
     rows = []
     bounds = zip(tracks.starts[:-1], tracks.starts[1:], strict=True)
     for ship, (first, end), time in zip(ships, bounds, times, strict=True):
@@ -357,7 +357,7 @@ def _path(start: Any, end: Any) -> complex:
     It lies in the azimuthal equidistant plane of the first one.
     """
     azimuth, _, meters = EARTH.inv(start.lon, start.lat, end.lon, end.lat)
-    return meters * _direction(azimuth)
+    return complex(meters * _direction(azimuth))
 
 
 def _acceleration(velocity: complex) -> float:

@@ -132,15 +132,15 @@ def _make_tasks(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     for number, record in enumerate(records):
         data = {}
         result = []
-        for key, value in record.items():
-            if key in _RECORD_KEYS:
+        for name, value in record.items():
+            if name in _RECORD_KEYS:
                 continue
             if _has_regions(value):
-                result += [{**item, "from_name": key, "value": item} for item in value]
+                result += [{**item, "from_name": name, "value": item} for item in value]
             else:
-                data[key] = value
-        task = {"data": data, "annotations": []}
-        task = tasks.setdefault(str(record.get("id", f"row {number}")), task)
+                data[name] = value
+        key = str(record.get("id", f"row {number}"))
+        task = tasks.setdefault(key, {"data": data, "annotations": []})
         identity = record["annotation_id"]
         task["annotations"].append({**record, "id": identity, "result": result})
     return list(tasks.values())

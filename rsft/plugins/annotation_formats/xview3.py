@@ -63,7 +63,7 @@ def _position_columns(header: set[str]) -> dict[str, str]:
 def _vessel_classes(table: pd.DataFrame) -> pd.Series[Any]:
     vessels = map(_parse_flag, table["is_vessel"])
     fishing = map(_parse_flag, table.get("is_fishing", [None] * len(table)))
-    classes = []
+    classes: list[str | None] = []
     for is_vessel, is_fishing in zip(vessels, fishing, strict=True):
         if is_vessel:
             classes.append(_VESSELS[is_fishing])
