@@ -1,8 +1,8 @@
 """Classes of ships from the types in feeds: codes and texts.
 
-The codes are those of ITU-R M.1371-5 and of NOAA. ship_types.csv is the table: a code, a range of codes, or a text that begins a word of
-the type. The first row that matches decides. "fish carrier" is therefore fishing, and
-"oil/chemical tanker" a tanker.
+The codes are those of ITU-R M.1371-5 and of NOAA. ship_types.csv is the table: a code,
+a range of codes, or a text that begins a word of the type. The first row that matches
+decides. "fish carrier" is therefore fishing, and "oil/chemical tanker" a tanker.
 """
 
 from __future__ import annotations
