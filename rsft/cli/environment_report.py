@@ -57,39 +57,27 @@ def environment_report() -> list[EnvironmentCheck]:
         rows += _processor()
     fence = describe_fence()
     hint = "off: RSFT_FENCE=off is set, or no Landlock (Linux only); see security.md"
-    rows.append(
-        EnvironmentCheck(
-            "fence", fence or "none", "ok" if fence else "warn", "" if fence else hint
-        )
-    )
-    rows.append(
-        _free_space("memory", psutil.virtual_memory().available)
-    )  # including reclaimable file cache
-    for name, folder in (
-        ("disk, working directory", Path.cwd()),
-        ("disk, weights", weights_dir()),
-    ):
-        existing = next(
-            parent for parent in (folder, *folder.parents) if parent.exists()
-        )
-        rows.append(_free_space(name, shutil.disk_usage(existing).free))
+    if fence:
+        rows.append(EnvironmentCheck("fence", fence))
+    else:
+        rows.append(EnvironmentCheck("fence", "none", "warn", hint))
+    # including reclaimable file cache
+    rows.append(_free_space("memory", psutil.virtual_memory().available))
+    weights = weights_dir()
+    for name, folder in (("working directory", Path.cwd()), ("weights", weights)):
+        existing = next(x for x in (folder, *folder.parents) if x.exists())
+        free = shutil.disk_usage(existing).free
+        rows.append(_free_space(f"disk, {name}", free))
     shipped = _list_files(Path(__file__).parents[1] / "backbones" / "pretrained")
-    status: Status = "ok" if shipped else "fail"
-    rows.append(
-        EnvironmentCheck(
-            "weights, shipped",
-            shipped or "none",
-            status,
-            "" if shipped else "reinstall rsft",
-        )
-    )
-    others = f"{weights_dir()}: {_list_files(weights_dir()) or 'none'}"
-    return [
-        *rows,
-        EnvironmentCheck(
-            "weights, others", others, hint="set RSFT_WEIGHTS to use another folder"
-        ),
-    ]
+    if shipped:
+        rows.append(EnvironmentCheck("weights, shipped", shipped))
+    else:
+        hint = "reinstall rsft"
+        rows.append(EnvironmentCheck("weights, shipped", "none", "fail", hint))
+    others = f"{weights}: {_list_files(weights) or 'none'}"
+    hint = "set RSFT_WEIGHTS to use another folder"
+    rows.append(EnvironmentCheck("weights, others", others, hint=hint))
+    return rows
 
 
 def _version(package: str) -> EnvironmentCheck:

@@ -133,10 +133,8 @@ def _check_space(
         name,
         text,
         otherwise,
-        (
-            "free some of it, or take fewer chips, a smaller train.batch_size or another"
-            " machine"
-        ),
+        "free some of it, or take fewer chips, a smaller train.batch_size or another"
+        " machine",
     )
 
 

@@ -68,31 +68,24 @@ def runs_ls(folder: RunsFolderArgument = Path("runs")) -> None:
     """List runs, oldest first: status, accuracy in %, epochs, time."""
     from rich.table import Table
 
-    from rsft.training.runs.reader import OUTPUTS, TRAINED, find_runs
+    from rsft.training.runs.reader import TRAINED, find_runs
 
     runs = find_runs(folder)
     table = Table("run", "status", box=None, pad_edge=False)
-    listed = {
-        key: _MEASURES[key] for key in ("macro", "micro", "tail")
-    }  # fits into 80 columns; `show` has all
+    # three measures, and times without year, fit into 80 columns; `show` has all
+    listed = {key: _MEASURES[key] for key in ("macro", "micro", "tail")}
     for name in (*listed.values(), "epochs", "time", "started"):
         table.add_column(name, justify="right", no_wrap=True)
     for run in runs:
         status = run.status
         scores = (_percent(run, key) for key in listed)
-        started = str(run.metadata.get("started", ""))[5:16].replace(
-            "T", " "
-        )  # no year, to fit into 80 columns
+        started = str(run.metadata.get("started", ""))[5:16].replace("T", " ")
         styled = Text(escape_controls(status), STYLES.get(status, "red"))
+        epochs = "-"
         if run.recipe is not None:
             total = run.recipe.train.epochs
-        else:
-            total = None
-        if run.status in TRAINED:
-            done = total
-        else:
             done = run.metadata.get("position", (0, 0))[0]
-        epochs = "-" if total is None else f"{done}/{total}"
+            epochs = f"{total if run.status in TRAINED else done}/{total}"
         table.add_row(
             str(run.folder), styled, *scores, epochs, _time(run.seconds), started
         )
@@ -101,17 +94,21 @@ def runs_ls(folder: RunsFolderArgument = Path("runs")) -> None:
     for run in runs:
         _show_faults(f"  {run.folder}: {fault}" for fault in run.faults)
         if run.status == "trained":
-            lacking = [
-                f"no {name}"
-                for name, file in OUTPUTS.items()
-                if not (run.folder / file).is_file()
-            ]
-            missing = " and ".join(lacking) or "not complete"
-            hint = f"rsft finetune --resume {run.folder}"
-            console.print(
-                f"trained  {run.folder}: {missing}; complete it with `{hint}`",
-                soft_wrap=True,
-            )
+            _show_incomplete(run.folder)
+
+
+def _show_incomplete(folder: Path) -> None:
+    """Say what a trained run lacks."""
+    from rsft.training.runs.reader import OUTPUTS
+
+    lacking = []
+    for name, file in OUTPUTS.items():
+        if not (folder / file).is_file():
+            lacking.append(f"no {name}")
+    missing = " and ".join(lacking) or "not complete"
+    hint = f"rsft finetune --resume {folder}"
+    line = f"trained  {folder}: {missing}; complete it with `{hint}`"
+    console.print(line, soft_wrap=True)
 
 
 @app.command("show")
@@ -240,11 +237,10 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return nested values by dotted name."""
     rows: dict[str, Any] = {}
     for key, value in values.items():
-        rows |= (
-            _flatten(value, f"{prefix}{key}.")
-            if isinstance(value, dict)
-            else {f"{prefix}{key}": value}
-        )
+        if isinstance(value, dict):
+            rows |= _flatten(value, f"{prefix}{key}.")
+        else:
+            rows[f"{prefix}{key}"] = value
     return rows
 
 

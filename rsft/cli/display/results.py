@@ -37,19 +37,13 @@ def show_addition(summary: CorrectionSummary) -> None:
     """Print what became of corrected labels: counts, splits, and rejected rows."""
     result = summary.result
     if result.added:
-        splits = [
-            split
-            for split in ("train", "val", "test")
-            if any(x == split for x, _ in result.added)
-        ]
-        names = sorted({name for _, name in result.added})
-        counts = {
-            name: {split: result.added[split, name] for split in splits}
-            for name in names
-        }
-        title = (
-            f"{display.format_chip_count(result.added.total())} added to {summary.root}"
-        )
+        filled = {split for split, _ in result.added}
+        splits = [split for split in ("train", "val", "test") if split in filled]
+        counts = {}
+        for name in sorted({name for _, name in result.added}):
+            counts[name] = {split: result.added[split, name] for split in splits}
+        chips = display.format_chip_count(result.added.total())
+        title = f"{chips} added to {summary.root}"
         console.print(display.counts_table(title, counts))
     elif not result.relabeled:
         console.print(
@@ -71,10 +65,7 @@ def show_addition(summary: CorrectionSummary) -> None:
         if count:
             console.print(f"left out     {count:,}  {name}")
     for (split, is_known), count in sorted(Counter(result.splits.values()).items()):
-        if is_known:
-            kind = "chips of it are there already"
-        else:
-            kind = "new scene"
+        kind = "chips of it are there already" if is_known else "new scene"
         console.print(f"scenes       {count:,}  to {split} ({kind})")
     for note in result.notes:
         console.print(f"note: {note}", soft_wrap=True)
@@ -172,10 +163,8 @@ def show_checks(result: PredictionResult) -> None:
 
     for check in result.truth:
         console.print(str(check), soft_wrap=True)
-    if any(check.is_doubtful for check in result.checks):
-        style = "yellow"
-    else:
-        style = None
+    is_doubtful = any(check.is_doubtful for check in result.checks)
+    style = "yellow" if is_doubtful else None
     for sentence in describe_checks(result.checks):
         console.print(sentence, style=style, soft_wrap=True)
 
