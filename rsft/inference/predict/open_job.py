@@ -169,6 +169,7 @@ def job_key(
     states = [(path_to_text(scene), scene.state()) for scene in scenes]
     content = [__version__, bundle.sha256, states, options, has_thumbnails]
     digest = hashlib.sha256(json.dumps(content, default=_to_json).encode())
+    state: list[Any]
     for file in request.query.files():
         state = [file, file_state(file)]
         digest.update(json.dumps(state, default=_to_json).encode())
