@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -102,5 +102,5 @@ def write_results(
     return paths
 
 
-def _line(cells: Sequence[Any]) -> str:
+def _line(cells: Iterable[Any]) -> str:
     return f"| {' | '.join(cells)} |"

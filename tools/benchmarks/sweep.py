@@ -2,7 +2,7 @@
 
     python -m tools.benchmarks.sweep --trials 12 --jobs 2
 
-Prints the wall-clock time, the CPU time of all processes (also those of Ray), and both
+Prints the wall-clock time, the CPU time of all processes, and both
 until the first run starts to train. A sweep runs several trials at the same time, so
 compare CPU times on a busy machine. It reads /proc (Linux).
 """
