@@ -194,8 +194,9 @@ def _add_circle(
     axes: Axes, label: str, area: float, color: str, face: str = "none"
 ) -> None:
     """Add an entry to the legend, and nothing to the axes."""
-    options = {"alpha": 0.6, "facecolor": face, "edgecolor": color}
-    axes.scatter([], [], s=area, label=label, **options)
+    axes.scatter(
+        [], [], s=area, label=label, alpha=0.6, facecolor=face, edgecolor=color
+    )
 
 
 def _kind(recipe: Recipe) -> str:

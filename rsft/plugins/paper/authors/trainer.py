@@ -131,21 +131,21 @@ class OuterBatches:
 
     def load_trial(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Iterate over the one batch of a trial step."""
-        objective = self._outer(number // self.trials)
-        batches = [batch for batch, _ in objective.trial_batches]
-        batches = batches or [objective.outer_batch]
+        objective, outer_batch = self._outer(number // self.trials)
+        batches = [batch for batch, _ in objective.trial_batches] or [outer_batch]
         return iter([batches[number % self.trials % len(batches)]])
 
     def load_outer(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Iterate over the one batch of an outer step."""
-        return iter([self._outer(number).outer_batch])
+        return iter([self._outer(number)[1]])
 
-    def _outer(self, number: int) -> Objective:
+    def _outer(self, number: int) -> tuple[Objective, tuple[Tensor, Tensor]]:
+        """Return the objective of an outer step and its batch."""
         steps = self.learner.batches.steps(number)
         for index in (steps - 1, *range(steps - 1)):
             objective = self.learner.prepare_step(number, index)
             if objective.outer_batch is not None:
-                return objective
+                return objective, objective.outer_batch
         raise ValueError(f"no outer step in epoch {number + 1}")
 
 
@@ -322,8 +322,8 @@ def train_task(
         trainer = trainer_class(config)
     if task.takes_rates:
         *modules, head = trainer.optim.param_groups
-        ours = learner.loops.inner_optimizer.param_groups
-        trainer.sched.base_lrs = [*[ours[0]["lr"]] * len(modules), ours[-1]["lr"]]
+        groups = learner.loops.inner_optimizer.param_groups
+        trainer.sched.base_lrs = [groups[0]["lr"]] * len(modules) + [groups[-1]["lr"]]
         for group, rate in zip([*modules, head], trainer.sched.base_lrs, strict=True):
             group["lr"] = group["initial_lr"] = rate
     result = train(trainer, start, task.every_step)
