@@ -19,16 +19,19 @@ scene, which is never read as a whole."""
 def resolve_spacing(
     file_spacing: tuple[float, float] | None, options: ChipOptions
 ) -> tuple[float, float] | None:
-    """Return the pixel spacing of a file in meters along columns and rows; without one, that of the options or None."""
-    return file_spacing or (
-        None if options.spacing is None else (options.spacing, options.spacing)
-    )
+    """Return the pixel spacing of a file in meters, else that of the options or None.
+
+    The first number is along columns, the second one along rows.
+    """
+    if file_spacing is None and options.spacing is not None:
+        return options.spacing, options.spacing
+    return file_spacing
 
 
 def resampling_factors(
     contract: ChipSpec, spacing: tuple[float, float] | None, options: ChipOptions
 ) -> tuple[float, float]:
-    """Compute how many image pixels make one chip pixel, and check the pixel spacing of the chip.
+    """Return how many image pixels make one chip pixel, and check its spacing.
 
     Args:
         contract: pixel spacing of the training chips.
@@ -50,10 +53,7 @@ def resampling_factors(
     contract.check_spacing([options.resample_to])
     if spacing is None:
         raise DataError(
-            (
-                "pixels of unknown spacing cannot be resampled to"
-                f" {options.resample_to:g} m"
-            ),
+            f"pixels of unknown spacing cannot be resampled to {options.resample_to:g} m",
             hint="give their spacing in meters: --spacing 10",
         )
     down, along = (options.resample_to / meters for meters in spacing)
@@ -61,7 +61,9 @@ def resampling_factors(
 
 
 def resize_chip(pixels: Pixels, size: tuple[int, int]) -> Pixels:
-    """Resize a chip (h, w, B) to (H, W, B), by area averaging if no side grows, else by bilinear interpolation.
+    """Resize a chip (h, w, B) to (H, W, B).
+
+    Areas are averaged if no side grows; else the interpolation is bilinear.
 
     Returns:
         Pixels (H, W, B); the same array if the size does not change.

@@ -297,7 +297,7 @@ class _Detector:
         return looks
 
     def _check_unit(self, median: float) -> None:
-        """Check the median, because single pixels may be below 0 without their noise."""
+        """Check the median: without their noise, single pixels may be below 0."""
         try:
             check_unit(np.array([median], np.float32), self.unit)
         except DataError as error:

@@ -1,4 +1,4 @@
-"""Masks of land, where no ships are detected: of polygons, or of large bright regions."""
+"""Masks of land, where no ships are detected: polygons, or large bright regions."""
 
 from __future__ import annotations
 

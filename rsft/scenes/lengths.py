@@ -102,7 +102,7 @@ def measured_length(
 def annotated_length(
     box: tuple[float, ...], spacing: tuple[float, float]
 ) -> dict[str, Any]:
-    """Return the longer side of a box that was drawn around an object, with an interval.
+    """Return the longer side of a box around an object, with an interval.
 
     Args:
         box: corners r1 c1 ... r4 c4 in pixels.

@@ -1,8 +1,9 @@
 """Locators: what else says where the objects of a scene are, and of which class.
 
-A locator joins the objects of `--at` or `--detect` with a source of its own, such as the
-messages of ships. It is the option `--<name> FILE` of `rsft predict` and `rsft prepare
-scenes`. The command line imports its module for the help, so that imports nothing heavy.
+A locator joins the objects of `--at` or `--detect` with a source of its own, such as
+the messages of ships. It is the option `--<name> FILE` of `rsft predict` and `rsft
+prepare scenes`. The command line imports its module for the help, so that imports
+nothing heavy.
 """
 
 from __future__ import annotations

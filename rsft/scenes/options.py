@@ -1,4 +1,4 @@
-"""Properties of the pixels of scenes and chips, as a user or a chip store declares them.
+"""Options for the pixels and chips of scenes, as a user or a chip store states them.
 
 The command line imports this module for its help, so it imports nothing heavy.
 """
@@ -35,7 +35,9 @@ def unit_name(text: str) -> str:
 
 @dataclass(frozen=True)
 class Declaration:
-    """Properties of the pixels of a file, as the user or a chip store declares them; None if not declared.
+    """Properties of the pixels of a file that the user or a chip store declares.
+
+    What is not declared is None.
 
     Attributes:
         unit: unit of the pixels, such as "sigma0".

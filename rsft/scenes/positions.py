@@ -177,7 +177,8 @@ def _check_image_size(positions: Annotations, scene: RasterScene) -> list[str]:
     width, height = sizes[0]
     return [
         f"{positions.path.name}: its image has {width:,} x {height:,} pixels, but"
-        f" {scene.path.name} has {scene.width:,} x {scene.height:,}: check the positions"
+        f" {scene.path.name} has {scene.width:,} x {scene.height:,}: check the"
+        " positions"
     ]
 
 

@@ -28,7 +28,7 @@ LAND_KEYWORDS: tuple[LandKeyword, ...] = get_args(LandKeyword)
 
 
 def parse_land(text: str) -> LandSource:
-    """Return the value of `--land`: a keyword, or the path of a file; `./none` is a file."""
+    """Return the value of `--land`: a keyword, or a path; `./none` is a file."""
     return next((keyword for keyword in LAND_KEYWORDS if keyword == text), Path(text))
 
 

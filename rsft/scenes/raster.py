@@ -95,7 +95,9 @@ class PixelWindow(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class RasterScene:
-    """A raster that GDAL can open, or several rasters of one product with one band each.
+    """A raster that GDAL can open, or several rasters of one product.
+
+    Those of a product have one band each.
 
     Attributes:
         path: where the raster or the product is.
@@ -459,7 +461,7 @@ def _check_url(uri: SceneUri, url: str) -> None:
 
 
 def _only_raster(uri: SceneUri) -> str | None:
-    """Return the name of the only raster in a zip archive or folder; None for others."""
+    """Return the only raster in a zip archive or folder; None for other scenes."""
     path = Path(uri.text)
     if not uri.is_path or not (path.is_dir() or path.suffix.lower() == ".zip"):
         return None

@@ -10,7 +10,7 @@ from rsft.utils.journal import Journal
 def find_once(
     journal: Journal, name: str, find: Callable[[], SceneLocations]
 ) -> SceneLocations:
-    """Return the objects that the journal has under a name; else find and record them."""
+    """Return the objects that the journal has, else find and record them."""
     record = journal.get_note(name)
     if record is None:
         objects = find()

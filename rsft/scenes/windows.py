@@ -164,7 +164,7 @@ def default_size(spec: ChipSpec | None) -> ChipSize:
 
 
 def fit_size(locations: Iterable[Location]) -> ChipSize:
-    """Return a size that fits objects: a third of the chip is around 95 % of the boxes."""
+    """Return a size that shows 95 % of the boxes with a third of the chip around."""
     sides = []
     for location in locations:
         if location.box is not None:
@@ -178,7 +178,7 @@ def fit_size(locations: Iterable[Location]) -> ChipSize:
 
 
 def check_boxes(window: ChipWindow, locations: Iterable[Location]) -> None:
-    """Raise a RequestError if chips are cut along boxes, but some objects are points."""
+    """Raise an error if chips are cut along boxes, but some objects are points."""
     if window.side is None and any(location.box is None for location in locations):
         message = "--size box needs boxes, but some positions are points"
         raise RequestError(message, "--size", "give --size in pixels")

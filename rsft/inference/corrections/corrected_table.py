@@ -1,4 +1,4 @@
-"""Read the labels in a corrected table: that of the review page, or a table of predictions with a field of labels."""
+"""Read a corrected table: of the review page, or of predictions with labels."""
 
 import csv
 import json
@@ -110,8 +110,8 @@ def read_corrected_table(path: Path, label_field: str | None = None) -> Correcte
             f"the table has no field {name}",
             path,
             (
-                f"add a text field {name} with the corrected classes, or name another one"
-                f" with --field: {fields}"
+                f"add a text field {name} with the corrected classes, or name another"
+                f" one with --field: {fields}"
             ),
         )
     labels = text_cells(frame, name if name in matches else matches[0])
@@ -145,7 +145,9 @@ def read_corrected_table(path: Path, label_field: str | None = None) -> Correcte
 def _join_predictions(
     frame: pd.DataFrame, path: Path
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Add what the table of predictions that a review page names says about its chips, so that they can be cut again.
+    """Add what the table of predictions says about the chips of a review page.
+
+    So they can be cut again.
 
     The table may have been replaced since. So a row only belongs to a chip of the same
     name, scene and center.
@@ -193,7 +195,9 @@ def _join_predictions(
 
 
 def read_table_file(path: Path, hint: str) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Read all columns of a table in any format of `rsft predict`, which other programs may have saved again.
+    """Read all columns of a table in any format of `rsft predict`.
+
+    Other programs may have saved it again.
 
     Args:
         path: GeoPackage, GeoJSON, GeoParquet or CSV (with commas, semicolons or tabs).
@@ -234,7 +238,9 @@ def read_table_file(path: Path, hint: str) -> tuple[pd.DataFrame, dict[str, Any]
 
 
 def text_cells(frame: pd.DataFrame, name: str) -> list[str]:
-    """Return the cells of a column as texts, "" for empty ones and if the table has no such column.
+    """Return the cells of a column as texts.
+
+    Empty cells and those of a missing column are "".
 
     Whole numbers that a program saved as floats have no decimals: classes may be
     numbers.
@@ -253,7 +259,9 @@ def _is_missing(cell: Any) -> bool:
 
 
 def number_cells(frame: pd.DataFrame, name: str) -> list[float]:
-    """Return the cells of a column as numbers, NaN for others and if the table has no such column.
+    """Return the cells of a column as numbers.
+
+    Other cells and those of a missing column are NaN.
 
     Numbers in texts may have decimal commas, if a spreadsheet saved them.
     """

@@ -206,7 +206,7 @@ class SceneStoreBuilder:
         objects.finish()
 
     def _make_windows(self) -> dict[str, ChipWindow]:
-        """Return the window of chips by the name of the scene, and note what was chosen."""
+        """Return the window of chips by the name of the scene, and note the size."""
         objects = self.objects
         locations = [item.location for item in objects.objects]
         options = self.options

@@ -111,7 +111,7 @@ def _describe_box(
     area: PixelWindow,
     options: ChipOptions,
 ) -> dict[str, Any]:
-    """Return the columns of the manifest for a box: x1 y1 ... in the chip, and sides."""
+    """Return the columns of the manifest for a box in the chip, and for its sides."""
     corners = np.reshape(box, (4, 2)) - area[:2]
     columns: dict[str, Any] = {"box": corners[:, ::-1].ravel().tolist()}
     spacing = resolve_spacing(scene.spacing, options)

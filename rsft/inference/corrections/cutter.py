@@ -1,0 +1,386 @@
+"""Read the chips of a corrected table: from their files, or from the scene again."""
+
+from collections.abc import Sequence
+from functools import cache, partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import shapely
+
+from rsft.data.chips.builder import encode_chip, resolve_unit
+from rsft.data.chips.store import ChipStore
+from rsft.data.imagery import rasters, reader
+from rsft.data.imagery.chip_spec import ChipSpec
+from rsft.data.imagery.products.options import ProductOptions
+from rsft.data.imagery.scene_uri import SceneUri
+from rsft.errors import DataError, RequestError, RsftError
+from rsft.inference.corrections.corrected_table import CorrectedRow, CorrectedTable
+from rsft.inference.options import PredictionRequest
+from rsft.inference.predict.chip_files import collapse_gray_rgb
+from rsft.inference.predict.fingerprint import scene_fingerprint
+from rsft.inference.predict.scene_chips import SCENE_TAG, SceneChips
+from rsft.models.contract_fitting import common_spacing
+from rsft.scenes.georeference import read_georeference
+from rsft.scenes.inputs import read_declarations
+from rsft.scenes.locations import Location
+from rsft.scenes.options import UNDECLARED, ChipOptions, Declaration
+from rsft.scenes.query import Query
+from rsft.scenes.raster import RasterScene, open_scene
+from rsft.scenes.requirements import select_unit
+from rsft.scenes.windows import ChipWindow
+from rsft.types import Pixels
+
+_MANIFEST = "manifest.parquet"
+_NO_RECORD = (
+    "the chip was not saved, and the table does not say how to cut it again: predict"
+    " with --chips, or write .gpkg"
+)
+_FOREIGN_TABLE = (
+    "the table is not one that rsft predict wrote, or a copy without its metadata: give"
+    " the file of rsft predict itself"
+)
+
+
+class StoreFit:
+    """What a chip of a store must be: its bands, a unit and its pixel spacing."""
+
+    def __init__(self, store: ChipStore) -> None:
+        spacings = pd.to_numeric(store.table["spacing_m"]).to_numpy(float).tolist()
+        self.spec = ChipSpec(
+            units=store.units,
+            bands=store.bands,
+            spacing_m=common_spacing(spacings),
+            owner="the store",
+        )
+
+    def select_bands(self, pixels: Pixels, names: tuple[str, ...] | None) -> Pixels:
+        """Select the bands of the store from a chip (H, W, B).
+
+        Without names, it must have as many bands as the store.
+
+        Raises:
+            DataError: bands are missing.
+        """
+        if names in (None, ("R", "G", "B")):
+            pixels, is_gray = collapse_gray_rgb(pixels, self.spec)
+            if is_gray:
+                return pixels
+        count = pixels.shape[2]
+        if names is None and count != len(self.spec.bands):
+            raise DataError(
+                f"{count} bands without names, but the store takes"
+                f" {', '.join(self.spec.bands)}; name them with --bands"
+            )
+        return self.spec.select_bands(pixels, names)
+
+    def check_unit(self, pixels: Pixels, *units: str | None) -> str:
+        """Return the unit of a chip: the first declared one.
+
+        For integers, the first that the store has, or their type.
+
+        Args:
+            pixels: the chip (H, W, B).
+            *units: units that user, store, file and table declare, the most certain one
+                first; None if they do not.
+
+        Raises:
+            DataError: the store has another unit, or the values cannot be in this unit.
+        """
+        is_float = pixels.dtype.kind == "f"
+        accepted = self.spec.units
+        listed = " or ".join(accepted)
+        declared = [unit for unit in units if unit and (is_float or unit in accepted)]
+        if is_float and not declared:
+            raise DataError(
+                f"{pixels.dtype} pixels without a unit, but the store takes {listed};"
+                " give --unit"
+            )
+        unit = resolve_unit(pixels, declared[0] if declared else None)
+        if unit not in accepted:
+            raise DataError(f"{unit} pixels, but the store takes {listed}")
+        return unit
+
+    def check_spacing(self, spacing: tuple[float, float] | None) -> float | None:
+        """Return the pixel spacing for the manifest: that of the store or the chip.
+
+        Raises:
+            DataError: the chip has another spacing than the store.
+        """
+        if spacing is None:
+            return None
+        self.spec.check_spacing(spacing)
+        return self.spec.spacing_m or round(float(np.mean(spacing)), 4)
+
+
+class CorrectedChip(NamedTuple):
+    """The pixels of a corrected row (H, W, B), and the content of their file."""
+
+    pixels: Pixels
+    unit: str
+    spacing_m: float | None
+    data: bytes
+    suffix: str
+    scene: str
+
+
+class Sources:
+    """The files and addresses that a table may name.
+
+    A stranger's table would bring private files into the store.
+
+    Args:
+        store: the chip store.
+        table: the table.
+        named: what the user names.
+    """
+
+    def __init__(self, store: Path, table: Path, named: Sequence[str]) -> None:
+        uris = [SceneUri.parse(text) for text in named]
+        self.table = table
+        self.addresses = [uri.text.rstrip("/") for uri in uris if uri.is_remote]
+        folders = [store, table.parent]
+        folders += [uri.path for uri in uris if uri.path is not None]
+        self.folders = [folder.resolve() for folder in folders]
+
+    def contains(self, path: Path) -> bool:
+        """Return whether a file, with links resolved, lies in one of the folders."""
+        return any(path.resolve().is_relative_to(folder) for folder in self.folders)
+
+    def check(self, uri: SceneUri) -> None:
+        """Raise an error if the user names neither an address nor its server.
+
+        Raises:
+            RequestError: an address is not named.
+        """
+        if uri.is_remote and not any(
+            f"{uri.text}/".startswith(f"{address}/") for address in self.addresses
+        ):
+            raise RequestError(
+                f"the table names {uri}, but no argument of the command does",
+                self.table,
+                f"if you trust the table, add --source {uri}",
+            )
+
+
+class ChipCutter:
+    """Gets the pixels of corrected rows.
+
+    Args:
+        table: the corrected table.
+        fit: the requirements of the store.
+        declaration: what the user declares of the chip files.
+        sources: the files and addresses that the table may name; None for all.
+    """
+
+    def __init__(
+        self,
+        table: CorrectedTable,
+        fit: StoreFit,
+        declaration: Declaration,
+        sources: Sources | None = None,
+    ) -> None:
+        self.table = table
+        self.fit = fit
+        self.declaration = declaration
+        self.sources = sources
+        self._request = table.metadata.get("request", {})
+        self._records = {
+            str(record["scene"]): record for record in table.metadata.get("cuts", ())
+        }
+        self._scenes: dict[str, SceneChips | DataError] = {}
+        self._read_declarations = cache(read_declarations)
+
+    def read(self, row: CorrectedRow) -> CorrectedChip:
+        """Return the chip of a row with a label.
+
+        If its file lacks bands or is missing, the scene is read.
+
+        Raises:
+            DataError: the chip does not fit the store, or neither file nor scene can be
+                read.
+            RequestError: the user does not name the folder of the file, or the server
+                of the scene.
+        """
+        # else the path is that of the scene
+        is_file = not row.chip or not row.scene or row.path.endswith(f"{row.chip}.tif")
+        if not row.path or not is_file:
+            return self._cut(row)
+        can_cut = row.scene in self._records
+        file = self._find_file(row, can_cut)
+        if file is None:
+            return self._cut(row)
+        try:
+            return self._read_file(row, file)
+        except DataError as fault:
+            if not can_cut:
+                raise
+            try:
+                return self._cut(row)
+            except DataError:
+                raise fault from None
+
+    def _find_file(self, row: CorrectedRow, can_cut: bool) -> Path | None:
+        """Return the file of a chip; None if it must be cut.
+
+        The table may have been moved.
+        """
+        folder = self.table.path.parent
+        path = Path(row.path)
+        candidates = [folder / path, path, folder / path.parent.name / path.name]
+        existing = [path for path in candidates if path.is_file()]
+        for path in existing:
+            if self.sources is None or self.sources.contains(path):
+                return path
+        if can_cut:
+            return None
+        if not existing:
+            raise DataError(f"the file does not exist: {candidates[0].absolute()}")
+        raise RequestError(
+            f"the table names {existing[0]}, which is neither in the store nor in the"
+            " folder of the table",
+            f"{self.table.path}:{row.line}",
+            f"if you trust the table, add --source {existing[0].resolve().parent}",
+        )
+
+    def close(self) -> None:
+        """Close all scenes."""
+        for chips in self._scenes.values():
+            if isinstance(chips, SceneChips):
+                chips.close()
+
+    def _read_file(self, row: CorrectedRow, path: Path) -> CorrectedChip:
+        header = rasters.read_tiff_tags(path, partial(_read_header, path)) or _Header()
+        stored = self._read_stored(path.resolve())
+        declared = self.declaration
+        bands = header.bands or stored.bands
+        reader.check_declared_bands(declared.bands, bands, path)
+        pixels = reader.read_chip(path)
+        names = declared.bands or stored.bands or header.bands
+        selected = self.fit.select_bands(pixels, names)
+        is_other = declared.unit and header.unit not in (None, declared.unit)
+        if is_other and selected.dtype.kind == "f":
+            raise DataError(
+                f"the file declares {header.unit}, but --unit is {declared.unit}; leave"
+                " out --unit"
+            )
+        units = [declared.unit, stored.unit, header.unit]
+        units.append(self._records.get(row.scene, {}).get("unit"))
+        units.append((self._request.get("declaration") or {}).get("unit"))
+        unit = self.fit.check_unit(selected, *units)
+        spacing_m = self.fit.check_spacing(header.spacing or _square(stored.spacing_m))
+        if selected is pixels:
+            data, suffix = path.read_bytes(), path.suffix.lower()
+        else:
+            data, suffix = encode_chip(selected)
+        scene = row.scene or header.scene
+        return CorrectedChip(selected, unit, spacing_m, data, suffix, scene)
+
+    def _read_stored(self, path: Path) -> Declaration:
+        """Return what the manifest of a chip store says about a chip in it."""
+        for folder in path.parents:
+            if (folder / _MANIFEST).is_file():
+                return self._read_declarations(folder).get(str(path), UNDECLARED)
+        return UNDECLARED
+
+    def _cut(self, row: CorrectedRow) -> CorrectedChip:
+        if row.scene not in self._records or not np.isfinite([row.row, row.col]).all():
+            is_csv = self.table.path.suffix.lower() == ".csv"
+            is_foreign = not is_csv and not self.table.metadata
+            raise DataError(_FOREIGN_TABLE if is_foreign else _NO_RECORD)
+        if row.scene not in self._scenes:
+            if self.sources is not None:
+                address = str(self._records[row.scene]["path"])
+                self.sources.check(SceneUri.parse(address))
+            try:
+                self._scenes[row.scene] = self._open_scene(row.scene)
+            except RsftError as error:
+                self._scenes[row.scene] = DataError(f"{row.scene}: {error.message}")
+        chips = self._scenes[row.scene]
+        if isinstance(chips, DataError):
+            raise DataError(chips.message)
+        names = [location.name for location in chips.locations]
+        if str(row.line) not in names:
+            raise DataError(f"the center lies outside of {row.scene}")
+        chip = chips.read(names.index(str(row.line)))
+        unit = self.fit.check_unit(chip.pixels, chip.unit)
+        spacing_m = self.fit.check_spacing(chips.spacing)
+        data, suffix = encode_chip(chip.pixels)
+        return CorrectedChip(chip.pixels, unit, spacing_m, data, suffix, row.scene)
+
+    def _open_scene(self, name: str) -> SceneChips:
+        record = self._records[name]
+        request = self._request
+        uri = SceneUri.parse(record["path"])
+        if not uri.is_remote and (uri.path is None or not uri.path.exists()):
+            raise DataError(f"the scene does not exist: {uri}")
+        if record["fingerprint"] != scene_fingerprint(uri):
+            raise DataError(
+                "the scene has changed since the prediction; predict it again"
+            )
+        spec = self.fit.spec.model_copy(
+            update={"crop": record["side"], "spacing_m": None}
+        )
+        unit = record["unit"] if record["unit"] in spec.units else None
+        options = ProductOptions(**request.get("product_options", {}))
+        scene = select_unit(open_scene(uri, options), spec, unit)
+        names = (request.get("declaration") or {}).get("bands")
+        spacing = (request.get("chip_options") or {}).get("spacing")
+        job = PredictionRequest(
+            query=Query(grid=1) if record["tiles"] else Query(),
+            declaration=Declaration(unit, tuple(names) if names else None),
+            chip_options=ChipOptions(spacing=spacing),
+        )
+        down, along = record["scale"]
+        window = ChipWindow(
+            record["side"],
+            record["margin"],
+            (float(down), float(along)),
+            (scene.height, scene.width),
+        )
+        locations = []
+        for row in self.table.rows:
+            location = Location(row.row, row.col, None, str(row.line))
+            if row.scene == name and location.is_inside(scene):
+                locations.append(location._replace(box=_find_box(row, scene)))
+        return SceneChips(scene, locations, spec, window, job)
+
+
+class _Header(NamedTuple):
+    """What a chip file declares; None or "" if it does not."""
+
+    bands: tuple[str, ...] | None = None
+    unit: str | None = None
+    spacing: tuple[float, float] | None = None
+    scene: str = ""
+
+
+def _read_header(path: Path, file: Any) -> _Header:
+    georeference = read_georeference(file)
+    spacing = None
+    if georeference:
+        spacing = georeference.spacing_at(file.height / 2, file.width / 2)
+    unit = rasters.read_unit([file], path)
+    scene = file.tags().get(SCENE_TAG, "")
+    return _Header(rasters.read_band_names(file), unit, spacing, scene)
+
+
+def _find_box(row: CorrectedRow, scene: RasterScene) -> tuple[float, ...] | None:
+    """Return the corners of the rectangle around an object; None for a point."""
+    if row.shape is None or row.shape.geom_type != "Polygon":
+        return None
+    xy = shapely.get_coordinates(row.shape)[:4]
+    if scene.georeference is None:
+        corners = np.column_stack([-xy[:, 1], xy[:, 0]])
+    else:
+        corners = scene.georeference.lonlat_to_pixels(xy[:, 0], xy[:, 1])
+    if corners.shape == (4, 2):
+        return tuple(corners.ravel().tolist())
+    return None
+
+
+def _square(spacing_m: Any) -> tuple[float, float] | None:
+    if spacing_m is None:
+        return None
+    return (float(spacing_m), float(spacing_m))
