@@ -93,8 +93,8 @@ class PredictionRequest:
     readers: Annotated[
         int | None,
         _speed(
-            "Number of threads that read chips (default: 1); with an output folder, of"
-            " scenes at the same time (default: all cores).",
+            "Number of parallel readers of chips (default: 1); with an output folder,"
+            " of scenes (default: all cores).",
             "--jobs",
             min=1,
         ),

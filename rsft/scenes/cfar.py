@@ -228,7 +228,7 @@ def looks_by_block(looks: Floats) -> Floats:
         cells = cells[np.isfinite(cells)]
         if len(cells) >= _MIN_CELLS:
             blocks[row, col] = np.median(cells)
-    return np.clip(blocks, *_LOOKS_RANGE)
+    return np.asarray(np.clip(blocks, *_LOOKS_RANGE))
 
 
 def expand_blocks(blocks: NDArray[Any], window: PixelWindow, side: int) -> NDArray[Any]:

@@ -53,7 +53,8 @@ def resampling_factors(
     contract.check_spacing([options.resample_to])
     if spacing is None:
         raise DataError(
-            f"pixels of unknown spacing cannot be resampled to {options.resample_to:g} m",
+            "pixels of unknown spacing cannot be resampled to"
+            f" {options.resample_to:g} m",
             hint="give their spacing in meters: --spacing 10",
         )
     down, along = (options.resample_to / meters for meters in spacing)

@@ -119,8 +119,10 @@ def _add_locations(
         if fault:
             result.rejected.append((str(result.file), number, fault))
             continue
+        row, col = corners[0].tolist()
         location = Location(
-            *corners[0].tolist(),
+            row,
+            col,
             None,
             f"{scene.name}_{number:06d}",
             number,

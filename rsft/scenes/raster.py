@@ -16,9 +16,9 @@ from rasterio._err import CPLE_BaseError
 from rasterio.errors import RasterioError
 
 from rsft.data.imagery import rasters
+from rsft.data.imagery.products.calibration import Calibration
 from rsft.data.imagery.products.options import DEFAULT_OPTIONS, ProductOptions
 from rsft.data.imagery.products.product import (
-    Calibration,
     Product,
     find_product,
     read_product,

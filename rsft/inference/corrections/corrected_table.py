@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -87,59 +87,50 @@ def read_corrected_table(path: Path, label_field: str | None = None) -> Correcte
     frame, metadata = read_table_file(
         path, "give the .csv of the review page, or a table of `rsft predict`"
     )
-    has_verdicts = (
-        "verdict" in frame or "chip" not in frame
-    )  # a table of predictions has chips
-    is_page = (
-        path.suffix.lower() == ".csv"
-        and {"path", "class"} <= set(frame)
-        and has_verdicts
-        and label_field is None
-    )
+    # a table of predictions has chips
+    has_verdicts = "verdict" in frame or "chip" not in frame
+    is_csv = path.suffix.lower() == ".csv" and label_field is None
+    is_page = is_csv and {"path", "class"} <= set(frame) and has_verdicts
     if is_page:
         frame, metadata = _join_predictions(frame, path)
     name = "class" if is_page else label_field or DEFAULT_FIELD
-    matches = [
-        str(column) for column in frame if str(column).casefold() == name.casefold()
-    ]
-    if not matches:
-        fields = ", ".join(
-            str(column) for column in frame if column not in ("_line", "geometry")
-        )
-        raise RequestError(
-            f"the table has no field {name}",
-            path,
-            (
-                f"add a text field {name} with the corrected classes, or name another"
-                f" one with --field: {fields}"
-            ),
-        )
-    labels = text_cells(frame, name if name in matches else matches[0])
+    labels = text_cells(frame, _find_field(frame, name, path))
     verdicts = text_cells(frame, "verdict" if is_page else "")
     columns: dict[str, Any] = {
         "line": frame["_line"].tolist(),
         "verdict": map(parse_verdict, labels, verdicts),
         "fault": map(describe_verdict_fault, verdicts) if is_page else verdicts,
         "predicted": text_cells(frame, "predicted" if is_page else "class"),
-        "shape": [
-            None if _is_missing(shape) else shape
-            for shape in frame.get("geometry", [None] * len(frame))
-        ],
-        "incidence_deg": [
-            None if np.isnan(angle) else angle
-            for angle in number_cells(frame, "incidence_deg")
-        ],
+        "shape": _cells_or_none(frame.get("geometry", [None] * len(frame))),
+        "incidence_deg": _cells_or_none(number_cells(frame, "incidence_deg")),
     }
-    columns |= {name: text_cells(frame, name) for name in ("path", "scene", "chip")}
-    columns |= {
-        name: text_cells(frame, name if is_page else "") for name in ("split", "bundle")
-    }
-    columns |= {name: number_cells(frame, name) for name in ("row", "col")}
-    rows = [
-        CorrectedRow(**dict(zip(columns, cells, strict=True)))
-        for cells in zip(*columns.values(), strict=True)
-    ]
+    for name in ("path", "scene", "chip"):
+        columns[name] = text_cells(frame, name)
+    for name in ("split", "bundle"):
+        columns[name] = text_cells(frame, name if is_page else "")
+    for name in ("row", "col"):
+        columns[name] = number_cells(frame, name)
+    rows = []
+    for cells in zip(*columns.values(), strict=True):
+        rows.append(CorrectedRow(**dict(zip(columns, cells, strict=True))))
     return CorrectedTable(path, rows, metadata)
+
+
+def _find_field(frame: pd.DataFrame, name: str, path: Path) -> str:
+    """Return the field of a name, in this case if there is one, else in any case."""
+    fields = [str(column) for column in frame if column not in ("_line", "geometry")]
+    if name in fields:
+        return name
+    for field_name in fields:
+        if field_name.casefold() == name.casefold():
+            return field_name
+    hint = f"add a text field {name} with the corrected classes, or name another one"
+    hint += f" with --field: {', '.join(fields)}"
+    raise RequestError(f"the table has no field {name}", path, hint)
+
+
+def _cells_or_none(cells: Iterable[Any]) -> list[Any]:
+    return [None if _is_missing(cell) else cell for cell in cells]
 
 
 def _join_predictions(
@@ -163,10 +154,11 @@ def _join_predictions(
             path,
             "add the labels of each review page by themselves",
         )
-    files = [
-        file for name in names for file in (Path(name), path.parent / Path(name).name)
-    ]  # they may have been moved
-    file = next((file for file in files if file.is_file()), None)
+    file = None
+    for name in names:  # it may have been moved
+        for candidate in (Path(name), path.parent / Path(name).name):
+            if file is None and candidate.is_file():
+                file = candidate
     if file is None:
         return frame, {}
     predictions, metadata = read_table_file(

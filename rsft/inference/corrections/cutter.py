@@ -204,7 +204,8 @@ class ChipCutter:
                 of the scene.
         """
         # else the path is that of the scene
-        is_file = not row.chip or not row.scene or row.path.endswith(f"{row.chip}.tif")
+        has_name = Path(row.path).name == f"{row.chip}.tif"
+        is_file = has_name or not row.chip or not row.scene
         if not row.path or not is_file:
             return self._cut(row)
         can_cut = row.scene in self._records
