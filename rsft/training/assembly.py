@@ -168,5 +168,7 @@ def _choose_sources(
         return chips
     key = f"{setup.encoder.sha256} {recipe.train.precision}"
     size = recipe.evaluate.batch_size
-    train, val = (CachedPrefixTokens(x, adapted, key, size, progress) for x in chips)
-    return train, val
+    return (
+        CachedPrefixTokens(setup.train, adapted, key, size, progress),
+        CachedPrefixTokens(setup.val, adapted, key, size, progress),
+    )

@@ -231,9 +231,9 @@ def measure_outputs(
         The columns val_* of metrics.csv.
     """
     local = [torch.cat(tensors).cpu() for tensors in zip(*outputs, strict=True)]
-    logits, labels = (
-        torch.cat(tensors) for tensors in zip(*all_gather_object(local), strict=True)
-    )
+    of_processes = all_gather_object(local)
+    logits = torch.cat([tensors[0] for tensors in of_processes])
+    labels = torch.cat([tensors[1] for tensors in of_processes])
     predicted = logits.argmax(1).cpu().numpy()
     truth = labels.cpu().numpy()
     summary = summarize_accuracy(predicted, truth, logits.shape[1], groups, resamples=1)

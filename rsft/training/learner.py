@@ -118,19 +118,18 @@ class Learner:
             Columns of metrics.csv; "meta_loss" is NaN without an outer step in the
             epoch.
         """
-        inner, outer = (
-            float(np.mean([float(loss) for loss in x])) if x else math.nan
-            for x in self.losses
-        )
-        for values in self.losses:
-            values.clear()
+        means = []
+        for losses in self.losses:
+            values = [float(loss) for loss in losses]
+            means.append(float(np.mean(values)) if values else math.nan)
+            losses.clear()
         lr = optimizers.base_lr(self.train) * self._lr_factor(epoch, 0)
         return {
             "epoch": epoch,
             "step": self.steps,
             "lr": lr,
-            "train_loss": inner,
-            "meta_loss": outer,
+            "train_loss": means[0],
+            "meta_loss": means[1],
         }
 
     def end_epoch(self, run: Run, epoch: int) -> None:

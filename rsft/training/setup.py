@@ -184,12 +184,12 @@ def read_splits(
     store: ChipStore, contract: Contract, progress: Progress | None
 ) -> tuple[ChipImages, ChipImages]:
     """Return the training and the validation chips as images."""
-    tables = store.split("train"), store.split("val")
-    train, val = (
-        ChipImages(store.root, table, store.classes, contract, progress)
-        for table in tables
-    )
-    return train, val
+
+    def read(split: str) -> ChipImages:
+        table = store.split(split)
+        return ChipImages(store.root, table, store.classes, contract, progress)
+
+    return read("train"), read("val")
 
 
 def initialize_weights(

@@ -176,7 +176,8 @@ class PseudoLabeler(Part):
         )
         teacher = None
         if section.teacher == "ema":
-            (teacher,) = (x for x in context.parts if isinstance(x, WeightAverage))
+            averages = [x for x in context.parts if isinstance(x, WeightAverage)]
+            teacher = averages[0]
         return cls(
             context.classifier,
             section,
@@ -338,12 +339,11 @@ class PseudoLabeler(Part):
             0, len(self.val) - 1, min(_MAX_CHIPS * len(per_class), len(self.val))
         ).astype(int)
         with self._teacher() as teacher:
-            known, new = (
-                teacher.final_features(
-                    compute_features(teacher, images, indices, self.eval_batch_size)
-                )
-                for images, indices in ((self.train, chips), (self.val, others))
-            )
+            size = self.eval_batch_size
+            known = compute_features(teacher, self.train, chips, size)
+            known = teacher.final_features(known)
+            new = compute_features(teacher, self.val, others, size)
+            new = teacher.final_features(new)
         means, whitening = fit_distance(
             known.cpu().numpy(), labels[chips], len(self.target)
         )
