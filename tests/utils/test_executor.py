@@ -168,3 +168,71 @@ def test_no_cluster_at_the_address(monkeypatch):
     with pytest.raises(RequestError, match=mentions("Ray", "nobody answers")):
         open_executor("far:6379")
     assert calls == [("far:6379", "0")]
+
+
+class FakeRay:
+    """A stand-in of Ray: tasks run in this process, and may crash."""
+
+    class exceptions:
+        class RayError(Exception):
+            pass
+
+        class TaskCancelledError(RayError):
+            pass
+
+    def __init__(self):
+        self.options = {}
+        self.is_open = False
+
+    def init(self, address, **_):
+        self.is_open = True
+
+    def shutdown(self):
+        self.is_open = False
+
+    def cluster_resources(self):
+        return {"CPU": 8.0, "GPU": 1.0}
+
+    def remote(self, **options):
+        self.options = options
+
+        def decorate(function):
+            function.remote = lambda *arguments: (function, arguments)
+            return function
+
+        return decorate
+
+    def get(self, reference):
+        function, arguments = reference
+        return function(*arguments)
+
+    def cancel(self, reference, force):
+        raise AssertionError("no task is left")
+
+
+def test_tasks_of_a_cluster(monkeypatch, tmp_path):
+    ray = FakeRay()
+    monkeypatch.setattr(module, "require", lambda *_: ray)
+    monkeypatch.chdir(tmp_path)
+    attempts = []
+
+    def crash(kind):
+        attempts.append(kind)
+        raise kind("lost\nthe worker died")
+
+    with open_executor("auto", attempts=2, cpus=3, gpus=0.5) as executor:
+        assert executor.jobs == 2 and ray.is_open
+        assert ray.options == {"num_cpus": 3, "num_gpus": 0.5, "max_retries": 0}
+        assert executor.submit(pow, 2, 3).result() == 8
+        lost = executor.submit(crash, ray.exceptions.RayError)
+        with pytest.raises(TaskLostError, match="the worker died"):
+            lost.result()
+        stopped = executor.submit(crash, ray.exceptions.TaskCancelledError)
+        with pytest.raises(TaskStoppedError):
+            stopped.result()
+    assert [kind.__name__ for kind in attempts] == [
+        "RayError",
+        "RayError",
+        "TaskCancelledError",
+    ]
+    assert not ray.is_open
