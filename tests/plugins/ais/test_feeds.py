@@ -7,9 +7,7 @@ import gzip
 import json
 import subprocess
 import sys
-import zipfile
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.csv as pa_csv
@@ -17,8 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from rsft.errors import RequestError
-from rsft.plugins.ais import feed_files
-from rsft.plugins.ais.feeds import NoMessagesError, SearchArea, read_messages
+from rsft.plugins.ais.feeds import SearchArea, read_messages
 
 NOON = pd.Timestamp("2026-03-14T12:00:00Z").timestamp()
 AREA = SearchArea(10.0, 57.0, 1.0, 1.0, NOON - 1800, NOON + 1800)
@@ -111,52 +108,6 @@ def test_spire_joins_static_messages(tmp_path):
     assert not any("no zone" in note for note in messages.notes)
 
 
-@pytest.mark.parametrize("suffix", [".csv.gz", ".zip", ".parquet", ".csv.zst"])
-def test_containers(tmp_path, suffix):
-    path = tmp_path / f"ais{suffix}"
-    plain = write(tmp_path, MARINE_CADASTRE, "plain.csv")
-    if suffix == ".zip":
-        with zipfile.ZipFile(path, "w") as archive:
-            archive.write(plain, "AIS_2026_03_14.csv")
-    elif suffix == ".parquet":
-        pq.write_table(pa_csv.read_csv(plain), path)
-    elif suffix == ".csv.zst":
-        with pa.output_stream(path, compression="zstd") as file:
-            file.write(plain.read_bytes())
-    else:
-        path.write_bytes(gzip.compress(plain.read_bytes()))
-    expected = read_messages([plain], AREA).table
-    pd.testing.assert_frame_equal(
-        read_messages([path], AREA).table[["mmsi", "time", "lat"]],
-        expected[["mmsi", "time", "lat"]],
-    )
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"),
-    [
-        ("2026-03-14T14:00:00+02:00", 0), ("2026-03-14 12:00:00.250", 0.25), ("2026/03/14 12:00:00", 0),
-        ("2026-03-14 12:00:00 UTC", 0), (f"{NOON:.0f}", 0), (f"{1000 * NOON:.0f}", 0), ("14/03/2026 12:00:00", 0),
-        ("14.03.2026 12:00:00", 0), ("03/14/2026 12:00:00", 0),
-    ],
-)  # fmt: skip
-def test_times(tmp_path, text, seconds):
-    path = write(tmp_path, f"mmsi,time,lat,lon\n219000001,{text},57,10\n")
-    assert read_messages([path], AREA).table["time"].tolist() == [NOON + seconds]
-
-
-def test_month_first_is_said(tmp_path):
-    path = write(tmp_path, "mmsi,time,lat,lon\n219000001,03/14/2026 12:00:00,57,10\n")
-    assert any("month/day/year" in note for note in read_messages([path], AREA).notes)
-    area = AREA._replace(start=AREA.start - 86400 * 10, end=AREA.end)
-    path = write(tmp_path, "mmsi,time,lat,lon\n219000001,03/04/2026 12:00:00,57,10\n")
-    with pytest.raises(
-        RequestError
-    ) as caught:  # read as the 3rd of April, which the message says
-        read_messages([path], area)
-    assert "day/month/year, which is a guess" in caught.value.hint
-
-
 def test_semicolons_and_several_files(tmp_path):
     first = write(
         tmp_path,
@@ -174,22 +125,6 @@ def test_semicolons_and_several_files(tmp_path):
         "b.csv: 2 messages near the scene",
         "AIS files without messages near the scene: 1 of 3",
     ]
-
-
-def test_chunks(tmp_path, monkeypatch):
-    monkeypatch.setattr(feed_files, "_CHUNK_BYTES", 4096)
-    lines = [
-        f"{219000000 + i},2026-03-14T12:00:00,57.0,{10 + i / 1e4}\n"
-        for i in range(3000)
-    ]
-    calls = []
-    messages = read_messages(
-        [write(tmp_path, "MMSI,BaseDateTime,LAT,LON\n" + "".join(lines))],
-        AREA,
-        lambda *x: calls.append(x),
-    )
-    assert len(messages.table) == 3000 and len(calls) > 10
-    assert np.allclose(messages.table["lon"], 10 + np.arange(3000) / 1e4)
 
 
 def test_antimeridian(tmp_path):
@@ -223,56 +158,6 @@ def test_bad_files(tmp_path, text, message, hint):
         message in caught.value.message
         and hint in caught.value.hint
         and str(path) in caught.value.location
-    )
-
-
-def test_decimal_commas(tmp_path):
-    path = write(
-        tmp_path,
-        "mmsi;time;lat;lon;sog\n219000001;2026-03-14 12:00:00;57,1;10,25;3,5\n",
-    )
-    messages = read_messages([path], AREA)
-    assert messages.table.loc[0, ["lat", "lon", "sog"]].tolist() == [57.1, 10.25, 3.5]
-    assert (
-        "ais.csv: decimal commas in the column lat are read as decimal points"
-        in messages.notes
-    )
-
-
-@pytest.mark.parametrize(
-    ("first", "last", "zone"),
-    [
-        (
-            "2026-03-14T13:40:00",
-            "2026-03-14T14:20:00",
-            "UTC+02:00: write 2026-03-14 13:40:00+02:00",
-        ),
-        (
-            "2026-03-14T04:00:00",
-            "2026-03-14T10:00:00",
-            "UTC-03:00",
-        ),  # of several zones the one next to UTC
-        ("2026-03-14T07:00:00", "2026-03-14T07:00:00", "UTC-05:00"),
-        ("2026-03-16T07:00:00", "2026-03-16T07:00:00", ""),
-        ("2026-03-14T13:40:00Z", "2026-03-14T14:20:00Z", ""),  # the file has zones
-        ("1773482400", "1773482400", ""),  # seconds since 1970 are UTC
-    ],
-)
-def test_local_times_without_a_zone(tmp_path, first, last, zone):
-    """The scene is at noon; the message names both spans, and the zone that explains
-    the difference."""
-    path = write(
-        tmp_path,
-        f"mmsi,time,lat,lon\n219000001,{first},57,10\n219000001,{last},57,10\n",
-    )
-    with pytest.raises(NoMessagesError) as caught:
-        read_messages([path], AREA)
-    assert "2026-03-14 11:30:00 UTC to 2026-03-14 12:30:00 UTC" in caught.value.message
-    assert "those near it are from 2026-03-1" in caught.value.message
-    assert (
-        (zone in caught.value.hint)
-        if zone
-        else ("local times" not in caught.value.hint)
     )
 
 
@@ -334,22 +219,3 @@ def test_memory_does_not_grow_with_the_file(tmp_path, suffix):
     (*small, small_peak), (*large, large_peak) = json.loads(done.stdout)
     assert small == [4, 200_000] and large == [40, 2_000_000]
     assert large_peak - small_peak < 60, (small_peak, large_peak)  # megabytes
-
-
-@pytest.mark.parametrize(
-    "content", [b"PAR1 not parquet", b"\x1f\x8bno gzip", b"PK\x03\x04no zip"]
-)
-def test_damaged_files(tmp_path, content):
-    path = tmp_path / "ais.gz"
-    path.write_bytes(content)
-    with pytest.raises(RequestError) as caught:
-        read_messages([path], AREA)
-    assert str(path) in caught.value.location
-    with pytest.raises(RequestError, match="cannot be read"):
-        read_messages([tmp_path / "missing.csv"], AREA)
-
-
-def test_broken_lines_are_counted(tmp_path):
-    text = MARINE_CADASTRE + "219000009,2026-03-14T12:00:00\nnonsense,also nonsense\n"
-    counts = read_messages([write(tmp_path, text)], AREA).counts
-    assert (counts["broken lines"], counts["kept"]) == (2, 2)
