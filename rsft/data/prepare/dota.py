@@ -91,12 +91,7 @@ def prepare_dota(
 
     check_choice(version, "--version", DOTAObjects.versions)
     check_choice(classes, "--classes", (15, 18))
-    if margin < 0 or min_size < 1:
-        raise RequestError(
-            f"the margin is {margin} and the minimum side {min_size}",
-            "--margin, --min-size",
-            "give a margin of 0 or more, and a side of 1 or more",
-        )
+    _check_sizes(margin, min_size)
     check_val_share(val)
     if lists is not None:  # listed windows have no margin and no minimum side
         margin = 0
@@ -132,6 +127,15 @@ def prepare_dota(
             return build.write(records, description)
         finally:
             read_rgb_cached.clear()
+
+
+def _check_sizes(margin: int, min_size: int) -> None:
+    if margin < 0 or min_size < 1:
+        raise RequestError(
+            f"the margin is {margin} and the minimum side {min_size}",
+            "--margin, --min-size",
+            "give a margin of 0 or more, and a side of 1 or more",
+        )
 
 
 def _list_records(

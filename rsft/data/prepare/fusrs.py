@@ -86,12 +86,7 @@ def prepare_fusrs(
     from rsft.data.datasets.formats.fusrs_classes import CLASSES
     from rsft.data.datasets.published_archives import FUSAR_SHIP_ARCHIVE, SRSDD_ARCHIVE
 
-    if lists is not None and protocol != "published":
-        raise RequestError(
-            f"the {protocol} protocol uses no lists",
-            "--lists",
-            "drop it, or add --protocol published",
-        )
+    _check_lists(protocol, lists)
     check_choice(classes, "--classes", tuple(CLASSES))
     val = _check_share(protocol, val)
     archives = {FUSAR_SHIP_ARCHIVE: fusar, SRSDD_ARCHIVE: srsdd}
@@ -130,6 +125,15 @@ def prepare_fusrs(
             description = _require_sources(records, description, locations)
         finish = partial(_audit_store, build, is_clean=protocol == "clean")
         return build.write(records, description, finish=finish)
+
+
+def _check_lists(protocol: str, lists: Path | None) -> None:
+    if lists is not None and protocol != "published":
+        raise RequestError(
+            f"the {protocol} protocol uses no lists",
+            "--lists",
+            "drop it, or add --protocol published",
+        )
 
 
 def _check_share(protocol: str, val: float | None) -> float:
