@@ -191,12 +191,6 @@ def test_the_top_level_is_small():
     }
 
 
-def test_folders_stay_small():
-    folders = {file.parent for file in FILES}
-    fullest = max(folders, key=lambda folder: len(list(folder.glob("*.py"))))
-    assert len(list(fullest.glob("*.py"))) <= 20, fullest
-
-
 @pytest.mark.slow
 def test_names_are_no_empty_words_and_unique():
     assert len(rows := empty_names(FILES)) < 30, "\n".join(rows[:40])

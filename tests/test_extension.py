@@ -325,8 +325,8 @@ class CutMix(Part):
         return cls(context.batches)
 
     def prepare(self, moment, objective):
-        rng = np.random.default_rng((self.batches.seed, 70, moment.epoch, moment.index))
-        chips = len(self.batches.batch_indices(moment.epoch, moment.index))
+        rng = np.random.default_rng((self.batches.seed, 70, moment.epoch, moment.batch))
+        chips = len(self.batches.batch_indices(moment.epoch, moment.batch))
         order = torch.from_numpy(rng.permutation(chips))
         return replace(objective, mixing=Mixing(0.75, order, paste))
 

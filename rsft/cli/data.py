@@ -247,7 +247,9 @@ def data_suggest(
     from rsft.cli.display.results import show_suggestions
     from rsft.data.chips.store import MANIFEST
     from rsft.inference.predict.predictor import Predictor
-    from rsft.inference.suggestion import suggest
+    from rsft.inference.suggestion.label_check import suggest_label_checks
+    from rsft.inference.suggestion.page import write_suggestion_page
+    from rsft.inference.suggestion.suggest import suggest_chips
     from rsft.models.bundle.bundle import Bundle
     from rsft.utils.tables import write_csv_table
 
@@ -261,13 +263,13 @@ def data_suggest(
         raise RequestError(message, "--split", "leave it out")
     if is_store and bundle is not None:
         predictor = Predictor.load(bundle, device)
-        suggestions = suggest.suggest_label_checks(source, predictor, count, split)
+        suggestions = suggest_label_checks(source, predictor, count, split)
     else:
         loaded = None if bundle is None else Bundle.load(bundle)
-        suggestions = suggest.suggest_chips(source, count, loaded)
+        suggestions = suggest_chips(source, count, loaded)
     if html is not None:
         store = str(source) if is_store else "STORE"
-        suggest.write_suggestion_page(html, suggestions, bundle, store)
+        write_suggestion_page(html, suggestions, bundle, store)
     if out is not None:
         write_csv_table(suggestions.table, out)
     show_suggestions(suggestions, {"table": out, "page": html}, as_json)
@@ -379,14 +381,15 @@ def audit_labels(root: Path, audit: LabelAudit, out: Path | None) -> None:
     from rsft.cli.display.results import show_suggestions
     from rsft.data.chips.store import ChipStore
     from rsft.evaluation.label_audit import predict_out_of_fold, read_audit_inputs
-    from rsft.inference.suggestion import suggest
+    from rsft.inference.suggestion.label_check import suggest_audited_labels
+    from rsft.inference.suggestion.page import write_suggestion_page
     from rsft.utils.tables import write_csv_table
 
     store = ChipStore.open(root)
     with progress() as report:
         inputs = read_audit_inputs(store, audit.bundle, audit.device, report)
         result = predict_out_of_fold(inputs, store.classes, report)
-    audited = suggest.suggest_audited_labels(
+    audited = suggest_audited_labels(
         store, result.table, result.probabilities, result.notes
     )
     pairs = Counter(
@@ -401,7 +404,7 @@ def audit_labels(root: Path, audit: LabelAudit, out: Path | None) -> None:
     if out is not None:
         write_csv_table(audited.table, out)
     if page is not None:
-        suggest.write_suggestion_page(page, audited, audit.bundle, str(root))
+        write_suggestion_page(page, audited, audit.bundle, str(root))
     show_suggestions(audited, {"table": out, "page": page}, shown=_SHOWN)
 
 
@@ -430,5 +433,5 @@ def show_audit(audit: AuditResult) -> None:
         for origin, counts in origins.items():
             classes.append((label, origin, *(f"{counts[x]:,}" for x in splits)))
             label = ""
-    columns = ("class", "origin", *splits)
-    console.print(make_table("", columns, classes, texts=columns[:2]))
+    headings = ("class", "origin", *splits)
+    console.print(make_table("", headings, classes, texts=headings[:2]))

@@ -26,10 +26,10 @@ def doctor() -> None:
 
     with console.status("measuring"):
         rows = environment_report()
-    show_checks(rows)
+    show_environment(rows)
 
 
-def show_checks(rows: Sequence[EnvironmentCheck]) -> None:
+def show_environment(rows: Sequence[EnvironmentCheck]) -> None:
     """Print checks as a table; the exit code is 1 if one failed."""
     from rich.table import Table
     from rich.text import Text

@@ -141,7 +141,7 @@ def close_fence(command: str, files: Mapping[Access, Collection[Any]]) -> None:
 
 def _list_values(files: Mapping[Access, Collection[Any]], access: Access) -> list[Any]:
     """Return the values of all parameters with any of the given accesses."""
-    values = []
+    values: list[Any] = []
     for kind, some in files.items():
         if kind & access:
             values += some

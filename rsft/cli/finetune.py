@@ -150,7 +150,7 @@ def _find_shipped_recipe(request: FinetuneRequest) -> FinetuneRequest:
 
 def _show_needs(request: FinetuneRequest) -> None:
     """Print what a run needs; the exit code is 1 if something is missing."""
-    from rsft.cli.doctor import show_checks
+    from rsft.cli.doctor import show_environment
     from rsft.cli.run_needs import list_needs
     from rsft.recipe.load import load_recipe
 
@@ -167,7 +167,7 @@ def _show_needs(request: FinetuneRequest) -> None:
         fault = error
     with display.show_waiting(display.IMPORTS):
         rows = list(list_needs(recipe, request.runs, fault))
-    show_checks(rows)
+    show_environment(rows)
 
 
 def _show_kept_run(folder: Path, request: FinetuneRequest) -> dict[str, Path]:

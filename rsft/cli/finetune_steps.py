@@ -258,12 +258,13 @@ def _run_process(words: Sequence[str]) -> int:
     ).returncode
 
 
-def _run_here(words: Sequence[str]) -> object:
+def _run_here(words: Sequence[str]) -> int:
     """Run a command in this process; return its exit code."""
     arguments, flags = take_flags(words)
     try:
         get_command(build_app(words[0])).main(arguments, "rsft", obj=flags)
     except SystemExit as stop:
+        assert isinstance(stop.code, int)  # as typer ends commands
         return stop.code
     return 0
 

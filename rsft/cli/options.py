@@ -177,7 +177,7 @@ class Setting:
     @cached_property
     def nested(self) -> tuple[Setting, ...]:
         """The options of its dataclass or mapping, if its type is one."""
-        if self.is_mapping:
+        if isinstance(self.info, Option) and self.is_mapping:
             return tuple(_read_names(self.info))
         request = find_dataclass(self.hint)
         return tuple(_read_fields(request)) if request else ()

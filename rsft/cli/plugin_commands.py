@@ -63,7 +63,7 @@ class ExtensibleGroup(TyperGroup):
     """A group of commands to which plug-ins add commands."""
 
     @property
-    def commands(self) -> dict[str, Any]:
+    def commands(self) -> Any:
         """The commands by name: those of rsft, then those of plug-ins."""
         commands = dict(self._builtin)
         for app in load_apps(find_commands(str(self.name)).values()):
@@ -72,7 +72,7 @@ class ExtensibleGroup(TyperGroup):
         return commands
 
     @commands.setter
-    def commands(self, value: dict[str, Any]) -> None:
+    def commands(self, value: Any) -> None:
         """Set the commands of rsft."""
         self._builtin = value
 

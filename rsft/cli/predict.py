@@ -97,7 +97,9 @@ def _verify(
     engine = Path(request.engine)
     if request.engine not in ("auto", *ENGINES):
         folders.append(engine if engine.is_dir() else engine.parent)
-    day = not_before and datetime.combine(not_before, time(), UTC)
+    day = None
+    if not_before is not None:
+        day = datetime.combine(not_before, time(), UTC)
     verified = [check_signature(folder, key, day) for folder in folders]
     return replace(request, signatures=tuple(verified))
 

@@ -38,13 +38,11 @@ class Mixing:
 
 
 class ExtraChips(Protocol):
-    """Chips beside the labeled ones of a batch.
+    """Chips beside the labeled ones of a batch."""
 
-    Attributes:
-        inputs: network inputs (K, P, S, S).
-    """
-
-    inputs: Tensor
+    @property
+    def inputs(self) -> Tensor:
+        """Network inputs (K, P, S, S)."""
 
     def loss(self, logits: Tensor) -> Tensor:
         """Return the weighted loss of logits (K, C), a scalar."""

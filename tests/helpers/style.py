@@ -35,6 +35,18 @@ PLAIN_RETURNS = {
     "Self",
     "NoReturn",
     "bytes",
+    "AisMatch",
+    "ChipStore",
+    "Classifier",
+    "Display",
+    "Executor",
+    "Figure",
+    "Iterator[None]",
+    "Learner",
+    "LoadedEngine",
+    "SceneLocations",
+    "Table",
+    "TrialOutcome",
 }
 """Return types that the first line of a docstring explains."""
 

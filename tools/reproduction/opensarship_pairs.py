@@ -29,7 +29,6 @@ from rsft.plugins.ais.feed_files import TEXTS
 from rsft.plugins.ais.feeds import AisMessages
 from rsft.plugins.ais.match import (
     AMBIGUOUS,
-    MATCHED,
     NO_AIS,
     AisOptions,
     match_tracks,
@@ -37,6 +36,7 @@ from rsft.plugins.ais.match import (
 from rsft.plugins.ais.matching import Objects
 from rsft.plugins.ais.tracks import EARTH, KNOT, ShipStates, make_tracks
 from rsft.scenes.georeference import Georeference
+from rsft.scenes.locators import MATCHED
 from rsft.types import Floats
 from rsft.utils.untrusted.documents import read_regular
 from tools.errors import explained_errors

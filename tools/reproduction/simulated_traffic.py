@@ -29,10 +29,11 @@ from rsft.data.imagery.products.product import Product, RadarMotion
 from rsft.plugins.ais.displacement import Acquisition
 from rsft.plugins.ais.feed_files import TEXTS
 from rsft.plugins.ais.feeds import AisMessages
-from rsft.plugins.ais.match import AMBIGUOUS, MATCHED, match_tracks
+from rsft.plugins.ais.match import AMBIGUOUS, match_tracks
 from rsft.plugins.ais.matching import GATE, Objects
 from rsft.plugins.ais.tracks import EARTH, KNOT, Tracks, locate_ships, make_tracks
 from rsft.scenes.georeference import Georeference
+from rsft.scenes.locators import MATCHED
 from rsft.types import Floats
 from tools.errors import explained_errors
 

@@ -39,7 +39,7 @@ def show_addition(summary: CorrectionSummary) -> None:
     if result.added:
         filled = {split for split, _ in result.added}
         splits = [split for split in ("train", "val", "test") if split in filled]
-        counts = {}
+        counts: dict[str, dict[str, int]] = {}
         for name in sorted({name for _, name in result.added}):
             counts[name] = {split: result.added[split, name] for split in splits}
         chips = display.format_chip_count(result.added.total())

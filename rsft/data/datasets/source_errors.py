@@ -85,7 +85,7 @@ def _describe_other(other: PublishedArchive, expected: PublishedArchive) -> str:
     return text
 
 
-def read_source(
+def open_source(
     archive: PublishedArchive, folder: Path, title: str, read: Callable[[Path], T]
 ) -> T:
     """Return what a data set class reads in the folder of a published data set.

@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from pydantic import Field, InstanceOf
 
 from rsft.data.imagery import units as pixel_units
-from rsft.data.imagery.document import Document
+from rsft.data.imagery.document import StoredDocument
 from rsft.data.imagery.units import DIGITAL_UNITS
 from rsft.errors import DataError
 from rsft.types import Pixels
@@ -15,7 +15,7 @@ SPACING_TOLERANCE = 0.1
 % (sar) or 20 % (optical)."""
 
 
-class ChipSpec(Document):
+class ChipSpec(StoredDocument):
     """What a chip must be, for a model or for a chip store.
 
     A chip that does not match is an error, never a guess.

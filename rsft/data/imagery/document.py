@@ -10,7 +10,7 @@ from pydantic import (
 )
 
 
-class Document(BaseModel):
+class StoredDocument(BaseModel):
     """A frozen data model without unknown fields.
 
     Attributes:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsft.data.imagery.bands import compute_planes
-from rsft.data.imagery.document import Document
+from rsft.data.imagery.document import StoredDocument
 from rsft.data.imagery.resize import center_crop, resize_image
 from rsft.data.imagery.stretch import Stretches
 from rsft.data.imagery.units import convert_unit
@@ -19,7 +19,7 @@ _MIN_DEVIATION = 5 / 255
 amplified noise."""
 
 
-class InputTransform(Document):
+class InputTransform(StoredDocument):
     """How a chip becomes the input of a network.
 
     Attributes:

@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import model_validator
 
 from rsft.data.imagery.bands import compute_planes
-from rsft.data.imagery.document import Document
+from rsft.data.imagery.document import StoredDocument
 from rsft.data.imagery.units import DECIBEL_UNITS, POWER_UNITS, convert_unit
 from rsft.errors import DataError, RequestError
 from rsft.types import Bytes, Pixels, Plane
@@ -50,7 +50,7 @@ the bytes of OpenSARShip from its sigma0: all 260 planes of 130 chips agree with
 step."""
 
 
-class Stretch(Document):
+class Stretch(StoredDocument):
     """Mapping from the values of a plane to bytes.
 
     Attributes:
@@ -158,7 +158,7 @@ CHIP_MAX = Stretch(high=None)
 """Stretches each chip to its own maximum."""
 
 
-class Statistics(Document):
+class Statistics(StoredDocument):
     """Statistics of one plane of the training chips.
 
     Attributes:

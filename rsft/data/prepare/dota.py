@@ -86,7 +86,7 @@ def prepare_dota(
     from rsft.data.datasets.dota import DOTAObjects
     from rsft.data.datasets.dota_records import list_crop_records, read_rgb_cached
     from rsft.data.datasets.published_archives import DOTA_ARCHIVE
-    from rsft.data.datasets.source_errors import read_source
+    from rsft.data.datasets.source_errors import open_source
     from rsft.data.datasets.splits import check_val_share
 
     check_choice(version, "--version", DOTAObjects.versions)
@@ -109,7 +109,7 @@ def prepare_dota(
 
     title = f"an image with labels of DOTA v{version}"
     with build.open_source() as folder:
-        dataset = read_source(DOTA_ARCHIVE, folder, title, read)
+        dataset = open_source(DOTA_ARCHIVE, folder, title, read)
         if lists is None:
             records = _list_records(dataset, version, val, seed)
         else:

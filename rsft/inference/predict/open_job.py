@@ -17,7 +17,7 @@ from rsft.inference.options import PredictionRequest
 from rsft.inference.predict.batch_journal import BatchJournal
 from rsft.inference.predict.chip_files import ChipFiles, PredictionPlan
 from rsft.inference.writers.columns import table_columns
-from rsft.inference.writers.table_format import find_format
+from rsft.inference.writers.table_format import find_table_format
 from rsft.inference.writers.tables import (
     check_output_file,
     check_output_path,
@@ -116,7 +116,7 @@ def open_job(
                 stack.callback(source.close)
             count = sum(len(source) for source in plan.sources)
             columns = table_columns(bundle.classes)
-            find_format(output_path).check_size(output_path, count, len(columns))
+            find_table_format(output_path).check_size(output_path, count, len(columns))
             yield PredictionJob(
                 bundle,
                 request,
@@ -207,7 +207,7 @@ def _check_options(output_path: Path, request: PredictionRequest) -> None:
         return
     faults = {
         "this format has boxes in scenes, but the inputs are chips": (
-            find_format(output_path).has_boxes,
+            find_table_format(output_path).has_boxes,
             str(output_path),
         ),
         "a map needs a scene, but the inputs are chips": (

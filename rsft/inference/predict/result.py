@@ -21,7 +21,7 @@ from rsft.inference.predict.scene_check import SceneCheck, check_scenes, describ
 from rsft.inference.review.page import write_review_page
 from rsft.inference.review.truth import TruthCheck, check_truth
 from rsft.inference.writers.layer import PredictionLayer
-from rsft.inference.writers.table_format import find_format
+from rsft.inference.writers.table_format import find_table_format
 from rsft.inference.writers.tables import write_prediction_table
 from rsft.types import Rejection
 from rsft.utils.atomic_files import write_bytes
@@ -193,7 +193,7 @@ def _make_layer(
         "truth": [asdict(check) for check in result.truth],
     }
     boxes = {}
-    if find_format(job.output_path).has_boxes:
+    if find_table_format(job.output_path).has_boxes:
         boxes = dict(source.boxes() for source in scene_sources(plan))
     layer = PredictionLayer(
         result.table, plan.crs, job.bundle.classes, metadata, boxes=boxes

@@ -95,7 +95,7 @@ class Classification:
 
 
 @dataclass(frozen=True)
-class Column:
+class TableColumn:
     """One column of a predictions table.
 
     Attributes:
@@ -129,17 +129,19 @@ class Column:
 
 
 COLUMNS = [
-    Column("chip", TEXT, "Chip", "name of the chip"),
-    Column("scene", TEXT, "Scene", "the scene from which the chip was cut", _SCENES),
-    Column("path", TEXT, "File of the pixels", "the file with the pixels"),
-    Column(
+    TableColumn("chip", TEXT, "Chip", "name of the chip"),
+    TableColumn(
+        "scene", TEXT, "Scene", "the scene from which the chip was cut", _SCENES
+    ),
+    TableColumn("path", TEXT, "File of the pixels", "the file with the pixels"),
+    TableColumn(
         "class",
         TEXT,
         "Class",
         "the most probable class",
         compute=lambda chips: chips.class_at(0),
     ),
-    Column(
+    TableColumn(
         "corrected",
         TEXT,
         "Corrected class",
@@ -149,7 +151,7 @@ COLUMNS = [
         tip="'corrected: ' || \"corrected\"",
         is_input=True,
     ),
-    Column(
+    TableColumn(
         "probability",
         NUMBER,
         "Probability (0 to 1)",
@@ -157,7 +159,7 @@ COLUMNS = [
         compute=lambda chips: chips.probability_at(0),
         tip="'probability ' || format_number(\"probability\", 2)",
     ),
-    Column(
+    TableColumn(
         "class_2",
         TEXT,
         "Second class",
@@ -169,7 +171,7 @@ COLUMNS = [
             " format_number(\"probability_2\", 2) || ')'"
         ),
     ),
-    Column(
+    TableColumn(
         "probability_2",
         NUMBER,
         "Probability of the second class (0 to 1)",
@@ -177,7 +179,7 @@ COLUMNS = [
         _TWO_CLASSES,
         compute=lambda chips: chips.probability_at(1),
     ),
-    Column(
+    TableColumn(
         "class_set",
         TEXT,
         "Class set",
@@ -189,7 +191,7 @@ COLUMNS = [
         on_page=True,
         tip="'class set: ' || \"class_set\"",
     ),
-    Column(
+    TableColumn(
         "ood",
         "bool",
         "Unlike the training chips",
@@ -200,7 +202,7 @@ COLUMNS = [
         on_page=True,
         tip=f"if(\"ood\", '{UNLIKE_LABEL}', NULL)",
     ),
-    Column(
+    TableColumn(
         "ood_distance",
         NUMBER,
         "Distance from the training chips (limit = 1)",
@@ -208,14 +210,14 @@ COLUMNS = [
         _CALIBRATED,
         compute=lambda chips: chips.distances(),
     ),
-    Column(
+    TableColumn(
         f"p_{_PER_CLASS}",
         NUMBER,
         f"Probability of {_PER_CLASS}",
         "probability of each class",
         compute=lambda chips: chips.probabilities.round(_DECIMALS),
     ),
-    Column(
+    TableColumn(
         "length_m",
         NUMBER,
         "Length (m)",
@@ -224,21 +226,21 @@ COLUMNS = [
         on_page=True,
         tip="'length: ' || format_number(\"length_m\", 0) || ' m'",
     ),
-    Column(
+    TableColumn(
         "length_m_low",
         NUMBER,
         "Shortest length (m)",
         "lower end of the interval of the length",
         _LENGTH,
     ),
-    Column(
+    TableColumn(
         "length_m_high",
         NUMBER,
         "Greatest length (m)",
         "upper end of the interval of the length",
         _LENGTH,
     ),
-    Column(
+    TableColumn(
         "length_from",
         TEXT,
         "Source of the length",
@@ -246,7 +248,7 @@ COLUMNS = [
         _LENGTH,
         on_page=True,
     ),
-    Column(
+    TableColumn(
         "row",
         NUMBER,
         "Row (pixels)",
@@ -254,7 +256,7 @@ COLUMNS = [
         _SCENES,
         on_page=True,
     ),
-    Column(
+    TableColumn(
         "col",
         NUMBER,
         "Column (pixels)",
@@ -262,7 +264,7 @@ COLUMNS = [
         _SCENES,
         on_page=True,
     ),
-    Column(
+    TableColumn(
         "lon",
         NUMBER,
         "Longitude (°)",
@@ -270,7 +272,7 @@ COLUMNS = [
         "georeferenced scenes",
         on_page=True,
     ),
-    Column(
+    TableColumn(
         "lat",
         NUMBER,
         "Latitude (°)",
@@ -278,28 +280,28 @@ COLUMNS = [
         "georeferenced scenes",
         on_page=True,
     ),
-    Column(
+    TableColumn(
         AT,
         "Int64",
         "Id of the position",
         "identity of the position in its file",
         "positions",
     ),
-    Column(
+    TableColumn(
         "score",
         NUMBER,
         "Score of the detector",
         "score of the detector (CFAR: dB above the surroundings)",
         "detected objects",
     ),
-    Column(
+    TableColumn(
         "incidence_deg",
         NUMBER,
         "Incidence angle (°)",
         "incidence angle in degrees at the center of the chip",
         "products that state it",
     ),
-    Column(
+    TableColumn(
         "geometry",
         "object",
         "Geometry",

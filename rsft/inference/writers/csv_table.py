@@ -23,7 +23,7 @@ _TYPES = {
 
 
 @TABLE_FORMATS.register
-class CsvTable(TableFormat):
+class CsvFile(TableFormat):
     """CSV with geometries as WKT; no metadata."""
 
     name = "csv"

@@ -26,7 +26,7 @@ from rsft.utils.untrusted.documents import load_json
 
 
 @TABLE_FORMATS.register
-class GeoJson(TableFormat):
+class GeoJsonFile(TableFormat):
     """GeoJSON; the style for QGIS lies beside it."""
 
     name = "geojson"

@@ -78,7 +78,7 @@ def table_suffix(path: Path) -> str:
     return path.suffix.lower()
 
 
-def find_format(path: Path) -> TableFormat:
+def find_table_format(path: Path) -> TableFormat:
     """Return the format of a table.
 
     Raises:

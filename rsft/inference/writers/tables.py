@@ -10,7 +10,7 @@ from typing import Any
 
 from rsft.errors import RequestError
 from rsft.inference.writers.layer import CORRECTED_COLUMN, PredictionLayer
-from rsft.inference.writers.table_format import TableFormat, find_format
+from rsft.inference.writers.table_format import TableFormat, find_table_format
 
 
 def check_output_file(path: Path, suffixes: Sequence[str], overwrite: bool) -> None:
@@ -51,7 +51,7 @@ def check_output_path(
         RequestError: the format is unknown or does not support the columns, or the file
             exists.
     """
-    table_format = find_format(path)
+    table_format = find_table_format(path)
     table_format.check(path, columns)
     _check_is_free(path, overwrite)
     if table_format.sidecar:
@@ -115,4 +115,4 @@ def write_prediction_table(
         RequestError: see `check_output_path`.
     """
     check_output_path(path, layer.table.columns, overwrite=overwrite)
-    find_format(path).write(layer, path)
+    find_table_format(path).write(layer, path)

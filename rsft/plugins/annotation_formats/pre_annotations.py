@@ -32,7 +32,7 @@ class _Json(TableFormat):
         """Return the content of the file."""
 
 
-class Coco(_Json):
+class CocoObjects(_Json):
     """A COCO data set."""
 
     name = "coco.json"
@@ -43,7 +43,7 @@ class Coco(_Json):
         return {"info": info, **content}
 
 
-class LabelStudio(_Json):
+class LabelStudioTasks(_Json):
     """Pre-annotations of Label Studio."""
 
     name = "labelstudio.json"

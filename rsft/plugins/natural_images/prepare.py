@@ -52,7 +52,7 @@ def prepare_cifar100(
         DataError: the source is damaged, or no image can be used.
     """
     from rsft.data.chips.record import StoreDescription
-    from rsft.data.datasets.source_errors import read_source
+    from rsft.data.datasets.source_errors import open_source
     from rsft.data.datasets.splits import check_val_share
     from rsft.plugins.natural_images.archives import CIFAR_100_ARCHIVE
     from rsft.plugins.natural_images.cifar100 import CIFAR100, CLASSES
@@ -60,7 +60,7 @@ def prepare_cifar100(
     check_imbalance(imbalance)
     check_val_share(val)
     with build.open_source() as folder:
-        dataset = read_source(
+        dataset = open_source(
             CIFAR_100_ARCHIVE,
             folder,
             CIFAR_100_ARCHIVE.name,

@@ -110,7 +110,7 @@ def prepare_opensarship(
         DataError: no chip can be used.
     """
     from rsft.data.chips.record import StoreDescription, describe_rejections
-    from rsft.data.datasets.source_errors import read_source
+    from rsft.data.datasets.source_errors import open_source
     from rsft.plugins.opensarship.archives import OPENSARSHIP_ARCHIVE
     from rsft.plugins.opensarship.opensarship import OpenSARShip
 
@@ -123,7 +123,7 @@ def prepare_opensarship(
         )
     title = f"an OpenSARShip scene with chips of product {product}"
     with build.open_source() as folder:
-        dataset = read_source(
+        dataset = open_source(
             OPENSARSHIP_ARCHIVE,
             folder,
             title,

@@ -19,7 +19,7 @@ import numpy as np
 from rsft.data.imagery.bands import POLARIZATIONS
 from rsft.data.imagery.products.calibration import FactorCalibration
 from rsft.data.imagery.products.elements import read_numbers, read_text
-from rsft.data.imagery.products.headers import HeaderProduct, read_plain_xml
+from rsft.data.imagery.products.headers import HeaderProduct, read_header_xml
 from rsft.data.imagery.products.line_table import LineTable
 from rsft.data.imagery.products.product import Product
 from rsft.errors import DataError
@@ -44,7 +44,7 @@ class Gaofen3(HeaderProduct):
 
         It does not name its images: they have its name, with one polarization.
         """
-        self.product = read_plain_xml(self.header)
+        self.product = read_header_xml(self.header)
         if self.product.findtext("productinfo/productType") == "SLC":
             self.complex_kind = "I and Q, SLC"
         bands = []
@@ -113,7 +113,7 @@ class Gaofen3(HeaderProduct):
         path = self.header.with_name(name)
         if not path.is_file():
             return None
-        angles = read_numbers(read_plain_xml(path), "incidenceValue")
+        angles = read_numbers(read_header_xml(path), "incidenceValue")
         if len(angles) != width:
             raise ValueError(f"{name} has {len(angles)} angles for {width} columns")
         return LineTable.along_range(np.arange(width, dtype=np.float64), angles)

@@ -29,7 +29,7 @@ from rsft.data.imagery.products.elements import (
     read_text,
     read_tie_points,
 )
-from rsft.data.imagery.products.headers import HeaderProduct, read_plain_xml
+from rsft.data.imagery.products.headers import HeaderProduct, read_header_xml
 from rsft.data.imagery.products.line_table import LineTable
 from rsft.data.imagery.products.product import Product, RadarMotion
 from rsft.types import Floats
@@ -71,7 +71,7 @@ class Radarsat(HeaderProduct):
 
     def load(self) -> dict[str, Path] | None:
         """Read the header."""
-        self.product = read_plain_xml(self.header)
+        self.product = read_header_xml(self.header)
         if not self._text("sourceAttributes/satellite").startswith(self.satellite):
             return None
         for name in ("sampleType", "dataType"):
@@ -155,7 +155,7 @@ class Radarsat(HeaderProduct):
             is_required = unit == "sigma0"
             if element.get("pole", band) != band or not (is_required or path.is_file()):
                 continue
-            lut = read_plain_xml(path)
+            lut = read_header_xml(path)
             gains = _range_table(lut, "pixelFirstLutValue", "gains", width)
             if (gains.values[0] <= 0).any():
                 raise ValueError(f"{path.name} has gains that are not positive")
@@ -266,7 +266,7 @@ class Rcm(Radarsat):
         name = self._text("imageReferenceAttributes/incidenceAngleFileName")
         if not name:
             return None
-        root = read_plain_xml(self.header.parent / self.names.folder / name)
+        root = read_header_xml(self.header.parent / self.names.folder / name)
         return _range_table(root, "pixelFirstAnglesValue", "angles", width)
 
 

@@ -29,7 +29,7 @@ from rsft.data.imagery.products.elements import (
     read_text,
     read_tie_points,
 )
-from rsft.data.imagery.products.headers import HeaderProduct, read_plain_xml
+from rsft.data.imagery.products.headers import HeaderProduct, read_header_xml
 from rsft.data.imagery.products.line_table import LineTable
 from rsft.data.imagery.products.product import Product, RadarMotion
 from rsft.types import Floats
@@ -62,7 +62,7 @@ class TerraSarX(HeaderProduct):
 
         COSAR files are left out: GDAL reads their complex pixels.
         """
-        self.product = read_plain_xml(self.header)
+        self.product = read_header_xml(self.header)
         if self._text("imageDataInfo/imageDataType") == "COMPLEX":
             self.complex_kind = "SSC"
         images = {}
@@ -85,7 +85,7 @@ class TerraSarX(HeaderProduct):
         else:
             georef = self.header.parent / "ANNOTATION/GEOREF.xml"
             if georef.is_file():
-                grid = read_plain_xml(georef).findall("geolocationGrid/gridPoint")
+                grid = read_header_xml(georef).findall("geolocationGrid/gridPoint")
             angles = _angles(grid, corners)
             motion = self._motion(corners, start)
         title = self.title

@@ -25,7 +25,7 @@ from rsft.data.imagery.products.calibration import FactorCalibration
 from rsft.data.imagery.products.headers import (
     MAX_HEADER_BYTES,
     HeaderProduct,
-    read_plain_xml,
+    read_header_xml,
 )
 from rsft.data.imagery.products.line_table import LineTable
 from rsft.data.imagery.products.product import Product, SensorProduct
@@ -122,7 +122,7 @@ class Iceye(HeaderProduct):
             if not image.is_file():
                 return None  # the item may name an image elsewhere
         else:
-            root = read_plain_xml(self.header)
+            root = read_header_xml(self.header)
             texts = {key: root.findtext(name) for key, name in _ICEYE_XML.items()}
             self.properties = texts
             if root.findtext("product_level") == "SLC":

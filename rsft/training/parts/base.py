@@ -28,12 +28,12 @@ class Moment(NamedTuple):
 
     Attributes:
         epoch: number of the epoch from 0.
-        index: number of the batch in its epoch from 0.
+        batch: number of the batch in its epoch from 0.
         progress: finished share of the training.
     """
 
     epoch: int
-    index: int
+    batch: int
     progress: float
 
 

@@ -15,7 +15,7 @@ from rsft.inference.predict.result_table import predictions_table
 from rsft.inference.review.page import write_review_page
 from rsft.inference.writers.columns import (
     COLUMNS,
-    Column,
+    TableColumn,
     classified_names,
     describe_columns,
     table_columns,
@@ -40,7 +40,7 @@ def entropy(chips):
 @pytest.fixture
 def entropy_column(monkeypatch):
     """Add a column, in one place."""
-    column = Column(
+    column = TableColumn(
         "entropy",
         "float64",
         "Entropy (nats)",

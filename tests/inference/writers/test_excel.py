@@ -9,7 +9,7 @@ import shapely
 
 from rsft.errors import RequestError
 from rsft.inference.writers.layer import PredictionLayer
-from rsft.inference.writers.table_format import find_format
+from rsft.inference.writers.table_format import find_table_format
 from rsft.inference.writers.tables import (
     check_output_path,
     write_prediction_table,
@@ -77,8 +77,8 @@ def test_no_text_is_a_formula_in_excel(tmp_path):
 
 def test_what_does_not_fit_on_a_sheet_of_excel_is_refused(tmp_path, monkeypatch):
     out = tmp_path / "out.xlsx"
-    find_format(out).check_size(out, 1_048_575, 16_384)
-    find_format(tmp_path / "out.csv").check_size(out, 2_000_000, 20_000)
+    find_table_format(out).check_size(out, 1_048_575, 16_384)
+    find_table_format(tmp_path / "out.csv").check_size(out, 2_000_000, 20_000)
     for rows, columns in ((1_048_576, 3), (1, 16_385)):
         with pytest.raises(
             RequestError,
@@ -86,7 +86,7 @@ def test_what_does_not_fit_on_a_sheet_of_excel_is_refused(tmp_path, monkeypatch)
                 f"{rows:,} rows", f"{columns:,} columns", "out.xlsx", ".csv"
             ),
         ):
-            find_format(out).check_size(out, rows, columns)
+            find_table_format(out).check_size(out, rows, columns)
     with pytest.raises(
         RequestError, match=mentions("32,768 letters", "32,767", "out.xlsx", ".gpkg")
     ):

@@ -192,7 +192,7 @@ def read_sheet(path: pathlib.Path) -> list[list[str]]:
         )
     if find_spec("python_calamine") is None:
         raise ValueError(
-            f"{path} needs python-calamine: pip install 'rsft[archives]', or {hint}"
+            f"{path} needs python-calamine: pip install python-calamine, or {hint}"
         )
     command = [sys.executable, "-c", _PROGRAM, str(path)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "utf-8"}

@@ -76,7 +76,7 @@ def _read_start(path: Path) -> bytes:
         return b""
 
 
-def read_plain_xml(path: Path) -> Element:
+def read_header_xml(path: Path) -> Element:
     """Read an XML file, see `elements.read_plain_xml`.
 
     Raises:

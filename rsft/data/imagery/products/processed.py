@@ -18,7 +18,7 @@ import numpy as np
 from rsft.data.imagery.bands import POLARIZATIONS
 from rsft.data.imagery.products.calibration import FactorCalibration
 from rsft.data.imagery.products.elements import read_number, read_text
-from rsft.data.imagery.products.headers import HeaderProduct, read_plain_xml
+from rsft.data.imagery.products.headers import HeaderProduct, read_header_xml
 from rsft.data.imagery.products.line_table import LineTable
 from rsft.data.imagery.products.product import PRODUCTS, Product, SensorProduct
 from rsft.data.imagery.rasters import open_raster
@@ -67,7 +67,7 @@ class Dimap(HeaderProduct):
 
     def load(self) -> dict[str, Path] | None:
         """Read the names of the bands. Virtual bands have no file."""
-        self.document = read_plain_xml(self.header)
+        self.document = read_header_xml(self.header)
         path = "Image_Interpretation/Spectral_Band_Info/BAND_NAME"
         names = [element.text or "" for element in self.document.iterfind(path)]
         images: dict[str, dict[str, Path]] = {}
