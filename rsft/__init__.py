@@ -111,7 +111,7 @@ def finetune(
 
     Example:
         >>> overrides = ["data.root=data/ships", "train.epochs=1"]
-        >>> result = finetune("quickstart", overrides=overrides, no_report=True)
+        >>> result = finetune("quickstart", overrides=overrides, quiet=True)
         >>> result.bundle
         PosixPath('runs/quickstart/001/bundle')
         >>> list(result.predict("new_chips"))[:3]

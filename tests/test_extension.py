@@ -117,7 +117,7 @@ def test_an_engine_and_format(rsft, run, root, tmp_path, monkeypatch, install):
     assert code == 2 and "no int8 for toy: toy supports fp32" in printed
     help_text = run_in_new_process(site, "predict --help", "export --help")
     assert (
-        "openvino, torch, toy, or an export" in help_text
+        "torch, openvino, toy, or an export" in help_text
         and "timm, peft, toy." in help_text
     )
 

@@ -31,6 +31,7 @@ INSIDE = {
     ".json",
     ".yaml",
     ".safetensors",
+    ".toml",
 }
 GLOSSARY = (  # docs/glossary.md, whose terms the report explains
     "rsft/evaluation/report/glossary.md"

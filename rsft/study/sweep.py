@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from rsft.data.chips.store import ChipStore
 from rsft.errors import Interrupted
@@ -46,7 +46,7 @@ _INTERVAL_S = 1.0
 """Seconds between two looks at the epochs of running trials."""
 
 
-class SweepWatcher(Protocol):
+class SweepWatcher:
     """Shows the progress of a study."""
 
     def on_start(self, id: str, keys: Mapping[str, Any]) -> None:

@@ -249,7 +249,7 @@ class Learner:
         Returns:
             The error with epoch, batch and chips.
         """
-        chips = self.batches.batch_indices(at.epoch, at.index)
+        chips = self.batches.batch_indices(at.epoch, at.batch)
         inputs, _ = batch
         if error.loop == "outer" and objective.outer_batch is not None:
             assert objective.outer_chips is not None
@@ -261,7 +261,7 @@ class Learner:
         if len(bad_chips):
             chips = bad_chips
         names = tuple(self.batches.train.names[chip] for chip in chips)
-        moment = f"epoch {at.epoch + 1}, batch {at.index + 1}"
+        moment = f"epoch {at.epoch + 1}, batch {at.batch + 1}"
         return error.with_location(moment, names)
 
 

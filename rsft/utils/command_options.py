@@ -85,8 +85,9 @@ def option_values(request: Any) -> dict[str, Any]:
     """Return the values of the options of a dataclass by their names.
 
     Example:
-        >>> option_values(SceneStoreRequest(min_size=4))["min_size"]
-        4
+        >>> from rsft.scenes.query import CfarOptions
+        >>> option_values(CfarOptions(pfa=1e-4))["pfa"]
+        0.0001
     """
     values: dict[str, Any] = {}
     hints = get_type_hints(type(request), include_extras=True)

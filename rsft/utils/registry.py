@@ -91,7 +91,9 @@ class Registry(Generic[C]):
     def names(self) -> tuple[str, ...]:
         """Return all names: rsft's own in the order of definition come first."""
         self._import_builtin()
-        return tuple(dict.fromkeys([*self._components, *entry_points_of(self.group)]))
+        points = entry_points_of(self.group)
+        registered = [name for name in self._components if name not in points]
+        return (*registered, *points)
 
     def __getitem__(self, name: str) -> C:
         """Return the class called `name`.

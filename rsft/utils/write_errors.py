@@ -116,8 +116,7 @@ def explain_os_error(
 
     Example:
         >>> print(explain_os_error(OSError(28, "No space left on device", "map.gpkg")))
-        the disk is full | map.gpkg | free some space or choose another disk, then run
-        the same command again
+        the disk is full | map.gpkg | free some space or choose another disk, ...
     """
     location = _shorten(path if error.filename is None else error.filename)
     number = error.errno

@@ -69,15 +69,14 @@ def test_no_room_and_a_store_that_is_named_wrongly(rsft, recipe_file, monkeypatc
         "finetune",
         recipe_file,
         "--dry-run",
-        "--data",
-        "nowhere",
+        "data.root=nowhere",
         "train.precision=fp32",
     )
     assert code == 1 and "nowhere" in read_rows(printed)["data"][1]
 
 
 def test_what_a_dry_run_does_not_take(rsft, root, recipe_file):
-    for words in ([root], ["auto", "--data", root], ["--resume"], []):
+    for words in ([root], ["auto", f"data.root={root}"], ["--resume"], []):
         code, printed = rsft("finetune", *words, "--dry-run")
         assert code == 2 and "a dry run takes a recipe" in printed
     code, printed = rsft("finetune", recipe_file, "--dry-run", "peft.rnk=3")

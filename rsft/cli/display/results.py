@@ -19,7 +19,6 @@ from rsft.cli.display.console import (
     escape_controls,
     show_paths,
 )
-from rsft.cli.display.failures import quiet_console
 
 if TYPE_CHECKING:
     from rsft.data.chips.store import ChipStore
@@ -227,11 +226,8 @@ def report_json_progress() -> Progress:
 
 @contextmanager
 def report_progress(as_json: bool) -> Iterator[Progress]:
-    """Show bars. With `as_json`, print errors and progress as JSON lines."""
-    with (
-        quiet_console(quiet=False, as_json=as_json),
-        display.progress() as show_bar,
-    ):
+    """Show bars; with `as_json`, print progress as JSON lines."""
+    with display.progress() as show_bar:
         yield report_json_progress() if as_json else show_bar
 
 

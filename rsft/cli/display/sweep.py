@@ -10,16 +10,15 @@ from rich.text import Text
 
 from rsft.cli.display.console import LiveArea, can_redraw
 from rsft.study.outcomes import TrialOutcome, describe_keys, format_measure
+from rsft.study.sweep import SweepWatcher
 from rsft.study.sweep_file import Sweep
 
 SHOWN = 12
 """Largest number of finished trials in the table, which shows the best ones."""
 
 
-class SweepDisplay:
+class SweepDisplay(SweepWatcher):
     """Shows the progress of a sweep within a `with` block.
-
-    Its methods are those of `SweepWatcher`.
 
     Args:
         sweep: the sweep.

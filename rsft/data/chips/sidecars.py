@@ -18,7 +18,6 @@ import cv2
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from matplotlib.figure import Figure
 
 from rsft.data.chips import store as layout
 from rsft.data.chips.build_journal import BuildJournal
@@ -68,6 +67,8 @@ def render_class_figure(
     values = [counts[split][name] for name in names]
     colors = [_COLORS[group_of[name]] for name in names]
     named = len(names) <= _MAX_NAMED_CLASSES
+    from matplotlib.figure import Figure
+
     figure = Figure((7, 1.4 + 0.25 * len(names)) if named else (8, 4), dpi=120)
     axes = figure.add_subplot()
     if named:

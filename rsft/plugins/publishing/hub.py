@@ -67,9 +67,8 @@ def write_model_card(
 
     Example:
         >>> path = write_model_card(Path("runs/ships"))
-        >>> path.read_text().splitlines()[:4]
-        ['---', 'license: unknown', 'library_name: rsft', 'pipeline_tag:
-        image-classification']
+        >>> path.read_text().splitlines()[:3]
+        ['---', 'license: unknown', 'library_name: rsft']
     """
     check_repository(repository)
     source = read_source(bundle)
@@ -258,8 +257,7 @@ def upload_hub_folder(folder: Path, repository: str, *, public: bool = False) ->
         >>> upload_hub_folder(Path("ships"), "ships")
         Traceback (most recent call last):
         ...
-        rsft.errors.RequestError: 'ships' is not the name of a repository | ships | give
-            OWNER/NAME
+        rsft.errors.RequestError: 'ships' is not the name of a repository | ships | ...
     """
     check_repository(repository)
     api: Any = require("huggingface_hub", "hub").HfApi()

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from rsft.cli.display import console, failures, waiting
 from rsft.cli.display import evaluation as evaluation_display
+from rsft.cli.display.failures import quiet_console
 from rsft.errors import Fault, RecipeError, RsftError
 from rsft.evaluation.schema import SMALL_NETWORK, Evaluation, SmallNetwork
 from rsft.metrics import Interval, summarize_accuracy
@@ -164,7 +165,7 @@ def test_progress_without_a_terminal_is_a_line_on_stderr(
     monkeypatch, capsys, quiet, expected
 ):
     monkeypatch.setattr(waiting, "FIRST_LINE_SECONDS", 0.0)
-    with console.quiet_console(quiet), console.progress() as report:
+    with quiet_console(quiet), console.progress() as report:
         report(1, 2, "reading")
         time.sleep(0.3)
     assert capsys.readouterr().err.splitlines() == expected

@@ -95,9 +95,9 @@ def _read_predictions(suffix: str, folder: Path) -> None:
 
 
 def _list_runs(folder: Path) -> None:
-    runs_ls(folder / "runs")
-    runs_show(folder / "runs/ships/001")
-    runs_compare([folder / "runs/ships/001"])
+    runs_ls.function(folder / "runs")
+    runs_show.function(folder / "runs/ships/001")
+    runs_compare.function([folder / "runs/ships/001"])
 
 
 def _read_report(folder: Path) -> None:

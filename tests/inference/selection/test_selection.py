@@ -176,7 +176,7 @@ def test_time_to_load_counts(loaded, tmp_path):
             None,
             (
                 "neither an engine nor the path of an export .* choose auto, .*onnx,"
-                " openvino, torch"
+                " torch, openvino"
             ),
         ),
         ("torch", "int8", "no int8 for torch: rsft does not quantize PyTorch networks"),

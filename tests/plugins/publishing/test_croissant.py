@@ -35,7 +35,7 @@ from rsft.plugins.publishing.croissant import (
 )
 from tests.helpers.messages import mentions
 
-RELEASE = Path(__file__).parents[1] / "compat/0.2/store"
+RELEASE = Path(__file__).parents[2] / "compat/0.2/store"
 PUBLICATION = Publication("https://example.com/ships", "Example Lab", "2026-11-27")
 GEOCROISSANT = {
     "BandConfiguration",
