@@ -118,7 +118,7 @@ def test_an_engine_and_format(rsft, run, root, tmp_path, monkeypatch, install):
     help_text = run_in_new_process(site, "predict --help", "export --help")
     assert (
         "torch, openvino, toy, or an export" in help_text
-        and "timm, peft, toy." in help_text
+        and "peft, mlflow, toy." in help_text
     )
 
 

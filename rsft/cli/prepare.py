@@ -68,11 +68,15 @@ def _dataset_commands() -> dict[str, Any]:
                 f"the data set {name} cannot be imported: {error}", stacklevel=2
             )
             continue
+        command = StoreCommand(function)
         summary = (getdoc(function) or "").partition("\n\n")[0]
-        command = group.command(
-            name, cls=FencedCommand, help=summary, rich_help_panel=function.heading
-        )
-        command(StoreCommand(function))
+        flags = (command.__doc__ or "").rpartition("\n\n")[2]
+        group.command(
+            name,
+            cls=FencedCommand,
+            help=f"{summary}\n\n{flags}",
+            rich_help_panel=function.heading,
+        )(command)
     return dict(typer.main.get_group(group).commands)
 
 

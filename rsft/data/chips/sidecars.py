@@ -62,13 +62,13 @@ def render_class_figure(
         counts: number of chips by split and class; the first split with chips is drawn.
         group_of: group (head, medium or tail) by class.
     """
+    from matplotlib.figure import Figure
+
     split = next(split for split in counts if any(counts[split].values()))
     names = sorted(counts[split], key=lambda name: -counts[split][name])
     values = [counts[split][name] for name in names]
     colors = [_COLORS[group_of[name]] for name in names]
     named = len(names) <= _MAX_NAMED_CLASSES
-    from matplotlib.figure import Figure
-
     figure = Figure((7, 1.4 + 0.25 * len(names)) if named else (8, 4), dpi=120)
     axes = figure.add_subplot()
     if named:
