@@ -97,7 +97,7 @@ def finetune(
         *arguments: further arguments of `rsft.training.finetune.finetune`, for a
             `Recipe`.
         **options: the options of the command: `overrides` (a list of
-            "section.key=value"), `at`, `root`, `prepare`, `start` (--from),
+            "section.key=value"), `data`, `at`, `root`, `prepare`, `start` (--from),
             `no_report`, `quiet`.
 
     Returns:
@@ -129,7 +129,7 @@ def finetune(
     from rsft.cli.finished_run import FinishedRun
     from rsft.training.runs.reader import read_run_metadata
 
-    for name in ("at", "root", "start"):
+    for name in ("data", "at", "root", "start"):
         if options.get(name):
             options[name] = Path(options[name])
     request = FinetuneRequest(str(recipe), runs=Path(runs), **options)

@@ -161,7 +161,7 @@ def choose_run(path: Path, request: FinetuneRequest, steps: Steps | None) -> Run
     folder = find_runs_folder(request.runs, str(read_auto_name(path)))
     statuses = {run.status for run in find_runs(folder)}
     if request.resume and statuses - {"done", "broken"}:
-        return plan_run(replace(request, recipe=str(folder), overrides=[]))
+        return plan_run(replace(request, recipe=str(folder), overrides=[], data=None))
     plan = read_auto(path, request.recipe_keys if steps is None else steps.keys)
     if steps is not None:
         steps.begin(

@@ -70,6 +70,10 @@ class FinetuneRequest:
         bool,
         Option("Only measure accuracy: no baselines, no t-SNE map, no report."),
     ] = False
+    data: Annotated[
+        Path | None,
+        Option("Chip store of a recipe, the same as data.root=DIR.", metavar="DIR"),
+    ] = None
     at: Annotated[
         Path | None,
         Option(
@@ -94,8 +98,11 @@ class FinetuneRequest:
 
     @property
     def recipe_keys(self) -> list[str]:
-        """The overrides as a list."""
-        return list(self.overrides or ())
+        """The overrides as a list, with the chip store of --data."""
+        keys = list(self.overrides or ())
+        if self.data is not None:
+            keys += list_keys({"data.root": str(self.data)})
+        return keys
 
     @property
     def names_key(self) -> bool:

@@ -73,6 +73,9 @@ def test_no_room_and_a_store_that_is_named_wrongly(rsft, recipe_file, monkeypatc
         "train.precision=fp32",
     )
     assert code == 1 and "nowhere" in read_rows(printed)["data"][1]
+    words = ("--dry-run", "--data", "elsewhere", "train.precision=fp32")
+    code, printed = rsft("finetune", recipe_file, *words)
+    assert code == 1 and "elsewhere" in read_rows(printed)["data"][1]
 
 
 def test_what_a_dry_run_does_not_take(rsft, root, recipe_file):
