@@ -71,6 +71,12 @@ def stores_of_test(stores_of_session, monkeypatch, request):
     return stores_of_session / f"{name}.json"
 
 
+@pytest.fixture(autouse=True)
+def servers_may_be_asked(monkeypatch):
+    """Undo the refusal of servers that a command of an earlier test left behind."""
+    monkeypatch.delenv("CPL_VSIL_CURL_ALLOWED_FILENAME", raising=False)
+
+
 @pytest.fixture(scope="session")
 def shared():
     """Return the folder of a real data set by name; skip the test if the folder is
