@@ -99,14 +99,12 @@ def rsft(monkeypatch, capsys, tmp_path):
     from rsft.cli.display import waiting
     from rsft.cli.display.console import console
 
-    monkeypatch.setattr(
-        waiting, "FIRST_LINE_SECONDS", math.inf
-    )  # the output does not depend on the load
+    # the output does not depend on the load
+    monkeypatch.setattr(waiting, "FIRST_LINE_SECONDS", math.inf)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setattr(
-        console, "_width", None
-    )  # Rich keeps the COLUMNS of the test that imports the console first
+    # Rich keeps the COLUMNS of the test that imports the console first
+    monkeypatch.setattr(console, "_width", None)
 
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["rsft", *map(str, arguments)])

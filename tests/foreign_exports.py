@@ -73,9 +73,8 @@ def make(folder):
                 path / "bundle", name, output_dir=path / name, whole=True, side=size
             )
         shutil.rmtree(path / "bundle")
-        next(
-            path.glob("*.safetensors")
-        ).unlink()  # the frozen network, which an export must not need
+        # the frozen network, which an export must not need
+        next(path.glob("*.safetensors")).unlink()
 
 
 def check(folder):
@@ -216,9 +215,10 @@ def load_mlflow(folder, expected):
         "--env-manager",
         "local",
     ]
+    # it starts uvicorn
     environment = os.environ | {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    }  # it starts uvicorn
+    }
     with subprocess.Popen(
         [*command, "--port", str(PORT)], env=environment, start_new_session=True
     ) as server:

@@ -180,9 +180,8 @@ def test_reports(old_folder, run_command):
 )
 def test_evaluation_matches(old_folder, run_command, run, monkeypatch):
     """The predictions of both runs are compared by `test_bundle_predicts_as_before`."""
-    monkeypatch.setattr(
-        "rsft.training.small_network.STEPS", 1
-    )  # the baseline of a few chips takes many epochs
+    # the baseline of a few chips takes many epochs
+    monkeypatch.setattr("rsft.training.small_network.STEPS", 1)
     run_command("evaluate", run, "store", "--out", "now", "--compare", "run")
     actual, expected = (
         pd.read_parquet(Path(path) / "predictions.parquet")
@@ -294,9 +293,8 @@ def test_stopped_sweep_is_finished(old_folder):
     assert len(before) == 1 and all(
         path.read_bytes() == content for path, content in before.items()
     )
-    assert (
-        len(list(folder.glob("trials/*/*/*/run.json"))) == 2
-    )  # the stopped run was resumed, and no run was started
+    # the stopped run was resumed, and no run was started
+    assert len(list(folder.glob("trials/*/*/*/run.json"))) == 2
 
 
 def test_sweep_with_every_key(old_folder, run_command):

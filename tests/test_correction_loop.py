@@ -20,9 +20,8 @@ ENDS = {
     "slanted": [(10, 10)],
     "cross": [(12, 0), (0, 12)],
 }
-CENTERS = [
-    (row, col) for row in (8, 72, 152) for col in (8, 72, 136, 184)
-]  # row, col; eleven chips at the edge
+# row, col; eleven chips at the edge
+CENTERS = [(row, col) for row in (8, 72, 152) for col in (8, 72, 136, 184)]
 CLASSES = [list(ENDS)[number % 4] for number in (0, 3, 1, 2, 3, 2, 3, 1, 0, 1, 3, 2)]
 
 

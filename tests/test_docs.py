@@ -107,13 +107,14 @@ def test_commands_and_options_exist():
 
 
 def test_recipe_keys_exist():
+    # of docs/architecture.md
     known = {
         *recipe_keys(),
         "data.datasets",
         "data.prepare",
         "data.imagery",
         "peft.methods",
-    }  # of docs/architecture.md
+    }
     sections = "|".join(SECTIONS)
     for path in FILES:
         text = path.read_text("utf-8").partition("## Old names")[0]

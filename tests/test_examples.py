@@ -34,9 +34,8 @@ def workspace(tmp_path, monkeypatch):
     table.assign(path="data/ships/" + table["path"]).to_csv(
         tmp_path / "corrected.csv", index=False
     )
-    monkeypatch.setattr(
-        "rsft.training.small_network.STEPS", 1
-    )  # the baseline of a few chips takes many epochs
+    # the baseline of a few chips takes many epochs
+    monkeypatch.setattr("rsft.training.small_network.STEPS", 1)
     monkeypatch.chdir(tmp_path)
 
 

@@ -270,9 +270,8 @@ def test_a_recipe_names_a_method_a_loss_a_sampler_and_a_tracker(
         and "epoch/val_macro" in lines[-2]
         and lines[-1] == "success"
     )
-    assert (
-        rsft("predict", folder, root / "chips/val", "-o", "toy.csv")[0] == 0
-    )  # the bundle rebuilds the method
+    # the bundle rebuilds the method
+    assert rsft("predict", folder, root / "chips/val", "-o", "toy.csv")[0] == 0
     code, printed = rsft("runs", "compare", folder, run)
     assert code == 0 and "peft.kind" in printed and "loss.smoothing" in printed
 
@@ -533,9 +532,8 @@ def test_a_product_of_a_sensor(tmp_path, install, monkeypatch):
         "import no_such_thing\n",
         "[rsft.products]\nbroken = broken_sat:Product\n",
     )
-    with pytest.warns(
-        UserWarning, match=mentions("broken", "no_such_thing")
-    ):  # all kinds of products are asked
+    # all kinds of products are asked
+    with pytest.warns(UserWarning, match=mentions("broken", "no_such_thing")):
         assert open_scene(tmp_path / "file.tif").product.kind == "raster"
 
 

@@ -135,12 +135,10 @@ def test_main_jobs_stay_on_the_machine(class_folders, tmp_path):
         if "openvino" in formats
         else []
     )
-    jobs += [
-        ["predict", "runs/bars", chips, "-o", "auto.gpkg"]
-    ]  # exports to all engines and compares them
+    # exports to all engines and compares them
+    jobs += [["predict", "runs/bars", chips, "-o", "auto.gpkg"]]
     (tmp_path / "jobs.json").write_text(json.dumps(jobs))
     (tmp_path / "program.py").write_text(PROGRAM)
     assert run_guarded(tmp_path, [sys.executable, "program.py", "jobs.json"]) == []
-    assert not (
-        tmp_path / "home/intel"
-    ).exists()  # the client id of OpenVINO's telemetry
+    # the client id of OpenVINO's telemetry
+    assert not (tmp_path / "home/intel").exists()

@@ -104,10 +104,11 @@ def check_store(types):
     chips = table["class"].value_counts().sort_index()
     ships = types.value_counts().sort_index()
     assert set(chips.index) == set(SCENE_CLASSES)
+    # small fishing boats are missed
     assert chips.between(0.6 * ships, ships).all(), (
         chips,
         ships,
-    )  # small fishing boats are missed
+    )
     scenes = table.groupby("group_key")["split"].unique().map(list)
     assert sorted(scenes.index) == [f"day{number}" for number in range(1, 7)]
     assert sorted(scenes) == [["train"]] * 5 + [["val"]]

@@ -100,9 +100,8 @@ def find_executable(
     """
     if setting.strip():
         named = Path(setting.strip()).expanduser()
-        beside = (
-            named.parent / name for name in _NAMES
-        )  # if it names the Python of the environment
+        # if it names the Python of the environment
+        beside = (named.parent / name for name in _NAMES)
         for candidate in (
             named,
             *_executables_in(named),

@@ -140,9 +140,8 @@ class Result:
         )
 
 
-Event = Union[
-    Progress, Start, Epoch, OtherEvent, Failure, Result
-]  # Python 3.9 evaluates this line
+# Python 3.9 evaluates this line
+Event = Union[Progress, Start, Epoch, OtherEvent, Failure, Result]
 
 
 def parse_line(line: str) -> Event | None:
@@ -187,9 +186,8 @@ def _failure(fields: dict[str, Any]) -> Failure:
     what = str(fields.get("message") or "")
     where = str(fields.get("location") or "")
     fix = str(fields.get("hint") or "")
-    faults = [
-        fault for fault in fields.get("faults") or [] if isinstance(fault, dict)
-    ]  # of a recipe
+    # of a recipe
+    faults = [fault for fault in fields.get("faults") or [] if isinstance(fault, dict)]
     lines = [
         f"{fault.get('key')}: found {fault.get('found')}; {fault.get('allowed')}"
         for fault in faults

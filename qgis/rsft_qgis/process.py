@@ -85,9 +85,8 @@ def run_job(
             failure = event
         elif isinstance(event, Result):
             result = event
-        elif (
-            event is None and line.strip() and failure is None
-        ):  # after the event, rsft prints the error as text
+        # after the event, rsft prints the error as text
+        elif event is None and line.strip() and failure is None:
             printed.append(line)
             feedback.pushConsoleInfo(line)
     if process.returncode or result is None:

@@ -234,21 +234,23 @@ _SCALE_MAE_FILE = (
     "386989c9cf349a5045c2ac76f7d0225ae3a54b2a2c158fa87e5df5103e5d9ed9",
 )
 _CHECKSUMS: dict[str | None, tuple[int, str]] = {
+    # Landsat OLI, SimCLR
     "4e8f6102": (
         88_283_541,
         "4e8f61023fdb7f3aff2eb91efe4aab4f50bdf05f59b3a07afddf40d1195d6940",
-    ),  # Landsat OLI, SimCLR
+    ),
+    # Sentinel-2, DINO
     "36bcc127": (
         90_644_269,
         "36bcc1273227252faf98e1d9f32c35166d3612d30dc0c15812c29bed6da9a7d5",
-    ),  # Sentinel-2, DINO
+    ),
+    # Sentinel-2, MoCo
     "67c9032d": (
         90_668_909,
         "67c9032df0449ae37f93c51696bcae0c6dc3485103deb44b4669e9897b90409c",
-    ),  # Sentinel-2, MoCo
-    "98ed9821": (
-        _SCALE_MAE_FILE
-    ),  # the digits in the name of the file are not those of its hash
+    ),
+    # the digits in the name of the file are not those of its hash
+    "98ed9821": _SCALE_MAE_FILE,
     "386989c9": _SCALE_MAE_FILE,  # in its name in TorchGeo 0.10
 }
 """Size in bytes and SHA-256, from the hub's commits, by the digits in the name of a

@@ -240,9 +240,8 @@ def weights_get(names: NamesArgument) -> None:
     from rsft.backbones.card import fetch_weights
     from rsft.backbones.catalog import find_encoder
 
-    for encoder in [
-        find_encoder(name) for name in names
-    ]:  # an unknown name fails before the first download
+    # an unknown name fails before the first download
+    for encoder in [find_encoder(name) for name in names]:
         with progress() as report:
             status = fetch_weights(encoder, report)
         _show(encoder, status)
@@ -250,9 +249,10 @@ def weights_get(names: NamesArgument) -> None:
 
 @weights_app.command("verify")
 @documented
+# typer takes no None for a list of arguments
 def weights_verify(
     names: NamesArgument = [],  # noqa: B006
-) -> None:  # typer takes no None for a list of arguments
+) -> None:
     """Verify weights against the published or recorded digest (default: all files)."""
     from rsft.backbones.card import verify_weights
     from rsft.backbones.catalog import find_encoder, listed_encoders

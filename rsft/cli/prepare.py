@@ -58,9 +58,8 @@ def _dataset_commands() -> dict[str, Any]:
 
     group = typer.Typer()
     group.callback()(lambda: None)  # a group, even with a single command
-    for name in sorted(
-        DATASETS, key=lambda name: name != "scenes"
-    ):  # the others keep their order
+    # the others keep their order
+    for name in sorted(DATASETS, key=lambda name: name != "scenes"):
         try:
             function = DATASETS[name]
         except ImportError as error:

@@ -61,6 +61,7 @@ _COLUMNS = (
     "flags",
     "sha256",
 )
+# columns with few values
 _REPEATING = (
     "split",
     "class",
@@ -68,7 +69,7 @@ _REPEATING = (
     "group_key",
     "mmsi",
     "flags",
-)  # columns with few values
+)
 
 
 @dataclass(frozen=True)
@@ -230,9 +231,8 @@ def _read_chips(
     is_saturated = np.zeros(total, bool)
     is_altered = np.zeros(total, bool)
 
-    def iter_tasks() -> Iterator[
-        tuple[int, Path, object]
-    ]:  # paths and digests of few chips are in memory
+    # paths and digests of few chips are in memory
+    def iter_tasks() -> Iterator[tuple[int, Path, object]]:
         for part in parts:
             part = part.reindex(columns=list(_COLUMNS))
             part = part.astype(dict.fromkeys(_REPEATING, "string")).astype(
@@ -350,12 +350,12 @@ def _find_faults(
     total = len(table)
     flags = flags[flags != ""].str.split(",").explode()
     flagged = {flag: flags.index[flags == flag] for flag in sorted(set(flags) - {""})}
+    # these have new names
     firsts = table[["name", "name_hash", "split"]].drop(
         flagged.get(REPEATED_ROW_FLAG, [])
-    )  # these have new names
-    firsts = firsts[
-        _is_repeated(firsts["name_hash"])
-    ]  # to compare all texts needs 100 bytes per chip
+    )
+    # to compare all texts needs 100 bytes per chip
+    firsts = firsts[_is_repeated(firsts["name_hash"])]
     leaking = _keys_in_several(table, "group_key", "split")
     test = table[table["split"] == "test"]
     leaked = test["name"][test["group_key"].isin(leaking)]

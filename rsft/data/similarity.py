@@ -29,9 +29,8 @@ Thumbnail = NDArray[np.float32]
 _SIDE = 64
 _FREQUENCIES = 8
 _PERCENTILES = (1, 99.5)  # few bright scatterers would hide all else
-_BIT_OFFSETS = range(
-    0, 64, 16
-)  # hashes that differ in at most 3 bits agree in at least one of 4 runs of 16 bits
+# hashes that differ in at most 3 bits agree in at least one of 4 runs of 16 bits
+_BIT_OFFSETS = range(0, 64, 16)
 _BITS = np.array([value.bit_count() for value in range(2**16)], np.uint8)
 
 _Hashes = NDArray[np.uint64]
@@ -65,9 +64,8 @@ def make_thumbnail(pixels: Pixels) -> Thumbnail:
     gray = pixels.astype(np.float32).mean(axis=2, keepdims=True)
     if np.isnan(gray).any():
         gray = np.nan_to_num(gray, nan=float(np.nanmean(gray)))
-    if (
-        pixels.dtype.kind == "f" and gray.min() >= 0
-    ):  # power: the brightest pixels would outweigh all others
+    # power: the brightest pixels would outweigh all others
+    if pixels.dtype.kind == "f" and gray.min() >= 0:
         gray = np.sqrt(gray)
     small = resize_image(gray, (_SIDE, _SIDE), by_area=True)[:, :, 0]
     small = np.clip(small, *np.percentile(small, _PERCENTILES))
@@ -129,9 +127,8 @@ def find_near_hashes(hashes: ArrayLike) -> set[tuple[int, int]]:
             first = np.searchsorted(view_runs[order], runs, "left")
             end = np.searchsorted(view_runs[order], runs, "right")
             index = np.arange(len(values))
-            for step in range(
-                len(values)
-            ):  # compare each hash with the view `step` places behind the first of its run
+            # compare each hash with the view `step` places behind the first of its run
+            for step in range(len(values)):
                 index = index[first[index] + step < end[index]]
                 if not len(index):
                     break

@@ -59,9 +59,9 @@ def knn_predict(
         Probabilities (M, n_classes): the shares of the votes.
     """
     distance: str = metric
-    if (
-        metric == "cosine"
-    ):  # half the squared distance of unit vectors, which scikit-learn searches without a matrix
+    # half the squared distance of unit vectors, which scikit-learn searches without a
+    # matrix
+    if metric == "cosine":
         train_x = _unit_rows(train_x)
         test_x = _unit_rows(test_x)
         distance = "sqeuclidean"
@@ -132,9 +132,8 @@ def linear_probe_predict(
     else:
         probe = LogisticRegression(C=PROBE_C, max_iter=1000)
         probe.fit(_unit_rows(train_x), train_y)
-        decision = probe.decision_function(_unit_rows(test_x)).reshape(
-            len(test_x), -1
-        )  # of two classes: of the second
+        # of two classes: of the second
+        decision = probe.decision_function(_unit_rows(test_x)).reshape(len(test_x), -1)
         logits[:, classes] = -np.log(counts)
         logits[:, classes[-decision.shape[1] :]] += decision
     probabilities: NDArray[np.float64] = softmax(logits, axis=1)

@@ -296,9 +296,8 @@ def evaluate(
     """
     bundle = Bundle.load(bundle_dir)
     store, split, training = _open_split(bundle, root, split, output_dir, progress)
-    leaks = count_leaks(
-        store, training, split
-    )  # first, so that its memory is free for the outputs
+    # first, so that its memory is free for the outputs
+    leaks = count_leaks(store, training, split)
     chips = _load_chips(store, split, bundle, progress)
     announce(progress, f"weights of {bundle.recipe.backbone.name}")
     outputs = _classify(bundle, store, split, device, progress)
@@ -414,9 +413,8 @@ def _open_split(
         )
     if split == ALL_CHIPS:
         training = store
-        with suppress(
-            RsftError
-        ):  # the chips are elsewhere, or no longer those of the bundle
+        # the chips are elsewhere, or no longer those of the bundle
+        with suppress(RsftError):
             training = open_store(Path(data.root), data.fold)
         return (
             store,

@@ -176,12 +176,13 @@ def _read_evaluation(folder: Path) -> tuple[Path, dict[str, Any], pd.DataFrame]:
         metrics = {key: metrics[key] for key in ("classes", "methods", "groups")}
         path = folders[0] / PREDICTIONS_FILE
         table = read_parquet(path, ["path", "class", "predicted"]).to_pandas()
+    # of damaged metadata, too
     except (
         ValueError,
         KeyError,
         TypeError,
         OSError,
         pa.ArrowException,
-    ) as error:  # of damaged metadata, too
+    ) as error:
         raise DataError("the file is damaged", path, "evaluate again") from error
     return folders[0], metrics, table.set_index("path").sort_index()

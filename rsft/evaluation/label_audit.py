@@ -51,15 +51,13 @@ FOLDS = 5
 _RECIPE: dict[str, Any] = {
     "name": "label audit",
     "peft": {"method": "linear-probe"},
-    "head": {
-        "earlier_blocks": [0, 1, 2, 3, 4]
-    },  # the mean patch tokens after them, beside the class token
+    # the mean patch tokens after them, beside the class token
+    "head": {"earlier_blocks": [0, 1, 2, 3, 4]},
     "train": {"epochs": 1},
 }
 _BATCH = 128  # chips in a forward pass
-_WEIGHTS = np.linspace(
-    0, 0.5, 11
-)  # of the neighbors: with more, wrong labels among them confirm wrong labels
+# of the neighbors: with more, wrong labels among them confirm wrong labels
+_WEIGHTS = np.linspace(0, 0.5, 11)
 _MANY = 0.25  # share of contradicted labels; data sets with as many wrong ones are rare
 # of a probability, so that neighbors without a vote for the label do not decide alone
 _FLOOR = 1e-6

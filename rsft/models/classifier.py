@@ -63,9 +63,8 @@ def _pool(vit: VisionTransformer, tokens: Tensor, pool: str) -> Tensor:
         pooled = tokens[:, 0]
     else:
         pooled = tokens[:, vit.num_prefix_tokens :].mean(dim=1)
-    return cast(
-        Tensor, vit.fc_norm(pooled)
-    )  # identity if the network normalizes before pooling
+    # identity if the network normalizes before pooling
+    return cast(Tensor, vit.fc_norm(pooled))
 
 
 class CosineHead(nn.Module):
@@ -563,10 +562,11 @@ def load_or_compute(
         names: names of the arrays.
         compute: returns the arrays by name.
     """
+    # else computed again
     with (
         suppress(OSError, ValueError, KeyError, BadZipFile),
         np.load(path) as stored,
-    ):  # else computed again
+    ):
         return {name: stored[name] for name in names}
     arrays: dict[str, Any] = dict(compute())
     with suppress(OSError):  # a full disk: only a cache
@@ -583,9 +583,8 @@ def load_or_compute(
 
 def _digest(bundle: Bundle, images: Path, contract: Contract, device: str) -> str:
     sections = {"backbone", "peft", "meta", "head", "evaluate"}
-    chips = images.stem.partition("-")[
-        2
-    ]  # without the hash of the manifest: other chips of the store do not count
+    # without the hash of the manifest: other chips of the store do not count
+    chips = images.stem.partition("-")[2]
     content = [
         __version__,
         device,

@@ -54,11 +54,12 @@ _UNSUPPORTED_KEYS = (
     "target_parameters",
     "trainable_token_indices",
 )
+# other named initializations change the frozen weights
 _SUPPORTED_INITS = (
     "gaussian",
     "orthogonal",
     "eva",
-)  # other named initializations change the frozen weights
+)
 
 Factors = tuple[Tensor, Tensor]
 """A (r, width_in), of a convolution (r, in, h, w), and B (width_out, r)."""
@@ -138,9 +139,8 @@ def export_peft(
         {name: sum(ranks.values()) for name, ranks in sites.items()}, dropouts.pop()
     )
     config["base_model_name_or_path"] = base
-    config |= (
-        {"lora_bias": True} if has_bias else {}
-    )  # PEFT before 0.14 does not know the key
+    # PEFT before 0.14 does not know the key
+    config |= {"lora_bias": True} if has_bias else {}
     Path(folder).mkdir(parents=True, exist_ok=True)
     write_tensors(
         Path(folder) / _WEIGHTS_FILE,
@@ -194,9 +194,8 @@ def import_peft(
     )
     site_ranks = json.loads(metadata.get(_SITES, "{}"))
     names = {id(module): name for name, module in vit.named_modules()}
-    layers: dict[
-        str, dict[Site, slice]
-    ] = {}  # name of a layer -> site -> rows of the layer's output
+    # name of a layer -> site -> rows of the layer's output
+    layers: dict[str, dict[Site, slice]] = {}
     for site, target in find_target_layers(vit).items():
         layers.setdefault(names[id(target.layer)], {})[site] = target.rows
     state: dict[str, Tensor] = {}

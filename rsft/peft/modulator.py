@@ -94,9 +94,8 @@ class Modulator(nn.Module):
             x if n == 1 else slice(x, x + n)
             for x, n in zip(starts, self.widths, strict=True)
         ]
-        self._frozen_gamma: dict[
-            int, Tensor
-        ] = {}  # site index -> gamma, unaffected by optimizer steps
+        # site index -> gamma, unaffected by optimizer steps
+        self._frozen_gamma: dict[int, Tensor] = {}
         self._other_factors: Tensor | None = None  # (factors,), see `use_factors`
 
     def scale(self, index: int) -> Tensor | float:

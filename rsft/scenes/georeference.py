@@ -160,9 +160,8 @@ def read_georeference(
         lon, lat = georeference.pixels_to_lonlat(file.height / 2, file.width / 2)[0]
     except (ProjError, RasterioError, CPLE_BaseError, ValueError):
         return None
-    is_on_earth = (
-        abs(lon) <= 360 and abs(lat) <= 90
-    )  # not so with a wrong coordinate system, or not finite
+    # not so with a wrong coordinate system, or not finite
+    is_on_earth = abs(lon) <= 360 and abs(lat) <= 90
     if is_on_earth and not georeference.crs.is_geocentric:
         return georeference
     return None
@@ -205,9 +204,8 @@ def _from_points(points: list[GroundControlPoint], crs: CRS) -> Georeference:
         [point.x for point in points], [point.y for point in points]
     )
     lon_rad = np.radians(lon)
-    lat_rad = np.radians(
-        lat
-    )  # their mean vector: points may lie around the antimeridian
+    # their mean vector: points may lie around the antimeridian
+    lat_rad = np.radians(lat)
     vectors = (
         np.cos(lat_rad) * np.cos(lon_rad),
         np.cos(lat_rad) * np.sin(lon_rad),
@@ -249,9 +247,8 @@ def _polygon(ring: Floats) -> BaseGeometry | None:
     lon, lat = ring.T
     if not np.isfinite(ring).all() or np.abs(lat).max() > 90 or np.abs(lon).max() > 180:
         return None
-    steps = (
-        np.diff(lon, append=lon[0]) + 180
-    ) % 360 - 180  # longitude differences of neighbors, along the shorter way
+    # longitude differences of neighbors, along the shorter way
+    steps = (np.diff(lon, append=lon[0]) + 180) % 360 - 180
     if abs(steps.sum()) > 1:  # the ring runs around a pole
         return None
     unwrapped = lon[0] + np.concatenate([[0], steps[:-1].cumsum()])

@@ -22,11 +22,12 @@ from rsft.utils.operating_system import replace_path, sync_path
 from rsft.utils.write_errors import TEMPORARY_PREFIX, explain_os_error, writing
 
 _LOCK = "lock"
+# the last one: filelock before 4, on file systems without locks
 _NO_LOCK = (
     OSError,
     Timeout,
     NotImplementedError,
-)  # the last one: filelock before 4, on file systems without locks
+)
 _log = logging.getLogger(__name__)
 
 
@@ -46,9 +47,8 @@ def atomic_file(path: Path) -> Iterator[Path]:
         temporary.touch()
         mode = stat.S_IMODE(temporary.stat().st_mode)
         yield temporary
-        temporary.chmod(
-            mode
-        )  # some libraries write 0600, which others cannot read in a shared folder
+        # some libraries write 0600, which others cannot read in a shared folder
+        temporary.chmod(mode)
         sync_path(temporary)
         replace_path(temporary, path)
         sync_path(path.parent)
@@ -118,13 +118,11 @@ def _temporary_folder(parent: Path) -> Iterator[Path]:
     while True:
         folder = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=parent))
         lock = FileLock(folder / _LOCK)
-        with suppress(
-            *_NO_LOCK
-        ):  # without locks, no other process removes the folder either
+        # without locks, no other process removes the folder either
+        with suppress(*_NO_LOCK):
             lock.acquire(timeout=0.2)
-        with suppress(
-            FileNotFoundError
-        ):  # another process removed the folder before it was locked
+        # another process removed the folder before it was locked
+        with suppress(FileNotFoundError):
             for name in ("new", "old"):
                 (folder / name).mkdir()
             break
@@ -148,9 +146,8 @@ def _remove(folder: Path, lock: FileLock) -> None:
         shutil.rmtree(folder, ignore_errors=True)
     finally:
         lock.release()
-        with suppress(
-            OSError
-        ):  # it exists on Windows, which cannot remove the file of a lock that is held
+        # it exists on Windows, which cannot remove the file of a lock that is held
+        with suppress(OSError):
             folder.rmdir()
 
 
@@ -179,9 +176,8 @@ def process_lock(
         yield
     finally:
         with suppress(PermissionError):  # Windows: the release removes the file
-            lock_file.unlink(
-                missing_ok=True
-            )  # before the release, so that a waiting process notices the removal
+            # before the release, so that a waiting process notices the removal
+            lock_file.unlink(missing_ok=True)
         lock.release()
 
 

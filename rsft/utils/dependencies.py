@@ -12,16 +12,18 @@ from typing import Any
 from rsft.errors import RequestError
 
 _VARIABLES = {
+    # its import asks PyPI for the newest version
     "albumentations": (
         "NO_ALBUMENTATIONS_UPDATE",
         "1",
-    ),  # its import asks PyPI for the newest version
+    ),
     "huggingface_hub": ("HF_HUB_DISABLE_TELEMETRY", "1"),
     "mlflow": ("MLFLOW_DISABLE_TELEMETRY", "true"),
+    # its first session sends events to Microsoft
     "onnxruntime": (
         "ORT_DISABLE_TELEMETRY",
         "1",
-    ),  # its first session sends events to Microsoft
+    ),
     "ray": ("RAY_USAGE_STATS_ENABLED", "0"),
     "wandb": ("WANDB_ERROR_REPORTING", "false"),
 }
@@ -45,9 +47,8 @@ def disable_telemetry(*packages: str) -> None:
         if package in _VARIABLES:
             name, value = _VARIABLES[package]
             os.environ[name] = value
-        if (
-            package == "onnxruntime" and package in sys.modules
-        ):  # the program imported it before rsft
+        # the program imported it before rsft
+        if package == "onnxruntime" and package in sys.modules:
             sys.modules[package].disable_telemetry_events()
         if package == "huggingface_hub" and (
             constants := sys.modules.get("huggingface_hub.constants")

@@ -96,9 +96,8 @@ def _fetch(
     )
     with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT) as response:
         status = response.status_code
-        if (
-            status == 416 and received
-        ):  # `part` is complete or another file; the checksum decides
+        # `part` is complete or another file; the checksum decides
+        if status == 416 and received:
             return
         if status >= 500 or status == 429:
             raise requests.ConnectionError(

@@ -120,9 +120,8 @@ def sync_path(path: Path) -> None:
     """Write a file, or the names in a folder, to the disk."""
     if is_windows() and path.is_dir():
         return  # Windows cannot open folders
-    handle = os.open(
-        path, os.O_RDONLY if path.is_dir() else os.O_RDWR
-    )  # Windows only syncs files open for writing
+    # Windows only syncs files open for writing
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:
         os.fsync(handle)
     finally:
@@ -198,9 +197,8 @@ def watch_memory(process: Popen[bytes], size: int) -> None:
 
     with suppress(psutil.Error):
         watched = psutil.Process(process.pid)
-        while (
-            process.poll() is None
-        ):  # on Windows, the Python of an environment starts another process
+        # on Windows, the Python of an environment starts another process
+        while process.poll() is None:
             if (
                 sum(
                     x.memory_info().rss

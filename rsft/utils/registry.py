@@ -147,9 +147,8 @@ class Registry(Generic[C]):
             self._components.values(),
             key=lambda c: position.get(c.__module__, len(position)),
         )
-        self._components = {
-            component.name: component for component in ordered
-        }  # not in the order of import
+        # not in the order of import
+        self._components = {component.name: component for component in ordered}
 
 
 def entry_points_of(group: str) -> dict[str, EntryPoint]:

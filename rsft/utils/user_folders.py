@@ -49,9 +49,8 @@ def set_user_folders() -> None:
         os.environ.setdefault(
             "MPLCONFIGDIR", str(user_cache_path("rsft") / "matplotlib")
         )
-    logging.getLogger("matplotlib.font_manager").setLevel(
-        logging.ERROR
-    )  # it reports that it lists the fonts
+    # it reports that it lists the fonts
+    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
 
 
 def _is_writable(folder: Path) -> bool:

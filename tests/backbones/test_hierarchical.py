@@ -79,9 +79,8 @@ def test_windows_shrink_with_the_map_and_keep_the_scale_of_swin_v2(tmp_path):
         encoder.vit.layers[3].blocks[0].attn.relative_coords_table[0, :, 0, 0]
         for encoder in (small, native)
     ]
-    assert tables[0].tolist() == pytest.approx(
-        tables[1][6:9].tolist()
-    )  # offsets of -1, 0 and 1 pixels
+    # offsets of -1, 0 and 1 pixels
+    assert tables[0].tolist() == pytest.approx(tables[1][6:9].tolist())
     image = torch.randn(1, 3, 256, 256)
     with torch.inference_mode():
         torch.testing.assert_close(

@@ -92,11 +92,12 @@ def test_bands_are_selected_by_name():
     ("bands", "planes", "message"),
     [
         (["VV", "VH"], None, "takes 3 inputs .R, G, B., not VV, VH"),
+        # the assignment of bands is not guessed
         (
             ["VV", "VH", "HH"],
             None,
             "not VV, VH, HH",
-        ),  # the assignment of bands is not guessed
+        ),
         (["VV", "VH"], ["VV", "VH"], "not VV, VH"),
         (["VV", "VH"], ["VV", "VH", "HH"], "no band HH"),
     ],

@@ -56,9 +56,8 @@ def test_search():
         "CreativeML-OpenRAIL-M"
     }
     listed = [card.name for card in search_listing("")]
-    assert listed == [
-        name for name in names() if name in listed
-    ]  # other versions may lack some
+    # other versions may lack some
+    assert listed == [name for name in names() if name in listed]
     unlisted = "vit_base_patch8_224.augreg_in21k"  # of timm
     assert [card.name for card in search_listing(unlisted)] == [unlisted]
 
@@ -109,9 +108,8 @@ def test_unknown_name(name, hint):
 
 @pytest.mark.slow
 def test_any_plain_timm_vit_with_a_local_file(tmp_path, monkeypatch):
-    card = find_card(
-        "timm:vit_huge_patch14_gap_224.in1k_ijepa"
-    )  # without weights on the hub
+    # without weights on the hub
+    card = find_card("timm:vit_huge_patch14_gap_224.in1k_ijepa")
     assert (
         card.name.startswith("timm:") and card.patch == 14 and card.license == "unknown"
     )
@@ -123,9 +121,8 @@ def test_any_plain_timm_vit_with_a_local_file(tmp_path, monkeypatch):
         complete.state_dict(), tmp_path / "complete.safetensors"
     )
     monkeypatch.setenv("RSFT_WEIGHTS", str(tmp_path))
-    loaded = load_backbone(
-        "timm:test_vit", 160, Path("complete.safetensors")
-    )  # a path relative to the weights folder
+    # a path relative to the weights folder
+    loaded = load_backbone("timm:test_vit", 160, Path("complete.safetensors"))
     assert loaded.name == "timm:test_vit" and loaded.left_out == (
         "head.bias",
         "head.weight",

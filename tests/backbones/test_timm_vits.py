@@ -183,13 +183,12 @@ def test_built_weights_are_random_or_on_the_meta_device():
 
 
 SMALL = {"embed_dim": 32, "depth": 2, "num_heads": 2}
+# SwiGLU with a norm; q, k and v apart
 FAMILIES = {
     "vit_large_patch16_dinov3.sat493m": "eva",
     "vit_small_patch16_dinov3_qkvb.lvd1689m": "eva",
     "eva02_small_patch14_224.mim_in22k": "eva",
-    "eva02_base_patch14_448.mim_in22k_ft_in1k": (
-        "eva"
-    ),  # SwiGLU with a norm; q, k and v apart
+    "eva02_base_patch14_448.mim_in22k_ft_in1k": ("eva"),
     "eva02_base_patch16_clip_224.merged2b": "eva",
     "eva_giant_patch14_224.clip_ft_in1k": "eva",
     "vit_small_patch16_rope_mixed_ape_224.naver_in1k": "eva",
@@ -236,9 +235,8 @@ def test_features_equal_those_of_timm(tmp_path, name, factor):
     expected = random_model(name, size, classes=0)
     convert = import_module(f"timm.models.{FAMILIES[name]}").checkpoint_filter_fn
     state = {key: value for key, value in stored.items() if not key.startswith("head.")}
-    if (
-        FAMILIES[name] != "cait"
-    ):  # timm does not resample the position embedding of CaiT
+    # timm does not resample the position embedding of CaiT
+    if FAMILIES[name] != "cait":
         expected.load_state_dict(convert(dict(state), expected))
     elif factor == 4:
         expected.load_state_dict(state)
@@ -325,9 +323,8 @@ def test_a_bias_of_queries_and_values_needs_the_network_that_has_it(tmp_path):
             small_card("vit_small_patch16_dinov3.lvd1689m"), 64, tmp_path / "x.pth"
         )
     torch.save(meta_layout(model.state_dict(), torch.ones(96)), tmp_path / "x.pth")
-    with pytest.raises(
-        WeightsError, match=r"not expected: blocks\.0\.attn\.qkv\.bias"
-    ):  # timm has no bias of keys
+    # timm has no bias of keys
+    with pytest.raises(WeightsError, match=r"not expected: blocks\.0\.attn\.qkv\.bias"):
         load_encoder_weights(
             small_card("vit_small_patch16_dinov3_qkvb.lvd1689m"), 64, tmp_path / "x.pth"
         )
@@ -361,7 +358,8 @@ def test_cards_state_what_timm_states():
     assert (card.mean, card.std) == ((0.430, 0.411, 0.296), (0.213, 0.156, 0.143))
     assert card.license.startswith("dinov3-license")
     hybrid = timm_card("vit_small_r26_s32_224.augreg_in21k")
+    # the side of a patch behind its stem
     assert hybrid is not None and (hybrid.size, hybrid.patch) == (
         224,
         32,
-    )  # the side of a patch behind its stem
+    )

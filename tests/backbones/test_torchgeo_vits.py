@@ -76,9 +76,8 @@ def test_most_weights_load():
     everything = set(published_weights())
     radar = {name for name in everything if "SENTINEL1" in name}
     assert len(names & everything) >= 95 and len(names & radar) == 15
-    assert radar - names - UNITLESS <= {
-        "Tessera_Weights.TESSERA_SENTINEL1_ENCODER"
-    }  # in TorchGeo 0.10
+    # in TorchGeo 0.10
+    assert radar - names - UNITLESS <= {"Tessera_Weights.TESSERA_SENTINEL1_ENCODER"}
 
 
 def our_band_name(band):
@@ -280,9 +279,8 @@ def test_swin_of_torchvision_loads_completely_with_equal_features(tmp_path, name
     our_card = card(name)
     model = SWINS[name]()
     bands = len(our_card.bands)
-    model.features[0][0] = nn.Conv2d(
-        bands, model.features[0][0].out_channels, 4, 4
-    )  # as TorchGeo replaces it
+    # as TorchGeo replaces it
+    model.features[0][0] = nn.Conv2d(bands, model.features[0][0].out_channels, 4, 4)
     for parameter in model.parameters():
         parameter.data.add_(torch.randn_like(parameter), alpha=0.02)
     backbone = load(tmp_path, our_card, model.state_dict(), our_card.size)

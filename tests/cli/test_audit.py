@@ -84,13 +84,11 @@ def test_wrong_labels_are_found_and_corrected(rsft, class_folders, tmp_path):
         not (store.root / "audit.json").exists()
         and not (store.root / ".cache").exists()
     )
-    assert (
-        rsft("audit", "store", "--labels", "-o", "labels.csv")[0] == 2
-    )  # the file exists
+    # the file exists
+    assert rsft("audit", "store", "--labels", "-o", "labels.csv")[0] == 2
 
-    saved = table.assign(
-        verdict=["class", *["unsure"] * (len(table) - 1)]
-    )  # what the review page saves
+    # what the review page saves
+    saved = table.assign(verdict=["class", *["unsure"] * (len(table) - 1)])
     saved.loc[0, "class"] = "flat"
     saved[["path", "class", "verdict", "predicted", "scene", "at"]].to_csv(
         "corrected.csv", index=False

@@ -259,9 +259,8 @@ def test_an_image_of_a_product_needs_the_header_above(tmp_path, monkeypatch, ima
 def test_links_in_a_folder_lead_nowhere_else(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("inputs/b.txt").symlink_to(tmp_path / "elsewhere/secret.txt")
-    for number in range(
-        4
-    ):  # wherever the circle of links comes in the list of the folder
+    # wherever the circle of links comes in the list of the folder
+    for number in range(4):
         Path(f"inputs/circle{number}.png").symlink_to(f"circle{number}.png")
     parameters = {"inputs": ["inputs"], "out": "outputs/o"}
     assert attempt("predict", parameters, ("read", "inputs/b.txt")) == [
@@ -390,9 +389,8 @@ def test_signing_audits_and_cards_write_beside_their_input(tmp_path, monkeypatch
         "PermissionError"
     ]
     assert attempt("show", {"bundle": "inputs"}, write) == ["PermissionError"]
-    assert attempt("torchgeo", {"data": "inputs", "root": "outputs/s"}, write) == [
-        "3"
-    ]  # extracted archives
+    # extracted archives
+    assert attempt("torchgeo", {"data": "inputs", "root": "outputs/s"}, write) == ["3"]
     assert attempt("from", {"checkpoint": "inputs/a.ckpt", "out": None}, write) == ["3"]
 
 

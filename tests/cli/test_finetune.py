@@ -61,9 +61,8 @@ def test_json_events_of_a_run(rsft, recipe_file):
         step["inner_s"] > 0 and step["memory_mb"] > 100 and step["gpu_mb"] is None
         for step in steps
     )
-    assert (
-        steps[-1]["outer_s"] > 0 and steps[0]["outer_s"] == 0
-    )  # the first epoch is the warm-up
+    # the first epoch is the warm-up
+    assert steps[-1]["outer_s"] > 0 and steps[0]["outer_s"] == 0
     run = Path(events[-1]["run"])
     row = pd.read_csv(run / "metrics.csv").iloc[-1]
     assert row[["data_s", "inner_s", "outer_s"]].sum() == pytest.approx(

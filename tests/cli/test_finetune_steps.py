@@ -87,9 +87,8 @@ def test_all_steps_are_the_printed_commands_and_continue(
     )
 
     metadata = json.loads((run / "run.json").read_text())
-    (run / "run.json").write_text(
-        json.dumps(metadata | {"status": "running"})
-    )  # as if it was killed
+    # as if it was killed
+    (run / "run.json").write_text(json.dumps(metadata | {"status": "running"}))
     shutil.rmtree(run / "bundle")
     code, printed = rsft("finetune", chips, *SHORT)
     assert code == 0 and "kept runs/my-bars/001, killed" in printed, printed
@@ -151,9 +150,8 @@ def test_python(rsft, chips, root, run, monkeypatch):
         page.index("<img") < page.index("<table")
         and repr(result) == "FinishedRun('runs/my-bars/001')"
     )
-    assert (
-        package.finetune(chips, **options).folder == result.folder
-    )  # the second call trains nothing
+    # the second call trains nothing
+    assert package.finetune(chips, **options).folder == result.folder
 
     recipe = load_recipe(run / "recipe.yaml")
     monkeypatch.setattr(
@@ -194,9 +192,8 @@ def test_a_scene_with_labels(rsft, tmp_path, stopped, monkeypatch):
         )
         return processes[-1]
 
-    monkeypatch.setenv(
-        LIMIT, "limited"
-    )  # as in the program: preparation and audit are processes behind a fence
+    # as in the program: preparation and audit are processes behind a fence
+    monkeypatch.setenv(LIMIT, "limited")
     fake = SimpleNamespace(run=run, DEVNULL=subprocess.DEVNULL)
     monkeypatch.setattr(finetune_steps, "subprocess", fake)
     code, printed = rsft(
@@ -278,9 +275,8 @@ def test_what_is_neither(rsft, chips, recipe_file, root):
     code, printed = rsft("finetune", root, "--prepare", "--val 0.3")
     assert code == 2 and "prepared already" in printed
     code, printed = rsft("finetune", chips, "train.epoch=3", "for=best")
-    assert (
-        code == 2 and "macro | tail" in printed and not Path("data").exists()
-    )  # before the chips are prepared
+    # before the chips are prepared
+    assert code == 2 and "macro | tail" in printed and not Path("data").exists()
     code, printed = rsft("finetune", chips, "train.epoch=3")
     assert code == 2 and "train.epochs" in printed and not Path("data").exists()
     code, printed = rsft("finetune", chips, "--from", "x")

@@ -47,9 +47,8 @@ FEW_VARIABLES = ("PATH", "PYTHONPATH", "OMP_NUM_THREADS", "LD_LIBRARY_PATH")
 def user_folders():
     """Yield an empty home, one that cannot be written, a folder for temporary files and
     a working folder."""
-    with (
-        tempfile.TemporaryDirectory() as parent
-    ):  # other users can enter it, unlike `tmp_path`
+    # other users can enter it, unlike `tmp_path`
+    with tempfile.TemporaryDirectory() as parent:
         Path(parent).chmod(0o755)
         folders = {
             name: Path(parent, name) for name in ("home", "locked", "temporary", "work")

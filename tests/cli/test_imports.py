@@ -169,13 +169,14 @@ def test_the_packages_of_rsft_import_nothing_heavy():
 
 
 def test_prepare_folder_imports_no_networks(without_networks):
+    # matplotlib draws a figure
     expected = {
         "cv2",
         "matplotlib",
         "pandas",
         "pyarrow",
         "rasterio",
-    }  # matplotlib draws a figure
+    }
     assert without_networks["folder"] & HEAVY == expected
 
 

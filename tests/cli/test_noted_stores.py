@@ -204,7 +204,6 @@ def test_labels_that_are_added_keep_the_store_known(rsft, store, tmp_path):
     assert code == 0, printed
     after = read_notes()[0]
     assert after.manifest_sha256 != before.manifest_sha256 and after.find_fault() == ""
-    (store / MANIFEST).write_bytes(
-        (store / MANIFEST).read_bytes() + b" "
-    )  # not by rsft
+    # not by rsft
+    (store / MANIFEST).write_bytes((store / MANIFEST).read_bytes() + b" ")
     assert after.find_fault() == "its manifest has changed"

@@ -147,9 +147,8 @@ def test_killed_and_resumed(sweep_file):
     runs = [
         json.loads(path.read_text()) for path in folder.glob("trials/*/*/*/run.json")
     ]
-    assert (
-        len(runs) == 4 and sum("resumed" in run for run in runs) == 1
-    )  # the stopped trial did not start again
+    # the stopped trial did not start again
+    assert len(runs) == 4 and sum("resumed" in run for run in runs) == 1
     table = pd.read_parquet(folder / "results.parquet").set_index(
         ["peft.rank", "train.lr"]
     )

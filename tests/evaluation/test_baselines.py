@@ -97,9 +97,8 @@ def test_the_probe_removes_the_class_prior():
         probabilities.sum(axis=1) == pytest.approx(1)
         and (probabilities[:, 2] == 0).all()
     )
-    border = queries[
-        probabilities.argmax(axis=1) == 1
-    ].min()  # with the prior: 1.1 to 2.2
+    # with the prior: 1.1 to 2.2
+    border = queries[probabilities.argmax(axis=1) == 1].min()
     assert 0.3 < border < 0.7  # 0.5 for equally frequent classes
 
 
@@ -107,9 +106,8 @@ def test_the_probe_has_no_probability_of_zero():
     train_x = np.float32([[1, -0.2], [1, 0.2]] * 50)
     test_x = np.float32([[0, -1], [0, 1]])
     probabilities = linear_probe_predict(train_x, np.array([0, 1] * 50), test_x, 2)
-    assert (
-        0 < probabilities[0, 1] < 1e-8 and 0 < probabilities[1, 0] < 1e-8
-    )  # 1 - p is 0 in float32
+    # 1 - p is 0 in float32
+    assert 0 < probabilities[0, 1] < 1e-8 and 0 < probabilities[1, 0] < 1e-8
 
 
 def test_the_probe_with_chips_of_one_class():

@@ -203,10 +203,11 @@ def test_leaking_chips_are_counted_and_a_note_tells_it_first(
     table = pd.read_parquet(store / "manifest.parquet")
     rows = table.index[table["split"] == "val"]
     train = table.index[table["split"] == "train"]
+    # two chips are copies of training chips
     for pairs, column in (
         (2, "path"),
         (2, "sha256"),
-    ):  # two chips are copies of training chips
+    ):
         table.loc[rows[:pairs], column] = table.loc[train[:pairs], column].to_numpy()
     table.loc[[rows[1], rows[2], train[5]], "mmsi"] = "211000000"
     table.loc[[rows[3], rows[4], train[6]], "group_key"] = "scene"
@@ -268,9 +269,8 @@ def test_all_chips_of_class_folders_are_test_chips(run, root, class_folders, tmp
     shutil.rmtree(held_out / "train/flat")
     rng = np.random.default_rng(0)
     for file in sorted(held_out.glob("val/flat/*.png")):
-        cv2.imwrite(
-            str(file), rng.integers(0, 99, (32, 32), np.uint8)
-        )  # all others are chips of the training
+        # all others are chips of the training
+        cv2.imwrite(str(file), rng.integers(0, 99, (32, 32), np.uint8))
     evaluation = evaluate(
         run, held_out, tmp_path / "out", split="all", representation=False
     )

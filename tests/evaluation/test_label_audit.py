@@ -58,9 +58,10 @@ def test_a_wrong_label_is_contradicted_and_nothing_is_written(store):
     )
     row = result.table["name"].tolist().index("wrong")
     assert store.classes[result.probabilities[row].argmax()] == "flat"
+    # of 40, without "rare"
     assert (
         result.probabilities.sum(axis=1) == pytest.approx(1) and len(result.table) == 39
-    )  # of 40, without "rare"
+    )
     assert (
         "chips that were not checked, because their class has too few chips or"
         " scenes: 1" in result.notes

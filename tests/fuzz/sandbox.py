@@ -258,9 +258,8 @@ def _isolate(workplace: Path) -> None:
         "XDG_CACHE_HOME": str(workplace / "cache"),
     }
     os.environ |= {"HOME": str(workplace / "home"), "NO_COLOR": "1"}
-    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(
-        workplace / "cache"
-    )  # PyTorch makes it when it is imported
+    # PyTorch makes it when it is imported
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(workplace / "cache")
     tempfile.tempdir = str(workplace / "temporary")
     os.chdir(workplace / "home")
     null = os.open(os.devnull, os.O_RDWR)
@@ -409,9 +408,8 @@ def _list_files(folder: Path) -> set[str]:
 
 
 def _clean(folder: Path, expected: set[str]) -> None:
-    for name in sorted(
-        _list_files(folder) - expected, reverse=True
-    ):  # content before its folder
+    # content before its folder
+    for name in sorted(_list_files(folder) - expected, reverse=True):
         path = folder / name
         if path.is_dir() and not path.is_symlink():
             path.rmdir()

@@ -57,9 +57,8 @@ def read_toy(folder):
         while True:
             pass
     if text.startswith("m"):
-        ctypes.memset(
-            ctypes.create_string_buffer(2**29), 1, 2**29
-        )  # more takes longer than a "hang" in a slow hour
+        # more takes longer than a "hang" in a slow hour
+        ctypes.memset(ctypes.create_string_buffer(2**29), 1, 2**29)
     if text.startswith("M"):
         bytearray(2**50)
     if text.startswith("l"):

@@ -38,9 +38,8 @@ def write_all(folder: Path) -> None:
     """Write every source folder that a header names in capitals."""
     _write_class_folders(folder / "MSTAR_FOLDER/train", planes=1)
     _write_class_folders(folder / "MSTAR_FOLDER/val", planes=1)
-    _write_class_folders(
-        folder / "data/mstar_pool", planes=1, first=12
-    )  # of a script, which is no command
+    # of a script, which is no command
+    _write_class_folders(folder / "data/mstar_pool", planes=1, first=12)
     _write_class_folders(folder / "RSSCN7_FOLDER", planes=3)
     _write_fusrs(folder)
     for split, images in {"train": 3, "val": 1}.items():
@@ -88,9 +87,8 @@ def _write_fusrs(folder: Path) -> None:
             for label, ships in enumerate(names.values())
             for name in ships[rows_of_split]
         ]
-        rows += (
-            ["L1_1.png 0", "L1_2.png 1"] if split == "train" else []
-        )  # a list without SRSDD is refused
+        # a list without SRSDD is refused
+        rows += ["L1_1.png 0", "L1_2.png 1"] if split == "train" else []
         (folder / f"LISTS/v25_{split}.txt").write_text("\n".join(rows))
 
 

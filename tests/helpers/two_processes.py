@@ -52,9 +52,8 @@ def train_trials(
     shard_counts: list[int] = []
     digests: list[str] = []
     dtypes: list[str] = []
-    processes_module.measure_speedups = lambda device, names: dict.fromkeys(
-        names, 1.5
-    )  # auto selects bf16
+    # auto selects bf16
+    processes_module.measure_speedups = lambda device, names: dict.fromkeys(names, 1.5)
     fit = finetune_module.fit
 
     def count_shards_and_fit(processes, learner, *arguments) -> None:

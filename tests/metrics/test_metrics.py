@@ -57,12 +57,10 @@ def test_agrees_with_scikit_learn_with_and_without_absent_classes(pairs):
     present = truth > 0
     predicted = np.isin(range(4), predictions)
     assert summary.micro.value == pytest.approx(accuracy_score(labels, predictions))
-    assert summary.macro.value == pytest.approx(
-        recall[present].mean()
-    )  # balanced_accuracy_score
-    assert summary.macro_f1.value == pytest.approx(
-        f1[present | predicted].mean()
-    )  # f1_score(average="macro")
+    # balanced_accuracy_score
+    assert summary.macro.value == pytest.approx(recall[present].mean())
+    # f1_score(average="macro")
+    assert summary.macro_f1.value == pytest.approx(f1[present | predicted].mean())
     for name, values, defined in (
         ("recall", recall, present),
         ("precision", precision, predicted),
@@ -298,9 +296,8 @@ def test_invalid_pairs_raise(first, labels):
 
 def test_holm():
     assert holm_adjust([0.01, 0.5, 0.03]) == pytest.approx([0.03, 0.5, 0.06])
-    assert holm_adjust([0.04, 0.03]) == pytest.approx(
-        [0.06, 0.06]
-    )  # never below that of a smaller p-value
+    # never below that of a smaller p-value
+    assert holm_adjust([0.04, 0.03]) == pytest.approx([0.06, 0.06])
     assert holm_adjust([0.9, 0.8]) == [1.0, 1.0] and holm_adjust([]) == []
 
 
@@ -384,9 +381,8 @@ def test_coverage_and_size_by_group():
     )
     assert coverage["medium"] is None
     assert (coverage["tail"].value, coverage["tail"].size) == (1.0, 3.0)
-    assert coverage["tail"].low == pytest.approx(
-        0.025
-    )  # Clopper and Pearson: (alpha / 2)^(1 / n)
+    # Clopper and Pearson: (alpha / 2)^(1 / n)
+    assert coverage["tail"].low == pytest.approx(0.025)
 
 
 def test_absent_class_has_no_coverage():

@@ -139,19 +139,20 @@ def test_average_of_probabilities_by_hand(tta, corners):
     prediction = views.predict(images)
     for image, probabilities in zip(images, prediction.logits.exp(), strict=True):
         pixels = image.flatten()[corners].tolist()
-        by_hand = sum(exp(x) / (1 + exp(x)) for x in pixels) / len(
-            pixels
-        )  # turns: each corner is top left twice
+        # turns: each corner is top left twice
+        by_hand = sum(exp(x) / (1 + exp(x)) for x in pixels) / len(pixels)
         assert probabilities.tolist() == pytest.approx([1 - by_hand, by_hand], abs=1e-6)
     means = images.flatten(1)[:, corners].mean(1, keepdim=True)
     assert torch.allclose(prediction.features, means, atol=1e-6)
     if tta == "mirror":
+        # (3/4 + 1/4) / 2
         assert prediction.logits[0].exp().tolist() == pytest.approx(
             [0.5, 0.5], abs=1e-6
-        )  # (3/4 + 1/4) / 2
+        )
+        # (1/2 + 9/10) / 2
         assert prediction.logits[1].exp().tolist() == pytest.approx(
             [0.3, 0.7], abs=1e-6
-        )  # (1/2 + 9/10) / 2
+        )
 
 
 @torch.no_grad()

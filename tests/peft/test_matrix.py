@@ -222,9 +222,8 @@ def test_merged_equals_attached(images, method, learn_scales, network):
     if isinstance(method, VPTShallow | VPTDeep):
         assert kinds == {"prompts", "exit"}
     elif "SSF" in repr(method) and network is rich_vit:
-        assert adapted.unmerged == (
-            "patch_embed.proj",
-        )  # has no bias to fold a shift into
+        # has no bias to fold a shift into
+        assert adapted.unmerged == ("patch_embed.proj",)
     else:
         assert kinds == ({"mlp"} if "Adapt" in repr(method) else set())
     with pytest.raises(ValueError, match="merged already"):
@@ -390,9 +389,8 @@ def test_frozen_prefix_does_not_change(images, method, learn_scales):
     assert torch.equal(with_random_adapter(adapted).run_frozen_prefix(images), prefix)
 
 
-LARGE = pytest.param(
-    "large", marks=pytest.mark.exhaustive
-)  # the same modules in more and wider blocks
+# the same modules in more and wider blocks
+LARGE = pytest.param("large", marks=pytest.mark.exhaustive)
 
 
 @pytest.mark.slow
@@ -418,11 +416,12 @@ LARGE = pytest.param(
         (VPTShallow(prompts=10), 7_680, 10_240),
         (VPTDeep(prompts=10), 92_160, 245_760),
         (BitFit(), 102_912, 272_384),
+        # without patch embedding and final norm, as in LIFT
         (
             BitFit(blocks="every:1"),
             101_376,
             270_336,
-        ),  # without patch embedding and final norm, as in LIFT
+        ),
         (LayerNormTuning(), 38_400, 100_352),
         (SSF(), 205_824, 544_768),
         (LinearProbe(), 0, 0),

@@ -72,9 +72,8 @@ def test_equals_a_plain_formula(images, kernels, path, network):
     expected, expected_gradients = plain_gradients(
         adapted, network().double(), images, weights
     )
-    if (
-        path == "joint"
-    ):  # theta's gradient comes from the first three images, gamma's from the last one
+    # theta's gradient comes from the first three images, gamma's from the last one
+    if path == "joint":
         _, inner = plain_gradients(
             adapted, network().double(), images, weights * _rows(0, 3)
         )

@@ -221,9 +221,8 @@ def test_texts():
 
 @pytest.mark.parametrize("file", files_of(PLUGIN_DIR), ids=lambda file: file.name)
 def test_a_module_needs_neither_rsft_nor_torch_nor_new_python(file):
-    tree = ast.parse(
-        file.read_text("utf-8"), feature_version=(3, 9)
-    )  # the Python of QGIS 3.34 for Windows
+    # the Python of QGIS 3.34 for Windows
+    tree = ast.parse(file.read_text("utf-8"), feature_version=(3, 9))
     imported = [
         name.name
         for node in ast.walk(tree)

@@ -32,9 +32,8 @@ PLACES += [
 
 @pytest.mark.parametrize("place", PLACES)
 def test_usual_places(place, tmp_path):
-    (tmp_path / "rsft/rsft").mkdir(
-        parents=True
-    )  # a checkout of the repository is no executable
+    # a checkout of the repository is no executable
+    (tmp_path / "rsft/rsft").mkdir(parents=True)
     executable = write_executable(tmp_path / place)
     assert find_executable(home=tmp_path, path="") == executable
 

@@ -89,9 +89,8 @@ def write_inputs(folder):
     layer.to_file(folder / "ships.gpkg", layer="ships")
     layer.to_file(folder / "ships.gpkg", layer="others")
     layer.set_geometry(layer.buffer(160).envelope).to_file(folder / "boxes.geojson")
-    corners = [
-        UTM @ corner for corner in ((20, 20), (60, 20), (60, 60), (20, 60))
-    ]  # around the first ship
+    # around the first ship
+    corners = [UTM @ corner for corner in ((20, 20), (60, 20), (60, 60), (20, 60))]
     geopandas.GeoDataFrame(geometry=[shapely.Polygon(corners)], crs=32633).to_crs(
         4326
     ).to_file(folder / "land.gpkg")
@@ -236,9 +235,8 @@ def test_an_environment_belongs_behind_the_folders_of_the_system(desk, tmp_path,
         text=True,
         timeout=300,
     )
-    assert (
-        "rsft:classifypoints" in done.stdout
-    ) != front  # in front, QGIS takes its python3
+    # in front, QGIS takes its python3
+    assert ("rsft:classifypoints" in done.stdout) != front
 
 
 def test_points(desk):
@@ -410,9 +408,8 @@ def test_errors_reach_the_user(desk):
         words = [f"{key}={value}" for key, value in options.items()]
         printed = call(desk, "run", f"rsft:{name}", "--", *words, fails=True)
         assert all(text in printed for text in texts), printed
-        assert (
-            "error: uint16" not in printed
-        )  # the text that rsft prints on the terminal
+        # the text that rsft prints on the terminal
+        assert "error: uint16" not in printed
 
 
 def test_layers_models_canceling_and_the_setting(desk, root):

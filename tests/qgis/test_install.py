@@ -104,9 +104,10 @@ def test_faults_of_pip(tmp_path, disk, printed, cause):
             feedback,
         )
     assert feedback.lines == printed.splitlines()
+    # continues
     install(
         fake_python(tmp_path), tmp_path / "environment", "rsft", [], RecordingFeedback()
-    )  # continues
+    )
 
 
 def test_cancel_and_a_full_disk(tmp_path, monkeypatch):

@@ -202,18 +202,18 @@ def test_tiles_do_not_overlap(tmp_path):
         and center[40] == mix(BLUE, 0.6)
         and center[55] == mix(ORANGE, 0.6)
     )
-    assert center[65] == mix(
-        BLUE, 0.6
-    )  # the last column overlaps the one before, and replaces it
+    # the last column overlaps the one before, and replaces it
+    assert center[65] == mix(BLUE, 0.6)
     assert upper[20] == mix(ORANGE, 0.42) and upper[65] == mix(BLUE, 0.42)
     assert center[5] == mix(WHITE)
+    # gray hatches
     assert {
         max(color) - min(color) for color in pixels[72:88, 12:28].reshape(-1, 3)
     } <= {
         0,
         1,
         2,
-    }  # gray hatches
+    }
 
 
 @pytest.mark.parametrize("shape", ["point", "box"])

@@ -62,11 +62,12 @@ def test_recipe_is_found_by_name_and_by_path(folder, tmp_path):
     )
     (tmp_path / "demo.yaml").touch()
     assert library.find_recipe("demo.yaml") == Path("demo.yaml")
+    # their paths in a clone
     for path in (
         "recipes/demo.yaml",
         "./recipes/demo.yaml",
         "recipes/paper/demo.yaml",
-    ):  # their paths in a clone
+    ):
         assert library.find_recipe(path) == folder / "demo.yaml"
     (tmp_path / "recipes").mkdir()
     (tmp_path / "recipes/demo.yaml").touch()

@@ -35,6 +35,7 @@ def test_the_recipes_of_the_paper_exist():
         for data in ("cifar100", "places", "inat2018")
         for method in ("lora", "metalora", "adaptformer", "lift", "lora_adaptformer")
     }
+    # of Table 4
     others = (
         "metaadaptformer",
         "adapter",
@@ -42,7 +43,7 @@ def test_the_recipes_of_the_paper_exist():
         "bitfit",
         "vpt_shallow",
         "vpt_deep",
-    )  # of Table 4
+    )
     expected |= {f"in21k_inat2018_{method}" for method in others}
     assert {entry.name for entry in THREE_SCENARIOS} == expected
 

@@ -403,15 +403,13 @@ def open_zeros(path, crs="EPSG:32633", transform=UTM):
 
 def test_shorelines_of_the_package(tmp_path, shorelines):
     scene = open_zeros(tmp_path / "s.tif")
-    corners = scene.georeference.pixels_to_lonlat(
-        [0, 0, 200, 200], [-50, 40, 40, -50]
-    )  # row, col: the left 40 columns
+    # row, col: the left 40 columns
+    corners = scene.georeference.pixels_to_lonlat([0, 0, 200, 200], [-50, 40, 40, -50])
     shorelines(shapely.Polygon(corners), shapely.box(100, 0, 101, 1))
     mask = open_land_polygons("auto", scene)
     is_land = mask(EVERYWHERE)
-    assert (
-        is_land[:, :50].all() and not is_land[:, 52:].any()
-    )  # 100 m of sea are 10 pixels
+    # 100 m of sea are 10 pixels
+    assert is_land[:, :50].all() and not is_land[:, 52:].any()
     assert (
         mask.description
         == "shorelines of OpenStreetMap (roaring-landmask 9.9) and 100 m of sea"
@@ -421,9 +419,10 @@ def test_shorelines_of_the_package(tmp_path, shorelines):
 
 
 def test_a_scene_across_the_date_line(tmp_path, shorelines):
+    # from 179.95 east
     scene = open_zeros(
         tmp_path / "s.tif", "EPSG:32601", Affine(100, 0, 161_000, 0, -100, 10_000)
-    )  # from 179.95 east
+    )
     shorelines(shapely.box(0, -1, 10, 1))
     assert not open_land_polygons("auto", scene).shapes
 

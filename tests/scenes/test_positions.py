@@ -43,9 +43,8 @@ def test_layers(scene, tmp_path, crs, suffix):
     geopandas.GeoDataFrame(geometry=shapely.points(*in_crs(crs)), crs=crs).to_file(path)
     positions = read_positions(path, scene)
     assert middles(positions) == pytest.approx(PIXELS, abs=1e-3)
-    first = (
-        1 if suffix == "gpkg" else 0
-    )  # GDAL counts features without ids from 0, except in a GeoPackage
+    # GDAL counts features without ids from 0, except in a GeoPackage
+    first = 1 if suffix == "gpkg" else 0
     names = [
         (location.source_row, location.name, location.box)
         for location in positions.locations
@@ -423,10 +422,11 @@ def test_types_and_lines_of_a_csv(bare, tmp_path):
     assert attributes.astype(object).where(attributes.notna(), None).to_dict(
         "list"
     ) == {
+        # the header and the first row have two lines each, and line 5 is blank
         "at": [
             3,
             6,
-        ],  # the header and the first row have two lines each, and line 5 is blank
+        ],
         "MMSI": [211, None],
         "imo": ["007", "8"],
         "speed": [1.5, None],

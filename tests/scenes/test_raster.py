@@ -130,9 +130,8 @@ def test_truncated_file(tmp_path):
 
 def test_geotiff_without_its_end_is_damaged_and_not_of_another_format(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 999, (400, 400), np.uint16)
-    path = write_geotiff(
-        tmp_path / "s.tif", pixels, compress="deflate"
-    )  # the directory of the file is at its end
+    # the directory of the file is at its end
+    path = write_geotiff(tmp_path / "s.tif", pixels, compress="deflate")
     content = path.read_bytes()
     for size in (8, len(content) // 2):
         path.write_bytes(content[:size])
@@ -257,9 +256,10 @@ def test_scene_on_a_web_server_is_read_in_parts(server, name):
         "a b.tif",
         "ü.tif",
     )
+    # no search for other files
     assert {request.split(" ", 1)[1] for request in server.requests} == {
         scene.path.name
-    }  # no search for other files
+    }
 
 
 def test_signed_address(server):
@@ -370,9 +370,8 @@ def test_variables_of_a_netcdf_file(tmp_path):
             "db",
             ("VH",),
         )
-        bottom_row = read(
-            scene, 29, 0, 30, 2
-        )  # the first one of a file without coordinates
+        # the first one of a file without coordinates
+        bottom_row = read(scene, 29, 0, 30, 2)
         assert bottom_row.ravel().tolist() == [-20, np.float32(-19.99)]
     with pytest.raises(
         DataError, match=mentions("no bands", "other rasters")

@@ -107,9 +107,8 @@ def test_a_scene_of_ground_control_points_alone(model, shared, tmp_path):
     table = predict(tmp_path, [path], tmp_path / "out.gpkg", request).table.sort_values(
         "at"
     )
-    assert table[["row", "col"]].to_numpy() == pytest.approx(
-        PIXELS, abs=1
-    )  # rasterio's polynomial is 27 m off
+    # rasterio's polynomial is 27 m off
+    assert table[["row", "col"]].to_numpy() == pytest.approx(PIXELS, abs=1)
     frame = pyogrio.read_dataframe(
         tmp_path / "out.gpkg", layer="predictions"
     ).sort_values("at")

@@ -136,9 +136,8 @@ def test_polarizations_become_bands(tiffs):
 def test_addresses_with_spaces(tiffs, server, href):
     path = write_item(tiffs / "i j.json", {"vv": asset(href)})
     assert corner(path) == [-2500, -2499]
-    (tiffs / "item").write_bytes(
-        path.read_bytes()
-    )  # addresses of a STAC API have no suffix
+    # addresses of a STAC API have no suffix
+    (tiffs / "item").write_bytes(path.read_bytes())
     for name in ("i%20j.json", "i j.json", "item"):
         assert corner(server.url(name)) == [-2500, -2499]
     write_item(path, {"vv": asset(server.url("a b ü.tif"))})

@@ -44,12 +44,13 @@ def test_margin_around_a_box(scene):
 
 
 def test_a_box_is_rounded_outwards_and_clipped_to_the_scene(scene):
+    # no rectangle, and partly outside
     corners = [
         (0.4, -3.0),
         (1.2, 8.5),
         (12.6, 6.5),
         (11.0, -3.0),
-    ]  # no rectangle, and partly outside
+    ]
     location = Location(
         6.5, 2.75, tuple(np.ravel(corners)), "q", extent=(0.4, -3.0, 12.6, 8.5)
     )

@@ -103,9 +103,8 @@ def run(layer, folder):
     secrets are out, and requests."""
     for name in ("in/given", "temporary", "out"):
         (folder / name).mkdir(parents=True)
-    secret = write_secrets(
-        folder / "in/far"
-    )  # HDF5 names ../far from the folder of a carrier
+    # HDF5 names ../far from the folder of a carrier
+    secret = write_secrets(folder / "in/far")
     honest_image(folder / "in/given/honest.tif")
     (folder / "in/given/at.csv").write_text("row,col\n3,3\n200,200\n400,300\n")
     with serving_folder(folder / "in/far") as server:

@@ -46,9 +46,8 @@ def tree(tmp_path, monkeypatch):
     """Class folders with 8 chips, and 6 chips and 6 objects without suffix elsewhere.
     The tests add links."""
     monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
-    monkeypatch.setattr(
-        "tempfile.tempdir", None
-    )  # it is read from the environment again
+    # it is read from the environment again
+    monkeypatch.setattr("tempfile.tempdir", None)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     (tmp_path / "temporary").mkdir()
     write_chips(tmp_path / "tree/train/tanker", 4)

@@ -20,6 +20,7 @@ def test_table_has_one_row_per_trial(tmp_path):
         "status",
         "reason",
     ]
+    # text, because one of them is
     assert again["peft.scale"].tolist()[:6] == [
         "0.5",
         "0.5",
@@ -27,7 +28,7 @@ def test_table_has_one_row_per_trial(tmp_path):
         "1",
         "1/r",
         "1/r",
-    ]  # text, because one of them is
+    ]
     assert (
         again["peft.positions"].unique().tolist() == ["q", "1"]
         and again["seed"].tolist() == [0, 1] * 6

@@ -24,13 +24,11 @@ def test_the_bundle_is_calibrated_on_the_validation_split(run, root):
     assert calibrator.was_fitted_on(outputs.logits, chips.labels)
     assert not calibrator.was_fitted_on(outputs.logits[:9], chips.labels[:9])
     assert not calibrator.was_fitted_on(outputs.logits + np.eye(3)[0], chips.labels)
-    assert (
-        calibrator.temperature > 0.2
-    )  # all 18 are right, but the model is not certain
+    # all 18 are right, but the model is not certain
+    assert calibrator.temperature > 0.2
     estimates = calibrator.apply(*outputs)
-    assert (
-        estimates.ood > 1 + 1e-5
-    ).sum() == 0  # the limit is the largest of 18 distances: 5 % of 19 is less than one
+    # the limit is the largest of 18 distances: 5 % of 19 is less than one
+    assert (estimates.ood > 1 + 1e-5).sum() == 0
     assert (estimates.probabilities.argmax(1) == outputs.logits.argmax(1)).all()
 
 

@@ -57,9 +57,8 @@ def test_operations_of_a_run():
         == expected
     )
     meta = ["meta.outer_every=3", "meta.warmup=1", "meta.batch_size=7"]
-    outer = (
-        10 * 3 / 3 * 7 * 5
-    )  # three epochs of ten steps, with an outer step of seven chips after three
+    # three epochs of ten steps, with an outer step of seven chips after three
+    outer = 10 * 3 / 3 * 7 * 5
     assert (
         count_operations(recipe("quickstart", *overrides, *meta), NETWORK, CHIPS)
         == expected + outer

@@ -26,11 +26,12 @@ def test_run_folder(run):
     assert metadata["modulator_parameters"] == 18
     metrics = pd.read_csv(run / "metrics.csv")
     assert metrics["epoch"].tolist() == [0, 1, 2]
+    # the first epoch is the warm-up
     assert metrics["meta_loss"].isna().tolist() == [
         True,
         False,
         False,
-    ]  # the first epoch is the warm-up
+    ]
     assert {path.name for path in run.iterdir()} >= {"recipe.yaml", "bundle"}
     assert not (run / "checkpoints").exists()
 

@@ -40,11 +40,12 @@ def test_the_order_of_the_loop(recipe_file, tmp_path):
     steps = [
         (epoch, step, 2 * epoch + step, 6) for epoch in range(3) for step in (1, 2)
     ]
+    # the last one has a validation
     epochs = [
         ("epoch", 0, False, 18),
         ("epoch", 1, True, 18),
         ("epoch", 2, True, 18),
-    ]  # the last one has a validation
+    ]
     expected = [
         steps[0:2],
         epochs[0:1],

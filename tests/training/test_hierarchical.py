@@ -131,9 +131,10 @@ def test_exports(recipe, tmp_path, name):
     peft = export_bundle(folder, "peft", "fp32", tmp_path / "peft")
     assert (peft.folder / "adapter_model.safetensors").is_file()
     note = any("qkv_bias_separate = True" in line for line in peft.notes)
+    # timm reads the weight of its qkv layers
     assert (
         note == ("before_loading" in peft.metadata["peft"]) == name.startswith("swinv2")
-    )  # timm reads the weight of its qkv layers
+    )
     with pytest.raises(RequestError, match="cosine head"):
         export_bundle(folder, "timm", "fp32", tmp_path / "timm")
 

@@ -114,9 +114,8 @@ def test_a_restored_state_continues_within_an_accumulated_step(make_learner):
     learned = first.classifier.learned_state()
     others = second.classifier.learned_state()
     assert all(torch.equal(learned[key], others[key]) for key in learned)
-    assert np.isnan(
-        first.epoch_row(0)["train_loss"]
-    )  # the losses of an epoch are reset
+    # the losses of an epoch are reset
+    assert np.isnan(first.epoch_row(0)["train_loss"])
 
 
 def test_restored_losses_are_on_the_device_of_the_network(make_learner):

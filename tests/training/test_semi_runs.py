@@ -204,11 +204,12 @@ def test_rows_of_pseudo_labels(recipe, tmp_path):
     )
     table = pd.read_csv(run.folder / "pseudo_labels.csv")
     assert list(table) == ["epoch", "class_0", "class_1", "class_2", "foreign", "chips"]
+    # from the fourth step
     assert table["epoch"].tolist() == [0, 1, 2] and table["chips"].tolist() == [
         0,
         32,
         64,
-    ]  # from the fourth step
+    ]
     assert (table.iloc[0, 1:] == 0).all() and (
         table["class_0"] + table["class_1"] + table["class_2"]
     ).iloc[2] > 0
@@ -233,9 +234,8 @@ def test_the_teacher_has_a_decay_without_train_ema(recipe, tmp_path, monkeypatch
     monkeypatch.setattr(
         WeightAverage, "__init__", lambda *args: decays.append(args[2]) or init(*args)
     )
-    monkeypatch.setattr(
-        "rsft.training.finetune.fit", Mock(side_effect=Stop)
-    )  # the training itself
+    # the training itself
+    monkeypatch.setattr("rsft.training.finetune.fit", Mock(side_effect=Stop))
     for overrides in (
         SEMI,
         [*SEMI, "train.ema=0.7"],

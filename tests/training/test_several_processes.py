@@ -73,9 +73,8 @@ def two_process_results(root, pool, tmp_path_factory):
         folder / "results",
         tuple(trials.values()),
     )
-    context = multiprocessing.get_context(
-        "forkserver"
-    )  # imports PyTorch once, and uses no GPU before a fork
+    # imports PyTorch once, and uses no GPU before a fork
+    context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
         ["lightning.fabric", "torch.distributed.tensor", "tests.helpers.two_processes"]
     )
@@ -148,9 +147,8 @@ def test_two_processes_equal_one(
         )
     assert first["digest"] == second["digest"]
     assert first["is_writer"] and not second["is_writer"] and second["losses"] == []
-    assert first["shards"] == (
-        3 * 12 if trial == "sharded" else 0
-    )  # three blocks of twelve frozen parameters
+    # three blocks of twelve frozen parameters
+    assert first["shards"] == (3 * 12 if trial == "sharded" else 0)
 
 
 @pytest.mark.slow
@@ -187,10 +185,11 @@ def test_only_rank_zero_writes(two_process_results):
         ({"RANK": "3", "LOCAL_RANK": "0"}, False),  # torchrun, the second machine
         ({"LOCAL_RANK": "1"}, False),  # Lightning
         ({"SLURM_PROCID": "1", "SLURM_NTASKS": "2"}, False),
+        # an interactive shell of SLURM
         (
             {"SLURM_PROCID": "1", "SLURM_NTASKS": "1"},
             True,
-        ),  # an interactive shell of SLURM
+        ),
     ],
 )
 def test_rank_zero_is_known_from_the_environment(monkeypatch, variables, expected):

@@ -109,9 +109,8 @@ def test_the_network_is_that_of_finetune_with_the_same_recipe(recipe, tmp_path):
 def test_a_limit_of_time_cuts_the_training_off_without_a_result(
     recipe, tmp_path, monkeypatch
 ):
-    clock = iter(
-        [*[0.0] * 5, *[31.0] * 9]
-    )  # the limit is passed in the third epoch of two steps
+    # the limit is passed in the third epoch of two steps
+    clock = iter([*[0.0] * 5, *[31.0] * 9])
     monkeypatch.setattr(small_network.time, "process_time", lambda: next(clock))
     with pytest.raises(
         RsftError, match=mentions("epoch 3 of 5", "30 CPU seconds")

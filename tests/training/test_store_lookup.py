@@ -57,9 +57,8 @@ def test_a_store_in_its_folder_is_taken_without_a_word(make, source, tmp_path):
 def test_the_only_store_of_the_name_is_taken(make, source, tmp_path, folder, data_set):
     root = make(tmp_path / "elsewhere" / folder, data_set)
     make(tmp_path / "others", "fusrs")
-    (tmp_path / "data/cifar100").mkdir(
-        parents=True
-    )  # such as the folder with the archives
+    # such as the folder with the archives
+    (tmp_path / "data/cifar100").mkdir(parents=True)
     (tmp_path / "data/cifar100/cifar.tar").touch()
     path, sentence = find_chip_store("data/cifar100", source)
     assert (

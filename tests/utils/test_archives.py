@@ -258,9 +258,8 @@ def test_a_negative_size_is_refused(tmp_path):
     data[148:156] = b" " * 8
     data[148:156] = f"{sum(data[:512]):06o}\0 ".encode()
     archive.write_bytes(data)
-    refused(
-        archive, "damaged|not a .zip"
-    )  # newer versions of tarfile refuse the header themselves
+    # newer versions of tarfile refuse the header themselves
+    refused(archive, "damaged|not a .zip")
 
 
 CLASHES = [
@@ -290,10 +289,11 @@ def test_folders_may_occur_twice(tmp_path, make):
     if make is make_tar:
         del files["d/"]
     out = extract_archive(make(tmp_path / "x", files), tmp_path / "out")
+    # the second: a Mac
     assert content(out) in (
         {"d/a": b"1", "D/b": b"2"},
         {"d/a": b"1", "d/b": b"2"},
-    )  # the second: a Mac
+    )
 
 
 NOT_ON_WINDOWS = [

@@ -170,9 +170,8 @@ def test_without_locks_no_temporary_folder_is_removed(tmp_path, monkeypatch, cod
 
 
 def test_folder_that_another_process_is_about_to_lock_is_removed_safely(tmp_path):
-    (
-        tmp_path / f"{atomic_files.TEMPORARY_PREFIX}new"
-    ).mkdir()  # killed between the two steps
+    # killed between the two steps
+    (tmp_path / f"{atomic_files.TEMPORARY_PREFIX}new").mkdir()
     write_text(tmp_path / "a.txt", "whole")
     assert names(tmp_path) == ["a.txt"]
 

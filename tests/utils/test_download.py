@@ -49,10 +49,11 @@ def test_interrupted_transfer_is_resumed(server, tmp_path, ranges):
     server.ranges = ranges
     server.breaks = [1_000_000, 2_000_000]
     assert download(server.url, tmp_path / "x", SHA).read_bytes() == BODY
+    # whole blocks are kept
     assert server.requested_ranges[:2] == [
         None,
         "bytes=983040-",
-    ]  # whole blocks are kept
+    ]
     assert len(server.requested_ranges) == 3
 
 

@@ -68,9 +68,8 @@ def test_duplicate_name_is_an_error(toys):
     class Ball:
         name: ClassVar[str] = "ball"
 
-    assert (
-        toys.register(toys["ball"]) is toys["ball"]
-    )  # importing a module twice is no conflict
+    # importing a module twice is no conflict
+    assert toys.register(toys["ball"]) is toys["ball"]
     with pytest.raises(ValueError, match=mentions("'ball'", "registry_toys.own.Ball")):
         toys.register(Ball)
 

@@ -182,9 +182,8 @@ def test_control_characters_become_texts():
 
 @pytest.mark.parametrize("dtype", [object, "string[pyarrow]"])
 def test_tables_round_trip(tmp_path, dtype):
-    texts = [
-        text for text in FORMULAS if "\r" not in text
-    ]  # pandas writes it without quotes
+    # pandas writes it without quotes
+    texts = [text for text in FORMULAS if "\r" not in text]
     table = pd.DataFrame(
         {
             "class": pd.Series([*texts, None], dtype=dtype),

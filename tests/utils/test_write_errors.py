@@ -123,9 +123,10 @@ def test_a_copy_to_a_full_disk_names_the_target_and_a_missing_source_itself(tmp_
             pytest.raises(OSError) as caught,
             atomic_folder(tmp_path / "out") as temporary,
         ):
+            # as of shutil.copyfile
             raise OSError(
                 number, os.strerror(number), "source", None, str(temporary / "a")
-            )  # as of shutil.copyfile
+            )
         assert (caught.value.errno, caught.value.filename) == (number, name)
 
 

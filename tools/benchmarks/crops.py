@@ -130,9 +130,8 @@ def measure(objects: int = 500, side: int = 1024, rounds: int = 3) -> dict[str, 
         for number in range(rounds):
             for turn, name in enumerate(turns):
                 work = Path(folder, f"{number} {turn}")
-                shutil.copytree(
-                    Path(folder, "src"), work / "src"
-                )  # a new path is not in the image cache
+                # a new path is not in the image cache
+                shutil.copytree(Path(folder, "src"), work / "src")
                 objects_found = DOTAObjects(work / "src", "all").objects
                 (work / "out").mkdir()
                 start = time.perf_counter()

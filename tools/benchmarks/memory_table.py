@@ -121,10 +121,9 @@ def trained_parameters(shape: ViTShape, method: str) -> int:
     """
     width = shape.width
     depth = shape.depth
+    # q, k, v, out: r (D + D); both MLP layers: r (D + 4 D)
     counts = {
-        "lora": (
-            depth * 8 * 18 * width
-        ),  # q, k, v, out: r (D + D); both MLP layers: r (D + 4 D)
+        "lora": (depth * 8 * 18 * width),
         "adapter": depth * (2 * 64 * width + 64 + width),
         "prompts": depth * 10 * width,
         "none": 0,

@@ -80,9 +80,8 @@ def main(row: str, model: str, steps: int, batch: int) -> None:
         batch: images per step.
     """
     if row.startswith("peft"):
-        importlib.import_module(
-            "peft"
-        )  # before memory is measured, since the import allocates much
+        # before memory is measured, since the import allocates much
+        importlib.import_module("peft")
     torch.manual_seed(0)
     side = MODELS[model]["img_size"]
     data = Batch(torch.randn(batch, 3, side, side), torch.randint(CLASSES, (batch,)))
@@ -92,9 +91,8 @@ def main(row: str, model: str, steps: int, batch: int) -> None:
     step = ROWS[row](vit, data)
     gc.collect()
     ctypes.CDLL("libc.so.6").malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text(
-        "5"
-    )  # resets VmHWM, so that it is the peak of the steps
+    # resets VmHWM, so that it is the peak of the steps
+    Path("/proc/self/clear_refs").write_text("5")
     times = [time_step(step) for _ in range(WARM_UP + steps)][WARM_UP:]
     print(
         json.dumps(

@@ -186,9 +186,8 @@ def time_row(folder: Path, row: str, steps: int) -> None:
     )
     try:
         infer, contract, difference = load_row(folder, row, export_path)
-    except (
-        WeightsError
-    ) as error:  # its outputs differ from PyTorch's, so rsft would not use it
+    # its outputs differ from PyTorch's, so rsft would not use it
+    except WeightsError as error:
         print(f"{row} is left out: {error}", file=sys.stderr)
         print(json.dumps({}))
         return

@@ -120,9 +120,8 @@ def main(
     }
     imports = {}
     with tempfile.TemporaryDirectory() as folder:
-        make_inputs(
-            Path(folder), next(iter(checkouts.values()))
-        )  # the older one: newer versions read its files
+        # the older one: newer versions read its files
+        make_inputs(Path(folder), next(iter(checkouts.values())))
         for name, job in chosen.items():
             for number in range(rounds + 1):
                 for label, checkout in checkouts.items():

@@ -196,9 +196,8 @@ def cpu_seconds(mark: str) -> dict[tuple[int, int], float]:
                 b"\0"
             ):
                 fields = (path / "stat").read_text().rpartition(")")[2].split()
-                user, system, start = (
-                    int(fields[index]) for index in (11, 12, 19)
-                )  # proc(5), after the name
+                # proc(5), after the name
+                user, system, start = (int(fields[index]) for index in (11, 12, 19))
                 seconds[int(path.name), start] = (user + system) / os.sysconf(
                     "SC_CLK_TCK"
                 )

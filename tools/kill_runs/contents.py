@@ -13,10 +13,11 @@ from pathlib import Path
 
 from rsft.training.runs.reader import METADATA_FILE, TIMING_COLUMNS
 
+# of run.json: they record how often and how long the run was continued
 _SESSION_KEYS = {
     "seconds",
     "resumed",
-}  # of run.json: they record how often and how long the run was continued
+}
 _TIME = re.compile(rb"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|\+00:00)?")
 
 

@@ -25,10 +25,11 @@ _PRELOADED = [
     "rsft.evaluation.evaluate",
     "rsft.inference.predict.job",
 ]
+# a killed command whose work was complete may say so
 _ENDED = (
     "exists already",
     "no unfinished run",
-)  # a killed command whose work was complete may say so
+)
 
 
 @dataclass
@@ -179,9 +180,8 @@ def _kill_once(
     if process.exitcode is not None:
         return
     result.kills += 1
-    with suppress(
-        ProcessLookupError
-    ):  # the session begins some milliseconds after the process
+    # the session begins some milliseconds after the process
+    with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL) if with_session else None
     process.kill()
     process.join()
@@ -239,9 +239,8 @@ def _processes_of(session: int, folder: Path) -> list[int]:
     """Return the processes of a session, or with this working folder, that are alive."""
     alive = []
     for path in Path("/proc").glob("[0-9]*"):
-        with suppress(
-            OSError, IndexError
-        ):  # it has ended in the meantime, or belongs to another user
+        # it has ended in the meantime, or belongs to another user
+        with suppress(OSError, IndexError):
             fields = (path / "stat").read_text().rpartition(")")[2].split()
             is_here = (path / "cwd").readlink() == folder
             if fields[0] != "Z" and (int(fields[3]) == session or is_here):

@@ -347,10 +347,11 @@ def anonymize(work: Path) -> None:
                 plain = json.dumps(json.loads(plain) | MACHINE, indent=1)
             if plain != text:
                 path.write_text(plain)
+    # write tables and figures again, with relative paths
     for name in (
         "finished",
         "unfinished",
-    ):  # write tables and figures again, with relative paths
+    ):
         for path in (work / "sweep/sweeps" / name).glob("*.*"):
             path.unlink()
         call(work, "sweep", f"sweep/{name}.yaml", "--runs", "sweep", "--report")

@@ -117,9 +117,8 @@ def augment(images: Tensor, generator: torch.Generator) -> Tensor:
         draw(-1.2, 0.3)
     )
     noise = torch.randn(images.shape, generator=generator)
-    noise = torch.where(
-        draw(0, 1) < 0.5, noise, noise[:, :1]
-    )  # bands that are copies share their noise
+    # bands that are copies share their noise
+    noise = torch.where(draw(0, 1) < 0.5, noise, noise[:, :1])
     images = images + noise * draw(-0.1, 0.1).clamp_min(0)
     return (images.clamp(0, 1) - simship.MEAN[0]) / simship.STD[0]
 
@@ -225,9 +224,8 @@ class Training:
     def __init__(self, lr: float, seed: int) -> None:
         torch.manual_seed(seed)
         self.model = Pretraining()
-        self.average = copy.deepcopy(
-            self.model
-        ).eval()  # exponential moving average, which is published
+        # exponential moving average, which is published
+        self.average = copy.deepcopy(self.model).eval()
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=lr, weight_decay=0.05, fused=True
         )
@@ -278,9 +276,8 @@ class Training:
         torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
-        weight = max(
-            0.001, 10 / (10 + self.step)
-        )  # the average forgets the first steps fast
+        # the average forgets the first steps fast
+        weight = max(0.001, 10 / (10 + self.step))
         with torch.no_grad():
             for mean, latest in zip(
                 self.average.parameters(), self.model.parameters(), strict=True

@@ -186,9 +186,10 @@ def prepare_commands() -> str:
     """Return the usage of every `rsft prepare` command in docs/data.md, below the first line of its help."""
     group: Any = typer.main.get_command(prepare.app)
     blocks = []
+    # as in --help
     for name, command in sorted(
         group.commands.items(), key=lambda item: item[1].rich_help_panel or ""
-    ):  # as in --help
+    ):
         required = [parameter for parameter in command.params if parameter.required]
         values = [
             (

@@ -52,9 +52,8 @@ def take_screenshot(browser: Browser, page: Path, view: View) -> bytes:
             window.evaluate(
                 "id => document.getElementById(id).scrollIntoView()", view.state
             )
-        return reduce_colors(
-            window.screenshot(), method=Image.Quantize.FASTOCTREE
-        )  # keeps the colors of the classes
+        # keeps the colors of the classes
+        return reduce_colors(window.screenshot(), method=Image.Quantize.FASTOCTREE)
 
 
 def main(

@@ -124,9 +124,8 @@ def make_page(bundle: Path, folder: Path) -> Path:
         device="cpu",
     )
     predict(bundle, [scene], folder / "harbour.gpkg", request)
-    write_text(
-        page, page.read_text("utf-8").replace(str(folder.absolute()), "/data")
-    )  # the same on every machine
+    # the same on every machine
+    write_text(page, page.read_text("utf-8").replace(str(folder.absolute()), "/data"))
     return page
 
 
@@ -146,9 +145,8 @@ def take_screenshot(browser: Browser, page: Path, view: View) -> bytes:
         for key in ("c", "-", "-") if view.state == "chip" else ("Escape",):
             window.keyboard.press(key)
         window.wait_for_timeout(100)  # a dialog closes in a task of its own
-        return reduce_colors(
-            window.screenshot(), 128, Image.Quantize.MAXCOVERAGE
-        )  # keeps rare colors, such as those of the classes
+        # keeps rare colors, such as those of the classes
+        return reduce_colors(window.screenshot(), 128, Image.Quantize.MAXCOVERAGE)
 
 
 def _label(page: Page) -> None:

@@ -205,9 +205,10 @@ def convert(model: ModelProto, depth: int) -> Encoder:
             f"choose 1 to {graph.layers}",
         )
     patches = f"{_EMBEDDINGS}/patch_embeddings/projection/Conv"
+    # class token, grid
     positions = [
         graph.read_weight(f"{_EMBEDDINGS}/{name}") for name in ("Concat_6", "Reshape_1")
-    ]  # class token, grid
+    ]
     state = {
         "cls_token": graph.read_weight(f"{_EMBEDDINGS}/Expand"),
         "pos_embed": torch.cat(positions, dim=1),

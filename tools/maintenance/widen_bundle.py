@@ -97,9 +97,8 @@ def main(
     head = {
         key: value for key, value in small.tensors.items() if key.startswith("head.")
     }
-    divisor = (
-        1 if small.recipe.head.kind == "cosine" else 2
-    )  # a cosine head ignores the length of the feature
+    # a cosine head ignores the length of the feature
+    divisor = 1 if small.recipe.head.kind == "cosine" else 2
     state |= head | {"head.weight": _twice(head["head.weight"]) / divisor}
     large = replace(
         small,
@@ -143,10 +142,11 @@ def widen_state(small: VisionTransformer, noise: float) -> dict[str, Tensor]:
         if key == "patch_embed.proj.weight":
             widened[key] = _twice(resample_patch_embed(state[key], [PATCH, PATCH]), 0)
         elif key not in state:
+            # output layers of an additional block
             if key.split(".")[-2] in (
                 "proj",
                 "fc2",
-            ):  # output layers of an additional block
+            ):
                 widened[key].zero_()
         elif state[key].ndim == 2 and key.endswith("weight"):
             scale = _layer_scale(state, key)

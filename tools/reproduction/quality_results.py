@@ -120,9 +120,8 @@ def row_results(
     """
     records: dict[int, dict[str, float]] = {}
     for seed, runs in complete_seeds(study, row, results).items():
-        best = max(
-            runs, key=lambda run: run.accuracy(CHOICE)["macro"]
-        )  # the first one of equals
+        # the first one of equals
+        best = max(runs, key=lambda run: run.accuracy(CHOICE)["macro"])
         records[seed] = best.accuracy(part) | {
             "seconds": math.fsum(run.seconds for run in runs)
         }
@@ -174,9 +173,8 @@ def paired_p_value(differences: Floats) -> float:
     """
     if len(differences) < 2:
         return math.nan
-    if (
-        np.ptp(differences) == 0
-    ):  # the limit; the test divides by the standard deviation
+    # the limit; the test divides by the standard deviation
+    if np.ptp(differences) == 0:
         if differences[0]:
             return 0.0
         return 1.0

@@ -214,9 +214,8 @@ def error_message(run: Callable[[], object]) -> str:
     try:
         run()
     except Interrupted as error:
-        os._exit(
-            error.exit_code
-        )  # not only the run: the pool would give this process the next one
+        # not only the run: the pool would give this process the next one
+        os._exit(error.exit_code)
     except RsftError as error:
         return str(error)
     except Exception as error:

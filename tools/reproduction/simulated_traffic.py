@@ -307,9 +307,8 @@ def measure(count: int, gap: int, is_harbor: bool, seeds: int) -> list[str]:
         ),
         "ignored": make_acquisition(velocity=1e12),  # displaces nothing
     }
-    tallies = {
-        name: np.zeros(3, int) for name in (*geometries, "nearest")
-    }  # matches, correct ones, ships
+    # matches, correct ones, ships
+    tallies = {name: np.zeros(3, int) for name in (*geometries, "nearest")}
     ambiguous = total = 0
     for seed in range(seeds):
         rng = np.random.default_rng((seed, count, gap, is_harbor))

@@ -18,16 +18,18 @@ GROUND_TYPES = ("water", "soil", "woods", "fields", "roofs")
 """Kinds of background; the codes of `land_texture` are positions in it."""
 
 _SIDE = 512  # of the noise fields, in texels
+# exponents of the amplitude spectrum, from grainy to cloudy
 _SLOPES = (
     0.6,
     1.0,
     1.4,
     1.8,
     2.4,
-)  # exponents of the amplitude spectrum, from grainy to cloudy
+)
+# clear to turbid
 _WATERS = np.array(
     [[8, 30, 65], [20, 75, 100], [35, 75, 60], [95, 90, 70], [85, 95, 105]]
-)  # clear to turbid
+)
 _SEAS = (8.0, 14.0, 24.0, 40.0)  # dominant wavelength in texels
 
 
@@ -121,9 +123,10 @@ def sea_texture(rng: np.random.Generator, side: int) -> Float:
     ) * rng.uniform(0, 0.15)
     image = tint(color, shade)
     if rng.random() < 0.2:
+        # whitecaps
         image += (np.maximum(waves - rng.uniform(1.6, 2.6), 0) * rng.uniform(60, 160))[
             ..., None
-        ]  # whitecaps
+        ]
     if rng.random() < 0.15:
         glitter = np.exp(
             power_law_noise(rng, side, 0) * rng.uniform(0.2, 0.6)

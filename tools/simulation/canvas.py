@@ -265,9 +265,8 @@ def sample_view(
     scale = SUPERSAMPLE / spacing
     bow = np.array([np.sin(heading), -np.cos(heading)])
     starboard = np.array([np.cos(heading), np.sin(heading)])
-    margin = np.maximum(
-        0.5 - 0.45 * ship.length / spacing / size * np.abs(bow), 0.06
-    )  # keeps the hull in the image
+    # keeps the hull in the image
+    margin = np.maximum(0.5 - 0.45 * ship.length / spacing / size * np.abs(bow), 0.06)
     origin = (
         (0.5 + rng.uniform(-1, 1, 2) * margin * rng.uniform(0, 0.7))
         * size
@@ -279,9 +278,8 @@ def sample_view(
     relief, shadow = (
         scale * np.stack([np.cos(azimuths), np.sin(azimuths)], 1) * ((tilt,), (length,))
     )
-    ambient = (
-        rng.uniform(0.3, 0.6) if rng.random() < 0.85 else 0.95
-    )  # overcast: faint shadows
+    # overcast: faint shadows
+    ambient = rng.uniform(0.3, 0.6) if rng.random() < 0.85 else 0.95
     return View(origin, scale * np.stack([bow, starboard]), relief, shadow, ambient)
 
 

@@ -279,9 +279,8 @@ def show_suggestions(
         )
         return
     names = [Path(path).name for path in suggestions.table["path"]]
-    if (
-        "chip" in suggestions.predictions
-    ):  # differs from the name of the file for chips in scenes
+    # differs from the name of the file for chips in scenes
+    if "chip" in suggestions.predictions:
         names = suggestions.predictions["chip"].astype(str).tolist()
     cells = [
         (str(number), name, row["predicted"], row["reason"])

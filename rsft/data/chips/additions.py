@@ -108,9 +108,8 @@ def commit_store(
         files: content of the new chips, by path relative to `root`.
     """
     table = manifest.sort_values("path", kind="stable").reset_index(drop=True)
-    types = {
-        field.name: field.type for field in layout.SCHEMA
-    } | PROVENANCE  # columns that rsft does not know stay
+    # columns that rsft does not know stay
+    types = {field.name: field.type for field in layout.SCHEMA} | PROVENANCE
     names = dict.fromkeys([*layout.SCHEMA.names, *table.columns])
     with BytesIO() as out:
         pq.write_table(
@@ -143,9 +142,8 @@ def _settle(root: Path) -> None:
         _write_json(root / layout.DATASET, change.description)
         return
     for path in set(change.files) - set(read_manifest(root)["path"]):
-        with suppress(
-            ValueError
-        ):  # only chips are deleted, because a store may come from somebody else
+        # only chips are deleted, because a store may come from somebody else
+        with suppress(ValueError):
             check_chip_path(path)
             file = root / path
             if (
@@ -327,9 +325,8 @@ def add_chips(
             else:
                 limit = HEAD_COUNT
             groups = {group: list(names) for group, names in store.groups.items()}
-            for group, names in group_by_count(
-                added, limit
-            ).items():  # the others stay, so that runs can be compared
+            # the others stay, so that runs can be compared
+            for group, names in group_by_count(added, limit).items():
                 groups.setdefault(group, []).extend(names)
             changed["group"] = changed["class"].map(
                 {name: group for group, names in groups.items() for name in names}
@@ -343,9 +340,8 @@ def add_chips(
                 (AUDIT_FILE, "rsft audit"),
                 ("croissant.json", "rsft data croissant"),
             ):
-                if (
-                    root / file
-                ).exists():  # before the commit, because they must not describe another manifest
+                # before the commit, because they must not describe another manifest
+                if (root / file).exists():
                     (root / file).unlink()
                     result.notes.append(
                         f"{file} described the store before: run `{command}` again"

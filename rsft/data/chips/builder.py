@@ -109,9 +109,8 @@ def find_finished_store(
             has built.
     """
     is_finished = False
-    with suppress(
-        OSError, ValueError, KeyError, DataError
-    ):  # a damaged store is not finished
+    # a damaged store is not finished
+    with suppress(OSError, ValueError, KeyError, DataError):
         is_finished = _request(str(read_dataset(root)["command"])) == _request(command)
     if (
         overwrite
@@ -183,18 +182,16 @@ def open_build_directory(
         with _locked(root, partial):
             folder = partial / fingerprint
             old = partial / "old"
-            if (
-                old.is_dir() and not root.exists()
-            ):  # a build was killed in its last step
+            # a build was killed in its last step
+            if old.is_dir() and not root.exists():
                 old.replace(root)
             check_root_is_free(root, overwrite)
             for other in partial.iterdir():
                 if other.is_dir() and (
                     other != folder or not (folder / "store").is_dir()
                 ):
-                    if (
-                        other.name != "old"
-                    ):  # of a build that was killed after its last step
+                    # of a build that was killed after its last step
+                    if other.name != "old":
                         _log.warning(
                             "%s: removing an unfinished build with other arguments",
                             partial,
@@ -363,9 +360,8 @@ def encode_chip(pixels: Pixels) -> tuple[bytes, str]:
     if is_float and np.isnan(pixels).any():
         options["nodata"] = np.nan
     with MemoryFile() as memory, warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", NotGeoreferencedWarning
-        )  # chips have no georeference
+        # chips have no georeference
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
         with memory.open(
             driver="GTiff", height=height, width=width, count=count, **options
         ) as file:
@@ -507,9 +503,8 @@ def _store_chip(store: Path, record: ChipRecord) -> ManifestRow | Rejection:
         pixels, names, is_copy = _read_pixels(record)
         selected, bands = select_bands(pixels, names, record.selected_bands)
         unit = record.extra_columns.get("unit")
-        if (
-            not unit and is_copy and pixels.dtype.kind == "f"
-        ):  # the unit of integers is their data type
+        # the unit of integers is their data type
+        if not unit and is_copy and pixels.dtype.kind == "f":
             source = record.source_path
             unit = read_tiff_tags(source, lambda file: read_unit([file], source))
         unit = resolve_unit(selected, unit)

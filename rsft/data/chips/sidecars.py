@@ -93,22 +93,23 @@ def render_class_figure(
     )
     for group in (group for group in GROUPS if group in set(group_of.values())):
         axes.bar(0, 0, color=_COLORS[group], label=group)
+    # "best" may hide bars
     figure.legend(
         frameon=False, loc="lower right", ncols=len(GROUPS), fontsize=_LABEL_SIZE
-    )  # "best" may hide bars
+    )
     width, height = figure.bbox.width, figure.bbox.height
     labels = 20 + _LETTER * (max(map(len, names)) if named else len("1,000,000,000"))
+    # the layout engines of matplotlib draw the figure twice
     left, right = (
         min(0.6, labels / width),
         1 - 16 / width,
-    )  # the layout engines of matplotlib draw the figure twice
+    )
     figure.subplots_adjust(
         left=left, right=right, bottom=62 / height, top=1 - 38 / height
     )
     with io.BytesIO() as file, warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", "Glyph", UserWarning
-        )  # class names in scripts that the font lacks
+        # class names in scripts that the font lacks
+        warnings.filterwarnings("ignore", "Glyph", UserWarning)
         figure.savefig(file, format="png", metadata={"Software": None})
         return file.getvalue()
 
@@ -164,9 +165,8 @@ def render_thumbnail(pixels: Pixels) -> Bytes:
         finite = shown[np.isfinite(shown)]
         low, high = np.percentile(finite, (0.5, 99.5)) if finite.size else (0.0, 1.0)
         scaled = (shown.astype(np.float32) - low) * (255 / max(high - low, 1e-12))
-        shown = np.clip(np.rint(np.nan_to_num(scaled)), 0, 255).astype(
-            np.uint8
-        )  # no-data is black
+        # no-data is black
+        shown = np.clip(np.rint(np.nan_to_num(scaled)), 0, 255).astype(np.uint8)
     height, width = shown.shape[:2]
     scale = THUMB / max(height, width)
     size = max(1, round(width * scale)), max(1, round(height * scale))

@@ -38,9 +38,8 @@ PROVENANCE = {
     "added_from": pa.string(),  # table with the label
     "added_bundle": pa.string(),  # SHA-256 of the bundle that had classified the chip
     "added_predicted": pa.string(),  # class that it had predicted
-    "added_previous": (
-        pa.string()
-    ),  # class of the chip in the store before, if it had one
+    # class of the chip in the store before, if it had one
+    "added_previous": pa.string(),
     "added_on": pa.string(),  # date and time
 }
 """Optional columns of the manifest: where rows come from that were added to a finished
@@ -384,9 +383,8 @@ class ChipStore:
 
     @cached_property
     def _categories(self) -> pd.DataFrame:
-        return self.read(["split", "class", "unit", "polarisation"]).astype(
-            "category"
-        )  # a few bytes per chip
+        # a few bytes per chip
+        return self.read(["split", "class", "unit", "polarisation"]).astype("category")
 
     @cached_property
     def counts(self) -> Counts:

@@ -173,9 +173,8 @@ class AugmentedChips(Dataset[tuple[Bytes, int] | RsftError]):
                 self._augment(self._original(index), index)
                 for index in indices.tolist()
             ]
-        with ThreadPoolExecutor(
-            threads
-        ) as pool:  # the augmentation itself has one random generator
+        # the augmentation itself has one random generator
+        with ThreadPoolExecutor(threads) as pool:
             originals = pool.map(self._original, indices.tolist())
             return [
                 self._augment(image, index)
@@ -432,6 +431,5 @@ def _stack(
 
 
 def _start_worker(number: int) -> None:
-    cv2.setNumThreads(
-        0
-    )  # workers run in parallel already, and OpenCV's threads do not survive a fork
+    # workers run in parallel already, and OpenCV's threads do not survive a fork
+    cv2.setNumThreads(0)

@@ -182,9 +182,8 @@ class ChipStoreDataModule(NonGeoDataModule):
                 self.store, self._contract, split, self.transforms
             )
             setattr(self, f"{name}_dataset", dataset)
-            if (
-                split == "train"
-            ):  # TorchGeo drops the last training batch, which would be the only one
+            # TorchGeo drops the last training batch, which would be the only one
+            if split == "train":
                 self.train_batch_size = min(self.batch_size, len(dataset))
 
 

@@ -70,10 +70,11 @@ def load_packed_images(
     key = hashlib.sha256(
         json.dumps([_VERSION, transform], sort_keys=True)[:-1].encode()
     )
+    # the text of a JSON list, as in 0.2, without all of it in memory
     for column in (
         "unit",
         "sha256",
-    ):  # the text of a JSON list, as in 0.2, without all of it in memory
+    ):
         for number, text in enumerate(table[column]):
             key.update(f"{', ' if number else ', ['}{json.dumps(text)}".encode())
         key.update(b"]")
@@ -149,9 +150,8 @@ def _write_cache(
         (start, list(islice(chips, _CHUNK))) for start in range(0, len(table), _CHUNK)
     )
     with atomic_file(path) as temporary:
-        offset = np.lib.format.open_memmap(
-            temporary, "w+", np.uint8, shape
-        ).offset  # a header, then empty space
+        # a header, then empty space
+        offset = np.lib.format.open_memmap(temporary, "w+", np.uint8, shape).offset
         done = 0
         for count in imap_unordered(
             partial(_pack_chunk, temporary, offset, root, contract), chunks, jobs
@@ -180,9 +180,8 @@ def _pack_chunk(
         image[:] = read_stored_image(
             root / path, digest, partial(contract.to_image, unit=unit)
         )
-    with file.open(
-        "r+b"
-    ) as out:  # with a memory map, a full disk would kill the process
+    # with a memory map, a full disk would kill the process
+    with file.open("r+b") as out:
         out.seek(offset + start * images[0].nbytes)
         out.write(images.data)
     return len(chips)

@@ -337,10 +337,11 @@ def _find_reasons(
     files = [store.root / path for path in evaluated["path"]]
     contents = _describe_chips(files, store.root, progress)
     known = pd.DataFrame(contents).reindex(columns=["sha256", "pixels", "hash"])
+    # a test chip may be missing on this machine
     digests = {*evaluated["sha256"], *known["sha256"]} - {
         "",
         None,
-    }  # a test chip may be missing on this machine
+    }
     paths = [root / path for path in table["path"]]
     hashed = [
         (path, value)

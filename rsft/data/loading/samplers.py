@@ -46,9 +46,8 @@ class _FrequencySampler:
         Classes are drawn by their frequency.
         """
         member_labels = labels[members]
-        weights = np.bincount(member_labels)[member_labels] ** (
-            self.exponent - 1
-        )  # of one chip of the class
+        # of one chip of the class
+        weights = np.bincount(member_labels)[member_labels] ** (self.exponent - 1)
         return rng.choice(members, size, p=weights / weights.sum())
 
 

@@ -89,9 +89,8 @@ def chart(draw: Callable[P, Drawing | None]) -> Callable[P, Markup | None]:
     @wraps(draw)
     def render(*args: P.args, **kwargs: P.kwargs) -> Markup | None:
         with rc_context(_STYLE), warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # of characters that only the font of the page has, and of huge values
+            # of characters that only the font of the page has, and of huge values
+            warnings.simplefilter("ignore")
             drawing = draw(*args, **kwargs)
             if drawing is None:
                 return None
@@ -174,9 +173,8 @@ def _errors(intervals: Sequence[Interval]) -> list[list[float]]:
 
     `errorbar` takes them.
     """
-    ends = [
-        (max(0.0, x.value - x.low), max(0.0, x.high - x.value)) for x in intervals
-    ]  # a damaged file may differ
+    # a damaged file may differ
+    ends = [(max(0.0, x.value - x.low), max(0.0, x.high - x.value)) for x in intervals]
     if ends:
         return [list(distances) for distances in zip(*ends, strict=True)]
     return [[], []]
@@ -581,9 +579,10 @@ def _interval_plot(
         if interval
     ]
     labels = list(dict.fromkeys(label for label, *_ in shown))
+    # a gap between rows
     y = np.array(
         [number + labels.index(label) for number, (label, *_) in enumerate(shown)]
-    )  # a gap between rows
+    )
     columns = max(1, int(WIDTH // (40 + 7.5 * max(map(len, names)))))
     figure = _new_figure(50 + 18 * -(-len(names) // columns) + 15 * (y[-1] + 1))
     axes = figure.subplots()

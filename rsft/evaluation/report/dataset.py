@@ -187,9 +187,8 @@ def make_gallery(
     wrong = table[table["class"] != table["predicted"]].sort_values(
         "confidence", ascending=False, kind="stable"
     )
-    rank = wrong.groupby(
-        "class", sort=False
-    ).cumcount()  # the most confident mistakes of every class
+    # the most confident mistakes of every class
+    rank = wrong.groupby("class", sort=False).cumcount()
     mistakes = wrong.loc[rank.sort_values(kind="stable").index[:MAX_MISTAKES]]
     mistakes = mistakes.sort_values("confidence", ascending=False, kind="stable")
     kinds = {row: ["mistake"] for row in mistakes.index}
@@ -316,7 +315,6 @@ def read_scene_maps(run: Path) -> list[tuple[SceneMap, str]]:
                 path,
                 "write it again: rsft report RUN --map TABLE",
             )
-        maps.append(
-            (item, data_uri(picture, quality=85))
-        )  # WebP is several times smaller than the PNG
+        # WebP is several times smaller than the PNG
+        maps.append((item, data_uri(picture, quality=85)))
     return maps

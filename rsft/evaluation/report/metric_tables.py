@@ -398,9 +398,8 @@ def measure_rows(evaluation: Evaluation) -> list[TableRow]:
         ("Log loss", "in nats; lower is better", "log_loss", 2, min),
         ("Calibration error", "ECE; lower is better", "ece", None, min),
     ):
-        items: list[
-            tuple[float, str] | None
-        ] = []  # value, and its interval or the name of the worst class
+        # value, and its interval or the name of the worst class
+        items: list[tuple[float, str] | None] = []
         for summary in evaluation.methods.values():
             value: Any = getattr(summary, measure)
             if isinstance(value, Interval):

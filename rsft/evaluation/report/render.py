@@ -32,9 +32,8 @@ _ENTRIES = {
 glossary."""
 
 _LINK = re.compile(r"\[([^\]]*)\]\([^)]*\)")
-_REFERENCE = re.compile(
-    r"See (?:also )?(?:\[[^\]]*\]\([^)]*\)(?:, | and )?)+\."
-)  # a sentence that names other pages
+# a sentence that names other pages
+_REFERENCE = re.compile(r"See (?:also )?(?:\[[^\]]*\]\([^)]*\)(?:, | and )?)+\.")
 
 _BUTTON = Markup(
     '<button type="button" class="term" popovertarget="{id}" popovertargetaction="show"'
@@ -71,9 +70,8 @@ class Terms:
     """
 
     def __init__(self) -> None:
-        self.used: dict[
-            str, str
-        ] = {}  # definitions of the terms so far, by the id of their element
+        # definitions of the terms so far, by the id of their element
+        self.used: dict[str, str] = {}
 
     def term(self, text: str, entry: str = "") -> Markup:
         """Return a term with its definition, as HTML.

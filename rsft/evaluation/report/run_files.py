@@ -280,9 +280,10 @@ def _read_table(path: Path, columns: list[Column]) -> pd.DataFrame | None:
             for column in columns
             if "number" in column.kind and column.name in table
         ]
+        # of empty texts
         return table.assign(
             **{name: pd.to_numeric(table[name], errors="coerce") for name in numbers}
-        )  # of empty texts
+        )
 
     table = _read(path, read) if path.is_file() else None
     if table is None or table.empty:

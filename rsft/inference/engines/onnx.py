@@ -145,9 +145,8 @@ class OnnxEngine(graph.GraphEngine):
             quantization.quantize_static(
                 prepared_path,
                 path,
-                SimpleNamespace(
-                    get_next=partial(next, batches(), None)
-                ),  # as a `CalibrationDataReader`
+                # as a `CalibrationDataReader`
+                SimpleNamespace(get_next=partial(next, batches(), None)),
                 quant_format=quantization.QuantFormat.QDQ,
                 per_channel=True,
                 activation_type=quantization.QuantType.QUInt8,

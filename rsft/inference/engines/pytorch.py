@@ -67,9 +67,8 @@ class TorchEngine(base.DirectEngine):
             try:
                 model = _compile(bundle)
                 return EngineModel(model, spec, concurrency=model.concurrency)
-            except (
-                Exception
-            ) as error:  # of any kind: the network also runs without the compiler
+            # of any kind: the network also runs without the compiler
+            except Exception as error:
                 note = f"not compiled: {base.first_line(error)}"
         network = move_network(BFloat16Network(build_network(bundle)), chosen_device)
         model = GraphModel(as_inference_fn(network, chosen_device))
@@ -135,9 +134,8 @@ def _make_single_core_pool() -> ThreadPoolExecutor:
     all_started = Barrier(threads)
 
     def start() -> None:
-        torch.set_num_threads(
-            1
-        )  # applies to this thread, and to threads that start later
+        # applies to this thread, and to threads that start later
+        torch.set_num_threads(1)
         # without this call, the thread would use the number that any thread set last
         torch.get_num_threads()
         all_started.wait()

@@ -79,9 +79,8 @@ class AccuracyChange(NamedTuple):
     @property
     def lost(self) -> float:
         """Lost accuracy in percentage points; negative for a gain."""
-        return round(
-            100 * (self.before - self.after), 9
-        )  # so that one chip of 200 is exactly 0.5
+        # so that one chip of 200 is exactly 0.5
+        return round(100 * (self.before - self.after), 9)
 
 
 class AccuracyLossError(RsftError):
@@ -487,9 +486,10 @@ def float_nodes(program: ExportedProgram, first: int) -> FloatNodes:
     names = set()
     products = set()
     for node in _nodes(program):
+        # features, not tokens
         is_head = (
             node.target is _LINEAR and cast(Node, node.args[0]).meta["val"].ndim == 2
-        )  # features, not tokens
+        )
         if node.target is _ATTENTION or 0 <= _block_of(node) < first or is_head:
             names.add(node.name)
             if node.target in (_LINEAR, _ATTENTION):

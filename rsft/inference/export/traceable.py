@@ -50,9 +50,8 @@ class OutputDifference(NamedTuple):
     @property
     def fits(self) -> bool:
         """Whether both differences are within their limits."""
-        return (
-            self.largest <= self.allowed and self.features <= self.share
-        )  # False for NaN
+        # False for NaN
+        return self.largest <= self.allowed and self.features <= self.share
 
 
 @torch.inference_mode()

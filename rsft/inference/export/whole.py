@@ -130,9 +130,9 @@ class ByteResize(nn.Module):
         self.side = side
         self.size = size
         self.rounds_up = side == 2 * size and channels in (1, 3, 4)
-        if (
-            side > size
-        ):  # the share of each of `side` pixels in each of `size` pixels; 1 if pixels are not divided
+        # the share of each of `side` pixels in each of `size` pixels; 1 if pixels are
+        # not divided
+        if side > size:
             if side % size == 0:
                 weights = np.repeat(np.eye(size), side // size, axis=1)
             else:
@@ -237,9 +237,8 @@ class WholePipeline(nn.Module):
             logits, features = self.network(images)
         else:
             views = VIEWS[self.views](images, self.size)
-            outputs = self.network(
-                torch.cat(views)
-            )  # one copy of the network in the graph
+            # one copy of the network in the graph
+            outputs = self.network(torch.cat(views))
             logits, features = average_outputs(
                 *(values.reshape(len(views), -1, values.shape[1]) for values in outputs)
             )
@@ -259,12 +258,13 @@ TOLERANCE = 1e-4
 """Largest accepted difference of a probability, and of an OOD distance (relative to the
 largest one above 1)."""
 
+# 0.1 for calibrated units
 _TYPICAL_VALUES = {
     "uint8": 100.0,
     "uint16": 1000.0,
     "amplitude": 100.0,
     "intensity": 1e4,
-}  # 0.1 for calibrated units
+}
 _NOISE_CHIPS = 8
 
 

@@ -32,9 +32,8 @@ if TYPE_CHECKING:
     from rsft.scenes.raster import RasterScene
 
 
-_FORMATS_WITHOUT_GEOREFERENCE = frozenset(
-    {"PNG", "JPEG", "MPO", "BMP", "WEBP"}
-)  # Pillow's names
+# Pillow's names
+_FORMATS_WITHOUT_GEOREFERENCE = frozenset({"PNG", "JPEG", "MPO", "BMP", "WEBP"})
 _log = logging.getLogger(__name__)
 
 

@@ -77,9 +77,8 @@ def load_engine(
     """
     engine = base.find_engine(spec.engine)
     engine.check(spec.precision, device)
-    if isinstance(
-        engine, GraphEngine
-    ):  # the first call writes the export, and checks it on the images
+    # the first call writes the export, and checks it on the images
+    if isinstance(engine, GraphEngine):
         cache = _cache_folder(bundle)
         folder = cache / f"{engine.name}-{spec.precision}-{_hash(_versions([engine]))}"
         try:
@@ -264,9 +263,8 @@ def _measure(
     if spec == base.REFERENCE:
         return {"speed": 1.0, "open": 0.0, "difference": 0.0, "fits": True}
     try:
-        load_engine(
-            bundle, spec, device, images
-        )  # writes the export if needed, so that only loading is timed below
+        # writes the export if needed, so that only loading is timed below
+        load_engine(bundle, spec, device, images)
         start = time.perf_counter()
         loaded = load_engine(bundle, spec, device, images)
         seconds = time.perf_counter() - start

@@ -65,11 +65,12 @@ def select_engine(
             "--engine",
             "give the path of an export (`rsft export`), or install all of rsft",
         )
+    # PyTorch
     from rsft.inference.selection.fastest import (
         load_engine,
         read_images,
         select_fastest,
-    )  # PyTorch
+    )
 
     if name == "auto":
         return select_fastest(bundle, precision, device, read_sample, chips, previous)

@@ -141,6 +141,7 @@ CONFIDENCE_FILE = "confidence.safetensors"
 
 COPY_HINT = "copy the whole bundle again; `rsft bundle verify` lists all faults"
 DIGEST_KEY = "sha256"  # key of the index for the hash of the index
+# fields of `Bundle` in the index
 _INDEXED = (
     "classes",
     "groups",
@@ -148,7 +149,7 @@ _INDEXED = (
     "contract",
     "metrics",
     "licenses",
-)  # fields of `Bundle` in the index
+)
 
 
 class BackboneId(BaseModel):

@@ -70,9 +70,8 @@ def build_meta_model(bundle: Bundle) -> MetaModel:
         for parameter in classifier.parameters()
         if not parameter.requires_grad
     )
-    if (
-        first_layer in shapes
-    ):  # a trained input layer has one channel for each plane of the chips
+    # a trained input layer has one channel for each plane of the chips
+    if first_layer in shapes:
         shapes[first_layer] = (shapes[first_layer][0], planes, *shapes[first_layer][2:])
     elif first_layer in (parameters := dict(encoder.vit.named_parameters())):
         filters = parameters[first_layer]
@@ -215,9 +214,8 @@ def _member_faults(member: dict[str, torch.Tensor], meta_model: MetaModel) -> li
         and gamma.shape == modulator.gamma.shape
     ):
         values = modulator.by_site(gamma)
-        pruned = tuple(
-            f"{site}." for site in values if values[site].max() == -math.inf
-        )  # has no tensors
+        # has no tensors
+        pruned = tuple(f"{site}." for site in values if values[site].max() == -math.inf)
     faults = [
         f"{name} is missing"
         for name in shapes

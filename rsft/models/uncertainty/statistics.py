@@ -102,9 +102,8 @@ def likelihood_ratios(validation: Reals, new: Reals) -> tuple[Floats, Floats]:
     scale = np.divide(1.0, std, out=np.zeros_like(std), where=std > 1e-9)
     is_new = np.repeat([0.0, 1.0], [len(first), len(second)])
     weights, intercept = _fit_logistic_regression((rows - mean) * scale, is_new)
-    intercept += np.log(
-        len(first) / len(second)
-    )  # the ratio does not depend on the numbers of chips
+    # the ratio does not depend on the numbers of chips
+    intercept += np.log(len(first) / len(second))
     ratios = [
         np.exp((features - mean) * scale @ weights + intercept)
         for features in (validation, new)
@@ -439,9 +438,10 @@ def kolmogorov_smirnov(values: Reals, others: Reals) -> tuple[float, float]:
     second = np.searchsorted(np.sort(others), points, "right")
     n = len(values)
     m = len(others)
+    # times n m, so it is whole
     distance = int(
         np.abs(first.astype(np.int64) * m - second.astype(np.int64) * n).max()
-    )  # times n m, so it is whole
+    )
     statistic = distance / (n * m)
     if n * m <= _MAX_EXACT:
         return statistic, _exact_probability(distance, *sorted((n, m)))

@@ -171,9 +171,8 @@ def attend(attn: Any, q: Tensor, k: Tensor, v: Tensor, rope: Tensor | None) -> T
     if rope is not None:
         q = _rotate(attn, q, rope).type_as(v)
         k = _rotate(attn, k, rope).type_as(v)
-        v = (
-            v.contiguous()
-        )  # else the backward pass would store the buffer of q, k and v as well
+        # else the backward pass would store the buffer of q, k and v as well
+        v = v.contiguous()
     q = q.transpose(1, 2)
     k = k.transpose(1, 2)
     v = v.transpose(1, 2)
@@ -220,9 +219,8 @@ def _project(
     if not class_token_only:
         q, k, v = linear(attn, "qkv", x).chunk(3, -1)
         return q, k, v
-    q = linear(
-        attn, "qkv", first, slice(0, width)
-    )  # first: the order decides the random numbers of the dropout
+    # first: the order decides the random numbers of the dropout
+    q = linear(attn, "qkv", first, slice(0, width))
     k, v = linear(attn, "qkv", x, slice(width, 3 * width)).chunk(2, -1)
     return q, k, v
 

@@ -64,9 +64,8 @@ class CpuBufferPool:
         # the tensor and its views keep the lease alive
         lease = (ctypes.c_char * size).from_buffer(buffer)
         weakref.finalize(lease, self._idle.append, buffer).atexit = False
-        return torch.frombuffer(lease, dtype=like.dtype).resize_(
-            shape
-        )  # no view, so that it may be changed in place
+        # no view, so that it may be changed in place
+        return torch.frombuffer(lease, dtype=like.dtype).resize_(shape)
 
     def release(self) -> None:
         """Return all idle buffers to the system."""

@@ -38,9 +38,9 @@ class FrozenLinear(NamedTuple):
     weight: Tensor  # (width_out, width_in), of any dtype
     bias: Tensor | None  # (width_out,)
     dropouts: tuple[SeededDropout, ...]  # one for each group of ranks, or empty
-    split: (
-        int | None
-    )  # rows before it give the gradients of a, b and s, rows from it on the gradient of the scale
+    # rows before it give the gradients of a, b and s, rows from it on the gradient of
+    # the scale
+    split: int | None
     retain_output: bool  # whether the output is stored for the backward pass
     needs_output: bool  # whether the caller reads the output
 

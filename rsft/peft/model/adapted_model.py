@@ -186,9 +186,8 @@ class AdaptedModel(ForwardPasses):
                     module.scale_fns[site](), device=next(self.vit.parameters()).device
                 ).detach()
                 scale = torch.where(scale == 0, torch.ones_like(scale), scale)
-                for parameter in module.output_parameters(
-                    site
-                ):  # its first axis is that of the output features
+                # its first axis is that of the output features
+                for parameter in module.output_parameters(site):
                     pairs.append(
                         (parameter, scale.reshape(-1, *[1] * (parameter.ndim - 1)))
                     )

@@ -224,9 +224,8 @@ def _require_frozen(vit: nn.Module) -> None:
 
 def _frozen_classifiers(vit: nn.Module) -> tuple[str, ...]:
     """Return the classifiers of a network that have parameters, none trained."""
-    get_classifier = getattr(
-        vit, "get_classifier", None
-    )  # of timm; a network may have two
+    # of timm; a network may have two
+    get_classifier = getattr(vit, "get_classifier", None)
     if get_classifier:
         heads = get_classifier()
     else:

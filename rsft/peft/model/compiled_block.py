@@ -67,9 +67,8 @@ class CompiledBlock:
             return self._run(block, x, deltas, options)
         try:
             y = self._run(block, x, deltas, options)
-        except (
-            Exception
-        ) as error:  # of any kind: the block also runs without the compiler
+        # of any kind: the block also runs without the compiler
+        except Exception as error:
             self.error = _reason(error)
             _log.warning("the blocks are not compiled: %s", self.error)
             self._compiled = low_rank_block

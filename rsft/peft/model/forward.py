@@ -33,9 +33,8 @@ class ForwardPasses(nn.Module):
     ) -> None:
         super().__init__()
         self.vit = cast(nn.Module, runner.stages.vit)
-        self.additive = nn.ModuleList(
-            adapter_modules
-        )  # the attribute names are keys of stored states
+        # the attribute names are keys of stored states
+        self.additive = nn.ModuleList(adapter_modules)
         self.modulator = modulator
         self._runner = runner
         self._split: int | None = None

@@ -103,7 +103,6 @@ def _observe_mlp(
     args: tuple[Tensor, ...],
     output: Tensor,
 ) -> None:
-    addition = (
-        additions.pop()
-    )  # the hook of `BottleneckModule` ran before and added it to the output
+    # the hook of `BottleneckModule` ran before and added it to the output
+    addition = additions.pop()
     observer(site, addition, output - addition)

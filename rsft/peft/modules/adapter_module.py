@@ -249,10 +249,11 @@ _LAYERS = {
     **{position: ("attn.qkv", f"attn.{position}_proj") for position in "qkv"},
     **{"out": ("attn.proj",), "mlp1": ("mlp.fc1",), "mlp2": ("mlp.fc2",)},
     **{position: (position,) for position in ("conv1", "conv2", "conv3")},
+    # the second one in ResNet-D, after a pooling layer
     "downsample": (
         "downsample.0",
         "downsample.1",
-    ),  # the second one in ResNet-D, after a pooling layer
+    ),
 }
 
 

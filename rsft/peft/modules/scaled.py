@@ -215,9 +215,8 @@ class LowRankLinear(_AdaptedLayer, nn.Linear):
         y = low_rank_linear(
             x, self.weight, None, self.deltas(), training=True, kernels=kernels
         )
-        return y + self.bias.to(
-            y.dtype
-        )  # BitFit trains the bias, and the kernel has no gradient for it
+        # BitFit trains the bias, and the kernel has no gradient for it
+        return y + self.bias.to(y.dtype)
 
 
 class LowRankConv2d(_AdaptedLayer, nn.Conv2d):
@@ -268,9 +267,8 @@ class LowRankModule(AdapterModule):
         available = set(adapter_module.find_target_layers(vit)).intersection(sites)
         if method.positions == ALL_POSITIONS:
             sites = [site for site in sites if site in available]
-        elif any(
-            site.position == "downsample" for site in available
-        ):  # only first blocks of a stage have one
+        # only first blocks of a stage have one
+        elif any(site.position == "downsample" for site in available):
             sites = [
                 site
                 for site in sites

@@ -97,9 +97,8 @@ class PromptModule(AdapterModule):
         self, block: int, module: nn.Module, args: tuple[Tensor, ...]
     ) -> tuple[Tensor, ...]:
         x, *other_args = args
-        prompts = self.get_parameter(_parameter_name(block)).expand(
-            x.shape[0], -1, -1
-        )  # a trace makes len(x) constant
+        # a trace makes len(x) constant
+        prompts = self.get_parameter(_parameter_name(block)).expand(x.shape[0], -1, -1)
         prompts = F.dropout(prompts, self.dropout, self.training).to(x.dtype)
         patches = self._prefix + (self.count if block != self.prompt_blocks[0] else 0)
         return (

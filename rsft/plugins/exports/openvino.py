@@ -89,9 +89,8 @@ class OpenVinoEngine(graph.GraphEngine):
         """Quantize with NNCF's settings for transformers, which smooth activations."""
         chips, float_nodes, progress = calibration
         nncf = self.require("nncf")
-        logging.getLogger("nncf").setLevel(
-            logging.ERROR
-        )  # nncf.set_log_level also changes handlers of other libraries
+        # nncf.set_log_level also changes handlers of other libraries
+        logging.getLogger("nncf").setLevel(logging.ERROR)
         model = self._convert(program)
         traced_names = {
             op.get_friendly_name(): op.get_friendly_name().partition("/")[0]

@@ -269,9 +269,8 @@ def timm_options(
         getattr(vit, "pretrained_cfg", {}).get("architecture")
         or bundle.recipe.backbone.name
     )
-    if not hasattr(
-        vit, "blocks"
-    ):  # its other arguments are those with which timm built it
+    # its other arguments are those with which timm built it
+    if not hasattr(vit, "blocks"):
         recorded = {
             key: value
             for key, value in getattr(vit, "_model_args", {}).items()
@@ -283,9 +282,8 @@ def timm_options(
             sizes = {key: x for key, x in sizes.items() if key != "img_size"}
         return recorded | {"model_name": architecture, **sizes}
     block: Any = vit.blocks[0]
-    if not hasattr(
-        block, "ls1"
-    ):  # Eva, CaiT, BEiT: all other arguments follow from the architecture
+    # Eva, CaiT, BEiT: all other arguments follow from the architecture
+    if not hasattr(block, "ls1"):
         if hasattr(vit, "rope"):
             norms = {"use_fc_norm": not isinstance(vit.fc_norm, nn.Identity)}
         else:
@@ -350,9 +348,8 @@ def _save_for_timm(
     )
     save_config_for_hf(model, str(folder / _CONFIG_FILE), labels)
     config = json.loads((folder / _CONFIG_FILE).read_text("utf-8"))
-    config["model_args"].pop(
-        "num_classes", None
-    )  # transformers passes it a second time
+    # transformers passes it a second time
+    config["model_args"].pop("num_classes", None)
     write_text(folder / _CONFIG_FILE, json.dumps(config, indent=2))
 
 

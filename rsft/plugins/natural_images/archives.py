@@ -7,9 +7,8 @@ CIFAR_100_ARCHIVE = PublishedArchive(
     command="cifar100-lt",
     option="SOURCE",
     word="cifar100",
-    is_member=lambda path: (
-        path.name in ("cifar-100-python", "aquarium_fish")
-    ),  # pickles, or the folder of a class
+    # pickles, or the folder of a class
+    is_member=lambda path: path.name in ("cifar-100-python", "aquarium_fish"),
     content="cifar-100-python/, or train/ and test/ with class folders",
     download=(
         "cifar-100-python.tar.gz, 169 MB, from"

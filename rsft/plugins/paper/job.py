@@ -108,9 +108,8 @@ def reproduce_table(
             require_checkout("metalora", request.metalora)
         with bars() as progress:
             _prepare_inputs(request, runs, say, progress)
-        runs = TableRuns(
-            table, request.settings, request.results
-        )  # with the hashes of the chips
+        # with the hashes of the chips
+        runs = TableRuns(table, request.settings, request.results)
         request.settings.save(settings_file)
         runs.run(request.retry, request.threads, say)
         if request.metalora is not None:

@@ -239,9 +239,8 @@ def describe_store(store: ChipStore, publication: Publication = Publication()) -
         f"{(table['split'] == split).sum():,} {split}" for split in splits
     )
     spacings = set(pd.to_numeric(table["spacing_m"], errors="coerce").fillna(0))
-    spacing = (
-        spacings.pop() if len(spacings) == 1 else 0
-    )  # otherwise only the records have it
+    # otherwise only the records have it
+    spacing = spacings.pop() if len(spacings) == 1 else 0
     resolution = {"@type": "sc:QuantitativeValue", "value": spacing, "unitText": "m"}
     if publication.missing:
         unknown = f" Unknown: {', '.join(publication.missing)}."

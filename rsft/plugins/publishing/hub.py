@@ -278,9 +278,8 @@ def upload_hub_folder(folder: Path, repository: str, *, public: bool = False) ->
         )
     except RsftError:
         raise
-    except (
-        Exception
-    ) as error:  # the library raises errors of its own and of its HTTP client
+    # the library raises errors of its own and of its HTTP client
+    except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise RequestError(
             f"the upload failed: {reason}",

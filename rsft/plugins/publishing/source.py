@@ -110,9 +110,8 @@ def read_source(folder: Path) -> BundleSource:
     else:
         evaluated = None
     validated = _read_validation(bundle)
-    if (
-        evaluated and validated and evaluated.split == validated.split
-    ):  # the evaluation says more of the same chips
+    # the evaluation says more of the same chips
+    if evaluated and validated and evaluated.split == validated.split:
         validated = None
     measurements = tuple(filter(None, (evaluated, validated)))
     return BundleSource(

@@ -76,13 +76,14 @@ _PER_CHIP = {
         " planes"
     ),
 }
+# as STAC writes them
 _UNITS = {
     "db": "dB",
     "gamma0_db": "dB",
     "sigma0": "1",
     "gamma0": "1",
     "beta0": "1",
-}  # as STAC writes them
+}
 _SHA256_MULTIHASH = "1220"  # code of SHA-256 and its length in bytes
 _SEMANTIC_VERSION = re.compile(r"\d+\.\d+\.\d+(\+[0-9a-zA-Z.-]+)?")
 

@@ -75,9 +75,8 @@ MAX_TABLE_BYTES = 2**30
 """Largest file of positions, labels or predictions in JSON, CSV or text: 1 GiB."""
 
 _NOT_A_FILE = "it is a pipe, a socket or a device, not a file"
-_OPEN_FLAGS = (
-    os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-)  # a pipe must not block `open`
+# a pipe must not block `open`
+_OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
 def open_regular(path: Path, limit: int | None = None) -> BinaryIO:

@@ -10,15 +10,12 @@ from pathlib import Path
 from rsft.utils.untrusted.documents import open_regular
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
-_STARTS = tuple(
-    2**power for power in range(9, 40)
-)  # bytes at which HDF5 may begin after other content
-_LINK = re.compile(
-    rb"\x01[\x08-\x0f\x18-\x1f]\x40"
-)  # a link message: version, flags, type 64 (external)
-_FILTERED_HEAP = re.compile(
-    rb"FRHP\0..(?!\0\0)", re.DOTALL
-)  # links in it can be compressed
+# bytes at which HDF5 may begin after other content
+_STARTS = tuple(2**power for power in range(9, 40))
+# a link message: version, flags, type 64 (external)
+_LINK = re.compile(rb"\x01[\x08-\x0f\x18-\x1f]\x40")
+# links in it can be compressed
+_FILTERED_HEAP = re.compile(rb"FRHP\0..(?!\0\0)", re.DOTALL)
 _COMPARED_BYTES = 2**16
 
 
@@ -56,13 +53,11 @@ def _search(path: Path, size: int, mtime_ns: int) -> str:
         if address_sizes != b"\x08\x08":
             return "its addresses do not have 64 bits"
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            if _refers_to(
-                data, rb"HEAP", rb"\x01\0\0\0...."
-            ):  # version and number of files
+            # version and number of files
+            if _refers_to(data, rb"HEAP", rb"\x01\0\0\0...."):
                 return "it takes values from another file (external storage)"
-            if _refers_to(
-                data, rb"GCOL", rb"[\x04-\x0f]\x03"
-            ):  # version and class of the layout
+            # version and class of the layout
+            if _refers_to(data, rb"GCOL", rb"[\x04-\x0f]\x03"):
                 return "it takes values from other files (virtual dataset)"
             if _FILTERED_HEAP.search(data):
                 return "it has compressed links, which cannot be checked"
@@ -78,9 +73,8 @@ def _search(path: Path, size: int, mtime_ns: int) -> str:
 def _refers_to(data: mmap.mmap, heap: bytes, before: bytes) -> bool:
     """Return whether the address of a heap follows the bytes of a certain message."""
     addresses = {struct.pack("<Q", match.start()) for match in re.finditer(heap, data)}
-    pattern = re.compile(
-        b"(?=" + before + b"(.{8}))", re.DOTALL
-    )  # messages may overlap
+    # messages may overlap
+    pattern = re.compile(b"(?=" + before + b"(.{8}))", re.DOTALL)
     return bool(addresses) and any(
         match[1] in addresses for match in pattern.finditer(data)
     )
@@ -94,13 +88,11 @@ def _is_external_link(data: mmap.mmap, start: int, folder: Path) -> bool:
     """
     flags = data[start + 1]
     position = start + 3
-    position += 8 * bool(flags & 4) + bool(
-        flags & 16
-    )  # order of creation, character set
+    # order of creation, character set
+    position += 8 * bool(flags & 4) + bool(flags & 16)
     width = 1 << (flags & 3)
-    position += width + int.from_bytes(
-        data[position : position + width], "little"
-    )  # name of the link
+    # name of the link
+    position += width + int.from_bytes(data[position : position + width], "little")
     size = int.from_bytes(data[position : position + 2], "little")
     version, *names = data[
         position + 2 : position + 2 + min(size, _COMPARED_BYTES)

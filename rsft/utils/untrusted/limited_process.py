@@ -32,12 +32,13 @@ def run_limited(program: str, data: bytes) -> bytes:
             or ended with a fault.
         OSError: no process can be started.
     """
+    # -P: no modules from the working directory
     command = [
         sys.executable,
         "-P",
         "-c",
         program,
-    ]  # -P: no modules from the working directory
+    ]
     environment = os.environ | {
         LIMIT: "limited",
         NO_SERVERS: "-",

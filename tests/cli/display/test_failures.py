@@ -115,9 +115,8 @@ def test_unknown_exceptions_leave_a_crash_file(fail, tmp_path, monkeypatch):
 
 def test_no_room_for_the_crash_file(fail, monkeypatch, tmp_path):
     (tmp_path / "file").touch()
-    monkeypatch.setattr(
-        tempfile, "tempdir", str(tmp_path / "file/temporary")
-    )  # also root cannot make it
+    # also root cannot make it
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "file/temporary"))
     code, printed = fail(KeyError("odd"))
     assert code == 70 and "--debug" in printed
 

@@ -17,9 +17,8 @@ def test_an_archive_is_counted_and_failures_have_their_reasons(capsys):
     ]
     archive = ArchiveResult(scenes, Path("out/scenes.csv"))
     show_archive(archive, as_json=False)
-    assert " ".join(
-        capsys.readouterr().out.split()
-    ) == (  # wherever the lines are broken
+    # wherever the lines are broken
+    assert " ".join(capsys.readouterr().out.split()) == (
         "scenes: 1 done, 1 skipped, 1 failed; 14 chips classified failed c.tif: the"
         " file is not an image 1 were skipped: the folder already contains their"
         " outputs for this bundle and this request 2 chips rejected, listed in"

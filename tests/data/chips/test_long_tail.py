@@ -32,18 +32,20 @@ def test_counts_at_the_bounds_are_medium():
         ({"a": 24, "b": 13, "c": 12, "d": 4}, ["a", "b"], [], ["c", "d"]),
         ({"a": 100, "b": 51, "c": 50, "d": 20, "e": 19}, ["a", "b"], ["c", "d"], ["e"]),
         ({"a": 3, "b": 2, "c": 1}, ["a", "b"], [], ["c"]),
+        # all have more than half of the largest class: no long tail
         (
             {"a": 30, "b": 16},
             [],
             ["a"],
             ["b"],
-        ),  # all have more than half of the largest class: no long tail
+        ),
+        # a class without chips makes no long tail
         (
             {"a": 15, "b": 15, "c": 0},
             [],
             [],
             ["a", "b", "c"],
-        ),  # a class without chips makes no long tail
+        ),
         ({"a": 0, "b": 0}, [], [], ["a", "b"]),
         ({}, [], [], []),
         ({"a": 101, "b": 60, "c": 2}, ["a"], ["b"], ["c"]),

@@ -312,9 +312,8 @@ def test_paths_of_a_manifest_stay_in_the_store(store, path):
 def test_a_wrong_cell_of_the_manifest_is_named(store, column, value, found):
     cells = [None if pd.isna(cell) else cell for cell in store.table[column]]
     row = 2 if value is None else 1
-    cells = (
-        [cells[0], value, *cells[2:]] if value is None else [value] * 4
-    )  # a Parquet column has one type
+    # a Parquet column has one type
+    cells = [cells[0], value, *cells[2:]] if value is None else [value] * 4
     change_manifest(store, **{column: pd.Series(cells, dtype=object)})
     with pytest.raises(
         DataError, match=mentions(f"row {row}", f"column {column}", f"found {found}")

@@ -57,9 +57,8 @@ def test_stores_are_known_by_their_data_set_and_their_folder(store, tmp_path):
     note_store(other, "")
     assert [note.path for note in find_notes("fusrs")] == [str(store), str(other)]
     assert [note.path for note in find_notes("ships")] == [str(store)]
-    assert [note.path for note in find_notes("mine", "fusrs")] == [
-        str(store)
-    ]  # not the folder of that name
+    # not the folder of that name
+    assert [note.path for note in find_notes("mine", "fusrs")] == [str(store)]
     assert find_notes("folder", "") == []
 
 

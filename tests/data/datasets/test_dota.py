@@ -152,9 +152,8 @@ def test_largest_images_of_v2_are_accepted(tmp_path):
     write_pair(tmp_path, row(19_000, 19_000, 20_010, 19_500, "airport"))
     header = struct.pack(">4s2I5B", b"IHDR", 20_000, 20_000, 8, 2, 0, 0, 0)
     chunk = struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
-    pixels = struct.pack(
-        ">I4sI", 0, b"IDAT", zlib.crc32(b"IDAT")
-    )  # the pixels are not asked for
+    # the pixels are not asked for
+    pixels = struct.pack(">I4sI", 0, b"IDAT", zlib.crc32(b"IDAT"))
     (tmp_path / "images/P1.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk + pixels)
     assert DOTAObjects(tmp_path, "all", num_classes=18).objects[0].window == (
         19_000,
@@ -286,9 +285,8 @@ def test_the_table_of_torchgeo_names_the_files(tmp_path):
         "P9.txt",
         "the file cannot be read: No such file or directory",
     )
-    assert (
-        len(DOTAObjects(tmp_path, "all")) == 1
-    )  # with the object of the validation split
+    # with the object of the validation split
+    assert len(DOTAObjects(tmp_path, "all")) == 1
     table.unlink()
     assert len(DOTAObjects(tmp_path)) == 1  # all files of the plain tree
 
@@ -302,9 +300,8 @@ def test_archives_of_torchgeo_give_its_pixels_without_rejections(tmp_path, versi
             tmp_path / "tree" / archive.name.removesuffix(".tar.gz"),
             filter="data",
         )
-    theirs = DOTA(
-        archives, "train", version, download=True, checksum=False
-    )  # TorchGeo 0.10 checks by default
+    # TorchGeo 0.10 checks by default
+    theirs = DOTA(archives, "train", version, download=True, checksum=False)
     source = DOTAObjects(tmp_path / "tree", "train", version)
     assert source.rejected == [] and [item.category for item in source.objects] == [
         "plane"
@@ -397,7 +394,6 @@ def test_crops_of_P1888_have_the_published_names(shared):
     assert ours == [
         line.split()[0] for line in (root / "crops_P1888.txt").read_text().splitlines()
     ]
-    assert (
-        len(DOTAObjects(root, "all", min_size=1)) == 107 + 130 + 64 + 295 - 2
-    )  # of two objects a split left a line
+    # of two objects a split left a line
+    assert len(DOTAObjects(root, "all", min_size=1)) == 107 + 130 + 64 + 295 - 2
     assert not any(item.clipped for item in source.objects)

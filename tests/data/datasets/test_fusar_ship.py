@@ -153,13 +153,11 @@ def test_a_damaged_excel_table_is_refused(archive, content):
 def test_an_excel_table_that_asks_for_all_memory(archive):
     write_sheet(archive / "meta.xls", [[*CELLS, "Cargo\\AggregatesCarrier"]])
     data = bytearray((archive / "meta.xls").read_bytes())
-    start = 512 * (
-        1 + int.from_bytes(data[76:80], "little")
-    )  # the first sector of the table of sectors
+    # the first sector of the table of sectors
+    start = 512 * (1 + int.from_bytes(data[76:80], "little"))
     for sector in range(128):
-        data[start + 4 * sector : start + 4 * sector + 4] = sector.to_bytes(
-            4, "little"
-        )  # each one follows itself
+        # each one follows itself
+        data[start + 4 * sector : start + 4 * sector + 4] = sector.to_bytes(4, "little")
     (archive / "meta.xls").write_bytes(data)
     with pytest.raises(
         ValueError,

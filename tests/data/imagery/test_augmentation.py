@@ -241,12 +241,13 @@ def test_natural_crops_of_a_long_image_are_not_distorted():
 
 def test_natural_averages_pixels_where_it_shrinks():
     noise = np.random.default_rng(0).integers(0, 256, (512, 512, 3), np.uint8)
+    # 74 in one pixel
     assert (
         np.mean(
             [Augmentation("natural", size=16)(noise, seed).std() for seed in range(10)]
         )
         < 12
-    )  # 74 in one pixel
+    )
 
 
 def test_natural_needs_a_size():

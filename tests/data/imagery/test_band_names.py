@@ -55,9 +55,8 @@ def test_tags_of_bands_and_of_the_file(tmp_path):
     assert names_in(tmp_path / "c.tif", tags={"POLARISATION": "vh"}, count=2) is None
     both = {1: {"NETCDF_VARNAME": "Sigma0_VV"}, 2: {"polarization": "VH"}}
     assert names_in(tmp_path / "d.tif", band_tags=both, count=2) == ("VV", "VH")
-    assert names_in(tmp_path / "e.tif", ["HH"], {1: {"name": "sigma0_HV"}}) == (
-        "HH",
-    )  # the description goes first
+    # the description goes first
+    assert names_in(tmp_path / "e.tif", ["HH"], {1: {"name": "sigma0_HV"}}) == ("HH",)
     assert names_in(tmp_path / "f.tif", ["VV", "VV"], count=2) is None
     assert names_in(tmp_path / "g.tif", ["VV", "incidence"], count=2) is None
 

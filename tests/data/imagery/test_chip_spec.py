@@ -93,9 +93,8 @@ def test_a_chip_needs_only_the_bands_of_the_planes():
     assert narrow.used_bands == ("VV",)
     assert narrow.select_bands(pixels, ("VV", "VH"))[0, 0].tolist() == [1]
     assert narrow.select_bands(pixels, ("VH", "VV"))[0, 0].tolist() == [2]
-    assert narrow.select_bands(pixels, None)[0, 0].tolist() == [
-        2
-    ]  # as many bands as the training chips: their order
+    # as many bands as the training chips: their order
+    assert narrow.select_bands(pixels, None)[0, 0].tolist() == [2]
     assert narrow.select_bands(pixels[:, :, 1:], ("VV",))[0, 0].tolist() == [2]
     assert narrow.select_bands(pixels[:, :, 1:], None)[0, 0].tolist() == [2]
     assert np.array_equal(narrow.to_image(pixels), narrow.to_image(pixels[:, :, 1:]))

@@ -153,9 +153,10 @@ def test_six_planes_are_resized_like_each_of_them(side):
         single = contract(bands=(band,), planes=(band,)).to_image(
             pixels[:, :, index : index + 1]
         )
+        # OpenCV rounds up half
         assert np.abs(image[..., index].astype(int) - single[..., 0]).max() <= (
             side == 8
-        )  # OpenCV rounds up half
+        )
 
 
 def test_a_contract_of_rsft_0_2_is_written_as_before():

@@ -30,14 +30,12 @@ def test_each_chip_is_normalized_by_its_own_moments():
     np.testing.assert_allclose(inputs.mean((1, 2, 3)), 0, atol=1e-5)
     for image, chip_inputs in zip(images, inputs, strict=True):
         values = image.transpose(2, 0, 1) / 255
-        expected = (values - values.mean()) / (
-            values.std() + 5 / 255
-        )  # the floor keeps speckle of an empty chip small
+        # the floor keeps speckle of an empty chip small
+        expected = (values - values.mean()) / (values.std() + 5 / 255)
         np.testing.assert_allclose(chip_inputs, expected, atol=1e-5)
         assert 0.8 < chip_inputs.std() < 1
-    np.testing.assert_array_equal(
-        inputs[1], standard().normalize([images[1]])[0]
-    )  # whatever the batch
+    # whatever the batch
+    np.testing.assert_array_equal(inputs[1], standard().normalize([images[1]])[0])
 
 
 def test_planes_keep_their_differences():

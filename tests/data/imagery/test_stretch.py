@@ -39,11 +39,12 @@ def apply(stretch, *values):
         ),
         (CHIP_MAX, (0, 2, 4), [0, 128, 255]),
         (CHIP_MAX, (0, 20, 40), [0, 128, 255]),  # the factor cancels
+        # no value: black
         (
             Stretch(low=-25, high=0),
             (-np.inf, np.nan, np.inf, -12.5),
             [0, 0, 0, 128],
-        ),  # no value: black
+        ),
         (CHIP_MAX, (np.nan, np.inf, 4), [0, 0, 255]),
         (
             Stretch(low=0, high=1, top=np.e),
@@ -194,9 +195,8 @@ def test_power_and_its_decibels_give_the_same_image(linear, decibel):
 
 
 def test_power_with_negative_values_is_stretched_linearly():
-    chips = chips_with_bright_points(
-        (-18.5, -18.6, -19, -19, -19), darkest=-20
-    )  # a difference of bands
+    # a difference of bands
+    chips = chips_with_bright_points((-18.5, -18.6, -19, -19, -19), darkest=-20)
     stretch, _ = fitted("auto", "sigma0", chips)
     assert stretch.curve == "linear" and stretch.low < -19
 

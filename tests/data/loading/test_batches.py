@@ -65,11 +65,12 @@ def test_batches_do_not_depend_on_the_number_of_workers(store, name):
 def test_natural_crops_the_chip_before_it_is_resized(store):
     chips = read(store)
     whole = chips.full_size_image(3)
+    # the contract's center crop of 16 x 16 pixels, not resized to 8 x 8
     assert whole.shape == (
         12,
         12,
         3,
-    )  # the contract's center crop of 16 x 16 pixels, not resized to 8 x 8
+    )
     np.testing.assert_array_equal(
         whole[:, :, :1], read_chip(store.root / store.table["path"][3])[2:14, 2:14]
     )

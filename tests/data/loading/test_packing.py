@@ -94,9 +94,8 @@ def test_two_processes_give_the_same_bytes(store, monkeypatch):
 
 def test_read_only_root_is_cached_in_the_user_folder(store, tmp_path, monkeypatch):
     monkeypatch.setattr(packing, "user_cache_path", lambda name: tmp_path / name)
-    monkeypatch.setattr(
-        packing.os, "access", lambda *_: False
-    )  # root may write anywhere
+    # root may write anywhere
+    monkeypatch.setattr(packing.os, "access", lambda *_: False)
     assert len(read(store)) == 10
     assert len(list((tmp_path / "rsft/chips").rglob("*.npy"))) == 1 and not packed(
         store

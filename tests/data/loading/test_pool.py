@@ -147,9 +147,8 @@ def add_copies(store, folder):
 def test_evaluated_chips_and_their_copies_are_left_out(store, folder):
     expected = open_pool(str(folder), store, CONTRACT)
     add_copies(store, folder)
-    (folder / "damaged.png").write_bytes(
-        b"\x89PNG"
-    )  # its hash is missing beside those of 64 bits
+    # its hash is missing beside those of 64 bits
+    (folder / "damaged.png").write_bytes(b"\x89PNG")
     result = open_pool(str(folder), store, CONTRACT)
     assert result.sha256 == expected.sha256
     np.testing.assert_array_equal(result.chips.images, expected.chips.images)
@@ -284,9 +283,8 @@ def test_another_spacing_is_refused(store, tmp_path):
     assert caught.value.location.endswith(
         "train21.png"
     ) and caught.value.location.startswith(str(other.root))
-    assert (
-        len(open_pool(str(other.root), store, CONTRACT).chips) == 2
-    )  # the spacing of the training is unknown
+    # the spacing of the training is unknown
+    assert len(open_pool(str(other.root), store, CONTRACT).chips) == 2
 
 
 def test_a_test_chip_that_is_missing_here_is_known_from_the_manifest(store, folder):
@@ -329,9 +327,8 @@ def test_the_cache_of_pools_keeps_the_newest_files(
         file = open_pool(str(folder), store, CONTRACT).chips.cache_file
         os.utime(file, (1000 + number, 1000 + number))
         kept.append(file.name)
-    assert sorted(path.name for path in user_cache.glob("*.npy")) == sorted(
-        kept[-3:]
-    )  # two, and the new one
+    # two, and the new one
+    assert sorted(path.name for path in user_cache.glob("*.npy")) == sorted(kept[-3:])
     assert len(open_pool(str(folder), store, CONTRACT).chips) == 8
 
 

@@ -75,9 +75,10 @@ def test_chips_have_both_units_one_band_and_metadata(demo):
     )
     assert fusar["mmsi"].notna().all() and fusar["incidence_deg"].between(20, 50).all()
     assert (srsdd["spacing_m"] == 1).all() and (srsdd["box"].str.len() == 8).all()
+    # of a scene
     assert (
         srsdd.groupby(srsdd["name"].str.split("_").str[0])["split"].nunique().max() == 1
-    )  # of a scene
+    )
 
 
 @pytest.mark.exhaustive  # the test of a killed build compares the same bytes

@@ -221,11 +221,12 @@ def test_rows_splits_and_windows_are_those_of_the_lists(tmp_path):
         f"{last}_40_5_43_7": "val",
     }
     assert table.loc[f"{first}_10_10_30_20__2", "flags"] == "repeated-row"
+    # clipped
     assert read_chip(store.root / table.loc[f"{first}_-5_10_30_20", "path"]).shape == (
         10,
         30,
         3,
-    )  # clipped
+    )
     rejected = (store.root / "rejected.csv").read_text()
     assert all(
         f"no label file has the object plane/{name}" in rejected

@@ -329,9 +329,8 @@ def test_tiles_share_the_split_of_their_image(tmp_path, size, step, chips):
 def test_filtered_copies_with_labels_share_the_split_of_their_image(many):
     """The boxes are the same, and the pixels are not."""
     rng = np.random.default_rng(0)
-    for path in sorted(
-        (many / "SRSDD/labels").iterdir()
-    ):  # in `write_srsdd`, images have the same boxes
+    # in `write_srsdd`, images have the same boxes
+    for path in sorted((many / "SRSDD/labels").iterdir()):
         x, y = rng.uniform(0, 1, 2)
         path.write_text(
             path.read_text()

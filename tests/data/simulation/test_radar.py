@@ -44,9 +44,8 @@ def test_speckle_contrast_decreases_with_the_looks(looks):
         power(sensor=replace(SENSOR, looks=looks), seed=seed) for seed in range(12)
     ]
     contrasts = [image.var() / image.mean() ** 2 for image in images]
-    assert (
-        min(contrasts) > 0.9 / looks
-    )  # gamma speckle alone has 1 / L; texture adds to it
+    # gamma speckle alone has 1 / L; texture adds to it
+    assert min(contrasts) > 0.9 / looks
     assert np.median(contrasts) < 1.6 / looks
 
 
@@ -62,12 +61,10 @@ def test_sea_texture_has_mean_one_and_varies():
 
 
 def test_tower_has_layover_toward_the_sensor_and_a_shadow_behind():
-    pose = Pose(
-        TOWER, 0, 0, np.pi / 2
-    )  # the keel along azimuth, the hull 20 m wide in range
-    sensor = replace(
-        SENSOR, looks=4, taper=0.54
-    )  # without sidelobes, which would fill the shadow
+    # the keel along azimuth, the hull 20 m wide in range
+    pose = Pose(TOWER, 0, 0, np.pi / 2)
+    # without sidelobes, which would fill the shadow
+    sensor = replace(SENSOR, looks=4, taper=0.54)
     image = np.median(
         [power(pose, sensor=sensor, seed=seed) for seed in range(8)], axis=0
     )

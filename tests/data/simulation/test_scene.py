@@ -72,9 +72,8 @@ def test_the_truth_agrees_with_the_pixels(scene, seed):
     pixels = read_pixels(scene(seed))
     ships, land = read_layers(scene(seed))
     counts = ships["class"].value_counts()
-    assert all(
-        counts[name] >= count - 2 for name, count in SCENE_CLASSES.items()
-    )  # a ship may find no position
+    # a ship may find no position
+    assert all(counts[name] >= count - 2 for name, count in SCENE_CLASSES.items())
     assert not ships.intersects(land.union_all().buffer(100)).any()
     land_mask = burn(land.geometry, scene(seed))
     near_ship = burn(ships.buffer(60), scene(seed))

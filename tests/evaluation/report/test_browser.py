@@ -211,10 +211,11 @@ def test_the_gallery_sorts_and_filters(open_page, report):
 
 
 def chip_is_drawn(page):
+    # empty: about 200
     return (
         page.locator("#chip canvas").evaluate("canvas => canvas.toDataURL().length")
         > 2000
-    )  # empty: about 200
+    )
 
 
 def test_hovering_shows_a_chip_on_both_maps(open_page, report_with_chips):

@@ -137,9 +137,8 @@ def test_at_most_six_maps(runs, tmp_path):
 def test_modulators_side_by_side(runs, tmp_path):
     second = write_fake_run(tmp_path / "second", SHIPS)
     table = pd.read_csv(second / "modulator.csv")
-    table["value"] = (
-        1 + (table["value"] - 1) / 2
-    )  # all scales half as far from the start
+    # all scales half as far from the start
+    table["value"] = 1 + (table["value"] - 1) / 2
     table.to_csv(second / "modulator.csv", index=False)
     comparison = page([runs[0], runs[1], second], tmp_path)
     text = comparison.sections["modulators"]

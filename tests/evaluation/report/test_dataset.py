@@ -52,10 +52,11 @@ def test_a_picture_is_the_chip_as_the_network_sees_it(folder, root):
     path = files.predictions["path"][4]
     shown = pixels(pictures.picture(path, 96))
     assert shown.shape == (32, 32, 3) and pictures.plane_names == "gray"
+    # of WebP
     assert (
         np.abs(shown[:, :, 0] - read_chip(root / path)[:, :, 0].astype(float)).mean()
         < 12
-    )  # of WebP
+    )
     sheet = pixels(pictures.sheet([path, "nowhere.png", path], 16, 2))
     assert sheet.shape == (32, 32, 3)
     assert (

@@ -236,9 +236,8 @@ def _audit(event, arguments):
                     event == "os.rmdir" and os.path.isdir(base) and not os.listdir(base)
                 )
                 if os.path.exists(base) and not is_ok and _is_open(base):
-                    if (
-                        not path.endswith("lock") and event != "os.rmdir"
-                    ):  # filelock's release removes them
+                    # filelock's release removes them
+                    if not path.endswith("lock") and event != "os.rmdir":
                         _report(f"{event} of an open file: {' -> '.join(paths)}")
                     raise PermissionError(
                         errno.EACCES, "The process cannot access the file", path

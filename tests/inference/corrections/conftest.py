@@ -26,6 +26,7 @@ from tests.helpers.scenes import (
 )
 
 SIDE = 8
+# row, col; four of them at the edge of 48 x 48
 SHIPS = [
     (2, 2),
     (2, 40),
@@ -33,7 +34,7 @@ SHIPS = [
     (20, 41),
     (45, 3),
     (46, 46),
-]  # row, col; four of them at the edge of 48 x 48
+]
 
 
 def decibels(height, width, seed=0, bands=2):

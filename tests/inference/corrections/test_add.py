@@ -124,15 +124,13 @@ def test_layers_with_saved_chips(desk, name):
     assert set(added["group_key"]) == {"scene"} and set(added["added_from"]) == {name}
     assert after["path"].tolist() == sorted(after["path"])
     for _, row in added.iterrows():
-        assert np.isnan(
-            read_chip(desk.store / row["path"])
-        ).any()  # three chips at the edge
+        # three chips at the edge
+        assert np.isnan(read_chip(desk.store / row["path"])).any()
     assert set(added["added_bundle"].dropna()) == (
         set() if name == "out.csv" else {"0" * 64}
     )
-    if (
-        name != "out.csv"
-    ):  # chips that were not saved are cut again, with the same pixels
+    # chips that were not saved are cut again, with the same pixels
+    if name != "out.csv":
         (desk.folder / name).unlink()
         summary = add_corrections(desk.store, correct(desk.predict(name, chips=False)))
         assert summary.result.unchanged == 3 and desk.table().equals(after)
@@ -177,9 +175,8 @@ def test_suggested_chips_without_files_are_cut_again(desk):
         desk.folder / "suggested.csv", index=False
     )
     summary = add_corrections(desk.store, desk.folder / "suggested.csv")
-    assert summary.result.unchanged == 6 and desk.table().equals(
-        saved
-    )  # the same pixels as in the saved files
+    # the same pixels as in the saved files
+    assert summary.result.unchanged == 6 and desk.table().equals(saved)
 
 
 def test_page_with_a_replaced_table_of_predictions(desk):
@@ -435,9 +432,8 @@ def test_resampled_chips_and_boxes(desk):
     ):
         fields = {"query": query, "chip_options": options}
         for name in ("saved.parquet", "cut.parquet"):
-            (desk.folder / name).unlink(
-                missing_ok=True
-            )  # a layer with labels is not overwritten
+            # a layer with labels is not overwritten
+            (desk.folder / name).unlink(missing_ok=True)
         saved = add_corrections(
             desk.store, correct(desk.predict("saved.parquet", **fields))
         )

@@ -122,8 +122,7 @@ def test_several_runs(tmp_path):
         [tiny_classifier(0, head="cosine"), tiny_classifier(1, "adapter")]
     )
     program = trace_network(network, CONTRACT)
-    assert (
-        len(float_nodes(program, 0).names) == 4 + 2
-    )  # attention of two blocks in each run, and two heads
+    # attention of two blocks in each run, and two heads
+    assert len(float_nodes(program, 0).names) == 4 + 2
     path = quantize("onnx", program, tmp_path)
     assert count_int8_products("onnx", path) == PRODUCTS["lora"] + PRODUCTS["adapter"]

@@ -52,12 +52,13 @@ def test_merged_results(tmp_path):
     ):
         journal.record(number, batch)
     results = list(journal.results(4))
+    # other columns, and the fifth batch
     assert [len(result.rows) for result in results] == [
         4,
         0,
         2,
         2,
-    ]  # other columns, and the fifth batch
+    ]
     pd.testing.assert_frame_equal(
         results[0].rows, pd.concat([ROWS, ROWS], ignore_index=True), check_dtype=False
     )

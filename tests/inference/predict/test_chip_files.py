@@ -92,9 +92,10 @@ def test_a_chip_of_a_store_may_be_much_larger_than_the_input(tmp_path):
 
 
 def test_fine_pixels_that_are_resampled_are_no_scene(tmp_path):
+    # 10 m
     path = write_geotiff(
         tmp_path / "a.tif", np.tile(PIXELS, (5, 5)), crs="EPSG:32633", transform=UTM
-    )  # 10 m
+    )
     files = ChipFiles(
         {str(path): UNDECLARED}, toy_contract(), ChipOptions(resample_to=40)
     )

@@ -16,9 +16,8 @@ from tests.helpers.sentinel1 import write_metadata
 
 pytestmark = pytest.mark.slow
 
-LIMIT_KB = (
-    1_500_000 if torch.version.cuda is None else 2_000_000
-)  # the libraries of CUDA need memory, too
+# the libraries of CUDA need memory, too
+LIMIT_KB = 1_500_000 if torch.version.cuda is None else 2_000_000
 MORE_KB = 100_000
 """A scene of 21 million more pixels needs at most this much more memory: a cache of
 GDAL, not a copy of the scene."""

@@ -48,6 +48,7 @@ def test_thumbnails(planes):
         if planes >= 3
         else (THUMBNAIL_SIDE, THUMBNAIL_SIDE)
     )
+    # red is last in OpenCV
     assert (
         abs(int(shown.reshape(THUMBNAIL_SIDE, THUMBNAIL_SIDE, -1)[0, 0, -1]) - 200) < 4
-    )  # red is last in OpenCV
+    )

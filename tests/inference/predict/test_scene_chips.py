@@ -238,9 +238,8 @@ def test_interval_of_a_box():
         "length_m_high": 60,
         "length_from": "box",
     }
-    upright = annotated_length(
-        (0, 0, 0, 40, 30, 40, 30, 0), (10, 10)
-    )  # the ship may lie along the diagonal
+    # the ship may lie along the diagonal
+    upright = annotated_length((0, 0, 0, 40, 30, 40, 30, 0), (10, 10))
     assert upright == {
         "length_m": 400,
         "length_m_low": 390,

@@ -102,11 +102,12 @@ def job_arguments(kind, root, scene):
     return [scene, *(at if kind == "positions" else ["--grid", "32"])]
 
 
+# test_the_documented_packages blocks packages of all jobs with onnx
 SHORT = (
     "positions",
     "openvino",
     True,
-)  # test_the_documented_packages blocks packages of all jobs with onnx
+)
 JOBS = [
     pytest.param(*job, marks=[] if job == SHORT else pytest.mark.exhaustive)
     for job in product(

@@ -16,6 +16,7 @@ from tests.helpers.scenes import (
 )
 from tools.maintenance.chromium import chromium
 
+# row, col: the darkest first
 POSITIONS = [
     (16, 16),
     (16, 48),
@@ -23,7 +24,7 @@ POSITIONS = [
     (48, 16),
     (48, 48),
     (48, 80),
-]  # row, col: the darkest first
+]
 SCENE = "S1A_IW_GRDH_1SDV_20180210T102102_20180210T102127_020538_0231E5_2E22_Cal_deb_Spk_TC.tif"
 
 

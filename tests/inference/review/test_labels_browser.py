@@ -23,9 +23,8 @@ def press(page, *keys):
 
 def close(page):
     page.keyboard.press("Escape")
-    wait_until(
-        page, "!document.body.classList.contains('reviewing')"
-    )  # a dialog closes in a task of its own
+    # a dialog closes in a task of its own
+    wait_until(page, "!document.body.classList.contains('reviewing')")
 
 
 def open_first(page):
@@ -129,9 +128,8 @@ def test_undo(open_review, made):
     page.get_by_role("button", name="Confirm all shown").click()
     open_first(page)
     press(page, "n", "u", "z")
-    assert (
-        page.locator("#name").inner_text() == made[1]["chip"][1]
-    )  # undo opens the chip that it changes
+    # undo opens the chip that it changes
+    assert page.locator("#name").inner_text() == made[1]["chip"][1]
     assert page.locator("#state").inner_text() == f"Confirmed: {made[1]['class'][1]}"
     page.get_by_role("button", name="Remove label").click()
     page.locator("#undo-here").click()
@@ -296,9 +294,8 @@ def test_keyboard(open_review, made):
     assert page.locator("#name").inner_text() == table["chip"][4]
     page.keyboard.press("ArrowLeft")
     page.keyboard.press("Escape")
-    wait_until(
-        page, "document.activeElement.dataset.index === '3'"
-    )  # a dialog closes in a task of its own
+    # a dialog closes in a task of its own
+    wait_until(page, "document.activeElement.dataset.index === '3'")
     other = {"dark": "bright", "bright": "dark"}
     expected = {0: other[table["class"][0]], 1: table["class"][1], 3: table["class"][3]}
     assert [(row["path"], row["class"], row["predicted"]) for row in save(page)] == [

@@ -42,9 +42,8 @@ def test_wheel_zooms_at_the_pointer(open_review):
     assert dot(page, 0) == pytest.approx((x, y), abs=1)
     for _ in range(5):
         page.mouse.wheel(0, -200)
-    wait_until(
-        page, "document.querySelector('#map svg').viewBox.baseVal.width === 32"
-    )  # the smallest view
+    # the smallest view
+    wait_until(page, "document.querySelector('#map svg').viewBox.baseVal.width === 32")
     for _ in range(8):
         page.mouse.wheel(0, 200)
     wait_until(page, "!document.querySelector('#map svg').classList.contains('zoomed')")
@@ -163,10 +162,11 @@ def test_fits(open_review, width, scheme):
         and scene["width"] >= 0.45 * width
         and scene["height"] > 150
     )
+    # the map is visible
     assert (
         scene["x"] + scene["width"] <= box["x"]
         or scene["y"] + scene["height"] <= box["y"]
-    )  # the map is visible
+    )
     close = page.locator("#detail").get_by_role("button", name="Close").bounding_box()
     assert close["y"] + close["height"] <= 900
     page.keyboard.press("?")

@@ -71,9 +71,8 @@ def test_dots_have_the_color_of_their_class_and_lie_where_the_objects_are(tmp_pa
         np.testing.assert_allclose(
             positions(picture, COLORS[name], side).mean(axis=0), center, atol=0.01
         )
-    assert not len(
-        positions(picture, COLORS["fishing"], picture.shape[1])
-    )  # neither in the map nor in the legend
+    # neither in the map nor in the legend
+    assert not len(positions(picture, COLORS["fishing"], picture.shape[1]))
     assert len(positions(picture, "#b0b0b0", side)) > 10
     assert len(positions(picture[:, side:], COLORS["cargo"], 10**6)) > 10  # the legend
 

@@ -120,10 +120,11 @@ def test_page_of_a_scene(tmp_path):
     assert (
         data["can_label"] and "--root data/corrected --unit sigma0 --bands HH<" in text
     )
+    # chips from scenes state their unit and bands
     assert (
         f"rsft data add data/ships corrected.csv --source {Path('cut').absolute()}<"
         in text
-    )  # chips from scenes state their unit and bands
+    )
 
 
 def test_only_the_least_certain_of_many_chips(tmp_path, monkeypatch):

@@ -70,9 +70,8 @@ def test_one_detection_counts_once_and_as_many_objects_as_possible_are_found(
     scene, tmp_path
 ):
     truth = write_truth(tmp_path / "t.gpkg", half=40, **{"class": TRUE_CLASSES})
-    table = detections(
-        (110, 80, "tanker"), (120, 60, "tanker")
-    )  # the second one lies in the box of two objects
+    # the second one lies in the box of two objects
+    table = detections((110, 80, "tanker"), (120, 60, "tanker"))
     assert check_truth(table, scene, truth, side=32) == TruthCheck(
         "s.tif", 4, found=2, right=2, other=0
     )

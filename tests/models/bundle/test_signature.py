@@ -282,10 +282,11 @@ def test_the_export_that_classifies_is_verified(rsft, signed, keys, root):
         keys[1],
         "--engine",
     )
+    # the folder, not the engine of this name
     for engine in (
         "onnx",
         "onnx/model.onnx",
-    ):  # the folder, not the engine of this name
+    ):
         code, printed = rsft(*words, f"./{engine}")
         assert code == 1 and "the folder is not signed" in printed
     rsft("bundle", "sign", "onnx", "--key", keys[0])

@@ -101,9 +101,8 @@ def test_number_of_chips_for_a_coverage(coverage, needed):
 def test_no_set_is_empty_and_probabilities_keep_the_predicted_class():
     rng = np.random.default_rng(4)
     calibrator = fitted(rng, [50] * 4, strength=6)
-    logits, features = simulated(
-        rng, rng.integers(0, 4, 500)
-    )  # less certain than anything seen before
+    # less certain than anything seen before
+    logits, features = simulated(rng, rng.integers(0, 4, 500))
     judged = calibrator.apply(logits, features, coverage=0.5)
     assert judged.sets.any(axis=1).all()
     assert (judged.probabilities.argmax(1) == logits.argmax(1)).all()

@@ -125,9 +125,8 @@ def test_chips_of_the_same_kind_fail_as_often_as_the_level_says():
     failures = [
         bool(compare_chips(chips(rng, 25), chips(rng, 60)).shifted) for _ in range(400)
     ]
-    assert (
-        np.mean(failures) <= 2.5 * SHIFT_LEVEL
-    )  # 4 are expected; more than 10 have a probability of 0.3 %
+    # 4 are expected; more than 10 have a probability of 0.3 %
+    assert np.mean(failures) <= 2.5 * SHIFT_LEVEL
 
 
 @pytest.mark.parametrize(
@@ -230,9 +229,8 @@ def test_a_class_that_the_validation_chips_do_not_have():
 
 
 def test_rare_classes_are_pooled():
-    predicted = np.repeat(
-        np.arange(12), 2
-    )  # 2 chips of every class: no class could be tested alone
+    # 2 chips of every class: no class could be tested alone
+    predicted = np.repeat(np.arange(12), 2)
     summary = ChipSummary(np.arange(24.0), np.ones(24), predicted)
     assert compare_chips(summary, summary).differences["classes"] == Difference(
         0.0, 1.0

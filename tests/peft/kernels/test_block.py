@@ -280,9 +280,8 @@ def test_the_second_forward_pass_of_a_checkpoint_needs_no_output():
         rtol=0,
         atol=0,
     )
-    assert (
-        len(passes) == 1
-    )  # the second pass ended early, as soon as all was there again
+    # the second pass ended early, as soon as all was there again
+    assert len(passes) == 1
 
 
 def test_a_block_stores_ten_widths():
@@ -300,9 +299,8 @@ def test_a_block_stores_ten_widths():
     assert not {p.untyped_storage().data_ptr() for p in timm_block.parameters()} & set(
         sizes
     )
-    assert (
-        10 <= sum(sizes.values()) / (4 * x.numel()) < 10.3
-    )  # the excess over 10 is thin: statistics, x A^T, A, B
+    # the excess over 10 is thin: statistics, x A^T, A, B
+    assert 10 <= sum(sizes.values()) / (4 * x.numel()) < 10.3
 
 
 @pytest.mark.parametrize("class_token_only", [False, True], ids=["", "class token"])
@@ -332,21 +330,21 @@ def test_under_bfloat16_autocast_it_equals_torch_within_rounding(class_token_onl
     ours = gradients(actual, [x, *abm])
     autocast = gradients(reference, [x, *abm])
     assert {gradient.dtype for gradient in ours} == {torch.float32}
+    # x, a, b, m
     for kind in (
         slice(0, 1),
         slice(1, None, 3),
         slice(2, None, 3),
         slice(3, None, 3),
-    ):  # x, a, b, m
+    ):
         our = torch.cat([g.flatten() for g in ours[kind]])
         theirs = torch.cat([g.flatten() for g in autocast[kind]])
         right = torch.cat([g.flatten() for g in exact[kind]])
         assert (our - right).norm() < 0.01 * right.norm() + 1.5 * (
             theirs - right
         ).norm()
-    assert torch.equal(
-        from_rounded, actual
-    )  # autocast rounds the weights to the same values
+    # autocast rounds the weights to the same values
+    assert torch.equal(from_rounded, actual)
 
 
 def test_frozen_weights_in_bfloat16_serve_a_float32_input():
@@ -368,9 +366,8 @@ def test_reasons_why_a_block_is_unsupported():
         unsupported_reason(nn.Linear(2, 2))
         == "the block is a Linear, not timm's standard Block or EvaBlock"
     )
-    assert "the block is a Block" in str(
-        unsupported_reason(BeitBlock(D, HEADS))
-    )  # another file's
+    # another file's
+    assert "the block is a Block" in str(unsupported_reason(BeitBlock(D, HEADS)))
     assert "mlp.act is GELU" in str(unsupported_reason(block(mlp_layer=GluMlp)))
     assert "mlp.gate_last is True" in str(
         unsupported_reason(block(mlp_layer=GluMlp, act_layer=nn.SiLU))

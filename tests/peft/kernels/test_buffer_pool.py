@@ -58,6 +58,5 @@ def test_small_tensors_and_other_devices_are_left_to_torch(pool):
 
 
 def test_buffer_is_no_view(pool):
-    assert not pool.empty(
-        (40, 100), LIKE
-    )._is_view()  # autograd forbids changes in place of a view
+    # autograd forbids changes in place of a view
+    assert not pool.empty((40, 100), LIKE)._is_view()

@@ -68,11 +68,12 @@ def test_a_step_uses_what_was_requested(
     adapted = attach(tiny_vit(), LoRA(rank=2), kernels=kernels)
     adapted.save(tmp_path / "adapter.safetensors")
     loaded = load(tiny_vit(), tmp_path / "adapter.safetensors", kernels=kernels)
+    # block by block, timm's own pass, a loaded file
     for network in (
         adapted,
         adapted.vit,
         loaded,
-    ):  # block by block, timm's own pass, a loaded file
+    ):
         calls.clear()
         network(images).sum().backward()
         assert bool(calls) == used

@@ -322,9 +322,8 @@ def test_a_head_can_be_trained_beside_the_method(images, tmp_path):
     vit = vit_with_head()
     before = {name: tensor.clone() for name, tensor in vit.state_dict().items()}
     adapted = attach(vit, LoRA(rank=2, blocks="last:1"), train_also=("head",))
-    assert (
-        adapted.prefix_end == 2
-    )  # the head does not need gradients of the first blocks
+    # the head does not need gradients of the first blocks
+    assert adapted.prefix_end == 2
     adapted(images).square().sum().backward()
     assert vit.head.weight.grad.abs().sum() > 0 and any(
         vit.head.weight is parameter for parameter in adapted.theta

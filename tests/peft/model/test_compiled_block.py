@@ -33,9 +33,8 @@ def test_blocks_share_their_graphs_and_give_the_same_gradients(images, network):
         assert close(
             gradients(compiled, images, split), gradients(plain, images, split)
         )
-    assert (
-        0 < counter.frame_count <= 4
-    )  # the first block and the others, with and without a split
+    # the first block and the others, with and without a split
+    assert 0 < counter.frame_count <= 4
     for adapted in (plain, compiled):
         adapted.checkpointing = True
     assert close(gradients(compiled, images), gradients(plain, images))

@@ -259,9 +259,8 @@ def test_additions_are_observed(name, images):
 
 
 def test_large_batches_of_a_network_that_changes_outputs_in_place(images):
-    many = images.repeat(
-        16, 1, 1, 1
-    )  # outputs come from the pool of buffers; Swin V2 adds the bias of qkv in place
+    # outputs come from the pool of buffers; Swin V2 adds the bias of qkv in place
+    many = images.repeat(16, 1, 1, 1)
     adapted = adapt(tiny_swin_v2())
     parameters = [*adapted.theta, *adapted.gamma]
     together = torch.autograd.grad(adapted(many).square().mean(), parameters)
@@ -374,9 +373,8 @@ def assert_close(actual, expected):
 
 def reference_network(name):
     network = HIERARCHICAL[name]()
-    for module in (
-        network.modules()
-    ):  # Swin V2 reads the weight of qkv past PEFT's layer otherwise
+    # Swin V2 reads the weight of qkv past PEFT's layer otherwise
+    for module in network.modules():
         if hasattr(module, "qkv_bias_separate"):
             module.qkv_bias_separate = True
     return network

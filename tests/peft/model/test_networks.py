@@ -55,9 +55,8 @@ def test_attach_and_detach(name, images):
     assert not torch.allclose(adapted(images), before, atol=1e-2)
     by_parts = adapted.run_adapted_suffix(adapted.run_frozen_prefix(images))
     assert torch.allclose(by_parts[:, 0], adapted(images), atol=1e-5)
-    assert torch.allclose(
-        adapted.detach()(images), before, atol=1e-6
-    )  # the same weights elsewhere in memory
+    # the same weights elsewhere in memory
+    assert torch.allclose(adapted.detach()(images), before, atol=1e-6)
 
 
 @NETWORK

@@ -80,9 +80,8 @@ def test_a_reviewer_chooses_the_ships_of_ambiguous_objects(traffic, tmp_path):
     assert reviewed.objects["reason"].tolist()[:2] == ["chosen in the review"] * 2
     assert "ships chosen in the review: 2 objects" in reviewed.notes
     none, _ = saved(tmp_path, page, (first, "", "not a target"), (second, "", "unsure"))
-    reviewed = ambiguous_match(
-        traffic, review=none
-    )  # the other object is the only one for the ship
+    # the other object is the only one for the ship
+    reviewed = ambiguous_match(traffic, review=none)
     assert reviewed.objects["status"].tolist() == ["no AIS", "matched", "matched"]
     assert (
         not write_choice_page(reviewed, tmp_path / "none.html", "rsft")

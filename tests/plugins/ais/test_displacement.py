@@ -15,26 +15,27 @@ from tests.helpers.scenes import UTM, write_geotiff
 from tests.helpers.sentinel1 import write_product
 
 START = 1_611_026_213.799379  # 2021-01-19T03:16:53.799379Z
-AWAY = (
-    -850_000 * 10 * 0.6427876 / 7600
-)  # -718.9 m: R v sin(40 degrees) / V, against the flight direction
+# -718.9 m: R v sin(40 degrees) / V, against the flight direction
+AWAY = -850_000 * 10 * 0.6427876 / 7600
 
 
 @pytest.mark.parametrize(
     ("flight", "looks_right", "course", "expected"),
     [
+        # descending; the radar looks to the west, and the ship sails away from it
         (
             190.0,
             True,
             280.0,
             AWAY,
-        ),  # descending; the radar looks to the west, and the ship sails away from it
+        ),
+        # it comes nearer, and appears displaced in flight direction
         (
             190.0,
             True,
             100.0,
             -AWAY,
-        ),  # it comes nearer, and appears displaced in flight direction
+        ),
         (350.0, True, 80.0, AWAY),  # ascending; the radar looks to the east
         (350.0, True, 260.0, -AWAY),
         (190.0, False, 100.0, AWAY),

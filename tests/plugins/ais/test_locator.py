@@ -43,9 +43,8 @@ def test_columns_of_ais(traffic, tmp_path, monkeypatch, is_detected):
         120,
     ]
     assert ("at" in table) != is_detected
-    notes = (
-        table["ais_note"].dropna().to_dict()
-    )  # the tanker is not compared: the bundle has no such class
+    # the tanker is not compared: the bundle has no such class
+    notes = table["ais_note"].dropna().to_dict()
     assert set(notes) < {219000001, 219000002} and len(notes) == 1
     assert any("3 matched, 0 ambiguous, 1 no AIS" in note for note in result.notes)
 

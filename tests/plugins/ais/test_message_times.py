@@ -38,9 +38,8 @@ def test_month_first_is_said(tmp_path):
     assert any("month/day/year" in note for note in read_messages([path], AREA).notes)
     area = AREA._replace(start=AREA.start - 86400 * 10, end=AREA.end)
     path = write(tmp_path, "mmsi,time,lat,lon\n219000001,03/04/2026 12:00:00,57,10\n")
-    with pytest.raises(
-        RequestError
-    ) as caught:  # read as the 3rd of April, which the message says
+    # read as the 3rd of April, which the message says
+    with pytest.raises(RequestError) as caught:
         read_messages([path], area)
     assert "day/month/year, which is a guess" in caught.value.hint
 
@@ -53,11 +52,12 @@ def test_month_first_is_said(tmp_path):
             "2026-03-14T14:20:00",
             "UTC+02:00: write 2026-03-14 13:40:00+02:00",
         ),
+        # of several zones the one next to UTC
         (
             "2026-03-14T04:00:00",
             "2026-03-14T10:00:00",
             "UTC-03:00",
-        ),  # of several zones the one next to UTC
+        ),
         ("2026-03-14T07:00:00", "2026-03-14T07:00:00", "UTC-05:00"),
         ("2026-03-16T07:00:00", "2026-03-16T07:00:00", ""),
         ("2026-03-14T13:40:00Z", "2026-03-14T14:20:00Z", ""),  # the file has zones

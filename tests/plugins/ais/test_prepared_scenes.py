@@ -118,9 +118,8 @@ def test_a_stopped_build_does_not_detect_again(traffic, tmp_path, monkeypatch):
     monkeypatch.setattr(job, "build_store", stop)
     with pytest.raises(KeyboardInterrupt):
         prepare(traffic.scene, tmp_path / "store", ais=traffic.ais, **OPTIONS)
-    with pytest.raises(
-        RequestError, match="cannot be divided"
-    ):  # other options for the chips keep the detection
+    # other options for the chips keep the detection
+    with pytest.raises(RequestError, match="cannot be divided"):
         prepare(
             traffic.scene,
             tmp_path / "store",

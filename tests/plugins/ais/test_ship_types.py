@@ -64,10 +64,11 @@ def test_texts_have_the_class_of_their_code():
         for code, text in enumerate(NOAA, 1001)
         if text != "Tank Barge"
     }
+    # NOAA counts the tug that tows it
     assert (ship_class("1023"), ship_class("Tank Barge")) == (
         "tug",
         "tanker",
-    )  # NOAA counts the tug that tows it
+    )
 
 
 def test_groups_of_noaa():

@@ -151,10 +151,11 @@ def test_label_studio_json(tmp_path):
     table = studio.table
     assert table["at"].tolist() == ["r1", "r2", "r3", "r4", "r7", "r8"]
     assert table["class"].tolist()[:4] == ["tanker", "oil", "buoy", "fishing"]
+    # 40 x 10 pixels, rotated by 90 degrees around (100, 50)
     pixels = corners(table.geometry[1]) * (
         200,
         100,
-    )  # 40 x 10 pixels, rotated by 90 degrees around (100, 50)
+    )
     assert pixels == pytest.approx(np.array([(100, 50), (90, 50), (90, 90), (100, 90)]))
     assert table.geometry[2].bounds == (0, 0, 0.5, 0.5)
     assert table.geometry[3].coords[0] == (0.1, 0.9)

@@ -25,6 +25,7 @@ from tests.helpers.messages import mentions
 from tests.helpers.scenes import CLASSES, UTM, use_toy_model, write_geotiff
 
 UPRIGHT = (10, 20, 10, 60, 30, 60, 30, 20)  # rows and columns
+# by 45 degrees; sides of 14.14 and 28.28 pixels
 ROTATED = (
     40,
     100,
@@ -34,7 +35,7 @@ ROTATED = (
     130,
     60,
     120,
-)  # by 45 degrees; sides of 14.14 and 28.28 pixels
+)
 COUNTERCLOCKWISE = (30, 20, 30, 60, 10, 60, 10, 20)
 SCENES = {
     "a.tif": SceneBoxes(

@@ -68,9 +68,8 @@ def test_pascal_voc_and_its_rotated_boxes(tmp_path):
     assert table["class"].tolist() == ["ship", "tanker", "ship", "ship", "ship", "ship"]
     assert table["difficult"].fillna(-1).tolist() == [1, 0, -1, -1, -1, -1]
     assert table.geometry[1].bounds == (208, 50, 241, 179)
-    first = corners(table.geometry[2])[
-        0
-    ]  # the upper left corner, rotated by 30 degrees clockwise
+    # the upper left corner, rotated by 30 degrees clockwise
+    first = corners(table.geometry[2])[0]
     cos = np.cos(np.pi / 6)
     sin = 0.5
     assert first == pytest.approx(
@@ -132,9 +131,8 @@ def test_cvat_for_images(tmp_path):
         "ship",
     ]
     assert table.geometry[1].bounds == pytest.approx((115, 35, 125, 75))
-    assert corners(table.geometry[1])[0] == pytest.approx(
-        (125, 35)
-    )  # the upper left corner, a quarter turn on
+    # the upper left corner, a quarter turn on
+    assert corners(table.geometry[1])[0] == pytest.approx((125, 35))
     assert table.geometry[2].bounds == (10, 10, 30, 40)
     assert [point.coords[0] for point in table.geometry[2:4]] == [(5.5, 6.5), (7, 8)]
     assert (table.loc[1, "flag"], table.loc[1, "occluded"], table.loc[1, "tags"]) == (

@@ -111,9 +111,8 @@ class AuthorsTrainer:
             {"params": tuner, "lr": LR},
             {"params": self.head.parameters(), "lr": LR},
         ]
-        self.optim = torch.optim.SGD(
-            groups, weight_decay=DECAY, momentum=MOMENTUM
-        )  # 430
+        # 430
+        self.optim = torch.optim.SGD(groups, weight_decay=DECAY, momentum=MOMENTUM)
         options = {"lr": META_LR, "weight_decay": DECAY, "momentum": MOMENTUM}
         self.meta_optim = torch.optim.SGD(list(self.alpha.values()), **options)  # 1193
         self.use_meta = False
@@ -135,10 +134,11 @@ class AuthorsTrainer:
             self.optim.step()
 
     def meta_optimization_step(self, trial_batches, outer_batch):
+        # 1373
         backup = {
             site: [tensor.detach().clone() for tensor in pair]
             for site, pair in self.lora.items()
-        }  # 1373
+        }
         self.use_meta = True
         self.train_epoch(trial_batches)  # 1379
         self.meta_optim.zero_grad()
@@ -174,9 +174,8 @@ def run_epochs(loops, epochs=3, batches=4, trials=2):
 
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_the_steps_equal_those_of_the_authors(checkpointing, monkeypatch):
-    monkeypatch.setattr(
-        torch.Tensor, "float", lambda tensor: tensor
-    )  # the loops compute losses in float32
+    # the loops compute losses in float32
+    monkeypatch.setattr(torch.Tensor, "float", lambda tensor: tensor)
     model = make_classifier()
     loops = make_loops(model)
     model.adapted.checkpointing = checkpointing
@@ -263,9 +262,8 @@ def test_the_factors_of_adaptformer_replace_its_own_scale_in_outer_steps():
     scale = module.get_submodule("blocks/0/mlp").scale
     images, labels = make_batch(2)
     loops.outer_step(make_batch(0), losses_of((images, labels), [make_batch(1)]))
-    assert (
-        scale not in loops.inner_optimizer.state
-    )  # no gradient in the trial step, and no decay
+    # no gradient in the trial step, and no decay
+    assert scale not in loops.inner_optimizer.state
     assert (
         module.get_submodule("blocks/0/mlp").scale is scale
         and (loops.alpha - START).abs().min() > 1e-6

@@ -40,9 +40,8 @@ def small(card):
 def torchgeo_network(size=48):
     torch.manual_seed(0)
     network = DOFA(img_size=size, num_classes=0, **SIZES).eval()
-    for parameter in (
-        network.parameters()
-    ):  # its own start is zero in places, and its filters are close to zero
+    # its own start is zero in places, and its filters are close to zero
+    for parameter in network.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
     torch.nn.init.ones_(network.fc_norm.weight)
     torch.nn.init.zeros_(network.fc_norm.bias)
@@ -218,9 +217,10 @@ def test_cards():
         len(card.bands) * 256 * width
         for card, width in zip(dofa.CARDS, (768, 768, 1024, 1024), strict=True)
     ]
+    # of MAE, less its filters
     plain = [
         85_798_656 - 768 * 768,
         303_301_632 - 768 * 1024,
-    ]  # of MAE, less its filters
+    ]
     expected = [number + plain[index // 2] for index, number in enumerate(embeddings)]
     assert parameters == expected

@@ -168,9 +168,8 @@ def test_other_files_and_sizes(tmp_path):
     with pytest.raises(RequestError, match=mentions("multiples of 14", "not 100")):
         HUGE.build(100)
     state = torch.load(path)
-    state["encoder.patch_embed.proj.weight"] = torch.ones(
-        64, 6, 2, 16, 16
-    )  # cubes of two dates
+    # cubes of two dates
+    state["encoder.patch_embed.proj.weight"] = torch.ones(64, 6, 2, 16, 16)
     torch.save(state, tmp_path / "cubes.pt")
     with pytest.raises(
         WeightsError, match=mentions("patch_embed.proj.weight is float32 64x6x2x16x16")

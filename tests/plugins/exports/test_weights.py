@@ -104,9 +104,8 @@ def test_timm_loads_the_folder(saved_network, tmp_path, network):
         images.shape[2],
         images.shape[3],
     ]
-    assert not {"url", "hf_hub_id", "tag", "license"} & set(
-        config["pretrained_cfg"]
-    )  # those of timm's own weights
+    # those of timm's own weights
+    assert not {"url", "hf_hub_id", "tag", "license"} & set(config["pretrained_cfg"])
 
 
 def test_the_pipeline_of_transformers_gives_the_probabilities(saved_network, tmp_path):

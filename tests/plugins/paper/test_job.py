@@ -190,9 +190,8 @@ def test_archives_become_a_column_with_paper_authors_and_rsft(folder, monkeypatc
     ]
     assert [row[0] for row in rows] == [name for name in ROWS for _ in range(2)]
     assert all(row[4] != "-" for row in rows)
-    assert {row[0] for row in rows if row[3] == "-"} == {
-        "MetaLoRA, query and value"
-    }  # its code has another outer loop
+    # its code has another outer loop
+    assert {row[0] for row in rows if row[3] == "-"} == {"MetaLoRA, query and value"}
     assert FakeProcess.trained == 3
 
     def stop(*_, **__):

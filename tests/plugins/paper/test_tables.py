@@ -183,9 +183,8 @@ def test_finished_runs_are_not_repeated_and_are_printed(results, root, rsft):
     ]
     assert code == 130 and all(line in printed for line in lines)
     code, printed = rsft("reproduce", "2", *options)
-    assert (
-        "1 of 12" not in printed and "2 of 12" not in printed
-    )  # finished, and failed in training
+    # finished, and failed in training
+    assert "1 of 12" not in printed and "2 of 12" not in printed
 
     code, printed = rsft("reproduce", "Table-2", "--results", results, "--print")
     assert code == 0 and "bars at 64 px, 2 epochs of batch 32" in printed

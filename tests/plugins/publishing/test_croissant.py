@@ -175,11 +175,12 @@ def test_the_records_have_the_values_of_the_manifest(store):
         "sha256",
         "group_key",
     } <= described
+    # columns without a value
     assert not described & {
         "sensor",
         "incidence_deg",
         "polarisation",
-    }  # columns without a value
+    }
 
 
 def test_the_classes_have_the_counts_of_each_split(store):

@@ -61,9 +61,8 @@ def test_the_layout(folder):
 def test_rsft_predicts_with_a_download(ships, folder, chips, tmp_path):
     snapshot = tmp_path / "snapshots/1"
     blobs = tmp_path / "blobs"
-    for number, name in enumerate(
-        list_hub_files(folder)
-    ):  # the cache of the Hub has links to files without names
+    # the cache of the Hub has links to files without names
+    for number, name in enumerate(list_hub_files(folder)):
         (snapshot / name).parent.mkdir(parents=True, exist_ok=True)
         blobs.mkdir(exist_ok=True)
         (folder / name).replace(blobs / str(number))

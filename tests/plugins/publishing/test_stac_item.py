@@ -148,9 +148,8 @@ def test_a_formula_gives_the_input_of_the_network(stretch):
         vars(np) | {"A": plane.astype(np.float64)},
     )
     expected = (stretch.to_bytes(plane) / 255 - 0.4) / 0.22
-    assert (
-        np.abs(values - expected).max() < 1.01 / 255 / 0.22
-    )  # a value between two bytes may be rounded to either
+    # a value between two bytes may be rounded to either
+    assert np.abs(values - expected).max() < 1.01 / 255 / 0.22
     assert np.isclose(values, expected).mean() > 0.97
 
 

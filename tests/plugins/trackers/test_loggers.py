@@ -87,10 +87,11 @@ def test_tensorboard_continues_after_a_full_disk(tensorboard, tmp_path):
     _, hard = limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     (file,) = (tmp_path / "tensorboard").iterdir()
     try:
+        # in the middle of a point, and of the start of a new file
         for size in (
             file.stat().st_size + 5,
             10,
-        ):  # in the middle of a point, and of the start of a new file
+        ):
             resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
             with pytest.raises(OSError, match="File too large"):
                 record.log_metrics({"loss": 2.0}, 2)

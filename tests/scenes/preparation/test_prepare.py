@@ -27,11 +27,12 @@ from tests.helpers.messages import mentions
 from tests.helpers.scene_stores import prepare
 from tests.helpers.scenes import UTM, simulate_sea, toy_contract, write_geotiff
 
+# class, row, col, length, width
 SHIPS = [
     ("cargo", 40, 50, 30, 10),
     ("tanker", 120, 150, 40, 12),
     ("fishing", 90, 60, 6, 4),
-]  # class, row, col, length, width
+]
 
 
 @pytest.fixture
@@ -278,11 +279,12 @@ def test_scenes_that_cannot_be_used(scenes, tmp_path):
 
 def test_several_scenes_give_the_chips_of_their_folder(scenes, tmp_path):
     folder, labels = scenes
+    # the first one twice
     names = [
         folder / "s0.tif",
         folder / "s1.tif",
         folder / "s0.tif",
-    ]  # the first one twice
+    ]
     store = prepare(names, tmp_path / "several", at=labels, jobs=1, size="32")
     whole = chips_of(prepared(scenes, tmp_path / "whole"))
     chips = chips_of(store)

@@ -31,12 +31,13 @@ def test_the_zip_is_reproducible(tmp_path):
         "rsft_qgis/icon.svg",
         "rsft_qgis/algorithms/classify.py",
     } <= set(names)
+    # nothing compiled
     assert {name.rpartition(".")[2] for name in names} == {
         "rsft_qgis/LICENSE",
         "py",
         "svg",
         "txt",
-    }  # nothing compiled
+    }
     assert (
         "rsft_qgis/algorithms/install_rsft.py" in names and first.stat().st_size < 20e6
     )

@@ -26,9 +26,8 @@ def small_vit(**options):
 @pytest.mark.slow
 @torch.no_grad()
 def test_tokens_are_two_copies_of_the_small_tokens(monkeypatch):
-    monkeypatch.setattr(
-        timm, "create_model", partial(timm.create_model, depth=3)
-    )  # of twelve equal blocks
+    # of twelve equal blocks
+    monkeypatch.setattr(timm, "create_model", partial(timm.create_model, depth=3))
     vit = small_vit()
     large = timm.create_model(NAME, pretrained=False, num_classes=0, img_size=32).eval()
     large.load_state_dict(widen_state(vit, noise=0.3))

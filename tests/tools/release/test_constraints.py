@@ -45,11 +45,12 @@ def test_every_dependency_is_listed():
 )
 def test_the_installed_packages_have_these_versions():
     listed = read_constraints()
+    # what the build of PyTorch for GPUs needs as well
     gpu_build = (
         "nvidia-",
         "cuda-",
         "triton",
-    )  # what the build of PyTorch for GPUs needs as well
+    )
     installed = {
         name: version
         for name, version in installed_versions().items()

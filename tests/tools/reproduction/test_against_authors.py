@@ -89,9 +89,8 @@ def test_differences_are_relative_to_the_update_of_all_blocks():
     ours = make_trace()
     theirs = make_trace()
     theirs.states[1]["blocks.1.q.b"] += 0.002
-    updates = [
-        theirs.states[1][f"blocks.{block}.q.b"] for block in range(2)
-    ]  # B starts at 0
+    # B starts at 0
+    updates = [theirs.states[1][f"blocks.{block}.q.b"] for block in range(2)]
     expected = 0.002 * 16 / torch.stack(updates).norm()
     table = compare(ours, theirs)
     assert table["q.b"].tolist() == pytest.approx([0, 0, float(expected), 0])

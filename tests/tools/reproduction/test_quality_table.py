@@ -170,6 +170,7 @@ def test_configurations_with_equal_settings_share_their_runs(study_file):
         != scale_2.identity
     )
     jobs = missing_jobs(study, quality.Results({}, {}))
+    # not 12: scale 1 is the base
     assert [job.seed for job in jobs] == [
         0,
         0,
@@ -180,7 +181,7 @@ def test_configurations_with_equal_settings_share_their_runs(study_file):
         2,
         2,
         2,
-    ]  # not 12: scale 1 is the base
+    ]
     assert jobs[1].overrides[-2:] == ["meta=null", "peft.scale=2"]
     study = read_study(
         edit(study_file, "peft.scale: [1, 2]", "train.lr: [x0.5, x1]"), ["train.lr=0.4"]
@@ -242,9 +243,8 @@ def test_best_is_chosen_on_the_first_half_and_reported_on_the_second(finished):
     results = quality.read_results(out, study)
     assert (len(results.runs), results.unused) == (9, {})
     best = quality.row_results(study, study.rows[1], results)
-    assert best["tail"].tolist() == pytest.approx(
-        [40.0] * 3
-    )  # of scale 2, which is worse on the second half
+    # of scale 2, which is worse on the second half
+    assert best["tail"].tolist() == pytest.approx([40.0] * 3)
     assert best["seconds"].tolist() == [20, 20, 20]  # of both scales
     lines = quality.report_markdown(study, results).splitlines()
     assert (
@@ -301,9 +301,8 @@ def test_packed_results_give_the_same_report_and_can_be_continued(finished):
     assert quality.report_markdown(study, quality.read_results(out, study)) == before
     file.write_text(text)  # the same run again
     packed = (out / "runs.jsonl.gz").read_bytes()
-    assert (
-        pack_results(out) == 9 and (out / "runs.jsonl.gz").read_bytes() == packed
-    )  # no time stamp, sorted
+    # no time stamp, sorted
+    assert pack_results(out) == 9 and (out / "runs.jsonl.gz").read_bytes() == packed
 
 
 def test_missing_runs_are_done_and_a_failing_one_does_not_stop_the_others(
@@ -502,9 +501,8 @@ def test_the_size_of_ships_predicts_their_class(root, recipe_file, tmp_path):
     )
     table = read_manifest(root)
     lengths = table["class"].map({"flat": 50.0, "steep": 120.0, "slanted": 200.0})
-    lengths[table.index[table["split"] == "val"][0]] = (
-        np.nan
-    )  # the median of the training chips
+    # the median of the training chips
+    lengths[table.index[table["split"] == "val"][0]] = np.nan
     table.assign(ais_length_m=lengths, ais_beam_m=30.0).to_parquet(
         copy / "manifest.parquet"
     )

@@ -47,9 +47,8 @@ def test_labeled_chips_become_training_and_validation_chips(store, tmp_path):
         "train": 5,
         "val": 1,
     }
-    assert (
-        labeled.split("train")["name"].iloc[0] == "00"
-    )  # the only chip of its class is a training chip
+    # the only chip of its class is a training chip
+    assert labeled.split("train")["name"].iloc[0] == "00"
     assert (
         len(unlabeled) == 14
         and "chips/00.png" not in unlabeled

@@ -76,11 +76,12 @@ def test_shots_are_drawn_by_seed():
     first = sample_shots(labels, 10, 0)
     again = sample_shots(labels, 10, 0)
     other = sample_shots(labels, 10, 1)
+    # the rarest class has four
     assert torch.bincount(labels[first]).tolist() == [
         10,
         10,
         4,
-    ]  # the rarest class has four
+    ]
     assert torch.equal(first, again) and not torch.equal(first, other)
 
 

@@ -140,9 +140,8 @@ def test_classes_are_matched_by_name(run, root, tmp_path, caplog):
     assert weight[0].norm() == pytest.approx(
         float(weight[1:].norm(dim=1).mean()), rel=1e-4
     )
-    with (
-        torch.no_grad()
-    ):  # the new row is the mean direction of the features of its chips
+    # the new row is the mean direction of the features of its chips
+    with torch.no_grad():
         model = load_classifier(new, "cpu")
         from rsft.data.loading.batches import ChipImages
 

@@ -213,9 +213,8 @@ def test_mixed_pairs_of_chips(schedule):
     objective = losses_of(outer_batch, mixing=Mixing(share, order))
     losses = take_steps(loops, batch, objective)
     assert close(losses[:1], [expected]) and not close(losses[:1], [plain])
-    assert schedule == "alternating" or close(
-        losses[1:], [outer]
-    )  # outer batches are not mixed
+    # outer batches are not mixed
+    assert schedule == "alternating" or close(losses[1:], [outer])
 
 
 def test_loss_that_is_not_finite_changes_no_parameter():
@@ -413,9 +412,8 @@ def test_second_order_is_the_gradient_of_the_unrolled_loss(method, init_scale, s
     model.float()
     assert (second_order(model) - expected).norm() < 0.01 * expected.norm()
     first_order = torch.autograd.grad(make_loss(model, 1)(), model.adapted.gamma)[0]
-    assert (
-        first_order - expected
-    ).norm() > 0.01 * expected.norm()  # the second term matters
+    # the second term matters
+    assert (first_order - expected).norm() > 0.01 * expected.norm()
 
 
 def test_bfloat16_is_close_and_sees_the_latest_theta():
@@ -424,9 +422,8 @@ def test_bfloat16_is_close_and_sees_the_latest_theta():
     exact = second_order(model)
     rough = second_order(model, torch.bfloat16)
     assert (rough - exact).norm() < 0.05 * exact.norm()
-    with torch.autocast(
-        "cpu", torch.bfloat16
-    ):  # whose cache keeps theta as it is at its first use
+    # whose cache keeps theta as it is at its first use
+    with torch.autocast("cpu", torch.bfloat16):
         take_sgd_steps(model, 1, make_loss(model, 0), lr=1.0)
         in_same_context = second_order(model, torch.bfloat16)
     assert torch.equal(in_same_context, second_order(model, torch.bfloat16))
@@ -519,10 +516,11 @@ def test_split_is_kept_for_several_epochs():
     [
         ({"batch_size": 5}, 5),
         ({}, 32),
+        # 128 inner chips, 0.2 / 0.8 of the epoch
         (
             {"schedule": "joint", "ratio": 0.2, "outer_every": 2},
             32,
-        ),  # 128 inner chips, 0.2 / 0.8 of the epoch
+        ),
         ({"schedule": "joint", "ratio": 0.25, "outer_every": 1, "holdout": False}, 16),
     ],
 )

@@ -85,6 +85,5 @@ def test_a_run_is_resumed_merged_described_verified_and_exported(
     )
     assert verify_bundle(run.folder).faults == []
     if schedule == "joint":
-        export_bundle(
-            run.folder, "torch-export", data=root
-        )  # compares the graph with the classifier
+        # compares the graph with the classifier
+        export_bundle(run.folder, "torch-export", data=root)

@@ -45,9 +45,8 @@ def test_parameters_without_weight_decay(method, keys, decayed, spared):
     model = classifier(method, **keys)
     groups = parameter_groups(model, TrainSection(epochs=1, decay_all=False))
     sizes = {group["weight_decay"]: len(group["params"]) for group in groups}
-    assert sizes == {5e-4: decayed + 1} | (
-        {0.0: spared} if spared else {}
-    )  # the head's weight decays
+    # the head's weight decays
+    assert sizes == {5e-4: decayed + 1} | ({0.0: spared} if spared else {})
     (everything,) = parameter_groups(model, TrainSection(epochs=1))
     assert [id(p) for p in everything["params"]] == [id(p) for p in model.theta]
 

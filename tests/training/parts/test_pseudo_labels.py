@@ -183,10 +183,11 @@ def test_the_threshold(sources):
             / 16
         )
         torch.testing.assert_close(batch.loss(logits), expected)
+    # the training chips are drawn as well
     assert {number < len(POOL) for number in numbers} == {
         True,
         False,
-    }  # the training chips are drawn as well
+    }
 
 
 @pytest.mark.parametrize("loss", ["logit_adjustment", "balanced_softmax"])

@@ -203,6 +203,5 @@ def test_the_newest_run_of_a_recipe(make_run_folder):
         and find_newest_run(folders[0]) == folders[0]
     )
     assert find_newest_run(runs / "none") == runs / "none"
-    assert (
-        find_newest_run(runs.parent) == runs.parent
-    )  # the folder of all recipes has no numbered run
+    # the folder of all recipes has no numbered run
+    assert find_newest_run(runs.parent) == runs.parent

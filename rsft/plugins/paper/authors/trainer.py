@@ -281,9 +281,8 @@ def train(trainer: Any, start: dict[str, Tensor], every_step: bool) -> dict[str,
 
     def record_step(*unused: object) -> None:
         if not is_outer:
-            rates.append(
-                [group["lr"] for group in trainer.optim.param_groups][-2:]
-            )  # of modules and head
+            # of modules and head
+            rates.append([group["lr"] for group in trainer.optim.param_groups][-2:])
             if not every_step:
                 states.clear()
             states.append(copy_state())
