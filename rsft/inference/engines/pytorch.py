@@ -67,8 +67,9 @@ class TorchEngine(base.DirectEngine):
             try:
                 model = _compile(bundle)
                 return EngineModel(model, spec, concurrency=model.concurrency)
-            # of any kind: the network also runs without the compiler
-            except Exception as error:
+            # errors of torch's compilers, and of the folder for what they compile: the
+            # network also runs without them
+            except (RuntimeError, OSError) as error:
                 note = f"not compiled: {base.first_line(error)}"
         network = move_network(BFloat16Network(build_network(bundle)), chosen_device)
         model = GraphModel(as_inference_fn(network, chosen_device))

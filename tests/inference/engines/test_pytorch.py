@@ -17,27 +17,42 @@ from rsft.models.bundle.bundle import Bundle
 COMPILED = EngineSpec("torch", "bf16", compiled=True)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("has_compiler", [False, True])
-def test_bfloat16_is_near_float32_and_reports_whether_it_is_compiled(
-    run, monkeypatch, has_compiler
-):
-    if not has_compiler:
-        monkeypatch.setattr(pytorch, "find_cxx_compiler", lambda: None)
-    elif pytorch.find_cxx_compiler() is None:
-        pytest.skip("no C++ compiler is installed")
-    bundle = Bundle.load(run)
-    loaded = load_engine(bundle, COMPILED, "cpu")
-    fallback = (
-        EngineSpec("torch", "bf16"),
-        "not compiled: no C++ compiler is installed",
-    )
-    assert (loaded.spec, loaded.note) == ((COMPILED, "") if has_compiler else fallback)
+def check_bfloat16(bundle, loaded):
+    """Check that the logits of an engine are near those of PyTorch in float32."""
     images = np.random.default_rng(0).normal(size=(3, 3, 32, 32)).astype(np.float32)
     expected = load_engine(bundle, REFERENCE, "cpu").infer(images).logits
     np.testing.assert_allclose(
         loaded.infer(images).logits, expected, atol=1e-2 * abs(expected).max()
     )
+
+
+@pytest.mark.slow
+def test_compiled_bfloat16_is_near_float32(run):
+    if pytorch.find_cxx_compiler() is None:
+        pytest.skip("no C++ compiler is installed")
+    bundle = Bundle.load(run)
+    loaded = load_engine(bundle, COMPILED, "cpu")
+    assert (loaded.spec, loaded.note) == (COMPILED, "")
+    check_bfloat16(bundle, loaded)
+
+
+@pytest.mark.slow
+def test_bfloat16_without_a_compiler_is_near_float32_and_says_so(run, monkeypatch):
+    monkeypatch.setattr(pytorch, "find_cxx_compiler", lambda: None)
+    bundle = Bundle.load(run)
+    loaded = load_engine(bundle, COMPILED, "cpu")
+    assert loaded.spec == EngineSpec("torch", "bf16")
+    assert loaded.note == "not compiled: no C++ compiler is installed"
+    check_bfloat16(bundle, loaded)
+
+
+def test_a_fault_of_the_engine_is_not_taken_for_one_of_the_compiler(run, monkeypatch):
+    def fail(bundle):
+        raise TypeError("a fault of rsft")
+
+    monkeypatch.setattr(pytorch, "_compile", fail)
+    with pytest.raises(TypeError, match="a fault of rsft"):
+        pytorch.TorchEngine().load(Bundle.load(run), COMPILED, "cpu")
 
 
 def test_threads_of_the_pool_use_one_core_and_others_use_all():
