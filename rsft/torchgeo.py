@@ -391,8 +391,8 @@ def bundle_from_checkpoint(
             "this is no checkpoint of a PEFTClassificationTask",
             path,
             (
-                "train rsft.torchgeo.PEFTClassificationTask, and give a checkpoint of its"
-                " trainer"
+                "train rsft.torchgeo.PEFTClassificationTask, and give a checkpoint of"
+                " its trainer"
             ),
         )
     try:
@@ -400,8 +400,8 @@ def bundle_from_checkpoint(
     except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
         raise WeightsError(
             (
-                f"the checkpoint is damaged, or of another version: {type(error).__name__}:"
-                f" {error}"
+                f"the checkpoint is damaged, or of another version:"
+                f" {type(error).__name__}: {error}"
             ),
             path,
             "use the versions of rsft, torchgeo and timm of the training",

@@ -190,6 +190,12 @@ def test_the_top_level_is_small():
     }
 
 
+def test_lines_of_the_package_have_88_columns():
+    for file in FILES:
+        for number, line in enumerate(file.read_text("utf-8").splitlines(), 1):
+            assert len(line) <= 88 or "https://" in line, f"{file}:{number}"
+
+
 @pytest.mark.slow
 def test_names_are_no_empty_words_and_unique():
     assert len(rows := empty_names(FILES)) < 30, "\n".join(rows[:40])

@@ -1,1 +1,1 @@
-"""Data sets, chip stores, image reading and batches: everything from published files to tensors."""
+"""Data sets, chip stores, image reading and batches: from files to tensors."""

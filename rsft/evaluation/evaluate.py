@@ -290,7 +290,8 @@ def evaluate(
 
     Example:
         >>> import rsft
-        >>> metrics = rsft.evaluate(Path("runs/ships"), Path("data/ships"), Path("evaluation"), split="val")
+        >>> run, data, out = map(Path, ("runs/ships", "data/ships", "evaluation"))
+        >>> metrics = rsft.evaluate(run, data, out, split="val")
         >>> metrics.count
         27
     """

@@ -659,8 +659,8 @@ def build_classifier(encoder: Backbone, classes: int, recipe: Recipe) -> Classif
     ):
         raise RequestError(
             (
-                f"{encoder.name} starts at random weights, and {recipe.peft.title} does not"
-                " train all of them"
+                f"{encoder.name} starts at random weights, and {recipe.peft.title} does"
+                " not train all of them"
             ),
             "peft.method",
             "set peft.method=full",

@@ -5,9 +5,9 @@ blocks, also of Swin:
 
 | position | layer of the block |
 |---|---|
-| q, k, v | a third of the output of `attn.qkv` where it is fused, else `attn.q_proj`, `attn.k_proj`, `attn.v_proj` |
+| q, k, v | a third of `attn.qkv`, or `attn.q_proj`, `attn.k_proj`, `attn.v_proj` |
 | out | `attn.proj` |
-| mlp1 | `mlp.fc1`; gate and value together in a packed gated MLP (timm's GluMlp, SwiGLUPacked); no layer in SwiGLU |
+| mlp1 | `mlp.fc1`; in GluMlp and SwiGLUPacked with the gate; no layer in SwiGLU |
 | mlp2 | `mlp.fc2` |
 | mlp | `mlp` as a whole, for bottleneck adapters |
 

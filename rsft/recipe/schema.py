@@ -228,8 +228,9 @@ class TrainSection(Section):
     """how often an epoch draws each training chip that `rsft data add` brought; auto
     makes them a quarter of each epoch; the class prior is adjusted"""
     until_added_right: bool = False
-    """stop after the first epoch that classifies all added chips correctly, then use the
-    smallest interpolation step from train.start_bundle at which they stay correct"""
+    """stop after the first epoch that classifies all added chips correctly, then use
+    the smallest interpolation step from train.start_bundle at which they stay
+    correct"""
     epochs: int = Field(ge=1)
     """passes over the training chips"""
     batch_size: int = Field(default=128, ge=1)

@@ -69,8 +69,8 @@ class FineTuningModule(LightningModule):
                 key = "train.ema"
             raise RequestError(
                 (
-                    "a Lightning module validates and stores the last weights, not their"
-                    " mean"
+                    "a Lightning module validates and stores the last weights, not"
+                    " their mean"
                 ),
                 key,
                 "leave the key out, or train with `rsft finetune`",

@@ -79,8 +79,8 @@ def open_data(section: DataSection, start: StartBundle | None = None) -> ChipSto
     if classes.size < 2:
         raise RequestError(
             (
-                f"all training chips have the class {classes[0]}, so that a classifier has"
-                " nothing to distinguish"
+                f"all training chips have the class {classes[0]}, so that a classifier"
+                " has nothing to distinguish"
             ),
             store.root,
             "prepare training chips of at least two classes",

@@ -104,7 +104,7 @@ def describe_part(path: Path) -> str:
 
     Example:
         >>> describe_part(Path("FUSAR.zip.001"))
-        'FUSAR.zip.001 is one part of an archive: join the parts with `cat ... > FUSAR.zip`'
+        'FUSAR.zip.001 is one part of an archive: join the parts with ...'
     """
     match = _PART.fullmatch(path.name)
     first_part = path.suffix.lower() == ".zip" and path.with_suffix(".z01").exists()

@@ -52,7 +52,10 @@ def describe_path_fault(path: str) -> tuple[str, str] | None:
                 f"the path is longer than the {_LONGEST_PATH} characters that Windows"
                 " accepts"
             ),
-            "choose a shorter folder, such as C:\\data, or enable long paths in Windows",
+            (
+                "choose a shorter folder, such as C:\\data, or enable long"
+                " paths in Windows"
+            ),
         )
     names = (
         fault for part in Path(path).parts[1:] if (fault := describe_name_fault(part))

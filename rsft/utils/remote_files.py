@@ -145,8 +145,8 @@ def check_host(url: str, named: str) -> None:
     if not all(ip_address(address).is_global for address in addresses):
         raise NetworkError(
             (
-                f"{urlsplit(named).hostname or 'the file'} leads to {host}, which is not in"
-                " the public Internet"
+                f"{urlsplit(named).hostname or 'the file'} leads to {host}, which is"
+                " not in the public Internet"
             ),
             public_url(url),
             "give this address itself, if you trust it",

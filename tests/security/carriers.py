@@ -194,8 +194,8 @@ texts(
     kml_overlay=(
         "a.tif",
         lambda place: (
-            "<kml xmlns='http://earth.google.com/kml/2.2'><Document><Region/><NetworkLink><Region/><Link>"
-            f"<href>{place.image}</href></Link></NetworkLink></Document></kml>"
+            "<kml"
+            f" xmlns='http://earth.google.com/kml/2.2'><Document><Region/><NetworkLink><Region/><Link><href>{place.image}</href></Link></NetworkLink></Document></kml>"
         ),
     ),
     mrf=(

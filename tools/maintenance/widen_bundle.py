@@ -70,7 +70,8 @@ def main(
     if classifier.adapted.unmerged or len(small.members) > 1:
         raise RequestError(
             (
-                f"a bundle of several runs, or of the method {small.recipe.peft.method},"
+                f"a bundle of several runs, or of the method"
+                f" {small.recipe.peft.method},"
                 " cannot be converted"
             ),
             bundle,

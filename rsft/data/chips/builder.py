@@ -514,7 +514,10 @@ def _store_chip(store: Path, record: ChipRecord) -> ManifestRow | Rejection:
             raise RsftError(
                 "a source file disappeared during the build",
                 cause.filename,
-                "restore it and run the same command again: it resumes where it stopped",
+                (
+                    "restore it and run the same command again: it resumes where"
+                    " it stopped"
+                ),
             ) from error
         file, line = (
             (error.location, 0)

@@ -85,8 +85,8 @@ def describe_rejections(rejected: Iterable[Rejection]) -> str:
     Each has its count and a file. It is "" if nothing was rejected.
 
     Example:
-        >>> describe_rejections([("1.txt", 1, "5 fields"), ("1.txt", 2, "5 fields"), ("2.txt", 0, "no text")])
-        '2 rejected: 5 fields (1.txt:1); 1 rejected: no text (2.txt)'
+        >>> describe_rejections([("1.txt", 1, "5 fields"), ("2.txt", 0, "no text")])
+        '1 rejected: 5 fields (1.txt:1); 1 rejected: no text (2.txt)'
     """
     counts = Counter[str]()
     examples = dict[str, str]()

@@ -216,8 +216,8 @@ def fit_store_contract(
     if stretch == CHIP_STANDARD:
         raise RequestError(
             (
-                "TorchGeo normalizes the chips of a data module by one mean and standard"
-                " deviation, not each by its own"
+                "TorchGeo normalizes the chips of a data module by one mean and"
+                " standard deviation, not each by its own"
             ),
             "stretch",
             "use stretch='auto', and normalize each chip in `transforms`",

@@ -89,7 +89,10 @@ def load_packed_images(
                 raise explain_os_error(
                     error,
                     path,
-                    "run the same command again: the cache has one small image per chip",
+                    (
+                        "run the same command again: the cache has one small image"
+                        " per chip"
+                    ),
                 ) from error
     images: Bytes = np.load(path, mmap_mode="r")
     return images

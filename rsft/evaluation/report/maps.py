@@ -446,8 +446,8 @@ def marker_path(shape: int, x: float, y: float, r: float) -> str:
         f"M{x:.1f} {y - t:.1f}l{t:.3g} {1.85 * t:.3g}h{-2 * t:.3g}z",
         f"M{x:.1f} {y + t:.1f}l{t:.3g} {-1.85 * t:.3g}h{-2 * t:.3g}z",
         (
-            f"M{x - u:.1f}"
-            f" {y - t:.1f}h{2 * u:.3g}v{t - u:.3g}h{t - u:.3g}v{2 * u:.3g}h{u - t:.3g}v{t - u:.3g}"
+            f"M{x - u:.1f} {y - t:.1f}h{2 * u:.3g}v{t - u:.3g}h{t - u:.3g}"
+            f"v{2 * u:.3g}h{u - t:.3g}v{t - u:.3g}"
             f"h{-2 * u:.3g}v{u - t:.3g}h{u - t:.3g}v{-2 * u:.3g}h{t - u:.3g}z"
         ),
     )

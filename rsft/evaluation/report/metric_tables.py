@@ -341,7 +341,10 @@ def method_rows(evaluation: Evaluation, recipe: Recipe) -> list[TableRow]:
     else:
         name = f"{peft.title} and its scales add"
     if recipe.meta:
-        alone = f" A run without the recipe section meta shows what {peft.title} adds alone."
+        alone = (
+            " A run without the recipe section meta shows what"
+            f" {peft.title} adds alone."
+        )
     else:
         alone = ""
     return [

@@ -174,8 +174,9 @@ class GraphFormat(ExportFormat):
         if missing:
             raise WeightsError(
                 (
-                    f"{len(missing)} of {len(expected)} nodes that must stay in floating"
-                    f" point are not in the graph of {self.title}: {', '.join(missing[:3])}"
+                    f"{len(missing)} of {len(expected)} nodes that must stay in"
+                    f" floating point are not in the graph of {self.title}:"
+                    f" {', '.join(missing[:3])}"
                 ),
                 "int8",
                 (

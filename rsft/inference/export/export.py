@@ -342,8 +342,8 @@ def _write_int8(
     if store is None:
         raise RequestError(
             (
-                "int8 is calibrated and measured on the chips of the training, which were"
-                " not found"
+                "int8 is calibrated and measured on the chips of the training, which"
+                " were not found"
             ),
             bundle.recipe.data.root,
             "give their folder: rsft export --data ROOT",

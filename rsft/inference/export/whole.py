@@ -71,8 +71,8 @@ class ChipTreatment(nn.Module):
         if any(stretch.high is None for _, stretch in self.channels):
             raise RequestError(
                 (
-                    "the stretch takes the maximum of each chip (data.stretch=chip-max),"
-                    " which no graph computes"
+                    "the stretch takes the maximum of each chip"
+                    " (data.stretch=chip-max), which no graph computes"
                 ),
                 "--whole",
                 "export without --whole, or train with measured limits",

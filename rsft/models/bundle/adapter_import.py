@@ -151,8 +151,8 @@ def import_adapter(
     ) as error:
         raise WeightsError(
             (
-                f"a pattern in {_CONFIG_FILE}, or the shape of a tensor, is not one that"
-                " Hugging Face PEFT writes"
+                f"a pattern in {_CONFIG_FILE}, or the shape of a tensor, is not one"
+                " that Hugging Face PEFT writes"
             ),
             folder,
             "save the adapter again",
@@ -322,8 +322,8 @@ def _check_head(
     ):
         raise WeightsError(
             (
-                f"the head has {json.dumps(shapes)}, not the weight (classes, {width}) and"
-                " the bias of a linear layer"
+                f"the head has {json.dumps(shapes)}, not the weight (classes, {width})"
+                " and the bias of a linear layer"
             ),
             folder,
             "a bundle holds one linear head on the final features",

@@ -62,6 +62,7 @@ def sign_bundle(folder: Path, key: Path) -> Path:
     config: Any = require("model_signing.signing", _EXTRA).Config()
     try:
         config.use_elliptic_key_signer(private_key=key)
+    # the library and cryptography raise many types for a file that is no key
     except Exception as error:
         raise _key_error(key, "private", error) from error
     statement = {"name": _read_name(folder), "rsft_version": __version__}
@@ -127,6 +128,7 @@ def find_signature_faults(
     config: Any = require("model_signing.verifying", _EXTRA).Config()
     try:
         config.use_elliptic_key_verifier(public_key=key)
+    # the library and cryptography raise many types for a file that is no key
     except Exception as error:
         raise _key_error(key, "public", error) from error
     if not (folder / SIGNATURE_FILE).is_file():

@@ -63,7 +63,8 @@ class LoTR(LowRankMethod):
         >>> import timm
         >>> from rsft.peft import LoTR, attach
         >>> vit = timm.create_model("vit_tiny_patch16_224", img_size=32)
-        >>> sum(parameter.numel() for parameter in attach(vit, LoTR(rank=4, positions="qv")).theta)
+        >>> adapted = attach(vit, LoTR(rank=4, positions="qv"))
+        >>> sum(parameter.numel() for parameter in adapted.theta)
         3456
     """
 
@@ -92,7 +93,8 @@ class Adapter(BottleneckMethod):
         >>> import timm
         >>> from rsft.peft import Adapter, attach
         >>> vit = timm.create_model("vit_tiny_patch16_224", img_size=32)
-        >>> sum(parameter.numel() for parameter in attach(vit, Adapter(dim=8, blocks="last:1")).theta)
+        >>> adapted = attach(vit, Adapter(dim=8, blocks="last:1"))
+        >>> sum(parameter.numel() for parameter in adapted.theta)
         3656
     """
 
@@ -131,7 +133,8 @@ class AdaptFormer(BottleneckMethod):
         >>> import timm
         >>> from rsft.peft import AdaptFormer, attach
         >>> vit = timm.create_model("vit_tiny_patch16_224", img_size=32)
-        >>> sum(parameter.numel() for parameter in attach(vit, AdaptFormer(dim=8, blocks="last:1")).theta)
+        >>> adapted = attach(vit, AdaptFormer(dim=8, blocks="last:1"))
+        >>> sum(parameter.numel() for parameter in adapted.theta)
         3656
     """
 
@@ -218,7 +221,8 @@ class VPTShallow:
         >>> import timm
         >>> from rsft.peft import VPTShallow, attach
         >>> vit = timm.create_model("vit_tiny_patch16_224", img_size=32)
-        >>> sum(parameter.numel() for parameter in attach(vit, VPTShallow(prompts=10)).theta)
+        >>> adapted = attach(vit, VPTShallow(prompts=10))
+        >>> sum(parameter.numel() for parameter in adapted.theta)
         1920
     """
 
@@ -250,7 +254,8 @@ class VPTDeep:
         >>> import timm
         >>> from rsft.peft import VPTDeep, attach
         >>> vit = timm.create_model("vit_tiny_patch16_224", img_size=32)
-        >>> sum(parameter.numel() for parameter in attach(vit, VPTDeep(prompts=10, blocks="last:3")).theta)
+        >>> adapted = attach(vit, VPTDeep(prompts=10, blocks="last:3"))
+        >>> sum(parameter.numel() for parameter in adapted.theta)
         5760
     """
 
@@ -308,7 +313,8 @@ class BitFit(SelectiveMethod):
         >>> import timm
         >>> from rsft.peft import BitFit, attach
         >>> vit = timm.create_model("vit_tiny_patch16_224", img_size=32)
-        >>> sum(parameter.numel() for parameter in attach(vit, BitFit(blocks="last:1")).theta)
+        >>> adapted = attach(vit, BitFit(blocks="last:1"))
+        >>> sum(parameter.numel() for parameter in adapted.theta)
         2112
     """
 
@@ -331,7 +337,8 @@ class LayerNormTuning(SelectiveMethod):
         >>> import timm
         >>> from rsft.peft import LayerNormTuning, attach
         >>> vit = timm.create_model("vit_tiny_patch16_224", img_size=32)
-        >>> sum(parameter.numel() for parameter in attach(vit, LayerNormTuning(blocks="last:1")).theta)
+        >>> adapted = attach(vit, LayerNormTuning(blocks="last:1"))
+        >>> sum(parameter.numel() for parameter in adapted.theta)
         768
     """
 
@@ -362,7 +369,8 @@ class SSF:
         >>> import timm
         >>> from rsft.peft import SSF, attach
         >>> vit = timm.create_model("vit_tiny_patch16_224", img_size=32)
-        >>> sum(parameter.numel() for parameter in attach(vit, SSF(blocks="last:1")).theta)
+        >>> adapted = attach(vit, SSF(blocks="last:1"))
+        >>> sum(parameter.numel() for parameter in adapted.theta)
         4224
     """
 
@@ -410,7 +418,8 @@ class FullTuning(SelectiveMethod):
         >>> import timm
         >>> from rsft.peft import FullTuning, attach
         >>> vit = timm.create_model("vit_tiny_patch16_224", img_size=32)
-        >>> sum(parameter.numel() for parameter in attach(vit, FullTuning(blocks="last:1")).theta)
+        >>> adapted = attach(vit, FullTuning(blocks="last:1"))
+        >>> sum(parameter.numel() for parameter in adapted.theta)
         444864
     """
 

@@ -80,7 +80,8 @@ class CompositeMethod:
 
     Example:
         >>> from rsft.peft import AdaptFormer, LoRA
-        >>> CompositeMethod((LoRA(positions="qv"), AdaptFormer(dim=4))).is_identity_at_init
+        >>> method = CompositeMethod((LoRA(positions="qv"), AdaptFormer(dim=4)))
+        >>> method.is_identity_at_init
         True
     """
 

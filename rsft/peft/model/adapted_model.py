@@ -43,7 +43,8 @@ class AdaptedModel(ForwardPasses):
         >>> import timm
         >>> from rsft.peft import LoRA, attach
         >>> vit = timm.create_model("vit_tiny_patch16_224", img_size=32)
-        >>> adapted = attach(vit, LoRA(positions="qv", blocks="last:1"), learn_scales=True)
+        >>> method = LoRA(positions="qv", blocks="last:1")
+        >>> adapted = attach(vit, method, learn_scales=True)
         >>> adapted.forward_features(torch.zeros(1, 3, 32, 32)).shape
         torch.Size([1, 5, 192])
         >>> adapted.merge() is vit

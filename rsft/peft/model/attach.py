@@ -72,7 +72,8 @@ def attach(
         >>> import timm
         >>> from rsft.peft import LoRA, attach
         >>> vit = timm.create_model("vit_tiny_patch16_224", img_size=32)
-        >>> adapted = attach(vit, LoRA(rank=2, positions="qv", blocks="last:1"), learn_scales=True)
+        >>> method = LoRA(rank=2, positions="qv", blocks="last:1")
+        >>> adapted = attach(vit, method, learn_scales=True)
         >>> adapted.sites
         (Site(block=11, position='q'), Site(block=11, position='v'))
         >>> sum(parameter.numel() for parameter in adapted.theta)
@@ -152,7 +153,8 @@ def load(
     Example:
         >>> import tempfile, timm
         >>> from rsft.peft import LoRA, attach, load
-        >>> adapted = attach(timm.create_model("vit_tiny_patch16_224", img_size=32), LoRA(rank=2))
+        >>> vit = timm.create_model("vit_tiny_patch16_224", img_size=32)
+        >>> adapted = attach(vit, LoRA(rank=2))
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     adapted.save(f"{folder}/adapter.safetensors")
         ...     vit = timm.create_model("vit_tiny_patch16_224", img_size=32)

@@ -67,8 +67,8 @@ class CompiledBlock:
             return self._run(block, x, deltas, options)
         try:
             y = self._run(block, x, deltas, options)
-        # errors of torch's compilers, and of the folder for what they compile: the block
-        # also runs without them
+        # errors of torch's compilers, and of the folder for what they compile: the
+        # block also runs without them
         except (RuntimeError, OSError) as error:
             self.error = _reason(error)
             _log.warning("the blocks are not compiled: %s", self.error)

@@ -184,7 +184,7 @@ class ForwardPasses(nn.Module):
 
     @property
     def compile_error(self) -> str:
-        """Why blocks run uncompiled although `compile_blocks` was called; else empty."""
+        """Why blocks run uncompiled despite `compile_blocks`; else empty."""
         if self._runner.compiled is None:
             return ""
         return self._runner.compiled.error

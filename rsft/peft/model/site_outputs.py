@@ -38,7 +38,9 @@ def observe_additions(adapted: AdaptedModel, observer: SiteObserver) -> Iterator
         >>> from rsft.peft import LoRA, attach
         >>> vit = timm.create_model("vit_tiny_patch16_224", img_size=32)
         >>> adapted = attach(vit, LoRA(positions="q", blocks="last:1"))
-        >>> with observe_additions(adapted, lambda site, addition, frozen: print(site, addition.abs().max().item())):
+        >>> def show(site, addition, frozen):
+        ...     print(site, addition.abs().max().item())
+        >>> with observe_additions(adapted, show):
         ...     _ = adapted.forward_features(torch.zeros(1, 3, 32, 32))
         blocks.11.q 0.0
     """

@@ -98,7 +98,8 @@ class ViTStages:
         self._paths = tuple(named_blocks(vit))
         forward = getattr(type(vit), "forward_features", None)
         self._steps = _STEPS.get(
-            f"{getattr(forward, '__module__', '')}.{getattr(forward, '__qualname__', '')}"
+            f"{getattr(forward, '__module__', '')}"
+            f".{getattr(forward, '__qualname__', '')}"
         )
         self.runs_by_stage = self._steps is not None
 

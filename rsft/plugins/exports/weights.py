@@ -91,8 +91,8 @@ def write_timm_weights(
     if unmerged:
         raise RequestError(
             (
-                f"modules of {bundle.recipe.peft.title} cannot be merged, and timm has no"
-                " such modules"
+                f"modules of {bundle.recipe.peft.title} cannot be merged, and timm has"
+                " no such modules"
             ),
             ", ".join(unmerged[:3]),
             _graph_hint(),

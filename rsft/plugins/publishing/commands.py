@@ -130,7 +130,7 @@ def data_croissant(
     published: Annotated[date | None, Option(metavar="DATE")] = None,
     overwrite: bool = False,
 ) -> None:
-    """Write croissant.json into a chip store: its description for catalogs and data loaders.
+    """Describe a chip store as croissant.json, for catalogs and data loaders.
 
     It has the fields of the manifest, the classes with their counts, the license, the
     sources and the findings of the audit, with terms of Croissant 1.1, GeoCroissant 1.0

@@ -148,7 +148,10 @@ _COLUMN_PROPERTIES: dict[str, Node] = {
     "box": {"isArray": True, "arrayShape": "8"},
 }
 _EXAMPLES = 3  # of a finding of the audit
-_SPDX = r"MIT|ISC|Apache-2\.0|BSD-[234]-Clause|CC0-1\.0|CC-BY(-NC)?(-SA|-ND)?-\d\.\d|ODbL-1\.0|ODC-By-1\.0|PDDL-1\.0"
+_SPDX = (
+    r"MIT|ISC|Apache-2\.0|BSD-[234]-Clause|CC0-1\.0|CC-BY(-NC)?(-SA|-ND)?-\d\.\d"
+    r"|ODbL-1\.0|ODC-By-1\.0|PDDL-1\.0"
+)
 
 
 @dataclass(frozen=True)
@@ -230,7 +233,8 @@ def describe_store(store: ChipStore, publication: Publication = Publication()) -
             chips.
 
     Example:
-        >>> describe_store(ChipStore.open(Path("data/ships")))["geocr:bandConfiguration"]["geocr:bandNameList"]
+        >>> description = describe_store(ChipStore.open(Path("data/ships")))
+        >>> description["geocr:bandConfiguration"]["geocr:bandNameList"]
         ['gray']
     """
     table = store.table

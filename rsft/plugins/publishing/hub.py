@@ -192,7 +192,8 @@ def write_hub_folder(
         DataError: the evaluation beside the bundle is damaged.
 
     Example:
-        >>> folder = write_hub_folder(Path("runs/ships"), Path("ships"), "analyst/ships")
+        >>> run = Path("runs/ships")
+        >>> folder = write_hub_folder(run, Path("ships"), "analyst/ships")
         >>> list(list_hub_files(folder))[:2]
         ['README.md', 'bundle/bundle.json']
     """
@@ -285,8 +286,8 @@ def upload_hub_folder(folder: Path, repository: str, *, public: bool = False) ->
             f"the upload failed: {reason}",
             repository,
             (
-                "log in with `hf auth login`, and check the name of the repository and the"
-                " network"
+                "log in with `hf auth login`, and check the name of the repository and"
+                " the network"
             ),
         ) from error
     return str(getattr(commit, "commit_url", commit))

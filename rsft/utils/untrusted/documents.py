@@ -101,8 +101,8 @@ def open_regular(path: Path, limit: int | None = None) -> BinaryIO:
         if limit is not None and status.st_size > limit:
             raise DataError(
                 (
-                    f"the file is too large: it has {status.st_size:,} bytes; the limit is"
-                    f" {limit:,}"
+                    f"the file is too large: it has {status.st_size:,} bytes; the limit"
+                    f" is {limit:,}"
                 ),
                 path,
                 "check that this is the right file; divide it if it is",

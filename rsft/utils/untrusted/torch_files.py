@@ -26,8 +26,8 @@ allocates before it reads."""
 
 # what torch allows with `weights_only`, and what allocates any number of bytes
 _ALLOCATING = re.compile(
-    r"(^|[."
-    r" ])(bytearray|\w*Tensor|(Untyped|Typed)Storage|_rebuild_qtensor|_rebuild_device_tensor_from_cpu_tensor)$"
+    r"(^|[. ])(bytearray|\w*Tensor|(Untyped|Typed)Storage|_rebuild_qtensor"
+    r"|_rebuild_device_tensor_from_cpu_tensor)$"
 )
 _QUANTIZED = re.compile(r"(^|[. ])(QU?Int\w*Storage)$")
 _SLOW_ENCODING = re.compile(r"\W*(punycode|idna)\W*", re.IGNORECASE)
