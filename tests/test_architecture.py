@@ -193,7 +193,8 @@ def test_the_top_level_is_small():
 def test_lines_of_the_package_have_88_columns():
     for file in FILES:
         for number, line in enumerate(file.read_text("utf-8").splitlines(), 1):
-            assert len(line) <= 88 or "https://" in line, f"{file}:{number}"
+            code = re.split("  # (?:noqa|type: ignore)", line)[0]
+            assert len(code) <= 88 or "https://" in code, f"{file}:{number}"
 
 
 @pytest.mark.slow

@@ -27,7 +27,8 @@ _UNUSED = ("mask_token", "pre_logits", "lm_head")
 them."""
 
 _RECOMPUTED = re.compile(
-    r"^rope\.|(relative_position_index|relative_coords_table|\.attn_mask|\.attn\.k_bias)$"
+    r"^rope\.|(relative_position_index|relative_coords_table"
+    r"|\.attn_mask|\.attn\.k_bias)$"
 )
 """Tensors that follow from the shape of the network: rotary embeddings, position
 indices and masks."""

@@ -303,10 +303,10 @@ class LabelAudit:
         Path | None,
         Option(
             access=Access.BUNDLE,
-            help="Bundle or run whose features are used (default: the embedded encoder)."
-            " A model that was trained on these chips has seen their labels: only its"
-            " features are used, not its predictions, and wrong labels that it learned"
-            " may be missing.",
+            help="Bundle or run whose features are used (default: the embedded"
+            " encoder). A model that was trained on these chips has seen their labels:"
+            " only its features are used, not its predictions, and wrong labels"
+            " that it learned may be missing.",
             metavar="BUNDLE",
         ),
     ] = None

@@ -33,9 +33,7 @@ def predict(
     strict: bool = False,
     verify_key: Annotated[Path | None, Option(metavar="FILE")] = None,
     not_before: Annotated[date | None, Option(metavar="DATE")] = None,
-    ray: Annotated[
-        str | None, Option(metavar="ADDRESS", panel="Speed", access=Access.ONLINE)
-    ] = None,
+    ray: Annotated[bool, Option(panel="Speed", access=Access.ONLINE)] = False,
     as_json: bool = False,
 ) -> None:
     """Classify chips or scenes, and write a table.
@@ -56,12 +54,12 @@ def predict(
             of --engine (`rsft bundle sign`).
         not_before: With --verify-key: stop if something was signed before this day
             (UTC), such as 2026-11-01.
-        ray: Address of a Ray cluster, such as auto, for an output folder (default: this
-            machine).
+        ray: For an output folder, use the Ray cluster of RAY_ADDRESS or of this
+            machine. If there is none, start one here.
     """
     bundles = [bundle, *(also or [])]
     is_archive = not out.suffix
-    if ray is not None and not is_archive:
+    if ray and not is_archive:
         message = "--ray is for many scenes with an output folder"
         raise RequestError(message, "--ray", "give -o FOLDER")
     if is_archive and also:
@@ -109,7 +107,7 @@ def _predict_archive(
     inputs: list[str],
     out: Path,
     request: PredictionRequest,
-    address: str | None,
+    ray: bool,
     as_json: bool,
 ) -> bool:
     """Write one table per scene, and return whether anything was rejected."""
@@ -121,7 +119,7 @@ def _predict_archive(
     with report_progress(as_json) as report:
         show_bundles([bundle])
         warn_about_licenses([bundle])
-        with open_archive_executor(request.device, address, jobs) as executor:
+        with open_archive_executor(request.device, ray, jobs) as executor:
             archive = predict_archive(bundle, inputs, out, request, executor, report)
     show_archive(archive, as_json)
     return any(x.status == "failed" or x.rejected for x in archive.scenes)

@@ -15,7 +15,7 @@ from rsft.cli.options import (
     find_named_recipe,
 )
 from rsft.errors import Interrupted, RequestError
-from rsft.utils.command_options import Argument, Option
+from rsft.utils.command_options import Access, Argument, Option
 
 if TYPE_CHECKING:
     from rsft.study.sweep_file import Sweep
@@ -31,7 +31,7 @@ def sweep(
     runs: RunsOption = Path("runs"),
     report: bool = False,
     retry: bool = False,
-    address: str | None = None,
+    ray: Annotated[bool, Option(access=Access.ONLINE)] = False,
     jobs: Annotated[int | None, Option(min=1)] = None,
 ) -> None:
     """Run a recipe with many settings.
@@ -45,7 +45,8 @@ def sweep(
         file: Sweep file, or name of a shipped sweep (default: list the shipped sweeps).
         report: Run nothing; write the table and the heat maps again.
         retry: Run failed trials again.
-        address: Address of a Ray cluster, such as auto (default: this machine alone).
+        ray: Use the Ray cluster of RAY_ADDRESS or of this machine. If there is none,
+            start one here.
         jobs: Maximum number of parallel trials.
     """
     if file is None:
@@ -70,7 +71,13 @@ def sweep(
             with SweepDisplay(
                 settings, folder.planned, folder.finished(retry), console
             ) as board:
-                run_sweep(folder, board, address=address, jobs=jobs, retry=retry)
+                run_sweep(
+                    folder,
+                    board,
+                    address="auto" if ray else None,
+                    jobs=jobs,
+                    retry=retry,
+                )
         except Interrupted as error:
             exit_code = error.exit_code
     results = folder.report()

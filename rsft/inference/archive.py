@@ -92,22 +92,22 @@ class ArchiveResult:
 
 
 def open_archive_executor(
-    device: str, address: str | None = None, jobs: int | None = None
+    device: str, ray: bool = False, jobs: int | None = None
 ) -> Executor:
     """Return an executor for `predict_archive`, on this machine or on a Ray cluster.
 
     Args:
         device: device of the request; "auto" gives each scene a GPU if there are any.
-        address: address of the cluster; None for this machine.
+        ray: use the Ray cluster of RAY_ADDRESS or of this machine, or start one.
         jobs: number of scenes at the same time (default: the number of cores, or of
             GPUs if the scenes use them).
 
     Raises:
-        RequestError: no cluster answers at the address, or a GPU is missing.
+        RequestError: Ray, its cluster or a GPU is missing.
     """
     gpus = {"auto": None, "cuda": 1.0}.get(device, 0.0)
     return open_executor(
-        address, jobs, attempts=ATTEMPTS, gpus=gpus, modules=[__name__]
+        "auto" if ray else None, jobs, attempts=ATTEMPTS, gpus=gpus, modules=[__name__]
     )
 
 

@@ -107,7 +107,7 @@ class Sweep(Section):
     gpus: float = Field(default=0.0, ge=0)
     """GPUs per run; with 0.25, four runs share one GPU"""
     address: Text | None = None
-    """address of a Ray cluster; null: this machine"""
+    """address of a Ray cluster, or auto (--ray); null: this machine"""
     x: Text | None = None
     """key of the horizontal axis of the heat map; null: the last key that varies"""
     y: Text | None = None

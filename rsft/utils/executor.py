@@ -1,4 +1,4 @@
-"""Run tasks in processes of this machine, or as tasks of an existing Ray cluster.
+"""Run tasks in processes of this machine, or as tasks of a Ray cluster.
 
 Each task has a process of its own: if it crashes or is killed, no other task notices. A
 task outlives neither the `with` block of its executor nor the process that started it.
@@ -281,10 +281,12 @@ def _share_gpus(gpus: float | None) -> list[str]:
 
 
 class RayExecutor(Executor):
-    """Run tasks on an existing Ray cluster, whose machines share all named paths.
+    """Run tasks on a Ray cluster, whose machines share all named paths.
 
     Args:
-        address: address of the cluster, such as "auto".
+        address: address of the cluster. "auto" is the address in the variable
+            RAY_ADDRESS, the cluster that this machine belongs to, or a new one of this
+            machine alone that ends with the executor.
         jobs: largest number of tasks at the same time; None for as many as cores and
             GPUs of the cluster allow.
         attempts: number of processes that a task gets if the earlier ones crash.
@@ -305,12 +307,16 @@ class RayExecutor(Executor):
     ) -> None:
         self._ray = require("ray", "ray")
         try:
-            self._ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
+            self._ray.init(
+                None if address == "auto" else address,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise RequestError(
                 f"no Ray cluster answers: {error}",
                 address,
-                "start it with ray start --head, or leave the address out",
+                "start it with ray start --head",
             ) from error
         resources = self._ray.cluster_resources()
         slots = resources.get("CPU", 1) / cpus

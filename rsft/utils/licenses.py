@@ -43,7 +43,8 @@ _PROHIBITIONS: dict[str, tuple[str, ...]] = {
 """Restrictions by a pattern of the license's name, in lower case."""
 
 _PERMISSIVE = (
-    r"\b(mit|apache-2\.0|bsd(-\w+)*|isc|cc0(-1\.0)?|cc-by(-\d\.\d)?(?!-)|odc-by(-1\.0)?|pddl|public[-"
+    r"\b(mit|apache-2\.0|bsd(-\w+)*|isc|cc0(-1\.0)?|cc-by(-\d\.\d)?(?!-)"
+    r"|odc-by(-1\.0)?|pddl|public[-"
     r" ]domain)\b"
 )
 

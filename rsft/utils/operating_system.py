@@ -23,7 +23,8 @@ from rsft.utils.fence import explain_fence
 
 _NOT_ON_WINDOWS = (
     re.compile(  # names that Windows changes, refuses or opens as a device
-        r'[<>:"|?*\x00-\x1f]|[ .]$|^(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[\d¹²³])'
+        r'[<>:"|?*\x00-\x1f]|[ .]$'
+        r"|^(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[\d¹²³])"
         r" *(\.|$)",
         re.IGNORECASE,
     )

@@ -1,4 +1,4 @@
-"""Classify an archive on Ray, and kill a worker."""
+"""Classify an archive in processes and on Ray, and kill a process."""
 
 import csv
 import os
@@ -124,10 +124,29 @@ def test_killed_worker(archive):
 
 
 @pytest.mark.slow
+def test_ray_starts_in_a_home_without_its_folder(archive, tmp_path_factory):
+    pytest.importorskip("ray")
+    folder, command = archive
+    home = tmp_path_factory.mktemp("home")
+    (folder / "in/d.tif").unlink()
+    ended = subprocess.run(
+        [*command, "--ray"],
+        cwd=folder,
+        env={**os.environ, "HOME": str(home)},
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert "scenes: 2 done; 882 chips classified" in ended.stdout
+    assert {row["status"] for row in summary(folder).values()} == {"done"}
+    assert (home / ".ray").is_dir()
+
+
+@pytest.mark.slow
 def test_options_of_an_output_folder(rsft, run, tmp_path):
     (tmp_path / "x.tif").touch()
     words = ("predict", run, "x.tif", "-o")
-    code, printed = rsft(*words, "x.csv", "--grid", "32", "--ray", "auto")
+    code, printed = rsft(*words, "x.csv", "--grid", "32", "--ray")
     assert code == 2 and "give -o FOLDER" in printed
     code, printed = rsft(*words, "out", "--grid", "32", "--also", run)
     assert code == 2 and "an output folder is for one bundle" in printed

@@ -16,7 +16,6 @@ from rsft.cli.options import documented
 from rsft.utils.command_options import Argument, Option
 
 MEANINGS = {
-    "--address": "address of a Ray cluster",
     "--ais": "messages",
     "--at": "positions|labels of the objects",
     "--bands": "bands",
@@ -36,6 +35,7 @@ MEANINGS = {
     "--min-size": "minimum",
     "--out": "to write|folder|table|file",
     "--precision": "fp32, bf16 or int8",
+    "--ray": "Ray cluster",
     "--retry": "failed",
     "--root": "chip store",
     "--seed": "seed",

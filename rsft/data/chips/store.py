@@ -570,8 +570,8 @@ def read_pending_change(root: Path) -> tuple[dict[str, Any], PendingChange | Non
 
 def _describe_fault(error: ValidationError, key: str = "") -> str:
     details = error.errors(include_url=False)[0]
-    path = [*([key] if key else []), *map(str, details["loc"])]
-    return f"{'.'.join(path) or 'its keys'}: {details['msg']}"
+    path = ".".join(filter(None, map(str, (key, *details["loc"]))))
+    return f"{path or 'its keys'}: {details['msg']}"
 
 
 def _count_rejected(path: Path) -> int:
