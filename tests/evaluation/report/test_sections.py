@@ -8,28 +8,13 @@ import pandas as pd
 import pytest
 
 from rsft.errors import DataError
-from rsft.evaluation.report.charts import coverage_plot, phase_bar, reliability_bins
 from rsft.evaluation.report.dataset import MAX_MISTAKES, MAX_UNSURE, make_gallery
-from rsft.evaluation.report.maps import (
-    MAX_MARKED_CLASSES,
-    SIDE,
-    STAGES,
-    ChipMap,
-    linked_maps_data,
-)
-from rsft.evaluation.report.metric_tables import (
-    describe_result,
-    headline_numbers,
-    method_rows,
-)
 from rsft.evaluation.report.pages import (
     HEAD_INITS,
     POOLS,
     describe_recipe,
     write_report,
 )
-from rsft.evaluation.schema import CalibrationReport, CoverageLevel, Evaluation
-from rsft.metrics import expected_calibration_error
 from rsft.peft.methods.registry import METHODS
 from rsft.recipe import schema
 from rsft.recipe.load import dump_recipe, load_recipe
@@ -183,17 +168,6 @@ def test_recipe_sentences(tmp_path, overrides, words):
     assert words in describe_recipe(load_recipe(recipe, overrides)).unescape()
 
 
-def test_the_bins_are_those_of_the_calibration_error(run):
-    table = predictions(run)
-    bins = reliability_bins(table, SHIPS)
-    gap = (bins["hits"] - bins["confidence"] * bins["chips"]).abs().sum() / len(table)
-    labels = table["class"].map(SHIPS.index).to_numpy()
-    assert gap == pytest.approx(
-        expected_calibration_error(table[[f"p_{n}" for n in SHIPS]].to_numpy(), labels)
-    )
-    assert bins["chips"].sum() == len(table) == 1200
-
-
 def test_coverage_is_shown_by_group_beside_its_target(run):
     expected = read_metrics(run)["confidence"]["coverage"][1]["groups"]["tail"]
     page = page_of(run)
@@ -249,29 +223,6 @@ def test_coverage_is_shown_by_scene(run):
     ]
 
 
-@pytest.mark.parametrize(("low", "first"), [(0.78, "50"), (0.4, "0")])
-def test_the_axis_of_coverage_contains_all_intervals(low, first):
-    coverage = {
-        "value": 0.85,
-        "low": low,
-        "high": 0.9,
-        "size": 1.5,
-        "single": 0.5,
-        "chips": 30,
-    }
-    content = {
-        "target": 0.8,
-        "groups": {"all": coverage},
-        "by_class": [0.85],
-        "classes_without_coverage": [],
-    }
-    report = CalibrationReport.model_construct(
-        coverage=[CoverageLevel.model_validate(content)]
-    )
-    numbers = re.findall(r">(\d+)</text>", coverage_plot(report))
-    assert (numbers[0], numbers[-1], len(numbers)) == (first, "100", 6)
-
-
 def test_a_bundle_without_calibration(run):
     change_metrics(run, confidence=None, distances={}, notes=[])
     sections = page_of(run).sections
@@ -324,65 +275,6 @@ def test_the_gallery_shows_class_sets_and_out_of_distribution_scores(run):
     )
 
 
-def test_the_map_has_every_chip_and_marks_mistakes(run):
-    embedding = pd.read_parquet(run / "evaluation/embedding.parquet")
-    evaluation = Evaluation.model_validate(read_metrics(run))
-    chip_map = ChipMap(embedding, evaluation, predictions(run))
-    data = linked_maps_data([(chip_map, stage) for stage in STAGES])
-    truth = predictions(run).set_index("path").loc[embedding["path"]]
-    points, labels, predicted = zip(*data["chips"], strict=True)
-    assert [SHIPS[label] for label in labels] == truth["class"].tolist()
-    assert [[SHIPS[index] for index in indices] for indices in predicted] == [
-        [name] for name in truth["predicted"]
-    ]
-    assert (
-        np.array(points).shape == (len(truth), 4)
-        and np.min(points) >= 0
-        and np.max(points) <= SIDE
-    )
-    wrong = [
-        path for path, _, style, _ in chip_map.chip_paths("adapted") if style == "wrong"
-    ]
-    assert (
-        sum(path.count("M") for path in wrong)
-        == (truth["class"] != truth["predicted"]).sum()
-    )
-
-
-@pytest.mark.slow
-def test_every_class_has_its_own_marker_up_to_a_limit(tmp_path):
-    for count in (MAX_MARKED_CLASSES, MAX_MARKED_CLASSES + 1):
-        run = write_fake_run(
-            tmp_path / str(count), [f"class {index}" for index in range(count)]
-        )
-        evaluation = Evaluation.model_validate(read_metrics(run))
-        chip_map = ChipMap(
-            pd.read_parquet(run / "evaluation/embedding.parquet"), evaluation, None
-        )
-        markers = {chip_map.marker(index) for index in range(count)}
-        assert (
-            len(markers)
-            == len(chip_map.legend())
-            == (count if count == MAX_MARKED_CLASSES else 3)
-        )
-
-
-@pytest.mark.slow
-def test_costs(run):
-    page = page_of(run)
-    assert (
-        "74,304 of 2,861,000 (2.6%)" in page.sections["cost"]
-        and "912.0 MB" in page.sections["cost"]
-    )
-    assert "inner loop: 61%" in page.sections["cost"]
-    table = pd.read_csv(run / "metrics.csv").drop(
-        columns=["data_s", "inner_s", "outer_s", "memory_mb", "gpu_mb"]
-    )
-    assert phase_bar(table) is None
-    table.to_csv(run / "metrics.csv", index=False)
-    assert "did not measure" in page_of(run).sections["cost"]
-
-
 def luminance(color):
     channels = [int(color[start : start + 2], 16) / 255 for start in (1, 3, 5)]
     linear = [
@@ -414,190 +306,6 @@ def test_colors_have_enough_contrast(scheme):
         )
         assert min(contrast(f"c{number}", background) for number in range(8)) >= 3
     assert contrast("ink", "warning") >= 4.5
-
-
-@pytest.fixture
-def gaining(tmp_path):
-    """Return a run that gains in the tail and loses in the head."""
-    folder = write_fake_run(tmp_path, SHIPS)
-    values = {
-        "MetaLoRA": {
-            "micro": 0.545,
-            "macro": 0.485,
-            "head": 0.71,
-            "medium": None,
-            "tail": 0.38,
-        },
-        "logit-adjusted linear probe": {
-            "micro": 0.51,
-            "macro": 0.45,
-            "head": 0.67,
-            "medium": None,
-            "tail": 0.35,
-        },
-        "plain k-NN": {
-            "micro": 0.465,
-            "macro": 0.37,
-            "head": 0.92,
-            "medium": None,
-            "tail": 0.01,
-        },
-    }
-    template = read_metrics(folder)["methods"]["MetaLoRA"]
-    methods = {}
-    for name, numbers in values.items():
-        intervals = {
-            key: x and {"value": x, "low": x - 0.05, "high": x + 0.05}
-            for key, x in numbers.items()
-        }
-        methods[name] = template | intervals
-    change_metrics(folder, methods=methods)
-    return folder
-
-
-@pytest.fixture
-def evaluation(gaining):
-    return Evaluation.model_validate(read_metrics(gaining))
-
-
-def test_the_first_screen_has_two_sentences_four_numbers_and_the_baselines(gaining):
-    page = page_of(gaining)
-    header = " ".join(page.sections["header"].split())
-    assert (
-        "This run trained LoRA with learned scales and the classifier head on 509 chips"
-        " of 4 classes, with the frozen encoder vit_tiny_patch8_64.simship. It"
-        " classifies 54.5 % of 1,200 test chips correctly; its macro accuracy is 48.5"
-        " %, 3.5 points above the best baseline (logit-adjusted linear probe; the"
-        " intervals overlap)." in header
-    )
-    words = ["It classifies", "Head", "Baseline", "Started"]
-    assert sorted(words, key=header.index) == words
-    assert page.tables[0] == [
-        ["Baseline", "All classes (macro)", "Tail"],
-        ["logit-adjusted linear probe", "45.0", "35.0"],
-        ["plain k-NN", "37.0", "1.0"],
-    ]
-    assert "45.0+3.5" in header and "1.0+37.0" in header and "(paired" not in header
-
-
-def test_stored_differences_have_their_paired_interval(gaining):
-    gain = {"value": 0.035, "low": 0.01, "high": 0.06}
-    change_metrics(
-        gaining,
-        differences={"logit-adjusted linear probe": {"micro": gain, "macro": gain}},
-    )
-    header = " ".join(page_of(gaining).sections["header"].split())
-    assert "3.5 points above the best baseline (logit-adjusted linear probe)." in header
-    assert "45.0+3.5 (+1.0 to +6.0)" in header and "(paired 95 % interval)" in header
-    change_metrics(
-        gaining,
-        differences={"logit-adjusted linear probe": {"macro": gain | {"low": -0.01}}},
-    )
-    assert "linear probe; this may be chance)." in " ".join(
-        page_of(gaining).sections["header"].split()
-    )
-
-
-def test_a_baseline_that_answers_one_class_always_is_named(gaining):
-    methods = read_metrics(gaining)["methods"]
-    quarter = {"value": 0.25, "low": 0.25, "high": 0.25}
-    precision = [0.8, None, None, None]  # only cargo is predicted
-    methods["plain k-NN"] |= {"macro": quarter, "precision": precision}
-    change_metrics(gaining, methods=methods)
-    header = " ".join(page_of(gaining).sections["header"].split())
-    assert (
-        "intervals overlap). The plain k-NN answers cargo for every chip (macro"
-        " accuracy 25.0 %)." in header
-    )
-    assert "linear probe answers" not in header
-
-
-@pytest.mark.parametrize(
-    ("overrides", "words"),
-    [
-        (
-            ["meta=null"],
-            (
-                "trained LoRA and the classifier head on 509 chips of 4 classes, with"
-                " the frozen encoder"
-            ),
-        ),
-        (
-            ["meta=null", "peft={method: linear-probe}"],
-            "trained only the classifier head on 509 chips",
-        ),
-        (
-            ["meta=null", "peft={method: full}"],
-            "trained all weights on 509 chips of 4 classes, with the encoder",
-        ),
-    ],
-)
-def test_the_first_sentence_says_what_was_trained(
-    gaining, evaluation, overrides, words
-):
-    trained, result = describe_result(
-        evaluation, load_recipe(gaining / "recipe.yaml", overrides)
-    )
-    assert words in trained and result.startswith("It classifies 54.5 % of")
-
-
-def numbers(gaining, **changes):
-    metrics = read_metrics(gaining)
-    name = next(iter(metrics["methods"]))
-    values = {
-        key: x if x is None else {"value": x, "low": x, "high": x}
-        for key, x in changes.items()
-    }
-    metrics["methods"][name] |= values
-    rows = headline_numbers(Evaluation.model_validate(metrics))
-    return {label: value for label, value, _ in rows}
-
-
-def test_the_mean_of_the_groups_is_no_number_of_its_own_if_it_is_the_overall_accuracy(
-    gaining,
-):
-    groups = {"head": 0.71, "tail": 0.38}
-    rows = numbers(gaining, micro=0.545, avg=0.5451, **groups)
-    assert list(rows) == ["Overall and mean of groups", "Head", "Tail", "Weakest class"]
-    assert list(numbers(gaining, micro=0.6, avg=0.545, **groups)) == [
-        "Overall",
-        "Head",
-        "Tail",
-        "Mean of groups",
-    ]
-    rows = numbers(gaining, micro=0.6, avg=0.545, medium=0.5, **groups)
-    assert rows == {"Overall": "60.0", "Head": "71.0", "Medium": "50.0", "Tail": "38.0"}
-    rows = numbers(gaining, micro=0.6, avg=0.6, head=None, medium=0.6, tail=None)
-    assert list(rows) == ["Overall", "Medium", "Weakest class", "In the top 2"]
-
-
-@pytest.mark.parametrize(
-    ("overrides", "last", "meaning"),
-    [
-        (
-            [],
-            "LoRA and its scales add",
-            "This run: LoRA with learned scales and the classifier head.",
-        ),
-        (["meta=null"], "LoRA adds", "This run: LoRA and the classifier head."),
-        (
-            ["meta=null", "peft={method: linear-probe}"],
-            "MetaLoRA",
-            "This run: only the classifier head.",
-        ),
-    ],
-)
-def test_one_row_says_what_the_trained_modules_add(
-    gaining, evaluation, overrides, last, meaning
-):
-    rows = method_rows(evaluation, load_recipe(gaining / "recipe.yaml", overrides))
-    assert [row[0] for row in rows[:3]] == [
-        "plain k-NN",
-        "logit-adjusted linear probe",
-        "MetaLoRA",
-    ]
-    assert rows[-1][0] == last and rows[2][1] == meaning and all(row[1] for row in rows)
-    assert [cell.best for cell in rows[0][2]] == [False, True, True, False]
 
 
 CARGO = ClassReplay("cargo<b>", 1400, 0.9, 0.5, 1, 17, 1e-4)

@@ -2,6 +2,7 @@
 asks for it."""
 
 import importlib
+import json
 import os
 import re
 import subprocess
@@ -12,8 +13,14 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
+from rsft.errors import RequestError
 from rsft.utils import dependencies
-from rsft.utils.dependencies import PACKAGES, disable_telemetry, require
+from rsft.utils.dependencies import (
+    PACKAGES,
+    check_installed,
+    disable_telemetry,
+    require,
+)
 
 VARIABLES = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -23,7 +30,7 @@ VARIABLES = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "WANDB_ERROR_REPORTING": "false",
 }
-SECURITY = Path(__file__).parents[3] / "docs/security.md"
+SECURITY = Path(__file__).parents[2] / "docs/security.md"
 
 
 @pytest.fixture(autouse=True)
@@ -146,3 +153,22 @@ def test_the_page_lists_every_package_and_variable():
     assert rows >= PACKAGES
     for name, value in dependencies._VARIABLES.values():
         assert f"`{name}={value}`" in text
+
+
+def test_installed_packages_pass():
+    check_installed("ray", "json")
+    assert require("json", "ray") is json
+
+
+def test_a_missing_package_is_named_with_its_extra():
+    with pytest.raises(
+        RequestError, match=r"not installed: no_such_thing .*rsft\[ray\]"
+    ):
+        check_installed("ray", "json", "no_such_thing")
+    with pytest.raises(
+        RequestError,
+        match=r"no_such_thing cannot be imported.*pip install 'rsft\[ray\]'",
+    ):
+        require("no_such_thing.module", "ray")
+    with pytest.raises(RequestError, match="pip install no_such_thing"):
+        require("no_such_thing", "")
