@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -31,10 +29,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     name="data",
     cls=ExtensibleGroup,
-    help=(
-        "Inspect and describe a chip store, suggest chips to label, and add corrected"
-        " labels."
-    ),
+    help=("Inspect and describe a chip store, and add corrected labels."),
     no_args_is_help=True,
 )
 
@@ -219,106 +214,7 @@ def data_add(
     (emit_addition if as_json else show_addition)(summary)
 
 
-@app.command("suggest")
-@options.documented
-def data_suggest(
-    source: Annotated[Path, Argument(metavar="PREDICTIONS|STORE")],
-    count: Annotated[int, Option(min=1)] = 50,
-    out: options.LabelTableOption = None,
-    bundle: Path | None = None,
-    html: options.LabelPageOption = None,
-    split: options.SplitOption = None,
-    device: options.DeviceOption = "auto",
-    overwrite: bool = False,
-    as_json: bool = False,
-) -> None:
-    """Suggest chips to label next, or labels of a chip store that a bundle contradicts.
-
-    From a table of predictions: chips of uncertain class, of rare classes, unlike the
-    training chips, and different from each other. Write the class of each chip into the
-    column `class` of the CSV, or `not a target` or `unsure` into `verdict`.
-
-    Args:
-        source: Table that `rsft predict` wrote, or a chip store.
-        count: Number of chips.
-        bundle: Bundle. A chip store needs it; a table in CSV has no training counts
-            without.
-    """
-    from rsft.cli.display.results import show_suggestions
-    from rsft.data.chips.store import MANIFEST
-    from rsft.inference.predict.predictor import Predictor
-    from rsft.inference.suggestion.label_check import suggest_label_checks
-    from rsft.inference.suggestion.page import write_suggestion_page
-    from rsft.inference.suggestion.suggest import suggest_chips
-    from rsft.models.bundle.bundle import Bundle
-    from rsft.utils.tables import write_csv_table
-
-    check_outputs(out, html, overwrite)
-    is_store = (source / MANIFEST).is_file()
-    if is_store and bundle is None:
-        message = "a chip store needs a bundle that classifies its chips"
-        raise RequestError(message, source, "give --bundle BUNDLE")
-    if split is not None and not is_store:
-        message = "--split only works with a chip store"
-        raise RequestError(message, "--split", "leave it out")
-    if is_store and bundle is not None:
-        predictor = Predictor.load(bundle, device)
-        suggestions = suggest_label_checks(source, predictor, count, split)
-    else:
-        loaded = None if bundle is None else Bundle.load(bundle)
-        suggestions = suggest_chips(source, count, loaded)
-    if html is not None:
-        store = str(source) if is_store else "STORE"
-        write_suggestion_page(html, suggestions, bundle, store)
-    if out is not None:
-        write_csv_table(suggestions.table, out)
-    show_suggestions(suggestions, {"table": out, "page": html}, as_json)
-
-
-def check_outputs(table: Path | None, page: Path | None, overwrite: bool) -> None:
-    """Raise a RequestError if the files of suggestions cannot be written."""
-    from rsft.inference.writers.tables import check_output_file
-
-    if table is not None:
-        check_output_file(table, (".csv",), overwrite)
-    if page is not None:
-        check_output_file(page, (".html", ".htm"), overwrite)
-
-
 audit_app = typer.Typer()
-
-
-@dataclass(frozen=True)
-class LabelAudit:
-    """Options of `rsft audit --labels`.
-
-    Attributes:
-        bundle: the bundle or run whose features are used.
-        count: number of chips in the files.
-        html: page to write.
-        device: device of the encoder.
-    """
-
-    bundle: Annotated[
-        Path | None,
-        Option(
-            access=Access.BUNDLE,
-            help="Bundle or run whose features are used (default: the embedded"
-            " encoder). A model that was trained on these chips has seen their labels:"
-            " only its features are used, not its predictions, and wrong labels"
-            " that it learned may be missing.",
-            metavar="BUNDLE",
-        ),
-    ] = None
-    count: Annotated[
-        int | None,
-        Option(
-            "Number of chips in the files (default: all whose label is contradicted).",
-            min=1,
-        ),
-    ] = None
-    html: options.LabelPageOption = None
-    device: options.DeviceOption = "auto"
 
 
 @audit_app.command("audit", cls=options.FencedCommand)
@@ -327,12 +223,6 @@ def audit(
     source: Annotated[
         Path, Argument(metavar="DIR", access=Access.READ | Access.BESIDE)
     ],
-    labels: Annotated[
-        LabelAudit | None,
-        Option(
-            "Rank the chips of a chip store whose labels are probably wrong.",
-        ),
-    ] = None,
     strict: bool = False,
     jobs: options.JobsOption = 2,
     out: Annotated[Path | None, options.OUT] = None,
@@ -340,25 +230,14 @@ def audit(
 ) -> None:
     """Find duplicates, leaks between splits, contradictory labels and unusable chips.
 
-    With --labels, find wrong labels in place of them: chips whose label is contradicted
-    by classifiers that were fitted on chips of other scenes. Nothing is written into
-    the store.
-
     Args:
         source: A chip store, or class folders.
         strict: Exit with status 1 if any fault is found.
-        out: JSON file for the findings (default: audit.json in a chip store); with
-            --labels, CSV file to be filled by you.
+        out: JSON file for the findings (default: audit.json in a chip store).
     """
     from rsft.data.audit import AUDIT_FILE, audit_folder, audit_store, write_audits
     from rsft.data.chips.store import DATASET, ChipStore
 
-    if labels is not None:
-        if strict:
-            message = "--strict does not work with --labels"
-            raise RequestError(message, "--labels", "leave it out")
-        check_outputs(out, labels.html, overwrite)
-        return audit_labels(source, labels, out)
     with progress() as report:
         if (source / DATASET).is_file():
             result = audit_store(ChipStore.open(source), jobs=jobs, progress=report)
@@ -371,41 +250,6 @@ def audit(
         show_paths({"audit": out})
     if strict and not result.is_clean:
         raise typer.Exit(1)
-
-
-_SHOWN = 20  # rows in the terminal
-
-
-def audit_labels(root: Path, audit: LabelAudit, out: Path | None) -> None:
-    """Print and write the chips of a store whose labels are probably wrong."""
-    from rsft.cli.display.results import show_suggestions
-    from rsft.data.chips.store import ChipStore
-    from rsft.evaluation.label_audit import predict_out_of_fold, read_audit_inputs
-    from rsft.inference.suggestion.label_check import suggest_audited_labels
-    from rsft.inference.suggestion.page import write_suggestion_page
-    from rsft.utils.tables import write_csv_table
-
-    store = ChipStore.open(root)
-    with progress() as report:
-        inputs = read_audit_inputs(store, audit.bundle, audit.device, report)
-        result = predict_out_of_fold(inputs, store.classes, report)
-    audited = suggest_audited_labels(
-        store, result.table, result.probabilities, result.notes
-    )
-    pairs = Counter(
-        zip(audited.table["label"], audited.table["predicted"], strict=True)
-    ).most_common(_SHOWN)
-    columns = ("label", "proposed class", "chips")
-    rows = [(*pair, f"{chips:,}") for pair, chips in pairs]
-    if rows:
-        console.print(make_table("", columns, rows, texts=columns[:2]))
-    audited = audited.head(audit.count)
-    page = audit.html if rows else None  # a page without chips is refused
-    if out is not None:
-        write_csv_table(audited.table, out)
-    if page is not None:
-        write_suggestion_page(page, audited, audit.bundle, str(root))
-    show_suggestions(audited, {"table": out, "page": page}, shown=_SHOWN)
 
 
 def show_audit(audit: AuditResult) -> None:

@@ -126,16 +126,6 @@ WordArgument = Annotated[
 SplitOption = Annotated[
     str | None, Option("Only chips of this split: train, val or test.")
 ]
-LabelTableOption = Annotated[
-    Path | None, replace(OUT, help="CSV file to write, to be filled by you.")
-]
-LabelPageOption = Annotated[
-    Path | None,
-    Option(
-        "HTML page to write, on which you confirm or correct the classes.",
-        access=Access.WRITE,
-    ),
-]
 UnitOption = Annotated[str | None, Option(parse=unit_name)]
 NotATargetOption = Annotated[
     str | None,

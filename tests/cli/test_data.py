@@ -3,16 +3,13 @@
 import json
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import cv2
 import numpy as np
-import pandas as pd
 import pytest
 
 from rsft.data.chips.builder import build_store
 from rsft.data.chips.record import ChipRecord, StoreDescription
-from rsft.inference.suggestion.suggest import COLUMNS
 
 Command = Callable[..., tuple[int, str]]
 
@@ -153,68 +150,3 @@ def test_croissant(data, root):
     )
     code, printed = data("croissant", root, *options)
     assert code == 0 and "unknown" not in printed
-
-
-COMPAT = Path(__file__).parents[1] / "compat/0.2"
-
-
-@pytest.mark.slow
-def test_suggest_from_a_table_of_an_earlier_version(data, tmp_path):
-    table = COMPAT / "run_predictions.csv"
-    out = tmp_path / "suggested.csv"
-    code, printed = data("suggest", table, "--count", "3", "-o", out)
-    assert (
-        code == 0
-        and "3 of 12 chips" in printed
-        and "fill in class or verdict" in printed
-    )
-    assert "possible classes" in printed and "give --bundle BUNDLE" in printed
-    rows = pd.read_csv(out, keep_default_na=False)
-    assert rows.columns.tolist() == list(COLUMNS)
-    assert len(rows) == 3 and set(rows["class"]) == set(rows["verdict"]) == set(
-        rows["table"]
-    ) == {""}
-    code, printed = data("suggest", table, "-o", out)
-    assert code == 2 and "the file exists already" in printed
-    code, printed = data(
-        "suggest", table, "--count", "99", "--json", "--bundle", COMPAT / "run"
-    )
-    content = json.loads(printed)
-    assert code == 0 and len(content["chips"]) == content["candidates"] == 12
-    assert content["table"] is content["page"] is None
-    assert "give --bundle BUNDLE" not in " ".join(content["notes"])
-
-
-def test_suggest_is_refused(data, root, tmp_path):
-    code, printed = data("suggest", root)
-    assert (
-        code == 2
-        and "a chip store needs a bundle" in printed
-        and "--bundle BUNDLE" in printed
-    )
-    code, printed = data("suggest", COMPAT / "run_predictions.csv", "--split", "val")
-    assert code == 2 and "--split only works with a chip store" in printed
-    code, printed = data("suggest", tmp_path / "none.csv")
-    assert code == 2 and "no such file" in printed
-    assert data("suggest", tmp_path / "none.csv", "--count", "0")[0] == 2
-
-
-@pytest.mark.slow
-def test_suggest_labels_to_check(data, tmp_path):
-    page = tmp_path / "page.html"
-    options = [
-        "--bundle",
-        COMPAT / "run",
-        "--count",
-        "2",
-        "--split",
-        "val",
-        "--html",
-        page,
-    ]
-    code, printed = data("suggest", COMPAT / "store", *options)
-    assert code == 0 and "labeled cargo 13 %, predicted fishing 48 %" in printed
-    assert (
-        "labels that are contradicted" in printed
-        and "labeled cargo 13 %" in page.read_text("utf-8")
-    )

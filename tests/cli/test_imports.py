@@ -47,13 +47,6 @@ STATISTICS = {"matplotlib", "scipy", "sklearn", "torchmetrics"}
 FILES = {"cv2", "geopandas", "pandas", "pyarrow", "rasterio"}
 HEAVY = {*NETWORKS, *TORCHGEO, *STATISTICS, *FILES}
 
-FEW_CHIPS = """
-from rsft.data.prepare import demo
-few = dict.fromkeys(demo.DEMO_CLASSES, 1)
-train = dict(zip(demo.DEMO_CLASSES, (6, 4, 3, 2)))
-demo.DEMO_COUNTS, demo.DEMO_SCENES = {"train": train, "val": few, "test": few}, 1
-"""
-
 
 def run_commands(folder, commands, setup=""):
     """Run commands in a new process; return the packages that are imported after those
@@ -114,10 +107,9 @@ def without_networks(class_folders, tmp_path_factory):
         "help": [[*command.split(), "--help"] for command in HELP],
         "lists": [command.split() for command in LISTS],
         "folder": [["prepare", "folder", class_folders, "--root", "store"]],
-        "demo": [["prepare", "demo", "--root", "demo", "--jobs", "1"]],
         "refused": [command.split() for command in REFUSED],
     }
-    return run_commands(tmp_path_factory.mktemp("without"), commands, FEW_CHIPS)
+    return run_commands(tmp_path_factory.mktemp("without"), commands)
 
 
 @pytest.fixture(scope="module")
@@ -178,10 +170,6 @@ def test_prepare_folder_imports_no_networks(without_networks):
         "rasterio",
     }
     assert without_networks["folder"] & HEAVY == expected
-
-
-def test_prepare_demo_imports_no_networks(without_networks):
-    assert not without_networks["demo"] & {*TORCHGEO, *NETWORKS, "sklearn", "geopandas"}
 
 
 def test_the_description_of_a_bundle_builds_no_network(with_networks):

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 from rsft.data.datasets.dota import CLASSES
-from rsft.data.prepare import demo
 from tests.data.datasets.dota.data import row, write_pair
 from tests.data.datasets.fusar_ship.data import write_fusar
 from tests.data.datasets.srsdd.data import write_srsdd
@@ -21,7 +20,6 @@ from tests.data.datasets.srsdd.data import write_srsdd
 EXTRA_OPTIONS = {
     "fusrs": ("--lists", "LISTS", "--jobs", "1"),
     "dota": ("--jobs", "1"),
-    "demo": ("--jobs", "1"),
 }
 """Options added to the `rsft prepare` commands: no network, one process."""
 
@@ -54,13 +52,9 @@ def write_all(folder: Path) -> None:
 
 
 def make_small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reduce the published number of classes and the size of the demonstration data."""
+    """Reduce the published number of classes, and simulated data."""
     for module in _import_sources_of_plugins():
         module.make_small(monkeypatch)
-    counts = {"train": dict(zip(demo.DEMO_CLASSES, (6, 4, 3, 2), strict=True))}
-    counts |= {split: dict.fromkeys(demo.DEMO_CLASSES, 1) for split in ("val", "test")}
-    monkeypatch.setattr(demo, "DEMO_COUNTS", counts)
-    monkeypatch.setattr(demo, "DEMO_SCENES", 1)
 
 
 def _write_class_folders(folder: Path, planes: int, first: int = 0) -> None:

@@ -5,7 +5,6 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from rsft.data.prepare.demo import prepare_demo
 from rsft.recipe.library import find_recipe
 from rsft.recipe.load import load_recipe
 from rsft.training import FineTuningModule
@@ -24,7 +23,8 @@ CHIPS = {
 @pytest.fixture(scope="module")
 def ships(tmp_path_factory):
     """Simulated SAR ships of the four classes of FUSRS."""
-    return prepare_demo(
+    demo = pytest.importorskip("rsft.plugins.demo.prepare")
+    return demo.prepare_demo(
         tmp_path_factory.mktemp("ships") / "store", counts=CHIPS, scenes=4, jobs=1
     ).root
 

@@ -37,7 +37,7 @@ from rsft.data.datasets.fusar_ship import FUSARShip
 from rsft.data.datasets.gaofen_chips import crop_srsdd_ship
 from rsft.data.datasets.srsdd import SRSDD
 from rsft.data.imagery.reader import read_chip
-from rsft.data.simulation.archives import write_fusar_tree, write_srsdd_tree
+from rsft.plugins.demo.archives import write_fusar_tree, write_srsdd_tree
 from tools.benchmarks.loading import (
     Times,
     add_row,

@@ -22,16 +22,16 @@ from typing import Annotated
 
 import typer
 
-from rsft.data.prepare.demo import (
+from rsft.evaluation.files import EVALUATION_FILE
+from rsft.evaluation.report.run_files import read_json
+from rsft.evaluation.schema import Evaluation
+from rsft.metrics import Interval
+from rsft.plugins.demo.prepare import (
     DEMO_CLASSES,
     DEMO_COUNTS,
     prepare_demo,
     prepare_demo_scene,
 )
-from rsft.evaluation.files import EVALUATION_FILE
-from rsft.evaluation.report.run_files import read_json
-from rsft.evaluation.schema import Evaluation
-from rsft.metrics import Interval
 from tools.benchmarks.growth import run_job
 from tools.errors import explained_errors
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from rsft.data.prepare.demo import prepare_demo
+from rsft.plugins.demo.prepare import prepare_demo
 from rsft.recipe.library import find_recipe
 from rsft.recipe.load import load_recipe
 from rsft.training.finetune import finetune

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from rsft.data.chips.store import Counts
-from rsft.data.prepare.demo import DEMO_CLASSES, DEMO_COUNTS
+from rsft.plugins.demo.prepare import DEMO_CLASSES, DEMO_COUNTS
 
 CLASSES = 15
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from rsft.data.prepare.demo import prepare_demo
-from rsft.data.simulation.archives import write_fusar_tree, write_srsdd_tree
-from rsft.data.simulation.scene import write_scene
+from rsft.plugins.demo.archives import write_fusar_tree, write_srsdd_tree
+from rsft.plugins.demo.prepare import prepare_demo
+from rsft.plugins.demo.scene import write_scene
 
 RECIPE = """\
 # Ships, small, with every kind of state

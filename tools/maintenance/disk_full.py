@@ -97,7 +97,7 @@ def make_inputs(work: Path) -> dict[str, list[str]]:
     Returns:
         Arguments of every job; {disk} stands for the folder of the outputs.
     """
-    from rsft.data.prepare.demo import prepare_demo, prepare_demo_scene
+    from rsft.plugins.demo.prepare import prepare_demo, prepare_demo_scene
     from rsft.recipe.load import load_recipe
     from rsft.training.finetune import finetune
 

@@ -22,8 +22,8 @@ from PIL import Image
 from rasterio.transform import Affine
 from shapely.affinity import affine_transform
 
-from rsft.data.simulation.placement import place_ships
-from rsft.data.simulation.radar import (
+from rsft.plugins.demo.placement import place_ships
+from rsft.plugins.demo.radar import (
     Pose,
     amplitude_to_uint8,
     render_sar_scene,

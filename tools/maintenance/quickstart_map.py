@@ -12,9 +12,9 @@ from typing import Annotated
 import typer
 from PIL import Image
 
-from rsft.data.simulation.scene import LAND_FILE, SCENE_FILE, SHIPS_FILE, write_scene
 from rsft.inference.options import PredictionRequest
 from rsft.inference.predict.job import predict
+from rsft.plugins.demo.scene import LAND_FILE, SCENE_FILE, SHIPS_FILE, write_scene
 from rsft.scenes.query import CfarOptions, Query
 from rsft.utils.atomic_files import write_bytes
 from tools.errors import explained_errors

@@ -16,15 +16,15 @@ import shapely
 import typer
 from PIL import Image
 
-from rsft.data.simulation.placement import place_ships
-from rsft.data.simulation.radar import (
+from rsft.inference.options import PredictionRequest
+from rsft.inference.predict.job import predict
+from rsft.plugins.demo.placement import place_ships
+from rsft.plugins.demo.radar import (
     SarSensor,
     Shore,
     amplitude_to_uint8,
     render_sar_scene,
 )
-from rsft.inference.options import PredictionRequest
-from rsft.inference.predict.job import predict
 from rsft.scenes.options import ChipOptions, ChipSize
 from rsft.scenes.query import Query
 from rsft.utils.atomic_files import write_bytes, write_text

@@ -11,10 +11,10 @@ import typer
 from PIL import Image
 
 from rsft.data.imagery.resize import center_crop
-from rsft.data.prepare.demo import DEMO_CLASSES
-from rsft.data.simulation import radar
-from rsft.data.simulation.archives import FUSAR_SPACING
-from rsft.data.simulation.ships import sample_ship
+from rsft.plugins.demo import radar
+from rsft.plugins.demo.archives import FUSAR_SPACING
+from rsft.plugins.demo.prepare import DEMO_CLASSES
+from rsft.plugins.demo.ships import sample_ship
 from rsft.recipe.library import find_recipe
 from rsft.recipe.load import load_recipe
 from tools.errors import explained_errors

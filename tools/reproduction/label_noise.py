@@ -1,4 +1,4 @@
-"""Measure how many wrong labels `rsft audit --labels` finds: labels of similar classes are swapped on purpose.
+"""Measure how many wrong labels `rsft data audit-labels` finds: labels of similar classes are swapped on purpose.
 
     OMP_NUM_THREADS=1 python -m tools.reproduction.label_noise STORE --out OUT --report
     TABLE.md
@@ -28,14 +28,14 @@ from sklearn.metrics import roc_auc_score
 
 from rsft.data.chips.store import DATASET, MANIFEST, REJECTED, ChipStore
 from rsft.data.loading.batches import ChipImages
-from rsft.evaluation.label_audit import (
+from rsft.models.bundle.bundle import Bundle
+from rsft.models.classifier import collect_outputs, load_classifier
+from rsft.models.uncertainty.statistics import log_softmax
+from rsft.plugins.suggestions.label_audit import (
     AuditInputs,
     predict_out_of_fold,
     read_audit_inputs,
 )
-from rsft.models.bundle.bundle import Bundle
-from rsft.models.classifier import collect_outputs, load_classifier
-from rsft.models.uncertainty.statistics import log_softmax
 from rsft.recipe.library import find_recipe
 from rsft.recipe.load import load_recipe
 from rsft.training.finetune import train_single_run
@@ -56,7 +56,7 @@ guns on tracks, and vehicles without armor."""
 SHARES = (0.05, 0.1, 0.2)
 PROBE = "probe on the embedded encoder"
 PIXELS = "k-NN on pixels"
-DEFAULT = "both (`rsft audit --labels`)"
+DEFAULT = "both (`rsft data audit-labels`)"
 FROM = "both with `--from` RUN"
 FROM_PROBE = "probe on the features of RUN"
 OWN = "predictions of RUN itself"

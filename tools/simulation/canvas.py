@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rsft.data.simulation.ships import (
+from rsft.plugins.demo.ships import (
     DECK_OBJECT_KINDS,
     FRACTION_BITS,
     DeckObject,

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rsft.data.simulation.ships import DeckObject, Ship, box_corners, fill_polygon
+from rsft.plugins.demo.ships import DeckObject, Ship, box_corners, fill_polygon
 from tools.simulation.backgrounds import (
     Float,
     land_texture,

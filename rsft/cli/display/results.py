@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from rsft.inference.archive import ArchiveResult
     from rsft.inference.corrections.add import CorrectionSummary
     from rsft.inference.predict.result import PredictionResult
-    from rsft.inference.suggestion.suggest import Suggestions
     from rsft.types import Progress
 
 
@@ -245,65 +243,3 @@ def emit_predictions(result: PredictionResult, paths: dict[str, Path]) -> None:
         "notes": result.notes,
     }
     emit_json_event("done", {name: str(path) for name, path in paths.items()} | fields)
-
-
-def show_suggestions(
-    suggestions: Suggestions,
-    outputs: Mapping[str, Path | None],
-    as_json: bool = False,
-    shown: int | None = None,
-) -> None:
-    """Print the chips with the reason for each one, and notes, or one JSON object.
-
-    Args:
-        suggestions: the chips.
-        outputs: "table" and "page": the files that were written; None for those that
-            were not.
-        as_json: print JSON.
-        shown: number of chips in the table; None for all.
-    """
-    paths = {name: path for name, path in outputs.items() if path is not None}
-    rows = suggestions.table.drop(columns=["class", "verdict"]).to_dict("records")
-    if as_json:
-        content = {
-            "chips": rows,
-            "candidates": suggestions.candidates,
-            "notes": suggestions.notes,
-        }
-        print(
-            json.dumps(
-                content | {name: paths.get(name) for name in outputs},
-                indent=1,
-                default=str,
-            )
-        )
-        return
-    names = [Path(path).name for path in suggestions.table["path"]]
-    # differs from the name of the file for chips in scenes
-    if "chip" in suggestions.predictions:
-        names = suggestions.predictions["chip"].astype(str).tolist()
-    cells = [
-        (str(number), name, row["predicted"], row["reason"])
-        for number, (row, name) in enumerate(
-            zip(rows[:shown], names[:shown], strict=True), 1
-        )
-    ]
-    columns = ("", "chip", "predicted", "reason")
-    if cells:
-        console.print(display.make_table("", columns, cells, texts=columns))
-    if len(cells) < len(rows):
-        console.print(
-            f"and {len(rows) - len(cells):,} more, which --out and --html write"
-        )
-    console.print(
-        f"{len(rows):,} of {display.format_chip_count(suggestions.candidates)}"
-    )
-    for note in suggestions.notes:
-        console.print(note, soft_wrap=True)
-    show_paths(paths)
-    if "table" in paths:
-        console.print(
-            "fill in class or verdict in the table, then run: rsft data add STORE"
-            " TABLE",
-            soft_wrap=True,
-        )

@@ -6,4 +6,4 @@ No module of this package imports more than typer at first.
 """
 
 # the order of the commands in `rsft prepare --help`
-__all__ = ["demo", "dota", "fusrs", "image_folder", "torchgeo"]
+__all__ = ["dota", "fusrs", "image_folder"]

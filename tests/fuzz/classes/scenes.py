@@ -1,4 +1,4 @@
-"""Chips, scenes, STAC items and products of sensors."""
+"""Chips, scenes, STAC items and products of Sentinel-1."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from rsft.inference.predict.pipeline import ChipBatch, prepare_batch
 from rsft.scenes.options import ChipOptions, Declaration
 from rsft.scenes.raster import PixelWindow, gdal_environment, open_scene
 from rsft.scenes.reader import SceneReader
-from tests.data.imagery.products.test_processed import write_dimap
 from tests.fuzz.mutate import PORT, mutate_bytes, mutate_json, mutate_text
 from tests.fuzz.target import Target, read_by_name
 from tests.helpers.geokeys import ODD_GEOKEYS, with_geokeys
@@ -257,12 +256,5 @@ TARGETS = [
         dict.fromkeys(XML, mutate_text),
         partial(read_scene, f"{NAME}.SAFE"),
         share=0.5,
-    ),
-    Target(
-        "dimap",
-        lambda folder: write_dimap(folder / "dimap", ["Gamma0_VV"]),
-        {"dimap/S1.dim": mutate_text},
-        partial(read_scene, "dimap"),
-        share=0.2,
     ),
 ]

@@ -19,7 +19,6 @@ from rsft.data.chips.store import SPLITS, ChipStore
 from rsft.evaluation.report.pages import write_report
 from rsft.inference.corrections.corrected_table import read_corrected_table
 from rsft.inference.predict.batch_journal import BatchJournal, BatchResult
-from rsft.inference.suggestion.suggest import suggest_chips
 from rsft.inference.writers.layer import PredictionLayer
 from rsft.inference.writers.tables import write_prediction_table
 from rsft.plugins.publishing.croissant import write_croissant
@@ -31,7 +30,7 @@ from tests.fuzz.mutate import (
     mutate_sqlite,
     mutate_text,
 )
-from tests.fuzz.target import Target, read_with_each
+from tests.fuzz.target import Target
 from tests.helpers.report_charts import equal_charts_drawn_once
 
 RELEASE = Path(__file__).parents[2] / "compat/0.2"
@@ -55,7 +54,8 @@ def _read_store(folder: Path) -> None:
     write_croissant(folder / "store", overwrite=True)
 
 
-def _build_predictions(suffix: str, folder: Path) -> None:
+def build_predictions(suffix: str, folder: Path) -> None:
+    """Write a table of predictions with corrected labels."""
     table = pd.DataFrame(
         {
             **{
@@ -90,8 +90,7 @@ def _build_predictions(suffix: str, folder: Path) -> None:
 
 
 def _read_predictions(suffix: str, folder: Path) -> None:
-    path = folder / f"predictions{suffix}"
-    read_with_each(partial(read_corrected_table, path), partial(suggest_chips, path, 2))
+    read_corrected_table(folder / f"predictions{suffix}")
 
 
 def _list_runs(folder: Path) -> None:
@@ -156,7 +155,7 @@ REPORT_FILES = _mutators(
 REPORT_FILES |= _mutators(
     f"{RUN}/evaluation", "contributions.csv", "predictions.parquet", "embedding.parquet"
 )
-TABLES = [
+TABLES: list[tuple[str, Mutator, float]] = [
     (".csv", mutate_text, 1),
     (".geojson", mutate_json, 1),
     (".parquet", mutate_parquet, 0.5),
@@ -172,7 +171,7 @@ TARGETS = [
     *(
         Target(
             f"predictions_{suffix[1:]}",
-            partial(_build_predictions, suffix),
+            partial(build_predictions, suffix),
             {f"predictions{suffix}": mutator},
             partial(_read_predictions, suffix),
             share=share,

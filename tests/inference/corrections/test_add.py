@@ -19,7 +19,6 @@ from rsft.data.prepare.image_folder import prepare_folder
 from rsft.errors import DataError, RequestError
 from rsft.inference.corrections.add import AdditionOptions, add_corrections
 from rsft.inference.corrections.corrected_table import read_corrected_table
-from rsft.inference.suggestion.suggest import suggest_chips
 from rsft.scenes.options import UNDECLARED, ChipOptions, ChipSize, Declaration
 from rsft.scenes.query import Query
 from rsft.utils.tables import write_csv_table
@@ -167,7 +166,8 @@ def test_suggested_chips_without_files_are_cut_again(desk):
     correct(desk.predict("saved.parquet"), ["bright"] * 6)
     add_corrections(desk.store, desk.folder / "saved.parquet")
     saved = desk.table()
-    suggestions = suggest_chips(desk.predict(chips=False), 6)
+    suggest = pytest.importorskip("rsft.plugins.suggestions.suggest")
+    suggestions = suggest.suggest_chips(desk.predict(chips=False), 6)
     assert not [note for note in suggestions.notes if "--chips" in note]
     write_csv_table(suggestions.table, desk.folder / "suggested.csv")
     rows = pd.read_csv(desk.folder / "suggested.csv", dtype=str, keep_default_na=False)

@@ -12,6 +12,7 @@ from tests.fuzz.target import Target
 from tests.plugins.sensors.test_alos2 import write_product as write_alos2
 from tests.plugins.sensors.test_gaofen3 import STEM as STEM_GAOFEN3
 from tests.plugins.sensors.test_gaofen3 import write_product as write_gaofen3
+from tests.plugins.sensors.test_processed import write_dimap
 from tests.plugins.sensors.test_radarsat import write_radarsat2, write_rcm
 from tests.plugins.sensors.test_terrasar import write_product as write_terrasar
 from tests.plugins.sensors.test_vendor_folders import (
@@ -53,5 +54,12 @@ TARGETS = [
     _target("capella", capella, f"{CAPELLA}_extended.json"),
     _target("iceye", iceye_xml, f"{ICEYE}.xml"),
     _target("umbra", umbra, f"{UMBRA}_METADATA.json"),
+    Target(
+        "dimap",
+        lambda folder: write_dimap(folder / "dimap", ["Gamma0_VV"]),
+        {"dimap/S1.dim": mutate_text},
+        partial(read_scene, "dimap"),
+        share=0.2,
+    ),
 ]
 """All classes of input of this plug-in."""

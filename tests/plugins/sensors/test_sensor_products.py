@@ -13,7 +13,6 @@ from rsft.scenes.preparation.builder import open_scenes
 from rsft.scenes.query import Query
 from rsft.scenes.raster import open_scene
 from rsft.scenes.requirements import select_unit
-from tests.data.imagery.products.test_processed import GRANULE, VALUES, write_dimap
 from tests.helpers.messages import mentions
 from tests.helpers.products import DN, read_band, write_image
 from tests.helpers.scenes import (
@@ -25,6 +24,7 @@ from tests.helpers.scenes import (
 )
 from tests.plugins.sensors.test_alos2 import write_product as write_alos2
 from tests.plugins.sensors.test_gaofen3 import write_product as write_gaofen3
+from tests.plugins.sensors.test_processed import GRANULE, VALUES, write_dimap
 from tests.plugins.sensors.test_radarsat import write_radarsat2, write_rcm
 from tests.plugins.sensors.test_terrasar import NAME as TERRASAR
 from tests.plugins.sensors.test_terrasar import write_product as write_terrasar

@@ -8,12 +8,12 @@ import rasterio
 from rsft.data.imagery.products.product import PRODUCTS
 from rsft.data.imagery.products.refused import REFUSALS
 from rsft.scenes.raster import open_scene
-from tests.data.imagery.products.test_processed import write_dimap
 from tests.helpers.products import DN
 from tests.helpers.sentinel1 import write_product as write_safe
 from tests.helpers.style import ROOT
 from tests.plugins.sensors.test_alos2 import write_product as write_alos2
 from tests.plugins.sensors.test_gaofen3 import write_product as write_gaofen3
+from tests.plugins.sensors.test_processed import write_dimap
 from tests.plugins.sensors.test_radarsat import write_radarsat2, write_rcm
 from tests.plugins.sensors.test_terrasar import write_product as write_terrasar
 from tests.plugins.sensors.test_vendor_folders import (

@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image
 
-from rsft.data.prepare.demo import DEMO_CLASSES
+from rsft.plugins.demo.prepare import DEMO_CLASSES
 from tools.maintenance import simulated_chips
 from tools.maintenance.simulated_chips import CAPTION, SIDE, draw_chips
 

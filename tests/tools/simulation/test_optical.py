@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rsft.data.simulation.ships import SHIP_KINDS, sample_ship
+from rsft.plugins.demo.ships import SHIP_KINDS, sample_ship
 from tools.simulation.optical import SURFACES, render_optical_chip, render_optical_scene
 
 

@@ -1,1 +1,0 @@
-"""Simulated SAR and optical images of ships."""

@@ -1,0 +1,583 @@
+"""Simulated SAR images: scatterers and clutter, seen by a sensor and detected.
+
+The image frame is ground range x to the right, away from the radar, and azimuth y
+downward, in meters. A point at height z appears at x - z / tan(incidence) (layover) and
+hides the ground up to z tan(incidence) behind it (shadow). Radar cross sections are
+relative to that of one square meter of sea.
+
+Sea and land are compound-Gaussian: speckle multiplies a gamma texture that is
+correlated in space. The amplitude is then K-distributed (Ward, Tough and Watts, Sea
+Clutter, 2013).
+
+Point scatterers lie on surfaces, at walls and in corners of ships and shores. They are
+arrays (5, N) with the rows x, y and z in meters, mean radar cross section, and 1 for a
+single steady point, 0 for a point with Rayleigh fluctuation.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.fft
+from numpy.random import Generator as Rng
+from numpy.typing import NDArray
+from scipy.special import ndtr
+from scipy.stats import gamma
+
+from rsft.plugins.demo.ships import UNIT_BOX, Ship, box_corners, fill_polygon
+from rsft.types import Floats
+
+Float = NDArray[np.float32]
+Complex = NDArray[np.complex64]
+
+_QUANTILES = np.linspace(-3.5, 3.5, 141)
+# of the gamma distribution, from spiky to smooth
+_SHAPES = (0.6, 1.0, 1.6, 2.5, 4.0, 8.0, 16.0, 32.0, 64.0)
+_OUTLINE_POINTS = 400
+_NOISE = 0.1  # noise power of the sensor, relative to the sea; the power in a shadow
+# scatterers per pixel of a rough surface: enough for fully developed speckle
+_DENSITY = 2.0
+# exponent of the cosine to the wall's normal: a hull is brightest when seen broadside
+_DIHEDRAL_WIDTH = 3.0
+
+# radar cross section in dB: of a surface per square meter, of a wall per square meter,
+# of a corner
+_RCS_DB = {
+    "hull": (3.0, 14.0, 24.0),
+    "deck": (7.0, 12.0, 18.0),
+    "hatch": (18.0, 18.0, 22.0),
+    "container": (18.0, 18.0, 22.0),
+    "house": (18.0, 20.0, 27.0),
+    "funnel": (16.0, 18.0, 26.0),
+    "crane": (18.0, 20.0, 27.0),
+    "pipe": (23.0, 20.0, 20.0),
+    "manifold": (24.0, 24.0, 27.0),
+    "hopper": (-6.0, 24.0, 22.0),
+    "mast": (16.0, 12.0, 24.0),
+    "gear": (17.0, 20.0, 26.0),
+}
+_CORNER_SPREAD_DB = 4.0
+_QUAY_RCS_DB = 22.0
+
+
+@dataclass(frozen=True)
+class Shore:
+    """Shore: land is where x cos(angle) + y sin(angle) > offset.
+
+    Lengths are in meters of the image frame. A shore without bends is straight and
+    built up, with a quay. A shore with bends is a natural coast.
+
+    Attributes:
+        angle: direction inland, in radians from +x to +y.
+        offset: distance of the shore from the image center in meters.
+        bends: waves of the coast: amplitude in meters, wavelength in meters, and phase
+            in radians of each.
+    """
+
+    angle: float
+    offset: float
+    bends: tuple[tuple[float, float, float], ...] = ()
+
+    @property
+    def has_quay(self) -> bool:
+        """Whether the shore is straight and built up."""
+        return not self.bends
+
+    def distance_inland(self, x: Float, y: Float) -> Float:
+        """Return the distance of points from the shore.
+
+        At a natural coast, it is measured in the direction `angle`.
+
+        Returns:
+            Meters, positive on land and negative on water.
+        """
+        cos = np.float32(np.cos(self.angle))
+        sin = np.float32(np.sin(self.angle))
+        distance = np.asarray(x * cos + y * sin - np.float32(self.offset))
+        if self.bends:
+            return distance - self._bend(y * cos - x * sin)
+        return distance
+
+    def outline(self, reach: float) -> Float:
+        """Return the land within `reach` meters of the image center as a polygon.
+
+        Returns:
+            Corners (N, 2), x and y in meters of the image frame.
+        """
+        along = np.linspace(-reach, reach, _OUTLINE_POINTS, dtype=np.float32)
+        inland = self.offset + self._bend(along)
+        along = np.append(along, [reach, -reach])
+        inland = np.append(inland, [inland.max() + 2 * reach] * 2)
+        cos = np.cos(self.angle)
+        sin = np.sin(self.angle)
+        x = inland * cos - along * sin
+        y = inland * sin + along * cos
+        return np.stack([x, y], axis=1).astype(np.float32)
+
+    def _bend(self, along: Float) -> Float:
+        """Return how far inland the coast lies, relative to `offset`.
+
+        Args:
+            along: positions along the coast in meters.
+        """
+        inland = np.zeros_like(along)
+        for amplitude, length, phase in self.bends:
+            inland = inland + amplitude * np.sin(2 * np.pi * along / length + phase)
+        return np.asarray(inland, np.float32)
+
+
+@dataclass(frozen=True)
+class Pose:
+    """Position and heading of a ship in the image frame.
+
+    Attributes:
+        x: midships along ground range, in meters from the image center.
+        y: midships along azimuth, in meters from the image center.
+        heading: direction of the bow, in radians from +x to +y.
+    """
+
+    ship: Ship
+    x: float
+    y: float
+    heading: float
+
+    def to_image_frame(self, points: Floats) -> Floats:
+        """Transform points (..., 2) to the image frame.
+
+        Args:
+            points: meters along the keel and toward starboard.
+        """
+        cos = np.cos(self.heading)
+        sin = np.sin(self.heading)
+        rotation = np.array([[cos, sin], [-sin, cos]])
+        return np.asarray(points @ rotation + (self.x, self.y))
+
+    def bounding_box(self) -> Floats:
+        """Return the corners (4, 2) of the rotated box around the ship.
+
+        They begin at port of the bow, and go clockwise in the image.
+        """
+        half = np.array([self.ship.length, self.ship.beam]) / 2
+        corners = np.array([[1, -1], [1, 1], [-1, 1], [-1, -1]])
+        return self.to_image_frame(corners * half)
+
+
+@dataclass(frozen=True)
+class SarSensor:
+    """Imaging geometry and processing of a SAR sensor.
+
+    Attributes:
+        spacing: meters per pixel along azimuth and ground range.
+        incidence: incidence angle from the vertical, in degrees.
+        looks: number of independent images whose powers are averaged.
+        oversampling: pixels per resolution cell.
+        taper: edge of the spectral window: 1 for none (a sinc with -13 dB sidelobes),
+            0.54 for a Hamming window.
+        defocus: phase error of moving ships at the edge of the azimuth band, in
+            radians.
+    """
+
+    spacing: tuple[float, float]
+    incidence: float
+    looks: int
+    oversampling: float
+    taper: float
+    defocus: float
+
+    @property
+    def tan_incidence(self) -> float:
+        """Tangent of the incidence angle: meters of shadow per meter of height."""
+        return float(np.tan(np.radians(self.incidence)))
+
+    @property
+    def pixel_area(self) -> float:
+        """Area of a pixel in square meters."""
+        return self.spacing[0] * self.spacing[1]
+
+    def spectral_window(self, size: int) -> Float:
+        """Return the spectrum (size, size) of the impulse response.
+
+        It preserves the power of noise.
+        """
+        frequency = scipy.fft.fftfreq(size) * self.oversampling
+        line = self.taper + (1 - self.taper) * np.cos(2 * np.pi * frequency)
+        line = np.where(abs(frequency) < 0.5, line, 0)
+        line /= np.sqrt(np.mean(line**2))
+        return np.outer(line, line).astype(np.float32)
+
+
+def sample_sensor(rng: Rng, spacing: tuple[float, float]) -> SarSensor:
+    """Draw a sensor with the usual parameters of spaceborne SAR, see `SarSensor`."""
+    incidence = rng.uniform(30, 48)
+    looks = int(rng.integers(2, 5))
+    oversampling = rng.uniform(1.1, 1.5)
+    taper = rng.uniform(0.7, 1.0)
+    defocus = rng.uniform(0, 8) * (rng.random() < 0.3)
+    return SarSensor(spacing, incidence, looks, oversampling, taper, defocus)
+
+
+def render_sar_chip(ship: Ship, sensor: SarSensor, rng: Rng, size: int = 256) -> Float:
+    """Simulate a chip with one ship near its center.
+
+    The ship is on open water or, in 12 % of the chips, at a quay.
+
+    Returns:
+        Amplitude (size, size).
+    """
+    x, y = rng.normal(0, 0.014 * size, 2) * sensor.spacing[::-1]
+    # the deck, not the waterline, appears at the center
+    x += ship.freeboard / sensor.tan_incidence
+    pose = Pose(ship, float(x), float(y), rng.uniform(0, 2 * np.pi))
+    quay = None
+    # along one side of the ship, with a few meters of water between them
+    if rng.random() < 0.12:
+        angle = pose.heading + rng.choice([-1, 1]) * np.pi / 2
+        midships = pose.x * np.cos(angle) + pose.y * np.sin(angle)
+        quay = Shore(float(angle), float(midships + ship.beam / 2 + rng.uniform(2, 30)))
+    return render_sar_scene([pose], quay, sensor, rng, size)
+
+
+def render_sar_scene(
+    poses: list[Pose], shore: Shore | None, sensor: SarSensor, rng: Rng, size: int
+) -> Float:
+    """Simulate a scene with ships on water, and land if there is a shore.
+
+    Returns:
+        Amplitude (size, size); a moderate sea has a power of 1.
+    """
+    steps = (np.arange(size) - (size - 1) / 2).astype(np.float32)
+    x = steps[None] * np.float32(sensor.spacing[1])
+    y = steps[:, None] * np.float32(sensor.spacing[0])
+    power = sea_clutter_power(rng, size, sensor.spacing)
+    power *= np.float32(10 ** rng.uniform(-0.6, 0.6))  # wind speed
+    if shore is not None:
+        inland = shore.distance_inland(x, y) > 0
+        power[inland] = _land_clutter_power(rng, size, sensor.spacing)[inland]
+    relief = _draw_relief(poses, sensor, size)
+    # x + z tan(incidence) is constant along a ray, so a nearer point with a larger
+    # value hides this point
+    rays = x + relief.astype(np.float64) * sensor.tan_incidence
+    lit_from = np.maximum.accumulate(rays, axis=1)
+    power[(relief > 0) | (x < lit_from)] = 0
+    power += np.float32(_NOISE)
+    groups = [np.empty((5, 0))]
+    groups += [_ship_scatterers(pose, sensor.pixel_area, rng) for pose in poses]
+    if shore is not None and shore.has_quay:
+        groups.append(_shore_scatterers(shore, float(x.max()), sensor.pixel_area, rng))
+    scatterers = _select_lit(np.concatenate(groups, axis=1), lit_from, sensor)
+    return _detect(power, scatterers, sensor, rng)
+
+
+def _draw_relief(poses: list[Pose], sensor: SarSensor, size: int) -> Float:
+    """Return the height of the ships above the water (size, size)."""
+    relief = np.zeros((size, size), np.float32)
+    center = (size - 1) / 2
+    for pose in poses:
+        ship = pose.ship
+        boxes = ship.deck_objects
+        bases = [ship.outline(), *box_corners(boxes)]
+        heights = [ship.freeboard, *(ship.freeboard + box.height for box in boxes)]
+        for base, height in zip(bases, heights, strict=True):
+            pixels = pose.to_image_frame(base) / sensor.spacing[::-1] + center
+            fill_polygon(relief, pixels, height)
+    return relief
+
+
+def _select_lit(scatterers: Floats, lit_from: Floats, sensor: SarSensor) -> Floats:
+    """Return the scatterers in the image that are neither covered nor in a shadow.
+
+    Args:
+        scatterers: all scatterers (5, N).
+        lit_from: value of the rays that reach each pixel (S, S).
+        sensor: the sensor.
+    """
+    x, y, z, *_ = scatterers
+    size = len(lit_from)
+    center = (size - 1) / 2
+    column = np.rint(x / sensor.spacing[1] + center).astype(int)
+    row = np.rint(y / sensor.spacing[0] + center).astype(int)
+    inside = (column >= 0) & (column < size) & (row >= 0) & (row < size)
+    nearer = np.where(inside, column - 1, 0).clip(0)
+    limit = lit_from[np.where(inside, row, 0), nearer] - 0.5 * sensor.spacing[1]
+    return scatterers[:, inside & (x + z * sensor.tan_incidence > limit)]
+
+
+def _detect(power: Float, scatterers: Floats, sensor: SarSensor, rng: Rng) -> Float:
+    """Return the amplitude of the mean of the looks.
+
+    Args:
+        power: mean power of the clutter (S, S).
+        scatterers: points (5, N).
+        sensor: the sensor.
+        rng: source of randomness.
+    """
+    size = len(power)
+    frequency = scipy.fft.fftfreq(size)[:, None] * sensor.oversampling * 2
+    phase = np.exp(1j * sensor.defocus * frequency**2)
+    defocus = np.asarray(phase, np.complex64)  # of moving ships
+    window = sensor.spectral_window(size)
+    total = np.zeros((size, size), np.float32)
+    for _ in range(sensor.looks):
+        speckle = np.sqrt(power / 2) * _normal(rng, (size, size))
+        spectrum = scipy.fft.fft2(speckle)
+        points = _draw_points(scatterers, sensor, rng, size)
+        spectrum += scipy.fft.fft2(points) * defocus
+        image = scipy.fft.ifft2(spectrum * window)
+        total += image.real**2 + image.imag**2
+    return np.sqrt(total / sensor.looks)
+
+
+def amplitude_to_uint8(amplitude: Float) -> NDArray[np.uint8]:
+    """Stretch an amplitude image to bytes.
+
+    The sea stays dark, and the strongest returns saturate.
+    """
+    white = max(np.percentile(amplitude, 99.9), 8 * np.median(amplitude))
+    return np.asarray(np.rint(np.minimum(amplitude * (255 / white), 255)), np.uint8)
+
+
+def amplitude_to_uint16(amplitude: Float, gain: float) -> NDArray[np.uint16]:
+    """Convert an amplitude image to digital numbers; the largest saturate.
+
+    Args:
+        amplitude: the image.
+        gain: digital numbers per unit of amplitude.
+    """
+    return np.asarray(np.rint(np.minimum(amplitude * gain, 65535)), np.uint16)
+
+
+def sea_clutter_power(rng: Rng, size: int, spacing: tuple[float, float]) -> Float:
+    """Draw the mean power of open water: wind texture and usually swell.
+
+    Returns:
+        Power (size, size) with mean 1.
+    """
+    frequency_x, frequency_y = _frequencies(size, spacing)
+    squared = frequency_x**2 + frequency_y**2
+    length = rng.uniform(4, 20)  # of the correlation
+    decay = np.exp(-squared * np.float32(np.pi * length) ** 2)
+    spectrum = decay * np.float32(length)
+    if rng.random() < 0.7:
+        wavenumber = 1 / rng.uniform(60, 180)
+        direction = rng.uniform(0, 2 * np.pi)
+        swell_x = wavenumber * np.cos(direction)
+        swell_y = wavenumber * np.sin(direction)
+        distance = (frequency_x - swell_x) ** 2 + (frequency_y - swell_y) ** 2
+        width = np.float32(2 * (wavenumber / 4) ** 2)
+        spectrum += rng.uniform(0, 25) * np.exp(-distance / width)
+    return _gamma_field(rng, size, spectrum, _SHAPES[rng.integers(4, len(_SHAPES))])
+
+
+def _land_clutter_power(rng: Rng, size: int, spacing: tuple[float, float]) -> Float:
+    """Draw the mean power of land relative to that of the sea.
+
+    Land reaches from fields to a dense port.
+    """
+    frequency_x, frequency_y = _frequencies(size, spacing)
+    squared = frequency_x**2 + frequency_y**2
+    length = rng.uniform(3, 10)  # of the correlation
+    spectrum = (1 + squared * np.float32(2 * np.pi * length * 2) ** 2) ** -1.0
+    field = _gamma_field(rng, size, spectrum, _SHAPES[rng.integers(0, 4)])
+    return field * np.float32(10 ** rng.uniform(0.9, 1.4))
+
+
+def _frequencies(size: int, spacing: tuple[float, float]) -> tuple[Float, Float]:
+    """Return the frequencies of a real FFT in cycles per meter.
+
+    Returns:
+        Frequencies along range (1, size // 2 + 1) and azimuth (size, 1).
+    """
+    along_range = scipy.fft.rfftfreq(size, spacing[1]).astype(np.float32)
+    along_azimuth = scipy.fft.fftfreq(size, spacing[0]).astype(np.float32)
+    return along_range[None], along_azimuth[:, None]
+
+
+def _gamma_field(rng: Rng, size: int, spectrum: Float, shape: float) -> Float:
+    """Draw a gamma field (size, size) of mean 1.
+
+    Args:
+        rng: source of randomness.
+        size: side of the field.
+        spectrum: spectrum (size, size // 2 + 1) that gives the correlation.
+        shape: shape of the gamma distribution.
+    """
+    white = scipy.fft.rfft2(rng.standard_normal((size, size), np.float32))
+    field = scipy.fft.irfft2(white * spectrum.astype(np.float32), (size, size))
+    field *= 1 / field.std()
+    quantiles = gamma.ppf(ndtr(_QUANTILES), shape, scale=1 / shape)
+    return np.asarray(np.interp(field, _QUANTILES, quantiles), np.float32)
+
+
+def _ship_scatterers(pose: Pose, pixel_area: float, rng: Rng) -> Floats:
+    """Draw all scatterers of a ship, including hidden ones."""
+    ship = pose.ship
+    boxes = ship.deck_objects
+    tops = np.array([ship.freeboard + box.height for box in boxes])
+    rcs_db = np.array([_RCS_DB[box.kind] for box in boxes]).reshape(-1, 3)
+    surface_db, wall_db, corner_db = rcs_db.T
+    corners = pose.to_image_frame(box_corners(boxes))
+    hull = pose.to_image_frame(ship.outline())[None]
+    groups = [
+        _deck_scatterers(pose, pixel_area, rng),
+        _top_scatterers(pose, tops, surface_db, pixel_area, rng),
+        _walls(hull, 0, ship.freeboard, _RCS_DB["hull"][1], pixel_area, rng),
+        _walls(corners, ship.freeboard, tops, wall_db, pixel_area, rng),
+        _corner_scatterers(corners, tops, corner_db, rng),
+    ]
+    scatterers = np.concatenate(groups, axis=1)
+    scatterers[3] *= 10 ** rng.uniform(-0.4, 0.4)
+    return scatterers
+
+
+def _deck_scatterers(pose: Pose, pixel_area: float, rng: Rng) -> Floats:
+    """Draw scatterers on the deck, within the outline of the hull."""
+    ship = pose.ship
+    count = max(16, int(_DENSITY * ship.length * ship.beam / pixel_area))
+    x = rng.uniform(-0.5, 0.5, count) * ship.length
+    width = 2 * ship.half_beam(x)
+    y = rng.uniform(-0.5, 0.5, count) * width
+    position = pose.to_image_frame(np.stack([x, y], axis=1))
+    rcs = _from_decibel(_RCS_DB["hull"][0]) * width * ship.length / count
+    return _stack(position, np.full(count, ship.freeboard), rcs)
+
+
+def _top_scatterers(
+    pose: Pose, tops: Floats, rcs_db: Floats, pixel_area: float, rng: Rng
+) -> Floats:
+    """Draw scatterers on the tops of the boxes on deck.
+
+    Args:
+        pose: the ship.
+        tops: heights of the boxes (P,).
+        rcs_db: radar cross section per square meter of each box (P,).
+        pixel_area: area of a pixel in square meters.
+        rng: source of randomness.
+    """
+    columns = [(box.x, box.y, box.length, box.width) for box in pose.ship.deck_objects]
+    boxes = np.array(columns).reshape(-1, 4)
+    area = boxes[:, 2] * boxes[:, 3]
+    counts = np.maximum(4, _DENSITY * area / pixel_area).astype(int)
+    owner = np.repeat(np.arange(len(boxes)), counts)
+    offset = rng.uniform(-0.5, 0.5, (len(owner), 2)) * boxes[owner, 2:]
+    position = pose.to_image_frame(boxes[owner, :2] + offset)
+    rcs = _from_decibel(rcs_db) * area / counts
+    return _stack(position, tops[owner], rcs[owner])
+
+
+def _stack(position: Floats, z: Floats, rcs: Floats, steady: float = 0) -> Floats:
+    """Return scatterers (5, N) of positions (N, 2), heights and cross sections (N,)."""
+    return np.stack([*position.T, z, rcs, np.full(len(rcs), steady, float)])
+
+
+def _shore_scatterers(
+    shore: Shore, reach: float, pixel_area: float, rng: Rng
+) -> Floats:
+    """Draw the scatterers of a built-up shore: a quay, and buildings along it.
+
+    Args:
+        shore: the shore.
+        reach: half the side of the image in meters.
+        pixel_area: area of a pixel in square meters.
+        rng: source of randomness.
+    """
+    along = np.array([-np.sin(shore.angle), np.cos(shore.angle)])
+    inward = np.array([np.cos(shore.angle), np.sin(shore.angle)])
+    ends = shore.offset * inward + 1.5 * reach * np.array([[-1], [1]]) * along
+    quay = np.concatenate([ends, ends[::-1] + 30 * inward])[None]
+    groups = [_walls(quay, 0, 3.0, _QUAY_RCS_DB, pixel_area, rng)]
+    count = int(rng.integers(0, 1 + int(reach / 6)))
+    extent = np.stack([rng.uniform(15, 70, count), rng.uniform(10, 30, count)], axis=1)
+    inland = (rng.integers(0, 8, count) + 0.7) * 45 + shore.offset
+    sideways = rng.uniform(-1.5, 1.5, (count, 1)) * reach * along
+    centers = sideways + inland[:, None] * inward
+    corners = centers[:, None] + UNIT_BOX * extent[:, None] @ np.stack([along, inward])
+    height = rng.uniform(5, 25, count)
+    wall_db = rng.uniform(12, 24, count)
+    groups.append(_walls(corners, 0, height, wall_db, pixel_area, rng))
+    groups.append(_corner_scatterers(corners, height, rng.uniform(24, 36, count), rng))
+    return np.concatenate(groups, axis=1)
+
+
+def _walls(
+    base: Floats,
+    low: float,
+    top: Floats | float,
+    db: Floats | float,
+    pixel_area: float,
+    rng: Rng,
+) -> Floats:
+    """Draw scatterers of walls that face the radar: half at the foot, half higher up.
+
+    Args:
+        base: polygons (P, K, 2).
+        low: height of the foot in meters.
+        top: heights of the tops, of each polygon (P,) or of all.
+        db: radar cross sections, of each polygon (P,) or of all.
+        pixel_area: area of a pixel in square meters.
+        rng: source of randomness.
+    """
+    high = np.broadcast_to(top, len(base))
+    rcs_db = np.broadcast_to(db, len(base))
+    along = np.roll(base, -1, axis=1) - base
+    length = np.hypot(*np.moveaxis(along, -1, 0))
+    facing = np.maximum(0, -_outward_normals(base, along, length)[..., 0])
+    facing = facing**_DIHEDRAL_WIDTH
+    counts = np.maximum(2, 2 * _DENSITY * length / np.sqrt(pixel_area))
+    counts = np.where(facing > 1e-3, counts, 0).astype(int)
+    rcs = _from_decibel(rcs_db[:, None]) * length * (high - low)[:, None] * facing
+    rcs = rcs / np.maximum(counts, 1)
+    polygon, wall = np.repeat(
+        np.indices(counts.shape).reshape(2, -1), counts.ravel(), axis=1
+    )
+    shift = rng.uniform(0, 1, (len(wall), 1)) * along[polygon, wall]
+    up = rng.uniform(0, 1, len(wall)) * (rng.random(len(wall)) < 0.5)
+    height = low + up * (high - low)[polygon]
+    return _stack(base[polygon, wall] + shift, height, rcs[polygon, wall])
+
+
+def _outward_normals(base: Floats, along: Floats, length: Floats) -> Floats:
+    """Return the normals (P, K, 2) of the edges of polygons, pointing outward.
+
+    Args:
+        base: corners (P, K, 2).
+        along: edges (P, K, 2).
+        length: their lengths (P, K).
+    """
+    normal = along[..., ::-1] * (1, -1) / np.maximum(length, 1e-9)[..., None]
+    outward = base + along / 2 - base.mean(axis=1, keepdims=True)
+    return np.asarray(normal * np.sign((normal * outward).sum(axis=-1, keepdims=True)))
+
+
+def _corner_scatterers(
+    corners: Floats, tops: Floats, rcs_db: Floats, rng: Rng
+) -> Floats:
+    """Draw one strong point per box, at one of its corners."""
+    count = len(corners)
+    position = corners[np.arange(count), rng.integers(0, 4, count)]
+    rcs = _from_decibel(rcs_db + rng.normal(0, _CORNER_SPREAD_DB, count))
+    return _stack(position, tops * rng.uniform(0.6, 1, count), rcs, steady=1)
+
+
+def _from_decibel(decibel: Floats | float) -> Floats:
+    return np.asarray(10 ** (np.asarray(decibel) / 10))
+
+
+def _draw_points(scatterers: Floats, sensor: SarSensor, rng: Rng, size: int) -> Complex:
+    """Draw one look at the scatterers, with layover: a complex image (size, size)."""
+    x, y, z, rcs, steady = scatterers
+    center = (size - 1) / 2
+    layover = z / sensor.tan_incidence
+    column = np.rint((x - layover) / sensor.spacing[1] + center).astype(int)
+    row = np.rint(y / sensor.spacing[0] + center).astype(int)
+    inside = (column >= 0) & (column < size)
+    signal = _normal(rng, x.shape) / np.sqrt(2)
+    signal = np.where(steady > 0, signal / abs(signal), signal)
+    signal = (signal * np.sqrt(rcs / sensor.pixel_area))[inside]
+    index = (row * size + column)[inside]
+    real = np.bincount(index, signal.real, size * size)
+    imaginary = np.bincount(index, signal.imag, size * size)
+    return (real + 1j * imaginary).astype(np.complex64).reshape(size, size)
+
+
+def _normal(rng: Rng, shape: tuple[int, ...]) -> Complex:
+    """Draw circular complex noise; real and imaginary parts have unit variance."""
+    return rng.standard_normal((*shape, 2), np.float32).view(np.complex64)[..., 0]

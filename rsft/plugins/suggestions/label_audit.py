@@ -1,0 +1,334 @@
+"""Find wrong labels by classifiers that have not seen the label of a chip.
+
+Two classifiers are fitted on four fifths of the chips and predict the last fifth, in
+turn: a linear probe on features of an encoder, and k-nearest neighbors on small images.
+Neighbors recognize images of the same object; on scenes, whose pixels say little, they
+are of no use. So both probabilities are averaged with the weight that predicts the
+labels best.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from rsft.data.chips.folds import assign_folds
+from rsft.data.chips.store import ChipStore
+from rsft.data.imagery.contract import Contract
+from rsft.data.imagery.reader import read_chip
+from rsft.errors import DataError, RequestError
+from rsft.evaluation.baselines import (
+    balance_votes,
+    flatten_small_images,
+    knn_predict,
+    linear_probe_predict,
+)
+from rsft.models.bundle.bundle import Bundle
+from rsft.models.classifier import (
+    Classifier,
+    build_classifier,
+    choose_device,
+    copy_to_device,
+    load_encoder,
+    load_merged_classifier,
+    move_network,
+)
+from rsft.models.contract_fitting import fit_contract
+from rsft.recipe.schema import Recipe
+from rsft.types import Floats, Indices, Pixels, Progress
+
+FOLDS = 5
+"""Number of folds of the cross-validation."""
+
+_RECIPE: dict[str, Any] = {
+    "name": "label audit",
+    "peft": {"method": "linear-probe"},
+    # the mean patch tokens after them, beside the class token
+    "head": {"earlier_blocks": [0, 1, 2, 3, 4]},
+    "train": {"epochs": 1},
+}
+_BATCH = 128  # chips in a forward pass
+# of the neighbors: with more, wrong labels among them confirm wrong labels
+_WEIGHTS = np.linspace(0, 0.5, 11)
+_MANY = 0.25  # share of contradicted labels; data sets with as many wrong ones are rare
+# of a probability, so that neighbors without a vote for the label do not decide alone
+_FLOOR = 1e-6
+_SEEN = (
+    "if the model was trained on these chips, it has seen their labels, and wrong ones"
+    " that it learned may be missing here; only its features are used, not its"
+    " predictions"
+)
+
+
+@dataclass(frozen=True, eq=False)
+class AuditInputs:
+    """What the classifiers of the audit read.
+
+    Attributes:
+        table: manifest rows of the N chips.
+        features: of an encoder (N, D).
+        pixels: small images (N, P).
+        notes: which chips were left out, and what limits the features.
+    """
+
+    table: pd.DataFrame
+    features: NDArray[np.float32]
+    pixels: NDArray[np.float32]
+    notes: list[str]
+
+
+@dataclass(frozen=True, eq=False)
+class OutOfFoldPredictions:
+    """Probabilities of chips from classifiers that have not seen their labels.
+
+    Attributes:
+        table: manifest rows of the N chips.
+        probe: probabilities of the linear probe (N, C).
+        neighbors: probabilities of the nearest neighbors (N, C).
+        pixel_weight: weight of the neighbors, from 0 to 0.5; the other part is that of
+            the probe.
+        notes: which chips were left out, and what limits the result.
+    """
+
+    table: pd.DataFrame
+    probe: Floats
+    neighbors: Floats
+    pixel_weight: float
+    notes: list[str]
+
+    @property
+    def probabilities(self) -> Floats:
+        """The weighted mean of both (N, C)."""
+        return np.asarray(
+            (1 - self.pixel_weight) * self.probe + self.pixel_weight * self.neighbors
+        )
+
+
+@torch.inference_mode()
+def read_audit_inputs(
+    store: ChipStore,
+    bundle_dir: Path | None = None,
+    device: str = "auto",
+    progress: Progress | None = None,
+) -> AuditInputs:
+    """Read the chips of all splits of a store, and compute their features.
+
+    Nothing is written into the store.
+
+    The features are those that the head of a classifier reads, each part of them with
+    the norm 1. The cache of training is not used, because it lies in the store.
+
+    Args:
+        store: the chips.
+        bundle_dir: a bundle or a run, whose features are used in place of those of the
+            embedded encoder. Of a bundle of several runs, the first one is used.
+        device: "auto", "cpu" or "cuda".
+        progress: called while chips are read.
+
+    Raises:
+        DataError: no chip can be read.
+        RequestError: the folder has no bundle.
+        WeightsError: the bundle cannot be used.
+    """
+    target = choose_device(device)
+    classifier, contract = _load_encoder(store, bundle_dir)
+    move_network(classifier, target).eval()
+    rows = list(zip(store.table["path"], store.table["unit"], strict=True))
+    parts = 1 + len(classifier.adapted.output_blocks)
+    usable = list[int]()
+    features = list[Tensor]()
+    pixels = list[NDArray[np.float32]]()
+    faults = list[str]()
+    for start in range(0, len(rows), _BATCH):
+        images = []
+        for number, (path, unit) in enumerate(rows[start : start + _BATCH], start):
+            try:
+                images.append(contract.to_image(read_chip(store.root / path), unit))
+                usable.append(number)
+            except DataError as error:
+                faults.append(f"{path}: {error.message}")
+        if images:
+            x = classifier.head_inputs(
+                copy_to_device(torch.from_numpy(contract.normalize(images)), target)
+            ).float()
+            features.append(
+                functional.normalize(x.reshape(len(x), parts, -1), dim=2)
+                .flatten(1)
+                .cpu()
+            )
+            pixels.append(flatten_small_images(images, len(images)))
+        if progress is not None:
+            progress(min(start + _BATCH, len(rows)), len(rows), "reading chips")
+    if not usable:
+        raise DataError(
+            f"no chip can be read, such as {faults[0]}",
+            store.root,
+            "prepare the data again",
+        )
+    notes = (
+        [
+            f"chips that cannot be read, and were left out: {len(faults):,}, such as"
+            f" {faults[0]}"
+        ]
+        if faults
+        else []
+    )
+    notes += [_SEEN] if bundle_dir is not None else []
+    return AuditInputs(
+        store.table.iloc[usable],
+        torch.cat(features).numpy(),
+        np.concatenate(pixels),
+        notes,
+    )
+
+
+def _load_encoder(
+    store: ChipStore, bundle_dir: Path | None
+) -> tuple[Classifier, Contract]:
+    """Return a network with features, and its contract.
+
+    It is that of a bundle, or the embedded encoder.
+    """
+    if bundle_dir is not None:
+        bundle = Bundle.load(bundle_dir)
+        return load_merged_classifier(bundle), bundle.contract
+
+    def read(unit: str) -> Iterator[Pixels]:
+        for path in store.table["path"][store.table["unit"] == unit]:
+            with suppress(DataError):  # chips that cannot be read are counted later
+                yield read_chip(store.root / path)
+
+    recipe = Recipe.model_validate(
+        _RECIPE | {"data": {"root": str(store.root), "size": 64, "remap": "expand"}}
+    )
+    encoder = load_encoder(recipe, store.bands)
+    units = [unit for unit in store.units if next(read(unit), None) is not None]
+    classifier = build_classifier(encoder, len(store.classes), recipe)
+    return classifier, fit_contract(recipe.data, encoder, store.bands, units, read)
+
+
+def predict_out_of_fold(
+    inputs: AuditInputs, classes: Sequence[str], progress: Progress | None = None
+) -> OutOfFoldPredictions:
+    """Predict each chip by classifiers fitted on chips of other scenes and vessels.
+
+    The folds depend on the manifest alone, and nothing else is random.
+
+    Args:
+        inputs: the chips.
+        classes: names of the C classes.
+        progress: called after each fold.
+
+    Returns:
+        The predictions of the chips that could be checked. A chip whose class has no
+        other chips, or those of one scene only, cannot be.
+
+    Raises:
+        RequestError: the chips have one class, or none can be checked.
+    """
+    table = inputs.table
+    count = len(classes)
+    if table["class"].nunique() < 2:
+        message = (
+            f"all {len(table):,} chips have the class {table['class'].iloc[0]}, so no"
+            " label can be contradicted"
+        )
+        raise RequestError(
+            message, hint="audit the labels of a store of at least two classes"
+        )
+    labels: Indices = np.array(
+        [list(classes).index(name) for name in table["class"]], np.int64
+    )
+    folds, keys = assign_folds(table, FOLDS)
+    is_checked = folds > 0
+    if not is_checked.any():
+        message = (
+            "no label can be checked: each class has one chip, or the chips of one"
+            " scene"
+        )
+        raise RequestError(message, hint="prepare more chips or scenes of each class")
+    probe, neighbors = np.zeros((2, len(labels), count))
+    for fold in range(1, FOLDS + 1):
+        inside = folds == fold
+        known = labels[folds != fold]
+        if inside.any():
+            (x, new_x), (y, new_y) = (
+                (z[~inside], z[inside]) for z in (inputs.features, inputs.pixels)
+            )
+            probe[inside] = linear_probe_predict(x, known, new_x, count)
+            neighbors[inside] = balance_votes(
+                knn_predict(y, known, new_y, count, metric="euclidean"), known
+            )
+        if progress is not None:
+            progress(fold, FOLDS, "cross-validation")
+    probe = probe[is_checked]
+    neighbors = neighbors[is_checked]
+    labels = labels[is_checked]
+    weight = choose_weight(probe, neighbors, labels)
+    notes = [*inputs.notes, *_describe_folds(table, is_checked, keys)]
+    notes.append(
+        f"the encoder has the weight {1 - weight:.2f}, similar pixels have {weight:.2f}"
+    )
+    result = OutOfFoldPredictions(
+        table[is_checked].reset_index(drop=True), probe, neighbors, weight, notes
+    )
+    if (result.probabilities.argmax(axis=1) != labels).mean() > _MANY:
+        notes.append(
+            "more than a quarter is contradicted: most of these labels are right, but"
+            " hard to tell apart"
+        )
+    return result
+
+
+def _describe_folds(
+    table: pd.DataFrame, is_checked: NDArray[np.bool_], keys: Sequence[str]
+) -> list[str]:
+    """Return notes: how many chips are in no fold, and which chips folds share."""
+    names = {"group_key": "scene", "mmsi": "vessel"}
+    shared = [name for key, name in names.items() if key not in keys]
+    alone = int((~is_checked).sum())
+    notes = list[str]()
+    if alone:
+        notes.append(
+            "chips that were not checked, because their class has too few chips or"
+            f" scenes: {alone:,}"
+        )
+    if not any(table[key].fillna("").any() for key in names):
+        notes.append(
+            "the store names no scenes or vessels: chips of the same object may check"
+            " each other"
+        )
+    elif shared:
+        notes.append(
+            f"chips of one {' and '.join(shared)} may check each other, else a fold"
+            " would be too small"
+        )
+    return notes
+
+
+def choose_weight(probe: Floats, neighbors: Floats, labels: Indices) -> float:
+    """Return the weight of `neighbors`, from 0 to 0.5, that predicts labels best.
+
+    The prediction is the weighted mean of both.
+
+    Args:
+        probe: probabilities (N, C).
+        neighbors: probabilities (N, C).
+        labels: (N,) class indices.
+    """
+    rows = np.arange(len(labels))
+    first = probe[rows, labels]
+    second = neighbors[rows, labels]
+    likelihoods = [
+        np.log((1 - weight) * first + weight * second + _FLOOR).mean()
+        for weight in _WEIGHTS
+    ]
+    return float(_WEIGHTS[np.argmax(likelihoods)])

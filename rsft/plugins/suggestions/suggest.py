@@ -1,0 +1,238 @@
+"""Suggest the chips of a predictions table that are worth labeling next.
+
+They are uncertain, of rare classes, unlike the training chips, and different from each
+other.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from rsft.data.datasets.formats.label_rows import exists
+from rsft.errors import RequestError
+from rsft.inference.writers.columns import SET_SEPARATOR, probability_columns
+from rsft.models.bundle.bundle import Bundle
+from rsft.plugins.suggestions.chip_selection import (
+    describe_reason,
+    select_chips,
+    uncertainty,
+)
+from rsft.plugins.suggestions.prediction_file import (
+    PredictionFile,
+    read_prediction_file,
+)
+from rsft.types import Floats
+
+CUT_COLUMNS = ("chip", "row", "col", "table")
+"""Columns by which `rsft data add` cuts a chip from its scene again; empty for chips
+that it cannot cut."""
+
+COLUMNS = (
+    "path",
+    "class",
+    "verdict",
+    "predicted",
+    "scene",
+    "at",
+    "reason",
+    *CUT_COLUMNS,
+)
+"""Columns of the table of suggestions. The analyst fills `class` or `verdict`, and
+`rsft data add` reads them."""
+
+
+@dataclass(frozen=True)
+class Suggestions:
+    """Chips to label or to check, the most useful first.
+
+    Attributes:
+        table: one row per chip, with the columns `COLUMNS`; `class` and `verdict` are
+            empty.
+        predictions: the rows of these chips in the table of predictions, with all its
+            columns.
+        metadata: how the predictions were made; empty for CSV.
+        candidates: number of chips among which they were selected.
+    """
+
+    table: pd.DataFrame
+    predictions: pd.DataFrame
+    classes: tuple[str, ...]
+    metadata: dict[str, Any]
+    candidates: int
+    notes: list[str]
+
+    def head(self, count: int | None) -> "Suggestions":
+        """Return the first suggestions; all of them for None."""
+        return replace(
+            self, table=self.table[:count], predictions=self.predictions[:count]
+        )
+
+
+def suggest_chips(
+    predictions: Path, count: int, bundle: Bundle | None = None
+) -> Suggestions:
+    """Suggest the chips of a predictions table that are worth labeling next.
+
+    A chip scores high if its class is uncertain (margin, class set), if it may be of a
+    class with few training chips, and if it is unlike the training chips. Chips that
+    are like an already selected one score low. See `select_chips`. Rows whose column
+    `corrected` has a value are labeled already and left out.
+
+    Args:
+        predictions: a table that `rsft predict` wrote.
+        count: number of chips to suggest.
+        bundle: has the number of training chips of every class; None takes them from
+            the metadata of the table.
+
+    Returns:
+        At most `count` chips.
+
+    Raises:
+        RequestError: the file is not a table of predictions, or the bundle has other
+            classes.
+
+    Example:
+        >>> suggestions = suggest_chips(Path("predictions.csv"), 3)
+        >>> len(suggestions.table)
+        3
+    """
+    file = read_prediction_file(predictions, None if bundle is None else bundle.classes)
+    table = file.table
+    classes = file.classes
+    notes = []
+    if file.invalid:
+        notes.append(f"rows without a path or valid probabilities: {file.invalid:,}")
+    if "corrected" in table:
+        is_labeled = table["corrected"] != ""
+        if is_labeled.any():
+            notes.append(f"rows that have a label already: {is_labeled.sum():,}")
+        table = table[~is_labeled]
+    counts = _count_training_chips(file, bundle, predictions)
+    if counts is None:
+        notes.append(
+            "training chips by class unknown, so rarity is that of the predictions:"
+            " give --bundle BUNDLE"
+        )
+    set_sizes = None
+    if "class_set" in table:
+        sizes = [_set_size(text) for text in table["class_set"]]
+        set_sizes = np.array(sizes, np.int64)
+    else:
+        notes.append("the table has no class sets: uncertainty is the margin alone")
+    probabilities = table[probability_columns(classes)].to_numpy(float)
+    distances = np.full(len(table), np.nan)
+    if "ood_distance" in table:
+        distances = table["ood_distance"].to_numpy(float)
+    else:
+        notes.append("the table has no distances from the training chips")
+    # A factor that ends at the limit: a few chips far from everything may be no targets
+    # at all.
+    closeness = np.clip(np.nan_to_num(distances, nan=1.0), 0.0, 1.0)
+    scores = uncertainty(probabilities, set_sizes) * closeness
+    expected = probabilities.sum(axis=0) if counts is None else counts
+    selected = select_chips(probabilities, scores, expected, count)
+    reasons = []
+    for row in selected:
+        size = None if set_sizes is None else int(set_sizes[row])
+        distance = float(distances[row])
+        reasons.append(
+            describe_reason(probabilities[row], classes, counts, size, distance)
+        )
+    chips = table.iloc[selected]
+    cuts = _find_cuts(chips, file.metadata, predictions)
+    suggested, path_notes = suggestion_table(chips, reasons, cuts)
+    return Suggestions(
+        suggested, chips, classes, file.metadata, len(table), notes + path_notes
+    )
+
+
+def _count_training_chips(
+    file: PredictionFile, bundle: Bundle | None, path: Path
+) -> Floats | None:
+    """Return the number of training chips of each class; None if it is unknown.
+
+    Raises:
+        RequestError: the bundle has other classes.
+    """
+    if bundle is not None:
+        listed = file.metadata.get("classes")
+        if listed is not None and set(listed) != set(file.classes):
+            raise RequestError(
+                f"the table has the classes {', '.join(listed)}",
+                path,
+                "give the bundle that made the table, or one with the same classes",
+            )
+        return np.array(bundle.train_counts, float)
+    counts = file.metadata.get("train_counts")
+    if not isinstance(counts, dict) or not set(file.classes) <= set(counts):
+        return None
+    return np.array([counts[name] for name in file.classes], float)
+
+
+def _set_size(text: str) -> int:
+    """Return the number of classes in a class set; 0 if it was withheld."""
+    return len(text.split(SET_SEPARATOR)) if text else 0
+
+
+def _find_cuts(
+    chips: pd.DataFrame, metadata: dict[str, Any], predictions: Path
+) -> pd.DataFrame:
+    """Return the columns `CUT_COLUMNS`, empty for chips that cannot be cut again."""
+    columns = chips.reindex(columns=["chip", "row", "col"]).astype(object)
+    columns = columns.assign(table=str(predictions.absolute()))
+    cuts = metadata.get("cuts") or ()
+    scenes = {cut.get("scene") for cut in cuts if isinstance(cut, dict)}
+    can_cut = pd.Series(False, chips.index)
+    if {"scene", "chip", "row", "col"} <= set(chips):
+        can_cut = chips["scene"].isin(scenes)
+    return columns.where(can_cut, "")
+
+
+def suggestion_table(
+    chips: pd.DataFrame, reasons: Sequence[str], cuts: pd.DataFrame | None = None
+) -> tuple[pd.DataFrame, list[str]]:
+    """Return the table that the analyst fills, with absolute paths.
+
+    Args:
+        chips: rows of a predictions table; `path`, `class`, and `scene` and `at` if it
+            has them.
+        reasons: why each chip was selected.
+        cuts: the columns `CUT_COLUMNS` of these chips; None if no chip can be cut
+            again.
+
+    Returns:
+        The table with the columns `COLUMNS`, and notes about paths that are not files
+        of chips.
+    """
+    paths = [Path(path).absolute() for path in chips["path"]]
+    table = chips.reindex(columns=["scene", "at"], fill_value="")
+    if cuts is not None:
+        table = pd.concat([table, cuts], axis=1)
+    table = table.reset_index(drop=True).assign(
+        path=[str(path) for path in paths],
+        predicted=chips["class"].tolist(),
+        reason=reasons,
+    )
+    table = table.reindex(columns=list(COLUMNS), fill_value="")
+    in_scenes = 0
+    missing = 0
+    for path, scene, source in zip(paths, table["scene"], table["table"], strict=True):
+        if source == "":  # the chip needs a file
+            in_scenes += path.name == scene
+            missing += not exists(path, Path.exists)
+    notes = []
+    if in_scenes:
+        notes.append(
+            f"{in_scenes:,} chips have no file of their own: to label them, run `rsft"
+            " predict` with --chips DIR"
+        )
+    if missing:
+        notes.append(
+            f"{missing:,} files do not exist: run the command in the folder where `rsft"
+            " predict` ran"
+        )
+    return table, notes

@@ -1,0 +1,1 @@
+"""Chip stores of the classification data sets of TorchGeo."""

@@ -1,0 +1,507 @@
+"""Build chip stores of the classification data sets of TorchGeo.
+
+TorchGeo's class gives splits, class names and samples.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_args
+
+from rsft.data.datasets.formats.text_files import SPLIT_FOLDERS
+from rsft.data.prepare.registry import data_set
+from rsft.data.prepare.store_build import StoreBuild, builds_store
+from rsft.errors import DataError, RequestError
+from rsft.plugins.torchgeo_datasets.bands import KNOWN, BandChoice, choose_bands
+from rsft.utils.command_options import Access, Option
+from rsft.utils.licenses import UNKNOWN
+
+if TYPE_CHECKING:
+    from rsft.data.chips.record import ChipRecord
+    from rsft.data.chips.store import ChipStore
+    from rsft.types import Pixels, Progress, Rejection
+
+_MULTI_LABEL = (
+    "BigEarthNet",
+    "BigEarthNetV2",
+    "CopernicusBenchBigEarthNetS1",
+    "CopernicusBenchBigEarthNetS2",
+)
+REFUSED = {
+    **dict.fromkeys(
+        (*_MULTI_LABEL, "CopernicusBenchLC100ClsS3", "TreeSatAI"),
+        "an image has several labels",
+    ),
+    "COWCCounting": "its labels are numbers of cars",
+    "QuakeSet": (
+        "its images are pairs of two dates, and bands of two dates have no names"
+    ),
+    "TropicalCyclone": "its labels are wind speeds",
+}
+"""Data sets that are refused before TorchGeo needs their files. Others are judged by
+their first sample."""
+
+_OWN_ARGUMENTS = ("root", "split", "bands", "transforms", "download", "checksum")
+"""Arguments of TorchGeo's classes that other options set."""
+
+
+def list_notes(store: ChipStore, arguments: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what was chosen or is missing, from the notes of the store."""
+    from rsft.data.chips.store import read_dataset
+
+    yield from (f"note: {note}" for note in read_dataset(store.root).get("notes", ()))
+
+
+@data_set("torchgeo", notes=list_notes, is_published=False)
+@builds_store("torchgeo")
+def prepare_torchgeo(
+    build: StoreBuild,
+    name: str,
+    root: Path,
+    data: Annotated[Path, Option(access=Access.READ | Access.WRITE)] = Path("data"),
+    split: tuple[str, ...] | None = None,
+    bands: tuple[str, ...] | None = None,
+    unit: str | None = None,
+    classes: tuple[str, ...] | None = None,
+    settings: tuple[str, ...] | None = None,
+    val: float = 0.2,
+    license: str = UNKNOWN,
+    download: Annotated[bool, Option(access=Access.ONLINE)] = False,
+    seed: int = 0,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> ChipStore:
+    """Build a chip store of a classification data set of TorchGeo.
+
+    The splits are TorchGeo's; "validation" becomes val. docs/torchgeo.md lists the data
+    sets with known units.
+
+    Args:
+        name: TorchGeo's class, such as EuroSAT.
+        data: Folder of the data set, the `root` of TorchGeo's class.
+        split: Splits to take, such as train,test (default: all that the folder has).
+        bands: Bands to store, such as B04,B03,B02; for a data set with unknown bands,
+            the names of all its bands in order.
+        unit: Unit of the pixels; needed for a data set with an unknown unit.
+        classes: Class names in the order of the labels, for a data set that does not
+            name them.
+        settings: Further arguments of TorchGeo's class, such as version=3_random.
+        val: Share of each class for validation, if the data set has no validation
+            split.
+        license: License of the images: an SPDX identifier, or a text with restrictions.
+        download: Let TorchGeo download the data set to the folder, with checksums.
+
+    Raises:
+        RequestError: TorchGeo has no such data set, it is not one of single labels, its
+            files are missing, its unit or bands are unknown, or `root` is not empty.
+        DataError: no chip can be used.
+    """
+    from rsft.data.chips.record import StoreDescription
+    from rsft.data.datasets.splits import check_val_share, hold_out
+
+    check_val_share(val)
+    dataset_class = find_torchgeo_class(name)
+    name = dataset_class.__name__
+    choice = choose_bands(name, bands, unit) if name in KNOWN else None
+    arguments = _class_arguments(dataset_class, choice, settings, download)
+    arguments["root"] = data
+    notes: list[str] = []
+    splits = _open_splits(dataset_class, arguments, split, notes)
+    _check_first_sample(name, splits)
+    reader = _Reader(name, data, choice or choose_bands(name, bands, unit), progress)
+    names = dict[str, None]()
+    for torchgeo_split, dataset in splits.items():
+        labels = _class_names(name, dataset, classes)
+        names |= dict.fromkeys(labels)
+        reader.read(SPLIT_FOLDERS[torchgeo_split], dataset, labels)
+    records = reader.records
+    if val and {record.split for record in records} <= {"train", "test"}:
+        train = [record for record in records if record.split == "train"]
+        others = [record for record in records if record.split != "train"]
+        train, held_out = hold_out(train, val, seed)
+        records = [*train, *held_out, *others]
+        if held_out:
+            notes.append(f"no validation split: {val:g} of each class of train is val")
+    published = KNOWN[name].classes if name in KNOWN else 0
+    if len(names) < published:
+        notes.append(f"the folder has {len(names)} of the {published} classes")
+    description = StoreDescription(
+        f"{name} of TorchGeo",
+        list(names),
+        build.command,
+        rejected=reader.rejected,
+        license=license,
+        notes=notes,
+    )
+    return build.write(records, description)
+
+
+def find_torchgeo_class(name: str) -> Any:
+    """Return a class of `torchgeo.datasets`, in upper or lower case.
+
+    Raises:
+        RequestError: TorchGeo has no such class, or it is no data set of labeled chips.
+    """
+    import torchgeo
+    from torchgeo import datasets
+
+    titles = {title.lower(): title for title in datasets.__all__}
+    title = titles.get(name.lower(), "")
+    dataset_class = getattr(datasets, title, None)
+    kinds = datasets.NonGeoDataset | datasets.GeoDataset
+    if not inspect.isclass(dataset_class) or not issubclass(dataset_class, kinds):
+        closest = difflib.get_close_matches(name.lower(), titles, n=3)
+        choices = [titles[match] for match in closest] or KNOWN
+        raise RequestError(
+            f"TorchGeo {torchgeo.__version__} has no data set called {name}",
+            "NAME",
+            f"choose one of {', '.join(choices)}",
+        )
+    if not issubclass(dataset_class, datasets.NonGeoDataset):
+        raise RequestError(
+            f"{title} is a GeoDataset: it is sampled from a map, and has no labeled"
+            " chips",
+            "NAME",
+            "`rsft prepare scenes` cuts chips from scenes",
+        )
+    if title in REFUSED:
+        _refuse(title, REFUSED[title])
+    return dataset_class
+
+
+def _refuse(name: str, reason: str) -> None:
+    raise RequestError(
+        f"{name} is no data set of single labels: {reason}",
+        "NAME",
+        "choose a data set, or --settings, with one class for each image",
+    )
+
+
+def _class_arguments(
+    dataset_class: Any,
+    choice: BandChoice | None,
+    settings: Sequence[str] | None,
+    download: bool,
+) -> dict[str, Any]:
+    """Return the arguments of TorchGeo's class, without `root` and `split`."""
+    name = dataset_class.__name__
+    accepted = inspect.signature(dataset_class).parameters
+    arguments: dict[str, Any] = {}
+    for text in settings or ():
+        key, _, value = text.partition("=")
+        arguments[key] = value
+    free = [key for key in accepted if key not in _OWN_ARGUMENTS]
+    wrong = [key for key in arguments if key not in free]
+    if wrong:
+        hint = "leave out --settings"
+        if free:
+            hint = f"it takes {', '.join(free)}, as KEY=VALUE"
+        raise RequestError(
+            f"{name} has no setting {', '.join(wrong)}", "--settings", hint
+        )
+    if download and "download" not in accepted:
+        page = "https://torchgeo.readthedocs.io/en/stable/api/datasets.html"
+        hint = f"follow {page}#{name.lower()}, and give --data"
+        raise RequestError(f"TorchGeo cannot download {name}", "--download", hint)
+    if choice is not None and "bands" in accepted:
+        arguments["bands"] = tuple(choice.group.bands)
+    if download:
+        arguments["download"] = True
+    if "checksum" in accepted:
+        # the default of So2Sat depends on the version of TorchGeo
+        arguments["checksum"] = download
+    return arguments
+
+
+def _open_splits(
+    dataset_class: Any,
+    arguments: Mapping[str, Any],
+    requested: Sequence[str] | None,
+    notes: list[str],
+) -> dict[str, Any]:
+    """Open the splits of a data set; one without splits is the split train.
+
+    Raises:
+        RequestError: a requested split does not exist, or the folder does not contain
+            the data set.
+        DataError: a file cannot be read.
+    """
+    name = dataset_class.__name__
+    has_splits = "split" in inspect.signature(dataset_class).parameters
+    declared = _list_splits(dataset_class)
+    splits = {}
+    faults = defaultdict[str, list[str]](list)
+    for split in _choose_splits(name, declared, requested, notes):
+        chosen = {"split": split} if has_splits else {}
+        try:
+            splits[split] = _open_dataset(dataset_class, {**arguments, **chosen})
+        except FileNotFoundError:
+            faults[f"the folder does not contain {name}"].append(split)
+        # of an unknown split, or of settings
+        except (AssertionError, KeyError, TypeError) as error:
+            if declared or requested:
+                text = str(error) or repr(error)
+                faults[f"TorchGeo refuses the arguments: {text}"].append(split)
+    reasons = list(faults)
+    if has_splits:
+        reasons = [f"{text} (split {', '.join(faults[text])})" for text in faults]
+    if not splits or (requested and faults):
+        message = f"TorchGeo opens no split of {name} with these arguments"
+        raise RequestError(
+            "; ".join(reasons) or message,
+            arguments["root"],
+            f"give --data or --download, and check --split and --settings; {name} of"
+            " TorchGeo says what it needs",
+        )
+    notes += [f"left out: {reason}" for reason in reasons]
+    return splits
+
+
+def _list_splits(dataset_class: Any) -> list[str]:
+    """Return the splits that TorchGeo's class declares, or none."""
+    parameter = inspect.signature(dataset_class).parameters.get("split")
+    if parameter is None:
+        return ["train"]
+    return [
+        *(get_args(parameter.annotation) or getattr(dataset_class, "splits", ())),
+    ]
+
+
+def _choose_splits(
+    name: str,
+    declared: Sequence[str],
+    requested: Sequence[str] | None,
+    notes: list[str],
+) -> list[str]:
+    """Return the splits to open: those requested, or all that a chip store can have."""
+    usable = [split for split in declared or SPLIT_FOLDERS if split in SPLIT_FOLDERS]
+    wrong = [split for split in requested or declared if split not in usable]
+    if wrong and requested:
+        message = f"{name} has no split {', '.join(wrong)} for a chip store"
+        raise RequestError(message, "--split", f"choose from {', '.join(usable)}")
+    if wrong:
+        notes.append(
+            f"left out: the splits {', '.join(wrong)}, which are neither train, val nor"
+            " test"
+        )
+    return list(requested or usable)
+
+
+def _open_dataset(dataset_class: Any, arguments: Mapping[str, Any]) -> Any:
+    """Open a data set.
+
+    Raises:
+        FileNotFoundError: the folder does not contain it.
+        AssertionError, KeyError, TypeError: TorchGeo refuses the arguments.
+        DataError: a file cannot be read.
+    """
+    from torchgeo.datasets.errors import DatasetNotFoundError, DependencyNotFoundError
+
+    from rsft.data.datasets.source_errors import translate_dataset_errors
+
+    name = dataset_class.__name__
+    folder = arguments["root"]
+    hint = "check the files, or download them again"
+    try:
+        with translate_dataset_errors(name, Path(folder), hint):
+            return dataset_class(**arguments)
+    except DependencyNotFoundError as error:
+        raise RequestError(
+            " ".join(str(error).split()), name, "install this package"
+        ) from error
+    except RequestError as error:
+        if isinstance(error.__cause__, DatasetNotFoundError):
+            raise FileNotFoundError(name) from error
+        raise
+    except (AssertionError, KeyError, TypeError, DataError):
+        raise
+    # readers of other packages raise anything for a damaged archive, such as
+    # zlib.error, pickle.UnpicklingError or struct.error
+    except Exception as error:
+        raise DataError(
+            f"TorchGeo cannot read {name}: {error}", folder, "download it again"
+        ) from error
+
+
+def _check_first_sample(name: str, splits: Mapping[str, Any]) -> None:
+    """Raise RequestError if the first sample is not an image with one class."""
+    import numpy as np
+
+    dataset = next((dataset for dataset in splits.values() if len(dataset)), None)
+    sample = {}
+    if dataset is not None:
+        try:
+            sample = dataset[0]
+        # readers of other packages raise anything for a damaged file, which is
+        # rejected later
+        except Exception:
+            return
+    if not {"image", "label"} <= sample.keys():
+        keys = ", ".join(sorted(sample))
+        task = "another task"
+        for word, title in {"mask": "segmentation", "box": "detection"}.items():
+            if word in keys:
+                task = title
+                break
+        _refuse(name, f"a sample has {keys or 'nothing'}, not image and label ({task})")
+    label = np.asarray(sample["label"])
+    dimensions = np.ndim(sample["image"])
+    if label.dtype.kind not in "iu":
+        _refuse(name, f"its labels are of the type {label.dtype} (regression)")
+    if label.size != 1:
+        _refuse(name, f"a sample has {label.size} labels (multi-label)")
+    if dimensions != 3:
+        _refuse(
+            name,
+            f"an image has {dimensions} dimensions, not bands, height and width (time"
+            " series)",
+        )
+
+
+def _class_names(name: str, dataset: Any, classes: Sequence[str] | None) -> list[str]:
+    """Return the class names of a split; those of the user come first."""
+    from rsft.data.datasets.formats.label_rows import describe_row_fault
+
+    names = [str(label) for label in classes or getattr(dataset, "classes", None) or ()]
+    fault = "" if names else f"{name} does not name its classes"
+    for label in names:
+        fault = fault or describe_row_fault(label, label)
+    if fault:
+        raise RequestError(
+            fault, name, "give the names with --classes, in the order of the labels"
+        )
+    return names
+
+
+class _Reader:
+    """Make records of the samples of a data set.
+
+    Args:
+        name: TorchGeo's class.
+        folder: folder of the data set.
+        choice: bands to load and to store.
+
+    Attributes:
+        records: records of all splits.
+        rejected: samples without a class.
+    """
+
+    def __init__(
+        self, name: str, folder: Path, choice: BandChoice, progress: Progress | None
+    ) -> None:
+        self.folder = folder
+        self.choice = choice
+        self.progress = progress
+        self.records: list[ChipRecord] = []
+        self.rejected: list[Rejection] = []
+        entry = KNOWN.get(name)
+        self._rounds = choice.group.scale != 1 or (entry is not None and entry.resized)
+        self._columns: dict[str, object] = {"unit": choice.group.unit, "source": name}
+        if entry is not None and entry.spacing_m:
+            self._columns["spacing_m"] = entry.spacing_m
+
+    def read(self, split: str, dataset: Any, names: Sequence[str]) -> None:
+        """Add the samples of a split.
+
+        Data sets that are no class folders are read for their labels.
+
+        Args:
+            split: the split in the chip store.
+            dataset: the data set.
+            names: class names in the order of the labels.
+        """
+        from torchvision.datasets import ImageFolder
+
+        from rsft.data.chips.record import ChipRecord
+        from rsft.data.datasets.chip_names import make_chip_names
+
+        count = len(dataset)
+        labels: Sequence[int | None] = [None] * count
+        # TorchGeo names no file
+        paths = [Path(self.folder, split, f"{index:06}") for index in range(count)]
+        root = Path(getattr(dataset, "root", self.folder))
+        if isinstance(dataset, ImageFolder):
+            labels = dataset.targets
+            paths = [Path(path) for path, _ in dataset.samples]
+        chip_names = make_chip_names(paths, labels, root)
+        for index, (path, chip_name) in enumerate(zip(paths, chip_names, strict=True)):
+            try:
+                label = self._read_label(dataset, index, labels[index], split)
+                label_name = names[label]
+            # readers of other packages raise anything for a damaged file
+            except Exception as error:
+                self.rejected.append((str(path), 0, f"no class: {error}"))
+                continue
+            self.records.append(
+                ChipRecord(
+                    chip_name,
+                    split,
+                    label_name,
+                    path,
+                    partial(self._read_pixels, dataset, index),
+                    bands=tuple(self.choice.group.bands.values()),
+                    extra_columns=self._columns,
+                    selected_bands=self.choice.names,
+                )
+            )
+
+    def _read_label(
+        self, dataset: Any, index: int, label: int | None, split: str
+    ) -> int:
+        if label is None:
+            if self.progress is not None and index % 1000 == 0:
+                self.progress(index, len(dataset), f"reading the labels of {split}")
+            label = int(dataset[index]["label"])
+        if label < 0:
+            raise ValueError(f"the label is {label}")
+        return label
+
+    def _read_pixels(self, dataset: Any, index: int) -> Pixels:
+        """Read the image of a sample.
+
+        Returns:
+            Pixels (H, W, B) in the unit of the bands.
+
+        Raises:
+            DataError: the image cannot be read, or its values cannot be in this unit.
+        """
+        import numpy as np
+
+        from rsft.data.imagery.reader import check_values
+        from rsft.data.imagery.units import DIGITAL_UNITS
+
+        group = self.choice.group
+        try:
+            image = np.asarray(dataset[index]["image"], np.float32)
+        # readers of other packages raise anything for a damaged file
+        except Exception as error:
+            raise DataError(f"TorchGeo cannot read the sample: {error}") from None
+        pixels = np.ascontiguousarray(image.transpose(1, 2, 0))
+        if group.scale != 1:
+            pixels = np.float32(group.scale) * pixels
+        if group.unit in DIGITAL_UNITS:
+            pixels = _to_whole_numbers(pixels, str(group.unit), self._rounds)
+        check_values(pixels, "")
+        return pixels
+
+
+def _to_whole_numbers(pixels: Pixels, unit: str, rounds: bool) -> Pixels:
+    """Convert pixels to an integer unit; unless `rounds` is set, they must be whole."""
+    import numpy as np
+
+    whole = np.rint(pixels)
+    limits = np.iinfo(unit)
+    fits = limits.min <= whole.min() <= whole.max() <= limits.max
+    if fits and (rounds or np.array_equal(whole, pixels)):
+        return np.asarray(whole.astype(unit))
+    low = float(np.nanmin(pixels))
+    high = float(np.nanmax(pixels))
+    raise DataError(
+        f"values from {low:.6g} to {high:.6g} are no {unit}; declare their unit with"
+        " --unit"
+    )

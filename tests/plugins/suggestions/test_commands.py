@@ -1,0 +1,183 @@
+"""Commands that suggest chips to label, and find wrong labels."""
+
+import json
+import shutil
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+from rsft.data.chips.store import ChipStore
+from rsft.data.prepare.image_folder import prepare_folder
+from rsft.plugins.suggestions.suggest import COLUMNS
+from tests.helpers.style import ROOT
+
+COMPAT = ROOT / "tests/compat/0.2"
+
+
+@pytest.fixture
+def suggest(rsft):
+    return partial(rsft, "data", "suggest")
+
+
+@pytest.mark.slow
+def test_suggest_from_a_table_of_an_earlier_version(suggest, tmp_path):
+    table = COMPAT / "run_predictions.csv"
+    out = tmp_path / "suggested.csv"
+    code, printed = suggest(table, "--count", "3", "-o", out)
+    assert (
+        code == 0
+        and "3 of 12 chips" in printed
+        and "fill in class or verdict" in printed
+    )
+    assert "possible classes" in printed and "give --bundle BUNDLE" in printed
+    rows = pd.read_csv(out, keep_default_na=False)
+    assert rows.columns.tolist() == list(COLUMNS)
+    assert len(rows) == 3 and set(rows["class"]) == set(rows["verdict"]) == set(
+        rows["table"]
+    ) == {""}
+    code, printed = suggest(table, "-o", out)
+    assert code == 2 and "the file exists already" in printed
+    code, printed = suggest(
+        table, "--count", "99", "--json", "--bundle", COMPAT / "run"
+    )
+    content = json.loads(printed)
+    assert code == 0 and len(content["chips"]) == content["candidates"] == 12
+    assert content["table"] is content["page"] is None
+    assert "give --bundle BUNDLE" not in " ".join(content["notes"])
+
+
+def test_suggest_is_refused(suggest, root, tmp_path):
+    code, printed = suggest(root)
+    assert (
+        code == 2
+        and "a chip store needs a bundle" in printed
+        and "--bundle BUNDLE" in printed
+    )
+    code, printed = suggest(COMPAT / "run_predictions.csv", "--split", "val")
+    assert code == 2 and "--split only works with a chip store" in printed
+    code, printed = suggest(tmp_path / "none.csv")
+    assert code == 2 and "no such file" in printed
+    assert suggest(tmp_path / "none.csv", "--count", "0")[0] == 2
+
+
+@pytest.mark.slow
+def test_suggest_labels_to_check(suggest, tmp_path):
+    page = tmp_path / "page.html"
+    options = [
+        "--bundle",
+        COMPAT / "run",
+        "--count",
+        "2",
+        "--split",
+        "val",
+        "--html",
+        page,
+    ]
+    code, printed = suggest(COMPAT / "store", *options)
+    assert code == 0 and "labeled cargo 13 %, predicted fishing 48 %" in printed
+    assert (
+        "labels that are contradicted" in printed
+        and "labeled cargo 13 %" in page.read_text("utf-8")
+    )
+
+
+@pytest.mark.slow
+def test_wrong_labels_are_found_and_corrected(rsft, class_folders, tmp_path):
+    shutil.copytree(class_folders, tmp_path / "source")
+    wrong = tmp_path / "source/train/steep/wrong.png"
+    (tmp_path / "source/train/flat/0.png").rename(wrong)
+    store = prepare_folder(tmp_path / "source", tmp_path / "store")
+    code, printed = rsft(
+        "data",
+        "audit-labels",
+        "store",
+        "-o",
+        "labels.csv",
+        "--html",
+        "labels.html",
+        "--count",
+        3,
+    )
+    assert (
+        code == 0
+        and "proposed class" in printed
+        and "labels that are contradicted" in printed
+    )
+    table = pd.read_csv("labels.csv", dtype=object)
+    first = table.iloc[0]
+    assert first["path"].endswith("chips/train/steep/wrong.png") and len(table) <= 3
+    assert (first["label"], first["predicted"]) == ("steep", "flat") and Path(
+        "labels.html"
+    ).is_file()
+    assert (
+        not (store.root / "audit.json").exists()
+        and not (store.root / ".cache").exists()
+    )
+    # the file exists
+    assert rsft("data", "audit-labels", "store", "-o", "labels.csv")[0] == 2
+
+    # what the review page saves
+    saved = table.assign(verdict=["class", *["unsure"] * (len(table) - 1)])
+    saved.loc[0, "class"] = "flat"
+    saved[["path", "class", "verdict", "predicted", "scene", "at"]].to_csv(
+        "corrected.csv", index=False
+    )
+    code, printed = rsft("data", "add", "store", "corrected.csv")
+    assert code == 0 and "steep is now flat" in printed
+    row = ChipStore.open(store.root).table.set_index("name").loc["wrong"]
+    assert (row["class"], row["added_previous"], row["added_predicted"]) == (
+        "flat",
+        "steep",
+        "flat",
+    )
+    assert (
+        row["added_from"] == "corrected.csv"
+        and row["path"] == "chips/train/steep/wrong.png"
+    )
+    addition = json.loads((store.root / "dataset.json").read_text("utf-8"))[
+        "additions"
+    ][0]
+    assert (
+        addition["relabeled"] == [{"from": "steep", "to": "flat", "chips": 1}]
+        and addition["added"] == []
+    )
+    code, printed = rsft("data", "audit-labels", "store")
+    assert code == 0 and "wrong.png" not in printed
+
+
+@pytest.mark.slow
+def test_a_store_of_right_labels_gets_no_page(rsft, tmp_path):
+    for name, value in (("dark", 20), ("bright", 220)):
+        (tmp_path / "source" / name).mkdir(parents=True)
+        for index in range(6):
+            pixels = (
+                np.random.default_rng(index + value).integers(0, 20, (16, 16)) + value
+            )
+            cv2.imwrite(
+                str(tmp_path / "source" / name / f"{index}.png"),
+                pixels.astype(np.uint8),
+            )
+    prepare_folder(tmp_path / "source", tmp_path / "store", val=0)
+    code, printed = rsft("data", "audit-labels", "store", "--html", "labels.html")
+    assert (
+        code == 0
+        and "labels that are contradicted: 0 of 12" in printed
+        and not Path("labels.html").exists()
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "not a chip store"),
+        (["-o", "labels.txt"], ".csv"),
+        (["--html", "page.csv"], ".html"),
+    ],
+)
+def test_arguments_that_do_not_fit(rsft, class_folders, arguments, words):
+    code, printed = rsft("data", "audit-labels", class_folders, *arguments)
+    assert code == 2 and words in printed
