@@ -1,4 +1,4 @@
-"""`rsft bundle`: show, sign, verify, compare, import and publish bundles."""
+"""`rsft bundle`: show, verify, compare and import bundles."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from rsft.utils.command_options import Access, Argument, Option
 app = typer.Typer(
     name="bundle",
     cls=ExtensibleGroup,
-    help="Show, sign, verify, compare and publish bundles.",
+    help="Show, verify, compare, sign and publish bundles.",
     no_args_is_help=True,
 )
 
@@ -41,35 +41,11 @@ def bundle_show(bundle: BundleArgument, as_json: bool = False) -> None:
         show_bundle(description)
 
 
-@app.command("sign", cls=FencedCommand)
-@documented
-def bundle_sign(
-    bundle: Annotated[Path, Argument(access=Access.BUNDLE | Access.BESIDE)],
-    key: Annotated[Path, Option()],
-) -> None:
-    """Sign a bundle or an export, so that others can verify who made it.
-
-    Needs no network.
-
-    Args:
-        bundle: Folder of a bundle or an export, run folder, or runs/<recipe> for its
-            newest run.
-        key: Private key, a PEM file (P-256, P-384 or P-521).
-    """
-    from rsft.inference.export.metadata import METADATA_FILE, read_export_metadata
-    from rsft.models.bundle.signature import sign_bundle
-
-    if (bundle / METADATA_FILE).is_file():
-        read_export_metadata(bundle)  # raises an error unless its files are intact
-    show_paths({"signature": sign_bundle(bundle, key)})
-
-
 @app.command("verify", cls=FencedCommand)
 @documented
 def bundle_verify(
     bundle: BundleArgument,
     sha256: str | None = None,
-    key: Path | None = None,
     as_json: bool = False,
 ) -> None:
     """Check that all files are unchanged and that this machine can build the model.
@@ -79,11 +55,10 @@ def bundle_verify(
     Args:
         sha256: Expected SHA-256, or its first digits, such as bundle_sha256 in a table
             of predictions.
-        key: Public key, a PEM file: its owner must have signed the bundle.
     """
     from rsft.models.inspection.verify import verify_bundle
 
-    report = verify_bundle(bundle, sha256, key)
+    report = verify_bundle(bundle, sha256)
     if as_json:
         typer.echo(json.dumps(vars(report) | {"folder": str(report.folder)}, indent=2))
     else:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, date, datetime, time
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +11,6 @@ import typer
 from rsft.cli.display.console import show_bundles, show_paths, warn_about_licenses
 from rsft.cli.options import OUT, BundleArgument, FencedCommand, documented
 from rsft.errors import RequestError
-from rsft.inference.engines.base import ENGINES
 from rsft.inference.options import PredictionRequest
 from rsft.utils.command_options import Access, Argument, Option
 
@@ -31,8 +29,6 @@ def predict(
         Option(metavar="BUNDLE", panel="Outputs", access=Access.BUNDLE),
     ] = None,
     strict: bool = False,
-    verify_key: Annotated[Path | None, Option(metavar="FILE")] = None,
-    not_before: Annotated[date | None, Option(metavar="DATE")] = None,
     ray: Annotated[bool, Option(panel="Speed", access=Access.ONLINE)] = False,
     as_json: bool = False,
 ) -> None:
@@ -50,10 +46,6 @@ def predict(
             the scenes are classified in parallel.
         also: Classify with this bundle too (same backbone). Written to OUT.RECIPE.gpkg.
         strict: Exit with status 1 if anything was rejected.
-        verify_key: Public key: stop unless its owner signed the bundle and the export
-            of --engine (`rsft bundle sign`).
-        not_before: With --verify-key: stop if something was signed before this day
-            (UTC), such as 2026-11-01.
         ray: For an output folder, use the Ray cluster of RAY_ADDRESS or of this
             machine. If there is none, start one here.
     """
@@ -65,12 +57,7 @@ def predict(
     if is_archive and also:
         message = "an output folder is for one bundle"
         raise RequestError(message, "--also", "run the command once per bundle")
-    if not_before is not None and verify_key is None:
-        message = "--not-before only works with --verify-key"
-        raise RequestError(message, "--not-before", "give --verify-key as well")
     request = _split_engine(request)
-    if verify_key is not None:
-        request = _verify(request, bundles, verify_key, not_before)
     if is_archive:
         has_rejected = _predict_archive(bundle, inputs, out, request, ray, as_json)
     else:
@@ -83,23 +70,6 @@ def _split_engine(request: PredictionRequest) -> PredictionRequest:
     """Return a request with the engine and the precision that --engine names."""
     engine, _, precision = request.engine.partition(",")
     return replace(request, engine=engine, precision=precision or None)
-
-
-def _verify(
-    request: PredictionRequest, bundles: list[Path], key: Path, not_before: date | None
-) -> PredictionRequest:
-    """Return a request with what was verified of the bundles and the export."""
-    from rsft.models.bundle.signature import check_signature
-
-    folders = list(bundles)
-    engine = Path(request.engine)
-    if request.engine not in ("auto", *ENGINES):
-        folders.append(engine if engine.is_dir() else engine.parent)
-    day = None
-    if not_before is not None:
-        day = datetime.combine(not_before, time(), UTC)
-    verified = [check_signature(folder, key, day) for folder in folders]
-    return replace(request, signatures=tuple(verified))
 
 
 def _predict_archive(

@@ -44,8 +44,6 @@ class PredictionRequest:
         product_options: how the values of scenes are read.
         readers: number of threads that read chips; None is one.
         precision: fp32, bf16 or int8; None leaves the choice to the engine.
-        signatures: what `rsft.models.bundle.signature.check_signature` has verified,
-            for the metadata of the table.
     """
 
     query: Query = field(default_factory=Query)
@@ -112,7 +110,6 @@ class PredictionRequest:
         ),
     ] = "auto"
     precision: str | None = None
-    signatures: tuple[dict[str, str], ...] = ()
 
 
 DEFAULT_REQUEST = PredictionRequest()

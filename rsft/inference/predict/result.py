@@ -138,7 +138,7 @@ def write_result(
 def _add_notes(
     result: PredictionResult, job: PredictionJob, engine: UsedEngine
 ) -> None:
-    """Add what the files, the engine, signatures and the format tell."""
+    """Add what the files, the engine and the format tell."""
     notes = result.notes
     if job.skipped_files:
         notes.append(
@@ -150,12 +150,6 @@ def _add_notes(
         notes.append(f"rejected: {count:,}, listed in {result.rejected_list}")
     if engine.summary:
         notes.append(engine.summary)
-    for item in job.request.signatures:
-        signed_at = item.get("signed_at", "an unknown time")
-        notes.append(
-            f"verified: {item['folder']}, signed at {signed_at}, signature"
-            f" {item['signature_sha256'][:12]}"
-        )
     suffix = job.output_path.suffix.lower()
     if suffix == ".parquet" or (suffix == ".geojson" and job.plan.crs is None):
         notes.append(_FORMAT_NOTES[suffix])

@@ -135,6 +135,13 @@ MAX_PLANE_LENGTH = 500
 expression of a plane."""
 
 INDEX_FILE = "bundle.json"
+
+SIGNATURE_FILES = (".signature.json", ".signed.json")
+"""Hidden files that lie in a signed bundle: the signature, and what it states.
+
+Readers ignore them, and copies of a bundle keep them.
+"""
+
 WEIGHTS_FILE = "weights.safetensors"
 RECIPE_FILE = "recipe.yaml"
 CONFIDENCE_FILE = "confidence.safetensors"

@@ -17,7 +17,6 @@ from rsft.models.bundle.bundle import (
     read_index,
     read_verified_bundle,
 )
-from rsft.models.bundle.signature import find_signature_faults, read_statement
 from rsft.models.classifier import build_classifier, load_encoder
 from rsft.peft import Modulator
 from rsft.peft.modules.adapter_module import transformer_blocks
@@ -98,9 +97,7 @@ class BundleVerification:
     faults: list[str]
 
 
-def verify_bundle(
-    folder: Path, sha256: str | None = None, key: Path | None = None
-) -> BundleVerification:
+def verify_bundle(folder: Path, sha256: str | None = None) -> BundleVerification:
     """Check index, files, tensors and backbone of a bundle.
 
     The check continues after a fault where possible.
@@ -110,14 +107,12 @@ def verify_bundle(
         sha256: the expected hash, or its beginning, such as the `bundle_sha256` of a
             prediction or a run. An edited bundle can contain a correct hash of itself,
             but that differs from a hash that was stored elsewhere.
-        key: public key of the person who must have signed the bundle; None does not
-            check its signature.
 
     Returns:
         The checks that passed and the faults.
 
     Raises:
-        RequestError: `folder` contains no bundle, or `key` is no public key.
+        RequestError: `folder` contains no bundle.
     """
     folder = find_bundle(folder)
     try:
@@ -136,12 +131,6 @@ def verify_bundle(
         else:
             faults = [f"its hash is {digest}, not {sha256}"]
         _record_check(result, "the hash is the expected one", faults)
-    if key is not None:
-        stated = ", ".join(
-            f"{name} {text}" for name, text in read_statement(folder).items()
-        )
-        signed = f"signed with the key {key.name}" + (f": {stated}" if stated else "")
-        _record_check(result, signed, find_signature_faults(folder, key))
     altered = find_altered_files(folder, index)
     _record_check(
         result, f"{len(index.files)} files, each with the hash in the index", altered

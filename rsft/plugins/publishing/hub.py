@@ -13,8 +13,12 @@ import yaml
 
 from rsft.data.imagery.bands import POLARIZATIONS
 from rsft.errors import RequestError, RsftError
-from rsft.models.bundle.bundle import INDEX_FILE, read_index, spdx_license
-from rsft.models.bundle.signature import SIGNATURE_FILE
+from rsft.models.bundle.bundle import (
+    INDEX_FILE,
+    SIGNATURE_FILES,
+    read_index,
+    spdx_license,
+)
 from rsft.plugins.publishing.source import (
     MEASURES,
     BundleSource,
@@ -217,7 +221,7 @@ def write_hub_folder(
     index, _ = read_index(source.folder)
     with atomic_folder(output) as temporary:
         (temporary / BUNDLE_DIR).mkdir()
-        for name in (INDEX_FILE, *index.files, SIGNATURE_FILE):
+        for name in (INDEX_FILE, *index.files, *SIGNATURE_FILES):
             if (source.folder / name).is_file():  # a bundle need not be signed
                 shutil.copyfile(source.folder / name, temporary / BUNDLE_DIR / name)
         write_text(temporary / CARD_FILE, text)

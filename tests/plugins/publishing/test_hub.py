@@ -73,11 +73,13 @@ def test_rsft_predicts_with_a_download(ships, folder, chips, tmp_path):
 
 def test_a_bundle_with_any_folder_name_and_a_signature(ships, tmp_path):
     bundle = (ships / "bundle").rename(tmp_path / "mine")
-    (bundle / ".signature.json").write_text("{}")
+    for name in (".signature.json", ".signed.json"):
+        (bundle / name).write_text("{}")
     (bundle / ".secret").touch()
     folder = write_hub_folder(bundle, tmp_path / "hub", item=True)
     names = set(list_hub_files(folder))
-    assert "bundle/.signature.json" in names and "bundle/.secret" not in names
+    assert names >= {"bundle/.signature.json", "bundle/.signed.json"}
+    assert "bundle/.secret" not in names
     item = json.loads((folder / "item.json").read_text("utf-8"))
     assert item["assets"]["bundle"]["href"] == "./bundle/bundle.json"
 

@@ -15,21 +15,19 @@ from pathlib import Path
 from typing import Any
 
 from rsft.errors import RequestError, WeightsError
-from rsft.models.bundle.bundle import Bundle, find_bundle, open_intact_index
+from rsft.inference.export.metadata import METADATA_FILE, read_export_metadata
+from rsft.models.bundle.bundle import (
+    SIGNATURE_FILES,
+    Bundle,
+    find_bundle,
+    open_intact_index,
+)
 from rsft.utils.atomic_files import write_bytes
 from rsft.utils.dependencies import require
 from rsft.utils.untrusted.documents import parse_json, read_regular
 from rsft.version import __version__
 
-SIGNATURE_FILE = ".signature.json"
-"""The signature lies in the bundle, so that it is copied with it. Readers of bundles
-ignore hidden files."""
-
-STATEMENT_FILE = ".signed.json"
-"""What a signature states: name of the recipe, version of rsft, and time. Older
-signatures have none."""
-
-_EXPORT_FILE = "export.json"
+SIGNATURE_FILE, STATEMENT_FILE = SIGNATURE_FILES
 _EXTRA = "signing"
 _CHANGED = re.compile(r"Hash mismatch for \\?'(.*?)\\?':")
 _LISTED = {
@@ -44,8 +42,7 @@ def sign_bundle(folder: Path, key: Path) -> Path:
     """Sign an intact bundle or an export; replace its signature, if it has one.
 
     Args:
-        folder: a folder as in `find_bundle`, or an export, whose files are intact by
-            its export.json.
+        folder: a folder as in `find_bundle`, or an export.
         key: private key of a NIST curve (P-256, P-384 or P-521) in a PEM file without
             password.
 
@@ -57,7 +54,9 @@ def sign_bundle(folder: Path, key: Path) -> Path:
             model-signing is not installed.
         WeightsError: a file of the bundle is missing, changed, or not part of it.
     """
-    if not (folder / _EXPORT_FILE).is_file():
+    if (folder / METADATA_FILE).is_file():
+        read_export_metadata(folder)  # raises an error unless its files are intact
+    else:
         folder, _, _ = open_intact_index(folder)
     config: Any = require("model_signing.signing", _EXTRA).Config()
     try:
@@ -79,8 +78,8 @@ def sign_bundle(folder: Path, key: Path) -> Path:
 
 def _read_name(folder: Path) -> str:
     """Return the name of the recipe of a bundle or an export."""
-    if (folder / _EXPORT_FILE).is_file():
-        return str(parse_json(read_regular(folder / _EXPORT_FILE))["recipe"])
+    if (folder / METADATA_FILE).is_file():
+        return str(parse_json(read_regular(folder / METADATA_FILE))["recipe"])
     return Bundle.load(folder).recipe.name
 
 
@@ -182,7 +181,7 @@ def check_signature(
             curve.
         WeightsError: the folder is not signed, or its files or signature were changed.
     """
-    if not (folder / _EXPORT_FILE).is_file():
+    if not (folder / METADATA_FILE).is_file():
         folder = find_bundle(folder)
     faults = find_signature_faults(folder, key, not_before)
     if faults:
