@@ -1,4 +1,4 @@
-"""`rsft bundle`: show, verify, compare and import bundles."""
+"""`rsft bundle`: show, verify and compare bundles."""
 
 from __future__ import annotations
 
@@ -70,70 +70,6 @@ def bundle_verify(
             console.print(f"sha256 {report.sha256}", soft_wrap=True)
     if report.faults:
         raise typer.Exit(1)
-
-
-@app.command("import", cls=FencedCommand)
-@documented
-def bundle_import(
-    adapter: Annotated[Path, Argument()],
-    out: Annotated[Path, OUT],
-    classes: Annotated[tuple[str, ...], Option(metavar="NAME,NAME")],
-    size: Annotated[int, Option(min=1)],
-    backbone: str | None = None,
-    weights: Path | None = None,
-    bands: tuple[str, ...] = ("R", "G", "B"),
-    pool: str = "token",
-    mean: tuple[float, ...] | None = None,
-    std: tuple[float, ...] | None = None,
-    overwrite: bool = False,
-) -> None:
-    """Make a bundle of a LoRA adapter of Hugging Face PEFT, with its linear head.
-
-    The adapter belongs to a network of timm. The bundle takes images of bytes and gives
-    the logits of the adapter. What it cannot hold is refused.
-
-    Args:
-        adapter: Folder of save_pretrained: adapter_config.json,
-            adapter_model.safetensors, and the head.
-        out: Folder of the bundle.
-        classes: Names of the classes in the order of the logits, with commas.
-        size: Side of the network's input, in pixels.
-        backbone: Encoder (default: the base that the adapter names, if it is one of
-            timm).
-        weights: File of the encoder's weights (default: the published ones).
-        bands: Names of the bands of an image, with commas; one band is repeated for all
-            inputs.
-        pool: Feature: token (class token) or avg (mean of the patch tokens or of the
-            feature map).
-        mean: Mean of each input in the training, 0-1, with commas (default: that of the
-            encoder).
-        std: Standard deviation of each input in the training, 0-1, with commas
-            (default: that of the encoder).
-    """
-    from rsft.models.bundle.adapter_import import ImportedInput, import_adapter
-
-    inputs = ImportedInput(size, bands, mean, std, pool)
-    bundle = import_adapter(
-        adapter,
-        out,
-        classes,
-        inputs,
-        backbone=backbone,
-        weights=weights,
-        overwrite=overwrite,
-    )
-    contract = bundle.contract
-    method = bundle.recipe.peft.settings
-    positions = ", ".join(method["positions"])
-    for line in (
-        f"LoRA at {positions} of {len(method['blocks'])} blocks, and the head",
-        f"images of bytes are normalized with mean {contract.mean} and std"
-        f" {contract.std}",
-        "probabilities are not calibrated, and the numbers of training chips are"
-        " unknown",
-    ):
-        console.print(line, soft_wrap=True)
-    show_paths({"bundle": out})
 
 
 @app.command("from", cls=FencedCommand)
