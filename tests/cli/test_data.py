@@ -1,6 +1,5 @@
 """Commands of `rsft data` as a user types them."""
 
-import json
 from collections.abc import Callable
 from functools import partial
 
@@ -118,35 +117,3 @@ def test_contact_sheet(data, root, tmp_path):
 def test_contact_sheet_without_chips_is_refused(data, root, tmp_path, options, message):
     code, printed = data("contact-sheet", root, "-o", tmp_path / "x.png", *options)
     assert code == 2 and message in printed and not (tmp_path / "x.png").exists()
-
-
-@pytest.mark.slow
-def test_croissant(data, root):
-    code, printed = data(
-        "croissant", root, "--creator", "Example Lab", "--published", "2026-11-27"
-    )
-    assert code == 0 and printed.split()[:1] == ["croissant"]
-    assert "unknown      url, which Croissant requires" in printed
-    written = json.loads((root / "croissant.json").read_text("utf-8"))
-    assert (
-        written["datePublished"] == "2026-11-27"
-        and written["creator"]["name"] == "Example Lab"
-    )
-    code, printed = data("croissant", root)
-    assert code == 2 and "the file exists already" in printed
-    code, printed = data("croissant", root, "--published", "27.11.2026", "--overwrite")
-    assert (
-        code == 2
-        and json.loads((root / "croissant.json").read_text("utf-8")) == written
-    )
-    options = (
-        "--url",
-        "https://example.com",
-        "--creator",
-        "x",
-        "--published",
-        "2026-11-27",
-        "--overwrite",
-    )
-    code, printed = data("croissant", root, *options)
-    assert code == 0 and "unknown" not in printed

@@ -21,12 +21,13 @@ pytestmark = [pytest.mark.realdata, pytest.mark.slow]
 
 @pytest.fixture(scope="module")
 def stores(shared, tmp_path_factory):
-    from rsft.plugins.opensarship.prepare import prepare_opensarship
-
+    opensarship = pytest.importorskip("rsft.plugins.opensarship.prepare")
     folder = tmp_path_factory.mktemp("opensarship")
     source = shared("opensarship")
     return {
-        product: prepare_opensarship(source, folder / product, product=product)
+        product: opensarship.prepare_opensarship(
+            source, folder / product, product=product
+        )
         for product in ("uint8", "cal")
     }
 

@@ -18,7 +18,6 @@ from rsft.data.imagery.reader import read_chip
 from rsft.data.loading.packing import load_packed_images
 from rsft.data.similarity import pixel_digest
 from rsft.errors import DataError
-from rsft.plugins.publishing.croissant import CROISSANT_FILE, write_croissant
 from tests.helpers.messages import mentions
 from tests.helpers.scenes import toy_contract
 
@@ -53,7 +52,7 @@ def labeled(path, label, **fields):
 def test_caches_audits_and_descriptions(store, class_folders, tmp_path):
     contract = toy_contract(bands=("gray",), planes=("gray",) * 3)
     write_audits(store.root / AUDIT_FILE, [audit_store(store)])
-    write_croissant(store.root)
+    (store.root / "croissant.json").write_text("{}")
     load_packed_images(store.root, store.split("train"), contract)
     (old,) = (store.root / ".cache").glob("*.npy")
     first = store.split("train").iloc[0]
@@ -69,7 +68,7 @@ def test_caches_audits_and_descriptions(store, class_folders, tmp_path):
     )
     assert (
         not (store.root / AUDIT_FILE).exists()
-        and not (store.root / CROISSANT_FILE).exists()
+        and not (store.root / "croissant.json").exists()
     )
     changed = ChipStore.open(store.root)
     assert (

@@ -21,7 +21,6 @@ from rsft.inference.corrections.corrected_table import read_corrected_table
 from rsft.inference.predict.batch_journal import BatchJournal, BatchResult
 from rsft.inference.writers.layer import PredictionLayer
 from rsft.inference.writers.tables import write_prediction_table
-from rsft.plugins.publishing.croissant import write_croissant
 from rsft.scenes.inputs import find_chips
 from tests.fuzz.mutate import (
     Mutator,
@@ -51,7 +50,6 @@ def _read_store(folder: Path) -> None:
     find_chips([folder / "store"])
     with locked_store(folder / "store"):
         pass
-    write_croissant(folder / "store", overwrite=True)
 
 
 def build_predictions(suffix: str, folder: Path) -> None:
@@ -166,7 +164,6 @@ TARGETS = [
         copy_of("store", "store"),
         STORE,
         _read_store,
-        outputs=("store/croissant.json",),
     ),
     *(
         Target(
