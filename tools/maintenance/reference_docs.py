@@ -1,4 +1,4 @@
-"""Write docs/recipes.md, the generated sections of four other pages, and the list of encoders in the package.
+"""Write docs/recipes.md, docs/reference/plugins.md, sections of four other pages, and the list of encoders.
 
 python -m tools.maintenance.reference_docs
 
@@ -11,8 +11,10 @@ sections is hand-written outside of their markers, which the tool leaves in plac
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
+import tomllib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -35,7 +37,7 @@ from rsft.recipe.schema import SECTIONS, Recipe
 from rsft.recipe.text import to_yaml
 from rsft.study.choice_file import AutoFile
 from rsft.utils.atomic_files import write_text
-from rsft.utils.registry import Registry
+from rsft.utils.registry import PLUGINS, Registry
 from tools.maintenance import backbone_table
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -91,6 +93,15 @@ without it, q is 1. A loss whose `make` has the argument `drawn_counts` receives
 """
 
 
+PLUGIN_INTRODUCTION = """# Plug-ins
+
+A folder of `rsft/plugins/` is one plug-in. Its file `plugin.toml` registers what it contains, in the entry-point groups
+that [other packages](../architecture.md#what-a-change-costs) use as well. Nothing outside of a plug-in imports from it:
+its folder can be deleted together with its tests in `tests/plugins/` and the recipes of its data sets. This page is
+generated from the files `plugin.toml` and the first lines of the modules.
+"""
+
+
 def pages() -> dict[Path, str]:
     """Return the up-to-date text of every page that is generated or has generated sections.
 
@@ -103,7 +114,11 @@ def pages() -> dict[Path, str]:
         DOCS / "backbones.md",
         DOCS / "reference/predictions.md",
     )
-    generated = {DOCS / "recipes.md": recipe_page(), LISTING: backbone_table.listing()}
+    generated = {
+        DOCS / "recipes.md": recipe_page(),
+        DOCS / "reference/plugins.md": plugin_page(),
+        LISTING: backbone_table.listing(),
+    }
     return generated | {
         path: fill_sections(path.read_text("utf-8")) for path in partly_generated
     }
@@ -278,6 +293,33 @@ def recipe_page() -> str:
             parts.append(_titles(TRACKERS))
     keys = {info.alias or key: info for key, info in AutoFile.model_fields.items()}
     return "\n".join([*parts, CHOICE, _key_table(_rows(AutoFile, keys)), EXTENSION])
+
+
+def plugin_page() -> str:
+    """Return docs/reference/plugins.md."""
+    parts = [PLUGIN_INTRODUCTION]
+    for file in sorted(PLUGINS.glob("*/plugin.toml")):
+        plugin = tomllib.loads(file.read_text("utf-8"))
+        rows = []
+        for group, components in plugin["entry-points"].items():
+            for name, value in components.items():
+                module = value.partition(":")[0]
+                rows.append(
+                    (f"`{group}`", f"`{name}`", f"`{module}`", _summary(module))
+                )
+        parts += [
+            f"## {plugin['title']}\n",
+            f"`rsft/plugins/{file.parent.name}/`: {plugin['about']}\n",
+        ]
+        parts.append(_table(rows, ["group", "name", "module", "its first line"]))
+    return "\n".join(parts)
+
+
+def _summary(module: str) -> str:
+    """Return the first paragraph of the docstring of a module in a plug-in."""
+    path = PLUGINS.parents[1].joinpath(*module.split(".")).with_suffix(".py")
+    docstring = ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
+    return _escape(" ".join(docstring.partition("\n\n")[0].split()))
 
 
 def _component_tables(name: str, section: type[ComponentSection]) -> list[str]:

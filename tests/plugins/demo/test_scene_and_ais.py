@@ -16,6 +16,8 @@ import pytest
 from rsft.data.chips.store import ChipStore
 from rsft.plugins.demo.scene import SCENE_CLASSES
 
+pytest.importorskip("rsft.plugins.ais")
+
 DOCS = Path(__file__).parents[3] / "docs"
 TUTORIAL = DOCS / "tutorials/scene_and_ais.ipynb"
 SHORT = (

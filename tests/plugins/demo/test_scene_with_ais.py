@@ -4,8 +4,9 @@ import geopandas
 import pandas as pd
 import pytest
 
-from rsft.plugins.ais.job import match_scene
 from rsft.plugins.demo.scene import write_scene
+
+job = pytest.importorskip("rsft.plugins.ais.job")
 
 
 @pytest.mark.slow
@@ -13,7 +14,7 @@ def test_the_messages_lead_to_the_ships(tmp_path):
     folder = tmp_path / "scene"
     write_scene(folder, seed=0)
     ais = folder / "ais.csv"
-    match = match_scene(folder / "scene.tif", [ais], at=folder / "ships.gpkg")
+    match = job.match_scene(folder / "scene.tif", [ais], at=folder / "ships.gpkg")
     ships = geopandas.read_file(folder / "ships.gpkg")
     senders = pd.read_csv(ais)["MMSI"].nunique()
     assert 0.7 * len(ships) < senders < len(ships)

@@ -12,6 +12,7 @@ from tools.maintenance.reference_docs import (
     SECTION_TEXTS,
     fill_sections,
     pages,
+    plugin_page,
     recipe_page,
 )
 
@@ -20,6 +21,7 @@ pytestmark = pytest.mark.slow
 
 def test_the_pages_are_current():
     assert (DOCS / "recipes.md").read_text("utf-8") == recipe_page()
+    assert (DOCS / "reference/plugins.md").read_text("utf-8") == plugin_page()
     for name in ("engines.md", "data.md"):
         page = (DOCS / name).read_text("utf-8")
         assert page == fill_sections(page)
@@ -30,6 +32,7 @@ def test_the_pages_about_encoders_are_current():
     texts = pages()
     assert {path.name for path in texts} == {
         "recipes.md",
+        "plugins.md",
         "encoders.json",
         "engines.md",
         "data.md",
