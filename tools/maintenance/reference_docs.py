@@ -300,18 +300,20 @@ def plugin_page() -> str:
     parts = [PLUGIN_INTRODUCTION]
     for file in sorted(PLUGINS.glob("*/plugin.toml")):
         plugin = tomllib.loads(file.read_text("utf-8"))
-        rows = []
+        names: dict[tuple[str, str], list[str]] = {}
         for group, components in plugin["entry-points"].items():
             for name, value in components.items():
                 module = value.partition(":")[0]
-                rows.append(
-                    (f"`{group}`", f"`{name}`", f"`{module}`", _summary(module))
-                )
+                names.setdefault((group, module), []).append(f"`{name}`")
+        rows = [
+            (f"`{group}`", ", ".join(registered), f"`{module}`: {_summary(module)}")
+            for (group, module), registered in names.items()
+        ]
         parts += [
             f"## {plugin['title']}\n",
             f"`rsft/plugins/{file.parent.name}/`: {plugin['about']}\n",
         ]
-        parts.append(_table(rows, ["group", "name", "module", "its first line"]))
+        parts.append(_table(rows, ["group", "names", "module"]))
     return "\n".join(parts)
 
 
