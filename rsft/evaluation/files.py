@@ -13,7 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from rsft.errors import DataError, RequestError
-from rsft.metrics import PairedDifferences, compare_predictions
+from rsft.metrics.comparison import PairedDifferences, compare_predictions
 from rsft.models.uncertainty.calibrator import ConfidenceEstimate
 from rsft.peft import Site
 from rsft.training.runs.reader import find_newest_run

@@ -7,7 +7,9 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from rsft.metrics import AccuracySummary, Interval, SetCoverage
+from rsft.metrics.accuracy import AccuracySummary
+from rsft.metrics.coverage import SetCoverage
+from rsft.metrics.intervals import Interval
 from rsft.recipe.library import SMALL_NETWORK_RECIPE
 
 ALL_CHIPS = "all"
@@ -57,7 +59,7 @@ MEASURES = {
     "tail": "tail",
 }
 """Names of the columns of a table of accuracies, by the attribute of
-`rsft.metrics.AccuracySummary`."""
+`rsft.metrics.accuracy.AccuracySummary`."""
 
 _FROZEN = ConfigDict(frozen=True)
 
@@ -224,9 +226,6 @@ class Evaluation(BaseModel):
         count: number of evaluated chips.
         confidence: reliability of the confidence; None for a bundle without
             calibration.
-        distances: inter-class cosine distance by stage ("frozen", "adapted"), then by
-            group. It does not tell whether fine-tuning separates the classes better, so
-            no page shows it (`rsft.metrics`).
         notes: remarks for the reader.
         leaks: chips that make the accuracy too high; None in a file of rsft 0.2.0 or
             earlier.
@@ -248,7 +247,6 @@ class Evaluation(BaseModel):
     train_counts: tuple[Count, ...]
     count: Count
     confidence: CalibrationReport | None = None
-    distances: dict[str, dict[str, float | None]] = {}
     notes: list[str] = []
     leaks: Leaks | None = None
     small_network: SmallNetwork | None = None

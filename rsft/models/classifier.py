@@ -1,23 +1,14 @@
 """The classifier: frozen backbone, PEFT modules and head as one module.
 
-Also averages of classifiers, and their stored outputs.
-
-Calibration, evaluation and the replay check of a run need the outputs of the same
-bundle on the same chips, so these are kept beside the cache of images of a chip store.
+Also averages of classifiers, and their outputs.
 """
 
-import hashlib
-import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeVar, cast
-from zipfile import BadZipFile
+from typing import NamedTuple, Protocol, TypeVar, cast
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -25,6 +16,7 @@ from torch.nn import functional as F
 from rsft.backbones import Backbone, fit_inputs, load_backbone
 from rsft.data.imagery.contract import Contract
 from rsft.data.imagery.units import DIGITAL_UNITS
+from rsft.data.loading.batches import UnaugmentedLoader
 from rsft.errors import RequestError, WeightsError
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.outputs import (
@@ -37,8 +29,7 @@ from rsft.models.outputs import (
 from rsft.peft import AdaptedModel, attach
 from rsft.peft.modules.adapter_module import transformer_blocks
 from rsft.recipe.schema import EvaluateSection, HeadSection, Recipe
-from rsft.utils.atomic_files import atomic_file
-from rsft.version import __version__
+from rsft.types import Progress
 
 
 def extract_features(vit: VisionTransformer, x: Tensor, pool: str) -> Tensor:
@@ -193,8 +184,6 @@ class Classifier(nn.Module):
         """
         if x.ndim == 4:
             x = self.adapted.run_frozen_prefix(x, stage)
-        else:
-            x = x
         x, *block_tokens = self.adapted.run_suffix_with_blocks(
             x, class_token_only=self.pool == "token", stage=stage
         )
@@ -432,39 +421,26 @@ def tta_warning(recipe: Recipe, units: Iterable[str]) -> str:
     )
 
 
-class CountedBatches(Protocol):
-    """Batches of inputs (B, P, S, S) and labels (B,), and the number of all chips."""
-
-    count: int
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the batches."""
-
-
 def collect_outputs(
     classifier: SupportsPredict,
-    batches: CountedBatches,
-    on_progress: Callable[[int], object] | None = None,
+    batches: UnaugmentedLoader,
+    progress: Progress | None = None,
+    task: str = "classifying",
 ) -> ClassifierOutputs:
     """Run batches through a classifier in evaluation mode and collect its outputs.
 
     Args:
         classifier: a classifier in any engine.
         batches: inputs (B, P, S, S) and labels, which are ignored.
-        on_progress: called after each batch with the number of chips so far.
+        progress: called after each batch.
+        task: name of the task for `progress`.
 
     Returns:
         Logits and features of all chips.
     """
-    if isinstance(classifier, nn.Module):
-        parameter = next(classifier.parameters(), None)
-    else:
-        parameter = None
-    # only PyTorch has parameters
-    if parameter is None:
-        device = torch.device("cpu")
-    else:
-        device = parameter.device
+    device = torch.device("cpu")
+    if isinstance(classifier, nn.Module):  # only PyTorch has parameters
+        device = next((x.device for x in classifier.parameters()), device)
 
     def predict(inputs: Tensor) -> list[Tensor]:
         with torch.inference_mode():
@@ -473,15 +449,15 @@ def collect_outputs(
                 for output in classifier.predict(copy_to_device(inputs, device))
             ]
 
-    return ClassifierOutputs(
-        *(rows.numpy() for rows in join_rows(predict, batches, on_progress))
-    )
+    logits, features = join_rows(predict, batches, progress, task)
+    return ClassifierOutputs(logits.numpy(), features.numpy())
 
 
 def join_rows(
     compute: Callable[[Tensor], Sequence[Tensor]],
-    batches: CountedBatches,
-    on_progress: Callable[[int], object] | None = None,
+    batches: UnaugmentedLoader,
+    progress: Progress | None,
+    task: str,
 ) -> list[Tensor]:
     """Return the joined tensors (N, ...) of batches.
 
@@ -490,116 +466,22 @@ def join_rows(
     Args:
         compute: returns tensors (B, ...) of inputs (B, P, S, S).
         batches: batches of N chips.
-        on_progress: called with the number of chips so far, before the first batch and
-            after each one.
+        progress: called before the first batch and after each one.
+        task: name of the task for `progress`.
     """
     rows = list[Tensor]()
     done = 0
-    if on_progress is not None:
-        on_progress(done)
+    if progress is not None:
+        progress(done, batches.count, task)
     for inputs, _ in batches:
         tensors = compute(inputs)
-        rows = rows or [
-            tensor.new_empty(batches.count, *tensor.shape[1:]) for tensor in tensors
-        ]
+        rows = rows or [x.new_empty(batches.count, *x.shape[1:]) for x in tensors]
         for joined, tensor in zip(rows, tensors, strict=True):
             joined[done : done + len(inputs)] = tensor
         done += len(inputs)
-        if on_progress is not None:
-            on_progress(done)
+        if progress is not None:
+            progress(done, batches.count, task)
     return rows
-
-
-MAX_FILES = 8
-"""Number of files that stay beside the cache of images; the oldest ones are deleted."""
-
-_SUFFIX = ".outputs.npz"
-
-
-def load_or_collect_outputs(
-    bundle: Bundle,
-    classifier: SupportsPredict,
-    batches: CountedBatches,
-    images: Path,
-    contract: Contract,
-    device: str,
-    on_progress: Callable[[int], object] | None = None,
-) -> ClassifierOutputs:
-    """Return the outputs of a bundle on all chips of a cache file.
-
-    They are read from disk if they were computed before.
-
-    Args:
-        bundle: the bundle; its calibrator does not count.
-        classifier: its classifier, with the test-time views of its recipe.
-        batches: all chips in order: inputs (B, P, S, S) and labels, which are ignored.
-        images: the cache file of the chips (`ChipImages.images`), which is named after
-            chips and contract.
-        contract: the contract of the chips.
-        device: the device of the classifier, "cpu" or "cuda".
-        on_progress: called after each batch with the number of chips so far.
-
-    Returns:
-        Logits and features of all chips.
-    """
-    path = images.with_name(f"{_digest(bundle, images, contract, device)}{_SUFFIX}")
-    arrays = load_or_compute(
-        path,
-        ClassifierOutputs._fields,
-        lambda: collect_outputs(classifier, batches, on_progress)._asdict(),
-    )
-    return ClassifierOutputs(**arrays)
-
-
-def load_or_compute(
-    path: Path, names: Sequence[str], compute: Callable[[], Mapping[str, NDArray[Any]]]
-) -> dict[str, NDArray[Any]]:
-    """Return arrays from an .npz file, or compute them and write the file.
-
-    Args:
-        path: the file; of the files in its folder with the same suffixes, the last
-            `MAX_FILES` stay.
-        names: names of the arrays.
-        compute: returns the arrays by name.
-    """
-    # else computed again
-    with (
-        suppress(OSError, ValueError, KeyError, BadZipFile),
-        np.load(path) as stored,
-    ):
-        return {name: stored[name] for name in names}
-    arrays: dict[str, Any] = dict(compute())
-    with suppress(OSError):  # a full disk: only a cache
-        with atomic_file(path) as temporary, temporary.open("wb") as file:
-            np.savez(file, **arrays)
-        same_kind = path.parent.glob(f"*{''.join(path.suffixes)}")
-        newest_first = sorted(
-            same_kind, key=lambda file: file.stat().st_mtime, reverse=True
-        )
-        for old in newest_first[MAX_FILES:]:
-            old.unlink(missing_ok=True)
-    return arrays
-
-
-def _digest(bundle: Bundle, images: Path, contract: Contract, device: str) -> str:
-    sections = {"backbone", "peft", "meta", "head", "evaluate"}
-    # without the hash of the manifest: other chips of the store do not count
-    chips = images.stem.partition("-")[2]
-    content = [
-        __version__,
-        device,
-        chips,
-        contract.model_dump(mode="json"),
-        bundle.backbone_sha256,
-    ]
-    content.append(bundle.recipe.model_dump(mode="json", include=sections))
-    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
-    for name in sorted(bundle.tensors):
-        digest.update(
-            name.encode()
-            + bundle.tensors[name].detach().cpu().contiguous().numpy().tobytes()
-        )
-    return digest.hexdigest()[:24]
 
 
 def load_encoder(recipe: Recipe, bands: Sequence[str]) -> Backbone:

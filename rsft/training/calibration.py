@@ -8,15 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsft.data.loading.batches import ChipImages, UnaugmentedLoader
-from rsft.metrics import summarize_accuracy
+from rsft.metrics.accuracy import summarize_accuracy
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.classifier import (
     choose_device,
     collect_outputs,
     load_classifier,
-    load_or_collect_outputs,
     with_tta,
 )
+from rsft.models.output_cache import load_or_collect_outputs
 from rsft.models.outputs import ClassifierOutputs
 from rsft.models.uncertainty.calibrator import COVERAGE, Calibrator, ValidationChips
 from rsft.models.uncertainty.statistics import log_softmax, min_calibration_chips
@@ -66,17 +66,12 @@ def calibrate_bundle(
             chips = ChipImages(
                 Path(recipe.data.root), chips.table, bundle.classes, contract, progress
             )
-
-        def report(done: int) -> None:
-            if progress is not None:
-                progress(done, len(indices), "confidence")
-
-        batches = UnaugmentedLoader(chips, indices, recipe.evaluate.batch_size)
         if len(indices) < len(chips):
-            return collect_outputs(model, batches, report)
+            batches = UnaugmentedLoader(chips, indices, recipe.evaluate.batch_size)
+            return collect_outputs(model, batches, progress, "confidence")
         target = choose_device(device).type
         return load_or_collect_outputs(
-            bundle, model, batches, chips.cache_file, contract, target, report
+            bundle, model, chips, target, progress, "confidence"
         )
 
     val_outputs = compute_outputs(val, np.arange(len(val)))

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from rsft.data.loading.batches import Batch
 from rsft.errors import Interrupted
-from rsft.metrics import summarize_accuracy
+from rsft.metrics.accuracy import summarize_accuracy
 from rsft.recipe.schema import EvaluateSection
 from rsft.training.checkpointing import (
     Checkpoint,

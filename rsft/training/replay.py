@@ -14,15 +14,15 @@ from rsft.data.chips.folds import open_store
 from rsft.data.chips.store import ChipStore
 from rsft.data.loading.batches import ChipImages
 from rsft.errors import RequestError
-from rsft.metrics import exact_mcnemar, holm_adjust
+from rsft.metrics.comparison import exact_mcnemar, holm_adjust
 from rsft.models.bundle.bundle import RECIPE_FILE, Bundle, open_intact_index
 from rsft.models.bundle.foreign_keys import default_value, find_foreign_keys
 from rsft.models.classifier import (
     choose_device,
     load_classifier,
-    load_or_collect_outputs,
     with_tta,
 )
+from rsft.models.output_cache import load_or_collect_outputs
 from rsft.recipe.load import load_recipe
 from rsft.recipe.schema import Recipe
 from rsft.recipe.text import to_yaml
@@ -117,14 +117,9 @@ def _predict(
         progress,
     )
 
-    def report(done: int) -> None:
-        if progress is not None:
-            progress(done, len(chips), "replay check")
-
-    batches = chips.batches(recipe.evaluate.batch_size)
     target = choose_device(device).type
     logits = load_or_collect_outputs(
-        bundle, model, batches, chips.cache_file, contract, target, report
+        bundle, model, chips, target, progress, "replay check"
     ).logits
     predicted: _Names = np.array(bundle.classes)[logits.argmax(axis=1)]
     return predicted

@@ -25,10 +25,10 @@ from rsft.errors import RsftError
 from rsft.models.classifier import (
     choose_device,
     collect_outputs,
-    load_or_compute,
     move_network,
     with_tta,
 )
+from rsft.models.output_cache import load_or_compute
 from rsft.models.uncertainty.statistics import log_softmax
 from rsft.recipe.library import SMALL_NETWORK_RECIPE, find_recipe
 from rsft.recipe.load import load_recipe

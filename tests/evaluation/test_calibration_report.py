@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from rsft.evaluation.evaluate import estimate_by_scene, measure_calibration
+from rsft.evaluation.calibration_report import estimate_by_scene, measure_calibration
 from rsft.models.outputs import ClassifierOutputs
 from tests.helpers.two_classes import fit_calibrator, outputs
 

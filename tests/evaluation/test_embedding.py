@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from rsft.evaluation.evaluate import tsne
+from rsft.evaluation.embedding import tsne
 
 
 def test_clusters_stay_together_and_a_map_is_reproducible():

@@ -1,7 +1,7 @@
 import pytest
 
 from rsft.evaluation.schema import SmallNetwork
-from rsft.metrics import Interval
+from rsft.metrics.intervals import Interval
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@ import timm
 import torch
 from torch import nn
 
-from rsft.evaluation.evaluate import measure_contributions
+from rsft.evaluation.site_contributions import measure_contributions
 from rsft.models.classifier import Classifier
 from rsft.peft import METHODS, AdaptFormer, BitFit, CompositeMethod, LoRA, Site, attach
 

@@ -15,12 +15,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from rsft.metrics import (
-    confusion_matrix,
-    coverage_by_class,
-    coverage_by_group,
-    summarize_accuracy,
-)
+from rsft.metrics.accuracy import confusion_matrix, summarize_accuracy
+from rsft.metrics.coverage import coverage_by_class, coverage_by_group
 from rsft.recipe.load import dump_recipe
 from rsft.recipe.schema import DataSection, MetaSection, Recipe, TrainSection
 
@@ -266,10 +262,6 @@ def _metrics(
         },
         "confusion": confusion_matrix(labels, run_probabilities.argmax(1), n).tolist(),
         "confidence": _confidence(run_probabilities, labels, groups),
-        "distances": {
-            "frozen": {"head": 0.41, "medium": 0.35, "tail": 0.22, "all": 0.33},
-            "adapted": {"head": 0.83, "medium": 0.78, "tail": None, "all": 0.75},
-        },
         "notes": [
             "a class of fewer than 9 validation chips is in every set of 90 %: dredger"
         ],

@@ -25,7 +25,7 @@ import typer
 from rsft.evaluation.files import EVALUATION_FILE
 from rsft.evaluation.report.run_files import read_json
 from rsft.evaluation.schema import Evaluation
-from rsft.metrics import Interval
+from rsft.metrics.intervals import Interval
 from rsft.plugins.demo.prepare import (
     DEMO_CLASSES,
     DEMO_COUNTS,

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rsft.evaluation.files import Comparison
     from rsft.evaluation.schema import CalibrationReport, Evaluation
     from rsft.inference.export.export import AccuracyChange
-    from rsft.metrics import Interval
+    from rsft.metrics.intervals import Interval
 
 
 def show_evaluation(evaluation: Evaluation, run: Path) -> None:

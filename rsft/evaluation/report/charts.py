@@ -24,7 +24,8 @@ from rsft.evaluation.report.metric_tables import (
 )
 from rsft.evaluation.report.render import format_duration, join_words, pluralize
 from rsft.evaluation.schema import CalibrationReport, Evaluation
-from rsft.metrics import AccuracySummary, Interval
+from rsft.metrics.accuracy import AccuracySummary
+from rsft.metrics.intervals import Interval
 from rsft.types import GROUPS
 
 WIDTH = 460

@@ -16,7 +16,7 @@ from rsft.evaluation.report.render import (
 )
 from rsft.evaluation.report.run_files import RunFiles
 from rsft.evaluation.schema import LINEAR_PROBE, MEANINGS, Evaluation
-from rsft.metrics import Interval
+from rsft.metrics.intervals import Interval
 from rsft.models.uncertainty.statistics import SHIFT_LEVEL, largest_chance_share
 from rsft.recipe.schema import Recipe
 from rsft.types import GROUPS

@@ -29,7 +29,7 @@ from rsft.inference.engines.graph import Calibration, FloatNodes, GraphFormat
 from rsft.inference.export import traceable
 from rsft.inference.export.metadata import export_metadata, write_export_metadata
 from rsft.inference.export.whole import write_whole_export
-from rsft.metrics import summarize_accuracy
+from rsft.metrics.accuracy import summarize_accuracy
 from rsft.models.bundle.bundle import Bundle, find_bundle
 from rsft.models.classifier import (
     SupportsPredict,
@@ -414,11 +414,8 @@ def _validate(
     """Return outputs and labels of all validation chips, with test-time views."""
     tta_model, contract = with_tta(model, bundle.contract, bundle.recipe.evaluate)
     chips = _load_split(store, "val", contract, progress)
-    if progress is None:
-        report = None
-    else:
-        report = lambda done: progress(done, len(chips), item)  # noqa: E731
-    return collect_outputs(tta_model, chips.batches(32), report), chips.labels
+    outputs = collect_outputs(tta_model, chips.batches(32), progress, item)
+    return outputs, chips.labels
 
 
 def accuracy_changes(

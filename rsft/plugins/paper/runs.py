@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from itertools import zip_longest
 from pathlib import Path
@@ -15,16 +14,14 @@ from rsft.plugins.paper.cells import (
     cell_trials,
     table_cells,
 )
+from rsft.plugins.paper.distances import class_distances
 from rsft.study.outcomes import TrialOutcome, read_outcomes
 from rsft.study.runs import MODULES, TrialSettings
 from rsft.study.strategies import ListedTrials
 from rsft.study.sweep import SweepWatcher, TrialRunner, drop_failed
 from rsft.study.trials import Trial
-from rsft.utils.atomic_files import write_text
 from rsft.utils.executor import open_executor
 from rsft.utils.untrusted.documents import load_json
-
-DISTANCES = "distances.json"
 
 
 class TableRuns:
@@ -241,32 +238,3 @@ def count_parameters(trials: Sequence[Trial], classes: int) -> tuple[int, int]:
     adapted = attach(vit, recipe.peft.build())
     count = sum(parameter.numel() for parameter in adapted.theta)
     return count, classes * vit.num_features
-
-
-def class_distances(run: Path) -> dict[str, float | None]:
-    """Return inter-class cosine distances of a run's features on its evaluated split.
-
-    Args:
-        run: the run folder, where distances.json stores the result.
-
-    Returns:
-        Mean distance by group of classes; None for a group without classes.
-    """
-    if (run / DISTANCES).is_file():
-        return dict(json.loads((run / DISTANCES).read_text("utf-8")))
-    from rsft.data.chips.store import ChipStore
-    from rsft.data.loading.batches import ChipImages
-    from rsft.metrics import class_mean_distances, distance_by_group
-    from rsft.models.bundle.bundle import Bundle
-    from rsft.models.classifier import collect_outputs, load_classifier
-
-    bundle = Bundle.load(run / "bundle")
-    split = load_json(run / "evaluation/metrics.json")["split"]
-    store = ChipStore.open(Path(bundle.recipe.data.root))
-    chips = ChipImages(store.root, store.split(split), store.classes, bundle.contract)
-    batches = chips.batches(bundle.recipe.evaluate.batch_size)
-    features = collect_outputs(load_classifier(bundle), batches).features
-    distances = class_mean_distances(features, chips.labels, len(store.classes))
-    by_group = distance_by_group(distances, bundle.group_indices)
-    write_text(run / DISTANCES, json.dumps(by_group))
-    return by_group

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from rsft.errors import DataError
 from rsft.evaluation.schema import Evaluation
-from rsft.metrics import Interval
+from rsft.metrics.intervals import Interval
 from rsft.models.bundle.bundle import Bundle, find_bundle
 from rsft.models.inspection.describe import EncoderOrigin, describe, find_encoder_origin
 from rsft.types import GROUPS

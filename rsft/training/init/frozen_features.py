@@ -97,6 +97,7 @@ def compute_features(
     (features,) = join_rows(
         lambda inputs: [classifier.head_inputs(copy_to_device(inputs, device)).float()],
         UnaugmentedLoader(chips, indices, batch_size),
-        progress and (lambda done: progress(done, len(indices), "frozen features")),
+        progress,
+        "frozen features",
     )
     return features

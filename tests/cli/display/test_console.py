@@ -11,7 +11,8 @@ from rsft.cli.display import evaluation as evaluation_display
 from rsft.cli.display.failures import quiet_console
 from rsft.errors import Fault, RecipeError, RsftError
 from rsft.evaluation.schema import SMALL_NETWORK, Evaluation, SmallNetwork
-from rsft.metrics import Interval, summarize_accuracy
+from rsft.metrics.accuracy import summarize_accuracy
+from rsft.metrics.intervals import Interval
 
 BUNDLE = Path(__file__).parents[2] / "compat/0.2/run/bundle"
 

@@ -7,7 +7,7 @@ import pytest
 
 from rsft.evaluation.report.charts import coverage_plot, phase_bar, reliability_bins
 from rsft.evaluation.schema import CalibrationReport, CoverageLevel
-from rsft.metrics import expected_calibration_error
+from rsft.metrics.accuracy import expected_calibration_error
 from tests.helpers.fake_run import SHIPS, write_fake_run
 from tests.helpers.report_page import page_of
 

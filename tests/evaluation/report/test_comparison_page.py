@@ -11,7 +11,7 @@ from rsft.evaluation.files import compare_runs
 from rsft.evaluation.report.charts import ParetoPoint, pareto_front
 from rsft.evaluation.report.maps import SIDE
 from rsft.evaluation.report.pages import write_comparison
-from rsft.metrics import Interval
+from rsft.metrics.intervals import Interval
 from tests.helpers.fake_run import SHIPS, write_fake_run
 from tests.helpers.report_page import Page
 

@@ -224,7 +224,7 @@ def test_coverage_is_shown_by_scene(run):
 
 
 def test_a_bundle_without_calibration(run):
-    change_metrics(run, confidence=None, distances={}, notes=[])
+    change_metrics(run, confidence=None, notes=[])
     sections = page_of(run).sections
     assert (
         "The bundle has no calibration" in sections["confidence"]

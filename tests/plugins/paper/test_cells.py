@@ -1,12 +1,10 @@
 """Tables of the paper: printed numbers, cells that equal the shipped sweeps, and our
 numbers beside the paper's."""
 
-import shutil
 import statistics
 
 import pytest
 
-from rsft.evaluation.evaluate import evaluate
 from rsft.peft.sites import select_positions
 from rsft.plugins.paper import runs as table_runs
 from rsft.plugins.paper.cells import (
@@ -16,7 +14,6 @@ from rsft.plugins.paper.cells import (
     read_tables,
     table_cells,
 )
-from rsft.plugins.paper.runs import class_distances
 from rsft.recipe.library import find_recipe
 from rsft.recipe.load import load_recipe
 from rsft.study.outcomes import RECIPE, TrialOutcome
@@ -193,17 +190,3 @@ def test_finished_runs_are_not_repeated_and_are_printed(results, root, rsft):
     )
     assert "| V | - (94.0) | - (94.5) | - (90.2) | - (92.7) | 0 |" in printed
     assert "Failed: Q, DOTA: no memory" in printed
-
-
-@pytest.mark.slow
-def test_class_distances_match_the_evaluation(run, root, tmp_path):
-    folder = shutil.copytree(run, tmp_path / "run")
-    expected = evaluate(
-        folder / "bundle", root, folder / "evaluation", baselines=False
-    ).distances["adapted"]
-    assert (
-        class_distances(folder) == pytest.approx(expected, abs=1e-6)
-        and expected["tail"] > 0
-    )
-    (folder / "distances.json").write_text('{"head": 0.5}')
-    assert class_distances(folder) == {"head": 0.5}  # read from the file

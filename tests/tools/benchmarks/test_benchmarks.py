@@ -15,7 +15,7 @@ from timm.models.vision_transformer import VisionTransformer
 
 from rsft.backbones import mae
 from rsft.data.datasets.dota import DOTAObjects
-from rsft.metrics import Interval
+from rsft.metrics.intervals import Interval
 from tests.helpers.sentinel1 import write_product
 from tests.helpers.style import ROOT
 from tools.benchmarks import (

@@ -1,11 +1,9 @@
-from dataclasses import asdict
-
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binomtest, hmean
+from scipy.stats import hmean
 from sklearn import config_context
 from sklearn.metrics import (
     accuracy_score,
@@ -16,19 +14,7 @@ from sklearn.metrics import (
 )
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from rsft.metrics import (
-    NORMAL_APPROXIMATION_MIN,
-    Interval,
-    class_mean_distances,
-    compare_predictions,
-    coverage_by_class,
-    coverage_by_group,
-    distance_by_group,
-    expected_calibration_error,
-    holm_adjust,
-    resampled_means,
-    summarize_accuracy,
-)
+from rsft.metrics.accuracy import expected_calibration_error, summarize_accuracy
 
 GROUPS = {"head": [0], "medium": [1], "tail": [2, 3]}
 
@@ -178,22 +164,17 @@ def test_dictionary_for_metrics_json():
 
 
 @pytest.mark.parametrize(
-    ("outputs", "labels", "groups", "reason"),
+    ("outputs", "labels", "reason"),
     [
-        ([], [], {}, "N > 0"),
-        ([0, 1, 1], [0, 1], {}, "shape"),
-        ([[0.5, 0.2]], [0], {}, "sum to 1"),
-        ([[np.nan, 1.0]], [0], {}, "sum to 1"),
-        ([0], [2], {}, "0-1"),
-        ([0], [-1], {}, "0-1"),
-        ([0], [0], {"head": [2]}, "0-1"),
-        ([0], [0], {"head": [0], "tail": [0]}, "two groups"),
-        ([0], [0], {"heads": [0]}, "heads"),
+        ([], [], "N > 0"),
+        ([0, 1, 1], [0, 1], "shape"),
+        ([[0.5, 0.2]], [0], "sum to 1"),
+        ([[np.nan, 1.0]], [0], "sum to 1"),
     ],
 )
-def test_invalid_input_raises(outputs, labels, groups, reason):
+def test_invalid_input_raises(outputs, labels, reason):
     with pytest.raises(ValueError, match=reason):
-        summarize_accuracy(np.array(outputs), np.array(labels), 2, groups)
+        summarize_accuracy(np.array(outputs), np.array(labels), 2, {})
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -213,92 +194,6 @@ def test_error_is_0_if_certain_and_correct_and_1_if_certain_and_wrong():
     sure = np.eye(3)
     assert expected_calibration_error(sure, np.arange(3)) == 0.0
     assert expected_calibration_error(sure, np.array([1, 2, 0])) == 1.0
-
-
-PAIRED_GROUPS = {"head": [0, 1], "tail": [2, 3]}
-
-
-def two(seed, count=400):
-    rng = np.random.default_rng(seed)
-    labels = rng.choice([0, 1, 3], count, p=[0.6, 0.3, 0.1])  # class 2 is absent
-    right = rng.random((2, count)) < [[0.8], [0.7]]
-    first, second = np.where(right, labels, (labels + 1) % 4)
-    return first, second, labels
-
-
-def test_differences_equal_those_of_the_summaries():
-    first, second, labels = two(0)
-    differences = compare_predictions(first, second, labels, PAIRED_GROUPS).differences
-    summaries = [
-        summarize_accuracy(predicted, labels, 4, PAIRED_GROUPS)
-        for predicted in (first, second)
-    ]
-    assert set(differences) == {"micro", "macro", "avg", "head", "tail"}
-    for name, difference in differences.items():
-        values = [getattr(summary, name).value for summary in summaries]
-        assert difference.value == pytest.approx(values[0] - values[1])
-        assert difference.low < difference.value < difference.high
-
-
-def test_pairing_narrows_the_interval():
-    rng = np.random.default_rng(1)
-    labels = rng.integers(0, 2, 500)
-    first = np.where(rng.random(500) < 0.7, labels, 1 - labels)
-    second = np.where(rng.random(500) < 0.98, first, labels)
-    paired = compare_predictions(first, second, labels, {}).differences["micro"]
-    alone = summarize_accuracy(first, labels, 2, {}).micro
-    assert paired.high - paired.low < (alone.high - alone.low) / 3
-
-
-def test_paired_interval_equals_that_of_resampled_chips():
-    first, second, labels = two(2)
-    rng = np.random.default_rng(0)
-    by_class = [np.flatnonzero(labels == index) for index in (0, 1, 3)]
-    gain = (first == labels).astype(float) - (second == labels)
-    gains = [
-        np.mean(
-            [gain[rng.choice(members, len(members))].mean() for members in by_class]
-        )
-        for _ in range(3000)
-    ]
-    spread = compare_predictions(
-        first, second, labels, PAIRED_GROUPS, resamples=4000
-    ).differences["macro"]
-    assert (spread.low, spread.high) == pytest.approx(
-        tuple(np.quantile(gains, [0.025, 0.975])), abs=0.008
-    )
-
-
-def test_mcnemar():
-    first, second, labels = two(3)
-    tests = compare_predictions(first, second, labels, PAIRED_GROUPS).mcnemar
-    b = ((first == labels) & (second != labels)).sum()
-    c = ((first != labels) & (second == labels)).sum()
-    assert (tests["all"].first, tests["all"].second) == (b, c)
-    assert tests["all"].p == pytest.approx(binomtest(b, b + c).pvalue)
-    assert tests["head"].first + tests["tail"].first == b
-
-
-def test_run_compared_with_itself():
-    first, _, labels = two(4)
-    comparison = compare_predictions(first, first, labels, PAIRED_GROUPS)
-    assert asdict(comparison.mcnemar["all"]) == {"first": 0, "second": 0, "p": 1.0}
-    assert comparison.differences["macro"] == Interval(0, 0, 0)
-
-
-@pytest.mark.parametrize(("first", "labels"), [([0], [0, 1]), ([], [])])
-def test_invalid_pairs_raise(first, labels):
-    with pytest.raises(ValueError, match="same chips"):
-        compare_predictions(
-            np.array(first, int), np.array(first, int), np.array(labels, int), {}
-        )
-
-
-def test_holm():
-    assert holm_adjust([0.01, 0.5, 0.03]) == pytest.approx([0.03, 0.5, 0.06])
-    # never below that of a smaller p-value
-    assert holm_adjust([0.04, 0.03]) == pytest.approx([0.06, 0.06])
-    assert holm_adjust([0.9, 0.8]) == [1.0, 1.0] and holm_adjust([]) == []
 
 
 @pytest.mark.parametrize("absent", [(), (1,), (0, 3)])
@@ -328,71 +223,3 @@ def test_probability_0_of_the_true_class_gives_a_finite_score():
 def test_predictions_without_probabilities_have_no_scores():
     summary = summarize_accuracy(np.array([0, 1]), np.array([0, 1]), 2, {})
     assert (summary.top2, summary.log_loss, summary.ece) == (None, None, None)
-
-
-@pytest.mark.parametrize("count", [50, NORMAL_APPROXIMATION_MIN + 1])
-def test_standard_error_matches_theory(count):
-    rng = np.random.default_rng(0)
-    values = rng.exponential(size=count)
-    means = resampled_means(values, 4000, rng)
-    assert means.mean() == pytest.approx(values.mean(), rel=0.02)
-    assert means.std() == pytest.approx(values.std() / np.sqrt(count), rel=0.05)
-
-
-def test_cosine_distance_of_right_angles_opposites_and_lengths():
-    features = np.array([[5.0, 0.0], [0.1, 0.0], [0.0, 3.0], [-1.0, 0.0]])
-    distances = class_mean_distances(features, np.array([0, 0, 1, 2]), 4)
-    assert distances[:3] == pytest.approx([1.5, 1.0, 1.5])
-    assert np.isnan(distances[3])
-
-
-def test_groups_by_index():
-    means = distance_by_group(
-        np.array([0.5, np.nan, 0.7, np.nan]),
-        {"head": [0], "medium": [1], "tail": [2, 3]},
-    )
-    assert means == {
-        "all": pytest.approx(0.6),
-        "head": 0.5,
-        "medium": None,
-        "tail": 0.7,
-    }
-
-
-def test_single_class_has_no_distance():
-    distances = class_mean_distances(np.ones((3, 2)), np.zeros(3, int), 2)
-    assert np.isnan(distances).all() and distance_by_group(distances, {})["all"] is None
-
-
-SETS = np.array([[1, 0, 0], [1, 1, 0], [0, 1, 0], [1, 1, 1]], bool)
-
-
-def test_coverage_and_size_by_group():
-    coverage = coverage_by_group(
-        SETS, np.array([0, 0, 0, 2]), {"head": [0], "medium": [1], "tail": [2]}
-    )
-    assert (coverage["all"].value, coverage["all"].size, coverage["all"].single) == (
-        0.75,
-        7 / 4,
-        0.5,
-    )
-    assert (
-        coverage["head"].value == pytest.approx(2 / 3) and coverage["head"].chips == 3
-    )
-    assert coverage["medium"] is None
-    assert (coverage["tail"].value, coverage["tail"].size) == (1.0, 3.0)
-    # Clopper and Pearson: (alpha / 2)^(1 / n)
-    assert coverage["tail"].low == pytest.approx(0.025)
-
-
-def test_absent_class_has_no_coverage():
-    assert coverage_by_class(SETS, np.array([0, 0, 0, 2])) == [
-        pytest.approx(2 / 3),
-        None,
-        1.0,
-    ]
-
-
-def test_share_of_sets_with_one_class():
-    sets = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0]], bool)
-    assert coverage_by_group(sets, np.array([0, 1, 2, 0]), {})["all"].single == 0.75

@@ -1,0 +1,28 @@
+"""Two-dimensional maps of the features of chips."""
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.manifold import TSNE
+
+MAX_MAP_CHIPS = 800
+"""Largest number of chips on a map. More chips overlap, and t-SNE takes long."""
+
+
+def tsne(features: NDArray[np.float32], seed: int = 0) -> NDArray[np.float32]:
+    """Compute a t-SNE map of features (N, D) by cosine distance.
+
+    Source: van der Maaten and Hinton 2008.
+
+    Returns:
+        Positions (N, 2); zeros for fewer than four chips.
+    """
+    count = len(features)
+    if count < 4:
+        return np.zeros((count, 2), np.float32)
+    model = TSNE(
+        perplexity=min(30.0, (count - 1) / 3),
+        metric="cosine",
+        init="random",
+        random_state=seed,
+    )
+    return np.asarray(model.fit_transform(features), np.float32)

@@ -1,0 +1,88 @@
+"""Measure how often sets of classes contain the true class."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rsft.metrics.intervals import CONFIDENCE_LEVEL
+from rsft.types import GROUPS, Labels
+
+
+@dataclass(frozen=True)
+class SetCoverage:
+    """Coverage and size of the sets of some chips.
+
+    Attributes:
+        value: share of chips with a set that contains the true class; from `low` to
+            `high` is its exact 95 % interval (Clopper and Pearson 1934).
+        size: mean number of classes in a set.
+        single: share of sets with exactly one class.
+    """
+
+    value: float
+    low: float
+    high: float
+    size: float
+    single: float
+    chips: int
+
+
+def group_masks(
+    labels: Labels, groups: Mapping[str, Sequence[int]]
+) -> dict[str, NDArray[np.bool_]]:
+    """Return which chips (N,) are of "all", "head", "medium" and "tail"."""
+    masks = {"all": np.ones(len(labels), bool)}
+    for name in GROUPS:
+        masks[name] = np.isin(labels, groups.get(name, ()))
+    return masks
+
+
+def coverage_by_group(
+    sets: NDArray[np.bool_], labels: Labels, groups: Mapping[str, Sequence[int]]
+) -> dict[str, SetCoverage | None]:
+    """Return the coverage of all chips and of the chips of each group.
+
+    Args:
+        sets: (N, C), the classes that each chip may have.
+        labels: (N,) class indices.
+        groups: class indices of head, medium and tail; a group may be empty or missing.
+
+    Returns:
+        "all", "head", "medium" and "tail" -> coverage; None for a group without chips.
+    """
+    return {
+        name: measure_coverage(sets[mask], labels[mask]) if mask.any() else None
+        for name, mask in group_masks(labels, groups).items()
+    }
+
+
+def coverage_by_class(sets: NDArray[np.bool_], labels: Labels) -> list[float | None]:
+    """Return the coverage 0-1 of each class by sets (N, C).
+
+    A class without chips has None.
+    """
+    coverage: list[float | None] = []
+    for index in range(sets.shape[1]):
+        covered = sets[labels == index, index]
+        coverage.append(float(covered.mean()) if len(covered) else None)
+    return coverage
+
+
+def measure_coverage(sets: NDArray[np.bool_], labels: Labels) -> SetCoverage:
+    """Return the coverage of N > 0 chips by sets (N, C) of classes."""
+    from scipy.stats import binomtest
+
+    covered = sets[np.arange(len(labels)), labels]
+    sizes = sets.sum(axis=1)
+    test = binomtest(int(covered.sum()), len(covered))
+    interval = test.proportion_ci(CONFIDENCE_LEVEL)
+    return SetCoverage(
+        value=float(covered.mean()),
+        low=float(interval.low),
+        high=float(interval.high),
+        size=float(sizes.mean()),
+        single=float((sizes == 1).mean()),
+        chips=len(covered),
+    )
