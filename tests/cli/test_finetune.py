@@ -150,10 +150,3 @@ def test_a_recipe_that_does_not_agree_with_the_bundle(rsft, run, recipe_file):
     assert code == 2 and "leave out --from or --resume" in err
     code, _, err = rsft("finetune", "--from", "nowhere", "train.epochs=1")
     assert code == 2 and "error: no bundle found\nwhere: nowhere" in err
-
-
-def test_all_chips_or_one_split(rsft, run, tmp_path):
-    code, _, err = rsft("evaluate", run, tmp_path / "data", "--all", "--split", "val")
-    assert code == 2 and "--all" in err and "leave out --split" in err
-    code, _, err = rsft("evaluate", run, tmp_path / "missing", "--all")
-    assert code == 2 and "the folder does not exist" in err and "class folders" in err

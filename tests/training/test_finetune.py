@@ -8,14 +8,11 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from rsft.errors import RequestError, RsftError
+from rsft.errors import RsftError
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.classifier import build_classifier, load_encoder
 from rsft.recipe.load import load_recipe
-from rsft.training.assembly import worker_count
 from rsft.training.finetune import finetune
-from rsft.training.setup import open_data, set_up
-from tests.helpers.messages import mentions
 
 pytestmark = pytest.mark.slow
 
@@ -34,16 +31,6 @@ def test_run_folder(run):
     ]
     assert {path.name for path in run.iterdir()} >= {"recipe.yaml", "bundle"}
     assert not (run / "checkpoints").exists()
-
-
-def test_not_more_processes_read_chips_than_there_are_cores(monkeypatch, caplog):
-    monkeypatch.setattr("rsft.training.assembly.available_cores", lambda: [0, 1])
-    worker_count.cache_clear()
-    assert [worker_count(count) for count in (0, 2, 8, 8)] == [0, 2, 2, 2]
-    worker_count.cache_clear()
-    assert caplog.messages == [
-        "data.workers: 2 processes read chips instead of 8, one for each core"
-    ]
 
 
 def test_scales_move_after_the_warm_up(run):
@@ -74,31 +61,6 @@ def test_the_bundle_holds_only_learned_tensors(run, recipe_file):
     assert set(tensors) == set(classifier.learned_state())
 
 
-def test_outer_steps_of_epochs_that_are_shorter_than_their_period(
-    recipe_file, tmp_path, caplog
-):
-    """Few chips give few batches per epoch; without outer steps, the scales would stay
-    as they were, without a word."""
-    overrides = [
-        "meta.outer_every=10",
-        "meta.warmup=0",
-        "meta.lr=0.5",
-        "train.epochs=5",
-    ]
-    run = finetune(load_recipe(recipe_file, overrides), tmp_path / "runs")
-    scales = pd.read_csv(run.folder / "modulator.csv")
-    spread = scales.groupby("epoch")["value"].apply(
-        lambda values: abs(values - 1).max()
-    )
-    assert (
-        spread.iloc[0] == 0 and spread.iloc[-1] > 0 and "scales stay" not in caplog.text
-    )
-    finetune(
-        load_recipe(recipe_file, [*overrides, "train.epochs=1"]), tmp_path / "short"
-    )
-    assert "the scales stay as they are" in caplog.text
-
-
 def test_plain_peft_has_no_modulator(recipe_file, tmp_path):
     run = finetune(
         load_recipe(recipe_file, ["meta=null", "train.epochs=1"]), tmp_path / "runs"
@@ -120,25 +82,6 @@ def test_a_loss_that_is_not_finite_ends_the_run(recipe_file, tmp_path):
     )
 
 
-def test_an_unknown_site_creates_no_run_folder(recipe_file, tmp_path):
-    with pytest.raises(RequestError, match="blocks 0 to 2"):
-        finetune(load_recipe(recipe_file, ["peft.blocks=[7]"]), tmp_path / "runs")
-    assert not (tmp_path / "runs").exists()
-
-
-def test_an_unknown_block_of_a_head_creates_no_run_folder(recipe_file, tmp_path):
-    with pytest.raises(
-        RequestError, match=mentions("3 blocks", "0 to 1", "not 2")
-    ) as caught:
-        finetune(
-            load_recipe(recipe_file, ["head.earlier_blocks=[0, 2]"]), tmp_path / "runs"
-        )
-    assert "head.earlier_blocks" in str(
-        caught.value
-    ) and "name blocks from 0 to 1" in str(caught.value)
-    assert not (tmp_path / "runs").exists()
-
-
 def copy_store(root, folder, keep):
     """Copy a chip store without the chips for which `keep` is false."""
     shutil.copytree(root, folder)
@@ -147,40 +90,6 @@ def copy_store(root, folder, keep):
         pa.Table.from_pandas(table[keep(table)]), folder / "manifest.parquet"
     )
     return folder
-
-
-def test_single_class_is_refused(recipe_file, root, tmp_path):
-    store = copy_store(root, tmp_path / "one", lambda table: table["class"] == "flat")
-    with pytest.raises(
-        RequestError, match=mentions("all training chips", "class flat")
-    ):
-        finetune(load_recipe(recipe_file, [f"data.root={store}"]), tmp_path / "runs")
-    assert not (tmp_path / "runs").exists()
-
-
-def test_class_without_validation_chips_gives_a_warning(
-    recipe_file, root, tmp_path, caplog
-):
-    store = copy_store(
-        root,
-        tmp_path / "two",
-        lambda table: (table["class"] != "steep") | (table["split"] != "val"),
-    )
-    open_data(load_recipe(recipe_file, [f"data.root={store}"]).data)
-    assert "no chip in val: steep" in caplog.text
-
-
-def test_clipped_chips_give_a_warning(recipe_file, caplog, monkeypatch):
-    monkeypatch.setattr("rsft.data.imagery.stretch.PERCENTILES", (0.5, 50))
-    set_up(load_recipe(recipe_file))
-    assert "brightest pixel" not in caplog.text
-    set_up(load_recipe(recipe_file, ["data.stretch=percentile"]))
-    assert "brightest pixel is cut" in caplog.text and "(plane gray)" in caplog.text
-
-
-def test_missing_data(recipe_file, tmp_path):
-    with pytest.raises(RequestError, match=mentions("not a chip store")):
-        finetune(load_recipe(recipe_file, [f"data.root={tmp_path / 'nothing'}"]))
 
 
 def test_joint_schedule_in_half_precision_with_gradient_checkpointing(

@@ -3,11 +3,14 @@ a toy model."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from shutil import copytree
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
+import pyogrio
 import pytest
 
 from rsft.data.chips.store import ChipStore
@@ -119,3 +122,70 @@ def desk(dark_and_bright, tmp_path, monkeypatch):
     lines = ["row,col", *(f"{row},{col}" for row, col in SHIPS)]
     (tmp_path / "ships.csv").write_text("\n".join(lines))
     return Desk(store, scene, tmp_path / "ships.csv", tmp_path, monkeypatch)
+
+
+LABELS = ["bright", "dark", "not a target", "unsure", "", "bright"]
+
+
+def correct(path, labels=LABELS, field="corrected"):
+    """Write labels into a field of a table of predictions, as a person does in QGIS."""
+    if path.suffix == ".geojson":
+        content = json.loads(path.read_text())
+        for feature, label in zip(content["features"], labels, strict=True):
+            feature["properties"][field] = label or None
+        path.write_text(json.dumps(content))
+    elif path.suffix == ".csv":
+        pd.read_csv(path).assign(**{field: labels}).to_csv(path, index=False)
+    elif path.suffix == ".parquet":
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        table = pq.read_table(path)
+        pq.write_table(table.append_column(field, pa.array(labels)), path)
+    else:
+        frame = pyogrio.read_dataframe(path, layer="predictions").assign(
+            **{field: labels}
+        )
+        metadata = pyogrio.read_dataframe(path, layer="rsft_metadata")
+        pyogrio.write_dataframe(frame, path, layer="predictions", driver="GPKG")
+        pyogrio.write_dataframe(
+            metadata, path, layer="rsft_metadata", driver="GPKG", append=True
+        )
+    return path
+
+
+def read_layer(path):
+    """Return the table of predictions without its geometry."""
+    return (
+        pd.read_parquet(path)
+        if path.suffix == ".parquet"
+        else pyogrio.read_dataframe(path, layer="predictions")
+    )
+
+
+def page_table(desk, labels=LABELS, name="out.parquet", **options):
+    """Write what the review page saves."""
+    rows = read_layer(desk.predict(name, **options))
+    verdicts = [
+        label if label in ("not a target", "unsure") else "class" for label in labels
+    ]
+    classes = ["" if label in ("not a target", "unsure") else label for label in labels]
+    frame = pd.DataFrame(
+        {
+            "path": rows["path"],
+            "class": classes,
+            "verdict": verdicts,
+            "predicted": rows["class"],
+        }
+    )
+    frame = frame.assign(
+        scene=rows["scene"],
+        at=rows["at"],
+        row=rows["row"],
+        col=rows["col"],
+        chip=rows["chip"],
+    )
+    frame = frame.assign(table=str(desk.folder / name))
+    frame = frame.assign(path="") if not options.get("chips", True) else frame
+    frame.to_csv(desk.folder / "corrected.csv", index=False)
+    return desk.folder / "corrected.csv"

@@ -10,7 +10,6 @@ from rsft.errors import RequestError, WeightsError
 from rsft.inference.engines.base import ENGINES, FORMATS
 from rsft.inference.export import traceable
 from rsft.inference.export.export import export_bundle, find_training_store
-from rsft.inference.export.metadata import read_export_metadata
 from rsft.models.bundle.bundle import Bundle
 from tests.helpers.messages import mentions
 from tests.helpers.tiny_bundles import copy_with_early_head
@@ -18,44 +17,6 @@ from tests.helpers.tiny_bundles import copy_with_early_head
 ROOT = Path(__file__).parents[3]
 DOC = (ROOT / "docs/engines.md").read_text("utf-8")
 GRAPHS = ("onnx", "openvino", "torch-export")
-WRONG = [
-    (("--format", "onnx", "--precision", "bf16"), "ONNX Runtime has no bfloat16"),
-    (("--format", "timm", "--precision", "int8"), "timm supports fp32"),
-    (("--format", "tflite"), f"choose from {', '.join(FORMATS)}"),
-    (("--format", "onnx", "--data", "absent"), "is not a chip store"),
-]
-
-
-@pytest.mark.parametrize(("options", "message"), WRONG)
-def test_wrong_requests_are_refused(rsft, run, tmp_path, options, message):
-    code, printed = rsft("export", run, "-o", tmp_path / "out", *options)
-    assert (
-        code == 2
-        and message in printed
-        and "Traceback" not in printed
-        and not list(tmp_path.iterdir())
-    )
-
-
-@pytest.mark.exhaustive
-def test_the_command_writes_an_onnx_file(rsft, run, root, tmp_path):
-    code, printed = rsft("export", run, "--format", "onnx", "-o", tmp_path / "out")
-    assert (
-        code == 0
-        and f"18 chips of {root}" in printed
-        and "logits differ from PyTorch's by" in printed
-    )
-    metadata = read_export_metadata(tmp_path / "out")
-    assert (
-        metadata["classes"] == ["flat", "slanted", "steep"]
-        and metadata["bundle_sha256"] == Bundle.load(run).sha256
-    )
-    assert metadata["contract"]["size"] == 32 and metadata["checked"]["largest"] < 1e-3
-    code, printed = rsft("export", run, "--format", "onnx", "-o", tmp_path / "out")
-    assert code == 2 and "--overwrite" in printed
-    (tmp_path / "out/model.onnx").write_bytes(b"altered")
-    with pytest.raises(WeightsError, match=mentions("model.onnx", "altered")):
-        read_export_metadata(tmp_path / "out")
 
 
 def test_the_chips_of_the_training_are_found_or_not(run, root):

@@ -1,12 +1,9 @@
-import warnings
-
 import pytest
 import torch
 from torch import nn
 
 from rsft.peft import (
     METHODS,
-    SSF,
     Adapter,
     AdaptFormer,
     BitFit,
@@ -18,12 +15,8 @@ from rsft.peft import (
     VPTDeep,
     VPTShallow,
     attach,
-    load,
     register,
 )
-from rsft.peft.methods.registry import method_from_dict
-from tests.helpers.hierarchical_models import tiny_swin
-from tests.helpers.messages import mentions
 from tests.helpers.peft_models import method_id, tiny_vit, with_random_adapter
 
 
@@ -251,205 +244,6 @@ def test_merging_adds_in_float32():
     assert torch.equal(weight, expected) and not torch.equal(
         weight, weight + (b.bfloat16() @ a.bfloat16())
     )
-
-
-def test_user_hooks_are_called(vit, images):
-    adapted = with_random_adapter(attach(vit, LoRA(rank=2)))
-    before = adapted(images)
-    shapes = []
-    vit.blocks[1].mlp.register_forward_hook(
-        lambda module, args, output: shapes.append(output.shape)
-    )
-    assert torch.allclose(adapted(images), before, atol=1e-5)
-    assert shapes == [(4, 17, 24)]
-
-
-def test_no_graph_below_the_first_site(vit, images):
-    adapted = attach(vit, LoRA(rank=2, positions="2", blocks="last:1"))
-    prefix = adapted.run_frozen_prefix(images)
-    assert adapted.first_adapted_stage == 2 and not prefix.requires_grad
-    assert torch.allclose(
-        prefix, vit.blocks[:2](vit._pos_embed(vit.patch_embed(images))), atol=1e-5
-    )
-
-
-def test_the_prefix_ends_after_the_first_output_block(vit, images):
-    adapted = with_random_adapter(attach(vit, LoRA(rank=2, blocks="last:1")))
-    assert (adapted.output_blocks, adapted.prefix_end) == ((), 2)
-    plain = adapted.forward_features(images)
-    adapted.output_blocks = [1, 0]
-    assert (adapted.output_blocks, adapted.prefix_end, adapted.first_adapted_stage) == (
-        (0, 1),
-        1,
-        2,
-    )
-    prefix = adapted.run_frozen_prefix(images)
-    final, first, second = adapted.run_suffix_with_blocks(prefix)
-    assert torch.equal(first, prefix) and not first.requires_grad
-    assert torch.allclose(second, vit.blocks[1](first), atol=1e-5) and torch.allclose(
-        final, plain, atol=1e-5
-    )
-    with pytest.raises(ValueError, match=mentions("stage 2", "too late", "block 0")):
-        adapted.run_suffix_with_blocks(prefix, stage=2)
-
-
-@pytest.mark.parametrize(("blocks", "wrong"), [([2], "2"), ([-1, 0, 5], "-1, 5")])
-def test_the_last_block_and_unknown_ones_are_no_output_blocks(vit, blocks, wrong):
-    with pytest.raises(
-        ValueError, match=mentions("3 blocks", "0 to 1", f"not {wrong}")
-    ):
-        attach(vit, LoRA()).output_blocks = blocks
-
-
-def test_a_hierarchical_network_has_no_output_blocks():
-    with pytest.raises(
-        ValueError, match=mentions("plain vision transformer", "SwinTransf")
-    ):
-        attach(tiny_swin(), LoRA(rank=2)).output_blocks = [0]
-
-
-def test_joint_pass_needs_an_inner_row(vit):
-    with pytest.raises(ValueError, match="split 0"), attach(vit, LoRA()).joint(0):
-        pass
-
-
-def vit_with_head():
-    return tiny_vit(num_classes=5)
-
-
-@pytest.mark.filterwarnings("error")
-def test_a_head_can_be_trained_beside_the_method(images, tmp_path):
-    vit = vit_with_head()
-    before = {name: tensor.clone() for name, tensor in vit.state_dict().items()}
-    adapted = attach(vit, LoRA(rank=2, blocks="last:1"), train_also=("head",))
-    # the head does not need gradients of the first blocks
-    assert adapted.prefix_end == 2
-    adapted(images).square().sum().backward()
-    assert vit.head.weight.grad.abs().sum() > 0 and any(
-        vit.head.weight is parameter for parameter in adapted.theta
-    )
-    with torch.no_grad():
-        for parameter in adapted.theta:
-            parameter += 0.1
-    assert {"head.weight", "head.bias"} <= adapted.adapter_state().keys()
-    adapted.save(tmp_path / "adapter.safetensors")
-    logits = adapted(images)
-    loaded = load(vit_with_head(), tmp_path / "adapter.safetensors")
-    assert loaded.train_also == ("head",) and torch.equal(loaded(images), logits)
-    assert (
-        torch.allclose(loaded.merge()(images), logits, atol=1e-5)
-        and loaded.unmerged == ()
-    )
-    restored = adapted.detach().state_dict()
-    assert restored.keys() == before.keys() and all(
-        torch.equal(restored[name], before[name]) for name in before
-    )
-
-
-def test_a_frozen_head_is_a_warning(vit, images):
-    with pytest.warns(
-        UserWarning, match=mentions("classifier head", "frozen", "train_also=('head',)")
-    ):
-        attach(vit_with_head(), LoRA(rank=2))
-    with pytest.warns(UserWarning, match=mentions("head.fc", "frozen")):
-        attach(tiny_swin(num_classes=5), LoRA(rank=2))
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        attach(vit, LoRA(rank=2))  # it has no classifier
-
-
-@pytest.mark.parametrize(
-    ("names", "message"),
-    [
-        (("neck",), "no module neck"),
-        (("head_drop",), "no parameter"),
-        (("blocks.0",), "choose other blocks"),
-    ],
-)
-def test_other_modules_that_cannot_be_trained(names, message):
-    vit = vit_with_head()
-    with pytest.raises(ValueError, match=message):
-        attach(vit, LoRA(rank=2), train_also=names)
-    attach(vit, LoRA(rank=2), train_also=("head",))
-
-
-def test_in_a_joint_pass_only_the_inner_rows_train_the_head(images):
-    adapted = attach(
-        vit_with_head(), LoRA(rank=2), learn_scales=True, train_also=("head",)
-    )
-    with adapted.joint(1):
-        logits = adapted(images)
-    assert torch.allclose(logits, adapted(images), atol=1e-6)
-    logits[1:].sum().backward()
-    assert not any(
-        parameter.grad is not None and parameter.grad.any()
-        for parameter in adapted.theta
-    )
-    assert adapted.gamma[0].grad is not None
-
-
-def test_state_that_does_not_fit(vit, tmp_path):
-    adapted = attach(vit, LoRA(rank=2))
-    state = adapted.adapter_state()
-    with pytest.raises(ValueError, match="2 keys"):
-        adapted.load_adapter_state(
-            {
-                key: value
-                for key, value in state.items()
-                if not key.startswith("blocks.0.q")
-            }
-        )
-    with pytest.raises(ValueError, match=r"blocks\.0\.q\.a"):
-        adapted.load_adapter_state(state | {"blocks.0.q.a": torch.zeros(3, 24)})
-    attach(tiny_vit(), LoRA(rank=3)).save(tmp_path / "other.safetensors")
-    with pytest.raises(ValueError, match=r"other\.safetensors: .* keys do not fit"):
-        adapted.load(tmp_path / "other.safetensors")
-
-
-def test_a_state_that_does_not_fit_changes_nothing(vit):
-    adapted = attach(vit, LoRA(rank=2), learn_scales=True)
-    state = adapted.adapter_state()
-    state["gamma"][0] = -torch.inf
-    lacking = {
-        key: value
-        for key, value in state.items()
-        if not key.startswith(("blocks.0.q.", "blocks.0.k."))
-    }
-    with pytest.raises(ValueError, match="2 keys"):
-        adapted.load_adapter_state(lacking)
-    assert adapted.pruned_sites == () and adapted.modulator.scales()[Site(0, "q")] == 1
-
-
-def test_files_that_are_not_adapters(vit, tmp_path):
-    path = tmp_path / "adapter.safetensors"
-    with pytest.raises(FileNotFoundError):
-        load(vit, path)
-    attach(vit, LoRA(rank=2)).save(path)
-    whole = path.read_bytes()
-    narrow = tiny_vit(embed_dim=12)
-    for content, network, message in (
-        (whole[:-8], tiny_vit(), mentions("adapter.safetensors", "not a complete")),
-        (whole.replace(b"rsft.peft", b"other.fix"), tiny_vit(), "names no method"),
-        (whole, nn.Linear(2, 2), "no blocks"),
-        (whole, narrow, "keys do not fit"),
-    ):
-        path.write_bytes(content)
-        with pytest.raises(ValueError, match=message):
-            load(network, path)
-    attach(narrow, SSF())  # it was left as it was
-    assert [file.name for file in tmp_path.iterdir()] == ["adapter.safetensors"]
-
-
-@pytest.mark.parametrize(
-    ("description", "message"),
-    [
-        ({"name": "magic"}, "unknown PEFT method 'magic'"),
-        ({"name": "lora", "range": 4}, "method lora: .*range"),
-    ],
-)
-def test_files_with_an_invalid_method_description(description, message):
-    with pytest.raises(ValueError, match=message):
-        method_from_dict(description)
 
 
 def test_method_names_are_unique():

@@ -1,9 +1,8 @@
 """Every kind of timm transformer, with low-rank additions, a bottleneck and prompts."""
 
 import pytest
-import timm
 import torch
-from timm.models.vision_transformer import ParallelScalingBlock, ResPostBlock
+from timm.models.vision_transformer import ResPostBlock
 from torch import nn
 from torch.func import functional_call
 
@@ -15,14 +14,11 @@ from rsft.peft import (
     LoRA,
     VPTDeep,
     attach,
-    class_token_features,
 )
-from rsft.peft.model.block_outputs import record_block_outputs
 from rsft.peft.modules.adapter_module import find_target_layers
 from tests.helpers.closeness import close
 from tests.helpers.peft_models import (
     NETWORKS,
-    method_id,
     tiny_dinov3,
     tiny_eva,
     tiny_vit,
@@ -86,38 +82,6 @@ def test_joint(name, images, checkpointing):
 
 @NETWORK
 @pytest.mark.parametrize("checkpointing", [False, True])
-def test_outputs_of_earlier_blocks(name, images, checkpointing):
-    """They are those that a hook sees, and their rows give the gradients of a joint
-    pass."""
-    adapted = with_random_adapter(
-        attach(NETWORKS[name](), method_for(name), learn_scales=True)
-    )
-    adapted.output_blocks = [1]
-    theta = adapted.theta
-    gamma = adapted.gamma
-    with record_block_outputs(adapted.vit, [1]) as recorded:
-        final = adapted.vit.forward_features(images)
-
-    def run(batch):
-        return adapted.run_suffix_with_blocks(adapted.run_frozen_prefix(batch))
-
-    for tokens, expected_tokens in zip(run(images), (final, *recorded), strict=True):
-        assert torch.allclose(tokens, expected_tokens, atol=1e-5)
-    expected = torch.autograd.grad(
-        sum(tokens.square().sum() for tokens in run(images[:3])), theta
-    )
-    expected += torch.autograd.grad(
-        sum(tokens.square().sum() for tokens in run(images[3:])), gamma
-    )
-    adapted.checkpointing = checkpointing
-    with adapted.joint(3):
-        loss = sum(tokens.square().sum() for tokens in run(images))
-    gradients = torch.autograd.grad(loss, [*theta, *gamma])
-    assert close(gradients, expected)
-
-
-@NETWORK
-@pytest.mark.parametrize("checkpointing", [False, True])
 def test_outputs_and_gradients_equal_those_of_plain_timm(name, images, checkpointing):
     lora = LoRA(rank=2, positions=positions_of(name))
     adapted = with_random_adapter(attach(NETWORKS[name](), lora, learn_scales=True))
@@ -173,14 +137,6 @@ def test_tokens_of_the_prefix_replace_the_images(name, images):
     )
 
 
-@NETWORK
-def test_the_class_token_of_a_merged_network_can_be_computed_alone(name, images):
-    vit = NETWORKS[name]()
-    assert torch.allclose(
-        class_token_features(vit, images), vit.forward_features(images)[:, 0], atol=1e-5
-    )
-
-
 @pytest.mark.parametrize("shape", [(32, 32), (48, 48), (16, 64), (64, 16)], ids=str)
 def test_rotary_embeddings_follow_the_size_of_the_images(shape):
     """Only images of the network's own size are replaced by tokens, which do not tell
@@ -219,50 +175,9 @@ def test_rotary_embeddings_leave_prompts_out(images):
     assert [block.attn.num_prefix_tokens for block in vit.blocks] == [2, 5, 5]
 
 
-@pytest.mark.parametrize("method", [LoRA(), Adapter(), AdaptFormer()], ids=method_id)
-def test_blocks_of_another_kind(method):
-    with pytest.raises(ValueError, match=r"blocks\.0"):
-        attach(tiny_vit(block_fn=ParallelScalingBlock), method)
-
-
 def test_parallel_needs_a_norm_before_the_mlp(images):
     with pytest.raises(ValueError, match="after the MLP"):
         attach(tiny_vit(block_fn=ResPostBlock), AdaptFormer())
     vit = tiny_vit(block_fn=ResPostBlock)
     before = vit(images)
     assert torch.allclose(attach(vit, Adapter())(images), before, atol=1e-5)
-
-
-def test_network_without_transformer_blocks():
-    with pytest.raises(ValueError, match="no blocks"):
-        attach(nn.Linear(2, 2), LoRA())
-
-
-def test_a_network_without_stages(images):
-    """BEiT passes relative positions from block to block."""
-    torch.manual_seed(0)
-    beit = timm.models.beit.Beit(
-        img_size=32, patch_size=8, embed_dim=24, depth=3, num_heads=2, num_classes=0
-    )
-    before = beit.eval()(images)
-    adapted = attach(beit, LoRA(rank=2), learn_scales=True)
-    assert torch.allclose(adapted(images), before, atol=1e-5)
-    with_random_adapter(adapted)
-    assert (
-        torch.allclose(adapted(images), beit(images), atol=1e-6)
-        and adapted.run_frozen_prefix(images) is images
-    )
-    with pytest.raises(ValueError, match="checkpointed"):
-        adapted.checkpointing = True
-    expected = torch.autograd.grad(adapted(images[3:]).square().sum(), adapted.gamma)
-    with adapted.joint(3):
-        loss = adapted(images).square().sum()
-    assert torch.allclose(
-        torch.autograd.grad(loss, adapted.gamma)[0], expected[0], atol=1e-5
-    )
-
-
-def test_network_without_a_class_token(images):
-    vit = tiny_vit(class_token=False, global_pool="avg")
-    with pytest.raises(ValueError, match="no class token"):
-        attach(vit, LoRA()).forward_features(images, class_token_only=True)
