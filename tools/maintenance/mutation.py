@@ -1,8 +1,9 @@
 """Change random lines of rsft, run the tests of each, and list the changes that no test notices.
 
 A change swaps a comparison, an operator or a condition, or adds 1 to a number. The
-tests that run are those of the changed module's folder in tests/, which mirrors rsft/.
-A change that survives asks for a test, or shows code that has no effect.
+tests that run are the file of the changed module's name and then its folder in tests/,
+which mirrors rsft/. A change that survives asks for a test, or shows code that has no
+effect.
 
     python -m tools.maintenance.mutation --seed 1 --count 40
 """
@@ -20,7 +21,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("data", "inference", "metrics", "models", "peft", "training")
 
 _COMPARISONS = (
     (ast.Lt, ast.LtE),
@@ -104,12 +104,17 @@ def mutations(file: Path) -> Iterator[Mutation]:
             yield Mutation(file, node.lineno, old, new, b"\n".join(lines).decode())
 
 
-def tests_of(file: Path) -> Path:
-    """Return the folder of tests that mirrors the folder of a module, or its next parent that exists."""
+def tests_of(file: Path) -> list[Path]:
+    """Return the tests of a module, those that run first at the front.
+
+    They are the test file of its name, and the folder of tests that mirrors its folder,
+    or the next parent that exists.
+    """
     folder = ROOT / "tests" / file.parent.relative_to(ROOT / "rsft")
+    named = folder / f"test_{file.name}"
     while not folder.is_dir():
         folder = folder.parent
-    return folder
+    return [path for path in (named, folder) if path.exists()]
 
 
 def survives(mutation: Mutation, limit: float) -> bool:
@@ -119,32 +124,28 @@ def survives(mutation: Mutation, limit: float) -> bool:
 
     Args:
         mutation: the change.
-        limit: seconds for the tests; a change that makes them take longer counts as
-            noticed.
+        limit: seconds for the file and for the folder of tests; a change that makes
+            them take longer counts as noticed.
     """
     before = mutation.file.read_bytes()
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-x",
-        "-q",
-        "-m",
-        "not exhaustive",
-        str(tests_of(mutation.file)),
-    ]
     try:
         mutation.file.write_text(mutation.text, encoding="utf-8")
-        return (
-            subprocess.run(
-                command, cwd=ROOT, capture_output=True, timeout=limit, check=False
-            ).returncode
-            == 0
+        return all(_passes(path, limit) for path in tests_of(mutation.file))
+    finally:
+        mutation.file.write_bytes(before)
+
+
+def _passes(path: Path, limit: float) -> bool:
+    """Return whether the tests of a file or folder pass within some seconds."""
+    options = ["-x", "-q", "-m", "not exhaustive", str(path)]
+    command = [sys.executable, "-m", "pytest", *options]
+    try:
+        result = subprocess.run(
+            command, cwd=ROOT, capture_output=True, timeout=limit, check=False
         )
     except subprocess.TimeoutExpired:
         return False
-    finally:
-        mutation.file.write_bytes(before)
+    return result.returncode == 0
 
 
 def main() -> None:
@@ -166,9 +167,7 @@ def main() -> None:
     )
     options = parser.parse_args()
     rng = random.Random(options.seed)
-    files = sorted(
-        file for package in PACKAGES for file in (ROOT / "rsft" / package).rglob("*.py")
-    )
+    files = sorted((ROOT / "rsft").rglob("*.py"))
     survivors = []
     for number in range(options.count):
         choices = list(mutations(rng.choice(files)))

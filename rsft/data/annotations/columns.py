@@ -112,9 +112,7 @@ def concat_attributes(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     for table in tables:
         table = table.copy()
         for name in mixed.intersection(table.columns):
-            cells = table[name]
-            texts = cells.astype(object).map(str, na_action="ignore")
-            column = typed_column(name, texts.where(cells.notna(), None).tolist())
-            table[name] = column.array
+            texts = [None if pd.isna(cell) else str(cell) for cell in table[name]]
+            table[name] = typed_column(name, texts).array
         result.append(table)
     return pd.concat(result)

@@ -1,3 +1,5 @@
+"""Changes of random lines, and the tests that notice them."""
+
 import pytest
 
 from tools.maintenance import mutation
@@ -34,7 +36,9 @@ def test_changes_of_a_line(checkout):
 
 def test_a_change_survives_if_no_test_notices_it(checkout):
     file = checkout / "rsft/part/f.py"
-    assert mutation.tests_of(file) == checkout / "tests/part"
+    folder = checkout / "tests/part"
+    assert mutation.tests_of(file) == [folder / "test_f.py", folder]
+    assert mutation.tests_of(file.with_name("g.py")) == [folder]
     found = {
         m.new: survives(m, 60)
         for m in mutations(file)
