@@ -166,6 +166,13 @@ def first_layer_path(network: nn.Module) -> str | None:
     return None
 
 
+def resize_meta_inputs(backbone: Backbone, planes: int) -> None:
+    """Give an encoder on the meta device one input per plane."""
+    weight = _first_layer(backbone).weight
+    shape = (len(weight), planes, *weight.shape[2:])
+    _replace_first_layer(backbone, weight.new_empty(shape))
+
+
 def _first_layer(backbone: Backbone) -> nn.Conv2d:
     path = first_layer_path(backbone.vit)
     if path is None:

@@ -18,7 +18,7 @@ from rsft.models.classifier import (
     load_merged_classifier,
     load_unmerged_classifier,
 )
-from rsft.models.inspection.verify import build_meta_model
+from rsft.models.inspection.verify import build_meta_classifier
 from rsft.recipe.load import load_recipe
 from rsft.training.finetune import finetune
 from tests.helpers.hierarchical_models import small_card, write_small_weights
@@ -92,10 +92,9 @@ def test_from_recipe_to_prediction(rsft, recipe, root, tmp_path, name):
     assert len(contributions) == len(sites) and (contributions["share"] > 0).any()
 
     bundle = Bundle.load(folder)
-    model = build_meta_model(bundle)
-    assert model.depth == len({site.split(".")[1] for site in sites})
-    assert model.shapes == {
-        key: tuple(tensor.shape) for key, tensor in bundle.tensors.items()
+    model = build_meta_classifier(bundle)
+    assert {key: tensor.shape for key, tensor in model.learned_state().items()} == {
+        key: tensor.shape for key, tensor in bundle.tensors.items()
     }
     images = torch.randn(
         4,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
@@ -59,9 +59,9 @@ def find_modulator(bundle: Bundle) -> Modulator | None:
         if ordered:
             return Modulator(ordered)
         return None
-    from rsft.models.inspection.verify import build_meta_model
+    from rsft.models.inspection.verify import build_meta_classifier
 
-    return build_meta_model(bundle).modulator
+    return build_meta_classifier(bundle).adapted.modulator
 
 
 def describe_bundle(folder: Path) -> dict[str, Any]:
@@ -142,17 +142,10 @@ def describe_contract(contract: Contract) -> dict[str, str]:
         stretch for each unit, and
             clipping if training chips lost their brightest pixels.
     """
-    units = list(contract.units)
-    if len(set(contract.planes)) > 1:
-        inputs = ", ".join(contract.planes)
-    else:
-        inputs = f"{contract.planes[0]}, repeated"
-    if contract.crop:
-        cut = f"the central {contract.crop} x {contract.crop} pixels"
-    else:
-        cut = "the whole chip"
-    if contract.side:
-        cut += f" (most training chips have {contract.side} x {contract.side} pixels)"
+    planes = contract.planes
+    inputs = ", ".join(planes)
+    if len(planes) > 1 and len(set(planes)) == 1:
+        inputs = f"{planes[0]}, repeated"
     bands = ", ".join(contract.used_bands)
     unused = [band for band in contract.bands if band not in contract.used_bands]
     if unused:
@@ -160,51 +153,54 @@ def describe_contract(contract: Contract) -> dict[str, str]:
             f"; the training chips also have {', '.join(unused)}, which the model does"
             " not use"
         )
+    units = [
+        f"{unit} ({QUANTITIES[unit]})" if unit in QUANTITIES else unit
+        for unit in contract.units
+    ]
     sentences = {
         "bands": bands,
-        "unit": " or ".join(
-            f"{unit} ({QUANTITIES[unit]})" if unit in QUANTITIES else unit
-            for unit in units
-        ),
-        "inputs": inputs if len(contract.planes) > 1 else contract.planes[0],
-        "size": f"{cut}, resized to {contract.size} x {contract.size} pixels",
-        "spacing": (
-            f"{contract.spacing_m:.4g} m per pixel"
-            if contract.spacing_m
-            else "not checked (the training chips differ in spacing)"
-        ),
+        "unit": " or ".join(units),
+        "inputs": inputs,
+        "size": _describe_size(contract),
+        "spacing": "not checked (the training chips differ in spacing)",
     }
     if contract.digital:
         sentences["unit"] += f"; digital numbers are {contract.digital}"
+    if contract.spacing_m:
+        sentences["spacing"] = f"{contract.spacing_m:.4g} m per pixel"
     for unit, stretches in contract.units.items():
-        by_plane = {
-            plane: _describe_stretch(s)
-            for plane, s in zip(contract.planes, stretches, strict=True)
-        }
-        distinct = list(dict.fromkeys(map(_describe_stretch, stretches)))
-        if len(distinct) == 1:
-            sentence = distinct[0]
-        else:
-            sentence = "; ".join(f"{p}: {text}" for p, text in by_plane.items())
+        texts = [_describe_stretch(stretch) for stretch in stretches]
+        sentence = texts[0]
+        if len(set(texts)) > 1:
+            by_plane = dict(zip(planes, texts, strict=True))
+            sentence = "; ".join(f"{name}: {text}" for name, text in by_plane.items())
         sentences["stretch" if len(units) == 1 else f"stretch of {unit}"] = sentence
     if contract.clipping_note:
         sentences["clipping"] = contract.clipping_note
     return sentences
 
 
+def _describe_size(contract: Contract) -> str:
+    text = "the whole chip"
+    if contract.crop:
+        text = f"the central {contract.crop} x {contract.crop} pixels"
+    if contract.side:
+        text += f" (most training chips have {contract.side} x {contract.side} pixels)"
+    return f"{text}, resized to {contract.size} x {contract.size} pixels"
+
+
 def _describe_stretch(stretch: Stretch) -> str:
     if stretch == IDENTITY_STRETCH:
         return "bytes stay unchanged"
-    if stretch.white is None:
-        high = "the maximum of the chip"
-    else:
+    high = "the maximum of the chip"
+    if stretch.white is not None:
         high = f"{stretch.white:.4g}"
     sentence = f"{stretch.low:.4g} is black, {high} is white"
     if stretch.curve != "linear":
         sentence += f", {stretch.curve} between"
-    return sentence + (
-        f", compressed above {stretch.high:.4g}" if stretch.top is not None else ""
-    )
+    if stretch.top is not None:
+        sentence += f", compressed above {stretch.high:.4g}"
+    return sentence
 
 
 def mean_scales(bundle: Bundle, modulator: Modulator) -> dict[int, dict[str, float]]:
@@ -316,43 +312,32 @@ def diff_bundles(first: Path, second: Path) -> dict[str, Any]:
         WeightsError: a bundle is damaged or changed.
         RecipeError: this version of rsft does not know a recipe.
     """
-    bundles = Bundle.load(first), Bundle.load(second)
-    same_classes = bundles[0].classes == bundles[1].classes
+    bundles = (Bundle.load(first), Bundle.load(second))
+    order = [list(bundle.classes) for bundle in bundles]
+    contents, others = map(_named_values, bundles)
     return {
         "sha256": [bundle.sha256 for bundle in bundles],
-        "recipe": _differences([bundle.recipe.flatten() for bundle in bundles]),
-        "classes": _differences(
-            [dict(zip(b.classes, b.train_counts, strict=True)) for b in bundles]
-        ),
-        "order": [] if same_classes else [list(bundle.classes) for bundle in bundles],
-        "chip": _differences(
-            [describe_contract(bundle.contract) for bundle in bundles]
-        ),
-        "backbone": _differences(
-            [
-                {bundle.recipe.backbone.name: bundle.backbone_sha256}
-                for bundle in bundles
-            ]
-        ),
-        "licenses": _differences(
-            [
-                {
-                    x.source: f"{x.name}: {x}" if x.name else str(x)
-                    for x in bundle.licenses
-                }
-                for bundle in bundles
-            ]
-        ),
-        "metrics": _differences(
-            [
-                {
-                    k: v["value"] if isinstance(v, dict) else v
-                    for k, v in bundle.metrics.items()
-                }
-                for bundle in bundles
-            ]
-        ),
+        **{name: _differences(x, others[name]) for name, x in contents.items()},
+        "order": [] if order[0] == order[1] else order,
         "tensors": _diff_tensors(bundles[0].tensors, bundles[1].tensors),
+    }
+
+
+def _named_values(bundle: Bundle) -> dict[str, dict[str, Any]]:
+    licenses = {}
+    for entry in bundle.licenses:
+        licenses[entry.source] = ": ".join(filter(None, (entry.name, str(entry))))
+    metrics = dict(bundle.metrics)
+    for name, value in metrics.items():
+        if isinstance(value, dict):
+            metrics[name] = value["value"]
+    return {
+        "recipe": bundle.recipe.flatten(),
+        "classes": dict(zip(bundle.classes, bundle.train_counts, strict=True)),
+        "chip": describe_contract(bundle.contract),
+        "backbone": {bundle.recipe.backbone.name: bundle.backbone_sha256},
+        "licenses": licenses,
+        "metrics": metrics,
     }
 
 
@@ -366,49 +351,55 @@ def tensor_kind(name: str) -> str:
     return "adapter"
 
 
-def _differences(pair: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    keys = dict.fromkeys(key for mapping in pair for key in mapping)
-    rows = {key: [mapping.get(key) for mapping in pair] for key in keys}
-    return {key: values for key, values in rows.items() if values[0] != values[1]}
+def _differences(
+    first: Mapping[str, Any], second: Mapping[str, Any]
+) -> dict[str, list[Any]]:
+    return {
+        key: [first.get(key), second.get(key)]
+        for key in {**first, **second}
+        if first.get(key) != second.get(key)
+    }
 
 
 def _diff_tensors(
     first: Mapping[str, Tensor], second: Mapping[str, Tensor]
 ) -> dict[str, dict[str, Any]]:
-    """Compare tensors by kind; equal values have the distance 0.
+    """Compare tensors by kind."""
+    differences = {}
+    for kind in TENSOR_KINDS:
+        tensors = {name: x for name, x in first.items() if tensor_kind(name) == kind}
+        others = {name: x for name, x in second.items() if tensor_kind(name) == kind}
+        if tensors or others:
+            differences[kind] = _diff_kind(tensors, others)
+    return differences
+
+
+def _diff_kind(
+    first: Mapping[str, Tensor], second: Mapping[str, Tensor]
+) -> dict[str, Any]:
+    """Compare tensors of one kind; equal values have the distance 0.
 
     This includes -inf, the gamma of a pruned site.
     """
-    differences: dict[str, dict[str, Any]] = {}
-    for kind in TENSOR_KINDS:
-        names = {name for name in first if tensor_kind(name) == kind}
-        other_names = {name for name in second if tensor_kind(name) == kind}
-        shared = sorted(
-            name
-            for name in names & other_names
-            if first[name].shape == second[name].shape
-        )
-        if not names and not other_names:
-            continue
-        counts = {
-            "both": len(shared),
-            "first": len(names) - len(shared),
-            "second": len(other_names) - len(shared),
-        }
-        differences[kind] = counts | {"max": None, "relative": None}
-        if shared:
-            import torch
+    import torch
 
-            a = torch.cat([first[name].flatten().double() for name in shared])
-            b = torch.cat([second[name].flatten().double() for name in shared])
-            difference = (a - b).masked_fill(a == b, 0.0)
-            norm = float(a.norm())
-            if len(difference):
-                largest = float(difference.abs().max())
-            else:
-                largest = 0.0
-            differences[kind] |= {
-                "max": largest,
-                "relative": float(difference.norm()) / norm if norm else None,
-            }
-    return differences
+    shared = [
+        name
+        for name, tensor in first.items()
+        if name in second and second[name].shape == tensor.shape
+    ]
+    row: dict[str, Any] = {
+        "both": len(shared),
+        "first": len(first) - len(shared),
+        "second": len(second) - len(shared),
+        "max": None,
+        "relative": None,
+    }
+    if shared:
+        a = torch.cat([first[name].flatten().double() for name in shared])
+        b = torch.cat([second[name].flatten().double() for name in shared])
+        difference = (a - b).masked_fill(a == b, 0.0)
+        norm = float(a.norm())
+        row["max"] = float(difference.abs().max())
+        row["relative"] = float(difference.norm()) / norm if norm else None
+    return row

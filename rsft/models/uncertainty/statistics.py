@@ -40,7 +40,8 @@ def min_calibration_chips(coverage: float) -> int:
     With fewer chips even the largest observed score is too low a threshold, so every
     set contains the class.
     """
-    return next(n for n in range(1, 10**6) if _rank(n, coverage) <= n)
+    # rounded, so that 0.9 / 0.1 is 9
+    return max(1, math.ceil(round(coverage / (1 - coverage), 9)))
 
 
 def class_thresholds(
@@ -59,23 +60,14 @@ def class_thresholds(
     Returns:
         (C,), infinite for a class with too few chips.
     """
-    thresholds = np.full(n_classes, np.inf)
-    for index in range(n_classes):
-        class_scores = np.sort(scores[labels == index])
-        rank = _rank(len(class_scores), coverage)
-        if rank <= len(class_scores):
-            thresholds[index] = class_scores[rank - 1]
-    return thresholds
+    weights = np.ones(len(scores))
+    thresholds = weighted_thresholds(
+        scores, labels, weights, np.ones(1), n_classes, coverage
+    )
+    return np.asarray(thresholds[0])
 
 
-def _rank(count: int, coverage: float) -> int:
-    """Return ceil((n + 1) coverage), rounded first so that 0.9 x 10 is 9."""
-    return max(1, math.ceil(round((count + 1) * coverage, 9)))
-
-
-_MAX_FIT_CHIPS = (
-    2000  # chips of each side on which the regression is fitted, evenly spaced
-)
+_MAX_FIT_CHIPS = 2000  # of each side, evenly spaced, on which the regression is fitted
 # strong: with few chips, weights shrink to 1. 0.03 to 1 gave nearly the same coverage
 _INVERSE_PENALTY = 0.1
 _MAX_STEPS = 50
@@ -98,17 +90,17 @@ def likelihood_ratios(validation: Reals, new: Reals) -> tuple[Floats, Floats]:
     first = _sample(validation)
     second = _sample(new)
     rows = np.concatenate([first, second]).astype(np.float64)
-    mean, std = rows.mean(axis=0), rows.std(axis=0)
+    mean = rows.mean(axis=0)
+    std = rows.std(axis=0)
     scale = np.divide(1.0, std, out=np.zeros_like(std), where=std > 1e-9)
     is_new = np.repeat([0.0, 1.0], [len(first), len(second)])
     weights, intercept = _fit_logistic_regression((rows - mean) * scale, is_new)
     # the ratio does not depend on the numbers of chips
     intercept += np.log(len(first) / len(second))
-    ratios = [
-        np.exp((features - mean) * scale @ weights + intercept)
-        for features in (validation, new)
-    ]
-    return ratios[0], ratios[1]
+    return (
+        np.exp((validation - mean) * scale @ weights + intercept),
+        np.exp((new - mean) * scale @ weights + intercept),
+    )
 
 
 def _fit_logistic_regression(rows: Floats, targets: Floats) -> tuple[Floats, float]:
@@ -123,27 +115,24 @@ def _fit_logistic_regression(rows: Floats, targets: Floats) -> tuple[Floats, flo
 
     def loss(weights: Floats) -> float:
         scores = design @ weights
-        return float(
-            np.logaddexp(0, scores).sum()
-            - targets @ scores
-            + (penalty * weights**2).sum() / 2
-        )
+        fit = np.logaddexp(0, scores).sum() - targets @ scores
+        return float(fit + (penalty * weights**2).sum() / 2)
 
     weights = np.zeros(design.shape[1])
+    step = np.ones(1)
     for _ in range(_MAX_STEPS):
-        probabilities = 1 / (1 + np.exp(-design @ weights))
-        gradient = design.T @ (probabilities - targets) + penalty * weights
-        curvature = (
-            design * (probabilities * (1 - probabilities))[:, None]
-        ).T @ design + np.diag(penalty)
+        if np.abs(step).max() < _MIN_STEP:
+            break
+        p = 1 / (1 + np.exp(-design @ weights))
+        gradient = design.T @ (p - targets) + penalty * weights
+        spread = (design * (p * (1 - p))[:, None]).T
+        curvature = spread @ design + np.diag(penalty)
         step = np.linalg.solve(curvature, gradient)
         size = 1.0
         before = loss(weights)
         while loss(weights - size * step) > before and size > _MIN_STEP:
             size /= 2
         weights = weights - size * step
-        if np.abs(step).max() < _MIN_STEP:
-            break
     return weights[:-1], float(weights[-1])
 
 
@@ -182,11 +171,9 @@ def weighted_thresholds(
         members = members[np.argsort(scores[members], kind="stable")]
         cumulative = np.concatenate([np.cumsum(weights[members]), [np.inf]])
         total = weights[members].sum()
-        # The tolerance lets 9 of 10 equal weights reach 0.9 of their sum in spite of
-        # rounding.
-        rank = np.searchsorted(
-            cumulative, coverage * (total + new_weights) * (1 - 1e-9)
-        )
+        # the tolerance lets 9 of 10 equal weights reach 0.9 of their sum
+        needed = coverage * (total + new_weights) * (1 - 1e-9)
+        rank = np.searchsorted(cumulative, needed)
         thresholds[:, index] = np.append(scores[members], np.inf)[rank]
     return thresholds
 
@@ -293,9 +280,8 @@ def largest_chance_share(
     Returns:
         The share.
     """
-    return int(
-        np.flatnonzero(_chances(chips, validation_chips, rate) >= level)[-1]
-    ) / max(1, chips)
+    chances = _chances(chips, validation_chips, rate)
+    return int(np.flatnonzero(chances >= level)[-1]) / max(1, chips)
 
 
 def _chances(chips: int, validation_chips: int, rate: float) -> Floats:
@@ -307,17 +293,11 @@ def _chances(chips: int, validation_chips: int, rate: float) -> Floats:
     above = validation_chips + 1 - rank
     numbers = np.arange(chips, dtype=float)
     # p(k + 1) / p(k) = (chips - k)(k + above) / ((k + 1)(chips - k - 1 + rank))
-    ratios = (
-        (chips - numbers)
-        * (numbers + above)
-        / ((numbers + 1) * (chips - numbers - 1 + rank))
-    )
-    parts = (chips + rank, above + rank), (rank, chips + above + rank)
-    start = sum(map(math.lgamma, parts[0])) - sum(map(math.lgamma, parts[1]))
-    logs = start + np.concatenate([[0.0], np.cumsum(np.log(ratios))])
-    chances: Floats = np.minimum(np.exp(logs)[::-1].cumsum()[::-1], 1.0)
-    chances[0] = 1.0
-    return chances
+    ratios = (chips - numbers) * (numbers + above)
+    ratios /= (numbers + 1) * (chips - numbers - 1 + rank)
+    logs = np.concatenate([[0.0], np.cumsum(np.log(ratios))])
+    chances: Floats = np.exp(logs - logs.max())[::-1].cumsum()[::-1]
+    return chances / chances[0]
 
 
 def _ood_rank(count: int, rate: float) -> int:
@@ -433,15 +413,12 @@ def kolmogorov_smirnov(values: Reals, others: Reals) -> tuple[float, float]:
         if N M is at most ten million. For larger samples it is the limit, with the
         correction of Stephens 1970 for finite samples.
     """
+    n = len(values)
+    m = len(others)
     points = np.concatenate([values, others])
     first = np.searchsorted(np.sort(values), points, "right")
     second = np.searchsorted(np.sort(others), points, "right")
-    n = len(values)
-    m = len(others)
-    # times n m, so it is whole
-    distance = int(
-        np.abs(first.astype(np.int64) * m - second.astype(np.int64) * n).max()
-    )
+    distance = int(np.abs(first * m - second * n).max())  # times n m, so it is whole
     statistic = distance / (n * m)
     if n * m <= _MAX_EXACT:
         return statistic, _exact_probability(distance, *sorted((n, m)))
@@ -449,9 +426,8 @@ def kolmogorov_smirnov(values: Reals, others: Reals) -> tuple[float, float]:
     value = (root + 0.12 + 0.11 / root) * statistic  # of Kolmogorov's distribution
     if value < 0.2:
         return statistic, 1.0
-    k = np.arange(1, 32)  # the last term is below 1e-33
-    terms = np.exp(-2 * (k * value) ** 2) * np.where(k % 2, 1, -1)
-    return statistic, min(1.0, max(0.0, 2 * float(terms.sum())))
+    terms = np.exp(-2 * (np.arange(1, 32) * value) ** 2)  # the last is below 1e-33
+    return statistic, min(1.0, 2 * float(terms[::2].sum() - terms[1::2].sum()))
 
 
 def _exact_probability(distance: int, n: int, m: int) -> float:
@@ -463,16 +439,13 @@ def _exact_probability(distance: int, n: int, m: int) -> float:
     probable. The share of those with |i m - j n| < distance everywhere is summed row by
     row (Kim and Jennrich 1973).
     """
-    columns = np.arange(m + 1, dtype=np.int64) * n
+    columns = np.arange(m + 1) * n
     share = np.ones(m + 1)
     for i in range(n + 1):
-        low, high = np.searchsorted(columns, [i * m - distance + 1, i * m + distance])
+        is_near = np.abs(columns - i * m) < distance
         if i:
-            inside = share[low:high] * (i / (i + m))
-        else:
-            inside = share[low:high].copy()
-        share[:] = 0
-        share[low:high] = np.cumsum(inside) if i else inside
+            share = np.cumsum(share * (i / (i + m)) * is_near)
+        share = share * is_near
     return min(1.0, max(0.0, 1.0 - float(share[m])))
 
 
@@ -492,9 +465,8 @@ def chi_squared(counts: NDArray[np.integer]) -> float:
     difference = np.abs(counts - expected)
     if counts.shape[1] == 2:
         difference = np.maximum(difference - 0.5, 0)
-    return chi_squared_tail(
-        float((difference**2 / expected).sum()), counts.shape[1] - 1
-    )
+    value = float((difference**2 / expected).sum())
+    return chi_squared_tail(value, counts.shape[1] - 1)
 
 
 def chi_squared_tail(value: float, degrees: int) -> float:
@@ -511,14 +483,12 @@ def chi_squared_tail(value: float, degrees: int) -> float:
     half = value / 2
     if half == 0:
         return 1.0
-    start = 0.0 if degrees % 2 == 0 else 0.5
-    terms = (
-        math.exp((start + i) * math.log(half) - half - math.lgamma(start + i + 1))
-        for i in range(degrees // 2)
-    )
-    return min(
-        1.0, (math.erfc(math.sqrt(half)) if degrees % 2 else 0.0) + math.fsum(terms)
-    )
+    is_odd = degrees % 2
+    tail = math.erfc(math.sqrt(half)) if is_odd else 0.0
+    for i in range(degrees // 2):
+        power = i + is_odd / 2
+        tail += math.exp(power * math.log(half) - half - math.lgamma(power + 1))
+    return min(1.0, tail)
 
 
 SHIFT_LEVEL = 0.01
@@ -534,9 +504,8 @@ thousands of chips.
 It is a difference of distribution functions, or of class shares (total variation
 distance)."""
 
-_MIN_EXPECTED = (
-    5  # expected count of a class in the chi-squared test; rarer classes are pooled
-)
+# expected count of a class in the chi-squared test; rarer classes are pooled
+_MIN_EXPECTED = 5
 # the engines differ in later decimals, which must not make equal values different
 _DECIMALS = 4
 
@@ -632,10 +601,13 @@ def compare_chips(chips: ChipSummary, validation: ChipSummary) -> ShiftTest:
         )
     if len(distances) < MIN_CHIPS:
         return ShiftTest(reason=f"fewer than {MIN_CHIPS} chips with a distance")
-    samples = _without_nan(chips.probabilities), _without_nan(validation.probabilities)
+    probabilities = _without_nan(chips.probabilities)
+    validation_probabilities = _without_nan(validation.probabilities)
     differences = {
         "distance": Difference(*kolmogorov_smirnov(distances, validation_distances)),
-        "probability": Difference(*kolmogorov_smirnov(*samples)),
+        "probability": Difference(
+            *kolmogorov_smirnov(probabilities, validation_probabilities)
+        ),
         "classes": _compare_classes(chips.predicted, validation.predicted),
     }
     return ShiftTest(
@@ -649,8 +621,11 @@ def _without_nan(values: Reals) -> Floats:
 
 def _compare_classes(predicted: Labels, others: Labels) -> Difference:
     n_classes = int(max(predicted.max(), others.max())) + 1
-    counts = np.array(
-        [np.bincount(labels, minlength=n_classes) for labels in (predicted, others)]
+    counts = np.stack(
+        [
+            np.bincount(predicted, minlength=n_classes),
+            np.bincount(others, minlength=n_classes),
+        ]
     )
     shares = counts / counts.sum(axis=1, keepdims=True)
     size = float(np.abs(shares[0] - shares[1]).sum() / 2)

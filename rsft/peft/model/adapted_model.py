@@ -113,7 +113,7 @@ class AdaptedModel(ForwardPasses):
                 are detached or merged already.
         """
         self._require_attached()
-        pruned = self._pruned_prefixes(state)
+        pruned = self.pruned_prefixes(state)
         expected = {
             key: value
             for key, value in self.adapter_state().items()
@@ -337,7 +337,7 @@ class AdaptedModel(ForwardPasses):
             self._undo_changes()
         return self.vit
 
-    def _pruned_prefixes(self, state: Mapping[str, Tensor]) -> tuple[str, ...]:
+    def pruned_prefixes(self, state: Mapping[str, Tensor]) -> tuple[str, ...]:
         """Return the key prefixes of the sites that are off and have no tensors."""
         gamma = state.get("gamma")
         if (

@@ -148,7 +148,7 @@ def render_item(
     Raises:
         WeightsError: a number in the bundle is not finite.
     """
-    from rsft.models.inspection.verify import build_meta_model
+    from rsft.models.inspection.verify import build_meta_classifier
 
     bundle = source.bundle
     contract = source.bundle.contract
@@ -174,8 +174,9 @@ def render_item(
     unit, stretches = next(iter(contract.units.items()))
     parameters = None
     with suppress(RequestError):  # this version does not know the encoder
-        learned = sum(tensor.numel() for tensor in bundle.tensors.values())
-        parameters = build_meta_model(bundle).frozen_parameters + learned
+        parameters = sum(tensor.numel() for tensor in bundle.tensors.values())
+        for parameter in build_meta_classifier(bundle).parameters():
+            parameters += 0 if parameter.requires_grad else parameter.numel()
     text = fill_bundle_template(
         "item.json.jinja",
         source,

@@ -25,7 +25,7 @@ from rsft.models.inspection.describe import (
     mean_scales,
     tensor_kind,
 )
-from rsft.models.inspection.verify import build_meta_model
+from rsft.models.inspection.verify import build_meta_classifier
 from rsft.recipe.schema import BackboneSection
 from tests.helpers.messages import mentions
 from tests.helpers.scenes import toy_contract
@@ -86,7 +86,7 @@ def test_scales_are_those_of_the_modulator(run):
 
 
 def test_scales_of_an_ensemble_are_means_and_pruned_sites_are_zero(run):
-    modulator = build_meta_model(Bundle.load(run)).modulator
+    modulator = build_meta_classifier(Bundle.load(run)).adapted.modulator
     count = len(modulator.sites)
     runs = [
         {"gamma": torch.full((count,), 1.0)},
@@ -322,8 +322,8 @@ def test_names_of_tensors_state_the_sites(run, monkeypatch):
     bundle = Bundle.load(run)
     if not is_listed(bundle.recipe.backbone.name):
         pytest.skip("the shipped list is of other versions of timm and TorchGeo")
-    expected = build_meta_model(bundle).modulator.sites
-    monkeypatch.setattr(verify, "build_meta_model", None)
+    expected = build_meta_classifier(bundle).adapted.modulator.sites
+    monkeypatch.setattr(verify, "build_meta_classifier", None)
     assert find_modulator(bundle).sites == expected and len(expected) == 18
 
 
