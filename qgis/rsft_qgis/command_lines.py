@@ -288,8 +288,6 @@ def finetune_command(
         "--runs",
         runs,
         "--json",
-        "--log-every",
-        "1",
     ]
     return [*command, f"data.root={store}", *shlex.split(extra)]
 

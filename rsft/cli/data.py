@@ -119,7 +119,6 @@ def data_contact_sheet(
     root: RootArgument,
     out: Annotated[Path, options.OUT],
     name: Annotated[str | None, Option(name="--class")] = None,
-    split: options.SplitOption = None,
     overwrite: bool = False,
 ) -> None:
     """Write a PNG with thumbnails of chips, evenly spaced in the order of the manifest.
@@ -140,12 +139,11 @@ def data_contact_sheet(
             root,
             f"choose one of {', '.join(store.classes)}",
         )
-    table = store.table if split is None else store.split(split)
+    table = store.table
     if name is not None:
         table = table[table["class"] == name]
     if table.empty:
-        message = "no chip has both this class and this split"
-        raise RequestError(message, root, "drop --class or --split")
+        raise RequestError("no chip has this class", root, "leave out --class")
     paths = [root / path for path in table["path"]]
     shown = [paths[number] for number in select_sheet_chips(len(paths))]
     write_bytes(out, render_contact_sheet(shown))
@@ -224,7 +222,6 @@ def audit(
         Path, Argument(metavar="DIR", access=Access.READ | Access.BESIDE)
     ],
     strict: bool = False,
-    jobs: options.JobsOption = 2,
     out: Annotated[Path | None, options.OUT] = None,
     overwrite: bool = False,
 ) -> None:
@@ -240,10 +237,10 @@ def audit(
 
     with progress() as report:
         if (source / DATASET).is_file():
-            result = audit_store(ChipStore.open(source), jobs=jobs, progress=report)
+            result = audit_store(ChipStore.open(source), jobs=2, progress=report)
             out = out or source / AUDIT_FILE
         else:
-            result = audit_folder(source, jobs=jobs, progress=report)
+            result = audit_folder(source, jobs=2, progress=report)
     show_audit(result)
     if out is not None:
         write_audits(out, [result])

@@ -15,12 +15,10 @@ from rsft.cli.display.evaluation import comparison_table, show_evaluation
 from rsft.cli.options import (
     OUT,
     BundleArgument,
-    DeviceOption,
     check_store,
     documented,
 )
 from rsft.errors import RequestError
-from rsft.utils.command_options import Option
 
 app = typer.Typer()
 
@@ -31,20 +29,18 @@ def evaluate(
     bundle: BundleArgument,
     data: Path,
     split: str | None = None,
-    all_chips: Annotated[bool, Option(name="--all")] = False,
     out: Annotated[Path, OUT] = Path("evaluation"),
     compare: Path | None = None,
-    device: DeviceOption = "auto",
 ) -> None:
     """Evaluate a bundle and baselines on labeled chips.
 
     The baselines are a linear probe, k-nearest neighbors and a small network.
 
     Args:
-        data: Chip store with the classes of the bundle; with --all also class folders.
-        split: Split: train, val or test (default: evaluate.split of the recipe).
-        all_chips: Every chip is a test chip, whatever its split: for chips of another
-            source.
+        data: Chip store with the classes of the bundle; with --split all also class
+            folders.
+        split: Split: train, val, test, or all chips whatever their split, for those of
+            another source (default: evaluate.split of the recipe).
         out: Folder for metrics.json and predictions.parquet.
         compare: Run, runs/<recipe>, or output of `rsft evaluate`, for a paired
             comparison.
@@ -53,9 +49,7 @@ def evaluate(
     from rsft.evaluation.schema import ALL_CHIPS, CHIPS_DIR
     from rsft.utils.atomic_files import write_text
 
-    if all_chips and split is not None:
-        message = "--all takes the chips of all splits"
-        raise RequestError(message, "--split", "leave out --split or --all")
+    all_chips = split == ALL_CHIPS
     if not all_chips:
         check_store(data)
     elif not data.exists():  # before PyTorch is imported
@@ -70,8 +64,7 @@ def evaluate(
             bundle,
             data,
             out,
-            split=ALL_CHIPS if all_chips else split,
-            device=device,
+            split=split,
             progress=report,
         )
     show_evaluation(evaluation, bundle)

@@ -116,11 +116,7 @@ def _train(plan: RunPlan, request: FinetuneRequest) -> Run:
 
     recipe = plan.recipe
     with choose_display(
-        recipe,
-        console,
-        quiet=request.quiet,
-        as_json=request.as_json,
-        every=request.log_every,
+        recipe, console, quiet=request.quiet, as_json=request.as_json
     ) as listener:
         if isinstance(plan, NewRun):
             return train(

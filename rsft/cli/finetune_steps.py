@@ -63,9 +63,6 @@ class FinetuneRequest:
     ] = None
     quiet: bool = False
     as_json: bool = False
-    log_every: Annotated[
-        int, Option("Steps between two lines, in a log or with --json.", min=1)
-    ] = 50
     no_report: Annotated[
         bool,
         Option("Only measure accuracy: no baselines, no t-SNE map, no report."),

@@ -94,7 +94,6 @@ JobsOption = Annotated[int, Option("Number of parallel processes.", min=1)]
 RunsOption = Annotated[
     Path, Option("Folder of all runs; a run folder is RUNS/<recipe>/<number>.")
 ]
-DeviceOption = Annotated[str, Option("Device: auto, cpu or cuda.")]
 RecipeArgument = Annotated[str, Argument("Recipe file, or name of a shipped recipe.")]
 BundleArgument = Annotated[
     Path,

@@ -172,5 +172,5 @@ def _find_gaps(store: ChipStore) -> Iterator[str]:
     if len(classes) == 1:
         yield (
             f"warning: all chips have the class {classes[0]}; `rsft finetune` needs at"
-            " least two classes"
+            " least two classes: is SOURCE the folder of the class folders?"
         )

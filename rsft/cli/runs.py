@@ -337,11 +337,10 @@ recipes_app = typer.Typer(
 
 @recipes_app.command("ls")
 @documented
-def recipes_ls(word: WordArgument = "", paper: bool = False) -> None:
+def recipes_ls(word: WordArgument = "") -> None:
     """List the shipped recipes, grouped by transfer, such as natural images to SAR.
 
-    Args:
-        paper: List the recipes that reproduce the tables of the MetaPEFT paper.
+    Those that reproduce the tables of the MetaPEFT paper are only listed with a WORD.
     """
     from itertools import groupby
 
@@ -350,16 +349,15 @@ def recipes_ls(word: WordArgument = "", paper: bool = False) -> None:
 
     from rsft.recipe.library import list_entries
 
-    kind, other = ("paper", "recipe") if paper else ("recipe", "paper")
-    entries = [x for x in list_entries(kind) if x.matches(word)]
-    others = [x for x in list_entries(other) if x.matches(word)]
-    if not entries and not others:
+    kinds = ("recipe", "paper") if word else ("recipe",)
+    entries = [entry for entry in list_entries(*kinds) if entry.matches(word)]
+    if not entries:
         raise RequestError(
             "no recipe contains this word",
             word,
             "leave the word out to list all recipes",
         )
-    width = max((len(entry.name) for entry in entries), default=0)
+    width = max(len(entry.name) for entry in entries)
     for group, members in groupby(entries, key=lambda entry: entry.group):
         console.print(group)
         table = Table.grid(padding=(0, 2))
@@ -367,23 +365,18 @@ def recipes_ls(word: WordArgument = "", paper: bool = False) -> None:
         for entry in members:
             table.add_row(entry.name, entry.title.rpartition(": ")[2])
         console.print(Padding(table, (0, 0, 1, 2), expand=False))
-    if entries:
-        console.print(
-            f"{len(entries)} recipes; `rsft recipes show NAME` prints one with its"
-            " commands",
-            style="dim",
-        )
-    if not paper and not word:
-        console.print(
+    lines = [
+        f"{len(entries)} recipes; `rsft recipes show NAME` prints one with its commands"
+    ]
+    if not word:
+        others = len(list_entries("paper"))
+        lines += [
             "`rsft finetune STORE` chooses among further ones: `rsft recipes show"
             " auto`",
-            style="dim",
-        )
-    if others and not paper:
-        console.print(
-            f"{len(others)} more reproduce the paper: `rsft recipes ls --paper`",
-            style="dim",
-        )
+            f"{others} more reproduce the paper: `rsft recipes ls paper`",
+        ]
+    for line in lines:
+        console.print(line, style="dim")
 
 
 @recipes_app.command("show")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -14,11 +14,8 @@ from rsft.cli.options import (
     documented,
     find_named_recipe,
 )
-from rsft.errors import Interrupted, RequestError
+from rsft.errors import Interrupted
 from rsft.utils.command_options import Access, Argument, Option
-
-if TYPE_CHECKING:
-    from rsft.study.sweep_file import Sweep
 
 app = typer.Typer()
 
@@ -29,35 +26,34 @@ def sweep(
     file: Annotated[str | None, Argument()] = None,
     overrides: OverridesArgument = None,
     runs: RunsOption = Path("runs"),
-    report: bool = False,
-    retry: bool = False,
     ray: Annotated[bool, Option(access=Access.ONLINE)] = False,
     jobs: Annotated[int | None, Option(min=1)] = None,
 ) -> None:
     """Run a recipe with many settings.
 
-    The same command resumes a stopped sweep.
+    The same command resumes a stopped sweep, runs failed trials again, and writes the
+    results again.
 
     Writes RUNS/sweeps/<name>/ with one folder per trial, results.parquet, results.md
     and heat maps.
 
     Args:
         file: Sweep file, or name of a shipped sweep (default: list the shipped sweeps).
-        report: Run nothing; write the table and the heat maps again.
-        retry: Run failed trials again.
         ray: Use the Ray cluster of RAY_ADDRESS or of this machine. If there is none,
             start one here.
         jobs: Maximum number of parallel trials.
     """
     if file is None:
         return _list_sweeps()
-    from rsft.study.sweep_file import read_sweep
+    from rsft.study.sweep_file import find_stores, read_sweep
     from rsft.study.trials import list_trials
 
     path = find_named_recipe(file, "sweep")
     exit_code = 0
     settings, document = read_sweep(path, overrides or [])
-    settings = _find_sweep_stores(settings, is_needed=not report)
+    settings, sentences = find_stores(settings)
+    for sentence in sentences:
+        console.print(sentence, soft_wrap=True)
     trials = list_trials(settings, document)
 
     from rsft.cli.display.sweep import SweepDisplay  # imports PyTorch
@@ -66,20 +62,13 @@ def sweep(
     from rsft.training.runs.reader import find_runs_folder
 
     folder = SweepFolder(find_runs_folder(runs / "sweeps", path.stem), settings, trials)
-    if not report:
-        try:
-            with SweepDisplay(
-                settings, folder.planned, folder.finished(retry), console
-            ) as board:
-                run_sweep(
-                    folder,
-                    board,
-                    address="auto" if ray else None,
-                    jobs=jobs,
-                    retry=retry,
-                )
-        except Interrupted as error:
-            exit_code = error.exit_code
+    try:
+        with SweepDisplay(
+            settings, folder.planned, folder.finished(), console
+        ) as board:
+            run_sweep(folder, board, address="auto" if ray else None, jobs=jobs)
+    except Interrupted as error:
+        exit_code = error.exit_code
     results = folder.report()
     lines = []
     for outcome in results.failed:
@@ -110,21 +99,3 @@ def _list_sweeps() -> None:
         table.add_row(Text(entry.name, "bold"), entry.title)
     console.print(table)
     console.print("`rsft sweep NAME` runs one", style="dim")
-
-
-def _find_sweep_stores(settings: Sweep, *, is_needed: bool) -> Sweep:
-    """Return a sweep with the chip stores of all recipes.
-
-    Say which of them are not in their `data.root`.
-    """
-    from rsft.study.sweep_file import find_stores
-
-    try:
-        settings, sentences = find_stores(settings)
-    except RequestError:
-        if is_needed:
-            raise
-        return settings
-    for sentence in sentences:
-        console.print(sentence, soft_wrap=True)
-    return settings

@@ -243,7 +243,7 @@ def _open_split(
             f"the split {split} has no chips",
             store.root,
             "choose another split with --split, or evaluate the chips of all splits"
-            " with --all",
+            " with --split all",
         )
     return store, split, store
 

@@ -94,9 +94,9 @@ class SweepFolder:
             trials = list_proposals(self.sweep, self.path / TRIALS)
         return read_outcomes(self.path, trials)
 
-    def finished(self, retry: bool = False) -> dict[str, TrialOutcome]:
+    def finished(self) -> dict[str, TrialOutcome]:
         """Return the outcomes of the trials that are not run again, by trial id."""
-        return drop_failed(self.outcomes(), retry)
+        return drop_failed(self.outcomes())
 
     def report(self) -> SweepResults:
         """Write table and figures from the current outcomes, and return the results."""
@@ -114,20 +114,9 @@ class SweepFolder:
         return SweepResults(best, failed, self.planned - len(outcomes), paths)
 
 
-def drop_failed(
-    outcomes: Mapping[str, TrialOutcome], retry: bool
-) -> dict[str, TrialOutcome]:
-    """Return the outcomes by trial id without those of trials that are run again.
-
-    Args:
-        outcomes: all outcomes.
-        retry: run all failed trials again; else those that failed before training.
-    """
-    ended = {}
-    for id, outcome in outcomes.items():
-        if outcome.status != "failed" or (outcome.data and not retry):
-            ended[id] = outcome
-    return ended
+def drop_failed(outcomes: Mapping[str, TrialOutcome]) -> dict[str, TrialOutcome]:
+    """Return the outcomes by trial id without failed trials, which are run again."""
+    return {id: x for id, x in outcomes.items() if x.status != "failed"}
 
 
 def run_sweep(
@@ -136,7 +125,6 @@ def run_sweep(
     *,
     address: str | None = None,
     jobs: int | None = None,
-    retry: bool = False,
 ) -> None:
     """Run the unfinished trials.
 
@@ -145,14 +133,13 @@ def run_sweep(
         watcher: called when trials start, finish an epoch and end.
         address: address of a Ray cluster; None for the address in the sweep file.
         jobs: maximum number of parallel trials.
-        retry: run all failed trials again.
 
     Raises:
         RequestError: Ray or Optuna is not installed, or a chip store is missing.
         Interrupted: SIGINT or SIGTERM; the trials have saved their state.
     """
     sweep = folder.sweep
-    finished = folder.finished(retry)
+    finished = folder.finished()
     if len(finished) >= folder.planned:
         return
     trials = [trial for trial in folder.trials if trial.id not in finished]

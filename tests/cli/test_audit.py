@@ -14,9 +14,7 @@ def test_findings_are_written_and_strict_exits_with_1(rsft, class_folders, tmp_p
         tmp_path / f"copy/{name}/0.png" for name in ("train/flat", "train/steep")
     )
     shutil.copyfile(first, other)
-    code, printed = rsft(
-        "audit", tmp_path / "copy", "--jobs", "1", "-o", "findings.json", "--strict"
-    )
+    code, printed = rsft("audit", tmp_path / "copy", "-o", "findings.json", "--strict")
     assert code == 1 and "flat" in printed
     [audit] = json.loads(Path("findings.json").read_text("utf-8"))
     assert audit["clean"] is False
@@ -24,14 +22,14 @@ def test_findings_are_written_and_strict_exits_with_1(rsft, class_folders, tmp_p
 
 def test_audit_of_a_chip_store_is_written_into_it(rsft, root, tmp_path):
     shutil.copytree(root, tmp_path / "copy")
-    code, printed = rsft("audit", tmp_path / "copy", "--jobs", "1")
+    code, printed = rsft("audit", tmp_path / "copy")
     assert code == 0 and "names in two splits" in printed
     assert (tmp_path / "copy/audit.json").is_file()
 
 
 def test_audit_of_class_folders_writes_nothing(rsft, class_folders):
     before = sorted(class_folders.rglob("*"))
-    code, printed = rsft("audit", class_folders, "--jobs", "1")
+    code, printed = rsft("audit", class_folders)
     assert (
         code == 0
         and "train rows" in printed

@@ -123,9 +123,7 @@ def with_networks(run, root, tmp_path_factory):
         "predict": [
             ["predict", run, root / "chips/val", "-o", "chips.csv", "--engine", "torch"]
         ],
-        "finetune": [
-            ["finetune", "bars.yaml", "--json", "--log-every", "1", "train.epochs=1"]
-        ],
+        "finetune": [["finetune", "bars.yaml", "--json", "train.epochs=1"]],
     }
     return run_commands(folder, commands)
 

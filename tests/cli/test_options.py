@@ -4,6 +4,7 @@ import re
 from collections import defaultdict
 from dataclasses import dataclass
 from datetime import date
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -36,7 +37,7 @@ MEANINGS = {
     "--out": "to write|folder|table|file",
     "--precision": "fp32, bf16 or int8",
     "--ray": "Ray cluster",
-    "--retry": "failed",
+    "--runs": "folder of (all|the) runs",
     "--root": "chip store",
     "--seed": "seed",
     "--size": "size|side of",
@@ -58,16 +59,67 @@ SEVERAL = {
 """Options with more than one meaning, and why."""
 
 
-def list_options(command: Any, name: str = "") -> list[tuple[str, str, str]]:
-    """Return command, option and help of all options."""
+RELATED = {
+    ("--batch-size", "--count"): "chips at a time, and chips in all",
+    ("--bundle", "--out"): "an input, and the main output",
+    ("--count", "--jobs"): "chips, and processes that read chips",
+    ("--data", "--root"): "a store that exists, and one to create",
+    ("--html", "--out"): "a second output, and the main one",
+    ("--mean", "--std"): "two moments of one input",
+    ("--out", "--picture"): "the main output, and a second one",
+    ("--resample-to", "--spacing"): "the spacing of chips, and that of the file",
+    ("--test", "--val"): "the shares of two splits",
+}
+"""Pairs of options with the same type and similar words, and how they differ."""
+
+SIMILAR = 0.5
+"""Share of common words from which two helps have the same meaning."""
+
+STOP_WORDS = frozenset(
+    "a an and are as at be been by default do does else for from get gives has have if"
+    " in into is it its no none not of on only or other same such than that the their"
+    " them then there these they this to was were where which with without you your"
+    " must may can".split()
+)
+
+
+@dataclass(frozen=True)
+class CommandOption:
+    """An option of a command."""
+
+    command: str
+    name: str
+    help: str
+    kind: str
+
+    @property
+    def words(self):
+        """The words of the first sentence that carry meaning, without plurals and
+        parentheses."""
+        sentence = re.split(r"[.:;](?:\s|$)", re.sub(r"\([^)]*\)", "", self.help))[0]
+        words = set(re.findall(r"[a-z]+", sentence.lower())) - STOP_WORDS
+        return {word.rstrip("s") for word in words}
+
+    def means(self, other):
+        """Whether both have one type and mostly the same words."""
+        if self.kind != other.kind or not self.words | other.words:
+            return False
+        common = len(self.words & other.words)
+        return common >= SIMILAR * len(self.words | other.words)
+
+
+def list_options(command: Any, name: str = "") -> list[CommandOption]:
+    """Return the options of all commands."""
     options = []
     for key, member in getattr(command, "commands", {}).items():
         options += list_options(member, f"{name} {key}".strip())
     if not options:
         for parameter in command.params:
-            if parameter.param_type_name == "option" and parameter.help:
+            if parameter.param_type_name == "option":
                 longest = max(parameter.opts, key=len)
-                options.append((name, longest, parameter.help))
+                kind = str(parameter.type_descriptor.annotation)
+                option = CommandOption(name, longest, parameter.help, kind)
+                options.append(option)
     return options
 
 
@@ -78,25 +130,33 @@ def options():
 
 def test_one_help_has_one_name(options):
     names = defaultdict(set)
-    for _, option, text in options:
-        names[text].add(option)
+    for option in options:
+        names[option.help].add(option.name)
     assert {text: x for text, x in names.items() if len(x) > 1} == {}
+
+
+def test_one_type_and_meaning_has_one_name(options):
+    alike = {
+        tuple(sorted((first.name, second.name)))
+        for first, second in combinations(options, 2)
+        if first.name != second.name and first.means(second)
+    }
+    assert alike == set(RELATED)
 
 
 def test_one_name_has_one_meaning(options):
     texts = defaultdict(set)
-    for _, option, text in options:
-        texts[option].add(text)
-    for option, several in texts.items():
-        if len(several) > 1 and option not in SEVERAL:
-            words = MEANINGS.get(option, "no meaning is listed")
+    for option in options:
+        texts[option.name].add(option.help)
+    for name, several in texts.items():
+        if len(several) > 1 and name not in SEVERAL:
+            words = MEANINGS.get(name, "no meaning is listed")
             for text in several:
-                assert re.search(words, text, re.IGNORECASE), (option, text)
+                assert re.search(words, text, re.IGNORECASE), (name, text)
 
 
-def test_every_option_has_a_help():
-    command: Any = typer.main.get_command(build_app())
-    assert all(text for _, _, text in list_options(command))
+def test_every_option_has_a_help(options):
+    assert all(option.help for option in options)
 
 
 @dataclass(frozen=True)

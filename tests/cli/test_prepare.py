@@ -39,9 +39,7 @@ def test_label_typo_is_counted(rsft, tmp_path):
 
 def test_single_class_is_named(rsft, tmp_path):
     labels = write_labels(tmp_path, {"Cargo": 5})
-    code, printed = rsft(
-        "prepare", "folder", labels, "--root", tmp_path / "out", "--one-class"
-    )
+    code, printed = rsft("prepare", "folder", labels, "--root", tmp_path / "out")
     assert (
         code == 0
         and "warning: all chips have the class Cargo; `rsft finetune` needs at least two"

@@ -155,8 +155,8 @@ def test_a_run_starts_at_a_bundle():
         "data.root=my store",
         "train.epochs=2",
     ]
-    start = (values["start"], values["runs"], flags.as_json, values["log_every"])
-    assert start == (Path("b"), Path("r"), True, 1)
+    start = (values["start"], values["runs"], flags.as_json)
+    assert start == (Path("b"), Path("r"), True)
     assert values["no_report"] is True and values["resume"] is False
 
 

@@ -117,9 +117,7 @@ def test_larger_grid_runs_the_new_trials_only(sweep_folder, run):
 
 
 @pytest.mark.slow
-def test_failed_trials_are_retried_on_request_or_if_never_trained(
-    sweep_folder, run, root
-):
+def test_failed_trials_are_run_again(sweep_folder, run, root):
     manifest = sha256(root / "manifest.parquet")
 
     def end(keys):
@@ -131,9 +129,8 @@ def test_failed_trials_are_retried_on_request_or_if_never_trained(
     folder = sweep_folder()
     run(folder, end)
     assert [outcome.reason for outcome in folder.report().failed] == ["nan", "nan"]
-    run(folder, end)
-    calls = run(folder, end, retry=True)
-    assert ranks(calls) == [1, 2, 3, 4, 2, 2, 3]
+    calls = run(folder, end)
+    assert ranks(calls) == [1, 2, 3, 4, 2, 3]
 
 
 @pytest.mark.slow
@@ -144,7 +141,7 @@ def test_trials_that_the_scheduler_stopped_have_ended(sweep_folder, run):
         return TrialOutcome(keys, "stopped", "behind")
 
     run(sweep_folder(), end)
-    calls = run(sweep_folder(), end, retry=True)
+    calls = run(sweep_folder(), end)
     results = sweep_folder().report()
     assert len(calls) == 4 and results.remaining == 0
     assert results.best.keys == {"peft.rank": 3} and results.failed == []

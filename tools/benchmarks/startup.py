@@ -84,8 +84,6 @@ JOBS = {
             "--runs",
             "OUT",
             "--json",
-            "--log-every",
-            "1",
         ),
         6,
         FIRST_STEP,

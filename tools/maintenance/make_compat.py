@@ -143,7 +143,7 @@ def make_store(work: Path) -> None:
     Args:
         work: working directory of all commands.
     """
-    call(work, "prepare", "demo", "--root", "demo", "--jobs", 1)
+    call(work, "prepare", "demo", "--root", "demo")
     for split, counts in CHIPS.items():
         for name, count in counts.items():
             folder = work / "chips" / split / name
@@ -195,7 +195,7 @@ def train_and_stop(
     name = load_recipe(recipe).name
     for attempt in range(20):  # a fast run is a batch further when the signal arrives
         shutil.rmtree(runs / name, ignore_errors=True)
-        arguments = ["finetune", recipe, "--runs", runs, "--json", "--log-every", 1]
+        arguments = ["finetune", recipe, "--runs", runs, "--json"]
         with start_process(work, *arguments, stdout=subprocess.PIPE) as process:
             assert process.stdout is not None
             for line in process.stdout:

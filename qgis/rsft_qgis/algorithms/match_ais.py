@@ -108,7 +108,7 @@ class MatchAis(RsftAlgorithm):
             QgsProcessingParameterString(
                 self.EXTRA, "Further options of rsft ais match", optional=True
             ),
-            "As typed in a shell, for instance: --land none --position-error 50",
+            "As typed in a shell, for instance: --land none --pfa 1e-5",
             advanced=True,
         )
         self.add(

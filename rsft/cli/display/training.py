@@ -40,6 +40,10 @@ COLUMNS = {
 """Columns of metrics.csv that are shown, with their headings."""
 
 
+STEPS_PER_LINE = 50
+"""Steps between two lines of a log."""
+
+
 class Display(RunListener):
     """Receives the events of a run within a `with` block.
 
@@ -54,12 +58,11 @@ class Display(RunListener):
 
 
 class LogLines(Display):
-    """Prints a line every `every` steps and epoch, and on stderr what takes long."""
+    """Prints a line every 50 steps and epoch, and on stderr what takes long."""
 
-    def __init__(self, recipe: Recipe, console: Console, every: int = 50) -> None:
+    def __init__(self, recipe: Recipe, console: Console) -> None:
         self.recipe = recipe
         self.console = console
-        self.every = every
         self.waiting = WaitingLines(partial(error_console.print, soft_wrap=True))
 
     def __enter__(self) -> Self:
@@ -84,7 +87,7 @@ class LogLines(Display):
 
     def on_step(self, step: StepReport) -> None:
         self.waiting.report(step.done, step.total, "training steps")
-        if step.done % self.every == 0:
+        if step.done % STEPS_PER_LINE == 0:
             epoch = f"epoch {step.epoch + 1}/{self.recipe.train.epochs}"
             position = f"{epoch}  step {step.step}/{step.steps}"
             self.print(f"{position}  loss {step.loss:.3f}  {describe_speed(step)}")
@@ -100,11 +103,10 @@ class LogLines(Display):
 class JsonLines(Display):
     """Prints the events progress, started, step and epoch as JSON, one object per line.
 
-    There is an event step every `every` steps. Keys contain units.
+    Keys contain units.
     """
 
-    def __init__(self, every: int = 50) -> None:
-        self.every = every
+    def __init__(self) -> None:
         self.report = report_json_progress()
 
     def on_progress(self, done: int, total: int, item: str) -> None:
@@ -114,8 +116,7 @@ class JsonLines(Display):
         emit_json_event("started", {"run": str(run.folder), **metadata})
 
     def on_step(self, step: StepReport) -> None:
-        if step.done % self.every == 0:
-            emit_json_event("step", asdict(step))
+        emit_json_event("step", asdict(step))
 
     def on_epoch_end(self, row: dict[str, float], scales: dict[Site, float]) -> None:
         modulator = {str(site): value for site, value in scales.items()}
@@ -193,7 +194,7 @@ EXTREMES_SHOWN = 3
 
 
 def choose_display(
-    recipe: Recipe, console: Console, *, quiet: bool, as_json: bool, every: int
+    recipe: Recipe, console: Console, *, quiet: bool, as_json: bool
 ) -> Display:
     """Return the display for a run: live, lines of a log, or JSON lines.
 
@@ -204,15 +205,14 @@ def choose_display(
         console: where to print.
         quiet: show nothing.
         as_json: print JSON lines.
-        every: steps between lines.
     """
     if quiet or not is_rank_zero():
         return Display()
     if as_json:
-        return JsonLines(every)
+        return JsonLines()
     if can_redraw(console):
         return LiveDisplay(recipe, console)
-    return LogLines(recipe, console, every)
+    return LogLines(recipe, console)
 
 
 class LiveDisplay(Display):

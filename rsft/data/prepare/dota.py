@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Literal
 
 from rsft.data.prepare.registry import data_set
 from rsft.data.prepare.store_build import StoreBuild, builds_store, check_choice
-from rsft.errors import RequestError
 
 if TYPE_CHECKING:
     from rsft.data.chips.record import ChipRecord
@@ -42,6 +41,13 @@ DOTA_LICENSE = "academic use only, non-commercial"
 """The terms of https://captain-whu.github.io/DOTA/dataset.html; the images also have
 those of Google Earth."""
 
+MIN_SIZE = 4
+"""Minimum side of an object in pixels; smaller ones are rejected. Rows of the authors'
+lists have none."""
+
+VAL_SHARE = 0.2
+"""Share of each class for validation."""
+
 
 @data_set("dota")
 @builds_store("dota")
@@ -52,20 +58,16 @@ def prepare_dota(
     version: Literal["1.0", "1.5", "2.0"] = "1.0",
     classes: int = 15,
     lists: Path | None = None,
-    margin: int = 0,
-    min_size: int = 4,
-    val: float = 0.2,
     jobs: int = 2,
-    seed: int = 0,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> ChipStore:
     """Build a chip store of DOTA: one chip per object, along its horizontal box.
 
-    `DOTAObjects` reads the objects. The validation split consists of whole images, so
-    `val` is approximate. It is taken from the images outside of train/, val/ and test/.
-    Each process keeps one image in memory. With `lists`, rows and splits are those of
-    the authors' lists, one chip per row; margin, minimum size and `val` have no effect.
+    `DOTAObjects` reads the objects. If SOURCE has no validation split, it is made of
+    whole images outside of train/ and test/, about `VAL_SHARE` of each class. Each
+    process keeps one image in memory. With `lists`, rows and splits are those of the
+    authors' lists, one chip per row.
 
     Args:
         source: Folder or archive of DOTA: train/ and val/, or images/ and labelTxt/
@@ -73,9 +75,6 @@ def prepare_dota(
         version: Version of the labels.
         classes: Number of classes: 15, as in v1.0, or 18.
         lists: Folder of the authors' lists dota_train_idx.txt and dota_val_idx.txt.
-        margin: Pixels added on each side of an object's box.
-        min_size: Minimum side in pixels; smaller objects are rejected.
-        val: Share of each class for validation, if SOURCE has no validation split.
 
     Raises:
         RequestError: `source` is missing, ambiguous or has no image with labels, `root`
@@ -87,31 +86,21 @@ def prepare_dota(
     from rsft.data.datasets.dota_records import list_crop_records, read_rgb_cached
     from rsft.data.datasets.published_archives import DOTA_ARCHIVE
     from rsft.data.datasets.source_errors import open_source
-    from rsft.data.datasets.splits import check_val_share
 
     check_choice(version, "--version", DOTAObjects.versions)
     check_choice(classes, "--classes", (15, 18))
-    _check_sizes(margin, min_size)
-    check_val_share(val)
-    if lists is not None:  # listed windows have no margin and no minimum side
-        margin = 0
-        min_size = 1
+    min_size = MIN_SIZE if lists is None else 1
 
     def read(folder: Path) -> DOTAObjects:
         return DOTAObjects(
-            folder,
-            "all",
-            version,
-            num_classes=classes,
-            margin=margin,
-            min_size=min_size,
+            folder, "all", version, num_classes=classes, min_size=min_size
         )
 
     title = f"an image with labels of DOTA v{version}"
     with build.open_source() as folder:
         dataset = open_source(DOTA_ARCHIVE, folder, title, read)
         if lists is None:
-            records = _list_records(dataset, version, val, seed)
+            records = _list_records(dataset, version)
         else:
             records = list_crop_records(dataset, lists, version)
         description = StoreDescription(
@@ -129,22 +118,8 @@ def prepare_dota(
             read_rgb_cached.clear()
 
 
-def _check_sizes(margin: int, min_size: int) -> None:
-    if margin < 0 or min_size < 1:
-        raise RequestError(
-            f"the margin is {margin} and the minimum side {min_size}",
-            "--margin, --min-size",
-            "give a margin of 0 or more, and a side of 1 or more",
-        )
-
-
-def _list_records(
-    dataset: DOTAObjects, version: DOTAVersion, val: float, seed: int
-) -> list[ChipRecord]:
-    """Make one record per object.
-
-    `val` is the share of validation, unless a folder is that split.
-    """
+def _list_records(dataset: DOTAObjects, version: DOTAVersion) -> list[ChipRecord]:
+    """Make one record per object."""
     from rsft.data.datasets.dota_records import make_crop_record
     from rsft.data.datasets.splits import split_groups
 
@@ -153,7 +128,8 @@ def _list_records(
     if unassigned and "val" not in split_of.values():
         labels = [item.category for item in unassigned]
         images = [item.image.path for item in unassigned]
-        split_of |= split_groups(labels, images, {"train": 1 - val, "val": val}, seed)
+        shares = {"train": 1 - VAL_SHARE, "val": VAL_SHARE}
+        split_of |= split_groups(labels, images, shares, seed=0)
     return [
         make_crop_record(item, split_of[item.image.path], version)
         for item in dataset.objects

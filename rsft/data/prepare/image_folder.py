@@ -50,7 +50,6 @@ def prepare_folder(
     spacing: float | None = None,
     license: str = UNKNOWN,
     not_a_target: str | None = None,
-    one_class: bool = False,
     seed: int = 0,
     overwrite: bool = False,
     progress: Progress | None = None,
@@ -79,11 +78,10 @@ def prepare_folder(
         license: License of the images: an SPDX identifier, or a text with restrictions.
         not_a_target: Class of the rows whose verdict is `not a target`, such as clutter
             (default: left out).
-        one_class: Build even if all images have one class.
 
     Raises:
-        RequestError: `source` has no labeled image or a single class, `root` is not
-            empty, or an argument is out of range.
+        RequestError: `source` has no labeled image, `root` is not empty, or an
+            argument is out of range.
         DataError: no image can be used.
     """
     from rsft.data.chips.record import StoreDescription
@@ -94,8 +92,6 @@ def prepare_folder(
         check_imbalance(imbalance)
     files = _read_files(source, not_a_target)
     class_names = read_class_names(files.classes, names)
-    if not one_class:
-        _check_classes(files, source)
     train, others = _split_files(files.files, val, test, seed)
     skipped = files.skipped
     if imbalance is not None:
@@ -172,18 +168,6 @@ def _read_files(source: Path, not_a_target: str | None) -> LabeledFiles | LabelT
             "leave out --not-a-target",
         )
     return LabeledFiles(source)
-
-
-def _check_classes(files: LabeledFiles | LabelTable, source: Path) -> None:
-    """Raise RequestError if all images have one class."""
-    from rsft.data.chips.record import describe_rejections
-
-    if len(files.classes) == 1:
-        hint = "give the folder that contains the class folders, or add --one-class"
-        if files.rejected:
-            hint += f"; {describe_rejections(files.rejected)}"
-        message = f"all {len(files.files):,} images have the class {files.classes[0]}"
-        raise RequestError(message, source, hint)
 
 
 def _split_files(

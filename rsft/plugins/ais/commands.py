@@ -48,7 +48,6 @@ def ais_match(
     crs: str | None = None,
     time: Annotated[str | None, Option(metavar="TIME")] = None,
     min_confidence: float = 0.9,
-    position_error: Annotated[float, Option(metavar="METERS")] = 20.0,
     html: Annotated[Path | None, Option(metavar="PAGE", access=Access.WRITE)] = None,
     review: Annotated[Path | None, Option(metavar="FILE")] = None,
     overwrite: bool = False,
@@ -78,8 +77,6 @@ def ais_match(
         time: Time of the acquisition in UTC, such as 2021-01-19T03:16:53Z (default:
             that of the product).
         min_confidence: Pairs with a smaller confidence, 0.5 to 1, are ambiguous.
-        position_error: Standard deviation of the places of objects, by the georeference
-            and the center of an object.
         html: HTML page to write, on which you choose the ships of ambiguous objects.
         review: Your choices: the file that the page saves. Give the other options as
             before.
@@ -91,7 +88,7 @@ def ais_match(
     from rsft.plugins.ais.layers import write_match
     from rsft.plugins.ais.match import AisOptions
 
-    options = AisOptions(time, min_confidence, position_error, review)
+    options = AisOptions(time, min_confidence, review=review)
     check_output_file(out, (".gpkg",), overwrite)
     if html is not None:
         check_output_file(html, (".html", ".htm"), overwrite)

@@ -62,7 +62,7 @@ class AisOptions:
             raise RequestError(
                 f"the error of positions {self.position_sigma:g} m is not between 0"
                 " and 10,000 m",
-                "--position-error",
+                "position_sigma",
                 "give a standard deviation in meters, such as 20",
             )
 

@@ -64,12 +64,12 @@ def scene_files(store: ChipStore, arguments: Mapping[str, Any]) -> Iterator[str]
 def prepare_demo(
     root: Path,
     scene: Annotated[Path | None, Option(access=Access.WRITE)] = None,
-    jobs: int = 2,
     seed: int = 0,
     overwrite: bool = False,
     progress: Progress | None = None,
     counts: Counts | None = None,
     scenes: int | None = None,
+    jobs: int = 2,
 ) -> ChipStore:
     """Simulate a long-tailed data set of SAR ship chips with four classes.
 
@@ -82,6 +82,7 @@ def prepare_demo(
             truth), land.gpkg and their messages, ais.csv (default: no scene).
         counts: number of chips by split and class; by default DEMO_COUNTS.
         scenes: number of simulated images of SRSDD; by default DEMO_SCENES.
+        jobs: number of parallel processes.
 
     Raises:
         RequestError: `root` is not empty, or `scene` is not free, see

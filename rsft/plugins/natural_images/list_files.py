@@ -66,8 +66,7 @@ class ListFiles:
 
     Args:
         published: the published lists.
-        root: the folder that the paths in the lists are relative to.
-        lists: the folder of the lists; None takes `root`.
+        root: the folder of the lists, and that their paths are relative to.
 
     Attributes:
         table: split, path, label (integer) and class of every existing image, in the
@@ -82,9 +81,7 @@ class ListFiles:
         DataError: a list is not a text file.
     """
 
-    def __init__(
-        self, published: PublishedLists, root: Path, lists: Path | None = None
-    ) -> None:
+    def __init__(self, published: PublishedLists, root: Path) -> None:
         if not root.is_dir():
             raise RequestError(
                 "the folder does not exist",
@@ -93,7 +90,6 @@ class ListFiles:
             )
         self.published = published
         self.root = root
-        self.lists = lists or root
         rows = self._read_lists()
         is_class = rows["label"].between(0, published.classes - 1)
         train = rows[(rows["split"] == "train") & is_class]
@@ -121,7 +117,7 @@ class ListFiles:
         )
 
     def _list_path(self, split: str) -> Path:
-        return self.lists / self.published.lists[split]
+        return self.root / self.published.lists[split]
 
     def _read_lists(self) -> pd.DataFrame:
         """Return all rows of the lists.
@@ -134,8 +130,8 @@ class ListFiles:
         if not train.is_file():
             raise RequestError(
                 f"{train.name} is missing",
-                self.lists,
-                "give the folder of the lists with --lists",
+                self.root,
+                "copy the lists into the folder",
             )
         rows = list[tuple[str, int, str, str]]()
         for split in self.published.lists:

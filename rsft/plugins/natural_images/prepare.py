@@ -31,7 +31,6 @@ def prepare_cifar100(
     root: Path,
     imbalance: float = 100,
     val: float = 0.1,
-    seed: int = 0,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> ChipStore:
@@ -66,7 +65,7 @@ def prepare_cifar100(
             CIFAR_100_ARCHIVE.name,
             lambda folder: CIFAR100(folder, "all"),
         )
-        records, skipped = _list_cifar_records(dataset, imbalance, val, seed)
+        records, skipped = _list_cifar_records(dataset, imbalance, val)
         description = StoreDescription(
             f"CIFAR100-LT, imbalance {imbalance:g}",
             CLASSES,
@@ -78,7 +77,7 @@ def prepare_cifar100(
 
 
 def _list_cifar_records(
-    dataset: CIFAR100, imbalance: float, val: float, seed: int
+    dataset: CIFAR100, imbalance: float, val: float
 ) -> tuple[list[ChipRecord], Counter[str]]:
     """Return the records of the long tail, and the number of skipped images."""
     from rsft.data.chips.record import ChipRecord
@@ -87,11 +86,11 @@ def _list_cifar_records(
 
     train = [image for image in dataset.images if image.split == "train"]
     others = [image for image in dataset.images if image.split != "train"]
-    images = subsample_long_tail(train, dataset.classes, imbalance, seed)
+    images = subsample_long_tail(train, dataset.classes, imbalance, seed=0)
     reason = f"training image, to reach an imbalance of {imbalance:g}"
     skipped = dataset.skipped + Counter({reason: len(train) - len(images)})
     if val and not any(image.split == "val" for image in others):
-        test, held_out = hold_out(others, val, seed)
+        test, held_out = hold_out(others, val, seed=0)
         others = test + held_out
     images += others
     names = make_chip_names(
@@ -120,7 +119,6 @@ def prepare_places_lt(
     build: StoreBuild,
     source: Path | None,
     root: Path,
-    lists: Path | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> ChipStore:
@@ -132,7 +130,6 @@ def prepare_places_lt(
     Args:
         source: Folder of Places365 that the paths in the lists are relative to
             (default: search in ROOT, beside it and in raw/).
-        lists: Folder of the list files (default: SOURCE).
 
     Raises:
         RequestError: the folder or the lists are missing, none of their images is in
@@ -141,7 +138,7 @@ def prepare_places_lt(
     """
     from rsft.plugins.natural_images.list_files import PLACES_LT
 
-    return _build_list_store(build, PLACES_LT, lists)
+    return _build_list_store(build, PLACES_LT)
 
 
 @data_set("inat2018", PAPER)
@@ -150,7 +147,6 @@ def prepare_inat2018(
     build: StoreBuild,
     source: Path | None,
     root: Path,
-    lists: Path | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> ChipStore:
@@ -161,7 +157,6 @@ def prepare_inat2018(
     Args:
         source: Folder that contains train_val2018/ (default: search in ROOT, beside it
             and in raw/).
-        lists: Folder of the list files (default: SOURCE).
 
     Raises:
         RequestError: the folder or the lists are missing, none of their images is in
@@ -170,19 +165,17 @@ def prepare_inat2018(
     """
     from rsft.plugins.natural_images.list_files import INATURALIST_2018
 
-    return _build_list_store(build, INATURALIST_2018, lists)
+    return _build_list_store(build, INATURALIST_2018)
 
 
-def _build_list_store(
-    build: StoreBuild, published: PublishedLists, lists: Path | None
-) -> ChipStore:
+def _build_list_store(build: StoreBuild, published: PublishedLists) -> ChipStore:
     from rsft.data.chips.record import StoreDescription
     from rsft.data.datasets.source_errors import explain_wrong_source
     from rsft.plugins.natural_images.list_files import ListFiles
 
     with explain_wrong_source(published.archive, build.source_path):
-        files = ListFiles(published, build.source_path, lists)
-    differences = [(str(files.lists), 0, text) for text in files.differences]
+        files = ListFiles(published, build.source_path)
+    differences = [(str(files.root), 0, text) for text in files.differences]
     description = StoreDescription(
         published.title,
         files.classes,

@@ -79,7 +79,6 @@ def prepare_opensarship(
     bands: tuple[str, ...] | None = None,
     val: float = 0.1,
     test: float = 0.2,
-    seed: int = 0,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> ChipStore:
@@ -138,7 +137,7 @@ def prepare_opensarship(
         if without_class:
             skipped[f"no {', '.join(MERCHANT_CLASSES)}"] = without_class
         shares = {"train": 1 - val - test, "val": val, "test": test}
-        records = _list_records(chips, labels, shares, seed, product, bands)
+        records = _list_records(chips, labels, shares, product, bands)
         names = {"3": THREE_CLASSES, "merchant": MERCHANT_CLASSES}
         description = StoreDescription(
             f"OpenSARShip, {dataset.products[product]}",
@@ -232,7 +231,6 @@ def _list_records(
     chips: list[OpenSARShipChip],
     labels: list[str],
     shares: Mapping[str, float],
-    seed: int,
     product: OpenSARShipProduct,
     bands: tuple[str, ...] | None,
 ) -> list[ChipRecord]:
@@ -241,7 +239,7 @@ def _list_records(
 
     labeled = [pair for pair in zip(chips, labels, strict=True) if pair[1]]
     scenes = [chip.scene for chip, _ in labeled]
-    split_of = split_groups([label for _, label in labeled], scenes, shares, seed)
+    split_of = split_groups([label for _, label in labeled], scenes, shares, seed=0)
     return [
         _make_record(chip, label, split_of[chip.scene], product, bands)
         for chip, label in labeled

@@ -23,12 +23,11 @@ def reproduce(
     root: Annotated[Path | None, Option(metavar="FOLDER")] = None,
     lists: Path | None = None,
     metalora: Annotated[Path | None, Option(metavar="CHECKOUT")] = None,
-    results: Path = Path("runs/tables"),
+    runs: Path = Path("runs/tables"),
     base: Annotated[str, Option(name="--on", metavar="RECIPE")] = "",
     seeds: Annotated[int, Option(min=0)] = 0,
     threads: Annotated[int, Option(min=1)] = 1,
-    retry: bool = False,
-    only_print: Annotated[bool, Option(name="--print")] = False,
+    report: bool = False,
 ) -> None:
     """Repeat a table or figure of the paper, and print our numbers beside the paper's.
 
@@ -48,14 +47,13 @@ def reproduce(
         lists: Folder of the authors' lists (default for FUSRS: download).
         metalora: Checkout of github.com/doem97/metalora, whose trainer then also runs,
             on the same batches.
-        results: Folder of the runs.
+        runs: Folder of the runs.
         base: Take data, network and training from this recipe, which is no reproduction
             of the paper.
         seeds: Runs of each cell, with seeds from 0 (default: one run with the seed of
             the recipe).
         threads: CPU threads of a run.
-        retry: Also repeat runs that failed in training.
-        only_print: Run nothing; print the results that exist.
+        report: Run nothing; print the results that exist.
     """
     from rsft.plugins.paper.cells import TableSettings, read_tables
     from rsft.plugins.paper.job import ReproductionRequest, find_table, reproduce_table
@@ -68,7 +66,7 @@ def reproduce(
             )
 
     if not table:
-        say(overview_markdown(read_tables(), results))
+        say(overview_markdown(read_tables(), runs))
         return
     settings = TableSettings(
         base, tuple(overrides or ()), tuple(range(seeds)), column, str(root or "")
@@ -76,11 +74,10 @@ def reproduce(
     request = ReproductionRequest(
         find_table(table),
         settings,
-        results,
+        runs,
         lists,
         metalora,
-        retry=retry,
         threads=threads,
-        only_print=only_print,
+        only_print=report,
     )
     say(reproduce_table(request, say, progress))

@@ -47,7 +47,6 @@ class ReproductionRequest:
         results: folder of the runs.
         lists: folder of the authors' lists.
         metalora: checkout of the authors' code; None runs rsft alone.
-        retry: repeat runs that failed in training.
         threads: CPU threads of a run.
         only_print: print what is there, and run nothing.
     """
@@ -57,7 +56,6 @@ class ReproductionRequest:
     results: Path = Path("runs/tables")
     lists: Path | None = None
     metalora: Path | None = None
-    retry: bool = False
     threads: int = 1
     only_print: bool = False
 
@@ -111,7 +109,7 @@ def reproduce_table(
         # with the hashes of the chips
         runs = TableRuns(table, request.settings, request.results)
         request.settings.save(settings_file)
-        runs.run(request.retry, request.threads, say)
+        runs.run(request.threads, say)
         if request.metalora is not None:
             _run_authors(runs, request.metalora, say)
     text = table_markdown(request.number, runs)

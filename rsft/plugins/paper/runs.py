@@ -95,18 +95,17 @@ class TableRuns:
                     named[trial.id] = (name, trial)
         return named
 
-    def run(self, retry: bool, threads: int, say: Callable[[str], None]) -> None:
-        """Run the missing trials.
+    def run(self, threads: int, say: Callable[[str], None]) -> None:
+        """Run the missing trials; failed ones are run again.
 
         Args:
-            retry: run trials that failed in training again.
             threads: CPU threads of one trial.
             say: called with one line per trial.
 
         Raises:
             Interrupted: SIGINT or SIGTERM; the trials have saved their state.
         """
-        finished = drop_failed(self.outcomes, retry)
+        finished = drop_failed(self.outcomes)
         named = self.named_trials()
         missing = [trial for id, (_, trial) in named.items() if id not in finished]
         if not missing:

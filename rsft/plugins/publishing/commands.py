@@ -40,7 +40,6 @@ def bundle_stac(
 def bundle_card(
     bundle: DescribedBundleArgument,
     out: Annotated[Path | None, OUT] = None,
-    repository: Annotated[str | None, Option(metavar="OWNER/NAME")] = None,
     overwrite: bool = False,
 ) -> None:
     """Write the model card of a bundle for the Hugging Face Hub.
@@ -49,12 +48,10 @@ def bundle_card(
 
     Args:
         out: File to write (default: README.md beside the bundle).
-        repository: Repository on the Hub, for the commands in the card.
     """
     from rsft.plugins.publishing.hub import write_model_card
 
-    card = write_model_card(bundle, out, repository=repository, overwrite=overwrite)
-    show_paths({"card": card})
+    show_paths({"card": write_model_card(bundle, out, overwrite=overwrite)})
 
 
 @documented
@@ -65,12 +62,11 @@ def bundle_push(
         Path | None, replace(OUT, access=Access.WRITE | Access.OFFLINE)
     ] = None,
     card: Path | None = None,
-    item: bool = False,
     public: bool = False,
     yes: Annotated[bool, Option(short="-y")] = False,
     overwrite: bool = False,
 ) -> None:
-    """Upload a bundle with its model card to the Hugging Face Hub, privately.
+    """Upload a bundle, its model card and STAC item to the Hugging Face Hub, privately.
 
     First, the command lists the files and asks. It uploads nothing else. Log in with
     `hf auth login`.
@@ -81,7 +77,6 @@ def bundle_push(
         repository: Repository on the Hugging Face Hub.
         out: Folder to write the files to; nothing is uploaded.
         card: Model card to upload as README.md (default: that of `rsft bundle card`).
-        item: Also upload a STAC item, item.json.
         public: Let everybody see the repository.
         yes: Do not ask for confirmation.
     """
@@ -95,9 +90,7 @@ def bundle_push(
     _warn_about_paths(bundle)
     with tempfile.TemporaryDirectory(prefix="rsft-") as temporary:
         folder = out or Path(temporary) / "hub"
-        write_hub_folder(
-            bundle, folder, repository, card=card, item=item, overwrite=overwrite
-        )
+        write_hub_folder(bundle, folder, repository, card=card, overwrite=overwrite)
         for name, size in list_hub_files(folder).items():
             console.print(f"{size:>12,} bytes  {name}", soft_wrap=True)
         visibility = "public" if public else "private"

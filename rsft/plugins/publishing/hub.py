@@ -170,10 +170,9 @@ def write_hub_folder(
     repository: str | None = None,
     *,
     card: Path | None = None,
-    item: bool = False,
     overwrite: bool = False,
 ) -> Path:
-    """Write a repository: README.md, bundle/ and, if requested, item.json.
+    """Write a repository: README.md, bundle/ and item.json, a STAC item.
 
     `rsft.load_bundle` and `rsft predict` read this folder, and a download of the
     repository.
@@ -183,7 +182,6 @@ def write_hub_folder(
         output: folder to write.
         repository: OWNER/NAME of the repository, for the commands in the card.
         card: file with the model card (default: a new one, as of `write_model_card`).
-        item: also write a STAC item, as `write_stac_item` does.
         overwrite: replace an existing folder.
 
     Returns:
@@ -225,9 +223,8 @@ def write_hub_folder(
             if (source.folder / name).is_file():  # a bundle need not be signed
                 shutil.copyfile(source.folder / name, temporary / BUNDLE_DIR / name)
         write_text(temporary / CARD_FILE, text)
-        if item:
-            published = replace(source, folder=temporary / BUNDLE_DIR)
-            write_text(temporary / ITEM_FILE, render_item(published, temporary, {}))
+        published = replace(source, folder=temporary / BUNDLE_DIR)
+        write_text(temporary / ITEM_FILE, render_item(published, temporary, {}))
     return output
 
 

@@ -50,7 +50,6 @@ def data_suggest(
     bundle: Path | None = None,
     html: PageOption = None,
     split: options.SplitOption = None,
-    device: options.DeviceOption = "auto",
     overwrite: bool = False,
     as_json: bool = False,
 ) -> None:
@@ -83,7 +82,7 @@ def data_suggest(
         message = "--split only works with a chip store"
         raise RequestError(message, "--split", "leave it out")
     if is_store and bundle is not None:
-        predictor = Predictor.load(bundle, device)
+        predictor = Predictor.load(bundle)
         suggestions = suggest_label_checks(source, predictor, count, split)
     else:
         loaded = None if bundle is None else Bundle.load(bundle)
@@ -113,7 +112,6 @@ def data_audit_labels(
     bundle: Annotated[Path | None, Option(access=Access.BUNDLE)] = None,
     count: Annotated[int | None, Option(min=1)] = None,
     html: PageOption = None,
-    device: options.DeviceOption = "auto",
     overwrite: bool = False,
 ) -> None:
     """Rank the chips of a chip store whose labels are probably wrong.
@@ -140,7 +138,7 @@ def data_audit_labels(
     check_outputs(out, html, overwrite)
     store = ChipStore.open(root)
     with progress() as report:
-        inputs = read_audit_inputs(store, bundle, device, report)
+        inputs = read_audit_inputs(store, bundle, progress=report)
         result = predict_out_of_fold(inputs, store.classes, report)
     audited = suggest_audited_labels(
         store, result.table, result.probabilities, result.notes

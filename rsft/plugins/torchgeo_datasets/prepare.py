@@ -72,7 +72,6 @@ def prepare_torchgeo(
     val: float = 0.2,
     license: str = UNKNOWN,
     download: Annotated[bool, Option(access=Access.ONLINE)] = False,
-    seed: int = 0,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> ChipStore:
@@ -123,7 +122,7 @@ def prepare_torchgeo(
     if val and {record.split for record in records} <= {"train", "test"}:
         train = [record for record in records if record.split == "train"]
         others = [record for record in records if record.split != "train"]
-        train, held_out = hold_out(train, val, seed)
+        train, held_out = hold_out(train, val, seed=0)
         records = [*train, *held_out, *others]
         if held_out:
             notes.append(f"no validation split: {val:g} of each class of train is val")

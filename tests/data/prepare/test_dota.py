@@ -152,9 +152,6 @@ def test_bad_requests(tree, tmp_path):
     for arguments in (
         {"version": "3.0"},
         {"classes": 16},
-        {"margin": -1},
-        {"min_size": 0},
-        {"val": 1.0},
     ):
         with pytest.raises(RequestError):
             prepare_dota(tree, tmp_path / "out", **arguments)  # type: ignore[arg-type]
@@ -169,7 +166,7 @@ def test_bad_requests(tree, tmp_path):
 @pytest.mark.realdata
 def test_the_real_samples_build(shared, tmp_path):
     root = shared("dota_samples")
-    store = prepare_dota(root, tmp_path / "out", val=0)
+    store = prepare_dota(root, tmp_path / "out")
     assert len(store.table) == 593 and store.rejected == 4
     assert store.skipped == {"text file that is not a label file": 2}
     expected = {

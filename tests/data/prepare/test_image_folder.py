@@ -82,13 +82,13 @@ def test_a_test_split_of_class_folders_leaves_the_training_images_as_they_are(tm
 def test_a_test_split_that_cannot_be_made_is_refused(tmp_path, folder, test):
     src = write_tree(tmp_path / "src", {"train/b": 2, folder: 2})
     with pytest.raises(RequestError) as caught:
-        prepare_folder(src, tmp_path / "out", test=test, one_class=True)
+        prepare_folder(src, tmp_path / "out", test=test)
     assert "--test" in caught.value.location
 
 
 def test_existing_splits_are_kept(tmp_path):
     src = write_tree(tmp_path / "src", {"train/a": 6, "val/a": 3, "test/a": 2})
-    store = prepare_folder(src, tmp_path / "out", val=0.5, one_class=True)
+    store = prepare_folder(src, tmp_path / "out", val=0.5)
     assert [
         store.class_counts(split).tolist() for split in ("train", "val", "test")
     ] == [[6], [3], [2]]
@@ -99,7 +99,7 @@ def test_a_chip_that_gdal_or_the_memory_cannot_hold_is_rejected_by_name(tmp_path
     write_chip_with_damaged_geokey(src / "a/geokey.tif")
     (src / "a/large.tif").touch()
     os.truncate(src / "a/large.tif", 24 * 2**30)
-    store = prepare_folder(src, tmp_path / "out", one_class=True)
+    store = prepare_folder(src, tmp_path / "out")
     rejected = pd.read_csv(store.root / "rejected.csv")
     assert len(store.table) == 3 and [Path(file).name for file in rejected["file"]] == [
         "geokey.tif",
@@ -131,9 +131,7 @@ def test_imbalance_reduces_only_training_and_is_counted(tmp_path):
 def test_class_folders_that_are_not_utf8_are_rejected_in_words(rsft, tmp_path):
     src = write_tree(tmp_path / "src", {"train/a": 3, "train/b": 3})
     (src / "train/b").rename(os.fsdecode(os.fsencode(src / "train") + b"/\xff\xfe"))
-    code, printed = rsft(
-        "prepare", "folder", src, "--root", tmp_path / "out", "--one-class"
-    )
+    code, printed = rsft("prepare", "folder", src, "--root", tmp_path / "out")
     assert code == 0 and "3 rejected" in printed, printed
     store = ChipStore.open(tmp_path / "out")
     rejected = pd.read_csv(store.root / "rejected.csv")
@@ -176,7 +174,6 @@ def test_rows_with_huge_labels_and_names_are_rejected(rsft, tmp_path, kind):
         src if kind == "list" else listed,
         "--root",
         tmp_path / "out",
-        "--one-class",
     )
     store = ChipStore.open(tmp_path / "out")
     assert (
@@ -270,7 +267,7 @@ def test_files_that_cannot_be_used_are_listed(tmp_path):
     src = write_tree(tmp_path / "src", {"a": 4})
     (src / "a" / "text.png").write_text("no image")
     (src / "a" / "cut.png").write_bytes((src / "a" / "000.png").read_bytes()[:60])
-    store = prepare_folder(src, tmp_path / "out", val=0, one_class=True)
+    store = prepare_folder(src, tmp_path / "out", val=0)
     assert store.rejected == 2 and len(store.table) == 4
     listed = pd.read_csv(store.root / "rejected.csv")
     assert [Path(file).name for file in listed["file"]] == ["cut.png", "text.png"]
@@ -278,17 +275,14 @@ def test_files_that_cannot_be_used_are_listed(tmp_path):
 
 def test_one_name_in_two_folders_of_a_class_stays_two_chips(tmp_path):
     src = write_tree(tmp_path / "src", {"a/x": 1, "a/y": 1})
-    store = prepare_folder(src, tmp_path / "out", val=0, one_class=True)
+    store = prepare_folder(src, tmp_path / "out", val=0)
     assert store.table["name"].tolist() == ["a__x__000_png", "a__y__000_png"]
 
 
-def test_a_single_class_needs_a_yes(tmp_path, rsft):
+def test_a_single_class_gives_a_warning(tmp_path, rsft):
     src = write_tree(tmp_path / "src", {"train/a": 2, "train/empty": 0})
     code, printed = rsft("prepare", "folder", src, "--root", tmp_path / "out")
-    assert code == 2 and not (tmp_path / "out").exists()
-    assert "all 2 images have the class a" in printed and "--one-class" in printed
-    store = prepare_folder(src, tmp_path / "out", one_class=True)
-    assert "--one-class" in (store.root / "README.md").read_text()
+    assert code == 0 and "warning: all chips have the class a" in printed
 
 
 COCO = (
@@ -401,7 +395,6 @@ def test_float_chips_of_two_polarizations(tmp_path):
         tmp_path / "out",
         unit="sigma0",
         bands=("VV", "VH"),
-        one_class=True,
     )
     assert (
         store.units == ("sigma0",)
@@ -413,7 +406,6 @@ def test_float_chips_of_two_polarizations(tmp_path):
         tmp_path / "upper",
         unit="Sigma0",
         bands=("VV", "VH"),
-        one_class=True,
     )
     assert store.units == ("sigma0",)
     with pytest.raises(RequestError, match=mentions("dB0", "uint8", "--unit")):
@@ -459,9 +451,7 @@ def test_bands_are_selected_by_the_names_in_the_files(tmp_path):
             file.write(pixels[-count:])
             for index, band in enumerate(bands, 1):
                 file.set_band_description(index, band)
-    build = partial(
-        prepare_folder, tmp_path / "in", unit="sigma0", val=0, one_class=True
-    )
+    build = partial(prepare_folder, tmp_path / "in", unit="sigma0", val=0)
     store = build(tmp_path / "out", bands=("VV",), spacing=10)
     assert store.table["name"].tolist() == ["both", "one", "vv"] and store.bands == (
         "VV",
@@ -494,7 +484,7 @@ def test_unit_in_the_tags_of_chips(tmp_path):
             pixels,
             **(names if index else {"names": ("VV", "VH")}),
         )
-    store = prepare_folder(tmp_path / "in", tmp_path / "out", val=0, one_class=True)
+    store = prepare_folder(tmp_path / "in", tmp_path / "out", val=0)
     assert (
         store.units == ("gamma0_db",)
         and store.bands == ("VV", "VH")
@@ -507,11 +497,11 @@ def test_names_that_are_not_utf8_are_rejected(tmp_path):
     src = write_tree(tmp_path / "src", {"train/a": 4, "val/a": 2})
     odd = Path(os.fsdecode(os.fsencode(src / "train/a") + b"/\xff\xfe.png"))
     odd.write_bytes((src / "train/a/000.png").read_bytes())
-    store = prepare_folder(src, tmp_path / "out", one_class=True)
+    store = prepare_folder(src, tmp_path / "out")
     assert len(store.table) == 6 and store.rejected == 1
     rejected = pd.read_csv(store.root / "rejected.csv").iloc[0]
     assert (
         rejected["file"] == rf"{src}/train/a/\udcff\udcfe.png"
         and "not UTF-8" in rejected["reason"]
     )
-    assert prepare_folder(src, tmp_path / "again", one_class=True).rejected == 1
+    assert prepare_folder(src, tmp_path / "again").rejected == 1

@@ -82,9 +82,7 @@ def test_a_new_store_of_saved_chips_loses_no_label(desk, bands):
     rows[["path"]].assign(**{"class": "bright", "verdict": "class"}).to_csv(
         "corrected.csv", index=False
     )
-    store = prepare_folder(
-        Path("corrected.csv"), Path("data/corrected"), val=0, one_class=True
-    )
+    store = prepare_folder(Path("corrected.csv"), Path("data/corrected"), val=0)
     assert (len(store.table), store.rejected, store.units, store.bands) == (
         6,
         0,

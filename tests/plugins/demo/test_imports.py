@@ -11,6 +11,6 @@ demo.DEMO_COUNTS, demo.DEMO_SCENES = {"train": train, "val": few, "test": few}, 
 
 
 def test_prepare_demo_imports_no_networks(tmp_path):
-    commands = {"demo": [["prepare", "demo", "--root", "demo", "--jobs", "1"]]}
+    commands = {"demo": [["prepare", "demo", "--root", "demo"]]}
     packages = run_commands(tmp_path, commands, FEW_CHIPS)["demo"]
     assert not packages & {*TORCHGEO, *NETWORKS, "sklearn", "geopandas"}

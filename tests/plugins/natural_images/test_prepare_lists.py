@@ -58,23 +58,18 @@ def test_places(tmp_path):
     ]
 
 
-def test_inaturalist_with_lists_in_another_folder(tmp_path, monkeypatch):
+def test_inaturalist(tmp_path, monkeypatch):
     published = replace(list_files.INATURALIST_2018, classes=8)
     monkeypatch.setattr(list_files, "INATURALIST_2018", published)
     src = tmp_path / "inat"
     src.mkdir()
     rows = ["train_val2018/Aves/3/a.jpg 3", "train_val2018/Fungi/7/b.jpg 7"]
     write_list(src, "iNaturalist18_train.txt", rows, 2)
-    (tmp_path / "lists").mkdir()
-    (src / "iNaturalist18_train.txt").rename(tmp_path / "lists/iNaturalist18_train.txt")
-    store = prepare_inat2018(src, tmp_path / "out", lists=tmp_path / "lists")
+    store = prepare_inat2018(src, tmp_path / "out")
     assert store.license == "non-commercial, research-only"
     assert (
         set(store.table["class"]) == {"Aves-3", "Fungi-7"} and len(store.classes) == 8
     )
-    assert (
-        prepare_inat2018(src, tmp_path / "out", lists=tmp_path / "lists").classes
-        == store.classes
-    )
+    assert prepare_inat2018(src, tmp_path / "out").classes == store.classes
     with pytest.raises(RequestError, match="a chip store already"):
-        prepare_inat2018(src, tmp_path / "out", lists=src)
+        prepare_inat2018(tmp_path, tmp_path / "out")

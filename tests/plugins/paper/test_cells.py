@@ -163,7 +163,7 @@ def results(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_finished_runs_are_not_repeated_and_are_printed(results, root, rsft):
     options = (
-        "--results",
+        "--runs",
         results,
         "--on",
         "mstar_lt_metalora",
@@ -181,9 +181,9 @@ def test_finished_runs_are_not_repeated_and_are_printed(results, root, rsft):
     assert code == 130 and all(line in printed for line in lines)
     code, printed = rsft("reproduce", "2", *options)
     # finished, and failed in training
-    assert "1 of 12" not in printed and "2 of 12" not in printed
+    assert "1 of 12" not in printed and "2 of 12" in printed
 
-    code, printed = rsft("reproduce", "Table-2", "--results", results, "--print")
+    code, printed = rsft("reproduce", "Table-2", "--runs", results, "--report")
     assert code == 0 and "bars at 64 px, 2 epochs of batch 32" in printed
     assert (
         "| K | 50.0 (91.6) | 25.0 (93.0) | 50.0 (87.7) | 50.0 (90.6) | 1 |" in printed

@@ -18,14 +18,8 @@ def test_stac_and_card(rsft, run, tmp_path):
         and str(item) in printed
         and json.loads(item.read_text())["stac_version"] == "1.1.0"
     )
-    code, printed = rsft(
-        "bundle", "card", run, "-o", card, "--repository", "analyst/bars"
-    )
-    assert (
-        code == 0
-        and str(card) in printed
-        and "hf download analyst/bars" in card.read_text()
-    )
+    code, printed = rsft("bundle", "card", run, "-o", card)
+    assert code == 0 and str(card) in printed and "hf download" in card.read_text()
     assert (
         rsft("bundle", "stac", run, "-o", item)[0]
         == rsft("bundle", "card", run, "-o", card)[0]
@@ -44,7 +38,7 @@ def test_push_lists_the_files_and_asks(rsft, run, tmp_path, monkeypatch):
         lambda folder, name, public: uploads.append((name, public)),
     )
     monkeypatch.setattr("typer.confirm", lambda text: questions.append(text))
-    code, printed = rsft("bundle", "push", run, "analyst/bars", "--item")
+    code, printed = rsft("bundle", "push", run, "analyst/bars")
     assert (
         code == 0
         and not uploads

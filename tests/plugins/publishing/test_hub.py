@@ -25,7 +25,7 @@ huggingface_hub = pytest.importorskip(
 
 @pytest.fixture
 def folder(ships, tmp_path):
-    return write_hub_folder(ships, tmp_path / "hub", "analyst/ships", item=True)
+    return write_hub_folder(ships, tmp_path / "hub", "analyst/ships")
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def test_a_bundle_with_any_folder_name_and_a_signature(ships, tmp_path):
     for name in (".signature.json", ".signed.json"):
         (bundle / name).write_text("{}")
     (bundle / ".secret").touch()
-    folder = write_hub_folder(bundle, tmp_path / "hub", item=True)
+    folder = write_hub_folder(bundle, tmp_path / "hub")
     names = set(list_hub_files(folder))
     assert names >= {"bundle/.signature.json", "bundle/.signed.json"}
     assert "bundle/.secret" not in names
@@ -87,9 +87,7 @@ def test_a_bundle_with_any_folder_name_and_a_signature(ships, tmp_path):
 def test_a_card_of_the_user(ships, tmp_path):
     (tmp_path / "card.md").write_text("my card")
     folder = write_hub_folder(ships, tmp_path / "hub", card=tmp_path / "card.md")
-    assert (folder / "README.md").read_text() == "my card" and not (
-        folder / "item.json"
-    ).exists()
+    assert (folder / "README.md").read_text() == "my card"
     with pytest.raises(RequestError, match="cannot be read"):
         write_hub_folder(ships, tmp_path / "other", card=tmp_path)
     with pytest.raises(RequestError, match="exists"):
