@@ -111,4 +111,3 @@ def test_contact_sheet_of_an_unknown_class_is_refused(data, root, tmp_path):
         and "choose one of b, 渔船" in printed
         and not (tmp_path / "x.png").exists()
     )
-

@@ -54,6 +54,7 @@ all of them contain."""
 SEVERAL = {
     "--classes": "a data set names its classes, or states how many it has",
     "--data": "TorchGeo calls its folder of files the data of a task as well",
+    "--key": "a private key signs, and its public key verifies",
     "--split": "the split of chips, and what is divided between splits",
 }
 """Options with more than one meaning, and why."""
@@ -76,10 +77,13 @@ SIMILAR = 0.5
 """Share of common words from which two helps have the same meaning."""
 
 STOP_WORDS = frozenset(
-    "a an and are as at be been by default do does else for from get gives has have if"
-    " in into is it its no none not of on only or other same such than that the their"
-    " them then there these they this to was were where which with without you your"
-    " must may can".split()
+    re.findall(
+        r"\w+",
+        "a an and are as at be been by default do does else for from get gives has have if"
+        " in into is it its no none not of on only or other same such than that the their"
+        " them then there these they this to was were where which with without you your"
+        " must may can",
+    )
 )
 
 
