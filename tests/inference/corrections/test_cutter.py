@@ -140,7 +140,7 @@ def test_digital_numbers_of_a_product_are_amplitude(desk):
     (source / "ship").mkdir(parents=True)
     write_geotiff(source / "ship/a.tif", pixels[:2, :8, :8], names=("VV", "VH"))
     store = prepare_folder(
-        source, desk.folder / "amplitude", unit="amplitude", val=0, one_class=True
+        source, desk.folder / "amplitude", unit="amplitude", val=0
     ).root
     safe = write_product(desk.folder, {"vv": pixels[2], "vh": pixels[3]})
     units = {"amplitude": (Stretch(high=500.0),) * 2}
