@@ -110,12 +110,12 @@ def test_a_contract_keeps_its_stretch(old_folder, run):
 
 def test_a_run_that_began_earlier_keeps_its_stretch(old_folder):
     from rsft.recipe.load import load_recipe
+    from rsft.training.runs.reader import read_run_info
     from rsft.training.setup import set_up
 
     recipe = load_recipe(Path("run_average/recipe.yaml"))
-    units = set_up(recipe, origin=Path("run_average")).contract.model_dump(mode="json")[
-        "units"
-    ]
+    run = read_run_info(Path("run_average"))
+    units = set_up(run.recipe).contract.model_dump(mode="json")["units"]
     assert (
         units
         == json.loads(Path("run_average/bundle/bundle.json").read_text())["contract"][

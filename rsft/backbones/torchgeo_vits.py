@@ -7,23 +7,18 @@ state the unit of the input, the license of the weights, and which tensors of a 
 not belong to the encoder. The unit is inferred from the numbers of the normalization;
 the rest is a table by repository.
 
-`import torchgeo.models` takes about a second. The enums are read once for each version
-of TorchGeo and then kept in the cache folder of the user, so that `rsft backbones ls`
-does not import TorchGeo.
+`import torchgeo.models` takes about a second, so that `rsft backbones ls` reads
+encoders.json instead.
 """
 
 import difflib
 import re
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, partial
-from importlib.metadata import version
 from typing import Any
 
 import torch
-from platformdirs import user_cache_path
-from pydantic import TypeAdapter
 from torch import Tensor
 
 from rsft.backbones.card import Card, Remote, State, drop_tensors
@@ -36,9 +31,6 @@ from rsft.backbones.timm_vits import (
     is_hierarchical_model,
 )
 from rsft.errors import RequestError
-from rsft.utils.atomic_files import write_text
-
-_FORMAT = 1  # of the cache file
 
 Normalization = tuple[tuple[float, ...], tuple[float, ...]]
 """Mean and standard deviation of each band; one number stands for all bands."""
@@ -71,25 +63,13 @@ class PublishedWeights:
     normalizations: tuple[Normalization, ...]
 
 
-_INDEX = TypeAdapter(list[PublishedWeights])
-
-
 @cache
 def published_weights() -> dict[str, PublishedWeights]:
     """Return all weights that the installed TorchGeo publishes, by name.
 
     They are in the order of its `list_models`.
     """
-    file = f"weights-{_FORMAT}-{version('torchgeo')}.json"
-    path = user_cache_path("rsft") / "torchgeo" / file
-    try:
-        index = _INDEX.validate_json(path.read_bytes())
-    except (OSError, ValueError):  # missing, or damaged by hand
-        index = list(read_enums())
-        with suppress(OSError):  # a read-only home: the enums are read again next time
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_text(path, _INDEX.dump_json(index).decode())
-    return {weights.name: weights for weights in index}
+    return {weights.name: weights for weights in read_enums()}
 
 
 def read_enums() -> Iterator[PublishedWeights]:

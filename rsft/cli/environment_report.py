@@ -93,11 +93,7 @@ def _processor() -> list[EnvironmentCheck]:
     """Check device, threads and load, and compare float32 with bfloat16."""
     import torch
 
-    from rsft.utils.precision_benchmark import (
-        MIN_SPEEDUP,
-        matmul_speedup,
-        training_step_speedup,
-    )
+    from rsft.training.precision import has_instructions
 
     used = torch.get_num_threads()
     load = psutil.getloadavg()[0]
@@ -145,21 +141,14 @@ def _processor() -> list[EnvironmentCheck]:
         hint = ""
     rows.append(EnvironmentCheck("load", f"{load:.1f}", "warn" if busy else "ok", hint))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    product = matmul_speedup(device, torch.bfloat16)
-    training = training_step_speedup(device, torch.bfloat16)
-    value = (
-        f"speedup over float32: matrix product {product:.2g}, training step"
-        f" {training:.2g}"
-    )
     hint = "use train.precision=bf16, or auto"
-    if training <= MIN_SPEEDUP:
-        hint = "keep train.precision=fp32" + ", bf16 is slower on this machine" * (
-            training < 0.8
-        )
-    return [
-        *rows,
-        EnvironmentCheck("bfloat16", value, "warn" if training < 0.8 else "ok", hint),
-    ]
+    value = "in hardware"
+    status: Status = "ok"
+    if not has_instructions("bf16", device):
+        hint = "keep train.precision=fp32"
+        value = "emulated, which is slow"
+        status = "warn"
+    return [*rows, EnvironmentCheck("bfloat16", value, status, hint)]
 
 
 def _free_space(name: str, free: float) -> EnvironmentCheck:

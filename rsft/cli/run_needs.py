@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from datetime import timedelta
 from pathlib import Path
 
 import psutil
@@ -19,7 +18,7 @@ _UNKNOWN = "unknown without the chips"
 def list_needs(
     recipe: Recipe, runs: Path, fault: RequestError | None
 ) -> Iterator[EnvironmentCheck]:
-    """Yield one row each for data, weights, precision, disk, memory and time of a run.
+    """Yield one row each for data, weights, precision, disk and memory of a run.
 
     Args:
         recipe: the recipe.
@@ -35,10 +34,8 @@ def list_needs(
         count_disk,
         count_memory,
         count_network,
-        count_operations,
     )
-    from rsft.training.processes import resolve_precision
-    from rsft.utils.precision_benchmark import operations_per_second
+    from rsft.training.precision import resolve_precision
 
     store = None
     root = Path(recipe.data.root)
@@ -54,7 +51,7 @@ def list_needs(
     yield _check_weights(recipe)
     try:
         device = choose_device(recipe.train.device)
-        recipe, _ = resolve_precision(recipe, device)
+        recipe = resolve_precision(recipe, device)
         yield EnvironmentCheck(
             "precision", f"{recipe.train.precision} on {device.type}"
         )
@@ -72,19 +69,6 @@ def list_needs(
         yield _check_space("disk, run", run, _free_disk(runs))
     memory = count_memory(recipe, network) + psutil.Process().memory_info().rss
     yield _check_space("memory, at most", memory, _free_memory(device.type), "warn")
-    if store is None:
-        yield EnvironmentCheck("time", _UNKNOWN, "warn")
-        return
-    operations = count_operations(recipe, network, chips)
-    rate = operations_per_second(device, recipe.train.precision)
-    hours = timedelta(seconds=round(operations / rate))
-    text = (
-        f"{hours} (h:mm:ss): {operations / 1e12:,.3g} Tflop at {rate / 1e9:,.3g}"
-        " Gflop/s"
-    )
-    yield EnvironmentCheck(
-        "time", text, hint="without baselines, report and the reading of chips"
-    )
 
 
 def _failure(name: str, error: RsftError) -> EnvironmentCheck:

@@ -55,19 +55,16 @@ from rsft.metrics.comparison import compare_predictions
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.classifier import (
     Classifier,
-    choose_device,
     copy_to_device,
     extract_features,
     join_rows,
-    load_classifier,
     load_unmerged_classifier,
     tta_warning,
-    with_tta,
 )
-from rsft.models.output_cache import load_or_collect_outputs
 from rsft.models.outputs import ClassifierOutputs
 from rsft.models.uncertainty.statistics import log_softmax
 from rsft.peft import Site
+from rsft.training.classify import classify_chips
 from rsft.training.small_network import (
     predict_with_small_network,
     small_network_recipe,
@@ -134,7 +131,7 @@ def evaluate(
     leaks = count_leaks(store, training, split)
     chips = job.load(store, split, bundle.contract)
     announce(progress, f"weights of {bundle.recipe.backbone.name}")
-    outputs = _classify(job)
+    outputs = classify_chips(bundle, store.root, store.split(split), device, progress)
     estimate = None
     probabilities = np.exp(log_softmax(outputs.logits))
     if bundle.calibrator:
@@ -281,19 +278,6 @@ def _open_held_out(
         error.hint = "; ".join(filter(None, (error.hint, way_out)))
         raise
     return HeldOutStore.open(store.root)
-
-
-def _classify(job: _Job) -> ClassifierOutputs:
-    """Compute logits and features of the chips, averaged over test-time views."""
-    bundle = job.bundle
-    model, contract = with_tta(
-        load_classifier(bundle, job.device), bundle.contract, bundle.recipe.evaluate
-    )
-    chips = job.load(job.store, job.split, contract)
-    device = choose_device(job.device).type
-    return load_or_collect_outputs(
-        bundle, model, chips, device, job.progress, "classifying"
-    )
 
 
 def _contributions(

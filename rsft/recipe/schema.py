@@ -46,14 +46,14 @@ class DataSection(Section):
     ) = None
     """physical quantity of uint8 and uint16 pixels"""
     stretch: (
-        Literal["auto", "percentile", "log1p", "chip-max", "chip-standard"]
+        Literal["auto", "auto-0.2", "percentile", "log1p", "chip-max", "chip-standard"]
         | Pair
         | Pairs
     ) = "auto"
     """values that become black and white: measured on the training chips, the maximum
     of each chip, or a pair of limits; auto leaves bytes as they are and measures all
     other types; chip-standard is auto, with each chip normalized by its own mean and
-    standard deviation"""
+    standard deviation; auto-0.2 is the auto of a run that rsft 0.2 began"""
     fold: Fold | None = None
     """held-out fold of the training chips, such as 1/3: used for validation and test,
     never for training; null takes the splits of the data"""
@@ -283,10 +283,8 @@ class TrainSection(Section):
     max_grad_norm: float | None = Field(default=None, gt=0)
     """clip the norm of the gradient to this; null does not clip"""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "fp32"
-    """precision of the arithmetic; auto takes the fastest here, fp16 needs a GPU"""
-    allow_slow_precision: bool = False
-    """train also in a precision that is more than 4 times slower than fp32 on this
-    device"""
+    """precision of the arithmetic; auto takes the fastest
+    one that the device has instructions for; fp16 needs a GPU"""
     ensemble_size: int = Field(default=1, ge=1, le=100)
     """independent runs whose probabilities are averaged (the paper's 3)"""
     devices: int = Field(default=1, ge=1)

@@ -1,25 +1,18 @@
 """Calibration of a trained classifier, and its accuracy on the validation split."""
 
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rsft.data.loading.batches import ChipImages, UnaugmentedLoader
+from rsft.data.loading.batches import ChipImages
 from rsft.metrics.accuracy import summarize_accuracy
 from rsft.models.bundle.bundle import Bundle
-from rsft.models.classifier import (
-    choose_device,
-    collect_outputs,
-    load_classifier,
-    with_tta,
-)
-from rsft.models.output_cache import load_or_collect_outputs
 from rsft.models.outputs import ClassifierOutputs
 from rsft.models.uncertainty.calibrator import COVERAGE, Calibrator, ValidationChips
 from rsft.models.uncertainty.statistics import log_softmax, min_calibration_chips
+from rsft.training.classify import classify_chips
 from rsft.types import GROUPS, Indices, Progress
 
 MAX_CHIPS_PER_CLASS = 100
@@ -55,27 +48,19 @@ def calibrate_bundle(
     Returns:
         A new bundle with `calibrator` and `metrics`.
     """
-    recipe = bundle.recipe
-    model, contract = with_tta(
-        load_classifier(bundle, device), bundle.contract, recipe.evaluate
-    )
     train_indices = sample_evenly_per_class(train.labels, MAX_CHIPS_PER_CLASS)
-
-    def compute_outputs(chips: ChipImages, indices: Indices) -> ClassifierOutputs:
-        if contract != bundle.contract:  # test-time crops are cut from larger images
-            chips = ChipImages(
-                Path(recipe.data.root), chips.table, bundle.classes, contract, progress
-            )
-        if len(indices) < len(chips):
-            batches = UnaugmentedLoader(chips, indices, recipe.evaluate.batch_size)
-            return collect_outputs(model, batches, progress, "confidence")
-        target = choose_device(device).type
-        return load_or_collect_outputs(
-            bundle, model, chips, target, progress, "confidence"
-        )
-
-    val_outputs = compute_outputs(val, np.arange(len(val)))
-    train_outputs = compute_outputs(train, train_indices)
+    val_outputs = classify_chips(
+        bundle, val.root, val.table, device, progress, task="confidence"
+    )
+    train_outputs = classify_chips(
+        bundle,
+        train.root,
+        train.table,
+        device,
+        progress,
+        task="confidence",
+        indices=train_indices,
+    )
     val_groups = val.table["group_key"].fillna("").to_numpy(str)
     train_groups = np.asarray(train.table["group_key"].fillna("").unique(), str)
     selected = select_calibration_chips(val.labels, val_groups, train_groups)
@@ -100,7 +85,7 @@ def calibrate_bundle(
     predicted = val_outputs.logits.argmax(axis=1)
     groups = bundle.group_indices
     summary = summarize_accuracy(
-        predicted, val.labels, len(bundle.classes), groups, recipe.seed
+        predicted, val.labels, len(bundle.classes), groups, bundle.recipe.seed
     )
     metrics: dict[str, Any] = {"split": "val", "chips": len(val.labels)}
     metrics |= {name: asdict(x) for name in _MEASURES if (x := getattr(summary, name))}

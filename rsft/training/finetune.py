@@ -38,12 +38,12 @@ from rsft.training.init.start_bundle import StartBundle
 from rsft.training.learner import Learner
 from rsft.training.listeners import RunListener
 from rsft.training.meta.schedules import outer_loop
+from rsft.training.precision import resolve_precision
 from rsft.training.processes import (
     broadcast_object,
     is_rank_zero,
     launch_processes,
     require_consistent_processes,
-    resolve_precision,
 )
 from rsft.training.replay import correction_recipe, replay
 from rsft.training.runs.reader import METRICS_FILE, TRAINED, read_run_info
@@ -105,13 +105,13 @@ def train_single_run(
     _check_settings(recipe)
     device = choose_device(recipe.train.device)
     progress = listener.on_progress if listener else None
-    recipe, precision_metadata = resolve_precision(recipe, device, progress)
+    recipe = resolve_precision(recipe, device)
     seed_generators(recipe.seed)
     is_single = member[1] == 1
     # the folder of a run that began earlier
     origin = resume if is_single else runs.parent
     start = StartBundle.open(recipe, *member, run=origin)
-    setup = set_up(recipe, start, progress, origin)
+    setup = set_up(recipe, start, progress)
     if resume is None:
         run = Run.create(recipe, runs, source, entries)
         stored_recipe = None
@@ -124,7 +124,7 @@ def train_single_run(
         run = Run.resume(earlier)
         stored_recipe = earlier.recipe
     with run.track_status():
-        run.update(**precision_metadata, device=device.type)
+        run.update(precision=recipe.train.precision, device=device.type)
         if start is not None:
             if is_single:  # an ensemble has one copy
                 start.copy_into(run.folder)
@@ -132,7 +132,7 @@ def train_single_run(
             run.update(start=start.metadata(setup.store, kept_blocks))
         checkpoint = load_newest_checkpoint(run.checkpoints_dir)
         processes = launch_processes(recipe.train, device)
-        # with the precision that the first process has measured
+        # with the precision of the first process
         recipe = broadcast_object(recipe)
         move_network(setup.classifier, processes.device)
         if checkpoint is None:
@@ -365,15 +365,13 @@ def train_ensemble(
     ChipStore.open(Path(recipe.data.root))
     start = StartBundle.open(recipe, members=recipe.train.ensemble_size, run=resume)
     progress = listener.on_progress if listener else None
-    recipe, precision_metadata = resolve_precision(
-        recipe, choose_device(recipe.train.device), progress
-    )
+    recipe = resolve_precision(recipe, choose_device(recipe.train.device))
     if resume is None:
         run = Run.create(recipe, runs, source, entries)
     else:
         run = Run.resume(read_run_info(resume))
     with run.track_status():
-        run.update(**precision_metadata)
+        run.update(precision=recipe.train.precision)
         if start is not None:
             start.copy_into(run.folder)
         folder = run.folder / MEMBERS_DIR

@@ -1,12 +1,9 @@
-"""The processes of a run: precision, devices, start and communication.
+"""The processes of a run: devices, start and communication.
 
 In a run of one process nothing is sent.
 """
 
-import ctypes
-import logging
 import os
-import sys
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
@@ -20,113 +17,11 @@ from rsft.data.loading.batches import Batch
 from rsft.errors import RequestError
 from rsft.models.classifier import Classifier, copy_to_device
 from rsft.peft.modules.adapter_module import transformer_blocks
-from rsft.recipe.schema import Recipe, TrainSection
-from rsft.types import Progress
-from rsft.utils.precision_benchmark import fastest_precision, measure_speedups
-from rsft.utils.progress import announce
-
-_log = logging.getLogger(__name__)
+from rsft.recipe.schema import TrainSection
+from rsft.utils.memory import retain_freed_memory
 
 HALF_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 """Precision -> dtype of matrix products, for half precision."""
-
-
-MAX_SLOWDOWN = 4.0
-"""Largest factor by which a precision may be slower than float32 without
-`train.allow_slow_precision`."""
-
-_NOTICED_SLOWDOWN = 1.1
-
-
-def resolve_precision(
-    recipe: Recipe, device: torch.device, progress: Progress | None = None
-) -> tuple[Recipe, dict[str, Any]]:
-    """Replace the precision "auto" by the fastest one; reject one that is slow here.
-
-    Of several processes, the first one measures; `launch_processes` gives its precision
-    to the others.
-
-    Returns:
-        The recipe with its precision, and entries of run.json: "precision", and the
-            measured "precision_speeds".
-
-    Raises:
-        RequestError: float16 without a GPU or with a second-order outer step, bfloat16
-            with both a second-order outer step and sharded weights, or a precision that
-            is more than `MAX_SLOWDOWN` times slower than float32.
-    """
-    precision = recipe.train.precision
-    error = _precision_fault(recipe, device, precision)
-    if error is not None:
-        raise error
-    if precision == "fp32" or not is_rank_zero():
-        return recipe, {"precision": precision}
-    announce(progress, "speed of this device")
-    if precision != "auto":
-        speedups = measure_speedups(device, [precision])
-        _check_speed(recipe.train, device, speedups[precision])
-        return recipe, {"precision": precision, "precision_speeds": speedups}
-    usable = [
-        name for name in HALF_DTYPES if _precision_fault(recipe, device, name) is None
-    ]
-    speedups = measure_speedups(device, usable)
-    fastest = fastest_precision(speedups)
-    train = recipe.train.model_copy(update={"precision": fastest})
-    return recipe.model_copy(update={"train": train}), {
-        "precision": fastest,
-        "precision_speeds": speedups,
-    }
-
-
-def _precision_fault(
-    recipe: Recipe, device: torch.device, precision: str
-) -> RequestError | None:
-    """Return why a run cannot use a precision; None if it can."""
-    is_second_order = recipe.meta is not None and recipe.meta.order == 2
-    if precision == "fp16" and device.type != "cuda":
-        return RequestError(
-            "fp16 needs a GPU",
-            "train.precision",
-            "use train.precision=auto, or bf16 or fp32",
-        )
-    if precision == "fp16" and is_second_order:
-        message = (
-            "float16 needs a scaled loss, and the unrolled step of a second-order"
-            " gradient has none"
-        )
-        return RequestError(message, "train.precision", "use bf16 or fp32")
-    if precision == "bf16" and is_second_order and recipe.train.strategy == "fsdp":
-        message = (
-            "a second-order step needs float32, and sharded weights stay in half"
-            " precision"
-        )
-        return RequestError(
-            message,
-            "train.precision",
-            "use train.precision=fp32, or train.strategy=ddp",
-        )
-    return None
-
-
-def _check_speed(train: TrainSection, device: torch.device, speedup: float) -> None:
-    """Warn of a precision that is slower than float32; reject a much slower one.
-
-    Raises:
-        RequestError: it is more than `MAX_SLOWDOWN` times slower, and the recipe does
-            not allow it.
-    """
-    factor = 1 / speedup
-    if factor <= _NOTICED_SLOWDOWN:
-        return
-    message = (
-        f"a training step in {train.precision} takes {factor:.3g} times as long as in"
-        f" float32 on this {device.type}"
-    )
-    hint = "train.precision=auto takes the fastest precision"
-    if factor > MAX_SLOWDOWN and not train.allow_slow_precision:
-        hint += "; train.allow_slow_precision=true trains with this one"
-        raise RequestError(message, "train.precision", hint)
-    _log.warning("%s; %s", message, hint)
 
 
 @dataclass(frozen=True)
@@ -169,7 +64,7 @@ def launch_processes(train: TrainSection, device: torch.device) -> Processes:
     Returns:
         The launched processes.
     """
-    _keep_freed_memory()
+    retain_freed_memory()
     if train.devices * train.nodes == 1:
         if device.type == "cuda":
             device = torch.device(device.type, 0)
@@ -185,17 +80,6 @@ def launch_processes(train: TrainSection, device: torch.device) -> Processes:
     fabric.launch()
     dtype = HALF_DTYPES.get(broadcast_object(train.precision))
     return Processes(fabric.device, dtype, fabric.global_rank, fabric.world_size)
-
-
-def _keep_freed_memory() -> None:
-    """Let the C library of Linux keep what a step frees for the next one.
-
-    To give memory back and to take it again costs a small network a tenth of its time.
-    """
-    if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "mallopt"):
-        library.mallopt(-1, 1 << 30)  # M_TRIM_THRESHOLD: free bytes that are kept
-        # M_MMAP_THRESHOLD: larger blocks are given back; this is the largest value
-        library.mallopt(-3, 1 << 25)
 
 
 def require_consistent_processes(train: TrainSection) -> None:

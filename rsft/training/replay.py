@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +13,14 @@ from numpy.typing import NDArray
 
 from rsft.data.chips.folds import open_store
 from rsft.data.chips.store import ChipStore
-from rsft.data.loading.batches import ChipImages
 from rsft.errors import RequestError
 from rsft.metrics.comparison import exact_mcnemar, holm_adjust
 from rsft.models.bundle.bundle import RECIPE_FILE, Bundle, open_intact_index
 from rsft.models.bundle.foreign_keys import default_value, find_foreign_keys
-from rsft.models.classifier import (
-    choose_device,
-    load_classifier,
-    with_tta,
-)
-from rsft.models.output_cache import load_or_collect_outputs
 from rsft.recipe.load import load_recipe
 from rsft.recipe.schema import Recipe
 from rsft.recipe.text import to_yaml
+from rsft.training.classify import classify_chips
 from rsft.training.init.start_bundle import START_DIR
 from rsft.training.parts.added_chips import find_added_chips
 from rsft.training.runs.replay_file import (
@@ -104,24 +99,16 @@ def _predict(
     progress: Progress | None,
 ) -> _Names:
     """Return the class that a bundle predicts for each chip of a table."""
-    recipe = bundle.recipe
-    model, contract = with_tta(
-        load_classifier(bundle, device), bundle.contract, recipe.evaluate
-    )
-    contract = contract.model_copy(update={"bands": store.bands})
-    chips = ChipImages(
+    contract = bundle.contract.model_copy(update={"bands": store.bands})
+    outputs = classify_chips(
+        replace(bundle, contract=contract),
         store.root,
         table,
-        tuple(dict.fromkeys([*bundle.classes, *table["class"]])),
-        contract,
+        device,
         progress,
+        task="replay check",
     )
-
-    target = choose_device(device).type
-    logits = load_or_collect_outputs(
-        bundle, model, chips, target, progress, "replay check"
-    ).logits
-    predicted: _Names = np.array(bundle.classes)[logits.argmax(axis=1)]
+    predicted: _Names = np.array(bundle.classes)[outputs.logits.argmax(axis=1)]
     return predicted
 
 

@@ -13,7 +13,6 @@ from rsft.backbones import Backbone
 from rsft.data.chips.folds import open_store
 from rsft.data.chips.store import ChipStore, list_first_names, missing_classes
 from rsft.data.imagery.contract import Contract
-from rsft.data.imagery.stretch import AUTO_OF_0_2
 from rsft.data.loading.batches import ChipImages
 from rsft.data.loading.pool import Pool, open_pool
 from rsft.errors import RequestError
@@ -25,7 +24,6 @@ from rsft.training.init.frozen_features import compute_initial_features
 from rsft.training.init.head_init import init_head
 from rsft.training.init.start_bundle import StartBundle
 from rsft.training.processes import is_rank_zero
-from rsft.training.runs.reader import read_run_info
 from rsft.types import Progress
 from rsft.utils.progress import announce
 
@@ -97,7 +95,6 @@ def set_up(
     recipe: Recipe,
     start: StartBundle | None = None,
     progress: Progress | None = None,
-    origin: Path | None = None,
 ) -> TrainingSetup:
     """Open the chips, fit backbone and contract to them, and build the network.
 
@@ -106,7 +103,6 @@ def set_up(
         start: the bundle at which the run starts; its contract is used in place of a
             new one.
         progress: called while chips are read.
-        origin: folder of the run that is resumed, or of the ensemble.
 
     Returns:
         The setup. The network is on the CPU, in evaluation mode, without the tensors of
@@ -125,7 +121,7 @@ def set_up(
     if start is not None:
         contract = start.adopt_contract(store, encoder)
     else:
-        contract = _measure_contract(recipe.data, store, encoder, origin)
+        contract = _measure_contract(recipe.data, store, encoder)
     if recipe.train.last_blocks is not None:
         if encoder.is_random and start is None:
             raise RequestError(
@@ -145,14 +141,10 @@ def set_up(
 
 
 def _measure_contract(
-    data: DataSection, store: ChipStore, encoder: Backbone, origin: Path | None
+    data: DataSection, store: ChipStore, encoder: Backbone
 ) -> Contract:
     """Return the contract of the training chips."""
     table = store.split("train")
-    metadata = {} if origin is None else read_run_info(origin).metadata
-    if data.stretch == "auto" and metadata and "auto_stretch" not in metadata:
-        # rsft 0.2 began the run
-        data = data.model_copy(update={"stretch": AUTO_OF_0_2})
     contract = fit_contract(
         data,
         encoder,

@@ -30,6 +30,7 @@ _NOT_ON_WINDOWS = (
     )
 )
 _LONGEST_PATH = 259  # characters on Windows, unless long paths are enabled
+_PROCESSORS = Path("/proc/cpuinfo")
 _SET_PARENT_DEATH_SIGNAL = 1  # option of prctl
 _PATIENCE_S = (
     2.0  # virus scanners and the search index of Windows open a new file for a moment
@@ -157,13 +158,21 @@ def available_cores() -> list[int]:
 def processor_name() -> str:
     """Return the name of the processor."""
     with suppress(OSError, StopIteration):
-        lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
+        lines = _PROCESSORS.read_text("utf-8", "replace").splitlines()
         return (
             next(line for line in lines if line.startswith("model name"))
             .partition(":")[2]
             .strip()
         )
     return platform.processor() or platform.machine()
+
+
+def multiplies_bfloat16() -> bool:
+    """Return whether the processor has instructions for products in bfloat16."""
+    with suppress(OSError):
+        text = _PROCESSORS.read_text("utf-8", "replace")
+        return re.search(r"\b(amx_bf16|avx512_bf16|bf16)\b", text) is not None
+    return False
 
 
 def peak_memory_bytes() -> float:

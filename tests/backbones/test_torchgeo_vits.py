@@ -1,10 +1,8 @@
 """Compare our cards and the index with the installed TorchGeo, and load checkpoints
 that its constructors write."""
 
-import sys
 from argparse import Namespace
 from dataclasses import replace
-from runpy import run_path
 
 import pytest
 import torch
@@ -18,7 +16,7 @@ from rsft.backbones import torchgeo_vits
 from rsft.backbones.card import Remote
 from rsft.backbones.input_layer import fit_inputs
 from rsft.backbones.loading import load_encoder_weights
-from rsft.backbones.torchgeo_vits import PublishedWeights, published_weights, read_enums
+from rsft.backbones.torchgeo_vits import PublishedWeights, published_weights
 from rsft.data.imagery.bands import SENTINEL2
 from rsft.errors import RequestError, WeightsError
 from tests.helpers.messages import mentions
@@ -402,24 +400,6 @@ def test_scale_mae_becomes_a_plain_vision_transformer():
     assert ours.norm.eps == 1e-6
 
 
-@pytest.fixture
-def cache_folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(torchgeo_vits, "user_cache_path", lambda name: tmp_path / name)
-    published_weights.cache_clear()
-    yield tmp_path / "rsft/torchgeo"
-    published_weights.cache_clear()
-
-
-def test_index_equals_the_enums_before_and_after_it_is_cached(cache_folder):
-    expected = {weights.name: weights for weights in read_enums()}
-    assert published_weights() == expected and len(expected) > 100
-    published_weights.cache_clear()
-    assert [file.suffix for file in cache_folder.iterdir()] == [".json"]
-    assert published_weights() == expected and list(published_weights()) == list(
-        expected
-    )
-
-
 def test_an_entry_has_the_values_of_its_enum():
     name = "ResNet50_Weights.SENTINEL1_ALL_MOCO"
     member = get_weight(name)
@@ -434,31 +414,3 @@ def test_an_entry_has_the_values_of_its_enum():
         size=None,
         normalizations=(((-12.59, -20.26), (5.26, 5.91)),),
     )
-
-
-@pytest.mark.parametrize("damage", ["", "[{}]", '[{"normalizations": 1}]', "[1]"])
-def test_damaged_cache_is_replaced(cache_folder, damage):
-    published_weights()
-    (file,) = cache_folder.iterdir()
-    content = file.read_text()
-    file.write_text(damage)
-    published_weights.cache_clear()
-    assert len(published_weights()) > 100 and file.read_text() == content
-
-
-def test_index_needs_no_writable_cache(cache_folder):
-    cache_folder.parent.write_text("a file where the folder should be")
-    assert len(published_weights()) > 100
-
-
-def test_cards_are_listed_without_importing_torchgeo(monkeypatch):
-    published_weights()  # writes the cache
-    for name in [
-        "torchgeo",
-        *(name for name in sys.modules if name.startswith("torchgeo.")),
-    ]:
-        monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(ImportError):
-        list(read_enums())
-    module = run_path(torchgeo_vits.__file__)
-    assert None not in map(module["torchgeo_card"], module["torchgeo_names"]())

@@ -11,7 +11,7 @@ from pathlib import Path
 from rsft.backbones.loading import tensors_sha256
 from rsft.recipe.load import load_recipe
 from rsft.training import finetune as finetune_module
-from rsft.training import processes as processes_module
+from rsft.training import precision as precision_module
 from rsft.training.listeners import RunListener
 
 
@@ -52,8 +52,8 @@ def train_trials(
     shard_counts: list[int] = []
     digests: list[str] = []
     dtypes: list[str] = []
-    # auto selects bf16
-    processes_module.measure_speedups = lambda device, names: dict.fromkeys(names, 1.5)
+    # auto selects bf16 in the first process alone
+    precision_module.has_instructions = lambda name, device: rank == 0
     fit = finetune_module.fit
 
     def count_shards_and_fit(processes, learner, *arguments) -> None:

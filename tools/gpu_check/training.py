@@ -23,7 +23,8 @@ from rsft.training.checkpointing import (
 )
 from rsft.training.fit import train_on_batch
 from rsft.training.learner import Learner
-from rsft.training.processes import HALF_DTYPES, Processes, resolve_precision
+from rsft.training.precision import resolve_precision
+from rsft.training.processes import HALF_DTYPES, Processes
 from rsft.training.setup import initialize_weights, seed_generators, set_up
 from tools.gpu_check.equality import relative_difference, without_tf32
 from tools.gpu_check.rows import EqualityRow, NotRunError, run_check
@@ -199,4 +200,4 @@ def _load(
         f"train.precision={precision}",
     ]
     recipe = load_recipe(find_recipe("quickstart"), [*overrides, *keys])
-    return resolve_precision(recipe, device)[0]
+    return resolve_precision(recipe, device)

@@ -39,7 +39,7 @@ KNEE = 0.95
 """Fraction of the bytes for the values up to `Stretch.high`, if brighter values are
 compressed. Part of the format."""
 
-AUTO_OF_0_2 = "auto of 0.2"
+AUTO_OF_0_2 = "auto-0.2"
 """Stretch option "auto" until rsft 0.2: bytes are unchanged, and all other data are
 stretched as with "percentile"."""
 

@@ -33,7 +33,7 @@ from rsft.models.classifier import choose_device, with_tta
 from rsft.models.outputs import ClassifierOutputs, tta_contract
 from rsft.utils.atomic_files import write_text
 from rsft.utils.operating_system import processor_name
-from rsft.utils.precision_benchmark import measure_speedup
+from rsft.utils.speedup import measure_speedup
 from rsft.version import __version__
 
 ReadSample = Callable[[Contract], NDArray[np.float32] | None]

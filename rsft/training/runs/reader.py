@@ -51,7 +51,6 @@ TIMING_COLUMNS = (
 CHANGEABLE_KEYS = (
     "data.workers",
     "train.device",
-    "train.allow_slow_precision",
     "train.checkpoint_steps",
     "train.checkpoint_minutes",
 )
@@ -136,11 +135,22 @@ def read_run_info(folder: Path) -> RunInfo:
     except (OSError, ValueError, TypeError):
         faults.append(f"{METADATA_FILE} is missing or damaged")
     try:
-        recipe = load_recipe(folder / RECIPE_FILE)
+        recipe = _load_recipe(folder, metadata)
     except RsftError as error:
         faults.append(f"{RECIPE_FILE}: {error.message}")
     accuracy, leaks = _read_accuracy(folder)
     return RunInfo(folder, metadata, recipe, accuracy, tuple(faults), leaks)
+
+
+def _load_recipe(
+    folder: Path, metadata: Mapping[str, Any], overrides: Sequence[str] = ()
+) -> Recipe:
+    """Return the recipe of a run; that of a run of rsft 0.2 keeps its stretch."""
+    recipe = load_recipe(folder / RECIPE_FILE, overrides)
+    if metadata and "auto_stretch" not in metadata and recipe.data.stretch == "auto":
+        data = recipe.data.model_copy(update={"stretch": "auto-0.2"})
+        return recipe.model_copy(update={"data": data})
+    return recipe
 
 
 def read_run_metadata(folder: Path) -> dict[str, Any]:
@@ -307,7 +317,7 @@ def resolve_resume(
         )
     if not overrides:
         return run, run.recipe
-    recipe = load_recipe(run.folder / RECIPE_FILE, overrides)
+    recipe = _load_recipe(run.folder, run.metadata, overrides)
     differences = recipe_differences([run, replace(run, recipe=recipe)])
     changed = [key for key in differences if key not in CHANGEABLE_KEYS]
     if changed:

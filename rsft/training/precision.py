@@ -1,0 +1,99 @@
+"""The precision of a run: what the recipe names, or what the device computes fast."""
+
+import logging
+
+import torch
+
+from rsft.errors import RequestError
+from rsft.recipe.schema import Recipe
+from rsft.training.processes import HALF_DTYPES, is_rank_zero
+from rsft.utils.operating_system import multiplies_bfloat16
+
+_log = logging.getLogger(__name__)
+
+_FIRST_CAPABILITY = {"bf16": (8, 0), "fp16": (7, 0)}
+"""First compute capability of GPUs whose tensor cores multiply in a precision."""
+
+
+def resolve_precision(recipe: Recipe, device: torch.device) -> Recipe:
+    """Replace the precision "auto" by the fastest one; reject one that is impossible.
+
+    Returns:
+        The recipe with its precision.
+
+    Raises:
+        RequestError: float16 without a GPU or with a second-order outer step, or
+            bfloat16 with both a second-order outer step and sharded weights.
+    """
+    precision = recipe.train.precision
+    if precision == "auto":
+        return _with_fastest_precision(recipe, device)
+    error = _find_fault(recipe, device, precision)
+    if error is not None:
+        raise error
+    is_slow = precision != "fp32" and not has_instructions(precision, device)
+    if is_slow and is_rank_zero():
+        _log.warning(
+            "this %s has no instructions for %s, which is slow; train.precision=auto"
+            " takes the fastest precision",
+            device.type,
+            precision,
+        )
+    return recipe
+
+
+def _with_fastest_precision(recipe: Recipe, device: torch.device) -> Recipe:
+    """Return the recipe with the first precision that the device has instructions for.
+
+    bfloat16 is preferred to float16, which needs a scaled loss.
+    """
+    fastest = "fp32"
+    for precision in HALF_DTYPES:
+        is_fast = has_instructions(precision, device)
+        if is_fast and _find_fault(recipe, device, precision) is None:
+            fastest = precision
+            break
+    train = recipe.train.model_copy(update={"precision": fastest})
+    return recipe.model_copy(update={"train": train})
+
+
+def has_instructions(precision: str, device: torch.device) -> bool:
+    """Return whether a device has instructions for matrix products in half precision.
+
+    Without them, a product is computed in float32 with conversions, and can take 200
+    times as long.
+    """
+    if device.type == "cuda":
+        capability = torch.cuda.get_device_capability(device)
+        return capability >= _FIRST_CAPABILITY[precision]
+    return precision == "bf16" and multiplies_bfloat16()
+
+
+def _find_fault(
+    recipe: Recipe, device: torch.device, precision: str
+) -> RequestError | None:
+    """Return why a run cannot use a precision; None if it can."""
+    is_second_order = recipe.meta is not None and recipe.meta.order == 2
+    if precision == "fp16" and device.type != "cuda":
+        return RequestError(
+            "fp16 needs a GPU",
+            "train.precision",
+            "use train.precision=auto, or bf16 or fp32",
+        )
+    if precision == "fp16" and is_second_order:
+        message = (
+            "float16 needs a scaled loss, and the unrolled step of a second-order"
+            " gradient has none"
+        )
+        return RequestError(message, "train.precision", "use bf16 or fp32")
+    if precision == "bf16" and is_second_order and recipe.train.strategy == "fsdp":
+        message = (
+            "a second-order step needs float32, and sharded weights stay in half"
+            " precision"
+        )
+        return RequestError(
+            message,
+            "train.precision",
+            "use train.precision=fp32, or train.strategy=ddp",
+        )
+    return None
