@@ -51,6 +51,7 @@ from rsft.data.annotations import layers
 from rsft.data.imagery import rasters, scene_uri, vectors
 from rsft.inference.options import PredictionRequest, Query, ChipOptions
 from rsft.scenes import inputs
+from rsft.scenes.options import ChipSize
 from rsft.inference.predict.job import predict
 from rsft.inference.review import page
 from rsft.scenes import stac_items
