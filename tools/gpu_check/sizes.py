@@ -1,4 +1,5 @@
-"""Sizes of the networks and jobs: of a GPU, and small ones that a CPU runs in seconds."""
+"""Sizes of the networks and jobs: of a GPU, and small ones that a CPU runs in
+seconds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Time training steps of rsft, Hugging Face PEFT and full fine-tuning, and prediction."""
+"""Time training steps of rsft, Hugging Face PEFT and full fine-tuning, and
+prediction."""
 
 from __future__ import annotations
 
@@ -179,7 +180,8 @@ def measure_prediction(
 
 
 def time_steps(step: Step, device: torch.device, steps: int) -> float:
-    """Return the mean seconds of a step after warm-up steps, and reset the peak memory of a GPU before them.
+    """Return the mean seconds of a step after warm-up steps, and reset the peak memory
+    of a GPU before them.
 
     Args:
         step: the step.
@@ -214,7 +216,8 @@ def matmul_rate(device: torch.device, size: int) -> float:
 
 
 def forward_operations(network: Network) -> float:
-    """Return the operations of a forward pass of one image, counted without computing it.
+    """Return the operations of a forward pass of one image, counted without computing
+    it.
 
     Args:
         network: the network.

@@ -1,4 +1,5 @@
-"""Draw simulated SAR chips of each class side by side: the picture of docs/simulated.md.
+"""Draw simulated SAR chips of each class side by side: the picture of
+docs/simulated.md.
 
 python -m tools.maintenance.simulated_chips docs/simulated-chips.png
 """
@@ -26,7 +27,8 @@ CAPTION = 24
 
 
 def draw_chips(out: Path, seed: int = 0) -> None:
-    """Write a picture with 20 chips of each class: the part that the network of the quick start sees."""
+    """Write a picture with 20 chips of each class: the part that the network of the
+    quick start sees."""
     crop = load_recipe(find_recipe("quickstart")).data.crop
     rows = []
     assert isinstance(crop, int)
