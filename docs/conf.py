@@ -1,9 +1,7 @@
-"""Settings of the documentation site: `make docs` builds it with Sphinx into
-docs/_build/html.
+"""Settings of the documentation site: `make docs` builds it with Sphinx into docs/_build/html.
 
-Pages are Markdown (MyST). The notebooks of docs/tutorials run while the site is built;
-their outputs are stored in docs/_build and nowhere else. The reference of the commands
-is written from the commands at each build.
+Pages are Markdown (MyST). The notebooks of docs/tutorials run while the site is built; their outputs are stored in
+docs/_build and nowhere else. The reference of the commands is written from the commands at each build.
 """
 
 from __future__ import annotations
@@ -71,8 +69,7 @@ html_show_sphinx = False
 
 
 def join_pieces(outputs: list[NotebookNode]) -> list[NotebookNode]:
-    """Join consecutive pieces of an output: IPython passes on what a command prints in
-    pieces of 100 bytes.
+    """Join consecutive pieces of an output: IPython passes on what a command prints in pieces of 100 bytes.
 
     It replaces the function of myst-nb, which puts a line break between two pieces.
     """

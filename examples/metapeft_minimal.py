@@ -1,5 +1,4 @@
-"""MetaPEFT in one file, on `rsft.peft` and PyTorch alone: a ViT, LoRA, the learned
-scales, and the two loops.
+"""MetaPEFT in one file, on `rsft.peft` and PyTorch alone: a ViT, LoRA, the learned scales, and the two loops.
 
     python examples/metapeft_minimal.py
 
@@ -42,8 +41,7 @@ K = 2  # inner steps per outer step
 def make_images(
     labels: Tensor, classes: int, speckle: bool, generator: torch.Generator
 ) -> Tensor:
-    """Return a patch of waves (B, 1, 32, 32) for each label (B,), which is the
-    direction of the waves."""
+    """Return a patch of waves (B, 1, 32, 32) for each label (B,), which is the direction of the waves."""
     draw = torch.rand(5, len(labels), 1, 1, generator=generator)
     angle = (labels[:, None, None] + 0.5 * (draw[0] - 0.5)) * math.pi / classes
     rows, columns = torch.meshgrid(
@@ -160,8 +158,7 @@ def draw_batches(
 def finetune(
     adapted: AdaptedModel, images: Tensor, labels: Tensor, steps: int, seed: int
 ) -> nn.Module:
-    """Train the LoRA modules, a new head and, if there are any, the scales; return the
-    merged classifier."""
+    """Train the LoRA modules, a new head and, if there are any, the scales; return the merged classifier."""
     torch.manual_seed(seed)
     head = nn.Linear(WIDTH, len(TRAIN_COUNTS))
     counts = torch.tensor(TRAIN_COUNTS).float()
@@ -192,8 +189,7 @@ def finetune(
 
 @torch.inference_mode()
 def accuracy(classifier: nn.Module, images: Tensor, labels: Tensor) -> dict[str, float]:
-    """Return the accuracy by group, in percent; a group has equally many test images of
-    every class."""
+    """Return the accuracy by group, in percent; a group has equally many test images of every class."""
     right = (classifier(images).argmax(1) == labels).float()
     by_class = torch.stack(
         [right[labels == index].mean() for index in range(len(TRAIN_COUNTS))]

@@ -10,8 +10,7 @@ from rsft.errors import RsftError
 
 @contextmanager
 def explained_errors() -> Iterator[None]:
-    """End the process with the message, the location and the hint of an error that rsft
-    or the system raises.
+    """End the process with the message, the location and the hint of an error that rsft or the system raises.
 
     Other exceptions are faults of the tool, and keep their traceback.
     """

@@ -27,8 +27,7 @@ def bundle_texts(description: Mapping[str, Any]) -> dict[str, str]:
 
 
 def chip_side(description: Mapping[str, Any]) -> int | None:
-    """Return the side of the chips in pixels; None if the model takes whole chips of
-    any size.
+    """Return the side of the chips in pixels; None if the model takes whole chips of any size.
 
     Args:
         description: what `rsft bundle show --json` prints.
@@ -40,8 +39,7 @@ def chip_side(description: Mapping[str, Any]) -> int | None:
 
 
 def bundle_page(description: Mapping[str, Any]) -> str:
-    """Return an HTML page: classes, what a chip must be, backbone, licenses, what the
-    class sets promise.
+    """Return an HTML page: classes, what a chip must be, backbone, licenses, what the class sets promise.
 
     Args:
         description: what `rsft bundle show --json` prints.

@@ -254,8 +254,7 @@ class LabelOptions:
 def add_command(
     executable: str, store: str, table: str, labels: LabelOptions
 ) -> list[str]:
-    """Return the command that joins the labels of a table to a chip store and prints
-    one JSON line.
+    """Return the command that joins the labels of a table to a chip store and prints one JSON line.
 
     Args:
         executable: path of rsft.
@@ -269,8 +268,7 @@ def add_command(
 def finetune_command(
     executable: str, bundle: str, store: str, runs: str, extra: str = ""
 ) -> list[str]:
-    """Return the command that starts a short run at a bundle and prints JSON lines, one
-    for every step.
+    """Return the command that starts a short run at a bundle and prints JSON lines, one for every step.
 
     Args:
         executable: path of rsft.
@@ -355,8 +353,7 @@ def table_path(source: str) -> str:
 
 
 def raster_location(source: str) -> str:
-    """Return the name by which GDAL opens a raster layer of QGIS: its source without
-    open options.
+    """Return the name by which GDAL opens a raster layer of QGIS: its source without open options.
 
     Args:
         source: source of the layer, such as "/data/a.tif|option:NUM_THREADS=2".

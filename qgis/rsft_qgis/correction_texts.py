@@ -66,8 +66,7 @@ def rejection_lines(result: Result, most: int = 10) -> list[str]:
 
 
 def read_replay(result: Result) -> dict[str, Any]:
-    """Return the replay check that `rsft finetune --from` wrote; empty if there is
-    none.
+    """Return the replay check that `rsft finetune --from` wrote; empty if there is none.
 
     Args:
         result: the last line of `rsft finetune`.
@@ -86,8 +85,7 @@ def read_replay(result: Result) -> dict[str, Any]:
 
 
 def start_bundle(result: Result) -> str:
-    """Return the folder of the bundle at which a run started; empty if the run does not
-    say.
+    """Return the folder of the bundle at which a run started; empty if the run does not say.
 
     Args:
         result: the last line of `rsft finetune`.

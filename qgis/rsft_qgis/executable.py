@@ -136,8 +136,7 @@ def find_executable(
 
 
 def rsft_environment(variables: Mapping[str, str]) -> dict[str, str]:
-    """Return environment variables for rsft: those of QGIS, without the ones that point
-    to the libraries of QGIS.
+    """Return environment variables for rsft: those of QGIS, without the ones that point to the libraries of QGIS.
 
     Args:
         variables: the variables of QGIS.

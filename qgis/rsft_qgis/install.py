@@ -104,8 +104,7 @@ def _pythons() -> Iterator[str | None]:
 def install(
     python: str, folder: Path, package: str, options: list[str], feedback: Feedback
 ) -> None:
-    """Make an environment, or continue with an unfinished one, and install rsft into
-    it.
+    """Make an environment, or continue with an unfinished one, and install rsft into it.
 
     Args:
         python: the Python of the environment.

@@ -114,8 +114,7 @@ class Result:
     fields: dict[str, Any] = field(default_factory=dict)
 
     def count(self, key: str) -> int:
-        """Return a number of chips, such as "rejected"; 0 if the line does not contain
-        it."""
+        """Return a number of chips, such as "rejected"; 0 if the line does not contain it."""
         value = self.fields.get(key, 0)
         if isinstance(value, int):
             return value
@@ -133,8 +132,7 @@ class Result:
 
     @property
     def is_foreign(self) -> bool:
-        """Whether a scene differs from the training data: its class sets are withheld,
-        or a test failed."""
+        """Whether a scene differs from the training data: its class sets are withheld, or a test failed."""
         checks = self.fields.get("checks") or []
         return any(
             check.get("class_sets") == "withheld" or check.get("shifted")

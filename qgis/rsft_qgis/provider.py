@@ -23,8 +23,7 @@ class RsftProvider(QgsProcessingProvider):
     """Algorithms that call the command `rsft`."""
 
     def load(self) -> bool:
-        """Add the setting to Options, Processing, Providers, and load the
-        algorithms."""
+        """Add the setting to Options, Processing, Providers, and load the algorithms."""
         ProcessingConfig.settingIcons[PROVIDER_NAME] = self.icon()
         description = "Path of the rsft executable or its environment (empty: search)"
         ProcessingConfig.addSetting(
@@ -53,8 +52,7 @@ class RsftProvider(QgsProcessingProvider):
             self.addAlgorithm(algorithm())
 
     def id(self) -> str:
-        """Return the first part of the names of all algorithms, such as
-        rsft:classifypoints."""
+        """Return the first part of the names of all algorithms, such as rsft:classifypoints."""
         return "rsft"
 
     def name(self) -> str:

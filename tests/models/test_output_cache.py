@@ -1,5 +1,4 @@
-"""Outputs of a bundle are computed once, and again for other weights, chips or
-views."""
+"""Outputs of a bundle are computed once, and again for other weights, chips or views."""
 
 import time
 from dataclasses import replace

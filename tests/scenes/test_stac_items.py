@@ -1,5 +1,4 @@
-"""Read STAC items as scenes, of files and of a web server; and what goes wrong
-there."""
+"""Read STAC items as scenes, of files and of a web server; and what goes wrong there."""
 
 import json
 

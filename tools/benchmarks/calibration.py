@@ -1,5 +1,4 @@
-"""Compare the detection of bright objects in a Sentinel-1 product as amplitude and
-calibrated to sigma0.
+"""Compare the detection of bright objects in a Sentinel-1 product as amplitude and calibrated to sigma0.
 
     python -m tools.benchmarks.calibration PRODUCT.SAFE --rounds 3
 

@@ -57,8 +57,7 @@ CropMethod = Callable[[list[DOTAObject], Path], None]
 
 
 def write_tree(root: Path, side: int, objects: int, seed: int = 0) -> None:
-    """Write one image of `side` x `side` pixels (smooth ground with noise) and rotated
-    boxes of 12 to 80 pixels."""
+    """Write one image of `side` x `side` pixels (smooth ground with noise) and rotated boxes of 12 to 80 pixels."""
     rng = np.random.default_rng(seed)
     ground = cv2.resize(
         rng.uniform(40, 200, (side // 64, side // 64, 3)),

@@ -1,5 +1,4 @@
-"""Time store builds and chip loading against plain implementations; print medians and
-ratios.
+"""Time store builds and chip loading against plain implementations; print medians and ratios.
 
 python -m tools.benchmarks.data [--chips 1000] [--repeats 3]
 
@@ -120,8 +119,7 @@ def write_archives(folder: Path, chips: int) -> None:
 
 
 def bench_build(folder: Path, chips: int, repeats: int, table: Table) -> None:
-    """Time a FUSRS-like build by a plain loop and by two processes; both must write the
-    same bytes."""
+    """Time a FUSRS-like build by a plain loop and by two processes; both must write the same bytes."""
     records = make_records(folder, chips)
     times: Times = {"plain": [], "rsft": []}
     for number in range(repeats):
@@ -172,8 +170,7 @@ def make_records(folder: Path, chips: int) -> list[ChipRecord]:
 
 
 def plain_build(root: Path, records: list[ChipRecord]) -> None:
-    """Build a store in a simple loop, without regard to speed, memory or
-    interruption."""
+    """Build a store in a simple loop, without regard to speed, memory or interruption."""
     rows: list[dict[str, Any]] = []
     for record in sorted(records, key=lambda record: (record.label, record.name)):
         if record.read_pixels is None:
@@ -221,8 +218,7 @@ def plain_build(root: Path, records: list[ChipRecord]) -> None:
 
 
 def contents(root: Path) -> dict[str, str]:
-    """Return the hashes of chips, figures and manifest, without the short text
-    files."""
+    """Return the hashes of chips, figures and manifest, without the short text files."""
     files = (
         path
         for path in root.rglob("*")

@@ -1,5 +1,4 @@
-"""Train the recipe of the quick start with several seeds, and compare it with its
-baselines; print tables in Markdown.
+"""Train the recipe of the quick start with several seeds, and compare it with its baselines; print tables in Markdown.
 
 python -m tools.benchmarks.demo [--seeds 4,5,6] [--test 400] [--scenes 0,1,2] [--out
 DIR]
@@ -98,8 +97,7 @@ def train(
 
 
 def accuracy_table(runs: Sequence[Mapping[str, Evaluation]]) -> str:
-    """Return the accuracies and the gains of MetaLoRA: mean, range of the seeds, and
-    the lowest limit of an interval.
+    """Return the accuracies and the gains of MetaLoRA: mean, range of the seeds, and the lowest limit of an interval.
 
     Args:
         runs: evaluations of each seed, by name of the run.
@@ -138,8 +136,7 @@ def accuracy_table(runs: Sequence[Mapping[str, Evaluation]]) -> str:
 
 
 def find_ships(folder: Path, seed: int) -> str:
-    """Detect and classify the ships of a simulated scene with the network in `folder`;
-    return what `predict` says."""
+    """Detect and classify the ships of a simulated scene with the network in `folder`; return what `predict` says."""
     scene = folder / f"scene{seed}"
     prepare_demo_scene(scene, seed)
     paths = (

@@ -1,5 +1,4 @@
-"""Measure how time and memory of the main jobs grow with the number of chips, and print
-a table in Markdown.
+"""Measure how time and memory of the main jobs grow with the number of chips, and print a table in Markdown.
 
 python -m tools.benchmarks.growth [--counts 2000,20000,200000] [--out DIR]
 
@@ -78,8 +77,7 @@ JOBS: Mapping[str, Sequence[str]] = {
 
 
 class Cost(NamedTuple):
-    """What a job needs: seconds of processor time, and the peak memory of its largest
-    process in MB."""
+    """What a job needs: seconds of processor time, and the peak memory of its largest process in MB."""
 
     seconds: float
     peak: float

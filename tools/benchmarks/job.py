@@ -1,5 +1,4 @@
-"""Time the training steps of a whole job against the bare step of rsft.peft, and print
-a table in Markdown.
+"""Time the training steps of a whole job against the bare step of rsft.peft, and print a table in Markdown.
 
 python -m tools.benchmarks.job [--rounds 3] [--chips 1024] [--threads 1] [--neighbour]
 
@@ -77,8 +76,7 @@ JOBS: Mapping[str, Sequence[str]] = {
 
 
 class Epochs(NamedTuple):
-    """Seconds of an epoch (the median of those after the first), and its inner
-    steps."""
+    """Seconds of an epoch (the median of those after the first), and its inner steps."""
 
     seconds: float
     steps: int

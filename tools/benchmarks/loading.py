@@ -1,5 +1,4 @@
-"""Time the loading of augmented chips: torchvision's ImageFolder against the packed
-cache."""
+"""Time the loading of augmented chips: torchvision's ImageFolder against the packed cache."""
 
 from __future__ import annotations
 
@@ -36,8 +35,7 @@ Times = dict[str, list[float]]
 
 
 def write_images(folder: Path, chips: int) -> None:
-    """Write 8-bit chips of 512 x 512 pixels and two classes, as class folders and as a
-    chip store."""
+    """Write 8-bit chips of 512 x 512 pixels and two classes, as class folders and as a chip store."""
     rng = np.random.default_rng(0)
     for index in range(chips):
         path = folder / "images" / "ab"[index % 2] / f"{index}.png"
@@ -47,8 +45,7 @@ def write_images(folder: Path, chips: int) -> None:
 
 
 def bench_loading(folder: Path, repeats: int, table: Table, workers: int = 1) -> None:
-    """Time the first epoch and later epochs with some workers each; the first one also
-    uses two processes in rsft."""
+    """Time the first epoch and later epochs with some workers each; the first one also uses two processes in rsft."""
     root = folder / "chips"
     chips = len(ChipStore.open(root).table)
     augmentations: dict[Literal["optical", "sar"], list[Any]] = {
@@ -171,8 +168,7 @@ def sar_steps() -> list[Any]:
 
 
 def multiply_speckle(image: Image.Image) -> Image.Image:
-    """Multiply by speckle of 6 to 30 looks, like
-    `rsft.data.imagery.augmentation.Speckle`."""
+    """Multiply by speckle of 6 to 30 looks, like `rsft.data.imagery.augmentation.Speckle`."""
     rng = np.random.default_rng(int(torch.randint(2**31, ())))
     looks = rng.uniform(6, 30)
     gain = np.sqrt(rng.gamma(looks, 1 / looks, (SIZE, SIZE, 1)), dtype=np.float32)
@@ -188,8 +184,7 @@ def drain(batches: Iterable[object]) -> None:
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """Return the seconds that `work` takes: elapsed, or with RSFT_BENCH_CPU processor
-    time, also of child processes."""
+    """Return the seconds that `work` takes: elapsed, or with RSFT_BENCH_CPU processor time, also of child processes."""
     start = _clock()
     work()
     return _clock() - start

@@ -1,5 +1,4 @@
-"""Build a store of random chips and print the peak memory of this process in MB; used
-by tools/benchmarks/data.py.
+"""Build a store of random chips and print the peak memory of this process in MB; used by tools/benchmarks/data.py.
 
 python -m tools.benchmarks.memory ROOT CHIPS
 """
@@ -49,8 +48,7 @@ def random_chip(seed: int) -> Pixels:
 
 
 def peak_memory() -> float:
-    """Return the peak memory of this process in MB; getrusage would include that of its
-    parent at the fork."""
+    """Return the peak memory of this process in MB; getrusage would include that of its parent at the fork."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(
         int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")

@@ -26,8 +26,7 @@ GIB = 2**30
 
 
 class ViTShape(NamedTuple):
-    """Shape of a vision transformer for images of 224 pixels, with MLPs of hidden width
-    4 D.
+    """Shape of a vision transformer for images of 224 pixels, with MLPs of hidden width 4 D.
 
     Attributes:
         name: printed name.
@@ -53,8 +52,7 @@ class ViTShape(NamedTuple):
 
     @property
     def other_parameters(self) -> int:
-        """Number of biases, norm parameters, position embeddings and class token
-        values."""
+        """Number of biases, norm parameters, position embeddings and class token values."""
         return self.depth * 13 * self.width + (self.tokens + 4) * self.width
 
 
@@ -204,8 +202,7 @@ def estimates_markdown(batch: int) -> str:
 
 
 def comparison_markdown(batch: int = 16) -> str:
-    """Return estimated and measured memory above the float32 weights, in MiB, of rows
-    that `peft_row` can measure.
+    """Return estimated and measured memory above the float32 weights, in MiB, of rows that `peft_row` can measure.
 
     Args:
         batch: images per step.
@@ -243,8 +240,7 @@ def comparison_markdown(batch: int = 16) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print the table of estimates, or with --check the comparison with
-    measurements."""
+    """Print the table of estimates, or with --check the comparison with measurements."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,5 +1,4 @@
-"""Time the training steps of a recipe with its outer loop against those of plain LoRA;
-print a table in Markdown.
+"""Time the training steps of a recipe with its outer loop against those of plain LoRA; print a table in Markdown.
 
 python -m tools.benchmarks.outer_loop [--recipe mstar_lt_metalora] [--root
 data/mstar_lt] [--epochs 2]
@@ -82,8 +81,7 @@ def main(
 
 
 def training_steps(recipe: str, overrides: list[str], epoch: int) -> Iterator[int]:
-    """Yield the number of steps of an epoch, and then once after each step, which is
-    taken in between."""
+    """Yield the number of steps of an epoch, and then once after each step, which is taken in between."""
     settings = load_recipe(find_recipe(recipe), overrides)
     seed_generators(settings.seed)
     setup = set_up(settings)

@@ -1,5 +1,4 @@
-"""Time training steps of rsft.peft and of Hugging Face PEFT, and print a Markdown
-table.
+"""Time training steps of rsft.peft and of Hugging Face PEFT, and print a Markdown table.
 
     python -m tools.benchmarks.peft [--model b] [--rows ours,joint] [--steps 7]
     [--rounds 2] [--batch 8] [--threads 2]
@@ -104,8 +103,7 @@ def main(
     batch: Annotated[int, typer.Option(help="Images per step.")] = 8,
     threads: Annotated[int, typer.Option(help="CPU threads of torch.")] = 2,
 ) -> None:
-    """Time training steps of rsft.peft and of Hugging Face PEFT, and print a Markdown
-    table."""
+    """Time training steps of rsft.peft and of Hugging Face PEFT, and print a Markdown table."""
     selected = with_references(rows.split(","))
     measured = {row: Measurements([], []) for row in selected}
     for _ in range(rounds):
@@ -134,8 +132,7 @@ def main(
 
 
 def with_references(rows: Sequence[str]) -> list[str]:
-    """Return these rows and the rows that they are compared with, in the order of the
-    table.
+    """Return these rows and the rows that they are compared with, in the order of the table.
 
     Args:
         rows: names of rows.
@@ -156,8 +153,7 @@ def with_references(rows: Sequence[str]) -> list[str]:
 
 
 def measurements_markdown(measured: dict[str, Measurements]) -> str:
-    """Return a table with one line per row: seconds, MB, and their ratios to other
-    rows.
+    """Return a table with one line per row: seconds, MB, and their ratios to other rows.
 
     Args:
         measured: measurements by row.

@@ -1,5 +1,4 @@
-"""Time one row of tools/benchmarks/peft.py in this process, and print the result as
-JSON.
+"""Time one row of tools/benchmarks/peft.py in this process, and print the result as JSON.
 
 python -m tools.benchmarks.peft_row ROW MODEL STEPS BATCH
 """
@@ -72,8 +71,7 @@ class Batch(NamedTuple):
 
 
 def main(row: str, model: str, steps: int, batch: int) -> None:
-    """Build the model, time the steps, and print their seconds and the peak of memory
-    above the bare model in MB.
+    """Build the model, time the steps, and print their seconds and the peak of memory above the bare model in MB.
 
     Args:
         row: name in `ROWS`.
@@ -150,8 +148,7 @@ def training_step(
 
 
 def hugging_face_step(vit: nn.Module, batch: Batch, use_bf16: bool = False) -> Step:
-    """Return a training step of Hugging Face PEFT: LoRA at the four linear layers of
-    every block.
+    """Return a training step of Hugging Face PEFT: LoRA at the four linear layers of every block.
 
     Args:
         vit: the network.
@@ -257,8 +254,7 @@ def joint_step(vit: nn.Module, batch: Batch, ratio: float = 0.1) -> Step:
 
 
 def last_blocks_step(vit: nn.Module, batch: Batch, count: int = 3) -> Step:
-    """Return a training step with LoRA in the last blocks, on features of the other
-    blocks that are computed once.
+    """Return a training step with LoRA in the last blocks, on features of the other blocks that are computed once.
 
     Args:
         vit: the network.
@@ -322,8 +318,7 @@ def forward_pass(model: nn.Module, batch: Batch) -> Step:
 
 
 def matrix_products(vit: nn.Module, batch: Batch, use_bf16: bool = False) -> Step:
-    """Return the matrix products of all blocks: those of the forward pass, and those of
-    the gradients of inputs.
+    """Return the matrix products of all blocks: those of the forward pass, and those of the gradients of inputs.
 
     Args:
         vit: the network.

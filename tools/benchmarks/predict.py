@@ -157,8 +157,7 @@ def with_reference(rows: list[str]) -> list[str]:
 
 
 def table(measured: Measured) -> str:
-    """Return the table in Markdown: speeds, ratios, seconds to load, and the largest
-    difference of a logit."""
+    """Return the table in Markdown: speeds, ratios, seconds to load, and the largest difference of a logit."""
     middle = {
         row: {key: statistics.median(numbers) for key, numbers in values.items()}
         for row, values in measured.items()

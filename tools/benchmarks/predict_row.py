@@ -97,8 +97,7 @@ def make(folder: Path, model: str, count: int) -> None:
 
 
 def random_bundle(backbone: str, size: int, data: Path) -> Bundle:
-    """Return a bundle with LoRA at all sites and a linear head, both with random
-    weights.
+    """Return a bundle with LoRA at all sites and a linear head, both with random weights.
 
     Args:
         backbone: name of the encoder.

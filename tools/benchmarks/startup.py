@@ -1,5 +1,4 @@
-"""Time how long commands of rsft take from their start to their first useful output,
-and print a table in Markdown.
+"""Time how long commands of rsft take from their start to their first useful output, and print a table in Markdown.
 
 python -m tools.benchmarks.startup [--rounds 5] [--jobs "backbones ls,predict"]
 [--before FOLDER]
@@ -219,8 +218,7 @@ def run_job(
 
 
 def slowest_imports(job: Job, checkout: Path, folder: Path) -> str:
-    """Return the packages of a job that take longest to import, such as "torch 0.95,
-    timm 0.31".
+    """Return the packages of a job that take longest to import, such as "torch 0.95, timm 0.31".
 
     Args:
         job: the job.
@@ -235,8 +233,7 @@ def slowest_imports(job: Job, checkout: Path, folder: Path) -> str:
 
 
 def package_seconds(log: str) -> Mapping[str, float]:
-    """Return the seconds that each package's modules took, without those that they
-    import from other packages.
+    """Return the seconds that each package's modules took, without those that they import from other packages.
 
     Args:
         log: what `python -X importtime` prints.

@@ -181,8 +181,7 @@ def measure(command: list[str], folder: Path) -> tuple[float, float, float, floa
 
 
 def cpu_seconds(mark: str) -> dict[tuple[int, int], float]:
-    """Return the CPU seconds of all processes with a mark, by number and start of the
-    process.
+    """Return the CPU seconds of all processes with a mark, by number and start of the process.
 
     Args:
         mark: value of `MARK` in their environment.

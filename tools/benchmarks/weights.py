@@ -1,5 +1,4 @@
-"""Measure memory and time of loading SatMAE's ViT-L/16 from a file like
-`fmow_pretrain.pth`, with rsft and torch.load.
+"""Measure memory and time of loading SatMAE's ViT-L/16 from a file like `fmow_pretrain.pth`, with rsft and torch.load.
 
     python -m tools.benchmarks.weights [--folder /tmp] [--rounds 3]
 
@@ -231,8 +230,7 @@ def print_cost(loader: str, path: str) -> None:
 
 
 def memory_bytes() -> dict[str, int]:
-    """Return the memory of this process from /proc; RssFile includes files in a file
-    system in memory.
+    """Return the memory of this process from /proc; RssFile includes files in a file system in memory.
 
     Returns:
         Bytes by field, such as VmHWM and RssAnon.
@@ -275,8 +273,7 @@ def measure_cost(loader: str, path: Path, rounds: int) -> LoadingCost:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the benchmark; exit with 1 if rsft needs more memory than `MAX_RATIO`
-    allows."""
+    """Run the benchmark; exit with 1 if rsft needs more memory than `MAX_RATIO` allows."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,5 +1,4 @@
-"""Compare a network with LoRA and learned scales on a device with the same network on
-the CPU."""
+"""Compare a network with LoRA and learned scales on a device with the same network on the CPU."""
 
 from __future__ import annotations
 
@@ -144,8 +143,7 @@ def relative_difference(values: Tensor, reference: Tensor) -> float:
 
 @contextmanager
 def without_tf32() -> Iterator[None]:
-    """Let cuDNN compute float32 convolutions in float32 until the block ends; by
-    default it rounds them to TF32.
+    """Let cuDNN compute float32 convolutions in float32 until the block ends; by default it rounds them to TF32.
 
     Yields:
         Nothing.

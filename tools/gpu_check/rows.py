@@ -1,5 +1,4 @@
-"""Rows of the tables: checks of equality, and measurements that may be impossible on a
-machine."""
+"""Rows of the tables: checks of equality, and measurements that may be impossible on a machine."""
 
 from __future__ import annotations
 
@@ -103,8 +102,7 @@ def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str
 
 
 def first_line(error: Exception) -> str:
-    """Return the kind and the first line of the message of an error, without the
-    separator of table cells.
+    """Return the kind and the first line of the message of an error, without the separator of table cells.
 
     Args:
         error: any error.

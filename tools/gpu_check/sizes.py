@@ -1,5 +1,4 @@
-"""Sizes of the networks and jobs: of a GPU, and small ones that a CPU runs in
-seconds."""
+"""Sizes of the networks and jobs: of a GPU, and small ones that a CPU runs in seconds."""
 
 from __future__ import annotations
 

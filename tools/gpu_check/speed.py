@@ -1,5 +1,4 @@
-"""Time training steps of rsft, Hugging Face PEFT and full fine-tuning, and
-prediction."""
+"""Time training steps of rsft, Hugging Face PEFT and full fine-tuning, and prediction."""
 
 from __future__ import annotations
 
@@ -180,8 +179,7 @@ def measure_prediction(
 
 
 def time_steps(step: Step, device: torch.device, steps: int) -> float:
-    """Return the mean seconds of a step after warm-up steps, and reset the peak memory
-    of a GPU before them.
+    """Return the mean seconds of a step after warm-up steps, and reset the peak memory of a GPU before them.
 
     Args:
         step: the step.
@@ -216,8 +214,7 @@ def matmul_rate(device: torch.device, size: int) -> float:
 
 
 def forward_operations(network: Network) -> float:
-    """Return the operations of a forward pass of one image, counted without computing
-    it.
+    """Return the operations of a forward pass of one image, counted without computing it.
 
     Args:
         network: the network.

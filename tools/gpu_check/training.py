@@ -1,5 +1,4 @@
-"""Compare training steps on a device with those on the CPU, and a resumed training with
-an uninterrupted one."""
+"""Compare training steps on a device with those on the CPU, and a resumed training with an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -42,16 +41,14 @@ zero."""
 
 
 class Training(NamedTuple):
-    """A training that takes steps: the learner, and the process with device and
-    precision."""
+    """A training that takes steps: the learner, and the process with device and precision."""
 
     learner: Learner
     processes: Processes
 
 
 class Outcome(NamedTuple):
-    """Losses of the inner steps (n,), and all learned values in one vector, on the
-    CPU."""
+    """Losses of the inner steps (n,), and all learned values in one vector, on the CPU."""
 
     losses: Tensor
     learned: Tensor
@@ -141,8 +138,7 @@ def start_training(recipe: Recipe, device: torch.device) -> Training:
 
 
 def take_steps_from(training: Training, first: int, last: int) -> Outcome:
-    """Train on the batches from `first` up to, but not including, `last` of the first
-    epoch.
+    """Train on the batches from `first` up to, but not including, `last` of the first epoch.
 
     Args:
         training: the training.
@@ -172,8 +168,7 @@ def _compare_with_cpu(
     overrides: Sequence[str],
     precision: str,
 ) -> float:
-    """Return the difference of the losses; in float32 that of the learned values, if it
-    is larger."""
+    """Return the difference of the losses; in float32 that of the learned values, if it is larger."""
     if precision == "fp16" and device.type != "cuda":
         raise NotRunError("rsft uses float16 on a GPU only")
     cpu = torch.device("cpu")

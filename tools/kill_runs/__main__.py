@@ -1,5 +1,4 @@
-"""Kill commands at random moments, run them again, and compare what they leave with an
-undisturbed run.
+"""Kill commands at random moments, run them again, and compare what they leave with an undisturbed run.
 
 python -m tools.kill_runs [--kills 100] [--verbs finetune predict-chips ...] [--seed 0]
 [--work FOLDER]

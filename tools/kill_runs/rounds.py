@@ -174,8 +174,7 @@ def _kill_once(
     with_session: bool,
     result: Result,
 ) -> None:
-    """Start the command and kill it at a moment, if it has not ended; count the
-    processes that stay."""
+    """Start the command and kill it at a moment, if it has not ended; count the processes that stay."""
     process = _start(verb.command, folder, inputs, log)
     process.join(moment)
     if process.exitcode is not None:
@@ -237,8 +236,7 @@ def _run(command: tuple[str, ...], folder: Path, inputs: Path, log: Path) -> Non
 
 
 def _processes_of(session: int, folder: Path) -> list[int]:
-    """Return the processes of a session, or with this working folder, that are
-    alive."""
+    """Return the processes of a session, or with this working folder, that are alive."""
     alive = []
     for path in Path("/proc").glob("[0-9]*"):
         # it has ended in the meantime, or belongs to another user

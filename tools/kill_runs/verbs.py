@@ -111,8 +111,7 @@ CHEAP = ("prepare-folder", "prepare-dota", "data-add")
 
 
 def write_inputs(folder: Path, jobs: int = 1) -> None:
-    """Write the inputs of all commands but the bundle, which `rsft finetune` trains
-    there.
+    """Write the inputs of all commands but the bundle, which `rsft finetune` trains there.
 
     Args:
         folder: an empty folder.
@@ -150,8 +149,7 @@ def write_cheap_inputs(folder: Path) -> None:
 
 
 def write_small_store(folder: Path) -> None:
-    """Write a store and corrections for `rsft data add` from the files of
-    `write_cheap_inputs`.
+    """Write a store and corrections for `rsft data add` from the files of `write_cheap_inputs`.
 
     Args:
         folder: the folder of the inputs.

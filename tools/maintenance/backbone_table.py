@@ -1,5 +1,4 @@
-"""Tables of docs/backbones.md: listed encoders, known and refused ones, and the
-restrictions of licenses.
+"""Tables of docs/backbones.md: listed encoders, known and refused ones, and the restrictions of licenses.
 
 The rows of timm and TorchGeo depend on the installed versions, which the first line of
 the table names.
@@ -74,8 +73,7 @@ def unsupported_rows() -> list[tuple[str, str]]:
 
 
 def unusable_rows() -> list[tuple[str, ...]]:
-    """Return the encoders that rsft knows by name and does not load: sensor, license,
-    reason and what to use."""
+    """Return the encoders that rsft knows by name and does not load: sensor, license, reason and what to use."""
     return [
         (
             f"[{x.name}]({x.source})",

@@ -42,8 +42,7 @@ class View(NamedTuple):
 
 
 def find_chromium() -> str | None:
-    """Return the path of the installed Chromium; the environment variable CHROMIUM
-    overrides it."""
+    """Return the path of the installed Chromium; the environment variable CHROMIUM overrides it."""
     return os.environ.get("CHROMIUM") or next(
         filter(None, map(shutil.which, EXECUTABLES)), None
     )

@@ -267,8 +267,7 @@ def visible_files(folder: Path) -> dict[str, int]:
 def try_job(
     name: str, arguments: Sequence[str], work: Path, shares: Sequence[float]
 ) -> list[DiskResult]:
-    """Run a job on a large disk, on small disks, and on these disks again after they
-    were enlarged.
+    """Run a job on a large disk, on small disks, and on these disks again after they were enlarged.
 
     Args:
         name: name of the job.
@@ -330,8 +329,7 @@ def _disk_usage(folder: Path) -> int:
 
 
 def _is_complete(path: str, size: int, complete: dict[str, int]) -> bool:
-    """Return whether a file has its size of a job with room, within the digits of a
-    clock or a time in its text."""
+    """Return whether a file has its size of a job with room, within the digits of a clock or a time in its text."""
     return path in complete and abs(size - complete[path]) <= max(
         64, complete[path] // 100
     )

@@ -1,5 +1,4 @@
-"""Print the lowest version that pyproject.toml allows of each dependency, as a
-constraints file for pip.
+"""Print the lowest version that pyproject.toml allows of each dependency, as a constraints file for pip.
 
     python -m tools.maintenance.lowest_bounds --keep torch --keep torchvision >
     lowest.txt
@@ -52,8 +51,7 @@ def lowest_versions(
 
 
 def project_requirements(pyproject: Path = PYPROJECT) -> list[str]:
-    """Return the requirements of a project and of all its extras, without those that
-    name another extra of it.
+    """Return the requirements of a project and of all its extras, without those that name another extra of it.
 
     Args:
         pyproject: its pyproject.toml.

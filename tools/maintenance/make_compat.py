@@ -164,8 +164,7 @@ def make_store(work: Path) -> None:
 
 
 def make_stopped(work: Path) -> None:
-    """Stop a run in its third epoch within an accumulated step; save the result of the
-    same run without a stop."""
+    """Stop a run in its third epoch within an accumulated step; save the result of the same run without a stop."""
     expected = work / "run_stopped_expected"
     expected.mkdir()
     for name in ("metrics.csv", "modulator.csv", "bundle/weights.safetensors"):
@@ -181,8 +180,7 @@ def make_stopped(work: Path) -> None:
 def train_and_stop(
     work: Path, recipe: Path, runs: Path, *, epoch: int, step: int
 ) -> Path:
-    """Train with two batches per optimizer step, stop by SIGTERM between the two, and
-    return the run folder.
+    """Train with two batches per optimizer step, stop by SIGTERM between the two, and return the run folder.
 
     Args:
         work: working directory of the command.
@@ -326,8 +324,7 @@ def make_adapters(folder: Path) -> None:
 
 
 def anonymize(work: Path) -> None:
-    """Make paths relative; remove names of the machine, locks, caches and large
-    reports.
+    """Make paths relative; remove names of the machine, locks, caches and large reports.
 
     Args:
         work: working directory of all commands.
@@ -407,8 +404,7 @@ def start_process(
 
 
 def environment() -> dict[str, str]:
-    """Return the environment of this process, with this code on the path and one
-    thread.
+    """Return the environment of this process, with this code on the path and one thread.
 
     Returns:
         Values by variable.

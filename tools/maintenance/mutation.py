@@ -1,5 +1,4 @@
-"""Change random lines of rsft, run the tests of each, and list the changes that no test
-notices.
+"""Change random lines of rsft, run the tests of each, and list the changes that no test notices.
 
 A change swaps a comparison, an operator or a condition, or adds 1 to a number. The
 tests that run are the file of the changed module's name and then its folder in tests/,
@@ -59,8 +58,7 @@ class Mutation(NamedTuple):
 
 
 def mutated(node: ast.expr) -> ast.expr | None:
-    """Return a changed copy of an expression; None if it is of no kind that is
-    changed."""
+    """Return a changed copy of an expression; None if it is of no kind that is changed."""
     changed = deepcopy(node)
     if isinstance(changed, ast.Compare) and type(changed.ops[0]) in SWAPS:
         changed.ops[0] = SWAPS[type(changed.ops[0])]()
@@ -151,8 +149,7 @@ def _passes(path: Path, limit: float) -> bool:
 
 
 def main() -> None:
-    """Try the changes, and print those that no test noticed; exit with 1 if there is
-    one."""
+    """Try the changes, and print those that no test noticed; exit with 1 if there is one."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,5 +1,4 @@
-"""Pre-train the encoder that ships with rsft on simulated optical images, which are
-rendered on the fly.
+"""Pre-train the encoder that ships with rsft on simulated optical images, which are rendered on the fly.
 
     python -m tools.maintenance.pretrain_simship --images 300000
 
@@ -50,8 +49,7 @@ Batch = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
 class SimulatedShips(Dataset[Batch]):
-    """Simulated images of a seed: bytes (3, 64, 64), class, geometry (17,), relief and
-    surfaces (32, 32)."""
+    """Simulated images of a seed: bytes (3, 64, 64), class, geometry (17,), relief and surfaces (32, 32)."""
 
     def __init__(self, seed: int, start: int, stop: int) -> None:
         self.seed = seed
@@ -88,8 +86,7 @@ class SimulatedShips(Dataset[Batch]):
 
 
 def geometry_targets(ship: Ship, heading: float, fill: float) -> list[float]:
-    """Return log length in the chip, log slenderness, axis and heading as unit vectors,
-    and deck shares by kind."""
+    """Return log length in the chip, log slenderness, axis and heading as unit vectors, and deck shares by kind."""
     angles = [f(n * heading) for n in (2, 1) for f in (math.cos, math.sin)]
     area = dict.fromkeys(DECK_OBJECT_KINDS, 0.0)
     for box in ship.deck_objects:
@@ -103,8 +100,7 @@ def geometry_targets(ship: Ship, heading: float, fill: float) -> list[float]:
 
 
 def augment(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Simulate one-band sensors and exposures: bytes (B, 3, S, S) -> normalized float32
-    (B, 3, S, S)."""
+    """Simulate one-band sensors and exposures: bytes (B, 3, S, S) -> normalized float32 (B, 3, S, S)."""
     count = len(images)
 
     def draw(low: float, high: float) -> Tensor:
@@ -128,8 +124,7 @@ def augment(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 class Pretraining(nn.Module):
-    """The encoder with the heads of the pre-training, which are discarded
-    afterwards."""
+    """The encoder with the heads of the pre-training, which are discarded afterwards."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -142,8 +137,7 @@ class Pretraining(nn.Module):
         self.dense = nn.Linear(width, (len(SURFACES) + 2) * 16)
 
     def forward(self, images: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
-        """Map images (B, 3, 64, 64) to logits of both poolings, geometry (B, 17) and
-        dense maps (B, C, 32, 32)."""
+        """Map images (B, 3, 64, 64) to logits of both poolings, geometry (B, 17) and dense maps (B, C, 32, 32)."""
         tokens = self.encoder.forward_features(images)
         pooled = tokens[:, 0], tokens[:, 1:].mean(1)
         logits = [
@@ -160,8 +154,7 @@ class Pretraining(nn.Module):
 def compute_loss(
     outputs: tuple[list[Tensor], Tensor, Tensor], inputs: Tensor, batch: Batch
 ) -> Tensor:
-    """Return the loss of class, geometry (ships only), and surface, height and gray
-    value of each cell."""
+    """Return the loss of class, geometry (ships only), and surface, height and gray value of each cell."""
     _, label, geometry, relief, surfaces = batch
     logits = outputs[0]
     measured = outputs[1].float()
@@ -201,8 +194,7 @@ def evaluate(model: nn.Module, seed: int, count: int) -> dict[str, float]:
 
 
 def publish(model: Pretraining, metadata: dict[str, Any]) -> None:
-    """Write the weights (float16) and the model card of the encoder into the
-    package."""
+    """Write the weights (float16) and the model card of the encoder into the package."""
     state = {
         key: value.half().contiguous()
         for key, value in model.encoder.state_dict().items()
@@ -313,8 +305,7 @@ def main(
     threads: Annotated[int, typer.Option(help="Threads of the network.")] = 2,
     every: Annotated[int, typer.Option(help="Steps between two checkpoints.")] = 500,
 ) -> None:
-    """Train, report held-out accuracy, and write weights and model card into the
-    package."""
+    """Train, report held-out accuracy, and write weights and model card into the package."""
     torch.set_num_threads(threads)
     set_fused_attn(False)  # on CPUs the fused backward pass is slower
     training = Training(rate, seed)

@@ -1,5 +1,4 @@
-"""Draw the map of docs/qgis.md: boxes of ships in a simulated scene, classified by rsft
-and drawn by QGIS.
+"""Draw the map of docs/qgis.md: boxes of ships in a simulated scene, classified by rsft and drawn by QGIS.
 
 python -m tools.maintenance.qgis_picture runs/quickstart
 

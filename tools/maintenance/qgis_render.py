@@ -1,5 +1,4 @@
-"""Draw a scene, predictions and a legend with QGIS: python3 qgis_render.py SCENE
-PREDICTIONS PICTURE.
+"""Draw a scene, predictions and a legend with QGIS: python3 qgis_render.py SCENE PREDICTIONS PICTURE.
 
 The Python of QGIS runs this script, which needs no other package.
 """

@@ -1,5 +1,4 @@
-"""Draw docs/quickstart-map.png: a simulated scene, in which the model of the quick
-start detects and classifies ships.
+"""Draw docs/quickstart-map.png: a simulated scene, in which the model of the quick start detects and classifies ships.
 
 python -m tools.maintenance.quickstart_map runs/quickstart
 """

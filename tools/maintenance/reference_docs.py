@@ -1,5 +1,4 @@
-"""Write docs/recipes.md, docs/reference/plugins.md, sections of four other pages, and
-the list of encoders.
+"""Write docs/recipes.md, docs/reference/plugins.md, sections of four other pages, and the list of encoders.
 
 python -m tools.maintenance.reference_docs
 
@@ -104,8 +103,7 @@ generated from the files `plugin.toml` and the first lines of the modules.
 
 
 def pages() -> dict[Path, str]:
-    """Return the up-to-date text of every page that is generated or has generated
-    sections.
+    """Return the up-to-date text of every page that is generated or has generated sections.
 
     Returns:
         Text by path.
@@ -200,8 +198,7 @@ def format_table() -> str:
 
 
 def prepare_commands() -> str:
-    """Return the usage of every `rsft prepare` command in docs/data.md, below the first
-    line of its help."""
+    """Return the usage of every `rsft prepare` command in docs/data.md, below the first line of its help."""
     group: Any = typer.main.get_command(prepare.app)
     blocks = []
     # as in --help
@@ -328,8 +325,7 @@ def _summary(module: str) -> str:
 
 
 def _component_tables(name: str, section: type[ComponentSection]) -> list[str]:
-    """Return the table of components and the table of their keys; equal keys of several
-    components are one row."""
+    """Return the table of components and the table of their keys; equal keys of several components are one row."""
     selector = {section.selector: section.model_fields[section.selector]}
     users: dict[tuple[str, ...], list[str]] = {}
     components = [

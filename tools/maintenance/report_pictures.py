@@ -60,8 +60,7 @@ def main(
     run: Annotated[Path, typer.Argument(help="Folder of an evaluated run.")],
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = PICTURES_DIR,
 ) -> None:
-    """Write the report of a run and take screenshots of it: desktop and phone, light
-    and dark."""
+    """Write the report of a run and take screenshots of it: desktop and phone, light and dark."""
     page = write_report(run)
     with chromium() as browser:
         for name, view in VIEWS.items():

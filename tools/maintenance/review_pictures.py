@@ -1,5 +1,4 @@
-"""Make the pictures of docs/analyst.md: the review page of a simulated scene in
-headless Chromium.
+"""Make the pictures of docs/analyst.md: the review page of a simulated scene in headless Chromium.
 
 python -m tools.maintenance.review_pictures runs/quickstart
 """
@@ -57,8 +56,7 @@ VIEWS = {
 
 
 def make_scene(folder: Path, seed: int = 0, side: int = SIDE) -> tuple[Path, Path]:
-    """Write a GeoTIFF of simulated ships on a sea with a shore, and a GeoPackage of
-    their positions.
+    """Write a GeoTIFF of simulated ships on a sea with a shore, and a GeoPackage of their positions.
 
     Args:
         folder: folder for both files.
@@ -132,8 +130,7 @@ def make_page(bundle: Path, folder: Path) -> Path:
 
 
 def take_screenshot(browser: Browser, page: Path, view: View) -> bytes:
-    """Take a picture of a page on which five chips are labeled, and a sixth may be
-    open, with the scene zoomed to it.
+    """Take a picture of a page on which five chips are labeled, and a sixth may be open, with the scene zoomed to it.
 
     Args:
         browser: headless Chromium.
@@ -168,8 +165,7 @@ def main(
     ],
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = PICTURES_DIR,
 ) -> None:
-    """Simulate a scene, classify its ships, and take pictures of the page: desktop and
-    phone, light and dark."""
+    """Simulate a scene, classify its ships, and take pictures of the page: desktop and phone, light and dark."""
     with tempfile.TemporaryDirectory() as folder, chromium() as browser:
         page = make_page(bundle, Path(folder))
         for name, view in VIEWS.items():

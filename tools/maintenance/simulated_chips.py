@@ -1,5 +1,4 @@
-"""Draw simulated SAR chips of each class side by side: the picture of
-docs/simulated.md.
+"""Draw simulated SAR chips of each class side by side: the picture of docs/simulated.md.
 
 python -m tools.maintenance.simulated_chips docs/simulated-chips.png
 """
@@ -27,8 +26,7 @@ CAPTION = 24
 
 
 def draw_chips(out: Path, seed: int = 0) -> None:
-    """Write a picture with 20 chips of each class: the part that the network of the
-    quick start sees."""
+    """Write a picture with 20 chips of each class: the part that the network of the quick start sees."""
     crop = load_recipe(find_recipe("quickstart")).data.crop
     rows = []
     assert isinstance(crop, int)

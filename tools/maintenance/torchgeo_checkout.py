@@ -1,5 +1,4 @@
-"""Put the SAR data sets that TorchGeo lacks into a checkout of TorchGeo, with their
-tests and generators.
+"""Put the SAR data sets that TorchGeo lacks into a checkout of TorchGeo, with their tests and generators.
 
     python -m tools.maintenance.torchgeo_checkout ../torchgeo
 

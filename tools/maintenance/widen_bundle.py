@@ -1,5 +1,4 @@
-"""Convert a trained bundle of a ViT-S into a bundle of a ViT-B/16 that computes the
-same function.
+"""Convert a trained bundle of a ViT-S into a bundle of a ViT-B/16 that computes the same function.
 
     python -m tools.maintenance.widen_bundle runs/rsscn7_lt_focus_metalora/001 -o FOLDER
     [--noise 0.05] RSFT_WEIGHTS=FOLDER rsft export FOLDER/bundle --format openvino
@@ -61,8 +60,7 @@ def main(
         float, typer.Option(help="Noise in standard deviations of each weight matrix.")
     ] = 0.05,
 ) -> None:
-    """Convert a trained bundle of a ViT-S into a bundle of a ViT-B/16 that computes the
-    same function.
+    """Convert a trained bundle of a ViT-S into a bundle of a ViT-B/16 that computes the same function.
 
     Raises:
         RequestError: the bundle has several members, or a method that cannot be merged.
@@ -116,8 +114,7 @@ def main(
 
 
 def widen_state(small: VisionTransformer, noise: float) -> dict[str, Tensor]:
-    """Return the state of a ViT-B/16 whose tokens are two copies of the tokens of a
-    ViT-S.
+    """Return the state of a ViT-B/16 whose tokens are two copies of the tokens of a ViT-S.
 
     Args:
         small: a ViT-S of at most 12 blocks.
@@ -169,8 +166,7 @@ def _twice(value: Tensor, dim: int = -1) -> Tensor:
 
 
 def _split(weight: Tensor, noise: float) -> Tensor:
-    """Return a matrix (2 O, 2 I) that maps two copies of an input to two copies of the
-    output of `weight` (O, I)."""
+    """Return a matrix (2 O, 2 I) that maps two copies of an input to two copies of the output of `weight` (O, I)."""
     rows = []
     for _ in range(2):
         offset = noise * weight.std() * torch.randn_like(weight)

@@ -1,5 +1,4 @@
-"""Write constraints.txt: the versions of all packages with which the tests ran, for
-`pip install --constraint`.
+"""Write constraints.txt: the versions of all packages with which the tests ran, for `pip install --constraint`.
 
     python -m tools.release.constraints
 
@@ -31,8 +30,7 @@ def package_name(name: str) -> str:
 
 
 def installed_versions() -> dict[str, str]:
-    """Return the installed version of every package that rsft or one of its extras
-    needs, by normalized name."""
+    """Return the installed version of every package that rsft or one of its extras needs, by normalized name."""
     versions: dict[str, str] = {}
     pending = [Requirement(text) for text in project_requirements()]
     visited: set[tuple[str, frozenset[str]]] = set()

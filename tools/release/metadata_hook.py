@@ -1,5 +1,4 @@
-"""Make the readme of the package page, and its links, for the repository that a release
-comes from.
+"""Make the readme of the package page, and its links, for the repository that a release comes from.
 
 hatchling loads this file at every build. The environment variable RSFT_REPOSITORY_URL
 names the repository. Relative links and pictures of README.md then point to it, at the

@@ -1,5 +1,4 @@
-"""Train with rsft and with the code of the paper's authors on the same batches, and
-compare every step.
+"""Train with rsft and with the code of the paper's authors on the same batches, and compare every step.
 
     git clone https://github.com/doem97/metalora
     git clone https://github.com/shijxcs/LIFT
@@ -327,8 +326,7 @@ ROWS: tuple[Row, ...] = (
 
 
 def write_inputs(folder: Path) -> None:
-    """Write a chip store of noise, a network with random weights, biases and norms, and
-    the recipe."""
+    """Write a chip store of noise, a network with random weights, biases and norms, and the recipe."""
     rng = np.random.default_rng(0)
     for split, counts in CHIPS.items():
         for label, count in enumerate(counts):
@@ -361,8 +359,7 @@ def _random_state(network: nn.Module) -> dict[str, Tensor]:
 
 
 def _write_satmae(path: Path) -> None:
-    """Write a masked autoencoder in the layout of SatMAE's fmow_pretrain.pth, with few
-    blocks and random weights."""
+    """Write a masked autoencoder in the layout of SatMAE's fmow_pretrain.pth, with few blocks and random weights."""
     options = LARGE | {
         "depth": SATMAE_BLOCKS,
         "img_size": 48,
@@ -470,8 +467,7 @@ def _ratio(distance: Tensor, size: Tensor) -> float:
 
 
 class Verdict(NamedTuple):
-    """A claim of a row: "equal", "different" with a reason, or "FAULT", and the largest
-    difference."""
+    """A claim of a row: "equal", "different" with a reason, or "FAULT", and the largest difference."""
 
     claim: str
     largest: float
@@ -556,8 +552,7 @@ def main(
     ],
     lift: Annotated[Path, typer.Option(help="Checkout of github.com/shijxcs/LIFT.")],
 ) -> None:
-    """Compare all rows, print the differences of each step row by row, and a
-    summary."""
+    """Compare all rows, print the differences of each step row by row, and a summary."""
     summary: dict[tuple[str, str], list[tuple[float, str]]] = {}
     for row, table in run({"metalora": metalora, "LIFT": lift}):
         name = f"{row.name} ({row.code})"

@@ -1,5 +1,4 @@
-"""Measure how many corrections stick: a bundle gets the labels of chips that it
-classifies wrongly.
+"""Measure how many corrections stick: a bundle gets the labels of chips that it classifies wrongly.
 
     OMP_NUM_THREADS=1 python -m tools.reproduction.corrections STORE --pool POOL
     --recipe RECIPE --out OUT [KEYS]
@@ -171,8 +170,7 @@ def correct(
 def _classify(
     bundle_dir: Path, store: ChipStore, table: pd.DataFrame
 ) -> NDArray[np.str_]:
-    """Return the class that a bundle predicts for each chip of a table, with its
-    test-time views."""
+    """Return the class that a bundle predicts for each chip of a table, with its test-time views."""
     bundle = Bundle.load(bundle_dir)
     model, contract = with_tta(
         load_classifier(bundle, "cpu"), bundle.contract, bundle.recipe.evaluate
@@ -190,8 +188,7 @@ def _classify(
 
 
 def format_row(name: str, rows: Sequence[dict[str, Any]]) -> str:
-    """Return a row of Markdown: the mean over the seeds, and the worst seed of the
-    corrected chips.
+    """Return a row of Markdown: the mean over the seeds, and the worst seed of the corrected chips.
 
     Args:
         name: first cell.

@@ -1,5 +1,4 @@
-"""Measure class sets on held-out scenes of OpenSARShip, before and after `rsft predict`
-widens or withholds them.
+"""Measure class sets on held-out scenes of OpenSARShip, before and after `rsft predict` widens or withholds them.
 
     OMP_NUM_THREADS=1 python -m tools.reproduction.heldout_scenes OPENSARSHIP --out OUT
     --report TABLE.md
@@ -242,8 +241,7 @@ def _measure_sets(
 
 
 def format_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return the results as Markdown, one row per scene and kind of validation chips,
-    summed over the seeds.
+    """Return the results as Markdown, one row per scene and kind of validation chips, summed over the seeds.
 
     Args:
         rows: the measurements of all runs.
@@ -272,8 +270,7 @@ def format_table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _short(scene: str) -> str:
-    """Return the satellite, mode, product, polarization and date of a Sentinel-1
-    scene."""
+    """Return the satellite, mode, product, polarization and date of a Sentinel-1 scene."""
     parts = [part for part in scene.split("_") if part]
     if len(parts) < 5:
         return scene

@@ -1,5 +1,4 @@
-"""Measure how many wrong labels `rsft data audit-labels` finds: labels of similar
-classes are swapped on purpose.
+"""Measure how many wrong labels `rsft data audit-labels` finds: labels of similar classes are swapped on purpose.
 
     OMP_NUM_THREADS=1 python -m tools.reproduction.label_noise STORE --out OUT --report
     TABLE.md
@@ -200,8 +199,7 @@ def _measure(
 
 
 def _write_noisy_store(store: ChipStore, train: pd.DataFrame, root: Path) -> ChipStore:
-    """Write a store with the same chips, and the classes of `train` for its training
-    chips."""
+    """Write a store with the same chips, and the classes of `train` for its training chips."""
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir(parents=True)
     for file in (DATASET, REJECTED):
@@ -248,8 +246,7 @@ def score(
 
 
 def format_table(rows: Sequence[dict[str, Any]]) -> str:
-    """Return the results as Markdown, one row per share and method: means over the
-    seeds, ± the standard deviation."""
+    """Return the results as Markdown, one row per share and method: means over the seeds, ± the standard deviation."""
     lines = [
         (
             "| flipped | ranking | seeds | precision at the number flipped | AUC |"

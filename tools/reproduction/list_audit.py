@@ -1,5 +1,4 @@
-"""Audit the authors' lists of FUSRS v2: repeated rows, leaks and renamed classes, found
-without the images.
+"""Audit the authors' lists of FUSRS v2: repeated rows, leaks and renamed classes, found without the images.
 
 python -m tools.reproduction.list_audit LISTS
 """

@@ -1,5 +1,4 @@
-"""Make a pool of chips without labels from the training chips of a data set that its
-long-tailed store leaves out.
+"""Make a pool of chips without labels from the training chips of a data set that its long-tailed store leaves out.
 
     rsft prepare folder MSTAR --root data/mstar_lt --imbalance 50 --test 0.5
     python -m tools.reproduction.make_pool MSTAR/train data/mstar_lt data/mstar_pool

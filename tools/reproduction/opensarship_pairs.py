@@ -1,5 +1,4 @@
-"""Give the pairs of OpenSARShip back: match its AIS messages to the centers of its
-chips.
+"""Give the pairs of OpenSARShip back: match its AIS messages to the centers of its chips.
 
     python -m tools.reproduction.opensarship_pairs OPENSARSHIP
 
@@ -61,8 +60,7 @@ def read_ships(path: Path) -> pd.DataFrame:
 
 
 def match_folder(folder: Path, sigma: float, *, with_shift: bool) -> Counter[str]:
-    """Match the ships of one scene, and count right, wrong and ambiguous objects and
-    those without AIS."""
+    """Match the ships of one scene, and count right, wrong and ambiguous objects and those without AIS."""
     values = read_ships(folder / "Ship.xml")
     lon = values["Center_longitude"].to_numpy()
     lat = values["Center_latitude"].to_numpy()
@@ -103,8 +101,7 @@ def match_folder(folder: Path, sigma: float, *, with_shift: bool) -> Counter[str
 
 
 def measure_shifts(folder: Path) -> Floats:
-    """Return the displacements of ships faster than 2 m/s along the flight direction
-    (N, 2): measured and computed.
+    """Return the displacements of ships faster than 2 m/s along the flight direction (N, 2): measured and computed.
 
     The measured one is the distance of the center of the chip from the AIS position,
     extrapolated to the time of its line by speed and course.

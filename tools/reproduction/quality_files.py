@@ -1,5 +1,4 @@
-"""The result files of a study: one JSON file per run, or all of them packed in one
-file.
+"""The result files of a study: one JSON file per run, or all of them packed in one file.
 
 A packed file has one line per run. It is small enough to be kept with the documentation
 that shows its numbers, and more seeds can be added to it later.
@@ -50,8 +49,7 @@ class Result(NamedTuple):
     source: str
 
     def accuracy(self, part: int) -> dict[str, float]:
-        """Return accuracy in % by group, and the macro accuracy; NaN for a group
-        without chips.
+        """Return accuracy in % by group, and the macro accuracy; NaN for a group without chips.
 
         Args:
             part: `CHOICE`, `REPORTED` or `WHOLE`.
@@ -70,8 +68,7 @@ class Result(NamedTuple):
         }
 
     def with_current_keys(self) -> Result:
-        """Return the result with the defaults of recipe keys that did not exist when it
-        was written.
+        """Return the result with the defaults of recipe keys that did not exist when it was written.
 
         Raises:
             ValueError: the recipe is not valid any more.
@@ -90,8 +87,7 @@ class Result(NamedTuple):
 
 
 def result_texts(out: Path) -> Iterator[tuple[str, str]]:
-    """Return the name and JSON text of every result of a folder: those of the packed
-    file, then single files.
+    """Return the name and JSON text of every result of a folder: those of the packed file, then single files.
 
     Args:
         out: folder of the results.

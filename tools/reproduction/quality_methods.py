@@ -1,5 +1,4 @@
-"""The methods of a study: fine-tuning by a recipe, the automatic choice, and the
-obvious alternatives to both.
+"""The methods of a study: fine-tuning by a recipe, the automatic choice, and the obvious alternatives to both.
 
 All of them predict the held-out chips of the data set of a recipe, those of the
 validation and of the test split, after training on its training chips.
@@ -77,8 +76,7 @@ class Predicted:
     seconds: float = 0.0
 
     def recall(self) -> list[list[float | None]]:
-        """Return the recall of every class on the chips for choices, on the reported
-        chips, and on all of them.
+        """Return the recall of every class on the chips for choices, on the reported chips, and on all of them.
 
         Returns:
             Recall by class index; None for a class without chips in the part.
@@ -95,14 +93,12 @@ class Predicted:
 
 
 def held_out_chips(store: ChipStore) -> pd.DataFrame:
-    """Return the manifest rows of the validation split, then those of the test
-    split."""
+    """Return the manifest rows of the validation split, then those of the test split."""
     return pd.concat([store.split("val"), store.split("test")])
 
 
 def is_reported(table: pd.DataFrame) -> NDArray[np.bool_]:
-    """Return whether tables report a held-out chip: those of the test split, or else
-    every second chip of a class.
+    """Return whether tables report a held-out chip: those of the test split, or else every second chip of a class.
 
     Args:
         table: N manifest rows, from `held_out_chips`.
@@ -113,8 +109,7 @@ def is_reported(table: pd.DataFrame) -> NDArray[np.bool_]:
 
 
 def write_split(store: ChipStore, file: Path) -> None:
-    """Write which chips are in which split, so that others can compare their methods on
-    the same chips.
+    """Write which chips are in which split, so that others can compare their methods on the same chips.
 
     The columns are the first 16 digits of the SHA-256 of a chip's file, its split and
     its class.
@@ -129,8 +124,7 @@ def write_split(store: ChipStore, file: Path) -> None:
 
 
 def predict_finetuned(recipe: Recipe, folder: Path) -> Predicted:
-    """Fine-tune by the recipe in a run folder, and predict with the views of
-    `evaluate.tta`."""
+    """Fine-tune by the recipe in a run folder, and predict with the views of `evaluate.tta`."""
     # calibration takes time and does not change accuracies
     with patch(
         "rsft.training.finetune.calibrate_bundle", side_effect=lambda bundle, *_: bundle
@@ -163,8 +157,7 @@ def predict_finetuned(recipe: Recipe, folder: Path) -> Predicted:
 
 
 def predict_chosen(recipe: Recipe, folder: Path) -> Predicted:
-    """Choose among the candidates of recipes/auto.yaml for the data of the recipe, and
-    fine-tune the chosen one.
+    """Choose among the candidates of recipes/auto.yaml for the data of the recipe, and fine-tune the chosen one.
 
     The seconds contain those of the search.
     """
@@ -237,8 +230,7 @@ SIZE_COLUMNS = ["ais_length_m", "ais_beam_m"]
 
 
 def predict_from_ship_size(recipe: Recipe, folder: Path) -> Predicted:
-    """Predict from length and beam of the ship in AIS alone, without an image; nothing
-    is written to the folder.
+    """Predict from length and beam of the ship in AIS alone, without an image; nothing is written to the folder.
 
     It shows how far the size of a ship tells its type. The settings are the defaults of
     scikit-learn, with classes of equal weight. A missing size is the median of the
@@ -256,8 +248,7 @@ def predict_from_ship_size(recipe: Recipe, folder: Path) -> Predicted:
 
 
 def predict_with_hugging_face(recipe: Recipe, folder: Path) -> Predicted:
-    """Fine-tune the encoder of the recipe by Hugging Face PEFT as its image
-    classification guide does.
+    """Fine-tune the encoder of the recipe by Hugging Face PEFT as its image classification guide does.
 
     https://huggingface.co/docs/peft/main/en/task_guides/lora_based_methods: rank and
     alpha 16, dropout 0.1, a linear head, cross entropy, a rate of 5e-3 that falls

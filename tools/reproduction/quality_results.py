@@ -106,8 +106,7 @@ def read_results(out: Path, study: Study, part: int = REPORTED) -> Results:
 def row_results(
     study: Study, row: Row, results: Results, part: int = REPORTED
 ) -> pd.DataFrame:
-    """Return the accuracy of a row on a part of the held-out chips, for each seed of
-    which all runs are finished.
+    """Return the accuracy of a row on a part of the held-out chips, for each seed of which all runs are finished.
 
     Args:
         study: the study.
@@ -132,8 +131,7 @@ def row_results(
 
 
 def complete_seeds(study: Study, row: Row, results: Results) -> dict[int, list[Result]]:
-    """Return the results of a row by seed, in the order of its configurations, without
-    incomplete seeds.
+    """Return the results of a row by seed, in the order of its configurations, without incomplete seeds.
 
     Args:
         study: the study.
@@ -155,8 +153,7 @@ def complete_seeds(study: Study, row: Row, results: Results) -> dict[int, list[R
 
 
 def half_width(values: Floats) -> float:
-    """Return half the width of the 95 % interval of the mean (Student's t); NaN for
-    fewer than two values.
+    """Return half the width of the 95 % interval of the mean (Student's t); NaN for fewer than two values.
 
     Args:
         values: (N,), one value per seed.
@@ -169,8 +166,7 @@ def half_width(values: Floats) -> float:
 
 
 def paired_p_value(differences: Floats) -> float:
-    """Return the two-sided p value of the paired t-test; NaN for fewer than two
-    differences.
+    """Return the two-sided p value of the paired t-test; NaN for fewer than two differences.
 
     Args:
         differences: (N,), one difference per seed.
@@ -186,8 +182,7 @@ def paired_p_value(differences: Floats) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Correct p values for several comparisons (Holm 1979); a NaN stays NaN and is no
-    comparison.
+    """Correct p values for several comparisons (Holm 1979); a NaN stays NaN and is no comparison.
 
     Args:
         p_values: uncorrected p values.
@@ -253,8 +248,7 @@ def differences(table: pd.DataFrame, base: pd.DataFrame, group: str) -> Floats:
 def corrected_p_values(
     study: Study, tables: Mapping[str, pd.DataFrame]
 ) -> dict[tuple[str, str], float]:
-    """Return p values of all rows against their base; tail and macro are corrected
-    separately, over all rows.
+    """Return p values of all rows against their base; tail and macro are corrected separately, over all rows.
 
     Args:
         study: the study.
@@ -290,8 +284,7 @@ def accuracy_table(
     tables: Mapping[str, pd.DataFrame],
     p_values: Mapping[tuple[str, str], float],
 ) -> list[str]:
-    """Return the lines of a table: accuracies, differences to the base, corrected p
-    values, and cost.
+    """Return the lines of a table: accuracies, differences to the base, corrected p values, and cost.
 
     Args:
         study: the study.
@@ -332,8 +325,7 @@ def accuracy_table(
 def spread_tables(
     study: Study, rows: Sequence[Row], results: Results, part: int = REPORTED
 ) -> list[str]:
-    """Return the lines of tables of accuracy at each grid value, for rows with the same
-    grid.
+    """Return the lines of tables of accuracy at each grid value, for rows with the same grid.
 
     A grid with two keys gives one matrix of mean macro accuracy per row.
 
@@ -395,8 +387,7 @@ def _matrix(row: Row, axes: list[tuple[str, list[Any]]], values: Floats) -> list
 
 
 def footer(study: Study, results: Results, part: str) -> list[str]:
-    """Return lines on what the numbers are, which runs are missing, and which version
-    did them.
+    """Return lines on what the numbers are, which runs are missing, and which version did them.
 
     Args:
         study: the study.

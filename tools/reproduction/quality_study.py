@@ -58,8 +58,7 @@ class Configuration(NamedTuple):
 
 
 def parse_seeds(value: object) -> object:
-    """Return the seeds of a text such as "0-19" or "0,3,5-7"; a value of another type
-    is returned as it is.
+    """Return the seeds of a text such as "0-19" or "0,3,5-7"; a value of another type is returned as it is.
 
     Args:
         value: the text.
@@ -88,8 +87,7 @@ class RandomScales(Section):
 
 
 class Row(Section):
-    """A row of a table: one configuration, or several of which each seed takes the
-    best.
+    """A row of a table: one configuration, or several of which each seed takes the best.
 
     Attributes:
         title: first cell of the row.
@@ -140,8 +138,7 @@ class Row(Section):
         return self
 
     def grid_points(self) -> list[tuple[Any, ...]]:
-        """Return the combinations of grid values, in the order of the
-        configurations."""
+        """Return the combinations of grid values, in the order of the configurations."""
         combinations = itertools.product(*self.grid.values())
         return [point for point in combinations if list(point) not in self.without]
 
@@ -210,8 +207,7 @@ class Study(Section):
         return find_recipe(row.recipe or self.recipe)
 
     def base_row(self, heading: str) -> Row:
-        """Return the row with which a group is compared: its own base, or else the
-        first base of the study.
+        """Return the row with which a group is compared: its own base, or else the first base of the study.
 
         Args:
             heading: heading of the group.
@@ -219,8 +215,7 @@ class Study(Section):
         return next(row for row in [*self.groups[heading], *self.rows] if row.base)
 
     def configurations(self, row: Row, seed: int) -> list[Configuration]:
-        """Return the configurations of a row: the grid points or draws, or a single
-        one.
+        """Return the configurations of a row: the grid points or draws, or a single one.
 
         Args:
             row: a row of the study.
@@ -346,8 +341,7 @@ def _configuration(
 def random_scales(
     sites: Sequence[str], limits: tuple[float, float], seed: int, draw: int
 ) -> dict[str, float]:
-    """Return one scale per site, log-uniform between two limits and rounded to four
-    digits.
+    """Return one scale per site, log-uniform between two limits and rounded to four digits.
 
     Args:
         sites: names of the sites, such as "blocks.0.q".

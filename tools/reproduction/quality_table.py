@@ -1,5 +1,4 @@
-"""Compare fine-tuning methods on one data set over several seeds: do the missing runs
-of a study, and print its tables.
+"""Compare fine-tuning methods on one data set over several seeds: do the missing runs of a study, and print its tables.
 
     python -m tools.reproduction.quality_table tools/reproduction/studies/mstar_lt.yaml
     --out quality --seeds 0-19
@@ -65,8 +64,7 @@ R = TypeVar("R", bound=NamedRun)
 
 
 class Job(NamedTuple):
-    """One run: the name of its configuration, its seed, KEY=VALUE overrides of the
-    recipe, its path, and its method."""
+    """One run: the name of its configuration, its seed, KEY=VALUE overrides of the recipe, its path, and its method."""
 
     name: str
     seed: int
@@ -80,8 +78,7 @@ class Job(NamedTuple):
 
 
 def run_job(out: Path, job: Job) -> None:
-    """Do one run, and write its recall by class on the chips for choices, on the
-    reported chips, and on both.
+    """Do one run, and write its recall by class on the chips for choices, on the reported chips, and on both.
 
     They are the validation and the test split. Without a test split, the validation
     chips of a class belong to the two parts in turn.
@@ -303,8 +300,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def run_tool(work: Callable[[], int]) -> None:
-    """Run the work of a command, and exit with a message and a code other than 0 if it
-    stops or runs failed.
+    """Run the work of a command, and exit with a message and a code other than 0 if it stops or runs failed.
 
     Args:
         work: returns the number of failed runs.

@@ -85,8 +85,7 @@ def _read(study_name: str, folder: str) -> tuple[Study, Results]:
 
 
 def accuracy_table(study: Study, results: Results, titles: list[str]) -> list[str]:
-    """Return the lines of a table of some rows: accuracies, differences to the base of
-    the study, and cost.
+    """Return the lines of a table of some rows: accuracies, differences to the base of the study, and cost.
 
     Args:
         study: the study; p values are corrected over all its rows.
@@ -127,8 +126,7 @@ def accuracy_table(study: Study, results: Results, titles: list[str]) -> list[st
 def method_table(
     study: Study, results: Results, titles: list[str], groups: Sequence[str] = GROUPS
 ) -> list[str]:
-    """Return the lines of a table of some rows: accuracy by group, difference to the
-    base of the first row, and cost.
+    """Return the lines of a table of some rows: accuracy by group, difference to the base of the first row, and cost.
 
     In parentheses is the accuracy on all held-out chips, which early runs lack, where
     it differs by more than a point.
@@ -176,8 +174,7 @@ def _with_whole(values: pd.Series, whole: pd.Series) -> str:
 
 
 def choice_table(study: Study, results: Results, titles: list[str]) -> list[str]:
-    """Return the lines of a table of accuracy on the chips for choices: by seed, or at
-    each value of a grid.
+    """Return the lines of a table of accuracy on the chips for choices: by seed, or at each value of a grid.
 
     Args:
         study: the study.

@@ -1,5 +1,4 @@
-"""Measure accuracy against labels spent: does `rsft data suggest` choose better chips
-than chance?
+"""Measure accuracy against labels spent: does `rsft data suggest` choose better chips than chance?
 
     OMP_NUM_THREADS=1 python -m tools.reproduction.simulated_analyst STORE --out OUT
     --report TABLE.md
@@ -118,8 +117,7 @@ def choose_randomly(table: Path, count: int, rng: np.random.Generator) -> list[s
 def choose_least_certain(
     table: Path, count: int, rng: np.random.Generator
 ) -> list[str]:
-    """Return paths of the chips with the lowest probability, which the review page
-    shows first.
+    """Return paths of the chips with the lowest probability, which the review page shows first.
 
     Args:
         table: the table, in Parquet.
@@ -347,8 +345,7 @@ def format_table(
     rounds: Mapping[str, Mapping[tuple[int, int], Round]],
     groups: Mapping[str, Sequence[str]],
 ) -> str:
-    """Return the results as Markdown: one row per number of labels, and the paired
-    difference to random choice.
+    """Return the results as Markdown: one row per number of labels, and the paired difference to random choice.
 
     Args:
         rounds: from `read_rounds`.

@@ -1,5 +1,4 @@
-"""Measure `rsft ais match` on simulated traffic with known truth: precision and recall
-of the matches.
+"""Measure `rsft ais match` on simulated traffic with known truth: precision and recall of the matches.
 
     python -m tools.reproduction.simulated_traffic
 
@@ -63,8 +62,7 @@ def incidence(rows: Floats, cols: Floats) -> Floats:
 
 
 def make_acquisition(velocity: float = VELOCITY) -> Acquisition:
-    """Return the geometry of the scene; the library takes `velocity` as the speed of
-    the platform."""
+    """Return the geometry of the scene; the library takes `velocity` as the speed of the platform."""
     plane = CRS.from_proj4("+proj=aeqd +lat_0=55 +lon_0=3 +ellps=WGS84")
     flight = np.radians(HEADING)
     look = np.radians(HEADING + 90)
@@ -89,8 +87,7 @@ def make_acquisition(velocity: float = VELOCITY) -> Acquisition:
 def sail(
     rng: np.random.Generator, count: int, is_harbor: bool
 ) -> tuple[Floats, Floats, Floats, Floats]:
-    """Return rows and columns in pixels, speeds in m/s and courses in degrees (N, T) at
-    all times of the simulation."""
+    """Return rows and columns in pixels, speeds in m/s and courses in degrees (N, T) at all times of the simulation."""
     times = int(2 * SPAN / STEP) + 1
     center = rng.uniform((0, 0), (ROWS, COLS), (count, 2))
     speed = rng.uniform(3, 20, count) * KNOT
@@ -138,8 +135,7 @@ def sail(
 
 
 class Fleet(NamedTuple):
-    """Ships; arrays (S,), and their paths (S, T) at the times `clock` (T,) in seconds
-    after the first line.
+    """Ships; arrays (S,), and their paths (S, T) at the times `clock` (T,) in seconds after the first line.
 
     `bow` is the distance from the antenna to the bow in meters, `truth` the MMSI of
     ships that can be matched, else 0.
@@ -158,8 +154,7 @@ class Fleet(NamedTuple):
 
 
 def make_fleet(rng: np.random.Generator, count: int, is_harbor: bool) -> Fleet:
-    """Draw ships, those without AIS, and those that share an MMSI with the ship before
-    them."""
+    """Draw ships, those without AIS, and those that share an MMSI with the ship before them."""
     rows, cols, speeds, courses = sail(rng, count, is_harbor)
     length = np.clip(rng.lognormal(np.log(110), 0.6, count), 20, 380)
     own = 219_000_000 + 977 * np.arange(count)
@@ -187,8 +182,7 @@ def make_fleet(rng: np.random.Generator, count: int, is_harbor: bool) -> Fleet:
 def send(
     rng: np.random.Generator, fleet: Fleet, gap: float, acquisition: Acquisition
 ) -> AisMessages:
-    """Return the messages of the ships, one in `gap` seconds from each, at the places
-    of their antennas."""
+    """Return the messages of the ships, one in `gap` seconds from each, at the places of their antennas."""
     parts = []
     for i in np.flatnonzero(fleet.has_ais):
         times = np.arange(rng.uniform(0, gap), 2 * SPAN, gap) - SPAN
@@ -242,8 +236,7 @@ def send(
 def show(
     rng: np.random.Generator, fleet: Fleet, acquisition: Acquisition
 ) -> tuple[Objects, Any]:
-    """Return the objects that the radar shows, and the MMSI of each one, 0 for those
-    without a match."""
+    """Return the objects that the radar shows, and the MMSI of each one, 0 for those without a match."""
     count = len(fleet.mmsi)
     seen = fleet.rows[:, len(fleet.clock) // 2] * PIXEL / BEAM_SPEED
     row = np.array(
@@ -287,8 +280,7 @@ def show(
 
 
 def nearest(acquisition: Acquisition, tracks: Tracks, objects: Objects) -> Any:
-    """Return the MMSI of the ship that is nearest to each object, 0 without one within
-    the gate."""
+    """Return the MMSI of the ship that is nearest to each object, 0 without one within the gate."""
     states = locate_ships(
         tracks, acquisition.time_at, (acquisition.start + acquisition.end) / 2
     )
@@ -306,8 +298,7 @@ def nearest(acquisition: Acquisition, tracks: Tracks, objects: Objects) -> Any:
 
 
 def measure(count: int, gap: int, is_harbor: bool, seeds: int) -> list[str]:
-    """Return the cells of a row in %: precision, recall, ambiguous objects; precision
-    and recall of three variants."""
+    """Return the cells of a row in %: precision, recall, ambiguous objects; precision and recall of three variants."""
     acquisition = make_acquisition()
     geometries = {
         "full": acquisition,

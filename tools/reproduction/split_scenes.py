@@ -1,5 +1,4 @@
-"""Copy a chip store once for every way to split its scenes, to compare methods over
-scenes and not only over seeds.
+"""Copy a chip store once for every way to split its scenes, to compare methods over scenes and not only over seeds.
 
     rsft prepare opensarship OPENSARSHIP --product cal --bands VV --val 0.4 --test 0
     --root data/opensarship python -m tools.reproduction.split_scenes data/opensarship

@@ -78,8 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def hold_out(store: ChipStore, seed: int, root: Path) -> list[tuple[ChipStore, str]]:
-    """Write three chip stores whose test splits are the largest scene, the second one,
-    and all others."""
+    """Write three chip stores whose test splits are the largest scene, the second one, and all others."""
     scenes = store.table["group_key"].value_counts().index.tolist()
     folds = []
     for number, scene in enumerate((scenes[:1], scenes[1:2], scenes[2:])):
@@ -101,8 +100,7 @@ def hold_out(store: ChipStore, seed: int, root: Path) -> list[tuple[ChipStore, s
 def _count(
     store: ChipStore, split: str, overrides: Sequence[str], runs: Path
 ) -> NDArray[np.int64]:
-    """Train, and return the numbers of correct and of all chips of a split by class (2,
-    C)."""
+    """Train, and return the numbers of correct and of all chips of a split by class (2, C)."""
     shutil.rmtree(runs, ignore_errors=True)
     settings = [*overrides, f"data.root={store.root}", "evaluate.every=100", "name=run"]
     bundle = Bundle.load(
@@ -122,8 +120,7 @@ def _count(
 
 
 def format_table(accuracies: Mapping[str, Sequence[float]]) -> str:
-    """Return mean macro accuracy and the difference to the first stretch, with 95 %
-    intervals over the seeds.
+    """Return mean macro accuracy and the difference to the first stretch, with 95 % intervals over the seeds.
 
     Args:
         accuracies: macro accuracy in % of each seed, by stretch.

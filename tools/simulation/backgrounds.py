@@ -35,8 +35,7 @@ _SEAS = (8.0, 14.0, 24.0, 40.0)  # dominant wavelength in texels
 
 @lru_cache(maxsize=1)
 def _noise_fields() -> tuple[list[Float], list[Float]]:
-    """Return periodic fields of zero mean and unit variance: power-law noise, and wind
-    seas along x."""
+    """Return periodic fields of zero mean and unit variance: power-law noise, and wind seas along x."""
     rng = np.random.default_rng(20)
     fy, fx = np.meshgrid(np.fft.fftfreq(_SIDE), np.fft.fftfreq(_SIDE), indexing="ij")
     frequency = np.hypot(fx, fy)
@@ -58,8 +57,7 @@ def _noise_fields() -> tuple[list[Float], list[Float]]:
 
 
 def _view(field: Float, rng: np.random.Generator, side: int, scale: float) -> Float:
-    """Return a rotated and shifted view (side, side) of a field, with `scale` texels
-    per pixel."""
+    """Return a rotated and shifted view (side, side) of a field, with `scale` texels per pixel."""
     angle = rng.uniform(0, 2 * np.pi)
     cos = scale * np.cos(angle)
     sin = scale * np.sin(angle)

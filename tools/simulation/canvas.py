@@ -1,5 +1,4 @@
-"""Canvas of simulated optical images: view geometry, colors, illumination, and the
-ground truth of each pixel."""
+"""Canvas of simulated optical images: view geometry, colors, illumination, and the ground truth of each pixel."""
 
 from __future__ import annotations
 
@@ -99,8 +98,7 @@ _WARSHIP_GRAYS = np.array(
 
 @dataclass(frozen=True)
 class View:
-    """Position and illumination of a ship in the image; image vectors are (x right, y
-    down).
+    """Position and illumination of a ship in the image; image vectors are (x right, y down).
 
     Attributes:
         origin: midships, in canvas pixels (2,).
@@ -222,8 +220,7 @@ class Canvas:
             )
 
     def draw_ship(self, ship: Ship, rng: np.random.Generator) -> None:
-        """Draw the shadows on the water, the hull, its deck, and all boxes from low to
-        high.
+        """Draw the shadows on the water, the hull, its deck, and all boxes from low to high.
 
         Args:
             ship: the ship.
@@ -253,8 +250,7 @@ class Canvas:
 def sample_view(
     ship: Ship, rng: np.random.Generator, size: int, spacing: float, heading: float
 ) -> View:
-    """Draw a view: the ship near the image center, a nearly vertical line of sight, and
-    sunshine or an overcast sky.
+    """Draw a view: the ship near the image center, a nearly vertical line of sight, and sunshine or an overcast sky.
 
     Args:
         ship: the ship.
@@ -288,8 +284,7 @@ def sample_view(
 
 
 def sample_paints(ship: Ship, rng: np.random.Generator) -> Paints:
-    """Draw the colors of a ship: one color per kind of deck object, but several for
-    containers.
+    """Draw the colors of a ship: one color per kind of deck object, but several for containers.
 
     Args:
         ship: the ship.

@@ -1,5 +1,4 @@
-"""Simulated optical images of ships from above, with shadows, wake, quay, haze, blur
-and noise."""
+"""Simulated optical images of ships from above, with shadows, wake, quay, haze, blur and noise."""
 
 from __future__ import annotations
 
@@ -39,8 +38,7 @@ def render_optical_chip(
     spacing: float | None = None,
     heading: float | None = None,
 ) -> NDArray[np.uint8]:
-    """Simulate a chip of a ship on water, at a quay or aground, or a chip without a
-    ship.
+    """Simulate a chip of a ship on water, at a quay or aground, or a chip without a ship.
 
     Args:
         ship: the ship; None for an image without a ship.
@@ -124,8 +122,7 @@ def _sample(codes: Float) -> NDArray[np.uint8]:
 
 
 def _background(rng: np.random.Generator, side: int) -> tuple[Float, Float]:
-    """Draw land, open water, or a shore between them; return the image and the surface
-    codes."""
+    """Draw land, open water, or a shore between them; return the image and the surface codes."""
     choice = rng.random()
     water = sea_texture(rng, side)
     flat = np.zeros((side, side), np.float32)
@@ -144,8 +141,7 @@ def _background(rng: np.random.Generator, side: int) -> tuple[Float, Float]:
 def _ship_background(
     ship: Ship, view: View, rng: np.random.Generator, side: int
 ) -> tuple[Float, Float]:
-    """Draw the surroundings of a ship: water, or land in 8 % of the images; return
-    image and surface codes."""
+    """Draw the surroundings of a ship: water, or land in 8 % of the images; return image and surface codes."""
     if rng.random() < 0.08:
         image, code = land_texture(rng, side)
         return image, np.full((side, side), code, np.float32)
@@ -156,8 +152,7 @@ def _ship_background(
 
 
 def _add_wake(image: Float, ship: Ship, view: View, rng: np.random.Generator) -> None:
-    """Add the turbulent wake, and in half of the images the two arms of the Kelvin
-    wake."""
+    """Add the turbulent wake, and in half of the images the two arms of the Kelvin wake."""
     side = len(image)
     half = ship.beam / 2
     foam = np.zeros((side, side), np.float32)
@@ -213,8 +208,7 @@ def _draw_quay(canvas: Canvas, ship: Ship, rng: np.random.Generator) -> None:
 
 
 def _expose(image: Float, rng: np.random.Generator, size: int) -> NDArray[np.uint8]:
-    """Apply haze, clouds, blur, sampling and noise to an image (S, S, 3); return bytes
-    (size, size, 3)."""
+    """Apply haze, clouds, blur, sampling and noise to an image (S, S, 3); return bytes (size, size, 3)."""
     veil = rng.uniform(0, 0.35) * (rng.random() < 0.6)
     gain = rng.uniform(0.7, 1.3)
     image = image * np.float32((1 - veil) * gain) + _HAZE * np.float32(veil)

@@ -1,5 +1,4 @@
-"""What all algorithms share: the bundle, the executable, and errors of rsft as errors
-of Processing."""
+"""What all algorithms share: the bundle, the executable, and errors of rsft as errors of Processing."""
 
 from __future__ import annotations
 
@@ -50,15 +49,13 @@ class RsftAlgorithm(QgsProcessingAlgorithm):
         return True, ""
 
     def fault(self, parameters: dict[str, Any], context: QgsProcessingContext) -> str:
-        """Return what is wrong with the parameters, and what to do; empty if they can
-        be used."""
+        """Return what is wrong with the parameters, and what to do; empty if they can be used."""
         return ""
 
     def checkParameterValues(
         self, parameters: dict[str, Any], context: QgsProcessingContext
     ) -> tuple[bool, str]:
-        """Return whether the parameters can be used, and otherwise `fault` or what QGIS
-        says."""
+        """Return whether the parameters can be used, and otherwise `fault` or what QGIS says."""
         message = self.fault(parameters, context)
         if message:
             return False, message
@@ -137,16 +134,14 @@ def call_rsft(
 
 
 def failure(text: str) -> QgsProcessingException:
-    """Return an error that appears once: qgis_process also prints QGIS's message log,
-    which contains it twice."""
+    """Return an error that appears once: qgis_process also prints QGIS's message log, which contains it twice."""
     if QgsApplication.platform() == "qgis_process":
         QgsApplication.messageLog().blockSignals(True)
     return QgsProcessingException(text)
 
 
 def own_environment() -> str:
-    """Return the folder of the environment that the plug-in makes, in the profile of
-    the user."""
+    """Return the folder of the environment that the plug-in makes, in the profile of the user."""
     return str(Path(QgsApplication.qgisSettingsDirPath()) / "rsft-environment")
 
 

@@ -1,5 +1,4 @@
-"""The algorithms that classify a scene: at given positions, in tiles, and at detected
-objects."""
+"""The algorithms that classify a scene: at given positions, in tiles, and at detected objects."""
 
 from __future__ import annotations
 

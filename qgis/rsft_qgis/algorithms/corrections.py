@@ -1,5 +1,4 @@
-"""The algorithms that use a corrected layer: add its labels to a chip store, and
-fine-tune on them."""
+"""The algorithms that use a corrected layer: add its labels to a chip store, and fine-tune on them."""
 
 from __future__ import annotations
 
@@ -170,8 +169,7 @@ class AddLabels(RsftAlgorithm):
         )
 
     def fault(self, parameters: dict[str, Any], context: QgsProcessingContext) -> str:
-        """Return that the edits of the layer are not saved, or that it is not in a
-        file."""
+        """Return that the edits of the layer are not saved, or that it is not in a file."""
         layer = self.parameterAsVectorLayer(parameters, self.LAYER, context)
         if layer is None:
             return ""

@@ -28,8 +28,7 @@ DOC = (Path(__file__).parents[3] / "docs/analyst.md").read_text("utf-8")
 AIS_SECTION = re.compile(
     r"^## From a scene and AIS.*?(?=^## )", re.MULTILINE | re.DOTALL
 )
-"""Its commands are those of the tutorial, which
-tests/plugins/demo/test_scene_and_ais.py runs."""
+"""Its commands are those of the tutorial, which tests/plugins/demo/test_scene_and_ais.py runs."""
 COMMANDS = re.findall(r"^    \$ (rsft .*)$", AIS_SECTION.sub("", DOC), re.MULTILINE)
 SHIPS = [(40, 40), (60, 140), (120, 60)]  # row, col
 RADAR_RANGES = {"incidence_deg": (30, 46.2), "row": (35, 125), "col": (35, 145)}

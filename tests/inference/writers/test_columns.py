@@ -1,5 +1,4 @@
-"""A column has one place: table, QGIS, review page and documentation are made from
-it."""
+"""A column has one place: table, QGIS, review page and documentation are made from it."""
 
 import json
 import re
