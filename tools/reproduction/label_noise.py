@@ -1,4 +1,4 @@
-"""Measure how many wrong labels `rsft data audit-labels` finds: labels of similar classes are swapped on purpose.
+"""Measure how many wrong labels `rsft data suggest STORE` finds: labels of similar classes are swapped on purpose.
 
     OMP_NUM_THREADS=1 python -m tools.reproduction.label_noise STORE --out OUT --report
     TABLE.md
@@ -56,9 +56,7 @@ guns on tracks, and vehicles without armor."""
 SHARES = (0.05, 0.1, 0.2)
 PROBE = "probe on the embedded encoder"
 PIXELS = "k-NN on pixels"
-DEFAULT = "both (`rsft data audit-labels`)"
-FROM = "both with `--from` RUN"
-FROM_PROBE = "probe on the features of RUN"
+DEFAULT = "both (`rsft data suggest STORE`)"
 OWN = "predictions of RUN itself"
 
 
@@ -184,9 +182,6 @@ def _measure(
             bundle_dir = finished[0]
         else:
             bundle_dir = train_single_run(recipe, runs).bundle_dir
-        rows += audit(
-            read_audit_inputs(store, bundle_dir, "cpu"), (FROM_PROBE, "", FROM)
-        )
         bundle = Bundle.load(bundle_dir)
         chips = ChipImages(noisy_store.root, table, store.classes, bundle.contract)
         logits = collect_outputs(

@@ -1,9 +1,8 @@
-"""Commands that suggest chips to label, and find wrong labels."""
+"""`rsft data suggest`: chips to label, and labels to check."""
 
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from rsft.errors import RequestError
 from rsft.utils.command_options import Access, Argument, Option
 
 if TYPE_CHECKING:
+    from rsft.data.chips.store import ChipStore
     from rsft.plugins.suggestions.suggest import Suggestions
 
 TableOption = Annotated[
@@ -36,12 +36,10 @@ PageOption = Annotated[
     ),
 ]
 
-_SHOWN = 20  # rows in the terminal
-
-suggest_app = typer.Typer(add_completion=False)
+app = typer.Typer(add_completion=False)
 
 
-@suggest_app.command("suggest")
+@app.command("suggest")
 @options.documented
 def data_suggest(
     source: Annotated[Path, Argument(metavar="PREDICTIONS|STORE")],
@@ -53,19 +51,21 @@ def data_suggest(
     overwrite: bool = False,
     as_json: bool = False,
 ) -> None:
-    """Suggest chips to label next, or labels of a chip store that a bundle contradicts.
+    """Suggest chips to label next, or labels of a chip store that are probably wrong.
 
     From a table of predictions: chips of uncertain class, of rare classes, unlike the
-    training chips, and different from each other. Write the class of each chip into the
-    column `class` of the CSV, or `not a target` or `unsure` into `verdict`.
+    training chips, and different from each other. From a chip store: chips whose label
+    is contradicted by classifiers that were fitted on chips of other scenes, or by a
+    bundle. Write the class of each chip into the column `class` of the CSV, or `not a
+    target` or `unsure` into `verdict`.
 
     Args:
         source: Table that `rsft predict` wrote, or a chip store.
         count: Number of chips.
-        bundle: Bundle. A chip store needs it; a table in CSV has no training counts
-            without.
+        bundle: Bundle that contradicts labels of a chip store, or the one of a table in
+            CSV, which has no training counts.
     """
-    from rsft.data.chips.store import MANIFEST
+    from rsft.data.chips.store import MANIFEST, ChipStore
     from rsft.inference.predict.predictor import Predictor
     from rsft.models.bundle.bundle import Bundle
     from rsft.plugins.suggestions.label_check import suggest_label_checks
@@ -75,24 +75,41 @@ def data_suggest(
 
     check_outputs(out, html, overwrite)
     is_store = (source / MANIFEST).is_file()
-    if is_store and bundle is None:
-        message = "a chip store needs a bundle that classifies its chips"
-        raise RequestError(message, source, "give --bundle BUNDLE")
-    if split is not None and not is_store:
-        message = "--split only works with a chip store"
+    if split is not None and not (is_store and bundle):
+        message = "--split only works with a chip store and --bundle"
         raise RequestError(message, "--split", "leave it out")
-    if is_store and bundle is not None:
-        predictor = Predictor.load(bundle)
-        suggestions = suggest_label_checks(source, predictor, count, split)
-    else:
+    if not is_store:
         loaded = None if bundle is None else Bundle.load(bundle)
         suggestions = suggest_chips(source, count, loaded)
+    elif bundle is None:
+        suggestions = _audit_labels(ChipStore.open(source)).head(count)
+    else:
+        predictor = Predictor.load(bundle)
+        suggestions = suggest_label_checks(source, predictor, count, split)
+    if suggestions.table.empty:
+        html = None
     if html is not None:
         store = str(source) if is_store else "STORE"
         write_suggestion_page(html, suggestions, bundle, store)
     if out is not None:
         write_csv_table(suggestions.table, out)
     show_suggestions(suggestions, {"table": out, "page": html}, as_json)
+
+
+def _audit_labels(store: ChipStore) -> Suggestions:
+    """Return all chips whose labels classifiers of other scenes contradict."""
+    from rsft.plugins.suggestions.label_audit import (
+        predict_out_of_fold,
+        read_audit_inputs,
+    )
+    from rsft.plugins.suggestions.label_check import suggest_audited_labels
+
+    with progress() as report:
+        inputs = read_audit_inputs(store, progress=report)
+        result = predict_out_of_fold(inputs, store.classes, report)
+    return suggest_audited_labels(
+        store, result.table, result.probabilities, result.notes
+    )
 
 
 def check_outputs(table: Path | None, page: Path | None, overwrite: bool) -> None:
@@ -105,65 +122,10 @@ def check_outputs(table: Path | None, page: Path | None, overwrite: bool) -> Non
         check_output_file(page, (".html", ".htm"), overwrite)
 
 
-@options.documented
-def data_audit_labels(
-    root: Annotated[Path, Argument("Chip store made by `rsft prepare`.")],
-    out: TableOption = None,
-    bundle: Annotated[Path | None, Option(access=Access.BUNDLE)] = None,
-    count: Annotated[int | None, Option(min=1)] = None,
-    html: PageOption = None,
-    overwrite: bool = False,
-) -> None:
-    """Rank the chips of a chip store whose labels are probably wrong.
-
-    Their labels are contradicted by classifiers that were fitted on chips of other
-    scenes. Nothing is written into the store.
-
-    Args:
-        bundle: Bundle or run whose features are used (default: the embedded encoder). A
-            model that was trained on these chips has seen their labels: only its
-            features are used, not its predictions, and wrong labels that it learned may
-            be missing.
-        count: Number of chips in the files (default: all whose label is contradicted).
-    """
-    from rsft.data.chips.store import ChipStore
-    from rsft.plugins.suggestions.label_audit import (
-        predict_out_of_fold,
-        read_audit_inputs,
-    )
-    from rsft.plugins.suggestions.label_check import suggest_audited_labels
-    from rsft.plugins.suggestions.page import write_suggestion_page
-    from rsft.utils.tables import write_csv_table
-
-    check_outputs(out, html, overwrite)
-    store = ChipStore.open(root)
-    with progress() as report:
-        inputs = read_audit_inputs(store, bundle, progress=report)
-        result = predict_out_of_fold(inputs, store.classes, report)
-    audited = suggest_audited_labels(
-        store, result.table, result.probabilities, result.notes
-    )
-    pairs = Counter(
-        zip(audited.table["label"], audited.table["predicted"], strict=True)
-    ).most_common(_SHOWN)
-    columns = ("label", "proposed class", "chips")
-    rows = [(*pair, f"{chips:,}") for pair, chips in pairs]
-    if rows:
-        console.print(make_table("", columns, rows, texts=columns[:2]))
-    audited = audited.head(count)
-    page = html if rows else None  # a page without chips is refused
-    if out is not None:
-        write_csv_table(audited.table, out)
-    if page is not None:
-        write_suggestion_page(page, audited, bundle, str(root))
-    show_suggestions(audited, {"table": out, "page": page}, shown=_SHOWN)
-
-
 def show_suggestions(
     suggestions: Suggestions,
     outputs: Mapping[str, Path | None],
     as_json: bool = False,
-    shown: int | None = None,
 ) -> None:
     """Print the chips with the reason for each one, and notes, or one JSON object.
 
@@ -172,7 +134,6 @@ def show_suggestions(
         outputs: "table" and "page": the files that were written; None for those that
             were not.
         as_json: print JSON.
-        shown: number of chips in the table; None for all.
     """
     paths = {name: path for name, path in outputs.items() if path is not None}
     rows = suggestions.table.drop(columns=["class", "verdict"]).to_dict("records")
@@ -196,17 +157,11 @@ def show_suggestions(
         names = suggestions.predictions["chip"].astype(str).tolist()
     cells = [
         (str(number), name, row["predicted"], row["reason"])
-        for number, (row, name) in enumerate(
-            zip(rows[:shown], names[:shown], strict=True), 1
-        )
+        for number, (row, name) in enumerate(zip(rows, names, strict=True), 1)
     ]
     columns = ("", "chip", "predicted", "reason")
     if cells:
         console.print(make_table("", columns, cells, texts=columns))
-    if len(cells) < len(rows):
-        console.print(
-            f"and {len(rows) - len(cells):,} more, which --out and --html write"
-        )
     console.print(f"{len(rows):,} of {format_chip_count(suggestions.candidates)}")
     for note in suggestions.notes:
         console.print(note, soft_wrap=True)

@@ -10,7 +10,6 @@ labels best.
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,14 +30,12 @@ from rsft.evaluation.baselines import (
     knn_predict,
     linear_probe_predict,
 )
-from rsft.models.bundle.bundle import Bundle
 from rsft.models.classifier import (
     Classifier,
     build_classifier,
     choose_device,
     copy_to_device,
     load_encoder,
-    load_merged_classifier,
     move_network,
 )
 from rsft.models.contract_fitting import fit_contract
@@ -61,11 +58,6 @@ _WEIGHTS = np.linspace(0, 0.5, 11)
 _MANY = 0.25  # share of contradicted labels; data sets with as many wrong ones are rare
 # of a probability, so that neighbors without a vote for the label do not decide alone
 _FLOOR = 1e-6
-_SEEN = (
-    "if the model was trained on these chips, it has seen their labels, and wrong ones"
-    " that it learned may be missing here; only its features are used, not its"
-    " predictions"
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +107,6 @@ class OutOfFoldPredictions:
 @torch.inference_mode()
 def read_audit_inputs(
     store: ChipStore,
-    bundle_dir: Path | None = None,
     device: str = "auto",
     progress: Progress | None = None,
 ) -> AuditInputs:
@@ -128,18 +119,14 @@ def read_audit_inputs(
 
     Args:
         store: the chips.
-        bundle_dir: a bundle or a run, whose features are used in place of those of the
-            embedded encoder. Of a bundle of several runs, the first one is used.
         device: "auto", "cpu" or "cuda".
         progress: called while chips are read.
 
     Raises:
         DataError: no chip can be read.
-        RequestError: the folder has no bundle.
-        WeightsError: the bundle cannot be used.
     """
     target = choose_device(device)
-    classifier, contract = _load_encoder(store, bundle_dir)
+    classifier, contract = _load_encoder(store)
     move_network(classifier, target).eval()
     rows = list(zip(store.table["path"], store.table["unit"], strict=True))
     parts = 1 + len(classifier.adapted.output_blocks)
@@ -173,15 +160,12 @@ def read_audit_inputs(
             store.root,
             "prepare the data again",
         )
-    notes = (
-        [
+    notes = []
+    if faults:
+        notes.append(
             f"chips that cannot be read, and were left out: {len(faults):,}, such as"
             f" {faults[0]}"
-        ]
-        if faults
-        else []
-    )
-    notes += [_SEEN] if bundle_dir is not None else []
+        )
     return AuditInputs(
         store.table.iloc[usable],
         torch.cat(features).numpy(),
@@ -190,16 +174,8 @@ def read_audit_inputs(
     )
 
 
-def _load_encoder(
-    store: ChipStore, bundle_dir: Path | None
-) -> tuple[Classifier, Contract]:
-    """Return a network with features, and its contract.
-
-    It is that of a bundle, or the embedded encoder.
-    """
-    if bundle_dir is not None:
-        bundle = Bundle.load(bundle_dir)
-        return load_merged_classifier(bundle), bundle.contract
+def _load_encoder(store: ChipStore) -> tuple[Classifier, Contract]:
+    """Return the embedded encoder as a classifier, and its contract."""
 
     def read(unit: str) -> Iterator[Pixels]:
         for path in store.table["path"][store.table["unit"] == unit]:

@@ -35,8 +35,7 @@ def write_suggestion_page(
         store: the chip store that gets the labels, for the commands on the page.
 
     Raises:
-        RequestError: the table has no metadata, no chip was suggested, or a chip has no
-            file of its own.
+        RequestError: the table has no metadata, or a chip has no file of its own.
         DataError: a chip cannot be read.
     """
     missing = [key for key in _KEYS if key not in suggestions.metadata]
@@ -45,12 +44,6 @@ def write_suggestion_page(
             f"a page needs the metadata of the table, which lacks {', '.join(missing)}",
             path,
             "give the .gpkg, .geojson or .parquet that `rsft predict` wrote",
-        )
-    if suggestions.table.empty:
-        raise RequestError(
-            "no chip was suggested, so the page would be empty",
-            path,
-            "leave out --html",
         )
     table = suggestions.table
     thumbnails = []

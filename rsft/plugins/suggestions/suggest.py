@@ -65,8 +65,8 @@ class Suggestions:
     candidates: int
     notes: list[str]
 
-    def head(self, count: int | None) -> "Suggestions":
-        """Return the first suggestions; all of them for None."""
+    def head(self, count: int) -> "Suggestions":
+        """Return the first suggestions."""
         return replace(
             self, table=self.table[:count], predictions=self.predictions[:count]
         )

@@ -51,14 +51,9 @@ def test_suggest_from_a_table_of_an_earlier_version(suggest, tmp_path):
 
 
 def test_suggest_is_refused(suggest, root, tmp_path):
-    code, printed = suggest(root)
-    assert (
-        code == 2
-        and "a chip store needs a bundle" in printed
-        and "--bundle BUNDLE" in printed
-    )
-    code, printed = suggest(COMPAT / "run_predictions.csv", "--split", "val")
-    assert code == 2 and "--split only works with a chip store" in printed
+    for source in (root, COMPAT / "run_predictions.csv"):
+        code, printed = suggest(source, "--split", "val")
+        assert code == 2 and "--split only works with a chip store and" in printed
     code, printed = suggest(tmp_path / "none.csv")
     assert code == 2 and "no such file" in printed
     assert suggest(tmp_path / "none.csv", "--count", "0")[0] == 2
@@ -93,7 +88,7 @@ def test_wrong_labels_are_found_and_corrected(rsft, class_folders, tmp_path):
     store = prepare_folder(tmp_path / "source", tmp_path / "store")
     code, printed = rsft(
         "data",
-        "audit-labels",
+        "suggest",
         "store",
         "-o",
         "labels.csv",
@@ -102,11 +97,7 @@ def test_wrong_labels_are_found_and_corrected(rsft, class_folders, tmp_path):
         "--count",
         3,
     )
-    assert (
-        code == 0
-        and "proposed class" in printed
-        and "labels that are contradicted" in printed
-    )
+    assert code == 0 and "labels that are contradicted" in printed
     table = pd.read_csv("labels.csv", dtype=object)
     first = table.iloc[0]
     assert first["path"].endswith("chips/train/steep/wrong.png") and len(table) <= 3
@@ -118,7 +109,7 @@ def test_wrong_labels_are_found_and_corrected(rsft, class_folders, tmp_path):
         and not (store.root / ".cache").exists()
     )
     # the file exists
-    assert rsft("data", "audit-labels", "store", "-o", "labels.csv")[0] == 2
+    assert rsft("data", "suggest", "store", "-o", "labels.csv")[0] == 2
 
     # what the review page saves
     saved = table.assign(verdict=["class", *["unsure"] * (len(table) - 1)])
@@ -145,7 +136,7 @@ def test_wrong_labels_are_found_and_corrected(rsft, class_folders, tmp_path):
         addition["relabeled"] == [{"from": "steep", "to": "flat", "chips": 1}]
         and addition["added"] == []
     )
-    code, printed = rsft("data", "audit-labels", "store")
+    code, printed = rsft("data", "suggest", "store")
     assert code == 0 and "wrong.png" not in printed
 
 
@@ -162,7 +153,7 @@ def test_a_store_of_right_labels_gets_no_page(rsft, tmp_path):
                 pixels.astype(np.uint8),
             )
     prepare_folder(tmp_path / "source", tmp_path / "store", val=0)
-    code, printed = rsft("data", "audit-labels", "store", "--html", "labels.html")
+    code, printed = rsft("data", "suggest", "store", "--html", "labels.html")
     assert (
         code == 0
         and "labels that are contradicted: 0 of 12" in printed
@@ -173,11 +164,11 @@ def test_a_store_of_right_labels_gets_no_page(rsft, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], "not a chip store"),
+        ([], "give a chip store"),
         (["-o", "labels.txt"], ".csv"),
         (["--html", "page.csv"], ".html"),
     ],
 )
 def test_arguments_that_do_not_fit(rsft, class_folders, arguments, words):
-    code, printed = rsft("data", "audit-labels", class_folders, *arguments)
+    code, printed = rsft("data", "suggest", class_folders, *arguments)
     assert code == 2 and words in printed

@@ -91,18 +91,6 @@ def test_chips_that_cannot_be_read_are_left_out(store):
         read_audit_inputs(store, device="cpu")
 
 
-@pytest.mark.slow
-def test_features_of_a_run(run, root):
-    from rsft.data.chips.store import ChipStore
-
-    store = ChipStore.open(root)
-    inputs = read_audit_inputs(store, run, "cpu")
-    assert "has seen their labels" in inputs.notes[0]
-    result = predict_out_of_fold(inputs, store.classes)
-    labels = [store.classes.index(name) for name in result.table["class"]]
-    assert (result.probabilities.argmax(axis=1) == labels).mean() > 0.8
-
-
 def test_chips_of_one_scene_do_not_confirm_each_other():
     """Two chips of scene 0 are dark and labeled bright. Each one would find the other
     among its nearest neighbors."""

@@ -132,9 +132,7 @@ def test_labels_that_an_audit_contradicts(root, tmp_path):
         == chips["path"].iloc[[5, 4, 2, 3]].tolist()
     )
     assert suggestions.notes == ["a note", "labels that are contradicted: 4 of 6"]
-    assert len(suggestions.head(1).table) == len(
-        suggestions.head(1).predictions
-    ) == 1 and suggestions.head(None)
+    assert len(suggestions.head(1).table) == len(suggestions.head(1).predictions) == 1
     write_suggestion_page(tmp_path / "page.html", suggestions, None, str(root))
     page = (tmp_path / "page.html").read_text("utf-8")
     assert (
