@@ -55,7 +55,6 @@ SEVERAL = {
     "--classes": "a data set names its classes, or states how many it has",
     "--key": "a private key signs, and its public key verifies",
     "--data": "TorchGeo calls its folder of files the data of a task as well",
-    "--key": "a private key signs, and its public key verifies",
     "--split": "the split of chips, and what is divided between splits",
 }
 """Options with more than one meaning, and why."""
