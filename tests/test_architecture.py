@@ -91,6 +91,17 @@ def test_a_package_imports_only_what_the_table_allows(package):
             )
 
 
+def find_circle(graph):
+    """Return the nodes from which no way down ends: those of circles, and those above."""
+    graph = dict(graph)
+    while leaves := [
+        node for node, targets in graph.items() if not (targets - {node}) & set(graph)
+    ]:
+        for node in leaves:
+            del graph[node]
+    return sorted(graph)
+
+
 @pytest.mark.slow
 def test_no_import_circle():
     """Imports inside functions and those for types alone count. The public names of
@@ -98,14 +109,29 @@ def test_no_import_circle():
     modules = {module_name(file) for file in FILES}
     graph = {module_name(file): set(imports(file, modules)) & modules for file in FILES}
     del graph["rsft"]
-    while leaves := [
-        module
-        for module, targets in graph.items()
-        if not (targets - {module}) & set(graph)
-    ]:
-        for module in leaves:
-            del graph[module]
-    assert not graph, f"these modules import each other: {sorted(graph)}"
+    assert not find_circle(graph)
+
+
+@pytest.mark.slow
+def test_no_import_goes_up_inside_a_package():
+    """A room of a package is a module or a sub-package of it. Each stands above all
+    rooms that it imports, also inside functions and for types alone."""
+    modules = {module_name(file) for file in FILES}
+    arrows = [
+        (module_name(file), module)
+        for file in FILES
+        for module in imports(file, modules)
+    ]
+    for package in {module_name(file.parent / "__init__.py") for file in FILES}:
+        prefix = f"{package}."
+        rooms = {}
+        for source, target in arrows:
+            if source.startswith(prefix) and target.startswith(prefix):
+                room, other = (
+                    x.removeprefix(prefix).split(".")[0] for x in (source, target)
+                )
+                rooms.setdefault(room, set()).add(other)
+        assert not find_circle(rooms), package
 
 
 @pytest.mark.slow

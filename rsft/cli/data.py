@@ -232,8 +232,8 @@ def audit(
         strict: Exit with status 1 if any fault is found.
         out: JSON file for the findings (default: audit.json in a chip store).
     """
-    from rsft.data.audit import AUDIT_FILE, audit_folder, audit_store, write_audits
-    from rsft.data.chips.store import DATASET, ChipStore
+    from rsft.data.audit import audit_folder, audit_store, write_audits
+    from rsft.data.chips.store import AUDIT_FILE, DATASET, ChipStore
 
     with progress() as report:
         if (source / DATASET).is_file():

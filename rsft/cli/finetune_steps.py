@@ -198,8 +198,7 @@ class Steps:
             RecipeError: the overrides are wrong.
             RsftError: a step fails.
         """
-        from rsft.data.audit import AUDIT_FILE
-        from rsft.data.chips.store import MANIFEST
+        from rsft.data.chips.store import AUDIT_FILE, MANIFEST
         from rsft.recipe.text import parse_value
         from rsft.study.choice_file import check_auto
         from rsft.training.runs.reader import find_runs_folder

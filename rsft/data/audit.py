@@ -38,8 +38,6 @@ from rsft.utils.atomic_files import sha256, write_text
 from rsft.utils.process_pool import imap_unordered
 from rsft.utils.untrusted.documents import load_json
 
-AUDIT_FILE = "audit.json"
-"""File name of the audit in a chip store."""
 SATURATION_SHARE = 0.25
 """A chip is saturated if at least this share of its pixels has the largest value of the
 data type."""

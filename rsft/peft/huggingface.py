@@ -28,7 +28,6 @@ from torch import Tensor, nn
 
 from rsft.peft.methods.builtin import BitFit, LoRA
 from rsft.peft.methods.registry import CompositeMethod, Method
-from rsft.peft.methods.settings import PositionSetting
 from rsft.peft.model.adapted_model import AdaptedModel
 from rsft.peft.model.attach import attach
 from rsft.peft.model.state_files import (
@@ -38,6 +37,7 @@ from rsft.peft.model.state_files import (
 )
 from rsft.peft.modules.adapter_module import find_target_layers
 from rsft.peft.modules.scaled import LowRankConv2d, LowRankLinear, LowRankModule
+from rsft.peft.settings import PositionSetting
 from rsft.peft.sites import Site
 
 _CONFIG_FILE = "adapter_config.json"

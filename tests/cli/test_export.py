@@ -4,7 +4,7 @@ import pytest
 
 from rsft.errors import WeightsError
 from rsft.inference.engines.base import FORMATS
-from rsft.inference.export.metadata import read_export_metadata
+from rsft.inference.engines.export_metadata import read_export_metadata
 from rsft.models.bundle.bundle import Bundle
 from tests.helpers.messages import mentions
 

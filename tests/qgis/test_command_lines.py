@@ -14,7 +14,7 @@ from rsft.cli.flags import FLAGS as COMMON_FLAGS
 from rsft.cli.flags import Flags, take_flags
 from rsft.data.imagery.units import DIGITAL_UNITS
 from rsft.data.imagery.units import UNITS as ALL_UNITS
-from rsft.inference.corrections.corrected_table import _READERS
+from rsft.inference.prediction_table import _READERS
 from rsft.scenes.query import parse_land
 from tests.helpers.style import files_of
 from tools.maintenance.qgis_plugin import PLUGIN_DIR

@@ -16,7 +16,7 @@ from rsft.data.imagery.vectors import read_geojson
 from rsft.errors import DataError
 from rsft.evaluation.report.run_files import read_json
 from rsft.inference.corrections.corrected_table import read_corrected_table
-from rsft.inference.export.metadata import read_export_metadata
+from rsft.inference.engines.export_metadata import read_export_metadata
 from rsft.models.bundle.bundle import read_index
 from rsft.recipe.load import load_recipe
 from rsft.scenes.inputs import find_chips

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from rsft.data.chips.store import ChipStore
+from rsft.models import output_cache
 from rsft.models.bundle.bundle import Bundle
-from rsft.training import classify
 from rsft.training.classify import classify_chips
 
 pytestmark = pytest.mark.slow
@@ -30,7 +30,7 @@ def test_outputs_of_all_chips_and_of_some(run, root, monkeypatch):
     np.testing.assert_allclose(part.logits, outputs.logits[some], atol=1e-5)
     assert calls[-1] == (2, 2, "work")
     monkeypatch.setattr(
-        classify, "collect_outputs", lambda *_: pytest.fail("computed again")
+        output_cache, "collect_outputs", lambda *_: pytest.fail("computed again")
     )
     again = classify_chips(bundle, store.root, table)
     np.testing.assert_array_equal(again.logits, outputs.logits)

@@ -24,9 +24,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from rsft.data.chips.group_splits import split_groups
 from rsft.data.chips.record import stratified_split
 from rsft.data.chips.store import DATASET, MANIFEST, REJECTED, ChipStore
-from rsft.data.datasets.splits import split_groups
 from rsft.data.loading.batches import ChipImages
 from rsft.inference.predict.result_table import predictions_table
 from rsft.inference.predict.scene_check import check_scenes

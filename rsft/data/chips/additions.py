@@ -24,7 +24,6 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rsft.data.audit import AUDIT_FILE
 from rsft.data.chips import store as layout
 from rsft.data.chips.builder import write_chip
 from rsft.data.chips.record import (
@@ -337,7 +336,7 @@ def add_chips(
                 {**record, **_describe(result)},
             ]
             for file, command in (
-                (AUDIT_FILE, "rsft audit"),
+                (layout.AUDIT_FILE, "rsft audit"),
                 ("croissant.json", "rsft data croissant"),
             ):
                 # before the commit, because they must not describe another manifest

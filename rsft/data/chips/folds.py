@@ -17,8 +17,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from rsft.data.chips.group_splits import split_groups
 from rsft.data.chips.store import ChipStore
-from rsft.data.datasets.splits import split_groups
 from rsft.errors import RequestError
 from rsft.types import Indices
 

@@ -160,6 +160,7 @@ MANIFEST = "manifest.parquet"
 DATASET = "dataset.json"
 REJECTED = "rejected.csv"
 README = "README.md"
+AUDIT_FILE = "audit.json"
 PENDING = "pending"
 """Key in dataset.json of a change that is being written, see
 `rsft.data.chips.additions`."""

@@ -13,6 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from rsft.data.chips.builder import source_names
+from rsft.data.chips.group_splits import split_groups
 from rsft.data.chips.record import ChipRecord, describe_rejections
 from rsft.data.datasets.archive_search import PublishedArchive
 from rsft.data.datasets.box_contrast import check_contrast
@@ -37,7 +38,6 @@ from rsft.data.datasets.source_errors import (
     explain_wrong_source,
     translate_dataset_errors,
 )
-from rsft.data.datasets.splits import split_groups
 from rsft.data.imagery.reader import open_image
 from rsft.errors import DataError, RequestError
 from rsft.types import Progress, Rejection

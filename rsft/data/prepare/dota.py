@@ -120,8 +120,8 @@ def prepare_dota(
 
 def _list_records(dataset: DOTAObjects, version: DOTAVersion) -> list[ChipRecord]:
     """Make one record per object."""
+    from rsft.data.chips.group_splits import split_groups
     from rsft.data.datasets.dota_records import make_crop_record
-    from rsft.data.datasets.splits import split_groups
 
     split_of = {image.path: image.split or "train" for image in dataset.images}
     unassigned = [item for item in dataset.objects if not item.image.split]

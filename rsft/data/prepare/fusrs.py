@@ -225,7 +225,8 @@ def _audit_store(build: StoreBuild, store: ChipStore, is_clean: bool) -> None:
     Raises:
         DataError: the splits of the clean protocol share chips.
     """
-    from rsft.data.audit import AUDIT_FILE, audit_store, write_audits
+    from rsft.data.audit import audit_store, write_audits
+    from rsft.data.chips.store import AUDIT_FILE
 
     audit = audit_store(store, jobs=build.jobs, progress=build.progress)
     if is_clean and audit.leaks:

@@ -13,8 +13,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import Field
 
-from rsft.data.audit import AUDIT_FILE, read_audits
-from rsft.data.chips.store import DATASET, MANIFEST, SPLITS, ChipStore
+from rsft.data.audit import read_audits
+from rsft.data.chips.store import AUDIT_FILE, DATASET, MANIFEST, SPLITS, ChipStore
 from rsft.data.loading.packing import load_packed_images
 from rsft.errors import DataError, RequestError
 from rsft.evaluation.report.render import pluralize

@@ -1,7 +1,5 @@
 """Read a corrected table: of the review page, or of predictions with labels."""
 
-import csv
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,22 +7,18 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import shapely
 
 from rsft.data.chips.record import describe_verdict_fault, parse_verdict
-from rsft.data.imagery.vectors import READ_ERRORS, read_layer
 from rsft.errors import RequestError
-from rsft.inference.writers.geopackage import METADATA_TABLE, read_geopackage_metadata
-from rsft.inference.writers.layer import LAYER_NAME
-from rsft.utils.tables import read_parquet
-from rsft.utils.untrusted.documents import MAX_TABLE_BYTES, load_json, parse_json
-from rsft.utils.untrusted.text_tables import read_text_table
+from rsft.inference.prediction_table import (
+    is_missing,
+    number_cells,
+    read_table_file,
+    text_cells,
+)
 
 DEFAULT_FIELD = "corrected"
 """Field of a table of predictions that contains the labels."""
-
-_OTHER_TABLES = frozenset((METADATA_TABLE, "layer_styles"))
 
 
 @dataclass(frozen=True)
@@ -130,7 +124,7 @@ def _find_field(frame: pd.DataFrame, name: str, path: Path) -> str:
 
 
 def _cells_or_none(cells: Iterable[Any]) -> list[Any]:
-    return [None if _is_missing(cell) else cell for cell in cells]
+    return [None if is_missing(cell) else cell for cell in cells]
 
 
 def _join_predictions(
@@ -184,153 +178,3 @@ def _join_predictions(
         for name in ("geometry", "incidence_deg", "row")
     }
     return frame.assign(**columns), metadata
-
-
-def read_table_file(path: Path, hint: str) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Read all columns of a table in any format of `rsft predict`.
-
-    Other programs may have saved it again.
-
-    Args:
-        path: GeoPackage, GeoJSON, GeoParquet or CSV (with commas, semicolons or tabs).
-        hint: what to give instead of a file that does not exist or has another format.
-
-    Returns:
-        The columns, with `geometry` (shapes) and `_line` (line of a CSV table, feature
-        id of a GeoPackage, else the number of the row from 1), and the metadata of the
-        predictions. All columns of CSV are texts.
-
-    Raises:
-        RequestError: the file does not exist, has another format, or cannot be read.
-    """
-    suffix = path.suffix.lower()
-    if not path.exists():
-        raise RequestError("no such file", path, hint)
-    if suffix not in _READERS or not path.is_file():
-        raise RequestError(
-            f"unknown format: {suffix or 'no suffix'}",
-            path,
-            f"{hint}: .gpkg, .geojson, .parquet or .csv",
-        )
-    try:
-        return _READERS[suffix](path)
-    except (
-        *READ_ERRORS,
-        pa.ArrowException,
-        csv.Error,
-        OSError,
-        KeyError,
-        TypeError,
-        AttributeError,
-    ) as error:
-        text = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise RequestError(
-            f"the table cannot be read: {text}", path, "save it again, CSV in UTF-8"
-        ) from error
-
-
-def text_cells(frame: pd.DataFrame, name: str) -> list[str]:
-    """Return the cells of a column as texts.
-
-    Empty cells and those of a missing column are "".
-
-    Whole numbers that a program saved as floats have no decimals: classes may be
-    numbers.
-    """
-    if name not in frame:
-        return [""] * len(frame)
-    cells = (
-        int(cell) if isinstance(cell, float) and cell.is_integer() else cell
-        for cell in frame[name]
-    )
-    return ["" if _is_missing(cell) else str(cell).strip() for cell in cells]
-
-
-def _is_missing(cell: Any) -> bool:
-    return pd.api.types.is_scalar(cell) and bool(pd.isna(cell))
-
-
-def number_cells(frame: pd.DataFrame, name: str) -> list[float]:
-    """Return the cells of a column as numbers.
-
-    Other cells and those of a missing column are NaN.
-
-    Numbers in texts may have decimal commas, if a spreadsheet saved them.
-    """
-    if name not in frame:
-        return [np.nan] * len(frame)
-    column = frame[name].map(
-        lambda cell: cell.replace(",", ".") if isinstance(cell, str) else cell
-    )
-    numbers: list[float] = pd.to_numeric(column, errors="coerce").astype(float).tolist()
-    return numbers
-
-
-def _read_csv(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
-    cells = read_text_table(path).cells
-    frame = cells.loc[:, ~cells.columns.duplicated()].reset_index(drop=True)
-    if "wkt" in frame:
-        shapes = [shapely.from_wkt(text) if text else None for text in frame["wkt"]]
-        frame["geometry"] = pd.Series(shapes, frame.index, object)
-    return frame.assign(_line=cells.index), {}
-
-
-def _read_gpkg(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
-    layers, features = read_layer(path, LAYER_NAME)
-    names = [name for name in layers if name not in _OTHER_TABLES]
-    if features is None and len(names) == 1:
-        _, features = read_layer(path, names[0])
-    if features is None:
-        raise ValueError(
-            f"{len(names)} layers: {', '.join(names)}; rename the corrected one to"
-            f" {LAYER_NAME}"
-        )
-    frame = features.table.to_pandas(ignore_metadata=True)
-    if not set(frame.columns[1:]) <= set(features.fields):
-        frame["geometry"] = shapely.from_wkb(frame.pop(frame.columns[-1]))
-    frame = frame.rename(columns={frame.columns[0]: "_line"})
-    texts = read_geopackage_metadata(path)
-    metadata = {
-        key: parse_json(text) if text[:1] in ("[", "{") else text
-        for key, text in texts.items()
-    }
-    return frame, metadata
-
-
-def _read_geojson(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
-    content = load_json(path, MAX_TABLE_BYTES)
-    rows = []
-    for number, feature in enumerate(content["features"], 1):
-        geometry = feature.get("geometry")
-        if geometry is None:
-            shape = None
-        else:
-            shape = shapely.from_geojson(json.dumps(geometry))
-        rows.append(
-            feature.get("properties", {}) | {"_line": number, "geometry": shape}
-        )
-    metadata = content.get("metadata")
-    return pd.DataFrame(rows, dtype=object), (
-        metadata if isinstance(metadata, dict) else {}
-    )
-
-
-def _read_parquet(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
-    table = read_parquet(path)
-    frame = table.replace_schema_metadata().to_pandas()
-    if "geometry" in frame:
-        frame["geometry"] = [
-            None if value is None else shapely.from_wkb(value)
-            for value in frame["geometry"]
-        ]
-    metadata = (table.schema.metadata or {}).get(b"rsft", b"{}")
-    return frame.assign(_line=range(1, len(frame) + 1)), parse_json(metadata)
-
-
-_READERS = {
-    ".csv": _read_csv,
-    ".gpkg": _read_gpkg,
-    ".geojson": _read_geojson,
-    ".json": _read_geojson,
-    ".parquet": _read_parquet,
-}

@@ -98,7 +98,7 @@ class GraphFormat(ExportFormat):
         """Write a traced network as `folder`/`file_name`, with its metadata inside.
 
         Args:
-            program: a network traced by `rsft.inference.export.traceable.trace`.
+            program: a network traced by `rsft.inference.engines.traceable.trace`.
             folder: an existing folder.
             metadata: content of export.json; "precision" is the precision to write.
         """
@@ -121,7 +121,7 @@ class GraphFormat(ExportFormat):
         images: Tensor,
         reference: ClassifierOutputs,
     ) -> ClassifierOutputs:
-        from rsft.inference.export.traceable import (
+        from rsft.inference.engines.traceable import (
             BFloat16Network,
             build_network,
             compute_outputs,
@@ -305,7 +305,7 @@ class LoadedEngine(NamedTuple):
     @property
     def metadata(self) -> dict[str, Any]:
         """Entry "engine" of the metadata of the output."""
-        from rsft.inference.export.metadata import installed_versions
+        from rsft.inference.engines.export_metadata import installed_versions
 
         return {
             "kind": str(self.spec),

@@ -50,7 +50,7 @@ class TorchEngine(base.DirectEngine):
         )
 
     def load(self, bundle: Bundle, spec: EngineSpec, device: str) -> EngineModel:
-        from rsft.inference.export.traceable import BFloat16Network, build_network
+        from rsft.inference.engines.traceable import BFloat16Network, build_network
         from rsft.models.classifier import choose_device, load_classifier, move_network
 
         chosen_device = choose_device(device)
@@ -99,7 +99,7 @@ def _compile(bundle: Bundle) -> GraphModel:
     import torch
     from torch._inductor import config as inductor  # takes a second
 
-    from rsft.inference.export.traceable import BFloat16Network, build_network
+    from rsft.inference.engines.traceable import BFloat16Network, build_network
     from rsft.models.outputs import ClassifierOutputs
 
     module: Any = BFloat16Network(build_network(bundle), products=True)

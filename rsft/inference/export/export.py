@@ -24,10 +24,13 @@ from rsft.data.chips.store import ChipStore
 from rsft.data.imagery.contract import Contract
 from rsft.data.loading.batches import ChipImages
 from rsft.errors import RequestError, RsftError, WeightsError
+from rsft.inference.engines import traceable
 from rsft.inference.engines.base import ExportFormat, find_format
+from rsft.inference.engines.export_metadata import (
+    export_metadata,
+    write_export_metadata,
+)
 from rsft.inference.engines.graph import Calibration, FloatNodes, GraphFormat
-from rsft.inference.export import traceable
-from rsft.inference.export.metadata import export_metadata, write_export_metadata
 from rsft.inference.export.whole import write_whole_export
 from rsft.metrics.accuracy import summarize_accuracy
 from rsft.models.bundle.bundle import Bundle, find_bundle

@@ -21,9 +21,12 @@ from rsft.data.imagery.resize import center_crop
 from rsft.data.imagery.units import UNIT_DTYPES, convert_unit, parse_unit
 from rsft.errors import RequestError, WeightsError
 from rsft.inference.engines.base import ExportFormat
+from rsft.inference.engines.export_metadata import (
+    export_metadata,
+    write_export_metadata,
+)
 from rsft.inference.engines.graph import GraphFormat
-from rsft.inference.export.metadata import export_metadata, write_export_metadata
-from rsft.inference.export.traceable import (
+from rsft.inference.engines.traceable import (
     PARITY_CHIPS,
     TraceableNetwork,
     build_network,

@@ -19,7 +19,7 @@ from matplotlib.patheffects import withStroke
 
 from rsft.data.imagery.products.options import ProductOptions
 from rsft.errors import RequestError
-from rsft.inference.corrections.corrected_table import read_table_file
+from rsft.inference.prediction_table import read_table_file
 from rsft.inference.review.page import scene_pixels
 from rsft.inference.review.truth import TruthCheck
 from rsft.inference.writers.columns import UNLIKE_LABEL

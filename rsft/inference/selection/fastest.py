@@ -24,10 +24,13 @@ from torch import Tensor
 from rsft.data.imagery.contract import Contract
 from rsft.errors import RequestError, RsftError
 from rsft.inference.engines import base
+from rsft.inference.engines.export_metadata import (
+    installed_versions,
+    read_export_metadata,
+)
 from rsft.inference.engines.graph import GraphEngine, LoadedEngine, graph_engine
+from rsft.inference.engines.traceable import OutputDifference, compare_outputs
 from rsft.inference.export.export import find_training_store, write_export
-from rsft.inference.export.metadata import installed_versions, read_export_metadata
-from rsft.inference.export.traceable import OutputDifference, compare_outputs
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.classifier import choose_device, with_tta
 from rsft.models.outputs import ClassifierOutputs, tta_contract

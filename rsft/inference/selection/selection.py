@@ -15,8 +15,8 @@ from rsft.inference.engines.base import (
     find_engine,
     first_line,
 )
+from rsft.inference.engines.export_metadata import read_export_metadata
 from rsft.inference.engines.graph import GraphEngine, LoadedEngine, graph_engine
-from rsft.inference.export.metadata import read_export_metadata
 from rsft.models.bundle.bundle import Bundle
 
 if TYPE_CHECKING:

@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from rsft.peft import settings
 from rsft.peft.methods import registry
-from rsft.peft.methods.settings import (
+from rsft.peft.settings import (
     BottleneckMethod,
     LowRankMethod,
     PositionSetting,
@@ -168,22 +169,22 @@ class LoRAWithAdaptFormer:
     title: ClassVar[str] = "LoRA + AdaptFormer"
     is_identity_at_init: ClassVar[bool] = True
 
-    rank: int | Mapping[str, int] = field(default=4, metadata=registry.RANK)
-    dim: int | Mapping[str, int] = field(default=4, metadata=registry.DIM)
+    rank: int | Mapping[str, int] = field(default=4, metadata=settings.RANK)
+    dim: int | Mapping[str, int] = field(default=4, metadata=settings.DIM)
     positions: PositionSetting = field(
-        default="qkvo12", metadata=registry.POSITION_LETTERS
+        default="qkvo12", metadata=settings.POSITION_LETTERS
     )
-    blocks: str | Sequence[int] = field(default="all", metadata=registry.BLOCKS)
-    scale: ScaleSetting = field(default=1.0, metadata=registry.SCALE)
-    adapter_scale: ScaleSetting = field(default=1.0, metadata=registry.ADAPTER_SCALE)
-    dropout: float | Mapping[str, float] = field(default=0.0, metadata=registry.DROPOUT)
-    alpha: float | None = field(default=None, metadata=registry.ALPHA)
-    init: Literal["width", "rank"] = field(default="width", metadata=registry.INIT)
+    blocks: str | Sequence[int] = field(default="all", metadata=settings.BLOCKS)
+    scale: ScaleSetting = field(default=1.0, metadata=settings.SCALE)
+    adapter_scale: ScaleSetting = field(default=1.0, metadata=settings.ADAPTER_SCALE)
+    dropout: float | Mapping[str, float] = field(default=0.0, metadata=settings.DROPOUT)
+    alpha: float | None = field(default=None, metadata=settings.ALPHA)
+    init: Literal["width", "rank"] = field(default="width", metadata=settings.INIT)
     out_insertion: Literal["parallel", "sequential"] = field(
-        default="parallel", metadata=registry.OUT_INSERTION
+        default="parallel", metadata=settings.OUT_INSERTION
     )
     modulator: Literal["site", "feature"] = field(
-        default="site", metadata=registry.MODULATOR
+        default="site", metadata=settings.MODULATOR
     )
 
     @property
@@ -193,7 +194,7 @@ class LoRAWithAdaptFormer:
 
     def build_modules(self, vit: nn.Module) -> list[AdapterModule]:
         """Build the modules of both methods."""
-        settings = (
+        shared = (
             self.scale,
             self.dropout,
             self.alpha,
@@ -201,7 +202,7 @@ class LoRAWithAdaptFormer:
             self.out_insertion,
             self.modulator,
         )
-        lora = LoRA(self.rank, self.positions, self.blocks, *settings)
+        lora = LoRA(self.rank, self.positions, self.blocks, *shared)
         adaptformer = AdaptFormer(
             self.dim, self.blocks, self.adapter_scale, modulator=self.modulator
         )
@@ -230,8 +231,8 @@ class VPTShallow:
     title: ClassVar[str] = "VPT-Shallow"
     is_identity_at_init: ClassVar[bool] = False
 
-    prompts: int = field(default=10, metadata=registry.PROMPTS)
-    dropout: float = field(default=0.0, metadata=registry.DROPOUT)
+    prompts: int = field(default=10, metadata=settings.PROMPTS)
+    dropout: float = field(default=0.0, metadata=settings.DROPOUT)
 
     def build_modules(self, vit: nn.Module) -> list[AdapterModule]:
         """Build the prompts of the first block, (prompts, D)."""
@@ -263,9 +264,9 @@ class VPTDeep:
     title: ClassVar[str] = "VPT-Deep"
     is_identity_at_init: ClassVar[bool] = False
 
-    prompts: int = field(default=10, metadata=registry.PROMPTS)
-    blocks: str | Sequence[int] = field(default="all", metadata=registry.BLOCKS)
-    dropout: float = field(default=0.0, metadata=registry.DROPOUT)
+    prompts: int = field(default=10, metadata=settings.PROMPTS)
+    blocks: str | Sequence[int] = field(default="all", metadata=settings.BLOCKS)
+    dropout: float = field(default=0.0, metadata=settings.DROPOUT)
 
     def build_modules(self, vit: nn.Module) -> list[AdapterModule]:
         """Build the prompts of every selected block, (prompts, D) each."""
@@ -288,7 +289,7 @@ class SelectiveMethod:
     name: ClassVar[str]
     is_identity_at_init: ClassVar[bool] = True
 
-    blocks: str | Sequence[int] = field(default="all", metadata=registry.BLOCKS)
+    blocks: str | Sequence[int] = field(default="all", metadata=settings.BLOCKS)
 
     def trains(self, module: nn.Module, parameter: str) -> bool:
         """Return whether the method trains a parameter of a module, such as "bias"."""
@@ -378,7 +379,7 @@ class SSF:
     title: ClassVar[str] = "SSF"
     is_identity_at_init: ClassVar[bool] = True
 
-    blocks: str | Sequence[int] = field(default="all", metadata=registry.BLOCKS)
+    blocks: str | Sequence[int] = field(default="all", metadata=settings.BLOCKS)
 
     def build_modules(self, vit: nn.Module) -> list[AdapterModule]:
         """Build one scale and one shift for every feature of every selected layer."""

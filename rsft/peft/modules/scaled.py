@@ -13,19 +13,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rsft.peft.kernels import LowRankDelta, low_rank_linear
-from rsft.peft.methods.settings import (
-    BottleneckMethod,
-    LowRankMethod,
-    resolve_scales,
-    validate_dropout,
-    validate_ranks,
-)
 from rsft.peft.modules import adapter_module
 from rsft.peft.modules.adapter_module import (
     AdapterModule,
     TargetLayer,
     mangle_name,
     trainable_kwargs,
+)
+from rsft.peft.settings import (
+    BottleneckMethod,
+    LowRankMethod,
+    resolve_scales,
+    validate_dropout,
+    validate_ranks,
 )
 from rsft.peft.sites import ALL_POSITIONS, Site, select_blocks, select_positions
 

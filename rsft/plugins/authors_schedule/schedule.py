@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from rsft.errors import RequestError
-from rsft.peft.methods.settings import BottleneckMethod, LowRankMethod
+from rsft.peft.settings import BottleneckMethod, LowRankMethod
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer

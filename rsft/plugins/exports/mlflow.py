@@ -44,7 +44,7 @@ class MlflowFormat(OnnxEngine):
         """Write the graph, and let MLflow write a model around it."""
         import numpy as np
 
-        from rsft.inference.export import metadata as export_metadata
+        from rsft.inference.engines import export_metadata
 
         pyfunc, models, schema = (
             self.require(f"mlflow.{name}")

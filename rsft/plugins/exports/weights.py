@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from rsft.errors import RequestError
 from rsft.inference.engines.base import FORMATS, METADATA_KEY, find_format
-from rsft.inference.export.traceable import build_network, compute_outputs
+from rsft.inference.engines.traceable import build_network, compute_outputs
 from rsft.models.bundle.bundle import Bundle, spdx_license
 from rsft.models.classifier import (
     Classifier,

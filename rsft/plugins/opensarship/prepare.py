@@ -235,7 +235,7 @@ def _list_records(
     bands: tuple[str, ...] | None,
 ) -> list[ChipRecord]:
     """Make the records of the chips whose label is not "", split by whole scenes."""
-    from rsft.data.datasets.splits import split_groups
+    from rsft.data.chips.group_splits import split_groups
 
     labeled = [pair for pair in zip(chips, labels, strict=True) if pair[1]]
     scenes = [chip.scene for chip, _ in labeled]

@@ -19,8 +19,9 @@ from typing import Any
 
 import pandas as pd
 
-from rsft.data.audit import AUDIT_FILE, read_audits
+from rsft.data.audit import read_audits
 from rsft.data.chips.store import (
+    AUDIT_FILE,
     MANIFEST,
     SPLITS,
     ChipStore,

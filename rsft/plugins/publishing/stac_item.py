@@ -23,7 +23,7 @@ from rsft.data.imagery.stretch import IDENTITY_STRETCH, KNEE, Stretch
 from rsft.data.imagery.units import DIGITAL_UNITS
 from rsft.errors import RequestError, WeightsError
 from rsft.inference.engines.base import FORMATS
-from rsft.inference.export.metadata import METADATA_FILE, read_export_metadata
+from rsft.inference.engines.export_metadata import METADATA_FILE, read_export_metadata
 from rsft.models.bundle.bundle import (
     CONFIDENCE_FILE,
     INDEX_FILE,

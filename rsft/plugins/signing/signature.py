@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from rsft.errors import RequestError, WeightsError
-from rsft.inference.export.metadata import METADATA_FILE, read_export_metadata
+from rsft.inference.engines.export_metadata import METADATA_FILE, read_export_metadata
 from rsft.models.bundle.bundle import (
     SIGNATURE_FILES,
     Bundle,

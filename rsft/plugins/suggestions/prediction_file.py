@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from rsft.errors import RequestError
-from rsft.inference.corrections.corrected_table import (
+from rsft.inference.prediction_table import (
     number_cells,
     read_table_file,
     text_cells,

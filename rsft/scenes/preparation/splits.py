@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from rsft.data.chips.group_splits import split_groups
 from rsft.data.chips.store import SPLITS
-from rsft.data.datasets.splits import split_groups
 from rsft.errors import RequestError
 from rsft.scenes.preparation.labels import LabeledObject
 from rsft.scenes.preparation.request import SplitBy

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from rsft.data.audit import AUDIT_FILE, audit_store, write_audits
+from rsft.data.audit import audit_store, write_audits
 from rsft.data.chips.additions import LabeledChip, add_chips, locked_store, scene_key
-from rsft.data.chips.store import ChipStore
+from rsft.data.chips.store import AUDIT_FILE, ChipStore
 from rsft.data.imagery.reader import read_chip
 from rsft.data.loading.packing import load_packed_images
 from rsft.data.similarity import pixel_digest

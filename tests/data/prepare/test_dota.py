@@ -120,7 +120,7 @@ def test_truncated_image_rejects_only_its_objects(tmp_path):
 def test_image_deleted_during_the_build_stops_it(tree, monkeypatch, tmp_path):
     write_pair(tmp_path / "src", row(10, 10, 30, 20))
     monkeypatch.setattr(
-        "rsft.data.datasets.splits.split_groups",
+        "rsft.data.chips.group_splits.split_groups",
         lambda *_: (tmp_path / "src/images/P1.png").unlink() or {},
     )
     with pytest.raises(RsftError, match="a source file disappeared") as caught:

@@ -12,7 +12,7 @@ from openvino import opset13 as ops
 
 from rsft.errors import RequestError
 from rsft.inference.engines.base import FORMATS, find_format
-from rsft.inference.export.traceable import TraceableNetwork, trace_network
+from rsft.inference.engines.traceable import TraceableNetwork, trace_network
 from rsft.utils import dependencies
 from tests.helpers.messages import mentions
 from tests.helpers.tiny_bundles import CONTRACT, IMAGES, tiny_classifier

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from rsft.errors import RequestError, WeightsError
+from rsft.inference.engines import traceable
 from rsft.inference.engines.base import ENGINES, FORMATS
-from rsft.inference.export import traceable
 from rsft.inference.export.export import export_bundle, find_training_store
 from rsft.models.bundle.bundle import Bundle
 from tests.helpers.messages import mentions

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from rsft.inference.engines.base import EXACT, QUANTIZED, ROUNDED
+from rsft.inference.engines.traceable import compare_outputs
 from rsft.inference.export.export import AccuracyChange, accuracy_changes
-from rsft.inference.export.traceable import compare_outputs
 from rsft.models.outputs import ClassifierOutputs
 from tests.helpers.messages import mentions
 

@@ -10,7 +10,7 @@ from rsft.data.imagery.contract import Contract
 from rsft.data.imagery.stretch import CHIP_MAX, IDENTITY_STRETCH, Stretch
 from rsft.errors import DataError, RequestError
 from rsft.inference.engines.base import find_format
-from rsft.inference.export.traceable import trace
+from rsft.inference.engines.traceable import trace
 from rsft.inference.export.whole import ByteResize, ChipTreatment
 from tests.helpers.messages import mentions
 

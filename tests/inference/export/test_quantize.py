@@ -7,8 +7,8 @@ import pytest
 from rsft.errors import WeightsError
 from rsft.inference.engines.base import find_format
 from rsft.inference.engines.graph import Calibration, FloatNodes
+from rsft.inference.engines.traceable import TraceableNetwork, trace_network
 from rsft.inference.export.export import float_nodes
-from rsft.inference.export.traceable import TraceableNetwork, trace_network
 from tests.helpers.messages import mentions
 from tests.helpers.tiny_bundles import CONTRACT, IMAGES, tiny_classifier
 

@@ -5,7 +5,7 @@ import pyogrio
 import pytest
 import shapely
 
-from rsft.inference.corrections.corrected_table import read_table_file
+from rsft.inference.prediction_table import read_table_file
 from rsft.inference.writers.layer import PredictionLayer
 from rsft.inference.writers.tables import (
     write_prediction_table,

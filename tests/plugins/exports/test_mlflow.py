@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from rsft.data.imagery.reader import read_chip
-from rsft.inference.export.metadata import read_export_metadata
+from rsft.inference.engines.export_metadata import read_export_metadata
 from rsft.inference.options import PredictionRequest
 from rsft.inference.predict.job import predict
 from rsft.models.bundle.bundle import Bundle

@@ -15,7 +15,7 @@ import pytest
 
 from rsft.data.imagery.stretch import CHIP_MAX, IDENTITY_STRETCH, Stretch
 from rsft.errors import RequestError, WeightsError
-from rsft.inference.export.metadata import write_export_metadata
+from rsft.inference.engines.export_metadata import write_export_metadata
 from rsft.metrics.intervals import Interval
 from rsft.plugins.publishing.source import Measurement, read_source
 from rsft.plugins.publishing.stac_item import (

@@ -6,7 +6,7 @@ from itertools import product
 import pytest
 import torch
 
-from rsft.inference.export.traceable import (
+from rsft.inference.engines.traceable import (
     BFloat16Network,
     TraceableNetwork,
     trace_network,
