@@ -31,6 +31,12 @@ Progress = Callable[[int, int, str], None]
 """Called with the amount done, the total (0 if it is unknown), and the name of the
 task."""
 
+JsonObject = dict[str, Any]
+"""An object in JSON, or a document with such keys."""
+
+Names = tuple[str, ...]
+"""Names of bands, classes or files, in order."""
+
 Rejection = tuple[str, int, str]
 """A rejected entry: file, line (0 for the whole file), and reason."""
 

@@ -189,7 +189,7 @@ def audit_store(
 def audit_folder(
     folder: Path, *, jobs: int = 1, progress: Progress | None = None
 ) -> AuditResult:
-    """Audit class folders or list files, as `ImageFolderLT` reads them.
+    """Audit class folders or list files, as `LabeledFiles` reads them.
 
     A chip is called class/file stem.
 

@@ -132,7 +132,7 @@ def measure(objects: int = 500, side: int = 1024, rounds: int = 3) -> dict[str, 
                 work = Path(folder, f"{number} {turn}")
                 # a new path is not in the image cache
                 shutil.copytree(Path(folder, "src"), work / "src")
-                objects_found = DOTAObjects(work / "src", "all").objects
+                objects_found = DOTAObjects(work / "src").objects
                 (work / "out").mkdir()
                 start = time.perf_counter()
                 methods[name](objects_found, work / "out")

@@ -14,9 +14,7 @@ import shlex
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import islice, zip_longest
-from operator import attrgetter
 from pathlib import Path
 
 from rsft.data.chips.builder import check_root_is_free
@@ -153,27 +151,20 @@ def _search(
     root: Path, sources: Mapping[PublishedArchive, Path | None], allow_partial: bool
 ) -> list[Path | None]:
     """Return the path of each data set; None for a missing one."""
-    candidates = {}
-    notes = list[str]()
+    paths = []
+    missing = []
+    notes = []
     for archive, path in sources.items():
         if path is None:
             search = _Search(archive, root.resolve())
-            candidates[archive] = search.find_all()
+            path = search.find()
             notes += search.notes
-        else:
-            candidates[archive] = [path]
-    missing = [archive for archive, paths in candidates.items() if not paths]
+            if path is None:
+                missing.append(archive)
+        paths.append(path)
     if missing and (len(missing) == len(sources) or not allow_partial):
         raise _explain_missing(missing, root, notes, len(sources) > 1)
-    for archive, paths in candidates.items():
-        if len(paths) > 1:
-            example = format_example([archive], root, paths[:1])
-            raise RequestError(
-                f"{archive.name}: {len(paths)} folders or archives contain it",
-                ", ".join(map(str, paths)),
-                f"name the one to read, such as {example}",
-            )
-    return [paths[0] if paths else None for paths in candidates.values()]
+    return paths
 
 
 def _choose_root(command: str, root: Path, paths: Sequence[Path]) -> Path:
@@ -256,37 +247,47 @@ class _Search:
     root: Path
     notes: list[str] = field(default_factory=list)
 
-    def find_all(self) -> list[Path]:
-        """Return the folders and archives of the data set.
+    def find(self) -> Path | None:
+        """Return the folder or archive of the data set; None without one.
 
-        Those with its name come before folders with any name. An archive whose files
+        One with its name comes before folders with any name. An archive whose files
         exist beside it is left out.
 
         Raises:
-            RequestError: the fence hides a folder with the name of the data set.
+            RequestError: the fence hides a folder with the name of the data set, or
+                there are several.
         """
-        places = _list_places(self.root)
-        candidates = dict[Path, Path]()
-        for place in places:
-            for path in self._find_named(map(Path, _list_folder(place))):
-                candidates.setdefault(path.resolve(), path)
-        if not candidates:
-            for place in places:
-                for path in self._find_by_content(place):
-                    candidates.setdefault(path.resolve(), path)
-        paths = list(candidates.values())
+        paths = self._find_in_places(self._find_by_name)
+        paths = paths or self._find_in_places(self._find_by_content)
         if len(paths) > 1:
-            return [path for path in paths if path.is_dir() or not is_extracted(path)]
-        return paths
+            paths = [path for path in paths if path.is_dir() or not is_extracted(path)]
+        if len(paths) > 1:
+            example = format_example([self.archive], self.root, paths[:1])
+            raise RequestError(
+                f"{self.archive.name}: {len(paths)} folders or archives contain it",
+                ", ".join(map(str, paths)),
+                f"name the one to read, such as {example}",
+            )
+        return paths[0] if paths else None
+
+    def _find_in_places(self, find: Callable[[Path], Iterator[Path]]) -> list[Path]:
+        candidates = dict[Path, Path]()
+        for place in _list_places(self.root):
+            for path in find(place):
+                candidates.setdefault(path.resolve(), path)
+        return list(candidates.values())
+
+    def _find_by_name(self, place: Path) -> Iterator[Path]:
+        return self._find_named(_list_folder(place, follow_links=True))
 
     def _find_named(self, paths: Iterable[Path]) -> Iterator[Path]:
         """Yield archives with the name of the data set, and such folders with it."""
         for path in paths:
             if not self.archive.has_name(path) or self._is_left_out(path):
                 continue
-            if _is_kind(path, Path.is_dir):
+            if _is_dir(path):
                 yield from self._check_folder(path)
-            elif _is_kind(path, Path.is_file):
+            elif _is_file(path):
                 yield from self._check_file(path)
 
     def _check_file(self, path: Path) -> Iterator[Path]:
@@ -305,42 +306,36 @@ class _Search:
         Raises:
             RequestError: the fence hides the folder.
         """
-        if not _is_kind(folder, _can_list):
+        try:
+            os.scandir(folder).close()
+        except OSError:
             if describe_fence() and is_hidden(folder):
                 example = format_example([self.archive], self.root, [folder])
-                raise RequestError(OUTSIDE, folder, f"name it: {example}")
+                raise RequestError(OUTSIDE, folder, f"name it: {example}") from None
             self.notes.append(f"{folder} cannot be read: change its permissions")
             return
-        note = f"{folder} does not contain {self.archive.content}"
-        parts = list[str]()
+        fault = ""
         for path in iter_paths(folder):
-            if self.archive.is_unpacked and is_archive_name(path):
+            is_archive = self.archive.is_unpacked and is_archive_name(path)
+            if is_archive or self.archive.is_member(path):
                 yield folder
                 return
-            if self.archive.is_member(path):
-                yield folder
-                return
-            parts += filter(None, [describe_part(path)])
-        self.notes += parts[:1] or [note]
+            fault = fault or describe_part(path)
+        self.notes.append(fault or f"{folder} does not contain {self.archive.content}")
 
     def _find_by_content(self, place: Path) -> Iterator[Path]:
         """Yield the data set in the folders of a place.
 
         ROOT and raw/ may be its folder themselves.
         """
-        entries = _list_folder(place, follow_links=False)
+        paths = _list_folder(place)
         is_parent = place == self.root.parent
-        members = map(self.archive.is_member, map(Path, entries[: _NEIGHBORS.entries]))
-        if not is_parent and any(members):
+        if not is_parent and any(map(self.archive.is_member, paths[:_MAX_ENTRIES])):
             yield place
             return
-        folders = [
-            path
-            for path in _list_open_folders(place, entries)
-            if not self._is_left_out(path) and not self.archive.has_name(path)
-        ]
-        for folder in folders[: _NEIGHBORS.entries]:
-            yield from self._find_below(folder, folder if is_parent else place)
+        for folder in filter(_is_open, paths):
+            if not self._is_left_out(folder) and not self.archive.has_name(folder):
+                yield from self._find_below(folder, folder if is_parent else place)
 
     def _find_below(self, folder: Path, top: Path) -> Iterator[Path]:
         """Yield what has the name of the data set in a folder of any name.
@@ -354,12 +349,10 @@ class _Search:
         """
         named = list[Path]()
         homes = []
-        for paths in _walk(folder, _NEIGHBORS, self.archive.has_name):
+        for paths in _walk(folder, self.archive.has_name):
             named += self._find_named(paths)
-            for path in paths:
-                if self.archive.is_member(path):
-                    homes.append(_outer_folder(path.parent, top))
-                    break
+            if any(map(self.archive.is_member, paths)):
+                homes.append(_outer_folder(paths[0].parent, top))
         if named:
             yield from named
         elif homes:
@@ -370,7 +363,7 @@ class _Search:
         return (
             path in _list_places(self.root)
             or str(path) in _SYSTEM_FOLDERS
-            or _is_kind(path / DATASET, Path.is_file)
+            or _is_file(path / DATASET)
         )
 
 
@@ -386,24 +379,11 @@ def _outer_folder(folder: Path, top: Path) -> Path:
     return folder
 
 
-@dataclass(frozen=True)
-class _Limits:
-    """Limits of a walk.
-
-    Attributes:
-        levels: levels below its folder.
-        folders: number of folders in all.
-        entries: number of entries of each folder.
-    """
-
-    levels: int
-    folders: int
-    entries: int
-
-
-_NEIGHBORS = _Limits(levels=5, folders=100, entries=300)
-"""A data set has two levels below its own folder."""
-_NAMED = _Limits(levels=6, folders=1000, entries=3000)
+_MAX_LEVELS = 6
+_MAX_FOLDERS = 300
+_MAX_ENTRIES = 1000
+"""Limits of a walk: levels, folders in all, and entries of each folder. A data set has
+two levels below its own folder."""
 
 
 def iter_paths(folder: Path) -> Iterator[Path]:
@@ -411,48 +391,46 @@ def iter_paths(folder: Path) -> Iterator[Path]:
 
     Links and special files are left out.
     """
-    for paths in _walk(folder, _NAMED, lambda path: False):
+    for paths in _walk(folder, lambda path: False):
         yield from paths
 
 
-def _walk(
-    folder: Path, limits: _Limits, is_leaf: Callable[[Path], bool]
-) -> Iterator[list[Path]]:
+def _walk(folder: Path, is_leaf: Callable[[Path], bool]) -> Iterator[list[Path]]:
     """Yield the paths in a folder and in the folders below it, level by level.
 
     What is in a leaf is left out.
     """
     waiting = deque([(folder, 1)])
-    for _ in range(limits.folders):
+    for _ in range(_MAX_FOLDERS):
         if not waiting:
             return
         path, level = waiting.popleft()
-        entries = _list_folder(path, limits.entries, follow_links=False)
-        yield list(map(Path, entries))
-        if level < limits.levels:
-            for inner in _list_open_folders(folder, entries):
+        paths = _list_folder(path, _MAX_ENTRIES)
+        yield paths
+        if level < _MAX_LEVELS:
+            for inner in filter(_is_open, paths):
                 if not is_leaf(inner):
                     waiting.append((inner, level + 1))
 
 
-def _list_open_folders(top: Path, entries: Iterable[os.DirEntry[str]]) -> list[Path]:
-    """Return the folders on the file system of `top` that are no chip stores."""
-    folders = [Path(entry) for entry in entries if entry.is_dir(follow_symlinks=False)]
-    if not folders:
-        return []
-    is_open = partial(_is_open, device=top.stat().st_dev)
-    return [path for path in folders if _is_kind(path, is_open)]
+# unlike the methods of `Path`, they are False for what cannot be read
+_is_dir = os.path.isdir
+_is_file = os.path.isfile
+_is_mount = os.path.ismount
 
 
-def _is_open(folder: Path, device: int) -> bool:
-    # the device of a DirEntry is 0 on Windows
-    return folder.stat().st_dev == device and not (folder / DATASET).is_file()
+def _is_open(path: Path) -> bool:
+    """Return whether a path is a folder on the file system of its parent.
+
+    A chip store is none.
+    """
+    return _is_dir(path) and not _is_mount(path) and not _is_file(path / DATASET)
 
 
 def _list_folder(
-    folder: Path, limit: int | None = None, follow_links: bool = True
-) -> list[os.DirEntry[str]]:
-    """Return folders, regular files and links in a folder, sorted by name.
+    folder: Path, limit: int | None = None, follow_links: bool = False
+) -> list[Path]:
+    """Return folders and regular files in a folder, sorted by name.
 
     Hidden and special files are left out. A folder that cannot be read has none.
 
@@ -463,30 +441,15 @@ def _list_folder(
     """
     try:
         with os.scandir(folder) as entries:
-            usable = (entry for entry in entries if _is_usable(entry))
-            listed = sorted(islice(usable, limit), key=attrgetter("name"))
+            usable = (entry for entry in entries if _is_usable(entry, follow_links))
+            return sorted(map(Path, islice(usable, limit)))
     except OSError:
         return []
-    return [entry for entry in listed if follow_links or not entry.is_symlink()]
 
 
-def _is_usable(entry: os.DirEntry[str]) -> bool:
-    is_special = not (
-        entry.is_symlink()
-        or entry.is_dir(follow_symlinks=False)
-        or entry.is_file(follow_symlinks=False)
-    )
-    return not entry.name.startswith(".") and not is_special
-
-
-def _is_kind(path: Path, is_kind: Callable[[Path], bool]) -> bool:
-    """Return the result of a test of a path; False if the path cannot be read."""
-    try:
-        return is_kind(path)
-    except OSError:
+def _is_usable(entry: os.DirEntry[str], follow_links: bool) -> bool:
+    if entry.name.startswith("."):
         return False
-
-
-def _can_list(folder: Path) -> bool:
-    os.scandir(folder).close()
-    return True
+    if entry.is_symlink():
+        return follow_links
+    return entry.is_dir() or entry.is_file()

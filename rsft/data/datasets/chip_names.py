@@ -1,10 +1,8 @@
 """Unique names of chips, made from the paths of their files."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from hashlib import sha256
 from pathlib import Path
-
-import numpy as np
 
 
 def make_chip_names(
@@ -18,18 +16,12 @@ def make_chip_names(
         The file name without suffix, or `full_chip_name` below `root` where two files
         of one group share it.
     """
-    keys = map(_hash_name, paths, groups)
-    hashes = np.fromiter(keys, np.uint64, len(paths))
-    values, counts = np.unique(hashes, return_counts=True)
-    shared = set(values[counts > 1].tolist())
-    for path, key in zip(map(Path, paths), hashes.tolist(), strict=True):
-        yield full_chip_name(path, root) if key in shared else path.stem
-
-
-def _hash_name(path: str | Path, group: object) -> int:
-    """Return 8 bytes; names with the same hash by chance become longer, no more."""
-    key = ascii((group, Path(path).stem)).encode()
-    return int.from_bytes(sha256(key).digest()[:8])
+    stems = [Path(path).stem for path in paths]
+    # names with the same hash by chance become longer, no more
+    keys = list(map(hash, zip(groups, stems, strict=True)))
+    counts = Counter(keys)
+    for path, stem, key in zip(paths, stems, keys, strict=True):
+        yield full_chip_name(Path(path), root) if counts[key] > 1 else stem
 
 
 def full_chip_name(path: Path, root: Path) -> str:

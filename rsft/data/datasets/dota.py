@@ -1,50 +1,33 @@
-"""The objects of DOTA: one sample per object."""
+"""The objects of DOTA: one crop per object."""
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar, get_args
 
 import numpy as np
-import torch
-from matplotlib.figure import Figure
-from matplotlib.patches import Polygon
-from torchgeo.datasets import DOTA, DatasetNotFoundError
-from torchgeo.datasets.utils import Path as PathOrText
+from torchgeo.datasets import DOTA
 
 from rsft.data.chips.record import describe_rejections
-from rsft.data.datasets.dota_files import (
-    DOTASplit,
-    DOTATree,
-    DOTAVersion,
-    find_torchgeo_pairs,
-)
+from rsft.data.datasets.dota_files import DOTATree, DOTAVersion
 from rsft.data.datasets.formats.box_labels import (
     LabelRow,
     build_class_lookup,
     read_label_file,
 )
 from rsft.data.datasets.formats.text_files import parse_finite
-from rsft.data.datasets.images import (
-    LabeledImages,
-    Sample,
-    Transforms,
-    plot_sample,
-    to_image_tensor,
-)
+from rsft.data.datasets.published_archives import DOTA_ARCHIVE
 from rsft.data.imagery.reader import open_image, read_chip
-from rsft.errors import DataError
-from rsft.types import Pixels, Rejection
+from rsft.errors import DataError, RequestError
+from rsft.types import Pixels
 
 Window = tuple[int, int, int, int]
 """x1 y1 x2 y2 in pixels; column x2 and row y2 are outside the window."""
 
 
 def crop_window(
-    box: tuple[float, ...], width: int, height: int, margin: int = 0, min_size: int = 1
+    box: tuple[float, ...], width: int, height: int, min_size: int = 1
 ) -> Window:
     """Return the bounding box of a rotated box in pixels, clipped to the image.
 
@@ -52,8 +35,7 @@ def crop_window(
         box: corners x1 y1 ... x4 y4 in pixels; fractions are rounded outwards.
         width: image width in pixels.
         height: image height in pixels.
-        margin: pixels added on each side.
-        min_size: minimum side in pixels of the clipped box without its margin.
+        min_size: minimum side in pixels of the clipped box.
 
     Returns:
         The window; it is not empty.
@@ -63,7 +45,10 @@ def crop_window(
             small.
     """
     left, top, right, bottom = unclipped_window(box)
-    x1, y1, x2, y2 = _clip((left, top, right, bottom), width, height)
+    x1 = max(0, left)
+    y1 = max(0, top)
+    x2 = min(width, right)
+    y2 = min(height, bottom)
     side = min(x2 - x1, y2 - y1)
     if side <= 0 < min(right - left, bottom - top):
         raise DataError(f"the box lies outside the image of {width} x {height} pixels")
@@ -71,10 +56,10 @@ def crop_window(
         raise DataError(
             f"the box has {x2 - x1} x {y2 - y1} pixels; the minimum side is {min_size}"
         )
-    return _clip(unclipped_window(box, margin), width, height)
+    return x1, y1, x2, y2
 
 
-def unclipped_window(box: tuple[float, ...], margin: int = 0) -> Window:
+def unclipped_window(box: tuple[float, ...]) -> Window:
     """Return the window of `crop_window` before clipping.
 
     It may extend beyond the image.
@@ -85,15 +70,9 @@ def unclipped_window(box: tuple[float, ...], margin: int = 0) -> Window:
     corners = np.reshape(box, (4, 2))
     if not np.isfinite(corners).all():
         raise DataError("a corner is NaN or infinite")
-    x1, y1 = (np.floor(corners.min(axis=0)).astype(int) - margin).tolist()
-    x2, y2 = (np.ceil(corners.max(axis=0)).astype(int) + margin).tolist()
+    x1, y1 = np.floor(corners.min(axis=0)).astype(int).tolist()
+    x2, y2 = np.ceil(corners.max(axis=0)).astype(int).tolist()
     return x1, y1, x2, y2
-
-
-def _clip(window: Window, width: int, height: int) -> Window:
-    """Intersect a window with the image; a side of the result may be negative."""
-    x1, y1, x2, y2 = window
-    return max(0, x1), max(0, y1), min(width, x2), min(height, y2)
 
 
 CLASSES: tuple[str, ...] = DOTA.classes
@@ -150,34 +129,27 @@ class DOTAObject(LabelRow):
         return list(np.subtract(self.box, self.window[:2] * 4).tolist())
 
 
-class DOTAObjects(LabeledImages):
-    """DOTA objects dataset.
+class DOTAObjects:
+    """The objects of DOTA below a folder, each with its crop window.
 
-    `DOTA <https://captain-whu.github.io/DOTA>`__ is a dataset for object detection in
-    aerial images. A sample is the crop of one object along the horizontal bounding box
+    `DOTA <https://captain-whu.github.io/DOTA>`__ is a data set for object detection in
+    aerial images. A crop is the image of one object along the horizontal bounding box
     of its rotated box, for classification.
-
-    Dataset features:
 
     * about 188,000 objects in v1.0, 403,000 in v1.5 and 1,793,000 in v2.0
     * RGB crops of very different sizes; gray images are repeated in three bands
     * 15 classes in v1.0, 16 in v1.5, 18 in v2.0; most objects are ships and vehicles
 
-    Dataset format:
+    The folder contains the published archives after extraction, what
+    `torchgeo.datasets.DOTA` extracts, or images/ beside labelTxt/. The split of an
+    image is the nearest parent folder called train, val or test.
 
-    * images and label files as :class:`torchgeo.datasets.DOTA` downloads and extracts
-      them, which then names the files
-    * or a plain folder tree: the published archives after extraction, or images/ beside
-      labelTxt/. The split of an image is the nearest parent folder called train, val or
-      test.
-
-    TorchGeo's DOTA returns whole images, and neither difficulty, sensor nor line of an
-    object. The label files are therefore read here; boxes and labels are the same.
-
-    If you use this dataset in your research, please cite the following papers:
-
-    * https://arxiv.org/abs/1711.10398
-    * https://arxiv.org/abs/2102.12219
+    Args:
+        root: the folder.
+        version: version of the label files.
+        num_classes: 15, as in v1.0, or 18.
+        min_size: minimum side of an object's horizontal bounding box in pixels; smaller
+            objects are rejected.
 
     Attributes:
         classes: class names in the order of the labels.
@@ -187,106 +159,40 @@ class DOTAObjects(LabeledImages):
             files, by reason.
         rejected: file, line (0 for the whole file) and reason of rows and files that
             cannot be used.
-    """
 
-    splits: ClassVar[tuple[DOTASplit, ...]] = get_args(DOTASplit)
-    versions: ClassVar[tuple[DOTAVersion, ...]] = get_args(DOTAVersion)
+    Raises:
+        RequestError: no image has a label file.
+        DataError: none of the images can be used.
+    """
 
     def __init__(
         self,
-        root: PathOrText = "data",
-        split: DOTASplit = "train",
+        root: Path,
         version: DOTAVersion = "1.0",
-        transforms: Transforms | None = None,
-        download: bool = False,
-        checksum: bool = False,
         *,
         num_classes: int = 15,
-        margin: int = 0,
         min_size: int = 4,
     ) -> None:
-        """Initialize a new DOTAObjects dataset instance.
-
-        Args:
-            root: root directory where dataset can be found
-            split: one of "train", "val" or "test"; "all" takes all images, also those
-                that no folder assigns to a split
-            version: version of the label files, one of "1.0", "1.5" or "2.0"
-            transforms: a function/transform that takes input sample and its target as
-                entry and returns a transformed version
-            download: if True, let TorchGeo download and extract the training and
-                validation images to *root*. If False, nothing is written to *root*.
-            checksum: if True, check the downloaded files (may be slow)
-            num_classes: 15, as in v1.0, or 18
-            margin: pixels added to the crop on each side
-            min_size: minimum side of an object's horizontal bounding box in pixels;
-                smaller objects are rejected
-
-        Raises:
-            AssertionError: if *split* or *version* is invalid
-            DatasetNotFoundError: if no image has a label file, and *download* is False
-            DataError: if none of the images can be used
-        """
-        assert split in self.splits, f"split must be one of {self.splits}"
-        assert version in self.versions, f"version must be one of {self.versions}"
-        self.root = root
-        self.split = split
-        self.version = version
-        self.transforms = transforms
-        self.download = download
-        self.checksum = checksum
+        tree = DOTATree(root, version)
         self.classes = CLASSES[:num_classes]
-        self._crop_options = {"margin": margin, "min_size": min_size}
-        self.skipped: Counter[str] = Counter()
-        self.rejected: list[Rejection] = []
-        pairs = dict(
-            find_torchgeo_pairs(Path(root), split, version, download, checksum)
-        )
-        if not pairs:
-            tree = DOTATree(Path(root), split, version)
-            pairs = tree.pairs
-            self.skipped = tree.skipped
-            self.rejected = tree.rejected
+        self.min_size = min_size
+        self.skipped = tree.skipped
+        self.rejected = tree.rejected
         self.images: list[DOTAImage] = []
         self.objects: list[DOTAObject] = []
-        for (image_split, _), (image, label_file) in pairs.items():
-            self._read_image(image, label_file, image_split)
-        if self.images:
-            return
-        if pairs:
-            raise DataError(
-                "no image can be used", root, describe_rejections(self.rejected)
+        for (split, _), (image, label_file) in tree.pairs.items():
+            self._read_image(image, label_file, split)
+        if tree.pairs and not self.images:
+            reasons = describe_rejections(self.rejected)
+            raise DataError("no image can be used", root, reasons)
+        if not self.images:
+            hints = [f"give the folder that contains {DOTA_ARCHIVE.content}"]
+            hints += [f"found: {n} x {reason}" for reason, n in self.skipped.items()]
+            raise RequestError(
+                f"the folder does not contain an image with labels of DOTA v{version}",
+                root,
+                "; ".join(hints),
             )
-        error = DatasetNotFoundError(self)
-        for reason, count in self.skipped.items():
-            error.add_note(f"found: {count} x {reason}")
-        raise error
-
-    def __len__(self) -> int:
-        """Return the number of samples."""
-        return len(self.objects)
-
-    def load_sample(self, index: int) -> Sample:
-        """Return the crop of an object.
-
-        Returns:
-            image: (3, h, w) in 0-255; label; bbox: corners (8,) in pixels of the crop.
-        """
-        item = self.objects[index]
-        return {
-            "image": to_image_tensor(crop_object(item, read_rgb(item.image.path))),
-            "label": torch.tensor(self.classes.index(item.category)),
-            "bbox": torch.tensor(item.box_in_crop),
-        }
-
-    def plot(
-        self, sample: Sample, show_titles: bool = True, suptitle: str | None = None
-    ) -> Figure:
-        """Plot a crop with its rotated box."""
-        figure = plot_sample(sample, self.classes, show_titles, suptitle)
-        corners = sample["bbox"].numpy().reshape(4, 2)
-        figure.axes[0].add_patch(Polygon(corners, fill=False, edgecolor="tab:orange"))
-        return figure
 
     def _read_image(self, path: Path, label_file: Path, split: str) -> None:
         """Add an image and its objects."""
@@ -302,13 +208,8 @@ class DOTAObjects(LabeledImages):
             self.rejected.append((error.location, 0, error.message))
             return
         if mode not in _MODE_FLAGS:
-            self.rejected.append(
-                (
-                    str(path),
-                    0,
-                    f"the image has mode {mode}, but 8-bit gray or RGB is expected",
-                )
-            )
+            reason = f"the image has mode {mode}, but 8-bit gray or RGB is expected"
+            self.rejected.append((str(path), 0, reason))
             return
         spacing = parse_finite(header.get("gsd"))
         image = DOTAImage(
@@ -326,16 +227,13 @@ class DOTAObjects(LabeledImages):
 
     def _add_objects(self, image: DOTAImage, rows: list[LabelRow]) -> None:
         seen: dict[tuple[str, Window], int] = {}
-        classes = f"not among the {len(self.classes)} classes"
         for row in rows:
             if row.category not in self.classes:
-                self.skipped[f"{row.category}: {classes}"] += 1
+                reason = f"{row.category}: not among the {len(self.classes)} classes"
+                self.skipped[reason] += 1
                 continue
-            margin = self._crop_options["margin"]
             try:
-                window = crop_window(
-                    row.box, image.width, image.height, **self._crop_options
-                )
+                window = crop_window(row.box, image.width, image.height, self.min_size)
                 first = seen.setdefault((row.category, window), row.line)
                 if first != row.line:
                     raise DataError(f"same class and window as line {first}")
@@ -343,7 +241,7 @@ class DOTAObjects(LabeledImages):
                 file = str(image.label_file)
                 self.rejected.append((file, row.line, error.message))
                 continue
-            clipped = window != unclipped_window(row.box, margin)
+            clipped = window != unclipped_window(row.box)
             self.objects.append(
                 DOTAObject(**vars(row), image=image, window=window, clipped=clipped)
             )

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
-
-from torchgeo.datasets import DOTA
 
 from rsft.data.datasets.formats.label_rows import read_numbered_lines
 from rsft.data.datasets.formats.text_files import find_split
@@ -17,7 +15,6 @@ from rsft.errors import DataError
 from rsft.types import Rejection
 from rsft.utils.operating_system import walk_files
 
-DOTASplit = Literal["train", "val", "test", "all"]
 DOTAVersion = Literal["1.0", "1.5", "2.0"]
 
 Key = tuple[str, str]
@@ -29,31 +26,6 @@ _HORIZONTAL = re.compile(r"hbb|reclabel", re.IGNORECASE)
 _LABEL_FOLDER = re.compile(r"label|annotation", re.IGNORECASE)
 _LABEL_LINE = re.compile(r"(imagesource|gsd)\b|([-+.\de]+\s+){8}\S", re.IGNORECASE)
 """A header, or a box and a class."""
-
-
-def find_torchgeo_pairs(
-    root: Path, split: DOTASplit, version: DOTAVersion, download: bool, checksum: bool
-) -> Iterator[tuple[Key, tuple[Path, Path]]]:
-    """Yield image and label file, by key, as `torchgeo.datasets.DOTA` names them.
-
-    If the files are not in the folder, there are none, unless `download` is set.
-    TorchGeo would extract archives there.
-    """
-    for name in ("train", "val"):
-        folder = root / name
-        labels = folder / "annotations" / f"version{version}"
-        is_extracted = (
-            (root / DOTA.sample_df_path).is_file()
-            and (folder / "images").is_dir()
-            and labels.is_dir()
-        )
-        if split in (name, "all") and (download or is_extracted):
-            source: Any = DOTA(
-                root, name, version, download=download, checksum=checksum
-            )
-            columns = source.sample_df[["image_path", "annotation_path"]]
-            for image, label_file in columns.itertuples(index=False):
-                yield (name, Path(image).stem), (root / image, root / label_file)
 
 
 class DOTATree:
@@ -72,24 +44,28 @@ class DOTATree:
         rejected: label files without an image, and files that repeat a key.
     """
 
-    def __init__(self, root: Path, split: DOTASplit, version: DOTAVersion) -> None:
+    def __init__(self, root: Path, version: DOTAVersion) -> None:
         self.root = root
         self.version = version
         self.skipped: Counter[str] = Counter()
         self.rejected: list[Rejection] = []
-        files = defaultdict[str, list[Path]](list)
-        for path in self._list_files(split):
-            files[path.suffix.lower()].append(path)
+        image_paths = []
+        texts = []
+        for path in filter(Path.is_file, sorted(map(Path, walk_files(root)))):
+            if path.suffix.lower() in IMAGE_SUFFIXES:
+                image_paths.append(path)
+            elif path.suffix.lower() == ".txt":
+                texts.append(path)
         # v1.5 has the images of v1.0 and v2.0 adds some: prefer images in no folder of
         # a version, then the lowest one
         images = self._choose_files(
-            [path for suffix in IMAGE_SUFFIXES for path in files[suffix]],
+            image_paths,
             lambda versions: (bool(versions), versions[-1:] > [version], versions),
         )
         # the archives of TorchGeo may repeat older versions: prefer label files in the
         # archive of their version
         labels = self._choose_files(
-            [path for path in files[".txt"] if self._is_label_file(path, images)],
+            [path for path in texts if self._is_label_file(path, images)],
             lambda versions: (versions[:1] != [version], len(versions)),
         )
         self.pairs: dict[Key, tuple[Path, Path]] = {}
@@ -102,16 +78,6 @@ class DOTATree:
                 )
         self.skipped["image without a label file"] = len(images) - len(self.pairs)
         self.skipped = +self.skipped
-
-    def _list_files(self, split: DOTASplit) -> list[Path]:
-        if not self.root.is_dir():
-            return []
-        paths = sorted(map(Path, walk_files(self.root)))
-        return [
-            path
-            for path in paths
-            if path.is_file() and split in (self._key(path)[0], "all")
-        ]
 
     def _is_label_file(self, path: Path, images: Mapping[Key, Path]) -> bool:
         folders = self._folders(path)

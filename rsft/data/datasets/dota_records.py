@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -32,13 +31,26 @@ read_rgb_cached = LastImageCache(read_rgb)
 of one image."""
 
 
-def make_crop_record(item: DOTAObject, split: str, version: DOTAVersion) -> ChipRecord:
-    """Make the record of an object; its pixels are cropped when it is stored."""
+def make_crop_record(
+    item: DOTAObject, split: str, version: DOTAVersion, name: str = "", count: int = 1
+) -> ChipRecord:
+    """Make the record of an object; its pixels are cropped when it is stored.
+
+    Args:
+        item: the object.
+        split: its split.
+        version: version of its labels.
+        name: name of the record; "" for that of the object.
+        count: number of records with this name so far. From the second on, it is added
+            to the name.
+    """
+    name = name or item.name
     image = item.image
     flags = {
         "clipped": item.clipped,
         "difficult": item.difficult,
         image.flag: image.flag,
+        REPEATED_ROW_FLAG: count > 1,
     }
     columns: dict[str, object] = {
         "group_key": image.stem,
@@ -49,7 +61,7 @@ def make_crop_record(item: DOTAObject, split: str, version: DOTAVersion) -> Chip
         "flags": ",".join(flag for flag, is_set in flags.items() if is_set),
     }
     return ChipRecord(
-        item.name,
+        name if count == 1 else f"{name}__{count}",
         split,
         item.category,
         image.label_file,
@@ -74,7 +86,7 @@ def list_crop_records(
 ) -> list[ChipRecord]:
     """Make one record per row of the authors' lists.
 
-    Their windows are bounding boxes without margin or clipping.
+    Their windows are bounding boxes without clipping.
 
     Args:
         dataset: the objects of all splits. Rows without an object are added to its
@@ -107,8 +119,8 @@ def list_crop_records(
         listed.add(key)
         name = key.partition("/")[2]
         counts[split, name] += 1
-        record = make_crop_record(item, split, version)
-        records.append(_rename(record, name, counts[split, name]))
+        count = counts[split, name]
+        records.append(make_crop_record(item, split, version, name, count))
     if not records:
         raise DataError(
             "no row of the lists has an object",
@@ -132,12 +144,3 @@ def _read_lists(folder: Path) -> Iterator[tuple[Path, int, str, str]]:
         for line, chip_path, _ in read_list_rows(path):
             chip = Path(chip_path)
             yield path, line, split, f"{chip.parent.name}/{chip.stem}"
-
-
-def _rename(record: ChipRecord, name: str, count: int) -> ChipRecord:
-    """Return the record of a row that is the `count`th one with its name."""
-    if count == 1:
-        return replace(record, name=name)
-    flags = [str(record.extra_columns["flags"]), REPEATED_ROW_FLAG]
-    columns = {**record.extra_columns, "flags": ",".join(filter(None, flags))}
-    return replace(record, name=f"{name}__{count}", extra_columns=columns)

@@ -1,11 +1,10 @@
 """FUSAR-Ship dataset."""
 
-import os
-
 import torch
 from torchgeo.datasets.errors import DatasetNotFoundError
 
 from rsft.data.datasets.formats.fusar_files import FUSAR_CATEGORIES, FUSARChips
+from rsft.data.datasets.formats.text_files import PathOrText
 from rsft.data.datasets.images import LabeledImages, Sample, Transforms, load_gray_image
 
 
@@ -69,7 +68,7 @@ class FUSARShip(LabeledImages):
 
     def __init__(
         self,
-        root: str | os.PathLike[str] = "data",
+        root: PathOrText = "data",
         transforms: Transforms | None = None,
     ) -> None:
         """Initialize a new FUSARShip dataset instance.

@@ -1,11 +1,10 @@
 """FUSRS dataset."""
 
-import os
-import pathlib
 import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 import torch
@@ -15,7 +14,11 @@ from torchvision.datasets.utils import check_integrity, download_url
 from rsft.data.datasets.formats.fusar_files import CONTRADICTION, FUSARChip
 from rsft.data.datasets.formats.fusrs_classes import CLASSES
 from rsft.data.datasets.formats.srsdd_files import SRSDDShip
-from rsft.data.datasets.formats.text_files import Rejected, read_text_lines
+from rsft.data.datasets.formats.text_files import (
+    PathOrText,
+    Rejected,
+    read_text_lines,
+)
 from rsft.data.datasets.fusar_ship import FUSARShip
 from rsft.data.datasets.images import LabeledImages, Sample, Transforms, load_gray_image
 from rsft.data.datasets.srsdd import SRSDD
@@ -23,7 +26,8 @@ from rsft.data.datasets.srsdd import SRSDD
 LIST_VERSIONS = {4: "v25", 5: "v17"}
 """File name prefix of the authors' lists, by number of classes."""
 
-_NAME = re.compile(r"Ship_C(?P<category>\d+)S\d+N\d+|L(?P<image>\d+)_\d+", re.ASCII)
+_CHIP_NAME = re.compile(r"Ship_C(\d+)S\d+N\d+", re.ASCII)
+_SHIP_NAME = re.compile(r"L(\d+)_\d+", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -41,22 +45,20 @@ class FUSRSListRow:
     name: str
     label: int
     split: str
-    file: pathlib.Path
+    file: Path
     line: int
 
     @property
     def image(self) -> int | None:
         """Number of the SRSDD image in the name L<image>_<k>, or None."""
-        return self._read_number("image")
+        match = _SHIP_NAME.fullmatch(self.name)
+        return int(match[1]) if match else None
 
     @property
     def category(self) -> int | None:
         """FUSAR-Ship category in the name Ship_CxxSyyNzzzz, from 1, or None."""
-        return self._read_number("category")
-
-    def _read_number(self, part: str) -> int | None:
-        match = _NAME.fullmatch(self.name)
-        return int(match[part]) if match and match[part] else None
+        match = _CHIP_NAME.fullmatch(self.name)
+        return int(match[1]) if match else None
 
 
 class FUSRS(LabeledImages):
@@ -116,7 +118,7 @@ class FUSRS(LabeledImages):
 
     def __init__(
         self,
-        root: str | os.PathLike[str] = "data",
+        root: PathOrText = "data",
         split: str = "train",
         num_classes: int = 4,
         transforms: Transforms | None = None,
@@ -156,7 +158,7 @@ class FUSRS(LabeledImages):
         self.download = download
         self.checksum = checksum
         self.classes = CLASSES[num_classes]
-        path = pathlib.Path(root, f"{LIST_VERSIONS[num_classes]}_{split}.txt")
+        path = Path(root, f"{LIST_VERSIONS[num_classes]}_{split}.txt")
         md5 = self.md5s[path.name] if checksum else None
         if not path.is_file():
             if not download:
@@ -166,9 +168,9 @@ class FUSRS(LabeledImages):
             raise RuntimeError("Dataset found, but corrupted.")
         rows, self.rejected = read_fusrs_list(path, split, num_classes)
         if fusar_chips is None:
-            fusar_chips = FUSARShip(pathlib.Path(root, "FUSAR-Ship")).chips
+            fusar_chips = FUSARShip(Path(root, "FUSAR-Ship")).chips
         if srsdd_ships is None:
-            srsdd_ships = SRSDD(pathlib.Path(root, "SRSDD"), split="all").ships
+            srsdd_ships = SRSDD(Path(root, "SRSDD"), split="all").ships
         self.chips = _group_by_name(fusar_chips, srsdd_ships)
         self.rows = []
         for row in rows:
@@ -208,7 +210,7 @@ def _group_by_name(
 
 
 def read_fusrs_list(
-    path: pathlib.Path, split: str, num_classes: int
+    path: Path, split: str, num_classes: int
 ) -> tuple[list[FUSRSListRow], Rejected]:
     """Read one list.
 
@@ -223,13 +225,11 @@ def read_fusrs_list(
     rows = []
     rejected = []
     for number, line in read_text_lines(path):
-        fault = _describe_fault(line, num_classes)
-        if fault:
-            rejected.append((str(path), number, fault))
-        else:
-            name, label = line.split()
-            stem = pathlib.Path(name).stem
-            rows.append(FUSRSListRow(stem, int(label), split, path, number))
+        try:
+            name, label = _parse_row(line, num_classes)
+            rows.append(FUSRSListRow(name, label, split, path, number))
+        except ValueError as error:
+            rejected.append((str(path), number, str(error)))
     if not rows:
         reason = "the file is empty"
         if rejected:
@@ -238,13 +238,19 @@ def read_fusrs_list(
     return rows, rejected
 
 
-def _describe_fault(line: str, num_classes: int) -> str:
+def _parse_row(line: str, num_classes: int) -> tuple[str, int]:
+    """Return the file name without suffix, and the label of a row.
+
+    Raises:
+        ValueError: the row cannot be used, with the reason.
+    """
     fields = line.split()
     if len(fields) != 2:
-        return f"{len(fields)} fields; a row is `name label`"
+        raise ValueError(f"{len(fields)} fields; a row is `name label`")
     name, label = fields
-    if _NAME.fullmatch(pathlib.Path(name).stem) is None:
-        return f"{name[:300]} is neither Ship_CxxSyyNzzzz nor L<image>_<k>"
+    stem = Path(name).stem
+    if not (_CHIP_NAME.fullmatch(stem) or _SHIP_NAME.fullmatch(stem)):
+        raise ValueError(f"{name[:300]} is neither Ship_CxxSyyNzzzz nor L<image>_<k>")
     if not re.fullmatch("[0-9]{1,3}", label) or int(label) >= num_classes:
-        return f"label {label[:40]}; labels are 0 to {num_classes - 1}"
-    return ""
+        raise ValueError(f"label {label[:40]}; labels are 0 to {num_classes - 1}")
+    return stem, int(label)

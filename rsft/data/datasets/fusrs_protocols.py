@@ -318,7 +318,8 @@ def list_records(
     """
     from rsft.data.datasets.fusrs import FUSRS
 
-    datasets = []
+    rows = []
+    rejected = []
     hint = "copy or download the lists again"
     with translate_dataset_errors("the list", lists, hint):
         for split in FUSRS.splits:
@@ -329,9 +330,9 @@ def list_records(
                 fusar_chips=sources.chips,
                 srsdd_ships=sources.ships,
             )
-            datasets.append(dataset)
-    chips_by_name = datasets[0].chips
-    rows = [row for dataset in datasets for row in dataset.rows]
+            rows += dataset.rows
+            rejected += dataset.rejected
+    chips_by_name = dataset.chips
     names = list(dict.fromkeys(row.name for row in rows))
     for name in names:
         _check_copies(chips_by_name[name])
@@ -361,7 +362,6 @@ def list_records(
         set_flags = [flag for flag, is_set in flags.items() if is_set]
         records.append(chip.finish(name, split, label, set_flags))
     skipped = _count_unlisted(chips_by_name, chosen)
-    rejected = [rejection for dataset in datasets for rejection in dataset.rejected]
     return _finish_protocol(sources, records, skipped, rejected)
 
 

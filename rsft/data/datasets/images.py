@@ -1,7 +1,6 @@
 """What the data set classes share: samples with transforms, and figures."""
 
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from torchgeo.datasets.geo import NonGeoDataset
 
 from rsft.data.datasets.formats.gray_images import read_gray_band
+from rsft.data.datasets.formats.text_files import PathOrText
 
 Sample = dict[str, Any]
 Transforms = Callable[[Sample], Sample]
@@ -49,48 +49,30 @@ class LabeledImages(NonGeoDataset):
     ) -> Figure:
         """Plot a sample, and the predicted class if the sample has one.
 
+        The image is stretched from 0 to the 99.5th percentile, below its class.
+
         Args:
-            sample: a sample.
+            sample: a sample. The first three bands become R, G and B; of fewer bands,
+                each is shown in gray.
             show_titles: whether to show the class.
             suptitle: title of the figure.
         """
-        return plot_sample(sample, self.classes, show_titles, suptitle)
-
-
-def plot_sample(
-    sample: Mapping[str, Any],
-    classes: Sequence[str],
-    show_titles: bool = True,
-    suptitle: str | None = None,
-    bands: Sequence[str] = (),
-) -> Figure:
-    """Plot an image, stretched from 0 to the 99.5th percentile, below its class.
-
-    Args:
-        sample: a sample with an image (B, H, W), a label and optionally a prediction.
-            The first three bands become R, G and B; of fewer bands, each is shown in
-            gray.
-        classes: class names in the order of the labels.
-        show_titles: whether to show the class, and the predicted class.
-        suptitle: title of the figure.
-        bands: names of the bands, to be shown above the panels.
-    """
-    image = sample["image"].numpy()
-    panels = list(image)
-    if len(image) >= 3:
-        panels = [image[:3].transpose(1, 2, 0)]
-    title = f"Label: {classes[int(sample['label'])]}"
-    if "prediction" in sample:
-        title += f"\nPrediction: {classes[int(sample['prediction'])]}"
-    figure, axes = plt.subplots(1, len(panels), squeeze=False)
-    for index, (ax, panel) in enumerate(zip(axes[0], panels, strict=True)):
-        ax.imshow(stretch_to_white(panel), cmap="gray", vmin=0, vmax=1)
-        ax.axis("off")
-        if show_titles:
-            ax.set_title(f"{title}\n{bands[index]}" if len(bands) > 1 else title)
-    if suptitle is not None:
-        figure.suptitle(suptitle)
-    return figure
+        image = sample["image"].numpy()
+        panels = list(image)
+        if len(image) >= 3:
+            panels = [image[:3].transpose(1, 2, 0)]
+        title = f"Label: {self.classes[int(sample['label'])]}"
+        if "prediction" in sample:
+            title += f"\nPrediction: {self.classes[int(sample['prediction'])]}"
+        figure, axes = plt.subplots(1, len(panels), squeeze=False)
+        for ax, panel in zip(axes[0], panels, strict=True):
+            ax.imshow(stretch_to_white(panel), cmap="gray", vmin=0, vmax=1)
+            ax.axis("off")
+            if show_titles:
+                ax.set_title(title)
+        if suptitle is not None:
+            figure.suptitle(suptitle)
+        return figure
 
 
 def stretch_to_white(values: NDArray[Any]) -> NDArray[Any]:
@@ -104,7 +86,7 @@ def to_image_tensor(pixels: NDArray[Any]) -> torch.Tensor:
     return torch.from_numpy(pixels.transpose(2, 0, 1).astype(np.float32))
 
 
-def load_gray_image(path: str | os.PathLike[str]) -> torch.Tensor:
+def load_gray_image(path: PathOrText) -> torch.Tensor:
     """Load an image of one band, see `read_gray_band`.
 
     Returns:

@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
-import numpy as np
 from rasterio.errors import NotGeoreferencedWarning
 
 from rsft.data.datasets.formats.fusar_files import FUSARChip
@@ -99,18 +98,14 @@ def group_by_content(groups: Sequence[str], keys: Sequence[Sequence[str]]) -> li
         groups: the scene or vessel of each chip.
         keys: keys of the file of each chip, see `read_contents`.
     """
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
+    from scipy.cluster.hierarchy import DisjointSet
 
-    count = len(groups)
+    sets = DisjointSet(range(len(groups)))
     first_with: dict[str, int] = {}
-    edges = []
     for index, (group, keys_of_file) in enumerate(zip(groups, keys, strict=True)):
         for key in (f"group {group}", *keys_of_file):
-            edges.append((index, first_with.setdefault(key, index)))
-    graph = coo_array((np.ones(len(edges)), np.transpose(edges)), shape=(count, count))
-    _, components = connected_components(graph, directed=False)
+            sets.merge(index, first_with.setdefault(key, index))
     first_of: dict[int, str] = {}
-    for component, group in zip(components.tolist(), groups, strict=True):
-        first_of.setdefault(component, group)
-    return [first_of[component] for component in components.tolist()]
+    for index, group in enumerate(groups):
+        first_of.setdefault(sets[index], group)
+    return [first_of[sets[index]] for index in range(len(groups))]

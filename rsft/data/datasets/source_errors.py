@@ -33,9 +33,6 @@ def translate_dataset_errors(title: str, path: Path, hint: str) -> Iterator[None
     try:
         yield
     except DatasetNotFoundError as error:
-        if isinstance(error.__cause__, RequestError):  # it says more
-            raise error.__cause__ from None
-        hint = "; ".join([hint, *getattr(error, "__notes__", [])])
         raise RequestError(
             f"the folder does not contain {title}", path, hint
         ) from error
@@ -66,23 +63,19 @@ def explain_wrong_source(archive: PublishedArchive, folder: Path) -> Iterator[No
     except RequestError as error:
         parts = filter(None, map(describe_part, iter_paths(folder)))
         notes = list(parts)[:1]
-        notes += [
-            _describe_other(other, archive)
-            for other in list_archives()
-            if other != archive and other.is_in(folder)
-        ]
+        for other in list_archives():
+            if other == archive or not other.is_in(folder):
+                continue
+            note = f"the folder contains {other.name}"
+            if other.command == archive.command:
+                note += f": exchange {archive.option} and {other.option}"
+            else:
+                note += f", which `rsft prepare {other.command}` reads"
+                if other.option.startswith("--"):
+                    note += f" for {other.option}"
+            notes.append(note)
         error.hint = "; ".join([*notes, error.hint])
         raise
-
-
-def _describe_other(other: PublishedArchive, expected: PublishedArchive) -> str:
-    text = f"the folder contains {other.name}"
-    if other.command == expected.command:
-        return f"{text}: exchange {expected.option} and {other.option}"
-    text += f", which `rsft prepare {other.command}` reads"
-    if other.option.startswith("--"):
-        text += f" for {other.option}"
-    return text
 
 
 def open_source(

@@ -1,8 +1,7 @@
 """SRSDD dataset."""
 
-import os
-import pathlib
 from collections import defaultdict
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import torch
@@ -15,6 +14,7 @@ from rsft.data.datasets.formats.srsdd_files import (
     SRSDDShip,
     SRSDDShips,
 )
+from rsft.data.datasets.formats.text_files import PathOrText
 from rsft.data.datasets.images import (
     LabeledImages,
     Sample,
@@ -34,7 +34,7 @@ class SRSDD(LabeledImages):
 
     * 666 images of 1024 x 1024 px with 2,884 ships
     * single band, C band, pixels of 1 m
-    * multi-class object detection with horizontal and oriented bounding boxes
+    * multi-class object detection with oriented bounding boxes
 
     Dataset format:
 
@@ -68,13 +68,11 @@ class SRSDD(LabeledImages):
 
     classes = SRSDD_CATEGORIES
     splits = ("train", "test", "all")
-    valid_orientations = ("horizontal", "oriented")
 
     def __init__(
         self,
-        root: str | os.PathLike[str] = "data",
+        root: PathOrText = "data",
         split: str = "train",
-        bbox_orientation: str = "oriented",
         transforms: Transforms | None = None,
     ) -> None:
         """Initialize a new SRSDD dataset instance.
@@ -83,13 +81,11 @@ class SRSDD(LabeledImages):
             root: root directory where dataset can be found
             split: "train" or "test" for the images below a folder of that name, "all"
                 for all images
-            bbox_orientation: "oriented" for boxes x1 y1 ... x4 y4 or "horizontal" for
-                boxes xmin ymin xmax ymax
             transforms: a function/transform that takes input sample and its target as
                 entry and returns a transformed version
 
         Raises:
-            AssertionError: If *split* or *bbox_orientation* argument is invalid.
+            AssertionError: If *split* argument is invalid.
             DatasetNotFoundError: If dataset is not found.
             ValueError: If files that differ are equally near, or the labels are of
                 images of another size.
@@ -97,13 +93,9 @@ class SRSDD(LabeledImages):
         assert split in self.splits, (
             f"Split '{split}' not supported, use one of {self.splits}"
         )
-        assert bbox_orientation in self.valid_orientations, (
-            f"orientation must be one of {self.valid_orientations}"
-        )
         self.root = root
         self.split = split
         self.transforms = transforms
-        self.bbox_orientation = bbox_orientation
         files = SRSDDShips(root, split)
         if not files.images:
             raise DatasetNotFoundError(self)
@@ -111,7 +103,7 @@ class SRSDD(LabeledImages):
         self.ships = files.ships
         self.skipped = files.skipped
         self.rejected = files.rejected
-        self._ships_of = defaultdict[pathlib.Path, list[SRSDDShip]](list)
+        self._ships_of = defaultdict[Path, list[SRSDDShip]](list)
         for ship in self.ships:
             self._ships_of[ship.image].append(ship)
 
@@ -120,29 +112,22 @@ class SRSDD(LabeledImages):
         return len(self.images)
 
     def load_sample(self, index: int) -> Sample:
-        """Return image (1, H, W), label (N,), and bbox (N, 8) or bbox_xyxy (N, 4)."""
+        """Return image (1, H, W), label (N,), and the corners bbox (N, 8)."""
         path = self.images[index]
         ships = self._ships_of[path]
         labels = [self.classes.index(ship.category) for ship in ships]
         boxes = [ship.box for ship in ships]
-        corners = torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4, 2)
-        sample: Sample = {
+        return {
             "image": load_gray_image(path),
             "label": torch.tensor(labels, dtype=torch.long),
+            "bbox": torch.tensor(boxes, dtype=torch.float32).reshape(-1, 8),
         }
-        if self.bbox_orientation == "oriented":
-            sample["bbox"] = corners.reshape(-1, 8)
-        else:
-            limits = [corners.amin(dim=1), corners.amax(dim=1)]
-            sample["bbox_xyxy"] = torch.cat(limits, dim=1)
-        return sample
 
     def plot(
         self,
         sample: Sample,
         show_titles: bool = True,
         suptitle: str | None = None,
-        box_alpha: float = 0.7,
     ) -> Figure:
         """Plot a sample with its boxes.
 
@@ -150,23 +135,16 @@ class SRSDD(LabeledImages):
             sample: a sample.
             show_titles: whether to show the classes beside the boxes.
             suptitle: title of the figure.
-            box_alpha: opacity of the boxes.
         """
         figure, axes = plt.subplots(figsize=(10, 10))
         image = stretch_to_white(sample["image"][0].numpy())
         axes.imshow(image, cmap="gray", vmin=0, vmax=1)
         axes.axis("off")
-        if "bbox" in sample:
-            boxes = sample["bbox"]
-        else:
-            boxes = sample["bbox_xyxy"][:, [0, 1, 2, 1, 2, 3, 0, 3]]
         colors = plt.get_cmap("tab10")
-        polygons = boxes.reshape(-1, 4, 2).numpy()
+        polygons = sample["bbox"].reshape(-1, 4, 2).numpy()
         for polygon, label in zip(polygons, sample["label"].tolist(), strict=True):
             color = colors(label)
-            axes.add_patch(
-                Polygon(polygon, fill=False, edgecolor=color, alpha=box_alpha)
-            )
+            axes.add_patch(Polygon(polygon, fill=False, edgecolor=color, alpha=0.7))
             if show_titles:
                 axes.annotate(self.classes[label], polygon[0], color=color)
         if suptitle is not None:

@@ -87,14 +87,11 @@ def prepare_dota(
     from rsft.data.datasets.published_archives import DOTA_ARCHIVE
     from rsft.data.datasets.source_errors import open_source
 
-    check_choice(version, "--version", DOTAObjects.versions)
     check_choice(classes, "--classes", (15, 18))
     min_size = MIN_SIZE if lists is None else 1
 
     def read(folder: Path) -> DOTAObjects:
-        return DOTAObjects(
-            folder, "all", version, num_classes=classes, min_size=min_size
-        )
+        return DOTAObjects(folder, version, num_classes=classes, min_size=min_size)
 
     title = f"an image with labels of DOTA v{version}"
     with build.open_source() as folder:

@@ -9,8 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rsft.data.prepare.registry import data_set
-from rsft.data.prepare.store_build import StoreBuild, builds_store
-from rsft.errors import DataError, RequestError
+from rsft.data.prepare.store_build import (
+    StoreBuild,
+    builds_store,
+    parse_unit_option,
+)
+from rsft.errors import RequestError
 from rsft.utils.licenses import UNKNOWN
 
 if TYPE_CHECKING:
@@ -85,18 +89,33 @@ def prepare_folder(
         DataError: no image can be used.
     """
     from rsft.data.chips.record import StoreDescription
+    from rsft.data.datasets.formats.label_table import LabelTable
+    from rsft.data.datasets.formats.labeled_files import LabeledFiles
+    from rsft.data.datasets.splits import check_val_share, subsample_long_tail
 
-    _check_shares(val, test)
+    check_val_share(val)
     _check_pixels(unit, bands, spacing)
     if imbalance is not None:
         check_imbalance(imbalance)
-    files = _read_files(source, not_a_target)
+    files: LabeledFiles | LabelTable
+    if source.suffix.lower() == ".csv":
+        files = LabelTable(source, not_a_target)
+    elif not_a_target is None:
+        files = LabeledFiles(source)
+    else:
+        raise RequestError(
+            "only a .csv file has verdicts",
+            "--not-a-target",
+            "leave out --not-a-target",
+        )
     class_names = read_class_names(files.classes, names)
     train, others = _split_files(files.files, val, test, seed)
     skipped = files.skipped
     if imbalance is not None:
-        train, left_out = _subsample(train, files.classes, imbalance, seed)
-        skipped += left_out
+        available = len(train)
+        train = subsample_long_tail(train, files.classes, imbalance, seed)
+        reason = f"training chip, to reach an imbalance of {imbalance:g}"
+        skipped[reason] += available - len(train)
     selected = train + others
     columns = {"source": source.resolve().name, "unit": unit, "spacing_m": spacing}
     columns = {key: value for key, value in columns.items() if value is not None}
@@ -104,7 +123,7 @@ def prepare_folder(
         root.resolve().name,
         [class_names[label] for label in files.classes],
         build.command,
-        skipped=skipped,
+        skipped=+skipped,
         rejected=files.rejected,
         license=license,
     )
@@ -112,21 +131,10 @@ def prepare_folder(
     return build.write(records, description, len(selected))
 
 
-def _check_shares(val: float, test: float | None) -> None:
-    from rsft.data.datasets.splits import check_val_share
-
-    check_val_share(val)
-    if test is not None and not 0 < test < 1:
-        raise RequestError(
-            f"the test share is {test}", "--test", "give a share above 0 and below 1"
-        )
-
-
 def _check_pixels(
     unit: str | None, bands: tuple[str, ...] | None, spacing: float | None
 ) -> None:
     from rsft.data.imagery.bands import check_bands
-    from rsft.data.imagery.units import parse_unit
 
     if spacing is not None and not 0 < spacing < math.inf:
         raise RequestError(
@@ -135,12 +143,7 @@ def _check_pixels(
             "give meters per pixel, such as 10",
         )
     if unit is not None:
-        try:
-            parse_unit(unit)
-        except DataError as error:
-            raise RequestError(
-                error.message, "--unit", "correct the name of the unit"
-            ) from error
+        parse_unit_option(unit)
     check_bands(bands or ())
 
 
@@ -154,28 +157,16 @@ def check_imbalance(imbalance: float) -> None:
         )
 
 
-def _read_files(source: Path, not_a_target: str | None) -> LabeledFiles | LabelTable:
-    """Read class folders, lists or a table."""
-    from rsft.data.datasets.formats.label_table import LabelTable
-    from rsft.data.datasets.formats.labeled_files import LabeledFiles
-
-    if source.suffix.lower() == ".csv":
-        return LabelTable(source, not_a_target)
-    if not_a_target is not None:
-        raise RequestError(
-            "only a .csv file has verdicts",
-            "--not-a-target",
-            "leave out --not-a-target",
-        )
-    return LabeledFiles(source)
-
-
 def _split_files(
     files: list[LabeledFile], val: float, test: float | None, seed: int
 ) -> tuple[list[LabeledFile], list[LabeledFile]]:
     """Return the training files and the others, with the requested splits."""
     from rsft.data.datasets.splits import hold_out, split_off_test
 
+    if test is not None and not 0 < test < 1:
+        raise RequestError(
+            f"the test share is {test}", "--test", "give a share above 0 and below 1"
+        )
     train = [file for file in files if file.split == "train"]
     others = [file for file in files if file.split != "train"]
     splits = {file.split for file in others}
@@ -196,17 +187,6 @@ def _split_files(
             held_out = split_off_test(held_out, test / held_out_share)
         others += held_out
     return train, others
-
-
-def _subsample(
-    train: list[LabeledFile], classes: list[str], imbalance: float, seed: int
-) -> tuple[list[LabeledFile], Counter[str]]:
-    """Return the training files of a long tail, and the number of the others."""
-    from rsft.data.datasets.splits import subsample_long_tail
-
-    selected = subsample_long_tail(train, classes, imbalance, seed)
-    reason = f"training chip, to reach an imbalance of {imbalance:g}"
-    return selected, Counter({reason: len(train) - len(selected)})
 
 
 def _list_records(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
 from rsft.data.prepare.registry import format_prepare_command
-from rsft.errors import RequestError
+from rsft.errors import DataError, RequestError
 from rsft.utils.licenses import UNKNOWN
 
 if TYPE_CHECKING:
@@ -164,3 +164,18 @@ def check_choice(value: object, option: str, allowed: Collection[object]) -> Non
     if value not in allowed:
         hint = f"choose one of {', '.join(map(str, allowed))}"
         raise RequestError(f"unknown value {value}", option, hint)
+
+
+def parse_unit_option(text: str) -> str:
+    """Return the unit that the option --unit names.
+
+    Raises:
+        RequestError: the text is no unit.
+    """
+    from rsft.data.imagery.units import parse_unit
+
+    try:
+        return parse_unit(text)
+    except DataError as error:
+        hint = "correct the name of the unit"
+        raise RequestError(error.message, "--unit", hint) from error

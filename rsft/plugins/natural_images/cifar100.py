@@ -10,15 +10,11 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
-from torchgeo.datasets import DatasetNotFoundError
-from torchgeo.datasets.utils import Path as PathOrText
 from torchvision.datasets import CIFAR100 as PickledCIFAR100
 
 from rsft.data.datasets.formats.labeled_files import LabeledFile, LabeledFiles
-from rsft.data.datasets.images import LabeledImages, Sample, Transforms, to_image_tensor
-from rsft.data.imagery.reader import read_chip
 from rsft.errors import DataError, RequestError
+from rsft.plugins.natural_images.archives import CIFAR_100_ARCHIVE
 from rsft.types import Pixels, Rejection
 
 _NAMES = """
@@ -55,92 +51,43 @@ class CIFARImage(LabeledFile):
     read_pixels: Callable[[], Pixels] | None = None
 
 
-class CIFAR100(LabeledImages):
+class CIFAR100:
     """CIFAR-100 as published, or as PNG files in train/<class>/ and test/<class>/.
 
     The published files are pickles. torchvision checks the MD5 sum of each file before
     it loads it, so a pickle with other content is never loaded.
 
+    Args:
+        root: the folder of the images, or the folder that contains it.
+
     Attributes:
-        classes: class names in the order of the labels.
+        root: the folder of the images.
         images: training images first.
-        layout: "pickles" or "folders".
-        skipped: as in `ImageFolderLT`; images in folders that are not classes of
+        skipped: as in `LabeledFiles`; images in folders that are not classes of
             CIFAR-100 are skipped too.
-        rejected: as in `ImageFolderLT`.
+        rejected: as in `LabeledFiles`.
+
+    Raises:
+        RequestError: `root` contains neither layout.
+        DataError: a published file is missing or altered.
     """
 
-    classes = CLASSES
-    splits = ("train", "val", "test", "all")
-
-    def __init__(
-        self,
-        root: PathOrText = "data",
-        split: str = "train",
-        transforms: Transforms | None = None,
-    ) -> None:
-        """Find the images.
-
-        Args:
-            root: the folder of the images, or the folder that contains it.
-            split: one of `splits`; only folders may have a split "val".
-            transforms: applied to each sample.
-
-        Raises:
-            AssertionError: `split` is invalid.
-            DatasetNotFoundError: `root` contains neither layout, or no image of the
-                split.
-            DataError: a published file is missing or altered.
-        """
-        assert split in self.splits, (
-            f"Split '{split}' not supported, use one of {self.splits}"
-        )
-        self.root = Path(root)
-        self.split = split
-        self.transforms = transforms
+    def __init__(self, root: Path) -> None:
         self.skipped: Counter[str] = Counter()
         self.rejected: list[Rejection] = []
-        self._find_root()
-        try:
-            if self.layout == "pickles":
-                images = self._from_pickles()
-            else:
-                images = self._from_folders()
-        except RequestError as error:
-            raise DatasetNotFoundError(self) from error
-        self.images = [image for image in images if split in (image.split, "all")]
-        if not self.images:
-            raise DatasetNotFoundError(self)
-
-    def __len__(self) -> int:
-        """Return the number of samples."""
-        return len(self.images)
-
-    def load_sample(self, index: int) -> Sample:
-        """Return image (3, 32, 32) float32 in 0-255, and label."""
-        image = self.images[index]
-        if image.read_pixels is None:
-            pixels = read_chip(image.path)
-        else:
-            pixels = image.read_pixels()
-        return {
-            "image": to_image_tensor(pixels),
-            "label": torch.tensor(CLASSES.index(image.label)),
-        }
-
-    def _find_root(self) -> None:
-        """Set the folder of the images, `root` or one in it, and the layout."""
-        folders = [self.root, *sorted(self.root.glob("*"))]
-        for folder in filter(Path.is_dir, folders):
-            if (folder / PICKLES).is_dir():
-                self.layout = "pickles"
-            elif (folder / "train").is_dir() and (folder / "test").is_dir():
-                self.layout = "folders"
-            else:
-                continue
+        for folder in [root, *sorted(root.glob("*"))]:
             self.root = folder
-            return
-        raise DatasetNotFoundError(self)
+            if (folder / PICKLES).is_dir():
+                self.images = self._from_pickles()
+                return
+            if (folder / "train").is_dir() and (folder / "test").is_dir():
+                self.images = self._from_folders()
+                return
+        raise RequestError(
+            "the folder does not contain CIFAR-100",
+            root,
+            f"give the folder that contains {CIFAR_100_ARCHIVE.content}",
+        )
 
     def _from_pickles(self) -> list[CIFARImage]:
         images = []

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import posixpath
+import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import pandas as pd
+from typing import NamedTuple
 
 from rsft.data.chips.store import SPLITS
 from rsft.data.datasets.archive_search import PublishedArchive
@@ -61,6 +60,19 @@ INATURALIST_2018 = PublishedLists(
 )
 
 
+_NUMBER = re.compile("[0-9]{1,9}")
+
+
+class _Row(NamedTuple):
+    """A row of a list; `label` is that of `text`, -1 if it is no number of a class."""
+
+    split: str
+    line: int
+    path: str
+    text: str
+    label: int
+
+
 class ListFiles:
     """The images in the list files of a data set.
 
@@ -69,8 +81,8 @@ class ListFiles:
         root: the folder of the lists, and that their paths are relative to.
 
     Attributes:
-        table: split, path, label (integer) and class of every existing image, in the
-            order of the lists.
+        images: split, path and class of every existing image, in the order of the
+            lists.
         classes: class names in the order of the labels: the folder of the images, see
             `folder_to_class_name`, otherwise the number of the label.
         differences: differences between the lists and the published ones.
@@ -90,42 +102,40 @@ class ListFiles:
             )
         self.published = published
         self.root = root
+        self.images: list[tuple[str, str, str]] = []
+        self.rejected: list[Rejection] = []
+        self._names: dict[str, set[str]] = {}
         rows = self._read_lists()
-        is_class = rows["label"].between(0, published.classes - 1)
-        train = rows[(rows["split"] == "train") & is_class]
+        train = [row for row in rows if row.split == "train" and row.label >= 0]
         self.classes, labels = _name_classes(train, published.classes)
-        faults = self._find_faults(rows, is_class, labels)
-        faulty = rows[faults != ""]
-        files = [str(self._list_path(split)) for split in faulty["split"]]
-        self.rejected: list[Rejection] = list(
-            zip(files, faulty["line"], faults[faults != ""], strict=True)
-        )
         self.differences = self._compare_with_published(rows, train)
-        usable = rows[faults == ""].reset_index(drop=True)
-        if usable.empty:
+        seen = set()
+        for row in rows:
+            fault = self._describe_fault(row, labels)
+            if not fault and row.path in seen:
+                fault = "the path is already listed"
+            if fault:
+                file = str(self._list_path(row.split))
+                self.rejected.append(
+                    (file, row.line, f"{fault}: {row.path} {row.text}")
+                )
+            else:
+                seen.add(row.path)
+                self.images.append((row.split, row.path, self.classes[row.label]))
+        if not self.images:
             first = "it is empty"
-            if len(rows):
-                first = f"the first row needs {root / rows['path'].iloc[0]}"
+            if rows:
+                first = f"the first row needs {root / rows[0].path}"
             raise RequestError(
                 f"none of the images of {published.title} is in the folder",
                 root,
                 f"see {self._list_path('train')}: {first}",
             )
-        names = usable["label"].map(dict(enumerate(self.classes)))
-        self.table = usable[["split", "path"]].assign(
-            label=usable["label"].astype("int32"), **{"class": names}
-        )
 
     def _list_path(self, split: str) -> Path:
         return self.root / self.published.lists[split]
 
-    def _read_lists(self) -> pd.DataFrame:
-        """Return all rows of the lists.
-
-        Returns:
-            Columns split, line, path, folder, text (the label as written) and label (-1
-            if it is not a number).
-        """
+    def _read_lists(self) -> list[_Row]:
         train = self._list_path("train")
         if not train.is_file():
             raise RequestError(
@@ -133,65 +143,58 @@ class ListFiles:
                 self.root,
                 "copy the lists into the folder",
             )
-        rows = list[tuple[str, int, str, str]]()
+        rows = []
         for split in self.published.lists:
             path = self._list_path(split)
-            if path.is_file():
-                rows += [(split, *row) for row in read_list_rows(path)]
-        table = pd.DataFrame(rows, columns=["split", "line", "path", "text"])
-        is_number = table["text"].str.fullmatch(r"[0-9]{1,9}").astype(bool)
-        label = table["text"].where(is_number, "-1").astype("int64")
-        return table.assign(label=label, folder=table["path"].map(os.path.dirname))
+            for line, name, text in read_list_rows(path) if path.is_file() else ():
+                label = int(text) if _NUMBER.fullmatch(text) else -1
+                if label >= self.published.classes:
+                    label = -1
+                rows.append(_Row(split, line, name, text, label))
+        return rows
 
     def _compare_with_published(
-        self, rows: pd.DataFrame, train: pd.DataFrame
+        self, rows: Sequence[_Row], train: Sequence[_Row]
     ) -> list[str]:
-        differences = []
-        counts = rows["split"].value_counts()
-        for split, expected in self.published.rows.items():
-            count = counts.get(split, 0)
-            if count != expected:
-                name = self.published.lists[split]
-                differences.append(
-                    f"rows of {name}: {count:,}; published: {expected:,}"
-                )
-        count = train["label"].nunique()
-        expected = self.published.classes
-        if count != expected:
-            differences.append(
-                f"classes with a training row: {count:,}; published: {expected:,}"
-            )
-        return differences
+        counts = Counter(row.split for row in rows)
+        numbers = {}
+        for split, name in self.published.lists.items():
+            numbers[f"rows of {name}"] = counts[split], self.published.rows[split]
+        classes = len({row.label for row in train})
+        numbers["classes with a training row"] = classes, self.published.classes
+        return [
+            f"{what}: {count:,}; published: {expected:,}"
+            for what, (count, expected) in numbers.items()
+            if count != expected
+        ]
 
-    def _find_faults(
-        self, rows: pd.DataFrame, is_class: pd.Series[bool], labels: Mapping[str, int]
-    ) -> pd.Series[str]:
-        """Return the first fault of each row, "" for a usable row."""
-        folders = rows["folder"].unique()
-        names = {folder: folder_to_class_name(folder) for folder in folders}
-        folder_label = rows["folder"].map(names).map(labels)
-        # list each folder once, because half a million `stat` calls are slow on a
-        # network disk
-        files = set()
-        for folder in folders:
-            if exists(self.root / folder, Path.is_dir):
-                for entry in os.scandir(self.root / folder):
-                    if entry.is_file():
-                        files.add(posixpath.join(folder, entry.name))
-        has_other_label = folder_label.notna() & (folder_label != rows["label"])
-        checks = {
-            "a row is `path label`": rows["path"] == "",
-            f"the class number must be 0 to {self.published.classes - 1}": ~is_class,
-            "the path leaves the folder": rows["path"].str.startswith(OUTSIDE),
-            "the file does not exist": ~rows["path"].isin(files),
-            "the folder belongs to another class": has_other_label,
-            "the path is already listed": rows["path"].duplicated(),
-        }
-        faults = pd.Series("", rows.index)
-        for reason, is_faulty in reversed(checks.items()):
-            faults = faults.mask(is_faulty.astype(bool), reason)
-        texts = faults + ": " + rows["path"] + " " + rows["text"]
-        return texts.where(faults != "", "")
+    def _describe_fault(self, row: _Row, labels: Mapping[str, int]) -> str:
+        """Return the first fault of a row, "" for a usable one."""
+        folder, _, name = row.path.rpartition("/")
+        if not row.path:
+            return "a row is `path label`"
+        if row.label < 0:
+            return f"the class number must be 0 to {self.published.classes - 1}"
+        if row.path.startswith(OUTSIDE):
+            return "the path leaves the folder"
+        if name not in self._names_in(folder):
+            return "the file does not exist"
+        if labels.get(folder_to_class_name(folder), row.label) != row.label:
+            return "the folder belongs to another class"
+        return ""
+
+    def _names_in(self, folder: str) -> set[str]:
+        """Return the names of the files in a folder, which is listed once.
+
+        Half a million `stat` calls are slow on a network disk.
+        """
+        if folder not in self._names:
+            path = self.root / folder
+            names = set()
+            if exists(path, Path.is_dir):
+                names = {entry.name for entry in os.scandir(path) if entry.is_file()}
+            self._names[folder] = names
+        return self._names[folder]
 
 
 def folder_to_class_name(folder: str) -> str:
@@ -208,13 +211,15 @@ def folder_to_class_name(folder: str) -> str:
     return "-".join(name for name in parts if len(name) > 1 or name.isdecimal())
 
 
-def _name_classes(train: pd.DataFrame, count: int) -> tuple[list[str], dict[str, int]]:
+def _name_classes(
+    train: Iterable[_Row], count: int
+) -> tuple[list[str], dict[str, int]]:
     """Name the classes by the folders of most of their rows in the training list.
 
     Returns:
         The names in the order of the labels, and the label of each name.
     """
-    pairs = Counter(zip(train["label"], train["folder"], strict=True))
+    pairs = Counter((row.label, row.path.rpartition("/")[0]) for row in train)
     names: dict[int, str] = {}
     labels: dict[str, int] = {}
     for (label, folder), _ in pairs.most_common():

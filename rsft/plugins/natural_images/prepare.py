@@ -63,7 +63,7 @@ def prepare_cifar100(
             CIFAR_100_ARCHIVE,
             folder,
             CIFAR_100_ARCHIVE.name,
-            lambda folder: CIFAR100(folder, "all"),
+            CIFAR100,
         )
         records, skipped = _list_cifar_records(dataset, imbalance, val)
         description = StoreDescription(
@@ -83,10 +83,11 @@ def _list_cifar_records(
     from rsft.data.chips.record import ChipRecord
     from rsft.data.datasets.chip_names import make_chip_names
     from rsft.data.datasets.splits import hold_out, subsample_long_tail
+    from rsft.plugins.natural_images.cifar100 import CLASSES
 
     train = [image for image in dataset.images if image.split == "train"]
     others = [image for image in dataset.images if image.split != "train"]
-    images = subsample_long_tail(train, dataset.classes, imbalance, seed=0)
+    images = subsample_long_tail(train, CLASSES, imbalance, seed=0)
     reason = f"training image, to reach an imbalance of {imbalance:g}"
     skipped = dataset.skipped + Counter({reason: len(train) - len(images)})
     if val and not any(image.split == "val" for image in others):
@@ -96,7 +97,7 @@ def _list_cifar_records(
     names = make_chip_names(
         [image.path for image in images],
         [(image.split, image.label) for image in images],
-        Path(dataset.root),
+        dataset.root,
     )
     records = [
         ChipRecord(
@@ -183,14 +184,13 @@ def _build_list_store(build: StoreBuild, published: PublishedLists) -> ChipStore
         rejected=differences + files.rejected,
         license=published.license,
     )
-    return build.write(_list_records(files), description, len(files.table))
+    return build.write(_list_records(files), description, len(files.images))
 
 
 def _list_records(files: ListFiles) -> Iterator[ChipRecord]:
     from rsft.data.chips.record import ChipRecord
 
     columns = {"source": files.published.title}
-    rows = files.table[["split", "path", "class"]].itertuples(index=False)
-    for split, path, label in rows:
+    for split, path, label in files.images:
         name = path.replace("/", "__").replace(".", "_")
         yield ChipRecord(name, split, label, files.root / path, extra_columns=columns)

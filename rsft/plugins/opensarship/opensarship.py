@@ -1,33 +1,36 @@
 """OpenSARShip dataset."""
 
-import pathlib
 import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 from xml.etree import ElementTree
 
 import numpy as np
 import rasterio
 import torch
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torchgeo.datasets.errors import DatasetNotFoundError
-from torchgeo.datasets.utils import Path
+from torchgeo.datasets.utils import Path as PathOrText
 
 from rsft.data.datasets.formats.text_files import iterate_files, parse_finite
 from rsft.data.datasets.images import (
     LabeledImages,
     Sample,
     Transforms,
-    plot_sample,
     to_image_tensor,
 )
 
 OpenSARShipProduct = Literal["uint8", "cal", "patch"]
 OpenSARShipLabel = Literal["marinetraffic", "ais"]
 
+_Names = tuple[str, ...]
+_Records = dict[_Names, dict[str, str]]
+"""Texts of the elements of a record by element, by the center of its chip."""
+_Files = dict[tuple[str, _Names], dict[str, Path]]
+"""Files of the bands of a chip by suffix, by its category and center."""
 _SCENE = re.compile(r"S1[A-D]_IW_(?:GRDH|SLC_)_1(?:SDV|SSV)(?:_[0-9A-Z]+)+")
 _NAME = re.compile(r"(?:Visual_)?(.+)_x(\d+)_y(\d+)(?:_(vh|vv))?\.tiff?", re.ASCII)
 _FULL_NAMES = {
@@ -72,8 +75,6 @@ class OpenSARShipChip:
         scene: name of the Sentinel-1 product.
         category: ship type in the file name, which is that of AIS.
         bands: band names, in the order of the pixels.
-        longitude: longitude of the center in degrees.
-        latitude: latitude of the center in degrees.
         marinetraffic_type: ship type of MarineTraffic (`Elaborated_type`); None if it
             is unknown.
         length_m: length from AIS.
@@ -83,18 +84,16 @@ class OpenSARShipChip:
             ships of different kinds (`ship_kind`).
     """
 
-    paths: tuple[pathlib.Path, ...]
+    paths: tuple[Path, ...]
     scene: str
     category: str
-    bands: tuple[str, ...]
+    bands: _Names
     marinetraffic_type: str | None = None
     mmsi: str | None = None
     length_m: float | None = None
     beam_m: float | None = None
     incidence_deg: float | None = None
-    longitude: float | None = None
-    latitude: float | None = None
-    flags: tuple[str, ...] = ()
+    flags: _Names = ()
 
     @property
     def sensor(self) -> str:
@@ -164,7 +163,7 @@ class OpenSARShip(LabeledImages):
     labels: ClassVar[tuple[OpenSARShipLabel, ...]] = ("marinetraffic", "ais")
     """Sources of the ship type."""
 
-    modes: ClassVar[Mapping[str, tuple[str, ...]]] = {
+    modes: ClassVar[Mapping[str, _Names]] = {
         "SDV": ("VH", "VV"),
         "SSV": ("VV",),
     }
@@ -173,7 +172,7 @@ class OpenSARShip(LabeledImages):
 
     def __init__(
         self,
-        root: Path = "data",
+        root: PathOrText = "data",
         product: OpenSARShipProduct = "uint8",
         transforms: Transforms | None = None,
         label: OpenSARShipLabel = "marinetraffic",
@@ -205,14 +204,14 @@ class OpenSARShip(LabeledImages):
         folders = sorted(
             {
                 parts[:-1]
-                for parts in iterate_files(pathlib.Path(root))
+                for parts in iterate_files(Path(root))
                 if parts[-2:-1] == (self.products[product],)
             }
         )
         if not folders:
             raise DatasetNotFoundError(self)
         for parts in folders:
-            self._read_scene(pathlib.Path(root, *parts))
+            self._read_scene(Path(root, *parts))
         self.classes = sorted({chip.ship_type(label) for chip in self.chips})
 
     def __len__(self) -> int:
@@ -226,17 +225,10 @@ class OpenSARShip(LabeledImages):
         image = to_image_tensor(read_opensarship_pixels(chip, self.product))
         return {"image": image, "label": torch.tensor(label)}
 
-    def plot(
-        self, sample: Sample, show_titles: bool = True, suptitle: str | None = None
-    ) -> Figure:
-        """Plot the bands of a sample side by side."""
-        bands = _BANDS_BY_NUMBER[len(sample["image"])]
-        return plot_sample(sample, self.classes, show_titles, suptitle, bands)
-
-    def _reject(self, path: pathlib.Path, reason: str) -> None:
+    def _reject(self, path: Path, reason: str) -> None:
         self.rejected.append((str(path), 0, reason))
 
-    def _read_scene(self, folder: pathlib.Path) -> None:
+    def _read_scene(self, folder: Path) -> None:
         """Add the chips in one folder."""
         scene = _find_scene_name(folder.parent)
         if scene is None:
@@ -247,20 +239,24 @@ class OpenSARShip(LabeledImages):
             )
             return
         bands = self.modes[scene.split("_1", 1)[1][:3]]
-        suffixes: tuple[str, ...] = ("",)
+        suffixes: _Names = ("",)
         if self.product == "uint8" and len(bands) > 1:
             suffixes = bands
-        records = self._read_records(folder.parent / "Ship.xml")
-        for (category, *center), files in self._group_files(folder).items():
-            record = records.pop((*center,), None)
+        list_file = folder.parent / "Ship.xml"
+        records: _Records = {}
+        try:
+            records = read_ship_records(list_file)
+        except (OSError, ValueError) as error:
+            self._reject(list_file, str(error))
+        for (category, center), files in self._group_files(folder).items():
+            record = records.pop(center, None)
             if set(files) != set(suffixes):
                 expected = ", ".join(suffix or "none" for suffix in suffixes)
+                reason = (
+                    f"the band suffixes must be {expected}, by the name of the scene"
+                )
                 for path in files.values():
-                    self._reject(
-                        path,
-                        f"the band suffixes must be {expected}, by the name of the"
-                        " scene",
-                    )
+                    self._reject(path, reason)
                 continue
             paths = tuple(files[suffix] for suffix in suffixes)
             fields = _parse_record(record, category)
@@ -268,41 +264,24 @@ class OpenSARShip(LabeledImages):
             self.chips.append(chip)
         for x, y in records:
             self._reject(
-                folder.parent / "Ship.xml",
-                f"no chip for the record of Center_x {x}, Center_y {y}",
+                list_file, f"no chip for the record of Center_x {x}, Center_y {y}"
             )
 
-    def _read_records(
-        self, path: pathlib.Path
-    ) -> dict[tuple[str, ...], dict[str, str]]:
-        try:
-            return read_ship_records(path)
-        except OSError as error:
-            self._reject(path, f"the file cannot be read: {error.strerror}")
-        except ValueError as error:
-            self._reject(path, str(error))
-        return {}
-
-    def _group_files(
-        self, folder: pathlib.Path
-    ) -> dict[tuple[str, str, str], dict[str, pathlib.Path]]:
-        """Return the files by category, center x and center y, then by band suffix."""
-        files: dict[tuple[str, str, str], dict[str, pathlib.Path]] = {}
-        for path in sorted(path for path in folder.iterdir() if path.is_file()):
+    def _group_files(self, folder: Path) -> _Files:
+        """Return the files by category and center, then by band suffix."""
+        files: _Files = {}
+        for path in sorted(filter(Path.is_file, folder.iterdir())):
             match = _NAME.fullmatch(path.name)
             if match is None:
                 self._reject(path, "the name is not <class>_x<column>_y<row>.tif")
                 continue
             category, x, y, suffix = match.groups("")
-            key = (_FULL_NAMES.get(category, category), x, y)
+            key = (_FULL_NAMES.get(category, category), (x, y))
             files.setdefault(key, {})[suffix.upper()] = path
         return files
 
 
-_BANDS_BY_NUMBER = {len(names): names for names in OpenSARShip.modes.values()}
-
-
-def _find_scene_name(folder: pathlib.Path) -> str | None:
+def _find_scene_name(folder: Path) -> str | None:
     """Return the Sentinel-1 product after which a folder or a file in it is named."""
     for name in (folder.name, *sorted(path.name for path in folder.iterdir())):
         match = _SCENE.search(name)
@@ -311,9 +290,7 @@ def _find_scene_name(folder: pathlib.Path) -> str | None:
     return None
 
 
-def read_ship_records(
-    path: pathlib.Path,
-) -> dict[tuple[str, ...], dict[str, str]]:
+def read_ship_records(path: Path) -> _Records:
     """Read the records of a Ship.xml.
 
     Returns:
@@ -332,7 +309,7 @@ def read_ship_records(
         root = ElementTree.fromstring(data.replace(_WRONG_END, b"</ShipList>"))
     except (ElementTree.ParseError, LookupError, ValueError) as error:
         raise ValueError(f"the file is not XML: {error}") from error
-    records: dict[tuple[str, ...], dict[str, str]] = {}
+    records: _Records = {}
     for ship in root:
         record = {item.tag: (item.text or "").strip() for item in ship.iterfind("*/*")}
         records[record.get("Center_x", ""), record.get("Center_y", "")] = record
@@ -367,7 +344,7 @@ def read_opensarship_pixels(
     return np.hypot(pixels[:, :, 0::2], pixels[:, :, 1::2]) if is_complex else pixels
 
 
-def _read_tiff(path: pathlib.Path) -> NDArray[Any]:
+def _read_tiff(path: Path) -> NDArray[Any]:
     """Read all bands (B, H, W); chips are not georeferenced."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
@@ -395,8 +372,6 @@ def _parse_record(record: Mapping[str, str] | None, category: str) -> dict[str, 
         "length_m": parse_finite(record.get("Length")) or None,
         "beam_m": parse_finite(record.get("Width")) or None,
         "incidence_deg": parse_finite(record.get("Incidence")),
-        "longitude": parse_finite(record.get("Center_longitude")),
-        "latitude": parse_finite(record.get("Center_latitude")),
         "flags": tuple(flags),
     }
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from rsft.data.prepare.registry import data_set
-from rsft.data.prepare.store_build import StoreBuild, builds_store, check_choice
+from rsft.data.prepare.store_build import StoreBuild, builds_store
 from rsft.errors import DataError, RequestError
 
 if TYPE_CHECKING:
@@ -37,16 +37,13 @@ MERCHANT_CLASSES = ("Bulk Carrier", "Container Ship", "Tanker")
 
 
 def describe_labels(store: ChipStore, arguments: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the sources of the labels, and where AIS and MarineTraffic contradict.
+    """Yield the sources of the labels.
 
     Args:
         store: a store of `prepare_opensarship`.
         arguments: its arguments; `label` is the source of the label.
     """
-    from rsft.plugins.opensarship.opensarship import ship_kind
-
-    table = store.table
-    is_known = table["marinetraffic_type"].notna()
+    is_known = store.table["marinetraffic_type"].notna()
     chips = f"{is_known.sum():,} of {len(is_known):,} chips"
     if arguments["label"] == "ais":
         yield f"labels: AIS for all chips; MarineTraffic has a type for {chips}"
@@ -54,16 +51,6 @@ def describe_labels(store: ChipStore, arguments: Mapping[str, Any]) -> Iterator[
         yield (
             f"labels: MarineTraffic for {chips}, AIS for those without a type of"
             " MarineTraffic"
-        )
-    has_conflict = table["flags"].fillna("").str.contains("label-conflict")
-    types = table.loc[has_conflict, ["ais_type", "marinetraffic_type"]]
-    counts = Counter(types.itertuples(index=False, name=None))
-    kinds = Counter[tuple[str, str]]()
-    for (ais, marinetraffic), count in counts.items():
-        kinds[ais, ship_kind(marinetraffic)] += count
-    for (ais, marinetraffic), count in kinds.most_common():
-        yield (
-            f"contradiction: {count:,}  {ais} by AIS, {marinetraffic} by MarineTraffic"
         )
 
 
@@ -110,10 +97,15 @@ def prepare_opensarship(
     """
     from rsft.data.chips.record import StoreDescription, describe_rejections
     from rsft.data.datasets.source_errors import open_source
+    from rsft.data.imagery.bands import check_bands
     from rsft.plugins.opensarship.archives import OPENSARSHIP_ARCHIVE
     from rsft.plugins.opensarship.opensarship import OpenSARShip
 
-    _check_options(product, classes, label, bands)
+    if classes == "merchant" and label == "ais":
+        raise RequestError(
+            "AIS has no bulk carriers", "--classes, --label", "leave out --label ais"
+        )
+    check_bands(bands or ())
     if not (val >= 0 and test >= 0 and val + test < 1):
         raise RequestError(
             f"the shares are {val} and {test}",
@@ -148,22 +140,6 @@ def prepare_opensarship(
             columns=_further_columns(),
         )
         return build.write(records, description)
-
-
-def _check_options(
-    product: str, classes: str, label: str, bands: tuple[str, ...] | None
-) -> None:
-    from rsft.data.imagery.bands import check_bands
-    from rsft.plugins.opensarship.opensarship import OpenSARShip
-
-    check_choice(product, "--product", OpenSARShip.products)
-    check_choice(classes, "--classes", ("3", "merchant", "typed"))
-    check_choice(label, "--label", OpenSARShip.labels)
-    if classes == "merchant" and label == "ais":
-        raise RequestError(
-            "AIS has no bulk carriers", "--classes, --label", "leave out --label ais"
-        )
-    check_bands(bands or ())
 
 
 def opensarship_class(ship_type: str, classes: str) -> str:
@@ -214,7 +190,7 @@ def _select_chips(
         usable = {names for names in counts if set(bands) <= set(names)}
         reason = f"without {','.join(bands)}"
     if not usable:
-        available = ", ".join(sorted({band for names in counts for band in names}))
+        available = ", ".join(sorted(set().union(*counts)))
         raise RequestError(
             f"no chip has {', '.join(bands or ())}",
             source,
@@ -236,53 +212,43 @@ def _list_records(
 ) -> list[ChipRecord]:
     """Make the records of the chips whose label is not "", split by whole scenes."""
     from rsft.data.chips.group_splits import split_groups
+    from rsft.data.chips.record import ChipRecord
 
     labeled = [pair for pair in zip(chips, labels, strict=True) if pair[1]]
     scenes = [chip.scene for chip, _ in labeled]
     split_of = split_groups([label for _, label in labeled], scenes, shares, seed=0)
-    return [
-        _make_record(chip, label, split_of[chip.scene], product, bands)
-        for chip, label in labeled
-    ]
-
-
-def _make_record(
-    chip: OpenSARShipChip,
-    label: str,
-    split: str,
-    product: OpenSARShipProduct,
-    bands: tuple[str, ...] | None,
-) -> ChipRecord:
-    from rsft.data.chips.record import ChipRecord
-
-    path, *others = chip.paths
-    name = path.stem.removeprefix("Visual_").replace(" ", "-")
-    columns: dict[str, object] = {
-        "unit": PRODUCT_UNITS[product],
-        "group_key": chip.scene,
-        "source": "OpenSARShip",
-        "sensor": chip.sensor,
-        "spacing_m": _SPACING_M.get(chip.sensor.split()[-1]),
-        "polarisation": ",".join(bands or chip.bands),
-        "incidence_deg": chip.incidence_deg,
-        "mmsi": chip.mmsi,
-        "flags": ",".join(chip.flags),
-        "ais_type": chip.category,
-        "marinetraffic_type": chip.marinetraffic_type,
-        "ais_length_m": chip.length_m,
-        "ais_beam_m": chip.beam_m,
-    }
-    return ChipRecord(
-        f"{chip.scene}__{name}",
-        split,
-        label,
-        path,
-        partial(_read_pixels, chip, product),
-        bands=chip.bands,
-        extra_columns=columns,
-        image_paths=tuple(others),
-        selected_bands=bands,
-    )
+    records = []
+    for chip, label in labeled:
+        path, *others = chip.paths
+        name = path.stem.removeprefix("Visual_").replace(" ", "-")
+        columns: dict[str, object] = {
+            "unit": PRODUCT_UNITS[product],
+            "group_key": chip.scene,
+            "source": "OpenSARShip",
+            "sensor": chip.sensor,
+            "spacing_m": _SPACING_M.get(chip.sensor.split()[-1]),
+            "polarisation": ",".join(bands or chip.bands),
+            "incidence_deg": chip.incidence_deg,
+            "mmsi": chip.mmsi,
+            "flags": ",".join(chip.flags),
+            "ais_type": chip.category,
+            "marinetraffic_type": chip.marinetraffic_type,
+            "ais_length_m": chip.length_m,
+            "ais_beam_m": chip.beam_m,
+        }
+        record = ChipRecord(
+            f"{chip.scene}__{name}",
+            split_of[chip.scene],
+            label,
+            path,
+            partial(_read_pixels, chip, product),
+            bands=chip.bands,
+            extra_columns=columns,
+            image_paths=tuple(others),
+            selected_bands=bands,
+        )
+        records.append(record)
+    return records
 
 
 def _read_pixels(chip: OpenSARShipChip, product: OpenSARShipProduct) -> Pixels:

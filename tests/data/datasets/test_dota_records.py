@@ -12,7 +12,7 @@ ROWS = row(10, 10, 30, 20) + row(-5, 5, 20, 20, "ship", 1)
 
 def test_a_record_has_the_flags_of_object_and_image(tmp_path):
     pixels = write_pair(tmp_path, ROWS)
-    plane, ship = DOTAObjects(tmp_path, "all").objects
+    plane, ship = DOTAObjects(tmp_path).objects
     record = make_crop_record(ship, "val", "1.0")
     assert record.extra_columns["flags"] == "clipped,difficult"
     assert (record.name, record.split, record.line) == ("P1_0_5_20_20", "val", 2)
@@ -26,7 +26,7 @@ def test_listed_rows_are_repeated_and_missing_objects_are_rejected(tmp_path):
     other = "train/ship/P1_1_2_3_4.png 1\n"
     for name in LISTS.values():
         (tmp_path / name).write_text(listed * 2 + other)
-    dataset = DOTAObjects(tmp_path / "src", "all", margin=0, min_size=1)
+    dataset = DOTAObjects(tmp_path / "src", min_size=1)
     records = list_crop_records(dataset, tmp_path, "1.0")
     assert [(record.split, record.name) for record in records] == [
         ("train", "P1_10_10_30_20"),

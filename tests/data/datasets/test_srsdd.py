@@ -416,8 +416,6 @@ def test_splits(tmp_path):
     assert images == {"train": ["1", "10"], "test": ["2"], "all": ["1", "2", "10"]}
     with pytest.raises(AssertionError, match="Split 'val' not supported"):
         SRSDD(tmp_path, split="val")
-    with pytest.raises(AssertionError, match="orientation"):
-        SRSDD(tmp_path, bbox_orientation="vertical")
 
 
 def test_samples(tmp_path):
@@ -428,16 +426,10 @@ def test_samples(tmp_path):
         "Dredger",
         "bulk-cargo",
     ]
-    horizontal = SRSDD(
-        tmp_path,
-        "all",
-        "horizontal",
-        transforms=lambda sample: sample | {"seen": torch.ones(1)},
+    transformed = SRSDD(
+        tmp_path, "all", transforms=lambda sample: sample | {"seen": torch.ones(1)}
     )[0]
-    assert (
-        horizontal["bbox_xyxy"].tolist() == [[100, 100, 150, 120]] * 2
-        and horizontal["seen"] == 1
-    )
+    assert transformed["seen"] == 1
 
 
 def test_an_image_without_ships_has_no_boxes(tmp_path):
@@ -445,10 +437,9 @@ def test_an_image_without_ships_has_no_boxes(tmp_path):
     assert sample["bbox"].shape == (0, 8) and sample["label"].shape == (0,)
 
 
-@pytest.mark.parametrize("orientation", SRSDD.valid_orientations)
-def test_plot(tmp_path, orientation):
+def test_plot(tmp_path):
     write_image(tmp_path, f"{BOX} Dredger 0\n")
-    dataset = SRSDD(tmp_path, "all", orientation)
+    dataset = SRSDD(tmp_path, "all")
     axes = dataset.plot(dataset[0], suptitle="Test").axes[0]
     assert len(axes.patches) == 1 and [text.get_text() for text in axes.texts] == [
         "Dredger"

@@ -58,7 +58,7 @@ def _build_dota(folder: Path) -> None:
 
 def _read_dota(folder: Path) -> list[str]:
     with translate_dataset_errors("DOTA", folder, ""):
-        source = DOTAObjects(folder, "all")
+        source = DOTAObjects(folder)
     for item in source.objects:
         crop_object(item, read_rgb(item.image.path))
     assert sum(item.image.path.stem == "P2" for item in source.objects) == 3, (

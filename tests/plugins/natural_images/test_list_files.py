@@ -65,11 +65,8 @@ def test_classes_are_named_after_their_folders(tmp_path):
         and source.rejected == []
         and source.differences == []
     )
-    rows = source.table[["split", "path", "label", "class"]].to_numpy().tolist()
-    assert (
-        rows[3] == ["val", "val/4.jpg", 1, "apartment-outdoor"]
-        and len(source.table) == 4
-    )
+    assert source.images[3] == ("val", "val/4.jpg", "apartment-outdoor")
+    assert len(source.images) == 4
 
 
 def test_folder_class():
@@ -98,7 +95,7 @@ def test_every_faulty_row_is_listed_with_its_line(tmp_path):
     )
     bad += (TRAIN[0], "data/a/airfield/7.jpg 1", "data/a/airfield/gone.jpg 0")
     source = read(write(tmp_path, (*TRAIN, *bad), absent="gone.jpg"))
-    assert len(source.table) == 4
+    assert len(source.images) == 4
     assert reasons(source) == [
         (4, "a row is `path label`:  lonely"),
         (5, "the class number must be 0 to 1: data/a/airfield/5.jpg 2"),
@@ -113,7 +110,7 @@ def test_every_faulty_row_is_listed_with_its_line(tmp_path):
 
 def test_an_image_of_both_splits_stays_in_training(tmp_path):
     source = read(write(tmp_path, val=(TRAIN[1],)))
-    assert source.table["split"].tolist() == ["train"] * 3
+    assert [split for split, _, _ in source.images] == ["train"] * 3
     assert source.rejected[0][0] == str(tmp_path / "val.txt")
 
 
@@ -124,10 +121,7 @@ def test_crlf_bom_backslashes_spaces_and_chinese(tmp_path):
         "\ufeff" + text.replace("\n", "\r\n\r\n"), "utf-8", newline=""
     )
     source = read(tmp_path / "飞 机")
-    assert (
-        source.table["path"].tolist()[0] == "data/机 场/1 2.jpg"
-        and source.classes[0] == "机 场"
-    )
+    assert source.images[0][1] == "data/机 场/1 2.jpg" and source.classes[0] == "机 场"
 
 
 def test_differences_from_the_published_lists_are_reported(tmp_path):
@@ -145,7 +139,7 @@ def test_lists_may_be_in_another_folder(tmp_path):
     (tmp_path / "lists").mkdir()
     for name in ("train.txt", "val.txt"):
         (tmp_path / "images" / name).rename(tmp_path / "lists" / name)
-    assert len(read(tmp_path / "images", tmp_path / "lists").table) == 4
+    assert len(read(tmp_path / "images", tmp_path / "lists").images) == 4
     with pytest.raises(RequestError, match=r"train\.txt is missing"):
         read(tmp_path / "images")
 

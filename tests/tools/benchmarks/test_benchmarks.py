@@ -48,7 +48,7 @@ def test_both_units_are_measured(tmp_path, monkeypatch, capsys):
 
 def test_both_ways_make_the_same_crops(tmp_path):
     crops.write_tree(tmp_path, side=256, objects=5)
-    objects = DOTAObjects(tmp_path, "all").objects
+    objects = DOTAObjects(tmp_path).objects
     assert len(objects) == 5
     for way in (crops.by_object, crops.rsft):
         (tmp_path / way.__name__).mkdir()

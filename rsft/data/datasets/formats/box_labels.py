@@ -1,9 +1,9 @@
 """Label files of rotated boxes, as those of DOTA and SRSDD."""
 
-import pathlib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from rsft.data.datasets.formats.text_files import Rejected, read_text_lines
 
@@ -43,7 +43,7 @@ def build_class_lookup(classes: Iterable[str]) -> dict[str, str]:
 
 
 def read_label_file(
-    path: pathlib.Path, lookup: Mapping[str, str]
+    path: Path, lookup: Mapping[str, str]
 ) -> tuple[dict[str, str], list[LabelRow], Rejected]:
     """Read header lines `key:value`, and rows `x1 y1 ... x4 y4 class [difficulty]`.
 
@@ -78,7 +78,7 @@ def read_label_file(
     return header, rows, rejected
 
 
-def has_box(path: pathlib.Path, lookup: Mapping[str, str] | None = None) -> bool:
+def has_box(path: Path, lookup: Mapping[str, str] | None = None) -> bool:
     """Return whether one of the first rows of a text file is a box with a class.
 
     Args:
@@ -90,19 +90,13 @@ def has_box(path: pathlib.Path, lookup: Mapping[str, str] | None = None) -> bool
             rows = file.read(_MAX_FIRST_ROWS).splitlines()[:_FIRST_ROWS]
     except OSError:
         return False
-    return any(_is_box(text, lookup) for text in rows)
-
-
-def _is_box(text: str, lookup: Mapping[str, str] | None) -> bool:
-    if not text.strip():
-        return False
-    if lookup is None:
-        lookup = build_class_lookup(text.split()[8:9])
-    try:
-        _parse_row(text, lookup)
-    except ValueError:
-        return False
-    return True
+    for text in filter(str.strip, rows):
+        try:
+            _parse_row(text, lookup or build_class_lookup(text.split()[8:9]))
+        except ValueError:
+            continue
+        return True
+    return False
 
 
 def _is_header(text: str) -> bool:

@@ -1,19 +1,22 @@
 """The chips of FUSAR-Ship, with categories by folder and name."""
 
 import functools
-import os
-import pathlib
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from rsft.data.datasets.formats.fusar_metadata import (
     META_FILES,
     Metadata,
     normalize_folder_name,
 )
-from rsft.data.datasets.formats.text_files import PathParts, iterate_files
+from rsft.data.datasets.formats.text_files import (
+    PathOrText,
+    PathParts,
+    iterate_files,
+)
 
 FUSAR_CATEGORIES = (
     "Cargo",
@@ -52,7 +55,7 @@ _CATEGORY_BY_SPELLING |= {
 }
 
 
-def is_fusar_chip(path: pathlib.Path) -> bool:
+def is_fusar_chip(path: Path) -> bool:
     """Return whether a file has the name of a chip of FUSAR-Ship."""
     return path.suffix.lower() in _SUFFIXES and _NAME.fullmatch(path.stem) is not None
 
@@ -70,7 +73,7 @@ class FUSARChip:
         flags: CONTRADICTION, FROM_NAME and NO_METADATA, where they apply.
     """
 
-    path: pathlib.Path
+    path: Path
     name: str
     category: str
     subcategory: str
@@ -103,8 +106,8 @@ class FUSARChips:
             numbers of the categories seem to be others than the published ones.
     """
 
-    def __init__(self, root: str | os.PathLike[str]) -> None:
-        self.root = pathlib.Path(root)
+    def __init__(self, root: PathOrText) -> None:
+        self.root = Path(root)
         self.skipped: Counter[str] = Counter()
         files = list(iterate_files(self.root))
         self._layout = _Layout(files)
@@ -187,13 +190,10 @@ def _remove_copies(chips: Iterable[FUSARChip]) -> list[FUSARChip]:
         formats[chip.category, chip.subcategory.lower(), chip.name].append(chip)
     originals = []
     for group in formats.values():
-        best = min(map(_suffix_rank, group))
-        originals += [chip for chip in group if _suffix_rank(chip) == best]
+        ranks = [_SUFFIXES.index(chip.path.suffix.lower()) for chip in group]
+        best = min(ranks)
+        originals += [x for x, rank in zip(group, ranks, strict=True) if rank == best]
     return sorted(originals, key=lambda chip: chip.path)
-
-
-def _suffix_rank(chip: FUSARChip) -> int:
-    return _SUFFIXES.index(chip.path.suffix.lower())
 
 
 class _Layout:
@@ -211,7 +211,7 @@ class _Layout:
         chips = []
         with_chips: set[PathParts] = set()
         for parts in files:
-            match = _NAME.fullmatch(pathlib.Path(parts[-1]).stem)
+            match = _NAME.fullmatch(Path(parts[-1]).stem)
             if match and parts[-1].lower().endswith(_SUFFIXES):
                 folders = parts[:-1]
                 chips.append((folders, _CATEGORY_BY_NUMBER.get(int(match[1]))))

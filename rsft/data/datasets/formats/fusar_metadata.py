@@ -3,13 +3,12 @@
 import csv
 import json
 import os
-import pathlib
 import re
 import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from rsft.data.datasets.formats.text_files import Rejected, read_text_lines
@@ -81,13 +80,13 @@ class Metadata:
         OSError: a file cannot be read.
     """
 
-    def __init__(self, paths: Sequence[pathlib.Path]) -> None:
+    def __init__(self, paths: Sequence[Path]) -> None:
         self.rejected: Rejected = []
         self.rows: dict[_Key, dict[str, Any]] = {}
         self.used: set[_Key] = set()
         self._keys = defaultdict[tuple[str, str], list[_Key]](list)
 
-        def precedence(path: pathlib.Path) -> tuple[int, pathlib.Path]:
+        def precedence(path: Path) -> tuple[int, Path]:
             return META_FILES.index(path.name.lower()), path
 
         for path in sorted(paths, key=precedence):
@@ -118,7 +117,7 @@ class Metadata:
         """Add a row, and return why it cannot be used, or ""."""
         try:
             folder = row["path"].strip().strip("\\/").replace("\\", "/")
-            stem = pathlib.Path(row["id"].strip()).stem
+            stem = Path(row["id"].strip()).stem
             spacing = (float(row["heightspace"]) + float(row["widthspace"])) / 2
             fields = {
                 "mmsi": row["mmsi"].strip(),
@@ -145,7 +144,7 @@ def _normalize_key(category: str, subcategory: str, stem: str) -> _Key:
     return normalize_folder_name(category), folder, stem.lower()
 
 
-def _read_rows(path: pathlib.Path) -> Iterator[tuple[int, dict[str, str]]]:
+def _read_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield line number and values by column of the rows of a table."""
     if path.suffix.lower() == ".csv":
         rows = _read_csv(path)
@@ -159,7 +158,7 @@ def _read_rows(path: pathlib.Path) -> Iterator[tuple[int, dict[str, str]]]:
         yield number, dict(zip(columns, cells, strict=False))
 
 
-def _read_csv(path: pathlib.Path) -> list[tuple[int, list[str]]]:
+def _read_csv(path: Path) -> list[tuple[int, list[str]]]:
     rows = []
     delimiter = ""
     for number, line in read_text_lines(path):
@@ -171,7 +170,7 @@ def _read_csv(path: pathlib.Path) -> list[tuple[int, list[str]]]:
     return rows
 
 
-def read_sheet(path: pathlib.Path) -> list[list[str]]:
+def read_sheet(path: Path) -> list[list[str]]:
     """Read the first sheet of an .xls or .xlsx file as text.
 
     Whole numbers get no decimal point, so an MMSI is kept. A process of its own reads
@@ -189,10 +188,6 @@ def read_sheet(path: pathlib.Path) -> list[list[str]]:
     if not path.is_file() or path.stat().st_size > MAX_SHEET_BYTES:
         raise ValueError(
             f"{path} is larger than {MAX_SHEET_BYTES:,} bytes, or not a file; {hint}"
-        )
-    if find_spec("python_calamine") is None:
-        raise ValueError(
-            f"{path} needs python-calamine: pip install python-calamine, or {hint}"
         )
     command = [sys.executable, "-c", _PROGRAM, str(path)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "utf-8"}

@@ -1,17 +1,18 @@
 """Gray images: some copies repeat the band, or add a constant band of opacity."""
 
-import os
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from rsft.data.datasets.formats.text_files import PathOrText
+
 UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 """Exceptions of Pillow for a file that is no complete image."""
 
 
-def read_gray_band(path: str | os.PathLike[str]) -> NDArray[Any]:
+def read_gray_band(path: PathOrText) -> NDArray[Any]:
     """Read an image of one band.
 
     Returns:
@@ -44,9 +45,7 @@ def take_gray_band(pixels: NDArray[Any]) -> NDArray[Any]:
     return band
 
 
-def have_same_pixels(
-    first: str | os.PathLike[str], second: str | os.PathLike[str]
-) -> bool:
+def have_same_pixels(first: PathOrText, second: PathOrText) -> bool:
     """Return whether two files are images of one band with the same values."""
     try:
         return np.array_equal(read_gray_band(first), read_gray_band(second))

@@ -52,7 +52,16 @@ class LabeledFile:
 
 
 class LabeledFiles:
-    """The labeled images of a folder, in one of the layouts of `ImageFolderLT`.
+    """The labeled images of a folder.
+
+    It has one of three layouts; the first one that matches is read.
+
+    1. List files train.txt (and val.txt, test.txt). Paths are relative to `root` or to
+       the folder of the split. The last word of a row is the label.
+    2. Class folders in train/ (and val/, test/).
+    3. Class folders in `root`; all images belong to the training split.
+
+    Class folders are searched to any depth.
 
     Attributes:
         classes: class names, sorted as in `sort_class_names`.

@@ -2,7 +2,6 @@
 
 import filecmp
 import os
-import pathlib
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from operator import attrgetter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,13 +24,14 @@ from rsft.data.datasets.formats.box_labels import (
 )
 from rsft.data.datasets.formats.gray_images import UNREADABLE, have_same_pixels
 from rsft.data.datasets.formats.text_files import (
+    PathOrText,
     Rejected,
     find_split,
     iterate_files,
     read_text_lines,
 )
 
-_Paths = list[pathlib.Path]
+_Paths = list[Path]
 
 SRSDD_SPACING_M = 1.0
 """Pixel spacing in meters."""
@@ -70,7 +71,7 @@ _MIN_IMAGES = 10
 _LEAST_PROBABILITY = 1e-6  # that boxes at random end before this part
 
 
-def is_srsdd_label_file(path: pathlib.Path) -> bool:
+def is_srsdd_label_file(path: Path) -> bool:
     """Return whether a file is a label file of SRSDD, by its first rows."""
     return path.suffix.lower() == ".txt" and has_box(path, _CLASS_LOOKUP)
 
@@ -79,8 +80,8 @@ def is_srsdd_label_file(path: pathlib.Path) -> bool:
 class SRSDDShip(LabelRow):
     """A ship in an image."""
 
-    image: pathlib.Path
-    label_file: pathlib.Path
+    image: Path
+    label_file: Path
 
     @property
     def name(self) -> str:
@@ -157,8 +158,8 @@ class SRSDDShips:
             equally near and differ; or the labels seem to be of images of another size.
     """
 
-    def __init__(self, root: str | os.PathLike[str], split: str = "all") -> None:
-        self.root = pathlib.Path(root)
+    def __init__(self, root: PathOrText, split: str = "all") -> None:
+        self.root = Path(root)
         self.skipped: Counter[str] = Counter()
         self.rejected: Rejected = []
         images, labels = self._find_files(split)
@@ -199,30 +200,31 @@ class SRSDDShips:
         """
         for split in sorted({find_split(label, self.root) for label in labels}):
             of_split = [x for x in labels if find_split(x, self.root) == split]
-            label_numbers = _find_numbers(of_split)
             near = [image for image in images if self._may_belong(image, split)]
+            label_numbers = _find_numbers(of_split)
             image_numbers = _find_numbers(near)
+            count = len(label_numbers)
             for step in (-1, 1):
                 moved = {(name, number + step) for name, number in label_numbers}
                 if moved and moved == image_numbers:
                     matches = len(image_numbers & label_numbers)
+                    title = f" of {split}" if split else ""
                     raise ValueError(
-                        f"{matches:,} label files {f'of {split} ' if split else ''}have"
-                        f" the number of an image, and {len(label_numbers):,} of"
-                        f" {len(label_numbers):,} with {step:+} added: images and"
+                        f"{matches:,} label files{title} have the number of an image,"
+                        f" and {count:,} of {count:,} with {step:+} added: images and"
                         " labels seem to be counted from different numbers"
                     )
 
-    def _choose_images(
-        self, images: _Paths, labels: _Paths
-    ) -> dict[pathlib.Path, _Paths]:
+    def _choose_images(self, images: _Paths, labels: _Paths) -> dict[Path, _Paths]:
         """Return the label files of each image."""
-        images_of = _group_by_stem(images)
+        images_of = defaultdict[str, _Paths](list)
+        for path in images:
+            images_of[path.stem].append(path)
         nearest = {x: self._find_nearest(x, images_of[x.stem]) for x in labels}
-        depths: Counter[pathlib.Path] = Counter()
+        depths: Counter[Path] = Counter()
         for label, (depth, _) in nearest.items():
             depths[label.parent] = max(depth, depths[label.parent])
-        labels_of = defaultdict[pathlib.Path, _Paths](list)
+        labels_of = defaultdict[Path, _Paths](list)
         for label, (depth, candidates) in nearest.items():
             # an image farther away than those of the folder is that of other labels
             if not candidates or depth < depths[label.parent]:
@@ -233,9 +235,7 @@ class SRSDDShips:
             labels_of[image].append(label)
         return labels_of
 
-    def _choose_labels(
-        self, labels_of: Mapping[pathlib.Path, _Paths]
-    ) -> dict[pathlib.Path, pathlib.Path]:
+    def _choose_labels(self, labels_of: Mapping[Path, _Paths]) -> dict[Path, Path]:
         """Return one label file of each image."""
         are_equal = partial(filecmp.cmp, shallow=False)
         label_of = {}
@@ -246,16 +246,16 @@ class SRSDDShips:
             label_of[image] = label
         return label_of
 
-    def _reject_copies(self, original: pathlib.Path, copies: _Paths) -> None:
+    def _reject_copies(self, original: Path, copies: _Paths) -> None:
         reason = f"{original.stem} exists already: {original}"
         others = sorted(copy for copy in copies if copy != original)
         self.rejected += [(str(copy), 0, reason) for copy in others]
 
-    def _may_belong(self, path: pathlib.Path, split: str) -> bool:
+    def _may_belong(self, path: Path, split: str) -> bool:
         """Return whether a file is not of another split; "" is any split."""
         return not split or find_split(path, self.root) in (split, "")
 
-    def _find_nearest(self, path: pathlib.Path, others: _Paths) -> tuple[int, _Paths]:
+    def _find_nearest(self, path: Path, others: _Paths) -> tuple[int, _Paths]:
         """Return the files in the deepest folder that contains `path` too.
 
         Files of another split than `path` are left out.
@@ -271,9 +271,7 @@ class SRSDDShips:
                 nearest[len(common)].append(other)
         return max(nearest.items(), default=(0, []))
 
-    def _read_ships(
-        self, path: pathlib.Path, image: pathlib.Path
-    ) -> Iterator[SRSDDShip]:
+    def _read_ships(self, path: Path, image: Path) -> Iterator[SRSDDShip]:
         _, rows, rejected = read_label_file(path, _CLASS_LOOKUP)
         for row in rows:
             fault = _describe_box_fault(row.box)
@@ -314,18 +312,11 @@ class SRSDDShips:
                 )
 
 
-def _image_order(path: pathlib.Path) -> tuple[int, pathlib.Path]:
+def _image_order(path: Path) -> tuple[int, Path]:
     return int(path.stem) if path.stem.isdecimal() else 2**31, path
 
 
-def _group_by_stem(paths: _Paths) -> Mapping[str, _Paths]:
-    groups = defaultdict[str, _Paths](list)
-    for path in paths:
-        groups[path.stem].append(path)
-    return groups
-
-
-def _is_other_format(path: pathlib.Path) -> bool:
+def _is_other_format(path: Path) -> bool:
     """Return whether the first row has only numbers, as in labels of YOLO."""
     try:
         lines = read_text_lines(path)
@@ -336,7 +327,7 @@ def _is_other_format(path: pathlib.Path) -> bool:
     return len(fields) >= 4 and all(is_number)
 
 
-def _find_numbers(paths: Iterable[pathlib.Path]) -> set[tuple[str, int]]:
+def _find_numbers(paths: Iterable[Path]) -> set[tuple[str, int]]:
     """Return the numbers at the end of file names, each with the text before it."""
     numbers: set[tuple[str, int]] = set()
     for path in paths:
@@ -347,11 +338,11 @@ def _find_numbers(paths: Iterable[pathlib.Path]) -> set[tuple[str, int]]:
 
 
 def _choose_copy(
-    path: pathlib.Path,
+    path: Path,
     copies: _Paths,
     preferred: Sequence[str],
-    are_equal: Callable[[pathlib.Path, pathlib.Path], bool],
-) -> pathlib.Path:
+    are_equal: Callable[[Path, Path], bool],
+) -> Path:
     """Return the file that belongs to `path`, first one in a preferred folder.
 
     Raises:
@@ -388,7 +379,7 @@ class _LabeledImage:
         corners: corners (N, 4, 2) of the boxes as shares of width and height.
     """
 
-    path: pathlib.Path
+    path: Path
     size: tuple[int, int]
     corners: NDArray[np.float64]
 

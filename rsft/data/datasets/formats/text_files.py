@@ -3,9 +3,12 @@
 import errno
 import math
 import os
-import pathlib
 import stat
 from collections.abc import Iterator
+from pathlib import Path
+
+PathOrText = str | os.PathLike[str]
+"""A path, as TorchGeo takes it."""
 
 PathParts = tuple[str, ...]
 """Names of the folders of a file and of the file itself."""
@@ -28,7 +31,7 @@ MAX_LIST_BYTES = 2**28
 _CHIP_STORE = {"dataset.json", "manifest.parquet"}
 
 
-def iterate_files(root: pathlib.Path) -> Iterator[PathParts]:
+def iterate_files(root: Path) -> Iterator[PathParts]:
     """Yield the parts of the relative paths of the files below a folder.
 
     The folder need not exist. Hidden files are left out, and folders of chips that
@@ -54,12 +57,12 @@ def iterate_files(root: pathlib.Path) -> Iterator[PathParts]:
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
             if not name.startswith("."):
-                path = pathlib.Path(folder, name)
+                path = Path(folder, name)
                 _check_kind(path)
                 yield path.relative_to(root).parts
 
 
-def _check_kind(path: pathlib.Path) -> None:
+def _check_kind(path: Path) -> None:
     try:
         mode = path.stat().st_mode
     except OSError:  # reported when the file is read
@@ -70,14 +73,14 @@ def _check_kind(path: pathlib.Path) -> None:
         )
 
 
-def find_split(path: pathlib.Path, root: pathlib.Path) -> str:
+def find_split(path: Path, root: Path) -> str:
     """Return the split of the nearest parent folder below `root` that names one.
 
     Returns:
         train, val or test; "" if no parent has such a name.
 
     Example:
-        >>> find_split(pathlib.Path("a/train/images/1.png"), pathlib.Path("a"))
+        >>> find_split(Path("a/train/images/1.png"), Path("a"))
         'train'
     """
     for name in path.relative_to(root).parts[-2::-1]:
@@ -86,7 +89,7 @@ def find_split(path: pathlib.Path, root: pathlib.Path) -> str:
     return ""
 
 
-def read_text_lines(path: pathlib.Path) -> list[tuple[int, str]]:
+def read_text_lines(path: Path) -> list[tuple[int, str]]:
     """Return number, from 1, and stripped text of the lines that are not blank.
 
     Raises:

@@ -1,12 +1,8 @@
 """Class folders and list files: three layouts, and files that do not belong there."""
 
-import numpy as np
 import pytest
-from PIL import Image
-from torchgeo.datasets import DatasetNotFoundError
 
 from rsft.data.datasets.formats.labeled_files import LabeledFiles
-from rsft.data.datasets.image_folder import ImageFolderLT
 from rsft.errors import DataError, RequestError
 from tests.helpers.messages import mentions
 
@@ -121,42 +117,11 @@ def test_a_class_may_be_called_train_and_an_empty_one_is_counted(tmp_path):
     }
 
 
-def test_samples_keep_their_values_and_can_be_plotted(tmp_path):
-    pixels = np.arange(48, dtype=np.uint16).reshape(6, 8) * 1000
-    (tmp_path / "飞 机").mkdir()
-    Image.fromarray(pixels).save(tmp_path / "飞 机/1.PNG")
-    folder = ImageFolderLT(tmp_path, transforms=lambda sample: sample | {"seen": True})
-    sample = folder[0]
-    assert (
-        sample["image"].shape == (1, 6, 8)
-        and sample["image"].max() == 47_000
-        and sample["seen"]
-    )
-    assert (
-        len(folder) == 1 and folder.plot(sample).axes[0].get_title() == "Label: 飞 机"
-    )
-
-
-@pytest.mark.parametrize("content", [b"", b"no image", b"\x89PNG\r\n\x1a\n\0\0"])
-def test_incomplete_image_is_refused_when_it_is_read(tmp_path, content):
-    touch(tmp_path, "a/1.png")
-    (tmp_path / "a/1.png").write_bytes(content)
-    with pytest.raises(DataError):
-        ImageFolderLT(tmp_path)[0]
-
-
 def test_folder_without_images_is_refused(tmp_path):
     with pytest.raises(RequestError, match=mentions("folder does not exist")):
         LabeledFiles(tmp_path / "absent")
     with pytest.raises(RequestError, match="no labeled image"):
         LabeledFiles(tmp_path)
-    with pytest.raises(DatasetNotFoundError) as caught:
-        ImageFolderLT(tmp_path)
-    assert isinstance(caught.value.__cause__, RequestError)
-    touch(tmp_path, "a/1.png")
-    assert len(ImageFolderLT(tmp_path, "all")) == 1
-    with pytest.raises(DatasetNotFoundError):
-        ImageFolderLT(tmp_path, "val")
 
 
 def test_list_that_is_not_text_is_refused(tmp_path):
