@@ -10,9 +10,8 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from rsft.errors import DataError, RequestError
+from rsft.errors import RequestError
 
 
 @dataclass(frozen=True)
@@ -69,17 +68,14 @@ def _read_known() -> dict[str, TorchGeoDataset]:
     tables = tomllib.loads(path.read_text("utf-8"))
     known = {}
     for name, table in tables.items():
-        entry = tables[table.get("same_as", name)]
-        groups = tuple(map(_make_group, entry["groups"]))
-        known[name] = TorchGeoDataset(**{**entry, "groups": groups})
+        entry = dict(tables[table.get("same_as", name)])
+        groups = []
+        for group in entry.pop("groups"):
+            names = group.get("names", group["bands"])
+            bands = dict(zip(names, group["bands"], strict=True))
+            groups.append(BandGroup(bands, group.get("unit"), group.get("scale", 1.0)))
+        known[name] = TorchGeoDataset(**entry, groups=tuple(groups))
     return known
-
-
-def _make_group(table: Mapping[str, Any]) -> BandGroup:
-    bands = table["bands"]
-    names = table.get("names", bands)
-    lookup = dict(zip(names, bands, strict=True))
-    return BandGroup(lookup, table.get("unit"), table.get("scale", 1.0))
 
 
 KNOWN = _read_known()
@@ -102,72 +98,46 @@ def choose_bands(
             requested, or unit or bands are unknown.
     """
     from rsft.data.imagery.bands import check_bands
+    from rsft.data.prepare.store_build import parse_unit_option
 
-    unit = unit and _parse_unit(unit)
+    unit = unit and parse_unit_option(unit)
     entry = KNOWN.get(name)
     if entry is None:
-        if not (bands and unit):
-            _refuse_unknown(name, bands, unit, "--unit and --bands")
-        check_bands(bands or ())
-        lookup = {band: band for band in bands or ()}
-        return BandChoice(BandGroup(lookup, unit), tuple(lookup))
+        return _declare_bands(name, bands, unit)
     if not (unit or entry.groups[0].unit):
-        _refuse_unknown(name, [*entry.groups[0].bands], unit, "--unit")
-    choice = _find_group(entry, bands)
-    if choice is None:
-        offers = [
-            f"{', '.join(group.bands.values())} ({group.unit or unit})"
-            for group in entry.groups
-        ]
-        raise RequestError(
-            f"{name} has no chips of {', '.join(bands or ())}: the bands of a chip have"
-            " one unit",
-            "--bands",
-            f"choose from {'; or '.join(offers)}",
-        )
-    check_bands(choice.names)
-    if unit:
-        return BandChoice(BandGroup(choice.group.bands, unit), choice.names)
-    return choice
-
-
-def _find_group(
-    entry: TorchGeoDataset, bands: Sequence[str] | None
-) -> BandChoice | None:
-    """Return the first group with all requested bands, or None."""
+        raise _unknown(name, "the unit of its pixels", "--unit sigma0")
     for group in entry.groups:
         names = tuple(group.bands.get(band, band) for band in bands or group.bands)
         if set(names) <= set(group.bands.values()):
-            return BandChoice(group, names)
-    return None
+            check_bands(names)
+            return BandChoice(BandGroup(group.bands, unit) if unit else group, names)
+    offers = [
+        f"{', '.join(group.bands.values())} ({group.unit or unit})"
+        for group in entry.groups
+    ]
+    raise RequestError(
+        f"{name} has no chips of {', '.join(bands or ())}: the bands of a chip have one"
+        " unit",
+        "--bands",
+        f"choose from {'; or '.join(offers)}",
+    )
 
 
-def _parse_unit(text: str) -> str:
-    from rsft.data.imagery.units import parse_unit
+def _declare_bands(
+    name: str, bands: Sequence[str] | None, unit: str | None
+) -> BandChoice:
+    """Return the bands that the user gives for a data set that rsft does not know."""
+    from rsft.data.imagery.bands import check_bands
 
-    try:
-        return parse_unit(text)
-    except DataError as error:
-        raise RequestError(
-            error.message, "--unit", "correct the name of the unit"
-        ) from error
+    if not (bands and unit):
+        what = "its bands and the unit of its pixels"
+        raise _unknown(name, what, "--unit uint8 --bands R,G,B")
+    check_bands(bands)
+    return BandChoice(BandGroup(dict(zip(bands, bands, strict=True)), unit), (*bands,))
 
 
-def _refuse_unknown(
-    name: str, bands: Sequence[str] | None, unit: str | None, options: str
-) -> None:
-    """Raise RequestError for a data set whose bands or unit must be given."""
+def _unknown(name: str, what: str, example: str) -> RequestError:
     from rsft.data.imagery.units import UNITS
 
-    missing = []
-    if not bands:
-        missing.append("its bands")
-    if not unit:
-        missing.append("the unit of its pixels")
-    examples = {"--unit": "--unit sigma0"}
-    example = examples.get(options, "--unit uint8 --bands R,G,B")
-    raise RequestError(
-        f"rsft does not know {' and '.join(missing)}",
-        name,
-        f"give {options}, such as {example}; the units are {', '.join(UNITS)}",
-    )
+    hint = f"give it, such as {example}; the units are {', '.join(UNITS)}"
+    return RequestError(f"rsft does not know {what}", name, hint)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -108,9 +107,8 @@ def prepare_torchgeo(
     name = dataset_class.__name__
     choice = choose_bands(name, bands, unit) if name in KNOWN else None
     arguments = _class_arguments(dataset_class, choice, settings, download)
-    arguments["root"] = data
     notes: list[str] = []
-    splits = _open_splits(dataset_class, arguments, split, notes)
+    splits = _open_splits(dataset_class, {**arguments, "root": data}, split, notes)
     _check_first_sample(name, splits)
     reader = _Reader(name, data, choice or choose_bands(name, bands, unit), progress)
     names = dict[str, None]()
@@ -230,45 +228,41 @@ def _open_splits(
             the data set.
         DataError: a file cannot be read.
     """
+    from torchgeo.datasets.errors import DatasetNotFoundError
+
     name = dataset_class.__name__
-    has_splits = "split" in inspect.signature(dataset_class).parameters
-    declared = _list_splits(dataset_class)
+    parameter = inspect.signature(dataset_class).parameters.get("split")
+    declared = ["train"]
+    if parameter is not None:
+        declared = [
+            *(get_args(parameter.annotation) or getattr(dataset_class, "splits", ()))
+        ]
     splits = {}
-    faults = defaultdict[str, list[str]](list)
+    faults = []
     for split in _choose_splits(name, declared, requested, notes):
-        chosen = {"split": split} if has_splits else {}
+        place = ""
+        if parameter is not None:
+            arguments = {**arguments, "split": split}
+            place = f" (split {split})"
         try:
-            splits[split] = _open_dataset(dataset_class, {**arguments, **chosen})
-        except FileNotFoundError:
-            faults[f"the folder does not contain {name}"].append(split)
+            splits[split] = _open_dataset(dataset_class, arguments)
+        except DatasetNotFoundError:
+            faults.append(f"the folder does not contain {name}{place}")
         # of an unknown split, or of settings
         except (AssertionError, KeyError, TypeError) as error:
             if declared or requested:
                 text = str(error) or repr(error)
-                faults[f"TorchGeo refuses the arguments: {text}"].append(split)
-    reasons = list(faults)
-    if has_splits:
-        reasons = [f"{text} (split {', '.join(faults[text])})" for text in faults]
+                faults.append(f"TorchGeo refuses the arguments: {text}{place}")
     if not splits or (requested and faults):
         message = f"TorchGeo opens no split of {name} with these arguments"
         raise RequestError(
-            "; ".join(reasons) or message,
+            "; ".join(faults) or message,
             arguments["root"],
             f"give --data or --download, and check --split and --settings; {name} of"
             " TorchGeo says what it needs",
         )
-    notes += [f"left out: {reason}" for reason in reasons]
+    notes += [f"left out: {fault}" for fault in faults]
     return splits
-
-
-def _list_splits(dataset_class: Any) -> list[str]:
-    """Return the splits that TorchGeo's class declares, or none."""
-    parameter = inspect.signature(dataset_class).parameters.get("split")
-    if parameter is None:
-        return ["train"]
-    return [
-        *(get_args(parameter.annotation) or getattr(dataset_class, "splits", ())),
-    ]
 
 
 def _choose_splits(
@@ -295,35 +289,29 @@ def _open_dataset(dataset_class: Any, arguments: Mapping[str, Any]) -> Any:
     """Open a data set.
 
     Raises:
-        FileNotFoundError: the folder does not contain it.
+        DatasetNotFoundError: the folder does not contain it.
         AssertionError, KeyError, TypeError: TorchGeo refuses the arguments.
+        RequestError: a package is missing.
         DataError: a file cannot be read.
     """
     from torchgeo.datasets.errors import DatasetNotFoundError, DependencyNotFoundError
 
-    from rsft.data.datasets.source_errors import translate_dataset_errors
-
     name = dataset_class.__name__
-    folder = arguments["root"]
-    hint = "check the files, or download them again"
     try:
-        with translate_dataset_errors(name, Path(folder), hint):
-            return dataset_class(**arguments)
+        return dataset_class(**arguments)
     except DependencyNotFoundError as error:
         raise RequestError(
             " ".join(str(error).split()), name, "install this package"
         ) from error
-    except RequestError as error:
-        if isinstance(error.__cause__, DatasetNotFoundError):
-            raise FileNotFoundError(name) from error
-        raise
-    except (AssertionError, KeyError, TypeError, DataError):
+    except (DatasetNotFoundError, AssertionError, KeyError, TypeError):
         raise
     # readers of other packages raise anything for a damaged archive, such as
     # zlib.error, pickle.UnpicklingError or struct.error
     except Exception as error:
         raise DataError(
-            f"TorchGeo cannot read {name}: {error}", folder, "download it again"
+            f"TorchGeo cannot read {name}: {error}",
+            arguments["root"],
+            "check the files, or download them again",
         ) from error
 
 
@@ -331,23 +319,23 @@ def _check_first_sample(name: str, splits: Mapping[str, Any]) -> None:
     """Raise RequestError if the first sample is not an image with one class."""
     import numpy as np
 
-    dataset = next((dataset for dataset in splits.values() if len(dataset)), None)
     sample = {}
-    if dataset is not None:
+    for dataset in filter(len, splits.values()):
         try:
             sample = dataset[0]
         # readers of other packages raise anything for a damaged file, which is
         # rejected later
         except Exception:
             return
+        break
     if not {"image", "label"} <= sample.keys():
-        keys = ", ".join(sorted(sample))
+        keys = ", ".join(sorted(sample)) or "nothing"
         task = "another task"
-        for word, title in {"mask": "segmentation", "box": "detection"}.items():
-            if word in keys:
-                task = title
-                break
-        _refuse(name, f"a sample has {keys or 'nothing'}, not image and label ({task})")
+        if "mask" in keys:
+            task = "segmentation"
+        elif "box" in keys:
+            task = "detection"
+        _refuse(name, f"a sample has {keys}, not image and label ({task})")
     label = np.asarray(sample["label"])
     dimensions = np.ndim(sample["image"])
     if label.dtype.kind not in "iu":
@@ -398,11 +386,12 @@ class _Reader:
         self.progress = progress
         self.records: list[ChipRecord] = []
         self.rejected: list[Rejection] = []
-        entry = KNOWN.get(name)
-        self._rounds = choice.group.scale != 1 or (entry is not None and entry.resized)
+        self._rounds = choice.group.scale != 1
         self._columns: dict[str, object] = {"unit": choice.group.unit, "source": name}
-        if entry is not None and entry.spacing_m:
-            self._columns["spacing_m"] = entry.spacing_m
+        if name in KNOWN:
+            self._rounds = self._rounds or KNOWN[name].resized
+            if KNOWN[name].spacing_m:
+                self._columns["spacing_m"] = KNOWN[name].spacing_m
 
     def read(self, split: str, dataset: Any, names: Sequence[str]) -> None:
         """Add the samples of a split.
@@ -423,42 +412,37 @@ class _Reader:
         labels: Sequence[int | None] = [None] * count
         # TorchGeo names no file
         paths = [Path(self.folder, split, f"{index:06}") for index in range(count)]
-        root = Path(getattr(dataset, "root", self.folder))
+        root = self.folder
         if isinstance(dataset, ImageFolder):
             labels = dataset.targets
             paths = [Path(path) for path, _ in dataset.samples]
+            root = Path(dataset.root)
         chip_names = make_chip_names(paths, labels, root)
         for index, (path, chip_name) in enumerate(zip(paths, chip_names, strict=True)):
+            label = labels[index]
             try:
-                label = self._read_label(dataset, index, labels[index], split)
+                if label is None:
+                    label = int(dataset[index]["label"])
+                if label < 0:
+                    raise ValueError(f"the label is {label}")
                 label_name = names[label]
             # readers of other packages raise anything for a damaged file
             except Exception as error:
                 self.rejected.append((str(path), 0, f"no class: {error}"))
                 continue
-            self.records.append(
-                ChipRecord(
-                    chip_name,
-                    split,
-                    label_name,
-                    path,
-                    partial(self._read_pixels, dataset, index),
-                    bands=tuple(self.choice.group.bands.values()),
-                    extra_columns=self._columns,
-                    selected_bands=self.choice.names,
-                )
-            )
-
-    def _read_label(
-        self, dataset: Any, index: int, label: int | None, split: str
-    ) -> int:
-        if label is None:
             if self.progress is not None and index % 1000 == 0:
-                self.progress(index, len(dataset), f"reading the labels of {split}")
-            label = int(dataset[index]["label"])
-        if label < 0:
-            raise ValueError(f"the label is {label}")
-        return label
+                self.progress(index, count, f"reading the labels of {split}")
+            record = ChipRecord(
+                chip_name,
+                split,
+                label_name,
+                path,
+                partial(self._read_pixels, dataset, index),
+                bands=tuple(self.choice.group.bands.values()),
+                extra_columns=self._columns,
+                selected_bands=self.choice.names,
+            )
+            self.records.append(record)
 
     def _read_pixels(self, dataset: Any, index: int) -> Pixels:
         """Read the image of a sample.
