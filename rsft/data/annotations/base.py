@@ -25,6 +25,7 @@ import pandas as pd
 
 from rsft.data.annotations.columns import typed_column, unique_names
 from rsft.errors import RequestError
+from rsft.types import Names
 from rsft.utils.registry import Registry
 from rsft.utils.untrusted.documents import (
     MAX_TABLE_BYTES,
@@ -86,7 +87,7 @@ class Annotations(NamedTuple):
 
     table: GeoDataFrame
     crs: str | None
-    images: tuple[str, ...] = ()
+    images: Names = ()
     are_boxes: bool = False
     notes: Sequence[str] = ()
     sizes: Mapping[str, tuple[int, int]] = {}
@@ -107,7 +108,7 @@ class AnnotationFormat(ABC):
 
     name: ClassVar[str]
     title: ClassVar[str]
-    suffixes: ClassVar[tuple[str, ...]] = ()
+    suffixes: ClassVar[Names] = ()
     has_layers: ClassVar[bool] = False
     has_columns: ClassVar[bool] = False
     columns: Mapping[str, str] = {}
@@ -310,30 +311,26 @@ def annotation_table(
     from geopandas import GeoDataFrame
 
     columns = list(attributes)
-    identity, numbers = _make_identity(ids)
+    count = len(ids)
+    present = [value for value in ids if value is not None]
+    index: pd.Index[int] = pd.RangeIndex(1, count + 1)
+    if all(type(value) is int and abs(value) < 2**63 for value in present):
+        identity = pd.Series(ids, dtype="Int64")
+        if len(set(present)) == count and min(present, default=0) >= 0:
+            index = pd.Index(present, dtype="int64")
+    else:
+        texts = [None if value is None else str(value) for value in ids]
+        identity = typed_column(AT, texts)
     reserved = [AT, SCORE, IMAGE, FAULT, "geometry"]
     names = unique_names([str(column.name) for column in columns], reserved)
     table = pd.concat([identity, *columns], axis=1).set_axis([AT, *names], axis=1)
-    table.index = numbers
+    table.index = index
     table[SCORE] = np.nan if scores is None else np.array(scores, float)
     table[IMAGE] = "" if images is None else list(images)
     table[FAULT] = "" if faults is None else list(faults)
-    shapes = np.empty(len(ids), object)
+    shapes = np.empty(count, object)
     shapes[:] = list(geometry)
     return GeoDataFrame(table, geometry=shapes)
-
-
-def _make_identity(ids: Sequence[Any]) -> tuple[pd.Series[Any], pd.Index[int]]:
-    """Return the identities of objects, and the index of their table."""
-    present = [value for value in ids if value is not None]
-    are_whole = all(type(value) is int and abs(value) < 2**63 for value in present)
-    if not are_whole:
-        texts = [None if value is None else str(value) for value in ids]
-        return typed_column(AT, texts), pd.RangeIndex(1, len(ids) + 1)
-    identity = pd.Series(ids, dtype="Int64")
-    is_unique = len(set(present)) == len(ids) and min(present, default=0) >= 0
-    numbers = present if is_unique else range(1, len(ids) + 1)
-    return identity, pd.Index(numbers, dtype="int64")
 
 
 def describe_counts(path: Path, what: str, counts: Mapping[str, int]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import shapely
@@ -41,12 +41,8 @@ MAX_NAME_BYTES = 2**20
 """Largest file of names of classes: 1 MiB."""
 
 
-class _Row(NamedTuple):
-    """A line of a text file of boxes."""
-
-    shape: shapely.Polygon
-    attributes: dict[str, str]
-    score: float | None = None
+_Row = tuple[shapely.Polygon, dict[str, str], float | None]
+"""Shape, attributes and score of a line of a text file of boxes."""
 
 
 class _TextBoxes(ObjectFormat):
@@ -132,18 +128,18 @@ class Yolo(_TextBoxes):
         box = numbers[:count]
         if np.abs(box - 0.5).max() > 0.6:  # boxes may extend a little beyond the edge
             raise ValueError("YOLO rows need fractions of the image size, from 0 to 1")
-        is_upright = count == 4
-        shape = (
-            make_centered_box(*box) if is_upright else make_polygon(box.reshape(4, 2))
-        )
+        if count == 4:
+            shape = make_centered_box(*box)
+        else:
+            shape = make_polygon(box.reshape(4, 2))
         score = float(numbers[count]) if len(numbers) > count else None
-        return _Row(shape, {"class": self.names.get(label, label)}, score)
+        return shape, {"class": self.names.get(label, label)}, score
 
 
 def _read_class_names(path: Path) -> dict[str, str]:
     """Return the names of classes by their numbers; none if YAML has no key `names`.
 
-    YAML is not constructed, so that `no` and `007` are names, too.
+    All scalars of YAML are read as texts, so that `no` and `007` are names, too.
     """
     try:
         text = read_regular_text(path, MAX_NAME_BYTES)
@@ -161,18 +157,13 @@ def _read_class_names(path: Path) -> dict[str, str]:
 
 
 def _parse_class_names(text: str) -> dict[str, str]:
-    root = yaml.compose(text, yaml.SafeLoader)
-    if not isinstance(root, yaml.MappingNode):
-        return {}
-    nodes = {key.value: value for key, value in root.value}
-    names = nodes.get("names")
-    if names is None:
-        return {}
-    if isinstance(names, yaml.ScalarNode):
-        raise ValueError("the key names has no list")
-    if isinstance(names, yaml.MappingNode):
-        return {str(key.value): str(node.value) for key, node in names.value}
-    return {str(number): str(node.value) for number, node in enumerate(names.value)}
+    content = yaml.load(text, yaml.BaseLoader)
+    names = content.get("names") if isinstance(content, dict) else None
+    if isinstance(names, list):
+        names = {str(number): name for number, name in enumerate(names)}
+    if names is None or isinstance(names, dict):
+        return {key: str(name) for key, name in (names or {}).items()}
+    raise ValueError("the key names has no list")
 
 
 @ANNOTATIONS.register
@@ -191,7 +182,8 @@ class Dota(_TextBoxes):
         if not self._has_class(fields):
             raise ValueError(f"{len(fields)} fields; DOTA rows are {_DOTA_ROWS}")
         shape = make_polygon(np.array(fields[:8], float).reshape(4, 2))
-        return _Row(shape, dict(zip(("class", "difficulty"), fields[8:], strict=False)))
+        attributes = dict(zip(("class", "difficulty"), fields[8:], strict=False))
+        return shape, attributes, None
 
     def _has_class(self, fields: list[str]) -> bool:
         return len(fields) >= 9 and not is_number(fields[8])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path, PureWindowsPath
 
@@ -14,42 +14,26 @@ from rsft.data.annotations.base import (
     read_annotations,
 )
 from rsft.errors import DataError, RequestError
+from rsft.types import Names
 
 _UPLOAD = re.compile(r"[0-9a-f]{8}-")  # before the name of an uploaded file
 
 
-def _base_name(name: str) -> str:
-    return PureWindowsPath(name).name  # separators of Windows and others
-
-
-def _stem(name: str) -> str:
-    return PureWindowsPath(name).stem
-
-
-def _has_name(name: str, image: Path) -> bool:
-    return _base_name(name) == image.name
-
-
-def _has_stem(name: str, image: Path) -> bool:
-    return _stem(name) == image.stem
-
-
-def _has_upload_stem(name: str, image: Path) -> bool:
-    return _stem(_UPLOAD.sub("", _base_name(name), count=1)) == image.stem
-
-
-def _is_folder(name: str, image: Path) -> bool:
-    return name == image.absolute().parent.name
-
-
-_MATCHES: tuple[tuple[str, Callable[[str, Path], bool]], ...] = (
-    ("", _has_name),
-    ("without its suffix", _has_stem),
-    ("without the prefix of an upload", _has_upload_stem),
-    ("the name of its folder", _is_folder),
+_RULES = (
+    "",
+    "without its suffix",
+    "without the prefix of an upload",
+    "the name of its folder",
 )
 """How the name of an image in a file is that of an image, from the strictest rule
 on."""
+
+
+def _list_forms(name: str) -> Names:
+    """Return the form of a name that each rule compares."""
+    path = PureWindowsPath(name)  # separators of Windows and others
+    uploaded = PureWindowsPath(_UPLOAD.sub("", path.name, count=1))
+    return path.name, path.stem, uploaded.stem, name
 
 
 class NoAnnotationsError(DataError):
@@ -137,7 +121,7 @@ def _find_file(folder: Path, image: Path) -> tuple[Path, bool]:
 
 def list_annotation_files(folder: Path) -> list[Path]:
     """Return the files of a folder whose suffix is that of a format."""
-    suffixes = {suffix for reader in annotation_formats() for suffix in reader.suffixes}
+    suffixes = set().union(*[reader.suffixes for reader in annotation_formats()])
     return [
         path
         for path in sorted(folder.iterdir())
@@ -146,7 +130,7 @@ def list_annotation_files(folder: Path) -> list[Path]:
 
 
 @lru_cache(maxsize=10_000)
-def _image_names(path: Path, modified: int) -> tuple[str, ...]:
+def _image_names(path: Path, modified: int) -> Names:
     """Return the names of the images in a file.
 
     A text file names none; neither does a file that cannot be read.
@@ -159,16 +143,17 @@ def _image_names(path: Path, modified: int) -> tuple[str, ...]:
         return ()
 
 
-def _match(names: tuple[str, ...], image: Path) -> tuple[list[str], str]:
+def _match(names: Names, image: Path) -> tuple[list[str], str]:
     """Return the names that are an image by the strictest rule, and this rule."""
-    for rule, is_match in _MATCHES:
-        matches = [name for name in names if is_match(name, image)]
-        ends = [f"/{PureWindowsPath(name).as_posix()}" for name in matches]
-        whole = [
-            name
-            for name, end in zip(matches, ends, strict=True)
-            if image.as_posix().endswith(end)
-        ]
+    folder = image.absolute().parent.name
+    targets = (image.name, image.stem, image.stem, folder)
+    forms = {name: _list_forms(name) for name in names}
+    for number, rule in enumerate(_RULES):
+        matches = [x for x in names if forms[x][number] == targets[number]]
+        whole = []
+        for name in matches:
+            if image.as_posix().endswith(f"/{PureWindowsPath(name).as_posix()}"):
+                whole.append(name)
         if len(whole) == 1:
             return whole, rule
         if matches:

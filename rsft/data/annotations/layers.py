@@ -20,6 +20,7 @@ from rsft.data.annotations.base import (
 from rsft.data.annotations.columns import arrow_column, typed_column
 from rsft.data.imagery.vectors import is_json, read_geojson, read_layer
 from rsft.errors import RequestError
+from rsft.types import Names
 
 _FID_COLUMNS = ("fid", "ogc_fid")  # names of feature ids that are not attributes
 _ROW = "rsft row"  # property that is added to GeoJSON features
@@ -34,7 +35,7 @@ class VectorLayer(AnnotationFormat):
 
     name = "layer"
     title = "vector layer"
-    suffixes: ClassVar[tuple[str, ...]] = (".gpkg", ".fgb", ".shp", ".kml", ".sqlite")
+    suffixes: ClassVar[Names] = (".gpkg", ".fgb", ".shp", ".kml", ".sqlite")
     has_layers = True
 
     def read(self, path: Path, layer: str | None = None) -> Annotations:

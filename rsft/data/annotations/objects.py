@@ -87,7 +87,9 @@ class ObjectList:
         """
         make_column = typed_column if has_types else text_column
         objects = self.objects
-        names = dict.fromkeys(name for item in objects for name in item.attributes)
+        names = dict[str, None]()
+        for item in objects:
+            names |= dict.fromkeys(item.attributes)
         columns = []
         for name in names:
             values = [item.attributes.get(name) for item in objects]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import shapely
 from numpy.typing import ArrayLike
+from shapely.affinity import rotate
 
 
 def try_shape(
@@ -23,30 +24,19 @@ def try_shape(
 
 
 def make_box(
-    left: float,
-    top: float,
-    right: float,
-    bottom: float,
-    *,
-    degrees: float = 0,
-    pivot: ArrayLike | None = None,
+    left: float, top: float, right: float, bottom: float, *, degrees: float = 0
 ) -> shapely.Polygon:
-    """Return a box, rotated around its center or a pivot.
+    """Return a box, rotated around its center.
 
     The rotation is clockwise as seen in an image, whose y axis points down.
 
     Raises:
         ValueError: a number is not finite, or the box has no area.
     """
-    corners = np.array(
-        [(left, top), (left, bottom), (right, bottom), (right, top)], float
-    )
-    if degrees:
-        cos = np.cos(np.radians(degrees))
-        sin = np.sin(np.radians(degrees))
-        origin = corners.mean(axis=0) if pivot is None else pivot
-        corners = (corners - origin) @ np.array([(cos, sin), (-sin, cos)]) + origin
-    return make_polygon(corners)
+    box = make_polygon([(left, top), (left, bottom), (right, bottom), (right, top)])
+    if not degrees:
+        return box
+    return make_polygon(shapely.get_coordinates(rotate(box, degrees))[:-1])
 
 
 def make_centered_box(

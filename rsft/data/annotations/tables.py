@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,7 +25,7 @@ from rsft.data.annotations.base import (
 from rsft.data.annotations.columns import text_column
 from rsft.data.annotations.layers import convert_columns
 from rsft.errors import RequestError
-from rsft.types import LONLAT, Floats
+from rsft.types import LONLAT, Floats, Names
 from rsft.utils.tables import read_parquet
 from rsft.utils.untrusted.documents import MAX_TABLE_BYTES, open_regular, parse_json
 from rsft.utils.untrusted.text_tables import (
@@ -36,7 +36,7 @@ from rsft.utils.untrusted.text_tables import (
     read_text_table,
 )
 
-_POSITIONS: dict[tuple[str, ...], str | None] = {
+_POSITIONS: dict[Names, str | None] = {
     ("xmin", "ymin", "xmax", "ymax"): None,
     ("west", "south", "east", "north"): LONLAT,
     ("lon", "lat"): LONLAT,
@@ -67,7 +67,7 @@ class _Columns(NamedTuple):
     header: Sequence[str]
     named: Mapping[str, str]
     numbers: dict[str, int]
-    position: tuple[str, ...]
+    position: Names
 
     @property
     def position_numbers(self) -> list[int]:
@@ -154,7 +154,10 @@ class Parquet(AnnotationFormat):
         try:
             open_regular(path, MAX_TABLE_BYTES).close()
             table = read_parquet(path)
-            geometry = None if self.columns else _read_geometry(table)
+            description = (table.schema.metadata or {}).get(b"geo")
+            geometry = None
+            if description is not None and not self.columns:
+                geometry = _read_geometry(table, description)
         except (KeyError, TypeError, AttributeError, IndexError) as error:
             raise RequestError(
                 f"its description as GeoParquet is damaged: {error!r}",
@@ -172,9 +175,10 @@ class Parquet(AnnotationFormat):
             raise RequestError(message, path, "export it again") from error
         ids = list(range(table.num_rows))
         if geometry is not None:
-            attributes, notes = convert_columns(path, geometry.attributes)
-            objects = annotation_table(geometry.shapes, ids, attributes)
-            return Annotations(objects, geometry.crs, notes=notes)
+            shapes, crs, table = geometry
+            attributes, notes = convert_columns(path, table)
+            objects = annotation_table(shapes, ids, attributes)
+            return Annotations(objects, crs, notes=notes)
         attributes, notes = convert_columns(path, table)
         header = [str(column.name) for column in attributes]
         columns = _find_columns(path, header, self.columns)
@@ -259,7 +263,7 @@ def _make_annotations(
         images = names.where(names.notna(), "").astype(str).tolist()
         counts = {"rows without the name of an image": images.count("")}
         notes = notes + describe_counts(path, "left out", counts)
-    guesses = "; ".join(filter(None, [rule(columns) for rule in _GUESSES]))
+    guesses = "; ".join(_list_guesses(columns))
     if guesses:
         notes = [*notes, f"{path.name}: {guesses}, by the names of columns"]
     is_complete = np.isfinite(floats).all(axis=1)
@@ -277,67 +281,48 @@ def _select_attributes(
     columns: _Columns, attributes: Sequence[pd.Series[Any]]
 ) -> list[pd.Series[Any]]:
     """Return the columns that are no position; the class has the name "class"."""
-    class_number = columns.numbers.get("class", -1)
-    is_named_class = columns.name_of("class").lower() == "class"
     selected = []
-    if class_number >= 0 and not is_named_class:
-        selected.append(attributes[class_number].rename("class"))
+    name = columns.name_of("class")
+    if name and name.lower() != "class":
+        selected.append(attributes[columns.numbers["class"]].rename("class"))
     for number, column in enumerate(attributes):
-        if number == class_number and is_named_class:
-            selected.append(column.rename("class"))
-        elif number not in columns.position_numbers:
-            selected.append(column)
+        if number in columns.position_numbers:
+            continue
+        if name.lower() == "class" and number == columns.numbers["class"]:
+            column = column.rename("class")
+        selected.append(column)
     return selected
 
 
-def _guess_position(columns: _Columns) -> str:
+def _list_guesses(columns: _Columns) -> Iterator[str]:
+    """Yield what was decided by names of columns that are not documented."""
     names = columns.position_names
-    if set(names.lower().split(", ")) <= _DOCUMENTED:
-        return ""
-    if set(columns.position) & set(columns.named):
-        return ""
-    return f"the position is {names}"
-
-
-def _guess_image(columns: _Columns) -> str:
-    crs = _POSITIONS[columns.position]
-    if columns.name_images and crs is None:
-        image = columns.name_of("image")
-        return f"{image} names the image and {columns.position_names} are pixels in it"
-    if columns.name_images:
-        return f"{columns.name_of('image')} names the image"
-    if columns.name_scenes and crs is None:
-        return (
+    is_named = set(columns.position) & set(columns.named)
+    if not is_named and not set(names.lower().split(", ")) <= _DOCUMENTED:
+        yield f"the position is {names}"
+    image = columns.name_of("image")
+    is_guessed = _POSITIONS[columns.position] is None
+    if columns.name_images and is_guessed:
+        yield f"{image} names the image and {names} are pixels in it"
+    elif columns.name_images:
+        yield f"{image} names the image"
+    elif columns.name_scenes and is_guessed:
+        yield (
             "rows of all scenes belong to an image; for those of one: --columns"
             " image=NAME"
         )
-    return ""
+    label = columns.name_of("class")
+    if label.lower() not in ("", "class") and "class" not in columns.named:
+        yield f"the class is {label}"
 
 
-def _guess_class(columns: _Columns) -> str:
-    name = columns.name_of("class")
-    if name.lower() in ("", "class") or "class" in columns.named:
-        return ""
-    return f"the class is {name}"
+def _read_geometry(table: pa.Table, description: bytes) -> tuple[Any, Any, pa.Table]:
+    """Return the shapes of GeoParquet, their coordinate system, and other columns.
 
-
-_GUESSES = (_guess_position, _guess_image, _guess_class)
-"""What was decided by names of columns that are not documented, as text, or ""."""
-
-
-class _Geometry(NamedTuple):
-    """Shapes of GeoParquet, their coordinate system, and the other columns."""
-
-    shapes: Any
-    crs: str | None
-    attributes: pa.Table
-
-
-def _read_geometry(table: pa.Table) -> _Geometry | None:
-    """Return the geometry of GeoParquet; None if the file is no GeoParquet."""
-    description = (table.schema.metadata or {}).get(b"geo")
-    if description is None:
-        return None
+    Args:
+        table: the content of the file.
+        description: its metadata "geo".
+    """
     geo = parse_json(description)
     name = geo["primary_column"]
     column = geo["columns"][name]
@@ -348,7 +333,7 @@ def _read_geometry(table: pa.Table) -> _Geometry | None:
         crs = CRS.from_user_input(crs).to_wkt()
     covering = {box["xmin"][0] for box in (column.get("covering") or {}).values()}
     shapes = shapely.from_wkb(table[name].to_numpy())
-    return _Geometry(shapes, crs, table.drop_columns([name, *covering]))
+    return shapes, crs, table.drop_columns([name, *covering])
 
 
 def csv_header(path: Path) -> set[str]:

@@ -8,7 +8,7 @@ from rsft.data.imagery import units as pixel_units
 from rsft.data.imagery.document import StoredDocument
 from rsft.data.imagery.units import DIGITAL_UNITS
 from rsft.errors import DataError
-from rsft.types import Pixels
+from rsft.types import Names, Pixels
 
 SPACING_TOLERANCE = 0.1
 """Largest accepted relative difference of the pixel spacing. Augmentation scales by 15
@@ -37,14 +37,14 @@ class ChipSpec(StoredDocument):
 
     units: InstanceOf[Collection[str]]
     digital: str | None = None
-    bands: tuple[str, ...]
+    bands: Names
     crop: int | None = None
     spacing_m: float | None = None
     side: int | None = None
     owner: str = Field(default="the model", exclude=True)
 
     @property
-    def used_bands(self) -> tuple[str, ...]:
+    def used_bands(self) -> Names:
         """Names of the bands that a chip needs, in the order of `bands`."""
         return self.bands
 
@@ -81,7 +81,7 @@ class ChipSpec(StoredDocument):
             )
         return [names.index(band) for band in used]
 
-    def assumed_bands(self, count: int, names: Sequence[str] | None) -> tuple[str, ...]:
+    def assumed_bands(self, count: int, names: Sequence[str] | None) -> Names:
         """Return what the bands of a file without names are taken for.
 
         The result is empty if their order does not matter: one band has no order, and

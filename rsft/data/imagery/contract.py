@@ -15,7 +15,7 @@ from rsft.data.imagery.bands import required_bands
 from rsft.data.imagery.chip_spec import ChipSpec
 from rsft.data.imagery.input_transform import InputTransform
 from rsft.data.imagery.stretch import Statistics, Stretches
-from rsft.types import Bytes, Pixels
+from rsft.types import Bytes, Names, Pixels
 
 _ORDER = (
     "units",
@@ -71,7 +71,7 @@ class Contract(InputTransform, ChipSpec):
         )
 
     @property
-    def used_bands(self) -> tuple[str, ...]:
+    def used_bands(self) -> Names:
         """Names of the bands of the planes, in the order of `bands`."""
         return _used_bands(self.planes, self.bands)
 
@@ -98,6 +98,6 @@ class Contract(InputTransform, ChipSpec):
 
 
 @lru_cache(maxsize=256)
-def _used_bands(planes: tuple[str, ...], bands: tuple[str, ...]) -> tuple[str, ...]:
+def _used_bands(planes: Names, bands: Names) -> Names:
     required = set().union(*map(required_bands, planes))
     return tuple(band for band in bands if band in required) or bands

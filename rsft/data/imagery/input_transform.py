@@ -12,7 +12,7 @@ from rsft.data.imagery.document import StoredDocument
 from rsft.data.imagery.resize import center_crop, resize_image
 from rsft.data.imagery.stretch import Stretches
 from rsft.data.imagery.units import convert_unit
-from rsft.types import Bytes, Pixels
+from rsft.types import Bytes, Names, Pixels
 
 _MIN_DEVIATION = 5 / 255
 """Added to the standard deviation of a chip, 0-1: otherwise an empty chip would become
@@ -36,7 +36,7 @@ class InputTransform(StoredDocument):
     """
 
     units: Stretches
-    planes: tuple[str, ...]
+    planes: Names
     crop: int | None
     size: int
     mean: tuple[float, ...]

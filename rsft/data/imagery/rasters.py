@@ -30,7 +30,7 @@ from rsft.data.imagery.bands import BANDS, POLARIZATIONS
 from rsft.data.imagery.scene_uri import SceneUri, file_state
 from rsft.data.imagery.units import DIGITAL_UNITS, as_float32
 from rsft.errors import DataError
-from rsft.types import Pixels, Plane
+from rsft.types import Names, Pixels, Plane
 from rsft.utils.untrusted.documents import open_regular, parse_xml
 from rsft.utils.untrusted.gdal_drivers import limit_drivers
 from rsft.utils.untrusted.hdf5_files import find_named_files
@@ -433,7 +433,7 @@ def read_tiff_tags(path: Path, read: Callable[[Any], _T]) -> _T | None:
             return None
 
 
-def read_band_names(file: Any) -> tuple[str, ...] | None:
+def read_band_names(file: Any) -> Names | None:
     """Return the names of the bands of an open raster.
 
     The name of a band comes from its description ("VV", "Sigma0_VV_db", "B4"), else
@@ -482,8 +482,10 @@ def read_unit(files: Iterable[Any], path: object) -> str | None:
     Raises:
         DataError: bands have different units, or a unit is no text.
     """
+    units = []
     try:
-        units = [unit for file in files for unit in file.units]
+        for file in files:
+            units += file.units
     except UnicodeDecodeError as error:
         raise DataError(
             f"the unit of a band is no text: {error}", path, "remove it from the file"

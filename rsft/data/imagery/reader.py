@@ -11,9 +11,7 @@ import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal
 
-import cv2
 import numpy as np
 from PIL import ExifTags, Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
@@ -177,22 +175,13 @@ def _decode_tiff(data: bytes, path: Path) -> Pixels:
 
 def _read_tiff_orientation(data: bytes) -> int | None:
     """Return the tag Orientation of a TIFF, which GDAL ignores."""
-    start_of_entry = b"\x01\x12\0\x03"
-    order: Literal["big", "little"] = "big"
-    if data.startswith(b"I"):
-        start_of_entry = b"\x12\x01\x03\0"
-        order = "little"
-    header = data[:8]
-    offset = data[4:8]
-    if b"+" in data[:4]:  # BigTIFF
-        header = data[:16]
-        offset = data[8:16]
-    start = int.from_bytes(offset, order)
-    if start_of_entry not in data[start : start + 4096]:
+    tags = ImageFileDirectory_v2(data[:16] if b"+" in data[:4] else data[:8])
+    # the directory has these bytes of the tag in the order of the file
+    entry = b"\x12\x01\x03\0" if data.startswith(b"I") else b"\x01\x12\0\x03"
+    if entry not in data[tags.next : tags.next + 4096]:
         return None  # reading all tags takes longer
-    tags = ImageFileDirectory_v2(header)
     stream = io.BytesIO(data)
-    stream.seek(start)
+    stream.seek(tags.next)
     tags.load(stream)
     return int(tags.get(_ORIENTATION, 1))
 
@@ -213,7 +202,7 @@ def _check_upright(orientation: int | None, path: Path) -> None:
 def _decode(data: bytes, path: Path, is_intact: bool) -> Pixels:
     """Decode any format except TIFF with Pillow, which reports missing bytes.
 
-    OpenCV and GDAL fill them in silently.
+    GDAL fills them in silently.
     """
     image = open_image(path, data)
     if is_intact and _is_plain_png(image, data):
@@ -228,7 +217,9 @@ def _decode(data: bytes, path: Path, is_intact: bool) -> Pixels:
         if data.rfind(_PNG_END) < 0:  # search from the end, where the marker is
             raise ValueError("the PNG has no end")
         if data[24] == 16 and image.mode in ("RGB", "RGBA", "LA"):
-            return _decode_deep_png(data)
+            from rsft.data.imagery.rasters import read_png
+
+            return read_png(data)  # Pillow only reads 8 of 16 bits
     if image.mode in _EXPANDED:
         image = image.convert(_EXPANDED[image.mode])
     return np.asarray(image)
@@ -241,15 +232,6 @@ def _is_plain_png(image: Image.Image, data: bytes) -> bool:
         return False
     is_upright = b"eXIf" not in data[data.rfind(b"IDAT") :]
     return data[24] == 8 and image.mode in ("L", "RGB") and is_upright
-
-
-def _decode_deep_png(data: bytes) -> Pixels:
-    """Decode a PNG of 16 bits and several bands, of which Pillow only reads 8 bits."""
-    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if pixels is None:
-        raise ValueError("OpenCV cannot read the PNG")
-    # from OpenCV's B, G, R
-    return np.concatenate([pixels[:, :, 2::-1], pixels[:, :, 3:]], axis=2)
 
 
 def check_values(pixels: Pixels, path: object) -> None:

@@ -228,7 +228,6 @@ def check_unit(pixels: Pixels, unit: str) -> None:
     Raises:
         DataError: the unit is unknown, or does not fit the data type or the values.
     """
-    unit = parse_unit(unit)
     check_dtype(pixels.dtype, unit)
     if pixels.dtype.kind != "f":
         return

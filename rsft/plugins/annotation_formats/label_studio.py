@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import numpy as np
 import shapely
+from shapely.affinity import rotate, scale
 
-from rsft.data.annotations.base import FRACTION, load_document
+from rsft.data.annotations.base import FRACTION
 from rsft.data.annotations.objects import DocumentFormat, ObjectList
 from rsft.data.annotations.shapes import make_box, make_point, make_polygon, try_shape
-from rsft.data.annotations.tables import csv_header
-from rsft.utils.untrusted.documents import parse_json
-from rsft.utils.untrusted.text_tables import read_text_table
+from rsft.types import JsonObject
 
 _SHAPE_KEYS = frozenset(
     ["x", "y", "width", "height", "rotation", "points", "radiusX", "radiusY", "rle"]
@@ -28,41 +26,20 @@ _SHAPE_KEYS = frozenset(
 _CONTENT_KEYS = ("choices", "text", "rating", "number", "taxonomy", "datetime")
 """Keys whose value belongs to a region or to the image: they become attributes."""
 
-_CSV_HEADER = frozenset({"annotation_id", "annotator", "lead_time"})
-
-_RECORD_KEYS = frozenset(
-    [
-        "id",
-        "annotation_id",
-        "annotator",
-        "created_at",
-        "updated_at",
-        "lead_time",
-        "was_cancelled",
-        "agreement",
-    ]
-)
-"""Keys of JSON-MIN and CSV that neither the data nor the labels have."""
-
 
 class LabelStudio(DocumentFormat):
     """Rectangles, polygons and keypoints of Label Studio in fractions of the image.
 
-    The file is JSON, JSON-MIN or CSV. Of several annotations of a task, the ground
-    truth is read, or else the newest one. The identity of an object is that of its
-    region, or its number from 1.
+    The file is the full JSON. Of several annotations of a task, the ground truth is
+    read, or else the newest one. The identity of an object is that of its region, or
+    its number from 1.
     """
 
     name = "labelstudio"
     title = "Label Studio"
-    suffixes = (".json", ".csv")
+    suffixes = (".json",)
     crs = FRACTION
-    hint = "export it again as JSON, JSON-MIN or CSV"
-
-    def recognizes(self, path: Path) -> bool:
-        if path.suffix.lower() == ".csv":
-            return csv_header(path) >= _CSV_HEADER
-        return super().recognizes(path)
+    hint = "export it again as JSON"
 
     def matches(self, content: Any) -> bool:
         task = content[0] if isinstance(content, list) and content else content
@@ -70,17 +47,10 @@ class LabelStudio(DocumentFormat):
             return False
         return "annotation_id" in task or isinstance(task.get("data"), dict)
 
-    def parse(self, path: Path, objects: ObjectList) -> None:
-        if path.suffix.lower() == ".csv":
-            cells = read_text_table(path).cells.map(_parse_cell)
-            self.parse_content(cells.to_dict("records"), objects)
-        else:
-            self.parse_content(load_document(path), objects)
-
     def parse_content(self, content: Any, objects: ObjectList) -> None:
         tasks = content if isinstance(content, list) else [content]
         if "annotation_id" in tasks[0]:
-            tasks = _make_tasks(tasks)
+            raise ValueError("the file is JSON-MIN, which lacks sizes and results")
         for task in tasks:
             data = {str(key): value for key, value in task["data"].items()}
             key = _find_image_key(data)
@@ -100,13 +70,13 @@ class LabelStudio(DocumentFormat):
 
 @dataclass
 class _Region:
-    """What several results say about one region."""
+    """What several results say about one region; the keys of `labels` are ordered."""
 
     identity: Any = None
-    shape: dict[str, Any] = field(default_factory=dict)
+    shape: JsonObject = field(default_factory=dict)
     size: tuple[Any, Any] = (None, None)
-    labels: list[str] = field(default_factory=list)
-    attributes: dict[str, Any] = field(default_factory=dict)
+    labels: dict[str, None] = field(default_factory=dict)
+    attributes: JsonObject = field(default_factory=dict)
 
     def find_label(self) -> str | None:
         """Return the labels; without a label, the only choice is the class."""
@@ -116,45 +86,7 @@ class _Region:
         return texts[0] if len(texts) == 1 else None
 
 
-def _parse_cell(cell: str) -> Any:
-    """Return the content of a cell: regions are JSON."""
-    if cell[:1] not in ("[", "{"):
-        return cell
-    try:
-        return parse_json(cell)
-    except ValueError:
-        return cell
-
-
-def _make_tasks(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the records of JSON-MIN or CSV with the structure of the full JSON."""
-    tasks: dict[str, dict[str, Any]] = {}
-    for number, record in enumerate(records):
-        data = {}
-        result = []
-        for name, value in record.items():
-            if name in _RECORD_KEYS:
-                continue
-            if _has_regions(value):
-                result += [{**item, "from_name": name, "value": item} for item in value]
-            else:
-                data[name] = value
-        key = str(record.get("id", f"row {number}"))
-        task = tasks.setdefault(key, {"data": data, "annotations": []})
-        identity = record["annotation_id"]
-        task["annotations"].append({**record, "id": identity, "result": result})
-    return list(tasks.values())
-
-
-def _has_regions(value: Any) -> bool:
-    if not isinstance(value, list) or not all(isinstance(x, dict) for x in value):
-        return False
-    return any(not _SHAPE_KEYS.isdisjoint(item) for item in value)
-
-
-def _choose_annotation(
-    task: Mapping[str, Any], left_out: Counter[str]
-) -> Mapping[str, Any]:
+def _choose_annotation(task: JsonObject, left_out: Counter[str]) -> JsonObject:
     """Return the ground truth, or else the newest annotation that is not canceled.
 
     An empty one without any.
@@ -168,22 +100,22 @@ def _choose_annotation(
     return max(reversed(usable), key=_rank_annotation, default={})
 
 
-def _is_canceled(annotation: Mapping[str, Any]) -> bool:
+def _is_canceled(annotation: JsonObject) -> bool:
     state = annotation.get("was_cancelled") or annotation.get("skipped")
     return str(state).lower() == "true"
 
 
-def _rank_annotation(annotation: Mapping[str, Any]) -> tuple[bool, str]:
+def _rank_annotation(annotation: JsonObject) -> tuple[bool, str]:
     time = annotation.get("updated_at") or annotation.get("created_at")
     return annotation.get("ground_truth") is True, str(time)
 
 
 def _read_regions(
-    results: Iterable[Mapping[str, Any]], left_out: Counter[str]
-) -> tuple[list[_Region], dict[str, Any]]:
+    results: Iterable[JsonObject], left_out: Counter[str]
+) -> tuple[list[_Region], JsonObject]:
     """Return the regions, and the attributes of the whole image."""
     regions: dict[str, _Region] = {}
-    shared: dict[str, Any] = {}
+    shared: JsonObject = {}
     for result in results:
         value = result.get("value")
         if not isinstance(value, dict):
@@ -206,14 +138,10 @@ def _read_regions(
             region.shape = shape
             region.size = result.get("original_width"), result.get("original_height")
             region.attributes |= content
-            _add_labels(region, value)
+            for kind, labels in value.items():
+                if kind.endswith("labels"):
+                    region.labels |= dict.fromkeys(labels)
     return list(regions.values()), shared
-
-
-def _add_labels(region: _Region, value: Mapping[str, Any]) -> None:
-    for key, labels in value.items():
-        if key.endswith("labels"):
-            region.labels += [x for x in labels if x not in region.labels]
 
 
 def _take_single(values: Any) -> Any:
@@ -222,29 +150,33 @@ def _take_single(values: Any) -> Any:
     return values
 
 
-def _make_shape(shape: Mapping[str, Any], size: tuple[Any, Any]) -> shapely.Geometry:
+def _make_shape(shape: JsonObject, size: tuple[Any, Any]) -> shapely.Geometry:
     """Return a shape in fractions of the image size.
 
     A rectangle is rotated clockwise around its first corner.
     """
     if "points" in shape:
         return make_polygon(np.array(shape["points"], float) / 100)
-    x = float(shape["x"])
-    y = float(shape["y"])
+    left = float(shape["x"]) / 100
+    top = float(shape["y"]) / 100
     if "height" not in shape:  # the width of a keypoint is that of its symbol
-        return make_point(x / 100, y / 100)
+        return make_point(left, top)
+    right = left + float(shape["width"]) / 100
+    bottom = top + float(shape["height"]) / 100
+    box = make_box(left, top, right, bottom)
     degrees = float(shape.get("rotation") or 0)
-    if degrees and not all(size):
+    if not degrees:
+        return box
+    if not all(size):
         raise KeyError("original_width or original_height")
-    scale = np.array(size if degrees else (1, 1), float)
-    first = np.array([x, y]) / 100
-    sides = np.array([float(shape["width"]), float(shape["height"])]) / 100
-    low = first * scale
-    box = make_box(*low, *(low + sides * scale), degrees=degrees, pivot=low)
-    return make_polygon(shapely.get_coordinates(box)[:-1] / scale)
+    width, height = size
+    pixels = scale(box, width, height, origin=(0, 0))
+    rotated = rotate(pixels, degrees, origin=(left * width, top * height))
+    fractions = scale(rotated, 1 / width, 1 / height, origin=(0, 0))
+    return make_polygon(shapely.get_coordinates(fractions)[:-1])
 
 
-def _find_image_key(data: Mapping[str, Any]) -> str | None:
+def _find_image_key(data: JsonObject) -> str | None:
     """Return the key of the task data that names the image.
 
     It is `image`, or else the first with a name of a file.

@@ -14,7 +14,7 @@ import pandas as pd
 
 from rsft.inference.writers.layer import PredictionLayer, SceneBoxes
 from rsft.inference.writers.table_format import TableFormat
-from rsft.types import Floats
+from rsft.types import Floats, JsonObject
 from rsft.utils.atomic_files import write_text
 
 
@@ -37,7 +37,7 @@ class CocoObjects(_Json):
 
     name = "coco.json"
 
-    def make_content(self, layer: PredictionLayer) -> dict[str, Any]:
+    def make_content(self, layer: PredictionLayer) -> JsonObject:
         info = {"description": "predictions of rsft", **layer.metadata}
         content = coco_content(layer.table, layer.boxes, layer.classes)
         return {"info": info, **content}
@@ -48,14 +48,14 @@ class LabelStudioTasks(_Json):
 
     name = "labelstudio.json"
 
-    def make_content(self, layer: PredictionLayer) -> list[dict[str, Any]]:
+    def make_content(self, layer: PredictionLayer) -> list[JsonObject]:
         version = str(layer.metadata.get("bundle_sha256", "rsft"))[:12]
         return label_studio_content(layer.table, layer.boxes, version)
 
 
 def coco_content(
     table: pd.DataFrame, scenes: Mapping[str, SceneBoxes], classes: tuple[str, ...]
-) -> dict[str, Any]:
+) -> JsonObject:
     """Make a COCO data set of predictions.
 
     Args:
@@ -102,7 +102,7 @@ def coco_content(
 
 def label_studio_content(
     table: pd.DataFrame, scenes: Mapping[str, SceneBoxes], version: str
-) -> list[dict[str, Any]]:
+) -> list[JsonObject]:
     """Make pre-annotations of Label Studio.
 
     Args:
@@ -113,7 +113,7 @@ def label_studio_content(
     Returns:
         One task per scene with one prediction, for the tags `label` and `image`.
     """
-    results: dict[str, list[dict[str, Any]]] = {name: [] for name in scenes}
+    results: dict[str, list[JsonObject]] = {name: [] for name in scenes}
     for box in _boxes(table, scenes):
         scene = scenes[box.scene]
         start, width, height, rotation = _rectangle(box.corners)

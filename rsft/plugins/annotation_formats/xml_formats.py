@@ -67,15 +67,16 @@ def _read_numbers(element: Element, box: str, names: str) -> list[float]:
     Raises:
         KeyError: one of them is missing.
     """
-    texts = {
-        f"{box}/{name}": element.findtext(f"{box}/{name}") for name in names.split()
-    }
-    if element.find(box) is None:
+    parent = element.find(box)
+    if parent is None:
         raise KeyError(box)
-    for key, text in texts.items():
+    numbers = []
+    for name in names.split():
+        text = parent.findtext(name)
         if text is None:
-            raise KeyError(key)
-    return [float(text or "") for text in texts.values()]
+            raise KeyError(f"{box}/{name}")
+        numbers.append(float(text))
+    return numbers
 
 
 class Cvat(_XmlFormat):

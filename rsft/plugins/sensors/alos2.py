@@ -8,13 +8,13 @@ reads. The pixels of level 1.1 are complex.
 """
 
 import re
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
 from rsft.data.imagery.products.calibration import FactorCalibration
-from rsft.data.imagery.products.headers import MAX_HEADER_BYTES, HeaderProduct
-from rsft.data.imagery.products.product import Product
+from rsft.data.imagery.products.headers import MAX_HEADER_BYTES, HeaderProduct, Images
+from rsft.data.imagery.products.product import (
+    Handles,
+    Product,
+)
 from rsft.utils.untrusted.documents import read_regular
 
 _FACTOR = 10**-8.3  # CF of -83.0 dB
@@ -38,7 +38,7 @@ class Alos2(HeaderProduct):
     detected = "a detected product (level 1.5)"
     summary: dict[str, str]
 
-    def load(self) -> dict[str, Path] | None:
+    def load(self) -> Images | None:
         """Read the lines KEY="VALUE" of the summary, which list the files.
 
         Without a summary, the volume directory of CEOS only says that this is ALOS-2.
@@ -68,7 +68,7 @@ class Alos2(HeaderProduct):
                 images[match[1]] = self.root / name
         return images
 
-    def describe(self, handles: Sequence[Any]) -> Product:
+    def describe(self, handles: Handles) -> Product:
         """Return the calibration factor, the times and the pass.
 
         The pass is the last letter of the product.

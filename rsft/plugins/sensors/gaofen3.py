@@ -9,9 +9,7 @@ Complex products (1A, productType SLC) have the bands I and Q.
 """
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 from xml.etree.ElementTree import Element
 
 import numpy as np
@@ -19,9 +17,12 @@ import numpy as np
 from rsft.data.imagery.bands import POLARIZATIONS
 from rsft.data.imagery.products.calibration import FactorCalibration
 from rsft.data.imagery.products.elements import read_numbers, read_text
-from rsft.data.imagery.products.headers import HeaderProduct, read_header_xml
+from rsft.data.imagery.products.headers import HeaderProduct, Images, read_header_xml
 from rsft.data.imagery.products.line_table import LineTable
-from rsft.data.imagery.products.product import Product
+from rsft.data.imagery.products.product import (
+    Handles,
+    Product,
+)
 from rsft.errors import DataError
 
 _POLARIZATION = re.compile(r"_(HHHV|HVHH|VVVH|VHVV|AHV|DH|DV|HH|HV|VH|VV)_")
@@ -39,7 +40,7 @@ class Gaofen3(HeaderProduct):
     detected = "a detected product (level 1B or 2)"
     product: Element
 
-    def load(self) -> dict[str, Path] | None:
+    def load(self) -> Images | None:
         """Read the header.
 
         It does not name its images: they have its name, with one polarization.
@@ -63,7 +64,7 @@ class Gaofen3(HeaderProduct):
             images[band] = next(filter(Path.is_file, files), files[0])
         return images
 
-    def describe(self, handles: Sequence[Any]) -> Product:
+    def describe(self, handles: Handles) -> Product:
         """Read the calibration, the incidence angles and the time."""
         if any(file.count == 2 for file in handles):
             raise DataError(

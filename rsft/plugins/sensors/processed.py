@@ -7,10 +7,8 @@ backscatter convention.
 """
 
 import re
-from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 from xml.etree.ElementTree import Element
 
 import numpy as np
@@ -18,9 +16,13 @@ import numpy as np
 from rsft.data.imagery.bands import POLARIZATIONS
 from rsft.data.imagery.products.calibration import FactorCalibration
 from rsft.data.imagery.products.elements import read_number, read_text
-from rsft.data.imagery.products.headers import HeaderProduct, read_header_xml
+from rsft.data.imagery.products.headers import HeaderProduct, Images, read_header_xml
 from rsft.data.imagery.products.line_table import LineTable
-from rsft.data.imagery.products.product import Product, SensorProduct
+from rsft.data.imagery.products.product import (
+    Handles,
+    Product,
+    SensorProduct,
+)
 from rsft.data.imagery.rasters import open_raster
 from rsft.types import Floats
 
@@ -64,12 +66,12 @@ class Dimap(HeaderProduct):
     document: Element
     unit: str
 
-    def load(self) -> dict[str, Path] | None:
+    def load(self) -> Images | None:
         """Read the names of the bands. Virtual bands have no file."""
         self.document = read_header_xml(self.header)
         path = "Image_Interpretation/Spectral_Band_Info/BAND_NAME"
         names = [element.text or "" for element in self.document.iterfind(path)]
-        images: dict[str, dict[str, Path]] = {}
+        images: dict[str, Images] = {}
         for name in names:
             match = _BAND.fullmatch(name.lower())
             file = self._file(f"{name}.img")
@@ -85,7 +87,7 @@ class Dimap(HeaderProduct):
             return {}
         return None
 
-    def describe(self, handles: Sequence[Any]) -> Product:
+    def describe(self, handles: Handles) -> Product:
         """Read the time, the pass and the incidence angles."""
         kind = self.document.findtext("Production/PRODUCT_TYPE", "")
         direction = read_text(self.document, ".//MDATTR[@name='PASS']")
@@ -147,7 +149,7 @@ class AsfRtc(HeaderProduct):
     detected = "an RTC product"
     granule: re.Match[str]
 
-    def load(self) -> dict[str, Path] | None:
+    def load(self) -> Images | None:
         """Find the images, whose names begin with that of the header."""
         match = _GRANULE.match(self.header.name)
         if match is None:
@@ -156,7 +158,7 @@ class AsfRtc(HeaderProduct):
         images = {band: self._file(f"_{band}.tif") for band in POLARIZATIONS}
         return {band: image for band, image in images.items() if image.is_file()}
 
-    def describe(self, handles: Sequence[Any]) -> Product:
+    def describe(self, handles: Handles) -> Product:
         """Return the quantity, the time and the incidence angles at the ellipsoid."""
         time, quantity = self.granule.groups()
         calibrations = {}
@@ -189,16 +191,15 @@ class OperaRtc(SensorProduct):
     title = "OPERA RTC-S1"
 
     @classmethod
-    def read_tags(cls, handles: Sequence[Any]) -> Product | None:
+    def read_tags(cls, handles: Handles) -> Product | None:
         """Read the convention of the backscatter, the time and the pass."""
         tags = {key.upper(): value for key, value in handles[0].tags().items()}
         unit = tags.get(_CONVENTION.format("NORMALIZATION"), "")
         scale = tags.get(_CONVENTION.format("EXPRESSION"), "")
         if unit not in ("gamma0", "sigma0", "beta0") or "intensity" not in scale:
             return None
-        names = [
-            match[1] for file in handles for match in _OPERA_BAND.finditer(file.name)
-        ]
+        matches = filter(None, [_OPERA_BAND.search(file.name) for file in handles])
+        names = [match[1] for match in matches]
         is_complete = len(names) == sum(file.count for file in handles)
         return Product(
             kind=cls.title,

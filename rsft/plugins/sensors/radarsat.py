@@ -14,8 +14,7 @@ not calibrated, because there the column of a pixel is not its range.
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 from xml.etree.ElementTree import Element
 
 import numpy as np
@@ -29,9 +28,13 @@ from rsft.data.imagery.products.elements import (
     read_text,
     read_tie_points,
 )
-from rsft.data.imagery.products.headers import HeaderProduct, read_header_xml
+from rsft.data.imagery.products.headers import HeaderProduct, Images, read_header_xml
 from rsft.data.imagery.products.line_table import LineTable
-from rsft.data.imagery.products.product import Product, RadarMotion
+from rsft.data.imagery.products.product import (
+    Handles,
+    Product,
+    RadarMotion,
+)
 from rsft.types import Floats
 
 _UNITS = {"sigma0": "Sigma Nought", "gamma0": "Gamma", "beta0": "Beta Nought"}
@@ -69,7 +72,7 @@ class Radarsat(HeaderProduct):
     names: ClassVar[_Names]
     product: Element
 
-    def load(self) -> dict[str, Path] | None:
+    def load(self) -> Images | None:
         """Read the header."""
         self.product = read_header_xml(self.header)
         if not self._text("sourceAttributes/satellite").startswith(self.satellite):
@@ -83,7 +86,7 @@ class Radarsat(HeaderProduct):
             images[image.get("pole", "")] = self.header.parent / (image.text or "")
         return images
 
-    def describe(self, handles: Sequence[Any]) -> Product:
+    def describe(self, handles: Handles) -> Product:
         """Read the calibration, the incidence angles, the times and the orbit."""
         kind = self._text(_TYPE)
         start = self._text("sourceAttributes/rawDataStartTime")

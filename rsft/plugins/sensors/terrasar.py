@@ -12,7 +12,6 @@ center in a map projection.
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element
 
@@ -29,9 +28,13 @@ from rsft.data.imagery.products.elements import (
     read_text,
     read_tie_points,
 )
-from rsft.data.imagery.products.headers import HeaderProduct, read_header_xml
+from rsft.data.imagery.products.headers import HeaderProduct, Images, read_header_xml
 from rsft.data.imagery.products.line_table import LineTable
-from rsft.data.imagery.products.product import Product, RadarMotion
+from rsft.data.imagery.products.product import (
+    Handles,
+    Product,
+    RadarMotion,
+)
 from rsft.types import Floats
 
 _UNITS: dict[str, Callable[[Floats], Floats]] = {
@@ -57,7 +60,7 @@ class TerraSarX(HeaderProduct):
     detected = "a detected product (MGD, GEC or EEC)"
     product: Element
 
-    def load(self) -> dict[str, Path] | None:
+    def load(self) -> Images | None:
         """Read the header.
 
         COSAR files are left out: GDAL reads their complex pixels.
@@ -74,7 +77,7 @@ class TerraSarX(HeaderProduct):
                 images[image.findtext("polLayer", "")] = file
         return images
 
-    def describe(self, handles: Sequence[Any]) -> Product:
+    def describe(self, handles: Handles) -> Product:
         """Read the calibration, the incidence angles, the times and the orbit."""
         corners = self.product.findall("productInfo/sceneInfo/sceneCornerCoord")
         start = self._text("sceneInfo/start/timeUTC")

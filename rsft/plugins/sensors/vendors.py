@@ -14,10 +14,7 @@ Sources:
   factor of its 8-bit pixels is published, so they are digital numbers.
 """
 
-import math
 import re
-from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from rsft.data.imagery.bands import POLARIZATIONS
@@ -25,10 +22,16 @@ from rsft.data.imagery.products.calibration import FactorCalibration
 from rsft.data.imagery.products.headers import (
     MAX_HEADER_BYTES,
     HeaderProduct,
+    Images,
     read_header_xml,
 )
 from rsft.data.imagery.products.line_table import LineTable
-from rsft.data.imagery.products.product import Product, SensorProduct
+from rsft.data.imagery.products.product import (
+    Handles,
+    Product,
+    SensorProduct,
+)
+from rsft.types import JsonObject, Names
 from rsft.utils.untrusted.documents import load_json, parse_json
 
 _MAX_TAG = 2**24  # characters of JSON that are parsed
@@ -56,7 +59,7 @@ class NisarGcov(SensorProduct):
     title = "NISAR GCOV"
 
     @classmethod
-    def read_tags(cls, handles: Sequence[Any]) -> Product | None:
+    def read_tags(cls, handles: Handles) -> Product | None:
         """Recognize the name of the subdataset."""
         match = _GCOV.search(handles[0].name)
         if match:
@@ -75,9 +78,9 @@ class Capella(HeaderProduct):
     headers = ("*_extended.json",)
     marker = b'"collect"'
     detected = "a detected image (GEO or GEC)"
-    collect: dict[str, Any]
+    collect: JsonObject
 
-    def load(self) -> dict[str, Path] | None:
+    def load(self) -> Images | None:
         """Read the extended metadata."""
         self.collect = _object(load_json(self.header, MAX_HEADER_BYTES), "collect")
         if "scale_factor" not in _object(self.collect, "image"):
@@ -86,12 +89,12 @@ class Capella(HeaderProduct):
         band = _capella_band(self.collect)
         return {band or "": self.header.with_name(name)}
 
-    def describe(self, handles: Sequence[Any]) -> Product:
+    def describe(self, handles: Handles) -> Product:
         """Read the scale factor, the time and the incidence angle."""
         return _describe_capella(self.collect, handles)
 
     @classmethod
-    def read_tags(cls, handles: Sequence[Any]) -> Product | None:
+    def read_tags(cls, handles: Handles) -> Product | None:
         """Read the same from the image description."""
         description = _parse(_tags(handles).get("TIFFTAG_IMAGEDESCRIPTION"))
         collect = _object(description, "collect")
@@ -111,9 +114,9 @@ class Iceye(HeaderProduct):
     headers = ("*.xml", "ICEYE*.json")
     marker = b"ICEYE"
     detected = "the detected image (GRD)"
-    properties: Mapping[str, Any]
+    properties: JsonObject
 
-    def load(self) -> dict[str, Path] | None:
+    def load(self) -> Images | None:
         """Read the properties."""
         image = self.header.with_suffix(".tif")
         if self.header.suffix == ".json":
@@ -131,12 +134,12 @@ class Iceye(HeaderProduct):
             return None
         return {_first_band(self.properties.get("sar:polarizations")) or "": image}
 
-    def describe(self, handles: Sequence[Any]) -> Product:
+    def describe(self, handles: Handles) -> Product:
         """Read the calibration factor, the time, the pass and the incidence angle."""
         return _describe_iceye(self.properties, self.properties[_FACTOR], handles)
 
     @classmethod
-    def read_tags(cls, handles: Sequence[Any]) -> Product | None:
+    def read_tags(cls, handles: Handles) -> Product | None:
         """Read the same from the tags; older products have a tag with the factor."""
         tags = _tags(handles)
         properties = _parse(tags.get("ICEYE_PROPERTIES"))
@@ -154,9 +157,9 @@ class Umbra(HeaderProduct):
     headers = ("*_METADATA.json",)
     marker = b'"collects"'
     detected = "the geocoded image (GEC)"
-    collect: dict[str, Any]
+    collect: JsonObject
 
-    def load(self) -> dict[str, Path] | None:
+    def load(self) -> Images | None:
         """Read the metadata."""
         metadata = load_json(self.header, MAX_HEADER_BYTES)
         if not str(metadata.get("vendor")).startswith("Umbra"):
@@ -171,7 +174,7 @@ class Umbra(HeaderProduct):
             self.complex_kind = "SICD"
         return {_first_band(self.collect.get("polarizations")) or "": image}
 
-    def describe(self, handles: Sequence[Any]) -> Product:
+    def describe(self, handles: Handles) -> Product:
         """Read the time, the pass and the incidence angle."""
         return Product(
             kind=f"{self.title} GEC",
@@ -183,9 +186,10 @@ class Umbra(HeaderProduct):
         )
 
 
-def _describe_capella(collect: Mapping[str, Any], handles: Sequence[Any]) -> Product:
+def _describe_capella(collect: JsonObject, handles: Handles) -> Product:
     image = _object(collect, "image")
-    factor = _positive(image["scale_factor"], "scale_factor") ** 2
+    scale = float(image["scale_factor"])
+    factor = scale * abs(scale)  # a negative one is refused
     unit = _RADIOMETRY.get(str(image.get("radiometry")))
     angle = _object(image, "center_pixel").get("incidence_angle")
     return Product(
@@ -200,9 +204,7 @@ def _describe_capella(collect: Mapping[str, Any], handles: Sequence[Any]) -> Pro
     )
 
 
-def _describe_iceye(
-    properties: Mapping[str, Any], factor: Any, handles: Sequence[Any]
-) -> Product:
+def _describe_iceye(properties: JsonObject, factor: Any, handles: Handles) -> Product:
     is_complex = handles[0].dtypes[0].startswith("complex")
     product_type = str(properties.get("sar:product_type"))
     if product_type.upper().startswith("SLC") and not is_complex:
@@ -210,13 +212,12 @@ def _describe_iceye(
             f"{product_type}: amplitude and phase", handles[0].name
         )
     unit = "beta0" if is_complex else "sigma0"
-    number = _positive(factor, "calibration_factor")
     bands = properties.get("sar:polarizations") or properties.get("polarization")
     return Product(
         kind=Iceye.title if properties else "product with CALIBRATION_FACTOR",
         unit="amplitude",
         bands=_bands(handles, _first_band(bands)),
-        calibrations=_calibrations(handles, unit, number),
+        calibrations=_calibrations(handles, unit, float(factor)),
         calibration_source="calibration_factor in its metadata",
         acquired=properties.get("start_datetime"),
         finished=properties.get("end_datetime"),
@@ -225,12 +226,12 @@ def _describe_iceye(
     )
 
 
-def _as_object(value: Any) -> dict[str, Any]:
+def _as_object(value: Any) -> JsonObject:
     """Return a value that is a JSON object; an empty object for all others."""
     return value if isinstance(value, dict) else {}
 
 
-def _object(parent: Any, name: str) -> dict[str, Any]:
+def _object(parent: Any, name: str) -> JsonObject:
     """Return the JSON object under a key; an empty one without it."""
     return _as_object(_as_object(parent).get(name))
 
@@ -239,7 +240,7 @@ def _lower(text: Any) -> str:
     return str(text or "").lower()
 
 
-def _capella_band(collect: Mapping[str, Any]) -> str | None:
+def _capella_band(collect: JsonObject) -> str | None:
     radar = _object(collect, "radar")
     return _first_band(
         f"{radar.get('transmit_polarization')}{radar.get('receive_polarization')}"
@@ -257,21 +258,21 @@ def _first_band(texts: Any) -> str | None:
     return texts if texts in POLARIZATIONS else None
 
 
-def _count(handles: Sequence[Any]) -> int:
+def _count(handles: Handles) -> int:
     return sum(file.count for file in handles)
 
 
-def _bands(handles: Sequence[Any], band: str | None) -> tuple[str, ...] | None:
+def _bands(handles: Handles, band: str | None) -> Names | None:
     """Return the band of an image of one band; None if it is unknown."""
     return (band,) if band and _count(handles) == 1 else None
 
 
-def _tags(handles: Sequence[Any]) -> dict[str, str]:
+def _tags(handles: Handles) -> dict[str, str]:
     return {key.upper(): value for key, value in handles[0].tags().items()}
 
 
 def _calibrations(
-    handles: Sequence[Any], unit: str | None, factor: float
+    handles: Handles, unit: str | None, factor: float
 ) -> dict[str, tuple[FactorCalibration, ...]]:
     """Return one factor for all bands; no calibration without a unit."""
     if not unit:
@@ -279,7 +280,7 @@ def _calibrations(
     return {unit: (FactorCalibration(factor),) * _count(handles)}
 
 
-def _parse(text: str | None) -> dict[str, Any]:
+def _parse(text: str | None) -> JsonObject:
     """Return the JSON object in a tag.
 
     The object is empty for other text, such as a free description.
@@ -290,13 +291,6 @@ def _parse(text: str | None) -> dict[str, Any]:
         return _as_object(parse_json(text))
     except (ValueError, RecursionError):
         return {}
-
-
-def _positive(value: Any, name: str) -> float:
-    number = float(value)
-    if not 0 < number < math.inf:
-        raise ValueError(f"{name} is {value}")
-    return number
 
 
 def _constant(angle: Any) -> LineTable | None:

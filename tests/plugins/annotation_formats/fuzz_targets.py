@@ -72,17 +72,6 @@ STUDIO = [
         ]
     }
 ]
-STUDIO_MIN = [
-    {
-        "id": 1,
-        "image": "scene.tif",
-        "annotation_id": 5,
-        "annotator": 1,
-        "updated_at": "2026",
-        "lead_time": 3,
-    }
-    | {"label": [_RECTANGLE | _SIZE], "sea": "rough"}
-]
 XVIEW3 = (
     "detect_scene_row,detect_scene_column,is_vessel,is_fishing,scene_id,vessel_length_m,left,top,right,bottom\n"
     "20,30,True,False,scene,25.5,,,,\n40,50,True,True,scene,,45,35,55,45\n"
@@ -93,6 +82,5 @@ TARGETS = [
     make_target("positions_cvat", "at.xml", CVAT, mutate_text),
     make_target("positions_labelme", "at.json", json.dumps(LABELME), mutate_json),
     make_target("positions_labelstudio", "at.json", json.dumps(STUDIO), mutate_json),
-    make_target("positions_json_min", "at.json", json.dumps(STUDIO_MIN), mutate_json),
     make_target("positions_xview3", "at.csv", XVIEW3, mutate_text),
 ]

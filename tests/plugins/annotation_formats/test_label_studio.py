@@ -1,6 +1,5 @@
 """Files as Label Studio writes them."""
 
-import csv
 import json
 
 import numpy as np
@@ -191,69 +190,11 @@ def test_the_ground_truth_of_label_studio_is_preferred(tmp_path):
     ].tolist() == ["true"]
 
 
-def record(number, task, name, updated, **values):
-    """Return a record of JSON-MIN."""
-    regions = [
-        rectangle(50, 50, 20, 10, name, rotation=90)
-        | {
-            "original_width": 200,
-            "original_height": 100,
-        }
-    ]
-    times = {"created_at": updated, "updated_at": updated, "lead_time": 3.5}
-    return (
-        {
-            "image": "/data/upload/7/ab12cd34-a.png",
-            "id": task,
-            "label": regions,
-            "sea": "rough",
-        }
-        | times
-        | {
-            "annotator": 1,
-            "annotation_id": number,
-        }
-        | values
-    )
-
-
-RECORDS = [
-    record(1, 5, "tanker", "2024"),
-    record(2, 5, "cargo", "2025"),
-    record(3, 6, "tug", "2024", image="b.png", label=[]),
-]
-
-
-@pytest.mark.parametrize("kind", ["json", "csv"])
-def test_label_studio_json_min_and_csv(tmp_path, kind):
-    path = tmp_path / f"a.{kind}"
-    if kind == "json":
-        path.write_text(json.dumps(RECORDS))
-    else:
-        with path.open("w", newline="") as file:
-            writer = csv.DictWriter(
-                file, sorted(RECORDS[0]), quoting=csv.QUOTE_NONNUMERIC
-            )
-            writer.writeheader()
-            rows = (
-                {
-                    key: json.dumps(x) if isinstance(x, list) else x
-                    for key, x in row.items()
-                }
-                for row in RECORDS
-            )
-            writer.writerows(rows)
-    studio = read_annotations(path)
-    table = studio.table
-    assert (studio.crs, studio.images) == (
-        "fraction",
-        ("/data/upload/7/ab12cd34-a.png", "b.png"),
-    )
-    assert (table["class"].tolist(), table["sea"].tolist()) == (["cargo"], ["rough"])
-    assert table.geometry[1].bounds == pytest.approx((0.45, 0.5, 0.5, 0.9))
-    assert studio.notes[0].startswith(
-        f"a.{kind}: left out: 1 older annotations of the same task"
-    )
+def test_json_min_is_refused(tmp_path):
+    records = [{"image": "a.png", "id": 5, "annotation_id": 1, "label": []}]
+    path = written(tmp_path / "a.json", json.dumps(records))
+    with pytest.raises(RequestError, match=mentions("JSON-MIN", "export it again")):
+        read_annotations(path)
 
 
 @pytest.mark.parametrize(

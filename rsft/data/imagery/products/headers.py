@@ -7,20 +7,28 @@ trust.
 import fnmatch
 import os
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 from xml.etree.ElementTree import Element
 
 from rsft.data.imagery.products import elements
-from rsft.data.imagery.products.product import Product, SensorProduct
+from rsft.data.imagery.products.product import (
+    Handles,
+    Product,
+    SensorProduct,
+)
 from rsft.errors import DataError
+from rsft.types import Names
 from rsft.utils.untrusted.documents import open_regular
 
 MAX_HEADER_BYTES = 2**25
 """Largest header that is read: 32 MiB. Those of RADARSAT-2 and TerraSAR-X have some
 MB."""
+
+Images = dict[str, Path]
+"""The rasters of a product by their band."""
 
 _START = 2**18
 """Bytes of a file in which the marker of its format must occur; orbits may come before
@@ -102,20 +110,20 @@ class HeaderProduct(SensorProduct):
         bands: names of the bands of `files`.
     """
 
-    headers: ClassVar[tuple[str, ...]]
+    headers: ClassVar[Names]
     marker: ClassVar[bytes]
-    folders: ClassVar[tuple[str, ...]] = ()
-    entries: ClassVar[tuple[str, ...]] = ()
+    folders: ClassVar[Names] = ()
+    entries: ClassVar[Names] = ()
     detected: ClassVar[str]
 
     complex_kind = ""
-    bands: tuple[str, ...]
+    bands: Names
 
     def __init__(self, root: Path, header: Path) -> None:
         self.root = root
         self.header = header
 
-    def load(self) -> dict[str, Path] | None:
+    def load(self) -> Images | None:
         """Read the header.
 
         Returns:
@@ -127,7 +135,7 @@ class HeaderProduct(SensorProduct):
         """
         raise NotImplementedError
 
-    def describe(self, handles: Sequence[Any]) -> Product:
+    def describe(self, handles: Handles) -> Product:
         """Return what the product says about the pixels of `files`; see `read`.
 
         Raises:
@@ -136,7 +144,7 @@ class HeaderProduct(SensorProduct):
         """
         raise NotImplementedError
 
-    def read(self, handles: Sequence[Any], keep_noise: bool) -> Product:
+    def read(self, handles: Handles, keep_noise: bool) -> Product:
         """Describe the product."""
         with damaged_header(self.header):
             return self.describe(handles)
@@ -186,7 +194,7 @@ class HeaderProduct(SensorProduct):
         return path.parent
 
     @classmethod
-    def _products_in(cls, root: Path) -> Iterator[tuple[Self, dict[str, Path]]]:
+    def _products_in(cls, root: Path) -> Iterator[tuple[Self, Images]]:
         """Yield the product of each header in a folder, with its rasters by band."""
         for pattern in cls.headers:
             for header in sorted(root.glob(pattern))[:_MAX_FILES]:
@@ -236,7 +244,7 @@ class HeaderProduct(SensorProduct):
             f" {cls.detected}",
         )
 
-    def _select(self, path: Path, images: dict[str, Path]) -> Self:
+    def _select(self, path: Path, images: Images) -> Self:
         """Choose the images to read, and report all faults of the product together."""
         if self.complex_kind:
             raise self.complex_error(self.complex_kind, self.header)

@@ -21,8 +21,11 @@ from rsft.data.imagery.products.line_table import LineTable
 from rsft.data.imagery.products.options import ProductOptions
 from rsft.data.imagery.rasters import read_unit
 from rsft.errors import DataError, RequestError
-from rsft.types import Floats
+from rsft.types import Floats, Names
 from rsft.utils.registry import Registry, entry_points_of
+
+Handles = Sequence[Any]
+"""Rasters that rasterio has opened."""
 
 PixelGrid = Callable[[Floats, Floats], Floats]
 """Rows (N,) and columns (N,) of pixels -> values (N,), such as incidence angles to the
@@ -78,7 +81,7 @@ class Product:
 
     kind: str = "raster"
     unit: str | None = None
-    bands: tuple[str, ...] | None = None
+    bands: Names | None = None
     calibrations: Mapping[str, tuple[Calibration, ...]] = field(default_factory=dict)
     calibration_source: str = ""
     noise: str = ""
@@ -117,7 +120,7 @@ class SensorProduct:
     name: ClassVar[str]
     title: ClassVar[str]
     path: Path
-    files: tuple[str, ...]
+    files: Names
 
     @classmethod
     def find(cls, path: Path) -> Self | None:
@@ -133,7 +136,7 @@ class SensorProduct:
         """
         return None
 
-    def read(self, handles: Sequence[Any], keep_noise: bool) -> Product:
+    def read(self, handles: Handles, keep_noise: bool) -> Product:
         """Return what the product says about its pixels.
 
         Args:
@@ -146,7 +149,7 @@ class SensorProduct:
         raise NotImplementedError
 
     @classmethod
-    def read_tags(cls, handles: Sequence[Any]) -> Product | None:
+    def read_tags(cls, handles: Handles) -> Product | None:
         """Return what the tags of rasters say that `find` does not recognize.
 
         Returns:
@@ -198,7 +201,7 @@ def find_product(path: Path) -> SensorProduct | None:
 
 def read_product(
     path: object,
-    handles: Sequence[Any],
+    handles: Handles,
     owner: SensorProduct | None,
     options: ProductOptions,
 ) -> Product:
@@ -242,9 +245,9 @@ def read_product(
     return product
 
 
-def _check_modulus(path: object, handles: Sequence[Any], modulus: bool) -> None:
+def _check_modulus(path: object, handles: Handles, modulus: bool) -> None:
     """Raise an error unless the modulus is requested for complex pixels alone."""
-    dtypes = sorted({dtype for file in handles for dtype in file.dtypes})
+    dtypes = sorted(set().union(*[file.dtypes for file in handles]))
     complex_dtypes = [dtype for dtype in dtypes if dtype.startswith("complex")]
     if complex_dtypes and not modulus:
         raise DataError(
@@ -261,7 +264,7 @@ def _check_modulus(path: object, handles: Sequence[Any], modulus: bool) -> None:
         )
 
 
-def _read_tags(path: object, handles: Sequence[Any]) -> Product:
+def _read_tags(path: object, handles: Handles) -> Product:
     """Return what the tags of rasters say; a raster of no product says nothing."""
     try:
         for kind in _all_products():

@@ -11,6 +11,7 @@ from typing import ClassVar, NamedTuple
 
 from rsft.data.imagery.products.product import PRODUCTS, SensorProduct
 from rsft.errors import DataError
+from rsft.types import Names
 from rsft.utils.untrusted.documents import open_regular
 
 _ENDS = 2**18
@@ -30,7 +31,7 @@ class Refusal(NamedTuple):
     """
 
     title: str
-    suffixes: tuple[str, ...]
+    suffixes: Names
     text: re.Pattern[bytes]
     hint: str
 
@@ -91,7 +92,7 @@ class RefusedProduct(SensorProduct):
             files = [path]
         else:  # images of SAOCOM have a header of their name
             files = [path.with_name(f"{path.name}.xml")]
-        suffixes = {suffix for refusal in REFUSALS for suffix in refusal.suffixes}
+        suffixes = set().union(*[refusal.suffixes for refusal in REFUSALS])
         files = [file for file in files if file.suffix.lower() in suffixes]
         for file in files[:_MAX_FILES]:
             ends = _read_ends(file)
