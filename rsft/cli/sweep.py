@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from rsft.cli.display.console import console, show_paths
+from rsft.cli.display.console import console, progress, show_paths
 from rsft.cli.options import (
     OverridesArgument,
     RunsOption,
@@ -56,34 +56,32 @@ def sweep(
         console.print(sentence, soft_wrap=True)
     trials = list_trials(settings, document)
 
-    from rsft.cli.display.sweep import SweepDisplay  # imports PyTorch
+    from rsft.cli.display.sweep import SweepLines  # imports PyTorch
     from rsft.study.outcomes import describe_keys, format_measure
     from rsft.study.sweep import SweepFolder, run_sweep
     from rsft.training.runs.reader import find_runs_folder
 
     folder = SweepFolder(find_runs_folder(runs / "sweeps", path.stem), settings, trials)
+    ended = len(folder.finished())
     try:
-        with SweepDisplay(
-            settings, folder.planned, folder.finished(), console
-        ) as board:
-            run_sweep(folder, board, address="auto" if ray else None, jobs=jobs)
+        with progress() as report:
+            lines = SweepLines(settings, folder.planned, ended, console, report)
+            run_sweep(folder, lines, address="auto" if ray else None, jobs=jobs)
     except Interrupted as error:
         exit_code = error.exit_code
     results = folder.report()
-    lines = []
     for outcome in results.failed:
-        lines.append(f"failed  {describe_keys(outcome.keys)}  {outcome.reason}")
+        text = f"failed  {describe_keys(outcome.keys)}  {outcome.reason}"
+        console.print(text, soft_wrap=True)
     if results.best is not None:
         value = format_measure(settings.metric, results.best.metrics[settings.metric])
         best = describe_keys(results.best.keys)
-        lines.append(f"best  {best}  {settings.metric} {value}")
+        console.print(f"best  {best}  {settings.metric} {value}", soft_wrap=True)
     if results.remaining:
-        lines.append(
+        console.print(
             f"{results.remaining} of {folder.planned} trials remain: run the same"
             " command to continue"
         )
-    for line in lines:
-        console.print(line, soft_wrap=True)
     show_paths(results.paths)
     raise typer.Exit(exit_code)
 

@@ -1,30 +1,18 @@
-"""Show the choice of a recipe: a table that grows, and one line of progress."""
+"""Show the choice of a recipe: a line for each run, or JSON lines."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
-from functools import partial
 from typing import Self
 
-from rich.console import Console, Group
-from rich.table import Table
-from rich.text import Text
+from rich.console import Console
 
-from rsft.cli.display.console import (
-    LiveArea,
-    can_redraw,
-    emit_json_event,
-    error_console,
-    make_table,
-)
-from rsft.cli.display.waiting import WaitingLines
+from rsft.cli.display.console import emit_json_event, progress
 from rsft.study.choice import SearchListener
 from rsft.study.choice_file import AutoPlan
 from rsft.study.comparison import TriedCandidate, format_accuracy
 from rsft.study.trials import Trial
-from rsft.training.listeners import StepReport
 from rsft.training.processes import is_rank_zero
-
-COLUMNS = ("candidate", "folds", "epochs", "macro", "tail", "CPU s")
 
 
 class SearchDisplay(SearchListener):
@@ -58,18 +46,9 @@ class SearchLines(SearchDisplay):
     def __init__(self, plan: AutoPlan, console: Console) -> None:
         self.plan = plan
         self.console = console
-        self.waiting = WaitingLines(partial(error_console.print, soft_wrap=True))
+        self.stack = ExitStack()
 
     def __enter__(self) -> Self:
-        self.print_plan()
-        self.waiting.__enter__()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.waiting.__exit__()
-
-    def print_plan(self) -> None:
-        """Print the candidates and the notes."""
         names = ", ".join(candidate.name for candidate in self.plan.candidates)
         settings = self.plan.settings
         line = (
@@ -78,67 +57,38 @@ class SearchLines(SearchDisplay):
         )
         for text in (line, *self.plan.notes):
             self.console.print(text, soft_wrap=True)
-
-    def on_trial(self, trial: Trial, spent_s: float, budget_s: float) -> None:
-        self.waiting.report(
-            round(spent_s),
-            round(budget_s),
-            f"{describe_trial(trial)}, CPU seconds so far",
-        )
-
-    def on_table(self, rows: Sequence[TriedCandidate], changed: int) -> None:
-        cells = zip(COLUMNS, row_cells(rows[changed]), strict=True)
-        self.console.print(
-            "  ".join(f"{name} {cell}" for name, cell in cells), soft_wrap=True
-        )
-
-
-class LiveSearch(SearchLines):
-    """Redraws the table in place in a terminal; below it is one line of progress."""
-
-    def __init__(self, plan: AutoPlan, console: Console) -> None:
-        super().__init__(plan, console)
-        self.rows: Sequence[TriedCandidate] = ()
-        self.trial = self.step = ""
-        self.live = LiveArea(
-            get_renderable=self._render, console=console, refresh_per_second=2
-        )
-
-    def __enter__(self) -> Self:
-        self.print_plan()
-        self.live.start()
+        self.report = self.stack.enter_context(progress())
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.trial = self.step = ""
-        self.live.stop()
+        self.stack.close()
 
     def on_trial(self, trial: Trial, spent_s: float, budget_s: float) -> None:
-        self.trial = (
-            f"{describe_trial(trial)}, {spent_s:.0f} of {budget_s:.0f} CPU seconds"
+        text = (
+            f"{trial.recipe.name}, fold {trial.keys['data.fold']},"
+            f" {trial.keys['train.epochs']} epochs, CPU seconds so far"
         )
-        self.step = ""
-
-    def on_progress(self, done: int, total: int, item: str) -> None:
-        self.step = f"{item} {done:,}/{total:,}" if total else item
-
-    def on_step(self, step: StepReport) -> None:
-        self.step = f"step {step.done:,}/{step.total:,}"
+        self.report(round(spent_s), round(budget_s), text)
 
     def on_table(self, rows: Sequence[TriedCandidate], changed: int) -> None:
-        self.rows = rows
-
-    def _render(self) -> Group:
-        return Group(
-            search_table(self.rows),
-            Text("  ".join(filter(None, (self.trial, self.step)))),
-        )
+        row = rows[changed]
+        failed = f": failed, {row.fault}" if row.fault else ""
+        cells = {
+            "candidate": f"{row.candidate}{failed}",
+            "folds": row.folds,
+            "epochs": row.epochs,
+            "macro": format_accuracy(row.macro, row.macro_spread),
+            "tail": format_accuracy(row.tail, row.tail_spread),
+            "CPU s": round(row.cpu_seconds),
+        }
+        line = "  ".join(f"{name} {cell}" for name, cell in cells.items())
+        self.console.print(line, soft_wrap=True)
 
 
 def choose_search_display(
     plan: AutoPlan, console: Console, *, quiet: bool, as_json: bool
 ) -> SearchDisplay:
-    """Return the display for a choice: live, lines of a log, or JSON lines.
+    """Return the display for a choice: lines, or JSON lines.
 
     Args:
         plan: the candidates and the notes.
@@ -150,39 +100,4 @@ def choose_search_display(
         return SearchDisplay()
     if as_json:
         return SearchJson()
-    if can_redraw(console):
-        return LiveSearch(plan, console)
     return SearchLines(plan, console)
-
-
-def describe_trial(trial: Trial) -> str:
-    """Return the recipe, the fold and the epochs of a run of the choice."""
-    return (
-        f"{trial.recipe.name}, fold {trial.keys['data.fold']},"
-        f" {trial.keys['train.epochs']} epochs"
-    )
-
-
-def search_table(rows: Sequence[TriedCandidate]) -> Table:
-    """Return the table of what was tried: means and deviations over folds in %."""
-    return make_table(
-        "recall in % of held-out training chips, mean ± deviation over folds",
-        COLUMNS,
-        map(row_cells, rows),
-    )
-
-
-def row_cells(row: TriedCandidate) -> tuple[str, ...]:
-    """Return the cells of a row of the table."""
-    accuracies = (
-        format_accuracy(row.macro, row.macro_spread),
-        format_accuracy(row.tail, row.tail_spread),
-    )
-    failed = f": failed, {row.fault}" if row.fault else ""
-    return (
-        f"{row.candidate}{failed}",
-        f"{row.folds}",
-        f"{row.epochs}",
-        *accuracies,
-        f"{row.cpu_seconds:.0f}",
-    )

@@ -251,7 +251,7 @@ def emit_json_event(event: str, fields: Mapping[str, Any]) -> None:
 
 @contextmanager
 def progress() -> Iterator[ReportProgress]:
-    """Show one bar per task.
+    """Show a bar of the present task.
 
     The callable takes (done, total, task) and may name several tasks in turn.
 
@@ -260,7 +260,7 @@ def progress() -> Iterator[ReportProgress]:
     if console.quiet:
         yield lambda done, total, task: None
     elif can_redraw(console):
-        with _show_bars() as report:
+        with _show_bar() as report:
             yield report
     else:
         with WaitingLines(partial(error_console.print, soft_wrap=True)) as lines:
@@ -268,12 +268,11 @@ def progress() -> Iterator[ReportProgress]:
 
 
 @contextmanager
-def _show_bars() -> Iterator[ReportProgress]:
+def _show_bar() -> Iterator[ReportProgress]:
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
         Progress,
-        TaskID,
         TextColumn,
         TimeRemainingColumn,
     )
@@ -281,7 +280,7 @@ def _show_bars() -> Iterator[ReportProgress]:
     description = TextColumn("{task.description:<22}", markup=False)
     columns = (description, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     bars = Progress(*columns, console=console)
-    tasks = dict[str, TaskID]()
+    bar = bars.add_task("", total=None, visible=False)
     area = LiveArea(
         get_renderable=bars.get_renderable,
         console=console,
@@ -290,12 +289,9 @@ def _show_bars() -> Iterator[ReportProgress]:
     )
 
     def report(done: int, total: int, task: str) -> None:
-        if task not in tasks:
-            # a task of unknown length ends when the next one begins
-            for bar in bars.tasks:
-                bar.visible = bar.total is not None
-            tasks[task] = bars.add_task(task, total=None)
-        bars.update(tasks[task], completed=done, total=total or None, visible=True)
+        if task != bars.tasks[0].description:
+            bars.reset(bar, total=None, description=task, visible=True)
+        bars.update(bar, completed=done, total=total or None)
 
     with area:
         yield report

@@ -1,25 +1,16 @@
-"""Show a run while it trains: in lines, as JSON, or live in a terminal."""
+"""Show a run while it trains: in lines, or as JSON."""
 
 import math
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import asdict
 from datetime import timedelta
-from functools import partial
 from typing import Any, Self
 
-from rich.console import Console, Group
-from rich.progress import BarColumn, Progress, TextColumn
-from rich.table import Table
-from rich.text import Text
+from rich.console import Console
 
-from rsft.cli.display.console import (
-    LiveArea,
-    can_redraw,
-    emit_json_event,
-    error_console,
-)
+from rsft.cli.display.console import emit_json_event, progress
 from rsft.cli.display.results import report_json_progress
-from rsft.cli.display.waiting import WaitingLines
 from rsft.peft import Site
 from rsft.recipe.schema import Recipe
 from rsft.training.listeners import RunListener, StepReport
@@ -41,7 +32,7 @@ COLUMNS = {
 
 
 STEPS_PER_LINE = 50
-"""Steps between two lines of a log."""
+"""Steps between two lines."""
 
 
 class Display(RunListener):
@@ -57,36 +48,35 @@ class Display(RunListener):
         pass
 
 
-class LogLines(Display):
-    """Prints a line every 50 steps and epoch, and on stderr what takes long."""
+class TrainingLines(Display):
+    """Prints a line every 50 steps and epoch, and shows the progress of what runs."""
 
     def __init__(self, recipe: Recipe, console: Console) -> None:
         self.recipe = recipe
         self.console = console
-        self.waiting = WaitingLines(partial(error_console.print, soft_wrap=True))
+        self.stack = ExitStack()
 
     def __enter__(self) -> Self:
-        self.waiting.__enter__()
+        self.report = self.stack.enter_context(progress())
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.waiting.__exit__()
+        self.stack.close()
 
     def print(self, line: str) -> None:
-        """Print a line of the log."""
+        """Print a line."""
         self.console.print(line, soft_wrap=True)
-        self.waiting.postpone()
 
     def on_progress(self, done: int, total: int, item: str) -> None:
-        self.waiting.report(done, total, item)
+        self.report(done, total, item)
 
     def on_start(self, run: Run, metadata: dict[str, Any]) -> None:
         for line in describe_training(self.recipe, metadata).split("\n"):
             self.print(line)
-        self.waiting.report(0, 0, "first training step")
+        self.report(0, 0, "first training step")
 
     def on_step(self, step: StepReport) -> None:
-        self.waiting.report(step.done, step.total, "training steps")
+        self.report(step.done, step.total, "training steps")
         if step.done % STEPS_PER_LINE == 0:
             epoch = f"epoch {step.epoch + 1}/{self.recipe.train.epochs}"
             position = f"{epoch}  step {step.step}/{step.steps}"
@@ -182,21 +172,15 @@ def format_cell(key: str, value: float) -> str:
     """Return a value of metrics.csv as shown: epochs from 1, accuracies in %."""
     if key == "epoch":
         return str(int(value) + 1)
-    if math.isnan(value):
-        return "-"
     if key.endswith("loss"):
         return f"{value:.3f}"
     return f"{100 * value:.1f}"
 
 
-EPOCHS_SHOWN = 8
-EXTREMES_SHOWN = 3
-
-
 def choose_display(
     recipe: Recipe, console: Console, *, quiet: bool, as_json: bool
 ) -> Display:
-    """Return the display for a run: live, lines of a log, or JSON lines.
+    """Return the display for a run: lines, or JSON lines.
 
     Only the first of several processes shows anything.
 
@@ -210,96 +194,4 @@ def choose_display(
         return Display()
     if as_json:
         return JsonLines()
-    if can_redraw(console):
-        return LiveDisplay(recipe, console)
-    return LogLines(recipe, console)
-
-
-class LiveDisplay(Display):
-    """Display that is redrawn in place in a terminal."""
-
-    def __init__(self, recipe: Recipe, console: Console) -> None:
-        self.recipe = recipe
-        self.rows: list[dict[str, float]] = []
-        self.scales: dict[Site, float] = {}
-        self.header = self.speed_line = ""
-        self.bar = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=40),
-            TextColumn("{task.fields[note]}", markup=False),
-            console=console,
-        )
-        self.task = self.bar.add_task("reading chips", total=None, note="")
-        self.live = LiveArea(
-            get_renderable=self._render,
-            console=console,
-            refresh_per_second=4,
-            auto_refresh=True,
-        )
-
-    def __enter__(self) -> Self:
-        self.live.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.update(self.task, visible=False)
-        self.live.stop()
-
-    def on_progress(self, done: int, total: int, item: str) -> None:
-        note = f"{done:,}/{total:,}" if total else ""
-        self.bar.update(
-            self.task, description=item, completed=done, total=total or None, note=note
-        )
-
-    def on_start(self, run: Run, metadata: dict[str, Any]) -> None:
-        self.header = describe_training(self.recipe, metadata)
-        self.bar.update(self.task, completed=0, total=None, note="")
-
-    def on_step(self, step: StepReport) -> None:
-        self.speed_line = describe_speed(step)
-        self.bar.update(
-            self.task,
-            description=f"epoch {step.epoch + 1}/{self.recipe.train.epochs}",
-            completed=step.done,
-            total=step.total,
-            note=f"loss {step.loss:.3f}",
-        )
-
-    def on_epoch_end(self, row: dict[str, float], scales: dict[Site, float]) -> None:
-        self.rows.append(row)
-        self.scales = scales
-
-    def _render(self) -> Group:
-        parts: list[Any] = [self.bar]
-        if self.header:
-            parts.insert(0, Text(self.header))
-        if self.speed_line:
-            parts.append(Text(self.speed_line))
-        if self.rows:
-            parts.append(epochs_table(self.rows))
-        if self.scales:
-            ranked = sorted(self.scales.items(), key=lambda item: item[1])
-            largest = _list_scales(ranked[: -EXTREMES_SHOWN - 1 : -1])
-            smallest = _list_scales(ranked[:EXTREMES_SHOWN])
-            line = f"scales  largest {largest}  smallest {smallest}"
-            parts.append(Text(line, style="magenta"))
-        return Group(*parts)
-
-
-def epochs_table(rows: list[dict[str, float]]) -> Table:
-    """Return the last rows of metrics.csv; columns without a value are left out."""
-    title = "accuracy on the validation split, %"
-    table = Table(box=None, pad_edge=False, title=title, title_justify="left")
-    keys = []
-    for key, name in COLUMNS.items():
-        if not all(math.isnan(row[key]) for row in rows):
-            keys.append(key)
-            table.add_column(name, justify="right")
-    for row in rows[-EPOCHS_SHOWN:]:
-        table.add_row(*(format_cell(key, row[key]) for key in keys))
-    return table
-
-
-def _list_scales(scales: list[tuple[Site, float]]) -> str:
-    texts = [f"{site.block}.{site.position} {value:.2f}" for site, value in scales]
-    return ", ".join(texts)
+    return TrainingLines(recipe, console)

@@ -53,11 +53,6 @@ class WaitingLines:
             else:
                 self._line = task
 
-    def postpone(self) -> None:
-        """Wait `SECONDS_PER_LINE` for the next line: another one was printed."""
-        with self._lock:
-            self._due = time.monotonic() + SECONDS_PER_LINE
-
     def next_line(self) -> str:
         """Return the line that is due now; "" for none."""
         with self._lock:

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
-from typing import Any, Literal, ParamSpec
+from typing import Any, ParamSpec
 
 import numpy as np
 import pandas as pd
@@ -14,16 +14,10 @@ from markupsafe import Markup, escape
 from matplotlib import rc_context, rcParams
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
-from scipy.stats import binomtest
 
-from rsft.evaluation.report.maps import STRONG_SHADE
-from rsft.evaluation.report.metric_tables import (
-    ACCURACIES,
-    group_of_class,
-    order_by_training,
-)
-from rsft.evaluation.report.render import format_duration, join_words, pluralize
-from rsft.evaluation.schema import CalibrationReport, Evaluation
+from rsft.evaluation.report.metric_tables import ACCURACIES, wilson_interval
+from rsft.evaluation.report.render import join_words, pluralize
+from rsft.evaluation.schema import CalibrationReport
 from rsft.metrics.accuracy import AccuracySummary
 from rsft.metrics.intervals import Interval
 from rsft.types import GROUPS
@@ -41,9 +35,6 @@ _ROLES = (
     "medium",
     "tail",
     "outer",
-    "shade",
-    "number",
-    "reversed",
 )
 COLORS = {role: f"#0000{index:02x}" for index, role in enumerate(_ROLES, 1)}
 """Colors of a drawing by their names in assets/style/colors.css, which replace them in
@@ -112,7 +103,7 @@ def chart(draw: Callable[P, Drawing | None]) -> Callable[P, Markup | None]:
         width, height = (f"{72 * inches:.5g}" for inches in figure.get_size_inches())
         text = escape(f"{title}. {summary}")
         return Markup(
-            f'<svg class="{figure.get_label()}" viewBox="0 0 {width} {height}"'
+            f'<svg class="chart" viewBox="0 0 {width} {height}"'
             ' role="img" '
             f'style="--natural: {width}px"'
             f' aria-label="{text}"><title>{escape(title)}</title>'
@@ -138,27 +129,15 @@ def _clean_tag(tag: re.Match[str]) -> str:
     )
 
 
-def _new_figure(height: float, width: float = WIDTH, kind: str = "chart") -> Figure:
-    """Return an empty figure; its label is the style class of the SVG."""
-    layout: Literal["constrained"] | None = "constrained" if kind == "chart" else None
-    return Figure(
-        (width / 72, height / 72), dpi=72, frameon=False, layout=layout, label=kind
-    )
+def _new_figure(height: float) -> Figure:
+    """Return an empty figure."""
+    size = (WIDTH / 72, height / 72)
+    return Figure(size, dpi=72, frameon=False, layout="constrained")
 
 
 def _percent(value: float, _: object) -> str:
     """Return the label of a tick in percent, without the percent sign."""
     return f"{100 * value:g}"
-
-
-def _shorten(label: str, length: int) -> str:
-    """Return a label with at most `length` characters.
-
-    A shortened label ends with an ellipsis.
-    """
-    if len(label) <= length:
-        return label
-    return label[: length - 1] + "…"
 
 
 def _marker_style(index: int) -> dict[str, Any]:
@@ -179,240 +158,6 @@ def _errors(intervals: Sequence[Interval]) -> list[list[float]]:
     if ends:
         return [list(distances) for distances in zip(*ends, strict=True)]
     return [[], []]
-
-
-def _wilson(hits: int, count: int) -> Interval:
-    """Return a proportion with its 95 % interval (Wilson 1927)."""
-    interval = binomtest(hits, count).proportion_ci(method="wilson")
-    return Interval(hits / count, float(interval.low), float(interval.high))
-
-
-MAX_NAMED_CLASSES = 40
-"""Up to this number of classes, every bar has a name. With more, bars are thin and only
-groups have names."""
-
-
-@chart
-def class_bars(evaluation: Evaluation) -> Drawing:
-    """Draw the training chips (log) and the recall of each class.
-
-    Classes go from head to tail; intervals are of 95 % (Wilson).
-    """
-    order = order_by_training(evaluation)
-    is_named = len(order) <= MAX_NAMED_CLASSES
-    step = 20.0 if is_named else max(4.0, 560 / len(order))
-    confusion = np.array(evaluation.confusion)
-    counts = np.array(evaluation.train_counts)[order]
-    groups = [group_of_class(evaluation, index) for index in order]
-    colors = np.array([COLORS[group or "muted"] for group in groups])
-    tested = np.flatnonzero(confusion.sum(axis=1)[order])
-    recall = [
-        _wilson(int(confusion[i, i]), int(confusion[i].sum()))
-        for i in np.array(order)[tested]
-    ]
-
-    figure = _new_figure(56 + step * len(order))
-    left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 4))
-    left.barh(range(len(order)), np.maximum(counts - 0.8, 0), 0.72, 0.8, color=colors)
-    left.set(
-        title="training chips (log)", xscale="log", xlim=(0.8, max(10, counts.max()))
-    )
-    left.xaxis.set_major_formatter(EngFormatter(sep=""))
-    left.xaxis.set_minor_formatter(NullFormatter())
-    right.barh(tested, [x.value for x in recall], 0.72, color=colors[tested])
-    line: dict[str, Any] = {
-        "fmt": "none",
-        "ecolor": COLORS["ink"],
-        "elinewidth": 1.4 if step > 10 else 0.6,
-    }
-    right.errorbar([x.value for x in recall], tested, xerr=_errors(recall), **line)
-    right.set(
-        title="recall, in %",
-        xlim=(0, 1),
-        xticks=np.linspace(0, 1, 5),
-        ylim=(len(order) - 0.5, -0.5),
-    )
-    right.xaxis.set_major_formatter(_percent)
-    for axes in (left, right):
-        axes.grid(axis="x")
-    if is_named:
-        left.set_yticks(
-            range(len(order)),
-            [_shorten(evaluation.classes[index], 15) for index in order],
-        )
-    else:
-        names = list(dict.fromkeys(groups))
-        middles = [np.flatnonzero(np.array(groups) == name).mean() for name in names]
-        left.set_yticks(middles, [name or "no group" for name in names])
-    summary = (
-        f"{len(order)} classes with {counts.min():,} to {counts.max():,} training chips"
-    )
-    return figure, "Training chips and recall by class", summary
-
-
-MAX_LABELED_CLASSES = 24
-"""Up to this number of classes, the confusion matrix has names and numbers. With more,
-it only has shades."""
-
-
-def confusion_charts(evaluation: Evaluation) -> dict[str, Markup | None]:
-    """Draw the confusion matrix by unit: "% of the true class" and "chips".
-
-    Classes go from head to tail.
-    """
-    return {
-        unit: _confusion_chart(evaluation, unit)
-        for unit in ("% of the true class", "chips")
-    }
-
-
-@chart
-def _confusion_chart(evaluation: Evaluation, unit: str) -> Drawing:
-    """Draw the confusion matrix, whose rows are the true classes.
-
-    Lines separate the groups.
-
-    Args:
-        evaluation: evaluation of the run.
-        unit: unit of the numbers and shades: chips (the largest number has the
-            strongest shade), or % of the true class.
-    """
-    order = order_by_training(evaluation)
-    n = len(order)
-    groups = [group_of_class(evaluation, index) for index in order]
-    confusion = np.array(evaluation.confusion)[np.ix_(order, order)]
-    shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
-    if unit == "chips":
-        shades = confusion / max(1, confusion.max())
-    else:
-        shades = shares
-    is_labeled = n <= MAX_LABELED_CLASSES
-    if is_labeled:
-        names = [_shorten(evaluation.classes[index], 18) for index in order]
-    else:
-        names = []
-    if is_labeled:
-        size = float(np.clip(480 / n, 30, 74))
-    else:
-        size = max(6.0, 720 / n)
-    longest = 6.6 * max(map(len, names), default=0)
-    side = size * n
-    left = longest + (34 if is_labeled else 22)
-    top = 0.72 * left + 12 if is_labeled else 22
-    width = left + side + max(4, 0.72 * longest - size / 2)
-    height = top + side + 4
-    figure = _new_figure(height, width, "matrix labeled" if is_labeled else "matrix")
-    axes = figure.add_axes((left / width, 4 / height, side / width, side / height))
-    axes.set(
-        xlim=(-0.5, n - 0.5),
-        ylim=(n - 0.5, -0.5),
-        xticks=range(len(names)),
-        yticks=range(len(names)),
-    )
-    axes.xaxis.tick_top()
-    axes.set_xticklabels(names, rotation=45, ha="left", rotation_mode="anchor")
-    axes.set_yticklabels(names)
-    axes.tick_params(labelcolor=COLORS["ink"], pad=8)
-
-    rows, columns = np.nonzero(confusion)
-    shown = shades[rows, columns]
-    axes.scatter(
-        columns,
-        rows,
-        (size - 1) ** 2,
-        COLORS["shade"],
-        marker="s",
-        alpha=shown,
-        linewidths=0,
-    )
-    for row, column, shade in (
-        zip(rows, columns, shown, strict=True) if is_labeled else ()
-    ):
-        share = shares[row, column]
-        if unit == "chips":
-            number = str(confusion[row, column])
-        else:
-            number = f"{100 * share:.0f}" if share >= 0.005 else "<1"
-        color = COLORS["reversed" if shade > STRONG_SHADE else "number"]
-        axes.text(
-            float(column),
-            float(row),
-            number,
-            color=color,
-            ha="center",
-            va="center_baseline",
-        )
-    for bound in (row for row in range(1, n) if groups[row] != groups[row - 1]):
-        for line in (axes.axhline, axes.axvline):
-            line(bound - 0.5, color=COLORS["muted"], linewidth=1, dashes=(3, 3))
-    heading: dict[str, Any] = {
-        "color": COLORS["ink"],
-        "weight": "bold",
-        "ha": "center",
-        "va": "center",
-    }
-    figure.text((left + side / 2) / width, 1 - 8 / height, "predicted", **heading)
-    figure.text(
-        8 / width, 1 - (top + side / 2) / height, "truth", rotation=90, **heading
-    )
-    title = f"Confusion matrix, {'' if unit == 'chips' else 'in '}{unit}"
-    return (
-        figure,
-        title,
-        (
-            f"{n} classes; {confusion.trace()} of {confusion.sum()} chips lie on the"
-            " diagonal"
-        ),
-    )
-
-
-_PHASES = {
-    "inner_s": "inner loop",
-    "outer_s": "outer loop",
-    "data_s": "data and everything else",
-}
-"""Name of each phase, by its column of metrics.csv."""
-
-
-@chart
-def phase_bar(epochs: pd.DataFrame) -> Drawing | None:
-    """Draw the share of training time of each phase in metrics.csv.
-
-    Returns None if the phases were not measured.
-    """
-    measured = {
-        label: float(epochs[column].sum())
-        for column, label in _PHASES.items()
-        if column in epochs
-    }
-    seconds = {label: value for label, value in measured.items() if value > 0}
-    total = sum(measured.values())
-    if len(measured) < len(_PHASES) or not seconds:
-        return None
-    figure = _new_figure(62 + 20 * len(seconds))
-    axes = figure.subplots()
-    start = 0.0
-    for (label, value), color in zip(
-        seconds.items(), ("head", "outer", "muted"), strict=False
-    ):
-        text = f"{label}: {value / total:.0%} ({format_duration(value)})"
-        axes.barh(
-            0,
-            value / total,
-            left=start,
-            color=COLORS[color],
-            edgecolor=COLORS["page"],
-            label=text,
-        )
-        start += value / total
-    title = "Training time by phase"
-    axes.set(title=title, xlim=(0, 1), xticks=[], yticks=[])
-    figure.legend(loc="outside lower left", handlelength=1, handleheight=1)
-    return (
-        figure,
-        title,
-        ", ".join(f"{label} {value / total:.0%}" for label, value in seconds.items()),
-    )
 
 
 _LOSSES = {
@@ -744,7 +489,7 @@ def reliability_diagram(predictions: pd.DataFrame, classes: Sequence[str]) -> Dr
     diagram, histogram = figure.subplots(2, 1, height_ratios=(5, 1))
     diagram.plot([0, 1], [0, 1], color=COLORS["muted"], linewidth=1, dashes=(5, 4))
     accuracy = [
-        _wilson(int(hits), int(chips))
+        wilson_interval(int(hits), int(chips))
         for hits, chips in zip(bins["hits"], bins["chips"], strict=True)
     ]
     style: dict[str, Any] = {

@@ -258,6 +258,63 @@ class ModulatorMap:
         return {**scale, "epochs": self.epochs, "frames": frames}
 
 
+class ConfusionMap(NamedTuple):
+    """A confusion matrix, whose rows are the true classes.
+
+    Attributes:
+        unit: unit of the numbers and shades.
+        summary: a sentence for readers who do not see it.
+        count: number of classes.
+        names: names of the classes; empty if there are too many, and the matrix only
+            has shades.
+        cells: the cells with chips.
+        bounds: first class of each group but the first.
+    """
+
+    unit: str
+    summary: str
+    count: int
+    names: Sequence[str]
+    cells: Sequence[SiteCell]
+    bounds: Sequence[int]
+
+
+MAX_LABELED_CLASSES = 24
+"""Up to this number of classes, the confusion matrix has names and numbers."""
+
+
+def confusion_maps(evaluation: Evaluation) -> list[ConfusionMap]:
+    """Return the confusion matrix in % of the true class, and in chips.
+
+    Classes go from head to tail.
+    """
+    order = order_by_training(evaluation)
+    confusion = np.array(evaluation.confusion)[np.ix_(order, order)]
+    shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    by_chips = confusion / max(1, confusion.max())
+    percents = []
+    chips = []
+    for row, column in np.argwhere(confusion):
+        share = shares[row, column]
+        text = f"{100 * share:.0f}" if share >= 0.005 else "<1"
+        percents.append(SiteCell(row, column, share, text))
+        number = str(confusion[row, column])
+        chips.append(SiteCell(row, column, by_chips[row, column], number))
+    count = len(order)
+    is_labeled = count <= MAX_LABELED_CLASSES
+    names = [evaluation.classes[index] for index in order] if is_labeled else []
+    groups = [group_of_class(evaluation, index) for index in order]
+    bounds = [row for row in range(1, count) if groups[row] != groups[row - 1]]
+    summary = (
+        f"{count} classes; {confusion.trace()} of {confusion.sum()} chips lie on the"
+        " diagonal"
+    )
+    return [
+        ConfusionMap("% of the true class", summary, count, names, percents, bounds),
+        ConfusionMap("chips", summary, count, names, chips, bounds),
+    ]
+
+
 STAGES = {"frozen": "Before: frozen features", "adapted": "After: adapted features"}
 SIDE = 460
 MARGIN = 10

@@ -1,10 +1,11 @@
 """Make the numbers of a page: sentences, headline numbers, tables and costs."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy.stats import binomtest
 
 from rsft.evaluation.report.render import (
     format_bytes,
@@ -15,7 +16,7 @@ from rsft.evaluation.report.render import (
     signed_points,
 )
 from rsft.evaluation.report.run_files import RunFiles
-from rsft.evaluation.schema import LINEAR_PROBE, MEANINGS, Evaluation
+from rsft.evaluation.schema import MEANINGS, Evaluation
 from rsft.metrics.intervals import Interval
 from rsft.models.uncertainty.statistics import SHIFT_LEVEL, largest_chance_share
 from rsft.recipe.schema import Recipe
@@ -55,6 +56,27 @@ def group_of_class(evaluation: Evaluation, index: int) -> str:
     return next(
         (group for group in GROUPS if index in evaluation.groups.get(group, [])), ""
     )
+
+
+def wilson_interval(hits: int, count: int) -> Interval:
+    """Return a proportion with its 95 % interval (Wilson 1927)."""
+    interval = binomtest(hits, count).proportion_ci(method="wilson")
+    return Interval(hits / count, float(interval.low), float(interval.high))
+
+
+def recall_interval(evaluation: Evaluation, index: int) -> str:
+    """Return the 95 % interval of the recall of a class; "–" without test chips."""
+    row = evaluation.confusion[index]
+    if not sum(row):
+        return "–"
+    return format_interval(wilson_interval(row[index], sum(row)))
+
+
+def training_shares(evaluation: Evaluation) -> list[float]:
+    """Return the lengths (0-1) of bars of the training chips, on a logarithmic axis."""
+    lengths = np.log1p(evaluation.train_counts)
+    shares: list[float] = (lengths / max(lengths.max(), 1e-9)).tolist()
+    return shares
 
 
 def class_names(evaluation: Evaluation, indices: Sequence[int]) -> str:
@@ -126,31 +148,22 @@ def describe_result(evaluation: Evaluation, recipe: Recipe) -> tuple[str, str]:
         f"This run trained {trained_parts(recipe)} on {chips:,} chips of {classes:,}"
         f" classes, with {encoder}."
     )
-    overall = evaluation.summary.micro
-    macro = evaluation.summary.macro
-    share, mean = (
-        f"{format_percent(value.value)}{evaluation.mark} %"
-        for value in (overall, macro)
-    )
+    overall = format_percent(evaluation.summary.micro.value)
     result = (
-        f"It classifies {share} of {evaluation.count:,} {evaluation.split} chips"
-        " correctly"
+        f"It classifies {overall}{evaluation.mark} % of {evaluation.count:,}"
+        f" {evaluation.split} chips correctly"
     )
     best = best_baseline(evaluation, "macro")
     if best is not None:
         name, reference = best
+        macro = evaluation.summary.macro
         gain = evaluation.differences.get(name, {}).get("macro")
-        if gain:
-            by_chance = gain.low <= 0 <= gain.high
-        else:
-            by_chance = intervals_overlap(macro, reference)
-        if not by_chance:
-            doubt = ""
-        else:
-            if gain:
-                doubt = "; this may be chance"
-            else:
-                doubt = "; the intervals overlap"
+        doubt = ""
+        if gain and gain.low <= 0 <= gain.high:
+            doubt = "; this may be chance"
+        elif not gain and intervals_overlap(macro, reference):
+            doubt = "; the intervals overlap"
+        mean = f"{format_percent(macro.value)}{evaluation.mark} %"
         apart = points_apart(macro.value, reference.value)
         result += (
             f"; its macro accuracy is {mean}, {apart} the best baseline ({name}{doubt})"
@@ -183,29 +196,23 @@ def headline_numbers(evaluation: Evaluation) -> list[tuple[str, str, str]]:
     The mean of the groups is no number of its own if it equals the overall accuracy.
     """
     summary = evaluation.summary
-    mark = evaluation.mark
-    values = {
-        ACCURACIES[key]: x for key in ("micro", *GROUPS) if (x := getattr(summary, key))
-    }
+    values = {ACCURACIES[key]: getattr(summary, key) for key in ("micro", *GROUPS)}
+    values = {label: value for label, value in values.items() if value}
     if summary.avg and len(values) > 2:  # the mean of several groups
         if format_percent(summary.avg.value) == format_percent(summary.micro.value):
             values = {"Overall and mean of groups": values.pop("Overall"), **values}
         else:
             values["Mean of groups"] = summary.avg
-    rows = [
-        (label, format_percent(x.value) + mark, format_interval(x))
-        for label, x in values.items()
-    ]
+    rows = [(label, x.value, format_interval(x)) for label, x in values.items()]
     index, recall = summary.worst
-    rows.append(
-        ("Weakest class", format_percent(recall) + mark, evaluation.classes[index])
-    )
-    rows += (
-        [("In the top 2", format_percent(x.value) + mark, format_interval(x))]
-        if (x := summary.top2)
-        else []
-    )
-    return rows[:4]
+    rows.append(("Weakest class", recall, evaluation.classes[index]))
+    if summary.top2:
+        top2 = summary.top2
+        rows.append(("In the top 2", top2.value, format_interval(top2)))
+    return [
+        (label, format_percent(value) + evaluation.mark, detail)
+        for label, value, detail in rows[:4]
+    ]
 
 
 class TableCell(NamedTuple):
@@ -224,25 +231,14 @@ TableRow = tuple[str, str, list[TableCell | None]]
 defined."""
 
 
-def accuracy_cells(
-    intervals: Iterable[Interval | None],
-    best: Iterable[float | None],
-    marks: Iterable[str],
-) -> list[TableCell | None]:
-    """Return the cells of accuracies in percent.
-
-    `best` is the value marked as the best, `marks` follow the numbers.
-    """
-    return [
-        (
-            TableCell(
-                format_percent(x.value) + mark, format_interval(x), x.value == highest
-            )
-            if x
-            else None
-        )
-        for x, highest, mark in zip(intervals, best, marks, strict=True)
-    ]
+def accuracy_cell(
+    interval: Interval | None, best: float | None, mark: str
+) -> TableCell | None:
+    """Return the cell of an accuracy in percent; `mark` follows the number."""
+    if interval is None:
+        return None
+    text = format_percent(interval.value) + mark
+    return TableCell(text, format_interval(interval), interval.value == best)
 
 
 def accuracy_rows(
@@ -255,16 +251,18 @@ def accuracy_rows(
     labels = ACCURACIES | {"macro": MACRO, "macro_f1": "Macro F1", "top2": "Top 2"}
     rows = []
     for measure, label in labels.items():
-        values = [
-            getattr(evaluation.summary, measure) if evaluation else None
-            for evaluation in evaluations
-        ]
-        best = max((interval.value for interval in values if interval), default=None)
+        intervals: list[tuple[Interval | None, str]] = []
+        for evaluation in evaluations:
+            if evaluation is None:
+                intervals.append((None, ""))
+            else:
+                interval = getattr(evaluation.summary, measure)
+                intervals.append((interval, evaluation.mark))
+        best = max((x.value for x, _ in intervals if x), default=None)
         if best is not None:
-            marks = [
-                evaluation.mark if evaluation else "" for evaluation in evaluations
-            ]
-            rows.append((label, accuracy_cells(values, [best] * len(values), marks)))
+            rows.append(
+                (label, [accuracy_cell(x, best, mark) for x, mark in intervals])
+            )
     return rows
 
 
@@ -273,7 +271,7 @@ def format_interval(interval: Interval, decimals: int | None = None) -> str:
 
     It is in percent with one decimal if `decimals` is None.
     """
-    return "–".join(_format(end, decimals) for end in (interval.low, interval.high))
+    return f"{_format(interval.low, decimals)}–{_format(interval.high, decimals)}"
 
 
 def _format(value: float, decimals: int | None) -> str:
@@ -292,65 +290,23 @@ def method_columns(evaluation: Evaluation) -> dict[str, str]:
 
 
 def method_rows(evaluation: Evaluation, recipe: Recipe) -> list[TableRow]:
-    """Return the accuracy of each method, the simplest baseline first.
-
-    The run's gain over the linear probe follows.
-    """
+    """Return the accuracy of each method, the simplest baseline first."""
     columns = method_columns(evaluation)
     methods = evaluation.methods
-    peft = recipe.peft
-    run_meaning = f"This run: {trained_parts(recipe)}."
-    defined = [
-        [x for summary in methods.values() if (x := getattr(summary, column))]
-        for column in columns
-    ]
-    best = [
-        max(x.value for x in column) if len(methods) > 1 else None for column in defined
-    ]
+    best: dict[str, float] = {}
+    if len(methods) > 1:
+        for column in columns:
+            intervals = [getattr(summary, column) for summary in methods.values()]
+            best[column] = max(x.value for x in intervals if x)
+    meanings = MEANINGS | {evaluation.method: f"This run: {trained_parts(recipe)}."}
     rows: list[TableRow] = []
     for name, summary in reversed(methods.items()):
-        cells = accuracy_cells(
-            [getattr(summary, x) for x in columns],
-            best,
-            [evaluation.mark] * len(columns),
-        )
-        rows.append(
-            (
-                name,
-                run_meaning if name == evaluation.method else MEANINGS.get(name, ""),
-                cells,
-            )
-        )
-    probe = evaluation.baselines.get(LINEAR_PROBE)
-    if probe is None or peft.method == "linear-probe":
-        return rows
-    added: list[TableCell | None] = []
-    for column in columns:
-        value = getattr(evaluation.summary, column)
-        reference = getattr(probe, column)
-        if reference and intervals_overlap(value, reference):
-            overlap = "intervals overlap"
-        else:
-            overlap = "intervals apart"
-        added.append(
-            reference
-            and TableCell(signed_points(value.value, reference.value), overlap)
-        )
-    if recipe.meta is None:
-        name = f"{peft.title} adds"
-    else:
-        name = f"{peft.title} and its scales add"
-    if recipe.meta:
-        alone = (
-            " A run without the recipe section meta shows what"
-            f" {peft.title} adds alone."
-        )
-    else:
-        alone = ""
-    return [
-        *rows,
-        (name, f"The run minus the {LINEAR_PROBE}, in points.{alone}", added),
-    ]
+        cells = []
+        for column in columns:
+            interval = getattr(summary, column)
+            cells.append(accuracy_cell(interval, best.get(column), evaluation.mark))
+        rows.append((name, meanings.get(name, ""), cells))
+    return rows
 
 
 def baseline_rows(evaluation: Evaluation) -> tuple[list[str], list[TableRow]]:
@@ -361,63 +317,82 @@ def baseline_rows(evaluation: Evaluation) -> tuple[list[str], list[TableRow]]:
     Below each number is the difference of the run from it in points, with the interval
     of a paired bootstrap if the evaluation contains it.
     """
-    measures = [
-        "macro",
-        *[group for group in GROUPS if getattr(evaluation.summary, group)][-1:],
-    ]
+    groups = [group for group in GROUPS if getattr(evaluation.summary, group)]
+    columns = {"macro": MACRO}
+    for group in groups[-1:]:
+        columns[group] = ACCURACIES[group]
     rows: list[TableRow] = []
     for name, summary in evaluation.baselines.items():
         cells: list[TableCell | None] = []
-        for measure in measures:
+        for measure in columns:
             value = getattr(evaluation.summary, measure)
             reference = getattr(summary, measure)
+            if reference is None:
+                cells.append(None)
+                continue
+            text = signed_points(value.value, reference.value)
             gain = evaluation.differences.get(name, {}).get(measure)
             if gain:
-                interval = (
-                    f" ({signed_points(gain.low, 0)} to {signed_points(gain.high, 0)})"
-                )
-            else:
-                interval = ""
-            text = (
-                reference and f"{signed_points(value.value, reference.value)}{interval}"
-            )
-            cells.append(
-                reference
-                and TableCell(format_percent(reference.value) + evaluation.mark, text)
-            )
+                low = signed_points(gain.low, 0)
+                text += f" ({low} to {signed_points(gain.high, 0)})"
+            number = format_percent(reference.value) + evaluation.mark
+            cells.append(TableCell(number, text))
         rows.append((name, "", cells))
-    return [(ACCURACIES | {"macro": MACRO})[measure] for measure in measures], rows
+    return list(columns.values()), rows
+
+
+class Measure(NamedTuple):
+    """A further measure: label, note, field of `AccuracySummary`, and how to show it.
+
+    Attributes:
+        decimals: decimals of the number; None for percent.
+        best_of: chooses the best value.
+    """
+
+    label: str
+    note: str
+    name: str
+    decimals: int | None = None
+    best_of: Callable[[Iterable[float]], float] = max
+
+
+_MEASURES = (
+    Measure("All classes", "mean recall (macro accuracy)", "macro"),
+    Measure("Macro F1", "mean of classes", "macro_f1"),
+    Measure("Harmonic mean", "of class recall", "harmonic"),
+    Measure("Worst class", "lowest recall", "worst"),
+    Measure("Top 2", "class is among the two most probable", "top2"),
+    Measure("Log loss", "in nats; lower is better", "log_loss", 2, min),
+    Measure("Calibration error", "ECE; lower is better", "ece", None, min),
+)
 
 
 def measure_rows(evaluation: Evaluation) -> list[TableRow]:
     """Return the further measures of every method, one row per measure."""
     rows: list[TableRow] = []
-    for label, note, measure, decimals, best_of in (
-        ("All classes", "mean recall (macro accuracy)", "macro", None, max),
-        ("Macro F1", "mean of classes", "macro_f1", None, max),
-        ("Harmonic mean", "of class recall", "harmonic", None, max),
-        ("Worst class", "lowest recall", "worst", None, max),
-        ("Top 2", "class is among the two most probable", "top2", None, max),
-        ("Log loss", "in nats; lower is better", "log_loss", 2, min),
-        ("Calibration error", "ECE; lower is better", "ece", None, min),
-    ):
+    for measure in _MEASURES:
         # value, and its interval or the name of the worst class
         items: list[tuple[float, str] | None] = []
         for summary in evaluation.methods.values():
-            value: Any = getattr(summary, measure)
+            value: Any = getattr(summary, measure.name)
             if isinstance(value, Interval):
-                items.append((value.value, format_interval(value, decimals)))
-            elif measure == "worst":
+                items.append((value.value, format_interval(value, measure.decimals)))
+            elif measure.name == "worst":
                 items.append((value[1], evaluation.classes[value[0]]))
+            elif value is None:
+                items.append(None)
             else:
-                items.append(None if value is None else (value, ""))
+                items.append((value, ""))
         values = [item[0] for item in items if item]
-        best = best_of(values) if len(values) > 1 else None
-        cells = [
-            item and TableCell(_format(item[0], decimals), item[1], item[0] == best)
-            for item in items
-        ]
-        rows.append((label, note, cells))
+        best = measure.best_of(values) if len(values) > 1 else None
+        cells = []
+        for item in items:
+            cell = None
+            if item:
+                text = _format(item[0], measure.decimals)
+                cell = TableCell(text, item[1], item[0] == best)
+            cells.append(cell)
+        rows.append((measure.label, measure.note, cells))
     return rows
 
 
@@ -471,52 +446,67 @@ def cost_table(run: RunFiles) -> dict[str, str]:
     Costs that the run did not record are missing.
     """
     metadata = run.metadata
-    hardware = run.metadata.hardware
-    table = {}
+    hardware = metadata.hardware
+    table: dict[str, str | None] = {}
     if metadata.seconds is not None:
         table["Time of the run"] = format_duration(metadata.seconds)
-    epochs = run.epochs
-    if epochs is not None:
-        seconds = epochs["seconds"].median()
-        speed = epochs["images_per_s"].median()  # NaN if all are empty
-        table["Epochs"] = f"{len(epochs)}" + (
-            f", each {format_duration(seconds)} (median)" if seconds >= 0 else ""
-        )
-        table |= (
-            {"Training speed": f"{speed:,.0f} images/s (median)"} if speed >= 0 else {}
-        )
-        for column, name in (
-            ("memory_mb", "Peak memory"),
-            ("gpu_mb", "Peak GPU memory"),
-        ):
-            if column in epochs and (peak := epochs[column].max()) >= 0:
-                table[name] = format_bytes(int(1e6 * peak))
+    if run.epochs is not None:
+        table |= _epoch_costs(run.epochs)
     trained = metadata.trained_parameters
+    total = metadata.total_parameters
     if trained is not None:
-        total = metadata.total_parameters
-        if total:
-            share = f" of {total:,} ({trained / total:.1%})"
-        else:
-            share = ""
+        share = f" of {total:,} ({trained / total:.1%})" if total else ""
         table["Trained parameters"] = f"{trained:,}{share} (adapter and head)"
-    counts = (
-        "?" if count is None else str(count)
-        for count in (hardware.threads, hardware.cores)
-    )
-    others = {
-        "Modulator": (
-            f"{metadata.modulator_parameters:,} scalars"
-            if metadata.modulator_parameters
-            else ""
-        ),
-        "Bundle": "" if run.bundle_bytes is None else format_bytes(run.bundle_bytes),
-        "Device": metadata.device,
-        "GPU": ", ".join(hardware.gpus),
-        "Processor": (
-            f"{hardware.cpu}, {' of '.join(counts)} threads" if hardware.cpu else ""
-        ),
+    if metadata.modulator_parameters:
+        table["Modulator"] = f"{metadata.modulator_parameters:,} scalars"
+    if run.bundle_bytes is not None:
+        table["Bundle"] = format_bytes(run.bundle_bytes)
+    table["Device"] = metadata.device
+    table["GPU"] = ", ".join(hardware.gpus)
+    if hardware.cpu:
+        threads = f"{hardware.threads or '?'} of {hardware.cores or '?'} threads"
+        table["Processor"] = f"{hardware.cpu}, {threads}"
+    return {name: value for name, value in table.items() if value}
+
+
+def _epoch_costs(epochs: pd.DataFrame) -> dict[str, str]:
+    """Return time, speed and memory in metrics.csv."""
+    table = {"Epochs": str(len(epochs))}
+    seconds = epochs["seconds"].median()
+    if seconds >= 0:  # not NaN
+        table["Epochs"] += f", each {format_duration(seconds)} (median)"
+    speed = epochs["images_per_s"].median()
+    if speed >= 0:
+        table["Training speed"] = f"{speed:,.0f} images/s (median)"
+    columns = {"memory_mb": "Peak memory", "gpu_mb": "Peak GPU memory"}
+    for column, name in columns.items():
+        if column in epochs and epochs[column].max() >= 0:
+            table[name] = format_bytes(int(1e6 * epochs[column].max()))
+    return table
+
+
+_PHASES = {
+    "inner_s": "Inner loop",
+    "outer_s": "Outer loop",
+    "data_s": "Data and everything else",
+}
+"""Name of each phase, by its column of metrics.csv."""
+
+
+def phase_table(epochs: pd.DataFrame | None) -> dict[str, str]:
+    """Return the share of training time of each phase in metrics.csv, and the time.
+
+    Empty if the phases were not measured.
+    """
+    if epochs is None or not set(_PHASES) <= set(epochs):
+        return {}
+    seconds = epochs[list(_PHASES)].sum()
+    total = seconds.sum()
+    return {
+        _PHASES[column]: f"{value / total:.0%} ({format_duration(value)})"
+        for column, value in seconds.items()
+        if value > 0
     }
-    return table | {name: value for name, value in others.items() if value}
 
 
 def peak_memory_mb(epochs: pd.DataFrame | None) -> float | None:

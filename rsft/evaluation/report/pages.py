@@ -159,7 +159,7 @@ def _page_content(
         "pictures": pictures,
         "charts": charts,
         "tables": metric_tables,
-        "contribution_map": maps.contribution_map,
+        "maps": maps,
         "method": describe_recipe(run.recipe),
         "overview": _overview(run),
         "start": start and run.metadata.start.get("bundle", start),

@@ -1,6 +1,7 @@
-"""The table of a choice in a terminal."""
+"""The lines of a choice."""
 
 import io
+from contextlib import nullcontext
 
 from rich.console import Console
 
@@ -9,7 +10,6 @@ from rsft.cli.display.choice import (
     SearchJson,
     SearchLines,
     choose_search_display,
-    search_table,
 )
 from rsft.recipe.schema import DataSection, Recipe, TrainSection
 from rsft.study.choice_file import AutoFile, AutoPlan, Candidate
@@ -26,60 +26,27 @@ def plan_of_one(path):
     return AutoPlan(settings, (Candidate(RECIPE, path),), ("class x is not measured",))
 
 
-def terminal():
-    return Console(file=io.StringIO(), force_terminal=True, width=100, height=30)
-
-
-def test_table_and_progress(tmp_path):
-    console = terminal()
-    with choose_search_display(
-        plan_of_one(tmp_path), console, quiet=False, as_json=False
-    ) as board:
-        board.on_trial(Candidate(RECIPE, tmp_path).trial(2, 3, 0.25), 31.2, 600.0)
-        board.on_progress(3, 40, "reading chips")
-        board.live.refresh()
-        board.on_table(
-            [ROW, TriedCandidate("small network", 8, 3, 0.841, 0.012, 0.5, 0.25, 60.0)],
-            1,
-        )
-    printed = console.file.getvalue()
-    assert (
-        "class x is not measured" in printed and "at most 10min of CPU time" in printed
+def test_one_line_per_run(tmp_path, monkeypatch):
+    reported = []
+    monkeypatch.setattr(
+        "rsft.cli.display.choice.progress",
+        lambda: nullcontext(lambda *arguments: reported.append(arguments)),
     )
-    assert (
-        "LoRA, fold 2/3, 2 epochs, 31 of 600 CPU seconds  reading chips 3/40" in printed
-    )
-    last = printed[printed.rindex("recall in %") :]
-    assert (
-        "84.1 ± 1.2" in last
-        and "50.0 ± 25.0" in last
-        and "78.4" in last
-        and "CPU seconds" not in last
-    )
-
-
-def test_a_log_names_the_running_candidate(tmp_path, monkeypatch):
-    monkeypatch.setattr("rsft.cli.display.waiting.FIRST_LINE_SECONDS", 0.0)
-    board = SearchLines(plan_of_one(tmp_path), Console(file=io.StringIO(), width=100))
-    board.on_trial(Candidate(RECIPE, tmp_path).trial(2, 3, 0.25), 31.2, 600.0)
-    assert (
-        board.waiting.next_line()
-        == "LoRA, fold 2/3, 2 epochs, CPU seconds so far: 31 of 600"
-    )
-
-
-def test_a_failed_candidate_has_its_reason():
     console = Console(file=io.StringIO(), width=200)
-    console.print(
-        search_table(
-            [
-                TriedCandidate(
-                    "LoRA", 2, 1, None, None, None, None, 0.4, fault="no weights"
-                )
-            ]
-        )
-    )
-    assert "LoRA: failed, no weights" in console.file.getvalue()
+    rows = [
+        ROW,
+        TriedCandidate("small network", 8, 3, 0.841, 0.012, 0.5, 0.25, 60.0),
+        TriedCandidate("LoRA", 2, 1, None, None, None, None, 0.4, fault="no weights"),
+    ]
+    with SearchLines(plan_of_one(tmp_path), console) as board:
+        board.on_trial(Candidate(RECIPE, tmp_path).trial(2, 3, 0.25), 31.2, 600.0)
+        board.on_table(rows, 1)
+        board.on_table(rows, 2)
+    plan, note, tried, failed = console.file.getvalue().splitlines()
+    assert "at most 10min of CPU time" in plan and note == "class x is not measured"
+    assert "macro 84.1 ± 1.2  tail 50.0 ± 25.0  CPU s 60" in tried
+    assert failed.startswith("candidate LoRA: failed, no weights")
+    assert reported == [(31, 600, "LoRA, fold 2/3, 2 epochs, CPU seconds so far")]
 
 
 def test_kinds_of_display(tmp_path):

@@ -54,9 +54,7 @@ def test_progress_without_a_terminal_is_a_line_on_stderr(
     assert capsys.readouterr().err.splitlines() == expected
 
 
-def test_the_bar_of_a_task_of_unknown_length_is_hidden_when_the_next_one_begins(
-    monkeypatch,
-):
+def test_the_bar_is_that_of_the_present_task(monkeypatch):
     terminal = console.PlainConsole(file=io.StringIO(), force_terminal=True, width=80)
     monkeypatch.setattr(console, "console", terminal)
     with console.progress() as report:

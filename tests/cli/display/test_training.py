@@ -3,6 +3,7 @@
 import io
 import json
 import math
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -11,8 +12,7 @@ from rich.console import Console
 from rsft.cli.display.training import (
     Display,
     JsonLines,
-    LiveDisplay,
-    LogLines,
+    TrainingLines,
     choose_display,
     describe_speed,
 )
@@ -26,35 +26,16 @@ def console(**options):
     return Console(file=io.StringIO(), width=120, **options)
 
 
-def test_terminal_shows_bar_table_and_modulator(recipe_file):
-    display = LiveDisplay(load_recipe(recipe_file), console(force_terminal=True))
-    scales = {Site(block, "q"): 0.5 + block / 10 for block in range(8)}
-    with display:
-        display.on_start(None, RUN_METADATA)
-        display.on_step(STEP)
-        display.on_epoch_end(ROW, scales)
-        display.live.refresh()
-    text = display.live.console.file.getvalue()
-    assert "LoRA with a modulator" in text
-    assert (
-        "30 images/s  260 ms/step (10 data + 200 inner + 50 outer)  0.8 GB  0:01:15"
-        " left" in text
-    )
-    assert "largest 7.q 1.20, 6.q 1.10, 5.q 1.00" in text
-    assert "smallest 0.q 0.50, 1.q 0.60, 2.q 0.70" in text
-
-
 @pytest.mark.parametrize(
     ("options", "flags", "kind"),
     [
-        ({"force_terminal": True}, {}, LiveDisplay),
-        ({"force_terminal": False}, {}, LogLines),
-        ({"force_terminal": True, "_environ": {"TERM": "dumb"}}, {}, LogLines),
+        ({"force_terminal": True}, {}, TrainingLines),
+        ({"force_terminal": False}, {}, TrainingLines),
         ({"force_terminal": True}, {"quiet": True}, Display),
         ({"force_terminal": True}, {"as_json": True}, JsonLines),
     ],
 )
-def test_display_depends_on_terminal_and_flags(recipe_file, options, flags, kind):
+def test_display_depends_on_flags(recipe_file, options, flags, kind):
     flags = {"quiet": False, "as_json": False} | flags
     assert (
         type(choose_display(load_recipe(recipe_file), console(**options), **flags))
@@ -74,11 +55,11 @@ def test_only_rank_zero_has_a_display(recipe_file, monkeypatch):
 def log(recipe_file):
     def lines(*overrides):
         console = Console(file=io.StringIO(), width=60)
-        display = LogLines(load_recipe(recipe_file, overrides), console)
-        display.on_start(None, RUN_METADATA)
-        for done in range(46, 51):
-            display.on_step(replace(STEP, step=done - 45, done=done))
-        display.on_epoch_end(ROW, {})
+        with TrainingLines(load_recipe(recipe_file, overrides), console) as display:
+            display.on_start(None, RUN_METADATA)
+            for done in range(46, 51):
+                display.on_step(replace(STEP, step=done - 45, done=done))
+            display.on_epoch_end(ROW, {})
         return console.file.getvalue().splitlines()
 
     return lines
@@ -103,19 +84,21 @@ def test_one_line_per_few_steps_and_per_epoch(log):
     )
 
 
-def test_work_before_the_first_step_is_reported(recipe_file, monkeypatch):
-    monkeypatch.setattr("rsft.cli.display.waiting.FIRST_LINE_SECONDS", 0.0)
-    display = LogLines(load_recipe(recipe_file), Console(file=io.StringIO(), width=60))
-    display.on_progress(0, 0, "weights of a_network")
-    assert display.waiting.next_line() == "weights of a_network"
-    display.on_progress(0, 12, "frozen features")
-    assert display.waiting.next_line() == "frozen features: 0 of 12"
-    display.on_start(None, RUN_METADATA)
-    assert display.waiting.next_line() == "first training step"
-    display.on_step(replace(STEP, done=7, total=100))
-    assert display.waiting.next_line() == "training steps: 7 of 100"
-    display.on_epoch_end(ROW, {})
-    assert display.waiting.next_line() == ""  # the line of the epoch stands instead
+def test_what_takes_long_is_reported(recipe_file, monkeypatch):
+    reported = []
+    monkeypatch.setattr(
+        "rsft.cli.display.training.progress",
+        lambda: nullcontext(lambda *arguments: reported.append(arguments)),
+    )
+    with TrainingLines(load_recipe(recipe_file), console()) as display:
+        display.on_progress(0, 12, "frozen features")
+        display.on_start(None, RUN_METADATA)
+        display.on_step(replace(STEP, done=7, total=100))
+    assert reported == [
+        (0, 12, "frozen features"),
+        (0, 0, "first training step"),
+        (7, 100, "training steps"),
+    ]
 
 
 def test_method_is_named(log):

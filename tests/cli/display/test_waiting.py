@@ -45,15 +45,6 @@ def test_short_tasks_have_no_line(clock, lines):
     assert lines.next_line() == "task 9"
 
 
-def test_another_line_counts(clock, lines):
-    lines.report(1, 8, "training steps")
-    lines.postpone()
-    clock[0] = 29.0
-    assert lines.next_line() == ""
-    clock[0] = 31.0
-    assert lines.next_line() == "training steps: 1 of 8"
-
-
 @pytest.mark.slow
 def test_a_line_is_printed_while_one_step_of_a_task_runs(monkeypatch):
     """The task itself says nothing until it is done."""

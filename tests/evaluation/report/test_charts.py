@@ -5,11 +5,10 @@ import re
 import pandas as pd
 import pytest
 
-from rsft.evaluation.report.charts import coverage_plot, phase_bar, reliability_bins
+from rsft.evaluation.report.charts import coverage_plot, reliability_bins
 from rsft.evaluation.schema import CalibrationReport, CoverageLevel
 from rsft.metrics.accuracy import expected_calibration_error
 from tests.helpers.fake_run import SHIPS, write_fake_run
-from tests.helpers.report_page import page_of
 
 
 @pytest.fixture
@@ -53,19 +52,3 @@ def test_the_axis_of_coverage_contains_all_intervals(low, first):
     )
     numbers = re.findall(r">(\d+)</text>", coverage_plot(report))
     assert (numbers[0], numbers[-1], len(numbers)) == (first, "100", 6)
-
-
-@pytest.mark.slow
-def test_costs(run):
-    page = page_of(run)
-    assert (
-        "74,304 of 2,861,000 (2.6%)" in page.sections["cost"]
-        and "912.0 MB" in page.sections["cost"]
-    )
-    assert "inner loop: 61%" in page.sections["cost"]
-    table = pd.read_csv(run / "metrics.csv").drop(
-        columns=["data_s", "inner_s", "outer_s", "memory_mb", "gpu_mb"]
-    )
-    assert phase_bar(table) is None
-    table.to_csv(run / "metrics.csv", index=False)
-    assert "did not measure" in page_of(run).sections["cost"]
