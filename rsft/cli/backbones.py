@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,6 +13,7 @@ from rich.text import Text
 from rsft.cli.display.console import (
     console,
     make_table,
+    print_rows,
     progress,
     show_paths,
     show_waiting,
@@ -30,7 +30,6 @@ from rsft.utils.command_options import Argument, Option
 
 if TYPE_CHECKING:
     from rsft.backbones.card import ListedEncoder, PublishedEncoder, WeightsStatus
-    from rsft.backbones.unusable import UnusableEncoder
 
 
 app = typer.Typer(
@@ -49,27 +48,37 @@ def backbones_ls(word: WordArgument = "", as_json: bool = False) -> None:
     Any other vision transformer of timm works too, by its timm name, or as timm:MODEL
     with a local file. Encoders that rsft knows and cannot use follow, with the reason.
     """
+    from rsft.backbones.catalog import search_listing
     from rsft.backbones.unusable import search_unusable
+    from rsft.utils.download import weights_dir
     from rsft.utils.licenses import describe_license
 
-    def cells(row: dict[str, Any]) -> tuple[str, ...]:
+    unusable = search_unusable(word)
+    rows = [_row(x) for x in search_listing(word, may_be_empty=bool(unusable))]
+    if as_json:
+        for x in unusable:
+            state = {"state": "known, not usable", "restrictions": x.restrictions}
+            rows.append(asdict(x) | state)
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    lines = []
+    for row in rows:
         license_text = describe_license(row["license"], row["restrictions"])
         bands = f"{_summarize_names(row['bands'])} in {row['unit']}"
-        line = f"{bands}, {row['size']} / {row['patch']}, {license_text}"
-        return (
-            line,
-            f"{row['parameters'] / 1e6:.1f} M",
-            f"{row['bytes'] / 1e6:,.0f}",
-            row["weights"],
-        )
-
-    headings = (
-        "ready; bands in unit, side / patch in pixels, license",
-        "params",
-        "MB",
-        "weights",
-    )
-    _show_list(word, as_json, _row, headings, cells, search_unusable(word))
+        about = f"{bands}, {row['size']} / {row['patch']}, {license_text}"
+        parameters = f"{row['parameters'] / 1e6:.1f} M"
+        size = f"{row['bytes'] / 1e6:,.0f}"
+        lines.append((two_lines(row["name"], about), parameters, size, row["weights"]))
+    heading = "ready; bands in unit, side / patch in pixels, license"
+    if lines:
+        console.print(make_table("", (heading, "params", "MB", "weights"), lines))
+    others = []
+    for x in unusable:
+        name = f"{x.name}, {describe_license(x.license, x.restrictions)}"
+        others.append([two_lines(name, f"{x.reason}; use {x.instead}")])
+    if others:
+        console.print(make_table("", ["known, not usable; license"], others))
+    show_paths({"weights": weights_dir()})
 
 
 @app.command("check")
@@ -94,41 +103,33 @@ def backbones_check(
     with show_waiting(f"loading and running {card.name}"):
         backbone = load_backbone(card.name, side, weights)
         result = check_encoder(backbone, side)
-    if backbone.left_out:
-        left_out = f", left out of the file: {_summarize_names(backbone.left_out)}"
-    else:
-        left_out = ""
-    tensors = len(backbone.vit.state_dict())
+    state = backbone.vit.state_dict()
     parameters = sum(x.numel() for x in backbone.vit.parameters())
-    lines = {
-        "backbone": f"{card.name}: {card.about}",
-        "weights": (
-            weights or ("random" if card.weights is None else weights_path(card))
-        ),
-        "license": describe_license(
-            backbone.license, license_restrictions(backbone.license)
-        ),
-        "encoder": f"SHA-256 {backbone.sha256}",
-        "tensors": (
-            f"{tensors} of {tensors} loaded, {parameters:,} parameters{left_out}"
-        ),
-        "input": f"{_summarize_names(card.bands)} in {card.unit}, {side} x {side}",
-        "output": f"{result.tokens} tokens x {backbone.width}",
-        "speed": (
-            f"{result.speed:,.1f} images/s in batches of {BATCH_SIZE} ({result.device})"
-        ),
-    }
-    for key, value in lines.items():
-        console.print(f"{key:<9} {value}", soft_wrap=True)
-    rows = [
-        (name, f"{x[0]:.5f}", f"{x[1]:.5f}", f"{x[2]:.4f}")
-        for name, x in result.features.items()
-    ]
-    console.print(
-        make_table(
-            "", (f"features of {BATCH_SIZE} noise images", "mean", "std", "norm"), rows
-        )
+    loaded = f"{len(state)} of {len(state)} loaded, {parameters:,} parameters"
+    if backbone.left_out:
+        loaded += f", left out of the file: {_summarize_names(backbone.left_out)}"
+    file: object = weights
+    if weights is None:
+        file = "random" if card.weights is None else weights_path(card)
+    restrictions = license_restrictions(backbone.license)
+    print_rows(
+        {
+            "backbone": f"{card.name}: {card.about}",
+            "weights": file,
+            "license": describe_license(backbone.license, restrictions),
+            "encoder": f"SHA-256 {backbone.sha256}",
+            "tensors": loaded,
+            "input": f"{_summarize_names(card.bands)} in {card.unit}, {side} x {side}",
+            "output": f"{result.tokens} tokens x {backbone.width}",
+            "speed": f"{result.speed:,.1f} images/s in batches of {BATCH_SIZE}"
+            f" ({result.device})",
+        }
     )
+    rows = []
+    for feature, x in result.features.items():
+        rows.append((feature, f"{x[0]:.5f}", f"{x[1]:.5f}", f"{x[2]:.4f}"))
+    columns = (f"features of {BATCH_SIZE} noise images", "mean", "std", "norm")
+    console.print(make_table("", columns, rows))
 
 
 def _row(encoder: ListedEncoder) -> dict[str, Any]:
@@ -145,60 +146,6 @@ def _summarize_names(names: tuple[str, ...]) -> str:
     if len(names) < 5:
         return " ".join(names)
     return f"{names[0]} to {names[-1]} ({len(names)})"
-
-
-def _show_list(
-    word: str,
-    as_json: bool,
-    make_row: Callable[[ListedEncoder], dict[str, Any]],
-    headings: tuple[str, ...],
-    cells: Callable[[dict[str, Any]], tuple[str, ...]],
-    unusable: Sequence[UnusableEncoder] = (),
-) -> None:
-    """Print the listed encoders that contain a word, with their cells.
-
-    The `unusable` encoders follow. If there are any, the word may match no other
-    encoder.
-    """
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    from rsft.backbones.catalog import search_listing
-    from rsft.utils.download import weights_dir
-    from rsft.utils.licenses import describe_license
-
-    rows = [
-        make_row(encoder)
-        for encoder in search_listing(word, may_be_empty=bool(unusable))
-    ]
-    if as_json:
-        rows += [
-            asdict(x) | {"state": "known, not usable", "restrictions": x.restrictions}
-            for x in unusable
-        ]
-        typer.echo(json.dumps(rows, indent=2))
-        return
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column(two_lines("backbone", headings[0]), overflow="fold")
-    for heading in headings[1:]:
-        table.add_column(
-            heading,
-            justify="right" if heading in ("params", "MB") else "left",
-            no_wrap=True,
-        )
-    for row in rows:
-        first, *others = cells(row)
-        table.add_row(two_lines(row["name"], first), *others)
-    if rows:
-        console.print(table)
-    if unusable:
-        names = [
-            f"{x.name}, {describe_license(x.license, x.restrictions)}" for x in unusable
-        ]
-        reasons = [f"{x.reason}; use {x.instead}" for x in unusable]
-        rows_of_unusable = zip(map(two_lines, names, reasons), strict=True)
-        console.print(make_table("", ["known, not usable; license"], rows_of_unusable))
-    show_paths({"weights": weights_dir()})
 
 
 weights_app = typer.Typer(
@@ -218,19 +165,22 @@ NamesArgument = Annotated[
 @documented
 def weights_ls(word: WordArgument = "", as_json: bool = False) -> None:
     """List the weights files of the encoders: size, checksum, and whether present."""
+    from rsft.backbones.catalog import search_listing
+    from rsft.utils.download import weights_dir
 
-    def cells(row: dict[str, Any]) -> tuple[str, ...]:
+    rows = [_weights_row(encoder) for encoder in search_listing(word)]
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    lines = []
+    for row in rows:
         size = f"{row['bytes'] / 1e6:,.1f}" if row["bytes"] else "?"
-        return (
-            row["file"] or "random",
-            size,
-            row["checksum"],
-            "yes" if row["here"] else "-",
-        )
-
-    _show_list(
-        word, as_json, _weights_row, ("file", "MB", "checksum", "present"), cells
-    )
+        present = "yes" if row["here"] else "-"
+        cell = two_lines(row["name"], row["file"] or "random")
+        lines.append((cell, size, row["checksum"], present))
+    columns = ("backbone, file", "MB", "checksum", "present")
+    console.print(make_table("", columns, lines))
+    show_paths({"weights": weights_dir()})
 
 
 @weights_app.command("get")
@@ -302,7 +252,7 @@ def weights_convert(
             f"; left out: {_summarize_names(converted.left_out)}, all listed in the"
             " metadata of the file"
         )
-    console.print(line, soft_wrap=True)
+    console.print(line)
 
 
 def _weights_row(encoder: ListedEncoder) -> dict[str, Any]:
@@ -311,24 +261,23 @@ def _weights_row(encoder: ListedEncoder) -> dict[str, Any]:
     path = encoder.path
     remote = encoder.remote
     is_present = path is not None and path.is_file()
-    return {
+    row = {
         "name": encoder.name,
         "file": path and path.name,
         "path": path and str(path),
         "here": is_present,
-        "bytes": (
-            path.stat().st_size
-            if path and is_present
-            else remote.bytes
-            if remote
-            else None
-        ),
+        "bytes": None,
         "checksum": describe_checksum(encoder),
-        "url": remote.url if remote else None,
-        "page": remote.page if remote else None,
+        "url": None,
+        "page": None,
         "license": encoder.license,
         "restrictions": encoder.restrictions,
     }
+    if remote:
+        row |= {"bytes": remote.bytes, "url": remote.url, "page": remote.page}
+    if path is not None and is_present:
+        row["bytes"] = path.stat().st_size
+    return row
 
 
 def _show(encoder: PublishedEncoder, status: WeightsStatus) -> None:
@@ -336,7 +285,6 @@ def _show(encoder: PublishedEncoder, status: WeightsStatus) -> None:
     size = f"{status.bytes / 1e6:,.1f} MB"
     console.print(
         Text.assemble((status.state, style), "  ", (encoder.name, "bold"), f"  {size}"),
-        soft_wrap=True,
     )
     for line in (status.path, f"SHA-256 {status.sha256}", status.evidence):
-        console.print(f"  {line}", soft_wrap=True)
+        console.print(f"  {line}")

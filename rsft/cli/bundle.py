@@ -63,11 +63,11 @@ def bundle_verify(
         typer.echo(json.dumps(vars(report) | {"folder": str(report.folder)}, indent=2))
     else:
         for check in report.sound:
-            console.print(f"ok     {check}", soft_wrap=True)
+            console.print(f"ok     {check}")
         for fault in report.faults:
-            console.print(f"fault  {fault}", soft_wrap=True)
+            console.print(f"fault  {fault}")
         if report.sha256:
-            console.print(f"sha256 {report.sha256}", soft_wrap=True)
+            console.print(f"sha256 {report.sha256}")
     if report.faults:
         raise typer.Exit(1)
 
@@ -98,7 +98,7 @@ def bundle_from(
     out = out or checkpoint.with_name("bundle")
     check_new_file(out, overwrite)
     for note in bundle_from_checkpoint(checkpoint, out, data, size, weights):
-        console.print(f"note: {note}", soft_wrap=True)
+        console.print(f"note: {note}")
     show_paths({"bundle": out})
 
 

@@ -68,7 +68,7 @@ def data_show(
             if name == "box":
                 text = " ".join(f"{number:g}" for number in value)
             if text:
-                console.print(f"{name:<14} {text}", soft_wrap=True)
+                console.print(f"{name:<14} {text}")
         console.print()
 
 
@@ -94,7 +94,7 @@ def data_stats(root: RootArgument) -> None:
     columns = ("pixels", "chips", "sides", "lowest", "highest", "mean", "MB")
     console.print(make_table("", columns, rows))
     for name, text in _list_counts(store):
-        console.print(f"{name:<12} {text}", soft_wrap=True)
+        console.print(f"{name:<12} {text}")
 
 
 def _list_counts(store: ChipStore) -> Iterator[tuple[str, str]]:
@@ -147,7 +147,7 @@ def data_contact_sheet(
     paths = [root / path for path in table["path"]]
     shown = [paths[number] for number in select_sheet_chips(len(paths))]
     write_bytes(out, render_contact_sheet(shown))
-    console.print(f"{out}: {len(shown)} of {len(paths):,} chips", soft_wrap=True)
+    console.print(f"{out}: {len(shown)} of {len(paths):,} chips")
 
 
 @app.command("add")

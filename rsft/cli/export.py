@@ -88,5 +88,5 @@ def export(
     if result.changes:
         console.print(changes_table(result.changes))
     for line in result.notes:
-        console.print(line, soft_wrap=True)
+        console.print(line)
     show_paths({"export": result.folder})

@@ -181,7 +181,7 @@ def _show_kept_run(folder: Path, request: FinetuneRequest) -> dict[str, Path]:
         return {}
     show_evaluation(read_json(paths["metrics"], Evaluation), folder)
     text = f"kept; to train once more: rsft finetune {folder / 'recipe.yaml'}"
-    console.print(text, soft_wrap=True)
+    console.print(text)
     show_paths(paths)
     return paths
 

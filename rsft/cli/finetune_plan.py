@@ -118,7 +118,7 @@ def _plan_new_run(request: FinetuneRequest, overrides: Sequence[str]) -> NewRun:
     root, sentence = find_chip_store(recipe.data.root, source)
     if not sentence:
         return NewRun(recipe, source)
-    console.print(sentence, soft_wrap=True)
+    console.print(sentence)
     if request.as_json:
         display.emit_json_event("store", {"root": root, "sentence": sentence})
     recipe = load_recipe(source, [*overrides, *list_keys({"data.root": root})])
@@ -177,7 +177,7 @@ def choose_run(path: Path, request: FinetuneRequest, steps: Steps | None) -> Run
         plan, console, quiet=request.quiet, as_json=request.as_json
     ) as listener:
         choice = AutoSearch(plan, studies, listener).run()
-    console.print(choice.sentence, soft_wrap=True)
+    console.print(choice.sentence)
     if request.as_json:
         display.emit_json_event("choice", choice.metadata)
     if steps is not None:
@@ -185,7 +185,7 @@ def choose_run(path: Path, request: FinetuneRequest, steps: Steps | None) -> Run
         same = find_same_run(choice.recipe, request.runs)
         if same is not None and same.recipe is not None:
             text = f"kept {same.folder}, {same.status}: the same recipe and chips"
-            console.print(text, soft_wrap=True)
+            console.print(text)
             return _plan_known_run(same, same.recipe)
     return NewRun(choice.recipe, choice.source, {"choice": choice.metadata})
 

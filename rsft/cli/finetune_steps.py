@@ -187,9 +187,9 @@ class Steps:
             fields = {"name": step, "number": number, "of": len(steps)}
             emit_json_event("begin", {**fields, "command": command})
         title = f"step {number} of {len(steps)}, {step}: {_TITLES[step]}{note}"
-        console.print(Text(title, "bold"), soft_wrap=True)
+        console.print(Text(title, "bold"))
         if command:
-            console.print(f"  {command}", style="dim", soft_wrap=True)
+            console.print(f"  {command}", style="dim")
 
     def make_store(self) -> None:
         """Build and audit the chip store, as far as an earlier call has not.
@@ -210,7 +210,6 @@ class Steps:
         runs = find_runs_folder(self.request.runs, name)
         console.print(
             f"chip store {self.root} (--root), runs in {runs} (--runs, name=NAME)",
-            soft_wrap=True,
         )
         if "prepare" in self.commands:
             self.begin("prepare")
@@ -219,7 +218,7 @@ class Steps:
         audit = self.root / AUDIT_FILE
         manifest = self.root / MANIFEST
         if audit.is_file() and audit.stat().st_mtime_ns >= manifest.stat().st_mtime_ns:
-            console.print(f"kept {audit}, newer than the manifest", soft_wrap=True)
+            console.print(f"kept {audit}, newer than the manifest")
         else:
             _run_command(self.commands["audit"])
 

@@ -75,7 +75,7 @@ def find_named_recipe(name: str, kind: str = "recipe") -> Path:
     path = find_recipe(name, kind)
     if len(Path(name).parts) > 1 and path != Path(name):
         text = f"{name} is no file here; this is the {kind} {path.stem} that comes with"
-        error_console.print(f"{text} rsft", soft_wrap=True)
+        error_console.print(f"{text} rsft")
     return path
 
 

@@ -155,7 +155,7 @@ class StoreCommand(CommandFunction):
         for line in lines:
             before, mark, after = line.rpartition("warning: ")
             text = Text.assemble(before, (mark, "yellow"), escape_controls(after))
-            console.print(text, soft_wrap=True)
+            console.print(text)
 
 
 def _find_gaps(store: ChipStore) -> Iterator[str]:

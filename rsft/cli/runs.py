@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from rsft.cli.display.console import console, escape_controls, progress, show_paths
+from rsft.cli.display.console import (
+    console,
+    escape_controls,
+    make_table,
+    print_rows,
+    progress,
+    show_paths,
+)
 from rsft.cli.options import (
     OUT,
     OverridesArgument,
@@ -66,30 +73,28 @@ _MEASURES = {
 @documented
 def runs_ls(folder: RunsFolderArgument = Path("runs")) -> None:
     """List runs, oldest first: status, accuracy in %, epochs, time."""
-    from rich.table import Table
-
     from rsft.training.runs.reader import TRAINED, find_runs
 
     runs = find_runs(folder)
-    table = Table("run", "status", box=None, pad_edge=False)
     # three measures, and times without year, fit into 80 columns; `show` has all
     listed = {key: _MEASURES[key] for key in ("macro", "micro", "tail")}
-    for name in (*listed.values(), "epochs", "time", "started"):
-        table.add_column(name, justify="right", no_wrap=True)
+    rows = []
     for run in runs:
-        status = run.status
-        scores = (_percent(run, key) for key in listed)
-        started = str(run.metadata.get("started", ""))[5:16].replace("T", " ")
-        styled = Text(escape_controls(status), STYLES.get(status, "red"))
         epochs = "-"
         if run.recipe is not None:
             total = run.recipe.train.epochs
             done = run.metadata.get("position", (0, 0))[0]
             epochs = f"{total if run.status in TRAINED else done}/{total}"
-        table.add_row(
-            str(run.folder), styled, *scores, epochs, _time(run.seconds), started
-        )
-    console.print(table if runs else f"no runs in {folder}")
+        started = str(run.metadata.get("started", ""))[5:16].replace("T", " ")
+        status = Text(escape_controls(run.status), STYLES.get(run.status, "red"))
+        scores = [_percent(run, key) for key in listed]
+        row = [str(run.folder), status, *scores, epochs, _time(run.seconds), started]
+        rows.append(row)
+    columns = ("run", "status", *listed.values(), "epochs", "time", "started")
+    if runs:
+        console.print(make_table("", columns, rows, texts=columns[:2]))
+    else:
+        console.print(f"no runs in {folder}")
     _show_leaks(runs)
     for run in runs:
         _show_faults(f"  {run.folder}: {fault}" for fault in run.faults)
@@ -108,7 +113,7 @@ def _show_incomplete(folder: Path) -> None:
     missing = " and ".join(lacking) or "not complete"
     hint = f"rsft finetune --resume {folder}"
     line = f"trained  {folder}: {missing}; complete it with `{hint}`"
-    console.print(line, soft_wrap=True)
+    console.print(line)
 
 
 @app.command("show")
@@ -139,12 +144,11 @@ def runs_show(run: RunArgument) -> None:
         **_flatten(metadata),
         "files": files,
     }
-    for name, value in rows.items():
-        console.print(f"{name:<24} {value}", soft_wrap=True)
+    print_rows(rows, 24)
     _show_leaks([info])
     _show_faults(f"  {fault}" for fault in info.faults)
     if info.status in ("killed", "interrupted", "failed", "trained"):
-        console.print(f"resume with: rsft finetune --resume {run}", soft_wrap=True)
+        console.print(f"resume with: rsft finetune --resume {run}")
 
 
 @app.command("compare")
@@ -199,14 +203,12 @@ def runs_rm(
             escape_controls(f"remove {run.folder} ({run.status})?")
         ):
             remove_run(run)
-            console.print(f"removed {run.folder}", soft_wrap=True)
+            console.print(f"removed {run.folder}")
 
 
 def _show_faults(faults: Iterable[str]) -> None:
     for fault in faults:
-        console.print(
-            Text.assemble(("broken", "red"), escape_controls(fault)), soft_wrap=True
-        )
+        console.print(Text.assemble(("broken", "red"), escape_controls(fault)))
 
 
 def _percent(run: RunInfo, measure: str) -> str:
@@ -224,7 +226,7 @@ def _show_leaks(runs: Iterable[RunInfo]) -> None:
                 f"* {run.folder}: {run.leaks:,} evaluated chips leak from training: the"
                 " accuracy is too high"
             )
-            console.print(message, soft_wrap=True)
+            console.print(message)
 
 
 def _time(seconds: float | None) -> str:
@@ -423,4 +425,4 @@ def _print_yaml(text: str) -> None:
     if console.is_terminal:
         console.print(Syntax(text, "yaml", background_color="default", word_wrap=True))
     else:
-        console.print(Text(text), end="", soft_wrap=True)
+        console.print(Text(text), end="")

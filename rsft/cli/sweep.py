@@ -53,7 +53,7 @@ def sweep(
     settings, document = read_sweep(path, overrides or [])
     settings, sentences = find_stores(settings)
     for sentence in sentences:
-        console.print(sentence, soft_wrap=True)
+        console.print(sentence)
     trials = list_trials(settings, document)
 
     from rsft.cli.display.sweep import SweepLines  # imports PyTorch
@@ -72,11 +72,11 @@ def sweep(
     results = folder.report()
     for outcome in results.failed:
         text = f"failed  {describe_keys(outcome.keys)}  {outcome.reason}"
-        console.print(text, soft_wrap=True)
+        console.print(text)
     if results.best is not None:
         value = format_measure(settings.metric, results.best.metrics[settings.metric])
         best = describe_keys(results.best.keys)
-        console.print(f"best  {best}  {settings.metric} {value}", soft_wrap=True)
+        console.print(f"best  {best}  {settings.metric} {value}")
     if results.remaining:
         console.print(
             f"{results.remaining} of {folder.planned} trials remain: run the same"

@@ -16,8 +16,8 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from functools import partial
 from importlib import import_module
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -104,6 +104,11 @@ class PlainConsole(Console):
     def size(self, size: tuple[int, int]) -> None:
         """Set width and height in characters."""
         self._width, self._height = size
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print objects; long lines of text are left to the terminal to wrap."""
+        is_text = all(isinstance(item, str | Text) for item in objects)
+        super().print(*objects, **{"soft_wrap": is_text, **options})
 
     def render_str(self, text: str, **options: Any) -> Text:
         """Return a text, or a cell of a table, as it is printed."""
@@ -263,7 +268,7 @@ def progress() -> Iterator[ReportProgress]:
         with _show_bar() as report:
             yield report
     else:
-        with WaitingLines(partial(error_console.print, soft_wrap=True)) as lines:
+        with WaitingLines(error_console.print) as lines:
             yield lines.report
 
 
@@ -408,7 +413,41 @@ def print_rows(rows: Mapping[str, object], width: int = 0) -> None:
     """
     width = width or max(map(len, rows)) + 1
     for name, value in rows.items():
-        console.print(f"{name:<{width}} {value}", soft_wrap=True)
+        console.print(f"{name:<{width}} {value}")
+
+
+def print_lines(lines: Iterable[object], style: str | None = None) -> None:
+    """Print one line per item."""
+    for line in lines:
+        console.print(str(line), style=style)
+
+
+def print_counts(kind: str, counts: Mapping[str, int]) -> None:
+    """Print a line for each number above 0: what happened, how often, and to what."""
+    for name, count in counts.items():
+        if count:
+            console.print(f"{kind:<12} {count:,}  {name}")
+
+
+LISTED = 20
+"""Largest number of reasons that are printed."""
+
+
+def print_rejected(
+    noun: str, count: int, location: str, reasons: Iterable[str]
+) -> None:
+    """Print how many inputs were rejected, if any, and the first reasons.
+
+    Args:
+        noun: what was rejected, such as "chips".
+        count: how many.
+        location: file that lists them; "" for none.
+        reasons: one line for each.
+    """
+    if count:
+        listed = f", listed in {location}" if location else ""
+        console.print(f"{count:,} {noun} rejected{listed}", style="yellow")
+        print_lines(f"  {reason}" for reason in islice(reasons, LISTED))
 
 
 def show_paths(paths: Mapping[str, Path]) -> None:
@@ -436,7 +475,6 @@ def show_bundles(bundles: Sequence[Path]) -> None:
             classes += f" and {len(index.classes) - 10} more"
         console.print(
             f"bundle: {index.name}, {folder}, saved {day}, classes {classes}",
-            soft_wrap=True,
         )
 
 
@@ -461,4 +499,4 @@ def warn_about_licenses(bundles: Sequence[Path], unknown: bool = False) -> None:
     for kind, sentence in lines.items():
         if sentence:
             line = f"{kind}: {sentence}; see `rsft bundle show`"
-            error_console.print(line, soft_wrap=True)
+            error_console.print(line)

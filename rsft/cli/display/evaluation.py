@@ -37,7 +37,7 @@ def show_evaluation(evaluation: Evaluation, run: Path) -> None:
     if maps.is_dir():
         display.show_paths({"map": maps / "1.png"})
     for sentence in describe_result(evaluation, Bundle.load(bundle).recipe):
-        display.console.print(sentence, soft_wrap=True)
+        display.console.print(sentence)
     display.console.print(evaluation_table(evaluation))
     if evaluation.confidence is not None:
         display.console.print(describe_class_sets(evaluation.confidence))

@@ -85,7 +85,7 @@ def show_error(error: RsftError) -> None:
     """Print an error with its location and its hint, or every fault of a recipe."""
     faults = error.faults if isinstance(error, RecipeError) else ()
     message = Text.assemble(("error: ", "bold red"), escape_controls(error.message))
-    display.error_console.print(message, soft_wrap=not faults)
+    display.error_console.print(message)
     for fault in faults:
         position = f"{fault.file}:{fault.line}" if fault.line else fault.file
         line = Text.assemble(
@@ -105,7 +105,7 @@ def show_error(error: RsftError) -> None:
 def _show_label(label: str, text: str) -> None:
     if text:
         line = Text.assemble((label, "bold"), escape_controls(text))
-        display.error_console.print(line, soft_wrap=True)
+        display.error_console.print(line)
 
 
 def explain(error: BaseException) -> RsftError | None:

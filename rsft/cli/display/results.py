@@ -9,13 +9,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.text import Text
-
 from rsft.cli.display import console as display
 from rsft.cli.display.console import (
+    LISTED,
     console,
     emit_json_event,
-    escape_controls,
+    print_counts,
+    print_lines,
+    print_rejected,
     show_paths,
 )
 
@@ -27,15 +28,14 @@ if TYPE_CHECKING:
     from rsft.types import Progress
 
 
-_REASONS_SHOWN = 20
-
-
 def show_addition(summary: CorrectionSummary) -> None:
     """Print what became of corrected labels: counts, splits, and rejected rows."""
+    from rsft.data.chips.store import SPLITS
+
     result = summary.result
     if result.added:
         filled = {split for split, _ in result.added}
-        splits = [split for split in ("train", "val", "test") if split in filled]
+        splits = [split for split in SPLITS if split in filled]
         counts: dict[str, dict[str, int]] = {}
         for name in sorted({name for _, name in result.added}):
             counts[name] = {split: result.added[split, name] for split in splits}
@@ -43,38 +43,28 @@ def show_addition(summary: CorrectionSummary) -> None:
         title = f"{chips} added to {summary.root}"
         console.print(display.counts_table(title, counts))
     elif not result.relabeled:
-        console.print(
-            f"{summary.root} has these labels already: nothing changed", soft_wrap=True
-        )
-    for (old, new), count in sorted(result.relabeled.items()):
-        console.print(f"relabeled    {count:,}  {old} is now {new}")
-    is_left_out = summary.not_a_target_class is None
+        console.print(f"{summary.root} has these labels already: nothing changed")
+    relabeled = sorted(result.relabeled.items())
+    print_counts("relabeled", {f"{old} is now {new}": n for (old, new), n in relabeled})
     left_out = {
         "in the store already, with this class": result.unchanged,
         "the same chip as an earlier row": result.repeated,
         "unsure": summary.unsure,
-        "not a target (--not-a-target CLASS makes them labels)": (
-            summary.not_a_target if is_left_out else 0
-        ),
         "not looked at": summary.unlabeled,
     }
-    for name, count in left_out.items():
-        if count:
-            console.print(f"left out     {count:,}  {name}")
-    for (split, is_known), count in sorted(Counter(result.splits.values()).items()):
+    if summary.not_a_target_class is None:
+        reason = "not a target (--not-a-target CLASS makes them labels)"
+        left_out[reason] = summary.not_a_target
+    print_counts("left out", left_out)
+    scenes = Counter[str]()
+    for split, is_known in sorted(result.splits.values()):
         kind = "chips of it are there already" if is_known else "new scene"
-        console.print(f"scenes       {count:,}  to {split} ({kind})")
-    for note in result.notes:
-        console.print(f"note: {note}", soft_wrap=True)
-    if result.rejected:
-        listed = escape_controls(f", listed in {summary.root / 'rejected.csv'}")
-        console.print(
-            Text.assemble(
-                (f"{len(result.rejected):,} labels rejected", "yellow"), listed
-            )
-        )
-        for _, line, reason in result.rejected[:_REASONS_SHOWN]:
-            console.print(f"  line {line}: {reason}", soft_wrap=True)
+        scenes[f"to {split} ({kind})"] += 1
+    print_counts("scenes", scenes)
+    print_lines(f"note: {note}" for note in result.notes)
+    reasons = (f"line {line}: {reason}" for _, line, reason in result.rejected)
+    location = str(summary.root / "rejected.csv")
+    print_rejected("labels", len(result.rejected), location, reasons)
 
 
 def emit_addition(summary: CorrectionSummary) -> None:
@@ -145,12 +135,9 @@ def show_predictions(result: PredictionResult) -> None:
         )
     )
     described = describe_checks(result.checks) + [str(check) for check in result.truth]
-    for note in (note for note in result.notes if note not in described):
-        console.print(note)
-    if result.rejected:
-        console.print(f"{len(result.rejected):,} rejected", style="yellow")
-        for path, reason in result.rejected[:20]:
-            console.print(f"  {path}: {reason}", soft_wrap=True)
+    print_lines(note for note in result.notes if note not in described)
+    reasons = (f"{path}: {reason}" for path, reason in result.rejected)
+    print_rejected("chips", len(result.rejected), "", reasons)
     show_paths({"predictions": result.output_path})
 
 
@@ -158,12 +145,9 @@ def show_checks(result: PredictionResult) -> None:
     """Print how many true objects were found, and whether the chips are as expected."""
     from rsft.inference.predict.scene_check import describe_checks
 
-    for check in result.truth:
-        console.print(str(check), soft_wrap=True)
+    print_lines(result.truth)
     is_doubtful = any(check.is_doubtful for check in result.checks)
-    style = "yellow" if is_doubtful else None
-    for sentence in describe_checks(result.checks):
-        console.print(sentence, style=style, soft_wrap=True)
+    print_lines(describe_checks(result.checks), "yellow" if is_doubtful else None)
 
 
 def show_archive(archive: ArchiveResult, as_json: bool) -> None:
@@ -179,34 +163,22 @@ def show_archive(archive: ArchiveResult, as_json: bool) -> None:
         f"scenes: {', '.join(counts) or 'none'}; {display.format_chip_count(chips)}"
         " classified"
     )
-    failed = [outcome for outcome in archive.scenes if outcome.status == "failed"]
-    for outcome in failed[:20]:
-        console.print(f"  failed  {outcome.scene}: {outcome.reason}", soft_wrap=True)
-    skipped = archive.counts["skipped"]
-    if skipped:
-        reason = (
-            "the folder already contains their outputs for this bundle and this request"
-        )
-        console.print(f"{skipped:,} were skipped: {reason}")
-    rejected = sum(outcome.rejected for outcome in archive.scenes)
-    if rejected:
-        console.print(
-            Text.assemble(
-                (f"{rejected:,} chips rejected", "yellow"),
-                ", listed in <scene>.rejected.csv",
-            )
-        )
+    failed = [scene for scene in archive.scenes if scene.status == "failed"]
+    lines = [f"  failed  {scene.scene}: {scene.reason}" for scene in failed]
+    print_lines(lines[:LISTED])
+    reason = (
+        "skipped: the folder already contains their outputs for this bundle and this"
+        " request"
+    )
+    print_counts("scenes", {reason: archive.counts["skipped"]})
+    rejected = sum(scene.rejected for scene in archive.scenes)
+    print_rejected("chips", rejected, "<scene>.rejected.csv", ())
     show_paths({"scenes": archive.summary_path})
-    unlike = sum(x.ood for x in archive.scenes)
-    withheld = sum(x.class_sets == "withheld" for x in archive.scenes)
-    if chips:
-        console.print(
-            f"{unlike:,} of {display.format_chip_count(chips)} are unlike the training"
-            " chips"
-        )
-    if withheld:
-        sets = (f"class sets withheld in {withheld:,} scenes", "yellow")
-        console.print(Text.assemble(sets, ", whose chips are mostly unlike them"))
+    unlike = sum(scene.ood for scene in archive.scenes)
+    withheld = sum(scene.class_sets == "withheld" for scene in archive.scenes)
+    print_counts("chips", {f"of {chips:,} are unlike the training chips": unlike})
+    reason = "class sets withheld: most chips are unlike the training chips"
+    print_counts("scenes", {reason: withheld})
 
 
 def report_json_progress() -> Progress:

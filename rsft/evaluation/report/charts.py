@@ -17,10 +17,8 @@ from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatt
 
 from rsft.evaluation.report.metric_tables import ACCURACIES, wilson_interval
 from rsft.evaluation.report.render import join_words, pluralize
-from rsft.evaluation.schema import CalibrationReport
 from rsft.metrics.accuracy import AccuracySummary
 from rsft.metrics.intervals import Interval
-from rsft.types import GROUPS
 
 WIDTH = 460
 """Width of a chart in figure units, which are pixels at its natural size."""
@@ -272,39 +270,9 @@ def accuracy_plot(methods: Mapping[str, AccuracySummary]) -> Markup | None:
     )
 
 
-def coverage_plot(report: CalibrationReport) -> Markup | None:
-    """Draw the measured coverage by group with 95 % intervals.
-
-    A stroke marks each target.
-    """
-    rows = {
-        "all chips" if name == "all" else name: [
-            Interval(x.value, x.low, x.high) if (x := level.groups.get(name)) else None
-            for level in report.coverage
-        ]
-        for name in ("all", *GROUPS)
-    }
-    targets = [level.target for level in report.coverage]
-    lowest = min(
-        [
-            *targets,
-            *(interval.low for row in rows.values() for interval in row if interval),
-        ]
-    )
-    names = [f"target {100 * target:g} %" for target in targets]
-    title = "Coverage by group with 95 % intervals, in %"
-    return _interval_plot(
-        title, names, rows, targets, low=0.5 if lowest >= 0.5 else 0.0
-    )
-
-
 @chart
 def _interval_plot(
-    title: str,
-    names: Sequence[str],
-    rows: Mapping[str, Sequence[Interval | None]],
-    targets: Sequence[float] | None = None,
-    low: float = 0.0,
+    title: str, names: Sequence[str], rows: Mapping[str, Sequence[Interval | None]]
 ) -> Drawing:
     """Draw a marker for each value and a line for its interval.
 
@@ -315,63 +283,41 @@ def _interval_plot(
         names: names of the markers in a row.
         rows: values of each row by label, one per name. None has no marker. A row
             without values is left out.
-        targets: target of each marker in a row.
-        low: lower end of the axis; the upper end is 1.
     """
-    shown = [
-        (label, index, interval)
-        for label, row in rows.items()
-        for index, interval in enumerate(row)
-        if interval
-    ]
-    labels = list(dict.fromkeys(label for label, *_ in shown))
-    # a gap between rows
-    y = np.array(
-        [number + labels.index(label) for number, (label, *_) in enumerate(shown)]
-    )
+    shown = {label: row for label, row in rows.items() if any(row)}
     columns = max(1, int(WIDTH // (40 + 7.5 * max(map(len, names)))))
-    figure = _new_figure(50 + 18 * -(-len(names) // columns) + 15 * (y[-1] + 1))
+    step = len(names) + 1  # a gap between rows
+    lines = -(-len(names) // columns)
+    figure = _new_figure(50 + 18 * lines + 15 * step * len(shown))
     axes = figure.subplots()
+    ends = []
     for index, name in enumerate(names):
-        chosen = [number for number, item in enumerate(shown) if item[1] == index]
-        intervals = [shown[number][2] for number in chosen]
-        values = [interval.value for interval in intervals]
-        style = _marker_style(index)
-        width = 2.4 - 0.8 * (index > 0)
+        places = []
+        intervals = []
+        for number, (label, row) in enumerate(shown.items()):
+            interval = row[index]
+            if interval:
+                places.append(number * step + index)
+                intervals.append(interval)
+                ends.append(f"{label}, {name}: {interval.value:.1%}")
         axes.errorbar(
-            values,
-            y[chosen],
+            [interval.value for interval in intervals],
+            places,
             xerr=_errors(intervals),
-            elinewidth=width,
+            elinewidth=1.6 if index else 2.4,
             label=name,
-            **style,
+            **_marker_style(index),
         )
-        if targets:
-            axes.plot(
-                [targets[index]] * len(chosen),
-                y[chosen],
-                "|",
-                markersize=12,
-                color=COLORS["ink"],
-            )
-    middles = [
-        np.mean([at for at, item in zip(y, shown, strict=True) if item[0] == label])
-        for label in labels
-    ]
-    axes.set_yticks(middles, labels)
-    axes.set(xlim=(low, 1), xticks=np.linspace(low, 1, 6), ylim=(y[-1] + 1, -1))
+    middles = [number * step + (len(names) - 1) / 2 for number in range(len(shown))]
+    axes.set_yticks(middles, list(shown))
+    axes.set(xlim=(0, 1), xticks=np.linspace(0, 1, 6))
+    axes.set_ylim(step * len(shown) - 1, -1)
     axes.xaxis.set_major_formatter(_percent)
     axes.grid(axis="x")
     figure.legend(
         loc="outside upper left", ncols=columns, borderpad=0, handlelength=1.5
     )
-    return (
-        figure,
-        title,
-        "; ".join(
-            f"{label}, {names[index]}: {x.value:.1%}" for label, index, x in shown
-        ),
-    )
+    return figure, title, "; ".join(ends)
 
 
 @dataclass(frozen=True)

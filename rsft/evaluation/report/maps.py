@@ -318,10 +318,9 @@ def confusion_maps(evaluation: Evaluation) -> list[ConfusionMap]:
 STAGES = {"frozen": "Before: frozen features", "adapted": "After: adapted features"}
 SIDE = 460
 MARGIN = 10
-RADIUS = 3.6
 COLORS = 8
 SHAPES = 6
-"""Number of class colors in the style sheet, and of shapes of `marker_path`."""
+"""Number of class colors in the style sheet, and of shapes in assets/maps.html."""
 
 MAX_MARKED_CLASSES = COLORS * SHAPES
 """Up to this number of classes, every class has a different marker. With more, every
@@ -338,11 +337,6 @@ class ClassMarker(NamedTuple):
 
     color: int
     shape: int
-
-    @property
-    def path(self) -> str:
-        """The path of the marker in a legend of 14 x 14 units."""
-        return marker_path(self.shape, 7, 7, 4.6)
 
 
 class ChipMap:
@@ -417,26 +411,23 @@ class ChipMap:
             (self.marker(index), group or "no group") for group, index in groups.items()
         ]
 
-    def chip_paths(self, stage: str) -> Iterator[tuple[str, int, str, int]]:
-        """Iterate over two paths per class: its correct and misclassified chips.
+    def chip_groups(
+        self, stage: str
+    ) -> Iterator[tuple[ClassMarker, str, int, list[list[float]]]]:
+        """Iterate over the correct and the misclassified chips of each class.
 
-        A path has a color, a style and a class.
+        A group has a marker, a style, a class, and points.
 
         Args:
             stage: "frozen" or "adapted".
         """
+        points = self.points[stage].round(1)
         for index in self.order:
-            marker = self.marker(index)
             is_class = self.truth == index
             for is_wrong, style in ((False, "right"), (True, "wrong")):
-                chosen = self.points[stage][
-                    is_class & ((self.predicted != index) == is_wrong)
-                ]
+                chosen = points[is_class & ((self.predicted != index) == is_wrong)]
                 if len(chosen):
-                    path = "".join(
-                        marker_path(marker.shape, x, y, RADIUS) for x, y in chosen
-                    )
-                    yield path, marker.color, style, index
+                    yield self.marker(index), style, index, chosen.tolist()
 
 
 def linked_maps_data(
@@ -477,35 +468,3 @@ def linked_maps_data(
         "chips": chips,
         "sheet": sheet,
     }
-
-
-def marker_path(shape: int, x: float, y: float, r: float) -> str:
-    """Return the path of a marker with a width of about 2 r.
-
-    Args:
-        shape: circle, square, diamond, triangle, inverted triangle or cross, by number
-            modulo `SHAPES`.
-        x: x of the center.
-        y: y of the center.
-        r: radius.
-    """
-    s = 0.87 * r
-    t = 1.1 * r
-    u = 0.4 * r
-    d = 1.25 * r
-    paths = (
-        (
-            f"M{x - r:.1f} {y:.1f}a{r} {r} 0 1 0 {2 * r:.4g} 0a{r} {r} 0 1"
-            f" 0{-2 * r:.4g} 0z"
-        ),
-        f"M{x - s:.1f} {y - s:.1f}h{2 * s:.3g}v{2 * s:.3g}h{-2 * s:.3g}z",
-        f"M{x:.1f} {y - d:.1f}l{d:.3g} {d:.3g} {-d:.3g} {d:.3g} {-d:.3g} {-d:.3g}z",
-        f"M{x:.1f} {y - t:.1f}l{t:.3g} {1.85 * t:.3g}h{-2 * t:.3g}z",
-        f"M{x:.1f} {y + t:.1f}l{t:.3g} {-1.85 * t:.3g}h{-2 * t:.3g}z",
-        (
-            f"M{x - u:.1f} {y - t:.1f}h{2 * u:.3g}v{t - u:.3g}h{t - u:.3g}"
-            f"v{2 * u:.3g}h{u - t:.3g}v{t - u:.3g}"
-            f"h{-2 * u:.3g}v{u - t:.3g}h{u - t:.3g}v{-2 * u:.3g}h{t - u:.3g}z"
-        ),
-    )
-    return paths[shape % SHAPES]

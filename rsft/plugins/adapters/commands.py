@@ -69,5 +69,5 @@ def bundle_import(
         "probabilities are not calibrated, and the numbers of training chips are"
         " unknown",
     ):
-        console.print(line, soft_wrap=True)
+        console.print(line)
     show_paths({"bundle": out})

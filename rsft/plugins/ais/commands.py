@@ -143,6 +143,6 @@ def show_match(match: AisMatch) -> None:
         console.print(counts_table("", classes, "AIS class"))
     for name, count in match.left_out.items():
         if count:
-            console.print(f"left out     {count:,}  {name}", soft_wrap=True)
+            console.print(f"left out     {count:,}  {name}")
     for note in match.notes:
-        console.print(f"note: {note}", soft_wrap=True)
+        console.print(f"note: {note}")

@@ -61,9 +61,7 @@ def reproduce(
 
     def say(text: str) -> None:
         for line in text.splitlines():
-            console.print(
-                escape_controls(line), markup=False, highlight=False, soft_wrap=True
-            )
+            console.print(escape_controls(line), markup=False, highlight=False)
 
     if not table:
         say(overview_markdown(read_tables(), runs))

@@ -92,14 +92,14 @@ def bundle_push(
         folder = out or Path(temporary) / "hub"
         write_hub_folder(bundle, folder, repository, card=card, overwrite=overwrite)
         for name, size in list_hub_files(folder).items():
-            console.print(f"{size:>12,} bytes  {name}", soft_wrap=True)
+            console.print(f"{size:>12,} bytes  {name}")
         visibility = "public" if public else "private"
         question = f"upload these files to the {visibility} repository {repository}?"
         if out is not None:
             show_paths({"folder": out})
         elif yes or typer.confirm(question):
             address = upload_hub_folder(folder, repository, public=public)
-            console.print(address, soft_wrap=True)
+            console.print(address)
 
 
 def _warn_about_paths(bundle: Path) -> None:
@@ -112,7 +112,7 @@ def _warn_about_paths(bundle: Path) -> None:
             paths.append(f"{key} {text}")
     if paths:
         note = "note: recipe.yaml of the bundle names paths of this machine:"
-        display.error_console.print(f"{note} {', '.join(paths)}", soft_wrap=True)
+        display.error_console.print(f"{note} {', '.join(paths)}")
 
 
 @documented
@@ -144,5 +144,4 @@ def data_croissant(
         names = ", ".join(publication.missing)
         console.print(
             f"unknown      {names}, which Croissant requires of a published data set",
-            soft_wrap=True,
         )

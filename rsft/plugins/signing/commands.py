@@ -60,4 +60,4 @@ def bundle_verify_signature(
         return
     for signature in signatures:
         for name, value in signature.items():
-            console.print(f"{name:<16} {value}", soft_wrap=True)
+            console.print(f"{name:<16} {value}")

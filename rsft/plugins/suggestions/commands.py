@@ -164,11 +164,10 @@ def show_suggestions(
         console.print(make_table("", columns, cells, texts=columns))
     console.print(f"{len(rows):,} of {format_chip_count(suggestions.candidates)}")
     for note in suggestions.notes:
-        console.print(note, soft_wrap=True)
+        console.print(note)
     show_paths(paths)
     if "table" in paths:
         console.print(
             "fill in class or verdict in the table, then run: rsft data add STORE"
             " TABLE",
-            soft_wrap=True,
         )

@@ -255,8 +255,8 @@ def test_a_chip_is_marked_on_the_maps_of_both_runs(open_page, fake_runs, tmp_pat
     assert text == f"{SHIPS[label]}, A {outcomes[0]}, B {outcomes[1]}"
     assert not page.locator("#chip canvas").is_visible()
     page.locator("#class").select_option(label="tanker (100)")
-    paths = page.locator("svg.map path:not(.faint)")
-    assert paths.evaluate_all("all => all.map((path) => path.dataset.class)")[0] == "2"
+    groups = page.locator("svg.map g:not(.faint)")
+    assert groups.evaluate_all("all => all.map((x) => x.dataset.class)")[0] == "2"
 
 
 def test_the_arrow_keys_go_from_chip_to_chip(open_page, report_with_chips):

@@ -165,7 +165,7 @@ def test_the_page_is_accessible(page):
     assert len(page.all("h1")) == len(page.all("main")) == len(page.all("nav")) == 1
     assert page.all("html")[0]["lang"] == "en"
     figures = [attrs for attrs in page.all("svg") if "aria-hidden" not in attrs]
-    assert len(figures) == 11
+    assert len(figures) == 10
     assert all(attrs["role"] == "img" and attrs["aria-label"] for attrs in figures)
     named = {attrs["for"] for attrs in page.all("label") if "for" in attrs}
     controls = page.all("select") + [

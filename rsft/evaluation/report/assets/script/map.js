@@ -87,8 +87,8 @@ if (points) {
 
   picker.addEventListener("change", () => {
     hide();
-    for (const path of document.querySelectorAll("svg.map path")) {
-      path.classList.toggle("faint", picker.value !== "" && path.dataset.class !== picker.value);
+    for (const group of document.querySelectorAll("svg.map g")) {
+      group.classList.toggle("faint", picker.value !== "" && group.dataset.class !== picker.value);
     }
   });
   picker.parentElement.hidden = false;
