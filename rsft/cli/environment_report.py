@@ -1,6 +1,5 @@
 """Check the environment: versions, device, threads, speed, free space, weights."""
 
-import os
 import platform
 import shutil
 from importlib import metadata
@@ -95,71 +94,43 @@ def _processor() -> list[EnvironmentCheck]:
 
     from rsft.training.precision import has_instructions
 
+    rows = []
+    if torch.cuda.is_available():
+        numbers = range(torch.cuda.device_count())
+        names = ", ".join(torch.cuda.get_device_name(number) for number in numbers)
+        rows.append(EnvironmentCheck("device", f"cuda ({names})"))
+        device = torch.device("cuda")
+    else:
+        text = f"cpu ({platform.machine()})"
+        rows.append(EnvironmentCheck("device", text, hint="torch sees no GPU"))
+        device = torch.device("cpu")
     used = torch.get_num_threads()
-    load = psutil.getloadavg()[0]
     cores = len(available_cores())
-    names = ", ".join(
-        torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())
-    )
-    rows = [EnvironmentCheck("device", f"cuda ({names})")]
-    if not torch.cuda.is_available():
-        rows = [
-            EnvironmentCheck(
-                "device", f"cpu ({platform.machine()})", hint="torch sees no GPU"
-            )
-        ]
-    if used > cores:
+    threads = EnvironmentCheck("threads", f"{used} on {cores} cores")
+    if used < cores:
+        threads = threads._replace(hint="OMP_NUM_THREADS limits them")
+    elif used > cores:
         hint = f"more threads than cores are slow: set OMP_NUM_THREADS={cores}"
-    else:
-        hint = ""
-    hint = "OMP_NUM_THREADS limits them" if used < cores else hint
-    rows.append(
-        EnvironmentCheck(
-            "threads",
-            f"{used} on {cores} cores",
-            "warn" if used > cores else "ok",
-            hint,
-        )
-    )
-    policy = os.environ.get("OMP_WAIT_POLICY", "active").lower()
-    if policy == "passive":
-        hint = ""
-    else:
-        hint = "OMP_WAIT_POLICY=passive keeps the speed beside other busy processes"
-    rows.append(
-        EnvironmentCheck(
-            "waiting threads",
-            "spin" if hint else "sleep",
-            "warn" if hint else "ok",
-            hint,
-        )
-    )
-    busy = load > cores + 0.5
-    if busy:
+        threads = threads._replace(status="warn", hint=hint)
+    load = EnvironmentCheck("load", f"{psutil.getloadavg()[0]:.1f}")
+    if psutil.getloadavg()[0] > cores + 0.5:
         hint = "the machine is busy: measured speeds are unreliable"
-    else:
-        hint = ""
-    rows.append(EnvironmentCheck("load", f"{load:.1f}", "warn" if busy else "ok", hint))
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    hint = "use train.precision=bf16, or auto"
-    value = "in hardware"
-    status: Status = "ok"
+        load = load._replace(status="warn", hint=hint)
+    speed = EnvironmentCheck(
+        "bfloat16", "in hardware", hint="use train.precision=bf16, or auto"
+    )
     if not has_instructions("bf16", device):
         hint = "keep train.precision=fp32"
-        value = "emulated, which is slow"
-        status = "warn"
-    return [*rows, EnvironmentCheck("bfloat16", value, status, hint)]
+        speed = EnvironmentCheck("bfloat16", "emulated, which is slow", "warn", hint)
+    return [*rows, threads, load, speed]
 
 
 def _free_space(name: str, free: float) -> EnvironmentCheck:
-    is_low = free < MIN_FREE_BYTES
-    if is_low:
+    text = f"{free / 1e9:.1f} GB free"
+    if free < MIN_FREE_BYTES:
         hint = f"a job may need {MIN_FREE_BYTES / 1e9:g} GB"
-    else:
-        hint = ""
-    return EnvironmentCheck(
-        name, f"{free / 1e9:.1f} GB free", "warn" if is_low else "ok", hint
-    )
+        return EnvironmentCheck(name, text, "warn", hint)
+    return EnvironmentCheck(name, text)
 
 
 def _list_files(folder: Path) -> str:

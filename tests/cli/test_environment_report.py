@@ -42,17 +42,3 @@ def test_missing_package_and_full_disk(monkeypatch):
 )
 def test_free_space(free, value):
     assert environment_report._free_space("memory", free).value == value
-
-
-@pytest.mark.parametrize(
-    ("policy", "value", "status"),
-    [("passive", "sleep", "ok"), ("ACTIVE", "spin", "warn")],
-)
-def test_waiting_threads(monkeypatch, policy, value, status):
-    monkeypatch.setenv("OMP_WAIT_POLICY", policy)
-    row = next(
-        row
-        for row in environment_report.environment_report()
-        if row.name == "waiting threads"
-    )
-    assert (row.value, row.status) == (value, status)

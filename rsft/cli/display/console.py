@@ -7,7 +7,6 @@ instead of sent to the terminal.
 
 from __future__ import annotations
 
-import io
 import json
 import logging
 import math
@@ -16,14 +15,12 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from importlib import import_module
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console, ConsoleDimensions, ConsoleOptions, RenderableType
-from rich.live import Live
 from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
@@ -124,63 +121,6 @@ class PlainConsole(Console):
             )
 
 
-def can_redraw(console: Console) -> bool:
-    """Return whether `LiveArea` can replace what it shows: not in a pipe or a log."""
-    return console.is_jupyter or (console.is_terminal and not console.is_dumb_terminal)
-
-
-class LiveArea(Live):
-    """Rich's live display, which in a notebook replaces one output of the cell.
-
-    It needs no ipywidgets there.
-    """
-
-    _output: Any = None
-    _html: str | None = None
-
-    def start(self, refresh: bool = False) -> None:
-        """Start; the output belongs to the cell that runs now."""
-        super().start(refresh or self.console.is_jupyter)
-
-    def refresh(self) -> None:
-        """Show the present state."""
-        if not self.console.is_jupyter or self.console.quiet:
-            return super().refresh()
-        notebook = import_module("IPython.display")
-        with self._lock:
-            html = ""
-            if self._started or not self.transient:
-                html = self._to_html()
-            if self._output is None:
-                self._output = notebook.display(notebook.HTML(html), display_id=True)
-            elif html != self._html:
-                self._output.update(notebook.HTML(html))
-            self._html = html
-
-    def _to_html(self) -> str:
-        page = PlainConsole(
-            record=True,
-            file=io.StringIO(),
-            force_jupyter=False,
-            width=self.console.width,
-            markup=False,
-            emoji=False,
-        )
-        page.print(self.renderable)
-        return page.export_html(inline_styles=True, code_format="<pre>{code}</pre>")
-
-    def stop(self) -> None:
-        """Stop, and show the last state, or nothing if the display is transient."""
-        was_started = self._started
-        was_quiet = self.console.quiet
-        # control codes would be an empty output of a notebook
-        self.console.quiet = was_quiet or self.console.is_jupyter
-        super().stop()
-        self.console.quiet = was_quiet
-        if was_started and self.console.is_jupyter:
-            self.refresh()
-
-
 class PlainFormatter(logging.Formatter):
     """Formats the message of a log record in one line without control characters."""
 
@@ -264,7 +204,7 @@ def progress() -> Iterator[ReportProgress]:
     """
     if console.quiet:
         yield lambda done, total, task: None
-    elif can_redraw(console):
+    elif console.is_terminal and not console.is_dumb_terminal:
         with _show_bar() as report:
             yield report
     else:
@@ -284,21 +224,14 @@ def _show_bar() -> Iterator[ReportProgress]:
 
     description = TextColumn("{task.description:<22}", markup=False)
     columns = (description, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    bars = Progress(*columns, console=console)
-    bar = bars.add_task("", total=None, visible=False)
-    area = LiveArea(
-        get_renderable=bars.get_renderable,
-        console=console,
-        transient=True,
-        refresh_per_second=10,
-    )
+    with Progress(*columns, console=console, transient=True) as bars:
+        bar = bars.add_task("", total=None, visible=False)
 
-    def report(done: int, total: int, task: str) -> None:
-        if task != bars.tasks[0].description:
-            bars.reset(bar, total=None, description=task, visible=True)
-        bars.update(bar, completed=done, total=total or None)
+        def report(done: int, total: int, task: str) -> None:
+            if task != bars.tasks[0].description:
+                bars.reset(bar, total=None, description=task, visible=True)
+            bars.update(bar, completed=done, total=total or None)
 
-    with area:
         yield report
 
 

@@ -13,7 +13,7 @@ from rsft.cli.display import console as display
 
 if TYPE_CHECKING:
     from rsft.evaluation.files import Comparison
-    from rsft.evaluation.schema import CalibrationReport, Evaluation
+    from rsft.evaluation.schema import Evaluation
     from rsft.inference.export.export import AccuracyChange
     from rsft.metrics.intervals import Interval
 
@@ -36,16 +36,12 @@ def show_evaluation(evaluation: Evaluation, run: Path) -> None:
     maps = bundle.parent / MAPS_DIR
     if maps.is_dir():
         display.show_paths({"map": maps / "1.png"})
-    for sentence in describe_result(evaluation, Bundle.load(bundle).recipe):
-        display.console.print(sentence)
+    display.print_lines(describe_result(evaluation, Bundle.load(bundle).recipe))
     display.console.print(evaluation_table(evaluation))
-    if evaluation.confidence is not None:
-        display.console.print(describe_class_sets(evaluation.confidence))
     if evaluation.small_network is not None:
         sentence = evaluation.small_network.sentence(evaluation.method)
         display.console.print(sentence)
-    for note in evaluation.notes:
-        display.console.print(note)
+    display.print_lines(evaluation.notes)
 
 
 def evaluation_table(evaluation: Evaluation) -> Table:
@@ -81,21 +77,6 @@ def evaluation_table(evaluation: Evaluation) -> Table:
             cells.append(Text("") if is_run else _accuracy_cell(gain, sign="+"))
         table.add_row(method, *cells, style="bold" if is_run else "")
     return table
-
-
-def describe_class_sets(confidence: CalibrationReport) -> str:
-    """Return the coverage and the size of the class sets of 90 %, in one sentence."""
-    levels = {level.target: level for level in confidence.coverage}
-    groups = {name: x for name, x in levels[0.9].groups.items() if x}
-    shares = {name: f"{100 * x.value:.0f} %" for name, x in groups.items()}
-    share = f"{shares.pop('all')} of the chips"
-    if shares:
-        listed = ", ".join(f"{name} {text}" for name, text in shares.items())
-        share += f" ({listed})"
-    return (
-        f"90 % class sets contain the true class for {share};"
-        f" {groups['all'].size:.1f} classes per set on average"
-    )
 
 
 def _accuracy_cell(interval: Interval | None, sign: str = "", mark: str = "") -> Text:

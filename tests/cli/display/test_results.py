@@ -20,11 +20,11 @@ def test_an_archive_is_counted_and_failures_have_their_reasons(capsys):
     # wherever the lines are broken
     assert " ".join(capsys.readouterr().out.split()) == (
         "scenes: 1 done, 1 skipped, 1 failed; 14 chips classified failed c.tif: the"
-        " file is not an image 1 were skipped: the folder already contains their"
+        " file is not an image scenes 1 skipped: the folder already contains their"
         " outputs for this bundle and this request 2 chips rejected, listed in"
-        " <scene>.rejected.csv scenes out/scenes.csv 9 of 14 chips are unlike the"
-        " training chips class sets withheld in 1 scenes, whose chips are mostly unlike"
-        " them"
+        " <scene>.rejected.csv scenes out/scenes.csv chips 9 of 14 are unlike the"
+        " training chips scenes 1 class sets withheld: most chips are unlike the"
+        " training chips"
     )
     show_archive(archive, as_json=True)
     *events, done = map(json.loads, capsys.readouterr().out.splitlines())
