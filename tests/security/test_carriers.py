@@ -54,7 +54,7 @@ from rsft.scenes import inputs
 from rsft.scenes.options import ChipSize
 from rsft.inference.predict.job import predict
 from rsft.inference.review import page
-from rsft.scenes import stac_items
+from rsft.plugins.stac_items import items as stac_items
 from rsft.utils import remote_files
 from tests.helpers.scenes import use_toy_model
 

@@ -1,8 +1,7 @@
-"""Chips, scenes, STAC items and products of Sentinel-1."""
+"""Chips, scenes and products of Sentinel-1."""
 
 from __future__ import annotations
 
-import json
 import shutil
 from functools import partial
 from pathlib import Path
@@ -18,7 +17,7 @@ from rsft.inference.predict.pipeline import ChipBatch, prepare_batch
 from rsft.scenes.options import ChipOptions, Declaration
 from rsft.scenes.raster import PixelWindow, gdal_environment, open_scene
 from rsft.scenes.reader import SceneReader
-from tests.fuzz.mutate import PORT, mutate_bytes, mutate_json, mutate_text
+from tests.fuzz.mutate import PORT, mutate_bytes, mutate_text
 from tests.fuzz.target import Target, read_by_name
 from tests.helpers.geokeys import ODD_GEOKEYS, with_geokeys
 from tests.helpers.scenes import UTM, toy_contract, write_geotiff, write_hdf5
@@ -181,40 +180,6 @@ def _build_hdf5(folder: Path) -> None:
     shutil.copy(folder / "a.h5", folder / "b.h5")  # linked files would be read
 
 
-def _build_stac(folder: Path) -> None:
-    pixels = np.random.default_rng(0).integers(0, 999, (48, 64)).astype(np.int16)
-    write_geotiff(folder / "vv.tif", pixels, crs="EPSG:32633", transform=UTM)
-    band = {
-        "name": "VV",
-        "unit": "gamma0",
-        "scale": 0.5,
-        "offset": 2000,
-        "nodata": -1,
-        "spatial_resolution": 10,
-    }
-    asset = {
-        "href": "./vv.tif",
-        "type": "image/tiff; application=geotiff",
-        "roles": ["data"],
-        "raster:bands": [band],
-    }
-    properties = {"sar:polarizations": ["VV"], "datetime": "2026-01-01T00:00:00Z"}
-    item = {
-        "type": "Feature",
-        "stac_version": "1.0.0",
-        "id": "i",
-        "properties": properties,
-        "assets": {"vv": asset},
-    }
-    (folder / "item.json").write_text(json.dumps(item))
-
-
-def mutate_item(rng: Random, data: bytes) -> bytes:
-    """Change a STAC item, but no address: a user who gives an item asks for the files
-    on its servers."""
-    return mutate_json(rng, data).replace(b"http:", b"x:").replace(b"/vsicurl/", b"x")
-
-
 def _build_product(folder: Path) -> None:
     write_product(
         folder,
@@ -241,13 +206,6 @@ TARGETS = [
         _build_hdf5,
         {"a.h5": mutate_bytes},
         partial(read_scene, "a.h5"),
-        share=0.5,
-    ),
-    Target(
-        "stac",
-        _build_stac,
-        {"item.json": mutate_item},
-        partial(read_scene, "item.json"),
         share=0.5,
     ),
     Target(

@@ -9,13 +9,14 @@ import os
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar
 from urllib.parse import unquote, urljoin
 
 from rsft.data.imagery import rasters
 from rsft.data.imagery.bands import POLARIZATIONS
 from rsft.data.imagery.scene_uri import SceneUri
 from rsft.errors import DataError, RequestError
+from rsft.scenes.documents import Item, ItemBand
 from rsft.utils.remote_files import check_host, probe_url, quote_url, read_url
 from rsft.utils.untrusted.documents import parse_json, read_regular
 
@@ -38,60 +39,39 @@ Asset = Mapping[str, Any]
 """The object that describes an asset."""
 
 
-class ItemBand(NamedTuple):
-    """What a STAC item says about a band; None if it does not.
+class StacItem:
+    """A STAC item: a JSON file, or an address that answers with JSON."""
 
-    Its unit is written as in the item.
-    """
+    name: ClassVar[str] = "stac"
 
-    name: str | None
-    unit: str | None
-    scaling: rasters.Scaling
-    nodata: float | None
-    spacing_m: float | None
+    @classmethod
+    def read(cls, uri: SceneUri, asset: str | None) -> Item | None:
+        """Read a scene that is a STAC item; return None for other scenes.
 
+        Args:
+            uri: the scene.
+            asset: names of the assets to open, separated by commas; None takes the
+                assets with the role "data".
 
-class Item(NamedTuple):
-    """The assets of a STAC item that are opened as one scene, and their bands."""
-
-    assets: tuple[str, ...]
-    files: tuple[SceneUri, ...]
-    bands: tuple[ItemBand, ...]
-    unit: str | None
-
-
-def read_item(uri: SceneUri, asset: str | None) -> Item | None:
-    """Read a scene that is a STAC item; return None for other scenes.
-
-    An item is a JSON file, or an address that answers with JSON.
-
-    Args:
-        uri: the scene.
-        asset: names of the assets to open, separated by commas; None takes the assets
-            with the role "data".
-
-    Raises:
-        DataError: the item is damaged, or an asset cannot be a scene.
-        RequestError: the assets must be chosen, or the scene is no item.
-        NetworkError: a server does not send the item.
-    """
-    data = _read_json(uri)
-    if data is None:
-        if asset is not None:
-            hint = "leave out --read asset=..., or give the item"
-            raise RequestError("assets are those of STAC items", uri, hint)
-        return None
-    assets, properties = _parse_item(data, uri)
-    names = _select_assets(assets, asset, uri)
-    bands: list[ItemBand] = []
-    for name in names:
-        bands += _read_bands(name, assets[name])
-    polarizations = properties.get("sar:polarizations") or []
-    if len(bands) == len(polarizations) == 1 and bands[0].name is None:
-        bands = [bands[0]._replace(name=rasters.parse_band_name(polarizations[0]))]
-    files = tuple(_resolve(uri, name, assets[name]) for name in names)
-    unit = rasters.unit_from_tags([band.unit for band in bands], uri)
-    return Item(tuple(names), files, tuple(bands), unit)
+        Raises:
+            DataError: the item is damaged, or an asset cannot be a scene.
+            RequestError: the assets must be chosen.
+            NetworkError: a server does not send the item.
+        """
+        data = _read_json(uri)
+        if data is None:
+            return None
+        assets, properties = _parse_item(data, uri)
+        names = _select_assets(assets, asset, uri)
+        bands: list[ItemBand] = []
+        for name in names:
+            bands += _read_bands(name, assets[name])
+        polarizations = properties.get("sar:polarizations") or []
+        if len(bands) == len(polarizations) == 1 and bands[0].name is None:
+            bands = [bands[0]._replace(name=rasters.parse_band_name(polarizations[0]))]
+        files = tuple(_resolve(uri, name, assets[name]) for name in names)
+        unit = rasters.unit_from_tags([band.unit for band in bands], uri)
+        return Item(tuple(names), files, tuple(bands), unit)
 
 
 def _read_json(uri: SceneUri) -> bytes | None:
