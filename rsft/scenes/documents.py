@@ -59,7 +59,7 @@ DOCUMENTS: Registry[type[SceneDocument]] = Registry(
 """All kinds of documents by name."""
 
 
-def read_document(uri: SceneUri, asset: str | None) -> Item | None:
+def read_item(uri: SceneUri, asset: str | None) -> Item | None:
     """Read a scene that is a document of any kind; return None for other scenes.
 
     Raises:

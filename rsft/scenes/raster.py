@@ -27,7 +27,7 @@ from rsft.data.imagery.reader import is_tiff
 from rsft.data.imagery.scene_uri import SceneUri
 from rsft.data.imagery.units import parse_unit
 from rsft.errors import DataError, NetworkError, RequestError, RsftError
-from rsft.scenes.documents import Item, read_document
+from rsft.scenes.documents import Item, read_item
 from rsft.scenes.georeference import (
     Georeference,
     ignore_georeference_warnings,
@@ -219,7 +219,7 @@ def open_scene(
     item = None
     product = find_product(Path(uri.text)) if uri.is_path else None
     if product is None or options.asset is not None:
-        item = read_document(uri, options.asset)
+        item = read_item(uri, options.asset)
     if item is not None:
         product = None
         for file in item.files:

@@ -62,7 +62,6 @@ SEVERAL = {
 
 RELATED = {
     ("--batch-size", "--count"): "chips at a time, and chips in all",
-    ("--bundle", "--out"): "an input, and the main output",
     ("--count", "--jobs"): "chips, and processes that read chips",
     ("--data", "--root"): "a store that exists, and one to create",
     ("--html", "--out"): "a second output, and the main one",

@@ -7,7 +7,7 @@ from rsft.data.imagery.rasters import IDENTITY_SCALING
 from rsft.data.imagery.scene_uri import SceneUri
 from rsft.errors import RequestError
 from rsft.scenes import documents
-from rsft.scenes.documents import Item, ItemBand, read_document
+from rsft.scenes.documents import Item, ItemBand, read_item
 from rsft.scenes.raster import open_scene
 from tests.helpers.scenes import UTM, write_geotiff
 
@@ -38,6 +38,6 @@ def test_a_document_says_what_its_files_do_not_say(tmp_path, monkeypatch):
 
 def test_a_raster_has_no_assets(tmp_path):
     uri = SceneUri(str(tmp_path / "a.tif"))
-    assert read_document(uri, None) is None
+    assert read_item(uri, None) is None
     with pytest.raises(RequestError, match="assets"):
-        read_document(uri, "vv")
+        read_item(uri, "vv")
