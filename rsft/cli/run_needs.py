@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import psutil
@@ -18,7 +19,7 @@ _UNKNOWN = "unknown without the chips"
 def list_needs(
     recipe: Recipe, runs: Path, fault: RequestError | None
 ) -> Iterator[EnvironmentCheck]:
-    """Yield one row each for data, weights, precision, disk and memory of a run.
+    """Yield one row each for data, weights, precision, disk, memory and time of a run.
 
     Args:
         recipe: the recipe.
@@ -28,14 +29,19 @@ def list_needs(
     Raises:
         RequestError: the backbone is unknown, or lacks a site of the recipe.
     """
+    import torch
+
     from rsft.data.chips.store import SPLITS, ChipStore
     from rsft.models.classifier import choose_device
     from rsft.training.cost import (
         count_disk,
         count_memory,
         count_network,
+        count_operations,
     )
     from rsft.training.precision import resolve_precision
+    from rsft.training.processes import HALF_DTYPES
+    from rsft.utils.speedup import operations_per_second
 
     store = None
     root = Path(recipe.data.root)
@@ -69,6 +75,20 @@ def list_needs(
         yield _check_space("disk, run", run, _free_disk(runs))
     memory = count_memory(recipe, network) + psutil.Process().memory_info().rss
     yield _check_space("memory, at most", memory, _free_memory(device.type), "warn")
+    if store is None:
+        yield EnvironmentCheck("time", _UNKNOWN, "warn")
+        return
+    operations = count_operations(recipe, network, chips)
+    dtype = HALF_DTYPES.get(recipe.train.precision, torch.float32)
+    rate = operations_per_second(device, dtype)
+    hours = timedelta(seconds=round(operations / rate))
+    text = (
+        f"{hours} (h:mm:ss): {operations / 1e12:,.3g} Tflop at {rate / 1e9:,.3g}"
+        " Gflop/s"
+    )
+    yield EnvironmentCheck(
+        "time", text, hint="without baselines, report and the reading of chips"
+    )
 
 
 def _failure(name: str, error: RsftError) -> EnvironmentCheck:

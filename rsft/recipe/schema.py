@@ -283,8 +283,11 @@ class TrainSection(Section):
     max_grad_norm: float | None = Field(default=None, gt=0)
     """clip the norm of the gradient to this; null does not clip"""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "fp32"
-    """precision of the arithmetic; auto takes the fastest
-    one that the device has instructions for; fp16 needs a GPU"""
+    """precision of the arithmetic; auto takes the fastest one that the device has
+    instructions for; fp16 needs a GPU"""
+    allow_slow_precision: bool = False
+    """train also in a precision that is more than 4 times slower than fp32 on this
+    device"""
     ensemble_size: int = Field(default=1, ge=1, le=100)
     """independent runs whose probabilities are averaged (the paper's 3)"""
     devices: int = Field(default=1, ge=1)

@@ -8,15 +8,18 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from rsft.backbones.loading import Backbone, find_card
 from rsft.models.classifier import Classifier, build_classifier
 from rsft.recipe.schema import Recipe
+from rsft.training.meta.bilevel import outer_batch_size
 
 _FLOAT_BYTES = 4
 _OPTIMIZER_COPIES = 4
 """Value, gradient and two moments of a learned parameter."""
 _CHECKPOINTS = 2
+_SECOND_ORDER_PASSES = 4
 
 
 @dataclass(frozen=True)
@@ -26,16 +29,20 @@ class NetworkCost:
     Attributes:
         parameters: number of all parameters.
         learned: number of learned parameters.
+        forward: floating-point operations of a forward pass.
+        step: floating-point operations of a training step.
         saved_bytes: memory in float32 that a training step keeps for the backward pass.
     """
 
     parameters: int
     learned: int
+    forward: float
+    step: float
     saved_bytes: int
 
 
 def count_network(recipe: Recipe, classes: int) -> NetworkCost:
-    """Count parameters and memory of a recipe on the meta device.
+    """Count parameters, operations and memory of a recipe on the meta device.
 
     Args:
         recipe: the recipe.
@@ -53,14 +60,18 @@ def count_network(recipe: Recipe, classes: int) -> NetworkCost:
         )
         classifier = build_classifier(encoder, classes, recipe).train()
         chip = torch.empty(1, len(card.bands), side, side)
-        saved_bytes = _train_and_count(classifier, chip)
+        with FlopCounterMode(display=False) as forward, torch.no_grad():
+            classifier(chip)
+        with FlopCounterMode(display=False) as step:
+            saved_bytes = _train_and_count(classifier, chip)
     learned = sum(
         parameter.numel()
         for parameter in classifier.parameters()
         if parameter.requires_grad
     )
     parameters = sum(parameter.numel() for parameter in classifier.parameters())
-    return NetworkCost(parameters, learned, saved_bytes)
+    operations = float(forward.get_total_flops()), float(step.get_total_flops())
+    return NetworkCost(parameters, learned, *operations, saved_bytes)
 
 
 def _train_and_count(classifier: Classifier, chip: Tensor) -> int:
@@ -85,6 +96,36 @@ def _train_and_count(classifier: Classifier, chip: Tensor) -> int:
         for key, tensor in kept.items()
         if key not in weights
     )
+
+
+def count_operations(
+    recipe: Recipe, network: NetworkCost, chips: Mapping[str, int]
+) -> float:
+    """Return the floating-point operations of a run without its baselines.
+
+    The cache of frozen blocks is not considered, with which a run without augmentation
+    needs fewer operations.
+
+    Args:
+        recipe: the recipe.
+        network: from `count_network`.
+        chips: number of chips by split.
+    """
+    train = recipe.train
+    meta = recipe.meta
+    epochs = recipe.train.epochs
+    trained = float(chips["train"] * epochs)
+    if meta is not None:
+        steps = math.ceil(chips["train"] / train.batch_size) * max(
+            0.0, epochs - meta.warmup
+        )
+        passes = _SECOND_ORDER_PASSES if meta.order == 2 else 1
+        outer_steps = steps / train.accumulate_grad_batches / meta.outer_every
+        trained += passes * outer_steps * outer_batch_size(meta, train)
+    classified = chips["val"] * math.ceil(epochs / recipe.evaluate.every) + sum(
+        chips.values()
+    )
+    return train.ensemble_size * (trained * network.step + classified * network.forward)
 
 
 def count_memory(recipe: Recipe, network: NetworkCost) -> float:

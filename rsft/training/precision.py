@@ -5,11 +5,16 @@ import logging
 import torch
 
 from rsft.errors import RequestError
-from rsft.recipe.schema import Recipe
+from rsft.recipe.schema import Recipe, TrainSection
 from rsft.training.processes import HALF_DTYPES, is_rank_zero
 from rsft.utils.operating_system import multiplies_bfloat16
+from rsft.utils.speedup import product_speedup
 
 _log = logging.getLogger(__name__)
+
+MAX_SLOWDOWN = 4.0
+"""Largest factor by which a precision may be slower than float32 without
+`train.allow_slow_precision`."""
 
 _FIRST_CAPABILITY = {"bf16": (8, 0), "fp16": (7, 0)}
 """First compute capability of GPUs whose tensor cores multiply in a precision."""
@@ -22,8 +27,9 @@ def resolve_precision(recipe: Recipe, device: torch.device) -> Recipe:
         The recipe with its precision.
 
     Raises:
-        RequestError: float16 without a GPU or with a second-order outer step, or
-            bfloat16 with both a second-order outer step and sharded weights.
+        RequestError: float16 without a GPU or with a second-order outer step, bfloat16
+            with both a second-order outer step and sharded weights, or a precision that
+            is more than `MAX_SLOWDOWN` times slower than float32.
     """
     precision = recipe.train.precision
     if precision == "auto":
@@ -33,13 +39,27 @@ def resolve_precision(recipe: Recipe, device: torch.device) -> Recipe:
         raise error
     is_slow = precision != "fp32" and not has_instructions(precision, device)
     if is_slow and is_rank_zero():
-        _log.warning(
-            "this %s has no instructions for %s, which is slow; train.precision=auto"
-            " takes the fastest precision",
-            device.type,
-            precision,
-        )
+        _check_speed(recipe.train, device)
     return recipe
+
+
+def _check_speed(train: TrainSection, device: torch.device) -> None:
+    """Warn of a precision without instructions; reject one that is much slower.
+
+    Raises:
+        RequestError: it is more than `MAX_SLOWDOWN` times slower than float32, and the
+            recipe does not allow it.
+    """
+    factor = 1 / product_speedup(device, HALF_DTYPES[train.precision])
+    message = (
+        f"this {device.type} has no instructions for {train.precision}: a product takes"
+        f" {factor:.3g} times as long as in float32"
+    )
+    hint = "train.precision=auto takes the fastest precision"
+    if factor > MAX_SLOWDOWN and not train.allow_slow_precision:
+        hint += "; train.allow_slow_precision=true trains with this one"
+        raise RequestError(message, "train.precision", hint)
+    _log.warning("%s; %s", message, hint)
 
 
 def _with_fastest_precision(recipe: Recipe, device: torch.device) -> Recipe:

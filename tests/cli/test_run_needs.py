@@ -27,12 +27,13 @@ def test_nothing_is_missing(rsft, recipe_file, root):
         "disk, chip store",
         "disk, run",
         "memory, at most",
+        "time",
     ]
     assert (
         "40 train, 18 val, 0 test chips" in rows["data"][1]
         and str(root) in rows["data"][1]
     )
-    assert "fp32 on " in rows["precision"][1]
+    assert "fp32 on " in rows["precision"][1] and "Gflop/s" in rows["time"][1]
     assert not Path("runs").exists()
 
 
@@ -51,7 +52,10 @@ def test_what_is_missing(rsft, monkeypatch, tmp_path):
         and "rsft prepare fusrs --root data/fusrs" in printed
     )
     assert printed.count("rsft weights get satmae_vit_large_patch16_224.fmow_rgb") == 2
-    assert rows["disk"] == ("warn", "unknown without the chips")
+    assert (
+        rows["time"] == ("warn", "unknown without the chips")
+        and rows["disk"][0] == "warn"
+    )
 
 
 def test_no_room_and_a_store_that_is_named_wrongly(rsft, recipe_file, monkeypatch):

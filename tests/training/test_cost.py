@@ -10,6 +10,7 @@ from rsft.training.cost import (
     count_disk,
     count_memory,
     count_network,
+    count_operations,
 )
 
 CHIPS = {"train": 100, "val": 10, "test": 20}
@@ -30,11 +31,44 @@ def test_the_count_of_a_network():
     tokens = 65
     width = 192
     blocks = 4
+    products = 2 * tokens * 12 * width**2 * blocks  # of the linear layers
+    attention = 4 * tokens**2 * width * blocks
+    assert plain.forward == pytest.approx(products + attention, rel=0.05)
+    assert (
+        plain.forward
+        < plain.step
+        < full.step
+        == pytest.approx(3 * full.forward, rel=0.05)
+    )
     assert full.learned == full.parameters > 20 * plain.learned
     assert plain.saved_bytes > 4 * tokens * width * blocks
 
 
-NETWORK = NetworkCost(parameters=1000, learned=10, saved_bytes=70)
+NETWORK = NetworkCost(
+    parameters=1000, learned=10, forward=2.0, step=5.0, saved_bytes=70
+)
+
+
+def test_operations_of_a_run():
+    overrides = ["train.epochs=4", "train.batch_size=10", "evaluate.every=2"]
+    expected = 100 * 4 * 5 + (10 * 2 + 130) * 2
+    assert (
+        count_operations(recipe("quickstart", "meta=null", *overrides), NETWORK, CHIPS)
+        == expected
+    )
+    meta = ["meta.outer_every=3", "meta.warmup=1", "meta.batch_size=7"]
+    # three epochs of ten steps, with an outer step of seven chips after three
+    outer = 10 * 3 / 3 * 7 * 5
+    assert (
+        count_operations(recipe("quickstart", *overrides, *meta), NETWORK, CHIPS)
+        == expected + outer
+    )
+    second = count_operations(
+        recipe("quickstart", *overrides, *meta, "meta.order=2"), NETWORK, CHIPS
+    )
+    assert second == expected + 4 * outer
+    three = recipe("quickstart", "meta=null", *overrides, "train.ensemble_size=3")
+    assert count_operations(three, NETWORK, CHIPS) == 3 * expected
 
 
 def test_memory_and_disk():

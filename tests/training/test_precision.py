@@ -58,11 +58,46 @@ def test_auto_leaves_out_what_a_second_order_step_cannot_use(instructions):
     assert resolved == make_recipe("fp32", **order_2)
 
 
-@pytest.mark.parametrize(("names", "is_slow"), [((), True), (("bf16",), False)])
-def test_a_slow_precision_is_stated(instructions, caplog, names, is_slow):
-    instructions.intersection_update(names)
+@pytest.fixture
+def emulated(instructions, monkeypatch):
+    """Return a function that sets the speedup of products without instructions."""
+    instructions.clear()
+
+    def set_speedup(speedup):
+        monkeypatch.setattr(
+            precision_module, "product_speedup", lambda device, dtype: speedup
+        )
+
+    return set_speedup
+
+
+def test_a_slow_precision_is_stated_with_its_factor(emulated, caplog):
+    emulated(0.3)
     assert resolve_precision(make_recipe("bf16"), CPU) == make_recipe("bf16")
-    assert ("bf16" in caplog.text and "slow" in caplog.text) == is_slow
+    assert "bf16: a product takes 3.33 times as long as in float32" in caplog.text
+    assert "train.precision=auto" in caplog.text
+
+
+def test_a_much_slower_precision_is_refused_unless_the_recipe_allows_it(
+    emulated, caplog
+):
+    emulated(0.005)
+    recipe = make_recipe("bf16")
+    with pytest.raises(RequestError, match="200 times as long") as error:
+        resolve_precision(recipe, CPU)
+    assert "train.allow_slow_precision=true" in error.value.hint
+    train = recipe.train.model_copy(update={"allow_slow_precision": True})
+    allowed = recipe.model_copy(update={"train": train})
+    assert resolve_precision(allowed, CPU) == allowed
+    assert "200 times" in caplog.text
+
+
+def test_a_precision_with_instructions_is_not_measured(
+    instructions, caplog, monkeypatch
+):
+    monkeypatch.setattr(precision_module, "product_speedup", pytest.fail)
+    assert resolve_precision(make_recipe("bf16"), CPU) == make_recipe("bf16")
+    assert not caplog.text
 
 
 def test_float32_is_never_slow(instructions, caplog):
