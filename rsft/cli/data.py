@@ -209,7 +209,10 @@ def data_add(
     if note is not None:
         with suppress(RsftError):
             note_store(root, note.data_set)
-    (emit_addition if as_json else show_addition)(summary)
+    if as_json:
+        emit_addition(summary)
+    else:
+        show_addition(summary)
 
 
 audit_app = typer.Typer()

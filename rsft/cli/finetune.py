@@ -78,11 +78,10 @@ def run_finetune(
         plan = choose_run(find_recipe(AUTO), request, steps)
     else:
         auto_file = find_auto_file(request)
-        plan = (
-            plan_run(request)
-            if auto_file is None
-            else choose_run(auto_file, request, None)
-        )
+        if auto_file is None:
+            plan = plan_run(request)
+        else:
+            plan = choose_run(auto_file, request, None)
     check_store(Path(plan.recipe.data.root))
 
     with display.show_waiting(display.IMPORTS):

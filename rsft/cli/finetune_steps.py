@@ -290,7 +290,9 @@ def find_steps(request: FinetuneRequest) -> Steps | None:
                     message = "a chip store is prepared already"
                 hint = "leave it out, or name class folders or scenes"
                 raise RequestError(message, f"--{name}", hint)
-    return None if source is None else Steps(request, source)
+    if source is None:
+        return None
+    return Steps(request, source)
 
 
 def _find_source(request: FinetuneRequest) -> Source | None:

@@ -130,9 +130,12 @@ def _predict(
         "map": request.picture_path,
     }
     paths = {name: path for name, path in outputs.items() if path is not None}
-    for result in results:
-        emit_predictions(result, paths) if as_json else show_predictions(result)
-    if not as_json:
+    if as_json:
+        for result in results:
+            emit_predictions(result, paths)
+    else:
+        for result in results:
+            show_predictions(result)
         show_paths(paths)
         for result in results:
             show_checks(result)

@@ -251,9 +251,9 @@ class _RunByDefault(ExtensibleGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         names = {*self.commands, *ctx.help_option_names}
-        return super().parse_args(
-            ctx, args if not args or args[0] in names else ["run", *args]
-        )
+        if args and args[0] not in names:
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
 
 
 report_app = typer.Typer(
@@ -291,6 +291,7 @@ def report_run(
     from rsft.training.runs.reader import find_newest_run
 
     folder = find_newest_run(run)
+    paths = {}
     if scene_map is not None:
         from rsft.evaluation.report.dataset import SceneMap, save_scene_maps
         from rsft.inference.review.map_picture import draw_scene_maps
@@ -298,12 +299,10 @@ def report_run(
 
         drawn = draw_scene_maps(scene_map, Bundle.load(folder).sha256)
         save_scene_maps(folder, [(SceneMap(*x[:5]), x[5]) for x in drawn])
+        paths["map"] = folder / "maps/1.png"
     with progress() as report:
-        path = write_report(folder, data, pictures=not no_pictures, progress=report)
-    show_paths(
-        ({"map": folder / "maps/1.png"} if scene_map is not None else {})
-        | {"report": path}
-    )
+        page = write_report(folder, data, pictures=not no_pictures, progress=report)
+    show_paths(paths | {"report": page})
 
 
 @report_app.command("compare")
@@ -351,8 +350,9 @@ def recipes_ls(word: WordArgument = "") -> None:
 
     from rsft.recipe.library import list_entries
 
-    kinds = ("recipe", "paper") if word else ("recipe",)
-    entries = [entry for entry in list_entries(*kinds) if entry.matches(word)]
+    entries = list_entries("recipe")
+    if word:
+        entries = [x for x in list_entries("recipe", "paper") if x.matches(word)]
     if not entries:
         raise RequestError(
             "no recipe contains this word",
@@ -399,7 +399,8 @@ def recipes_cp(recipe: RecipeArgument, target: Path) -> None:
     from rsft.utils.atomic_files import write_bytes
 
     source = find_named_recipe(recipe)
-    target = target / source.name if target.is_dir() else target
+    if target.is_dir():
+        target /= source.name
     if target.exists():
         raise RequestError("the file exists already", target, "choose another name")
     write_bytes(target, source.read_bytes())

@@ -131,7 +131,10 @@ def show_differences(differences: Mapping[str, Any], headings: tuple[str, str]) 
     if differences["order"]:
         orders = [", ".join(names) for names in differences["order"]]
         table.add_row("order of classes", *orders)
-    console.print(table if table.row_count else "only the tensors differ")
+    if table.row_count:
+        console.print(table)
+    else:
+        console.print("only the tensors differ")
     console.print(_tensors_table(differences["tensors"]))
 
 

@@ -61,21 +61,24 @@ def evaluation_table(evaluation: Evaluation) -> Table:
         del columns["macro"]
     headings = ["method", *columns.values()]
     if evaluation.differences:
-        headings.append("gain in macro" if "macro" in columns else "gain")
+        headings.append("gain in macro")
     table = display.make_table(
         f"{evaluation.count:,} chips of {evaluation.data}, split {evaluation.split};"
         " accuracy in %, 95 % interval",
         headings,
     )
     for method, summary in evaluation.methods.items():
-        is_run = method == evaluation.method
+        style = ""
         cells = []
         for key in columns:
             cells.append(_accuracy_cell(getattr(summary, key), mark=evaluation.mark))
         if evaluation.differences:
             gain = evaluation.differences.get(method, {}).get("macro")
-            cells.append(Text("") if is_run else _accuracy_cell(gain, sign="+"))
-        table.add_row(method, *cells, style="bold" if is_run else "")
+            cells.append(_accuracy_cell(gain, sign="+"))
+        if method == evaluation.method:
+            style = "bold"
+            cells = cells[: len(columns)]
+        table.add_row(method, *cells, style=style)
     return table
 
 

@@ -83,11 +83,16 @@ need not be installed."""
 
 def show_error(error: RsftError) -> None:
     """Print an error with its location and its hint, or every fault of a recipe."""
-    faults = error.faults if isinstance(error, RecipeError) else ()
     message = Text.assemble(("error: ", "bold red"), escape_controls(error.message))
     display.error_console.print(message)
-    for fault in faults:
-        position = f"{fault.file}:{fault.line}" if fault.line else fault.file
+    if not isinstance(error, RecipeError):
+        _show_label("where: ", error.location)
+        _show_label("hint:  ", error.hint)
+        return
+    for fault in error.faults:
+        position = fault.file
+        if fault.line:
+            position += f":{fault.line}"
         line = Text.assemble(
             "  ",
             (escape_controls(position), "cyan"),
@@ -97,9 +102,6 @@ def show_error(error: RsftError) -> None:
         )
         display.error_console.print(line)
         display.error_console.print(f"      {fault.allowed}")
-    if not faults:
-        _show_label("where: ", error.location)
-        _show_label("hint:  ", error.hint)
 
 
 def _show_label(label: str, text: str) -> None:

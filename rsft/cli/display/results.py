@@ -104,19 +104,15 @@ def emit_addition(summary: CorrectionSummary) -> None:
 
 def emit_store(store: ChipStore, notes: Sequence[str]) -> None:
     """Print what is in a new chip store as one JSON line."""
-    counts = sorted(
-        (split, name, count)
-        for split, chips in store.counts.items()
-        for name, count in chips.items()
-    )
+    classes = []
+    for split, chips in sorted(store.counts.items()):
+        for name, count in sorted(chips.items()):
+            if count:
+                classes.append({"split": split, "class": name, "chips": count})
     fields: dict[str, Any] = {
         "store": str(store.root),
         "chips": store.size,
-        "classes": [
-            {"split": split, "class": name, "chips": count}
-            for split, name, count in counts
-            if count
-        ],
+        "classes": classes,
         "skipped": dict(store.skipped),
         "rejected": store.rejected,
         "notes": list(notes),
@@ -146,8 +142,10 @@ def show_checks(result: PredictionResult) -> None:
     from rsft.inference.predict.scene_check import describe_checks
 
     print_lines(result.truth)
-    is_doubtful = any(check.is_doubtful for check in result.checks)
-    print_lines(describe_checks(result.checks), "yellow" if is_doubtful else None)
+    style = None
+    if any(check.is_doubtful for check in result.checks):
+        style = "yellow"
+    print_lines(describe_checks(result.checks), style)
 
 
 def show_archive(archive: ArchiveResult, as_json: bool) -> None:
@@ -203,10 +201,11 @@ def report_progress(as_json: bool) -> Iterator[Progress]:
 
 def emit_predictions(result: PredictionResult, paths: dict[str, Path]) -> None:
     """Print the result of a job as one JSON line; `paths` are further outputs."""
+    written = {name: str(path) for name, path in paths.items()}
     fields: dict[str, Any] = {
         "predictions": str(result.output_path),
         "chips": len(result.table),
-        "chips_folder": str(paths["chips"]) if "chips" in paths else None,
+        "chips_folder": written.get("chips"),
         "classes": result.counts,
         "rejected": len(result.rejected),
         "ood": sum(check.ood for check in result.checks),
@@ -214,4 +213,4 @@ def emit_predictions(result: PredictionResult, paths: dict[str, Path]) -> None:
         "truth": [asdict(check) for check in result.truth],
         "notes": result.notes,
     }
-    emit_json_event("done", {name: str(path) for name, path in paths.items()} | fields)
+    emit_json_event("done", written | fields)

@@ -54,11 +54,10 @@ _STYLE: dict[Any, Any] = {
     "grid.color": COLORS["rule"],
     "legend.frameon": False,
     **{f"axes.spines.{side}": False for side in ("left", "right", "top", "bottom")},
-    **{
-        f"{axis}tick.{key}": value
-        for axis in "xy"
-        for key, value in (("color", COLORS["muted"]), ("major.size", 0))
-    },
+    "xtick.color": COLORS["muted"],
+    "ytick.color": COLORS["muted"],
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
     "xtick.minor.size": 0,
 }
 _MARKERS = "osD^vP"
@@ -98,12 +97,12 @@ def chart(draw: Callable[P, Drawing | None]) -> Callable[P, Markup | None]:
                 metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")),
             )
         content = file.getvalue().partition("</defs>")[2]  # without header and style
-        width, height = (f"{72 * inches:.5g}" for inches in figure.get_size_inches())
+        width, height = 72 * figure.get_size_inches()
         text = escape(f"{title}. {summary}")
         return Markup(
-            f'<svg class="chart" viewBox="0 0 {width} {height}"'
+            f'<svg class="chart" viewBox="0 0 {width:.5g} {height:.5g}"'
             ' role="img" '
-            f'style="--natural: {width}px"'
+            f'style="--natural: {width:.5g}px"'
             f' aria-label="{text}"><title>{escape(title)}</title>'
             f"<desc>{escape(summary)}</desc>{re.sub('<[^>]*>', _clean_tag, content)}"
         )
@@ -140,10 +139,10 @@ def _percent(value: float, _: object) -> str:
 
 def _marker_style(index: int) -> dict[str, Any]:
     """Return color, fill and shape of a marker; the first one is filled."""
-    color, fill = (
-        (COLORS["accent"],) * 2 if index == 0 else (COLORS["muted"], COLORS["page"])
-    )
-    return {"color": color, "mfc": fill, "fmt": _MARKERS[index % 6]}
+    style = {"color": COLORS["muted"], "mfc": COLORS["page"]}
+    if index == 0:
+        style = {"color": COLORS["accent"], "mfc": COLORS["accent"]}
+    return style | {"fmt": _MARKERS[index % 6]}
 
 
 def _errors(intervals: Sequence[Interval]) -> list[list[float]]:
@@ -221,11 +220,11 @@ def _line_chart(
     curves: Mapping[str, tuple[str, str, tuple[float, ...]]],
     percent: bool = False,
 ) -> Drawing | None:
-    factor, unit = (100, " %") if percent else (1, "")
-    table = epochs.set_index(epochs["epoch"] + 1)[list(curves)] * factor
+    table = epochs.set_index(epochs["epoch"] + 1)[list(curves)]
     table = table.where(np.isfinite(table)).dropna(axis="columns", how="all")
     if table.empty or not len(table.columns):
         return None
+    number = "{:.1%}" if percent else "{:.3g}"
     figure = _new_figure(270)
     axes = figure.subplots()
     ends = []
@@ -242,12 +241,13 @@ def _line_chart(
             dashes=dashes,
             **style,
         )
-        ends.append(f"{label} ends at {finite.iloc[-1]:.3g}{unit}")
-    axes.set(
-        title=title,
-        xlabel="epoch",
-        ylim=(0, 100) if percent else (min(0.0, float(table.min().min())), None),
-    )
+        ends.append(f"{label} ends at {number.format(finite.iloc[-1])}")
+    axes.set(title=title, xlabel="epoch")
+    if percent:
+        axes.set_ylim(0, 1)
+        axes.yaxis.set_major_formatter(_percent)
+    else:
+        axes.set_ylim(min(0.0, float(table.min().min())))
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
     axes.grid(axis="y")
     figure.legend(
@@ -339,14 +339,15 @@ def pareto_front(points: Sequence[ParetoPoint]) -> list[ParetoPoint]:
     A run is beaten by another that is at least as accurate for at most the same cost,
     and better at one of the two.
     """
-    front: list[ParetoPoint] = []
-    for point in sorted(points, key=lambda point: (point.cost, -point.accuracy.value)):
-        best = front[-1] if front else None
-        is_equal = best and (point.cost, point.accuracy.value) == (
-            best.cost,
-            best.accuracy.value,
-        )
-        if best is None or point.accuracy.value > best.accuracy.value or is_equal:
+
+    def beats(first: ParetoPoint, second: ParetoPoint) -> bool:
+        gain = first.accuracy.value - second.accuracy.value
+        saved = second.cost - first.cost
+        return min(gain, saved) >= 0 and max(gain, saved) > 0
+
+    front = []
+    for point in sorted(points, key=lambda point: point.cost):
+        if not any(beats(other, point) for other in points):
             front.append(point)
     return front
 

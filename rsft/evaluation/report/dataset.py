@@ -46,24 +46,28 @@ def summarize_store(run: RunFiles, store: ChipStore) -> dict[str, Any]:
         DataError: a file of the store is damaged.
     """
     splits = [name for name in SPLITS if not store.split(name).empty]
-    column = "class" if len(store.classes) <= MAX_CLASSES else "group"
+    column = "class"
+    names: Sequence[str] = store.classes
+    if len(names) > MAX_CLASSES:
+        column = "group"
+        names = GROUPS
     counts = [store.split(split)[column].value_counts() for split in splits]
-    names = store.classes if column == "class" else GROUPS
     trained_hash = run.metadata.data.get("manifest_sha256")
+    altered = None
+    if trained_hash is not None:
+        altered = trained_hash != sha256(store.root / MANIFEST)
+    audit = None
     audit_path = store.root / AUDIT_FILE
-    audits = read_audits(audit_path) if audit_path.is_file() else []
+    if audit_path.is_file():
+        audit = next(iter(read_audits(audit_path)), None)
     return {
         "store": store,
         "splits": splits,
         "row_kind": column,
         "rows": {name: [int(count.get(name, 0)) for count in counts] for name in names},
         "command": str(load_json(store.root / DATASET).get("command", "")),
-        "altered": (
-            None
-            if trained_hash is None
-            else trained_hash != sha256(store.root / MANIFEST)
-        ),
-        "audit": audits[0] if audits else None,
+        "altered": altered,
+        "audit": audit,
     }
 
 
@@ -120,11 +124,12 @@ class ChipPictures:
         rows = -(-len(paths) // columns)
         sheet = np.zeros((rows * side, columns * side, 3), np.uint8)
         for number, path in enumerate(paths):
-            top, left = (side * index for index in divmod(number, columns))
             if path in self.rows:
-                sheet[top : top + side, left : left + side] = self._image(
-                    path, side, exact=True
-                )
+                row, column = divmod(number, columns)
+                top = side * row
+                left = side * column
+                image = self._image(path, side, exact=True)
+                sheet[top : top + side, left : left + side] = image
         return data_uri(sheet)
 
     def _image(self, path: str, side: int, exact: bool = False) -> NDArray[np.uint8]:
@@ -197,9 +202,9 @@ def make_gallery(
     chips = table.loc[list(kinds)].to_dict("records")
     for chip, words in zip(chips, kinds.values(), strict=True):
         chip["kinds"] = " ".join(words)
-        chip["picture"] = (
-            pictures.picture(chip["path"], PICTURE_SIZE) if pictures else ""
-        )
+        chip["picture"] = ""
+        if pictures:
+            chip["picture"] = pictures.picture(chip["path"], PICTURE_SIZE)
     return {"chips": chips, "mistakes": len(wrong), "shown": len(mistakes)}
 
 
@@ -262,18 +267,12 @@ class SceneMap:
     @property
     def caption(self) -> str:
         """The numbers in sentences."""
-        if self.ood is None:
-            unlike = ""
-        else:
-            unlike = f", {self.ood:,} of them unlike the training chips (gray)"
+        text = f"{self.scene}: {pluralize(self.chips, 'classified object')}"
+        if self.ood is not None:
+            text += f", {self.ood:,} of them unlike the training chips (gray)"
         if self.truth:
-            truth = f" Compared with the truth: {'; '.join(self.truth)}."
-        else:
-            truth = ""
-        return (
-            f"{self.scene}:"
-            f" {pluralize(self.chips, 'classified object')}{unlike}.{truth}"
-        )
+            text += f". Compared with the truth: {'; '.join(self.truth)}"
+        return f"{text}."
 
 
 def save_scene_maps(run: Path, maps: Sequence[tuple[SceneMap, bytes]]) -> None:
@@ -296,19 +295,15 @@ def read_scene_maps(run: Path) -> list[tuple[SceneMap, str]]:
         DataError: a file is damaged or missing.
     """
     listing = run / MAPS_DIR / MAPS_FILE
+    if not listing.is_file():
+        return []
     maps = []
-    for number, item in enumerate(
-        read_json(listing, list[SceneMap]) if listing.is_file() else [], 1
-    ):
+    for number, item in enumerate(read_json(listing, list[SceneMap]), 1):
         path = listing.with_name(f"{number}.png")
-        if path.is_file():
+        picture = None
+        if path.is_file() and path.stat().st_size:
             data = np.frombuffer(path.read_bytes(), np.uint8)
-        else:
-            data = np.empty(0, np.uint8)
-        if data.size:
             picture = cv2.imdecode(data, cv2.IMREAD_COLOR)
-        else:
-            picture = None
         if picture is None:
             raise DataError(
                 "the picture of a map is damaged or missing",

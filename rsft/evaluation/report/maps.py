@@ -65,18 +65,15 @@ def block_names(
         >>> block_names([1, 5], [3, 4, 6, 3])
         {1: 'block 0.1', 5: 'block 1.2'}
     """
+    names = {block: f"block {block}" for block in blocks}
     if stage_depths and len(stage_depths) > 1:
-        depths = stage_depths
-    else:
-        depths = []
-    names = [
-        f"block {stage}.{block}"
-        for stage, depth in enumerate(depths)
-        for block in range(depth)
-    ]
-    return {
-        block: dict(enumerate(names)).get(block, f"block {block}") for block in blocks
-    }
+        first = 0
+        for stage, depth in enumerate(stage_depths):
+            for block in range(depth):
+                if first + block in names:
+                    names[first + block] = f"block {stage}.{block}"
+            first += depth
+    return names
 
 
 def contribution_map(
@@ -102,10 +99,10 @@ def contribution_map(
     names = block_names(sorted(set(shares["block"].tolist())), stage_depths)
     ordered = shares.sort_values("share")
     blocks = list(names)
-    most, least = (
-        f"{names[row['block']]} {row['position']} ({row['share']:.1%})"
-        for _, row in ordered.iloc[[-1, 0]].iterrows()
-    )
+    extremes = []
+    for _, row in ordered.iloc[[-1, 0]].iterrows():
+        site = f"{names[row['block']]} {row['position']}"
+        extremes.append(f"{site} ({row['share']:.1%})")
     full_shade = max(float(ordered["share"].iloc[-1]), 1e-9)
     cells = [
         SiteCell(
@@ -121,7 +118,7 @@ def contribution_map(
     title = "What each site adds, in % of the frozen layer's output"
     return SiteMap(
         title,
-        f"most at {most}, least at {least}",
+        f"most at {extremes[0]}, least at {extremes[1]}",
         list(names.values()),
         positions,
         cells,
@@ -217,17 +214,12 @@ class ModulatorMap:
     def summary(self) -> str:
         """Describe the strongest and the weakest site of the last frame."""
         last = self.frames[-1]
-        cells = [
-            np.unravel_index(pick(last), last.shape)
-            for pick in (np.nanargmax, np.nanargmin)
-        ]
-        strong, weak = (
-            f"{self.blocks[row]} {self.positions[column]}" for row, column in cells
-        )
-        return (
-            f"strongest at {strong} ({np.nanmax(last):.2f}), weakest at {weak}"
-            f" ({np.nanmin(last):.2f})"
-        )
+        sites = []
+        for number in (np.nanargmax(last), np.nanargmin(last)):
+            row, column = np.unravel_index(number, last.shape)
+            name = f"{self.blocks[row]} {self.positions[column]}"
+            sites.append(f"{name} ({last[row, column]:.2f})")
+        return f"strongest at {sites[0]}, weakest at {sites[1]}"
 
     def by_position(self) -> list[tuple[str, float, float, float]]:
         """Return each position with the mean, lowest and highest scale over blocks.
@@ -457,10 +449,9 @@ def linked_maps_data(
     )
     predicted = np.stack([run.predicted for run in runs], axis=1).tolist()
     chips = list(zip(points, runs[0].truth.tolist(), predicted, strict=True))
+    sheet = None
     if with_pictures:
         sheet = {"side": TILE_SIZE, "columns": SHEET_COLUMNS}
-    else:
-        sheet = None
     return {
         "side": SIDE,
         "classes": runs[0].classes,

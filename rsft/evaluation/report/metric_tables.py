@@ -39,23 +39,22 @@ def order_by_training(evaluation: Evaluation) -> list[int]:
 
     Within a group, the number of chips falls.
     """
-    rank = {
-        index: number
-        for number, group in enumerate(GROUPS)
-        for index in evaluation.groups.get(group, [])
-    }
+    ranks: dict[int, int] = {}
+    for number, group in enumerate(GROUPS):
+        ranks |= dict.fromkeys(evaluation.groups.get(group, []), number)
     counts = evaluation.train_counts
     return sorted(
         range(len(counts)),
-        key=lambda index: (rank.get(index, len(GROUPS)), -counts[index]),
+        key=lambda index: (ranks.get(index, len(GROUPS)), -counts[index]),
     )
 
 
 def group_of_class(evaluation: Evaluation, index: int) -> str:
     """Return the group of a class, or "" for a class without one."""
-    return next(
-        (group for group in GROUPS if index in evaluation.groups.get(group, [])), ""
-    )
+    for group in GROUPS:
+        if index in evaluation.groups.get(group, []):
+            return group
+    return ""
 
 
 def wilson_interval(hits: int, count: int) -> Interval:
@@ -105,16 +104,12 @@ def best_baseline(evaluation: Evaluation, measure: str) -> tuple[str, Interval] 
 
     None without a baseline.
     """
-    values = {
-        name: getattr(summary, measure)
-        for name, summary in evaluation.baselines.items()
-    }
-    defined = {
-        name: interval for name, interval in values.items() if interval is not None
-    }
-    if defined:
-        return max(defined.items(), key=lambda item: item[1].value)
-    return None
+    best: tuple[str, Interval] | None = None
+    for name, summary in evaluation.baselines.items():
+        interval = getattr(summary, measure)
+        if interval and (best is None or interval.value > best[1].value):
+            best = (name, interval)
+    return best
 
 
 def intervals_overlap(first: Interval, second: Interval) -> bool:

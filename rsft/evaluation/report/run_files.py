@@ -220,15 +220,21 @@ def read_run_files(folder: Path) -> RunFiles:
         )
     evaluated = folder / "evaluation"
     metrics = evaluated / EVALUATION_FILE
+    evaluation = None
+    chip_columns = CHIP_COLUMNS
     if metrics.is_file():
         evaluation = read_json(metrics, Evaluation)
-    else:
-        evaluation = None
+        names = evaluation.classes
+        chip_columns = CHIP_COLUMNS + [Column(f"p_{name}", "number") for name in names]
     pseudo_labels = _read_table(folder / PSEUDO_LABELS_FILE, PSEUDO_LABEL_COLUMNS)
-    if evaluation:
-        probabilities = [Column(f"p_{name}", "number") for name in evaluation.classes]
-    else:
-        probabilities = []
+    if pseudo_labels is not None:
+        pseudo_labels = pseudo_labels.apply(pd.to_numeric, errors="coerce")
+    bundle_bytes = None
+    if bundle.is_dir():
+        bundle_bytes = sum(path.stat().st_size for path in bundle.iterdir())
+    licenses = None
+    if (bundle / INDEX_FILE).is_file():
+        licenses = read_licenses(bundle)
     return RunFiles(
         folder=folder,
         recipe=load_recipe(recipe),
@@ -236,23 +242,13 @@ def read_run_files(folder: Path) -> RunFiles:
         metadata=read_json(metadata, RunMetadata),
         epochs=_read_table(folder / METRICS_FILE, EPOCH_COLUMNS),
         scales=_read_table(folder / "modulator.csv", SCALE_COLUMNS),
-        pseudo_labels=(
-            None
-            if pseudo_labels is None
-            else pseudo_labels.apply(pd.to_numeric, errors="coerce")
-        ),
+        pseudo_labels=pseudo_labels,
         evaluation=evaluation,
-        predictions=_read_table(
-            evaluated / PREDICTIONS_FILE, CHIP_COLUMNS + probabilities
-        ),
+        predictions=_read_table(evaluated / PREDICTIONS_FILE, chip_columns),
         embedding=_read_table(evaluated / EMBEDDING_FILE, MAP_COLUMNS),
         contributions=_read_table(evaluated / CONTRIBUTIONS_FILE, CONTRIBUTION_COLUMNS),
-        bundle_bytes=(
-            sum(path.stat().st_size for path in bundle.iterdir())
-            if bundle.is_dir()
-            else None
-        ),
-        licenses=read_licenses(bundle) if (bundle / INDEX_FILE).is_file() else None,
+        bundle_bytes=bundle_bytes,
+        licenses=licenses,
         replay=read_replay(folder / REPLAY_FILE),
     )
 
