@@ -14,7 +14,7 @@ from inspect import Parameter, Signature, getdoc, signature
 from keyword import iskeyword
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 import typer
 from typer.core import TyperCommand
@@ -179,8 +179,9 @@ class Setting:
     @property
     def flag(self) -> str:
         """The name of the option."""
-        name = self.info.name if isinstance(self.info, Option) else ""
-        return name or "--" + self.name.replace("_", "-")
+        if isinstance(self.info, Option) and self.info.name:
+            return self.info.name
+        return "--" + self.name.replace("_", "-")
 
     @property
     def key(self) -> str:
@@ -190,11 +191,15 @@ class Setting:
 
     def as_parameter(self) -> Parameter:
         """Return the parameter from which typer makes the argument or option."""
-        hint = bool if self.nested else _typer_hint(self.hint)
+        hint = _typer_hint(self.hint)
+        default = self.default
+        if self.nested:
+            hint = bool
+            default = False
         if isinstance(self.info, Option) and self.info.parse is not None:
-            hint = list[str] | None if self.info.is_repeated else str | None
-        default = False if self.nested else self.default
+            hint = str | None
         if isinstance(self.info, Option) and self.info.is_repeated:
+            hint = list[str] | None
             default = None
         if isinstance(default, tuple):
             default = ",".join(map(str, default))
@@ -235,9 +240,9 @@ class Setting:
         for branch in branches:
             if get_origin(branch) is tuple:
                 return self._split(value, get_args(branch)[0])
-            if get_origin(branch) is Literal and Path in branches:
-                return value if value in get_args(branch) else Path(value)
-        return value.date() if date in branches else value
+        if date in branches:
+            return value.date()
+        return value
 
     def _split(self, text: Any, kind: type) -> tuple[Any, ...] | None:
         if not isinstance(text, str):
@@ -259,9 +264,8 @@ def _branches(hint: Any) -> tuple[Any, ...]:
 def _typer_hint(hint: Any) -> Any:
     """Return the type that typer reads, such as a text for a tuple."""
     branches = _branches(hint)
-    kinds = {get_origin(branch) for branch in branches}
-    if tuple in kinds or (Literal in kinds and Path in branches):
-        return str | None if NoneType in branches else str
+    if tuple in {get_origin(branch) for branch in branches}:
+        return str | None
     if date in branches:
         return datetime | None
     if hint == Path | list[Path]:

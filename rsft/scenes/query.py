@@ -54,6 +54,7 @@ class CfarOptions:
             " bright regions), none, or auto (shorelines of OpenStreetMap if"
             " rsft\\[land] is installed, else brightness).",
             metavar="FILE",
+            parse=parse_land,
         ),
     ] = "auto"
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import date
 from itertools import combinations
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import pytest
 import typer
@@ -172,7 +172,7 @@ class Toy:
     kind: Annotated[str, Argument("Kind of the toy.")]
     speed: Annotated[Speed | None, Option("It moves.", "--moves")] = None
     colors: Annotated[tuple[str, ...] | None, Option("Colors, with commas.")] = None
-    shop: Annotated[Path | Literal["none"], Option("Shop.", metavar="FILE")] = "none"
+    shop: Annotated[Path | None, Option("Shop.", metavar="FILE", parse=Path)] = None
     secret: int = 1
     overwrite: bool = False
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from rsft.scenes.options import ChipSize, unit_name
-from rsft.scenes.query import LandSource, ObjectQuery
+from rsft.scenes.query import LandSource, ObjectQuery, parse_land
 from rsft.utils.command_options import Option
 from rsft.utils.licenses import UNKNOWN
 
@@ -60,6 +60,7 @@ class SceneStoreRequest:
             "Land, where no objects are detected for --ais: a file of polygons,"
             " brightness, none, or auto, as for `rsft predict`.",
             metavar="FILE",
+            parse=parse_land,
         ),
     ] = "auto"
     size: Annotated[
