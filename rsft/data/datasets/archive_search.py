@@ -94,13 +94,16 @@ class PublishedArchive:
         return any(map(self.is_member, iter_paths(folder)))
 
 
+Sources = Mapping[PublishedArchive, Path | None]
+"""Folder or archive of each data set."""
+
+
 def locate_sources(
-    command: str,
     root: Path,
-    sources: Mapping[PublishedArchive, Path | None],
+    sources: Sources,
     overwrite: bool = False,
     allow_partial: bool = False,
-) -> tuple[Path, list[Path | None]]:
+) -> tuple[Path, Sources]:
     """Return the folder for the chip store, and the source of each data set.
 
     The search covers `root`, the folder that contains it, and raw/ in both. A folder or
@@ -108,7 +111,6 @@ def locate_sources(
     contains a source, the store is a folder in `root`.
 
     Args:
-        command: name of the command of `rsft prepare`.
         root: folder of the chip store, as the user names it.
         sources: folder or archive of each data set; None to search for it.
         overwrite: whether a chip store at `root` may be replaced.
@@ -119,39 +121,25 @@ def locate_sources(
             a chip store already.
     """
     try:
-        paths = _search(root, sources, allow_partial)
+        located = _search(root, sources, allow_partial)
     except RequestError:
         if (root / DATASET).is_file():
             check_root_is_free(root, overwrite)  # the more important error
         raise
-    for (archive, requested), path in zip(sources.items(), paths, strict=True):
+    for archive, path in located.items():
         if path is None:
             _log.warning(
                 "%s was not found: the chip store is built without it", archive.name
             )
-        elif requested is None:
+        elif sources[archive] is None:
             _log.warning("%s: %s", archive.name, path)
-    existing = [path for path in paths if path is not None]
-    return _choose_root(command, root, existing), paths
+    command = next(iter(sources)).command
+    return _choose_root(command, root, [*filter(None, located.values())]), located
 
 
-def locate_source(
-    archive: PublishedArchive, root: Path, source: Path | None, overwrite: bool
-) -> tuple[Path, Path]:
-    """Return the folder for the chip store, and the source of one data set.
-
-    See `locate_sources`.
-    """
-    store, [path] = locate_sources(archive.command, root, {archive: source}, overwrite)
-    assert path is not None  # a missing one is an error
-    return store, path
-
-
-def _search(
-    root: Path, sources: Mapping[PublishedArchive, Path | None], allow_partial: bool
-) -> list[Path | None]:
+def _search(root: Path, sources: Sources, allow_partial: bool) -> Sources:
     """Return the path of each data set; None for a missing one."""
-    paths = []
+    located = {}
     missing = []
     notes = []
     for archive, path in sources.items():
@@ -161,10 +149,10 @@ def _search(
             notes += search.notes
             if path is None:
                 missing.append(archive)
-        paths.append(path)
+        located[archive] = path
     if missing and (len(missing) == len(sources) or not allow_partial):
         raise _explain_missing(missing, root, notes, len(sources) > 1)
-    return paths
+    return located
 
 
 def _choose_root(command: str, root: Path, paths: Sequence[Path]) -> Path:

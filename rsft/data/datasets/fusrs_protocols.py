@@ -15,7 +15,7 @@ from pathlib import Path
 from rsft.data.chips.builder import source_names
 from rsft.data.chips.group_splits import split_groups
 from rsft.data.chips.record import ChipRecord, describe_rejections
-from rsft.data.datasets.archive_search import PublishedArchive
+from rsft.data.datasets.archive_search import PublishedArchive, Sources
 from rsft.data.datasets.box_contrast import check_contrast
 from rsft.data.datasets.chip_names import full_chip_name
 from rsft.data.datasets.formats.fusar_files import CONTRADICTION, FUSARChip, FUSARChips
@@ -76,7 +76,7 @@ class FUSRSSources:
 @contextmanager
 def open_fusrs_sources(
     root: Path,
-    archives: Mapping[PublishedArchive, Path | None],
+    archives: Sources,
     allow_partial: bool,
     progress: Progress | None,
 ) -> Iterator[FUSRSSources]:

@@ -90,14 +90,12 @@ def prepare_fusrs(
     check_choice(classes, "--classes", tuple(CLASSES))
     val = _check_share(protocol, val)
     archives = {FUSAR_SHIP_ARCHIVE: fusar, SRSDD_ARCHIVE: srsdd}
-    root, (fusar, srsdd) = locate_sources(
-        "fusrs", root, archives, overwrite, allow_partial
-    )
+    root, located = locate_sources(root, archives, overwrite, allow_partial)
     if protocol == "published":
         lists = _find_lists(lists, root, classes, progress)
     options: dict[str, object] = {
-        "fusar": fusar,
-        "srsdd": srsdd,
+        "fusar": located[FUSAR_SHIP_ARCHIVE],
+        "srsdd": located[SRSDD_ARCHIVE],
         "protocol": protocol,
         "lists": lists,
         "classes": classes,
@@ -110,9 +108,8 @@ def prepare_fusrs(
     if finished:
         return finished
     names = CLASSES[classes]
-    archives = {FUSAR_SHIP_ARCHIVE: fusar, SRSDD_ARCHIVE: srsdd}
     with protocols.open_fusrs_sources(
-        root, archives, allow_partial, progress
+        root, located, allow_partial, progress
     ) as sources:
         if lists is not None:
             records = protocols.list_records(sources, lists, names, val, seed)
@@ -121,7 +118,7 @@ def prepare_fusrs(
             records = protocols.clean_records(sources, names, shares, seed, jobs)
         description = _describe_store(sources, protocol, names, build.command)
         if not allow_partial:
-            locations = {archive.name: path for archive, path in archives.items()}
+            locations = {archive.name: path for archive, path in located.items()}
             description = _require_sources(records, description, locations)
         finish = partial(_audit_store, build, is_clean=protocol == "clean")
         return build.write(records, description, finish=finish)

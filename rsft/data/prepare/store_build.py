@@ -133,16 +133,16 @@ def builds_store(
 
 def _make_build(name: str, arguments: dict[str, Any]) -> StoreBuild:
     """Return the build of a call, whose root and source are changed to those found."""
-    from rsft.data.datasets.archive_search import locate_source
+    from rsft.data.datasets.archive_search import locate_sources
     from rsft.data.datasets.published_archives import list_archives
 
     first = next(iter(arguments))
     root = arguments["root"]
     for archive in list_archives():
         if archive.command == name:
-            source = arguments[first]
-            root, source = locate_source(archive, root, source, arguments["overwrite"])
-            arguments |= {"root": root, first: source}
+            sources = {archive: arguments[first]}
+            root, located = locate_sources(root, sources, arguments["overwrite"])
+            arguments |= {"root": root, first: located[archive]}
     options = {
         key: value
         for key, value in arguments.items()

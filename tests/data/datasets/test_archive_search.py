@@ -51,14 +51,11 @@ def zip_folder(folder):
 
 def locate(top, **options):
     """Return the store and both sources, as paths below `top`."""
-    root, paths = locate_sources(
-        "fusrs",
-        top / "data",
-        {FUSAR_SHIP_ARCHIVE: None, SRSDD_ARCHIVE: None},
-        **options,
-    )
+    archives = {FUSAR_SHIP_ARCHIVE: None, SRSDD_ARCHIVE: None}
+    root, located = locate_sources(top / "data", archives, **options)
     return tuple(
-        str(path.relative_to(top)) if path else None for path in (root, *paths)
+        str(path.relative_to(top)) if path else None
+        for path in (root, *located.values())
     )
 
 
@@ -167,9 +164,7 @@ def test_nothing_names_places_downloads_and_command(top):
         with pytest.raises(
             RequestError, match=mentions(archive.name, archive.download)
         ):
-            locate_sources(
-                archive.command, top / "data", {archive: None}, allow_partial=True
-            )
+            locate_sources(top / "data", {archive: None}, allow_partial=True)
 
 
 @pytest.mark.parametrize(
@@ -242,14 +237,14 @@ def test_wrong_options_are_explained(top):
 
 def test_dota(top):
     write_pair(top / "dota_v1/train", row(10, 10, 30, 20), "P0001")
-    assert locate_sources("dota", top / "data", {DOTA_ARCHIVE: None}) == (
+    assert locate_sources(top / "data", {DOTA_ARCHIVE: None}) == (
         top / "data",
-        [top / "dota_v1"],
+        {DOTA_ARCHIVE: top / "dota_v1"},
     )
     shutil.move(top / "dota_v1", top / "aerial")
-    assert locate_sources("dota", top / "data", {DOTA_ARCHIVE: None}) == (
+    assert locate_sources(top / "data", {DOTA_ARCHIVE: None}) == (
         top / "data",
-        [top / "aerial"],
+        {DOTA_ARCHIVE: top / "aerial"},
     )
 
 

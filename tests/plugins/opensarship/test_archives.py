@@ -1,6 +1,6 @@
 """How the archive of OpenSARShip is found."""
 
-from rsft.data.datasets.archive_search import locate_source
+from rsft.data.datasets.archive_search import locate_sources
 from rsft.plugins.opensarship.archives import OPENSARSHIP_ARCHIVE
 
 
@@ -8,5 +8,6 @@ def test_scenes_are_found_by_their_content(tmp_path):
     scene = tmp_path / "data/scenes/S1A_IW"
     scene.mkdir(parents=True)
     (scene / "Ship.xml").touch()
-    store, path = locate_source(OPENSARSHIP_ARCHIVE, tmp_path / "data", None, False)
-    assert store == tmp_path / "data/opensarship" and path == scene
+    store, located = locate_sources(tmp_path / "data", {OPENSARSHIP_ARCHIVE: None})
+    assert store == tmp_path / "data/opensarship"
+    assert located == {OPENSARSHIP_ARCHIVE: scene}
