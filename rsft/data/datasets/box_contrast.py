@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from rsft.data.datasets.formats.box_labels import Corners
 from rsft.data.datasets.formats.gray_images import UNREADABLE, read_gray_band
 from rsft.data.datasets.formats.srsdd_files import SRSDDShip
 from rsft.data.datasets.formats.text_files import find_split
@@ -46,7 +47,7 @@ def check_contrast(ships: Sequence[SRSDDShip], root: Path) -> None:
     Raises:
         ValueError: they do.
     """
-    boxes_of = defaultdict[Path, list[tuple[float, ...]]](list)
+    boxes_of = defaultdict[Path, list[Corners]](list)
     for ship in ships:
         boxes_of[ship.image].append(ship.box)
     groups = defaultdict[tuple[str, tuple[int, int]], list[Path]](list)

@@ -12,6 +12,7 @@ from torchgeo.datasets import DOTA
 from rsft.data.chips.record import describe_rejections
 from rsft.data.datasets.dota_files import DOTATree, DOTAVersion
 from rsft.data.datasets.formats.box_labels import (
+    Corners,
     LabelRow,
     build_class_lookup,
     read_label_file,
@@ -26,9 +27,7 @@ Window = tuple[int, int, int, int]
 """x1 y1 x2 y2 in pixels; column x2 and row y2 are outside the window."""
 
 
-def crop_window(
-    box: tuple[float, ...], width: int, height: int, min_size: int = 1
-) -> Window:
+def crop_window(box: Corners, width: int, height: int, min_size: int = 1) -> Window:
     """Return the bounding box of a rotated box in pixels, clipped to the image.
 
     Args:
@@ -59,7 +58,7 @@ def crop_window(
     return x1, y1, x2, y2
 
 
-def unclipped_window(box: tuple[float, ...]) -> Window:
+def unclipped_window(box: Corners) -> Window:
     """Return the window of `crop_window` before clipping.
 
     It may extend beyond the image.

@@ -14,7 +14,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 from rsft.data.imagery.bands import required_bands
 from rsft.data.imagery.chip_spec import ChipSpec
 from rsft.data.imagery.input_transform import InputTransform
-from rsft.data.imagery.stretch import Statistics, Stretches
+from rsft.data.imagery.stretch import PlaneStatistics, Stretches
 from rsft.types import Bytes, Names, Pixels
 
 _ORDER = (
@@ -45,7 +45,7 @@ class Contract(InputTransform, ChipSpec):
     newer: ClassVar[dict[str, Any]] = {"chip_standard": False, "side": None}
 
     units: Stretches
-    statistics: dict[str, tuple[Statistics, ...]] = Field(default={})
+    statistics: PlaneStatistics = Field(default={})
 
     @model_serializer(mode="wrap")
     def _order(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:

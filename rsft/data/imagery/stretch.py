@@ -176,6 +176,10 @@ class Statistics(StoredDocument):
     clipped: float | None = None
 
 
+PlaneStatistics = dict[str, tuple[Statistics, ...]]
+"""Statistics of each plane, by the unit of the chips."""
+
+
 class Histogram:
     """Statistics of any number of values, in one pass and with constant memory.
 
@@ -305,7 +309,7 @@ def fit_stretches(
     units: Mapping[str, tuple[str, str]],
     chips: Callable[[str], Iterable[Pixels]],
     is_physical: bool = False,
-) -> tuple[Stretches, dict[str, tuple[Statistics, ...]]]:
+) -> tuple[Stretches, PlaneStatistics]:
     """Fit the stretch of every plane and unit.
 
     The training chips are measured if the limits depend on them. A measured stretch
@@ -332,7 +336,7 @@ def fit_stretches(
     """
     option = "auto" if option == CHIP_STANDARD else option
     stretches: Stretches = {}
-    statistics: dict[str, tuple[Statistics, ...]] = {}
+    statistics: PlaneStatistics = {}
     for target in dict.fromkeys(target for _, target in units.values()):
         if not _is_measured(option, target):
             stretches[target] = stretches_from_option(option, len(planes))

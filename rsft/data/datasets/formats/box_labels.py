@@ -14,6 +14,10 @@ _MAX_FIRST_ROWS = 2**12
 _NUMBER = re.compile(r"[-+.]*\d|[-+]?(nan|inf)\b", re.IGNORECASE)
 
 
+Corners = tuple[float, ...]
+"""Corners x1 y1 ... x4 y4 of a box in pixels."""
+
+
 @dataclass(frozen=True)
 class LabelRow:
     """One object of a label file.
@@ -30,7 +34,7 @@ class LabelRow:
     line: int
     number: int
     category: str
-    box: tuple[float, ...]
+    box: Corners
     difficult: int
 
 
@@ -109,9 +113,7 @@ def _normalize(name: str) -> str:
     return re.sub(r"[^a-z]", "", name.lower())
 
 
-def _parse_row(
-    text: str, lookup: Mapping[str, str]
-) -> tuple[str, tuple[float, ...], int]:
+def _parse_row(text: str, lookup: Mapping[str, str]) -> tuple[str, Corners, int]:
     """Return class, corners and difficulty of a row.
 
     Raises:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from rsft.data.datasets.formats.box_labels import (
+    Corners,
     LabelRow,
     build_class_lookup,
     has_box,
@@ -360,7 +361,7 @@ def _choose_copy(
     return first
 
 
-def _describe_box_fault(box: tuple[float, ...]) -> str:
+def _describe_box_fault(box: Corners) -> str:
     x, y = np.reshape(box, (4, 2)).T
     area = abs(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2
     if not area >= _MIN_AREA:  # also true for NaN
