@@ -121,7 +121,7 @@ def test_image_deleted_during_the_build_stops_it(tree, monkeypatch, tmp_path):
     write_pair(tmp_path / "src", row(10, 10, 30, 20))
     monkeypatch.setattr(
         "rsft.data.chips.group_splits.split_groups",
-        lambda *_: (tmp_path / "src/images/P1.png").unlink() or {},
+        lambda *_, seed: (tmp_path / "src/images/P1.png").unlink() or {},
     )
     with pytest.raises(RsftError, match="a source file disappeared") as caught:
         prepare_dota(tmp_path / "src", tmp_path / "out", jobs=1)

@@ -23,8 +23,8 @@ TINY = PublishedLists(
 )
 
 
-def read(root, lists=None):
-    return ListFiles(TINY, root, lists)
+def read(root):
+    return ListFiles(TINY, root)
 
 
 TRAIN = (
@@ -134,14 +134,11 @@ def test_differences_from_the_published_lists_are_reported(tmp_path):
     assert "rows of val.txt: 0; published: 1" in read(tmp_path).differences
 
 
-def test_lists_may_be_in_another_folder(tmp_path):
-    write(tmp_path / "images")
-    (tmp_path / "lists").mkdir()
-    for name in ("train.txt", "val.txt"):
-        (tmp_path / "images" / name).rename(tmp_path / "lists" / name)
-    assert len(read(tmp_path / "images", tmp_path / "lists").images) == 4
+def test_lists_must_be_in_the_folder(tmp_path):
+    write(tmp_path)
+    (tmp_path / "train.txt").unlink()
     with pytest.raises(RequestError, match=r"train\.txt is missing"):
-        read(tmp_path / "images")
+        read(tmp_path)
 
 
 def test_missing_or_unreadable_lists_are_refused(tmp_path):
