@@ -9,7 +9,6 @@ from typing import ClassVar
 
 import torch
 from torchgeo.datasets.errors import DatasetNotFoundError
-from torchvision.datasets.utils import check_integrity, download_url
 
 from rsft.data.datasets.formats.fusar_files import CONTRADICTION, FUSARChip
 from rsft.data.datasets.formats.fusrs_classes import CLASSES
@@ -88,8 +87,8 @@ class FUSRS(LabeledImages):
     * with five classes: 0. cargo, 1. other, 2. fishing, 3. tanker, 4. dredger
 
     The class "cargo" of the lists contains the categories Other, Passenger, Tug and so
-    on of FUSAR-Ship, but not its category Cargo. Both archives must be downloaded by
-    hand; *download* concerns the lists.
+    on of FUSAR-Ship, but not its category Cargo. Archives and lists must be
+    downloaded by hand.
 
     If you use this dataset in your research, please cite the following papers:
 
@@ -122,8 +121,6 @@ class FUSRS(LabeledImages):
         split: str = "train",
         num_classes: int = 4,
         transforms: Transforms | None = None,
-        download: bool = False,
-        checksum: bool = False,
         fusar_chips: Sequence[FUSARChip] | None = None,
         srsdd_ships: Sequence[SRSDDShip] | None = None,
     ) -> None:
@@ -135,17 +132,12 @@ class FUSRS(LabeledImages):
             num_classes: 4, or 5 with the class "other"
             transforms: a function/transform that takes input sample and its target as
                 entry and returns a transformed version
-            download: if True, download the list and store it in the root directory
-            checksum: if True, check the MD5 of the list
             fusar_chips: the chips of FUSAR-Ship, by default those in *root*
             srsdd_ships: the ships of all splits of SRSDD, by default those in *root*
 
         Raises:
             AssertionError: If *split* or *num_classes* argument is invalid.
-            DatasetNotFoundError: If dataset is not found and *download* is False, or an
-                archive is not found.
-            RuntimeError: If the list differs from the published one and *checksum* is
-                True.
+            DatasetNotFoundError: If dataset or an archive is not found.
             ValueError: If no row of the list can be used.
         """
         assert split in self.splits, (
@@ -155,17 +147,10 @@ class FUSRS(LabeledImages):
         self.root = root
         self.split = split
         self.transforms = transforms
-        self.download = download
-        self.checksum = checksum
         self.classes = CLASSES[num_classes]
         path = Path(root, f"{LIST_VERSIONS[num_classes]}_{split}.txt")
-        md5 = self.md5s[path.name] if checksum else None
         if not path.is_file():
-            if not download:
-                raise DatasetNotFoundError(self)
-            download_url(self.url + path.name, root, md5=md5)
-        elif not check_integrity(path, md5):
-            raise RuntimeError("Dataset found, but corrupted.")
+            raise DatasetNotFoundError(self)
         rows, self.rejected = read_fusrs_list(path, split, num_classes)
         if fusar_chips is None:
             fusar_chips = FUSARShip(Path(root, "FUSAR-Ship")).chips

@@ -149,8 +149,7 @@ def _find_lists(
 ) -> Path:
     """Return the folder of the lists, which are downloaded if no folder is given.
 
-    Unlike `FUSRS`, an interrupted download is resumed, and an error says how to get the
-    file by hand.
+    An interrupted download is resumed, and an error says how to get the file by hand.
     """
     from rsft.data.datasets.fusrs import FUSRS, LIST_VERSIONS
     from rsft.utils.download import download

@@ -19,7 +19,7 @@ from rsft.data.datasets.fusar_ship import FUSARShip
 from rsft.data.datasets.fusrs import FUSRS, LIST_VERSIONS, read_fusrs_list
 from rsft.data.datasets.srsdd import SRSDD
 from tests.data.datasets.fusar_ship.data import write_chip
-from tests.data.datasets.fusrs.data import LISTS, write_fusrs
+from tests.data.datasets.fusrs.data import write_fusrs
 from tests.helpers.messages import mentions
 
 
@@ -128,35 +128,6 @@ def test_not_found(root, missing):
     shutil.move(root / missing, root.parent / "elsewhere")
     with pytest.raises(DatasetNotFoundError, match="Dataset not found"):
         FUSRS(root)
-
-
-def test_lists_are_downloaded_once_and_checked(root, monkeypatch):
-    lists = root.parent / "published"
-    lists.mkdir()
-    for name, rows in LISTS.items():
-        (lists / name).write_text(rows)
-        (root / name).unlink()
-    monkeypatch.setattr(FUSRS, "url", f"file://{lists}/")
-    copy = (  # it needs the length of an HTTP response
-        "torchvision.datasets.utils._urlretrieve"
-    )
-    monkeypatch.setattr(
-        copy, lambda url, path, *_: shutil.copy(url.removeprefix("file://"), path)
-    )
-    md5s = {
-        name: hashlib.md5(rows.encode()).hexdigest() for name, rows in LISTS.items()
-    }
-    monkeypatch.setattr(FUSRS, "md5s", md5s)
-    assert (
-        len(FUSRS(root, download=True, checksum=True)) == 3
-        and (root / "v25_train.txt").is_file()
-    )
-    monkeypatch.setattr(f"{FUSRS.__module__}.download_url", None)
-    assert len(FUSRS(root, download=True, checksum=True)) == 3
-    (root / "v25_train.txt").write_text("L1_1.png 0\n")
-    assert len(FUSRS(root)) == 1
-    with pytest.raises(RuntimeError, match="Dataset found, but corrupted"):
-        FUSRS(root, checksum=True)
 
 
 def test_a_name_of_several_files_stands_for_the_one_in_its_category(root):
