@@ -24,9 +24,7 @@ PROGRAM = """
 import json, sys
 from pathlib import Path
 from rsft.cli import main
-from rsft.inference.selection import fastest
 
-fastest.MIN_SECONDS_TO_MEASURE = fastest.MIN_CHIPS_TO_MEASURE = 0  # --engine auto compares all engines
 if __name__ == "__main__":
     for words in json.loads(Path(sys.argv[1]).read_text()):
         sys.argv = ["rsft", *words]
@@ -135,8 +133,10 @@ def test_main_jobs_stay_on_the_machine(class_folders, tmp_path):
         if "openvino" in formats
         else []
     )
-    # exports to all engines and compares them
-    jobs += [["predict", "runs/bars", chips, "-o", "auto.gpkg"]]
+    jobs += [
+        ["predict", "runs/bars", chips, "-o", f"out-{name}.gpkg", "--engine", name]
+        for name in ("torch", *formats)
+    ]
     (tmp_path / "jobs.json").write_text(json.dumps(jobs))
     (tmp_path / "program.py").write_text(PROGRAM)
     assert run_guarded(tmp_path, [sys.executable, "program.py", "jobs.json"]) == []

@@ -218,7 +218,13 @@ def _interpreter() -> Iterator[Path]:
 
 
 def _weights(bundle: str) -> Iterator[Path]:
-    """Yield the weights that a recipe of a bundle names, and files of the same stem."""
+    """Yield the weights that a recipe of a bundle names, and files of the same stem.
+
+    The exports beside the bundle are readable as well.
+    """
+    exports = Path(bundle).absolute().parent / "exports"
+    if not exports.is_symlink():
+        yield exports
     for pattern in ("recipe.yaml", "bundle/recipe.yaml", "*/bundle/recipe.yaml"):
         for recipe in Path(bundle).glob(pattern):
             with suppress(RsftError, OSError, ValueError):

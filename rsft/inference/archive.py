@@ -16,12 +16,11 @@ import pandas as pd
 
 from rsft.data.imagery.scene_uri import SceneUri
 from rsft.errors import NetworkError, RequestError, RsftError
-from rsft.inference.engines.base import REFERENCE
 from rsft.inference.options import PredictionRequest
 from rsft.inference.predict.bundles import reject_scene_outputs
+from rsft.inference.predict.engine import choose_engine, load_engine
 from rsft.inference.predict.job import predict
 from rsft.inference.predict.open_job import job_key
-from rsft.inference.selection.fastest import load_engine
 from rsft.inference.writers.columns import table_columns
 from rsft.inference.writers.geopackage import read_geopackage_metadata
 from rsft.inference.writers.tables import check_output_path
@@ -158,7 +157,10 @@ def predict_archive(
     try:
         if pending:
             # raises an error that would make every scene fail
-            load_engine(bundle, REFERENCE, "cpu")
+            name = choose_engine(
+                bundle, bundle_dir, request.engine, request.precision, "cpu"
+            )
+            load_engine(bundle, bundle_dir, name, request.precision)
         done = len(results) - len(pending)
         for result in _run(pending, bundle_dir, request, executor):
             results[result.scene] = result

@@ -103,9 +103,10 @@ class PredictionRequest:
     engine: Annotated[
         str,
         _speed(
-            f"auto (the fastest that is exact), {', '.join(ENGINES)}, or an export of"
-            " this bundle (`rsft export`). A precision may follow: onnx,int8 or"
-            " torch,bf16 (default: fp32; with auto, any exact one).",
+            f"{', '.join(ENGINES)}, or an export of this bundle (`rsft export`). auto:"
+            " on a CPU, the export in the folder exports beside the bundle, if there"
+            " is one; else torch. A precision may follow, such as onnx,int8 or"
+            " torch,bf16 (default: fp32).",
             metavar="ENGINE",
         ),
     ] = "auto"

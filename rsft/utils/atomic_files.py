@@ -31,6 +31,14 @@ _NO_LOCK = (
 _log = logging.getLogger(__name__)
 
 
+def check_is_free(path: Path, overwrite: bool) -> None:
+    """Raise a RequestError if an output exists, unless it may be overwritten."""
+    if path.exists() and not overwrite:
+        kind = "folder" if path.is_dir() else "file"
+        hint = "give --overwrite to replace it, or another name"
+        raise RequestError(f"the {kind} exists already", path, hint)
+
+
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path that replaces `path` if the block succeeds.

@@ -79,7 +79,7 @@ def brightness_calibrator() -> Calibrator:
 
 
 def toy_engine(infer, bundle) -> LoadedEngine:
-    """Return an engine as `select_engine` does.
+    """Return an engine as `load_engine` does.
 
     Args:
         infer: from network inputs to outputs.
@@ -104,9 +104,10 @@ def use_toy_model(
     patch.setattr(job.Bundle, "load", lambda folder: bundle or toy_bundle())
     patch.setattr(
         job,
-        "select_engine",
+        "load_engine",
         lambda bundle, *_: toy_engine(infer, bundle)._replace(concurrency=concurrency),
     )
+    patch.setattr(job, "choose_engine", lambda *_: "torch")
 
 
 def toy_bundle(**fields) -> SimpleNamespace:

@@ -40,6 +40,7 @@ TILES = PredictionRequest(query=Query(grid=16))
 def model(monkeypatch):
     """Use a toy bundle and a toy engine."""
     use_toy_model(monkeypatch)
+    monkeypatch.setattr(archive, "choose_engine", lambda *_: "torch")
     monkeypatch.setattr(archive, "load_engine", lambda *_: None)
     monkeypatch.setattr(archive, "_PAUSE", 0)
 

@@ -32,16 +32,13 @@ from rsft.data.imagery.stretch import IDENTITY_STRETCH
 from rsft.errors import WeightsError
 from rsft.inference.engines.base import (
     CPU_BATCH_SIZE,
-    REFERENCE,
-    EngineSpec,
     InferenceFn,
 )
 from rsft.inference.export import export
 from rsft.inference.export.export import export_bundle
 from rsft.inference.options import PredictionRequest
+from rsft.inference.predict.engine import load_engine
 from rsft.inference.predict.job import predict
-from rsft.inference.selection.fastest import load_engine
-from rsft.inference.selection.selection import load_exported_engine, select_engine
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.classifier import build_classifier, load_encoder
 from rsft.recipe.schema import Recipe
@@ -53,14 +50,13 @@ MODELS = {
     "s": "vit_small_patch16_224.augreg_in21k",
     "tiny": NAME,
 }
-SPECS = {
-    "eager": REFERENCE,
-    "torch": REFERENCE,
-    "torch-bf16": EngineSpec("torch", "bf16", compiled=True),
-    "onnx": EngineSpec("onnx"),
-    "openvino": EngineSpec("openvino"),
-    "openvino-bf16": EngineSpec("openvino", "bf16"),
+SPECS: dict[str, tuple[str, str | None]] = {
+    "eager": ("torch", "fp32"),
+    "torch": ("torch", "fp32"),
+    "torch-bf16": ("torch", "bf16"),
 }
+"""Engine and precision of the rows that need no export."""
+
 SHARES = {"sixth": 1 / 6, "third": 1 / 3}
 """Share of the blocks that stays in floating point, by the last word of an int8 row."""
 
@@ -170,22 +166,11 @@ def time_row(folder: Path, row: str, steps: int) -> None:
     if row != "eager":
         retain_freed_memory()  # as the command does
     export_path = folder / f"export-{row}"
-    if "int8" in row and not export_path.exists():
-        with mock.patch.object(
-            export, "FLOAT_BLOCK_SHARES", (SHARES.get(row.rpartition("-")[2], 0),)
-        ):
-            export_bundle(
-                folder / "bundle",
-                row.partition("-")[0],
-                "int8",
-                export_path,
-                max_loss=100,
-            )
-    options: tuple[str, str | None] = (
-        (str(export_path), None) if export_path.exists() else SPECS[row][:2]
-    )
+    options = SPECS.get(row, (str(export_path), None))
     try:
-        infer, contract, difference = load_row(folder, row, export_path)
+        if row not in SPECS:
+            export_row(folder / "bundle", row, export_path)
+        infer, contract, difference = load_row(folder, *options)
     # its outputs differ from PyTorch's, so rsft would not use it
     except WeightsError as error:
         print(f"{row} is left out: {error}", file=sys.stderr)
@@ -204,27 +189,39 @@ def time_row(folder: Path, row: str, steps: int) -> None:
     )
 
 
+def export_row(bundle: Path, row: str, export_path: Path) -> None:
+    """Export a bundle for a row such as onnx, openvino-bf16 or onnx-int8-third, once."""
+    engine, _, precision = row.partition("-")
+    share = SHARES.get(row.rpartition("-")[2], 0)
+    if not export_path.exists():
+        with mock.patch.object(export, "FLOAT_BLOCK_SHARES", (share,)):
+            export_bundle(
+                bundle,
+                engine,
+                precision.partition("-")[0] or "fp32",
+                export_path,
+                max_loss=100,
+            )
+
+
 def load_row(
-    folder: Path, row: str, export_path: Path
+    folder: Path, engine: str, precision: str | None
 ) -> tuple[InferenceFn, Contract, float]:
     """Load an engine, and compare it with PyTorch in float32.
 
     Args:
         folder: what `make` wrote.
-        row: name of the row.
-        export_path: export to load, if it exists.
+        engine: an engine, or the path of an export.
+        precision: number type; None for an export.
 
     Returns:
         The engine, its contract, and the largest difference of a logit.
     """
-    bundle = Bundle.load(folder / "bundle")
+    bundle_dir = folder / "bundle"
+    bundle = Bundle.load(bundle_dir)
     images = noise(bundle.contract)
-    expected = load_engine(bundle, REFERENCE, "cpu").infer(images[:4]).logits
-    exported = export_path.exists()
-    if exported:
-        loaded = load_exported_engine(bundle, export_path)
-    else:
-        loaded = load_engine(bundle, SPECS[row], "cpu")
+    expected = load_engine(bundle, bundle_dir, "torch").infer(images[:4]).logits
+    loaded = load_engine(bundle, bundle_dir, engine, precision)
     return (
         loaded.infer,
         bundle.contract,
@@ -260,7 +257,7 @@ def time_job(folder: Path, engine: str, precision: str | None) -> dict[str, obje
 
     def select(*arguments: Any) -> Any:
         start = time.perf_counter()
-        selected = select_engine(*arguments)
+        selected = load_engine(*arguments)
         loading.append(time.perf_counter() - start)
         return selected
 
@@ -268,7 +265,7 @@ def time_job(folder: Path, engine: str, precision: str | None) -> dict[str, obje
     request = PredictionRequest(
         device="cpu", engine=engine, precision=precision, overwrite=True
     )
-    with mock.patch("rsft.inference.predict.job.select_engine", select):
+    with mock.patch("rsft.inference.predict.job.load_engine", select):
         duration = seconds(
             lambda: predict(folder / "bundle", [chips], folder / "out.gpkg", request)
         )

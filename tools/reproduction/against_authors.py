@@ -20,7 +20,6 @@ from __future__ import annotations
 import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -46,11 +45,11 @@ from rsft.plugins.paper.authors.config import (
 )
 from rsft.plugins.paper.authors.process import (
     SATMAE,
-    AuthorsProcess,
     AuthorsTask,
     Trace,
     learned_tensors,
     require_checkout,
+    train_by_authors,
 )
 from rsft.training.fit import train_on_batch
 from tools.errors import explained_errors
@@ -534,16 +533,12 @@ def run(
     """
     for name, folder in checkouts.items():
         require_checkout(name, folder)
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        write_inputs(folder)
-        processes = {
-            name: stack.enter_context(AuthorsProcess(path))
-            for name, path in checkouts.items()
-        }
+    with tempfile.TemporaryDirectory() as folder:
+        write_inputs(Path(folder))
         for row in rows:
-            task = task_of(folder, row)
-            yield row, compare(train_with_rsft(task), processes[row.code].train(task))
+            task = task_of(Path(folder), row)
+            theirs = train_by_authors(checkouts[row.code], "cpu", task)
+            yield row, compare(train_with_rsft(task), theirs)
 
 
 def main(

@@ -15,12 +15,10 @@ from __future__ import annotations
 import os
 import re
 import sys
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
@@ -172,20 +170,6 @@ class Engine(_Component):
         """Return the options for an engine that the user requests in a precision."""
         return EngineSpec(self.name, precision)
 
-    def candidates(self, device_type: str) -> list[EngineSpec]:
-        """Return the options that "auto" may select on a device (cpu or cuda).
-
-        int8 is never one of them.
-        """
-        if device_type not in self.devices or not all(map(find_spec, self.packages)):
-            return []
-        comparable = [
-            name
-            for name, tolerance in self.precisions.items()
-            if tolerance.limit is not None
-        ]
-        return [EngineSpec(self.name, precision) for precision in comparable]
-
     def check(self, precision: str, device: str) -> None:
         """Raise an error if the engine cannot be used.
 
@@ -245,7 +229,6 @@ class ExportFormat(_Component):
         folder: Path,
         metadata: dict[str, Any],
         images: Tensor,
-        reference: ClassifierOutputs,
     ) -> ClassifierOutputs:
         """Write a bundle into an empty folder, and compute outputs with its files.
 
@@ -255,7 +238,6 @@ class ExportFormat(_Component):
             metadata: content of export.json with its "precision"; the format may add
                 entries.
             images: network inputs (N, P, S, S).
-            reference: outputs of PyTorch in float32 for these images.
 
         Returns:
             Logits (N, C) and features (N, D).
@@ -325,20 +307,6 @@ def _create(
             option,
             "install its package again",
         ) from error
-
-
-def all_engines() -> list[Engine]:
-    """Return all engines.
-
-    Warn about an engine whose package cannot be imported, and leave it out.
-    """
-    engines = []
-    for name in ENGINES:
-        try:
-            engines.append(find_engine(name))
-        except RequestError as error:
-            warnings.warn(str(error), stacklevel=2)
-    return engines
 
 
 def first_line(error: Exception) -> str:

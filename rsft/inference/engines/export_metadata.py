@@ -11,7 +11,7 @@ from typing import Any
 
 from rsft.errors import RequestError, WeightsError
 from rsft.inference.engines.base import FEATURES, IMAGES, LOGITS, ExportFormat
-from rsft.models.bundle.bundle import Bundle
+from rsft.models.bundle.bundle import Bundle, find_bundle
 from rsft.utils.atomic_files import sha256, write_text
 from rsft.utils.untrusted.documents import load_json
 from rsft.version import __version__
@@ -19,6 +19,11 @@ from rsft.version import __version__
 METADATA_FILE = "export.json"
 METADATA_FORMAT = 1
 """Version of export.json. Other versions are rejected."""
+
+
+def export_folder(bundle_dir: Path, name: str) -> Path:
+    """Return the folder beside a bundle for an export, such as "onnx-fp32"."""
+    return find_bundle(bundle_dir).parent / "exports" / name
 
 
 def export_metadata(

@@ -39,11 +39,6 @@ if TYPE_CHECKING:
     from rsft.models.bundle.bundle import Bundle
     from rsft.models.classifier import Prediction
     from rsft.models.outputs import ClassifierOutputs
-    from rsft.types import Progress
-
-
-CALIBRATING = "calibrating"
-"""Label of the progress bar of `GraphFormat.quantize`."""
 
 
 class FloatNodes(NamedTuple):
@@ -57,21 +52,6 @@ class FloatNodes(NamedTuple):
 
     names: frozenset[str]
     products: frozenset[str]
-
-
-class Calibration(NamedTuple):
-    """What the quantization of a traced graph to int8 needs.
-
-    Attributes:
-        chips: network inputs (N, P, S, S) on which the ranges of activations are
-            measured.
-        float_nodes: nodes that stay in floating point.
-        progress: called for each chip.
-    """
-
-    chips: NDArray[np.float32]
-    float_nodes: FloatNodes
-    progress: Progress | None = None
 
 
 class GraphFormat(ExportFormat):
@@ -119,7 +99,6 @@ class GraphFormat(ExportFormat):
         folder: Path,
         metadata: dict[str, Any],
         images: Tensor,
-        reference: ClassifierOutputs,
     ) -> ClassifierOutputs:
         from rsft.inference.engines.traceable import (
             BFloat16Network,
@@ -144,11 +123,18 @@ class GraphFormat(ExportFormat):
         program: ExportedProgram,
         folder: Path,
         metadata: Mapping[str, Any],
-        calibration: Calibration,
+        chips: NDArray[np.float32],
+        float_nodes: FloatNodes,
     ) -> None:
         """Write a traced network in int8, by static quantization.
 
-        The arguments are those of `write_graph`.
+        Args:
+            program: see `write_graph`, as for folder and metadata.
+            folder: an existing folder.
+            metadata: content of export.json.
+            chips: network inputs (N, P, S, S) on which the ranges of activations are
+                measured.
+            float_nodes: nodes that stay in floating point.
 
         Raises:
             WeightsError: the converted graph lacks nodes that must stay in floating
@@ -193,10 +179,7 @@ class GraphFormat(ExportFormat):
 
 
 class GraphEngine(GraphFormat, Engine):
-    """Base class of engines that run an exported graph.
-
-    The first job with a bundle writes the export to a cache.
-    """
+    """Base class of engines that run an exported graph."""
 
 
 class GraphModel:
@@ -276,16 +259,13 @@ def run_in_threads(
 
 
 class LoadedEngine(NamedTuple):
-    """An engine that is ready to classify, and why it was selected.
+    """An engine that is ready to classify.
 
     Attributes:
         infer: computes logits and features of network inputs, including test-time
             augmentation.
         contract: turns chips into the inputs of `infer`.
         concurrency: number of threads that may call `infer` at the same time.
-        requested: value of `--engine`.
-        benchmarks: measurements of all engines by `str(EngineSpec)`; None if none were
-            made.
     """
 
     infer: InferenceFn
@@ -293,14 +273,11 @@ class LoadedEngine(NamedTuple):
     spec: EngineSpec
     note: str = ""
     concurrency: int = 1
-    requested: str = ""
-    reason: str = ""
-    benchmarks: dict[str, dict[str, Any]] | None = None
 
     @property
     def summary(self) -> str:
         """One line for the user."""
-        return "; ".join(filter(None, (f"engine: {self.spec}", self.reason, self.note)))
+        return "; ".join(filter(None, (f"engine: {self.spec}", self.note)))
 
     @property
     def metadata(self) -> dict[str, Any]:
@@ -309,11 +286,9 @@ class LoadedEngine(NamedTuple):
 
         return {
             "kind": str(self.spec),
-            "requested": self.requested,
-            "reason": "; ".join(filter(None, (self.reason, self.note))),
+            "reason": self.note,
             "version": installed_versions(find_engine(self.spec.engine).packages),
             "threads": engine_threads(),
-            **({"benchmarks": self.benchmarks} if self.benchmarks else {}),
         }
 
 

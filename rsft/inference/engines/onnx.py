@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -61,9 +61,7 @@ class OnnxEngine(graph.GraphEngine):
         path = folder / self.file_name
         input_name = metadata.get("input", {}).get("name", IMAGES)
         output_names = list(metadata.get("outputs", (LOGITS, FEATURES)))
-        has_large_weights = (
-            sum(tensor.nbytes for tensor in program.state_dict.values()) > _MAX_PROTOBUF
-        )
+        size = sum(tensor.nbytes for tensor in program.state_dict.values())
         with graph.silence_output():
             converted = torch.onnx.export(
                 program,
@@ -73,7 +71,7 @@ class OnnxEngine(graph.GraphEngine):
                 verbose=False,
             )
             assert converted is not None
-            converted.save(path, external_data=has_large_weights)
+            converted.save(path, external_data=size > _MAX_PROTOBUF)
         self._add_metadata(path, metadata)
 
     def open_graph(self, path: Path, precision: str) -> graph.GraphModel:
@@ -107,10 +105,10 @@ class OnnxEngine(graph.GraphEngine):
         program: ExportedProgram,
         folder: Path,
         metadata: Mapping[str, Any],
-        calibration: graph.Calibration,
+        chips: NDArray[np.float32],
+        float_nodes: graph.FloatNodes,
     ) -> None:
         """Write matrix products in int8 (QDQ) with one scale per row of a weight."""
-        chips, float_nodes, progress = calibration
         quantization = self.require("onnxruntime.quantization")
         shapes = self.require("onnxruntime.quantization.shape_inference")
         onnx = self.require("onnx")
@@ -118,35 +116,24 @@ class OnnxEngine(graph.GraphEngine):
         path = folder / self.file_name
         prepared_path = folder / "prepared.onnx"
         nodes = onnx.load(path, load_external_data=False).graph.node
-        self.check_float_nodes(
-            float_nodes.products, {_traced_name(node) for node in nodes}
-        )
+        self.check_float_nodes(float_nodes.products, map(_traced_name, nodes))
         excluded = {
             node.name for node in nodes if _traced_name(node) in float_nodes.names
         }
 
-        def batches() -> Iterator[dict[str, NDArray[np.float32]]]:
-            for start in range(0, len(chips), _CALIBRATION_BATCH):
-                if progress is not None:
-                    progress(
-                        min(start + _CALIBRATION_BATCH, len(chips)),
-                        len(chips),
-                        graph.CALIBRATING,
-                    )
-                yield {IMAGES: chips[start : start + _CALIBRATION_BATCH]}
-
+        starts = range(0, len(chips), _CALIBRATION_BATCH)
+        batches = ({IMAGES: chips[i : i + _CALIBRATION_BATCH]} for i in starts)
         with graph.silence_output():
             shapes.quant_pre_process(path, prepared_path, skip_symbolic_shape=True)
             prepared = onnx.load(prepared_path, load_external_data=False).graph.node
             products = {node.name for node in nodes if node.op_type in _QUANTIZED_OPS}
-            self.check_float_nodes(
-                excluded & products, {node.name for node in prepared}
-            )
+            names = [node.name for node in prepared]
+            self.check_float_nodes(excluded & products, names)
             quantization.quantize_static(
                 prepared_path,
                 path,
                 # as a `CalibrationDataReader`
-                SimpleNamespace(get_next=partial(next, batches(), None)),
+                SimpleNamespace(get_next=partial(next, batches, None)),
                 quant_format=quantization.QuantFormat.QDQ,
                 per_channel=True,
                 activation_type=quantization.QuantType.QUInt8,
@@ -164,9 +151,8 @@ class OnnxEngine(graph.GraphEngine):
             METADATA_KEY: json.dumps(metadata),
             "classes": json.dumps(metadata.get("classes", [])),
         }
-        properties |= {
-            key: str(value) for key, value in describe_pixels(metadata).items()
-        }
+        for key, value in describe_pixels(metadata).items():
+            properties[key] = str(value)
         onnx.helper.set_model_props(model, properties)
         onnx.save(model, path)
 
@@ -179,12 +165,10 @@ def describe_pixels(metadata: Mapping[str, Any]) -> dict[str, Any]:
 
 def _traced_name(node: Any) -> str:
     """Return the name that an ONNX node has in the traced graph, or ""."""
-    values = (
-        str(entry.value)
-        for entry in node.metadata_props
-        if entry.key == "pkg.torch.onnx.fx_node"
-    )
-    return next(values, "").partition(" ")[0].removeprefix("%")
+    for entry in node.metadata_props:
+        if entry.key == "pkg.torch.onnx.fx_node":
+            return str(entry.value).partition(" ")[0].removeprefix("%")
+    return ""
 
 
 base.FORMATS.register(OnnxEngine)

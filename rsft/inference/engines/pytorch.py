@@ -43,12 +43,6 @@ class TorchEngine(base.DirectEngine):
     def spec(self, precision: str) -> EngineSpec:
         return EngineSpec(self.name, precision, compiled=precision == "bf16")
 
-    def candidates(self, device_type: str) -> list[EngineSpec]:
-        can_compile = device_type == "cpu" and find_cxx_compiler()
-        return super().candidates(device_type) + (
-            [self.spec("bf16")] if can_compile else []
-        )
-
     def load(self, bundle: Bundle, spec: EngineSpec, device: str) -> EngineModel:
         from rsft.inference.engines.traceable import BFloat16Network, build_network
         from rsft.models.classifier import choose_device, load_classifier, move_network

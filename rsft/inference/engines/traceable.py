@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from rsft.data.imagery.contract import Contract
+from rsft.errors import WeightsError
 from rsft.inference.engines.base import Tolerance
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.classifier import (
@@ -72,14 +73,45 @@ def compare_outputs(
     """
     if tolerance.limit is None:
         raise ValueError("the outputs of this precision are not compared one by one")
-    logits, features = (
-        float(np.abs(a - b).max()) for a, b in zip(outputs, reference, strict=True)
-    )
-    logit_range, feature_range = (
-        max(1.0, float(np.abs(values).max())) for values in reference
-    )
-    allowed = tolerance.limit * (logit_range if tolerance.relative else 1.0)
-    return OutputDifference(logits, allowed, features / feature_range, tolerance.limit)
+    logits, features = reference
+    largest = float(np.abs(outputs[0] - logits).max())
+    change = float(np.abs(outputs[1] - features).max())
+    allowed = tolerance.limit
+    if tolerance.relative:
+        allowed *= max(1.0, float(np.abs(logits).max()))
+    share = change / max(1.0, float(np.abs(features).max()))
+    return OutputDifference(largest, allowed, share, tolerance.limit)
+
+
+def check_outputs(
+    outputs: ClassifierOutputs,
+    reference: ClassifierOutputs,
+    tolerance: Tolerance,
+    origin: str,
+    source: str,
+) -> dict[str, Any]:
+    """Return the entry "checked" of the metadata of an export.
+
+    Args:
+        outputs: logits and features of the export; or probabilities and OOD distances.
+        reference: those that they should be.
+        tolerance: their largest difference.
+        origin: where the reference comes from, for the message.
+        source: the chips.
+
+    Raises:
+        WeightsError: they differ too much.
+    """
+    difference = compare_outputs(outputs, reference, tolerance)
+    if not difference.fits:
+        raise WeightsError(
+            f"the export differs from {origin} by {difference.largest:.2g}"
+            f" ({difference.allowed:.2g} is allowed), and in features or distances by"
+            f" {difference.features:.2g} of the largest ({difference.share:.2g})",
+            source,
+            "export another precision or format; nothing was written",
+        )
+    return {"data": source, **difference._asdict()}
 
 
 class TraceableNetwork(nn.Module):
@@ -98,11 +130,9 @@ class TraceableNetwork(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return logits (B, C) and features (B, D), float32, of images (B, P, S, S)."""
         predictions = [_predict(cast(Classifier, run), x) for run in self.runs]
-        logits, features = (
-            predictions[0]
-            if len(predictions) == 1
-            else average_predictions(predictions)
-        )
+        logits, features = predictions[0]
+        if len(predictions) > 1:
+            logits, features = average_predictions(predictions)
         return logits, features
 
 

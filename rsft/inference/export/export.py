@@ -23,17 +23,18 @@ from torch.fx import GraphModule, Node
 from rsft.data.chips.store import ChipStore
 from rsft.data.imagery.contract import Contract
 from rsft.data.loading.batches import ChipImages
-from rsft.errors import RequestError, RsftError, WeightsError
+from rsft.errors import RequestError, RsftError
 from rsft.inference.engines import traceable
-from rsft.inference.engines.base import ExportFormat, find_format
+from rsft.inference.engines.base import find_format
 from rsft.inference.engines.export_metadata import (
+    export_folder,
     export_metadata,
     write_export_metadata,
 )
-from rsft.inference.engines.graph import Calibration, FloatNodes, GraphFormat
+from rsft.inference.engines.graph import FloatNodes, GraphFormat
 from rsft.inference.export.whole import write_whole_export
 from rsft.metrics.accuracy import summarize_accuracy
-from rsft.models.bundle.bundle import Bundle, find_bundle
+from rsft.models.bundle.bundle import Bundle
 from rsft.models.classifier import (
     SupportsPredict,
     collect_outputs,
@@ -42,7 +43,7 @@ from rsft.models.classifier import (
 )
 from rsft.models.outputs import ClassifierOutputs
 from rsft.types import GROUPS, Progress
-from rsft.utils.atomic_files import atomic_folder
+from rsft.utils.atomic_files import atomic_folder, check_is_free
 
 MAX_LOSS = 0.5
 """Percentage points of accuracy that int8 may lose, overall and in each group."""
@@ -118,43 +119,33 @@ class ExportResult:
     def notes(self) -> list[str]:
         """Remarks for the user."""
         notes = []
-        whole = self.metadata.get("whole")
+        metadata = self.metadata
+        subject = "logits differ from PyTorch's"
+        whole = metadata.get("whole")
         if whole:
-            size = f"{whole['side']} x {whole['side']} pixels"
-            bands = ", ".join(whole["bands"])
+            subject = "probabilities differ from those of rsft predict"
             notes.append(
-                f"the graph takes chips of {size} in {whole['unit']}, with the bands"
-                f" {bands}"
+                f"the graph takes chips of {whole['side']} x {whole['side']} pixels in"
+                f" {whole['unit']}, with the bands {', '.join(whole['bands'])}"
             )
-        checked = self.metadata.get("checked")
-        if checked:
-            if whole:
-                subject = "probabilities differ from those of rsft predict"
-            else:
-                subject = "logits differ from PyTorch's"
-            notes.append(
-                f"{subject} by {checked['largest']:.2g} at most, on {checked['data']}"
-            )
-        calibration = self.metadata.get("calibration")
-        if calibration:
+        elif metadata["tta"] != "none":
+            notes.append(f"test-time views: {metadata['tta']}; rsft predict makes them")
+        if "checked" in metadata:
+            largest = metadata["checked"]["largest"]
+            source = metadata["checked"]["data"]
+            notes.append(f"{subject} by {largest:.2g} at most, on {source}")
+        if "calibration" in metadata:
+            calibration = metadata["calibration"]
             source = f"{calibration['chips']} chips of {calibration['data']}"
-            notes.append(
-                f"calibrated on {source}; {describe_float_parts(self.metadata)}"
-            )
-        for attempt in self.metadata.get("rejected", ()):
-            if attempt["float_blocks"]:
-                blocks = f"the first {attempt['float_blocks']}"
-            else:
-                blocks = "none"
+            notes.append(f"calibrated on {source}; {describe_float_parts(metadata)}")
+        for attempt in metadata.get("rejected", ()):
+            count = attempt["float_blocks"]
+            blocks = f"the first {count}" if count else "none"
             notes.append(
                 f"with {blocks} of the blocks in floating point, int8 loses"
                 f" {attempt['accuracy_loss']}"
             )
-        if self.metadata["tta"] != "none" and not whole:
-            notes.append(
-                f"test-time views: {self.metadata['tta']}; rsft predict makes them"
-            )
-        change = self.metadata.get("peft", {}).get("before_loading")
+        change = metadata.get("peft", {}).get("before_loading")
         if change:
             notes.append(
                 f"before PEFT loads the adapter, {change}; otherwise it ignores q, k"
@@ -219,65 +210,17 @@ def export_bundle(
             "--precision",
             "leave it out",
         )
-    output_dir = output_dir or find_bundle(bundle_dir).parent / "exports" / name
-    if output_dir.exists() and not overwrite:
-        raise RequestError(
-            "the folder exists already",
-            output_dir,
-            "give --overwrite to replace it, or another --out",
-        )
+    output_dir = output_dir or export_folder(bundle_dir, name)
+    check_is_free(output_dir, overwrite)
     bundle = Bundle.load(bundle_dir)
     store = find_training_store(bundle, data)
     if whole:
-        return ExportResult(
-            output_dir,
-            write_whole_export(bundle, export_format, output_dir, store, unit, side),
-            {},
+        metadata = write_whole_export(
+            bundle, export_format, output_dir, store, unit, side
         )
-    return write_export(
-        bundle,
-        export_format,
-        precision,
-        output_dir,
-        store,
-        max_loss=max_loss,
-        progress=progress,
-    )
-
-
-def write_export(
-    bundle: Bundle,
-    export_format: ExportFormat,
-    precision: str,
-    output_dir: Path,
-    store: ChipStore | None,
-    *,
-    images: Tensor | None = None,
-    max_loss: float = MAX_LOSS,
-    progress: Progress | None = None,
-) -> ExportResult:
-    """Export an open bundle; see `export_bundle`.
-
-    Args:
-        bundle: the bundle to export.
-        export_format: a format that supports `precision`.
-        precision: fp32, bf16 or int8.
-        output_dir: folder to write or replace.
-        store: chip store of the training; int8 needs it.
-        images: network inputs (N, P, S, S) for the check (default: validation chips, or
-            noise without a store).
-        max_loss: percentage points of accuracy that int8 may lose.
-        progress: called while chips are read and computed.
-
-    Raises:
-        RequestError: chips or packages are missing, or the format cannot store the
-            bundle.
-        WeightsError: the export differs from PyTorch.
-        AccuracyLossError: int8 loses too much accuracy.
-    """
+        return ExportResult(output_dir, metadata, {})
     metadata = export_metadata(bundle, export_format, precision)
     tolerance = export_format.precisions[precision]
-    contract = bundle.contract
     if tolerance.limit is None:
         assert isinstance(export_format, GraphFormat), (
             f"{export_format.name} cannot be quantized"
@@ -286,42 +229,32 @@ def write_export(
             bundle, export_format, output_dir, metadata, store, max_loss, progress
         )
         return ExportResult(output_dir, metadata, changes)
-    if images is not None:
-        chips = images[: traceable.PARITY_CHIPS]
-        source = f"{len(chips)} chips of the job"
-    elif store is not None:
-        chips = _sample_evenly(
-            _load_split(store, "val", contract, progress), traceable.PARITY_CHIPS
-        )
-        source = f"{len(chips)} chips of {store.root}"
-    else:
-        shape = (_NOISE_IMAGES, contract.size, contract.size, len(contract.planes))
-        noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-        chips = torch.from_numpy(contract.normalize(list(noise)))
-        source = (
-            f"{_NOISE_IMAGES} images of noise, as the chips of the training were not"
-            " found"
-        )
-    classifier = load_classifier(bundle, "cpu")
-    reference = traceable.compute_outputs(classifier.predict, chips)
-    del classifier  # free its memory before the export builds more networks
+    chips, source = _sample_inputs(bundle.contract, store, progress)
+    reference = traceable.compute_outputs(load_classifier(bundle, "cpu").predict, chips)
     with atomic_folder(output_dir) as temporary:
-        outputs = export_format.write(bundle, temporary, metadata, chips, reference)
-        difference = traceable.compare_outputs(outputs, reference, tolerance)
-        if not difference.fits:
-            raise WeightsError(
-                (
-                    f"the export differs from PyTorch by {difference.largest:.2g} in a"
-                    f" logit ({difference.allowed:.2g} is allowed) and by"
-                    f" {difference.features:.2g} of the largest feature"
-                    f" ({difference.share:.2g})"
-                ),
-                f"{export_format.name}, {precision}, on {source}",
-                "export another precision or format; nothing was written",
-            )
-        metadata["checked"] = {"data": source, **difference._asdict()}
+        outputs = export_format.write(bundle, temporary, metadata, chips)
+        metadata["checked"] = traceable.check_outputs(
+            outputs, reference, tolerance, "PyTorch", source
+        )
         write_export_metadata(temporary, metadata)
     return ExportResult(output_dir, metadata, {})
+
+
+def _sample_inputs(
+    contract: Contract, store: ChipStore | None, progress: Progress | None
+) -> tuple[Tensor, str]:
+    """Return network inputs (N, P, S, S) for a comparison, and where they are from."""
+    if store is not None:
+        split = _load_split(store, "val", contract, progress)
+        chips = _sample_evenly(split, traceable.PARITY_CHIPS)
+        return chips, f"{len(chips)} chips of {store.root}"
+    shape = (_NOISE_IMAGES, contract.size, contract.size, len(contract.planes))
+    noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    source = "images of noise, as the chips of the training were not found"
+    return (
+        torch.from_numpy(contract.normalize(list(noise))),
+        f"{_NOISE_IMAGES} {source}",
+    )
 
 
 def _write_int8(
@@ -352,14 +285,11 @@ def _write_int8(
             "give their folder: rsft export --data ROOT",
         )
     contract = bundle.contract
-    chips = _sample_evenly(
-        _load_split(store, "train", contract, progress), CALIBRATION_CHIPS
-    ).numpy()
-    metadata |= {
-        "calibration": {"data": str(store.root), "chips": len(chips)},
-        "max_loss": max_loss,
-        "rejected": [],
-    }
+    split = _load_split(store, "train", contract, progress)
+    chips = _sample_evenly(split, CALIBRATION_CHIPS).numpy()
+    metadata["calibration"] = {"data": str(store.root), "chips": len(chips)}
+    metadata["max_loss"] = max_loss
+    metadata["rejected"] = []
     program = traceable.trace_network(traceable.build_network(bundle), contract)
     reference, labels = _validate(
         bundle, store, load_classifier(bundle, "cpu"), "float32", progress
@@ -372,37 +302,31 @@ def _write_int8(
                 "depth": depth,
                 "precision": export_format.int8_float_precision,
             }
-            calibration = Calibration(chips, float_nodes(program, count), progress)
-            export_format.quantize(program, temporary, metadata, calibration)
-            model = export_format.open_graph(
-                temporary / export_format.file_name, "int8"
-            )
+            if progress is not None:
+                progress(0, 0, "calibrating")
+            nodes = float_nodes(program, count)
+            export_format.quantize(program, temporary, metadata, chips, nodes)
+            path = temporary / export_format.file_name
+            model = export_format.open_graph(path, "int8")
             outputs, _ = _validate(bundle, store, model, "int8", progress)
             table = accuracy_changes(reference, outputs, labels, bundle.group_indices)
-            lost = {
-                name: change.lost
-                for name, change in table.items()
-                if change.lost > max_loss
-            }
-            losses = ", ".join(
-                f"{points:.2f} points {name}" for name, points in lost.items()
-            )
-            if not losses:
+            losses = []
+            for name, change in table.items():
+                if change.lost > max_loss:
+                    losses.append(f"{change.lost:.2f} points {name}")
+            loss = ", ".join(losses)
+            if not loss:
                 break
-            metadata["rejected"].append(
-                {"float_blocks": count, "accuracy_loss": losses}
-            )
-        if losses:
+            metadata["rejected"].append({"float_blocks": count, "accuracy_loss": loss})
+        else:
             parts = f"{export_format.name}, int8 with {describe_float_parts(metadata)}"
             raise AccuracyLossError(
-                f"int8 loses {losses}; {max_loss:g} are allowed",
+                f"int8 loses {loss}; {max_loss:g} are allowed",
                 f"{parts}, on the validation chips of {store.root}",
                 "export bf16 or fp32, or allow it: --max-loss; nothing was written",
                 table,
             )
-        metadata["accuracy"] = {
-            name: change._asdict() for name, change in table.items()
-        }
+        metadata["accuracy"] = {name: row._asdict() for name, row in table.items()}
         write_export_metadata(temporary, metadata)
     return table
 
@@ -439,23 +363,19 @@ def accuracy_changes(
         Changes of "overall", and of each group that has chips.
     """
     classes = reference.logits.shape[1]
-    predicted = [model.logits.argmax(1) for model in (reference, outputs)]
-    before, after = (
-        summarize_accuracy(predictions, labels, classes, groups, resamples=1)
-        for predictions in predicted
-    )
-    masks = {
-        "overall": np.ones(len(labels), bool),
-        **{name: np.isin(labels, groups.get(name, ())) for name in GROUPS},
-    }
-    differs = predicted[0] != predicted[1]
+    old, new = reference.logits.argmax(1), outputs.logits.argmax(1)
+    before = summarize_accuracy(old, labels, classes, groups, resamples=1)
+    after = summarize_accuracy(new, labels, classes, groups, resamples=1)
     changes = {}
-    for name, mask in masks.items():
-        old = getattr(before, "micro" if name == "overall" else name)
-        new = getattr(after, "micro" if name == "overall" else name)
-        if old is not None and new is not None:
-            changes[name] = AccuracyChange(
-                old.value, new.value, int(mask.sum()), int(differs[mask].sum())
+    for name in ("micro", *GROUPS):
+        members = range(classes) if name == "micro" else groups.get(name, ())
+        is_member = np.isin(labels, members)
+        if is_member.any():
+            changes["overall" if name == "micro" else name] = AccuracyChange(
+                getattr(before, name).value,
+                getattr(after, name).value,
+                int(is_member.sum()),
+                int((old != new)[is_member].sum()),
             )
     return changes
 
@@ -463,13 +383,10 @@ def accuracy_changes(
 def describe_float_parts(metadata: dict[str, Any]) -> str:
     """Return a text that lists the floating-point parts of an int8 export."""
     blocks = metadata["float_blocks"]
+    text = f"the patch embedding, attention and the head in {blocks['precision']}"
     if blocks["count"]:
-        first = f"the first {blocks['count']} of {blocks['depth']} blocks, "
-    else:
-        first = ""
-    return (
-        f"{first}the patch embedding, attention and the head in {blocks['precision']}"
-    )
+        return f"the first {blocks['count']} of {blocks['depth']} blocks, {text}"
+    return text
 
 
 def float_nodes(program: ExportedProgram, first: int) -> FloatNodes:
@@ -486,11 +403,10 @@ def float_nodes(program: ExportedProgram, first: int) -> FloatNodes:
     names = set()
     products = set()
     for node in _nodes(program):
-        # features, not tokens
-        is_head = (
-            node.target is _LINEAR and cast(Node, node.args[0]).meta["val"].ndim == 2
-        )
-        if node.target is _ATTENTION or 0 <= _block_of(node) < first or is_head:
+        is_kept = node.target is _ATTENTION or 0 <= _block_of(node) < first
+        if node.target is _LINEAR:  # a head has features, not tokens
+            is_kept |= cast(Node, node.args[0]).meta["val"].ndim == 2
+        if is_kept:
             names.add(node.name)
             if node.target in (_LINEAR, _ATTENTION):
                 products.add(node.name)
@@ -532,13 +448,11 @@ def find_training_store(bundle: Bundle, data: Path | None) -> ChipStore | None:
         return None
     if store.classes == bundle.classes:
         return store
-    if data is None:
-        return None
-    raise RequestError(
-        "the data has other classes than the bundle",
-        data,
-        "give the chip store of its training with --data",
-    )
+    if data is not None:
+        message = "the data has other classes than the bundle"
+        hint = "give the chip store of its training with --data"
+        raise RequestError(message, data, hint)
+    return None
 
 
 def _load_split(
@@ -562,6 +476,5 @@ def _load_split(
 
 def _sample_evenly(chips: ChipImages, count: int) -> Tensor:
     """Return network inputs (n, P, S, S) of up to `count` chips, evenly spaced."""
-    return chips.batch(
-        np.linspace(0, len(chips) - 1, min(count, len(chips))).astype(int)
-    )[0]
+    numbers = np.linspace(0, len(chips) - 1, min(count, len(chips)))
+    return chips.batch(numbers.astype(int))[0]

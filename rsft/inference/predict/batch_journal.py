@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from itertools import chain, groupby
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
 import pyarrow as pa
@@ -35,12 +33,6 @@ class BatchResult(NamedTuple):
     rows: pd.DataFrame
     rejected: list[Rejection]
     counts: Counter[str]
-
-
-class _StoredBatch(NamedTuple):
-    rows: pa.Table
-    rejected: list[Any]
-    counts: dict[str, int]
 
 
 class BatchJournal(Journal):
@@ -73,7 +65,7 @@ class BatchJournal(Journal):
         """
         frame = result.rows
         if len(frame):
-            shapes = [shapely.to_wkb(shape) for shape in frame["geometry"]]
+            shapes = shapely.to_wkb(frame["geometry"].to_numpy(object))
             frame = frame.assign(geometry=shapes)
         table = pa.Table.from_pandas(frame, preserve_index=False)
         sink = pa.BufferOutputStream()
@@ -83,42 +75,29 @@ class BatchJournal(Journal):
         self.insert("batch", (number, bytes(sink.getvalue()), counts))
         self.commit()
 
-    def results(self, merged: int = 1) -> Iterator[BatchResult]:
-        """Iterate over all recorded results, in the order of the batch numbers.
-
-        Args:
-            merged: up to so many consecutive batches become one result, if their
-                columns have the same types.
-
-        Yields:
-            Rows, rejected chips and counts.
+    def collect(self) -> BatchResult:
+        """Return all recorded results together, in the order of the batch numbers.
 
         Raises:
             RsftError: the journal was damaged since it was opened.
         """
         self.check()
-        batches = enumerate(self._read_batches())
-        groups = groupby(batches, lambda item: (item[0] // merged, item[1].rows.schema))
-        for _, group in groups:
-            yield _merge([batch for _, batch in group])
-
-    def _read_batches(self) -> Iterator[_StoredBatch]:
+        tables = []
+        rejected: list[Rejection] = []
+        counts = Counter[str]()
         query = "SELECT rows, counts FROM batch ORDER BY number"
-        for rows, counts in self.execute(query):
-            rejected, numbers = json.loads(counts)
+        for rows, text in self.execute(query):
+            batch_rejected, batch_counts = json.loads(text)
+            rejected += [tuple(rejection) for rejection in batch_rejected]
+            counts.update(batch_counts)
             with pa.ipc.open_stream(rows) as reader:
-                yield _StoredBatch(reader.read_all(), rejected, numbers)
-
-
-def _merge(batches: Sequence[_StoredBatch]) -> BatchResult:
-    """Join batches whose columns have the same types."""
-    table = pa.concat_tables([batch.rows for batch in batches])
-    rows = table.combine_chunks().to_pandas()
-    if len(rows):
-        shapes = [shapely.from_wkb(shape) for shape in rows["geometry"]]
-        rows["geometry"] = pd.Series(shapes, rows.index, object)
-    counts = Counter[str]()
-    for batch in batches:
-        counts.update(batch.counts)
-    rejections = chain.from_iterable(batch.rejected for batch in batches)
-    return BatchResult(rows, [tuple(rejection) for rejection in rejections], counts)
+                table = reader.read_all()
+            if len(table):
+                tables.append(table)
+        if not tables:
+            return BatchResult(pd.DataFrame(), rejected, counts)
+        joined = pa.concat_tables(tables, promote_options="permissive")
+        frame = joined.to_pandas()
+        shapes = shapely.from_wkb(frame["geometry"].to_numpy(object))
+        frame["geometry"] = pd.Series(shapes, frame.index, object)
+        return BatchResult(frame, rejected, counts)

@@ -60,12 +60,14 @@ def predict_bundles(
     request = replace(request, engine="torch")
     with ExitStack() as stack:
         jobs: list[PredictionJob] = []
-        for bundle, path in zip(bundles, paths, strict=True):
+        for bundle, folder, path in zip(bundles, bundle_dirs, paths, strict=True):
             # the journal of the first job is deleted last, so it tells whether an
             # interrupted call wrote these tables
             replaces = request.overwrite or any(job.replaces_outputs for job in jobs)
             options = replace(request, overwrite=replaces)
-            job = stack.enter_context(open_job(bundle, inputs, path, options, progress))
+            job = stack.enter_context(
+                open_job(bundle, folder, inputs, path, options, progress)
+            )
             jobs.append(replace(job, request=request))
         engines = [run_job(job) for job in jobs]
         return [

@@ -51,23 +51,14 @@ class SourceChip(NamedTuple):
             unknown. Tiles have None as well, because their length is not measured: they
             may have no object in the middle.
         columns: table columns of the chip, among them `chip` and `geometry`.
-        is_gray: whether the chip was stored with three equal bands, of which `pixels`
-            has one.
-        clipped: number of values below the thermal noise, which the calibration raised
-            to its smallest value.
-        values: number of values that were read for the chip.
-        is_unnamed: whether the chip does not name its bands, so that their order is
-            that of the training chips.
+        counts: what `BatchResult.counts` counts.
     """
 
     pixels: Pixels
     unit: str | None
     spacing: tuple[float, float] | None
     columns: dict[str, Any]
-    is_gray: bool
-    clipped: int = 0
-    values: int = 0
-    is_unnamed: bool = False
+    counts: dict[str, int]
 
 
 SCENE_FACTOR = 10
@@ -192,11 +183,9 @@ class ChipFiles(ChipSource):
         return len(self.paths)
 
     def read(self, number: int) -> SourceChip:
+        header, spacing = self.check_header(number)
         path = Path(self.paths[number])
         declaration = self.declarations[self.paths[number]]
-        header = self._read_header(path)
-        spacing = self._resolve_spacing(header, declaration)
-        self._check_side(path, declaration, header.shape, spacing)
         reader.check_declared_bands(declaration.bands, header.bands, path)
         stored = reader.read_chip(path)
         names = declaration.bands or header.bands
@@ -214,12 +203,11 @@ class ChipFiles(ChipSource):
             "geometry": _outline(header),
         }
         resized = resize_chip(pixels, (height, width))
-        return SourceChip(
-            resized, declaration.unit, spacing, columns, is_gray, is_unnamed=is_unnamed
-        )
+        counts = {"gray": int(is_gray), "unnamed": int(is_unnamed)}
+        return SourceChip(resized, declaration.unit, spacing, columns, counts)
 
-    def check_header(self, number: int) -> None:
-        """Raise an error if an image is a scene, before its pixels are read.
+    def check_header(self, number: int) -> tuple[_Header, tuple[float, float] | None]:
+        """Return the header and the pixel spacing of a chip.
 
         Raises:
             DataError: it is much larger than a chip.
@@ -229,6 +217,7 @@ class ChipFiles(ChipSource):
         header = self._read_header(path)
         spacing = self._resolve_spacing(header, declaration)
         self._check_side(path, declaration, header.shape, spacing)
+        return header, spacing
 
     def _resolve_spacing(
         self, header: _Header, declaration: Declaration

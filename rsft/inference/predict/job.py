@@ -9,9 +9,9 @@ from pathlib import Path
 
 from rsft.inference.options import DEFAULT_REQUEST, PredictionRequest
 from rsft.inference.predict import pipeline
+from rsft.inference.predict.engine import choose_engine, load_engine
 from rsft.inference.predict.open_job import PredictionJob, open_job
 from rsft.inference.predict.result import PredictionResult, UsedEngine, write_result
-from rsft.inference.selection.selection import select_engine
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.outputs import ClassifierOutputs
 from rsft.types import Progress
@@ -60,7 +60,7 @@ def predict(
         ['cargo', 'fishing', 'tanker']
     """
     bundle = Bundle.load(bundle_dir)
-    with open_job(bundle, inputs, output_path, request, progress, bundle_dir) as job:
+    with open_job(bundle, bundle_dir, inputs, output_path, request, progress) as job:
         engine = run_job(job)
         # the libraries that write the outputs take as much as a small network
         return_freed_memory()
@@ -86,16 +86,12 @@ def run_job(job: PredictionJob) -> UsedEngine:
     if not batches:
         return UsedEngine()
     total = sum(len(batch.chips) for batch in batches)
-    engine = select_engine(
-        bundle,
-        request.engine,
-        request.precision,
-        request.device,
-        partial(pipeline.read_sample, batches),
-        total,
-        journal.get_note("engine"),
-    )
-    journal.set_note("engine", engine.metadata["kind"])
+    options = request.precision, request.device
+    name = journal.get_note("engine")  # a resumed job goes on with its engine
+    if name is None:
+        name = choose_engine(bundle, job.bundle_dir, request.engine, *options)
+        journal.set_note("engine", name)
+    engine = load_engine(bundle, job.bundle_dir, name, *options)
     finished = journal.finished_batches()
     remaining = [batch for batch in batches if batch.number not in finished]
     done = total - sum(len(batch.chips) for batch in remaining)

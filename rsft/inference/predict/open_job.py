@@ -40,10 +40,11 @@ class PredictionJob:
             because this job has written them before it was interrupted.
         skipped_files: number of files in input folders that are not images.
         progress: called with the number of finished chips and the number of all chips.
-        bundle_dir: where the bundle is; the review page names it.
+        bundle_dir: where the bundle is.
     """
 
     bundle: Bundle
+    bundle_dir: Path
     request: PredictionRequest
     plan: PredictionPlan
     journal: BatchJournal
@@ -51,17 +52,16 @@ class PredictionJob:
     replaces_outputs: bool
     skipped_files: int = 0
     progress: Progress | None = None
-    bundle_dir: Path | None = None
 
 
 @contextmanager
 def open_job(
     bundle: Bundle,
+    bundle_dir: Path,
     inputs: Sequence[str | Path],
     output_path: Path,
     request: PredictionRequest,
     progress: Progress | None = None,
-    bundle_dir: Path | None = None,
 ) -> Iterator[PredictionJob]:
     """Check the output, find the inputs and open the journal.
 
@@ -69,12 +69,12 @@ def open_job(
 
     Args:
         bundle: the bundle.
+        bundle_dir: where it is.
         inputs: see `rsft.inference.predict.job.predict`.
         output_path: the file of the table.
         request: options of the job.
         progress: called with numbers of windows of a scene while objects are detected,
             then with numbers of chips.
-        bundle_dir: where the bundle is; the review page names it.
 
     Yields:
         The job.
@@ -119,6 +119,7 @@ def open_job(
             find_table_format(output_path).check_size(output_path, count, len(columns))
             yield PredictionJob(
                 bundle,
+                bundle_dir,
                 request,
                 plan,
                 journal,
@@ -126,7 +127,6 @@ def open_job(
                 replaces_outputs,
                 skipped_files,
                 progress,
-                bundle_dir,
             )
         is_finished = True
     finally:

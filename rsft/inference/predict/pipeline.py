@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from rsft.data.imagery.contract import Contract
 from rsft.errors import DataError
-from rsft.inference.engines.base import CPU_BATCH_SIZE
 from rsft.inference.predict import chip_files
 from rsft.inference.predict.batch_journal import BatchResult
 from rsft.inference.predict.result_table import (
@@ -147,12 +146,7 @@ def prepare_batch(
             reason = "; ".join(filter(None, [error.message, error.hint]))
             rejected.append((number, reason))
             continue
-        counts.update(
-            gray=chip.is_gray,
-            clipped=chip.clipped,
-            values=chip.values,
-            unnamed=chip.is_unnamed,
-        )
+        counts.update(chip.counts)
         numbers.append(number)
         images.append(image)
         row = dict(chip.columns)
@@ -164,23 +158,6 @@ def prepare_batch(
     return PreparedBatch(
         batch, numbers, contract.normalize(images), columns, rejected, counts
     )
-
-
-def read_sample(
-    batches: Sequence[ChipBatch], contract: Contract
-) -> NDArray[np.float32] | None:
-    """Read the first chips of a job, on which engines are compared.
-
-    Returns:
-        Network inputs (n, P, S, S) of the first batch with a usable chip; None if no
-        chip is usable.
-    """
-    for batch in batches:
-        first = batch._replace(chips=batch.chips[:CPU_BATCH_SIZE])
-        prepared = prepare_batch(first, contract)
-        if prepared.numbers:
-            return prepared.inputs
-    return None
 
 
 def batch_result(

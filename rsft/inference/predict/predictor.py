@@ -13,7 +13,6 @@ import pandas as pd
 
 from rsft.data.imagery.contract import Contract
 from rsft.errors import RequestError
-from rsft.inference.engines.base import EngineSpec
 from rsft.inference.engines.graph import LoadedEngine
 from rsft.inference.predict.chip_files import (
     ChipFiles,
@@ -21,6 +20,7 @@ from rsft.inference.predict.chip_files import (
     SourceChip,
     collapse_gray_rgb,
 )
+from rsft.inference.predict.engine import load_engine
 from rsft.inference.predict.pipeline import (
     batch_result,
     make_batches,
@@ -67,11 +67,8 @@ class Predictor:
             WeightsError: the bundle cannot be used, or the backbone is not the one it
                 was trained on.
         """
-        # PyTorch, which `rsft predict` can do without
-        from rsft.inference.selection.fastest import load_engine
-
         bundle = Bundle.load(folder)
-        return cls(bundle, load_engine(bundle, EngineSpec(engine, precision), device))
+        return cls(bundle, load_engine(bundle, folder, engine, precision, device))
 
     def predict(
         self,
@@ -188,9 +185,8 @@ class _ChipArrays(ChipSource):
         selected = self.contract.select_bands(array, names)
         pixels, is_gray = collapse_gray_rgb(selected, self.contract)
         columns = {"chip": number}
-        return SourceChip(
-            pixels, self.declaration.unit, None, columns, is_gray, is_unnamed=is_unnamed
-        )
+        counts = {"gray": int(is_gray), "unnamed": int(is_unnamed)}
+        return SourceChip(pixels, self.declaration.unit, None, columns, counts)
 
     def name(self, number: int) -> int:
         return number

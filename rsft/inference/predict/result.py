@@ -223,7 +223,7 @@ def _write_outputs(
             layer,
             thumbnails,
             job.plan.scenes,
-            job.bundle_dir or Path("BUNDLE"),
+            job.bundle_dir,
             job.bundle.recipe.data.root,
             job.output_path,
             warnings,

@@ -30,9 +30,6 @@ from rsft.scenes.locators import MATCHED
 from rsft.types import Rejection
 from rsft.utils.operating_system import path_to_text
 
-# merged batches; a table of a few rows needs as much memory as one of many
-_BATCHES = 256
-
 
 def predictions_table(
     outputs: ClassifierOutputs, classes: Sequence[str], calibrator: Calibrator | None
@@ -75,19 +72,14 @@ def collect_results(
         rows has all. Identity and attributes of positions are before the geometry;
         attributes whose names are taken have the prefix `at_`.
     """
-    tables = []
-    counts = Counter[str]()
+    result = journal.collect()
     rejected: list[Rejection] = []
     for positions in plan.positions:
         rejected += positions.rejected
-    for result in journal.results(_BATCHES):
-        if len(result.rows):
-            tables.append(result.rows)
-        rejected += result.rejected
-        counts.update(result.counts)
-    table = _join_tables(tables, table_columns(bundle.classes))
+    rejected += result.rejected
+    table = _select_columns(result.rows, table_columns(bundle.classes))
     table = _add_attributes(table, plan, bundle.classes)
-    notes = [*plan.notes, *_describe_counts(table, counts, bundle.contract)]
+    notes = [*plan.notes, *_describe_counts(table, result.counts, bundle.contract)]
     if bundle.calibrator is None:
         notes.append(
             "the bundle is not calibrated: probabilities are those of the network,"
@@ -133,15 +125,15 @@ def add_disagreements(
     return rows
 
 
-def _join_tables(tables: Sequence[pd.DataFrame], types: dict[str, Any]) -> pd.DataFrame:
-    """Join the rows of all batches; columns without values are left out."""
-    if not tables:
+def _select_columns(table: pd.DataFrame, types: dict[str, Any]) -> pd.DataFrame:
+    """Return the columns with values, in order; a table without rows has all."""
+    if table.empty:
         empty = {name: pd.Series(dtype=dtype) for name, dtype in types.items()}
         return pd.DataFrame(empty)
-    table = pd.concat(tables, ignore_index=True)
-    is_used = table.notna().any()
-    is_used[["geometry", *{"thumb"}.intersection(table)]] = True
-    table = table[[name for name in (*types, "thumb") if is_used.get(name, False)]]
+    has_values = table.notna().any()
+    has_values["geometry"] = True
+    names = [name for name in (*types, "thumb") if has_values.get(name, False)]
+    table = table[names]
     if AT in table:
         return table.astype({AT: types[AT]})
     return table

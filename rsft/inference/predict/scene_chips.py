@@ -301,9 +301,8 @@ class SceneChips(ChipSource):
             write_bytes(path, self._encode_geotiff(pixels, location))
             columns["path"] = path_to_text(path)
         spacing = None if self.is_tiled else self.spacing
-        return SourceChip(
-            pixels, self.unit, spacing, columns, is_gray, chip.clipped, chip.values
-        )
+        counts = {"gray": int(is_gray), "clipped": chip.clipped, "values": chip.values}
+        return SourceChip(pixels, self.unit, spacing, columns, counts)
 
     def _columns(self, number: int) -> dict[str, Any]:
         location = self.locations[number]

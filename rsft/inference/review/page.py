@@ -25,9 +25,10 @@ from rsft.inference.writers.columns import (
     table_columns,
 )
 from rsft.inference.writers.layer import PredictionLayer
-from rsft.inference.writers.styles import class_colors, render_template
+from rsft.inference.writers.styles import class_colors
 from rsft.types import Bytes
 from rsft.utils.atomic_files import write_text
+from rsft.utils.templates import fill_template
 
 if TYPE_CHECKING:
     from rsft.scenes.raster import RasterScene
@@ -228,9 +229,10 @@ def write_review_page(
     folder = files("rsft.inference.review")
     script = "".join((folder / name).read_text("utf-8") for name in _SCRIPTS)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    page = render_template(
+    page = fill_template(
         "rsft.inference.review",
         "page.html",
+        escape=True,
         title=path.stem,
         shown=len(table),
         total=len(layer.table),

@@ -16,6 +16,7 @@ from rsft.inference.writers.layer import (
     PredictionLayer,
 )
 from rsft.types import LONLAT
+from rsft.utils.templates import fill_template
 
 _OUTLINE = "#202020"
 _GRAY = "#8c8c8c"
@@ -182,28 +183,16 @@ def sld_style(layer: PredictionLayer) -> str:
 
 
 def _render(template: str, layer: PredictionLayer, **values: Any) -> str:
-    text = render_template(
+    text = fill_template(
         "rsft.inference.writers",
         template,
+        escape=True,
         shape=layer.shape,
         has=layer.has,
         outline=_OUTLINE,
         **values,
     )
     return text.strip()
-
-
-def render_template(package: str, template: str, **values: Any) -> str:
-    """Render a template of a package; values are escaped."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader(package, ""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-    )
-    return environment.get_template(template).render(**values)
 
 
 def _steps(

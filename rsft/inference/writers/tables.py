@@ -11,6 +11,7 @@ from typing import Any
 from rsft.errors import RequestError
 from rsft.inference.writers.layer import CORRECTED_COLUMN, PredictionLayer
 from rsft.inference.writers.table_format import TableFormat, find_table_format
+from rsft.utils.atomic_files import check_is_free
 
 
 def check_output_file(path: Path, suffixes: Sequence[str], overwrite: bool) -> None:
@@ -70,12 +71,7 @@ def _check_is_free(path: Path, overwrite: bool) -> None:
     """Raise a RequestError if a path is a folder, or a file that must stay."""
     if path.is_dir():
         raise RequestError("the output is a folder", path, "give the path of a file")
-    if path.exists() and not overwrite:
-        raise RequestError(
-            "the file exists already",
-            path,
-            "give --overwrite to replace it, or another name",
-        )
+    check_is_free(path, overwrite)
 
 
 def _count_corrections(path: Path, table_format: TableFormat) -> int:

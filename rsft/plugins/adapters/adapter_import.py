@@ -24,6 +24,7 @@ from rsft.models.classifier import load_encoder
 from rsft.peft import AdaptedModel, LoRA
 from rsft.peft.huggingface import bypasses_peft, import_peft
 from rsft.recipe.schema import Recipe
+from rsft.utils.atomic_files import check_is_free
 from rsft.utils.licenses import UNKNOWN
 from rsft.utils.untrusted.documents import check_regular, load_json
 
@@ -99,12 +100,7 @@ def import_adapter(
         WeightsError: a file is damaged, or its tensors do not fit the encoder or the
             classes.
     """
-    if output.exists() and not overwrite:
-        raise RequestError(
-            "the folder exists already",
-            output,
-            "give --overwrite to replace it, or another --out",
-        )
+    check_is_free(output, overwrite)
     name = _encoder_name(_read_config(folder).base_model_name_or_path, backbone)
     content: dict[str, Any] = {
         "name": "imported",

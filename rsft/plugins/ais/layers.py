@@ -11,12 +11,13 @@ import shapely
 from geopandas import GeoDataFrame, points_from_xy
 
 from rsft.inference.writers.geopackage import add_geopackage_tables
-from rsft.inference.writers.styles import class_colors, render_template
+from rsft.inference.writers.styles import class_colors
 from rsft.inference.writers.tables import check_output_file
 from rsft.plugins.ais.match import AMBIGUOUS, NO_AIS, NO_DETECTION, AisMatch
 from rsft.scenes.locators import MATCHED
 from rsft.types import LONLAT
 from rsft.utils.atomic_files import atomic_file
+from rsft.utils.templates import fill_template
 
 _OBJECT_COLUMNS = ["object", "row", "col", "lon", "lat", "length_m", "heading_deg"]
 _REASON_COLUMNS = ["status", "reason", "geometry"]
@@ -127,9 +128,10 @@ def _add_points(table: pd.DataFrame, lon: str, lat: str) -> GeoDataFrame:
 
 def _make_style(layer: _Layer) -> str:
     """Return the QGIS style of a layer: one symbol per color."""
-    style = render_template(
+    style = fill_template(
         __package__,
         "ais.qml",
+        escape=True,
         colors=layer.colors,
         column=layer.column,
         marker=layer.marker,

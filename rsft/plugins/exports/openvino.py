@@ -6,7 +6,6 @@ import json
 import logging
 import threading
 from collections.abc import Mapping
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -84,37 +83,23 @@ class OpenVinoEngine(graph.GraphEngine):
         program: ExportedProgram,
         folder: Path,
         metadata: Mapping[str, Any],
-        calibration: graph.Calibration,
+        chips: NDArray[np.float32],
+        float_nodes: graph.FloatNodes,
     ) -> None:
         """Quantize with NNCF's settings for transformers, which smooth activations."""
-        chips, float_nodes, progress = calibration
         nncf = self.require("nncf")
         # nncf.set_log_level also changes handlers of other libraries
         logging.getLogger("nncf").setLevel(logging.ERROR)
         model = self._convert(program)
-        traced_names = {
-            op.get_friendly_name(): op.get_friendly_name().partition("/")[0]
-            for op in model.get_ops()
-        }
-        self.check_float_nodes(float_nodes.products, traced_names.values())
-        ignored = [
-            name
-            for name, traced_name in traced_names.items()
-            if traced_name in float_nodes.names
-        ]
-        # NNCF reads every chip twice: to smooth activations and to measure their ranges
-        calls = count(1)
-        total = 2 * len(chips)
-
-        def as_batch(chip: NDArray[np.float32]) -> NDArray[np.float32]:
-            if progress is not None:
-                progress(min(next(calls), total), total, graph.CALIBRATING)
-            return chip[None]
-
+        names = [op.get_friendly_name() for op in model.get_ops()]
+        traced_names = [name.partition("/")[0] for name in names]
+        self.check_float_nodes(float_nodes.products, traced_names)
+        pairs = zip(names, traced_names, strict=True)
+        ignored = [name for name, traced in pairs if traced in float_nodes.names]
         with graph.silence_output():
             quantized = nncf.quantize(
                 model,
-                nncf.Dataset(chips, as_batch),
+                nncf.Dataset(chips[:, None]),
                 preset=nncf.QuantizationPreset.MIXED,
                 model_type=nncf.ModelType.TRANSFORMER,
                 subset_size=len(chips),
@@ -158,19 +143,16 @@ def _check_graph(model: Any) -> None:
         if operation.get_type_name() != "MVN":
             continue
         rank = operation.input(0).get_partial_shape().rank
+        source = None
         if operation.get_input_size() == 2:
             source = operation.input_value(1).get_node()
-        else:
-            source = None
         if source is None or source.get_type_name() != "Constant" or rank.is_dynamic:
             raise ValueError("a normalization has no constant axes")
-        if any(
-            not -rank.get_length() <= axis < rank.get_length()
-            for axis in source.data.flatten().tolist()
-        ):
-            raise ValueError(
-                "an axis of a normalization is not a dimension of its input"
-            )
+        axes = source.data.flatten()
+        length = rank.get_length()
+        if not ((-length <= axes) & (axes < length)).all():
+            message = "an axis of a normalization is not a dimension of its input"
+            raise ValueError(message)
     for output in model.outputs:
         shape = output.get_partial_shape()
         if shape.rank.is_dynamic or not len(shape) or shape[0].is_static:

@@ -31,7 +31,6 @@ class TimmFormat(ExportFormat):
         folder: Path,
         metadata: dict[str, Any],
         images: Tensor,
-        reference: ClassifierOutputs,
     ) -> ClassifierOutputs:
         from rsft.plugins.exports.weights import write_timm_weights
 
@@ -52,7 +51,6 @@ class PeftFormat(ExportFormat):
         folder: Path,
         metadata: dict[str, Any],
         images: Tensor,
-        reference: ClassifierOutputs,
     ) -> ClassifierOutputs:
         from rsft.plugins.exports.weights import write_peft_weights
 

@@ -7,19 +7,17 @@ load its weights into another one.
 """
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
 import timm
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from safetensors.torch import load_file, save
 from timm.models._hub import save_config_for_hf
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from rsft.errors import RequestError
-from rsft.inference.engines.base import FORMATS, METADATA_KEY, find_format
+from rsft.inference.engines.base import METADATA_KEY
 from rsft.inference.engines.traceable import build_network, compute_outputs
 from rsft.models.bundle.bundle import Bundle, spdx_license
 from rsft.models.classifier import (
@@ -33,7 +31,7 @@ from rsft.models.outputs import ClassifierOutputs
 from rsft.peft.huggingface import bypasses_peft, export_peft, import_peft
 from rsft.utils.atomic_files import sha256, write_bytes, write_text
 from rsft.utils.licenses import UNKNOWN
-from rsft.utils.untrusted.documents import code_span, escape_markdown
+from rsft.utils.templates import fill_template
 
 HEAD_FILE = "head.safetensors"
 BASE_DIR = "base"
@@ -54,7 +52,9 @@ _SEPARATE_BIAS = (
 """timm's attention with q_bias reads the weight of its qkv layer, so that PEFT's layer
 around it is not called."""
 
-_HUB_OPTIONS = ("num_classes", "img_size", "global_pool", "fc_norm", "use_fc_norm")
+_HINT = "export onnx, openvino or torch-export, which hold any network and head"
+
+_HUB_OPTIONS = ("img_size", "global_pool", "fc_norm", "use_fc_norm")
 """Arguments with which timm makes the network of a bundle from the weights that it
 publishes."""
 
@@ -79,7 +79,7 @@ def write_timm_weights(
         RequestError: timm cannot express the PEFT modules, the head, the network or the
             normalization, or the bundle has several runs.
     """
-    _check_one_run(bundle, "timm", "a state dict contains one network")
+    _check_one_run(bundle, "timm")
     if bundle.contract.chip_standard:
         _refuse(
             "timm",
@@ -87,39 +87,31 @@ def write_timm_weights(
             " each chip by its own",
         )
     classifier = cast(Classifier, build_network(bundle).runs[0])
-    unmerged = classifier.adapted.unmerged
-    if unmerged:
-        raise RequestError(
-            (
-                f"modules of {bundle.recipe.peft.title} cannot be merged, and timm has"
-                " no such modules"
-            ),
-            ", ".join(unmerged[:3]),
-            _graph_hint(),
-        )
-    if not isinstance(classifier.head, nn.Linear):
-        if isinstance(classifier.head, HeadAverage):
-            kind = "heads on earlier blocks"
-        else:
-            kind = "a cosine head"
+    if classifier.adapted.unmerged:
         _refuse(
             "timm",
-            f"the bundle has {kind}, but timm only has one linear head on the final"
-            " features",
+            f"modules of {bundle.recipe.peft.title} cannot be merged, and timm has no"
+            " such modules",
+        )
+    if not isinstance(classifier.head, nn.Linear):
+        _refuse(
+            "timm",
+            "the bundle has a cosine head or heads on earlier blocks, but timm only has"
+            " one linear head on the final features",
         )
     model, options = build_in_timm(
         classifier.adapted.vit, bundle, "timm", classifier.head
     )
     _save_for_timm(model, folder, bundle, metadata)
     metadata["timm"] = {"create_model": options.pop("model_name"), **options}
-    lines = [
-        "import timm",
-        "",
-        'model = timm.create_model("local-dir:FOLDER", pretrained=True).eval()',
-    ]
-    _write_readme(bundle, folder, "timm", [*lines, "logits = model(images)"])
+    _write_readme(bundle, folder, library="timm")
     loaded: Any = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
-    return compute_outputs(_predict_with(loaded), images)
+
+    def predict(x: Tensor) -> tuple[Tensor, Tensor]:
+        features = loaded.forward_features(x)
+        return loaded(x), loaded.forward_head(features, pre_logits=True)
+
+    return compute_outputs(predict, images)
 
 
 def write_peft_weights(
@@ -145,9 +137,10 @@ def write_peft_weights(
         RequestError: the method is not LoRA, timm cannot build the network, a head
             reads earlier blocks, or the bundle has several runs.
     """
-    _check_one_run(bundle, "peft", "PEFT stores one adapter")
+    _check_one_run(bundle, "peft")
     classifier = load_unmerged_classifier(bundle, "cpu")
     recipe = bundle.recipe
+    is_cosine = recipe.head.kind == "cosine"
     if isinstance(classifier.head, HeadAverage):
         _refuse(
             "peft",
@@ -169,23 +162,31 @@ def write_peft_weights(
     try:
         export_peft(classifier.adapted, folder, base_name)
     except ValueError as error:
-        raise RequestError(str(error), "--format peft", _graph_hint()) from error
+        raise RequestError(str(error), "--format peft", _HINT) from error
     metadata["peft"] = {"base": base_name}
     if bypasses_peft(classifier.adapted):
         metadata["peft"]["before_loading"] = _SEPARATE_BIAS
     write_bytes(
         folder / HEAD_FILE, save(classifier.head.state_dict(), {"format": "pt"})
     )
-    lines = _peft_lines(
-        bundle, base_name, options, "before_loading" in metadata["peft"]
-    )
-    base_file = folder / BASE_DIR / _WEIGHTS_FILE
+    arguments = {"num_classes": 0 if is_cosine else len(bundle.classes)}
+    base_address = "local-dir:FOLDER/base"
+    base_sha256 = bundle.backbone_sha256
     if base_name == BASE_DIR:
-        base_sha256 = sha256(base_file)
+        base_sha256 = sha256(folder / BASE_DIR / _WEIGHTS_FILE)
     else:
-        base_sha256 = bundle.backbone_sha256
+        base_address = base_name.removeprefix("timm/")
+        arguments |= {key: options[key] for key in _HUB_OPTIONS if key in options}
     _write_readme(
-        bundle, folder, "peft", lines, base=base_name, base_sha256=base_sha256
+        bundle,
+        folder,
+        library="peft",
+        base=base_name,
+        base_address=base_address,
+        base_sha256=base_sha256,
+        arguments=arguments,
+        has_separate_bias="before_loading" in metadata["peft"],
+        head_file=HEAD_FILE,
     )
     loaded = Classifier(
         import_peft(base, folder), classifier.head, classifier.pool
@@ -238,9 +239,7 @@ def build_in_timm(
             }
         model.load_state_dict(state)
     except (RuntimeError, TypeError, AssertionError) as error:
-        reason = (
-            (str(error).strip() or type(error).__name__).splitlines()[-1].strip()[:200]
-        )
+        reason = " ".join(repr(error).split())[:200]
         _refuse(format_name, f"timm cannot build {backbone.name}: {reason}")
     return model.eval().requires_grad_(False), options
 
@@ -260,61 +259,44 @@ def timm_options(
     """
     contract = bundle.contract
     pool = bundle.recipe.backbone.pool
-    sizes = {
+    architecture = getattr(vit, "pretrained_cfg", {}).get("architecture")
+    options: dict[str, Any] = {
+        "model_name": architecture or bundle.recipe.backbone.name,
         "num_classes": classes,
         "img_size": contract.size,
         "in_chans": len(contract.planes),
     }
-    architecture = (
-        getattr(vit, "pretrained_cfg", {}).get("architecture")
-        or bundle.recipe.backbone.name
-    )
     # its other arguments are those with which timm built it
     if not hasattr(vit, "blocks"):
-        recorded = {
-            key: value
-            for key, value in getattr(vit, "_model_args", {}).items()
-            if key != "weight_init"
-        }
-        if "img_size" in recorded:
-            sizes = sizes
-        else:
-            sizes = {key: x for key, x in sizes.items() if key != "img_size"}
-        return recorded | {"model_name": architecture, **sizes}
+        recorded = dict(getattr(vit, "_model_args", {}))
+        recorded.pop("weight_init", None)
+        if "img_size" not in recorded:
+            del options["img_size"]
+        return recorded | options
     block: Any = vit.blocks[0]
+    options |= {"depth": len(vit.blocks), "global_pool": pool}
     # Eva, CaiT, BEiT: all other arguments follow from the architecture
     if not hasattr(block, "ls1"):
         if hasattr(vit, "rope"):
-            norms = {"use_fc_norm": not isinstance(vit.fc_norm, nn.Identity)}
-        else:
-            norms = {}
-        return {
-            "model_name": architecture,
-            **sizes,
-            "depth": len(vit.blocks),
-            "global_pool": pool,
-            **norms,
-        }
-    return {
+            options["use_fc_norm"] = not isinstance(vit.fc_norm, nn.Identity)
+        return options
+    mlp_ratio = 4.0
+    if hasattr(block.mlp, "fc1"):
+        mlp_ratio = block.mlp.fc1.out_features / vit.embed_dim
+    qkv = getattr(block.attn, "qkv", None)
+    return options | {
         "model_name": _TIMM_NAME,
-        **sizes,
         "patch_size": cast(Any, vit.patch_embed).patch_size[0],
         "embed_dim": vit.embed_dim,
-        "depth": len(vit.blocks),
         "num_heads": block.attn.num_heads,
-        "mlp_ratio": (
-            block.mlp.fc1.out_features / vit.embed_dim
-            if hasattr(block.mlp, "fc1")
-            else 4.0
-        ),
-        "qkv_bias": getattr(getattr(block.attn, "qkv", None), "bias", None) is not None,
+        "mlp_ratio": mlp_ratio,
+        "qkv_bias": getattr(qkv, "bias", None) is not None,
         "init_values": None if isinstance(block.ls1, nn.Identity) else 1.0,
         "class_token": vit.cls_token is not None,
         "reg_tokens": vit.num_reg_tokens,
         "no_embed_class": vit.no_embed_class,
         "pre_norm": not isinstance(vit.norm_pre, nn.Identity),
         "fc_norm": not isinstance(vit.fc_norm, nn.Identity),
-        "global_pool": pool,
     }
 
 
@@ -327,25 +309,17 @@ def _save_for_timm(
     """
     contract = bundle.contract
     source = model.pretrained_cfg
-    model.pretrained_cfg = {
-        **{
-            key: source[key]
-            for key in ("architecture", "classifier", "first_conv", "fixed_input_size")
-        },
+    kept = ("architecture", "classifier", "first_conv", "fixed_input_size")
+    model.pretrained_cfg = {key: source[key] for key in kept} | {
         "input_size": (len(contract.planes), contract.size, contract.size),
         "mean": contract.mean,
         "std": contract.std,
         "crop_pct": 1.0,
         "interpolation": "bilinear",
     }
-    if model.num_classes:
-        labels = {"label_names": list(bundle.classes)}
-    else:
-        labels = {}
-    write_bytes(
-        folder / _WEIGHTS_FILE,
-        save(model.state_dict(), {"format": "pt", METADATA_KEY: json.dumps(metadata)}),
-    )
+    labels = {"label_names": list(bundle.classes)} if model.num_classes else {}
+    notes = {"format": "pt", METADATA_KEY: json.dumps(metadata)}
+    write_bytes(folder / _WEIGHTS_FILE, save(model.state_dict(), notes))
     save_config_for_hf(model, str(folder / _CONFIG_FILE), labels)
     config = json.loads((folder / _CONFIG_FILE).read_text("utf-8"))
     # transformers passes it a second time
@@ -353,95 +327,25 @@ def _save_for_timm(
     write_text(folder / _CONFIG_FILE, json.dumps(config, indent=2))
 
 
-def _peft_lines(
-    bundle: Bundle, base: str, options: dict[str, Any], separate_bias: bool
-) -> list[str]:
-    """Return the lines of Python that load the adapter and the head without rsft."""
-    is_cosine = bundle.recipe.head.kind == "cosine"
-    head = bundle.recipe.head
-    if base != BASE_DIR:
-        arguments = {key: options[key] for key in _HUB_OPTIONS if key in options}
-    else:
-        arguments = {}
-    arguments["num_classes"] = 0 if is_cosine else len(bundle.classes)
-    if base == BASE_DIR:
-        name = "local-dir:FOLDER/base"
-    else:
-        name = base.removeprefix("timm/")
-    passed = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
-    lines = [
-        "import timm, torch",
-        "from peft import PeftModel",
-        "from safetensors.torch import load_file",
-        "",
-    ]
-    lines += [f'base = timm.create_model("{name}", pretrained=True, {passed})']
-    if separate_bias:
-        lines += ["for layer in base.modules():", "    layer.qkv_bias_separate = True"]
-    head_lines = [f'head = load_file("FOLDER/{HEAD_FILE}")']
-    if not is_cosine:
-        head_lines += ["base.get_classifier().load_state_dict(head)"]
-    lines += [*head_lines, 'model = PeftModel.from_pretrained(base, "FOLDER").eval()']
-    if is_cosine:
-        lines += ["normalize = torch.nn.functional.normalize"]
-        return [
-            *lines,
-            (
-                f"logits = {head.logit_scale!r} * normalize(model(images)) @"
-                ' normalize(head["weight"]).T'
-            ),
-        ]
-    return [*lines, "logits = model(images)"]
-
-
-def _write_readme(
-    bundle: Bundle, folder: Path, library: str, lines: list[str], **values: str
-) -> None:
+def _write_readme(bundle: Bundle, folder: Path, **values: Any) -> None:
     """Fill the template readme.md.jinja of this package."""
-    environment = Environment(
-        loader=PackageLoader("rsft.plugins", "exports"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+    text = fill_template(
+        __package__,
+        "readme.md.jinja",
+        bundle=bundle,
+        license=(spdx_license(bundle.licenses) or UNKNOWN).lower(),
+        **describe(bundle),
+        **values,
     )
-    environment.filters |= {"md": escape_markdown, "code": code_span}
-    values |= {
-        "library": library,
-        "license": (spdx_license(bundle.licenses) or UNKNOWN).lower(),
-    }
-    text = environment.get_template("readme.md.jinja").render(
-        describe(bundle), bundle=bundle, lines=lines, **values
-    )
-    write_text(folder / _README_FILE, text + "\n")
+    write_text(folder / _README_FILE, text)
 
 
-def _predict_with(model: Any) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
-    """Return a function that computes logits and features with a network of timm."""
-    return lambda x: (
-        model(x),
-        model.forward_head(model.forward_features(x), pre_logits=True),
-    )
-
-
-def _check_one_run(bundle: Bundle, format_name: str, reason: str) -> None:
-    if len(bundle.members) > 1:
-        raise RequestError(
-            f"the bundle averages {len(bundle.members)} runs, and {reason}",
-            f"--format {format_name}",
-            f"{_graph_hint()}, which support the average",
-        )
+def _check_one_run(bundle: Bundle, format_name: str) -> None:
+    count = len(bundle.members)
+    if count > 1:
+        message = f"the bundle averages {count} runs, but {format_name} stores one"
+        _refuse(format_name, message)
 
 
 def _refuse(format_name: str, message: str) -> NoReturn:
-    raise RequestError(
-        message,
-        f"--format {format_name}",
-        f"{_graph_hint()}, which hold any network and head",
-    )
-
-
-def _graph_hint() -> str:
-    return (
-        "export"
-        f" {' or '.join(name for name in FORMATS if find_format(name).stores_graph)}"
-    )
+    raise RequestError(message, f"--format {format_name}", _HINT)

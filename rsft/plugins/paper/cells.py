@@ -69,14 +69,13 @@ class PaperTable(Section):
     """A table or figure of the paper.
 
     `means` are its last columns. Each averages the measure of that name, or all
-    measures, over all sets. `chart` is the figure that is drawn beside the table.
+    measures, over all sets.
     """
 
     title: str
     varies: str
     note: str = ""
     part: str = "lora"
-    chart: Literal["", "bubbles"] = ""
     overrides: dict[str, Any] = Field(default={})
     sets: dict[str, ColumnSet]
     means: dict[str, Literal["all", "tail"]] = Field(default={})

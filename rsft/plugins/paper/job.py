@@ -11,20 +11,13 @@ from rsft.data.chips.store import ChipStore
 from rsft.errors import RequestError
 from rsft.models.classifier import choose_device
 from rsft.plugins.paper.authors.process import require_checkout
-from rsft.plugins.paper.authors.runs import AuthorsRuns, authors_folder
+from rsft.plugins.paper.authors.runs import authors_folder, run_authors
 from rsft.plugins.paper.cells import TableSettings, read_tables
-from rsft.plugins.paper.figure import save_bubble_chart
-from rsft.plugins.paper.pages import (
-    comparison_markdown,
-    data_names,
-    table_markdown,
-    table_name,
-)
+from rsft.plugins.paper.pages import comparison_markdown, table_markdown
 from rsft.plugins.paper.runs import TableRuns
 from rsft.plugins.paper.stores import (
     list_missing_weights,
     prepare_stores,
-    require_nothing_missing,
     write_chip_hashes,
 )
 from rsft.types import Progress
@@ -106,22 +99,13 @@ def reproduce_table(
             require_checkout("metalora", request.metalora)
         with bars() as progress:
             _prepare_inputs(request, runs, say, progress)
-        # with the hashes of the chips
-        runs = TableRuns(table, request.settings, request.results)
+        runs.read_outcomes()  # with the hashes of the chips
         request.settings.save(settings_file)
         runs.run(request.threads, say)
         if request.metalora is not None:
             _run_authors(runs, request.metalora, say)
-    text = table_markdown(request.number, runs)
-    if request.settings.column:
-        text = comparison_markdown(request.number, runs)
-    if not table.chart:
-        return text
-    title = f"{table_name(request.number)}, {data_names(runs)}"
-    if runs.settings.base_recipe:
-        title = f"{data_names(runs)}: not the paper's data or network"
-    path = request.results / request.number.lower().replace("-", "_")
-    return "\n".join([text, *map(str, save_bubble_chart(runs, title, path))])
+    make_page = comparison_markdown if request.settings.column else table_markdown
+    return make_page(request.number, runs)
 
 
 def _prepare_inputs(
@@ -133,7 +117,10 @@ def _prepare_inputs(
         for trial in trials:
             recipes[request.settings.base_recipe or cell.recipe] = trial.recipe
     missing = prepare_stores(recipes, request.lists, progress)
-    require_nothing_missing(missing + list_missing_weights(recipes.values()))
+    missing += list_missing_weights(recipes.values())
+    if missing:
+        message = f"{len(missing)} inputs of the table are missing"
+        raise RequestError(message, "", "; ".join(missing))
     roots = [Path(recipe.data.root) for recipe in recipes.values()]
     for store_root in dict.fromkeys(roots):
         store = ChipStore.open(store_root)
@@ -146,10 +133,8 @@ def _prepare_inputs(
 
 def _run_authors(runs: TableRuns, checkout: Path, say: Say) -> None:
     """Run the authors' code for each trial that it can do."""
-    named = runs.named_trials().values()
-    (_, first), *_ = named
-    device = choose_device(first.recipe.train.device).type
-    with AuthorsRuns(checkout, device) as authors:
-        for name, trial in named:
-            is_possible = authors.run(trial, authors_folder(runs.results, trial))
-            say(f"authors' code: {name}: {'done' if is_possible else 'no such method'}")
+    for name, trial in runs.named_trials().values():
+        device = choose_device(trial.recipe.train.device).type
+        folder = authors_folder(runs.results, trial)
+        is_possible = run_authors(checkout, device, trial, folder)
+        say(f"authors' code: {name}: {'done' if is_possible else 'no such method'}")

@@ -29,20 +29,19 @@ def table_markdown(number: str, runs: TableRuns) -> str:
         runs: its runs.
     """
     table = runs.table
-    unit = "millions"
-    if not table.only_counts_parameters:
-        unit = "accuracy in %, cosine distances; ± is the deviation of seeds"
-    lines = [f"### {table_name(number)}: {table.title}", ""]
-    lines += [*_introduction(runs, f"Ours (the paper's); {unit}"), ""]
-    lines.append(_line(["", *column_headings(table), "runs"]))
-    lines.append(_line(["---", *["---:"] * (len(table.columns) + 1)]))
+    unit = "accuracy in %, cosine distances; ± is the deviation of seeds"
+    if table.only_counts_parameters:
+        unit = "millions"
+    rows = []
     for row in table.rows:
         cells = [row]
         for column, paper in table.paper_values(row).items():
             ours = cell_text(runs, row, column)
             cells.append(f"{ours} ({_number(paper, column)})")
-        lines.append(_line([*cells, _run_count(runs, row)]))
-    return "\n".join([*lines, *_missing_results(runs)]) + "\n"
+        rows.append([*cells, _run_count(runs, row)])
+    title = f"{table_name(number)}: {table.title}"
+    legend = f"Ours (the paper's); {unit}"
+    return _make_page(title, runs, legend, ["", *column_headings(table), "runs"], rows)
 
 
 def comparison_markdown(number: str, runs: TableRuns) -> str:
@@ -59,18 +58,36 @@ def comparison_markdown(number: str, runs: TableRuns) -> str:
         " of seeds. The authors' code has the chips, frozen weights, start, rates and"
         " batches of rsft, in float32; rsft evaluates both"
     )
-    lines = [f"### {table_name(number)}, {set_name}: {table.title}", ""]
-    lines += [*_introduction(runs, legend), ""]
-    lines.append(_line(["", "", "paper", "authors' code", "rsft"]))
-    lines.append(_line(["---", "---", "---:", "---:", "---:"]))
+    rows = []
     for row in table.rows:
         for column, paper in table.paper_values(row).items():
             if column[0]:
                 authors = _interval_text(runs.intervals(row, *column, authors=True))
                 ours = _interval_text(runs.intervals(row, *column))
-                cells = [row, column[1], _number(paper, column), authors, ours]
-                lines.append(_line(cells))
-    return "\n".join([*lines, *_missing_results(runs)]) + "\n"
+                rows.append([row, column[1], _number(paper, column), authors, ours])
+    title = f"{table_name(number)}, {set_name}: {table.title}"
+    headings = ["", "", "paper", "authors' code", "rsft"]
+    return _make_page(title, runs, legend, headings, rows)
+
+
+def _make_page(
+    title: str,
+    runs: TableRuns,
+    legend: str,
+    headings: Sequence[str],
+    rows: Iterable[Sequence[str]],
+) -> str:
+    lines = [f"### {title}", "", *_introduction(runs, legend), ""]
+    lines += [*_make_lines(headings, rows), *_missing_results(runs)]
+    return "\n".join(lines) + "\n"
+
+
+def _make_lines(
+    headings: Sequence[str], rows: Iterable[Sequence[str]]
+) -> Iterator[str]:
+    """Iterate over the lines of a table in Markdown."""
+    for cells in (headings, ["---", *["---:"] * (len(headings) - 1)], *rows):
+        yield f"| {' | '.join(cells)} |"
 
 
 def _interval_text(values: Sequence[tuple[float, ...]]) -> str:
@@ -90,8 +107,7 @@ def overview_markdown(tables: Mapping[str, PaperTable], results: Path) -> str:
         tables: tables by number.
         results: folder of the runs.
     """
-    lines = [_line(["", "title", "varies", "data", "runs", "done"])]
-    lines.append(_line(["---"] * 4 + ["---:"] * 2))
+    rows = []
     for number, table in tables.items():
         settings = TableSettings.read(results / f"table_{number}.json")
         runs = TableRuns(table, settings, results)
@@ -99,8 +115,9 @@ def overview_markdown(tables: Mapping[str, PaperTable], results: Path) -> str:
         if table.only_counts_parameters:
             done = "counted"
         cells = [table_name(number), table.title, table.varies, data_names(runs)]
-        lines.append(_line([*cells, str(runs.planned_count), done]))
-    return "\n".join(lines) + "\n"
+        rows.append([*cells, str(runs.planned_count), done])
+    headings = ["", "title", "varies", "data", "runs", "done"]
+    return "\n".join(_make_lines(headings, rows)) + "\n"
 
 
 def table_name(number: str) -> str:
@@ -224,7 +241,3 @@ def _number(value: float | None, column: Column) -> str:
     elif measure.startswith("distance") or not set_name:
         digits = 2
     return f"{value:.{digits}f}"
-
-
-def _line(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(cells)} |"

@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from itertools import zip_longest
 from pathlib import Path
 
+import numpy as np
+
 from rsft.plugins.paper.authors.runs import authors_folder, is_finished
 from rsft.plugins.paper.cells import (
-    Cell,
     PaperTable,
     TableSettings,
     cell_trials,
@@ -55,23 +56,23 @@ class TableRuns:
             self.cells.append((cell, cell_trials(cell, settings)))
         self.outcomes: dict[str, TrialOutcome] = {}
         if not table.only_counts_parameters:
-            self._read_outcomes()
+            self.read_outcomes()
 
-    def _read_outcomes(self) -> None:
+    def read_outcomes(self) -> None:
+        """Read the outcomes of all trials."""
         trials = [trial for _, trials in self.cells for trial in trials]
         self.outcomes = read_outcomes(self.results, trials)
 
-    def _done(self, trials: Sequence[Trial]) -> list[TrialOutcome]:
-        """Return the outcomes of the trials that finished."""
+    def _done(self, row: str, set_name: str) -> list[TrialOutcome]:
+        """Return the outcomes of the trials of a cell that finished."""
+        trials = self._trials(row, set_name)
         outcomes = [self.outcomes.get(trial.id) for trial in trials]
         return [x for x in outcomes if x is not None and x.status == "done"]
 
-    def _find(self, row: str, set_name: str) -> tuple[Cell, list[Trial]]:
-        """Return a cell and its trials."""
-        for cell, trials in self.cells:
-            if cell.row == row and cell.set == set_name:
-                return cell, trials
-        raise KeyError((row, set_name))
+    def _trials(self, row: str, set_name: str) -> list[Trial]:
+        """Return the trials of a cell."""
+        cells = {(cell.row, cell.set): trials for cell, trials in self.cells}
+        return cells[row, set_name]
 
     @property
     def finished_count(self) -> int:
@@ -119,7 +120,7 @@ class TableRuns:
             executor,
             _Narrator(names, say),
         ).run()
-        self._read_outcomes()
+        self.read_outcomes()
 
     def failures(self) -> list[str]:
         """Return one line per failed trial: its cell and the reason."""
@@ -145,11 +146,10 @@ class TableRuns:
             Value, lower and upper bound of the 95 % interval over the test chips in %
                 for each seed.
         """
-        _, trials = self._find(row, set_name)
-        folders = [Path(outcome.run) for outcome in self._done(trials)]
+        folders = [Path(outcome.run) for outcome in self._done(row, set_name)]
         if authors:
             folders = []
-            for trial in trials:
+            for trial in self._trials(row, set_name):
                 folder = authors_folder(self.results, trial)
                 if is_finished(folder, trial.recipe):
                     folders.append(folder)
@@ -173,19 +173,18 @@ class TableRuns:
         Returns:
             One value per seed: accuracy in %, a distance, or parameters in millions.
         """
-        _, trials = self._find(row, set_name)
         if measure.endswith("parameters"):
+            trials = self._trials(row, set_name)
             counts = count_parameters(trials, self.table.rows[row].classes)
             return [counts[measure.startswith("head")] / 1e6]
         values = []
-        for outcome in self._done(trials):
+        for outcome in self._done(row, set_name):
             if measure.startswith("distance"):
                 distances = class_distances(Path(outcome.run))
                 value = distances.get(measure.removeprefix("distance "))
             else:
-                value = outcome.metrics.get(measure)
-                value = None if value is None else 100 * value
-            if value is not None:
+                value = 100 * outcome.metrics.get(measure, np.nan)
+            if value is not None and np.isfinite(value):
                 values.append(value)
         return values
 

@@ -16,7 +16,7 @@ from rsft.data.imagery.reader import read_chip
 from rsft.data.prepare.dota import prepare_dota
 from rsft.data.prepare.fusrs import prepare_fusrs
 from rsft.data.similarity import pixel_digest
-from rsft.errors import RequestError, RsftError
+from rsft.errors import RsftError
 from rsft.recipe.library import find_recipe
 from rsft.recipe.schema import Recipe
 from rsft.types import Progress
@@ -137,11 +137,3 @@ def write_chip_hashes(
     with atomic_file(path) as temporary:
         pd.DataFrame(columns | {"sha256": digests}).to_csv(temporary, index=False)
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def require_nothing_missing(missing: list[str]) -> None:
-    """Raise RequestError that names everything that is missing."""
-    if missing:
-        raise RequestError(
-            f"{len(missing)} inputs of the table are missing", "", "; ".join(missing)
-        )

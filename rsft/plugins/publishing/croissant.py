@@ -28,9 +28,10 @@ from rsft.data.chips.store import (
     list_first_names,
     missing_classes,
 )
-from rsft.errors import DataError, RequestError
-from rsft.utils.atomic_files import sha256, write_text
+from rsft.errors import DataError
+from rsft.utils.atomic_files import check_is_free, sha256, write_text
 from rsft.utils.licenses import RESTRICTIONS, UNKNOWN, license_restrictions
+from rsft.utils.templates import fill_template
 
 Node = dict[str, Any]
 """A node of JSON-LD."""
@@ -68,78 +69,19 @@ COLUMN_DESCRIPTIONS: Mapping[str, str] = {
 CROISSANT_FILE = "croissant.json"
 """File name of the description in a chip store."""
 
-CONFORMS_TO = tuple(
-    f"http://mlcommons.org/croissant/{name}" for name in ("1.1", "RAI/1.0", "geo/1.0")
-)
-"""Specifications that the description follows."""
-
-_CROISSANT_TERMS = (
-    "arrayShape",
-    "citeAs",
-    "column",
-    "containedIn",
-    "equivalentProperty",
-    "excludes",
-    "extract",
-    "field",
-    "fileObject",
-    "fileProperty",
-    "fileSet",
-    "format",
-    "includes",
-    "isArray",
-    "isLiveDataset",
-    "jsonPath",
-    "key",
-    "md5",
-    "parentField",
-    "path",
-    "readLines",
-    "recordSet",
-    "references",
-    "regex",
-    "repeated",
-    "replace",
-    "samplingRate",
-    "sdVersion",
-    "separator",
-    "source",
-    "subField",
-    "transform",
-    "unArchive",
-    "value",
-)
-
-CONTEXT: dict[str, Any] = {
-    "@language": "en",
-    "@vocab": "https://schema.org/",
-    "sc": "https://schema.org/",
-    "cr": "http://mlcommons.org/croissant/",
-    "rai": "http://mlcommons.org/croissant/RAI/",
-    "geocr": "http://mlcommons.org/croissant/geo/",
-    "dct": "http://purl.org/dc/terms/",
-    "conformsTo": "dct:conformsTo",
-    "name": {"@container": "@language"},
-    "description": {"@container": "@language"},
-    "data": {"@id": "cr:data", "@type": "@json"},
-    "examples": {"@id": "cr:examples", "@type": "@json"},
-    "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
-    **{term: f"cr:{term}" for term in _CROISSANT_TERMS},
-}
-"""JSON-LD context of the description. It is in the file, so that nobody needs the
-network to read it."""
-
-
-_PARQUET = "application/x-parquet"  # the name that mlcroissant reads
 _FORMATS = {
     f".{name}": f"image/{name}"
     for name in ("bmp", "jp2", "jpeg", "png", "tiff", "webp")
 }
 _FORMATS |= {".jpg": "image/jpeg", ".tif": "image/tiff"}
 """Media types of chip files by suffix."""
-_SPLIT_TERMS = dict(
-    zip(SPLITS, ("cr:TrainingSplit", "cr:ValidationSplit", "cr:TestSplit"), strict=True)
-)
+_COLUMN_TYPES: dict[str, Any] = {
+    "class": ["sc:Text", "cr:Label"],
+    "spacing_m": "sc:Float",
+    "incidence_deg": "sc:Float",
+    "box": "sc:Float",
+}
+"""Types of the columns that are no plain texts."""
 _COLUMN_PROPERTIES: dict[str, Node] = {
     "class": {"references": {"field": {"@id": "classes/name"}}},
     "split": {"references": {"field": {"@id": "splits/name"}}},
@@ -178,20 +120,15 @@ class Publication:
     @property
     def missing(self) -> tuple[str, ...]:
         """The required properties that are unknown."""
-        return tuple(
-            name
-            for name in ("url", "creator", "datePublished")
-            if name not in self.properties
-        )
+        names = ("url", "creator", "datePublished")
+        return tuple(name for name in names if name not in self.properties)
 
     @property
     def properties(self) -> Node:
         """The known properties as JSON-LD."""
-        if self.creator is None:
-            creator = None
-        else:
-            creator = {"@type": "sc:Organization", "name": self.creator}
-        values = {"url": self.url, "creator": creator, "datePublished": self.published}
+        values: Node = {"url": self.url, "datePublished": self.published}
+        if self.creator is not None:
+            values["creator"] = {"@type": "sc:Organization", "name": self.creator}
         return {name: value for name, value in values.items() if value is not None}
 
 
@@ -214,8 +151,7 @@ def write_croissant(
     """
     store = ChipStore.open(root)
     path = root / CROISSANT_FILE
-    if path.exists() and not overwrite:
-        raise RequestError("the file exists already", path, "add --overwrite")
+    check_is_free(path, overwrite)
     write_text(path, json.dumps(describe_store(store, publication), indent=2) + "\n")
     return path
 
@@ -239,188 +175,47 @@ def describe_store(store: ChipStore, publication: Publication = Publication()) -
         ['gray']
     """
     table = store.table
-    splits = [split for split in SPLITS if (table["split"] == split).any()]
-    sizes = ", ".join(
-        f"{(table['split'] == split).sum():,} {split}" for split in splits
-    )
-    spacings = set(pd.to_numeric(table["spacing_m"], errors="coerce").fillna(0))
-    # otherwise only the records have it
-    spacing = spacings.pop() if len(spacings) == 1 else 0
-    resolution = {"@type": "sc:QuantitativeValue", "value": spacing, "unitText": "m"}
-    if publication.missing:
-        unknown = f" Unknown: {', '.join(publication.missing)}."
-    else:
-        unknown = ""
-    reasons = [
-        f"{count:,} skipped ({reason})" for reason, count in store.skipped.items()
-    ]
-    reasons += [f"{store.rejected:,} rejected as unusable"] if store.rejected else []
-    description = (
-        f"{len(table):,} image chips of {len(store.classes):,} classes ({sizes}). "
-    )
-    description += (
-        f"Bands: {', '.join(store.bands)}. Unit of the pixel values:"
-        f" {', '.join(store.units)}. "
-    )
-    description += f"License: {store.license}.{unknown}"
-    has_spdx = re.fullmatch(_SPDX, store.license) is not None
-    license_node = {"@type": "sc:CreativeWork", "name": store.license}
-    origins = [
-        f"Chips by {name}: {_tally(table[name]) or 'unknown'}."
-        for name in ("source", "sensor")
-    ]
-    return {
-        "@context": CONTEXT,
-        "@type": "sc:Dataset",
-        "conformsTo": list(CONFORMS_TO),
-        "name": store.name,
-        "description": description,
-        "license": (
-            f"https://spdx.org/licenses/{store.license}.html"
-            if has_spdx
-            else license_node
-        ),
-        **publication.properties,
-        "geocr:bandConfiguration": {
-            "@type": "geocr:BandConfiguration",
-            "geocr:totalBands": len(store.bands),
-            "geocr:bandNameList": list(store.bands),
-        },
-        **({"geocr:spatialResolution": resolution} if spacing else {}),
-        "geocr:samplingStrategy": (
-            f"Chips: {len(table):,}. Inputs left out: {'; '.join(reasons) or 'none'}."
-        ),
-        "geocr:spatialBias": "unknown: a chip store has no positions of chips",
-        "rai:dataCollectionRawData": " ".join(origins),
-        "rai:dataBiases": list(_list_biases(store, splits)),
-        "rai:dataLimitations": list(_list_limitations(store)),
-        "distribution": _files(store),
-        "recordSet": _record_sets(store, splits),
-    }
-
-
-def _files(store: ChipStore) -> list[Node]:
-    """Describe the manifest and the image files."""
+    counts = table["split"].value_counts()
+    splits = {split: int(counts[split]) for split in SPLITS if split in counts}
+    spacings = pd.to_numeric(table["spacing_m"], errors="coerce").fillna(0).unique()
+    left_out = [f"{count:,} skipped ({why})" for why, count in store.skipped.items()]
+    if store.rejected:
+        left_out.append(f"{store.rejected:,} rejected as unusable")
+    names = [name for name in COLUMN_DESCRIPTIONS if name in table]
+    suffixes = sorted({PurePosixPath(path).suffix for path in table["path"]})
+    other = "application/octet-stream"
     manifest = store.root / MANIFEST
-    suffixes = sorted({PurePosixPath(path).suffix for path in store.table["path"]})
-    return [
-        {
-            **_node("cr:FileObject", MANIFEST, "One row per chip."),
-            "contentUrl": MANIFEST,
-            "contentSize": f"{manifest.stat().st_size} B",
-            "encodingFormat": _PARQUET,
-            "sha256": sha256(manifest),
-        },
-        {
-            **_node(
-                "cr:FileSet",
-                "chip-files",
-                "Image files of the chips, with unchanged pixels.",
-            ),
-            "encodingFormat": sorted(
-                {
-                    _FORMATS.get(suffix, "application/octet-stream")
-                    for suffix in suffixes
-                }
-            ),
-            "includes": [f"chips/**/*{suffix}" for suffix in suffixes],
-        },
-    ]
-
-
-def _record_sets(store: ChipStore, splits: Sequence[str]) -> list[Node]:
-    """Describe the splits, the classes with their numbers of chips, and the chips.
-
-    The first two have their records.
-    """
-    counts = {split: store.class_counts(split).tolist() for split in splits}
-    group_of = {name: group for group, names in store.groups.items() for name in names}
-    class_fields = [
-        _field("classes/name", "sc:Text", "Name."),
-        _field(
-            "classes/label", "sc:Integer", "Index of the class in a classifier, from 0."
-        ),
-        _field("classes/group", "sc:Text", COLUMN_DESCRIPTIONS["group"]),
-        *(
-            _field(
-                f"classes/{split}",
-                "sc:Integer",
-                f"Number of chips in the split {split}.",
-            )
-            for split in splits
-        ),
-    ]
-    classes = [
-        {
-            "classes/name": name,
-            "classes/label": label,
-            "classes/group": group_of.get(name, ""),
-        }
-        | {f"classes/{split}": counts[split][label] for split in splits}
-        for label, name in enumerate(store.classes)
-    ]
-    split_fields = [
-        _field("splits/name", "sc:Text", "Name."),
-        _field("splits/url", ["sc:URL", "cr:Split"], "Meaning."),
-    ]
-    split_records = [
-        {"splits/name": split, "splits/url": _SPLIT_TERMS[split]} for split in splits
-    ]
-    chip_fields = []
-    for name, description in COLUMN_DESCRIPTIONS.items():
-        if name in store.table and _tally(store.table[name]):
-            if name in ("spacing_m", "incidence_deg", "box"):
-                kind = "sc:Float"
-            else:
-                kind = "sc:Text"
-            field = _field(
-                f"chips/{name}",
-                ["sc:Text", "cr:Label"] if name == "class" else kind,
-                description,
-            )
-            source = {"fileObject": {"@id": MANIFEST}, "extract": {"column": name}}
-            chip_fields.append(
-                field | {"source": source} | _COLUMN_PROPERTIES.get(name, {})
-            )
-    return [
-        _node("cr:RecordSet", "splits", "Splits of the chips.")
-        | {
-            "key": {"@id": "splits/name"},
-            "field": split_fields,
-            "dataType": "cr:Split",
-            "data": split_records,
-        },
-        _node("cr:RecordSet", "classes", "Classes of the chips.")
-        | {
-            "key": {"@id": "classes/name"},
-            "field": class_fields,
-            "dataType": "sc:Enumeration",
-            "data": classes,
-        },
-        _node("cr:RecordSet", "chips", "One record per chip.")
-        | {
-            "key": {"@id": "chips/path"},
-            "field": chip_fields,
-        },
-    ]
-
-
-def _node(kind: str, identifier: str, description: str) -> Node:
-    name = identifier.rpartition("/")[2]
-    return {"@type": kind, "@id": identifier, "name": name, "description": description}
-
-
-def _field(identifier: str, data_type: str | list[str], description: str) -> Node:
-    return _node("cr:Field", identifier, description) | {"dataType": data_type}
+    text = fill_template(
+        __package__,
+        "croissant.json.jinja",
+        store=store,
+        publication=publication,
+        splits=splits,
+        has_spdx=re.fullmatch(_SPDX, store.license) is not None,
+        # otherwise only the records have it
+        spacing=float(spacings[0]) if len(spacings) == 1 else 0,
+        left_out=left_out,
+        sources=_tally(table["source"]),
+        sensors=_tally(table["sensor"]),
+        biases=list(_list_biases(store, list(splits))),
+        limitations=list(_list_limitations(store)),
+        manifest=manifest,
+        manifest_sha256=sha256(manifest),
+        suffixes=suffixes,
+        media_types=sorted({_FORMATS.get(suffix, other) for suffix in suffixes}),
+        columns=COLUMN_DESCRIPTIONS,
+        described=[name for name in names if _tally(table[name])],
+        types=_COLUMN_TYPES,
+        properties=_COLUMN_PROPERTIES,
+    )
+    return dict(json.loads(text))
 
 
 def _tally(column: pd.Series[Any]) -> str:
     """Return the values of a column with their numbers of rows, or ""."""
-    values = column[column.notna()].astype(str)
-    return ", ".join(
-        f"{name} {count:,}"
-        for name, count in sorted(values[values != ""].value_counts().items())
-    )
+    values = column.dropna().astype(str)
+    counts = values[values != ""].value_counts()
+    return ", ".join(f"{name} {count:,}" for name, count in sorted(counts.items()))
 
 
 def _list_biases(store: ChipStore, splits: Sequence[str]) -> Iterator[str]:
@@ -428,10 +223,9 @@ def _list_biases(store: ChipStore, splits: Sequence[str]) -> Iterator[str]:
 
     Vessels are counted in place of scenes if they are known.
     """
-    counts = store.counts
     for split in splits:
         scenes = store.split(split)["group_key"].replace("", None).nunique()
-        sizes = {name: count for name, count in counts[split].items() if count}
+        sizes = {name: count for name, count in store.counts[split].items() if count}
         most = max(sizes, key=sizes.__getitem__)
         fewest = min(sizes, key=sizes.__getitem__)
         text = (
@@ -444,7 +238,7 @@ def _list_biases(store: ChipStore, splits: Sequence[str]) -> Iterator[str]:
             f"Chips per class in {split}: {text}. Scenes or vessels:"
             f" {scenes or 'unknown'}."
         )
-    for split, names in missing_classes(counts).items():
+    for split, names in missing_classes(store.counts).items():
         yield f"Without a chip in {split}: {list_first_names(names)}."
 
 
@@ -453,61 +247,59 @@ def _list_limitations(store: ChipStore) -> Iterator[str]:
 
     A classifier suggested these labels.
     """
+    yield from _list_faults(store)
+    restrictions = license_restrictions(store.license)
+    meanings = [f"{x} ({RESTRICTIONS[x]})" for x in restrictions if x != UNKNOWN]
+    if UNKNOWN in restrictions:
+        yield f"The restrictions of the license are unknown (license: {store.license})."
+    else:
+        listed = "; ".join(meanings) or "none that rsft knows"
+        yield f"Restrictions of the license: {listed}."
+    if "added_bundle" in store.table:
+        suggested = store.table["added_bundle"].replace("", None).count()
+        if suggested:
+            yield (
+                f"{suggested:,} labels were given after a classifier had predicted a"
+                " class, and may depend on it."
+            )
+
+
+def _list_faults(store: ChipStore) -> Iterator[str]:
+    """List what the audit found.
+
+    Raises:
+        DataError: it describes other chips.
+    """
     path = store.root / AUDIT_FILE
     audits = read_audits(path) if path.is_file() else []
-    if audits:
-        audit = audits[0]
-        audited = Counter[tuple[str, str]]()
-        for label, origins in audit.classes.items():
-            for counts in origins.values():
-                audited.update(
-                    {(label, split): count for split, count in counts.items()}
-                )
-        if audited != Counter(
-            zip(store.table["class"], store.table["split"], strict=True)
-        ):
-            raise DataError(
-                "the audit describes other chips than the manifest",
-                path,
-                f"run `rsft audit {store.root}` again",
-            )
-        for finding in (finding for finding in audit.findings if finding.count):
-            if finding.total is None:
-                total = ""
-            else:
-                total = f" of {finding.total:,}"
-            if finding.examples:
-                examples = f", such as {', '.join(finding.examples[:_EXAMPLES])}"
-            else:
-                examples = ""
-            yield (
-                f"The audit found {finding.description}:"
-                f" {finding.count:,}{total}{examples}."
-            )
-        absent = [
-            finding.description for finding in audit.findings if not finding.count
-        ]
-        if absent:
-            yield f"The audit found none of these: {'; '.join(absent)}."
-    else:
+    if not audits:
         yield (
             "The chips were not audited. Duplicates, leaks between splits and"
             " contradictory labels are unknown."
         )
-    restrictions = license_restrictions(store.license)
-    if UNKNOWN in restrictions:
-        yield f"The restrictions of the license are unknown (license: {store.license})."
-    else:
-        meanings = "; ".join(f"{name} ({RESTRICTIONS[name]})" for name in restrictions)
-        yield f"Restrictions of the license: {meanings or 'none that rsft knows'}."
-    suggested = (
-        store.table.get("added_bundle", pd.Series(dtype=object))
-        .replace("", None)
-        .notna()
-        .sum()
-    )
-    if suggested:
-        yield (
-            f"{suggested:,} labels were given after a classifier had predicted a class,"
-            " and may depend on it."
+        return
+    audited = Counter[tuple[str, str]]()
+    for label, origins in audits[0].classes.items():
+        for counts in origins.values():
+            for split, count in counts.items():
+                audited[label, split] += count
+    table = store.table
+    if audited != Counter(zip(table["class"], table["split"], strict=True)):
+        raise DataError(
+            "the audit describes other chips than the manifest",
+            path,
+            f"run `rsft audit {store.root}` again",
         )
+    absent = []
+    for finding in audits[0].findings:
+        if not finding.count:
+            absent.append(finding.description)
+            continue
+        text = f"The audit found {finding.description}: {finding.count:,}"
+        if finding.total is not None:
+            text += f" of {finding.total:,}"
+        if finding.examples:
+            text += f", such as {', '.join(finding.examples[:_EXAMPLES])}"
+        yield f"{text}."
+    if absent:
+        yield f"The audit found none of these: {'; '.join(absent)}."

@@ -26,7 +26,7 @@ from rsft.plugins.publishing.source import (
     read_source,
 )
 from rsft.plugins.publishing.stac_item import ITEM_FILE, render_item
-from rsft.utils.atomic_files import atomic_folder, write_text
+from rsft.utils.atomic_files import atomic_folder, check_is_free, write_text
 from rsft.utils.dependencies import require
 from rsft.utils.licenses import UNKNOWN
 from rsft.utils.untrusted.documents import read_regular
@@ -77,12 +77,7 @@ def write_model_card(
     check_repository(repository)
     source = read_source(bundle)
     path = output or source.folder.parent / CARD_FILE
-    if path.exists() and not overwrite:
-        raise RequestError(
-            "the file exists already",
-            path,
-            "give --overwrite to replace it, or another --out",
-        )
+    check_is_free(path, overwrite)
     write_text(path, render_card(source, repository))
     return path
 
@@ -200,12 +195,7 @@ def write_hub_folder(
         ['README.md', 'bundle/bundle.json']
     """
     check_repository(repository)
-    if output.exists() and not overwrite:
-        raise RequestError(
-            "the folder exists already",
-            output,
-            "give --overwrite to replace it, or another folder",
-        )
+    check_is_free(output, overwrite)
     source = read_source(bundle)
     try:
         if card is None:

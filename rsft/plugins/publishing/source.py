@@ -4,7 +4,6 @@ They come from a bundle, and from the run, evaluation and exports beside it.
 """
 
 import math
-import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -19,7 +18,8 @@ from rsft.metrics.intervals import Interval
 from rsft.models.bundle.bundle import Bundle, find_bundle
 from rsft.models.inspection.describe import EncoderOrigin, describe, find_encoder_origin
 from rsft.types import GROUPS
-from rsft.utils.untrusted.documents import code_span, escape_markdown, load_json
+from rsft.utils.templates import fill_template
+from rsft.utils.untrusted.documents import load_json
 
 MEASURES = {
     "micro": "overall accuracy",
@@ -103,51 +103,32 @@ def read_source(folder: Path) -> BundleSource:
         run = dict(load_json(bundle_dir.parent / "run.json"))
     if run.get("bundle_sha256") != bundle.sha256:
         run = {}
+    evaluated = None
     if run:
-        evaluated = _read_evaluation(
-            bundle_dir.parent / "evaluation/metrics.json", bundle
-        )
-    else:
-        evaluated = None
+        path = bundle_dir.parent / "evaluation/metrics.json"
+        evaluated = _read_evaluation(path, bundle)
     validated = _read_validation(bundle)
     # the evaluation says more of the same chips
     if evaluated and validated and evaluated.split == validated.split:
         validated = None
     measurements = tuple(filter(None, (evaluated, validated)))
-    return BundleSource(
-        bundle_dir,
-        bundle,
-        find_encoder_origin(bundle.recipe.backbone),
-        run,
-        measurements,
-    )
+    encoder = find_encoder_origin(bundle.recipe.backbone)
+    return BundleSource(bundle_dir, bundle, encoder, run, measurements)
 
 
 def fill_bundle_template(name: str, source: BundleSource, **values: Any) -> str:
     """Fill a template of this package with the description of a bundle."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("rsft.plugins", "publishing"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.policies["json.dumps_kwargs"] = {}
-    environment.filters |= {"md": escape_markdown, "code": code_span}
-    environment.filters["slug"] = lambda text: re.sub(
-        r"[^0-9A-Za-z_-]+", "-", text
-    ).strip("-")
     bundle = source.bundle
-    encoder = source.encoder
-    shared = {
-        "source": source,
-        "bundle": bundle,
-        "recipe": bundle.recipe,
-        "encoder": encoder,
-    }
-    return environment.get_template(name).render(describe(bundle), **shared, **values)
+    return fill_template(
+        __package__,
+        name,
+        source=source,
+        bundle=bundle,
+        recipe=bundle.recipe,
+        encoder=source.encoder,
+        **describe(bundle),
+        **values,
+    )
 
 
 def _read_evaluation(path: Path, bundle: Bundle) -> Measurement | None:
@@ -162,14 +143,10 @@ def _read_evaluation(path: Path, bundle: Bundle) -> Measurement | None:
         ) from error
     if evaluation.classes != bundle.classes:
         return None
-    methods = {
-        name: {
-            measure: value
-            for measure in MEASURES
-            if (value := getattr(summary, measure)) is not None
-        }
-        for name, summary in evaluation.methods.items()
-    }
+    methods = {}
+    for name, summary in evaluation.methods.items():
+        values = {measure: getattr(summary, measure) for measure in MEASURES}
+        methods[name] = {key: x for key, x in values.items() if x is not None}
     return Measurement(
         data=Path(evaluation.data).name,
         split=evaluation.split,

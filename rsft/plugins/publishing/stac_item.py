@@ -37,7 +37,7 @@ from rsft.plugins.publishing.source import (
     fill_bundle_template,
     read_source,
 )
-from rsft.utils.atomic_files import sha256, write_text
+from rsft.utils.atomic_files import check_is_free, sha256, write_text
 
 ITEM_FILE = "item.json"
 
@@ -49,7 +49,30 @@ _MACHINE_KEYS = ("train.start_bundle", "train.device")
 _BINARY = "application/octet-stream"
 _PYTORCH_FILE = "application/octet-stream; framework=pytorch"
 _SAFETENSORS = "safetensors.torch.save_file"
-_WEIGHTS_ROLES = ("mlm:model", "mlm:weights")
+_BUNDLE_FILES = {
+    "weights": (
+        WEIGHTS_FILE,
+        "learned tensors; the encoder is needed as well",
+        _PYTORCH_FILE,
+        "mlm:model",
+        "mlm:weights",
+    ),
+    "bundle": (
+        INDEX_FILE,
+        "classes, contract, hashes",
+        "application/json",
+        "metadata",
+    ),
+    "recipe": (RECIPE_FILE, "settings of the run", "application/yaml", "metadata"),
+    "confidence": (
+        CONFIDENCE_FILE,
+        "temperature, class means and validation chips, for the confidence of"
+        " predictions",
+        _PYTORCH_FILE,
+        "data",
+    ),
+}
+"""File, title, media type and roles of each asset of a bundle."""
 _TEXTS = {
     "": "application/yaml",  # MLmodel of MLflow
     ".json": "application/json",
@@ -116,12 +139,7 @@ def write_stac_item(
     """
     source = read_source(bundle)
     path = output or source.folder.parent / ITEM_FILE
-    if path.exists() and not overwrite:
-        raise RequestError(
-            "the file exists already",
-            path,
-            "give --overwrite to replace it, or another --out",
-        )
+    check_is_free(path, overwrite)
     exports = {}
     for file in sorted((source.folder.parent / "exports").glob(f"*/{METADATA_FILE}")):
         with suppress(RequestError, WeightsError, OSError):
@@ -151,8 +169,8 @@ def render_item(
     from rsft.models.inspection.verify import build_meta_classifier
 
     bundle = source.bundle
-    contract = source.bundle.contract
-    recipe = source.bundle.recipe
+    contract = bundle.contract
+    recipe = bundle.recipe
     time = datetime.now(UTC)
     meaning = "the time when this item was written"
     with suppress(ValueError, TypeError, KeyError):
@@ -160,23 +178,32 @@ def render_item(
         if finished.tzinfo is not None:
             time = finished.astimezone(UTC)
             meaning = "the end of the training"
-    versions = source.run.get("versions")
-    if isinstance(versions, dict):
-        torch_version = versions.get("torch")
-    else:
+    torch_version = None
+    with suppress(KeyError, TypeError):
+        torch_version = str(source.run["versions"]["torch"])
+    if torch_version and not _SEMANTIC_VERSION.fullmatch(torch_version):
         torch_version = None
+    hyperparameters = {"seed": recipe.seed}
     sections = recipe.model_dump(mode="json")
-    settings = {
-        f"{name}.{key}": x
-        for name in HYPERPARAMETER_SECTIONS
-        for key, x in (sections[name] or {}).items()
-    }
+    for name in HYPERPARAMETER_SECTIONS:
+        for key, value in (sections[name] or {}).items():
+            if value is not None and f"{name}.{key}" not in _MACHINE_KEYS:
+                hyperparameters[f"{name}.{key}"] = value
     unit, stretches = next(iter(contract.units.items()))
+    scalings = [_PER_CHIP] * len(contract.planes)
+    if not contract.chip_standard:
+        planes = zip(stretches, contract.mean, contract.std, strict=True)
+        scalings = [describe_scaling(*plane) for plane in planes]
     parameters = None
     with suppress(RequestError):  # this version does not know the encoder
         parameters = sum(tensor.numel() for tensor in bundle.tensors.values())
         for parameter in build_meta_classifier(bundle).parameters():
             parameters += 0 if parameter.requires_grad else parameter.numel()
+    optional = {
+        "license": spdx_license(bundle.licenses),
+        "mlm:framework_version": torch_version,
+        "mlm:total_parameters": parameters,
+    }
     text = fill_bundle_template(
         "item.json.jinja",
         source,
@@ -185,33 +212,13 @@ def render_item(
         contract=contract,
         mlm_name=model_name(recipe.name),
         architecture=architecture_family(recipe.backbone.name),
-        optional={
-            "license": spdx_license(bundle.licenses),
-            "mlm:framework_version": (
-                torch_version
-                if _SEMANTIC_VERSION.fullmatch(str(torch_version))
-                else None
-            ),
-            "mlm:total_parameters": parameters,
-        },
-        hyperparameters={"seed": recipe.seed}
-        | {
-            key: value
-            for key, value in settings.items()
-            if value is not None and key not in _MACHINE_KEYS
-        },
+        optional=optional,
+        hyperparameters=hyperparameters,
         unit=unit,
         bands=list_stac_bands(contract),
         known_bands=BANDS,
         entry_point=_ENTRY_POINT,
-        scalings=(
-            [_PER_CHIP] * len(contract.planes)
-            if contract.chip_standard
-            else [
-                describe_scaling(*plane)
-                for plane in zip(stretches, contract.mean, contract.std, strict=True)
-            ]
-        ),
+        scalings=scalings,
         assets=_list_assets(source, exports, base),
     )
     try:
@@ -225,16 +232,16 @@ def render_item(
 def list_stac_bands(contract: Contract) -> list[dict[str, Any]]:
     """Return bands and computed planes as band objects of STAC 1.1."""
     unit = next(iter(contract.units))
-    pixels: dict[str, Any] = {"data_type": unit} if unit in DIGITAL_UNITS else {}
-    pixels |= {"unit": _UNITS[unit]} if unit in _UNITS else {}
-    bands = [
-        {"name": band, "description": contract.digital or unit, **pixels}
-        for band in contract.used_bands
-    ]
-    computed = dict.fromkeys(plane for plane in contract.planes if plane not in BANDS)
-    return bands + [
-        {"name": plane, "description": "computed from the bands"} for plane in computed
-    ]
+    pixels = {"description": contract.digital or unit}
+    if unit in DIGITAL_UNITS:
+        pixels["data_type"] = unit
+    if unit in _UNITS:
+        pixels["unit"] = _UNITS[unit]
+    bands = [{"name": band, **pixels} for band in contract.used_bands]
+    for plane in dict.fromkeys(contract.planes):
+        if plane not in BANDS:
+            bands.append({"name": plane, "description": "computed from the bands"})
+    return bands
 
 
 def describe_scaling(stretch: Stretch, mean: float, std: float) -> dict[str, Any]:
@@ -299,74 +306,48 @@ def _list_assets(
 ) -> dict[str, Any]:
     """Return the files of the bundle, its encoder's weights, and the exports."""
     backbone = source.bundle.recipe.backbone.name
-    confidence = (
-        "temperature, class means and validation chips, for the confidence of"
-        " predictions"
-    )
-    files = {
-        "weights": (
-            WEIGHTS_FILE,
-            f"learned tensors; {backbone} is needed as well",
-            _PYTORCH_FILE,
-            *_WEIGHTS_ROLES,
-        ),
-        "bundle": (
-            INDEX_FILE,
-            "classes, contract, hashes",
-            "application/json",
-            "metadata",
-        ),
-        "recipe": (RECIPE_FILE, "settings of the run", "application/yaml", "metadata"),
-        "confidence": (CONFIDENCE_FILE, confidence, _PYTORCH_FILE, "data"),
-    }
-    assets = {
-        key: _file_asset(source.folder / name, base, *fields)
-        for key, (name, *fields) in files.items()
-        if (source.folder / name).is_file()
-    }
+    assets = {}
+    for key, (name, title, kind, *roles) in _BUNDLE_FILES.items():
+        if (source.folder / name).is_file():
+            assets[key] = _file_asset(source.folder / name, base, title, kind, *roles)
     # STAC allows bands of an item if an asset has some
     bands = [{"name": band["name"]} for band in list_stac_bands(source.bundle.contract)]
     assets["weights"] |= {"mlm:artifact_type": _SAFETENSORS, "bands": bands}
     if source.encoder.url:
-        title = f"published weights of the frozen encoder {backbone}"
         assets["backbone"] = {
             "href": source.encoder.url,
-            "title": title,
+            "title": f"published weights of the frozen encoder {backbone}",
             "type": _BINARY,
             "roles": ["mlm:weights"],
         }
     for folder, metadata in exports.items():
-        kind = str(metadata.get("kind"))
-        precision = metadata.get("precision")
-        main_file = FORMATS[kind].file_name if kind in FORMATS else None
-        title = (
-            f"export for {kind}, {precision}; export.json describes input and outputs"
-        )
-        paths = (
-            path for path in folder.rglob("*") if path.is_file() and path.name[0] != "."
-        )
-        for name in sorted(path.relative_to(folder).as_posix() for path in paths):
-            if name == main_file:
-                key = folder.name
-            else:
-                key = f"{folder.name}/{name}"
-            if name == main_file and (artifact := _ARTIFACTS.get(Path(name).suffix)):
-                asset = _file_asset(
-                    folder / name, base, title, artifact[0], "mlm:model"
-                )
-                assets[key] = asset | {
-                    "mlm:artifact_type": artifact[1],
-                    "mlm:framework": artifact[2],
-                }
-            else:
-                media_type = _TEXTS.get(Path(name).suffix, _BINARY)
-                if media_type == _BINARY:
-                    role = "mlm:weights"
-                else:
-                    role = "metadata"
-                assets[key] = _file_asset(
-                    folder / name, base, f"part of the {title}", media_type, role
-                )
+        assets |= _list_export_assets(folder, metadata, base)
+    return assets
+
+
+def _list_export_assets(
+    folder: Path, metadata: Mapping[str, Any], base: Path
+) -> dict[str, Any]:
+    """Return the files of an export; the main file has the name of its folder."""
+    kind = str(metadata.get("kind"))
+    main_file = FORMATS[kind].file_name if kind in FORMATS else None
+    precision = metadata.get("precision")
+    title = f"export for {kind}, {precision}; export.json describes input and outputs"
+    assets = {}
+    for path in sorted(folder.rglob("*")):
+        if not path.is_file() or path.name.startswith("."):
+            continue
+        name = path.relative_to(folder).as_posix()
+        key = folder.name if name == main_file else f"{folder.name}/{name}"
+        if name == main_file and path.suffix in _ARTIFACTS:
+            media_type, artifact_type, framework = _ARTIFACTS[path.suffix]
+            assets[key] = _file_asset(path, base, title, media_type, "mlm:model")
+            assets[key]["mlm:artifact_type"] = artifact_type
+            assets[key]["mlm:framework"] = framework
+            continue
+        media_type = _TEXTS.get(path.suffix, _BINARY)
+        role = "mlm:weights" if media_type == _BINARY else "metadata"
+        assets[key] = _file_asset(path, base, f"part of the {title}", media_type, role)
     return assets
 
 

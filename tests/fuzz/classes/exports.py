@@ -14,7 +14,7 @@ import openvino
 from onnx import TensorProto, checker, helper, save
 from openvino import opset13 as ops
 
-from rsft.inference.selection.selection import load_exported_engine
+from rsft.inference.predict.engine import load_exported_engine
 from tests.fuzz.mutate import mutate_bytes, mutate_json, mutate_text
 from tests.fuzz.target import Target
 from tests.helpers.scenes import CLASSES, toy_bundle

@@ -4,14 +4,15 @@ of engines."""
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from rsft.inference.engines import pytorch
-from rsft.inference.engines.base import REFERENCE, EngineSpec, engine_threads
-from rsft.inference.selection.fastest import load_engine
+from rsft.inference.engines.base import EngineSpec, engine_threads
+from rsft.inference.predict.engine import load_engine
 from rsft.models.bundle.bundle import Bundle
 
 COMPILED = EngineSpec("torch", "bf16", compiled=True)
@@ -20,7 +21,7 @@ COMPILED = EngineSpec("torch", "bf16", compiled=True)
 def check_bfloat16(bundle, loaded):
     """Check that the logits of an engine are near those of PyTorch in float32."""
     images = np.random.default_rng(0).normal(size=(3, 3, 32, 32)).astype(np.float32)
-    expected = load_engine(bundle, REFERENCE, "cpu").infer(images).logits
+    expected = load_engine(bundle, Path(), "torch").infer(images).logits
     np.testing.assert_allclose(
         loaded.infer(images).logits, expected, atol=1e-2 * abs(expected).max()
     )
@@ -31,7 +32,7 @@ def test_compiled_bfloat16_is_near_float32(run):
     if pytorch.find_cxx_compiler() is None:
         pytest.skip("no C++ compiler is installed")
     bundle = Bundle.load(run)
-    loaded = load_engine(bundle, COMPILED, "cpu")
+    loaded = load_engine(bundle, Path(), "torch", "bf16")
     assert (loaded.spec, loaded.note) == (COMPILED, "")
     check_bfloat16(bundle, loaded)
 
@@ -40,7 +41,7 @@ def test_compiled_bfloat16_is_near_float32(run):
 def test_bfloat16_without_a_compiler_is_near_float32_and_says_so(run, monkeypatch):
     monkeypatch.setattr(pytorch, "find_cxx_compiler", lambda: None)
     bundle = Bundle.load(run)
-    loaded = load_engine(bundle, COMPILED, "cpu")
+    loaded = load_engine(bundle, Path(), "torch", "bf16")
     assert loaded.spec == EngineSpec("torch", "bf16")
     assert loaded.note == "not compiled: no C++ compiler is installed"
     check_bfloat16(bundle, loaded)
@@ -92,16 +93,7 @@ def test_threads_without_pytorch(monkeypatch, variable, most):
     )
 
 
-def test_candidates_depend_on_device_and_compiler(monkeypatch):
-    monkeypatch.setattr(pytorch, "find_cxx_compiler", lambda: "g++")
+def test_bfloat16_is_compiled_where_it_can_be():
     engine = pytorch.TorchEngine()
-    assert engine.candidates("cpu") == [
-        REFERENCE,
-        EngineSpec("torch", "bf16"),
-        COMPILED,
-    ]
-    assert engine.candidates("cuda") == [REFERENCE, EngineSpec("torch", "bf16")]
-    assert [str(spec) for spec in (REFERENCE, COMPILED)] == [
-        "torch fp32",
-        "torch bf16, compiled",
-    ]
+    assert str(engine.spec("fp32")) == "torch fp32"
+    assert str(engine.spec("bf16")) == str(COMPILED) == "torch bf16, compiled"

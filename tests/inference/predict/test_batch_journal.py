@@ -34,37 +34,34 @@ def test_results_in_order(tmp_path):
         and again.get_note("x") == "y"
         and again.get_note("z") is None
     )
-    first, second = again.results()
-    pd.testing.assert_frame_equal(first.rows, ROWS, check_dtype=False)
-    assert (
-        first[1:] == BATCH[1:]
-        and second.rows.empty
-        and second.counts == Counter(empty=1)
-    )
+    result = again.collect()
+    pd.testing.assert_frame_equal(result.rows, ROWS, check_dtype=False)
+    assert result.rejected == BATCH.rejected
+    assert result.counts == Counter(empty=5, gray=5)
     again.close(finished=True)
     assert not path.exists()
 
 
-def test_merged_results(tmp_path):
+def test_batches_with_other_columns_and_types(tmp_path):
     journal = BatchJournal(tmp_path / "j", "key")
-    for number, batch in enumerate(
-        [BATCH, BATCH, BatchResult(pd.DataFrame(), [], Counter(empty=1)), BATCH, BATCH]
-    ):
+    other = ROWS[["chip", "geometry"]].assign(at=[None, None], q="x")
+    empty = BatchResult(pd.DataFrame(), [], Counter(empty=1))
+    third = BatchResult(other, BATCH.rejected, BATCH.counts)
+    for number, batch in enumerate([empty, third, BATCH]):
         journal.record(number, batch)
-    results = list(journal.results(4))
-    # other columns, and the fifth batch
-    assert [len(result.rows) for result in results] == [
-        4,
-        0,
-        2,
-        2,
-    ]
+    result = journal.collect()
+    expected = pd.concat([other, ROWS], ignore_index=True)
     pd.testing.assert_frame_equal(
-        results[0].rows, pd.concat([ROWS, ROWS], ignore_index=True), check_dtype=False
+        result.rows[expected.columns], expected, check_dtype=False
     )
-    assert results[0].rejected == BATCH.rejected * 2 and results[0].counts == Counter(
-        empty=8, gray=10
-    )
+    assert result.rejected == BATCH.rejected * 2
+    assert result.counts == Counter(empty=9, gray=10)
+    journal.close(finished=True)
+
+
+def test_a_journal_without_rows(tmp_path):
+    journal = BatchJournal(tmp_path / "j", "key")
+    assert journal.collect().rows.empty
     journal.close(finished=True)
 
 
@@ -85,5 +82,5 @@ def test_damage_during_the_job_stops_it(tmp_path):
     journal.record(0, BATCH)
     journal._database.create_function("crc", -1, lambda *_: 0, deterministic=True)
     with pytest.raises(RsftError, match=mentions("journal", "damaged")):
-        list(journal.results())
+        journal.collect()
     journal.close(finished=False)

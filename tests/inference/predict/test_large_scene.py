@@ -37,7 +37,8 @@ unit, method, folder, *scenes = sys.argv[1:]
 units = {unit: (Stretch(low=-30.0, high=0.0) if unit == "db" else Stretch(high=1000.0),) * 3}
 bundle = toy_bundle(contract=toy_contract(units=units, bands=("VV",), planes=("VV",) * 3))
 job.Bundle = SimpleNamespace(load=lambda folder: bundle)
-job.select_engine = lambda bundle, *_: toy_engine(brightness_logits, bundle)
+job.choose_engine = lambda *_: "torch"
+job.load_engine = lambda bundle, *_: toy_engine(brightness_logits, bundle)
 detect = method == "detect"
 results = []
 for number, scene in enumerate(scenes):

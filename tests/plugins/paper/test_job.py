@@ -19,7 +19,7 @@ from rsft.models.bundle.bundle import Bundle
 from rsft.plugins.paper import job, runs
 from rsft.plugins.paper.authors import runs as authors_runs
 from rsft.plugins.paper.authors.process import Trace
-from rsft.plugins.paper.authors.runs import AuthorsRuns, authors_folder
+from rsft.plugins.paper.authors.runs import authors_folder, run_authors
 from rsft.plugins.paper.cells import TableSettings, read_tables
 from rsft.plugins.paper.job import ReproductionRequest, find_table, reproduce_table
 from rsft.recipe.library import find_recipe
@@ -124,39 +124,26 @@ def test_all_that_is_missing_is_named_at_once(folder, tmp_path_factory):
     )
 
 
-class FakeProcess:
-    """Stand-in of the authors' process: what it learns is the start of rsft, with B and
-    the biases off zero."""
+TRAINED = []
 
-    trained = 0
 
-    def __init__(self, checkout, device):
-        assert device == "cpu"
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        return None
-
-    def train(self, task):
-        FakeProcess.trained += 1
-        assert (
-            task.takes_rates
-            and task.config["loss_type"] == "LA"
-            and task.config["num_epochs"] == 1
-        )
-        _, learner = task.prepare()
-        state = learner.classifier.learned_state()
-        assert {task.authors_name(name) for name in state} >= {"head.weight"}
-        return Trace(
-            state, [], [], [{name: tensor + 0.01 for name, tensor in state.items()}]
-        )
+def train_nothing(checkout, device, task):
+    """Return the start of rsft, with B and the biases off zero."""
+    TRAINED.append(task)
+    assert device == "cpu" and task.takes_rates
+    assert task.config["loss_type"] == "LA" and task.config["num_epochs"] == 1
+    _, learner = task.prepare()
+    state = learner.classifier.learned_state()
+    assert {task.authors_name(name) for name in state} >= {"head.weight"}
+    return Trace(
+        state, [], [], [{name: tensor + 0.01 for name, tensor in state.items()}]
+    )
 
 
 @pytest.mark.slow
 def test_archives_become_a_column_with_paper_authors_and_rsft(folder, monkeypatch):
-    monkeypatch.setattr(authors_runs, "AuthorsProcess", FakeProcess)
+    monkeypatch.setattr(authors_runs, "train_by_authors", train_nothing)
+    TRAINED.clear()
     monkeypatch.setattr(job, "require_checkout", lambda name, checkout: None)
     lines = []
     request = make_request(folder, metalora=folder)
@@ -192,13 +179,13 @@ def test_archives_become_a_column_with_paper_authors_and_rsft(folder, monkeypatc
     assert all(row[4] != "-" for row in rows)
     # its code has another outer loop
     assert {row[0] for row in rows if row[3] == "-"} == {"MetaLoRA, query and value"}
-    assert FakeProcess.trained == 3
+    assert len(TRAINED) == 3
 
     def stop(*_, **__):
         raise AssertionError("a finished run is done again")
 
     use_executor(monkeypatch, stop)
-    assert reproduce_table(request, lines.append) == text and FakeProcess.trained == 3
+    assert reproduce_table(request, lines.append) == text and len(TRAINED) == 3
     printed = ReproductionRequest("4", results=folder / "results", only_print=True)
     assert reproduce_table(printed, lines.append) == text
 
@@ -255,8 +242,7 @@ def test_the_authors_learn_what_rsft_learns_at_a_constant_rate(folder, name, key
     ]
     recipe = load_recipe(find_recipe(name), overrides)
     trial = Trial({}, recipe)
-    with AuthorsRuns(Path(checkout), "cpu") as authors:
-        assert authors.run(trial, authors_folder(folder, trial))
+    assert run_authors(Path(checkout), "cpu", trial, authors_folder(folder, trial))
     theirs = Bundle.load(authors_folder(folder, trial) / "bundle").tensors
     ours = Bundle.load(finetune(recipe, folder / "runs").folder).tensors
     assert theirs.keys() == ours.keys() and "head.weight" in ours

@@ -132,7 +132,7 @@ def authors_task(recipe: Recipe, depth: int, path: Path) -> AuthorsTask | None:
             "num_epochs": math.floor(train.epochs * (1 - meta.ratio)),
         }
     write_text(path, dump_recipe(recipe))
-    return AuthorsTask(str(path), (), config, tensors, takes_rates=True)
+    return AuthorsTask(str(path.absolute()), (), config, tensors, takes_rates=True)
 
 
 def _is_plain(recipe: Recipe) -> bool:

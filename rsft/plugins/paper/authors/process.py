@@ -13,11 +13,9 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -80,10 +78,10 @@ class AuthorsTask:
         setup.classifier.to(device)
         initialize_weights(setup, recipe)
         dtype = getattr(torch, self.dtype)
-        patch_embed = setup.classifier.to(dtype).adapted.vit.get_submodule(
-            "patch_embed"
+        vit = setup.classifier.to(dtype).adapted.vit
+        vit.get_submodule("patch_embed").register_forward_pre_hook(
+            lambda module, args: (args[0].to(dtype),)
         )
-        patch_embed.register_forward_pre_hook(lambda module, args: (args[0].to(dtype),))
         return setup, make_learner(recipe, setup)
 
     def authors_name(self, name: str) -> str:
@@ -142,67 +140,37 @@ def require_checkout(name: str, folder: Path) -> None:
         )
 
 
-class AuthorsProcess:
-    """The process that runs the authors' code; it ends with the block.
+def train_by_authors(checkout: Path, device: str, task: AuthorsTask) -> Trace:
+    """Train with the authors' code in a process of its own.
 
     Args:
         checkout: folder of the code.
         device: "cpu" or "cuda".
+        task: what to train.
+
+    Returns:
+        The training, with the names and the axes of rsft.
+
+    Raises:
+        RsftError: the code fails.
     """
-
-    def __init__(self, checkout: Path, device: str = "cpu") -> None:
-        self.checkout = checkout.resolve()
-        self.device = device
-
-    def __enter__(self) -> Self:
-        self._folder = tempfile.TemporaryDirectory()
-        self._messages: IO[bytes] = tempfile.TemporaryFile()
-        module = "rsft.plugins.paper.authors.trainer"
-        command = [sys.executable, "-m", module, str(self.checkout), self.device]
-        environment = dict(os.environ)
-        if self.device == "cpu":  # LIFT takes a GPU if there is one
-            environment["CUDA_VISIBLE_DEVICES"] = ""
-        self._process = subprocess.Popen(
+    module = "rsft.plugins.paper.authors.trainer"
+    command = [sys.executable, "-m", module, str(checkout.resolve()), device]
+    environment = dict(os.environ)
+    if device == "cpu":  # LIFT takes a GPU if there is one
+        environment["CUDA_VISIBLE_DEVICES"] = ""
+    with tempfile.TemporaryDirectory() as folder:
+        process = subprocess.run(
             command,
-            cwd=self._folder.name,
+            cwd=folder,
             env=environment,
+            input=json.dumps(asdict(task)),
+            capture_output=True,
             text=True,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._messages,
+            errors="replace",
+            check=False,
         )
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
-        self._process.kill()
-        self._process.communicate()
-        self._messages.close()
-        self._folder.cleanup()
-
-    def train(self, task: AuthorsTask) -> Trace:
-        """Train with the authors' code.
-
-        Returns:
-            The training, with the names and the axes of rsft.
-
-        Raises:
-            RsftError: the code fails.
-        """
-        assert self._process.stdin is not None and self._process.stdout is not None
-        with suppress(BrokenPipeError):  # the process has ended, and has written why
-            print(json.dumps(asdict(task)), file=self._process.stdin, flush=True)
-        if not self._process.stdout.readline():
-            self._process.wait()
-            self._messages.seek(0)
-            raise RsftError(
-                "the code of the authors failed",
-                self.checkout,
-                self._messages.read().decode(errors="replace")[-2000:],
-            )
-        result = torch.load(Path(self._folder.name, "result.pt"), weights_only=True)
-        return Trace(**result)
+        if process.returncode:
+            message = "the code of the authors failed"
+            raise RsftError(message, checkout, process.stderr[-2000:])
+        return Trace(**torch.load(Path(folder, "result.pt"), weights_only=True))

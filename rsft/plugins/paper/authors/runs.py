@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import Self
-
-from torch import Tensor
 
 from rsft.evaluation.evaluate import evaluate
 from rsft.models.bundle.bundle import combine_bundles
 from rsft.peft.model.state_files import read_tensors, write_tensors
 from rsft.peft.modules.adapter_module import transformer_blocks
 from rsft.plugins.paper.authors.config import adapt_recipe, authors_task
-from rsft.plugins.paper.authors.process import AuthorsProcess, AuthorsTask
+from rsft.plugins.paper.authors.process import train_by_authors
 from rsft.recipe.schema import Recipe
 from rsft.study.trials import Trial
 from rsft.training.calibration import calibrate_bundle
 from rsft.training.finetune import make_bundle, member_recipe
 from rsft.training.runs.reader import hash_data
-from rsft.training.setup import TrainingSetup, set_up
+from rsft.training.setup import set_up
 from rsft.utils.atomic_files import write_text
 
 FOLDER = "authors"
@@ -44,96 +39,57 @@ def is_finished(folder: Path, recipe: Recipe) -> bool:
     return path.is_file() and path.read_text("utf-8") == hash_data(recipe.data)
 
 
-class AuthorsRuns:
-    """Runs of the authors' code in one process, which starts at the first run.
+def run_authors(checkout: Path, device: str, trial: Trial, folder: Path) -> bool:
+    """Train and evaluate a trial with the authors' code, unless it is finished.
+
+    Finished members of an ensemble are not trained again.
 
     Args:
         checkout: folder of metalora.
         device: "cpu" or "cuda".
+        trial: the trial.
+        folder: see `authors_folder`.
+
+    Returns:
+        False if the authors' code has no such method.
+
+    Raises:
+        RsftError: the code fails, or the chips or the weights cannot be used.
     """
-
-    def __init__(self, checkout: Path, device: str) -> None:
-        self._process = AuthorsProcess(checkout, device)
-        self._stack = ExitStack()
-        self._is_open = False
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
-        self._stack.close()
-
-    def run(self, trial: Trial, folder: Path) -> bool:
-        """Train and evaluate a trial with the authors' code, unless it is finished.
-
-        Finished members of an ensemble are not trained again.
-
-        Args:
-            trial: the trial.
-            folder: see `authors_folder`.
-
-        Returns:
-            False if the authors' code has no such method.
-
-        Raises:
-            RsftError: the code fails, or the chips or the weights cannot be used.
-        """
-        recipe = adapt_recipe(trial.recipe)
-        if is_finished(folder, recipe):
-            return True
-        bundles = []
-        for index in range(recipe.train.ensemble_size):
-            member = member_recipe(recipe, index)
-            setup = set_up(member)
-            depth = len(transformer_blocks(setup.classifier.adapted.vit))
-            task = authors_task(member, depth, folder / f"{member.name}.yaml")
-            if task is None:
-                return False
-            setup.classifier.load_learned_state(
-                self._learned_state(task, setup, folder / f"{member.name}.safetensors")
-            )
-            bundles.append(make_bundle(member, setup))
-        bundle = bundles[0]
-        if len(bundles) > 1:
-            bundle = combine_bundles(recipe, bundles)
-        calibrate_bundle(bundle, setup.train, setup.val, recipe.train.device).save(
-            folder / "bundle"
-        )
-        root = Path(recipe.data.root)
-        evaluate(
-            folder / "bundle",
-            root,
-            folder / "evaluation",
-            baselines=False,
-            representation=False,
-        )
-        write_text(folder / DATA_FILE, hash_data(recipe.data))
+    recipe = adapt_recipe(trial.recipe)
+    if is_finished(folder, recipe):
         return True
-
-    def _learned_state(
-        self, task: AuthorsTask, setup: TrainingSetup, path: Path
-    ) -> dict[str, Tensor]:
-        """Return the learned tensors of a member by the names of rsft.
-
-        The member is trained if their file is missing.
-        """
+    bundles = []
+    for index in range(recipe.train.ensemble_size):
+        member = member_recipe(recipe, index)
+        setup = set_up(member)
+        depth = len(transformer_blocks(setup.classifier.adapted.vit))
+        task = authors_task(member, depth, folder / f"{member.name}.yaml")
+        if task is None:
+            return False
+        path = folder / f"{member.name}.safetensors"
         if not path.is_file():
-            if not self._is_open:
-                self._stack.enter_context(self._process)
-                self._is_open = True
-            state = self._process.train(task).states[-1]
+            state = train_by_authors(checkout, device, task).states[-1]
             write_tensors(path, {name: x.contiguous() for name, x in state.items()}, {})
-        state, _ = read_tensors(path)
-        # alpha acts in outer steps only; all other passes, and so the test, have the
-        # constant scales of the start
-        ours = setup.classifier.learned_state()
-        learned = {name: x for name, x in ours.items() if name == "gamma"}
-        for name, tensor in state.items():
+        learned = setup.classifier.learned_state()
+        for name, tensor in read_tensors(path)[0].items():
+            # alpha acts in outer steps only; all other passes, and so the test, have
+            # the constant scales of the start
             if not name.endswith(".alpha"):
-                learned[name] = tensor.reshape(ours[name].shape)
-        return learned
+                learned[name] = tensor.reshape(learned[name].shape)
+        setup.classifier.load_learned_state(learned)
+        bundles.append(make_bundle(member, setup))
+    bundle = bundles[0]
+    if len(bundles) > 1:
+        bundle = combine_bundles(recipe, bundles)
+    bundle = calibrate_bundle(bundle, setup.train, setup.val, recipe.train.device)
+    bundle.save(folder / "bundle")
+    evaluate(
+        folder / "bundle",
+        Path(recipe.data.root),
+        folder / "evaluation",
+        baselines=False,
+        representation=False,
+    )
+    write_text(folder / DATA_FILE, hash_data(recipe.data))
+    return True

@@ -2,9 +2,9 @@
 
     python -m rsft.plugins.paper.authors.trainer CHECKOUT DEVICE
 
-`AuthorsProcess` starts it, writes one task per line, and reads result.pt after each
-answer. Model, loss, loops, optimizers, schedules and the start of the head
-are the authors', and so is the loading of SatMAE. Stand-ins replace the data sets, the
+`train_by_authors` starts it, writes the task, and reads result.pt. Model, loss, loops,
+optimizers, schedules and the start of the head are the authors', and so is the loading
+of SatMAE. Stand-ins replace the data sets, the
 tokenizer of CLIP (ftfy, regex), the reader of configurations (yacs, OmegaConf), loggers
 and DDP. Chips, other frozen weights, the start of the modules and the batches are those
 of rsft.
@@ -13,7 +13,6 @@ of rsft.
 from __future__ import annotations
 
 import contextlib
-import copy
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -298,9 +297,7 @@ def train(trainer: Any, start: dict[str, Tensor], every_step: bool) -> dict[str,
     return {"start": own_start, "losses": losses, "rates": rates, "states": states}
 
 
-def train_task(
-    authors: Any, config: Config, task: AuthorsTask, number: int
-) -> dict[str, Any]:
+def train_task(authors: Any, config: Config, task: AuthorsTask) -> dict[str, Any]:
     """Return the trace of a task, with the names and the axes of rsft."""
     setup, learner = task.prepare(sys.argv[2])
     tensors = learned_tensors(learner)
@@ -308,8 +305,8 @@ def train_task(
     start = {}
     for theirs, ours in names.items():
         start[theirs] = swap_axes(ours, tensors[ours]).contiguous()
-    torch.manual_seed(number)
-    config["head_init_folder"] = f"heads/{number}"
+    torch.manual_seed(0)
+    config["head_init_folder"] = "heads"
     backbone = use_frozen_network(authors, task, setup)
     settings = {"backbone": backbone, "prec": "fp32", "init_head": "class_mean"}
     config.merge(settings | {"output_dir": "output"} | dict(task.config))
@@ -326,42 +323,29 @@ def train_task(
         for group, rate in zip([*modules, head], trainer.sched.base_lrs, strict=True):
             group["lr"] = group["initial_lr"] = rate
     result = train(trainer, start, task.every_step)
-
-    def rename(state: dict[str, Tensor]) -> dict[str, Tensor]:
-        renamed = {}
-        for theirs, tensor in state.items():
+    for state in (result["start"], *result["states"]):
+        for theirs in list(state):
             name = names.get(theirs, theirs)
-            renamed[name] = swap_axes(name, tensor.cpu())
-        return renamed
-
-    return result | {
-        "start": rename(result["start"]),
-        "states": [rename(state) for state in result["states"]],
-    }
+            state[name] = swap_axes(name, state.pop(theirs).cpu())
+    return result
 
 
 def run_trainer() -> None:
-    """Train each task of the standard input, write result.pt, and answer a line."""
+    """Train the task of the standard input, and write result.pt."""
     checkout = sys.argv[1]
     for name, attributes in STAND_INS.items():
         sys.modules[name] = ModuleType(name)
         sys.modules[name].__dict__.update(attributes)
     sys.path.insert(0, checkout)
-    with contextlib.redirect_stdout(sys.stderr):
-        import trainer as authors  # type: ignore[import-not-found]
+    import trainer as authors  # type: ignore[import-not-found]
 
-        if Path(checkout, "utils/config_omega.py").is_file():
-            from utils.config_omega import cfg as config  # type: ignore[import-not-found]
-        else:
-            from utils.config import _C as config  # type: ignore[import-not-found]
+    if Path(checkout, "utils/config_omega.py").is_file():
+        from utils.config_omega import cfg as config  # type: ignore[import-not-found]
+    else:
+        from utils.config import _C as config  # type: ignore[import-not-found]
     authors.load_published = authors.load_vit_to_cpu
-    for number, line in enumerate(sys.stdin):
-        with contextlib.redirect_stdout(sys.stderr):
-            task = AuthorsTask(**json.loads(line))
-            torch.save(
-                train_task(authors, copy.deepcopy(config), task, number), "result.pt"
-            )
-        print("done", flush=True)
+    task = AuthorsTask(**json.load(sys.stdin))
+    torch.save(train_task(authors, config, task), "result.pt")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from rsft.errors import RequestError, RsftError
-from rsft.plugins.paper.authors.process import AuthorsProcess, require_checkout
+from rsft.plugins.paper.authors.process import require_checkout, train_by_authors
 from tools.reproduction.against_authors import (
     Row,
     compare,
@@ -68,9 +68,8 @@ def test_code_of_others_takes_the_batches_in_its_own_process(tmp_path):
     row = Row("head", "LIFT", recipe, {"num_epochs": 2}, {})
     task = task_of(tmp_path, row)
     ours = train_with_rsft(task)
-    with AuthorsProcess(tmp_path / "code") as process:
-        theirs = process.train(task)
-        again = process.train(task)
+    theirs = train_by_authors(tmp_path / "code", "cpu", task)
+    again = train_by_authors(tmp_path / "code", "cpu", task)
     assert all(
         torch.equal(a, b)
         for a, b in zip(
@@ -84,11 +83,8 @@ def test_code_of_others_takes_the_batches_in_its_own_process(tmp_path):
     ] and verdicts[0].largest < 1e-12
     assert not {"trainer", "datasets", "utils"} & sys.modules.keys()
     (tmp_path / "code/trainer.py").write_text("raise ValueError('no GPU')")
-    with (
-        AuthorsProcess(tmp_path / "code") as process,
-        pytest.raises(RsftError, match="authors failed") as error,
-    ):
-        process.train(task)
+    with pytest.raises(RsftError, match="authors failed") as error:
+        train_by_authors(tmp_path / "code", "cpu", task)
     assert "ValueError: no GPU" in error.value.hint
     with pytest.raises(RequestError, match="not those of LIFT at 661ead9") as error:
         require_checkout("LIFT", tmp_path / "code")

@@ -1,0 +1,42 @@
+"""Fill the templates (Jinja) of a package."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from rsft.utils.untrusted.documents import code_span, escape_markdown
+
+
+def fill_template(
+    package: str, template: str, *, escape: bool = False, **values: Any
+) -> str:
+    """Return the text of a template.
+
+    It has the filters `md` and `code` for Markdown, and `slug` for identifiers.
+
+    Args:
+        package: name of the package with the template.
+        template: its file name.
+        escape: whether values are escaped for XML and HTML.
+        values: values by their names in the template, which needs all of its names.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader(package, ""),
+        autoescape=escape,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.policies["json.dumps_kwargs"] = {}
+    environment.filters["md"] = escape_markdown
+    environment.filters["code"] = code_span
+    environment.filters["slug"] = _slug
+    return environment.get_template(template).render(values)
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^0-9A-Za-z_-]+", "-", text).strip("-")
