@@ -303,7 +303,7 @@ def _write_int8(
                 "precision": export_format.int8_float_precision,
             }
             if progress is not None:
-                progress(0, 0, "calibrating")
+                progress(0, len(chips), "calibrating")
             nodes = float_nodes(program, count)
             export_format.quantize(program, temporary, metadata, chips, nodes)
             path = temporary / export_format.file_name

@@ -149,8 +149,10 @@ class ByteResize(nn.Module):
             start = np.floor(positions).astype(np.int64)
             shares = positions - start
             column_shares = np.where((start < 0) | (start == side - 1), 0, shares)
-            self.first = np.clip(start, 0, side - 1).tolist()
-            self.second = np.clip(start + 1, 0, side - 1).tolist()
+            first = torch.from_numpy(np.clip(start, 0, side - 1))
+            second = torch.from_numpy(np.clip(start + 1, 0, side - 1))
+            self.register_buffer("first", first)
+            self.register_buffer("second", second)
             self.register_buffer("row_weights", _whole_weights(shares))
             self.register_buffer("column_weights", _whole_weights(column_shares))
 
@@ -167,13 +169,15 @@ class ByteResize(nn.Module):
                 return torch.floor((sums + 2) / 4)
             factor = np.float32(self.side // self.size)
             return torch.round(sums * float(1 / (factor * factor)))
+        first = cast(Tensor, self.first)
+        second = cast(Tensor, self.second)
         near, far = cast(Tensor, self.column_weights).unbind()
         exact = images.double()
-        sums = exact[..., self.first] * near + exact[..., self.second] * far
+        sums = exact[..., first] * near + exact[..., second] * far
         columns = torch.floor(sums / 16)
         near, far = cast(Tensor, self.row_weights)[..., None].unbind()
-        rows = torch.floor(columns[:, :, self.first] * near / 65536)
-        rows += torch.floor(columns[:, :, self.second] * far / 65536)
+        rows = torch.floor(columns[:, :, first] * near / 65536)
+        rows += torch.floor(columns[:, :, second] * far / 65536)
         return torch.floor((rows + 2) / 4).clip(0, 255).float()
 
 
@@ -221,8 +225,9 @@ class WholePipeline(nn.Module):
             views = VIEWS[self.views](images, self.size)
             # one copy of the network in the graph
             outputs = self.network(torch.cat(views))
-            shape = (len(views), len(pixels), -1)
-            logits, features = average_outputs(*(x.reshape(shape) for x in outputs))
+            logits, features = average_outputs(
+                *(x.reshape(len(views), -1, x.shape[1]) for x in outputs)
+            )
         probabilities = log_softmax(logits, self.temperature).exp().float()
         if not self.has_distance:
             return (probabilities,)

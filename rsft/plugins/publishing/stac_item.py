@@ -183,7 +183,7 @@ def render_item(
         torch_version = str(source.run["versions"]["torch"])
     if torch_version and not _SEMANTIC_VERSION.fullmatch(torch_version):
         torch_version = None
-    hyperparameters = {"seed": recipe.seed}
+    hyperparameters: dict[str, Any] = {"seed": recipe.seed}
     sections = recipe.model_dump(mode="json")
     for name in HYPERPARAMETER_SECTIONS:
         for key, value in (sections[name] or {}).items():
@@ -232,7 +232,7 @@ def render_item(
 def list_stac_bands(contract: Contract) -> list[dict[str, Any]]:
     """Return bands and computed planes as band objects of STAC 1.1."""
     unit = next(iter(contract.units))
-    pixels = {"description": contract.digital or unit}
+    pixels: dict[str, Any] = {"description": contract.digital or unit}
     if unit in DIGITAL_UNITS:
         pixels["data_type"] = unit
     if unit in _UNITS:
