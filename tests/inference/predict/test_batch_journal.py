@@ -50,7 +50,7 @@ def test_batches_with_other_columns_and_types(tmp_path):
     for number, batch in enumerate([empty, third, BATCH]):
         journal.record(number, batch)
     result = journal.collect()
-    expected = pd.concat([other, ROWS], ignore_index=True)
+    expected = pd.concat([other, ROWS], ignore_index=True).astype({"at": float})
     pd.testing.assert_frame_equal(
         result.rows[expected.columns], expected, check_dtype=False
     )
