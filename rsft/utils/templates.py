@@ -8,7 +8,7 @@ from typing import Any
 from rsft.utils.untrusted.documents import code_span, escape_markdown
 
 
-def fill_template(
+def render_template(
     package: str, template: str, *, escape: bool = False, **values: Any
 ) -> str:
     """Return the text of a template.

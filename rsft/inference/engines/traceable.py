@@ -83,7 +83,7 @@ def compare_outputs(
     return OutputDifference(largest, allowed, share, tolerance.limit)
 
 
-def check_outputs(
+def check_export_outputs(
     outputs: ClassifierOutputs,
     reference: ClassifierOutputs,
     tolerance: Tolerance,

@@ -233,7 +233,7 @@ def export_bundle(
     reference = traceable.compute_outputs(load_classifier(bundle, "cpu").predict, chips)
     with atomic_folder(output_dir) as temporary:
         outputs = export_format.write(bundle, temporary, metadata, chips)
-        metadata["checked"] = traceable.check_outputs(
+        metadata["checked"] = traceable.check_export_outputs(
             outputs, reference, tolerance, "PyTorch", source
         )
         write_export_metadata(temporary, metadata)

@@ -35,7 +35,7 @@ from rsft.inference.engines.traceable import (
     PARITY_CHIPS,
     TraceableNetwork,
     build_network,
-    check_outputs,
+    check_export_outputs,
     compute_outputs,
     trace,
 )
@@ -322,7 +322,7 @@ def write_whole_export(
         computed = export_format.run_pipeline(path, pixels)
         expected = _predict_pixels(bundle, pixels, unit)
         # without distances, the probabilities are compared twice
-        metadata["checked"] = check_outputs(
+        metadata["checked"] = check_export_outputs(
             ClassifierOutputs(computed[0], computed[-1]),
             ClassifierOutputs(expected[0], expected[-1]),
             TOLERANCE,

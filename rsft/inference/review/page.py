@@ -28,7 +28,7 @@ from rsft.inference.writers.layer import PredictionLayer
 from rsft.inference.writers.styles import class_colors
 from rsft.types import Bytes
 from rsft.utils.atomic_files import write_text
-from rsft.utils.templates import fill_template
+from rsft.utils.templates import render_template
 
 if TYPE_CHECKING:
     from rsft.scenes.raster import RasterScene
@@ -229,7 +229,7 @@ def write_review_page(
     folder = files("rsft.inference.review")
     script = "".join((folder / name).read_text("utf-8") for name in _SCRIPTS)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    page = fill_template(
+    page = render_template(
         "rsft.inference.review",
         "page.html",
         escape=True,

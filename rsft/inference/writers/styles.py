@@ -16,7 +16,7 @@ from rsft.inference.writers.layer import (
     PredictionLayer,
 )
 from rsft.types import LONLAT
-from rsft.utils.templates import fill_template
+from rsft.utils.templates import render_template
 
 _OUTLINE = "#202020"
 _GRAY = "#8c8c8c"
@@ -183,7 +183,7 @@ def sld_style(layer: PredictionLayer) -> str:
 
 
 def _render(template: str, layer: PredictionLayer, **values: Any) -> str:
-    text = fill_template(
+    text = render_template(
         "rsft.inference.writers",
         template,
         escape=True,

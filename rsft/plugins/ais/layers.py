@@ -17,7 +17,7 @@ from rsft.plugins.ais.match import AMBIGUOUS, NO_AIS, NO_DETECTION, AisMatch
 from rsft.scenes.locators import MATCHED
 from rsft.types import LONLAT
 from rsft.utils.atomic_files import atomic_file
-from rsft.utils.templates import fill_template
+from rsft.utils.templates import render_template
 
 _OBJECT_COLUMNS = ["object", "row", "col", "lon", "lat", "length_m", "heading_deg"]
 _REASON_COLUMNS = ["status", "reason", "geometry"]
@@ -128,7 +128,7 @@ def _add_points(table: pd.DataFrame, lon: str, lat: str) -> GeoDataFrame:
 
 def _make_style(layer: _Layer) -> str:
     """Return the QGIS style of a layer: one symbol per color."""
-    style = fill_template(
+    style = render_template(
         __package__,
         "ais.qml",
         escape=True,

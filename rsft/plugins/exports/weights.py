@@ -31,7 +31,7 @@ from rsft.models.outputs import ClassifierOutputs
 from rsft.peft.huggingface import bypasses_peft, export_peft, import_peft
 from rsft.utils.atomic_files import sha256, write_bytes, write_text
 from rsft.utils.licenses import UNKNOWN
-from rsft.utils.templates import fill_template
+from rsft.utils.templates import render_template
 
 HEAD_FILE = "head.safetensors"
 BASE_DIR = "base"
@@ -329,7 +329,7 @@ def _save_for_timm(
 
 def _write_readme(bundle: Bundle, folder: Path, **values: Any) -> None:
     """Fill the template readme.md.jinja of this package."""
-    text = fill_template(
+    text = render_template(
         __package__,
         "readme.md.jinja",
         bundle=bundle,

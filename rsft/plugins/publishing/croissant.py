@@ -31,7 +31,7 @@ from rsft.data.chips.store import (
 from rsft.errors import DataError
 from rsft.utils.atomic_files import check_is_free, sha256, write_text
 from rsft.utils.licenses import RESTRICTIONS, UNKNOWN, license_restrictions
-from rsft.utils.templates import fill_template
+from rsft.utils.templates import render_template
 
 Node = dict[str, Any]
 """A node of JSON-LD."""
@@ -185,7 +185,7 @@ def describe_store(store: ChipStore, publication: Publication = Publication()) -
     suffixes = sorted({PurePosixPath(path).suffix for path in table["path"]})
     other = "application/octet-stream"
     manifest = store.root / MANIFEST
-    text = fill_template(
+    text = render_template(
         __package__,
         "croissant.json.jinja",
         store=store,

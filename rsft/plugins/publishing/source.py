@@ -18,7 +18,7 @@ from rsft.metrics.intervals import Interval
 from rsft.models.bundle.bundle import Bundle, find_bundle
 from rsft.models.inspection.describe import EncoderOrigin, describe, find_encoder_origin
 from rsft.types import GROUPS
-from rsft.utils.templates import fill_template
+from rsft.utils.templates import render_template
 from rsft.utils.untrusted.documents import load_json
 
 MEASURES = {
@@ -119,7 +119,7 @@ def read_source(folder: Path) -> BundleSource:
 def fill_bundle_template(name: str, source: BundleSource, **values: Any) -> str:
     """Fill a template of this package with the description of a bundle."""
     bundle = source.bundle
-    return fill_template(
+    return render_template(
         __package__,
         name,
         source=source,
