@@ -91,18 +91,13 @@ def _choose_annotation(task: JsonObject, left_out: Counter[str]) -> JsonObject:
 
     An empty one without any.
     """
-    annotations = task.get("annotations", task.get("completions")) or []
-    usable = [item for item in annotations if not _is_canceled(item)]
+    annotations = task.get("annotations") or []
+    usable = [item for item in annotations if not item.get("was_cancelled")]
     left_out["canceled annotations"] += len(annotations) - len(usable)
     left_out["older annotations of the same task"] += max(0, len(usable) - 1)
     left_out["predictions"] += len(task.get("predictions") or ())
     left_out["tasks without an annotation"] += not usable
     return max(reversed(usable), key=_rank_annotation, default={})
-
-
-def _is_canceled(annotation: JsonObject) -> bool:
-    state = annotation.get("was_cancelled") or annotation.get("skipped")
-    return str(state).lower() == "true"
 
 
 def _rank_annotation(annotation: JsonObject) -> tuple[bool, str]:
