@@ -269,7 +269,6 @@ def _open_held_out(
             root,
             output_dir / CHIPS_DIR,
             val=0,
-            one_class=True,
             overwrite=True,
             progress=progress,
         )
