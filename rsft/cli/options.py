@@ -103,14 +103,6 @@ BundleArgument = Annotated[
     ),
     check_bundle,
 ]
-DescribedBundleArgument = Annotated[
-    Path,
-    Argument(
-        "Bundle folder, run folder, or runs/<recipe> for its newest run.",
-        access=Access.BUNDLE | Access.BESIDE,
-    ),
-    check_bundle,
-]
 OverridesArgument = Annotated[
     list[str] | None,
     Argument(
@@ -121,9 +113,6 @@ OverridesArgument = Annotated[
 WordArgument = Annotated[
     str,
     Argument("Only list entries whose name or description contains WORD.", "[WORD]"),
-]
-SplitOption = Annotated[
-    str | None, Option("Only chips of this split: train, val or test.")
 ]
 UnitOption = Annotated[str | None, Option(parse=unit_name)]
 NotATargetOption = Annotated[

@@ -374,13 +374,10 @@ class TrackSection(Section):
 
     @property
     def unneeded(self) -> dict[str, str]:
-        """The keys of trackers that are not used."""
-        hints = {}
-        if "mlflow" not in self.to:
-            hints["uri"] = "nothing: track.to has no mlflow"
-        if not set(self.to) - {"tensorboard"}:
-            hints["project"] = "nothing: track.to has no mlflow or wandb"
-        return hints
+        """The keys of trackers, if there are none."""
+        if self.to:
+            return {}
+        return dict.fromkeys(("project", "uri"), "nothing: track.to is empty")
 
 
 class Recipe(Section):

@@ -13,8 +13,17 @@ import typer
 from rsft.cli.data import RootArgument
 from rsft.cli.display import console as display
 from rsft.cli.display.console import console, show_paths
-from rsft.cli.options import OUT, BundleArgument, DescribedBundleArgument, documented
+from rsft.cli.options import OUT, BundleArgument, check_bundle, documented
 from rsft.utils.command_options import Access, Argument, Option
+
+DescribedBundleArgument = Annotated[
+    Path,
+    Argument(
+        "Bundle folder, run folder, or runs/<recipe> for its newest run.",
+        access=Access.BUNDLE | Access.BESIDE,
+    ),
+    check_bundle,
+]
 
 
 @documented

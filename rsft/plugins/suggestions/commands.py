@@ -47,7 +47,7 @@ def data_suggest(
     out: TableOption = None,
     bundle: Path | None = None,
     html: PageOption = None,
-    split: options.SplitOption = None,
+    split: str | None = None,
     overwrite: bool = False,
     as_json: bool = False,
 ) -> None:
@@ -62,6 +62,7 @@ def data_suggest(
     Args:
         source: Table that `rsft predict` wrote, or a chip store.
         count: Number of chips.
+        split: Only chips of this split: train, val or test.
         bundle: Bundle that contradicts labels of a chip store, or the one of a table in
             CSV, which has no training counts.
     """
