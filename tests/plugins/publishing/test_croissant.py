@@ -15,7 +15,6 @@ import pytest
 import requests
 
 from rsft.data.audit import (
-    AUDIT_FILE,
     AuditResult,
     audit_store,
     count_finding,
@@ -23,7 +22,7 @@ from rsft.data.audit import (
 )
 from rsft.data.chips.builder import build_store
 from rsft.data.chips.record import ChipRecord, StoreDescription
-from rsft.data.chips.store import PROVENANCE, SCHEMA, ChipStore
+from rsft.data.chips.store import AUDIT_FILE, PROVENANCE, SCHEMA, ChipStore
 from rsft.data.imagery.reader import IMAGE_SUFFIXES
 from rsft.errors import DataError, RequestError
 from rsft.plugins.publishing.croissant import (
