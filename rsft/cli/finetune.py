@@ -168,7 +168,7 @@ def _show_needs(request: FinetuneRequest) -> None:
 def _show_kept_run(folder: Path, request: FinetuneRequest) -> dict[str, Path]:
     """Show a complete run, and return its files; none if one is missing."""
     from rsft.cli.display.evaluation import show_evaluation
-    from rsft.evaluation.report.run_files import read_json
+    from rsft.evaluation.files import read_json
     from rsft.evaluation.schema import Evaluation
     from rsft.training.runs.reader import OUTPUTS, read_run_info
 

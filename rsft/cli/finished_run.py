@@ -8,9 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from rsft.evaluation.files import EVALUATION_FILE
+from rsft.evaluation.files import EVALUATION_FILE, read_json
 from rsft.evaluation.report.dataset import read_scene_maps
-from rsft.evaluation.report.run_files import read_json
 from rsft.evaluation.schema import MEASURES, Evaluation
 from rsft.inference.predict.predictor import Predictor
 from rsft.training.runs.writer import Run

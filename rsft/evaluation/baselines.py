@@ -153,16 +153,12 @@ def flatten_small_images(images: Iterable[Bytes], count: int) -> NDArray[np.floa
     """
     rows = np.empty((count, 0), np.float32)
     for index, image in enumerate(images):
+        planes: NDArray[Any] = image
         if image.shape[2] == 3:
             planes = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[:, :, None]
-        else:
-            planes = image
-        row = resize_image(
-            planes.astype(np.float32), (IMAGE_SIZE, IMAGE_SIZE), by_area=True
-        ).ravel()
-        if index:
-            rows = rows
-        else:
+        size = (IMAGE_SIZE, IMAGE_SIZE)
+        row = resize_image(planes.astype(np.float32), size, by_area=True).ravel()
+        if not index:
             rows = np.empty((count, row.size), np.float32)
         rows[index] = row
     return rows

@@ -1,18 +1,20 @@
-"""Write the files of an evaluation, and compare two evaluations chip by chip."""
+"""Write and read the files of an evaluation, and compare two chip by chip."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
 from rsft.errors import DataError, RequestError
+from rsft.evaluation.schema import Evaluation
 from rsft.metrics.comparison import PairedDifferences, compare_predictions
 from rsft.models.uncertainty.calibrator import ConfidenceEstimate
 from rsft.peft import Site
@@ -20,6 +22,8 @@ from rsft.training.runs.reader import find_newest_run
 from rsft.utils.atomic_files import atomic_file
 from rsft.utils.tables import read_parquet
 from rsft.utils.untrusted.documents import load_json
+
+T = TypeVar("T")
 
 EVALUATION_FILE = "metrics.json"
 PREDICTIONS_FILE = "predictions.parquet"
@@ -121,68 +125,85 @@ def compare_runs(first: Path, second: Path) -> Comparison:
         RequestError: an evaluation is missing, or the classes or the chips differ.
         DataError: a file of an evaluation is damaged.
     """
-    folders, metrics, tables = zip(*map(_read_evaluation, (first, second)), strict=True)
-    classes = metrics[0]["classes"]
-    if metrics[1]["classes"] != classes:
+    folder, evaluation, chips = _read_evaluation(first)
+    other_folder, other, others = _read_evaluation(second)
+    if other.classes != evaluation.classes:
         raise RequestError(
             "the two evaluations have different classes",
-            folders[1],
+            other_folder,
             "compare runs on the same classes",
         )
-    chips, others = tables
     if not chips["class"].equals(others["class"]):
         shared = len(chips.index.intersection(others.index))
         raise RequestError(
-            (
-                f"the evaluated chips differ: {len(chips):,} and {len(others):,} chips,"
-                f" {shared:,} in both"
-            ),
-            f"{folders[0]} and {folders[1]}",
+            f"the evaluated chips differ: {len(chips):,} and {len(others):,} chips,"
+            f" {shared:,} in both",
+            f"{folder} and {other_folder}",
             "evaluate both runs on the same split of the same data",
         )
-    index = {name: number for number, name in enumerate(classes)}
-    columns = (chips["predicted"], others["predicted"], chips["class"])
-    predicted, reference, labels = (
-        column.map(index).to_numpy(np.int64) for column in columns
+    index = {name: number for number, name in enumerate(evaluation.classes)}
+    paired = compare_predictions(
+        chips["predicted"].map(index).to_numpy(np.int64),
+        others["predicted"].map(index).to_numpy(np.int64),
+        chips["class"].map(index).to_numpy(np.int64),
+        evaluation.groups,
     )
-    paired = compare_predictions(predicted, reference, labels, metrics[0]["groups"])
-    method, other = (next(iter(values["methods"])) for values in metrics)
-    return Comparison(
-        str(folders[0]), str(folders[1]), (method, other), len(chips), paired
-    )
+    methods = (evaluation.method, other.method)
+    return Comparison(str(folder), str(other_folder), methods, len(chips), paired)
 
 
-def _read_evaluation(folder: Path) -> tuple[Path, dict[str, Any], pd.DataFrame]:
-    """Find an evaluation, and read its classes, methods, groups and predictions.
+def _read_evaluation(folder: Path) -> tuple[Path, Evaluation, pd.DataFrame]:
+    """Find an evaluation, and read it.
 
-    True and predicted class are by path of the chip.
+    Returns:
+        Its folder, metrics.json, and true and predicted class by path of the chip.
     """
     run = find_newest_run(folder)
-    names = (EVALUATION_FILE, PREDICTIONS_FILE)
-    folders = [
-        x
-        for x in (folder, run / "evaluation")
-        if all((x / name).is_file() for name in names)
-    ]
-    if not folders:
-        raise RequestError(
-            f"{EVALUATION_FILE} or {PREDICTIONS_FILE} is missing",
-            run,
-            "evaluate the run first: rsft evaluate",
-        )
-    path = folders[0] / EVALUATION_FILE
-    try:
-        metrics = load_json(path)
-        metrics = {key: metrics[key] for key in ("classes", "methods", "groups")}
-        path = folders[0] / PREDICTIONS_FILE
-        table = read_parquet(path, ["path", "class", "predicted"]).to_pandas()
-    # of damaged metadata, too
-    except (
+    for candidate in (folder, run / "evaluation"):
+        path = candidate / PREDICTIONS_FILE
+        if path.is_file() and (candidate / EVALUATION_FILE).is_file():
+            evaluation = read_json(candidate / EVALUATION_FILE, Evaluation)
+            table = read_file(path, _read_predictions)
+            return candidate, evaluation, table.set_index("path").sort_index()
+    raise RequestError(
+        f"{EVALUATION_FILE} or {PREDICTIONS_FILE} is missing",
+        run,
+        "evaluate the run first: rsft evaluate",
+    )
+
+
+def _read_predictions(path: Path) -> pd.DataFrame:
+    return read_parquet(path, ["path", "class", "predicted"]).to_pandas()
+
+
+def read_json(path: Path, kind: type[T]) -> T:
+    """Read a JSON file as a pydantic model or a type that pydantic supports.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    return read_file(
+        path, lambda path: TypeAdapter(kind).validate_python(load_json(path))
+    )
+
+
+def read_file(path: Path, reader: Callable[[Path], T]) -> T:
+    """Read a file of a run.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    errors = (
         ValueError,
-        KeyError,
         TypeError,
+        KeyError,
         OSError,
+        RecursionError,
         pa.ArrowException,
-    ) as error:
-        raise DataError("the file is damaged", path, "evaluate again") from error
-    return folders[0], metrics, table.set_index("path").sort_index()
+    )
+    try:
+        return reader(path)
+    except errors as error:  # of json, pydantic, pandas and Arrow
+        raise DataError(
+            f"{path.name} is damaged ({error})", path, "run the job that wrote it again"
+        ) from error

@@ -3,6 +3,7 @@
 `rsft evaluate` writes it and `rsft report` reads it.
 """
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -254,27 +255,19 @@ class Evaluation(BaseModel):
 
     @model_validator(mode="after")
     def _check_lengths(self) -> Self:
-        lengths = {
-            len(self.train_counts),
-            len(self.confusion),
-            *map(len, self.confusion),
-        }
-        lengths |= {
-            len(values)
-            for summary in self.methods.values()
-            for values in (summary.recall, summary.precision)
-        }
-        lengths |= {
-            len(level.by_class)
-            for level in (self.confidence.coverage if self.confidence else ())
-        }
-        if lengths != {len(self.classes)}:
+        lists: list[Sequence[Any]] = [
+            self.train_counts,
+            self.confusion,
+            *self.confusion,
+        ]
+        for summary in self.methods.values():
+            lists += [summary.recall, summary.precision]
+            if set(summary.recall) <= {None}:
+                raise ValueError("no class has a recall")
+        if self.confidence:
+            lists += [level.by_class for level in self.confidence.coverage]
+        if set(map(len, lists)) != {len(self.classes)}:
             raise ValueError("a list does not have one entry per class")
-        if any(
-            len(summary.absent) == len(self.classes)
-            for summary in self.methods.values()
-        ):
-            raise ValueError("no class has a recall")
         return self
 
     @property
@@ -297,11 +290,9 @@ class Evaluation(BaseModel):
     @property
     def baselines(self) -> dict[str, AccuracySummary]:
         """Accuracy of each baseline."""
-        return {
-            name: summary
-            for name, summary in self.methods.items()
-            if name != self.method
-        }
+        baselines = dict(self.methods)
+        del baselines[self.method]
+        return baselines
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object of metrics.json."""

@@ -154,13 +154,13 @@ def summarize_accuracy(
     )
     recall = _ratio(hits, truth)
     scores: dict[str, Any] = {"ece": None}
+    scores |= {name: intervals.get(name) for name in ("avg", *GROUPS)}
     if is_probability:
-        scores = _probability_scores(outputs, labels, rng, resamples)
+        scores |= _probability_scores(outputs, labels, rng, resamples)
     return AccuracySummary(
         micro=intervals["micro"],
         macro=intervals["macro"],
         macro_f1=intervals["macro_f1"],
-        **{name: intervals.get(name) for name in ("avg", *GROUPS)},
         harmonic=harmonic_mean(recall[truth > 0].tolist()),
         recall=_without_nan(recall),
         precision=_without_nan(_ratio(hits, predicted)),
@@ -226,10 +226,11 @@ def _probability_scores(
     loss_means, resampled_losses = _class_means(losses, labels, rng, resamples)
     return {
         "top2": percentile_interval(
-            hit_means @ counts / len(labels), resampled_hits @ counts / len(labels)
+            float(hit_means @ counts / len(labels)),
+            resampled_hits @ counts / len(labels),
         ),
         "log_loss": percentile_interval(
-            loss_means.mean(), resampled_losses.mean(axis=1)
+            float(loss_means.mean()), resampled_losses.mean(axis=1)
         ),
         "ece": expected_calibration_error(probabilities, labels),
     }

@@ -157,23 +157,19 @@ class Classifier(nn.Module):
         self.adapted = adapted
         self.head = head
         self.pool = pool
-        if isinstance(head, HeadAverage):
-            adapted.output_blocks = tuple(map(int, head.blocks))
-        else:
-            adapted.output_blocks = ()
+        blocks = head.blocks if isinstance(head, HeadAverage) else ()
+        adapted.output_blocks = tuple(map(int, blocks))
 
-    def features(self, x: Tensor, stage: int | None = None) -> Tensor:
+    def features(self, x: Tensor) -> Tensor:
         """Return pooled features (B, D).
 
         Args:
             x: images (B, P, S, S), or the output of `adapted.run_frozen_prefix` (B, N,
                 D).
-            stage: the stage that was passed to `run_frozen_prefix` (default: the first
-                adapted stage).
         """
-        return self.final_features(self.head_inputs(x, stage))
+        return self.final_features(self.head_inputs(x))
 
-    def head_inputs(self, x: Tensor, stage: int | None = None) -> Tensor:
+    def head_inputs(self, x: Tensor) -> Tensor:
         """Return what the head reads.
 
         These are the pooled features and, for a `HeadAverage`, those of its earlier
@@ -183,13 +179,12 @@ class Classifier(nn.Module):
             Features side by side, (B, D) or (B, heads * D).
         """
         if x.ndim == 4:
-            x = self.adapted.run_frozen_prefix(x, stage)
+            x = self.adapted.run_frozen_prefix(x)
         x, *block_tokens = self.adapted.run_suffix_with_blocks(
-            x, class_token_only=self.pool == "token", stage=stage
+            x, class_token_only=self.pool == "token"
         )
-        return self.join_features(
-            _pool(cast(VisionTransformer, self.adapted.vit), x, self.pool), block_tokens
-        )
+        vit = cast(VisionTransformer, self.adapted.vit)
+        return self.join_features(_pool(vit, x, self.pool), block_tokens)
 
     def join_features(self, features: Tensor, block_tokens: Sequence[Tensor]) -> Tensor:
         """Append the mean patch tokens of earlier blocks to the pooled features.
@@ -203,12 +198,11 @@ class Classifier(nn.Module):
         """
         if not block_tokens:
             return features
-        means = [
-            self.adapted.patch_tokens(tokens).mean(dim=1) for tokens in block_tokens
-        ]
-        return torch.cat(
-            [features, *(mean.to(features.dtype) for mean in means)], dim=1
-        )
+        parts = [features]
+        for tokens in block_tokens:
+            mean = self.adapted.patch_tokens(tokens).mean(dim=1)
+            parts.append(mean.to(features.dtype))
+        return torch.cat(parts, dim=1)
 
     def final_features(self, head_inputs: Tensor) -> Tensor:
         """Return the pooled features (B, D) in the output of `head_inputs`."""
@@ -218,9 +212,9 @@ class Classifier(nn.Module):
         """Return the logits (B, C) of images."""
         return self.predict(x).logits
 
-    def predict(self, x: Tensor, stage: int | None = None) -> Prediction:
+    def predict(self, x: Tensor) -> Prediction:
         """Return logits (B, C) and features (B, D); arguments as in `features`."""
-        inputs = self.head_inputs(x, stage)
+        inputs = self.head_inputs(x)
         return Prediction(self.head(inputs), self.final_features(inputs))
 
     @property
@@ -239,15 +233,15 @@ class Classifier(nn.Module):
         Raises:
             WeightsError: keys or shapes do not fit.
         """
-        head = {
-            key.removeprefix("head."): value
-            for key, value in state.items()
-            if key.startswith("head.")
-        }
+        adapter = {}
+        head = {}
+        for name, tensor in state.items():
+            if name.startswith("head."):
+                head[name.removeprefix("head.")] = tensor
+            else:
+                adapter[name] = tensor
         try:
-            self.adapted.load_adapter_state(
-                {k: v for k, v in state.items() if not k.startswith("head.")}
-            )
+            self.adapted.load_adapter_state(adapter)
             self.head.load_state_dict(head)
         except (ValueError, RuntimeError) as error:
             raise WeightsError(
@@ -396,9 +390,8 @@ def with_tta(
     """
     if evaluate.tta == "none":
         return model, contract
-    return TestTimeAugmentation(
-        model, contract.size, VIEWS[evaluate.tta]
-    ), tta_contract(contract, evaluate)
+    views = TestTimeAugmentation(model, contract.size, VIEWS[evaluate.tta])
+    return views, tta_contract(contract, evaluate)
 
 
 def tta_warning(recipe: Recipe, units: Iterable[str]) -> str:
@@ -565,8 +558,7 @@ def build_head(width: int, classes: int, section: HeadSection) -> nn.Module:
     """Build a head with random weights: linear, cosine, or a `HeadAverage`."""
 
     def build() -> nn.Module:
-        is_cosine = section.kind == "cosine"
-        if is_cosine:
+        if section.kind == "cosine":
             return CosineHead(width, classes, section.logit_scale)
         return nn.Linear(width, classes)
 
@@ -659,12 +651,11 @@ def choose_device(name: str) -> torch.device:
     Raises:
         RequestError: "cuda" on a machine without a GPU.
     """
-    if name == "cuda" and not torch.cuda.is_available():
+    has_gpu = torch.cuda.is_available()
+    if name == "cuda" and not has_gpu:
         raise RequestError(
             "this machine has no CUDA device",
             "--device or train.device",
             "use auto or cpu",
         )
-    return torch.device(
-        "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"
-    )
+    return torch.device("cuda" if has_gpu and name != "cpu" else "cpu")

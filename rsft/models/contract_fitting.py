@@ -47,15 +47,11 @@ def fit_contract(
         DataError: a chip cannot be read, or its unit cannot be converted.
     """
     planes = encoder.bands
-    network_unit: str | None = data.unit
     is_physical = encoder.unit != "uint8"
-    if not network_unit and is_physical:
-        network_unit = encoder.unit
+    network_unit = data.unit or (encoder.unit if is_physical else None)
     target_units = {}
     for unit in units:
-        meaning = unit
-        if data.declare and unit in DIGITAL_UNITS:
-            meaning = data.declare
+        meaning = data.declare if data.declare and unit in DIGITAL_UNITS else unit
         target_units[unit] = (meaning, network_unit or meaning)
     option: Any = data.stretch
     if not isinstance(option, str):
@@ -98,11 +94,9 @@ def common_side(sides: Sequence[int]) -> int | None:
     Args:
         sides: longer side of each chip.
     """
-    if not sides:
-        return None
-    side, count = Counter(sides).most_common(1)[0]
-    if 2 * count >= len(sides):
-        return side
+    for side, count in Counter(sides).most_common(1):
+        if 2 * count >= len(sides):
+            return side
     return None
 
 

@@ -5,6 +5,7 @@ Engines without PyTorch need them too, so this module does not import it.
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -56,8 +57,7 @@ VIEWS: dict[str, TakeViews] = {
     "mirror": lambda images, size: add_mirror_images([images]),
     "turns": lambda images, size: [
         array_namespace(view).rot90(view, turns, (2, 3))
-        for view in add_mirror_images([images])
-        for turns in range(4)
+        for view, turns in product(add_mirror_images([images]), range(4))
     ],
 }
 """The views of a chip by the value of `evaluate.tta`."""
@@ -91,6 +91,5 @@ def average_outputs(logits: Sequence[Any], features: Sequence[Any]) -> tuple[Any
     """
     namespace = array_namespace(logits[0])
     logs = namespace.stack([member - log_sum_exp(member, 1) for member in logits])
-    return log_sum_exp(logs, 0)[0] - math.log(len(logs)), namespace.stack(
-        list(features)
-    ).mean(0)
+    mean_logits = log_sum_exp(logs, 0)[0] - math.log(len(logs))
+    return mean_logits, namespace.stack(list(features)).mean(0)

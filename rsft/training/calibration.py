@@ -10,8 +10,8 @@ from rsft.data.loading.batches import ChipImages
 from rsft.metrics.accuracy import summarize_accuracy
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.outputs import ClassifierOutputs
-from rsft.models.uncertainty.calibrator import COVERAGE, Calibrator, ValidationChips
-from rsft.models.uncertainty.statistics import log_softmax, min_calibration_chips
+from rsft.models.uncertainty.calibrator import COVERAGE, Calibrator
+from rsft.models.uncertainty.statistics import min_calibration_chips
 from rsft.training.classify import classify_chips
 from rsft.types import GROUPS, Indices, Progress
 
@@ -75,9 +75,6 @@ def calibrate_bundle(
         fitted.features,
         train_features=train_outputs.features,
         train_labels=train.labels[train_indices],
-    )
-    validation = ValidationChips.from_probabilities(
-        np.exp(log_softmax(fitted.logits, calibrator.temperature)),
         positions=selected,
         groups=val_groups[selected],
         trained_groups=train_groups,
@@ -89,9 +86,7 @@ def calibrate_bundle(
     )
     metrics: dict[str, Any] = {"split": "val", "chips": len(val.labels)}
     metrics |= {name: asdict(x) for name in _MEASURES if (x := getattr(summary, name))}
-    return replace(
-        bundle, calibrator=replace(calibrator, validation=validation), metrics=metrics
-    )
+    return replace(bundle, calibrator=calibrator, metrics=metrics)
 
 
 def select_calibration_chips(

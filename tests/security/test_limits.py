@@ -14,7 +14,7 @@ from rsft.data.datasets.formats.label_rows import read_numbered_lines
 from rsft.data.datasets.formats.label_table import LabelTable
 from rsft.data.imagery.vectors import read_geojson
 from rsft.errors import DataError
-from rsft.evaluation.report.run_files import read_json
+from rsft.evaluation.files import read_json
 from rsft.inference.corrections.corrected_table import read_corrected_table
 from rsft.inference.engines.export_metadata import read_export_metadata
 from rsft.models.bundle.bundle import read_index

@@ -22,8 +22,7 @@ from typing import Annotated
 
 import typer
 
-from rsft.evaluation.files import EVALUATION_FILE
-from rsft.evaluation.report.run_files import read_json
+from rsft.evaluation.files import EVALUATION_FILE, read_json
 from rsft.evaluation.schema import Evaluation
 from rsft.metrics.intervals import Interval
 from rsft.plugins.demo.prepare import (

@@ -13,7 +13,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from rsft.data.imagery.bands import required_bands
 from rsft.data.imagery.chip_spec import ChipSpec
-from rsft.data.imagery.input_transform import InputTransform
+from rsft.data.imagery.input_transform import MAX_CROP_SIDE, InputTransform
 from rsft.data.imagery.stretch import PlaneStatistics, Stretches
 from rsft.types import Bytes, Names, Pixels
 
@@ -46,6 +46,7 @@ class Contract(InputTransform, ChipSpec):
 
     units: Stretches
     statistics: PlaneStatistics = Field(default={})
+    side: int | None = Field(default=None, ge=1, le=MAX_CROP_SIDE)
 
     @model_serializer(mode="wrap")
     def _order(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -1,18 +1,26 @@
 """How a chip becomes the input of a network: planes, stretch, size, normalization."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field, FiniteFloat
 
 from rsft.data.imagery.bands import compute_planes
 from rsft.data.imagery.document import StoredDocument
 from rsft.data.imagery.resize import center_crop, resize_image
 from rsft.data.imagery.stretch import Stretches
 from rsft.data.imagery.units import convert_unit
-from rsft.types import Bytes, Names, Pixels
+from rsft.types import Bytes, Pixels
+
+MAX_INPUT_SIDE = 4096
+MAX_CROP_SIDE = 8192
+MAX_PLANES = 256
+MAX_PLANE_LENGTH = 500
+"""Limits of a contract in a bundle, which are checked before any memory is allocated:
+pixels, pixels, planes, and letters of the expression of a plane."""
 
 _MIN_DEVIATION = 5 / 255
 """Added to the standard deviation of a chip, 0-1: otherwise an empty chip would become
@@ -36,11 +44,13 @@ class InputTransform(StoredDocument):
     """
 
     units: Stretches
-    planes: Names
-    crop: int | None
-    size: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    planes: tuple[Annotated[str, Field(max_length=MAX_PLANE_LENGTH)], ...] = Field(
+        min_length=1, max_length=MAX_PLANES
+    )
+    crop: int | None = Field(ge=1, le=MAX_CROP_SIDE)
+    size: int = Field(ge=1, le=MAX_INPUT_SIDE)
+    mean: tuple[FiniteFloat, ...]
+    std: tuple[Annotated[FiniteFloat, Field(gt=0)], ...]
     chip_standard: bool = False
 
     @property

@@ -17,8 +17,9 @@ from rsft.data.audit import read_audits
 from rsft.data.chips.store import AUDIT_FILE, DATASET, MANIFEST, SPLITS, ChipStore
 from rsft.data.loading.packing import load_packed_images
 from rsft.errors import DataError, RequestError
+from rsft.evaluation.files import read_json
 from rsft.evaluation.report.render import pluralize
-from rsft.evaluation.report.run_files import RunFiles, read_json
+from rsft.evaluation.report.run_files import RunFiles
 from rsft.models.bundle.bundle import Bundle
 from rsft.types import GROUPS, Progress
 from rsft.utils.atomic_files import atomic_folder, sha256

@@ -1,22 +1,22 @@
 """Read and check the files of a run folder."""
 
 import io
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import pandas as pd
-import pyarrow as pa
-from pydantic import BaseModel, Field, FiniteFloat, TypeAdapter
+from pydantic import BaseModel, Field, FiniteFloat
 
-from rsft.errors import DataError, RequestError
+from rsft.errors import RequestError
 from rsft.evaluation.files import (
     CONTRIBUTIONS_FILE,
     EMBEDDING_FILE,
     EVALUATION_FILE,
     PREDICTIONS_FILE,
+    read_file,
+    read_json,
 )
 from rsft.evaluation.schema import Count, Evaluation
 from rsft.models.bundle.bundle import INDEX_FILE, SourceLicense, read_licenses
@@ -30,9 +30,7 @@ from rsft.training.runs.reader import (
 )
 from rsft.training.runs.replay_file import REPLAY_FILE, Replay, read_replay
 from rsft.utils.tables import Column, check_columns, read_parquet
-from rsft.utils.untrusted.documents import load_json, read_regular
-
-T = TypeVar("T")
+from rsft.utils.untrusted.documents import read_regular
 
 _MEASURES = (
     "train_loss",
@@ -253,15 +251,6 @@ def read_run_files(folder: Path) -> RunFiles:
     )
 
 
-def read_json(path: Path, kind: type[T]) -> T:
-    """Read a JSON file as a pydantic model or a type that pydantic supports.
-
-    Raises:
-        DataError: the file is damaged.
-    """
-    return _read(path, lambda path: TypeAdapter(kind).validate_python(load_json(path)))
-
-
 def _read_table(path: Path, columns: list[Column]) -> pd.DataFrame | None:
     """Read a table and check its columns; None if missing or without rows."""
 
@@ -281,24 +270,7 @@ def _read_table(path: Path, columns: list[Column]) -> pd.DataFrame | None:
             **{name: pd.to_numeric(table[name], errors="coerce") for name in numbers}
         )
 
-    table = _read(path, read) if path.is_file() else None
+    table = read_file(path, read) if path.is_file() else None
     if table is None or table.empty:
         return None
     return table
-
-
-def _read(path: Path, reader: Callable[[Path], T]) -> T:
-    errors = (
-        ValueError,
-        TypeError,
-        KeyError,
-        OSError,
-        RecursionError,
-        pa.ArrowException,
-    )
-    try:
-        return reader(path)
-    except errors as error:  # of json, pydantic, pandas and Arrow
-        raise DataError(
-            f"{path.name} is damaged ({error})", path, "run the job that wrote it again"
-        ) from error

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
 from collections import UserDict
 from collections.abc import Iterable, MutableMapping, Sequence
@@ -97,42 +96,22 @@ def license_sentences(
 
     A sentence is None if there is nothing to say.
     """
-    named = {entry: f"{entry.source} {entry.name}".strip() for entry in licenses}
-    stated = {
-        entry: [name for name in entry.restrictions if name != UNKNOWN]
-        for entry in named
-    }
-    parts = [
-        f"{', '.join(names)} ({named[entry]})"
-        for entry, names in stated.items()
-        if names
-    ]
-    unknown = dict.fromkeys(
-        source for entry, source in named.items() if UNKNOWN in entry.restrictions
-    )
-    return (
-        (
-            f"licenses restrict the use of this bundle: {'; '.join(parts)}"
-            if parts
-            else None
-        ),
-        (
-            f"the license or its terms are unknown: {', '.join(unknown)}"
-            if unknown
-            else None
-        ),
-    )
+    restricted = []
+    unknown = {}
+    for entry in licenses:
+        name = f"{entry.source} {entry.name}".strip()
+        stated = [x for x in entry.restrictions if x != UNKNOWN]
+        if stated:
+            restricted.append(f"{', '.join(stated)} ({name})")
+        if len(stated) < len(entry.restrictions):
+            unknown[name] = entry
+    warning = f"licenses restrict the use of this bundle: {'; '.join(restricted)}"
+    note = f"the license or its terms are unknown: {', '.join(unknown)}"
+    return warning if restricted else None, note if unknown else None
 
 
 BUNDLE_FORMAT = 3
 """Version of the layout. Others are rejected."""
-
-MAX_INPUT_SIDE = 4096
-MAX_CROP_SIDE = 8192
-MAX_PLANES = 256
-MAX_PLANE_LENGTH = 500
-"""Limits of a contract in a bundle: pixels, pixels, planes, and letters of the
-expression of a plane."""
 
 INDEX_FILE = "bundle.json"
 
@@ -193,19 +172,14 @@ class BundleIndex(BaseModel):
 
     @model_validator(mode="after")
     def _check_consistency(self) -> Self:
-        if len(set(self.classes)) != len(self.classes) or len(self.train_counts) != len(
-            self.classes
-        ):
+        count = len(set(self.classes))
+        if not count == len(self.classes) == len(self.train_counts):
             raise ValueError("each class needs one name and one count")
-        if not {name for names in self.groups.values() for name in names} <= set(
-            self.classes
-        ):
+        grouped = set[str]().union(*self.groups.values())
+        if not grouped <= set(self.classes):
             raise ValueError("a group names an unknown class")
-        if (
-            not {WEIGHTS_FILE, RECIPE_FILE}
-            <= set(self.files)
-            <= {WEIGHTS_FILE, RECIPE_FILE, CONFIDENCE_FILE}
-        ):
+        needed = {WEIGHTS_FILE, RECIPE_FILE}
+        if not needed <= self.files.keys() <= {*needed, CONFIDENCE_FILE}:
             raise ValueError(
                 f"the files of a bundle are {WEIGHTS_FILE}, {RECIPE_FILE} and"
                 f" {CONFIDENCE_FILE}"
@@ -215,50 +189,25 @@ class BundleIndex(BaseModel):
 
 
 def _check_contract(contract: Contract) -> None:
-    """Check the numbers of a contract before any memory is allocated for them.
+    """Check units and planes of a contract.
 
     Raises:
-        ValueError: a size is not within its limits, a list has not one entry per plane,
-            or a unit or band is unknown or missing.
+        ValueError: a list has not one entry per plane, or a unit or band is unknown or
+            missing.
     """
     if not contract.units:
         raise ValueError("contract.units is empty; it must have at least one unit")
     unknown = {*contract.units, contract.digital or "uint8"} - UNIT_DTYPES.keys()
     if unknown:
         raise ValueError(f"contract has unknown units: {', '.join(unknown)}")
-    for key, largest in (
-        ("size", MAX_INPUT_SIDE),
-        ("crop", MAX_CROP_SIDE),
-        ("side", MAX_CROP_SIDE),
-    ):
-        pixels = getattr(contract, key)
-        if pixels is not None and not 1 <= pixels <= largest:
-            raise ValueError(
-                f"contract.{key} is {pixels:,}; it must be from 1 to {largest:,}"
-            )
+    lists: dict[str, Sequence[Any]] = {"mean": contract.mean, "std": contract.std}
+    lists |= {f"units.{unit}": x for unit, x in contract.units.items()}
     count = len(contract.planes)
-    if not 1 <= count <= MAX_PLANES or any(
-        len(plane) > MAX_PLANE_LENGTH for plane in contract.planes
-    ):
-        raise ValueError(
-            f"contract.planes must be 1 to {MAX_PLANES} expressions of up to"
-            f" {MAX_PLANE_LENGTH} letters"
-        )
-    lists = {"mean": contract.mean, "std": contract.std} | {
-        f"units.{x}": y for x, y in contract.units.items()
-    }
     for name, values in lists.items():
         if len(values) != count:
             raise ValueError(
                 f"contract.{name} has {len(values)} entries for {count} planes"
             )
-    if not all(0 < value < math.inf for value in contract.std) or not all(
-        map(math.isfinite, contract.mean)
-    ):
-        raise ValueError(
-            "contract.mean and contract.std must be finite numbers, and those of std"
-            " more than 0"
-        )
     try:
         check_planes(contract.planes, contract.bands)
     except RequestError as error:
@@ -481,11 +430,11 @@ class Bundle:
     @property
     def members(self) -> list[dict[str, Tensor]]:
         """The learned tensors of each run; a bundle averages one or more runs."""
-        if not all(key.startswith(_RUNS) for key in self.tensors):
-            return [dict(self.tensors)]
         members: dict[int, dict[str, Tensor]] = {}
         for key, tensor in self.tensors.items():
-            number, _, name = key.removeprefix(_RUNS).partition(".")
+            number, name = "0", key
+            if key.startswith(_RUNS):
+                _, number, name = key.split(".", 2)
             members.setdefault(int(number), {})[name] = tensor
         return [members[number] for number in sorted(members)]
 
@@ -528,20 +477,20 @@ def combine_bundles(recipe: Recipe, bundles: Sequence[Bundle]) -> Bundle:
         WeightsError: the runs have different data or backbones.
     """
     first = bundles[0]
-    expected = (first.classes, first.contract, first.backbone_sha256)
-    if any(
-        (other.classes, other.contract, other.backbone_sha256) != expected
-        for other in bundles[1:]
-    ):
-        raise WeightsError(
-            "the runs to average have different data or backbones",
-            hint="train them again",
-        )
-    tensors = {
-        f"{_RUNS}{i}.{key}": value
-        for i, bundle in enumerate(bundles)
-        for key, value in bundle.tensors.items()
-    }
+    for other in bundles[1:]:
+        if (other.classes, other.contract, other.backbone_sha256) != (
+            first.classes,
+            first.contract,
+            first.backbone_sha256,
+        ):
+            raise WeightsError(
+                "the runs to average have different data or backbones",
+                hint="train them again",
+            )
+    tensors = {}
+    for number, bundle in enumerate(bundles):
+        for name, tensor in bundle.tensors.items():
+            tensors[f"{_RUNS}{number}.{name}"] = tensor
     return replace(
         first, recipe=recipe, tensors=tensors, metrics={}, calibrator=None, sha256=""
     )
@@ -568,25 +517,18 @@ def read_verified_bundle(folder: Path, index: BundleIndex, digest: str) -> Bundl
 
     try:
         tensors = TensorFile(folder / WEIGHTS_FILE)
+        calibrator = None
         if CONFIDENCE_FILE in index.files:
-            arrays = load_arrays(folder / CONFIDENCE_FILE)
-        else:
-            arrays = None
-        if arrays is None:
-            calibrator = None
-        else:
-            calibrator = Calibrator.from_tensors(arrays)
+            calibrator = Calibrator.from_tensors(load_arrays(folder / CONFIDENCE_FILE))
     except (SafetensorError, KeyError, ValueError) as error:
         raise WeightsError(
             f"the tensors cannot be read: {error}", folder, COPY_HINT
         ) from error
-    if any(
-        name.startswith(_RUNS) and not _NAME_WITH_RUN.fullmatch(name)
-        for name in tensors.names
-    ):
-        raise WeightsError(
-            "the name of a tensor has no number of its run", folder, COPY_HINT
-        )
+    for name in tensors.names:
+        if name.startswith(_RUNS) and not _NAME_WITH_RUN.fullmatch(name):
+            raise WeightsError(
+                "the name of a tensor has no number of its run", folder, COPY_HINT
+            )
     return Bundle(
         recipe=load_recipe(folder / RECIPE_FILE),
         **{name: getattr(index, name) for name in _INDEXED},
@@ -620,16 +562,10 @@ def find_bundle(folder: Path) -> Path:
     Raises:
         RequestError: `folder` contains no bundle.
     """
-    if folder.is_dir():
-        numbered = [path for path in folder.iterdir() if path.name.isdecimal()]
-    else:
-        numbered = []
+    numbered = [path for path in folder.glob("*") if path.name.isdecimal()]
     newest_first = sorted(numbered, key=lambda path: int(path.name), reverse=True)
-    for candidate in (
-        folder,
-        folder / "bundle",
-        *(path / "bundle" for path in newest_first),
-    ):
+    runs = [folder, *newest_first]
+    for candidate in (folder, *(run / "bundle" for run in runs)):
         if (candidate / INDEX_FILE).is_file():
             return candidate
     raise RequestError(

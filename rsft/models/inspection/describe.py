@@ -102,7 +102,9 @@ def describe(bundle: Bundle) -> dict[str, Any]:
         the data); method (its recipe keys); metrics; confidence (None without a
         calibrator).
     """
-    group_of = {name: group for group, names in bundle.groups.items() for name in names}
+    group_of = {}
+    for group, names in bundle.groups.items():
+        group_of |= dict.fromkeys(names, group)
     calibrator = bundle.calibrator
     confidence = calibrator and {
         "temperature": round(calibrator.temperature, 6),
@@ -139,8 +141,8 @@ def describe_contract(contract: Contract) -> dict[str, str]:
 
     Returns:
         Subject -> description; the subjects are bands, unit, inputs, size, spacing, one
-        stretch for each unit, and
-            clipping if training chips lost their brightest pixels.
+        stretch for each unit, and clipping if training chips lost their brightest
+        pixels.
     """
     planes = contract.planes
     inputs = ", ".join(planes)
@@ -168,15 +170,22 @@ def describe_contract(contract: Contract) -> dict[str, str]:
         sentences["unit"] += f"; digital numbers are {contract.digital}"
     if contract.spacing_m:
         sentences["spacing"] = f"{contract.spacing_m:.4g} m per pixel"
+    sentences |= _describe_stretches(contract)
+    if contract.clipping_note:
+        sentences["clipping"] = contract.clipping_note
+    return sentences
+
+
+def _describe_stretches(contract: Contract) -> dict[str, str]:
+    sentences = {}
     for unit, stretches in contract.units.items():
         texts = [_describe_stretch(stretch) for stretch in stretches]
         sentence = texts[0]
         if len(set(texts)) > 1:
-            by_plane = dict(zip(planes, texts, strict=True))
+            by_plane = dict(zip(contract.planes, texts, strict=True))
             sentence = "; ".join(f"{name}: {text}" for name, text in by_plane.items())
-        sentences["stretch" if len(units) == 1 else f"stretch of {unit}"] = sentence
-    if contract.clipping_note:
-        sentences["clipping"] = contract.clipping_note
+        subject = "stretch" if len(contract.units) == 1 else f"stretch of {unit}"
+        sentences[subject] = sentence
     return sentences
 
 
@@ -221,16 +230,6 @@ def mean_scales(bundle: Bundle, modulator: Modulator) -> dict[int, dict[str, flo
     return table
 
 
-_FAMILIES = {
-    "swin": "Swin Transformer",
-    "convnext": "ConvNeXt",
-    "resnet": "ResNet",
-    "vit|eva02|cait|scalemae": "Vision Transformer",
-}
-"""Name of the architecture in the literature, by a pattern of the encoder's name; the
-first match counts."""
-
-
 class EncoderOrigin(NamedTuple):
     """Where the weights of an encoder come from.
 
@@ -267,23 +266,6 @@ def find_encoder_origin(section: BackboneSection) -> EncoderOrigin:
     is_repository = parts.hostname == "huggingface.co" and path[2:3] == ["resolve"]
     return EncoderOrigin(
         encoder.about, url, "/".join(path[:2]) if is_repository else None
-    )
-
-
-def architecture_family(encoder: str) -> str:
-    """Return the name of an encoder's architecture in the literature, or its own.
-
-    Example:
-        >>> architecture_family("vit_tiny_patch8_64.simship")
-        'Vision Transformer'
-    """
-    return next(
-        (
-            family
-            for pattern, family in _FAMILIES.items()
-            if re.search(pattern, encoder.lower())
-        ),
-        encoder,
     )
 
 

@@ -49,9 +49,9 @@ class ValidationChips:
         cls,
         probabilities: Reals,
         *,
-        positions: NDArray[np.integer] | None = None,
+        positions: Labels | None = None,
         groups: NDArray[np.str_] | None = None,
-        trained_groups: NDArray[np.str_] | None = None,
+        trained_groups: NDArray[np.str_] | Sequence[str] = (),
     ) -> Self:
         """Summarize validation chips.
 
@@ -63,27 +63,20 @@ class ValidationChips:
                 group; None if no chip has one.
             trained_groups: names of the groups of the training chips.
         """
-        if groups is None:
-            names = np.full(len(probabilities), "")
-        else:
-            names = groups
+        count = len(probabilities)
+        names = np.full(count, "") if groups is None else groups
         unique, numbers = np.unique(names, return_inverse=True)
-        is_trained = np.isin(
-            unique, [] if trained_groups is None else trained_groups
-        ) & (unique != "")
-        columns = np.sort(
-            np.argsort(-probabilities.mean(axis=0), kind="stable")[:MAX_CLASSES]
-        )
+        is_trained = np.isin(unique, trained_groups) & (unique != "")
+        order = np.argsort(-probabilities.mean(axis=0), kind="stable")
+        columns = np.sort(order[:MAX_CLASSES])
+        if positions is None:
+            positions = np.arange(count)
         return cls(
             predicted=probabilities.argmax(axis=1).astype(np.int64),
             confidence=probabilities.max(axis=1).astype(np.float32),
             probabilities=np.ascontiguousarray(probabilities[:, columns], np.float32),
             columns=columns.astype(np.int64),
-            positions=(
-                np.arange(len(probabilities))
-                if positions is None
-                else positions.astype(np.int64)
-            ),
+            positions=positions.astype(np.int64),
             groups=np.where(names == "", -1, numbers).astype(np.int64),
             trained_groups=np.flatnonzero(is_trained).astype(np.int64),
         )
@@ -166,6 +159,9 @@ class Calibrator:
         *,
         train_features: Reals,
         train_labels: Labels,
+        positions: Labels | None = None,
+        groups: NDArray[np.str_] | None = None,
+        trained_groups: NDArray[np.str_] | Sequence[str] = (),
     ) -> Self:
         """Fit a calibrator to the final classifier's outputs on validation chips.
 
@@ -177,42 +173,40 @@ class Calibrator:
             features: (N, D) of the validation chips.
             train_features: (M, D) of training chips without augmentation.
             train_labels: (M,) class indices of these training chips.
+            positions: see `ValidationChips.from_probabilities`.
+            groups: likewise.
+            trained_groups: likewise.
 
         Raises:
-            ValueError: an array is empty, has a wrong shape, or contains numbers that
-                are not finite.
+            ValueError: an array is empty, or contains numbers that are not finite.
         """
         if not len(labels) or not len(train_labels):
             raise ValueError(
                 "at least one validation chip and one training chip are needed"
             )
-        if not len(labels) == len(logits) == len(features) or len(train_labels) != len(
-            train_features
-        ):
-            raise ValueError("logits, labels and features must have one row per chip")
-        if features.shape[1] != train_features.shape[1]:
-            raise ValueError(
-                f"features of {features.shape[1]} and {train_features.shape[1]} columns"
-            )
-        if not all(
-            np.isfinite(array).all() for array in (logits, features, train_features)
-        ):
-            raise ValueError("logits and features must be finite")
+        for array in (logits, features, train_features):
+            if not np.isfinite(array).all():
+                raise ValueError("logits and features must be finite")
         temperature = statistics.fit_temperature(logits, labels)
-        fitted = statistics.fit_distance(train_features, train_labels, logits.shape[1])
-        means, whitening = (array.astype(np.float32) for array in fitted)
-        distances = statistics.mahalanobis_distance(features, means, whitening)
+        exact_means, exact_whitening = statistics.fit_distance(
+            train_features, train_labels, logits.shape[1]
+        )
+        means = exact_means.astype(np.float32)
+        whitening = exact_whitening.astype(np.float32)
         logs = statistics.log_softmax(logits, temperature)
-        scores = -logs[np.arange(len(labels)), labels]
-        validation = ValidationChips.from_probabilities(np.exp(logs))
         return cls(
-            temperature,
-            scores,
-            labels.astype(np.int64),
-            distances,
-            means,
-            whitening,
-            validation,
+            temperature=temperature,
+            scores=-logs[np.arange(len(labels)), labels],
+            labels=labels.astype(np.int64),
+            distances=statistics.mahalanobis_distance(features, means, whitening),
+            means=means,
+            whitening=whitening,
+            validation=ValidationChips.from_probabilities(
+                np.exp(logs),
+                positions=positions,
+                groups=groups,
+                trained_groups=trained_groups,
+            ),
         )
 
     def apply(
@@ -221,7 +215,6 @@ class Calibrator:
         features: Reals,
         *,
         coverage: float = COVERAGE,
-        ood_false_positive_rate: float = OOD_FALSE_POSITIVE_RATE,
     ) -> ConfidenceEstimate:
         """Estimate the confidence of N predictions.
 
@@ -234,8 +227,6 @@ class Calibrator:
             features: (N, D).
             coverage: share of the chips of each class for which the set should contain
                 the true class, between 0 and 1.
-            ood_false_positive_rate: expected share of chips above the limit for
-                out-of-distribution chips, if they are like the validation chips.
 
         Returns:
             Calibrated probabilities, sets of classes and distances.
@@ -252,14 +243,12 @@ class Calibrator:
         return ConfidenceEstimate(
             np.exp(log_probabilities),
             sets,
-            distances / self.ood_limit(ood_false_positive_rate),
+            distances / self.ood_limit(),
         )
 
-    def ood_limit(
-        self, ood_false_positive_rate: float = OOD_FALSE_POSITIVE_RATE
-    ) -> float:
+    def ood_limit(self) -> float:
         """Return the distance above which a chip is out-of-distribution."""
-        return statistics.ood_limit(self.distances, ood_false_positive_rate)
+        return statistics.ood_limit(self.distances, OOD_FALSE_POSITIVE_RATE)
 
     def test_shift(self, probabilities: Reals, ood: Reals) -> ShiftTest:
         """Test whether new chips are like the validation chips.
@@ -361,45 +350,40 @@ class Calibrator:
             counts < statistics.min_calibration_chips(coverage)
         ).tolist()
 
-    def notes(self, classes: Sequence[str], coverage: float = COVERAGE) -> list[str]:
+    def notes(self, classes: Sequence[str]) -> list[str]:
         """Return a sentence with the classes that are in every set, if there are any.
 
         Args:
             classes: names in the order of the logits.
-            coverage: the coverage, as in `apply`.
         """
-        names = ", ".join(
-            classes[index] for index in self.classes_without_coverage(coverage)
-        )
-        needed = statistics.min_calibration_chips(coverage)
-        reason = (
-            f"fewer than {needed} validation chips cannot show a coverage of"
-            f" {coverage:.0%}"
-        )
-        if names:
-            return [f"every class set contains {names}: {reason}"]
-        return []
+        missing = self.classes_without_coverage()
+        if not missing:
+            return []
+        names = ", ".join(classes[index] for index in missing)
+        return [
+            f"every class set contains {names}: fewer than"
+            f" {statistics.min_calibration_chips(COVERAGE)} validation chips cannot"
+            f" show a coverage of {COVERAGE:.0%}"
+        ]
 
-    def promise(self, coverage: float = COVERAGE) -> str:
+    def promise(self) -> str:
         """Return one sentence: what the sets promise, and on what condition."""
+        chips = f"{len(self.labels):,} validation chips"
         groups = self.validation.describe_groups()
-        chips = f"{len(self.labels):,} validation chips" + (
-            f" from {groups}" if groups else ""
-        )
+        if groups:
+            chips += f" from {groups}"
         return (
-            f"class sets contain the true class of {coverage:.0%} of the chips of every"
+            f"class sets contain the true class of {COVERAGE:.0%} of the chips of every"
             f" class, if the chips are like the {chips}"
         )
 
     def tensors(self) -> dict[str, NDArray[Any]]:
         """Return the attributes as arrays, to be stored in a file."""
-        arrays = {
-            field.name: np.atleast_1d(getattr(self, field.name))
-            for field in fields(self)[:-1]
-        }
-        return arrays | {
-            f"{_PREFIX}{name}": array for name, array in vars(self.validation).items()
-        }
+        arrays = {name: np.atleast_1d(x) for name, x in vars(self).items()}
+        del arrays["validation"]
+        for name, array in vars(self.validation).items():
+            arrays[f"{_PREFIX}{name}"] = array
+        return arrays
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, NDArray[Any]]) -> Self:
@@ -409,17 +393,13 @@ class Calibrator:
             KeyError: an array is missing.
             ValueError: the temperature is not one number.
         """
-        if tensors["temperature"].shape != (1,):
-            raise ValueError(
-                f"the temperature has the shape {tensors['temperature'].shape},"
-                " expected (1,)"
-            )
         arrays = {field.name: tensors[field.name] for field in fields(cls)[1:-1]}
-        validation = (
-            tensors[f"{_PREFIX}{field.name}"] for field in fields(ValidationChips)
-        )
+        validation = {
+            field.name: tensors[f"{_PREFIX}{field.name}"]
+            for field in fields(ValidationChips)
+        }
         return cls(
-            float(tensors["temperature"][0]),
+            temperature=tensors["temperature"].item(),
             **arrays,
-            validation=ValidationChips(*validation),
+            validation=ValidationChips(**validation),
         )

@@ -297,7 +297,7 @@ def _chances(chips: int, validation_chips: int, rate: float) -> Floats:
     ratios /= (numbers + 1) * (chips - numbers - 1 + rank)
     logs = np.concatenate([[0.0], np.cumsum(np.log(ratios))])
     chances: Floats = np.exp(logs - logs.max())[::-1].cumsum()[::-1]
-    return chances / chances[0]
+    return np.asarray(chances / chances[0])
 
 
 def _ood_rank(count: int, rate: float) -> int:

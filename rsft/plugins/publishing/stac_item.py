@@ -31,7 +31,6 @@ from rsft.models.bundle.bundle import (
     WEIGHTS_FILE,
     spdx_license,
 )
-from rsft.models.inspection.describe import architecture_family
 from rsft.plugins.publishing.source import (
     BundleSource,
     fill_bundle_template,
@@ -109,6 +108,32 @@ _UNITS = {
 }
 _SHA256_MULTIHASH = "1220"  # code of SHA-256 and its length in bytes
 _SEMANTIC_VERSION = re.compile(r"\d+\.\d+\.\d+(\+[0-9a-zA-Z.-]+)?")
+
+_FAMILIES = {
+    "swin": "Swin Transformer",
+    "convnext": "ConvNeXt",
+    "resnet": "ResNet",
+    "vit|eva02|cait|scalemae": "Vision Transformer",
+}
+"""Name of the architecture in the literature, by a pattern of the encoder's name; the
+first match counts."""
+
+
+def architecture_family(encoder: str) -> str:
+    """Return the name of an encoder's architecture in the literature, or its own.
+
+    Example:
+        >>> architecture_family("vit_tiny_patch8_64.simship")
+        'Vision Transformer'
+    """
+    return next(
+        (
+            family
+            for pattern, family in _FAMILIES.items()
+            if re.search(pattern, encoder.lower())
+        ),
+        encoder,
+    )
 
 
 def write_stac_item(

@@ -16,7 +16,6 @@ from rsft.models.classifier import load_unmerged_classifier
 from rsft.models.inspection import verify
 from rsft.models.inspection.describe import (
     EncoderOrigin,
-    architecture_family,
     describe_bundle,
     describe_contract,
     diff_bundles,
@@ -301,21 +300,6 @@ def test_nothing_is_known_of_a_file_or_an_unknown_encoder():
     assert (
         find_encoder_origin(BackboneSection(name="vit_of_tomorrow")) == EncoderOrigin()
     )
-
-
-@pytest.mark.parametrize(
-    ("name", "family"),
-    [
-        ("satmae_vit_large_patch16_224.fmow_rgb", "Vision Transformer"),
-        ("ScaleMAELarge16_Weights.FMOW_RGB", "Vision Transformer"),
-        ("ResNet50_Weights.SENTINEL2_ALL_MOCO", "ResNet"),
-        ("swinv2_tiny_window8_256.ms_in1k", "Swin Transformer"),
-        ("convnextv2_nano.fcmae", "ConvNeXt"),
-        ("other_net", "other_net"),
-    ],
-)
-def test_families(name, family):
-    assert architecture_family(name) == family
 
 
 def test_names_of_tensors_state_the_sites(run, monkeypatch):

@@ -19,6 +19,7 @@ from rsft.inference.engines.export_metadata import write_export_metadata
 from rsft.metrics.intervals import Interval
 from rsft.plugins.publishing.source import Measurement, read_source
 from rsft.plugins.publishing.stac_item import (
+    architecture_family,
     describe_scaling,
     model_name,
     render_item,
@@ -252,3 +253,18 @@ def test_a_number_that_is_not_finite_is_refused(ships):
 )
 def test_any_recipe_has_a_valid_name(name):
     assert re.fullmatch(r"[a-zA-Z][a-zA-Z0-9_.\-\s]+[a-zA-Z0-9]", model_name(name))
+
+
+@pytest.mark.parametrize(
+    ("name", "family"),
+    [
+        ("satmae_vit_large_patch16_224.fmow_rgb", "Vision Transformer"),
+        ("ScaleMAELarge16_Weights.FMOW_RGB", "Vision Transformer"),
+        ("ResNet50_Weights.SENTINEL2_ALL_MOCO", "ResNet"),
+        ("swinv2_tiny_window8_256.ms_in1k", "Swin Transformer"),
+        ("convnextv2_nano.fcmae", "ConvNeXt"),
+        ("other_net", "other_net"),
+    ],
+)
+def test_families(name, family):
+    assert architecture_family(name) == family
