@@ -382,19 +382,18 @@ def _measure(
     classes = bundle.classes
     groups = bundle.group_indices
     labels = chips.labels
+    run, *baselines = methods
+    predicted = methods[run].argmax(1)
     summaries = {}
-    differences = {}
-    predicted: Indices | None = None
     for name, probabilities in methods.items():
         summaries[name] = summarize_accuracy(
             probabilities, labels, len(classes), groups
         )
-        other = probabilities.argmax(1)
-        if predicted is None:
-            predicted = other
-        else:
-            paired = compare_predictions(predicted, other, labels, groups)
-            differences[name] = paired.differences
+    differences = {}
+    for name in baselines:
+        other = methods[name].argmax(1)
+        paired = compare_predictions(predicted, other, labels, groups)
+        differences[name] = paired.differences
     calibration = None
     if bundle.calibrator:
         calibration = measure_calibration(

@@ -173,7 +173,9 @@ def _read_evaluation(folder: Path) -> tuple[Path, Evaluation, pd.DataFrame]:
 
 
 def _read_predictions(path: Path) -> pd.DataFrame:
-    return read_parquet(path, ["path", "class", "predicted"]).to_pandas()
+    table = read_parquet(path, ["path", "class", "predicted"])
+    rows: pd.DataFrame = table.to_pandas()
+    return rows
 
 
 def read_json(path: Path, kind: type[T]) -> T:

@@ -2,7 +2,6 @@ import json
 import re
 import shutil
 from dataclasses import replace
-from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -10,10 +9,8 @@ import pandas as pd
 import pytest
 
 from rsft.data.chips.store import ChipStore
-from rsft.errors import DataError, RequestError
+from rsft.errors import RequestError
 from rsft.evaluation.evaluate import evaluate
-from rsft.evaluation.files import compare_runs
-from rsft.evaluation.leaks import count_leaks
 from rsft.evaluation.schema import SMALL_NETWORK, Evaluation, Leaks
 from rsft.metrics.accuracy import summarize_accuracy
 from rsft.models.bundle.bundle import Bundle
@@ -157,38 +154,6 @@ def test_a_bundle_without_confidence_says_so(run, root, tmp_path):
     )
 
 
-def test_two_runs_compared(out, run, root, tmp_path):
-    comparison = compare_runs(out, out)
-    assert comparison.count == 18 and comparison.methods == ("MetaLoRA", "MetaLoRA")
-    assert comparison.paired.mcnemar["all"].p == 1
-    table = pd.read_parquet(out / "predictions.parquet")
-    table["predicted"] = table["class"]
-    other = tmp_path / "other"
-    other.mkdir()
-    table.iloc[::-1].to_parquet(other / "predictions.parquet")  # in another order
-    (other / "metrics.json").write_text((out / "metrics.json").read_text())
-    better = compare_runs(other, out).paired
-    wrong = (
-        pd.read_parquet(out / "predictions.parquet").eval("predicted != `class`")
-    ).sum()
-    assert better.differences["micro"].value == pytest.approx(wrong / 18)
-    assert (better.mcnemar["all"].first, better.mcnemar["all"].second) == (wrong, 0)
-
-
-@pytest.mark.slow
-def test_evaluations_of_other_chips_cannot_be_compared(out, run, root, tmp_path):
-    with pytest.raises(
-        RequestError, match=mentions("metrics.json", "predictions.parquet", "missing")
-    ):
-        compare_runs(out, tmp_path)
-    evaluate(run, root, tmp_path / "train", split="train", baselines=False)
-    with pytest.raises(RequestError, match=mentions("18 and 40 chips", "0 in both")):
-        compare_runs(out, tmp_path / "train")
-    (tmp_path / "train/predictions.parquet").write_bytes(b"no table")
-    with pytest.raises(DataError, match="damaged"):
-        compare_runs(out, tmp_path / "train")
-
-
 @pytest.mark.slow
 def test_leaking_chips_are_counted_and_a_note_tells_it_first(
     metrics, run, root, tmp_path
@@ -234,29 +199,6 @@ def test_leaking_chips_are_counted_and_a_note_tells_it_first(
         ).mark
         == ""
     )
-
-
-@pytest.mark.parametrize("kind", ["object", "category"])
-def test_test_chips_leak_from_validation_chips_too(kind):
-    rows = [
-        ("train", "a", None),
-        ("val", "b", "1"),
-        ("test", "b", None),
-        ("test", "c", "1"),
-        ("test", "d", ""),
-    ]
-    table = (
-        pd.DataFrame(rows, columns=["split", "sha256", "mmsi"])
-        .assign(group_key="")
-        .astype(kind)
-    )
-    store = SimpleNamespace(
-        read_parts=lambda columns: [table[columns][:2], table[columns][2:]]
-    )
-    assert count_leaks(store, store, "test") == Leaks(
-        chips=2, identical=1, group=0, vessel=1
-    )
-    assert count_leaks(store, store, "val").chips == 0
 
 
 @pytest.mark.slow

@@ -102,7 +102,7 @@ def describe(bundle: Bundle) -> dict[str, Any]:
         the data); method (its recipe keys); metrics; confidence (None without a
         calibrator).
     """
-    group_of = {}
+    group_of: dict[str, str] = {}
     for group, names in bundle.groups.items():
         group_of |= dict.fromkeys(names, group)
     calibrator = bundle.calibrator
@@ -306,7 +306,7 @@ def diff_bundles(first: Path, second: Path) -> dict[str, Any]:
 
 
 def _named_values(bundle: Bundle) -> dict[str, dict[str, Any]]:
-    licenses = {}
+    licenses: dict[str, str] = {}
     for entry in bundle.licenses:
         licenses[entry.source] = ": ".join(filter(None, (entry.name, str(entry))))
     metrics = dict(bundle.metrics)
