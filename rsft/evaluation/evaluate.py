@@ -27,7 +27,6 @@ from torch import Tensor
 from rsft.data.chips.folds import HeldOutStore, open_store
 from rsft.data.chips.record import describe_groups
 from rsft.data.chips.store import MANIFEST, ChipStore
-from rsft.data.imagery.contract import Contract
 from rsft.data.loading.batches import ChipImages, UnaugmentedLoader
 from rsft.errors import RequestError, RsftError
 from rsft.evaluation import schema
@@ -129,7 +128,7 @@ def evaluate(
     job = _Job(bundle, store, split, training, device, progress)
     # first, so that its memory is free for the outputs
     leaks = count_leaks(store, training, split)
-    chips = job.load(store, split, bundle.contract)
+    chips = job.load(store, split)
     announce(progress, f"weights of {bundle.recipe.backbone.name}")
     outputs = classify_chips(bundle, store.root, store.split(split), device, progress)
     estimate = None
@@ -189,11 +188,13 @@ class _Job:
     device: str
     progress: Progress | None
 
-    def load(self, store: ChipStore, split: str, contract: Contract) -> ChipImages:
+    def load(self, store: ChipStore, split: str) -> ChipImages:
         """Load the chips of a split."""
+        bundle = self.bundle
         table = store.split(split)
-        classes = self.bundle.classes
-        return ChipImages(store.root, table, classes, contract, self.progress)
+        return ChipImages(
+            store.root, table, bundle.classes, bundle.contract, self.progress
+        )
 
 
 def _evenly_spaced(count: int, most: int) -> Indices:
@@ -288,7 +289,7 @@ def _contributions(
     """
     announce(job.progress, "contributions of the sites")
     if not job.training.split("val").empty:
-        chips = job.load(job.training, "val", job.bundle.contract)
+        chips = job.load(job.training, "val")
     indices = _evenly_spaced(len(chips), CONTRIBUTION_CHIPS)
     size = min(job.bundle.recipe.evaluate.batch_size, CONTRIBUTION_CHIPS)
     return measure_contributions(unmerged, UnaugmentedLoader(chips, indices, size))
@@ -322,7 +323,7 @@ def _baselines(
 
     `frozen` are the frozen features of `chips`.
     """
-    train = job.load(job.training, "train", job.bundle.contract)
+    train = job.load(job.training, "train")
     announce(job.progress, "baselines")
     k = job.bundle.recipe.evaluate.knn
     n_classes = len(job.bundle.classes)
