@@ -30,17 +30,16 @@ def class_distances(run: Path) -> dict[str, float | None]:
     if path.is_file():
         return dict(load_json(path))
     from rsft.data.chips.store import ChipStore
-    from rsft.data.loading.batches import ChipImages
     from rsft.models.bundle.bundle import Bundle
-    from rsft.models.classifier import collect_outputs, load_classifier
+    from rsft.training.classify import classify_chips
 
     bundle = Bundle.load(run / "bundle")
     split = load_json(run / "evaluation/metrics.json")["split"]
     store = ChipStore.open(Path(bundle.recipe.data.root))
-    chips = ChipImages(store.root, store.split(split), store.classes, bundle.contract)
-    batches = chips.batches(bundle.recipe.evaluate.batch_size)
-    features = collect_outputs(load_classifier(bundle), batches).features
-    distances = class_mean_distances(features, chips.labels, len(store.classes))
+    table = store.split(split)
+    features = classify_chips(bundle, store.root, table).features
+    labels = np.array([store.classes.index(name) for name in table["class"]])
+    distances = class_mean_distances(features, labels, len(store.classes))
     by_group = distance_by_group(distances, bundle.group_indices)
     write_text(path, json.dumps(by_group))
     return by_group
