@@ -204,7 +204,7 @@ def correction_recipe(bundle: Path, overrides: Sequence[str] = ()) -> Recipe:
         WeightsError: the bundle is damaged.
         RecipeError: faults of the overrides.
     """
-    folder, _, _ = open_intact_index(bundle)
+    folder, _ = open_intact_index(bundle)
     path = folder / RECIPE_FILE
     recipe = load_recipe(path)
     foreign = find_foreign_keys(recipe, folder)

@@ -401,7 +401,7 @@ def show_bundles(bundles: Sequence[Path]) -> None:
     from rsft.models.bundle.bundle import INDEX_FILE, find_bundle, read_index
 
     for folder in map(find_bundle, bundles):
-        index, _ = read_index(folder)
+        index = read_index(folder)
         day = datetime.fromtimestamp((folder / INDEX_FILE).stat().st_mtime).date()
         classes = ", ".join(index.classes[:10])
         if len(index.classes) > 10:

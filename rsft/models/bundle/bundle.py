@@ -126,7 +126,6 @@ RECIPE_FILE = "recipe.yaml"
 CONFIDENCE_FILE = "confidence.safetensors"
 
 COPY_HINT = "copy the whole bundle again; `rsft bundle verify` lists all faults"
-DIGEST_KEY = "sha256"  # key of the index for the hash of the index
 # fields of `Bundle` in the index
 _INDEXED = (
     "classes",
@@ -154,6 +153,7 @@ class BundleIndex(BaseModel):
         format: version of the layout.
         name: the name of the recipe.
         files: SHA-256 of every other file of the bundle.
+        sha256: hash of the bundle, see `index_digest`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -169,6 +169,7 @@ class BundleIndex(BaseModel):
     metrics: dict[str, Any]
     licenses: tuple[SourceLicense, ...]
     files: dict[str, str]
+    sha256: str
 
     @model_validator(mode="after")
     def _check_consistency(self) -> Self:
@@ -219,17 +220,14 @@ def index_digest(content: dict[str, Any]) -> str:
 
     It covers all keys except `sha256`, sorted, as JSON without spaces.
     """
-    hashed = {key: value for key, value in content.items() if key != DIGEST_KEY}
+    hashed = {key: value for key, value in content.items() if key != "sha256"}
     return hashlib.sha256(
         json.dumps(hashed, sort_keys=True, separators=(",", ":")).encode()
     ).hexdigest()
 
 
-def read_index(folder: Path) -> tuple[BundleIndex, str]:
+def read_index(folder: Path) -> BundleIndex:
     """Read the index of a bundle.
-
-    Returns:
-        The index, and its hash.
 
     Raises:
         WeightsError: the index is damaged, edited, or has an unknown format.
@@ -249,23 +247,20 @@ def read_index(folder: Path) -> tuple[BundleIndex, str]:
             folder,
             f"use rsft {rsft_version}",
         )
-    if content.get(DIGEST_KEY) != index_digest(content):
+    if content.get("sha256") != index_digest(content):
         raise WeightsError(
             f"{INDEX_FILE} was edited: its content does not match the hash in it",
             folder,
             COPY_HINT,
         )
     try:
-        index = BundleIndex.model_validate(
-            {key: value for key, value in content.items() if key != DIGEST_KEY}
-        )
+        return BundleIndex.model_validate(content)
     except ValidationError as error:
         details = error.errors(include_url=False)[0]
         key = ".".join(map(str, details["loc"])) or "its keys"
         raise WeightsError(
             f"{INDEX_FILE} is damaged: {key}: {details['msg']}", folder, COPY_HINT
         ) from error
-    return index, content[DIGEST_KEY]
 
 
 def find_altered_files(folder: Path, index: BundleIndex) -> list[str]:
@@ -406,14 +401,12 @@ class Bundle:
                 ),
                 **{name: getattr(self, name) for name in _INDEXED},
                 files={path.name: sha256(path) for path in sorted(temporary.iterdir())},
+                sha256="",
             )
             content = index.model_dump(mode="json")
-            digest = index_digest(content)
-            write_text(
-                temporary / INDEX_FILE,
-                json.dumps(content | {DIGEST_KEY: digest}, indent=1),
-            )
-        return digest
+            content["sha256"] = index_digest(content)
+            write_text(temporary / INDEX_FILE, json.dumps(content, indent=1))
+        return str(content["sha256"])
 
     @classmethod
     def load(cls, folder: Path) -> Bundle:
@@ -447,8 +440,8 @@ class Bundle:
         }
 
 
-def open_intact_index(folder: Path) -> tuple[Path, BundleIndex, str]:
-    """Return folder, index and hash of a bundle whose files are unchanged.
+def open_intact_index(folder: Path) -> tuple[Path, BundleIndex]:
+    """Return folder and index of a bundle whose files are unchanged.
 
     The folder is given as in `find_bundle`.
 
@@ -458,11 +451,11 @@ def open_intact_index(folder: Path) -> tuple[Path, BundleIndex, str]:
             or not part of the bundle.
     """
     folder = find_bundle(folder)
-    index, digest = read_index(folder)
+    index = read_index(folder)
     faults = find_altered_files(folder, index)
     if faults:
         raise WeightsError("; ".join(faults), folder, COPY_HINT)
-    return folder, index, digest
+    return folder, index
 
 
 def combine_bundles(recipe: Recipe, bundles: Sequence[Bundle]) -> Bundle:
@@ -496,13 +489,12 @@ def combine_bundles(recipe: Recipe, bundles: Sequence[Bundle]) -> Bundle:
     )
 
 
-def read_verified_bundle(folder: Path, index: BundleIndex, digest: str) -> Bundle:
+def read_verified_bundle(folder: Path, index: BundleIndex) -> Bundle:
     """Read a bundle whose files have been verified against its index.
 
     Args:
         folder: the folder of the bundle.
         index: the index, from `read_index`.
-        digest: the hash of the bundle, from `read_index`.
 
     Returns:
         The bundle.
@@ -535,7 +527,7 @@ def read_verified_bundle(folder: Path, index: BundleIndex, digest: str) -> Bundl
         backbone_sha256=index.backbone.sha256,
         tensors=tensors,
         calibrator=calibrator,
-        sha256=digest,
+        sha256=index.sha256,
         rsft_version=index.rsft_version,
     )
 
@@ -547,8 +539,7 @@ def read_licenses(folder: Path) -> tuple[SourceLicense, ...]:
         RequestError: `folder` contains no bundle.
         WeightsError: the index is damaged, edited, or has an unknown format.
     """
-    index, _ = read_index(find_bundle(folder))
-    return index.licenses
+    return read_index(find_bundle(folder)).licenses
 
 
 def find_bundle(folder: Path) -> Path:

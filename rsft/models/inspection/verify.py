@@ -84,14 +84,14 @@ def verify_bundle(folder: Path, sha256: str | None = None) -> BundleVerification
     """
     folder = find_bundle(folder)
     try:
-        index, digest = read_index(folder)
+        index = read_index(folder)
     except RsftError as error:
         return BundleVerification(folder, "", [], [_error_sentence(error)])
     written = f"format {index.format}, written by rsft {index.rsft_version}"
-    result = BundleVerification(folder, digest, [written], [])
+    result = BundleVerification(folder, index.sha256, [written], [])
     if sha256 is not None:
-        is_expected = sha256 and digest.startswith(sha256.lower())
-        faults = [] if is_expected else [f"its hash is {digest}, not {sha256}"]
+        is_expected = sha256 and index.sha256.startswith(sha256.lower())
+        faults = [] if is_expected else [f"its hash is {index.sha256}, not {sha256}"]
         result.add("the hash is the expected one", faults)
     altered = find_altered_files(folder, index)
     files = f"{len(index.files)} files, each with the hash in the index"
@@ -99,7 +99,7 @@ def verify_bundle(folder: Path, sha256: str | None = None) -> BundleVerification
     if altered:
         return result
     try:
-        bundle = read_verified_bundle(folder, index, digest)
+        bundle = read_verified_bundle(folder, index)
     except RsftError as error:
         result.faults.append(_error_sentence(error))
         return result

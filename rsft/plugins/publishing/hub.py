@@ -206,7 +206,7 @@ def write_hub_folder(
         raise RequestError(
             "the model card cannot be read", card, "give a text file in UTF-8"
         ) from error
-    index, _ = read_index(source.folder)
+    index = read_index(source.folder)
     with atomic_folder(output) as temporary:
         (temporary / BUNDLE_DIR).mkdir()
         for name in (INDEX_FILE, *index.files, *SIGNATURE_FILES):

@@ -57,7 +57,7 @@ def sign_bundle(folder: Path, key: Path) -> Path:
     if (folder / METADATA_FILE).is_file():
         read_export_metadata(folder)  # raises an error unless its files are intact
     else:
-        folder, _, _ = open_intact_index(folder)
+        folder, _ = open_intact_index(folder)
     config: Any = require("model_signing.signing", _EXTRA).Config()
     try:
         config.use_elliptic_key_signer(private_key=key)
