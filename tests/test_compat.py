@@ -227,7 +227,6 @@ def test_chip_store_opens(old_folder, run_command):
     assert name in run_command("data", "show", "store", name)
     assert "48-48 px" in run_command("data", "stats", "store")
     run_command("audit", "store")
-    run_command("data", "contact-sheet", "store", "-o", "sheet.png")
 
 
 def test_finished_sweep_is_not_run_again(old_folder, run_command):

@@ -113,43 +113,6 @@ def _list_counts(store: ChipStore) -> Iterator[tuple[str, str]]:
             yield group, f"{shown} ({', '.join(names)})"
 
 
-@app.command("contact-sheet")
-@options.documented
-def data_contact_sheet(
-    root: RootArgument,
-    out: Annotated[Path, options.OUT],
-    name: Annotated[str | None, Option(name="--class")] = None,
-    overwrite: bool = False,
-) -> None:
-    """Write a PNG with thumbnails of chips, evenly spaced in the order of the manifest.
-
-    Args:
-        out: PNG file to write.
-        name: Only chips of this class.
-    """
-    from rsft.data.chips.sidecars import render_contact_sheet, select_sheet_chips
-    from rsft.data.chips.store import ChipStore
-    from rsft.utils.atomic_files import write_bytes
-
-    store = ChipStore.open(root)
-    options.check_new_file(out, overwrite)
-    if name is not None and name not in store.classes:
-        raise RequestError(
-            f"the chip store has no class {name}",
-            root,
-            f"choose one of {', '.join(store.classes)}",
-        )
-    table = store.table
-    if name is not None:
-        table = table[table["class"] == name]
-    if table.empty:
-        raise RequestError("no chip has this class", root, "leave out --class")
-    paths = [root / path for path in table["path"]]
-    shown = [paths[number] for number in select_sheet_chips(len(paths))]
-    write_bytes(out, render_contact_sheet(shown))
-    console.print(f"{out}: {len(shown)} of {len(paths):,} chips")
-
-
 @app.command("add")
 @options.documented
 def data_add(

@@ -2,14 +2,15 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from html import escape
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from markupsafe import Markup
 
 from rsft.evaluation.files import EVALUATION_FILE, read_json
 from rsft.evaluation.report.dataset import read_scene_maps
+from rsft.evaluation.report.render import fill_template
 from rsft.evaluation.schema import MEASURES, Evaluation
 from rsft.inference.predict.predictor import Predictor
 from rsft.training.runs.writer import Run
@@ -67,28 +68,12 @@ class FinishedRun(Run):
 
     def _repr_html_(self) -> str:
         """Return the maps of scenes, the accuracy, and the path of the report."""
-        evaluation = self.evaluation
-        parts = []
-        for scene, picture in read_scene_maps(self.folder):
-            legend = (
-                f'<span style="color: {color}">■</span> {escape(name)}'
-                for name, color in scene.legend.items()
-            )
-            caption = "<br>".join((" ".join(legend), escape(scene.caption)))
-            parts.append(f'<figure><img src="{picture}" style="max-width:100%">')
-            parts.append(f"<figcaption>{caption}</figcaption></figure>")
-        chips = (
-            f"{evaluation.count:,} chips of {evaluation.data}, split {evaluation.split}"
-        )
-        parts.append(
-            f"<p>{escape(str(self.folder))}: accuracy in % on {escape(chips)}</p>"
-        )
-        parts.append(
-            self.accuracy.to_html(
-                float_format=f"{{:.1f}}{evaluation.mark}".format, na_rep="-", border=0
-            )
-        )
-        parts += [f"<p>{escape(note)}</p>" for note in evaluation.notes]
-        if self.report.is_file():
-            parts.append(f"<p>report: <code>{escape(str(self.report))}</code></p>")
-        return "\n".join(parts)
+        number = f"{{:.1f}}{self.evaluation.mark}".format
+        table = self.accuracy.to_html(float_format=number, na_rep="-", border=0)
+        content = {
+            "run": self,
+            "scenes": read_scene_maps(self.folder),
+            "table": Markup(table),
+            "report": self.report if self.report.is_file() else None,
+        }
+        return fill_template("notebook.html", content)

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from functools import partial
 
-import cv2
 import numpy as np
 import pytest
 
@@ -91,23 +90,4 @@ def test_stats(data, root):
     assert (
         "SRSDD 1, [b] 1" in printed
         and "tail         train 2, test 1 (b, 渔船)" in printed
-    )
-
-
-def test_contact_sheet(data, root, tmp_path):
-    out = tmp_path / "sheet.png"
-    code, printed = data("contact-sheet", root, "-o", out, "--class", "b")
-    assert code == 0 and "2 of 2 chips" in printed
-    assert cv2.imread(str(out)).shape == (104, 204, 3)
-    assert data("contact-sheet", root, "-o", out)[0] == 2
-    assert data("contact-sheet", root, "-o", out, "--overwrite")[0] == 0
-
-
-def test_contact_sheet_of_an_unknown_class_is_refused(data, root, tmp_path):
-    words = ["contact-sheet", root, "-o", tmp_path / "x.png", "--class", "x"]
-    code, printed = data(*words)
-    assert (
-        code == 2
-        and "choose one of b, 渔船" in printed
-        and not (tmp_path / "x.png").exists()
     )
