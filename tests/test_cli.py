@@ -87,7 +87,7 @@ def test_prepare_finetune_evaluate_predict(rsft, class_folders, recipe_file, tmp
     code, printed = rsft(
         "evaluate", "runs/bars", "data", "-o", "beside", "--compare", "runs/bars"
     )
-    assert code == 0 and "McNemar" in printed and "90 % class sets" in printed
+    assert code == 0 and "McNemar" in printed
     assert (
         json.loads((tmp_path / "beside/comparison.json").read_text())["paired"][
             "mcnemar"

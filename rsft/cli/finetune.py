@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from rsft.cli.display import console as display
-from rsft.cli.display.console import console, progress, show_paths
+from rsft.cli.display.console import console, print_lines, progress, show_paths
 from rsft.cli.finetune_plan import (
     NewRun,
     RunPlan,
@@ -221,12 +221,7 @@ def _evaluate_run(
             paths["report"] = write_report(folder, progress=report)
     show_evaluation(evaluation, bundle)
     if check is not None:
-        from rsft.cli.display.replay import replay_table
-
-        for part in check.parts:
-            console.print(replay_table(part))
-        for sentence in check.sentences():
-            console.print(sentence)
+        print_lines(check.sentences())
         paths["replay"] = folder / REPLAY_FILE
     show_paths(paths)
     return paths
