@@ -1,16 +1,14 @@
-"""Write the encoder in a checkpoint to a safetensors file, tensor by tensor."""
+"""Write the encoder in a checkpoint to a safetensors file."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import torch
+from safetensors.torch import save_file
 
-from rsft.backbones.card import Card, State
+from rsft.backbones.card import Card
 from rsft.backbones.checkpoint_files import read_checkpoint
-from rsft.backbones.loading import load_encoder_weights, tensor_bytes
+from rsft.backbones.loading import load_encoder_weights
 from rsft.errors import RequestError, WeightsError
 from rsft.utils.atomic_files import atomic_file, sha256
 
@@ -68,8 +66,10 @@ def convert_weights(card: Card, source: Path, target: Path) -> ConvertedWeights:
     }
     with atomic_file(target) as temporary:
         tensors = card.convert(read_checkpoint(source))
-        count = stream_tensors(temporary, tensors, metadata)
-        del tensors  # unmaps the source
+        contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
+        save_file(contiguous, temporary, metadata)
+        count = len(tensors)
+        del tensors, contiguous  # unmaps the source
         if load_encoder_weights(card, card.size, temporary).sha256 != digest:
             raise WeightsError(
                 "the converted weights differ from their source",
@@ -77,49 +77,3 @@ def convert_weights(card: Card, source: Path, target: Path) -> ConvertedWeights:
                 "report this file",
             )
     return ConvertedWeights(digest, count, left_out)
-
-
-SAFETENSORS_DTYPES = {
-    torch.float64: "F64",
-    torch.float32: "F32",
-    torch.float16: "F16",
-    torch.bfloat16: "BF16",
-    torch.float8_e4m3fn: "F8_E4M3",
-    torch.float8_e5m2: "F8_E5M2",
-    torch.int64: "I64",
-    torch.int32: "I32",
-    torch.int16: "I16",
-    torch.int8: "I8",
-    torch.uint8: "U8",
-    torch.bool: "BOOL",
-}
-"""Names of dtypes in the header of a safetensors file."""
-
-
-def stream_tensors(path: Path, tensors: State, metadata: Mapping[str, str]) -> int:
-    """Write tensors to a safetensors file one after another, and return their number.
-
-    `save_file` of some versions of safetensors copies all tensors first. The layout of
-    the file is described at https://github.com/huggingface/safetensors#format.
-    """
-    # this order keeps every tensor aligned
-    names = sorted(tensors, key=lambda name: (-tensors[name].itemsize, name))
-    header: dict[str, Any] = {"__metadata__": metadata}
-    end = 0
-    for name in names:
-        tensor = tensors[name]
-        start = end
-        end += tensor.nbytes
-        header[name] = {
-            "dtype": SAFETENSORS_DTYPES[tensor.dtype],
-            "shape": list(tensor.shape),
-            "data_offsets": [start, end],
-        }
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    with path.open("wb") as file:
-        file.write(len(text).to_bytes(8, "little"))
-        file.write(text)
-        for name in names:
-            file.write(tensor_bytes(tensors[name]))
-    return len(names)

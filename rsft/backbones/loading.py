@@ -384,11 +384,6 @@ def _with_channels(card: Card, channels: int) -> Card:
     )
 
 
-def tensor_bytes(tensor: Tensor) -> memoryview:
-    """Return the bytes of a tensor on the CPU, without a copy if it is contiguous."""
-    return tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data
-
-
 def tensors_sha256(state: State) -> str:
     """Return the SHA-256 of tensors by name.
 
@@ -398,7 +393,8 @@ def tensors_sha256(state: State) -> str:
     names = sorted(state)
 
     def digest(name: str) -> str:
-        content = hashlib.sha256(tensor_bytes(state[name])).hexdigest()
+        values = state[name].detach().contiguous().reshape(-1).view(torch.uint8)
+        content = hashlib.sha256(values.numpy().data).hexdigest()
         return f"{name} {_dtype_and_shape(state[name])} {content}\n"
 
     with ThreadPoolExecutor() as pool:  # hashing releases the GIL

@@ -17,7 +17,7 @@ documentation and error messages put it. Reports print a field with a `symbol` a
 import dataclasses
 import functools
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import (
     Annotated,
@@ -332,28 +332,17 @@ class ComponentSection(Section):
             return handler(values)
         name = values.get(cls.selector, cls.model_fields[cls.selector].default)
         given = {key: value for key, value in values.items() if key != cls.selector}
+        errors = []
         words = _lookup_error(cls.registry, name)
         if words:
-            models = [settings_model(component) for component in cls.components()]
-            errors = [_error(cls.selector, name, words)]
+            errors.append(_error(cls.selector, name, words))
+            model = cls._any_settings()
         else:
-            models = [settings_model(cls.registry[name])]
-            errors = []
-        errors += [
-            cls._unknown_key(key, value, name, None if words else models[0])
-            for key, value in given.items()
-            if not any(key in model.model_fields for model in models)
-        ]
-        settings: dict[str, Any] = {}
-        unused = dict(given)
-        for model in models:
-            keys = unused.keys() & model.model_fields.keys()
-            taken = {key: unused.pop(key) for key in given if key in keys}
-            try:
-                settings |= dict(model.model_validate(taken))
-            except ValidationError as error:
-                faults = _setting_faults(error, model, given)
-                errors += [x for x in faults if x["loc"][0] in given or not words]
+            model = settings_model(cls.registry[name])
+        try:
+            settings = dict(model.model_validate(given))
+        except ValidationError as error:
+            errors += cls._setting_faults(error, model, given, "" if words else name)
         if errors:
             order = [cls.selector, *given]  # of the file; missing keys are last
             ranks = {key: rank for rank, key in enumerate(order)}
@@ -365,32 +354,43 @@ class ComponentSection(Section):
         return section
 
     @classmethod
-    def _unknown_key(
-        cls, key: str, value: Any, name: str, model: type[Section] | None
-    ) -> InitErrorDetails:
-        """Return the fault of a key that the component does not take.
+    def _any_settings(cls) -> type[Section]:
+        """Return a model of the keys that any component takes."""
+        keys: dict[str, Any] = {}
+        for component in cls.components():
+            for key, info in settings_model(component).model_fields.items():
+                keys.setdefault(key, (info.rebuild_annotation(), info))
+        return create_model(cls.__name__, __base__=Section, **keys)
+
+    @classmethod
+    def _setting_faults(
+        cls,
+        error: ValidationError,
+        model: type[Section],
+        given: Mapping[str, Any],
+        name: str,
+    ) -> Iterator[InitErrorDetails]:
+        """Yield one fault for each key: a union reports all its branches.
 
         Args:
-            model: the settings of the component; None if it is unknown.
+            error: the faults of the settings.
+            model: the settings of the component, or of all components.
+            given: the settings.
+            name: name of the component; "" if it is unknown, so that no key is missing.
         """
-        if model is None or key not in cls.all_key_infos():
-            return InitErrorDetails(type="extra_forbidden", loc=(key,), input=value)
-        takes = ", ".join(model.model_fields) or "no keys"
-        return _error(
-            key, value, f"nothing: the {cls.registry.kind} {name} takes {takes}"
-        )
-
-
-def _setting_faults(
-    error: ValidationError, model: type[Section], given: Mapping[str, Any]
-) -> list[InitErrorDetails]:
-    """Return one fault for each key: a union reports all its branches."""
-    schema = model.model_json_schema()["properties"]
-    keys = dict.fromkeys(str(x["loc"][0]) for x in error.errors(include_url=False))
-    return [
-        _error(key, given.get(key), allowed_values(schema[key]), key not in given)
-        for key in keys
-    ]
+        schema = model.model_json_schema()["properties"]
+        keys = dict.fromkeys(str(x["loc"][0]) for x in error.errors(include_url=False))
+        for key in keys:
+            if key in schema and (name or key in given):
+                words = allowed_values(schema[key])
+                yield _error(key, given.get(key), words, key not in given)
+            elif key in cls.all_key_infos() and name:
+                takes = ", ".join(model.model_fields) or "no keys"
+                words = f"nothing: the {cls.registry.kind} {name} takes {takes}"
+                yield _error(key, given[key], words)
+            elif key in given:
+                value = given[key]
+                yield InitErrorDetails(type="extra_forbidden", loc=(key,), input=value)
 
 
 def _list_names(registry: Registry[Any]) -> str:

@@ -1,7 +1,7 @@
 """Load a recipe from a YAML file and the command line, and write it."""
 
 import difflib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -88,33 +88,38 @@ def _validate(document: Document, overridden: set[str]) -> Recipe | None:
         recipe = Recipe.model_validate(document.values)
     except ValidationError as error:
         for key, item in first_errors(error, SECTIONS).items():
-            if item["type"] == WORDS:
-                context = item.get("ctx", {})
-            else:
-                context = {}
-            missing = item["type"] == "missing" or context.get("missing", False)
-            if item["type"] == "extra_forbidden":
-                unknown = explain_unknown(key)
-            else:
-                unknown = ""
-            value = "nothing" if missing else to_yaml(item["input"])
-            is_overridden = bool({key, key.partition(".")[0]} & overridden)
-            words = context.get("words") or unknown or allowed_words(key)
-            document.add_fault(
-                key, value, words, near=nearest_key(key), overridden=is_overridden
-            )
+            _add_fault(document, key, item, overridden)
         return None
     for name, section in recipe.sections():
-        for key, words in section.unneeded.items() if section else ():
-            if section and key in section.model_fields_set:
+        if section is None:
+            continue
+        for key, words in section.unneeded.items():
+            if key in section.model_fields_set:
+                value = to_yaml(getattr(section, key))
                 dotted = f"{name}.{key}"
-                document.add_fault(
-                    dotted,
-                    to_yaml(getattr(section, key)),
-                    words,
-                    overridden=dotted in overridden,
-                )
+                is_overridden = dotted in overridden
+                document.add_fault(dotted, value, words, overridden=is_overridden)
     return recipe
+
+
+def _add_fault(
+    document: Document, key: str, item: Mapping[str, Any], overridden: set[str]
+) -> None:
+    """Add the fault of a key, given its error of pydantic."""
+    context = item.get("ctx", {}) if item["type"] == WORDS else {}
+    words = context.get("words")
+    if item["type"] == "extra_forbidden":
+        words = explain_unknown(key)
+    value = to_yaml(item["input"])
+    if item["type"] == "missing" or context.get("missing"):
+        value = "nothing"
+    document.add_fault(
+        key,
+        value,
+        words or allowed_words(key),
+        near=nearest_key(key),
+        overridden=bool({key, key.partition(".")[0]} & overridden),
+    )
 
 
 def first_errors(error: ValidationError, sections: Collection[str]) -> dict[str, Any]:
