@@ -150,17 +150,16 @@ def test_a_package_that_cannot_be_imported_is_named(rsft, recipe_file, install):
 
 
 TOYS = """
-from dataclasses import dataclass, field
-from typing import ClassVar
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+from rsft.utils.settings import Setting
 
 @dataclass(frozen=True)
 class ToyMethod:
     name: ClassVar[str] = "toy-method"
     title: ClassVar[str] = "Toy tuning"
     is_identity_at_init: ClassVar[bool] = True
-    kind: str = field(
-        default="bias", metadata={"description": "kind", "pattern": "^(bias|weight)$", "words": "bias | weight"}
-    )
+    kind: Annotated[str, Setting("kind", pattern="^(bias|weight)$", words="bias | weight")] = "bias"
 
     def build_modules(self, vit):
         from rsft.peft.modules.unscaled import SelectiveTuning
@@ -170,9 +169,7 @@ class ToyMethod:
 class ToyLoss:
     name: ClassVar[str] = "toy-loss"
     title: ClassVar[str] = "smoothed cross entropy"
-    smoothing: float = field(
-        default=0.1, metadata={"description": "share of uniform labels", "minimum": 0, "exclusive_maximum": 1}
-    )
+    smoothing: Annotated[float, Setting("share of uniform labels", ge=0, lt=1)] = 0.1
 
     def make(self, class_counts):
         from torch.nn import functional as F

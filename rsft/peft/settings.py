@@ -1,65 +1,11 @@
 """Settings of PEFT methods with scales, and their values at every site."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from types import MappingProxyType
-from typing import Any, ClassVar, Literal
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
 
 from rsft.peft.sites import Site, resolve_per_site
-
-
-def _metadata(description: str, **bounds: Any) -> Mapping[str, Any]:
-    return MappingProxyType({"description": description, **bounds})
-
-
-RANK = _metadata(
-    "inner dimension r of low-rank modules (the paper's 4 on DOTA and FUSRS)", minimum=1
-)
-DIM = _metadata("width of the bottleneck of Adapter and AdaptFormer", minimum=1)
-POSITION_LETTERS = _metadata(
-    "adapted positions of a block: query, key, value, out, MLP 1, MLP 2 (paper, Tables"
-    " 1 and 2); all takes every position that a block has, also the convolutions of a"
-    " ResNet",
-    pattern="^([qkvo12]+|all)$",
-    words="all, letters of qkvo12",
-)
-BLOCKS = _metadata(
-    "adapted transformer blocks (paper, Table 3)",
-    pattern="^(all|(last|every):[1-9][0-9]*|[0-9]+-[0-9]+)$",
-    words="all, last:N, every:N, a range such as 0-5",
-    minimum=0,
-)
-SCALE = _metadata(
-    "fixed scale of a module's output without a modulator; learnable (AdaptFormer only)"
-    " trains it, as LIFT does",
-    exclusive_minimum=0,
-)
-ALPHA = _metadata(
-    "numerator of the fixed scale alpha / r, as in the authors' code; null takes"
-    " `scale`",
-    exclusive_minimum=0,
-)
-INIT = _metadata(
-    "fan-in of the start of A: width, the input width (Hugging Face), or rank, r (LIFT"
-    " and the authors' code), which makes A sqrt(width / r) times larger"
-)
-OUT_INSERTION = _metadata(
-    "input of the module at the position Out: that of the output projection (parallel;"
-    " Hugging Face), or what the projection gives (sequential; the authors' code)"
-)
-MODULATOR = _metadata(
-    "what the section meta learns at a site: one scale (site; the paper), or one factor"
-    " for every output feature (feature; Adapter and AdaptFormer of the authors' code)"
-)
-ADAPTER_SCALE = _metadata(
-    "fixed scale of AdaptFormer in combination with LoRA", exclusive_minimum=0
-)
-PROMPTS = _metadata(
-    "number of prompt tokens that VPT inserts before the patch tokens", minimum=1
-)
-DROPOUT = _metadata(
-    "dropout rate in a module, in training", minimum=0, exclusive_maximum=1
-)
+from rsft.utils.settings import Setting
 
 PositionSetting = (
     str
@@ -87,6 +33,87 @@ ScaleSetting = (
 )
 """Scale m_p without a modulator: a number, "1/r" or "learnable" (AdaptFormer), or
 pattern of sites -> one of these."""
+
+Rank = Annotated[
+    int | Mapping[str, int],
+    Setting(
+        "inner dimension r of low-rank modules (the paper's 4 on DOTA and FUSRS)", ge=1
+    ),
+]
+Dim = Annotated[
+    int | Mapping[str, int],
+    Setting("width of the bottleneck of Adapter and AdaptFormer", ge=1),
+]
+Positions = Annotated[
+    PositionSetting,
+    Setting(
+        "adapted positions of a block: query, key, value, out, MLP 1, MLP 2 (paper, Tables"
+        " 1 and 2); all takes every position that a block has, also the convolutions of a"
+        " ResNet",
+        pattern="^([qkvo12]+|all)$",
+        words="all, letters of qkvo12",
+    ),
+]
+Blocks = Annotated[
+    str | Sequence[int],
+    Setting(
+        "adapted transformer blocks (paper, Table 3)",
+        pattern="^(all|(last|every):[1-9][0-9]*|[0-9]+-[0-9]+)$",
+        words="all, last:N, every:N, a range such as 0-5",
+        ge=0,
+    ),
+]
+Scale = Annotated[
+    ScaleSetting,
+    Setting(
+        "fixed scale of a module's output without a modulator; learnable (AdaptFormer only)"
+        " trains it, as LIFT does",
+        gt=0,
+    ),
+]
+Alpha = Annotated[
+    float | None,
+    Setting(
+        "numerator of the fixed scale alpha / r, as in the authors' code; null takes"
+        " `scale`",
+        gt=0,
+    ),
+]
+Init = Annotated[
+    Literal["width", "rank"],
+    Setting(
+        "fan-in of the start of A: width, the input width (Hugging Face), or rank, r (LIFT"
+        " and the authors' code), which makes A sqrt(width / r) times larger"
+    ),
+]
+OutInsertion = Annotated[
+    Literal["parallel", "sequential"],
+    Setting(
+        "input of the module at the position Out: that of the output projection (parallel;"
+        " Hugging Face), or what the projection gives (sequential; the authors' code)"
+    ),
+]
+ModulatorSetting = Annotated[
+    Literal["site", "feature"],
+    Setting(
+        "what the section meta learns at a site: one scale (site; the paper), or one factor"
+        " for every output feature (feature; Adapter and AdaptFormer of the authors' code)"
+    ),
+]
+AdapterScale = Annotated[
+    ScaleSetting, Setting("fixed scale of AdaptFormer in combination with LoRA", gt=0)
+]
+Prompts = Annotated[
+    int,
+    Setting("number of prompt tokens that VPT inserts before the patch tokens", ge=1),
+]
+Dropout = Annotated[
+    float | Mapping[str, float],
+    Setting("dropout rate in a module, in training", ge=0, lt=1),
+]
+TokenDropout = Annotated[
+    float, Setting("dropout rate in a module, in training", ge=0, lt=1)
+]
 
 
 @dataclass(frozen=True)
@@ -121,17 +148,15 @@ class LowRankMethod:
 
     is_identity_at_init: ClassVar[bool] = True
 
-    rank: int | Mapping[str, int] = field(default=4, metadata=RANK)
-    positions: PositionSetting = field(default="qkvo12", metadata=POSITION_LETTERS)
-    blocks: str | Sequence[int] = field(default="all", metadata=BLOCKS)
-    scale: ScaleSetting = field(default=1.0, metadata=SCALE)
-    dropout: float | Mapping[str, float] = field(default=0.0, metadata=DROPOUT)
-    alpha: float | None = field(default=None, metadata=ALPHA)
-    init: Literal["width", "rank"] = field(default="width", metadata=INIT)
-    out_insertion: Literal["parallel", "sequential"] = field(
-        default="parallel", metadata=OUT_INSERTION
-    )
-    modulator: Literal["site", "feature"] = field(default="site", metadata=MODULATOR)
+    rank: Rank = 4
+    positions: Positions = "qkvo12"
+    blocks: Blocks = "all"
+    scale: Scale = 1.0
+    dropout: Dropout = 0.0
+    alpha: Alpha = None
+    init: Init = "width"
+    out_insertion: OutInsertion = "parallel"
+    modulator: ModulatorSetting = "site"
 
     @property
     def unneeded(self) -> dict[str, str]:
@@ -160,11 +185,11 @@ class BottleneckMethod:
 
     is_identity_at_init: ClassVar[bool] = True
 
-    dim: int | Mapping[str, int] = field(default=4, metadata=DIM)
-    blocks: str | Sequence[int] = field(default="all", metadata=BLOCKS)
-    scale: ScaleSetting = field(default=1.0, metadata=SCALE)
-    dropout: float | Mapping[str, float] = field(default=0.0, metadata=DROPOUT)
-    modulator: Literal["site", "feature"] = field(default="site", metadata=MODULATOR)
+    dim: Dim = 4
+    blocks: Blocks = "all"
+    scale: Scale = 1.0
+    dropout: Dropout = 0.0
+    modulator: ModulatorSetting = "site"
 
 
 def resolve_scales(

@@ -2,16 +2,7 @@
 
 The keys of a `ComponentSection` are the fields of the component that it names. A
 component is a frozen dataclass in a `rsft.utils.registry.Registry`. Each of its fields
-is a key of the recipe:
-
-    tau: float = field(default=1.0, metadata={"description": "weight of the prior",
-        "minimum": 0})
-
-The metadata may hold `description`, the limits `minimum`, `exclusive_minimum`,
-`maximum` and `exclusive_maximum` of numbers, the regular expression `pattern` of text,
-and `words`: the allowed text (or the whole value where the field takes none) as the
-documentation and error messages put it. Reports print a field with a `symbol` as
-"symbol = value".
+is a key of the recipe, which a `rsft.utils.settings.Setting` in its type describes.
 """
 
 import dataclasses
@@ -46,6 +37,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
 
 from rsft.utils.registry import Registry
+from rsft.utils.settings import Setting
 
 
 def as_text(value: object) -> object:
@@ -208,14 +200,6 @@ def allowed_values(schema: dict[str, Any]) -> str:
     )
     return f"{_NOUNS[schema['type']]} {bounds}".rstrip()
 
-
-_LIMITS = {
-    "minimum": "ge",
-    "exclusive_minimum": "gt",
-    "maximum": "le",
-    "exclusive_maximum": "lt",
-}
-_METADATA = {"description", "pattern", "words", "symbol", *_LIMITS}
 
 WORDS = "allowed"
 """Type of the errors whose context has what is allowed in `words`, and in `missing`
@@ -419,10 +403,10 @@ def summarize(component: Any) -> str:
     if hasattr(component, "summary"):
         return str(component.summary)
     settings = []
-    for info in dataclasses.fields(component):
-        value = getattr(component, info.name)
-        symbol = info.metadata.get("symbol")
-        label = f"{symbol} =" if symbol else info.name
+    for name, hint in _setting_hints(type(component)).items():
+        value = getattr(component, name)
+        _, setting = _split_hint(hint)
+        label = f"{setting.symbol} =" if setting.symbol else name
         text = f"{value:g}" if isinstance(value, float) else str(value)
         settings.append(f"{label} {text}")
     if settings:
@@ -430,39 +414,39 @@ def summarize(component: Any) -> str:
     return str(component.title)
 
 
+def _setting_hints(component: type[Any]) -> dict[str, Any]:
+    """Return the types of the fields of a component, with their settings."""
+    hints = get_type_hints(component, include_extras=True)
+    return {info.name: hints[info.name] for info in dataclasses.fields(component)}
+
+
+def _split_hint(hint: Any) -> tuple[Any, Setting]:
+    """Return the type of a field, and its setting."""
+    if get_origin(hint) is Annotated:
+        kind, setting = get_args(hint)
+        return kind, setting
+    return hint, Setting()
+
+
 @functools.cache
 def settings_model(component: type[Any]) -> type[Section]:
-    """Return the model of a component: a section with one key for each field.
-
-    Raises:
-        TypeError: a field with metadata that no recipe key has.
-    """
-    hints = get_type_hints(component)
+    """Return the model of a component: a section with one key for each field."""
+    hints = _setting_hints(component)
     definitions: dict[str, Any] = {}
     for info in dataclasses.fields(component):
-        unknown = set(info.metadata) - _METADATA
-        if unknown:
-            raise TypeError(
-                f"{component.__qualname__}.{info.name}: unknown metadata"
-                f" {', '.join(sorted(unknown))}"
-            )
         default: dict[str, Any] = {"default_factory": info.default_factory}
         if info.default_factory is dataclasses.MISSING:
             default = {
                 "default": ... if info.default is dataclasses.MISSING else info.default
             }
-        described = Field(**default, description=info.metadata.get("description", ""))
-        definitions[info.name] = (
-            _annotation(hints[info.name], info.metadata),
-            described,
-        )
+        kind, setting = _split_hint(hints[info.name])
+        described = Field(**default, description=setting.help)
+        definitions[info.name] = _annotation(kind, setting), described
     return create_model(component.__name__, __base__=Section, **definitions)
 
 
-def _annotation(
-    hint: Any, metadata: Mapping[str, Any], *, numeric: bool = False
-) -> Any:
-    """Return the pydantic annotation of a field, with the limits of its metadata.
+def _annotation(hint: Any, setting: Setting, *, numeric: bool = False) -> Any:
+    """Return the pydantic annotation of a field, with the limits of its setting.
 
     An unquoted 12 is read as text, unless the type is a branch of a `numeric` union,
     which has numbers.
@@ -471,39 +455,35 @@ def _annotation(
     arguments = get_args(hint)
     if origin in (Union, types.UnionType):
         numeric = bool({int, float} & set(arguments))
-        branches = [_annotation(x, metadata, numeric=numeric) for x in arguments]
+        branches = [_annotation(x, setting, numeric=numeric) for x in arguments]
         return Union[tuple(branches)]  # noqa: UP007
     if hint in (int, float):
-        limits = {_LIMITS[key]: metadata[key] for key in metadata if key in _LIMITS}
-        return Annotated[hint, Field(**limits)]
+        limits = Field(ge=setting.ge, gt=setting.gt, lt=setting.lt)
+        return Annotated[hint, limits]
     if hint is str:
-        words = {"words": metadata.get("words", "text")}
-        pattern = metadata.get("pattern")
-        text = Annotated[str, Field(pattern=pattern, json_schema_extra=words)]
+        words = {"words": setting.words}
+        text = Annotated[str, Field(pattern=setting.pattern, json_schema_extra=words)]
         if numeric:
             return text
         return Annotated[text, BeforeValidator(as_text)]
     if isinstance(origin, type) and issubclass(origin, Mapping):
-        return _mapping_annotation(arguments[1], metadata)
+        return _mapping_annotation(arguments[1], setting)
     if isinstance(origin, type) and issubclass(origin, Sequence):
-        limits = {key: metadata[key] for key in _LIMITS if key in metadata}
-        item = _annotation(arguments[0], limits)
+        item = _annotation(
+            arguments[0], dataclasses.replace(setting, pattern=None, words="text")
+        )
         return Annotated[list[item], Field(min_length=1)]  # type: ignore[valid-type]
     return hint
 
 
-def _mapping_annotation(value_type: Any, metadata: Mapping[str, Any]) -> Any:
+def _mapping_annotation(value_type: Any, setting: Setting) -> Any:
     """Return the annotation of values by pattern of sites; 0 leaves a site out."""
     words = "numbers by pattern of sites"
     if value_type is int:
         words += ", such as {blocks.*.q: 8, '*': 4}"
-    limits = dict(metadata)
-    lower = [
-        limits.pop(key) for key in ("minimum", "exclusive_minimum") if key in limits
-    ]
-    if lower:
-        limits["minimum"] = 0
-    item = _annotation(value_type, limits, numeric=True)
+    if setting.ge is not None or setting.gt is not None:
+        setting = dataclasses.replace(setting, ge=0, gt=None)
+    item = _annotation(value_type, setting, numeric=True)
     extra: dict[str, Any] = {"words": words}
     return Annotated[dict[str, item], Field(min_length=1, json_schema_extra=extra)]  # type: ignore[valid-type]
 

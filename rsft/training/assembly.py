@@ -1,6 +1,7 @@
 """Network, chips, losses and parts of a run, combined for its training."""
 
 import logging
+from collections.abc import Callable
 from functools import cache, partial
 from typing import cast
 
@@ -8,10 +9,12 @@ import numpy as np
 import torch
 
 from rsft.data.imagery.augmentation import Augmentation
+from rsft.data.imagery.contract import Contract
 from rsft.data.loading.batches import BatchSource, EpochBatches
 from rsft.data.loading.samplers import SINGLE_PROCESS, ProcessShard
+from rsft.models.classifier import Classifier
 from rsft.recipe.registries import PARTS, sampling_exponent
-from rsft.recipe.schema import Recipe
+from rsft.recipe.schema import Recipe, TrainSection
 from rsft.training.init.prefix_cache import CachedPrefixTokens, can_cache_prefix
 from rsft.training.learner import Learner
 from rsft.training.meta.bilevel import StepSettings, outer_batch_size
@@ -24,7 +27,7 @@ from rsft.training.parts.added_chips import (
     repeat_added_chips,
 )
 from rsft.training.parts.average import WeightAverage
-from rsft.training.parts.base import Part, PartContext, make_parts
+from rsft.training.parts.base import Autocast, Part, PartContext, make_parts
 from rsft.training.parts.mixup import Mixup
 from rsft.training.parts.outer_steps import OuterSteps
 from rsft.training.parts.pseudo_labels import PseudoLabeler
@@ -76,26 +79,14 @@ def make_learner(
         shard: rank of this process, and the number of processes.
         progress: called while outputs of frozen blocks are cached.
     """
-    adapted = setup.classifier.adapted
+    classifier = setup.classifier
     section = recipe.train
-    precision = section.precision
-    device = next(setup.classifier.parameters()).device
-    autocast = partial(
-        torch.autocast,
-        device.type,
-        HALF_DTYPES.get(precision),
-        enabled=precision in HALF_DTYPES,
-    )
-    adapted.checkpointing = section.checkpointing
-    if section.compile:
-        adapted.compile_blocks()
-    if precision in HALF_DTYPES:
-        adapted.cast_frozen_weights(HALF_DTYPES[precision])
+    autocast = _prepare_network(classifier, section)
     with autocast():
         train, val = _choose_sources(recipe, setup, progress)
     if section.strategy == "fsdp":
-        shard_frozen_blocks(setup.classifier)
-    meta = recipe.meta if adapted.gamma else None
+        shard_frozen_blocks(classifier)
+    meta = recipe.meta if classifier.adapted.gamma else None
     schedule = outer_loop(meta)
     splitter = None
 
@@ -108,44 +99,26 @@ def make_learner(
         members = splitter.inner_subset
     added = find_added_chips(setup.train.table)
     repeats = count_repeats(section.repeat_added, len(added), len(train))
-    batches = EpochBatches(
-        train,
-        val,
-        batch_size=section.batch_size,
-        eval_batch_size=recipe.evaluate.batch_size,
-        augmentation=Augmentation(
-            recipe.data.augment, len(setup.contract.planes), setup.contract.size
-        ),
-        seed=recipe.seed,
-        workers=worker_count(recipe.data.workers),
-        members=repeat_added_chips(members, added, repeats),
-        sampler=section.sampler,
-        shard=shard,
-    )
+    members = repeat_added_chips(members, added, repeats)
+    batches = _make_batches(recipe, setup.contract, (train, val), members, shard)
     added_counts = np.bincount(train.labels[added], minlength=len(setup.store.classes))
     counts = torch.from_numpy(
         setup.store.class_counts("train") + (repeats - 1) * added_counts
     )
     samplers = section.sampler, meta.sampling if meta else section.sampler
     loss = make_losses(recipe.loss.build(), counts, *map(sampling_exponent, samplers))
-    loops = schedule.make_loops(
-        setup.classifier,
-        build_inner_optimizer(setup.classifier, section),
-        meta,
-        StepSettings(
-            section.max_grad_norm,
-            section.accumulate_grad_batches,
-            scale_losses=precision == "fp16",
-        ),
+    settings = StepSettings(
+        section.max_grad_norm,
+        section.accumulate_grad_batches,
+        scale_losses=section.precision == "fp16",
     )
+    optimizer = build_inner_optimizer(classifier, section)
+    loops = schedule.make_loops(classifier, optimizer, meta, settings)
     context = PartContext(
+        setup=setup,
         recipe=recipe,
-        classifier=setup.classifier,
         loops=loops,
         batches=batches,
-        images=setup.train,
-        classes=setup.store.classes,
-        pool=None if setup.pool is None else setup.pool.chips,
         class_counts=counts,
         added=added,
         splitter=splitter,
@@ -153,7 +126,44 @@ def make_learner(
         autocast=autocast,
     )
     parts = make_parts(part_kinds(recipe), context)
-    return Learner(setup.classifier, loops, loss, batches, section, parts)
+    return Learner(classifier, loops, loss, batches, section, parts)
+
+
+def _make_batches(
+    recipe: Recipe,
+    contract: Contract,
+    sources: tuple[BatchSource, BatchSource],
+    members: Callable[[int], Indices],
+    shard: ProcessShard,
+) -> EpochBatches:
+    """Return the batches of training and validation chips of one process."""
+    return EpochBatches(
+        *sources,
+        batch_size=recipe.train.batch_size,
+        eval_batch_size=recipe.evaluate.batch_size,
+        augmentation=Augmentation(
+            recipe.data.augment, len(contract.planes), contract.size
+        ),
+        seed=recipe.seed,
+        workers=worker_count(recipe.data.workers),
+        members=members,
+        sampler=recipe.train.sampler,
+        shard=shard,
+    )
+
+
+def _prepare_network(classifier: Classifier, train: TrainSection) -> Autocast:
+    """Give a network the precision of a run, and return the context of its passes."""
+    adapted = classifier.adapted
+    adapted.checkpointing = train.checkpointing
+    if train.compile:
+        adapted.compile_blocks()
+    dtype = HALF_DTYPES.get(train.precision)
+    if dtype is not None:
+        adapted.cast_frozen_weights(dtype)
+    device = next(classifier.parameters()).device
+    is_half = dtype is not None
+    return partial(torch.autocast, device.type, dtype, enabled=is_half)
 
 
 def _choose_sources(

@@ -114,15 +114,10 @@ def train_single_run(
     setup = set_up(recipe, start, progress)
     if resume is None:
         run = Run.create(recipe, runs, source, entries)
-        stored_recipe = None
     else:
         earlier = read_run_info(resume)
-        pool_sha256 = setup.pool.sha256 if setup.pool else ""
-        require_unchanged_inputs(
-            earlier, setup.store.root, setup.encoder.sha256, device.type, pool_sha256
-        )
+        require_unchanged_inputs(earlier, setup, device.type)
         run = Run.resume(earlier)
-        stored_recipe = earlier.recipe
     with run.track_status():
         run.update(precision=recipe.train.precision, device=device.type)
         if start is not None:
@@ -140,19 +135,17 @@ def train_single_run(
         else:
             # the cache of a prefix depends on it
             setup.classifier.load_learned_state(checkpoint.state["learned"])
-        shard = processes.rank, processes.world_size
-        learner = make_learner(recipe, setup, shard, progress)
+        learner = make_learner(recipe, setup, processes.shard, progress)
         run.update(**_describe_sizes(setup, learner))
         run.drop_epochs_from(checkpoint.position.epoch if checkpoint else 0)
         listeners: list[RunListener] = []
         if run.is_writer:
             listeners = [trackers] if listener is None else [listener, trackers]
         groups = setup.store.group_indices
-        evaluate = recipe.evaluate
-        fit(processes, learner, groups, evaluate, run, listeners, checkpoint)
+        fit(processes, learner, groups, recipe.evaluate, run, listeners, checkpoint)
         run.update(**learner.finish())
         if run.is_writer:
-            finish(stored_recipe or recipe, run, setup, recipe.train.device, progress)
+            finish(run.recipe or recipe, run, setup, recipe.train.device, progress)
     return run
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, distributed, nn
 
 from rsft.data.loading.batches import Batch
+from rsft.data.loading.samplers import ProcessShard
 from rsft.errors import RequestError
 from rsft.models.classifier import Classifier, copy_to_device
 from rsft.peft.modules.adapter_module import transformer_blocks
@@ -36,6 +37,11 @@ class Processes:
     dtype: torch.dtype | None = None
     rank: int = 0
     world_size: int = 1
+
+    @property
+    def shard(self) -> ProcessShard:
+        """The share of this process in each batch."""
+        return self.rank, self.world_size
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Return a context in which the network has the precision of the run."""

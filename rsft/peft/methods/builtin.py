@@ -6,17 +6,26 @@ from 0.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
-from rsft.peft import settings
 from rsft.peft.methods import registry
 from rsft.peft.settings import (
+    AdapterScale,
+    Alpha,
+    Blocks,
     BottleneckMethod,
+    Dim,
+    Dropout,
+    Init,
     LowRankMethod,
-    PositionSetting,
-    ScaleSetting,
+    ModulatorSetting,
+    OutInsertion,
+    Positions,
+    Prompts,
+    Rank,
+    Scale,
+    TokenDropout,
 )
 from rsft.peft.sites import select_blocks
 
@@ -169,23 +178,17 @@ class LoRAWithAdaptFormer:
     title: ClassVar[str] = "LoRA + AdaptFormer"
     is_identity_at_init: ClassVar[bool] = True
 
-    rank: int | Mapping[str, int] = field(default=4, metadata=settings.RANK)
-    dim: int | Mapping[str, int] = field(default=4, metadata=settings.DIM)
-    positions: PositionSetting = field(
-        default="qkvo12", metadata=settings.POSITION_LETTERS
-    )
-    blocks: str | Sequence[int] = field(default="all", metadata=settings.BLOCKS)
-    scale: ScaleSetting = field(default=1.0, metadata=settings.SCALE)
-    adapter_scale: ScaleSetting = field(default=1.0, metadata=settings.ADAPTER_SCALE)
-    dropout: float | Mapping[str, float] = field(default=0.0, metadata=settings.DROPOUT)
-    alpha: float | None = field(default=None, metadata=settings.ALPHA)
-    init: Literal["width", "rank"] = field(default="width", metadata=settings.INIT)
-    out_insertion: Literal["parallel", "sequential"] = field(
-        default="parallel", metadata=settings.OUT_INSERTION
-    )
-    modulator: Literal["site", "feature"] = field(
-        default="site", metadata=settings.MODULATOR
-    )
+    rank: Rank = 4
+    dim: Dim = 4
+    positions: Positions = "qkvo12"
+    blocks: Blocks = "all"
+    scale: Scale = 1.0
+    adapter_scale: AdapterScale = 1.0
+    dropout: Dropout = 0.0
+    alpha: Alpha = None
+    init: Init = "width"
+    out_insertion: OutInsertion = "parallel"
+    modulator: ModulatorSetting = "site"
 
     @property
     def unneeded(self) -> dict[str, str]:
@@ -231,8 +234,8 @@ class VPTShallow:
     title: ClassVar[str] = "VPT-Shallow"
     is_identity_at_init: ClassVar[bool] = False
 
-    prompts: int = field(default=10, metadata=settings.PROMPTS)
-    dropout: float = field(default=0.0, metadata=settings.DROPOUT)
+    prompts: Prompts = 10
+    dropout: TokenDropout = 0.0
 
     def build_modules(self, vit: nn.Module) -> list[AdapterModule]:
         """Build the prompts of the first block, (prompts, D)."""
@@ -264,9 +267,9 @@ class VPTDeep:
     title: ClassVar[str] = "VPT-Deep"
     is_identity_at_init: ClassVar[bool] = False
 
-    prompts: int = field(default=10, metadata=settings.PROMPTS)
-    blocks: str | Sequence[int] = field(default="all", metadata=settings.BLOCKS)
-    dropout: float = field(default=0.0, metadata=settings.DROPOUT)
+    prompts: Prompts = 10
+    blocks: Blocks = "all"
+    dropout: TokenDropout = 0.0
 
     def build_modules(self, vit: nn.Module) -> list[AdapterModule]:
         """Build the prompts of every selected block, (prompts, D) each."""
@@ -289,7 +292,7 @@ class SelectiveMethod:
     name: ClassVar[str]
     is_identity_at_init: ClassVar[bool] = True
 
-    blocks: str | Sequence[int] = field(default="all", metadata=settings.BLOCKS)
+    blocks: Blocks = "all"
 
     def trains(self, module: nn.Module, parameter: str) -> bool:
         """Return whether the method trains a parameter of a module, such as "bias"."""
@@ -379,7 +382,7 @@ class SSF:
     title: ClassVar[str] = "SSF"
     is_identity_at_init: ClassVar[bool] = True
 
-    blocks: str | Sequence[int] = field(default="all", metadata=settings.BLOCKS)
+    blocks: Blocks = "all"
 
     def build_modules(self, vit: nn.Module) -> list[AdapterModule]:
         """Build one scale and one shift for every feature of every selected layer."""

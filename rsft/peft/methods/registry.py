@@ -22,9 +22,7 @@ if TYPE_CHECKING:
 class Method(Protocol):
     """Configuration of a PEFT method: a frozen dataclass whose fields are recipe keys.
 
-    Declare each field with `dataclasses.field(default=..., metadata=...)`. The metadata
-    may have the keys "description", "minimum", "exclusive_minimum", "maximum",
-    "exclusive_maximum", "pattern" and "words" (a description of the pattern). The
+    The type of each field has a `rsft.utils.settings.Setting`, which describes it. The
     module of the class must not import torch at module level.
 
     Attributes:

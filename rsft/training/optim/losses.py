@@ -9,29 +9,25 @@ with the class counts.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from rsft.recipe.registries import LOSSES, LossFunction
+from rsft.utils.settings import Setting
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-def _field(default: float | None, description: str, **metadata: object) -> Any:
-    """Return a field of a loss, a number of 0 or more."""
-    return field(
-        default=default, metadata={"description": description, "minimum": 0, **metadata}
-    )
-
-
-def _beta() -> Any:
-    return _field(
-        0.9999,
+Beta = Annotated[
+    float,
+    Setting(
         "beta of the effective number of chips; 0 weights all classes alike",
-        exclusive_maximum=1,
+        ge=0,
+        lt=1,
         symbol="β",
-    )
+    ),
+]
 
 
 @LOSSES.register
@@ -50,12 +46,15 @@ class LogitAdjustmentLoss:
     uses_prior: ClassVar[bool] = True
     adjusts_logits: ClassVar[bool] = True
 
-    tau: float = _field(
-        1.0,
-        "weight of the class prior in logit adjustment; the prior follows the sampler:"
-        " q tau log n",
-        symbol="τ",
-    )
+    tau: Annotated[
+        float,
+        Setting(
+            "weight of the class prior in logit adjustment; the prior follows the sampler:"
+            " q tau log n",
+            symbol="τ",
+            ge=0,
+        ),
+    ] = 1.0
 
     def make(self, class_counts: Tensor, drawn_counts: Tensor) -> LossFunction:
         from torch.nn import functional as F
@@ -91,12 +90,15 @@ class FocalLoss:
     name: ClassVar[str] = "focal"
     title: ClassVar[str] = "focal loss"
 
-    gamma: float = _field(
-        2.0,
-        "focusing exponent of focal loss; a larger one gives less weight to"
-        " well-classified chips",
-        symbol="γ",
-    )
+    gamma: Annotated[
+        float,
+        Setting(
+            "focusing exponent of focal loss; a larger one gives less weight to"
+            " well-classified chips",
+            symbol="γ",
+            ge=0,
+        ),
+    ] = 2.0
 
     def make(self, class_counts: Tensor, drawn_counts: Tensor) -> LossFunction:
         import torch
@@ -134,23 +136,25 @@ class LDAMLoss:
     name: ClassVar[str] = "ldam"
     title: ClassVar[str] = "LDAM"
 
-    margin: float = _field(0.5, "LDAM's margin of the rarest class, as a cosine")
-    margin_scale: float = field(
-        default=25.0,
-        metadata={
-            "description": (
-                "LDAM's factor from a cosine to a logit; use that of the cosine head"
-            ),
-            "exclusive_minimum": 0,
-        },
-    )
-    drw_start: float | None = _field(
-        None,
-        "share of training after which LDAM weights classes by effective number"
-        " (deferred re-weighting, DRW); null never does",
-        exclusive_maximum=1,
-    )
-    beta: float = _beta()
+    margin: Annotated[
+        float, Setting("LDAM's margin of the rarest class, as a cosine", ge=0)
+    ] = 0.5
+    margin_scale: Annotated[
+        float,
+        Setting(
+            "LDAM's factor from a cosine to a logit; use that of the cosine head", gt=0
+        ),
+    ] = 25.0
+    drw_start: Annotated[
+        float | None,
+        Setting(
+            "share of training after which LDAM weights classes by effective number"
+            " (deferred re-weighting, DRW); null never does",
+            lt=1,
+            ge=0,
+        ),
+    ] = None
+    beta: Beta = 0.9999
 
     @property
     def uses_prior(self) -> bool:
@@ -221,7 +225,7 @@ class ClassBalancedLoss:
     title: ClassVar[str] = "class-balanced cross entropy"
     uses_prior: ClassVar[bool] = True
 
-    beta: float = _beta()
+    beta: Beta = 0.9999
 
     def make(self, class_counts: Tensor, drawn_counts: Tensor) -> LossFunction:
         from torch.nn import functional as F
@@ -286,10 +290,12 @@ class LADELoss:
     title: ClassVar[str] = "LADE"
     uses_prior: ClassVar[bool] = True
 
-    weight: float = _field(
-        0.1, "weight of LADE's regularizer relative to cross entropy"
-    )
-    penalty: float = _field(0.1, "weight of the squared term within LADE's regularizer")
+    weight: Annotated[
+        float, Setting("weight of LADE's regularizer relative to cross entropy", ge=0)
+    ] = 0.1
+    penalty: Annotated[
+        float, Setting("weight of the squared term within LADE's regularizer", ge=0)
+    ] = 0.1
 
     def make(self, class_counts: Tensor, drawn_counts: Tensor) -> LossFunction:
         import torch

@@ -115,10 +115,10 @@ class AddedChips(Part):
         if not is_asked or not len(context.added):
             return None
         return cls(
-            context.classifier,
-            context.images,
+            context.setup.classifier,
+            context.setup.train,
             context.added,
-            context.classes,
+            context.setup.store.classes,
             context.recipe.evaluate,
             context.load_start,
             context.autocast,

@@ -47,11 +47,11 @@ class WeightAverage(Part):
         recipe = context.recipe
         semi = recipe.semi or SemiSection()
         decay = recipe.train.ema
-        if decay is None and context.pool is not None and semi.teacher == "ema":
+        if decay is None and context.setup.pool is not None and semi.teacher == "ema":
             decay = TEACHER_DECAY
         if decay is None:
             return None
-        return cls(context.classifier, decay)
+        return cls(context.setup.classifier, decay)
 
     @torch.no_grad()
     def after_step(self, steps: int) -> None:

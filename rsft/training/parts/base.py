@@ -14,9 +14,10 @@ from rsft.recipe.schema import Recipe
 from rsft.training.objective import Objective
 
 if TYPE_CHECKING:
-    from rsft.data.loading.batches import ChipImages, EpochBatches
+    from rsft.data.loading.batches import EpochBatches
     from rsft.training.meta.bilevel import BiLevelLoop, MetaSplitter
     from rsft.training.runs.writer import Run
+    from rsft.training.setup import TrainingSetup
     from rsft.types import Indices
 
 Autocast = Callable[[], AbstractContextManager[Any]]
@@ -42,12 +43,9 @@ class PartContext:
     """What parts are made of.
 
     Attributes:
-        classifier: the classifier with its first weights, on its device.
+        setup: data and network; the classifier has its first weights.
         loops: takes the steps.
         batches: the training chips.
-        images: all training chips as images.
-        classes: class names.
-        pool: chips without labels; None for none.
         class_counts: training chips of each class, as the loss counts them (C,).
         added: indices of the training chips that were added to the store (M,).
         splitter: sampler of the meta subset; None without an outer loop.
@@ -56,13 +54,10 @@ class PartContext:
         parts: the parts that are made already.
     """
 
+    setup: TrainingSetup
     recipe: Recipe
-    classifier: Classifier
     loops: BiLevelLoop
     batches: EpochBatches
-    images: ChipImages
-    classes: tuple[str, ...]
-    pool: ChipImages | None
     class_counts: Tensor
     added: Indices
     splitter: MetaSplitter | None

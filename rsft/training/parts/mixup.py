@@ -34,7 +34,8 @@ class Mixup(Part):
         alpha = context.recipe.train.mixup
         if alpha is None:
             return None
-        return cls(alpha, context.batches, context.classifier.theta[0].device)
+        device = context.setup.classifier.theta[0].device
+        return cls(alpha, context.batches, device)
 
     def prepare(self, moment: Moment, objective: Objective) -> Objective:
         """Draw the share and the partners of a batch of this process."""

@@ -166,9 +166,9 @@ class PseudoLabeler(Part):
     def make(cls, context: PartContext) -> Self | None:
         """Return what labels the chips of `data.unlabeled`."""
         recipe = context.recipe
-        pool = context.pool
-        if pool is None:
+        if context.setup.pool is None:
             return None
+        pool = context.setup.pool.chips
         section = recipe.semi or SemiSection()
         contract = pool.contract
         strong = Augmentation(
@@ -179,7 +179,7 @@ class PseudoLabeler(Part):
             averages = [x for x in context.parts if isinstance(x, WeightAverage)]
             teacher = averages[0]
         return cls(
-            context.classifier,
+            context.setup.classifier,
             section,
             pool,
             context.batches,

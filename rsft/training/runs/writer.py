@@ -1,5 +1,7 @@
 """Write a run folder during the training: tables, status and origin."""
 
+from __future__ import annotations
+
 import errno
 import json
 import logging
@@ -15,7 +17,7 @@ from datetime import UTC, datetime
 from importlib import metadata
 from itertools import count
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import pandas as pd
 import psutil
@@ -35,6 +37,9 @@ from rsft.utils.operating_system import (
     processor_name,
 )
 from rsft.utils.write_errors import explain_os_error
+
+if TYPE_CHECKING:
+    from rsft.training.setup import TrainingSetup
 
 _log = logging.getLogger(__name__)
 
@@ -129,11 +134,13 @@ class Run:
     Attributes:
         folder: the run folder.
         metadata: the content of run.json: status, times, versions, device, parameters.
+        recipe: the recipe of the run; None if it is only read.
         is_writer: whether this process writes files.
     """
 
     folder: Path
     metadata: dict[str, Any] = field(default_factory=dict)
+    recipe: Recipe | None = None
     is_writer: bool = field(default_factory=is_rank_zero)
     _lock: FileLock | None = field(default=None, repr=False)
     # of sessions before this one
@@ -167,7 +174,7 @@ class Run:
         """
         parent = reader.find_runs_folder(runs, recipe.name)
         if not is_rank_zero():
-            return cls(parent)
+            return cls(parent, recipe=recipe)
         fault = describe_name_fault(recipe.name)
         if fault:
             raise RequestError(fault, "name", "choose another name in the recipe")
@@ -186,7 +193,7 @@ class Run:
             folder = parent / f"{number:03d}"
             try:
                 with atomic_folder(folder, replace=False) as new:
-                    run = cls(new)
+                    run = cls(new, recipe=recipe)
                     write_text(new / reader.RECIPE_FILE, dump_recipe(recipe))
                     run.update(
                         status="running",
@@ -213,7 +220,7 @@ class Run:
             raise RequestError(
                 "; ".join(info.faults), info.folder, "start a new run of the recipe"
             )
-        run = cls(info.folder)
+        run = cls(info.folder, recipe=info.recipe)
         if run.is_writer:
             run._lock = reader.lock_run(info.folder)
         # the last owner of the lock may have changed it
@@ -383,65 +390,50 @@ def mark_done(folder: Path) -> None:
 
 
 def require_unchanged_inputs(
-    info: reader.RunInfo,
-    root: Path,
-    backbone_sha256: str,
-    device: str,
-    pool_sha256: str = "",
+    info: reader.RunInfo, setup: TrainingSetup, device: str
 ) -> None:
     """Raise an error if something that the weights depend on has changed.
 
     Args:
         info: the run.
-        root: folder of its chip store.
-        backbone_sha256: hash of the loaded backbone.
+        setup: its data and network now.
         device: "cpu" or "cuda". The sums of a CPU depend on the number of its threads.
-        pool_sha256: hash of the unlabeled chips; "" without any.
 
     Raises:
         RequestError: the chips, the backbone or the number of threads have changed.
     """
-    data_sha256 = info.metadata.get("data", {}).get("manifest_sha256")
+    store = setup.store
+    data = info.metadata.get("data", {})
+    pool = info.metadata.get("pool") or {}
     inputs = {
-        "the chips": (data_sha256, reader.hash_manifest(root), root),
+        "the chips": (data.get("manifest_sha256"), reader.hash_manifest(store.root)),
         "the backbone's weights": (
             info.metadata.get("backbone_sha256"),
-            backbone_sha256,
-            info.folder,
+            setup.encoder.sha256,
         ),
         "the unlabeled chips": (
-            (info.metadata.get("pool") or {}).get("sha256"),
-            pool_sha256,
-            info.folder,
+            pool.get("sha256"),
+            setup.pool.sha256 if setup.pool else "",
         ),
     }
-    for name, (before, now, location) in inputs.items():
+    for name, (before, now) in inputs.items():
         if before is not None and before != now:
             message = (
                 f"{name} have changed since the run began (hash {before[:12]}, now"
                 f" {now[:12]})"
             )
-            raise RequestError(
-                message, location, "restore them, or start a new run of the recipe"
-            )
+            hint = "restore them, or start a new run of the recipe"
+            raise RequestError(message, f"{info.folder}, chips {store.root}", hint)
     began_with = info.metadata.get("hardware", {}).get("threads")
     threads = torch.get_num_threads()
-    if device == "cpu" == info.metadata.get("device") and began_with not in (
-        None,
-        threads,
-    ):
+    is_on_cpu = device == "cpu" == info.metadata.get("device")
+    if is_on_cpu and began_with not in (None, threads):
         message = (
             f"the run began with {began_with} threads, but PyTorch has {threads} now:"
             " its weights would differ"
         )
-        raise RequestError(
-            message,
-            info.folder,
-            (
-                f"resume with OMP_NUM_THREADS={began_with}, or start a new run of the"
-                " recipe"
-            ),
-        )
+        hint = f"resume with OMP_NUM_THREADS={began_with}, or start a new run"
+        raise RequestError(message, info.folder, hint)
 
 
 def _now() -> str:

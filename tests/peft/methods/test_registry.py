@@ -32,9 +32,10 @@ def test_methods_do_not_import_torch():
 @pytest.mark.parametrize("name", list(METHODS))
 def test_fields_are_declared_for_recipes(name):
     method = METHODS[name]
-    hints = get_type_hints(method)
-    assert method.title and all(field.name in hints for field in fields(method))
+    hints = get_type_hints(method, include_extras=True)
+    assert method.title
     for field in fields(method):
-        assert field.metadata["description"], field.name
-        if isinstance(field.default, int | float):
-            assert field.default >= field.metadata.get("minimum", field.default)
+        (setting,) = hints[field.name].__metadata__
+        assert setting.help, field.name
+        if isinstance(field.default, int | float) and setting.ge is not None:
+            assert field.default >= setting.ge
