@@ -99,8 +99,8 @@ def make_learner(
         members = splitter.inner_subset
     added = find_added_chips(setup.train.table)
     repeats = count_repeats(section.repeat_added, len(added), len(train))
-    members = repeat_added_chips(members, added, repeats)
-    batches = _make_batches(recipe, setup.contract, (train, val), members, shard)
+    chips_of_epoch = repeat_added_chips(members, added, repeats)
+    batches = _make_batches(recipe, setup.contract, (train, val), chips_of_epoch, shard)
     added_counts = np.bincount(train.labels[added], minlength=len(setup.store.classes))
     counts = torch.from_numpy(
         setup.store.class_counts("train") + (repeats - 1) * added_counts

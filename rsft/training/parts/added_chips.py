@@ -8,9 +8,8 @@ import pandas as pd
 import torch
 
 from rsft.data.loading.batches import ChipImages
-from rsft.models.classifier import Classifier, copy_to_device, with_tta
-from rsft.recipe.schema import EvaluateSection
-from rsft.training.parts.base import Autocast, Part, PartContext, copy_weights
+from rsft.models.classifier import copy_to_device, with_tta
+from rsft.training.parts.base import Part, PartContext, copy_weights
 from rsft.types import Indices
 
 # column of the manifest; missing or empty for chips of the original store
@@ -70,59 +69,28 @@ _SHARES = [tenths / 10 for tenths in range(1, 10)]  # of the way to the learned 
 
 
 class AddedChips(Part):
-    """The added chips of a run, classified with its test-time views.
-
-    Args:
-        classifier: the classifier in training.
-        chips: all training chips.
-        added: the added ones (M,).
-        classes: class names.
-        evaluate: the section `evaluate` of the recipe.
-        load_start: gives the classifier the weights of its start.
-        autocast: returns the context of a forward pass.
-    """
+    """The added chips of a run, classified with its test-time views."""
 
     name: ClassVar[str] = "added"
     title: ClassVar[str] = "added chips"
 
-    def __init__(
-        self,
-        classifier: Classifier,
-        chips: ChipImages,
-        added: Indices,
-        classes: tuple[str, ...],
-        evaluate: EvaluateSection,
-        load_start: Callable[[], None],
-        autocast: Autocast,
-    ) -> None:
-        self.classifier = classifier
-        self.load_start = load_start
-        self.autocast = autocast
+    def __init__(self, context: PartContext) -> None:
+        setup = context.setup
+        evaluate = context.recipe.evaluate
+        self.classifier = setup.classifier
+        self.load_start = context.load_start
+        self.autocast = context.autocast
         self.batch_size = evaluate.batch_size
-        self.model, contract = with_tta(classifier, chips.contract, evaluate)
-        self.chips = ChipImages(
-            chips.root,
-            chips.table.iloc[added].reset_index(drop=True),
-            classes,
-            contract,
-        )
+        self.model, contract = with_tta(setup.classifier, setup.contract, evaluate)
+        table = setup.train.table.iloc[context.added].reset_index(drop=True)
+        self.chips = ChipImages(setup.store.root, table, setup.store.classes, contract)
 
     @classmethod
     def make(cls, context: PartContext) -> Self | None:
         """Return the chips that `train.until_added_right` asks for."""
         train = context.recipe.train
         is_asked = train.until_added_right and train.start_bundle is not None
-        if not is_asked or not len(context.added):
-            return None
-        return cls(
-            context.setup.classifier,
-            context.setup.train,
-            context.added,
-            context.setup.store.classes,
-            context.recipe.evaluate,
-            context.load_start,
-            context.autocast,
-        )
+        return cls(context) if is_asked and len(context.added) else None
 
     def is_done(self) -> bool:
         """Return whether all added chips are right.
