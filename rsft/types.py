@@ -40,6 +40,18 @@ Names = tuple[str, ...]
 Rejection = tuple[str, int, str]
 """A rejected entry: file, line (0 for the whole file), and reason."""
 
+Bands = tuple[str, ...]
+"""Names of the bands of a chip or a file, in its order."""
+
+Size = tuple[int, int]
+"""Height and width in pixels."""
+
+Spacing = tuple[float, float]
+"""Pixel spacing in meters, along columns and along rows."""
+
+Box = tuple[float, ...]
+"""Corners r1 c1 ... r4 c4 of a rectangle in pixels, which may be rotated."""
+
 LONLAT = "EPSG:4326"
 """Longitude and latitude in degrees, WGS 84."""
 

@@ -147,10 +147,10 @@ def data_add(
             unchanged scenes on this machine.
     """
     from rsft.cli.display.results import emit_addition, report_progress, show_addition
+    from rsft.corrections.add import AdditionOptions, add_corrections
     from rsft.data.chips.store_notes import find_note, note_store
     from rsft.data.imagery.scene_uri import SceneUri
     from rsft.errors import RsftError
-    from rsft.inference.corrections.add import AdditionOptions, add_corrections
     from rsft.scenes.options import Declaration
     from rsft.utils.fence import OFF, TRUSTED
     from rsft.utils.remote_files import allow_servers

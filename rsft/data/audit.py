@@ -5,7 +5,7 @@ The chips are those of a chip store or of class folders.
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import union_categoricals
 from pandas.util import hash_pandas_object
+from pydantic import TypeAdapter
 
 from rsft.data.chips.store import (
     MANIFEST,
@@ -83,9 +84,9 @@ class AuditFinding:
         examples: the first few occurrences, in order.
     """
 
-    description: str = field(metadata={"validation_alias": "what"})
+    description: str = field(metadata={"alias": "what"})
     count: int
-    total: int | None = field(default=None, metadata={"validation_alias": "of"})
+    total: int | None = field(default=None, metadata={"alias": "of"})
     examples: tuple[str, ...] = ()
 
 
@@ -103,7 +104,7 @@ class AuditResult:
     """
 
     subject: str
-    totals: dict[str, int | str] = field(metadata={"validation_alias": "facts"})
+    totals: dict[str, int | str] = field(metadata={"alias": "facts"})
     findings: Sequence[AuditFinding]
     classes: dict[str, dict[str, dict[str, int]]]
 
@@ -136,6 +137,9 @@ def count_finding(
     return AuditFinding(description, len(texts), total, texts[:_EXAMPLES])
 
 
+_AUDITS = TypeAdapter(list[AuditResult])
+
+
 def read_audits(path: Path) -> list[AuditResult]:
     """Read the results that `write_audits` wrote.
 
@@ -146,31 +150,22 @@ def read_audits(path: Path) -> list[AuditResult]:
         >>> read_audits(Path("data/ships/audit.json"))[0].totals["train rows"]
         24
     """
-    from pydantic import TypeAdapter
-
     try:
-        return TypeAdapter(list[AuditResult]).validate_python(load_json(path))
+        return _AUDITS.validate_python(load_json(path))
     except (OSError, ValueError) as error:
         raise DataError(
             f"{path.name} is damaged ({error})", path, "run `rsft audit` again"
         ) from error
 
 
-def write_audits(path: Path, audits: Sequence[AuditResult]) -> None:
+def write_audits(path: Path, audits: list[AuditResult]) -> None:
     """Write a JSON list with one object per audit; the file is replaced atomically."""
-    content = []
-    for audit in audits:
-        names = ("what", "count", "of", "examples")
-        findings = [
-            dict(zip(names, astuple(finding), strict=True))
-            for finding in audit.findings
-        ]
-        header = {
-            "clean": audit.is_clean,
-            "subject": audit.subject,
-            "facts": audit.totals,
-        }
-        content.append(header | {"findings": findings, "classes": audit.classes})
+    content = [
+        {"clean": audit.is_clean} | document
+        for audit, document in zip(
+            audits, _AUDITS.dump_python(audits, mode="json", by_alias=True), strict=True
+        )
+    ]
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
@@ -204,7 +199,7 @@ def audit_folder(
         (f"{file.label}/{file.path.stem}", str(file.path), file.split, file.label)
         for file in files
     ]
-    table = pd.DataFrame(rows, columns=list(_COLUMNS[:4]))
+    table = pd.DataFrame(rows, columns=list(_COLUMNS[:4])).assign(sha256=None)
     table, faults = _read_chips(Path(), [table], len(table), jobs, progress)
     return _audit_table(table, faults, Path(), str(folder), has_digests=False)
 
@@ -232,19 +227,9 @@ def _read_chips(
     # paths and digests of few chips are in memory
     def iter_tasks() -> Iterator[tuple[int, Path, object]]:
         for part in parts:
-            part = part.reindex(columns=list(_COLUMNS))
-            part = part.astype(dict.fromkeys(_REPEATING, "string")).astype(
-                dict.fromkeys(_REPEATING, "category")
-            )
-            part["name_hash"] = hash_pandas_object(
-                part["name"], index=False, categorize=False
-            ).astype(np.uint32)
-            part["path"] = part["path"].astype("string")
-            kept.append(part.drop(columns="sha256"))
-            yield from (
-                (row, root / path, sha)
-                for row, path, sha in part[["path", "sha256"]].itertuples(name=None)
-            )
+            kept.append(_compress(part.reindex(columns=list(_COLUMNS))))
+            for row, path, digest in part[["path", "sha256"]].itertuples(name=None):
+                yield row, root / path, digest
 
     for done, (row, content) in enumerate(
         imap_unordered(_read_content, iter_tasks(), jobs), 1
@@ -272,6 +257,16 @@ def _read_chips(
         pd.DataFrame(columns, copy=False),
         pd.Series(faults, dtype=object).sort_index(),
     )
+
+
+def _compress(part: pd.DataFrame) -> pd.DataFrame:
+    """Return rows of a manifest in little memory, with a hash of each name."""
+    part = part.astype(dict.fromkeys(_REPEATING, "string"))
+    part = part.astype(dict.fromkeys(_REPEATING, "category"))
+    hashes = hash_pandas_object(part["name"], index=False, categorize=False)
+    part["name_hash"] = hashes.astype(np.uint32)
+    part["path"] = part["path"].astype("string")
+    return part.drop(columns="sha256")
 
 
 def _audit_table(
@@ -343,9 +338,34 @@ def _find_faults(
 
     `faults` has the rows that cannot be used.
     """
-    flags = table["flags"]
     names = table["name"]
     total = len(table)
+    yield from _find_manifest_faults(table)
+    usable = table[["name", "split", "class", "content", "hash", "path"]]
+    yield from _find_repeated_contents(usable.drop(faults.index), total, root)
+    yield count_finding(
+        "chips that are constant or cannot be read",
+        names[faults.index] + ": " + faults,
+        total,
+    )
+    yield count_finding(
+        f"chips with {SATURATION_SHARE:.0%} of the pixels saturated",
+        names[table["is_saturated"]],
+        total,
+    )
+    labels = table.groupby(["split", "class"], observed=True).size()
+    counts = {split: labels[split].to_dict() for split in labels.index.unique("split")}
+    absent = [
+        f"{name} ({split})"
+        for split, missing in missing_classes(counts).items()
+        for name in missing
+    ]
+    yield count_finding("classes without a chip in a split", absent)
+
+
+def _find_manifest_faults(table: pd.DataFrame) -> Iterator[AuditFinding]:
+    names = table["name"]
+    flags = table["flags"]
     flags = flags[flags != ""].str.split(",").explode()
     flagged = {flag: flags.index[flags == flag] for flag in sorted(set(flags) - {""})}
     # these have new names
@@ -360,15 +380,20 @@ def _find_faults(
     yield count_finding(
         "names in two splits", _keys_in_several(firsts, "name", "split")
     )
-    del firsts
     yield count_finding(_LEAKS[0], leaking)
     yield count_finding(_LEAKS[1], _keys_in_several(table, "mmsi", "split"))
     yield count_finding(
         "test chips of a scene or vessel of another split", leaked, len(test)
     )
     for flag, rows in flagged.items():
-        yield count_finding(f"chips with the flag {flag}", names[rows], total)
-    usable = table[["split", "class", "content", "hash", "path"]].drop(faults.index)
+        yield count_finding(f"chips with the flag {flag}", names[rows], len(table))
+
+
+def _find_repeated_contents(
+    usable: pd.DataFrame, total: int, root: Path
+) -> Iterator[AuditFinding]:
+    """Yield the findings on copies among usable chips; `total` counts all chips."""
+    names = usable["name"]
     repeated = usable[_is_repeated(usable["content"])]
     repeats = repeated.index[repeated.duplicated(["content", "split"])]
     yield count_finding(
@@ -381,28 +406,10 @@ def _find_faults(
     ):
         in_several = contents.isin(_keys_in_several(repeated, "content", key))
         yield count_finding(description, names[contents.index[in_several]])
-    near = _near_duplicates_across_splits(
-        usable[["split", "content", "hash", "path"]].drop(repeats), names, root
-    )
-    del usable
     yield count_finding(
-        "pairs of near-duplicates across splits (also turned or mirrored)", near
+        "pairs of near-duplicates across splits (also turned or mirrored)",
+        _near_duplicates_across_splits(usable.drop(repeats), root),
     )
-    yield count_finding(
-        "chips that are constant or cannot be read",
-        names[faults.index] + ": " + faults,
-        total,
-    )
-    saturated = names[table["is_saturated"]]
-    yield count_finding(
-        f"chips with {SATURATION_SHARE:.0%} of the pixels saturated", saturated, total
-    )
-    labels = table.groupby(["split", "class"], observed=True).size()
-    missing = missing_classes(
-        {split: labels[split].to_dict() for split in labels.index.unique("split")}
-    )
-    absent = [f"{name} ({split})" for split in missing for name in missing[split]]
-    yield count_finding("classes without a chip in a split", absent)
 
 
 def _keys_in_several(table: pd.DataFrame, key: str, column: str) -> list[Any]:
@@ -420,9 +427,7 @@ def _is_repeated(column: "pd.Series[int]") -> "pd.Series[bool]":
     return column.isin(values[1:][values[1:] == values[:-1]])
 
 
-def _near_duplicates_across_splits(
-    table: pd.DataFrame, names: "pd.Series[str]", root: Path
-) -> Iterator[str]:
+def _near_duplicates_across_splits(table: pd.DataFrame, root: Path) -> Iterator[str]:
     """Yield `name (split) ~ name (split)` for similar chips across splits.
 
     Identical chips are not similar.
@@ -431,12 +436,11 @@ def _near_duplicates_across_splits(
     def read(row: int) -> Thumbnail:
         return make_thumbnail(read_chip(root / table["path"].iloc[row]))
 
-    splits = table["split"]
     contents = table["content"].to_numpy()
-    for row, other in sorted(find_similar(table["hash"], splits.cat.codes, read)):
+    splits = table["split"].cat.codes
+    for row, other in sorted(find_similar(table["hash"], splits, read)):
         if contents[row] != contents[other]:
-            texts = [
-                f"{names[table.index[position]]} ({splits.iloc[position]})"
-                for position in (row, other)
-            ]
-            yield " ~ ".join(texts)
+            yield " ~ ".join(
+                f"{chip['name']} ({chip['split']})"
+                for _, chip in table.iloc[[row, other]].iterrows()
+            )

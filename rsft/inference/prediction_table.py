@@ -5,7 +5,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import shapely
@@ -72,18 +71,13 @@ def text_cells(frame: pd.DataFrame, name: str) -> list[str]:
     Whole numbers that a program saved as floats have no decimals: classes may be
     numbers.
     """
-    if name not in frame:
-        return [""] * len(frame)
-    cells = (
-        int(cell) if isinstance(cell, float) and cell.is_integer() else cell
-        for cell in frame[name]
-    )
-    return ["" if is_missing(cell) else str(cell).strip() for cell in cells]
-
-
-def is_missing(cell: Any) -> bool:
-    """Return whether a cell is empty."""
-    return pd.api.types.is_scalar(cell) and bool(pd.isna(cell))
+    texts = []
+    for cell in frame.get(name, [None] * len(frame)):
+        if isinstance(cell, float) and cell.is_integer():
+            cell = int(cell)
+        is_missing = pd.api.types.is_scalar(cell) and pd.isna(cell)
+        texts.append("" if is_missing else str(cell).strip())
+    return texts
 
 
 def number_cells(frame: pd.DataFrame, name: str) -> list[float]:
@@ -93,13 +87,8 @@ def number_cells(frame: pd.DataFrame, name: str) -> list[float]:
 
     Numbers in texts may have decimal commas, if a spreadsheet saved them.
     """
-    if name not in frame:
-        return [np.nan] * len(frame)
-    column = frame[name].map(
-        lambda cell: cell.replace(",", ".") if isinstance(cell, str) else cell
-    )
-    numbers: list[float] = pd.to_numeric(column, errors="coerce").astype(float).tolist()
-    return numbers
+    texts = pd.Series(text_cells(frame, name), dtype=str).str.replace(",", ".")
+    return list(pd.to_numeric(texts, errors="coerce").astype(float))
 
 
 def _read_csv(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:

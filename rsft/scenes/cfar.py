@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from rsft.scenes.raster import PixelWindow
-from rsft.types import Floats, Indices, Pixels
+from rsft.types import Floats, Indices, Pixels, Size
 
 CELL = 16
 """Side in pixels of the cells in which mean and variance are measured."""
@@ -161,7 +161,7 @@ def _make_object(rows: Indices, cols: Indices, ratio: Plane32) -> BrightObject:
 
 
 def measure_cells(
-    size: tuple[int, int],
+    size: Size,
     bands: int,
     windows: Iterable[PixelWindow],
     read: Callable[[PixelWindow], Pixels],

@@ -9,7 +9,7 @@ from rsft.data.imagery.chip_spec import ChipSpec
 from rsft.data.imagery.resize import resize_image
 from rsft.errors import DataError
 from rsft.scenes.options import ChipOptions
-from rsft.types import Pixels
+from rsft.types import Pixels, Size, Spacing
 
 MAX_CHIP_SIDE = 8192
 """Largest side of a chip in pixels, and of its window in the scene. A larger image is a
@@ -17,8 +17,8 @@ scene, which is never read as a whole."""
 
 
 def resolve_spacing(
-    file_spacing: tuple[float, float] | None, options: ChipOptions
-) -> tuple[float, float] | None:
+    file_spacing: Spacing | None, options: ChipOptions
+) -> Spacing | None:
     """Return the pixel spacing of a file in meters, else that of the options or None.
 
     The first number is along columns, the second one along rows.
@@ -29,7 +29,7 @@ def resolve_spacing(
 
 
 def resampling_factors(
-    contract: ChipSpec, spacing: tuple[float, float] | None, options: ChipOptions
+    contract: ChipSpec, spacing: Spacing | None, options: ChipOptions
 ) -> tuple[float, float]:
     """Return how many image pixels make one chip pixel, and check its spacing.
 
@@ -61,7 +61,7 @@ def resampling_factors(
     return down, along
 
 
-def resize_chip(pixels: Pixels, size: tuple[int, int]) -> Pixels:
+def resize_chip(pixels: Pixels, size: Size) -> Pixels:
     """Resize a chip (h, w, B) to (H, W, B).
 
     Areas are averaged if no side grows; else the interpolation is bilinear.

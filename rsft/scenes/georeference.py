@@ -23,7 +23,7 @@ from rasterio.transform import AffineTransformer, GCPTransformer, RPCTransformer
 from shapely.affinity import translate
 from shapely.geometry.base import BaseGeometry
 
-from rsft.types import LONLAT, Floats
+from rsft.types import LONLAT, Floats, Spacing
 
 _EARTH = Geod(ellps="WGS84")
 _WORLD = shapely.box(-180, -90, 180, 90)
@@ -80,7 +80,7 @@ class Georeference:
             )
         return pixels
 
-    def spacing_at(self, row: float, col: float) -> tuple[float, float]:
+    def spacing_at(self, row: float, col: float) -> Spacing:
         """Return the pixel spacing in meters around a pixel on the ellipsoid.
 
         The first number is along the column, the second one along the row.

@@ -92,10 +92,11 @@ def open_land_polygons(
     """
     if isinstance(source, Path):
         if scene.georeference is None:
-            message = (
-                "the scene has no georeference, so polygons of land cannot be used"
+            raise RequestError(
+                "the scene has no georeference, so polygons of land cannot be used",
+                source,
+                "leave out --land",
             )
-            raise RequestError(message, source, "leave out --land")
         return PolygonLandMask(_read_polygons(source), scene, str(source))
     if source != "auto" or scene.georeference is None or find_spec(_PACKAGE) is None:
         return None
@@ -114,14 +115,16 @@ def _read_polygons(path: Path) -> Any:
     except RequestError as error:
         raise RequestError(error.message, path, hint) from error
     if land.crs in (None, PIXEL, FRACTION):
-        message = "the polygons have no coordinate system"
-        raise RequestError(message, path, "export them with one")
+        raise RequestError(
+            "the polygons have no coordinate system", path, "export them with one"
+        )
     try:
         shapes = land.table.geometry.set_crs(land.crs).to_crs(LONLAT)
         return shapely.make_valid(shapes.to_numpy())
     except READ_ERRORS as error:
-        message = f"the polygons cannot be read: {error}"
-        raise RequestError(message, path, hint) from error
+        raise RequestError(
+            f"the polygons cannot be read: {error}", path, hint
+        ) from error
 
 
 @lru_cache(maxsize=1)

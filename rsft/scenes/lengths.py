@@ -20,7 +20,7 @@ import numpy as np
 from rsft.data.imagery.bands import POLARIZATIONS
 from rsft.data.imagery.chip_spec import ChipSpec
 from rsft.data.imagery.units import DIGITAL_UNITS, convert_unit
-from rsft.types import Floats, Pixels, Plane
+from rsft.types import Box, Floats, Pixels, Plane, Spacing
 
 if TYPE_CHECKING:
     from rsft.scenes.georeference import Georeference
@@ -49,7 +49,7 @@ _PIXEL_CORNERS = ((0, 0), (0, 1), (1, 0), (1, 1))
 def measure_length(
     pixels: Pixels,
     unit: str | None,
-    spacing: tuple[float, float] | None,
+    spacing: Spacing | None,
     spec: ChipSpec,
 ) -> dict[str, Any]:
     """Measure the length of the object in the middle of a radar chip.
@@ -75,9 +75,7 @@ def measure_length(
     return measured_length(meters, spacing, "pixels")
 
 
-def measured_length(
-    meters: float, spacing: tuple[float, float], source: str
-) -> dict[str, Any]:
+def measured_length(meters: float, spacing: Spacing, source: str) -> dict[str, Any]:
     """Correct the length of bright pixels for blur, and give it an interval.
 
     The interval contains the length from AIS on 95 % of 102 chips of OpenSARShip, and
@@ -99,9 +97,7 @@ def measured_length(
     return _length_columns(length, low, high, source)
 
 
-def annotated_length(
-    box: tuple[float, ...], spacing: tuple[float, float]
-) -> dict[str, Any]:
+def annotated_length(box: Box, spacing: Spacing) -> dict[str, Any]:
     """Return the longer side of a box around an object, with an interval.
 
     Args:
@@ -130,7 +126,7 @@ def _length_columns(
     }
 
 
-def box_length(box: tuple[float, ...], spacing: tuple[float, float]) -> float:
+def box_length(box: Box, spacing: Spacing) -> float:
     """Return the longer side of a box in meters.
 
     Args:
@@ -140,15 +136,15 @@ def box_length(box: tuple[float, ...], spacing: tuple[float, float]) -> float:
     return float(_side_lengths(box, spacing).max())
 
 
-def _side_lengths(box: tuple[float, ...], spacing: tuple[float, float]) -> Floats:
+def _side_lengths(box: Box, spacing: Spacing) -> Floats:
     """Return the lengths (2,) in meters of two sides that meet."""
     sides = np.diff(np.reshape(box, (4, 2))[:3], axis=0) * spacing
     return np.asarray(np.linalg.norm(sides, axis=1))
 
 
 def box_sides(
-    box: tuple[float, ...],
-    spacing: tuple[float, float],
+    box: Box,
+    spacing: Spacing,
     georeference: Georeference | None,
 ) -> dict[str, float]:
     """Return length, width and direction of a box r1 c1 ... r4 c4 in pixels.
@@ -175,7 +171,7 @@ def box_sides(
     return columns
 
 
-def bright_length(intensity: Plane, spacing: tuple[float, float]) -> float | None:
+def bright_length(intensity: Plane, spacing: Spacing) -> float | None:
     """Measure the length of the bright object nearest to the middle of a chip.
 
     Args:

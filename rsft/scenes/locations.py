@@ -1,6 +1,5 @@
 """The locations of chips in a scene: of objects, or of tiles that cover it."""
 
-import math
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,13 +12,10 @@ from pyproj import CRS, Transformer
 from rsft.data.annotations.base import AT, FRACTION, PIXEL
 from rsft.scenes.georeference import rectangle_corners
 from rsft.scenes.raster import RasterScene
-from rsft.types import LONLAT, Rejection
+from rsft.types import LONLAT, Box, Floats, Rejection
 
 NUDGE = 1e-3
 """Pixels; larger than the rounding error of a conversion to degrees and back."""
-
-Bounds = tuple[float, float, float, float]
-"""Smallest x and y, and largest x and y."""
 
 
 class Location(NamedTuple):
@@ -43,7 +39,7 @@ class Location(NamedTuple):
 
     row: float
     col: float
-    box: tuple[float, ...] | None
+    box: Box | None
     name: str
     source_row: int | None = None
     score: float | None = None
@@ -70,7 +66,8 @@ class SceneLocations:
         file: the file of the positions.
         crs: coordinate system of the file; "" for locations that do not come from a
             file.
-        bounds: bounds of the positions in the file; NaN without positions.
+        bounds: smallest x and y, and largest x and y, of the positions in the file; NaN
+            without positions.
         skipped: number of objects and rows that were left out on purpose, by reason.
         outside_note: the note on `outside`, which is one of `notes`.
     """
@@ -83,7 +80,7 @@ class SceneLocations:
     are_boxes: bool = False
     file: Path = Path()
     crs: str = ""
-    bounds: Bounds = (math.nan, math.nan, math.nan, math.nan)
+    bounds: Floats = field(default_factory=lambda: np.full(4, np.nan))
     skipped: Counter[str] = field(default_factory=Counter)
     outside_note: str = ""
 
@@ -100,29 +97,27 @@ class SceneLocations:
 
         Both are in the same coordinates if possible.
         """
-        positions = self.bounds
-        area: Bounds = (0.0, 0.0, float(scene.width), float(scene.height))
+        bounds = self.bounds
+        area = np.array([0, 0, scene.width, scene.height])
         names = ("col", "row")
         scene_crs = PIXEL
         georeference = scene.georeference
         if georeference is not None and self.crs not in (PIXEL, FRACTION):
             source = CRS.from_user_input(self.crs)
             to_lonlat = Transformer.from_crs(source, LONLAT, always_xy=True)
-            left, bottom, right, top = positions
-            positions = to_lonlat.transform_bounds(left, bottom, right, top)
+            bounds = np.array(to_lonlat.transform_bounds(*bounds))
             outline = rectangle_corners(0, 0, scene.height, scene.width)
             lonlat = georeference.pixels_to_lonlat(*outline.T)
-            low = lonlat.min(axis=0).tolist()
-            area = (*low, *lonlat.max(axis=0).tolist())
+            area = np.concatenate([lonlat.min(axis=0), lonlat.max(axis=0)])
             names = ("lon", "lat")
             scene_crs = georeference.description
         return (
-            f"the positions ({self.crs}) lie at {_describe_bounds(names, positions)},"
+            f"the positions ({self.crs}) lie at {_describe_bounds(names, bounds)},"
             f" {scene.path.name} ({scene_crs}) at {_describe_bounds(names, area)}"
         )
 
 
-def _describe_bounds(names: tuple[str, str], bounds: Bounds) -> str:
+def _describe_bounds(names: tuple[str, str], bounds: Floats) -> str:
     left, bottom, right, top = bounds
     x_range = f"{names[0]} {left:.6g} to {right:.6g}"
     return f"{x_range}, {names[1]} {bottom:.6g} to {top:.6g}"

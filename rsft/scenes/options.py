@@ -29,8 +29,9 @@ def unit_name(text: str) -> str:
     try:
         return parse_unit(text)
     except DataError as error:
-        hint = "correct the name of the unit"
-        raise RequestError(error.message, "--unit", hint) from error
+        raise RequestError(
+            error.message, "--unit", "correct the name of the unit"
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -106,8 +107,11 @@ class ChipSize(NamedTuple):
         """
         match = _SIZE.fullmatch(text.strip())
         if match is None:
-            hint = "give pixels (64), meters (640m), or boxes with a margin (box+8)"
-            raise RequestError(f"{text!r} is no size of a chip", "--size", hint)
+            raise RequestError(
+                f"{text!r} is no size of a chip",
+                "--size",
+                "give pixels (64), meters (640m), or boxes with a margin (box+8)",
+            )
         pixels, meters, margin = match.groups()
         if pixels:
             return cls(pixels=int(pixels))

@@ -72,8 +72,11 @@ def read_positions(
     path = positions.path
     crs = positions.crs or crs
     if crs is None:
-        hint = "name it: --crs EPSG:4326, or --crs pixel"
-        raise RequestError("the positions have no coordinate system", path, hint)
+        raise RequestError(
+            "the positions have no coordinate system",
+            path,
+            "name it: --crs EPSG:4326, or --crs pixel",
+        )
     to_pixels = _pixel_transform(path, scene, crs)
     result = SceneLocations(
         notes=list(positions.notes), file=path, crs=crs, are_boxes=positions.are_boxes
@@ -81,8 +84,7 @@ def read_positions(
     shapes = _add_locations(result, positions, scene, to_pixels)
     inside = [location for location in result.locations if location.is_inside(scene)]
     if shapes:
-        left, bottom, right, top = shapely.total_bounds(shapes).tolist()
-        result.bounds = left, bottom, right, top
+        result.bounds = shapely.total_bounds(shapes)
     if not positions.are_boxes:
         boxes = [location.box for location in result.locations]
         result.are_boxes = bool(boxes) and None not in boxes
@@ -90,11 +92,9 @@ def read_positions(
             result.notes += _find_exchange(result, shapes, scene, to_pixels)
     result.notes += _check_image_size(positions, scene)
     _leave_out_others(result, inside, scene)
-    attributes = positions.table.drop(
-        columns=[positions.table.geometry.name, SCORE, IMAGE, FAULT]
-    )
-    rows = [location.source_row for location in inside]
-    result.attributes = pd.DataFrame(attributes).loc[rows]
+    names = [positions.table.geometry.name, SCORE, IMAGE, FAULT]
+    attributes = pd.DataFrame(positions.table.drop(columns=names))
+    result.attributes = attributes.loc[[location.source_row for location in inside]]
     check_vessels(path, result.attributes)
     return result
 
@@ -197,8 +197,9 @@ def _leave_out_others(
     result.locations = inside
     if not result.outside:
         return
-    note = f"positions outside of {scene.path.name}: {len(result.outside):,} of"
-    note += f" {total:,}"
+    note = (
+        f"positions outside of {scene.path.name}: {len(result.outside):,} of {total:,}"
+    )
     if not inside:
         ranges = result.describe_ranges(scene)
         note += f"; check the coordinate system of their file: {ranges}"
@@ -234,8 +235,11 @@ def _find_exchange(
         " are exchanged"
     )
     if 2 * count > len(shapes):
-        message = f"{names} are exchanged: no position lies in the scene, but {where}"
-        raise RequestError(message, result.file, f"exchange {names} in the file")
+        raise RequestError(
+            f"{names} are exchanged: no position lies in the scene, but {where}",
+            result.file,
+            f"exchange {names} in the file",
+        )
     return [f"{where}, and none as they are"]
 
 
@@ -248,17 +252,19 @@ def _pixel_transform(path: Path, scene: RasterScene, crs: str) -> _ToPixels:
         source = CRS.from_user_input(crs)
         to_lonlat = Transformer.from_crs(source, LONLAT, always_xy=True)
     except ProjError as error:  # of the code, or of its operation
-        message = f"the coordinate system {crs[:200]} cannot be used"
-        hint = "give a code such as EPSG:32633"
-        raise RequestError(message, f"{path} --crs", hint) from error
+        raise RequestError(
+            f"the coordinate system {crs[:200]} cannot be used",
+            f"{path} --crs",
+            "give a code such as EPSG:32633",
+        ) from error
     georeference = scene.georeference
     if georeference is None:
-        message = (
+        raise RequestError(
             f"the positions have a coordinate system, but {scene.path.name} has no"
-            " georeference"
+            " georeference",
+            path,
+            "give positions in pixels: columns row and col, or --crs pixel",
         )
-        hint = "give positions in pixels: columns row and col, or --crs pixel"
-        raise RequestError(message, path, hint)
     return lambda xy: georeference.lonlat_to_pixels(
         *to_lonlat.transform(xy[:, 0], xy[:, 1])
     )

@@ -151,11 +151,15 @@ class Query(ObjectQuery):
             )
         for name in self.sources:
             if options in ([], ["--grid"]):
-                hint = "give --at or --detect as well"
-                raise RequestError(f"--{name} needs objects", f"--{name}", hint)
+                raise RequestError(
+                    f"--{name} needs objects",
+                    f"--{name}",
+                    "give --at or --detect as well",
+                )
         if self.stride is not None and self.grid is None:
-            hint = "give --grid as well"
-            raise RequestError("--stride needs --grid", "--stride", hint)
+            raise RequestError(
+                "--stride needs --grid", "--stride", "give --grid as well"
+            )
 
     def files(self) -> list[Path]:
         """Return the files that say where objects are, and of which class."""

@@ -34,6 +34,7 @@ from rsft.scenes.georeference import (
     read_georeference,
     rectangle_corners,
 )
+from rsft.types import Bands, Size, Spacing
 from rsft.utils.remote_files import probe_url
 from rsft.utils.untrusted.documents import check_regular
 
@@ -78,7 +79,7 @@ class PixelWindow(NamedTuple):
     right: int
 
     @property
-    def size(self) -> tuple[int, int]:
+    def size(self) -> Size:
         """Height and width."""
         return self.bottom - self.top, self.right - self.left
 
@@ -123,10 +124,10 @@ class RasterScene:
     width: int
     count: int
     dtype: str
-    bands: tuple[str, ...] | None
-    block_shape: tuple[int, int]
+    bands: Bands | None
+    block_shape: Size
     georeference: Georeference | None
-    spacing: tuple[float, float] | None
+    spacing: Spacing | None
     files: tuple[str, ...]
     stored_dtype: str
     scalings: tuple[rasters.Scaling, ...]
@@ -281,8 +282,9 @@ def declare_unit(scene: RasterScene, unit: str) -> RasterScene:
     message = f"--unit {unit}, but the file declares {known_unit}"
     if calibrations:
         message += f", or {' or '.join(calibrations)} by its calibration"
-    hint = "leave out --unit: rsft chooses one that fits"
-    raise RequestError(message, scene.path, hint)
+    raise RequestError(
+        message, scene.path, "leave out --unit: rsft chooses one that fits"
+    )
 
 
 def _check_rasters(handles: Sequence[Any], uri: SceneUri, item: Item | None) -> None:
@@ -295,14 +297,17 @@ def _check_rasters(handles: Sequence[Any], uri: SceneUri, item: Item | None) -> 
     if len({(file.shape, file.dtypes) for file in handles}) == 1:
         return
     if item:
-        message = f"the assets {', '.join(item.assets)} differ in size or data type"
-        raise DataError(message, uri, "choose one of them with --read asset=NAME")
-    message = (
+        raise DataError(
+            f"the assets {', '.join(item.assets)} differ in size or data type",
+            uri,
+            "choose one of them with --read asset=NAME",
+        )
+    raise DataError(
         "the rasters of the product differ in size or data type, for instance because"
-        " of several swaths"
+        " of several swaths",
+        uri,
+        f"give one of its files, such as {SceneUri(handles[0].name).name}",
     )
-    hint = f"give one of its files, such as {SceneUri(handles[0].name).name}"
-    raise DataError(message, uri, hint)
 
 
 def _list_names(names: Sequence[str]) -> str:
@@ -350,7 +355,7 @@ def _describe(
     return scene if item is None else _add_item(scene, item)
 
 
-def _read_band_names(handles: Sequence[Any]) -> tuple[str, ...] | None:
+def _read_band_names(handles: Sequence[Any]) -> Bands | None:
     """Return the names of the bands of all files; None unless all have names."""
     names: list[str] = []
     for file in handles:
@@ -373,11 +378,12 @@ def _add_item(scene: RasterScene, item: Item) -> RasterScene:
     if not item.bands:
         return scene
     if len(item.bands) != scene.count:
-        message = (
+        raise DataError(
             f"the item describes {len(item.bands)} bands, but the asset has"
-            f" {scene.count}"
+            f" {scene.count}",
+            scene.path,
+            "download the asset, and give its path",
         )
-        raise DataError(message, scene.path, "download the asset, and give its path")
     scalings: list[rasters.Scaling] = []
     nodata: list[float | None] = []
     for band, scaling, value in zip(
@@ -415,11 +421,12 @@ def _merge_scalings(
         return described
     if described in (stored, rasters.IDENTITY_SCALING):
         return stored
-    message = (
+    raise DataError(
         f"the item says scale {described.scale:g} and offset {described.offset:g}, but"
-        f" the file says {stored.scale:g} and {stored.offset:g}"
+        f" the file says {stored.scale:g} and {stored.offset:g}",
+        uri,
+        "download the asset, and correct it",
     )
-    raise DataError(message, uri, "download the asset, and correct it")
 
 
 def check_exists(uri: SceneUri) -> None:
@@ -439,8 +446,9 @@ def check_exists(uri: SceneUri) -> None:
         try:
             check_regular(uri.path)
         except OSError as error:
-            message = f"the scene cannot be read: {error.strerror}"
-            raise DataError(message, uri, "give a file") from error
+            raise DataError(
+                f"the scene cannot be read: {error.strerror}", uri, "give a file"
+            ) from error
 
 
 def _check_url(uri: SceneUri, url: str) -> None:
@@ -450,41 +458,51 @@ def _check_url(uri: SceneUri, url: str) -> None:
     if remote.size == 0:
         raise DataError("the file is empty", uri, "check the address")
     if remote.head.lstrip()[:14].lower().startswith((b"<!doctype html", b"<html")):
-        hint = (
+        raise DataError(
+            "the server sent a web page, not a raster",
+            uri,
             "open the address in a browser: it may be the page of the file, or ask for"
-            " a login"
+            " a login",
         )
-        raise DataError("the server sent a web page, not a raster", uri, hint)
     if not remote.sends_ranges:
-        message = "the server does not send parts of a file"
-        raise DataError(message, uri, "download the file, and give its path")
+        raise DataError(
+            "the server does not send parts of a file",
+            uri,
+            "download the file, and give its path",
+        )
 
 
 def _only_raster(uri: SceneUri) -> str | None:
     """Return the only raster in a zip archive or folder; None for other scenes."""
     path = Path(uri.text)
-    if not uri.is_path or not (path.is_dir() or path.suffix.lower() == ".zip"):
-        return None
-    title = "folder" if path.is_dir() else "archive"
+    title = "folder"
     try:
-        if path.is_dir():
-            names = sorted(str(member) for member in path.iterdir())
-        else:
+        if uri.is_path and path.is_dir():
+            names = sorted(map(str, path.iterdir()))
+        elif uri.is_path and path.suffix.lower() == ".zip":
+            title = "archive"
             with zipfile.ZipFile(path) as archive:
                 prefix = f"/vsizip/{{{path.absolute()}}}/"
-                names = [f"{prefix}{name}" for name in archive.namelist()]
+                names = [prefix + name for name in archive.namelist()]
+        else:
+            return None
     except (OSError, zipfile.BadZipFile) as error:
-        message = f"the {title} cannot be read: {error}"
-        raise DataError(message, uri, "copy or download it again") from error
+        raise DataError(
+            f"the {title} cannot be read: {error}", uri, "copy or download it again"
+        ) from error
     members = [name for name in names if name.lower().endswith(RASTER_SUFFIXES)]
-    if not members:
-        hint = "give the scene, or the folder of a product"
-        if title == "archive":
-            hint = "unpack it, and give the scene in it"
-        raise DataError(f"the {title} contains no raster", uri, hint)
     if len(members) > 1:
-        message = f"the {title} contains {len(members)} rasters"
-        raise RequestError(message, uri, f"give one of them: {_list_names(members)}")
+        raise RequestError(
+            f"the {title} contains {len(members)} rasters",
+            uri,
+            f"give one of them: {_list_names(members)}",
+        )
+    if not members:
+        raise DataError(
+            f"the {title} contains no raster",
+            uri,
+            "give the scene, or the folder of a product; unpack an archive of a scene",
+        )
     return members[0]
 
 

@@ -1,10 +1,13 @@
 """Keep the objects that were found in a scene in the journal of the job."""
 
-import json
 from collections.abc import Callable
+
+from pydantic import TypeAdapter
 
 from rsft.scenes.locations import Location, SceneLocations
 from rsft.utils.journal import Journal
+
+_RECORD = TypeAdapter(tuple[list[Location], list[str]])
 
 
 def find_once(
@@ -14,11 +17,7 @@ def find_once(
     record = journal.get_note(name)
     if record is None:
         objects = find()
-        rows = [location._asdict() for location in objects.locations]
-        record = json.dumps({"locations": rows, "notes": objects.notes})
+        record = _RECORD.dump_json((objects.locations, objects.notes)).decode()
         journal.set_note(name, record)
-    content = json.loads(record)
-    locations = [
-        Location(**{**row, "box": tuple(row["box"])}) for row in content["locations"]
-    ]
-    return SceneLocations(locations, notes=content["notes"], are_boxes=True)
+    locations, notes = _RECORD.validate_json(record)
+    return SceneLocations(locations, notes=notes, are_boxes=True)

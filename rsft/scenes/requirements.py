@@ -12,6 +12,7 @@ from rsft.scenes.chip_size import resampling_factors, resolve_spacing
 from rsft.scenes.options import ChipOptions, Declaration
 from rsft.scenes.raster import RasterScene, declare_unit
 from rsft.scenes.windows import default_size
+from rsft.types import Bands
 
 
 def select_unit(
@@ -41,8 +42,9 @@ def select_unit(
     if spec is None:
         scene = scene.in_unit("sigma0" if "sigma0" in calibrations else scene.unit)
         if scene.unit is None and scene.dtype not in DIGITAL_UNITS:
-            message = f"{scene.dtype} pixels without a unit"
-            raise RequestError(message, scene.path, UNIT_HINT)
+            raise RequestError(
+                f"{scene.dtype} pixels without a unit", scene.path, UNIT_HINT
+            )
         return scene
     if _accepts(spec, scene.dtype, scene.unit):
         return scene
@@ -114,19 +116,18 @@ def check_scene(
     raise DataError(message, scene.path, hint) from errors[0]
 
 
-def _find_bands(
-    scene: RasterScene, spec: ChipSpec, names: tuple[str, ...] | None
-) -> list[int]:
+def _find_bands(scene: RasterScene, spec: ChipSpec, names: Bands | None) -> list[int]:
     try:
         return spec.band_indices(scene.count, names)
     except DataError as error:
         if scene.product.kind == "raster" or scene.bands is None:
             raise
-        hint = (
-            f"the product states its bands: give one with {', '.join(spec.used_bands)},"
-            f" or a model for {', '.join(scene.bands)}"
-        )
-        raise DataError(error.message, hint=hint) from error
+        raise DataError(
+            error.message,
+            hint="the product states its bands: give one with"
+            f" {', '.join(spec.used_bands)},"
+            f" or a model for {', '.join(scene.bands)}",
+        ) from error
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from rsft.scenes.locations import NUDGE, Location
 from rsft.scenes.options import ChipOptions, ChipSize
 from rsft.scenes.raster import PixelWindow, RasterScene
 from rsft.scenes.reader import SceneReader
-from rsft.types import Pixels
+from rsft.types import Pixels, Size
 
 MAX_CHIP_VALUES = 2**28
 """Largest number of values of a window: pixels times bands, 1 GiB as float32."""
@@ -47,9 +47,9 @@ class ChipWindow:
     side: int | None
     margin: int = 0
     scale: tuple[float, float] = (1.0, 1.0)
-    limits: tuple[int, int] | None = None
+    limits: Size | None = None
 
-    def chip_size(self, location: Location) -> tuple[int, int]:
+    def chip_size(self, location: Location) -> Size:
         """Return height and width of a chip in chip pixels."""
         if self.side is not None:
             return self.side, self.side
@@ -126,23 +126,28 @@ def make_window(
     side = size.pixels
     if size.meters is not None:
         if spacing is None:
-            message = "the pixel spacing of the scene is not known"
-            hint = "give --size in pixels, or --spacing"
-            raise RequestError(message, scene.path, hint)
+            raise RequestError(
+                "the pixel spacing of the scene is not known",
+                scene.path,
+                "give --size in pixels, or --spacing",
+            )
         area = math.prod(spacing) * math.prod(scale)
         side = max(1, round(size.meters / math.sqrt(area)))
     crop = None if spec is None else spec.crop
     if side is not None and crop is not None and side < crop:
-        message = f"chips of {side} pixels are too small: the model takes {crop} pixels"
-        raise RequestError(message, "--size", f"give --size {crop}, or more")
+        raise RequestError(
+            f"chips of {side} pixels are too small: the model takes {crop} pixels",
+            "--size",
+            f"give --size {crop}, or more",
+        )
     largest = max(side or 0, size.margin or 0)
     if largest > MAX_CHIP_SIDE:
-        message = (
+        raise RequestError(
             f"{largest:,} pixels are too many: a chip has at most {MAX_CHIP_SIDE:,} x"
-            f" {MAX_CHIP_SIDE:,}"
+            f" {MAX_CHIP_SIDE:,}",
+            "--size or --grid",
+            f"give {MAX_CHIP_SIDE} or less",
         )
-        hint = f"give {MAX_CHIP_SIDE} or less"
-        raise RequestError(message, "--size or --grid", hint)
     return ChipWindow(side, size.margin or 0, scale, (scene.height, scene.width))
 
 
@@ -180,8 +185,11 @@ def fit_size(locations: Iterable[Location]) -> ChipSize:
 def check_boxes(window: ChipWindow, locations: Iterable[Location]) -> None:
     """Raise an error if chips are cut along boxes, but some objects are points."""
     if window.side is None and any(location.box is None for location in locations):
-        message = "--size box needs boxes, but some positions are points"
-        raise RequestError(message, "--size", "give --size in pixels")
+        raise RequestError(
+            "--size box needs boxes, but some positions are points",
+            "--size",
+            "give --size in pixels",
+        )
 
 
 class CutChip(NamedTuple):
@@ -214,8 +222,11 @@ def cut_chip(reader: SceneReader, window: ChipWindow, location: Location) -> Cut
     """
     fault = window.find_fault(location, reader.scene.count)
     if fault:
-        hint = "leave out this position, or give a smaller --size"
-        raise DataError(fault, reader.scene.path, hint)
+        raise DataError(
+            fault,
+            reader.scene.path,
+            "leave out this position, or give a smaller --size",
+        )
     pixels, clipped = reader.read(window.window_at(location))
     chip = resize_chip(pixels, window.chip_size(location))
     return CutChip(chip, clipped, pixels.size)

@@ -127,7 +127,7 @@ def test_servers_are_refused_unless_an_option_names_one(
     rsft, labels, monkeypatch, options, refuses
 ):
     monkeypatch.setenv(NO_SERVERS, "-")  # as `rsft` sets it
-    monkeypatch.setattr("rsft.inference.corrections.add.add_corrections", refuse)
+    monkeypatch.setattr("rsft.corrections.add.add_corrections", refuse)
     code, _ = rsft("data", "add", *labels, *options)
     assert code == 2 and (os.environ.get(NO_SERVERS) == "-") is refuses
 

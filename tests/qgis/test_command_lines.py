@@ -15,7 +15,7 @@ from rsft.cli.flags import Flags, take_flags
 from rsft.data.imagery.units import DIGITAL_UNITS
 from rsft.data.imagery.units import UNITS as ALL_UNITS
 from rsft.inference.prediction_table import _READERS
-from rsft.scenes.query import parse_land
+from rsft.scenes.query import LAND_KEYWORDS
 from tests.helpers.style import files_of
 from tools.maintenance.qgis_plugin import PLUGIN_DIR
 
@@ -174,7 +174,7 @@ def test_files_of_corrected_layers():
 
 def test_choices_are_those_of_rsft():
     assert set(lines.UNITS) == set(ALL_UNITS) - set(DIGITAL_UNITS)
-    assert [parse_land(method) for method in lines.LAND_METHODS]
+    assert lines.LAND_METHODS == LAND_KEYWORDS
 
 
 def test_further_options_with_an_open_quote():

@@ -8,8 +8,8 @@ from rsft_qgis import correction_texts as texts
 from rsft_qgis.json_lines import Result, parse_line
 
 from rsft.cli.display.results import emit_addition
+from rsft.corrections.add import CorrectionSummary
 from rsft.data.chips.additions import AdditionResult
-from rsft.inference.corrections.add import CorrectionSummary
 
 REPLAYED = [
     {
@@ -45,9 +45,8 @@ def test_what_became_of_the_rows(capsys):
     result = AdditionResult(
         added=added, relabeled=relabeled, rejected=rejected, notes=["a note"]
     )
-    emit_addition(
-        CorrectionSummary(Path("t.gpkg"), Path("s"), 20, 2, 1, 0, None, result)
-    )
+    verdicts = Counter({"": 2, "unsure": 1, "cargo": 17})
+    emit_addition(CorrectionSummary(Path("t.gpkg"), Path("s"), verdicts, None, result))
     event = parse_line(capsys.readouterr().out)
     assert (
         isinstance(event, Result)

@@ -75,8 +75,7 @@ def test_ships_are_found_once_with_every_window_size(
         "s_d000002",
         "s_d000003",
     ]
-    speed = r"\(.* per second, .* million pixels per second\)"
-    assert re.fullmatch(rf"s.tif: 3 bright objects in .* s {speed}", locations.notes[0])
+    assert locations.notes[0] == "s.tif: 3 bright objects"
     assert (
         "not always ships" in locations.notes[1] and "4.0 looks" in locations.notes[1]
     )
@@ -103,7 +102,7 @@ def test_polygons_of_land(tmp_path, amplitude):
         [40, 400], abs=1
     )
     assert land_fraction(locations) == pytest.approx(2500 / 512**2, abs=0.001)
-    assert "land.gpkg); 1 bright objects on it were ignored" in locations.notes[2]
+    assert "land.gpkg)" in locations.notes[2]
     everywhere = detect(
         tmp_path, amplitude, CfarOptions(land="none"), crs="EPSG:32633", transform=UTM
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from rsft.corrections.corrected_table import read_corrected_table
 from rsft.data.annotations.base import read_annotations
 from rsft.data.audit import read_audits
 from rsft.data.chips.store import read_dataset
@@ -15,7 +16,6 @@ from rsft.data.datasets.formats.label_table import LabelTable
 from rsft.data.imagery.vectors import read_geojson
 from rsft.errors import DataError
 from rsft.evaluation.files import read_json
-from rsft.inference.corrections.corrected_table import read_corrected_table
 from rsft.inference.engines.export_metadata import read_export_metadata
 from rsft.models.bundle.bundle import read_index
 from rsft.recipe.load import load_recipe

@@ -32,7 +32,7 @@ from PIL import Image
 from rich.table import Table
 
 from rsft.cli.display.console import console
-from rsft.data.chips.builder import encode_chip, write_chip
+from rsft.data.chips.chip_content import encode_chip, write_chip
 from rsft.data.datasets.dota import (
     DOTAObject,
     DOTAObjects,

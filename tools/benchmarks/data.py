@@ -25,12 +25,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from rsft.data.chips.builder import build_store, encode_chip
+from rsft.data.chips.builder import build_store
+from rsft.data.chips.chip_content import encode_chip
 from rsft.data.chips.record import ChipRecord, StoreDescription
 from rsft.data.chips.sidecars import (
     render_class_figure,
     render_contact_sheet,
-    select_sheet_chips,
 )
 from rsft.data.chips.store import SCHEMA
 from rsft.data.datasets.fusar_ship import FUSARShip
@@ -213,8 +213,7 @@ def plain_build(root: Path, records: list[ChipRecord]) -> None:
     (root / "classes.png").write_bytes(render_class_figure("bench", counts, group_of))
     (root / "contact").mkdir()
     for name, paths in paths_by_class.items():
-        shown = [paths[number] for number in select_sheet_chips(len(paths))]
-        (root / "contact" / f"{name}.png").write_bytes(render_contact_sheet(shown))
+        (root / "contact" / f"{name}.png").write_bytes(render_contact_sheet(paths))
 
 
 def contents(root: Path) -> dict[str, str]:

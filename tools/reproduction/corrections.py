@@ -24,9 +24,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from rsft.corrections.add import add_corrections
 from rsft.data.chips.store import ChipStore
 from rsft.data.loading.batches import ChipImages
-from rsft.inference.corrections.add import add_corrections
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.classifier import collect_outputs, load_classifier, with_tta
 from rsft.recipe.library import find_recipe

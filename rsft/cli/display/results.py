@@ -21,9 +21,9 @@ from rsft.cli.display.console import (
 )
 
 if TYPE_CHECKING:
+    from rsft.corrections.add import CorrectionSummary
     from rsft.data.chips.store import ChipStore
     from rsft.inference.archive import ArchiveResult
-    from rsft.inference.corrections.add import CorrectionSummary
     from rsft.inference.predict.result import PredictionResult
     from rsft.types import Progress
 
@@ -49,12 +49,12 @@ def show_addition(summary: CorrectionSummary) -> None:
     left_out = {
         "in the store already, with this class": result.unchanged,
         "the same chip as an earlier row": result.repeated,
-        "unsure": summary.unsure,
-        "not looked at": summary.unlabeled,
+        "unsure": summary.verdicts["unsure"],
+        "not looked at": summary.verdicts[""],
     }
-    if summary.not_a_target_class is None:
+    if summary.not_a_target is None:
         reason = "not a target (--not-a-target CLASS makes them labels)"
-        left_out[reason] = summary.not_a_target
+        left_out[reason] = summary.verdicts["not a target"]
     print_counts("left out", left_out)
     scenes = Counter[str]()
     for split, is_known in sorted(result.splits.values()):
@@ -73,14 +73,14 @@ def emit_addition(summary: CorrectionSummary) -> None:
     fields: dict[str, Any] = {
         "store": str(summary.root),
         "table": str(summary.table),
-        "rows": summary.rows,
+        "rows": summary.verdicts.total(),
         "added": result.added.total(),
         "relabeled": result.relabeled.total(),
         "unchanged": result.unchanged,
         "repeated": result.repeated,
-        "unsure": summary.unsure,
-        "not_a_target": summary.not_a_target,
-        "not_looked_at": summary.unlabeled,
+        "unsure": summary.verdicts["unsure"],
+        "not_a_target": summary.verdicts["not a target"],
+        "not_looked_at": summary.verdicts[""],
         "rejected": len(result.rejected),
         "classes": [
             {"split": x, "class": name, "chips": count}

@@ -12,10 +12,11 @@ that it belongs to and the names of the new chips.
 import csv
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
@@ -25,37 +26,45 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rsft.data.chips import store as layout
-from rsft.data.chips.builder import write_chip
+from rsft.data.chips.builder import store_lock
+from rsft.data.chips.chip_content import make_chip, read_pixels, write_chip
 from rsft.data.chips.record import (
     HEAD_COUNT,
-    StoreDescription,
+    ChipRecord,
+    group_by_class,
     group_by_count,
     head_limit,
 )
-from rsft.data.chips.sidecars import (
-    render_class_figure,
-    render_contact_sheet,
-    render_readme,
-    select_sheet_chips,
-)
+from rsft.data.chips.sidecars import write_sidecars
 from rsft.data.chips.store import (
     PROVENANCE,
     ROW_GROUP,
+    SPLITS,
     ChipStore,
     check_chip_path,
     read_dataset,
     read_manifest,
+    write_rejected,
 )
-from rsft.data.imagery.reader import open_image, read_chip
+from rsft.data.imagery.reader import read_chip
 from rsft.data.similarity import pixel_digest
-from rsft.errors import DataError, RequestError
+from rsft.errors import DataError
 from rsft.types import Progress, Rejection
-from rsft.utils.atomic_files import process_lock, sha256, write_bytes, write_text
+from rsft.utils.atomic_files import (
+    atomic_file,
+    sha256,
+    write_bytes,
+    write_text,
+)
 from rsft.utils.operating_system import sync_all
 from rsft.utils.tables import escape_cell
 from rsft.utils.untrusted.documents import read_regular
 from rsft.utils.write_errors import explain_os_error
 from rsft.version import __version__
+
+_SUFFIXES = re.compile(
+    r"(\.(zip|safe|tiff?|img|jp2|png|json|nc|h5|ntf|vrt))+$", re.IGNORECASE
+)
 
 
 @contextmanager
@@ -70,16 +79,8 @@ def locked_store(root: Path) -> Iterator[None]:
         RsftError: the disk is full or not writable.
     """
     root = root.resolve()
-
-    def conflict() -> RequestError:
-        return RequestError(
-            "another process is changing this store",
-            root,
-            "wait until it has finished, or stop it",
-        )
-
     try:
-        with process_lock(root.parent / f".{root.name}.lock", conflict):
+        with store_lock(root):
             _settle(root)
             yield
     except OSError as error:
@@ -106,21 +107,19 @@ def commit_store(
         dataset: the new content of dataset.json.
         files: content of the new chips, by path relative to `root`.
     """
-    table = manifest.sort_values("path", kind="stable").reset_index(drop=True)
+    table = manifest.sort_values("path", kind="stable")
     # columns that rsft does not know stay
     types = {field.name: field.type for field in layout.SCHEMA} | PROVENANCE
-    names = dict.fromkeys([*layout.SCHEMA.names, *table.columns])
+    arrays = {
+        name: pa.array(table[name], types.get(name))
+        for name in dict.fromkeys([*layout.SCHEMA.names, *table.columns])
+    }
     with BytesIO() as out:
-        pq.write_table(
-            pa.table({name: pa.array(table[name], types.get(name)) for name in names}),
-            out,
-            row_group_size=ROW_GROUP,
-        )
+        pq.write_table(pa.table(arrays), out, row_group_size=ROW_GROUP)
         data = out.getvalue()
-    digest = hashlib.sha256(data).hexdigest()
     current, _ = layout.read_pending_change(root)
     pending = {
-        "manifest_sha256": digest,
+        "manifest_sha256": hashlib.sha256(data).hexdigest(),
         "files": sorted(files),
         layout.DATASET: dict(dataset),
     }
@@ -138,19 +137,16 @@ def _settle(root: Path) -> None:
     if change is None:
         return
     if change.manifest_sha256 == sha256(root / layout.MANIFEST):
-        _write_json(root / layout.DATASET, change.description)
-        return
-    for path in set(change.files) - set(read_manifest(root)["path"]):
-        # only chips are deleted, because a store may come from somebody else
-        with suppress(ValueError):
-            check_chip_path(path)
-            file = root / path
-            if (
-                path.startswith("chips/")
-                and file.is_file()
-                and file.parent.resolve().is_relative_to(root)
-            ):
-                file.unlink()
+        dataset = change.description
+    else:
+        for path in set(change.files) - set(read_manifest(root)["path"]):
+            # only chips are deleted, because a store may come from somebody else
+            with suppress(ValueError):
+                check_chip_path(path)
+                folder = (root / path).parent.resolve()
+                is_chip = path.startswith("chips/") and (root / path).is_file()
+                if is_chip and folder.is_relative_to(root):
+                    (root / path).unlink()
     _write_json(root / layout.DATASET, dataset)
 
 
@@ -158,78 +154,8 @@ def _write_json(path: Path, content: Mapping[str, Any]) -> None:
     write_text(path, json.dumps(content, indent=2) + "\n")
 
 
-def find_same_pixels(
-    root: Path,
-    manifest: pd.DataFrame,
-    digests: Mapping[str, tuple[int, ...]],
-    progress: Progress | None = None,
-) -> dict[str, list[int]]:
-    """Find the chips of a store that have the pixels of other chips.
-
-    Only chips of the same size are decoded.
-
-    Args:
-        root: folder of the store.
-        manifest: its manifest.
-        digests: shape (H, W, B) of the other chips, by the hash of their pixels.
-        progress: called after each chip.
-
-    Returns:
-        Positions of rows in the manifest, by the hash of the pixels.
-
-    Raises:
-        DataError: a chip of the store cannot be read.
-    """
-    sizes = {shape[:2] for shape in digests.values()}
-    same = dict[str, list[int]]()
-    for row, path in enumerate(manifest["path"] if sizes else ()):
-        try:
-            with open_image(root / path) as image:
-                may_be_same = (image.height, image.width) in sizes
-        except DataError:  # Pillow cannot tell
-            may_be_same = True
-        if may_be_same:
-            digest = pixel_digest(read_chip(root / path))
-            if digest in digests:
-                same.setdefault(digest, []).append(row)
-        if progress is not None:
-            progress(row + 1, len(manifest), "comparing chips")
-    return same
-
-
 ADDITIONS = "additions"
 """Key in dataset.json of the list of additions."""
-
-_STRICTEST_FIRST = ("test", "val", "train")
-
-
-@dataclass(frozen=True)
-class LabeledChip:
-    """A chip with its label.
-
-    Attributes:
-        name: name of its file, without suffix.
-        label: name of its class.
-        line: row of the table with the label.
-        data: content of its file.
-        shape: height, width and number of bands.
-        digest: hash of its pixels, see `pixel_digest`.
-        scene: name of its scene; "" if it is unknown.
-        split: split in which it belongs if its scene is not in the store.
-        columns: further columns of the manifest, such as unit, spacing_m and those in
-            `PROVENANCE`.
-    """
-
-    name: str
-    label: str
-    line: int
-    data: bytes
-    suffix: str
-    shape: tuple[int, ...]
-    digest: str
-    scene: str = ""
-    split: str = "train"
-    columns: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -255,13 +181,31 @@ class AdditionResult:
     splits: dict[str, tuple[str, bool]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
+    def reject(self, record: ChipRecord, reason: str) -> None:
+        """Add a row that cannot be used."""
+        self.rejected.append((str(record.source_path), record.line, reason))
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what the entry of an addition in dataset.json says of its chips."""
+        return {
+            "added": [
+                {"split": split, "class": name, "chips": count}
+                for (split, name), count in sorted(self.added.items())
+            ],
+            "relabeled": [
+                {"from": old, "to": new, "chips": count}
+                for (old, new), count in sorted(self.relabeled.items())
+            ],
+            "rejected": len(self.rejected),
+            "rsft_version": __version__,
+        }
+
 
 def add_chips(
     root: Path,
-    chips: Sequence[LabeledChip],
-    *,
+    records: Sequence[ChipRecord],
     table: Path,
-    record: Mapping[str, Any],
+    details: Mapping[str, Any],
     new_classes: Sequence[str] = (),
     rejected: Sequence[Rejection] = (),
     progress: Progress | None = None,
@@ -270,14 +214,16 @@ def add_chips(
 
     A chip whose pixels are in the store is not stored again: it gets the new class, and
     stays in its split. Chips of a scene of which the store has chips join their split;
-    other scenes go to the split that the chip names. Classes and their groups stay; new
-    classes come last.
+    other scenes go to the split that the record names. Classes and their groups stay;
+    new classes come last.
 
     Args:
         root: folder of the store.
-        chips: the chips; all have a class of the store or one of `new_classes`.
+        records: the chips, as `build_store` takes them; their column group_key names
+            their scene, and their source is `table`. All have a class of the store or
+            one of `new_classes`.
         table: the table with the labels.
-        record: description of the addition in dataset.json, such as the date and the
+        details: description of the addition in dataset.json, such as the date and the
             SHA-256 of the bundle.
         new_classes: names of classes that the store may get.
         rejected: rows of the table that could not be read.
@@ -288,266 +234,233 @@ def add_chips(
 
     Raises:
         RequestError: another process changes the store.
-        DataError: the store is damaged.
+        DataError: the store or a chip is damaged.
         RsftError: the disk is full or not writable.
     """
     with locked_store(root):
-        store = ChipStore.open(root)
-        manifest = read_manifest(root)
-        same = find_same_pixels(
-            root, manifest, {chip.digest: chip.shape for chip in chips}, progress
-        )
-        result = AdditionResult(rejected=list(rejected))
-        fresh = _relabel(manifest, same, _distinct(chips, table, result), result)
-        rows, files = _make_rows(manifest, fresh, result)
+        addition = _Addition(root, AdditionResult(rejected=list(rejected)))
+        addition.add(_distinct(records, addition.result), progress)
+        result = addition.result
         if result.added or result.relabeled:
-            dataset = read_dataset(root)
-            if rows:
-                changed = pd.concat([manifest, pd.DataFrame(rows)], ignore_index=True)
-            else:
-                changed = manifest
-            used = set(changed["class"])
-            classes = list(
-                dict.fromkeys(
-                    [*store.classes, *(name for name in new_classes if name in used)]
-                )
-            )
-            train = changed["class"][changed["split"] == "train"].value_counts()
-            counts = {name: int(train.get(name, 0)) for name in classes}
-            added = {
-                name: count
-                for name, count in counts.items()
-                if name not in store.classes
-            }
-            if store.groups.get("head"):
-                limit = head_limit(counts)
-            else:
-                limit = HEAD_COUNT
-            groups = {group: list(names) for group, names in store.groups.items()}
-            # the others stay, so that runs can be compared
-            for group, names in group_by_count(added, limit).items():
-                groups.setdefault(group, []).extend(names)
-            changed["group"] = changed["class"].map(
-                {name: group for group, names in groups.items() for name in names}
-            )
-            dataset |= {"classes": classes, "groups": groups}
-            dataset[ADDITIONS] = [
-                *dataset.get(ADDITIONS, []),
-                {**record, **_describe(result)},
-            ]
-            for file, command in (
-                (layout.AUDIT_FILE, "rsft audit"),
-                ("croissant.json", "rsft data croissant"),
-            ):
-                # before the commit, because they must not describe another manifest
-                if (root / file).exists():
-                    (root / file).unlink()
-                    result.notes.append(
-                        f"{file} described the store before: run `{command}` again"
-                    )
-            commit_store(root, changed, dataset, files)
-        _write_rejected(root / layout.REJECTED, table, result.rejected)
-        _refresh_sidecars(
-            root, {chip.label for chip in chips} | {old for old, _ in result.relabeled}
-        )
+            addition.commit(details, new_classes)
+        _list_rejected(root / layout.REJECTED, table, result.rejected)
+        labels = {record.label for record in records}
+        labels.update(old for old, _ in result.relabeled)
+        write_sidecars(root, labels, write=write_bytes)
     return result
 
 
 def _distinct(
-    chips: Sequence[LabeledChip], table: Path, result: AdditionResult
-) -> list[LabeledChip]:
-    """Return the first chip of each content.
+    records: Sequence[ChipRecord], result: AdditionResult
+) -> dict[str, ChipRecord]:
+    """Return the first chip of each content, by the hash of its pixels.
 
     Repeated rows are counted, and those that contradict are rejected.
     """
-    firsts: dict[str, LabeledChip] = {}
-    for chip in chips:
-        first = firsts.setdefault(chip.digest, chip)
-        if first is chip:
+    firsts: dict[str, ChipRecord] = {}
+    for record in records:
+        first = firsts.setdefault(pixel_digest(read_pixels(record)), record)
+        if first is record:
             continue
-        if first.label == chip.label:
+        if first.label == record.label:
             result.repeated += 1
         else:
-            reason = (
-                f"the same chip is {first.label} in line {first.line}, and {chip.label}"
-                " here"
+            result.reject(
+                record,
+                f"the same chip is {first.label} in line {first.line}, and"
+                f" {record.label} here",
             )
-            result.rejected.append((str(table), chip.line, reason))
-    return list(firsts.values())
+    return firsts
 
 
-def _relabel(
-    manifest: pd.DataFrame,
-    same: Mapping[str, list[int]],
-    chips: Sequence[LabeledChip],
-    result: AdditionResult,
-) -> list[LabeledChip]:
-    """Give rows of the manifest their new class, in place.
+class _Addition:
+    """The new manifest of a store, to which chips are added.
 
-    Returns the chips that the store does not have.
+    Args:
+        root: folder of the store.
+        result: what became of the chips.
     """
-    for name in PROVENANCE:
-        if name not in manifest:
-            manifest[name] = pd.Series(None, manifest.index, object)
-    columns = {
-        name: manifest[name].to_numpy(object, copy=True)
-        for name in ("class", "name", *PROVENANCE)
-    }
-    fresh = []
-    held_out = 0
-    for chip in chips:
-        rows = same.get(chip.digest, [])
-        if not rows:
-            fresh.append(chip)
-        changed = [row for row in rows if columns["class"][row] != chip.label]
-        result.unchanged += bool(rows) and not changed
+
+    def __init__(self, root: Path, result: AdditionResult) -> None:
+        self.root = root
+        self.result = result
+        manifest = read_manifest(root)
+        columns = dict.fromkeys([*manifest, *PROVENANCE])
+        self.manifest = manifest.reindex(columns=list(columns)).astype(
+            dict.fromkeys(("class", "name", *PROVENANCE), object)
+        )
+        self.rows: list[Mapping[str, Any]] = []
+        self.files: dict[str, bytes] = {}
+        self._taken = {path.rpartition(".")[0] for path in manifest["path"]}
+        names = manifest[["split", "class", "name"]].itertuples(index=False)
+        self._taken.update(
+            f"chips/{split}/{label}/{name}" for split, label, name in names
+        )
+
+    def add(self, records: Mapping[str, ChipRecord], progress: Progress | None) -> None:
+        """Add chips, given by the hash of their pixels."""
+        scenes = self._read_scenes()
+        same = self._find_same_pixels(records, progress)
+        held_out = 0
+        nameless = 0
+        for digest, record in records.items():
+            if digest in same:
+                held_out += self._relabel(same[digest], record, digest)
+                continue
+            scene = scene_key(record.extra_columns.get("group_key") or "")
+            split, key = scenes.get(scene, (record.split, scene or None))
+            if scene:
+                self.result.splits.setdefault(scene, (split, scene in scenes))
+            nameless += not scene
+            columns = {**record.extra_columns, "group_key": key}
+            record = replace(record, split=split, extra_columns=columns)
+            try:
+                chip = make_chip(self._rename(record, digest))
+            except DataError as error:
+                self.result.reject(record, error.message)
+                continue
+            self.files[chip.row["path"]] = chip.data
+            self.rows.append(chip.row)
+            self.result.added[split, record.label] += 1
+        self._note(held_out, nameless)
+
+    def _read_scenes(self) -> dict[str, tuple[str, str]]:
+        """Return the strictest split and a group key of each scene of the store."""
+        scenes: dict[str, tuple[str, str]] = {}
+        table = self.manifest[["group_key", "split"]].fillna("").drop_duplicates()
+        for key, split in table.itertuples(index=False):
+            scene = scene_key(key)
+            other, first_key = scenes.get(scene, (split, key))
+            scenes[scene] = max(split, other, key=SPLITS.index), first_key
+        scenes.pop("", None)
+        return scenes
+
+    def _find_same_pixels(
+        self, records: Mapping[str, ChipRecord], progress: Progress | None
+    ) -> dict[str, list[int]]:
+        """Return the rows of the manifest with the pixels of chips, by their hash."""
+        same = dict[str, list[int]]()
+        for row, path in enumerate(self.manifest["path"] if records else ()):
+            digest = pixel_digest(read_chip(self.root / path))
+            if digest in records:
+                same.setdefault(digest, []).append(row)
+            if progress is not None:
+                progress(row + 1, len(self.manifest), "comparing chips")
+        return same
+
+    def _relabel(self, rows: list[int], record: ChipRecord, digest: str) -> int:
+        """Give rows of the manifest the class of a chip.
+
+        Returns:
+            The number of changed rows outside of the training split.
+        """
+        changed = [
+            row for row in rows if self.manifest.at[row, "class"] != record.label
+        ]
+        self.result.unchanged += not changed
+        held_out = 0
         for row in changed:
-            previous = str(columns["class"][row])
-            result.relabeled[previous, chip.label] += 1
-            name = _free_name(
-                manifest,
-                str(manifest["split"].iloc[row]),
-                chip,
-                str(columns["name"][row]),
+            previous, name, split = self.manifest.loc[row, ["class", "name", "split"]]
+            self.result.relabeled[previous, record.label] += 1
+            held_out += split != "train"
+            renamed = self._rename(replace(record, split=split, name=name), digest)
+            values = {"class": record.label, "name": renamed.name}
+            for column in PROVENANCE:
+                if column in record.extra_columns:
+                    values[column] = record.extra_columns[column]
+            values["added_previous"] = previous
+            self.manifest.loc[row, list(values)] = list(values.values())
+        return held_out
+
+    def _rename(self, record: ChipRecord, digest: str) -> ChipRecord:
+        """Return a record with a longer name if another chip has its name."""
+        if record.path_stem in self._taken:
+            record = replace(record, name=f"{record.name}_{digest[:8]}")
+        self._taken.add(record.path_stem)
+        return record
+
+    def _note(self, held_out: int, nameless: int) -> None:
+        """Note what the labels change for measured accuracies and for the splits."""
+        notes = self.result.notes
+        if held_out:
+            notes.append(
+                f"{held_out:,} relabeled chips are in val or test: accuracies before"
+                " were of other labels"
             )
-            values = {"class": chip.label, "name": name, "added_previous": previous}
-            values |= {
-                key: value for key, value in chip.columns.items() if key in PROVENANCE
-            }
-            for key, value in values.items():
-                columns[key][row] = value
-            held_out += manifest["split"].iloc[row] != "train"
-    if held_out:
-        result.notes.append(
-            f"{held_out:,} relabeled chips are in val or test: accuracies before were"
-            " of other labels"
-        )
-    for name, cells in columns.items():
-        manifest[name] = pd.Series(cells, manifest.index, object)
-    return fresh
+        if nameless:
+            notes.append(
+                f"{nameless:,} new chips do not name their scene, so their split may"
+                " not suit it"
+            )
+        stored = int((self.manifest["group_key"].fillna("") == "").sum())
+        if stored and not all(known for _, known in self.result.splits.values()):
+            notes.append(
+                f"{stored:,} chips of the store do not name their scene: it may be one"
+                " of the new scenes"
+            )
 
+    def commit(self, details: Mapping[str, Any], new_classes: Sequence[str]) -> None:
+        """Write the new manifest, the new chips and the new description."""
+        store = ChipStore.open(self.root)
+        manifest = self.manifest
+        if self.rows:
+            added = pd.DataFrame(self.rows)
+            manifest = pd.concat([manifest, added], ignore_index=True)
+        used = {*manifest["class"]}
+        fresh = [
+            name
+            for name in dict.fromkeys(new_classes)
+            if name in used and name not in store.classes
+        ]
+        classes = [*store.classes, *fresh]
+        train = manifest["class"][manifest["split"] == "train"].value_counts()
+        counts = {name: int(train.get(name, 0)) for name in classes}
+        limit: float = HEAD_COUNT
+        if store.groups.get("head"):
+            limit = head_limit(counts)
+        groups = {group: list(names) for group, names in store.groups.items()}
+        # the others stay, so that runs can be compared
+        added_counts = {name: counts[name] for name in fresh}
+        for group, names in group_by_count(added_counts, limit).items():
+            groups.setdefault(group, []).extend(names)
+        manifest["group"] = manifest["class"].map(group_by_class(groups))
+        dataset = read_dataset(self.root)
+        dataset |= {"classes": classes, "groups": groups}
+        entry = {**details, **self.result.as_json()}
+        dataset[ADDITIONS] = [*dataset.get(ADDITIONS, []), entry]
+        self._remove_outdated_files()
+        commit_store(self.root, manifest, dataset, self.files)
 
-def _free_name(manifest: pd.DataFrame, split: str, chip: LabeledChip, name: str) -> str:
-    """Return `name`, or a longer one if another chip of the split and class has it."""
-    taken = (
-        (manifest["split"] == split)
-        & (manifest["class"] == chip.label)
-        & (manifest["name"] == name)
-    )
-    if taken.any():
-        return f"{name}_{chip.digest[:8]}"
-    return name
-
-
-def _make_rows(
-    manifest: pd.DataFrame, chips: Sequence[LabeledChip], result: AdditionResult
-) -> tuple[list[dict[str, Any]], dict[str, bytes]]:
-    """Return the manifest rows and the files of new chips."""
-    splits: dict[str, str] = {}  # of each scene of the store
-    keys: dict[str, str] = {}
-    is_nameless = manifest["group_key"].fillna("") == ""
-    for key, split in (
-        manifest.loc[~is_nameless, ["group_key", "split"]]
-        .drop_duplicates()
-        .itertuples(index=False)
-    ):
-        scene = scene_key(key)
-        keys.setdefault(scene, key)
-        splits[scene] = min(splits.get(scene, split), split, key=_STRICTEST_FIRST.index)
-    rows = []
-    files = {}
-    paths = set(manifest["path"])
-    for chip in chips:
-        scene = scene_key(chip.scene)
-        split = splits.get(scene, chip.split)
-        if scene:
-            result.splits.setdefault(scene, (split, scene in splits))
-        name = _free_name(manifest, split, chip, chip.name)
-        if f"chips/{split}/{chip.label}/{name}{chip.suffix}" in paths:
-            name = f"{chip.name}_{chip.digest[:8]}"
-        path = f"chips/{split}/{chip.label}/{name}{chip.suffix}"
-        paths.add(path)
-        files[path] = chip.data
-        row = {
-            "name": name,
-            "path": path,
-            "split": split,
-            "class": chip.label,
-            "flags": "",
+    def _remove_outdated_files(self) -> None:
+        """Remove files that describe the manifest, before another one is committed."""
+        commands = {
+            layout.AUDIT_FILE: "rsft audit",
+            "croissant.json": "rsft data croissant",
         }
-        rows.append(
-            row | {"group_key": keys.get(scene, scene or None)} | dict(chip.columns)
-        )
-        result.added[split, chip.label] += 1
-    nameless = sum(not chip.scene for chip in chips)
-    if nameless:
-        result.notes.append(
-            f"{nameless:,} new chips do not name their scene, so their split may not"
-            " suit it"
-        )
-    stored = int(is_nameless.sum())
-    if stored and not all(is_known for _, is_known in result.splits.values()):
-        result.notes.append(
-            f"{stored:,} chips of the store do not name their scene: it may be one of"
-            " the new scenes"
-        )
-    return rows, files
+        for file, command in commands.items():
+            if (self.root / file).exists():
+                (self.root / file).unlink()
+                self.result.notes.append(
+                    f"{file} described the store before: run `{command}` again"
+                )
 
 
 def scene_key(name: str) -> str:
     """Return the name by which a scene is recognized.
 
-    It is the last part of a path or group key, without suffix.
+    It is the last part of a path or group key, without suffixes.
     """
-    stem = Path(name.replace("\\", "/")).name
-    for suffix in (
-        ".zip",
-        ".SAFE",
-        ".tif",
-        ".tiff",
-        ".img",
-        ".jp2",
-        ".png",
-        ".json",
-        ".nc",
-        ".h5",
-        ".ntf",
-        ".vrt",
-    ):
-        if stem.lower().endswith(suffix.lower()):
-            stem = stem[: -len(suffix)]
-        else:
-            stem = stem
-    return stem
+    return _SUFFIXES.sub("", Path(name.replace("\\", "/")).name)
 
 
-def _describe(result: AdditionResult) -> dict[str, Any]:
-    """Return what the entry of an addition in dataset.json says of its chips."""
-    return {
-        "added": [
-            {"split": x, "class": name, "chips": count}
-            for (x, name), count in sorted(result.added.items())
-        ],
-        "relabeled": [
-            {"from": x, "to": y, "chips": count}
-            for (x, y), count in sorted(result.relabeled.items())
-        ],
-        "rejected": len(result.rejected),
-        "rsft_version": __version__,
-    }
-
-
-def _write_rejected(path: Path, table: Path, rejections: Sequence[Rejection]) -> None:
-    """Append the rejected rows of a table.
+def _list_rejected(path: Path, table: Path, rejections: Sequence[Rejection]) -> None:
+    """Append the rejected rows of a table to rejected.csv.
 
     Those of an earlier attempt with this table are replaced.
     """
     try:
-        header, *rows = [
-            row
-            for row in csv.reader(StringIO(read_regular(path).decode(), newline=""))
-            if row
-        ]
+        text = StringIO(read_regular(path).decode(), newline="")
+        _, *rows = filter(None, csv.reader(text))
     except (ValueError, csv.Error) as error:
         raise DataError(
             f"the list of rejected inputs is damaged: {error}",
@@ -555,54 +468,5 @@ def _write_rejected(path: Path, table: Path, rejections: Sequence[Rejection]) ->
             "remove its damaged lines; the first line is file,line,reason",
         ) from error
     kept = [row for row in rows if row[0] != escape_cell(str(table))]
-    new_rows = [
-        *kept,
-        *([str(escape_cell(value)) for value in rejection] for rejection in rejections),
-    ]
-    if new_rows == rows:
-        return
-    text = StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerows([header, *new_rows])
-    write_text(path, text.getvalue())
-
-
-def _refresh_sidecars(root: Path, labels: set[str]) -> None:
-    """Write README.md, the class figure, and some contact sheets again."""
-    store = ChipStore.open(root)
-    dataset = read_dataset(root)
-    group_of = {name: group for group, names in store.groups.items() for name in names}
-    counts = store.counts
-    flags = Counter(
-        flag
-        for flags in store.table["flags"].dropna()
-        for flag in flags.split(",")
-        if flag
-    )
-    command = dataset.get("command", "")
-    description = StoreDescription(
-        store.name, store.classes, command, skipped=store.skipped, license=store.license
-    )
-    additions = []  # such as "2026-11-26: 12 chips from corrected.csv, 1 relabeled"
-    for record in dataset.get(ADDITIONS, []):
-        added = sum(item["chips"] for item in record["added"])
-        relabeled = sum(item["chips"] for item in record["relabeled"])
-        additions.append(
-            f"{record['date'][:10]}: {added:,} chips from {record['table']},"
-            f" {relabeled:,} relabeled"
-        )
-    write_text(
-        root / layout.README,
-        render_readme(description, counts, group_of, flags, store.rejected, additions),
-    )
-    write_bytes(
-        root / layout.CLASS_FIGURE, render_class_figure(store.name, counts, group_of)
-    )
-    for label in sorted(labels):
-        paths = [
-            root / path for path in store.table["path"][store.table["class"] == label]
-        ]
-        if paths:
-            sheet = render_contact_sheet(
-                [paths[number] for number in select_sheet_chips(len(paths))]
-            )
-            write_bytes(root / layout.CONTACT_SHEETS / f"{label}.png", sheet)
+    with atomic_file(path) as temporary:
+        write_rejected(temporary, [*kept, *rejections])

@@ -22,16 +22,14 @@ RecordOutcome = tuple[str, ManifestRow | Rejection]
 """Path stem of a record, and the manifest row of its chip or the reason of its
 rejection."""
 
-_CHIP_COLUMNS = ("path", "sha256", "split", "class", "bands")
 _COLUMNS = (
     "place",  # path stem of the record
     "key",
     "round",  # the last run that contained the record
-    *_CHIP_COLUMNS,  # of a chip that was written
-    "row",
-    "file",  # of a record that was rejected
+    "file",
     "line",
-    "reason",
+    "row",  # of the manifest, for a chip that was written
+    "reason",  # of a rejection
 )
 _NOT_UTF8 = "the name of the file is not UTF-8 text: rename it"
 
@@ -50,7 +48,9 @@ class BuildJournal(Journal):
     """
 
     def __init__(self, file: Path, store: Path) -> None:
-        super().__init__(file, "build", {"entry": _COLUMNS}, ["entry (path)"])
+        super().__init__(
+            file, "build", {"entry": _COLUMNS}, ["entry (json_extract(row, '$.path'))"]
+        )
         self.store = store
         (last_round,) = self.execute("SELECT max(round) FROM entry").fetchone()
         self.round = (last_round or 0) + 1
@@ -72,18 +72,17 @@ class BuildJournal(Journal):
             self._add(path_to_text(stem), record, _NOT_UTF8)
             return False
         entry = self.execute(
-            "SELECT round, key, path, sha256, reason FROM entry WHERE place = ?",
-            (stem,),
+            "SELECT round, key, row, reason FROM entry WHERE place = ?", (stem,)
         ).fetchone()
         if entry is not None:
-            last_round, key, path, digest, reason = entry
+            last_round, key, row, reason = entry
             if last_round == self.round:
                 raise DataError(
                     f"two chips of {record.label} are called {record.name}",
                     record.source_path,
                     "rename one of them",
                 )
-            is_done = reason is not None or self._has_file(path, digest)
+            is_done = reason is not None or self._has_file(row)
             if key == record.key() and is_done:
                 self.execute(
                     "UPDATE entry SET round = ? WHERE place = ?", (self.round, stem)
@@ -95,20 +94,15 @@ class BuildJournal(Journal):
     def record(self, outcomes: list[RecordOutcome]) -> None:
         """Save and commit the outcomes of claimed records."""
         for stem, outcome in outcomes:
-            values: dict[str, Any]
             if isinstance(outcome, dict):
-                values = {name: outcome[name] for name in _CHIP_COLUMNS}
-                values["row"] = json.dumps(outcome, default=_to_json)
+                row = json.dumps(outcome, default=_to_json)
+                self.execute("UPDATE entry SET row = ? WHERE place = ?", (row, stem))
             else:
                 file, line, reason = outcome
-                values = {
-                    "file": path_to_text(file),
-                    "line": line,
-                    "reason": path_to_text(reason),
-                }
-            changes = ", ".join(f"{name} = ?" for name in values)
-            command = f"UPDATE entry SET {changes} WHERE place = ?"
-            self.execute(command, (*values.values(), stem))
+                self.execute(
+                    "UPDATE entry SET file = ?, line = ?, reason = ? WHERE place = ?",
+                    (path_to_text(file), line, path_to_text(reason), stem),
+                )
         self.commit()
 
     def close_round(self) -> str:
@@ -125,44 +119,37 @@ class BuildJournal(Journal):
         self.execute("DELETE FROM entry WHERE round < ?", (self.round,))
         self.commit()
         first = self.execute(
-            "SELECT bands FROM entry WHERE path NOT NULL GROUP BY bands"
-            " ORDER BY count(*) DESC, bands LIMIT 1"
+            "SELECT json_extract(row, '$.bands') AS bands FROM entry WHERE row NOT NULL"
+            " GROUP BY bands ORDER BY count(*) DESC, bands LIMIT 1"
         ).fetchone()
         return str(first[0]) if first else ""
 
     def counts(self, bands: str) -> Mapping[tuple[str, str], int]:
         """Count the chips with `bands` (joined by commas), by split and class."""
-        query = (
-            "SELECT split, class, count(*) FROM entry WHERE bands = ?"
-            " GROUP BY split, class"
+        rows = self.execute(
+            "SELECT json_extract(row, '$.split'), json_extract(row, '$.class'),"
+            " count(*) FROM entry WHERE json_extract(row, '$.bands') = ? GROUP BY 1, 2",
+            (bands,),
         )
-        rows = self.execute(query, (bands,))
         return {(split, name): count for split, name, count in rows}
 
-    def paths(self, name: str, bands: str, numbers: list[int]) -> list[str]:
-        """Select chips of one class by their numbers, from 0 in the order of paths.
-
-        Args:
-            name: the class.
-            bands: names of the bands, joined by commas.
-            numbers: numbers of the chips to select.
-
-        Returns:
-            Paths relative to the store, in ascending order.
-        """
-        numbered = (
-            "SELECT path, row_number() OVER (ORDER BY path) - 1 AS number FROM entry"
-            " WHERE class = ? AND bands = ?"
+    def sources(self, bands: str) -> set[str]:
+        """Return the sources of the chips with `bands` (joined by commas)."""
+        rows = self.execute(
+            "SELECT DISTINCT json_extract(row, '$.source') FROM entry"
+            " WHERE json_extract(row, '$.bands') = ?",
+            (bands,),
         )
-        listed = ", ".join(map(str, numbers))
-        query = f"SELECT path FROM ({numbered}) WHERE number IN ({listed})"
-        rows = self.execute(f"{query} ORDER BY number", (name, bands))
-        return [path for (path,) in rows]
+        return {source for (source,) in rows}
 
     def rows(self, bands: str) -> Iterator[ManifestRow]:
         """Yield the manifest rows of chips with `bands`, ordered by path."""
-        query = "SELECT row FROM entry WHERE bands = ? ORDER BY path"
-        for (row,) in self.execute(query, (bands,)):
+        rows = self.execute(
+            "SELECT row FROM entry WHERE json_extract(row, '$.bands') = ?"
+            " ORDER BY json_extract(row, '$.path')",
+            (bands,),
+        )
+        for (row,) in rows:
             yield json.loads(row)
 
     def rejections(self, bands: str) -> Iterator[Rejection]:
@@ -170,28 +157,34 @@ class BuildJournal(Journal):
 
         Chips with other bands than `bands` (joined by commas) are among them.
         """
-        reason = "coalesce(reason, bands || ', but most chips have ' || ?)"
-        query = f"SELECT file, line, {reason} FROM entry"
-        query += " WHERE bands IS NULL OR bands <> ? ORDER BY 1, 2, 3"
-        yield from self.execute(query, (bands, bands))
+        yield from self.execute(
+            "SELECT file, line, coalesce(reason, json_extract(row, '$.bands')"
+            " || ', but most chips have ' || ?) FROM entry"
+            " WHERE row IS NULL OR json_extract(row, '$.bands') <> ? ORDER BY 1, 2, 3",
+            (bands, bands),
+        )
 
     def has_chip(self, path: str, bands: str) -> bool:
         """Return whether `path`, relative to the store, is a chip with these bands."""
-        query = "SELECT 1 FROM entry WHERE path = ? AND bands = ?"
+        query = (
+            "SELECT 1 FROM entry WHERE json_extract(row, '$.path') = ?"
+            " AND json_extract(row, '$.bands') = ?"
+        )
         return self.execute(query, (path, bands)).fetchone() is not None
 
     def _add(self, stem: str, record: ChipRecord, reason: str | None = None) -> None:
         """Replace the entry of a record by one without a chip."""
-        first = (stem, record.key(), self.round)
-        no_chip = [None] * (len(_CHIP_COLUMNS) + 1)
         source = path_to_text(record.source_path)
-        self.insert("entry", (*first, *no_chip, source, record.line, reason))
+        values = (stem, record.key(), self.round, source, record.line, None, reason)
+        self.insert("entry", values)
 
-    def _has_file(self, path: str | None, digest: str) -> bool:
-        """Return whether a chip is on the disk as it was written."""
-        if path is None or not (self.store / path).is_file():
+    def _has_file(self, row: str | None) -> bool:
+        """Return whether the chip of a row is on the disk as it was written."""
+        if row is None:
             return False
-        return sha256(self.store / path) == digest
+        chip = json.loads(row)
+        file = self.store / chip["path"]
+        return file.is_file() and sha256(file) == chip["sha256"]
 
 
 def _to_json(value: Any) -> Any:

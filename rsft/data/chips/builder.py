@@ -4,48 +4,46 @@ A store is built in a locked sibling of its root, which survives a killed build.
 chips are lossless image files.
 """
 
-import hashlib
+import json
 import logging
 import os
 import shlex
 import shutil
-import socket
 import sqlite3
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
-from itertools import groupby
+from heapq import merge
+from itertools import chain, groupby, islice
 from operator import attrgetter, length_hint
 from pathlib import Path
-from typing import Any
 
-import cv2
-import numpy as np
-from rasterio.errors import NotGeoreferencedWarning
-from rasterio.io import MemoryFile
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from rsft.data.chips.build_journal import BuildJournal, ManifestRow, RecordOutcome
-from rsft.data.chips.record import ChipRecord, StoreDescription
+from rsft.data.chips.chip_content import make_chip, write_chip
+from rsft.data.chips.record import (
+    ChipRecord,
+    StoreDescription,
+    describe_rejections,
+    group_by_class,
+    group_by_count,
+)
 from rsft.data.chips.sidecars import write_sidecars
 from rsft.data.chips.store import (
     DATASET,
+    MANIFEST,
+    REJECTED,
+    ROW_GROUP,
+    SCHEMA,
     ChipStore,
     Counts,
-    describe_column_fault,
     read_dataset,
-)
-from rsft.data.imagery.rasters import read_band_names, read_tiff_tags, read_unit
-from rsft.data.imagery.reader import check_declared_bands, read_chip
-from rsft.data.imagery.units import (
-    DIGITAL_UNITS,
-    UNITS,
-    as_float32,
-    check_unit,
-    parse_unit,
+    write_rejected,
 )
 from rsft.errors import DataError, RequestError, RsftError
-from rsft.types import Pixels, Progress, Rejection
+from rsft.types import Progress, Rejection
 from rsft.utils.atomic_files import (
     process_lock,
     remove_stale_folders,
@@ -59,6 +57,7 @@ from rsft.utils.operating_system import (
 )
 from rsft.utils.process_pool import imap_unordered
 from rsft.utils.write_errors import as_os_error, explain_os_error
+from rsft.version import __version__
 
 _OTHER_ROOT = "choose another --root"
 _AGAIN = "run the same command again: it resumes where it stopped"
@@ -178,20 +177,18 @@ def open_build_directory(
     """
     root = root.resolve()
     partial = root.parent / f".{root.name}.partial"
+    folder = partial / fingerprint
+    old = partial / "old"
     try:
-        with _locked(root, partial):
-            folder = partial / fingerprint
-            old = partial / "old"
+        with store_lock(root):
             # a build was killed in its last step
             if old.is_dir() and not root.exists():
                 old.replace(root)
             check_root_is_free(root, overwrite)
-            for other in partial.iterdir():
-                if other.is_dir() and (
-                    other != folder or not (folder / "store").is_dir()
-                ):
+            for other in partial.glob("*/"):
+                if other != folder or not (folder / "store").is_dir():
                     # of a build that was killed after its last step
-                    if other.name != "old":
+                    if other != old:
                         _log.warning(
                             "%s: removing an unfinished build with other arguments",
                             partial,
@@ -201,7 +198,7 @@ def open_build_directory(
             try:
                 yield folder
             except DataError:
-                shutil.rmtree(folder)
+                shutil.rmtree(partial)
                 raise
             sync_all()  # the chips must be on the disk before the root has its name
             if root.exists() and any(root.iterdir()):
@@ -222,156 +219,20 @@ def open_build_directory(
         ) from error
 
 
-@contextmanager
-def _locked(root: Path, partial: Path) -> Iterator[None]:
-    """Hold the lock of `root`, and write the name of this process to the owner file."""
-    owner_file = partial / "owner"
+def store_lock(root: Path) -> AbstractContextManager[None]:
+    """Return the lock of a store, in which no other process builds or changes it.
 
-    def conflict() -> RequestError:
-        if owner_file.is_file():
-            owner = owner_file.read_text("utf-8")
-        else:
-            owner = "another process"
-        return RequestError(
-            f"{owner} is building this store",
-            root,
-            "wait until it has finished, or stop it",
-        )
-
-    with process_lock(root.parent / f".{root.name}.lock", conflict):
-        try:
-            partial.mkdir(exist_ok=True)
-            owner_file.write_text(
-                f"process {os.getpid()} on {socket.gethostname()}", "utf-8"
-            )
-            yield
-        finally:
-            owner_file.unlink(missing_ok=True)
-            if partial.is_dir() and not any(partial.iterdir()):
-                partial.rmdir()
-
-
-_DEFAULT_BANDS = {1: ("gray",), 3: ("R", "G", "B")}
-_PNG_DTYPES = (np.dtype("uint8"), np.dtype("uint16"))
-
-
-def resolve_unit(pixels: Pixels, declared: str | None) -> str:
-    """Return the unit of a chip (H, W, B).
-
-    It is the declared one in lower case, or the data type of integers.
-
-    Raises:
-        DataError: the unit is unknown or missing, or the pixels cannot be in this unit.
+    Entering it raises a RequestError if another process has it.
     """
-    dtype = str(pixels.dtype)
-    unit = (
-        parse_unit(declared) if declared else dtype if dtype in DIGITAL_UNITS else None
+    conflict = RequestError(
+        "another process is building or changing this store",
+        root,
+        "wait until it has finished, or stop it",
     )
-    if unit is None:
-        float_units = ", ".join(unit for unit in UNITS if unit not in DIGITAL_UNITS)
-        raise DataError(
-            f"{pixels.dtype} pixels; a chip is uint8, uint16, or float32 with a unit"
-            f" ({float_units})"
-        )
-    check_unit(pixels, unit)
-    return unit
-
-
-def resolve_band_names(
-    pixels: Pixels, names: tuple[str, ...] | None
-) -> tuple[str, ...]:
-    """Return the band names of a chip (H, W, B).
-
-    They are the declared `names`, or gray (1 band) or R, G, B (3 bands).
-
-    Returns:
-        One name per band.
-
-    Raises:
-        DataError: the number of names does not match, or names are missing.
-    """
-    count = pixels.shape[2]
-    bands = names or _DEFAULT_BANDS.get(count)
-    if bands is None or len(bands) != count:
-        if names:
-            expected = f"{len(names)} names"
-        else:
-            expected = "a chip without band names has 1 (gray) or 3 (R, G, B)"
-        raise DataError(f"{count} bands, but {expected}")
-    return bands
-
-
-def select_bands(
-    pixels: Pixels, names: tuple[str, ...] | None, selected: tuple[str, ...] | None
-) -> tuple[Pixels, tuple[str, ...]]:
-    """Select bands of a chip by name.
-
-    Args:
-        pixels: the chip (H, W, B).
-        names: names of its bands; None if they are unknown.
-        selected: names of the bands to select, or without `names` the names of all
-            bands; None selects all bands.
-
-    Returns:
-        Pixels (H, W, S), and their names.
-
-    Raises:
-        DataError: the number of names does not match, names are missing, or a band is
-            missing.
-    """
-    if selected is None or names is None:
-        return pixels, resolve_band_names(pixels, names or selected)
-    names = resolve_band_names(pixels, names)
-    missing = [name for name in selected if name not in names]
-    if missing:
-        raise DataError(f"bands {', '.join(names)}, without {', '.join(missing)}")
-    return (
-        pixels
-        if selected == names
-        else pixels[:, :, [names.index(name) for name in selected]]
-    ), selected
-
-
-def encode_chip(pixels: Pixels) -> tuple[bytes, str]:
-    """Encode a chip (H, W, B) without loss; float64 becomes float32.
-
-    Returns:
-        Content and suffix of the file: PNG for 1 or 3 bands of uint8 or uint16, else
-            TIFF.
-
-    Raises:
-        DataError: a value does not fit into float32.
-    """
-    pixels = as_float32(pixels)
-    if pixels.dtype in _PNG_DTYPES and pixels.shape[2] in _DEFAULT_BANDS:
-        if pixels.shape[2] == 3:
-            ordered = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
-        else:
-            ordered = pixels
-        return cv2.imencode(".png", ordered)[1].tobytes(), ".png"
-    height, width, count = pixels.shape
-    is_float = pixels.dtype == np.float32
-    options: dict[str, Any] = {
-        "dtype": pixels.dtype,
-        "compress": "deflate",
-        "predictor": 3 if is_float else 2,
-    }
-    options["photometric"] = "minisblack"
-    if is_float and np.isnan(pixels).any():
-        options["nodata"] = np.nan
-    with MemoryFile() as memory, warnings.catch_warnings():
-        # chips have no georeference
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        with memory.open(
-            driver="GTiff", height=height, width=width, count=count, **options
-        ) as file:
-            file.write(pixels.transpose(2, 0, 1))
-        return bytes(memory.read()), ".tif"
+    return process_lock(root.parent / f".{root.name}.lock", lambda: conflict)
 
 
 _CHUNK = 16  # records per task of a worker process, or more if one source file has more
-_LONGEST_NAME = 250  # bytes; names of files have at most 255, with their suffix
-_WRITE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0)
 
 
 def build_store(
@@ -428,7 +289,8 @@ def build_store(
             _store_all(records, total or length_hint(records), journal, progress, jobs)
             bands = journal.close_round()
             _remove_strays(journal, bands)
-            write_sidecars(store, journal, bands, description, jobs)
+            _write_tables(journal, bands, description)
+            write_sidecars(store, jobs=jobs)
             if finish is not None:
                 finish(ChipStore.open(store))
         finally:
@@ -490,94 +352,21 @@ def _store_chunk(store: Path, records: list[ChipRecord]) -> list[RecordOutcome]:
 
 def _store_chip(store: Path, record: ChipRecord) -> ManifestRow | Rejection:
     """Write one chip; return its manifest row, or the reason of its rejection."""
-    if len(os.fsencode(record.name)) > _LONGEST_NAME:
-        reason = (
-            f"the name of the chip has {len(record.name):,} letters; the limit is"
-            f" {_LONGEST_NAME} bytes"
-        )
-        return str(record.source_path), record.line, reason
-    reason = describe_name_fault(record.name)
-    if reason:
-        return str(record.source_path), record.line, reason
     try:
-        pixels, names, is_copy = _read_pixels(record)
-        selected, bands = select_bands(pixels, names, record.selected_bands)
-        unit = record.extra_columns.get("unit")
-        # the unit of integers is their data type
-        if not unit and is_copy and pixels.dtype.kind == "f":
-            source = record.source_path
-            unit = read_tiff_tags(source, lambda file: read_unit([file], source))
-        unit = resolve_unit(selected, unit)
+        chip = make_chip(record)
     except DataError as error:
         cause = error.__cause__
         if isinstance(cause, FileNotFoundError):  # the file existed when it was listed
             raise RsftError(
                 "a source file disappeared during the build",
                 cause.filename,
-                (
-                    "restore it and run the same command again: it resumes where"
-                    " it stopped"
-                ),
+                f"restore it and {_AGAIN}",
             ) from error
-        file, line = (
-            (error.location, 0)
-            if error.location
-            else (str(record.source_path), record.line)
-        )
-        return file, line, error.message
-    fault = describe_column_fault(record.extra_columns)
-    if fault:
-        return str(record.source_path), record.line, fault
-    if is_copy and selected is pixels:
-        data = record.source_path.read_bytes()
-        suffix = record.source_path.suffix.lower()
-    else:
-        data, suffix = encode_chip(selected)
-    path = record.path_stem + suffix
-    write_chip(f"{store}/{path}", data)
-    row = {
-        "name": record.name,
-        "path": path,
-        "split": record.split,
-        "class": record.label,
-        "flags": "",
-    }
-    row |= {
-        "unit": unit,
-        "bands": ",".join(bands),
-        "sha256": hashlib.sha256(data).hexdigest(),
-    }
-    return row | dict(record.extra_columns)
-
-
-def _read_pixels(record: ChipRecord) -> tuple[Pixels, tuple[str, ...] | None, bool]:
-    """Return pixels, band names, and whether the record's file can be copied."""
-    if record.read_pixels is not None:
-        return record.read_pixels(), record.bands, False
-    pixels = read_chip(record.source_path)
-    file_names = read_tiff_tags(record.source_path, read_band_names)
-    check_declared_bands(record.bands, file_names, record.source_path)
-    return pixels, record.bands or file_names, True
-
-
-def write_chip(path: str, data: bytes) -> None:
-    """Write a file of a store that is being built, and its folder if it is missing.
-
-    The file is neither renamed nor synced: a chip that is not in the journal is written
-    again, and the build syncs once at its end. `os.open` avoids the overhead of `open`,
-    which takes as long as the system call.
-    """
-    try:
-        file = os.open(path, _WRITE_FLAGS, 0o666)
-    except FileNotFoundError:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        file = os.open(path, _WRITE_FLAGS, 0o666)
-    try:
-        unwritten = memoryview(data)
-        while unwritten:  # a full disk accepts a part of the data; the next call raises
-            unwritten = unwritten[os.write(file, unwritten) :]
-    finally:
-        os.close(file)
+        if error.location:
+            return error.location, 0, error.message
+        return str(record.source_path), record.line, error.message
+    write_chip(f"{store}/{chip.row['path']}", chip.data)
+    return chip.row
 
 
 def _remove_strays(journal: BuildJournal, bands: str) -> None:
@@ -592,3 +381,60 @@ def _remove_strays(journal: BuildJournal, bands: str) -> None:
         for subfolder in (Path(folder, name) for name in subfolders):
             if not any(subfolder.iterdir()):
                 subfolder.rmdir()
+
+
+def _write_tables(
+    journal: BuildJournal, bands: str, description: StoreDescription
+) -> None:
+    """Write manifest, dataset.json and rejected.csv of a store.
+
+    Args:
+        journal: journal of the build.
+        bands: bands of the chips that belong to the store, joined by commas.
+        description: name, classes, groups and command of the store.
+
+    Raises:
+        DataError: the store has no chip, or none of a required source.
+    """
+    rejections = partial(journal.rejections, bands)
+    sources = journal.sources(bands)
+    missing = [name for name in description.required_sources if name not in sources]
+    if not bands or missing:
+        reasons = describe_rejections(chain(description.rejected, rejections()))
+        if not bands:
+            raise DataError(
+                "no chip can be used", description.name, reasons or "the input is empty"
+            )
+        hint = description.required_sources[missing[0]]
+        raise DataError(
+            f"{missing[0]} gives no chip",
+            description.name,
+            f"{reasons or 'no input of it is left'}. {hint}",
+        )
+    counts = journal.counts(bands)
+    train = {name: counts.get(("train", name), 0) for name in description.classes}
+    groups = description.groups or group_by_count(train)
+    group_of = group_by_class(groups)
+    rows = journal.rows(bands)
+    schema = pa.schema([*SCHEMA, *description.columns.items()])
+    with pq.ParquetWriter(journal.store / MANIFEST, schema) as writer:
+        while batch := list(islice(rows, ROW_GROUP)):
+            for row in batch:
+                row["group"] = group_of[row["class"]]
+            writer.write_table(pa.Table.from_pylist(batch, schema))
+    dataset = {
+        "name": description.name,
+        "classes": list(description.classes),
+        "groups": groups,
+        "bands": bands.split(","),
+        "skipped": description.skipped,
+        "command": description.command,
+        "license": description.license,
+        "rsft_version": __version__,
+    }
+    if description.notes:
+        dataset["notes"] = list(description.notes)
+    text = json.dumps(dataset, indent=2) + "\n"
+    (journal.store / DATASET).write_text(text, "utf-8")
+    rejected = merge(sorted(description.rejected), rejections())
+    write_rejected(journal.store / REJECTED, rejected)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from rsft.data.imagery.scene_uri import file_state
-from rsft.types import GROUPS, Indices, Pixels, Rejection
+from rsft.types import GROUPS, Bands, Indices, Pixels, Rejection
 from rsft.utils.licenses import UNKNOWN
 from rsft.version import __version__
 
@@ -47,10 +47,10 @@ class ChipRecord:
     source_path: Path
     read_pixels: Callable[[], Pixels] | None = None
     line: int = 0
-    bands: tuple[str, ...] | None = None
+    bands: Bands | None = None
     extra_columns: Mapping[str, Any] = field(default_factory=dict)
     image_paths: tuple[Path, ...] = ()
-    selected_bands: tuple[str, ...] | None = None
+    selected_bands: Bands | None = None
 
     @property
     def path_stem(self) -> str:
@@ -248,6 +248,14 @@ def group_by_count(
             "head" if count > limit else "tail" if count < TAIL_COUNT else "medium"
         ].append(name)
     return groups
+
+
+def group_by_class(groups: Mapping[str, Iterable[str]]) -> dict[str, str]:
+    """Return the group of each class."""
+    group_of: dict[str, str] = {}
+    for group, names in groups.items():
+        group_of |= dict.fromkeys(names, group)
+    return group_of
 
 
 def describe_groups(

@@ -11,6 +11,7 @@ import csv
 import io
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,15 +23,21 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
+from rsft.data.chips.record import group_by_class
 from rsft.data.imagery.reader import read_chip
 from rsft.data.imagery.units import DIGITAL_UNITS
 from rsft.errors import DataError, RequestError
 from rsft.types import Pixels, Progress
 from rsft.utils.atomic_files import sha256
 from rsft.utils.licenses import UNKNOWN
-from rsft.utils.tables import Column, check_columns, read_parquet_parts
+from rsft.utils.tables import (
+    Column,
+    check_columns,
+    escape_cell,
+    read_parquet_parts,
+)
 from rsft.utils.untrusted.documents import load_json, read_regular
 
 SPLITS = ("train", "val", "test")
@@ -239,26 +246,20 @@ class _Chips(BaseModel):
     chips: int
 
 
-class _Addition(BaseModel):
+class Addition(BaseModel):
     """What the README tells of an addition."""
 
     date: str
     table: str
     added: list[_Chips]
     relabeled: list[_Chips]
+    noise: tuple[str, ...] = ()
 
-
-class _Description(BaseModel):
-    """The keys of dataset.json that every user of a store needs."""
-
-    name: str
-    classes: tuple[str, ...]
-    groups: dict[str, list[str]]
-    bands: tuple[str, ...]
-    skipped: dict[str, int]
-    license: str = UNKNOWN
-    command: str = Field("", exclude=True)
-    additions: list[_Addition] = Field([], exclude=True)
+    def __str__(self) -> str:
+        added = sum(part.chips for part in self.added)
+        relabeled = sum(part.chips for part in self.relabeled)
+        day = self.date[:10]
+        return f"{day}: {added:,} chips from {self.table}, {relabeled:,} relabeled"
 
 
 class PendingChange(BaseModel):
@@ -288,6 +289,9 @@ class ChipStore:
         skipped: number of inputs that the build left out on purpose, by reason.
         rejected: number of inputs that cannot be used; rejected.csv lists them.
         license: license of the data; "unknown" for stores of rsft 0.1.
+        command: the command that built the store.
+        notes: what was chosen when the store was built.
+        additions: what was added later, in words.
     """
 
     root: Path
@@ -298,6 +302,9 @@ class ChipStore:
     skipped: dict[str, int]
     rejected: int
     license: str = UNKNOWN
+    command: str = ""
+    notes: tuple[str, ...] = ()
+    additions: tuple[Addition, ...] = ()
 
     @classmethod
     def open(cls, root: Path) -> Self:
@@ -315,32 +322,28 @@ class ChipStore:
                     f"{file} is missing: {_PREPARE}",
                 )
         manifest_classes = _read_classes(root / MANIFEST)
+        counted = {"root": root, "rejected": _count_rejected(root / REJECTED)}
         try:
-            description = _Description.model_validate(read_dataset(root))
+            store = TypeAdapter(cls).validate_python(read_dataset(root) | counted)
         except ValidationError as error:
             raise DataError(
                 f"the description of the data set is damaged: {_describe_fault(error)}",
                 root / DATASET,
                 _PREPARE,
             ) from error
-        unknown = sorted(manifest_classes - set(description.classes))
+        unknown = sorted(manifest_classes - set(store.classes))
         if unknown:
             raise DataError(
                 f"{DATASET} does not contain the classes {', '.join(unknown)}",
                 root / MANIFEST,
                 _PREPARE,
             )
-        unknown = sorted(
-            {x for names in description.groups.values() for x in names}
-            - set(description.classes)
-        )
+        unknown = sorted(set(group_by_class(store.groups)) - set(store.classes))
         if unknown:
             raise DataError(
                 f"groups name the unknown class {unknown[0]}", root / DATASET, _PREPARE
             )
-        return cls(
-            root, rejected=_count_rejected(root / REJECTED), **description.model_dump()
-        )
+        return store
 
     @property
     def group_indices(self) -> dict[str, list[int]]:
@@ -379,8 +382,7 @@ class ChipStore:
         Raises:
             DataError: the manifest is damaged.
         """
-        for part in read_manifest_parts(self.root, columns, split):
-            yield part.assign(unit=part["unit"].str.lower()) if "unit" in part else part
+        yield from read_manifest_parts(self.root, columns, split)
 
     @cached_property
     def _categories(self) -> pd.DataFrame:
@@ -466,21 +468,6 @@ class ChipStore:
         return [max(read_chip(self.root / path).shape[:2]) for path in paths[::step]]
 
 
-def check_manifest_paths(paths: pd.Series[Any], manifest: Path) -> None:
-    """Check that the chips of a manifest lie in their store.
-
-    The column `path` is given.
-
-    Raises:
-        DataError: a path is not a text, is absolute, or leaves the store.
-    """
-    for row, path in zip(paths.index.tolist(), paths, strict=True):
-        try:
-            check_chip_path(path)
-        except ValueError as error:
-            raise DataError(f"row {row + 1:,} {error}", manifest, _PREPARE) from error
-
-
 def read_manifest(
     root: Path, columns: Sequence[str] | None = None, split: str | None = None
 ) -> pd.DataFrame:
@@ -508,13 +495,16 @@ def read_manifest_parts(
     """Yield the manifest in parts, whose index counts all rows; see `read_manifest`."""
     try:
         for part in read_parquet_parts(root / MANIFEST):
-            check_manifest_paths(part["path"], root / MANIFEST)
+            for row, path in part["path"].items():
+                try:
+                    check_chip_path(path)
+                except ValueError as error:
+                    raise ValueError(f"row {row + 1:,} {error}") from error
             check_manifest_columns(part)
-            if split is None:
-                rows = part
-            else:
-                rows = part[part["split"] == split]
-            yield rows if columns is None else rows[list(columns)]
+            part["unit"] = part["unit"].str.lower()
+            if split is not None:
+                part = part[part["split"] == split]
+            yield part if columns is None else part[list(columns)]
     except (OSError, ValueError, TypeError, KeyError, pa.ArrowException) as error:
         raise DataError(
             f"the manifest cannot be read: {error}", root / MANIFEST, _PREPARE
@@ -591,6 +581,15 @@ def _count_rejected(path: Path) -> int:
     return max(0, rows - 1)
 
 
+def write_rejected(path: Path, rows: Iterable[Sequence[object]]) -> None:
+    """Write file, line and reason of rejected inputs."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(("file", "line", "reason"))
+        for row in rows:
+            table.writerow(map(escape_cell, row))
+
+
 def _read_classes(path: Path) -> set[str]:
     """Return the classes in a manifest, after a check of its columns."""
     import pyarrow.parquet as pq  # 5 MB, which a prediction does without
@@ -623,14 +622,15 @@ def missing_classes(counts: Counts) -> dict[str, list[str]]:
     Returns:
         Names of the missing classes by split; splits without one are left out.
     """
-    names = dict.fromkeys(name for chips in counts.values() for name in chips)
-    used = [name for name in names if any(chips.get(name) for chips in counts.values())]
-    filled = {split: chips for split, chips in counts.items() if any(chips.values())}
-    missing = {
-        split: [name for name in used if not chips.get(name)]
-        for split, chips in filled.items()
-    }
-    return {split: absent for split, absent in missing.items() if absent}
+    totals = Counter[str]()
+    for chips in counts.values():
+        totals.update(chips)
+    missing: dict[str, list[str]] = {}
+    for split, chips in counts.items():
+        absent = [name for name in totals if totals[name] and not chips.get(name)]
+        if absent and any(chips.values()):
+            missing[split] = absent
+    return missing
 
 
 def list_first_names(names: Sequence[str], limit: int = 10) -> str:
@@ -656,42 +656,38 @@ def find_label_typos(counts: Mapping[str, int]) -> list[tuple[str, str]]:
         [('Crago', 'Cargo')]
     """
     plain = {name: re.sub(r"[\s_-]", "", name).casefold() for name in counts}
-    similar: dict[str, list[str]] = {}
+    similar: dict[str, set[str]] = {}
     for name, text in plain.items():
-        for key in {text, *(text[:i] + text[i + 1 :] for i in range(len(text)))}:
-            similar.setdefault(key, []).append(name)
-    pairs = {pair for names in similar.values() for pair in permutations(names, 2)}
-    return sorted(
-        (rare, common)
-        for rare, common in pairs
-        if (
-            plain[rare] == plain[common]
-            and (counts[rare], rare) < (counts[common], common)
-        )
-        or (
-            counts[rare] * _RARE_RATIO <= counts[common]
-            and _is_one_edit(plain[rare], plain[common])
-        )
-    )
+        for pattern in {text, *_edit_patterns(text)}:
+            similar.setdefault(pattern, set()).add(name)
+    pairs = set[tuple[str, str]]()
+    for names in similar.values():
+        for rare, common in permutations(names, 2):
+            if plain[rare] == plain[common]:
+                is_rare = (counts[rare], rare) < (counts[common], common)
+            else:
+                is_rare = counts[rare] * _RARE_RATIO <= counts[common]
+            if is_rare:
+                pairs.add((rare, common))
+    return sorted(pairs)
 
 
-def _is_one_edit(first: str, second: str) -> bool:
-    short, long = sorted((first, second), key=len)
-    changed = [
-        i for i, (a, b) in enumerate(zip(short, long, strict=False)) if a != b
-    ] or [len(short)]
-    start = changed[0]
-    if len(short) < _SHORTEST_NAME or any(
-        map(str.isdigit, short[start : start + 1] + long[start : start + 1])
-    ):
-        return False
-    if len(short) < len(long):
-        return len(long) == len(short) + 1 and short[start:] == long[start + 1 :]
-    is_swap = (
-        short[start : start + 2] == long[start : start + 2][::-1]
-        and short[start + 2 :] == long[start + 2 :]
-    )
-    return len(changed) == 1 or is_swap
+def _edit_patterns(text: str) -> Iterator[str]:
+    """Yield patterns that two texts share if one edit makes them equal.
+
+    An asterisk stands for a letter that is changed or missing, a slash is before two
+    letters in any order.
+    """
+    if len(text) < _SHORTEST_NAME:
+        return
+    for index in range(len(text) + 1):
+        before = text[:index]
+        after = text[index:]
+        yield f"{before}*{after}"
+        if not after[:1].isdigit():
+            yield f"{before}*{after[1:]}"
+        if not any(map(str.isdigit, after[:2])):
+            yield f"{before}/{''.join(sorted(after[:2]))}{after[2:]}"
 
 
 def summarize_pixels(
@@ -708,33 +704,35 @@ def summarize_pixels(
         DataError: a chip cannot be read; the message names it.
     """
     rows = []
-    for done, (path, unit) in enumerate(
-        zip(table["path"], table["unit"], strict=True), 1
-    ):
-        pixels = read_chip(root / path)
-        size = (root / path).stat().st_size
-        dtype = str(pixels.dtype)
-        sides = pixels.shape[:2]
-        kind = unit if unit == dtype else f"{unit} {dtype}"
-        extremes = min(sides), max(sides), pixels.min().item(), pixels.max().item()
-        rows.append((kind, *extremes, pixels.sum(dtype=np.float64), pixels.size, size))
+    for done, chip in enumerate(table[["path", "unit"]].itertuples(index=False), 1):
+        pixels = read_chip(root / chip.path)
+        row = {
+            "kind": " ".join(dict.fromkeys((chip.unit, str(pixels.dtype)))),
+            "shortest": min(pixels.shape[:2]),
+            "longest": max(pixels.shape[:2]),
+            "lowest": pixels.min().item(),
+            "highest": pixels.max().item(),
+            "total": pixels.sum(dtype=np.float64),
+            "pixels": pixels.size,
+            "bytes": (root / chip.path).stat().st_size,
+        }
+        rows.append(row)
         if progress is not None:
             progress(done, len(table), "reading chips")
-    columns = [
-        "kind",
-        "shortest",
-        "longest",
-        "lowest",
-        "highest",
-        "total",
-        "pixels",
-        "bytes",
-    ]
-    functions = dict(
-        zip(columns[1:], ("min", "max", "min", "max", "sum", "sum", "sum"), strict=True)
-    )
-    groups = pd.DataFrame(rows, columns=columns).groupby("kind")
-    summary = groups.agg(functions)
+    groups = pd.DataFrame(rows, columns=["kind", *_SUMMARY]).groupby("kind")
+    summary = groups.agg(_SUMMARY)
     summary.insert(0, "chips", groups.size())
     summary["mean"] = summary.pop("total") / summary.pop("pixels")
     return summary
+
+
+_SUMMARY = {
+    "shortest": "min",
+    "longest": "max",
+    "lowest": "min",
+    "highest": "max",
+    "total": "sum",
+    "pixels": "sum",
+    "bytes": "sum",
+}
+"""How the columns of the chips become those of `summarize_pixels`."""

@@ -116,8 +116,6 @@ class ChipImages:
         """
         if images is None:
             images = [self.image(index) for index in indices]
-        else:
-            images = images
         return torch.from_numpy(self.contract.normalize(images)), torch.from_numpy(
             self.labels[indices]
         )
@@ -165,21 +163,12 @@ class AugmentedChips(Dataset[tuple[Bytes, int] | RsftError]):
 
         They are (S, S, 1) if all planes have the same bytes.
 
-        `threads` read the files, if the augmentation takes the chips at their full
-        size.
+        `threads` read the files.
         """
-        if not self.augmentation.resizes:
-            return [
-                self._augment(self._original(index), index)
-                for index in indices.tolist()
-            ]
         # the augmentation itself has one random generator
         with ThreadPoolExecutor(threads) as pool:
             originals = pool.map(self._original, indices.tolist())
-            return [
-                self._augment(image, index)
-                for image, index in zip(originals, indices.tolist(), strict=True)
-            ]
+            return list(map(self._augment, originals, indices.tolist()))
 
     def _original(self, index: int) -> Bytes:
         """Return the image that is augmented.

@@ -67,18 +67,10 @@ def load_packed_images(
     transform = contract.model_dump(
         mode="json", exclude={"mean", "std", "statistics", "chip_standard", "side"}
     )
-    key = hashlib.sha256(
-        json.dumps([_VERSION, transform], sort_keys=True)[:-1].encode()
-    )
-    # the text of a JSON list, as in 0.2, without all of it in memory
-    for column in (
-        "unit",
-        "sha256",
-    ):
-        for number, text in enumerate(table[column]):
-            key.update(f"{', ' if number else ', ['}{json.dumps(text)}".encode())
-        key.update(b"]")
-    key.update(b"]")
+    key = hashlib.sha256(json.dumps([_VERSION, transform], sort_keys=True).encode())
+    for column in ("unit", "sha256"):
+        for text in table[column]:
+            key.update(f"{text}\n".encode())
     path = folder / f"{manifest}-{key.hexdigest()[:16]}.npy"
     with FileLock(folder / "lock"):
         if not path.is_file():
@@ -89,10 +81,7 @@ def load_packed_images(
                 raise explain_os_error(
                     error,
                     path,
-                    (
-                        "run the same command again: the cache has one small image"
-                        " per chip"
-                    ),
+                    "run the same command again: the cache has one image per chip",
                 ) from error
     images: Bytes = np.load(path, mmap_mode="r")
     return images

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rsft.data.chips.builder import resolve_band_names, resolve_unit
+from rsft.data.chips.chip_content import make_chip
+from rsft.data.chips.record import ChipRecord
 from rsft.data.chips.store import MANIFEST, ChipStore
 from rsft.data.imagery.contract import Contract
-from rsft.data.imagery.rasters import read_band_names, read_tiff_tags, read_unit
 from rsft.data.imagery.reader import IMAGE_SUFFIXES, read_chip
 from rsft.data.loading.batches import ChipImages
 from rsft.data.loading.packing import cache_folder
@@ -32,6 +32,7 @@ from rsft.data.similarity import (
 from rsft.errors import DataError, RequestError
 from rsft.types import Progress
 from rsft.utils.atomic_files import sha256, write_text
+from rsft.utils.input_paths import expand_path
 from rsft.utils.operating_system import walk_files
 from rsft.utils.process_pool import imap_unordered
 
@@ -102,37 +103,35 @@ def open_pool(
         RequestError: no file matches, or no chip remains.
         DataError: a chip does not fulfill the contract.
     """
-    table = _read_table(source, progress)
+    root = Path()
     if (Path(source) / MANIFEST).is_file():
         root = Path(source)
-    else:
-        root = Path()
-    left_out = Counter(table["fault"][table["fault"] != ""])
-    table = table[table["fault"] == ""].reset_index(drop=True)
+    described = _read_table(source, progress)
+    table = described[described["fault"] == ""].reset_index(drop=True)
     expected = ",".join(store.bands)
     for chip in table.itertuples():
+        path = root / str(chip.path)
         if chip.bands != expected:
             raise DataError(
                 f"bands {chip.bands}, but the data set has {expected}",
-                root / str(chip.path),
+                path,
                 "prepare the chips with the bands of the data set",
             )
-        if isinstance(chip.spacing_m, float) and np.isfinite(chip.spacing_m):
+        if pd.notna(chip.spacing_m):
             try:
-                contract.check_spacing([chip.spacing_m])
+                contract.check_spacing([float(chip.spacing_m)])
             except DataError as error:
                 raise DataError(
-                    error.message, root / str(chip.path), "give chips of this spacing"
+                    error.message, path, "give chips of this spacing"
                 ) from error
     reasons = _find_reasons(table, root, store, progress)
-    left_out += Counter(reasons[reasons != ""])
+    left_out = Counter(described["fault"]) + Counter(reasons)
+    del left_out[""]
     table = table[reasons == ""].reset_index(drop=True)
     if table.empty:
-        reasons_text = ", ".join(
-            f"{count:,} {reason}" for reason, count in left_out.items()
-        )
+        counts = [f"{count:,} {reason}" for reason, count in left_out.items()]
         raise RequestError(
-            f"no chip without a label remains: {reasons_text}",
+            f"no chip without a label remains: {', '.join(counts)}",
             source,
             "give other chips",
         )
@@ -155,46 +154,27 @@ def hash_files(source: str) -> str:
     return hashlib.sha256("\n".join(map(_file_key, files)).encode()).hexdigest()
 
 
+_COLUMNS = ["path", "name", "unit", "bands", "sha256", "group_key", "mmsi", "spacing_m"]
+
+
 def _read_table(source: str, progress: Progress | None) -> pd.DataFrame:
     """Return one row per chip, as in a manifest.
 
     It also has hashes of file and pixels, and the fault of the file.
     """
-    folder = Path(source)
-    root = Path()
-    if (folder / MANIFEST).is_file():
-        root = folder
-        table = ChipStore.open(folder).table
-        paths = [folder / path for path in table["path"]]
-        columns = table.to_dict("records")
+    root = Path(source)
+    if (root / MANIFEST).is_file():
+        known = ChipStore.open(root).table.reindex(columns=_COLUMNS)
+        paths = [root / path for path in known["path"]]
     else:
         paths = _find_images(source)
-        columns = [{"path": str(path), "name": path.stem} for path in paths]
-    rows: list[dict[Any, Any]] = []
-    for row, column in zip(
-        _describe_chips(paths, root, progress), columns, strict=True
-    ):
-        rows.append(
-            row | {key: value for key, value in column.items() if value is not None}
-        )
-    names = [
-        "path",
-        "name",
-        "unit",
-        "bands",
-        "class",
-        "sha256",
-        "pixels",
-        "hash",
-        "fault",
-        "group_key",
-        "mmsi",
-    ]
-    return (
-        pd.DataFrame(rows)
-        .reindex(columns=[*names, "spacing_m"])
-        .assign(**{"class": ""})
-    )
+        names = [path.stem for path in paths]
+        known = pd.DataFrame({"path": map(str, paths), "name": names})
+        root = Path()
+    described = pd.DataFrame(_describe_chips(paths, root, progress))
+    table = known.combine_first(described)
+    columns = [*_COLUMNS, "pixels", "hash", "fault"]
+    return table.reindex(columns=columns).assign(**{"class": ""})
 
 
 def _find_images(source: str) -> list[Path]:
@@ -203,37 +183,29 @@ def _find_images(source: str) -> list[Path]:
     Raises:
         RequestError: the folder is missing, nothing matches, or there are no images.
     """
-    folder = Path(source)
-    start = Path(Path(source).anchor)
-    matches = [folder]
-    if not folder.exists():
-        try:
-            matches = list(start.glob(str(folder.relative_to(start))))
-        except ValueError:  # not a valid pattern
-            matches = []
-    if not matches:
-        hint = (
-            "check the path: data.unlabeled is a folder, a chip store or a glob pattern"
-        )
+    try:
+        paths = expand_path(Path(source))
+    except RequestError as error:
         raise RequestError(
-            "no such folder, and no match as a glob pattern", source, hint
+            error.message,
+            source,
+            "check the path: data.unlabeled is a folder, a chip store or a pattern",
+        ) from error
+    images: set[Path] = set()
+    for path in paths:
+        files = map(Path, walk_files(path)) if path.is_dir() else [path]
+        images.update(
+            file.absolute()
+            for file in files
+            if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file()
         )
-    files = (
-        file
-        for path in matches
-        for file in (map(Path, walk_files(path)) if path.is_dir() else [path])
-    )
-    images = {
-        file.absolute()
-        for file in files
-        if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file()
-    }
     if not images:
-        hint = (
+        raise RequestError(
+            "no chips without labels",
+            source,
             "a folder must contain image files, with a suffix of"
-            f" {' '.join(sorted(IMAGE_SUFFIXES))}"
+            f" {' '.join(sorted(IMAGE_SUFFIXES))}",
         )
-        raise RequestError("no chips without labels", source, hint)
     return sorted(images)
 
 
@@ -253,19 +225,17 @@ def _describe_chips(
     digest = hashlib.sha256("\n".join(map(str, paths)).encode()).hexdigest()[:16]
     cache = cache_folder(root) / f"contents-{digest}.json"
     known = dict[str, dict[str, Any]]()
-    with suppress(OSError, ValueError):  # the files are read again
-        known = {
-            str(key): dict(row)
-            for key, row in json.loads(cache.read_text("utf-8"))[_VERSION].items()
-        }
-    new = [index for index, key in enumerate(keys) if key not in known]
-    jobs = 2 if len(new) >= _MIN_CHIPS_FOR_TWO_JOBS else 1
-    tasks = [(keys[index], paths[index]) for index in new]
+    with suppress(OSError, ValueError, KeyError):  # the files are read again
+        known = json.loads(cache.read_text("utf-8"))[_VERSION]
+    tasks = [
+        (key, path) for key, path in zip(keys, paths, strict=True) if key not in known
+    ]
+    jobs = 2 if len(tasks) >= _MIN_CHIPS_FOR_TWO_JOBS else 1
     for done, (key, row) in enumerate(imap_unordered(_describe, tasks, jobs), 1):
         known[key] = row
         if progress is not None:
-            progress(done, len(new), "reading unlabeled and validation chips")
-    if new:
+            progress(done, len(tasks), "reading unlabeled and validation chips")
+    if tasks:
         with suppress(OSError):  # a full disk: only a cache
             intact = {key: known[key] for key in keys if not known[key]["fault"]}
             write_text(cache, json.dumps({_VERSION: intact}))
@@ -285,89 +255,59 @@ def _describe(task: tuple[str, Path]) -> tuple[str, dict[str, Any]]:
     """Return the key of a chip, and its unit, bands, hashes, or its fault."""
     key, path = task
     try:
-        digest = sha256(path)
-        pixels = read_chip(path)
-        if pixels.dtype.kind == "f":
-            unit = read_tiff_tags(path, lambda file: read_unit([file], path))
-        else:
-            unit = None
-        bands = ",".join(
-            resolve_band_names(pixels, read_tiff_tags(path, read_band_names))
-        )
-        row = {"sha256": digest, "unit": resolve_unit(pixels, unit), "bands": bands}
-    except (OSError, DataError) as error:
-        return key, {
-            "fault": str(
-                error.strerror if isinstance(error, OSError) else error.message
-            )
-        }
+        chip = make_chip(ChipRecord(path.stem, "", "", path))
+    except OSError as error:
+        return key, {"fault": str(error.strerror)}
+    except DataError as error:
+        return key, {"fault": error.message}
+    row = {name: chip.row[name] for name in ("sha256", "unit", "bands")}
     return key, row | {
-        "pixels": pixel_digest(pixels),
-        "hash": f"{hash_similarity(pixels):016x}",
+        "pixels": pixel_digest(chip.pixels),
+        "hash": f"{hash_similarity(chip.pixels):016x}",
         "fault": "",
     }
-
-
-def _find_similar(
-    pool: Sequence[tuple[Path, str]], evaluated: Sequence[tuple[Path, str]]
-) -> set[Path]:
-    """Return the files of a pool that are near-duplicates of an evaluated chip.
-
-    Turned and mirrored ones count as well.
-
-    Args:
-        pool: files with their hash in hexadecimal digits, see `hash_similarity`.
-        evaluated: files of the evaluated chips, likewise.
-    """
-    chips = [*pool, *evaluated]
-    hashes = [int(value, 16) for _, value in chips]
-    is_evaluated = np.arange(len(chips)) >= len(pool)
-
-    def read(row: int) -> Thumbnail:
-        return make_thumbnail(read_chip(chips[row][0]))
-
-    return {chips[row][0] for row, _ in find_similar(hashes, is_evaluated, read)}
 
 
 def _find_reasons(
     table: pd.DataFrame, root: Path, store: ChipStore, progress: Progress | None
 ) -> "pd.Series[str]":
     """Return why each chip of a pool is left out; "" if it stays."""
-    evaluated = store.table[store.table["split"] != "train"].reset_index(drop=True)
+    is_train = store.table["split"] == "train"
+    train = store.table[is_train]
+    evaluated = store.table[~is_train]
     files = [store.root / path for path in evaluated["path"]]
-    contents = _describe_chips(files, store.root, progress)
-    known = pd.DataFrame(contents).reindex(columns=["sha256", "pixels", "hash"])
+    contents = pd.DataFrame(
+        _describe_chips(files, store.root, progress),
+        columns=["sha256", "pixels", "hash"],
+    )
     # a test chip may be missing on this machine
-    digests = {*evaluated["sha256"], *known["sha256"]} - {
-        "",
-        None,
-    }
-    paths = [root / path for path in table["path"]]
-    hashed = [
-        (path, value)
-        for path, value in zip(files, known["hash"], strict=True)
-        if isinstance(value, str)
+    digests = {*evaluated["sha256"], *contents["sha256"]} - {"", None}
+    compared = [
+        *zip([root / path for path in table["path"]], table["hash"], strict=True),
+        *zip(files, contents["hash"], strict=True),
     ]
-    similar = _find_similar(list(zip(paths, table["hash"], strict=True)), hashed)
-    groups = {key: set(evaluated[key].dropna()) - {""} for key in ("group_key", "mmsi")}
-    train = store.table[store.table["split"] == "train"]
-    checks = {
-        IS_EVALUATED: (
-            table["sha256"].isin(digests)
-            | table["pixels"].isin(known["pixels"].dropna())
-        ),
-        IS_LABELED: table["sha256"].isin(train["sha256"]),
-        IS_SAME_SCENE: (
-            table["group_key"].isin(groups["group_key"])
-            | table["mmsi"].isin(groups["mmsi"])
-        ),
-        IS_SIMILAR: pd.Series(
-            [path in similar for path in paths], table.index, dtype=bool
-        ),
-    }
+    compared = [(path, value) for path, value in compared if isinstance(value, str)]
+
+    def read(row: int) -> Thumbnail:
+        return make_thumbnail(read_chip(compared[row][0]))
+
+    hashes = [int(value, 16) for _, value in compared]
+    is_evaluated = np.arange(len(compared)) >= len(table)
+    similar = [row for row, _ in find_similar(hashes, is_evaluated, read)]
+    is_same_scene = pd.Series(data=False, index=table.index)
+    for key in ("group_key", "mmsi"):
+        is_same_scene |= table[key].isin(set(evaluated[key].dropna()) - {""})
+    is_evaluated_too = table["sha256"].isin(digests) | table["pixels"].isin(
+        contents["pixels"].dropna()
+    )
     reasons = pd.Series("", index=table.index)
-    for reason, applies in checks.items():
-        reasons[applies & (reasons == "")] = reason
+    for reason, applies in (
+        (IS_SIMILAR, table.index.isin(similar)),
+        (IS_SAME_SCENE, is_same_scene),
+        (IS_LABELED, table["sha256"].isin(train["sha256"])),
+        (IS_EVALUATED, is_evaluated_too),
+    ):
+        reasons[applies] = reason
     remaining = reasons == ""  # a chip that is left out does not replace another
     reasons[remaining & table["pixels"].where(remaining).duplicated()] = IS_REPEATED
     return reasons

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
+from rsft.data.chips.store import write_rejected
 from rsft.errors import DataError
 from rsft.inference.predict.chip_files import PredictionPlan
 from rsft.scenes.query import Query
 from rsft.types import Rejection
 from rsft.utils.atomic_files import atomic_file
-from rsft.utils.tables import escape_cell
 
 
 def describe_empty_result(
@@ -76,11 +75,5 @@ def write_rejected_list(path: Path, rejected: list[Rejection]) -> None:
     if not rejected:
         path.unlink(missing_ok=True)
         return
-    with (
-        atomic_file(path) as temporary,
-        temporary.open("w", newline="", encoding="utf-8") as file,
-    ):
-        writer = csv.writer(file)
-        writer.writerow(["file", "line", "reason"])
-        for rejection in rejected:
-            writer.writerow([escape_cell(value) for value in rejection])
+    with atomic_file(path) as temporary:
+        write_rejected(temporary, rejected)

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from rsft.corrections.corrected_table import read_corrected_table
 from rsft.data.chips.record import NOT_A_TARGET, UNSURE
 from rsft.errors import RequestError
-from rsft.inference.corrections.corrected_table import read_corrected_table
 from rsft.plugins.ais.matching import Pairs
 from rsft.scenes.locations import Location
 from rsft.types import Indices

@@ -11,7 +11,7 @@ from rsft.scenes.locations import Location
 from rsft.scenes.raster import PixelWindow, RasterScene
 from rsft.scenes.reader import SceneReader
 from rsft.scenes.windows import ChipWindow
-from rsft.types import Pixels
+from rsft.types import Pixels, Size
 
 _ATTEMPTS = 50  # for each place
 
@@ -53,7 +53,7 @@ def draw_background(
 
 
 def _random_area(
-    rng: np.random.Generator, size: tuple[int, int], scene: RasterScene
+    rng: np.random.Generator, size: Size, scene: RasterScene
 ) -> PixelWindow | None:
     """Return a window of a size at a random place; None if the scene is smaller."""
     height, width = size

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 from rsft.data.annotations.images import NoAnnotationsError
@@ -77,11 +77,12 @@ class SceneStoreBuilder:
     ) -> None:
         objects = request.objects
         if objects.at is None and not objects.sources:
-            hint = (
+            raise RequestError(
+                "no labels",
+                "--at",
                 "give --at FILE or --ais FILE, or cut unlabeled chips: rsft predict"
-                " SCENES --detect --chips FOLDER"
+                " SCENES --detect --chips FOLDER",
             )
-            raise RequestError("no labels", "--at", hint)
         check_bands(request.bands or ())
         check_val_share(request.val + request.test)
         detector = None if objects.at else CfarOptions(land=request.land)
@@ -198,11 +199,12 @@ class SceneStoreBuilder:
                 else:
                     objects.add(scene, positions)
         if empty and len(empty) == objects.scenes:
-            message = (
+            raise NothingInSceneError(
                 f"none of the scenes ({objects.scenes:,}) has"
-                f" {LOCATORS[names[0]].title}; the first one: {empty[0].message}"
+                f" {LOCATORS[names[0]].title}; the first one: {empty[0].message}",
+                empty[0].location,
+                empty[0].hint,
             )
-            raise NothingInSceneError(message, empty[0].location, empty[0].hint)
         objects.finish()
 
     def _make_windows(self) -> dict[str, ChipWindow]:
@@ -295,8 +297,9 @@ def open_scenes(
     names = Counter(uri.stem.removesuffix(".SAFE") for uri in uris)
     for name, count in names.items():
         if count > 1:
-            message = f"{count} scenes have the name {name}"
-            raise RequestError(message, sources[0], "rename them")
+            raise RequestError(
+                f"{count} scenes have the name {name}", sources[0], "rename them"
+            )
     for number, uri in enumerate(uris, 1):
         yield select_unit(open_scene(uri), None, unit)
         if progress is not None:
@@ -309,31 +312,32 @@ def _find_scenes(source: Path) -> list[SceneUri]:
     Raises:
         RequestError: there is none, or one is not on this machine.
     """
+    scenes = find_scenes([source])
     if source.is_dir() and find_product(source) is None:
         scenes = [SceneUri(str(path)) for path in _list_scenes(source)]
-    else:
-        scenes = find_scenes([source])
     if not scenes:
-        hint = f"a folder must contain rasters, such as {' '.join(RASTER_SUFFIXES)}"
-        raise RequestError("no scenes", source, hint)
+        raise RequestError(
+            "no scenes",
+            source,
+            f"a folder must contain rasters, such as {' '.join(RASTER_SUFFIXES)}",
+        )
     for uri in scenes:
         if uri.path is None:
-            message = "scenes are files for this command"
-            raise RequestError(message, uri, "download the scene")
+            raise RequestError(
+                "scenes are files for this command", uri, "download the scene"
+            )
     return scenes
 
 
 def _list_scenes(folder: Path) -> list[Path]:
     """Return the products in a folder, and the rasters outside of them."""
-    paths = [Path(name) for name in walk_files(folder)]
-    parents: set[Path] = set()
-    for path in paths:
-        parents |= {parent for parent in path.parents if folder in parent.parents}
-    products = {parent for parent in parents if _is_product(parent)}
-    scenes = set(products)
-    for path in paths:
-        is_raster = path.suffix.lower() in RASTER_SUFFIXES
-        if is_raster and products.isdisjoint(path.parents):
+    is_product = cache(_is_product)
+    scenes: set[Path] = set()
+    for path in map(Path, walk_files(folder)):
+        folders = [parent for parent in path.parents if folder in parent.parents]
+        products = set(filter(is_product, folders))
+        scenes |= products
+        if not products and path.suffix.lower() in RASTER_SUFFIXES:
             scenes.add(path)
     return sorted(scenes)
 

@@ -55,12 +55,16 @@ def read_types(path: Path | None) -> dict[str, str] | None:
         types = value if isinstance(value, list) else [value]
         for kind in types:
             if not isinstance(kind, str | int):
-                hint = 'write: cargo: [Cargo, "70"]'
-                raise RequestError(f"the types of {name} are not a list", path, hint)
+                raise RequestError(
+                    f"the types of {name} are not a list",
+                    path,
+                    'write: cargo: [Cargo, "70"]',
+                )
             other = class_of.setdefault(str(kind).lower(), str(name))
             if other != str(name):
-                message = f"{kind} is in two classes, {other} and {name}"
-                raise RequestError(message, path, "choose one")
+                raise RequestError(
+                    f"{kind} is in two classes, {other} and {name}", path, "choose one"
+                )
     return class_of
 
 

@@ -19,7 +19,7 @@ from rsft.scenes.preparation.labels import BACKGROUND, LabeledObject
 from rsft.scenes.raster import PixelWindow, RasterScene, open_scene
 from rsft.scenes.reader import SceneReader
 from rsft.scenes.windows import ChipWindow, cut_chip
-from rsft.types import Pixels
+from rsft.types import Bands, Box, Pixels
 
 
 def make_record(
@@ -29,7 +29,7 @@ def make_record(
     group: str,
     *,
     labels: Path,
-    bands: tuple[str, ...] | None,
+    bands: Bands | None,
     options: ChipOptions,
 ) -> ChipRecord:
     """Make the record of a chip, whose pixels are cut when it is stored.
@@ -107,7 +107,7 @@ def _describe_scene(
 
 def _describe_box(
     scene: RasterScene,
-    box: tuple[float, ...],
+    box: Box,
     area: PixelWindow,
     options: ChipOptions,
 ) -> dict[str, Any]:

@@ -43,8 +43,11 @@ def assign_splits(
     count = len(set(groups))
     if count < len(splits):
         title = by if count == 1 else f"{by}s"
-        message = f"{count} {title} cannot be divided between {', '.join(splits)}"
-        raise RequestError(message, "--split", "give more scenes, or --split object")
+        raise RequestError(
+            f"{count} {title} cannot be divided between {', '.join(splits)}",
+            "--split",
+            "give more scenes, or --split object",
+        )
     split_of = split_groups([item.label for item in objects], groups, shares, seed)
     return [split_of[group] for group in groups]
 

@@ -1,8 +1,8 @@
 """Caches and audits notice that chips were added to a store."""
 
-import hashlib
 import json
 import shutil
+from functools import partial
 
 import cv2
 import numpy as np
@@ -12,11 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from rsft.data.audit import audit_store, write_audits
-from rsft.data.chips.additions import LabeledChip, add_chips, locked_store, scene_key
+from rsft.data.chips.additions import add_chips, locked_store, scene_key
+from rsft.data.chips.record import ChipRecord
 from rsft.data.chips.store import AUDIT_FILE, ChipStore
 from rsft.data.imagery.reader import read_chip
 from rsft.data.loading.packing import load_packed_images
-from rsft.data.similarity import pixel_digest
 from rsft.errors import DataError
 from tests.helpers.messages import mentions
 from tests.helpers.scenes import toy_contract
@@ -32,20 +32,11 @@ def store(root, tmp_path):
     )
 
 
-def labeled(path, label, **fields):
-    """Return the chip of a PNG file with a label."""
-    pixels = read_chip(path)
-    data = path.read_bytes()
-    columns = {
-        "unit": "uint8",
-        "bands": "gray",
-        "sha256": hashlib.sha256(data).hexdigest(),
-    }
-    name = path.stem
-    digest = pixel_digest(pixels)
-    return LabeledChip(
-        name, label, 2, data, ".png", pixels.shape, digest, columns=columns, **fields
-    )
+def labeled(path, label, scene=None, split="train"):
+    """Return the record of a PNG file with a label."""
+    columns = {"unit": "uint8", "group_key": scene}
+    read_pixels = partial(read_chip, path)
+    return ChipRecord(path.stem, split, label, path, read_pixels, 2, ("gray",), columns)
 
 
 @pytest.mark.slow
@@ -57,9 +48,9 @@ def test_caches_audits_and_descriptions(store, class_folders, tmp_path):
     (old,) = (store.root / ".cache").glob("*.npy")
     first = store.split("train").iloc[0]
     relabeled = labeled(store.root / first["path"], "steep")
-    record = {"date": "2026-11-26", "table": "labels.csv"}
+    details = {"date": "2026-11-26", "table": "labels.csv"}
     result = add_chips(
-        store.root, [relabeled], table=tmp_path / "labels.csv", record=record
+        store.root, [relabeled], table=tmp_path / "labels.csv", details=details
     )
     assert result.relabeled == {("flat", "steep"): 1}
     assert (
@@ -95,9 +86,9 @@ def test_other_columns_of_the_manifest_stay(store, class_folders, tmp_path):
     )
     new = tmp_path / "new.png"
     cv2.imwrite(str(new), 255 - cv2.imread(str(class_folders / "train/flat/0.png"), -1))
-    record = {"date": "2026-11-26", "table": "labels.csv"}
+    details = {"date": "2026-11-26", "table": "labels.csv"}
     chips = [labeled(new, "flat", scene="b.tif", split="val")]
-    add_chips(store.root, chips, table=tmp_path / "labels.csv", record=record)
+    add_chips(store.root, chips, table=tmp_path / "labels.csv", details=details)
     table = ChipStore.open(store.root).table
     (row,) = table.index[table["name"] == "new"]
     assert table.loc[row, ["split", "group_key"]].tolist() == ["val", "b"]

@@ -66,11 +66,10 @@ def run_round(folder):
             (folder / f"{record.path_stem}.png").write_bytes(CHIP)
         journal.record([outcome(record) for record in written])
         bands = journal.close_round()
-        paths = journal.paths("ship", bands, list(range(COUNT)))
         return len(written), [
             bands,
             journal.counts(bands),
-            *paths,
+            journal.sources(bands),
             *journal.rows(bands),
             *journal.rejections(bands),
         ]
@@ -107,7 +106,7 @@ def test_damage_during_the_build_stops_it(tmp_path):
         assert not journal.claim(record)
     checksum = "crc"
     journal._database.create_function(checksum, -1, lambda *_: 0, deterministic=True)
-    journal.execute("UPDATE entry SET class = 'shop' WHERE line = 5")
+    journal.execute("UPDATE entry SET reason = 'shop' WHERE line = 5")
     journal.commit()
     journal._database.create_function(checksum, -1, lambda *_: 1, deterministic=True)
     with pytest.raises(RsftError, match=mentions("journal", "damaged")) as caught:

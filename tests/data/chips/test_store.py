@@ -353,50 +353,6 @@ def test_a_box_may_have_integers(store):
     assert ChipStore.open(store.root).table["box"].dropna().index.tolist() == [1, 3]
 
 
-def test_columns_that_the_manifest_cannot_hold_reject_the_chip(tmp_path):
-    wrong = [
-        {"incidence_deg": 400.0},
-        {"incidence_deg": float("inf")},
-        {"box": [0.0] * 7},
-        {"box": "x"},
-    ]
-    good = [
-        {"incidence_deg": float("nan")},
-        {"incidence_deg": -40, "box": np.arange(8.0)},
-    ]
-    chips = [
-        ChipRecord(
-            str(number),
-            "train",
-            "a",
-            tmp_path / "1.txt",
-            lambda: chip(2),
-            number,
-            extra_columns=columns,
-        )
-        for number, columns in enumerate([*wrong, *good])
-    ]
-    store = build_store(tmp_path / "store", chips, replace(DESCRIPTION, rejected=()))
-    assert store.rejected == 4 and store.table["name"].tolist() == ["4", "5"]
-    assert (
-        "incidence_deg is 400, expected an angle from -90 to 90"
-        in (store.root / "rejected.csv").read_text()
-    )
-
-
-def test_a_name_that_is_too_long_for_a_file_rejects_the_chip(tmp_path):
-    chips = [
-        ChipRecord(name, "train", "a", tmp_path / "1.txt", lambda: chip(2))
-        for name in ("x", "n" * 251)
-    ]
-    store = build_store(tmp_path / "store", chips, replace(DESCRIPTION, rejected=()))
-    assert store.rejected == 1 and store.table["name"].tolist() == ["x"]
-    assert (
-        "the name of the chip has 251 letters; the limit is 250 bytes"
-        in (store.root / "rejected.csv").read_text()
-    )
-
-
 def test_metadata_of_a_manifest_are_not_read(store):
     path = store.root / "manifest.parquet"
     table = pq.read_table(path)

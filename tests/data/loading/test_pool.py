@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
+from rsft.data.chips import chip_content
 from rsft.data.imagery.contract import Contract
 from rsft.data.imagery.reader import read_chip
 from rsft.data.imagery.stretch import IDENTITY_STRETCH, Stretch
@@ -296,7 +297,9 @@ def test_a_test_chip_that_is_missing_here_is_known_from_the_manifest(store, fold
 def count_reads(monkeypatch):
     read = []
     monkeypatch.setattr(
-        pool, "read_chip", lambda path: read.append(path.name) or read_chip(path)
+        chip_content,
+        "read_chip",
+        lambda path: read.append(path.name) or read_chip(path),
     )
     return read
 
@@ -346,8 +349,8 @@ def test_a_fault_is_not_kept(store, folder, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(
             pool,
-            "sha256",
-            lambda path: (_ for _ in ()).throw(
+            "make_chip",
+            lambda record: (_ for _ in ()).throw(
                 PermissionError(13, "Permission denied")
             ),
         )

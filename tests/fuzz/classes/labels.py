@@ -10,6 +10,7 @@ import pandas as pd
 import pyogrio
 from PIL import Image
 
+from rsft.corrections.corrected_table import read_corrected_table
 from rsft.data.datasets.dota import DOTAObjects, crop_object, read_rgb
 from rsft.data.datasets.formats.label_table import LabelTable
 from rsft.data.datasets.formats.labeled_files import LabeledFiles
@@ -20,7 +21,6 @@ from rsft.data.datasets.source_errors import translate_dataset_errors
 from rsft.data.datasets.srsdd import SRSDD
 from rsft.data.prepare.image_folder import read_class_names
 from rsft.errors import DataError
-from rsft.inference.corrections.corrected_table import read_corrected_table
 from tests.data.datasets.dota.data import row, write_pair
 from tests.data.datasets.fusar_ship.data import (
     CATEGORIES,

@@ -14,10 +14,10 @@ import pandas as pd
 import shapely
 
 from rsft.cli.runs import runs_compare, runs_ls, runs_show
+from rsft.corrections.corrected_table import read_corrected_table
 from rsft.data.chips.additions import locked_store
 from rsft.data.chips.store import SPLITS, ChipStore
 from rsft.evaluation.report.pages import write_report
-from rsft.inference.corrections.corrected_table import read_corrected_table
 from rsft.inference.predict.batch_journal import BatchJournal, BatchResult
 from rsft.inference.writers.layer import PredictionLayer
 from rsft.inference.writers.tables import write_prediction_table

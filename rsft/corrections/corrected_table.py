@@ -1,24 +1,21 @@
 """Read a corrected table: of the review page, or of predictions with labels."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from rsft.data.chips.record import describe_verdict_fault, parse_verdict
 from rsft.errors import RequestError
-from rsft.inference.prediction_table import (
-    is_missing,
-    number_cells,
-    read_table_file,
-    text_cells,
-)
+from rsft.inference.prediction_table import number_cells, read_table_file, text_cells
 
 DEFAULT_FIELD = "corrected"
 """Field of a table of predictions that contains the labels."""
+
+_TEXTS = ("path", "predicted", "scene", "chip", "split", "bundle")
+_NUMBERS = ("row", "col", "incidence_deg")
 
 
 @dataclass(frozen=True)
@@ -39,17 +36,17 @@ class CorrectedRow:
 
     line: int
     verdict: str
+    fault: str
     path: str
-    predicted: str = ""
-    scene: str = ""
-    chip: str = ""
-    row: float = np.nan
-    col: float = np.nan
-    shape: Any = None
-    incidence_deg: float | None = None
-    split: str = ""
-    bundle: str = ""
-    fault: str = ""
+    predicted: str
+    scene: str
+    chip: str
+    split: str
+    bundle: str
+    row: float
+    col: float
+    incidence_deg: float
+    geometry: Any
 
 
 @dataclass(frozen=True)
@@ -84,26 +81,22 @@ def read_corrected_table(path: Path, label_field: str | None = None) -> Correcte
     # a table of predictions has chips
     has_verdicts = "verdict" in frame or "chip" not in frame
     is_csv = path.suffix.lower() == ".csv" and label_field is None
-    is_page = is_csv and {"path", "class"} <= set(frame) and has_verdicts
-    if is_page:
+    if is_csv and has_verdicts and {"path", "class"} <= set(frame):
         frame, metadata = _join_predictions(frame, path)
-    name = "class" if is_page else label_field or DEFAULT_FIELD
-    labels = text_cells(frame, _find_field(frame, name, path))
-    verdicts = text_cells(frame, "verdict" if is_page else "")
+    else:
+        labels = frame[_find_field(frame, label_field or DEFAULT_FIELD, path)]
+        frame = frame.drop(columns=["verdict", "split", "bundle"], errors="ignore")
+        predicted = frame.get("class")
+        frame = frame.assign(**{"predicted": predicted, "class": labels})
+    verdicts = text_cells(frame, "verdict")
     columns: dict[str, Any] = {
-        "line": frame["_line"].tolist(),
-        "verdict": map(parse_verdict, labels, verdicts),
-        "fault": map(describe_verdict_fault, verdicts) if is_page else verdicts,
-        "predicted": text_cells(frame, "predicted" if is_page else "class"),
-        "shape": _cells_or_none(frame.get("geometry", [None] * len(frame))),
-        "incidence_deg": _cells_or_none(number_cells(frame, "incidence_deg")),
+        "line": frame["_line"],
+        "verdict": map(parse_verdict, text_cells(frame, "class"), verdicts),
+        "fault": map(describe_verdict_fault, verdicts),
+        "geometry": frame.get("geometry", [None] * len(frame)),
     }
-    for name in ("path", "scene", "chip"):
-        columns[name] = text_cells(frame, name)
-    for name in ("split", "bundle"):
-        columns[name] = text_cells(frame, name if is_page else "")
-    for name in ("row", "col"):
-        columns[name] = number_cells(frame, name)
+    columns |= {name: text_cells(frame, name) for name in _TEXTS}
+    columns |= {name: number_cells(frame, name) for name in _NUMBERS}
     rows = []
     for cells in zip(*columns.values(), strict=True):
         rows.append(CorrectedRow(**dict(zip(columns, cells, strict=True))))
@@ -113,18 +106,15 @@ def read_corrected_table(path: Path, label_field: str | None = None) -> Correcte
 def _find_field(frame: pd.DataFrame, name: str, path: Path) -> str:
     """Return the field of a name, in this case if there is one, else in any case."""
     fields = [str(column) for column in frame if column not in ("_line", "geometry")]
-    if name in fields:
-        return name
-    for field_name in fields:
-        if field_name.casefold() == name.casefold():
+    for field_name in [name, *fields]:
+        if field_name in fields and field_name.casefold() == name.casefold():
             return field_name
-    hint = f"add a text field {name} with the corrected classes, or name another one"
-    hint += f" with --field: {', '.join(fields)}"
-    raise RequestError(f"the table has no field {name}", path, hint)
-
-
-def _cells_or_none(cells: Iterable[Any]) -> list[Any]:
-    return [None if is_missing(cell) else cell for cell in cells]
+    raise RequestError(
+        f"the table has no field {name}",
+        path,
+        f"add a text field {name} with the corrected classes, or name another one with"
+        f" --field: {', '.join(fields)}",
+    )
 
 
 def _join_predictions(
@@ -148,33 +138,27 @@ def _join_predictions(
             path,
             "add the labels of each review page by themselves",
         )
-    file = None
-    for name in names:  # it may have been moved
-        for candidate in (Path(name), path.parent / Path(name).name):
-            if file is None and candidate.is_file():
-                file = candidate
-    if file is None:
+    name = Path("".join(names))
+    files = [file for file in (name, path.parent / name.name) if file.is_file()]
+    if not files:  # it may have been moved
         return frame, {}
     predictions, metadata = read_table_file(
-        file, "give the table that `rsft predict` wrote"
+        files[0], "give the table that `rsft predict` wrote"
     )
-    chips = predictions.set_axis(text_cells(predictions, "chip"))
-    chips = chips[~chips.index.duplicated(keep="last")].reindex(
-        text_cells(frame, "chip")
-    )
-    centers = np.array([number_cells(frame, name) for name in ("row", "col")])
-    others = np.array([number_cells(chips, name) for name in ("row", "col")])
-    is_same = np.isclose(centers, others, atol=0.01, rtol=0).all(axis=0)
-    is_same &= np.array(text_cells(frame, "scene"), object) == np.array(
-        text_cells(chips, "scene"), object
-    )
-    chips = (
-        chips.reindex(columns=["geometry", "incidence_deg"])
-        .set_axis(frame.index)
-        .assign(row=frame.get("row"))
-    )
+    chips = predictions.set_axis(_chip_keys(predictions))
+    chips = chips[~chips.index.duplicated(keep="last")].reindex(_chip_keys(frame))
     columns = {
-        name: chips[name].where(is_same, None)
+        name: chips[name].to_numpy(object) if name in chips else None
         for name in ("geometry", "incidence_deg", "row")
     }
     return frame.assign(**columns), metadata
+
+
+def _chip_keys(frame: pd.DataFrame) -> list[str]:
+    """Return name, scene and center of each chip."""
+    centers = zip(number_cells(frame, "row"), number_cells(frame, "col"), strict=True)
+    texts = zip(text_cells(frame, "chip"), text_cells(frame, "scene"), strict=True)
+    return [
+        f"{chip} {scene} {row:.1f} {col:.1f}"
+        for (chip, scene), (row, col) in zip(texts, centers, strict=True)
+    ]

@@ -6,19 +6,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from rsft.corrections.add import AdditionOptions, add_corrections
+from rsft.corrections.corrected_table import read_corrected_table
 from rsft.data.chips.store import ChipStore
 from rsft.data.imagery.stretch import Stretch
 from rsft.data.prepare.image_folder import prepare_folder
 from rsft.errors import DataError, RequestError
-from rsft.inference.corrections.add import AdditionOptions, add_corrections
-from rsft.inference.corrections.corrected_table import read_corrected_table
 from rsft.scenes.options import UNDECLARED, ChipOptions, ChipSize
 from rsft.scenes.query import Query
 from rsft.utils.tables import write_csv_table
+from tests.corrections.conftest import SHIPS, correct, decibels, page_table
 from tests.helpers.messages import mentions
 from tests.helpers.scenes import toy_contract, write_geotiff
 from tests.helpers.sentinel1 import NAME, write_product
-from tests.inference.corrections.conftest import SHIPS, correct, decibels, page_table
 
 pytestmark = pytest.mark.slow
 

@@ -7,14 +7,14 @@ import pandas as pd
 import pyogrio
 import pytest
 
+from rsft.corrections.add import AdditionOptions, add_corrections
 from rsft.data.chips.store import ChipStore
 from rsft.data.imagery.reader import read_chip
 from rsft.errors import DataError, RequestError
-from rsft.inference.corrections.add import AdditionOptions, add_corrections
 from rsft.scenes.options import Declaration
+from tests.corrections.conftest import SHIPS, correct, decibels, page_table
 from tests.helpers.messages import mentions
 from tests.helpers.scenes import write_geotiff
-from tests.inference.corrections.conftest import SHIPS, correct, decibels, page_table
 
 pytestmark = pytest.mark.slow
 
@@ -25,12 +25,9 @@ def test_layers_with_saved_chips(desk, name):
     before = desk.table()
     table = correct(desk.predict(name))
     summary = add_corrections(desk.store, table)
-    assert (summary.rows, summary.unlabeled, summary.unsure, summary.not_a_target) == (
-        6,
-        1,
-        1,
-        1,
-    )
+    verdicts = summary.verdicts
+    assert (verdicts.total(), verdicts[""]) == (6, 1)
+    assert (verdicts["unsure"], verdicts["not a target"]) == (1, 1)
     assert (
         summary.result.added == {("train", "bright"): 2, ("train", "dark"): 1}
         and not summary.result.rejected
@@ -61,7 +58,7 @@ def test_page_with_verdicts(desk):
         desk.store, page_table(desk), AdditionOptions(not_a_target="dark")
     )
     assert summary.result.added == {("train", "bright"): 2, ("train", "dark"): 2}
-    assert (summary.unsure, summary.unlabeled) == (1, 1)
+    assert (summary.verdicts["unsure"], summary.verdicts[""]) == (1, 1)
     dataset = json.loads((desk.store / "dataset.json").read_text())
     assert (
         dataset["additions"][0]["table"] == "corrected.csv" and "pending" not in dataset

@@ -8,17 +8,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from rsft.corrections.add import AdditionOptions, add_corrections
 from rsft.data.chips import additions
 from rsft.data.chips.additions import locked_store
 from rsft.data.chips.store import ChipStore
 from rsft.data.imagery.reader import read_chip
 from rsft.data.prepare.image_folder import prepare_folder
 from rsft.errors import RequestError
-from rsft.inference.corrections.add import AdditionOptions, add_corrections
+from tests.corrections.conftest import SHIPS, correct, page_table, read_layer
 from tests.helpers.file_server import serving_folder
 from tests.helpers.killing import kill_at_call, run_until_killed
 from tests.helpers.messages import mentions
-from tests.inference.corrections.conftest import SHIPS, correct, page_table, read_layer
 
 pytestmark = pytest.mark.slow
 
@@ -133,7 +133,7 @@ def test_one_chip_twice(desk):
 @pytest.mark.parametrize(
     ("name", "call", "after"),
     [("write_text", 1, False), ("write_text", 1, True), ("write_chip", 2, False), ("write_chip", 2, True),
-     ("sync_all", 1, False), ("write_bytes", 1, False), ("write_text", 2, False), ("write_text", 3, False),
+     ("sync_all", 1, False), ("write_bytes", 1, False), ("write_text", 2, False), ("write_rejected", 1, False),
      ("write_bytes", 2, False), ("write_bytes", 2, True)],
 )  # fmt: skip
 def test_a_killed_process_leaves_the_old_or_the_new_store(desk, name, call, after):

@@ -4,7 +4,6 @@ The pixels of the chips come from their files, or are cut from the scene again, 
 fit the store.
 """
 
-import hashlib
 import shlex
 from collections import Counter
 from collections.abc import Sequence
@@ -14,30 +13,29 @@ from datetime import UTC, datetime
 from difflib import get_close_matches
 from pathlib import Path
 
-from rsft.data.chips.additions import (
-    ADDITIONS,
-    AdditionResult,
-    LabeledChip,
-    add_chips,
-    scene_key,
-)
-from rsft.data.chips.record import NO_CLASS, NOT_A_TARGET, UNSURE, resolve_label
-from rsft.data.chips.store import REJECTED, ChipStore, read_dataset
-from rsft.data.datasets.formats.label_rows import describe_row_fault
-from rsft.data.imagery.products.product import Product
-from rsft.data.similarity import pixel_digest
-from rsft.errors import DataError, RequestError
-from rsft.inference.corrections.corrected_table import (
+import pandas as pd
+
+from rsft.corrections.corrected_table import (
     CorrectedRow,
     CorrectedTable,
     read_corrected_table,
 )
-from rsft.inference.corrections.cutter import (
+from rsft.corrections.cutter import (
     ChipCutter,
     CorrectedChip,
     Sources,
     StoreFit,
 )
+from rsft.data.chips.additions import (
+    AdditionResult,
+    add_chips,
+    scene_key,
+)
+from rsft.data.chips.record import NOT_A_TARGET, ChipRecord, resolve_label
+from rsft.data.chips.store import REJECTED, SPLITS, ChipStore
+from rsft.data.datasets.formats.label_rows import describe_row_fault
+from rsft.data.imagery.products.product import Product
+from rsft.errors import DataError, RequestError
 from rsft.scenes.options import UNDECLARED, Declaration
 from rsft.scenes.raster import gdal_environment
 from rsft.types import Progress, Rejection
@@ -67,34 +65,32 @@ class AdditionOptions:
     sources: tuple[str, ...] | None = None
 
 
+DEFAULT_ADDITION = AdditionOptions()
+"""The options of an addition without any option."""
+
+
 @dataclass(frozen=True)
 class CorrectionSummary:
     """What became of the rows of a corrected table.
 
     Attributes:
-        rows: number of rows.
-        unlabeled: number of rows without a label.
-        unsure: number of rows of which the reviewer was unsure.
-        not_a_target: number of rows that are not a target.
-        not_a_target_class: class of the rows that are not a target; None if they were
-            left out.
+        verdicts: number of rows by verdict; "" if nobody looked at the row.
+        not_a_target: class of the rows that are not a target; None if they were left
+            out.
         result: what became of the labeled rows.
     """
 
     table: Path
     root: Path
-    rows: int
-    unlabeled: int
-    unsure: int
-    not_a_target: int
-    not_a_target_class: str | None
+    verdicts: Counter[str]
+    not_a_target: str | None
     result: AdditionResult
 
 
 def add_corrections(
     root: Path,
     table: Path,
-    options: AdditionOptions | None = None,
+    options: AdditionOptions = DEFAULT_ADDITION,
     progress: Progress | None = None,
 ) -> CorrectionSummary:
     """Join the labels of a corrected table to a chip store, all of them or none.
@@ -118,28 +114,22 @@ def add_corrections(
         >>> summary.result.unchanged  # chips that the store has with the same label
         2
     """
-    options = options or AdditionOptions()
     store = ChipStore.open(root)
     corrected = read_corrected_table(table, options.label_field)
-    labels = [
-        resolve_label(row.verdict, options.not_a_target) for row in corrected.rows
-    ]
-    counts = Counter(label for label, _ in labels if label)
-    _check_classes(store, table, counts, options)
-    unlabeled = sum(reason == NO_CLASS for _, reason in labels)
-    verdicts = Counter(row.verdict for row in corrected.rows)
-    labeled = []
-    for row, (label, _) in zip(corrected.rows, labels, strict=True):
+    labeled: list[tuple[CorrectedRow, str]] = []
+    for row in corrected.rows:
+        label, _ = resolve_label(row.verdict, options.not_a_target)
         if label:
             labeled.append((row, label))
+    _check_classes(store, table, Counter(label for _, label in labeled), options)
+    verdicts = Counter(row.verdict for row in corrected.rows)
     if not labeled:
-        raise _no_label_error(table, unlabeled, verdicts)
+        raise _no_label_error(table, verdicts)
     noise = _read_noise(corrected, {scene_key(row.scene) for row, _ in labeled})
-    if not options.mixed_noise:
-        _check_noise(root, table, noise)
+    _check_noise(store, table, noise, options)
     date = datetime.now(UTC).isoformat(timespec="seconds")
-    chips, rejected = _read_chips(corrected, labeled, store, options, date, progress)
-    record: dict[str, object] = {
+    records, rejected = _read_chips(corrected, labeled, store, options, date, progress)
+    details: dict[str, object] = {
         "date": date,
         "table": table.name,
         "table_sha256": sha256(table),
@@ -148,13 +138,7 @@ def add_corrections(
         "noise": sorted(noise),
     }
     result = add_chips(
-        root,
-        chips,
-        table=table.resolve(),
-        record=record,
-        new_classes=options.new_classes,
-        rejected=rejected,
-        progress=progress,
+        root, records, table, details, options.new_classes, rejected, progress
     )
     if len(result.rejected) == len(labeled):
         _, line, reason = result.rejected[0]
@@ -163,32 +147,21 @@ def add_corrections(
             root / REJECTED,
             "the file lists the reason for each row",
         )
-    return CorrectionSummary(
-        table=table,
-        root=root,
-        rows=len(corrected.rows),
-        unlabeled=unlabeled,
-        unsure=verdicts[UNSURE],
-        not_a_target=verdicts[NOT_A_TARGET],
-        not_a_target_class=options.not_a_target,
-        result=result,
-    )
+    return CorrectionSummary(table, root, verdicts, options.not_a_target, result)
 
 
-def _no_label_error(
-    table: Path, unlabeled: int, verdicts: Counter[str]
-) -> RequestError:
-    counts = {"not looked at": unlabeled}
-    counts |= {verdict: verdicts[verdict] for verdict in (UNSURE, NOT_A_TARGET)}
-    listed = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
+def _no_label_error(table: Path, verdicts: Counter[str]) -> RequestError:
+    counts = [f"{verdicts[name]:,} {name}" for name in sorted(verdicts) if name]
+    if verdicts[""]:
+        counts.insert(0, f"{verdicts['']:,} not looked at")
     hint = "give each chip that you looked at a class"
     if verdicts[NOT_A_TARGET]:
         hint = (
             "to learn from chips that are not a target, name their class:"
             " --not-a-target clutter"
         )
-    message = f"no row has a label ({listed or 'the table is empty'})"
-    return RequestError(message, table, hint)
+    listed = ", ".join(counts) or "the table is empty"
+    return RequestError(f"no row has a label ({listed})", table, hint)
 
 
 def _read_noise(table: CorrectedTable, scenes: set[str]) -> dict[str, list[str]]:
@@ -207,12 +180,16 @@ def _read_noise(table: CorrectedTable, scenes: set[str]) -> dict[str, list[str]]
     return noise
 
 
-def _check_noise(root: Path, table: Path, noise: dict[str, list[str]]) -> None:
+def _check_noise(
+    store: ChipStore,
+    table: Path,
+    noise: dict[str, list[str]],
+    options: AdditionOptions,
+) -> None:
     """Raise an error if the thermal noise was removed from some of the scenes only."""
-    earlier: set[str] = set()
-    for addition in read_dataset(root).get(ADDITIONS, ()):
-        earlier.update(addition.get("noise", ()))
-    if len({note == Product.NOISE_REMOVED for note in {*noise, *earlier}}) < 2:
+    earlier = {note for addition in store.additions for note in addition.noise}
+    kinds = {note == Product.NOISE_REMOVED for note in earlier.union(noise)}
+    if options.mixed_noise or len(kinds) < 2:
         return
     texts = [
         f"{note}: {', '.join(sorted(names)[:3])}"
@@ -237,27 +214,30 @@ def _check_classes(
     """
     for name in options.new_classes:
         if describe_row_fault("chip", name) or not name.strip():
-            message = f"{name!r} cannot name a class"
-            raise RequestError(message, "--new-class", "choose another name")
-    classes = {*store.classes, *options.new_classes}
-    unknown = [name for name in counts if name not in classes]
-    if not unknown:
-        return
+            raise RequestError(
+                f"{name!r} cannot name a class", "--new-class", "choose another name"
+            )
     folded = {name.casefold(): name for name in store.classes}
     hints = []
     texts = []
-    for name in unknown:
+    flags = ""
+    for name, count in counts.items():
+        if name in store.classes or name in options.new_classes:
+            continue
         matches = get_close_matches(name.casefold(), folded, n=2, cutoff=0.7)
         if matches:
             similar = " or ".join(folded[match] for match in matches)
             hints.append(f"{name} may be {similar}")
-        rows = "1 row" if counts[name] == 1 else f"{counts[name]:,} rows"
+        rows = "1 row" if count == 1 else f"{count:,} rows"
         texts.append(f"{name} ({rows})")
-    flags = [f"--new-class {shlex.quote(name)}" for name in unknown]
-    hints.append(f"correct the table, or add {' '.join(flags)}")
-    message = f"the chip store has no class {', '.join(texts)}"
-    message += f"; it has {', '.join(store.classes)}"
-    raise RequestError(message, table, "; ".join(hints))
+        flags += f" --new-class {shlex.quote(name)}"
+    if texts:
+        raise RequestError(
+            f"the chip store has no class {', '.join(texts)}; it has"
+            f" {', '.join(store.classes)}",
+            table,
+            "; ".join([*hints, f"correct the table, or add{flags}"]),
+        )
 
 
 def _read_chips(
@@ -267,20 +247,14 @@ def _read_chips(
     options: AdditionOptions,
     date: str,
     progress: Progress | None,
-) -> tuple[list[LabeledChip], list[Rejection]]:
+) -> tuple[list[ChipRecord], list[Rejection]]:
     """Return the chips of all rows with a label, and the rows without a usable chip."""
-    chips = []
+    records = []
     rejected = []
     sources = None
     if options.sources is not None:
         sources = Sources(store.root, table.path, options.sources)
     cutter = ChipCutter(table, StoreFit(store), options.declaration, sources)
-    common = {
-        "source": table.path.name,
-        "bands": ",".join(store.bands),
-        "added_from": table.path.name,
-        "added_on": date,
-    }
     with closing(cutter), gdal_environment():
         for done, (row, label) in enumerate(labeled, 1):
             try:
@@ -290,50 +264,50 @@ def _read_chips(
             except DataError as error:
                 rejected.append((str(table.path.resolve()), row.line, error.message))
             else:
-                bundle = row.bundle or table.bundle_sha256
-                chips.append(_label_chip(row, label, chip, bundle, common))
+                records.append(_make_record(row, label, chip, table, store, date))
             if progress is not None:
                 progress(done, len(labeled), "reading corrected chips")
-    return chips, rejected
+    return records, rejected
 
 
-def _label_chip(
+def _make_record(
     row: CorrectedRow,
     label: str,
     chip: CorrectedChip,
-    bundle: str,
-    common: dict[str, str],
-) -> LabeledChip:
-    """Return a chip with its columns in the manifest.
+    table: CorrectedTable,
+    store: ChipStore,
+    date: str,
+) -> ChipRecord:
+    """Return the record of a chip with a label.
 
     Args:
         row: the row of the table.
         label: its class.
         chip: its pixels.
-        bundle: SHA-256 of the bundle that classified it; "" if unknown.
-        common: columns that all chips share.
+        table: the table.
+        store: the store, whose bands the chip has.
+        date: date of the addition.
     """
     columns = {
-        **common,
+        "source": table.path.name,
         "unit": chip.unit,
         "spacing_m": chip.spacing_m,
         "incidence_deg": row.incidence_deg,
-        "sha256": hashlib.sha256(chip.data).hexdigest(),
-        "added_bundle": bundle or None,
+        "group_key": chip.scene or None,
+        "added_from": table.path.name,
+        "added_on": date,
+        "added_bundle": row.bundle or table.bundle_sha256 or None,
         "added_predicted": row.predicted or None,
     }
-    name = Path(row.chip or row.path).name
-    if Path(name).suffix.lower() == chip.suffix:
-        name = Path(name).stem
-    return LabeledChip(
-        name=name or f"row_{row.line}",
+    return ChipRecord(
+        name=row.chip or Path(row.path).stem or f"row_{row.line}",
+        split=row.split if row.split in SPLITS else "train",
         label=label,
+        source_path=table.path.resolve(),
+        read_pixels=lambda: chip.pixels,
         line=row.line,
-        data=chip.data,
-        suffix=chip.suffix,
-        shape=chip.pixels.shape,
-        digest=pixel_digest(chip.pixels),
-        scene=chip.scene,
-        split=row.split if row.split in ("val", "test") else "train",
-        columns={key: value for key, value in columns.items() if value is not None},
+        bands=store.bands,
+        extra_columns={
+            name: value for name, value in columns.items() if pd.notna(value)
+        },
     )

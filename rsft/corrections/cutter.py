@@ -1,6 +1,6 @@
 """Read the chips of a corrected table: from their files, or from the scene again."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,30 +9,29 @@ import numpy as np
 import pandas as pd
 import shapely
 
-from rsft.data.chips.builder import encode_chip, resolve_unit
-from rsft.data.chips.store import ChipStore
+from rsft.corrections.corrected_table import CorrectedRow, CorrectedTable
+from rsft.data.chips.chip_content import resolve_unit
+from rsft.data.chips.store import MANIFEST, ChipStore
 from rsft.data.imagery import rasters, reader
 from rsft.data.imagery.chip_spec import ChipSpec
 from rsft.data.imagery.products.options import ProductOptions
 from rsft.data.imagery.scene_uri import SceneUri
 from rsft.errors import DataError, RequestError, RsftError
-from rsft.inference.corrections.corrected_table import CorrectedRow, CorrectedTable
-from rsft.inference.options import PredictionRequest
 from rsft.inference.predict.chip_files import collapse_gray_rgb
 from rsft.inference.predict.fingerprint import scene_fingerprint
-from rsft.inference.predict.scene_chips import SCENE_TAG, SceneChips
+from rsft.inference.predict.scene_chips import SCENE_TAG
 from rsft.models.contract_fitting import common_spacing
+from rsft.scenes.chip_size import resolve_spacing
 from rsft.scenes.georeference import read_georeference
 from rsft.scenes.inputs import read_declarations
 from rsft.scenes.locations import Location
 from rsft.scenes.options import UNDECLARED, ChipOptions, Declaration
-from rsft.scenes.query import Query
 from rsft.scenes.raster import RasterScene, open_scene
-from rsft.scenes.requirements import select_unit
-from rsft.scenes.windows import ChipWindow
-from rsft.types import Pixels
+from rsft.scenes.reader import SceneReader
+from rsft.scenes.requirements import check_scene, select_unit
+from rsft.scenes.windows import ChipWindow, cut_chip
+from rsft.types import Bands, Box, Pixels, Spacing
 
-_MANIFEST = "manifest.parquet"
 _NO_RECORD = (
     "the chip was not saved, and the table does not say how to cut it again: predict"
     " with --chips, or write .gpkg"
@@ -55,7 +54,7 @@ class StoreFit:
             owner="the store",
         )
 
-    def select_bands(self, pixels: Pixels, names: tuple[str, ...] | None) -> Pixels:
+    def select_bands(self, pixels: Pixels, names: Bands | None) -> Pixels:
         """Select the bands of the store from a chip (H, W, B).
 
         Without names, it must have as many bands as the store.
@@ -102,7 +101,7 @@ class StoreFit:
             raise DataError(f"{unit} pixels, but the store takes {listed}")
         return unit
 
-    def check_spacing(self, spacing: tuple[float, float] | None) -> float | None:
+    def check_spacing(self, spacing: Spacing | None) -> float | None:
         """Return the pixel spacing for the manifest: that of the store or the chip.
 
         Raises:
@@ -115,13 +114,16 @@ class StoreFit:
 
 
 class CorrectedChip(NamedTuple):
-    """The pixels of a corrected row (H, W, B), and the content of their file."""
+    """The pixels of a corrected row (H, W, B), and what is known about them.
+
+    Attributes:
+        spacing_m: pixel spacing in meters; None if it is unknown.
+        scene: name of the scene; "" if it is unknown.
+    """
 
     pixels: Pixels
     unit: str
     spacing_m: float | None
-    data: bytes
-    suffix: str
     scene: str
 
 
@@ -189,7 +191,7 @@ class ChipCutter:
         self._records = {
             str(record["scene"]): record for record in table.metadata.get("cuts", ())
         }
-        self._scenes: dict[str, SceneChips | DataError] = {}
+        self._scenes: dict[str, _SceneCutter | str] = {}
         self._read_declarations = cache(read_declarations)
 
     def read(self, row: CorrectedRow) -> CorrectedChip:
@@ -247,41 +249,37 @@ class ChipCutter:
 
     def close(self) -> None:
         """Close all scenes."""
-        for chips in self._scenes.values():
-            if isinstance(chips, SceneChips):
-                chips.close()
+        for scene in self._scenes.values():
+            if isinstance(scene, _SceneCutter):
+                scene.reader.close()
 
     def _read_file(self, row: CorrectedRow, path: Path) -> CorrectedChip:
-        header = rasters.read_tiff_tags(path, partial(_read_header, path)) or _Header()
+        user = self.declaration
         stored = self._read_stored(path.resolve())
-        declared = self.declaration
-        bands = header.bands or stored.bands
-        reader.check_declared_bands(declared.bands, bands, path)
-        pixels = reader.read_chip(path)
-        names = declared.bands or stored.bands or header.bands
-        selected = self.fit.select_bands(pixels, names)
-        is_other = declared.unit and header.unit not in (None, declared.unit)
-        if is_other and selected.dtype.kind == "f":
+        header = rasters.read_tiff_tags(path, partial(_read_header, path)) or _Header()
+        reader.check_declared_bands(user.bands, header.bands or stored.bands, path)
+        names = user.bands or stored.bands or header.bands
+        pixels = self.fit.select_bands(reader.read_chip(path), names)
+        is_other = user.unit and header.unit not in (None, user.unit)
+        if is_other and pixels.dtype.kind == "f":
             raise DataError(
-                f"the file declares {header.unit}, but --unit is {declared.unit}; leave"
+                f"the file declares {header.unit}, but --unit is {user.unit}; leave"
                 " out --unit"
             )
-        units = [declared.unit, stored.unit, header.unit]
+        units = [user.unit, stored.unit, header.unit]
         units.append(self._records.get(row.scene, {}).get("unit"))
         units.append((self._request.get("declaration") or {}).get("unit"))
-        unit = self.fit.check_unit(selected, *units)
-        spacing_m = self.fit.check_spacing(header.spacing or _square(stored.spacing_m))
-        if selected is pixels:
-            data, suffix = path.read_bytes(), path.suffix.lower()
-        else:
-            data, suffix = encode_chip(selected)
-        scene = row.scene or header.scene
-        return CorrectedChip(selected, unit, spacing_m, data, suffix, scene)
+        unit = self.fit.check_unit(pixels, *units)
+        spacing = header.spacing
+        if spacing is None and stored.spacing_m is not None:
+            spacing = stored.spacing_m, stored.spacing_m
+        spacing_m = self.fit.check_spacing(spacing)
+        return CorrectedChip(pixels, unit, spacing_m, row.scene or header.scene)
 
     def _read_stored(self, path: Path) -> Declaration:
         """Return what the manifest of a chip store says about a chip in it."""
         for folder in path.parents:
-            if (folder / _MANIFEST).is_file():
+            if (folder / MANIFEST).is_file():
                 return self._read_declarations(folder).get(str(path), UNDECLARED)
         return UNDECLARED
 
@@ -291,69 +289,98 @@ class ChipCutter:
             is_foreign = not is_csv and not self.table.metadata
             raise DataError(_FOREIGN_TABLE if is_foreign else _NO_RECORD)
         if row.scene not in self._scenes:
-            if self.sources is not None:
-                address = str(self._records[row.scene]["path"])
-                self.sources.check(SceneUri.parse(address))
-            try:
-                self._scenes[row.scene] = self._open_scene(row.scene)
-            except RsftError as error:
-                self._scenes[row.scene] = DataError(f"{row.scene}: {error.message}")
-        chips = self._scenes[row.scene]
-        if isinstance(chips, DataError):
-            raise DataError(chips.message)
-        names = [location.name for location in chips.locations]
-        if str(row.line) not in names:
-            raise DataError(f"the center lies outside of {row.scene}")
-        chip = chips.read(names.index(str(row.line)))
-        unit = self.fit.check_unit(chip.pixels, chip.unit)
-        spacing_m = self.fit.check_spacing(chips.spacing)
-        data, suffix = encode_chip(chip.pixels)
-        return CorrectedChip(chip.pixels, unit, spacing_m, data, suffix, row.scene)
+            self._scenes[row.scene] = self._open_scene(row.scene)
+        scene = self._scenes[row.scene]
+        if isinstance(scene, str):
+            raise DataError(scene)
+        pixels = scene.cut(row)
+        unit = self.fit.check_unit(pixels, scene.unit)
+        spacing_m = self.fit.check_spacing(scene.spacing)
+        return CorrectedChip(pixels, unit, spacing_m, row.scene)
 
-    def _open_scene(self, name: str) -> SceneChips:
+    def _open_scene(self, name: str) -> "_SceneCutter | str":
+        """Open the scene of a record, or return why it cannot be read."""
         record = self._records[name]
-        request = self._request
         uri = SceneUri.parse(record["path"])
+        if self.sources is not None:
+            self.sources.check(uri)
+        try:
+            return _SceneCutter(uri, record, self._request, self.fit.spec)
+        except RsftError as error:
+            return f"{name}: {error.message}"
+
+
+class _SceneCutter:
+    """Cuts chips of corrected rows from a scene, as they were cut for the prediction.
+
+    Args:
+        uri: the scene.
+        record: how its chips were cut, from the metadata of the predictions.
+        request: the options of the prediction, from the same metadata.
+        spec: what a chip of the store must be.
+
+    Attributes:
+        unit: unit of the chips; None if it is unknown.
+        spacing: pixel spacing of the chips in meters, along columns and along rows;
+            None if it is unknown.
+
+    Raises:
+        DataError: the scene does not exist, has changed, or does not fit the store.
+    """
+
+    def __init__(
+        self,
+        uri: SceneUri,
+        record: Mapping[str, Any],
+        request: Mapping[str, Any],
+        spec: ChipSpec,
+    ) -> None:
         if not uri.is_remote and (uri.path is None or not uri.path.exists()):
             raise DataError(f"the scene does not exist: {uri}")
         if record["fingerprint"] != scene_fingerprint(uri):
             raise DataError(
                 "the scene has changed since the prediction; predict it again"
             )
-        spec = self.fit.spec.model_copy(
-            update={"crop": record["side"], "spacing_m": None}
-        )
+        self.spec = spec
         unit = record["unit"] if record["unit"] in spec.units else None
         options = ProductOptions(**request.get("product_options", {}))
         scene = select_unit(open_scene(uri, options), spec, unit)
         names = (request.get("declaration") or {}).get("bands")
+        declaration = Declaration(unit, tuple(names) if names else None)
+        loose_spec = spec.model_copy(update={"spacing_m": None})
+        self.reader = SceneReader(scene, check_scene(scene, loose_spec, declaration))
+        self.unit = unit or scene.unit
+        down, along = map(float, record["scale"])
         spacing = (request.get("chip_options") or {}).get("spacing")
-        job = PredictionRequest(
-            query=Query(grid=1) if record["tiles"] else Query(),
-            declaration=Declaration(unit, tuple(names) if names else None),
-            chip_options=ChipOptions(spacing=spacing),
+        self.spacing = resolve_spacing(scene.spacing, ChipOptions(spacing=spacing))
+        if self.spacing is not None:
+            self.spacing = self.spacing[0] * down, self.spacing[1] * along
+        limits = scene.height, scene.width
+        self.window = ChipWindow(
+            record["side"], record["margin"], (down, along), limits
         )
-        down, along = record["scale"]
-        window = ChipWindow(
-            record["side"],
-            record["margin"],
-            (float(down), float(along)),
-            (scene.height, scene.width),
-        )
-        locations = []
-        for row in self.table.rows:
-            location = Location(row.row, row.col, None, str(row.line))
-            if row.scene == name and location.is_inside(scene):
-                locations.append(location._replace(box=_find_box(row, scene)))
-        return SceneChips(scene, locations, spec, window, job)
+
+    def cut(self, row: CorrectedRow) -> Pixels:
+        """Return the pixels of the chip of a row (H, W, B).
+
+        Raises:
+            DataError: the center lies outside of the scene, or the chip has no data.
+        """
+        scene = self.reader.scene
+        location = Location(row.row, row.col, _find_box(row, scene), str(row.line))
+        if not location.is_inside(scene):
+            raise DataError(f"the center lies outside of {row.scene}")
+        pixels = cut_chip(self.reader, self.window, location).pixels
+        reader.check_values(pixels, scene.path)
+        return collapse_gray_rgb(pixels, self.spec)[0]
 
 
 class _Header(NamedTuple):
     """What a chip file declares; None or "" if it does not."""
 
-    bands: tuple[str, ...] | None = None
+    bands: Bands | None = None
     unit: str | None = None
-    spacing: tuple[float, float] | None = None
+    spacing: Spacing | None = None
     scene: str = ""
 
 
@@ -367,21 +394,12 @@ def _read_header(path: Path, file: Any) -> _Header:
     return _Header(rasters.read_band_names(file), unit, spacing, scene)
 
 
-def _find_box(row: CorrectedRow, scene: RasterScene) -> tuple[float, ...] | None:
+def _find_box(row: CorrectedRow, scene: RasterScene) -> Box | None:
     """Return the corners of the rectangle around an object; None for a point."""
-    if row.shape is None or row.shape.geom_type != "Polygon":
+    if not isinstance(row.geometry, shapely.Polygon):
         return None
-    xy = shapely.get_coordinates(row.shape)[:4]
-    if scene.georeference is None:
-        corners = np.column_stack([-xy[:, 1], xy[:, 0]])
-    else:
-        corners = scene.georeference.lonlat_to_pixels(xy[:, 0], xy[:, 1])
-    if corners.shape == (4, 2):
-        return tuple(corners.ravel().tolist())
-    return None
-
-
-def _square(spacing_m: Any) -> tuple[float, float] | None:
-    if spacing_m is None:
-        return None
-    return (float(spacing_m), float(spacing_m))
+    xy = shapely.get_coordinates(row.geometry)[:4]
+    corners = np.column_stack([-xy[:, 1], xy[:, 0]])
+    if scene.georeference is not None:
+        corners = scene.georeference.lonlat_to_pixels(*xy.T)
+    return tuple(corners.ravel().tolist())

@@ -1,0 +1,46 @@
+"""The files and folders that an input of a command stands for."""
+
+from contextlib import suppress
+from pathlib import Path
+
+from rsft.errors import RequestError
+from rsft.utils.untrusted.documents import read_regular
+
+
+def expand_path(path: Path) -> list[Path]:
+    """Return the paths that a path, a list ("@path") or a pattern stands for.
+
+    Raises:
+        RequestError: nothing matches, or the list cannot be read.
+    """
+    if path.exists():
+        return [path]
+    if str(path).startswith("@"):
+        paths = []
+        for line in read_path_list(Path(str(path)[1:])):
+            paths += expand_path(Path(line))
+        return paths
+    start = Path(path.anchor)
+    matches: list[Path] = []
+    with suppress(ValueError):  # not a valid pattern
+        matches = sorted(start.glob(str(path.relative_to(start))))
+    if not matches:
+        raise RequestError(
+            "no such file or folder, and no match as a glob", path, "check the path"
+        )
+    return matches
+
+
+def read_path_list(path: Path) -> list[str]:
+    """Read a list of paths, one per line; empty lines and comments are left out.
+
+    Raises:
+        RequestError: the list cannot be read.
+    """
+    try:
+        lines = [line.strip() for line in read_regular(path).decode().splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise RequestError(
+            "the list cannot be read", path, "give a text file with one path per line"
+        ) from error
+    return [line for line in lines if line and line[0] != "#"]
