@@ -15,8 +15,10 @@ from tests.helpers.style import (
     empty_names,
     files_of,
     nodes_of,
+    private_names,
     public_functions,
     repeated_names,
+    unexplained_names,
 )
 
 PACKAGE = ROOT / "rsft"
@@ -183,6 +185,19 @@ def test_only_plug_ins_import_plug_ins():
                 assert not module.startswith("rsft.plugins"), f"{file}: {module}"
 
 
+def test_every_group_of_plug_ins_is_documented():
+    page = (ROOT / "docs/architecture.md").read_text()
+    listed = set(re.findall(r"`(rsft\.\w+)`", page.partition("The groups are ")[2]))
+    texts = [file.read_text("utf-8") for file in FILES if "plugins" not in file.parts]
+    groups = re.findall(
+        r'(?:Registry(?:\[.*\])?\(\s*"[^"]*",\s*|entry_points_of\(|GROUP = )"(rsft\.\w+)"',
+        "\n".join(texts),
+    )
+    for file in PACKAGE.glob("plugins/*/plugin.toml"):
+        groups += re.findall(r'entry-points\."(rsft\.\w+)"', file.read_text("utf-8"))
+    assert listed == set(groups)
+
+
 def test_peft_needs_torch_alone():
     for file in files_of(PACKAGE / "peft"):
         statements = [
@@ -221,6 +236,41 @@ def test_lines_of_the_package_have_88_columns():
         for number, line in enumerate(file.read_text("utf-8").splitlines(), 1):
             code = re.split("  # (?:noqa|type: ignore)", line)[0]
             assert len(code) <= 88 or "https://" in code, f"{file}:{number}"
+
+
+def test_tests_stand_in_files_of_the_names_of_the_modules():
+    """At most 5 % of the modules have none: tests/<folder>/test_<module>.py."""
+    modules = [
+        file for file in FILES if file.name not in ("__init__.py", "__main__.py")
+    ]
+    untested = []
+    for file in modules:
+        folder = ROOT / "tests" / file.parent.relative_to(PACKAGE)
+        if not (folder / f"test_{file.name}").is_file():
+            untested.append(str(file.relative_to(ROOT)))
+    assert len(untested) <= 0.05 * len(modules), "\n".join(untested)
+
+
+@pytest.mark.slow
+def test_private_names_in_tests_are_explained():
+    """A test uses a private name of rsft only where a comment says why."""
+    names = private_names(FILES)
+    rows = []
+    for file in sorted((ROOT / "tests").rglob("*.py")):
+        rows += unexplained_names(file, names)
+    assert not rows, "\n".join(rows)
+
+
+def test_a_private_name_without_a_comment_is_noticed(tmp_path, monkeypatch):
+    monkeypatch.setattr("tests.helpers.style.ROOT", tmp_path)
+    (tmp_path / "rsft.py").write_text("_LIMIT = 1\n\n\ndef _read(): ...\n")
+    names = private_names([tmp_path / "rsft.py"])
+    assert names == {"_LIMIT", "_read"}
+    (tmp_path / "test_a.py").write_text(
+        "x._read()\nself._read()\ny = 0\n\n\n# few are enough\n"
+        "monkeypatch.setattr('rsft._LIMIT', 2)\nx._LIMIT\n"
+    )
+    assert unexplained_names(tmp_path / "test_a.py", names) == ["test_a.py:1: _read"]
 
 
 @pytest.mark.slow

@@ -113,6 +113,7 @@ def test_class_token_of_the_autoencoder_has_no_channel_embedding(pretrained):
     vit = load_encoder_weights(PRETRAINED, 96, pretrained).vit
     state = pretrained_state()
     with torch.inference_mode():
+        # timm's own step between patches and blocks, which it does not export
         tokens = vit._pos_embed(vit.patch_embed(CHIPS))
     assert torch.equal(tokens[:, :1], state["cls_token"].expand(2, -1, -1))
 

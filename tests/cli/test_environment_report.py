@@ -41,4 +41,5 @@ def test_missing_package_and_full_disk(monkeypatch):
     ("free", "value"), [(1e9, "1.0 GB free"), (3.21e9, "3.2 GB free")]
 )
 def test_free_space(free, value):
+    # the report takes the numbers of this machine; these are those of others
     assert environment_report._free_space("memory", free).value == value

@@ -245,6 +245,7 @@ def test_the_store_never_lies_in_its_source(tmp_path, monkeypatch, source, root)
         Path(source).write_text("")
     else:
         Path(source).mkdir(parents=True)
+    # the name alone, without the build and the training that come with it
     assert finetune_steps._choose_root(Path(source)) == Path(root)
 
 

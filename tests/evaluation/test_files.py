@@ -1,10 +1,107 @@
+"""Files of an evaluation, and the comparison of two."""
+
+import numpy as np
 import pandas as pd
 import pytest
 
 from rsft.errors import DataError, RequestError
 from rsft.evaluation.evaluate import evaluate
-from rsft.evaluation.files import compare_runs
+from rsft.evaluation.files import (
+    compare_runs,
+    write_predictions,
+    write_representation,
+)
+from rsft.models.uncertainty.calibrator import ConfidenceEstimate
+from rsft.peft import Site
+from tests.helpers.fake_run import SHIPS, change_metrics, write_fake_run
 from tests.helpers.messages import mentions
+
+CHIPS = pd.DataFrame(
+    {
+        "name": ["x", "y"],
+        "path": ["a/x", "b/y"],
+        "class": ["a", "b"],
+        "other": [1, 2],
+    }
+)
+PROBABILITIES = np.array([[0.75, 0.25], [0.5, 0.5]])
+
+
+def test_predictions(tmp_path):
+    sets = np.array([[True, False], [True, True]])
+    estimate = ConfidenceEstimate(PROBABILITIES, sets, np.array([0.5, 1.5]))
+    write_predictions(tmp_path, CHIPS, ("a", "b"), PROBABILITIES, estimate)
+    table = pd.read_parquet(tmp_path / "predictions.parquet")
+    expected = ["name", "path", "class", "predicted", "class_set", "ood", "p_a", "p_b"]
+    assert list(table) == expected
+    assert table["predicted"].tolist() == ["a", "a"]  # the first of equal ones
+    assert [list(names) for names in table["class_set"]] == [["a"], ["a", "b"]]
+    assert table["p_b"].dtype == np.float32 and table["p_b"].tolist() == [0.25, 0.5]
+    write_predictions(tmp_path, CHIPS, ("a", "b"), PROBABILITIES, None)
+    plain = pd.read_parquet(tmp_path / "predictions.parquet")
+    assert list(plain) == ["name", "path", "class", "predicted", "p_a", "p_b"]
+
+
+def test_contributions_of_an_earlier_evaluation_go(tmp_path):
+    table = pd.DataFrame({"path": ["x"]})
+    write_representation(tmp_path, table, {Site(3, "q"): 0.123456789})
+    text = (tmp_path / "contributions.csv").read_text().splitlines()
+    assert text == ["block,position,share", "3,q,0.123457"]
+    write_representation(tmp_path, table, {})
+    assert not (tmp_path / "contributions.csv").exists()
+    assert pd.read_parquet(tmp_path / "embedding.parquet").equals(table)
+
+
+@pytest.fixture
+def runs(tmp_path):
+    return [write_fake_run(tmp_path / name, SHIPS) for name in "ab"]
+
+
+def edit(run, change):
+    path = run / "evaluation/predictions.parquet"
+    change(pd.read_parquet(path)).to_parquet(path)
+
+
+def test_the_first_minus_the_second(runs):
+    def answer_rightly(table):
+        return table.assign(predicted=table["class"])
+
+    edit(runs[0], answer_rightly)
+    table = pd.read_parquet(runs[1] / "evaluation/predictions.parquet")
+    wrong = (table["class"] != table["predicted"]).sum()
+    comparison = compare_runs(*runs)
+    assert comparison.count == len(table) == 1200
+    difference = comparison.paired.differences["micro"]
+    assert difference.value == pytest.approx(wrong / 1200)
+    assert difference.low > 0 and comparison.paired.mcnemar["all"].first == wrong
+    # the order of the rows does not matter
+    edit(runs[0], lambda table: table[::-1])
+    again = compare_runs(*runs).paired.differences["micro"]
+    assert again.value == difference.value
+    back = compare_runs(*runs[::-1]).paired.differences["micro"]
+    assert back.value == pytest.approx(-difference.value)
+
+
+def test_other_chips_classes_and_missing_files(runs, tmp_path):
+    edit(runs[0], lambda table: table[:-3])
+    words = ("1,197 and 1,200 chips", "1,197 in both")
+    with pytest.raises(RequestError, match=mentions(*words)):
+        compare_runs(*runs)
+    change_metrics(runs[0], classes=["x", *SHIPS[1:]])
+    with pytest.raises(RequestError, match=mentions("different classes")):
+        compare_runs(*runs)
+    (runs[0] / "evaluation/metrics.json").write_text("{}")
+    with pytest.raises(DataError, match=mentions("damaged", "metrics.json")):
+        compare_runs(*runs)
+    (runs[0] / "evaluation/metrics.json").unlink()
+    with pytest.raises(RequestError, match=mentions("is missing", "rsft evaluate")):
+        compare_runs(*runs)
+
+
+def test_damaged_predictions(runs):
+    (runs[1] / "evaluation/predictions.parquet").write_bytes(b"PAR1")
+    with pytest.raises(DataError, match=mentions("damaged", "predictions.parquet")):
+        compare_runs(*runs)
 
 
 @pytest.fixture

@@ -288,6 +288,7 @@ def _try_arrays_in_fork(program: str, data: bytes) -> bytes:
         mock.patch.object(sys, "stdin", io.StringIO(data.decode())),
     ):
         with mock.patch.object(rasters, "enter_limits"):
+            # what the limited process of the reader runs, in this process
             rasters._open_arrays()
         code = 0
     os._exit(code)

@@ -37,6 +37,7 @@ def plain_features(
         )
 
     network: Any = vit
+    # timm's own step between patches and blocks, which it does not export
     x = network.norm_pre(network._pos_embed(network.patch_embed(images)))
     for number, block in enumerate(network.blocks):
         attn = block.attn

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from functools import cache
@@ -174,3 +175,57 @@ def _is_command(node: Function) -> bool:
     return any(
         x.split("(")[0].endswith((".command", ".callback")) for x in _decorators(node)
     )
+
+
+OF_NAMED_TUPLES = {"_asdict", "_fields", "_make", "_replace"}
+"""Public names with an underscore."""
+
+PATCHES = {"setattr", "delattr", "getattr", "hasattr"}
+"""Functions that take the name of an attribute as a text."""
+
+
+def private_names(files: list[Path]) -> set[str]:
+    """Return the names of functions, classes, variables and attributes of modules that
+    begin with one underscore."""
+    names = set()
+    for file in files:
+        for node in nodes_of(file):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                names.add(node.name)
+            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                names.add(node.id)
+            elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+                names.add(node.attr)
+    private = {name for name in names if re.fullmatch(r"_[^_].*(?<!_)", name)}
+    return private - OF_NAMED_TUPLES
+
+
+def used_names(node: ast.AST) -> list[str]:
+    """Return the names of other modules that a node imports, reads or patches."""
+    if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("rsft"):
+        return [name.name for name in node.names]
+    if isinstance(node, ast.Attribute):
+        owner = node.value.id if isinstance(node.value, ast.Name) else ""
+        return [] if owner in ("self", "cls") else [node.attr]
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name | ast.Attribute):
+        name = node.func.id if isinstance(node.func, ast.Name) else node.func.attr
+        texts = [x.value for x in node.args if isinstance(x, ast.Constant)]
+        if name in PATCHES:
+            return [x.rpartition(".")[2] for x in texts if isinstance(x, str)]
+    return []
+
+
+def unexplained_names(file: Path, names: set[str]) -> list[str]:
+    """Return the names that a test uses without a comment in the statement of their
+    first use, or in the line before it."""
+    lines = file.read_text("utf-8").splitlines()
+    explained: dict[str, bool] = {}
+    rows = []
+    nodes = [node for node in nodes_of(file) if hasattr(node, "lineno")]
+    for node in sorted(nodes, key=lambda node: node.lineno):
+        for name in names.intersection(used_names(node)) - explained.keys():
+            around = lines[max(0, node.lineno - 3) : node.end_lineno]
+            explained[name] = any("#" in line for line in around)
+            if not explained[name]:
+                rows.append(f"{file.relative_to(ROOT)}:{node.lineno}: {name}")
+    return rows

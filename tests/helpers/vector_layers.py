@@ -18,5 +18,6 @@ def read_layer_here(program: str, data: bytes) -> bytes:
         mock.patch.multiple(sys, stdin=source, stdout=answer),
         mock.patch.object(vectors, "enter_limits"),
     ):
+        # what the limited process of the reader runs, in this process
         vectors._serve()
     return answer.buffer.getvalue()

@@ -42,6 +42,7 @@ def model(monkeypatch):
     use_toy_model(monkeypatch)
     monkeypatch.setattr(archive, "choose_engine", lambda *_: "torch")
     monkeypatch.setattr(archive, "load_engine", lambda *_: None)
+    # no test waits for the pause between two requests
     monkeypatch.setattr(archive, "_PAUSE", 0)
 
 

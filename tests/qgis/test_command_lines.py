@@ -14,6 +14,8 @@ from rsft.cli.flags import FLAGS as COMMON_FLAGS
 from rsft.cli.flags import Flags, take_flags
 from rsft.data.imagery.units import DIGITAL_UNITS
 from rsft.data.imagery.units import UNITS as ALL_UNITS
+
+# the plug-in for QGIS must know every format that is read
 from rsft.inference.prediction_table import _READERS
 from rsft.scenes.query import LAND_KEYWORDS
 from tests.helpers.style import files_of

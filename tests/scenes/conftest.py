@@ -31,6 +31,7 @@ def folder(tmp_path):
 
 @pytest.fixture
 def server(folder, monkeypatch):
+    # no test waits for the pause between two requests
     monkeypatch.setattr("rsft.utils.remote_files._PAUSE", 0)
     with serving_folder(folder) as server, gdal_environment():
         yield server

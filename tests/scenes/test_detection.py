@@ -67,6 +67,7 @@ def land_fraction(locations):
 def test_ships_are_found_once_with_every_window_size(
     tmp_path, amplitude, monkeypatch, window
 ):
+    # windows that are smaller than a scene of a test
     monkeypatch.setattr(raster, "_READ_SIDE", window)
     locations = detect(tmp_path, amplitude)
     assert centers(locations) == [pytest.approx(ship, abs=1) for ship in SHIPS]

@@ -15,6 +15,8 @@ from rasterio.transform import Affine
 from rsft.data.imagery.rasters import read_band_names, read_tiff_tags
 from rsft.data.imagery.reader import read_chip
 from rsft.inference.predict.scene_chips import describe_scene
+
+# coordinates of points, without a file that has them
 from rsft.scenes.georeference import (
     _from_points,
     read_georeference,

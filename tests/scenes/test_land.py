@@ -27,6 +27,7 @@ def shorelines(monkeypatch):
         package = SimpleNamespace(
             Shapes=SimpleNamespace(wkb=lambda name: wkb), LandmaskProvider=provider
         )
+        # the cache of the shorelines of an earlier test
         land_masks._read_shorelines.cache_clear()
         monkeypatch.setattr(land_masks, "find_spec", lambda name: True)
         monkeypatch.setattr(land_masks, "version", lambda name: "9.9")

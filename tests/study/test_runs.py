@@ -145,6 +145,7 @@ def test_unfinished_run_on_the_same_data_is_resumed(
     }
     metadata = {"status": status, "data": {"manifest_sha256": hashes[data]}}
     (folder / "run.json").write_text(json.dumps(metadata) if status else "{")
+    # the files of a run that was killed, without training one
     run = runs._unfinished_run(tmp_path)
     assert (run.folder if run else None) == (folder if is_resumed else None)
 

@@ -120,6 +120,7 @@ def test_instructions_of_a_gpu(monkeypatch, capability, names):
 )
 def test_instructions_of_a_processor(monkeypatch, tmp_path, flags, expected):
     (tmp_path / "cpuinfo").write_text(f"flags : fpu {flags}\n")
+    # the processor of another machine
     monkeypatch.setattr(operating_system, "_PROCESSORS", tmp_path / "cpuinfo")
     assert has_instructions("bf16", CPU) == expected
     assert not has_instructions("fp16", CPU)

@@ -51,6 +51,7 @@ def fake(monkeypatch):
         points = []  # noqa: RUF012
 
     TRACKERS.names()
+    # no public name removes a component
     monkeypatch.setattr(TRACKERS, "_components", dict(TRACKERS._components))
     return TRACKERS.register(Fake)
 

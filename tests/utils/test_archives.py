@@ -202,6 +202,7 @@ def test_a_bomb_is_refused(tmp_path, make, monkeypatch):
 
 @pytest.mark.parametrize("make", [make_zip, make_rar])
 def test_a_bomb_is_refused_before_a_byte_is_written(tmp_path, make, monkeypatch):
+    # a process that is killed while a member is written
     monkeypatch.setattr(
         archives, "_write_member", lambda *_: pytest.fail("a member was written")
     )

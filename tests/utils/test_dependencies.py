@@ -151,6 +151,7 @@ def test_the_page_lists_every_package_and_variable():
         for name in re.findall(r"`(\w+)`", row)
     }
     assert rows >= PACKAGES
+    # the page must list every variable that is set
     for name, value in dependencies._VARIABLES.values():
         assert f"`{name}={value}`" in text
 

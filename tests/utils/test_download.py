@@ -14,6 +14,7 @@ from tests.helpers.http_server import BODY, SHA, serving
 
 @pytest.fixture
 def server(monkeypatch):
+    # no test waits for the pause between two requests
     monkeypatch.setattr(module, "_PAUSE", 0)
     with serving() as server:
         yield server

@@ -127,6 +127,7 @@ def test_no_task_outlives_the_process_that_started_it(tmp_path, number):
 def test_tasks_share_gpus(monkeypatch):
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    # no machine of the tests has several GPUs
     assert module._share_gpus(0.5) == ["0", "1", "0", "1"]
     assert module._share_gpus(1) == ["0", "1"]
     assert module._share_gpus(2) == ["0,1"]

@@ -85,6 +85,7 @@ def test_a_changed_row_is_damage(tmp_path, caplog):
     """A row that a program without the checksums has changed."""
     write_journal(tmp_path / "j")
     journal = open_journal(tmp_path / "j")
+    # a checksum that is wrong: no public function writes one
     journal._database.create_function("crc", -1, lambda *_: 0, deterministic=True)
     journal.execute("UPDATE row SET text = 'other' WHERE number = 3")
     journal.commit()

@@ -87,6 +87,7 @@ def test_a_file_that_another_program_opens_for_a_moment(on, tmp_path, monkeypatc
             replace_path(tmp_path / "a", tmp_path / "b")
             assert (tmp_path / "b").read_text() == platform
         assert len(attempts) == count
+    # no test waits until a process is killed
     monkeypatch.setattr(operating_system, "_PATIENCE_S", 0.01)
     monkeypatch.setattr(
         Path,

@@ -21,6 +21,7 @@ from tests.helpers.file_server import serving_folder
 
 @pytest.fixture
 def server(tmp_path, monkeypatch):
+    # no test waits for the pause between two requests
     monkeypatch.setattr("rsft.utils.remote_files._PAUSE", 0)
     (tmp_path / "a").write_bytes(bytes(range(250)) * 40)
     with serving_folder(tmp_path) as server:

@@ -1,8 +1,8 @@
-"""Write docs/recipes.md, docs/reference/plugins.md, sections of four other pages, and the list of encoders.
+"""Write docs/recipes.md, docs/reference/plugins.md, sections of five other pages, and the list of encoders.
 
 python -m tools.maintenance.reference_docs
 
-The pages are docs/engines.md, docs/data.md, docs/backbones.md and
+The pages are docs/engines.md, docs/data.md, docs/backbones.md, docs/sar-bands.md and
 docs/reference/predictions.md; the list is
 rsft/backbones/encoders.json. The text comes from the models of the recipe, the
 registries of components, the commands and the cards of encoders. A page with generated
@@ -24,6 +24,7 @@ from pydantic.fields import FieldInfo
 
 from rsft.backbones.catalog import LISTING
 from rsft.cli import prepare
+from rsft.data.imagery.products.product import PRODUCTS
 from rsft.inference.engines.base import ENGINES, FORMATS, Engine, ExportFormat
 from rsft.inference.writers.columns import describe_columns
 from rsft.recipe.components import (
@@ -49,6 +50,16 @@ GENERATED_SECTION = re.compile(
 )
 """A generated section: its first marker, the name in that marker, and its last
 marker."""
+
+SENSOR_CELLS = [
+    "product",
+    "units",
+    "polarization from",
+    "backscatter",
+    "driver",
+    "source",
+]
+"""Entries of the section `Table:` in the docstring of a product of a sensor."""
 
 INTRODUCTION = """# Recipes
 
@@ -112,6 +123,7 @@ def pages() -> dict[Path, str]:
         DOCS / "engines.md",
         DOCS / "data.md",
         DOCS / "backbones.md",
+        DOCS / "sar-bands.md",
         DOCS / "reference/predictions.md",
     )
     generated = {
@@ -256,6 +268,33 @@ def column_table() -> str:
     return _table(describe_columns(), ["column", "meaning", "exists in"])
 
 
+def sensor_table() -> str:
+    """Return the table of sensors in docs/sar-bands.md.
+
+    The cells stand below `Table:` in the docstring of each product.
+
+    Raises:
+        ValueError: a product has no such section.
+    """
+    rows = []
+    for name in PRODUCTS:
+        if name == "refused":
+            continue
+        doc = str(inspect.getdoc(PRODUCTS[name]))
+        text = doc.partition("\nTable:\n")[2].partition("\n\n")[0]
+        cells = dict(
+            re.findall(r"^    (\S.*?): (.*(?:\n {5,}.*)*)", text, re.MULTILINE)
+        )
+        if list(cells) != SENSOR_CELLS:
+            raise ValueError(
+                f"the docstring of {name} has no section Table: with"
+                f" {', '.join(SENSOR_CELLS)}"
+            )
+        product, *values = [" ".join(cell.split()) for cell in cells.values()]
+        rows.append((product, f"`{name}`", *values))
+    return _table(rows, ["product", "name", *SENSOR_CELLS[1:]])
+
+
 SECTION_TEXTS: dict[str, Callable[[], str]] = {
     "engines": engine_table,
     "formats": format_table,
@@ -263,6 +302,7 @@ SECTION_TEXTS: dict[str, Callable[[], str]] = {
     "encoders": encoder_table,
     "restrictions": restriction_table,
     "columns": column_table,
+    "sensors": sensor_table,
 }
 """Functions that return the text of a generated section, by the name in its marker."""
 

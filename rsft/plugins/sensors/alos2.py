@@ -28,6 +28,14 @@ class Alos2(HeaderProduct):
 
     It is found by its folder, its summary.txt or volume directory, or one of its
     images.
+
+    Table:
+        product: ALOS-2 1.5, 2.1, 3.1; GeoTIFF, CEOS
+        units: amplitude, sigma0
+        polarization from: the image in `summary.txt`
+        backscatter: 10 log10 DN² - 83.0 in dB
+        driver: GTiff, SAR_CEOS
+        source: JAXA, Calibration of PALSAR-2
     """
 
     name = "alos-2"

@@ -31,7 +31,17 @@ _PASSES = {"ASC": "ascending", "DEC": "descending"}
 
 
 class Gaofen3(HeaderProduct):
-    """A product of Gaofen-3: its folder, its .meta.xml, or one of its images."""
+    """A product of Gaofen-3: its folder, its .meta.xml, or one of its images.
+
+    Table:
+        product: Gaofen-3 1B, 2
+        units: amplitude, sigma0
+        polarization from: `QualifyValue`
+        backscatter: 20 log10(DN Q / M) - K in dB; Q `QualifyValue`, K
+            `CalibrationConst`; M is 65535, or 32767 of signed pixels
+        driver: GTiff
+        source: CRESDA, GF-3 User Manual
+    """
 
     name = "gaofen-3"
     title = "Gaofen-3"

@@ -56,7 +56,16 @@ _GRID = 129
 
 
 class Dimap(HeaderProduct):
-    """A SAR product in BEAM-DIMAP: its .dim, or the folder with it."""
+    """A SAR product in BEAM-DIMAP: its .dim, or the folder with it.
+
+    Table:
+        product: BEAM-DIMAP of SNAP
+        units: sigma0, db, gamma0, gamma0_db, beta0, intensity or amplitude
+        polarization from: the name of the band
+        backscatter: the values
+        driver: ENVI
+        source: SNAP, BEAM-DIMAP
+    """
 
     name = "snap-dimap"
     title = "SNAP"
@@ -140,6 +149,14 @@ class AsfRtc(HeaderProduct):
     """A product of ASF HyP3: its folder, its .README.md.txt, or one of its images.
 
     Its name says quantity and scale.
+
+    Table:
+        product: Sentinel-1 RTC of ASF HyP3
+        units: gamma0, gamma0_db, sigma0, db; amplitude as gamma0 or sigma0
+        polarization from: the name of the image
+        backscatter: the values, or their square
+        driver: GTiff
+        source: ASF, RTC Product Guide
     """
 
     name = "asf-rtc"
@@ -185,7 +202,16 @@ class AsfRtc(HeaderProduct):
 
 
 class OperaRtc(SensorProduct):
-    """An image of OPERA RTC-S1, which is recognized by its tags."""
+    """An image of OPERA RTC-S1, which is recognized by its tags.
+
+    Table:
+        product: Sentinel-1 RTC of OPERA
+        units: gamma0
+        polarization from: the name of the image
+        backscatter: the values
+        driver: GTiff
+        source: OPERA, JPL D-108758
+    """
 
     name = "opera-rtc"
     title = "OPERA RTC-S1"

@@ -211,7 +211,16 @@ class Radarsat(HeaderProduct):
 
 
 class Radarsat2(Radarsat):
-    """A RADARSAT-2 product: its folder, its product.xml, or one of its images."""
+    """A RADARSAT-2 product: its folder, its product.xml, or one of its images.
+
+    Table:
+        product: RADARSAT-2 SGF, SGX, SCN, SCW
+        units: amplitude, sigma0, gamma0, beta0
+        polarization from: `product.xml`: `pole`
+        backscatter: (DN² + B) / A; `lutSigma.xml` and others
+        driver: GTiff
+        source: MDA, RN-RP-51-2713
+    """
 
     name = "radarsat-2"
     title = "RADARSAT-2"
@@ -246,6 +255,14 @@ class Rcm(Radarsat):
     """A product of RADARSAT Constellation.
 
     It is found by its folder, its manifest.safe, its product.xml, or one of its images.
+
+    Table:
+        product: RADARSAT Constellation (RCM) GRD
+        units: amplitude, sigma0, gamma0, beta0
+        polarization from: `metadata/product.xml`: `pole`
+        backscatter: (DN² + B) / A; `lutSigma_HH.xml` and others
+        driver: GTiff
+        source: CSA, RCM-SP-53-0419
     """
 
     name = "rcm"

@@ -50,6 +50,14 @@ class TerraSarX(HeaderProduct):
     """A product of TerraSAR-X, TanDEM-X or PAZ.
 
     It is found by its folder, its XML file, or one of its images.
+
+    Table:
+        product: TerraSAR-X, TanDEM-X, PAZ: MGD, GEC, EEC
+        units: amplitude, sigma0, gamma0, beta0
+        polarization from: `polLayer`
+        backscatter: `calFactor` DN² sin θ (sigma0), tan θ (gamma0), 1 (beta0)
+        driver: GTiff
+        source: DLR, TX-GS-DD-3307; Airbus, TSXX-ITD-TN-0049
     """
 
     name = "terrasar-x"

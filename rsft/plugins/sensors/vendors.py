@@ -53,7 +53,16 @@ _ICEYE_XML = {  # names of the properties in older products
 
 
 class NisarGcov(SensorProduct):
-    """Covariances of NISAR, which GDAL opens as a subdataset."""
+    """Covariances of NISAR, which GDAL opens as a subdataset.
+
+    Table:
+        product: NISAR GCOV, a subdataset
+        units: gamma0
+        polarization from: the name of the covariance
+        backscatter: the values
+        driver: HDF5
+        source: NASA, L2 GCOV Specification
+    """
 
     name = "nisar-gcov"
     title = "NISAR GCOV"
@@ -71,6 +80,14 @@ class Capella(HeaderProduct):
     """A product of Capella.
 
     Its extended metadata are JSON, in the image description and beside the image.
+
+    Table:
+        product: Capella GEO, GEC
+        units: amplitude, sigma0
+        polarization from: `collect.radar`
+        backscatter: (`scale_factor` DN)² of what `radiometry` names
+        driver: GTiff
+        source: Capella, SAR Products Format Specification
     """
 
     name = "capella"
@@ -107,6 +124,15 @@ class Iceye(HeaderProduct):
     """A product of ICEYE.
 
     Its properties are JSON in a tag, or XML or JSON beside the image.
+
+    Table:
+        product: ICEYE GRD, with XML or JSON; an SLC is recognized by `sar:product_type`
+            and refused
+        units: amplitude, sigma0
+        polarization from: `polarization`, `sar:polarizations`
+        backscatter: `calibration_factor` DN²
+        driver: GTiff
+        source: ICEYE, Product Documentation
     """
 
     name = "iceye"
@@ -150,7 +176,16 @@ class Iceye(HeaderProduct):
 
 
 class Umbra(HeaderProduct):
-    """A product of Umbra: its folder, its metadata, or its geocoded image (GEC)."""
+    """A product of Umbra: its folder, its metadata, or its geocoded image (GEC).
+
+    Table:
+        product: Umbra GEC
+        units: none
+        polarization from: `collects.polarizations`
+        backscatter: none published; `--read calibrate=F` for F DN²
+        driver: GTiff
+        source: Umbra, Product Guide
+    """
 
     name = "umbra"
     title = "Umbra"

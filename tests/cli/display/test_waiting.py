@@ -60,6 +60,7 @@ def test_a_line_is_printed_while_one_step_of_a_task_runs(monkeypatch):
         lines.report(0, 12, "frozen features")
         assert is_printed.wait(20)
     assert printed == ["frozen features: 0 of 12"]
+    # nothing public tells whether the thread of the lines has ended
     assert not lines._thread.is_alive()
 
 

@@ -101,3 +101,11 @@ def test_classes_and_sizes_of_coco(tmp_path):
     assert annotations.table["class"].fillna("").tolist() == ["tug", ""]
     assert annotations.table["category"].fillna("").tolist() == ["tug", ""]
     assert annotations.sizes == {"a.tif": (640, 480)}
+
+
+def test_corners_of_dota(tmp_path):
+    (tmp_path / "a.txt").write_text("imagesource:x\n1 2 5 2 5 4 1 4 ship 1\n")
+    annotations = read_annotations(tmp_path / "a.txt")
+    (shape,) = annotations.table.geometry
+    assert list(shape.exterior.coords)[:4] == [(1, 2), (5, 2), (5, 4), (1, 4)]
+    assert annotations.table["class"].tolist() == ["ship"]

@@ -105,6 +105,7 @@ def test_damage_during_the_build_stops_it(tmp_path):
     for record in records(tmp_path):
         assert not journal.claim(record)
     checksum = "crc"
+    # a checksum that is wrong: no public function writes one
     journal._database.create_function(checksum, -1, lambda *_: 0, deterministic=True)
     journal.execute("UPDATE entry SET reason = 'shop' WHERE line = 5")
     journal.commit()

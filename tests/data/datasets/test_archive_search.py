@@ -206,6 +206,7 @@ def test_folders_of_the_system_are_not_searched(top, monkeypatch):
     write_srsdd_at(top / "SRSDD")
     write_fusar_at(top / "tmp/FUSAR")
     assert locate(top)[1] == "tmp/FUSAR"
+    # the folders of the system, in a folder of the test
     monkeypatch.setattr(
         "rsft.data.datasets.archive_search._SYSTEM_FOLDERS", {str(top / "tmp")}
     )

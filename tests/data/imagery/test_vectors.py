@@ -111,6 +111,7 @@ def test_kml(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["x.gpkg", "x.geojson", "x.kml", "x.json", "x.shp"])
 def test_content_cannot_name_a_server(tmp_path, name, monkeypatch):
+    # the second wall alone: without the fence of the program
     monkeypatch.setattr(vectors, "_PROGRAM", _WITHOUT_FENCE)
     with serving_folder(tmp_path) as server:
         address = server.url("s.gpkg")

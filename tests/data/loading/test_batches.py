@@ -26,6 +26,7 @@ def test_chip_standard_shares_the_cache_of_bytes(store):
 
 
 def test_pages_of_images_are_given_back(store, monkeypatch):
+    # a limit of memory, small enough for a test
     monkeypatch.setattr(batches, "_READS", 4)
     chips = read(store)
     first = chips.image(0)

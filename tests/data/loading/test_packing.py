@@ -86,7 +86,9 @@ def test_two_processes_give_the_same_bytes(store, monkeypatch):
     (path,) = packed(store)
     first = path.read_bytes()
     path.unlink()
+    # a limit of speed, small enough for a test
     monkeypatch.setattr(packing, "_MIN_CHIPS_FOR_TWO_JOBS", 1)
+    # a limit of memory, small enough for a test
     monkeypatch.setattr(packing, "_CHUNK", 3)
     read(store)
     assert path.read_bytes() == first

@@ -323,6 +323,7 @@ def test_files_are_hashed_once(store, folder, monkeypatch, user_cache):
 def test_the_cache_of_pools_keeps_the_newest_files(
     store, folder, monkeypatch, user_cache
 ):
+    # a limit of the cache, small enough for a test
     monkeypatch.setattr(packing, "_KEPT_UNLABELED", 2)
     kept = []
     for number in range(4):
@@ -364,6 +365,7 @@ def test_two_processes_give_the_same_pool(store, folder, monkeypatch):
     for file in (store.root / ".cache").glob("contents-*.json"):
         file.unlink()
     write(folder / "24.png", pixels(24))
+    # a limit of speed, small enough for a test
     monkeypatch.setattr(pool, "_MIN_CHIPS_FOR_TWO_JOBS", 1)
     calls = []
     second = open_pool(

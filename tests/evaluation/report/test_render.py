@@ -27,6 +27,7 @@ def test_every_term_of_a_page_is_in_the_glossary():
     )
     calls = re.findall(r'term\("([^"]*)"(?:, "([^"]*)")?\)', templates)
     assert len(calls) > 10
+    # every entry that a template may name must be in the glossary
     names = [entry or render._ENTRIES.get(text, text) for text, entry in calls] + list(
         render._ENTRIES.values()
     )

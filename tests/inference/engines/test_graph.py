@@ -1,20 +1,14 @@
 """Engines and formats that hold a graph: the written file gives PyTorch's outputs."""
 
-import json
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-import onnx
-import openvino
 import pytest
-import torch
-from openvino import opset13 as ops
 
 from rsft.errors import RequestError
 from rsft.inference.engines.base import FORMATS, find_format
 from rsft.inference.engines.traceable import TraceableNetwork, trace_network
 from rsft.utils import dependencies
-from tests.helpers.messages import mentions
 from tests.helpers.tiny_bundles import CONTRACT, IMAGES, tiny_classifier
 
 pytestmark = pytest.mark.slow
@@ -71,49 +65,6 @@ def test_two_threads_may_call_at_once(written, name):
             np.testing.assert_allclose(prediction.logits, expected[0], atol=1e-5)
 
 
-def test_onnx_checker_accepts_the_file(written):
-    model = onnx.load(written[0] / "model.onnx")
-    onnx.checker.check_model(model, full_check=True)
-    assert [value.name for value in (*model.graph.input, *model.graph.output)] == [
-        "images",
-        "logits",
-        "features",
-    ]
-    assert (
-        json.loads({entry.key: entry.value for entry in model.metadata_props}["rsft"])
-        == METADATA
-    )
-
-
-def test_openvino_holds_input_size_and_metadata(written):
-    model = openvino.Core().read_model(written[0] / "model.xml")
-    assert str(model.input("images").partial_shape) == "[?,3,16,16]" and model.output(
-        "features"
-    )
-    assert json.loads(model.get_rt_info("rsft").astype(str)) == METADATA
-
-
-def test_openvino_in_bf16_is_half_as_large_and_near(written, tmp_path):
-    folder, expected, program = written
-    find_format("openvino").write_graph(
-        program, tmp_path, METADATA | {"precision": "bf16"}
-    )
-    error = (
-        (open_graph("openvino", tmp_path, "bf16").predict(IMAGES).logits - expected[0])
-        .abs()
-        .max()
-    )
-    assert 0 < error < 0.1
-    sizes = [(path / "model.bin").stat().st_size for path in (tmp_path, folder)]
-    assert 0.4 < sizes[0] / sizes[1] < 0.7
-
-
-def test_torch_export_holds_the_metadata(written):
-    files = {"rsft.json": ""}
-    torch.export.load(written[0] / "model.pt2", extra_files=files)
-    assert json.loads(files["rsft.json"]) == METADATA
-
-
 def test_a_missing_package_is_named_with_its_extra(monkeypatch):
     def missing(name):
         raise ImportError(f"No module named {name!r}")
@@ -125,37 +76,3 @@ def test_a_missing_package_is_named_with_its_extra(monkeypatch):
     }.items():
         with pytest.raises(RequestError, match=rf"pip install 'rsft\[{name}\]'"):
             find_format(name).require(package)
-
-
-def open_openvino(folder, images, features, axis=None):
-    """Open a graph whose first weight, the axis of a normalization, is overwritten in
-    the file."""
-    path = folder / "model.xml"
-    openvino.save_model(
-        openvino.Model([features, features], [images]), path, compress_to_fp16=False
-    )
-    if axis is not None:
-        content = path.with_suffix(".bin").read_bytes()
-        assert content.startswith(np.int64(3).tobytes())
-        path.with_suffix(".bin").write_bytes(np.int64(axis).tobytes() + content[8:])
-    return open_graph("openvino", folder)
-
-
-@pytest.mark.parametrize("axis", [-4, 3, -5, 4, 2**31, 3 + (8 << 56)])
-def test_openvino_refuses_axes_that_are_not_dimensions(tmp_path, axis):
-    images = ops.parameter([-1, 3, 8, 8], np.float32, name="images")
-    normalized = ops.mvn(images, np.array([3]), True, 1e-6, "inside_sqrt")
-    features = ops.reduce_mean(normalized, np.array([2, 3]), False)
-    if -4 <= axis <= 3:
-        graph = open_openvino(tmp_path, images, features, axis)
-        assert graph.infer(np.ones((2, 3, 8, 8), np.float32)).features.shape == (2, 3)
-    else:
-        with pytest.raises(ValueError, match="not a dimension"):
-            open_openvino(tmp_path, images, features, axis)
-
-
-def test_openvino_refuses_a_fixed_number_of_rows(tmp_path):
-    images = ops.parameter([-1, 3, 8, 8], np.float32, name="images")
-    rows = ops.reshape(images, np.array([15_360_000, 3, -1]), True)
-    with pytest.raises(ValueError, match=mentions("[15360000,3]")):
-        open_openvino(tmp_path, images, ops.reduce_mean(rows, np.array([2]), False))

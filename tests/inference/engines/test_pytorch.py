@@ -51,6 +51,7 @@ def test_a_fault_of_the_engine_is_not_taken_for_one_of_the_compiler(run, monkeyp
     def fail(bundle):
         raise TypeError("a fault of rsft")
 
+    # a fault that no real compiler has
     monkeypatch.setattr(pytorch, "_compile", fail)
     with pytest.raises(TypeError, match="a fault of rsft"):
         pytorch.TorchEngine().load(Bundle.load(run), COMPILED, "cpu")
@@ -61,6 +62,7 @@ def test_threads_of_the_pool_use_one_core_and_others_use_all():
     assert before == torch.get_num_threads()
     torch.set_num_threads(3)
     try:
+        # its threads are seen nowhere else
         with pytorch._make_single_core_pool() as pool, ThreadPoolExecutor(1) as later:
             assert (
                 list(pool.map(lambda _: torch.get_num_threads(), range(9))) == [1] * 9

@@ -27,11 +27,13 @@ def measured(monkeypatch):
     monkeypatch.setattr(OnnxEngine, "quantize", write_quantized)
     monkeypatch.setattr(OnnxEngine, "open_graph", lambda self, path, precision: None)
     monkeypatch.setattr(export.traceable, "trace_network", lambda *_: None)
+    # an accuracy that falls in one group, which no small network has
     monkeypatch.setattr(export, "_nodes", lambda program: [11])
     monkeypatch.setattr(export, "_block_of", lambda node: node)
     monkeypatch.setattr(
         export, "float_nodes", lambda program, first: tried.append(first)
     )
+    # its losses are those of the test
     monkeypatch.setattr(export, "_validate", lambda *_: (None, None))
     monkeypatch.setattr(export, "accuracy_changes", lambda *_: tables.pop(0))
     return tables, tried

@@ -80,6 +80,7 @@ def test_a_damaged_journal_begins_anew(tmp_path, caplog):
 def test_damage_during_the_job_stops_it(tmp_path):
     journal = BatchJournal(tmp_path / "j", "key")
     journal.record(0, BATCH)
+    # a checksum that is wrong: no public function writes one
     journal._database.create_function("crc", -1, lambda *_: 0, deterministic=True)
     with pytest.raises(RsftError, match=mentions("journal", "damaged")):
         journal.collect()

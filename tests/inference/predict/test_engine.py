@@ -4,7 +4,6 @@ Exported graphs come from other people: what they raise and return is checked.
 """
 
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +14,7 @@ import pytest
 
 from rsft.errors import RequestError, WeightsError
 from rsft.evaluation.evaluate import evaluate
-from rsft.inference.engines.base import EngineSpec, engine_threads, find_engine
+from rsft.inference.engines.base import EngineSpec, find_engine
 from rsft.inference.engines.export_metadata import export_folder
 from rsft.inference.engines.graph import GraphModel, graph_engine
 from rsft.inference.export.export import export_bundle
@@ -106,21 +105,6 @@ def test_an_export_that_cannot_be_used(tmp_path, text):
     (tmp_path / "model.onnx").write_bytes(b"no graph")
     with pytest.raises(error, match=words):
         load_exported_engine(bundle, tmp_path / "model.onnx")
-
-
-@pytest.mark.parametrize(
-    ("variable", "siblings", "threads"), [("3", "0", 3), ("", "0", 1), ("x", None, 2)]
-)
-def test_threads_without_pytorch(monkeypatch, tmp_path, variable, siblings, threads):
-    monkeypatch.delitem(sys.modules, "torch", raising=False)
-    monkeypatch.setenv("OMP_NUM_THREADS", variable)
-    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1})
-    monkeypatch.setattr(
-        "rsft.inference.engines.base._TOPOLOGY", str(tmp_path / "cpu{}")
-    )
-    for number in (0, 1) if siblings else ():
-        (tmp_path / f"cpu{number}").write_text(siblings)
-    assert engine_threads() == threads
 
 
 @pytest.fixture

@@ -91,6 +91,7 @@ def test_what_does_not_fit_on_a_sheet_of_excel_is_refused(tmp_path, monkeypatch)
         RequestError, match=mentions("32,768 letters", "32,767", "out.xlsx", ".gpkg")
     ):
         write_excel(out, table(None).assign(note="x" * 32_768))
+    # the limit of the format, small enough for a test
     monkeypatch.setattr("rsft.inference.writers.excel._ROWS", 2)
     with pytest.raises(RequestError, match=mentions("2 rows", "out.xlsx")):
         write_excel(out, table(None, None))

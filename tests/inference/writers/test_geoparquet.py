@@ -52,6 +52,7 @@ def test_geoparquet(tmp_path, crs):
 )
 @pytest.mark.parametrize("crs", ["EPSG:4326", "EPSG:32633", None])
 def test_geoparquet_conforms_to_its_specification(tmp_path, shapes, crs, monkeypatch):
+    # a limit of memory, small enough for a test
     monkeypatch.setattr(geoparquet, "_ROW_GROUP", 2)
     out = write(tmp_path / "out.parquet", *shapes, crs=crs)
     frame = geopandas.read_parquet(out)

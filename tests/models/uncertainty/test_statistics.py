@@ -264,6 +264,7 @@ def test_large_samples_are_near_the_exact_probability(monkeypatch, offset):
     values = rng.normal(size=900)
     others = rng.normal(offset, size=1000)
     exact = kolmogorov_smirnov(values, others)
+    # the approximation of many chips, for few
     monkeypatch.setattr(statistics, "_MAX_EXACT", 0)
     assert kolmogorov_smirnov(values, others) == pytest.approx(exact, rel=0.1, abs=1e-4)
     assert kolmogorov_smirnov(np.zeros(50), np.ones(60))[1] < 1e-12

@@ -423,6 +423,7 @@ def test_torch_computes_other_attention(case, monkeypatch):
     monkeypatch.setattr(
         F, "scaled_dot_product_attention", lambda *_, **options: calls.append(options)
     )
+    # the limit above which torch computes
     tokens = kernels_block._MAX_STORED_TOKENS + (case == "many tokens")
     q = torch.ones(
         1, 1, tokens, 2, dtype=torch.float32 if case == "float32" else torch.bfloat16

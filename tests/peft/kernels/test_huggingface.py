@@ -34,6 +34,7 @@ def test_outputs_and_gradients_equal_those_of_hugging_face_peft():
     assert len(learned) == 3 * 4 * 2
     expected_gradients = torch.autograd.grad(expected.square().sum(), learned)
 
+    # timm's own step between patches and blocks, which it does not export
     x = vit._pos_embed(vit.patch_embed(images))
     for index, block in enumerate(vit.blocks):
         layers = {name: block.get_submodule(path) for name, path in LAYERS.items()}

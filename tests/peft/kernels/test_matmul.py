@@ -13,7 +13,9 @@ from rsft.peft.kernels import matmul
 @pytest.mark.parametrize("is_intel", [False, True])
 @pytest.mark.parametrize("transposed", [False, True])
 def test_both_libraries_compute_a_linear_layer(is_intel, transposed, monkeypatch):
+    # a processor of another vendor
     monkeypatch.setattr(matmul, "_is_intel", lambda: is_intel)
+    # a processor of another vendor
     monkeypatch.setattr(matmul, "_ONEDNN_DTYPES", matmul._onednn_dtypes())
     torch.manual_seed(0)
     x = torch.randn(37, 48)
@@ -58,6 +60,7 @@ def test_the_vendor_on_systems_without_a_list_of_processors(
 
 
 def test_intel_leaves_float32_to_mkl(monkeypatch):
+    # a build of torch with all libraries
     monkeypatch.setattr(matmul, "_is_available", lambda backend: True)
     monkeypatch.setattr(matmul, "_is_intel", lambda: True)
     assert torch.float32 not in matmul._onednn_dtypes()

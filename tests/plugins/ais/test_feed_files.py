@@ -61,6 +61,7 @@ def test_containers(tmp_path, suffix):
 
 
 def test_chunks(tmp_path, monkeypatch):
+    # a limit of memory, small enough for a test
     monkeypatch.setattr(feed_files, "_CHUNK_BYTES", 4096)
     lines = [
         f"{219000000 + i},2026-03-14T12:00:00,57.0,{10 + i / 1e4}\n"

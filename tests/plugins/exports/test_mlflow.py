@@ -47,6 +47,8 @@ def test_mlflow_loads_the_folder(run, folder, chips, tmp_path):
         "ood_distance",
     ]
     assert list(predicted)[1:] == names
+    signature = pyfunc.load_model(str(folder)).metadata.signature
+    assert signature.outputs.input_names() == ["class", *names]
     np.testing.assert_allclose(
         predicted[names[1:]].to_numpy(),
         table[names[1:]].to_numpy(),

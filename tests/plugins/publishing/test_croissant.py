@@ -25,6 +25,8 @@ from rsft.data.chips.record import ChipRecord, StoreDescription
 from rsft.data.chips.store import AUDIT_FILE, PROVENANCE, SCHEMA, ChipStore
 from rsft.data.imagery.reader import IMAGE_SUFFIXES
 from rsft.errors import DataError, RequestError
+
+# every format of a store must have a media type
 from rsft.plugins.publishing.croissant import (
     _FORMATS,
     COLUMN_DESCRIPTIONS,

@@ -5,13 +5,11 @@ import hashlib
 import json
 import shutil
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
 pytest.importorskip("model_signing")
 
-from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from rsft.errors import RequestError, WeightsError
@@ -27,37 +25,7 @@ from rsft.plugins.signing.signature import (
     sign_bundle,
 )
 from tests.helpers.messages import mentions
-
-PEM = serialization.Encoding.PEM
-
-
-def write_keys(folder, key):
-    """Write the private and the public key as PEM files."""
-    folder.mkdir()
-    private = key.private_bytes(
-        PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    public = key.public_key().public_bytes(
-        PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
-    (folder / "key.pem").write_bytes(private), (folder / "key.pub").write_bytes(public)
-    return folder / "key.pem", folder / "key.pub"
-
-
-@pytest.fixture
-def keys(tmp_path):
-    return write_keys(tmp_path / "keys", ec.generate_private_key(ec.SECP256R1()))
-
-
-@pytest.fixture
-def bundle(run, tmp_path):
-    return shutil.copytree(run / "bundle", tmp_path / "bundle")
-
-
-@pytest.fixture
-def signed(bundle, keys):
-    assert sign_bundle(bundle, keys[0]) == bundle / SIGNATURE_FILE
-    return bundle
+from tests.plugins.signing.conftest import write_keys
 
 
 def test_a_signed_bundle_opens_as_before_and_keeps_its_signature_when_moved(
@@ -198,46 +166,3 @@ def test_a_damaged_bundle_is_not_signed(bundle, keys):
     with pytest.raises(WeightsError, match=mentions("weights.safetensors", "altered")):
         sign_bundle(bundle, keys[0])
     assert not (bundle / SIGNATURE_FILE).exists()
-
-
-def test_commands(rsft, signed, keys, tmp_path):
-    code, printed = rsft("bundle", "sign", signed, "--key", keys[0])
-    assert code == 0 and SIGNATURE_FILE in printed
-    words = ("bundle", "verify-signature", signed, "--key")
-    code, printed = rsft(*words, keys[1], "--json")
-    assert code == 0 and json.loads(printed) == [check_signature(signed, keys[1])]
-    code, printed = rsft(*words, keys[1])
-    assert code == 0 and "signed_at" in printed
-    other = write_keys(tmp_path / "other", ec.generate_private_key(ec.SECP256R1()))
-    code, printed = rsft(*words, other[1])
-    assert code == 1 and "signed with another key" in printed
-    tomorrow = f"{datetime.now(UTC) + timedelta(days=1):%Y-%m-%d}"
-    code, printed = rsft(*words, keys[1], "--not-before", tomorrow)
-    assert code == 1 and "it was signed at" in printed
-
-
-@pytest.mark.exhaustive
-def test_an_export_is_signed_and_verified(rsft, signed, keys):
-    """An export names the hash of its bundle, which anybody can write."""
-    rsft("export", signed, "--format", "onnx", "-o", "onnx")
-    words = ("bundle", "verify-signature", signed, "onnx", "--key", keys[1])
-    code, printed = rsft(*words)
-    assert code == 1 and "the folder is not signed" in printed
-    rsft("bundle", "sign", "onnx", "--key", keys[0])
-    code, printed = rsft(*words, "--json")
-    assert code == 0, printed
-    bundle, export = json.loads(printed)
-    assert (bundle["name"], export["folder"]) == (export["name"], "onnx")
-    metadata = json.loads(Path("onnx/export.json").read_text())
-    Path("onnx/model.onnx").write_bytes(Path("onnx/model.onnx").read_bytes() + b"\0")
-    metadata["files"]["model.onnx"] = hashlib.sha256(
-        Path("onnx/model.onnx").read_bytes()
-    ).hexdigest()
-    code, printed = rsft("bundle", "sign", "onnx", "--key", keys[0])
-    assert code == 1 and "altered" in printed
-    Path("onnx/export.json").write_text(json.dumps(metadata))
-    code, printed = rsft(*words)
-    assert (
-        code == 1
-        and "export.json was changed after signing; model.onnx was changed" in printed
-    )

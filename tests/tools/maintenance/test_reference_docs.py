@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 def test_the_pages_are_current():
     assert (DOCS / "recipes.md").read_text("utf-8") == recipe_page()
     assert (DOCS / "reference/plugins.md").read_text("utf-8") == plugin_page()
-    for name in ("engines.md", "data.md"):
+    for name in ("engines.md", "data.md", "sar-bands.md"):
         page = (DOCS / name).read_text("utf-8")
         assert page == fill_sections(page)
 
@@ -37,6 +37,7 @@ def test_the_pages_about_encoders_are_current():
         "engines.md",
         "data.md",
         "backbones.md",
+        "sar-bands.md",
         "predictions.md",
     }
     if json.dumps(listing_versions()) not in LISTING.read_text("utf-8"):

@@ -273,9 +273,11 @@ def test_foreign_chips_have_no_pseudo_label(sources, position):
 def test_the_distance_is_fitted_anew(sources):
     give = labeler(sources, foreign=0.1, epochs=40)
     fits = []
+    # the distance of other chips, without training for it
     give._fit_distance = lambda: (
         fits.append(1) or setattr(give, "distance", give.distance or ())
     )
+    # no chip is foreign
     give._is_foreign = lambda features: torch.zeros(len(features), dtype=torch.bool)
     for epoch in range(12):
         for index in range(2):
@@ -343,6 +345,7 @@ def test_the_augmentation_of_a_chip_does_not_depend_on_the_other_chips(sources):
         Augmentation("sar", 1, 8, strong=True),
     )
     numbers = np.arange(6)
+    # augmented chips, before the network sees them
     every = give._load(numbers, np.arange(6), 0, 0, strong=True)
     assert torch.equal(
         give._load(numbers, np.array([1, 4]), 0, 0, strong=True), every[[1, 4]]

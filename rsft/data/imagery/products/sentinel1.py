@@ -56,6 +56,14 @@ class Sentinel1(SensorProduct):
     It is found by its .SAFE folder, its manifest.safe, one of its measurements, or its
     zip archive.
 
+    Table:
+        product: Sentinel-1 GRD
+        units: amplitude, sigma0, gamma0, beta0
+        polarization from: the annotation
+        backscatter: (DN² - noise) / A²
+        driver: GTiff
+        source: ESA, ESA-EOPG-CSCOP-TN-0002
+
     Attributes:
         root: the .SAFE folder, or the zip archive.
         prefix: folder of the product in the archive, with a trailing slash or empty;

@@ -54,3 +54,14 @@ def test_renumbered_names_are_refused(tmp_path):
     write(tmp_path, "x/Ship_C01S01N0001.tiff", "x/Ship_C02S01N0002.tiff")
     with pytest.raises(ValueError, match="C01 to C02"):
         FUSARChips(tmp_path)
+
+
+def test_a_table_beside_no_chip_is_not_read(tmp_path):
+    write(tmp_path, "data/x/Ship_C01S01N0001.tiff")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/meta.csv").write_bytes(b"\xff\xfe no table")
+    (chip,) = FUSARChips(tmp_path).chips
+    assert NO_METADATA in chip.flags
+    (tmp_path / "data/meta.csv").write_bytes(b"\xff\xfe no table")
+    with pytest.raises(ValueError, match=r"meta\.csv"):
+        FUSARChips(tmp_path)

@@ -1,0 +1,92 @@
+"""Layers of a GIS as annotations: identities, types and layers."""
+
+import json
+from pathlib import Path
+
+import geopandas
+import pyarrow as pa
+import pytest
+import shapely
+
+from rsft.data.annotations.base import read_annotations
+from rsft.data.annotations.layers import convert_columns
+from rsft.errors import RequestError
+from tests.helpers.messages import mentions
+from tests.helpers.vector_layers import read_layer_here
+
+
+@pytest.fixture(autouse=True)
+def _layers_are_read_here(monkeypatch):
+    monkeypatch.setattr("rsft.data.imagery.vectors.run_limited", read_layer_here)
+
+
+def feature(x, properties=None, **members):
+    geometry = {"type": "Point", "coordinates": [x, 50]}
+    return {
+        "type": "Feature",
+        "geometry": geometry,
+        "properties": properties or {"class": "tug"},
+        **members,
+    }
+
+
+def write(path, *features):
+    content = {"type": "FeatureCollection", "features": features}
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_ids_of_geojson_stay_whatever_their_order(tmp_path):
+    path = write(
+        tmp_path / "a.geojson",
+        feature(3, id="z"),
+        feature(1, {"id": 8, "class": "cargo"}, id="a"),
+        feature(2, id="z"),
+    )
+    annotations = read_annotations(path)
+    assert annotations.table["at"].tolist() == ["z", "a", "z"]
+    assert [point.x for point in annotations.table.geometry] == [3, 1, 2]
+    assert annotations.table["class"].tolist() == ["tug", "cargo", "tug"]
+    assert "rsft row" not in annotations.table
+    whole = write(tmp_path / "b.geojson", feature(3, id=12), feature(1, id=4))
+    assert read_annotations(whole).table.index.tolist() == [12, 4]
+
+
+@pytest.mark.parametrize("member", [{"properties": [1]}, "text"])
+def test_damaged_features(tmp_path, member):
+    broken = {**feature(1), **member} if isinstance(member, dict) else member
+    path = write(tmp_path / "a.geojson", feature(1, id=1), broken)
+    with pytest.raises(RequestError, match=mentions("not objects", "export")):
+        read_annotations(path)
+
+
+def test_one_of_several_layers_must_be_named(tmp_path):
+    path = tmp_path / "a.gpkg"
+    for number, name in enumerate(("one", "two")):
+        table = geopandas.GeoDataFrame(
+            {"class": [name]}, geometry=[shapely.Point(number, 0)], crs="EPSG:32633"
+        )
+        table.to_file(path, layer=name)
+    with pytest.raises(RequestError, match=mentions("2 layers", "one, two", "--layer")):
+        read_annotations(path)
+    with pytest.raises(RequestError, match=mentions("no layer three", "one, two")):
+        read_annotations(path, layer="three")
+    annotations = read_annotations(path, layer="two")
+    assert annotations.table["class"].tolist() == ["two"]
+    assert "32633" in annotations.crs and annotations.table["at"].tolist() == [1]
+
+
+def test_types_that_outputs_can_store():
+    table = pa.table(
+        {
+            "number": [1, None],
+            "raw": pa.array([b"1", b"2"], pa.binary()),
+            "parts": [[1, 2], None],
+            "day": pa.array([3_600_000_000, None], pa.time64("us")),
+        }
+    )
+    columns, notes = convert_columns(Path("x/a.gpkg"), table)
+    values = {column.name: column.tolist() for column in columns}
+    assert values["number"][0] == 1 and values["parts"][0] == "[1, 2]"
+    assert values["day"][0] == "01:00:00" and "raw" not in values
+    assert notes == ["a.gpkg: binary attributes were left out: raw"]

@@ -1,0 +1,89 @@
+"""Graphs of OpenVINO: metadata, bfloat16, and files that it must not run."""
+
+import json
+
+import numpy as np
+import openvino
+import pytest
+from openvino import opset13 as ops
+
+from rsft.inference.engines.base import find_format
+from rsft.inference.engines.traceable import TraceableNetwork, trace_network
+from tests.helpers.messages import mentions
+from tests.helpers.tiny_bundles import CONTRACT, IMAGES, tiny_classifier
+
+pytestmark = pytest.mark.slow
+
+METADATA = {"classes": ["a", "b", "ç"], "precision": "fp32"}
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """A folder with a graph, the network's outputs, and the traced program."""
+    folder = tmp_path_factory.mktemp("graphs")
+    network = TraceableNetwork([tiny_classifier(1)])
+    program = trace_network(network, CONTRACT)
+    find_format("openvino").write_graph(program, folder, METADATA)
+    return folder, network(IMAGES), program
+
+
+def open_graph(name, folder, precision="fp32"):
+    graph_format = find_format(name)
+    return graph_format.open_graph(folder / graph_format.file_name, precision)
+
+
+def test_openvino_holds_input_size_and_metadata(written):
+    model = openvino.Core().read_model(written[0] / "model.xml")
+    assert str(model.input("images").partial_shape) == "[?,3,16,16]" and model.output(
+        "features"
+    )
+    assert json.loads(model.get_rt_info("rsft").astype(str)) == METADATA
+
+
+def test_openvino_in_bf16_is_half_as_large_and_near(written, tmp_path):
+    folder, expected, program = written
+    find_format("openvino").write_graph(
+        program, tmp_path, METADATA | {"precision": "bf16"}
+    )
+    error = (
+        (open_graph("openvino", tmp_path, "bf16").predict(IMAGES).logits - expected[0])
+        .abs()
+        .max()
+    )
+    assert 0 < error < 0.1
+    sizes = [(path / "model.bin").stat().st_size for path in (tmp_path, folder)]
+    assert 0.4 < sizes[0] / sizes[1] < 0.7
+
+
+def open_openvino(folder, images, features, axis=None):
+    """Open a graph whose first weight, the axis of a normalization, is overwritten in
+    the file."""
+    path = folder / "model.xml"
+    openvino.save_model(
+        openvino.Model([features, features], [images]), path, compress_to_fp16=False
+    )
+    if axis is not None:
+        content = path.with_suffix(".bin").read_bytes()
+        assert content.startswith(np.int64(3).tobytes())
+        path.with_suffix(".bin").write_bytes(np.int64(axis).tobytes() + content[8:])
+    return open_graph("openvino", folder)
+
+
+@pytest.mark.parametrize("axis", [-4, 3, -5, 4, 2**31, 3 + (8 << 56)])
+def test_openvino_refuses_axes_that_are_not_dimensions(tmp_path, axis):
+    images = ops.parameter([-1, 3, 8, 8], np.float32, name="images")
+    normalized = ops.mvn(images, np.array([3]), True, 1e-6, "inside_sqrt")
+    features = ops.reduce_mean(normalized, np.array([2, 3]), False)
+    if -4 <= axis <= 3:
+        graph = open_openvino(tmp_path, images, features, axis)
+        assert graph.infer(np.ones((2, 3, 8, 8), np.float32)).features.shape == (2, 3)
+    else:
+        with pytest.raises(ValueError, match="not a dimension"):
+            open_openvino(tmp_path, images, features, axis)
+
+
+def test_openvino_refuses_a_fixed_number_of_rows(tmp_path):
+    images = ops.parameter([-1, 3, 8, 8], np.float32, name="images")
+    rows = ops.reshape(images, np.array([15_360_000, 3, -1]), True)
+    with pytest.raises(ValueError, match=mentions("[15360000,3]")):
+        open_openvino(tmp_path, images, ops.reduce_mean(rows, np.array([2]), False))
