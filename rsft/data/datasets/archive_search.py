@@ -139,20 +139,27 @@ def locate_sources(
 
 def _search(root: Path, sources: Sources, allow_partial: bool) -> Sources:
     """Return the path of each data set; None for a missing one."""
-    located = {}
-    missing = []
+    candidates = {}
     notes = []
     for archive, path in sources.items():
         if path is None:
             search = _Search(archive, root.resolve())
-            path = search.find()
+            candidates[archive] = search.find_all()
             notes += search.notes
-            if path is None:
-                missing.append(archive)
-        located[archive] = path
+        else:
+            candidates[archive] = [path]
+    missing = [archive for archive, paths in candidates.items() if not paths]
     if missing and (len(missing) == len(sources) or not allow_partial):
         raise _explain_missing(missing, root, notes, len(sources) > 1)
-    return located
+    for archive, paths in candidates.items():
+        if len(paths) > 1:
+            example = format_example([archive], root, paths[:1])
+            raise RequestError(
+                f"{archive.name}: {len(paths)} folders or archives contain it",
+                ", ".join(map(str, paths)),
+                f"name the one to read, such as {example}",
+            )
+    return {archive: next(iter(paths), None) for archive, paths in candidates.items()}
 
 
 def _choose_root(command: str, root: Path, paths: Sequence[Path]) -> Path:
@@ -235,28 +242,20 @@ class _Search:
     root: Path
     notes: list[str] = field(default_factory=list)
 
-    def find(self) -> Path | None:
-        """Return the folder or archive of the data set; None without one.
+    def find_all(self) -> list[Path]:
+        """Return the folders and archives of the data set.
 
-        One with its name comes before folders with any name. An archive whose files
+        Those with its name come before folders with any name. An archive whose files
         exist beside it is left out.
 
         Raises:
-            RequestError: the fence hides a folder with the name of the data set, or
-                there are several.
+            RequestError: the fence hides a folder with the name of the data set.
         """
         paths = self._find_in_places(self._find_by_name)
         paths = paths or self._find_in_places(self._find_by_content)
         if len(paths) > 1:
-            paths = [path for path in paths if path.is_dir() or not is_extracted(path)]
-        if len(paths) > 1:
-            example = format_example([self.archive], self.root, paths[:1])
-            raise RequestError(
-                f"{self.archive.name}: {len(paths)} folders or archives contain it",
-                ", ".join(map(str, paths)),
-                f"name the one to read, such as {example}",
-            )
-        return paths[0] if paths else None
+            return [path for path in paths if path.is_dir() or not is_extracted(path)]
+        return paths
 
     def _find_in_places(self, find: Callable[[Path], Iterator[Path]]) -> list[Path]:
         candidates = dict[Path, Path]()
