@@ -207,36 +207,15 @@ def correction_recipe(bundle: Path, overrides: Sequence[str] = ()) -> Recipe:
     folder, _ = open_intact_index(bundle)
     path = folder / RECIPE_FILE
     recipe = load_recipe(path)
-    foreign = find_foreign_keys(recipe, folder)
-    given = {override.partition("=")[0] for override in overrides}
-    if "data.root" in foreign.keys() - given:
-        raise RequestError(
-            "the recipe of a bundle outside of its run does not choose the chip store",
-            folder,
-            "name it: data.root=STORE (the bundle was trained on"
-            f" {foreign['data.root']})",
-        )
-    ignored = [key for key in foreign if key not in given]
-    if ignored:
-        _log.warning(
-            "%s: its recipe does not decide %s; to take these values, add them to the"
-            " command",
-            folder,
-            " ".join(f"{key}={to_yaml(foreign[key])}" for key in ignored),
-        )
-    # a key of `track` alone may be a fault: without a tracker it has no effect
-    values: dict[str, Any] = {"train.start_bundle": str(folder), "track": {}}
-    for key in foreign:
-        if key != "data.root" and not key.startswith("track."):
-            values[key] = default_value(key)
-    if "data.unlabeled" in foreign:
-        values["semi"] = None
-    if not recipe.train.start_bundle:
-        values["train.lr"] = recipe.train.lr * CORRECTION_LR
-        if recipe.train.head_lr is not None:
-            values["train.head_lr"] = recipe.train.head_lr * CORRECTION_LR
+    values = _replace_foreign_keys(recipe, folder, overrides)
+    values["train.start_bundle"] = str(folder)
+    train = recipe.train
+    if not train.start_bundle:
+        values["train.lr"] = train.lr * CORRECTION_LR
+        if train.head_lr is not None:
+            values["train.head_lr"] = train.head_lr * CORRECTION_LR
         values |= CORRECTION_KEYS
-    if recipe.train.precision != "fp32":
+    if train.precision != "fp32":
         # the machine of the correction may be another one
         values["train.precision"] = "auto"
     recipe = _load_with(path, values, overrides)
@@ -246,6 +225,41 @@ def correction_recipe(bundle: Path, overrides: Sequence[str] = ()) -> Recipe:
         values["train.until_added_right"] = False
         recipe = _load_with(path, values, overrides)
     return recipe
+
+
+def _replace_foreign_keys(
+    recipe: Recipe, folder: Path, overrides: Sequence[str]
+) -> dict[str, Any]:
+    """Return the defaults of those keys of a bundle's recipe that do not act.
+
+    Raises:
+        RequestError: neither the overrides nor the folder of a run name the chip store.
+    """
+    foreign = find_foreign_keys(recipe, folder)
+    given = {override.partition("=")[0] for override in overrides}
+    ignored = [key for key in foreign if key not in given]
+    if "data.root" in ignored:
+        raise RequestError(
+            "the recipe of a bundle outside of its run does not choose the chip store",
+            folder,
+            "name it: data.root=STORE (the bundle was trained on"
+            f" {foreign['data.root']})",
+        )
+    if ignored:
+        _log.warning(
+            "%s: its recipe does not decide %s; to take these values, add them to the"
+            " command",
+            folder,
+            " ".join(f"{key}={to_yaml(foreign[key])}" for key in ignored),
+        )
+    # a key of `track` alone may be a fault: without a tracker it has no effect
+    values: dict[str, Any] = {"track": {}}
+    for key in foreign:
+        if key != "data.root" and not key.startswith("track."):
+            values[key] = default_value(key)
+    if "data.unlabeled" in foreign:
+        values["semi"] = None
+    return values
 
 
 def _load_with(path: Path, values: dict[str, Any], overrides: Sequence[str]) -> Recipe:
