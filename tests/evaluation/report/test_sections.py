@@ -58,7 +58,7 @@ def test_shares_of_pseudo_labels(run):
     table = pd.DataFrame(rows, columns=names).assign(epoch=[0, 1])
     table.to_csv(run / "pseudo_labels.csv", index=False)
     page = page_of(run).sections["training"]
-    assert "pseudo-label ends at 50 %" in page and "foreign ends at 16.7 %" in page
+    assert "pseudo-label ends at 50.0%" in page and "foreign ends at 16.7%" in page
     assert f"{read_metrics(run)['classes'][0]} 50.0 %" in page
     table.assign(class_0="text").to_csv(run / "pseudo_labels.csv", index=False)
     page = page_of(run).sections["training"]
