@@ -13,6 +13,7 @@ import yaml
 
 from rsft.data.imagery.bands import POLARIZATIONS
 from rsft.errors import RequestError, RsftError
+from rsft.inference.engines.base import first_line
 from rsft.models.bundle.bundle import (
     INDEX_FILE,
     SIGNATURE_FILES,
@@ -120,43 +121,32 @@ def front_matter(source: BundleSource) -> dict[str, Any]:
     for measurement in source.measurements:
         data = measurement.data or "unknown"
         slug = re.sub(r"[^a-z0-9]+", "-", data.lower()).strip("-") or "unknown"
-        metrics = [
-            {
-                "type": "accuracy" if measure == "micro" else "recall",
-                "value": round(interval.value, 4),
-                "name": MEASURES[measure],
-            }
-            for measure, interval in measurement.accuracies.items()
-        ]
-        dataset = {"type": slug, "name": data, "split": measurement.split}
+        metrics = []
+        for measure, interval in measurement.accuracies.items():
+            kind = "accuracy" if measure == "micro" else "recall"
+            value = round(interval.value, 4)
+            metrics.append({"type": kind, "value": value, "name": MEASURES[measure]})
         results.append(
             {
                 "task": {"type": "image-classification"},
-                "dataset": dataset,
+                "dataset": {"type": slug, "name": data, "split": measurement.split},
                 "metrics": metrics,
             }
         )
-    return {
+    tags = ["rsft", "remote-sensing", bundle.recipe.peft.method]
+    if is_radar:
+        tags.append("sar")
+    front: dict[str, Any] = {
         "license": (spdx_license(bundle.licenses) or UNKNOWN).lower(),
         "library_name": "rsft",
         "pipeline_tag": "image-classification",
-        "tags": [
-            "rsft",
-            "remote-sensing",
-            bundle.recipe.peft.method,
-            *(["sar"] if is_radar else []),
-        ],
-        **(
-            {"base_model": repository, "base_model_relation": "adapter"}
-            if repository
-            else {}
-        ),
-        **(
-            {"model-index": [{"name": bundle.recipe.name, "results": results}]}
-            if results
-            else {}
-        ),
+        "tags": tags,
     }
+    if repository:
+        front |= {"base_model": repository, "base_model_relation": "adapter"}
+    if results:
+        front["model-index"] = [{"name": bundle.recipe.name, "results": results}]
+    return front
 
 
 def write_hub_folder(
@@ -272,13 +262,10 @@ def upload_hub_folder(folder: Path, repository: str, *, public: bool = False) ->
         raise
     # the library raises errors of its own and of its HTTP client
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise RequestError(
-            f"the upload failed: {reason}",
+            f"the upload failed: {first_line(error)}",
             repository,
-            (
-                "log in with `hf auth login`, and check the name of the repository and"
-                " the network"
-            ),
+            "log in with `hf auth login`, and check the name of the repository and the"
+            " network",
         ) from error
     return str(getattr(commit, "commit_url", commit))
