@@ -533,10 +533,10 @@ def run(
     """
     for name, folder in checkouts.items():
         require_checkout(name, folder)
-    with tempfile.TemporaryDirectory() as folder:
-        write_inputs(Path(folder))
+    with tempfile.TemporaryDirectory() as temporary:
+        write_inputs(Path(temporary))
         for row in rows:
-            task = task_of(Path(folder), row)
+            task = task_of(Path(temporary), row)
             theirs = train_by_authors(checkouts[row.code], "cpu", task)
             yield row, compare(train_with_rsft(task), theirs)
 

@@ -320,7 +320,8 @@ def write_whole_export(
         export_format.write_graph(program, temporary, metadata)
         path = temporary / export_format.file_name
         computed = export_format.run_pipeline(path, pixels)
-        expected = _predict_pixels(bundle, pixels, unit)
+        predicted = _predict_pixels(bundle, pixels, unit)
+        expected = [values.astype(np.float32) for values in predicted]
         # without distances, the probabilities are compared twice
         metadata["checked"] = check_export_outputs(
             ClassifierOutputs(computed[0], computed[-1]),

@@ -135,7 +135,7 @@ def _load_directly(
     def infer(images: NDArray[np.float32]) -> ClassifierOutputs:
         size = loaded.batch_size or len(images)
         outputs = []
-        for batch in torch.from_numpy(images).split(size):
+        for batch in torch.split(torch.from_numpy(images), size):
             tensors = model.predict(batch.to(loaded.device))
             outputs.append([tensor.float().cpu().numpy() for tensor in tensors])
         return ClassifierOutputs(*map(np.concatenate, zip(*outputs, strict=True)))
