@@ -138,10 +138,11 @@ def summarize_accuracy(
             f"outputs of shape {outputs.shape} for {len(labels)} labels and {n_classes}"
             " classes"
         )
-    is_probability = outputs.ndim == 2
-    if is_probability and not np.allclose(outputs.sum(axis=1), 1, atol=1e-2):
-        raise ValueError("probabilities must be numbers whose rows sum to 1")
-    predictions = outputs.argmax(axis=1) if is_probability else outputs
+    predictions = outputs
+    if outputs.ndim == 2:
+        if not np.allclose(outputs.sum(axis=1), 1, atol=1e-2):
+            raise ValueError("probabilities must be numbers whose rows sum to 1")
+        predictions = outputs.argmax(axis=1)
     confusion = confusion_matrix(labels, predictions, n_classes)
     truth = confusion.sum(axis=1)
     predicted = confusion.sum(axis=0)
@@ -155,7 +156,7 @@ def summarize_accuracy(
     recall = _ratio(hits, truth)
     scores: dict[str, Any] = {"ece": None}
     scores |= {name: intervals.get(name) for name in ("avg", *GROUPS)}
-    if is_probability:
+    if outputs.ndim == 2:
         scores |= _probability_scores(outputs, labels, rng, resamples)
     return AccuracySummary(
         micro=intervals["micro"],

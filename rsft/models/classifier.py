@@ -4,7 +4,7 @@ Also averages of classifiers, and their outputs.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar, cast
 
@@ -16,7 +16,6 @@ from torch.nn import functional as F
 from rsft.backbones import Backbone, fit_inputs, load_backbone
 from rsft.data.imagery.contract import Contract
 from rsft.data.imagery.units import DIGITAL_UNITS
-from rsft.data.loading.batches import UnaugmentedLoader
 from rsft.errors import RequestError, WeightsError
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.outputs import (
@@ -157,8 +156,9 @@ class Classifier(nn.Module):
         self.adapted = adapted
         self.head = head
         self.pool = pool
-        blocks = head.blocks if isinstance(head, HeadAverage) else ()
-        adapted.output_blocks = tuple(map(int, blocks))
+        adapted.output_blocks = ()
+        if isinstance(head, HeadAverage):
+            adapted.output_blocks = tuple(map(int, head.blocks))
 
     def features(self, x: Tensor) -> Tensor:
         """Return pooled features (B, D).
@@ -414,9 +414,18 @@ def tta_warning(recipe: Recipe, units: Iterable[str]) -> str:
     )
 
 
+class CountedBatches(Protocol):
+    """Batches of inputs (B, P, S, S) and labels (B,), and the number of all chips."""
+
+    count: int
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the batches."""
+
+
 def collect_outputs(
     classifier: SupportsPredict,
-    batches: UnaugmentedLoader,
+    batches: CountedBatches,
     progress: Progress | None = None,
     task: str = "classifying",
 ) -> ClassifierOutputs:
@@ -448,7 +457,7 @@ def collect_outputs(
 
 def join_rows(
     compute: Callable[[Tensor], Sequence[Tensor]],
-    batches: UnaugmentedLoader,
+    batches: CountedBatches,
     progress: Progress | None,
     task: str,
 ) -> list[Tensor]:

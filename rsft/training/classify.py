@@ -12,8 +12,8 @@ from rsft.models.classifier import (
     load_classifier,
     with_tta,
 )
-from rsft.models.output_cache import load_or_collect_outputs
 from rsft.models.outputs import ClassifierOutputs
+from rsft.training.output_cache import load_or_collect_outputs
 from rsft.types import Indices, Progress
 
 

@@ -28,13 +28,13 @@ from rsft.models.classifier import (
     move_network,
     with_tta,
 )
-from rsft.models.output_cache import load_or_compute
 from rsft.models.uncertainty.statistics import log_softmax
 from rsft.recipe.library import SMALL_NETWORK_RECIPE, find_recipe
 from rsft.recipe.load import load_recipe
 from rsft.recipe.schema import BackboneSection, Recipe
 from rsft.training.assembly import make_learner
 from rsft.training.fit import train_epoch
+from rsft.training.output_cache import load_or_compute
 from rsft.training.processes import launch_processes, without_others
 from rsft.training.runs.reader import hash_manifest
 from rsft.training.setup import (

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from rsft.data.chips.store import ChipStore
-from rsft.models import output_cache
 from rsft.models.bundle.bundle import Bundle
+from rsft.training import output_cache
 from rsft.training.classify import classify_chips
 
 pytestmark = pytest.mark.slow

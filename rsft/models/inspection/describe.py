@@ -46,19 +46,15 @@ def find_modulator(bundle: Bundle) -> Modulator | None:
     from rsft.peft import Modulator
 
     tensors = bundle.members[0]
-    sites = {
-        Site(int(match[1]), match[2])
-        for match in filter(None, map(_SITE.match, tensors))
-    }
-    if is_listed(bundle.recipe.backbone.name) and len(sites) == len(
-        tensors.get("gamma", ())
-    ):
-        ordered = sorted(
-            sites, key=lambda site: (site.block, POSITIONS.index(site.position))
-        )
-        if ordered:
-            return Modulator(ordered)
+    if "gamma" not in tensors:
         return None
+    matches = filter(None, map(_SITE.match, tensors))
+    sites = {Site(int(match[1]), match[2]) for match in matches}
+    is_complete = len(sites) == len(tensors["gamma"])
+    if is_complete and is_listed(bundle.recipe.backbone.name):
+        return Modulator(
+            sorted(sites, key=lambda site: (site.block, POSITIONS.index(site.position)))
+        )
     from rsft.models.inspection.verify import build_meta_classifier
 
     return build_meta_classifier(bundle).adapted.modulator
@@ -86,7 +82,7 @@ def describe_bundle(folder: Path) -> dict[str, Any]:
         "folder": str(bundle_dir),
         "bytes": sum(path.stat().st_size for path in bundle_dir.iterdir()),
         "ignored": find_foreign_keys(bundle.recipe, bundle_dir),
-        "scales": None if modulator is None else mean_scales(bundle, modulator),
+        "scales": modulator and mean_scales(bundle, modulator),
     }
 
 

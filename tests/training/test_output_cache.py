@@ -10,7 +10,7 @@ from rsft.data.chips.store import ChipStore
 from rsft.data.loading.batches import ChipImages
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.classifier import collect_outputs, load_classifier
-from rsft.models.output_cache import MAX_FILES, load_or_collect_outputs
+from rsft.training.output_cache import MAX_FILES, load_or_collect_outputs
 from tests.helpers.tiny_bundles import perturbed_copy
 
 
@@ -25,7 +25,7 @@ def chips(root, run):
 def count(monkeypatch):
     calls = []
     monkeypatch.setattr(
-        "rsft.models.output_cache.collect_outputs",
+        "rsft.training.output_cache.collect_outputs",
         lambda *arguments: calls.append(1) or collect_outputs(*arguments),
     )
     return calls
