@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from rsft.errors import Interrupted
-from rsft.study.outcomes import Epoch, read_trial_epochs
+from rsft.study.outcomes import read_trial_epochs
 from rsft.training.listeners import RunListener
+from rsft.training.runs.reader import Epoch
 
 REDUCTION = 4
 """One of so many trials goes on."""

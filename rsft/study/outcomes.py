@@ -5,8 +5,6 @@ These files alone decide which trials have ended.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from collections.abc import Iterable, Mapping
@@ -17,13 +15,15 @@ from typing import Any, Literal
 from rsft.study.trials import Trial
 from rsft.training.runs.reader import (
     METRICS_FILE,
+    Epoch,
     RunInfo,
     find_runs,
     hash_data,
     read_data_hash,
+    read_epochs,
 )
 from rsft.utils.atomic_files import write_text
-from rsft.utils.untrusted.documents import load_json, read_regular_text
+from rsft.utils.untrusted.documents import load_json
 
 TRIALS = "trials"
 """Folder of all trials."""
@@ -135,19 +135,6 @@ def _read_metrics(run: Path) -> dict[str, float]:
             if method.get(name):
                 metrics[name] = method[name]["value"]
     return {name: value for name, value in metrics.items() if math.isfinite(value)}
-
-
-Epoch = dict[str, float]
-"""A row of metrics.csv, without the columns that it leaves empty."""
-
-
-def read_epochs(run: Path) -> list[Epoch]:
-    """Return the finished epochs of a run."""
-    text = read_regular_text(run / METRICS_FILE)
-    epochs = []
-    for row in csv.DictReader(io.StringIO(text)):
-        epochs.append({name: float(value) for name, value in row.items() if value})
-    return epochs
 
 
 def read_trial_epochs(folder: Path) -> list[Epoch]:

@@ -6,12 +6,12 @@ from rsft.study.outcomes import (
     TrialOutcome,
     describe_keys,
     format_measure,
-    read_epochs,
     read_outcome,
     read_outcomes,
     read_trial_epochs,
 )
 from rsft.study.trials import list_trials
+from rsft.training.runs.reader import read_epochs
 
 
 @pytest.mark.parametrize(

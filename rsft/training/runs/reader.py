@@ -430,6 +430,19 @@ def is_running(folder: Path) -> bool:
         return False
 
 
+Epoch = dict[str, float]
+"""A row of metrics.csv, without the columns that it leaves empty."""
+
+
+def read_epochs(run: Path) -> list[Epoch]:
+    """Return the finished epochs of a run."""
+    text = read_regular_text(run / METRICS_FILE)
+    epochs = []
+    for row in csv.DictReader(io.StringIO(text)):
+        epochs.append({name: float(value) for name, value in row.items() if value})
+    return epochs
+
+
 def _is_run(path: Path) -> bool:
     return path.is_dir() and (path.name.isdecimal() or (path / METADATA_FILE).is_file())
 
@@ -447,14 +460,12 @@ def _read_accuracy(folder: Path) -> tuple[dict[str, float], int]:
             if run_measures.get(name)
         }
         return accuracy, int((evaluation.get("leaks") or {}).get("chips", 0))
-    with suppress(OSError, ValueError, KeyError, csv.Error):
-        for row in reversed(
-            list(csv.DictReader(io.StringIO(read_regular_text(folder / METRICS_FILE))))
-        ):
+    with suppress(OSError, ValueError, TypeError, csv.Error):
+        for epoch in reversed(read_epochs(folder)):
             accuracy = {
-                name: float(row[f"val_{name}"])
+                name: epoch[f"val_{name}"]
                 for name in RUN_MEASURES
-                if row.get(f"val_{name}")
+                if f"val_{name}" in epoch
             }
             if accuracy:
                 return accuracy, 0
