@@ -460,3 +460,27 @@ def test_a_hidden_file_is_explained(tmp_path, monkeypatch):
 def test_a_kernel_without_landlock_limits_nothing(monkeypatch):
     monkeypatch.setattr("rsft.utils.fence.sys.platform", "darwin")
     assert fence_version() == 0 and not enter_fence([], [], connects=False)
+
+
+THREADS = """
+import threading
+from rsft.cli.fence import close_fence
+from rsft.errors import RequestError
+
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+try:
+    close_fence("x", {})
+except RequestError as error:
+    print(error.message, error.hint)
+"""
+
+
+def test_one_other_thread_is_enough_to_stay_outside():
+    result = subprocess.run(
+        [sys.executable, "-c", THREADS],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "RSFT_FENCE": "on"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "cannot be closed" in result.stdout and "RSFT_FENCE=off" in result.stdout

@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from rsft.cli.finetune_plan import NewRun, plan_run
+from rsft.cli.finetune_steps import FinetuneRequest
+
 PROBE = """\
 name: {name}
 data: {{size: 32, augment: none}}
@@ -120,3 +123,19 @@ def test_a_folder_with_the_name_of_a_recipe(rsft):
     Path("quickstart").mkdir()
     code, printed = rsft("finetune", "quickstart", "data.root=nowhere")
     assert code == 2 and "nowhere" in printed and "prepare folder" not in printed
+
+
+@pytest.mark.parametrize("key", ["data.root={root}", "data={{root: {root}, size: 32}}"])
+def test_a_chip_store_that_an_override_names_is_taken(
+    recipe_file, root, monkeypatch, key
+):
+    def refuse(*arguments):
+        raise AssertionError("another store was looked for")
+
+    monkeypatch.setattr("rsft.training.store_lookup.find_chip_store", refuse)
+    request = FinetuneRequest(str(recipe_file), [key.format(root=root)])
+    plan = plan_run(request)
+    assert isinstance(plan, NewRun) and plan.recipe.data.root == str(root)
+    assert plan.source == recipe_file and not plan.entries
+    with pytest.raises(AssertionError, match="looked for"):
+        plan_run(FinetuneRequest(str(recipe_file), ["train.epochs=1"]))

@@ -32,6 +32,12 @@ def test_contrast_of_boxes():
     assert abs(measure_contrast(image, [corners(300, 300, 340, 308)])) < 0.1  # outside
 
 
+def test_boxes_larger_than_the_image_are_cut_to_half_of_it():
+    image = sea()
+    image[40:56, 40:56] = 250
+    assert measure_contrast(image, [corners(-20, -20, 116, 116)]) > 0.9
+
+
 def test_noise_and_constant_images_show_nothing():
     for image in (sea(), np.full((96, 96), 9, np.uint8), sea(1, (5, 7))):
         assert measure_contrast(image, [corners(1, 1, 41, 9)]) is None

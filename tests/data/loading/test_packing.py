@@ -133,3 +133,9 @@ def test_unit_that_cannot_be_converted_is_an_error(store):
             store,
             CONTRACT.model_copy(update={"units": {"sigma0": (Stretch(high=1),) * 3}}),
         )
+
+
+def test_chips_without_a_manifest_share_a_folder_of_the_user(tmp_path, monkeypatch):
+    monkeypatch.setattr(packing, "user_cache_path", lambda name: tmp_path / name)
+    expected = tmp_path / "rsft/unlabeled"
+    assert packing.cache_folder(tmp_path / "chips") == expected and expected.is_dir()

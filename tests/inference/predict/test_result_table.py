@@ -71,7 +71,7 @@ def test_attributes_of_positions_stand_before_the_geometry(tmp_path):
         }
     )
     result = BatchResult(rows, [], Counter())
-    journal = SimpleNamespace(results=lambda name: [result])
+    journal = SimpleNamespace(collect=lambda: result)
     table, rejected, notes = collect_results(journal, plan, toy_bundle())
     assert table["mmsi"].tolist() == [2, 1] and table["at_class"].tolist() == ["y", "x"]
     assert list(table)[-1] == "geometry" and rejected == [("p.csv", 1, "no")]

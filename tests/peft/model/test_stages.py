@@ -12,6 +12,7 @@ from rsft.peft import (
     LoRA,
     attach,
 )
+from rsft.peft.model.stages import ViTStages
 from tests.helpers.peft_models import (
     NETWORKS,
     method_id,
@@ -55,3 +56,10 @@ def test_a_network_without_stages(images):
     assert torch.allclose(
         torch.autograd.grad(loss, adapted.gamma)[0], expected[0], atol=1e-5
     )
+
+
+def test_a_name_of_a_block_is_its_stage():
+    stages = ViTStages(tiny_vit(depth=3))
+    assert stages.depth == 3
+    assert [stages.stage_of(f"blocks.{n}.attn.qkv") for n in range(3)] == [0, 1, 2]
+    assert stages.stage_of("norm.weight") == 3

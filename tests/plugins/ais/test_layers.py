@@ -87,6 +87,10 @@ def test_layers(traffic, tmp_path):
     for name, style in styles.items():
         root = ElementTree.fromstring(style.partition("\n")[2])
         assert root.find("renderer-v2/categories") is not None, name
+        kinds = {
+            symbol.get("type") for symbol in root.findall("renderer-v2/symbols/symbol")
+        }
+        assert kinds == {"line" if name == "shift" else "marker"}
     assert {"cargo", "tanker", "fishing"} <= {
         x.get("label")
         for x in ElementTree.fromstring(styles["matched"].partition("\n")[2]).iter(
