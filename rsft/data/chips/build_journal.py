@@ -182,9 +182,9 @@ class BuildJournal(Journal):
         """Return whether the chip of a row is on the disk as it was written."""
         if row is None:
             return False
-        chip = json.loads(row)
+        chip: ManifestRow = json.loads(row)
         file = self.store / chip["path"]
-        return file.is_file() and sha256(file) == chip["sha256"]
+        return file.is_file() and sha256(file) == str(chip["sha256"])
 
 
 def _to_json(value: Any) -> Any:

@@ -495,7 +495,7 @@ def read_manifest_parts(
     """Yield the manifest in parts, whose index counts all rows; see `read_manifest`."""
     try:
         for part in read_parquet_parts(root / MANIFEST):
-            for row, path in part["path"].items():
+            for row, path in zip(part.index.tolist(), part["path"], strict=True):
                 try:
                     check_chip_path(path)
                 except ValueError as error:
@@ -704,17 +704,18 @@ def summarize_pixels(
         DataError: a chip cannot be read; the message names it.
     """
     rows = []
-    for done, chip in enumerate(table[["path", "unit"]].itertuples(index=False), 1):
-        pixels = read_chip(root / chip.path)
+    chips = zip(table["path"], table["unit"], strict=True)
+    for done, (path, unit) in enumerate(chips, 1):
+        pixels = read_chip(root / path)
         row = {
-            "kind": " ".join(dict.fromkeys((chip.unit, str(pixels.dtype)))),
+            "kind": " ".join(dict.fromkeys((unit, str(pixels.dtype)))),
             "shortest": min(pixels.shape[:2]),
             "longest": max(pixels.shape[:2]),
             "lowest": pixels.min().item(),
             "highest": pixels.max().item(),
             "total": pixels.sum(dtype=np.float64),
             "pixels": pixels.size,
-            "bytes": (root / chip.path).stat().st_size,
+            "bytes": (root / path).stat().st_size,
         }
         rows.append(row)
         if progress is not None:
