@@ -360,7 +360,8 @@ class _Addition:
         self.result.unchanged += not changed
         held_out = 0
         for row in changed:
-            previous, name, split = self.manifest.loc[row, ["class", "name", "split"]]
+            cells = self.manifest.loc[row, ["class", "name", "split"]]
+            previous, name, split = map(str, cells)
             self.result.relabeled[previous, record.label] += 1
             held_out += split != "train"
             renamed = self._rename(replace(record, split=split, name=name), digest)

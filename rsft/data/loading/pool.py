@@ -109,17 +109,18 @@ def open_pool(
     described = _read_table(source, progress)
     table = described[described["fault"] == ""].reset_index(drop=True)
     expected = ",".join(store.bands)
-    for chip in table.itertuples():
-        path = root / str(chip.path)
-        if chip.bands != expected:
+    columns = [table[name] for name in ("path", "bands", "spacing_m")]
+    for name, bands, spacing in zip(*columns, strict=True):
+        path = root / name
+        if bands != expected:
             raise DataError(
-                f"bands {chip.bands}, but the data set has {expected}",
+                f"bands {bands}, but the data set has {expected}",
                 path,
                 "prepare the chips with the bands of the data set",
             )
-        if pd.notna(chip.spacing_m):
+        if pd.notna(spacing):
             try:
-                contract.check_spacing([float(chip.spacing_m)])
+                contract.check_spacing([float(spacing)])
             except DataError as error:
                 raise DataError(
                     error.message, path, "give chips of this spacing"
