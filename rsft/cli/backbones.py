@@ -61,7 +61,7 @@ def backbones_ls(word: WordArgument = "", as_json: bool = False) -> None:
             rows.append(asdict(x) | state)
         typer.echo(json.dumps(rows, indent=2))
         return
-    lines = []
+    lines: list[tuple[str | Text, ...]] = []
     for row in rows:
         license_text = describe_license(row["license"], row["restrictions"])
         bands = f"{_summarize_names(row['bands'])} in {row['unit']}"
@@ -172,7 +172,7 @@ def weights_ls(word: WordArgument = "", as_json: bool = False) -> None:
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
         return
-    lines = []
+    lines: list[tuple[str | Text, ...]] = []
     for row in rows:
         size = f"{row['bytes'] / 1e6:,.1f}" if row["bytes"] else "?"
         present = "yes" if row["here"] else "-"

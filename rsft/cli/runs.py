@@ -78,7 +78,7 @@ def runs_ls(folder: RunsFolderArgument = Path("runs")) -> None:
     runs = find_runs(folder)
     # three measures, and times without year, fit into 80 columns; `show` has all
     listed = {key: _MEASURES[key] for key in ("macro", "micro", "tail")}
-    rows = []
+    rows: list[list[str | Text]] = []
     for run in runs:
         epochs = "-"
         if run.recipe is not None:
@@ -88,8 +88,9 @@ def runs_ls(folder: RunsFolderArgument = Path("runs")) -> None:
         started = str(run.metadata.get("started", ""))[5:16].replace("T", " ")
         status = Text(escape_controls(run.status), STYLES.get(run.status, "red"))
         scores = [_percent(run, key) for key in listed]
-        row = [str(run.folder), status, *scores, epochs, _time(run.seconds), started]
-        rows.append(row)
+        rows.append(
+            [str(run.folder), status, *scores, epochs, _time(run.seconds), started]
+        )
     columns = ("run", "status", *listed.values(), "epochs", "time", "started")
     if runs:
         console.print(make_table("", columns, rows, texts=columns[:2]))
