@@ -49,8 +49,7 @@ def read_positions(
     Args:
         path: a file in one of the formats of `rsft.data.annotations`, or a folder with
             one file per scene.
-        scene: the scene. Of a file with several images, that with the name of the scene
-            is read.
+        scene: the scene; of a file with several images, that of its name is read.
         crs: coordinate system of the positions, if their file does not name one:
             EPSG:32633, or "pixel".
         layer: name of the layer, if the file has several layers.
