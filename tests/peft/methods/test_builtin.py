@@ -1,0 +1,36 @@
+"""The numbers of trained parameters, from the equations of the methods."""
+
+import pytest
+
+from rsft.peft import METHODS, attach
+from tests.helpers.peft_models import tiny_vit
+
+WIDTH = 24
+BLOCKS = 2
+HIDDEN = 4 * WIDTH
+
+
+def count(name, **settings):
+    vit = tiny_vit(depth=BLOCKS)
+    adapted = attach(vit, METHODS[name](**settings))
+    return sum(parameter.numel() for parameter in adapted.theta)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "parameters"),
+    [
+        ("lora", {"rank": 3, "positions": "qv"}, BLOCKS * 2 * 3 * 2 * WIDTH),
+        ("lora", {"rank": 1, "positions": "1"}, BLOCKS * (WIDTH + HIDDEN)),
+        ("lotr", {"rank": 3, "positions": "qv"}, 2 * (2 * 3 * WIDTH + BLOCKS * 9)),
+        ("vpt-shallow", {"prompts": 5}, 5 * WIDTH),
+        ("vpt-deep", {"prompts": 5}, BLOCKS * 5 * WIDTH),
+        ("linear-probe", {}, 0),
+    ],
+)
+def test_trained_parameters(name, settings, parameters):
+    assert count(name, **settings) == parameters
+
+
+def test_full_tuning_trains_all():
+    vit = tiny_vit(depth=BLOCKS)
+    assert count("full") == sum(parameter.numel() for parameter in vit.parameters())
