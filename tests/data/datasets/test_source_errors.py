@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 from torchgeo.datasets import DatasetNotFoundError
 
+from rsft.data.datasets import source_errors
 from rsft.data.datasets.source_errors import translate_dataset_errors
 from rsft.errors import DataError, RequestError
 
@@ -38,3 +39,27 @@ def test_errors_of_data_sets_name_the_data_set(error, kind, words):
         translate_dataset_errors("Ships", Path("x"), "copy it"),
     ):
         raise error
+
+
+def test_only_data_sets_in_the_folder_are_named(tmp_path, monkeypatch):
+    def archive(name, command, option, is_here):
+        return SimpleNamespace(
+            name=name, command=command, option=option, is_in=lambda folder: is_here
+        )
+
+    ours = archive("Ours", "ours", "--a", True)
+    others = [
+        archive("Exchanged", "ours", "--b", True),
+        archive("Elsewhere", "others", "--c", True),
+        archive("Absent", "absent", "--d", False),
+    ]
+    monkeypatch.setattr(source_errors, "list_archives", lambda: [ours, *others])
+    with (
+        pytest.raises(RequestError) as raised,
+        source_errors.explain_wrong_source(ours, tmp_path),
+    ):
+        raise RequestError("no such data", tmp_path, "check it")
+    hint = raised.value.hint
+    assert "exchange --a and --b" in hint and "`rsft prepare others`" in hint
+    assert "Absent" not in hint and "contains Ours" not in hint
+    assert hint.endswith("check it")
