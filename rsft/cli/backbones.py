@@ -261,7 +261,7 @@ def _weights_row(encoder: ListedEncoder) -> dict[str, Any]:
     path = encoder.path
     remote = encoder.remote
     is_present = path is not None and path.is_file()
-    row = {
+    row: dict[str, Any] = {
         "name": encoder.name,
         "file": path and path.name,
         "path": path and str(path),

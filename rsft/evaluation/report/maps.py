@@ -4,6 +4,7 @@ Scripts of a page change them; assets/maps.html draws them.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -250,7 +251,8 @@ class ModulatorMap:
         return {**scale, "epochs": self.epochs, "frames": frames}
 
 
-class ConfusionMap(NamedTuple):
+@dataclass(frozen=True)
+class ConfusionMap:
     """A confusion matrix, whose rows are the true classes.
 
     Attributes:

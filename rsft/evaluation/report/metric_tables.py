@@ -498,7 +498,7 @@ def phase_table(epochs: pd.DataFrame | None) -> dict[str, str]:
     seconds = epochs[list(_PHASES)].sum()
     total = seconds.sum()
     return {
-        _PHASES[column]: f"{value / total:.0%} ({format_duration(value)})"
+        _PHASES[str(column)]: f"{value / total:.0%} ({format_duration(value)})"
         for column, value in seconds.items()
         if value > 0
     }
