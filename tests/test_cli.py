@@ -118,7 +118,7 @@ def test_rejected_chips_are_listed_with_reasons(rsft, run, tmp_path):
     (folder / "words.png").write_text("no image")
     code, printed = rsft("predict", run, folder, "-o", "out.csv")
     assert code == 0
-    assert "1 chip classified" in printed and "5 rejected" in printed
+    assert "1 chip classified" in printed and "5 chips rejected" in printed
     rejected = pd.read_csv("out.rejected.csv")
     reasons = {
         name.rpartition("/")[2]: reason

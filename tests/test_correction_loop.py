@@ -83,7 +83,8 @@ def test_the_loop(rsft, run, root, sea, tmp_path):
     replay = json.loads(next(tmp_path.glob("runs/*/*/replay.json")).read_text())
     (cross,) = (row for row in replay["parts"][1]["classes"] if row["name"] == "cross")
     assert (cross["chips"], cross["gained"], cross["lost"]) == (4, 4, 0), replay
-    assert "added chips" in printed and "validation chips" in printed
+    assert "added training chips: 12 of 12 right, 8 before" in printed
+    assert "no class fell by 10 points or more" in printed
     after = classify(rsft, next((tmp_path / "runs").glob("*/*/bundle")), "after.csv")
     assert (before["class"] == CLASSES).sum() == 8  # the bundle knows no cross
     assert after["class"].tolist() == CLASSES

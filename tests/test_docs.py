@@ -113,6 +113,7 @@ def test_recipe_keys_exist():
         "data.datasets",
         "data.prepare",
         "data.imagery",
+        "data.loading",
         "peft.methods",
     }
     sections = "|".join(SECTIONS)

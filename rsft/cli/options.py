@@ -132,7 +132,7 @@ def argument_texts(function: Callable[..., Any]) -> dict[str, str]:
 
 
 @dataclass(frozen=True)
-class Setting:
+class CommandParameter:
     """A parameter of a function, or a field of a dataclass, that a command offers.
 
     Attributes:
@@ -153,7 +153,7 @@ class Setting:
     is_field: bool = False
 
     @cached_property
-    def nested(self) -> tuple[Setting, ...]:
+    def nested(self) -> tuple[CommandParameter, ...]:
         """The options of its dataclass or mapping, if its type is one."""
         if isinstance(self.info, Option) and self.is_mapping:
             return tuple(_read_names(self.info))
@@ -270,7 +270,7 @@ def find_dataclass(hint: Any) -> type[Any] | None:
     return None
 
 
-def _read_fields(request: type[Any]) -> Iterator[Setting]:
+def _read_fields(request: type[Any]) -> Iterator[CommandParameter]:
     """Yield the settings of a dataclass: fields with an `Option`, and dataclasses."""
     hints = get_type_hints(request, include_extras=True)
     for field in fields(request):
@@ -284,17 +284,17 @@ def _read_fields(request: type[Any]) -> Iterator[Setting]:
             yield setting
 
 
-def _read_names(option: Option) -> Iterator[Setting]:
+def _read_names(option: Option) -> Iterator[CommandParameter]:
     """Yield a setting for each name that a mapping may have."""
     texts = option.each() if option.each is not None else {}
     for name, text in texts.items():
         info = Option(text, panel=option.panel, metavar=option.metavar)
-        yield Setting(name, Path | None, None, info, is_field=True)
+        yield CommandParameter(name, Path | None, None, info, is_field=True)
 
 
 def make_setting(
     name: str, hint: Any, default: Any, info: Argument | Option | None
-) -> Setting:
+) -> CommandParameter:
     """Return the setting for a parameter or field.
 
     Args:
@@ -311,7 +311,7 @@ def make_setting(
         info = infos[0]
     elif find_dataclass(hint):
         info = None
-    return Setting(name, hint, default, info, marks)
+    return CommandParameter(name, hint, default, info, marks)
 
 
 class CommandFunction:
@@ -350,7 +350,7 @@ class CommandFunction:
         return list(signature(self.function).parameters.values())
 
     @cached_property
-    def settings(self) -> list[Setting]:
+    def settings(self) -> list[CommandParameter]:
         """The parameters as settings."""
         texts = argument_texts(self.function)
         settings = []
@@ -426,14 +426,14 @@ def documented(function: Callable[..., Any]) -> CommandFunction:
     return CommandFunction(function)
 
 
-def _flatten(settings: Iterable[Setting]) -> Iterator[Setting]:
+def _flatten(settings: Iterable[CommandParameter]) -> Iterator[CommandParameter]:
     """Yield settings, and the options of dataclasses among them."""
     for setting in settings:
         yield setting
         yield from _flatten(setting.nested)
 
 
-def _list_options(settings: Iterable[Setting]) -> Iterator[Setting]:
+def _list_options(settings: Iterable[CommandParameter]) -> Iterator[CommandParameter]:
     """Yield the settings that are arguments or options of the command."""
     for setting in _flatten(settings):
         is_flag = setting.name in FLAGS.values()
@@ -442,7 +442,7 @@ def _list_options(settings: Iterable[Setting]) -> Iterator[Setting]:
 
 
 def _take_values(
-    settings: Iterable[Setting], values: Mapping[str, Any], flags: Flags
+    settings: Iterable[CommandParameter], values: Mapping[str, Any], flags: Flags
 ) -> dict[str, Any]:
     """Return the value of each setting: a flag, an option, or a dataclass.
 
@@ -469,7 +469,7 @@ def _take_values(
     return arguments
 
 
-def _check_unused(setting: Setting, values: Mapping[str, Any]) -> None:
+def _check_unused(setting: CommandParameter, values: Mapping[str, Any]) -> None:
     for inner in setting.nested:
         if values[inner.key] != inner.default:
             raise RequestError(

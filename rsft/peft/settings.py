@@ -47,9 +47,9 @@ Dim = Annotated[
 Positions = Annotated[
     PositionSetting,
     Setting(
-        "adapted positions of a block: query, key, value, out, MLP 1, MLP 2 (paper, Tables"
-        " 1 and 2); all takes every position that a block has, also the convolutions of a"
-        " ResNet",
+        "adapted positions of a block: query, key, value, out, MLP 1, MLP 2 (paper,"
+        " Tables 1 and 2); all takes every position that a block has, also the"
+        " convolutions of a ResNet",
         pattern="^([qkvo12]+|all)$",
         words="all, letters of qkvo12",
     ),
@@ -66,7 +66,8 @@ Blocks = Annotated[
 Scale = Annotated[
     ScaleSetting,
     Setting(
-        "fixed scale of a module's output without a modulator; learnable (AdaptFormer only)"
+        "fixed scale of a module's output without a modulator; learnable (AdaptFormer"
+        " only)"
         " trains it, as LIFT does",
         gt=0,
     ),
@@ -82,22 +83,24 @@ Alpha = Annotated[
 Init = Annotated[
     Literal["width", "rank"],
     Setting(
-        "fan-in of the start of A: width, the input width (Hugging Face), or rank, r (LIFT"
-        " and the authors' code), which makes A sqrt(width / r) times larger"
+        "fan-in of the start of A: width, the input width (Hugging Face), or rank, r"
+        " (LIFT and the authors' code), which makes A sqrt(width / r) times larger"
     ),
 ]
 OutInsertion = Annotated[
     Literal["parallel", "sequential"],
     Setting(
-        "input of the module at the position Out: that of the output projection (parallel;"
-        " Hugging Face), or what the projection gives (sequential; the authors' code)"
+        "input of the module at the position Out: that of the output projection"
+        " (parallel; Hugging Face), or what the projection gives (sequential; the"
+        " authors' code)"
     ),
 ]
 ModulatorSetting = Annotated[
     Literal["site", "feature"],
     Setting(
-        "what the section meta learns at a site: one scale (site; the paper), or one factor"
-        " for every output feature (feature; Adapter and AdaptFormer of the authors' code)"
+        "what the section meta learns at a site: one scale (site; the paper), or one"
+        " factor for every output feature (feature; Adapter and AdaptFormer of the"
+        " authors' code)"
     ),
 ]
 AdapterScale = Annotated[

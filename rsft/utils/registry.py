@@ -60,8 +60,8 @@ class Registry(Generic[C]):
         kind: what a component is called in messages, such as "PEFT method".
         group: the entry-point group in which other packages list theirs, such as
             "rsft.peft_methods".
-        builtin: the module or package that registers rsft's own. A package may list its
-            modules in `__all__`, in the order in which `names` returns their
+        builtin: the module or package that registers rsft's own. A package may list in
+            `__all__` which modules do so, in the order in which `names` returns their
             components.
     """
 
@@ -134,10 +134,8 @@ class Registry(Generic[C]):
         names = [
             info.name for info in pkgutil.iter_modules(getattr(module, "__path__", []))
         ]
-        listed = [name for name in getattr(module, "__all__", ()) if name in names]
-        submodules = [
-            f"{self._builtin}.{name}" for name in dict.fromkeys([*listed, *names])
-        ]
+        listed = getattr(module, "__all__", names)
+        submodules = [f"{self._builtin}.{name}" for name in listed if name in names]
         for submodule in submodules:
             import_module(submodule)
         position = {

@@ -26,11 +26,11 @@ def runs(run, tmp_path):
 
 def test_ls(rsft, runs):
     code, printed = rsft("runs", "ls")
-    lines = [" ".join(line.split()) for line in printed.splitlines()]
-    assert code == 0 and len(lines) == 6
-    assert lines[1].startswith("runs/bars/003 broken")
-    assert lines[2].startswith("runs/bars/001 done") and " 3/3 " in lines[2]
-    assert lines[3].startswith("runs/bars/002 interrupted") and " 1/3 " in lines[3]
+    lines = [" ".join(line.split()) for line in printed.splitlines() if line.strip()]
+    assert code == 0 and len(lines) == 7
+    assert lines[2].startswith("runs/bars/003 broken")
+    assert lines[3].startswith("runs/bars/001 done") and " 3/3 " in lines[3]
+    assert lines[4].startswith("runs/bars/002 interrupted") and " 1/3 " in lines[4]
     assert "run.json is missing or damaged" in printed
 
 

@@ -2,3 +2,5 @@
 
 Each of them is one class in a registry.
 """
+
+__all__ = ["onnx", "pytorch"]  # the modules with a class in the registry

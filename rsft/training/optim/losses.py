@@ -49,8 +49,8 @@ class LogitAdjustmentLoss:
     tau: Annotated[
         float,
         Setting(
-            "weight of the class prior in logit adjustment; the prior follows the sampler:"
-            " q tau log n",
+            "weight of the class prior in logit adjustment; the prior follows the"
+            " sampler: q tau log n",
             symbol="τ",
             ge=0,
         ),

@@ -119,8 +119,7 @@ def _read_journal(folder: Path) -> None:
     journal = BatchJournal(folder / "out.journal", KEY)
     try:
         journal.get_note("x")
-        for result in journal.results():
-            assert set(result.rows) <= {"chip", "p", "geometry"}
+        assert set(journal.collect().rows) <= {"chip", "p", "geometry"}
     finally:
         journal.close(finished=False)
 

@@ -38,7 +38,7 @@ def test_options_that_need_scenes(tmp_path, chip, name, options, words):
     request = PredictionRequest(**options)
     with (
         pytest.raises(RequestError, match=mentions(*words)),
-        open_job(toy_bundle(), [chip], tmp_path / name, request),
+        open_job(toy_bundle(), Path("bundle"), [chip], tmp_path / name, request),
     ):
         pass
     assert not journal_path(tmp_path / name).exists()
@@ -48,7 +48,7 @@ def test_the_truth_needs_detection_also_in_scenes(tmp_path, chip):
     request = PredictionRequest(query=Query(grid=8), truth_path=Path("t.csv"))
     with (
         pytest.raises(RequestError, match=mentions("--truth", "--detect")),
-        open_job(toy_bundle(), [chip], tmp_path / "o.csv", request),
+        open_job(toy_bundle(), Path("bundle"), [chip], tmp_path / "o.csv", request),
     ):
         pass
 
@@ -60,7 +60,7 @@ def test_pages_and_pictures_have_their_suffix(tmp_path, chip, option, name):
     request = PredictionRequest(query=Query(grid=8), **{option: tmp_path / name})
     with (
         pytest.raises(RequestError, match=mentions(name)),
-        open_job(toy_bundle(), [chip], tmp_path / "o.csv", request),
+        open_job(toy_bundle(), Path("bundle"), [chip], tmp_path / "o.csv", request),
     ):
         pass
 
@@ -69,13 +69,13 @@ def test_the_journal_lives_until_the_job_ends(tmp_path, chip):
     output = tmp_path / "o.csv"
     with (
         pytest.raises(ZeroDivisionError),
-        open_job(toy_bundle(), [chip], output, DEFAULT_REQUEST) as job,
+        open_job(toy_bundle(), Path("bundle"), [chip], output, DEFAULT_REQUEST) as job,
     ):
         assert len(job.plan.sources[0]) == 1 and not job.replaces_outputs
         job.journal.set_note("a", "b")
         raise ZeroDivisionError
     assert journal_path(output).is_file()
-    with open_job(toy_bundle(), [chip], output, DEFAULT_REQUEST):
+    with open_job(toy_bundle(), Path("bundle"), [chip], output, DEFAULT_REQUEST):
         pass
     assert not journal_path(output).exists()
 
@@ -85,11 +85,11 @@ def test_an_existing_table_stays_unless_asked(tmp_path, chip):
     output.write_text("precious")
     with (
         pytest.raises(RequestError, match=mentions("o.csv", "--overwrite")),
-        open_job(toy_bundle(), [chip], output, DEFAULT_REQUEST),
+        open_job(toy_bundle(), Path("bundle"), [chip], output, DEFAULT_REQUEST),
     ):
         pass
     request = replace(DEFAULT_REQUEST, overwrite=True)
-    with open_job(toy_bundle(), [chip], output, request) as job:
+    with open_job(toy_bundle(), Path("bundle"), [chip], output, request) as job:
         assert job.replaces_outputs
     assert output.read_text() == "precious"
 
