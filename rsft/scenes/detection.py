@@ -186,7 +186,8 @@ def _describe_detection(detector: _Detector, count: int, looks: Floats) -> list[
     else:
         share = 100 * detector.land_pixels / pixels
         notes.append(
-            f"{share:.1f} % of the scene is land ({detector.land.description})"
+            f"{share:.1f} % of the scene is land ({detector.land.description});"
+            f" {detector.land_objects:,} bright objects on it were ignored"
         )
     if detector.oversized:
         notes.append(
@@ -217,6 +218,8 @@ class _Detector:
         objects: the objects, in pixels of the scene.
         oversized: number of objects longer than `_MAX_SIDES` chips, which are left out.
         land_pixels: number of pixels of land.
+        land_objects: number of bright objects with their center on land, which are left
+            out.
     """
 
     thresholds: Floats
@@ -246,6 +249,7 @@ class _Detector:
         self.objects: list[BrightObject] = []
         self.oversized = 0
         self.land_pixels = 0
+        self.land_objects = 0
 
     def to_intensity(self, pixels: Pixels) -> Pixels:
         """Return the intensity of pixels (H, W, B); pixels without data are 0."""
@@ -315,7 +319,12 @@ class _Detector:
         small = [x for x in objects if x.sides.max() <= _MAX_SIDES * side]
         self.oversized += len(objects) - len(small)
         self.objects += small
-        self.land_pixels += int(is_land[margin:-margin, margin:-margin].sum())
+        if is_land.any():
+            self.land_pixels += int(is_land[margin:-margin, margin:-margin].sum())
+            for bright in self._find(planes, padded, window, np.ones_like(is_land)):
+                row = int(bright.row - padded.top)
+                col = int(bright.col - padded.left)
+                self.land_objects += bool(is_land[row, col])
 
     def _find(
         self, planes: Plane32, padded: PixelWindow, window: PixelWindow, searched: Mask
