@@ -14,7 +14,8 @@ from rsft.utils.registry import UnknownComponentError
 
 
 @pytest.mark.parametrize(
-    ("sampler", "exponent"), [("natural", 1), ("balanced", 0), ("sqrt", 0.5)]
+    ("sampler", "exponent"),
+    [("natural", 1), ("class-balanced", 0), ("square-root", 0.5)],
 )
 def test_how_often_a_class_is_drawn(sampler, exponent):
     assert sampling_exponent(sampler) == exponent

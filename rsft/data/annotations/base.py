@@ -275,7 +275,7 @@ def check_vessels(path: Path, table: pd.DataFrame) -> None:
     if vessels is None:
         return
     numbers = table[vessels].dropna().astype(str)
-    numbers = numbers[numbers.str.strip("0 ") != ""]  # 0 means unknown
+    numbers = numbers[numbers.str.strip("0. ") != ""]  # 0 means unknown
     times = [name for name in names if re.search("time|utc", name, re.IGNORECASE)]
     if numbers.is_unique and not (table[times].nunique() > 1).any():
         return
