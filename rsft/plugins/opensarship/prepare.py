@@ -37,13 +37,16 @@ MERCHANT_CLASSES = ("Bulk Carrier", "Container Ship", "Tanker")
 
 
 def describe_labels(store: ChipStore, arguments: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the sources of the labels.
+    """Yield the sources of the labels, and where AIS and MarineTraffic contradict.
 
     Args:
         store: a store of `prepare_opensarship`.
         arguments: its arguments; `label` is the source of the label.
     """
-    is_known = store.table["marinetraffic_type"].notna()
+    from rsft.plugins.opensarship.opensarship import ship_kind
+
+    table = store.table
+    is_known = table["marinetraffic_type"].notna()
     chips = f"{is_known.sum():,} of {len(is_known):,} chips"
     if arguments["label"] == "ais":
         yield f"labels: AIS for all chips; MarineTraffic has a type for {chips}"
@@ -51,6 +54,17 @@ def describe_labels(store: ChipStore, arguments: Mapping[str, Any]) -> Iterator[
         yield (
             f"labels: MarineTraffic for {chips}, AIS for those without a type of"
             " MarineTraffic"
+        )
+    has_conflict = table["flags"].fillna("").str.contains("label-conflict")
+    conflicts = table[has_conflict]
+    kinds = zip(
+        conflicts["ais_type"],
+        conflicts["marinetraffic_type"].map(ship_kind),
+        strict=True,
+    )
+    for (ais, marinetraffic), count in Counter(kinds).most_common():
+        yield (
+            f"contradiction: {count:,}  {ais} by AIS, {marinetraffic} by MarineTraffic"
         )
 
 

@@ -116,6 +116,7 @@ def test_the_label_is_that_of_marinetraffic_or_ais(
         f"labels: {'AIS' if label == 'ais' else 'MarineTraffic'} for " in printed
         and "3 of " in printed
     )
+    assert "contradiction: 1  Other Type by AIS, Cargo by MarineTraffic" in printed
     row = store.table[store.table["ais_type"] == "Other Type"].iloc[0]
     assert (row["flags"], row["marinetraffic_type"], row["ais_beam_m"]) == (
         "label-conflict",
@@ -264,6 +265,7 @@ def test_marinetraffic_corrects_the_rare_class(shared, tmp_path, rsft):
         *words,
     )
     assert code == 0 and "MarineTraffic for 167 of 187 chips" in printed
+    assert "contradiction: 5  Other Type by AIS, Cargo by MarineTraffic" in printed
     store = ChipStore.open(tmp_path / "out")
     assert store.table["class"].value_counts().to_dict() == {
         "Cargo": 114,
