@@ -67,7 +67,7 @@ from rsft.utils.process_pool import imap_unordered
 
 def work(number):
     # One system call, as two workers write into the same pipe.
-    os.write(1, f"{os.getpid()}\n".encode())
+    os.write(1, b"%d\\n" % os.getpid())
     time.sleep(60)
 
 if __name__ == "__main__":
