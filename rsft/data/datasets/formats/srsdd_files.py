@@ -362,12 +362,12 @@ def _choose_copy(
 
 
 def _describe_box_fault(box: Corners) -> str:
+    if not np.abs(box).max() < _MAX_COORDINATE:  # also true for NaN
+        return f"a corner is not within {_MAX_COORDINATE:,} pixels"
     x, y = np.reshape(box, (4, 2)).T
     area = abs(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2
-    if not area >= _MIN_AREA:  # also true for NaN
+    if area < _MIN_AREA:
         return "the box has no area"
-    if not np.abs(box).max() < _MAX_COORDINATE:
-        return f"a corner is not within {_MAX_COORDINATE:,} pixels"
     return ""
 
 
