@@ -102,6 +102,7 @@ json.dump(results, sys.stdout)
 def run(layer, folder):
     """Predict on every carrier with one layer, and return what each job gave, which
     secrets are out, and requests."""
+    pytest.importorskip("rsft.plugins.stac_items", reason="STAC items are carriers")
     for name in ("in/given", "temporary", "out"):
         (folder / name).mkdir(parents=True)
     # HDF5 names ../far from the folder of a carrier
