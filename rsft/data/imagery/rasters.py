@@ -15,7 +15,6 @@ from errno import EINVAL
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
-from xml.etree.ElementTree import Element
 
 import numpy as np
 import rasterio
@@ -29,10 +28,11 @@ from rasterio.io import DatasetReader, MemoryFile
 from rsft.data.imagery.bands import BANDS, POLARIZATIONS
 from rsft.data.imagery.scene_uri import SceneUri, file_state
 from rsft.data.imagery.units import DIGITAL_UNITS, as_float32
+from rsft.data.imagery.vrt import rewrite_vrt
 from rsft.errors import DataError
 from rsft.types import Names, Pixels, Plane
-from rsft.utils.untrusted.documents import open_regular, parse_xml
-from rsft.utils.untrusted.gdal_drivers import limit_drivers
+from rsft.utils.untrusted.documents import open_regular
+from rsft.utils.untrusted.gdal_drivers import PrivateDriver, limit_drivers
 from rsft.utils.untrusted.hdf5_files import find_named_files
 from rsft.utils.untrusted.limited_process import enter_limits, run_limited
 
@@ -44,26 +44,6 @@ takes many seconds to read."""
 MAX_TIFF_BYTES = 2**32
 """Largest size of a decoded TIFF in bytes: 4 GiB."""
 
-_PLAIN_BAND = "VRTSourcedRasterBand"
-# elements of a VRT that name files in other ways, or run code; attributes as elements
-_OTHER_SOURCES = frozenset(
-    (
-        "group",
-        "array",
-        "arraysource",
-        "gdalwarpoptions",
-        "sourcedataset",
-        "pansharpeningoptions",
-        "input",
-        "processingsteps",
-        "step",
-        "argument",
-        "pixelfunctioncode",
-        "subclass",
-        "relativetovrt",
-        "openoptions",
-    )
-)
 _IMAGE_DRIVERS = frozenset(
     (
         "GTiff",
@@ -140,12 +120,6 @@ _UNIT_TAGS = {
 for _name in ("sigma", "gamma", "beta"):
     for _end in ("0", "_0", " nought", "_nought"):
         _UNIT_TAGS[_name + _end] = f"{_name}0"
-_OTHER_ENCODING = re.compile(
-    rb"""\s*<\?xml[^>]*\bencoding\s*=\s*["'](?!utf-?8["'])""", re.IGNORECASE
-)
-_SYNTAX = re.compile(r"[A-Za-z]\w+:|/vsi")
-"""Start of a name that GDAL takes for a part of a file, such as GTIFF_DIR:1:a.tif, or
-for one of its file systems."""
 _IMAGE_BESIDE = re.compile(r"\.(ovr|msk|r\d)$", re.IGNORECASE)
 """End of the name of an overview or a mask; .r1 to .r5 are overviews of NITF."""
 _T = TypeVar("_T")
@@ -155,7 +129,8 @@ OPEN_ERRORS = (RasterioError, CPLE_BaseError, UnicodeEncodeError)
 
 
 _DRIVERS = _IMAGE_DRIVERS | _ARRAY_DRIVERS | {"MEM"}
-limit_drivers(_base.__file__, _DRIVERS)
+limit_drivers(_base.__file__, _DRIVERS | {"VRT"})
+_VRT_DRIVER = PrivateDriver(_base.__file__, "VRT")
 
 # GDAL reports its errors as exceptions too
 logging.getLogger("rasterio").addHandler(logging.NullHandler())
@@ -187,22 +162,19 @@ def open_raster(name: str) -> Any:
     if not uri.is_path:
         if uri.path is not None and not name.startswith("/vsi"):
             _check_arrays(name, uri.path)
-        with _environment(is_remote=uri.is_remote) as environment:
+        with _environment(is_remote=uri.is_remote):
             if not name.startswith("/vsi"):
                 # the name of a subdataset begins with that of its driver
                 return rasterio.open(name)
-            return _open_image(name, _drivers(environment, has_arrays))
+            return _open_image(name, _drivers(has_arrays))
     name = _escape_syntax(name)
     if path.suffix.lower() == ".vrt":
-        _check_vrt(path)
-        limit_drivers(_base.__file__, _DRIVERS | {"VRT"})
-        with _environment():
-            return _open_image(name, ["VRT"], is_path=True)
+        return _open_vrt(path)
     _read_start(path, 1)
     if has_arrays:
         _check_arrays(name, path)
-    with _environment(has_sidecars=_check_sidecars(path)) as environment:
-        return _open_image(name, _drivers(environment, has_arrays), is_path=True)
+    with _environment(has_sidecars=_check_sidecars(path)):
+        return _open_image(name, _drivers(has_arrays), is_path=True)
 
 
 def _environment(*, has_sidecars: bool = False, is_remote: bool = False) -> Any:
@@ -214,9 +186,11 @@ def _environment(*, has_sidecars: bool = False, is_remote: bool = False) -> Any:
     return rasterio.Env(**options)
 
 
-def _drivers(environment: Any, has_arrays: bool) -> list[str]:
+@lru_cache
+def _drivers(has_arrays: bool) -> list[str]:
     accepted = _DRIVERS if has_arrays else _IMAGE_DRIVERS
-    return sorted(accepted.intersection(environment.drivers()))
+    with rasterio.Env() as environment:
+        return sorted(accepted.intersection(environment.drivers()))
 
 
 def _escape_syntax(path: str) -> str:
@@ -343,73 +317,23 @@ def _read_start(path: Path, size: int) -> bytes:
         raise RasterioIOError(error.strerror) from error
 
 
-def _check_vrt(path: Path) -> None:
-    """Check that a VRT names images below its folder, and nothing else."""
-    folder = path.resolve().parent
-    for text, is_relative in sorted(_find_vrt_sources(_read_vrt(path))):
-        source = (folder / text if is_relative == "1" else Path(text)).resolve()
-        is_inside = source.is_relative_to(folder) and source.is_file()
-        if not is_inside or source.suffix.lower() == ".vrt":
-            raise ForeignFilesError(
-                f"the VRT names {text}, which is not an image below its folder"
-            )
-        open_raster(str(source)).close()
-
-
-def _read_vrt(path: Path) -> Element:
-    """Read a VRT that all programs read in the same way."""
+def _open_vrt(path: Path) -> Any:
+    """Open a VRT of images below its folder, written anew."""
     data = _read_start(path, MAX_VRT_BYTES + 1)
     if len(data) > MAX_VRT_BYTES:
         raise ForeignFilesError(f"the VRT is larger than {MAX_VRT_BYTES:,} bytes")
     try:
-        root = parse_xml(data)
+        content, images = rewrite_vrt(data, path.resolve().parent)
     except ValueError as error:
         raise ForeignFilesError(f"the VRT cannot be used: {error}") from error
-    if b"<!" in data or data.count(b"<?") > 1:
-        raise ForeignFilesError(
-            "the VRT contains a comment or CDATA, at which programs may cut a name:"
-            " remove it"
-        )
-    if _OTHER_ENCODING.match(data) and not data.isascii():
-        raise ForeignFilesError("the VRT is not UTF-8, which GDAL takes it for")
-    return root
-
-
-def _find_vrt_sources(root: Element) -> set[tuple[str, str]]:
-    """Return the names of the images in a VRT.
-
-    Returns:
-        Each name, with "1" if it is relative to the VRT, else "0".
-    """
-    sources: set[tuple[str, str]] = set()
-    for element in root.iter():
-        # GDAL ignores case, and takes attributes for elements
-        tag = element.tag.lower()
-        attributes = {name.lower(): value for name, value in element.attrib.items()}
-        is_plain_band = attributes.get("subclass", _PLAIN_BAND) == _PLAIN_BAND
-        names_others = tag in _OTHER_SOURCES or "sourcefilename" in attributes
-        if names_others or not is_plain_band:
-            raise ForeignFilesError(
-                f"the VRT contains {element.get('subClass', element.tag)}, not only"
-                " images"
-            )
-        if tag == "sourcefilename":
-            sources.add(_read_vrt_source(element, attributes))
-    return sources
-
-
-def _read_vrt_source(
-    element: Element, attributes: Mapping[str, str]
-) -> tuple[str, str]:
-    name = element.text or ""
-    is_relative = attributes.get("relativetovrt", "0")
-    is_repeated = len(attributes) < len(element.attrib)
-    is_plain = name == name.strip() and not _SYNTAX.match(name)
-    if not is_plain or len(element) or is_repeated or is_relative not in ("0", "1"):
-        raise ForeignFilesError(
-            f"the VRT writes the name {name!r} in a way that programs read differently"
-        )
-    return name, is_relative
+    for image in images:
+        open_raster(str(image)).close()
+    with (
+        MemoryFile(content, filename=path.name) as memory,
+        _environment(),
+        _VRT_DRIVER.opened(),
+    ):
+        return _open_image(memory.name, [_VRT_DRIVER.name])
 
 
 def read_tiff_tags(path: Path, read: Callable[[Any], _T]) -> _T | None:

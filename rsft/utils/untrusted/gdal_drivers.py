@@ -6,7 +6,10 @@ registered drivers. A driver that is not registered cannot be reached by any fil
 
 import ctypes
 import os
-from collections.abc import Collection
+import threading
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 LIMIT = "RSFT_GDAL_DRIVERS"
 """Environment variable that the command `rsft` sets to "limited" for itself and the
@@ -28,22 +31,68 @@ def limit_drivers(extension: str, accepted: Collection[str]) -> bool:
     Returns:
         Whether the drivers are limited. Windows does not find GDAL through the module.
     """
-    if os.environ.get(LIMIT) != "limited":
+    gdal = _load_gdal(extension)
+    if gdal is None:
         return False
-    gdal = ctypes.CDLL(extension)
-    if not hasattr(gdal, "GDALAllRegister"):
-        return False
-    gdal.GDALGetDriver.restype = ctypes.c_void_p
-    gdal.GDALGetDescription.argtypes = [ctypes.c_void_p]
-    gdal.GDALGetDescription.restype = ctypes.c_char_p
-    gdal.CPLSetConfigOption(b"GDAL_SKIP", None)
-    gdal.GDALAllRegister()
+    _register(gdal, skipped=None)
     names = [
         gdal.GDALGetDescription(gdal.GDALGetDriver(index)).decode()
         for index in range(gdal.GDALGetDriverCount())
     ]
-    gdal.CPLSetConfigOption(
-        b"GDAL_SKIP", ",".join(name for name in names if name not in accepted).encode()
-    )
-    gdal.GDALAllRegister()
+    _register(gdal, ",".join(name for name in names if name not in accepted))
     return True
+
+
+class PrivateDriver:
+    """A driver of GDAL that only opens rasters inside of the context `opened`.
+
+    GDAL opens overviews, masks and sources with all drivers that say they read rasters.
+    This one says so only for the time in which rsft opens a file with it. Registering
+    it for that time would crash threads that go through the list of drivers.
+
+    Args:
+        extension: as of `limit_drivers`, which must accept the driver.
+        name: short name of the driver.
+    """
+
+    def __init__(self, extension: str, name: str) -> None:
+        self._gdal = _load_gdal(extension)
+        self._lock = threading.Lock()
+        self.name = name
+        self._set_capability(None)
+
+    @contextmanager
+    def opened(self) -> Iterator[None]:
+        """Let the driver open rasters, if other drivers are limited."""
+        with self._lock:
+            self._set_capability(b"YES")
+            try:
+                yield
+            finally:
+                self._set_capability(None)
+
+    def _set_capability(self, value: bytes | None) -> None:
+        if self._gdal is not None:
+            driver = self._gdal.GDALGetDriverByName(self.name.encode())
+            self._gdal.GDALSetMetadataItem(driver, b"DCAP_RASTER", value, None)
+
+
+def _load_gdal(extension: str) -> Any:
+    """Return GDAL; None if its drivers are not limited."""
+    if os.environ.get(LIMIT) != "limited":
+        return None
+    gdal = ctypes.CDLL(extension)
+    if not hasattr(gdal, "GDALAllRegister"):
+        return None
+    for name in ("GDALGetDriver", "GDALGetDriverByName"):
+        getattr(gdal, name).restype = ctypes.c_void_p
+    gdal.GDALGetDescription.argtypes = [ctypes.c_void_p]
+    gdal.GDALGetDescription.restype = ctypes.c_char_p
+    gdal.GDALSetMetadataItem.argtypes = [ctypes.c_void_p] + 3 * [ctypes.c_char_p]
+    return gdal
+
+
+def _register(gdal: Any, skipped: str | None) -> None:
+    """Register all drivers but those in a list with commas."""
+    gdal.CPLSetConfigOption(b"GDAL_SKIP", skipped.encode() if skipped else None)
+    gdal.GDALAllRegister()
