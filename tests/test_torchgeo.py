@@ -118,7 +118,7 @@ def test_head_and_modules_move_and_the_rest_stays(weights, root, tmp_path):
 
 @pytest.mark.filterwarnings("default")
 def test_the_head_of_any_task_moves_if_it_is_named(root, tmp_path):
-    task = PEFTClassificationTask.__base__("test_vit", in_channels=1, num_classes=3)  # type: ignore[misc]
+    task = PEFTClassificationTask.__base__("test_vit", in_channels=1, num_classes=3)
     with pytest.warns(
         UserWarning, match=mentions("head", "frozen", "train_also=('head',)")
     ):
@@ -265,7 +265,7 @@ def test_classes_are_counted_in_any_data_module_that_lists_its_labels(weights):
     task._trainer = SimpleNamespace(datamodule=data)
     with pytest.raises(RequestError, match=mentions("class_counts")):
         task.setup("fit")
-    data.train_dataset = Labels([0, 2, 2])  # type: ignore[assignment]
+    data.train_dataset = Labels([0, 2, 2])
     task.setup("fit")
     assert task.hparams["class_counts"] == [1, 0, 2] and task.criterion is not None
 
@@ -360,7 +360,7 @@ def test_a_bundle_gives_the_logits_of_the_task(trained, weights, root, tmp_path,
     )
     data = chips(root)
     data.setup("validate")
-    (batch,) = [data.aug(batch) for batch in DataLoader(data.val_dataset, 18)]  # type: ignore[arg-type]
+    (batch,) = [data.aug(batch) for batch in DataLoader(data.val_dataset, 18)]
     with torch.inference_mode():
         expected = task(batch["image"])
         logits = load_classifier(bundle, "cpu").predict(images).logits
@@ -389,7 +389,7 @@ def test_names_and_arguments_of_later_versions(monkeypatch):
     """TorchGeo 0.9 has the task as `torchgeo.tasks.Classification`, with further
     arguments."""
 
-    class Classification(PEFTClassificationTask.__base__):  # type: ignore[misc,name-defined]
+    class Classification(PEFTClassificationTask.__base__):
         def __init__(
             self,
             model="resnet50",
@@ -428,7 +428,7 @@ def test_weights_of_torchgeo_are_found_by_their_name(root, tmp_path, monkeypatch
         WeightsEnum, "get_state_dict", lambda self, **options: dict(state)
     )
     monkeypatch.setenv("RSFT_WEIGHTS", str(tmp_path))
-    torch.save(state, tmp_path / find_card(str(member)).weights.file)  # type: ignore[union-attr]
+    torch.save(state, tmp_path / find_card(str(member)).weights.file)
     task = PEFTClassificationTask(
         "vit_small_patch16_224", member, 2, num_classes=3, peft=LORA
     )

@@ -17,7 +17,7 @@ def make_tar(
     path: Path, files: Files, mode: str = "w", special: tarfile.TarInfo | None = None
 ) -> Path:
     """Write a .tar archive of files, and of one `special` member at its end."""
-    with tarfile.open(path, mode) as tar:  # type: ignore[call-overload]
+    with tarfile.open(path, mode) as tar:
         for name, data in _pairs(files):
             info = tarfile.TarInfo(name)
             info.size = len(data)

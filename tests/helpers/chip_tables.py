@@ -18,7 +18,7 @@ def write_manifest_store(
     named contain empty texts."""
     (root / "chips").mkdir(parents=True)
     empty = dict.fromkeys(SCHEMA.names, "")
-    pd.DataFrame(empty | columns).to_parquet(root / MANIFEST)  # type: ignore[arg-type]
+    pd.DataFrame(empty | columns).to_parquet(root / MANIFEST)
     groups = {
         "head": [name for name in classes if name not in tail],
         "medium": [],

@@ -107,7 +107,7 @@ def test_the_command_line_parses_them():
     assert values["read"] == ["modulus", "calibrate=1e-05", "keep-noise"]
     assert values["html"] == Path("p.html")
     show = lines.bundle_command("rsft", "b")
-    shown = typer.main.get_command(build_app()).commands["bundle"].commands["show"]  # type: ignore[attr-defined]
+    shown = typer.main.get_command(build_app()).commands["bundle"].commands["show"]
     words, flags = take_flags(show[3:])
     assert shown.make_context("show", words).params == {"bundle": Path("b")}
     assert flags.as_json

@@ -74,7 +74,7 @@ def test_onnxruntime_that_was_imported_earlier():
     calls = []
     sys.modules["onnxruntime"] = SimpleNamespace(
         disable_telemetry_events=lambda: calls.append(1)
-    )  # type: ignore[assignment]
+    )
     disable_telemetry("onnxruntime")
     assert calls == [1]
 
@@ -93,7 +93,7 @@ def test_openvino_telemetry_that_was_imported_earlier(package):
             raise AssertionError("an event was sent")
 
     sender = ModuleType("openvino_telemetry.utils.sender")
-    sender.TelemetrySender = TelemetrySender  # type: ignore[attr-defined]
+    sender.TelemetrySender = TelemetrySender
     for name in ("openvino_telemetry", "openvino_telemetry.utils"):
         sys.modules[name] = ModuleType(name)
     sys.modules[sender.__name__] = sender

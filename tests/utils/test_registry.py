@@ -39,7 +39,7 @@ def toys(tmp_path, monkeypatch):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
     monkeypatch.syspath_prepend(tmp_path)
-    from toys_registry import TOYS  # type: ignore[import-not-found]
+    from toys_registry import TOYS
 
     yield TOYS
     for module in ("registry_toys", "registry_toys.own", "toys_registry", "elsewhere"):

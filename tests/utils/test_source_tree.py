@@ -229,5 +229,5 @@ def test_dota_as_torchgeo_downloads_it(tmp_path):
         name = src / f"dotav{version}_{part}_train"
         shutil.make_archive(str(name), "gztar", tmp_path / version, f"train/{part}")
     for version, category in (("1.0", "ship"), ("1.5", "plane")):
-        store = prepare_dota(src, tmp_path / f"out{version}", version=version, jobs=1)  # type: ignore[arg-type]
+        store = prepare_dota(src, tmp_path / f"out{version}", version=version, jobs=1)
         assert store.table["class"].tolist() == [category]

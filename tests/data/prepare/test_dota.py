@@ -151,7 +151,7 @@ def test_image_replaced_before_resuming_is_cropped_again(tmp_path):
 def test_bad_requests(tree, tmp_path):
     for arguments in ({"classes": 16},):
         with pytest.raises(RequestError):
-            prepare_dota(tree, tmp_path / "out", **arguments)  # type: ignore[arg-type]
+            prepare_dota(tree, tmp_path / "out", **arguments)
     write_pair(tmp_path / "src", row(10, 10, 11, 11))
     with pytest.raises(DataError, match=mentions("no chip")):
         prepare_dota(tmp_path / "src", tmp_path / "out", jobs=1)

@@ -153,7 +153,7 @@ def test_a_build_that_is_killed_after_its_last_step_is_done(raw, tmp_path):
                 kill_this_process()
             return result
 
-        Path.replace = replace_and_die  # type: ignore[method-assign]
+        Path.replace = replace_and_die
         build()
 
     before = {path.name for path in tmp_path.iterdir()}
@@ -429,7 +429,7 @@ def test_sources_are_found_by_content_or_must_be_named(many):
 )
 def test_arguments_out_of_range_are_refused(tmp_path, arguments, message):
     with pytest.raises(RequestError, match=message):
-        prepare_fusrs(tmp_path / "out", **arguments)  # type: ignore[arg-type]
+        prepare_fusrs(tmp_path / "out", **arguments)
 
 
 def test_failed_download_tells_how_to_get_the_lists(many, monkeypatch):

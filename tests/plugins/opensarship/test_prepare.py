@@ -137,7 +137,7 @@ def test_bad_requests_and_empty_scenes(scenes, tmp_path):
         {"label": "ais", "classes": "merchant"},
     ):
         with pytest.raises(RequestError):
-            prepare_opensarship(scenes, tmp_path / "out", **arguments)  # type: ignore[arg-type]
+            prepare_opensarship(scenes, tmp_path / "out", **arguments)
     with pytest.raises(
         RequestError, match="an OpenSARShip scene with chips of product cal"
     ) as caught:

@@ -67,7 +67,7 @@ def test_page(tmp_path):
     text = (tmp_path / "page.html").read_text("utf-8")
     data = json.loads(
         re.search(r'<script id="data" type="application/json">(.*?)</script>', text)[1]
-    )  # type: ignore[index]
+    )
     assert [chip["chip"] for chip in data["chips"]] == ["b", "c"] and data["can_label"]
     assert data["chips"][1]["attributes"] == {
         "at": "6",

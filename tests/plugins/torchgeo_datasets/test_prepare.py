@@ -126,7 +126,7 @@ def test_splits_classes_and_pixels_are_those_of_torchgeo(toy, tmp_path):
     }
     for index, row in store.split("train").iterrows():
         sample = toy.samples["train"][int(row["name"])]
-        assert row["class"] == toy.classes[int(sample["label"])]  # type: ignore[call-overload]
+        assert row["class"] == toy.classes[int(sample["label"])]
         _, pixels = read(store, "train", index)
         np.testing.assert_array_equal(pixels, sample["image"])
     assert prepare(tmp_path).table.equals(store.table)  # the same command again
