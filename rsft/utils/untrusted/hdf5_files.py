@@ -4,6 +4,7 @@ import mmap
 import os
 import re
 import struct
+from collections.abc import Collection
 from functools import lru_cache
 from pathlib import Path
 
@@ -16,7 +17,10 @@ _STARTS = tuple(2**power for power in range(9, 40))
 _LINK = re.compile(rb"\x01[\x08-\x0f\x18-\x1f]\x40")
 # links in it can be compressed
 _FILTERED_HEAP = re.compile(rb"FRHP\0..(?!\0\0)", re.DOTALL)
-_COMPARED_BYTES = 2**16
+MAX_HEAPS = 2**20
+"""Largest number of heaps. A file of 1 GiB can contain 2^28 of their signatures."""
+MAX_LINK_LIKE = 10_000
+"""Largest number of byte sequences that may be links, but lead nowhere."""
 
 
 def find_named_files(path: Path) -> str:
@@ -61,18 +65,19 @@ def _search(path: Path, size: int, mtime_ns: int) -> str:
                 return "it takes values from other files (virtual dataset)"
             if _FILTERED_HEAP.search(data):
                 return "it has compressed links, which cannot be checked"
-            is_linked = any(
-                _is_external_link(data, match.start(), path.parent)
-                for match in _LINK.finditer(data)
-            )
-            if is_linked:
-                return "it has a link to another file"
-            return ""
+            return _find_links(data, {path.parent, path.resolve().parent, Path()})
 
 
 def _refers_to(data: mmap.mmap, heap: bytes, before: bytes) -> bool:
-    """Return whether the address of a heap follows the bytes of a certain message."""
-    addresses = {struct.pack("<Q", match.start()) for match in re.finditer(heap, data)}
+    """Return whether the address of a heap follows the bytes of a certain message.
+
+    With more heaps than `MAX_HEAPS`, the answer is yes.
+    """
+    addresses: set[bytes] = set()
+    for match in re.finditer(heap, data):
+        addresses.add(struct.pack("<Q", match.start()))
+        if len(addresses) > MAX_HEAPS:
+            return True
     # messages may overlap
     pattern = re.compile(b"(?=" + before + b"(.{8}))", re.DOTALL)
     return bool(addresses) and any(
@@ -80,12 +85,27 @@ def _refers_to(data: mmap.mmap, heap: bytes, before: bytes) -> bool:
     )
 
 
-def _is_external_link(data: mmap.mmap, start: int, folder: Path) -> bool:
-    """Return whether a link message names a file and an object.
+def _find_links(data: mmap.mmap, folders: Collection[Path]) -> str:
+    """Return why the links in a file cannot be followed; "" if none leads out of it.
 
-    The bytes of a message also occur by chance among values. So the names are
-    printable, or the file exists.
+    The bytes of a link also occur by chance among values. So its names are printable,
+    or the HDF5 library would open a file of this name from one of the folders.
     """
+    like_links = 0
+    for match in _LINK.finditer(data):
+        names = _read_link(data, match.start())
+        if names is None:
+            continue
+        if all(map(_is_printable, names)) or _exists(names[0], folders):
+            return "it has a link to another file"
+        like_links += 1
+        if like_links > MAX_LINK_LIKE:
+            return "it has too many bytes that look like links"
+    return ""
+
+
+def _read_link(data: mmap.mmap, start: int) -> tuple[bytes, bytes] | None:
+    """Return the names of the file and the object; None if this is no link message."""
     flags = data[start + 1]
     position = start + 3
     # order of creation, character set
@@ -94,29 +114,25 @@ def _is_external_link(data: mmap.mmap, start: int, folder: Path) -> bool:
     # name of the link
     position += width + int.from_bytes(data[position : position + width], "little")
     size = int.from_bytes(data[position : position + 2], "little")
-    version, *names = data[
-        position + 2 : position + 2 + min(size, _COMPARED_BYTES)
-    ].partition(b"\0")[::2]
-    file, _, rest = (names[0] if names else b"").partition(b"\0")
-    object_name = rest.partition(b"\0")[0]
-    if version or not file or not object_name:
-        return False
-    return (_is_printable(file) and _is_printable(object_name)) or _exists(file, folder)
+    version = data[position + 2 : position + 3]
+    if version != b"\0":
+        return None
+    file, _, rest = data[position + 3 : position + 2 + size].partition(b"\0")
+    return (file, rest.partition(b"\0")[0]) if file else None
 
 
 def _is_printable(text: bytes) -> bool:
     try:
-        return text.decode().isprintable()
+        return bool(text) and text.decode().isprintable()
     except UnicodeDecodeError:
         return False
 
 
-def _exists(name: bytes, folder: Path) -> bool:
-    """Return whether the HDF5 library would open a file of this name."""
-    start = os.fsencode(folder)
-    paths = (
-        os.path.join(start, name),  # noqa: PTH118
-        os.path.join(start, os.path.basename(name)),  # noqa: PTH118, PTH119
-        name,
-    )
+def _exists(name: bytes, folders: Collection[Path]) -> bool:
+    """Return whether there is a file of this name, or of its last part."""
+    paths = [name]
+    for folder in folders:
+        start = os.fsencode(folder)
+        paths.append(os.path.join(start, name))  # noqa: PTH118
+        paths.append(os.path.join(start, os.path.basename(name)))  # noqa: PTH118, PTH119
     return any(map(os.path.isfile, paths))

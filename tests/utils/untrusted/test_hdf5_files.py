@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from rsft.data.imagery.rasters import ForeignFilesError, open_raster
+from rsft.utils.untrusted import hdf5_files
 from rsft.utils.untrusted.hdf5_files import find_named_files
 from tests.helpers.scenes import write_hdf5
 
@@ -67,15 +68,45 @@ def test_a_link_whose_name_does_not_print_is_refused_if_it_leads_somewhere(
     assert "link" in find_named_files(path)
 
 
-def test_a_file_full_of_addresses_is_searched_in_one_pass(tmp_path):
-    """All addresses in one pattern took time that grew with the square of their
-    number."""
+HOSTILE = {
+    "addresses": (b"GCOL" * 20_000 + b"\x04\x03" * 60_000, ""),
+    "links to nowhere": (b"\x01\x08\x40\x00\xff\xff\0" * 60_000, "look like links"),
+    "links without names": (b"\x01\x08\x40\x00\x01\x00\0" * 60_000, ""),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_file_is_searched_in_one_pass(name, tmp_path):
+    """The time must not grow with the square of the size, nor with 64 KiB for each
+    link."""
+    content, fault = HOSTILE[name]
     path = write_hdf5(tmp_path / "a.h5", np.eye(8, dtype=np.uint8))
     with path.open("ab") as file:
-        file.write(b"GCOL" * 20_000 + b"\x04\x03" * 60_000)
+        file.write(content)
     start = time.process_time()
-    assert find_named_files(path) == ""
+    assert fault in find_named_files(path) and bool(find_named_files(path)) == bool(
+        fault
+    )
     assert time.process_time() - start < 2
+
+
+def test_too_many_heaps_are_a_fault(tmp_path, monkeypatch):
+    monkeypatch.setattr(hdf5_files, "MAX_HEAPS", 10)
+    path = write_hdf5(tmp_path / "a.h5", np.eye(8, dtype=np.uint8))
+    with path.open("ab") as file:
+        file.write(b"GCOL" * 11)
+    assert "virtual dataset" in find_named_files(path)
+
+
+def test_a_link_is_followed_from_the_folder_of_the_file_itself(tmp_path):
+    """The library also looks beside the file that a link to the file leads to."""
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store/\x01.h5").write_bytes(b"")
+    (tmp_path / "store/b.h5").write_bytes(
+        (CORPUS / "external_link_latest").read_bytes().replace(b"b.h5", b"\x01.h5")
+    )
+    (tmp_path / "a.h5").symlink_to("store/b.h5")
+    assert "link" in find_named_files(tmp_path / "a.h5")
 
 
 @pytest.mark.parametrize(
