@@ -272,10 +272,11 @@ def fetch_weights(
         return verify_weights(card)
     published = _published_checksum(card)
     if _is_complete(published):
-        download(remote.url, path, published, progress=progress)
+        download(remote.url, path, published, size=remote.bytes, progress=progress)
         return verify_weights(card)
     server_sha256 = fetch_server_sha256(remote.url)
-    download(remote.url, path, server_sha256 or published, progress=progress)
+    checksum = server_sha256 or published
+    download(remote.url, path, checksum, size=remote.bytes, progress=progress)
     if not server_sha256:
         return verify_weights(card)
     _write_record(path, server_sha256)

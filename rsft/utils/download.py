@@ -8,8 +8,11 @@ transfer and verify its content.
 import hashlib
 import os
 import re
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import platformdirs
 import requests
@@ -19,8 +22,14 @@ from rsft.types import Progress
 from rsft.utils.atomic_files import process_lock
 from rsft.utils.operating_system import replace_path
 
+MAX_DOWNLOAD_BYTES = 2**34
+"""Largest file without a published size: 16 GiB."""
+
 _BLOCK = 1 << 16
-_TIMEOUT = (10, 60)  # seconds to connect, seconds between two blocks
+_BLOCK_SECONDS = 60.0
+"""Longest time for a block, whatever the server sends meanwhile: the smallest rate is 1
+KiB/s."""
+_TIMEOUT = (10, _BLOCK_SECONDS)  # seconds to connect, seconds between two packets
 _ATTEMPTS = 4
 _PAUSE = 1.0  # seconds before the second attempt, doubled before each further one
 _TEMPORARY = (
@@ -28,10 +37,16 @@ _TEMPORARY = (
     requests.Timeout,
     requests.exceptions.ChunkedEncodingError,
 )
+_T = TypeVar("_T")
 
 
 def download(
-    url: str, target: Path, checksum: str | None, *, progress: Progress | None = None
+    url: str,
+    target: Path,
+    checksum: str | None,
+    *,
+    size: int | None = None,
+    progress: Progress | None = None,
 ) -> Path:
     """Download a file unless it exists; an incomplete one is kept and resumed.
 
@@ -40,14 +55,16 @@ def download(
         target: path of the file.
         checksum: SHA-256 in hex, complete or its leading digits, or MD5 after "md5:";
             None for no check.
+        size: published size in bytes, at which the transfer stops; None for
+            `MAX_DOWNLOAD_BYTES`.
         progress: called after each block with bytes and the file name.
 
     Returns:
         The path of the file.
 
     Raises:
-        DataError: the existing or the downloaded file has another checksum, or the
-            server cannot be reached.
+        DataError: the existing or the downloaded file has another checksum or size, or
+            the server cannot be reached, is too slow, or answers with nonsense.
         RequestError: another process is downloading the file.
     """
     if target.exists():
@@ -67,12 +84,12 @@ def download(
     with process_lock(target.with_name(f"{target.name}.lock"), lambda: busy):
         for attempt in range(_ATTEMPTS):
             try:
-                _fetch(url, part, target.name, hint, progress)
+                _Transfer(url, part, target.name, size, progress).run()
                 break
-            except _TEMPORARY as error:
-                if attempt + 1 == _ATTEMPTS:
+            except (requests.RequestException, ValueError) as error:
+                if attempt + 1 == _ATTEMPTS or not isinstance(error, _TEMPORARY):
                     raise DataError(
-                        f"{target.name} cannot be downloaded: {root_cause(error)}",
+                        f"{target.name} cannot be downloaded: {_describe(error)}",
                         url,
                         hint,
                     ) from error
@@ -86,48 +103,149 @@ def download(
     return target
 
 
-def _fetch(
-    url: str, part: Path, name: str, hint: str, progress: Progress | None
-) -> None:
-    """Append the missing bytes to `part`, or download all of it."""
-    received = part.stat().st_size if part.exists() else 0
-    headers = {"Accept-Encoding": "identity"} | (
-        {"Range": f"bytes={received}-"} if received else {}
-    )
-    with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT) as response:
-        status = response.status_code
-        # `part` is complete or another file; the checksum decides
-        if status == 416 and received:
-            return
-        if status >= 500 or status == 429:
-            raise requests.ConnectionError(
-                f"the server answered {status} {response.reason}"
-            )
-        if status not in (200, 206):
-            raise DataError(
-                f"the server answered {status} {response.reason}", url, hint
-            )
-        if status == 206 and not response.headers.get("Content-Range", "").startswith(
-            f"bytes {received}-"
-        ):
-            part.unlink()
-            raise requests.ConnectionError(
-                "the server sent another range than the requested one"
-            )
-        received = received if status == 206 else 0
-        total = received + int(response.headers.get("Content-Length", 0))
-        with part.open("ab" if received else "wb") as file:
-            for block in response.iter_content(_BLOCK):
-                file.write(block)
-                received += len(block)
-                if progress is not None:
-                    progress(received, max(total, received), name)
-            file.flush()
+class _Transfer:
+    """One request for the missing bytes of a file, or for all of it.
+
+    Args:
+        url: address of the file.
+        part: file that receives the bytes.
+        name: name of the file, for `progress`.
+        size: published size in bytes, if it is known.
+        progress: called after each block.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        part: Path,
+        name: str,
+        size: int | None,
+        progress: Progress | None,
+    ) -> None:
+        self.url = url
+        self.part = part
+        self.name = name
+        self.size = size
+        self.progress = progress
+        self.blocks = 0
+        self.is_stopped = False
+
+    def run(self) -> None:
+        """Transfer the file.
+
+        Raises:
+            requests.RequestException: the request fails, or is too slow.
+            ValueError: the server does not send this file.
+        """
+        try:
+            _run_timed(self._request, lambda: self.blocks)
+        finally:
+            self.is_stopped = True
+        with self.part.open("rb+") as file:
             os.fsync(file.fileno())
-        if received < total:
-            raise requests.ConnectionError(
-                f"it stopped after {received} of {total} bytes"
+
+    def _request(self) -> None:
+        kept = self.part.stat().st_size if self.part.exists() else 0
+        headers = {"Accept-Encoding": "identity"}
+        if kept:
+            headers["Range"] = f"bytes={kept}-"
+        with requests.get(
+            self.url, headers=headers, stream=True, timeout=_TIMEOUT
+        ) as response:
+            # `part` is complete or another file; the checksum decides
+            if response.status_code == 416 and kept:
+                return
+            _check_status(response)
+            if response.status_code == 200:
+                kept = 0
+            elif not response.headers.get("Content-Range", "").startswith(
+                f"bytes {kept}-"
+            ):
+                self.part.unlink()
+                raise requests.ConnectionError(
+                    "the server sent another range than the requested one"
+                )
+            self._receive(response, kept)
+
+    def _receive(self, response: requests.Response, kept: int) -> None:
+        """Append the blocks of an answer to the first `kept` bytes."""
+        length = _read_length(response)
+        total = self.size if length is None else kept + length
+        if self.size not in (None, total):
+            raise ValueError(
+                f"the server sends {total:,} bytes; the published size is {self.size:,}"
             )
+        limit = min(total or MAX_DOWNLOAD_BYTES, MAX_DOWNLOAD_BYTES)
+        count = kept
+        with self.part.open("ab" if kept else "wb") as file:
+            for block in response.iter_content(_BLOCK):
+                if self.is_stopped:
+                    return
+                count += len(block)
+                if count > limit:
+                    file.truncate(0)
+                    raise ValueError(f"the server sends more than {limit:,} bytes")
+                file.write(block)
+                self.blocks += 1
+                if self.progress is not None:
+                    self.progress(count, max(total or 0, count), self.name)
+        if total is not None and count < total:
+            raise requests.ConnectionError(f"it stopped after {count} of {total} bytes")
+
+
+def _check_status(response: requests.Response) -> None:
+    status = response.status_code
+    message = f"the server answered {status} {response.reason}"
+    if status >= 500 or status == 429:
+        raise requests.ConnectionError(message)
+    if status not in (200, 206):
+        raise ValueError(message)
+
+
+def _read_length(response: requests.Response) -> int | None:
+    """Return the stated number of bytes of an answer; None if it states none."""
+    text = response.headers.get("Content-Length")
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit()):
+        raise ValueError(f"the server states the length {text[:20]!r}")
+    return int(text)
+
+
+def _run_timed(request: Callable[[], _T], count_blocks: Callable[[], int]) -> _T:
+    """Run a request in a thread, and stop waiting if it is too slow.
+
+    A server that sends a byte from time to time would never reach a timeout.
+
+    Args:
+        request: what to run. It may continue for some time after a timeout.
+        count_blocks: the number of blocks that it has received.
+
+    Raises:
+        requests.Timeout: no further block came within `_BLOCK_SECONDS`.
+    """
+    results: list[_T] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            results.append(request())
+        except BaseException as error:  # it is raised in the thread that waits
+            errors.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    count = -1
+    while thread.is_alive():
+        if count == count_blocks():
+            raise requests.Timeout(
+                f"the server sent less than {_BLOCK >> 10} KiB in {_BLOCK_SECONDS:g} s"
+            )
+        count = count_blocks()
+        thread.join(_BLOCK_SECONDS)
+    if errors:
+        raise errors[0]
+    return results[0]
 
 
 def weights_dir() -> Path:
@@ -145,8 +263,11 @@ def fetch_server_sha256(url: str) -> str | None:
     `get_hf_file_metadata`.
     """
     try:
-        last = requests.head(url, allow_redirects=True, timeout=_TIMEOUT)
-    except requests.RequestException:
+        last = _run_timed(
+            lambda: requests.head(url, allow_redirects=True, timeout=_TIMEOUT),
+            lambda: 0,
+        )
+    except (requests.RequestException, ValueError):
         return None  # the download reports the fault
     tags = [
         response.headers.get("X-Linked-Etag", "").strip('"')
@@ -175,6 +296,15 @@ def _parse_checksum(checksum: str) -> tuple[str, str, str]:
     if is_md5:
         return ("MD5", "md5", checksum[4:])
     return ("SHA-256", "sha256", checksum)
+
+
+def _describe(error: Exception) -> str:
+    """Return why a request failed."""
+    if isinstance(error, requests.TooManyRedirects):
+        return "the server redirects in a circle"
+    if isinstance(error, requests.RequestException) and isinstance(error, ValueError):
+        return f"the server redirects to something that is no web address: {error}"
+    return root_cause(error)
 
 
 def root_cause(error: BaseException) -> str:
