@@ -23,9 +23,12 @@ from rasterio.transform import AffineTransformer, GCPTransformer, RPCTransformer
 from shapely.affinity import translate
 from shapely.geometry.base import BaseGeometry
 
+from rsft.scenes.control_points import describe_outliers, find_outliers
 from rsft.types import LONLAT, Floats, Spacing
 
 _EARTH = Geod(ellps="WGS84")
+_MAX_LON = 540
+"""Largest longitude in degrees. A scene may begin at 180 and go around the Earth."""
 _WORLD = shapely.box(-180, -90, 180, 90)
 _STEP = 8  # pixel spacing is measured over this number of pixels to each side
 
@@ -38,11 +41,14 @@ class Georeference:
         description: source of the georeference.
         transformer: rasterio's transformer between pixels and `crs`.
         crs_to_lonlat: transforms `crs` to longitude and latitude.
+        middle_lon: longitude in the middle of the scene as `crs` counts it, which may
+            be outside of -180 to 180 degrees; None if `crs` is not in degrees.
     """
 
     description: str
     transformer: Any
     crs_to_lonlat: Transformer
+    middle_lon: float | None = None
 
     @property
     def crs(self) -> CRS:
@@ -60,7 +66,10 @@ class Georeference:
         x, y = self.transformer.xy(
             np.atleast_1d(rows), np.atleast_1d(cols), offset="ul"
         )
-        return np.column_stack(self.crs_to_lonlat.transform(x, y))
+        lon, lat = self.crs_to_lonlat.transform(x, y)
+        beyond = (np.abs(lon) > 180) & (np.abs(lon) <= _MAX_LON)
+        lon[beyond] = (lon[beyond] + 180) % 360 - 180
+        return np.column_stack([lon, lat])
 
     def lonlat_to_pixels(self, lon: ArrayLike, lat: ArrayLike) -> Floats:
         """Transform longitude and latitude (N,) in degrees to pixels.
@@ -72,6 +81,9 @@ class Georeference:
         x, y = self.crs_to_lonlat.transform(
             np.atleast_1d(lon), np.atleast_1d(lat), direction="INVERSE"
         )
+        if self.middle_lon is not None:
+            with np.errstate(invalid="ignore"):  # not finite
+                x = x + 360 * np.round((self.middle_lon - x) / 360)
         pixels = np.full((len(x), 2), np.nan)
         valid = np.isfinite(x) & np.isfinite(y)
         if valid.any():
@@ -138,12 +150,7 @@ def read_georeference(
     points, points_crs = file.gcps
     try:
         if file.crs is not None and not file.transform.is_identity:
-            description = f"geotransform, {_name(file.crs)}"
-            georeference = Georeference(
-                description,
-                AffineTransformer(file.transform),
-                _to_lonlat(_crs(file.crs)),
-            )
+            georeference = _from_transform(file)
         elif points and points_crs is not None:
             georeference = _from_points(points, _crs(points_crs))
         elif tie_points:
@@ -161,7 +168,7 @@ def read_georeference(
     except (ProjError, RasterioError, CPLE_BaseError, ValueError):
         return None
     # not so with a wrong coordinate system, or not finite
-    is_on_earth = abs(lon) <= 360 and abs(lat) <= 90
+    is_on_earth = abs(lon) <= 180 and abs(lat) <= 90
     if is_on_earth and not georeference.crs.is_geocentric:
         return georeference
     return None
@@ -188,6 +195,19 @@ def rectangle_corners(top: float, left: float, bottom: float, right: float) -> F
     """
     return np.array(
         [[top, left], [bottom, left], [bottom, right], [top, right]], np.float64
+    )
+
+
+def _from_transform(file: Any) -> Georeference:
+    crs = _crs(file.crs)
+    middle_lon = None
+    if crs.is_geographic and crs.axis_info[0].unit_name == "degree":
+        middle_lon = (file.transform @ (file.width / 2, file.height / 2))[0]
+    return Georeference(
+        f"geotransform, {_name(file.crs)}",
+        AffineTransformer(file.transform),
+        _to_lonlat(crs),
+        middle_lon,
     )
 
 
@@ -218,11 +238,15 @@ def _from_points(points: list[GroundControlPoint], crs: CRS) -> Georeference:
         f"+proj=aeqd +lat_0={middle_lat!r} +lon_0={middle_lon!r} +ellps=WGS84"
     )
     to_local = Transformer.from_crs(LONLAT, local, always_xy=True)
+    meters = np.column_stack(to_local.transform(lon, lat))
     local_points = [
         GroundControlPoint(row=point.row, col=point.col, x=x, y=y)
-        for point, x, y in zip(points, *to_local.transform(lon, lat), strict=True)
+        for point, (x, y) in zip(points, meters.tolist(), strict=True)
     ]
     description = f"{len(points)} ground control points, {_name(crs)}"
+    outliers = find_outliers(points, meters)
+    if outliers:
+        description += f"; check them: {describe_outliers(outliers)}"
     return Georeference(
         description, GCPTransformer(local_points, tps=True), _to_lonlat(local)
     )

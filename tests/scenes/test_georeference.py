@@ -84,6 +84,45 @@ def test_no_usable_georeference(tmp_path, crs, transform):
     assert read_footprint(chip(tmp_path, crs, transform)) is None
 
 
+@pytest.mark.parametrize("west", [179.8, -180.2, 359.8, -0.2])
+@pytest.mark.parametrize("crs", ["EPSG:4326", "EPSG:4258"])
+def test_longitudes_beyond_the_antimeridian(tmp_path, west, crs):
+    """Both sides are in the scene, and have longitudes of -180 to 180 degrees."""
+    path = write_geotiff(
+        tmp_path / "a.tif",
+        np.zeros((400, 600), np.uint8),
+        crs=crs,
+        transform=Affine(0.001, 0, west, 0, -0.001, 10),
+    )
+    georeference = open_scene(path).georeference
+    lonlat = georeference.pixels_to_lonlat([100, 300], [50, 550])
+    expected = np.array([[west + 0.05, 9.9], [west + 0.55, 9.7]])
+    expected[:, 0] = (expected[:, 0] + 180) % 360 - 180
+    assert lonlat == pytest.approx(expected, abs=1e-9)
+    for turns in (-360, 0, 360):
+        pixels = georeference.lonlat_to_pixels(lonlat[:, 0] + turns, lonlat[:, 1])
+        assert pixels == pytest.approx(np.array([[100, 50], [300, 550]]), abs=1e-6)
+    corners = rectangle_corners(90, 540, 110, 560)[None]
+    (polygon,) = georeference.outline_polygons(corners)
+    assert polygon is not None and polygon.area == pytest.approx(0.02**2)
+    assert georeference.spacing_at(200, 300) == pytest.approx((110.6, 109.6), abs=0.2)
+
+
+def test_a_wrong_control_point_is_named(tmp_path):
+    transform = Affine(10, 0, 5e5, 0, -10, 5e6)
+    points = ground_control_points(transform, 600, 600, "EPSG:32633", steps=3)
+    path = tmp_path / "a.tif"
+    for wrong in (False, True):
+        points[4].x += 0.05 * wrong
+        with rasterio.open(
+            path, "w", "GTiff", 600, 600, 1, dtype="uint8", gcps=points, crs="EPSG:4326"
+        ):
+            pass
+        description = open_scene(path).georeference.description
+        assert description.startswith("9 ground control points, EPSG:4326")
+        assert ("row 300, column 300" in description) is wrong
+
+
 LOCAL = "+proj=stere +lat_0=86 +lon_0=179.9 +ellps=WGS84 +units=m"
 """Around the antimeridian, where fits in degrees fail."""
 LOCAL_TRANSFORM = Affine(40, 3, -20_000, -2, -40, 20_000)

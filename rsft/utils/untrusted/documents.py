@@ -203,14 +203,17 @@ def code_span(text: str) -> str:
 
 MAX_XML_DEPTH = 64
 """Largest depth of elements."""
+MAX_XML_ELEMENTS = 2**20
+"""Largest number of elements, which need about 200 MB of memory."""
 
 
 class _StrictBuilder(ElementTree.TreeBuilder):
-    """Builds a tree, and refuses document types and deep nesting."""
+    """Builds a tree, and refuses document types, deep nesting and many elements."""
 
     def __init__(self) -> None:
         super().__init__()
         self.depth = 0
+        self.count = 0
 
     def doctype(self, name: str, pubid: str, system: str) -> None:
         """Raise an error: a document type could define entities, or name files."""
@@ -223,6 +226,9 @@ class _StrictBuilder(ElementTree.TreeBuilder):
             raise ValueError(
                 f"its elements are nested more than {MAX_XML_DEPTH} levels deep"
             )
+        self.count += 1
+        if self.count > MAX_XML_ELEMENTS:
+            raise ValueError(f"it has more than {MAX_XML_ELEMENTS:,} elements")
         return super().start(tag, attrs)
 
     def end(self, tag: str, /) -> ElementTree.Element:
@@ -238,8 +244,8 @@ def parse_xml(data: bytes) -> ElementTree.Element:
         The root element.
 
     Raises:
-        ValueError: it is not XML, has an unknown encoding, declares a document type, or
-            is nested too deeply.
+        ValueError: it is not XML, has an unknown encoding, declares a document type, is
+            nested too deeply, or has too many elements.
     """
     try:
         return ElementTree.fromstring(

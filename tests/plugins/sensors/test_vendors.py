@@ -17,7 +17,13 @@ DN = np.float32([[0, 100]])
 
 def dataset(dtype="uint16", name="x.tif", **tags):
     return SimpleNamespace(
-        name=name, count=1, dtypes=(dtype,), units=(None,), tags=lambda: tags
+        name=name,
+        count=1,
+        height=4,
+        width=4,
+        dtypes=(dtype,),
+        units=(None,),
+        tags=lambda: tags,
     )
 
 

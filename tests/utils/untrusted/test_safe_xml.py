@@ -2,6 +2,7 @@
 
 import pytest
 
+from rsft.utils.untrusted import documents
 from rsft.utils.untrusted.documents import MAX_XML_DEPTH, parse_xml
 
 
@@ -19,8 +20,10 @@ def test_documents_are_parsed():
         (b"<?xml version='1.0' encoding='unknown'?><a/>", "unknown encoding"),
         (b"<?xml version='1.0' encoding='shift-jis'?><a/>", "multi-byte"),
         (b"<a>", "no element"),
+        (b"<a>" + b"<b/>" * 1001 + b"</a>", "more than 1,000 elements"),
     ],
 )
-def test_documents_that_are_refused(data, message):
+def test_documents_that_are_refused(data, message, monkeypatch):
+    monkeypatch.setattr(documents, "MAX_XML_ELEMENTS", 1000)
     with pytest.raises(ValueError, match=message):
         parse_xml(data)

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
 
+import numpy as np
+
 from rsft.data.imagery.products.calibration import (
     Calibration,
     CosineCalibration,
@@ -24,6 +26,8 @@ from rsft.errors import DataError, RequestError
 from rsft.types import Floats, Names
 from rsft.utils.registry import Registry, entry_points_of
 
+_MIN_INCIDENCE = 2.0  # degrees
+_ANGLES_ALONG_SIDE = 9
 Handles = Sequence[Any]
 """Rasters that rasterio has opened."""
 
@@ -227,6 +231,7 @@ def read_product(
         product = owner.read(handles, options.keep_noise)
     else:
         product = _read_tags(path, handles)
+    _check_incidence(path, product, handles[0])
     if options.keep_noise and not product.noise:
         raise RequestError(
             "--read keep-noise is for products whose thermal noise rsft removes, such"
@@ -243,6 +248,32 @@ def read_product(
     if options.modulus and product.unit is None:
         return replace(product, unit="amplitude")
     return product
+
+
+def _check_incidence(path: object, product: Product, file: Any) -> None:
+    """Raise an error if angles to the vertical are no angles of a radar in degrees.
+
+    Radians are at most 1.57.
+    """
+    if product.incidence is None:
+        return
+    rows, cols = np.meshgrid(
+        np.linspace(0, file.height, _ANGLES_ALONG_SIDE),
+        np.linspace(0, file.width, _ANGLES_ALONG_SIDE),
+    )
+    angles = product.incidence(rows.ravel(), cols.ravel())
+    angles = angles[np.isfinite(angles)]
+    worst = angles.min(initial=_MIN_INCIDENCE)
+    if worst == _MIN_INCIDENCE:
+        worst = angles.max(initial=worst)
+    if not _MIN_INCIDENCE <= worst < 90:
+        raise DataError(
+            f"the product states an incidence angle of {worst:g} degrees; that of a"
+            f" radar image is between {_MIN_INCIDENCE:g} and 90",
+            path,
+            "correct the product or download it again; angles in radians must be"
+            " converted to degrees",
+        )
 
 
 def _check_modulus(path: object, handles: Handles, modulus: bool) -> None:

@@ -2,6 +2,7 @@
 
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -117,3 +118,20 @@ def test_only_products_with_noise_can_keep_it(tmp_path):
     with pytest.raises(RequestError, match=mentions("keep-noise")):
         read(tmp_path, options)
     assert read(tmp_path, options, Product(noise="kept")).noise == "kept"
+
+
+@pytest.mark.parametrize("angle", [0.61, -35.0, 90.0, 123.4])
+def test_an_angle_that_no_radar_has_is_named(angle):
+    """0.61 are the radians of 35 degrees; sigma0 of them would be wrong by 20 dB."""
+
+    file = SimpleNamespace(height=10, width=11, count=1, dtypes=("uint8",), units=[""])
+    cols = np.array([0.0, 10.0])
+    for last, is_right in ((angle, False), (46.0, True)):
+        angles = LineTable.along_range(cols, np.array([35.0, last]))
+        owner = Owner(Product(incidence=angles))
+        if is_right:
+            assert read_product("a.tif", [file], owner, DEFAULT_OPTIONS).incidence
+            continue
+        with pytest.raises(DataError, match=mentions(f"{angle:g} degrees")) as caught:
+            read_product("a.tif", [file], owner, DEFAULT_OPTIONS)
+        assert caught.value.location == "a.tif"
