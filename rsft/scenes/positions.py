@@ -22,6 +22,11 @@ from rsft.data.annotations.base import (
 from rsft.data.annotations.images import find_annotations
 from rsft.errors import RequestError
 from rsft.scenes.locations import NUDGE, Location, SceneLocations
+from rsft.scenes.position_checks import (
+    check_degrees,
+    check_image_size,
+    check_locations,
+)
 from rsft.scenes.raster import RasterScene
 from rsft.types import LONLAT, Floats
 
@@ -80,6 +85,7 @@ def read_positions(
     result = SceneLocations(
         notes=list(positions.notes), file=path, crs=crs, are_boxes=positions.are_boxes
     )
+    check_degrees(result, positions)
     shapes = _add_locations(result, positions, scene, to_pixels)
     inside = [location for location in result.locations if location.is_inside(scene)]
     if shapes:
@@ -89,7 +95,8 @@ def read_positions(
         result.are_boxes = bool(boxes) and None not in boxes
         if shapes and not inside:
             result.notes += _find_exchange(result, shapes, scene, to_pixels)
-    result.notes += _check_image_size(positions, scene)
+    check_image_size(result, positions, scene)
+    check_locations(result, positions, scene)
     _leave_out_others(result, inside, scene)
     names = [positions.table.geometry.name, SCORE, IMAGE, FAULT]
     attributes = pd.DataFrame(positions.table.drop(columns=names))
@@ -137,6 +144,8 @@ def _describe_shape(shape: Any) -> str:
     """Return why a shape is no position; "" if it is one."""
     if shape is None or shape.is_empty:
         return "no position"
+    if shape.geom_type == "Point" and shape.x == 0 == shape.y:
+        return "0, 0 stands for a missing position"
     if shape.geom_type in _SHAPES:
         return ""
     return f"{shape.geom_type} geometry, but only points and polygons can be used"
@@ -168,19 +177,6 @@ def _with_box(location: Location, corners: Floats, is_image_box: bool) -> Locati
     return location._replace(
         row=row, col=col, box=tuple(ends.ravel().tolist()), extent=extent
     )
-
-
-def _check_image_size(positions: Annotations, scene: RasterScene) -> list[str]:
-    """Return a note if the image of a file has another size than the scene."""
-    sizes = [positions.sizes[x] for x in positions.images if x in positions.sizes]
-    if len(positions.images) != 1 or sizes in ([], [(scene.width, scene.height)]):
-        return []
-    width, height = sizes[0]
-    return [
-        f"{positions.path.name}: its image has {width:,} x {height:,} pixels, but"
-        f" {scene.path.name} has {scene.width:,} x {scene.height:,}: check the"
-        " positions"
-    ]
 
 
 def _leave_out_others(

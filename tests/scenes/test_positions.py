@@ -534,7 +534,7 @@ def test_attributes_of_coco(bare, tmp_path):
 
 
 def test_labels_of_an_image_of_another_size(bare, tmp_path):
-    """Pixels are taken as they are, with a note; fractions are those of the scene."""
+    """Pixels of another image are refused; fractions are those of the scene."""
     image = {"id": 1, "file_name": "s.png", "width": 100, "height": 50}
     coco = {
         "images": [image],
@@ -542,15 +542,17 @@ def test_labels_of_an_image_of_another_size(bare, tmp_path):
         "annotations": [{"image_id": 1, "category_id": 1, "bbox": [20, 10, 40, 20]}],
     }
     path = written(tmp_path / "a.json", json.dumps(coco))
+    with pytest.raises(
+        RequestError, match=mentions("a.json", "100 x 50", "s.tif", "200 x 100")
+    ):
+        read_positions(path, bare)
+    image |= {"width": 200, "height": 100}
+    path = written(tmp_path / "a.json", json.dumps(coco))
     positions = read_positions(path, bare)
     assert middles(positions).tolist() == [[20, 40]]
     assert positions.attributes["class"].tolist() == ["tug"]
     assert positions.notes == [
-        "a.json: the image s.png is taken as s.tif: without its suffix",
-        (
-            "a.json: its image has 100 x 50 pixels, but s.tif has 200 x 100: check the"
-            " positions"
-        ),
+        "a.json: the image s.png is taken as s.tif: without its suffix"
     ]
     path = written(tmp_path / "a.txt", "0 0.2 0.2 0.2 0.2")
     assert middles(read_positions(path, bare)).tolist() == [[20, 40]]

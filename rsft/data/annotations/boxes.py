@@ -214,24 +214,46 @@ class Coco(DocumentFormat):
         is_results = isinstance(content, list)
         if is_results:
             content = {"annotations": content, "images": ()}
-        files = {}
         for image in content["images"]:
             name = str(image["file_name"])
-            files[image["id"]] = name
             objects.add_image(name, image.get("width"), image.get("height"))
-        categories = {x["id"]: x.get("name") for x in content.get("categories", [])}
+        files = _map_names(content["images"], "file_name")
+        categories = _map_names(content.get("categories", []), "name")
         for row in content["annotations"]:
+            if not is_results and row["image_id"] not in files:
+                objects.left_out["annotation of an image that the file lacks"] += 1
+                continue
             shape, score = _parse_box(row["bbox"], row.get("score"))
             attributes = {key: row[key] for key in row if key not in _COCO_SHAPES}
             if categories:
                 category = categories.get(row.get("category_id"))
                 attributes |= {"category": category, "class": category}
-            image = files.get(row["image_id"], str(row["image_id"]))
-            objects.add(shape, attributes, row.get("id"), image, score)
+            image = files.get(row["image_id"], row["image_id"])
+            objects.add(shape, attributes, row.get("id"), str(image), score)
+        if content["annotations"] and not objects.objects:
+            images = ", ".join(map(repr, list(files)[:3]))
+            raise ValueError(
+                f"no annotation has the image_id of an image; the images have {images}"
+            )
         images = {item.image for item in objects.objects}
         if is_results and len(images) > 1:  # a list does not name its only image
             for item in objects.objects:
                 objects.add_image(item.image)
+
+
+def _map_names(rows: Any, key: str) -> dict[Any, Any]:
+    """Return the names of images or categories by their ids.
+
+    Raises:
+        ValueError: two names have the same id.
+    """
+    names: dict[Any, Any] = {}
+    for row in rows:
+        name = row.get(key)
+        other = names.setdefault(row["id"], name)
+        if other != name:
+            raise ValueError(f"the id {row['id']!r} is that of {other} and of {name}")
+    return names
 
 
 def _parse_box(

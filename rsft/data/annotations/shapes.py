@@ -31,8 +31,14 @@ def make_box(
     The rotation is clockwise as seen in an image, whose y axis points down.
 
     Raises:
-        ValueError: a number is not finite, or the box has no area.
+        ValueError: a number is not finite, or the box has no area, or its last side
+            comes before its first one.
     """
+    if left > right or top > bottom:
+        raise ValueError(
+            f"the box ends at {right:.10g}, {bottom:.10g} before it begins at"
+            f" {left:.10g}, {top:.10g}"
+        )
     box = make_polygon([(left, top), (left, bottom), (right, bottom), (right, top)])
     if not degrees:
         return box

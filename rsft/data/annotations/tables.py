@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,6 +32,8 @@ from rsft.utils.untrusted.documents import MAX_TABLE_BYTES, open_regular, parse_
 from rsft.utils.untrusted.text_tables import (
     SEPARATORS,
     SYNONYMS,
+    check_identifiers,
+    check_names,
     find_columns,
     find_separator,
     read_text_table,
@@ -41,9 +44,22 @@ _POSITIONS: dict[Names, str | None] = {
     ("west", "south", "east", "north"): LONLAT,
     ("lon", "lat"): LONLAT,
     ("col", "row"): PIXEL,
+    ("xmin", "ymin", "width", "height"): None,
+    ("xcenter", "ycenter", "width", "height"): None,
+    ("xcenter", "ycenter"): None,
     ("x", "y"): None,
 }
 """Roles of the columns of a box or a point -> coordinate system, if the roles tell."""
+
+_SIZES = ("width", "height")
+
+_THOUSANDS = re.compile(r"-?[1-9]\d{0,2}(\.\d{3})+")
+"""A number whose points may separate thousands."""
+
+_IDENTIFIERS = ("mmsi", "imo")
+"""Columns of identifiers, which must not be rounded."""
+
+_EXAMPLES = 3
 
 _DOCUMENTED = frozenset((*SYNONYMS, "longitude", "latitude"))
 """Documented names of columns. Another name is a guess, which a note states."""
@@ -118,7 +134,12 @@ class CsvTable(AnnotationFormat):
         separator, cells = read_text_table(path)
         header = [str(name) for name in cells]
         columns = _find_columns(path, header, self.columns, SEPARATORS[separator])
+        for number, name in enumerate(header):
+            if name.lower() in _IDENTIFIERS:
+                check_identifiers(name, cells.iloc[:, number], path)
         coordinates = cells.iloc[:, columns.position_numbers]
+        if separator != "," and _POSITIONS[columns.position] != LONLAT:
+            _check_thousands(path, columns, coordinates)
         texts = "".join(coordinates.to_numpy(object).ravel())
         has_commas = separator != "," and "," in texts and "." not in texts
         decimal = "," if has_commas else "."
@@ -132,10 +153,10 @@ class CsvTable(AnnotationFormat):
             columns_text = f"columns separated by {SEPARATORS[separator]}"
             notes.append(f"{path.name}: {columns_text}{commas}")
         numbers = coordinates.map(lambda cell: cell.replace(decimal, "."))
+        floats = read_floats(numbers)
+        _check_numbers(path, columns, coordinates, floats)
         ids = cells.index.tolist()
-        return _make_annotations(
-            path, columns, read_floats(numbers), attributes, ids, notes
-        )
+        return _make_annotations(path, columns, floats, attributes, ids, notes)
 
 
 @ANNOTATIONS.register
@@ -205,7 +226,70 @@ def _find_columns(
     if not possible:
         raise _no_position(path, header, separator)
     position = max(possible, key=lambda roles: len(set(roles) & set(named)))
-    return _Columns(header, named, numbers, position)
+    columns = _Columns(header, named, numbers, position)
+    roles = [*position, *({"class", "image"} & set(numbers))]
+    check_names(header, [numbers[role] for role in roles if role not in named], path)
+    is_named = not named.keys().isdisjoint(position)
+    has_sizes = set(_SIZES) <= set(numbers)
+    if position in (("col", "row"), ("x", "y")) and has_sizes and not is_named:
+        raise _unknown_corner(path, columns)
+    return columns
+
+
+def _unknown_corner(path: Path, columns: _Columns) -> RequestError:
+    """Return the error for a table that does not say what its position is."""
+    x, y = map(columns.name_of, columns.position)
+    width, height = map(columns.name_of, _SIZES)
+    return RequestError(
+        f"{x}, {y} may be the corner or the center of a box with {width} and {height}",
+        path,
+        "rename them to xmin and ymin, or to x_center and y_center; or say it:"
+        f" --columns xmin={x},ymin={y} or --columns xcenter={x},ycenter={y}; for points"
+        f" without boxes: --columns {columns.position[0]}={x},{columns.position[1]}={y}",
+    )
+
+
+def _check_thousands(path: Path, columns: _Columns, cells: pd.DataFrame) -> None:
+    """Check that points in numbers do not separate thousands.
+
+    Raises:
+        RequestError: they may.
+    """
+    texts = [text.strip() for text in cells.to_numpy(object).ravel() if "." in text]
+    if not texts or not all(map(_THOUSANDS.fullmatch, texts)):
+        return
+    raise RequestError(
+        f"{columns.position_names} have numbers whose points may separate thousands or"
+        f" decimals: {', '.join(texts[:_EXAMPLES])}",
+        path,
+        "write thousands without a point (1234), or decimals with another number of"
+        " digits (1.2340)",
+    )
+
+
+def _check_numbers(
+    path: Path, columns: _Columns, cells: pd.DataFrame, floats: Floats
+) -> None:
+    """Check that the texts of positions are numbers.
+
+    Raises:
+        RequestError: in most rows they are not.
+    """
+    is_text = cells.map(str.strip).ne("").to_numpy() & ~np.isfinite(floats)
+    rows = np.flatnonzero(is_text.any(axis=1))
+    if 2 * len(rows) <= len(cells):
+        return
+    examples = []
+    for row in rows[:_EXAMPLES]:
+        texts = ", ".join(repr(text[:20]) for text in cells.iloc[row])
+        examples.append(f"line {cells.index[row]}: {texts}")
+    raise RequestError(
+        f"{columns.position_names} are no numbers in {len(rows):,} of {len(cells):,}"
+        f" rows: {'; '.join(examples)}",
+        path,
+        "write decimal numbers with a point, south and west negative, without units,"
+        " letters and separators of thousands",
+    )
 
 
 def _find_named(
@@ -266,15 +350,61 @@ def _make_annotations(
     guesses = "; ".join(_list_guesses(columns))
     if guesses:
         notes = [*notes, f"{path.name}: {guesses}, by the names of columns"]
-    is_complete = np.isfinite(floats).all(axis=1)
-    make_shapes = shapely.points if len(columns.position) == 2 else shapely.box
-    shapes = np.full(len(ids), None, object)
-    shapes[is_complete] = make_shapes(*floats[is_complete].T)
+    shapes, faults = _make_shapes(path, columns, floats, ids)
     kept = _select_attributes(columns, attributes)
-    table = annotation_table(shapes, ids, kept, images=images)
+    table = annotation_table(shapes, ids, kept, images=images, faults=faults)
     crs = PIXEL if columns.name_images else _POSITIONS[columns.position]
     image_names = tuple(dict.fromkeys(filter(None, images)))
     return Annotations(table, crs, image_names, notes=notes)
+
+
+def _make_shapes(
+    path: Path, columns: _Columns, floats: Floats, ids: list[int]
+) -> tuple[Any, list[str]]:
+    """Return the shape of each row, and why it has none.
+
+    Args:
+        path: the file.
+        columns: its columns.
+        floats: points (N, 2), or boxes (N, 4) as corners or with width and height.
+        ids: identities of the rows.
+
+    Raises:
+        RequestError: most boxes end before they begin.
+    """
+    shapes = np.full(len(ids), None, object)
+    faults = np.full(len(ids), "", object)
+    is_complete = np.isfinite(floats).all(axis=1)
+    if len(columns.position) == 2:
+        shapes[is_complete] = shapely.points(floats[is_complete])
+        return shapes, faults.tolist()
+    first = floats[:, :2]
+    last = floats[:, 2:]
+    if columns.position[2:] == _SIZES:
+        if columns.position[0] == "xcenter":
+            first = first - last / 2
+        last = first + last
+    is_reversed = last < first
+    if columns.position[0] == "west":
+        is_reversed[:, 0] = False  # the box lies across the antimeridian
+    elif columns.name_of("ymin").lower() == "top":
+        is_reversed[:, 1] = False  # the y axis of a map points up
+    is_wrong = is_complete & is_reversed.any(axis=1)
+    faults[is_wrong] = "the box ends before it begins"
+    if 2 * is_wrong.sum() > len(ids):
+        examples = []
+        for row in np.flatnonzero(is_wrong)[:_EXAMPLES]:
+            numbers = ", ".join(f"{number:.10g}" for number in floats[row])
+            examples.append(f"row {ids[row]}: {numbers}")
+        raise RequestError(
+            f"{is_wrong.sum():,} of {len(ids):,} boxes end before they begin"
+            f" ({columns.position_names}): {'; '.join(examples)}",
+            path,
+            "name the columns xmin, ymin, width and height if the last two are sizes",
+        )
+    is_usable = is_complete & ~is_wrong
+    shapes[is_usable] = shapely.box(*first[is_usable].T, *last[is_usable].T)
+    return shapes, faults.tolist()
 
 
 def _select_attributes(

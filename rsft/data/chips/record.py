@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from rsft.data.datasets.formats.label_rows import normalize_label
 from rsft.data.imagery.scene_uri import file_state
 from rsft.types import GROUPS, Bands, Indices, Pixels, Rejection
 from rsft.utils.licenses import UNKNOWN
@@ -169,7 +170,7 @@ def parse_verdict(label: str, verdict: str = "") -> str:
         The name of a class, `NOT_A_TARGET` or `UNSURE`; "" if nobody looked at the row.
     """
     verdict = " ".join(verdict.split()).casefold()
-    label = label.strip()
+    label = normalize_label(label)
     if verdict in _SPELLINGS:
         return verdict
     return _SPELLINGS.get(" ".join(label.split()).casefold(), label)

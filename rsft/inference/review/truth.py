@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import shapely
 
+from rsft.data.datasets.formats.label_rows import normalize_label
 from rsft.errors import DataError
 from rsft.types import Floats
 from rsft.utils.operating_system import path_to_text
@@ -102,8 +103,8 @@ def check_truth(
     class_of = truth.attributes["class"].astype(str).to_dict()
     right = 0
     for number, row in pairs:
-        true_class = class_of[truth.locations[number].source_row]
-        right += int(true_class == rows["class"].iloc[row])
+        true_class = normalize_label(class_of[truth.locations[number].source_row])
+        right += int(true_class == normalize_label(rows["class"].iloc[row]))
     return TruthCheck(
         name, len(truth.locations), len(pairs), right, len(rows) - len(pairs)
     )

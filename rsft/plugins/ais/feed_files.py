@@ -26,6 +26,8 @@ from rsft.utils.untrusted.documents import open_regular
 from rsft.utils.untrusted.text_tables import (
     SYNONYMS,
     Synonyms,
+    check_identifiers,
+    check_names,
     find_columns,
     find_separator,
     parse_synonyms,
@@ -70,7 +72,10 @@ _REQUIRED = ("mmsi", "time", "lat", "lon")
 _CHUNK_BYTES = 2**22
 _CHUNK_ROWS = 2**16  # Arrow reads up to 32 chunks of CSV ahead
 _HEADER_BYTES = 2**16
-_CODECS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
+_CODECS = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\x28\xb5\x2f\xfd": "zstd"}
+"""First bytes of a compressed file -> its codec."""
+
+_UTF8_MARK = b"\xef\xbb\xbf"
 _NULLS = [
     "",
     "NA",
@@ -133,13 +138,14 @@ class FeedFile:
         """
         with open_regular(self.path) as file:
             self._file = file
-            is_parquet = file.read(4) == b"PAR1"
-            if is_parquet:
+            start = file.read(4)
+            if start == b"PAR1":
                 yield from self._read_parquet(file)
             elif zipfile.is_zipfile(file):
                 yield from self._read_archive(file)
             else:
-                yield from self._read_csv(file, _CODECS.get(self.path.suffix.lower()))
+                codecs = [_CODECS[x] for x in _CODECS if start.startswith(x)]
+                yield from self._read_csv(file, *codecs)
         self._check_rows()
 
     def _read_parquet(self, file: BinaryIO) -> Iterator[pa.RecordBatch]:
@@ -165,7 +171,11 @@ class FeedFile:
     ) -> Iterator[pa.RecordBatch]:
         file.seek(0)
         start = pa.input_stream(file, compression=codec)
-        header = start.read(_HEADER_BYTES).partition(b"\n")[0].decode("latin-1")
+        line = start.read(_HEADER_BYTES).partition(b"\n")[0]
+        if b"\0" in line:
+            hint = "save it as CSV in UTF-8"
+            raise RequestError("the file is no text in UTF-8", self.path, hint)
+        header = line.removeprefix(_UTF8_MARK).decode("latin-1")
         file.seek(0)
         separator = find_separator(header, COLUMNS)
         names = [name.strip(' "\r') for name in header.split(separator)]
@@ -209,11 +219,7 @@ class FeedFile:
                 f"rename the columns ({'; '.join(examples)})",
             )
         self.columns = {role: names[number] for role, number in numbers.items()}
-        for name in self.columns.values():
-            if names.count(name) > 1:
-                message = f"several columns have the name {name}"
-                hint = "remove or rename one of them"
-                raise RequestError(message, self.path, hint)
+        check_names(names, numbers.values(), self.path)
 
     def _rename(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         self.rows += batch.num_rows
@@ -274,6 +280,7 @@ class FeedFile:
 
     def make_table(self, batch: pa.RecordBatch) -> pd.DataFrame:
         """Return the columns of `COLUMNS` but for the time."""
+        self._check_mmsi(batch.column("mmsi"))
         columns: dict[str, Any] = {}
         for name in COLUMNS:
             if name in TEXTS:
@@ -283,6 +290,20 @@ class FeedFile:
         table = pd.DataFrame(columns)
         table["mmsi"] = table["mmsi"].fillna(0).clip(0, 10**12).astype(np.int64)
         return table
+
+    def _check_mmsi(self, array: pa.Array) -> None:
+        """Raise an error if the numbers of ships are rounded."""
+        name = self.columns["mmsi"]
+        if pa.types.is_string(array.type):
+            exponents = pc.match_substring_regex(array, "[eE]")
+            texts = array.filter(exponents).to_pylist()
+            check_identifiers(name, texts, self.path)
+        elif array.type in (pa.float16(), pa.float32()):
+            raise RequestError(
+                f"the column {name} is {array.type}, which rounds an MMSI",
+                self.path,
+                "write whole numbers",
+            )
 
     def _read_texts(self, batch: pa.RecordBatch, name: str) -> pd.Series[Any]:
         texts: list[str | None] = [None] * batch.num_rows

@@ -152,6 +152,7 @@ class _Selection:
         self.tables: list[pd.DataFrame] = []
         self.static: list[pd.DataFrame] = []
         self.exchanged = 0
+        self.first = ""  # position, as the file has it
         self.has_zone = True
         self.ranges = {name: (np.inf, -np.inf) for name in ("lat", "lon", "time")}
 
@@ -162,6 +163,9 @@ class _Selection:
         self._extend("lat", lat[np.abs(lat) <= 90])
         self._extend("lon", lon[np.abs(lon) <= 180])
         has_position = np.isfinite(lat) & np.isfinite(lon)
+        if has_position.any() and not self.first:
+            row = int(has_position.argmax())
+            self.first = f"lat {lat[row]:.10g}, lon {lon[row]:.10g}"
         is_inside = has_position & self.area.contains(lon, lat)
         self.exchanged += int((has_position & self.area.contains(lat, lon)).sum())
         self._count("rows", np.ones(len(lat), bool))
@@ -215,6 +219,15 @@ class _Selection:
         positions = self.counts["rows"] - self.counts["without a position"]
         if self.counts["outside of the area"] < positions:
             return self._make_error_of_times(location)
+        if not self.first:
+            hint = "give a file with latitude and longitude of ships"
+            return NoMessagesError("no AIS message has a position", location, hint)
+        if not np.isfinite([self.ranges["lat"], self.ranges["lon"]]).all():
+            return NoMessagesError(
+                f"no AIS position is in degrees; the first one has {self.first}",
+                location,
+                "write latitude and longitude in degrees, such as 57.87",
+            )
         ranges = _describe_ranges(self.ranges["lat"], self.ranges["lon"])
         message = (
             f"no AIS position lies near the scene ({self.area.describe()}); those of"

@@ -11,7 +11,9 @@ import pyarrow as pa
 from rsft.types import Floats
 
 _SECONDS = re.compile(r"\d{9,}(\.\d*)?")
-_LARGEST_SECONDS = 1e11  # larger numbers are milliseconds
+_LARGEST_TIMES = (1e11, 1e14, 1e17)
+"""Larger numbers are not seconds, milliseconds or microseconds, but thousandths."""
+_COMPACT = re.compile(r"(19|20)\d{12}")  # 20260131235959
 _DATE_FIRST = re.compile(r"\d{1,2}[/.-]\d{1,2}[/.-]\d{4}")  # day or month before year
 _ZONE = re.compile(r"(Z|[+-]\d\d:?\d\d)$")
 _UTC_NOTE = "times have no zone, and are read as UTC"
@@ -42,12 +44,17 @@ class MessageTimes:
         texts = texts.fillna("").str.strip()
         texts = texts.str.replace(r"\s*UTC$", "Z", regex=True)
         first = next((text for text in texts if text[:1].isdigit()), "")
-        if _SECONDS.fullmatch(first):
-            seconds = pd.to_numeric(texts, errors="coerce").to_numpy(np.float64)
-            is_milliseconds = np.nanmedian(seconds) > _LARGEST_SECONDS
-            return np.asarray(seconds / 1000 if is_milliseconds else seconds)
+        is_compact = _COMPACT.fullmatch(first) is not None
+        if _SECONDS.fullmatch(first) and not is_compact:
+            numbers = pd.to_numeric(texts, errors="coerce").to_numpy(np.float64)
+            middle = np.nanmedian(numbers)
+            thousands = sum(middle > largest for largest in _LARGEST_TIMES)
+            return np.asarray(numbers / 1000**thousands)
         form = "ISO8601"
-        if _DATE_FIRST.match(first):
+        if is_compact:
+            form = "%Y%m%d%H%M%S"
+            self._set_zone(False)
+        elif _DATE_FIRST.match(first):
             texts = texts.str.replace(r"[.-]", "/", n=2, regex=True)
             form = f"{self._find_date_format(texts)}/%Y %H:%M:%S"
             self._set_zone(False)

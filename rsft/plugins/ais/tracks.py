@@ -8,15 +8,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from pyproj import Geod
 
 from rsft.plugins.ais.feeds import AisMessages
 from rsft.plugins.ais.ship_types import ship_class
+from rsft.plugins.ais.speeds import EARTH, KNOT, check_speeds
 from rsft.types import Floats
-
-EARTH = Geod(ellps="WGS84")
-KNOT = 1852 / 3600
-"""Meters per second."""
 
 MAX_SPEED = 60.0
 """Speed in knots that no ship exceeds between two messages."""
@@ -69,12 +65,12 @@ def make_tracks(messages: AisMessages) -> Tracks:
     Repeated messages, messages of stations that are no ships, and positions that the
     ship cannot have reached are left out. An MMSI whose messages are in two places at a
     time belongs to two ships, which are set aside.
+
+    Raises:
+        RequestError: the speeds are not knots.
     """
     counts = Counter[str]()
     table = messages.table.copy()
-    for name, limit in _LIMITS.items():
-        is_available = table[name].between(0, limit, inclusive="left")
-        table[name] = table[name].where(is_available)
     is_short = ~table["mmsi"].between(10**8, 10**9 - 1)
     table = _drop(table, is_short, counts, _WRONG_MMSI)
     first_digits = table["mmsi"] // 10**7
@@ -90,7 +86,10 @@ def make_tracks(messages: AisMessages) -> Tracks:
     is_second = table.duplicated(["mmsi", "time"])
     table = _drop(table, is_second, counts, "messages of a ship at one time")
     counts["ships that share an MMSI"] = len(shared)
-    notes = []
+    notes = check_speeds(table)
+    for name, limit in _LIMITS.items():
+        is_available = table[name].between(0, limit, inclusive="left")
+        table[name] = table[name].where(is_available)
     if shared:
         listed = ", ".join(map(str, shared[:10]))
         dots = ", ..." if len(shared) > 10 else ""

@@ -16,7 +16,9 @@ from rsft.data.annotations.shapes import (
     make_polygon,
     try_shape,
 )
+from rsft.utils.tables import is_number
 
+_MAX_ANGLE = 2 * math.pi + 0.01
 _UNNAMED = "?"  # an image without a name, which is no scene
 
 
@@ -40,11 +42,13 @@ class PascalVoc(_XmlFormat):
     name = "voc"
     title = "Pascal VOC"
     root = "annotation"
+    hint = "export it again; angles of robndbox are radians"
 
     def parse_content(self, content: Element, objects: ObjectList) -> None:
         image = (content.findtext("filename") or "").strip()
         width = content.findtext("size/width")
         objects.add_image(image, width, content.findtext("size/height"))
+        _check_angles(content)
         for element in content.findall("object"):
             attributes = {"class": element.findtext("name")}
             for child in element:
@@ -53,7 +57,25 @@ class PascalVoc(_XmlFormat):
             objects.add(try_shape(_make_voc_shape, element), attributes, image=image)
 
 
+def _check_angles(content: Element) -> None:
+    """Check that no angle is larger than a turn in radians.
+
+    Raises:
+        ValueError: one is, so that all of the file are degrees.
+    """
+    texts = [x.text or "" for x in content.iterfind("object/robndbox/angle")]
+    degrees = [x for x in texts if is_number(x) and abs(float(x)) > _MAX_ANGLE]
+    if degrees:
+        raise ValueError(
+            f"{len(degrees):,} of {len(texts):,} angles are larger than a turn in"
+            f" radians: {', '.join(degrees[:3])}"
+        )
+
+
 def _make_voc_shape(element: Element) -> shapely.Geometry:
+    for box in ("bndbox", "robndbox"):
+        if len(element.findall(box)) > 1:
+            raise ValueError(f"the object has several boxes {box}")
     rotated = element.find("robndbox")
     if rotated is None:
         return make_box(*_read_numbers(element, "bndbox", "xmin ymin xmax ymax"))

@@ -8,12 +8,13 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from rsft.data.annotations.base import AT
 from rsft.data.annotations.images import list_annotation_files
 from rsft.data.chips.record import describe_rejections
-from rsft.data.datasets.formats.label_rows import describe_row_fault
+from rsft.data.datasets.formats.label_rows import describe_row_fault, normalize_label
 from rsft.errors import RecipeError, RequestError
 from rsft.recipe.text import read_document
 from rsft.scenes.locations import Location, SceneLocations
@@ -60,8 +61,10 @@ def read_types(path: Path | None) -> dict[str, str] | None:
                     path,
                     'write: cargo: [Cargo, "70"]',
                 )
-            other = class_of.setdefault(str(kind).lower(), str(name))
-            if other != str(name):
+            class_name = normalize_label(str(name))
+            plain = normalize_label(str(kind)).lower()
+            other = class_of.setdefault(plain, class_name)
+            if other != class_name:
                 raise RequestError(
                     f"{kind} is in two classes, {other} and {name}", path, "choose one"
                 )
@@ -184,11 +187,12 @@ class LabeledObjects:
                 self._add(item, self.labels)
 
     def finish(self) -> None:
-        """Count the labels outside of all scenes.
+        """Leave out repeated labels, and count those outside of all scenes.
 
         Raises:
             RequestError: no label can be used.
         """
+        self._leave_out_repeated()
         if self._files and self.labels.is_dir():
             unused = set(list_annotation_files(self.labels)) - self._files
             if unused:
@@ -204,6 +208,27 @@ class LabeledObjects:
             )
         if not self.objects:
             raise self._no_label_error()
+
+    def _leave_out_repeated(self) -> None:
+        """Keep one label of each object, and none of an object with several classes."""
+        labels: dict[tuple[Any, ...], list[LabeledObject]] = {}
+        for item in self.objects:
+            location = item.location
+            extent = location.extent or (location.row, location.col)
+            key = (item.scene.name, *np.round(extent).tolist())
+            labels.setdefault(key, []).append(item)
+        self.objects = []
+        for items in labels.values():
+            classes = sorted({item.label for item in items})
+            if len(classes) > 1:
+                rows = [item.location.source_row or 0 for item in items]
+                listed = ", ".join(map(str, rows[:5]))
+                fault = f"rows {listed} are one object of classes {', '.join(classes)}"
+                self.rejected += [(str(self.labels), row, fault) for row in rows]
+                continue
+            self.objects.append(items[0])
+            if len(items) > 1:
+                self.skipped["repeated label of an object"] += len(items) - 1
 
     def by_scene(self) -> Iterator[tuple[RasterScene, list[LabeledObject]]]:
         """Yield each scene with its objects."""
@@ -284,7 +309,7 @@ def _pair(
 def _text(row: dict[Any, Any], field: str | None) -> str:
     if field is None or pd.isna(row[field]):
         return ""
-    return str(row[field]).strip()
+    return normalize_label(str(row[field]))
 
 
 def _find(rows: pd.DataFrame, name: str) -> str | None:

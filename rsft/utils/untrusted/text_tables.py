@@ -11,7 +11,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,8 +44,12 @@ SYNONYMS: Synonyms = parse_synonyms("""
     lat: lat latitude latdeg latitudedeg latitudedegrees
     col: col column pixelx px
     row: row line pixely py
-    x: x easting xcenter centerx cx
-    y: y northing ycenter centery cy
+    x: x easting
+    y: y northing
+    xcenter: xcenter centerx cx
+    ycenter: ycenter centery cy
+    width: width w boxwidth bboxwidth
+    height: height h boxheight bboxheight
     class: class classname label category categoryname shiptype vesseltype type
     image: image imagename imagepath imageid filename scene sceneid
 """)
@@ -53,6 +57,8 @@ SYNONYMS: Synonyms = parse_synonyms("""
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 """Separators of columns, and what they are called."""
+
+_EXPONENT = re.compile(r"\d(?:[.,](\d*))?[eE]\+?(\d{1,3})")
 
 _SAVE = "save it as CSV in UTF-8"
 
@@ -158,6 +164,47 @@ def find_columns(names: Sequence[str], synonyms: Synonyms = SYNONYMS) -> dict[st
         if present:
             columns[role] = present[0]
     return columns
+
+
+def check_names(names: Sequence[str], numbers: Iterable[int], path: Path) -> None:
+    """Check that columns which are used have names of their own.
+
+    Args:
+        names: names of all columns.
+        numbers: numbers of the columns that are used.
+        path: the file.
+
+    Raises:
+        RequestError: two columns have the name of one of them.
+    """
+    plain = list(map(_plain, names))
+    for number in numbers:
+        if plain.count(plain[number]) > 1:
+            message = f"several columns have the name {names[number]}"
+            raise RequestError(message, path, "remove or rename one of them")
+
+
+def check_identifiers(name: str, texts: Iterable[str], path: Path) -> None:
+    """Check that a spreadsheet did not round the identifiers in a column.
+
+    Raises:
+        RequestError: it did, such as 2.11E+08 for the MMSI 211235000.
+    """
+    rounded = list(dict.fromkeys(filter(_is_rounded, texts)))
+    if rounded:
+        raise RequestError(
+            f"the column {name} has rounded numbers, as a spreadsheet writes them:"
+            f" {', '.join(rounded[:3])}",
+            path,
+            "export the original file again, with this column as text or with whole"
+            " numbers",
+        )
+
+
+def _is_rounded(text: str) -> bool:
+    """Return whether an exponent hides digits in front of the decimal separator."""
+    match = _EXPONENT.fullmatch(text.strip())
+    return match is not None and len(match[1] or "") < int(match[2])
 
 
 def _plain(name: str) -> str:

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import shapely
+import shapely.affinity
 
 from rsft.data.chips.store import read_dataset
 from rsft.errors import RequestError
@@ -153,6 +154,11 @@ def test_a_table_of_labels_without_rows(scenes, tmp_path):
 def test_a_class_whose_name_may_be_a_typing_error_is_named(scenes, tmp_path):
     labels = geopandas.read_file(scenes[1]).drop(columns="mmsi")
     many = pd.concat([labels] * 12, ignore_index=True).assign(type="Cargo")
+    shifts = np.arange(len(many)) // len(labels) * 10  # a pixel each: other objects
+    many["geometry"] = [
+        shapely.affinity.translate(shape, shift)
+        for shape, shift in zip(many.geometry, shifts, strict=True)
+    ]
     many.loc[3, "type"] = "Crago"
     many.to_file(tmp_path / "many.gpkg")
     store = prepared((scenes[0], tmp_path / "many.gpkg"), tmp_path / "store")

@@ -1,0 +1,85 @@
+"""Compare the speeds of AIS messages with the distances between their positions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pyproj import Geod
+
+from rsft.errors import RequestError
+
+EARTH = Geod(ellps="WGS84")
+KNOT = 1852 / 3600
+"""Meters per second."""
+
+_UNITS = {"km/h": 1.852, "m/s": KNOT, "tenths of a knot": 10.0, "cm/s": 100 * KNOT}
+"""Units that feeds have in place of knots -> number of them in a knot."""
+
+_UNKNOWN_SPEEDS = (102.3, 1023.0)  # "not available", also in tenths
+_MIN_PAIRS = 5
+_MIN_METERS = 300.0  # the rounding of positions does not matter
+_MIN_SECONDS = 20.0
+_MAX_SECONDS = 600.0  # a ship does not turn back in between
+_MAX_TURN = 15.0  # degrees
+_AGREEMENT = np.log(1.35)  # of most pairs with the median, and of speeds with knots
+_UNIT_AGREEMENT = np.log(1.15)  # of the median with a unit
+
+
+def check_speeds(table: pd.DataFrame) -> list[str]:
+    """Check that speeds are knots, by pairs of messages of ships that keep their course.
+
+    Args:
+        table: messages in order of MMSI and time, with `sog` as the feed has it.
+
+    Returns:
+        A note if speeds and positions contradict each other, but no unit explains it.
+
+    Raises:
+        RequestError: the speeds have another unit.
+    """
+    pairs = _find_pairs(table)
+    if len(pairs) < _MIN_PAIRS:
+        return []
+    logs = np.log(np.maximum(pairs["sog"] / pairs["knots"], 1e-3))
+    middle = float(logs.median())
+    is_common = float(((logs - middle).abs() < _AGREEMENT).mean()) >= 0.5
+    if abs(middle) < _AGREEMENT or not is_common:
+        return []
+    examples = [
+        f"MMSI {row.mmsi}: {row.sog:.3g}, but {row.knots:.3g} knots by its positions"
+        for row in pairs.drop_duplicates("mmsi")[:3].itertuples()
+    ]
+    contradiction = f"{len(pairs):,} pairs of messages: {'; '.join(examples)}"
+    for unit, factor in _UNITS.items():
+        if abs(middle - np.log(factor)) < _UNIT_AGREEMENT:
+            raise RequestError(
+                f"the speeds of the AIS messages are {unit}, not knots, by"
+                f" {contradiction}",
+                "--ais",
+                f"divide the column of the speed by {factor:.4g}, or remove it",
+            )
+    return [f"the speeds contradict the positions, by {contradiction}"]
+
+
+def _find_pairs(table: pd.DataFrame) -> pd.DataFrame:
+    """Return reported speeds and those by positions, of ships that keep their course."""
+    first = table[:-1].reset_index(drop=True)
+    last = table[1:].reset_index(drop=True)
+    seconds = last["time"] - first["time"]
+    ends: list[Any] = [first["lon"], first["lat"], last["lon"], last["lat"]]
+    meters = EARTH.inv(*[end.to_numpy(np.float64) for end in ends])[2]
+    turns = (last["cog"] - first["cog"] + 180).mod(360).sub(180).abs()
+    is_known = ~(first["sog"].isin(_UNKNOWN_SPEEDS) | last["sog"].isin(_UNKNOWN_SPEEDS))
+    is_steady = turns.fillna(0) <= _MAX_TURN
+    is_pair = (first["mmsi"] == last["mmsi"]) & is_known & is_steady
+    is_pair &= seconds.between(_MIN_SECONDS, _MAX_SECONDS) & (meters >= _MIN_METERS)
+    pairs = pd.DataFrame(
+        {
+            "mmsi": first["mmsi"],
+            "sog": (first["sog"] + last["sog"]) / 2,
+            "knots": meters / seconds / KNOT,
+        }
+    )
+    return pairs[is_pair].dropna()

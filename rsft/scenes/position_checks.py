@@ -1,0 +1,214 @@
+"""Refuse a file of positions whose numbers contradict its scene.
+
+Each check looks at all positions of a file. A file is refused if more than half of them
+contradict the scene, and the message has three examples. A few wrong rows among right
+ones are counted and left out elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+from pyproj import CRS
+
+from rsft.data.annotations.base import FRACTION, PIXEL, Annotations
+from rsft.errors import RequestError
+from rsft.scenes.locations import Location, SceneLocations
+from rsft.scenes.raster import RasterScene
+from rsft.types import Floats
+
+_MAX_DEGREES = (540.0, 90.0)
+"""Largest longitude and latitude; longitudes of 0 to 360 are shifted by half a turn."""
+
+_SHARED_PIXEL = 3
+"""As many objects in one pixel are not different objects."""
+
+_REACH = 0.1
+"""Share of its side by which a box may reach over the edge of its image."""
+
+_REACH_PIXELS = 2.0
+"""Number of pixels by which any box may reach over the edge of its image."""
+
+_EXAMPLES = 3
+
+
+def check_degrees(positions: SceneLocations, annotations: Annotations) -> None:
+    """Check that coordinates of a system in degrees are degrees.
+
+    Args:
+        positions: their file and its coordinate system.
+        annotations: the content of the file.
+
+    Raises:
+        RequestError: most of them are not.
+    """
+    crs = positions.crs
+    if crs in (PIXEL, FRACTION) or not CRS.from_user_input(crs).is_geographic:
+        return
+    bounds = annotations.table.bounds.abs()
+    is_wrong = (bounds > np.tile(_MAX_DEGREES, 2)).any(axis=1)
+    total = len(bounds.dropna())
+    if 2 * is_wrong.sum() <= total:
+        return
+    examples = []
+    for number, left, bottom, *_ in bounds[is_wrong][:_EXAMPLES].itertuples():
+        examples.append(f"row {number}: x {left:.10g}, y {bottom:.10g}")
+    raise _contradiction(
+        positions,
+        f"{is_wrong.sum():,} of {total:,} positions are no degrees, but their"
+        f" coordinate system is {crs[:40]}",
+        examples,
+        "state their coordinate system: GeoJSON without one is in degrees, and so are"
+        " columns lon and lat; write a GeoPackage, or columns x and y with --crs",
+    )
+
+
+def check_image_size(
+    positions: SceneLocations, annotations: Annotations, scene: RasterScene
+) -> None:
+    """Check that pixels are those of an image with the size of the scene.
+
+    Raises:
+        RequestError: the file states another size.
+    """
+    sizes = [annotations.sizes.get(name) for name in annotations.images]
+    if positions.crs != PIXEL or len(sizes) != 1 or sizes[0] is None:
+        return
+    if sizes[0] == (scene.width, scene.height):
+        return
+    width, height = sizes[0]
+    raise RequestError(
+        f"the positions are pixels of an image of {width:,} x {height:,} pixels, but"
+        f" {scene.path.name} has {scene.width:,} x {scene.height:,}",
+        positions.file,
+        "give the image that was labeled; if its positions are those of the scene,"
+        " correct the size that the file states",
+    )
+
+
+def check_locations(
+    positions: SceneLocations, annotations: Annotations, scene: RasterScene
+) -> None:
+    """Check that positions are different objects which fit into the scene.
+
+    Args:
+        positions: all positions of the file, also those outside of the scene.
+        annotations: the content of the file.
+        scene: the scene.
+
+    Raises:
+        RequestError: most objects lie in the first pixel, in one pixel, or outside of
+            the image that the file names, or sizes of boxes are not what they seem.
+    """
+    if not positions.locations:
+        return
+    extents = np.array([_find_extent(x) for x in positions.locations])
+    is_image = positions.crs in (PIXEL, FRACTION)
+    if is_image:
+        is_first = ((extents >= 0) & (extents <= 1)).all(axis=1)
+        _refuse_most(
+            positions,
+            is_first,
+            "lie in the first pixel, as fractions (0 to 1) do",
+            "multiply fractions by the width and height of the image, or write YOLO;"
+            " write numbers without points for thousands",
+        )
+    _check_shared_pixels(positions, extents, scene)
+    if not is_image or not (annotations.images or annotations.are_boxes):
+        return
+    _check_corners(positions, extents, scene)
+    is_outside = np.array([not x.is_inside(scene) for x in positions.locations])
+    _refuse_most(
+        positions,
+        is_outside,
+        f"lie outside of their image, {scene.path.name} ({scene.width:,} x"
+        f" {scene.height:,} pixels)",
+        "check that the file belongs to this image, and that x is the column",
+    )
+
+
+def _find_extent(location: Location) -> tuple[float, float, float, float]:
+    """Return top, left, bottom and right, which are equal for a point."""
+    if location.extent is not None:
+        return location.extent
+    return location.row, location.col, location.row, location.col
+
+
+def _check_shared_pixels(
+    positions: SceneLocations, extents: Floats, scene: RasterScene
+) -> None:
+    """Check that objects do not share one pixel."""
+    pixels = [tuple(row) for row in np.floor(extents).tolist()]
+    pixel, count = Counter(pixels).most_common(1)[0]
+    if count < _SHARED_PIXEL:
+        return
+    is_shared = np.array([other == pixel for other in pixels])
+    _refuse_most(
+        positions,
+        is_shared,
+        f"share one pixel of {scene.path.name}",
+        "check whether the coordinates were rounded, and their coordinate system",
+    )
+
+
+def _check_corners(
+    positions: SceneLocations, extents: Floats, scene: RasterScene
+) -> None:
+    """Check that the sizes of boxes are no corners.
+
+    Boxes that reach over the edge, and fit if their size is the opposite corner, were
+    written as x1, y1, x2, y2.
+
+    Raises:
+        RequestError: they were.
+    """
+    limits = np.array([scene.height, scene.width])
+    first = extents[:, :2]
+    last = extents[:, 2:]
+    sizes = last - first
+    tolerance = np.maximum(_REACH_PIXELS, _REACH * sizes)
+    reaches = ((first < -tolerance) | (last > limits + tolerance)).any(axis=1)
+    if not reaches.any():
+        return
+    for start in (first, (first + last) / 2):  # x and y are the corner or the center
+        fits = (sizes > start) & (start >= 0) & (sizes <= limits)
+        if fits.all():
+            raise _contradiction(
+                positions,
+                f"{reaches.sum():,} of {len(reaches):,} boxes reach over the edge of"
+                f" {scene.path.name}; all lie in it if their width and height are x and"
+                " y of the opposite corner",
+                _list_examples(positions, reaches),
+                "write width and height in place of the second corner",
+            )
+
+
+def _refuse_most(
+    positions: SceneLocations, is_wrong: np.ndarray, reason: str, hint: str
+) -> None:
+    """Raise an error if more than half of the positions are wrong."""
+    total = len(is_wrong)
+    if 2 * is_wrong.sum() > total:
+        message = f"{is_wrong.sum():,} of {total:,} objects {reason}"
+        examples = _list_examples(positions, is_wrong)
+        raise _contradiction(positions, message, examples, hint)
+
+
+def _list_examples(positions: SceneLocations, is_wrong: np.ndarray) -> list[str]:
+    examples = []
+    for number in np.flatnonzero(is_wrong)[:_EXAMPLES]:
+        location = positions.locations[number]
+        top, left, bottom, right = _find_extent(location)
+        text = f"x {left:.6g}, y {top:.6g}"
+        if location.extent is not None:
+            text = f"x {left:.6g} to {right:.6g}, y {top:.6g} to {bottom:.6g}"
+        examples.append(f"row {location.source_row}: {text}")
+    return examples
+
+
+def _contradiction(
+    positions: SceneLocations, message: str, examples: list[str], hint: str
+) -> RequestError:
+    text = f"{message}: {'; '.join(examples)}"
+    return RequestError(text, positions.file, hint)
