@@ -138,12 +138,13 @@ def _find_extent(location: Location) -> tuple[float, float, float, float]:
 def _check_shared_pixels(
     positions: SceneLocations, extents: Floats, scene: RasterScene
 ) -> None:
-    """Check that objects do not share one pixel."""
+    """Check that objects in the scene do not share one pixel."""
     pixels = [tuple(row) for row in np.floor(extents).tolist()]
+    is_inside = np.array([x.is_inside(scene) for x in positions.locations])
     pixel, count = Counter(pixels).most_common(1)[0]
     if count < _SHARED_PIXEL:
         return
-    is_shared = np.array([other == pixel for other in pixels])
+    is_shared = np.array([other == pixel for other in pixels]) & is_inside
     _refuse_most(
         positions,
         is_shared,

@@ -85,7 +85,6 @@ def read_positions(
     result = SceneLocations(
         notes=list(positions.notes), file=path, crs=crs, are_boxes=positions.are_boxes
     )
-    check_degrees(result, positions)
     shapes = _add_locations(result, positions, scene, to_pixels)
     inside = [location for location in result.locations if location.is_inside(scene)]
     if shapes:
@@ -93,8 +92,9 @@ def read_positions(
     if not positions.are_boxes:
         boxes = [location.box for location in result.locations]
         result.are_boxes = bool(boxes) and None not in boxes
-        if shapes and not inside:
-            result.notes += _find_exchange(result, shapes, scene, to_pixels)
+    if len(inside) < len(shapes):
+        result.notes += _find_exchange(result, shapes, len(inside), scene, to_pixels)
+    check_degrees(result, positions)
     check_image_size(result, positions, scene)
     check_locations(result, positions, scene)
     _leave_out_others(result, inside, scene)
@@ -205,19 +205,32 @@ def _leave_out_others(
 def _find_exchange(
     result: SceneLocations,
     shapes: list[shapely.Geometry],
+    inside: int,
     scene: RasterScene,
     to_pixels: _ToPixels,
 ) -> list[str]:
-    """Return a note if positions lie in the scene with exchanged coordinates.
+    """Return a note if positions lie in the scene with exchanged coordinates only.
+
+    Args:
+        result: the positions, of which some lie outside of the scene.
+        shapes: the positions as the file gives them.
+        inside: number of positions in the scene.
+        scene: the scene.
+        to_pixels: from x and y to row and column.
 
     Raises:
-        RequestError: most positions do.
+        RequestError: most positions do; or some of the pixels lie outside of the scene,
+            and all lie in it if they are exchanged.
     """
     centers = shapely.get_coordinates([shape.centroid for shape in shapes])
     pixels = to_pixels(centers[:, ::-1])
     with np.errstate(invalid="ignore"):
         is_inside = (pixels >= 0) & (pixels < (scene.height, scene.width))
     count = int(is_inside.all(axis=1).sum())
+    outside = len(shapes) - inside
+    is_outlier = outside < 2 or 10 * outside <= len(shapes)
+    if inside and (result.crs != PIXEL or count < len(shapes) or is_outlier):
+        return []
     if not count:
         return []
     names = "x and y"
@@ -231,7 +244,8 @@ def _find_exchange(
     )
     if 2 * count > len(shapes):
         raise RequestError(
-            f"{names} are exchanged: no position lies in the scene, but {where}",
+            f"{names} are exchanged: {outside:,} positions lie outside of the scene,"
+            f" but {where}",
             result.file,
             f"exchange {names} in the file",
         )

@@ -35,10 +35,7 @@ def make_box(
             comes before its first one.
     """
     if left > right or top > bottom:
-        raise ValueError(
-            f"the box ends at {right:.10g}, {bottom:.10g} before it begins at"
-            f" {left:.10g}, {top:.10g}"
-        )
+        raise ValueError("the box ends before it begins")
     box = make_polygon([(left, top), (left, bottom), (right, bottom), (right, top)])
     if not degrees:
         return box

@@ -19,8 +19,9 @@ _UNITS = {"km/h": 1.852, "m/s": KNOT, "tenths of a knot": 10.0, "cm/s": 100 * KN
 
 _UNKNOWN_SPEEDS = (102.3, 1023.0)  # "not available", also in tenths
 _MIN_PAIRS = 5
-_MIN_METERS = 300.0  # the rounding of positions does not matter
+_MIN_METERS = 200.0  # the rounding of positions does not matter
 _MIN_SECONDS = 20.0
+_STEP = 120.0  # seconds; of messages that follow each other faster, one is taken
 _MAX_SECONDS = 600.0  # a ship does not turn back in between
 _MAX_TURN = 15.0  # degrees
 _AGREEMENT = np.log(1.35)  # of most pairs with the median, and of speeds with knots
@@ -65,6 +66,8 @@ def check_speeds(table: pd.DataFrame) -> list[str]:
 
 def _find_pairs(table: pd.DataFrame) -> pd.DataFrame:
     """Return reported speeds and those by positions, of ships that keep their course."""
+    steps = table.assign(step=table["time"] // _STEP)
+    table = table[~steps.duplicated(["mmsi", "step"])]
     first = table[:-1].reset_index(drop=True)
     last = table[1:].reset_index(drop=True)
     seconds = last["time"] - first["time"]

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from rsft.errors import RequestError
 from rsft.plugins.ais.feeds import AisMessages
 from rsft.plugins.ais.ship_types import ship_class
 from rsft.plugins.ais.speeds import EARTH, KNOT, check_speeds
@@ -67,11 +68,19 @@ def make_tracks(messages: AisMessages) -> Tracks:
     time belongs to two ships, which are set aside.
 
     Raises:
-        RequestError: the speeds are not knots.
+        RequestError: the speeds are not knots, or no MMSI has nine digits.
     """
     counts = Counter[str]()
     table = messages.table.copy()
     is_short = ~table["mmsi"].between(10**8, 10**9 - 1)
+    if is_short.all():
+        numbers = ", ".join(map(str, table["mmsi"].unique()[:3]))
+        raise RequestError(
+            f"no AIS message has an MMSI of nine digits, but {numbers}",
+            "--ais",
+            "give the original messages, whose MMSI are not shortened, hashed or those"
+            " of the IMO",
+        )
     table = _drop(table, is_short, counts, _WRONG_MMSI)
     first_digits = table["mmsi"] // 10**7
     is_ship = first_digits.between(20, 79) | (first_digits == 98)

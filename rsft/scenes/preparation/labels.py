@@ -157,6 +157,8 @@ class LabeledObjects:
             self._outside.update((positions.file, row) for row in positions.outside)
         rows = positions.attributes
         assert rows is not None
+        if rows.empty:
+            return  # rejected rows may have no attributes
         fields = [self._find_field(rows), _find(rows, "mmsi"), _find(rows, "split")]
         for location, row in _pair(positions, rows):
             self._inside[positions.file, location.source_row] += 1
@@ -221,10 +223,10 @@ class LabeledObjects:
         for items in labels.values():
             classes = sorted({item.label for item in items})
             if len(classes) > 1:
-                rows = [item.location.source_row or 0 for item in items]
-                listed = ", ".join(map(str, rows[:5]))
-                fault = f"rows {listed} are one object of classes {', '.join(classes)}"
-                self.rejected += [(str(self.labels), row, fault) for row in rows]
+                fault = f"an object has the classes {', '.join(classes)}"
+                for item in items:
+                    row = item.location.source_row or 0
+                    self.rejected.append((str(self.labels), row, fault))
                 continue
             self.objects.append(items[0])
             if len(items) > 1:

@@ -71,3 +71,28 @@ def test_help(rsft):
     assert code == 0 and all(
         name in text for name in ("--ais", "--time", "--min-confidence", "--at", "MMSI")
     )
+
+
+def _numbers_of_the_imo(text: str) -> str:
+    return text.replace("21900000", "974184")
+
+
+@pytest.mark.parametrize(
+    ("change", "parts"),
+    [
+        (_numbers_of_the_imo, ["nine digits", "9741841"]),
+        (lambda text: text.replace("219000001", "2.19E+08"), ["2.19E+08"]),
+        (
+            lambda text: text.replace("LAT,LON", "LON,LAT"),
+            ["lat and lon are exchanged"],
+        ),
+        (lambda text: text.replace("2021-01-19", "2021-01-20"), ["2021-01-20"]),
+    ],
+)
+def test_wrong_messages_are_refused(rsft, traffic, change, parts):
+    traffic.ais.write_text(change(traffic.ais.read_text()))
+    command = ("ais", "match", traffic.scene, "--ais", traffic.ais, "-o", "m.gpkg")
+    code, text = rsft(*command, "--land", "none")
+    words = " ".join(text.split())
+    assert code == 2 and all(part in words for part in parts), words
+    assert not (traffic.scene.parent / "m.gpkg").exists()

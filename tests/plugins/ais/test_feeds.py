@@ -16,6 +16,7 @@ import pytest
 
 from rsft.errors import RequestError
 from rsft.plugins.ais.feeds import SearchArea, read_messages
+from tests.helpers.messages import mentions
 
 NOON = pd.Timestamp("2026-03-14T12:00:00Z").timestamp()
 AREA = SearchArea(10.0, 57.0, 1.0, 1.0, NOON - 1800, NOON + 1800)
@@ -219,3 +220,99 @@ def test_memory_does_not_grow_with_the_file(tmp_path, suffix):
     (*small, small_peak), (*large, large_peak) = json.loads(done.stdout)
     assert small == [4, 200_000] and large == [40, 2_000_000]
     assert large_peak - small_peak < 60, (small_peak, large_peak)  # megabytes
+
+
+ROWS = [
+    (219000001, 57.1, 10.2, 20.4, 149.9, 511),
+    (219000002, 56.9, 9.9, 0.0, 360.0, 12),
+]
+TIMES = {
+    "milliseconds": 1000 * NOON,
+    "microseconds": 1e6 * NOON,
+    "nanoseconds": 1e9 * NOON,
+    "digits": 20260314120000,
+}
+HEADER = "MMSI,Timestamp,LAT,LON,SOG,COG,Heading"
+
+
+def csv_rows(time: object, rows=ROWS) -> str:
+    lines = [",".join(map(str, (row[0], time, *row[1:]))) for row in rows]
+    return "\n".join([HEADER, *lines, ""])
+
+
+@pytest.mark.parametrize("unit", TIMES)
+def test_times_without_separators(tmp_path, unit):
+    path = write(tmp_path, csv_rows(f"{TIMES[unit]:.0f}"))
+    assert read_messages([path], AREA).table["time"].tolist() == [NOON, NOON]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("mark.csv", csv_rows("2026-03-14T12:00:00Z").encode("utf-8-sig")),
+        ("packed.csv", gzip.compress(csv_rows("2026-03-14T12:00:00Z").encode())),
+        (
+            "quoted.txt",
+            csv_rows("2026-03-14 12:00:00 UTC")
+            .replace(",", '"\t"')
+            .replace("\n", '"\r\n"')
+            .join('""')
+            .encode(),
+        ),
+        (
+            "exact.csv",
+            csv_rows("2026-03-14T12:00:00Z", [("2.19000001E+08", *ROWS[0][1:])] * 2)
+            .replace("2.19000001E+08", "2.19000001E8", 1)
+            .encode(),
+        ),
+    ],
+)
+def test_other_programs_write_the_same_messages(tmp_path, name, content):
+    path = tmp_path / name
+    path.write_bytes(content)
+    table = read_messages([path], AREA).table
+    assert (table["mmsi"][0], table["time"][0], table["heading"][0]) == (
+        219000001,
+        NOON,
+        511,
+    )
+    assert len(table) == 2
+
+
+def test_local_times_of_parquet(tmp_path):
+    times = pd.to_datetime([NOON, NOON], unit="s", utc=True)
+    frame = pd.DataFrame(ROWS, columns=["mmsi", "lat", "lon", "sog", "cog", "heading"])
+    frame["timestamp"] = times.tz_convert("Asia/Tokyo")
+    frame.to_parquet(tmp_path / "a.parquet")
+    table = read_messages([tmp_path / "a.parquet"], AREA).table
+    assert table["time"].tolist() == [NOON, NOON]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "parts"),
+    [
+        ("219000001", "2.19E+08", ["MMSI", "2.19E+08", "spreadsheet"]),
+        ("57.1,10.2", "34260000,6120000", ["in degrees", "lat 34260000"]),
+        ("57.1,10.2", "57.1N,10.2E", ["no AIS message has a position"]),
+        ("57.1,10.2", "0,0", ["no AIS position lies near", "lat 0.00"]),
+        ("LAT,LON", "LAT,Lat", ["no column for lon"]),
+        ("SOG,COG", "SOG,sog", ["several columns", "SOG"]),
+        ("2026-03-14T12:00:00Z", "00:00.0", ["Timestamp", "00:00.0"]),
+    ],
+)
+def test_wrong_messages_are_refused(tmp_path, old, new, parts):
+    text = csv_rows("2026-03-14T12:00:00Z", ROWS[:1]).replace(old, new)
+    with pytest.raises(RequestError, match=mentions("ais.csv", *parts)):
+        read_messages([write(tmp_path, text)], AREA)
+
+
+def test_encodings_and_types_that_lose_digits_are_refused(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_bytes(csv_rows("2026-03-14T12:00:00Z").encode("utf-16"))
+    with pytest.raises(RequestError, match=mentions("a.csv", "UTF-8")):
+        read_messages([path], AREA)
+    frame = pd.DataFrame(ROWS, columns=["mmsi", "lat", "lon", "sog", "cog", "heading"])
+    frame = frame.assign(timestamp=NOON).astype({"mmsi": "float32"})
+    frame.to_parquet(tmp_path / "a.parquet")
+    with pytest.raises(RequestError, match=mentions("a.parquet", "mmsi", "float")):
+        read_messages([tmp_path / "a.parquet"], AREA)
