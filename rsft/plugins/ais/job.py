@@ -89,7 +89,15 @@ def match_scene(
     else:
         detector = detector or CfarOptions()
         locate = partial(detect_objects, scene, detector, declaration, progress)
-    return match_ais(scene, locate, ais_paths, options, progress)
+    match = match_ais(scene, locate, ais_paths, options, progress)
+    positions = match.positions
+    if at is not None and positions.outside and not positions.locations:
+        raise RequestError(
+            f"no position lies in the scene: {positions.outside_note}",
+            at,
+            "check the coordinate system of the positions, and --crs",
+        )
+    return match
 
 
 def match_ais(
@@ -121,6 +129,12 @@ def match_ais(
     messages = read_messages(files, search_area(scene, acquisition), progress)
     tracks = make_tracks(messages)
     positions = locate()
+    if positions.file in files:
+        raise RequestError(
+            "the objects and the AIS messages are the same file",
+            positions.file,
+            "give positions that were seen in the scene, or leave out --at",
+        )
     choices = {}
     if options.review is not None:
         choices = read_choices(options.review, positions.locations)

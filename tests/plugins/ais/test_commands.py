@@ -96,3 +96,25 @@ def test_wrong_messages_are_refused(rsft, traffic, change, parts):
     words = " ".join(text.split())
     assert code == 2 and all(part in words for part in parts), words
     assert not (traffic.scene.parent / "m.gpkg").exists()
+
+
+@pytest.mark.parametrize(
+    ("rows", "parts"),
+    [
+        ("", ["same file"]),
+        ("row,col\n9000,9000\n", ["no position lies in the scene", "row 9000"]),
+        ("x,y,w,h\n100,100,9,9\n", ["corner", "center", "x_center"]),
+    ],
+)
+def test_wrong_objects_are_refused(rsft, traffic, rows, parts):
+    at = traffic.ais
+    if rows:
+        at = traffic.scene.parent / "at.csv"
+        at.write_text(rows)
+    else:  # one message of each ship
+        lines = at.read_text().splitlines()
+        at.write_text("\n".join([lines[0], *lines[1::2]]).replace("BaseDateTime", "t"))
+    command = ("ais", "match", traffic.scene, "--ais", traffic.ais, "--at", at)
+    code, text = rsft(*command, "-o", "m.gpkg")
+    words = " ".join(text.split())
+    assert code == 2 and all(part in words for part in parts), words
