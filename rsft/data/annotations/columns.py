@@ -14,7 +14,7 @@ PREFIX = "at_"
 """Prefix of an attribute whose name is that of another column. Upper and lower case are
 the same name."""
 
-_MISSING = frozenset({"", "na", "n/a", "nan", "none", "null"})
+MISSING = frozenset({"", "na", "n/a", "nan", "none", "null"})
 """Texts that are no number and no truth value, in lower case."""
 
 # a number with a leading zero is an identifier
@@ -75,7 +75,7 @@ def text_column(
     """
     values = [(text or "").strip() for text in texts]
     numbers = [value.replace(decimal, ".") for value in values]
-    present = [number for number in numbers if number.lower() not in _MISSING]
+    present = [number for number in numbers if number.lower() not in MISSING]
     for pattern, parse in _PARSERS:
         if present and all(map(pattern.fullmatch, present)):
             parsed = {number: parse(number) for number in present}

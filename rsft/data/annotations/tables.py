@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +24,11 @@ from rsft.data.annotations.base import (
 )
 from rsft.data.annotations.columns import text_column
 from rsft.data.annotations.layers import convert_columns
+from rsft.data.annotations.table_checks import (
+    check_numbers,
+    check_order,
+    check_thousands,
+)
 from rsft.errors import RequestError
 from rsft.types import LONLAT, Floats, Names
 from rsft.utils.tables import read_parquet
@@ -53,13 +57,8 @@ _POSITIONS: dict[Names, str | None] = {
 
 _SIZES = ("width", "height")
 
-_THOUSANDS = re.compile(r"-?[1-9]\d{0,2}(\.\d{3})+")
-"""A number whose points may separate thousands."""
-
 _IDENTIFIERS = ("mmsi", "imo")
 """Columns of identifiers, which must not be rounded."""
-
-_EXAMPLES = 3
 
 _DOCUMENTED = frozenset((*SYNONYMS, "longitude", "latitude"))
 """Documented names of columns. Another name is a guess, which a note states."""
@@ -139,7 +138,7 @@ class CsvTable(AnnotationFormat):
                 check_identifiers(name, cells.iloc[:, number], path)
         coordinates = cells.iloc[:, columns.position_numbers]
         if separator != "," and _POSITIONS[columns.position] != LONLAT:
-            _check_thousands(path, columns, coordinates)
+            check_thousands(path, columns.position_names, coordinates)
         texts = "".join(coordinates.to_numpy(object).ravel())
         has_commas = separator != "," and "," in texts and "." not in texts
         decimal = "," if has_commas else "."
@@ -154,7 +153,7 @@ class CsvTable(AnnotationFormat):
             notes.append(f"{path.name}: {columns_text}{commas}")
         numbers = coordinates.map(lambda cell: cell.replace(decimal, "."))
         floats = read_floats(numbers)
-        _check_numbers(path, columns, coordinates, floats)
+        check_numbers(path, columns.position_names, coordinates, floats)
         ids = cells.index.tolist()
         return _make_annotations(path, columns, floats, attributes, ids, notes)
 
@@ -249,49 +248,6 @@ def _unknown_corner(path: Path, columns: _Columns) -> RequestError:
     )
 
 
-def _check_thousands(path: Path, columns: _Columns, cells: pd.DataFrame) -> None:
-    """Check that points in numbers do not separate thousands.
-
-    Raises:
-        RequestError: they may.
-    """
-    texts = [text.strip() for text in cells.to_numpy(object).ravel() if "." in text]
-    if not texts or not all(map(_THOUSANDS.fullmatch, texts)):
-        return
-    raise RequestError(
-        f"{columns.position_names} have numbers whose points may separate thousands or"
-        f" decimals: {', '.join(texts[:_EXAMPLES])}",
-        path,
-        "write thousands without a point (1234), or decimals with another number of"
-        " digits (1.2340)",
-    )
-
-
-def _check_numbers(
-    path: Path, columns: _Columns, cells: pd.DataFrame, floats: Floats
-) -> None:
-    """Check that the texts of positions are numbers.
-
-    Raises:
-        RequestError: in most rows they are not.
-    """
-    is_text = cells.map(str.strip).ne("").to_numpy() & ~np.isfinite(floats)
-    rows = np.flatnonzero(is_text.any(axis=1))
-    if 2 * len(rows) <= len(cells):
-        return
-    examples = []
-    for row in rows[:_EXAMPLES]:
-        texts = ", ".join(repr(text[:20]) for text in cells.iloc[row])
-        examples.append(f"line {cells.index[row]}: {texts}")
-    raise RequestError(
-        f"{columns.position_names} are no numbers in {len(rows):,} of {len(cells):,}"
-        f" rows: {'; '.join(examples)}",
-        path,
-        "write decimal numbers with a point, south and west negative, without units,"
-        " letters and separators of thousands",
-    )
-
-
 def _find_named(
     path: Path, header: Sequence[str], named: Mapping[str, str]
 ) -> dict[str, int]:
@@ -373,38 +329,32 @@ def _make_shapes(
         RequestError: most boxes end before they begin.
     """
     shapes = np.full(len(ids), None, object)
-    faults = np.full(len(ids), "", object)
     is_complete = np.isfinite(floats).all(axis=1)
     if len(columns.position) == 2:
         shapes[is_complete] = shapely.points(floats[is_complete])
-        return shapes, faults.tolist()
-    first = floats[:, :2]
-    last = floats[:, 2:]
-    if columns.position[2:] == _SIZES:
-        if columns.position[0] == "xcenter":
-            first = first - last / 2
-        last = first + last
+        return shapes, [""] * len(ids)
+    first, last = _find_corners(columns, floats)
     is_reversed = last < first
     if columns.position[0] == "west":
         is_reversed[:, 0] = False  # the box lies across the antimeridian
     elif columns.name_of("ymin").lower() == "top":
         is_reversed[:, 1] = False  # the y axis of a map points up
     is_wrong = is_complete & is_reversed.any(axis=1)
-    faults[is_wrong] = "the box ends before it begins"
-    if 2 * is_wrong.sum() > len(ids):
-        examples = []
-        for row in np.flatnonzero(is_wrong)[:_EXAMPLES]:
-            numbers = ", ".join(f"{number:.10g}" for number in floats[row])
-            examples.append(f"row {ids[row]}: {numbers}")
-        raise RequestError(
-            f"{is_wrong.sum():,} of {len(ids):,} boxes end before they begin"
-            f" ({columns.position_names}): {'; '.join(examples)}",
-            path,
-            "name the columns xmin, ymin, width and height if the last two are sizes",
-        )
+    check_order(path, columns.position_names, ids, floats, is_wrong)
     is_usable = is_complete & ~is_wrong
     shapes[is_usable] = shapely.box(*first[is_usable].T, *last[is_usable].T)
-    return shapes, faults.tolist()
+    return shapes, np.where(is_wrong, "the box ends before it begins", "").tolist()
+
+
+def _find_corners(columns: _Columns, boxes: Floats) -> tuple[Floats, Floats]:
+    """Return the first and the last corners (N, 2) of boxes (N, 4)."""
+    first = boxes[:, :2]
+    last = boxes[:, 2:]
+    if columns.position[2:] != _SIZES:
+        return first, last
+    if columns.position[0] == "xcenter":
+        first = first - last / 2
+    return first, first + last
 
 
 def _select_attributes(
