@@ -14,21 +14,23 @@ from rsft.cli import main
 
 
 def test_all_faults_of_a_recipe_are_listed(rsft):
-    code, printed = rsft("finetune", "quickstart", "peft.rnk=8", "train.epochs=-1")
+    code, printed = rsft(
+        "finetune", "mstar_lt_metalora", "peft.rnk=8", "train.epochs=-1"
+    )
     assert code == 2
     assert (
         "2 faults" in printed
         and "peft.rank" in printed
         and "a whole number >= 1" in printed
     )
-    assert printed.count("quickstart.yaml:") == 2
+    assert printed.count("mstar_lt_metalora.yaml:") == 2
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["finetune", "quickstrat"], "did you mean quickstart"),
-        (["finetune", "quickstart", "data.root=nowhere"], "is not a chip store"),
+        (["finetune", "mstar_lt_metalor"], "did you mean mstar_lt_metalora"),
+        (["finetune", "mstar_lt_metalora", "data.root=nowhere"], "is not a chip store"),
         (["evaluate", "nowhere", "nothing"], "no bundle found"),
         (["predict", "nowhere", "x.png", "-o", "x.csv"], "no bundle found"),
         (["prepare", "folder", "nowhere", "--root", "x"], "nowhere"),
@@ -55,9 +57,9 @@ def test_debug_shows_the_traceback(monkeypatch, tmp_path):
 @pytest.mark.slow
 def test_recipes(rsft, tmp_path):
     code, printed = rsft("recipes", "ls")
-    assert code == 0 and "quickstart" in printed
-    assert rsft("recipes", "cp", "quickstart", "mine.yaml")[0] == 0
-    code, printed = rsft("recipes", "cp", "quickstart", "mine.yaml")
+    assert code == 0 and "mstar_lt_metalora" in printed
+    assert rsft("recipes", "cp", "mstar_lt_metalora", "mine.yaml")[0] == 0
+    code, printed = rsft("recipes", "cp", "mstar_lt_metalora", "mine.yaml")
     assert code == 2 and "already" in printed
     assert "rsft finetune" in rsft("recipes", "show", "mine.yaml")[1]
     code, printed = rsft("recipes", "validate", "mine.yaml", "peft.rank=2")

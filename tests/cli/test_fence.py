@@ -24,6 +24,7 @@ from rsft.cli.options import FencedCommand
 from rsft.errors import RequestError
 from rsft.utils.fence import describe_fence, enter_fence, explain_fence, fence_version
 from tests.helpers.messages import mentions
+from tests.helpers.plugins import needs_plugin
 from tests.helpers.scenes import write_geotiff
 
 
@@ -198,19 +199,31 @@ def test_a_named_server_can_be_contacted(tmp_path, port, name, monkeypatch):
 @pytest.mark.parametrize(
     ("command", "parameters", "result"),
     [
-        ("push", {"bundle": "inputs", "out": None}, "connected"),
-        ("push", {"bundle": "inputs", "out": "outputs/hub"}, "PermissionError"),
+        pytest.param(
+            "push",
+            {"bundle": "inputs", "out": None},
+            "connected",
+            marks=needs_plugin("publishing"),
+        ),
+        pytest.param(
+            "push",
+            {"bundle": "inputs", "out": "outputs/hub"},
+            "PermissionError",
+            marks=needs_plugin("publishing"),
+        ),
         ("fusrs", {"root": "outputs/s", "lists": None}, "connected"),
         ("fusrs", {"root": "outputs/s", "lists": "inputs"}, "PermissionError"),
-        (
+        pytest.param(
             "torchgeo",
             {"root": "outputs/s", "data": "inputs", "download": True},
             "connected",
+            marks=needs_plugin("torchgeo_datasets"),
         ),
-        (
+        pytest.param(
             "torchgeo",
             {"root": "outputs/s", "data": "inputs", "download": False},
             "PermissionError",
+            marks=needs_plugin("torchgeo_datasets"),
         ),
         ("show", {"bundle": "inputs"}, "PermissionError"),
         ("predict", {"inputs": ["inputs"], "out": "o", "ray": "auto"}, "connected"),
@@ -379,6 +392,7 @@ def test_files_in_the_home_of_a_user(tmp_path, monkeypatch):
     ]
 
 
+@needs_plugin("publishing", "signing", "suggestions", "torchgeo_datasets")
 def test_signing_audits_and_cards_write_beside_their_input(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write = ("write", "inputs/new")

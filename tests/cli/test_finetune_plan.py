@@ -120,8 +120,8 @@ def test_data_is_missing(rsft):
 
 
 def test_a_folder_with_the_name_of_a_recipe(rsft):
-    Path("quickstart").mkdir()
-    code, printed = rsft("finetune", "quickstart", "data.root=nowhere")
+    Path("mstar_lt_small").mkdir()
+    code, printed = rsft("finetune", "mstar_lt_small", "data.root=nowhere")
     assert code == 2 and "nowhere" in printed and "prepare folder" not in printed
 
 

@@ -116,10 +116,10 @@ def test_a_missing_store_is_explained_by_the_recipe(rsft, recipe):
 
 def test_the_path_of_a_shipped_recipe_outside_of_a_clone(rsft, stopped):
     sentence = (
-        "recipes/quickstart.yaml is no file here; this is the recipe quickstart that"
-        " comes with rsft\n"
+        "recipes/mstar_lt_small.yaml is no file here; this is the recipe"
+        " mstar_lt_small that comes with rsft\n"
     )
-    code, printed = rsft("finetune", "recipes/quickstart.yaml", "data.root=demo")
+    code, printed = rsft("finetune", "recipes/mstar_lt_small.yaml", "data.root=demo")
     assert code == 2 and printed.count(sentence) == 1 and "where: demo\n" in printed
     code, printed = rsft("recipes", "show", "recipes/paper/in21k_dota_lift.yaml")
     assert (
@@ -134,11 +134,11 @@ def test_the_path_of_a_shipped_recipe_outside_of_a_clone(rsft, stopped):
         and "rsft prepare dota DOTA" in printed
     )
     Path("recipes").mkdir()
-    Path("recipes/quickstart.yaml").write_text(RECIPE)
-    code, printed = rsft("finetune", "recipes/quickstart.yaml")
+    Path("recipes/mstar_lt_small.yaml").write_text(RECIPE)
+    code, printed = rsft("finetune", "recipes/mstar_lt_small.yaml")
     assert sentence not in printed and "data/bars" in printed
-    code, printed = rsft("finetune", "recipes/quickstrat.yaml")
-    assert code == 2 and "did you mean quickstart?" in printed
+    code, printed = rsft("finetune", "recipes/mstar_lt_smal.yaml")
+    assert code == 2 and "did you mean mstar_lt_small?" in printed
 
 
 def test_a_store_is_built_where_the_list_cannot_be_written(

@@ -7,6 +7,7 @@ import pytest
 
 from rsft.recipe.library import list_entries
 from rsft.recipe.load import dump_recipe, load_recipe
+from tests.helpers.plugins import needs_plugin
 
 
 @pytest.fixture
@@ -14,6 +15,7 @@ def list_recipes(rsft):
     return partial(rsft, "recipes", "ls")
 
 
+@needs_plugin("demo", "opensarship")
 def test_recipes_are_grouped_by_transfer(list_recipes):
     code, printed = list_recipes()
     names = re.findall(r"^  (\w+)  +\S", printed, re.MULTILINE)
@@ -23,6 +25,7 @@ def test_recipes_are_grouped_by_transfer(list_recipes):
     assert transfer < below and printed.count("SatMAE ViT-L/16 on FUSRS v2") == 1
 
 
+@needs_plugin("natural_images")
 def test_recipes_of_the_paper_are_listed_apart(list_recipes):
     assert "41 more reproduce the paper: `rsft recipes ls paper`" in list_recipes()[1]
     code, printed = list_recipes("paper")
@@ -54,7 +57,5 @@ def test_recipes_are_printed_as_they_are_without_a_terminal(rsft, monkeypatch):
             0,
             entry.path.read_text(encoding="utf-8"),
         )
-    path = next(
-        entry.path for entry in list_entries("recipe") if entry.name == "quickstart"
-    )
+    path = list_entries("recipe")[0].path
     assert rsft("recipes", "validate", str(path)) == (0, dump_recipe(load_recipe(path)))

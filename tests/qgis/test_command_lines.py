@@ -18,6 +18,7 @@ from rsft.data.imagery.units import UNITS as ALL_UNITS
 # the plug-in for QGIS must know every format that is read
 from rsft.inference.prediction_table import _READERS
 from rsft.scenes.query import LAND_KEYWORDS
+from tests.helpers.plugins import needs_plugin
 from tests.helpers.style import files_of
 from tools.maintenance.qgis_plugin import PLUGIN_DIR
 
@@ -197,6 +198,7 @@ def test_errors_name_parameters():
     )
 
 
+@needs_plugin("ais")
 def test_the_names_are_those_of_the_dialogs():
     sources = "".join(file.read_text("utf-8") for file in files_of(PLUGIN_DIR))
     for name in lines.PARAMETER_NAMES.values():

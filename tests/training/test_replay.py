@@ -17,6 +17,7 @@ from rsft.training.finetune import finetune
 from rsft.training.parts.pseudo_labels import PseudoLabeler
 from rsft.training.replay import correction_recipe, replay
 from rsft.training.runs.replay_file import ADDED, VALIDATION, read_replay
+from tests.helpers.plugins import needs_plugin
 
 from .init.test_start_bundle import edit_store
 
@@ -56,6 +57,7 @@ def test_a_correction_measures_its_machine(run, tmp_path, trained, corrected):
     )
 
 
+@needs_plugin("trackers")
 @pytest.mark.parametrize("was_corrected", [False, True])
 def test_the_recipe_of_a_stranger_does_not_act(run, tmp_path, caplog, was_corrected):
     """Losses and keys of the run would go to his server."""

@@ -11,6 +11,7 @@ from rsft.training import trackers
 from rsft.training.listeners import StepReport
 from rsft.training.runs.writer import Run
 from rsft.training.trackers import TrackerListener
+from tests.helpers.plugins import needs_plugin
 
 STEP = StepReport(0, 2, 5, 2, 15, 1.5, 30.0, 0.01, 0.2, 0.05, 800.0, math.nan, 12.0)
 
@@ -134,6 +135,7 @@ def test_a_failing_tracker_never_ends_a_run_and_is_no_longer_used(start, fake, c
     assert fake.closed is None
 
 
+@needs_plugin("trackers")
 def test_a_missing_package_is_reported_before_the_run(recipe_file, monkeypatch):
     monkeypatch.setattr(trackers, "find_spec", lambda name: None)
     TrackerListener(load_recipe(recipe_file, ["track.to=[]"]))

@@ -101,7 +101,7 @@ VERBS = {
             "store",
             "corrected.csv",
         ),
-        _verb("export", "export INPUTS/runs/ships --format timm -o exported"),
+        _verb("export", "export INPUTS/runs/ships --format onnx -o exported"),
     )
 }
 """The commands, by name."""

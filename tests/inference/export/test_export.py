@@ -12,6 +12,7 @@ from rsft.inference.engines.base import ENGINES, FORMATS
 from rsft.inference.export.export import export_bundle, find_training_store
 from rsft.models.bundle.bundle import Bundle
 from tests.helpers.messages import mentions
+from tests.helpers.plugins import needs_plugin
 from tests.helpers.tiny_bundles import copy_with_early_head
 
 ROOT = Path(__file__).parents[3]
@@ -36,6 +37,7 @@ def test_the_chips_of_the_training_are_found_or_not(run, root):
     )
 
 
+@needs_plugin("exports")
 @pytest.mark.slow
 def test_an_export_that_differs_is_not_written(run, tmp_path, monkeypatch):
     trace_float32 = traceable.trace_network
@@ -69,6 +71,7 @@ def test_a_head_on_an_earlier_block_is_exported(run, tmp_path, name, precision):
     )
 
 
+@needs_plugin("exports")
 @pytest.mark.parametrize(
     ("registry", "column"), [(ENGINES, "--engine"), (FORMATS, "--format")]
 )
@@ -83,6 +86,7 @@ def test_the_documentation_lists_every_component(registry, column):
     assert documented == {name: tuple(registry[name].precisions) for name in registry}
 
 
+@needs_plugin("exports")
 def test_the_documentation_says_what_opens_every_format():
     table = DOC.partition("| `--format` | opens with |")[2].partition("\n\n")[0]
     rows = re.findall(

@@ -20,6 +20,7 @@ from rsft.inference.predict.bundles import (
 from rsft.inference.predict.job import predict
 from rsft.models.bundle.bundle import Bundle
 from rsft.recipe.schema import EvaluateSection
+from tests.helpers.plugins import needs_plugin
 from tests.helpers.tiny_bundles import perturbed_copy
 
 
@@ -142,4 +143,9 @@ def test_names_of_tables():
         "out.b-2.gpkg",
     ]
     assert {path.parent for path in paths} == {Path("x")}
-    assert output_paths(Path("out.coco.json"), bundles[:2])[1].name == "out.a.coco.json"
+
+
+@needs_plugin("annotation_formats")
+def test_a_suffix_of_two_parts_follows_the_name():
+    bundles = [SimpleNamespace(recipe=SimpleNamespace(name="a"))] * 2
+    assert output_paths(Path("out.coco.json"), bundles)[1].name == "out.a.coco.json"

@@ -31,6 +31,7 @@ from rsft.models.outputs import ClassifierOutputs
 from rsft.recipe.schema import EvaluateSection
 from rsft.scenes.inputs import find_chips
 from tests.helpers.messages import mentions
+from tests.helpers.plugins import needs_plugin
 from tests.helpers.scenes import toy_bundle
 from tests.helpers.tiny_bundles import perturbed_copy
 
@@ -135,6 +136,7 @@ def test_auto_takes_the_export_beside_the_bundle(run_dir):
     assert choose(run_dir, "bf16") == "torch"
 
 
+@needs_plugin("exports")
 def test_auto_takes_no_export_of_another_bundle(run_dir):
     write_metadata(run_dir, "onnx-fp32", "1" * 64)
     assert choose(run_dir) == "openvino-fp32"
@@ -142,6 +144,7 @@ def test_auto_takes_no_export_of_another_bundle(run_dir):
     assert choose(run_dir) == "torch"
 
 
+@needs_plugin("exports")
 def test_auto_takes_no_export_whose_package_is_missing(run_dir, monkeypatch):
     monkeypatch.setattr(engine_module, "find_spec", lambda name: name != "onnxruntime")
     assert choose(run_dir) == "openvino-fp32"
@@ -260,13 +263,12 @@ def test_other_engines_give_the_same_predictions(
 @pytest.mark.parametrize(
     ("name", "precision", "message"),
     [
-        (
+        pytest.param(
             "tensorrt",
             None,
-            (
-                "neither an engine nor the path of an export .* choose auto, .*onnx,"
-                " torch, openvino"
-            ),
+            "neither an engine nor the path of an export .* choose auto, .*onnx,"
+            " torch, openvino",
+            marks=needs_plugin("exports"),
         ),
         ("torch", "int8", "no int8 for torch: rsft does not quantize PyTorch networks"),
         ("onnx", "bf16", "ONNX Runtime has no bfloat16"),

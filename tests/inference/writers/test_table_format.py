@@ -12,8 +12,10 @@ from rsft.inference.writers.table_format import (
     table_suffix,
 )
 from tests.helpers.messages import mentions
+from tests.helpers.plugins import needs_plugin
 
 
+@needs_plugin("annotation_formats")
 def test_the_longest_suffix_of_a_format_counts():
     assert table_suffix(Path("a.COCO.JSON")) == ".coco.json"
     assert table_suffix(Path("a.b.csv")) == ".csv"

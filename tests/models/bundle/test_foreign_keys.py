@@ -2,6 +2,7 @@
 
 from rsft.models.bundle.foreign_keys import default_value, find_foreign_keys
 from rsft.recipe.load import load_recipe
+from tests.helpers.plugins import needs_plugin
 
 OVERRIDES = [
     "track.to=[tensorboard]",
@@ -11,6 +12,7 @@ OVERRIDES = [
 ]
 
 
+@needs_plugin("trackers")
 def test_a_bundle_alone_and_in_the_folder_of_its_run(recipe_file, tmp_path):
     recipe = load_recipe(recipe_file, OVERRIDES)
     foreign = find_foreign_keys(recipe, tmp_path / "run/bundle")
