@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib import import_module
 
 import pytest
 
@@ -24,6 +25,7 @@ from tests.security.carriers import (
     write_secrets,
 )
 
+import_module("tests.security.format_carriers")
 NEEDS_LANDLOCK = pytest.mark.skipif(
     not fence_version(), reason="the kernel has no Landlock"
 )
@@ -32,11 +34,11 @@ import json, os, sys
 layer, folder, carriers = json.load(sys.stdin)
 naive = layer in ("nothing", "fence")
 if layer != "nothing":
-    os.environ["RSFT_FENCE"] = "on" if layer == "fence" else "off"
+    os.environ["RSFT_FENCE"] = "off" if layer == "readers" else "on"
     from rsft.cli import fence
     from rsft.utils.command_options import Access
     fence._check_links = lambda *named: None  # the links in these folders would end the command before
-    if layer == "readers":
+    if layer in ("readers", "both"):
         os.environ["RSFT_GDAL_DRIVERS"] = "limited"
     inputs = [f"{folder}/in/{name}" for name in ("given", *carriers)] + ["tests"]
     fence.close_fence("predict", {Access.READ: inputs, Access.WRITE: [f"{folder}/out/x"]})
@@ -85,6 +87,8 @@ results = {}
 for name, (kind, path) in carriers.items():
     out = Path(folder, "out", name)
     out.mkdir(parents=True)
+    if not os.path.isabs(path):
+        os.chdir(f"{folder}/in/{name}")
     at = Path(path) if kind == "layer" else Path(folder, "in/given/at.csv")
     scene = f"{folder}/in/given/honest.tif" if kind == "layer" else path.replace("a.json", "*.json")
     query = Query() if kind == "chip" else Query(at=at, crs="pixel" if kind == "layer" else None)
@@ -139,23 +143,28 @@ def run(layer, folder):
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize(
-    "layer", ["readers", pytest.param("fence", marks=NEEDS_LANDLOCK)]
+    "layer",
+    [
+        "readers",
+        pytest.param("fence", marks=NEEDS_LANDLOCK),
+        pytest.param("both", marks=NEEDS_LANDLOCK),
+    ],
 )
 def test_no_carrier_gets_out(tmp_path, layer):
     results, leaks, requests = run(layer, tmp_path)
-    assert len(results) >= 40
+    assert len(results) >= 120
     assert (leaks, requests) == ([], []), json.dumps(results, indent=1)
 
 
 @pytest.mark.exhaustive
 def test_the_carriers_work_without_protection(tmp_path):
     _, leaks, requests = run("nothing", tmp_path)
-    assert len({path.split("/")[0] for path in leaks}) >= 15 and len(requests) >= 20
+    assert len({path.split("/")[0] for path in leaks}) >= 35 and len(requests) >= 20
 
 
 def test_there_are_carriers_of_all_kinds():
     assert (
         len(SCENES | ITEMS | LAYERS | CHIPS)
         == len(SCENES) + len(ITEMS) + len(LAYERS) + len(CHIPS)
-        >= 40
+        >= 120
     )

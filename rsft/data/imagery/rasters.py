@@ -31,7 +31,7 @@ from rsft.data.imagery.units import DIGITAL_UNITS, as_float32
 from rsft.data.imagery.vrt import rewrite_vrt
 from rsft.errors import DataError
 from rsft.types import Names, Pixels, Plane
-from rsft.utils.untrusted.documents import open_regular
+from rsft.utils.untrusted.documents import leads_away, open_regular
 from rsft.utils.untrusted.gdal_drivers import PrivateDriver, limit_drivers
 from rsft.utils.untrusted.hdf5_files import find_named_files
 from rsft.utils.untrusted.limited_process import enter_limits, run_limited
@@ -122,6 +122,8 @@ for _name in ("sigma", "gamma", "beta"):
         _UNIT_TAGS[_name + _end] = f"{_name}0"
 _IMAGE_BESIDE = re.compile(r"\.(ovr|msk|r\d)$", re.IGNORECASE)
 """End of the name of an overview or a mask; .r1 to .r5 are overviews of NITF."""
+_PIXELS_BESIDE = re.compile(r"\.(ovr|msk|r\d|aux|rrd|ige)$", re.IGNORECASE)
+"""End of the name of any file beside a raster that contains pixels."""
 _T = TypeVar("_T")
 
 OPEN_ERRORS = (RasterioError, CPLE_BaseError, UnicodeEncodeError)
@@ -215,19 +217,24 @@ def _open_image(name: str, drivers: list[str], *, is_path: bool = False) -> Any:
     except UnicodeDecodeError as error:  # for instance the name of a coordinate system
         raise RasterioIOError(f"a text in it is not UTF-8: {error}") from error
     fault = ""
-    folders = set()
-    if is_path and file.driver in _RAW_DRIVERS:
-        folders = {Path(part).resolve().parent for part in file.files}
-    if len(folders) > 1:
-        fault = (
-            "a link takes its values or its header from another folder: copy the files"
-        )
+    if is_path and len(_folders(file)) > 1:
+        fault = "it takes its values or its header from another folder: copy the files"
     elif file.tags(ns="OVERVIEWS"):
         fault = "its tags name another file as its overviews"
     if fault:
         file.close()
         raise ForeignFilesError(fault)
     return file
+
+
+def _folders(file: Any) -> set[Path]:
+    """Return the folders of an open raster and of the files beside it.
+
+    Raw values are in those after links, since any file would be an image.
+    """
+    if file.driver in _RAW_DRIVERS:
+        return {Path(name).resolve().parent for name in file.files}
+    return {Path(os.path.abspath(name)).parent for name in file.files}  # noqa: PTH100
 
 
 def _check_arrays(name: str, path: Path) -> None:
@@ -293,10 +300,27 @@ def _check_sidecars(path: Path) -> bool:
         if name == path.name or not end.startswith((".", "_")):
             continue
         has_sidecars = True
+        if _PIXELS_BESIDE.search(name) and leads_away(path.with_name(name), path):
+            raise ForeignFilesError(
+                f"the link {name} leads to another folder: copy the file"
+            )
         if name.startswith(f"{path.name}.") and _IMAGE_BESIDE.search(name):
-            # GDAL would open it with any driver
-            open_raster(str(path.with_name(name))).close()
+            _check_image(path.with_name(name))
     return has_sidecars
+
+
+def _check_image(path: Path) -> None:
+    """Check a file that GDAL will open with any driver.
+
+    Raises:
+        ForeignFilesError: it is no image that rsft opens.
+    """
+    try:
+        open_raster(str(path)).close()
+    except ForeignFilesError:
+        raise
+    except RasterioError as error:
+        raise ForeignFilesError(f"{path.name} is no image: {error}") from error
 
 
 @lru_cache(maxsize=4)
@@ -327,7 +351,7 @@ def _open_vrt(path: Path) -> Any:
     except ValueError as error:
         raise ForeignFilesError(f"the VRT cannot be used: {error}") from error
     for image in images:
-        open_raster(str(image)).close()
+        _check_image(image)
     with (
         MemoryFile(content, filename=path.name) as memory,
         _environment(),

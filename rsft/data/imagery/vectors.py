@@ -21,7 +21,12 @@ from pyproj.exceptions import CRSError
 from shapely.errors import ShapelyError
 
 from rsft.errors import RequestError
-from rsft.utils.untrusted.documents import MAX_TABLE_BYTES, load_json, open_regular
+from rsft.utils.untrusted.documents import (
+    MAX_TABLE_BYTES,
+    leads_away,
+    load_json,
+    open_regular,
+)
 from rsft.utils.untrusted.gdal_drivers import limit_drivers
 from rsft.utils.untrusted.limited_process import enter_limits, run_limited
 
@@ -115,6 +120,7 @@ def read_layer(
     request: dict[str, Any] = {"path": str(path.absolute()), "layer": layer}
     try:
         with ExitStack() as stack:
+            _check_links(path)
             if content is None and is_json(path):
                 content = read_geojson(path)
             if _has_log(path):
@@ -136,6 +142,19 @@ def read_layer(
         return header["layers"], None
     table = pa.ipc.open_stream(stream).read_all()
     return header["layers"], LayerContent(header["crs"], header["fields"], table)
+
+
+def _check_links(path: Path) -> None:
+    """Raise an error if a part of a layer is a link to another folder.
+
+    The process that reads the layer does not see it, and would leave it out.
+    """
+    names = [path.name + _LOG]
+    for suffix in (".shx", ".dbf", ".prj", ".cpg"):
+        names += [path.stem + suffix, path.stem + suffix.upper()]
+    for name in names:
+        if leads_away(path.with_name(name), path):
+            raise ValueError(f"the link {name} leads to another folder: copy the file")
 
 
 def _unreadable(path: Path, fault: object) -> RequestError:

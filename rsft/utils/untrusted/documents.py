@@ -74,6 +74,17 @@ MiB."""
 MAX_TABLE_BYTES = 2**30
 """Largest file of positions, labels or predictions in JSON, CSV or text: 1 GiB."""
 
+
+def leads_away(beside: Path, path: Path) -> bool:
+    """Return whether a file beside another one is a link to another folder.
+
+    If both are links, they are an honest pair, such as in a store of objects.
+    """
+    if not beside.is_symlink() or path.is_symlink():
+        return False
+    return beside.resolve().parent != path.resolve().parent
+
+
 _NOT_A_FILE = "it is a pipe, a socket or a device, not a file"
 # a pipe must not block `open`
 _OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)

@@ -347,3 +347,33 @@ def test_tags_of_tiff_files(tmp_path):
     assert read_tiff_tags(tmp_path / "a.png", lambda file: file.descriptions) is None
     (tmp_path / "b.tif").write_bytes(b"x")
     assert read_tiff_tags(tmp_path / "b.tif", lambda file: file.descriptions) is None
+
+
+def test_values_of_another_folder_are_refused(tmp_path):
+    """HFA names the file of its values, and GDAL takes `../far/s.ige`."""
+    (tmp_path / "far").mkdir()
+    (tmp_path / "in").mkdir()
+    path = tmp_path / "in/aaaaaaaa.img"
+    with rasterio.open(
+        path, "w", "HFA", 40, 40, 1, dtype="uint8", USE_SPILL="YES"
+    ) as file:
+        file.write(np.eye(40, dtype=np.uint8), 1)
+    with open_raster(str(path)) as file:
+        assert (file.read(1) == np.eye(40)).all()
+    path.with_suffix(".ige").rename(tmp_path / "far/s.ige")
+    path.write_bytes(path.read_bytes().replace(b"aaaaaaaa.ige", b"../far/s.ige"))
+    with pytest.raises(ForeignFilesError, match="another folder"):
+        open_raster(str(path))
+
+
+def test_an_overview_through_a_link_is_refused(tmp_path):
+    (tmp_path / "far").mkdir()
+    far = write_geotiff(tmp_path / "far/a.tif.ovr", RAMP[::2, ::2])
+    path = write_geotiff(tmp_path / "a.tif", RAMP)
+    (tmp_path / "a.tif.ovr").symlink_to(far)
+    with pytest.raises(ForeignFilesError, match=r"a\.tif\.ovr leads"):
+        open_raster(str(path))
+    path.rename(tmp_path / "far/a.tif")
+    path.symlink_to(tmp_path / "far/a.tif")  # a pair of links is honest
+    with open_raster(str(path)) as file:
+        assert file.overviews(1) == [2]

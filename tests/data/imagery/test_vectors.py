@@ -274,3 +274,23 @@ def test_pipes_are_refused(tmp_path):
     os.mkfifo(tmp_path / "a.gpkg")
     with pytest.raises(RequestError, match=mentions("pipe", "device")):
         read_layer(tmp_path / "a.gpkg")
+
+
+@pytest.mark.parametrize("suffix", [".dbf", ".prj", ".CPG"])
+def test_a_part_of_a_layer_in_another_folder_is_not_left_out(tmp_path, suffix):
+    """The attributes would be those of a private layer, or missing without a word."""
+    points = shapely.points([[1.0, 2.0]])
+    frame = geopandas.GeoDataFrame({"a": [1]}, geometry=points, crs="EPSG:4326")
+    for folder in ("far", "in"):
+        (tmp_path / folder).mkdir()
+        frame.to_file(tmp_path / folder / "a.shp")
+    (tmp_path / f"far/a{suffix}").touch()
+    (tmp_path / f"in/a{suffix}").unlink(missing_ok=True)
+    (tmp_path / f"in/a{suffix}").symlink_to(tmp_path / f"far/a{suffix}")
+    with pytest.raises(RequestError, match=mentions(f"a{suffix}", "another folder")):
+        read_layer(tmp_path / "in/a.shp")
+    (tmp_path / "links").mkdir()
+    for path in (tmp_path / "far").iterdir():  # links to all parts are honest
+        (tmp_path / "links" / path.name).symlink_to(path)
+    if suffix != ".CPG":
+        assert read_layer(tmp_path / "links/a.shp")[1].fields == ["a"]
