@@ -99,7 +99,7 @@ def check_locations(
 
     Raises:
         RequestError: most objects lie in the first pixel, in one pixel, or outside of
-            the image that the file names, or sizes of boxes are not what they seem.
+            the image that the file names, or sizes of boxes are fractions or corners.
     """
     if not positions.locations:
         return
@@ -113,6 +113,13 @@ def check_locations(
             "lie in the first pixel, as fractions (0 to 1) do",
             "multiply fractions by the width and height of the image, or write YOLO;"
             " write numbers without points for thousands",
+        )
+        sizes = extents[:, 2:] - extents[:, :2]
+        _refuse_most(
+            positions,
+            ((sizes > 0) & (sizes < 1)).all(axis=1),
+            "are smaller than a pixel",
+            "write the width and height of boxes in pixels, as their positions",
         )
     _check_shared_pixels(positions, extents, scene)
     if not is_image or not (annotations.images or annotations.are_boxes):

@@ -46,6 +46,10 @@ def test_boxes_that_are_read(bare, tmp_path, boxes):
     ("boxes", "parts"),
     [
         ([(0.1, 0.2, 0.3, 0.4)], ["1 of 1", "first pixel", "row 1: x 0.1 to 0.4"]),
+        (
+            [(50, 40, 0.1, 0.2), (90, 40, 0.1, 0.2), (9, 9, 9, 9)],
+            ["2 of 3", "smaller than a pixel", "row 2: x 90 to 90.1"],
+        ),
         ([(50, 50, 3, 3)] * 3, ["3 of 3", "share one pixel", "row 3: x 50 to 53"]),
         (
             [(250, 20, 9, 9), (10, 150, 9, 9), (20, 20, 9, 9)],

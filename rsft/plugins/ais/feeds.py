@@ -83,12 +83,14 @@ class AisMessages(NamedTuple):
             those without a position.
         counts: number of rows by what became of them.
         notes: remarks for the reader.
+        location: the files, for messages.
     """
 
     table: pd.DataFrame
     static: pd.DataFrame
     counts: Counter[str]
     notes: list[str]
+    location: str = ""
 
 
 def read_messages(
@@ -137,9 +139,10 @@ def read_messages(
             "AIS files without messages near the scene:"
             f" {files_without_messages:,} of {len(paths):,}"
         )
+    location = ", ".join(map(str, paths))
     if not selection.counts["kept"]:
-        raise selection.make_error(", ".join(map(str, paths)))
-    return selection.make_messages()
+        raise selection.make_error(location)
+    return selection.make_messages(location)
 
 
 class _Selection:
@@ -272,10 +275,11 @@ class _Selection:
             f" {format_time(first)[:-4]}{zone}"
         )
 
-    def make_messages(self) -> AisMessages:
+    def make_messages(self, location: str) -> AisMessages:
         """Return all messages that were kept."""
         table = pd.concat(self.tables, ignore_index=True)
         self._add_static(table)
         static = self._first_values()
         static = static[static["mmsi"].isin(table["mmsi"])]
-        return AisMessages(table, static.set_index("mmsi"), self.counts, self.notes)
+        static = static.set_index("mmsi")
+        return AisMessages(table, static, self.counts, self.notes, location)

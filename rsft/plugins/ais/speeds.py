@@ -28,11 +28,12 @@ _AGREEMENT = np.log(1.35)  # of most pairs with the median, and of speeds with k
 _UNIT_AGREEMENT = np.log(1.15)  # of the median with a unit
 
 
-def check_speeds(table: pd.DataFrame) -> list[str]:
+def check_speeds(table: pd.DataFrame, location: str) -> list[str]:
     """Check that speeds are knots, by pairs of messages of ships that keep their course.
 
     Args:
         table: messages in order of MMSI and time, with `sog` as the feed has it.
+        location: the files of the messages.
 
     Returns:
         A note if speeds and positions contradict each other, but no unit explains it.
@@ -58,7 +59,7 @@ def check_speeds(table: pd.DataFrame) -> list[str]:
             raise RequestError(
                 f"the speeds of the AIS messages are {unit}, not knots, by"
                 f" {contradiction}",
-                "--ais",
+                location,
                 f"divide the column of the speed by {factor:.4g}, or remove it",
             )
     return [f"the speeds contradict the positions, by {contradiction}"]

@@ -77,7 +77,7 @@ def make_tracks(messages: AisMessages) -> Tracks:
         numbers = ", ".join(map(str, table["mmsi"].unique()[:3]))
         raise RequestError(
             f"no AIS message has an MMSI of nine digits, but {numbers}",
-            "--ais",
+            messages.location,
             "give the original messages, whose MMSI are not shortened, hashed or those"
             " of the IMO",
         )
@@ -95,7 +95,7 @@ def make_tracks(messages: AisMessages) -> Tracks:
     is_second = table.duplicated(["mmsi", "time"])
     table = _drop(table, is_second, counts, "messages of a ship at one time")
     counts["ships that share an MMSI"] = len(shared)
-    notes = check_speeds(table)
+    notes = check_speeds(table, messages.location)
     for name, limit in _LIMITS.items():
         is_available = table[name].between(0, limit, inclusive="left")
         table[name] = table[name].where(is_available)
