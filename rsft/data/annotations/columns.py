@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -81,6 +82,15 @@ def text_column(
             parsed = {number: parse(number) for number in present}
             return typed_column(name, list(map(parsed.get, numbers)))
     return typed_column(name, [value or None for value in values])
+
+
+def normalize_label(text: str) -> str:
+    """Return the name of a class in one spelling.
+
+    Letters with accents have two (NFC and NFD), which look equal. Blanks at the ends do
+    not count.
+    """
+    return unicodedata.normalize("NFC", text).strip()
 
 
 def unique_names(names: Iterable[str], reserved: Iterable[str]) -> list[str]:

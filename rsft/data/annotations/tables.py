@@ -239,12 +239,13 @@ def _unknown_corner(path: Path, columns: _Columns) -> RequestError:
     """Return the error for a table that does not say what its position is."""
     x, y = map(columns.name_of, columns.position)
     width, height = map(columns.name_of, _SIZES)
+    first, second = columns.position
     return RequestError(
         f"{x}, {y} may be the corner or the center of a box with {width} and {height}",
         path,
         "rename them to xmin and ymin, or to x_center and y_center; or say it:"
         f" --columns xmin={x},ymin={y} or --columns xcenter={x},ycenter={y}; for points"
-        f" without boxes: --columns {columns.position[0]}={x},{columns.position[1]}={y}",
+        f" without boxes: --columns {first}={x},{second}={y}",
     )
 
 

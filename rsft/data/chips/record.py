@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from rsft.data.datasets.formats.label_rows import normalize_label
+from rsft.data.annotations.columns import normalize_label
 from rsft.data.imagery.scene_uri import file_state
 from rsft.types import GROUPS, Bands, Indices, Pixels, Rejection
 from rsft.utils.licenses import UNKNOWN

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import shapely
 
-from rsft.data.datasets.formats.label_rows import normalize_label
+from rsft.data.annotations.columns import normalize_label
 from rsft.errors import DataError
 from rsft.types import Floats
 from rsft.utils.operating_system import path_to_text

@@ -29,7 +29,7 @@ _UNIT_AGREEMENT = np.log(1.15)  # of the median with a unit
 
 
 def check_speeds(table: pd.DataFrame, location: str) -> list[str]:
-    """Check that speeds are knots, by pairs of messages of ships that keep their course.
+    """Check that speeds are knots, by pairs of messages of ships on one course.
 
     Args:
         table: messages in order of MMSI and time, with `sog` as the feed has it.

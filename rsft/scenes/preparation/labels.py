@@ -12,9 +12,10 @@ import numpy as np
 import pandas as pd
 
 from rsft.data.annotations.base import AT
+from rsft.data.annotations.columns import normalize_label
 from rsft.data.annotations.images import list_annotation_files
 from rsft.data.chips.record import describe_rejections
-from rsft.data.datasets.formats.label_rows import describe_row_fault, normalize_label
+from rsft.data.datasets.formats.label_rows import describe_row_fault
 from rsft.errors import RecipeError, RequestError
 from rsft.recipe.text import read_document
 from rsft.scenes.locations import Location, SceneLocations

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -45,15 +44,6 @@ def read_list_rows(path: Path) -> Iterator[tuple[int, str, str]]:
         if name:
             name = os.path.normpath(name).removeprefix("./")
         yield number, name, label
-
-
-def normalize_label(text: str) -> str:
-    """Return the name of a class in one spelling.
-
-    Letters with accents have two (NFC and NFD), which look equal. Blanks at the ends do
-    not count.
-    """
-    return unicodedata.normalize("NFC", text).strip()
 
 
 def describe_row_fault(relative: str, label: str) -> str:
