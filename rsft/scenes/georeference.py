@@ -30,6 +30,8 @@ _EARTH = Geod(ellps="WGS84")
 _MAX_LON = 540
 """Largest longitude in degrees. A scene may begin at 180 and go around the Earth."""
 _WORLD = shapely.box(-180, -90, 180, 90)
+_MIN_PIXEL_AREA = 1e-16  # in units of the coordinate system: 10 nm, or 1 mm in degrees
+_MAX_DIFFERENCE = 0.5  # pixels, after a transformation to coordinates and back
 _STEP = 8  # pixel spacing is measured over this number of pixels to each side
 
 
@@ -149,7 +151,9 @@ def read_georeference(
     """
     points, points_crs = file.gcps
     try:
-        if file.crs is not None and not file.transform.is_identity:
+        transform = file.transform
+        has_area = abs(transform.determinant) > _MIN_PIXEL_AREA
+        if file.crs is not None and has_area and not transform.is_identity:
             georeference = _from_transform(file)
         elif points and points_crs is not None:
             georeference = _from_points(points, _crs(points_crs))
@@ -165,12 +169,15 @@ def read_georeference(
         else:
             return None
         lon, lat = georeference.pixels_to_lonlat(file.height / 2, file.width / 2)[0]
+        # not so with a wrong coordinate system, or not finite
+        is_on_earth = abs(lon) <= 180 and abs(lat) <= 90
+        if not is_on_earth or georeference.crs.is_geocentric:
+            return None
+        is_affine = isinstance(georeference.transformer, AffineTransformer)
+        if is_affine or _is_reversible(georeference, file):
+            return georeference
     except (ProjError, RasterioError, CPLE_BaseError, ValueError):
         return None
-    # not so with a wrong coordinate system, or not finite
-    is_on_earth = abs(lon) <= 180 and abs(lat) <= 90
-    if is_on_earth and not georeference.crs.is_geocentric:
-        return georeference
     return None
 
 
@@ -250,6 +257,19 @@ def _from_points(points: list[GroundControlPoint], crs: CRS) -> Georeference:
     return Georeference(
         description, GCPTransformer(local_points, tps=True), _to_lonlat(local)
     )
+
+
+def _is_reversible(georeference: Georeference, file: Any) -> bool:
+    """Return whether the coordinates of pixels lead back to them.
+
+    It is not so if all control points lie on one line.
+    """
+    rows = file.height * np.array([0.5, 0.25, 0.25])
+    cols = file.width * np.array([0.5, 0.25, 0.75])
+    lonlat = georeference.pixels_to_lonlat(rows, cols)
+    pixels = georeference.lonlat_to_pixels(*lonlat.T)
+    distance = np.abs(pixels - np.column_stack([rows, cols]))
+    return bool((distance <= _MAX_DIFFERENCE).all())
 
 
 def _crs(crs: Any) -> CRS:

@@ -486,8 +486,8 @@ def check_encoding(files: Sequence[Any], path: object) -> None:
     """Raise an error if the numbers in open rasters are not the values of pixels.
 
     Raises:
-        DataError: there are more than `MAX_BANDS`, or pixels are indices into a
-            palette, or large where it is dark.
+        DataError: there are more than `MAX_BANDS`, a band has a scale that gives no
+            values, or pixels are indices into a palette, or large where it is dark.
     """
     count = sum(file.count for file in files)
     if count > MAX_BANDS:
@@ -497,6 +497,8 @@ def check_encoding(files: Sequence[Any], path: object) -> None:
             "write the bands that the model reads to a file of their own",
         )
     for file in files:
+        for scaling in map(Scaling, file.scales, file.offsets):
+            _check_scaling(scaling, path)
         if ColorInterp.palette in file.colorinterp:
             raise DataError(
                 "the pixels are indices into a color palette",
@@ -510,6 +512,18 @@ def check_encoding(files: Sequence[Any], path: object) -> None:
                 "invert the values, and store them as MINISBLACK (tag"
                 " PhotometricInterpretation)",
             )
+
+
+def _check_scaling(scaling: Scaling, path: object) -> None:
+    with np.errstate(over="ignore"):
+        numbers = np.array(scaling, np.float32)
+    if not numbers[0] or not np.isfinite(numbers).all():
+        raise DataError(
+            f"a band has the scale {scaling.scale:g} and the offset"
+            f" {scaling.offset:g}, which give no values",
+            path,
+            "correct them, for instance with gdal_edit",
+        )
 
 
 def read_validity(file: Any, window: Any = None) -> NDArray[np.bool_] | None:
