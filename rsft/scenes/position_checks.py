@@ -33,12 +33,27 @@ _REACH_PIXELS = 2.0
 _EXAMPLES = 3
 
 
-def check_degrees(positions: SceneLocations, annotations: Annotations) -> None:
-    """Check that coordinates of a system in degrees are degrees.
+def check_positions(
+    positions: SceneLocations, annotations: Annotations, scene: RasterScene
+) -> None:
+    """Check that positions do not contradict their scene.
 
     Args:
-        positions: their file and its coordinate system.
+        positions: all positions of the file, also those outside of the scene.
         annotations: the content of the file.
+        scene: the scene.
+
+    Raises:
+        RequestError: they do.
+    """
+    _check_degrees(positions, annotations)
+    _check_image_size(positions, annotations, scene)
+    if positions.locations:
+        _check_locations(positions, annotations, scene)
+
+
+def _check_degrees(positions: SceneLocations, annotations: Annotations) -> None:
+    """Check that coordinates of a system in degrees are degrees.
 
     Raises:
         RequestError: most of them are not.
@@ -64,7 +79,7 @@ def check_degrees(positions: SceneLocations, annotations: Annotations) -> None:
     )
 
 
-def check_image_size(
+def _check_image_size(
     positions: SceneLocations, annotations: Annotations, scene: RasterScene
 ) -> None:
     """Check that pixels are those of an image with the size of the scene.
@@ -87,22 +102,15 @@ def check_image_size(
     )
 
 
-def check_locations(
+def _check_locations(
     positions: SceneLocations, annotations: Annotations, scene: RasterScene
 ) -> None:
     """Check that positions are different objects which fit into the scene.
-
-    Args:
-        positions: all positions of the file, also those outside of the scene.
-        annotations: the content of the file.
-        scene: the scene.
 
     Raises:
         RequestError: most objects lie in the first pixel, in one pixel, or outside of
             the image that the file names, or sizes of boxes are fractions or corners.
     """
-    if not positions.locations:
-        return
     extents = np.array([_find_extent(x) for x in positions.locations])
     is_image = positions.crs in (PIXEL, FRACTION)
     if is_image:

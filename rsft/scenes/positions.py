@@ -22,11 +22,7 @@ from rsft.data.annotations.base import (
 from rsft.data.annotations.images import find_annotations
 from rsft.errors import RequestError
 from rsft.scenes.locations import NUDGE, Location, SceneLocations
-from rsft.scenes.position_checks import (
-    check_degrees,
-    check_image_size,
-    check_locations,
-)
+from rsft.scenes.position_checks import check_positions
 from rsft.scenes.raster import RasterScene
 from rsft.types import LONLAT, Floats
 
@@ -92,11 +88,8 @@ def read_positions(
     if not positions.are_boxes:
         boxes = [location.box for location in result.locations]
         result.are_boxes = bool(boxes) and None not in boxes
-    if len(inside) < len(shapes):
-        result.notes += _find_exchange(result, shapes, len(inside), scene, to_pixels)
-    check_degrees(result, positions)
-    check_image_size(result, positions, scene)
-    check_locations(result, positions, scene)
+    result.notes += _find_exchange(result, shapes, len(inside), scene, to_pixels)
+    check_positions(result, positions, scene)
     _leave_out_others(result, inside, scene)
     names = [positions.table.geometry.name, SCORE, IMAGE, FAULT]
     attributes = pd.DataFrame(positions.table.drop(columns=names))
@@ -212,7 +205,7 @@ def _find_exchange(
     """Return a note if positions lie in the scene with exchanged coordinates only.
 
     Args:
-        result: the positions, of which some lie outside of the scene.
+        result: the positions.
         shapes: the positions as the file gives them.
         inside: number of positions in the scene.
         scene: the scene.
@@ -222,16 +215,15 @@ def _find_exchange(
         RequestError: most positions do; or some of the pixels lie outside of the scene,
             and all lie in it if they are exchanged.
     """
+    outside = len(shapes) - inside
+    if not outside or (inside and not _is_pixel_contradiction(result, outside)):
+        return []
     centers = shapely.get_coordinates([shape.centroid for shape in shapes])
     pixels = to_pixels(centers[:, ::-1])
     with np.errstate(invalid="ignore"):
         is_inside = (pixels >= 0) & (pixels < (scene.height, scene.width))
     count = int(is_inside.all(axis=1).sum())
-    outside = len(shapes) - inside
-    is_outlier = outside < 2 or 10 * outside <= len(shapes)
-    if inside and (result.crs != PIXEL or count < len(shapes) or is_outlier):
-        return []
-    if not count:
+    if not count or (inside and count < len(shapes)):
         return []
     names = "x and y"
     if result.crs == PIXEL:
@@ -250,6 +242,15 @@ def _find_exchange(
             f"exchange {names} in the file",
         )
     return [f"{where}, and none as they are"]
+
+
+def _is_pixel_contradiction(result: SceneLocations, outside: int) -> bool:
+    """Return whether a number of positions outside is too large for wrong rows.
+
+    Positions on a map may be those of several scenes.
+    """
+    is_common = outside >= 2 and 10 * outside > len(result.locations)
+    return result.crs == PIXEL and is_common
 
 
 def _pixel_transform(path: Path, scene: RasterScene, crs: str) -> _ToPixels:

@@ -56,6 +56,8 @@ _POSITIONS: dict[Names, str | None] = {
 """Roles of the columns of a box or a point -> coordinate system, if the roles tell."""
 
 _SIZES = ("width", "height")
+_PLAIN_POINTS = (("col", "row"), ("x", "y"))
+"""Roles that do not say which point of a box they are."""
 
 _IDENTIFIERS = ("mmsi", "imo")
 """Columns of identifiers, which must not be rounded."""
@@ -133,9 +135,7 @@ class CsvTable(AnnotationFormat):
         separator, cells = read_text_table(path)
         header = [str(name) for name in cells]
         columns = _find_columns(path, header, self.columns, SEPARATORS[separator])
-        for number, name in enumerate(header):
-            if name.lower() in _IDENTIFIERS:
-                check_identifiers(name, cells.iloc[:, number], path)
+        _check_identifiers(path, cells)
         coordinates = cells.iloc[:, columns.position_numbers]
         if separator != "," and _POSITIONS[columns.position] != LONLAT:
             check_thousands(path, columns.position_names, coordinates)
@@ -156,6 +156,13 @@ class CsvTable(AnnotationFormat):
         check_numbers(path, columns.position_names, coordinates, floats)
         ids = cells.index.tolist()
         return _make_annotations(path, columns, floats, attributes, ids, notes)
+
+
+def _check_identifiers(path: Path, cells: pd.DataFrame) -> None:
+    """Raise an error if identifiers of ships are rounded."""
+    for number, name in enumerate(cells):
+        if str(name).lower() in _IDENTIFIERS:
+            check_identifiers(str(name), cells.iloc[:, number], path)
 
 
 @ANNOTATIONS.register
@@ -228,19 +235,24 @@ def _find_columns(
     columns = _Columns(header, named, numbers, position)
     roles = [*position, *({"class", "image"} & set(numbers))]
     check_names(header, [numbers[role] for role in roles if role not in named], path)
-    is_named = not named.keys().isdisjoint(position)
-    has_sizes = set(_SIZES) <= set(numbers)
-    if position in (("col", "row"), ("x", "y")) and has_sizes and not is_named:
-        raise _unknown_corner(path, columns)
+    _check_corner(path, columns)
     return columns
 
 
-def _unknown_corner(path: Path, columns: _Columns) -> RequestError:
-    """Return the error for a table that does not say what its position is."""
+def _check_corner(path: Path, columns: _Columns) -> None:
+    """Check that a table with sizes says which point of a box its position is.
+
+    Raises:
+        RequestError: it does not, and neither does the caller.
+    """
+    has_sizes = set(_SIZES) <= set(columns.numbers)
+    is_named = not columns.named.keys().isdisjoint(columns.position)
+    if columns.position not in _PLAIN_POINTS or is_named or not has_sizes:
+        return
     x, y = map(columns.name_of, columns.position)
     width, height = map(columns.name_of, _SIZES)
     first, second = columns.position
-    return RequestError(
+    raise RequestError(
         f"{x}, {y} may be the corner or the center of a box with {width} and {height}",
         path,
         "rename them to xmin and ymin, or to x_center and y_center; or say it:"

@@ -66,7 +66,7 @@ def check_speeds(table: pd.DataFrame, location: str) -> list[str]:
 
 
 def _find_pairs(table: pd.DataFrame) -> pd.DataFrame:
-    """Return reported speeds and those by positions, of ships that keep their course."""
+    """Return reported speeds and those by positions, of ships on one course."""
     steps = table.assign(step=table["time"] // _STEP)
     table = table[~steps.duplicated(["mmsi", "step"])]
     first = table[:-1].reset_index(drop=True)
