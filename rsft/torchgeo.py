@@ -558,10 +558,9 @@ def _fit_contract(
     )
     count = len(contract.planes)
     unit, stretches = next(iter(contract.units.items()))
-    mean, std = (
-        values * (count if len(values) == 1 else 1)
-        for values in (record["mean"], record["std"])
-    )
+    repeats = {1: count}  # one value for all bands
+    mean = record["mean"] * repeats.get(len(record["mean"]), 1)
+    std = record["std"] * repeats.get(len(record["std"]), 1)
     if len(contract.units) != 1 or len(mean) != count or len(std) != count:
         raise RequestError(
             (

@@ -187,7 +187,7 @@ def _check_noise(
     options: AdditionOptions,
 ) -> None:
     """Raise an error if the thermal noise was removed from some of the scenes only."""
-    earlier = {note for addition in store.additions for note in addition.noise}
+    earlier = set[str]().union(*(addition.noise for addition in store.additions))
     kinds = {note == Product.NOISE_REMOVED for note in earlier.union(noise)}
     if options.mixed_noise or len(kinds) < 2:
         return

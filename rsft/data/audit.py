@@ -355,11 +355,9 @@ def _find_faults(
     )
     labels = table.groupby(["split", "class"], observed=True).size()
     counts = {split: labels[split].to_dict() for split in labels.index.unique("split")}
-    absent = [
-        f"{name} ({split})"
-        for split, missing in missing_classes(counts).items()
-        for name in missing
-    ]
+    absent: list[str] = []
+    for split, missing in missing_classes(counts).items():
+        absent += [f"{name} ({split})" for name in missing]
     yield count_finding("classes without a chip in a split", absent)
 
 

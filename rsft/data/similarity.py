@@ -9,6 +9,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from functools import lru_cache
+from itertools import chain
 
 import cv2
 import numpy as np
@@ -163,9 +164,7 @@ def find_similar(
     numbers = np.asarray(groups)
     near = find_near_hashes(values)
     repeated = _find_repeated(values)
-    is_candidate = np.isin(
-        values, [*repeated, *(value for pair in near for value in pair)]
-    )
+    is_candidate = np.isin(values, [*repeated, *chain.from_iterable(near)])
     rows_of = defaultdict[int, list[int]](list)
     for row in np.flatnonzero(is_candidate).tolist():
         rows_of[int(values[row])].append(row)

@@ -19,13 +19,15 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from rsft.peft.kernels import LowRankDelta
 from rsft.peft.methods.builtin import BitFit, LoRA
 from rsft.peft.methods.registry import CompositeMethod, Method
 from rsft.peft.model.adapted_model import AdaptedModel
@@ -38,28 +40,21 @@ from rsft.peft.model.state_files import (
 from rsft.peft.modules.adapter_module import find_target_layers
 from rsft.peft.modules.scaled import LowRankConv2d, LowRankLinear, LowRankModule
 from rsft.peft.settings import PositionSetting
-from rsft.peft.sites import Site
+from rsft.peft.sites import Site, in_forward_order
 
 _CONFIG_FILE = "adapter_config.json"
 _WEIGHTS_FILE = "adapter_model.safetensors"
 
 _PREFIX = "base_model.model."
 _WRAPPER = "timm_model."  # transformers keeps a network of timm under this name
-_BIAS = ".lora_B.bias"
 # metadata of the weights: the rank of every site of a layer, in the order of A
 _SITES = "rsft.sites"
-_UNSUPPORTED_KEYS = (
-    "alora_invocation_tokens",
-    "layer_replication",
-    "target_parameters",
-    "trainable_token_indices",
+_UNSUPPORTED_KEYS = re.compile(
+    "use_(?!rslora$).*|alora_invocation_tokens|layer_replication|target_parameters"
+    "|trainable_token_indices"
 )
 # other named initializations change the frozen weights
-_SUPPORTED_INITS = (
-    "gaussian",
-    "orthogonal",
-    "eva",
-)
+_SUPPORTED_INITS = (True, False, None, "gaussian", "orthogonal", "eva")
 
 Factors = tuple[Tensor, Tensor]
 """A (r, width_in), of a convolution (r, in, h, w), and B (width_out, r)."""
@@ -88,68 +83,55 @@ def export_peft(
         ...     len(import_peft(create(), folder).sites)
         24
     """
-    others = sorted(
-        {
-            type(m).__name__
-            for m in adapted.adapter_modules
-            if not isinstance(m, LowRankModule)
-        }
-    )
+    modules = adapted.adapter_modules
+    others = {type(m).__name__ for m in modules if not isinstance(m, LowRankModule)}
     if others:
         raise ValueError(
             "the layout of PEFT's LoRA holds only low-rank additions, not"
-            f" {', '.join(others)}"
+            f" {', '.join(sorted(others))}"
         )
     layers = {
-        name: x
-        for name, x in adapted.vit.named_modules()
-        if isinstance(x, LowRankLinear | LowRankConv2d)
+        name: layer
+        for name, layer in adapted.vit.named_modules()
+        if isinstance(layer, LowRankLinear | LowRankConv2d)
     }
     if not layers:
         raise ValueError(
             "no low-rank addition is attached: export before detach and merge"
         )
-    dropouts = {
-        module.dropouts[site]
-        for layer in layers.values()
-        for site, module in layer.adapters.items()
-    }
+    tensors: dict[str, Tensor] = {}
+    biases: dict[str, Tensor] = {}
+    ranks: dict[str, dict[str, int]] = {}
+    for name, layer in layers.items():
+        key = f"{_PREFIX}{name}.lora_"
+        a, b, bias = _combine_deltas(layer.deltas(), len(layer.weight))
+        tensors |= {f"{key}A.weight": a, f"{key}B.weight": b}
+        biases[f"{key}B.bias"] = bias
+        ranks[name] = {
+            site.position: len(module.factors(site)[0])
+            for site, module in layer.adapters.items()
+        }
+    config = _build_config(ranks, _single_dropout(layers.values()), base)
+    if torch.cat(list(biases.values())).any():
+        tensors |= biases
+        config["lora_bias"] = True  # PEFT before 0.14 does not know the key
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    metadata = {"format": "pt", _SITES: json.dumps(ranks)}
+    write_tensors(Path(folder) / _WEIGHTS_FILE, tensors, metadata)
+    write_bytes_atomically(
+        Path(folder) / _CONFIG_FILE, json.dumps(config, indent=2).encode()
+    )
+
+
+def _single_dropout(layers: Iterable[LowRankLinear | LowRankConv2d]) -> float:
+    adapters = chain.from_iterable(layer.adapters.items() for layer in layers)
+    dropouts = {module.dropouts[site] for site, module in adapters}
     if len(dropouts) > 1:
         raise ValueError(
             f"dropouts {sorted(dropouts)}: the layout of PEFT's LoRA has one for all"
             " layers"
         )
-    tensors = {}
-    sites = {}
-    has_bias = any(
-        delta.shift is not None for layer in layers.values() for delta in layer.deltas()
-    )
-    for name, layer in layers.items():
-        key = f"{_PREFIX}{name}.lora_"
-        tensors[f"{key}A.weight"], tensors[f"{key}B.weight"], bias = _combine_sites(
-            layer
-        )
-        tensors |= {f"{key}B.bias": bias} if has_bias else {}
-        ranks = {
-            site: len(module.factors(site)[0])
-            for site, module in layer.adapters.items()
-        }
-        sites[name] = {site.position: rank for site, rank in ranks.items()}
-    config = _build_config(
-        {name: sum(ranks.values()) for name, ranks in sites.items()}, dropouts.pop()
-    )
-    config["base_model_name_or_path"] = base
-    # PEFT before 0.14 does not know the key
-    config |= {"lora_bias": True} if has_bias else {}
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    write_tensors(
-        Path(folder) / _WEIGHTS_FILE,
-        tensors,
-        {"format": "pt", _SITES: json.dumps(sites)},
-    )
-    write_bytes_atomically(
-        Path(folder) / _CONFIG_FILE, json.dumps(config, indent=2).encode()
-    )
+    return dropouts.pop()
 
 
 def import_peft(
@@ -192,50 +174,29 @@ def import_peft(
         head,
         folder,
     )
+    layers = _sites_by_layer(vit)
     site_ranks = json.loads(metadata.get(_SITES, "{}"))
-    names = {id(module): name for name, module in vit.named_modules()}
-    # name of a layer -> site -> rows of the layer's output
-    layers: dict[str, dict[Site, slice]] = {}
-    for site, target in find_target_layers(vit).items():
-        layers.setdefault(names[id(target.layer)], {})[site] = target.rows
     state: dict[str, Tensor] = {}
+    biases: dict[str, Tensor] = {}
+    ranks: dict[Site, int] = {}
     scales: dict[str, float] = {}
-    biases = {key: tensors.pop(key) for key in tuple(tensors) if key.endswith(_BIAS)}
-    biases = {
-        key.removesuffix(_BIAS): bias for key, bias in biases.items() if bias.any()
-    }
-    factors_by_layer = _factors_by_layer(tensors, folder)
-    unmatched = sorted(set(biases) - set(factors_by_layer))
-    if unmatched:
-        raise ValueError(f"{folder}: A or B is missing at {unmatched[0]}")
-    for name, (a, b) in factors_by_layer.items():
+    for name, factors in _factors_by_layer(tensors, folder).items():
         if name not in layers:
             raise ValueError(f"{folder}: {type(vit).__name__} has no site at {name}")
-        for site, factors in _separate_sites(
-            a, b, layers[name], site_ranks.get(name, {})
-        ).items():
-            state[f"{site}.a"], state[f"{site}.b"] = factors
-            scales[str(site)] = _layer_scale(config, wrapper + name, len(a))
-        if name in biases:
-            biases[name] *= _layer_scale(config, wrapper + name, len(a))
-    sites = [
-        site
-        for layer_sites in layers.values()
-        for site in layer_sites
-        if str(site) in scales
-    ]
-    method: Method = LoRA(
-        rank={str(site): len(state[f"{site}.a"]) for site in sites} | {"*": 0},
-        positions=cast(
-            PositionSetting, tuple(dict.fromkeys(site.position for site in sites))
-        ),
-        blocks=sorted({site.block for site in sites}),
-        scale=scales,
-        dropout=float(config.get("lora_dropout", 0)),
-    )
+        a = factors["A.weight"]
+        b = factors["B.weight"].flatten(1)
+        scale = _layer_scale(config, wrapper + name, len(a))
+        if "B.bias" in factors:
+            biases[name] = factors["B.bias"] * scale
+        pairs = _separate_sites(a, b, layers[name], site_ranks.get(name, {}))
+        for site, (site_a, site_b) in pairs.items():
+            state |= {f"{site}.a": site_a, f"{site}.b": site_b}
+            ranks[site] = len(site_a)
+            scales[str(site)] = scale
+    method = _build_method(ranks, scales, float(config.get("lora_dropout", 0)))
     if biases:
-        blocks = sorted({site.block for name in biases for site in layers[name]})
-        method = CompositeMethod((method, BitFit(blocks)))
+        blocks = {next(iter(layers[name])).block for name in biases}
+        method = CompositeMethod((method, BitFit(sorted(blocks))))
     adapted = attach(vit, method)
     try:
         adapted.load_adapter_state(_with_biases(state, biases, adapted.adapter_state()))
@@ -243,6 +204,29 @@ def import_peft(
         adapted.detach()
         raise ValueError(f"{folder}: {error}") from error
     return adapted
+
+
+def _build_method(
+    ranks: Mapping[Site, int], scales: Mapping[str, float], dropout: float
+) -> Method:
+    sites = in_forward_order(ranks)
+    positions = dict.fromkeys(site.position for site in sites)
+    return LoRA(
+        rank={str(site): ranks[site] for site in sites} | {"*": 0},
+        positions=cast(PositionSetting, tuple(positions)),
+        blocks=sorted({site.block for site in sites}),
+        scale=scales,
+        dropout=dropout,
+    )
+
+
+def _sites_by_layer(vit: nn.Module) -> dict[str, dict[Site, slice]]:
+    """Return name of a layer -> site -> rows of the layer's output."""
+    names = {id(module): name for name, module in vit.named_modules()}
+    layers: dict[str, dict[Site, slice]] = {}
+    for site, target in find_target_layers(vit).items():
+        layers.setdefault(names[id(target.layer)], {})[site] = target.rows
+    return layers
 
 
 def bypasses_peft(adapted: AdaptedModel) -> bool:
@@ -262,28 +246,27 @@ def bypasses_peft(adapted: AdaptedModel) -> bool:
 
 
 @torch.no_grad()
-def _combine_sites(
-    layer: LowRankLinear | LowRankConv2d,
+def _combine_deltas(
+    deltas: Sequence[LowRankDelta], width: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return A, B and the bias of B of all sites of a layer in PEFT's shapes.
+    """Return A, B and the bias of B of the additions to a layer in PEFT's shapes.
 
     B and its bias contain the scales.
     """
-    deltas = layer.deltas()
-    b = torch.zeros(
-        len(layer.weight),
-        sum(len(delta.a) for delta in deltas),
-        dtype=deltas[0].b.dtype,
-    )
-    start = 0
-    bias = b.new_zeros(len(b))
-    for delta in deltas:
-        columns = slice(start, start := start + len(delta.a))
-        b[delta.rows, columns] = delta.b.cpu() * torch.as_tensor(delta.scale).cpu()
-        if delta.shift is not None:
-            bias[delta.rows] += b[delta.rows, columns] @ delta.shift.cpu()
     a = torch.cat([delta.a.cpu() for delta in deltas])
-    return a, b if a.ndim == 2 else b[:, :, None, None], bias
+    b = torch.zeros(width, len(a), dtype=deltas[0].b.dtype)
+    bias = b.new_zeros(width)
+    start = 0
+    for delta in deltas:
+        block = delta.b.cpu() * torch.as_tensor(delta.scale).cpu()
+        stop = start + len(delta.a)
+        b[delta.rows, start:stop] = block
+        if delta.shift is not None:
+            bias[delta.rows] += block @ delta.shift.cpu()
+        start = stop
+    if a.ndim > 2:
+        b = b[:, :, None, None]
+    return a, b, bias
 
 
 def _with_biases(
@@ -328,15 +311,11 @@ def _read_adapter(path: Path) -> tuple[dict[str, Tensor], dict[str, str], str]:
     """
     stored, metadata = read_tensors(path)
     stored = {key.removeprefix(_PREFIX): tensor for key, tensor in stored.items()}
+    wrapper = ""
     if all(key.startswith(_WRAPPER) for key in stored):
         wrapper = _WRAPPER
-    else:
-        wrapper = ""
-    return (
-        {key.removeprefix(wrapper): tensor for key, tensor in stored.items()},
-        metadata,
-        wrapper,
-    )
+    tensors = {key.removeprefix(wrapper): tensor for key, tensor in stored.items()}
+    return tensors, metadata, wrapper
 
 
 def _take_head(
@@ -360,34 +339,35 @@ def _take_head(
 
 def _factors_by_layer(
     tensors: Mapping[str, Tensor], folder: object
-) -> dict[str, Factors]:
-    """Return layer name -> A and B."""
-    pattern = re.compile(r"(.+)\.lora_([AB])\.weight")
+) -> dict[str, dict[str, Tensor]]:
+    """Return layer name -> A, B and the bias of B, if not zero, by their names."""
+    pattern = re.compile(r"(.+)\.lora_(A\.weight|B\.weight|B\.bias)")
     layers: dict[str, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         match = pattern.fullmatch(key)
         if match is None:
             raise ValueError(f"{folder}: {key} is neither lora_A nor lora_B of a layer")
-        layers.setdefault(match[1], {})[match[2]] = tensor
-    incomplete = [name for name, factors in layers.items() if len(factors) < 2]
-    if incomplete or not layers:
-        raise ValueError(
-            f"{folder}: A or B is missing{' at ' + incomplete[0] if incomplete else ''}"
-        )
-    return {
-        name: (factors["A"], factors["B"].flatten(1))
-        for name, factors in layers.items()
-    }
+        if match[2] != "B.bias" or tensor.any():
+            layers.setdefault(match[1], {})[match[2]] = tensor
+    for name, factors in layers.items():
+        if not {"A.weight", "B.weight"} <= factors.keys():
+            raise ValueError(f"{folder}: A or B is missing at {name}")
+    if not layers:
+        raise ValueError(f"{folder}: A or B is missing")
+    return layers
 
 
-def _build_config(ranks: Mapping[str, int], dropout: float) -> dict[str, Any]:
+def _build_config(
+    site_ranks: Mapping[str, Mapping[str, int]], dropout: float, base: str | None
+) -> dict[str, Any]:
+    ranks = {name: sum(sites.values()) for name, sites in site_ranks.items()}
     most_common = Counter(ranks.values()).most_common(1)[0][0]
     exceptions = {
         re.escape(name): rank for name, rank in ranks.items() if rank != most_common
     }
     return {
         "peft_type": "LORA",
-        "base_model_name_or_path": None,
+        "base_model_name_or_path": base,
         "task_type": None,
         "inference_mode": True,
         "target_modules": "|".join(map(re.escape, ranks)),
@@ -404,13 +384,17 @@ def _build_config(ranks: Mapping[str, int], dropout: float) -> dict[str, Any]:
 def _layer_scale(config: Mapping[str, Any], name: str, rank: int) -> float:
     """Return alpha / r of a layer, or alpha / sqrt r of a rank-stabilized adapter."""
     patterns = config.get("alpha_pattern") or {}
-    matching = [
-        alpha
-        for pattern, alpha in patterns.items()
-        if re.match(rf"(.*\.)?({pattern})$", name)
-    ]
-    alpha = matching[0] if matching else config["lora_alpha"]
-    return float(alpha / (math.sqrt(rank) if config.get("use_rslora") else rank))
+    alpha = next(
+        (
+            alpha
+            for pattern, alpha in patterns.items()
+            if re.match(rf"(.*\.)?({pattern})$", name)
+        ),
+        config["lora_alpha"],
+    )
+    if config.get("use_rslora"):
+        return float(alpha / math.sqrt(rank))
+    return float(alpha / rank)
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -427,13 +411,9 @@ def _read_config(path: Path) -> dict[str, Any]:
     unsupported = [
         key
         for key, value in config.items()
-        if key.startswith("use_") and value and key != "use_rslora"
+        if value and _UNSUPPORTED_KEYS.fullmatch(key)
     ]
-    unsupported += [key for key in _UNSUPPORTED_KEYS if config.get(key)]
-    if (
-        isinstance(config.get("init_lora_weights"), str)
-        and config["init_lora_weights"] not in _SUPPORTED_INITS
-    ):
+    if config.get("init_lora_weights", True) not in _SUPPORTED_INITS:
         unsupported.append("init_lora_weights")
     if unsupported:
         raise ValueError(f"{path}: unsupported options: {', '.join(unsupported)}")

@@ -2,28 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from rsft.peft.sites import Site, resolve_per_site
+from rsft.peft.sites import LayerPosition, Site, resolve_per_site
 from rsft.utils.settings import Setting
 
-PositionSetting = (
-    str
-    | Sequence[
-        Literal[
-            "q",
-            "k",
-            "v",
-            "out",
-            "mlp1",
-            "mlp2",
-            "conv1",
-            "conv2",
-            "conv3",
-            "downsample",
-        ]
-    ]
-)
+PositionSetting = str | Sequence[LayerPosition]
 """Positions of a block: letters of "qkvo12", names, or "all"."""
 
 ScaleSetting = (
@@ -34,25 +18,9 @@ ScaleSetting = (
 """Scale m_p without a modulator: a number, "1/r" or "learnable" (AdaptFormer), or
 pattern of sites -> one of these."""
 
-Rank = Annotated[
-    int | Mapping[str, int],
-    Setting(
-        "inner dimension r of low-rank modules (the paper's 4 on DOTA and FUSRS)", ge=1
-    ),
-]
 Dim = Annotated[
     int | Mapping[str, int],
     Setting("width of the bottleneck of Adapter and AdaptFormer", ge=1),
-]
-Positions = Annotated[
-    PositionSetting,
-    Setting(
-        "adapted positions of a block: query, key, value, out, MLP 1, MLP 2 (paper,"
-        " Tables 1 and 2); all takes every position that a block has, also the"
-        " convolutions of a ResNet",
-        pattern="^([qkvo12]+|all)$",
-        words="all, letters of qkvo12",
-    ),
 ]
 Blocks = Annotated[
     str | Sequence[int],
@@ -72,29 +40,6 @@ Scale = Annotated[
         gt=0,
     ),
 ]
-Alpha = Annotated[
-    float | None,
-    Setting(
-        "numerator of the fixed scale alpha / r, as in the authors' code; null takes"
-        " `scale`",
-        gt=0,
-    ),
-]
-Init = Annotated[
-    Literal["width", "rank"],
-    Setting(
-        "fan-in of the start of A: width, the input width (Hugging Face), or rank, r"
-        " (LIFT and the authors' code), which makes A sqrt(width / r) times larger"
-    ),
-]
-OutInsertion = Annotated[
-    Literal["parallel", "sequential"],
-    Setting(
-        "input of the module at the position Out: that of the output projection"
-        " (parallel; Hugging Face), or what the projection gives (sequential; the"
-        " authors' code)"
-    ),
-]
 ModulatorSetting = Annotated[
     Literal["site", "feature"],
     Setting(
@@ -102,9 +47,6 @@ ModulatorSetting = Annotated[
         " factor for every output feature (feature; Adapter and AdaptFormer of the"
         " authors' code)"
     ),
-]
-AdapterScale = Annotated[
-    ScaleSetting, Setting("fixed scale of AdaptFormer in combination with LoRA", gt=0)
 ]
 Prompts = Annotated[
     int,
@@ -151,14 +93,49 @@ class LowRankMethod:
 
     is_identity_at_init: ClassVar[bool] = True
 
-    rank: Rank = 4
-    positions: Positions = "qkvo12"
+    rank: Annotated[
+        int | Mapping[str, int],
+        Setting(
+            "inner dimension r of low-rank modules (the paper's 4 on DOTA and FUSRS)",
+            ge=1,
+        ),
+    ] = 4
+    positions: Annotated[
+        PositionSetting,
+        Setting(
+            "adapted positions of a block: query, key, value, out, MLP 1, MLP 2 (paper,"
+            " Tables 1 and 2); all takes every position that a block has, also the"
+            " convolutions of a ResNet",
+            pattern="^([qkvo12]+|all)$",
+            words="all, letters of qkvo12",
+        ),
+    ] = "qkvo12"
     blocks: Blocks = "all"
     scale: Scale = 1.0
     dropout: Dropout = 0.0
-    alpha: Alpha = None
-    init: Init = "width"
-    out_insertion: OutInsertion = "parallel"
+    alpha: Annotated[
+        float | None,
+        Setting(
+            "numerator of the fixed scale alpha / r, as in the authors' code; null takes"
+            " `scale`",
+            gt=0,
+        ),
+    ] = None
+    init: Annotated[
+        Literal["width", "rank"],
+        Setting(
+            "fan-in of the start of A: width, the input width (Hugging Face), or rank, r"
+            " (LIFT and the authors' code), which makes A sqrt(width / r) times larger"
+        ),
+    ] = "width"
+    out_insertion: Annotated[
+        Literal["parallel", "sequential"],
+        Setting(
+            "input of the module at the position Out: that of the output projection"
+            " (parallel; Hugging Face), or what the projection gives (sequential; the"
+            " authors' code)"
+        ),
+    ] = "parallel"
     modulator: ModulatorSetting = "site"
 
     @property
@@ -214,19 +191,18 @@ def resolve_scales(
     """
     if alpha is not None:
         return {site: alpha / rank for site, rank in ranks.items()}
-    scales: dict[Site, Any] = resolve_per_site(scale, tuple(ranks))
-    for site, value in scales.items():
-        if isinstance(value, str) and value not in ("1/r", "learnable"):
+    scales: dict[Site, float | None] = {}
+    for site, value in resolve_per_site(scale, tuple(ranks)).items():
+        if value == "learnable":
+            scales[site] = None
+        elif value == "1/r":
+            scales[site] = 1 / ranks[site]
+        elif isinstance(value, str):
             raise ValueError(
                 f"scale {value!r}: use a number, '1/r' or, in AdaptFormer, 'learnable'"
             )
-        scales[site] = (
-            None
-            if value == "learnable"
-            else 1 / ranks[site]
-            if value == "1/r"
-            else float(value)
-        )
+        else:
+            scales[site] = float(value)
     return scales
 
 

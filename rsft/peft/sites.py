@@ -23,23 +23,18 @@ This module does not import torch. `rsft.peft.modules.adapter_module` finds the 
 of a site.
 """
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import NamedTuple, TypeVar
+from typing import Literal, NamedTuple, TypeVar, get_args
 
-LAYER_POSITIONS = (
-    "q",
-    "k",
-    "v",
-    "out",
-    "mlp1",
-    "mlp2",
-    "conv1",
-    "conv2",
-    "conv3",
-    "downsample",
-)
-"""The positions that are convolutions, linear layers, or rows of one."""
+LayerPosition = Literal[
+    "q", "k", "v", "out", "mlp1", "mlp2", "conv1", "conv2", "conv3", "downsample"
+]
+"""A position that is a convolution, a linear layer, or rows of one."""
+
+LAYER_POSITIONS: tuple[str, ...] = get_args(LayerPosition)
+"""These positions in the order of the forward pass."""
 
 POSITIONS = (*LAYER_POSITIONS, "mlp")
 """Positions of a block, in the order of the forward pass."""
@@ -47,7 +42,16 @@ POSITIONS = (*LAYER_POSITIONS, "mlp")
 ALL_POSITIONS = "all"
 """Selects every position that a block has."""
 
-_LETTERS = dict(zip("qkvo12", LAYER_POSITIONS, strict=False))
+_BY_LETTER = dict(zip("qkvo12", LAYER_POSITIONS, strict=False))
+_BY_NAME = {position: position for position in LAYER_POSITIONS}
+
+_BLOCK_FORMS: dict[str, Callable[..., range]] = {
+    r"all": range,
+    r"last:(\d+)": lambda depth, count: range(depth - count, depth),
+    r"every:([1-9]\d*)": lambda depth, step: range(step - 1, depth, step),
+    r"(\d+)-(\d+)": lambda depth, first, last: range(first, last + 1),
+}
+"""Form of a selection -> function of depth and numbers that returns the indices."""
 
 T = TypeVar("T")
 """Type of a setting's value."""
@@ -90,21 +94,13 @@ def select_positions(positions: str | Sequence[str]) -> tuple[str, ...]:
     """
     if positions == ALL_POSITIONS:
         return LAYER_POSITIONS
-    if isinstance(positions, str):
-        unknown = sorted(set(positions) - set(_LETTERS))
-        if unknown or not positions:
-            raise ValueError(
-                f"positions {positions!r}: use 'all' or letters of 'qkvo12' (query,"
-                " key, value, out, mlp1, mlp2)"
-            )
-        return tuple(
-            position for letter, position in _LETTERS.items() if letter in positions
-        )
-    if not positions or set(positions) - set(LAYER_POSITIONS):
+    words = _BY_LETTER if isinstance(positions, str) else _BY_NAME
+    if not positions or set(positions) - set(words):
         raise ValueError(
-            f"positions {list(positions)}: use names of {', '.join(LAYER_POSITIONS)}"
+            f"positions {positions!r}: use 'all', letters of 'qkvo12' (query, key,"
+            f" value, out, mlp1, mlp2), or a list of {', '.join(LAYER_POSITIONS)}"
         )
-    return tuple(position for position in LAYER_POSITIONS if position in positions)
+    return tuple(position for word, position in words.items() if word in positions)
 
 
 def select_blocks(blocks: str | Sequence[int], depth: int) -> tuple[int, ...]:
@@ -128,28 +124,28 @@ def select_blocks(blocks: str | Sequence[int], depth: int) -> tuple[int, ...]:
         (3, 7, 11)
     """
     if not isinstance(blocks, str):
-        outside = [index for index in blocks if not 0 <= index < depth]
-        if outside or not blocks:
+        if not blocks or min(blocks) < 0 or max(blocks) >= depth:
             raise ValueError(
                 f"blocks {list(blocks)}: the network has blocks 0 to {depth - 1}"
             )
         return tuple(sorted(set(blocks)))
-    if blocks == "all":
-        return tuple(range(depth))
-    low, dash, high = blocks.partition("-")
-    if dash and low.isdecimal() and high.isdecimal() and int(low) <= int(high) < depth:
-        return tuple(range(int(low), int(high) + 1))
-    form, _, number = blocks.partition(":")
-    if form in ("last", "every") and number.isdecimal() and 1 <= int(number) <= depth:
-        count = int(number)
-        if form == "last":
-            return tuple(range(depth - count, depth))
-        return tuple(range(count - 1, depth, count))
-    forms = (
-        f"'all', 'last:N', 'every:N' (1 <= N <= {depth}), a range such as '0-5', or a"
-        " list of indices"
+    for form, select in _BLOCK_FORMS.items():
+        match = re.fullmatch(form, blocks)
+        if match:
+            indices = select(depth, *map(int, match.groups()))
+            if indices and indices[0] >= 0 and indices[-1] < depth:
+                return tuple(indices)
+    raise ValueError(
+        f"blocks {blocks!r}: use 'all', 'last:N', 'every:N' (1 <= N <= {depth}), a"
+        " range such as '0-5', or a list of indices"
     )
-    raise ValueError(f"blocks {blocks!r}: use {forms}")
+
+
+def in_forward_order(sites: Iterable[Site]) -> tuple[Site, ...]:
+    """Return sites in the order of the forward pass."""
+    return tuple(
+        sorted(sites, key=lambda site: (site.block, POSITIONS.index(site.position)))
+    )
 
 
 def resolve_per_site(
@@ -175,19 +171,19 @@ def resolve_per_site(
     """
     if not isinstance(setting, Mapping):
         return dict.fromkeys(sites, setting)
-    matches = {
-        site: [pattern for pattern in setting if fnmatchcase(str(site), pattern)]
-        for site in sites
-    }
-    unused = set(setting) - {
-        pattern for patterns in matches.values() for pattern in patterns
-    }
+    values: dict[Site, T] = {}
+    unused = set(setting)
+    for site in sites:
+        patterns = [name for name in setting if fnmatchcase(str(site), name)]
+        unused.difference_update(patterns)
+        if patterns:
+            values[site] = setting[patterns[0]]
     if unused:
         raise ValueError(
             f"pattern {min(unused)!r} matches no site; names of sites look like"
             f" {sites[0]}"
         )
-    for site, patterns in matches.items():
-        if not patterns:
+    for site in sites:
+        if site not in values:
             raise ValueError(f"no pattern matches the site {site}: add '*'")
-    return {site: setting[patterns[0]] for site, patterns in matches.items()}
+    return values

@@ -89,8 +89,8 @@ def find_recipe(name_or_path: str | Path, kind: str = "recipe") -> Path:
     names = {"recipe": ("recipe", "paper", "candidate", "auto"), "sweep": ("sweep",)}
     stem = path.name.removesuffix(".yaml")
     other = "sweep" if kind == "recipe" else "recipe"
-    files = {file.stem: file for x in names[kind] for file in _files(x)}
-    others = {file.stem: file for x in names[other] for file in _files(x)}
+    files = {file.stem: file for file in _files(*names[kind])}
+    others = {file.stem: file for file in _files(*names[other])}
     is_name = len(path.parts) == 1
     if stem in files and (is_name or path.parts[0] == SHIPPED):
         return files[stem]
@@ -119,21 +119,25 @@ def list_entries(*kinds: str) -> list[LibraryEntry]:
         kinds: "recipe", "paper", "sweep", "candidate" (a recipe without data) and
             "auto" (the choice among candidates).
     """
-    return [read_header(path) for kind in kinds for path in _files(kind)]
+    return list(map(read_header, _files(*kinds)))
 
 
-def _files(kind: str) -> list[Path]:
-    folder = {
-        "recipe": "",
-        "auto": "",
-        "paper": "paper",
-        "sweep": "sweeps",
-        "candidate": "auto",
-    }[kind]
-    files = sorted((library_folder() / folder).glob("*.yaml"))
-    if folder:
-        return files
-    return [path for path in files if (path.stem == AUTO) == (kind == AUTO)]
+_FILES = {
+    "recipe": "*.yaml",
+    "auto": f"{AUTO}.yaml",
+    "paper": "paper/*.yaml",
+    "sweep": "sweeps/*.yaml",
+    "candidate": "auto/*.yaml",
+}
+"""Kind -> pattern of its files in `library_folder`."""
+
+
+def _files(*kinds: str) -> list[Path]:
+    files: list[Path] = []
+    for kind in kinds:
+        paths = sorted(library_folder().glob(_FILES[kind]))
+        files += [path for path in paths if kind == AUTO or path.stem != AUTO]
+    return files
 
 
 def read_header(path: Path) -> LibraryEntry:

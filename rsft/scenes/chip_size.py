@@ -57,8 +57,7 @@ def resampling_factors(
             f" {options.resample_to:g} m",
             hint="give their spacing in meters: --spacing 10",
         )
-    down, along = (options.resample_to / meters for meters in spacing)
-    return down, along
+    return options.resample_to / spacing[0], options.resample_to / spacing[1]
 
 
 def resize_chip(pixels: Pixels, size: Size) -> Pixels:

@@ -231,14 +231,11 @@ def _from_points(points: list[GroundControlPoint], crs: CRS) -> Georeference:
         [point.x for point in points], [point.y for point in points]
     )
     lon_rad = np.radians(lon)
-    # their mean vector: points may lie around the antimeridian
     lat_rad = np.radians(lat)
-    vectors = (
-        np.cos(lat_rad) * np.cos(lon_rad),
-        np.cos(lat_rad) * np.sin(lon_rad),
-        np.sin(lat_rad),
-    )
-    x, y, z = (float(values.mean()) for values in vectors)
+    # their mean vector: points may lie around the antimeridian
+    x = (np.cos(lat_rad) * np.cos(lon_rad)).mean()
+    y = (np.cos(lat_rad) * np.sin(lon_rad)).mean()
+    z = np.sin(lat_rad).mean()
     middle_lon = math.degrees(math.atan2(y, x))
     middle_lat = math.degrees(math.atan2(z, math.hypot(x, y)))
     local = CRS.from_proj4(

@@ -38,10 +38,11 @@ SAVE_TIMEOUT_S = 60.0
 """Seconds in which a stopped task must save its state, before it is killed."""
 
 _DEVICES = "CUDA_VISIBLE_DEVICES"
-_STOP_CODES = frozenset(
-    code
-    for number in (signal.SIGINT, signal.SIGTERM)
-    for code in (-number, 128 + number)
+_STOP_CODES = (
+    -signal.SIGINT,
+    -signal.SIGTERM,
+    128 + signal.SIGINT,
+    128 + signal.SIGTERM,
 )
 """Exit codes of a process that a signal stopped, with or without saving its state."""
 

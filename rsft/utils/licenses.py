@@ -71,15 +71,12 @@ def license_restrictions(text: str) -> tuple[str, ...]:
     restrictions: set[str] = set()
     for statement in text.lower().split(";"):
         named = {name for name in RESTRICTIONS if re.search(rf"\b{name}\b", statement)}
-        named |= {
-            name
-            for pattern, names in _PROHIBITIONS.items()
-            if re.search(pattern, statement)
-            for name in names
-        }
-        restrictions |= named or (
-            set() if re.search(_PERMISSIVE, statement) else {UNKNOWN}
-        )
+        for pattern, names in _PROHIBITIONS.items():
+            if re.search(pattern, statement):
+                named.update(names)
+        if not named and not re.search(_PERMISSIVE, statement):
+            named = {UNKNOWN}
+        restrictions |= named
     return tuple(name for name in RESTRICTIONS if name in restrictions)
 
 

@@ -29,10 +29,8 @@ def measure_speedup(
     durations: list[tuple[float, float]] = []
     while len(durations) < repeats and sum(map(sum, durations)) < limit:
         durations.append((_measure_seconds(baseline), _measure_seconds(candidate)))
-    first, second = (
-        statistics.median(column) for column in zip(*durations, strict=True)
-    )
-    return float(first / second)
+    first = statistics.median(pair[0] for pair in durations)
+    return float(first / statistics.median(pair[1] for pair in durations))
 
 
 def product_speedup(device: torch.device, dtype: torch.dtype) -> float:

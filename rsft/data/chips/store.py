@@ -80,18 +80,19 @@ def check_manifest_columns(table: pd.DataFrame) -> None:
             f"two columns are called {table.columns[table.columns.duplicated()][0]}"
         )
     check_columns(table, _COLUMNS)
-    present = (table[name].dropna() for name in ("sha256", "incidence_deg", "box"))
-    # a table that was edited as text has empty texts in all its columns
-    hashes, angles, boxes = (
-        cells[[not isinstance(cell, str) or cell != "" for cell in cells]]
-        for cells in present
-    )
-    _check_cells(
-        table["sha256"], ~hashes.astype(str).str.fullmatch("(?i)[0-9a-f]{64}"), _SHA256
-    )
-    _check_cells(table["incidence_deg"], ~angles.astype(float).between(-90, 90), _ANGLE)
+    hashes = _filled_cells(table["sha256"]).astype(str)
+    _check_cells(table["sha256"], ~hashes.str.fullmatch("(?i)[0-9a-f]{64}"), _SHA256)
+    angles = _filled_cells(table["incidence_deg"]).astype(float)
+    _check_cells(table["incidence_deg"], ~angles.between(-90, 90), _ANGLE)
+    boxes = _filled_cells(table["box"])
     if len(boxes) and not _are_boxes(boxes):
         _check_cells(table["box"], boxes.map(lambda box: not _are_boxes([box])), _BOX)
+
+
+def _filled_cells(column: pd.Series) -> pd.Series:
+    cells = column.dropna()
+    # a table that was edited as text has empty texts in all its columns
+    return cells[[not isinstance(cell, str) or cell != "" for cell in cells]]
 
 
 def check_chip_path(path: object) -> None:

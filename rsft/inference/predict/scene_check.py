@@ -173,7 +173,7 @@ def describe_checks(checks: Sequence[SceneCheck]) -> list[str]:
 
 def _describe_shift(shifted: Sequence[SceneCheck], scenes: int) -> str:
     """Return the sentence on scenes that are not like the validation chips."""
-    warnings = {name for check in shifted for name in check.test.warnings}
+    warnings = set[str]().union(*(check.test.warnings for check in shifted))
     measures = [text for name, text in _MEASURES.items() if name in warnings]
     sentence = (
         f"the chips{_list_names(' in ', shifted, scenes)} are not like the validation"

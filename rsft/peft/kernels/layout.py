@@ -11,32 +11,32 @@ import torch
 from torch import Tensor, nn
 
 LAYER_PATHS = {
-    name: f"{parent}.{name}"
-    for parent, names in (
-        ("attn", ("qkv", "q_proj", "k_proj", "v_proj", "proj")),
-        ("mlp", ("fc1", "fc2")),
-    )
-    for name in names
+    "qkv": "attn.qkv",
+    "q_proj": "attn.q_proj",
+    "k_proj": "attn.k_proj",
+    "v_proj": "attn.v_proj",
+    "proj": "attn.proj",
+    "fc1": "mlp.fc1",
+    "fc2": "mlp.fc2",
 }
 """Name -> path in a block, for the linear layers that can have additions."""
 
 GELUS = {"GELU": "none", "GELUTanh": "tanh"}
 """Class of an activation -> approximation of GELU."""
 
-_MODULES = {
-    "Block": ("timm.models.vision_transformer",),
-    "EvaBlock": ("timm.models.eva",),
-    "Attention": ("timm.layers.attention", "timm.models.vision_transformer"),
-    "AttentionRope": ("timm.layers.attention",),
-    "EvaAttention": ("timm.models.eva",),
-    "Mlp": ("timm.layers.mlp",),
-    "GluMlp": ("timm.layers.mlp",),
-    "SwiGLU": ("timm.layers.mlp",),
-}
 _CLASSES = {
-    "": ("Block", "EvaBlock"),
-    "attn": ("Attention", "AttentionRope", "EvaAttention"),
-    "mlp": ("Mlp", "GluMlp", "SwiGLU"),
+    "": ("timm.models.vision_transformer.Block", "timm.models.eva.EvaBlock"),
+    "attn": (
+        "timm.layers.attention.Attention",
+        "timm.models.vision_transformer.Attention",  # of older versions
+        "timm.layers.attention.AttentionRope",
+        "timm.models.eva.EvaAttention",
+    ),
+    "mlp": (
+        "timm.layers.mlp.Mlp",
+        "timm.layers.mlp.GluMlp",
+        "timm.layers.mlp.SwiGLU",
+    ),
 }
 
 
@@ -49,37 +49,30 @@ def unsupported_reason(block: nn.Module) -> str | None:
     Returns:
         A sentence, or None.
     """
+    modules = dict(block.named_modules())
     for path, classes in _CLASSES.items():
-        if not path or hasattr(block, path):
-            module = block.get_submodule(path)
-        else:
-            module = None
-        name = type(module).__name__
-        if name not in classes or type(module).__module__ not in _MODULES[name]:
+        kind = type(modules.get(path))
+        if f"{kind.__module__}.{kind.__qualname__}" not in classes:
+            names = dict.fromkeys(name.rpartition(".")[2] for name in classes)
             return (
-                f"{path or 'the block'} is a {name}, not timm's standard"
-                f" {' or '.join(classes)}"
+                f"{path or 'the block'} is a {kind.__name__}, not timm's standard"
+                f" {' or '.join(names)}"
             )
-    modules = cast(Any, block)
-    for path, is_unusual in (
-        _unusual_attention(modules) | _unusual_mlp(modules.mlp)
-    ).items():
+    layers = cast(Any, block)
+    unusual = _unusual_attention(layers) | _unusual_mlp(layers.mlp)
+    for path, is_unusual in unusual.items():
         if is_unusual:
             return (
                 f"{path} is {_get_nested(block, path)}, which the kernel has no"
                 " gradient for"
             )
-    hooked = [
-        name
-        for name, module in block.named_modules()
-        if module._forward_hooks or module._forward_pre_hooks
-    ]
-    return (
-        f"{hooked[0] or 'the block'} has a forward hook, which the kernel would not"
-        " call"
-        if hooked
-        else None
-    )
+    for name, module in modules.items():
+        if module._forward_hooks or module._forward_pre_hooks:
+            return (
+                f"{name or 'the block'} has a forward hook, which the kernel would not"
+                " call"
+            )
+    return None
 
 
 def layer_bias(layer_owner: Any, name: str) -> Tensor | None:
@@ -148,11 +141,7 @@ def _unusual_mlp(mlp: Any) -> dict[str, bool]:
     )
     return {
         "mlp.norm": not isinstance(getattr(mlp, "norm", nn.Identity()), norms),
-        "mlp.act": (
-            type(mlp.act).__name__ not in GELUS
-            if is_gelu
-            else type(mlp.act) is not nn.SiLU
-        ),
+        "mlp.act": type(mlp.act).__name__ not in (GELUS if is_gelu else ("SiLU",)),
         "mlp.gate_last": getattr(mlp, "gate_last", False),
         "mlp.drop1": mlp.drop1.p > 0,
         **{f"mlp.{name}": type(getattr(mlp, name)) is not nn.Linear for name in layers},

@@ -43,11 +43,11 @@ def plain_low_rank_linear(
     y = F.linear(x, weight.to(dtype), None if bias is None else bias.to(dtype))
     if not len(deltas.a):
         return y
-    inputs = [dropout(x) for dropout in dropouts] if dropouts else [x]
+    inputs = [x]
+    ranks = [slice(None)]
     if dropouts:
+        inputs = [dropout(x) for dropout in dropouts]
         ranks = [dropout.ranks for dropout in dropouts]
-    else:
-        ranks = [slice(None)]
     a, b, scale, shift = deltas
     if split is None:
         return torch.addmm(y, _down(inputs, ranks, a, scale, shift), b)

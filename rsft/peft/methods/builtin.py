@@ -7,27 +7,20 @@ from 0.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from rsft.peft.methods import registry
 from rsft.peft.settings import (
-    AdapterScale,
-    Alpha,
     Blocks,
     BottleneckMethod,
     Dim,
-    Dropout,
-    Init,
     LowRankMethod,
-    ModulatorSetting,
-    OutInsertion,
-    Positions,
     Prompts,
-    Rank,
-    Scale,
+    ScaleSetting,
     TokenDropout,
 )
 from rsft.peft.sites import select_blocks
+from rsft.utils.settings import Setting
 
 if TYPE_CHECKING:
     from torch import nn
@@ -163,11 +156,11 @@ class AdaptFormer(BottleneckMethod):
 
 @registry.register
 @dataclass(frozen=True)
-class LoRAWithAdaptFormer:
+class LoRAWithAdaptFormer(LowRankMethod):
     """LoRA and AdaptFormer together, which the paper's Table S2 counts as LoRA.
 
-    `dim` and `adapter_scale` are the settings of AdaptFormer, `blocks` of both, and the
-    others of LoRA.
+    `dim` and `adapter_scale` are the settings of AdaptFormer, `blocks` and `modulator`
+    of both, and the others of LoRA.
 
     Example:
         >>> LoRAWithAdaptFormer(rank=4, dim=8).title
@@ -176,40 +169,21 @@ class LoRAWithAdaptFormer:
 
     name: ClassVar[str] = "lora+adaptformer"
     title: ClassVar[str] = "LoRA + AdaptFormer"
-    is_identity_at_init: ClassVar[bool] = True
 
-    rank: Rank = 4
     dim: Dim = 4
-    positions: Positions = "qkvo12"
-    blocks: Blocks = "all"
-    scale: Scale = 1.0
-    adapter_scale: AdapterScale = 1.0
-    dropout: Dropout = 0.0
-    alpha: Alpha = None
-    init: Init = "width"
-    out_insertion: OutInsertion = "parallel"
-    modulator: ModulatorSetting = "site"
-
-    @property
-    def unneeded(self) -> dict[str, str]:
-        """The scale of LoRA, if `alpha` sets it."""
-        return LowRankMethod(alpha=self.alpha).unneeded
+    adapter_scale: Annotated[
+        ScaleSetting,
+        Setting("fixed scale of AdaptFormer in combination with LoRA", gt=0),
+    ] = 1.0
 
     def build_modules(self, vit: nn.Module) -> list[AdapterModule]:
         """Build the modules of both methods."""
-        shared = (
-            self.scale,
-            self.dropout,
-            self.alpha,
-            self.init,
-            self.out_insertion,
-            self.modulator,
-        )
-        lora = LoRA(self.rank, self.positions, self.blocks, *shared)
+        from rsft.peft.modules.scaled import LoRAModule
+
         adaptformer = AdaptFormer(
             self.dim, self.blocks, self.adapter_scale, modulator=self.modulator
         )
-        return [*lora.build_modules(vit), *adaptformer.build_modules(vit)]
+        return [LoRAModule(self, vit), *adaptformer.build_modules(vit)]
 
 
 @registry.register

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from rsft.utils.registry import Registry, UnknownComponentError
@@ -94,9 +95,8 @@ class CompositeMethod:
 
     def build_modules(self, vit: nn.Module) -> list[AdapterModule]:
         """Build the modules of all members."""
-        return [
-            module for method in self.methods for module in method.build_modules(vit)
-        ]
+        modules = (method.build_modules(vit) for method in self.methods)
+        return list(chain.from_iterable(modules))
 
 
 def method_to_dict(method: Method) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -17,7 +18,7 @@ from rsft.peft.model.stage_runner import StageRunner
 from rsft.peft.model.state_files import read_tensors, write_tensors
 from rsft.peft.modulator import Modulator
 from rsft.peft.modules.adapter_module import AdapterModule, Undo
-from rsft.peft.sites import POSITIONS, Site
+from rsft.peft.sites import Site, in_forward_order
 
 
 class AdaptedModel(ForwardPasses):
@@ -71,10 +72,8 @@ class AdaptedModel(ForwardPasses):
     @property
     def sites(self) -> tuple[Site, ...]:
         """The sites that a scale acts on, in forward order."""
-        sites = [site for module in self.adapter_modules for site in module.sites]
-        return tuple(
-            sorted(sites, key=lambda site: (site.block, POSITIONS.index(site.position)))
-        )
+        sites = (module.sites for module in self.adapter_modules)
+        return in_forward_order(chain.from_iterable(sites))
 
     @property
     def pruned_sites(self) -> tuple[Site, ...]:
@@ -91,14 +90,12 @@ class AdaptedModel(ForwardPasses):
             Name, such as "blocks.0.q.a" -> tensor; with a modulator also "gamma", which
             is -inf at pruned sites.
         """
-        state = {
-            name: tensor
-            for module in self.adapter_modules
-            for name, tensor in module.named_tensors().items()
-        }
-        if self.modulator is None:
-            return state
-        return state | {"gamma": self.modulator.effective_gamma()}
+        state: dict[str, Tensor] = {}
+        for module in self.adapter_modules:
+            state |= module.named_tensors()
+        if self.modulator is not None:
+            state["gamma"] = self.modulator.effective_gamma()
+        return state
 
     def load_adapter_state(self, state: Mapping[str, Tensor]) -> None:
         """Load a state from `adapter_state`.
@@ -119,9 +116,9 @@ class AdaptedModel(ForwardPasses):
             for key, value in self.adapter_state().items()
             if not key.startswith(pruned)
         }
-        wrong = sorted(set(expected) ^ set(state)) or [
-            key for key in expected if expected[key].shape != state[key].shape
-        ]
+        shapes = {(key, tensor.shape) for key, tensor in expected.items()}
+        given = {(key, tensor.shape) for key, tensor in state.items()}
+        wrong = sorted({key for key, _ in shapes ^ given})
         if wrong:
             raise ValueError(
                 f"{len(wrong)} keys do not fit the network, such as"
@@ -328,11 +325,8 @@ class AdaptedModel(ForwardPasses):
             self.adapter_modules, key=lambda module: module.merge_last
         ):
             module.merge()
-        self.unmerged = tuple(
-            placement
-            for module in self.adapter_modules
-            for placement in module.placements
-        )
+        placements = (module.placements for module in self.adapter_modules)
+        self.unmerged = tuple(chain.from_iterable(placements))
         if not self.unmerged:
             self._undo_changes()
         return self.vit

@@ -23,7 +23,7 @@ from rsft.peft.modules.adapter_module import (
 )
 from rsft.peft.modules.scaled import LowRankLinear
 from rsft.peft.modules.unscaled import SelectiveTuning
-from rsft.peft.sites import POSITIONS, Site
+from rsft.peft.sites import Site, in_forward_order
 
 _METHOD_ATTRIBUTE = (  # attribute of the network with the name of the attached method
     "adapted_by"
@@ -197,9 +197,7 @@ def _build_modulator(
             )
     if not widths:
         raise ValueError(f"{method.name} has no sites, so it has no scales to learn")
-    sites = sorted(
-        widths, key=lambda site: (site.block, POSITIONS.index(site.position))
-    )
+    sites = in_forward_order(widths)
     return Modulator(sites, init_scale, [widths[site] for site in sites])
 
 
@@ -232,17 +230,12 @@ def _frozen_classifiers(vit: nn.Module) -> tuple[str, ...]:
         heads = get_classifier()
     else:
         heads = [getattr(vit, name, None) for name in ("fc", "head", "classifier")]
-    heads = heads if isinstance(heads, list | tuple) else [heads]
-    frozen = [
-        x
-        for x in heads
-        if isinstance(x, nn.Module)
-        and {p.requires_grad for p in x.parameters()} == {False}
-    ]
+    if isinstance(heads, nn.Module):
+        heads = [heads]
     return tuple(
         name
         for name, module in vit.named_modules()
-        if any(module is head for head in frozen)
+        if module in heads and {p.requires_grad for p in module.parameters()} == {False}
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any, Self, cast
 
 import torch
@@ -72,14 +73,9 @@ class ForwardPasses(nn.Module):
         -1 is the embedding, 0 to L - 1 a block, L the final norm, and L + 1 no stage.
         """
         stages = self._runner.stages
-        return min(
-            (
-                stages.stage_of(placement)
-                for module in self.adapter_modules
-                for placement in module.placements
-            ),
-            default=stages.depth + 1,
-        )
+        placements = (module.placements for module in self.adapter_modules)
+        numbers = map(stages.stage_of, chain.from_iterable(placements))
+        return min(numbers, default=stages.depth + 1)
 
     def keep_before(self, stage: int) -> None:
         """Keep the modules and scales before a stage: `theta` does not contain them.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 import torch
@@ -224,7 +225,7 @@ def _deltas_by_layer(block: nn.Module) -> dict[str, list[LowRankDelta]]:
 
 def _has_dropout(deltas: dict[str, list[LowRankDelta]]) -> bool:
     """Return whether an addition has dropout, which cannot be compiled."""
-    return any(delta.dropout for layer in deltas.values() for delta in layer)
+    return any(delta.dropout for delta in chain.from_iterable(deltas.values()))
 
 
 def _is_hooked(block: nn.Module) -> bool:

@@ -289,12 +289,13 @@ def find_target_layers(vit: nn.Module) -> dict[Site, TargetLayer]:
     Returns:
         Site -> layer, block by block in forward order.
     """
-    return {
-        Site(index, position): layer
-        for index, block in enumerate(transformer_blocks(vit))
-        for position in LAYER_POSITIONS
-        if (layer := _target_layer(block, position)) is not None
-    }
+    layers = {}
+    for index, block in enumerate(transformer_blocks(vit)):
+        for position in LAYER_POSITIONS:
+            layer = _target_layer(block, position)
+            if layer is not None:
+                layers[Site(index, position)] = layer
+    return layers
 
 
 def target_layers(vit: nn.Module, sites: Iterable[Site]) -> dict[Site, TargetLayer]:

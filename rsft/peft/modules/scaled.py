@@ -5,7 +5,9 @@ x 1 convolution.
 """
 
 import math
+from collections.abc import Mapping
 from functools import partial
+from itertools import product
 from typing import Any, Literal, cast
 
 import torch
@@ -93,21 +95,18 @@ class BottleneckModule(AdapterModule):
             method.dim,
             [Site(block, "mlp") for block in select_blocks(method.blocks, len(blocks))],
         )
-        selected = {site: cast(Any, blocks[site.block]) for site in dims}
-        features = {
-            site: len(_output_layer(block, site, parallel).weight)
-            for site, block in selected.items()
+        layers = {
+            site: _output_layer(blocks[site.block], site, parallel) for site in dims
         }
         super().__init__(
-            resolve_scales(method.scale, dims),
-            features if method.modulator == "feature" else None,
+            resolve_scales(method.scale, dims), _feature_counts(method, layers)
         )
         self.parallel = parallel
-        self._blocks = selected
+        self._blocks = {site: cast(Any, blocks[site.block]) for site in dims}
         self._inputs: dict[Site, Tensor] = {}  # of MLP branches that are being computed
         dropouts = validate_dropout(method.dropout, self.sites)
         for site, dim in dims.items():
-            weight = _output_layer(self._blocks[site], site, parallel).weight
+            weight = layers[site].weight
             learnable = self.fixed_scales[site] is None
             module = BottleneckMlp(
                 len(weight), dim, dropouts[site], learnable, trainable_kwargs(weight)
@@ -151,6 +150,16 @@ class BottleneckModule(AdapterModule):
     def drop_site(self, site: Site) -> None:
         super().drop_site(site)
         del self._blocks[site]
+
+
+def _feature_counts(
+    method: BottleneckMethod | LowRankMethod,
+    layers: Mapping[Site, nn.Linear | TargetLayer],
+) -> dict[Site, int] | None:
+    """Return the output features of every site; None if a site has one scale."""
+    if method.modulator == "site":
+        return None
+    return {site: len(layer.weight) for site, layer in layers.items()}
 
 
 def _output_layer(block: Any, site: Site, parallel: bool) -> nn.Linear:
@@ -248,6 +257,12 @@ class LowRankConv2d(_AdaptedLayer, nn.Conv2d):
         return F.conv2d(hidden * delta.scale, b)
 
 
+_ADAPTED_CLASSES: dict[type, Any] = {
+    nn.Linear: LowRankLinear,
+    nn.Conv2d: LowRankConv2d,
+}
+
+
 class LowRankModule(AdapterModule):
     """Low-rank additions, m_p (x A) B at every site.
 
@@ -259,42 +274,21 @@ class LowRankModule(AdapterModule):
     """
 
     def __init__(self, method: LowRankMethod, vit: nn.Module) -> None:
-        positions = select_positions(method.positions)
-        blocks = select_blocks(
-            method.blocks, len(adapter_module.transformer_blocks(vit))
-        )
-        sites = [Site(block, position) for block in blocks for position in positions]
-        available = set(adapter_module.find_target_layers(vit)).intersection(sites)
-        if method.positions == ALL_POSITIONS:
-            sites = [site for site in sites if site in available]
-        # only first blocks of a stage have one
-        elif any(site.position == "downsample" for site in available):
-            sites = [
-                site
-                for site in sites
-                if site in available or site.position != "downsample"
-            ]
-        ranks = validate_ranks(method.rank, sites)
+        ranks = validate_ranks(method.rank, _select_sites(method, vit))
         layers = adapter_module.target_layers(vit, ranks)
-        features = {site: len(layer.weight) for site, layer in layers.items()}
         scales = resolve_scales(method.scale, ranks, method.alpha)
-        super().__init__(scales, features if method.modulator == "feature" else None)
+        super().__init__(scales, _feature_counts(method, layers))
         self.target_layers = layers
         self.dropouts = validate_dropout(method.dropout, tuple(ranks))
-        self._sequential = {
-            x
-            for x in ranks
-            if x.position == "out" and method.out_insertion == "sequential"
-        }
-        wrong = [site for site in self._sequential if self.dropouts[site]]
-        if wrong:
-            message = (
-                f"dropout {self.dropouts[wrong[0]]} at {wrong[0]}: a sequential module"
-                " at out has none"
-            )
-            raise ValueError(
-                f"{message}; use 0 there, such as {{'*.out': 0, '*': 0.1}}"
-            )
+        self._sequential: set[Site] = set()
+        if method.out_insertion == "sequential":
+            self._sequential = {site for site in ranks if site.position == "out"}
+        for site in self._sequential:
+            if self.dropouts[site]:
+                raise ValueError(
+                    f"dropout {self.dropouts[site]} at {site}: a sequential module at"
+                    " out has none; use 0 there, such as {'*.out': 0, '*': 0.1}"
+                )
         for site, rank in ranks.items():
             self._add_parameters(site, rank, method.init)
 
@@ -327,9 +321,7 @@ class LowRankModule(AdapterModule):
         if site in self._sequential:
             bias = target.layer.bias
             # autocast rounds the product
-            if bias is None:
-                shift = None
-            else:
+            if bias is not None:
                 shift = (a @ bias.to(a.dtype)).to(a.dtype)
             a = (a @ target.weight.to(a.dtype)).to(a.dtype)
         scale = self.scale_fns[site]()
@@ -342,10 +334,7 @@ class LowRankModule(AdapterModule):
         for site in self.sites:
             layer = self.target_layers[site].layer
             if "adapters" not in vars(layer):
-                if isinstance(layer, nn.Conv2d):
-                    layer.__class__ = LowRankConv2d
-                else:
-                    layer.__class__ = LowRankLinear
+                layer.__class__ = _ADAPTED_CLASSES[type(layer)]
                 vars(layer)["adapters"] = {}
             vars(layer)["adapters"][site] = self
             self.add_undo(str(site), partial(_remove_adapter, layer, site))
@@ -369,14 +358,30 @@ class LowRankModule(AdapterModule):
         self.remove()
 
 
+def _select_sites(method: LowRankMethod, vit: nn.Module) -> list[Site]:
+    """Return the selected sites; "all" selects those that the network has."""
+    depth = len(adapter_module.transformer_blocks(vit))
+    blocks = select_blocks(method.blocks, depth)
+    positions = select_positions(method.positions)
+    sites = [Site(*pair) for pair in product(blocks, positions)]
+    available = [
+        site for site in adapter_module.find_target_layers(vit) if site in sites
+    ]
+    if method.positions == ALL_POSITIONS:
+        return available
+    # only first blocks of a stage have one
+    if any(site.position == "downsample" for site in available):
+        return [
+            site for site in sites if site in available or site.position != "downsample"
+        ]
+    return sites
+
+
 def _remove_adapter(layer: nn.Linear | nn.Conv2d, site: Site) -> None:
     del vars(layer)["adapters"][site]
     if not vars(layer)["adapters"]:
         del vars(layer)["adapters"]
-        if isinstance(layer, nn.Conv2d):
-            layer.__class__ = nn.Conv2d
-        else:
-            layer.__class__ = nn.Linear
+        layer.__class__ = type(layer).__bases__[1]
 
 
 class LoRAModule(LowRankModule):

@@ -4,6 +4,7 @@ import inspect
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import product
 from typing import Any, cast
 
 import torch
@@ -145,12 +146,16 @@ def _parameter_name(block: int) -> str:
 
 _LAYERS = (
     "norm1",
-    *(f"attn.{name}" for name in ("qkv", "q_proj", "k_proj", "v_proj", "proj")),
-)
-_LAYERS = (
-    *_LAYERS,
+    "attn.qkv",
+    "attn.q_proj",
+    "attn.k_proj",
+    "attn.v_proj",
+    "attn.proj",
     "norm2",
-    *(f"mlp.{name}" for name in ("fc1", "fc1_g", "fc1_x", "fc2")),
+    "mlp.fc1",
+    "mlp.fc1_g",
+    "mlp.fc1_x",
+    "mlp.fc2",
 )
 
 
@@ -184,40 +189,16 @@ class SelectiveTuning(AdapterModule):
         modules: Sequence[str] = (),
     ) -> None:
         super().__init__()
-        missing = [
-            name for name in modules if adapter_module.find_submodule(vit, name) is None
-        ]
-        if missing:
-            raise ValueError(
-                f"{type(vit).__name__} has no module {missing[0]}, which {method} names"
-            )
-        all_blocks = [f"{path}." for path in named_blocks(vit)]
-        selected = tuple(
-            all_blocks[index] for index in select_blocks(blocks, len(all_blocks))
-        )
         self._replaced: dict[str, tuple[nn.Module, str, nn.Parameter]] = {}
         self._norms: dict[str, Any] = {}
-        norms = (
-            torch.nn.modules.batchnorm._BatchNorm
-            if getattr(vit, "trains_batch_norm", False)
-            else ()
-        )
-        for module_path, module in vit.named_modules():
-            is_selected = f"{module_path}.".startswith(
-                tuple(f"{name}." for name in modules) or selected
-            )
-            if not is_selected and (
-                blocks != "all" or modules or module_path.split(".")[0] == "head"
-            ):
-                continue
-            if isinstance(module, norms) and is_trained(module, "weight"):
+        trains_norms = getattr(vit, "trains_batch_norm", False)
+        for module_path, module in _select_modules(vit, method, blocks, modules):
+            is_norm = isinstance(module, torch.nn.modules.batchnorm._BatchNorm)
+            if trains_norms and is_norm and is_trained(module, "weight"):
                 self._norms[module_path] = module
             for name, parameter in module.named_parameters(recurse=False):
                 if is_trained(module, name):
-                    if module_path:
-                        path = f"{module_path}.{name}"
-                    else:
-                        path = name
+                    path = f"{module_path}.{name}".lstrip(".")
                     self._replaced[path] = (module, name, parameter)
                     trained = nn.Parameter(
                         parameter.detach().clone().to(**trainable_kwargs(parameter))
@@ -241,12 +222,11 @@ class SelectiveTuning(AdapterModule):
             )
 
     def _running_statistics(self) -> dict[str, Tensor]:
-        names = ("running_mean", "running_var")
-        return {
-            f"{path}.{name}": getattr(norm, name)
-            for path, norm in self._norms.items()
-            for name in names
-        }
+        statistics = {}
+        for path, norm in self._norms.items():
+            statistics[f"{path}.running_mean"] = norm.running_mean
+            statistics[f"{path}.running_var"] = norm.running_var
+        return statistics
 
     def named_tensors(self) -> dict[str, Tensor]:
         return super().named_tensors() | self._running_statistics()
@@ -263,6 +243,24 @@ class SelectiveTuning(AdapterModule):
             self._undo.pop(path)
         for path, (_, _, frozen) in self._replaced.items():
             frozen.copy_(self.get_parameter(mangle_name(path)))
+
+
+def _select_modules(
+    vit: nn.Module, method: str, blocks: str | Sequence[int], names: Sequence[str]
+) -> list[tuple[str, nn.Module]]:
+    """Return path and module of those below `names`, else of the selected blocks."""
+    for name in names:
+        if adapter_module.find_submodule(vit, name) is None:
+            raise ValueError(
+                f"{type(vit).__name__} has no module {name}, which {method} names"
+            )
+    modules = list(vit.named_modules())
+    if blocks == "all" and not names:
+        return [x for x in modules if x[0].split(".")[0] != "head"]
+    paths = list(named_blocks(vit))
+    roots = names or [paths[index] for index in select_blocks(blocks, len(paths))]
+    prefixes = tuple(f"{root}." for root in roots)
+    return [x for x in modules if f"{x[0]}.".startswith(prefixes)]
 
 
 def _restore_statistic(norm: nn.Module, name: str, original: Tensor) -> None:
@@ -295,36 +293,26 @@ class ScaleShiftModule(AdapterModule):
         super().__init__()
         require_tokens(vit, "ssf", "the layers that it scales have other names there")
         selected = select_blocks(blocks, len(named_blocks(vit)))
-        names = [f"blocks.{block}.{layer}" for block in selected for layer in _LAYERS]
+        names = [
+            f"blocks.{block}.{layer}" for block, layer in product(selected, _LAYERS)
+        ]
         if blocks == "all":
             embed = [
                 name
                 for name, module in vit.named_modules()
-                if isinstance(module, nn.Conv2d)
+                if name.startswith("patch_embed.") and isinstance(module, nn.Conv2d)
             ]
-            names = [
-                *(name for name in embed if name.startswith("patch_embed.")),
-                *names,
-                "norm",
-            ]
-        layers: dict[str, Any] = {
-            name: adapter_module.find_submodule(vit, name) for name in names
-        }
-        self._layers = {
-            name: x
-            for name, x in layers.items()
-            if isinstance(getattr(x, "weight", None), Tensor)
-        }
-        for name, layer in self._layers.items():
-            width = len(layer.weight)
-            options = trainable_kwargs(layer.weight)
-            self.register_parameter(
-                mangle_name(f"{name}.scale"), nn.Parameter(torch.ones(width, **options))
-            )
-            self.register_parameter(
-                mangle_name(f"{name}.shift"),
-                nn.Parameter(torch.zeros(width, **options)),
-            )
+            names = [*embed, *names, "norm"]
+        self._layers: dict[str, Any] = {}
+        for name in names:
+            layer = adapter_module.find_submodule(vit, name)
+            weight = getattr(layer, "weight", None)
+            if isinstance(weight, Tensor):
+                self._layers[name] = layer
+                one = torch.ones(len(weight), **trainable_kwargs(weight))
+                for kind, start in (("scale", one), ("shift", torch.zeros_like(one))):
+                    path = mangle_name(f"{name}.{kind}")
+                    self.register_parameter(path, nn.Parameter(start))
 
     def inject(self) -> None:
         """Hook the layers to change their outputs."""
@@ -364,6 +352,5 @@ class ScaleShiftModule(AdapterModule):
         self.remove(foldable)
 
     def _parameters_of(self, name: str) -> tuple[Tensor, Tensor]:
-        return self.get_parameter(mangle_name(f"{name}.scale")), self.get_parameter(
-            mangle_name(f"{name}.shift")
-        )
+        scale = self.get_parameter(mangle_name(f"{name}.scale"))
+        return scale, self.get_parameter(mangle_name(f"{name}.shift"))

@@ -22,6 +22,7 @@ the probability of the pair.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -132,7 +133,7 @@ def _find_near(tree: cKDTree, view: RadarView) -> tuple[Any, Any]:
     """Return the numbers of objects and of ships (P,) within the gate."""
     reach = GATE * np.maximum(view.along, view.across)
     near = tree.query_ball_point(_vectors(view.lon, view.lat), reach)
-    objects = np.array([row for rows in near for row in rows], int)
+    objects = np.array([*chain.from_iterable(near)], int)
     return objects, np.repeat(np.arange(len(near)), [len(rows) for rows in near])
 
 

@@ -66,16 +66,11 @@ class MetaloraLoop(BiLevelLoop):
     ) -> None:
         adapted = classifier.adapted
         self._modulator = cast(Modulator, adapted.modulator)
-        modules = [
-            module
-            for module in adapted.adapter_modules
-            if isinstance(module, LowRankModule)
-        ]
-        ranks = {
-            site: float(len(module.factors(site)[0]))
-            for module in modules
-            for site in module.sites
-        }
+        ranks = {}
+        for module in adapted.adapter_modules:
+            if isinstance(module, LowRankModule):
+                for site in module.sites:
+                    ranks[site] = float(len(module.factors(site)[0]))
         factors = self._modulator.factors()
         parts = [
             torch.full_like(values, ranks.get(site, 1.0))

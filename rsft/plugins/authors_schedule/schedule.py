@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from rsft.errors import RequestError
-from rsft.peft.settings import BottleneckMethod, LowRankMethod
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -27,6 +26,10 @@ _KEYS = (
 )
 
 
+_METHODS = {"site": ("lora", "lotr"), "feature": ("adapter", "adaptformer")}
+"""What a modulator learns -> names of the PEFT methods that metalora supports."""
+
+
 class Metalora:
     """One outer step per epoch, as in the code of the paper."""
 
@@ -40,9 +43,8 @@ class Metalora:
     def check(self, recipe: Recipe) -> None:
         """Raise RequestError if a recipe has what the code of metalora has not."""
         train = recipe.train
-        method = recipe.peft.build()
-        kinds = {"site": LowRankMethod, "feature": BottleneckMethod}
-        if not isinstance(method, kinds[getattr(method, "modulator", "site")]):
+        modulator = recipe.peft.settings.get("modulator")
+        if recipe.peft.method not in _METHODS.get(modulator, ()):
             raise RequestError(
                 "metalora learns a scale for each site of LoRA and LoTR, and a factor"
                 " for each feature of adapters",

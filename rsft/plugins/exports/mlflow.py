@@ -46,10 +46,9 @@ class MlflowFormat(OnnxEngine):
 
         from rsft.inference.engines import export_metadata
 
-        pyfunc, models, schema = (
-            self.require(f"mlflow.{name}")
-            for name in ("pyfunc", "models", "types.schema")
-        )
+        pyfunc = self.require("mlflow.pyfunc")
+        models = self.require("mlflow.models")
+        schema = self.require("mlflow.types.schema")
         columns = [
             "class",
             "probability",

@@ -148,8 +148,8 @@ def column_headings(table: PaperTable) -> list[str]:
 
 def data_names(runs: TableRuns) -> str:
     """Return the names of the chip stores of all runs, separated by commas."""
-    recipes = [trial.recipe for _, trials in runs.cells for trial in trials]
-    return ", ".join(dict.fromkeys(map(store_name, recipes)))
+    names = (store_name(trial.recipe) for trial in runs.trials)
+    return ", ".join(dict.fromkeys(names))
 
 
 def cell_text(runs: TableRuns, row: str, column: Column) -> str:
@@ -197,7 +197,7 @@ def _introduction(runs: TableRuns, legend: str) -> Iterator[str]:
     base = "used as shipped"
     if settings.base_recipe:
         base = f"`{settings.base_recipe}` with its method"
-        recipe = next(trial.recipe for _, trials in runs.cells for trial in trials)
+        recipe = runs.trials[0].recipe
         train = recipe.train
         yield (
             "**Another network on other data: not a reproduction of the paper.** Ours:"

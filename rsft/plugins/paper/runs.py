@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import zip_longest
+from itertools import chain, zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -58,10 +58,14 @@ class TableRuns:
         if not table.only_counts_parameters:
             self.read_outcomes()
 
+    @property
+    def trials(self) -> list[Trial]:
+        """The trials of all cells; cells of the same experiment share them."""
+        return [*chain.from_iterable(trials for _, trials in self.cells)]
+
     def read_outcomes(self) -> None:
         """Read the outcomes of all trials."""
-        trials = [trial for _, trials in self.cells for trial in trials]
-        self.outcomes = read_outcomes(self.results, trials)
+        self.outcomes = read_outcomes(self.results, self.trials)
 
     def _done(self, row: str, set_name: str) -> list[TrialOutcome]:
         """Return the outcomes of the trials of a cell that finished."""
@@ -84,7 +88,7 @@ class TableRuns:
         """Total number of trials; cells of the same experiment share one."""
         if self.table.only_counts_parameters:
             return 0
-        return len({trial.id for _, trials in self.cells for trial in trials})
+        return len({trial.id for trial in self.trials})
 
     def named_trials(self) -> dict[str, tuple[str, Trial]]:
         """Return name and trial by id, the first seed of every cell first."""
@@ -124,7 +128,9 @@ class TableRuns:
 
     def failures(self) -> list[str]:
         """Return one line per failed trial: its cell and the reason."""
-        cells = {trial.id: cell for cell, trials in self.cells for trial in trials}
+        cells = {}
+        for cell, trials in self.cells:
+            cells |= dict.fromkeys((trial.id for trial in trials), cell)
         lines = []
         for id, outcome in self.outcomes.items():
             if outcome.status == "failed":

@@ -154,11 +154,8 @@ def find_signature_faults(
         return [f"{SIGNATURE_FILE} is damaged, or not made with this key"]
     faults = [f"{name} was changed after signing" for name in _CHANGED.findall(text)]
     for words, pattern in _LISTED.items():
-        faults += [
-            f"{name} {words}"
-            for names in pattern.findall(text)
-            for name in names.split(", ")
-        ]
+        for names in pattern.findall(text):
+            faults += [f"{name} {words}" for name in names.split(", ")]
     return faults or ["its files differ from the signed ones"]
 
 

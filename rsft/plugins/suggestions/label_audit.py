@@ -236,13 +236,11 @@ def predict_out_of_fold(
         inside = folds == fold
         known = labels[folds != fold]
         if inside.any():
-            (x, new_x), (y, new_y) = (
-                (z[~inside], z[inside]) for z in (inputs.features, inputs.pixels)
-            )
-            probe[inside] = linear_probe_predict(x, known, new_x, count)
-            neighbors[inside] = balance_votes(
-                knn_predict(y, known, new_y, count, metric="euclidean"), known
-            )
+            x = inputs.features
+            probe[inside] = linear_probe_predict(x[~inside], known, x[inside], count)
+            x = inputs.pixels
+            votes = knn_predict(x[~inside], known, x[inside], count, metric="euclidean")
+            neighbors[inside] = balance_votes(votes, known)
         if progress is not None:
             progress(fold, FOLDS, "cross-validation")
     probe = probe[is_checked]

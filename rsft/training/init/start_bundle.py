@@ -2,7 +2,6 @@
 
 import logging
 import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,16 +28,23 @@ from rsft.utils.atomic_files import atomic_folder
 START_DIR = "start"
 """Subfolder of a run folder with a copy of the bundle at which the run started."""
 
-_SHARED_KEYS = {
-    "data": ("size", "crop", "bands", "remap", "unit", "declare", "stretch"),
-    "backbone": ("name", "blocks", "pool"),
-    "head": ("kind", "logit_scale", "earlier_blocks"),
-}
-# they have no effect on the outputs of a trained bundle
-_FREE_PEFT_KEYS = (
-    "init",
-    "dropout",
+_SHARED_KEYS = (
+    "data.size",
+    "data.crop",
+    "data.bands",
+    "data.remap",
+    "data.unit",
+    "data.declare",
+    "data.stretch",
+    "backbone.name",
+    "backbone.blocks",
+    "backbone.pool",
+    "head.kind",
+    "head.logit_scale",
+    "head.earlier_blocks",
 )
+# they have no effect on the outputs of a trained bundle
+_FREE_KEYS = ("peft.init", "peft.dropout")
 
 _log = logging.getLogger(__name__)
 
@@ -244,7 +250,7 @@ def require_same_settings(recipe: Recipe, bundle: Bundle) -> None:
     values = _network_settings(recipe)
     expected = _network_settings(bundle.recipe)
     faults = []
-    for key in dict.fromkeys([*expected, *values]):
+    for key in expected | values:
         value = values.get(key)
         other = expected.get(key)
         if value != other:
@@ -275,16 +281,10 @@ def require_same_settings(recipe: Recipe, bundle: Bundle) -> None:
 
 def _network_settings(recipe: Recipe) -> dict[str, Any]:
     """Return the value of every key that the outputs of a network depend on."""
-    settings = {
-        f"{name}.{x}": getattr(getattr(recipe, name), x)
-        for name, keys in _SHARED_KEYS.items()
-        for x in keys
-    }
-    peft: Mapping[str, Any] = {"method": recipe.peft.method, **recipe.peft.settings}
-    return settings | {
-        f"peft.{key}": value
-        for key, value in peft.items()
-        if key not in _FREE_PEFT_KEYS
+    return {
+        key: value
+        for key, value in recipe.flatten().items()
+        if key in _SHARED_KEYS or (key.startswith("peft.") and key not in _FREE_KEYS)
     }
 
 

@@ -380,7 +380,7 @@ def recipe_differences(runs: Sequence[RunInfo]) -> dict[str, list[Any]]:
         section.
     """
     flat = [run.recipe.flatten() if run.recipe else {} for run in runs]
-    keys = dict.fromkeys(key for values in flat for key in values)
+    keys = dict.fromkeys(chain.from_iterable(flat))
     rows = {key: [values.get(key) for values in flat] for key in keys}
     return {
         key: row for key, row in rows.items() if any(value != row[0] for value in row)

@@ -8,8 +8,10 @@ import json
 import os
 import re
 import stat
+from collections.abc import Iterable
 from errno import EINVAL, EISDIR
 from html import escape
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 from xml.etree import ElementTree
@@ -46,18 +48,21 @@ def parse_json(data: str | bytes, **options: Any) -> Any:
         raise ValueError(too_deep) from None
     level = [content]
     for _ in range(MAX_DEPTH):
-        level = [
-            child
-            for value in level
-            if isinstance(value, dict | list)
-            for child in (value.values() if isinstance(value, dict) else value)
-            if isinstance(child, dict | list)
-        ]
+        children = chain.from_iterable(map(_children, level))
+        level = [child for child in children if isinstance(child, dict | list)]
         if not level:
             if "\\ud" in text or "\\uD" in text:
                 json.dumps(content, ensure_ascii=False).encode()
             return content
     raise ValueError(too_deep)
+
+
+def _children(value: object) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    if isinstance(value, list):
+        return value
+    return ()
 
 
 def _parse_int(text: str) -> int:
