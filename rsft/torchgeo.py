@@ -428,20 +428,8 @@ def _make_bundle(
         chips = record
     else:
         chips = _describe_store(_open_store(record, data, path))
-    shape = hparams["in_channels"], hparams["num_classes"]
     # before memory is allocated for them
-    if shape != (
-        len(chips["bands"]),
-        len(chips["classes"]),
-    ):
-        message = f"the task has {shape[0]} channels and {shape[1]} classes"
-        message += (
-            f", and {chips['name']} has {len(chips['bands'])} and"
-            f" {len(chips['classes'])}"
-        )
-        raise RequestError(
-            message, path, "give the chip store of the training data with --data"
-        )
+    _check_shape(hparams, chips, path)
     task = _rebuild_task(hparams, checkpoint, path)
     if "contract" in record:
         contract = Contract.model_validate(record["contract"])
@@ -455,15 +443,12 @@ def _make_bundle(
     recipe = _make_recipe(path.stem, hparams, backbone, contract, chips["root"])
     encoder = load_encoder(recipe, contract.bands)
     if tensors_sha256(encoder.vit.state_dict()) != checkpoint[_KEY]["encoder_sha256"]:
-        message = (
-            f"the weights of {recipe.backbone.name} differ from those of the training"
-        )
         raise WeightsError(
-            message,
+            f"the weights of {recipe.backbone.name} differ from those of the training",
             path,
             "install the versions of torchgeo and timm of the training, or train again",
         )
-    classifier = build_classifier(encoder, shape[1], recipe)
+    classifier = build_classifier(encoder, len(chips["classes"]), recipe)
     (head,) = _classifier_names(network)
     state = {
         re.sub(rf"^{re.escape(head)}\.", "head.", name): x
@@ -483,6 +468,23 @@ def _make_bundle(
             source_license("data", chips["name"], chips["license"]),
         ),
     )
+
+
+def _check_shape(
+    hparams: Mapping[str, Any], chips: Mapping[str, Any], path: Path
+) -> None:
+    """Raise an error unless a task has the bands and classes of the chips."""
+    channels = hparams["in_channels"]
+    classes = hparams["num_classes"]
+    bands = len(chips["bands"])
+    names = len(chips["classes"])
+    if (channels, classes) != (bands, names):
+        raise RequestError(
+            f"the task has {channels} channels and {classes} classes, and"
+            f" {chips['name']} has {bands} and {names}",
+            path,
+            "give the chip store of the training data with --data",
+        )
 
 
 def _open_store(record: Mapping[str, Any], data: Path | None, path: Path) -> ChipStore:

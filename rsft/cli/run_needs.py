@@ -33,12 +33,7 @@ def list_needs(
 
     from rsft.data.chips.store import SPLITS, ChipStore
     from rsft.models.classifier import choose_device
-    from rsft.training.cost import (
-        count_disk,
-        count_memory,
-        count_network,
-        count_operations,
-    )
+    from rsft.training import cost
     from rsft.training.precision import resolve_precision
     from rsft.training.processes import HALF_DTYPES
     from rsft.utils.speedup import operations_per_second
@@ -64,21 +59,21 @@ def list_needs(
     except RequestError as error:
         yield _failure("precision", error)
         return
-    network = count_network(recipe, 10 if store is None else len(store.classes))
+    network = cost.count_network(recipe, 10 if store is None else len(store.classes))
     if store is None:
         yield EnvironmentCheck("disk", _UNKNOWN, "warn")
     else:
-        inputs, run = count_disk(
+        inputs, run = cost.count_disk(
             recipe, network, chips, len(recipe.data.bands or store.bands)
         )
         yield _check_space("disk, chip store", inputs, _free_disk(root))
         yield _check_space("disk, run", run, _free_disk(runs))
-    memory = count_memory(recipe, network) + psutil.Process().memory_info().rss
+    memory = cost.count_memory(recipe, network) + psutil.Process().memory_info().rss
     yield _check_space("memory, at most", memory, _free_memory(device.type), "warn")
     if store is None:
         yield EnvironmentCheck("time", _UNKNOWN, "warn")
         return
-    operations = count_operations(recipe, network, chips)
+    operations = cost.count_operations(recipe, network, chips)
     dtype = HALF_DTYPES.get(recipe.train.precision, torch.float32)
     rate = operations_per_second(device, dtype)
     hours = timedelta(seconds=round(operations / rate))

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 
 from rsft.data.imagery.augmentation import Augmentation
-from rsft.data.imagery.contract import Contract
 from rsft.data.loading.batches import BatchSource, EpochBatches
 from rsft.data.loading.samplers import SINGLE_PROCESS, ProcessShard
 from rsft.models.classifier import Classifier
@@ -32,7 +31,7 @@ from rsft.training.parts.mixup import Mixup
 from rsft.training.parts.outer_steps import OuterSteps
 from rsft.training.parts.pseudo_labels import PseudoLabeler
 from rsft.training.processes import HALF_DTYPES, is_rank_zero, shard_frozen_blocks
-from rsft.training.setup import TrainingSetup, initialize_weights
+from rsft.training.setup import TrainingSetup
 from rsft.types import Indices, Progress
 from rsft.utils.operating_system import available_cores
 
@@ -64,7 +63,6 @@ def part_kinds(recipe: Recipe) -> list[type[Part]]:
 
 
 def make_learner(
-    recipe: Recipe,
     setup: TrainingSetup,
     shard: ProcessShard = SINGLE_PROCESS,
     progress: Progress | None = None,
@@ -75,15 +73,16 @@ def make_learner(
     frozen prefix in place of images.
 
     Args:
-        setup: data and network, on its device.
+        setup: recipe, data and network, on its device.
         shard: rank of this process, and the number of processes.
         progress: called while outputs of frozen blocks are cached.
     """
     classifier = setup.classifier
+    recipe = setup.recipe
     section = recipe.train
     autocast = _prepare_network(classifier, section)
     with autocast():
-        train, val = _choose_sources(recipe, setup, progress)
+        train, val = _choose_sources(setup, progress)
     if section.strategy == "fsdp":
         shard_frozen_blocks(classifier)
     meta = recipe.meta if classifier.adapted.gamma else None
@@ -100,7 +99,7 @@ def make_learner(
     added = find_added_chips(setup.train.table)
     repeats = count_repeats(section.repeat_added, len(added), len(train))
     chips_of_epoch = repeat_added_chips(members, added, repeats)
-    batches = _make_batches(recipe, setup.contract, (train, val), chips_of_epoch, shard)
+    batches = _make_batches(setup, (train, val), chips_of_epoch, shard)
     added_counts = np.bincount(train.labels[added], minlength=len(setup.store.classes))
     counts = torch.from_numpy(
         setup.store.class_counts("train") + (repeats - 1) * added_counts
@@ -116,13 +115,11 @@ def make_learner(
     loops = schedule.make_loops(classifier, optimizer, meta, settings)
     context = PartContext(
         setup=setup,
-        recipe=recipe,
         loops=loops,
         batches=batches,
         class_counts=counts,
         added=added,
         splitter=splitter,
-        load_start=partial(initialize_weights, setup, recipe),
         autocast=autocast,
     )
     parts = make_parts(part_kinds(recipe), context)
@@ -130,13 +127,14 @@ def make_learner(
 
 
 def _make_batches(
-    recipe: Recipe,
-    contract: Contract,
+    setup: TrainingSetup,
     sources: tuple[BatchSource, BatchSource],
     members: Callable[[int], Indices],
     shard: ProcessShard,
 ) -> EpochBatches:
     """Return the batches of training and validation chips of one process."""
+    recipe = setup.recipe
+    contract = setup.contract
     return EpochBatches(
         *sources,
         batch_size=recipe.train.batch_size,
@@ -167,10 +165,11 @@ def _prepare_network(classifier: Classifier, train: TrainSection) -> Autocast:
 
 
 def _choose_sources(
-    recipe: Recipe, setup: TrainingSetup, progress: Progress | None
+    setup: TrainingSetup, progress: Progress | None
 ) -> tuple[BatchSource, BatchSource]:
     """Return training and validation chips: images, or outputs of frozen blocks."""
     adapted = setup.classifier.adapted
+    recipe = setup.recipe
     chips = setup.train, setup.val
     if recipe.data.augment != "none":
         return chips

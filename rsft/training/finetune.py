@@ -6,6 +6,7 @@ bundle that averages them.
 
 import logging
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -128,24 +129,25 @@ def train_single_run(
         checkpoint = load_newest_checkpoint(run.checkpoints_dir)
         processes = launch_processes(recipe.train, device)
         # with the precision of the first process
-        recipe = broadcast_object(recipe)
+        setup = replace(setup, recipe=broadcast_object(recipe))
         move_network(setup.classifier, processes.device)
         if checkpoint is None:
-            initialize_weights(setup, recipe, progress)
+            initialize_weights(setup, progress)
         else:
             # the cache of a prefix depends on it
             setup.classifier.load_learned_state(checkpoint.state["learned"])
-        learner = make_learner(recipe, setup, processes.shard, progress)
+        learner = make_learner(setup, processes.shard, progress)
         run.update(**_describe_sizes(setup, learner))
         run.drop_epochs_from(checkpoint.position.epoch if checkpoint else 0)
         listeners: list[RunListener] = []
         if run.is_writer:
             listeners = [trackers] if listener is None else [listener, trackers]
         groups = setup.store.group_indices
-        fit(processes, learner, groups, recipe.evaluate, run, listeners, checkpoint)
+        evaluate = setup.recipe.evaluate
+        fit(processes, learner, groups, evaluate, run, listeners, checkpoint)
         run.update(**learner.finish())
         if run.is_writer:
-            finish(run.recipe or recipe, run, setup, recipe.train.device, progress)
+            finish(run, setup, progress)
     return run
 
 
@@ -180,28 +182,21 @@ def _check_settings(recipe: Recipe) -> None:
     outer_loop(recipe.meta).check(recipe)
 
 
-def finish(
-    recipe: Recipe,
-    run: Run,
-    setup: TrainingSetup,
-    device: str,
-    progress: Progress | None = None,
-) -> None:
+def finish(run: Run, setup: TrainingSetup, progress: Progress | None = None) -> None:
     """Prune weak sites, calibrate the classifier, write the bundle, and close the run.
 
     Args:
-        recipe: the recipe that the bundle stores.
-        run: the run that receives the bundle.
+        run: the run that receives the bundle; the bundle stores its recipe.
         setup: data and trained network.
-        device: the device for the calibration: auto, cpu or cuda.
     """
+    recipe = run.recipe or setup.recipe
     if recipe.meta is not None and recipe.meta.prune_below is not None:
         pruned = setup.classifier.adapted.prune(recipe.meta.prune_below)
         run.update(pruned_sites=[str(site) for site in pruned])
     announce(progress, "calibration")
-    bundle = calibrate_bundle(
-        make_bundle(recipe, setup), setup.train, setup.val, device, progress
-    )
+    bundle = make_bundle(recipe, setup)
+    device = setup.recipe.train.device
+    bundle = calibrate_bundle(bundle, setup.train, setup.val, device, progress)
     run.update(bundle_sha256=bundle.save(run.bundle_dir))
     run.finish()
 

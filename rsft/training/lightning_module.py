@@ -77,8 +77,8 @@ class FineTuningModule(LightningModule):
             )
         seed_everything(recipe.seed, verbose=False)
         setup = set_up(recipe, StartBundle.open(recipe))
-        initialize_weights(setup, recipe)
-        return cls(make_learner(recipe, setup), setup.store.group_indices)
+        initialize_weights(setup)
+        return cls(make_learner(setup), setup.store.group_indices)
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """Return the optimizers.

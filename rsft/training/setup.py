@@ -39,7 +39,7 @@ def seed_generators(seed: int) -> None:
 
 @dataclass(frozen=True)
 class TrainingSetup:
-    """Data and network of a run before its training.
+    """Recipe, data and network of a run before its training.
 
     Attributes:
         store: the chip store, with the classes of the start bundle.
@@ -48,6 +48,7 @@ class TrainingSetup:
         pool: the unlabeled chips; None without `data.unlabeled`.
     """
 
+    recipe: Recipe
     store: ChipStore
     train: ChipImages
     val: ChipImages
@@ -137,7 +138,9 @@ def set_up(
         pool = open_pool(recipe.data.unlabeled, store, contract, progress)
         if is_rank_zero():
             _log.warning("%s: %s", recipe.data.unlabeled, pool.describe())
-    return TrainingSetup(store, train, val, encoder, classifier, contract, start, pool)
+    return TrainingSetup(
+        recipe, store, train, val, encoder, classifier, contract, start, pool
+    )
 
 
 def _measure_contract(
@@ -184,15 +187,14 @@ def read_splits(
     return read("train"), read("val")
 
 
-def initialize_weights(
-    setup: TrainingSetup, recipe: Recipe, progress: Progress | None = None
-) -> None:
+def initialize_weights(setup: TrainingSetup, progress: Progress | None = None) -> None:
     """Load the tensors of the start bundle, or initialize the head.
 
     Raises:
         RequestError: a class has no training chip.
         WeightsError: a tensor of the start bundle does not fit.
     """
+    recipe = setup.recipe
     if setup.start is not None:
         setup.start.load_into(
             setup.classifier, setup.train, setup.store.classes, recipe

@@ -185,8 +185,8 @@ def train_small_network(
     setup = set_up(recipe, progress=progress)
     processes = launch_processes(recipe.train, choose_device(recipe.train.device))
     move_network(setup.classifier, processes.device)
-    initialize_weights(setup, recipe, progress)
-    learner = make_learner(recipe, setup, progress=progress)
+    initialize_weights(setup, progress)
+    learner = make_learner(setup, progress=progress)
     epochs = recipe.train.epochs
     end = time.process_time() + cpu_seconds
     for epoch in range(epochs):

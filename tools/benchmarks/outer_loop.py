@@ -85,8 +85,8 @@ def training_steps(recipe: str, overrides: list[str], epoch: int) -> Iterator[in
     settings = load_recipe(find_recipe(recipe), overrides)
     seed_generators(settings.seed)
     setup = set_up(settings)
-    initialize_weights(setup, settings)
-    learner = make_learner(settings, setup)
+    initialize_weights(setup)
+    learner = make_learner(setup)
     yield learner.batches.steps(epoch)
     for index, _, _ in train_epoch(
         launch_processes(settings.train, torch.device("cpu")), learner, epoch

@@ -131,8 +131,8 @@ def start_training(recipe: Recipe, device: torch.device) -> Training:
     seed_generators(recipe.seed)
     setup = set_up(recipe)
     move_network(setup.classifier, device)
-    initialize_weights(setup, recipe)
-    learner = make_learner(recipe, setup)
+    initialize_weights(setup)
+    learner = make_learner(setup)
     learner.classifier.train()
     return Training(learner, Processes(device, HALF_DTYPES.get(recipe.train.precision)))
 

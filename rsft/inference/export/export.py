@@ -277,10 +277,8 @@ def _write_int8(
     """
     if store is None:
         raise RequestError(
-            (
-                "int8 is calibrated and measured on the chips of the training, which"
-                " were not found"
-            ),
+            "int8 is calibrated and measured on the chips of the training, which were"
+            " not found",
             bundle.recipe.data.root,
             "give their folder: rsft export --data ROOT",
         )
@@ -310,11 +308,7 @@ def _write_int8(
             model = export_format.open_graph(path, "int8")
             outputs, _ = _validate(bundle, store, model, "int8", progress)
             table = accuracy_changes(reference, outputs, labels, bundle.group_indices)
-            losses = []
-            for name, change in table.items():
-                if change.lost > max_loss:
-                    losses.append(f"{change.lost:.2f} points {name}")
-            loss = ", ".join(losses)
+            loss = _describe_loss(table, max_loss)
             if not loss:
                 break
             metadata["rejected"].append({"float_blocks": count, "accuracy_loss": loss})
@@ -329,6 +323,15 @@ def _write_int8(
         metadata["accuracy"] = {name: row._asdict() for name, row in table.items()}
         write_export_metadata(temporary, metadata)
     return table
+
+
+def _describe_loss(table: dict[str, AccuracyChange], max_loss: float) -> str:
+    """Return the losses above the limit, by group; empty if no group has one."""
+    losses = []
+    for name, change in table.items():
+        if change.lost > max_loss:
+            losses.append(f"{change.lost:.2f} points {name}")
+    return ", ".join(losses)
 
 
 def _validate(

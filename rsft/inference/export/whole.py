@@ -303,25 +303,24 @@ def write_whole_export(
         )
     pipeline = WholePipeline(bundle, unit, side).requires_grad_(False).eval()
     bands = list(contract.used_bands)
-    pixel_unit = pipeline.treatment.unit
     outputs = {PROBABILITIES: ["N", len(bundle.classes)]}
     if bundle.calibrator is not None:
         outputs[OOD_DISTANCE] = ["N"]
     shape = ["N", len(bands), side, side]
     metadata = export_metadata(bundle, export_format, "fp32") | {
-        "whole": {"unit": pixel_unit, "bands": bands, "side": side},
+        "whole": {"unit": pipeline.treatment.unit, "bands": bands, "side": side},
         "input": {"name": PIXELS, "shape": shape, "dtype": "float32"},
         "outputs": outputs,
         "tta": bundle.recipe.evaluate.tta,
     }
-    pixels, source = _sample_pixels(bundle, store, pixel_unit, side)
+    pixels, source = _sample_pixels(bundle, store, pipeline.treatment.unit, side)
     program = trace(pipeline, torch.zeros(2, *pixels.shape[1:]))
     with atomic_folder(output_dir) as temporary:
         export_format.write_graph(program, temporary, metadata)
         path = temporary / export_format.file_name
         computed = export_format.run_pipeline(path, pixels)
         predicted = _predict_pixels(bundle, pixels, unit)
-        expected = [values.astype(np.float32) for values in predicted]
+        expected = [x.astype(np.float32) for x in predicted]
         # without distances, the probabilities are compared twice
         metadata["checked"] = check_export_outputs(
             ClassifierOutputs(computed[0], computed[-1]),

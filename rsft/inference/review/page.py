@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 import pandas as pd
+from markupsafe import Markup
 
 from rsft.data.annotations.base import AT
 from rsft.inference.writers.columns import (
@@ -196,8 +197,6 @@ def write_review_page(
         command: command that takes the saved file, in place of those that train on the
             labels.
     """
-    from markupsafe import Markup
-
     table = layer.table.assign(thumb=list(thumbnails))
     if not ranked:
         table = table.sort_values("probability", kind="stable")
@@ -212,22 +211,19 @@ def write_review_page(
         commands = training_commands(
             layer.metadata, bundle, store, bool(scenes), chip_files
         )
-    colors = class_colors(layer.classes)
+    colors = class_colors(layer.classes).items()
     bundle_name = layer.metadata["bundle_sha256"][:12]
-    labels = page_columns()
+    labels = page_columns().items()
     data = {
         "chips": chips,
-        "classes": [{"name": name, "color": color} for name, color in colors.items()],
-        "columns": {
-            name: labels[name] for name in labels if name not in _SCRIPT_COLUMNS
-        },
+        "classes": [{"name": name, "color": color} for name, color in colors],
+        "columns": {k: v for k, v in labels if k not in _SCRIPT_COLUMNS},
         "scenes": _describe_scenes(scenes),
         "can_label": can_label,
         "table": str(table_path.absolute()) if scenes else None,
         "key": f"rsft review {path.stem} {bundle_name} {layer.metadata['created']}",
     }
-    folder = files("rsft.inference.review")
-    script = "".join((folder / name).read_text("utf-8") for name in _SCRIPTS)
+    script = "".join(map(_read_asset, _SCRIPTS))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     page = render_template(
         "rsft.inference.review",
@@ -235,20 +231,23 @@ def write_review_page(
         escape=True,
         title=path.stem,
         shown=len(table),
-        total=len(layer.table),
-        metadata=layer.metadata,
+        layer=layer,
         warnings=warnings,
         ranked=ranked,
         can_label=can_label,
         has_files=has_files,
         command=command,
         commands=commands,
-        style=Markup((folder / "page.css").read_text("utf-8")),
+        style=Markup(_read_asset("page.css")),
         policy=_POLICY.format(hash=digest),
         script=Markup(script),
         data=Markup(json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")),
     )
     write_text(path, page)
+
+
+def _read_asset(name: str) -> str:
+    return (files("rsft.inference.review") / name).read_text("utf-8")
 
 
 def _describe_scenes(scenes: Sequence[RasterScene]) -> list[dict[str, Any]]:

@@ -120,39 +120,7 @@ def import_adapter(
             "--backbone",
             "train a recipe instead",
         )
-    head: dict[str, Tensor] = {}
-    try:
-        adapted = import_peft(encoder.vit, folder, head)
-        head = head or load_file(folder / _HEAD_FILE)
-    except FileNotFoundError as error:
-        hint = (
-            'train it with modules_to_save=["head"], or put weight and bias of the head'
-            " into head.safetensors"
-        )
-        raise RequestError(
-            "the adapter has no classifier head", folder, hint
-        ) from error
-    except (ValueError, SafetensorError) as error:
-        hint = "a bundle holds LoRA on attention and MLP layers, and one linear head"
-        raise WeightsError(
-            str(error).removeprefix(f"{folder}: "), folder, hint
-        ) from error
-    except (
-        AttributeError,
-        ArithmeticError,
-        LookupError,
-        RuntimeError,
-        TypeError,
-        re.error,
-    ) as error:
-        raise WeightsError(
-            (
-                f"a pattern in {_CONFIG_FILE}, or the shape of a tensor, is not one"
-                " that Hugging Face PEFT writes"
-            ),
-            folder,
-            "save the adapter again",
-        ) from error
+    adapted, head = _attach_adapter(encoder, folder)
     _check_head(head, len(classes), encoder.width, folder)
     content["peft"] = _method_keys(adapted, folder)
     tensors = adapted.adapter_state() | {
@@ -182,6 +150,43 @@ def import_adapter(
     )
     bundle.save(output)
     return bundle
+
+
+def _attach_adapter(
+    encoder: Backbone, folder: Path
+) -> tuple[AdaptedModel, dict[str, Tensor]]:
+    """Return the encoder with the adapter, and the tensors of its head."""
+    head: dict[str, Tensor] = {}
+    try:
+        adapted = import_peft(encoder.vit, folder, head)
+        return adapted, head or load_file(folder / _HEAD_FILE)
+    except FileNotFoundError as error:
+        hint = (
+            'train it with modules_to_save=["head"], or put weight and bias of the head'
+            " into head.safetensors"
+        )
+        raise RequestError(
+            "the adapter has no classifier head", folder, hint
+        ) from error
+    except (ValueError, SafetensorError) as error:
+        hint = "a bundle holds LoRA on attention and MLP layers, and one linear head"
+        raise WeightsError(
+            str(error).removeprefix(f"{folder}: "), folder, hint
+        ) from error
+    except (
+        AttributeError,
+        ArithmeticError,
+        LookupError,
+        RuntimeError,
+        TypeError,
+        re.error,
+    ) as error:
+        raise WeightsError(
+            f"a pattern in {_CONFIG_FILE}, or the shape of a tensor, is not one that"
+            " Hugging Face PEFT writes",
+            folder,
+            "save the adapter again",
+        ) from error
 
 
 def _byte_contract(inputs: ImportedInput, encoder: Backbone) -> Contract:

@@ -40,11 +40,12 @@ from rsft.utils.atomic_files import check_is_free, sha256, write_text
 
 ITEM_FILE = "item.json"
 
-HYPERPARAMETER_SECTIONS = ("peft", "meta", "semi", "head", "loss", "train")
-"""Sections of the recipe that are hyperparameters. Others name files and folders of a
+_HYPERPARAMETER = re.compile(
+    r"seed$|(peft|meta|semi|head|loss|train)\.(?!(start_bundle|device)$)"
+)
+"""Keys of a recipe that are hyperparameters; others name files and folders of a
 machine."""
 
-_MACHINE_KEYS = ("train.start_bundle", "train.device")
 _BINARY = "application/octet-stream"
 _PYTORCH_FILE = "application/octet-stream; framework=pytorch"
 _SAFETENSORS = "safetensors.torch.save_file"
@@ -205,15 +206,13 @@ def render_item(
             meaning = "the end of the training"
     torch_version = None
     with suppress(KeyError, TypeError):
-        torch_version = str(source.run["versions"]["torch"])
-    if torch_version and not _SEMANTIC_VERSION.fullmatch(torch_version):
-        torch_version = None
-    hyperparameters: dict[str, Any] = {"seed": recipe.seed}
-    sections = recipe.model_dump(mode="json")
-    for name in HYPERPARAMETER_SECTIONS:
-        for key, value in (sections[name] or {}).items():
-            if value is not None and f"{name}.{key}" not in _MACHINE_KEYS:
-                hyperparameters[f"{name}.{key}"] = value
+        match = _SEMANTIC_VERSION.fullmatch(str(source.run["versions"]["torch"]))
+        torch_version = match and match[0]
+    hyperparameters = {
+        key: value
+        for key, value in recipe.flatten().items()
+        if _HYPERPARAMETER.match(key) and value is not None
+    }
     unit, stretches = next(iter(contract.units.items()))
     scalings = [_PER_CHIP] * len(contract.planes)
     if not contract.chip_standard:
@@ -221,14 +220,9 @@ def render_item(
         scalings = [describe_scaling(*plane) for plane in planes]
     parameters = None
     with suppress(RequestError):  # this version does not know the encoder
-        parameters = sum(tensor.numel() for tensor in bundle.tensors.values())
-        for parameter in build_meta_classifier(bundle).parameters():
-            parameters += 0 if parameter.requires_grad else parameter.numel()
-    optional = {
-        "license": spdx_license(bundle.licenses),
-        "mlm:framework_version": torch_version,
-        "mlm:total_parameters": parameters,
-    }
+        classifier = build_meta_classifier(bundle)
+        frozen = [x for x in classifier.parameters() if not x.requires_grad]
+        parameters = sum(x.numel() for x in (*bundle.tensors.values(), *frozen))
     text = fill_bundle_template(
         "item.json.jinja",
         source,
@@ -237,7 +231,11 @@ def render_item(
         contract=contract,
         mlm_name=model_name(recipe.name),
         architecture=architecture_family(recipe.backbone.name),
-        optional=optional,
+        optional={
+            "license": spdx_license(bundle.licenses),
+            "mlm:framework_version": torch_version,
+            "mlm:total_parameters": parameters,
+        },
         hyperparameters=hyperparameters,
         unit=unit,
         bands=list_stac_bands(contract),

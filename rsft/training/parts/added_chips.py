@@ -1,6 +1,7 @@
 """Training chips that were added to a finished store, and when they are learned."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from rsft.data.loading.batches import ChipImages
 from rsft.models.classifier import copy_to_device, with_tta
 from rsft.training.parts.base import Part, PartContext, copy_weights
+from rsft.training.setup import initialize_weights
 from rsft.types import Indices
 
 # column of the manifest; missing or empty for chips of the original store
@@ -76,9 +78,9 @@ class AddedChips(Part):
 
     def __init__(self, context: PartContext) -> None:
         setup = context.setup
-        evaluate = context.recipe.evaluate
+        evaluate = setup.recipe.evaluate
         self.classifier = setup.classifier
-        self.load_start = context.load_start
+        self.load_start = partial(initialize_weights, setup)
         self.autocast = context.autocast
         self.batch_size = evaluate.batch_size
         self.model, contract = with_tta(setup.classifier, setup.contract, evaluate)
@@ -88,7 +90,7 @@ class AddedChips(Part):
     @classmethod
     def make(cls, context: PartContext) -> Self | None:
         """Return the chips that `train.until_added_right` asks for."""
-        train = context.recipe.train
+        train = context.setup.recipe.train
         is_asked = train.until_added_right and train.start_bundle is not None
         return cls(context) if is_asked and len(context.added) else None
 

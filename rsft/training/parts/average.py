@@ -44,7 +44,7 @@ class WeightAverage(Part):
     @classmethod
     def make(cls, context: PartContext) -> Self | None:
         """Return the mean with the decay `train.ema`, or with that of a teacher."""
-        recipe = context.recipe
+        recipe = context.setup.recipe
         semi = recipe.semi or SemiSection()
         decay = recipe.train.ema
         if decay is None and context.setup.pool is not None and semi.teacher == "ema":

@@ -43,25 +43,22 @@ class PartContext:
     """What parts are made of.
 
     Attributes:
-        setup: data and network; the classifier has its first weights.
+        setup: recipe, data and network; the classifier has its first weights.
         loops: takes the steps.
         batches: the training chips.
         class_counts: training chips of each class, as the loss counts them (C,).
         added: indices of the training chips that were added to the store (M,).
         splitter: sampler of the meta subset; None without an outer loop.
-        load_start: gives the classifier the weights with which the run starts.
         autocast: returns the context of a forward pass.
         parts: the parts that are made already.
     """
 
     setup: TrainingSetup
-    recipe: Recipe
     loops: BiLevelLoop
     batches: EpochBatches
     class_counts: Tensor
     added: Indices
     splitter: MetaSplitter | None
-    load_start: Callable[[], None]
     autocast: Autocast
     parts: list[Part] = field(default_factory=list)
 

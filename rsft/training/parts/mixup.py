@@ -31,7 +31,7 @@ class Mixup(Part):
     @classmethod
     def make(cls, context: PartContext) -> Self | None:
         """Return the mixing of `train.mixup`."""
-        alpha = context.recipe.train.mixup
+        alpha = context.setup.recipe.train.mixup
         if alpha is None:
             return None
         device = context.setup.classifier.theta[0].device

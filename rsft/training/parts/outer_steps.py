@@ -40,10 +40,10 @@ class OuterSteps(Part):
     @classmethod
     def make(cls, context: PartContext) -> Self | None:
         """Return the outer steps of the section `meta`."""
-        meta = context.recipe.meta
+        meta = context.setup.recipe.meta
         if context.splitter is None or meta is None:
             return None
-        train = context.recipe.train
+        train = context.setup.recipe.train
         part = cls(context.loops, context.splitter, context.batches, meta, train)
         if is_rank_zero() and not part.has_steps():
             _log.warning(

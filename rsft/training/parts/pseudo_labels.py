@@ -165,7 +165,7 @@ class PseudoLabeler(Part):
     @classmethod
     def make(cls, context: PartContext) -> Self | None:
         """Return what labels the chips of `data.unlabeled`."""
-        recipe = context.recipe
+        recipe = context.setup.recipe
         if context.setup.pool is None:
             return None
         pool = context.setup.pool.chips

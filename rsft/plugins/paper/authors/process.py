@@ -76,13 +76,13 @@ class AuthorsTask:
         seed_generators(recipe.seed)
         setup = set_up(recipe)
         setup.classifier.to(device)
-        initialize_weights(setup, recipe)
+        initialize_weights(setup)
         dtype = getattr(torch, self.dtype)
         vit = setup.classifier.to(dtype).adapted.vit
         vit.get_submodule("patch_embed").register_forward_pre_hook(
             lambda module, args: (args[0].to(dtype),)
         )
-        return setup, make_learner(recipe, setup)
+        return setup, make_learner(setup)
 
     def authors_name(self, name: str) -> str:
         """Return the authors' name of a tensor; one that they lack keeps its name."""
