@@ -252,10 +252,10 @@ def _start_at_random(card: Card, size: int, seed: int) -> Backbone:
         vit = card.build(size)
     zeros = {name: torch.zeros_like(x) for name, x in vit.state_dict().items()}
     digest = tensors_sha256(zeros)
-    return _make_backbone(card, vit, digest, license=card.license, is_random=True)
+    return make_backbone(card, vit, digest, license=card.license, is_random=True)
 
 
-def _make_backbone(
+def make_backbone(
     card: Card, vit: VisionTransformer, digest: str, **fields: Any
 ) -> Backbone:
     """Return a frozen encoder, with what its card says of its inputs."""
@@ -321,7 +321,7 @@ def load_encoder_weights(card: Card, size: int, path: Path) -> Backbone:
     terms = card.license
     if not _is_published(card, path):
         terms = f"{UNKNOWN}; the weights are those of {path.name}"
-    return _make_backbone(
+    return make_backbone(
         card,
         vit,
         tensors_sha256(state),

@@ -151,11 +151,9 @@ def dump_recipe(recipe: Recipe) -> str:
         if section is not None:
             infos = section.key_infos
             unneeded = section.unneeded
-            values = [(key, value) for key, value in section if key not in unneeded]
-            lines += [
-                _dump_key(f"  {key}", value, infos[key].description)
-                for key, value in values
-            ]
+            for key, value in section:
+                if key not in unneeded:
+                    lines.append(_dump_key(f"  {key}", value, infos[key].description))
     return "\n".join(lines) + "\n"
 
 

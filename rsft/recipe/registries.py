@@ -140,7 +140,7 @@ class Schedule(Protocol):
         """Raise RequestError if a recipe has what the schedule has not."""
 
     def make_loops(
-        self, classifier: Any, inner_optimizer: Any, meta: Any, settings: Any
+        self, classifier: Any, inner_optimizer: Any, meta: Any, train: Any
     ) -> Any:
         """Return the steps of both loops; the arguments are those of `BiLevelLoop`."""
 

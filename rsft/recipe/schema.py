@@ -190,15 +190,12 @@ class HeadSection(Section):
     @property
     def unneeded(self) -> dict[str, str]:
         """The scale of a linear head, and shots where no initialization counts them."""
-        if self.kind == "cosine":
-            scale = {}
-        else:
-            scale = {"logit_scale": "nothing: a linear head has no scale"}
-        if self.init == "k-shot":
-            shots = {}
-        else:
-            shots = {"shots": f"nothing: the initialization {self.init} uses no shots"}
-        return scale | shots
+        unneeded = {}
+        if self.kind != "cosine":
+            unneeded["logit_scale"] = "nothing: a linear head has no scale"
+        if self.init != "k-shot":
+            unneeded["shots"] = f"nothing: the initialization {self.init} uses no shots"
+        return unneeded
 
 
 class LossSection(ComponentSection):
@@ -307,18 +304,16 @@ class TrainSection(Section):
     @property
     def unneeded(self) -> dict[str, str]:
         """The momentum without SGD, and keys of a start without a bundle."""
-        if self.optimizer == "sgd":
-            momentum = {}
-        else:
-            momentum = {"momentum": "nothing: AdamW has its own averages"}
-        nothing = "nothing without train.start_bundle"
-        hints = {
-            "last_blocks": (
-                f"{nothing}: peft.blocks chooses the blocks that have modules"
-            ),
-            "until_added_right": nothing,
-        }
-        return momentum | ({} if self.start_bundle else hints)
+        unneeded = {}
+        if self.optimizer != "sgd":
+            unneeded["momentum"] = "nothing: AdamW has its own averages"
+        if not self.start_bundle:
+            unneeded["last_blocks"] = (
+                "nothing without train.start_bundle: peft.blocks chooses the blocks that"
+                " have modules"
+            )
+            unneeded["until_added_right"] = "nothing without train.start_bundle"
+        return unneeded
 
 
 class EvaluateSection(Section):

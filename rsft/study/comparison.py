@@ -77,10 +77,6 @@ class CandidateComparison:
         self.folds = range(1, settings.folds + 1)
         self._results: dict[tuple[str, int], dict[int, Result]] = {}
 
-    def add(self, candidate: Candidate, share: float, fold: int, x: Result) -> None:
-        """Add the result of a run."""
-        self.results(candidate, share)[fold] = x
-
     def results(self, candidate: Candidate, share: float) -> dict[int, Result]:
         """Return the results of a candidate by fold, to be read or changed."""
         key = candidate.name, candidate.epochs(share)
@@ -131,16 +127,11 @@ class CandidateComparison:
         first = [x for x in able if 1 in self.results(x, SHORT)]
         for candidates, share in (*reversed(stages), Stage(first, SHORT)):
             compared = self.able(candidates)
-            folds = [x for x in self.folds if self._have_run(compared, share, x)]
-            if folds:
+            done = [self.results(x, share) for x in compared]
+            folds = [x for x in self.folds if all(x in results for results in done)]
+            if compared and folds:
                 return Ranking(self.rank(compared, share, folds), share, folds)
         return Ranking(able, SHORT, [])
-
-    def _have_run(
-        self, candidates: Sequence[Candidate], share: float, fold: int
-    ) -> bool:
-        done = [fold in self.results(candidate, share) for candidate in candidates]
-        return bool(done) and all(done)
 
     def describe(self, ranking: Ranking, is_complete: bool) -> str:
         """Return the result in one sentence.

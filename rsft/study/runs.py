@@ -165,12 +165,11 @@ def _unfinished_run(folder: Path) -> RunInfo | None:
     """Return the newest run of a trial, if it can be resumed with the same result."""
     import torch
 
-    runs = find_runs(folder)
-    if not runs or runs[-1].recipe is None:
+    run = next(reversed(find_runs(folder)), None)
+    if run is None or run.recipe is None:
         return None
-    run = runs[-1]
     data = read_data_hash(run.metadata)
-    present = hash_data(runs[-1].recipe.data)
+    present = hash_data(run.recipe.data)
     if run.status in ("failed", "broken") or (data and present and data != present):
         return None
     if run.status in TRAINED or run.metadata.get("device") != "cpu":

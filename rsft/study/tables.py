@@ -86,8 +86,7 @@ def write_results(
     paths = {"results": folder / RESULTS, "table": folder / TABLE}
     with atomic_file(paths["results"]) as temporary:
         table.to_parquet(temporary, index=False)
-    columns = [name for name in dict.fromkeys([sweep.metric, *measures])]
-    columns = [name for name in columns if name in table]
+    columns = [x for x in dict.fromkeys([sweep.metric, *measures]) if x in table]
     means = mean_over_seeds(table, compared_keys(sweep), columns)
     if sweep.metric in columns:
         ascending = sweep.mode == "min"

@@ -16,7 +16,7 @@ from rsft.recipe.registries import PARTS, sampling_exponent
 from rsft.recipe.schema import Recipe, TrainSection
 from rsft.training.init.prefix_cache import CachedPrefixTokens, can_cache_prefix
 from rsft.training.learner import Learner
-from rsft.training.meta.bilevel import StepSettings, outer_batch_size
+from rsft.training.meta.bilevel import outer_batch_size
 from rsft.training.meta.schedules import outer_loop
 from rsft.training.optim.optimizers import build_inner_optimizer, make_losses
 from rsft.training.parts.added_chips import (
@@ -106,13 +106,8 @@ def make_learner(
     )
     samplers = section.sampler, meta.sampling if meta else section.sampler
     loss = make_losses(recipe.loss.build(), counts, *map(sampling_exponent, samplers))
-    settings = StepSettings(
-        section.max_grad_norm,
-        section.accumulate_grad_batches,
-        scale_losses=section.precision == "fp16",
-    )
     optimizer = build_inner_optimizer(classifier, section)
-    loops = schedule.make_loops(classifier, optimizer, meta, settings)
+    loops = schedule.make_loops(classifier, optimizer, meta, section)
     context = PartContext(
         setup=setup,
         loops=loops,

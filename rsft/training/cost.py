@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from rsft.backbones.loading import Backbone, find_card
+from rsft.backbones.loading import find_card, make_backbone
 from rsft.models.classifier import Classifier, build_classifier
 from rsft.recipe.schema import Recipe
 from rsft.training.meta.bilevel import outer_batch_size
@@ -54,10 +54,7 @@ def count_network(recipe: Recipe, classes: int) -> NetworkCost:
     card = find_card(recipe.backbone.name, recipe.backbone.blocks)
     side = recipe.data.size
     with torch.device("meta"):
-        network = card.build(side).requires_grad_(False).eval()
-        encoder = Backbone(
-            card.name, "", network, card.mean, card.std, card.bands, card.unit
-        )
+        encoder = make_backbone(card, card.build(side), "")
         classifier = build_classifier(encoder, classes, recipe).train()
         chip = torch.empty(1, len(card.bands), side, side)
         with FlopCounterMode(display=False) as forward, torch.no_grad():

@@ -62,19 +62,15 @@ class FineTuningModule(LightningModule):
             RequestError: data or a backbone is missing, a split has no chips, or the
                 recipe has `train.ema` or `data.unlabeled`.
         """
-        if recipe.train.ema is not None or recipe.data.unlabeled is not None:
-            if recipe.train.ema is None:
-                key = "data.unlabeled"
-            else:
-                key = "train.ema"
-            raise RequestError(
-                (
-                    "a Lightning module validates and stores the last weights, not"
-                    " their mean"
-                ),
-                key,
-                "leave the key out, or train with `rsft finetune`",
-            )
+        values = recipe.flatten()
+        for key in ("train.ema", "data.unlabeled"):
+            if values[key] is not None:
+                raise RequestError(
+                    "a Lightning module validates and stores the last weights, not their"
+                    " mean",
+                    key,
+                    "leave the key out, or train with `rsft finetune`",
+                )
         seed_everything(recipe.seed, verbose=False)
         setup = set_up(recipe, StartBundle.open(recipe))
         initialize_weights(setup)

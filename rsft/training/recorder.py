@@ -135,8 +135,8 @@ class Recorder:
             images: images of the step, over all processes.
         """
         self._epoch_images += images
-        self._epoch_steps = self._epoch_steps + 1
-        self._session_steps = self._session_steps + 1
+        self._epoch_steps += 1
+        self._session_steps += 1
         if self.listeners:
             pace = self._pace()
             done = self._epoch * self._steps + index + 1
@@ -231,10 +231,10 @@ class EarlyStopping:
 
     def update(self, score: float) -> None:
         """Compare the macro accuracy of a validation (0-1) with the best one so far."""
-        is_better = score - self.min_delta > self.best_score
-        self.best_score, self.wait_count = (
-            (score, 0) if is_better else (self.best_score, self.wait_count + 1)
-        )
+        self.wait_count += 1
+        if score - self.min_delta > self.best_score:
+            self.best_score = score
+            self.wait_count = 0
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state for a checkpoint."""

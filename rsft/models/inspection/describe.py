@@ -6,7 +6,6 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import urlsplit
 
 from rsft.backbones.card import Remote
 from rsft.backbones.catalog import find_encoder, is_listed
@@ -17,7 +16,7 @@ from rsft.errors import RequestError
 from rsft.models.bundle.bundle import Bundle, find_bundle
 from rsft.models.bundle.foreign_keys import find_foreign_keys
 from rsft.models.uncertainty.calibrator import COVERAGE, OOD_FALSE_POSITIVE_RATE
-from rsft.peft.sites import POSITIONS, Site
+from rsft.peft.sites import POSITIONS, Site, in_forward_order
 from rsft.recipe.schema import BackboneSection
 
 if TYPE_CHECKING:
@@ -52,9 +51,7 @@ def find_modulator(bundle: Bundle) -> Modulator | None:
     sites = {Site(int(match[1]), match[2]) for match in matches}
     is_complete = len(sites) == len(tensors["gamma"])
     if is_complete and is_listed(bundle.recipe.backbone.name):
-        return Modulator(
-            sorted(sites, key=lambda site: (site.block, POSITIONS.index(site.position)))
-        )
+        return Modulator(in_forward_order(sites))
     from rsft.models.inspection.verify import build_meta_classifier
 
     return build_meta_classifier(bundle).adapted.modulator
@@ -253,16 +250,11 @@ def find_encoder_origin(section: BackboneSection) -> EncoderOrigin:
         encoder = find_encoder(section.name)
     except RequestError:  # this version does not know the encoder
         return EncoderOrigin()
-    if isinstance(encoder.weights, Remote):
-        url = encoder.weights.url
-    else:
-        url = None
-    parts = urlsplit(url or "")
-    path = parts.path.strip("/").split("/")
-    is_repository = parts.hostname == "huggingface.co" and path[2:3] == ["resolve"]
-    return EncoderOrigin(
-        encoder.about, url, "/".join(path[:2]) if is_repository else None
-    )
+    if not isinstance(encoder.weights, Remote):
+        return EncoderOrigin(encoder.about)
+    url = encoder.weights.url
+    match = re.match(r"https://huggingface\.co/([^/]+/[^/]+)/resolve/", url or "")
+    return EncoderOrigin(encoder.about, url, match and match[1])
 
 
 TENSOR_KINDS = ("adapter", "gamma", "head")

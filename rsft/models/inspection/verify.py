@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from rsft.backbones.input_layer import resize_meta_inputs
-from rsft.backbones.loading import Backbone, find_card
+from rsft.backbones.loading import find_card, make_backbone
 from rsft.errors import RsftError
 from rsft.models.bundle.bundle import (
     Bundle,
@@ -31,10 +31,7 @@ def build_meta_classifier(bundle: Bundle) -> Classifier:
     card = find_card(recipe.backbone.name, recipe.backbone.blocks)
     planes = len(bundle.contract.planes)
     with torch.device("meta"):
-        vit = card.build(recipe.data.size)
-        encoder = Backbone(
-            card.name, "", vit, card.mean, card.std, card.bands, card.unit
-        )
+        encoder = make_backbone(card, card.build(recipe.data.size), "")
         if planes != len(card.bands):
             resize_meta_inputs(encoder, planes)
         return build_classifier(encoder, len(bundle.classes), recipe)

@@ -29,7 +29,7 @@ def record_block_outputs(
     outputs: list[Tensor] = []
     modules = transformer_blocks(vit)
     handles = [
-        modules[block].register_forward_hook(partial(_append_output, outputs))
+        modules[block].register_forward_hook(partial(append_output, outputs))
         for block in blocks
     ]
     try:
@@ -39,7 +39,8 @@ def record_block_outputs(
             handle.remove()
 
 
-def _append_output(
+def append_output(
     outputs: list[Tensor], module: nn.Module, args: tuple[Tensor, ...], output: Tensor
 ) -> None:
+    """Store an output, as a forward hook with the list as its first argument."""
     outputs.append(output)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rsft.peft.model.adapted_model import AdaptedModel
+from rsft.peft.model.block_outputs import append_output
 from rsft.peft.modules.adapter_module import mangle_name, transformer_blocks
 from rsft.peft.modules.scaled import BottleneckModule, LowRankConv2d, LowRankModule
 from rsft.peft.sites import Site
@@ -57,7 +58,7 @@ def observe_additions(adapted: AdaptedModel, observer: SiteObserver) -> Iterator
                 additions: list[Tensor] = []
                 bottleneck = module.get_submodule(mangle_name(site))
                 handles.append(
-                    bottleneck.register_forward_hook(partial(_store_output, additions))
+                    bottleneck.register_forward_hook(partial(append_output, additions))
                 )
                 mlp = cast(nn.Module, blocks[site.block].mlp)
                 handles.append(
@@ -89,12 +90,6 @@ def _observe_layer(
     delta = module.delta(site)
     addition = F.linear(F.linear(args[0], delta.a, delta.shift), delta.b) * delta.scale
     observer(site, addition, F.linear(args[0], module.target_layers[site].weight))
-
-
-def _store_output(
-    additions: list[Tensor], module: nn.Module, args: tuple[Tensor, ...], output: Tensor
-) -> None:
-    additions.append(output)
 
 
 def _observe_mlp(

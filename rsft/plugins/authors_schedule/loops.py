@@ -23,11 +23,10 @@ from rsft.peft.modulator import Modulator
 from rsft.peft.modules.scaled import BottleneckMlp, LowRankModule
 from rsft.peft.sites import Site
 from rsft.recipe.registries import LossFunction
-from rsft.recipe.schema import MetaSection
+from rsft.recipe.schema import MetaSection, TrainSection
 from rsft.training.meta.bilevel import (
     BiLevelLoop,
     MetaSplitter,
-    StepSettings,
     requires_grad_only,
     restore_on_exit,
 )
@@ -62,7 +61,7 @@ class MetaloraLoop(BiLevelLoop):
         classifier: Classifier,
         inner_optimizer: torch.optim.Optimizer,
         meta: MetaSection,
-        settings: StepSettings | None = None,
+        train: TrainSection,
     ) -> None:
         adapted = classifier.adapted
         self._modulator = cast(Modulator, adapted.modulator)
@@ -92,7 +91,7 @@ class MetaloraLoop(BiLevelLoop):
             momentum=inner_optimizer.defaults["momentum"],
             weight_decay=meta.weight_decay,
         )
-        super().__init__(classifier, inner_optimizer, outer_optimizer, meta, settings)
+        super().__init__(classifier, inner_optimizer, outer_optimizer, meta, train)
         self._modulator.gamma.requires_grad_(False)
         self.gamma = [self.alpha]
 

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from rsft.models.classifier import Classifier
-    from rsft.recipe.schema import MetaSection, Recipe
-    from rsft.training.meta.bilevel import BiLevelLoop, MetaSplitter, StepSettings
+    from rsft.recipe.schema import MetaSection, Recipe, TrainSection
+    from rsft.training.meta.bilevel import BiLevelLoop, MetaSplitter
     from rsft.types import Indices
 
 _HINT = "or choose another meta.schedule"
@@ -77,13 +77,13 @@ class Metalora:
         classifier: Classifier,
         inner_optimizer: Optimizer,
         meta: MetaSection | None,
-        settings: StepSettings,
+        train: TrainSection,
     ) -> BiLevelLoop:
         """Return the loops of metalora."""
         from rsft.plugins.authors_schedule.loops import MetaloraLoop
 
         assert meta is not None
-        return MetaloraLoop(classifier, inner_optimizer, meta, settings)
+        return MetaloraLoop(classifier, inner_optimizer, meta, train)
 
     def make_splitter(
         self, labels: Indices, meta: MetaSection, batch_size: int, seed: int

@@ -107,25 +107,14 @@ def _kept_state(adapted: AdaptedModel) -> list[str]:
 
     Without such tensors, the names of cache files are those of earlier versions.
     """
-    state = {
-        name: value
-        for name, value in adapted.adapter_state().items()
-        if name != "gamma"
-    }
-    kept = {
-        name: value
-        for name, value in state.items()
-        if adapted.stage_of(name) < adapted.prefix_end
-    }
-    if adapted.modulator is None:
-        factors = {}
-    else:
-        factors = adapted.modulator.factors()
-    kept |= {
-        str(site): values
-        for site, values in factors.items()
-        if site.block < adapted.prefix_end
-    }
+    kept = {}
+    for name, value in adapted.adapter_state().items():
+        if name != "gamma" and adapted.stage_of(name) < adapted.prefix_end:
+            kept[name] = value
+    if adapted.modulator is not None:
+        for site, values in adapted.modulator.factors().items():
+            if site.block < adapted.prefix_end:
+                kept[str(site)] = values
     if not kept:
         return []
     digest = hashlib.sha256()

@@ -6,7 +6,6 @@ one unrolled inner step.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -89,8 +88,8 @@ def hypergradient(
             sum((x.square().sum() for x in direction), torch.tensor(1e-12))
         )
         with full_precision():
-            ahead = _gradient_at(theta, gamma, inner, direction, 1 * float(epsilon))
-            behind = _gradient_at(theta, gamma, inner, direction, -1 * float(epsilon))
+            ahead = _gradient_at(theta, gamma, inner, direction, float(epsilon))
+            behind = _gradient_at(theta, gamma, inner, direction, -float(epsilon))
     mixed = [(a - b) / (2 * epsilon) for a, b in zip(ahead, behind, strict=True)]
     return [d - lr * m for d, m in zip(direct, mixed, strict=True)]
 
@@ -152,25 +151,6 @@ MAX_CHIPS_IN_MESSAGE = 6
 """Names of chips that an error message lists; run.json lists all."""
 
 
-@dataclass(frozen=True)
-class StepSettings:
-    """How both loops step.
-
-    Attributes:
-        max_grad_norm: the norm to which theta's gradient is clipped; None does not
-            clip.
-        accumulate_grad_batches: number of batches that one inner step accumulates
-            gradients of.
-        scale_losses: scale the losses, so that small gradients do not underflow in
-            float16. Each loop has its own scaler, because the inner scale must not
-            change while gradients accumulate.
-    """
-
-    max_grad_norm: float | None = None
-    accumulate_grad_batches: int = 1
-    scale_losses: bool = False
-
-
 class NonFiniteLossError(RsftError):
     """A loss is NaN or infinite.
 
@@ -207,12 +187,9 @@ class NonFiniteLossError(RsftError):
         listed = ", ".join(chips[:MAX_CHIPS_IN_MESSAGE])
         hidden = len(chips) - MAX_CHIPS_IN_MESSAGE
         if hidden > 0:
-            more = f" and {hidden} more; run.json names them all"
-        else:
-            more = ""
-        return NonFiniteLossError(
-            self.message, self.loop, f"{moment}, chips {listed}{more}", chips
-        )
+            listed += f" and {hidden} more; run.json names them all"
+        location = f"{moment}, chips {listed}"
+        return NonFiniteLossError(self.message, self.loop, location, chips)
 
 
 class BiLevelLoop:
@@ -226,12 +203,15 @@ class BiLevelLoop:
         inner_optimizer: the optimizer of theta.
         outer_optimizer: the optimizer of gamma; None for plain PEFT.
         meta: the section `meta` of the recipe; None for plain PEFT.
-        settings: clipping, accumulation and scaling of the losses.
+        train: the section `train` of the recipe, for clipping, accumulation and
+            precision. In float16, losses are scaled, so that small gradients do not
+            underflow. Each loop has its own scaler, because the inner scale must not
+            change while gradients accumulate.
 
     Attributes:
         backward: computes the gradients of a loss; Lightning's trainer has its own.
         batches_seen: number of inner batches so far. Unless it is a multiple of
-            `accumulate_grad_batches`, theta has gradients of an unfinished step.
+            `train.accumulate_grad_batches`, theta has gradients of an unfinished step.
         skipped_steps: optimizer steps that were skipped because a scaled gradient
             overflowed.
     """
@@ -240,23 +220,22 @@ class BiLevelLoop:
         self,
         classifier: Classifier,
         inner_optimizer: torch.optim.Optimizer,
-        outer_optimizer: torch.optim.Optimizer | None = None,
-        meta: MetaSection | None = None,
-        settings: StepSettings | None = None,
+        outer_optimizer: torch.optim.Optimizer | None,
+        meta: MetaSection | None,
+        train: TrainSection,
     ) -> None:
-        settings = settings or StepSettings()
         self.classifier = classifier
         self.meta = meta
         self.inner_optimizer = inner_optimizer
         self.outer_optimizer = outer_optimizer
-        self.max_grad_norm = settings.max_grad_norm
-        self.accumulate_grad_batches = settings.accumulate_grad_batches
+        self.train = train
         self.backward: Callable[[Tensor], None] = Tensor.backward
         self.theta = classifier.theta
         self.gamma = classifier.adapted.gamma
         device = self.theta[0].device.type
-        self.inner_scaler = GradScaler(device, enabled=settings.scale_losses)
-        self.outer_scaler = GradScaler(device, enabled=settings.scale_losses)
+        is_scaled = train.precision == "fp16"
+        self.inner_scaler = GradScaler(device, enabled=is_scaled)
+        self.outer_scaler = GradScaler(device, enabled=is_scaled)
         self.batches_seen = 0
         self.skipped_steps = 0
         # by loop, the mean over all processes
@@ -277,7 +256,7 @@ class BiLevelLoop:
     @property
     def is_step_unfinished(self) -> bool:
         """Whether theta has gradients of a step that needs further batches."""
-        return self.batches_seen % self.accumulate_grad_batches != 0
+        return self.batches_seen % self.train.accumulate_grad_batches != 0
 
     def factors(self) -> dict[Site, Tensor]:
         """Return the learned factors of every site: its scale, or one per feature.
@@ -408,7 +387,7 @@ class BiLevelLoop:
         if not self.is_step_unfinished:
             self.inner_optimizer.zero_grad()
         self.batches_seen += 1
-        total = self.inner_scaler.scale(loss / self.accumulate_grad_batches)
+        total = self.inner_scaler.scale(loss / self.train.accumulate_grad_batches)
         if scaled_outer_loss is not None:
             total = total + scaled_outer_loss
         self.backward(total)
@@ -421,8 +400,8 @@ class BiLevelLoop:
         adapted = self.classifier.adapted
         invariant = self.meta is not None and self.meta.scale_invariant_steps
         with adapted.in_function_space() if invariant else nullcontext():
-            if self.max_grad_norm is not None:
-                nn.utils.clip_grad_norm_(self.theta, self.max_grad_norm)
+            if self.train.max_grad_norm is not None:
+                nn.utils.clip_grad_norm_(self.theta, self.train.max_grad_norm)
             self._step_optimizer(self.inner_optimizer, self.inner_scaler)
 
     def _update_gamma(self) -> None:

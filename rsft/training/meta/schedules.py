@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from rsft.models.classifier import Classifier
-    from rsft.recipe.schema import MetaSection, Recipe
-    from rsft.training.meta.bilevel import BiLevelLoop, MetaSplitter, StepSettings
+    from rsft.recipe.schema import MetaSection, Recipe, TrainSection
+    from rsft.training.meta.bilevel import BiLevelLoop, MetaSplitter
     from rsft.types import Indices
 
 
@@ -38,7 +38,7 @@ class Alternating:
         classifier: Classifier,
         inner_optimizer: Optimizer,
         meta: MetaSection | None,
-        settings: StepSettings,
+        train: TrainSection,
     ) -> BiLevelLoop:
         """Return the loops of MetaPEFT, with Adam for gamma."""
         import torch
@@ -48,7 +48,7 @@ class Alternating:
         outer_optimizer = None
         if meta is not None:
             outer_optimizer = torch.optim.Adam(classifier.adapted.gamma, lr=meta.lr)
-        return BiLevelLoop(classifier, inner_optimizer, outer_optimizer, meta, settings)
+        return BiLevelLoop(classifier, inner_optimizer, outer_optimizer, meta, train)
 
     def make_splitter(
         self, labels: Indices, meta: MetaSection, batch_size: int, seed: int

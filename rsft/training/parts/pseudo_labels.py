@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rsft.data.imagery.augmentation import Augmentation
-from rsft.data.loading.batches import ChipImages, EpochBatches
+from rsft.data.loading.batches import ChipImages
 from rsft.data.loading.samplers import shard_batches, shard_loss_weight
 from rsft.errors import RequestError
 from rsft.models.classifier import Classifier, copy_to_device
@@ -30,7 +30,7 @@ from rsft.models.uncertainty.statistics import (
     ood_limit,
     white_class_means,
 )
-from rsft.recipe.registries import LossConfig, LossFunction
+from rsft.recipe.registries import LossFunction
 from rsft.recipe.schema import Recipe, SemiSection
 from rsft.training.init.frozen_features import compute_features
 from rsft.training.objective import Objective
@@ -79,18 +79,6 @@ _MAX_CHIPS = 50
 class PseudoLabeler(Part):
     """Gives unlabeled chips pseudo-labels, batch by batch.
 
-    Args:
-        classifier: the classifier in training.
-        section: the section `semi` of the recipe.
-        pool: chips without labels.
-        batches: the training chips, their augmentation, and the shard of this process.
-        strong: the augmentation of chips with a pseudo-label.
-        average: the mean of the weights, which gives the pseudo-labels; None lets the
-            classifier itself give them.
-        epochs: number of epochs of the run.
-        class_counts: training chips of each class (C,).
-        loss: the loss of the recipe.
-
     Attributes:
         shares: mean share of each class among the pseudo-labels (C,).
         counts: chips of this epoch so far, over all processes: with a pseudo-label of
@@ -100,47 +88,44 @@ class PseudoLabeler(Part):
     name: ClassVar[str] = "labeler"
     title: ClassVar[str] = "pseudo-labels"
 
-    def __init__(
-        self,
-        classifier: Classifier,
-        section: SemiSection,
-        pool: ChipImages,
-        batches: EpochBatches,
-        strong: Augmentation,
-        average: WeightAverage | None,
-        epochs: int,
-        class_counts: Tensor,
-        loss: LossConfig,
-    ) -> None:
-        assert isinstance(batches.train, ChipImages) and isinstance(
-            batches.val, ChipImages
-        )
-        self.classifier = classifier
-        self.section = section
-        self.average = average
-        self.epochs = epochs
+    def __init__(self, context: PartContext, pool: ChipImages) -> None:
+        setup = context.setup
+        recipe = setup.recipe
+        batches = context.batches
+        assert isinstance(batches.train, ChipImages)
+        assert isinstance(batches.val, ChipImages)
+        self.classifier = setup.classifier
+        self.section = recipe.semi or SemiSection()
+        self.average: WeightAverage | None = None
+        if self.section.teacher == "ema":
+            averages = [x for x in context.parts if isinstance(x, WeightAverage)]
+            self.average = averages[0]
+        self.epochs = recipe.train.epochs
         self.pool = pool
         self.train = batches.train
         self.val = batches.val
+        contract = pool.contract
+        strong = Augmentation(
+            recipe.data.augment, len(contract.planes), contract.size, strong=True
+        )
         self.augmentations = batches.augmentation, strong
-        self.size = batches.batch_size * section.ratio
+        self.size = batches.batch_size * self.section.ratio
         self.eval_batch_size = batches.eval_batch_size
         self.seed = batches.seed
         self.shard = batches.shard
-        self.device = classifier.theta[0].device
-        if section.align == "labels":
-            shares = class_counts.float()
-        else:
-            shares = torch.ones(len(class_counts))
-        self.target = (shares / shares.sum()).to(self.device)
+        self.device = self.classifier.theta[0].device
+        self.loss = recipe.loss.build()
+        self.class_counts = context.class_counts
+        counts = self.class_counts.float()
+        self.shares = counts / counts.sum()
+        target = torch.ones_like(counts)
+        if self.section.align == "labels":
+            target = counts
+        self.target = (target / target.sum()).to(self.device)
         self.mean_probabilities = self.target.clone()
-        self.loss = loss
-        self.class_counts = class_counts
-        self.shares = class_counts.float() / class_counts.sum()
-        self.distance: tuple[Tensor, Tensor, float] | None = (
-            None  # white means, whitening, limit
-        )
-        self.counts = torch.zeros(len(class_counts) + 2, dtype=torch.int64)
+        # white means, whitening, limit
+        self.distance: tuple[Tensor, Tensor, float] | None = None
+        self.counts = torch.zeros(len(counts) + 2, dtype=torch.int64)
 
     @classmethod
     def check(cls, recipe: Recipe) -> None:
@@ -165,30 +150,8 @@ class PseudoLabeler(Part):
     @classmethod
     def make(cls, context: PartContext) -> Self | None:
         """Return what labels the chips of `data.unlabeled`."""
-        recipe = context.setup.recipe
-        if context.setup.pool is None:
-            return None
-        pool = context.setup.pool.chips
-        section = recipe.semi or SemiSection()
-        contract = pool.contract
-        strong = Augmentation(
-            recipe.data.augment, len(contract.planes), contract.size, strong=True
-        )
-        teacher = None
-        if section.teacher == "ema":
-            averages = [x for x in context.parts if isinstance(x, WeightAverage)]
-            teacher = averages[0]
-        return cls(
-            context.setup.classifier,
-            section,
-            pool,
-            context.batches,
-            strong,
-            teacher,
-            recipe.train.epochs,
-            context.class_counts,
-            recipe.loss.build(),
-        )
+        pool = context.setup.pool
+        return None if pool is None else cls(context, pool.chips)
 
     def prepare(self, moment: Moment, objective: Objective) -> Objective:
         """Add the chips of a step that have a pseudo-label."""

@@ -322,18 +322,20 @@ class Run:
 
     def drop_epochs_from(self, epoch: int) -> None:
         """Delete the rows of an epoch and of later epochs, which are trained again."""
-        tables = {
+        tables: dict[str, list[Any]] = {
+            reader.METRICS_FILE: self._rows,
             MODULATOR_FILE: self._scales,
             reader.PSEUDO_LABELS_FILE: self._pseudo_labels,
         }
-        for name, rows in {reader.METRICS_FILE: self._rows, **tables}.items():
-            if self.is_writer and (self.folder / name).is_file():
-                table = pd.read_csv(self.folder / name)
-                earlier_rows: list[Any] = table[table["epoch"] < epoch].to_dict(
-                    "records"
-                )
-                rows[:] = earlier_rows
-                self._write_table(name, rows) if rows else (self.folder / name).unlink()
+        for name, rows in tables.items():
+            path = self.folder / name
+            if self.is_writer and path.is_file():
+                table = pd.read_csv(path)
+                rows[:] = table[table["epoch"] < epoch].to_dict("records")
+                if rows:
+                    self._write_table(name, rows)
+                else:
+                    path.unlink()
 
     def add_epoch(
         self,
@@ -346,13 +348,10 @@ class Run:
         self._write_table(reader.METRICS_FILE, self._rows)
         if scales:
             for site, scale in scales.items():
+                scale_row = {"epoch": row["epoch"], **site._asdict(), "value": scale}
                 if site in spreads:
-                    spread = {"spread": spreads[site]}
-                else:
-                    spread = {}
-                self._scales.append(
-                    {"epoch": row["epoch"], **site._asdict(), "value": scale, **spread}
-                )
+                    scale_row["spread"] = spreads[site]
+                self._scales.append(scale_row)
             self._write_table(MODULATOR_FILE, self._scales)
 
     def add_pseudo_labels(self, epoch: int, counts: Sequence[int]) -> None:

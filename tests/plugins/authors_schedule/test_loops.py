@@ -19,7 +19,7 @@ from rsft.models.classifier import Classifier, CosineHead
 from rsft.peft import AdaptFormer, LoRA, LoTR, attach
 from rsft.plugins.authors_schedule.loops import MetaloraLoop, MetaloraSplitter
 from rsft.recipe.load import load_recipe
-from rsft.recipe.schema import MetaSection
+from rsft.recipe.schema import MetaSection, TrainSection
 from rsft.training import FineTuningModule
 from rsft.training.finetune import finetune
 from rsft.training.fit import take_steps, train_on_batch
@@ -65,7 +65,7 @@ def make_loops(model, **meta):
         )
     )
     inner = torch.optim.SGD(model.theta, lr=LR, momentum=MOMENTUM, weight_decay=DECAY)
-    return MetaloraLoop(model, inner, section)
+    return MetaloraLoop(model, inner, section, TrainSection(epochs=1))
 
 
 def losses_of(outer_batch=None, trials=()):

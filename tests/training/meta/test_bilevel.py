@@ -19,7 +19,6 @@ from rsft.training.meta.bilevel import (
     BiLevelLoop,
     MetaSplitter,
     NonFiniteLossError,
-    StepSettings,
     hypergradient,
     outer_batch_size,
 )
@@ -56,19 +55,19 @@ def make_batch(seed, rows=8):
 
 LOOP_DEFAULTS = {
     "accumulate_grad_batches": 1,
-    "scale_losses": False,
+    "precision": "fp32",
     "max_grad_norm": None,
 }
 
 
 def make_loops(model, lr=0.1, outer_lr=0.1, **keys):
-    """Return the loops of a model; the keys are options of the loops, or of the section
+    """Return the loops of a model; the keys are those of the section `train` or
     `meta`."""
     inner = torch.optim.SGD(model.theta, lr=lr, momentum=0.9)
     outer = torch.optim.Adam(model.adapted.gamma, lr=outer_lr)
     options = {name: keys.pop(name, default) for name, default in LOOP_DEFAULTS.items()}
     return BiLevelLoop(
-        model, inner, outer, MetaSection(**keys), StepSettings(**options)
+        model, inner, outer, MetaSection(**keys), TrainSection(epochs=1, **options)
     )
 
 
@@ -230,10 +229,10 @@ def test_loss_that_is_not_finite_changes_no_parameter():
 @pytest.mark.parametrize("schedule", ["alternating", "joint"])
 def test_loss_scaling_does_not_change_steps(schedule):
     models = make_classifier(), make_classifier()
-    for model, scaled in zip(models, (False, True), strict=True):
+    for model, precision in zip(models, ("fp32", "fp16"), strict=True):
         loops = make_loops(
             model,
-            scale_losses=scaled,
+            precision=precision,
             max_grad_norm=0.5,
             accumulate_grad_batches=2,
             schedule=schedule,
@@ -255,7 +254,7 @@ def test_loss_scaling_does_not_change_steps(schedule):
 @pytest.mark.parametrize("schedule", ["alternating", "joint"])
 def test_an_overflow_skips_the_step_of_its_loop_and_halves_its_scale(schedule):
     model = make_classifier()
-    loops = make_loops(model, lr=1e-4, scale_losses=True, schedule=schedule)
+    loops = make_loops(model, lr=1e-4, precision="fp16", schedule=schedule)
     loops.outer_scaler = GradScaler("cpu", init_scale=2.0**127)
 
     def loss(logits, labels):
@@ -276,7 +275,7 @@ def test_an_overflow_skips_the_step_of_its_loop_and_halves_its_scale(schedule):
 
 @pytest.mark.slow
 def test_training_in_float16_lowers_both_losses():
-    loops = make_loops(make_classifier(), lr=0.02, outer_lr=0.02, scale_losses=True)
+    loops = make_loops(make_classifier(), lr=0.02, outer_lr=0.02, precision="fp16")
     with torch.autocast("cpu", torch.float16):
         first, *_, last = [
             torch.stack(take_steps(loops, make_batch(0), losses_of(make_batch(0))))

@@ -9,7 +9,7 @@ from rsft.models.classifier import Classifier, CosineHead
 from rsft.peft import METHODS, attach
 from rsft.recipe.schema import MetaSection, TrainSection
 from rsft.training.fit import take_steps
-from rsft.training.meta.bilevel import BiLevelLoop, StepSettings
+from rsft.training.meta.bilevel import BiLevelLoop
 from rsft.training.objective import Objective
 from rsft.training.optim.optimizers import build_inner_optimizer
 
@@ -27,8 +27,7 @@ def outputs_by_step(
     scale,
     method="lora",
     schedule="alternating",
-    scale_losses=False,
-    precision=torch.float64,
+    dtype=torch.float64,
     **train,
 ):
     """Logits of fixed images after every inner step, in float64 so that rounding does
@@ -50,16 +49,13 @@ def outputs_by_step(
     meta = MetaSection(scale_invariant_steps=True, lr=1e-9, schedule=schedule)
     inner = build_inner_optimizer(model, section)
     outer = torch.optim.Adam(adapted.gamma, lr=0.0)
-    settings = StepSettings(
-        section.max_grad_norm, section.accumulate_grad_batches, scale_losses
-    )
-    loops = BiLevelLoop(model, inner, outer, meta, settings)
+    loops = BiLevelLoop(model, inner, outer, meta, section)
     outputs = []
     for step in range(8):
         images, labels = make_batch(step)
         outer_images, outer_labels = make_batch(100 + step)
         outer_batch = (outer_images.double(), outer_labels) if step % 2 else None
-        with torch.autocast("cpu", precision, enabled=precision != torch.float64):
+        with torch.autocast("cpu", dtype, enabled=dtype != torch.float64):
             objective = Objective(
                 F.cross_entropy, F.cross_entropy, outer_batch=outer_batch
             )
@@ -94,7 +90,7 @@ def test_two_starts_give_the_same_function_at_every_step(method, optimizer):
         {"schedule": "joint"},
         {"momentum": 0.0, "decay_all": False},
         {"head_lr": 0.1},
-        {"scale_losses": True},
+        {"precision": "fp16"},
     ],
 )
 def test_it_holds_with_clipping_accumulation_loss_scaling_and_both_schedules(train):
@@ -105,7 +101,7 @@ def test_it_holds_with_clipping_accumulation_loss_scaling_and_both_schedules(tra
 
 @pytest.mark.slow
 def test_it_holds_in_mixed_precision_up_to_rounding():
-    bf16 = {"precision": torch.bfloat16, "max_grad_norm": 1.0}
+    bf16 = {"dtype": torch.bfloat16, "max_grad_norm": 1.0}
     small = outputs_by_step(0.25, **bf16)
     large = outputs_by_step(4.0, **bf16)
     assert (small[-1] - small[0]).abs().max() > 0.05

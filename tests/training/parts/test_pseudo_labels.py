@@ -1,5 +1,7 @@
 """Pseudo-labels of unlabeled chips."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -130,19 +132,19 @@ def labeler(
     section = SemiSection(
         **({"teacher": "student", "start": 0.0, "foreign": 0.0} | keys)
     )
-    strong = Augmentation("none", strong=True)
-    classifier = FakeClassifier(bias)
-    return PseudoLabeler(
-        classifier,
-        section,
-        pool,
-        data,
-        strong,
-        average,
-        epochs,
-        torch.tensor(counts),
-        LOSSES[loss](),
+    recipe = SimpleNamespace(
+        semi=section,
+        data=SimpleNamespace(augment="none"),
+        train=SimpleNamespace(epochs=epochs),
+        loss=SimpleNamespace(build=LOSSES[loss]),
     )
+    context = SimpleNamespace(
+        setup=SimpleNamespace(classifier=FakeClassifier(bias), recipe=recipe),
+        batches=data,
+        class_counts=torch.tensor(counts),
+        parts=[average],
+    )
+    return PseudoLabeler(context, pool)
 
 
 def drawn(sources, size, epoch=0, index=0):
