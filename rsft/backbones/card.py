@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 from urllib.parse import urlsplit
 
 from rsft.errors import RequestError, WeightsError
-from rsft.types import Progress
+from rsft.types import Names, Progress
 from rsft.utils.atomic_files import sha256, write_text
 from rsft.utils.download import download, fetch_server_sha256, weights_dir
 from rsft.utils.licenses import license_restrictions
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
     from torch import Tensor
 
-State: TypeAlias = "Mapping[str, Tensor]"
+State: TypeAlias = "dict[str, Tensor]"
 """Name -> tensor."""
 
 ENCODER_GROUP = "rsft.encoders"
@@ -76,7 +76,7 @@ class EncoderInfo:
     about: str
     size: int
     patch: int
-    bands: tuple[str, ...]
+    bands: Names
     unit: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -84,7 +84,7 @@ class EncoderInfo:
     sensor: str = "photographs"
 
     @property
-    def restrictions(self) -> tuple[str, ...]:
+    def restrictions(self) -> Names:
         """What the license of the weights does not allow.
 
         These are names of `rsft.utils.licenses.RESTRICTIONS`.
@@ -111,7 +111,7 @@ class Card(EncoderInfo):
 
     weights: Path | Remote | None
     build: Callable[..., VisionTransformer]
-    convert: Callable[[State], dict[str, Tensor]] = dict
+    convert: Callable[[State], State] = dict
     antialias: bool = True
 
 
@@ -182,7 +182,7 @@ def check_input_size(name: str, patch: int, size: int) -> None:
         )
 
 
-def drop_tensors(state: State, *names: str) -> dict[str, Tensor]:
+def drop_tensors(state: State, *names: str) -> State:
     """Return `state` without the tensors of these names, or of modules of these names.
 
     Returns:

@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, serialization
 
+from rsft.backbones.card import State
 from rsft.errors import WeightsError
 from rsft.utils.untrusted.documents import open_regular
 from rsft.utils.untrusted.torch_files import (
@@ -34,7 +35,7 @@ _TRUST_HINT = (
 _FORBIDDEN = re.compile(r"GLOBAL (\S+)|function (<.*?>)|(TorchScript)")
 
 
-def read_checkpoint(path: Path) -> dict[str, Tensor]:
+def read_checkpoint(path: Path) -> State:
     """Read the tensors of a network.
 
     The tensors are views of the mapped file. Pages are loaded when they are read, and
@@ -163,7 +164,7 @@ def _unwrap(stored: Any) -> Any:
     return joined
 
 
-def _take_tensors(stored: Any, path: Path) -> dict[str, Tensor]:
+def _take_tensors(stored: Any, path: Path) -> State:
     """Return the network in the content of a file, which must hold tensors alone."""
     stored = _unwrap(stored)
     hint = (

@@ -10,6 +10,7 @@ from rsft.backbones.card import Card
 from rsft.backbones.checkpoint_files import read_checkpoint
 from rsft.backbones.loading import load_encoder_weights
 from rsft.errors import RequestError, WeightsError
+from rsft.types import Names
 from rsft.utils.atomic_files import atomic_file, sha256
 
 
@@ -25,7 +26,7 @@ class ConvertedWeights:
 
     sha256: str
     count: int
-    left_out: tuple[str, ...]
+    left_out: Names
 
 
 def convert_weights(card: Card, source: Path, target: Path) -> ConvertedWeights:

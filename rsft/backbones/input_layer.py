@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from rsft.backbones.loading import Backbone
 from rsft.data.imagery.bands import check_planes
 from rsft.errors import RequestError
+from rsft.types import Names
 
 _BANDS_KEY = "data.bands"
 
@@ -64,7 +65,7 @@ def fit_inputs(
     return replace(backbone, bands=planes)
 
 
-def _wrong_planes(backbone: Backbone, planes: tuple[str, ...]) -> RequestError:
+def _wrong_planes(backbone: Backbone, planes: Names) -> RequestError:
     inputs = len(backbone.bands)
     example = ", ".join((planes * inputs)[:inputs])
     return RequestError(
@@ -111,7 +112,7 @@ def _resize_random_inputs(
     return _with_inputs(backbone, planes, used)
 
 
-def _fold_equal_planes(backbone: Backbone, planes: tuple[str, ...]) -> Backbone:
+def _fold_equal_planes(backbone: Backbone, planes: Names) -> Backbone:
     """Sum the filters of inputs that receive the same plane.
 
     An input c is x_c = (v - m_c) / s_c. If p is the first input with the same plane,

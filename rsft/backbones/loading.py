@@ -25,6 +25,7 @@ from rsft.backbones.checkpoint_files import read_checkpoint, read_metadata
 from rsft.backbones.registered import registered_cards
 from rsft.backbones.unusable import check_usable
 from rsft.errors import RequestError, WeightsError
+from rsft.types import Names
 from rsft.utils.atomic_files import sha256
 from rsft.utils.download import weights_dir
 from rsft.utils.licenses import UNKNOWN
@@ -133,7 +134,7 @@ def _with_first_blocks(card: Card, blocks: int) -> Card:
         vit.blocks = nn.Sequential(*list(vit.blocks.children())[:blocks])
         return vit
 
-    def convert(state: State) -> dict[str, Tensor]:
+    def convert(state: State) -> State:
         tensors = card.convert(state)
         kept = {}
         for name, tensor in tensors.items():
@@ -179,9 +180,9 @@ class Backbone:
     vit: VisionTransformer
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    bands: tuple[str, ...]
+    bands: Names
     unit: str
-    left_out: tuple[str, ...] = ()
+    left_out: Names = ()
     license: str = UNKNOWN
     is_random: bool = False
 
@@ -402,9 +403,7 @@ def tensors_sha256(state: State) -> str:
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
-def _resample_positions(
-    state: dict[str, Tensor], vit: VisionTransformer, card: Card
-) -> dict[str, Tensor]:
+def _resample_positions(state: State, vit: VisionTransformer, card: Card) -> State:
     """Resample the embeddings of positions to the grid of the encoder, as timm does.
 
     A tensor that is none, and has another shape than that of the encoder, is returned

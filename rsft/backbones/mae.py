@@ -116,11 +116,11 @@ def _card(
     )
 
 
-def _drop_head(state: State) -> dict[str, Tensor]:
+def _drop_head(state: State) -> State:
     return drop_tensors(state, "head")
 
 
-def _drop_decoder(state: State) -> dict[str, Tensor]:
+def _drop_decoder(state: State) -> State:
     return drop_tensors(state, *DECODER)
 
 
@@ -151,7 +151,7 @@ CARDS_SATMAE = (
 )
 
 
-def convert_sarmae(state: State) -> dict[str, Tensor]:
+def convert_sarmae(state: State) -> State:
     """Return the tensors of the radar encoder with timm's names.
 
     Decoder, optical encoder and projection are left out.
@@ -295,7 +295,7 @@ class GroupChannelViT(VisionTransformer):
         return output
 
 
-def _convert_pretrained(state: State) -> dict[str, Tensor]:
+def _convert_pretrained(state: State) -> State:
     """Convert a masked autoencoder.
 
     Its class token has no group embedding, which fine-tuning starts at zero.

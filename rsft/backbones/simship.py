@@ -64,7 +64,7 @@ def _stem(width: int) -> nn.Sequential:
 
     Source: Xiao et al. 2021, https://arxiv.org/abs/2106.14881.
     """
-    layers: list[nn.Module] = []
+    layers = []
     for before, after in zip((3, *STEM), STEM, strict=False):
         layers += [
             nn.Conv2d(before, after, 3, stride=2, padding=1),

@@ -43,7 +43,7 @@ _META_UNUSED = re.compile(r".*(\.bias_mask|\.periods)$|local_cls_norm\.")
 
 def convert_timm_checkpoint(
     state: State, expected: Collection[str], heads: Collection[str]
-) -> dict[str, Tensor]:
+) -> State:
     """Return the tensors of an encoder of timm.
 
     Args:
@@ -71,14 +71,14 @@ def convert_timm_checkpoint(
     return converted
 
 
-def _rename_meta_tensors(state: State, expected: Collection[str]) -> dict[str, Tensor]:
+def _rename_meta_tensors(state: State, expected: Collection[str]) -> State:
     """Rename the tensors of a DINOv3 checkpoint of Meta.
 
     Its fused qkv bias is zero at the keys. timm has one bias for queries and one for
     values, or none in networks whose bias is zero everywhere. A bias that the encoder
     cannot represent is kept, so that the loader refuses it.
     """
-    renamed: dict[str, Tensor] = {}
+    renamed = {}
     for name, tensor in state.items():
         if _META_UNUSED.match(name):
             continue

@@ -19,7 +19,6 @@ from functools import cache, partial
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from rsft.backbones.card import Card, Remote, State, drop_tensors
 from rsft.backbones.mae import DECODER
@@ -31,6 +30,7 @@ from rsft.backbones.timm_vits import (
     is_hierarchical_model,
 )
 from rsft.errors import RequestError
+from rsft.types import Names
 
 Normalization = tuple[tuple[float, ...], tuple[float, ...]]
 """Mean and standard deviation of each band; one number stands for all bands."""
@@ -57,7 +57,7 @@ class PublishedWeights:
     url: str
     dataset: str | None
     method: str | None
-    bands: tuple[str, ...]
+    bands: Names
     channels: int | None
     size: int | None
     normalizations: tuple[Normalization, ...]
@@ -125,7 +125,7 @@ _COMPUTED = (".relative_position_index", ".relative_coords_table")
 """Ends of tensors that follow from the size of the windows."""
 
 
-def convert_torchvision_swin(state: State) -> dict[str, Tensor]:
+def convert_torchvision_swin(state: State) -> State:
     """Return the tensors of a Swin or Swin V2 of torchvision under timm's names.
 
     timm's networks compute the same. torchvision's blocks pass the weights of qkv and
@@ -143,7 +143,7 @@ def convert_torchvision_swin(state: State) -> dict[str, Tensor]:
         return f"layers.{number // 2}.{'blocks' if number % 2 else 'downsample'}."
 
     is_v2 = any(name.endswith(".logit_scale") for name in state)
-    converted: dict[str, Tensor] = {}
+    converted = {}
     for name, tensor in drop_tensors(state, "head").items():
         if name.endswith(_COMPUTED):
             continue
@@ -369,7 +369,7 @@ def _card(
     )
 
 
-def _converter(model: str, hub_name: str) -> Callable[[State], dict[str, Tensor]]:
+def _converter(model: str, hub_name: str) -> Callable[[State], State]:
     """Return what makes the tensors of an encoder of those in its file."""
     if model in _CONVERTERS:
         return _CONVERTERS[model]
@@ -388,7 +388,7 @@ def _architecture(weights: PublishedWeights) -> str | None:
     return TIMM_NAMES.get(weights.model)
 
 
-def _band_names(weights: PublishedWeights) -> tuple[str, ...]:
+def _band_names(weights: PublishedWeights) -> Names:
     if weights.name.endswith("_MS_SATLAS"):
         return tuple(_TRUE_COLOR.get(band, band) for band in weights.bands)
     if "SENTINEL2" in weights.name:
@@ -436,7 +436,7 @@ def _refusal_error(name: str, message: str) -> RequestError:
     return RequestError(message.format(name), "backbone.name", hint)
 
 
-def _convert_scale_mae(state: State) -> dict[str, Tensor]:
+def _convert_scale_mae(state: State) -> State:
     """Drop the head of a Scale-MAE checkpoint and compute its position embedding.
 
     It is that of pixels of 1 m, TorchGeo's default. For a larger input the embedding is

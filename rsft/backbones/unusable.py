@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from rsft.errors import RequestError
+from rsft.types import Names
 from rsft.utils.licenses import license_restrictions
 
 _TABLE = Path(__file__).parent / "unusable.json"
@@ -39,7 +40,7 @@ class UnusableEncoder:
     source: str
 
     @property
-    def restrictions(self) -> tuple[str, ...]:
+    def restrictions(self) -> Names:
         """What the license of the weights does not allow."""
         return license_restrictions(self.license)
 

@@ -26,7 +26,7 @@ from rsft.models.outputs import (
     tta_contract,
 )
 from rsft.peft import AdaptedModel, attach
-from rsft.peft.modules.adapter_module import transformer_blocks
+from rsft.peft.modules.adapter_module import NamedTensors, transformer_blocks
 from rsft.recipe.schema import EvaluateSection, HeadSection, Recipe
 from rsft.types import Progress
 
@@ -222,12 +222,12 @@ class Classifier(nn.Module):
         """The parameters that the inner loop trains: those of PEFT modules and head."""
         return [*self.adapted.theta, *self.head.parameters()]
 
-    def learned_state(self) -> dict[str, Tensor]:
+    def learned_state(self) -> NamedTensors:
         """Return all learned tensors by name: PEFT modules, "gamma" and "head.*"."""
         head = {f"head.{key}": value for key, value in self.head.state_dict().items()}
         return {**self.adapted.adapter_state(), **head}
 
-    def load_learned_state(self, state: dict[str, Tensor]) -> None:
+    def load_learned_state(self, state: NamedTensors) -> None:
         """Load a state from `learned_state`.
 
         Raises:

@@ -33,7 +33,7 @@ from rsft.peft.methods.registry import CompositeMethod, Method
 from rsft.peft.model.adapted_model import AdaptedModel
 from rsft.peft.model.attach import attach
 from rsft.peft.model.state_files import read_tensors, write_tensors
-from rsft.peft.modules.adapter_module import find_target_layers
+from rsft.peft.modules.adapter_module import NamedTensors, find_target_layers
 from rsft.peft.modules.scaled import LowRankConv2d, LowRankLinear, LowRankModule
 from rsft.peft.settings import PositionSetting
 from rsft.peft.sites import Site, in_forward_order
@@ -96,9 +96,9 @@ def export_peft(
         raise ValueError(
             "no low-rank addition is attached: export before detach and merge"
         )
-    tensors: dict[str, Tensor] = {}
-    biases: dict[str, Tensor] = {}
-    ranks: dict[str, dict[str, int]] = {}
+    tensors = {}
+    biases = {}
+    ranks = {}
     for name, layer in layers.items():
         key = f"{_PREFIX}{name}.lora_"
         a, b, bias = _combine_deltas(layer.deltas(), len(layer.weight))
@@ -130,7 +130,7 @@ def _single_dropout(layers: Iterable[LowRankLinear | LowRankConv2d]) -> float:
 
 
 def import_peft(
-    vit: nn.Module, folder: Path | str, head: dict[str, Tensor] | None = None
+    vit: nn.Module, folder: Path | str, head: NamedTensors | None = None
 ) -> AdaptedModel:
     """Attach a LoRA adapter that PEFT or `export_peft` wrote.
 
@@ -171,10 +171,10 @@ def import_peft(
     )
     layers = _sites_by_layer(vit)
     site_ranks = json.loads(metadata.get(_SITES, "{}"))
-    state: dict[str, Tensor] = {}
-    biases: dict[str, Tensor] = {}
-    ranks: dict[Site, int] = {}
-    scales: dict[str, float] = {}
+    state = {}
+    biases = {}
+    ranks = {}
+    scales = {}
     for name, factors in _factors_by_layer(tensors, folder).items():
         if name not in layers:
             raise ValueError(f"{folder}: {type(vit).__name__} has no site at {name}")
@@ -218,7 +218,7 @@ def _build_method(
 def _sites_by_layer(vit: nn.Module) -> dict[str, dict[Site, slice]]:
     """Return name of a layer -> site -> rows of the layer's output."""
     names = {id(module): name for name, module in vit.named_modules()}
-    layers: dict[str, dict[Site, slice]] = {}
+    layers = {}
     for site, target in find_target_layers(vit).items():
         layers.setdefault(names[id(target.layer)], {})[site] = target.rows
     return layers
@@ -265,8 +265,8 @@ def _combine_deltas(
 
 
 def _with_biases(
-    state: dict[str, Tensor], biases: Mapping[str, Tensor], current: dict[str, Tensor]
-) -> dict[str, Tensor]:
+    state: NamedTensors, biases: Mapping[str, Tensor], current: NamedTensors
+) -> NamedTensors:
     """Return the state of LoRA, and the trained biases plus those of lora_B."""
     for name, bias in biases.items():
         if f"{name}.bias" not in current:
@@ -299,7 +299,7 @@ def _separate_sites(
     return {site: (a, b[rows]) for site, rows in (nonzero or sites).items()}
 
 
-def _read_adapter(path: Path) -> tuple[dict[str, Tensor], dict[str, str], str]:
+def _read_adapter(path: Path) -> tuple[NamedTensors, dict[str, str], str]:
     """Return the tensors by their name in timm, the metadata, and a module's name.
 
     That module is around the network.
@@ -314,9 +314,9 @@ def _read_adapter(path: Path) -> tuple[dict[str, Tensor], dict[str, str], str]:
 
 
 def _take_head(
-    tensors: dict[str, Tensor],
+    tensors: NamedTensors,
     saved: list[str],
-    head: dict[str, Tensor] | None,
+    head: NamedTensors | None,
     folder: object,
 ) -> None:
     """Move the tensors of the module in modules_to_save from `tensors` to `head`."""
@@ -327,17 +327,15 @@ def _take_head(
         )
     for name in saved:
         for key in [key for key in tensors if key.startswith(f"{name}.")]:
-            cast(dict[str, Tensor], head)[key.removeprefix(f"{name}.")] = tensors.pop(
-                key
-            )
+            cast(NamedTensors, head)[key.removeprefix(f"{name}.")] = tensors.pop(key)
 
 
 def _factors_by_layer(
     tensors: Mapping[str, Tensor], folder: object
-) -> dict[str, dict[str, Tensor]]:
+) -> dict[str, NamedTensors]:
     """Return layer name -> A, B and the bias of B, if not zero, by their names."""
     pattern = re.compile(r"(.+)\.lora_(A\.weight|B\.weight|B\.bias)")
-    layers: dict[str, dict[str, Tensor]] = {}
+    layers = {}
     for key, tensor in tensors.items():
         match = pattern.fullmatch(key)
         if match is None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from rsft.peft.sites import LayerPosition, Site, resolve_per_site
 from rsft.utils.settings import Setting
@@ -91,7 +91,7 @@ class LowRankMethod:
             for every output feature ("feature").
     """
 
-    is_identity_at_init: ClassVar[bool] = True
+    is_identity_at_init: ClassVar = True
 
     rank: Annotated[
         int | Mapping[str, int],
@@ -163,7 +163,7 @@ class BottleneckMethod:
             paper's code).
     """
 
-    is_identity_at_init: ClassVar[bool] = True
+    is_identity_at_init: ClassVar = True
 
     dim: Dim = 4
     blocks: Blocks = "all"
@@ -191,8 +191,9 @@ def resolve_scales(
     """
     if alpha is not None:
         return {site: alpha / rank for site, rank in ranks.items()}
-    scales: dict[Site, float | None] = {}
-    for site, value in resolve_per_site(scale, tuple(ranks)).items():
+    values: dict[Site, Any] = resolve_per_site(scale, tuple(ranks))
+    scales = {}
+    for site, value in values.items():
         if value == "learnable":
             scales[site] = None
         elif value == "1/r":

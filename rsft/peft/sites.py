@@ -171,7 +171,7 @@ def resolve_per_site(
     """
     if not isinstance(setting, Mapping):
         return dict.fromkeys(sites, setting)
-    values: dict[Site, T] = {}
+    values = {}
     unused = set(setting)
     for site in sites:
         patterns = [name for name in setting if fnmatchcase(str(site), name)]

@@ -297,7 +297,7 @@ class ComponentSection(Section):
     @classmethod
     def components(cls) -> list[Any]:
         """Return the dataclasses of the registry that can be imported."""
-        components: list[Any] = []
+        components = []
         for name in cls.registry.names():
             # a broken package of somebody else must not hide the faults of a recipe
             with suppress(Exception):
@@ -340,7 +340,7 @@ class ComponentSection(Section):
     @classmethod
     def _any_settings(cls) -> type[Section]:
         """Return a model of the keys that any component takes."""
-        keys: dict[str, Any] = {}
+        keys = {}
         for component in cls.components():
             for key, info in settings_model(component).model_fields.items():
                 keys.setdefault(key, (info.rebuild_annotation(), info))
@@ -432,7 +432,7 @@ def _split_hint(hint: Any) -> tuple[Any, Setting]:
 def settings_model(component: type[Any]) -> type[Section]:
     """Return the model of a component: a section with one key for each field."""
     hints = _setting_hints(component)
-    definitions: dict[str, Any] = {}
+    definitions = {}
     for info in dataclasses.fields(component):
         default: dict[str, Any] = {"default_factory": info.default_factory}
         if info.default_factory is dataclasses.MISSING:

@@ -133,7 +133,7 @@ _FILES = {
 
 
 def _files(*kinds: str) -> list[Path]:
-    files: list[Path] = []
+    files = []
     for kind in kinds:
         paths = sorted(library_folder().glob(_FILES[kind]))
         files += [path for path in paths if kind == AUTO or path.stem != AUTO]

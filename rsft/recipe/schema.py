@@ -88,7 +88,7 @@ class PeftSection(ComponentSection):
     """
 
     registry: ClassVar[Registry[Any]] = METHODS
-    selector: ClassVar[str] = "method"
+    selector: ClassVar = "method"
 
     method: Annotated[str, RegisteredName(METHODS)] = "lora"
     """PEFT method by name"""
@@ -205,7 +205,7 @@ class LossSection(ComponentSection):
     """
 
     registry: ClassVar[Registry[Any]] = LOSSES
-    selector: ClassVar[str] = "name"
+    selector: ClassVar = "name"
 
     name: Annotated[str, RegisteredName(LOSSES)] = "logit_adjustment"
     """loss by its name in the literature; all but ce and focal use the class counts"""

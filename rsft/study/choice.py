@@ -33,6 +33,7 @@ from rsft.study.runs import run_trial
 from rsft.study.trials import Trial
 from rsft.training.listeners import RunListener, StepReport
 from rsft.training.runs.reader import hash_data, lock_run
+from rsft.types import JsonObject
 from rsft.utils.atomic_files import write_text
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class Choice:
     recipe: Recipe
     source: Path
     sentence: str
-    metadata: dict[str, Any]
+    metadata: JsonObject
 
 
 class SearchListener(RunListener):
@@ -111,7 +112,7 @@ class _Meter(RunListener):
     def on_progress(self, done: int, total: int, item: str) -> None:
         self.listener.on_progress(done, total, item)
 
-    def on_start(self, run: Run, metadata: dict[str, Any]) -> None:
+    def on_start(self, run: Run, metadata: JsonObject) -> None:
         self.listener.on_start(run, metadata)
 
     def on_step(self, step: StepReport) -> None:

@@ -25,6 +25,7 @@ from rsft.recipe.text import COMMAND_LINE, parse_overrides, read_document, to_ya
 from rsft.study.file_faults import check_keys, locate_fault, raise_faults
 from rsft.study.trials import Trial
 from rsft.training.store_lookup import find_chip_store
+from rsft.types import Names
 
 _SECONDS = {"s": 1, "min": 60, "h": 3600}
 _BUDGET = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?(s|min|h)")
@@ -122,7 +123,7 @@ class AutoPlan:
 
     settings: AutoFile
     candidates: tuple[Candidate, ...]
-    notes: tuple[str, ...]
+    notes: Names
 
 
 def read_auto_name(path: Path) -> str | None:
@@ -197,7 +198,7 @@ class _Reader:
         if values.get("data") is None:
             values["data"] = {}
         keys = {info.alias or key for key, info in AutoFile.model_fields.items()}
-        changes: dict[str, Any] = {}
+        changes = {}
         for key, value in parse_overrides(self.document, overrides):
             target = values if key in keys else changes
             target[key] = value

@@ -78,7 +78,7 @@ def read_outcomes(folder: Path, trials: Iterable[Trial]) -> dict[str, TrialOutco
         folder: folder of the study.
         trials: its trials.
     """
-    hashes: dict[tuple[str, str | None], str] = {}
+    hashes = {}
     outcomes = {}
     for trial in trials:
         data = trial.recipe.data

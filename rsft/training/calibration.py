@@ -1,7 +1,6 @@
 """Calibration of a trained classifier, and its accuracy on the validation split."""
 
 from dataclasses import asdict, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +12,7 @@ from rsft.models.outputs import ClassifierOutputs
 from rsft.models.uncertainty.calibrator import COVERAGE, Calibrator
 from rsft.models.uncertainty.statistics import min_calibration_chips
 from rsft.training.classify import classify_chips
-from rsft.types import GROUPS, Indices, Progress
+from rsft.types import GROUPS, Indices, JsonObject, Progress
 
 MAX_CHIPS_PER_CLASS = 100
 """Training chips of a class that feature statistics are computed from; more chips
@@ -84,7 +83,7 @@ def calibrate_bundle(
     summary = summarize_accuracy(
         predicted, val.labels, len(bundle.classes), groups, bundle.recipe.seed
     )
-    metrics: dict[str, Any] = {"split": "val", "chips": len(val.labels)}
+    metrics: JsonObject = {"split": "val", "chips": len(val.labels)}
     metrics |= {name: asdict(x) for name in _MEASURES if (x := getattr(summary, name))}
     return replace(bundle, calibrator=calibrator, metrics=metrics)
 

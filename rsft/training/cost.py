@@ -80,7 +80,7 @@ def _train_and_count(classifier: Classifier, chip: Tensor) -> int:
         parameter.untyped_storage()._cdata for parameter in classifier.parameters()
     }
     # the tensors stay alive, so that no number of a storage is used twice
-    kept: dict[int, Tensor] = {}
+    kept = {}
 
     def keep(tensor: Tensor) -> Tensor:
         kept[tensor.untyped_storage()._cdata] = tensor

@@ -62,7 +62,7 @@ from rsft.training.setup import (
     set_up,
 )
 from rsft.training.trackers import TrackerListener
-from rsft.types import Progress
+from rsft.types import JsonObject, Progress
 from rsft.utils.atomic_files import atomic_file
 from rsft.utils.progress import announce
 
@@ -139,7 +139,7 @@ def train_single_run(
         learner = make_learner(setup, processes.shard, progress)
         run.update(**_describe_sizes(setup, learner))
         run.drop_epochs_from(checkpoint.position.epoch if checkpoint else 0)
-        listeners: list[RunListener] = []
+        listeners = []
         if run.is_writer:
             listeners = [trackers] if listener is None else [listener, trackers]
         groups = setup.store.group_indices
@@ -151,7 +151,7 @@ def train_single_run(
     return run
 
 
-def _describe_sizes(setup: TrainingSetup, learner: Learner) -> dict[str, Any]:
+def _describe_sizes(setup: TrainingSetup, learner: Learner) -> JsonObject:
     """Return entries of run.json: what is trained on which chips."""
 
     def count(parameters: Iterable[torch.Tensor]) -> int:

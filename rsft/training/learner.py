@@ -21,6 +21,7 @@ from rsft.training.parts.base import Moment, Part
 from rsft.training.processes import all_gather_object, average_statistics
 from rsft.training.recorder import StepTimer
 from rsft.training.runs.writer import Run
+from rsft.types import JsonObject
 
 
 class Learner:
@@ -150,9 +151,9 @@ class Learner:
         with self.use_stored_weights():
             return any(part.is_done() for part in self.parts)
 
-    def finish(self) -> dict[str, Any]:
+    def finish(self) -> JsonObject:
         """Give the classifier its final weights, and return entries of run.json."""
-        entries: dict[str, Any] = {}
+        entries = {}
         for part in self.parts:
             entries |= part.finish()
         return entries

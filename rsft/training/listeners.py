@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rsft.peft import Site
+from rsft.types import JsonObject
 
 if TYPE_CHECKING:
     from rsft.training.runs.writer import Run
@@ -57,7 +58,7 @@ class RunListener:
     def on_progress(self, done: int, total: int, item: str) -> None:
         """Handle progress of other work, which `item` names, such as reading chips."""
 
-    def on_start(self, run: Run, metadata: dict[str, Any]) -> None:
+    def on_start(self, run: Run, metadata: JsonObject) -> None:
         """Handle the start of training; `metadata` is the content of run.json."""
 
     def on_step(self, step: StepReport) -> None:

@@ -12,12 +12,13 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
+from typing import TYPE_CHECKING, ClassVar, Protocol, cast
 
 from rsft.errors import RequestError
 from rsft.peft import Site
 from rsft.recipe.registries import TRACKERS
 from rsft.training.listeners import RunListener, StepReport
+from rsft.types import JsonObject, Names
 
 if TYPE_CHECKING:
     from lightning.fabric.loggers.logger import Logger
@@ -37,7 +38,7 @@ class Tracker(Protocol):
 
     name: ClassVar[str]
     title: ClassVar[str]
-    packages: ClassVar[tuple[str, ...]]
+    packages: ClassVar[Names]
 
     def open(self, recipe: Recipe, folder: Path, record_id: str | None) -> Logger:
         """Begin the record of a run, or continue one.
@@ -98,7 +99,7 @@ class TrackerListener(RunListener):
         self.errors: Counter[str] = Counter()
         self.consecutive_errors: Counter[str] = Counter()
 
-    def on_start(self, run: Run, metadata: dict[str, Any]) -> None:
+    def on_start(self, run: Run, metadata: JsonObject) -> None:
         """Open the trackers; a resumed run continues its records and error counts."""
         self.run = run
         record_ids = dict(metadata.get("tracking", {}))

@@ -26,6 +26,7 @@ from rsft.errors import RequestError, WeightsError
 from rsft.models.uncertainty.calibrator import Calibrator
 from rsft.recipe.load import dump_recipe, load_recipe
 from rsft.recipe.schema import Recipe
+from rsft.types import JsonObject, Names
 from rsft.utils.atomic_files import atomic_folder, sha256, write_bytes, write_text
 from rsft.utils.licenses import UNKNOWN, describe_license, license_restrictions
 from rsft.utils.untrusted.documents import load_json
@@ -33,6 +34,8 @@ from rsft.version import __version__
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from rsft.peft.modules.adapter_module import NamedTensors
 
 
 _SHARED_IDENTIFIERS = re.compile(
@@ -56,7 +59,7 @@ class SourceLicense(BaseModel):
     source: Literal["backbone", "data"]
     name: str
     license: str
-    restrictions: tuple[str, ...]
+    restrictions: Names
 
     def __str__(self) -> str:
         return describe_license(self.license, self.restrictions)
@@ -162,11 +165,11 @@ class BundleIndex(BaseModel):
     rsft_version: str
     name: str
     backbone: BackboneId
-    classes: tuple[str, ...]
-    groups: dict[str, tuple[str, ...]]
+    classes: Names
+    groups: dict[str, Names]
     train_counts: tuple[int, ...]
     contract: Contract
-    metrics: dict[str, Any]
+    metrics: JsonObject
     licenses: tuple[SourceLicense, ...]
     files: dict[str, str]
     sha256: str
@@ -215,7 +218,7 @@ def _check_contract(contract: Contract) -> None:
         raise ValueError(f"contract.planes: {error.message}") from error
 
 
-def index_digest(content: dict[str, Any]) -> str:
+def index_digest(content: JsonObject) -> str:
     """Return the SHA-256 of the content of bundle.json.
 
     It covers all keys except `sha256`, sorted, as JSON without spaces.
@@ -304,7 +307,7 @@ class TensorFile(UserDict[str, "Tensor"]):
         self._state = _file_state(path)
 
     @cached_property
-    def data(self) -> dict[str, Tensor]:  # type: ignore[override]
+    def data(self) -> NamedTensors:  # type: ignore[override]
         from safetensors.torch import load_file
 
         try:
@@ -361,13 +364,13 @@ class Bundle:
     """
 
     recipe: Recipe
-    classes: tuple[str, ...]
-    groups: dict[str, tuple[str, ...]]
+    classes: Names
+    groups: dict[str, Names]
     train_counts: tuple[int, ...]
     contract: Contract
     backbone_sha256: str
     tensors: MutableMapping[str, Tensor] = field(repr=False)
-    metrics: dict[str, Any] = field(default_factory=dict)
+    metrics: JsonObject = field(default_factory=dict)
     calibrator: Calibrator | None = field(default=None, repr=False)
     licenses: tuple[SourceLicense, ...] = ()
     sha256: str = ""
@@ -421,9 +424,9 @@ class Bundle:
         return read_verified_bundle(*open_intact_index(folder))
 
     @property
-    def members(self) -> list[dict[str, Tensor]]:
+    def members(self) -> list[NamedTensors]:
         """The learned tensors of each run; a bundle averages one or more runs."""
-        members: dict[int, dict[str, Tensor]] = {}
+        members = {}
         for key, tensor in self.tensors.items():
             number, name = "0", key
             if key.startswith(_RUNS):

@@ -18,6 +18,7 @@ from rsft.models.bundle.foreign_keys import find_foreign_keys
 from rsft.models.uncertainty.calibrator import COVERAGE, OOD_FALSE_POSITIVE_RATE
 from rsft.peft.sites import POSITIONS, Site, in_forward_order
 from rsft.recipe.schema import BackboneSection
+from rsft.types import JsonObject
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,7 +58,7 @@ def find_modulator(bundle: Bundle) -> Modulator | None:
     return build_meta_classifier(bundle).adapted.modulator
 
 
-def describe_bundle(folder: Path) -> dict[str, Any]:
+def describe_bundle(folder: Path) -> JsonObject:
     """Describe a bundle, a folder as in `find_bundle`, as data for JSON.
 
     Returns:
@@ -83,7 +84,7 @@ def describe_bundle(folder: Path) -> dict[str, Any]:
     }
 
 
-def describe(bundle: Bundle) -> dict[str, Any]:
+def describe(bundle: Bundle) -> JsonObject:
     """Describe an open bundle as data for JSON.
 
     `rsft bundle show`, the model card and the STAC item use it.
@@ -95,7 +96,7 @@ def describe(bundle: Bundle) -> dict[str, Any]:
         the data); method (its recipe keys); metrics; confidence (None without a
         calibrator).
     """
-    group_of: dict[str, str] = {}
+    group_of = {}
     for group, names in bundle.groups.items():
         group_of |= dict.fromkeys(names, group)
     calibrator = bundle.calibrator
@@ -217,7 +218,7 @@ def mean_scales(bundle: Bundle, modulator: Modulator) -> dict[int, dict[str, flo
     factors = torch.stack(
         [gamma_to_scale(member["gamma"].float()) for member in bundle.members]
     ).mean(dim=0)
-    table: dict[int, dict[str, float]] = {}
+    table = {}
     for (block, position), values in modulator.by_site(factors).items():
         table.setdefault(block, {})[position] = round(float(values.mean()), 6)
     return table
@@ -261,7 +262,7 @@ TENSOR_KINDS = ("adapter", "gamma", "head")
 """The kinds of learned tensors."""
 
 
-def diff_bundles(first: Path, second: Path) -> dict[str, Any]:
+def diff_bundles(first: Path, second: Path) -> JsonObject:
     """Compare two bundles, and return the differences as data for JSON.
 
     Bundles are given as in `find_bundle`.
@@ -293,8 +294,8 @@ def diff_bundles(first: Path, second: Path) -> dict[str, Any]:
     }
 
 
-def _named_values(bundle: Bundle) -> dict[str, dict[str, Any]]:
-    licenses: dict[str, str] = {}
+def _named_values(bundle: Bundle) -> dict[str, JsonObject]:
+    licenses = {}
     for entry in bundle.licenses:
         licenses[entry.source] = ": ".join(filter(None, (entry.name, str(entry))))
     metrics = dict(bundle.metrics)
@@ -333,7 +334,7 @@ def _differences(
 
 def _diff_tensors(
     first: Mapping[str, Tensor], second: Mapping[str, Tensor]
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, JsonObject]:
     """Compare tensors by kind."""
     differences = {}
     for kind in TENSOR_KINDS:
@@ -344,9 +345,7 @@ def _diff_tensors(
     return differences
 
 
-def _diff_kind(
-    first: Mapping[str, Tensor], second: Mapping[str, Tensor]
-) -> dict[str, Any]:
+def _diff_kind(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> JsonObject:
     """Compare tensors of one kind; equal values have the distance 0.
 
     This includes -inf, the gamma of a pruned site.
@@ -358,7 +357,7 @@ def _diff_kind(
         for name, tensor in first.items()
         if name in second and second[name].shape == tensor.shape
     ]
-    row: dict[str, Any] = {
+    row: JsonObject = {
         "both": len(shared),
         "first": len(first) - len(shared),
         "second": len(second) - len(shared),

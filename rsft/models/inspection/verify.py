@@ -18,6 +18,7 @@ from rsft.models.bundle.bundle import (
     read_verified_bundle,
 )
 from rsft.models.classifier import Classifier, build_classifier, load_encoder
+from rsft.peft.modules.adapter_module import NamedTensors
 
 
 def build_meta_classifier(bundle: Bundle) -> Classifier:
@@ -140,7 +141,7 @@ def _tensor_faults(bundle: Bundle) -> list[str]:
     return faults
 
 
-def _member_faults(member: dict[str, Tensor], classifier: Classifier) -> list[str]:
+def _member_faults(member: NamedTensors, classifier: Classifier) -> list[str]:
     expected = classifier.learned_state()
     pruned = classifier.adapted.pruned_prefixes(member)
     faults = [

@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rsft.types import Floats, Labels, Reals
+from rsft.types import Floats, Labels, Names, Reals
 from rsft.utils.array_namespace import array_namespace, log_sum_exp, to_float
 
 
@@ -553,7 +553,7 @@ class ShiftTest:
     is_nearer: bool = False
 
     @property
-    def shifted(self) -> tuple[str, ...]:
+    def shifted(self) -> Names:
         """Names of the significant differences that are larger than tolerated.
 
         They are significant at `SHIFT_LEVEL` together.
@@ -566,7 +566,7 @@ class ShiftTest:
         )
 
     @property
-    def warnings(self) -> tuple[str, ...]:
+    def warnings(self) -> Names:
         """Names of the differences that make predictions less reliable.
 
         A smaller distance does not.

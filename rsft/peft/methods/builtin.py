@@ -41,8 +41,8 @@ class LoRA(LowRankMethod):
         'lora'
     """
 
-    name: ClassVar[str] = "lora"
-    title: ClassVar[str] = "LoRA"
+    name: ClassVar = "lora"
+    title: ClassVar = "LoRA"
 
     def build_modules(self, vit: nn.Module) -> list[AdapterModule]:
         """Build two factors for every selected position of every selected block."""
@@ -71,8 +71,8 @@ class LoTR(LowRankMethod):
         3456
     """
 
-    name: ClassVar[str] = "lotr"
-    title: ClassVar[str] = "LoTR"
+    name: ClassVar = "lotr"
+    title: ClassVar = "LoTR"
 
     def build_modules(self, vit: nn.Module) -> list[AdapterModule]:
         """Build shared factors for every selected position, and a core per site."""
@@ -101,8 +101,8 @@ class Adapter(BottleneckMethod):
         3656
     """
 
-    name: ClassVar[str] = "adapter"
-    title: ClassVar[str] = "Adapter"
+    name: ClassVar = "adapter"
+    title: ClassVar = "Adapter"
 
     def build_modules(self, vit: nn.Module) -> list[AdapterModule]:
         """Build one bottleneck for every selected block.
@@ -141,8 +141,8 @@ class AdaptFormer(BottleneckMethod):
         3656
     """
 
-    name: ClassVar[str] = "adaptformer"
-    title: ClassVar[str] = "AdaptFormer"
+    name: ClassVar = "adaptformer"
+    title: ClassVar = "AdaptFormer"
 
     def build_modules(self, vit: nn.Module) -> list[AdapterModule]:
         """Build one bottleneck for every selected block.
@@ -167,8 +167,8 @@ class LoRAWithAdaptFormer(LowRankMethod):
         'LoRA + AdaptFormer'
     """
 
-    name: ClassVar[str] = "lora+adaptformer"
-    title: ClassVar[str] = "LoRA + AdaptFormer"
+    name: ClassVar = "lora+adaptformer"
+    title: ClassVar = "LoRA + AdaptFormer"
 
     dim: Dim = 4
     adapter_scale: Annotated[
@@ -204,9 +204,9 @@ class VPTShallow:
         1920
     """
 
-    name: ClassVar[str] = "vpt-shallow"
-    title: ClassVar[str] = "VPT-Shallow"
-    is_identity_at_init: ClassVar[bool] = False
+    name: ClassVar = "vpt-shallow"
+    title: ClassVar = "VPT-Shallow"
+    is_identity_at_init: ClassVar = False
 
     prompts: Prompts = 10
     dropout: TokenDropout = 0.0
@@ -237,9 +237,9 @@ class VPTDeep:
         5760
     """
 
-    name: ClassVar[str] = "vpt-deep"
-    title: ClassVar[str] = "VPT-Deep"
-    is_identity_at_init: ClassVar[bool] = False
+    name: ClassVar = "vpt-deep"
+    title: ClassVar = "VPT-Deep"
+    is_identity_at_init: ClassVar = False
 
     prompts: Prompts = 10
     blocks: Blocks = "all"
@@ -264,7 +264,7 @@ class SelectiveMethod:
     """
 
     name: ClassVar[str]
-    is_identity_at_init: ClassVar[bool] = True
+    is_identity_at_init: ClassVar = True
 
     blocks: Blocks = "all"
 
@@ -296,8 +296,8 @@ class BitFit(SelectiveMethod):
         2112
     """
 
-    name: ClassVar[str] = "bitfit"
-    title: ClassVar[str] = "BitFit"
+    name: ClassVar = "bitfit"
+    title: ClassVar = "BitFit"
 
     def trains(self, module: nn.Module, parameter: str) -> bool:
         """Return whether the parameter is a bias."""
@@ -320,8 +320,8 @@ class LayerNormTuning(SelectiveMethod):
         768
     """
 
-    name: ClassVar[str] = "layernorm"
-    title: ClassVar[str] = "LayerNorm tuning"
+    name: ClassVar = "layernorm"
+    title: ClassVar = "LayerNorm tuning"
 
     def trains(self, module: nn.Module, parameter: str) -> bool:
         """Return whether the class name of the module contains "norm"."""
@@ -352,9 +352,9 @@ class SSF:
         4224
     """
 
-    name: ClassVar[str] = "ssf"
-    title: ClassVar[str] = "SSF"
-    is_identity_at_init: ClassVar[bool] = True
+    name: ClassVar = "ssf"
+    title: ClassVar = "SSF"
+    is_identity_at_init: ClassVar = True
 
     blocks: Blocks = "all"
 
@@ -378,9 +378,9 @@ class LinearProbe:
         []
     """
 
-    name: ClassVar[str] = "linear-probe"
-    title: ClassVar[str] = "Linear probe"
-    is_identity_at_init: ClassVar[bool] = True
+    name: ClassVar = "linear-probe"
+    title: ClassVar = "Linear probe"
+    is_identity_at_init: ClassVar = True
 
     def build_modules(self, vit: nn.Module) -> list[AdapterModule]:
         """Build no modules."""
@@ -401,8 +401,8 @@ class FullTuning(SelectiveMethod):
         444864
     """
 
-    name: ClassVar[str] = "full"
-    title: ClassVar[str] = "Full fine-tuning"
+    name: ClassVar = "full"
+    title: ClassVar = "Full fine-tuning"
 
     def trains(self, module: nn.Module, parameter: str) -> bool:
         """Return True for every parameter."""

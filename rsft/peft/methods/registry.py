@@ -83,8 +83,8 @@ class CompositeMethod:
         True
     """
 
-    name: ClassVar[str] = "together"
-    title: ClassVar[str] = "Composite"
+    name: ClassVar = "together"
+    title: ClassVar = "Composite"
 
     methods: tuple[Method, ...] = ()
 

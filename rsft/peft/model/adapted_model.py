@@ -17,7 +17,7 @@ from rsft.peft.model.forward import ForwardPasses
 from rsft.peft.model.stage_runner import StageRunner
 from rsft.peft.model.state_files import read_tensors, write_tensors
 from rsft.peft.modulator import Modulator
-from rsft.peft.modules.adapter_module import AdapterModule, Undo
+from rsft.peft.modules.adapter_module import AdapterModule, NamedTensors, Undo
 from rsft.peft.sites import Site, in_forward_order
 
 
@@ -83,14 +83,14 @@ class AdaptedModel(ForwardPasses):
             return ()
         return tuple(site for site in self.modulator.sites if site not in remaining)
 
-    def adapter_state(self) -> dict[str, Tensor]:
+    def adapter_state(self) -> NamedTensors:
         """Return all learned tensors.
 
         Returns:
             Name, such as "blocks.0.q.a" -> tensor; with a modulator also "gamma", which
             is -inf at pruned sites.
         """
-        state: dict[str, Tensor] = {}
+        state = {}
         for module in self.adapter_modules:
             state |= module.named_tensors()
         if self.modulator is not None:

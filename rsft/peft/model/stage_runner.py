@@ -105,7 +105,7 @@ class StageRunner:
         Returns:
             Tokens (B, N, D), then those after each block of `options.output_blocks`.
         """
-        outputs: dict[int, Tensor] = {}
+        outputs = {}
         with without_gradient(options.no_grad_parameters):
             if not self.stages.runs_by_stage:
                 with record_block_outputs(

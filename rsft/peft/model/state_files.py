@@ -7,6 +7,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from rsft.peft.modules.adapter_module import NamedTensors
 from rsft.utils.atomic_files import write_bytes
 
 
@@ -26,7 +27,7 @@ def write_tensors(
     write_bytes(path, save(cpu_tensors, dict(metadata)))
 
 
-def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def read_tensors(path: Path) -> tuple[NamedTensors, dict[str, str]]:
     """Read a safetensors file.
 
     Args:

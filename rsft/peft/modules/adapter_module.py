@@ -9,6 +9,9 @@ from torch import Tensor, nn
 
 from rsft.peft.sites import LAYER_POSITIONS, POSITIONS, Site
 
+NamedTensors = dict[str, Tensor]
+"""Tensors by name."""
+
 ScaleFn = Callable[[], Tensor | float]
 """Returns the current scale m_p of a site, or a factor for every output feature
 (D,)."""
@@ -126,7 +129,7 @@ class AdapterModule(nn.Module):
         What cannot be folded stays injected.
         """
 
-    def named_tensors(self) -> dict[str, Tensor]:
+    def named_tensors(self) -> NamedTensors:
         """Return the tensors of the module, without copies.
 
         Returns:
@@ -366,7 +369,7 @@ def use_fused_qkv_layers(vit: nn.Module) -> list[Callable[[], object]]:
     Returns:
         Functions that undo the change.
     """
-    undo: list[Callable[[], object]] = []
+    undo = []
     for module in vit.modules():
         if vars(module).get("qkv_bias_separate") is False:
             vars(module)["qkv_bias_separate"] = True

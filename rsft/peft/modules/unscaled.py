@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from rsft.peft.modules import adapter_module
 from rsft.peft.modules.adapter_module import (
     AdapterModule,
+    NamedTensors,
     mangle_name,
     named_blocks,
     require_tokens,
@@ -221,14 +222,14 @@ class SelectiveTuning(AdapterModule):
                 partial(_restore_statistic, self._norms[norm], name, tensor.clone()),
             )
 
-    def _running_statistics(self) -> dict[str, Tensor]:
+    def _running_statistics(self) -> NamedTensors:
         statistics = {}
         for path, norm in self._norms.items():
             statistics[f"{path}.running_mean"] = norm.running_mean
             statistics[f"{path}.running_var"] = norm.running_var
         return statistics
 
-    def named_tensors(self) -> dict[str, Tensor]:
+    def named_tensors(self) -> NamedTensors:
         return super().named_tensors() | self._running_statistics()
 
     def set_network_training(self, mode: bool, is_kept: Callable[[str], bool]) -> None:

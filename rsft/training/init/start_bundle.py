@@ -4,7 +4,6 @@ import logging
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +22,7 @@ from rsft.recipe.text import to_yaml
 from rsft.training.init.frozen_features import compute_features
 from rsft.training.init.head_init import init_head
 from rsft.training.processes import is_rank_zero
+from rsft.types import JsonObject, Names
 from rsft.utils.atomic_files import atomic_folder
 
 START_DIR = "start"
@@ -169,7 +169,7 @@ class StartBundle:
         self,
         classifier: Classifier,
         train: ChipImages,
-        classes: tuple[str, ...],
+        classes: Names,
         recipe: Recipe,
     ) -> None:
         """Copy the tensors into a classifier, and initialize its head for new classes.
@@ -220,7 +220,7 @@ class StartBundle:
             with atomic_folder(run / START_DIR) as temporary:
                 shutil.copytree(self.folder, temporary, dirs_exist_ok=True)
 
-    def metadata(self, store: ChipStore, kept_blocks: int) -> dict[str, Any]:
+    def metadata(self, store: ChipStore, kept_blocks: int) -> JsonObject:
         """Return the entry "start" of run.json; log absent classes."""
         counts = store.counts["train"]
         absent = [name for name in self.bundle.classes if not counts[name]]
@@ -279,7 +279,7 @@ def require_same_settings(recipe: Recipe, bundle: Bundle) -> None:
         raise RecipeError(faults)
 
 
-def _network_settings(recipe: Recipe) -> dict[str, Any]:
+def _network_settings(recipe: Recipe) -> JsonObject:
     """Return the value of every key that the outputs of a network depend on."""
     return {
         key: value

@@ -22,7 +22,7 @@ from rsft.recipe.registries import SAMPLERS, SCHEDULES
 from rsft.recipe.schema import MetaSection, TrainSection
 from rsft.training.objective import Objective
 from rsft.training.processes import all_reduce_mean, average_gradients
-from rsft.types import Indices
+from rsft.types import Indices, Names
 
 LossClosure = Callable[[], Tensor]
 """Computes a loss at the current parameters."""
@@ -162,7 +162,7 @@ class NonFiniteLossError(RsftError):
     """
 
     def __init__(
-        self, message: str, loop: str, location: str = "", chips: tuple[str, ...] = ()
+        self, message: str, loop: str, location: str = "", chips: Names = ()
     ) -> None:
         super().__init__(
             message,
@@ -172,9 +172,7 @@ class NonFiniteLossError(RsftError):
         self.loop = loop
         self.chips = chips
 
-    def with_location(
-        self, moment: str, chips: tuple[str, ...]
-    ) -> "NonFiniteLossError":
+    def with_location(self, moment: str, chips: Names) -> "NonFiniteLossError":
         """Return the same error with its location.
 
         Args:

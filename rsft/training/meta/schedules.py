@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 class Alternating:
     """Inner and outer steps take turns."""
 
-    name: ClassVar[str] = "alternating"
-    title: ClassVar[str] = "inner and outer steps take turns"
+    name: ClassVar = "alternating"
+    title: ClassVar = "inner and outer steps take turns"
     unneeded: ClassVar[dict[str, str]] = {}
-    is_joint: ClassVar[bool] = False
+    is_joint: ClassVar = False
 
     def check(self, recipe: Recipe) -> None:
         """Raise RequestError if the recipe has settings that nothing computes."""
@@ -63,9 +63,9 @@ class Alternating:
 class Joint(Alternating):
     """One pass gives the gradients of both loops."""
 
-    name: ClassVar[str] = "joint"
-    title: ClassVar[str] = "one pass gives both gradients"
-    is_joint: ClassVar[bool] = True
+    name: ClassVar = "joint"
+    title: ClassVar = "one pass gives both gradients"
+    is_joint: ClassVar = True
 
 
 def outer_loop(meta: MetaSection | None) -> Schedule:

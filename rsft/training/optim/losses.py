@@ -41,10 +41,10 @@ class LogitAdjustmentLoss:
     shift is q tau log n.
     """
 
-    name: ClassVar[str] = "logit_adjustment"
-    title: ClassVar[str] = "logit-adjusted cross entropy"
-    uses_prior: ClassVar[bool] = True
-    adjusts_logits: ClassVar[bool] = True
+    name: ClassVar = "logit_adjustment"
+    title: ClassVar = "logit-adjusted cross entropy"
+    uses_prior: ClassVar = True
+    adjusts_logits: ClassVar = True
 
     tau: Annotated[
         float,
@@ -70,8 +70,8 @@ class LogitAdjustmentLoss:
 class CrossEntropyLoss:
     """Cross entropy."""
 
-    name: ClassVar[str] = "ce"
-    title: ClassVar[str] = "cross entropy"
+    name: ClassVar = "ce"
+    title: ClassVar = "cross entropy"
 
     def make(self, class_counts: Tensor, drawn_counts: Tensor) -> LossFunction:
         from torch.nn import functional as F
@@ -87,8 +87,8 @@ class FocalLoss:
     Source: Lin et al. 2017, equation 4, https://arxiv.org/abs/1708.02002.
     """
 
-    name: ClassVar[str] = "focal"
-    title: ClassVar[str] = "focal loss"
+    name: ClassVar = "focal"
+    title: ClassVar = "focal loss"
 
     gamma: Annotated[
         float,
@@ -133,8 +133,8 @@ class LDAMLoss:
     those of `ClassBalancedLoss`, which follow the sampler.
     """
 
-    name: ClassVar[str] = "ldam"
-    title: ClassVar[str] = "LDAM"
+    name: ClassVar = "ldam"
+    title: ClassVar = "LDAM"
 
     margin: Annotated[
         float, Setting("LDAM's margin of the rarest class, as a cosine", ge=0)
@@ -221,9 +221,9 @@ class ClassBalancedLoss:
     class in the loss of an epoch is n / E_n with every sampler.
     """
 
-    name: ClassVar[str] = "class_balanced"
-    title: ClassVar[str] = "class-balanced cross entropy"
-    uses_prior: ClassVar[bool] = True
+    name: ClassVar = "class_balanced"
+    title: ClassVar = "class-balanced cross entropy"
+    uses_prior: ClassVar = True
 
     beta: Beta = 0.9999
 
@@ -254,10 +254,10 @@ class BalancedSoftmaxLoss:
     twice (Section 3.2).
     """
 
-    name: ClassVar[str] = "balanced_softmax"
-    title: ClassVar[str] = "balanced softmax"
-    uses_prior: ClassVar[bool] = True
-    adjusts_logits: ClassVar[bool] = True
+    name: ClassVar = "balanced_softmax"
+    title: ClassVar = "balanced softmax"
+    uses_prior: ClassVar = True
+    adjusts_logits: ClassVar = True
 
     def make(self, class_counts: Tensor, drawn_counts: Tensor) -> LossFunction:
         from torch.nn import functional as F
@@ -286,9 +286,9 @@ class LADELoss:
     term is 0 for a class without chips in the batch.
     """
 
-    name: ClassVar[str] = "lade"
-    title: ClassVar[str] = "LADE"
-    uses_prior: ClassVar[bool] = True
+    name: ClassVar = "lade"
+    title: ClassVar = "LADE"
+    uses_prior: ClassVar = True
 
     weight: Annotated[
         float, Setting("weight of LADE's regularizer relative to cross entropy", ge=0)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,7 @@ from rsft.data.loading.batches import ChipImages
 from rsft.models.classifier import copy_to_device, with_tta
 from rsft.training.parts.base import Part, PartContext, copy_weights
 from rsft.training.setup import initialize_weights
-from rsft.types import Indices
+from rsft.types import Indices, JsonObject
 
 # column of the manifest; missing or empty for chips of the original store
 _ADDED_COLUMN = "added_on"
@@ -73,8 +73,8 @@ _SHARES = [tenths / 10 for tenths in range(1, 10)]  # of the way to the learned 
 class AddedChips(Part):
     """The added chips of a run, classified with its test-time views."""
 
-    name: ClassVar[str] = "added"
-    title: ClassVar[str] = "added chips"
+    name: ClassVar = "added"
+    title: ClassVar = "added chips"
 
     def __init__(self, context: PartContext) -> None:
         setup = context.setup
@@ -101,7 +101,7 @@ class AddedChips(Part):
         """
         return self.are_right()
 
-    def finish(self) -> dict[str, Any]:
+    def finish(self) -> JsonObject:
         """Shorten the way from the start to the learned weights."""
         return {"step_share": self.shorten_step()}
 

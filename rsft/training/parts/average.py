@@ -9,11 +9,12 @@ from contextlib import contextmanager
 from typing import Any, ClassVar, Self
 
 import torch
-from torch import Tensor
 
 from rsft.models.classifier import Classifier
+from rsft.peft.modules.adapter_module import NamedTensors
 from rsft.recipe.schema import SemiSection
 from rsft.training.parts.base import Part, PartContext, copy_weights, swapped_weights
+from rsft.types import JsonObject
 
 TEACHER_DECAY = 0.99
 """Decay of the mean of the weights that gives pseudo-labels, if the recipe has no
@@ -32,14 +33,14 @@ class WeightAverage(Part):
         state: the mean of each learned tensor, by name.
     """
 
-    name: ClassVar[str] = "average"
-    title: ClassVar[str] = "mean of the weights"
+    name: ClassVar = "average"
+    title: ClassVar = "mean of the weights"
 
     def __init__(self, classifier: Classifier, decay: float) -> None:
         self.classifier = classifier
         self.decay = decay
         self.state = copy_weights(classifier)
-        self._current: dict[str, Tensor] | None = None
+        self._current: NamedTensors | None = None
 
     @classmethod
     def make(cls, context: PartContext) -> Self | None:
@@ -69,11 +70,11 @@ class WeightAverage(Part):
             yield
         self._current = None
 
-    def training_weights(self, learned: dict[str, Tensor]) -> dict[str, Tensor]:
+    def training_weights(self, learned: NamedTensors) -> NamedTensors:
         """Return the learned tensors in training, also within `use_weights`."""
         return self._current or learned
 
-    def finish(self) -> dict[str, Any]:
+    def finish(self) -> JsonObject:
         """Give the classifier the mean for good."""
         self.classifier.load_learned_state(self.state)
         return {}

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 from torch import Tensor
 
 from rsft.models.classifier import Classifier
+from rsft.peft.modules.adapter_module import NamedTensors
 from rsft.recipe.schema import Recipe
 from rsft.training.objective import Objective
+from rsft.types import JsonObject
 
 if TYPE_CHECKING:
     from rsft.data.loading.batches import EpochBatches
@@ -97,7 +99,7 @@ class Part:
         """Return a context in which the classifier has the weights that are stored."""
         return nullcontext()
 
-    def training_weights(self, learned: dict[str, Tensor]) -> dict[str, Tensor]:
+    def training_weights(self, learned: NamedTensors) -> NamedTensors:
         """Return the learned tensors in training, also within `use_weights`."""
         return learned
 
@@ -108,7 +110,7 @@ class Part:
     def end_epoch(self, run: Run, epoch: int) -> None:
         """Write what the part has counted in an epoch."""
 
-    def finish(self) -> dict[str, Any]:
+    def finish(self) -> JsonObject:
         """Give the classifier its final weights, and return entries of run.json."""
         return {}
 
@@ -122,8 +124,8 @@ class Part:
 
 @contextmanager
 def swapped_weights(
-    classifier: Classifier, state: dict[str, Tensor]
-) -> Iterator[dict[str, Tensor]]:
+    classifier: Classifier, state: NamedTensors
+) -> Iterator[NamedTensors]:
     """Give a classifier other learned tensors until the block ends.
 
     Yields:
@@ -137,7 +139,7 @@ def swapped_weights(
         classifier.load_learned_state(current)
 
 
-def copy_weights(classifier: Classifier) -> dict[str, Tensor]:
+def copy_weights(classifier: Classifier) -> NamedTensors:
     """Return copies of the learned tensors."""
     learned = classifier.learned_state()
     return {name: tensor.detach().clone() for name, tensor in learned.items()}

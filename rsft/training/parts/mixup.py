@@ -21,8 +21,8 @@ class Mixup(Part):
         device: device of the classifier.
     """
 
-    name: ClassVar[str] = "mixup"
-    title: ClassVar[str] = "mixing of pairs of chips"
+    name: ClassVar = "mixup"
+    title: ClassVar = "mixing of pairs of chips"
 
     alpha: float
     batches: EpochBatches

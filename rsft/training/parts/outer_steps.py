@@ -28,8 +28,8 @@ class OuterSteps(Part):
         batches: the training chips.
     """
 
-    name: ClassVar[str] = "outer"
-    title: ClassVar[str] = "outer loop"
+    name: ClassVar = "outer"
+    title: ClassVar = "outer loop"
 
     loops: BiLevelLoop
     splitter: MetaSplitter

@@ -85,8 +85,8 @@ class PseudoLabeler(Part):
             each class (C,), foreign, and all.
     """
 
-    name: ClassVar[str] = "labeler"
-    title: ClassVar[str] = "pseudo-labels"
+    name: ClassVar = "labeler"
+    title: ClassVar = "pseudo-labels"
 
     def __init__(self, context: PartContext, pool: ChipImages) -> None:
         setup = context.setup

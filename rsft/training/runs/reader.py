@@ -21,7 +21,7 @@ from rsft.errors import RequestError, RsftError
 from rsft.recipe.library import find_recipe
 from rsft.recipe.load import load_recipe
 from rsft.recipe.schema import DataSection, Recipe
-from rsft.types import GROUPS
+from rsft.types import GROUPS, JsonObject, Names
 from rsft.utils.atomic_files import sha256
 from rsft.utils.untrusted.documents import load_json, read_regular_text
 
@@ -83,10 +83,10 @@ class RunInfo:
     """
 
     folder: Path
-    metadata: dict[str, Any] = field(default_factory=dict)
+    metadata: JsonObject = field(default_factory=dict)
     recipe: Recipe | None = None
     accuracy: dict[str, float] = field(default_factory=dict)
-    faults: tuple[str, ...] = ()
+    faults: Names = ()
     leaks: int = 0
 
     @property
@@ -127,7 +127,7 @@ def read_run_info(folder: Path) -> RunInfo:
         raise RequestError(
             "the run folder does not exist", folder, "`rsft runs ls` lists the runs"
         )
-    faults: list[str] = []
+    faults = []
     metadata = {}
     recipe = None
     try:
@@ -153,7 +153,7 @@ def _load_recipe(
     return recipe
 
 
-def read_run_metadata(folder: Path) -> dict[str, Any]:
+def read_run_metadata(folder: Path) -> JsonObject:
     """Read run.json.
 
     Returns:
@@ -178,7 +178,7 @@ def hash_manifest(root: Path | str) -> str:
     return ""
 
 
-def describe_data(data: DataSection) -> dict[str, Any]:
+def describe_data(data: DataSection) -> JsonObject:
     """Return the entries "data" and "classes" of run.json for a chip store."""
     from rsft.data.chips.store import MANIFEST, ChipStore
 

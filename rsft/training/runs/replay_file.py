@@ -5,11 +5,11 @@ This module imports no torch.
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from pydantic import TypeAdapter
 
 from rsft.errors import DataError
+from rsft.types import JsonObject
 from rsft.utils.untrusted.documents import load_json
 
 REPLAY_FILE = "replay.json"
@@ -167,7 +167,7 @@ class Replay:
     bundle_sha256: str
     parts: tuple[PartReplay, ...]
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """Return the JSON object of replay.json."""
         return asdict(self) | {"sentences": self.sentences(), "terms": TERMS}
 

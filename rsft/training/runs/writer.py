@@ -30,6 +30,7 @@ from rsft.recipe.load import dump_recipe
 from rsft.recipe.schema import Recipe
 from rsft.training.processes import is_rank_zero
 from rsft.training.runs import reader
+from rsft.types import JsonObject
 from rsft.utils.atomic_files import atomic_file, atomic_folder, write_text
 from rsft.utils.operating_system import (
     available_cores,
@@ -58,7 +59,7 @@ RECORDED_PACKAGES = (
 """Packages with versions that may change a result."""
 
 
-def collect_provenance(recipe: Recipe, source: Path | None) -> dict[str, Any]:
+def collect_provenance(recipe: Recipe, source: Path | None) -> JsonObject:
     """Return the entries of run.json on the origin of a run.
 
     Returns:
@@ -95,7 +96,7 @@ def package_versions() -> dict[str, str]:
     }
 
 
-def git_state(path: Path) -> dict[str, Any] | None:
+def git_state(path: Path) -> JsonObject | None:
     """Return the state of the Git repository around a file or folder.
 
     Returns:
@@ -139,7 +140,7 @@ class Run:
     """
 
     folder: Path
-    metadata: dict[str, Any] = field(default_factory=dict)
+    metadata: JsonObject = field(default_factory=dict)
     recipe: Recipe | None = None
     is_writer: bool = field(default_factory=is_rank_zero)
     _lock: FileLock | None = field(default=None, repr=False)
@@ -147,8 +148,8 @@ class Run:
     _earlier_seconds: float = field(default=0.0, repr=False)
     _session_began: float = field(default_factory=time.monotonic, repr=False)
     _rows: list[dict[str, float]] = field(default_factory=list, repr=False)
-    _scales: list[dict[str, Any]] = field(default_factory=list, repr=False)
-    _pseudo_labels: list[dict[str, Any]] = field(default_factory=list, repr=False)
+    _scales: list[JsonObject] = field(default_factory=list, repr=False)
+    _pseudo_labels: list[JsonObject] = field(default_factory=list, repr=False)
 
     @classmethod
     def create(
@@ -367,7 +368,7 @@ class Run:
             )
             self._write_table(reader.PSEUDO_LABELS_FILE, self._pseudo_labels)
 
-    def _write_table(self, name: str, rows: list[dict[str, Any]]) -> None:
+    def _write_table(self, name: str, rows: list[JsonObject]) -> None:
         if self.is_writer:
             with atomic_file(self.folder / name) as temporary:
                 pd.DataFrame(rows).to_csv(temporary, index=False, float_format="%.6g")
