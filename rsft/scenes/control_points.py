@@ -84,11 +84,9 @@ def _polynomial(points: Sequence[GroundControlPoint]) -> Floats:
     spread = np.ptp(pixels, axis=0)
     rows, cols = ((pixels - pixels.mean(axis=0)) / np.where(spread, spread, 1)).T
     degree = 1 + (count >= 12) + (count >= 30)
-    terms = [
-        rows**power * cols ** (total - power)
-        for total in range(degree + 1)
-        for power in range(total + 1)
-    ]
+    terms = []
+    for total in range(degree + 1):
+        terms += [rows**power * cols ** (total - power) for power in range(total + 1)]
     heights = np.array([point.z or 0.0 for point in points])
     if np.ptp(heights):
         heights = (heights - heights.mean()) / np.ptp(heights)

@@ -216,8 +216,7 @@ def render_item(
     unit, stretches = next(iter(contract.units.items()))
     scalings = [_PER_CHIP] * len(contract.planes)
     if not contract.chip_standard:
-        planes = zip(stretches, contract.mean, contract.std, strict=True)
-        scalings = [describe_scaling(*plane) for plane in planes]
+        scalings = list(map(describe_scaling, stretches, contract.mean, contract.std))
     parameters = None
     with suppress(RequestError):  # this version does not know the encoder
         classifier = build_meta_classifier(bundle)
