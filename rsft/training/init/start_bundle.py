@@ -199,11 +199,7 @@ class StartBundle:
             rows[target] = state[key][source].to(rows)
             state[key] = rows
         classifier.load_learned_state(state)
-        new = [
-            label
-            for label, name in enumerate(classes)
-            if name not in self.bundle.classes
-        ]
+        new = sorted(set(range(len(classes))) - set(target))
         if new and recipe.head.init != "random":
             absent = [classes[label] for label in new if label not in train.labels]
             if absent:
