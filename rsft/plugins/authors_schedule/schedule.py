@@ -26,8 +26,13 @@ _KEYS = (
 )
 
 
-_METHODS = {"site": ("lora", "lotr"), "feature": ("adapter", "adaptformer")}
-"""What a modulator learns -> names of the PEFT methods that metalora supports."""
+_METHODS = {
+    ("lora", "site"),
+    ("lotr", "site"),
+    ("adapter", "feature"),
+    ("adaptformer", "feature"),
+}
+"""PEFT methods that metalora supports, each with what its modulator learns."""
 
 
 class Metalora:
@@ -44,7 +49,7 @@ class Metalora:
         """Raise RequestError if a recipe has what the code of metalora has not."""
         train = recipe.train
         modulator = recipe.peft.settings.get("modulator")
-        if recipe.peft.method not in _METHODS.get(modulator, ()):
+        if (recipe.peft.method, modulator) not in _METHODS:
             raise RequestError(
                 "metalora learns a scale for each site of LoRA and LoTR, and a factor"
                 " for each feature of adapters",

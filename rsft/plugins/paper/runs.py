@@ -130,7 +130,8 @@ class TableRuns:
         """Return one line per failed trial: its cell and the reason."""
         cells = {}
         for cell, trials in self.cells:
-            cells |= dict.fromkeys((trial.id for trial in trials), cell)
+            for trial in trials:
+                cells[trial.id] = cell
         lines = []
         for id, outcome in self.outcomes.items():
             if outcome.status == "failed":

@@ -30,7 +30,7 @@ from rsft.models.uncertainty.statistics import (
     ood_limit,
     white_class_means,
 )
-from rsft.recipe.registries import LossFunction
+from rsft.recipe.registries import LossConfig, LossFunction
 from rsft.recipe.schema import Recipe, SemiSection
 from rsft.training.init.frozen_features import compute_features
 from rsft.training.objective import Objective
@@ -114,7 +114,7 @@ class PseudoLabeler(Part):
         self.seed = batches.seed
         self.shard = batches.shard
         self.device = self.classifier.theta[0].device
-        self.loss = recipe.loss.build()
+        self.loss: LossConfig = recipe.loss.build()
         self.class_counts = context.class_counts
         counts = self.class_counts.float()
         self.shares = counts / counts.sum()
