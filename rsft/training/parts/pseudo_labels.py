@@ -97,9 +97,9 @@ class PseudoLabeler(Part):
         self.classifier = setup.classifier
         self.section = recipe.semi or SemiSection()
         self.average: WeightAverage | None = None
-        if self.section.teacher == "ema":
-            averages = [x for x in context.parts if isinstance(x, WeightAverage)]
-            self.average = averages[0]
+        for part in context.parts:
+            if self.section.teacher == "ema" and isinstance(part, WeightAverage):
+                self.average = part
         self.epochs = recipe.train.epochs
         self.pool = pool
         self.train = batches.train
