@@ -143,7 +143,7 @@ def convert_torchvision_swin(state: State) -> State:
         return f"layers.{number // 2}.{'blocks' if number % 2 else 'downsample'}."
 
     is_v2 = any(name.endswith(".logit_scale") for name in state)
-    converted = {}
+    converted: State = {}
     for name, tensor in drop_tensors(state, "head").items():
         if name.endswith(_COMPUTED):
             continue

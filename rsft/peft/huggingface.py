@@ -96,7 +96,7 @@ def export_peft(
         raise ValueError(
             "no low-rank addition is attached: export before detach and merge"
         )
-    tensors = {}
+    tensors: NamedTensors = {}
     biases = {}
     ranks = {}
     for name, layer in layers.items():
@@ -171,7 +171,7 @@ def import_peft(
     )
     layers = _sites_by_layer(vit)
     site_ranks = json.loads(metadata.get(_SITES, "{}"))
-    state = {}
+    state: NamedTensors = {}
     biases = {}
     ranks = {}
     scales = {}
@@ -218,7 +218,7 @@ def _build_method(
 def _sites_by_layer(vit: nn.Module) -> dict[str, dict[Site, slice]]:
     """Return name of a layer -> site -> rows of the layer's output."""
     names = {id(module): name for name, module in vit.named_modules()}
-    layers = {}
+    layers: dict[str, dict[Site, slice]] = {}
     for site, target in find_target_layers(vit).items():
         layers.setdefault(names[id(target.layer)], {})[site] = target.rows
     return layers
@@ -335,7 +335,7 @@ def _factors_by_layer(
 ) -> dict[str, NamedTensors]:
     """Return layer name -> A, B and the bias of B, if not zero, by their names."""
     pattern = re.compile(r"(.+)\.lora_(A\.weight|B\.weight|B\.bias)")
-    layers = {}
+    layers: dict[str, NamedTensors] = {}
     for key, tensor in tensors.items():
         match = pattern.fullmatch(key)
         if match is None:

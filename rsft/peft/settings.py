@@ -192,7 +192,7 @@ def resolve_scales(
     if alpha is not None:
         return {site: alpha / rank for site, rank in ranks.items()}
     values: dict[Site, Any] = resolve_per_site(scale, tuple(ranks))
-    scales = {}
+    scales: dict[Site, float | None] = {}
     for site, value in values.items():
         if value == "learnable":
             scales[site] = None

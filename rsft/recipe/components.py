@@ -340,7 +340,7 @@ class ComponentSection(Section):
     @classmethod
     def _any_settings(cls) -> type[Section]:
         """Return a model of the keys that any component takes."""
-        keys = {}
+        keys: dict[str, Any] = {}
         for component in cls.components():
             for key, info in settings_model(component).model_fields.items():
                 keys.setdefault(key, (info.rebuild_annotation(), info))
@@ -432,7 +432,7 @@ def _split_hint(hint: Any) -> tuple[Any, Setting]:
 def settings_model(component: type[Any]) -> type[Section]:
     """Return the model of a component: a section with one key for each field."""
     hints = _setting_hints(component)
-    definitions = {}
+    definitions: dict[str, Any] = {}
     for info in dataclasses.fields(component):
         default: dict[str, Any] = {"default_factory": info.default_factory}
         if info.default_factory is dataclasses.MISSING:

@@ -124,7 +124,7 @@ def _add_fault(
 
 def first_errors(error: ValidationError, sections: Collection[str]) -> dict[str, Any]:
     """Return the first error of each dotted key: a union reports every branch."""
-    first = {}
+    first: dict[str, Any] = {}
     for item in error.errors(include_url=False):
         depth = 2 if item["loc"][0] in sections else 1
         first.setdefault(".".join(map(str, item["loc"][:depth])), item)

@@ -198,7 +198,7 @@ class _Reader:
         if values.get("data") is None:
             values["data"] = {}
         keys = {info.alias or key for key, info in AutoFile.model_fields.items()}
-        changes = {}
+        changes: dict[str, Any] = {}
         for key, value in parse_overrides(self.document, overrides):
             target = values if key in keys else changes
             target[key] = value

@@ -103,7 +103,7 @@ def list_trials(sweep: Sweep, document: Document) -> list[Trial]:
         raise_faults(document, "sweep")
     for keys in _limits(sweep.search):
         _make_checked(sweep, keys, document)
-    trials = {}
+    trials: dict[str, Trial] = {}
     for keys in combinations:
         trial = _make_checked(sweep, keys, document)
         if trial is not None:
@@ -144,7 +144,7 @@ def _combinations(sweep: Sweep) -> Iterator[KeyValues]:
     ]
     factors = (recipes, sweep.cases or [{}], grid, _draws(sweep), seeds)
     for parts in itertools.product(*factors):
-        keys = {}
+        keys: KeyValues = {}
         for part in parts:
             keys |= part
         yield keys

@@ -139,7 +139,7 @@ def train_single_run(
         learner = make_learner(setup, processes.shard, progress)
         run.update(**_describe_sizes(setup, learner))
         run.drop_epochs_from(checkpoint.position.epoch if checkpoint else 0)
-        listeners = []
+        listeners: list[RunListener] = []
         if run.is_writer:
             listeners = [trackers] if listener is None else [listener, trackers]
         groups = setup.store.group_indices

@@ -153,7 +153,7 @@ class Learner:
 
     def finish(self) -> JsonObject:
         """Give the classifier its final weights, and return entries of run.json."""
-        entries = {}
+        entries: JsonObject = {}
         for part in self.parts:
             entries |= part.finish()
         return entries

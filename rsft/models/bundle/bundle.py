@@ -426,7 +426,7 @@ class Bundle:
     @property
     def members(self) -> list[NamedTensors]:
         """The learned tensors of each run; a bundle averages one or more runs."""
-        members = {}
+        members: dict[int, dict[str, Tensor]] = {}
         for key, tensor in self.tensors.items():
             number, name = "0", key
             if key.startswith(_RUNS):

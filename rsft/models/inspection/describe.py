@@ -96,7 +96,7 @@ def describe(bundle: Bundle) -> JsonObject:
         the data); method (its recipe keys); metrics; confidence (None without a
         calibrator).
     """
-    group_of = {}
+    group_of: dict[str, str] = {}
     for group, names in bundle.groups.items():
         group_of |= dict.fromkeys(names, group)
     calibrator = bundle.calibrator
@@ -218,7 +218,7 @@ def mean_scales(bundle: Bundle, modulator: Modulator) -> dict[int, dict[str, flo
     factors = torch.stack(
         [gamma_to_scale(member["gamma"].float()) for member in bundle.members]
     ).mean(dim=0)
-    table = {}
+    table: dict[int, dict[str, float]] = {}
     for (block, position), values in modulator.by_site(factors).items():
         table.setdefault(block, {})[position] = round(float(values.mean()), 6)
     return table
@@ -295,7 +295,7 @@ def diff_bundles(first: Path, second: Path) -> JsonObject:
 
 
 def _named_values(bundle: Bundle) -> dict[str, JsonObject]:
-    licenses = {}
+    licenses: dict[str, str] = {}
     for entry in bundle.licenses:
         licenses[entry.source] = ": ".join(filter(None, (entry.name, str(entry))))
     metrics = dict(bundle.metrics)

@@ -90,7 +90,7 @@ class AdaptedModel(ForwardPasses):
             Name, such as "blocks.0.q.a" -> tensor; with a modulator also "gamma", which
             is -inf at pruned sites.
         """
-        state = {}
+        state: NamedTensors = {}
         for module in self.adapter_modules:
             state |= module.named_tensors()
         if self.modulator is not None:

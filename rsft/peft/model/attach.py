@@ -184,7 +184,7 @@ def load(
 def _build_modulator(
     modules: Sequence[AdapterModule], method: Method, init_scale: float
 ) -> Modulator:
-    widths = {}
+    widths: dict[Site, int] = {}
     for module in modules:
         widths |= module.scale_widths
         if any(

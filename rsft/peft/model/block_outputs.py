@@ -26,7 +26,7 @@ def record_block_outputs(
     Yields:
         The list that the pass fills with tokens (B, N, D), one tensor per block.
     """
-    outputs = []
+    outputs: list[Tensor] = []
     modules = transformer_blocks(vit)
     handles = [
         modules[block].register_forward_hook(partial(append_output, outputs))

@@ -385,8 +385,8 @@ class ForwardPasses(nn.Module):
         """Return the kept parameters (`keep_before`) and the trained ones."""
         if self._first_trained_stage == EMBEDDING:
             return [], list(self.additive.parameters())
-        kept = []
-        trained = []
+        kept: list[nn.Parameter] = []
+        trained: list[nn.Parameter] = []
         for module in self.adapter_modules:
             for name, parameter in module.named_parameters():
                 is_kept = (

@@ -55,7 +55,7 @@ def observe_additions(adapted: AdaptedModel, observer: SiteObserver) -> Iterator
                     module.target_layers[site].layer.register_forward_hook(hook)
                 )
             elif isinstance(module, BottleneckModule):
-                additions = []
+                additions: list[Tensor] = []
                 bottleneck = module.get_submodule(mangle_name(site))
                 handles.append(
                     bottleneck.register_forward_hook(partial(append_output, additions))

@@ -369,7 +369,7 @@ def use_fused_qkv_layers(vit: nn.Module) -> list[Callable[[], object]]:
     Returns:
         Functions that undo the change.
     """
-    undo = []
+    undo: list[Callable[[], object]] = []
     for module in vit.modules():
         if vars(module).get("qkv_bias_separate") is False:
             vars(module)["qkv_bias_separate"] = True

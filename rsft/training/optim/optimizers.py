@@ -10,7 +10,7 @@ from inspect import signature
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rsft.models.classifier import Classifier
 from rsft.recipe.registries import LossConfig, LossFunction
@@ -43,7 +43,7 @@ def parameter_groups(
             weight decay, then without; with
         `train.head_lr` the same of the head. Empty groups are left out.
     """
-    groups = {}
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     names = {id(parameter): name for name, parameter in classifier.named_parameters()}
     for parameter in classifier.theta:
         name = names[id(parameter)]
