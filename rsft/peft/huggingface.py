@@ -32,12 +32,15 @@ from rsft.peft.methods.builtin import BitFit, LoRA
 from rsft.peft.methods.registry import CompositeMethod, Method
 from rsft.peft.model.adapted_model import AdaptedModel
 from rsft.peft.model.attach import attach
-from rsft.peft.model.state_files import read_tensors, write_tensors
+from rsft.peft.model.state_files import (
+    read_tensors,
+    write_bytes_atomically,
+    write_tensors,
+)
 from rsft.peft.modules.adapter_module import NamedTensors, find_target_layers
 from rsft.peft.modules.scaled import LowRankConv2d, LowRankLinear, LowRankModule
 from rsft.peft.settings import PositionSetting
 from rsft.peft.sites import Site, in_forward_order
-from rsft.utils.atomic_files import write_text
 
 _CONFIG_FILE = "adapter_config.json"
 _WEIGHTS_FILE = "adapter_model.safetensors"
@@ -115,7 +118,9 @@ def export_peft(
     Path(folder).mkdir(parents=True, exist_ok=True)
     metadata = {"format": "pt", _SITES: json.dumps(ranks)}
     write_tensors(Path(folder) / _WEIGHTS_FILE, tensors, metadata)
-    write_text(Path(folder) / _CONFIG_FILE, json.dumps(config, indent=2))
+    write_bytes_atomically(
+        Path(folder) / _CONFIG_FILE, json.dumps(config, indent=2).encode()
+    )
 
 
 def _single_dropout(layers: Iterable[LowRankLinear | LowRankConv2d]) -> float:

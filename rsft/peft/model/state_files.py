@@ -1,5 +1,6 @@
 """Write and read safetensors files."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -8,7 +9,24 @@ from safetensors.torch import save
 from torch import Tensor
 
 from rsft.peft.modules.adapter_module import NamedTensors
-from rsft.utils.atomic_files import write_bytes
+
+
+def write_bytes_atomically(path: Path, content: bytes) -> None:
+    """Write a file under a temporary name, then rename it.
+
+    Args:
+        path: the path of the file.
+        content: the content of the file.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def write_tensors(
@@ -24,7 +42,7 @@ def write_tensors(
     cpu_tensors = {
         name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()
     }
-    write_bytes(path, save(cpu_tensors, dict(metadata)))
+    write_bytes_atomically(path, save(cpu_tensors, dict(metadata)))
 
 
 def read_tensors(path: Path) -> tuple[NamedTensors, dict[str, str]]:
