@@ -16,9 +16,19 @@ from rsft.utils.registry import PLUGINS
 from tests.helpers.style import ROOT, files_of, nodes_of
 
 COPIED = ("rsft", "tests", "recipes", "tools", "docs", "examples", "qgis")
-FILES = ("pyproject.toml", "README.md", "Makefile", "CHANGELOG.md", "CITATION.cff")
+FILES = (
+    "pyproject.toml",
+    "README.md",
+    "Makefile",
+    "CHANGELOG.md",
+    "CITATION.cff",
+    "LICENSE",
+    "NOTICE",
+)
 NAMES = sorted(path.parent.name for path in PLUGINS.glob("*/plugin.toml"))
 SUITE = (
+    "-m",
+    "not exhaustive",
     "tests/test_plugins.py",
     "tests/test_architecture.py",
     "tests/test_extension.py",
@@ -28,6 +38,14 @@ SUITE = (
     "tests/test_recipes.py::test_shipped_recipe_runs[mstar_lt_small]",
 )
 """Imports, structure, registries, the shipped recipes, and one fine-tuning."""
+FAST_TESTS = (
+    "--first-cases",
+    "-m",
+    "not slow and not exhaustive",
+    "--ignore=tests/test_package.py",  # of the files that a package is built from
+    "--ignore=tests/test_publishing.py",
+    "tests",
+)
 
 
 @pytest.fixture
@@ -96,18 +114,23 @@ def test_every_module_can_be_imported(rsft):
     ids=lambda names: names[0] if len(names) == 1 else "all",
 )
 def test_a_plug_in_can_be_deleted(names, project):
-    """The last case deletes all plug-ins together."""
+    """The last case deletes all plug-ins together, and then runs the tests of
+    `make test-fast` as well."""
     for name in names:
         delete_plugin(project, name)
-    words = ["-q", "-x", "-p", "no:cacheprovider", "-m", "not exhaustive"]
+    suites = [SUITE]
+    if len(names) > 1:
+        suites.append(FAST_TESTS)
+    words = ["-q", "-x", "-p", "no:cacheprovider"]
     # the budget has shares, and some of them rise if simple code is deleted
     words += ["--deselect", "tests/test_architecture.py::test_the_budget_is_kept"]
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", *words, *SUITE],
-        cwd=project,
-        env=os.environ | {"PYTHONPATH": str(project)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    for suite in suites:
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", *words, *suite],
+            cwd=project,
+            env=os.environ | {"PYTHONPATH": str(project)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr

@@ -22,6 +22,7 @@ from rsft.models.inspection.verify import build_meta_classifier
 from rsft.recipe.load import load_recipe
 from rsft.training.finetune import finetune
 from tests.helpers.hierarchical_models import small_card, write_small_weights
+from tests.helpers.plugins import needs_plugin
 
 pytestmark = pytest.mark.slow
 
@@ -118,6 +119,7 @@ def test_from_recipe_to_prediction(rsft, recipe, root, tmp_path, name):
     assert not code and "blocks" in printed
 
 
+@needs_plugin("exports")
 @pytest.mark.slow
 @NAME
 def test_exports(recipe, tmp_path, name):

@@ -168,7 +168,7 @@ def sar_steps() -> list[Any]:
 
 
 def multiply_speckle(image: Image.Image) -> Image.Image:
-    """Multiply by speckle of 6 to 30 looks, like `rsft.data.imagery.augmentation.Speckle`."""
+    """Multiply by speckle of 6 to 30 looks, like `rsft.data.imagery.speckle.Speckle`."""
     rng = np.random.default_rng(int(torch.randint(2**31, ())))
     looks = rng.uniform(6, 30)
     gain = np.sqrt(rng.gamma(looks, 1 / looks, (SIZE, SIZE, 1)), dtype=np.float32)

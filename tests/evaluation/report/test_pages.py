@@ -13,6 +13,7 @@ from rsft.evaluation.report.pages import write_report
 from rsft.models.bundle.bundle import Bundle, source_license
 from tests.helpers.fake_run import SHIPS, change_metrics, read_metrics, write_fake_run
 from tests.helpers.messages import mentions
+from tests.helpers.plugins import needs_plugin
 from tests.helpers.report_page import page_of
 
 COMPAT = Path(__file__).parents[2] / "compat/0.2"
@@ -57,6 +58,7 @@ def test_the_page_has_every_section(page):
 
 
 @pytest.mark.slow
+@needs_plugin("trackers")
 def test_licenses_of_the_bundle_are_shown(run):
     assert "License of the" not in page_of(run).sections["reproduce"]
     licenses = (

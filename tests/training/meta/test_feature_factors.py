@@ -16,6 +16,7 @@ from rsft.models.inspection.verify import verify_bundle
 from rsft.recipe.load import load_recipe
 from rsft.training.finetune import finetune
 from rsft.training.listeners import RunListener
+from tests.helpers.plugins import needs_plugin
 
 METHODS = {
     "joint": (
@@ -36,6 +37,7 @@ class SignalAtStep(RunListener):
 
 
 @pytest.mark.slow
+@needs_plugin("authors_schedule", "exports")
 @pytest.mark.parametrize("schedule", [*METHODS])
 def test_a_run_is_resumed_merged_described_verified_and_exported(
     recipe_file, root, tmp_path, schedule
