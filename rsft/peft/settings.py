@@ -116,16 +116,16 @@ class LowRankMethod:
     alpha: Annotated[
         float | None,
         Setting(
-            "numerator of the fixed scale alpha / r, as in the authors' code; null takes"
-            " `scale`",
+            "numerator of the fixed scale alpha / r, as in the authors' code; null"
+            " takes `scale`",
             gt=0,
         ),
     ] = None
     init: Annotated[
         Literal["width", "rank"],
         Setting(
-            "fan-in of the start of A: width, the input width (Hugging Face), or rank, r"
-            " (LIFT and the authors' code), which makes A sqrt(width / r) times larger"
+            "fan-in of the start of A: width, the input width (Hugging Face), or rank,"
+            " r (LIFT and the authors' code), which makes A sqrt(width / r) times larger"
         ),
     ] = "width"
     out_insertion: Annotated[

@@ -309,8 +309,8 @@ class TrainSection(Section):
             unneeded["momentum"] = "nothing: AdamW has its own averages"
         if not self.start_bundle:
             unneeded["last_blocks"] = (
-                "nothing without train.start_bundle: peft.blocks chooses the blocks that"
-                " have modules"
+                "nothing without train.start_bundle: peft.blocks chooses the blocks"
+                " that have modules"
             )
             unneeded["until_added_right"] = "nothing without train.start_bundle"
         return unneeded

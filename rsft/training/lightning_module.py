@@ -66,8 +66,8 @@ class FineTuningModule(LightningModule):
         for key in ("train.ema", "data.unlabeled"):
             if values[key] is not None:
                 raise RequestError(
-                    "a Lightning module validates and stores the last weights, not their"
-                    " mean",
+                    "a Lightning module validates and stores the last weights, not"
+                    " their mean",
                     key,
                     "leave the key out, or train with `rsft finetune`",
                 )
