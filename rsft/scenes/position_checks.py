@@ -8,6 +8,7 @@ ones are counted and left out elsewhere.
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import numpy as np
 from pyproj import CRS
@@ -201,17 +202,17 @@ def _check_corners(
 
 
 def _refuse_most(
-    positions: SceneLocations, is_wrong: np.ndarray, reason: str, hint: str
+    positions: SceneLocations, is_wrong: Any, reason: str, hint: str
 ) -> None:
     """Raise an error if more than half of the positions are wrong."""
-    total = len(is_wrong)
+    total = len(positions.locations)
     if 2 * is_wrong.sum() > total:
         message = f"{is_wrong.sum():,} of {total:,} objects {reason}"
         examples = _list_examples(positions, is_wrong)
         raise _contradiction(positions, message, examples, hint)
 
 
-def _list_examples(positions: SceneLocations, is_wrong: np.ndarray) -> list[str]:
+def _list_examples(positions: SceneLocations, is_wrong: Any) -> list[str]:
     examples = []
     for number in np.flatnonzero(is_wrong)[:_EXAMPLES]:
         location = positions.locations[number]

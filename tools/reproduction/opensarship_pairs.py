@@ -34,7 +34,8 @@ from rsft.plugins.ais.match import (
     match_tracks,
 )
 from rsft.plugins.ais.matching import Objects
-from rsft.plugins.ais.tracks import EARTH, KNOT, ShipStates, make_tracks
+from rsft.plugins.ais.tracks import ShipStates, make_tracks
+from rsft.plugins.ais.units import EARTH, KNOT
 from rsft.scenes.georeference import Georeference
 from rsft.scenes.locators import MATCHED
 from rsft.types import Floats

@@ -31,7 +31,8 @@ from rsft.plugins.ais.feed_files import TEXTS
 from rsft.plugins.ais.feeds import AisMessages
 from rsft.plugins.ais.match import AMBIGUOUS, match_tracks
 from rsft.plugins.ais.matching import GATE, Objects
-from rsft.plugins.ais.tracks import EARTH, KNOT, Tracks, locate_ships, make_tracks
+from rsft.plugins.ais.tracks import Tracks, locate_ships, make_tracks
+from rsft.plugins.ais.units import EARTH, KNOT
 from rsft.scenes.georeference import Georeference
 from rsft.scenes.locators import MATCHED
 from rsft.types import Floats

@@ -8,10 +8,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from rsft.data.annotations.columns import MISSING
 from rsft.errors import RequestError
@@ -80,7 +80,7 @@ def check_order(
     names: str,
     ids: Sequence[int],
     numbers: Floats,
-    is_reversed: NDArray[np.bool_],
+    is_reversed: Any,
 ) -> None:
     """Check that boxes do not end before they begin.
 

@@ -615,6 +615,8 @@ def _read_classes(path: Path) -> set[str]:
 
 _RARE_RATIO = 10  # a typo occurs in few labels
 _SHORTEST_NAME = 4
+_LATIN_LETTERS = str.maketrans("асеорхуіјѕοανρυ", "aceopxyijsoavpu")
+"""Cyrillic and Greek letters -> Latin letters that look equal."""
 
 
 def missing_classes(counts: Counts) -> dict[str, list[str]]:
@@ -645,7 +647,8 @@ def find_label_typos(counts: Mapping[str, int]) -> list[tuple[str, str]]:
     """Find rare classes whose name differs by one edit from that of a common class.
 
     One edit adds, removes or changes a letter, or exchanges two neighbors. Upper and
-    lower case, spaces, hyphens and underscores do not count. Names shorter than four
+    lower case, spaces, hyphens, underscores and equal letters of two alphabets do not
+    count. Names shorter than four
     characters and names that differ in a digit are left out.
 
     Returns:
@@ -656,7 +659,10 @@ def find_label_typos(counts: Mapping[str, int]) -> list[tuple[str, str]]:
         >>> find_label_typos({"Cargo": 50, "Crago": 1, "T-62": 5, "T-72": 90})
         [('Crago', 'Cargo')]
     """
-    plain = {name: re.sub(r"[\s_-]", "", name).casefold() for name in counts}
+    plain = {}
+    for name in counts:
+        letters = re.sub(r"[\s_-]", "", name).casefold()
+        plain[name] = letters.translate(_LATIN_LETTERS)
     similar: dict[str, set[str]] = {}
     for name, text in plain.items():
         for pattern in {text, *_edit_patterns(text)}:

@@ -33,7 +33,8 @@ from rsft.data.imagery import rasters
 from rsft.data.imagery.products.product import RadarMotion
 from rsft.errors import RequestError
 from rsft.plugins.ais.message_times import format_time
-from rsft.plugins.ais.tracks import EARTH, ShipStates
+from rsft.plugins.ais.tracks import ShipStates
+from rsft.plugins.ais.units import EARTH
 from rsft.scenes.georeference import (
     Georeference,
     ignore_georeference_warnings,

@@ -22,7 +22,8 @@ from rsft.plugins.ais.match import (
     match_tracks,
 )
 from rsft.plugins.ais.matching import Objects
-from rsft.plugins.ais.tracks import EARTH, KNOT, make_tracks
+from rsft.plugins.ais.tracks import make_tracks
+from rsft.plugins.ais.units import EARTH, KNOT
 from rsft.scenes.detection import detect_objects
 from rsft.scenes.georeference import Georeference
 from rsft.scenes.lengths import measured_length

@@ -22,7 +22,8 @@ from rsft.plugins.ais.matching import (
     assign,
     find_pairs,
 )
-from rsft.plugins.ais.tracks import KNOT, ShipStates, Tracks, locate_ships
+from rsft.plugins.ais.tracks import ShipStates, Tracks, locate_ships
+from rsft.plugins.ais.units import KNOT
 from rsft.scenes.locations import SceneLocations
 from rsft.scenes.locators import MATCHED
 from rsft.scenes.raster import RasterScene

@@ -32,7 +32,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from rsft.plugins.ais.displacement import RadarView
-from rsft.plugins.ais.tracks import EARTH
+from rsft.plugins.ais.units import EARTH
 from rsft.types import Floats
 
 GATE = 6.0

@@ -6,13 +6,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from pyproj import Geod
 
 from rsft.errors import RequestError
-
-EARTH = Geod(ellps="WGS84")
-KNOT = 1852 / 3600
-"""Meters per second."""
+from rsft.plugins.ais.units import EARTH, KNOT
 
 _UNITS = {"km/h": 1.852, "m/s": KNOT, "tenths of a knot": 10.0, "cm/s": 100 * KNOT}
 """Units that feeds have in place of knots -> number of them in a knot."""
@@ -44,9 +40,10 @@ def check_speeds(table: pd.DataFrame, location: str) -> list[str]:
     pairs = _find_pairs(table)
     if len(pairs) < _MIN_PAIRS:
         return []
-    logs = np.log(np.maximum(pairs["sog"] / pairs["knots"], 1e-3))
-    middle = float(logs.median())
-    is_common = float(((logs - middle).abs() < _AGREEMENT).mean()) >= 0.5
+    ratios = np.asarray(pairs["sog"] / pairs["knots"], np.float64)
+    logs = np.log(np.maximum(ratios, 1e-3))
+    middle = float(np.median(logs))
+    is_common = float(np.mean(np.abs(logs - middle) < _AGREEMENT)) >= 0.5
     if abs(middle) < _AGREEMENT or not is_common:
         return []
     examples = [
@@ -86,4 +83,5 @@ def _find_pairs(table: pd.DataFrame) -> pd.DataFrame:
             "knots": meters / seconds / KNOT,
         }
     )
-    return pairs[is_pair].dropna()
+    kept: pd.DataFrame = pairs[is_pair]
+    return kept.dropna()

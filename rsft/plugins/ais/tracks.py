@@ -12,7 +12,8 @@ import pandas as pd
 from rsft.errors import RequestError
 from rsft.plugins.ais.feeds import AisMessages
 from rsft.plugins.ais.ship_types import ship_class
-from rsft.plugins.ais.speeds import EARTH, KNOT, check_speeds
+from rsft.plugins.ais.speeds import check_speeds
+from rsft.plugins.ais.units import EARTH, KNOT
 from rsft.types import Floats
 
 MAX_SPEED = 60.0

@@ -73,9 +73,9 @@ def _check_angles(content: Element) -> None:
 
 
 def _make_voc_shape(element: Element) -> shapely.Geometry:
-    for box in ("bndbox", "robndbox"):
-        if len(element.findall(box)) > 1:
-            raise ValueError(f"the object has several boxes {box}")
+    for name in ("bndbox", "robndbox"):
+        if len(element.findall(name)) > 1:
+            raise ValueError(f"the object has several boxes {name}")
     rotated = element.find("robndbox")
     if rotated is None:
         return make_box(*_read_numbers(element, "bndbox", "xmin ymin xmax ymax"))

@@ -477,6 +477,7 @@ def test_pixels_by_unit_and_dtype(varied):
         ),
         ({"Cargo": 50, "Crago": 6, "Carog": 50}, []),  # too many chips for a typo
         ({"fishing-boat": 5, "Fishing boat": 9}, [("fishing-boat", "Fishing boat")]),
+        ({"c\u0430rgo": 5, "cargo": 9}, [("c\u0430rgo", "cargo")]),  # Cyrillic
         ({"T-62": 1, "T-72": 90, "cat": 1, "bat": 90}, []),
         ({"tanker": 90, "tan": 1, "trakner": 1}, []),
         ({}, []),

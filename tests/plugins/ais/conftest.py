@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rsft.plugins.ais.tracks import EARTH, KNOT
+from rsft.plugins.ais.units import EARTH, KNOT
 from rsft.scenes.raster import open_scene
 from tests.helpers.scenes import simulate_sea
 from tests.helpers.sentinel1 import write_product

@@ -8,7 +8,7 @@ import pytest
 
 from rsft.plugins.ais.displacement import RadarView
 from rsft.plugins.ais.matching import Objects, assign, find_pairs
-from rsft.plugins.ais.tracks import EARTH
+from rsft.plugins.ais.units import EARTH
 
 AREA = 1e10  # square meters
 

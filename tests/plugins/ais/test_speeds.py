@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from rsft.errors import RequestError
-from rsft.plugins.ais.speeds import EARTH, KNOT, check_speeds
+from rsft.plugins.ais.speeds import check_speeds
+from rsft.plugins.ais.units import EARTH, KNOT
 from tests.helpers.messages import mentions
 
 SPEEDS = {219000001: 12.0, 219000002: 6.5, 219000003: 9.0}  # knots

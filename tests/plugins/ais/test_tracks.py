@@ -10,7 +10,8 @@ import pytest
 
 from rsft.plugins.ais.feed_files import TEXTS
 from rsft.plugins.ais.feeds import AisMessages
-from rsft.plugins.ais.tracks import EARTH, KNOT, locate_ships, make_tracks, states_at
+from rsft.plugins.ais.tracks import locate_ships, make_tracks, states_at
+from rsft.plugins.ais.units import EARTH, KNOT
 
 SHIP = 219_000_001
 
