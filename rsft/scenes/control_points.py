@@ -99,13 +99,14 @@ def _cross_residuals(terms: Floats, meters: Floats) -> Floats:
     basis = np.linalg.qr(terms)[0]
     residuals = meters - basis @ (basis.T @ meters)
     leverage = (basis**2).sum(axis=1)
-    return np.linalg.norm(residuals, axis=1) / np.maximum(1 - leverage, 1e-9)
+    distances = np.linalg.norm(residuals, axis=1) / np.maximum(1 - leverage, 1e-9)
+    return np.asarray(distances)
 
 
 def _errors(terms: Floats, meters: Floats, kept: Indices) -> Floats:
     """Return how far each point is from the polynomial of the kept ones (N,)."""
     factors = np.linalg.lstsq(terms[kept], meters[kept], rcond=None)[0]
-    return np.linalg.norm(meters - terms @ factors, axis=1)
+    return np.asarray(np.linalg.norm(meters - terms @ factors, axis=1))
 
 
 def _spacing(

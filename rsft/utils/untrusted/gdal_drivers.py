@@ -88,7 +88,8 @@ def _load_gdal(extension: str) -> Any:
         getattr(gdal, name).restype = ctypes.c_void_p
     gdal.GDALGetDescription.argtypes = [ctypes.c_void_p]
     gdal.GDALGetDescription.restype = ctypes.c_char_p
-    gdal.GDALSetMetadataItem.argtypes = [ctypes.c_void_p] + 3 * [ctypes.c_char_p]
+    texts = 3 * (ctypes.c_char_p,)
+    gdal.GDALSetMetadataItem.argtypes = (ctypes.c_void_p, *texts)
     return gdal
 
 
