@@ -20,8 +20,9 @@ from safetensors.torch import load_file
 from rsft.study.sweep import SweepFolder
 from rsft.study.sweep_file import read_sweep
 from rsft.study.trials import list_trials
+from tests.helpers.plugins import needs_plugin
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, needs_plugin("trackers")]
 
 TOLERANCE = {"rtol": 1e-4, "atol": 1e-4}
 """Larger than the rounding differences between processors, and far smaller than the

@@ -125,7 +125,8 @@ class LowRankMethod:
         Literal["width", "rank"],
         Setting(
             "fan-in of the start of A: width, the input width (Hugging Face), or rank,"
-            " r (LIFT and the authors' code), which makes A sqrt(width / r) times larger"
+            " r (LIFT and the authors' code), which makes A sqrt(width / r) times"
+            " larger"
         ),
     ] = "width"
     out_insertion: Annotated[

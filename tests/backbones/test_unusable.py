@@ -13,6 +13,7 @@ from rsft.backbones.unusable import search_unusable, unusable_encoders
 from rsft.errors import RequestError
 from rsft.utils.licenses import RESTRICTIONS
 from tests.helpers.messages import mentions
+from tests.helpers.plugins import needs_plugin
 
 NAMES = {
     "TerraMind": ("terramind_v1_base", "ibm-esa-geospatial/TerraMind-1.0-large"),
@@ -80,6 +81,7 @@ def test_search(word):
     )
 
 
+@needs_plugin("encoders")
 def test_the_order_of_encoders_for_sentinel1_names_usable_ones():
     page = (Path(__file__).parents[2] / "docs/backbones.md").read_text("utf-8")
     section = page.partition("## Which encoder for Sentinel-1")[2].partition("\n## ")[0]

@@ -12,6 +12,7 @@ from rsft.cli.display import evaluation as evaluation_display
 from rsft.evaluation.schema import SMALL_NETWORK, Evaluation, SmallNetwork
 from rsft.metrics.accuracy import summarize_accuracy
 from rsft.metrics.intervals import Interval
+from tests.helpers.plugins import needs_plugin
 
 BUNDLE = Path(__file__).parents[2] / "compat/0.2/run/bundle"
 
@@ -24,6 +25,7 @@ def printed(monkeypatch):
     return text
 
 
+@needs_plugin("trackers")
 def test_the_table_of_accuracies_omits_empty_groups(printed):
     import numpy as np
 
@@ -66,6 +68,7 @@ def test_the_table_of_accuracies_omits_empty_groups(printed):
     assert f"LoRA is 3.1 points above a {SMALL_NETWORK}" in printed.getvalue()
 
 
+@needs_plugin("trackers")
 def test_the_map_is_first_and_gains_over_the_baselines_have_a_column(printed, tmp_path):
     import numpy as np
 
@@ -115,6 +118,7 @@ def test_the_map_is_first_and_gains_over_the_baselines_have_a_column(printed, tm
     ]
 
 
+@needs_plugin("trackers")
 def test_one_column_for_overall_and_macro_accuracy_if_they_are_equal(printed):
     import numpy as np
 

@@ -9,6 +9,7 @@ from rsft.errors import RequestError
 from rsft.inference.engines.base import FORMATS, find_format
 from rsft.inference.engines.traceable import TraceableNetwork, trace_network
 from rsft.utils import dependencies
+from tests.helpers.plugins import needs_plugin
 from tests.helpers.tiny_bundles import CONTRACT, IMAGES, tiny_classifier
 
 pytestmark = pytest.mark.slow
@@ -34,6 +35,7 @@ def open_graph(name, folder, precision="fp32"):
     return graph_format.open_graph(folder / graph_format.file_name, precision)
 
 
+@needs_plugin("exports")
 def test_all_formats_are_tested():
     graphs = [
         name
@@ -65,6 +67,7 @@ def test_two_threads_may_call_at_once(written, name):
             np.testing.assert_allclose(prediction.logits, expected[0], atol=1e-5)
 
 
+@needs_plugin("exports")
 def test_a_missing_package_is_named_with_its_extra(monkeypatch):
     def missing(name):
         raise ImportError(f"No module named {name!r}")

@@ -18,6 +18,7 @@ from rsft.recipe.load import load_recipe
 from rsft.recipe.schema import EvaluateSection
 from rsft.training.finetune import finetune
 from tests.helpers.messages import mentions
+from tests.helpers.plugins import needs_plugin
 from tests.helpers.stac_schemas import item_faults
 from tests.helpers.tiny_bundles import perturbed_copy
 
@@ -85,6 +86,7 @@ def test_the_graph_gives_the_predictions(run, root, tmp_path, tta, runs):
     ]
 
 
+@needs_plugin("exports")
 def test_chips_that_are_normalized_one_by_one(recipe_file, root, tmp_path):
     """The network without pre-training, with batch norm and chip-standard."""
     network = [
@@ -137,6 +139,7 @@ def test_a_bundle_without_calibration_has_probabilities_only(run, root, tmp_path
     np.testing.assert_allclose(probabilities, table[columns].to_numpy(), atol=1e-4)
 
 
+@needs_plugin("exports")
 def test_the_command_and_what_it_refuses(rsft, run, root, tmp_path):
     code, printed = rsft(
         "export",
