@@ -193,7 +193,7 @@ def _check_corners(
         if fits.all():
             raise _contradiction(
                 positions,
-                f"{reaches.sum():,} of {len(reaches):,} boxes reach over the edge of"
+                f"{reaches.sum():,} of {len(extents):,} boxes reach over the edge of"
                 f" {scene.path.name}; all lie in it if their width and height are x and"
                 " y of the opposite corner",
                 _list_examples(positions, reaches),
