@@ -144,7 +144,8 @@ def class_token_block(
     heads = attend(
         attn, *_project(attn, modules.norm1(x), linear, class_token_only=True), rope
     )
-    heads = attn.norm(heads) if hasattr(attn, "norm") else heads
+    if hasattr(attn, "norm"):
+        heads = attn.norm(heads)
     token = add_branch(modules, 1, x[:, :1], attn.proj(heads))
     return add_branch(modules, 2, token, modules.mlp(modules.norm2(token)))
 

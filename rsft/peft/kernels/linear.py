@@ -60,10 +60,9 @@ class FrozenLinear(NamedTuple):
         if not self.needs_output:
             return x.new_zeros(len(x), len(self.weight)), down
         bias = None if self.bias is None else self.bias.to(x.dtype)
+        buffer = None
         if self.retain_output:
             buffer = default_pool.empty((len(x), len(self.weight)), like=x)
-        else:
-            buffer = None
         y = matmul_linear(x, self.weight.to(x.dtype), bias, buffer)
         out = y if buffer is None else buffer
         return (
@@ -94,25 +93,20 @@ class FrozenLinear(NamedTuple):
         """
         up = deltas.b @ dy.t()
         scaled = apply_scale(up, deltas.scale)
-        if len(deltas.a):
+        da = deltas.a
+        if len(da):
             da = self._down_a(scaled[:, : self.split], x)
-        else:
-            da = deltas.a
         db = apply_scale(down, deltas.scale)[:, : self.split] @ dy[: self.split]
         dscale = (up.to(deltas.scale.dtype) * down)[:, self.split :].sum(
             1, keepdim=True
         )
-        if deltas.shift is None:
-            dshift = None
-        else:
+        dshift = None
+        if deltas.shift is not None:
             dshift = scaled[:, : self.split].sum(1, keepdim=True)
-        return (
-            self._down_x(dy, scaled, deltas.a) if needs_dx else None,
-            da,
-            db,
-            dscale,
-            dshift,
-        )
+        dx = None
+        if needs_dx:
+            dx = self._down_x(dy, scaled, deltas.a)
+        return dx, da, db, dscale, dshift
 
     def _down(self, a: Tensor, x: Tensor) -> Tensor:
         """Return A x^T, with the dropout of each group of ranks."""
@@ -237,9 +231,8 @@ def low_rank_linear(
         )
     packed = pack_deltas(deltas, weight, x)
     rows = x.flatten(0, -2)
-    if split is None:
-        split_rows = None
-    else:
+    split_rows = split
+    if split is not None:
         split_rows = split * x.shape[1:-1].numel()
     dropouts = draw_dropouts(deltas) if training else ()
     if not isinstance(prologue, LayerNormPrologue):
@@ -255,6 +248,7 @@ def low_rank_linear(
         )
         y = cast(Tensor, _LowRankLinearFunction.apply(rows, layer, prologue, *packed))  # type: ignore[no-untyped-call]
     else:
-        rows = rows if prologue is None else prologue.forward(rows)[0]
+        if prologue is not None:
+            rows = prologue.forward(rows)[0]
         y = plain_low_rank_linear(rows, weight, bias, packed, dropouts, split_rows)
     return y.view(*x.shape[:-1], len(weight))

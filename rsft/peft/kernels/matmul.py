@@ -53,11 +53,12 @@ def _onednn_dtypes() -> set[torch.dtype]:
         torch.ops.mkldnn, "_linear_pointwise"
     ):
         return set()
-    uses_mkl = _is_available(torch.backends.mkl) and _is_intel()
-    dtypes = set[torch.dtype]() if uses_mkl else {torch.float32}
-    return dtypes | (
-        {torch.bfloat16} if torch.ops.mkldnn._is_mkldnn_bf16_supported() else set()
-    )
+    dtypes = set()
+    if not (_is_available(torch.backends.mkl) and _is_intel()):
+        dtypes.add(torch.float32)
+    if torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        dtypes.add(torch.bfloat16)
+    return dtypes
 
 
 def _is_available(backend: ModuleType) -> bool:

@@ -72,4 +72,6 @@ def _down(
     down = torch.cat(
         [F.linear(x, a[group]) for x, group in zip(inputs, ranks, strict=True)], dim=1
     )
-    return apply_scale(down if shift is None else down + shift.t(), scale.t())
+    if shift is not None:
+        down = down + shift.t()
+    return apply_scale(down, scale.t())

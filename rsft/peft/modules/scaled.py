@@ -68,7 +68,8 @@ class BottleneckMlp(nn.Module):
 
         m may also be a factor for every feature (D,).
         """
-        m = m if self.scale is None else m * self.scale
+        if self.scale is not None:
+            m = m * self.scale
         hidden = self.dropout(F.relu(self.down(self.norm(x))))
         if isinstance(m, Tensor) and m.ndim:
             return F.linear(hidden, self.up.weight, self.up.bias) * m
