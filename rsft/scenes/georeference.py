@@ -6,9 +6,10 @@ Pixel coordinates follow GDAL: (0, 0) is the upper left corner of the first pixe
 
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,13 @@ from pyproj.exceptions import ProjError
 from rasterio._err import CPLE_BaseError
 from rasterio.control import GroundControlPoint
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
-from rasterio.transform import AffineTransformer, GCPTransformer, RPCTransformer
+from rasterio.rpc import RPC
+from rasterio.transform import (
+    Affine,
+    AffineTransformer,
+    GCPTransformer,
+    RPCTransformer,
+)
 from shapely.affinity import translate
 from shapely.geometry.base import BaseGeometry
 
@@ -39,18 +46,46 @@ _STEP = 8  # pixel spacing is measured over this number of pixels to each side
 class Georeference:
     """Transforms pixel coordinates to longitude and latitude (EPSG:4326) and back.
 
+    One of `affine`, `points` and `rpcs` is given. All values are plain, so that another
+    process can send them.
+
     Attributes:
         description: source of the georeference.
-        transformer: rasterio's transformer between pixels and `crs`.
-        crs_to_lonlat: transforms `crs` to longitude and latitude.
+        crs_text: coordinate system as WKT.
+        affine: the six coefficients of a geotransform: column and row to x, to y.
+        points: row, column, x and y of ground control points, between which a
+            thin-plate spline goes.
+        rpcs: rational polynomial coefficients by their names, at height 0 m above the
+            ellipsoid.
         middle_lon: longitude in the middle of the scene as `crs` counts it, which may
             be outside of -180 to 180 degrees; None if `crs` is not in degrees.
     """
 
     description: str
-    transformer: Any
-    crs_to_lonlat: Transformer
+    crs_text: str
+    affine: tuple[float, ...] = ()
+    points: tuple[tuple[float, float, float, float], ...] = ()
+    rpcs: Mapping[str, Any] = field(default_factory=dict)
     middle_lon: float | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the transformations, which are made again."""
+        return {item.name: getattr(self, item.name) for item in fields(self)}
+
+    @cached_property
+    def transformer(self) -> Any:
+        """Rasterio's transformer between pixels and `crs`."""
+        if self.affine:
+            return AffineTransformer(Affine(*self.affine))
+        if self.points:
+            points = [GroundControlPoint(*point) for point in self.points]
+            return GCPTransformer(points, tps=True)
+        return RPCTransformer(RPC(**self.rpcs))
+
+    @cached_property
+    def crs_to_lonlat(self) -> Transformer:
+        """Transforms `crs` to longitude and latitude."""
+        return _to_lonlat(CRS.from_wkt(self.crs_text))
 
     @property
     def crs(self) -> CRS:
@@ -164,7 +199,7 @@ def read_georeference(
         elif file.rpcs is not None:
             description = "RPCs, at height 0 m above the ellipsoid"
             georeference = Georeference(
-                description, RPCTransformer(file.rpcs), _to_lonlat(CRS(LONLAT))
+                description, CRS(LONLAT).to_wkt(), rpcs=file.rpcs.to_dict()
             )
         else:
             return None
@@ -212,9 +247,9 @@ def _from_transform(file: Any) -> Georeference:
         middle_lon = (file.transform @ (file.width / 2, file.height / 2))[0]
     return Georeference(
         f"geotransform, {_name(file.crs)}",
-        AffineTransformer(file.transform),
-        _to_lonlat(crs),
-        middle_lon,
+        crs.to_wkt(),
+        affine=tuple(file.transform)[:6],
+        middle_lon=middle_lon,
     )
 
 
@@ -244,16 +279,14 @@ def _from_points(points: list[GroundControlPoint], crs: CRS) -> Georeference:
     to_local = Transformer.from_crs(LONLAT, local, always_xy=True)
     meters = np.column_stack(to_local.transform(lon, lat))
     local_points = [
-        GroundControlPoint(row=point.row, col=point.col, x=x, y=y)
+        (float(point.row), float(point.col), x, y)
         for point, (x, y) in zip(points, meters.tolist(), strict=True)
     ]
     description = f"{len(points)} ground control points, {_name(crs)}"
     outliers = find_outliers(points, meters)
     if outliers:
         description += f"; check them: {describe_outliers(outliers)}"
-    return Georeference(
-        description, GCPTransformer(local_points, tps=True), _to_lonlat(local)
-    )
+    return Georeference(description, local.to_wkt(), points=tuple(local_points))
 
 
 def _is_reversible(georeference: Georeference, file: Any) -> bool:

@@ -35,6 +35,7 @@ from rsft.scenes.georeference import (
     rectangle_corners,
 )
 from rsft.types import Bands, Size, Spacing
+from rsft.utils.cell.client import in_cell
 from rsft.utils.remote_files import probe_url
 from rsft.utils.untrusted.documents import check_regular
 
@@ -194,6 +195,7 @@ class RasterScene:
                 yield PixelWindow(top, left, bottom, right)
 
 
+@in_cell
 def open_scene(
     name: SceneUri | Path | str, options: ProductOptions = DEFAULT_OPTIONS
 ) -> RasterScene:

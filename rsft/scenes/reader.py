@@ -1,7 +1,7 @@
 """Read windows of a scene in its unit."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from rsft.errors import DataError, NetworkError, RsftError
 from rsft.scenes.georeference import ignore_georeference_warnings
 from rsft.scenes.raster import PixelWindow, RasterScene, check_exists
 from rsft.types import Pixels
+from rsft.utils.cell.client import in_cell
 
 _AGAIN = "run the same command again: it resumes"
 
@@ -31,7 +32,6 @@ class SceneReader:
         self.scene = scene
         self.indices = list(range(scene.count)) if bands is None else list(bands)
         self._thread = threading.local()
-        self._handles: list[Any] = []  # open handles of all threads
 
     def __call__(self, window: PixelWindow) -> Pixels:
         """Return the pixels (H, W, B) of a window, see `read`."""
@@ -62,18 +62,57 @@ class SceneReader:
         pixels = np.full(shape, fill_value, scene.dtype)
         if top >= bottom or left >= right:
             return pixels, 0
-        inside, clipped = self._read(Window(left, top, right - left, bottom - top))
+        if not hasattr(self._thread, "read"):
+            self._thread.read = open_windows(scene, self.indices)
+        inside, clipped = self._thread.read(top, left, bottom, right)
         rows = slice(top - window.top, bottom - window.top)
         cols = slice(left - window.left, right - window.left)
         pixels[rows, cols] = inside
         return pixels, clipped
 
+    def close(self) -> None:
+        """Close the handles of all threads."""
+        self._thread = threading.local()
+
+
+@in_cell
+def open_windows(
+    scene: RasterScene, bands: Sequence[int]
+) -> Callable[[int, int, int, int], tuple[Pixels, int]]:
+    """Open the files of a scene.
+
+    Args:
+        scene: the scene.
+        bands: indices of the bands to read.
+
+    Returns:
+        Takes top, left, bottom and right of a window inside of the scene, and returns
+        what `SceneReader.read` returns.
+    """
+    return _Windows(scene, bands)
+
+
+class _Windows:
+    """The open files of a scene."""
+
+    def __init__(self, scene: RasterScene, bands: Sequence[int]) -> None:
+        self.scene = scene
+        self.indices = bands
+        with ignore_georeference_warnings():
+            self._files = [rasters.open_raster(name) for name in scene.files]
+
+    def __call__(
+        self, top: int, left: int, bottom: int, right: int
+    ) -> tuple[Pixels, int]:
+        window = Window(left, top, right - left, bottom - top)
+        try:
+            return self._read(window)
+        except (RasterioError, CPLE_BaseError) as error:
+            raise _reading_error(self.scene, error) from error
+
     def _read(self, window: Window) -> tuple[Pixels, int]:
         scene = self.scene
-        try:
-            bands, masks = self._read_stored(window)
-        except (RasterioError, CPLE_BaseError) as error:
-            raise _reading_error(scene, error) from error
+        bands, masks = self._read_stored(window)
         clipped = 0
         calibrations = scene.calibrations
         for number, index in enumerate(self.indices):
@@ -94,7 +133,7 @@ class SceneReader:
 
     def _read_stored(self, window: Window) -> tuple[list[Any], list[Any]]:
         """Return the stored values of each band, and which of them are valid."""
-        files = self._files()
+        files = self._files
         if len(files) == 1:
             numbers = [index + 1 for index in self.indices]
             bands = list(files[0].read(numbers, window=window))
@@ -102,21 +141,6 @@ class SceneReader:
         read = [files[index] for index in self.indices]
         bands = [file.read(1, window=window) for file in read]
         return bands, [rasters.read_validity(file, window) for file in read]
-
-    def _files(self) -> Any:
-        """Return the handles of the current thread."""
-        if not hasattr(self._thread, "files"):
-            names = self.scene.files
-            with ignore_georeference_warnings():
-                self._thread.files = [rasters.open_raster(name) for name in names]
-            self._handles += self._thread.files
-        return self._thread.files
-
-    def close(self) -> None:
-        """Close the handles of all threads."""
-        for handle in self._handles:
-            handle.close()
-        self._handles.clear()
 
 
 def _reading_error(scene: RasterScene, error: Exception) -> RsftError:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import gc
-import io
 import logging
 import multiprocessing
 import os
@@ -25,16 +24,15 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import pyogrio
 
 from rsft.data.imagery import rasters, vectors
-from rsft.errors import RsftError
+from rsft.errors import DataError, RsftError
 from rsft.utils.untrusted.gdal_drivers import LIMIT, limit_drivers
 from tests.fuzz.mutate import PORT
 from tests.fuzz.target import Target
-from tests.helpers.vector_layers import read_layer_here
+from tests.helpers.vector_layers import reading_here
 
 CPU_SECONDS = 10
 """An input takes no longer, in seconds of the processor, so that other jobs on the
@@ -196,8 +194,8 @@ def _work(
         return
     os.environ[LIMIT] = "limited"  # as in the process that reads layers
     limit_drivers(pyogrio._io.__file__, vectors._DRIVERS)
-    vectors.run_limited = read_layer_here
-    rasters.run_limited = _try_arrays_in_fork
+    vectors.reading_cell = reading_here
+    rasters.reading_cell = _forking_cell
     expected = _list_files(folder)
     port = b"%05d" % listener.getsockname()[1]
     sender.send(-1)
@@ -273,25 +271,27 @@ def _isolate(workplace: Path) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def _try_arrays_in_fork(program: str, data: bytes) -> bytes:
-    """Open HDF5 in a copy of this process, because one for each input takes half a
-    second; its crash is what `run_limited` tells, too."""
-    if pid := os.fork():
-        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        if code:
-            raise ValueError("it was not read")
-        return b""
-    resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
-    code = 1
-    with (
-        contextlib.suppress(BaseException),
-        mock.patch.object(sys, "stdin", io.StringIO(data.decode())),
-    ):
-        with mock.patch.object(rasters, "enter_limits"):
-            # what the limited process of the reader runs, in this process
-            rasters._open_arrays()
-        code = 0
-    os._exit(code)
+class _Fork:
+    """A cell that is a copy of this process, because one for each input takes half a
+    second; its crash is what a cell tells, too."""
+
+    def call(self, function: Callable[..., Any], *args: Any) -> None:
+        if pid := os.fork():
+            code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+            if code:
+                raise DataError("it was not read")
+            return
+        resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
+        code = 1
+        with contextlib.suppress(BaseException):
+            function(*args)
+            code = 0
+        os._exit(code)
+
+
+@contextlib.contextmanager
+def _forking_cell(walls: object, seconds: float) -> Iterator[_Fork]:
+    yield _Fork()
 
 
 def _notice_requests(event: str, arguments: tuple[Any, ...]) -> None:

@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from pyproj import CRS, Transformer
-from rasterio.transform import Affine, AffineTransformer
 
 from rsft.data.imagery.products.product import Product, RadarMotion
 from rsft.plugins.ais.displacement import Acquisition
@@ -170,8 +169,8 @@ def fit_acquisition(name: str, values: pd.DataFrame) -> Acquisition:
         _VELOCITY,
     )
     product: Any = SimpleNamespace(product=Product(motion=motion, incidence=incidence))
-    affine = AffineTransformer(Affine(a, b, c, d, e, f))
-    return Acquisition(Georeference("fit", affine, to_lonlat), start, end, product, "")
+    georeference = Georeference("fit", plane.to_wkt(), affine=(a, b, c, d, e, f))
+    return Acquisition(georeference, start, end, product, "")
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -22,8 +22,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from pyproj import CRS, Transformer
-from rasterio.transform import Affine, AffineTransformer
+from pyproj import CRS
+from rasterio.transform import Affine
 
 from rsft.data.imagery.products.product import Product, RadarMotion
 from rsft.plugins.ais.displacement import Acquisition
@@ -70,14 +70,13 @@ def make_acquisition(velocity: float = VELOCITY) -> Acquisition:
     affine = Affine(
         PIXEL * np.sin(look), PIXEL * np.sin(flight), 0, PIXEL * np.cos(look), PIXEL * np.cos(flight), 0
     )  # fmt: skip
-    lonlat = Transformer.from_crs(plane, "EPSG:4326", always_xy=True)
     motion = RadarMotion(
         lambda rows, cols: np.asarray(rows) * PIXEL / BEAM_SPEED, slant_range, velocity
     )
     scene: Any = SimpleNamespace(product=Product(motion=motion, incidence=incidence))
     end = START + ROWS * PIXEL / BEAM_SPEED
     return Acquisition(
-        Georeference("simulated", AffineTransformer(affine), lonlat),
+        Georeference("simulated", plane.to_wkt(), affine=tuple(affine)[:6]),
         START,
         end,
         scene,

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -183,7 +184,7 @@ def make_chip(record: ChipRecord) -> StoredChip:
         names = names or file_names
         # the unit of integers is their data type
         if not unit and pixels.dtype.kind == "f":
-            unit = read_tiff_tags(source, lambda file: read_unit([file], source))
+            unit = read_tiff_tags(source, partial(_read_unit, source))
     selected, bands = select_bands(pixels, names, record.selected_bands)
     unit = resolve_unit(selected, unit)
     if is_file and selected is pixels:
@@ -243,3 +244,7 @@ def write_chip(path: str, data: bytes) -> None:
             unwritten = unwritten[os.write(file, unwritten) :]
     finally:
         os.close(file)
+
+
+def _read_unit(path: Path, file: Any) -> str | None:
+    return read_unit([file], path)

@@ -16,12 +16,13 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image
 
 from rsft.data.datasets.formats.box_labels import Corners
 from rsft.data.datasets.formats.gray_images import UNREADABLE, read_gray_band
 from rsft.data.datasets.formats.srsdd_files import SRSDDShip
 from rsft.data.datasets.formats.text_files import find_split
+from rsft.data.imagery.reader import read_image_header
+from rsft.errors import DataError
 from rsft.types import Floats, Plane
 
 _MAX_IMAGES = 40  # of a split and a size
@@ -53,8 +54,9 @@ def check_contrast(ships: Sequence[SRSDDShip], root: Path) -> None:
     groups = defaultdict[tuple[str, tuple[int, int]], list[Path]](list)
     for image in boxes_of:
         # the fault is reported when the pixels are read
-        with suppress(*UNREADABLE), Image.open(image) as file:
-            groups[find_split(image, root), file.size].append(image)
+        with suppress(DataError):
+            size = read_image_header(image).size
+            groups[find_split(image, root), size].append(image)
     for images in groups.values():
         missed = []
         checked = 0

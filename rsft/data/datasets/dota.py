@@ -19,7 +19,7 @@ from rsft.data.datasets.formats.box_labels import (
 )
 from rsft.data.datasets.formats.text_files import parse_finite
 from rsft.data.datasets.published_archives import DOTA_ARCHIVE
-from rsft.data.imagery.reader import open_image, read_chip
+from rsft.data.imagery.reader import read_chip, read_image_header
 from rsft.errors import DataError, RequestError
 from rsft.types import Pixels
 
@@ -200,12 +200,12 @@ class DOTAObjects:
         if any(line == 0 for _, line, _ in rejected):  # the whole file
             return
         try:
-            with open_image(path) as opened:
-                mode = opened.mode
-                width, height = opened.size
+            header_of_image = read_image_header(path)
         except DataError as error:
             self.rejected.append((error.location, 0, error.message))
             return
+        mode = header_of_image.mode
+        height, width = header_of_image.size
         if mode not in _MODE_FLAGS:
             reason = f"the image has mode {mode}, but 8-bit gray or RGB is expected"
             self.rejected.append((str(path), 0, reason))

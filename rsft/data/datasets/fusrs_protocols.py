@@ -38,7 +38,7 @@ from rsft.data.datasets.source_errors import (
     explain_wrong_source,
     translate_dataset_errors,
 )
-from rsft.data.imagery.reader import open_image
+from rsft.data.imagery.reader import read_image_header
 from rsft.errors import DataError, RequestError
 from rsft.types import Progress, Rejection
 from rsft.utils.source_tree import open_source_tree
@@ -230,8 +230,9 @@ def _wrap_fusar_chip(chip: FUSARChip, root: Path) -> _ArchiveChip:
     flags = chip.flags
     # the published TIFF files have one band
     if chip.path.suffix.lower() == ".png":
-        with suppress(DataError), open_image(chip.path) as image:  # the build reports
-            if len(image.getbands()) > 1:
+        with suppress(DataError):  # the build reports it
+            image = read_image_header(chip.path)
+            if image.bands > 1:
                 read_pixels = partial(read_gray_chip, chip.path)
             if image.mode in ("LA", "RGBA"):
                 flags += (ALPHA_FLAG,)

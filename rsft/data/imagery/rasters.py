@@ -6,7 +6,6 @@ The content of a file cannot make GDAL read other files, or ask a server.
 import logging
 import os
 import re
-import sys
 import warnings
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -31,16 +30,22 @@ from rsft.data.imagery.units import DIGITAL_UNITS, as_float32
 from rsft.data.imagery.vrt import rewrite_vrt
 from rsft.errors import DataError
 from rsft.types import Names, Pixels, Plane
+from rsft.utils.cell.client import in_cell, is_inside, reading_cell
+from rsft.utils.cell.walls import Walls
 from rsft.utils.untrusted.documents import leads_away, open_regular
 from rsft.utils.untrusted.gdal_drivers import PrivateDriver, limit_drivers
 from rsft.utils.untrusted.hdf5_files import find_named_files
-from rsft.utils.untrusted.limited_process import enter_limits, run_limited
 
 MAX_VRT_BYTES = 2**24
 """Largest VRT that is read: 16 MiB, about 20,000 images."""
 MAX_BANDS = 4096
 """Largest number of bands of a TIFF or a scene. A file of a kB can state 65,535, which
 takes many seconds to read."""
+MAX_ARRAY_MEMORY = 2**32
+"""Address space of the process that tries an HDF5 or netCDF file, or on macOS and
+Windows its resident memory: 4 GiB."""
+MAX_ARRAY_SECONDS = 120
+"""Seconds of this process."""
 MAX_TIFF_BYTES = 2**32
 """Largest size of a decoded TIFF in bytes: 4 GiB."""
 
@@ -264,19 +269,18 @@ def _try_arrays(name: str, path: str, state: tuple[int, int]) -> None:
     Raises:
         RasterioIOError: the file cannot be opened there.
     """
+    if is_inside():
+        return  # a crash ends this process alone
+    walls = Walls((Path(path).absolute(),), MAX_ARRAY_MEMORY)
     try:
-        run_limited(
-            "from rsft.data.imagery.rasters import _open_arrays; _open_arrays()",
-            f"{path}\n{name}".encode(),
-        )
-    except (OSError, ValueError) as error:
-        raise RasterioIOError(f"the file cannot be opened: {error}") from error
+        with reading_cell(walls, MAX_ARRAY_SECONDS) as cell:
+            cell.call(_open_arrays, name)
+    except DataError as error:
+        raise RasterioIOError(f"the file cannot be opened: {error.message}") from error
 
 
-def _open_arrays() -> None:
-    """Open the dataset on the standard input, and read its first pixel."""
-    path, _, name = sys.stdin.read().partition("\n")
-    enter_limits([Path(path).absolute()])
+def _open_arrays(name: str) -> None:
+    """Open a dataset, and read its first pixel."""
     with suppress(*OPEN_ERRORS), rasterio.open(name) as file:  # the caller reports them
         if file.count:  # else it only lists its subdatasets
             file.read(window=((0, 1), (0, 1)))
@@ -360,6 +364,7 @@ def _open_vrt(path: Path) -> Any:
         return _open_image(memory.name, [_VRT_DRIVER.name])
 
 
+@in_cell
 def read_tiff_tags(path: Path, read: Callable[[Any], _T]) -> _T | None:
     """Read the dataset of a TIFF file.
 

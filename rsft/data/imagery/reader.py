@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import ExifTags, Image
@@ -19,7 +20,8 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 from rsft.data.imagery.bands import BANDS
 from rsft.data.imagery.units import as_float32
 from rsft.errors import DataError
-from rsft.types import Pixels
+from rsft.types import Pixels, Size
+from rsft.utils.cell.client import in_cell
 from rsft.utils.untrusted.documents import check_regular, open_regular, read_regular
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"})
@@ -79,6 +81,7 @@ def check_declared_bands(
             )
 
 
+@in_cell
 def read_chip(path: Path, digest: str | None = None) -> Pixels:
     """Read an image file.
 
@@ -122,6 +125,30 @@ def read_chip(path: Path, digest: str | None = None) -> Pixels:
     if digest is not None and not is_intact:
         raise DataError("the file differs from the manifest", path)
     return as_float32(pixels, path)
+
+
+class ImageHeader(NamedTuple):
+    """What the header of an image says, in the words of Pillow.
+
+    Attributes:
+        format: such as "PNG".
+        mode: such as "L", "RGB" or "LA".
+        size: height and width.
+        bands: number of bands.
+    """
+
+    format: str
+    mode: str
+    size: Size
+    bands: int
+
+
+@in_cell
+def read_image_header(path: Path) -> ImageHeader:
+    """Read the header of an image, see `open_image`."""
+    with open_image(path) as image:
+        count = len(image.getbands())
+        return ImageHeader(image.format or "", image.mode, image.size[::-1], count)
 
 
 def open_image(path: Path, data: bytes | None = None) -> Image.Image:

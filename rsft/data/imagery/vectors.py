@@ -8,7 +8,6 @@ stops this process and not the job.
 
 import json
 import shutil
-import sys
 from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
@@ -20,7 +19,9 @@ import pyogrio
 from pyproj.exceptions import CRSError
 from shapely.errors import ShapelyError
 
-from rsft.errors import RequestError
+from rsft.errors import DataError, RequestError
+from rsft.utils.cell.client import reading_cell
+from rsft.utils.cell.walls import Walls
 from rsft.utils.untrusted.documents import (
     MAX_TABLE_BYTES,
     leads_away,
@@ -28,8 +29,12 @@ from rsft.utils.untrusted.documents import (
     open_regular,
 )
 from rsft.utils.untrusted.gdal_drivers import limit_drivers
-from rsft.utils.untrusted.limited_process import enter_limits, run_limited
 
+MAX_LAYER_MEMORY = 2**32
+"""Address space of the process that reads a layer, or on macOS and Windows its resident
+memory: 4 GiB."""
+MAX_LAYER_SECONDS = 120
+"""Seconds of this process."""
 MAX_ATTRIBUTE_BYTES = 2**28
 """Largest size of all attributes of a layer: 256 MiB. A short view can make any amount
 of text."""
@@ -49,11 +54,8 @@ _DRIVERS = (
     "KML",
 )
 _LOG = "-wal"
-_PROGRAM = """import sys
-# pyogrio would import them, which takes half of the time
-sys.modules["geopandas"] = sys.modules["pandas"] = None
-from rsft.data.imagery.vectors import _serve; _serve()"""
-
+_SLOW = ("geopandas", "pandas")
+"""What pyogrio would import, which takes half of the time."""
 READ_ERRORS = (
     pyogrio.errors.DataSourceError,
     pyogrio.errors.DataLayerError,
@@ -117,31 +119,41 @@ def read_layer(
         RequestError: the file cannot be read, or not within the limits of
             `run_limited`.
     """
-    request: dict[str, Any] = {"path": str(path.absolute()), "layer": layer}
     try:
-        with ExitStack() as stack:
-            _check_links(path)
-            if content is None and is_json(path):
-                content = read_geojson(path)
-            if _has_log(path):
-                # SQLite writes beside the file to read it; else GDAL ignores the log
-                folder = stack.enter_context(TemporaryDirectory(prefix="rsft-"))
-                copy = f"{Path(folder) / path.name}"
-                for suffix in ("", _LOG):
-                    shutil.copyfile(f"{path}{suffix}", f"{copy}{suffix}")
-                request["path"] = copy
-            request["read"] = content is None
-            data = json.dumps(request).encode() + b"\n" + (content or b"")
-            line, _, stream = run_limited(_PROGRAM, data).partition(b"\n")
-    except (OSError, ValueError) as error:
+        _check_links(path)
+    except ValueError as error:
         raise _unreadable(path, error) from error
-    header = json.loads(line)
-    if "error" in header:
-        raise _unreadable(path, header["error"])
-    if not stream:
-        return header["layers"], None
-    table = pa.ipc.open_stream(stream).read_all()
-    return header["layers"], LayerContent(header["crs"], header["fields"], table)
+    readable = (path.absolute().parent, path.resolve().parent)
+    with ExitStack() as stack:
+        if _has_log(path):
+            # SQLite writes beside the file to read it; else GDAL ignores the log
+            folder = Path(stack.enter_context(TemporaryDirectory(prefix="rsft-")))
+            for suffix in ("", _LOG):
+                shutil.copyfile(f"{path}{suffix}", folder / f"{path.name}{suffix}")
+            walls = Walls((folder,), MAX_LAYER_MEMORY, writable=(folder,))
+        else:
+            folder = path.parent
+            walls = Walls(readable, MAX_LAYER_MEMORY)
+        walls = walls._replace(hidden=_SLOW)
+        cell = stack.enter_context(reading_cell(walls, MAX_LAYER_SECONDS))
+        try:
+            answer: tuple[dict[str, bool], LayerContent | None] = cell.call(
+                _read_file, folder / path.name, layer, content
+            )
+        except DataError as error:
+            raise _unreadable(path, error.message) from error
+        return answer
+
+
+def _read_file(
+    path: Path, layer: str | None, content: bytes | None
+) -> tuple[dict[str, bool], LayerContent | None]:
+    try:
+        if content is None and is_json(path):
+            content = read_geojson(path)
+        return _read(content or path, layer)
+    except (*READ_ERRORS, pa.ArrowException, OSError) as error:
+        raise _unreadable(path, error) from error
 
 
 def _check_links(path: Path) -> None:
@@ -160,6 +172,7 @@ def _check_links(path: Path) -> None:
 def _unreadable(path: Path, fault: object) -> RequestError:
     if isinstance(fault, OSError):
         fault = fault.strerror
+    fault = str(fault).strip().partition("\n")[0] or type(fault).__name__
     return RequestError(f"the layer cannot be read: {fault}", path, _HINT)
 
 
@@ -170,28 +183,6 @@ def _has_log(path: Path) -> bool:
     """
     log = path.with_name(path.name + _LOG)
     return log.is_file() and log.stat().st_size > 0
-
-
-def _serve() -> None:
-    """Answer the request of `read_layer` on the standard input."""
-    request = json.loads(sys.stdin.buffer.readline())
-    path = Path(request["path"])
-    written = [path.parent] if _has_log(path) else []
-    enter_limits([path.parent, path.resolve().parent], written)
-    content = None
-    try:
-        source = path if request["read"] else sys.stdin.buffer.read()
-        layers, content = _read(source, request["layer"])
-        answer: dict[str, Any] = {"layers": layers}
-        if content:
-            answer |= {"crs": content.crs, "fields": content.fields}
-    except (*READ_ERRORS, pa.ArrowException, OSError) as error:
-        line = str(error).strip().partition("\n")[0]
-        answer = {"error": line or type(error).__name__}
-    sys.stdout.buffer.write(json.dumps(answer).encode() + b"\n")
-    if content:
-        with pa.ipc.new_stream(sys.stdout.buffer, content.table.schema) as stream:
-            stream.write_table(content.table)
 
 
 def _read(

@@ -23,6 +23,7 @@ from rsft.scenes.chip_size import (
 )
 from rsft.scenes.options import ChipOptions, Declaration
 from rsft.types import LONLAT, Pixels
+from rsft.utils.cell.client import in_cell
 from rsft.utils.operating_system import path_to_text
 
 # what opens scenes imports GDAL and PROJ, 35 MB that jobs of PNG files do without
@@ -158,6 +159,35 @@ class _Header(NamedTuple):
     bands: tuple[str, ...] | None = None
 
 
+@in_cell
+def _read_header(path: Path, may_have_sidecar: bool) -> _Header:
+    """Return what a file declares.
+
+    GDAL takes as long to open a chip as Pillow takes to decode it, so it only opens
+    files that may have a georeference or names of bands. The size is 0 if neither can
+    open the file: `read_chip` raises the error.
+    """
+    if not may_have_sidecar:
+        with suppress(DataError):
+            image = reader.read_image_header(path)
+            if image.format in _FORMATS_WITHOUT_GEOREFERENCE:
+                return _Header(image.size)
+    from rsft.data.imagery import rasters
+    from rsft.scenes import georeference as geo
+
+    with (
+        suppress(*rasters.OPEN_ERRORS),
+        geo.ignore_georeference_warnings(),
+        rasters.open_raster(str(path)) as file,
+    ):
+        georeference = None
+        if max(file.height, file.width) <= MAX_CHIP_SIDE:
+            georeference = geo.read_georeference(file)
+        bands = rasters.read_band_names(file)
+        return _Header((file.height, file.width), georeference, bands)
+    return _Header()
+
+
 class ChipFiles(ChipSource):
     """A source of chips in image files, in the order given.
 
@@ -214,7 +244,7 @@ class ChipFiles(ChipSource):
         """
         path = Path(self.paths[number])
         declaration = self.declarations[self.paths[number]]
-        header = self._read_header(path)
+        header = _read_header(path, self._may_have_sidecar(path))
         spacing = self._resolve_spacing(header, declaration)
         self._check_side(path, declaration, header.shape, spacing)
         return header, spacing
@@ -287,32 +317,6 @@ class ChipFiles(ChipSource):
 
     def location_of(self, number: int) -> tuple[str, int]:
         return path_to_text(self.paths[number]), 0
-
-    def _read_header(self, path: Path) -> _Header:
-        """Return what a file declares.
-
-        GDAL takes as long to open a chip as Pillow takes to decode it, so it only opens
-        files that may have a georeference or names of bands. The size is 0 if neither
-        can open the file: `read_chip` raises the error.
-        """
-        if not self._may_have_sidecar(path):
-            with suppress(DataError), reader.open_image(path) as image:
-                if image.format in _FORMATS_WITHOUT_GEOREFERENCE:
-                    return _Header((image.height, image.width))
-        from rsft.data.imagery import rasters
-        from rsft.scenes import georeference as geo
-
-        with (
-            suppress(*rasters.OPEN_ERRORS),
-            geo.ignore_georeference_warnings(),
-            rasters.open_raster(str(path)) as file,
-        ):
-            georeference = None
-            if max(file.height, file.width) <= MAX_CHIP_SIDE:
-                georeference = geo.read_georeference(file)
-            bands = rasters.read_band_names(file)
-            return _Header((file.height, file.width), georeference, bands)
-        return _Header()
 
     def _may_have_sidecar(self, path: Path) -> bool:
         """Return whether another file of the same stem may have a georeference.

@@ -29,6 +29,7 @@ from rsft.inference.writers.layer import PredictionLayer
 from rsft.inference.writers.styles import class_colors
 from rsft.types import Bytes
 from rsft.utils.atomic_files import write_text
+from rsft.utils.cell.client import in_cell
 from rsft.utils.templates import render_template
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ _TABLE = "corrected.csv"
 _DEFAULT_BANDS = (["gray"], ["R", "G", "B"])
 
 
+@in_cell
 def scene_pixels(scene: RasterScene, side: int) -> Bytes:
     """Read the first band of a scene as bytes.
 

@@ -41,6 +41,7 @@ from rsft.scenes.georeference import (
 )
 from rsft.scenes.raster import RasterScene
 from rsft.types import Floats
+from rsft.utils.cell.client import in_cell
 
 SHIFT_SIGMA = 45.0
 """Standard deviation of an unknown displacement along any direction, in meters per m/s
@@ -240,15 +241,21 @@ def _parse_time(text: str, location: object) -> float:
         raise RequestError(message, location, _NO_TIME) from error
 
 
+@in_cell
+def _read_tags(name: str) -> dict[str, str]:
+    """Return the tags of a raster by their names in upper case."""
+    with ignore_georeference_warnings(), rasters.open_raster(name) as file:
+        tags = file.tags() | file.tags(ns="IMAGERY")
+    return {key.upper(): text.strip() for key, text in tags.items()}
+
+
 def _tag_time(scene: RasterScene) -> tuple[float, str]:
     """Return the time in a tag of the first file of a scene, and the name of the tag.
 
     Raises:
         RequestError: no tag has a time.
     """
-    with ignore_georeference_warnings(), rasters.open_raster(scene.files[0]) as file:
-        tags = file.tags() | file.tags(ns="IMAGERY")
-    texts = {key.upper(): text.strip() for key, text in tags.items()}
+    texts = _read_tags(scene.files[0])
     for name in (*_TIME_TAGS, _FILE_TIME):
         text = texts.get(name)
         if text:

@@ -13,7 +13,7 @@ from rsft.data.chips.record import ChipRecord, StoreDescription
 from rsft.data.chips.store import OBJECT_COLUMNS, ChipStore, list_first_names
 from rsft.data.datasets.splits import check_val_share
 from rsft.data.imagery.bands import check_bands
-from rsft.data.imagery.products.product import find_product
+from rsft.data.imagery.products.product import is_product
 from rsft.data.imagery.scene_uri import SceneUri, file_state
 from rsft.errors import DataError, RequestError
 from rsft.scenes.detection import detect_objects
@@ -313,7 +313,7 @@ def _find_scenes(source: Path) -> list[SceneUri]:
         RequestError: there is none, or one is not on this machine.
     """
     scenes = find_scenes([source])
-    if source.is_dir() and find_product(source) is None:
+    if source.is_dir() and not is_product(source):
         scenes = [SceneUri(str(path)) for path in _list_scenes(source)]
     if not scenes:
         raise RequestError(
@@ -331,11 +331,11 @@ def _find_scenes(source: Path) -> list[SceneUri]:
 
 def _list_scenes(folder: Path) -> list[Path]:
     """Return the products in a folder, and the rasters outside of them."""
-    is_product = cache(_is_product)
+    is_whole = cache(_is_product)
     scenes: set[Path] = set()
     for path in map(Path, walk_files(folder)):
         folders = [parent for parent in path.parents if folder in parent.parents]
-        products = set(filter(is_product, folders))
+        products = set(filter(is_whole, folders))
         scenes |= products
         if not products and path.suffix.lower() in RASTER_SUFFIXES:
             scenes.add(path)
@@ -348,6 +348,6 @@ def _is_product(folder: Path) -> bool:
     Of a folder with several products or a damaged one, the rasters are scenes.
     """
     try:
-        return find_product(folder) is not None
+        return is_product(folder)
     except DataError:
         return False

@@ -14,7 +14,6 @@ import shapely
 from rsft.data.imagery import vectors
 from rsft.data.imagery.vectors import read_geojson, read_layer
 from rsft.errors import RequestError
-from rsft.utils.untrusted import limited_process
 from tests.helpers.file_server import serving_folder
 from tests.helpers.messages import mentions
 
@@ -111,8 +110,8 @@ def test_kml(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["x.gpkg", "x.geojson", "x.kml", "x.json", "x.shp"])
 def test_content_cannot_name_a_server(tmp_path, name, monkeypatch):
-    # the second wall alone: without the fence of the program
-    monkeypatch.setattr(vectors, "_PROGRAM", _WITHOUT_FENCE)
+    # the second wall alone: without the walls of the cell
+    monkeypatch.setenv("RSFT_FENCE", "off")
     with serving_folder(tmp_path) as server:
         address = server.url("s.gpkg")
         source = f"<SrcDataSource>/vsicurl/{address}</SrcDataSource>"
@@ -179,12 +178,6 @@ def test_keys_are_read_once(tmp_path):
         read_geojson(path)
 
 
-_WITHOUT_FENCE = (
-    "import rsft.utils.untrusted.limited_process as p; p.enter_fence = lambda *a, **b:"
-    f" None; {vectors._PROGRAM}"
-)
-
-
 STATEMENTS = {
     "pixel": (
         "VIEW pixel AS SELECT 1 AS fid, NULL AS geom, gdal_get_pixel_value('{secret}',"
@@ -213,7 +206,7 @@ REFUSED = {
 @pytest.mark.parametrize("statements", [STATEMENTS, REFUSED], ids=["layers", "file"])
 def test_views_read_no_other_files(layer, tmp_path, monkeypatch, statements, fence):
     if fence == "off":
-        monkeypatch.setattr(vectors, "_PROGRAM", _WITHOUT_FENCE)
+        monkeypatch.setenv("RSFT_FENCE", "off")
     secret = tmp_path / "elsewhere/secret.gpkg"
     for path in (secret, tmp_path / "in/a.gpkg"):
         path.parent.mkdir()
@@ -260,9 +253,7 @@ def test_views_without_end(layer, tmp_path, monkeypatch, columns, message):
         database.execute(f"CREATE VIEW v AS SELECT 1 AS fid, NULL AS geom, {columns}")
         register(database)
     with monkeypatch.context() as patch, pytest.raises(RequestError, match=message):
-        patch.setattr(
-            limited_process, "MAX_PROCESS_SECONDS", 2 if "RECURSIVE" in columns else 60
-        )
+        patch.setattr(vectors, "MAX_LAYER_SECONDS", 2 if "RECURSIVE" in columns else 60)
         read_layer(path, "v")
     assert read_layer(path, "b")[1].table.num_rows == 1
 

@@ -7,11 +7,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from rsft.data.datasets.formats.text_files import PathOrText
+from rsft.utils.cell.client import in_cell
 
 UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 """Exceptions of Pillow for a file that is no complete image."""
 
 
+@in_cell
 def read_gray_band(path: PathOrText) -> NDArray[Any]:
     """Read an image of one band.
 

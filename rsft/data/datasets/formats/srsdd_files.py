@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from rsft.data.datasets.formats.box_labels import (
     Corners,
@@ -23,7 +22,7 @@ from rsft.data.datasets.formats.box_labels import (
     has_box,
     read_label_file,
 )
-from rsft.data.datasets.formats.gray_images import UNREADABLE, have_same_pixels
+from rsft.data.datasets.formats.gray_images import have_same_pixels
 from rsft.data.datasets.formats.text_files import (
     PathOrText,
     Rejected,
@@ -31,6 +30,8 @@ from rsft.data.datasets.formats.text_files import (
     iterate_files,
     read_text_lines,
 )
+from rsft.data.imagery.reader import read_image_header
+from rsft.errors import DataError
 
 _Paths = list[Path]
 
@@ -294,12 +295,11 @@ class SRSDDShips:
         for image, ships in groupby(self.ships, attrgetter("image")):
             boxes = [ship.box for ship in ships]
             try:
-                with Image.open(image) as file:
-                    has_opacity = file.mode in ("LA", "RGBA")
-                    size = file.size
-            except UNREADABLE:
+                header = read_image_header(image)
+            except DataError:
                 continue  # reported when the pixels are read
-            self.skipped["opacity band of an image"] += has_opacity
+            self.skipped["opacity band of an image"] += header.mode in ("LA", "RGBA")
+            size = header.size[::-1]
             corners = np.reshape(boxes, (-1, 4, 2)) / size
             labeled = _LabeledImage(image, size, corners)
             groups[()].append(labeled)

@@ -24,6 +24,7 @@ from rsft.data.imagery.products.options import ProductOptions
 from rsft.data.imagery.rasters import read_unit
 from rsft.errors import DataError, RequestError
 from rsft.types import Floats, Names
+from rsft.utils.cell.client import in_cell
 from rsft.utils.registry import Registry, entry_points_of
 
 _MIN_INCIDENCE = 2.0  # degrees
@@ -185,6 +186,12 @@ def _all_products() -> Iterator[type[SensorProduct]]:
             warnings.warn(
                 f"the product {name} cannot be imported: {error}", stacklevel=3
             )
+
+
+@in_cell
+def is_product(path: Path) -> bool:
+    """Return whether a folder or file is a product, see `find_product`."""
+    return find_product(path) is not None
 
 
 def find_product(path: Path) -> SensorProduct | None:

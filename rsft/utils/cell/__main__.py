@@ -1,0 +1,5 @@
+"""Run the process of a reader cell."""
+
+from rsft.utils.cell.server import serve
+
+serve()

@@ -1,0 +1,440 @@
+"""Call functions in the reader cell, and get their answers.
+
+The files of a stranger are read by functions with the mark `in_cell`. While a cell is
+open, these run there. Without one, as in a program that imports rsft, they run here.
+"""
+
+import builtins
+import io
+import json
+import logging
+import os
+import pickle
+import subprocess
+import sys
+import threading
+import time
+import warnings
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from functools import wraps
+from pathlib import Path
+from types import FunctionType, MethodType
+from typing import Any, ParamSpec, TypeVar
+
+from platformdirs import user_data_path
+
+import rsft
+from rsft import errors
+from rsft.errors import DataError, RsftError
+from rsft.utils.cell import server
+from rsft.utils.cell.answers import Answer, decode
+from rsft.utils.cell.frames import Frame, read_frame, write_frame
+from rsft.utils.cell.server import Message
+from rsft.utils.cell.walls import Walls
+from rsft.utils.operating_system import watch_memory
+from rsft.utils.remote_files import NO_SERVERS
+from rsft.utils.untrusted.gdal_drivers import LIMIT
+
+MAX_MEMORY = 2**34
+"""Address space of a cell, or on macOS and Windows its resident memory: 16 GiB."""
+MAX_SECONDS = 600
+"""Seconds of one call."""
+
+_OPEN = "RSFT_CELL"
+"""Environment variable with what the cells of this job may read, for the processes that
+it starts."""
+_INSIDE = "RSFT_INSIDE_CELL"
+_PROCESSES = 4  # largest number in a cell
+_ENVIRONMENT = (
+    "LANG",
+    "LC_ALL",
+    "TZ",
+    "PROJ_DATA",
+    "PROJ_LIB",
+    "GDAL_DATA",
+    "LD_LIBRARY_PATH",
+    "SYSTEMROOT",  # Windows starts no Python without it
+)
+_SYSTEM = (
+    "/usr",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/opt",
+    "/nix/store",
+    "/etc/ld.so.cache",
+    "/etc/localtime",
+    "/etc/timezone",
+    "/etc/mime.types",
+    "/etc/ssl/openssl.cnf",
+    "/proc/cpuinfo",
+    "/proc/meminfo",
+    "/proc/stat",
+    "/proc/sys/vm",
+    "/proc/sys/kernel",
+    "/sys/devices/system",
+    "/sys/fs/cgroup",
+    "/dev/null",
+    "/dev/urandom",
+)
+_SOURCE = Path(rsft.__file__).absolute().parents[1]
+_SERVERS = (
+    "/etc/ssl",
+    "/etc/pki",
+    "/etc/resolv.conf",
+    "/etc/hosts",
+    "/etc/nsswitch.conf",
+)
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
+
+
+def in_cell(
+    function: Callable[_Arguments, _Result],
+) -> Callable[_Arguments, _Result]:
+    """Let a function run in the reader cell while one is open.
+
+    Its arguments can be pickled, except for functions that are called for their effect,
+    such as `progress`: these are called here, and return nothing. Its result is plain
+    data, see `rsft.utils.cell.answers`; other objects stay in the cell, and can be called
+    and passed to such functions.
+
+    Example:
+        >>> @in_cell
+        ... def count_bytes(path: Path) -> int:
+        ...     return path.stat().st_size
+    """
+
+    @wraps(function)
+    def call(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
+        cell = _current()
+        if cell is None:
+            return function(*args, **kwargs)
+        result: _Result = cell.call(call, *args, **kwargs)
+        return result
+
+    return call
+
+
+def open_cell(readable: Iterable[Path], *, connects: bool = False) -> None:
+    """Open the cell of this program and of the processes that it starts.
+
+    Args:
+        readable: files and folders that it may read.
+        connects: whether it may contact servers.
+    """
+    global _cell
+    paths = [*map(str, readable)]
+    os.environ[_OPEN] = json.dumps([paths, connects])
+    _cell = _make_cell(paths, connects)
+
+
+def is_inside() -> bool:
+    """Return whether this process is that of a cell."""
+    return os.environ.get(_INSIDE) is not None
+
+
+@contextmanager
+def reading_cell(walls: Walls, seconds: float) -> Iterator["Cell"]:
+    """Yield a cell for a few calls, with walls and a limit of time of its own."""
+    cell = Cell(walls, seconds)
+    try:
+        yield cell
+    finally:
+        cell.close()
+
+
+_cell: "Cell | None" = None
+
+
+def _current() -> "Cell | None":
+    """Return the open cell; a process that was started or forked opens one of its own."""
+    global _cell
+    if _cell is None or _cell.owner != os.getpid():
+        setting = os.environ.get(_OPEN)
+        if not setting:
+            return None
+        paths, connects = json.loads(setting)
+        _cell = _make_cell(paths, connects)
+    return _cell
+
+
+def _make_cell(paths: Iterable[str], connects: bool) -> "Cell":
+    return Cell(Walls(tuple(map(Path, paths)), MAX_MEMORY, connects), MAX_SECONDS)
+
+
+class Cell:
+    """Processes that read files behind walls.
+
+    A thread that calls gets a process that is free, or a new one up to a small number.
+
+    Args:
+        walls: what they may do, apart from what Python needs.
+        seconds: largest time of a call.
+    """
+
+    def __init__(self, walls: Walls, seconds: float) -> None:
+        self.owner = os.getpid()
+        paths = [path.absolute() for path in walls.readable]
+        paths += [path.resolve() for path in paths]
+        paths += _interpreter()
+        if walls.connects:
+            paths += [*map(Path, _SERVERS), Path("~/.aws").expanduser()]
+        self._walls = walls._replace(readable=tuple(dict.fromkeys(paths)))
+        self._seconds = seconds
+        self._processes: list[_Process] = []
+        self._lock = threading.Lock()
+        self._start()
+
+    def call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Call a function of a module in the cell.
+
+        Raises:
+            DataError: the process ended, or needed more than its memory or time.
+            Exception: whatever the function raises.
+        """
+        request = _Request(function, args, kwargs)
+        return (request.owner or self._choose()).call(request)
+
+    def close(self) -> None:
+        """End the processes."""
+        for process in self._processes:
+            process.close()
+        self._processes.clear()
+
+    def _start(self) -> "_Process":
+        process = _Process(self._walls, self._seconds)
+        self._processes.append(process)
+        return process
+
+    def _choose(self) -> "_Process":
+        """Return a process: a free one, else a new one, else any."""
+        with self._lock:
+            self._processes = [x for x in self._processes if x.is_alive]
+            free = [x for x in self._processes if not x.lock.locked()]
+            if free:
+                return free[0]
+            if len(self._processes) < _PROCESSES:
+                return self._start()
+            return self._processes[threading.get_ident() % _PROCESSES]
+
+
+class Kept:
+    """An object that stays in the cell. It is called, iterated and passed on as itself."""
+
+    def __init__(self, process: "_Process", number: int) -> None:
+        self.process = process
+        self.number = number
+        weakref.finalize(self, process.dropped.append, number)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the object in the cell."""
+        return self._ask(server.call, self, *args, **kwargs)
+
+    def __iter__(self) -> Iterator[Any]:
+        """Yield the items of an iterator in the cell."""
+        while True:
+            has_next, item = self._ask(server.take, self)
+            if not has_next:
+                return
+            yield item
+
+    def _ask(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        return self.process.call(_Request(function, args, kwargs))
+
+
+class _Request(pickle.Pickler):
+    """A call as bytes; its callbacks, and the process whose objects it names."""
+
+    def __init__(
+        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Any
+    ) -> None:
+        self._stream = io.BytesIO()
+        super().__init__(self._stream, pickle.HIGHEST_PROTOCOL)
+        self.owner: _Process | None = None
+        self.callbacks: list[Callable[..., object]] = []
+        self.subject = next((str(x) for x in args if isinstance(x, Path | str)), "")
+        self.dump((function, args, kwargs))
+        self.data = self._stream.getvalue()
+
+    def persistent_id(self, value: Any) -> Any:
+        if isinstance(value, Kept):
+            self.owner = value.process
+            return "kept", value.number
+        is_local = isinstance(value, FunctionType) and "<" in value.__qualname__
+        if is_local or isinstance(value, MethodType):
+            self.callbacks.append(value)
+            return "callback", len(self.callbacks) - 1
+        return None
+
+
+class _Process:
+    """One process of a cell, and the pipes to it."""
+
+    def __init__(self, walls: Walls, seconds: float) -> None:
+        self.lock = threading.Lock()
+        self.dropped: deque[int] = deque()
+        self._memory = walls.memory
+        self._seconds = seconds
+        self._deadline = float("inf")
+        self._is_late = False
+        command = [sys.executable, "-P", "-s", "-m", "rsft.utils.cell"]
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=_environment(connects=walls.connects),
+        )
+        assert self._process.stdin and self._process.stdout
+        self._requests, self._answers = self._process.stdin, self._process.stdout
+        weakref.finalize(self, self._process.kill)
+        for target, *args in (
+            (self._watch_time,),
+            (watch_memory, self._process, walls.memory),
+        ):
+            threading.Thread(target=target, args=args, daemon=True).start()
+        self._send(pickle.dumps(walls))
+
+    @property
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
+
+    def call(self, request: _Request) -> Any:
+        """Send a call, and return or raise what it gives.
+
+        The process ends if anything else happens, such as Ctrl-C.
+        """
+        with self.lock:
+            message = self._exchange(request)
+        if message.kind == "raise":
+            raise make_error(*message.content)
+        return message.content
+
+    def _exchange(self, request: _Request) -> Message:
+        dropped = [self.dropped.popleft() for _ in range(len(self.dropped))]
+        is_done = False
+        self._deadline = time.monotonic() + self._seconds
+        try:
+            self._send(request.data, pickle.dumps(dropped))
+            message = self._receive(request)
+            is_done = True
+        except (OSError, EOFError, ValueError) as error:
+            self._wait()
+            raise self._explain(request, error) from error
+        finally:
+            self._deadline = float("inf")
+            if not is_done:
+                self.close()
+        return message
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.kill()
+        self._process.wait()
+
+    def _wait(self) -> None:
+        """Wait a moment for a process that closed its pipes."""
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(5)
+
+    def _send(self, *texts: bytes) -> None:
+        write_frame(self._requests, Frame(texts[0], texts[1:]))
+
+    def _receive(self, request: _Request) -> Message:
+        """Return the message that ends the call, and do what others say."""
+        while True:
+            frame = read_frame(self._answers)
+            if frame is None:
+                raise EOFError
+            message = decode(Answer(*frame), lambda number: Kept(self, number))
+            if not isinstance(message, Message):
+                raise ValueError("it is no message")
+            if message.kind in ("return", "raise"):
+                return message
+            _act(message, request)
+
+    def _explain(self, request: _Request, error: Exception) -> RsftError:
+        """Return the error for a process that gave no answer."""
+        fault = f"its reader ended: {error}" if str(error) else "its reader ended"
+        if self._is_late:
+            fault = f"it was not read within {self._seconds:,.0f} s"
+        elif self._process.returncode == 1:  # a MemoryError
+            fault = f"it was not read within {self._memory >> 30} GiB of memory"
+        hint = "copy or download it again, or leave it out"
+        return DataError(f"the file cannot be read: {fault}", request.subject, hint)
+
+    def _watch_time(self) -> None:
+        while self.is_alive:
+            if time.monotonic() > self._deadline:
+                self._is_late = True
+                self._process.kill()
+            time.sleep(0.2)
+
+
+def _act(message: Message, request: _Request) -> None:
+    """Do what a message says that comes before the end of a call."""
+    if message.kind == "callback":
+        number, args, kwargs = message.content
+        request.callbacks[number](*args, **kwargs)
+    elif message.kind == "log":
+        name, level, text = message.content
+        logging.getLogger(name).log(level, "%s", text)
+    elif message.kind == "warning":
+        name, text = message.content
+        warnings.warn(text, getattr(builtins, name, UserWarning), stacklevel=2)
+
+
+def make_error(
+    module: str, name: str, args: tuple[Any, ...], values: dict[str, Any], note: str
+) -> Exception:
+    """Return an error as the cell raised it; it is of Python, rsft or a library."""
+    kind: Any = None
+    if module in ("builtins", errors.__name__):
+        kind = getattr(sys.modules[module], name, None)
+    if not (isinstance(kind, type) and issubclass(kind, Exception)):
+        return RuntimeError(f"{module}.{name}: {', '.join(map(str, args))}")
+    if issubclass(kind, RsftError):
+        error: Exception = kind.__new__(kind)
+        error.args = args
+        vars(error).update(values)
+    else:
+        error = kind(*args)
+    error.add_note(note)
+    return error
+
+
+def _environment(*, connects: bool) -> dict[str, str]:
+    """Return the variables of a cell: no more than it needs."""
+    names = list(os.environ) if connects else _ENVIRONMENT
+    settings = {name: os.environ[name] for name in names if name in os.environ}
+    for name, value in os.environ.items():
+        if name.startswith(("RSFT_", "CPL_")) and name != _OPEN:
+            settings[name] = value
+    return (
+        settings
+        | {
+            _INSIDE: "1",
+            "HOME": "/nonexistent",
+            "GDAL_CACHEMAX": "256",  # MB, as in a command
+            "PYTHONPATH": os.pathsep.join([str(_SOURCE), *sys.path[1:]]),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "OMP_NUM_THREADS": "1",
+            "OPENBLAS_NUM_THREADS": "1",
+            LIMIT: "limited",
+            NO_SERVERS: os.environ.get(NO_SERVERS, "") if connects else "-",
+        }
+    )
+
+
+def _interpreter() -> list[Path]:
+    """Return what Python needs: its libraries, packages, and those of the system."""
+    paths = [*map(Path, _SYSTEM), Path(sys.prefix), Path(sys.base_prefix)]
+    paths.append(_SOURCE / "rsft")
+    paths += map(Path, sys.path[1:])
+    paths += [path.resolve() for path in paths]
+    paths.append(user_data_path("proj"))  # grids, without which coordinates move
+    return paths

@@ -1,0 +1,137 @@
+"""The process of the reader cell: it builds its walls, and answers calls.
+
+Requests come from the command, which is trusted, as pickles. Answers are plain data.
+"""
+
+import io
+import logging
+import os
+import pickle
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any, BinaryIO, NamedTuple
+
+from rsft.utils.cell.answers import encode
+from rsft.utils.cell.frames import Frame, read_frame, write_frame
+from rsft.utils.cell.walls import Walls, build_walls
+from rsft.utils.operating_system import terminate_with_parent
+
+_MAX_NOTE = 10_000  # letters of a traceback
+_PLAIN = (str, int, float, bytes, type(None))
+
+
+class Message(NamedTuple):
+    """What the cell sends.
+
+    Attributes:
+        kind: "return" or "raise", which end a call, or "log", "warning" or "callback".
+        content: the value, or what it is about.
+    """
+
+    kind: str
+    content: Any
+
+
+def serve() -> None:
+    """Answer the calls on the standard input until it ends."""
+    requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb", 2**20)
+    os.dup2(2, 1)  # what libraries print must not come between the answers
+    if sys.platform == "linux":
+        terminate_with_parent()
+    first = read_frame(requests)
+    if first is None:
+        return
+    walls: Walls = pickle.loads(first.text)
+    sys.modules.update(dict.fromkeys(walls.hidden))
+    build_walls(walls)
+    _Server(requests, answers).run()
+
+
+class _Server(logging.Handler):
+    def __init__(self, requests: BinaryIO, answers: BinaryIO) -> None:
+        super().__init__()
+        self._requests = requests
+        self._answers = answers
+        self._kept: dict[int, Any] = {}
+        self._count = 0
+        logging.getLogger().addHandler(self)
+        warnings.showwarning = self._show_warning
+
+    def run(self) -> None:
+        while (frame := read_frame(self._requests)) is not None:
+            try:
+                self._send("return", self._answer(frame))
+            except MemoryError:
+                raise
+            except Exception as error:  # whatever a reader raises is an answer
+                self._send("raise", describe_error(error))
+
+    def _answer(self, frame: Frame) -> Any:
+        unpickler = _Unpickler(io.BytesIO(frame.text))
+        unpickler.objects = self._kept
+        unpickler.make_callback = self._make_callback
+        function, args, kwargs = unpickler.load()
+        for number in pickle.loads(frame.parts[0]):
+            self._kept.pop(number, None)
+        return function(*args, **kwargs)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Send a line of the log, or a warning."""
+        self._send("log", (record.name, record.levelno, record.getMessage()))
+
+    def _show_warning(
+        self, message: Warning | str, category: type[Warning], *_: Any
+    ) -> None:
+        self._send("warning", (category.__name__, str(message)))
+
+    def _make_callback(self, number: int) -> Callable[..., None]:
+        def call(*args: Any, **kwargs: Any) -> None:
+            self._send("callback", (number, args, kwargs))
+
+        return call
+
+    def _send(self, kind: str, content: Any) -> None:
+        answer = encode(Message(kind, content), self._keep)
+        write_frame(self._answers, Frame(*answer))
+
+    def _keep(self, value: Any) -> int:
+        self._count += 1
+        self._kept[self._count] = value
+        return self._count
+
+
+class _Unpickler(pickle.Unpickler):
+    objects: dict[int, Any]
+    make_callback: Callable[[int], Callable[..., None]]
+
+    def persistent_load(self, pid: Any) -> Any:
+        kind, number = pid
+        return self.objects[number] if kind == "kept" else self.make_callback(number)
+
+
+def describe_error(error: Exception) -> tuple[str, str, tuple[Any, ...], Any, str]:
+    """Return module and name of the class of an error, its values, and its traceback."""
+    kind = type(error)
+    args: tuple[Any, ...] = error.args
+    if isinstance(error, OSError) and error.filename is not None:
+        args = (*args[:2], error.filename)
+    fields = dict(vars(error))
+    if not kind.__module__.startswith("rsft."):
+        args = tuple(arg if isinstance(arg, _PLAIN) else str(arg) for arg in args)
+        fields = {}
+    note = "".join(traceback.format_exception(error))[-_MAX_NOTE:]
+    return kind.__module__, kind.__qualname__, args, fields, note
+
+
+def call(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Call an object that stayed in the cell."""
+    return function(*args, **kwargs)
+
+
+def take(iterator: Iterator[Any]) -> tuple[bool, Any]:
+    """Return whether an iterator has a next item, and this item."""
+    for item in iterator:
+        return True, item
+    return False, None
