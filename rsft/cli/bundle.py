@@ -12,7 +12,7 @@ from rsft.cli.display.console import console, show_paths
 from rsft.cli.options import (
     OUT,
     BundleArgument,
-    FencedCommand,
+    ReadingCommand,
     check_new_file,
     documented,
 )
@@ -27,7 +27,7 @@ app = typer.Typer(
 )
 
 
-@app.command("show", cls=FencedCommand)
+@app.command("show", cls=ReadingCommand)
 @documented
 def bundle_show(bundle: BundleArgument, as_json: bool = False) -> None:
     """Show a bundle: classes, chips, backbone, licenses, method, accuracy."""
@@ -41,7 +41,7 @@ def bundle_show(bundle: BundleArgument, as_json: bool = False) -> None:
         show_bundle(description)
 
 
-@app.command("verify", cls=FencedCommand)
+@app.command("verify", cls=ReadingCommand)
 @documented
 def bundle_verify(
     bundle: BundleArgument,
@@ -72,7 +72,7 @@ def bundle_verify(
         raise typer.Exit(1)
 
 
-@app.command("from", cls=FencedCommand)
+@app.command("from", cls=ReadingCommand)
 @documented
 def bundle_from(
     checkpoint: Annotated[Path, Argument(access=Access.READ | Access.BESIDE)],
@@ -102,7 +102,7 @@ def bundle_from(
     show_paths({"bundle": out})
 
 
-@app.command("diff", cls=FencedCommand)
+@app.command("diff", cls=ReadingCommand)
 @documented
 def bundle_diff(
     first: BundleArgument,

@@ -181,7 +181,7 @@ def data_add(
 audit_app = typer.Typer()
 
 
-@audit_app.command("audit", cls=options.FencedCommand)
+@audit_app.command("audit", cls=options.ReadingCommand)
 @options.documented
 def audit(
     source: Annotated[

@@ -28,20 +28,20 @@ from rsft.scenes.options import unit_name
 from rsft.utils.command_options import Access, Argument, Option
 
 
-class FencedCommand(TyperCommand):
-    """A command that closes the fence, if `rsft` was started as a program."""
+class ReadingCommand(TyperCommand):
+    """A command that opens the reader cell, if `rsft` was started as a program."""
 
     def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]  # typer's class of contexts
-        """Close the fence, and run the command.
+        """Open the cell, and run the command.
 
         Raises:
-            RequestError: the fence cannot be closed.
+            RequestError: a link leads to what no argument names.
         """
         if ctx.obj is not None and ctx.obj.fenced:
-            from rsft.cli.fence import close_fence  # 20 ms that --help does without
+            from rsft.cli.reading import open_reading_cell  # --help does without
 
             command: Any = self.callback
-            close_fence(str(ctx.info_name), command.__wrapped__.find_files(ctx.params))
+            open_reading_cell(command.__wrapped__.find_files(ctx.params))
         return super().invoke(ctx)
 
 

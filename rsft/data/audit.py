@@ -37,6 +37,7 @@ from rsft.errors import DataError
 from rsft.types import Progress
 from rsft.utils.atomic_files import sha256, write_text
 from rsft.utils.process_pool import imap_unordered
+from rsft.utils.tables import read_parquet_header
 from rsft.utils.untrusted.documents import load_json
 
 SATURATION_SHARE = 0.25
@@ -173,9 +174,7 @@ def audit_store(
     store: ChipStore, *, jobs: int = 1, progress: Progress | None = None
 ) -> AuditResult:
     """Audit a chip store's manifest and every chip in it, with `jobs` processes."""
-    import pyarrow.parquet as pq
-
-    total = pq.read_metadata(store.root / MANIFEST).num_rows
+    total, _ = read_parquet_header(store.root / MANIFEST)
     parts = read_manifest_parts(store.root, _COLUMNS)
     table, faults = _read_chips(store.root, parts, total, jobs, progress)
     return _audit_table(table, faults, store.root, str(store.root), has_digests=True)

@@ -16,7 +16,7 @@ import sys
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from errno import EINVAL
 from functools import partial
@@ -25,6 +25,7 @@ from stat import S_IFDIR, S_IFMT, S_IFREG
 from typing import IO, Any, NamedTuple, NoReturn
 
 from rsft.errors import DataError
+from rsft.utils.cell.client import in_cell
 from rsft.utils.dependencies import require
 from rsft.utils.operating_system import describe_name_fault
 
@@ -49,6 +50,7 @@ _MAX_PADDING = 2**20  # bytes after the end mark of a .tar
 _MAX_SOLID = 100
 """Members of a .rar archive that must be decompressed from its start to reach one of
 them."""
+_CHUNK = 2**20
 _RAR_MARK = b"Rar!\x1a\x07"
 _RAR_HINT = f"install one, or {BY_HAND_HINT}"
 _PART = re.compile(
@@ -79,8 +81,8 @@ class Member(NamedTuple):
         is_other: whether it is neither a regular file nor a folder.
         size: size in bytes, as the archive states it.
         bytes_read: bytes of the archive up to the end of this member.
-        open: opens the content of a file, which must be read before the next member is
-            requested.
+        read: yields the content of a file, which must be read before the next member
+            is requested.
     """
 
     name: str
@@ -88,7 +90,7 @@ class Member(NamedTuple):
     is_other: bool
     size: int
     bytes_read: int
-    open: Callable[[], IO[bytes] | None]
+    read: Callable[[], Iterable[bytes]]
 
     @property
     def path(self) -> PurePosixPath:
@@ -121,26 +123,43 @@ def describe_part(path: Path) -> str:
 def read_members(archive: Path) -> Iterator[Member]:
     """Iterate over the members of an archive, in its order.
 
+    A .rar archive is read here, because rarfile starts another program.
+
     Raises:
         DataError: the archive is encrypted or of another format, or has a member that
             is a link or a device, or whose name leaves the target folder or cannot
             exist on this system. See `translate_read_errors` for the others.
         RequestError: rarfile, which a .rar archive needs, is not installed.
     """
-    if _is_rar(archive):
-        members = _rar_members(archive)
-    elif is_tar(archive):
-        members = _tar_members(archive)
-    elif zipfile.is_zipfile(archive):
-        members = _zip_members(archive)
-    else:
-        message = "the file is not a .zip, .tar or .rar archive"
-        raise DataError(message, archive, describe_part(archive) or DOWNLOAD_AGAIN_HINT)
-    for member in members:
+    for member in (_rar_members if _is_rar(archive) else _read_members)(archive):
         fault = _find_fault(member)
         if fault:
             raise DataError(fault, archive, BY_HAND_HINT)
         yield member
+
+
+@in_cell
+def _read_members(archive: Path) -> Iterator[Member]:
+    with translate_read_errors(archive):
+        if is_tar(archive):
+            yield from _tar_members(archive)
+        elif zipfile.is_zipfile(archive):
+            yield from _zip_members(archive)
+        else:
+            message = "the file is not a .zip, .tar or .rar archive"
+            hint = describe_part(archive) or DOWNLOAD_AGAIN_HINT
+            raise DataError(message, archive, hint)
+
+
+def _read_content(
+    archive: Path, open_member: Callable[[], IO[bytes] | None]
+) -> Iterator[bytes]:
+    with translate_read_errors(archive):
+        content = open_member()
+        assert content is not None  # true for every regular file
+        with content:
+            while chunk := content.read(_CHUNK):
+                yield chunk
 
 
 def _find_fault(member: Member) -> str:
@@ -205,6 +224,7 @@ class _BoundedTarInfo(tarfile.TarInfo):
     _proc_sparse = _proc_gnusparse_10 = _refuse_map
 
 
+@in_cell
 def is_tar(archive: Path) -> bool:
     """Return whether a file is a .tar archive, compressed or not.
 
@@ -229,7 +249,7 @@ def _tar_members(archive: Path) -> Iterator[Member]:
                 not (info.isreg() or info.isdir()),
                 info.size,
                 raw.tell(),
-                partial(tar.extractfile, info),
+                partial(_read_content, archive, partial(tar.extractfile, info)),
             )
         stream = tar.fileobj
         assert stream is not None
@@ -255,7 +275,7 @@ def _zip_members(archive: Path) -> Iterator[Member]:
                 S_IFMT(info.external_attr >> 16) not in (0, S_IFREG, S_IFDIR),
                 info.file_size,
                 bytes_read,
-                partial(file.open, info),
+                partial(_read_content, archive, partial(file.open, info)),
             )
 
 
@@ -292,7 +312,7 @@ def _rar_members(archive: Path) -> Iterator[Member]:
                 info.is_symlink() or info.file_redir is not None,
                 info.file_size,
                 bytes_read,
-                partial(file.open, info),
+                partial(_read_content, archive, partial(file.open, info)),
             )
 
 

@@ -26,8 +26,6 @@ MAX_MEMBERS = 2_000_000
 SUFFIX = re.compile(r"(?<=.)\.(zip|rar|tgz|tar(\.(gz|bz2|xz))?)$", re.IGNORECASE)
 """The suffix of an archive that `extract_archive` reads."""
 
-_CHUNK = 2**20
-
 
 def is_archive_name(path: Path) -> bool:
     """Return whether a file has the suffix of an archive."""
@@ -154,11 +152,11 @@ def _write_member(member: Member, path: Path) -> None:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     remaining = member.size
-    content = member.open()
-    assert content is not None  # true for every regular file
-    with path.open("xb") as file, content:
-        while remaining and (chunk := content.read(min(_CHUNK, remaining))):
-            file.write(chunk)
+    with path.open("xb") as file:
+        for chunk in member.read():
+            file.write(chunk[:remaining])
             remaining -= len(chunk)
-    if remaining:
+            if remaining <= 0:
+                break
+    if remaining > 0:
         raise EOFError(f"{str(member.path)!r} is shorter than the archive states")

@@ -12,6 +12,7 @@ from rsft.types import Progress
 from rsft.utils.archive_members import Member, read_members, translate_read_errors
 from rsft.utils.archives import SUFFIX, extract_archive, is_archive_name
 from rsft.utils.atomic_files import process_lock
+from rsft.utils.cell.client import allow_reading
 from rsft.utils.operating_system import link_file, refuse_folder
 
 _log = logging.getLogger(__name__)
@@ -61,6 +62,8 @@ def open_source_tree(
     )
     with process_lock(root.parent / f"{work.name}.lock", lambda: busy):
         shutil.rmtree(work, ignore_errors=True)  # of a killed process
+        work.mkdir(parents=True)
+        allow_reading(work)
         try:
             if archives:
                 _link_files(work, links)

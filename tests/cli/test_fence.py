@@ -20,7 +20,7 @@ import typer
 
 from rsft.cli import build_app
 from rsft.cli.fence import close_fence
-from rsft.cli.options import FencedCommand
+from rsft.cli.options import ReadingCommand
 from rsft.errors import RequestError
 from rsft.utils.fence import describe_fence, enter_fence, explain_fence, fence_version
 from tests.helpers.messages import mentions
@@ -31,7 +31,7 @@ from tests.helpers.scenes import write_geotiff
 def find_commands(command):
     """Yield the fenced commands with their functions."""
     for name, member in getattr(command, "commands", {}).items():
-        if isinstance(member, FencedCommand):
+        if isinstance(member, ReadingCommand):
             yield name, member.callback.__wrapped__
         yield from find_commands(member)
 

@@ -49,6 +49,7 @@ from rsft.utils.atomic_files import (
     remove_stale_folders,
     remove_work_folder,
 )
+from rsft.utils.cell.client import allow_reading
 from rsft.utils.operating_system import (
     describe_name_fault,
     replace_path,
@@ -195,6 +196,7 @@ def open_build_directory(
                         )
                     shutil.rmtree(other)
             (folder / "store").mkdir(parents=True, exist_ok=True)
+            allow_reading(folder)
             try:
                 yield folder
             except DataError:
@@ -204,6 +206,7 @@ def open_build_directory(
             if root.exists() and any(root.iterdir()):
                 replace_path(root, old)
             replace_path(folder / "store", root)
+            allow_reading(root)
             shutil.rmtree(partial)
     except OSError as error:
         raise explain_os_error(error, partial, _AGAIN) from error

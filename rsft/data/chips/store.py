@@ -36,6 +36,7 @@ from rsft.utils.tables import (
     Column,
     check_columns,
     escape_cell,
+    read_parquet_header,
     read_parquet_parts,
 )
 from rsft.utils.untrusted.documents import load_json, read_regular
@@ -593,11 +594,9 @@ def write_rejected(path: Path, rows: Iterable[Sequence[object]]) -> None:
 
 def _read_classes(path: Path) -> set[str]:
     """Return the classes in a manifest, after a check of its columns."""
-    import pyarrow.parquet as pq  # 5 MB, which a prediction does without
-
     classes = set[str]()
     try:
-        columns = set(pq.read_schema(path).names)
+        _, columns = read_parquet_header(path)
         missing = [name for name in SCHEMA.names if name not in columns]
         if missing:
             raise DataError(

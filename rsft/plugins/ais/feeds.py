@@ -17,6 +17,7 @@ from rsft.plugins.ais.feed_files import FORMATS, TEXTS, FeedFile
 from rsft.plugins.ais.message_times import format_time
 from rsft.scenes.locators import NothingInSceneError
 from rsft.types import Floats, Progress
+from rsft.utils.cell.client import in_cell
 
 SIZES = ("length", "width", "bow", "stern", "port", "starboard")
 """Columns of the size of a ship and the place of its antenna, in meters."""
@@ -93,6 +94,7 @@ class AisMessages(NamedTuple):
     location: str = ""
 
 
+@in_cell
 def read_messages(
     paths: Sequence[Path], area: SearchArea, progress: Progress | None = None
 ) -> AisMessages:

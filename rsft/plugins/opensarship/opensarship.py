@@ -22,6 +22,7 @@ from rsft.data.datasets.images import (
     Transforms,
     to_image_tensor,
 )
+from rsft.utils.cell.client import in_cell
 
 OpenSARShipProduct = Literal["uint8", "cal", "patch"]
 OpenSARShipLabel = Literal["marinetraffic", "ais"]
@@ -290,6 +291,7 @@ def _find_scene_name(folder: Path) -> str | None:
     return None
 
 
+@in_cell
 def read_ship_records(path: Path) -> _Records:
     """Read the records of a Ship.xml.
 
@@ -316,6 +318,7 @@ def read_ship_records(path: Path) -> _Records:
     return records
 
 
+@in_cell
 def read_opensarship_pixels(
     chip: OpenSARShipChip, product: OpenSARShipProduct
 ) -> NDArray[Any]:

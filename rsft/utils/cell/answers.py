@@ -41,8 +41,9 @@ def encode(value: Any, keep: Callable[[Any], int]) -> Answer:
     """Encode a value of the cell.
 
     Args:
-        value: None, numbers, texts, paths, times, arrays, tables of Arrow, and lists,
-            mappings and data classes of these. Other objects stay in the cell.
+        value: None, numbers, texts, paths, times, arrays, tables of Arrow and pandas,
+            and lists, mappings and data classes of these. Other objects stay in the
+            cell.
         keep: takes an object that stays in the cell, and returns its number.
 
     Example:
@@ -119,16 +120,22 @@ class _Encoder:
                 return "object", [*name, values]
             if isinstance(value, tuple):
                 return "named", [*name, [self.encode(item) for item in value]]
-        if kind.__module__.partition(".")[0] == "pyarrow":
-            import pyarrow as pa
-
-            if isinstance(value, pa.Table):
-                sink = pa.BufferOutputStream()
-                with pa.ipc.new_stream(sink, value.schema) as stream:
-                    stream.write_table(value)
-                self._parts.append(memoryview(sink.getvalue()))
-                return "table", len(self._parts) - 1
+        if kind.__name__ in ("Table", "DataFrame"):
+            return self._describe_table(value)
         return "kept", self._keep(value)
+
+    def _describe_table(self, value: Any) -> tuple[str, Any]:
+        import pyarrow as pa
+
+        tag = "table"
+        if not isinstance(value, pa.Table):
+            tag = "frame"
+            value = pa.Table.from_pandas(value)
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, value.schema) as stream:
+            stream.write_table(value)
+        self._parts.append(memoryview(sink.getvalue()))
+        return tag, len(self._parts) - 1
 
 
 _PLAIN_MAPPINGS = ("builtins", "collections")
@@ -150,6 +157,7 @@ class _Decoder:
             "date": date.fromisoformat,
             "time": time.fromisoformat,
             "table": self._table,
+            "frame": lambda number: self._table(number).to_pandas(),
             "member": self._member,
             "named": self._named,
             "object": self._object,
@@ -185,25 +193,25 @@ class _Decoder:
 
     def _member(self, content: Any) -> Any:
         module, name, member = content
-        return _find_class(module, name)[member]
+        return find_class(module, name)[member]
 
     def _named(self, content: Any) -> Any:
         module, name, values = content
-        kind = _find_class(module, name)
+        kind = find_class(module, name)
         if not issubclass(kind, tuple):
             raise TypeError(f"{name} is no tuple")
         return tuple.__new__(kind, map(self.decode, values))
 
     def _object(self, content: Any) -> Any:
         module, name, values = content
-        kind = _find_class(module, name)
+        kind = find_class(module, name)
         value = object.__new__(kind)
         for item in fields(kind):
             object.__setattr__(value, item.name, self.decode(values[item.name]))
         return value
 
 
-def _find_class(module: str, name: str) -> Any:
+def find_class(module: str, name: str) -> Any:
     """Return a class of this package; no other name of an answer is looked up."""
     if not module.startswith(_PACKAGE):
         raise TypeError(f"{module} is no module of rsft")

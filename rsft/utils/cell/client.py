@@ -27,10 +27,9 @@ from typing import Any, ParamSpec, TypeVar
 from platformdirs import user_data_path
 
 import rsft
-from rsft import errors
 from rsft.errors import DataError, RsftError
 from rsft.utils.cell import server
-from rsft.utils.cell.answers import Answer, decode
+from rsft.utils.cell.answers import Answer, decode, find_class
 from rsft.utils.cell.frames import Frame, read_frame, write_frame
 from rsft.utils.cell.server import Message
 from rsft.utils.cell.walls import Walls
@@ -132,6 +131,19 @@ def open_cell(readable: Iterable[Path], *, connects: bool = False) -> None:
     _cell = _make_cell(paths, connects)
 
 
+def allow_reading(path: Path) -> None:
+    """Let the open cell also read a folder that this command has made.
+
+    Processes that run already keep what they may read, and end when their objects are
+    no longer used.
+    """
+    cell = _current()
+    if cell is not None:
+        paths, connects = json.loads(os.environ[_OPEN])
+        os.environ[_OPEN] = json.dumps([[*paths, str(path)], connects])
+        cell.allow(path)
+
+
 def is_inside() -> bool:
     """Return whether this process is that of a cell."""
     return os.environ.get(_INSIDE) is not None
@@ -198,6 +210,13 @@ class Cell:
         """
         request = _Request(function, args, kwargs)
         return (request.owner or self._choose()).call(request)
+
+    def allow(self, path: Path) -> None:
+        """Let all processes that are started from now on read a file or folder."""
+        with self._lock:
+            paths = (*self._walls.readable, path.absolute(), path.resolve())
+            self._walls = self._walls._replace(readable=paths)
+            self._processes.clear()
 
     def close(self) -> None:
         """End the processes."""
@@ -362,7 +381,7 @@ class _Process:
         fault = f"its reader ended: {error}" if str(error) else "its reader ended"
         if self._is_late:
             fault = f"it was not read within {self._seconds:,.0f} s"
-        elif self._process.returncode == 1:  # a MemoryError
+        elif self._process.returncode == server.OUT_OF_MEMORY:
             fault = f"it was not read within {self._memory >> 30} GiB of memory"
         hint = "copy or download it again, or leave it out"
         return DataError(f"the file cannot be read: {fault}", request.subject, hint)
@@ -393,8 +412,10 @@ def make_error(
 ) -> Exception:
     """Return an error as the cell raised it; it is of Python, rsft or a library."""
     kind: Any = None
-    if module in ("builtins", errors.__name__):
-        kind = getattr(sys.modules[module], name, None)
+    if module == "builtins":
+        kind = getattr(builtins, name, None)
+    elif module.startswith("rsft."):
+        kind = find_class(module, name)
     if not (isinstance(kind, type) and issubclass(kind, Exception)):
         return RuntimeError(f"{module}.{name}: {', '.join(map(str, args))}")
     if issubclass(kind, RsftError):

@@ -18,6 +18,8 @@ from rsft.utils.cell.frames import Frame, read_frame, write_frame
 from rsft.utils.cell.walls import Walls, build_walls
 from rsft.utils.operating_system import terminate_with_parent
 
+OUT_OF_MEMORY = 12
+"""Exit status of a process that needs more memory than it may have."""
 _MAX_NOTE = 10_000  # letters of a traceback
 _PLAIN = (str, int, float, bytes, type(None))
 
@@ -64,7 +66,7 @@ class _Server(logging.Handler):
             try:
                 self._send("return", self._answer(frame))
             except MemoryError:
-                raise
+                os._exit(OUT_OF_MEMORY)
             except Exception as error:  # whatever a reader raises is an answer
                 self._send("raise", describe_error(error))
 
@@ -113,7 +115,12 @@ class _Unpickler(pickle.Unpickler):
 
 def describe_error(error: Exception) -> tuple[str, str, tuple[Any, ...], Any, str]:
     """Return module and name of the class of an error, its values, and its traceback."""
-    kind = type(error)
+    kinds = [
+        kind
+        for kind in type(error).__mro__
+        if kind.__module__ == "builtins" or kind.__module__.startswith("rsft.")
+    ]
+    kind = type(error) if kinds[0] is Exception else kinds[0]
     args: tuple[Any, ...] = error.args
     if isinstance(error, OSError) and error.filename is not None:
         args = (*args[:2], error.filename)

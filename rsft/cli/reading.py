@@ -1,72 +1,25 @@
-"""Keep a command that reads foreign files inside a fence, see security.md.
+"""What a command may read, and the cell that reads it: see docs/security.md.
 
-It reads and writes what its arguments name; `Access` says what it does with each one.
-The fence closes before NumPy starts its threads, so this module imports nothing heavy.
+The types of its parameters say what it does with the files that they name.
 """
 
-import logging
 import os
-import re
-import sys
-import tempfile
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
-from errno import EBUSY
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from platformdirs import user_cache_path, user_config_path, user_data_path
-
 from rsft.data.annotations import CLASS_NAME_FILES, CLASS_NAME_LEVELS
-from rsft.data.chips.store_notes import make_notes_folder
 from rsft.errors import RequestError, RsftError
+from rsft.utils.cell.client import open_cell
 from rsft.utils.command_options import Access
-from rsft.utils.fence import OFF, TRUSTED, enter_fence, fence_version, outside_hint
+from rsft.utils.fence import OFF, TRUSTED, outside_hint
 from rsft.utils.remote_files import allow_servers, refuse_servers
-from rsft.utils.untrusted.documents import read_regular, read_regular_text
+from rsft.utils.untrusted.documents import read_regular
 
-_log = logging.getLogger(__name__)
-
-_SYSTEM = (
-    "/usr",
-    "/lib",
-    "/lib32",
-    "/lib64",
-    "/bin",
-    "/sbin",
-    "/opt",
-    "/nix/store",
-    "/snap",
-    "/proc",
-    "/sys",
-    "/run/systemd/resolve",
-    "/etc/ld.so.cache",
-    "/etc/localtime",
-    "/etc/timezone",
-    "/etc/mime.types",
-    "/etc/fonts",
-    "/etc/ssl",
-    "/etc/pki",
-    "/etc/ca-certificates",
-    "/etc/hosts",
-    "/etc/host.conf",
-    "/etc/resolv.conf",
-    "/etc/nsswitch.conf",
-    "/etc/gai.conf",
-    "/etc/passwd",
-    "/etc/group",
-    "/etc/alternatives",
-    "/etc/os-release",
-    "/etc/OpenCL",
-)
-_CACHES = ("rsft", "fontconfig")
 _PRODUCT_FOLDERS = ("measurement", "IMAGEDATA", "imagery", "metadata")
 """Folders with images of a product, whose header lies in the folder above or below
 that."""
-_MAX_RECIPE_BYTES = 2**20
-_WEIGHTS = re.compile(r"""\bweights:[ \t]*['"]?([^'",}#\n]*/[^'",}#\n]*)""")
-_WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 _IMAGE_SUFFIXES = frozenset(
     (
         ".tif",
@@ -88,25 +41,19 @@ _IMAGE_SUFFIXES = frozenset(
 _READS = Access.READ | Access.BUNDLE | Access.OBJECTS
 
 
-def close_fence(command: str, files: Mapping[Access, Collection[Any]]) -> None:
-    """Let this process read, write and contact only what a command needs.
+def open_reading_cell(files: Mapping[Access, Collection[Any]]) -> None:
+    """Open the cell of a command, which reads what its arguments name.
 
-    RSFT_FENCE=off, or a kernel without Landlock, leaves one limit: GDAL and rsft ask no
-    server that no argument names.
-
-    Readable are the interpreter, the packages, libraries of the system, and the named
-    files and folders. With a named file, its folder is readable, since it contains the
-    files beside it. Writable are the folders of the named outputs, rsft's cache, the
-    folder for temporary files, and for `rsft prepare` that of the list of chip stores.
-    TCP connections are allowed if an argument names a server.
+    Readable are the named files and folders, with a file the folder that contains it,
+    since other files of a product or a layer lie there, and what the command makes. GDAL
+    and rsft ask servers if an argument names one.
 
     Args:
-        command: its name, for messages.
         files: values of its parameters by what it does with them.
 
     Raises:
         RequestError: a link in a named folder leads to a file or folder that no
-            argument names, other threads run already, or the kernel refuses the limits.
+            argument names.
     """
     inputs = _list_texts(files, _READS)
     asks_servers = any(_list_values(files, Access.ONLINE)) or not all(
@@ -114,29 +61,16 @@ def close_fence(command: str, files: Mapping[Access, Collection[Any]]) -> None:
     )
     connects = asks_servers or any(map(_names_server, inputs))
     (allow_servers if connects else refuse_servers)()
-    if OFF:
-        return
     named = {*TRUSTED, *map(Path.resolve, TRUSTED)}
     for text in inputs:
         named.update(_find_inputs(text))
-    for text in _list_texts(files, Access.READ | Access.OBJECTS):
-        _check_links(text, named)
-    readable = [*_interpreter(), *named]
+    if not OFF:
+        for text in _list_texts(files, Access.READ | Access.OBJECTS):
+            _check_links(text, named)
     for text in _list_texts(files, Access.OBJECTS):
-        readable += _class_names(text)
-    for text in _list_texts(files, Access.BUNDLE):
-        readable += _weights(text)
-    writable = [*_writable_everywhere(asks_servers), *_find_outputs(files)]
-    try:
-        if fence_version() and len(list(Path("/proc/self/task").iterdir())) > 1:
-            message = "other threads run already, such as those of a debugger"
-            raise OSError(EBUSY, message)
-        if not enter_fence(readable, writable, connects=connects):
-            text = "this system has no fence (security.md); RSFT_FENCE=off hides this"
-            _log.warning("%s: %s line", command, text)
-    except OSError as error:
-        message = f"the fence cannot be closed: {error.strerror}"
-        raise RequestError(message, command, "set RSFT_FENCE=off") from error
+        named.update(_class_names(text))
+    outputs = map(Path, _list_texts(files, Access.WRITE | Access.BESIDE))
+    open_cell([*named, *outputs], connects=connects)
 
 
 def _list_values(files: Mapping[Access, Collection[Any]], access: Access) -> list[Any]:
@@ -151,88 +85,6 @@ def _list_values(files: Mapping[Access, Collection[Any]], access: Access) -> lis
 def _list_texts(files: Mapping[Access, Collection[Any]], access: Access) -> list[str]:
     values = _list_values(files, access)
     return [os.fspath(x) for x in values if isinstance(x, str | os.PathLike)]
-
-
-def _find_outputs(files: Mapping[Access, Collection[Any]]) -> Iterator[Path]:
-    """Yield what a command writes, and the folders in which it is made."""
-    outputs = list(map(Path, _list_texts(files, Access.WRITE)))
-    if Access.STORE & _union(files):
-        yield make_notes_folder()
-    if not outputs:
-        for path in map(Path, _list_texts(files, Access.BESIDE)):
-            outputs += [path, path.resolve().parent / "x"]
-    for path in outputs:
-        folder = path.absolute().parent
-        yield path
-        yield next(x for x in (folder, *folder.parents) if x.exists())
-
-
-def _union(accesses: Iterable[Access]) -> Access:
-    union = Access(0)
-    for access in accesses:
-        union |= access
-    return union
-
-
-def _writable_everywhere(asks_servers: bool) -> Iterator[Path]:
-    """Yield devices, caches and the folders for temporary files.
-
-    The caches are made here: a rule of the fence needs a folder that exists.
-    """
-    yield Path("/dev")
-    yield Path.home() / ".nv"
-    yield Path(tempfile.gettempdir())
-    yield Path("/var/tmp")  # SQLite sorts many rows there
-    caches = [user_cache_path(name) for name in _CACHES]
-    caches.append(Path(os.environ.get("MPLCONFIGDIR") or user_cache_path("matplotlib")))
-    if asks_servers:
-        caches.append(Path.home() / ".ray")
-        caches.append(Path(os.environ.get("HF_HOME") or user_cache_path("huggingface")))
-    for path in caches:
-        with suppress(OSError):  # a home that is read-only, or missing
-            path.mkdir(parents=True, exist_ok=True)
-        yield path
-
-
-def _interpreter() -> Iterator[Path]:
-    """Yield the interpreter, the packages, the system, and the settings of the user."""
-    yield from map(Path, _SYSTEM)
-    yield from (
-        Path(sys.prefix),
-        Path(sys.base_prefix),
-        Path(sys.executable).resolve().parent,
-    )
-    folders = sys.path
-    if not sys.flags.safe_path and Path(sys.path[0]).absolute() == Path.cwd():
-        folders = sys.path[1:]
-    yield from map(Path, folders)
-    spec = find_spec("rsft")
-    yield from map(Path, spec.submodule_search_locations or () if spec else ())
-    yield user_config_path("matplotlib")
-    # grids, without which PROJ takes a less accurate transformation
-    yield user_data_path("proj")
-    yield Path.home() / ".aws"  # credentials that a user has for GDAL
-    weights = os.environ.get("RSFT_WEIGHTS")
-    if weights:
-        yield Path(weights)
-
-
-def _weights(bundle: str) -> Iterator[Path]:
-    """Yield the weights that a recipe of a bundle names, and files of the same stem.
-
-    The exports beside the bundle are readable as well.
-    """
-    exports = Path(bundle).absolute().parent / "exports"
-    if not exports.is_symlink():
-        yield exports
-    for pattern in ("recipe.yaml", "bundle/recipe.yaml", "*/bundle/recipe.yaml"):
-        for recipe in Path(bundle).glob(pattern):
-            with suppress(RsftError, OSError, ValueError):
-                text = read_regular_text(recipe, _MAX_RECIPE_BYTES)
-                for name in _WEIGHTS.findall(text):
-                    path = Path(name.strip()).expanduser().absolute()
-                    if path.suffix in _WEIGHT_SUFFIXES and path.is_file():
-                        yield from path.parent.glob(f"{path.stem}.*")
 
 
 def _class_names(text: str) -> Iterator[Path]:
