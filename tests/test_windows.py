@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 FAKE = ROOT / "tests/helpers/fake_windows"
 POSIX_MODULES = {
     "rsft/utils/operating_system.py",
-    "rsft/utils/fence.py",  # Landlock, Linux only
+    "rsft/utils/cell/walls.py",  # Landlock and seccomp, Linux only
     "rsft/peft/kernels/buffer_pool.py",  # rsft.peft imports no other package
 }
 PROGRAM = """

@@ -12,7 +12,6 @@ from rsft.cli.display.console import console, show_paths
 from rsft.cli.options import (
     OUT,
     BundleArgument,
-    ReadingCommand,
     check_new_file,
     documented,
 )
@@ -27,7 +26,7 @@ app = typer.Typer(
 )
 
 
-@app.command("show", cls=ReadingCommand)
+@app.command("show")
 @documented
 def bundle_show(bundle: BundleArgument, as_json: bool = False) -> None:
     """Show a bundle: classes, chips, backbone, licenses, method, accuracy."""
@@ -41,7 +40,7 @@ def bundle_show(bundle: BundleArgument, as_json: bool = False) -> None:
         show_bundle(description)
 
 
-@app.command("verify", cls=ReadingCommand)
+@app.command("verify")
 @documented
 def bundle_verify(
     bundle: BundleArgument,
@@ -72,7 +71,7 @@ def bundle_verify(
         raise typer.Exit(1)
 
 
-@app.command("from", cls=ReadingCommand)
+@app.command("from")
 @documented
 def bundle_from(
     checkpoint: Annotated[Path, Argument(access=Access.READ | Access.BESIDE)],
@@ -102,7 +101,7 @@ def bundle_from(
     show_paths({"bundle": out})
 
 
-@app.command("diff", cls=ReadingCommand)
+@app.command("diff")
 @documented
 def bundle_diff(
     first: BundleArgument,

@@ -152,7 +152,7 @@ def data_add(
     from rsft.data.imagery.scene_uri import SceneUri
     from rsft.errors import RsftError
     from rsft.scenes.options import Declaration
-    from rsft.utils.fence import OFF, TRUSTED
+    from rsft.utils.cell.named import OFF, TRUSTED
     from rsft.utils.remote_files import allow_servers
 
     sources = (*map(str, TRUSTED), *(source or ()))
@@ -181,7 +181,7 @@ def data_add(
 audit_app = typer.Typer()
 
 
-@audit_app.command("audit", cls=options.ReadingCommand)
+@audit_app.command("audit")
 @options.documented
 def audit(
     source: Annotated[

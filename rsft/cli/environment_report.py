@@ -8,8 +8,8 @@ from typing import Literal, NamedTuple
 
 import psutil
 
+from rsft.utils.cell.walls import describe_walls
 from rsft.utils.download import weights_dir
-from rsft.utils.fence import describe_fence
 from rsft.utils.operating_system import available_cores
 
 Status = Literal["ok", "warn", "fail"]
@@ -54,7 +54,7 @@ def environment_report() -> list[EnvironmentCheck]:
         )
     if not any(row.name == "torch" and row.status == "fail" for row in rows):
         rows += _processor()
-    fence = describe_fence()
+    fence = describe_walls()
     hint = "off: RSFT_FENCE=off is set, or no Landlock (Linux only); see security.md"
     if fence:
         rows.append(EnvironmentCheck("fence", fence))

@@ -17,7 +17,6 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 import typer
-from typer.core import TyperCommand
 
 from rsft.cli.display.console import error_console
 from rsft.cli.display.failures import quiet_console
@@ -26,23 +25,6 @@ from rsft.errors import RequestError
 from rsft.recipe.library import find_recipe
 from rsft.scenes.options import unit_name
 from rsft.utils.command_options import Access, Argument, Option
-
-
-class ReadingCommand(TyperCommand):
-    """A command that opens the reader cell, if `rsft` was started as a program."""
-
-    def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]  # typer's class of contexts
-        """Open the cell, and run the command.
-
-        Raises:
-            RequestError: a link leads to what no argument names.
-        """
-        if ctx.obj is not None and ctx.obj.fenced:
-            from rsft.cli.reading import open_reading_cell  # --help does without
-
-            command: Any = self.callback
-            open_reading_cell(command.__wrapped__.find_files(ctx.params))
-        return super().invoke(ctx)
 
 
 def check_bundle(folder: Path) -> None:
@@ -382,11 +364,18 @@ class CommandFunction:
     def __call__(self, *, ctx: typer.Context, **values: Any) -> None:
         """Run the command with the values of its arguments and options.
 
+        Its files are read in a cell, if `rsft` was started as a program.
+
         Raises:
-            RequestError: the command does not take a flag or a value.
+            RequestError: the command does not take a flag or a value, or a link leads
+                to what no argument names.
         """
         flags = ctx.obj or Flags()
         self._check_flags(flags)
+        if flags.fenced:
+            from rsft.cli.reading import open_reading_cell  # --help does without
+
+            open_reading_cell(self.find_files(values))
         with quiet_console(flags.quiet, flags.as_json):
             for setting in self.settings:
                 for check in filter(callable, setting.marks):

@@ -17,7 +17,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from rsft.cli.options import CommandFunction, ReadingCommand, documented
+from rsft.cli.options import CommandFunction, documented
 from rsft.utils.registry import entry_points_of
 
 GROUP = "rsft.commands"
@@ -45,7 +45,7 @@ def load_app(point: EntryPoint) -> typer.Typer:
     if not isinstance(command, CommandFunction):
         command = documented(command)
     app = typer.Typer(add_completion=False)
-    app.command(point.name.rpartition(" ")[2], cls=ReadingCommand)(command)
+    app.command(point.name.rpartition(" ")[2])(command)
     return app
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from rsft.cli.display.console import show_bundles, show_paths, warn_about_licenses
-from rsft.cli.options import OUT, BundleArgument, ReadingCommand, documented
+from rsft.cli.options import OUT, BundleArgument, documented
 from rsft.errors import RequestError
 from rsft.inference.options import PredictionRequest
 from rsft.utils.command_options import Access, Argument, Option
@@ -17,7 +17,7 @@ from rsft.utils.command_options import Access, Argument, Option
 app = typer.Typer()
 
 
-@app.command(cls=ReadingCommand)
+@app.command()
 @documented
 def predict(
     bundle: BundleArgument,

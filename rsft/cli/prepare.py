@@ -18,7 +18,7 @@ from rich.text import Text
 from rsft.cli import options
 from rsft.cli.display.console import PlainGroup, console, escape_controls, show_store
 from rsft.cli.flags import Flags
-from rsft.cli.options import CommandFunction, ReadingCommand
+from rsft.cli.options import CommandFunction
 from rsft.errors import RsftError
 
 if TYPE_CHECKING:
@@ -72,7 +72,6 @@ def _dataset_commands() -> dict[str, Any]:
         flags = (command.__doc__ or "").rpartition("\n\n")[2]
         group.command(
             name,
-            cls=ReadingCommand,
             help=f"{summary}\n\n{flags}",
             rich_help_panel=function.heading,
         )(command)

@@ -12,8 +12,8 @@ from typing import Any
 from rsft.data.annotations import CLASS_NAME_FILES, CLASS_NAME_LEVELS
 from rsft.errors import RequestError, RsftError
 from rsft.utils.cell.client import open_cell
+from rsft.utils.cell.named import OFF, TRUSTED, outside_hint
 from rsft.utils.command_options import Access
-from rsft.utils.fence import OFF, TRUSTED, outside_hint
 from rsft.utils.remote_files import allow_servers, refuse_servers
 from rsft.utils.untrusted.documents import read_regular
 

@@ -1,6 +1,6 @@
 """What differs between Windows, macOS and Linux: files, processors and memory.
 
-All branches on the platform are here, in `rsft.utils.fence` (Landlock) and in the
+All branches on the platform are here, in `rsft.utils.cell.walls` and in the
 allocators of `rsft.peft`.
 """
 
@@ -19,7 +19,6 @@ from pathlib import Path
 from subprocess import Popen
 
 from rsft.errors import RequestError
-from rsft.utils.fence import explain_fence
 
 _NOT_ON_WINDOWS = (
     re.compile(  # names that Windows changes, refuses or opens as a device
@@ -246,7 +245,7 @@ def refuse_folder(error: OSError) -> None:
     if Path(error.filename).name == "lost+found":
         return
     hint = "change its permissions, or give the folders below that can be read"
-    raise explain_fence(error) or RequestError(
+    raise RequestError(
         f"the folder cannot be read: {error.strerror}", error.filename, hint
     )
 

@@ -49,6 +49,7 @@ def open_source_tree(
         DataError: an archive is damaged or not safe, see `extract_archive`.
         RsftError: the disk is full, or writing is not permitted.
     """
+    allow_reading(src)
     root = root.resolve()
     work = root.parent / f".{root.name}.unpacked"
     archives, links = _scan(src)

@@ -110,9 +110,9 @@ def test_a_table_brings_no_private_file_into_the_store(
     assert (
         f"--source {private.parent}" in printed and sorted(store.rglob("*")) == before
     )
-    monkeypatch.setattr("rsft.utils.fence.TRUSTED", (private.parent,))
+    monkeypatch.setattr("rsft.utils.cell.named.TRUSTED", (private.parent,))
     assert rsft("data", "add", store, delivered / "c.csv")[0] == 0
-    monkeypatch.setattr("rsft.utils.fence.TRUSTED", ())
+    monkeypatch.setattr("rsft.utils.cell.named.TRUSTED", ())
     code, printed = rsft(
         "data", "add", store, delivered / "c.csv", "--source", private.parent
     )

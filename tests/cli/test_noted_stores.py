@@ -15,7 +15,7 @@ from rsft.data.chips.store import MANIFEST, ChipStore
 from rsft.data.chips.store_notes import note_store, read_notes
 from rsft.errors import RequestError
 from rsft.training.runs.reader import read_run_info
-from rsft.utils.fence import fence_version
+from rsft.utils.cell.walls import landlock_version
 from tests.helpers.bars_recipe import BARS_RECIPE
 
 RECIPE = (
@@ -152,7 +152,7 @@ def test_a_store_is_built_where_the_list_cannot_be_written(
     assert len(notes) == 1 and "not listed" in notes[0] and "data.root=" in notes[0]
 
 
-@pytest.mark.skipif(not fence_version(), reason="the kernel has no Landlock")
+@pytest.mark.skipif(not landlock_version(), reason="the kernel has no Landlock")
 @pytest.mark.slow
 def test_a_store_is_noted_behind_the_fence(class_folders, tmp_path):
     """The home and the folder of the store have no common parent that the command may

@@ -12,7 +12,7 @@ from importlib import import_module
 
 import pytest
 
-from rsft.utils.fence import fence_version
+from rsft.utils.cell.walls import landlock_version
 from tests.helpers.file_server import serving_folder
 from tests.security.carriers import (
     CHIPS,
@@ -27,7 +27,7 @@ from tests.security.carriers import (
 
 import_module("tests.security.format_carriers")
 NEEDS_LANDLOCK = pytest.mark.skipif(
-    not fence_version(), reason="the kernel has no Landlock"
+    not landlock_version(), reason="the kernel has no Landlock"
 )
 _DRIVER = """
 import json, os, sys

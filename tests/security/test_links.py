@@ -21,8 +21,8 @@ from rsft.data.imagery.reader import read_chip
 from rsft.errors import DataError, RequestError
 from rsft.scenes.inputs import find_chips
 from rsft.scenes.preparation.builder import open_scenes
+from rsft.utils.cell.walls import landlock_version
 from rsft.utils.command_options import Access
-from rsft.utils.fence import fence_version
 from tests.security.carriers import contains_secret
 
 HEADER = (
@@ -160,7 +160,7 @@ def read_elsewhere(bundle, path):
         return "hidden"
 
 
-@pytest.mark.skipif(not fence_version(), reason="the kernel has no Landlock")
+@pytest.mark.skipif(not landlock_version(), reason="the kernel has no Landlock")
 def test_a_link_in_a_bundle_opens_nothing(tree):
     (tree / ".x").symlink_to("/")
     assert in_a_process(read_elsewhere, tree, tree.parent / "far/objects/0") == "hidden"
@@ -174,7 +174,7 @@ def read_hidden(folder, path):
         return str(error)
 
 
-@pytest.mark.skipif(not fence_version(), reason="the kernel has no Landlock")
+@pytest.mark.skipif(not landlock_version(), reason="the kernel has no Landlock")
 def test_a_hidden_chip_of_a_table_is_no_rejected_chip(tree):
     path = tree.parent / "far/objects/0"
     assert str(path) in in_a_process(read_hidden, tree, path)

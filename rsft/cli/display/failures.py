@@ -23,7 +23,6 @@ from typer import Abort, Exit
 from rsft.cli.display import console as display
 from rsft.cli.display.console import emit_json_event, escape_controls
 from rsft.errors import RecipeError, RequestError, RsftError
-from rsft.utils.fence import explain_fence
 from rsft.utils.write_errors import explain_os_error
 
 CRASH_EXIT_CODE = 70
@@ -117,7 +116,7 @@ def explain(error: BaseException) -> RsftError | None:
     if _is_out_of_memory(error):
         return RsftError("the memory is full", _first_line(error), _MEMORY_HINT)
     if isinstance(error, OSError) and error.errno is not None:
-        return explain_fence(error) or explain_os_error(error)
+        return explain_os_error(error)
     if isinstance(error, RecursionError):
         return RsftError("the content of a file is nested too deeply", hint=_FILE_HINT)
     if isinstance(error, UnicodeError):

@@ -31,6 +31,7 @@ from rsft.data.imagery.units import DIGITAL_UNITS
 from rsft.errors import DataError, RequestError
 from rsft.types import Pixels, Progress
 from rsft.utils.atomic_files import sha256
+from rsft.utils.cell.client import allow_reading
 from rsft.utils.licenses import UNKNOWN
 from rsft.utils.tables import (
     Column,
@@ -323,6 +324,7 @@ class ChipStore:
                     root,
                     f"{file} is missing: {_PREPARE}",
                 )
+        allow_reading(root)
         manifest_classes = _read_classes(root / MANIFEST)
         counted = {"root": root, "rejected": _count_rejected(root / REJECTED)}
         try:

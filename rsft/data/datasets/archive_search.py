@@ -24,7 +24,6 @@ from rsft.data.datasets.formats.fusar_metadata import normalize_folder_name
 from rsft.errors import RequestError
 from rsft.utils.archive_members import describe_part
 from rsft.utils.archives import is_archive_name
-from rsft.utils.fence import OUTSIDE, describe_fence, is_hidden
 from rsft.utils.source_tree import is_extracted
 
 _log = logging.getLogger(__name__)
@@ -288,17 +287,10 @@ class _Search:
             self.notes.append(f"rsft does not extract {path}: extract it by hand")
 
     def _check_folder(self, folder: Path) -> Iterator[Path]:
-        """Yield a folder with the name of the data set and a member or an archive.
-
-        Raises:
-            RequestError: the fence hides the folder.
-        """
+        """Yield a folder with the name of the data set and a member or an archive."""
         try:
             os.scandir(folder).close()
         except OSError:
-            if describe_fence() and is_hidden(folder):
-                example = format_example([self.archive], self.root, [folder])
-                raise RequestError(OUTSIDE, folder, f"name it: {example}") from None
             self.notes.append(f"{folder} cannot be read: change its permissions")
             return
         fault = ""

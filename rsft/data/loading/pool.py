@@ -32,6 +32,7 @@ from rsft.data.similarity import (
 from rsft.errors import DataError, RequestError
 from rsft.types import Progress
 from rsft.utils.atomic_files import sha256, write_text
+from rsft.utils.cell.client import allow_reading
 from rsft.utils.input_paths import expand_path
 from rsft.utils.operating_system import walk_files
 from rsft.utils.process_pool import imap_unordered
@@ -168,6 +169,7 @@ def _read_table(source: str, progress: Progress | None) -> pd.DataFrame:
         known = ChipStore.open(root).table.reindex(columns=_COLUMNS)
         paths = [root / path for path in known["path"]]
     else:
+        allow_reading(next(x for x in (root, *root.parents) if x.exists()))
         paths = _find_images(source)
         names = [path.stem for path in paths]
         known = pd.DataFrame({"path": map(str, paths), "name": names})

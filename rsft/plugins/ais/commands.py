@@ -15,7 +15,7 @@ from rsft.cli.display.console import (
     make_table,
     show_paths,
 )
-from rsft.cli.options import OUT, ReadingCommand, documented
+from rsft.cli.options import OUT, documented
 from rsft.scenes.locators import MATCHED
 from rsft.scenes.options import Declaration
 from rsft.scenes.query import CfarOptions
@@ -36,7 +36,7 @@ def _group() -> None:
     """Match the AIS messages of ships to radar scenes."""
 
 
-@app.command("match", cls=ReadingCommand)
+@app.command("match")
 @documented
 def ais_match(
     scene: str,

@@ -32,6 +32,7 @@ from rsft.training.processes import is_rank_zero
 from rsft.training.runs import reader
 from rsft.types import JsonObject
 from rsft.utils.atomic_files import atomic_file, atomic_folder, write_text
+from rsft.utils.cell.client import allow_reading
 from rsft.utils.operating_system import (
     available_cores,
     describe_name_fault,
@@ -208,6 +209,7 @@ class Run:
                     raise  # otherwise another process took the number in the meantime
         run.folder = folder
         run._lock = reader.lock_run(folder)
+        allow_reading(folder)
         return run
 
     @classmethod

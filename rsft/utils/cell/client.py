@@ -31,6 +31,7 @@ from rsft.errors import DataError, RsftError
 from rsft.utils.cell import server
 from rsft.utils.cell.answers import Answer, decode, find_class
 from rsft.utils.cell.frames import Frame, read_frame, write_frame
+from rsft.utils.cell.named import SETTING
 from rsft.utils.cell.server import Message
 from rsft.utils.cell.walls import Walls
 from rsft.utils.operating_system import watch_memory
@@ -42,9 +43,6 @@ MAX_MEMORY = 2**34
 MAX_SECONDS = 600
 """Seconds of one call."""
 
-_OPEN = "RSFT_CELL"
-"""Environment variable with what the cells of this job may read, for the processes that
-it starts."""
 _INSIDE = "RSFT_INSIDE_CELL"
 _PROCESSES = 4  # largest number in a cell
 _ENVIRONMENT = (
@@ -127,7 +125,7 @@ def open_cell(readable: Iterable[Path], *, connects: bool = False) -> None:
     """
     global _cell
     paths = [*map(str, readable)]
-    os.environ[_OPEN] = json.dumps([paths, connects])
+    os.environ[SETTING] = json.dumps([paths, connects])
     _cell = _make_cell(paths, connects)
 
 
@@ -139,8 +137,8 @@ def allow_reading(path: Path) -> None:
     """
     cell = _current()
     if cell is not None:
-        paths, connects = json.loads(os.environ[_OPEN])
-        os.environ[_OPEN] = json.dumps([[*paths, str(path)], connects])
+        paths, connects = json.loads(os.environ[SETTING])
+        os.environ[SETTING] = json.dumps([[*paths, str(path)], connects])
         cell.allow(path)
 
 
@@ -166,7 +164,7 @@ def _current() -> "Cell | None":
     """Return the open cell; a process that was started or forked opens one of its own."""
     global _cell
     if _cell is None or _cell.owner != os.getpid():
-        setting = os.environ.get(_OPEN)
+        setting = os.environ.get(SETTING)
         if not setting:
             return None
         paths, connects = json.loads(setting)
@@ -433,7 +431,7 @@ def _environment(*, connects: bool) -> dict[str, str]:
     names = list(os.environ) if connects else _ENVIRONMENT
     settings = {name: os.environ[name] for name in names if name in os.environ}
     for name, value in os.environ.items():
-        if name.startswith(("RSFT_", "CPL_")) and name != _OPEN:
+        if name.startswith(("RSFT_", "CPL_")) and name != SETTING:
             settings[name] = value
     return (
         settings

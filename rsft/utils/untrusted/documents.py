@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 from xml.etree import ElementTree
 
 from rsft.errors import DataError
-from rsft.utils.fence import hidden_error, is_hidden
+from rsft.utils.cell.named import check_link, outside_error
 
 MAX_DEPTH = 100
 """Largest number of levels of lists and mappings in a JSON or YAML document."""
@@ -102,14 +102,15 @@ def open_regular(path: Path, limit: int | None = None) -> BinaryIO:
         OSError: the file cannot be opened, or is a folder, a pipe, a socket or a
             device.
         DataError: the file is larger.
-        RequestError: the fence hides the file. It is not rejected among others: the
+        RequestError: no argument names the file. It is not rejected among others: the
             command ends.
     """
+    check_link(path)
     try:
         descriptor = os.open(path, _OPEN_FLAGS)
     except PermissionError:
-        if is_hidden(path):
-            raise hidden_error(path) from None
+        if os.access(path, os.R_OK):  # the walls of a cell hide it
+            raise outside_error(path) from None
         raise
     try:
         status = os.fstat(descriptor)

@@ -192,3 +192,20 @@ def ends(process):
             return True
         time.sleep(0.05)
     return False
+
+
+def perform(action, target):
+    """Try an action on a file, a folder or a port; return its result, or the name of
+    its error."""
+    try:
+        if action == "read":
+            return Path(target).read_text()
+        if action == "list":
+            return " ".join(sorted(path.name for path in Path(target).iterdir()))
+        if action == "write":
+            return str(Path(target).write_text("new"))
+        port = int(Path(target).name)
+        socket.create_connection(("127.0.0.1", port), timeout=5).close()
+        return "connected"
+    except OSError as error:
+        return type(error).__name__

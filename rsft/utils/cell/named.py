@@ -1,0 +1,76 @@
+"""The files that a command may read: those that its arguments name.
+
+The content of a named folder may be a stranger's, so a link in it is followed only to
+what is named as well.
+"""
+
+import json
+import os
+from functools import lru_cache
+from pathlib import Path
+
+from rsft.errors import RequestError
+
+SETTING = "RSFT_CELL"
+"""Environment variable with the readable paths of this job, and whether it may contact
+servers, for the processes that it starts."""
+
+_WAYS = os.environ.get("RSFT_FENCE", "")
+
+OFF = _WAYS.lower() == "off"
+"""Whether the user follows all links."""
+
+TRUSTED = tuple(
+    Path(text)
+    for text in _WAYS.split(os.pathsep)
+    if text.lower() not in ("", "on", "off")
+)
+"""Further folders that every command may read, such as a store of objects to which
+links lead."""
+
+OUTSIDE = "a command reads only what its arguments name"
+
+
+def outside_hint(path: str | Path) -> str:
+    """Return how a command can read a file or folder that no argument names."""
+    target = Path(os.path.realpath(path))
+    folder = target if target.is_dir() else target.parent
+    return (
+        f"name {folder} as a further input, copy what you need, or trust this folder"
+        f" with RSFT_FENCE={folder} (RSFT_FENCE=off follows all links)"
+    )
+
+
+def outside_error(path: str | Path) -> RequestError:
+    """Return the error for a file or folder that no argument names."""
+    return RequestError(OUTSIDE, path, outside_hint(path))
+
+
+def check_link(path: Path) -> None:
+    """Check that a file in a named folder is no link to what is not named.
+
+    Other files, such as caches, may be anywhere.
+
+    Raises:
+        RequestError: it is one.
+    """
+    named = _read_setting(os.environ.get(SETTING, ""))
+    if OFF or not named:
+        return
+    place = os.path.abspath(path)
+    target = os.path.realpath(place)
+    if target != place and _is_below(place, named) and not _is_below(target, named):
+        raise outside_error(path)
+
+
+@lru_cache(maxsize=4)
+def _read_setting(text: str) -> frozenset[str]:
+    """Return the named paths, with links resolved as well."""
+    paths = json.loads(text)[0] if text else ()
+    return frozenset(
+        f(path) for path in paths for f in (os.path.abspath, os.path.realpath)
+    )
+
+
+def _is_below(path: str, named: frozenset[str]) -> bool:
+    return path in named or any(str(x) in named for x in Path(path).parents)
