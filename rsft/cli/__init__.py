@@ -146,7 +146,7 @@ def _outline(app: typer.Typer) -> typer.Typer:
 
 
 def run() -> None:
-    """Run the command line as a program: commands close a fence around the process.
+    """Run the command line as a program: commands read files in a cell.
 
     No command asks a server that no argument names, whatever its files say.
     """
@@ -163,8 +163,7 @@ def main(*, fenced: bool = False) -> None:
     every exception is raised.
 
     Args:
-        fenced: whether commands may limit this process for the rest of its life, see
-            `rsft.cli.fence`.
+        fenced: whether commands open the reader cell, see `rsft.cli.reading`.
     """
     words, flags = take_flags(sys.argv[1:], fenced=fenced)
     for stream in (sys.stdout, sys.stderr):

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 
 import psutil
 
-from rsft.utils.cell.walls import describe_walls
+from rsft.utils.cell.walls import are_wanted, describe_walls, landlock_version
 from rsft.utils.download import weights_dir
 from rsft.utils.operating_system import available_cores
 
@@ -54,12 +54,9 @@ def environment_report() -> list[EnvironmentCheck]:
         )
     if not any(row.name == "torch" and row.status == "fail" for row in rows):
         rows += _processor()
-    fence = describe_walls()
-    hint = "off: RSFT_FENCE=off is set, or no Landlock (Linux only); see security.md"
-    if fence:
-        rows.append(EnvironmentCheck("fence", fence))
-    else:
-        rows.append(EnvironmentCheck("fence", "none", "warn", hint))
+    hint = "RSFT_FENCE=off is set, or no Landlock (Linux only); see security.md"
+    status = "ok" if landlock_version() and are_wanted() else "warn"
+    rows.append(EnvironmentCheck("reader cell", describe_walls(), status, hint))
     # including reclaimable file cache
     rows.append(_free_space("memory", psutil.virtual_memory().available))
     weights = weights_dir()

@@ -27,8 +27,8 @@ class Flags:
         as_json: print JSON, one object per line, in place of tables and progress.
         overwrite: replace existing output.
         quiet: print no tables and no progress.
-        fenced: whether commands may limit this process for the rest of its life, see
-            `rsft.cli.fence`. No flag sets it.
+        fenced: whether commands open the reader cell, see `rsft.cli.reading`. No flag
+            sets it.
     """
 
     debug: bool = False

@@ -3,6 +3,7 @@
 The types of its parameters say what it does with the files that they name.
 """
 
+import logging
 import os
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
@@ -13,9 +14,12 @@ from rsft.data.annotations import CLASS_NAME_FILES, CLASS_NAME_LEVELS
 from rsft.errors import RequestError, RsftError
 from rsft.utils.cell.client import open_cell
 from rsft.utils.cell.named import OFF, TRUSTED, outside_hint
+from rsft.utils.cell.walls import landlock_version
 from rsft.utils.command_options import Access
 from rsft.utils.remote_files import allow_servers, refuse_servers
 from rsft.utils.untrusted.documents import read_regular
+
+_log = logging.getLogger(__name__)
 
 _PRODUCT_FOLDERS = ("measurement", "IMAGEDATA", "imagery", "metadata")
 """Folders with images of a product, whose header lies in the folder above or below
@@ -69,6 +73,9 @@ def open_reading_cell(files: Mapping[Access, Collection[Any]]) -> None:
             _check_links(text, named)
     for text in _list_texts(files, Access.OBJECTS):
         named.update(_class_names(text))
+    if not OFF and not landlock_version():
+        text = "this system has no walls for its reader (security.md)"
+        _log.warning("%s; RSFT_FENCE=off hides this line", text)
     outputs = map(Path, _list_texts(files, Access.WRITE | Access.BESIDE))
     open_cell([*named, *outputs], connects=connects)
 

@@ -10,7 +10,9 @@ from typing import Any, get_type_hints
 
 
 class Access(Flag):
-    """What a command does with the files that a parameter names, see `rsft.cli.fence`.
+    """What a command does with the files that a parameter names.
+
+    `rsft.cli.reading` decides by it what may be read.
 
     Attributes:
         READ: it reads them.

@@ -1,8 +1,7 @@
 """Name folders that libraries can write, before they are imported.
 
 Otherwise Matplotlib, Fontconfig and others print lines of their own, or fail: if the
-home is read-only, if the fence of `rsft.cli.fence` hides it, or if a container has a
-user without a name and a home.
+home is read-only, or if a container has a user without a name and a home.
 """
 
 import logging

@@ -1,5 +1,5 @@
 """Links in a named folder open nothing and hide nothing: a tree gives the same with and
-without the fence, or an error.
+without the cell, or an error.
 
 The trees are those of people: class folders elsewhere, stores of objects, loops, and
 those of a stranger.
@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import pytest
 
-from rsft.cli import fence
+from rsft.cli import reading
 from rsft.data.datasets.formats.labeled_files import LabeledFiles
 from rsft.data.imagery.reader import read_chip
 from rsft.errors import DataError, RequestError
@@ -65,7 +65,7 @@ def count_chips(command, folders, is_fenced):
     command."""
     try:
         if is_fenced:
-            fence.close_fence(command, {Access.READ: folders})
+            reading.open_reading_cell({Access.READ: folders})
         if command == "folder":
             paths = [Path(file.name) for file in LabeledFiles(folders[0]).files]
         else:
@@ -83,7 +83,7 @@ def is_readable(path):
 
 
 def in_a_process(function, *arguments):
-    """Call a function in a process of one thread, which may close the fence."""
+    """Call a function in a process of its own, which may open a cell."""
     with multiprocessing.get_context("fork").Pool(1) as pool:
         return pool.apply(function, arguments)
 
@@ -126,7 +126,7 @@ TREES = {
 
 @pytest.mark.parametrize("command", ["folder", "predict"])
 @pytest.mark.parametrize("build", TREES)
-def test_the_fence_takes_no_chip_away(tree, build, command, monkeypatch):
+def test_the_cell_takes_no_chip_away(tree, build, command, monkeypatch):
     expected = build(tree)
     if build is link_inside and command == "predict":
         expected = 8  # a file with two names is one chip
@@ -136,7 +136,7 @@ def test_the_fence_takes_no_chip_away(tree, build, command, monkeypatch):
         assert fenced == expected
         return
     assert f"{tree}/{TREES[build]}" in fenced and "RSFT_FENCE=" in fenced
-    monkeypatch.setattr(fence, "TRUSTED", (tree.parent / "far",))
+    monkeypatch.setattr(reading, "TRUSTED", (tree.parent / "far",))
     assert in_a_process(count_chips, command, [tree], True) == expected
 
 
@@ -153,10 +153,10 @@ def test_a_link_of_a_stranger_opens_nothing(tree, target):
 
 
 def read_elsewhere(bundle, path):
-    fence.close_fence("show", {Access.BUNDLE: [bundle]})
+    reading.open_reading_cell({Access.BUNDLE: [bundle]})
     try:
-        return path.read_bytes()[:4]
-    except PermissionError:
+        return read_chip(path).size
+    except RequestError:
         return "hidden"
 
 
@@ -167,7 +167,7 @@ def test_a_link_in_a_bundle_opens_nothing(tree):
 
 
 def read_hidden(folder, path):
-    fence.close_fence("predict", {Access.READ: [folder]})
+    reading.open_reading_cell({Access.READ: [folder]})
     try:
         return read_chip(path).size
     except RequestError as error:
@@ -199,7 +199,7 @@ def test_scenes_in_linked_folders_are_read(tree):
 
 def test_values_of_another_folder_are_no_raster(tmp_path):
     """The bytes of a private file would be the pixels of the chips, without any
-    fence."""
+    walls."""
     for name in ("far", "deliver"):
         (tmp_path / name).mkdir()
     secret = tmp_path / "far/key"

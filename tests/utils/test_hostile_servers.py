@@ -141,6 +141,7 @@ def answering(answer):
 
 @pytest.fixture(autouse=True)
 def short_times(monkeypatch):
+    # the real times are minutes
     monkeypatch.setattr(module, "_PAUSE", 0)
     monkeypatch.setattr(module, "_ATTEMPTS", 2)
     monkeypatch.setattr(module, "_BLOCK_SECONDS", ROUND)

@@ -41,7 +41,7 @@ class Blocked:
             raise ModuleNotFoundError(f"{name} is not installed")
 
 sys.meta_path.insert(0, Blocked())
-import rsft.cli.fence  # closed by the program before a prediction
+import rsft.cli.reading  # by the program before a prediction
 from rsft.cli import main
 
 for arguments in json.loads(sys.argv[1]):
