@@ -55,8 +55,10 @@ def environment_report() -> list[EnvironmentCheck]:
     if not any(row.name == "torch" and row.status == "fail" for row in rows):
         rows += _processor()
     hint = "RSFT_FENCE=off is set, or no Landlock (Linux only); see security.md"
-    status = "ok" if landlock_version() and are_wanted() else "warn"
-    rows.append(EnvironmentCheck("reader cell", describe_walls(), status, hint))
+    walls = EnvironmentCheck("reader cell", describe_walls())
+    if not (landlock_version() and are_wanted()):
+        walls = walls._replace(status="warn", hint=hint)
+    rows.append(walls)
     # including reclaimable file cache
     rows.append(_free_space("memory", psutil.virtual_memory().available))
     weights = weights_dir()

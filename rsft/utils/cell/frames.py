@@ -2,7 +2,7 @@
 
 import struct
 from collections.abc import Sequence
-from typing import Any, BinaryIO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 MAX_BYTES = 2**32
 """Largest message: 4 GiB, as the largest image."""
@@ -18,7 +18,7 @@ class Frame(NamedTuple):
     parts: Sequence[Any]
 
 
-def write_frame(stream: BinaryIO, frame: Frame) -> None:
+def write_frame(stream: IO[bytes], frame: Frame) -> None:
     """Write a message, and send it."""
     sizes = [_SIZE.pack(memoryview(part).nbytes) for part in frame.parts]
     head = _HEAD.pack(len(frame.text), len(frame.parts))
@@ -28,7 +28,7 @@ def write_frame(stream: BinaryIO, frame: Frame) -> None:
     stream.flush()
 
 
-def read_frame(stream: BinaryIO) -> Frame | None:
+def read_frame(stream: IO[bytes]) -> Frame | None:
     """Read a message; None if the other side has ended.
 
     Raises:
@@ -48,7 +48,7 @@ def read_frame(stream: BinaryIO) -> Frame | None:
     return Frame(bytes(text), [_read(stream, size) for size in sizes])
 
 
-def _read(stream: BinaryIO, size: int) -> bytearray:
+def _read(stream: IO[bytes], size: int) -> bytearray:
     """Read exactly `size` bytes."""
     data = bytearray(size)
     rest = memoryview(data)

@@ -11,7 +11,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any, BinaryIO, NamedTuple
+from typing import IO, Any, NamedTuple, cast
 
 from rsft.utils.cell.answers import encode
 from rsft.utils.cell.frames import Frame, read_frame, write_frame
@@ -46,20 +46,21 @@ def serve() -> None:
     if first is None:
         return
     walls: Walls = pickle.loads(first.text)
-    sys.modules.update(dict.fromkeys(walls.hidden))
+    for name in walls.hidden:
+        sys.modules[name] = None  # type: ignore[assignment]  # imports of it fail
     build_walls(walls)
     _Server(requests, answers).run()
 
 
 class _Server(logging.Handler):
-    def __init__(self, requests: BinaryIO, answers: BinaryIO) -> None:
+    def __init__(self, requests: IO[bytes], answers: IO[bytes]) -> None:
         super().__init__()
         self._requests = requests
         self._answers = answers
         self._kept: dict[int, Any] = {}
         self._count = 0
         logging.getLogger().addHandler(self)
-        warnings.showwarning = self._show_warning
+        warnings.showwarning = cast("Any", self._show_warning)
 
     def run(self) -> None:
         while (frame := read_frame(self._requests)) is not None:
@@ -84,7 +85,7 @@ class _Server(logging.Handler):
         self._send("log", (record.name, record.levelno, record.getMessage()))
 
     def _show_warning(
-        self, message: Warning | str, category: type[Warning], *_: Any
+        self, message: Warning | str, category: type[Warning], *_: Any, **__: Any
     ) -> None:
         self._send("warning", (category.__name__, str(message)))
 
