@@ -63,8 +63,8 @@ def open_reading_cell(files: Mapping[Access, Collection[Any]]) -> None:
     asks_servers = any(_list_values(files, Access.ONLINE)) or not all(
         _list_values(files, Access.OFFLINE)
     )
-    connects = asks_servers or any(map(_names_server, inputs))
-    (allow_servers if connects else refuse_servers)()
+    connects = any(map(_names_server, inputs))
+    (allow_servers if connects or asks_servers else refuse_servers)()
     named = {*TRUSTED, *map(Path.resolve, TRUSTED)}
     for text in inputs:
         named.update(_find_inputs(text))

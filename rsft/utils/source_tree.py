@@ -63,13 +63,12 @@ def open_source_tree(
     )
     with process_lock(root.parent / f"{work.name}.lock", lambda: busy):
         shutil.rmtree(work, ignore_errors=True)  # of a killed process
-        work.mkdir(parents=True)
-        allow_reading(work)
         try:
             if archives:
                 _link_files(work, links)
             for path, archive in archives.items():
                 extract_archive(archive, work / path, progress=progress)
+            allow_reading(work)
             yield work if archives else src
         finally:
             shutil.rmtree(work, ignore_errors=True)

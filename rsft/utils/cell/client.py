@@ -165,7 +165,7 @@ def _current() -> "Cell | None":
     global _cell
     if _cell is None or _cell.owner != os.getpid():
         setting = os.environ.get(SETTING)
-        if not setting:
+        if not setting or is_inside():
             return None
         paths, connects = json.loads(setting)
         _cell = _make_cell(paths, connects)
@@ -431,7 +431,7 @@ def _environment(*, connects: bool) -> dict[str, str]:
     names = list(os.environ) if connects else _ENVIRONMENT
     settings = {name: os.environ[name] for name in names if name in os.environ}
     for name, value in os.environ.items():
-        if name.startswith(("RSFT_", "CPL_")) and name != SETTING:
+        if name.startswith(("RSFT_", "CPL_")):
             settings[name] = value
     return (
         settings
