@@ -152,10 +152,10 @@ def run() -> None:
     """
     os.environ[LIMIT] = "limited"
     refuse_servers()
-    main(fenced=True)
+    main(uses_cell=True)
 
 
-def main(*, fenced: bool = False) -> None:
+def main(*, uses_cell: bool = False) -> None:
     """Run the command line.
 
     Print every error as a sentence with its location and a hint. An exception that rsft
@@ -163,9 +163,9 @@ def main(*, fenced: bool = False) -> None:
     every exception is raised.
 
     Args:
-        fenced: whether commands open the reader cell, see `rsft.cli.reading`.
+        uses_cell: whether commands open the reader cell, see `rsft.cli.reading`.
     """
-    words, flags = take_flags(sys.argv[1:], fenced=fenced)
+    words, flags = take_flags(sys.argv[1:], uses_cell=uses_cell)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             # file names need not be UTF-8

@@ -230,7 +230,7 @@ _STEP_HINT = (
 
 
 def _run_command(words: Sequence[str]) -> None:
-    """Run a command; the program `rsft` runs it in a process that can close a fence.
+    """Run a command; the program `rsft` runs it in a process with a cell of its own.
 
     Raises:
         RsftError: the command fails.

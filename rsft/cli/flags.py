@@ -27,7 +27,7 @@ class Flags:
         as_json: print JSON, one object per line, in place of tables and progress.
         overwrite: replace existing output.
         quiet: print no tables and no progress.
-        fenced: whether commands open the reader cell, see `rsft.cli.reading`. No flag
+        uses_cell: whether commands open the reader cell, see `rsft.cli.reading`. No flag
             sets it.
     """
 
@@ -35,11 +35,11 @@ class Flags:
     as_json: bool = False
     overwrite: bool = False
     quiet: bool = False
-    fenced: bool = False
+    uses_cell: bool = False
 
 
 def take_flags(
-    words: Sequence[str], *, fenced: bool = False
+    words: Sequence[str], *, uses_cell: bool = False
 ) -> tuple[list[str], Flags]:
     """Return the words of a command line without the flags, and the flags.
 
@@ -48,4 +48,4 @@ def take_flags(
     end = words.index("--") if "--" in words else len(words)
     given = {FLAGS[word]: True for word in words[:end] if word in FLAGS}
     others = [word for word in words[:end] if word not in FLAGS]
-    return [*others, *words[end:]], Flags(**given, fenced=fenced)
+    return [*others, *words[end:]], Flags(**given, uses_cell=uses_cell)

@@ -372,7 +372,7 @@ class CommandFunction:
         """
         flags = ctx.obj or Flags()
         self._check_flags(flags)
-        if flags.fenced:
+        if flags.uses_cell:
             from rsft.cli.reading import open_reading_cell  # --help does without
 
             open_reading_cell(self.find_files(values))

@@ -17,8 +17,8 @@ def test_words_behind_two_hyphens_are_arguments():
 
 
 def test_only_the_caller_says_that_a_process_is_fenced():
-    assert take_flags(["--fenced"]) == (["--fenced"], Flags())
-    assert take_flags([], fenced=True)[1] == Flags(fenced=True)
+    assert take_flags(["--uses_cell"]) == (["--uses_cell"], Flags())
+    assert take_flags([], uses_cell=True)[1] == Flags(uses_cell=True)
 
 
 @pytest.mark.parametrize(("word", "name"), FLAGS.items())

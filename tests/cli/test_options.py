@@ -220,9 +220,9 @@ def test_values_that_do_not_fit():
 
 
 def test_flags_stand_anywhere_but_behind_the_end_of_options():
-    words, flags = take_flags(["-q", "a", "--json", "--", "--debug"], fenced=True)
+    words, flags = take_flags(["-q", "a", "--json", "--", "--debug"], uses_cell=True)
     assert words == ["a", "--", "--debug"]
-    assert flags == Flags(as_json=True, quiet=True, fenced=True)
+    assert flags == Flags(as_json=True, quiet=True, uses_cell=True)
 
 
 def test_a_command_refuses_flags_that_it_does_not_take(rsft):

@@ -367,7 +367,9 @@ class _Process:
             frame = read_frame(self._answers)
             if frame is None:
                 raise EOFError
-            message = decode(Answer(frame.text, list(frame.parts)), lambda number: Kept(self, number))
+            message = decode(
+                Answer(frame.text, list(frame.parts)), lambda number: Kept(self, number)
+            )
             if not isinstance(message, Message):
                 raise ValueError("it is no message")
             if message.kind in ("return", "raise"):
