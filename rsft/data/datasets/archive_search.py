@@ -246,9 +246,6 @@ class _Search:
 
         Those with its name come before folders with any name. An archive whose files
         exist beside it is left out.
-
-        Raises:
-            RequestError: the fence hides a folder with the name of the data set.
         """
         paths = self._find_in_places(self._find_by_name)
         paths = paths or self._find_in_places(self._find_by_content)

@@ -36,7 +36,6 @@ from rsft.utils.cell.server import Message
 from rsft.utils.cell.walls import Walls
 from rsft.utils.operating_system import watch_memory
 from rsft.utils.remote_files import NO_SERVERS
-from rsft.utils.untrusted.gdal_drivers import LIMIT
 
 MAX_MEMORY = 2**34
 """Address space of a cell, or on macOS and Windows its resident memory: 16 GiB."""
@@ -445,7 +444,7 @@ def _environment(*, connects: bool) -> dict[str, str]:
             "PYTHONDONTWRITEBYTECODE": "1",
             "OMP_NUM_THREADS": "1",
             "OPENBLAS_NUM_THREADS": "1",
-            LIMIT: "limited",
+            "RSFT_GDAL_DRIVERS": "limited",  # see rsft.utils.untrusted.gdal_drivers
             NO_SERVERS: os.environ.get(NO_SERVERS, "") if connects else "-",
         }
     )
