@@ -165,7 +165,7 @@ def test_main_jobs(class_folders, tmp_path):
     (tmp_path / "jobs.json").write_text(json.dumps(jobs))
     (tmp_path / "program.py").write_text(PROGRAM)
     printed, faults = run_on_windows(tmp_path, ["program.py", "jobs.json"])
-    assert faults == [] and "predict: this system has no fence" in printed
+    assert faults == [] and "this system has no walls" in printed
     assert len(pyogrio.read_dataframe(tmp_path / "map.gpkg", layer="predictions")) == 4
     assert (tmp_path / "runs/bars/002/report.html").is_file()
     left = [

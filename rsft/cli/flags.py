@@ -27,8 +27,8 @@ class Flags:
         as_json: print JSON, one object per line, in place of tables and progress.
         overwrite: replace existing output.
         quiet: print no tables and no progress.
-        uses_cell: whether commands open the reader cell, see `rsft.cli.reading`. No flag
-            sets it.
+        uses_cell: whether commands open the reader cell, see `rsft.cli.reading`. No
+            flag sets it.
     """
 
     debug: bool = False

@@ -54,12 +54,13 @@ def attempt(tmp_path, monkeypatch, folders):
     """Open the cell of a command, and return what each of the attempts gives there."""
     monkeypatch.setenv("RSFT_CELL", "")
     monkeypatch.setenv("CPL_VSIL_CURL_ALLOWED_FILENAME", "-")
+    # another test may have opened one
     monkeypatch.setattr(client, "_cell", None)
     monkeypatch.setattr(reading, "TRUSTED", (ROOT / "tests",))
 
     def attempt(command, parameters, *attempts):
         reading.open_reading_cell(COMMANDS[command].find_files(parameters))
-        with closing(client._cell) as cell:
+        with closing(client.current_cell()) as cell:
             return [
                 cell.call(perform, action, str(Path(target).absolute()))
                 for action, target in attempts

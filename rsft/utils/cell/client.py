@@ -106,7 +106,7 @@ def in_cell(
 
     @wraps(function)
     def call(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
-        cell = _current()
+        cell = current_cell()
         if cell is None:
             return function(*args, **kwargs)
         result: _Result = cell.call(call, *args, **kwargs)
@@ -134,7 +134,7 @@ def allow_reading(path: Path) -> None:
     Processes that run already keep what they may read, and end when their objects are
     no longer used.
     """
-    cell = _current()
+    cell = current_cell()
     if cell is not None:
         paths, connects = json.loads(os.environ[SETTING])
         os.environ[SETTING] = json.dumps([[*paths, str(path)], connects])
@@ -147,19 +147,19 @@ def is_inside() -> bool:
 
 
 @contextmanager
-def reading_cell(walls: Walls, seconds: float) -> Iterator["Cell"]:
+def reading_cell(walls: Walls, seconds: float) -> Iterator["ReaderCell"]:
     """Yield a cell for a few calls, with walls and a limit of time of its own."""
-    cell = Cell(walls, seconds)
+    cell = ReaderCell(walls, seconds)
     try:
         yield cell
     finally:
         cell.close()
 
 
-_cell: "Cell | None" = None
+_cell: "ReaderCell | None" = None
 
 
-def _current() -> "Cell | None":
+def current_cell() -> "ReaderCell | None":
     """Return the open cell; a process that was started or forked opens one of its own."""
     global _cell
     if _cell is None or _cell.owner != os.getpid():
@@ -171,11 +171,11 @@ def _current() -> "Cell | None":
     return _cell
 
 
-def _make_cell(paths: Iterable[str], connects: bool) -> "Cell":
-    return Cell(Walls(tuple(map(Path, paths)), MAX_MEMORY, connects), MAX_SECONDS)
+def _make_cell(paths: Iterable[str], connects: bool) -> "ReaderCell":
+    return ReaderCell(Walls(tuple(map(Path, paths)), MAX_MEMORY, connects), MAX_SECONDS)
 
 
-class Cell:
+class ReaderCell:
     """Processes that read files behind walls.
 
     A thread that calls gets a process that is free, or a new one up to a small number.

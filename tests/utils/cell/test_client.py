@@ -9,7 +9,7 @@ import pytest
 
 from rsft.errors import DataError
 from rsft.utils.cell import client
-from rsft.utils.cell.client import Cell, Kept, in_cell, is_inside, open_cell
+from rsft.utils.cell.client import ReaderCell, Kept, in_cell, is_inside, open_cell
 from rsft.utils.cell.walls import Walls
 from tests.helpers.messages import mentions
 from tests.helpers.style import ROOT
@@ -20,7 +20,7 @@ WALLS = Walls((ROOT / "tests",), 2**33)
 
 @pytest.fixture(scope="module")
 def cell():
-    cell = Cell(WALLS, 60)
+    cell = ReaderCell(WALLS, 60)
     yield cell
     cell.close()
 
@@ -92,7 +92,7 @@ def test_what_a_function_prints_is_no_answer(cell):
     ],
 )
 def test_a_process_that_fails_is_a_fault_of_the_file(function, argument, fault):
-    cell = Cell(WALLS, 2)
+    cell = ReaderCell(WALLS, 2)
     arguments = () if argument is None else (argument,)
     with pytest.raises(DataError, match=mentions("cannot be read", fault)):
         cell.call(function, *arguments)
@@ -101,7 +101,7 @@ def test_a_process_that_fails_is_a_fault_of_the_file(function, argument, fault):
 
 
 def test_threads_get_processes_of_their_own():
-    cell = Cell(WALLS, 60)
+    cell = ReaderCell(WALLS, 60)
     barrier = threading.Barrier(2)
     found = set()
 
@@ -124,6 +124,7 @@ def where():
 
 
 def test_marked_functions_run_in_the_open_cell(monkeypatch):
+    # another test may have opened one
     monkeypatch.setattr(client, "_cell", None)
     monkeypatch.delenv("RSFT_CELL", raising=False)
     assert where() == (os.getpid(), False)
@@ -131,7 +132,7 @@ def test_marked_functions_run_in_the_open_cell(monkeypatch):
     open_cell([ROOT / "tests"])
     process, inside = where()
     assert process != os.getpid() and inside
-    client._cell.close()
+    client.current_cell().close()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -139,7 +140,7 @@ def test_a_process_ends_with_its_parent():
     reader, writer = os.pipe()
     child = os.fork()
     if not child:
-        cell = Cell(WALLS, 60)
+        cell = ReaderCell(WALLS, 60)
         os.write(writer, b"%d\n" % cell.call(os.getpid))
         os.kill(os.getpid(), signal.SIGKILL)
     os.waitpid(child, 0)

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from rsft.utils.cell.client import Cell
+from rsft.utils.cell.client import ReaderCell
 from rsft.utils.cell.walls import Walls, describe_walls, landlock_version
 from tests.helpers.style import ROOT
 from tests.utils.cell import probes
@@ -45,7 +45,7 @@ def targets(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def cell(targets):
-    cell = Cell(Walls((ROOT / "tests", _folder(targets)), 2**33), 60)
+    cell = ReaderCell(Walls((ROOT / "tests", _folder(targets)), 2**33), 60)
     yield cell
     cell.close()
 
@@ -74,7 +74,7 @@ def test_what_a_cell_still_can(cell, targets):
 def test_the_secret_is_there_without_walls(targets, monkeypatch):
     """Else the test above would prove nothing."""
     monkeypatch.setenv("RSFT_FENCE", "off")
-    open_cell = Cell(Walls((), 2**33), 60)
+    open_cell = ReaderCell(Walls((), 2**33), 60)
     assert open_cell.call(probes.attempt, "read outside", targets) == ""
     assert open_cell.call(probes.attempt, "TCP", targets) == ""
     open_cell.close()
