@@ -49,8 +49,8 @@ def open_reading_cell(files: Mapping[Access, Collection[Any]]) -> None:
     """Open the cell of a command, which reads what its arguments name.
 
     Readable are the named files and folders, with a file the folder that contains it,
-    since other files of a product or a layer lie there, and what the command makes. GDAL
-    and rsft ask servers if an argument names one.
+    since other files of a product or a layer lie there, and what the command makes.
+    GDAL and rsft ask servers if an argument names one.
 
     Args:
         files: values of its parameters by what it does with them.

@@ -144,7 +144,7 @@ def short_times(monkeypatch):
     # the real times are minutes
     monkeypatch.setattr(module, "_PAUSE", 0)
     monkeypatch.setattr(module, "_ATTEMPTS", 2)
-    monkeypatch.setattr(module, "_BLOCK_SECONDS", ROUND)
+    monkeypatch.setattr(module, "_BLOCK_SECONDS", ROUND)  # of a minute
 
 
 @pytest.mark.parametrize("name", ANSWERS)
