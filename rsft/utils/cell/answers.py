@@ -1,7 +1,7 @@
 """Answers of the reader cell: JSON, with arrays and tables as bytes behind it.
 
-An answer is plain data, and decoding it runs no code of the cell. What is not plain, such
-as an open file or a function, stays in the cell, and the answer refers to it by a
+An answer is plain data, and decoding it runs no code of the cell. What is not plain,
+such as an open file or a function, stays in the cell, and the answer refers to it by a
 number.
 """
 

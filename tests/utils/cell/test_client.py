@@ -9,7 +9,7 @@ import pytest
 
 from rsft.errors import DataError
 from rsft.utils.cell import client
-from rsft.utils.cell.client import ReaderCell, Kept, in_cell, is_inside, open_cell
+from rsft.utils.cell.client import Kept, ReaderCell, in_cell, is_inside, open_cell
 from rsft.utils.cell.walls import Walls
 from tests.helpers.messages import mentions
 from tests.helpers.style import ROOT
