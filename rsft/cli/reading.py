@@ -191,7 +191,9 @@ def _leads_to_images(link: Path) -> bool:
     """Return whether a link leads to a folder, or as an image to a file."""
     is_image = link.suffix.lower() in _IMAGE_SUFFIXES
     # The methods of a Path raise errors for names that are too long.
-    return os.path.isdir(link) or (is_image and os.path.exists(link))  # noqa: PTH110, PTH112
+    return os.path.isdir(link) or (  # noqa: PTH112
+        is_image and os.path.exists(link)  # noqa: PTH110
+    )
 
 
 def _with_neighbors(path: Path) -> Iterator[Path]:

@@ -61,7 +61,8 @@ def decode(answer: Answer, refer: Callable[[int], Any]) -> Any:
 
     Args:
         answer: what `encode` returned, in this or in another process.
-        refer: takes the number of an object in the cell, and returns what stands for it.
+        refer: takes the number of an object in the cell, and returns what stands for
+            it.
 
     Raises:
         ValueError: it is no such answer.

@@ -95,8 +95,8 @@ def in_cell(
 
     Its arguments can be pickled, except for functions that are called for their effect,
     such as `progress`: these are called here, and return nothing. Its result is plain
-    data, see `rsft.utils.cell.answers`; other objects stay in the cell, and can be called
-    and passed to such functions.
+    data, see `rsft.utils.cell.answers`; other objects stay in the cell, and can be
+    called and passed to such functions.
 
     Example:
         >>> @in_cell
@@ -160,7 +160,7 @@ _cell: "ReaderCell | None" = None
 
 
 def current_cell() -> "ReaderCell | None":
-    """Return the open cell; a process that was started or forked opens one of its own."""
+    """Return the open cell; a process that was started opens one of its own."""
     global _cell
     if _cell is None or _cell.owner != os.getpid():
         setting = os.environ.get(SETTING)
@@ -239,7 +239,10 @@ class ReaderCell:
 
 
 class Kept:
-    """An object that stays in the cell. It is called, iterated and passed on as itself."""
+    """An object that stays in the cell.
+
+    It is called, iterated and passed on as the object itself.
+    """
 
     def __init__(self, process: "_Process", number: int) -> None:
         self.process = process

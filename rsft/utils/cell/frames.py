@@ -53,7 +53,8 @@ def _read(stream: IO[bytes], size: int) -> bytearray:
     data = bytearray(size)
     rest = memoryview(data)
     while rest:
-        count = stream.readinto(rest)  # type: ignore[attr-defined]  # of buffered streams
+        # buffered streams have it
+        count = stream.readinto(rest)  # type: ignore[attr-defined]
         if not count:
             raise EOFError
         rest = rest[count:]

@@ -115,7 +115,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 def describe_error(error: Exception) -> tuple[str, str, tuple[Any, ...], Any, str]:
-    """Return module and name of the class of an error, its values, and its traceback."""
+    """Return module and name of the class of an error, its values, and a traceback."""
     kinds = [
         kind
         for kind in type(error).__mro__
