@@ -23,6 +23,7 @@ from rsft.scenes.inputs import find_chips
 from rsft.scenes.raster import open_scene
 from rsft.training.runs.reader import read_run_metadata
 from tests.helpers.messages import mentions
+from tests.helpers.plugins import needs_plugin
 
 ROOT = Path(__file__).parents[2]
 UNITS = {"": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
@@ -57,6 +58,7 @@ def test_a_limit_has_its_value(text, unit, name, path):
     assert getattr(module(path), name) == int(base) ** int(power or 1) * UNITS[unit]
 
 
+@needs_plugin("stac_items")
 def test_all_limits_of_these_files_are_in_the_table():
     for path in {ROOT / path for *_, path in ROWS} | {
         *(ROOT / "rsft/utils/untrusted").glob("*.py")
