@@ -6,6 +6,7 @@ number.
 """
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from datetime import date, datetime, time
@@ -91,14 +92,15 @@ class _Encoder:
         """Return the kind of a value that is no JSON, and its content as JSON."""
         if type(value) in (tuple, set, frozenset):
             return type(value).__name__, [self.encode(item) for item in value]
-        if isinstance(value, np.ndarray) and value.dtype.kind in _NUMBERS:
+        if type(value) in (np.ndarray, np.memmap) and value.dtype.kind in _NUMBERS:
             array = np.ascontiguousarray(value)
             self._parts.append(array.reshape(-1).view(np.uint8).data)
             return "array", [array.dtype.str, list(value.shape), len(self._parts) - 1]
         if isinstance(value, np.generic):
             return "number", self.encode(np.asarray(value))
-        if isinstance(value, dict) and type(value).__module__ in _PLAIN_MAPPINGS:
-            return "mapping", [[*map(self.encode, item)] for item in value.items()]
+        if type(value) in _MAPPINGS:
+            items = [[*map(self.encode, item)] for item in value.items()]
+            return _MAPPINGS[type(value)], items
         if isinstance(value, bytes):
             self._parts.append(value)
             return "bytes", len(self._parts) - 1
@@ -139,7 +141,7 @@ class _Encoder:
         return tag, len(self._parts) - 1
 
 
-_PLAIN_MAPPINGS = ("builtins", "collections")
+_MAPPINGS = {dict: "mapping", Counter: "counter"}
 
 
 class _Decoder:
@@ -150,6 +152,7 @@ class _Decoder:
             "set": lambda items: set(map(self.decode, items)),
             "frozenset": lambda items: frozenset(map(self.decode, items)),
             "mapping": self._mapping,
+            "counter": lambda items: Counter(self._mapping(items)),
             "array": self._array,
             "number": lambda content: self.decode(content)[()],
             "bytes": lambda number: bytes(parts[number]),

@@ -5,7 +5,6 @@ open, these run there. Without one, as in a program that imports rsft, they run 
 """
 
 import builtins
-import io
 import json
 import logging
 import os
@@ -32,7 +31,6 @@ from rsft.utils.cell import server
 from rsft.utils.cell.answers import Answer, decode, find_class
 from rsft.utils.cell.frames import Frame, read_frame, write_frame
 from rsft.utils.cell.named import SETTING
-from rsft.utils.cell.server import Message
 from rsft.utils.cell.walls import Walls
 from rsft.utils.operating_system import watch_memory
 from rsft.utils.remote_files import NO_SERVERS
@@ -125,6 +123,8 @@ def open_cell(readable: Iterable[Path], *, connects: bool = False) -> None:
     global _cell
     paths = [*map(str, readable)]
     os.environ[SETTING] = json.dumps([paths, connects])
+    if _cell is not None and _cell.owner == os.getpid():
+        _cell.close()
     _cell = _make_cell(paths, connects)
 
 
@@ -261,33 +261,40 @@ class Kept:
                 return
             yield item
 
+    def __reduce__(self) -> Any:
+        """Return how its process finds it."""
+        _pickled.owner = self.process
+        return server.find_kept, (self.number,)
+
     def _ask(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         return self.process.call(_Request(function, args, kwargs))
 
 
-class _Request(pickle.Pickler):
+class _Request:
     """A call as bytes; its callbacks, and the process whose objects it names."""
 
     def __init__(
         self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Any
     ) -> None:
-        self._stream = io.BytesIO()
-        super().__init__(self._stream, pickle.HIGHEST_PROTOCOL)
-        self.owner: _Process | None = None
         self.callbacks: list[Callable[..., object]] = []
         self.subject = next((str(x) for x in args if isinstance(x, Path | str)), "")
-        self.dump((function, args, kwargs))
-        self.data = self._stream.getvalue()
+        args = tuple(map(self._mark, args))
+        kwargs = {name: self._mark(value) for name, value in kwargs.items()}
+        _pickled.owner = None
+        self.data = pickle.dumps((function, args, kwargs), pickle.HIGHEST_PROTOCOL)
+        self.owner: _Process | None = _pickled.owner
 
-    def persistent_id(self, value: Any) -> Any:
-        if isinstance(value, Kept):
-            self.owner = value.process
-            return "kept", value.number
+    def _mark(self, value: Any) -> Any:
+        """Return an argument, or what stands for one that has no name to find it."""
         is_local = isinstance(value, FunctionType) and "<" in value.__qualname__
-        if is_local or isinstance(value, MethodType):
-            self.callbacks.append(value)
-            return "callback", len(self.callbacks) - 1
-        return None
+        if not is_local and not isinstance(value, MethodType):
+            return value
+        self.callbacks.append(value)
+        return server.Callback(len(self.callbacks) - 1)
+
+
+_pickled = threading.local()
+"""`owner`: the process of the last `Kept` that this thread has pickled."""
 
 
 class _Process:
@@ -306,6 +313,7 @@ class _Process:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
+            process_group=0,  # Ctrl-C is for the command
             env=_environment(connects=walls.connects),
         )
         assert self._process.stdin and self._process.stdout
@@ -328,12 +336,12 @@ class _Process:
         The process ends if anything else happens, such as Ctrl-C.
         """
         with self.lock:
-            message = self._exchange(request)
-        if message.kind == "raise":
-            raise make_error(*message.content)
-        return message.content
+            kind, content = self._exchange(request)
+        if kind == "raise":
+            raise make_error(*content)
+        return content
 
-    def _exchange(self, request: _Request) -> Message:
+    def _exchange(self, request: _Request) -> tuple[str, Any]:
         dropped = [self.dropped.popleft() for _ in range(len(self.dropped))]
         is_done = False
         self._deadline = time.monotonic() + self._seconds
@@ -363,7 +371,7 @@ class _Process:
     def _send(self, *texts: bytes) -> None:
         write_frame(self._requests, Frame(texts[0], texts[1:]))
 
-    def _receive(self, request: _Request) -> Message:
+    def _receive(self, request: _Request) -> tuple[str, Any]:
         """Return the message that ends the call, and do what others say."""
         while True:
             frame = read_frame(self._answers)
@@ -372,11 +380,12 @@ class _Process:
             message = decode(
                 Answer(frame.text, list(frame.parts)), lambda number: Kept(self, number)
             )
-            if not isinstance(message, Message):
+            if not (isinstance(message, list) and len(message) == 2):
                 raise ValueError("it is no message")
-            if message.kind in ("return", "raise"):
-                return message
-            _act(message, request)
+            kind, content = message
+            if kind in ("return", "raise"):
+                return kind, content
+            _act(kind, content, request)
 
     def _explain(self, request: _Request, error: Exception) -> RsftError:
         """Return the error for a process that gave no answer."""
@@ -396,16 +405,16 @@ class _Process:
             time.sleep(0.2)
 
 
-def _act(message: Message, request: _Request) -> None:
+def _act(kind: str, content: Any, request: _Request) -> None:
     """Do what a message says that comes before the end of a call."""
-    if message.kind == "callback":
-        number, args, kwargs = message.content
+    if kind == "callback":
+        number, args, kwargs = content
         request.callbacks[number](*args, **kwargs)
-    elif message.kind == "log":
-        name, level, text = message.content
+    elif kind == "log":
+        name, level, text = content
         logging.getLogger(name).log(level, "%s", text)
-    elif message.kind == "warning":
-        name, text = message.content
+    elif kind == "warning":
+        name, text = content
         warnings.warn(text, getattr(builtins, name, UserWarning), stacklevel=2)
 
 

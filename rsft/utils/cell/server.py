@@ -3,7 +3,6 @@
 Requests come from the command, which is trusted, as pickles. Answers are plain data.
 """
 
-import io
 import logging
 import os
 import pickle
@@ -11,12 +10,12 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
+from itertools import count
 from typing import IO, Any, NamedTuple, cast
 
 from rsft.utils.cell.answers import encode
 from rsft.utils.cell.frames import Frame, read_frame, write_frame
 from rsft.utils.cell.walls import Walls, build_walls
-from rsft.utils.operating_system import terminate_with_parent
 
 OUT_OF_MEMORY = 12
 """Exit status of a process that needs more memory than it may have."""
@@ -24,24 +23,16 @@ _MAX_NOTE = 10_000  # letters of a traceback
 _PLAIN = (str, int, float, bytes, type(None))
 
 
-class Message(NamedTuple):
-    """What the cell sends.
+class Callback(NamedTuple):
+    """Stands for a function of the command among the arguments of a call."""
 
-    Attributes:
-        kind: "return" or "raise", which end a call, or "log", "warning" or "callback".
-        content: the value, or what it is about.
-    """
-
-    kind: str
-    content: Any
+    number: int
 
 
 def serve() -> None:
     """Answer the calls on the standard input until it ends."""
     requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb", 2**20)
     os.dup2(2, 1)  # what libraries print must not come between the answers
-    if sys.platform == "linux":
-        terminate_with_parent()
     first = read_frame(requests)
     if first is None:
         return
@@ -57,8 +48,6 @@ class _Server(logging.Handler):
         super().__init__()
         self._requests = requests
         self._answers = answers
-        self._kept: dict[int, Any] = {}
-        self._count = 0
         logging.getLogger().addHandler(self)
         warnings.showwarning = cast("Any", self._show_warning)
 
@@ -72,13 +61,11 @@ class _Server(logging.Handler):
                 self._send("raise", describe_error(error))
 
     def _answer(self, frame: Frame) -> Any:
-        unpickler = _Unpickler(io.BytesIO(frame.text))
-        unpickler.objects = self._kept
-        unpickler.make_callback = self._make_callback
-        function, args, kwargs = unpickler.load()
+        function, args, kwargs = pickle.loads(frame.text)
         for number in pickle.loads(frame.parts[0]):
-            self._kept.pop(number, None)
-        return function(*args, **kwargs)
+            _kept.pop(number, None)
+        kwargs = {name: self._take(value) for name, value in kwargs.items()}
+        return function(*map(self._take, args), **kwargs)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Send a line of the log, or a warning."""
@@ -89,29 +76,38 @@ class _Server(logging.Handler):
     ) -> None:
         self._send("warning", (category.__name__, str(message)))
 
-    def _make_callback(self, number: int) -> Callable[..., None]:
+    def _take(self, argument: Any) -> Any:
+        """Return an argument; for a callback a function that calls it."""
+        if not isinstance(argument, Callback):
+            return argument
+
         def call(*args: Any, **kwargs: Any) -> None:
-            self._send("callback", (number, args, kwargs))
+            self._send("callback", (argument.number, args, kwargs))
 
         return call
 
     def _send(self, kind: str, content: Any) -> None:
-        answer = encode(Message(kind, content), self._keep)
-        write_frame(self._answers, Frame(*answer))
+        """Send "return" or "raise", which end a call, or what comes before it.
 
-    def _keep(self, value: Any) -> int:
-        self._count += 1
-        self._kept[self._count] = value
-        return self._count
+        That is "log", "warning" or "callback".
+        """
+        write_frame(self._answers, Frame(*encode([kind, content], _keep)))
 
 
-class _Unpickler(pickle.Unpickler):
-    objects: dict[int, Any]
-    make_callback: Callable[[int], Callable[..., None]]
+_kept: dict[int, Any] = {}
+"""Objects that stay here, by their number."""
+_numbers = count(1)
 
-    def persistent_load(self, pid: Any) -> Any:
-        kind, number = pid
-        return self.objects[number] if kind == "kept" else self.make_callback(number)
+
+def _keep(value: Any) -> int:
+    number = next(_numbers)
+    _kept[number] = value
+    return number
+
+
+def find_kept(number: int) -> Any:
+    """Return an object that stays in this process."""
+    return _kept[number]
 
 
 def describe_error(error: Exception) -> tuple[str, str, tuple[Any, ...], Any, str]:

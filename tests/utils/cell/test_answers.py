@@ -1,6 +1,7 @@
 """Values that a reader cell sends, and answers that are refused."""
 
 import json
+from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from enum import Enum
@@ -42,6 +43,7 @@ def send(value):
         [1, [2]],
         (1, ("a",)),
         {1: "a", ("b", 2): [3], "\0": "tag"},
+        Counter(a=2),
         {1, 2},
         frozenset("ab"),
         b"\0\xff",
@@ -84,6 +86,8 @@ def test_tables_of_arrow():
 def test_other_objects_stay():
     function = len
     assert send([function])[0] is function
+    masked = np.ma.masked_equal([1, 2], 2)
+    assert send(masked) is masked
     objects = np.array([len], object)
     assert send(objects) is objects
     assert send(Access.READ) in (Access.READ,)
