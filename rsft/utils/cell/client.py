@@ -52,6 +52,21 @@ _ENVIRONMENT = (
     "LD_LIBRARY_PATH",
     "SYSTEMROOT",  # Windows starts no Python without it
 )
+_SETTINGS = ("RSFT_", "CPL_")
+_SERVER_SETTINGS = (
+    "AWS_",
+    "AZURE_",
+    "GS_",
+    "GOOGLE_",
+    "OSS_",
+    "GDAL_",
+    "HTTP_",
+    "HTTPS_",
+    "NO_PROXY",
+    "SSL_CERT_",
+    "CURL_CA_",
+)
+"""Starts of the names of further variables, if a cell may contact servers."""
 _SYSTEM = (
     "/usr",
     "/lib",
@@ -210,8 +225,11 @@ class ReaderCell:
 
     def allow(self, path: Path) -> None:
         """Let all processes that are started from now on read a file or folder."""
+        place = path.resolve()
+        if any(x in self._open for x in (place, *place.parents)):
+            return
         with self._lock:
-            paths = (*self._walls.readable, path.absolute(), path.resolve())
+            paths = (*self._walls.readable, path.absolute(), place)
             self._walls = self._walls._replace(readable=paths)
             self._processes.clear()
 
@@ -222,6 +240,8 @@ class ReaderCell:
         self._processes.clear()
 
     def _start(self) -> "_Process":
+        # a wall has no door for what does not exist yet
+        self._open = frozenset(x for x in self._walls.readable if x.exists())
         process = _Process(self._walls, self._seconds)
         self._processes.append(process)
         return process
@@ -305,8 +325,6 @@ class _Process:
         self.dropped: deque[int] = deque()
         self._memory = walls.memory
         self._seconds = seconds
-        self._deadline = float("inf")
-        self._is_late = False
         command = [sys.executable, "-P", "-s", "-m", "rsft.utils.cell"]
         self._process = subprocess.Popen(
             command,
@@ -318,9 +336,10 @@ class _Process:
         )
         assert self._process.stdin and self._process.stdout
         self._requests, self._answers = self._process.stdin, self._process.stdout
-        weakref.finalize(self, self._process.kill)
+        self._watch = _Watch(self._process)
+        weakref.finalize(self, _end, self._process)
         for target, *args in (
-            (self._watch_time,),
+            (self._watch.run,),
             (watch_memory, self._process, walls.memory),
         ):
             threading.Thread(target=target, args=args, daemon=True).start()
@@ -344,7 +363,6 @@ class _Process:
     def _exchange(self, request: _Request) -> tuple[str, Any]:
         dropped = [self.dropped.popleft() for _ in range(len(self.dropped))]
         is_done = False
-        self._deadline = time.monotonic() + self._seconds
         try:
             self._send(request.data, pickle.dumps(dropped))
             message = self._receive(request)
@@ -353,15 +371,14 @@ class _Process:
             self._wait()
             raise self._explain(request, error) from error
         finally:
-            self._deadline = float("inf")
+            self._watch.deadline = float("inf")
             if not is_done:
                 self.close()
         return message
 
     def close(self) -> None:
         """End the process."""
-        self._process.kill()
-        self._process.wait()
+        _end(self._process)
 
     def _wait(self) -> None:
         """Wait a moment for a process that closed its pipes."""
@@ -374,6 +391,7 @@ class _Process:
     def _receive(self, request: _Request) -> tuple[str, Any]:
         """Return the message that ends the call, and do what others say."""
         while True:
+            self._watch.deadline = time.monotonic() + self._seconds
             frame = read_frame(self._answers)
             if frame is None:
                 raise EOFError
@@ -390,19 +408,34 @@ class _Process:
     def _explain(self, request: _Request, error: Exception) -> RsftError:
         """Return the error for a process that gave no answer."""
         fault = f"its reader ended: {error}" if str(error) else "its reader ended"
-        if self._is_late:
+        if self._watch.is_late:
             fault = f"it was not read within {self._seconds:,.0f} s"
         elif self._process.returncode == server.OUT_OF_MEMORY:
             fault = f"it was not read within {self._memory >> 30} GiB of memory"
         hint = "copy or download it again, or leave it out"
         return DataError(f"the file cannot be read: {fault}", request.subject, hint)
 
-    def _watch_time(self) -> None:
-        while self.is_alive:
-            if time.monotonic() > self._deadline:
-                self._is_late = True
-                self._process.kill()
+
+class _Watch:
+    """Ends a process that sends nothing until a deadline."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
+        self.process = process
+        self.deadline = float("inf")
+        self.is_late = False
+
+    def run(self) -> None:
+        """Watch the process until it ends."""
+        while self.process.poll() is None:
+            if time.monotonic() > self.deadline:
+                self.is_late = True
+                self.process.kill()
             time.sleep(0.2)
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    process.kill()
+    process.wait()
 
 
 def _act(kind: str, content: Any, request: _Request) -> None:
@@ -441,11 +474,12 @@ def make_error(
 
 def _environment(*, connects: bool) -> dict[str, str]:
     """Return the variables of a cell: no more than it needs."""
-    names = list(os.environ) if connects else _ENVIRONMENT
-    settings = {name: os.environ[name] for name in names if name in os.environ}
-    for name, value in os.environ.items():
-        if name.startswith(("RSFT_", "CPL_")):
-            settings[name] = value
+    prefixes = (*_SETTINGS, *_SERVER_SETTINGS) if connects else _SETTINGS
+    settings = {
+        name: value
+        for name, value in os.environ.items()
+        if name in _ENVIRONMENT or name.upper().startswith(prefixes)
+    }
     return (
         settings
         | {

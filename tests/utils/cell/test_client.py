@@ -1,5 +1,6 @@
 """Calls of a reader cell: values, errors, objects that stay, limits."""
 
+import gc
 import os
 import signal
 import threading
@@ -10,7 +11,7 @@ import pytest
 from rsft.errors import DataError
 from rsft.utils.cell import client
 from rsft.utils.cell.client import Kept, ReaderCell, in_cell, is_inside, open_cell
-from rsft.utils.cell.walls import Walls
+from rsft.utils.cell.walls import Walls, landlock_version
 from tests.helpers.messages import mentions
 from tests.helpers.style import ROOT
 from tests.utils.cell import probes
@@ -146,3 +147,22 @@ def test_a_process_ends_with_its_parent():
     os.waitpid(child, 0)
     process = int(os.read(reader, 20))
     assert probes.ends(process)
+
+
+def test_a_folder_that_is_made_later_can_be_read(tmp_path):
+    cell = ReaderCell(Walls((ROOT / "tests", tmp_path / "new"), 2**33), 60)
+    first = cell.call(os.getpid)
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new/a").write_text("text")
+    if landlock_version():
+        with pytest.raises(PermissionError):
+            cell.call(probes.read, tmp_path / "new/a")
+    cell.allow(tmp_path / "new")
+    assert cell.call(probes.read, tmp_path / "new/a") == "text"
+    second = cell.call(os.getpid)
+    (tmp_path / "new/below").mkdir()
+    cell.allow(tmp_path / "new/below")
+    assert cell.call(os.getpid) == second
+    gc.collect()  # of the traceback above
+    assert probes.ends(first)
+    cell.close()
