@@ -289,7 +289,10 @@ def test_a_resumed_run_needs_no_bundle(run, corrected, tmp_path):
     """The original may be gone: the run has a copy, and its result is that of an
     uninterrupted run."""
     original = shutil.copytree(run / "bundle", tmp_path / "old")
-    recipe = correction_recipe(original, ["train.checkpoint_steps=1"])
+    # a bundle outside of its run does not choose the store
+    root = Bundle.load(original).recipe.data.root
+    overrides = ["train.checkpoint_steps=1", f"data.root={root}"]
+    recipe = correction_recipe(original, overrides)
 
     class Stop(Exception):
         pass
