@@ -139,7 +139,7 @@ def test_no_command_asks_a_server_by_default(monkeypatch):
     monkeypatch.setenv(LIMIT, "limited")
     monkeypatch.delenv(NO_SERVERS, raising=False)
     monkeypatch.setattr(
-        cli, "main", lambda fenced: settings.append(os.environ[NO_SERVERS])
+        cli, "main", lambda uses_cell: settings.append(os.environ[NO_SERVERS])
     )
     cli.run()
     monkeypatch.setenv(NO_SERVERS, "/vsicurl/https://example.com/")

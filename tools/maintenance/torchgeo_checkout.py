@@ -3,7 +3,7 @@
     python -m tools.maintenance.torchgeo_checkout ../torchgeo
 
 FUSARShip, SRSDD, FUSRS and the classes of the entry points `rsft.torchgeo_datasets`
-import nothing of rsft. The command copies their
+import nothing of rsft but the mark `in_cell`, which is left out. The command copies their
 files to torchgeo/datasets/, tests/data/ and tests/datasets/, changes the imports in the
 tests, and exports the classes in torchgeo/datasets/__init__.py.
 """
@@ -121,6 +121,8 @@ def copy_datasets(checkout: Path, modules: Sequence[str] = MODULES) -> list[Path
 def _read_for_torchgeo(source: Path, imports: Mapping[str, str]) -> str:
     """Return the text of a file with the imports of a checkout of TorchGeo."""
     text = source.read_text("utf-8")
+    for line in ("from rsft.utils.cell.client import in_cell\n", "@in_cell\n"):
+        text = text.replace(line, "")  # TorchGeo has no reader cell
     for ours, theirs in imports.items():
         text = text.replace(ours, theirs)
     if "rsft" in text:

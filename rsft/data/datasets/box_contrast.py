@@ -18,11 +18,13 @@ import cv2
 import numpy as np
 
 from rsft.data.datasets.formats.box_labels import Corners
-from rsft.data.datasets.formats.gray_images import UNREADABLE, read_gray_band
+from rsft.data.datasets.formats.gray_images import (
+    UNREADABLE,
+    read_gray_band,
+    read_mode_and_size,
+)
 from rsft.data.datasets.formats.srsdd_files import SRSDDShip
 from rsft.data.datasets.formats.text_files import find_split
-from rsft.data.imagery.reader import read_image_header
-from rsft.errors import DataError
 from rsft.types import Floats, Plane
 
 _MAX_IMAGES = 40  # of a split and a size
@@ -54,8 +56,8 @@ def check_contrast(ships: Sequence[SRSDDShip], root: Path) -> None:
     groups = defaultdict[tuple[str, tuple[int, int]], list[Path]](list)
     for image in boxes_of:
         # the fault is reported when the pixels are read
-        with suppress(DataError):
-            size = read_image_header(image).size
+        with suppress(*UNREADABLE):
+            _, size = read_mode_and_size(image)
             groups[find_split(image, root), size].append(image)
     for images in groups.values():
         missed = []

@@ -108,6 +108,7 @@ def _build_store(
     from rsft.data.datasets.formats.srsdd_files import SRSDDShips
     from rsft.plugins.demo.archives import write_fusar_tree, write_srsdd_tree
     from rsft.utils.atomic_files import work_folder
+    from rsft.utils.cell.client import allow_reading
     from rsft.version import __version__
 
     finished = find_finished_store(build.root, build.command, build.overwrite, counts)
@@ -118,6 +119,7 @@ def _build_store(
     fingerprint = hashlib.sha256(request.encode()).hexdigest()[:16]
     options: dict[str, Any] = {"jobs": build.jobs, "progress": build.progress}
     with work_folder(work, fingerprint) as raw:
+        allow_reading(Path(raw))
         srsdd_root = Path(raw, "SRSDD")
         fusar_root = Path(raw, "FUSAR-Ship")
         if not srsdd_root.exists():  # an interrupted build has left it

@@ -9,8 +9,20 @@ from PIL import Image
 from rsft.data.datasets.formats.text_files import PathOrText
 from rsft.utils.cell.client import in_cell
 
-UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+UNREADABLE = (OSError, ValueError, SyntaxError)
 """Exceptions of Pillow for a file that is no complete image."""
+
+
+@in_cell
+def read_mode_and_size(path: PathOrText) -> tuple[str, tuple[int, int]]:
+    """Return the mode of an image in the words of Pillow, and its width and height.
+
+    Raises:
+        ValueError: it has too many pixels.
+        OSError: the file is not an image.
+    """
+    with _open(path) as image:
+        return image.mode, image.size
 
 
 @in_cell
@@ -24,12 +36,19 @@ def read_gray_band(path: PathOrText) -> NDArray[Any]:
         ValueError: the bands differ.
         OSError: the file is not a complete image.
     """
-    with Image.open(path) as image:
+    with _open(path) as image:
         if image.mode == "P":
             pixels = np.asarray(image.convert("RGB"))
         else:
             pixels = np.asarray(image)
     return take_gray_band(np.atleast_3d(pixels))
+
+
+def _open(path: PathOrText) -> Image.Image:
+    try:
+        return Image.open(path)
+    except Image.DecompressionBombError as error:
+        raise ValueError(str(error)) from error
 
 
 def take_gray_band(pixels: NDArray[Any]) -> NDArray[Any]:

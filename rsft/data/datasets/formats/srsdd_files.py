@@ -22,7 +22,11 @@ from rsft.data.datasets.formats.box_labels import (
     has_box,
     read_label_file,
 )
-from rsft.data.datasets.formats.gray_images import have_same_pixels
+from rsft.data.datasets.formats.gray_images import (
+    UNREADABLE,
+    have_same_pixels,
+    read_mode_and_size,
+)
 from rsft.data.datasets.formats.text_files import (
     PathOrText,
     Rejected,
@@ -30,8 +34,6 @@ from rsft.data.datasets.formats.text_files import (
     iterate_files,
     read_text_lines,
 )
-from rsft.data.imagery.reader import read_image_header
-from rsft.errors import DataError
 
 _Paths = list[Path]
 
@@ -295,11 +297,10 @@ class SRSDDShips:
         for image, ships in groupby(self.ships, attrgetter("image")):
             boxes = [ship.box for ship in ships]
             try:
-                header = read_image_header(image)
-            except DataError:
+                mode, size = read_mode_and_size(image)
+            except UNREADABLE:
                 continue  # reported when the pixels are read
-            self.skipped["opacity band of an image"] += header.mode in ("LA", "RGBA")
-            size = header.size[::-1]
+            self.skipped["opacity band of an image"] += mode in ("LA", "RGBA")
             corners = np.reshape(boxes, (-1, 4, 2)) / size
             labeled = _LabeledImage(image, size, corners)
             groups[()].append(labeled)
