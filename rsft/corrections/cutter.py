@@ -18,7 +18,7 @@ from rsft.data.imagery.products.options import ProductOptions
 from rsft.data.imagery.scene_uri import SceneUri
 from rsft.errors import DataError, RequestError, RsftError
 from rsft.inference.predict.chip_files import collapse_gray_rgb
-from rsft.inference.predict.fingerprint import scene_fingerprint
+from rsft.inference.predict.fingerprint import allow_scene
 from rsft.inference.predict.scene_chips import SCENE_TAG
 from rsft.models.contract_fitting import common_spacing
 from rsft.scenes.chip_size import resolve_spacing
@@ -337,7 +337,7 @@ class _SceneCutter:
     ) -> None:
         if not uri.is_remote and (uri.path is None or not uri.path.exists()):
             raise DataError(f"the scene does not exist: {uri}")
-        if record["fingerprint"] != scene_fingerprint(uri):
+        if not allow_scene(uri, record["fingerprint"]):
             raise DataError(
                 "the scene has changed since the prediction; predict it again"
             )

@@ -121,8 +121,8 @@ def copy_datasets(checkout: Path, modules: Sequence[str] = MODULES) -> list[Path
 def _read_for_torchgeo(source: Path, imports: Mapping[str, str]) -> str:
     """Return the text of a file with the imports of a checkout of TorchGeo."""
     text = source.read_text("utf-8")
-    for line in ("from rsft.utils.cell.client import in_cell\n", "@in_cell\n"):
-        text = text.replace(line, "")  # TorchGeo has no reader cell
+    for mark in ("from rsft.utils.cell.client import in_cell\n", "@in_cell\n"):
+        text = text.replace(mark, "")  # TorchGeo has no reader cell
     for ours, theirs in imports.items():
         text = text.replace(ours, theirs)
     if "rsft" in text:

@@ -4,6 +4,7 @@ import hashlib
 from pathlib import Path
 
 from rsft.data.imagery.scene_uri import SceneUri
+from rsft.utils.cell.client import allow_reading
 from rsft.utils.operating_system import path_to_text
 
 _BLOCKS = 64
@@ -30,6 +31,21 @@ def scene_fingerprint(uri: SceneUri) -> str | None:
     else:
         _update(digest, path)
     return digest.hexdigest()[:32]
+
+
+def allow_scene(uri: SceneUri, fingerprint: object) -> bool:
+    """Let the reader cell read a scene that a table names by its fingerprint.
+
+    Who made the table has read the scene, so it is not one that only the user can read.
+
+    Returns:
+        Whether the fingerprint is that of the scene.
+    """
+    if fingerprint != scene_fingerprint(uri):
+        return False
+    if uri.path is not None:
+        allow_reading(uri.path if uri.path.is_dir() else uri.path.absolute().parent)
+    return True
 
 
 def _update(digest: "hashlib._Hash", path: Path) -> None:

@@ -18,7 +18,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
 from rsft.data.imagery.products.options import ProductOptions
+from rsft.data.imagery.scene_uri import SceneUri
 from rsft.errors import RequestError
+from rsft.inference.predict.fingerprint import allow_scene
 from rsft.inference.prediction_table import read_table_file
 from rsft.inference.review.page import scene_pixels
 from rsft.inference.review.truth import TruthCheck
@@ -310,7 +312,9 @@ def draw_scene_maps(predictions: Path, bundle_sha256: str) -> list[MapPicture]:
         options = ProductOptions(**request.get("product_options", {}))
         checks = [TruthCheck(**values) for values in metadata.get("truth") or ()]
         captions = {check.scene: check.caption() for check in checks}
-    except (TypeError, ValueError, AttributeError) as error:
+        for cut in metadata.get("cuts") or ():
+            allow_scene(SceneUri.parse(cut["path"]), cut["fingerprint"])
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise RequestError(
             "the metadata of the table are damaged",
             predictions,

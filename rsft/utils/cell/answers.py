@@ -141,7 +141,7 @@ class _Encoder:
         return tag, len(self._parts) - 1
 
 
-_MAPPINGS = {dict: "mapping", Counter: "counter"}
+_MAPPINGS: dict[type[Any], str] = {dict: "mapping", Counter: "counter"}
 
 
 class _Decoder:

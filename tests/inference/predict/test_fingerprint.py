@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from rsft.data.imagery.scene_uri import SceneUri
-from rsft.inference.predict.fingerprint import scene_fingerprint
+from rsft.inference.predict.fingerprint import allow_scene, scene_fingerprint
 
 
 def fingerprint(path):
@@ -48,3 +48,16 @@ def test_names_in_a_folder_count(tmp_path):
 def test_scenes_on_servers_and_missing_ones_have_none(tmp_path):
     assert fingerprint("https://127.0.0.1/a.tif") is None
     assert fingerprint(tmp_path / "missing.tif") is None
+
+
+def test_only_a_scene_of_its_fingerprint_may_be_read(tmp_path, monkeypatch):
+    allowed = []
+    name = "rsft.inference.predict.fingerprint.allow_reading"
+    monkeypatch.setattr(name, allowed.append)
+    (tmp_path / "a.tif").write_bytes(b"scene")
+    uri = SceneUri(str(tmp_path / "a.tif"))
+    assert not allow_scene(uri, "0" * 32) and not allowed
+    assert allow_scene(uri, scene_fingerprint(uri)) and allowed == [tmp_path]
+    folder = SceneUri(str(tmp_path))
+    assert allow_scene(folder, scene_fingerprint(folder))
+    assert allowed == [tmp_path, tmp_path]
