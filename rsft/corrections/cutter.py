@@ -18,10 +18,10 @@ from rsft.data.imagery.products.options import ProductOptions
 from rsft.data.imagery.scene_uri import SceneUri
 from rsft.errors import DataError, RequestError, RsftError
 from rsft.inference.predict.chip_files import collapse_gray_rgb
-from rsft.inference.predict.fingerprint import allow_scene
 from rsft.inference.predict.scene_chips import SCENE_TAG
 from rsft.models.contract_fitting import common_spacing
 from rsft.scenes.chip_size import resolve_spacing
+from rsft.scenes.fingerprint import allow_scene
 from rsft.scenes.georeference import read_georeference
 from rsft.scenes.inputs import read_declarations
 from rsft.scenes.locations import Location

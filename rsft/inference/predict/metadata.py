@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from rsft.inference.options import PredictionRequest
 from rsft.inference.predict.chip_files import PredictionPlan
-from rsft.inference.predict.fingerprint import scene_fingerprint
 from rsft.models.bundle.bundle import Bundle
+from rsft.scenes.fingerprint import scene_fingerprint
 from rsft.utils.operating_system import path_to_text
 from rsft.version import __version__
 

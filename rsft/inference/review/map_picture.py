@@ -20,13 +20,13 @@ from matplotlib.patheffects import withStroke
 from rsft.data.imagery.products.options import ProductOptions
 from rsft.data.imagery.scene_uri import SceneUri
 from rsft.errors import RequestError
-from rsft.inference.predict.fingerprint import allow_scene
 from rsft.inference.prediction_table import read_table_file
 from rsft.inference.review.page import scene_pixels
 from rsft.inference.review.truth import TruthCheck
 from rsft.inference.writers.columns import UNLIKE_LABEL
 from rsft.inference.writers.layer import PredictionLayer
 from rsft.inference.writers.styles import class_colors
+from rsft.scenes.fingerprint import allow_scene
 from rsft.scenes.georeference import Georeference
 from rsft.scenes.raster import RasterScene, gdal_environment, open_scene
 from rsft.types import Floats

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from rsft.data.imagery.scene_uri import SceneUri
-from rsft.inference.predict.fingerprint import allow_scene, scene_fingerprint
+from rsft.scenes.fingerprint import allow_scene, scene_fingerprint
 
 
 def fingerprint(path):
@@ -52,7 +52,7 @@ def test_scenes_on_servers_and_missing_ones_have_none(tmp_path):
 
 def test_only_a_scene_of_its_fingerprint_may_be_read(tmp_path, monkeypatch):
     allowed = []
-    name = "rsft.inference.predict.fingerprint.allow_reading"
+    name = "rsft.scenes.fingerprint.allow_reading"
     monkeypatch.setattr(name, allowed.append)
     (tmp_path / "a.tif").write_bytes(b"scene")
     uri = SceneUri(str(tmp_path / "a.tif"))
