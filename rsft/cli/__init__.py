@@ -63,7 +63,11 @@ def _version(show: bool) -> None:
 
 def _options(
     debug: Annotated[
-        bool, typer.Option("--debug", help="Show the traceback of an error.")
+        bool,
+        typer.Option(
+            "--debug",
+            help="Show the traceback of an error, and what a command may read.",
+        ),
     ] = False,
     as_json: Annotated[
         bool,

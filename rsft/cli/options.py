@@ -18,7 +18,7 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 import typer
 
-from rsft.cli.display.console import error_console
+from rsft.cli.display.console import error_console, escape_controls
 from rsft.cli.display.failures import quiet_console
 from rsft.cli.flags import FLAGS, Flags
 from rsft.errors import RequestError
@@ -375,7 +375,10 @@ class CommandFunction:
         if flags.uses_cell:
             from rsft.cli.reading import open_reading_cell  # --help does without
 
-            open_reading_cell(self.find_files(values))
+            readable = open_reading_cell(self.find_files(values))
+            if flags.debug:
+                names = ", ".join(map(escape_controls, map(str, readable)))
+                error_console.print(f"may be read: {names}")
         with quiet_console(flags.quiet, flags.as_json):
             for setting in self.settings:
                 for check in filter(callable, setting.marks):

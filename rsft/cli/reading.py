@@ -45,7 +45,7 @@ _IMAGE_SUFFIXES = frozenset(
 _READS = Access.READ | Access.BUNDLE | Access.OBJECTS
 
 
-def open_reading_cell(files: Mapping[Access, Collection[Any]]) -> None:
+def open_reading_cell(files: Mapping[Access, Collection[Any]]) -> list[Path]:
     """Open the cell of a command, which reads what its arguments name.
 
     Readable are the named files and folders, with a file the folder that contains it,
@@ -54,6 +54,9 @@ def open_reading_cell(files: Mapping[Access, Collection[Any]]) -> None:
 
     Args:
         files: values of its parameters by what it does with them.
+
+    Returns:
+        What the cell may read, besides Python and the libraries of the system.
 
     Raises:
         RequestError: a link in a named folder leads to a file or folder that no
@@ -76,8 +79,9 @@ def open_reading_cell(files: Mapping[Access, Collection[Any]]) -> None:
     if not OFF and not landlock_version():
         text = "this system has no walls for its reader (security.md)"
         _log.warning("%s; RSFT_FENCE=off hides this line", text)
-    outputs = map(Path, _list_texts(files, Access.WRITE | Access.BESIDE))
-    open_cell([*named, *outputs], connects=connects)
+    named.update(map(Path, _list_texts(files, Access.WRITE | Access.BESIDE)))
+    open_cell(named, connects=connects)
+    return sorted(named)
 
 
 def _list_values(files: Mapping[Access, Collection[Any]], access: Access) -> list[Any]:

@@ -296,3 +296,10 @@ def test_a_whole_prediction(tmp_path, folders, run):
     process = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert process.returncode == 0, process.stdout + process.stderr
     assert len(geopandas.read_file(out, layer="predictions")) == 1
+
+
+def test_what_may_be_read_is_printed_on_demand(tmp_path, folders):
+    command = [sys.executable, "-m", "rsft", "--debug", "audit", f"{tmp_path}/inputs"]
+    process = subprocess.run(command, capture_output=True, text=True)
+    assert "may be read: " in process.stderr
+    assert f"{tmp_path}/inputs" in process.stderr.replace("\n", "")

@@ -32,72 +32,73 @@ _ALL_TCP = 3  # bind and connect, since version 4
 _ALL_SCOPES = 3  # abstract UNIX sockets and signals, since version 6
 
 _ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
-_DENIED = {
-    # system call -> its number on x86_64 and aarch64; -1 if it does not exist there
-    "socket": (41, 198),
-    "socketpair": (53, 199),
-    "connect": (42, 203),
-    "bind": (49, 200),
-    "listen": (50, 201),
-    "accept": (43, 202),
-    "accept4": (288, 242),
-    "sendto": (44, 206),
-    "sendmsg": (46, 211),
-    "sendmmsg": (307, 269),
-    "fork": (57, -1),
-    "vfork": (58, -1),
-    "execve": (59, 221),
-    "execveat": (322, 281),
-    "kill": (62, 129),
-    "tkill": (200, 130),
-    "tgkill": (234, 131),
-    "rt_sigqueueinfo": (129, 138),
-    "rt_tgsigqueueinfo": (297, 240),
-    "pidfd_open": (434, 434),
-    "pidfd_send_signal": (424, 424),
-    "pidfd_getfd": (438, 438),
-    "ptrace": (101, 117),
-    "process_vm_readv": (310, 270),
-    "process_vm_writev": (311, 271),
-    "io_uring_setup": (425, 425),
-    "bpf": (321, 280),
-    "perf_event_open": (298, 241),
-    "userfaultfd": (323, 282),
-    "add_key": (248, 217),
-    "request_key": (249, 218),
-    "keyctl": (250, 219),
-    "mount": (165, 40),
-    "umount2": (166, 39),
-    "pivot_root": (155, 41),
-    "chroot": (161, 51),
-    "unshare": (272, 97),
-    "setns": (308, 268),
-    "open_by_handle_at": (304, 265),
-    "chmod": (90, -1),
-    "fchmod": (91, 52),
-    "fchmodat": (268, 53),
-    "fchmodat2": (452, 452),
-    "chown": (92, -1),
-    "fchown": (93, 55),
-    "lchown": (94, -1),
-    "fchownat": (260, 54),
-    "utime": (132, -1),
-    "utimes": (235, -1),
-    "futimesat": (261, -1),
-    "utimensat": (280, 88),
-    "setxattr": (188, 5),
-    "lsetxattr": (189, 6),
-    "fsetxattr": (190, 7),
-    "removexattr": (197, 14),
-    "lremovexattr": (198, 15),
-    "fremovexattr": (199, 16),
-    "truncate": (76, 45),
-    "shmget": (29, 194),
-    "msgget": (68, 186),
-    "semget": (64, 190),
-    "mq_open": (240, 180),
-    "setpriority": (141, 140),
-}
+_DENIED = """
+    socket 41 198
+    socketpair 53 199
+    connect 42 203
+    bind 49 200
+    listen 50 201
+    accept 43 202
+    accept4 288 242
+    sendto 44 206
+    sendmsg 46 211
+    sendmmsg 307 269
+    fork 57 -1
+    vfork 58 -1
+    execve 59 221
+    execveat 322 281
+    kill 62 129
+    tkill 200 130
+    tgkill 234 131
+    rt_sigqueueinfo 129 138
+    rt_tgsigqueueinfo 297 240
+    pidfd_open 434 434
+    pidfd_send_signal 424 424
+    pidfd_getfd 438 438
+    ptrace 101 117
+    process_vm_readv 310 270
+    process_vm_writev 311 271
+    io_uring_setup 425 425
+    bpf 321 280
+    perf_event_open 298 241
+    userfaultfd 323 282
+    add_key 248 217
+    request_key 249 218
+    keyctl 250 219
+    mount 165 40
+    umount2 166 39
+    pivot_root 155 41
+    chroot 161 51
+    unshare 272 97
+    setns 308 268
+    open_by_handle_at 304 265
+    chmod 90 -1
+    fchmod 91 52
+    fchmodat 268 53
+    fchmodat2 452 452
+    chown 92 -1
+    fchown 93 55
+    lchown 94 -1
+    fchownat 260 54
+    utime 132 -1
+    utimes 235 -1
+    futimesat 261 -1
+    utimensat 280 88
+    setxattr 188 5
+    lsetxattr 189 6
+    fsetxattr 190 7
+    removexattr 197 14
+    lremovexattr 198 15
+    fremovexattr 199 16
+    truncate 76 45
+    shmget 29 194
+    msgget 68 186
+    semget 64 190
+    mq_open 240 180
+    setpriority 141 140
+"""
+"""System calls that are refused, with their numbers on x86_64 and aarch64; -1 if there is
+none."""
 _NETWORK = frozenset(("socket", "connect", "bind", "sendto", "sendmsg", "sendmmsg"))
 """System calls that a client of a server needs."""
 _CLONE = (56, 220)
@@ -255,9 +256,11 @@ def _deny_calls(*, connects: bool) -> None:
         (jump_equal, 0, 1, _CLONE3),
         (give, 0, 0, _MISSING),
     ]
-    for name, numbers in _DENIED.items():
-        if numbers[column] >= 0 and not (connects and name in _NETWORK):
-            program.append((jump_equal, 0, 1, numbers[column]))
+    for line in _DENIED.strip().splitlines():
+        name, *numbers = line.split()
+        number = int(numbers[column])
+        if number >= 0 and not (connects and name in _NETWORK):
+            program.append((jump_equal, 0, 1, number))
             program.append((give, 0, 0, _NOT_PERMITTED))
     program += [
         (jump_equal, 0, 3, _CLONE[column]),
