@@ -97,8 +97,8 @@ _DENIED = """
     mq_open 240 180
     setpriority 141 140
 """
-"""System calls that are refused, with their numbers on x86_64 and aarch64; -1 if there is
-none."""
+"""System calls that are refused, with their numbers on x86_64 and aarch64; -1 if there
+is none."""
 _NETWORK = frozenset(("socket", "connect", "bind", "sendto", "sendmsg", "sendmmsg"))
 """System calls that a client of a server needs."""
 _CLONE = (56, 220)
