@@ -93,7 +93,7 @@ def rsft_in(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
     monkeypatch.setenv("COLUMNS", "200")
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        monkeypatch.setenv(name, "1")  # the fence closes before any thread starts
+        monkeypatch.setenv(name, "1")
 
     def run(program: list[str], *arguments: object) -> str:
         command = [sys.executable, *program, *map(str, arguments)]

@@ -252,7 +252,7 @@ def test_files_in_the_home_of_a_user(attempt, tmp_path, monkeypatch):
 )
 def test_a_command_follows_no_link(tmp_path, folders, setting, fences):
     """A folder of chips is read through a link that points elsewhere, with and without
-    the fence."""
+    walls."""
     (tmp_path / "inputs/deep/a").mkdir(parents=True)
     (tmp_path / "inputs/deep/a/x.png").symlink_to(tmp_path / "elsewhere/secret.txt")
     command = [sys.executable, "-m", "rsft", "audit", str(tmp_path / "inputs/deep")]

@@ -133,7 +133,7 @@ def test_addresses_without_secrets(url, public):
 
 
 def test_no_command_asks_a_server_by_default(monkeypatch):
-    """Not only those behind the fence: evaluate, export, report, finetune and data read
+    """Not only those that take scenes: evaluate, export, report, finetune and data read
     foreign files as well."""
     settings = []
     monkeypatch.setenv(LIMIT, "limited")

@@ -116,8 +116,8 @@ def read_layer(
         is missing, or not exactly one layer has geometries.
 
     Raises:
-        RequestError: the file cannot be read, or not within the limits of
-            `run_limited`.
+        RequestError: the file cannot be read, or not within its limits of
+            memory and time.
     """
     try:
         _check_links(path)

@@ -7,16 +7,18 @@ number.
 
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields, is_dataclass
 from datetime import date, datetime, time
 from enum import Enum
 from importlib import import_module
 from pathlib import Path, PurePath
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from rsft.utils.cell.frames import Frame
 
 _PACKAGE = "rsft."
 _TAG = "\0"
@@ -26,19 +28,7 @@ _NUMBERS = "biufcSUMm"
 """Kinds of arrays whose elements are values, not objects."""
 
 
-class Answer(NamedTuple):
-    """An encoded answer.
-
-    Attributes:
-        text: JSON.
-        parts: bytes to which the JSON refers by their number.
-    """
-
-    text: bytes
-    parts: list[Any]
-
-
-def encode(value: Any, keep: Callable[[Any], int]) -> Answer:
+def encode(value: Any, keep: Callable[[Any], int]) -> Frame:
     """Encode a value of the cell.
 
     Args:
@@ -54,10 +44,10 @@ def encode(value: Any, keep: Callable[[Any], int]) -> Answer:
     """
     parts: list[Any] = []
     tree = _Encoder(parts, keep).encode(value)
-    return Answer(json.dumps(tree, separators=(",", ":")).encode(), parts)
+    return Frame(json.dumps(tree, separators=(",", ":")).encode(), parts)
 
 
-def decode(answer: Answer, refer: Callable[[int], Any]) -> Any:
+def decode(answer: Frame, refer: Callable[[int], Any]) -> Any:
     """Decode an answer.
 
     Args:
@@ -145,7 +135,7 @@ _MAPPINGS: dict[type[Any], str] = {dict: "mapping", Counter: "counter"}
 
 
 class _Decoder:
-    def __init__(self, parts: list[Any], refer: Callable[[int], Any]) -> None:
+    def __init__(self, parts: Sequence[Any], refer: Callable[[int], Any]) -> None:
         self._parts = parts
         self._kinds: dict[str, Callable[[Any], Any]] = {
             "tuple": lambda items: tuple(map(self.decode, items)),

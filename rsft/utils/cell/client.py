@@ -28,7 +28,7 @@ from platformdirs import user_data_path
 import rsft
 from rsft.errors import DataError, RsftError
 from rsft.utils.cell import server
-from rsft.utils.cell.answers import Answer, decode, find_class
+from rsft.utils.cell.answers import decode, find_class
 from rsft.utils.cell.frames import Frame, read_frame, write_frame
 from rsft.utils.cell.named import SETTING
 from rsft.utils.cell.walls import Walls
@@ -194,6 +194,7 @@ class ReaderCell:
     """Processes that read files behind walls.
 
     A thread that calls gets a process that is free, or a new one up to a small number.
+    The first one starts at the first call.
 
     Args:
         walls: what they may do, apart from what Python needs.
@@ -210,8 +211,8 @@ class ReaderCell:
         self._walls = walls._replace(readable=tuple(dict.fromkeys(paths)))
         self._seconds = seconds
         self._processes: list[_Process] = []
+        self._open = frozenset[Path]()
         self._lock = threading.Lock()
-        self._start()
 
     def call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Call a function of a module in the cell.
@@ -395,9 +396,7 @@ class _Process:
             frame = read_frame(self._answers)
             if frame is None:
                 raise EOFError
-            message = decode(
-                Answer(frame.text, list(frame.parts)), lambda number: Kept(self, number)
-            )
+            message = decode(frame, lambda number: Kept(self, number))
             if not (isinstance(message, list) and len(message) == 2):
                 raise ValueError("it is no message")
             kind, content = message

@@ -91,7 +91,7 @@ class _Server(logging.Handler):
 
         That is "log", "warning" or "callback".
         """
-        write_frame(self._answers, Frame(*encode([kind, content], _keep)))
+        write_frame(self._answers, encode([kind, content], _keep))
 
 
 _kept: dict[int, Any] = {}

@@ -341,7 +341,7 @@ def test_full_disk_by_a_simulated_error(raw, tmp_path, undisturbed, monkeypatch)
 def test_a_file_that_sqlite_cannot_open_is_no_folder_in_the_place_of_a_file(
     raw, tmp_path, monkeypatch
 ):
-    """Such as one for sorting, in a folder that the fence hides."""
+    """Such as one for sorting, in a folder that cannot be written."""
 
     def sort(*_):
         sqlite3.connect(tmp_path / "hidden" / "sorted")

@@ -14,7 +14,8 @@ import pytest
 
 from rsft.data.imagery.products.options import ProductOptions
 from rsft.scenes.raster import PixelWindow
-from rsft.utils.cell.answers import Answer, decode, encode
+from rsft.utils.cell.answers import decode, encode
+from rsft.utils.cell.frames import Frame
 from rsft.utils.command_options import Access
 
 
@@ -27,7 +28,7 @@ def send(value):
 
     answer = encode(value, keep)
     parts = [bytearray(part) for part in answer.parts]
-    return decode(Answer(answer.text, parts), kept.__getitem__)
+    return decode(Frame(answer.text, parts), kept.__getitem__)
 
 
 @pytest.mark.parametrize(
@@ -99,7 +100,7 @@ class _Tree(NamedTuple):
 
     def answer(self, parts=()):
         tree = {"\0": self.tag, "": self.content}
-        return Answer(json.dumps(tree).encode(), [bytearray(x) for x in parts])
+        return Frame(json.dumps(tree).encode(), [bytearray(x) for x in parts])
 
 
 @pytest.mark.parametrize(
@@ -127,7 +128,7 @@ def test_an_answer_runs_no_code(tree):
 
 def test_no_answer():
     with pytest.raises(ValueError, match="cannot be used"):
-        decode(Answer(b"{", []), int)
+        decode(Frame(b"{", []), int)
 
 
 @dataclass
