@@ -313,7 +313,7 @@ class RayExecutor(Executor):
                 log_to_driver=False,
                 logging_level=logging.ERROR,
             )
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except Exception as error:  # the class itself, if a node starts too slowly
             raise RequestError(
                 f"no Ray cluster answers: {error}",
                 address,

@@ -189,3 +189,15 @@ def test_stopped_by_a_signal(sweep_file, number):
         json.loads(path.read_text()) for path in folder.glob("trials/*/*/*/run.json")
     ]
     assert run["status"] == "interrupted" and run["position"][0] >= 1
+
+
+@pytest.mark.slow
+@pytest.mark.exhaustive
+def test_ray_starts_in_a_home_without_its_folder(sweep_file, tmp_path, monkeypatch):
+    pytest.importorskip("ray")
+    (tmp_path / "home").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    with start_sweep(sweep_file, "--ray") as driver:
+        printed, _ = driver.communicate()
+    assert driver.returncode == 0 and "4/4" in printed and "best  " in printed
+    assert (tmp_path / "home/.ray").is_dir()

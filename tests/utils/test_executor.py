@@ -156,14 +156,15 @@ def test_the_environment_is_kept():
     assert multiprocessing.active_children() == []
 
 
-def test_no_cluster_at_the_address(monkeypatch):
+@pytest.mark.parametrize("kind", [ConnectionError, Exception])
+def test_no_cluster_at_the_address(monkeypatch, kind):
     ray = pytest.importorskip("ray")
     monkeypatch.setattr(os, "environ", dict(os.environ))
     calls = []
 
     def refuse(address, **options):
         calls.append((address, os.environ["RAY_USAGE_STATS_ENABLED"]))
-        raise ConnectionError("nobody answers")
+        raise kind("nobody answers")
 
     monkeypatch.setattr(ray, "init", refuse)
     with pytest.raises(RequestError, match=mentions("Ray", "nobody answers")):

@@ -228,11 +228,11 @@ def _run(command: tuple[str, ...], folder: Path, inputs: Path, log: Path) -> Non
         os.dup2(file.fileno(), 2)
     import torch
 
-    from rsft.cli import main
+    from rsft.cli import run
 
     torch.set_num_threads(1)
     sys.argv = ["rsft", *(word.replace("INPUTS", str(inputs)) for word in command)]
-    main()
+    run()
 
 
 def _processes_of(session: int, folder: Path) -> list[int]:

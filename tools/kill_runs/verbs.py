@@ -28,6 +28,12 @@ _SWEEP = (
     "recipe: RECIPE\noverrides: {train.epochs: 1, meta: null}\ngrid: {peft.rank: [1,"
     " 2]}\nmetric: val_macro\n"
 )
+_ASHA = (
+    "recipe: RECIPE\noverrides: {train.epochs: 4, evaluate.every: 1}\n"
+    "grid: {train.lr: [0.1, 0.01, 0.001, 0.0001]}\nmetric: val_macro\n"
+    "scheduler: asha\n"
+)
+_ENCODER = "vit_tiny_patch16_224"
 _CLASSES = ("cargo", "fishing", "tanker", "dredger")
 _CHIPS = {"train": dict(zip(_CLASSES, (40, 20, 8, 6), strict=True))} | {
     split: dict.fromkeys(_CLASSES, 6) for split in ("val", "test")
@@ -65,6 +71,11 @@ VERBS = {
     for verb in (
         _verb("prepare-demo", "prepare demo --root demo --scene scene"),
         _verb(
+            "prepare-scenes",
+            "prepare scenes INPUTS/scenes --at INPUTS/labels --root store --split"
+            " object",
+        ),
+        _verb(
             "prepare-folder", "prepare folder INPUTS/folder --root store --imbalance 4"
         ),
         _verb("prepare-dota", "prepare dota INPUTS/dota --root store"),
@@ -79,7 +90,12 @@ VERBS = {
             "finetune --from INPUTS/runs/ships train.epochs=2",
             "finetune --resume",
         ),
+        _verb("finetune-chips", "finetune INPUTS/folder budget=1min"),
+        _verb("evaluate", "evaluate INPUTS/runs/ships INPUTS/store"),
+        _verb("report-run", "report run runs/ships", None, "runs"),
+        _verb("report-compare", "report compare INPUTS/runs/ships INPUTS/runs/ships"),
         _verb("sweep", "sweep INPUTS/sweep.yaml"),
+        _verb("sweep-asha", "sweep INPUTS/asha.yaml"),
         _verb(
             "predict-chips",
             f"predict INPUTS/runs/ships INPUTS/store/chips --html page.html {_TABLE}",
@@ -95,13 +111,36 @@ VERBS = {
             " --picture map.png " + _TABLE,
         ),
         _verb(
+            "predict-archive",
+            "predict INPUTS/runs/ships INPUTS/scenes --detect -o maps --engine torch",
+        ),
+        _verb(
+            "ais-match",
+            "ais match INPUTS/scene/scene.tif --ais INPUTS/scene/ais.csv --html"
+            " page.html -o matches.gpkg",
+        ),
+        _verb(
             "data-add",
             "data add store corrected.csv --source INPUTS/new",
             None,
             "store",
             "corrected.csv",
         ),
+        _verb(
+            "data-suggest",
+            "data suggest INPUTS/store --bundle INPUTS/runs/ships --html page.html -o"
+            " labels.csv",
+        ),
+        _verb("data-croissant", "data croissant store", None, "store"),
+        _verb("audit", "audit INPUTS/folder -o audit.json"),
         _verb("export", "export INPUTS/runs/ships --format onnx -o exported"),
+        _verb("export-timm", "export INPUTS/runs/ships --format timm -o exported"),
+        _verb("bundle-stac", "bundle stac INPUTS/runs/ships -o item.json"),
+        _verb("bundle-card", "bundle card INPUTS/runs/ships -o README.md"),
+        _verb(
+            "weights-convert",
+            f"weights convert INPUTS/encoder.pth encoder.safetensors --as {_ENCODER}",
+        ),
     )
 }
 """The commands, by name."""
@@ -129,7 +168,12 @@ def write_inputs(folder: Path, jobs: int = 1) -> None:
     (folder / "sweep.yaml").write_text(
         _SWEEP.replace("RECIPE", str(folder / "ships.yaml")), "utf-8"
     )
+    (folder / "asha.yaml").write_text(
+        _ASHA.replace("RECIPE", str(folder / "ships.yaml")), "utf-8"
+    )
     write_scene(folder / "scene")
+    _write_scenes(folder)
+    _write_encoder(folder / "encoder.pth")
     _write_corrections(folder, _CLASSES, "HH")
 
 
@@ -158,6 +202,27 @@ def write_small_store(folder: Path) -> None:
 
     prepare_folder(folder / "folder", folder / "store")
     _write_corrections(folder, ("a", "b"), "gray")
+
+
+def _write_scenes(folder: Path) -> None:
+    """Write three scenes, and a layer with the ships of each."""
+    for seed in range(3):
+        scene = folder / f"scene{seed}"
+        write_scene(scene, seed=seed)
+        for kind, name in (("scenes", "scene.tif"), ("labels", "ships.gpkg")):
+            (folder / kind).mkdir(exist_ok=True)
+            target = folder / kind / f"{seed}{Path(name).suffix}"
+            (scene / name).rename(target)
+        shutil.rmtree(scene)
+
+
+def _write_encoder(path: Path) -> None:
+    """Write a checkpoint with an encoder of random weights."""
+    import timm
+    import torch
+
+    torch.manual_seed(0)
+    torch.save(timm.create_model(_ENCODER).state_dict(), path)
 
 
 def _write_dota_image(folder: Path, index: int, rng: np.random.Generator) -> None:

@@ -6,7 +6,9 @@ Requests come from the command, which is trusted, as pickles. Answers are plain 
 import logging
 import os
 import pickle
+import select
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
@@ -40,7 +42,17 @@ def serve() -> None:
     for name in walls.hidden:
         sys.modules[name] = None  # type: ignore[assignment]  # imports of it fail
     build_walls(walls)
+    if hasattr(select, "poll"):  # not on Windows, where a call first comes to its end
+        threading.Thread(target=_end_with_command, daemon=True).start()
     _Server(requests, answers).run()
+
+
+def _end_with_command() -> None:
+    """End this process as soon as the command has ended, also during a call."""
+    poll = select.poll()
+    poll.register(sys.stdin.fileno(), 0)  # only the end of the pipe is an event
+    poll.poll()
+    os._exit(1)
 
 
 class _Server(logging.Handler):

@@ -137,13 +137,17 @@ def test_marked_functions_run_in_the_open_cell(monkeypatch):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_process_ends_with_its_parent():
+@pytest.mark.parametrize("seconds", [0, 60])
+def test_a_process_ends_with_its_parent(seconds):
+    """Also during a call."""
     reader, writer = os.pipe()
     child = os.fork()
     if not child:
-        cell = ReaderCell(WALLS, 60)
+        cell = ReaderCell(WALLS, 90)
         os.write(writer, b"%d\n" % cell.call(os.getpid))
-        os.kill(os.getpid(), signal.SIGKILL)
+        threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGKILL)).start()
+        cell.call(probes.sleep, seconds)
+        signal.pause()
     os.waitpid(child, 0)
     process = int(os.read(reader, 20))
     assert probes.ends(process)
