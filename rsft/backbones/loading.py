@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from rsft.backbones.card import Card, Remote, State, find_weights
 from rsft.backbones.checkpoint_files import read_checkpoint, read_metadata
+from rsft.backbones.padded_windows import has_padding, shrink_windows
 from rsft.backbones.registered import registered_cards
 from rsft.backbones.unusable import check_usable
 from rsft.errors import RequestError, WeightsError
@@ -157,8 +158,8 @@ class Backbone:
 
     Attributes:
         name: the name in a recipe.
-        sha256: hash of the encoder's tensors (`tensors_sha256`). It depends neither on
-            the file format nor on the input size.
+        sha256: hash of the encoder's tensors (`tensors_sha256`), and of whether it pads
+            its windows at this input size. It does not depend on the file format.
         vit: maps (B, len(bands), size, size) to tokens (B, N, D) with
             `forward_features`. `vit.fc_norm` follows the pooling; it is the identity
             unless the encoder was trained with mean pooling before its last norm.
@@ -173,6 +174,8 @@ class Backbone:
             published one by its name.
         is_random: whether the weights are random. Then a recipe must train all of them,
             and `sha256` only depends on their names and shapes.
+        shrunk_sha256: hash of the encoder in rsft 0.2, whose windows shrank instead of
+            being padded; None if no window is padded.
     """
 
     name: str
@@ -185,6 +188,7 @@ class Backbone:
     left_out: Names = ()
     license: str = UNKNOWN
     is_random: bool = False
+    shrunk_sha256: str | None = None
 
     @property
     def width(self) -> int:
@@ -322,13 +326,26 @@ def load_encoder_weights(card: Card, size: int, path: Path) -> Backbone:
     terms = card.license
     if not _is_published(card, path):
         terms = f"{UNKNOWN}; the weights are those of {path.name}"
+    digest = tensors_sha256(state)
+    shrunk_digest = None
+    if has_padding(vit):
+        shrunk_digest = digest
+        digest = hashlib.sha256(f"{digest} with padded windows".encode()).hexdigest()
     return make_backbone(
         card,
         vit,
-        tensors_sha256(state),
+        digest,
         left_out=tuple(sorted(left_out)),
         license=terms,
+        shrunk_sha256=shrunk_digest,
     )
+
+
+def with_shrunk_windows(backbone: Backbone) -> Backbone:
+    """Return an encoder with padded windows as rsft 0.2 computed it."""
+    assert backbone.shrunk_sha256 is not None
+    shrink_windows(backbone.vit)
+    return replace(backbone, sha256=backbone.shrunk_sha256, shrunk_sha256=None)
 
 
 def _is_published(card: Card, path: Path) -> bool:

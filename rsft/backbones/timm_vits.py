@@ -20,6 +20,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from rsft.backbones.card import Card, Remote, State, check_input_size, drop_tensors
+from rsft.backbones.padded_windows import pad_windows
 from rsft.errors import RequestError
 
 _UNUSED = ("mask_token", "pre_logits", "lm_head")
@@ -119,16 +120,17 @@ def is_hierarchical_model(name: str) -> bool:
 
 
 def build_hierarchical(
-    architecture: str, size: int, **options: Any
+    architecture: str, size: int, pads: bool = False, **options: Any
 ) -> VisionTransformer:
     """Build a hierarchical model of timm without a head.
 
-    The windows of a Swin shrink with its feature maps. Swin V2 then keeps the scale of
-    its relative coordinates, which is that of the windows in pre-training.
+    The windows of timm's Swins shrink with the feature maps. Swin V2 then keeps the
+    scale of its relative coordinates, which is that of the windows in pre-training.
 
     Args:
         architecture: timm's name, with or without tag.
         size: side of the input, in pixels.
+        pads: whether a Swin pads its feature maps to whole windows, as torchvision's.
         **options: further arguments of `timm.create_model`.
 
     Returns:
@@ -150,7 +152,11 @@ def build_hierarchical(
             window = attention.pretrained_window_size[0] or attention.window_size[0]
             windows.append(window)
         options["pretrained_window_sizes"] = tuple(windows)
+    if pads:
+        options["always_partition"] = True
     network = timm.create_model(architecture, num_classes=0, **options)
+    if pads:
+        pad_windows(network)
     return cast(VisionTransformer, network)
 
 

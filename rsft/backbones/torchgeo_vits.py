@@ -342,7 +342,8 @@ def _card(
     size_in_bytes, digest = _CHECKSUMS.get(digits, (None, digits))
     if is_hierarchical_model(network):
         patch = STRIDE
-        build = partial(build_hierarchical, network, in_chans=len(mean))
+        pads = weights.model in TIMM_NAMES
+        build = partial(build_hierarchical, network, pads=pads, in_chans=len(mean))
     else:
         patch = int(network.split("_patch")[1].split("_")[0])
         build = partial(build_timm_vit, network, patch, in_chans=len(mean))

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rsft.backbones import Backbone, fit_inputs, load_backbone
+from rsft.backbones.loading import with_shrunk_windows
 from rsft.data.imagery.contract import Contract
 from rsft.data.imagery.units import DIGITAL_UNITS
 from rsft.errors import RequestError, WeightsError
@@ -486,8 +487,15 @@ def join_rows(
     return rows
 
 
-def load_encoder(recipe: Recipe, bands: Sequence[str]) -> Backbone:
+def load_encoder(
+    recipe: Recipe, bands: Sequence[str], sha256: str | None = None
+) -> Backbone:
     """Load a recipe's frozen backbone, and fit its input layer to the bands.
+
+    Args:
+        recipe: the recipe.
+        bands: names of the chips' bands.
+        sha256: hash of the backbone in a bundle, which may be one of rsft 0.2.
 
     Raises:
         RequestError: the backbone is unknown, or does not support the planes or the
@@ -500,6 +508,8 @@ def load_encoder(recipe: Recipe, bands: Sequence[str]) -> Backbone:
     encoder = load_backbone(
         section.name, data.size, weights, section.blocks, recipe.seed
     )
+    if sha256 is not None and sha256 == encoder.shrunk_sha256:
+        encoder = with_shrunk_windows(encoder)
     return fit_inputs(encoder, bands, data.bands, data.remap)
 
 
@@ -636,7 +646,7 @@ def load_unmerged_classifier(
 
 def _build_untrained(bundle: Bundle) -> Classifier:
     """Build the classifier of a bundle before training."""
-    encoder = load_encoder(bundle.recipe, bundle.contract.bands)
+    encoder = load_encoder(bundle.recipe, bundle.contract.bands, bundle.backbone_sha256)
     if encoder.sha256 != bundle.backbone_sha256:
         raise WeightsError(
             (

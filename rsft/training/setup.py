@@ -117,7 +117,8 @@ def set_up(
     """
     store = open_data(recipe.data, start)
     announce(progress, f"weights of {recipe.backbone.name}")
-    encoder = load_encoder(recipe, store.bands)
+    start_sha256 = None if start is None else start.bundle.backbone_sha256
+    encoder = load_encoder(recipe, store.bands, start_sha256)
     classifier = build_classifier(encoder, len(store.classes), recipe)
     if start is not None:
         contract = start.adopt_contract(store, encoder)

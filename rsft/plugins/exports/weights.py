@@ -16,6 +16,7 @@ from timm.models._hub import save_config_for_hf
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from rsft.backbones.padded_windows import has_padding
 from rsft.errors import RequestError
 from rsft.inference.engines.base import METADATA_KEY
 from rsft.inference.engines.traceable import build_network, compute_outputs
@@ -147,9 +148,8 @@ def write_peft_weights(
             "the bundle has heads on earlier blocks, whose outputs neither PEFT nor"
             " timm returns",
         )
-    base, options = build_in_timm(
-        load_encoder(recipe, bundle.contract.bands).vit, bundle, "peft"
-    )
+    encoder = load_encoder(recipe, bundle.contract.bands, bundle.backbone_sha256)
+    base, options = build_in_timm(encoder.vit, bundle, "peft")
     repository = find_encoder_origin(recipe.backbone).repository or ""
     data = recipe.data
     is_published = repository.startswith("timm/") and recipe.backbone.blocks is None
@@ -223,6 +223,11 @@ def build_in_timm(
             format_name,
             f"timm cannot build {backbone.name}: its patch embedding is a stem of"
             " convolutions",
+        )
+    if has_padding(vit):
+        _refuse(
+            format_name,
+            f"timm cannot build {backbone.name}: it pads its windows at this input size",
         )
     options = timm_options(
         cast(VisionTransformer, vit), 0 if head is None else len(bundle.classes), bundle
