@@ -117,9 +117,7 @@ def verify_bundle(folder: Path, sha256: str | None = None) -> BundleVerification
 
 
 def _backbone_faults(bundle: Bundle) -> list[str]:
-    encoder = load_encoder(
-        bundle.recipe, bundle.contract.bands, bundle.backbone_sha256
-    )
+    encoder = load_encoder(bundle.recipe, bundle.contract.bands, bundle.backbone_sha256)
     if encoder.sha256 == bundle.backbone_sha256:
         return []
     return [
