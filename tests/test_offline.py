@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from rsft.inference.engines.base import FORMATS
 from tests.helpers.bars_recipe import BARS_RECIPE
 
 ROOT = Path(__file__).parents[1]
@@ -125,7 +126,9 @@ def test_main_jobs_stay_on_the_machine(class_folders, tmp_path):
         ["finetune", "bars.yaml"],
     ]
     formats = [("onnx", "onnxruntime"), ("openvino", "nncf")]
-    formats = [name for name, package in formats if find_spec(package)]
+    formats = [
+        name for name, package in formats if name in FORMATS and find_spec(package)
+    ]
     jobs += [["export", "runs/bars", "--format", name, "-o", name] for name in formats]
     int8 = ["--precision", "int8", "--max-loss", "100"]
     jobs += (

@@ -7,10 +7,15 @@ from rsft.inference.engines.base import FORMATS
 from rsft.inference.engines.export_metadata import read_export_metadata
 from rsft.models.bundle.bundle import Bundle
 from tests.helpers.messages import mentions
+from tests.helpers.plugins import needs_plugin
 
 WRONG = [
     (("--format", "onnx", "--precision", "bf16"), "ONNX Runtime has no bfloat16"),
-    (("--format", "timm", "--precision", "int8"), "timm supports fp32"),
+    pytest.param(
+        ("--format", "timm", "--precision", "int8"),
+        "timm supports fp32",
+        marks=needs_plugin("exports"),
+    ),
     (("--format", "tflite"), f"choose from {', '.join(FORMATS)}"),
     (("--format", "onnx", "--data", "absent"), "is not a chip store"),
 ]

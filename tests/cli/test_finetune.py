@@ -10,6 +10,7 @@ import pytest
 from rsft.cli import main
 from rsft.evaluation import evaluate
 from tests.helpers.killing import kill_at_call, run_until_killed
+from tests.helpers.plugins import needs_plugin
 
 pytestmark = pytest.mark.slow
 
@@ -30,6 +31,7 @@ def rsft(monkeypatch, capsys, tmp_path):
     return run
 
 
+@needs_plugin("trackers")
 def test_json_events_of_a_run(rsft, recipe_file):
     code, out, _ = rsft(
         "finetune",
@@ -75,13 +77,13 @@ def test_json_events_of_a_run(rsft, recipe_file):
 
 
 def test_json_event_of_an_error(rsft):
-    code, out, err = rsft("finetune", "quickstart", "peft.rnk=3", "--json")
+    code, out, err = rsft("finetune", "mstar_lt_small", "peft.rnk=3", "--json")
     event = json.loads(out)
     assert code == 2 and "peft.rank" in err
     assert event["event"] == "error" and [
         fault["key"] for fault in event["faults"]
     ] == ["peft.rnk"]
-    code, out, _ = rsft("finetune", "quickstart", "data.root=nowhere", "--json")
+    code, out, _ = rsft("finetune", "mstar_lt_small", "data.root=nowhere", "--json")
     assert code == 2 and json.loads(out)["location"] == "nowhere"
 
 

@@ -12,6 +12,7 @@ import sys
 import pytest
 
 from tests.helpers.bars_recipe import BARS_RECIPE
+from tests.helpers.plugins import needs_plugin
 
 pytestmark = pytest.mark.slow
 
@@ -81,13 +82,13 @@ LISTS = [
     "weights verify",
     "recipes ls",
     "runs ls",
-    "recipes validate quickstart",
+    "recipes validate mstar_lt_small",
 ]
 REFUSED = [
-    "finetune quickstart data.root=none",
+    "finetune mstar_lt_small data.root=none",
     "finetune auto data.root=none",
     "finetune --from none",
-    "finetune quickstart --from none",
+    "finetune mstar_lt_small --from none",
     "evaluate none none",
     "predict none none -o a.csv",
     "sweep none",
@@ -170,6 +171,7 @@ def test_prepare_folder_imports_no_networks(without_networks):
     assert without_networks["folder"] & HEAVY == expected
 
 
+@needs_plugin("encoders")  # without them, the cards of all encoders are made again
 def test_the_description_of_a_bundle_builds_no_network(with_networks):
     assert with_networks["show"] & HEAVY <= {"cv2", "torch"}
 

@@ -17,3 +17,7 @@ def needs_plugin(*names):
         assert f"`rsft/plugins/{name}/`" in PAGE, f"{name} is no plug-in"
     deleted = [name for name in names if not (PLUGINS / name).is_dir()]
     return pytest.mark.skipif(bool(deleted), reason=f"deleted: {', '.join(deleted)}")
+
+
+OPENVINO = pytest.param("openvino", marks=needs_plugin("exports"))
+"""The format in a list of formats of a parametrized test."""

@@ -20,6 +20,7 @@ import shapely
 from pyproj import Transformer
 
 from rsft.data.chips.store import ChipStore
+from tests.helpers.plugins import needs_plugin
 from tests.helpers.scenes import UTM, simulate_sea, write_geotiff
 from tools.maintenance.qgis_plugin import write_plugin
 
@@ -191,6 +192,7 @@ def test_training_chips_from_a_layer(desk):
     )
 
 
+@needs_plugin("ais")
 def test_ships_by_ais(desk):
     ais = desk.folder / "ais.csv"
     to_degrees = Transformer.from_crs(32633, 4326, always_xy=True)

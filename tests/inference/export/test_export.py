@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,6 @@ from tests.helpers.tiny_bundles import copy_with_early_head
 
 ROOT = Path(__file__).parents[3]
 DOC = (ROOT / "docs/engines.md").read_text("utf-8")
-GRAPHS = ("onnx", "openvino", "torch-export")
 
 
 def test_the_chips_of_the_training_are_found_or_not(run, root):
@@ -57,9 +57,11 @@ def test_an_export_that_differs_is_not_written(run, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "precision"),
     [
-        *((name, "fp32") for name in GRAPHS),
-        ("openvino", "bf16"),
-        ("torch-export", "bf16"),
+        ("onnx", "fp32"),
+        *(
+            pytest.param(*case, marks=needs_plugin("exports"))
+            for case in product(("openvino", "torch-export"), ("fp32", "bf16"))
+        ),
     ],
 )
 def test_a_head_on_an_earlier_block_is_exported(run, tmp_path, name, precision):

@@ -10,6 +10,7 @@ from rsft.inference.engines.graph import FloatNodes
 from rsft.inference.engines.traceable import TraceableNetwork, trace_network
 from rsft.inference.export.export import float_nodes
 from tests.helpers.messages import mentions
+from tests.helpers.plugins import OPENVINO
 from tests.helpers.tiny_bundles import CONTRACT, IMAGES, tiny_classifier
 
 pytestmark = pytest.mark.slow
@@ -57,7 +58,7 @@ def count_int8_products(name, path):
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize("name", ["onnx", "openvino"])
+@pytest.mark.parametrize("name", ["onnx", OPENVINO])
 @pytest.mark.parametrize(
     ("method", "head"),
     [
@@ -86,14 +87,14 @@ def test_only_products_with_weights_of_blocks_are_quantized(
     }
 
 
-@pytest.mark.parametrize("name", ["onnx", "openvino"])
+@pytest.mark.parametrize("name", ["onnx", OPENVINO])
 def test_the_first_blocks_stay_in_floating_point(tmp_path, name):
     program, _ = traced()
     path = quantize(name, program, tmp_path, first=1)
     assert count_int8_products(name, path) == PRODUCTS["lora"] - 4
 
 
-@pytest.mark.parametrize("name", ["onnx", "openvino"])
+@pytest.mark.parametrize("name", ["onnx", OPENVINO])
 def test_a_node_that_is_missing_in_the_converted_graph_is_an_error(tmp_path, name):
     program, _ = traced()
     nodes = FloatNodes(

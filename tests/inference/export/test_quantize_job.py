@@ -8,6 +8,7 @@ import pytest
 from rsft.inference.engines.onnx import OnnxEngine
 from rsft.inference.export import export
 from rsft.inference.export.export import AccuracyChange
+from tests.helpers.plugins import OPENVINO
 
 SAME = AccuracyChange(0.9, 0.9, 18, 0)
 LOSSY = {"overall": SAME, "tail": AccuracyChange(0.9, 0.8, 6, 1)}
@@ -102,7 +103,7 @@ def test_an_export_that_loses_too_much_is_not_written(rsft, run, tmp_path, measu
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize("name", ["onnx", "openvino"])
+@pytest.mark.parametrize("name", ["onnx", OPENVINO])
 def test_a_real_export(rsft, run, root, tmp_path, name):
     code, printed = rsft(
         *arguments(run, tmp_path, "--format", name, "--max-loss", "100")

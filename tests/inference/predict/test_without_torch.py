@@ -8,7 +8,6 @@ import subprocess
 import sys
 from functools import cache
 from importlib.metadata import packages_distributions, requires
-from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ import pandas as pd
 import pytest
 
 from rsft.inference.export.export import export_bundle
+from tests.helpers.plugins import OPENVINO
 from tests.helpers.scenes import UTM, write_geotiff
 
 DOC = (Path(__file__).parents[3] / "docs/engines.md").read_text("utf-8")
@@ -102,22 +102,10 @@ def job_arguments(kind, root, scene):
     return [scene, *(at if kind == "positions" else ["--grid", "32"])]
 
 
-# test_the_documented_packages blocks packages of all jobs with onnx
-SHORT = (
-    "positions",
-    "openvino",
-    True,
-)
-JOBS = [
-    pytest.param(*job, marks=[] if job == SHORT else pytest.mark.exhaustive)
-    for job in product(
-        ("chips", "positions", "tiles"), ("onnx", "openvino"), (False, True)
-    )
-]
-
-
 @pytest.mark.exhaustive
-@pytest.mark.parametrize(("kind", "engine", "is_blocked"), JOBS)
+@pytest.mark.parametrize("kind", ["chips", "positions", "tiles"])
+@pytest.mark.parametrize("engine", ["onnx", OPENVINO])
+@pytest.mark.parametrize("is_blocked", [False, True])
 def test_a_graph_engine_needs_no_torch(
     run, root, exported, scene, tmp_path, kind, engine, is_blocked
 ):

@@ -16,6 +16,7 @@ from rsft.plugins.paper.stores import (
 from rsft.recipe.library import find_recipe
 from rsft.recipe.load import load_recipe
 from tests.data.datasets.dota.data import row, write_pair
+from tests.helpers.plugins import needs_plugin
 
 
 def recipe_on(name, root):
@@ -45,6 +46,7 @@ def test_dota_is_prepared_from_the_folder_beside_the_store(tmp_path):
     assert prepare_stores(recipes, None, None) == []  # it exists
 
 
+@needs_plugin("natural_images")
 def test_what_cannot_be_prepared_is_named_with_its_command(tmp_path):
     recipes = {"in21k_places_lora": recipe_on("in21k_places_lora", tmp_path / "places")}
     (line,) = prepare_stores(recipes, None, None)
@@ -61,7 +63,7 @@ def test_weights_that_are_missing_are_named_once(tmp_path, monkeypatch):
     monkeypatch.setenv("RSFT_WEIGHTS", str(tmp_path))
     recipes = [
         recipe_on(name, tmp_path)
-        for name in ("satmae_sar_lora", "satmae_sar_metalora", "quickstart")
+        for name in ("satmae_sar_lora", "satmae_sar_metalora", "mstar_lt_metalora")
     ]
     name = "satmae_vit_large_patch16_224.fmow_rgb"
     assert list_missing_weights(recipes) == [

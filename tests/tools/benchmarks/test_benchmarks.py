@@ -16,6 +16,7 @@ from timm.models.vision_transformer import VisionTransformer
 from rsft.backbones import mae
 from rsft.data.datasets.dota import DOTAObjects
 from rsft.metrics.intervals import Interval
+from tests.helpers.plugins import needs_plugin
 from tests.helpers.sentinel1 import write_product
 from tests.helpers.style import ROOT
 from tools.benchmarks import (
@@ -109,7 +110,9 @@ def test_a_job_runs_to_its_end_or_to_a_line(tmp_path):
     assert clock > 0 and processor > 0
     assert (
         startup.run_job(
-            startup.Job(("recipes", "show", "quickstart"), stop_at="# Simulated"),
+            startup.Job(
+                ("recipes", "show", "mstar_lt_small"), stop_at="# No pre-training"
+            ),
             ROOT,
             tmp_path,
         )[0]
@@ -195,6 +198,7 @@ def test_accuracies_of_several_seeds_and_the_lowest_limit_of_their_gains():
 SEEDS = ((0.8, 0.7, 0.1), (0.9, 0.6, 0.02))
 
 
+@needs_plugin("demo")
 @pytest.mark.slow
 @pytest.mark.exhaustive
 def test_the_demo_is_trained_and_its_scene_searched(tmp_path):

@@ -4,6 +4,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from tests.helpers.plugins import needs_plugin
 from tools.gpu_check import __main__ as program
 from tools.gpu_check.rows import EqualityRow
 
@@ -20,6 +21,7 @@ def rows_of(text, section):
     return [line.strip("| ").split(" | ") for line in lines if line.startswith("|")][2:]
 
 
+@needs_plugin("demo")
 @pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_device_equals_the_cpu_and_trains_the_quick_start(tmp_path):
