@@ -34,6 +34,7 @@ from rsft.recipe.registries import LOSSES, LossFunction
 from rsft.recipe.schema import LossSection, PeftSection, Recipe
 from rsft.training.optim.losses import loss_at
 from rsft.training.optim.optimizers import make_loss
+from rsft.types import JsonObject
 from rsft.version import __version__
 
 try:
@@ -121,7 +122,7 @@ class PEFTClassificationTask(ClassificationTask):  # type: ignore[misc]  # Torch
             loss=loss,
             **kwargs,
         )
-        self._data: dict[str, Any] = {}
+        self._data: JsonObject = {}
 
     def configure_models(self) -> None:
         """Build the network, freeze it and attach the PEFT method."""
@@ -312,7 +313,7 @@ def _count_classes(trainer: Any, num_classes: int) -> list[int]:
     return torch.bincount(torch.as_tensor(labels), minlength=num_classes).tolist()
 
 
-def _describe_data(datamodule: Any) -> dict[str, Any]:
+def _describe_data(datamodule: Any) -> JsonObject:
     """Return what a bundle needs of a data module; empty for an unknown one."""
     if isinstance(datamodule, ChipStoreDataModule) and datamodule.contract is not None:
         store = datamodule.store
@@ -336,7 +337,7 @@ def _describe_data(datamodule: Any) -> dict[str, Any]:
     return {}
 
 
-def _describe_store(store: ChipStore) -> dict[str, Any]:
+def _describe_store(store: ChipStore) -> JsonObject:
     return {
         "root": str(store.root),
         "name": store.name,
@@ -595,7 +596,7 @@ def _describe_backbone(
     out: Path,
     weights: Path | None,
     notes: list[str],
-) -> dict[str, Any]:
+) -> JsonObject:
     """Return the section `backbone`; write weights of a file beside the bundle."""
     model = hparams["model"]
     name = hparams["weights"]

@@ -38,7 +38,7 @@ from rsft.data.imagery.products.product import Product
 from rsft.errors import DataError, RequestError
 from rsft.scenes.options import UNDECLARED, Declaration
 from rsft.scenes.raster import gdal_environment
-from rsft.types import Progress, Rejection
+from rsft.types import Names, Progress, Rejection
 from rsft.utils.atomic_files import sha256
 
 
@@ -59,10 +59,10 @@ class AdditionOptions:
 
     label_field: str | None = None
     not_a_target: str | None = None
-    new_classes: tuple[str, ...] = ()
+    new_classes: Names = ()
     declaration: Declaration = UNDECLARED
     mixed_noise: bool = False
-    sources: tuple[str, ...] | None = None
+    sources: Names | None = None
 
 
 DEFAULT_ADDITION = AdditionOptions()

@@ -10,6 +10,7 @@ import pandas as pd
 from rsft.data.chips.record import describe_verdict_fault, parse_verdict
 from rsft.errors import RequestError
 from rsft.inference.prediction_table import number_cells, read_table_file, text_cells
+from rsft.types import JsonObject
 
 DEFAULT_FIELD = "corrected"
 """Field of a table of predictions that contains the labels."""
@@ -119,7 +120,7 @@ def _find_field(frame: pd.DataFrame, name: str, path: Path) -> str:
 
 def _join_predictions(
     frame: pd.DataFrame, path: Path
-) -> tuple[pd.DataFrame, dict[str, Any]]:
+) -> tuple[pd.DataFrame, JsonObject]:
     """Add what the table of predictions says about the chips of a review page.
 
     So they can be cut again.

@@ -34,7 +34,7 @@ from rsft.data.similarity import (
     symmetric_digest,
 )
 from rsft.errors import DataError
-from rsft.types import Progress
+from rsft.types import Names, Progress
 from rsft.utils.atomic_files import sha256, write_text
 from rsft.utils.process_pool import imap_unordered
 from rsft.utils.tables import read_parquet_header
@@ -88,7 +88,7 @@ class AuditFinding:
     description: str = field(metadata={"alias": "what"})
     count: int
     total: int | None = field(default=None, metadata={"alias": "of"})
-    examples: tuple[str, ...] = ()
+    examples: Names = ()
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import normalize
 
 from rsft.data.imagery.resize import resize_image
-from rsft.types import Bytes
+from rsft.types import Bytes, Floats
 
 NEIGHBORS = 5
 """Number of neighbors: scikit-learn's default, which was fixed before the first result
@@ -40,7 +40,7 @@ def knn_predict(
     n_classes: int,
     k: int = NEIGHBORS,
     metric: Literal["cosine", "euclidean"] = "cosine",
-) -> NDArray[np.float64]:
+) -> Floats:
     """Compute class probabilities from the votes of the nearest training samples.
 
     A vote has the weight 1 / distance. With equal weights, ties would always go to the
@@ -69,7 +69,7 @@ def knn_predict(
         min(k, len(train_x)), weights="distance", metric=distance, algorithm="brute"
     )
     model.fit(train_x, train_y)
-    probabilities: NDArray[np.float64] = np.zeros((len(test_x), n_classes))
+    probabilities: Floats = np.zeros((len(test_x), n_classes))
     probabilities[:, model.classes_] = model.predict_proba(test_x)
     return probabilities
 
@@ -85,9 +85,7 @@ def _unit_rows(rows: NDArray[Any]) -> NDArray[Any]:
     return rows if has_length_one else normalize(rows)
 
 
-def balance_votes(
-    votes: NDArray[np.float64], train_y: NDArray[np.integer]
-) -> NDArray[np.float64]:
+def balance_votes(votes: Floats, train_y: NDArray[np.integer]) -> Floats:
     """Divide the votes of each class by its training samples, and normalize them.
 
     Args:
@@ -99,7 +97,7 @@ def balance_votes(
         Probabilities (M, C).
     """
     balanced = votes / np.maximum(np.bincount(train_y, minlength=votes.shape[1]), 1)
-    probabilities: NDArray[np.float64] = balanced / balanced.sum(axis=1, keepdims=True)
+    probabilities: Floats = balanced / balanced.sum(axis=1, keepdims=True)
     return probabilities
 
 
@@ -108,7 +106,7 @@ def linear_probe_predict(
     train_y: NDArray[np.integer],
     test_x: NDArray[Any],
     n_classes: int,
-) -> NDArray[np.float64]:
+) -> Floats:
     """Compute class probabilities by logistic regression on normalized features.
 
     Logits are adjusted by the class prior.
@@ -136,7 +134,7 @@ def linear_probe_predict(
         decision = probe.decision_function(_unit_rows(test_x)).reshape(len(test_x), -1)
         logits[:, classes] = -np.log(counts)
         logits[:, classes[-decision.shape[1] :]] += decision
-    probabilities: NDArray[np.float64] = softmax(logits, axis=1)
+    probabilities: Floats = softmax(logits, axis=1)
     return probabilities
 
 

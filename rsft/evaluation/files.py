@@ -10,7 +10,6 @@ from typing import TypeVar
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from rsft.errors import DataError, RequestError
@@ -19,6 +18,7 @@ from rsft.metrics.comparison import PairedDifferences, compare_predictions
 from rsft.models.uncertainty.calibrator import ConfidenceEstimate
 from rsft.peft import Site
 from rsft.training.runs.reader import find_newest_run
+from rsft.types import Floats
 from rsft.utils.atomic_files import atomic_file
 from rsft.utils.tables import read_parquet
 from rsft.utils.untrusted.documents import load_json
@@ -35,7 +35,7 @@ def write_predictions(
     folder: Path,
     chips: pd.DataFrame,
     classes: Sequence[str],
-    probabilities: NDArray[np.float64],
+    probabilities: Floats,
     estimate: ConfidenceEstimate | None,
 ) -> None:
     """Write predictions.parquet.

@@ -12,6 +12,7 @@ from rsft.metrics.accuracy import AccuracySummary
 from rsft.metrics.coverage import SetCoverage
 from rsft.metrics.intervals import Interval
 from rsft.recipe.library import SMALL_NETWORK_RECIPE
+from rsft.types import JsonObject, Names
 
 ALL_CHIPS = "all"
 CHIPS_DIR = "chips"
@@ -241,7 +242,7 @@ class Evaluation(BaseModel):
 
     data: str
     split: str
-    classes: tuple[str, ...]
+    classes: Names
     groups: dict[str, list[int]]
     methods: dict[str, AccuracySummary] = Field(min_length=1)
     confusion: list[list[Count]]
@@ -294,7 +295,7 @@ class Evaluation(BaseModel):
         del baselines[self.method]
         return baselines
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """Return the JSON object of metrics.json."""
         methods = {
             name: summary.to_dict(self.classes)

@@ -3,7 +3,6 @@
 import csv
 import json
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -13,6 +12,7 @@ from rsft.data.imagery.vectors import READ_ERRORS, read_layer
 from rsft.errors import RequestError
 from rsft.inference.writers.geopackage import METADATA_TABLE, read_geopackage_metadata
 from rsft.inference.writers.layer import LAYER_NAME
+from rsft.types import JsonObject
 from rsft.utils.tables import read_parquet
 from rsft.utils.untrusted.documents import MAX_TABLE_BYTES, load_json, parse_json
 from rsft.utils.untrusted.text_tables import read_text_table
@@ -20,7 +20,7 @@ from rsft.utils.untrusted.text_tables import read_text_table
 _OTHER_TABLES = frozenset((METADATA_TABLE, "layer_styles"))
 
 
-def read_table_file(path: Path, hint: str) -> tuple[pd.DataFrame, dict[str, Any]]:
+def read_table_file(path: Path, hint: str) -> tuple[pd.DataFrame, JsonObject]:
     """Read all columns of a table in any format of `rsft predict`.
 
     Other programs may have saved it again.
@@ -91,7 +91,7 @@ def number_cells(frame: pd.DataFrame, name: str) -> list[float]:
     return list(pd.to_numeric(texts, errors="coerce").astype(float))
 
 
-def _read_csv(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
+def _read_csv(path: Path) -> tuple[pd.DataFrame, JsonObject]:
     cells = read_text_table(path).cells
     frame = cells.loc[:, ~cells.columns.duplicated()].reset_index(drop=True)
     if "wkt" in frame:
@@ -100,7 +100,7 @@ def _read_csv(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
     return frame.assign(_line=cells.index), {}
 
 
-def _read_gpkg(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
+def _read_gpkg(path: Path) -> tuple[pd.DataFrame, JsonObject]:
     layers, features = read_layer(path, LAYER_NAME)
     names = [name for name in layers if name not in _OTHER_TABLES]
     if features is None and len(names) == 1:
@@ -122,7 +122,7 @@ def _read_gpkg(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
     return frame, metadata
 
 
-def _read_geojson(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
+def _read_geojson(path: Path) -> tuple[pd.DataFrame, JsonObject]:
     content = load_json(path, MAX_TABLE_BYTES)
     rows = []
     for number, feature in enumerate(content["features"], 1):
@@ -140,7 +140,7 @@ def _read_geojson(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
     )
 
 
-def _read_parquet(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
+def _read_parquet(path: Path) -> tuple[pd.DataFrame, JsonObject]:
     table = read_parquet(path)
     frame = table.replace_schema_metadata().to_pandas()
     if "geometry" in frame:

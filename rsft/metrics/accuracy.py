@@ -18,7 +18,7 @@ from rsft.metrics.intervals import (
     resample_confusion,
     resampled_means,
 )
-from rsft.types import GROUPS, Floats, Labels, Reals
+from rsft.types import GROUPS, Floats, JsonObject, Labels, Reals
 
 MIN_PROBABILITY = float(np.finfo(np.float64).eps)
 """Lower limit of probabilities, which keeps the log loss finite, as in scikit-learn."""
@@ -88,7 +88,7 @@ class AccuracySummary:
             return predicted[0]
         return None
 
-    def to_dict(self, classes: Sequence[str]) -> dict[str, Any]:
+    def to_dict(self, classes: Sequence[str]) -> JsonObject:
         """Return the metrics as data for metrics.json, with names of classes."""
         index, recall = self.worst
         return {
@@ -154,7 +154,7 @@ def summarize_accuracy(
         _accuracies(*resampled, truth, groups),
     )
     recall = _ratio(hits, truth)
-    scores: dict[str, Any] = {"ece": None}
+    scores: JsonObject = {"ece": None}
     scores |= {name: intervals.get(name) for name in ("avg", *GROUPS)}
     if outputs.ndim == 2:
         scores |= _probability_scores(outputs, labels, rng, resamples)
@@ -213,7 +213,7 @@ def _without_nan(values: Floats) -> list[float | None]:
 
 def _probability_scores(
     probabilities: Reals, labels: Labels, rng: np.random.Generator, resamples: int
-) -> dict[str, Any]:
+) -> JsonObject:
     """Return top2, log_loss and ece of an `AccuracySummary`.
 
     Among equal probabilities, the lower index is first.

@@ -2,12 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rsft.types import Floats
+from rsft.types import Floats, JsonObject
 
 Counts = NDArray[np.int64]
 """Numbers of chips."""
@@ -86,7 +85,7 @@ def resampled_means(values: Floats, resamples: int, rng: np.random.Generator) ->
     return np.asarray(values[rng.integers(count, size=(resamples, count))].mean(axis=1))
 
 
-def add_group_means(means: dict[str, Any], by_group: dict[str, Any]) -> dict[str, Any]:
+def add_group_means(means: JsonObject, by_group: JsonObject) -> JsonObject:
     """Add the means of groups, and their mean "avg", to the means over all classes."""
     if by_group:
         means["avg"] = np.mean(list(by_group.values()), axis=0)

@@ -8,6 +8,7 @@ from typing import ClassVar, NamedTuple, Protocol
 from rsft.data.imagery.rasters import Scaling
 from rsft.data.imagery.scene_uri import SceneUri
 from rsft.errors import RequestError
+from rsft.types import Names
 from rsft.utils.registry import Registry
 
 
@@ -27,7 +28,7 @@ class ItemBand(NamedTuple):
 class Item(NamedTuple):
     """The assets of a document that are opened as one scene, and their bands."""
 
-    assets: tuple[str, ...]
+    assets: Names
     files: tuple[SceneUri, ...]
     bands: tuple[ItemBand, ...]
     unit: str | None

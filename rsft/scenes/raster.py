@@ -34,7 +34,7 @@ from rsft.scenes.georeference import (
     read_georeference,
     rectangle_corners,
 )
-from rsft.types import Bands, Size, Spacing
+from rsft.types import Bands, JsonObject, Names, Size, Spacing
 from rsft.utils.cell.client import in_cell
 from rsft.utils.remote_files import probe_url
 from rsft.utils.untrusted.documents import check_regular
@@ -129,13 +129,13 @@ class RasterScene:
     block_shape: Size
     georeference: Georeference | None
     spacing: Spacing | None
-    files: tuple[str, ...]
+    files: Names
     stored_dtype: str
     scalings: tuple[rasters.Scaling, ...]
     nodata: tuple[float | None, ...]
     product: Product
     unit: str | None
-    assets: tuple[str, ...] = ()
+    assets: Names = ()
 
     @property
     def calibrations(self) -> tuple[Calibration, ...] | None:
@@ -157,7 +157,7 @@ class RasterScene:
         """Name of the file without its suffix."""
         return self.path.stem.removesuffix(".SAFE")
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> JsonObject:
         """Return what is known about the pixels that are read, as JSON values.
 
         Returns:
@@ -167,7 +167,7 @@ class RasterScene:
         """
         product = self.product
         calibrated = self.calibrations is not None
-        record: dict[str, Any] = {
+        record: JsonObject = {
             "scene": self.name,
             "product": product.kind,
             "unit": self.unit,
@@ -322,7 +322,7 @@ def _list_names(names: Sequence[str]) -> str:
 def _describe(
     uri: SceneUri,
     handles: Sequence[Any],
-    files: tuple[str, ...],
+    files: Names,
     item: Item | None,
     product: Product,
 ) -> RasterScene:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -25,7 +25,7 @@ from rsft.recipe.text import COMMAND_LINE, parse_overrides, read_document, to_ya
 from rsft.study.file_faults import check_keys, locate_fault, raise_faults
 from rsft.study.trials import Trial
 from rsft.training.store_lookup import find_chip_store
-from rsft.types import Names
+from rsft.types import JsonObject, Names
 
 _SECONDS = {"s": 1, "min": 60, "h": 3600}
 _BUDGET = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?(s|min|h)")
@@ -46,7 +46,7 @@ class AutoFile(Section):
     """says that the file is a choice and no recipe"""
     name: FolderName
     """name of the run's folder; by default that of the file"""
-    data: dict[str, Any] = Field(
+    data: JsonObject = Field(
         default={}, json_schema_extra={"words": "keys of the section data of a recipe"}
     )
     """what all candidates take from the data: root, and what the chips need;
@@ -198,7 +198,7 @@ class _Reader:
         if values.get("data") is None:
             values["data"] = {}
         keys = {info.alias or key for key, info in AutoFile.model_fields.items()}
-        changes: dict[str, Any] = {}
+        changes: JsonObject = {}
         for key, value in parse_overrides(self.document, overrides):
             target = values if key in keys else changes
             target[key] = value

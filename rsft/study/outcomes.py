@@ -22,6 +22,7 @@ from rsft.training.runs.reader import (
     read_data_hash,
     read_epochs,
 )
+from rsft.types import JsonObject
 from rsft.utils.atomic_files import write_text
 from rsft.utils.untrusted.documents import load_json
 
@@ -50,7 +51,7 @@ class TrialOutcome:
         data: SHA-256 of the manifest of the training data.
     """
 
-    keys: dict[str, Any]
+    keys: JsonObject
     status: Status
     reason: str = ""
     metrics: dict[str, float] = field(default_factory=dict)

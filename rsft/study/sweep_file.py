@@ -14,6 +14,7 @@ from rsft.recipe.schema import SECTIONS
 from rsft.recipe.text import Document, parse_overrides, read_document, to_yaml
 from rsft.study.file_faults import check_keys, raise_faults
 from rsft.training.store_lookup import find_chip_store
+from rsft.types import JsonObject
 
 Metric = Literal[
     "val_loss",
@@ -69,11 +70,11 @@ class Sweep(Section):
         default={}, json_schema_extra={"words": "folders by name of a recipe"}
     )
     """chip stores of recipes that are not in their data.root"""
-    overrides: dict[str, Any] = Field(
+    overrides: JsonObject = Field(
         default={}, json_schema_extra={"words": "values by key"}
     )
     """recipe keys that all runs change"""
-    cases: list[dict[str, Any]] = Field(
+    cases: list[JsonObject] = Field(
         default=[], json_schema_extra={"words": "a list of values by key"}
     )
     """keys that change together; each case is combined with the grid"""

@@ -43,7 +43,7 @@ from rsft.training.setup import (
     seed_generators,
     set_up,
 )
-from rsft.types import Progress
+from rsft.types import Floats, Progress
 from rsft.version import __version__
 
 STEPS = 1000
@@ -109,7 +109,7 @@ def predict_with_small_network(
     cpu_seconds: float,
     cache_folder: Path,
     progress: Progress | None = None,
-) -> NDArray[np.float64]:
+) -> Floats:
     """Return the predictions of the small network, from disk if they are there.
 
     Args:

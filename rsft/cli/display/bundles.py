@@ -10,6 +10,7 @@ from rich.table import Table
 
 from rsft.cli.display import console as display
 from rsft.cli.display.console import MEASURES, console, print_rows
+from rsft.types import JsonObject
 from rsft.utils.licenses import describe_license
 
 
@@ -81,7 +82,7 @@ def _describe_confidence(confidence: Mapping[str, Any] | None) -> str:
     return "; ".join([fit, confidence["promise"], *confidence["notes"]])
 
 
-def classes_table(classes: list[dict[str, Any]]) -> Table:
+def classes_table(classes: list[JsonObject]) -> Table:
     """Return the classes with their groups and chips; many classes by group."""
     if len(classes) > display.CLASSES_SHOWN:
         groups = Counter(row["group"] or "-" for row in classes)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rsft.cli.display import console as display
 from rsft.cli.display.console import (
@@ -19,6 +19,7 @@ from rsft.cli.display.console import (
     print_rejected,
     show_paths,
 )
+from rsft.types import JsonObject
 
 if TYPE_CHECKING:
     from rsft.corrections.add import CorrectionSummary
@@ -70,7 +71,7 @@ def show_addition(summary: CorrectionSummary) -> None:
 def emit_addition(summary: CorrectionSummary) -> None:
     """Print what became of corrected labels as one JSON line."""
     result = summary.result
-    fields: dict[str, Any] = {
+    fields: JsonObject = {
         "store": str(summary.root),
         "table": str(summary.table),
         "rows": summary.verdicts.total(),
@@ -109,7 +110,7 @@ def emit_store(store: ChipStore, notes: Sequence[str]) -> None:
         for name, count in sorted(chips.items()):
             if count:
                 classes.append({"split": split, "class": name, "chips": count})
-    fields: dict[str, Any] = {
+    fields: JsonObject = {
         "store": str(store.root),
         "chips": store.size,
         "classes": classes,
@@ -202,7 +203,7 @@ def report_progress(as_json: bool) -> Iterator[Progress]:
 def emit_predictions(result: PredictionResult, paths: dict[str, Path]) -> None:
     """Print the result of a job as one JSON line; `paths` are further outputs."""
     written = {name: str(path) for name, path in paths.items()}
-    fields: dict[str, Any] = {
+    fields: JsonObject = {
         "predictions": str(result.output_path),
         "chips": len(result.table),
         "chips_folder": written.get("chips"),

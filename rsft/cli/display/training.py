@@ -16,6 +16,7 @@ from rsft.recipe.schema import Recipe
 from rsft.training.listeners import RunListener, StepReport
 from rsft.training.processes import is_rank_zero
 from rsft.training.runs.writer import Run
+from rsft.types import JsonObject
 
 COLUMNS = {
     "epoch": "epoch",
@@ -70,7 +71,7 @@ class TrainingLines(Display):
     def on_progress(self, done: int, total: int, item: str) -> None:
         self.report(done, total, item)
 
-    def on_start(self, run: Run, metadata: dict[str, Any]) -> None:
+    def on_start(self, run: Run, metadata: JsonObject) -> None:
         for line in describe_training(self.recipe, metadata).split("\n"):
             self.print(line)
         self.report(0, 0, "first training step")
@@ -102,7 +103,7 @@ class JsonLines(Display):
     def on_progress(self, done: int, total: int, item: str) -> None:
         self.report(done, total, item)
 
-    def on_start(self, run: Run, metadata: dict[str, Any]) -> None:
+    def on_start(self, run: Run, metadata: JsonObject) -> None:
         emit_json_event("started", {"run": str(run.folder), **metadata})
 
     def on_step(self, step: StepReport) -> None:

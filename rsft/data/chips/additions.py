@@ -49,7 +49,7 @@ from rsft.data.chips.store import (
 from rsft.data.imagery.reader import read_chip
 from rsft.data.similarity import pixel_digest
 from rsft.errors import DataError
-from rsft.types import Progress, Rejection
+from rsft.types import JsonObject, Progress, Rejection
 from rsft.utils.atomic_files import (
     atomic_file,
     sha256,
@@ -185,7 +185,7 @@ class AdditionResult:
         """Add a row that cannot be used."""
         self.rejected.append((str(record.source_path), record.line, reason))
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> JsonObject:
         """Return what the entry of an addition in dataset.json says of its chips."""
         return {
             "added": [

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from rsft.data.chips.group_splits import split_groups
 from rsft.data.chips.store import ChipStore
 from rsft.errors import RequestError
-from rsft.types import Indices
+from rsft.types import Indices, Names
 
-SHARED_KEYS: tuple[tuple[str, ...], ...] = (
+SHARED_KEYS: tuple[Names, ...] = (
     ("sha256", "group_key", "mmsi"),
     ("sha256", "group_key"),
     ("sha256", "mmsi"),
@@ -128,7 +128,7 @@ def split_fold(table: pd.DataFrame, fold: str, root: Path) -> list[str]:
     return list(splits)
 
 
-def assign_folds(train: pd.DataFrame, count: int) -> tuple[Indices, tuple[str, ...]]:
+def assign_folds(train: pd.DataFrame, count: int) -> tuple[Indices, Names]:
     """Assign the training chips of a store to folds.
 
     Each class comes near an equal share in every fold.

@@ -29,7 +29,7 @@ from rsft.data.chips.record import group_by_class
 from rsft.data.imagery.reader import read_chip
 from rsft.data.imagery.units import DIGITAL_UNITS
 from rsft.errors import DataError, RequestError
-from rsft.types import Pixels, Progress
+from rsft.types import JsonObject, Names, Pixels, Progress
 from rsft.utils.atomic_files import sha256
 from rsft.utils.cell.client import allow_reading
 from rsft.utils.licenses import UNKNOWN
@@ -275,8 +275,8 @@ class PendingChange(BaseModel):
     """
 
     manifest_sha256: str
-    files: tuple[str, ...]
-    description: dict[str, Any] = Field(alias="dataset.json")
+    files: Names
+    description: JsonObject = Field(alias="dataset.json")
 
 
 @dataclass(frozen=True, eq=False)
@@ -299,9 +299,9 @@ class ChipStore:
 
     root: Path
     name: str
-    classes: tuple[str, ...]
+    classes: Names
     groups: dict[str, list[str]]
-    bands: tuple[str, ...]
+    bands: Names
     skipped: dict[str, int]
     rejected: int
     license: str = UNKNOWN
@@ -408,7 +408,7 @@ class ChipStore:
         return sum(sum(chips.values()) for chips in self.counts.values())
 
     @cached_property
-    def units(self) -> tuple[str, ...]:
+    def units(self) -> Names:
         """Units of the chips, in alphabetical order."""
         return tuple(sorted(self._categories["unit"].unique()))
 
@@ -515,7 +515,7 @@ def read_manifest_parts(
         ) from error
 
 
-def read_dataset(root: Path) -> dict[str, Any]:
+def read_dataset(root: Path) -> JsonObject:
     """Read dataset.json of a store.
 
     If a change was interrupted, return the content that belongs to the manifest.
@@ -529,7 +529,7 @@ def read_dataset(root: Path) -> dict[str, Any]:
     return dataset
 
 
-def read_pending_change(root: Path) -> tuple[dict[str, Any], PendingChange | None]:
+def read_pending_change(root: Path) -> tuple[JsonObject, PendingChange | None]:
     """Read dataset.json.
 
     Returns the description without "pending", and the change under this key.

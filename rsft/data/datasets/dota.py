@@ -21,7 +21,7 @@ from rsft.data.datasets.formats.text_files import parse_finite
 from rsft.data.datasets.published_archives import DOTA_ARCHIVE
 from rsft.data.imagery.reader import read_chip, read_image_header
 from rsft.errors import DataError, RequestError
-from rsft.types import Pixels
+from rsft.types import Names, Pixels
 
 Window = tuple[int, int, int, int]
 """x1 y1 x2 y2 in pixels; column x2 and row y2 are outside the window."""
@@ -74,7 +74,7 @@ def unclipped_window(box: Corners) -> Window:
     return x1, y1, x2, y2
 
 
-CLASSES: tuple[str, ...] = DOTA.classes
+CLASSES: Names = DOTA.classes
 """Class names: the first 15 are in v1.0; v1.5 added container-crane, v2.0 added airport
 and helipad."""
 

@@ -40,7 +40,7 @@ from rsft.data.datasets.source_errors import (
 )
 from rsft.data.imagery.reader import read_image_header
 from rsft.errors import DataError, RequestError
-from rsft.types import Progress, Rejection
+from rsft.types import Names, Progress, Rejection
 from rsft.utils.source_tree import open_source_tree
 
 FUSAR_NAME = FUSAR_SHIP_ARCHIVE.name
@@ -209,7 +209,7 @@ class _ArchiveChip:
     name: str
     full_name: str
     record: ChipRecord
-    flags: tuple[str, ...] = ()
+    flags: Names = ()
 
     def finish(
         self, name: str, split: str, label: str, flags: Sequence[str] = ()

@@ -5,7 +5,7 @@ input of the network.
 """
 
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from rsft.data.imagery.bands import required_bands
 from rsft.data.imagery.chip_spec import ChipSpec
 from rsft.data.imagery.input_transform import MAX_CROP_SIDE, InputTransform
 from rsft.data.imagery.stretch import PlaneStatistics, Stretches
-from rsft.types import Bytes, Names, Pixels
+from rsft.types import Bytes, JsonObject, Names, Pixels
 
 _ORDER = (
     "units",
@@ -42,14 +42,14 @@ class Contract(InputTransform, ChipSpec):
             stretch was measured.
     """
 
-    newer: ClassVar[dict[str, Any]] = {"chip_standard": False, "side": None}
+    newer: ClassVar[JsonObject] = {"chip_standard": False, "side": None}
 
     units: Stretches
     statistics: PlaneStatistics = Field(default={})
     side: int | None = Field(default=None, ge=1, le=MAX_CROP_SIDE)
 
     @model_serializer(mode="wrap")
-    def _order(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _order(self, serialize: SerializerFunctionWrapHandler) -> JsonObject:
         written = self._leave_out_defaults(serialize)
         return {name: written[name] for name in _ORDER if name in written}
 

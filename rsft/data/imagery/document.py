@@ -1,6 +1,6 @@
 """Base class of the parts of a contract, which are stored as JSON."""
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from pydantic import (
     BaseModel,
@@ -8,6 +8,8 @@ from pydantic import (
     SerializerFunctionWrapHandler,
     model_serializer,
 )
+
+from rsft.types import JsonObject
 
 
 class StoredDocument(BaseModel):
@@ -20,12 +22,12 @@ class StoredDocument(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    newer: ClassVar[dict[str, Any]] = {}
+    newer: ClassVar[JsonObject] = {}
 
     @model_serializer(mode="wrap")
     def _leave_out_defaults(
         self, serialize: SerializerFunctionWrapHandler
-    ) -> dict[str, Any]:
+    ) -> JsonObject:
         written = {}
         for name, value in serialize(self).items():
             if name not in self.newer or value != self.newer[name]:

@@ -11,7 +11,7 @@ from rsft.data.imagery.bands import compute_planes
 from rsft.data.imagery.document import StoredDocument
 from rsft.data.imagery.units import DECIBEL_UNITS, POWER_UNITS, convert_unit
 from rsft.errors import DataError, RequestError
-from rsft.types import Bytes, Pixels, Plane
+from rsft.types import Bytes, JsonObject, Pixels, Plane
 from rsft.utils.array_namespace import (
     array_namespace,
     clip_array,
@@ -64,7 +64,7 @@ class Stretch(StoredDocument):
             logarithm.
     """
 
-    newer: ClassVar[dict[str, Any]] = {"top": None}
+    newer: ClassVar[JsonObject] = {"top": None}
 
     curve: Literal["linear", "log", "log1p"] = "linear"
     low: float = 0.0

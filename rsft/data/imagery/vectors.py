@@ -20,6 +20,7 @@ from pyproj.exceptions import CRSError
 from shapely.errors import ShapelyError
 
 from rsft.errors import DataError, RequestError
+from rsft.types import JsonObject
 from rsft.utils.cell.client import reading_cell
 from rsft.utils.cell.walls import Walls
 from rsft.utils.untrusted.documents import (
@@ -241,7 +242,7 @@ def read_geojson(path: Path) -> bytes:
     return json.dumps({"name": path.stem} | content).encode()
 
 
-def _without_addresses(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+def _without_addresses(pairs: Iterable[tuple[str, Any]]) -> JsonObject:
     """Return a JSON object, unless its coordinate system is an address."""
     content = dict(pairs)
     for key, crs in content.items():

@@ -21,7 +21,7 @@ from rsft.data.loading.packing import load_packed_images, read_stored_image
 from rsft.data.loading.samplers import SINGLE_PROCESS, ProcessShard, shard_batches
 from rsft.errors import RsftError
 from rsft.recipe.registries import SAMPLERS
-from rsft.types import Bytes, Indices, Progress
+from rsft.types import Bytes, Indices, Names, Progress
 
 # images, whose pages and the 15 after them are in memory until they are given back
 _READS = 256
@@ -54,7 +54,7 @@ class ChipImages:
         self,
         root: Path,
         table: pd.DataFrame,
-        classes: tuple[str, ...],
+        classes: Names,
         contract: Contract,
         progress: Progress | None = None,
     ) -> None:

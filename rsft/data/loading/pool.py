@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -30,7 +29,7 @@ from rsft.data.similarity import (
     pixel_digest,
 )
 from rsft.errors import DataError, RequestError
-from rsft.types import Progress
+from rsft.types import JsonObject, Progress
 from rsft.utils.atomic_files import sha256, write_text
 from rsft.utils.cell.client import allow_reading
 from rsft.utils.input_paths import expand_path
@@ -63,7 +62,7 @@ class Pool:
     left_out: Mapping[str, int]
     sha256: str
 
-    def metadata(self) -> dict[str, Any]:
+    def metadata(self) -> JsonObject:
         """Return the entry "pool" of run.json."""
         return {
             "chips": len(self.chips),
@@ -214,7 +213,7 @@ def _find_images(source: str) -> list[Path]:
 
 def _describe_chips(
     paths: Sequence[Path], root: Path, progress: Progress | None
-) -> list[dict[str, Any]]:
+) -> list[JsonObject]:
     """Return `_describe` of each chip.
 
     Results are kept in the cache of `root`, by path, size and time of the file.
@@ -227,7 +226,7 @@ def _describe_chips(
     keys = [_file_key(path) for path in paths]
     digest = hashlib.sha256("\n".join(map(str, paths)).encode()).hexdigest()[:16]
     cache = cache_folder(root) / f"contents-{digest}.json"
-    known = dict[str, dict[str, Any]]()
+    known = dict[str, JsonObject]()
     with suppress(OSError, ValueError, KeyError):  # the files are read again
         known = json.loads(cache.read_text("utf-8"))[_VERSION]
     tasks = [
@@ -254,7 +253,7 @@ def _file_key(path: Path) -> str:
     return f"{path} {state.st_size} {state.st_mtime_ns}"
 
 
-def _describe(task: tuple[str, Path]) -> tuple[str, dict[str, Any]]:
+def _describe(task: tuple[str, Path]) -> tuple[str, JsonObject]:
     """Return the key of a chip, and its unit, bands, hashes, or its fault."""
     key, path = task
     try:

@@ -4,7 +4,7 @@ import io
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import pandas as pd
 from pydantic import BaseModel, Field, FiniteFloat
@@ -29,6 +29,7 @@ from rsft.training.runs.reader import (
     RECIPE_FILE,
 )
 from rsft.training.runs.replay_file import REPLAY_FILE, Replay, read_replay
+from rsft.types import JsonObject
 from rsft.utils.tables import Column, check_columns, read_parquet
 from rsft.utils.untrusted.documents import read_regular
 
@@ -145,7 +146,7 @@ class RunMetadata(BaseModel):
     train_chips: Count | None = None
     val_chips: Count | None = None
     stage_depths: list[Count] | None = None
-    start: dict[str, Any] = {}
+    start: JsonObject = {}
     backbone_sha256: str | None = None
     bundle_sha256: str | None = None
     versions: dict[str, str] = {}

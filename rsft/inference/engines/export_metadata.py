@@ -7,11 +7,11 @@ import json
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 from rsft.errors import RequestError, WeightsError
 from rsft.inference.engines.base import FEATURES, IMAGES, LOGITS, ExportFormat
 from rsft.models.bundle.bundle import Bundle, find_bundle
+from rsft.types import JsonObject, Names
 from rsft.utils.atomic_files import sha256, write_text
 from rsft.utils.untrusted.documents import load_json
 from rsft.version import __version__
@@ -28,7 +28,7 @@ def export_folder(bundle_dir: Path, name: str) -> Path:
 
 def export_metadata(
     bundle: Bundle, export_format: ExportFormat, precision: str
-) -> dict[str, Any]:
+) -> JsonObject:
     """Return export.json before the check, without "checked" and "files"."""
     contract = bundle.contract
     evaluate = bundle.recipe.evaluate
@@ -72,7 +72,7 @@ def export_metadata(
     }
 
 
-def installed_versions(packages: tuple[str, ...]) -> dict[str, str]:
+def installed_versions(packages: Names) -> dict[str, str]:
     """Return the version of each package that is installed, by its name."""
     versions = {}
     for package in packages:
@@ -81,7 +81,7 @@ def installed_versions(packages: tuple[str, ...]) -> dict[str, str]:
     return versions
 
 
-def write_export_metadata(folder: Path, metadata: dict[str, Any]) -> None:
+def write_export_metadata(folder: Path, metadata: JsonObject) -> None:
     """Write export.json: `metadata`, and the hashes of the folder's other files."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     files = {path.relative_to(folder).as_posix(): sha256(path) for path in paths}
@@ -90,7 +90,7 @@ def write_export_metadata(folder: Path, metadata: dict[str, Any]) -> None:
     )
 
 
-def read_export_metadata(folder: Path) -> dict[str, Any]:
+def read_export_metadata(folder: Path) -> JsonObject:
     """Read export.json, and check that the files beside it are unchanged.
 
     Raises:
@@ -105,8 +105,8 @@ def read_export_metadata(folder: Path) -> dict[str, Any]:
             "make one with `rsft export`, and keep export.json beside its files",
         )
     try:
-        metadata: dict[str, Any] = load_json(folder / METADATA_FILE)
-        files: dict[str, Any] = metadata["files"]
+        metadata: JsonObject = load_json(folder / METADATA_FILE)
+        files: JsonObject = metadata["files"]
         if not isinstance(files, dict):
             raise TypeError(f"files is a {type(files).__name__}")
         format_version = metadata["format"]

@@ -27,6 +27,7 @@ from rsft.models.classifier import (
 from rsft.models.outputs import ClassifierOutputs
 from rsft.peft import class_token_features
 from rsft.peft.model.block_outputs import record_block_outputs
+from rsft.types import JsonObject
 
 PARITY_CHIPS = 32
 """Number of chips whose outputs are compared one by one."""
@@ -89,7 +90,7 @@ def check_export_outputs(
     tolerance: Tolerance,
     origin: str,
     source: str,
-) -> dict[str, Any]:
+) -> JsonObject:
     """Return the entry "checked" of the metadata of an export.
 
     Args:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -42,7 +42,7 @@ from rsft.models.classifier import (
     with_tta,
 )
 from rsft.models.outputs import ClassifierOutputs
-from rsft.types import GROUPS, Progress
+from rsft.types import GROUPS, JsonObject, Progress
 from rsft.utils.atomic_files import atomic_folder, check_is_free
 
 MAX_LOSS = 0.5
@@ -112,7 +112,7 @@ class ExportResult:
     """
 
     folder: Path
-    metadata: dict[str, Any]
+    metadata: JsonObject
     changes: dict[str, AccuracyChange]
 
     @property
@@ -261,7 +261,7 @@ def _write_int8(
     bundle: Bundle,
     export_format: GraphFormat,
     folder: Path,
-    metadata: dict[str, Any],
+    metadata: JsonObject,
     store: ChipStore | None,
     max_loss: float,
     progress: Progress | None,
@@ -383,7 +383,7 @@ def accuracy_changes(
     return changes
 
 
-def describe_float_parts(metadata: dict[str, Any]) -> str:
+def describe_float_parts(metadata: JsonObject) -> str:
     """Return a text that lists the floating-point parts of an int8 export."""
     blocks = metadata["float_blocks"]
     text = f"the patch embedding, attention and the head in {blocks['precision']}"

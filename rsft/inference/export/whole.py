@@ -52,6 +52,7 @@ from rsft.models.uncertainty.statistics import (
     nearest_distance,
     white_class_means,
 )
+from rsft.types import Floats, JsonObject
 from rsft.utils.atomic_files import atomic_folder
 
 PIXELS = "pixels"
@@ -257,7 +258,7 @@ def write_whole_export(
     store: ChipStore | None,
     unit: str | None,
     side: int | None,
-) -> dict[str, Any]:
+) -> JsonObject:
     """Write the graph, and compare its outputs with those of `rsft predict`.
 
     Args:
@@ -335,7 +336,7 @@ def write_whole_export(
 
 def _predict_pixels(
     bundle: Bundle, pixels: NDArray[np.float32], unit: str
-) -> list[NDArray[np.float64]]:
+) -> list[Floats]:
     """Return probabilities (N, C) and OOD distances (N,) as `rsft predict` does.
 
     Chips are (N, B, H, W). Not every bundle has distances.

@@ -22,7 +22,7 @@ from rsft.scenes.chip_size import (
     resolve_spacing,
 )
 from rsft.scenes.options import ChipOptions, Declaration
-from rsft.types import LONLAT, Pixels
+from rsft.types import LONLAT, Names, Pixels, Spacing
 from rsft.utils.cell.client import in_cell
 from rsft.utils.operating_system import path_to_text
 
@@ -57,7 +57,7 @@ class SourceChip(NamedTuple):
 
     pixels: Pixels
     unit: str | None
-    spacing: tuple[float, float] | None
+    spacing: Spacing | None
     columns: dict[str, Any]
     counts: dict[str, int]
 
@@ -156,7 +156,7 @@ class _Header(NamedTuple):
 
     shape: tuple[int, int] = (0, 0)
     georeference: Georeference | None = None
-    bands: tuple[str, ...] | None = None
+    bands: Names | None = None
 
 
 @in_cell
@@ -236,7 +236,7 @@ class ChipFiles(ChipSource):
         counts = {"gray": int(is_gray), "unnamed": int(is_unnamed)}
         return SourceChip(resized, declaration.unit, spacing, columns, counts)
 
-    def check_header(self, number: int) -> tuple[_Header, tuple[float, float] | None]:
+    def check_header(self, number: int) -> tuple[_Header, Spacing | None]:
         """Return the header and the pixel spacing of a chip.
 
         Raises:
@@ -251,7 +251,7 @@ class ChipFiles(ChipSource):
 
     def _resolve_spacing(
         self, header: _Header, declaration: Declaration
-    ) -> tuple[float, float] | None:
+    ) -> Spacing | None:
         """Return the pixel spacing of a chip; None if it is unknown."""
         measured = None
         if header.georeference is not None:
@@ -267,7 +267,7 @@ class ChipFiles(ChipSource):
         path: Path,
         declaration: Declaration,
         shape: tuple[int, int],
-        spacing: tuple[float, float] | None,
+        spacing: Spacing | None,
     ) -> None:
         """Raise an error if an image is a scene.
 

@@ -12,6 +12,7 @@ from rsft.inference.options import PredictionRequest
 from rsft.inference.predict.chip_files import PredictionPlan
 from rsft.models.bundle.bundle import Bundle
 from rsft.scenes.fingerprint import scene_fingerprint
+from rsft.types import JsonObject
 from rsft.utils.operating_system import path_to_text
 from rsft.version import __version__
 
@@ -25,7 +26,7 @@ def table_metadata(
     request: PredictionRequest,
     notes: list[str],
     engine: Mapping[str, Any],
-) -> dict[str, Any]:
+) -> JsonObject:
     """Describe how a predictions table was made, as JSON values.
 
     Args:
@@ -64,7 +65,7 @@ def scene_sources(plan: PredictionPlan) -> Sequence[SceneChips]:
     return ()
 
 
-def _describe_cut(source: SceneChips) -> dict[str, Any]:
+def _describe_cut(source: SceneChips) -> JsonObject:
     """Return how the chips of a scene are cut."""
     path = source.scene.path
     return {

@@ -23,7 +23,7 @@ from rsft.inference.review.truth import TruthCheck, check_truth
 from rsft.inference.writers.layer import PredictionLayer
 from rsft.inference.writers.table_format import find_table_format
 from rsft.inference.writers.tables import write_prediction_table
-from rsft.types import Rejection
+from rsft.types import Names, Rejection
 from rsft.utils.atomic_files import write_bytes
 
 _FORMAT_NOTES = {
@@ -73,7 +73,7 @@ class PredictionResult:
 
     table: pd.DataFrame
     rejections: list[Rejection]
-    classes: tuple[str, ...]
+    classes: Names
     output_path: Path
     notes: list[str] = field(default_factory=list)
     checks: list[SceneCheck] = field(default_factory=list)

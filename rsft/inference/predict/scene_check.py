@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import pandas as pd
 
@@ -15,6 +15,7 @@ from rsft.models.uncertainty.calibrator import (
     OOD_FALSE_POSITIVE_RATE,
     Calibrator,
 )
+from rsft.types import JsonObject
 
 _MAX_SCENES = 10  # scenes that a sentence names
 _MEASURES = {
@@ -69,7 +70,7 @@ class SceneCheck:
         path = self.scene.replace("\\", "/").rstrip("/")
         return path.rpartition("/")[2] or "the chips"
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> JsonObject:
         """Return the content as JSON values.
 
         Returns:

@@ -39,7 +39,7 @@ from rsft.scenes.reader import SceneReader
 from rsft.scenes.recorded import find_once
 from rsft.scenes.requirements import check_scene, select_unit
 from rsft.scenes.windows import ChipWindow, check_boxes, cut_chip, make_window
-from rsft.types import Pixels, Progress
+from rsft.types import Pixels, Progress, Spacing
 from rsft.utils.atomic_files import write_bytes
 from rsft.utils.journal import Journal
 from rsft.utils.operating_system import path_to_text
@@ -240,7 +240,7 @@ class SceneChips(ChipSource):
         self.is_detected = request.query.detect is not None
         self.unit = request.declaration.unit or scene.unit
         self.scene_spacing = resolve_spacing(scene.spacing, request.chip_options)
-        self.spacing: tuple[float, float] | None = None
+        self.spacing: Spacing | None = None
         if self.scene_spacing is not None:
             down, along = self.scene_spacing
             self.spacing = down * window.scale[0], along * window.scale[1]
@@ -403,7 +403,7 @@ def _geometries(
 
 
 def describe_scene(
-    scene: RasterScene, spacing: tuple[float, float] | None, needed_m: float | None
+    scene: RasterScene, spacing: Spacing | None, needed_m: float | None
 ) -> list[str]:
     """Return notes about the georeference, the product and the calibration of a scene.
 

@@ -27,7 +27,7 @@ from rsft.inference.writers.columns import (
 )
 from rsft.inference.writers.layer import PredictionLayer
 from rsft.inference.writers.styles import class_colors
-from rsft.types import Bytes
+from rsft.types import Bytes, JsonObject
 from rsft.utils.atomic_files import write_text
 from rsft.utils.cell.client import in_cell
 from rsft.utils.templates import render_template
@@ -252,7 +252,7 @@ def _read_asset(name: str) -> str:
     return (files("rsft.inference.review") / name).read_text("utf-8")
 
 
-def _describe_scenes(scenes: Sequence[RasterScene]) -> list[dict[str, Any]]:
+def _describe_scenes(scenes: Sequence[RasterScene]) -> list[JsonObject]:
     """Return name, size and picture of each scene; all pictures share a limit."""
     smallest, largest = _SCENE_SIDES
     side = math.isqrt(_SCENE_PIXELS // max(len(scenes), 1))
@@ -273,7 +273,7 @@ def _describe_scenes(scenes: Sequence[RasterScene]) -> list[dict[str, Any]]:
 
 def _describe_chips(
     table: pd.DataFrame, classes: Sequence[str], has_files: bool
-) -> list[dict[str, Any]]:
+) -> list[JsonObject]:
     """Return what the page shows of each chip."""
     attributes = []
     if AT in table:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 import shapely
 
 from rsft.inference.writers.columns import TEXT
+from rsft.types import JsonObject, Names
 
 LAYER_NAME = "predictions"
 CLASS_COLUMN = "class"
@@ -51,8 +52,8 @@ class PredictionLayer(NamedTuple):
 
     table: pd.DataFrame
     crs: str | None
-    classes: tuple[str, ...]
-    metadata: dict[str, Any]
+    classes: Names
+    metadata: JsonObject
     geometry_type: Literal["Point", "Polygon"] = "Point"
     tile_step: float | None = None
     boxes: Mapping[str, SceneBoxes] = {}

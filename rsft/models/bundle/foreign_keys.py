@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rsft.recipe.schema import SECTIONS, Recipe
+from rsft.types import JsonObject
 
 _NEVER = (
     "data.unlabeled",
@@ -24,7 +25,7 @@ bundle."""
 _RUN_FILE = "run.json"
 
 
-def find_foreign_keys(recipe: Recipe, folder: Path) -> dict[str, Any]:
+def find_foreign_keys(recipe: Recipe, folder: Path) -> JsonObject:
     """Return the keys of a bundle's recipe that do not act, with their values.
 
     Args:

@@ -24,6 +24,7 @@ from rsft.models.classifier import load_encoder
 from rsft.peft import AdaptedModel, LoRA
 from rsft.peft.huggingface import bypasses_peft, import_peft
 from rsft.recipe.schema import Recipe
+from rsft.types import JsonObject, Names
 from rsft.utils.atomic_files import check_is_free
 from rsft.utils.licenses import UNKNOWN
 from rsft.utils.untrusted.documents import check_regular, load_json
@@ -61,7 +62,7 @@ class ImportedInput(NamedTuple):
     """
 
     size: int
-    bands: tuple[str, ...] = ("R", "G", "B")
+    bands: Names = ("R", "G", "B")
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     pool: str = "token"
@@ -102,7 +103,7 @@ def import_adapter(
     """
     check_is_free(output, overwrite)
     name = _encoder_name(_read_config(folder).base_model_name_or_path, backbone)
-    content: dict[str, Any] = {
+    content: JsonObject = {
         "name": "imported",
         "data": {"root": str(folder), "size": inputs.size},
         "backbone": {

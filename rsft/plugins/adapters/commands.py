@@ -7,6 +7,7 @@ from typing import Annotated
 
 from rsft.cli.display.console import console, show_paths
 from rsft.cli.options import OUT, documented
+from rsft.types import Names
 from rsft.utils.command_options import Argument, Option
 
 
@@ -14,11 +15,11 @@ from rsft.utils.command_options import Argument, Option
 def bundle_import(
     adapter: Annotated[Path, Argument()],
     out: Annotated[Path, OUT],
-    classes: Annotated[tuple[str, ...], Option(metavar="NAME,NAME")],
+    classes: Annotated[Names, Option(metavar="NAME,NAME")],
     size: Annotated[int, Option(min=1)],
     backbone: str | None = None,
     weights: Path | None = None,
-    bands: tuple[str, ...] = ("R", "G", "B"),
+    bands: Names = ("R", "G", "B"),
     pool: str = "token",
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
 import pyogrio
@@ -15,7 +15,7 @@ from rsft.inference.writers.styles import class_colors
 from rsft.inference.writers.tables import check_output_file
 from rsft.plugins.ais.match import AMBIGUOUS, NO_AIS, NO_DETECTION, AisMatch
 from rsft.scenes.locators import MATCHED
-from rsft.types import LONLAT
+from rsft.types import LONLAT, JsonObject
 from rsft.utils.atomic_files import atomic_file
 from rsft.utils.templates import render_template
 
@@ -51,7 +51,7 @@ class _Layer(NamedTuple):
 
 
 def write_match(
-    match: AisMatch, path: Path, metadata: dict[str, Any], *, overwrite: bool = False
+    match: AisMatch, path: Path, metadata: JsonObject, *, overwrite: bool = False
 ) -> None:
     """Write a match.
 

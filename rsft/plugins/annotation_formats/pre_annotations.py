@@ -14,7 +14,7 @@ import pandas as pd
 
 from rsft.inference.writers.layer import PredictionLayer, SceneBoxes
 from rsft.inference.writers.table_format import TableFormat
-from rsft.types import Floats, JsonObject
+from rsft.types import Floats, JsonObject, Names
 from rsft.utils.atomic_files import write_text
 
 
@@ -54,7 +54,7 @@ class LabelStudioTasks(_Json):
 
 
 def coco_content(
-    table: pd.DataFrame, scenes: Mapping[str, SceneBoxes], classes: tuple[str, ...]
+    table: pd.DataFrame, scenes: Mapping[str, SceneBoxes], classes: Names
 ) -> JsonObject:
     """Make a COCO data set of predictions.
 

@@ -16,6 +16,7 @@ from rsft.plugins.demo.radar import (
     render_sar_scene,
     sample_sensor,
 )
+from rsft.types import JsonObject
 from rsft.utils.atomic_files import atomic_folder
 
 SCENE_FILE = "scene.tif"
@@ -129,7 +130,7 @@ def read_scene_seed(folder: Path) -> int | None:
     return int(seed) if seed.isdecimal() else None
 
 
-def _describe_ship(pose: Pose) -> dict[str, Any]:
+def _describe_ship(pose: Pose) -> JsonObject:
     heading = float(90 + np.degrees(pose.heading)) % 360  # clockwise from north
     return {
         "class": pose.ship.kind,
@@ -168,7 +169,7 @@ def _write_raster(path: Path, pixels: NDArray[np.uint16], seed: int) -> None:
 
 
 def _write_messages(
-    path: Path, ships: list[dict[str, Any]], outlines: list[Any], seed: int
+    path: Path, ships: list[JsonObject], outlines: list[Any], seed: int
 ) -> None:
     """Write AIS messages of the ships within ten minutes of the scene.
 

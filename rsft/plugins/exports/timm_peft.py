@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from rsft.inference.engines import base
 from rsft.inference.engines.base import ExportFormat, Tolerance
+from rsft.types import JsonObject
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,7 +30,7 @@ class TimmFormat(ExportFormat):
         self,
         bundle: Bundle,
         folder: Path,
-        metadata: dict[str, Any],
+        metadata: JsonObject,
         images: Tensor,
     ) -> ClassifierOutputs:
         from rsft.plugins.exports.weights import write_timm_weights
@@ -49,7 +50,7 @@ class PeftFormat(ExportFormat):
         self,
         bundle: Bundle,
         folder: Path,
-        metadata: dict[str, Any],
+        metadata: JsonObject,
         images: Tensor,
     ) -> ClassifierOutputs:
         from rsft.plugins.exports.weights import write_peft_weights

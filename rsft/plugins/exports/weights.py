@@ -30,6 +30,7 @@ from rsft.models.classifier import (
 from rsft.models.inspection.describe import describe, find_encoder_origin
 from rsft.models.outputs import ClassifierOutputs
 from rsft.peft.huggingface import bypasses_peft, export_peft, import_peft
+from rsft.types import JsonObject
 from rsft.utils.atomic_files import sha256, write_bytes, write_text
 from rsft.utils.licenses import UNKNOWN
 from rsft.utils.templates import render_template
@@ -61,7 +62,7 @@ publishes."""
 
 
 def write_timm_weights(
-    bundle: Bundle, folder: Path, metadata: dict[str, Any], images: Tensor
+    bundle: Bundle, folder: Path, metadata: JsonObject, images: Tensor
 ) -> ClassifierOutputs:
     """Write the merged network and head as timm's `save_for_hf`; compute outputs.
 
@@ -116,7 +117,7 @@ def write_timm_weights(
 
 
 def write_peft_weights(
-    bundle: Bundle, folder: Path, metadata: dict[str, Any], images: Tensor
+    bundle: Bundle, folder: Path, metadata: JsonObject, images: Tensor
 ) -> ClassifierOutputs:
     """Write the adapter in PEFT's format and the head; compute outputs with both.
 
@@ -249,9 +250,7 @@ def build_in_timm(
     return model.eval().requires_grad_(False), options
 
 
-def timm_options(
-    vit: VisionTransformer, classes: int, bundle: Bundle
-) -> dict[str, Any]:
+def timm_options(vit: VisionTransformer, classes: int, bundle: Bundle) -> JsonObject:
     """Return the arguments with which timm builds this network, if it can.
 
     Args:
@@ -306,7 +305,7 @@ def timm_options(
 
 
 def _save_for_timm(
-    model: Any, folder: Path, bundle: Bundle, metadata: dict[str, Any]
+    model: Any, folder: Path, bundle: Bundle, metadata: JsonObject
 ) -> None:
     """Write model.safetensors and config.json.
 

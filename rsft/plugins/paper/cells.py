@@ -20,6 +20,7 @@ from rsft.recipe.load import load_recipe
 from rsft.recipe.schema import PeftSection, Recipe
 from rsft.recipe.text import to_yaml
 from rsft.study.trials import Trial
+from rsft.types import JsonObject
 from rsft.utils.atomic_files import write_text
 
 TABLES_FILE = Path(__file__).with_name("tables.yaml")
@@ -49,7 +50,7 @@ class ColumnSet(Section):
     """
 
     recipe: str
-    keys: dict[str, Any] = Field(default={})
+    keys: JsonObject = Field(default={})
     measures: list[Measure]
 
 
@@ -60,7 +61,7 @@ class TableRow(Section):
     """
 
     part: str = ""
-    keys: dict[str, Any] = Field(default={})
+    keys: JsonObject = Field(default={})
     classes: int = 0
     paper: list[float | None] = Field(default=[])
 
@@ -76,7 +77,7 @@ class PaperTable(Section):
     varies: str
     note: str = ""
     part: str = "lora"
-    overrides: dict[str, Any] = Field(default={})
+    overrides: JsonObject = Field(default={})
     sets: dict[str, ColumnSet]
     means: dict[str, Literal["all", "tail"]] = Field(default={})
     rows: dict[str, TableRow] = Field(min_length=1)
@@ -149,7 +150,7 @@ class Cell(NamedTuple):
     row: str
     set: str
     recipe: str
-    keys: dict[str, Any]
+    keys: JsonObject
 
 
 @dataclass(frozen=True)
@@ -259,7 +260,7 @@ def cell_trials(cell: Cell, settings: TableSettings) -> list[Trial]:
         find_recipe(cell.recipe)
     except RequestError:
         return []
-    seeds: list[dict[str, Any]] = [{"seed": seed} for seed in settings.seeds]
+    seeds: list[JsonObject] = [{"seed": seed} for seed in settings.seeds]
     trials = []
     for seed in seeds or [{}]:
         keys = cell.keys | seed

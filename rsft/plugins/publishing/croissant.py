@@ -29,6 +29,7 @@ from rsft.data.chips.store import (
     missing_classes,
 )
 from rsft.errors import DataError
+from rsft.types import JsonObject, Names
 from rsft.utils.atomic_files import check_is_free, sha256, write_text
 from rsft.utils.licenses import RESTRICTIONS, UNKNOWN, license_restrictions
 from rsft.utils.templates import render_template
@@ -75,7 +76,7 @@ _FORMATS = {
 }
 _FORMATS |= {".jpg": "image/jpeg", ".tif": "image/tiff"}
 """Media types of chip files by suffix."""
-_COLUMN_TYPES: dict[str, Any] = {
+_COLUMN_TYPES: JsonObject = {
     "class": ["sc:Text", "cr:Label"],
     "spacing_m": "sc:Float",
     "incidence_deg": "sc:Float",
@@ -118,7 +119,7 @@ class Publication:
     published: str | None = None
 
     @property
-    def missing(self) -> tuple[str, ...]:
+    def missing(self) -> Names:
         """The required properties that are unknown."""
         names = ("url", "creator", "datePublished")
         return tuple(name for name in names if name not in self.properties)

@@ -27,6 +27,7 @@ from rsft.plugins.publishing.source import (
     read_source,
 )
 from rsft.plugins.publishing.stac_item import ITEM_FILE, render_item
+from rsft.types import JsonObject
 from rsft.utils.atomic_files import atomic_folder, check_is_free, write_text
 from rsft.utils.dependencies import require
 from rsft.utils.licenses import UNKNOWN
@@ -109,7 +110,7 @@ def render_card(source: BundleSource, repository: str | None = None) -> str:
     )
 
 
-def front_matter(source: BundleSource) -> dict[str, Any]:
+def front_matter(source: BundleSource) -> JsonObject:
     """Return the metadata of a model card: keys of the Hugging Face Hub.
 
     A base model is named if the encoder has a repository there.
@@ -136,7 +137,7 @@ def front_matter(source: BundleSource) -> dict[str, Any]:
     tags = ["rsft", "remote-sensing", bundle.recipe.peft.method]
     if is_radar:
         tags.append("sar")
-    front: dict[str, Any] = {
+    front: JsonObject = {
         "license": (spdx_license(bundle.licenses) or UNKNOWN).lower(),
         "library_name": "rsft",
         "pipeline_tag": "image-classification",

@@ -36,6 +36,7 @@ from rsft.plugins.publishing.source import (
     fill_bundle_template,
     read_source,
 )
+from rsft.types import JsonObject
 from rsft.utils.atomic_files import check_is_free, sha256, write_text
 
 ITEM_FILE = "item.json"
@@ -251,10 +252,10 @@ def render_item(
         ) from error
 
 
-def list_stac_bands(contract: Contract) -> list[dict[str, Any]]:
+def list_stac_bands(contract: Contract) -> list[JsonObject]:
     """Return bands and computed planes as band objects of STAC 1.1."""
     unit = next(iter(contract.units))
-    pixels: dict[str, Any] = {"description": contract.digital or unit}
+    pixels: JsonObject = {"description": contract.digital or unit}
     if unit in DIGITAL_UNITS:
         pixels["data_type"] = unit
     if unit in _UNITS:
@@ -266,7 +267,7 @@ def list_stac_bands(contract: Contract) -> list[dict[str, Any]]:
     return bands
 
 
-def describe_scaling(stretch: Stretch, mean: float, std: float) -> dict[str, Any]:
+def describe_scaling(stretch: Stretch, mean: float, std: float) -> JsonObject:
     """Return how the values of a plane become those of the network's input.
 
     Args:
@@ -325,7 +326,7 @@ def model_name(name: str) -> str:
 
 def _list_assets(
     source: BundleSource, exports: Mapping[Path, Mapping[str, Any]], base: Path
-) -> dict[str, Any]:
+) -> JsonObject:
     """Return the files of the bundle, its encoder's weights, and the exports."""
     backbone = source.bundle.recipe.backbone.name
     assets = {}
@@ -349,7 +350,7 @@ def _list_assets(
 
 def _list_export_assets(
     folder: Path, metadata: Mapping[str, Any], base: Path
-) -> dict[str, Any]:
+) -> JsonObject:
     """Return the files of an export; the main file has the name of its folder."""
     kind = str(metadata.get("kind"))
     main_file = FORMATS[kind].file_name if kind in FORMATS else None
@@ -375,7 +376,7 @@ def _list_export_assets(
 
 def _file_asset(
     path: Path, base: Path, title: str, media_type: str, *roles: str
-) -> dict[str, Any]:
+) -> JsonObject:
     relative = Path(os.path.relpath(path, base)).as_posix()
     return {
         "href": quote(relative if relative.startswith("..") else f"./{relative}"),

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,7 +15,7 @@ from rsft.inference.writers.columns import probability_columns
 from rsft.plugins.suggestions.suggest import Suggestions, suggestion_table
 from rsft.scenes.inputs import read_declarations
 from rsft.scenes.options import ChipOptions
-from rsft.types import Floats
+from rsft.types import Floats, JsonObject, Names
 from rsft.version import __version__
 
 
@@ -98,8 +97,8 @@ def suggest_audited_labels(
 def _rank_labels(
     chips: pd.DataFrame,
     predictions: pd.DataFrame,
-    classes: tuple[str, ...],
-    metadata: dict[str, Any],
+    classes: Names,
+    metadata: JsonObject,
     notes: Sequence[str],
 ) -> Suggestions:
     """Return the chips whose label has a negative margin, the smallest first.

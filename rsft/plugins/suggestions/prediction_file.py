@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -14,6 +14,7 @@ from rsft.inference.prediction_table import (
     text_cells,
 )
 from rsft.inference.writers.columns import probability_columns
+from rsft.types import JsonObject, Names
 
 _HINT = "give a chip store, or a table that `rsft predict` wrote"
 _TEXT_COLUMNS = ("chip", "scene", "path", "class", "class_set", "at", "corrected")
@@ -34,8 +35,8 @@ class PredictionFile(NamedTuple):
     """
 
     table: pd.DataFrame
-    classes: tuple[str, ...]
-    metadata: dict[str, Any]
+    classes: Names
+    metadata: JsonObject
     invalid: int = 0
 
 

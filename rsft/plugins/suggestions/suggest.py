@@ -7,7 +7,6 @@ other.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,7 +24,7 @@ from rsft.plugins.suggestions.prediction_file import (
     PredictionFile,
     read_prediction_file,
 )
-from rsft.types import Floats
+from rsft.types import Floats, JsonObject, Names
 
 CUT_COLUMNS = ("chip", "row", "col", "table")
 """Columns by which `rsft data add` cuts a chip from its scene again; empty for chips
@@ -60,8 +59,8 @@ class Suggestions:
 
     table: pd.DataFrame
     predictions: pd.DataFrame
-    classes: tuple[str, ...]
-    metadata: dict[str, Any]
+    classes: Names
+    metadata: JsonObject
     candidates: int
     notes: list[str]
 
@@ -179,7 +178,7 @@ def _set_size(text: str) -> int:
 
 
 def _find_cuts(
-    chips: pd.DataFrame, metadata: dict[str, Any], predictions: Path
+    chips: pd.DataFrame, metadata: JsonObject, predictions: Path
 ) -> pd.DataFrame:
     """Return the columns `CUT_COLUMNS`, empty for chips that cannot be cut again."""
     columns = chips.reindex(columns=["chip", "row", "col"]).astype(object)

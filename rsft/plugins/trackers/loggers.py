@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from rsft.recipe.text import to_yaml
+from rsft.types import Names
 from rsft.utils.dependencies import disable_telemetry
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ class TensorBoard:
 
     name: ClassVar[str] = "tensorboard"
     title: ClassVar[str] = "TensorBoard"
-    packages: ClassVar[tuple[str, ...]] = ("tensorboard",)
+    packages: ClassVar[Names] = ("tensorboard",)
 
     def open(self, recipe: Recipe, folder: Path, record_id: str | None) -> Logger:
         """Choose the folder, which a resumed run shares.
@@ -46,7 +47,7 @@ class MLflow:
 
     name: ClassVar[str] = "mlflow"
     title: ClassVar[str] = "MLflow"
-    packages: ClassVar[tuple[str, ...]] = ("mlflow", "sqlalchemy", "alembic")
+    packages: ClassVar[Names] = ("mlflow", "sqlalchemy", "alembic")
 
     def open(self, recipe: Recipe, folder: Path, record_id: str | None) -> Logger:
         """Begin a run of MLflow with the recipe's keys, or continue `record_id`."""
@@ -85,7 +86,7 @@ class WandB:
 
     name: ClassVar[str] = "wandb"
     title: ClassVar[str] = "Weights & Biases"
-    packages: ClassVar[tuple[str, ...]] = ("wandb",)
+    packages: ClassVar[Names] = ("wandb",)
 
     def open(self, recipe: Recipe, folder: Path, record_id: str | None) -> Logger:
         """Begin a run with the recipe's keys, or continue `record_id`."""
