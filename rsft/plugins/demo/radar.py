@@ -24,7 +24,7 @@ from scipy.special import ndtr
 from scipy.stats import gamma
 
 from rsft.plugins.demo.ships import UNIT_BOX, Ship, box_corners, fill_polygon
-from rsft.types import Floats, Spacing
+from rsft.types import Floats
 
 Float = NDArray[np.float32]
 Complex = NDArray[np.complex64]
@@ -176,7 +176,7 @@ class SarSensor:
             radians.
     """
 
-    spacing: Spacing
+    spacing: tuple[float, float]
     incidence: float
     looks: int
     oversampling: float
@@ -205,7 +205,7 @@ class SarSensor:
         return np.outer(line, line).astype(np.float32)
 
 
-def sample_sensor(rng: Rng, spacing: Spacing) -> SarSensor:
+def sample_sensor(rng: Rng, spacing: tuple[float, float]) -> SarSensor:
     """Draw a sensor with the usual parameters of spaceborne SAR, see `SarSensor`."""
     incidence = rng.uniform(30, 48)
     looks = int(rng.integers(2, 5))
@@ -345,7 +345,7 @@ def amplitude_to_uint16(amplitude: Float, gain: float) -> NDArray[np.uint16]:
     return np.asarray(np.rint(np.minimum(amplitude * gain, 65535)), np.uint16)
 
 
-def sea_clutter_power(rng: Rng, size: int, spacing: Spacing) -> Float:
+def sea_clutter_power(rng: Rng, size: int, spacing: tuple[float, float]) -> Float:
     """Draw the mean power of open water: wind texture and usually swell.
 
     Returns:
@@ -367,7 +367,7 @@ def sea_clutter_power(rng: Rng, size: int, spacing: Spacing) -> Float:
     return _gamma_field(rng, size, spectrum, _SHAPES[rng.integers(4, len(_SHAPES))])
 
 
-def _land_clutter_power(rng: Rng, size: int, spacing: Spacing) -> Float:
+def _land_clutter_power(rng: Rng, size: int, spacing: tuple[float, float]) -> Float:
     """Draw the mean power of land relative to that of the sea.
 
     Land reaches from fields to a dense port.
@@ -380,7 +380,7 @@ def _land_clutter_power(rng: Rng, size: int, spacing: Spacing) -> Float:
     return field * np.float32(10 ** rng.uniform(0.9, 1.4))
 
 
-def _frequencies(size: int, spacing: Spacing) -> tuple[Float, Float]:
+def _frequencies(size: int, spacing: tuple[float, float]) -> tuple[Float, Float]:
     """Return the frequencies of a real FFT in cycles per meter.
 
     Returns:
