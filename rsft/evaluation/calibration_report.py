@@ -20,7 +20,8 @@ from rsft.models.uncertainty.calibrator import (
     Calibrator,
     ConfidenceEstimate,
 )
-from rsft.models.uncertainty.statistics import MIN_CHIPS, log_softmax
+from rsft.models.uncertainty.shift import MIN_CHIPS
+from rsft.models.uncertainty.temperature import log_softmax
 
 COVERAGE_TARGETS = (0.8, COVERAGE, 0.95)
 """Target coverages of the measured class sets."""

@@ -61,7 +61,7 @@ from rsft.models.classifier import (
     tta_warning,
 )
 from rsft.models.outputs import ClassifierOutputs
-from rsft.models.uncertainty.statistics import log_softmax
+from rsft.models.uncertainty.temperature import log_softmax
 from rsft.peft import Site
 from rsft.training.classify import classify_chips
 from rsft.training.small_network import (

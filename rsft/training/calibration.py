@@ -10,7 +10,7 @@ from rsft.metrics.accuracy import summarize_accuracy
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.outputs import ClassifierOutputs
 from rsft.models.uncertainty.calibrator import COVERAGE, Calibrator
-from rsft.models.uncertainty.statistics import min_calibration_chips
+from rsft.models.uncertainty.class_sets import min_calibration_chips
 from rsft.training.classify import classify_chips
 from rsft.types import GROUPS, Indices, JsonObject, Progress
 

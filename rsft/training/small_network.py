@@ -28,7 +28,7 @@ from rsft.models.classifier import (
     move_network,
     with_tta,
 )
-from rsft.models.uncertainty.statistics import log_softmax
+from rsft.models.uncertainty.temperature import log_softmax
 from rsft.recipe.library import SMALL_NETWORK_RECIPE, find_recipe
 from rsft.recipe.load import load_recipe
 from rsft.recipe.schema import BackboneSection, Recipe

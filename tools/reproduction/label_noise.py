@@ -30,7 +30,7 @@ from rsft.data.chips.store import DATASET, MANIFEST, REJECTED, ChipStore
 from rsft.data.loading.batches import ChipImages
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.classifier import collect_outputs, load_classifier
-from rsft.models.uncertainty.statistics import log_softmax
+from rsft.models.uncertainty.temperature import log_softmax
 from rsft.plugins.suggestions.label_audit import (
     AuditInputs,
     predict_out_of_fold,

@@ -18,7 +18,8 @@ from rsft.evaluation.report.render import (
 from rsft.evaluation.report.run_files import RunFiles
 from rsft.evaluation.schema import MEANINGS, Evaluation
 from rsft.metrics.intervals import Interval
-from rsft.models.uncertainty.statistics import SHIFT_LEVEL, largest_chance_share
+from rsft.models.uncertainty.distances import largest_chance_share
+from rsft.models.uncertainty.shift import SHIFT_LEVEL
 from rsft.recipe.schema import Recipe
 from rsft.types import GROUPS
 

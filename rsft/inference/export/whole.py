@@ -47,11 +47,8 @@ from rsft.models.outputs import (
     average_outputs,
     tta_contract,
 )
-from rsft.models.uncertainty.statistics import (
-    log_softmax,
-    nearest_distance,
-    white_class_means,
-)
+from rsft.models.uncertainty.distances import nearest_distance, white_class_means
+from rsft.models.uncertainty.temperature import log_softmax
 from rsft.types import Floats, JsonObject
 from rsft.utils.atomic_files import atomic_folder
 

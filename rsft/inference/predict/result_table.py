@@ -24,8 +24,8 @@ from rsft.inference.writers.columns import (
 )
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.outputs import ClassifierOutputs
-from rsft.models.uncertainty import statistics
 from rsft.models.uncertainty.calibrator import Calibrator
+from rsft.models.uncertainty.temperature import log_softmax
 from rsft.scenes.locators import MATCHED
 from rsft.types import Rejection
 from rsft.utils.operating_system import path_to_text
@@ -55,7 +55,7 @@ def predictions_table(
             "train it with a lower learning rate",
         )
     if calibrator is None:
-        probabilities = np.exp(statistics.log_softmax(outputs.logits))
+        probabilities = np.exp(log_softmax(outputs.logits))
         return classified_columns(Classification(classes, probabilities, None))
     estimate = calibrator.apply(*outputs)
     return classified_columns(Classification(classes, estimate.probabilities, estimate))

@@ -9,12 +9,17 @@ from typing import Literal
 import pandas as pd
 
 from rsft.inference.writers.columns import format_sets, probability_columns
-from rsft.models.uncertainty import statistics
 from rsft.models.uncertainty.calibrator import (
     COVERAGE,
     OOD_FALSE_POSITIVE_RATE,
     Calibrator,
 )
+from rsft.models.uncertainty.distances import (
+    chance_of_ood_chips,
+    expected_share,
+    largest_chance_share,
+)
+from rsft.models.uncertainty.shift import SHIFT_LEVEL, ShiftTest
 from rsft.types import JsonObject
 
 _MAX_SCENES = 10  # scenes that a sentence names
@@ -44,17 +49,17 @@ class SceneCheck:
     scene: str
     chips: int
     ood: int
-    test: statistics.ShiftTest
+    test: ShiftTest
     class_sets: Literal["widened", "plain", "withheld"]
     validation_chips: int
 
     @property
     def is_unusual(self) -> bool:
         """Whether more chips are unlike the training chips than chance explains."""
-        chance = statistics.chance_of_ood_chips(
+        chance = chance_of_ood_chips(
             self.ood, self.chips, self.validation_chips, OOD_FALSE_POSITIVE_RATE
         )
-        return chance < statistics.SHIFT_LEVEL
+        return chance < SHIFT_LEVEL
 
     @property
     def is_doubtful(self) -> bool:
@@ -192,10 +197,8 @@ def _describe_unlike(checks: Sequence[SceneCheck]) -> str:
     chips = _count_chips(checks)
     validation_chips = checks[0].validation_chips
     rate = OOD_FALSE_POSITIVE_RATE
-    expected = statistics.expected_share(validation_chips, rate)
-    most = statistics.largest_chance_share(
-        chips, validation_chips, rate, statistics.SHIFT_LEVEL
-    )
+    expected = expected_share(validation_chips, rate)
+    most = largest_chance_share(chips, validation_chips, rate, SHIFT_LEVEL)
     sentence = (
         f"{unlike:,} of {chips:,} chips are unlike the training chips ({expected:.0%}"
         f" are expected, up to {most:.0%} by chance)"

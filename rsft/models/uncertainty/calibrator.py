@@ -10,8 +10,24 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from rsft.models.uncertainty import statistics
-from rsft.models.uncertainty.statistics import ChipSummary, ShiftTest
+from rsft.models.uncertainty.class_sets import (
+    class_thresholds,
+    likelihood_ratios,
+    min_calibration_chips,
+    weighted_thresholds,
+)
+from rsft.models.uncertainty.distances import (
+    fit_distance,
+    mahalanobis_distance,
+    ood_limit,
+)
+from rsft.models.uncertainty.shift import (
+    MIN_CHIPS,
+    ChipSummary,
+    ShiftTest,
+    compare_chips,
+)
+from rsft.models.uncertainty.temperature import fit_temperature, log_softmax
 from rsft.types import Floats, Labels, Reals
 
 MAX_CLASSES = 16
@@ -187,18 +203,18 @@ class Calibrator:
         for array in (logits, features, train_features):
             if not np.isfinite(array).all():
                 raise ValueError("logits and features must be finite")
-        temperature = statistics.fit_temperature(logits, labels)
-        exact_means, exact_whitening = statistics.fit_distance(
+        temperature = fit_temperature(logits, labels)
+        exact_means, exact_whitening = fit_distance(
             train_features, train_labels, logits.shape[1]
         )
         means = exact_means.astype(np.float32)
         whitening = exact_whitening.astype(np.float32)
-        logs = statistics.log_softmax(logits, temperature)
+        logs = log_softmax(logits, temperature)
         return cls(
             temperature=temperature,
             scores=-logs[np.arange(len(labels)), labels],
             labels=labels.astype(np.int64),
-            distances=statistics.mahalanobis_distance(features, means, whitening),
+            distances=mahalanobis_distance(features, means, whitening),
             means=means,
             whitening=whitening,
             validation=ValidationChips.from_probabilities(
@@ -231,15 +247,13 @@ class Calibrator:
         Returns:
             Calibrated probabilities, sets of classes and distances.
         """
-        log_probabilities = statistics.log_softmax(logits, self.temperature)
-        thresholds = statistics.class_thresholds(
+        log_probabilities = log_softmax(logits, self.temperature)
+        thresholds = class_thresholds(
             self.scores, self.labels, log_probabilities.shape[1], coverage
         )
         sets = -log_probabilities <= thresholds
         sets[np.arange(len(sets)), logits.argmax(axis=1)] = True
-        distances = statistics.mahalanobis_distance(
-            features, self.means, self.whitening
-        )
+        distances = mahalanobis_distance(features, self.means, self.whitening)
         return ConfidenceEstimate(
             np.exp(log_probabilities),
             sets,
@@ -248,7 +262,7 @@ class Calibrator:
 
     def ood_limit(self) -> float:
         """Return the distance above which a chip is out-of-distribution."""
-        return statistics.ood_limit(self.distances, OOD_FALSE_POSITIVE_RATE)
+        return ood_limit(self.distances, OOD_FALSE_POSITIVE_RATE)
 
     def test_shift(self, probabilities: Reals, ood: Reals) -> ShiftTest:
         """Test whether new chips are like the validation chips.
@@ -264,7 +278,7 @@ class Calibrator:
         new = ChipSummary(
             ood, probabilities.max(axis=1, initial=0), probabilities.argmax(axis=1)
         )
-        return statistics.compare_chips(
+        return compare_chips(
             new, ChipSummary(distances, validation.confidence, validation.predicted)
         )
 
@@ -288,24 +302,19 @@ class Calibrator:
             chips, or if a distance is not finite.
         """
         validation = self.validation
-        if (
-            min(len(ood), len(self.labels)) < statistics.MIN_CHIPS
-            or not np.isfinite(ood).all()
-        ):
+        if min(len(ood), len(self.labels)) < MIN_CHIPS or not np.isfinite(ood).all():
             return None
         features = np.column_stack(
             [self.distances / self.ood_limit(), validation.probabilities]
         )
         new_features = np.column_stack([ood, probabilities[:, validation.columns]])
-        weights, new_weights = statistics.likelihood_ratios(features, new_features)
+        weights, new_weights = likelihood_ratios(features, new_features)
         n_classes = probabilities.shape[1]
-        plain = statistics.class_thresholds(
-            self.scores, self.labels, n_classes, coverage
-        )
+        plain = class_thresholds(self.scores, self.labels, n_classes, coverage)
         sets = np.zeros(probabilities.shape, bool)
         for start in range(0, len(sets), _ROWS):
             rows = slice(start, start + _ROWS)
-            weighted = statistics.weighted_thresholds(
+            weighted = weighted_thresholds(
                 self.scores,
                 self.labels,
                 weights,
@@ -335,9 +344,7 @@ class Calibrator:
         labels = labels[positions]
         if not np.array_equal(labels, self.labels):
             return False
-        scores = -statistics.log_softmax(logits, self.temperature)[
-            np.arange(len(labels)), labels
-        ]
+        scores = -log_softmax(logits, self.temperature)[np.arange(len(labels)), labels]
         return bool(np.allclose(scores, self.scores, rtol=1e-3, atol=1e-3))
 
     def classes_without_coverage(self, coverage: float = COVERAGE) -> list[int]:
@@ -346,9 +353,7 @@ class Calibrator:
         They have too few validation chips.
         """
         counts = np.bincount(self.labels, minlength=len(self.means))
-        return np.flatnonzero(
-            counts < statistics.min_calibration_chips(coverage)
-        ).tolist()
+        return np.flatnonzero(counts < min_calibration_chips(coverage)).tolist()
 
     def notes(self, classes: Sequence[str]) -> list[str]:
         """Return a sentence with the classes that are in every set, if there are any.
@@ -362,7 +367,7 @@ class Calibrator:
         names = ", ".join(classes[index] for index in missing)
         return [
             f"every class set contains {names}: fewer than"
-            f" {statistics.min_calibration_chips(COVERAGE)} validation chips cannot"
+            f" {min_calibration_chips(COVERAGE)} validation chips cannot"
             f" show a coverage of {COVERAGE:.0%}"
         ]
 

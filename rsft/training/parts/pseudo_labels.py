@@ -24,7 +24,7 @@ from rsft.data.loading.batches import ChipImages
 from rsft.data.loading.samplers import shard_batches, shard_loss_weight
 from rsft.errors import RequestError
 from rsft.models.classifier import Classifier, copy_to_device
-from rsft.models.uncertainty.statistics import (
+from rsft.models.uncertainty.distances import (
     fit_distance,
     nearest_distance,
     ood_limit,

@@ -8,7 +8,7 @@ import pytest
 
 from rsft.inference.predict.result_table import predictions_table
 from rsft.inference.predict.scene_check import SceneCheck, check_scenes, describe_checks
-from rsft.models.uncertainty.statistics import Difference, ShiftTest
+from rsft.models.uncertainty.shift import Difference, ShiftTest
 from tests.helpers.two_classes import fit_calibrator, outputs
 
 CLASSES = ("cargo", "tanker")

@@ -5,21 +5,16 @@ import pytest
 from scipy.stats import betabinom
 
 from rsft.models.uncertainty.calibrator import MAX_CLASSES, Calibrator, ValidationChips
-from rsft.models.uncertainty.statistics import (
-    class_thresholds,
-    fit_temperature,
-    log_softmax,
-    min_calibration_chips,
-)
+from rsft.models.uncertainty.class_sets import class_thresholds, min_calibration_chips
 
 
-def simulated(rng, labels, n_classes=4, strength=1.5, temperature=1.0):
-    """Logits whose softmax at `temperature` is the true posterior of classes that are
+def simulated(rng, labels, n_classes=4, strength=1.5):
+    """Logits whose softmax is the true posterior of classes that are
     equally likely, and features."""
     features = (
         rng.normal(size=(len(labels), n_classes)) + strength * np.eye(n_classes)[labels]
     )
-    return temperature * strength * features, features
+    return strength * features, features
 
 
 def fitted(rng, counts, **kinds):
@@ -30,29 +25,6 @@ def fitted(rng, counts, **kinds):
     return Calibrator.fit(
         logits, labels, features, train_features=train_features, train_labels=train
     )
-
-
-@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
-def test_temperature_is_recovered(temperature):
-    rng = np.random.default_rng(0)
-    labels = rng.integers(0, 4, 4000)
-    logits, _ = simulated(rng, labels, temperature=temperature)
-    assert fit_temperature(logits, labels) == pytest.approx(temperature, rel=0.1)
-
-
-@pytest.mark.parametrize("count", [3, 30, 300])
-def test_all_correct_chips_do_not_give_certainty(count):
-    labels = np.arange(count) % 3
-    logits = 10 * np.eye(3)[labels]
-    sure = np.exp(log_softmax(logits, fit_temperature(logits, labels)))[0, 0]
-    assert sure == pytest.approx((count + 1) / (count + 2), abs=1e-3)
-
-
-def test_all_wrong_logits_have_a_temperature():
-    assert fit_temperature(10 * np.eye(3), np.array([1, 2, 0])) == pytest.approx(
-        20, rel=0.01
-    )
-    assert np.isfinite(log_softmax(np.array([[1e4, -1e4]]), 0.05)).all()
 
 
 @pytest.mark.parametrize("coverage", [0.8, 0.9, 0.95])

@@ -1,0 +1,52 @@
+"""The temperature that calibrates probabilities."""
+
+from typing import Any
+
+import numpy as np
+
+from rsft.types import Labels, Reals
+from rsft.utils.array_namespace import log_sum_exp, to_float
+
+TEMPERATURE_RANGE = (0.05, 20.0)
+"""Smallest and largest temperature: for chips that are all wrong, the best temperature
+would be infinite."""
+
+
+def fit_temperature(logits: Reals, labels: Labels) -> float:
+    """Return the T that minimizes the log loss of softmax(logits / T).
+
+    Source: Guo et al. 2017, https://arxiv.org/abs/1706.04599.
+
+    The target probability of the true class is (N + 1) / (N + 2), the rule of
+    succession, instead of 1 (Platt 1999, section 2.2): a small number of correct chips
+    does not prove that the next one is correct. Logits are (N, C).
+    """
+    from scipy.optimize import minimize_scalar
+
+    low, high = np.log(TEMPERATURE_RANGE)
+    count, classes = logits.shape
+    other_weight = 1 / (count + 2) / max(1, classes - 1)
+    true_weight = (count + 1) / (count + 2) - other_weight
+
+    def loss(log_temperature: float) -> float:
+        logs = log_softmax(logits, float(np.exp(log_temperature)))
+        true_logs = logs[np.arange(count), labels]
+        return -float(
+            true_weight * true_logs.mean() + other_weight * logs.sum(axis=1).mean()
+        )
+
+    return float(np.exp(minimize_scalar(loss, bounds=(low, high), method="bounded").x))
+
+
+def log_softmax(logits: Any, temperature: float = 1.0) -> Any:
+    """Return the logarithm of softmax(logits / temperature).
+
+    Args:
+        logits: (N, C), an array or a tensor.
+        temperature: divisor.
+
+    Returns:
+        (N, C), in double precision.
+    """
+    scaled = to_float(logits, 64) / temperature
+    return scaled - log_sum_exp(scaled, 1)
