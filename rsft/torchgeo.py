@@ -25,8 +25,8 @@ from rsft.data.imagery.contract import Contract
 from rsft.data.loading.datamodule import ChipStoreDataModule, fit_store_contract
 from rsft.errors import RequestError, WeightsError
 from rsft.models.bundle.bundle import Bundle, source_license
-from rsft.models.classifier import build_classifier, load_encoder
 from rsft.models.contract_fitting import common_spacing
+from rsft.models.loading import build_classifier, load_encoder
 from rsft.peft import AdaptedModel, FullTuning, attach
 from rsft.peft.model.state_files import write_tensors
 from rsft.recipe.components import ComponentSection

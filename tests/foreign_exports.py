@@ -41,7 +41,7 @@ def make(folder):
     import torch
 
     from rsft.inference.export.export import export_bundle
-    from rsft.models.classifier import load_classifier
+    from rsft.models.loading import load_classifier
     from tests.helpers.tiny_bundles import timm_bundle
 
     for case, options in CASES.items():

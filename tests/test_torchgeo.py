@@ -30,7 +30,7 @@ from rsft.data.chips.store import ChipStore
 from rsft.data.imagery.reader import read_chip
 from rsft.errors import RequestError, WeightsError
 from rsft.models.bundle.bundle import Bundle
-from rsft.models.classifier import load_classifier
+from rsft.models.loading import load_classifier
 from rsft.peft import METHODS, LoRA, attach
 from rsft.torchgeo import (
     ChipStoreDataModule,

@@ -32,7 +32,7 @@ def list_needs(
     import torch
 
     from rsft.data.chips.store import SPLITS, ChipStore
-    from rsft.models.classifier import choose_device
+    from rsft.models.devices import choose_device
     from rsft.training import cost
     from rsft.training.precision import resolve_precision
     from rsft.training.processes import HALF_DTYPES

@@ -51,15 +51,12 @@ from rsft.evaluation.site_contributions import (
 )
 from rsft.metrics.accuracy import confusion_matrix, summarize_accuracy
 from rsft.metrics.comparison import compare_predictions
+from rsft.models.averaging import tta_warning
+from rsft.models.batch_outputs import join_rows
 from rsft.models.bundle.bundle import Bundle
-from rsft.models.classifier import (
-    Classifier,
-    copy_to_device,
-    extract_features,
-    join_rows,
-    load_unmerged_classifier,
-    tta_warning,
-)
+from rsft.models.classifier import Classifier, extract_features
+from rsft.models.devices import copy_to_device
+from rsft.models.loading import load_unmerged_classifier
 from rsft.models.outputs import ClassifierOutputs
 from rsft.models.uncertainty.temperature import log_softmax
 from rsft.peft import Site

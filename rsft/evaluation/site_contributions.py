@@ -5,7 +5,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from rsft.models.classifier import Classifier, copy_to_device
+from rsft.models.classifier import Classifier
+from rsft.models.devices import copy_to_device
 from rsft.peft import Site, observe_additions
 
 CONTRIBUTION_CHIPS = 256

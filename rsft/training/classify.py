@@ -5,13 +5,11 @@ from pathlib import Path
 import pandas as pd
 
 from rsft.data.loading.batches import ChipImages, UnaugmentedLoader
+from rsft.models.averaging import with_tta
+from rsft.models.batch_outputs import collect_outputs
 from rsft.models.bundle.bundle import Bundle
-from rsft.models.classifier import (
-    choose_device,
-    collect_outputs,
-    load_classifier,
-    with_tta,
-)
+from rsft.models.devices import choose_device
+from rsft.models.loading import load_classifier
 from rsft.models.outputs import ClassifierOutputs
 from rsft.training.output_cache import load_or_collect_outputs
 from rsft.types import Indices, Progress

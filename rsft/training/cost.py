@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from rsft.backbones.loading import find_card, make_backbone
-from rsft.models.classifier import Classifier, build_classifier
+from rsft.models.classifier import Classifier
+from rsft.models.loading import build_classifier
 from rsft.recipe.schema import Recipe
 from rsft.training.meta.bilevel import outer_batch_size
 

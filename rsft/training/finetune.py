@@ -17,17 +17,14 @@ import torch
 from rsft.data.chips.folds import open_store
 from rsft.data.chips.store import ChipStore
 from rsft.errors import RequestError
+from rsft.models.averaging import tta_warning
 from rsft.models.bundle.bundle import (
     Bundle,
     combine_bundles,
     find_bundle,
     source_license,
 )
-from rsft.models.classifier import (
-    choose_device,
-    move_network,
-    tta_warning,
-)
+from rsft.models.devices import choose_device, move_network
 from rsft.peft.modules.adapter_module import stage_depths
 from rsft.recipe.schema import Recipe
 from rsft.training.assembly import make_learner, part_kinds

@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsft.data.loading.batches import ChipImages
+from rsft.models.batch_outputs import collect_outputs
 from rsft.models.bundle.bundle import Bundle
-from rsft.models.classifier import SupportsPredict, collect_outputs
+from rsft.models.classifier import SupportsPredict
 from rsft.models.outputs import ClassifierOutputs
 from rsft.types import Progress
 from rsft.utils.atomic_files import atomic_file

@@ -16,7 +16,8 @@ from torch import Tensor, distributed, nn
 from rsft.data.loading.batches import Batch
 from rsft.data.loading.samplers import ProcessShard
 from rsft.errors import RequestError
-from rsft.models.classifier import Classifier, copy_to_device
+from rsft.models.classifier import Classifier
+from rsft.models.devices import copy_to_device
 from rsft.peft.modules.adapter_module import transformer_blocks
 from rsft.recipe.schema import TrainSection
 from rsft.utils.memory import retain_freed_memory

@@ -16,8 +16,9 @@ from rsft.data.imagery.contract import Contract
 from rsft.data.loading.batches import ChipImages
 from rsft.data.loading.pool import Pool, open_pool
 from rsft.errors import RequestError
-from rsft.models.classifier import Classifier, build_classifier, load_encoder
+from rsft.models.classifier import Classifier
 from rsft.models.contract_fitting import fit_contract
+from rsft.models.loading import build_classifier, load_encoder
 from rsft.peft.modules.adapter_module import transformer_blocks
 from rsft.recipe.schema import DataSection, Recipe
 from rsft.training.init.frozen_features import compute_initial_features

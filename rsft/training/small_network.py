@@ -22,12 +22,9 @@ from rsft.backbones.loading import find_card
 from rsft.data.chips.store import ChipStore
 from rsft.data.loading.batches import ChipImages
 from rsft.errors import RsftError
-from rsft.models.classifier import (
-    choose_device,
-    collect_outputs,
-    move_network,
-    with_tta,
-)
+from rsft.models.averaging import with_tta
+from rsft.models.batch_outputs import collect_outputs
+from rsft.models.devices import choose_device, move_network
 from rsft.models.uncertainty.temperature import log_softmax
 from rsft.recipe.library import SMALL_NETWORK_RECIPE, find_recipe
 from rsft.recipe.load import load_recipe

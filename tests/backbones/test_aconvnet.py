@@ -14,7 +14,7 @@ from rsft.backbones.aconvnet import (
 )
 from rsft.backbones.loading import load_backbone
 from rsft.errors import RequestError
-from rsft.models.classifier import build_classifier
+from rsft.models.loading import build_classifier
 from rsft.recipe.load import load_recipe
 from tests.helpers.messages import mentions
 

@@ -11,13 +11,8 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from rsft.models.bundle.bundle import Bundle
-from rsft.models.classifier import (
-    Classifier,
-    CosineHead,
-    HeadAverage,
-    build_classifier,
-    load_encoder,
-)
+from rsft.models.classifier import Classifier, CosineHead, HeadAverage
+from rsft.models.loading import build_classifier, load_encoder
 from rsft.peft import Adapter, LoRA, VPTDeep, attach
 from rsft.recipe.schema import HeadSection, Recipe
 from tests.helpers.scenes import toy_contract

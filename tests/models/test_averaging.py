@@ -9,15 +9,8 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-from rsft.models.classifier import (
-    Classifier,
-    CosineHead,
-    Ensemble,
-    HeadAverage,
-    Prediction,
-    tta_warning,
-    with_tta,
-)
+from rsft.models.averaging import Ensemble, tta_warning, with_tta
+from rsft.models.classifier import Classifier, CosineHead, HeadAverage, Prediction
 from rsft.models.outputs import VIEWS, take_crops
 from rsft.peft import LoRA, attach
 from rsft.recipe.schema import EvaluateSection, Recipe

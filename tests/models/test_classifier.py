@@ -1,34 +1,18 @@
-from dataclasses import replace
+"""Heads on several blocks, their gradients and state, and pooling."""
 
 import pytest
 import torch
-from safetensors.torch import save_file
 from timm.models.beit import Beit
 from timm.models.cait import Cait
 from torch import nn
 from torch.nn import functional as F
 
 from rsft.backbones import load_backbone
-from rsft.backbones.loading import find_card
-from rsft.errors import RequestError, WeightsError
-from rsft.models.bundle.bundle import Bundle
-from rsft.models.classifier import (
-    Classifier,
-    CosineHead,
-    HeadAverage,
-    build_classifier,
-    choose_device,
-    copy_to_device,
-    extract_features,
-    load_classifier,
-    load_encoder,
-    move_network,
-)
+from rsft.models.classifier import Classifier, CosineHead, HeadAverage, extract_features
 from rsft.peft import LoRA, VPTDeep, VPTShallow, attach
 from tests.helpers.closeness import close
 from tests.helpers.messages import mentions
 from tests.helpers.peft_models import tiny_eva, tiny_vit, with_random_adapter
-from tests.helpers.tiny_bundles import copy_with_early_head
 
 IMAGES = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(1))
 
@@ -223,142 +207,9 @@ def test_state_of_all_heads(kind):
     assert torch.equal(first(IMAGES), second(IMAGES))
 
 
-CHIPS = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("make_copy", [lambda bundle: bundle, copy_with_early_head])
-def test_merged_bundle_equals_the_trained_classifier(run, make_copy, tmp_path):
-    make_copy(Bundle.load(run)).save(tmp_path / "bundle")
-    bundle = Bundle.load(tmp_path / "bundle")
-    recipe = bundle.recipe
-    encoder = load_encoder(recipe, bundle.contract.bands)
-    trained = build_classifier(encoder, 3, recipe)
-    trained.load_learned_state(bundle.tensors)
-    merged = load_classifier(bundle, "cpu")
-    with torch.no_grad():
-        assert torch.allclose(trained.eval()(CHIPS), merged(CHIPS), atol=1e-4)
-        assert torch.allclose(
-            trained.features(CHIPS), merged.predict(CHIPS).features, atol=1e-4
-        )
-        assert merged.predict(CHIPS).features.shape == (2, 192)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "name",
-    ["timm:vit_medium_patch16_rope_reg1_gap_256", "timm:vit_relpos_small_patch16_224"],
-)
-def test_pooling_of_a_class_token_that_does_not_exist_is_refused(run, name, tmp_path):
-    card = find_card(name)
-    save_file(card.build(card.size).state_dict(), tmp_path / "x.safetensors")
-    encoder = load_backbone(name, card.size, tmp_path / "x.safetensors")
-    recipe = Bundle.load(run).recipe
-    averaged = recipe.model_copy(
-        update={"backbone": recipe.backbone.model_copy(update={"pool": "avg"})}
-    )
-    assert recipe.backbone.pool == "token"
-    with pytest.raises(RequestError, match=r"has no class token .*backbone\.pool=avg"):
-        build_classifier(encoder, 3, recipe)
-    logits = build_classifier(encoder, 3, averaged)(
-        torch.zeros(1, 3, card.size, card.size)
-    )
-    assert logits.shape == (1, 3)
-
-
-def test_modulator_changes_predictions(run):
-    bundle = Bundle.load(run)
-    off = replace(
-        bundle,
-        tensors=bundle.tensors
-        | {"gamma": torch.full_like(bundle.tensors["gamma"], -30)},
-    )
-    with torch.no_grad():
-        assert not torch.allclose(
-            load_classifier(bundle, "cpu")(CHIPS),
-            load_classifier(off, "cpu")(CHIPS),
-            atol=1e-4,
-        )
-
-
-def test_other_backbone(run):
-    with pytest.raises(WeightsError, match=mentions("differ", "training")):
-        load_classifier(replace(Bundle.load(run), backbone_sha256="0" * 64))
-
-
-def test_tensors_of_wrong_shape(run):
-    bundle = Bundle.load(run)
-    tensors = {
-        key: value for key, value in bundle.tensors.items() if key != "head.weight"
-    }
-    with pytest.raises(WeightsError, match="adapter or head"):
-        load_classifier(replace(bundle, tensors=tensors))
-
-
 def test_pooling():
     vit = load_backbone("vit_tiny_patch8_64.simship", 32).vit
-    tokens = vit.forward_features(CHIPS)
-    assert torch.equal(extract_features(vit, CHIPS, "token"), tokens[:, 0])
-    assert torch.allclose(extract_features(vit, CHIPS, "avg"), tokens[:, 1:].mean(1))
-
-
-def test_device():
-    assert choose_device("cpu").type == "cpu"
-    if not torch.cuda.is_available():
-        assert choose_device("auto").type == "cpu"
-        with pytest.raises(RequestError, match="no CUDA") as error:
-            choose_device("cuda")
-        assert error.value.location == "--device or train.device"
-
-
-CUDA = torch.device("cuda")
-
-
-class FakeTensor:
-    """Records how it is copied, because tests have no GPU."""
-
-    device = torch.device("cpu")
-
-    def __init__(self):
-        self.calls = []
-
-    def pin_memory(self):
-        self.calls.append("pin_memory")
-        return self
-
-    def to(self, device, **options):
-        self.calls.append((torch.device(device).type, options))
-        return self
-
-
-def test_a_copy_to_a_gpu_starts_from_pinned_memory():
-    tensor = FakeTensor()
-    copy_to_device(tensor, CUDA)
-    assert tensor.calls == ["pin_memory", ("cuda", {"non_blocking": True})]
-
-
-@pytest.mark.parametrize(
-    ("source", "target"), [("cpu", "cpu"), ("cuda", "cuda"), ("cuda", "cpu")]
-)
-def test_other_copies_are_plain(source, target):
-    tensor = FakeTensor()
-    tensor.device = torch.device(source)
-    copy_to_device(tensor, target)
-    assert tensor.calls == [(target, {})]
-
-
-def test_frozen_convolutions_have_their_channels_last_on_a_gpu(monkeypatch):
-    monkeypatch.setattr(nn.Module, "to", lambda module, device: module)
-    network = nn.Sequential(nn.Conv2d(3, 4, 2, stride=2), nn.Conv2d(4, 5, 1))
-    images = torch.randn(2, 3, 8, 8)
-    before = network(images)
-    values = [parameter.clone() for parameter in network.parameters()]
-    network[0].requires_grad_(False)
-    assert move_network(network, "cpu")[0].weight.is_contiguous()
-    move_network(network, CUDA)
-    assert network[0].weight.is_contiguous(memory_format=torch.channels_last)
-    assert network[1].weight.is_contiguous()  # learned tensors are saved as they are
-    torch.testing.assert_close(network(images), before)
-    assert all(
-        torch.equal(*pair) for pair in zip(network.parameters(), values, strict=True)
-    )
+    chips = torch.randn(2, 3, 32, 32)
+    tokens = vit.forward_features(chips)
+    assert torch.equal(extract_features(vit, chips, "token"), tokens[:, 0])
+    assert torch.allclose(extract_features(vit, chips, "avg"), tokens[:, 1:].mean(1))

@@ -3,37 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
-from rsft.models.classifier import collect_outputs
 from rsft.models.outputs import VIEWS, average_outputs
-
-
-class Doubling(nn.Linear):
-    """Features are the inputs, logits their doubles."""
-
-    def predict(self, x):
-        return 2 * x, x
-
-
-class Batches(list):
-    count = 6
-
-
-def test_batches_are_joined_in_order_and_counted():
-    inputs = torch.arange(12.0).reshape(6, 2)
-    counts = []
-
-    def report(done, total, task):
-        counts.append((done, total))
-
-    outputs = collect_outputs(
-        Doubling(1, 1), Batches((part, None) for part in inputs.split(4)), report
-    )
-    np.testing.assert_array_equal(outputs.features, inputs.numpy())
-    np.testing.assert_array_equal(outputs.logits, 2 * inputs.numpy())
-    assert counts == [(0, 6), (4, 6), (6, 6)] and outputs.logits.dtype == np.float32
-
 
 IMAGES = np.arange(2 * 3 * 6 * 6, dtype=np.float32).reshape(2, 3, 6, 6)
 

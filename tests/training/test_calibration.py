@@ -7,8 +7,9 @@ import torch
 from rsft.data.chips.store import ChipStore
 from rsft.data.loading.batches import ChipImages
 from rsft.evaluation.evaluate import evaluate
+from rsft.models.batch_outputs import collect_outputs
 from rsft.models.bundle.bundle import Bundle
-from rsft.models.classifier import collect_outputs, load_classifier
+from rsft.models.loading import load_classifier
 from rsft.recipe.load import load_recipe
 from rsft.training.calibration import sample_evenly_per_class, select_calibration_chips
 from rsft.training.finetune import finetune

@@ -7,8 +7,9 @@ import torch
 
 from rsft.errors import Interrupted, RequestError, WeightsError
 from rsft.evaluation.evaluate import evaluate
+from rsft.models.averaging import Ensemble
 from rsft.models.bundle.bundle import Bundle, combine_bundles
-from rsft.models.classifier import Ensemble, load_classifier, load_unmerged_classifier
+from rsft.models.loading import load_classifier, load_unmerged_classifier
 from rsft.recipe.load import load_recipe
 from rsft.training import finetune as finetune_module
 from rsft.training.finetune import finetune

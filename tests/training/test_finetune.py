@@ -10,7 +10,7 @@ import torch
 
 from rsft.errors import RsftError
 from rsft.models.bundle.bundle import Bundle
-from rsft.models.classifier import build_classifier, load_encoder
+from rsft.models.loading import build_classifier, load_encoder
 from rsft.recipe.load import load_recipe
 from rsft.training.finetune import finetune
 

@@ -12,13 +12,13 @@ from rsft.backbones import registered
 from rsft.errors import RequestError
 from rsft.inference.export.export import export_bundle
 from rsft.models.bundle.bundle import Bundle
-from rsft.models.classifier import (
+from rsft.models.inspection.verify import build_meta_classifier
+from rsft.models.loading import (
     build_classifier,
     load_encoder,
     load_merged_classifier,
     load_unmerged_classifier,
 )
-from rsft.models.inspection.verify import build_meta_classifier
 from rsft.recipe.load import load_recipe
 from rsft.training.finetune import finetune
 from tests.helpers.hierarchical_models import small_card, write_small_weights

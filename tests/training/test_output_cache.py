@@ -8,8 +8,9 @@ import pytest
 
 from rsft.data.chips.store import ChipStore
 from rsft.data.loading.batches import ChipImages
+from rsft.models.batch_outputs import collect_outputs
 from rsft.models.bundle.bundle import Bundle
-from rsft.models.classifier import collect_outputs, load_classifier
+from rsft.models.loading import load_classifier
 from rsft.training.output_cache import MAX_FILES, load_or_collect_outputs
 from tests.helpers.tiny_bundles import perturbed_copy
 

@@ -9,9 +9,10 @@ import pytest
 from rsft.data.chips.store import ChipStore
 from rsft.data.loading.batches import ChipImages
 from rsft.errors import DataError, RequestError
+from rsft.models.batch_outputs import collect_outputs
 from rsft.models.bundle.bundle import Bundle
-from rsft.models.classifier import collect_outputs, load_classifier
 from rsft.models.inspection.describe import describe_bundle
+from rsft.models.loading import load_classifier
 from rsft.recipe.schema import Recipe, SemiSection, TrackSection
 from rsft.training.finetune import finetune
 from rsft.training.parts.pseudo_labels import PseudoLabeler

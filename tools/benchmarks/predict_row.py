@@ -40,7 +40,7 @@ from rsft.inference.options import PredictionRequest
 from rsft.inference.predict.engine import load_engine
 from rsft.inference.predict.job import predict
 from rsft.models.bundle.bundle import Bundle
-from rsft.models.classifier import build_classifier, load_encoder
+from rsft.models.loading import build_classifier, load_encoder
 from rsft.recipe.schema import Recipe
 from rsft.utils.memory import retain_freed_memory
 from tools.benchmarks.memory import CLASSES, peak_memory, random_records

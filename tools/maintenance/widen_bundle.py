@@ -32,11 +32,7 @@ from torch import Tensor
 
 from rsft.errors import RequestError
 from rsft.models.bundle.bundle import Bundle
-from rsft.models.classifier import (
-    build_classifier,
-    load_encoder,
-    load_merged_classifier,
-)
+from rsft.models.loading import build_classifier, load_encoder, load_merged_classifier
 from rsft.utils.atomic_files import atomic_file
 from tools.errors import explained_errors
 

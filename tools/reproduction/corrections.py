@@ -27,8 +27,10 @@ from numpy.typing import NDArray
 from rsft.corrections.add import add_corrections
 from rsft.data.chips.store import ChipStore
 from rsft.data.loading.batches import ChipImages
+from rsft.models.averaging import with_tta
+from rsft.models.batch_outputs import collect_outputs
 from rsft.models.bundle.bundle import Bundle
-from rsft.models.classifier import collect_outputs, load_classifier, with_tta
+from rsft.models.loading import load_classifier
 from rsft.recipe.library import find_recipe
 from rsft.recipe.load import load_recipe
 from rsft.training.finetune import finetune

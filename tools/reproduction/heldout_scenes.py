@@ -30,8 +30,9 @@ from rsft.data.chips.store import DATASET, MANIFEST, REJECTED, ChipStore
 from rsft.data.loading.batches import ChipImages
 from rsft.inference.predict.result_table import predictions_table
 from rsft.inference.predict.scene_check import check_scenes
+from rsft.models.batch_outputs import collect_outputs
 from rsft.models.bundle.bundle import Bundle
-from rsft.models.classifier import collect_outputs, load_classifier
+from rsft.models.loading import load_classifier
 from rsft.models.outputs import ClassifierOutputs
 from rsft.models.uncertainty.calibrator import Calibrator
 from rsft.plugins.opensarship.prepare import prepare_opensarship

@@ -28,8 +28,9 @@ from sklearn.metrics import roc_auc_score
 
 from rsft.data.chips.store import DATASET, MANIFEST, REJECTED, ChipStore
 from rsft.data.loading.batches import ChipImages
+from rsft.models.batch_outputs import collect_outputs
 from rsft.models.bundle.bundle import Bundle
-from rsft.models.classifier import collect_outputs, load_classifier
+from rsft.models.loading import load_classifier
 from rsft.models.uncertainty.temperature import log_softmax
 from rsft.plugins.suggestions.label_audit import (
     AuditInputs,

@@ -30,13 +30,11 @@ from rsft.data.chips.store import ChipStore
 from rsft.data.imagery.augmentation import Augmentation
 from rsft.data.loading.batches import AugmentedChips, ChipImages, ChipLoader
 from rsft.evaluation.baselines import balance_votes, knn_predict, linear_probe_predict
+from rsft.models.averaging import with_tta
+from rsft.models.batch_outputs import collect_outputs
 from rsft.models.bundle.bundle import Bundle
-from rsft.models.classifier import (
-    collect_outputs,
-    extract_features,
-    load_classifier,
-    with_tta,
-)
+from rsft.models.classifier import extract_features
+from rsft.models.loading import load_classifier
 from rsft.recipe.library import AUTO, find_recipe
 from rsft.recipe.schema import Recipe
 from rsft.recipe.text import to_yaml

@@ -34,8 +34,9 @@ from rsft.data.chips.store import DATASET, MANIFEST, REJECTED, ChipStore
 from rsft.data.loading.batches import ChipImages
 from rsft.inference.options import PredictionRequest
 from rsft.inference.predict.job import predict
+from rsft.models.batch_outputs import collect_outputs
 from rsft.models.bundle.bundle import Bundle
-from rsft.models.classifier import collect_outputs, load_classifier
+from rsft.models.loading import load_classifier
 from rsft.plugins.suggestions.suggest import suggest_chips
 from rsft.recipe.library import find_recipe
 from rsft.recipe.load import load_recipe

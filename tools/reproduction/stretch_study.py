@@ -23,8 +23,9 @@ from scipy.stats import t as student_t
 from rsft.data.chips.record import stratified_split
 from rsft.data.chips.store import MANIFEST, ChipStore
 from rsft.data.loading.batches import ChipImages
+from rsft.models.batch_outputs import collect_outputs
 from rsft.models.bundle.bundle import Bundle
-from rsft.models.classifier import collect_outputs, load_classifier
+from rsft.models.loading import load_classifier
 from rsft.recipe.library import find_recipe
 from rsft.recipe.load import load_recipe
 from rsft.training.finetune import train_single_run

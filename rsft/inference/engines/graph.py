@@ -214,7 +214,7 @@ def as_inference_fn(
     """
     import torch
 
-    from rsft.models.classifier import copy_to_device
+    from rsft.models.devices import copy_to_device
     from rsft.models.outputs import ClassifierOutputs
 
     @torch.inference_mode()

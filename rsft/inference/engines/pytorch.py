@@ -45,7 +45,8 @@ class TorchEngine(base.DirectEngine):
 
     def load(self, bundle: Bundle, spec: EngineSpec, device: str) -> EngineModel:
         from rsft.inference.engines.traceable import BFloat16Network, build_network
-        from rsft.models.classifier import choose_device, load_classifier, move_network
+        from rsft.models.devices import choose_device, move_network
+        from rsft.models.loading import load_classifier
 
         chosen_device = choose_device(device)
         note = ""

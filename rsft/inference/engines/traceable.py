@@ -16,14 +16,10 @@ from torch.export import Dim, ExportedProgram
 from rsft.data.imagery.contract import Contract
 from rsft.errors import WeightsError
 from rsft.inference.engines.base import Tolerance
+from rsft.models.averaging import average_predictions
 from rsft.models.bundle.bundle import Bundle
-from rsft.models.classifier import (
-    Classifier,
-    Prediction,
-    average_predictions,
-    extract_features,
-    load_merged_classifier,
-)
+from rsft.models.classifier import Classifier, Prediction, extract_features
+from rsft.models.loading import load_merged_classifier
 from rsft.models.outputs import ClassifierOutputs
 from rsft.peft import class_token_features
 from rsft.peft.model.block_outputs import record_block_outputs

@@ -34,13 +34,11 @@ from rsft.inference.engines.export_metadata import (
 from rsft.inference.engines.graph import FloatNodes, GraphFormat
 from rsft.inference.export.whole import write_whole_export
 from rsft.metrics.accuracy import summarize_accuracy
+from rsft.models.averaging import with_tta
+from rsft.models.batch_outputs import collect_outputs
 from rsft.models.bundle.bundle import Bundle
-from rsft.models.classifier import (
-    SupportsPredict,
-    collect_outputs,
-    load_classifier,
-    with_tta,
-)
+from rsft.models.classifier import SupportsPredict
+from rsft.models.loading import load_classifier
 from rsft.models.outputs import ClassifierOutputs
 from rsft.types import GROUPS, JsonObject, Progress
 from rsft.utils.atomic_files import atomic_folder, check_is_free

@@ -39,8 +39,9 @@ from rsft.inference.engines.traceable import (
     compute_outputs,
     trace,
 )
+from rsft.models.averaging import with_tta
 from rsft.models.bundle.bundle import Bundle
-from rsft.models.classifier import load_classifier, with_tta
+from rsft.models.loading import load_classifier
 from rsft.models.outputs import (
     VIEWS,
     ClassifierOutputs,

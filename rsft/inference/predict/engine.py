@@ -125,7 +125,7 @@ def _load_directly(
     import numpy as np
     import torch
 
-    from rsft.models.classifier import with_tta
+    from rsft.models.averaging import with_tta
     from rsft.models.outputs import ClassifierOutputs
 
     loaded = engine.load(bundle, spec, device)

@@ -17,7 +17,8 @@ from rsft.models.bundle.bundle import (
     read_index,
     read_verified_bundle,
 )
-from rsft.models.classifier import Classifier, build_classifier, load_encoder
+from rsft.models.classifier import Classifier
+from rsft.models.loading import build_classifier, load_encoder
 from rsft.peft.modules.adapter_module import NamedTensors
 
 

@@ -20,7 +20,7 @@ from rsft.data.imagery.contract import Contract
 from rsft.data.imagery.stretch import IDENTITY_STRETCH
 from rsft.errors import RequestError, WeightsError
 from rsft.models.bundle.bundle import Bundle, source_license
-from rsft.models.classifier import load_encoder
+from rsft.models.loading import load_encoder
 from rsft.peft import AdaptedModel, LoRA
 from rsft.peft.huggingface import bypasses_peft, import_peft
 from rsft.recipe.schema import Recipe

@@ -21,13 +21,9 @@ from rsft.errors import RequestError
 from rsft.inference.engines.base import METADATA_KEY
 from rsft.inference.engines.traceable import build_network, compute_outputs
 from rsft.models.bundle.bundle import Bundle, spdx_license
-from rsft.models.classifier import (
-    Classifier,
-    HeadAverage,
-    load_encoder,
-    load_unmerged_classifier,
-)
+from rsft.models.classifier import Classifier, HeadAverage
 from rsft.models.inspection.describe import describe, find_encoder_origin
+from rsft.models.loading import load_encoder, load_unmerged_classifier
 from rsft.models.outputs import ClassifierOutputs
 from rsft.peft.huggingface import bypasses_peft, export_peft, import_peft
 from rsft.types import JsonObject

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rsft.data.chips.store import ChipStore
 from rsft.errors import RequestError
-from rsft.models.classifier import choose_device
+from rsft.models.devices import choose_device
 from rsft.plugins.paper.authors.process import require_checkout
 from rsft.plugins.paper.authors.runs import authors_folder, run_authors
 from rsft.plugins.paper.cells import TableSettings, read_tables

@@ -30,15 +30,10 @@ from rsft.evaluation.baselines import (
     knn_predict,
     linear_probe_predict,
 )
-from rsft.models.classifier import (
-    Classifier,
-    build_classifier,
-    choose_device,
-    copy_to_device,
-    load_encoder,
-    move_network,
-)
+from rsft.models.classifier import Classifier
 from rsft.models.contract_fitting import fit_contract
+from rsft.models.devices import choose_device, copy_to_device, move_network
+from rsft.models.loading import build_classifier, load_encoder
 from rsft.recipe.schema import Recipe
 from rsft.types import Floats, Indices, Pixels, Progress
 

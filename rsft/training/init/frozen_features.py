@@ -12,7 +12,9 @@ from filelock import FileLock
 from torch import Tensor
 
 from rsft.data.loading.batches import ChipImages, UnaugmentedLoader
-from rsft.models.classifier import Classifier, copy_to_device, join_rows
+from rsft.models.batch_outputs import join_rows
+from rsft.models.classifier import Classifier
+from rsft.models.devices import copy_to_device
 from rsft.types import Indices, Progress
 from rsft.utils.atomic_files import atomic_file
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rsft.data.loading.batches import ChipImages
-from rsft.models.classifier import copy_to_device
+from rsft.models.devices import copy_to_device
 from rsft.peft import AdaptedModel
 from rsft.training.init.frozen_features import feature_cache_path
 from rsft.types import Indices, Progress

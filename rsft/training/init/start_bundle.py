@@ -16,7 +16,8 @@ from rsft.data.imagery.units import DIGITAL_UNITS
 from rsft.data.loading.batches import ChipImages
 from rsft.errors import DataError, Fault, RecipeError, RequestError
 from rsft.models.bundle.bundle import Bundle, find_bundle
-from rsft.models.classifier import Classifier, build_head
+from rsft.models.classifier import Classifier
+from rsft.models.loading import build_head
 from rsft.recipe.schema import Recipe
 from rsft.recipe.text import to_yaml
 from rsft.training.init.frozen_features import compute_features

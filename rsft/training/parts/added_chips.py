@@ -9,7 +9,8 @@ import pandas as pd
 import torch
 
 from rsft.data.loading.batches import ChipImages
-from rsft.models.classifier import copy_to_device, with_tta
+from rsft.models.averaging import with_tta
+from rsft.models.devices import copy_to_device
 from rsft.training.parts.base import Part, PartContext, copy_weights
 from rsft.training.setup import initialize_weights
 from rsft.types import Indices, JsonObject

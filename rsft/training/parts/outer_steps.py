@@ -6,7 +6,7 @@ from typing import ClassVar, Self
 
 from rsft.data.loading.batches import Batch, EpochBatches
 from rsft.data.loading.samplers import shard_loss_weight
-from rsft.models.classifier import copy_to_device
+from rsft.models.devices import copy_to_device
 from rsft.recipe.schema import MetaSection, TrainSection
 from rsft.training.meta.bilevel import BiLevelLoop, MetaSplitter
 from rsft.training.objective import Objective

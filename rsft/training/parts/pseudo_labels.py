@@ -23,7 +23,8 @@ from rsft.data.imagery.augmentation import Augmentation
 from rsft.data.loading.batches import ChipImages
 from rsft.data.loading.samplers import shard_batches, shard_loss_weight
 from rsft.errors import RequestError
-from rsft.models.classifier import Classifier, copy_to_device
+from rsft.models.classifier import Classifier
+from rsft.models.devices import copy_to_device
 from rsft.models.uncertainty.distances import (
     fit_distance,
     nearest_distance,

@@ -12,7 +12,6 @@ from rsft.backbones.catalog import is_listed
 from rsft.data.imagery.stretch import CHIP_MAX, Statistics, Stretch
 from rsft.errors import RequestError
 from rsft.models.bundle.bundle import Bundle, source_license
-from rsft.models.classifier import load_unmerged_classifier
 from rsft.models.inspection import verify
 from rsft.models.inspection.describe import (
     EncoderOrigin,
@@ -25,6 +24,7 @@ from rsft.models.inspection.describe import (
     tensor_kind,
 )
 from rsft.models.inspection.verify import build_meta_classifier
+from rsft.models.loading import load_unmerged_classifier
 from rsft.recipe.schema import BackboneSection
 from tests.helpers.messages import mentions
 from tests.helpers.scenes import toy_contract

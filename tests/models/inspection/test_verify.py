@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from rsft.models.bundle.bundle import Bundle
-from rsft.models.classifier import load_unmerged_classifier
 from rsft.models.inspection.verify import build_meta_classifier, verify_bundle
+from rsft.models.loading import load_unmerged_classifier
 
 
 def save_changed(copy, **changes):

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from rsft.errors import RequestError, WeightsError
 from rsft.inference.export.export import export_bundle
 from rsft.models.bundle.bundle import Bundle
-from rsft.models.classifier import load_classifier
+from rsft.models.loading import load_classifier
 from rsft.plugins.adapters.adapter_import import ImportedInput, import_adapter
 from tests.helpers.messages import mentions
 from tests.helpers.tiny_bundles import timm_bundle

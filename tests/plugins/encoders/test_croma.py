@@ -14,7 +14,7 @@ from torchgeo.models.croma import CROMA, ViT
 from rsft.backbones.convert import convert_weights
 from rsft.backbones.loading import find_card, load_encoder_weights
 from rsft.errors import RequestError, WeightsError
-from rsft.models.classifier import build_classifier
+from rsft.models.loading import build_classifier
 from rsft.peft import LoRA, attach
 from rsft.peft.kernels import unsupported_reason
 from rsft.peft.methods.registry import METHODS

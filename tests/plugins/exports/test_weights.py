@@ -16,8 +16,8 @@ from PIL import Image
 from rsft.errors import RequestError
 from rsft.inference.export.export import export_bundle
 from rsft.models.bundle.bundle import Bundle, combine_bundles
-from rsft.models.classifier import load_classifier
 from rsft.models.inspection.describe import EncoderOrigin
+from rsft.models.loading import load_classifier
 from rsft.plugins.exports import weights
 from tests.helpers.messages import mentions
 from tests.helpers.tiny_bundles import copy_with_early_head, perturbed_copy, timm_bundle

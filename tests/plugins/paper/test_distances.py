@@ -8,8 +8,9 @@ from sklearn.preprocessing import normalize
 from rsft.data.chips.store import ChipStore
 from rsft.data.loading.batches import ChipImages
 from rsft.evaluation.evaluate import evaluate
+from rsft.models.batch_outputs import collect_outputs
 from rsft.models.bundle.bundle import Bundle
-from rsft.models.classifier import collect_outputs, load_classifier
+from rsft.models.loading import load_classifier
 from rsft.plugins.paper.distances import (
     class_distances,
     class_mean_distances,

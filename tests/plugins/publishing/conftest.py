@@ -11,7 +11,7 @@ import torch
 
 from rsft.data.imagery.stretch import IDENTITY_STRETCH, Stretch
 from rsft.models.bundle.bundle import Bundle, source_license
-from rsft.models.classifier import build_classifier, load_encoder
+from rsft.models.loading import build_classifier, load_encoder
 from rsft.models.uncertainty.calibrator import Calibrator
 from rsft.recipe.schema import Recipe
 from tests.helpers.fake_run import _metrics

@@ -4,7 +4,7 @@ import torch
 from rsft.data.chips.store import ChipStore
 from rsft.data.loading.batches import ChipImages
 from rsft.models.bundle.bundle import Bundle
-from rsft.models.classifier import build_classifier, load_encoder
+from rsft.models.loading import build_classifier, load_encoder
 from rsft.recipe.load import load_recipe
 from rsft.training.init import frozen_features
 from rsft.training.init.frozen_features import compute_initial_features

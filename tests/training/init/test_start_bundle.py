@@ -13,7 +13,7 @@ import torch
 from rsft.data.chips.store import ChipStore
 from rsft.errors import RecipeError, RequestError, WeightsError
 from rsft.models.bundle.bundle import Bundle
-from rsft.models.classifier import load_classifier, load_unmerged_classifier
+from rsft.models.loading import load_classifier, load_unmerged_classifier
 from rsft.recipe.load import load_recipe
 from rsft.training.finetune import finetune
 from rsft.training.replay import correction_recipe

@@ -10,9 +10,9 @@ import torch
 from rsft.errors import Interrupted
 from rsft.inference.export.export import export_bundle
 from rsft.models.bundle.bundle import Bundle
-from rsft.models.classifier import load_classifier, load_unmerged_classifier
 from rsft.models.inspection.describe import describe_bundle
 from rsft.models.inspection.verify import verify_bundle
+from rsft.models.loading import load_classifier, load_unmerged_classifier
 from rsft.recipe.load import load_recipe
 from rsft.training.finetune import finetune
 from rsft.training.listeners import RunListener

@@ -27,7 +27,8 @@ from torch import Tensor, nn
 from rsft.backbones.card import find_weights
 from rsft.backbones.loading import find_card
 from rsft.backbones.mae import LARGE, NORM
-from rsft.models.classifier import copy_to_device, load_encoder
+from rsft.models.devices import copy_to_device
+from rsft.models.loading import load_encoder
 from rsft.peft.model.state_files import read_tensors
 from rsft.plugins.paper.authors.process import (
     SATMAE,
