@@ -13,7 +13,7 @@ import typer
 
 from rsft.cli import build_app
 from rsft.cli.flags import FLAGS
-from rsft.data.chips.store import OBJECT_COLUMNS, SCHEMA
+from rsft.data.chips.manifest import OBJECT_COLUMNS, SCHEMA
 from rsft.data.prepare.registry import DATASETS
 from rsft.recipe.load import recipe_keys
 from rsft.recipe.schema import SECTIONS

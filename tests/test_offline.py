@@ -129,7 +129,7 @@ def test_main_jobs_stay_on_the_machine(class_folders, tmp_path):
     formats = [
         name for name, package in formats if name in FORMATS and find_spec(package)
     ]
-    jobs += [["export", "runs/bars", "--format", name, "-o", name] for name in formats]
+    jobs += [["export", "runs/bars", "--format", name] for name in formats]
     int8 = ["--precision", "int8", "--max-loss", "100"]
     jobs += (
         [["export", "runs/bars", "--format", "openvino", "-o", "int8", *int8]]

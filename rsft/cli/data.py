@@ -99,7 +99,7 @@ def data_stats(root: RootArgument) -> None:
 
 def _list_counts(store: ChipStore) -> Iterator[tuple[str, str]]:
     """Yield the bands, and counts by source, sensor, polarization and group."""
-    from rsft.data.chips.store import SPLITS
+    from rsft.data.chips.manifest import SPLITS
 
     yield "bands", ", ".join(store.bands)
     for column in ("source", "sensor", "polarisation"):

@@ -45,7 +45,7 @@ def evaluate(
         compare: Run, runs/<recipe>, or output of `rsft evaluate`, for a paired
             comparison.
     """
-    from rsft.data.chips.store import MANIFEST
+    from rsft.data.chips.manifest import MANIFEST
     from rsft.evaluation.schema import ALL_CHIPS, CHIPS_DIR
     from rsft.utils.atomic_files import write_text
 

@@ -198,7 +198,8 @@ class Steps:
             RecipeError: the overrides are wrong.
             RsftError: a step fails.
         """
-        from rsft.data.chips.store import AUDIT_FILE, MANIFEST
+        from rsft.data.chips.manifest import MANIFEST
+        from rsft.data.chips.store import AUDIT_FILE
         from rsft.recipe.text import parse_value
         from rsft.study.choice_file import check_auto
         from rsft.training.runs.reader import find_runs_folder
@@ -301,7 +302,7 @@ def _find_source(request: FinetuneRequest) -> Source | None:
     Raises:
         RequestError: it names nothing that can be trained on.
     """
-    from rsft.data.chips.store import MANIFEST
+    from rsft.data.chips.manifest import MANIFEST
 
     path = Path(request.recipe)
     if request.at is not None:

@@ -159,7 +159,7 @@ class StoreCommand(CommandFunction):
 
 def _find_gaps(store: ChipStore) -> Iterator[str]:
     """Yield a warning for each split that lacks a class, and for a single class."""
-    from rsft.data.chips.store import list_first_names, missing_classes
+    from rsft.data.chips.class_names import list_first_names, missing_classes
 
     for split, names in missing_classes(store.counts).items():
         yield (

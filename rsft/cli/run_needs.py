@@ -31,7 +31,8 @@ def list_needs(
     """
     import torch
 
-    from rsft.data.chips.store import SPLITS, ChipStore
+    from rsft.data.chips.manifest import SPLITS
+    from rsft.data.chips.store import ChipStore
     from rsft.models.devices import choose_device
     from rsft.training import cost
     from rsft.training.precision import resolve_precision

@@ -31,8 +31,9 @@ from rsft.data.chips.additions import (
     add_chips,
     scene_key,
 )
+from rsft.data.chips.manifest import SPLITS
 from rsft.data.chips.record import NOT_A_TARGET, ChipRecord, resolve_label
-from rsft.data.chips.store import REJECTED, SPLITS, ChipStore
+from rsft.data.chips.store import REJECTED, ChipStore
 from rsft.data.datasets.formats.label_rows import describe_row_fault
 from rsft.data.imagery.products.product import Product
 from rsft.errors import DataError, RequestError

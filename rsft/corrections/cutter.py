@@ -11,7 +11,8 @@ import shapely
 
 from rsft.corrections.corrected_table import CorrectedRow, CorrectedTable
 from rsft.data.chips.chip_content import resolve_unit
-from rsft.data.chips.store import MANIFEST, ChipStore
+from rsft.data.chips.manifest import MANIFEST
+from rsft.data.chips.store import ChipStore
 from rsft.data.imagery import rasters, reader
 from rsft.data.imagery.chip_spec import ChipSpec
 from rsft.data.imagery.products.options import ProductOptions

@@ -15,13 +15,9 @@ from pandas.api.types import union_categoricals
 from pandas.util import hash_pandas_object
 from pydantic import TypeAdapter
 
-from rsft.data.chips.store import (
-    MANIFEST,
-    SPLITS,
-    ChipStore,
-    missing_classes,
-    read_manifest_parts,
-)
+from rsft.data.chips.class_names import missing_classes
+from rsft.data.chips.manifest import MANIFEST, SPLITS, read_manifest_parts
+from rsft.data.chips.store import ChipStore
 from rsft.data.datasets.formats.fusrs_classes import REPEATED_ROW_FLAG
 from rsft.data.datasets.formats.labeled_files import LabeledFiles
 from rsft.data.imagery.reader import read_chip

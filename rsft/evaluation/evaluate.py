@@ -25,8 +25,9 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from rsft.data.chips.folds import HeldOutStore, open_store
+from rsft.data.chips.manifest import MANIFEST
 from rsft.data.chips.record import describe_groups
-from rsft.data.chips.store import MANIFEST, ChipStore
+from rsft.data.chips.store import ChipStore
 from rsft.data.loading.batches import ChipImages, UnaugmentedLoader
 from rsft.errors import RequestError, RsftError
 from rsft.evaluation import schema

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from rsft.data.chips.store import MANIFEST, read_manifest
+from rsft.data.chips.manifest import MANIFEST, read_manifest
 from rsft.data.imagery import reader
 from rsft.data.imagery.scene_uri import SceneUri, names_servers
 from rsft.errors import RequestError

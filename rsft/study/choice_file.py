@@ -14,8 +14,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from rsft.data.chips.class_names import list_first_names
 from rsft.data.chips.folds import assign_folds
-from rsft.data.chips.store import ChipStore, list_first_names
+from rsft.data.chips.store import ChipStore
 from rsft.errors import Fault, RecipeError, RequestError
 from rsft.recipe.components import FolderName, Section, Text
 from rsft.recipe.library import AUTO, find_recipe

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 
 from rsft.backbones import Backbone
+from rsft.data.chips.class_names import list_first_names, missing_classes
 from rsft.data.chips.folds import open_store
-from rsft.data.chips.store import ChipStore, list_first_names, missing_classes
+from rsft.data.chips.store import ChipStore
 from rsft.data.imagery.contract import Contract
 from rsft.data.loading.batches import ChipImages
 from rsft.data.loading.pool import Pool, open_pool

@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from rsft.data.chips.store import DATASET, MANIFEST
+from rsft.data.chips.manifest import MANIFEST
+from rsft.data.chips.store import DATASET
 from rsft.data.chips.store_notes import StoreNote, find_notes
 from rsft.errors import RequestError
 from rsft.recipe.library import read_header

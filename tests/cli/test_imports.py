@@ -14,7 +14,8 @@ import pytest
 from tests.helpers.bars_recipe import BARS_RECIPE
 from tests.helpers.plugins import needs_plugin
 
-pytestmark = pytest.mark.slow
+# without some encoders, a list makes the cards of all encoders again
+pytestmark = [pytest.mark.slow, needs_plugin("encoders")]
 
 PROGRAM = """
 import io, json, sys
@@ -171,7 +172,6 @@ def test_prepare_folder_imports_no_networks(without_networks):
     assert without_networks["folder"] & HEAVY == expected
 
 
-@needs_plugin("encoders")  # without them, the cards of all encoders are made again
 def test_the_description_of_a_bundle_builds_no_network(with_networks):
     assert with_networks["show"] & HEAVY <= {"cv2", "torch"}
 

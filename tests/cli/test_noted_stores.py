@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from rsft.cli import finetune
-from rsft.data.chips.store import MANIFEST, ChipStore
+from rsft.data.chips.manifest import MANIFEST
+from rsft.data.chips.store import ChipStore
 from rsft.data.chips.store_notes import note_store, read_notes
 from rsft.errors import RequestError
 from rsft.training.runs.reader import read_run_info

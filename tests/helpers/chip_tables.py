@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from rsft.data.chips.store import DATASET, MANIFEST, REJECTED, SCHEMA, ChipStore
+from rsft.data.chips.manifest import MANIFEST, SCHEMA
+from rsft.data.chips.store import DATASET, REJECTED, ChipStore
 
 
 def write_manifest_store(

@@ -5,7 +5,8 @@ import shutil
 
 import pytest
 
-from rsft.data.chips.store import DATASET, MANIFEST
+from rsft.data.chips.manifest import MANIFEST
+from rsft.data.chips.store import DATASET
 from rsft.data.chips.store_notes import note_store
 from rsft.errors import RequestError
 from rsft.training.store_lookup import find_chip_store

@@ -27,12 +27,12 @@ from rich.table import Table
 
 from rsft.data.chips.builder import build_store
 from rsft.data.chips.chip_content import encode_chip
+from rsft.data.chips.manifest import SCHEMA
 from rsft.data.chips.record import ChipRecord, StoreDescription
 from rsft.data.chips.sidecars import (
     render_class_figure,
     render_contact_sheet,
 )
-from rsft.data.chips.store import SCHEMA
 from rsft.data.datasets.fusar_ship import FUSARShip
 from rsft.data.datasets.gaofen_chips import crop_srsdd_ship
 from rsft.data.datasets.srsdd import SRSDD

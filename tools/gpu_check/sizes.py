@@ -9,7 +9,7 @@ import timm
 import torch
 from torch import nn
 
-from rsft.data.chips.store import Counts
+from rsft.data.chips.class_names import Counts
 from rsft.plugins.demo.prepare import DEMO_CLASSES, DEMO_COUNTS
 
 CLASSES = 15

@@ -25,8 +25,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from rsft.data.chips.group_splits import split_groups
+from rsft.data.chips.manifest import MANIFEST
 from rsft.data.chips.record import stratified_split
-from rsft.data.chips.store import DATASET, MANIFEST, REJECTED, ChipStore
+from rsft.data.chips.store import DATASET, REJECTED, ChipStore
 from rsft.data.loading.batches import ChipImages
 from rsft.inference.predict.result_table import predictions_table
 from rsft.inference.predict.scene_check import check_scenes

@@ -26,7 +26,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from rsft.data.chips.store import DATASET, MANIFEST, REJECTED, ChipStore
+from rsft.data.chips.manifest import MANIFEST
+from rsft.data.chips.store import DATASET, REJECTED, ChipStore
 from rsft.data.loading.batches import ChipImages
 from rsft.models.batch_outputs import collect_outputs
 from rsft.models.bundle.bundle import Bundle

@@ -29,8 +29,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from rsft.data.chips.manifest import MANIFEST
 from rsft.data.chips.record import stratified_split
-from rsft.data.chips.store import DATASET, MANIFEST, REJECTED, ChipStore
+from rsft.data.chips.store import DATASET, REJECTED, ChipStore
 from rsft.data.loading.batches import ChipImages
 from rsft.inference.options import PredictionRequest
 from rsft.inference.predict.job import predict

@@ -20,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t as student_t
 
+from rsft.data.chips.manifest import MANIFEST
 from rsft.data.chips.record import stratified_split
-from rsft.data.chips.store import MANIFEST, ChipStore
+from rsft.data.chips.store import ChipStore
 from rsft.data.loading.batches import ChipImages
 from rsft.models.batch_outputs import collect_outputs
 from rsft.models.bundle.bundle import Bundle

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 def show_addition(summary: CorrectionSummary) -> None:
     """Print what became of corrected labels: counts, splits, and rejected rows."""
-    from rsft.data.chips.store import SPLITS
+    from rsft.data.chips.manifest import SPLITS
 
     result = summary.result
     if result.added:

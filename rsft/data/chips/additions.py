@@ -25,9 +25,17 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rsft.data.chips import store as layout
 from rsft.data.chips.builder import store_lock
 from rsft.data.chips.chip_content import make_chip, read_pixels, write_chip
+from rsft.data.chips.manifest import (
+    MANIFEST,
+    PROVENANCE,
+    ROW_GROUP,
+    SCHEMA,
+    SPLITS,
+    check_chip_path,
+    read_manifest,
+)
 from rsft.data.chips.record import (
     HEAD_COUNT,
     ChipRecord,
@@ -37,13 +45,13 @@ from rsft.data.chips.record import (
 )
 from rsft.data.chips.sidecars import write_sidecars
 from rsft.data.chips.store import (
-    PROVENANCE,
-    ROW_GROUP,
-    SPLITS,
+    AUDIT_FILE,
+    DATASET,
+    PENDING,
+    REJECTED,
     ChipStore,
-    check_chip_path,
     read_dataset,
-    read_manifest,
+    read_pending_change,
     write_rejected,
 )
 from rsft.data.imagery.reader import read_chip
@@ -109,34 +117,34 @@ def commit_store(
     """
     table = manifest.sort_values("path", kind="stable")
     # columns that rsft does not know stay
-    types = {field.name: field.type for field in layout.SCHEMA} | PROVENANCE
+    types = {field.name: field.type for field in SCHEMA} | PROVENANCE
     arrays = {
         name: pa.array(table[name], types.get(name))
-        for name in dict.fromkeys([*layout.SCHEMA.names, *table.columns])
+        for name in dict.fromkeys([*SCHEMA.names, *table.columns])
     }
     with BytesIO() as out:
         pq.write_table(pa.table(arrays), out, row_group_size=ROW_GROUP)
         data = out.getvalue()
-    current, _ = layout.read_pending_change(root)
+    current, _ = read_pending_change(root)
     pending = {
         "manifest_sha256": hashlib.sha256(data).hexdigest(),
         "files": sorted(files),
-        layout.DATASET: dict(dataset),
+        DATASET: dict(dataset),
     }
-    _write_json(root / layout.DATASET, current | {layout.PENDING: pending})
+    _write_json(root / DATASET, current | {PENDING: pending})
     for path, content in files.items():
         write_chip(str(root / path), content)
     sync_all()  # the chips must be on the disk before the manifest names them
-    write_bytes(root / layout.MANIFEST, data)
-    _write_json(root / layout.DATASET, dataset)
+    write_bytes(root / MANIFEST, data)
+    _write_json(root / DATASET, dataset)
 
 
 def _settle(root: Path) -> None:
     """Finish or undo the change of a process that was killed."""
-    dataset, change = layout.read_pending_change(root)
+    dataset, change = read_pending_change(root)
     if change is None:
         return
-    if change.manifest_sha256 == sha256(root / layout.MANIFEST):
+    if change.manifest_sha256 == sha256(root / MANIFEST):
         dataset = change.description
     else:
         for path in set(change.files) - set(read_manifest(root)["path"]):
@@ -147,7 +155,7 @@ def _settle(root: Path) -> None:
                 is_chip = path.startswith("chips/") and (root / path).is_file()
                 if is_chip and folder.is_relative_to(root):
                     (root / path).unlink()
-    _write_json(root / layout.DATASET, dataset)
+    _write_json(root / DATASET, dataset)
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -243,7 +251,7 @@ def add_chips(
         result = addition.result
         if result.added or result.relabeled:
             addition.commit(details, new_classes)
-        _list_rejected(root / layout.REJECTED, table, result.rejected)
+        _list_rejected(root / REJECTED, table, result.rejected)
         labels = {record.label for record in records}
         labels.update(old for old, _ in result.relabeled)
         write_sidecars(root, labels, write=write_bytes)
@@ -435,7 +443,7 @@ class _Addition:
     def _remove_outdated_files(self) -> None:
         """Remove files that describe the manifest, before another one is committed."""
         commands = {
-            layout.AUDIT_FILE: "rsft audit",
+            AUDIT_FILE: "rsft audit",
             "croissant.json": "rsft data croissant",
         }
         for file, command in commands.items():

@@ -23,6 +23,8 @@ import pyarrow.parquet as pq
 
 from rsft.data.chips.build_journal import BuildJournal, ManifestRow, RecordOutcome
 from rsft.data.chips.chip_content import make_chip, write_chip
+from rsft.data.chips.class_names import Counts
+from rsft.data.chips.manifest import MANIFEST, ROW_GROUP, SCHEMA
 from rsft.data.chips.record import (
     ChipRecord,
     StoreDescription,
@@ -33,12 +35,8 @@ from rsft.data.chips.record import (
 from rsft.data.chips.sidecars import write_sidecars
 from rsft.data.chips.store import (
     DATASET,
-    MANIFEST,
     REJECTED,
-    ROW_GROUP,
-    SCHEMA,
     ChipStore,
-    Counts,
     read_dataset,
     write_rejected,
 )

@@ -13,9 +13,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from rsft.data.chips import store as layout
+from rsft.data.chips.class_names import missing_classes
+from rsft.data.chips.manifest import SPLITS
 from rsft.data.chips.record import describe_groups, group_by_class
-from rsft.data.chips.store import SPLITS, ChipStore, missing_classes
+from rsft.data.chips.store import CLASS_FIGURE, CONTACT_SHEETS, README, ChipStore
 from rsft.data.imagery.reader import read_chip
 from rsft.types import GROUPS, Bytes, Pixels
 from rsft.utils.licenses import describe_license, license_restrictions
@@ -165,17 +166,15 @@ def write_sidecars(
     for text in table["flags"].dropna():
         flags.update(text.split(","))
     del flags[""]
-    write(root / layout.README, render_readme(store, flags).encode())
+    write(root / README, render_readme(store, flags).encode())
     group_of = group_by_class(store.groups)
     images = {
-        layout.CLASS_FIGURE: partial(
-            render_class_figure, store.name, store.counts, group_of
-        )
+        CLASS_FIGURE: partial(render_class_figure, store.name, store.counts, group_of)
     }
-    (root / layout.CONTACT_SHEETS).mkdir(exist_ok=True)
+    (root / CONTACT_SHEETS).mkdir(exist_ok=True)
     for name, paths in table.groupby("class")["path"]:
         if labels is None or name in labels:
-            sheet = f"{layout.CONTACT_SHEETS}/{name}.png"
+            sheet = f"{CONTACT_SHEETS}/{name}.png"
             shown = paths.iloc[select_sheet_chips(len(paths))]
             images[sheet] = partial(render_contact_sheet, [root / x for x in shown])
     for name, data in imap_unordered(_render, images.items(), jobs):

@@ -48,7 +48,8 @@ class StoreNote(BaseModel):
 
     def find_fault(self) -> str:
         """Return why the store is not the one that was noted; "" if it is."""
-        from rsft.data.chips.store import MANIFEST, ChipStore
+        from rsft.data.chips.manifest import MANIFEST
+        from rsft.data.chips.store import ChipStore
 
         manifest = Path(self.path) / MANIFEST
         try:
@@ -117,7 +118,8 @@ def note_store(root: Path, data_set: str) -> None:
     Raises:
         RsftError: the file cannot be written, or is damaged.
     """
-    from rsft.data.chips.store import MANIFEST, read_dataset
+    from rsft.data.chips.manifest import MANIFEST
+    from rsft.data.chips.store import read_dataset
 
     root = root.resolve()
     file = notes_file()

@@ -17,7 +17,7 @@ import pandas as pd
 from filelock import FileLock
 from platformdirs import user_cache_path
 
-from rsft.data.chips.store import MANIFEST
+from rsft.data.chips.manifest import MANIFEST
 from rsft.data.imagery.contract import Contract
 from rsft.data.imagery.reader import read_chip
 from rsft.errors import DataError

@@ -15,8 +15,9 @@ import numpy as np
 import pandas as pd
 
 from rsft.data.chips.chip_content import make_chip
+from rsft.data.chips.manifest import MANIFEST
 from rsft.data.chips.record import ChipRecord
-from rsft.data.chips.store import MANIFEST, ChipStore
+from rsft.data.chips.store import ChipStore
 from rsft.data.imagery.contract import Contract
 from rsft.data.imagery.reader import IMAGE_SUFFIXES, read_chip
 from rsft.data.loading.batches import ChipImages

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 def find_typos(store: ChipStore, arguments: Mapping[str, Any]) -> Iterator[str]:
     """Yield a warning for each rare class that may be a typo of a common one."""
-    from rsft.data.chips.store import find_label_typos
+    from rsft.data.chips.class_names import find_label_typos
 
     counts = Counter[str]()
     for chips in store.counts.values():

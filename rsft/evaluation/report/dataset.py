@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from rsft.data.audit import read_audits
-from rsft.data.chips.store import AUDIT_FILE, DATASET, MANIFEST, SPLITS, ChipStore
+from rsft.data.chips.manifest import MANIFEST, SPLITS
+from rsft.data.chips.store import AUDIT_FILE, DATASET, ChipStore
 from rsft.data.loading.packing import load_packed_images
 from rsft.errors import DataError, RequestError
 from rsft.evaluation.files import read_json

@@ -12,7 +12,8 @@ import pandas as pd
 from markupsafe import Markup
 
 from rsft.data.chips.folds import open_store
-from rsft.data.chips.store import MANIFEST, ChipStore
+from rsft.data.chips.manifest import MANIFEST
+from rsft.data.chips.store import ChipStore
 from rsft.errors import RequestError, RsftError
 from rsft.evaluation.files import compare_runs
 from rsft.evaluation.report import charts, maps, metric_tables

@@ -20,8 +20,9 @@ from rsft.errors import RequestError
 from rsft.utils.command_options import Access, Option
 
 if TYPE_CHECKING:
+    from rsft.data.chips.class_names import Counts
     from rsft.data.chips.record import ChipRecord
-    from rsft.data.chips.store import ChipStore, Counts
+    from rsft.data.chips.store import ChipStore
     from rsft.data.datasets.formats.fusar_files import FUSARChips
     from rsft.data.datasets.formats.srsdd_files import SRSDDShips
     from rsft.types import Progress
@@ -221,8 +222,8 @@ def _scene_records(
     """
     import numpy as np
 
+    from rsft.data.chips.manifest import SPLITS
     from rsft.data.chips.record import ChipRecord
-    from rsft.data.chips.store import SPLITS
     from rsft.data.datasets.formats.fusrs_classes import SRSDD_CLASSES
     from rsft.data.datasets.gaofen_chips import crop_srsdd_ship, srsdd_columns
 
@@ -269,8 +270,8 @@ def _chip_records(
     """
     import numpy as np
 
+    from rsft.data.chips.manifest import SPLITS
     from rsft.data.chips.record import ChipRecord
-    from rsft.data.chips.store import SPLITS
     from rsft.data.datasets.chip_names import make_chip_names
     from rsft.data.datasets.formats.fusrs_classes import FUSAR_CLASSES
     from rsft.data.datasets.gaofen_chips import fusar_columns

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from rsft.data.chips.store import SPLITS
+from rsft.data.chips.manifest import SPLITS
 from rsft.data.datasets.archive_search import PublishedArchive
 from rsft.data.datasets.formats.label_rows import OUTSIDE, exists, read_list_rows
 from rsft.errors import RequestError

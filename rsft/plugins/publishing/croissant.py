@@ -20,14 +20,9 @@ from typing import Any
 import pandas as pd
 
 from rsft.data.audit import read_audits
-from rsft.data.chips.store import (
-    AUDIT_FILE,
-    MANIFEST,
-    SPLITS,
-    ChipStore,
-    list_first_names,
-    missing_classes,
-)
+from rsft.data.chips.class_names import list_first_names, missing_classes
+from rsft.data.chips.manifest import MANIFEST, SPLITS
+from rsft.data.chips.store import AUDIT_FILE, ChipStore
 from rsft.errors import DataError
 from rsft.types import JsonObject, Names
 from rsft.utils.atomic_files import check_is_free, sha256, write_text

@@ -66,7 +66,8 @@ def data_suggest(
         bundle: Bundle that contradicts labels of a chip store, or the one of a table in
             CSV, which has no training counts.
     """
-    from rsft.data.chips.store import MANIFEST, ChipStore
+    from rsft.data.chips.manifest import MANIFEST
+    from rsft.data.chips.store import ChipStore
     from rsft.inference.predict.predictor import Predictor
     from rsft.models.bundle.bundle import Bundle
     from rsft.plugins.suggestions.label_check import suggest_label_checks

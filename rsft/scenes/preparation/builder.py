@@ -9,8 +9,10 @@ from pathlib import Path
 
 from rsft.data.annotations.images import NoAnnotationsError
 from rsft.data.chips.builder import build_store
+from rsft.data.chips.class_names import list_first_names
+from rsft.data.chips.manifest import OBJECT_COLUMNS
 from rsft.data.chips.record import ChipRecord, StoreDescription
-from rsft.data.chips.store import OBJECT_COLUMNS, ChipStore, list_first_names
+from rsft.data.chips.store import ChipStore
 from rsft.data.datasets.splits import check_val_share
 from rsft.data.imagery.bands import check_bands
 from rsft.data.imagery.products.product import is_product

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rsft.data.chips.group_splits import split_groups
-from rsft.data.chips.store import SPLITS
+from rsft.data.chips.manifest import SPLITS
 from rsft.errors import RequestError
 from rsft.scenes.preparation.labels import LabeledObject
 from rsft.scenes.preparation.request import SplitBy

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from rsft.backbones import Backbone
-from rsft.data.chips.store import ChipStore, list_first_names
+from rsft.data.chips.class_names import list_first_names
+from rsft.data.chips.store import ChipStore
 from rsft.data.imagery.contract import Contract
 from rsft.data.imagery.units import DIGITAL_UNITS
 from rsft.data.loading.batches import ChipImages

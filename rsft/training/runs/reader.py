@@ -170,7 +170,7 @@ def read_run_metadata(folder: Path) -> JsonObject:
 
 def hash_manifest(root: Path | str) -> str:
     """Return the SHA-256 of the manifest of a chip store; "" if it is missing."""
-    from rsft.data.chips.store import MANIFEST
+    from rsft.data.chips.manifest import MANIFEST
 
     path = Path(root) / MANIFEST
     if path.is_file():
@@ -180,7 +180,8 @@ def hash_manifest(root: Path | str) -> str:
 
 def describe_data(data: DataSection) -> JsonObject:
     """Return the entries "data" and "classes" of run.json for a chip store."""
-    from rsft.data.chips.store import MANIFEST, ChipStore
+    from rsft.data.chips.manifest import MANIFEST
+    from rsft.data.chips.store import ChipStore
 
     root = Path(data.root)
     entry = {"root": str(root.resolve()), "manifest_sha256": hash_manifest(root)}

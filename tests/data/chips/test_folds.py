@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from rsft.data.chips.folds import SHARED_KEYS, assign_folds, open_store, split_fold
-from rsft.data.chips.store import SPLITS
+from rsft.data.chips.manifest import SPLITS
 from rsft.errors import RecipeError, RequestError
 from rsft.recipe.load import load_recipe
 

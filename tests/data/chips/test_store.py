@@ -7,25 +7,17 @@ from functools import partial
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from rsft.data.chips import store as store_module
 from rsft.data.chips.builder import build_store
+from rsft.data.chips.class_names import missing_classes
+from rsft.data.chips.manifest import SCHEMA
 from rsft.data.chips.record import ChipRecord, StoreDescription
-from rsft.data.chips.store import (
-    SCHEMA,
-    ChipStore,
-    find_label_typos,
-    list_first_names,
-    missing_classes,
-    read_manifest,
-    summarize_pixels,
-)
+from rsft.data.chips.store import ChipStore, summarize_pixels
 from rsft.data.imagery.reader import read_chip
 from rsft.errors import DataError, RequestError
-from rsft.scenes.inputs import read_declarations
 from tests.helpers.messages import mentions
 
 LEFT_OUT = {"skipped": {"not an image": 2}, "rejected": [("labels.txt", 3, "odd")]}
@@ -57,11 +49,6 @@ def records(folder):
 @pytest.fixture
 def store(tmp_path):
     return build_store(tmp_path / "store", records(tmp_path), DESCRIPTION)
-
-
-def change_manifest(store, **columns):
-    path = store.root / "manifest.parquet"
-    pd.read_parquet(path).assign(**columns).to_parquet(path)
 
 
 @pytest.mark.slow
@@ -282,85 +269,6 @@ def test_missing_columns_and_unknown_classes_are_named(store):
 
 
 @pytest.mark.parametrize(
-    "path",
-    [
-        "/etc/hostname",
-        "../../../etc/hostname",
-        "a/../../x.png",
-        "..\\x.png",
-        "C:\\x.png",
-        "",
-        None,
-    ],
-)
-def test_paths_of_a_manifest_stay_in_the_store(store, path):
-    change_manifest(store, path=[path, *store.table["path"][1:]])
-    for read in (read_manifest, read_declarations):
-        with pytest.raises(
-            DataError, match=r"row 1 leaves the store|row 1 has no path"
-        ):
-            read(store.root)
-
-
-@pytest.mark.parametrize(
-    ("column", "value", "found"),
-    [("class", None, "an empty cell"), ("class", 7, "7"), ("unit", None, "an empty cell"),
-     ("bands", None, "an empty cell"), ("spacing_m", "wide", "'wide'"), ("split", "tain", "'tain'"),
-     ("polarisation", 7, "7"), ("mmsi", 900000001, "900000001"), ("sha256", 7, "7"), ("sha256", "5d8e", "'5d8e'"),
-     ("incidence_deg", "steep", "'steep'"), ("incidence_deg", 400, "400")],
-)  # fmt: skip
-def test_a_wrong_cell_of_the_manifest_is_named(store, column, value, found):
-    cells = [None if pd.isna(cell) else cell for cell in store.table[column]]
-    row = 2 if value is None else 1
-    # a Parquet column has one type
-    cells = [cells[0], value, *cells[2:]] if value is None else [value] * 4
-    change_manifest(store, **{column: pd.Series(cells, dtype=object)})
-    with pytest.raises(
-        DataError, match=mentions(f"row {row}", f"column {column}", f"found {found}")
-    ):
-        _ = ChipStore.open(store.root).table
-
-
-@pytest.mark.parametrize(
-    "column", ["polarisation", "mmsi", "sha256", "incidence_deg", "spacing_m", "box"]
-)
-def test_an_empty_text_is_an_empty_cell(store, column):
-    change_manifest(store, **{column: ""})
-    assert len(ChipStore.open(store.root).table) == 4
-
-
-@pytest.mark.parametrize(
-    "box",
-    [
-        [1.0] * 7,
-        [1.0] * 7 + [float("inf")],
-        [1.0] * 7 + [None],
-        ["1"] * 8,
-        [[1.0]] * 8,
-        [],
-    ],
-)
-def test_a_wrong_box_of_the_manifest_is_named(store, box):
-    change_manifest(store, box=pd.Series([None, None, box, box], dtype=object))
-    with pytest.raises(DataError, match=mentions("row 3", "box", "8 finite numbers")):
-        _ = ChipStore.open(store.root).table
-
-
-def test_a_box_may_have_integers(store):
-    change_manifest(
-        store, box=pd.Series([None, [*range(8)], None, [*range(8)]], dtype=object)
-    )
-    assert ChipStore.open(store.root).table["box"].dropna().index.tolist() == [1, 3]
-
-
-def test_metadata_of_a_manifest_are_not_read(store):
-    path = store.root / "manifest.parquet"
-    table = pq.read_table(path)
-    pq.write_table(table.replace_schema_metadata({b"pandas": b"\xff\xfe{"}), path)
-    assert ChipStore.open(store.root).table.equals(store.table)
-
-
-@pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"classes": "ba"}, "classes"),
@@ -439,10 +347,6 @@ def test_missing_classes_are_named_if_they_have_chips_elsewhere(varied):
     assert "lacks:\n\n- test: 船\n" in (varied.root / "README.md").read_text("utf-8")
 
 
-def test_empty_counts_have_no_missing_class():
-    assert missing_classes({"train": {}, "test": {"a": 0}}) == {}
-
-
 @pytest.mark.slow
 def test_pixels_by_unit_and_dtype(varied):
     summary = summarize_pixels(varied.root, varied.table).to_dict("index")
@@ -464,38 +368,4 @@ def test_pixels_by_unit_and_dtype(varied):
     assert (summary["db float32"]["lowest"], summary["db float32"]["highest"]) == (
         -9,
         2,
-    )
-
-
-@pytest.mark.parametrize(
-    ("counts", "pairs"),
-    [
-        ({"Cargo": 50, "Crago": 1}, [("Crago", "Cargo")]),
-        (
-            {"Cargo": 50, "Cargoo": 5, "Crgo": 2, "Caxgo": 1},
-            [(x, "Cargo") for x in ("Cargoo", "Caxgo", "Crgo")],
-        ),
-        ({"Cargo": 50, "Crago": 6, "Carog": 50}, []),  # too many chips for a typo
-        ({"fishing-boat": 5, "Fishing boat": 9}, [("fishing-boat", "Fishing boat")]),
-        ({"c\u0430rgo": 5, "cargo": 9}, [("c\u0430rgo", "cargo")]),  # Cyrillic
-        ({"T-62": 1, "T-72": 90, "cat": 1, "bat": 90}, []),
-        ({"tanker": 90, "tan": 1, "trakner": 1}, []),
-        ({}, []),
-    ],
-)
-def test_label_typos(counts, pairs):
-    assert find_label_typos(counts) == pairs
-
-
-def test_label_typos_among_many_classes():
-    names = {
-        f"{number:b}".translate(str.maketrans("01", "xy")): 90 for number in range(3000)
-    }
-    assert find_label_typos(names) == []
-
-
-def test_first_names():
-    assert (
-        list_first_names(["a", "b", "c"], 2) == "a, b and 1 more"
-        and list_first_names(["a"]) == "a"
     )

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from rsft.data.chips import store_notes
-from rsft.data.chips.store import DATASET, MANIFEST
+from rsft.data.chips.manifest import MANIFEST
+from rsft.data.chips.store import DATASET
 from rsft.data.chips.store_notes import (
     find_note,
     find_notes,

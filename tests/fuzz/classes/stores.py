@@ -16,7 +16,8 @@ import shapely
 from rsft.cli.runs import runs_compare, runs_ls, runs_show
 from rsft.corrections.corrected_table import read_corrected_table
 from rsft.data.chips.additions import locked_store
-from rsft.data.chips.store import SPLITS, ChipStore
+from rsft.data.chips.manifest import SPLITS
+from rsft.data.chips.store import ChipStore
 from rsft.evaluation.report.pages import write_report
 from rsft.inference.predict.batch_journal import BatchJournal, BatchResult
 from rsft.inference.writers.layer import PredictionLayer

@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 import rasterio
 
-from rsft.data.chips.store import SPLITS, ChipStore
+from rsft.data.chips.manifest import SPLITS
+from rsft.data.chips.store import ChipStore
 from rsft.errors import DataError, RequestError
 from rsft.plugins.opensarship.opensarship import OpenSARShip, read_opensarship_pixels
 from rsft.plugins.opensarship.prepare import PRODUCT_UNITS, prepare_opensarship

@@ -21,8 +21,9 @@ from rsft.data.audit import (
     write_audits,
 )
 from rsft.data.chips.builder import build_store
+from rsft.data.chips.manifest import PROVENANCE, SCHEMA
 from rsft.data.chips.record import ChipRecord, StoreDescription
-from rsft.data.chips.store import AUDIT_FILE, PROVENANCE, SCHEMA, ChipStore
+from rsft.data.chips.store import AUDIT_FILE, ChipStore
 from rsft.data.imagery.reader import IMAGE_SUFFIXES
 from rsft.errors import DataError, RequestError
 

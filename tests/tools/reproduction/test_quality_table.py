@@ -13,11 +13,13 @@ import pandas as pd
 import pytest
 
 from rsft import __version__
-from rsft.data.chips.store import ChipStore, read_manifest
+from rsft.data.chips.manifest import read_manifest
+from rsft.data.chips.store import ChipStore
 from rsft.errors import RecipeError, RsftError
 from rsft.recipe.load import load_recipe
 from rsft.training.runs.reader import hash_manifest
 from tests.helpers.messages import mentions
+from tests.helpers.plugins import needs_plugin
 from tools.reproduction import quality_results as quality
 from tools.reproduction import quality_table
 from tools.reproduction.quality_files import (
@@ -216,7 +218,18 @@ def test_random_scales_are_those_of_the_recipe_and_depend_on_the_seed(study_file
     assert all(0.5 <= scale <= 2 for scale in recipe.peft.settings["scale"].values())
 
 
-@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def study_case(path):
+    """Return the case of a study, which is skipped without the plug-ins it names."""
+    words = {
+        "authors_schedule": "schedule: metalora",
+        "opensarship": "recipes/opensarship",
+    }
+    text = path.read_text("utf-8")
+    plugins = [name for name, word in words.items() if word in text]
+    return pytest.param(path, id=path.stem, marks=needs_plugin(*plugins))
+
+
+@pytest.mark.parametrize("path", map(study_case, STUDIES))
 def test_shipped_studies(path, monkeypatch):
     monkeypatch.chdir(path.parents[3])
     study = read_study(path)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.plugins import needs_plugin
 from tools.reproduction.result_tables import ROOT, fill_tables
 
 PAGES = [
@@ -14,6 +15,7 @@ PAGES = [
 ]
 
 
+@needs_plugin("authors_schedule")  # of the studies of the paper
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_the_tables_of_pages_are_those_of_their_results(page: Path):
     text = page.read_text("utf-8")

@@ -3,7 +3,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rsft.data.chips.store import ChipStore, read_manifest
+from rsft.data.chips.manifest import read_manifest
+from rsft.data.chips.store import ChipStore
 from rsft.data.prepare.image_folder import prepare_folder
 from tools.reproduction.split_scenes import halves, main
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pandas as pd
 
+from rsft.data.chips.manifest import SPLITS
 from rsft.data.chips.record import (
     describe_rejections,
     describe_verdict_fault,
     parse_verdict,
     resolve_label,
 )
-from rsft.data.chips.store import SPLITS
 from rsft.data.datasets.formats.label_rows import (
     describe_row_fault,
     exists,

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from rsft.data.chips.manifest import SPLITS
 from rsft.data.chips.record import describe_rejections
-from rsft.data.chips.store import SPLITS
 from rsft.data.datasets.formats.label_rows import (
     describe_row_fault,
     exists,
