@@ -20,7 +20,7 @@ from rsft.models.uncertainty.calibrator import (
     Calibrator,
     ConfidenceEstimate,
 )
-from rsft.models.uncertainty.shift import MIN_CHIPS
+from rsft.models.uncertainty.shift import MIN_CHIPS, ShiftTest
 from rsft.models.uncertainty.temperature import log_softmax
 
 COVERAGE_TARGETS = (0.8, COVERAGE, 0.95)
@@ -35,7 +35,8 @@ def estimate_by_scene(
 ) -> ConfidenceEstimate:
     """Estimate the confidence of predictions as `rsft predict` does.
 
-    Sets are widened for every scene.
+    Sets are widened for every scene, and probabilities lowered for a scene that is not
+    like the validation chips.
 
     Args:
         calibrator: calibrator of the bundle.
@@ -52,11 +53,15 @@ def estimate_by_scene(
     estimate = calibrator.apply(*outputs, coverage=coverage)
     for scene in np.unique(scenes):
         rows = scenes == scene
-        widened = calibrator.widened_sets(
-            estimate.probabilities[rows], estimate.ood[rows], coverage
-        )
+        probabilities = estimate.probabilities[rows]
+        ood = estimate.ood[rows]
+        widened = calibrator.widened_sets(probabilities, ood, coverage)
         if widened is not None:
             estimate.sets[rows] = widened
+        if calibrator.test_shift(probabilities, ood).warnings:
+            lowered = calibrator.lowered_probabilities(probabilities, ood)
+            if lowered is not None:
+                estimate.probabilities[rows] = lowered
     return estimate
 
 
@@ -99,11 +104,13 @@ def measure_calibration(
     for name, mask in group_masks(labels, groups).items():
         ood_share[name] = float((estimate.ood[mask] > 1).mean()) if mask.any() else None
     names, counts = np.unique(scenes[scenes != ""], return_counts=True)
+    plain = calibrator.apply(*outputs)
     scene_reports = []
     for name in names[np.argsort(-counts, kind="stable")]:
         rows = scenes == name
         chips = ConfidenceEstimate(*(values[rows] for values in estimate))
-        scene_reports.append(_measure_scene(calibrator, name, chips, labels[rows]))
+        test = calibrator.test_shift(plain.probabilities[rows], plain.ood[rows])
+        scene_reports.append(_measure_scene(name, chips, labels[rows], test))
     return schema.CalibrationReport(
         temperature=calibrator.temperature,
         ece_uncalibrated=expected_calibration_error(
@@ -119,10 +126,10 @@ def measure_calibration(
 
 
 def _measure_scene(
-    calibrator: Calibrator,
     name: str,
     chips: ConfidenceEstimate,
     labels: NDArray[np.integer],
+    test: ShiftTest,
 ) -> schema.SceneCoverage:
     predicted = chips.probabilities.argmax(axis=1)
     return schema.SceneCoverage(
@@ -131,6 +138,6 @@ def _measure_scene(
         confidence=float(chips.probabilities.max(axis=1).mean()),
         coverage=measure_coverage(chips.sets, labels),
         ood_share=float((chips.ood > 1).mean()),
-        shifted=list(calibrator.test_shift(chips.probabilities, chips.ood).shifted),
+        shifted=list(test.shifted),
         widened=len(labels) >= MIN_CHIPS,
     )

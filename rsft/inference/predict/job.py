@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from contextlib import closing
 from functools import partial
@@ -16,6 +17,8 @@ from rsft.models.bundle.bundle import Bundle
 from rsft.models.outputs import ClassifierOutputs
 from rsft.types import Progress
 from rsft.utils.memory import return_freed_memory
+
+_log = logging.getLogger(__name__)
 
 
 def predict(
@@ -60,6 +63,9 @@ def predict(
         ['cargo', 'fishing', 'tanker']
     """
     bundle = Bundle.load(bundle_dir)
+    if bundle.calibrator is not None:
+        for warning in bundle.calibrator.warnings(bundle.classes):
+            _log.warning("%s", warning)
     with open_job(bundle, bundle_dir, inputs, output_path, request, progress) as job:
         engine = run_job(job)
         # the libraries that write the outputs take as much as a small network

@@ -23,6 +23,7 @@ from rsft.inference.review.truth import TruthCheck, check_truth
 from rsft.inference.writers.layer import PredictionLayer
 from rsft.inference.writers.table_format import find_table_format
 from rsft.inference.writers.tables import write_prediction_table
+from rsft.models.bundle.bundle import Bundle
 from rsft.types import Names, Rejection
 from rsft.utils.atomic_files import write_bytes
 
@@ -240,8 +241,21 @@ def _write_maps(
 
     scenes = job.plan.scenes
     captions = [check.caption() for check in result.truth] or [[] for _ in scenes]
+    accuracy = _describe_accuracy(job.bundle)
     for scene, caption in zip(scenes, captions, strict=True):
         file = path
         if len(scenes) > 1:
             file = path.with_name(f"{path.stem}.{scene.name}{path.suffix}")
-        write_bytes(file, draw_map_picture(layer, scene, caption))
+        write_bytes(file, draw_map_picture(layer, scene, [*caption, *accuracy]))
+
+
+def _describe_accuracy(bundle: Bundle) -> list[str]:
+    """Return how right the validation chips are, in short lines."""
+    if bundle.calibrator is None:
+        return []
+    one = bundle.calibrator.compare_with_one_class()
+    name = bundle.classes[one.index]
+    return [
+        f"validation: {one.accuracy:.0%} right",
+        f"all {name}: {one.share:.0%} right",
+    ]

@@ -8,7 +8,13 @@ from typing import Literal
 
 import pandas as pd
 
-from rsft.inference.writers.columns import format_sets, probability_columns
+from rsft.inference.writers.columns import (
+    SET_SEPARATOR,
+    Classification,
+    classified_columns,
+    format_sets,
+    probability_columns,
+)
 from rsft.models.uncertainty.calibrator import (
     COVERAGE,
     OOD_FALSE_POSITIVE_RATE,
@@ -20,7 +26,7 @@ from rsft.models.uncertainty.distances import (
     largest_chance_share,
 )
 from rsft.models.uncertainty.shift import SHIFT_LEVEL, ShiftTest
-from rsft.types import JsonObject
+from rsft.types import JsonObject, Reals
 
 _MAX_SCENES = 10  # scenes that a sentence names
 _MEASURES = {
@@ -44,6 +50,9 @@ class SceneCheck:
             alone), or withheld.
         validation_chips: number of validation chips from which the limit for unlike
             chips was estimated.
+        full_sets: number of chips whose class set contains all classes.
+        lowered: mean probability of the predicted classes before and after it was
+            lowered; None if it was not.
     """
 
     scene: str
@@ -52,6 +61,8 @@ class SceneCheck:
     test: ShiftTest
     class_sets: Literal["widened", "plain", "withheld"]
     validation_chips: int
+    full_sets: int = 0
+    lowered: tuple[float, float] | None = None
 
     @property
     def is_unusual(self) -> bool:
@@ -79,8 +90,8 @@ class SceneCheck:
         """Return the content as JSON values.
 
         Returns:
-            scene, chips, ood, class_sets, shifted (names of the differences that are
-            significant and large), nearer (whether the chips are nearer to the training
+            scene, chips, ood, class_sets, full_sets, lowered, shifted (names of the
+            differences that are significant and large), nearer (whether the chips are nearer to the training
             chips than the validation chips), differences (size and p of each), and
             reason (why the chips were not compared; "" if they were).
         """
@@ -93,6 +104,8 @@ class SceneCheck:
             "chips": self.chips,
             "ood": self.ood,
             "class_sets": self.class_sets,
+            "full_sets": self.full_sets,
+            "lowered": self.lowered,
             "shifted": list(self.test.shifted),
             "nearer": self.test.is_nearer,
             "reason": self.test.reason,
@@ -103,11 +116,12 @@ class SceneCheck:
 def check_scenes(
     table: pd.DataFrame, calibrator: Calibrator | None, classes: Sequence[str]
 ) -> tuple[pd.DataFrame, list[SceneCheck]]:
-    """Compare each scene with the bundle's chips, and adjust its class sets.
+    """Compare each scene with the bundle's chips, and adjust sets and probabilities.
 
     The sets of a scene are widened for its chips (`Calibrator.widened_sets`). If most
     chips of a scene are unlike the training chips, its sets are withheld: they are
-    empty in the table.
+    empty in the table. If a scene is not like the validation chips, its probabilities
+    are lowered (`Calibrator.lowered_probabilities`).
 
     Args:
         table: predictions with `ood_distance` and the probability of every class; rows
@@ -116,7 +130,7 @@ def check_scenes(
         classes: names of the classes.
 
     Returns:
-        The table with adjusted sets, and one check per scene.
+        The table with adjusted sets and probabilities, and one check per scene.
     """
     if calibrator is None or table.empty or "ood_distance" not in table:
         return table, []
@@ -125,6 +139,7 @@ def check_scenes(
         scenes = table["scene"].fillna("")
     scenes = scenes[table["class"].notna()]
     class_sets = table["class_set"].to_numpy(object, copy=True)
+    table = table.copy()
     checks = []
     for scene, rows in scenes.groupby(scenes).groups.items():
         positions = table.index.get_indexer(rows)
@@ -145,8 +160,36 @@ def check_scenes(
         elif widened is not None:
             check.class_sets = "widened"
             class_sets[positions] = format_sets(probabilities, widened, classes)
+        check.full_sets = _count_full_sets(class_sets[positions], len(classes))
+        if check.test.warnings:
+            lowered = calibrator.lowered_probabilities(probabilities, ood)
+            if lowered is not None:
+                check.lowered = (
+                    _mean_probability(probabilities),
+                    _mean_probability(lowered),
+                )
+                columns = _probabilities_as_columns(lowered, classes)
+                table.loc[rows, columns.columns] = columns.to_numpy()
         checks.append(check)
     return table.assign(class_set=pd.Series(class_sets, table.index, object)), checks
+
+
+def _mean_probability(probabilities: Reals) -> float:
+    return float(probabilities.max(axis=1).mean())
+
+
+def _probabilities_as_columns(
+    probabilities: Reals, classes: Sequence[str]
+) -> pd.DataFrame:
+    """Return the columns with probabilities; the classes of the chips stay."""
+    columns = classified_columns(Classification(classes, probabilities, None))
+    return columns.drop(columns=["class", "class_2"], errors="ignore")
+
+
+def _count_full_sets(class_sets: Iterable[str | None], classes: int) -> int:
+    """Return how many class sets contain all classes."""
+    separators = [text.count(SET_SEPARATOR) for text in class_sets if text is not None]
+    return separators.count(classes - 1)
 
 
 def describe_checks(checks: Sequence[SceneCheck]) -> list[str]:
@@ -160,6 +203,12 @@ def describe_checks(checks: Sequence[SceneCheck]) -> list[str]:
     shifted = [check for check in checks if check.test.warnings]
     withheld = [check for check in checks if check.class_sets == "withheld"]
     sentences = []
+    full = sum(check.full_sets for check in checks)
+    if full:
+        sentences.append(
+            f"class sets of {full:,} of {_count_chips(checks):,} chips contain all"
+            " classes, so they tell nothing"
+        )
     if untested:
         reasons = "; ".join(dict.fromkeys(check.test.reason for check in untested))
         sentences.append(
@@ -183,12 +232,27 @@ def _describe_shift(shifted: Sequence[SceneCheck], scenes: int) -> str:
     measures = [text for name, text in _MEASURES.items() if name in warnings]
     sentence = (
         f"the chips{_list_names(' in ', shifted, scenes)} are not like the validation"
-        f" chips ({', '.join(measures)}): probabilities are less reliable, and class"
-        f" sets may miss the coverage of {COVERAGE:.0%}"
+        f" chips ({', '.join(measures)}): probabilities are less reliable"
+        f"{_describe_lowered(shifted)}, and class sets may miss the coverage of"
+        f" {COVERAGE:.0%}"
     )
     if all(check.class_sets == "widened" for check in shifted):
         sentence += ", although they are widened for these chips"
     return sentence
+
+
+def _describe_lowered(checks: Sequence[SceneCheck]) -> str:
+    """Return how far probabilities were lowered, as a part of a sentence; or ""."""
+    lowered = [(*x.lowered, x.chips) for x in checks if x.lowered is not None]
+    if not lowered:
+        return ""
+    chips = sum(count for *_, count in lowered)
+    before = sum(mean * count for mean, _, count in lowered) / chips
+    after = sum(mean * count for _, mean, count in lowered) / chips
+    return (
+        f" (lowered from {before:.0%} to {after:.0%} on average, as the validation"
+        " chips that resemble these are right)"
+    )
 
 
 def _describe_unlike(checks: Sequence[SceneCheck]) -> str:

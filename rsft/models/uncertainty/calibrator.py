@@ -21,13 +21,18 @@ from rsft.models.uncertainty.distances import (
     mahalanobis_distance,
     ood_limit,
 )
+from rsft.models.uncertainty.one_class import OneClass, compare_with_one_class
 from rsft.models.uncertainty.shift import (
     MIN_CHIPS,
     ChipSummary,
     ShiftTest,
     compare_chips,
 )
-from rsft.models.uncertainty.temperature import fit_temperature, log_softmax
+from rsft.models.uncertainty.temperature import (
+    fit_temperature,
+    log_softmax,
+    lower_probabilities,
+)
 from rsft.types import Floats, Labels, Reals
 
 MAX_CLASSES = 16
@@ -301,14 +306,10 @@ class Calibrator:
             (M, C); None if there are fewer than `MIN_CHIPS` new chips or validation
             chips, or if a distance is not finite.
         """
-        validation = self.validation
-        if min(len(ood), len(self.labels)) < MIN_CHIPS or not np.isfinite(ood).all():
+        ratios = self._likelihood_ratios(probabilities, ood)
+        if ratios is None:
             return None
-        features = np.column_stack(
-            [self.distances / self.ood_limit(), validation.probabilities]
-        )
-        new_features = np.column_stack([ood, probabilities[:, validation.columns]])
-        weights, new_weights = likelihood_ratios(features, new_features)
+        weights, new_weights = ratios
         n_classes = probabilities.shape[1]
         plain = class_thresholds(self.scores, self.labels, n_classes, coverage)
         sets = np.zeros(probabilities.shape, bool)
@@ -327,6 +328,46 @@ class Calibrator:
             )
         sets[np.arange(len(sets)), probabilities.argmax(axis=1)] = True
         return sets
+
+    def lowered_probabilities(self, probabilities: Reals, ood: Reals) -> Floats | None:
+        """Return probabilities for chips that differ from the validation chips.
+
+        Their mean for the predicted class is at most the accuracy of the validation
+        chips, of which each counts as much as it resembles the new chips. The order of
+        the classes stays.
+
+        Args:
+            probabilities: (M, C) of the new chips, calibrated.
+            ood: (M,) distances of the new chips, from `apply`.
+
+        Returns:
+            (M, C); None if the mean is not larger, or if the chips cannot be compared,
+            see `widened_sets`.
+        """
+        ratios = self._likelihood_ratios(probabilities, ood)
+        if ratios is None:
+            return None
+        is_right = self.validation.predicted == self.labels
+        accuracy = float(np.average(is_right, weights=ratios[0]))
+        if probabilities.max(axis=1).mean() <= accuracy:
+            return None
+        return lower_probabilities(probabilities, accuracy)
+
+    def _likelihood_ratios(
+        self, probabilities: Reals, ood: Reals
+    ) -> tuple[Floats, Floats] | None:
+        """Return how much more frequent validation and new chips are among new chips.
+
+        None if there are too few chips of either, or if a distance is not finite.
+        """
+        validation = self.validation
+        if min(len(ood), len(self.labels)) < MIN_CHIPS or not np.isfinite(ood).all():
+            return None
+        features = np.column_stack(
+            [self.distances / self.ood_limit(), validation.probabilities]
+        )
+        new_features = np.column_stack([ood, probabilities[:, validation.columns]])
+        return likelihood_ratios(features, new_features)
 
     def was_fitted_on(self, logits: Reals, labels: Labels) -> bool:
         """Return whether the calibrator was fitted on these chips.
@@ -356,20 +397,48 @@ class Calibrator:
         return np.flatnonzero(counts < min_calibration_chips(coverage)).tolist()
 
     def notes(self, classes: Sequence[str]) -> list[str]:
-        """Return a sentence with the classes that are in every set, if there are any.
+        """Return sentences on the accuracy, and on the classes that are in every set.
 
         Args:
             classes: names in the order of the logits.
         """
-        missing = self.classes_without_coverage()
-        if not missing:
-            return []
-        names = ", ".join(classes[index] for index in missing)
-        return [
-            f"every class set contains {names}: fewer than"
-            f" {min_calibration_chips(COVERAGE)} validation chips cannot"
-            f" show a coverage of {COVERAGE:.0%}"
+        one = self.compare_with_one_class()
+        notes = [
+            f"of {len(self.labels):,} validation chips, {one.accuracy:.0%} have the"
+            f" right class; if all were {classes[one.index]}, {one.share:.0%} would"
         ]
+        missing = self.classes_without_coverage()
+        if missing:
+            names = ", ".join(classes[index] for index in missing)
+            notes.append(
+                f"every class set contains {names}: fewer than"
+                f" {min_calibration_chips(COVERAGE)} validation chips cannot"
+                f" show a coverage of {COVERAGE:.0%}"
+            )
+        return notes
+
+    def warnings(self, classes: Sequence[str]) -> list[str]:
+        """Return a sentence if one class for all chips may be as good as the bundle.
+
+        Args:
+            classes: names in the order of the logits.
+        """
+        one = self.compare_with_one_class()
+        if one.is_beaten:
+            return []
+        name = classes[one.index]
+        return [
+            f"nothing shows that the classes are better than {name} for every chip: of"
+            f" {len(self.labels):,} validation chips, {one.accuracy:.0%} have the right"
+            f" class, and {one.share:.0%} are {name}"
+        ]
+
+    def compare_with_one_class(self) -> OneClass:
+        """Compare the predictions with the largest class as the answer for all chips.
+
+        Both answers are for the validation chips.
+        """
+        return compare_with_one_class(self.validation.predicted, self.labels)
 
     def promise(self) -> str:
         """Return one sentence: what the sets promise, and on what condition."""

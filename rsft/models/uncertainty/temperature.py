@@ -1,10 +1,11 @@
 """The temperature that calibrates probabilities."""
 
+import math
 from typing import Any
 
 import numpy as np
 
-from rsft.types import Labels, Reals
+from rsft.types import Floats, Labels, Reals
 from rsft.utils.array_namespace import log_sum_exp, to_float
 
 TEMPERATURE_RANGE = (0.05, 20.0)
@@ -50,3 +51,38 @@ def log_softmax(logits: Any, temperature: float = 1.0) -> Any:
     """
     scaled = to_float(logits, 64) / temperature
     return scaled - log_sum_exp(scaled, 1)
+
+
+def lower_probabilities(probabilities: Reals, accuracy: float) -> Floats:
+    """Lower probabilities until their mean for the predicted class is an accuracy.
+
+    All logits are divided by one temperature of at least 1.
+
+    Args:
+        probabilities: (N, C).
+        accuracy: the mean, between 0 and 1; a smaller mean stays as it is.
+
+    Example:
+        >>> lower_probabilities(np.array([[0.9, 0.1], [0.8, 0.2]]), 0.6).round(2)
+        array([[0.63, 0.37],
+               [0.57, 0.43]])
+    """
+    logs = np.log(np.maximum(probabilities, _SMALLEST_PROBABILITY))
+    sample = logs[:: math.ceil(len(logs) / _MAX_FIT_CHIPS)]
+
+    def mean(temperature: float) -> float:
+        return float(np.exp(log_softmax(sample, temperature).max(axis=1)).mean())
+
+    low, high = 1.0, TEMPERATURE_RANGE[1]
+    while high - low > _TEMPERATURE_STEP and mean(low) > accuracy:
+        middle = math.sqrt(low * high)
+        if mean(middle) > accuracy:
+            low = middle
+        else:
+            high = middle
+    return np.asarray(np.exp(log_softmax(logs, low)))
+
+
+_SMALLEST_PROBABILITY = 1e-9
+_TEMPERATURE_STEP = 1e-6
+_MAX_FIT_CHIPS = 2000  # on which the temperature is fitted

@@ -64,7 +64,20 @@ def test_sets_of_a_foreign_scene_are_withheld(calibrator):
     assert land.ood == 30 and "distance" in land.test.shifted
     assert table.loc[table["scene"] == "land.tif", "class_set"].isna().all()
     assert table.loc[table["scene"] == "harbor.tif", "class_set"].notna().all()
-    assert table.drop(columns="class_set").equals(before.drop(columns="class_set"))
+    kept = ["class", "class_2", "ood", "ood_distance", "scene"]
+    assert table[kept].equals(before[kept])
+    at_harbor = table["scene"] == "harbor.tif"
+    assert (
+        table[at_harbor]
+        .drop(columns="class_set")
+        .equals(before[at_harbor].drop(columns="class_set"))
+    )
+    assert harbor.lowered is None and land.lowered is not None
+    assert land.lowered[1] < land.lowered[0]
+    lowered = table.loc[~at_harbor, ["p_cargo", "p_tanker"]]
+    assert lowered.max(axis=1).equals(table.loc[~at_harbor, "probability"])
+    assert lowered.max(axis=1).mean() == pytest.approx(land.lowered[1], abs=1e-5)
+    assert f"to {land.lowered[1]:.0%} on average" in describe_checks([land])[0]
     sentences = describe_checks([harbor, land])
     assert sentences[-1].startswith(
         f"{harbor.ood + 30} of 70 chips are unlike the training chips (5% are"
@@ -183,11 +196,25 @@ def test_sentences():
         "chips": 3,
         "ood": 0,
         "class_sets": "plain",
+        "full_sets": 0,
+        "lowered": None,
         "shifted": [],
         "differences": {},
     }
     values = counts | {"nearer": False, "reason": UNTESTED.reason}
     assert SceneCheck("a", 3, 0, UNTESTED, "plain", 80).as_json() == values
+
+
+def test_class_sets_with_all_classes_tell_nothing(calibrator):
+    before = predictions(calibrator, 30)
+    before["class_set"] = ["cargo | tanker"] * 12 + ["cargo"] * 18
+    few = [before.iloc[:9].assign(scene="a"), before.iloc[9:18].assign(scene="b")]
+    _, checks = check_scenes(pd.concat(few), calibrator, CLASSES)
+    assert [check.full_sets for check in checks] == [9, 3]
+    assert (
+        "class sets of 12 of 18 chips contain all classes, so they tell nothing"
+        in describe_checks(checks)
+    )
 
 
 def test_chips_that_are_nearer_to_the_training_chips_give_no_warning():

@@ -53,9 +53,28 @@ def test_class_with_too_few_chips_is_in_every_set_and_named():
         2,
         3,
     ] and calibrator.classes_without_coverage(0.8) == [3]
-    (note,) = calibrator.notes(["cargo", "fishing", "tanker", "dredger"])
+    _, note = calibrator.notes(["cargo", "fishing", "tanker", "dredger"])
     assert "tanker, dredger" in note and "fewer than 9" in note and "90%" in note
-    assert fitted(rng, [50] * 4).notes(list("abcd")) == []
+    (accuracy,) = fitted(rng, [50] * 4).notes(list("abcd"))
+    assert "if all were a, 25% would" in accuracy
+
+
+def test_predictions_that_are_no_better_than_one_class_are_named():
+    """7 of 10 chips are of one class; 7 predictions are right, of both classes."""
+    labels = np.array([0] * 7 + [1] * 3)
+    chips = fitted(np.random.default_rng(0), [40, 20])
+    poor = np.array([0] * 5 + [1] * 4 + [0])
+    calibrator = replace(
+        chips, labels=labels, validation=replace(chips.validation, predicted=poor)
+    )
+    assert calibrator.notes(["cargo", "tug"])[0] == (
+        "of 10 validation chips, 70% have the right class; if all were cargo, 70% would"
+    )
+    assert calibrator.warnings(["cargo", "tug"]) == [
+        "nothing shows that the classes are better than cargo for every chip: of 10"
+        " validation chips, 70% have the right class, and 70% are cargo"
+    ]
+    assert chips.warnings(["cargo", "tug"]) == []
 
 
 @pytest.mark.parametrize(
@@ -304,3 +323,26 @@ def test_groups_are_described(groups, trained, text):
         PROBABILITIES, groups=np.array(groups), trained_groups=np.array(trained)
     )
     assert chips.describe_groups() == text
+
+
+def test_probabilities_are_lowered_to_the_accuracy_of_chips_that_resemble_the_new_ones():
+    """Validation chips far from the training are wrong; all new chips are far."""
+    rng = np.random.default_rng(0)
+    distances = np.repeat([1.0, 2.0], 40)
+    chips = fitted(rng, [40, 40])
+    certain = np.column_stack([np.full(80, 0.9), np.full(80, 0.1)])
+    calibrator = replace(
+        chips,
+        labels=np.repeat([0, 1], 40),
+        scores=np.zeros(80),
+        distances=distances,
+        validation=ValidationChips.from_probabilities(certain),
+    )
+    far = np.full(30, 2.0 / calibrator.ood_limit())
+    lowered = calibrator.lowered_probabilities(certain[:30], far)
+    assert 0.5 <= lowered[:, 0].mean() < 0.6
+    near = calibrator.lowered_probabilities(certain[:30], far / 2)
+    assert 0.6 < near[:, 0].mean() < 0.8
+    modest = np.where(certain[:30] > 0.5, 0.6, 0.4)
+    assert calibrator.lowered_probabilities(modest, far / 2) is None
+    assert calibrator.lowered_probabilities(certain[:9], far[:9]) is None
