@@ -160,6 +160,7 @@ class StoreCommand(CommandFunction):
 def _find_gaps(store: ChipStore) -> Iterator[str]:
     """Yield a warning for each split that lacks a class, and for a single class."""
     from rsft.data.chips.class_names import list_first_names, missing_classes
+    from rsft.data.datasets.rare_classes import RARE, find_rare
 
     for split, names in missing_classes(store.counts).items():
         yield (
@@ -172,4 +173,11 @@ def _find_gaps(store: ChipStore) -> Iterator[str]:
         yield (
             f"warning: all chips have the class {classes[0]}; `rsft finetune` needs at"
             " least two classes: is SOURCE the folder of the class folders?"
+        )
+    rare = [f"{name} ({count})" for name, count in find_rare(totals).items()]
+    if rare:
+        yield (
+            f"warning: fewer than {RARE} chips: {list_first_names(rare)}; they are"
+            " hardly learned, and other chips may be given to them (--rare merge makes"
+            " one class of them, --rare drop leaves them out)"
         )

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rsft.data.datasets.rare_classes import RareClasses, resolve_rare
 from rsft.data.prepare.registry import data_set
 from rsft.data.prepare.store_build import (
     StoreBuild,
@@ -54,6 +55,7 @@ def prepare_folder(
     spacing: float | None = None,
     license: str = UNKNOWN,
     not_a_target: str | None = None,
+    rare: RareClasses | None = None,
     seed: int = 0,
     overwrite: bool = False,
     progress: Progress | None = None,
@@ -82,6 +84,8 @@ def prepare_folder(
         license: License of the images: an SPDX identifier, or a text with restrictions.
         not_a_target: Class of the rows whose verdict is `not a target`, such as clutter
             (default: left out).
+        rare: Classes with fewer than 10 chips: keep them (the default), merge them to
+            the class other, or drop them.
 
     Raises:
         RequestError: `source` has no labeled image, `root` is not empty, or an
@@ -109,8 +113,11 @@ def prepare_folder(
             "leave out --not-a-target",
         )
     class_names = read_class_names(files.classes, names)
-    train, others = _split_files(files.files, val, test, seed)
+    class_names = resolve_rare(class_names, [x.label for x in files.files], rare)
+    kept = [file for file in files.files if file.label in class_names]
     skipped = files.skipped
+    skipped["chip of a rare class"] += len(files.files) - len(kept)
+    train, others = _split_files(kept, val, test, seed)
     if imbalance is not None:
         available = len(train)
         train = subsample_long_tail(train, files.classes, imbalance, seed)
@@ -121,7 +128,7 @@ def prepare_folder(
     columns = {key: value for key, value in columns.items() if value is not None}
     description = StoreDescription(
         root.resolve().name,
-        [class_names[label] for label in files.classes],
+        list(dict.fromkeys(class_names.values())),
         build.command,
         skipped=+skipped,
         rejected=files.rejected,
@@ -199,7 +206,7 @@ def _list_records(
     from rsft.data.chips.record import ChipRecord
     from rsft.data.datasets.chip_names import make_chip_names
 
-    groups = ((file.split, file.label) for file in files)
+    groups = ((file.split, class_names[file.label]) for file in files)
     names = make_chip_names([file.name for file in files], groups, root)
     for name, file in zip(names, files, strict=True):
         yield ChipRecord(

@@ -207,7 +207,7 @@ class SceneStoreBuilder:
                 empty[0].location,
                 empty[0].hint,
             )
-        objects.finish()
+        objects.finish(self.request.rare)
 
     def _make_windows(self) -> dict[str, ChipWindow]:
         """Return the window of chips by the name of the scene, and note the size."""

@@ -16,6 +16,7 @@ from rsft.data.annotations.columns import normalize_label
 from rsft.data.annotations.images import list_annotation_files
 from rsft.data.chips.record import describe_rejections
 from rsft.data.datasets.formats.label_rows import describe_row_fault
+from rsft.data.datasets.rare_classes import OTHER, RareClasses, resolve_rare
 from rsft.errors import RecipeError, RequestError
 from rsft.recipe.text import read_document
 from rsft.scenes.locations import Location, SceneLocations
@@ -139,7 +140,7 @@ class LabeledObjects:
         present = {item.label for item in self.objects}
         order = sorted(present - {BACKGROUND})
         if self.types:
-            order = list(dict.fromkeys(self.types.values()))
+            order = list(dict.fromkeys([*self.types.values(), OTHER]))
         return [name for name in [*order, BACKGROUND] if name in present]
 
     def add(self, scene: RasterScene, positions: SceneLocations) -> None:
@@ -189,13 +190,17 @@ class LabeledObjects:
                 )
                 self._add(item, self.labels)
 
-    def finish(self) -> None:
+    def finish(self, rare: RareClasses | None) -> None:
         """Leave out repeated labels, and count those outside of all scenes.
+
+        Args:
+            rare: what becomes of rare classes; None keeps them.
 
         Raises:
             RequestError: no label can be used.
         """
         self._leave_out_repeated()
+        self._resolve_rare(rare)
         if self._files and self.labels.is_dir():
             unused = set(list_annotation_files(self.labels)) - self._files
             if unused:
@@ -232,6 +237,18 @@ class LabeledObjects:
             self.objects.append(items[0])
             if len(items) > 1:
                 self.skipped["repeated label of an object"] += len(items) - 1
+
+    def _resolve_rare(self, rare: RareClasses | None) -> None:
+        labels = [item.label for item in self.objects]
+        names = resolve_rare(dict(zip(labels, labels, strict=True)), labels, rare)
+        self.objects = [
+            item._replace(label=names[item.label])
+            for item in self.objects
+            if item.label in names
+        ]
+        left_out = len(labels) - len(self.objects)
+        if left_out:
+            self.skipped["object of a rare class"] += left_out
 
     def by_scene(self) -> Iterator[tuple[RasterScene, list[LabeledObject]]]:
         """Yield each scene with its objects."""

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
+from rsft.data.datasets.rare_classes import RareClasses
 from rsft.scenes.options import ChipSize, unit_name
 from rsft.scenes.query import LandSource, ObjectQuery, parse_land
 from rsft.utils.command_options import Option
@@ -48,6 +49,13 @@ class SceneStoreRequest:
             "YAML file that maps types of the labels to classes: `cargo: [Cargo,"
             ' "70"]`. Other types are left out.',
             metavar="FILE",
+        ),
+    ] = None
+    rare: Annotated[
+        RareClasses | None,
+        _objects(
+            "Classes with fewer than 10 chips: keep them (the default), merge them to"
+            " the class other, or drop them."
         ),
     ] = None
     min_confidence: Annotated[

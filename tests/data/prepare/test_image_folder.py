@@ -285,6 +285,33 @@ def test_a_single_class_gives_a_warning(tmp_path, rsft):
     assert code == 0 and "warning: all chips have the class a" in printed
 
 
+@pytest.mark.parametrize(
+    ("rare", "counts"),
+    [
+        (None, {"a": 12, "b": 2, "c": 1}),
+        ("keep", {"a": 12, "b": 2, "c": 1}),
+        ("merge", {"a": 12, "other": 3}),
+        ("drop", {"a": 12}),
+    ],
+)
+def test_rare_classes_are_named_and_kept_merged_or_left_out(
+    tmp_path, rsft, rare, counts
+):
+    src = write_tree(tmp_path / "src", {"a": 12, "b": 2, "c": 1})
+    root = tmp_path / "out"
+    options = ["--rare", rare] if rare else []
+    code, printed = rsft("prepare", "folder", src, "--root", root, "--val", 0, *options)
+    store = ChipStore.open(root)
+    assert code == 0 and store.table["class"].value_counts().to_dict() == counts
+    assert store.classes == tuple(counts)
+    kept = rare in (None, "keep")
+    warning = "fewer than 10 chips: c (1), b (2); they are hardly learned"
+    assert (warning in " ".join(printed.split())) is kept
+    left_out = {"chip of a rare class": 3} if rare == "drop" else {}
+    assert store.skipped == left_out
+    assert ("--rare" in (root / "README.md").read_text()) is (rare is not None)
+
+
 COCO = (
     '{"images": [{"id": 1, "file_name": "0.png"}], "annotations": [{"image_id": 1,'
     ' "bbox": [1, 1, 3, 3]}]}'

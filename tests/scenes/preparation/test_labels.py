@@ -29,6 +29,25 @@ def test_types_become_classes_in_the_order_of_their_file(scenes, tmp_path):
     assert store.skipped == {"type fishing, which the file of types does not have": 2}
 
 
+@pytest.mark.parametrize("rare", ["merge", "drop"])
+def test_rare_classes_become_one_or_are_left_out(scenes, tmp_path, rare):
+    labels = geopandas.read_file(scenes[1]).drop(columns="mmsi")
+    cargo = pd.concat([labels] * 2, ignore_index=True).assign(type="Cargo")
+    cargo["geometry"] = [
+        shapely.affinity.translate(shape, number)
+        for number, shape in enumerate(cargo.geometry)
+    ]
+    cargo.loc[0, "type"] = "Tug"
+    cargo.to_file(tmp_path / "some.gpkg")
+    source = scenes[0], tmp_path / "some.gpkg"
+    store = prepared(source, tmp_path / "store", rare=rare)
+    others = [] if rare == "drop" else ["other"]
+    assert store.classes == ("Cargo", *others)
+    counts = store.table["class"].value_counts()
+    assert counts["Cargo"] == 10 and len(store.table) == 10 + len(others)
+    assert store.skipped.get("object of a rare class", 0) == (rare == "drop")
+
+
 @pytest.mark.parametrize(
     ("text", "parts"),
     [

@@ -1,0 +1,47 @@
+"""What becomes of classes that have too few chips to be learned and measured."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Literal
+
+RareClasses = Literal["keep", "merge", "drop"]
+"""What becomes of rare classes."""
+
+RARE = 10
+"""Classes with fewer chips are rare."""
+
+OTHER = "other"
+"""Class of all rare classes together."""
+
+
+def find_rare(counts: Mapping[str, int]) -> dict[str, int]:
+    """Return the rare classes with their numbers of chips, the smallest first."""
+    rare = sorted((count, name) for name, count in counts.items() if 0 < count < RARE)
+    return {name: count for count, name in rare}
+
+
+def resolve_rare(
+    names: Mapping[str, str], labels: Iterable[str], choice: RareClasses | None
+) -> dict[str, str]:
+    """Return the class of each label, without labels that are left out.
+
+    Args:
+        names: class of each label.
+        labels: the label of each chip.
+        choice: what becomes of rare classes; None keeps them.
+
+    Example:
+        >>> names = {"Cargo": "cargo", "Tug": "tug"}
+        >>> resolve_rare(names, ["Cargo"] * 12 + ["Tug"], "merge")
+        {'Cargo': 'cargo', 'Tug': 'other'}
+    """
+    resolved = dict(names)
+    if choice in (None, "keep"):
+        return resolved
+    rare = find_rare(Counter(names[label] for label in labels))
+    for label, name in names.items():
+        if name in rare and choice == "merge":
+            resolved[label] = OTHER
+        elif name in rare:
+            del resolved[label]
+    return resolved
