@@ -224,7 +224,8 @@ def build_in_timm(
     if has_padding(vit):
         _refuse(
             format_name,
-            f"timm cannot build {backbone.name}: it pads its windows at this input size",
+            f"timm cannot build {backbone.name}: it pads its windows at this input"
+            " size",
         )
     options = timm_options(
         cast(VisionTransformer, vit), 0 if head is None else len(bundle.classes), bundle
