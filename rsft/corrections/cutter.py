@@ -13,9 +13,11 @@ from rsft.corrections.corrected_table import CorrectedRow, CorrectedTable
 from rsft.data.chips.chip_content import resolve_unit
 from rsft.data.chips.manifest import MANIFEST
 from rsft.data.chips.store import ChipStore
-from rsft.data.imagery import rasters, reader
+from rsft.data.imagery import reader
+from rsft.data.imagery.band_names import read_band_names, read_unit
 from rsft.data.imagery.chip_spec import ChipSpec
 from rsft.data.imagery.products.options import ProductOptions
+from rsft.data.imagery.rasters import read_tiff_tags
 from rsft.data.imagery.scene_uri import SceneUri
 from rsft.errors import DataError, RequestError, RsftError
 from rsft.inference.predict.chip_files import collapse_gray_rgb
@@ -257,7 +259,7 @@ class ChipCutter:
     def _read_file(self, row: CorrectedRow, path: Path) -> CorrectedChip:
         user = self.declaration
         stored = self._read_stored(path.resolve())
-        header = rasters.read_tiff_tags(path, partial(_read_header, path)) or _Header()
+        header = read_tiff_tags(path, partial(_read_header, path)) or _Header()
         reader.check_declared_bands(user.bands, header.bands or stored.bands, path)
         names = user.bands or stored.bands or header.bands
         pixels = self.fit.select_bands(reader.read_chip(path), names)
@@ -390,9 +392,9 @@ def _read_header(path: Path, file: Any) -> _Header:
     spacing = None
     if georeference:
         spacing = georeference.spacing_at(file.height / 2, file.width / 2)
-    unit = rasters.read_unit([file], path)
+    unit = read_unit([file], path)
     scene = file.tags().get(SCENE_TAG, "")
-    return _Header(rasters.read_band_names(file), unit, spacing, scene)
+    return _Header(read_band_names(file), unit, spacing, scene)
 
 
 def _find_box(row: CorrectedRow, scene: RasterScene) -> Box | None:

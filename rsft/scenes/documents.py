@@ -5,7 +5,7 @@ Another package adds one through the entry-point group "rsft.scene_documents".
 
 from typing import ClassVar, NamedTuple, Protocol
 
-from rsft.data.imagery.rasters import Scaling
+from rsft.data.imagery.raster_values import Scaling
 from rsft.data.imagery.scene_uri import SceneUri
 from rsft.errors import RequestError
 from rsft.types import Names

@@ -16,12 +16,19 @@ from rasterio._err import CPLE_BaseError
 from rasterio.errors import RasterioError
 
 from rsft.data.imagery import rasters
+from rsft.data.imagery.band_names import read_band_names
 from rsft.data.imagery.products.calibration import Calibration
 from rsft.data.imagery.products.options import DEFAULT_OPTIONS, ProductOptions
 from rsft.data.imagery.products.product import (
     Product,
     find_product,
     read_product,
+)
+from rsft.data.imagery.raster_values import (
+    IDENTITY_SCALING,
+    Scaling,
+    check_encoding,
+    read_dtype,
 )
 from rsft.data.imagery.reader import is_tiff
 from rsft.data.imagery.scene_uri import SceneUri
@@ -131,7 +138,7 @@ class RasterScene:
     spacing: Spacing | None
     files: Names
     stored_dtype: str
-    scalings: tuple[rasters.Scaling, ...]
+    scalings: tuple[Scaling, ...]
     nodata: tuple[float | None, ...]
     product: Product
     unit: str | None
@@ -147,7 +154,7 @@ class RasterScene:
 
         Without a calibration to it, it is that of the stored values.
         """
-        dtype = rasters.read_dtype(self.stored_dtype, self.scalings)
+        dtype = read_dtype(self.stored_dtype, self.scalings)
         if unit in self.product.calibrations:
             dtype = "float32"
         return replace(self, unit=unit, dtype=dtype)
@@ -295,7 +302,7 @@ def _check_rasters(handles: Sequence[Any], uri: SceneUri, item: Item | None) -> 
         if handles[0].subdatasets:
             hint = f"give one of them: {_list_names(handles[0].subdatasets)}"
         raise DataError("the raster has no bands, only other rasters", uri, hint)
-    rasters.check_encoding(handles, uri)
+    check_encoding(handles, uri)
     if len({(file.shape, file.dtypes) for file in handles}) == 1:
         return
     if item:
@@ -328,10 +335,10 @@ def _describe(
 ) -> RasterScene:
     """Describe a scene by its files, and by its item where the files say nothing."""
     first = handles[0]
-    scalings: list[rasters.Scaling] = []
+    scalings: list[Scaling] = []
     nodata: list[float | None] = []
     for file in handles:
-        scalings += map(rasters.Scaling, file.scales, file.offsets)
+        scalings += map(Scaling, file.scales, file.offsets)
         nodata += file.nodatavals
     georeference = read_georeference(first, product.tie_points)
     spacing = None
@@ -342,7 +349,7 @@ def _describe(
         height=first.height,
         width=first.width,
         count=len(nodata),
-        dtype=rasters.read_dtype(first.dtypes[0], scalings),
+        dtype=read_dtype(first.dtypes[0], scalings),
         bands=product.bands or _read_band_names(handles),
         block_shape=first.block_shapes[0],
         georeference=georeference,
@@ -361,7 +368,7 @@ def _read_band_names(handles: Sequence[Any]) -> Bands | None:
     """Return the names of the bands of all files; None unless all have names."""
     names: list[str] = []
     for file in handles:
-        file_names = rasters.read_band_names(file)
+        file_names = read_band_names(file)
         if file_names is None:
             return None
         names += file_names
@@ -386,7 +393,7 @@ def _add_item(scene: RasterScene, item: Item) -> RasterScene:
             scene.path,
             "download the asset, and give its path",
         )
-    scalings: list[rasters.Scaling] = []
+    scalings: list[Scaling] = []
     nodata: list[float | None] = []
     for band, scaling, value in zip(
         item.bands, scene.scalings, scene.nodata, strict=True
@@ -403,7 +410,7 @@ def _add_item(scene: RasterScene, item: Item) -> RasterScene:
         spacing = spacing_m, spacing_m
     return replace(
         scene,
-        dtype=rasters.read_dtype(scene.stored_dtype, scalings),
+        dtype=read_dtype(scene.stored_dtype, scalings),
         bands=bands,
         spacing=spacing,
         scalings=tuple(scalings),
@@ -411,17 +418,15 @@ def _add_item(scene: RasterScene, item: Item) -> RasterScene:
     )
 
 
-def _merge_scalings(
-    stored: rasters.Scaling, described: rasters.Scaling, uri: SceneUri
-) -> rasters.Scaling:
+def _merge_scalings(stored: Scaling, described: Scaling, uri: SceneUri) -> Scaling:
     """Return the scaling of a band, which its file or its item states.
 
     Raises:
         DataError: they state different ones.
     """
-    if stored == rasters.IDENTITY_SCALING:
+    if stored == IDENTITY_SCALING:
         return described
-    if described in (stored, rasters.IDENTITY_SCALING):
+    if described in (stored, IDENTITY_SCALING):
         return stored
     raise DataError(
         f"the item says scale {described.scale:g} and offset {described.offset:g}, but"

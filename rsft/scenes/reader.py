@@ -10,6 +10,7 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
 from rsft.data.imagery import rasters
+from rsft.data.imagery.raster_values import mask_nodata, read_validity, to_float32
 from rsft.data.imagery.scene_uri import SceneUri
 from rsft.errors import DataError, NetworkError, RsftError
 from rsft.scenes.georeference import ignore_georeference_warnings
@@ -119,9 +120,9 @@ class _Windows:
             nodata = scene.nodata[index]
             mask = masks[number]
             if scene.dtype == scene.stored_dtype and calibrations is None:
-                rasters.mask_nodata(bands[number], nodata, scene.path, mask)
+                mask_nodata(bands[number], nodata, scene.path, mask)
                 continue
-            values = rasters.to_float32(
+            values = to_float32(
                 bands[number], nodata, scene.scalings[index], scene.path, mask
             )
             if calibrations is not None:
@@ -137,10 +138,10 @@ class _Windows:
         if len(files) == 1:
             numbers = [index + 1 for index in self.indices]
             bands = list(files[0].read(numbers, window=window))
-            return bands, [rasters.read_validity(files[0], window)] * len(bands)
+            return bands, [read_validity(files[0], window)] * len(bands)
         read = [files[index] for index in self.indices]
         bands = [file.read(1, window=window) for file in read]
-        return bands, [rasters.read_validity(file, window) for file in read]
+        return bands, [read_validity(file, window) for file in read]
 
 
 def _reading_error(scene: RasterScene, error: Exception) -> RsftError:

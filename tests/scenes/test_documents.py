@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rsft.data.imagery.rasters import IDENTITY_SCALING
+from rsft.data.imagery.raster_values import IDENTITY_SCALING
 from rsft.data.imagery.scene_uri import SceneUri
 from rsft.errors import RequestError
 from rsft.scenes import documents

@@ -12,7 +12,8 @@ from pyproj import CRS, Geod, Transformer
 from rasterio.rpc import RPC
 from rasterio.transform import Affine
 
-from rsft.data.imagery.rasters import read_band_names, read_tiff_tags
+from rsft.data.imagery.band_names import read_band_names
+from rsft.data.imagery.rasters import read_tiff_tags
 from rsft.data.imagery.reader import read_chip
 from rsft.inference.predict.scene_chips import describe_scene
 

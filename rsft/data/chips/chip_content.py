@@ -14,7 +14,8 @@ from rasterio.io import MemoryFile
 
 from rsft.data.chips.manifest import describe_column_fault
 from rsft.data.chips.record import ChipRecord
-from rsft.data.imagery.rasters import read_band_names, read_tiff_tags, read_unit
+from rsft.data.imagery.band_names import read_band_names, read_unit
+from rsft.data.imagery.rasters import read_tiff_tags
 from rsft.data.imagery.reader import check_declared_bands, read_chip
 from rsft.data.imagery.units import (
     DIGITAL_UNITS,

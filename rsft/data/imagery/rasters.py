@@ -1,4 +1,4 @@
-"""Open rasters with GDAL, and read what they say of their bands and values.
+"""Open rasters with GDAL, and decode those in memory.
 
 The content of a file cannot make GDAL read other files, or ask a server.
 """
@@ -8,28 +8,32 @@ import os
 import re
 import warnings
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from errno import EINVAL
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import rasterio
-from numpy.typing import NDArray
 from rasterio import _base
 from rasterio._err import CPLE_BaseError
-from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError, RasterioIOError
 from rasterio.io import DatasetReader, MemoryFile
 
-from rsft.data.imagery.bands import BANDS, POLARIZATIONS
+from rsft.data.imagery.raster_values import (
+    IDENTITY_SCALING,
+    Scaling,
+    check_encoding,
+    mask_nodata,
+    read_validity,
+    to_float32,
+)
 from rsft.data.imagery.scene_uri import SceneUri, file_state
-from rsft.data.imagery.units import DIGITAL_UNITS, as_float32
 from rsft.data.imagery.vrt import rewrite_vrt
 from rsft.errors import DataError
-from rsft.types import Names, Pixels, Plane
+from rsft.types import Pixels
 from rsft.utils.cell.client import in_cell, is_inside, reading_cell
 from rsft.utils.cell.walls import Walls
 from rsft.utils.untrusted.documents import leads_away, open_regular
@@ -38,14 +42,14 @@ from rsft.utils.untrusted.hdf5_files import find_named_files
 
 MAX_VRT_BYTES = 2**24
 """Largest VRT that is read: 16 MiB, about 20,000 images."""
-MAX_BANDS = 4096
-"""Largest number of bands of a TIFF or a scene. A file of a kB can state 65,535, which
-takes many seconds to read."""
+
 MAX_ARRAY_MEMORY = 2**32
 """Address space of the process that tries an HDF5 or netCDF file, or on macOS and
 Windows its resident memory: 4 GiB."""
+
 MAX_ARRAY_SECONDS = 120
 """Seconds of this process."""
+
 MAX_TIFF_BYTES = 2**32
 """Largest size of a decoded TIFF in bytes: 4 GiB."""
 
@@ -95,50 +99,28 @@ _IMAGE_DRIVERS = frozenset(
 same stem. No format that names other files or servers is among them (VRT, WMS, WCS,
 STAC, PDS, DIMAP, ...). GDAL finds the driver by the content of a file, whatever its
 suffix."""
+
 _RAW_DRIVERS = frozenset(("ENVI", "EHdr", "ISCE", "ROI_PAC", "RST"))
 """Drivers that take any bytes as values, if a header beside them says so."""
+
 _ARRAY_DRIVERS = frozenset(("HDF5", "HDF5Image", "netCDF", "BAG"))
 """Drivers of HDF5 and netCDF. They only open files with a suffix of `_ARRAY_SUFFIXES`
 that name no other files."""
+
 _ARRAY_SUFFIXES = frozenset((".nc", ".nc4", ".cdf", ".h5", ".hdf5", ".he5"))
-_NAMES = {
-    "name",
-    "netcdf_varname",
-    "long_name",
-    "band_name",
-    "bandname",
-    "polarization",
-    "polarisation",
-    "description",
-}
-_POLARIZATION = re.compile(rf"(?<![A-Z0-9])({'|'.join(POLARIZATIONS)})(?![A-Z0-9])")
-_MEASUREMENT = re.compile(r"s1[a-d]-\w+-\w+-(vv|vh|hh|hv)-", re.IGNORECASE)
-"""Name of a file of Sentinel-1, which may lie outside of its folder."""
-_UNIT_TAGS = {
-    "db": "db",
-    "decibel": "db",
-    "decibels": "db",
-    "amplitude": "amplitude",
-    "intensity": "intensity",
-    "gamma0_db": "gamma0_db",
-}
-for _name in ("sigma", "gamma", "beta"):
-    for _end in ("0", "_0", " nought", "_nought"):
-        _UNIT_TAGS[_name + _end] = f"{_name}0"
 _IMAGE_BESIDE = re.compile(r"\.(ovr|msk|r\d)$", re.IGNORECASE)
 """End of the name of an overview or a mask; .r1 to .r5 are overviews of NITF."""
+
 _PIXELS_BESIDE = re.compile(r"\.(ovr|msk|r\d|aux|rrd|ige)$", re.IGNORECASE)
 """End of the name of any file beside a raster that contains pixels."""
-_T = TypeVar("_T")
 
+_T = TypeVar("_T")
 OPEN_ERRORS = (RasterioError, CPLE_BaseError, UnicodeEncodeError)
 """What opening a file raises; the last one for a name that is not UTF-8."""
-
 
 _DRIVERS = _IMAGE_DRIVERS | _ARRAY_DRIVERS | {"MEM"}
 limit_drivers(_base.__file__, _DRIVERS | {"VRT"})
 _VRT_DRIVER = PrivateDriver(_base.__file__, "VRT")
-
 # GDAL reports its errors as exceptions too
 logging.getLogger("rasterio").addHandler(logging.NullHandler())
 
@@ -384,254 +366,6 @@ def read_tiff_tags(path: Path, read: Callable[[Any], _T]) -> _T | None:
                 return read(file)
         except OPEN_ERRORS:
             return None
-
-
-def read_band_names(file: Any) -> Names | None:
-    """Return the names of the bands of an open raster.
-
-    The name of a band comes from its description ("VV", "Sigma0_VV_db", "B4"), else
-    from its tags (name, long_name, polarization and others). A raster of one band may
-    also have it in the tags of the file, or in the name of a Sentinel-1 measurement.
-
-    Returns:
-        Names from `BANDS`; None if a name is unknown, repeated or no text.
-    """
-    try:
-        descriptions = file.descriptions
-    except UnicodeDecodeError:
-        return None
-    names: list[str | None] = []
-    for number, description in zip(file.indexes, descriptions, strict=True):
-        texts = [description or "", *_name_tags(file.tags(number))]
-        if file.count == 1:
-            match = _MEASUREMENT.match(Path(file.name).name)
-            texts += [*_name_tags(file.tags()), match[1] if match else ""]
-        names.append(next(filter(None, map(parse_band_name, texts)), None))
-    known = tuple(name for name in names if name is not None)
-    return known if len(set(known)) == file.count else None
-
-
-def _name_tags(tags: Mapping[str, str]) -> list[str]:
-    return [value for key, value in tags.items() if key.lower() in _NAMES]
-
-
-def parse_band_name(text: str) -> str | None:
-    """Return the band that a text such as "Sigma0_VV_db" or "B4" names.
-
-    Returns:
-        The band; None if the text names none, or two polarizations.
-    """
-    text = re.sub(r"^B(\d)$", r"B0\1", text.strip().upper())
-    for name in BANDS:
-        if text == name.upper():
-            return name
-    polarizations = set(_POLARIZATION.findall(text))
-    return polarizations.pop() if len(polarizations) == 1 else None
-
-
-def read_unit(files: Iterable[Any], path: object) -> str | None:
-    """Return the unit that the bands of open rasters declare, see `unit_from_tags`.
-
-    Raises:
-        DataError: bands have different units, or a unit is no text.
-    """
-    units = []
-    try:
-        for file in files:
-            units += file.units
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"the unit of a band is no text: {error}", path, "remove it from the file"
-        ) from error
-    return unit_from_tags(units, path)
-
-
-def unit_from_tags(units: Iterable[str | None], path: object) -> str | None:
-    """Return the unit that GDAL's unit types of the bands, such as "dB", declare.
-
-    Returns:
-        The unit; None if no tag names a unit that rsft knows.
-
-    Raises:
-        DataError: bands have different units.
-    """
-    tags = {(unit or "").strip().lower() for unit in units}
-    names = sorted({_UNIT_TAGS[tag] for tag in tags if tag in _UNIT_TAGS})
-    if len(names) > 1:
-        raise DataError(
-            f"the bands have several units: {', '.join(names)}",
-            path,
-            "give a file with one unit",
-        )
-    return names[0] if names else None
-
-
-class Scaling(NamedTuple):
-    """GDAL's scale and offset of a band: value = stored * scale + offset."""
-
-    scale: float = 1.0
-    offset: float = 0.0
-
-
-IDENTITY_SCALING = Scaling()
-"""A band without scale and offset."""
-
-
-def read_dtype(dtype: str, scalings: Iterable[Scaling]) -> str:
-    """Return the data type of a scene's values.
-
-    It is uint8 or uint16 as in its file if no band is scaled, else float32.
-    """
-    if dtype in DIGITAL_UNITS and set(scalings) <= {IDENTITY_SCALING}:
-        return dtype
-    return "float32"
-
-
-def check_encoding(files: Sequence[Any], path: object) -> None:
-    """Raise an error if the numbers in open rasters are not the values of pixels.
-
-    Raises:
-        DataError: there are more than `MAX_BANDS`, a band has a scale that gives no
-            values, or pixels are indices into a palette, or large where it is dark.
-    """
-    count = sum(file.count for file in files)
-    if count > MAX_BANDS:
-        raise DataError(
-            f"the image has {count:,} bands; the limit is {MAX_BANDS:,}",
-            path,
-            "write the bands that the model reads to a file of their own",
-        )
-    for file in files:
-        for scaling in map(Scaling, file.scales, file.offsets):
-            _check_scaling(scaling, path)
-        if ColorInterp.palette in file.colorinterp:
-            raise DataError(
-                "the pixels are indices into a color palette",
-                path,
-                "convert the file to gray or RGB",
-            )
-        if file.tags(ns="IMAGE_STRUCTURE").get("MINISWHITE") == "YES":
-            raise DataError(
-                "the pixels are stored inverted: 0 is white (MINISWHITE)",
-                path,
-                "invert the values, and store them as MINISBLACK (tag"
-                " PhotometricInterpretation)",
-            )
-
-
-def _check_scaling(scaling: Scaling, path: object) -> None:
-    with np.errstate(over="ignore"):
-        numbers = np.array(scaling, np.float32)
-    if not numbers[0] or not np.isfinite(numbers).all():
-        raise DataError(
-            f"a band has the scale {scaling.scale:g} and the offset"
-            f" {scaling.offset:g}, which give no values",
-            path,
-            "correct them, for instance with gdal_edit",
-        )
-
-
-def read_validity(file: Any, window: Any = None) -> NDArray[np.bool_] | None:
-    """Return where the mask of an open raster says that pixels are valid.
-
-    The mask lies inside the file or in a .msk beside it.
-
-    Returns:
-        One value per pixel (H, W); None if it has no such mask. A nodata value and a
-        transparent band are no mask.
-    """
-    if file.mask_flag_enums[0] != [MaskFlags.per_dataset]:
-        return None
-    valid: NDArray[np.bool_] = file.read_masks(1, window=window) > 0
-    return valid
-
-
-def mask_nodata(
-    band: Pixels,
-    nodata: float | None,
-    path: object,
-    valid: NDArray[np.bool_] | None = None,
-) -> None:
-    """Set the pixels of a band without data to NaN (floats) or 0 (integers), in place.
-
-    Args:
-        band: one band (H, W).
-        nodata: declared nodata value; None if the file does not declare one.
-        path: path of the file, for the error.
-        valid: where the mask of the file says that pixels are valid (H, W); None if it
-            has none.
-
-    Raises:
-        DataError: a valid pixel is NaN or infinite but not declared as nodata.
-    """
-    is_float = np.issubdtype(band.dtype, np.inexact)
-    if valid is not None:
-        band[~valid] = np.nan if is_float else 0
-    if is_float:
-        _check_finite(band, nodata, path, valid)
-        if nodata is not None:
-            band[band == nodata] = np.nan
-    elif nodata:
-        band[band == nodata] = 0
-
-
-def _check_finite(
-    band: Pixels, nodata: float | None, path: object, valid: NDArray[np.bool_] | None
-) -> None:
-    """Raise an error if a valid pixel is not finite and not declared as nodata."""
-    without_value = ~np.isfinite(band)
-    if not without_value.any():
-        return
-    if valid is not None:
-        without_value &= valid
-    if nodata is not None:
-        without_value &= ~np.isnan(band) if np.isnan(nodata) else band != nodata
-    count = int(without_value.sum())
-    if count:
-        raise DataError(
-            f"{count} of {band.size} values are NaN or infinite",
-            path,
-            "declare them as nodata, or fill them in",
-        )
-
-
-def to_float32(
-    band: Plane,
-    nodata: float | None,
-    scaling: Scaling,
-    path: object,
-    valid: NDArray[np.bool_] | None = None,
-) -> Plane:
-    """Convert the stored values of a band to float32.
-
-    Args:
-        band: stored values (H, W); complex values become their modulus.
-        nodata: declared nodata value; None if the file does not declare one.
-        scaling: scale and offset of the band.
-        path: path of the file, for the error.
-        valid: where the mask of the file says that pixels are valid (H, W); None if it
-            has none.
-
-    Returns:
-        Values (H, W), float32; NaN without data.
-
-    Raises:
-        DataError: a valid value is NaN or infinite but not declared as nodata, or does
-            not fit into float32.
-    """
-    if np.issubdtype(band.dtype, np.inexact):
-        mask_nodata(band, nodata, path, valid)
-        values = as_float32(np.abs(band) if np.iscomplexobj(band) else band, path)
-    else:
-        values = band.astype(np.float32)
-        if nodata is not None:
-            values[band == nodata] = np.nan
-        if valid is not None:
-            values[~valid] = np.nan
-    if scaling != IDENTITY_SCALING:
-        values *= np.float32(scaling.scale)
-        values += np.float32(scaling.offset)
-    return values
 
 
 def read_tiff(data: bytes, path: Path) -> Pixels:

@@ -172,18 +172,19 @@ def _read_header(path: Path, may_have_sidecar: bool) -> _Header:
             image = reader.read_image_header(path)
             if image.format in _FORMATS_WITHOUT_GEOREFERENCE:
                 return _Header(image.size)
-    from rsft.data.imagery import rasters
+    from rsft.data.imagery.band_names import read_band_names
+    from rsft.data.imagery.rasters import OPEN_ERRORS, open_raster
     from rsft.scenes import georeference as geo
 
     with (
-        suppress(*rasters.OPEN_ERRORS),
+        suppress(*OPEN_ERRORS),
         geo.ignore_georeference_warnings(),
-        rasters.open_raster(str(path)) as file,
+        open_raster(str(path)) as file,
     ):
         georeference = None
         if max(file.height, file.width) <= MAX_CHIP_SIDE:
             georeference = geo.read_georeference(file)
-        bands = rasters.read_band_names(file)
+        bands = read_band_names(file)
         return _Header((file.height, file.width), georeference, bands)
     return _Header()
 

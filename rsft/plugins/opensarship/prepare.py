@@ -267,7 +267,7 @@ def _list_records(
 
 def _read_pixels(chip: OpenSARShipChip, product: OpenSARShipProduct) -> Pixels:
     """Read the pixels of a chip; raise DataError if they cannot be used."""
-    from rsft.data.imagery.rasters import mask_nodata
+    from rsft.data.imagery.raster_values import mask_nodata
     from rsft.data.imagery.reader import check_values
     from rsft.plugins.opensarship.opensarship import read_opensarship_pixels
 

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import unquote, urljoin
 
-from rsft.data.imagery import rasters
+from rsft.data.imagery.band_names import parse_band_name, unit_from_tags
 from rsft.data.imagery.bands import POLARIZATIONS
+from rsft.data.imagery.raster_values import Scaling
 from rsft.data.imagery.scene_uri import SceneUri
 from rsft.errors import DataError, RequestError
 from rsft.scenes.documents import Item, ItemBand
@@ -68,9 +69,9 @@ class StacItem:
             bands += _read_bands(name, assets[name])
         polarizations = properties.get("sar:polarizations") or []
         if len(bands) == len(polarizations) == 1 and bands[0].name is None:
-            bands = [bands[0]._replace(name=rasters.parse_band_name(polarizations[0]))]
+            bands = [bands[0]._replace(name=parse_band_name(polarizations[0]))]
         files = tuple(_resolve(uri, name, assets[name]) for name in names)
-        unit = rasters.unit_from_tags([band.unit for band in bands], uri)
+        unit = unit_from_tags([band.unit for band in bands], uri)
         return Item(tuple(names), files, tuple(bands), unit)
 
 
@@ -167,7 +168,7 @@ def _read_bands(name: str, content: Asset) -> list[ItemBand]:
     lists = [content.get(key) or [] for key in _BANDS]
     polarizations = content.get("sar:polarizations") or []
     count = max(map(len, lists)) or len(polarizations)
-    if not count and rasters.parse_band_name(name) is not None:
+    if not count and parse_band_name(name) is not None:
         count = 1
     bands = []
     for index in range(count):
@@ -177,16 +178,16 @@ def _read_bands(name: str, content: Asset) -> list[ItemBand]:
                 band |= entries[index]
         band_name = _name_band(band)
         if band_name is None and len(polarizations) == count:
-            band_name = rasters.parse_band_name(polarizations[index])
+            band_name = parse_band_name(polarizations[index])
         if band_name is None and count == 1:
-            band_name = rasters.parse_band_name(name)
+            band_name = parse_band_name(name)
         bands.append(_describe_band(band, band_name))
     return bands
 
 
 def _name_band(band: Asset) -> str | None:
     if band.get("name"):
-        return rasters.parse_band_name(str(band["name"]))
+        return parse_band_name(str(band["name"]))
     return _COLORS.get(str(band.get("eo:common_name") or band.get("common_name")))
 
 
@@ -196,7 +197,7 @@ def _describe_band(band: Asset, name: str | None) -> ItemBand:
     return ItemBand(
         name,
         str(band["unit"]) if band.get("unit") else None,
-        rasters.Scaling(1.0 if scale is None else scale, offset or 0.0),
+        Scaling(1.0 if scale is None else scale, offset or 0.0),
         _number(band, "nodata", "raster:nodata"),
         _number(band, "raster:spatial_resolution", "spatial_resolution"),
     )

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 
+from rsft.data.imagery.band_names import read_unit
 from rsft.data.imagery.products.calibration import (
     Calibration,
     CosineCalibration,
@@ -21,7 +22,6 @@ from rsft.data.imagery.products.calibration import (
 from rsft.data.imagery.products.elements import TiePoint
 from rsft.data.imagery.products.line_table import LineTable
 from rsft.data.imagery.products.options import ProductOptions
-from rsft.data.imagery.rasters import read_unit
 from rsft.errors import DataError, RequestError
 from rsft.types import Floats, Names
 from rsft.utils.cell.client import in_cell
