@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, overload
 from rsft.version import __version__
 
 if TYPE_CHECKING:
+    from rsft.backbones.frozen_network import register_encoder
     from rsft.cli.finished_run import FinishedRun
     from rsft.evaluation.evaluate import evaluate
     from rsft.inference.predict.predictor import Predictor
@@ -29,6 +30,7 @@ __all__ = [
     "finetune",
     "load_bundle",
     "load_recipe",
+    "register_encoder",
 ]
 
 _MODULES = {
@@ -36,6 +38,7 @@ _MODULES = {
     "attach": "rsft.peft.model.attach",
     "evaluate": "rsft.evaluation.evaluate",
     "load_recipe": "rsft.recipe.load",
+    "register_encoder": "rsft.backbones.frozen_network",
 }
 
 

@@ -70,6 +70,8 @@ class EncoderInfo:
         license: SPDX identifier of the weights' license, or free text; `restrictions`
             are derived from it.
         sensor: source of the images in pre-training.
+        is_frozen: whether the encoder has no weights file and no blocks to adapt, but
+            brings its weights with its network.
     """
 
     name: str
@@ -82,6 +84,7 @@ class EncoderInfo:
     std: tuple[float, ...]
     license: str
     sensor: str = "photographs"
+    is_frozen: bool = False
 
     @property
     def restrictions(self) -> Names:
@@ -149,7 +152,7 @@ class ListedEncoder(EncoderInfo):
     def state(self) -> str:
         """Where the weights are: "random", "in rsft", "here", "to get" or "by hand"."""
         if self.remote is None:
-            if self.file:
+            if self.file or self.is_frozen:
                 return "in rsft"
             return "random"
         if weights_path(self).is_file():
@@ -225,9 +228,9 @@ def weights_path(card: PublishedEncoder) -> Path:
     """
     if card.weights is None:
         raise WeightsError(
-            "this network has no weights: it starts at random",
+            "this network has no weights file",
             card.name,
-            "train it from a recipe",
+            "name it in a recipe",
         )
     if isinstance(card.weights, Remote):
         return weights_dir() / card.weights.file

@@ -224,6 +224,10 @@ def load_backbone(
     """
     card = find_card(name, blocks)
     if weights is None:
+        if card.is_frozen:
+            vit = card.build(size)
+            digest = tensors_sha256(vit.state_dict())
+            return make_backbone(card, vit, digest, license=card.license)
         if card.weights is None:
             return _start_at_random(card, size, seed)
         weights = find_weights(card)

@@ -111,6 +111,8 @@ def backbones_check(
     file: object = weights
     if weights is None:
         file = "random" if card.weights is None else weights_path(card)
+    if card.is_frozen:
+        file = "in the network"
     restrictions = license_restrictions(backbone.license)
     print_rows(
         {

@@ -104,9 +104,10 @@ def _check_weights(recipe: Recipe) -> EnvironmentCheck:
         else:
             encoder = find_encoder(recipe.backbone.name)
             if encoder.weights is None:
-                return EnvironmentCheck(
-                    "weights", f"{encoder.name} starts at random weights"
-                )
+                origin = "starts at random weights"
+                if encoder.is_frozen:
+                    origin = "brings its weights"
+                return EnvironmentCheck("weights", f"{encoder.name} {origin}")
             path = find_weights(encoder)
         return EnvironmentCheck(
             "weights", f"{path} ({path.stat().st_size / 1e6:,.1f} MB)"

@@ -6,6 +6,7 @@ from pathlib import Path
 from torch import nn
 
 from rsft.backbones import Backbone, fit_inputs, load_backbone
+from rsft.backbones.frozen_network import FrozenNetwork
 from rsft.backbones.loading import with_shrunk_windows
 from rsft.errors import RequestError, WeightsError
 from rsft.models.averaging import Ensemble
@@ -75,6 +76,8 @@ def build_classifier(encoder: Backbone, classes: int, recipe: Recipe) -> Classif
         )
     except ValueError as error:
         hint = "set peft.method=full" if encoder.is_random else ""
+        if isinstance(encoder.vit, FrozenNetwork):
+            hint = "it is one frozen module without blocks: peft.method=linear-probe"
         raise RequestError(
             str(error), f"section peft, backbone {encoder.name}", hint
         ) from error

@@ -97,7 +97,8 @@ def small_network_recipe(recipe: Recipe, store: ChipStore) -> Recipe:
 
 def starts_at_random(backbone: BackboneSection) -> bool:
     """Return whether a recipe itself describes a network without pre-training."""
-    return backbone.weights is None and find_card(backbone.name).weights is None
+    card = find_card(backbone.name)
+    return backbone.weights is None and card.weights is None and not card.is_frozen
 
 
 def predict_with_small_network(

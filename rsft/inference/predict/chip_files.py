@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from rsft.data.imagery import reader
 from rsft.data.imagery.chip_spec import ChipSpec
@@ -25,6 +25,7 @@ from rsft.scenes.options import ChipOptions, Declaration
 from rsft.types import LONLAT, Names, Pixels, Spacing
 from rsft.utils.cell.client import in_cell
 from rsft.utils.operating_system import path_to_text
+from rsft.utils.registry import Registry
 
 # what opens scenes imports GDAL and PROJ, 35 MB that jobs of PNG files do without
 if TYPE_CHECKING:
@@ -107,8 +108,36 @@ class ChipSource(ABC):
             The file and the line, 0 for the whole file.
         """
 
+    def chip_name(self, number: int) -> str | int:
+        """Return what a table calls a chip."""
+        return self.location_of(number)[0]
+
     def close(self) -> None:  # noqa: B027
         """Close all files that stay open."""
+
+
+class ChipTable(ChipSource):
+    """A source of chips that are the rows of tables, in place of image files.
+
+    Args:
+        files: the tables.
+        contract: bands and units of the model.
+
+    Attributes:
+        name: suffix of the tables without the dot.
+    """
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def __init__(self, files: Sequence[Path], contract: Contract) -> None:
+        """Read the tables."""
+
+
+CHIP_TABLES: Registry[type[ChipTable]] = Registry(
+    "table of chips", "rsft.chip_tables", "rsft.inference.predict.chip_files"
+)
+"""Tables whose rows are chips, by their suffix."""
 
 
 @dataclass(frozen=True)
@@ -229,7 +258,7 @@ class ChipFiles(ChipSource):
         height = max(1, round(pixels.shape[0] / down))
         width = max(1, round(pixels.shape[1] / along))
         columns = {
-            "chip": self.name(number),
+            "chip": self.chip_name(number),
             "path": path_to_text(path),
             "geometry": _outline(header),
         }
@@ -312,8 +341,7 @@ class ChipFiles(ChipSource):
             _log.warning("%s", describe_assumed_bands(subject, bands))
         return bool(bands)
 
-    def name(self, number: int) -> str:
-        """Return the file name of a chip."""
+    def chip_name(self, number: int) -> str:
         return path_to_text(Path(self.paths[number]).name)
 
     def location_of(self, number: int) -> tuple[str, int]:
@@ -335,6 +363,24 @@ class ChipFiles(ChipSource):
                 stem for stem, count in stems.items() if count > 1
             }
         return _stem(path) in self.shared_stems[folder]
+
+
+def open_chips(
+    files: Mapping[str, Declaration], contract: Contract, options: ChipOptions
+) -> ChipSource:
+    """Return the chips of files: image files, or the rows of tables.
+
+    Raises:
+        DataError: the only image is much larger than a chip.
+        RequestError: a table cannot be read.
+    """
+    for suffix in CHIP_TABLES:
+        if all(name.lower().endswith(f".{suffix}") for name in files):
+            return CHIP_TABLES[suffix]([Path(name) for name in files], contract)
+    images = ChipFiles(files, contract, options)
+    if len(images) == 1:  # of several files, those that are scenes are rejected
+        images.check_header(0)
+    return images
 
 
 def _stem(path: Path) -> str:

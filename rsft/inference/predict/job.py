@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
 
 from rsft.inference.options import DEFAULT_REQUEST, PredictionRequest
 from rsft.inference.predict import pipeline
+from rsft.inference.predict.batch_journal import BatchResult
 from rsft.inference.predict.engine import choose_engine, load_engine
 from rsft.inference.predict.open_job import PredictionJob, open_job
 from rsft.inference.predict.result import PredictionResult, UsedEngine, write_result
@@ -73,10 +74,23 @@ def predict(
         return write_result(job, engine, may_be_outside=may_be_outside)
 
 
-def run_job(job: PredictionJob) -> UsedEngine:
+MakeResult = Callable[
+    [pipeline.PreparedBatch, ClassifierOutputs | None, Bundle], BatchResult
+]
+"""Returns what the journal records of a batch."""
+
+
+def run_job(
+    job: PredictionJob, make_result: MakeResult = pipeline.batch_result
+) -> UsedEngine:
     """Classify the chips of a job that are not in its journal yet.
 
     Each batch is recorded when it is finished.
+
+    Args:
+        job: the job.
+        make_result: makes the result of a batch of the outputs of the network, which
+            are None if no chip of the batch can be used.
 
     Returns:
         The engine that was used; empty if the job has no chips.
@@ -117,7 +131,7 @@ def run_job(job: PredictionJob) -> UsedEngine:
         for prepared, outputs in pipeline.prefetch(
             compute, prepared_batches, engine.concurrency, ahead=engine.concurrency
         ):
-            result = pipeline.batch_result(prepared, outputs, bundle)
+            result = make_result(prepared, outputs, bundle)
             journal.record(prepared.batch.number, result)
             done += len(prepared.batch.chips)
             if job.progress:

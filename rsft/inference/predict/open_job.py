@@ -15,7 +15,7 @@ from rsft.data.imagery.scene_uri import SceneUri, file_state
 from rsft.errors import RequestError
 from rsft.inference.options import PredictionRequest
 from rsft.inference.predict.batch_journal import BatchJournal
-from rsft.inference.predict.chip_files import ChipFiles, PredictionPlan
+from rsft.inference.predict.chip_files import PredictionPlan, open_chips
 from rsft.inference.writers.columns import table_columns
 from rsft.inference.writers.table_format import find_table_format
 from rsft.inference.writers.tables import (
@@ -111,7 +111,8 @@ def open_job(
                 stack.enter_context(gdal_environment())
                 plan = plan_scenes(scenes, request, bundle.contract, journal, progress)
             else:
-                plan = _plan_files(chips, bundle, request)
+                options = request.chip_options
+                plan = PredictionPlan([open_chips(chips, bundle.contract, options)])
             for source in plan.sources:
                 stack.callback(source.close)
             count = sum(len(source) for source in plan.sources)
@@ -186,15 +187,6 @@ def _to_json(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         return asdict(value)
     return path_to_text(value)
-
-
-def _plan_files(
-    chips: Mapping[str, Declaration], bundle: Bundle, request: PredictionRequest
-) -> PredictionPlan:
-    files = ChipFiles(chips, bundle.contract, request.chip_options)
-    if len(files) == 1:  # of several files, those that are scenes are rejected
-        files.check_header(0)
-    return PredictionPlan([files])
 
 
 def _check_options(output_path: Path, request: PredictionRequest) -> None:

@@ -15,10 +15,10 @@ from rsft.data.imagery.contract import Contract
 from rsft.errors import RequestError
 from rsft.inference.engines.graph import LoadedEngine
 from rsft.inference.predict.chip_files import (
-    ChipFiles,
     ChipSource,
     SourceChip,
     collapse_gray_rgb,
+    open_chips,
 )
 from rsft.inference.predict.engine import load_engine
 from rsft.inference.predict.pipeline import (
@@ -114,13 +114,13 @@ class Predictor:
         items: Any = [chips] if isinstance(chips, str | Path) else chips
         if len(items) and all(isinstance(item, str | Path) for item in items):
             files, _ = find_chips([Path(path) for path in items], declaration)
-            source = ChipFiles(files, contract, ChipOptions())
+            source = open_chips(files, contract, ChipOptions())
             return self.predict_source(source, batch_size)
         arrays = _ChipArrays(items, contract, declaration)
         return self.predict_source(arrays, batch_size)
 
     def predict_source(
-        self, source: ChipFiles | _ChipArrays, batch_size: int = 32
+        self, source: ChipSource, batch_size: int = 32
     ) -> pd.DataFrame:
         """Return the table of `predict` for the chips of a source, in its order."""
         contract = self.engine.contract
@@ -135,7 +135,7 @@ class Predictor:
                 tables.append(rows.assign(rejected=None, number=prepared.numbers))
                 unnamed += prepared.counts["unnamed"]
             for number, reason in prepared.rejected:
-                row = {"chip": source.name(number), "rejected": reason}
+                row = {"chip": source.chip_name(number), "rejected": reason}
                 tables.append(pd.DataFrame([row | {"number": number}]))
         table = pd.concat(tables).sort_values("number", ignore_index=True)
         table = table.drop(columns="number")
@@ -188,7 +188,7 @@ class _ChipArrays(ChipSource):
         counts = {"gray": int(is_gray), "unnamed": int(is_unnamed)}
         return SourceChip(pixels, self.declaration.unit, None, columns, counts)
 
-    def name(self, number: int) -> int:
+    def chip_name(self, number: int) -> int:
         return number
 
     def location_of(self, number: int) -> tuple[str, int]:

@@ -1,0 +1,1 @@
+"""Vectors of any encoder in place of images."""

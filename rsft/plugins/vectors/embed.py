@@ -1,0 +1,91 @@
+"""`rsft embed`: write the vectors of an encoder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rsft.cli.display.console import console, show_paths
+from rsft.cli.options import OUT, check_bundle, documented
+from rsft.errors import RequestError
+from rsft.scenes.options import ChipOptions, Declaration
+from rsft.scenes.query import Query
+from rsft.utils.command_options import Access, Argument, Option
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command("embed")
+@documented
+def embed(
+    inputs: Annotated[list[str], Argument(metavar="INPUT...")],
+    out: Annotated[Path, OUT],
+    query: Query,
+    declaration: Declaration,
+    chips: ChipOptions,
+    backbone: str | None = None,
+    bundle: Annotated[
+        Path | None,
+        Option("Bundle or run whose encoder is taken.", access=Access.BUNDLE),
+    ] = None,
+    input_size: Annotated[int | None, Option(min=8)] = None,
+    device: str = "auto",
+    overwrite: bool = False,
+    as_json: bool = False,
+) -> None:
+    """Write one vector per chip, the features of an encoder, as GeoParquet.
+
+    The table has the geometry of each chip, where its file has a georeference, and
+    name and hash of the model. For a chip store, it has split and class as well, and
+    `rsft prepare vectors` takes it. Run the same command again to resume.
+
+    Args:
+        inputs: Chips: files, folders, chip stores, globs, @list. With --bundle and
+            --at, --grid or --detect, scenes.
+        backbone: Name of an encoder, see `rsft backbones ls`.
+        input_size: Side of the input of --backbone in pixels (default: its native
+            size).
+        device: Device: auto, cpu or cuda.
+    """
+    from rsft.cli.display.results import report_progress
+    from rsft.models.bundle.bundle import Bundle
+    from rsft.plugins.vectors import embed_job
+
+    if (backbone is None) == (bundle is None):
+        raise RequestError(
+            "the encoder is not clear",
+            "--backbone, --bundle",
+            "give one of --backbone NAME and --bundle RUN",
+        )
+    request = embed_job.EmbedRequest(
+        query=query,
+        declaration=declaration,
+        chip_options=chips,
+        overwrite=overwrite,
+        device=device,
+        engine="torch",
+    )
+    with report_progress(as_json) as report:
+        report(0, 0, "loading the encoder")
+        if bundle is not None:
+            check_bundle(bundle)
+            model = Bundle.load(bundle)
+        else:
+            model = embed_job.frozen_model(str(backbone), inputs, request, input_size)
+        folder = bundle or out.parent
+        result = embed_job.embed(model, folder, inputs, out, request, report)
+    if as_json:
+        row = {"vectors": str(result.path), "chips": result.chips}
+        row |= {"dimensions": result.length, "rejected": len(result.rejections)}
+        print(json.dumps(row | {"notes": list(result.notes)}))
+        return
+    console.print(f"{result.chips:,} chips, vectors of {result.length:,} numbers")
+    if result.rejections:
+        rejected = result.path.with_suffix(".rejected.csv")
+        console.print(f"rejected: {len(result.rejections):,}, listed in {rejected}")
+    for note in result.notes:
+        console.print(note)
+    show_paths({"vectors": result.path})

@@ -1,0 +1,86 @@
+"""From chips to vectors, to a classifier on them, to a table of new chips."""
+
+import json
+import shutil
+from functools import partial
+
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+import rsft as package
+from rsft.data.chips.store import ChipStore
+from tests.helpers.killing import kill_at_call, run_until_killed
+
+SIMSHIP = ("--backbone", "vit_tiny_patch8_64.simship", "--input-size", "32")
+
+
+@pytest.fixture
+def embed(rsft, root):
+    return partial(rsft, "embed", root, "-o", "vectors.parquet", *SIMSHIP)
+
+
+@pytest.mark.slow
+def test_a_classifier_on_vectors(rsft, embed, root, tmp_path):
+    code, printed = embed()
+    assert code == 0, printed
+    assert "58 chips, vectors of 192 numbers" in printed
+    table = pq.read_table("vectors.parquet")
+    assert {"chip", "path", "split", "class", "vector"} <= set(table.column_names)
+    metadata = json.loads(table.schema.metadata[b"rsft"])
+    assert metadata["model"] == "vit_tiny_patch8_64.simship"
+    assert len(metadata["model_sha256"]) == 64
+    code, printed = embed()
+    assert code == 2 and "--overwrite" in printed
+    code, printed = rsft("prepare", "vectors", "vectors.parquet", "--root", "store")
+    assert code == 0 and "data.size=28" in printed, printed
+    store = ChipStore.open(tmp_path / "store")
+    assert store.counts == ChipStore.open(root).counts
+    assert rsft("audit", "store")[0] == 0
+    training = ("finetune", "vectors", "data.root=store", "data.size=28")
+    code, printed = rsft(*training, "train.epochs=2")
+    assert code == 0, printed
+    assert (tmp_path / "runs/vectors/001/report.html").is_file()
+    frame = gpd.read_parquet("vectors.parquet").drop(columns=["class", "split"])
+    frame["geometry"] = gpd.points_from_xy(range(58), range(58))
+    frame.at[3, "vector"] = np.full(192, np.nan, "float32")
+    pd.testing.assert_series_equal(frame["chip"], frame["chip"].astype(str))
+    frame.to_parquet("new.parquet")
+    schema = pq.read_table("new.parquet")
+    kept = {**schema.schema.metadata, b"rsft": table.schema.metadata[b"rsft"]}
+    pq.write_table(schema.replace_schema_metadata(kept), "new.parquet")
+    code, printed = rsft("predict", "runs/vectors", "new.parquet", "-o", "map.gpkg")
+    assert code == 0, printed
+    places = gpd.read_file("map.gpkg")
+    assert len(places) == 57 and places.geometry.notna().all()
+    name = frame["chip"][3]
+    assert f"the chip {name} has no vector" in pd.read_csv("map.rejected.csv").to_csv()
+    rows = package.load_bundle("runs/vectors").predict("new.parquet")
+    assert len(rows) == 58 and rows["rejected"].notna().sum() == 1
+    shutil.copy("new.parquet", "other.parquet")
+    pq.write_table(schema.replace_schema_metadata({}), "other.parquet")
+    code, printed = rsft("predict", "runs/vectors", "other.parquet", "-o", "x.csv")
+    assert code and "vector_192" in printed
+    code, printed = rsft(*training, "peft={method: lora}", "name=lora")
+    assert code == 2 and "peft.method=linear-probe" in printed
+
+
+def test_a_killed_job_resumes(embed, run, root, rsft, tmp_path):
+    from rsft.inference.predict.batch_journal import BatchJournal
+
+    def killed():
+        kill_at_call(BatchJournal, "record", 2, after=True)
+        embed()
+
+    run_until_killed(killed)
+    assert not (tmp_path / "vectors.parquet").exists()
+    code, printed = embed()
+    assert code == 0 and "resuming an interrupted job after 2 batches" in printed
+    assert len(pq.read_table("vectors.parquet")) == 58
+    assert not list(tmp_path.glob(".*.journal"))
+    code, printed = rsft("embed", root, "-o", "run.parquet", "--bundle", run)
+    assert code == 0 and "vectors of 192 numbers" in printed
+    code, printed = rsft("embed", root, "-o", "x.parquet")
+    assert code == 2 and "--backbone" in printed
