@@ -31,7 +31,7 @@ from rsft.data.chips.store import DATASET, MANIFEST, REJECTED, ChipStore
 from rsft.data.loading.batches import ChipImages
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.outputs import ClassifierOutputs
-from rsft.models.uncertainty import statistics
+from rsft.models.uncertainty import distances
 from rsft.recipe.library import find_recipe
 from rsft.recipe.load import load_recipe
 from rsft.training.calibration import MAX_CHIPS_PER_CLASS, sample_evenly_per_class
@@ -113,7 +113,7 @@ def measure(chips: Chips) -> dict[str, dict[str, float]]:
     outputs = (chips.known, chips.near, chips.far)
     for name, values in _scores(chips, outputs).items():
         known, near, far = values
-        limit = statistics.ood_limit(known, FALSE_ALARMS)
+        limit = distances.ood_limit(known, FALSE_ALARMS)
         is_near = np.repeat([False, True], [len(known), len(near)])
         results[name] = {
             "near": float((near > limit).mean()),
@@ -128,26 +128,21 @@ def _scores(
 ) -> dict[str, list[Floats]]:
     """Return the scores of each of several outputs; larger is more foreign."""
     classes = int(chips.train_labels.max()) + 1
-    unit_train = _unit(chips.train)
-    raw = statistics.fit_distance(chips.train, chips.train_labels, classes)
-    unit = statistics.fit_distance(unit_train, chips.train_labels, classes)
+    unit_train = distances.unit_rows(chips.train)
+    raw = distances.fit_distance(chips.train, chips.train_labels, classes)
+    unit = distances.fit_distance(unit_train, chips.train_labels, classes)
     scores: dict[str, list[Floats]] = {}
     for logits, features in outputs:
-        others = _unit(features)
+        others = distances.unit_rows(features)
         values = {
-            "distance": statistics.mahalanobis_distance(features, *raw),
-            "distance, unit length": statistics.mahalanobis_distance(others, *unit),
+            "distance": distances.mahalanobis_distance(features, *raw),
+            "distance, unit length": distances.mahalanobis_distance(others, *unit),
             "nearest chip, cosine": 1 - (others @ unit_train.T).max(axis=1),
             "energy": -np.log(np.exp(logits.astype(float)).sum(axis=1)),
         }
         for name, array in values.items():
             scores.setdefault(name, []).append(array)
     return scores
-
-
-def _unit(features: Floats) -> Floats:
-    exact = features.astype(np.float64)
-    return np.asarray(exact / np.linalg.norm(exact, axis=1, keepdims=True))
 
 
 def _load_outputs(
@@ -203,9 +198,10 @@ def _train(
     recipe = load_recipe(
         find_recipe(name), [f"data.root={known.root}", *overrides, "name=run"]
     )
-    finished = sorted(runs.glob("run/*/bundle"))
-    folder = finished[0] if finished else train_single_run(recipe, runs).bundle_dir
-    bundle = Bundle.load(folder)
+    if not list(runs.glob("run/*/bundle")):
+        stopped = next(runs.glob("run/*/checkpoints"), None)
+        train_single_run(recipe, runs, resume=stopped and stopped.parent)
+    bundle = Bundle.load(next(runs.glob("run/*/bundle")))
     train = known.split("train")
     labels = np.array([known.classes.index(x) for x in train["class"]])
     chosen = sample_evenly_per_class(labels, MAX_CHIPS_PER_CLASS)
@@ -248,7 +244,7 @@ def _probe(
     is_near = store.split("val").index.isin(near.index)
     outputs = []
     for chips in (features["val"][~is_near], features["val"][is_near], features["far"]):
-        logits = recipe.head.logit_scale * _unit(chips) @ units.numpy().T
+        logits = recipe.head.logit_scale * distances.unit_rows(chips) @ units.numpy().T
         outputs.append(ClassifierOutputs(logits, chips))
     chosen = sample_evenly_per_class(labels, MAX_CHIPS_PER_CLASS)
     return Chips(rows.numpy()[chosen], labels[chosen], *outputs)

@@ -77,7 +77,8 @@ def _describe_confidence(confidence: Mapping[str, Any] | None) -> str:
         return "none: probabilities are not calibrated"
     fit = (
         f"temperature {confidence['temperature']:.3g}, fitted on"
-        f" {confidence['chips']:,} validation chips"
+        f" {confidence['chips']:,} validation chips, distances of"
+        f" {'unit-length' if confidence['ood_unit_length'] else 'raw'} features"
     )
     return "; ".join([fit, confidence["promise"], *confidence["notes"]])
 
