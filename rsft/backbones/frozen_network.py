@@ -105,7 +105,7 @@ def frozen_card(
         license=license,
         weights=None,
         is_frozen=True,
-        build=cast(Any, partial(build_frozen_network, name, make, bands)),
+        build=partial(build_frozen_network, name, make, bands),
     )
 
 

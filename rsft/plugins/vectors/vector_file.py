@@ -107,15 +107,15 @@ def _read_vectors(
     for name in _VECTORS:
         if name in table:
             return [name], _stack(table[name], path)
-    groups: dict[str, list[str]] = {}
+    groups: dict[str, dict[int, str]] = {}
     for name in table.columns:
         match = _NUMBERED.fullmatch(str(name))
         if match and pd.api.types.is_numeric_dtype(table[name]):
-            groups.setdefault(match[1], []).append(name)
-    columns = max(groups.values(), key=len, default=[])
-    if len(columns) < 2:
+            groups.setdefault(match[1], {})[int(match[2])] = name
+    numbered = max(groups.values(), key=len, default={})
+    if len(numbered) < 2:
         raise RequestError("no column contains vectors", path, _HINT)
-    columns = sorted(columns, key=lambda name: int(_NUMBERED.fullmatch(name)[2]))
+    columns = [numbered[number] for number in sorted(numbered)]
     return columns, table[columns].to_numpy(np.float32)
 
 
@@ -159,7 +159,8 @@ class VectorTable(ChipTable):
     def read(self, number: int) -> SourceChip:
         file, row = self.rows[number]
         pixels = self.contract.select_bands(file.image(row), [file.band])
-        columns = {"chip": file.names[row], "path": str(file.path), "geometry": None}
+        columns: dict[str, Any] = {"chip": file.names[row], "path": str(file.path)}
+        columns["geometry"] = None
         if "path" in file.table:
             columns["path"] = str(file.table["path"].iloc[row])
         if "geometry" in file.table:

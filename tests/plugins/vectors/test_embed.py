@@ -67,7 +67,7 @@ def test_a_classifier_on_vectors(rsft, embed, root, tmp_path):
     assert code == 2 and "peft.method=linear-probe" in printed
 
 
-def test_a_killed_job_resumes(embed, run, root, rsft, tmp_path):
+def test_a_killed_job_resumes(embed, run, root, rsft, tmp_path, caplog):
     from rsft.inference.predict.batch_journal import BatchJournal
 
     def killed():
@@ -77,7 +77,8 @@ def test_a_killed_job_resumes(embed, run, root, rsft, tmp_path):
     run_until_killed(killed)
     assert not (tmp_path / "vectors.parquet").exists()
     code, printed = embed()
-    assert code == 0 and "resuming an interrupted job after 2 batches" in printed
+    assert code == 0, printed
+    assert "resuming an interrupted job after 2 batches" in caplog.text
     assert len(pq.read_table("vectors.parquet")) == 58
     assert not list(tmp_path.glob(".*.journal"))
     code, printed = rsft("embed", root, "-o", "run.parquet", "--bundle", run)
