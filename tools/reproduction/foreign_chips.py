@@ -27,7 +27,8 @@ import pandas as pd
 import torch
 from sklearn.metrics import roc_auc_score
 
-from rsft.data.chips.store import DATASET, MANIFEST, REJECTED, ChipStore
+from rsft.data.chips.manifest import MANIFEST
+from rsft.data.chips.store import DATASET, REJECTED, ChipStore
 from rsft.data.loading.batches import ChipImages
 from rsft.models.bundle.bundle import Bundle
 from rsft.models.outputs import ClassifierOutputs

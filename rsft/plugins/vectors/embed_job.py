@@ -13,7 +13,7 @@ import shapely
 
 from rsft.backbones.catalog import find_encoder
 from rsft.data.chips.chip_content import resolve_band_names, resolve_unit
-from rsft.data.chips.store import MANIFEST, read_manifest
+from rsft.data.chips.manifest import MANIFEST, read_manifest
 from rsft.data.imagery.reader import read_chip
 from rsft.errors import DataError, RequestError
 from rsft.inference.options import PredictionRequest

@@ -60,8 +60,8 @@ def prepare_vectors(
         RequestError: a file cannot be read or lacks a column, or `root` is not empty.
         DataError: no vector can be used.
     """
+    from rsft.data.chips.manifest import OBJECT_COLUMNS
     from rsft.data.chips.record import StoreDescription
-    from rsft.data.chips.store import OBJECT_COLUMNS
     from rsft.data.datasets.formats.label_rows import sort_class_names
     from rsft.data.datasets.splits import check_val_share
     from rsft.plugins.vectors.vector_file import read_vector_file
@@ -134,8 +134,8 @@ def _choose_splits(table: pd.DataFrame, val: float, seed: int) -> list[str]:
     import numpy as np
 
     from rsft.data.chips.group_splits import split_groups
+    from rsft.data.chips.manifest import SPLITS
     from rsft.data.chips.record import stratified_split
-    from rsft.data.chips.store import SPLITS
     from rsft.inference.prediction_table import text_cells
 
     splits = text_cells(table, "split")
