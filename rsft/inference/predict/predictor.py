@@ -119,9 +119,7 @@ class Predictor:
         arrays = _ChipArrays(items, contract, declaration)
         return self.predict_source(arrays, batch_size)
 
-    def predict_source(
-        self, source: ChipSource, batch_size: int = 32
-    ) -> pd.DataFrame:
+    def predict_source(self, source: ChipSource, batch_size: int = 32) -> pd.DataFrame:
         """Return the table of `predict` for the chips of a source, in its order."""
         contract = self.engine.contract
         bundle = self.bundle
