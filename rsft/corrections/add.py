@@ -23,9 +23,9 @@ from rsft.corrections.corrected_table import (
 from rsft.corrections.cutter import (
     ChipCutter,
     CorrectedChip,
-    Sources,
     StoreFit,
 )
+from rsft.corrections.sources import Sources
 from rsft.data.chips.additions import (
     AdditionResult,
     add_chips,
@@ -116,7 +116,8 @@ def add_corrections(
         2
     """
     store = ChipStore.open(root)
-    corrected = read_corrected_table(table, options.label_field)
+    sources = Sources(store.root, table, options.sources)
+    corrected = read_corrected_table(table, options.label_field, sources)
     labeled: list[tuple[CorrectedRow, str]] = []
     for row in corrected.rows:
         label, _ = resolve_label(row.verdict, options.not_a_target)
@@ -252,9 +253,7 @@ def _read_chips(
     """Return the chips of all rows with a label, and the rows without a usable chip."""
     records = []
     rejected = []
-    sources = None
-    if options.sources is not None:
-        sources = Sources(store.root, table.path, options.sources)
+    sources = Sources(store.root, table.path, options.sources)
     cutter = ChipCutter(table, StoreFit(store), options.declaration, sources)
     with closing(cutter), gdal_environment():
         for done, (row, label) in enumerate(labeled, 1):

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from rsft.corrections.sources import Sources
 from rsft.data.chips.record import describe_verdict_fault, parse_verdict
 from rsft.errors import RequestError
 from rsft.inference.prediction_table import number_cells, read_table_file, text_cells
@@ -64,7 +65,9 @@ class CorrectedTable:
         return str(self.metadata.get("bundle_sha256", ""))
 
 
-def read_corrected_table(path: Path, label_field: str | None = None) -> CorrectedTable:
+def read_corrected_table(
+    path: Path, label_field: str | None = None, sources: Sources | None = None
+) -> CorrectedTable:
     """Read a corrected table.
 
     Args:
@@ -72,9 +75,11 @@ def read_corrected_table(path: Path, label_field: str | None = None) -> Correcte
             table of predictions as GeoPackage, GeoJSON, GeoParquet or CSV.
         label_field: field of the labels in a table of predictions (default:
             "corrected").
+        sources: the files that the table may name; None allows every one.
 
     Raises:
-        RequestError: the file cannot be read, or has no field of labels.
+        RequestError: the file cannot be read, has no field of labels, or names a table
+            of predictions that is not in `sources`.
     """
     frame, metadata = read_table_file(
         path, "give the .csv of the review page, or a table of `rsft predict`"
@@ -83,7 +88,7 @@ def read_corrected_table(path: Path, label_field: str | None = None) -> Correcte
     has_verdicts = "verdict" in frame or "chip" not in frame
     is_csv = path.suffix.lower() == ".csv" and label_field is None
     if is_csv and has_verdicts and {"path", "class"} <= set(frame):
-        frame, metadata = _join_predictions(frame, path)
+        frame, metadata = _join_predictions(frame, path, sources or Sources(path, path))
     else:
         labels = frame[_find_field(frame, label_field or DEFAULT_FIELD, path)]
         frame = frame.drop(columns=["verdict", "split", "bundle"], errors="ignore")
@@ -119,7 +124,7 @@ def _find_field(frame: pd.DataFrame, name: str, path: Path) -> str:
 
 
 def _join_predictions(
-    frame: pd.DataFrame, path: Path
+    frame: pd.DataFrame, path: Path, sources: Sources
 ) -> tuple[pd.DataFrame, JsonObject]:
     """Add what the table of predictions says about the chips of a review page.
 
@@ -140,11 +145,11 @@ def _join_predictions(
             "add the labels of each review page by themselves",
         )
     name = Path("".join(names))
-    files = [file for file in (name, path.parent / name.name) if file.is_file()]
-    if not files:  # it may have been moved
+    file = sources.find_file([name, path.parent / name.name], path)
+    if file is None:
         return frame, {}
     predictions, metadata = read_table_file(
-        files[0], "give the table that `rsft predict` wrote"
+        file, "give the table that `rsft predict` wrote"
     )
     chips = predictions.set_axis(_chip_keys(predictions))
     chips = chips[~chips.index.duplicated(keep="last")].reindex(_chip_keys(frame))

@@ -1,6 +1,6 @@
 """Read the chips of a corrected table: from their files, or from the scene again."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +10,7 @@ import pandas as pd
 import shapely
 
 from rsft.corrections.corrected_table import CorrectedRow, CorrectedTable
+from rsft.corrections.sources import Sources
 from rsft.data.chips.chip_content import resolve_unit
 from rsft.data.chips.manifest import MANIFEST
 from rsft.data.chips.store import ChipStore
@@ -130,45 +131,6 @@ class CorrectedChip(NamedTuple):
     scene: str
 
 
-class Sources:
-    """The files and addresses that a table may name.
-
-    A stranger's table would bring private files into the store.
-
-    Args:
-        store: the chip store.
-        table: the table.
-        named: what the user names.
-    """
-
-    def __init__(self, store: Path, table: Path, named: Sequence[str]) -> None:
-        uris = [SceneUri.parse(text) for text in named]
-        self.table = table
-        self.addresses = [uri.text.rstrip("/") for uri in uris if uri.is_remote]
-        folders = [store, table.parent]
-        folders += [uri.path for uri in uris if uri.path is not None]
-        self.folders = [folder.resolve() for folder in folders]
-
-    def contains(self, path: Path) -> bool:
-        """Return whether a file, with links resolved, lies in one of the folders."""
-        return any(path.resolve().is_relative_to(folder) for folder in self.folders)
-
-    def check(self, uri: SceneUri) -> None:
-        """Raise an error if the user names neither an address nor its server.
-
-        Raises:
-            RequestError: an address is not named.
-        """
-        if uri.is_remote and not any(
-            f"{uri.text}/".startswith(f"{address}/") for address in self.addresses
-        ):
-            raise RequestError(
-                f"the table names {uri}, but no argument of the command does",
-                self.table,
-                f"if you trust the table, add --source {uri}",
-            )
-
-
 class ChipCutter:
     """Gets the pixels of corrected rows.
 
@@ -176,7 +138,7 @@ class ChipCutter:
         table: the corrected table.
         fit: the requirements of the store.
         declaration: what the user declares of the chip files.
-        sources: the files and addresses that the table may name; None for all.
+        sources: the files and addresses that the table may name.
     """
 
     def __init__(
@@ -184,7 +146,7 @@ class ChipCutter:
         table: CorrectedTable,
         fit: StoreFit,
         declaration: Declaration,
-        sources: Sources | None = None,
+        sources: Sources,
     ) -> None:
         self.table = table
         self.fit = fit
@@ -235,20 +197,16 @@ class ChipCutter:
         folder = self.table.path.parent
         path = Path(row.path)
         candidates = [folder / path, path, folder / path.parent.name / path.name]
-        existing = [path for path in candidates if path.is_file()]
-        for path in existing:
-            if self.sources is None or self.sources.contains(path):
-                return path
-        if can_cut:
+        try:
+            location = f"{self.table.path}:{row.line}"
+            file = self.sources.find_file(candidates, location)
+        except RequestError:
+            if not can_cut:
+                raise
             return None
-        if not existing:
+        if file is None and not can_cut:
             raise DataError(f"the file does not exist: {candidates[0].absolute()}")
-        raise RequestError(
-            f"the table names {existing[0]}, which is neither in the store nor in the"
-            " folder of the table",
-            f"{self.table.path}:{row.line}",
-            f"if you trust the table, add --source {existing[0].resolve().parent}",
-        )
+        return file
 
     def close(self) -> None:
         """Close all scenes."""
@@ -305,8 +263,7 @@ class ChipCutter:
         """Open the scene of a record, or return why it cannot be read."""
         record = self._records[name]
         uri = SceneUri.parse(record["path"])
-        if self.sources is not None:
-            self.sources.check(uri)
+        self.sources.check(uri)
         try:
             return _SceneCutter(uri, record, self._request, self.fit.spec)
         except RsftError as error:

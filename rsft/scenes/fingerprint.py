@@ -43,6 +43,8 @@ def allow_scene(uri: SceneUri, fingerprint: object) -> bool:
     """
     if fingerprint != scene_fingerprint(uri):
         return False
+    if fingerprint is None and not uri.is_remote:
+        return False
     if uri.path is not None:
         allow_reading(uri.path if uri.path.is_dir() else uri.path.absolute().parent)
     return True

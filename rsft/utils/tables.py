@@ -20,6 +20,7 @@ import pandas as pd
 
 from rsft.utils.atomic_files import atomic_file
 from rsft.utils.cell.client import in_cell
+from rsft.utils.cell.named import check_link
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -41,17 +42,18 @@ def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
     """
     import pyarrow.parquet as pq
 
-    with _arrow_errors():
+    with _checked(path):
         table = pq.read_table(path, columns=columns)
         table.validate(full=True)
     return table
 
 
 @contextmanager
-def _arrow_errors() -> Iterator[None]:
-    """Turn the errors of Arrow into ValueError."""
+def _checked(path: Path) -> Iterator[None]:
+    """Check a file before Arrow opens it, and turn Arrow's errors into ValueError."""
     import pyarrow as pa
 
+    check_link(path)
     try:
         yield
     except pa.ArrowException as error:
@@ -76,7 +78,7 @@ def read_parquet_parts(
 def _read_row_groups(path: Path, columns: list[str] | None) -> Iterator[pa.Table]:
     import pyarrow.parquet as pq
 
-    with _arrow_errors(), pq.ParquetFile(path) as file:
+    with _checked(path), pq.ParquetFile(path) as file:
         for group in range(max(1, file.num_row_groups)):
             groups = [group] if file.num_row_groups else []
             table = file.read_row_groups(groups, columns)
@@ -94,7 +96,7 @@ def read_parquet_header(path: Path) -> tuple[int, list[str]]:
     """
     import pyarrow.parquet as pq
 
-    with _arrow_errors(), pq.ParquetFile(path) as file:
+    with _checked(path), pq.ParquetFile(path) as file:
         return file.metadata.num_rows, list(file.schema_arrow.names)
 
 

@@ -35,6 +35,7 @@ from rsft.data.imagery.vrt import rewrite_vrt
 from rsft.errors import DataError
 from rsft.types import Pixels
 from rsft.utils.cell.client import in_cell, is_inside, reading_cell
+from rsft.utils.cell.named import check_link, outside_error
 from rsft.utils.cell.walls import Walls
 from rsft.utils.untrusted.documents import leads_away, open_regular
 from rsft.utils.untrusted.gdal_drivers import PrivateDriver, limit_drivers
@@ -149,6 +150,7 @@ def open_raster(name: str) -> Any:
     path = Path(name)
     has_arrays = path.suffix.lower() in _ARRAY_SUFFIXES
     if not uri.is_path:
+        _check_container(uri)
         if uri.path is not None and not name.startswith("/vsi"):
             _check_arrays(name, uri.path)
         with _environment(is_remote=uri.is_remote):
@@ -164,6 +166,19 @@ def open_raster(name: str) -> Any:
         _check_arrays(name, path)
     with _environment(has_sidecars=_check_sidecars(path)):
         return _open_image(name, _drivers(has_arrays), is_path=True)
+
+
+def _check_container(uri: SceneUri) -> None:
+    """Check the file in a name that GDAL resolves, before GDAL opens it in a cell.
+
+    Raises:
+        RequestError: no argument of the command names the file.
+    """
+    if uri.is_remote or not is_inside():
+        return
+    if uri.path is None or not uri.path.exists():
+        raise outside_error(uri.text)
+    check_link(uri.path)
 
 
 def _environment(*, has_sidecars: bool = False, is_remote: bool = False) -> Any:

@@ -12,7 +12,6 @@ import pandas as pd
 from markupsafe import Markup
 
 from rsft.data.chips.folds import open_store
-from rsft.data.chips.manifest import MANIFEST
 from rsft.data.chips.store import ChipStore
 from rsft.errors import RequestError, RsftError
 from rsft.evaluation.files import compare_runs
@@ -31,7 +30,11 @@ from rsft.recipe.components import summarize
 from rsft.recipe.registries import SAMPLERS, sampling_exponent
 from rsft.recipe.schema import Recipe
 from rsft.recipe.text import to_yaml
-from rsft.training.runs.reader import read_run_info, recipe_differences
+from rsft.training.runs.reader import (
+    hash_manifest,
+    read_run_info,
+    recipe_differences,
+)
 from rsft.training.runs.replay_file import TERMS
 from rsft.types import GROUPS, Progress
 from rsft.utils.licenses import UNKNOWN
@@ -124,14 +127,17 @@ def _open_chips(run: RunFiles, data: Path | None) -> tuple[ChipStore | None, str
     else:
         trained_on = run.metadata.data.get("root", run.recipe.data.root)
         candidates = [Path(run.data), Path(trained_on)]
-    stores = [path for path in candidates if (path / MANIFEST).is_file()]
+        # a stranger's run would show chips that only the user can read
+        digest = run.metadata.data.get("manifest_sha256")
+        candidates = [x for x in candidates if hash_manifest(x) == digest]
+    hint = "Use --data to give the folder of the chip store."
+    if not candidates:
+        return None, f"The chips were not found, or are not those of the run. {hint}"
     try:
-        return open_store((stores or candidates)[0], run.recipe.data.fold), ""
+        return open_store(candidates[0], run.recipe.data.fold), ""
     except RsftError as error:
-        return None, (
-            f"The chips were not found ({error.message}: {error.location}). Use --data"
-            " to give the folder of the chip store."
-        )
+        place = f"{error.message}: {error.location}"
+        return None, f"The chips were not found ({place}). {hint}"
 
 
 def _page_content(

@@ -30,7 +30,7 @@ from rsft.errors import DataError, RsftError
 from rsft.utils.cell import server
 from rsft.utils.cell.answers import decode, find_class
 from rsft.utils.cell.frames import Frame, read_frame, write_frame
-from rsft.utils.cell.named import SETTING
+from rsft.utils.cell.named import INSIDE, SETTING
 from rsft.utils.cell.walls import Walls
 from rsft.utils.operating_system import watch_memory
 from rsft.utils.remote_files import NO_SERVERS
@@ -40,7 +40,6 @@ MAX_MEMORY = 2**34
 MAX_SECONDS = 600
 """Seconds of one call."""
 
-_INSIDE = "RSFT_INSIDE_CELL"
 _PROCESSES = 4  # largest number in a cell
 _ENVIRONMENT = (
     "LANG",
@@ -158,7 +157,7 @@ def allow_reading(path: Path) -> None:
 
 def is_inside() -> bool:
     """Return whether this process is that of a cell."""
-    return os.environ.get(_INSIDE) is not None
+    return INSIDE in os.environ
 
 
 @contextmanager
@@ -482,7 +481,7 @@ def _environment(*, connects: bool) -> dict[str, str]:
     return (
         settings
         | {
-            _INSIDE: "1",
+            INSIDE: "1",
             "HOME": "/nonexistent",
             "GDAL_CACHEMAX": "256",  # MB, as in a command
             "PYTHONPATH": os.pathsep.join([str(_SOURCE), *sys.path[1:]]),

@@ -13,7 +13,10 @@ from rsft.errors import RequestError
 
 SETTING = "RSFT_CELL"
 """Environment variable with the readable paths of this job, and whether it may contact
-servers, for the processes that it starts."""
+servers, for the processes that it starts. In a cell, it has those of the cell."""
+
+INSIDE = "RSFT_INSIDE_CELL"
+"""Environment variable of the processes of a cell."""
 
 _WAYS = os.environ.get("RSFT_FENCE", "")
 
@@ -49,7 +52,8 @@ def outside_error(path: str | Path) -> RequestError:
 def check_link(path: Path) -> None:
     """Check that a file in a named folder is no link to what is not named.
 
-    Other files, such as caches, may be anywhere.
+    A cell reads named files only, as its walls would enforce. Other files of a command,
+    such as caches, may be anywhere.
 
     Raises:
         RequestError: it is one.
@@ -59,7 +63,8 @@ def check_link(path: Path) -> None:
         return
     place = os.path.abspath(path)  # noqa: PTH100, which resolves links
     target = os.path.realpath(place)
-    leads_out = _is_below(place, named) and not _is_below(target, named)
+    is_checked = INSIDE in os.environ or _is_below(place, named)
+    leads_out = is_checked and not _is_below(target, named)
     if leads_out and os.path.exists(target):  # noqa: PTH110, which fails for long names
         raise outside_error(path)
 

@@ -3,6 +3,7 @@
 Requests come from the command, which is trusted, as pickles. Answers are plain data.
 """
 
+import json
 import logging
 import os
 import pickle
@@ -17,6 +18,7 @@ from typing import IO, Any, NamedTuple, cast
 
 from rsft.utils.cell.answers import encode
 from rsft.utils.cell.frames import Frame, read_frame, write_frame
+from rsft.utils.cell.named import SETTING
 from rsft.utils.cell.walls import Walls, build_walls
 
 OUT_OF_MEMORY = 12
@@ -41,6 +43,8 @@ def serve() -> None:
     walls: Walls = pickle.loads(first.text)
     for name in walls.hidden:
         sys.modules[name] = None  # type: ignore[assignment]  # imports of it fail
+    paths = [str(path) for path in (*walls.readable, *walls.writable)]
+    os.environ[SETTING] = json.dumps([paths, walls.connects])
     build_walls(walls)
     if hasattr(select, "poll"):  # not on Windows, where a call first comes to its end
         threading.Thread(target=_end_with_command, daemon=True).start()

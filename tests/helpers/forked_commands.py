@@ -1,0 +1,83 @@
+"""Run many commands of `rsft`, each in a fork of a process that has imported it.
+
+`python -m tests.helpers.forked_commands` reads a JSON object of jobs by their names on
+its standard input, and writes their exit statuses. What a command prints is written to
+`printed.txt` in its folder for outputs.
+"""
+
+import gc
+import json
+import os
+import signal
+import sys
+import time
+from importlib import import_module
+from pathlib import Path
+
+SECONDS = 300
+"""Time after which a command is killed."""
+_MODULES = (
+    *(f"rsft.cli.{name}" for name in ("predict", "prepare", "data", "evaluate")),
+    *(f"rsft.cli.{name}" for name in ("finetune", "bundle", "runs", "export")),
+    "rsft.inference.predict.job",
+    "rsft.inference.review.page",
+    "rsft.scenes.preparation.builder",
+    "rsft.corrections.add",
+    "rsft.training.finetune",
+    "rsft.evaluation.evaluate",
+    "pyarrow.parquet",
+    "geopandas",
+)
+"""Modules that would be imported by each command."""
+
+
+def run_command(words: list[str], folder: str, out: str) -> int:
+    """Run a command in a fork, and return its exit status; -9 if it was killed."""
+    process = os.fork()
+    if not process:
+        _become_command(words, folder, out)
+    deadline = time.monotonic() + SECONDS
+    while time.monotonic() < deadline:
+        ended, status = os.waitpid(process, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.02)
+    os.killpg(process, signal.SIGKILL)
+    os.waitpid(process, 0)
+    return -signal.SIGKILL
+
+
+def _become_command(words: list[str], folder: str, out: str) -> None:
+    from rsft.cli import run
+
+    status = 99
+    try:
+        os.setsid()
+        os.chdir(folder)
+        printed = os.open(f"{out}/printed.txt", os.O_WRONLY | os.O_CREAT)
+        os.dup2(printed, 1)
+        os.dup2(printed, 2)
+        sys.argv = ["rsft", *words]
+        run()
+    except SystemExit as error:
+        status = error.code if isinstance(error.code, int) else 0
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def main() -> None:
+    """Run the jobs of the standard input one after the other."""
+    for name in _MODULES:
+        import_module(name)
+    gc.freeze()
+    statuses = {}
+    for name, (words, folder, out) in json.load(sys.stdin).items():
+        Path(out).mkdir(parents=True, exist_ok=True)
+        statuses[name] = run_command(words, folder, out)
+    json.dump(statuses, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

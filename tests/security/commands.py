@@ -1,0 +1,228 @@
+"""Run whole commands on the inputs of a stranger."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from tests.helpers.scenes import UTM, write_geotiff
+from tests.helpers.style import ROOT
+from tests.security.carriers import HEIGHT, WIDTH, Carrier, Place
+
+COMMANDS = {
+    "scene": (
+        "predict {bundle} {path} --at {given}/at.csv -o {out}/o.gpkg"
+        " --chips {out}/chips --html {out}/o.html --picture {out}/o.png",
+        "predict {bundle} {path} --grid 64 -o {out}/o.csv --chips {out}/chips",
+        "predict {bundle} {path} --detect --land none -o {out}/o.geojson"
+        " --html {out}/o.html --picture {out}/o.png",
+        "prepare scenes {path} --at {given}/at.csv --root {out}/store --split object"
+        " --size 32 --jobs 1",
+        "ais match {path} --ais {given}/ais.csv --time 2021-01-19T03:16:53Z"
+        " --land none -o {out}/o.gpkg",
+    ),
+    "layer": (
+        "predict {bundle} {given}/scene.tif --at {path} --crs pixel -o {out}/o.gpkg"
+        " --chips {out}/chips --html {out}/o.html",
+        "predict {bundle} {given}/scene.tif --detect --land {path} -o {out}/o.csv",
+        "prepare scenes {given}/scene.tif --at {path} --crs pixel --field note"
+        " --root {out}/store --split object --size 32 --jobs 1",
+        "data add {store} {path} --field note",
+        "data suggest {path} -o {out}/o.csv --html {out}/o.html",
+    ),
+    "chip": (
+        "predict {bundle} {folder} -o {out}/o.geojson --html {out}/o.html",
+        "prepare folder {folder} --root {out}/store",
+        "audit {folder} -o {out}/o.json",
+        "evaluate {bundle} {folder} --split all -o {out}/evaluation",
+    ),
+    "table": (
+        "data add {store} {path}",
+        "data suggest {path} -o {out}/o.csv --html {out}/o.html",
+        "report run {run} --map {path}",
+        "predict {bundle} {given}/scene.tif --at {path} --crs pixel -o {out}/o.gpkg",
+    ),
+    "list": (
+        "prepare folder {path} --root {out}/store",
+        "finetune {path} --root {out}/store --runs {out}/runs budget=1min",
+        "data add {store} {path}",
+    ),
+    "label": (
+        "prepare scenes {given}/scene.tif --at {path} --root {out}/store"
+        " --split object --size 32 --jobs 1",
+        "prepare scenes {folder} {given}/scene.tif --at {folder} --root {out}/store"
+        " --split object --size 32 --jobs 1",
+        "predict {bundle} {given}/scene.tif --at {path} -o {out}/o.gpkg",
+    ),
+    "feed": (
+        "ais match {given}/scene.tif --ais {path} --time 2021-01-19T03:16:53Z"
+        " --land none -o {out}/o.gpkg --html {out}/o.html",
+    ),
+    "recipe": (
+        "recipes validate {path}",
+        "finetune {path} --runs {out}/runs --no-report",
+        "sweep {path} --runs {out}/runs",
+    ),
+    "bundle": (
+        "bundle show {path}",
+        "bundle card {path} -o {out}/card.md",
+        "bundle stac {path} -o {out}/item.json",
+        "predict {bundle} {given}/scene.tif --at {given}/at.csv -o {out}/o.csv"
+        " --also {path}",
+        "predict {path} {given}/scene.tif --at {given}/at.csv -o {out}/o.gpkg"
+        " --html {out}/o.html",
+        "evaluate {path} {given}/store -o {out}/evaluation",
+        "evaluate {path} {given}/chips --split all -o {out}/evaluation",
+        "export {path} --format timm -o {out}/export",
+        "finetune --from {path} --runs {out}/runs --no-report train.epochs=1",
+        "finetune --from {path} data.root={given}/store --runs {out}/runs"
+        " --no-report train.epochs=1",
+    ),
+    "run": (
+        "runs show {path}",
+        "runs ls {folder}",
+        "report run {copy}",
+        "report compare {path} {given}/runs/bars/001 -o {out}/compare.html",
+        "evaluate {path} {given}/store -o {out}/evaluation",
+    ),
+    "store": (
+        "data show {path}",
+        "data stats {path}",
+        "data suggest {path} -o {out}/o.csv --html {out}/o.html",
+        "data croissant {copy}",
+        "data add {copy} {given}/corrected.csv",
+        "audit {path} -o {out}/audit.json",
+        "evaluate {bundle} {path} --split all -o {out}/evaluation",
+        "predict {bundle} {path} -o {out}/o.geojson --html {out}/o.html",
+        "finetune {given}/bars.yaml --data {path} --runs {out}/runs --no-report",
+    ),
+    "page": (
+        "predict {path} {given}/scene.tif --at {given}/at.csv -o {out}/o.gpkg"
+        " --html {out}/o.html --picture {out}/o.png",
+        "predict {path} {given}/scene.tif --at {given}/at.csv -o {out}/o.csv",
+        "bundle show {path}",
+        "bundle card {path} -o {out}/card.md",
+    ),
+}
+COMMANDS["delivery"] = COMMANDS["scene"]
+"""Commands by the kind of their input. {path} is the carrier, and {folder} its folder;
+{given} contains honest inputs; {store} is a copy of an honest chip store, and {copy} one of the carrier."""
+COMMANDS["item"] = tuple(
+    command.replace("{path}", path)
+    for command in COMMANDS["scene"]
+    for path in ("{path}", "{folder}/*.json")
+)
+
+
+def write_honest(folder: Path, store: Path, run: Path) -> None:
+    """Write an honest input of each kind.
+
+    Args:
+        folder: the folder to write.
+        store: an honest chip store.
+        run: the folder of a run on it.
+    """
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(1, 255, (HEIGHT, WIDTH), np.uint8)
+    write_geotiff(folder / "scene.tif", pixels, crs="EPSG:32633", transform=UTM)
+    rows = "33,33,flat\n200,200,steep\n400,300,flat\n300,300,steep\n"
+    (folder / "at.csv").write_text(f"row,col,class\n{rows}")
+    (folder / "ais.csv").write_text(
+        "MMSI,BaseDateTime,LAT,LON,SOG,COG\n"
+        "211000001,2021-01-19T03:16:00,54.0,8.0,0.0,0.0\n"
+        "211000001,2021-01-19T03:18:00,54.0,8.0,0.0,0.0\n"
+    )
+    shutil.copytree(store, folder / "store")
+    shutil.copytree(store / "chips", folder / "chips")
+    (chip, *_) = sorted((folder / "store/chips/train/flat").iterdir())
+    (folder / "corrected.csv").write_text(f"path,class\n{chip},steep\n")
+    copy = shutil.copytree(run, folder / "runs/bars/001")
+    recipe = yaml.safe_load((copy / "recipe.yaml").read_text())
+    recipe["data"]["root"] = str(folder / "store")
+    recipe["train"]["epochs"] = 1
+    (folder / "bars.yaml").write_text(yaml.safe_dump(recipe))
+    (copy / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+
+
+def build_carrier(kind: str, build: Carrier, place: Place) -> Path:
+    """Build a carrier in a new folder, and return its path.
+
+    A chip lies in class folders with honest chips.
+    """
+    if kind != "chip":
+        place.folder.mkdir()
+        return build(place)
+    classes = place.folder / "train"
+    shutil.copytree(place.honest / "store/chips/train", classes)
+    return build(replace(place, folder=classes / "flat"))
+
+
+def make_jobs(
+    carriers: dict[str, tuple[str, Path]], given: Path, out: Path
+) -> dict[str, tuple[list[str], str, str]]:
+    """Return words, working folder and folder for outputs of each command."""
+    jobs = {}
+    for name, (kind, path) in carriers.items():
+        folder = out.parent / "in" / name
+        for number, command in enumerate(COMMANDS[kind], 1):
+            own = out / f"{name}-{number}"
+            names = {
+                "path": path,
+                "folder": folder,
+                "given": given,
+                "out": own,
+                "bundle": given / "runs/bars",
+                "store": own / "store",
+                "run": own / "runs/bars/001",
+                "copy": own / "copy",
+            }
+            for word, original in {
+                "{store}": given / "store",
+                "{run}": given / "runs/bars/001",
+                "{copy}": path,
+            }.items():
+                if word in command:
+                    target = names[word.strip("{}")]
+                    shutil.copytree(original, target, symlinks=True)
+            words = [word.format(**names) for word in command.split()]
+            jobs[f"{name}-{number}"] = words, str(folder), str(own)
+    return jobs
+
+
+def run_jobs(jobs: dict[str, tuple[list[str], str, str]], folder: Path, *, walls: bool):
+    """Run commands with default settings, with or without the walls of the kernel, and
+    return their exit statuses."""
+    environment = dict(os.environ) | {
+        "HOME": str(folder / "home"),
+        "XDG_CACHE_HOME": str(folder / "cache"),
+        "TMPDIR": str(folder / "temporary"),
+        "RSFT_STORES": str(folder / "stores.json"),
+        "OMP_NUM_THREADS": "1",
+        "COLUMNS": "200",
+        "PYTHONPATH": str(ROOT),
+    }
+    environment.pop("CPL_VSIL_CURL_ALLOWED_FILENAME", None)
+    if not walls:
+        wall_less = ROOT / "tests/helpers/wall_less"
+        environment["PYTHONPATH"] = os.pathsep.join([str(wall_less), str(ROOT)])
+    for name in ("home", "cache", "temporary"):
+        (folder / name).mkdir(exist_ok=True)
+    process = subprocess.run(
+        [sys.executable, "-m", "tests.helpers.forked_commands"],
+        input=json.dumps(jobs),
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert process.returncode == 0, process.stderr
+    return json.loads(process.stdout)
