@@ -67,10 +67,31 @@ def _become_command(words: list[str], folder: str, out: str) -> None:
         os._exit(status)
 
 
+def _check_nothing() -> None:
+    """Let functions that check names accept everything, as programs without them."""
+    from rsft.corrections import cutter, sources
+    from rsft.data.chips import store
+    from rsft.evaluation.report import pages
+    from rsft.models.bundle import foreign_keys
+    from rsft.training import replay
+    from rsft.utils import tables
+
+    sources.Sources._contains = lambda *_: True
+    sources.Sources.check = lambda *_: None
+    cutter.allow_scene = lambda *_: True
+    store.check_chip_path = lambda path: None
+    pages.hash_manifest = lambda path: None
+    foreign_keys.find_foreign_keys = replay.find_foreign_keys = lambda *_: {}
+    tables.escape_cell = lambda value: value
+    os.environ["CPL_VSIL_CURL_ALLOWED_FILENAME"] = ""
+
+
 def main() -> None:
     """Run the jobs of the standard input one after the other."""
     for name in _MODULES:
         import_module(name)
+    if "RSFT_NAIVE" in os.environ:
+        _check_nothing()
     gc.freeze()
     statuses = {}
     for name, (words, folder, out) in json.load(sys.stdin).items():

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -74,12 +76,8 @@ COMMANDS = {
     "bundle": (
         "bundle show {path}",
         "bundle card {path} -o {out}/card.md",
-        "bundle stac {path} -o {out}/item.json",
-        "predict {bundle} {given}/scene.tif --at {given}/at.csv -o {out}/o.csv"
-        " --also {path}",
         "predict {path} {given}/scene.tif --at {given}/at.csv -o {out}/o.gpkg"
         " --html {out}/o.html",
-        "evaluate {path} {given}/store -o {out}/evaluation",
         "evaluate {path} {given}/chips --split all -o {out}/evaluation",
         "export {path} --format timm -o {out}/export",
         "finetune --from {path} --runs {out}/runs --no-report train.epochs=1",
@@ -120,6 +118,9 @@ COMMANDS["item"] = tuple(
     for command in COMMANDS["scene"]
     for path in ("{path}", "{folder}/*.json")
 )
+
+Job = tuple[list[str], str, str]
+"""Words of a command, the folder in which it runs, and the folder for its outputs."""
 
 
 def write_honest(folder: Path, store: Path, run: Path) -> None:
@@ -167,40 +168,49 @@ def build_carrier(kind: str, build: Carrier, place: Place) -> Path:
 
 
 def make_jobs(
-    carriers: dict[str, tuple[str, Path]], given: Path, out: Path
-) -> dict[str, tuple[list[str], str, str]]:
-    """Return words, working folder and folder for outputs of each command."""
+    kind: str, path: Path, place: Place, out: Path, start: str = ""
+) -> dict[str, Job]:
+    """Return the jobs of a carrier by their names.
+
+    Args:
+        kind: kind of the carrier.
+        path: its path.
+        place: where it was built.
+        out: folder for the outputs of all jobs.
+        start: only commands that begin with this text.
+    """
     jobs = {}
-    for name, (kind, path) in carriers.items():
-        folder = out.parent / "in" / name
-        for number, command in enumerate(COMMANDS[kind], 1):
-            own = out / f"{name}-{number}"
-            names = {
-                "path": path,
-                "folder": folder,
-                "given": given,
-                "out": own,
-                "bundle": given / "runs/bars",
-                "store": own / "store",
-                "run": own / "runs/bars/001",
-                "copy": own / "copy",
-            }
-            for word, original in {
-                "{store}": given / "store",
-                "{run}": given / "runs/bars/001",
-                "{copy}": path,
-            }.items():
-                if word in command:
-                    target = names[word.strip("{}")]
-                    shutil.copytree(original, target, symlinks=True)
-            words = [word.format(**names) for word in command.split()]
-            jobs[f"{name}-{number}"] = words, str(folder), str(own)
+    run = "runs/bars/001"
+    for number, command in enumerate(COMMANDS[kind], 1):
+        if not command.startswith(start):
+            continue
+        name = f"{place.folder.name}-{number}"
+        names = {"path": path, "folder": place.folder, "given": place.honest}
+        names |= {"out": out / name, "bundle": place.honest / "runs/bars"}
+        for copy, original in {
+            "store": place.honest / "store",
+            "run": place.honest / run,
+            "copy": path,
+        }.items():
+            names[copy] = out / name / copy
+            if f"{{{copy}}}" in command:
+                shutil.copytree(original, names[copy], symlinks=True)
+        words = [word.format(**names) for word in command.split()]
+        jobs[name] = words, str(place.folder), str(out / name)
     return jobs
 
 
-def run_jobs(jobs: dict[str, tuple[list[str], str, str]], folder: Path, *, walls: bool):
-    """Run commands with default settings, with or without the walls of the kernel, and
-    return their exit statuses."""
+def run_jobs(
+    jobs: dict[str, Job], folder: Path, *, walls: bool, naive: bool = False
+) -> dict[str, int]:
+    """Run commands with default settings, and return their exit statuses.
+
+    Args:
+        jobs: the jobs.
+        folder: folder for the home and the cache of the commands.
+        walls: whether the walls of the kernel stand.
+        naive: whether the functions that check names check nothing.
+    """
     environment = dict(os.environ) | {
         "HOME": str(folder / "home"),
         "XDG_CACHE_HOME": str(folder / "cache"),
@@ -211,6 +221,8 @@ def run_jobs(jobs: dict[str, tuple[list[str], str, str]], folder: Path, *, walls
         "PYTHONPATH": str(ROOT),
     }
     environment.pop("CPL_VSIL_CURL_ALLOWED_FILENAME", None)
+    if naive:
+        environment["RSFT_NAIVE"] = "1"
     if not walls:
         wall_less = ROOT / "tests/helpers/wall_less"
         environment["PYTHONPATH"] = os.pathsep.join([str(wall_less), str(ROOT)])
@@ -226,3 +238,39 @@ def run_jobs(jobs: dict[str, tuple[list[str], str, str]], folder: Path, *, walls
     )
     assert process.returncode == 0, process.stderr
     return json.loads(process.stdout)
+
+
+class _ActiveNames(HTMLParser):
+    """Finds elements that load an address when a browser opens the page."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        self.url = url
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        for name, value in attrs:
+            loads = name in ("src", "href", "style", "srcset", "data", "action")
+            if (loads or name.startswith("on")) and self.url in (value or ""):
+                self.found.append(f"{tag} {name}")
+
+
+def find_active_names(folder: Path, url: str) -> list[str]:
+    """Return the outputs in which a name acts: it loads an address in a browser, is a
+    formula of a spreadsheet or a code of a terminal."""
+    found = []
+    for path in sorted(folder.rglob("*")):
+        if path.is_symlink() or not path.is_file():
+            continue
+        text = path.read_bytes().decode(errors="replace")
+        if path.suffix in (".html", ".svg", ".md"):
+            parser = _ActiveNames(url)
+            parser.feed(text)
+            is_active = bool(parser.found)
+        elif path.suffix == ".csv":
+            is_active = bool(re.search(r'(^|,)"?=', text, re.MULTILINE))
+        else:
+            is_active = path.name == "printed.txt" and "\x1b]8" in text
+        if is_active:
+            found.append(str(path.relative_to(folder)))
+    return found

@@ -43,12 +43,13 @@ def write_private_store(folder: Path) -> Path:
                 row = np.roll(ROW[:32], number + 7 * label + 3 * len(split))
                 pixels = np.tile(row, (32, 1))
                 cv2.imwrite(str(chips / f"{WORD}{number}.png"), pixels)
+    shutil.copy(folder / f"source/train/flat/{WORD}0.png", folder / "chip.png")
     return prepare_folder(folder / "source", folder / "store").root
 
 
 def private_chip(place: Place) -> Path:
     """Return a chip with the secret."""
-    return place.secret.parent / f"source/train/flat/{WORD}0.png"
+    return place.secret.parent / "chip.png"
 
 
 def private_store(place: Place) -> Path:
@@ -60,7 +61,7 @@ def private_store(place: Place) -> Path:
 Target = Callable[[Place], str]
 TARGETS: dict[str, Target] = {
     "a_file": lambda place: str(private_chip(place)),
-    "a_file_above": lambda place: f"../far/source/train/flat/{WORD}0.png",
+    "a_file_above": lambda place: "../far/chip.png",
     "a_server": lambda place: place.url,
     "a_network_name": lambda place: f"/vsicurl/{place.url}",
     "a_directory_of_tiff": lambda place: f"GTIFF_DIR:1:{place.image}",
@@ -81,13 +82,13 @@ def link(path: Path, target: Path) -> Path:
 def page_table(target: Target) -> Carrier:
     """Return the table of a review page whose chips are somewhere else."""
     return lambda place: place.write(
-        "corrected.csv", f"path,class,verdict\n{target(place)},flat,class\n"
+        "corrected.csv", f'path,class,verdict\n"{target(place)}",flat,class\n'
     )
 
 
 def list_of_chips(target: Target) -> Carrier:
     """Return a table of labeled chips, for `rsft prepare folder`."""
-    return lambda place: place.write("chips.csv", f"path,class\n{target(place)},flat\n")
+    return lambda place: place.write("chips.csv", f'path,class\n"{target(place)}",flat\n')
 
 
 TABLES |= {f"table_of_{name}": page_table(target) for name, target in TARGETS.items()}

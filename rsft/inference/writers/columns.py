@@ -336,14 +336,22 @@ def column_labels(classes: Sequence[str]) -> dict[str, str]:
 def column_tips(has: Callable[[str], bool]) -> list[str]:
     """Return the QGIS expressions of the tip of a chip; corrections come last.
 
+    A tip is HTML, in which a name of a class could load an image from a server.
+
     Args:
         has: returns whether the table has a column.
     """
-    tips = ["'<b>' || \"class\" || '</b>'"]
+    name = _escaped('"class"')
+    tips = [f"'<b>' || {name} || '</b>'"]
     for column in sorted(COLUMNS, key=lambda column: column.is_input):
         if column.tip and has(column.name):
-            tips.append(column.tip)
+            tips.append(_escaped(column.tip))
     return tips
+
+
+def _escaped(expression: str) -> str:
+    """Return a QGIS expression whose text is no HTML; NULL stays."""
+    return f"replace(replace({expression}, '&', '&amp;'), '<', '&lt;')"
 
 
 def page_columns() -> dict[str, str]:

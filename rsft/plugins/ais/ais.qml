@@ -29,5 +29,5 @@
  <rendering scaleVisibility="1" scaleMax="100000" scaleMin="0" drawLabels="1" obstacle="1"/>
 </settings></labeling>
 {% endif %}
-<mapTip enabled="1">[% "reason" %]</mapTip>
+<mapTip enabled="1">[% replace(replace("reason", '&amp;', '&amp;amp;'), '&lt;', '&amp;lt;') %]</mapTip>
 </qgis>

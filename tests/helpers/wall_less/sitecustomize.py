@@ -4,7 +4,11 @@ of each process.
 The reader cell has its limits of memory and time then, and links are checked.
 """
 
-from rsft.utils.cell import walls
+import os
+
+from rsft.utils.cell import named, walls
 
 walls.landlock_version = lambda: 0
 walls.are_wanted = lambda: False
+if "RSFT_NAIVE" in os.environ:  # see tests.helpers.forked_commands
+    named.check_link = lambda path: None

@@ -105,3 +105,12 @@ def test_sld():
         ".//{*}PolygonSymbolizer"
     )
     assert points.tag == "{http://www.opengis.net/sld}StyledLayerDescriptor"
+
+
+def test_no_text_in_a_tip_is_html():
+    """A name of a class could load an image from a server when the mouse is over it."""
+    tip = parse(layer(COLUMNS)).findtext("mapTip")
+    assert tip is not None
+    for column in ("class", "corrected", "ood"):
+        start = tip.partition(f'"{column}"')[0]
+        assert start.count("replace(replace(") > start.count("'<', '&lt;')")
