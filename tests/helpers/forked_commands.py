@@ -70,7 +70,7 @@ def _become_command(words: list[str], folder: str, out: str) -> None:
 def _check_nothing() -> None:
     """Let functions that check names accept everything, as programs without them."""
     from rsft.corrections import cutter, sources
-    from rsft.data.chips import store
+    from rsft.data.chips import manifest
     from rsft.evaluation.report import pages
     from rsft.models.bundle import foreign_keys
     from rsft.training import replay
@@ -79,7 +79,7 @@ def _check_nothing() -> None:
     sources.Sources._contains = lambda *_: True
     sources.Sources.check = lambda *_: None
     cutter.allow_scene = lambda *_: True
-    store.check_chip_path = lambda path: None
+    manifest.check_chip_path = lambda path: None
     pages.hash_manifest = lambda path: None
     foreign_keys.find_foreign_keys = replay.find_foreign_keys = lambda *_: {}
     tables.escape_cell = lambda value: value

@@ -88,7 +88,9 @@ def page_table(target: Target) -> Carrier:
 
 def list_of_chips(target: Target) -> Carrier:
     """Return a table of labeled chips, for `rsft prepare folder`."""
-    return lambda place: place.write("chips.csv", f'path,class\n"{target(place)}",flat\n')
+    return lambda place: place.write(
+        "chips.csv", f'path,class\n"{target(place)}",flat\n'
+    )
 
 
 TABLES |= {f"table_of_{name}": page_table(target) for name, target in TARGETS.items()}
