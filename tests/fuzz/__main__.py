@@ -1,5 +1,5 @@
 """Read the corpus and mutated inputs: python -m tests.fuzz [--seed 1] [--count 20000]
-[--class NAME] [--out FOLDER]."""
+[--class NAME] [--out FOLDER] [--without-cell]."""
 
 from __future__ import annotations
 
@@ -42,6 +42,11 @@ def main() -> int:
         type=Path,
         default=Path("fuzz-failures"),
         help="folder of inputs with a fault",
+    )
+    parser.add_argument(
+        "--without-cell",
+        action="store_true",
+        help="let all readers run in the process of the fuzzer, which is faster",
     )
     options = parser.parse_args()
     targets = load_targets(options.name)
@@ -98,7 +103,9 @@ def _try(
 
     with tempfile.TemporaryDirectory(prefix="rsft-fuzz-", dir=MEMORY) as folder:
         originals: dict[str, bytes] = {}
-        for outcome in sandbox.run(target, count, make, Path(folder)):
+        for outcome in sandbox.run(
+            target, count, make, Path(folder), not options.without_cell
+        ):
             kinds[outcome.kind] += 1
             seconds.append(outcome.seconds)
             if outcome.kind in sandbox.PASSED:

@@ -29,10 +29,13 @@ import pyogrio
 
 from rsft.data.imagery import rasters, vectors
 from rsft.errors import DataError, RsftError
+from rsft.utils.cell import client
+from rsft.utils.cell.client import current_cell, open_cell
+from rsft.utils.cell.server import OUT_OF_MEMORY
 from rsft.utils.untrusted.gdal_drivers import LIMIT, limit_drivers
 from tests.fuzz.mutate import PORT
 from tests.fuzz.target import Target
-from tests.helpers.vector_layers import reading_here
+from tests.helpers.vector_layers import CellHere
 
 CPU_SECONDS = 10
 """An input takes no longer, in seconds of the processor, so that other jobs on the
@@ -47,8 +50,16 @@ MORE_ADDRESSES = 3 * 2**30
 """Bytes of addresses that a reader may ask for beyond those that the process has after
 the valid input."""
 
+CELL_SECONDS = WALL_SECONDS - 10
+"""A call of the reader cell takes no longer by the clock."""
+
 PASSED = ("accepted", "told")
+ENDING = ("memory", "hang", "crash")
+"""Faults after which the next input gets a new process."""
+
 _connections: list[str] = []
+_ends: list[tuple[str, str]] = []
+"""Kind and name of the fault for each end of a process of the reader cell."""
 
 
 class _Hang(BaseException):
@@ -64,7 +75,8 @@ class Outcome:
         kind: "accepted", "told" (an error of rsft that names the file), or a fault:
             "traceback", "unnamed" (an error of rsft that does not), "lost" (a valid
             file beside it was rejected), "hang", "crash", "memory", "leftover",
-            "network".
+            "network". A process of the reader cell that ends has a fault, whatever the
+            reader says.
         name: exception and place of a fault, or the error in words.
         detail: traceback of a fault.
         seconds: seconds of the processor.
@@ -82,6 +94,7 @@ def run(
     count: int,
     inputs: Callable[[int, dict[str, bytes]], tuple[str, bytes]],
     workplace: Path,
+    with_cell: bool = True,
 ) -> Iterator[Outcome]:
     """Read inputs one after the other. A process that a fault ended is replaced.
 
@@ -91,6 +104,7 @@ def run(
         inputs: returns the changed file of an input by its number, from the valid
             files.
         workplace: an empty folder.
+        with_cell: whether readers run in the reader cell, as in a command.
 
     Yields:
         The outcome of each input.
@@ -99,7 +113,7 @@ def run(
     with socket.create_server(("127.0.0.1", 0)) as listener:
         while index < count:
             for outcome in _run_process(
-                target, range(index, count), inputs, workplace, listener
+                target, range(index, count), inputs, workplace, listener, with_cell
             ):
                 yield outcome
                 index = outcome.index + 1
@@ -111,6 +125,7 @@ def _run_process(
     inputs: Callable[..., tuple[str, bytes]],
     workplace: Path,
     listener: socket.socket,
+    with_cell: bool,
 ) -> Iterator[Outcome]:
     """Start a process, and receive its outcomes until it ends or is ended."""
     context = multiprocessing.get_context("fork")
@@ -120,7 +135,7 @@ def _run_process(
     gc.freeze()
     process = context.Process(
         target=_work,
-        args=(target, indices, inputs, workplace, sender, listener),
+        args=(target, indices, inputs, workplace, sender, listener, with_cell),
         daemon=True,
     )
     process.start()
@@ -157,7 +172,7 @@ def _run_process(
                 if requested
                 else outcome
             )
-            if message.kind in ("memory", "hang"):
+            if message.kind in ENDING:
                 return  # the next process begins without the memory of this one
             requested = False
     finally:
@@ -182,6 +197,7 @@ def _work(
     workplace: Path,
     sender: Connection,
     listener: socket.socket,
+    with_cell: bool,
 ) -> None:
     """Read the inputs, and send the number of each input before, and its outcome after
     it."""
@@ -194,8 +210,10 @@ def _work(
         return
     os.environ[LIMIT] = "limited"  # as in the process that reads layers
     limit_drivers(pyogrio._io.__file__, vectors._DRIVERS)
-    vectors.reading_cell = reading_here
+    vectors.reading_cell = _layer_cell
     rasters.reading_cell = _forking_cell
+    if with_cell:
+        _open_observed_cell(workplace)
     expected = _list_files(folder)
     port = b"%05d" % listener.getsockname()[1]
     sender.send(-1)
@@ -204,9 +222,10 @@ def _work(
         sender.send(valid)
         return
     _clean(folder, expected)
-    peak = _status("VmHWM")
-    limit = _status("VmSize") + MORE_ADDRESSES
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    peaks = {process: _status("VmHWM", process) for process in _processes()}
+    for process in peaks:
+        limit = _status("VmSize", process) + MORE_ADDRESSES
+        resource.prlimit(process, resource.RLIMIT_AS, (limit, limit))
     gc.collect()
     gc.freeze()
     for index in indices:
@@ -225,12 +244,13 @@ def _work(
         (folder / file).write_bytes(content.replace(PORT, port))
         sender.send(index)
         outcome = _read(target, index, file, folder, workplace, expected)
-        if outcome.kind in PASSED and _status("VmHWM") > MEMORY_FACTOR * peak:
-            outcome = Outcome(
-                index,
-                "memory",
-                f"memory_{_status('VmHWM') >> 20}_MiB_instead_of_{peak >> 20}",
-            )
+        for process, peak in peaks.items():
+            if outcome.kind not in PASSED:
+                break
+            size = _status("VmHWM", process)
+            if size > MEMORY_FACTOR * peak:
+                name = f"memory_{size >> 20}_MiB_instead_of_{peak >> 20}"
+                outcome = Outcome(index, "memory", name)
         sender.send(outcome)
         _clean(folder, expected)
         _clean(workplace / "temporary", set())
@@ -269,6 +289,41 @@ def _isolate(workplace: Path) -> None:
     sys.addaudithook(_notice_requests)
     signal.signal(signal.SIGPROF, _end)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _open_observed_cell(workplace: Path) -> None:
+    """Open the reader cell, and notice when one of its processes ends."""
+    client.MAX_SECONDS = CELL_SECONDS
+    # private, because a reader may turn the error into a line about a file
+    explain = client._Process._explain
+
+    def notice(
+        process: client._Process, request: client._Request, error: Exception
+    ) -> RsftError:
+        code = process._process.returncode
+        if process._watch.is_late:
+            _ends.append(("hang", "hang_in_the_cell"))
+        elif code == OUT_OF_MEMORY:
+            _ends.append(("memory", "memory_of_the_cell"))
+        else:
+            _ends.append(("crash", f"crash_of_the_cell_{code}"))
+        return explain(process, request, error)
+
+    client._Process._explain = notice
+    open_cell([workplace])
+
+
+def _processes() -> list[int]:
+    """Return the numbers of this process and of those of the reader cell."""
+    cell = current_cell()
+    running = [] if cell is None else cell._processes
+    return [os.getpid(), *(process._process.pid for process in running)]
+
+
+@contextlib.contextmanager
+def _layer_cell(walls: client.Walls, seconds: float) -> Iterator[Any]:
+    """Yield the open cell, because one for each layer takes half a second."""
+    yield CellHere() if walls.writable else current_cell() or CellHere()
 
 
 class _Fork:
@@ -318,7 +373,8 @@ def _read(
 ) -> Outcome:
     """Read one input, of which `file` was changed, and describe what it did."""
     _connections.clear()
-    started = time.process_time()
+    _ends.clear()
+    started = _cpu_seconds()
     signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS)
     try:
         with contextlib.redirect_stdout(None), contextlib.redirect_stderr(None):
@@ -350,7 +406,9 @@ def _read(
         )
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
-    seconds = time.process_time() - started
+    seconds = _cpu_seconds() - started
+    if _ends:
+        return Outcome(index, *_ends[0], outcome.detail or outcome.name, seconds)
     if index % 50 == 0:
         gc.collect()
     if _connections:
@@ -418,7 +476,18 @@ def _clean(folder: Path, expected: set[str]) -> None:
             path.unlink()
 
 
-def _status(key: str) -> int:
-    """Return a value of /proc/self/status in bytes."""
-    text = Path("/proc/self/status").read_text()
+def _cpu_seconds() -> float:
+    """Return the seconds that this process and the reader cell have used."""
+    seconds = time.process_time()
+    for process in _processes()[1:]:
+        with contextlib.suppress(OSError):
+            fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2]
+            ticks = sum(map(int, fields.split()[11:13]))
+            seconds += ticks / os.sysconf("SC_CLK_TCK")
+    return seconds
+
+
+def _status(key: str, process: int) -> int:
+    """Return a value of /proc/<process>/status in bytes."""
+    text = Path(f"/proc/{process}/status").read_text()
     return int(re.findall(rf"^{key}:\s+(\d+) kB", text, re.MULTILINE)[0]) << 10

@@ -4,6 +4,7 @@ beside them are read."""
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from random import Random
 
@@ -11,6 +12,7 @@ import pytest
 from pyarrow import ArrowInvalid
 
 from rsft.errors import DataError
+from rsft.utils.cell.client import current_cell
 from tests.fuzz.mutate import mutate_text
 from tests.fuzz.registry import CORPORA
 from tests.fuzz.sandbox import run
@@ -63,6 +65,14 @@ def read_toy(folder):
         bytearray(2**50)
     if text.startswith("l"):
         (folder / "out.txt").touch()
+    calls = {
+        "e": (os._exit, 3),
+        "s": (time.sleep, 99),
+        "b": (bytearray, 2**38),
+        "v": (len, text),
+    }
+    if text[0] in calls:
+        current_cell().call(*calls[text[0]])
     if text.startswith("n"):
         socket.create_connection(("127.0.0.1", 9))
     return {"o": ["other.txt"], "r": ["a.txt"]}.get(text[0])
@@ -81,6 +91,7 @@ import sys, tempfile
 from pathlib import Path
 from tests.fuzz import sandbox, test_fuzz
 sandbox.CPU_SECONDS = 2
+sandbox.CELL_SECONDS = 5
 with tempfile.TemporaryDirectory() as folder:
     print(*(outcome.kind for outcome in test_fuzz.outcomes(sys.argv[1:], Path(folder))))
 """
@@ -118,6 +129,8 @@ def test_the_sandbox_sees_each_kind_of_fault(tmp_path):
             "a4": "accepted",
         },
         **{"p": "traceback", "T": "told", "u": "unnamed", "o": "lost", "r": "accepted"},
+        # in the reader cell
+        **{"v": "accepted", "e": "crash", "s": "hang", "b": "memory", "a5": "accepted"},
     }
     command = [sys.executable, "-c", PRINT_KINDS, *expected]
     done = subprocess.run(
