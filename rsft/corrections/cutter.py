@@ -1,7 +1,7 @@
 """Read the chips of a corrected table: from their files, or from the scene again."""
 
 from collections.abc import Mapping
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,24 +9,21 @@ import numpy as np
 import pandas as pd
 import shapely
 
+from rsft.corrections.chip_header import read_chip_header
 from rsft.corrections.corrected_table import CorrectedRow, CorrectedTable
 from rsft.corrections.sources import Sources
 from rsft.data.chips.chip_content import resolve_unit
 from rsft.data.chips.manifest import MANIFEST
 from rsft.data.chips.store import ChipStore
 from rsft.data.imagery import reader
-from rsft.data.imagery.band_names import read_band_names, read_unit
 from rsft.data.imagery.chip_spec import ChipSpec
 from rsft.data.imagery.products.options import ProductOptions
-from rsft.data.imagery.rasters import read_tiff_tags
 from rsft.data.imagery.scene_uri import SceneUri
 from rsft.errors import DataError, RequestError, RsftError
 from rsft.inference.predict.chip_files import collapse_gray_rgb
-from rsft.inference.predict.scene_chips import SCENE_TAG
 from rsft.models.contract_fitting import common_spacing
 from rsft.scenes.chip_size import resolve_spacing
 from rsft.scenes.fingerprint import allow_scene
-from rsft.scenes.georeference import read_georeference
 from rsft.scenes.inputs import read_declarations
 from rsft.scenes.locations import Location
 from rsft.scenes.options import UNDECLARED, ChipOptions, Declaration
@@ -217,7 +214,7 @@ class ChipCutter:
     def _read_file(self, row: CorrectedRow, path: Path) -> CorrectedChip:
         user = self.declaration
         stored = self._read_stored(path.resolve())
-        header = read_tiff_tags(path, partial(_read_header, path)) or _Header()
+        header = read_chip_header(path)
         reader.check_declared_bands(user.bands, header.bands or stored.bands, path)
         names = user.bands or stored.bands or header.bands
         pixels = self.fit.select_bands(reader.read_chip(path), names)
@@ -333,25 +330,6 @@ class _SceneCutter:
         pixels = cut_chip(self.reader, self.window, location).pixels
         reader.check_values(pixels, scene.path)
         return collapse_gray_rgb(pixels, self.spec)[0]
-
-
-class _Header(NamedTuple):
-    """What a chip file declares; None or "" if it does not."""
-
-    bands: Bands | None = None
-    unit: str | None = None
-    spacing: Spacing | None = None
-    scene: str = ""
-
-
-def _read_header(path: Path, file: Any) -> _Header:
-    georeference = read_georeference(file)
-    spacing = None
-    if georeference:
-        spacing = georeference.spacing_at(file.height / 2, file.width / 2)
-    unit = read_unit([file], path)
-    scene = file.tags().get(SCENE_TAG, "")
-    return _Header(read_band_names(file), unit, spacing, scene)
 
 
 def _find_box(row: CorrectedRow, scene: RasterScene) -> Box | None:

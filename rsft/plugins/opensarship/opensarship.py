@@ -1,17 +1,11 @@
 """OpenSARShip dataset."""
 
 import re
-import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
-from xml.etree import ElementTree
+from typing import Any, ClassVar
 
-import numpy as np
-import rasterio
 import torch
-from numpy.typing import NDArray
 from torchgeo.datasets.errors import DatasetNotFoundError
 from torchgeo.datasets.utils import Path as PathOrText
 
@@ -22,15 +16,17 @@ from rsft.data.datasets.images import (
     Transforms,
     to_image_tensor,
 )
-from rsft.utils.cell.client import in_cell
+from rsft.plugins.opensarship.ship_files import (
+    OpenSARShipChip,
+    OpenSARShipLabel,
+    OpenSARShipProduct,
+    Records,
+    read_opensarship_pixels,
+    read_ship_records,
+)
+from rsft.types import Names
 
-OpenSARShipProduct = Literal["uint8", "cal", "patch"]
-OpenSARShipLabel = Literal["marinetraffic", "ais"]
-
-_Names = tuple[str, ...]
-_Records = dict[_Names, dict[str, str]]
-"""Texts of the elements of a record by element, by the center of its chip."""
-_Files = dict[tuple[str, _Names], dict[str, Path]]
+_Files = dict[tuple[str, Names], dict[str, Path]]
 """Files of the bands of a chip by suffix, by its category and center."""
 _SCENE = re.compile(r"S1[A-D]_IW_(?:GRDH|SLC_)_1(?:SDV|SSV)(?:_[0-9A-Z]+)+")
 _NAME = re.compile(r"(?:Visual_)?(.+)_x(\d+)_y(\d+)(?:_(vh|vv))?\.tiff?", re.ASCII)
@@ -39,8 +35,6 @@ _FULL_NAMES = {
     "Law Enforce": "Law Enforcement",
 }
 """Types that are truncated in the files."""
-_WRONG_END = rb"<\ShipList>"
-"""A fault of version 2.0."""
 _CODES = {6: "Passenger", 7: "Cargo", 8: "Tanker"}  # the tens of an AIS ship type
 _UNKNOWN = ("", "NA", "Unspecified", "Reserved", "Other")
 """Types of MarineTraffic that say nothing."""
@@ -65,50 +59,6 @@ def ship_kind(ship_type: str) -> str:
         if any(word in ship_type for word in words):
             return kind
     return "Other"
-
-
-@dataclass(frozen=True)
-class OpenSARShipChip:
-    """A chip with its record in Ship.xml; values that the record lacks are None.
-
-    Attributes:
-        paths: one file, or one file per band for the product uint8.
-        scene: name of the Sentinel-1 product.
-        category: ship type in the file name, which is that of AIS.
-        bands: band names, in the order of the pixels.
-        marinetraffic_type: ship type of MarineTraffic (`Elaborated_type`); None if it
-            is unknown.
-        length_m: length from AIS.
-        beam_m: width from AIS.
-        flags: "no-record" if Ship.xml has no record; "class-code" if the AIS ship type
-            contradicts the category; "label-conflict" if AIS and MarineTraffic name
-            ships of different kinds (`ship_kind`).
-    """
-
-    paths: tuple[Path, ...]
-    scene: str
-    category: str
-    bands: _Names
-    marinetraffic_type: str | None = None
-    mmsi: str | None = None
-    length_m: float | None = None
-    beam_m: float | None = None
-    incidence_deg: float | None = None
-    flags: _Names = ()
-
-    @property
-    def sensor(self) -> str:
-        """Satellite, mode and product type, such as "S1A IW GRDH"."""
-        return " ".join(self.scene.split("_")[:3])
-
-    def ship_type(self, label: OpenSARShipLabel) -> str:
-        """Return the ship type of MarineTraffic, or of AIS where it is unknown.
-
-        With the label "ais", return that of AIS.
-        """
-        if label == "ais" or self.marinetraffic_type is None:
-            return self.category
-        return self.marinetraffic_type
 
 
 class OpenSARShip(LabeledImages):
@@ -164,7 +114,7 @@ class OpenSARShip(LabeledImages):
     labels: ClassVar[tuple[OpenSARShipLabel, ...]] = ("marinetraffic", "ais")
     """Sources of the ship type."""
 
-    modes: ClassVar[Mapping[str, _Names]] = {
+    modes: ClassVar[Mapping[str, Names]] = {
         "SDV": ("VH", "VV"),
         "SSV": ("VV",),
     }
@@ -240,11 +190,11 @@ class OpenSARShip(LabeledImages):
             )
             return
         bands = self.modes[scene.split("_1", 1)[1][:3]]
-        suffixes: _Names = ("",)
+        suffixes: Names = ("",)
         if self.product == "uint8" and len(bands) > 1:
             suffixes = bands
         list_file = folder.parent / "Ship.xml"
-        records: _Records = {}
+        records: Records = {}
         try:
             records = read_ship_records(list_file)
         except (OSError, ValueError) as error:
@@ -289,70 +239,6 @@ def _find_scene_name(folder: Path) -> str | None:
         if match:
             return match[0]
     return None
-
-
-@in_cell
-def read_ship_records(path: Path) -> _Records:
-    """Read the records of a Ship.xml.
-
-    Returns:
-        element texts by element name, by (Center_x, Center_y)
-
-    Raises:
-        OSError: if the file cannot be read
-        ValueError: if the file is not a ship list
-    """
-    data = path.read_bytes()
-    if b"<!DOCTYPE" in data:  # could define entities that expand without bound
-        raise ValueError(
-            "the file declares a document type, which a ship list does not have"
-        )
-    try:
-        root = ElementTree.fromstring(data.replace(_WRONG_END, b"</ShipList>"))
-    except (ElementTree.ParseError, LookupError, ValueError) as error:
-        raise ValueError(f"the file is not XML: {error}") from error
-    records: _Records = {}
-    for ship in root:
-        record = {item.tag: (item.text or "").strip() for item in ship.iterfind("*/*")}
-        records[record.get("Center_x", ""), record.get("Center_y", "")] = record
-    return records
-
-
-@in_cell
-def read_opensarship_pixels(
-    chip: OpenSARShipChip, product: OpenSARShipProduct
-) -> NDArray[Any]:
-    """Read the pixels of a chip of a product.
-
-    Returns:
-        pixels (H, W, B) in the order of `chip.bands`: uint8, or float32 for the
-        products cal and patch
-
-    Raises:
-        OSError: if a file cannot be read
-        ValueError: if the number of bands or the data type does not fit the product
-    """
-    files = [_read_tiff(path) for path in chip.paths]
-    if len({file.shape for file in files}) > 1:
-        raise ValueError("the bands differ in size")
-    pixels = np.concatenate(files).transpose(1, 2, 0)
-    is_complex = product == "patch" and chip.sensor.endswith("SLC")
-    bands = len(chip.bands) * (1 + is_complex)
-    dtype = np.uint8 if product == "uint8" else np.float32
-    if pixels.shape[2] != bands or pixels.dtype != dtype:
-        raise ValueError(
-            f"{pixels.shape[2]} bands of {pixels.dtype}, but {bands} of"
-            f" {np.dtype(dtype)} are expected"
-        )
-    return np.hypot(pixels[:, :, 0::2], pixels[:, :, 1::2]) if is_complex else pixels
-
-
-def _read_tiff(path: Path) -> NDArray[Any]:
-    """Read all bands (B, H, W); chips are not georeferenced."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-        with path.open("rb") as data, rasterio.open(data, driver="GTiff") as file:
-            return np.asarray(file.read())
 
 
 def _parse_record(record: Mapping[str, str] | None, category: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from rsft.errors import DataError, RequestError
 if TYPE_CHECKING:
     from rsft.data.chips.record import ChipRecord
     from rsft.data.chips.store import ChipStore
-    from rsft.plugins.opensarship.opensarship import OpenSARShipChip, OpenSARShipProduct
+    from rsft.plugins.opensarship.ship_files import OpenSARShipChip, OpenSARShipProduct
     from rsft.types import Pixels, Progress
 
 PRODUCT_UNITS = {"uint8": "uint8", "cal": "sigma0", "patch": "amplitude"}
@@ -269,7 +269,7 @@ def _read_pixels(chip: OpenSARShipChip, product: OpenSARShipProduct) -> Pixels:
     """Read the pixels of a chip; raise DataError if they cannot be used."""
     from rsft.data.imagery.raster_values import mask_nodata
     from rsft.data.imagery.reader import check_values
-    from rsft.plugins.opensarship.opensarship import read_opensarship_pixels
+    from rsft.plugins.opensarship.ship_files import read_opensarship_pixels
 
     path = chip.paths[0]
     try:
