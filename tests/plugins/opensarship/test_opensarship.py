@@ -13,12 +13,11 @@ from matplotlib import pyplot as plt
 from torch import nn
 from torchgeo.datasets import DatasetNotFoundError
 
-from rsft.plugins.opensarship.opensarship import (
-    OpenSARShip,
+from rsft.plugins.opensarship.opensarship import OpenSARShip, ship_kind
+from rsft.plugins.opensarship.ship_files import (
     OpenSARShipProduct,
     read_opensarship_pixels,
     read_ship_records,
-    ship_kind,
 )
 from tests.helpers.messages import mentions
 from tests.plugins.opensarship.data import (

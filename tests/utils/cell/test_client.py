@@ -3,6 +3,8 @@
 import gc
 import os
 import signal
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -170,3 +172,18 @@ def test_a_folder_that_is_made_later_can_be_read(tmp_path):
     gc.collect()  # of the traceback above
     assert probes.ends(first)
     cell.close()
+
+
+def test_modules_of_readers_load_no_library_that_writes():
+    """PyTorch and Matplotlib need a folder for their caches, which a cell lacks."""
+    modules = [
+        path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".")
+        for path in (ROOT / "rsft").rglob("*.py")
+        if "\n@in_cell\n" in path.read_text("utf-8")
+    ]
+    assert len(modules) > 10
+    code = "import sys, importlib\nfor name in sys.argv[1:]:\n"
+    code += "    importlib.import_module(name)\n"
+    code += "    assert not {'torch', 'matplotlib'} & sys.modules.keys(), name"
+    command = [sys.executable, "-c", code, *modules]
+    subprocess.run(command, cwd=ROOT, check=True)
