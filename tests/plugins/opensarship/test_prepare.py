@@ -9,8 +9,8 @@ from rsft.data.chips.manifest import SPLITS
 from rsft.data.chips.store import ChipStore
 from rsft.errors import DataError, RequestError
 from rsft.plugins.opensarship.opensarship import OpenSARShip
-from rsft.plugins.opensarship.ship_files import read_opensarship_pixels
 from rsft.plugins.opensarship.prepare import PRODUCT_UNITS, prepare_opensarship
+from rsft.plugins.opensarship.ship_files import read_opensarship_pixels
 from tests.helpers.messages import mentions
 from tests.plugins.opensarship.data import (
     GRD,
