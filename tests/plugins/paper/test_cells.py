@@ -21,6 +21,7 @@ from rsft.study.sweep_file import read_sweep
 from rsft.study.trials import list_trials
 from rsft.training.runs.reader import hash_data
 from tests.helpers.executors import ExecutorHere
+from tests.helpers.plugins import needs_plugin
 
 TABLES = read_tables()
 SWEEPS = {
@@ -70,6 +71,7 @@ def test_paper_numbers_match_columns_and_means(number):
                 )
 
 
+@needs_plugin("natural_images")
 @pytest.mark.parametrize(("number", "sweep"), SWEEPS.items())
 def test_cells_equal_the_trials_of_the_shipped_sweep(number, sweep):
     trial_ids = {
@@ -82,6 +84,7 @@ def test_cells_equal_the_trials_of_the_shipped_sweep(number, sweep):
     }
 
 
+@needs_plugin("natural_images")
 @pytest.mark.parametrize(
     "settings",
     [TableSettings(), TableSettings("mstar_lt_metalora")],
