@@ -65,7 +65,8 @@ def pad_windows(network: nn.Module) -> None:
 
 def has_padding(network: nn.Module) -> bool:
     """Return whether a network has a map that it pads."""
-    blocks = [x for x in network.modules() if isinstance(x, tuple(_PADDED.values()))]
+    padded = tuple(_PADDED.values())
+    blocks: list[Any] = [x for x in network.modules() if isinstance(x, padded)]
     return any(block.input_resolution[0] % block.window_size[0] for block in blocks)
 
 

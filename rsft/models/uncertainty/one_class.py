@@ -1,14 +1,15 @@
 """Compare predictions with one class as the answer for every chip."""
 
 import math
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 
 from rsft.types import Labels
 
 
-class OneClass(NamedTuple):
+@dataclass(frozen=True)
+class OneClass:
     """The largest class as the answer for every chip, beside predictions.
 
     Attributes:

@@ -15,6 +15,7 @@ from rsft.models.bundle.bundle import Bundle
 from rsft.models.loading import load_classifier
 from rsft.plugins.adapters.adapter_import import ImportedInput, import_adapter
 from tests.helpers.messages import mentions
+from tests.helpers.plugins import needs_plugin
 from tests.helpers.tiny_bundles import timm_bundle
 
 peft = pytest.importorskip("peft", reason="Hugging Face PEFT is not installed")
@@ -368,6 +369,7 @@ def test_attention_that_may_have_ignored_the_adapter_is_refused(tmp_path):
         )
 
 
+@needs_plugin("exports")
 @torch.no_grad()
 def test_an_export_of_rsft_is_read_back(tmp_path):
     bundle = timm_bundle(
